@@ -1,0 +1,75 @@
+# The front door. `make` alone lists what can be done; `make reproduce` and `make test` need
+# nothing prepared but Python 3.11 to 3.13, make and a C compiler.
+
+# Where the environment lives, and which Python it is made from.
+VENV ?= .venv
+PYTHON ?= python3
+# laptop: recorded weights and the embedded images. paper: full test sets, for a GPU.
+PROFILE ?= laptop
+CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SNAKEMAKE = $(BIN)/snakemake --snakefile workflow/Snakefile --workflow-profile \
+	workflow/profiles/default --cores $(CORES) --config profile=$(PROFILE) --
+export PYTHONUNBUFFERED := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help venv data reproduce test notebooks book lint lock benchmarks clean
+
+help: ## list what make can do
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "  PROFILE=paper runs the notebooks on full test sets (now: $(PROFILE));"
+	@echo "  PYTHON=python3.12 chooses the Python of $(VENV)."
+
+$(STAMP): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "nvp needs Python 3.11 to 3.13; name one with: make PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+	  { echo "python -m venv failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[book,dev]'
+	@touch $@
+
+venv: $(STAMP) ## make the environment in .venv, once
+
+data: venv ## say which data sets are here, and how to get the others
+	$(BIN)/nvp data list
+
+reproduce: venv ## the main job: train, re-score, run the notebooks, build the book
+	$(BIN)/nvp data list
+	$(SNAKEMAKE) quickstart
+	$(BIN)/nvp verify
+	$(SNAKEMAKE) book
+	$(BIN)/nvp tables --print
+	@echo "Open file://$(CURDIR)/build/book/index.html"
+
+test: lint ## the checks: ruff, mypy, recorded weights, unit tests, notebooks
+	$(BIN)/nvp verify --quick
+	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --nbval --nbval-sanitize-with nbval_sanitize.cfg notebooks/
+
+notebooks: venv ## execute every notebook under build/, with PROFILE
+	$(SNAKEMAKE) notebooks
+
+book: venv ## build the book from executed notebooks
+	$(SNAKEMAKE) book
+	@echo "Open file://$(CURDIR)/build/book/index.html"
+
+lint: venv ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+lock: ## write requirements.lock from a fresh environment
+	rm -rf build/lock-venv && $(PYTHON) -m venv build/lock-venv
+	build/lock-venv/bin/python -m pip install --quiet '.[book,dev,cluster,benchmarks]'
+	build/lock-venv/bin/python workflow/lock.py > build/requirements.lock
+	mv build/requirements.lock requirements.lock
+
+benchmarks: venv ## time this project next to its peers
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock '.[benchmarks]'
+	$(BIN)/python benchmarks/run.py
+
+clean: ## remove what was built; .venv and data stay
+	rm -rf build .snakemake .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,36 @@
+"""Print the lock of the environment that runs this file: `make lock` keeps what it prints.
+
+Exact versions of everything that pip installed, with two exceptions: torch and torchvision
+stay the ranges of pyproject.toml, because which of their builds is right (CPU, a CUDA
+version, ROCm) depends on the machine, and so do the packages that only those builds bring.
+"""
+
+import sys
+import tomllib
+from importlib.metadata import distributions
+from pathlib import Path
+
+HEADER = """\
+# Everything the project needs, at the versions it was tested with (Python {python}).
+# Made by `make lock`; used as: pip install --constraint requirements.lock --editable '.[book,dev]'
+# torch and torchvision are ranges: their builds (CPU, CUDA, ROCm) differ from machine to machine.
+"""
+RANGES = ("torch", "torchvision")
+# pip and setuptools belong to the venv, the others come only with some builds of torch.
+SKIPPED = ("nvp", "pip", "setuptools", "wheel", "triton", "nvidia-", "cuda-")
+
+
+def lock() -> str:
+    """The text of requirements.lock."""
+    project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+    ranges = [line for line in project["dependencies"] if line.split(">")[0] in RANGES]
+    pins = {
+        f"{dist.name}=={dist.version}"
+        for dist in distributions()
+        if dist.name not in RANGES and not dist.name.lower().startswith(SKIPPED)
+    }
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return HEADER.format(python=python) + "\n".join(sorted(pins.union(ranges), key=str.lower))
+
+
+print(lock())
