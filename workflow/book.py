@@ -1,0 +1,70 @@
+"""Build the HTML book: python workflow/book.py NOTEBOOKS TARGET
+
+NOTEBOOKS is a folder of executed notebooks: build/notebooks in the batch, or notebooks/ for
+the recorded ones. The pages go to the folder TARGET only when there was no warning at all.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+# What pages may show or include, besides the notebooks.
+SOURCES = ("_config.yml", "_toc.yml", "book", "configs", "nvp", "results")
+
+
+def chapters() -> list[str]:
+    """The file names of the notebooks in _toc.yml, in the order of the book."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    files = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    return [Path(name).name + ".ipynb" for name in files if name.startswith("notebooks/")]
+
+
+def check_notebook(path: Path) -> None:
+    """Raise ValueError for a notebook that is missing, or in which a cell raised."""
+    if not path.is_file():
+        raise ValueError(f"{path} is in _toc.yml but not there; run: make notebooks")
+    for number, cell in enumerate(nbformat.read(path, as_version=4).cells):
+        for output in cell.get("outputs", []):
+            if output.output_type == "error":
+                raise ValueError(f"{path}, cell {number}: {output.ename}: {output.evalue}")
+
+
+def build(notebooks: Path, target: Path) -> None:
+    """Build the book with the executed `notebooks` and put its HTML at `target`.
+
+    Raises ValueError where a notebook is missing or failed, CalledProcessError for a warning.
+    """
+    for name in chapters():
+        check_notebook(notebooks / name)
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "source")
+        for name in SOURCES:
+            if (ROOT / name).is_dir():
+                unused = shutil.ignore_patterns("__pycache__", "*.safetensors")
+                shutil.copytree(ROOT / name, source / name, ignore=unused)
+            elif (ROOT / name).exists():
+                source.mkdir(exist_ok=True)
+                shutil.copy(ROOT / name, source)
+        (source / "notebooks").mkdir()
+        for name in chapters():
+            shutil.copy(notebooks / name, source / "notebooks")
+        command = [Path(sys.executable).with_name("jupyter-book"), "build", "-q", "-W", "-n"]
+        command += ["--keep-going", "--path-output", folder, str(source)]
+        # What it says on stdout is where the pages are now, not where they will be.
+        subprocess.run(command, cwd=source, check=True, stdout=subprocess.DEVNULL)
+        shutil.rmtree(target, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(Path(folder, "_build", "html"), target)
+
+
+if __name__ == "__main__":
+    try:
+        build(Path(sys.argv[1]), Path(sys.argv[2]))
+    except (ValueError, subprocess.CalledProcessError) as error:
+        sys.exit(f"the book was not built: {error}")

@@ -1,0 +1,62 @@
+"""Execute one notebook: python workflow/execute.py SOURCE.py TARGET.ipynb name=value ...
+
+papermill, with two things it lacks: a parameter that the notebook does not have is an error,
+and a notebook that failed is kept beside the target, where its traceback can be read.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import jupytext
+import papermill
+
+
+def execute(source: Path, target: Path, parameters: dict[str, str]) -> None:
+    """Run `source` (py:percent) with `parameters` and write the executed notebook to `target`.
+
+    Raises ValueError for an unknown parameter, PapermillExecutionError for a cell that failed.
+    """
+    notebook = jupytext.read(source)
+    known = set(papermill.inspect_notebook(notebook))
+    if unknown := sorted(set(parameters) - known):
+        raise ValueError(
+            f"{source} has no parameter {', '.join(unknown)}; it has: {', '.join(sorted(known))}"
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_suffix(".failed.ipynb")
+    notebook = papermill.execute_notebook(
+        notebook, unfinished, parameters, kernel_name="python3", progress_bar=False
+    )
+    for cell in notebook.cells:
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.metadata.tags.append("remove-cell")  # the page shows the notebook's own
+    jupytext.write(notebook, target)
+    unfinished.unlink()
+
+
+def main() -> int:
+    """Read the command line; 0 when the notebook ran through, 1 when it did not."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("source", type=Path)
+    parser.add_argument("target", type=Path)
+    parser.add_argument("parameters", nargs="*", metavar="name=value")
+    arguments = parser.parse_args()
+    parameters = dict(pair.split("=", 1) for pair in arguments.parameters)
+    start = time.monotonic()
+    try:
+        execute(arguments.source, arguments.target, parameters)
+    except papermill.PapermillExecutionError as error:
+        failed = arguments.target.with_suffix(".failed.ipynb")
+        print(f"{arguments.source}: {error.ename}: {error.evalue}; see {failed}", file=sys.stderr)
+        return 1
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{arguments.source}: executed in {time.monotonic() - start:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
