@@ -1,1 +1,5 @@
-"""Real NVP and Pixel RNN, section by section: models, data, training, and recorded results."""
+"""Real NVP and Pixel RNN, equation by equation."""
+
+from nvp.flows.realnvp import RealNVP, RealNVPConfig
+
+__all__ = ["RealNVP", "RealNVPConfig"]

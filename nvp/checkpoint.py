@@ -1,0 +1,131 @@
+"""Saving and loading without pickles: tensors in safetensors, everything else in its JSON header.
+
+Every write goes to a file beside the target, is flushed to disk, and then takes its place: a full
+disk or a lost machine leaves the last good file as it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from nvp.errors import NVPError
+
+FORMAT = "nvp-1"
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Call `write` with a temporary path beside `path`, then move the result into place."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, safetensors.SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        kept = "the one already there is untouched" if path.exists() else "nothing was written"
+        raise NVPError(
+            f"cannot write {path} ({error}): {kept}; free some space or name another folder"
+        ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+
+    def write(to: Path) -> None:
+        to.write_text(text)
+
+    write_atomically(path, write)
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    """Write named tensors and a JSON-able header to `path`, atomically."""
+    metadata = {"format": FORMAT, "header": json.dumps(header)}
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, lambda to: safetensors.torch.save_file(plain, to, metadata=metadata))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_tensors` wrote. Raises `NVPError` for a missing, damaged or foreign file."""
+    if not path.is_file():
+        raise NVPError(f"there is no {path}: check the folder, or train the run first")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise NVPError(f"{path} is damaged ({error}): restore it or start the run again") from error
+    if metadata.get("format") != FORMAT:
+        raise NVPError(f"{path} was not written by this package: expected format {FORMAT}")
+    return tensors, json.loads(metadata["header"])
+
+
+def load_weights(module: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
+    """Fill `module` (any float type) from tensors named as its state dict; all must match."""
+    state = module.state_dict()
+    missing, foreign = state.keys() - tensors.keys(), tensors.keys() - state.keys()
+    shapes = [n for n in state.keys() & tensors.keys() if state[n].shape != tensors[n].shape]
+    if missing or foreign or shapes:
+        example = sorted([*missing, *foreign, *shapes])[0]
+        raise NVPError(
+            f"{source} belongs to another model: {len(missing)} tensors missing, {len(foreign)} "
+            f"unknown, {len(shapes)} of another shape, such as {example}; use the run's own config"
+        )
+    module.load_state_dict(tensors)
+
+
+def save_weights(path: Path, module: nn.Module, header: dict[str, Any]) -> None:
+    """Store a model in half precision: parameters in float16, statistics in float32.
+
+    Running variances and means set the scale of everything, and are few.
+    """
+    halves = {name: p.detach().half() for name, p in module.named_parameters()}
+    save_tensors(path, {**module.state_dict(), **halves}, header)
+
+
+def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Put `prefix.` before every name."""
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def part(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under `prefix.`, without it."""
+    return {
+        name.removeprefix(f"{prefix}."): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(f"{prefix}.")
+    }
+
+
+def optimiser_tensors(
+    optimiser: torch.optim.Optimizer, names: dict[Tensor, str]
+) -> dict[str, Tensor]:
+    """The state of an optimiser by parameter name: `NAME/exp_avg` and so on."""
+    return {
+        f"{names[parameter]}/{key}": value
+        for parameter, state in optimiser.state.items()
+        for key, value in state.items()
+    }
+
+
+def load_optimiser(
+    optimiser: torch.optim.Optimizer, names: dict[Tensor, str], tensors: dict[str, Tensor]
+) -> None:
+    """Put back what `optimiser_tensors` took, on each parameter's device."""
+    for parameter, name in names.items():
+        state = {
+            key.rpartition("/")[2]: value.to(parameter.device)
+            for key, value in tensors.items()
+            if key.rpartition("/")[0] == name
+        }
+        optimiser.state[parameter] = state

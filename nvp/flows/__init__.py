@@ -1,0 +1,1 @@
+"""Flows: bijections with a log-determinant, and Real NVP made of them."""

@@ -1,0 +1,100 @@
+"""Batch normalisation of a coupling's output, as a bijection with a log-det (section 3.7).
+
+Per channel, x -> (x - mean) / sqrt(variance + epsilon): a diagonal linear map, whose
+log-determinant is -1/2 log(variance + epsilon) for every scalar that it moved (eqs 17 and 18).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import torch
+from torch import Tensor, nn
+
+from nvp.flows.bijection import sum_over_image
+
+EPSILON = 1e-4
+
+
+class NormScope(StrEnum):
+    """Which scalars of a coupling's output are normalised, and over which the moments are taken.
+
+    WHOLE        all of them, as section 3.7 says ("the whole coupling layer output")
+    TRANSFORMED  only those that the coupling changed (b = 0)
+    OFFICIAL     only those that it changed, but with the moments of (1 - b) x, zeros included, as
+                 in the official code: under a checkerboard, mean m and variance v become m/2 and
+                 v/2 + m^2/4
+    """
+
+    WHOLE = "whole"
+    TRANSFORMED = "transformed"
+    OFFICIAL = "official"
+
+
+class CouplingBatchNorm(nn.Module):
+    """Normalises the output of a coupling with mask b; no gain and no shift.
+
+    In training the moments are those of the batch and gradients flow through them; they also move
+    the running averages (by `momentum`, which is 1 - rho) that evaluation and the inverse use.
+    With `running_average` (appendix E) training too normalises by the running averages, the
+    current batch included: mean_t+1 = rho mean_t + (1 - rho) mean_batch, the same for the
+    variance, and gradients flow through the current batch's moments alone.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(
+        self, channels: int, scope: NormScope, *, momentum: float, running_average: bool
+    ) -> None:
+        super().__init__()
+        self.scope = scope
+        self.momentum = momentum
+        self.running_average = running_average
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """x (N, C, H, W), b bool and broadcastable to it -> the same, log-det (N,)."""
+        if self.training:
+            mean, var = self.training_moments(x, b)
+        else:
+            mean, var = self.running_mean, self.running_var
+        moved = self.moved(b)
+        mean, log_scale = mean[:, None, None], -0.5 * torch.log(var + EPSILON)[:, None, None]
+        z = torch.where(moved, (x - mean) * log_scale.exp(), x)
+        return z, sum_over_image((moved * log_scale).expand_as(x))
+
+    def inverse(self, z: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """Undo `forward`, with the running averages whatever the mode (as the official code)."""
+        moved = self.moved(b)
+        mean = self.running_mean[:, None, None]
+        log_scale = 0.5 * torch.log(self.running_var + EPSILON)[:, None, None]
+        x = torch.where(moved, z * log_scale.exp() + mean, z)
+        return x, sum_over_image((moved * log_scale).expand_as(z))
+
+    def moved(self, b: Tensor) -> Tensor:
+        """Where the norm acts, bool."""
+        return torch.ones_like(b) if self.scope is NormScope.WHOLE else ~b
+
+    def training_moments(self, x: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance per channel, (C,), to normalise with; moves the running averages."""
+        mean, var = self.batch_moments(x, b)
+        next_mean = torch.lerp(self.running_mean, mean, self.momentum)
+        next_var = torch.lerp(self.running_var, var, self.momentum)
+        # New tensors, not an update in place: autograd may still need the old ones.
+        self.running_mean, self.running_var = next_mean.detach(), next_var.detach()
+        return (next_mean, next_var) if self.running_average else (mean, var)
+
+    def batch_moments(self, x: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and biased variance per channel over the scalars that `scope` counts."""
+        if self.scope is NormScope.OFFICIAL:
+            x, counted = x * ~b, torch.ones_like(b)
+        else:
+            counted = self.moved(b)
+        weight = counted.to(x).expand(1, *x.shape[1:])
+        # A channel that is kept whole has nothing to count; it is never moved, so 1 will do.
+        count = (len(x) * weight.sum(dim=(0, 2, 3))).clamp(min=1)
+        mean = (x * weight).sum(dim=(0, 2, 3)) / count
+        centred = (x - mean[:, None, None]) * weight
+        return mean, centred.square().sum(dim=(0, 2, 3)) / count

@@ -1,0 +1,52 @@
+"""Bijections f: X -> Z, their inverses g, and their composition (section 3.1)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+from torch import Tensor, nn
+
+
+class Bijection(nn.Module, ABC):
+    """An invertible map in the paper's direction: `forward` is f, `inverse` is g = f^-1.
+
+    Both are pure: they return new tensors, and the log-determinant of the map they applied,
+    shape (N,), in nats, summed over all dimensions of an image (eqs 2 and 3).
+    """
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """f: data -> latent. Returns (z, log |det df/dx|)."""
+
+    @abstractmethod
+    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """g: latent -> data. Returns (x, log |det dg/dz|) = (x, -log |det df/dx|)."""
+
+
+class Composition(Bijection):
+    """f_K o ... o f_1. Log-determinants add, inverses apply in reverse order (eqs 10 to 12)."""
+
+    def __init__(self, bijections: Iterable[Bijection]) -> None:
+        super().__init__()
+        self.bijections = nn.ModuleList(bijections)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        log_det = x.new_zeros(len(x))
+        for bijection in self.bijections:
+            x, step = bijection(x)
+            log_det = log_det + step
+        return x, log_det
+
+    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        log_det = z.new_zeros(len(z))
+        for bijection in reversed(self.bijections):
+            assert isinstance(bijection, Bijection)
+            z, step = bijection.inverse(z)
+            log_det = log_det + step
+        return z, log_det
+
+
+def sum_over_image(values: Tensor) -> Tensor:
+    """Sum (N, ...) over everything but the batch, giving (N,)."""
+    return values.flatten(start_dim=1).sum(dim=1)

@@ -1,0 +1,122 @@
+"""Affine coupling layers, with a checkerboard or a channel-wise mask (sections 3.2 to 3.4)."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from nvp.flows.batchnorm import CouplingBatchNorm
+from nvp.flows.bijection import Bijection, sum_over_image
+from nvp.flows.masks import Half, Parity, channel_mask, checkerboard_mask
+
+
+class AffineOrder(StrEnum):
+    """The paper scales, then shifts: x exp(s) + t. The official code shifts first: (x + t) exp(s).
+
+    The two families are the same (t' = t exp(s)), and so are their log-determinants; they train
+    differently.
+    """
+
+    SCALE_THEN_SHIFT = "scale_then_shift"
+    SHIFT_THEN_SCALE = "shift_then_scale"
+
+
+Kept = TypeVar("Kept", Parity, Half)
+
+
+class AffineCoupling(Bijection, Generic[Kept]):
+    """y = b x + (1 - b) (x exp(s(b x)) + t(b x)), log|det| = sum of (1 - b) s  (eqs 4 to 9).
+
+    `net` maps what the mask keeps to 2 C maps, t first, then the pre-activation of s. s is bounded:
+    a learned scale times tanh (section 4.1). x and y are (N, C, H, W).
+    """
+
+    def __init__(
+        self,
+        kept: Kept,
+        net: nn.Module,
+        *,
+        scale_init: float,
+        scale_channels: int = 1,
+        order: AffineOrder = AffineOrder.SCALE_THEN_SHIFT,
+        norm: CouplingBatchNorm | None = None,
+    ) -> None:
+        super().__init__()
+        self.kept: Kept = kept
+        self.net = net
+        self.scale = nn.Parameter(torch.full((scale_channels, 1, 1), scale_init))
+        self.order = order
+        self.norm = norm
+
+    @abstractmethod
+    def mask(self, x: Tensor) -> Tensor:
+        """b, bool, broadcastable to x."""
+
+    @abstractmethod
+    def net_output(self, x: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """t and the pre-activation of s, each of the shape of x, from b x alone; 0 where b = 1."""
+
+    def shift_and_log_scale(self, x: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """(1 - b) t(b x) and (1 - b) s(b x), each of the shape of x."""
+        t, raw = self.net_output(x, b)
+        # Whatever precision the network ran in, the affine map and its sums keep that of x.
+        return t.to(x.dtype), self.scale * torch.tanh(raw.to(x.dtype))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        b = self.mask(x)
+        t, s = self.shift_and_log_scale(x, b)
+        if self.order is AffineOrder.SCALE_THEN_SHIFT:
+            y = x * s.exp() + t
+        else:
+            y = (x + t) * s.exp()
+        log_det = sum_over_image(s)
+        if self.norm is not None:
+            y, norm_log_det = self.norm(y, b)
+            log_det = log_det + norm_log_det
+        return y, log_det
+
+    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        b = self.mask(z)
+        log_det = z.new_zeros(len(z))
+        if self.norm is not None:
+            z, log_det = self.norm.inverse(z, b)
+        t, s = self.shift_and_log_scale(z, b)
+        if self.order is AffineOrder.SCALE_THEN_SHIFT:
+            x = (z - t) * (-s).exp()
+        else:
+            x = z * (-s).exp() - t
+        return x, log_det - sum_over_image(s)
+
+
+class CheckerboardCoupling(AffineCoupling[Parity]):
+    """A coupling under the checkerboard of section 3.4: squares of parity `kept` have b = 1."""
+
+    def mask(self, x: Tensor) -> Tensor:
+        return checkerboard_mask(x.shape[2], x.shape[3], self.kept).to(x.device)
+
+    def net_output(self, x: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        t, raw = self.net(x * b).chunk(2, dim=1)
+        return t * ~b, raw * ~b
+
+
+class ChannelCoupling(AffineCoupling[Half]):
+    """A coupling under the channel-wise mask of section 3.4: one half of the channels has b = 1."""
+
+    def mask(self, x: Tensor) -> Tensor:
+        return channel_mask(x.shape[1], self.kept).to(x.device)
+
+    def net_output(self, x: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        # The net sees and changes half of the channels; zeros stand in for the half it keeps.
+        first, second = x.chunk(2, dim=1)
+        t, raw = self.net(first if self.kept is Half.FIRST else second).chunk(2, dim=1)
+        zeros = torch.zeros_like(first)
+
+        def place(half: Tensor) -> Tensor:
+            parts = (zeros, half) if self.kept is Half.FIRST else (half, zeros)
+            return torch.cat(parts, dim=1)
+
+        return place(t), place(raw)

@@ -1,0 +1,41 @@
+"""The two masks of section 3.4 (figure 3). b = 1: passed through, and what s and t see."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+
+
+class Parity(StrEnum):
+    """Which squares of the checkerboard have b = 1, by the parity of row + column."""
+
+    ODD = "odd"
+    EVEN = "even"
+
+    @property
+    def other(self) -> Parity:
+        return Parity.EVEN if self is Parity.ODD else Parity.ODD
+
+
+class Half(StrEnum):
+    """Which half of the channels has b = 1."""
+
+    FIRST = "first"
+    SECOND = "second"
+
+
+def checkerboard_mask(height: int, width: int, kept: Parity = Parity.ODD) -> Tensor:
+    """Spatial checkerboard b, bool, shape (1, 1, height, width).
+
+    All channels of a pixel share its bit. The paper has b = 1 where row + column is odd.
+    """
+    parity = (torch.arange(height)[:, None] + torch.arange(width)[None, :]) % 2
+    return (parity == (1 if kept is Parity.ODD else 0))[None, None]
+
+
+def channel_mask(channels: int, kept: Half = Half.FIRST) -> Tensor:
+    """Channel-wise mask b, bool, shape (1, channels, 1, 1): one half of the channels is kept."""
+    first = torch.arange(channels) < channels // 2
+    return (first if kept is Half.FIRST else ~first)[None, :, None, None]

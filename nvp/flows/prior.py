@@ -1,0 +1,57 @@
+"""Priors p_Z over latents z, in image layout. The paper takes a unit Gaussian, and allows any."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from enum import StrEnum
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nvp.flows.bijection import sum_over_image
+
+
+class Prior(nn.Module, ABC):
+    """A distribution over z, (N, C, H, W)."""
+
+    @abstractmethod
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-density in nats, (N,)."""
+
+    @abstractmethod
+    def sample(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+        """Draw z of `shape` (N, C, H, W), float32, on the generator's device (or the CPU)."""
+
+
+class GaussianPrior(Prior):
+    """p_Z = N(0, I) (section 4.1)."""
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return sum_over_image(-0.5 * (z.square() + math.log(2 * math.pi)))
+
+    def sample(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+        device = "cpu" if generator is None else generator.device
+        return torch.randn(shape, generator=generator, device=device)
+
+
+class LogisticPrior(Prior):
+    """A standard logistic in every dimension, NICE's choice: heavier tails than the Gaussian."""
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return sum_over_image(-F.softplus(z) - F.softplus(-z))
+
+    def sample(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+        device = "cpu" if generator is None else generator.device
+        return torch.logit(torch.rand(shape, generator=generator, device=device), eps=1e-6)
+
+
+class PriorName(StrEnum):
+    """The priors that a configuration can name."""
+
+    GAUSSIAN = "gaussian"
+    LOGISTIC = "logistic"
+
+    def build(self) -> Prior:
+        return GaussianPrior() if self is PriorName.GAUSSIAN else LogisticPrior()

@@ -1,0 +1,153 @@
+"""The network behind s and t: a weight-normalised, batch-normalised residual net (section 3.4).
+
+The paper says: convolutional residual networks with rectifiers, batch norm, weight norm, and
+skip connections to the output (sections 3.4, 3.7, 4.1). The layout of the blocks is that of the
+official code, the only source for it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nvp.flows.masks import Parity, checkerboard_mask
+
+BATCH_NORM_EPSILON = 1e-4
+
+
+class WeightNormConv2d(nn.Module):
+    """A convolution with weight normalisation, zero padding: (N, i, H, W) -> (N, o, H, W).
+
+    Each output channel's filter v is divided by its L2 norm and, with `magnitude`, multiplied by
+    a learned g: w = g v / ||v||. Without it the gain is left to the batch norm that follows.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, *, magnitude: bool, bias: bool
+    ) -> None:
+        super().__init__()
+        bound = math.sqrt(2 / in_channels)
+        v = torch.empty(out_channels, in_channels, kernel, kernel).uniform_(-bound, bound)
+        self.v = nn.Parameter(v)
+        # The root mean square norm of the raw filters, times `bound` once more (official code).
+        norm = bound * math.sqrt(in_channels * kernel**2 / 12)
+        self.g = nn.Parameter(torch.full((out_channels,), norm)) if magnitude else None
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.padding = kernel // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = torch.rsqrt(self.v.square().sum(dim=(1, 2, 3)))
+        if self.g is not None:
+            scale = scale * self.g
+        return F.conv2d(x, self.v * scale[:, None, None, None], self.bias, padding=self.padding)
+
+
+class ShiftedBatchNorm(nn.Module):
+    """Batch norm inside the nets: (h - mean) / sqrt(variance + 1e-4) + beta, with no gain.
+
+    A gain would be undone by the weight norm that follows (or is its g). Batch statistics in
+    training, moving averages (0.9 of the old, 0.1 of the new) in evaluation.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.beta = nn.Parameter(torch.zeros(channels))
+        self.momentum = 0.1
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(
+            x,
+            self.running_mean,
+            self.running_var,
+            bias=self.beta,
+            training=self.training,
+            momentum=self.momentum,
+            eps=BATCH_NORM_EPSILON,
+        )
+
+
+class ResidualBlock(nn.Module):
+    """Pre-activation block: h + conv(relu(bn(conv(relu(bn(h)))))), both convolutions 3x3."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm1 = ShiftedBatchNorm(width)
+        self.conv1 = WeightNormConv2d(width, width, 3, magnitude=False, bias=False)
+        self.norm2 = ShiftedBatchNorm(width)
+        self.conv2 = WeightNormConv2d(width, width, 3, magnitude=True, bias=True)
+
+    def forward(self, h: Tensor) -> Tensor:
+        inner = self.conv1(F.relu(self.norm1(h)))
+        return h + self.conv2(F.relu(self.norm2(inner)))
+
+
+class InputTreatment(nn.Module):
+    """What happens to the kept half before the first convolution (official code only).
+
+    Batch norm, a doubling for a checkerboard (half of what the norm saw were zeros), [h, -h] so
+    that the ReLU is a concatenated one, and the checkerboard itself as one more channel.
+    """
+
+    def __init__(
+        self, channels: int, kept: Parity | None, *, concatenated_relu: bool, mask_channel: bool
+    ) -> None:
+        super().__init__()
+        self.norm = ShiftedBatchNorm(channels)
+        self.kept = kept
+        self.concatenated_relu = concatenated_relu
+        self.mask_channel = mask_channel and kept is not None
+        self.out_channels = channels * (2 if concatenated_relu else 1) + self.mask_channel
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(x)
+        if self.kept is not None:
+            h = 2 * h
+        parts = [h, -h] if self.concatenated_relu else [h]
+        if self.kept is not None and self.mask_channel:
+            b = checkerboard_mask(x.shape[2], x.shape[3], self.kept).to(h)
+            parts.append(b.expand(len(x), -1, -1, -1))
+        h = torch.cat(parts, dim=1)
+        return F.relu(h) if self.concatenated_relu else h
+
+
+class CouplingNet(nn.Module):
+    """From what a coupling keeps to (t, pre-activation of s): (N, i, H, W) -> (N, 2 o, H, W).
+
+    A 3x3 convolution, `num_blocks` residual blocks of `width` maps, and a 1x1 skip from the first
+    convolution and from every block into a sum, from which a last 1x1 convolution reads.
+    """
+
+    def __init__(
+        self, treatment: InputTreatment, out_channels: int, width: int, num_blocks: int
+    ) -> None:
+        super().__init__()
+
+        def skip() -> WeightNormConv2d:
+            return WeightNormConv2d(width, width, 1, magnitude=True, bias=True)
+
+        self.treatment = treatment
+        self.conv_in = WeightNormConv2d(
+            treatment.out_channels, width, 3, magnitude=False, bias=True
+        )
+        self.skip_in = skip()
+        self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(num_blocks))
+        self.skips = nn.ModuleList(skip() for _ in range(num_blocks))
+        self.norm_out = ShiftedBatchNorm(width)
+        self.conv_out = WeightNormConv2d(width, 2 * out_channels, 1, magnitude=True, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.treatment(x).contiguous(memory_format=torch.channels_last)
+        h = self.conv_in(h)
+        total = self.skip_in(h)
+        for block, skip in zip(self.blocks, self.skips, strict=True):
+            h = block(h)
+            total = total + skip(h)
+        return self.conv_out(F.relu(self.norm_out(total)))

@@ -1,0 +1,55 @@
+"""Squeezing: trading space for channels, s x s x c -> s/2 x s/2 x 4c (section 3.6, figure 3).
+
+The figure shows one channel, and numbers a 2 x 2 block top-left, top-right, bottom-left,
+bottom-right. For several channels two orders fit it, and the official code uses a third one
+to factor out. Each is a permutation of the sub-pixels, so its log-determinant is 0.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Positions in a 2 x 2 block are numbered 0 top-left, 1 top-right, 2 bottom-left, 3 bottom-right.
+DIAGONAL_ORDER = (0, 3, 1, 2)
+
+
+class SqueezeOrder(StrEnum):
+    """Order of the 4c channels that a squeeze makes.
+
+    CHANNEL_MAJOR   TLr TRr BLr BRr, TLg ...: the plain squeeze of the official code
+    POSITION_MAJOR  TLr TLg TLb, TRr ...: the first half is the top row of every block, all
+                    colours, as figure 3 shows for one channel
+    DIAGONAL        TLr TLg TLb, BRr ..., TRr ..., BLr ...: the "ordered" squeeze of the official
+                    code. Its first half, top-left and bottom-right, is a checkerboard
+    """
+
+    CHANNEL_MAJOR = "channel_major"
+    POSITION_MAJOR = "position_major"
+    DIAGONAL = "diagonal"
+
+
+def squeeze(x: Tensor, order: SqueezeOrder) -> Tensor:
+    """(N, c, H, W) -> (N, 4c, H/2, W/2). H and W must be even."""
+    squeezed = F.pixel_unshuffle(x, 2)
+    if order is SqueezeOrder.CHANNEL_MAJOR:
+        return squeezed
+    n, channels, height, width = squeezed.shape
+    blocks = squeezed.reshape(n, channels // 4, 4, height, width).transpose(1, 2)
+    if order is SqueezeOrder.DIAGONAL:
+        blocks = blocks[:, DIAGONAL_ORDER]
+    return blocks.reshape(n, channels, height, width)
+
+
+def unsqueeze(z: Tensor, order: SqueezeOrder) -> Tensor:
+    """The inverse of `squeeze`: (N, 4c, H, W) -> (N, c, 2H, 2W)."""
+    if order is SqueezeOrder.CHANNEL_MAJOR:
+        return F.pixel_shuffle(z, 2)
+    n, channels, height, width = z.shape
+    blocks = z.reshape(n, 4, channels // 4, height, width)
+    if order is SqueezeOrder.DIAGONAL:
+        blocks = blocks[:, torch.argsort(torch.tensor(DIAGONAL_ORDER)).tolist()]
+    return F.pixel_shuffle(blocks.transpose(1, 2).reshape(n, channels, height, width), 2)

@@ -1,0 +1,141 @@
+"""Likelihoods in nats and in bits per dimension, and the scoring of a whole data set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nvp.errors import NVPError
+from nvp.model import ImageModel
+
+
+def bits_per_dim(log_prob: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
+    """-log P / (D ln 2): natural logs of discrete images, (N,) -> bits per sub-pixel, (N,) float64.
+
+    Uniform noise over 256 levels scores 8.0 under a perfect model.
+    """
+    return -log_prob.double() / (math.prod(image_shape) * math.log(2))
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean bits/dim over `num_images` images, and its standard error over images."""
+
+    bits_per_dim: float
+    standard_error: float
+    num_images: int
+    num_draws: int
+
+    def __str__(self) -> str:
+        return f"{self.bits_per_dim:.4f} ± {self.standard_error:.4f} bits/dim"
+
+
+@torch.no_grad()
+def score_images(
+    model: ImageModel,
+    images: Tensor,
+    *,
+    num_draws: int = 1,
+    batch_size: int = 250,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> Tensor:
+    """Bits/dim of each image, (N,) float64, on the model's device, in the mode it is in.
+
+    The noise comes from one generator, so the same seed and batch size give the same figures.
+    `progress` is called with the number of images done.
+    """
+    device = next(model.parameters()).device
+    generator = torch.Generator().manual_seed(seed)
+    scores = []
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size].to(device)
+        log_prob = model.log_prob(batch, num_draws=num_draws, generator=generator)
+        scores.append(bits_per_dim(log_prob, model.image_shape).cpu())
+        if progress is not None:
+            progress(start + len(batch))
+    return torch.cat(scores)
+
+
+def evaluate(
+    model: ImageModel,
+    images: Tensor,
+    *,
+    num_draws: int = 1,
+    batch_size: int = 250,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> Score:
+    """Score uint8 `images`, (N, C, H, W), in evaluation mode. Raises `NVPError` if not finite."""
+    was_training = model.training
+    model.eval()
+    scores = score_images(
+        model, images, num_draws=num_draws, batch_size=batch_size, seed=seed, progress=progress
+    )
+    model.train(was_training)
+    return summarise(scores, num_draws)
+
+
+def summarise(scores: Tensor, num_draws: int) -> Score:
+    """Mean and standard error of bits/dim per image, (N,)."""
+    if not torch.isfinite(scores).all():
+        raise NVPError(
+            f"{int((~torch.isfinite(scores)).sum())} of {len(scores)} images have no finite "
+            "likelihood: re-estimate the batch-norm statistics, or score in float32 or better"
+        )
+    error = scores.std().item() / math.sqrt(len(scores)) if len(scores) > 1 else math.nan
+    return Score(scores.mean().item(), error, len(scores), num_draws)
+
+
+def batch_norms(model: nn.Module) -> list[Any]:
+    """Every module that keeps running statistics, this package's or PyTorch's."""
+    return [module for module in model.modules() if hasattr(module, "momentum")]
+
+
+@contextmanager
+def batch_statistics(model: nn.Module) -> Iterator[None]:
+    """Within this block batch norms use the statistics of each batch, and learn nothing from it."""
+    norms = batch_norms(model)
+    momenta = [module.momentum for module in norms]
+    was_training = model.training
+    model.train()
+    for module in norms:
+        module.momentum = 0.0
+    try:
+        yield
+    finally:
+        for module, momentum in zip(norms, momenta, strict=True):
+            module.momentum = momentum
+        model.train(was_training)
+
+
+@torch.no_grad()
+def reestimate_statistics(
+    model: ImageModel, images: Tensor, *, batch_size: int = 250, seed: int = 0
+) -> None:
+    """Set every batch norm's running statistics to their mean over batches of training `images`.
+
+    The moving averages of training remember about ten batches, and of weights that have since
+    moved; a test figure computed with them can be off by anything from 0.01 bits/dim to thousands.
+    """
+    norms = batch_norms(model)
+    if not norms:
+        return
+    device = next(model.parameters()).device
+    momenta = [module.momentum for module in norms]
+    was_training = model.training
+    model.train()
+    generator = torch.Generator().manual_seed(seed)
+    for count, batch in enumerate(images.split(batch_size)):
+        for module in norms:
+            module.momentum = 1 / (count + 1)  # the running mean of all batches so far
+        model.log_prob(batch.to(device), generator=generator)
+    for module, momentum in zip(norms, momenta, strict=True):
+        module.momentum = momentum
+    model.train(was_training)

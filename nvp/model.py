@@ -1,0 +1,59 @@
+"""The one protocol that every model of images follows.
+
+A model turns uint8 images into natural-log probabilities. One loop can then train all of them
+(`nvp.train`), one function score all of them (`nvp.likelihood`), one table compare all of them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from nvp.errors import NVPError
+
+
+class ImageModel(nn.Module, ABC):
+    """A model of discrete images: uint8, shape (N, C, H, W), with (C, H, W) = `image_shape`."""
+
+    image_shape: tuple[int, int, int]
+
+    @abstractmethod
+    def log_prob(
+        self, images: Tensor, *, num_draws: int = 1, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Natural log of the probability of each discrete image, (N,) float32, in nats.
+
+        A flow dequantises inside, so what it returns is a lower bound; `num_draws` > 1 gives the
+        tighter, importance-weighted bound.
+        """
+
+    @abstractmethod
+    def loss(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """What training minimises: mean nats per image, plus any regulariser. A scalar."""
+
+    @abstractmethod
+    def sample(
+        self, n: int, *, generator: torch.Generator | None = None, temperature: float = 1.0
+    ) -> Tensor:
+        """Draw `n` images: uint8, (n, C, H, W)."""
+
+    @property
+    def num_dimensions(self) -> int:
+        """D, the number of sub-pixels of one image."""
+        channels, height, width = self.image_shape
+        return channels * height * width
+
+    def check_images(self, images: Tensor) -> None:
+        """Raise `NVPError` unless `images` are uint8 and (N, C, H, W) of this model."""
+        if images.dtype != torch.uint8:
+            raise NVPError(
+                f"images must be uint8 in 0..255, got {images.dtype}: "
+                "pass the raw pixels, the model dequantises and rescales them itself"
+            )
+        if images.ndim != 4 or tuple(images.shape[1:]) != tuple(self.image_shape):
+            raise NVPError(
+                f"images must be (N, C, H, W) with (C, H, W) = {tuple(self.image_shape)}, "
+                f"got {tuple(images.shape)}: load matching data or change model.image_shape"
+            )

@@ -1,0 +1,322 @@
+"""One training loop for every model."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import yaml
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from nvp.checkpoint import (
+    load_optimiser,
+    load_tensors,
+    load_weights,
+    optimiser_tensors,
+    part,
+    prefixed,
+    save_tensors,
+    write_text,
+)
+from nvp.config import Precision, RunConfig, TrainingConfig
+from nvp.data import Dataset, load
+from nvp.errors import NVPError
+from nvp.likelihood import batch_statistics, bits_per_dim, evaluate, reestimate_statistics
+from nvp.model import ImageModel
+from nvp.progress import Reporter
+from nvp.runlog import RunLog
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+@dataclass
+class State:
+    """Everything that the next step depends on."""
+
+    model: ImageModel
+    ema: AveragedModel
+    optimiser: torch.optim.Optimizer
+    noise: torch.Generator  # dequantisation noise and flips
+    order: Tensor  # this epoch's order of the training images
+    precision: Precision
+    step: int = 0
+    position: int = 0  # of the next image in `order`
+    minutes: float = 0.0  # spent in steps, over all resumptions
+    names: dict[Tensor, str] = field(default_factory=dict)
+
+    @property
+    def average(self) -> ImageModel:
+        """The model with averaged weights: what is scored and recorded."""
+        return cast(ImageModel, self.ema.module)
+
+
+def train(
+    config: RunConfig, folder: Path, *, data_root: Path | None = None, device: str = "auto"
+) -> ImageModel:
+    """Train until the budget is spent, going on from `folder`'s checkpoint if it has one.
+
+    Writes `config.yaml`, `log.csv` and the checkpoint; returns the averaged model in evaluation
+    mode with its batch-norm statistics re-estimated. Raises `NVPError` when a loss is not finite.
+    """
+    settings = config.training
+    data = load(config.data.name, "train", root=data_root, limit=config.data.limit)
+    check_shapes(config, data)
+    held_out = min(config.evaluation.validation_images, len(data.images) // 10)
+    images, validation = data.images[:-held_out], data.images[-held_out:]
+    if len(images) < settings.batch_size:
+        raise NVPError(
+            f"training.batch_size {settings.batch_size} exceeds the {len(images)} training images "
+            f"of {config.data.name}: lower it"
+        )
+    state = begin(config, pick_device(device), len(images))
+    checkpoint = folder / CHECKPOINT
+    if checkpoint.exists():
+        restore(state, checkpoint, data.checksum)
+    plain = config.model_dump(mode="json")
+    write_text(folder / "config.yaml", yaml.safe_dump(plain, sort_keys=False))
+    log = RunLog(folder, state.step)
+    reporter = Reporter(config.name, settings.steps, settings.minutes)
+    saved = validated = state.minutes
+    window: list[tuple[float, float]] = []
+    while (done := spent(state, settings)) < 1:
+        started = time.perf_counter()
+        batch = next_batch(state, images, config)
+        loss, norm = training_step(state, batch, settings, done)
+        state.minutes += (time.perf_counter() - started) / 60
+        window.append((loss, norm))
+        finished = spent(state, settings) >= 1
+        row: dict[str, float] = {}
+        if finished or state.minutes - validated >= settings.validate_minutes:
+            validated = state.minutes
+            row = validate(state, images, validation, config)
+        if row or state.step % settings.log_every == 0:
+            row = {**means(state, settings, window), **row}
+            log.write(row)
+            reporter.update(state.step, state.minutes, row)
+            window.clear()
+        if finished or state.minutes - saved >= settings.checkpoint_minutes:
+            saved = state.minutes
+            save(state, checkpoint, config, data.checksum)
+    reporter.close()
+    return finished_model(state, images, config)
+
+
+def training_step(
+    state: State, batch: Tensor, settings: TrainingConfig, done: float
+) -> tuple[float, float]:
+    """One step of Adam on one batch; returns the loss in nats per image and the gradient norm."""
+    for group in state.optimiser.param_groups:
+        group["lr"] = group["factor"] * rate_at(state.step, done, settings)
+    state.optimiser.zero_grad()
+    with torch.autocast(batch.device.type, torch.bfloat16, state.precision is Precision.BF16):
+        loss = state.model.loss(batch, state.noise)
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(state.model.parameters(), settings.clip_norm)
+    if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
+        raise NVPError(explain_divergence(state, batch, loss.item()))
+    state.optimiser.step()
+    state.ema.update_parameters(state.model)
+    state.step += 1
+    return loss.item(), norm.item()
+
+
+def means(
+    state: State, settings: TrainingConfig, window: list[tuple[float, float]]
+) -> dict[str, float]:
+    """A row of the log: the means of (loss in nats, gradient norm) since the last one."""
+    loss = sum(loss for loss, _ in window) / len(window)
+    return {
+        "step": state.step,
+        "images": state.step * settings.batch_size,
+        "minutes": round(state.minutes, 3),
+        "rate": state.optimiser.param_groups[0]["lr"],
+        "loss": loss,
+        "bits_per_dim": loss / (state.model.num_dimensions * math.log(2)),
+        "gradient_norm": sum(norm for _, norm in window) / len(window),
+    }
+
+
+def rate_at(step: int, done: float, settings: TrainingConfig) -> float:
+    """Linear warm-up, constant, then linearly to 0 over the last `anneal` of the budget."""
+    warmup = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
+    decay = min(1.0, (1 - done) / settings.anneal) if settings.anneal else 1.0
+    return settings.learning_rate * warmup * decay
+
+
+def spent(state: State, settings: TrainingConfig) -> float:
+    """The share of the budget that is used up; of two budgets, the one nearer its end."""
+    shares = [state.step / settings.steps] if settings.steps else []
+    shares += [state.minutes / settings.minutes] if settings.minutes else []
+    return max(shares)
+
+
+def next_batch(state: State, images: Tensor, config: RunConfig) -> Tensor:
+    """The next `batch_size` images of a fresh random order per epoch, flipped where asked."""
+    size = config.training.batch_size
+    if state.position + size > len(images):
+        state.order = torch.randperm(len(images), generator=state.noise)
+        state.position = 0
+    batch = images[state.order[state.position : state.position + size]]
+    state.position += size
+    if config.data.flips:
+        flip = torch.rand(size, generator=state.noise) < 0.5
+        batch = torch.where(flip[:, None, None, None], batch.flip(-1), batch)
+    return batch.to(next(state.model.parameters()).device)
+
+
+def begin(config: RunConfig, device: torch.device, num_images: int) -> State:
+    """A fresh state: weights, noise and data order all follow from `training.seed`."""
+    settings = config.training
+    torch.manual_seed(settings.seed)
+    model = config.build_model().to(device).train()
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
+    tanh_scales = [p for p, name in names.items() if name.endswith(".scale")]
+    others = [p for p, name in names.items() if not name.endswith(".scale")]
+    groups = [
+        {"params": others, "factor": 1.0},
+        {"params": tanh_scales, "factor": settings.tanh_scale_rate},
+    ]
+    optimiser = torch.optim.Adam(
+        groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.epsilon, fused=True
+    )
+    average = get_ema_multi_avg_fn(settings.ema_decay)
+    ema = AveragedModel(model, multi_avg_fn=average)
+    noise = torch.Generator().manual_seed(settings.seed)
+    precision = settings.precision
+    if precision is Precision.AUTO:
+        precision = faster_precision(device)
+    order = torch.randperm(num_images, generator=noise)
+    return State(model, ema, optimiser, noise, order, precision, names=names)
+
+
+def faster_precision(device: torch.device) -> Precision:
+    """Time a 3x3 convolution of 32 maps, forward and backward, in float32 and in bfloat16."""
+
+    def seconds(dtype: torch.dtype) -> float:
+        options: dict[str, Any] = {"device": device, "dtype": dtype}
+        x = torch.ones(32, 32, 28, 28, **options).to(memory_format=torch.channels_last)
+        weight = torch.ones(32, 32, 3, 3, requires_grad=True, **options)
+        x.requires_grad_()
+        times = []
+        for _ in range(5):
+            started = time.perf_counter()
+            nn.functional.conv2d(x, weight, padding=1).sum().backward()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - started)
+        return min(times)
+
+    faster = seconds(torch.bfloat16) < seconds(torch.float32)
+    return Precision.BF16 if faster else Precision.FP32
+
+
+def validate(
+    state: State, images: Tensor, validation: Tensor, config: RunConfig
+) -> dict[str, float]:
+    """Bits/dim of the averaged model on the held-out images, with both kinds of statistics."""
+    settings = config.evaluation
+    model = state.average
+    few = images[: min(len(images), 2 * len(validation))]
+    reestimate_statistics(model, few, batch_size=settings.batch_size)
+    score = evaluate(model, validation, batch_size=settings.batch_size)
+    with batch_statistics(model), torch.no_grad():
+        batch = validation[: settings.batch_size].to(next(model.parameters()).device)
+        noise = torch.Generator().manual_seed(0)
+        on_batch = bits_per_dim(model.log_prob(batch, generator=noise), model.image_shape).mean()
+    return {"validation": score.bits_per_dim, "validation_batch_statistics": on_batch.item()}
+
+
+def finished_model(state: State, images: Tensor, config: RunConfig) -> ImageModel:
+    """The averaged model, its statistics re-estimated on training images, in evaluation mode."""
+    model = state.average
+    settings = config.evaluation
+    few = images[: settings.statistics_images]
+    reestimate_statistics(model, few, batch_size=settings.batch_size)
+    return model.eval()
+
+
+def explain_divergence(state: State, batch: Tensor, loss: float) -> str:
+    """One line that names the first layer whose output was not finite."""
+    found: list[str] = []
+
+    def hook(name: str) -> Any:
+        def look(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            tensors = output if isinstance(output, tuple) else (output,)
+            if not found and not all(torch.isfinite(t).all() for t in tensors):
+                found.append(name)
+
+        return look
+
+    handles = [
+        module.register_forward_hook(hook(name))
+        for name, module in state.model.named_modules()
+        if name and not list(module.children())
+    ]
+    with torch.no_grad(), batch_statistics(state.model):
+        state.model.log_prob(batch, generator=torch.Generator().manual_seed(0))
+    for handle in handles:
+        handle.remove()
+    where = f"first in layer {found[0]}" if found else "in the gradients alone"
+    return (
+        f"the loss is {loss} at step {state.step}, not finite {where}; the last good checkpoint is "
+        "kept: go on from it with a lower training.learning_rate or training.clip_norm"
+    )
+
+
+def check_shapes(config: RunConfig, data: Dataset) -> None:
+    """Raise `NVPError` when the model was not made for these images."""
+    shape = tuple(data.images.shape[1:])
+    if shape != tuple(config.model.image_shape):
+        raise NVPError(
+            f"model.image_shape is {list(config.model.image_shape)} but {config.data.name} holds "
+            f"{list(shape)} images: change one of the two in the configuration"
+        )
+
+
+def pick_device(device: str) -> torch.device:
+    """ "auto" is the GPU where there is one."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
+
+
+def save(state: State, path: Path, config: RunConfig, checksum: str) -> None:
+    """Write the whole state, atomically."""
+    tensors = {
+        **prefixed("model", state.model.state_dict()),
+        **prefixed("ema", state.ema.state_dict()),
+        **prefixed("optimiser", optimiser_tensors(state.optimiser, state.names)),
+        "noise": state.noise.get_state(),
+        "order": state.order,
+    }
+    header = {
+        "config": config.model_dump(mode="json"),
+        "data_checksum": checksum,
+        "step": state.step,
+        "position": state.position,
+        "minutes": state.minutes,
+        "precision": state.precision.value,
+    }
+    save_tensors(path, tensors, header)
+
+
+def restore(state: State, path: Path, checksum: str) -> None:
+    """Go back to a saved state; the data must be those it was trained on."""
+    tensors, header = load_tensors(path)
+    if "optimiser" not in {name.partition(".")[0] for name in tensors}:
+        raise NVPError(f"{path} holds weights but no training state: it cannot be resumed")
+    if header["data_checksum"] != checksum:
+        raise NVPError(f"{path} was trained on other images than these: use the same data set")
+    load_weights(state.model, part("model", tensors), path)
+    load_weights(state.ema, part("ema", tensors), path)
+    load_optimiser(state.optimiser, state.names, part("optimiser", tensors))
+    state.noise.set_state(tensors["noise"])
+    state.order = tensors["order"]
+    state.step, state.position = header["step"], header["position"]
+    state.minutes, state.precision = header["minutes"], Precision(header["precision"])
