@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +12,7 @@ from typing import Any, cast
 import torch
 import yaml
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from nvp.checkpoint import (
     load_optimiser,
@@ -185,14 +186,24 @@ def begin(config: RunConfig, device: torch.device, num_images: int) -> State:
     optimiser = torch.optim.Adam(
         groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.epsilon, fused=True
     )
-    average = get_ema_multi_avg_fn(settings.ema_decay)
-    ema = AveragedModel(model, multi_avg_fn=average)
+    ema = AveragedModel(model, multi_avg_fn=exponential_average(settings.ema_decay))
     noise = torch.Generator().manual_seed(settings.seed)
     precision = settings.precision
     if precision is Precision.AUTO:
         precision = faster_precision(device)
     order = torch.randperm(num_images, generator=noise)
     return State(model, ema, optimiser, noise, order, precision, names=names)
+
+
+def exponential_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """Weight averaging whose memory grows with the run, up to 1 / (1 - decay) steps."""
+
+    def update(averages: Any, weights: Any, num_averaged: Any) -> None:
+        # A fixed decay would remember the random start for thousands of steps.
+        current = min(decay, (1 + int(num_averaged)) / (10 + int(num_averaged)))
+        torch._foreach_lerp_(averages, weights, 1 - current)
+
+    return update
 
 
 def faster_precision(device: torch.device) -> Precision:

@@ -69,10 +69,8 @@ class AffineCoupling(Bijection, Generic[Kept]):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         b = self.mask(x)
         t, s = self.shift_and_log_scale(x, b)
-        if self.order is AffineOrder.SCALE_THEN_SHIFT:
-            y = x * s.exp() + t
-        else:
-            y = (x + t) * s.exp()
+        scale_first = self.order is AffineOrder.SCALE_THEN_SHIFT
+        y = x * s.exp() + t if scale_first else (x + t) * s.exp()
         log_det = sum_over_image(s)
         if self.norm is not None:
             y, norm_log_det = self.norm(y, b)
@@ -85,10 +83,8 @@ class AffineCoupling(Bijection, Generic[Kept]):
         if self.norm is not None:
             z, log_det = self.norm.inverse(z, b)
         t, s = self.shift_and_log_scale(z, b)
-        if self.order is AffineOrder.SCALE_THEN_SHIFT:
-            x = (z - t) * (-s).exp()
-        else:
-            x = z * (-s).exp() - t
+        scale_first = self.order is AffineOrder.SCALE_THEN_SHIFT
+        x = (z - t) * (-s).exp() if scale_first else z * (-s).exp() - t
         return x, log_det - sum_over_image(s)
 
 
