@@ -1,12 +1,14 @@
-"""Sphinx extension: equations that need no network.
+"""Sphinx extension: pages that need no network.
 
 MathJax is copied from the installed package django-static-mathjax (MathJax 3.2.2, Apache-2.0)
-next to the pages; _config.yml points `mathjax_path` there.
+next to the pages, where `mathjax_path` of _config.yml looks for it; and the scripts of
+sphinx-thebe, which Jupyter Book always loads, are left out.
 """
 
 import shutil
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from sphinx.application import Sphinx
 
@@ -29,7 +31,19 @@ def copy_mathjax(app: Sphinx, error: Exception | None) -> None:
             shutil.copy(source, target)
 
 
+def leave_out_thebe(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object
+) -> None:
+    """Drop the scripts for live kernels: they are for unpkg.com, and declared twice."""
+    context["script_files"] = [
+        script
+        for script in context["script_files"]
+        if "thebe" not in f"{script.filename} {script.attributes.get('body')}"
+    ]
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Register the hook."""
+    """Register both hooks."""
+    app.connect("html-page-context", leave_out_thebe, priority=900)
     app.connect("build-finished", copy_mathjax)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,122 @@
+"""A headless Chromium that reports what a page did: requests, errors, and values in the page."""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import websocket
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+FLAGS = (
+    "--headless --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --remote-debugging-port=0"
+).split()
+PATIENCE = 60  # seconds, for a start or a page on a busy machine
+
+
+class Browser:
+    """A browser with a fresh tab for every page, spoken to in the DevTools protocol."""
+
+    def __init__(self, executable: str) -> None:
+        self.profile = tempfile.mkdtemp()
+        flags = [*FLAGS, f"--user-data-dir={self.profile}"]
+        if os.geteuid() == 0:
+            flags.append("--no-sandbox")  # Chromium has no sandbox for root
+        quiet = subprocess.DEVNULL
+        self.process = subprocess.Popen([executable, *flags], stdout=quiet, stderr=quiet)
+        self.port = self._port()
+        self.socket: websocket.WebSocket | None = None
+        self.number = 0
+        self.events: list[dict[str, Any]] = []
+
+    def _port(self) -> str:
+        """The port that the browser listens on, once it has written it down."""
+        file = Path(self.profile, "DevToolsActivePort")
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            if file.exists() and (lines := file.read_text().split()):
+                return lines[0]
+            time.sleep(0.1)
+        raise TimeoutError(f"Chromium did not start within {PATIENCE} s")
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Call one method of the protocol and return its result; events are kept."""
+        assert self.socket is not None
+        self.number += 1
+        self.socket.send(json.dumps({"id": self.number, "method": method, "params": parameters}))
+        while (message := json.loads(self.socket.recv())).get("id") != self.number:
+            self.events.append(message)
+        if "error" in message:
+            raise RuntimeError(f"{method}: {message['error']['message']}")
+        return message["result"]
+
+    def open(self, page: Path, *, width: int = 1400, dark: bool = False) -> None:
+        """Open a local page in a tab of this width, and wait until its equations are set."""
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/json/new", method="PUT")
+        address = json.load(direct.open(request))["webSocketDebuggerUrl"]
+        if self.socket is not None:
+            self.socket.close()
+        self.socket = websocket.create_connection(
+            address, timeout=PATIENCE, suppress_origin=True, http_no_proxy=["127.0.0.1"]
+        )
+        self.events.clear()
+        for domain in ("Page", "Network", "Runtime", "Log"):
+            self.call(f"{domain}.enable")
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+        size = {"width": width, "height": 1600, "deviceScaleFactor": 1, "mobile": False}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
+        self.call("Page.navigate", url=page.as_uri())
+        while not any(event["method"] == "Page.loadEventFired" for event in self.events):
+            self.events.append(json.loads(self.socket.recv()))
+        self.value("window.MathJax && MathJax.startup ? MathJax.startup.promise.then(() => 1) : 0")
+        self.value("new Promise(done => setTimeout(done, 300))")
+
+    def value(self, expression: str) -> Any:
+        """The value of a JavaScript expression in the page, a promise awaited."""
+        answer = self.call(
+            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
+        )
+        if "exceptionDetails" in answer:
+            raise RuntimeError(f"{expression}: {answer['exceptionDetails']['text']}")
+        return answer["result"].get("value")
+
+    def requests(self) -> list[str]:
+        """Every address that the page has asked for, over a network or from the disk."""
+        sent = [event for event in self.events if event["method"] == "Network.requestWillBeSent"]
+        return [event["params"]["request"]["url"] for event in sent]
+
+    def errors(self) -> list[str]:
+        """What stands in red in the console."""
+        found = []
+        for event in self.events:
+            what = event.get("params", {})
+            if event["method"] == "Runtime.exceptionThrown":
+                found.append(what["exceptionDetails"].get("exception", {}).get("description", "?"))
+            elif event["method"] == "Runtime.consoleAPICalled" and what["type"] == "error":
+                found.append(" ".join(str(part.get("value")) for part in what["args"]))
+            elif event["method"] == "Log.entryAdded" and what["entry"]["level"] == "error":
+                found.append(f"{what['entry']['text']} {what['entry'].get('url', '')}")
+        return found
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self.socket is not None:
+            self.socket.close()
+        self.process.terminate()
+        self.process.wait(PATIENCE)
+        shutil.rmtree(self.profile, ignore_errors=True)
