@@ -15,7 +15,7 @@ SNAKEMAKE = $(BIN)/snakemake --snakefile workflow/Snakefile --workflow-profile \
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv data reproduce test notebooks book lint lock benchmarks clean
+.PHONY: help venv data reproduce test notebooks record book lint lock benchmarks clean
 
 help: ## list what make can do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,12 @@ test: lint ## the checks: ruff, mypy, recorded weights, unit tests, notebooks
 
 notebooks: venv ## execute every notebook under build/, with PROFILE
 	$(SNAKEMAKE) notebooks
+
+record: venv ## run the notebooks that changed and keep their outputs in notebooks/
+	$(MAKE) $(patsubst %.py,%.ipynb,$(wildcard notebooks/[0-9]*.py))
+
+notebooks/%.ipynb: notebooks/%.py
+	$(BIN)/python workflow/execute.py $< $@
 
 book: venv ## build the book from executed notebooks
 	$(SNAKEMAKE) book

@@ -1,7 +1,8 @@
-"""Execute one notebook: python workflow/execute.py SOURCE.py TARGET.ipynb name=value ...
+"""Execute one notebook: python workflow/execute.py SOURCE.py TARGET.ipynb [name=value ...]
 
-papermill, with two things it lacks: a parameter that the notebook does not have is an error,
-and a notebook that failed is kept beside the target, where its traceback can be read.
+papermill, with three things it lacks: a parameter that the notebook does not have is an error;
+a notebook that failed is kept beside the target, where its traceback can be read; and no paths
+or times of this machine stay in the target, so that it can be recorded.
 """
 
 import argparse
@@ -12,6 +13,9 @@ from pathlib import Path
 import jupytext
 import papermill
 
+KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
+QUIET = ["--log-level=ERROR"]  # the kernel warns, each time, that it speaks TCP with itself
+
 
 def execute(source: Path, target: Path, parameters: dict[str, str]) -> None:
     """Run `source` (py:percent) with `parameters` and write the executed notebook to `target`.
@@ -19,6 +23,7 @@ def execute(source: Path, target: Path, parameters: dict[str, str]) -> None:
     Raises ValueError for an unknown parameter, PapermillExecutionError for a cell that failed.
     """
     notebook = jupytext.read(source)
+    notebook.metadata.setdefault("kernelspec", KERNEL)
     known = set(papermill.inspect_notebook(notebook))
     if unknown := sorted(set(parameters) - known):
         raise ValueError(
@@ -27,11 +32,16 @@ def execute(source: Path, target: Path, parameters: dict[str, str]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_suffix(".failed.ipynb")
     notebook = papermill.execute_notebook(
-        notebook, unfinished, parameters, kernel_name="python3", progress_bar=False
+        notebook, unfinished, parameters, progress_bar=False, extra_arguments=QUIET
     )
+    del notebook.metadata["papermill"]
     for cell in notebook.cells:
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.metadata.tags.append("remove-cell")  # the page shows the notebook's own
+        elif not cell.metadata.get("tags"):
+            cell.metadata.pop("tags", None)
     jupytext.write(notebook, target)
     unfinished.unlink()
 

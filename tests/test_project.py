@@ -1,0 +1,99 @@
+"""The files around the package agree with each other."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import jupytext
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+SOURCES = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py"))
+chapter = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+
+
+def test_conda_installs_the_project_itself() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    *packages, pip = environment["dependencies"]
+    assert pip == {"pip": ["-e .[book,dev]"]}
+    assert {"book", "dev"} <= set(PROJECT["optional-dependencies"])
+    assert f"python{PROJECT['requires-python']}" in packages
+
+
+def test_the_lock_satisfies_the_project() -> None:
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    lock = {
+        canonicalize_name(requirement.name): requirement.specifier
+        for requirement in (Requirement(line) for line in lines if not line.startswith("#"))
+    }
+    extras = PROJECT["optional-dependencies"].values()
+    wanted = [Requirement(line) for line in sum(extras, PROJECT["dependencies"])]
+    for requirement in wanted:
+        locked = lock[canonicalize_name(requirement.name)]
+        if requirement.name in ("torch", "torchvision"):  # their builds differ between machines
+            assert locked == requirement.specifier
+        else:
+            assert re.fullmatch(r"==[^+*]+", str(locked)), f"{requirement.name} is not pinned"
+            assert requirement.specifier.contains(str(locked).removeprefix("=="))
+
+
+def test_help_lists_every_target() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.search(r"^\.PHONY: (.*)$", makefile, re.M)[1].split())
+    shown = subprocess.run(["make", "help"], cwd=ROOT, text=True, capture_output=True, check=True)
+    assert set(re.findall(r"^  make (\w+) +\w", shown.stdout, re.M)) == targets
+    assert {"reproduce", "test"} <= targets
+
+
+def test_continuous_integration_runs_what_a_person_runs() -> None:
+    script = (ROOT / ".ci" / "run").read_text().splitlines()
+    commands = [line for line in script if line and not line.startswith("#")]
+    assert commands[-1] == "exec make test"
+    assert all(line.startswith(("set ", "cd ")) for line in commands[:-1])
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+    assert [step["run"] for step in steps if "run" in step] == [".ci/run", "make book"]
+
+
+def test_no_path_of_a_machine_is_kept() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, text=True, capture_output=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    folders = re.compile(rb"/(?:work|root|home|Users)/\w")
+    for name in filter(None, listed.stdout.split("\0")):
+        path = ROOT / name
+        if path.is_file() and b"\0" not in (content := path.read_bytes()):
+            found = folders.search(content)
+            assert not found, f"{name} has {found[0].decode()}"
+
+
+@chapter
+def test_a_chapter_is_recorded_as_it_is_written(source: Path) -> None:
+    recorded = source.with_suffix(".ipynb")
+    halves = [
+        [(cell.cell_type, cell.metadata.get("tags", []), cell.source) for cell in half.cells]
+        for half in (jupytext.read(source), jupytext.read(recorded))
+    ]
+    assert halves[0] == halves[1], f"{recorded.name} is behind {source.name}; run: make record"
+    assert recorded.stat().st_size < 1_000_000
+    cells = [cell for cell in jupytext.read(recorded).cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in cells), "a cell was never run"
+
+
+@chapter
+def test_a_chapter_takes_its_profile(source: Path) -> None:
+    cells = jupytext.read(source).cells
+    parameters = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    assert [cell.source for cell in parameters] == ['profile = "laptop"']
+
+
+@chapter
+def test_a_chapter_shows_its_code_whole(source: Path) -> None:
+    code = [cell.source for cell in jupytext.read(source).cells if cell.cell_type == "code"]
+    wide = [line for cell in code for line in cell.splitlines() if len(line) > 79]
+    assert not wide
