@@ -38,7 +38,7 @@ def check_notebook(path: Path) -> None:
 def build(notebooks: Path, target: Path) -> None:
     """Build the book with the executed `notebooks` and put its HTML at `target`.
 
-    Raises ValueError where a notebook is missing or failed, CalledProcessError for a warning.
+    Raises ValueError where a notebook is missing or failed, and where Sphinx had a warning.
     """
     for name in chapters():
         check_notebook(notebooks / name)
@@ -57,7 +57,8 @@ def build(notebooks: Path, target: Path) -> None:
         command = [Path(sys.executable).with_name("jupyter-book"), "build", "-q", "-W", "-n"]
         command += ["--keep-going", "--path-output", folder, str(source)]
         # What it says on stdout is where the pages are now, not where they will be.
-        subprocess.run(command, cwd=source, check=True, stdout=subprocess.DEVNULL)
+        if subprocess.run(command, cwd=source, stdout=subprocess.DEVNULL).returncode:
+            raise ValueError("Sphinx had the warnings above, and warnings are errors")
         shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(Path(folder, "_build", "html"), target)
@@ -66,5 +67,6 @@ def build(notebooks: Path, target: Path) -> None:
 if __name__ == "__main__":
     try:
         build(Path(sys.argv[1]), Path(sys.argv[2]))
-    except (ValueError, subprocess.CalledProcessError) as error:
+        print(f"built {sys.argv[2]} from {len(chapters())} notebooks in {sys.argv[1]}")
+    except ValueError as error:
         sys.exit(f"the book was not built: {error}")
