@@ -1,4 +1,4 @@
-"""The command line: `nvp data ...`."""
+"""The command line: `nvp data | train | evaluate | sample | record`."""
 
 from __future__ import annotations
 
@@ -39,6 +39,10 @@ DataRoot = Annotated[
     Path | None,
     typer.Option(help="Folder of the data sets [default: NVP_DATA, else data/ of the repository]"),
 ]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1; auto takes a GPU if there is one")]
+RunFolder = Annotated[
+    Path, typer.Argument(help="What `nvp train` wrote, or the name of a recorded run")
+]
 
 
 @data_app.command("list")
@@ -69,6 +73,106 @@ def data_get(name: str, data_root: DataRoot = None) -> None:
     from nvp import download
 
     typer.echo(f"{name} is ready in {download.get(name, data_root)}")
+
+
+@app.command()
+def train(
+    config: Annotated[Path | None, typer.Argument(help="A file such as configs/mnist.yaml")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with this run folder")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="Such as training.minutes=5; repeatable")
+    ] = None,
+    run_folder: Annotated[
+        Path | None, typer.Option(help="Where to write [default: build/runs/NAME]")
+    ] = None,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+) -> None:
+    """Train the model of CONFIG until its budget is spent, going on where it was stopped."""
+    from nvp import session
+
+    if (config is None) == (resume is None):
+        raise NVPError("name a configuration to train, or a run folder after --resume, one of them")
+    if resume is not None:
+        if run_folder is not None:
+            raise NVPError("--resume writes to the folder that it reads: leave --run-folder out")
+        typer.echo(session.resume(resume, changes, data_root=data_root, device=device))
+    elif config is not None:
+        typer.echo(session.start(config, changes, run_folder, data_root=data_root, device=device))
+
+
+@app.command()
+def evaluate(
+    run_folder: RunFolder,
+    split: Annotated[str, typer.Option(help="test, train or validation")] = "test",
+    num_draws: Annotated[int, typer.Option(min=1, help="Noise draws an image")] = 1,
+    limit: Annotated[int | None, typer.Option(min=2, help="Only the first images")] = None,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+) -> None:
+    """Bits/dim of a run, with its standard error over images."""
+    from nvp import scoring
+    from nvp.likelihood import summarise
+
+    run = scoring.load_run(scoring.find_run(run_folder), data_root=data_root, device=device)
+    data = scoring.scored_images(run.config, split, data_root, limit)
+    table = Table(f"{run.config.name} on {data.name}, {split}", "bits/dim", "images", "draws")
+    for what, of_batches in (("running statistics", False), ("statistics of each batch", True)):
+        scores = scoring.score(run, data.images, what, num_draws=num_draws, of_batches=of_batches)
+        score = summarise(scores, num_draws)
+        figure = f"{score.bits_per_dim:.4f} ± {score.standard_error:.4f}"
+        table.add_row(what, figure, f"{score.num_images:,}", str(num_draws))
+    console().print(table)
+
+
+@app.command()
+def sample(
+    run_folder: RunFolder,
+    out: Annotated[Path, typer.Option(help="The PNG file to write")],
+    number: Annotated[int, typer.Option("-n", "--number", min=1)] = 64,
+    temperature: Annotated[float, typer.Option(min=0.0, help="Times z; 1 is the model")] = 1.0,
+    seed: int = 0,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+) -> None:
+    """Draw a sheet of samples."""
+    from nvp import scoring
+
+    run = scoring.load_run(scoring.find_run(run_folder), data_root=data_root, device=device)
+    scoring.write_samples(run.model, out, number, temperature=temperature, seed=seed)
+    typer.echo(f"{number} samples of {run.config.name} are in {out}")
+
+
+@app.command()
+def record(
+    run_folder: Annotated[Path, typer.Argument(help="What `nvp train` wrote, finished or not")],
+    name: Annotated[str | None, typer.Option(help="In the ledger [default: of the run]")] = None,
+    num_draws: Annotated[int, typer.Option(min=2, help="Draws for the first images")] = 8,
+    first: Annotated[int, typer.Option(min=2, help="How many images get these draws")] = 1000,
+    weights: Annotated[bool, typer.Option(help="Keep the weights, at most 6 MB")] = True,
+    replace: Annotated[bool, typer.Option("--replace", help="Over an entry of that name")] = False,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+) -> None:
+    """Score a run on its full test set, and enter it into the ledger (results/runs)."""
+    from nvp import record as recording
+
+    run = recording.record(
+        run_folder,
+        name=name,
+        data_root=data_root,
+        num_draws=num_draws,
+        first=first,
+        keep_weights=weights,
+        replace=replace,
+        device=device,
+    )
+    entry = run.record
+    typer.echo(
+        f"{run.name}: {run.score} on {entry.data.test_images:,} test images of {entry.data.name}, "
+        f"{entry.state} at {entry.share_of_budget:.0%} of its budget; recorded in {run.folder}; "
+        "now run `nvp tables`"
+    )
 
 
 def console() -> Console:

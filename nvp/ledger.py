@@ -1,0 +1,166 @@
+"""The ledger: `results/runs/NAME/` holds what one run was, and what it scored.
+
+run.json             a `Record`: every number that the tables and the book show
+config.yaml          as it was trained
+log.csv              the curve
+weights.safetensors  averaged weights, where they are small
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from nvp.config import RunConfig, load_config
+from nvp.errors import NVPError
+from nvp.likelihood import Score
+from nvp.model import ImageModel
+from nvp.paths import results_root
+from nvp.provenance import Session
+from nvp.runlog import read_log
+from nvp.scoring import WEIGHTS, load_run
+
+RECORD = "run.json"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RecordedData(_Part):
+    """The images of a run. Checksums are `nvp.data.fingerprint`; training ones include `limit`."""
+
+    name: str
+    train_images: int
+    train_sha256: str
+    test_images: int
+    test_sha256: str
+
+
+class RecordedWeights(_Part):
+    """The weights file that lies beside the record."""
+
+    precision: Literal["float16", "float32"]
+    bytes: int
+    sha256: str
+
+
+class RecordedScores(_Part):
+    """Bits/dim in float32 arithmetic, with statistics re-estimated on training images.
+
+    `test` is the full test set under the weights that are kept, one draw an image. Unless it says
+    otherwise the rest has one draw too, and evaluation-mode statistics.
+    """
+
+    test: Score
+    before_rounding: Score  # `test`, with weights in float32
+    validation: Score  # training images that were held out
+    first: Score  # the first test images, to compare the next two with
+    first_batch_statistics: Score  # train mode: each batch by its own statistics
+    first_more_draws: Score  # the importance-weighted bound
+    probe: Score  # `nvp.scoring.score_probe`, in float64
+
+
+class Record(_Part):
+    """What `run.json` holds."""
+
+    name: str
+    title: str
+    recorded: str  # UTC date
+    state: Literal["finished", "interrupted"]
+    share_of_budget: float
+    steps: int
+    images: int
+    minutes: float
+    precision: str  # of the networks in training
+    seed: int
+    parameters: int
+    sessions: list[Session]  # machines and commits that trained it
+    commit: str | None  # of the code that scored it
+    data: RecordedData
+    scores: RecordedScores
+    weights: RecordedWeights | None
+
+    @property
+    def hardware(self) -> str:
+        """Every machine that trained it, in order."""
+        names = dict.fromkeys(session.hardware for session in self.sessions)
+        return ", then ".join(names) or "not noted"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One entry of the ledger."""
+
+    folder: Path
+    record: Record
+
+    @property
+    def name(self) -> str:
+        """Its name in the ledger, which is that of its folder."""
+        return self.record.name
+
+    @property
+    def score(self) -> Score:
+        """Bits/dim on the full test set, one draw an image."""
+        return self.record.scores.test
+
+    @cached_property
+    def config(self) -> RunConfig:
+        """The configuration that it was trained with."""
+        return load_config(self.folder / "config.yaml")
+
+    def log(self) -> list[dict[str, float]]:
+        """The curve: rows of `nvp.runlog.COLUMNS`."""
+        return read_log(self.folder / "log.csv")
+
+    def load_model(self, device: str = "cpu") -> ImageModel:
+        """The recorded model, in evaluation mode. Raises `NVPError` if no weights are kept."""
+        if self.record.weights is None:
+            raise NVPError(
+                f"no weights are kept for {self.name}: train it again with "
+                f"`nvp train {self.folder / 'config.yaml'}`"
+            )
+        if not (self.folder / WEIGHTS).is_file():
+            raise NVPError(f"{self.folder / WEIGHTS} is missing: restore it with git checkout")
+        return load_run(self.folder, device=device).model
+
+
+def read_run(folder: Path) -> Run:
+    """The entry in `folder`. Raises `NVPError` where its record is not as it was written."""
+    path = folder / RECORD
+    try:
+        record = Record.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise NVPError(f"cannot read {path}: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise NVPError(f"{path} is damaged: {where}: {first['msg']}; restore it") from error
+    if record.name != folder.name:
+        raise NVPError(f"{path} is the record of {record.name}: rename the folder to that")
+    return Run(folder, record)
+
+
+def runs(root: Path | None = None) -> dict[str, Run]:
+    """Every recorded run by name, in alphabetical order; `root` is `results/` by default."""
+    found = sorted(((root or results_root()) / "runs").glob(f"*/{RECORD}"))
+    return {path.parent.name: read_run(path.parent) for path in found}
+
+
+def record_text(record: Record) -> str:
+    """The record as it is written; figures keep six digits after the point, more is noise."""
+
+    def shorter(value: object) -> object:
+        if isinstance(value, float):
+            return round(value, 6)
+        if isinstance(value, dict):
+            return {key: shorter(each) for key, each in value.items()}
+        return [shorter(each) for each in value] if isinstance(value, list) else value
+
+    return json.dumps(shorter(record.model_dump(mode="json")), indent=2) + "\n"

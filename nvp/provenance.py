@@ -1,0 +1,100 @@
+"""Where a run was made: the machine, the versions, the commit of the code."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from nvp.checkpoint import write_text
+from nvp.errors import NVPError
+from nvp.paths import repository_root
+
+SESSIONS = "sessions.json"
+
+
+class Session(BaseModel):
+    """One machine that trained a run, and from when. A run that moves has several."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    started: str  # UTC, ISO 8601
+    cpu: str
+    cores: int  # that the process may use
+    gpu: str | None
+    torch: str
+    commit: str | None
+
+    @property
+    def hardware(self) -> str:
+        """Such as "2 cores of AMD EPYC" or "NVIDIA H100"."""
+        return self.gpu or f"{self.cores} cores of {self.cpu}"
+
+
+_SESSIONS = TypeAdapter(list[Session])
+
+
+def current_session(device: torch.device) -> Session:
+    """This machine, now."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return Session(
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        cpu=_cpu(),
+        cores=cores or 1,
+        gpu=torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        torch=str(torch.__version__),
+        commit=code_commit(),
+    )
+
+
+def note_session(folder: Path, device: torch.device) -> None:
+    """Add this machine to a run folder, unless it is the one that was noted last."""
+    sessions, now = read_sessions(folder), current_session(device)
+    if sessions and sessions[-1].model_copy(update={"started": now.started}) == now:
+        return
+    text = _SESSIONS.dump_json([*sessions, now], indent=2).decode() + "\n"
+    write_text(folder / SESSIONS, text)
+
+
+def read_sessions(folder: Path) -> list[Session]:
+    """The machines that a run folder names; none for a run that was not trained by `nvp train`."""
+    path = folder / SESSIONS
+    if not path.is_file():
+        return []
+    try:
+        return _SESSIONS.validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise NVPError(f"{path} is damaged: remove it, and the hardware is not noted") from error
+
+
+def code_commit() -> str | None:
+    """The commit of this checkout, "+" appended where `nvp/` differs from it.
+
+    Without git it is the variable NVP_COMMIT: a copy on a rented machine has no history.
+    """
+    root = repository_root()
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        changed = _git(root, "status", "--porcelain", "--", "nvp")
+    except (OSError, subprocess.CalledProcessError):
+        return os.environ.get("NVP_COMMIT")
+    return commit + ("+" if changed else "")
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

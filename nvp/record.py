@@ -1,0 +1,194 @@
+"""Entering a trained run into the ledger: `nvp record`."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from nvp.checkpoint import save_tensors, save_weights, write_text
+from nvp.errors import NVPError
+from nvp.ledger import (
+    RECORD,
+    Record,
+    RecordedData,
+    RecordedScores,
+    RecordedWeights,
+    Run,
+    read_run,
+    record_text,
+)
+from nvp.likelihood import summarise
+from nvp.paths import results_root
+from nvp.provenance import code_commit, read_sessions
+from nvp.scoring import (
+    WEIGHTS,
+    TrainedRun,
+    load_run,
+    score,
+    score_probe,
+    scored_images,
+    training_images,
+)
+from nvp.train import CHECKPOINT
+
+TOLERANCE = 0.002  # bits/dim, between the weights as trained and as kept
+MAX_BYTES = 6_000_000
+
+
+def record(
+    folder: Path,
+    *,
+    name: str | None = None,
+    data_root: Path | None = None,
+    num_draws: int = 8,
+    first: int = 1000,
+    keep_weights: bool = True,
+    replace: bool = False,
+    device: str = "auto",
+    root: Path | None = None,
+) -> Run:
+    """Score the run in `folder` on its full test set, and write it to `root`/runs/NAME.
+
+    The first `first` test images are also scored with `num_draws` draws, and with the statistics
+    of each batch. Weights are kept in half precision if the test figure is the same to 0.002
+    bits/dim, else in float32. Raises `NVPError` for weights over 6 MB, and for a name that is
+    taken unless `replace`; then nothing is written.
+    """
+    if not (folder / CHECKPOINT).is_file():
+        raise NVPError(f"there is no {folder / CHECKPOINT}: only a run fresh from training has one")
+    run = load_run(folder, data_root=data_root, device=device)
+    target = (root or results_root()) / "runs" / (name or run.config.name)
+    if target.exists() and not replace:
+        raise NVPError(f"{target} is there already: pass --replace, or another --name")
+    if keep_weights:
+        check_size(run.model)
+    seen, held_out = training_images(run.config, run.header, data_root)
+    test = scored_images(run.config, "test", data_root)
+    part = target.with_name(f".{target.name}.part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        trained = score(run, test.images, "test set")
+        kept = round_weights(run, test.images, trained) if keep_weights else trained
+        weights = store_weights(run, part) if keep_weights else None
+        draws = score(run, test.images[:first], f"{num_draws} draws", num_draws=num_draws)
+        batches = score(run, test.images[:first], "batch statistics", of_batches=True)
+        scores = RecordedScores(
+            test=summarise(kept, 1),
+            before_rounding=summarise(trained, 1),
+            validation=summarise(score(run, held_out, "validation set"), 1),
+            first=summarise(kept[:first], 1),
+            first_batch_statistics=summarise(batches, 1),
+            first_more_draws=summarise(draws, num_draws),
+            probe=summarise(score_probe(run), 1),
+        )
+        data = RecordedData(
+            name=run.config.data.name,
+            train_images=len(seen) + len(held_out),
+            train_sha256=run.header["data_checksum"],
+            test_images=len(test.images),
+            test_sha256=test.checksum,
+        )
+        entry = describe(run, target.name, folder, data, scores, weights)
+        for file in ("config.yaml", "log.csv"):
+            shutil.copyfile(folder / file, part / file)
+        write_text(part / RECORD, record_text(entry))
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(part, target)
+    except OSError as error:
+        raise NVPError(f"cannot write {target} ({error}): nothing was recorded") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return read_run(target)
+
+
+def check_size(model: nn.Module) -> None:
+    """Raise `NVPError` when the weights, in half precision, are too large for a repository."""
+    size = 2 * sum(p.numel() for p in model.parameters())
+    if size > MAX_BYTES:
+        raise NVPError(
+            f"the weights take {size / 1e6:.1f} MB in half precision, at most "
+            f"{MAX_BYTES / 1e6:.0f} MB are kept: pass --no-weights"
+        )
+
+
+def round_weights(run: TrainedRun, images: Tensor, trained: Tensor) -> Tensor:
+    """Put the model's parameters through float16, if the test figure allows it.
+
+    `trained` are the scores of `images` before; returns those of the model as it is left, (N,).
+    """
+    parameters = list(run.model.parameters())
+    exact = [p.detach().clone() for p in parameters]
+    for p in parameters:
+        p.data = p.data.half().float()
+    rounded = score(run, images, "in half precision")
+    if abs(float(rounded.mean() - trained.mean())) <= TOLERANCE:
+        return rounded
+    for p, value in zip(parameters, exact, strict=True):
+        p.data = value
+    return trained
+
+
+def store_weights(run: TrainedRun, folder: Path) -> RecordedWeights:
+    """Write the model: in half precision if it has been put through it, else as it is."""
+    path = folder / WEIGHTS
+    header = {"config": run.config.model_dump(mode="json"), "step": run.header["step"]}
+    halves = all(torch.equal(p, p.half().float()) for p in run.model.parameters())
+    if halves:
+        save_weights(path, run.model, header)
+    else:
+        save_tensors(path, run.model.state_dict(), header)
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise NVPError(
+            f"the weights take {size / 1e6:.1f} MB, since half precision changes the test figure "
+            f"by more than {TOLERANCE} bits/dim: at most {MAX_BYTES / 1e6:.0f} MB are kept, pass "
+            "--no-weights"
+        )
+    return RecordedWeights(
+        precision="float16" if halves else "float32", bytes=size, sha256=sha256(path)
+    )
+
+
+def describe(
+    run: TrainedRun,
+    name: str,
+    folder: Path,
+    data: RecordedData,
+    scores: RecordedScores,
+    weights: RecordedWeights | None,
+) -> Record:
+    """The record of a run that lies in `folder`, from its checkpoint's header and its scores."""
+    settings, step, minutes = run.config.training, run.header["step"], run.header["minutes"]
+    share = max(step / (settings.steps or math.inf), minutes / (settings.minutes or math.inf))
+    return Record(
+        name=name,
+        title=run.config.title or name,
+        recorded=datetime.now(UTC).date().isoformat(),
+        state="finished" if share >= 1 else "interrupted",
+        share_of_budget=min(share, 1.0),
+        steps=step,
+        images=step * settings.batch_size,
+        minutes=minutes,
+        precision=run.header["precision"],
+        seed=settings.seed,
+        parameters=sum(p.numel() for p in run.model.parameters()),
+        sessions=read_sessions(folder),
+        commit=code_commit(),
+        data=data,
+        scores=scores,
+        weights=weights,
+    )
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,174 @@
+"""Scoring a run that lies in a folder: its model, its data, and both kinds of statistics."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from nvp.checkpoint import load_tensors, load_weights, part, write_atomically
+from nvp.config import RunConfig, load_config
+from nvp.data import EMBEDDED, Dataset, load
+from nvp.errors import NVPError
+from nvp.likelihood import batch_statistics, reestimate_statistics, score_images
+from nvp.model import ImageModel
+from nvp.paths import results_root
+from nvp.session import device_named
+from nvp.train import CHECKPOINT, check_shapes
+
+WEIGHTS = "weights.safetensors"
+PROBE_IMAGES = 200
+SHEET_BATCH = 100
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A model ready to be scored: averaged weights, in evaluation mode, on its device."""
+
+    config: RunConfig
+    model: ImageModel
+    header: dict[str, Any]  # of the checkpoint or the weights
+
+
+def find_run(folder: Path) -> Path:
+    """`folder` itself, or the recorded run of that name."""
+    recorded = results_root() / "runs" / folder
+    if not folder.exists() and (recorded / "config.yaml").is_file():
+        return recorded
+    if not folder.is_dir():
+        raise NVPError(f"there is no run folder {folder}: train one, or name a recorded run")
+    return folder
+
+
+def load_run(folder: Path, *, data_root: Path | None = None, device: str = "auto") -> TrainedRun:
+    """The model of a run folder, recorded or fresh from training.
+
+    A recorded model comes with its batch-norm statistics; those of a checkpoint are estimated
+    again on training images, which must be there. Raises `NVPError` for anything that is missing,
+    damaged or foreign.
+    """
+    config = load_config(folder / "config.yaml")
+    model = config.build_model().to(device_named(device))
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    recorded, checkpoint = folder / WEIGHTS, folder / CHECKPOINT
+    if recorded.is_file():
+        tensors, header = load_tensors(recorded)
+        load_weights(model, tensors, recorded)
+        return TrainedRun(config, model.eval(), header)
+    if not checkpoint.is_file():
+        raise NVPError(f"{folder} holds neither {WEIGHTS} nor {CHECKPOINT}: train the run first")
+    tensors, header = load_tensors(checkpoint)
+    load_weights(model, part("ema.module", tensors), checkpoint)
+    images, _ = training_images(config, header, data_root)
+    settings = config.evaluation
+    few = images[: settings.statistics_images]
+    reestimate_statistics(model, few, batch_size=settings.batch_size)
+    return TrainedRun(config, model.eval(), header)
+
+
+def training_images(
+    config: RunConfig, header: dict[str, Any], data_root: Path | None
+) -> tuple[Tensor, Tensor]:
+    """The images that training saw and those it held out; they must be the run's own."""
+    data = load(config.data.name, "train", root=data_root, limit=config.data.limit)
+    check_shapes(config, data)
+    if header.get("data_checksum") != data.checksum:
+        raise NVPError(
+            f"the training images of {config.data.name} found here are not those of this run: "
+            "point --data-root at the set it was trained on"
+        )
+    held_out = min(config.evaluation.validation_images, len(data.images) // 10)
+    return data.images[:-held_out], data.images[-held_out:]
+
+
+def scored_images(
+    config: RunConfig, split: str, data_root: Path | None, limit: int | None = None
+) -> Dataset:
+    """The images of `split`, checked to be of the model's shape."""
+    data = load(config.data.name, split, root=data_root, limit=limit)
+    check_shapes(config, data)
+    return data
+
+
+def score(
+    run: TrainedRun,
+    images: Tensor,
+    what: str,
+    *,
+    num_draws: int = 1,
+    of_batches: bool = False,
+) -> Tensor:
+    """Bits/dim of each image, (N,) float64; progress is shown under the name `what`.
+
+    In evaluation mode or, `of_batches`, with the batch-norm statistics of each batch.
+    """
+    mode = batch_statistics(run.model) if of_batches else nullcontext()
+    with mode, counting(what, len(images)) as progress:
+        return score_images(
+            run.model,
+            images,
+            num_draws=num_draws,
+            batch_size=run.config.evaluation.batch_size,
+            progress=progress,
+        )
+
+
+def probe_images(image_shape: tuple[int, int, int]) -> Tensor:
+    """The first embedded test images, (200, C, H, W) uint8, for a model of any shape.
+
+    28x28 images are what they are; for other sides rows and columns are repeated or skipped,
+    i -> floor(28 i / side), and the one channel is copied. It is a fixed input, not a likelihood
+    that says anything about a model.
+    """
+    channels, height, width = image_shape
+    images = load(EMBEDDED, "test", limit=PROBE_IMAGES).images
+    side = images.shape[-1]
+    rows, columns = (torch.arange(n) * side // n for n in (height, width))
+    return images[:, :, rows][:, :, :, columns].repeat(1, channels, 1, 1)
+
+
+def score_probe(run: TrainedRun) -> Tensor:
+    """Bits/dim of the probe images, (200,), in float64, on which machines agree to many digits."""
+    model = run.config.build_model().double()
+    model.load_state_dict(run.model.state_dict())
+    return score_images(model.eval(), probe_images(model.image_shape), batch_size=50)
+
+
+def write_samples(
+    model: ImageModel, path: Path, number: int, *, temperature: float = 1.0, seed: int = 0
+) -> None:
+    """Write a square sheet of samples as a PNG."""
+    generator = torch.Generator().manual_seed(seed)
+    sizes = [min(SHEET_BATCH, number - done) for done in range(0, number, SHEET_BATCH)]
+    drawn = [model.sample(n, generator=generator, temperature=temperature).cpu() for n in sizes]
+    sheet = make_grid(torch.cat(drawn), nrow=math.ceil(math.sqrt(number)), pad_value=255)
+    picture = Image.fromarray(sheet.permute(1, 2, 0).numpy())
+    write_atomically(path, lambda to: picture.save(to, format="PNG"))
+
+
+@contextmanager
+def counting(what: str, total: int) -> Iterator[Callable[[int], None] | None]:
+    """A bar with the time left, on a terminal; nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)

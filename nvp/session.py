@@ -1,0 +1,98 @@
+"""Starting a run and going on with it, here or on another machine: `nvp train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nvp.config import RunConfig, load_config
+from nvp.errors import NVPError
+from nvp.paths import repository_root
+from nvp.provenance import note_session
+from nvp.runlog import read_log
+from nvp.train import CHECKPOINT, pick_device, train
+
+# What may change when a run goes on: how long it lasts, and how often it says and saves something.
+FREE = ("steps", "minutes", "log_every", "checkpoint_minutes", "validate_minutes")
+
+
+def start(
+    config_path: Path,
+    changes: list[str] | None = None,
+    folder: Path | None = None,
+    *,
+    data_root: Path | None = None,
+    device: str = "auto",
+) -> str:
+    """Train a configuration in `folder`, build/runs/NAME by default; returns what came of it.
+
+    Where that folder holds a checkpoint of the same configuration, its run goes on. Raises
+    `NVPError` if it holds one of another: only the budget and the cadence may differ.
+    """
+    config = load_config(config_path, changes)
+    folder = folder or repository_root() / "build" / "runs" / config.name
+    if (folder / CHECKPOINT).is_file():
+        _check_same(load_config(folder / "config.yaml"), config, folder)
+    return _go_on(config, folder, data_root, device)
+
+
+def resume(
+    folder: Path,
+    changes: list[str] | None = None,
+    *,
+    data_root: Path | None = None,
+    device: str = "auto",
+) -> str:
+    """Go on with the run in `folder`, by its own configuration; returns what came of it."""
+    if not (folder / CHECKPOINT).is_file():
+        raise NVPError(f"there is no {folder / CHECKPOINT}: nothing to go on with, train a config")
+    stored = folder / "config.yaml"
+    config = load_config(stored, changes)
+    _check_same(load_config(stored), config, folder)
+    return _go_on(config, folder, data_root, device)
+
+
+def device_named(name: str) -> torch.device:
+    """The device of that name. Raises `NVPError` for one that is not here."""
+    try:
+        device = pick_device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise NVPError(f"there is no device {name!r} here: use auto, cpu or cuda") from error
+    return device
+
+
+def _go_on(config: RunConfig, folder: Path, data_root: Path | None, device: str) -> str:
+    note_session(folder, device_named(device))
+    train(config, folder, data_root=data_root, device=device)
+    last = read_log(folder / "log.csv")[-1]
+    return (
+        f"{config.name}: {last['step']:.0f} steps in {last['minutes']:.1f} minutes, "
+        f"{last['bits_per_dim']:.4f} bits/dim in training, {last['validation']:.4f} on held-out "
+        f"images; next: nvp record {folder}"
+    )
+
+
+def _check_same(old: RunConfig, new: RunConfig, folder: Path) -> None:
+    before, after = _flat(old), _flat(new)
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key) != after.get(key):
+            raise NVPError(
+                f"{folder} holds a run with {key}={before.get(key)}, this one has "
+                f"{after.get(key)}: use another --run-folder; a run that goes on may change "
+                f"only training.{{{','.join(FREE)}}}"
+            )
+
+
+def _flat(config: RunConfig) -> dict[str, Any]:
+    """Every key that must not change, as "training.seed" -> value."""
+    tree = config.model_dump(mode="json", exclude={"title": True, "training": set(FREE)})
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat.update({f"{key}.{name}": each for name, each in value.items()})
+        else:
+            flat[key] = value
+    return flat
