@@ -4,6 +4,7 @@ import re
 import subprocess
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import jupytext
 import pytest
@@ -70,6 +71,14 @@ def test_no_path_of_a_machine_is_kept() -> None:
         if path.is_file() and b"\0" not in (content := path.read_bytes()):
             found = folders.search(content)
             assert not found, f"{name} has {found[0].decode()}"
+
+
+def test_the_example_of_the_readme_runs() -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    assert names["nats"].shape == (16,)
+    assert names["new"].shape == names["images"].shape
 
 
 @chapter
