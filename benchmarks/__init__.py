@@ -1,0 +1,1 @@
+"""This project against its peers, timed in one run: `python -m benchmarks.realnvp`."""
