@@ -1,0 +1,71 @@
+"""Every picture the book shows, and the one style in which they are drawn.
+
+Pictures stand on white, also in the dark theme, and are as wide as the text of a page, so that
+their letters come out at one size. The colours are those of Okabe and Ito, which keep apart for
+readers who do not see all of them, and in print.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+from cycler import cycler
+
+BLUE = "#0072B2"
+ORANGE = "#E69F00"
+GREEN = "#009E73"
+VERMILION = "#D55E00"
+PURPLE = "#CC79A7"
+SKY = "#56B4E9"
+YELLOW = "#F0E442"
+PALETTE = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW)
+
+INK = "#1a1a1a"
+GREY = "#767676"  # the lightest grey that is still legible on white (contrast 4.5)
+PALE = "#e6e6e6"  # for fills and rules, never for text
+
+# Maps from numbers to colour: for densities and magnitudes, and for signed values.
+SEQUENTIAL = "viridis"
+DIVERGING = "RdBu_r"
+
+WIDTH = 7.2  # inches, the text of a page
+
+
+def use_style() -> None:
+    """Make matplotlib draw in the style of the book, for the rest of this process."""
+    mpl.rcParams.update(
+        {
+            "figure.dpi": 130,
+            "figure.figsize": (WIDTH, 3.2),
+            "figure.constrained_layout.use": True,
+            "figure.facecolor": "white",
+            "savefig.facecolor": "white",
+            "font.size": 10.5,
+            "axes.titlesize": 11,
+            "axes.labelsize": 10.5,
+            "axes.labelcolor": INK,
+            "text.color": INK,
+            "axes.edgecolor": GREY,
+            "xtick.color": INK,
+            "ytick.color": INK,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.prop_cycle": cycler(color=PALETTE),
+            "lines.linewidth": 1.8,
+            "legend.frameon": False,
+            "image.interpolation": "nearest",
+            "mathtext.fontset": "dejavusans",
+        }
+    )
+
+
+def show_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Show a table in the page; numbers stand to the right, as what the first row holds tells."""
+    from IPython.display import Markdown, display  # only a notebook needs it, and has it
+
+    def line(cells: Sequence[object]) -> str:
+        return "| " + " | ".join(str(cell) for cell in cells) + " |"
+
+    aligned = [":--" if isinstance(cell, str) else "--:" for cell in rows[0]]
+    display(Markdown("\n".join([line(header), line(aligned), *map(line, rows)])))
