@@ -1,0 +1,114 @@
+"""The flows of points in the plane: exact, normalised, and better than a Gaussian after a fit."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch.distributions import MultivariateNormal
+
+from nvp.flows.toy import ToyData, ToyFlow, fit
+
+
+@pytest.fixture(scope="module")
+def fitted() -> ToyFlow:
+    torch.manual_seed(0)
+    flow = ToyFlow()
+    fit(flow, ToyData.MOONS.sample(5000, seed=1), steps=500)
+    return flow
+
+
+@pytest.mark.parametrize("num_couplings", [1, 2, 5])
+def test_log_det_and_inverse_are_exact(num_couplings: int, perturb) -> None:
+    torch.manual_seed(1)
+    flow = ToyFlow(num_couplings, width=8).double()
+    perturb(flow)
+    x = 2 * torch.randn(20, 2, dtype=torch.float64)
+    z, log_det = flow(x)
+    back, log_det_back = flow.inverse(z)
+    jacobian = torch.func.vmap(torch.func.jacrev(lambda point: flow(point[None])[0][0]))(x)
+    assert not torch.allclose(z, x)
+    assert (log_det - torch.linalg.slogdet(jacobian).logabsdet).abs().max() < 1e-9
+    assert (back - x).abs().max() < 1e-9
+    assert (log_det + log_det_back).abs().max() < 1e-9
+
+
+def test_a_fresh_flow_is_the_identity() -> None:
+    x = torch.randn(5, 2)
+    z, log_det = ToyFlow()(x)
+    assert torch.equal(z, x)
+    assert torch.equal(log_det, torch.zeros(5))
+
+
+def test_trace_shows_one_coordinate_move_at_a_time(fitted: ToyFlow) -> None:
+    x = torch.randn(50, 2)
+    steps = [x, *fitted.trace(x)]
+    assert len(steps) == 7
+    for i, (before, after) in enumerate(pairwise(steps)):
+        kept, moved = i % 2, 1 - i % 2
+        assert torch.equal(after[:, kept], before[:, kept])
+        assert not torch.allclose(after[:, moved], before[:, moved])
+    assert torch.equal(steps[-1], fitted(x)[0])
+
+
+@pytest.fixture(scope="module")
+def density(fitted: ToyFlow) -> torch.Tensor:
+    """Probability of each cell of a grid over [-6, 6]^2, (401, 401)."""
+    axis = torch.linspace(-6, 6, 401)
+    with torch.no_grad():
+        density = fitted.log_prob(torch.cartesian_prod(axis, axis)).exp()
+    return density.reshape(401, 401) * (axis[1] - axis[0]) ** 2
+
+
+def test_the_density_integrates_to_one(density: torch.Tensor) -> None:
+    assert density.sum().item() == pytest.approx(1, abs=0.01)
+
+
+def test_a_fit_beats_a_gaussian_on_fresh_points(fitted: ToyFlow) -> None:
+    points, fresh = ToyData.MOONS.sample(5000, seed=1), ToyData.MOONS.sample(5000, seed=2)
+    gaussian = MultivariateNormal(points.mean(0), points.T.cov()).log_prob(fresh).mean().item()
+    with torch.no_grad():
+        flow = fitted.log_prob(fresh).mean().item()
+    assert flow > gaussian + 0.7  # nats per point
+
+
+def test_samples_follow_the_density(fitted: ToyFlow, density: torch.Tensor) -> None:
+    x = fitted.sample(4000, generator=torch.Generator().manual_seed(3))
+    assert x.shape == (4000, 2)
+    for right in (False, True):
+        for upper in (False, True):
+            columns, rows = (slice(200, None) if side else slice(0, 200) for side in (right, upper))
+            expected = density[columns, rows].sum().item()
+            share = ((x[:, 0] > 0) == right) & ((x[:, 1] > 0) == upper)
+            assert share.float().mean().item() == pytest.approx(expected, abs=0.03)
+    cool = fitted.sample(400, generator=torch.Generator().manual_seed(3), temperature=0.1)
+    assert fitted(cool)[0].norm(dim=1).max() < 0.5
+
+
+def test_a_fit_repeats() -> None:
+    points = ToyData.RINGS.sample(500)
+    losses = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        losses.append(fit(ToyFlow(2, width=4), points, steps=5))
+    assert losses[0] == losses[1]
+    assert losses[0][-1] < losses[0][0]
+
+
+@pytest.mark.parametrize("data", ToyData)
+def test_data_sets(data: ToyData) -> None:
+    points = data.sample(4000, seed=5)
+    assert points.shape == (4000, 2)
+    assert points.dtype == torch.float32
+    assert torch.equal(points, data.sample(4000, seed=5))
+    assert not torch.equal(points, data.sample(4000, seed=6))
+    assert points.mean(0).abs().max() < 0.1
+    assert 0.5 < points.std() < 1.5
+    # None of them is a Gaussian: the middle, or what lies between the parts, is nearly empty.
+    between = {
+        ToyData.MOONS: points.norm(dim=1) < 0.3,
+        ToyData.RINGS: (points.norm(dim=1) - 1.5).abs() < 0.15,
+        ToyData.PINWHEEL: points.norm(dim=1) < 0.15,
+    }
+    assert between[data].float().mean() < 0.03
