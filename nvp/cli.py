@@ -1,4 +1,4 @@
-"""The command line: `nvp data | train | evaluate | sample | record`."""
+"""The command line: `nvp data | train | evaluate | sample | record | tables | verify`."""
 
 from __future__ import annotations
 
@@ -173,6 +173,44 @@ def record(
         f"{entry.state} at {entry.share_of_budget:.0%} of its budget; recorded in {run.folder}; "
         "now run `nvp tables`"
     )
+
+
+@app.command()
+def tables(
+    show: Annotated[bool, typer.Option("--print", help="Show them in the terminal too")] = False,
+) -> None:
+    """Make the tables from the ledger: results/tables/*.md and the README's."""
+    from nvp import results
+
+    for path in results.write_tables():
+        typer.echo(f"wrote {path}", err=True)
+    if show:
+        for name in results.NAMES:
+            plain = results.table(name).plain()
+            shown = Table(*plain.header, caption=plain.caption, caption_justify="left")
+            for row in plain.rows:
+                shown.add_row(*row)
+            console().print(shown)
+
+
+@app.command()
+def verify(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Only on a few embedded images, in seconds")
+    ] = False,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+) -> None:
+    """Score every recorded weight again; fails when a figure of the ledger does not come back."""
+    from nvp import verify as verifying
+
+    checks = verifying.verify(quick=quick, data_root=data_root, device=device)
+    table = Table("run", "what", "in the ledger", "scored again", "")
+    for check in checks:
+        table.add_row(check.run, check.what, check.recorded, check.found, check.state)
+    console().print(table if checks else "The ledger is empty: nothing to verify.")
+    if any(check.state == "differs" for check in checks):
+        raise typer.Exit(1)
 
 
 def console() -> Console:

@@ -80,7 +80,7 @@ def code_commit() -> str | None:
     root = repository_root()
     try:
         commit = _git(root, "rev-parse", "HEAD")
-        changed = _git(root, "status", "--porcelain", "--", "nvp")
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", "nvp")
     except (OSError, subprocess.CalledProcessError):
         return os.environ.get("NVP_COMMIT")
     return commit + ("+" if changed else "")

@@ -1,0 +1,94 @@
+"""Scoring every recorded weight again: `nvp verify`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from nvp.data import MissingData
+from nvp.errors import NVPError
+from nvp.ledger import Run, runs
+from nvp.likelihood import Score, summarise
+from nvp.record import TOLERANCE, sha256
+from nvp.scoring import WEIGHTS, TrainedRun, load_run, score, score_probe, scored_images
+
+# Both are scored in float64 from the same noise; what is left is rounding in the record.
+PROBE_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Check:
+    """One figure of one run: what the ledger says, what came back, and whether they agree."""
+
+    run: str
+    what: str
+    recorded: str
+    found: str
+    state: Literal["agrees", "differs", "not checked"]
+
+
+def verify(
+    *,
+    quick: bool = False,
+    data_root: Path | None = None,
+    device: str = "auto",
+    root: Path | None = None,
+) -> list[Check]:
+    """Check each run of the ledger: its weights, its figure on the probe images and, unless
+    `quick`, on its full test set where that is found under the data root.
+
+    A run whose record or weights cannot be read counts as differing, and the others still run.
+    """
+    checks = []
+    for name, run in runs(root).items():
+        try:
+            checks += _check(run, quick, data_root, device)
+        except NVPError as error:
+            checks.append(Check(name, "record and weights", "readable", str(error), "differs"))
+    return checks
+
+
+def _check(run: Run, quick: bool, data_root: Path | None, device: str) -> list[Check]:
+    entry = run.record
+    if entry.weights is None:
+        figure = f"{entry.scores.test}"
+        return [Check(run.name, "test set", figure, "no weights are kept", "not checked")]
+    if not (run.folder / WEIGHTS).is_file():
+        raise NVPError(f"{run.folder / WEIGHTS} is missing")
+    found = sha256(run.folder / WEIGHTS)
+    same = found == entry.weights.sha256
+    before, now = entry.weights.sha256[:12], found[:12]
+    checks = [Check(run.name, "weights, SHA-256", before, now, "agrees" if same else "differs")]
+    trained = load_run(run.folder, device=device)
+    probe = summarise(score_probe(trained), 1)
+    checks.append(_compare(run, "probe images", entry.scores.probe, probe, PROBE_TOLERANCE))
+    if not quick:
+        checks.append(_check_test_set(run, trained, data_root))
+    return checks
+
+
+def _check_test_set(run: Run, trained: TrainedRun, data_root: Path | None) -> Check:
+    entry = run.record
+    what = f"test set of {entry.data.name}"
+    try:
+        test = scored_images(trained.config, "test", data_root)
+    except MissingData:
+        return Check(run.name, what, str(entry.scores.test), "the set is not here", "not checked")
+    if test.checksum != entry.data.test_sha256:
+        return Check(run.name, what, str(entry.scores.test), "other images", "differs")
+    scores = score(trained, test.images, f"{run.name}, test set")
+    return _compare(run, what, entry.scores.test, summarise(scores, 1), TOLERANCE)
+
+
+def _compare(run: Run, what: str, recorded: Score, found: Score, tolerance: float) -> Check:
+    agrees = math.isclose(
+        recorded.bits_per_dim, found.bits_per_dim, rel_tol=0, abs_tol=tolerance
+    ) and math.isclose(recorded.standard_error, found.standard_error, rel_tol=0, abs_tol=tolerance)
+    digits = 4 if tolerance > PROBE_TOLERANCE else 6
+    before, now = (
+        f"{s.bits_per_dim:.{digits}f} ± {s.standard_error:.{digits}f} bits/dim"
+        for s in (recorded, found)
+    )
+    return Check(run.name, what, before, now, "agrees" if agrees else "differs")
