@@ -39,7 +39,9 @@ data: venv ## say which data sets are here, and how to get the others
 reproduce: venv ## the main job: train, re-score, run the notebooks, build the book
 	$(BIN)/nvp data list
 	$(SNAKEMAKE) quickstart
+	$(BIN)/nvp evaluate build/runs/quickstart
 	$(BIN)/nvp verify
+	$(BIN)/nvp tables
 	$(SNAKEMAKE) book
 	$(BIN)/nvp tables --print
 	@echo "Open file://$(CURDIR)/build/book/index.html"
