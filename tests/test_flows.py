@@ -1,0 +1,276 @@
+"""The flow in float64, with random weights: exact log-determinants, inverses and gradients."""
+
+from __future__ import annotations
+
+import copy
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from nvp import RealNVP, RealNVPConfig
+from nvp.flows.batchnorm import CouplingBatchNorm, NormScope
+from nvp.flows.bijection import Bijection
+from nvp.flows.coupling import AffineCoupling, AffineOrder, ChannelCoupling, CheckerboardCoupling
+from nvp.flows.masks import Half, Parity
+from nvp.flows.resnet import CouplingNet, InputTreatment
+from nvp.flows.squeeze import SqueezeOrder, squeeze
+
+SMALL: dict[str, Any] = {"num_blocks": 1, "width": 4}
+SCOPES = [*NormScope, None]
+
+NORMS = [
+    {"affine_order": order, "first_kept": parity, "norm_scope": scope, "norm_running_average": lag}
+    for order, parity, scope, lag in product(AffineOrder, Parity, SCOPES, [False, True])
+]
+SQUEEZES = [
+    {"image_shape": (3, 4, 4), "channel_squeeze": channels, "factor_out_squeeze": factor_out}
+    for channels, factor_out in product(SqueezeOrder, SqueezeOrder)
+]
+SHAPES: list[dict[str, Any]] = [
+    {"image_shape": (1, 4, 4), "num_scales": 3},  # down to one pixel
+    {"image_shape": (1, 7, 7), "num_scales": 1},  # an odd side never squeezed
+    {"image_shape": (2, 6, 10), "num_scales": 2},  # not square, then odd
+    {"image_shape": (1, 8, 8), "num_scales": 3, "num_blocks": 0},
+    {"image_shape": (1, 8, 8), "num_scales": 2, "num_blocks": 2},
+    {"scale_per_channel": True, "concatenated_relu": False, "mask_channel": False},
+    {"checkerboard_scale_init": 1.0, "concatenated_relu": False},
+]
+CONFIGS = [
+    RealNVPConfig.paper(**{"image_shape": (1, 4, 4), **SMALL, **changes})
+    for changes in [*NORMS, *SQUEEZES, *SHAPES]
+] + [
+    preset(shape, num_scales=2, **SMALL)
+    for preset in (RealNVPConfig.paper, RealNVPConfig.official)
+    for shape in ((1, 8, 8), (3, 8, 8))
+]
+
+
+def name(config: RealNVPConfig) -> str:
+    changes = config.model_dump(exclude_defaults=True, mode="json")
+    return ",".join(f"{key}={value}".replace(" ", "") for key, value in changes.items())
+
+
+def images(config: RealNVPConfig, n: int = 1, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Logits of about the range that pixels have, |y| < 3."""
+    generator = torch.Generator().manual_seed(1)
+    return 1.5 * torch.randn(n, *config.image_shape, generator=generator, dtype=dtype)
+
+
+def assert_exact(flow: Bijection, x: Tensor) -> None:
+    """Log-det against the Jacobian of one image x (1, C, H, W), and both directions agree."""
+    jacobian = torch.func.jacrev(lambda image: flow(image)[0])(x)
+    by_autograd = torch.linalg.slogdet(jacobian.reshape(x.numel(), x.numel())).logabsdet
+    z, log_det = flow(x)
+    back, log_det_back = flow.inverse(z)
+    assert log_det.shape == (1,)
+    assert z.shape == x.shape
+    assert not torch.allclose(z, x)
+    assert (log_det - by_autograd).abs().max() < 1e-9
+    assert (back - x).abs().max() < 1e-9
+    assert (log_det + log_det_back).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=name)
+def test_log_det_and_inverse_are_exact(config: RealNVPConfig, lived) -> None:
+    assert_exact(lived(config).flow, images(config))
+
+
+@pytest.mark.parametrize("config", [c for c in CONFIGS if not c.norm_running_average], ids=name)
+def test_float32_inverse(config: RealNVPConfig, lived) -> None:
+    flow, x = lived(config).flow.float(), images(config, 4, torch.float32)
+    z, log_det = flow(x)
+    assert z.dtype == log_det.dtype == torch.float32
+    assert (flow.inverse(z)[0] - x).abs().max() < 1e-5
+
+
+def coupling(
+    kept: Parity | Half, channels: int, order: AffineOrder, scope: NormScope | None
+) -> AffineCoupling:
+    """A coupling far from its first values, in evaluation mode, float64."""
+    torch.manual_seed(0)
+    seen = channels if isinstance(kept, Parity) else channels // 2
+    parity = kept if isinstance(kept, Parity) else None
+    treatment = InputTreatment(seen, parity, concatenated_relu=True, mask_channel=True)
+    net = CouplingNet(treatment, seen, width=4, num_blocks=1)
+    norm = scope and CouplingBatchNorm(channels, scope, momentum=0.1, running_average=False)
+    options: dict[str, Any] = {"scale_init": 0.7, "order": order, "norm": norm}
+    if isinstance(kept, Parity):
+        layer: AffineCoupling = CheckerboardCoupling(kept, net, **options)
+    else:
+        layer = ChannelCoupling(kept, net, **options)
+    layer.double().train()
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+        for _ in range(3):
+            layer(torch.randn(8, channels, 4, 4, dtype=torch.float64) + 0.5)
+    return layer.eval()
+
+
+COUPLINGS = [
+    (kept, 2 if isinstance(kept, Half) else channels, order, scope)
+    for kept, channels, order, scope in product([*Parity, *Half], [1, 3], AffineOrder, SCOPES)
+    if not (isinstance(kept, Half) and channels == 3)
+]
+
+
+@pytest.mark.parametrize(("kept", "channels", "order", "scope"), COUPLINGS)
+def test_one_coupling(kept, channels: int, order: AffineOrder, scope: NormScope | None) -> None:
+    layer = coupling(kept, channels, order, scope)
+    x = torch.randn(1, channels, 4, 4, dtype=torch.float64)
+    assert_exact(layer, x)
+    b = layer.mask(x).expand_as(x)
+    y = layer(x)[0]
+    assert (y != x)[~b].all()
+    if scope is NormScope.WHOLE:
+        assert (y != x)[b].all()
+    else:
+        assert torch.equal(y[b], x[b])
+    # What is kept decides on t and s; what is changed has no say.
+    t, s = layer.shift_and_log_scale(x, layer.mask(x))
+    elsewhere = torch.where(b, x, torch.randn_like(x))
+    assert all(map(torch.equal, layer.shift_and_log_scale(elsewhere, layer.mask(x)), (t, s)))
+    conditioned = torch.where(b, torch.randn_like(x), x)
+    assert not torch.allclose(layer.shift_and_log_scale(conditioned, layer.mask(x))[0], t)
+    assert (t[b] == 0).all()
+    assert (s[b] == 0).all()
+    assert (s.abs() < layer.scale.abs()).all()
+
+
+class Forgetful(CheckerboardCoupling):
+    """Sums s over kept pixels too: the usual mistake."""
+
+    def net_output(self, x: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        t, raw = self.net(x * b).chunk(2, dim=1)
+        return t * ~b, raw
+
+
+class Peeking(CheckerboardCoupling):
+    """Lets the net see what it changes."""
+
+    def net_output(self, x: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        t, raw = self.net(x).chunk(2, dim=1)
+        return t * ~b, raw * ~b
+
+
+@pytest.mark.parametrize("mistake", [Forgetful, Peeking])
+def test_a_wrong_coupling_would_be_caught(mistake: type[CheckerboardCoupling]) -> None:
+    layer = coupling(Parity.ODD, 1, AffineOrder.SCALE_THEN_SHIFT, None)
+    layer.__class__ = mistake
+    with pytest.raises(AssertionError):
+        assert_exact(layer, torch.randn(1, 1, 4, 4, dtype=torch.float64))
+
+
+PRESETS = [
+    RealNVPConfig.paper((3, 4, 4), num_blocks=2, width=4),
+    RealNVPConfig.paper((3, 4, 4), num_blocks=2, width=4, norm_running_average=True),
+    RealNVPConfig.official((3, 4, 4), num_blocks=2, width=4),
+]
+
+
+@pytest.mark.parametrize("config", PRESETS, ids=name)
+@pytest.mark.parametrize("training", [False, True])
+def test_every_parameter_has_a_gradient(config: RealNVPConfig, training: bool, lived) -> None:
+    model = lived(config).train(training)
+    pixels = torch.randint(256, (8, *config.image_shape), dtype=torch.uint8)
+    model.loss(pixels, torch.Generator().manual_seed(0)).backward()
+    for where, parameter in model.named_parameters():
+        assert parameter.grad is not None, where
+        assert torch.isfinite(parameter.grad).all(), where
+        largest = parameter.grad.abs().max()
+        if training and where.endswith(".bias") and "conv_out" not in where:
+            # A batch norm follows that subtracts whatever such a bias adds.
+            assert largest < 1e-9, where
+        else:
+            assert largest > 1e-6, where
+
+
+@pytest.mark.parametrize("config", PRESETS, ids=name)
+def test_evaluation_does_not_depend_on_the_batch(config: RealNVPConfig, lived) -> None:
+    flow, x = lived(config).flow, images(config, 6)
+    z, log_det = flow(x)
+    alone = [flow(image[None]) for image in x]
+    assert torch.allclose(z, torch.cat([z for z, _ in alone]), rtol=0, atol=1e-11)
+    assert torch.allclose(log_det, torch.cat([d for _, d in alone]), rtol=0, atol=1e-11)
+    flow.train()
+    assert not torch.allclose(flow(x)[0][:3], flow(x[:3])[0], atol=1e-3)
+
+
+@pytest.mark.parametrize("order", SqueezeOrder)
+@pytest.mark.parametrize(
+    ("num_scales", "shapes"),
+    [(1, [(3, 8, 4)]), (2, [(6, 4, 2)] * 2), (3, [(6, 4, 2), (12, 2, 1), (12, 2, 1)])],
+)
+def test_latents_by_scale(order: SqueezeOrder, num_scales: int, shapes: list, lived) -> None:
+    sizes = {**SMALL, "num_scales": num_scales}
+    model = lived(RealNVPConfig.paper((3, 8, 4), factor_out_squeeze=order, **sizes))
+    x = images(model.config, 2)
+    z = model.flow(x)[0]
+    latents = model.latents_by_scale(z)
+    assert [tuple(latent.shape[1:]) for latent in latents] == shapes
+    assert torch.equal(model.flow.merge(latents), z)
+    # The finest latents are the second half of what the first scale made.
+    h = model.flow.scales[0](x)[0]
+    expected = h if num_scales == 1 else squeeze(h, order)[:, 6:]
+    assert torch.equal(latents[0], expected)
+
+
+def test_fully_convolutional(lived) -> None:
+    config = RealNVPConfig.paper((1, 8, 8), **SMALL)
+    model = lived(config)
+    z = torch.randn(2, 1, 16, 16, dtype=torch.float64)
+    x, log_det = model.flow.inverse(z)
+    again, log_det_forward = model.flow(x)
+    assert (again - z).abs().max() < 1e-9
+    assert (log_det + log_det_forward).abs().max() < 1e-9
+    assert model.decode(z).shape == (2, 1, 16, 16)
+    assert [tuple(part.shape) for part in model.latents_by_scale(z)] == [(2, 2, 8, 8)] * 2
+
+
+@pytest.mark.parametrize("config", PRESETS, ids=name)
+def test_state_dict_and_deep_copies(config: RealNVPConfig, lived) -> None:
+    model, x = lived(config), images(config, 2)
+    z = model.flow(x)[0]
+    fresh = RealNVP(config).double().eval()
+    assert not torch.allclose(fresh.flow(x)[0], z)
+    fresh.load_state_dict(model.state_dict())
+    assert torch.equal(fresh.flow(x)[0], z)
+    twin = copy.deepcopy(model.train()).eval()
+    model.flow(x + 1)  # moves the statistics of the original only
+    with torch.no_grad():
+        next(model.parameters()).add_(1)
+    assert torch.equal(twin.flow(x)[0], z)
+    assert not torch.allclose(model.eval().flow(x)[0], z)
+
+
+def test_double_and_device_moves(lived) -> None:
+    model = lived(RealNVPConfig.paper((1, 4, 4), **SMALL))
+    x = images(model.config, 2)
+    z, log_det = model.flow(x)
+    assert z.dtype == log_det.dtype == torch.float64
+    assert torch.allclose(model.float().flow(x.float())[0].double(), z, atol=1e-4)
+    # On a device of its own, every tensor that the flow makes must follow its input there.
+    model = model.to("meta")
+    for mode in (True, False):
+        z, log_det = model.train(mode).flow(x.float().to("meta"))
+        assert z.device.type == log_det.device.type == "meta"
+        assert model.flow.inverse(z)[0].device.type == "meta"
+
+
+def test_encode_and_decode(lived) -> None:
+    config = RealNVPConfig.paper((3, 8, 8), **SMALL)
+    model = lived(config)
+    pixels = torch.randint(256, (4, 3, 8, 8), dtype=torch.uint8)
+    pixels[0], pixels[1] = 0, 255
+    z = model.encode(pixels, torch.Generator().manual_seed(0))
+    assert z.shape == pixels.shape
+    assert torch.equal(model.decode(z), pixels)
+    drawn = model.sample(3, generator=torch.Generator().manual_seed(0))
+    assert drawn.dtype == torch.uint8
+    assert drawn.shape == (3, 3, 8, 8)
+    assert torch.equal(drawn, model.sample(3, generator=torch.Generator().manual_seed(0)))
+    cold = model.sample(3, generator=torch.Generator().manual_seed(0), temperature=0.0)
+    assert torch.equal(cold[0], cold[1])

@@ -1,0 +1,197 @@
+"""The parts of the flow by themselves: masks, squeezes, logit, priors, batch norm."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Normal, SigmoidTransform, TransformedDistribution, Uniform
+
+from nvp.flows.batchnorm import EPSILON, CouplingBatchNorm, NormScope
+from nvp.flows.bijection import Composition
+from nvp.flows.masks import Half, Parity, channel_mask, checkerboard_mask
+from nvp.flows.preprocess import Logit, LogitForm, dequantise, uniform_noise
+from nvp.flows.prior import GaussianPrior, LogisticPrior, Prior, PriorName
+from nvp.flows.squeeze import SqueezeOrder, squeeze, unsqueeze
+
+
+def test_masks() -> None:
+    assert checkerboard_mask(2, 3).int().tolist() == [[[[0, 1, 0], [1, 0, 1]]]]
+    assert torch.equal(checkerboard_mask(4, 5, Parity.EVEN), ~checkerboard_mask(4, 5, Parity.ODD))
+    assert channel_mask(4).flatten().tolist() == [True, True, False, False]
+    assert torch.equal(channel_mask(6, Half.SECOND), ~channel_mask(6, Half.FIRST))
+    assert Parity.ODD.other is Parity.EVEN
+    assert Parity.EVEN.other is Parity.ODD
+
+
+# A 2 x 2 block of one channel, and of three: 10 times the channel plus 0 top-left, 1 top-right,
+# 2 bottom-left, 3 bottom-right.
+ONE = torch.tensor([[0, 1], [2, 3]])
+THREE = torch.stack([ONE, 10 + ONE, 20 + ONE])
+ORDERS = {
+    SqueezeOrder.CHANNEL_MAJOR: ([0, 1, 2, 3], [0, 1, 2, 3, 10, 11, 12, 13, 20, 21, 22, 23]),
+    SqueezeOrder.POSITION_MAJOR: ([0, 1, 2, 3], [0, 10, 20, 1, 11, 21, 2, 12, 22, 3, 13, 23]),
+    SqueezeOrder.DIAGONAL: ([0, 3, 1, 2], [0, 10, 20, 3, 13, 23, 1, 11, 21, 2, 12, 22]),
+}
+
+
+@pytest.mark.parametrize("order", SqueezeOrder)
+def test_squeeze_orders(order: SqueezeOrder) -> None:
+    one, three = ORDERS[order]
+    assert squeeze(ONE[None, None].float(), order).flatten().tolist() == one
+    assert squeeze(THREE[None].float(), order).flatten().tolist() == three
+
+
+@pytest.mark.parametrize("order", SqueezeOrder)
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_squeeze_round_trips(order: SqueezeOrder, channels: int) -> None:
+    x = torch.randn(2, channels, 4, 6)
+    z = squeeze(x, order)
+    assert z.shape == (2, 4 * channels, 2, 3)
+    assert torch.equal(unsqueeze(z, order), x)
+    assert torch.equal(squeeze(unsqueeze(z, order), order), z)
+
+
+@pytest.mark.parametrize("form", LogitForm)
+def test_logit_derivative_and_inverse(form: LogitForm) -> None:
+    logit = Logit(form)
+    x = torch.rand(3, 1, 4, 4, dtype=torch.float64).requires_grad_()
+    y, log_det = logit(x)
+    (slope,) = torch.autograd.grad(y.sum(), x)
+    assert (log_det - slope.log().sum(dim=(1, 2, 3))).abs().max() < 1e-9
+    back, log_det_back = logit.inverse(y)
+    assert (back - x).abs().max() < 1e-12
+    assert (log_det + log_det_back).abs().max() < 1e-9
+    k = 2 if form is LogitForm.SYMMETRIC else 1
+    assert torch.allclose(y, torch.logit(0.05 + (1 - 0.05 * k) * x))
+
+
+@pytest.mark.parametrize("form", LogitForm)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_logit_is_finite_at_black_and_white(form: LogitForm, dtype: torch.dtype) -> None:
+    pixels = torch.tensor([0, 255], dtype=torch.uint8).reshape(1, 1, 1, 2)
+    most = 1 - torch.finfo(dtype).eps / 2  # the largest number below 1
+    for noise in (0.0, 0.5, most):
+        x = dequantise(pixels, torch.full(pixels.shape, noise, dtype=dtype))
+        y, log_det = Logit(form)(x)
+        assert torch.isfinite(y).all()
+        assert torch.isfinite(log_det).all()
+        if form is LogitForm.SYMMETRIC:
+            assert y.abs().max() < 2.9445  # logit(0.95)
+
+
+def test_logit_values_at_grey_and_at_the_ends() -> None:
+    """The derivative ln 0.9 - ln p (1 - p) is 1.281 at mid-grey and 2.942 at the ends."""
+    for x, expected in ((0.5, 1.281), (0.0, 2.942), (1.0, 2.942)):
+        log_det = Logit()(torch.full((1, 1), x))[1]
+        assert log_det.item() == pytest.approx(expected, abs=1e-3)
+
+
+def test_dequantisation_stays_in_its_bin() -> None:
+    pixels = torch.arange(256, dtype=torch.uint8).expand(50, 256)
+    noise = uniform_noise(pixels, torch.float64, torch.Generator().manual_seed(0))
+    x = dequantise(pixels, noise)
+    assert torch.equal((256 * x).floor(), pixels.double())
+    assert 0.48 < noise.mean() < 0.52
+    assert torch.equal(
+        noise, uniform_noise(pixels, torch.float64, torch.Generator().manual_seed(0))
+    )
+
+
+LOGISTIC = TransformedDistribution(Uniform(0.0, 1.0), SigmoidTransform().inv, validate_args=False)
+
+
+@pytest.mark.parametrize(
+    ("prior", "reference"), [(GaussianPrior(), Normal(0.0, 1.0)), (LogisticPrior(), LOGISTIC)]
+)
+def test_priors(prior: Prior, reference: Normal | TransformedDistribution) -> None:
+    z = 2 * torch.randn(5, 2, 3, 3)
+    assert torch.allclose(prior.log_prob(z), reference.log_prob(z).sum(dim=(1, 2, 3)), atol=1e-4)
+    line = torch.linspace(-30, 30, 6001, dtype=torch.float64)[:, None]
+    assert torch.trapezoid(prior.log_prob(line).exp(), line[:, 0]).item() == pytest.approx(1)
+    drawn = prior.sample((100, 1, 10, 10), torch.Generator().manual_seed(0))
+    entropy = -prior.log_prob(drawn).mean().item() / 100
+    expected = {GaussianPrior: 0.5 * math.log(2 * math.pi * math.e), LogisticPrior: 2.0}
+    assert entropy == pytest.approx(expected[type(prior)], abs=0.03)
+    assert abs(drawn.mean().item()) < 0.05
+
+
+def test_named_priors() -> None:
+    assert isinstance(PriorName.GAUSSIAN.build(), GaussianPrior)
+    assert isinstance(PriorName.LOGISTIC.build(), LogisticPrior)
+
+
+def test_a_composition_of_nothing_is_the_identity() -> None:
+    x = torch.randn(3, 1, 2, 2)
+    for z, log_det in (Composition([])(x), Composition([]).inverse(x)):
+        assert torch.equal(z, x)
+        assert torch.equal(log_det, torch.zeros(3))
+
+
+def norm_and_input(scope: NormScope, **options) -> tuple[CouplingBatchNorm, Tensor, Tensor]:
+    norm = CouplingBatchNorm(2, scope, momentum=0.25, running_average=False, **options).double()
+    generator = torch.Generator().manual_seed(0)
+    x = 3 * torch.randn(6, 2, 4, 4, generator=generator, dtype=torch.float64) + 1
+    return norm, x, checkerboard_mask(4, 4)
+
+
+def test_norm_of_the_whole_output() -> None:
+    norm, x, b = norm_and_input(NormScope.WHOLE)
+    z, log_det = norm(x, b)
+    mean, var = x.mean(dim=(0, 2, 3)), x.var(dim=(0, 2, 3), correction=0)
+    assert torch.allclose(z.mean(dim=(0, 2, 3)), torch.zeros(2, dtype=torch.float64), atol=1e-12)
+    assert torch.allclose(z.var(dim=(0, 2, 3), correction=0), var / (var + EPSILON))
+    # Eq 17: each of the 16 scalars of a channel counts.
+    expected = -0.5 * 16 * torch.log(var + EPSILON).sum()
+    assert torch.allclose(log_det, expected.expand(6))
+    assert torch.allclose(norm.running_mean, 0.25 * mean)
+    assert torch.allclose(norm.running_var, 0.75 + 0.25 * var)
+
+
+def test_norm_of_what_was_transformed() -> None:
+    norm, x, b = norm_and_input(NormScope.TRANSFORMED)
+    z, log_det = norm(x, b)
+    changed = x.permute(1, 0, 2, 3)[:, :, ~b[0, 0]]  # (channel, image, changed scalar)
+    var = changed.var(dim=(1, 2), correction=0)
+    assert torch.equal(z[b.expand_as(z)], x[b.expand_as(x)])
+    assert torch.allclose(norm.running_mean, 0.25 * changed.mean(dim=(1, 2)))
+    assert torch.allclose(norm.running_var, 0.75 + 0.25 * var)
+    assert torch.allclose(log_det, (-0.5 * 8 * torch.log(var + EPSILON).sum()).expand(6))
+    moved = z.permute(1, 0, 2, 3)[:, :, ~b[0, 0]]
+    assert torch.allclose(moved.var(dim=(1, 2), correction=0), var / (var + EPSILON))
+
+
+def test_running_average_norm_of_appendix_e() -> None:
+    """Normalises with rho times the old averages + (1 - rho) times this batch's moments."""
+    norm, x, b = norm_and_input(NormScope.WHOLE)
+    norm.running_average = True
+    norm(x + 5, b)
+    old_mean, old_var = norm.running_mean, norm.running_var
+    x.requires_grad_()
+    z, _ = norm(x, b)
+    mean = 0.75 * old_mean + 0.25 * x.mean(dim=(0, 2, 3))
+    var = 0.75 * old_var + 0.25 * x.var(dim=(0, 2, 3), correction=0)
+    expected = (x - mean[:, None, None]) / (var + EPSILON).sqrt()[:, None, None]
+    assert torch.allclose(z, expected)
+    assert torch.allclose(norm.running_mean, mean)
+    assert torch.allclose(norm.running_var, var)
+    # Gradients flow through this batch's moments, with the averages of before held constant.
+    weights = torch.randn_like(x)
+    (actual,) = torch.autograd.grad((z * weights).sum(), x)
+    (by_hand,) = torch.autograd.grad((expected * weights).sum(), x)
+    assert torch.allclose(actual, by_hand)
+    assert not norm.running_mean.requires_grad
+
+
+@pytest.mark.parametrize("scope", NormScope)
+def test_norm_inverse_uses_running_averages_in_both_modes(scope: NormScope) -> None:
+    norm, x, b = norm_and_input(scope)
+    for _ in range(30):
+        norm(x, b)
+    z, log_det = norm.eval()(x, b)
+    for training in (True, False):
+        back, log_det_back = norm.train(training).inverse(z, b)
+        assert (back - x).abs().max() < 1e-12
+        assert (log_det + log_det_back).abs().max() < 1e-9
