@@ -1,0 +1,231 @@
+"""Nats, bits per dimension, and the scoring of a data set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nvp import RealNVP, RealNVPConfig
+from nvp.errors import NVPError
+from nvp.flows.batchnorm import NormScope
+from nvp.flows.bijection import Composition
+from nvp.likelihood import (
+    batch_norms,
+    batch_statistics,
+    bits_per_dim,
+    evaluate,
+    reestimate_statistics,
+    score_images,
+    summarise,
+)
+from nvp.model import ImageModel
+
+Preset = Callable[..., RealNVPConfig]
+PRESETS = [RealNVPConfig.paper, RealNVPConfig.official]
+
+
+def noise(n: int = 200, shape: tuple[int, int, int] = (3, 8, 8), seed: int = 0) -> Tensor:
+    """Images of uniform pixels, which no model can code in fewer than 8 bits per sub-pixel."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(256, (n, *shape), generator=generator, dtype=torch.uint8)
+
+
+def fresh(preset: Preset = RealNVPConfig.paper, **changes) -> RealNVP:
+    torch.manual_seed(0)
+    config = {"image_shape": (3, 8, 8), "num_blocks": 1, "width": 4, **changes}
+    return RealNVP(preset(**config))
+
+
+class PerPixel(ImageModel):
+    """Each pixel is uniform, and some images are impossible: a model whose scores are known."""
+
+    image_shape = (1, 2, 2)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def log_prob(self, images, *, num_draws=1, generator=None):
+        nats = -8 * math.log(2) * torch.ones(images.shape).sum(dim=(1, 2, 3))
+        return torch.where(images[:, 0, 0, 0] == 0, -math.inf, nats)
+
+    def loss(self, images, generator=None):
+        return -self.log_prob(images).mean()
+
+    def sample(self, n, *, generator=None, temperature=1.0):
+        return noise(n, self.image_shape)
+
+
+def test_the_constant_of_bits_per_dim() -> None:
+    nats = torch.tensor([-8 * math.log(2) * 12, -12.0, 0.0])
+    bits = bits_per_dim(nats, (3, 2, 2))
+    assert bits.dtype == torch.float64
+    assert bits.tolist() == pytest.approx([8, 1 / math.log(2), 0])
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_noise_costs_at_least_8_bits_under_a_fresh_model(preset: Preset, seed: int) -> None:
+    torch.manual_seed(seed)
+    model = fresh(preset)
+    assert evaluate(model, noise()).bits_per_dim >= 8.0
+    reestimate_statistics(model, noise(seed=1))
+    score = evaluate(model, noise(seed=2))
+    assert 8.0 <= score.bits_per_dim < 10
+
+
+@pytest.mark.parametrize("scope", [None, *NormScope])
+def test_noise_costs_at_least_8_bits_under_random_weights(scope, lived) -> None:
+    config = RealNVPConfig.paper((3, 8, 8), num_blocks=1, width=4, norm_scope=scope)
+    model = lived(config)
+    reestimate_statistics(model, noise(seed=1))
+    assert evaluate(model, noise(seed=2)).bits_per_dim >= 8.0
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_noise_costs_8_21_bits_under_the_identity(preset: Preset) -> None:
+    model = fresh(preset)
+    model.flow = Composition([])
+    model.anything = nn.Parameter(torch.zeros(()))  # scoring asks a parameter for its device
+    score = evaluate(model, noise(500))
+    assert score.bits_per_dim == pytest.approx(8.21, abs=0.01)
+    assert score.standard_error < 0.005
+
+
+def test_more_draws_raise_the_bound(lived) -> None:
+    model = lived(RealNVPConfig.paper((3, 8, 8), num_blocks=1, width=4))
+    images = noise(100)
+    one, many = (evaluate(model, images, num_draws=k, seed=3) for k in (1, 20))
+    assert many.bits_per_dim < one.bits_per_dim
+    assert (one.num_draws, many.num_draws) == (1, 20)
+    # It is the logarithm of the mean of the draws' densities.
+    generator = torch.Generator().manual_seed(7)
+    draws = torch.stack([model.log_prob(images, generator=generator) for _ in range(3)])
+    by_hand = torch.logsumexp(draws, dim=0) - math.log(3)
+    together = model.log_prob(images, num_draws=3, generator=torch.Generator().manual_seed(7))
+    assert torch.allclose(together, by_hand)
+
+
+def test_the_same_seed_gives_the_same_score() -> None:
+    model, images = fresh(), noise(30)
+    assert evaluate(model, images, seed=1) == evaluate(model, images, seed=1)
+    assert evaluate(model, images, seed=1) != evaluate(model, images, seed=2)
+
+
+def test_score_and_its_standard_error() -> None:
+    scores = torch.tensor([1.0, 2.0, 3.0, 6.0], dtype=torch.float64)
+    score = summarise(scores, num_draws=2)
+    assert (score.bits_per_dim, score.num_images, score.num_draws) == (3.0, 4, 2)
+    # Deviations -2, -1, 0, 3: variance 14 / 3 over n - 1, divided by n.
+    assert score.standard_error == pytest.approx(math.sqrt(14 / 3 / 4))
+    assert str(score) == "3.0000 ± 1.0801 bits/dim"
+    assert math.isnan(summarise(scores[:1], num_draws=1).standard_error)
+
+
+def test_evaluation_reports_progress_and_restores_the_mode() -> None:
+    model, done = fresh().train(), []
+    score = evaluate(model, noise(25), batch_size=10, progress=done.append)
+    assert done == [10, 20, 25]
+    assert score.num_images == 25
+    assert model.training
+    assert not any(p.grad is not None for p in model.parameters())
+    scores = score_images(model.eval(), noise(25), batch_size=10)
+    assert scores.mean().item() == score.bits_per_dim
+
+
+def test_images_without_a_likelihood_are_an_error() -> None:
+    images = noise(6, (1, 2, 2)) | 1
+    assert evaluate(PerPixel(), images).bits_per_dim == pytest.approx(8)
+    images[:2] = 0
+    with pytest.raises(NVPError, match=r"2 of 6 images have no finite likelihood: re-estimate"):
+        evaluate(PerPixel(), images)
+
+
+@pytest.mark.parametrize(
+    ("images", "complaint"),
+    [
+        (torch.rand(2, 3, 8, 8), "must be uint8 in 0..255, got torch.float32"),
+        (noise(2, (1, 8, 8)), r"= \(3, 8, 8\), got \(2, 1, 8, 8\)"),
+        (noise(2)[0], r"got \(3, 8, 8\)"),
+    ],
+)
+def test_wrong_images_are_refused(images: Tensor, complaint: str) -> None:
+    model = fresh()
+    for use in (model.log_prob, model.loss, model.encode, lambda x: evaluate(model, x)):
+        with pytest.raises(NVPError, match=complaint) as caught:
+            use(images)
+        assert "\n" not in str(caught.value)
+
+
+def test_reestimated_statistics_are_means_over_batches() -> None:
+    """Of the first norm of the flow and of the first inside a net, worked out by hand."""
+    model, images = fresh(), noise(48)
+    nn.init.ones_(model.flow.scales[0].checkerboard.bijections[0].scale)
+    coupling = model.flow.scales[0].checkerboard.bijections[0]
+    inner = coupling.net.treatment.norm
+    by_hand: dict[str, list[Tensor]] = {"outer": [], "outer var": [], "inner": [], "inner var": []}
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for batch in images.split(16):
+            u = torch.rand(batch.shape, generator=generator)
+            y, _ = model.logit((batch + u) / 256)
+            b = coupling.mask(y)
+            by_hand["inner"].append((y * b).mean(dim=(0, 2, 3)))
+            by_hand["inner var"].append((y * b).var(dim=(0, 2, 3)))
+            model.train()
+            t, s = coupling.shift_and_log_scale(y, b)
+            changed = y * s.exp() + t
+            by_hand["outer"].append(changed.mean(dim=(0, 2, 3)))
+            by_hand["outer var"].append(changed.var(dim=(0, 2, 3), correction=0))
+    model.eval()
+    for norm in batch_norms(model):
+        norm.running_mean.fill_(7.0)  # what was there before does not count
+    reestimate_statistics(model, images, batch_size=16)
+    expected = {name: torch.stack(values).mean(dim=0) for name, values in by_hand.items()}
+    for norm, name in ((inner, "inner"), (coupling.norm, "outer")):
+        assert torch.allclose(norm.running_mean, expected[name], atol=1e-4)
+        assert torch.allclose(norm.running_var, expected[f"{name} var"], rtol=1e-4)
+    assert not model.training
+    assert {norm.momentum for norm in batch_norms(model)} == {0.1}
+
+
+def test_reestimation_brings_scores_close_to_those_of_batch_statistics(lived) -> None:
+    model = lived(RealNVPConfig.paper((3, 8, 8), num_blocks=1, width=4))
+    with torch.no_grad():
+        for norm in batch_norms(model):
+            norm.running_var.mul_(9.0)
+    stale = evaluate(model, noise(200)).bits_per_dim
+    reestimate_statistics(model, noise(400, seed=1), batch_size=200)
+    renewed = evaluate(model, noise(200)).bits_per_dim
+    with batch_statistics(model):
+        on_batch = score_images(model, noise(200)).mean().item()
+    assert renewed == pytest.approx(on_batch, abs=0.05)
+    assert abs(stale - on_batch) > 0.2
+
+
+@pytest.mark.parametrize("running_average", [False, True])
+def test_batch_statistics_learn_nothing(running_average: bool, lived) -> None:
+    config = RealNVPConfig.paper(
+        (3, 8, 8), num_blocks=1, width=4, norm_running_average=running_average
+    )
+    model = lived(config)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    moved = noise(20) // 4  # darker than what the statistics were taken from
+    outside = evaluate(model, moved).bits_per_dim
+    with batch_statistics(model):
+        assert model.training
+        inside = score_images(model, moved).mean().item()
+    assert not model.training
+    assert abs(inside - outside) > 0.01
+    assert {norm.momentum for norm in batch_norms(model)} == {0.1}
+    after = model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    # An error inside the block does not leave the model changed either.
+    with pytest.raises(NVPError), batch_statistics(model):
+        model.log_prob(moved.float())
+    assert not model.training
+    assert {norm.momentum for norm in batch_norms(model)} == {0.1}
