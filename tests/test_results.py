@@ -1,0 +1,345 @@
+"""The ledger: what recording keeps, what verifying notices, and the tables made from it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+import yaml
+
+from nvp import ledger, provenance, record, results, verify
+from nvp.checkpoint import load_tensors, save_tensors
+from nvp.config import load_config
+from nvp.errors import NVPError
+from nvp.likelihood import evaluate, summarise
+from nvp.paths import repository_root, results_root
+from nvp.scoring import load_run, probe_images, score_probe, scored_images
+
+REPOSITORY = repository_root()
+CITATIONS = set(
+    re.findall(r"^@\w+\{(\w+),", (REPOSITORY / "book" / "references.bib").read_text(), re.M)
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder around data and a run of two steps; do not change it."""
+    folder = tmp_path_factory.mktemp("trained")
+    tiny.train(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recorded(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ledger that holds that run, beside the published figures; do not change it."""
+    root = tmp_path_factory.mktemp("results")
+    shutil.copy(results_root() / "published.yaml", root)
+    record.record(trained / "run", data_root=trained / "data", first=20, num_draws=4, root=root)
+    return root
+
+
+@pytest.fixture
+def own(recorded: Path, tmp_path: Path) -> Path:
+    """A copy of that ledger to change."""
+    return Path(shutil.copytree(recorded, tmp_path / "own"))
+
+
+def rewrite(root: Path, path: str, value: object) -> None:
+    """Change one value of the tiny run's record, named as "scores.test.bits_per_dim"."""
+    file = root / "runs" / "tiny" / "run.json"
+    tree = json.loads(file.read_text())
+    *parents, last = path.split(".")
+    place = tree
+    for parent in parents:
+        place = place[parent]
+    place[last] = value
+    file.write_text(json.dumps(tree))
+
+
+def states(checks: list[verify.Check]) -> dict[str, str]:
+    """The state of each check by its first word."""
+    return {check.what.split()[0].strip(","): check.state for check in checks}
+
+
+def test_a_record_says_what_the_run_was(recorded: Path, trained: Path) -> None:
+    entry = ledger.runs(recorded)["tiny"].record
+    run = load_run(trained / "run", data_root=trained / "data")
+    assert (entry.state, entry.steps, entry.images, entry.seed) == ("finished", 2, 16, 0)
+    assert entry.parameters == sum(p.numel() for p in run.model.parameters())
+    assert (entry.data.train_images, entry.data.test_images) == (60, 30)
+    assert entry.data.test_sha256 == scored_images(run.config, "test", trained / "data").checksum
+    assert entry.sessions[0].cores >= 1
+    assert entry.sessions[0].torch == torch.__version__
+    assert entry.hardware == entry.sessions[0].hardware
+    assert entry.scores.first_more_draws.num_draws == 4
+    assert entry.scores.first_batch_statistics.num_images == 20
+
+
+def test_the_recorded_model_is_the_scored_one(recorded: Path, trained: Path) -> None:
+    run = ledger.runs(recorded)["tiny"]
+    images = scored_images(run.config, "test", trained / "data").images
+    again = evaluate(run.load_model(), images, batch_size=10)
+    assert again.bits_per_dim == pytest.approx(run.score.bits_per_dim, abs=2e-6)
+    assert again.standard_error == pytest.approx(run.score.standard_error, abs=2e-6)
+    before = run.record.scores.before_rounding.bits_per_dim
+    assert before == pytest.approx(run.score.bits_per_dim, abs=record.TOLERANCE)
+    assert [row["step"] for row in run.log()] == [1, 2]
+
+
+def test_weights_are_kept_in_half_precision(recorded: Path) -> None:
+    run = ledger.runs(recorded)["tiny"]
+    tensors, _ = load_tensors(run.folder / "weights.safetensors")
+    names = dict(run.load_model().named_parameters())
+    assert all((t.dtype == torch.float16) == (name in names) for name, t in tensors.items())
+    assert run.record.weights is not None
+    assert run.record.weights.precision == "float16"
+    assert run.record.weights.bytes == (run.folder / "weights.safetensors").stat().st_size
+
+
+def test_weights_that_rounding_would_hurt_stay_in_float32(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "TOLERANCE", -1.0)
+    run = record.record(trained / "run", data_root=trained / "data", root=tmp_path)
+    assert run.record.weights is not None
+    assert run.record.weights.precision == "float32"
+    assert run.score == run.record.scores.before_rounding
+    assert states(verify.verify(quick=True, root=tmp_path)) == {
+        "weights": "agrees",
+        "probe": "agrees",
+    }
+
+
+def test_large_weights_are_refused(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "MAX_BYTES", 1000)
+    options = {"data_root": trained / "data", "root": tmp_path}
+    with pytest.raises(NVPError, match="--no-weights"):
+        record.record(trained / "run", **options)
+    assert not list(tmp_path.rglob("*"))
+    run = record.record(trained / "run", keep_weights=False, **options)
+    assert run.record.weights is None
+    assert not (run.folder / "weights.safetensors").exists()
+    with pytest.raises(NVPError, match="no weights are kept"):
+        run.load_model()
+    assert states(verify.verify(root=tmp_path)) == {"test": "not checked"}
+
+
+def test_an_interrupted_run_says_how_far_it_came(trained: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(trained / "run", tmp_path / "run"))
+    tree = yaml.safe_load((folder / "config.yaml").read_text())
+    tree["training"]["steps"] = 8
+    (folder / "config.yaml").write_text(yaml.safe_dump(tree))
+    run = record.record(folder, name="half", data_root=trained / "data", root=tmp_path)
+    assert (run.name, run.record.state, run.record.share_of_budget) == ("half", "interrupted", 0.25)
+    shutil.copy(results_root() / "published.yaml", tmp_path)
+    assert "interrupted at 25% of its budget" in results.table_markdown("runs", root=tmp_path)
+
+
+def test_a_taken_name_is_kept_unless_replaced(own: Path, trained: Path) -> None:
+    before = (own / "runs" / "tiny" / "run.json").read_text()
+    with pytest.raises(NVPError, match="there already"):
+        record.record(trained / "run", data_root=trained / "data", root=own)
+    assert (own / "runs" / "tiny" / "run.json").read_text() == before
+
+
+def test_verify_agrees_with_an_honest_ledger(recorded: Path, trained: Path) -> None:
+    checks = verify.verify(data_root=trained / "data", root=recorded)
+    assert states(checks) == {"weights": "agrees", "probe": "agrees", "test": "agrees"}
+
+
+def test_verify_says_which_set_is_not_here(recorded: Path, tmp_path: Path) -> None:
+    checks = verify.verify(data_root=tmp_path, root=recorded)
+    assert states(checks) == {"weights": "agrees", "probe": "agrees", "test": "not checked"}
+
+
+@pytest.mark.parametrize(
+    ("path", "shift", "what"),
+    [
+        ("scores.test.bits_per_dim", -0.003, "test"),
+        ("scores.test.standard_error", 0.003, "test"),
+        ("scores.probe.bits_per_dim", 0.0002, "probe"),
+    ],
+)
+def test_verify_notices_an_altered_figure(
+    path: str, shift: float, what: str, own: Path, trained: Path
+) -> None:
+    score = getattr(ledger.runs(own)["tiny"].record.scores, path.split(".")[1])
+    rewrite(own, path, getattr(score, path.split(".")[2]) + shift)
+    checks = verify.verify(data_root=trained / "data", root=own)
+    assert {check.what.split()[0] for check in checks if check.state == "differs"} == {what}
+
+
+def test_verify_notices_altered_weights(own: Path) -> None:
+    path = own / "runs" / "tiny" / "weights.safetensors"
+    tensors, header = load_tensors(path)
+    name = next(name for name in tensors if name.endswith("weight") or name.endswith(".v"))
+    save_tensors(path, {**tensors, name: 1.5 * tensors[name] + 0.1}, header)
+    assert states(verify.verify(quick=True, root=own)) == {"weights": "differs", "probe": "differs"}
+
+
+def test_verify_notices_other_test_images(own: Path, tmp_path: Path) -> None:
+    tiny.write_data(tmp_path / "other", seed=1)
+    checks = verify.verify(data_root=tmp_path / "other", root=own)
+    assert states(checks)["test"] == "differs"
+
+
+@pytest.mark.parametrize("fault", ["truncated", "missing", "foreign"])
+def test_verify_goes_on_past_weights_that_cannot_be_read(fault: str, own: Path) -> None:
+    shutil.copytree(own / "runs" / "tiny", own / "runs" / "zebra")
+    file = own / "runs" / "zebra" / "run.json"
+    file.write_text(file.read_text().replace('"name": "tiny"', '"name": "zebra"', 1))
+    path = own / "runs" / "tiny" / "weights.safetensors"
+    if fault == "truncated":
+        path.write_bytes(path.read_bytes()[:-50])
+    elif fault == "missing":
+        path.unlink()
+    else:
+        save_tensors(path, {"weight": torch.zeros(2)}, {})
+    checks = verify.verify(quick=True, root=own)
+    assert [c.state for c in checks if c.run == "tiny"] == ["differs"]
+    assert [c.state for c in checks if c.run == "zebra"] == ["agrees", "agrees"]
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [('{"name": "tiny"}', "damaged: title"), ("{", "damaged"), (None, "record of other")],
+)
+def test_a_damaged_record_is_named(text: str | None, match: str, own: Path) -> None:
+    file = own / "runs" / "tiny" / "run.json"
+    file.write_text(text or file.read_text().replace('"name": "tiny"', '"name": "other"', 1))
+    with pytest.raises(NVPError, match=match):
+        ledger.runs(own)
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (3, 64, 64), (1, 8, 8)])
+def test_probe_images_are_the_embedded_ones_at_any_shape(shape: tuple[int, int, int]) -> None:
+    images, embedded = probe_images(shape), probe_images((1, 28, 28))
+    assert images.shape == (200, *shape)
+    assert images.dtype == torch.uint8
+    channels, height, width = shape
+    row, column = height // 3, width // 2
+    expected = embedded[:, 0, row * 28 // height, column * 28 // width]
+    assert (images[:, channels - 1, row, column] == expected).all()
+
+
+def test_the_probe_is_scored_in_float64(recorded: Path) -> None:
+    run = ledger.runs(recorded)["tiny"]
+    scores = score_probe(load_run(run.folder))
+    assert scores.shape == (200,)
+    assert summarise(scores, 1).bits_per_dim == pytest.approx(
+        run.record.scores.probe.bits_per_dim, abs=1e-6
+    )
+
+
+def test_sessions_are_the_machines_in_order(tmp_path: Path) -> None:
+    cpu = torch.device("cpu")
+    assert provenance.read_sessions(tmp_path) == []
+    provenance.note_session(tmp_path, cpu)
+    provenance.note_session(tmp_path, cpu)
+    (here,) = provenance.read_sessions(tmp_path)
+    elsewhere = here.model_copy(update={"gpu": "a GPU"})
+    path = tmp_path / provenance.SESSIONS
+    path.write_text(json.dumps([elsewhere.model_dump()]))
+    provenance.note_session(tmp_path, cpu)
+    assert [each.gpu for each in provenance.read_sessions(tmp_path)] == ["a GPU", None]
+    path.write_text("[")
+    with pytest.raises(NVPError, match="damaged"):
+        provenance.read_sessions(tmp_path)
+
+
+def test_without_git_the_commit_comes_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provenance, "repository_root", lambda: tmp_path)
+    monkeypatch.delenv("NVP_COMMIT", raising=False)
+    assert provenance.code_commit() is None
+    monkeypatch.setenv("NVP_COMMIT", "abc")
+    assert provenance.code_commit() == "abc"
+
+
+def test_every_cell_is_recorded_published_or_not_run(own: Path) -> None:
+    rewrite(own, "data.name", "cifar10")
+    rows = {row[0]: row[1:] for row in results.table("table1", root=own).rows}
+    assert len(rows) == 7
+    score = ledger.runs(own)["tiny"].score
+    assert rows["CIFAR-10"][:4] == ("3.00", "3.49", "< 3.59", "< 3.28")
+    assert rows["CIFAR-10"][4].startswith(f"{score.bits_per_dim:.3f} ± {score.standard_error:.3f}")
+    assert rows["ImageNet 32x32"][:4] == ("3.86 (3.83)", "4.28 (4.26)", "< 4.40 (4.35)", "–")
+    for title, cells in rows.items():
+        if title != "CIFAR-10":
+            assert "not run: `nvp train configs/" in cells[-1]
+
+
+def test_a_recorded_run_stands_above_the_yardsticks(own: Path) -> None:
+    rewrite(own, "data.name", "mnist")
+    rows = results.table("28x28", root=own).rows
+    assert rows[0][:2] == ("MNIST", "**A tiny Real NVP, this code**")
+    assert "2 steps" in rows[0][3]
+    kinds = ("recorded (", "published: ", "`nvp train configs/", "no Real NVP")
+    assert all(row[3].startswith(kinds) for row in rows)
+
+
+def test_citations_are_in_the_bibliography() -> None:
+    facts = results.read_published()
+    assert set(facts.sources) <= CITATIONS
+    for name in results.NAMES:
+        roles = re.findall(r"\{cite:t\}`(\w+)`", results.table_markdown(name, roles=True))
+        assert set(roles) <= CITATIONS
+    assert {figure.source for figure in facts.figures} == set(facts.sources)
+
+
+def test_every_row_has_a_configuration_and_every_configuration_a_model() -> None:
+    rows = [row for table in results.read_published().tables.values() for row in table]
+    for row in rows:
+        config = load_config(REPOSITORY / "configs" / f"{row.config}.yaml")
+        assert (config.name, config.data.name) == (row.config, row.data)
+    for path in (REPOSITORY / "configs").glob("*.yaml"):
+        assert load_config(path).name == path.stem
+
+
+def test_published_figures_keep_their_digits() -> None:
+    (figure,) = results.published("cifar10", "PixelRNN")
+    assert figure.cell == "3.00"
+    assert {figure.data for figure in results.published(model="Real NVP")} >= {"celeba", "cifar10"}
+
+
+def test_published_figures_need_a_source(own: Path) -> None:
+    path = own / "published.yaml"
+    path.write_text(path.read_text().replace("source: kobyzev2021review", "source: nobody2021", 1))
+    with pytest.raises(NVPError, match="no source nobody2021"):
+        results.table("28x28", root=own)
+    with pytest.raises(NVPError, match="no table"):
+        results.table("table2")
+
+
+def test_tables_are_written_between_the_markers_only(own: Path, tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{results.BEGIN}\nold\n{results.END}\nafter\n")
+    changed = results.write_tables(own, readme)
+    assert {path.name for path in changed} == {"28x28.md", "table1.md", "runs.md", "README.md"}
+    text = readme.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    assert "old" not in text
+    assert results.table_markdown("28x28", root=own) in text
+    assert results.write_tables(own, readme) == []
+    readme.write_text(f"{results.BEGIN}\n")
+    with pytest.raises(NVPError, match=r"results:end"):
+        results.write_tables(own, readme)
+
+
+def test_the_tables_in_the_repository_are_in_step() -> None:
+    """If this fails, run `nvp tables`."""
+    for name in results.NAMES:
+        written = (results_root() / "tables" / f"{name}.md").read_text()
+        assert written == results.table_markdown(name, roles=True)
+    readme = (REPOSITORY / "README.md").read_text()
+    if results.BEGIN in readme:
+        assert results.with_table(readme, results.table_markdown("28x28")) == readme

@@ -1,0 +1,63 @@
+"""A data set and a run that take no time: 8x8 images, a model of a few hundred weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import yaml
+from click.testing import Result
+from typer.testing import CliRunner
+
+from nvp.cli import app
+
+
+def write_data(root: Path, name: str = "tiny", side: int = 8, seed: int = 0) -> None:
+    """A folder of .npy files with 60 training and 30 test images: a bright square that moves."""
+    rng = np.random.default_rng(seed)
+    folder = root / name
+    folder.mkdir(parents=True)
+    for split, count in (("train", 60), ("test", 30)):
+        images = rng.integers(0, 40, (count, side, side, 1), dtype=np.uint8)
+        for image, row in zip(images, rng.integers(0, side - 3, count), strict=True):
+            image[row : row + 3, 2:5] += 180
+        np.save(folder / f"{split}_images.npy", images)
+
+
+def config_tree() -> dict:
+    """A configuration for `write_data`'s images; two steps."""
+    return {
+        "name": "tiny",
+        "title": "A tiny Real NVP",
+        "model": {
+            **{"preset": "paper", "image_shape": [1, 8, 8]},
+            **{"num_scales": 2, "num_blocks": 0, "width": 4},
+        },
+        "data": {"name": "tiny"},
+        "training": {"steps": 2, "batch_size": 8, "log_every": 1, "precision": "fp32"},
+        "evaluation": {"batch_size": 10, "validation_images": 6, "statistics_images": 40},
+    }
+
+
+def write_config(path: Path, tree: dict | None = None) -> Path:
+    """Write a configuration, `config_tree()` by default."""
+    path.write_text(yaml.safe_dump(tree or config_tree()))
+    return path
+
+
+def nvp(*arguments: object) -> Result:
+    """Run the command line in this process; an exception that it lets out fails the test."""
+    result = CliRunner().invoke(app, [str(each) for each in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def train(folder: Path) -> Path:
+    """Data, configuration and a run of two steps under `folder`; returns the run folder."""
+    write_data(folder / "data")
+    config = write_config(folder / "tiny.yaml")
+    run = folder / "run"
+    result = nvp("train", config, "--run-folder", run, "--data-root", folder / "data")
+    assert result.exit_code == 0, result.output
+    return run
