@@ -36,7 +36,7 @@ def use_style() -> None:
     """Make matplotlib draw in the style of the book, for the rest of this process."""
     mpl.rcParams.update(
         {
-            "figure.dpi": 130,
+            "figure.dpi": 110,
             "figure.figsize": (WIDTH, 3.2),
             "figure.constrained_layout.use": True,
             "figure.facecolor": "white",
@@ -61,11 +61,11 @@ def use_style() -> None:
 
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Show a table in the page; numbers stand to the right, as what the first row holds tells."""
+    """Show a table in the page: names in the first column, figures in the others."""
     from IPython.display import Markdown, display  # only a notebook needs it, and has it
 
     def line(cells: Sequence[object]) -> str:
-        return "| " + " | ".join(str(cell) for cell in cells) + " |"
+        return "| " + " | ".join(map(str, cells)) + " |"
 
-    aligned = [":--" if isinstance(cell, str) else "--:" for cell in rows[0]]
+    aligned = [":--"] + ["--:"] * (len(header) - 1)
     display(Markdown("\n".join([line(header), line(aligned), *map(line, rows)])))
