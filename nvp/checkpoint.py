@@ -6,8 +6,10 @@ disk or a lost machine leaves the last good file as it was.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,8 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except (OSError, safetensors.SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         kept = "the one already there is untouched" if path.exists() else "nothing was written"
         raise NVPError(
             f"cannot write {path} ({error}): {kept}; free some space or name another folder"
@@ -50,8 +53,9 @@ def write_text(path: Path, text: str) -> None:
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
     """Write named tensors and a JSON-able header to `path`, atomically."""
-    metadata = {"format": FORMAT, "header": json.dumps(header)}
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps(header)
+    metadata = {"format": FORMAT, "header": text, "crc32": _crc32(plain, text)}
     write_atomically(path, lambda to: safetensors.torch.save_file(plain, to, metadata=metadata))
 
 
@@ -67,7 +71,21 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise NVPError(f"{path} is damaged ({error}): restore it or start the run again") from error
     if metadata.get("format") != FORMAT:
         raise NVPError(f"{path} was not written by this package: expected format {FORMAT}")
-    return tensors, json.loads(metadata["header"])
+    header, crc32 = metadata["header"], metadata.get("crc32")
+    # A file written before there was a checksum has none.
+    if crc32 is not None and crc32 != _crc32(tensors, header):
+        raise NVPError(
+            f"{path} is damaged (its checksum differs): restore it or start the run again"
+        )
+    return tensors, json.loads(header)
+
+
+def _crc32(tensors: dict[str, Tensor], header: str) -> str:
+    """Of the header and of every tensor's bytes: the format itself would not notice a change."""
+    crc = zlib.crc32(header.encode())
+    for name in sorted(tensors):
+        crc = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, crc)
+    return f"{crc:08x}"
 
 
 def load_weights(module: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
@@ -122,10 +140,15 @@ def load_optimiser(
     optimiser: torch.optim.Optimizer, names: dict[Tensor, str], tensors: dict[str, Tensor]
 ) -> None:
     """Put back what `optimiser_tensors` took, on each parameter's device."""
+
+    def like(value: Tensor, parameter: Tensor) -> Tensor:
+        # Fused Adam walks parameter and moments in memory order: channels_last must be so in both.
+        whole = value.shape == parameter.shape
+        return torch.empty_like(parameter).copy_(value) if whole else value.to(parameter.device)
+
     for parameter, name in names.items():
-        state = {
-            key.rpartition("/")[2]: value.to(parameter.device)
+        optimiser.state[parameter] = {
+            key.rpartition("/")[2]: like(value, parameter.detach())
             for key, value in tensors.items()
             if key.rpartition("/")[0] == name
         }
-        optimiser.state[parameter] = state

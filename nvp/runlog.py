@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 
 from nvp.checkpoint import write_text
+from nvp.errors import NVPError
 
 COLUMNS = (
     "step",
@@ -40,9 +41,12 @@ class RunLog:
             self.board = SummaryWriter(folder / "tensorboard")
 
     def write(self, row: dict[str, float]) -> None:
-        """Append one row; columns that it lacks stay empty."""
-        with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, COLUMNS).writerow(row)
+        """Append one row; columns that it lacks stay empty. Raises `NVPError` on a full disk."""
+        try:
+            with self.path.open("a", newline="") as file:
+                csv.DictWriter(file, COLUMNS).writerow(row)
+        except OSError as error:
+            raise NVPError(f"cannot write {self.path} ({error}): free some space") from error
         if self.board is not None:
             for key in row.keys() - {"step"}:
                 self.board.add_scalar(key, row[key], int(row["step"]))

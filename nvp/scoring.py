@@ -25,7 +25,7 @@ from nvp.likelihood import batch_statistics, reestimate_statistics, score_images
 from nvp.model import ImageModel
 from nvp.paths import results_root
 from nvp.session import device_named
-from nvp.train import CHECKPOINT, check_shapes
+from nvp.train import CHECKPOINT, check_shapes, hold_out
 
 WEIGHTS = "weights.safetensors"
 PROBE_IMAGES = 200
@@ -88,8 +88,7 @@ def training_images(
             f"the training images of {config.data.name} found here are not those of this run: "
             "point --data-root at the set it was trained on"
         )
-    held_out = min(config.evaluation.validation_images, len(data.images) // 10)
-    return data.images[:-held_out], data.images[-held_out:]
+    return hold_out(data.images, config)
 
 
 def scored_images(

@@ -67,8 +67,7 @@ def train(
     settings = config.training
     data = load(config.data.name, "train", root=data_root, limit=config.data.limit)
     check_shapes(config, data)
-    held_out = min(config.evaluation.validation_images, len(data.images) // 10)
-    images, validation = data.images[:-held_out], data.images[-held_out:]
+    images, validation = hold_out(data.images, config)
     if len(images) < settings.batch_size:
         raise NVPError(
             f"training.batch_size {settings.batch_size} exceeds the {len(images)} training images "
@@ -105,6 +104,12 @@ def train(
             save(state, checkpoint, config, data.checksum)
     reporter.close()
     return finished_model(state, images, config)
+
+
+def hold_out(images: Tensor, config: RunConfig) -> tuple[Tensor, Tensor]:
+    """The images to train on, and the last ones, for validation: at most a tenth, at least one."""
+    border = len(images) - max(1, min(config.evaluation.validation_images, len(images) // 10))
+    return images[:border], images[border:]
 
 
 def training_step(

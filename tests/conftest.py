@@ -5,14 +5,24 @@ and models whose weights and statistics are far from their first values.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import tiny
 import torch
 from torch import nn
 
 from nvp import RealNVP, RealNVPConfig
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with the set `tiny`: 60 training images, 8x8, of which 6 are held out."""
+    folder = tmp_path_factory.mktemp("data")
+    tiny.write_data(folder)
+    return folder
 
 
 @pytest.fixture

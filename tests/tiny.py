@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -10,6 +11,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from nvp.cli import app
+from nvp.config import RunConfig, parse_config
 
 
 def write_data(root: Path, name: str = "tiny", side: int = 8, seed: int = 0) -> None:
@@ -37,6 +39,15 @@ def config_tree() -> dict:
         "training": {"steps": 2, "batch_size": 8, "log_every": 1, "precision": "fp32"},
         "evaluation": {"batch_size": 10, "validation_images": 6, "statistics_images": 40},
     }
+
+
+def configuration(flips: bool = False, **training: Any) -> RunConfig:
+    """`config_tree()` with one residual block, for tests of the loop itself."""
+    tree = config_tree()
+    tree["model"]["num_blocks"] = 1
+    tree["data"]["flips"] = flips
+    tree["training"] |= training
+    return parse_config(tree, "tiny")
 
 
 def write_config(path: Path, tree: dict | None = None) -> Path:

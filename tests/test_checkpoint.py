@@ -1,0 +1,152 @@
+"""Checkpoints: a full disk, a damaged or a foreign file gives one line, and nothing is lost."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors
+import safetensors.torch
+import torch
+from tiny import configuration
+
+from nvp import checkpoint, runlog
+from nvp.checkpoint import load_tensors, load_weights, save_tensors, save_weights, write_text
+from nvp.errors import NVPError
+from nvp.model import ImageModel
+from nvp.runlog import read_log
+from nvp.train import CHECKPOINT, train
+
+
+def fresh_model(seed: int = 0) -> ImageModel:
+    torch.manual_seed(seed)
+    return configuration().build_model()
+
+
+def no_space(*_: Any, **__: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def half_written(_tensors: Any, path: Path, **_: Any) -> None:
+    path.write_bytes(b"half of it")
+    no_space()
+
+
+@pytest.mark.parametrize(
+    ("where", "what", "failure"),
+    [
+        (safetensors.torch, "save_file", half_written),
+        (checkpoint.os, "fsync", no_space),
+        (checkpoint.os, "replace", no_space),
+    ],
+)
+def test_a_full_disk_keeps_the_last_good_checkpoint(
+    where: Any, what: str, failure: Callable, root: Path, tmp_path: Path, monkeypatch
+) -> None:
+    train(configuration(steps=2), tmp_path, data_root=root)
+    good = (tmp_path / CHECKPOINT).read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(where, what, failure)
+        with pytest.raises(NVPError, match=r"No space left on device.*untouched; free") as caught:
+            save_tensors(tmp_path / CHECKPOINT, fresh_model().state_dict(), {})
+        assert "\n" not in str(caught.value)
+        with pytest.raises(NVPError, match="No space left"):
+            train(configuration(steps=3), tmp_path, data_root=root)
+    assert (tmp_path / CHECKPOINT).read_bytes() == good
+    assert not list(tmp_path.glob(".*"))
+    train(configuration(steps=3), tmp_path, data_root=root)
+    assert [row["step"] for row in read_log(tmp_path / "log.csv")] == [1, 2, 3]
+
+
+def test_a_full_disk_while_logging_is_one_line(tmp_path: Path, monkeypatch) -> None:
+    log = runlog.RunLog(tmp_path, 0)
+    monkeypatch.setattr(runlog.csv.DictWriter, "writerow", no_space)
+    with pytest.raises(NVPError, match=r"cannot write .*log.csv .*No space left"):
+        log.write({"step": 1, "loss": 2.0})
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(NVPError, match="nothing was written"):
+        train(configuration(steps=1), tmp_path / "file" / "run", data_root=root)
+
+
+@pytest.fixture
+def run(root: Path, tmp_path: Path) -> Path:
+    """A run folder of one step."""
+    train(configuration(steps=1), tmp_path, data_root=root)
+    return tmp_path
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.999])
+def test_truncated_checkpoints_are_refused(share: float, run: Path, root: Path) -> None:
+    content = (run / CHECKPOINT).read_bytes()
+    (run / CHECKPOINT).write_bytes(content[: int(share * len(content))])
+    with pytest.raises(NVPError, match="is damaged"):
+        train(configuration(steps=2), run, data_root=root)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.05, 0.5, 0.9, 0.9999])
+def test_flipped_bytes_are_noticed(share: float, run: Path, root: Path) -> None:
+    content = bytearray((run / CHECKPOINT).read_bytes())
+    content[int(share * len(content))] ^= 0x10
+    (run / CHECKPOINT).write_bytes(content)
+    with pytest.raises(NVPError) as caught:
+        train(configuration(steps=2), run, data_root=root)
+    assert "\n" not in str(caught.value)
+
+
+def test_foreign_checkpoints_are_refused(run: Path, root: Path) -> None:
+    path = run / CHECKPOINT
+    tensors, header = load_tensors(path)
+    wider = configuration(steps=2).model_copy(
+        update={"model": configuration().model.model_copy(update={"width": 6})}
+    )
+    with pytest.raises(NVPError, match="belongs to another model: 0 tensors missing, 0 unknown"):
+        train(wider, run, data_root=root)
+    save_tensors(path, tensors, {**header, "data_checksum": "another"})
+    with pytest.raises(NVPError, match="was trained on other images"):
+        train(configuration(steps=2), run, data_root=root)
+    save_weights(path, fresh_model(), {})
+    with pytest.raises(NVPError, match="holds weights but no training state"):
+        train(configuration(steps=2), run, data_root=root)
+    safetensors.torch.save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(NVPError, match="was not written by this package"):
+        train(configuration(steps=2), run, data_root=root)
+    torch.save({"a": torch.zeros(1)}, path)
+    with pytest.raises(NVPError, match="is damaged"):
+        train(configuration(steps=2), run, data_root=root)
+    with pytest.raises(NVPError, match="there is no"):
+        load_tensors(run / "nothing.safetensors")
+
+
+def test_recorded_weights_come_back_in_half_precision(tmp_path: Path) -> None:
+    model, other = fresh_model(), fresh_model(1)
+    save_weights(tmp_path / "weights.safetensors", model, {"bits": 1.5})
+    tensors, header = load_tensors(tmp_path / "weights.safetensors")
+    load_weights(other, tensors, tmp_path)
+    assert header == {"bits": 1.5}
+    for name, value in model.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value.half().float()), name
+    assert {tensors[name].dtype for name, _ in model.named_parameters()} == {torch.float16}
+    assert {tensors[name].dtype for name, _ in model.named_buffers()} == {torch.float32}
+
+
+def test_text_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch) -> None:
+    write_text(tmp_path / "a.txt", "first")
+    monkeypatch.setattr(checkpoint.os, "fsync", no_space)
+    with pytest.raises(NVPError):
+        write_text(tmp_path / "a.txt", "second")
+    assert (tmp_path / "a.txt").read_text() == "first"
+
+
+def test_files_without_a_checksum_still_load(tmp_path: Path) -> None:
+    """Those of before there was one."""
+    path = tmp_path / "old.safetensors"
+    metadata = {"format": checkpoint.FORMAT, "header": '{"step": 3}'}
+    safetensors.torch.save_file({"a": torch.ones(2)}, path, metadata=metadata)
+    assert load_tensors(path)[1] == {"step": 3}

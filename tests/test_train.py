@@ -1,0 +1,257 @@
+"""The training loop on tiny data: it learns, resumes exactly, and stops with one clear line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from tiny import config_tree, configuration
+from torch import Tensor, nn
+
+from nvp.checkpoint import load_tensors
+from nvp.config import Precision, TrainingConfig, load_config, parse_config
+from nvp.errors import NVPError
+from nvp.runlog import read_log
+from nvp.train import (
+    CHECKPOINT,
+    State,
+    begin,
+    exponential_average,
+    next_batch,
+    rate_at,
+    spent,
+    train,
+    training_step,
+)
+
+
+def losses(folder: Path) -> list[tuple[float, float, float]]:
+    return [
+        (row["step"], row["loss"], row["gradient_norm"]) for row in read_log(folder / "log.csv")
+    ]
+
+
+def fresh_state(**training: Any) -> State:
+    return begin(configuration(**training), torch.device("cpu"), 54)
+
+
+def batch(n: int = 8) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(256, (n, 1, 8, 8), generator=generator, dtype=torch.uint8)
+
+
+def test_the_loss_falls(root: Path, tmp_path: Path) -> None:
+    model = train(configuration(steps=60), tmp_path, data_root=root)
+    rows = read_log(tmp_path / "log.csv")
+    assert [row["step"] for row in rows] == list(range(1, 61))
+    start, end = ([row["bits_per_dim"] for row in part] for part in (rows[:10], rows[-10:]))
+    assert sum(end) / 10 < sum(start) / 10 - 0.5
+    assert rows[-1]["images"] == 60 * 8
+    assert {"validation", "validation_batch_statistics"} <= rows[-1].keys()
+    assert not model.training
+    assert model.sample(2).shape == (2, 1, 8, 8)
+
+
+@pytest.mark.parametrize("flips", [False, True])
+def test_resuming_is_exact(flips: bool, root: Path, tmp_path: Path) -> None:
+    """Bit for bit: the same losses and the same weights as a run that was never stopped."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(configuration(flips, steps=12), whole, data_root=root)
+    for steps in (5, 12):  # one epoch is 6 steps: the second leg ends one and begins another
+        train(configuration(flips, steps=steps), parts, data_root=root)
+    assert losses(parts) == losses(whole)
+    (tensors, header), (expected, expected_header) = (
+        load_tensors(folder / CHECKPOINT) for folder in (parts, whole)
+    )
+    assert tensors.keys() == expected.keys()
+    differing = [name for name in tensors if not torch.equal(tensors[name], expected[name])]
+    assert differing == []
+    assert header["step"] == expected_header["step"] == 12
+
+
+def test_flips_and_seeds_change_the_run(root: Path, tmp_path: Path) -> None:
+    runs = {"plain": {}, "flips": {"flips": True}, "seed": {"seed": 1}}
+    for name, changes in runs.items():
+        train(configuration(**changes, steps=2), tmp_path / name, data_root=root)
+    plain, flips, seed = (losses(tmp_path / name) for name in runs)
+    assert plain != flips
+    assert plain != seed
+
+
+def test_a_lost_run_repeats_the_steps_after_its_checkpoint(root: Path, tmp_path: Path) -> None:
+    train(configuration(steps=6), tmp_path / "run", data_root=root)
+    at_six = (tmp_path / "run" / CHECKPOINT).read_bytes()
+    train(configuration(steps=9), tmp_path / "run", data_root=root)
+    first = losses(tmp_path / "run")
+    (tmp_path / "run" / CHECKPOINT).write_bytes(at_six)
+    train(configuration(steps=9), tmp_path / "run", data_root=root)
+    assert losses(tmp_path / "run") == first
+
+
+def test_an_epoch_shows_every_image_once() -> None:
+    config = configuration()
+    images = torch.arange(48, dtype=torch.uint8).reshape(48, 1, 1, 1).expand(48, 1, 8, 8)
+    state = begin(config, torch.device("cpu"), 48)
+    epochs = [[next_batch(state, images, config)[:, 0, 0, 0] for _ in range(6)] for _ in range(2)]
+    first, second = (torch.cat(epoch).tolist() for epoch in epochs)
+    assert sorted(first) == sorted(second) == list(range(48))
+    assert first != second
+
+
+def test_flips_mirror_about_half_of_the_images() -> None:
+    config = configuration(flips=True, batch_size=400)
+    images = torch.arange(8, dtype=torch.uint8).expand(400, 1, 8, 8)
+    shown = next_batch(begin(config, torch.device("cpu"), 400), images, config)
+    flipped = shown[:, 0, 0, 0] == 7
+    assert torch.equal(shown[flipped], images[flipped].flip(-1))
+    assert torch.equal(shown[~flipped], images[~flipped])
+    assert 0.4 < flipped.float().mean() < 0.6
+
+
+@pytest.mark.parametrize(
+    ("poison", "layer"),
+    [
+        ("flow.scales.0.checkerboard.bijections.1.net.conv_in.v", ".bijections.1.net.conv_in"),
+        ("flow.scales.0.channelwise.bijections.0.net.norm_out.beta", "channelwise.*.norm_out"),
+        ("flow.scales.1.checkerboard.bijections.3.scale", r"scales.1.checkerboard.bijections.3"),
+    ],
+)
+def test_a_loss_that_is_not_finite_names_the_first_layer(poison: str, layer: str) -> None:
+    state = fresh_state()
+    with torch.no_grad():
+        state.model.get_parameter(poison).fill_(torch.nan)
+    before = {name: value.clone() for name, value in state.ema.state_dict().items()}
+    with pytest.raises(NVPError, match=f"loss is nan at step 0.*in layer .*{layer}") as caught:
+        training_step(state, batch(), configuration().training, 0.0)
+    assert "\n" not in str(caught.value)
+    assert "lower training.learning_rate" in str(caught.value)
+    assert all(torch.equal(before[name], value) for name, value in state.ema.state_dict().items())
+
+
+def test_divergence_keeps_the_checkpoint(root: Path, tmp_path: Path) -> None:
+    train(configuration(steps=2), tmp_path, data_root=root)
+    good = (tmp_path / CHECKPOINT).read_bytes()
+    reckless = configuration(steps=50, learning_rate=1e30)
+    with pytest.raises(NVPError, match=r"not finite.*last good checkpoint is kept"):
+        train(reckless, tmp_path, data_root=root)
+    assert (tmp_path / CHECKPOINT).read_bytes() == good
+    train(configuration(steps=3), tmp_path, data_root=root)
+
+
+def test_the_time_budget_is_kept(root: Path, tmp_path: Path) -> None:
+    train(configuration(steps=None, minutes=0.01), tmp_path, data_root=root)
+    minutes = load_tensors(tmp_path / CHECKPOINT)[1]["minutes"]
+    last_step = read_log(tmp_path / "log.csv")[-1]["step"]
+    assert 0.01 <= minutes < 0.01 + 2 * max(0.01, minutes / last_step)
+    steps = last_step
+    train(configuration(steps=None, minutes=0.01), tmp_path, data_root=root)  # all spent already
+    assert read_log(tmp_path / "log.csv")[-1]["step"] == steps
+
+
+def test_of_two_budgets_the_nearer_one_counts() -> None:
+    state = fresh_state()
+    state.step, state.minutes = 5, 3.0
+    both = TrainingConfig(steps=10, minutes=4)
+    assert spent(state, both) == 0.75
+    assert spent(state, TrainingConfig(steps=10)) == 0.5
+    assert spent(state, TrainingConfig(minutes=3)) == 1.0
+
+
+def test_the_rate_warms_up_and_anneals() -> None:
+    settings = TrainingConfig(steps=100, learning_rate=2.0, warmup_steps=4, anneal=0.5)
+    rates = [rate_at(step, step / 100, settings) for step in range(101)]
+    assert rates[:5] == [0.5, 1.0, 1.5, 2.0, 2.0]
+    assert rates[50] == 2.0
+    assert rates[75] == pytest.approx(1.0)
+    assert rates[100] == 0.0
+    constant = TrainingConfig(steps=10, learning_rate=2.0)
+    assert {rate_at(step, step / 10, constant) for step in range(11)} == {2.0}
+
+
+def test_tanh_scales_have_a_rate_of_their_own() -> None:
+    state = fresh_state(tanh_scale_rate=20.0)
+    training_step(state, batch(), configuration(tanh_scale_rate=20.0).training, 0.0)
+    others, scales = state.optimiser.param_groups
+    assert (others["lr"], scales["lr"]) == (1e-3, 2e-2)
+    assert len(scales["params"]) == 10
+    assert all(scale.numel() == 1 for scale in scales["params"])
+
+
+def test_gradients_are_clipped() -> None:
+    state = fresh_state()
+    settings = configuration(clip_norm=0.5).training
+    _, norm = training_step(state, batch(), settings, 0.0)
+    assert norm > 0.5
+    clipped = nn.utils.get_total_norm(p.grad for p in state.model.parameters())
+    assert clipped.item() == pytest.approx(0.5, rel=1e-3)
+
+
+def test_the_average_forgets_its_start() -> None:
+    update = exponential_average(0.9)
+    average, weight = torch.zeros(()), torch.ones(())
+    seen = []
+    for n in range(1, 200):
+        before = average.clone()
+        update([average], [weight], torch.tensor(n))
+        seen.append(((1 - average) / (1 - before)).item() if before < 1 - 1e-3 else 0.9)
+    assert seen[:2] == pytest.approx([2 / 11, 3 / 12], abs=1e-3)
+    assert max(seen) == pytest.approx(0.9, abs=1e-2)
+
+
+def test_bfloat16_runs_and_sums_in_float32(root: Path, tmp_path: Path) -> None:
+    train(configuration(steps=3, precision="bf16"), tmp_path / "bf16", data_root=root)
+    train(configuration(steps=3), tmp_path / "fp32", data_root=root)
+    half, full = (losses(tmp_path / name) for name in ("bf16", "fp32"))
+    assert half != full
+    assert [loss for _, loss, _ in half] == pytest.approx([loss for _, loss, _ in full], rel=0.02)
+    model, seen = fresh_state().model, []
+    model.flow.scales[0].checkerboard.bijections[0].net.register_forward_hook(
+        lambda _module, _inputs, output: seen.append(output.dtype)
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        z, log_det = model.flow(torch.randn(2, 1, 8, 8))
+        log_prob = model.log_prob(batch(2))
+    assert z.dtype == log_det.dtype == log_prob.dtype == torch.float32
+    assert seen[0] is torch.bfloat16
+
+
+def test_the_faster_precision_is_found_once_and_kept(root: Path, tmp_path: Path) -> None:
+    train(configuration(steps=1, precision="auto"), tmp_path, data_root=root)
+    assert Precision(load_tensors(tmp_path / CHECKPOINT)[1]["precision"]) is not Precision.AUTO
+
+
+def test_the_configuration_is_echoed(root: Path, tmp_path: Path) -> None:
+    config = configuration(steps=1, learning_rate=3e-4)
+    train(config, tmp_path, data_root=root)
+    assert load_config(tmp_path / "config.yaml") == config
+    tree = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert tree["training"]["learning_rate"] == 3e-4
+    assert tree["model"]["num_blocks"] == 1
+    assert load_tensors(tmp_path / CHECKPOINT)[1]["config"] == config.model_dump(mode="json")
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"model.image_shape": [1, 16, 16]}, r"is \[1, 16, 16\] but tiny holds \[1, 8, 8\]"),
+        ({"model.image_shape": [3, 8, 8]}, r"is \[3, 8, 8\] but tiny holds \[1, 8, 8\]"),
+        ({"model.image_shape": [1, 7, 7]}, "7x7 is not divisible by 2: use fewer scales or pad"),
+        ({"training.batch_size": 55}, "batch_size 55 exceeds the 54 training images of tiny"),
+        ({"data.limit": 5}, "batch_size 8 exceeds the 4 training images of tiny"),
+        ({"data.name": "nothing"}, "nothing"),
+    ],
+)
+def test_bad_input_is_one_line(
+    changes: dict[str, Any], complaint: str, root: Path, tmp_path: Path
+) -> None:
+    tree = config_tree()
+    for path, value in changes.items():
+        section, key = path.split(".")
+        tree[section][key] = value
+    with pytest.raises(NVPError, match=complaint) as caught:
+        train(parse_config(tree, "test"), tmp_path / "run", data_root=root)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
