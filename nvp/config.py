@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nvp.errors import NVPError
-from nvp.flows.realnvp import RealNVP, RealNVPConfig
+from nvp.flows.realnvp import Preset, RealNVP, RealNVPConfig, preset_fields
 from nvp.model import ImageModel
 
 
@@ -98,7 +98,7 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
         tree = yaml.safe_load(path.read_text())
     except OSError as error:
         raise NVPError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise NVPError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise NVPError(f"{path} should hold the keys name, model, data and training")
@@ -113,8 +113,7 @@ def parse_config(tree: dict[str, Any], source: str) -> RunConfig:
     model = tree.get("model")
     try:
         if isinstance(model, dict) and "preset" in model:
-            model = dict(model)
-            tree["model"] = _expand_preset(model.pop("preset"), model, source)
+            tree["model"] = _expand_preset(model, source)
         return RunConfig.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
@@ -125,22 +124,30 @@ def parse_config(tree: dict[str, Any], source: str) -> RunConfig:
         raise NVPError(f"{source}: {where}: {what} (see the classes in nvp/config.py)") from error
 
 
-def _expand_preset(preset: Any, model: dict[str, Any], source: str) -> RealNVPConfig:
-    presets = {"paper": RealNVPConfig.paper, "official": RealNVPConfig.official}
-    if preset not in presets:
-        raise NVPError(f"{source}: model.preset must be one of {sorted(presets)}, got {preset!r}")
-    if not isinstance(model.get("image_shape"), list):
-        raise NVPError(f"{source}: model.image_shape is missing, for example [1, 28, 28]")
-    return presets[preset](**model)
+def _expand_preset(model: dict[str, Any], source: str) -> dict[str, Any]:
+    """The preset's fields, and over them those that `model` sets itself."""
+    preset, shape = model["preset"], model.get("image_shape")
+    if preset not in get_args(Preset):
+        raise NVPError(f"{source}: model.preset must be paper or official, got {preset!r}")
+    if not isinstance(shape, list) or len(shape) != 3:
+        raise NVPError(
+            f"{source}: model.image_shape must be [channels, height, width], such as [1, 28, 28], "
+            f"got {shape!r}"
+        )
+    changes = {key: value for key, value in model.items() if key != "preset"}
+    return {**preset_fields(preset, (shape[0], shape[1], shape[2])), **changes}
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
     path, equals, text = override.partition("=")
-    if not equals:
+    if not (path and equals):
         raise NVPError(f"override {override!r} should look like training.minutes=5")
     *parents, last = path.split(".")
     for parent in parents:
         tree = tree.setdefault(parent, {})
         if not isinstance(tree, dict):
             raise NVPError(f"override {override!r}: {parent} has no keys below it")
-    tree[last] = yaml.safe_load(text)
+    try:
+        tree[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise NVPError(f"override {override!r}: {text!r} is not YAML, try quotes") from error

@@ -6,7 +6,7 @@ import math
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from nvp.flows.batchnorm import CouplingBatchNorm, NormScope
@@ -31,7 +31,7 @@ class RealNVPConfig(BaseModel):
 
     family: Literal["realnvp"] = "realnvp"
     # Sizes
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
     num_scales: int = Field(2, ge=1)
     num_blocks: int = Field(2, ge=0)
     width: int = Field(32, ge=1)
@@ -63,24 +63,14 @@ class RealNVPConfig(BaseModel):
         One exception: the logit is the code's symmetric form, since the printed one is infinite
         at white (`logit="paper"` gives it). Sizes default to those of the paper for the shape.
         """
-        sizes = _paper_sizes(tuple(image_shape))
-        return cls(image_shape=image_shape, **{**sizes, **sizes_and_changes})
+        fields = preset_fields("paper", image_shape)
+        return cls(image_shape=image_shape, **{**fields, **sizes_and_changes})
 
     @classmethod
     def official(cls, image_shape: tuple[int, int, int], **sizes_and_changes: Any) -> RealNVPConfig:
         """The model of the authors' code, quirks included (reference in the book's ledger)."""
-        sizes = _paper_sizes(tuple(image_shape))
-        if image_shape[1] == 64:
-            sizes["num_blocks"] = 4  # the commands of the code's README; the paper says 2
-        quirks = {
-            "affine_order": AffineOrder.SHIFT_THEN_SCALE,
-            "first_kept": Parity.EVEN,
-            "channel_squeeze": SqueezeOrder.CHANNEL_MAJOR,
-            "norm_scope": NormScope.OFFICIAL,
-            "penalise_channel_scales": False,
-            "undo_data_constraint": False,
-        }
-        return cls(image_shape=image_shape, **{**sizes, **quirks, **sizes_and_changes})
+        fields = preset_fields("official", image_shape)
+        return cls(image_shape=image_shape, **{**fields, **sizes_and_changes})
 
     @model_validator(mode="after")
     def _sides_divide(self) -> RealNVPConfig:
@@ -94,14 +84,32 @@ class RealNVPConfig(BaseModel):
         return self
 
 
-def _paper_sizes(image_shape: tuple[int, ...]) -> dict[str, int]:
-    """Blocks, maps and scales of section 4.1; for 28x28 our own, the paper has no such set."""
-    side = image_shape[1]
-    if side == 64:
-        return {"num_scales": 5, "num_blocks": 2, "width": 32}
-    if side == 32:
-        return {"num_scales": 2, "num_blocks": 8, "width": 64}
-    return {"num_scales": 2, "num_blocks": 2, "width": 32}
+Preset = Literal["paper", "official"]
+
+
+def preset_fields(preset: Preset, image_shape: tuple[int, int, int]) -> dict[str, Any]:
+    """The fields that a preset sets; the others keep their defaults.
+
+    Blocks, maps and scales are those of section 4.1; for 28x28 our own, the paper has no such set.
+    """
+    paper: dict[str, Any] = {"num_scales": 2, "num_blocks": 2, "width": 32}
+    if image_shape[1] == 64:
+        paper["num_scales"] = 5
+    elif image_shape[1] == 32:
+        paper |= {"num_blocks": 8, "width": 64}
+    if preset == "paper":
+        return paper
+    if image_shape[1] == 64:
+        paper["num_blocks"] = 4  # the commands of the code's README; the paper says 2
+    return {
+        **paper,
+        "affine_order": AffineOrder.SHIFT_THEN_SCALE,
+        "first_kept": Parity.EVEN,
+        "channel_squeeze": SqueezeOrder.CHANNEL_MAJOR,
+        "norm_scope": NormScope.OFFICIAL,
+        "penalise_channel_scales": False,
+        "undo_data_constraint": False,
+    }
 
 
 class Scale(Bijection):

@@ -1,0 +1,172 @@
+"""Configurations: what is refused and in which words, overrides, and every file of configs/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from pydantic import ValidationError
+
+from nvp import RealNVPConfig, paths
+from nvp.config import load_config, parse_config
+from nvp.errors import NVPError
+from nvp.flows.coupling import AffineOrder
+from nvp.flows.masks import Parity
+from nvp.flows.preprocess import LogitForm
+
+CONFIGS = sorted((paths.repository_root() / "configs").glob("**/*.yaml"))
+
+
+def refused(tree: dict[str, Any]) -> str:
+    """The one line with which a tree is refused."""
+    with pytest.raises(NVPError) as caught:
+        parse_config(tree, "mine.yaml")
+    line = str(caught.value)
+    assert "\n" not in line
+    assert line.startswith("mine.yaml: ")
+    return line
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_configuration_file_parses_and_its_model_builds(path: Path) -> None:
+    config = load_config(path)
+    with torch.device("meta"):
+        model = config.build_model()
+    assert tuple(model.image_shape) == tuple(config.model.image_shape)
+    assert sum(p.numel() for p in model.parameters()) > 0
+
+
+def test_configuration_names_are_unique_and_there_are_some() -> None:
+    names = [load_config(path).name for path in CONFIGS]
+    assert "mnist" in names
+    assert len(set(names)) == len(names)
+
+
+def test_a_preset_is_expanded_and_changed() -> None:
+    tree = tiny.config_tree()
+    tree["model"] |= {"preset": "official", "logit": "paper"}
+    model = parse_config(tree, "mine.yaml").model
+    assert model.affine_order is AffineOrder.SHIFT_THEN_SCALE
+    assert model.first_kept is Parity.EVEN
+    assert model.logit is LogitForm.PAPER
+    assert model.width == 4
+    assert model == RealNVPConfig.official(
+        (1, 8, 8), num_scales=2, num_blocks=0, width=4, logit="paper"
+    )
+    del tree["model"]["preset"]
+    assert parse_config(tree, "mine.yaml").model.affine_order is AffineOrder.SCALE_THEN_SHIFT
+
+
+@pytest.mark.parametrize("section", ["model", "data", "training", "evaluation", None])
+def test_unknown_keys_are_named(section: str | None) -> None:
+    tree = tiny.config_tree()
+    (tree if section is None else tree[section])["widht"] = 3
+    where = "widht" if section is None else f"{section}.widht"
+    assert f" {where}: unknown key" in refused(tree)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "complaint"),
+    [
+        ("model", "preset", "papre", "model.preset must be paper or official, got 'papre'"),
+        ("model", "preset", ["paper"], "model.preset must be paper or official"),
+        ("model", "family", "glow", "model.family: "),
+        ("model", "image_shape", None, "model.image_shape must be [channels, height, width]"),
+        ("model", "image_shape", [28, 28], "model.image_shape"),
+        ("model", "image_shape", [28], "model.image_shape"),
+        ("model", "image_shape", [1, "a", 8], "model.image_shape"),
+        ("model", "image_shape", [1, 0, 8], "model.image_shape"),
+        ("model", "image_shape", [1, 7, 8], "7x8 is not divisible by 2: use fewer scales or pad"),
+        ("model", "norm_scope", "some", "model.norm_scope"),
+        ("model", "width", 0, "model.width"),
+        ("model", "width", "wide", "model.width"),
+        ("model", "alpha", 0.5, "model.alpha"),
+        ("data", "name", None, "data.name"),
+        ("training", "batch_size", 1, "training.batch_size"),
+        ("training", "learning_rate", -1, "training.learning_rate"),
+        ("training", "precision", "fp8", "training.precision"),
+        ("training", "steps", None, "training: set steps, minutes or both: a run needs a budget"),
+    ],
+)
+def test_bad_values_are_named(section: str, key: str, value: Any, complaint: str) -> None:
+    tree = tiny.config_tree()
+    tree[section][key] = value
+    assert complaint in refused(tree)
+
+
+@pytest.mark.parametrize("name", ["", "Upper Case", "../elsewhere", "a/b", ".hidden"])
+def test_a_name_must_do_for_a_folder(name: str) -> None:
+    assert "name: " in refused({**tiny.config_tree(), "name": name})
+
+
+@pytest.mark.parametrize("section", ["model", "data", "training"])
+def test_missing_sections_are_named(section: str) -> None:
+    tree = tiny.config_tree()
+    del tree[section]
+    assert f" {section}: " in refused(tree)
+    assert f" {section}: " in refused({**tree, section: "none"})
+
+
+def test_overrides(tmp_path: Path) -> None:
+    path = tiny.write_config(tmp_path / "tiny.yaml")
+    training = ["training.minutes=5", "training.learning_rate=1e-2", "training.steps=null"]
+    others = ["data.flips=true", "model.logit=paper", "title=a=b", "evaluation.num_draws=3"]
+    config = load_config(path, [*training, *others])
+    assert config.training.minutes == 5
+    assert config.training.steps is None
+    assert config.training.learning_rate == 0.01
+    assert config.data.flips
+    assert config.model.logit is LogitForm.PAPER
+    assert config.evaluation.num_draws == 3
+    assert config.title == "a=b"
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("training.minutes", "should look like training.minutes=5"),
+        ("=5", "should look like training.minutes=5"),
+        ("name.a=5", "name has no keys below it"),
+        ("training.steps=[1", "is not YAML"),
+        ("training.stepz=5", "training.stepz: unknown key"),
+        ("optimiser.rate=5", "optimiser: unknown key"),
+    ],
+)
+def test_bad_overrides_are_one_line(override: str, complaint: str, tmp_path: Path) -> None:
+    path = tiny.write_config(tmp_path / "tiny.yaml")
+    with pytest.raises(NVPError) as caught:
+        load_config(path, [override])
+    assert complaint in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"name: [", "is not YAML"),
+        (b"\xff\xfe\x00", "is not YAML"),
+        (b"", "should hold the keys name, model, data and training"),
+        (b"- 1", "should hold the keys name, model, data and training"),
+        (None, "cannot read the configuration"),
+    ],
+)
+def test_files_that_are_no_configuration(
+    content: bytes | None, complaint: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(NVPError) as caught:
+        load_config(path)
+    assert complaint in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_configurations_do_not_change() -> None:
+    config = tiny.configuration()
+    for part in (config, config.model, config.data, config.training, config.evaluation):
+        with pytest.raises(ValidationError):
+            setattr(part, next(iter(type(part).model_fields)), None)
