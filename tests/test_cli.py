@@ -1,0 +1,214 @@
+"""The command line on tiny runs: what it makes, and one line for everything that goes wrong."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import yaml
+from PIL import Image
+
+from nvp import ledger, record, scoring, verify
+from nvp.runlog import read_log
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder around a data set, a configuration and a run of two steps; do not change it."""
+    folder = tmp_path_factory.mktemp("trained")
+    tiny.train(folder)
+    return folder
+
+
+@pytest.fixture
+def own(trained: Path, tmp_path: Path) -> Path:
+    """A copy of `trained` to change."""
+    return Path(shutil.copytree(trained, tmp_path / "own"))
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty ledger in place of the repository's."""
+    for module in (ledger, record, scoring):
+        monkeypatch.setattr(module, "results_root", lambda: tmp_path / "results")
+    return tmp_path / "results"
+
+
+def fails(*arguments: object) -> str:
+    """The one line that a failing command prints."""
+    result = tiny.nvp(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("nvp: ")
+    return result.stderr
+
+
+def test_help_names_every_command() -> None:
+    text = tiny.nvp("--help").output
+    for command in ("data", "train", "evaluate", "sample", "record", "tables", "verify"):
+        assert f" {command} " in text
+
+
+def test_a_run_folder_is_self_contained(trained: Path) -> None:
+    names = {path.name for path in (trained / "run").iterdir()}
+    assert {"config.yaml", "log.csv", "checkpoint.safetensors", "sessions.json"} <= names
+    assert [row["step"] for row in read_log(trained / "run" / "log.csv")] == [1, 2]
+
+
+def test_the_same_command_goes_on_when_the_budget_grows(own: Path) -> None:
+    command = ("train", own / "tiny.yaml", "--run-folder", own / "run", "--data-root", own / "data")
+    assert tiny.nvp(*command, "--set", "training.steps=3").exit_code == 0
+    assert [row["step"] for row in read_log(own / "run" / "log.csv")] == [1, 2, 3]
+    assert "training.seed=0" in fails(*command, "--set", "training.seed=1")
+
+
+def test_resume_goes_on_in_a_folder_that_was_moved(own: Path, tmp_path: Path) -> None:
+    moved = own.joinpath("run").rename(tmp_path / "elsewhere")
+    command = ("train", "--resume", moved, "--data-root", own / "data")
+    assert tiny.nvp(*command, "--set", "training.steps=3").exit_code == 0
+    assert len(read_log(moved / "log.csv")) == 3
+    assert "model.width=4" in fails(*command, "--set", "model.width=8")
+
+
+def test_a_resumed_run_ends_where_one_never_stopped_does(own: Path) -> None:
+    more = ("--data-root", own / "data", "--set", "training.steps=5")
+    assert tiny.nvp("train", "--resume", own / "run", *more).exit_code == 0
+    whole = own / "whole"
+    assert tiny.nvp("train", own / "tiny.yaml", "--run-folder", whole, *more).exit_code == 0
+    stopped, never = (read_log(folder / "log.csv")[-1] for folder in (own / "run", whole))
+    for column in ("loss", "gradient_norm", "validation"):
+        assert stopped[column] == never[column]
+
+
+def test_evaluate_shows_both_kinds_of_statistics(trained: Path) -> None:
+    result = tiny.nvp("evaluate", trained / "run", "--data-root", trained / "data")
+    run = scoring.load_run(trained / "run", data_root=trained / "data")
+    images = scoring.scored_images(run.config, "test", trained / "data").images
+    for of_batches in (False, True):
+        mean = scoring.score(run, images, "", of_batches=of_batches).mean()
+        assert f"{mean:.4f} ±" in result.output
+    assert "30" in result.output
+
+
+def test_evaluate_more_draws_of_fewer_images(trained: Path) -> None:
+    options = ("--num-draws", 4, "--limit", 5, "--split", "validation")
+    result = tiny.nvp("evaluate", trained / "run", *options, "--data-root", trained / "data")
+    assert result.exit_code == 0
+    assert "validation" in result.output
+
+
+def test_sample_is_a_sheet_that_the_seed_decides(trained: Path, tmp_path: Path) -> None:
+    sheets = []
+    for index, seed in enumerate((1, 1, 2)):
+        out = tmp_path / f"{index}.png"
+        options = ("-n", 6, "--seed", seed, "--temperature", 0.7, "--out", out)
+        assert (
+            tiny.nvp("sample", trained / "run", *options, "--data-root", trained / "data").exit_code
+            == 0
+        )
+        sheets.append(np.array(Image.open(out)))
+    assert sheets[0].shape[:2] == (2 * 10 + 2, 3 * 10 + 2)
+    assert (sheets[0] == sheets[1]).all()
+    assert (sheets[0] != sheets[2]).any()
+
+
+def test_record_then_evaluate_by_name(trained: Path, results: Path) -> None:
+    command = ("record", trained / "run", "--data-root", trained / "data", "--first", 10)
+    assert tiny.nvp(*command).exit_code == 0
+    assert "--replace" in fails(*command)
+    assert tiny.nvp(*command, "--replace").exit_code == 0
+    score = ledger.runs()["tiny"].score
+    result = tiny.nvp("evaluate", "tiny", "--data-root", trained / "data")
+    assert f"{score.bits_per_dim:.4f} ± {score.standard_error:.4f}" in result.output
+    assert tiny.nvp("sample", "tiny", "--out", results / "sheet.png").exit_code == 0
+
+
+def test_verify_fails_with_a_table_when_a_figure_was_altered(trained: Path, results: Path) -> None:
+    root = ("--data-root", trained / "data")
+    assert "nothing to verify" in tiny.nvp("verify", *root).output
+    tiny.nvp("record", trained / "run", *root)
+    for options in ((), ("--quick",)):
+        assert tiny.nvp("verify", *root, *options).exit_code == 0
+    path = results / "runs" / "tiny" / "run.json"
+    good = path.read_text()
+    score = ledger.runs()["tiny"].score
+    path.write_text(good.replace(str(score.bits_per_dim), str(score.bits_per_dim - 0.01), 1))
+    result = tiny.nvp("verify", *root)
+    assert result.exit_code == 1
+    assert f"{score.bits_per_dim - 0.01:.4f}" in result.output
+    assert f"{score.bits_per_dim:.4f}" in result.output
+    probe = ledger.runs()["tiny"].record.scores.probe.bits_per_dim
+    path.write_text(good.replace(str(probe), f"{probe + 0.001:.6f}"))
+    assert tiny.nvp("verify", "--quick", *root).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ("training.minuts=5", "unknown key"),
+        ("training.batch_size=1", "training.batch_size"),
+        ("training.steps", "should look like"),
+        ("model.image_shape=[1, 7, 8]", "not divisible"),
+        ("model.image_shape=[1, 16, 16]", "image_shape"),
+        ("model.preset=original", "preset"),
+        ("data.name=nowhere", "no data set 'nowhere'"),
+        ("training.batch_size=500", "batch_size 500"),
+    ],
+)
+def test_train_refuses(change: str, match: str, trained: Path, tmp_path: Path) -> None:
+    folders = ("--run-folder", tmp_path / "run", "--data-root", trained / "data")
+    assert match in fails("train", trained / "tiny.yaml", "--set", change, *folders)
+
+
+def test_train_needs_one_thing_to_train(trained: Path, tmp_path: Path) -> None:
+    config, run = trained / "tiny.yaml", trained / "run"
+    assert "one of them" in fails("train")
+    assert "one of them" in fails("train", config, "--resume", run)
+    assert "--run-folder" in fails("train", "--resume", run, "--run-folder", tmp_path)
+    assert "nothing to go on with" in fails("train", "--resume", tmp_path)
+    assert "cannot read" in fails("train", tmp_path / "none.yaml")
+    assert "no device" in fails("train", config, "--run-folder", tmp_path, "--device", "abacus")
+
+
+def test_evaluate_refuses_what_is_no_run(trained: Path, tmp_path: Path) -> None:
+    assert "no run folder" in fails("evaluate", tmp_path / "none")
+    assert "cannot read" in fails("evaluate", tmp_path)
+    shutil.copy(trained / "run" / "config.yaml", tmp_path)
+    assert "neither" in fails("evaluate", tmp_path)
+    assert "unknown split" in fails(
+        "evaluate", trained / "run", "--split", "tests", "--data-root", trained / "data"
+    )
+    assert "no data set" in fails("evaluate", trained / "run", "--data-root", tmp_path)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "record", "train"])
+@pytest.mark.parametrize("fault", ["damaged", "foreign", "other images"])
+def test_a_checkpoint_that_does_not_fit(command: str, fault: str, own: Path) -> None:
+    checkpoint, config = own / "run" / "checkpoint.safetensors", own / "run" / "config.yaml"
+    match = {"damaged": "damaged", "foreign": "another model", "other images": "images"}[fault]
+    if fault == "damaged":
+        checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
+    elif fault == "foreign":
+        tree = yaml.safe_load(config.read_text())
+        tree["model"]["width"] = 8
+        config.write_text(yaml.safe_dump(tree))
+    else:
+        shutil.rmtree(own / "data")
+        tiny.write_data(own / "data", seed=1)
+    where = ("--resume", own / "run") if command == "train" else (own / "run",)
+    assert match in fails(command, *where, "--data-root", own / "data")
+
+
+def test_images_of_another_shape(own: Path) -> None:
+    shutil.rmtree(own / "data")
+    tiny.write_data(own / "data", side=10)
+    assert "holds [1, 10, 10] images" in fails("evaluate", own / "run", "--data-root", own / "data")
+
+
+def test_tolerances_are_those_that_are_promised() -> None:
+    assert record.TOLERANCE == 0.002
+    assert verify.PROBE_TOLERANCE == 1e-4
+    assert record.MAX_BYTES == 6_000_000
