@@ -84,6 +84,7 @@ def test_the_example_of_the_readme_runs() -> None:
 @chapter
 def test_a_chapter_is_recorded_as_it_is_written(source: Path) -> None:
     recorded = source.with_suffix(".ipynb")
+    assert recorded.exists(), f"{source.name} was never recorded; run: make record"
     halves = [
         [(cell.cell_type, cell.metadata.get("tags", []), cell.source) for cell in half.cells]
         for half in (jupytext.read(source), jupytext.read(recorded))
