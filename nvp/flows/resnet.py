@@ -85,8 +85,9 @@ class ResidualBlock(nn.Module):
         self.conv2 = WeightNormConv2d(width, width, 3, magnitude=True, bias=True)
 
     def forward(self, h: Tensor) -> Tensor:
-        inner = self.conv1(F.relu(self.norm1(h)))
-        return h + self.conv2(F.relu(self.norm2(inner)))
+        # In place, here and below: no backward pass asks for what a norm or a convolution returned.
+        inner = self.conv1(F.relu_(self.norm1(h)))
+        return self.conv2(F.relu_(self.norm2(inner))).add_(h)
 
 
 class InputTreatment(nn.Module):
@@ -149,5 +150,5 @@ class CouplingNet(nn.Module):
         total = self.skip_in(h)
         for block, skip in zip(self.blocks, self.skips, strict=True):
             h = block(h)
-            total = total + skip(h)
-        return self.conv_out(F.relu(self.norm_out(total)))
+            total.add_(skip(h))
+        return self.conv_out(F.relu_(self.norm_out(total)))
