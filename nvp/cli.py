@@ -89,16 +89,16 @@ def train(
     device: Device = "auto",
 ) -> None:
     """Train the model of CONFIG until its budget is spent, going on where it was stopped."""
-    from nvp import session
+    from nvp import launch
 
     if (config is None) == (resume is None):
         raise NVPError("name a configuration to train, or a run folder after --resume, one of them")
     if resume is not None:
         if run_folder is not None:
             raise NVPError("--resume writes to the folder that it reads: leave --run-folder out")
-        typer.echo(session.resume(resume, changes, data_root=data_root, device=device))
+        typer.echo(launch.resume(resume, changes, data_root=data_root, device=device))
     elif config is not None:
-        typer.echo(session.start(config, changes, run_folder, data_root=data_root, device=device))
+        typer.echo(launch.start(config, changes, run_folder, data_root=data_root, device=device))
 
 
 @app.command()

@@ -21,7 +21,7 @@ from nvp.errors import NVPError
 from nvp.likelihood import Score
 from nvp.model import ImageModel
 from nvp.paths import results_root
-from nvp.provenance import Session
+from nvp.provenance import Leg
 from nvp.runlog import read_log
 from nvp.scoring import WEIGHTS, load_run
 
@@ -80,7 +80,7 @@ class Record(_Part):
     precision: str  # of the networks in training
     seed: int
     parameters: int
-    sessions: list[Session]  # machines and commits that trained it
+    legs: list[Leg]  # machines and commits that trained it
     commit: str | None  # of the code that scored it
     data: RecordedData
     scores: RecordedScores
@@ -89,7 +89,7 @@ class Record(_Part):
     @property
     def hardware(self) -> str:
         """Every machine that trained it, in order."""
-        names = dict.fromkeys(session.hardware for session in self.sessions)
+        names = dict.fromkeys(leg.hardware for leg in self.legs)
         return ", then ".join(names) or "not noted"
 
 

@@ -15,10 +15,10 @@ from nvp.checkpoint import write_text
 from nvp.errors import NVPError
 from nvp.paths import repository_root
 
-SESSIONS = "sessions.json"
+LEGS = "legs.json"
 
 
-class Session(BaseModel):
+class Leg(BaseModel):
     """One machine that trained a run, and from when. A run that moves has several."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,13 +36,13 @@ class Session(BaseModel):
         return self.gpu or f"{self.cores} cores of {self.cpu}"
 
 
-_SESSIONS = TypeAdapter(list[Session])
+_LEGS = TypeAdapter(list[Leg])
 
 
-def current_session(device: torch.device) -> Session:
+def current_leg(device: torch.device) -> Leg:
     """This machine, now."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return Session(
+    return Leg(
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         cpu=_cpu(),
         cores=cores or 1,
@@ -52,22 +52,22 @@ def current_session(device: torch.device) -> Session:
     )
 
 
-def note_session(folder: Path, device: torch.device) -> None:
+def note_leg(folder: Path, device: torch.device) -> None:
     """Add this machine to a run folder, unless it is the one that was noted last."""
-    sessions, now = read_sessions(folder), current_session(device)
-    if sessions and sessions[-1].model_copy(update={"started": now.started}) == now:
+    legs, now = read_legs(folder), current_leg(device)
+    if legs and legs[-1].model_copy(update={"started": now.started}) == now:
         return
-    text = _SESSIONS.dump_json([*sessions, now], indent=2).decode() + "\n"
-    write_text(folder / SESSIONS, text)
+    text = _LEGS.dump_json([*legs, now], indent=2).decode() + "\n"
+    write_text(folder / LEGS, text)
 
 
-def read_sessions(folder: Path) -> list[Session]:
+def read_legs(folder: Path) -> list[Leg]:
     """The machines that a run folder names; none for a run that was not trained by `nvp train`."""
-    path = folder / SESSIONS
+    path = folder / LEGS
     if not path.is_file():
         return []
     try:
-        return _SESSIONS.validate_json(path.read_bytes())
+        return _LEGS.validate_json(path.read_bytes())
     except ValidationError as error:
         raise NVPError(f"{path} is damaged: remove it, and the hardware is not noted") from error
 

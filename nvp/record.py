@@ -26,7 +26,7 @@ from nvp.ledger import (
 )
 from nvp.likelihood import summarise
 from nvp.paths import results_root
-from nvp.provenance import code_commit, read_sessions
+from nvp.provenance import code_commit, read_legs
 from nvp.scoring import (
     WEIGHTS,
     TrainedRun,
@@ -180,7 +180,7 @@ def describe(
         precision=run.header["precision"],
         seed=settings.seed,
         parameters=sum(p.numel() for p in run.model.parameters()),
-        sessions=read_sessions(folder),
+        legs=read_legs(folder),
         commit=code_commit(),
         data=data,
         scores=scores,

@@ -222,7 +222,7 @@ def _table_runs(_facts: Published, ledger: dict[str, Run], _roles: bool) -> Tabl
 
 def _particulars(run: Run) -> dict[str, str]:
     entry, scores = run.record, run.record.scores
-    commits = dict.fromkeys(session.commit for session in entry.sessions)
+    commits = dict.fromkeys(leg.commit for leg in entry.legs)
     weights = entry.weights
     return {
         "data": f"{entry.data.name}, {entry.data.train_images:,} training images",

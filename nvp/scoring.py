@@ -21,10 +21,10 @@ from nvp.checkpoint import load_tensors, load_weights, part, write_atomically
 from nvp.config import RunConfig, load_config
 from nvp.data import EMBEDDED, Dataset, load
 from nvp.errors import NVPError
+from nvp.launch import device_named
 from nvp.likelihood import batch_statistics, reestimate_statistics, score_images
 from nvp.model import ImageModel
 from nvp.paths import results_root
-from nvp.session import device_named
 from nvp.train import CHECKPOINT, check_shapes, hold_out
 
 WEIGHTS = "weights.safetensors"

@@ -54,7 +54,7 @@ def test_help_names_every_command() -> None:
 
 def test_a_run_folder_is_self_contained(trained: Path) -> None:
     names = {path.name for path in (trained / "run").iterdir()}
-    assert {"config.yaml", "log.csv", "checkpoint.safetensors", "sessions.json"} <= names
+    assert {"config.yaml", "log.csv", "checkpoint.safetensors", "legs.json"} <= names
     assert [row["step"] for row in read_log(trained / "run" / "log.csv")] == [1, 2]
 
 

@@ -73,9 +73,9 @@ def test_a_record_says_what_the_run_was(recorded: Path, trained: Path) -> None:
     assert entry.parameters == sum(p.numel() for p in run.model.parameters())
     assert (entry.data.train_images, entry.data.test_images) == (60, 30)
     assert entry.data.test_sha256 == scored_images(run.config, "test", trained / "data").checksum
-    assert entry.sessions[0].cores >= 1
-    assert entry.sessions[0].torch == torch.__version__
-    assert entry.hardware == entry.sessions[0].hardware
+    assert entry.legs[0].cores >= 1
+    assert entry.legs[0].torch == torch.__version__
+    assert entry.hardware == entry.legs[0].hardware
     assert entry.scores.first_more_draws.num_draws == 4
     assert entry.scores.first_batch_statistics.num_images == 20
 
@@ -238,20 +238,20 @@ def test_the_probe_is_scored_in_float64(recorded: Path) -> None:
     )
 
 
-def test_sessions_are_the_machines_in_order(tmp_path: Path) -> None:
+def test_legs_are_the_machines_in_order(tmp_path: Path) -> None:
     cpu = torch.device("cpu")
-    assert provenance.read_sessions(tmp_path) == []
-    provenance.note_session(tmp_path, cpu)
-    provenance.note_session(tmp_path, cpu)
-    (here,) = provenance.read_sessions(tmp_path)
+    assert provenance.read_legs(tmp_path) == []
+    provenance.note_leg(tmp_path, cpu)
+    provenance.note_leg(tmp_path, cpu)
+    (here,) = provenance.read_legs(tmp_path)
     elsewhere = here.model_copy(update={"gpu": "a GPU"})
-    path = tmp_path / provenance.SESSIONS
+    path = tmp_path / provenance.LEGS
     path.write_text(json.dumps([elsewhere.model_dump()]))
-    provenance.note_session(tmp_path, cpu)
-    assert [each.gpu for each in provenance.read_sessions(tmp_path)] == ["a GPU", None]
+    provenance.note_leg(tmp_path, cpu)
+    assert [each.gpu for each in provenance.read_legs(tmp_path)] == ["a GPU", None]
     path.write_text("[")
     with pytest.raises(NVPError, match="damaged"):
-        provenance.read_sessions(tmp_path)
+        provenance.read_legs(tmp_path)
 
 
 def test_without_git_the_commit_comes_from_the_environment(

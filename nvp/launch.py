@@ -10,7 +10,7 @@ import torch
 from nvp.config import RunConfig, load_config
 from nvp.errors import NVPError
 from nvp.paths import repository_root
-from nvp.provenance import note_session
+from nvp.provenance import note_leg
 from nvp.runlog import read_log
 from nvp.train import CHECKPOINT, pick_device, train
 
@@ -65,7 +65,7 @@ def device_named(name: str) -> torch.device:
 
 
 def _go_on(config: RunConfig, folder: Path, data_root: Path | None, device: str) -> str:
-    note_session(folder, device_named(device))
+    note_leg(folder, device_named(device))
     train(config, folder, data_root=data_root, device=device)
     last = read_log(folder / "log.csv")[-1]
     return (
