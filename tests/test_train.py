@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +62,7 @@ def test_resuming_is_exact(flips: bool, root: Path, tmp_path: Path) -> None:
     """Bit for bit: the same losses and the same weights as a run that was never stopped."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train(configuration(flips, steps=12), whole, data_root=root)
-    for steps in (5, 12):  # one epoch is 6 steps: the second leg ends one and begins another
+    for steps in (5, 8, 12):  # stopped within the first epoch of 6 steps, then within the second
         train(configuration(flips, steps=steps), parts, data_root=root)
     assert losses(parts) == losses(whole)
     (tensors, header), (expected, expected_header) = (
@@ -70,6 +72,32 @@ def test_resuming_is_exact(flips: bool, root: Path, tmp_path: Path) -> None:
     differing = [name for name in tensors if not torch.equal(tensors[name], expected[name])]
     assert differing == []
     assert header["step"] == expected_header["step"] == 12
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_loses_nothing(
+    number: signal.Signals, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal in the middle of a step, and of a row of the log: the run ends as if never stopped."""
+    config = configuration(steps=12, log_every=4)
+    train(config, tmp_path / "whole", data_root=root)
+    steps = 0
+
+    def interrupted(*arguments: Any) -> tuple[float, float]:
+        nonlocal steps
+        steps += 1
+        if steps == 6:
+            os.kill(os.getpid(), number)
+        return training_step(*arguments)
+
+    former = signal.getsignal(number)
+    monkeypatch.setattr("nvp.train.training_step", interrupted)
+    with pytest.raises(NVPError, match="stopped after step 6, which is saved: go on with"):
+        train(config, tmp_path / "parts", data_root=root)
+    assert signal.getsignal(number) is former
+    train(config, tmp_path / "parts", data_root=root)
+    assert steps == 12
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
 
 
 def test_flips_and_seeds_change_the_run(root: Path, tmp_path: Path) -> None:
