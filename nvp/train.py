@@ -27,6 +27,7 @@ from nvp.checkpoint import (
 from nvp.config import Precision, RunConfig, TrainingConfig
 from nvp.data import Dataset, load
 from nvp.errors import NVPError
+from nvp.interrupt import stop_requests
 from nvp.likelihood import batch_statistics, bits_per_dim, evaluate, reestimate_statistics
 from nvp.model import ImageModel
 from nvp.progress import Reporter
@@ -48,6 +49,8 @@ class State:
     step: int = 0
     position: int = 0  # of the next image in `order`
     minutes: float = 0.0  # spent in steps, over all resumptions
+    # (loss in nats, gradient norm) of the steps since the last row of the log
+    window: list[tuple[float, float]] = field(default_factory=list)
     names: dict[Tensor, str] = field(default_factory=dict)
 
     @property
@@ -62,7 +65,8 @@ def train(
     """Train until the budget is spent, going on from `folder`'s checkpoint if it has one.
 
     Writes `config.yaml`, `log.csv` and the checkpoint; returns the averaged model in evaluation
-    mode with its batch-norm statistics re-estimated. Raises `NVPError` when a loss is not finite.
+    mode with its batch-norm statistics re-estimated. Raises `NVPError` when a loss is not finite,
+    and after saving when Ctrl-C or SIGTERM asks for a stop.
     """
     settings = config.training
     data = load(config.data.name, "train", root=data_root, limit=config.data.limit)
@@ -82,26 +86,32 @@ def train(
     log = RunLog(folder, state.step)
     reporter = Reporter(config.name, settings.steps, settings.minutes)
     saved = validated = state.minutes
-    window: list[tuple[float, float]] = []
-    while (done := spent(state, settings)) < 1:
-        started = time.perf_counter()
-        batch = next_batch(state, images, config)
-        loss, norm = training_step(state, batch, settings, done)
-        state.minutes += (time.perf_counter() - started) / 60
-        window.append((loss, norm))
-        finished = spent(state, settings) >= 1
-        row: dict[str, float] = {}
-        if finished or state.minutes - validated >= settings.validate_minutes:
-            validated = state.minutes
-            row = validate(state, images, validation, config)
-        if row or state.step % settings.log_every == 0:
-            row = {**means(state, settings, window), **row}
-            log.write(row)
-            reporter.update(state.step, state.minutes, row)
-            window.clear()
-        if finished or state.minutes - saved >= settings.checkpoint_minutes:
-            saved = state.minutes
-            save(state, checkpoint, config, data.checksum)
+    with stop_requests() as stop:
+        while (done := spent(state, settings)) < 1:
+            started = time.perf_counter()
+            batch = next_batch(state, images, config)
+            state.window.append(training_step(state, batch, settings, done))
+            state.minutes += (time.perf_counter() - started) / 60
+            finished = spent(state, settings) >= 1
+            row: dict[str, float] = {}
+            if finished or state.minutes - validated >= settings.validate_minutes:
+                validated = state.minutes
+                row = validate(state, images, validation, config)
+            if row or state.step % settings.log_every == 0:
+                row = {**means(state, settings), **row}
+                log.write(row)
+                reporter.update(state.step, state.minutes, row)
+                state.window.clear()
+            due = state.minutes - saved >= settings.checkpoint_minutes
+            if finished or due or stop.is_set():
+                saved = state.minutes
+                save(state, checkpoint, config, data.checksum)
+            if stop.is_set() and not finished:
+                reporter.close()
+                raise NVPError(
+                    f"stopped after step {state.step}, which is saved: go on with "
+                    f"`nvp train --resume {folder}`"
+                )
     reporter.close()
     return finished_model(state, images, config)
 
@@ -131,10 +141,9 @@ def training_step(
     return loss.item(), norm.item()
 
 
-def means(
-    state: State, settings: TrainingConfig, window: list[tuple[float, float]]
-) -> dict[str, float]:
-    """A row of the log: the means of (loss in nats, gradient norm) since the last one."""
+def means(state: State, settings: TrainingConfig) -> dict[str, float]:
+    """A row of the log: the means of loss and gradient norm since the last one."""
+    window = state.window
     loss = sum(loss for loss, _ in window) / len(window)
     return {
         "step": state.step,
@@ -316,6 +325,7 @@ def save(state: State, path: Path, config: RunConfig, checksum: str) -> None:
         "data_checksum": checksum,
         "step": state.step,
         "position": state.position,
+        "window": state.window,
         "minutes": state.minutes,
         "precision": state.precision.value,
     }
@@ -336,3 +346,4 @@ def restore(state: State, path: Path, checksum: str) -> None:
     state.order = tensors["order"]
     state.step, state.position = header["step"], header["position"]
     state.minutes, state.precision = header["minutes"], Precision(header["precision"])
+    state.window = [(loss, norm) for loss, norm in header["window"]]

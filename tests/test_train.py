@@ -78,7 +78,7 @@ def test_resuming_is_exact(flips: bool, root: Path, tmp_path: Path) -> None:
 def test_a_stop_loses_nothing(
     number: signal.Signals, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A signal in the middle of a step, and of a row of the log: the run ends as if never stopped."""
+    """A signal within a step and a row of the log: the run ends as if it had never stopped."""
     config = configuration(steps=12, log_every=4)
     train(config, tmp_path / "whole", data_root=root)
     steps = 0
