@@ -34,8 +34,7 @@ __all__ = ["EMBEDDED", "NAMES", "SPLITS", "Dataset", "MissingData", "data_root",
 
 EMBEDDED = "fashion-mnist-small"
 NAMES = ("mnist", "fashion-mnist", "cifar10", EMBEDDED)
-SPLITS = ("train", "test", "validation", "train-without-validation")
-MAX_VALIDATION = 5000
+SPLITS = ("train", "test")
 
 IDX_FOLDERS = {"mnist": "MNIST/raw", "fashion-mnist": "FashionMNIST/raw"}
 IDX_PREFIX = {"train": "train", "test": "t10k"}
@@ -100,9 +99,8 @@ def load(
     """Read a split of the data set `name`: one of `NAMES`, or a folder of .npy files.
 
     A folder is given as a path, or by its name under the data root. `limit` keeps the first
-    images only. Splits are those of the publisher, `train` and `test`, and two parts of `train`
-    for choosing settings without looking at the test split: `validation` is the last tenth of
-    it, at most 5000 images, and `train-without-validation` is what comes before.
+    images only. Splits are those of the publisher, `train` and `test`; training holds its last
+    images out (`nvp.train.hold_out`).
 
     Raises `NVPError`: an unknown name or split, a missing set, a truncated or altered file,
     images that are not uint8 or not (N, H, W, C).
@@ -111,11 +109,10 @@ def load(
         raise NVPError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
     if limit is not None and limit < 1:
         raise NVPError(f"limit must be at least 1 image, got {limit}")
-    stored = find(name, "test" if split == "test" else "train", root)
+    stored = find(name, split, root)
     stored.verify()
-    chosen = _part(split, len(stored.images), limit)
-    images = torch.from_numpy(_nchw(stored.images[chosen]))
-    labels = None if stored.labels is None else stored.labels[chosen].astype(np.int64)
+    images = torch.from_numpy(_nchw(stored.images[:limit]))
+    labels = None if stored.labels is None else stored.labels[:limit].astype(np.int64)
     return Dataset(
         name=str(name),
         split=split,
@@ -157,19 +154,6 @@ def _find(name: str | Path, split: str, under: Path) -> Stored:
         f"no data set {str(name)!r}: use {', '.join(NAMES)}, or a folder that holds "
         f"train_images.npy and test_images.npy, as a path or by its name under {under}"
     )
-
-
-def _part(split: str, total: int, limit: int | None) -> slice:
-    """The images of `split` among the `total` of the publisher's split, the first `limit`."""
-    start, stop = 0, total
-    border = total - min(MAX_VALIDATION, total // 10)
-    if split == "validation":
-        start = border
-    elif split == "train-without-validation":
-        stop = border
-    if start == stop:
-        raise NVPError(f"a tenth of {total} images is no validation split: use 10 images or more")
-    return slice(start, stop if limit is None else min(stop, start + limit))
 
 
 def _nchw(images: np.ndarray) -> np.ndarray:

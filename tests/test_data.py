@@ -149,19 +149,6 @@ def test_damaged_embedded_set(tmp_path: Path, monkeypatch) -> None:
 # Splits and the checksum.
 
 
-def test_validation_is_the_tail_of_train() -> None:
-    train = load(EMBEDDED, "train")
-    rest, validation = (load(EMBEDDED, s) for s in ("train-without-validation", "validation"))
-    assert len(validation) == 500
-    assert torch.equal(torch.cat([rest.images, validation.images]), train.images)
-    assert torch.equal(torch.cat([rest.labels, validation.labels]), train.labels)
-
-
-def test_validation_of_a_large_set_is_5000_images() -> None:
-    assert data._part("validation", 60_000, None) == slice(55_000, 60_000)
-    assert data._part("train-without-validation", 60_000, None) == slice(0, 55_000)
-
-
 def test_limit_keeps_the_first_images_and_their_own_checksum() -> None:
     few, all_ = load(EMBEDDED, "test", limit=7), load(EMBEDDED, "test")
     assert torch.equal(few.images, all_.images[:7])
@@ -176,12 +163,9 @@ def test_checksum_is_of_shape_and_pixels() -> None:
     assert data.fingerprint(images.reshape(2, 1, 3, 4)) != data.fingerprint(images)
 
 
-def test_unknown_split_bad_limit_and_tiny_validation(npy_folder: Path) -> None:
+def test_unknown_split_and_bad_limit() -> None:
     refused("unknown split 'valid': use one of train, test", EMBEDDED, "valid")
     refused("limit must be at least 1 image, got 0", EMBEDDED, "test", limit=0)
-    np.save(npy_folder / "train_images.npy", np.zeros((9, 4, 4, 1), np.uint8))
-    (npy_folder / "train_labels.npy").unlink()
-    refused("a tenth of 9 images is no validation split", npy_folder, "validation")
 
 
 # IDX files.
