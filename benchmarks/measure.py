@@ -38,13 +38,13 @@ def seconds(action: Callable[[], object], times: int) -> list[float]:
 
 
 def peak_megabytes() -> float:
-    """The largest resident set that this process has had."""
+    """The largest resident set that this process has had, in units of 10^6 bytes."""
     status = Path("/proc/self/status")
     if status.exists():  # ru_maxrss would also count the process that started this one
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+        return int(line.split()[1]) * 1024 / 1e6
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def measure_contender(name: str, setting: Setting, batch: int, steps: int) -> dict[str, object]:

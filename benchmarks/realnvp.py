@@ -79,8 +79,11 @@ def measured(name: str, setting: str, batch: int) -> dict[str, Any]:
     command += [str(batch), str(SETTINGS[setting].steps)]
     child = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True)
     if child.returncode:
-        words = child.stderr.strip().splitlines() or [f"killed, code {child.returncode}"]
-        sys.exit(f"{name} could not be measured: {words[-1]} (out of memory? try a lower --batch)")
+        if child.returncode < 0:
+            why = f"killed by signal {-child.returncode}; out of memory? try a lower --batch"
+        else:
+            why = (child.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        sys.exit(f"{name} could not be measured: {why}")
     measurement: dict[str, Any] = json.loads(child.stdout.splitlines()[-1])
     return measurement
 
