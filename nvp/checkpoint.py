@@ -71,8 +71,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise NVPError(f"{path} is damaged ({error}): restore it or start the run again") from error
     if metadata.get("format") != FORMAT:
         raise NVPError(f"{path} was not written by this package: expected format {FORMAT}")
-    header = metadata["header"]
-    if metadata["crc32"] != _crc32(tensors, header):
+    header = metadata.get("header", "null")
+    if metadata.get("crc32") != _crc32(tensors, header):
         raise NVPError(
             f"{path} is damaged (its checksum differs): restore it or start the run again"
         )

@@ -144,9 +144,8 @@ def test_text_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch) -> Non
     assert (tmp_path / "a.txt").read_text() == "first"
 
 
-def test_files_without_a_checksum_still_load(tmp_path: Path) -> None:
-    """Those of before there was one."""
-    path = tmp_path / "old.safetensors"
-    metadata = {"format": checkpoint.FORMAT, "header": '{"step": 3}'}
-    safetensors.torch.save_file({"a": torch.ones(2)}, path, metadata=metadata)
-    assert load_tensors(path)[1] == {"step": 3}
+def test_a_file_without_a_checksum_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "foreign.safetensors"
+    safetensors.torch.save_file({"a": torch.ones(2)}, path, metadata={"format": checkpoint.FORMAT})
+    with pytest.raises(NVPError, match="its checksum differs"):
+        load_tensors(path)
