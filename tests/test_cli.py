@@ -94,7 +94,7 @@ def test_evaluate_shows_both_kinds_of_statistics(trained: Path) -> None:
 
 
 def test_evaluate_more_draws_of_fewer_images(trained: Path) -> None:
-    options = ("--num-draws", 4, "--limit", 5, "--split", "validation")
+    options = ("--num-draws", 4, "--limit", 5, "--split", "train")
     result = tiny.nvp("evaluate", trained / "run", *options, "--data-root", trained / "data")
     assert result.exit_code == 0
     assert "validation" in result.output
