@@ -104,7 +104,7 @@ def train(
 @app.command()
 def evaluate(
     run_folder: RunFolder,
-    split: Annotated[str, typer.Option(help="test, train or validation")] = "test",
+    split: Annotated[str, typer.Option(help="test or train")] = "test",
     num_draws: Annotated[int, typer.Option(min=1, help="Noise draws an image")] = 1,
     limit: Annotated[int | None, typer.Option(min=2, help="Only the first images")] = None,
     data_root: DataRoot = None,

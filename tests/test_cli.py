@@ -97,7 +97,7 @@ def test_evaluate_more_draws_of_fewer_images(trained: Path) -> None:
     options = ("--num-draws", 4, "--limit", 5, "--split", "train")
     result = tiny.nvp("evaluate", trained / "run", *options, "--data-root", trained / "data")
     assert result.exit_code == 0
-    assert "validation" in result.output
+    assert "tiny, train" in result.output
 
 
 def test_sample_is_a_sheet_that_the_seed_decides(trained: Path, tmp_path: Path) -> None:
