@@ -1,0 +1,1 @@
+"""Pixel Recurrent Neural Networks: every part of the paper, one file a part."""

@@ -1,0 +1,111 @@
+"""Every choice that makes one Pixel RNN."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+
+class Kind(StrEnum):
+    """Which layers stand between the mask A convolution and the head (Table 1)."""
+
+    PIXELCNN = "pixelcnn"
+    ROW_LSTM = "row_lstm"
+    DIAGONAL_BILSTM = "diagonal_bilstm"
+
+
+class OutputKind(StrEnum):
+    """How the head describes one sub-pixel (section 5.2 of the paper compares the two).
+
+    DISCRETE is a softmax over the levels, a sigmoid where there are two. MIXTURE is a density: a
+    mixture of Gaussian scale mixtures over the dequantised value.
+    """
+
+    DISCRETE = "discrete"
+    MIXTURE = "mixture"
+
+
+class PixelRNNConfig(BaseModel):
+    """The layer list of Table 1: mask A convolution, `num_layers` layers, two 1x1s, output.
+
+    `hidden` is the paper's h: maps between layers have 2h features. `head` is the number of maps
+    in the two 1x1 convolutions before the output, 32 for MNIST and 1024 for the others.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    family: Literal["pixelrnn"] = "pixelrnn"
+    kind: Kind
+    image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
+    levels: int = Field(256, ge=2, le=256)  # of one sub-pixel: 2 for binary images
+    num_layers: int = Field(ge=1)
+    hidden: int = Field(ge=1)
+    head: int = Field(32, ge=1)
+    first_kernel: int = Field(7, ge=3)  # side of the mask A convolution
+    kernel_size: int = Field(3, ge=3)  # k of the Row LSTM, side of PixelCNN's masked convolutions
+    residual: bool = True  # Figure 5
+    skip: bool = True  # section 3.3: from every layer to the head
+    output: OutputKind = OutputKind.DISCRETE
+    num_components: int = Field(8, ge=1)  # of the mixture
+    num_scales: int = Field(4, ge=1)  # of each of its components
+
+    @model_validator(mode="after")
+    def _kernels_are_odd(self) -> PixelRNNConfig:
+        for name in ("first_kernel", "kernel_size"):
+            if getattr(self, name) % 2 == 0:
+                raise ValueError(f"{name} must be odd, so that a kernel has a centre")
+        return self
+
+    @model_validator(mode="after")
+    def _one_or_three_colours(self) -> PixelRNNConfig:
+        if self.image_shape[0] not in (1, 3):
+            raise ValueError("image_shape must have 1 or 3 channels: grey, or red, green and blue")
+        return self
+
+
+class MultiScaleConfig(BaseModel):
+    """Section 3.6: an unconditional PixelRNN draws a small image, a conditional one the full one.
+
+    `small` models every `factor`-th row and column; `large` sees it through `factor` = 2^k
+    upsampling by k deconvolutions of `width` maps.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    family: Literal["multiscale_pixelrnn"] = "multiscale_pixelrnn"
+    small: PixelRNNConfig
+    large: PixelRNNConfig
+    width: int = Field(32, ge=1)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the full image."""
+        return self.large.image_shape
+
+    @property
+    def levels(self) -> int:
+        """Of one sub-pixel."""
+        return self.large.levels
+
+    @property
+    def factor(self) -> int:
+        """The side of the full image over that of the small one."""
+        return self.large.image_shape[1] // self.small.image_shape[1]
+
+    @model_validator(mode="after")
+    def _sizes_agree(self) -> MultiScaleConfig:
+        channels, height, width = self.large.image_shape
+        factor = self.factor
+        expected = (channels, height // max(factor, 1), width // max(factor, 1))
+        power = factor >= 2 and factor & (factor - 1) == 0
+        divides = power and height % factor == 0 and width % factor == 0
+        if not divides or self.small.image_shape != expected:
+            raise ValueError(
+                f"small.image_shape {list(self.small.image_shape)} must be large.image_shape "
+                f"{list(self.large.image_shape)} with both sides halved one or more times"
+            )
+        if self.small.levels != self.large.levels:
+            raise ValueError("small.levels and large.levels must be the same")
+        return self

@@ -1,0 +1,82 @@
+"""Masked convolutions: masks A and B of section 3.4 (Figure 2, right)."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Mask = Literal["A", "B"]
+
+
+def colour_groups(features: int, num_colours: int) -> Tensor:
+    """The colour that each feature belongs to, (features,): R, G, B, R, G, B, ...
+
+    Cycling needs no width that three divides. Every layer must assign its features by the same
+    rule, or blue leaks into red one layer later.
+    """
+    return torch.arange(features) % num_colours
+
+
+def conv_mask(
+    mask: Mask, out_groups: Tensor, in_groups: Tensor, kernel_size: tuple[int, int]
+) -> Tensor:
+    """1 where a weight may be used, else 0: (out, in, kH, kW) float32.
+
+    Rows above the centre and columns to its left see every colour. The centre itself sees the
+    colours that come before its own (A) or also its own (B); nothing later is seen.
+    """
+    height, width = kernel_size
+    row, column = height // 2, width // 2
+    allowed = torch.zeros(len(out_groups), len(in_groups), height, width)
+    allowed[:, :, :row] = 1
+    allowed[:, :, row, :column] = 1
+    before, own = in_groups[None, :], out_groups[:, None]
+    allowed[:, :, row, column] = (before < own if mask == "A" else before <= own).float()
+    return allowed
+
+
+class MaskedConv2d(nn.Module):
+    """A convolution that keeps the raster order: (N, in, H, W) -> (N, out, H, W).
+
+    `in_groups` and `out_groups` give each feature's colour, as `colour_groups` does. The side is
+    kept by zero padding. The mask multiplies the weights at every use, so no optimiser, however
+    much momentum it has, can bring a forbidden one back.
+    """
+
+    mask: Tensor
+
+    def __init__(
+        self,
+        mask: Mask,
+        in_groups: Tensor,
+        out_groups: Tensor,
+        kernel_size: tuple[int, int] = (1, 1),
+    ) -> None:
+        super().__init__()
+        allowed = conv_mask(mask, out_groups, in_groups, kernel_size)
+        self.register_buffer("mask", allowed, persistent=False)
+        # As PyTorch initialises a convolution, with the inputs that are really there.
+        fan_in = max(1.0, allowed.flatten(1).sum(1).mean().item())
+        bound = 1 / math.sqrt(fan_in)
+        self.weight = nn.Parameter(torch.empty_like(allowed).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(len(out_groups)).uniform_(-bound, bound))
+        self.padding = (kernel_size[0] // 2, kernel_size[1] // 2)
+
+    def masked_weight(self) -> Tensor:
+        """The weights in use, (out, in, kH, kW)."""
+        return self.weight * self.mask
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.masked_weight(), self.bias, padding=self.padding)
+
+    def at(self, patch: Tensor) -> Tensor:
+        """The output at one pixel, (N, out), from the patch of input around it, (N, in, kH, kW).
+
+        The patch may end at the centre row: later rows are masked anyway.
+        """
+        weight = self.masked_weight()[:, :, : patch.shape[2]]
+        return F.linear(patch.flatten(1), weight.flatten(1), self.bias)
