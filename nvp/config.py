@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from nvp.autoregressive.config import MultiScaleConfig, PixelRNNConfig
 from nvp.errors import NVPError
 from nvp.flows.realnvp import Preset, RealNVP, RealNVPConfig, preset_fields
 from nvp.model import ImageModel
@@ -35,22 +36,32 @@ class Precision(StrEnum):
     BF16 = "bf16"
 
 
+class Optimiser(StrEnum):
+    """The rule that turns gradients into steps; both by PyTorch."""
+
+    ADAM = "adam"  # Real NVP
+    RMSPROP = "rmsprop"  # Pixel RNN, which gives none of its constants
+
+
 class TrainingConfig(BaseModel):
-    """Optimisation. The defaults are the paper's, and where it is silent the official code's."""
+    """Optimisation. The defaults are Real NVP's, and where it is silent the official code's."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     steps: int | None = Field(None, ge=1)
     minutes: float | None = Field(None, gt=0)  # of training, over all resumptions
     batch_size: int = Field(64, ge=2)
+    optimiser: Optimiser = Optimiser.ADAM
     learning_rate: float = Field(1e-3, gt=0)
-    betas: tuple[float, float] = (0.9, 0.999)
-    epsilon: float = Field(1e-8, gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)  # of Adam
+    alpha: float = Field(0.99, ge=0, lt=1)  # of RMSprop: PyTorch's default, the paper has none
+    epsilon: float = Field(1e-8, gt=0)  # of both
     clip_norm: float = Field(100.0, gt=0)
     tanh_scale_rate: float = Field(1.0, gt=0)  # times learning_rate, for the learned scales of tanh
     warmup_steps: int = Field(0, ge=0)
     anneal: float = Field(0.0, ge=0, le=1)  # last share of the budget in which the rate falls to 0
     ema_decay: float = Field(0.999, ge=0, lt=1)
+    early_stopping: bool = False  # keep the averaged weights that validation likes best
     precision: Precision = Precision.AUTO
     seed: int = 0
     log_every: int = Field(50, ge=1)  # steps
@@ -71,8 +82,16 @@ class EvaluationConfig(BaseModel):
 
     num_draws: int = Field(1, ge=1)
     batch_size: int = Field(250, ge=1)
-    validation_images: int = Field(1000, ge=2)  # the last ones of the training set, held out
+    # In training: the last images of the training set, which are held out, or as many of the
+    # validation split where there is one.
+    validation_images: int = Field(1000, ge=2)
     statistics_images: int = Field(10000, ge=2)  # training images that re-estimate batch norm
+
+
+ModelConfig = Annotated[
+    RealNVPConfig | PixelRNNConfig | MultiScaleConfig, Field(discriminator="family")
+]
+FAMILIES = ("realnvp", "pixelrnn", "multiscale_pixelrnn")
 
 
 class RunConfig(BaseModel):
@@ -82,14 +101,29 @@ class RunConfig(BaseModel):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     title: str = ""
-    model: RealNVPConfig
+    model: ModelConfig
     data: DataConfig
     training: TrainingConfig
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
 
     def build_model(self) -> ImageModel:
         """A fresh model; its weights come from PyTorch's global generator."""
-        return RealNVP(self.model)
+        match self.model:
+            case PixelRNNConfig():
+                from nvp.autoregressive.pixelrnn import PixelRNN
+
+                return PixelRNN(self.model)
+            case MultiScaleConfig():
+                from nvp.autoregressive.multiscale import MultiScalePixelRNN
+
+                return MultiScalePixelRNN(self.model)
+            case _:
+                return RealNVP(self.model)
+
+    @property
+    def levels(self) -> int:
+        """How many values a sub-pixel of the images may have."""
+        return 256 if isinstance(self.model, RealNVPConfig) else self.model.levels
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
@@ -111,13 +145,21 @@ def parse_config(tree: dict[str, Any], source: str) -> RunConfig:
     """Check a tree of plain values that came from `source`; `NVPError` names the first fault."""
     tree = dict(tree)
     model = tree.get("model")
+    if isinstance(model, dict):
+        model = tree["model"] = {"family": "realnvp", **model}
+        if model["family"] not in FAMILIES:
+            raise NVPError(
+                f"{source}: model.family: must be {', '.join(FAMILIES)}, got {model['family']!r}"
+            )
     try:
-        if isinstance(model, dict) and "preset" in model:
+        if isinstance(model, dict) and model["family"] == "realnvp" and "preset" in model:
             tree["model"] = _expand_preset(model, source)
         return RunConfig.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the configuration"
+        # Within the union of models the path names the family too, which no file does.
+        keys = [str(part) for part in first["loc"] if part not in FAMILIES]
+        where = ".".join(keys) or "the configuration"
         what = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             what = "unknown key"

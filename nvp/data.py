@@ -3,13 +3,15 @@
 What is read, under the data root (`nvp.paths.data_root`):
 
     MNIST/raw, FashionMNIST/raw    the published IDX files, uncompressed, as torchvision keeps them
+    binarized_mnist/               Larochelle's text files, 784 binary values a line
     cifar10/                       a folder of .npy files; without it cifar-10-batches-py/,
                                    torchvision's layout
     NAME/                          a folder of .npy files of your own
 
 A folder of .npy files holds `train_images.npy` and `test_images.npy`, uint8, (N, H, W, C) with
-one or three channels, and optionally `train_labels.npy` and `test_labels.npy`, integers, (N,).
-The embedded set is always read from the repository itself.
+one or three channels, and optionally `validation_images.npy`; labels, integers, (N,), are
+`train_labels.npy` and so on, optional too. The embedded set is always read from the repository
+itself. Pixels of binary images are 0 and 1.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +35,9 @@ from nvp.paths import data_root, embedded_root
 __all__ = ["EMBEDDED", "NAMES", "SPLITS", "Dataset", "MissingData", "data_root", "load"]
 
 EMBEDDED = "fashion-mnist-small"
-NAMES = ("mnist", "fashion-mnist", "cifar10", EMBEDDED)
-SPLITS = ("train", "test")
+EMBEDDED_BINARY = f"{EMBEDDED}-binarized"
+NAMES = ("mnist", "fashion-mnist", "binarized-mnist", "cifar10", EMBEDDED, EMBEDDED_BINARY)
+SPLITS = ("train", "validation", "test")
 
 IDX_FOLDERS = {"mnist": "MNIST/raw", "fashion-mnist": "FashionMNIST/raw"}
 IDX_PREFIX = {"train": "train", "test": "t10k"}
@@ -53,10 +56,21 @@ IDX_MD5 = {
         "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
     },
 }
+AMAT_FOLDER = "binarized_mnist"
+AMAT_MD5 = {
+    "binarized_mnist_train.amat": "db28b1a6ae0fe70cbd3da91acf46e477",
+    "binarized_mnist_valid.amat": "bf37822a04e94123630de6a7dfd9c9ef",
+    "binarized_mnist_test.amat": "14e41ae11040adba6ab8cb291eda0dd8",
+}
+AMAT_LINE = 2 * 28 * 28  # bytes: a digit, and then a space or the line's end
 
 
 class MissingData(NVPError):
     """A data set, or one split of it, is not under the data root."""
+
+
+class NoValidationSplit(MissingData):
+    """The publisher of a data set made no validation split of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,12 +99,16 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Stored:
-    """One split as it lies on disk: images (N, H, W, C), not read before they are used."""
+    """One split as it lies on disk: images (N, H, W, C), not read before they are used.
+
+    `decode` turns what lies there into pixels.
+    """
 
     images: np.ndarray
     labels: np.ndarray | None
     place: Path
     verify: Callable[[], None] = lambda: None
+    decode: Callable[[np.ndarray], np.ndarray] = lambda stored: stored
 
 
 def load(
@@ -99,11 +117,11 @@ def load(
     """Read a split of the data set `name`: one of `NAMES`, or a folder of .npy files.
 
     A folder is given as a path, or by its name under the data root. `limit` keeps the first
-    images only. Splits are those of the publisher, `train` and `test`; training holds its last
-    images out (`nvp.train.hold_out`).
+    images only. Splits are those of the publisher: `train`, `test` and, of a few sets,
+    `validation`; without that one training holds its last images out (`nvp.train.hold_out`).
 
     Raises `NVPError`: an unknown name or split, a missing set, a truncated or altered file,
-    images that are not uint8 or not (N, H, W, C).
+    images that are not uint8 or not (N, H, W, C); `NoValidationSplit` where there is none.
     """
     if split not in SPLITS:
         raise NVPError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
@@ -111,7 +129,7 @@ def load(
         raise NVPError(f"limit must be at least 1 image, got {limit}")
     stored = find(name, split, root)
     stored.verify()
-    images = torch.from_numpy(_nchw(stored.images[:limit]))
+    images = torch.from_numpy(_nchw(stored.decode(stored.images[:limit])))
     labels = None if stored.labels is None else stored.labels[:limit].astype(np.int64)
     return Dataset(
         name=str(name),
@@ -130,7 +148,7 @@ def fingerprint(images: Tensor) -> str:
 
 
 def find(name: str | Path, split: str, root: str | Path | None = None) -> Stored:
-    """Open `split` ("train" or "test") of a data set: headers and sizes are checked, not pixels.
+    """Open `split` (one of `SPLITS`) of a data set: headers and sizes are checked, not pixels.
 
     Raises `MissingData` when it is not there, `NVPError` when it cannot be what it should be.
     """
@@ -141,8 +159,14 @@ def find(name: str | Path, split: str, root: str | Path | None = None) -> Stored
 
 
 def _find(name: str | Path, split: str, under: Path) -> Stored:
+    if name == "binarized-mnist":
+        return _amat(under / AMAT_FOLDER, split)
+    if split == "validation" and name in NAMES:
+        raise _no_validation(str(name))
     if name == EMBEDDED:
         return _embedded(embedded_root() / EMBEDDED, split)
+    if name == EMBEDDED_BINARY:
+        return replace(_embedded(embedded_root() / EMBEDDED, split), decode=_binarise(split))
     if name in IDX_FOLDERS:
         return _idx(str(name), under / IDX_FOLDERS[str(name)], split)
     if name == "cifar10":
@@ -153,6 +177,13 @@ def _find(name: str | Path, split: str, under: Path) -> Stored:
     raise MissingData(
         f"no data set {str(name)!r}: use {', '.join(NAMES)}, or a folder that holds "
         f"train_images.npy and test_images.npy, as a path or by its name under {under}"
+    )
+
+
+def _no_validation(name: str) -> NoValidationSplit:
+    return NoValidationSplit(
+        f"{name} has no validation split: use train or test; training holds the last of its "
+        "images out"
     )
 
 
@@ -174,15 +205,19 @@ def _idx(name: str, folder: Path, split: str) -> Stored:
 
     def verify() -> None:
         for path in paths:
-            with path.open("rb") as file:
-                md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
-            if md5.hexdigest() != IDX_MD5[name][path.name]:
-                raise NVPError(
-                    f"{path} was altered: its md5 is {md5.hexdigest()}, the published file's is "
-                    f"{IDX_MD5[name][path.name]}: run `nvp data get {name}` to replace it"
-                )
+            _compare_md5(path, IDX_MD5[name][path.name], name)
 
     return Stored(images[..., None], labels, folder, verify)
+
+
+def _compare_md5(path: Path, published: str, name: str) -> None:
+    with path.open("rb") as file:
+        md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if md5 != published:
+        raise NVPError(
+            f"{path} was altered: its md5 is {md5}, the published file's is {published}: "
+            f"run `nvp data get {name}` to replace it"
+        )
 
 
 def _idx_array(path: Path, name: str) -> np.ndarray:
@@ -204,10 +239,50 @@ def _idx_array(path: Path, name: str) -> np.ndarray:
     return np.memmap(path, np.uint8, "r", len(header), shape)
 
 
+def _amat(folder: Path, split: str) -> Stored:
+    """MNIST as Larochelle binarised it: "0 1 ... 0" a line. Digits are every other byte."""
+    name = "binarized-mnist"
+    path = folder / f"binarized_mnist_{'valid' if split == 'validation' else split}.amat"
+    if not path.is_file():
+        raise MissingData(
+            f"{name}: the {split} split is missing (no {path}): run `nvp data get {name}`, or "
+            f"point --data-root or NVP_DATA at it, or use the embedded {EMBEDDED_BINARY}"
+        )
+    size = path.stat().st_size
+    if size % AMAT_LINE or not size:
+        raise NVPError(
+            f"{path} is truncated or damaged: it holds {size} bytes, not a number of lines of "
+            f"{AMAT_LINE}: run `nvp data get {name}` to replace it"
+        )
+    digits = np.memmap(path, np.uint8, "r").reshape(-1, 28, 28, 2)[..., :1]
+    return Stored(
+        digits,
+        None,
+        folder,
+        lambda: _compare_md5(path, AMAT_MD5[path.name], name),
+        lambda stored: stored & 1,  # of "0" and "1" the last bit is the value
+    )
+
+
+def _binarise(split: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Each pixel 1 with probability pixel / 255, by the raw numbers of one seed a split.
+
+    NumPy keeps the streams of its bit generators as they are, so the images stay the same.
+    """
+
+    def decode(images: np.ndarray) -> np.ndarray:
+        raw = np.random.PCG64(SPLITS.index(split)).random_raw(images.size)
+        return (raw.reshape(images.shape) % 255 < images).astype(np.uint8)
+
+    return decode
+
+
 def _npy(folder: Path, split: str) -> Stored:
     """A folder of .npy files, mapped, so that a part of a large set is read without the rest."""
     path, labels_path = folder / f"{split}_images.npy", folder / f"{split}_labels.npy"
     if not path.is_file():
+        if split == "validation":
+            raise _no_validation(folder.name)
         raise MissingData(f"{folder.name}: the {split} split is missing (no {path}): add it")
     images = _npy_array(path)
     _check_images(images, path)

@@ -18,6 +18,7 @@ class ImageModel(nn.Module, ABC):
     """A model of discrete images: uint8, shape (N, C, H, W), with (C, H, W) = `image_shape`."""
 
     image_shape: tuple[int, int, int]
+    levels: int = 256  # a sub-pixel is one of 0..levels-1
 
     @abstractmethod
     def log_prob(
@@ -46,7 +47,7 @@ class ImageModel(nn.Module, ABC):
         return channels * height * width
 
     def check_images(self, images: Tensor) -> None:
-        """Raise `NVPError` unless `images` are uint8 and (N, C, H, W) of this model."""
+        """Raise `NVPError` unless `images` are uint8, (N, C, H, W) and within the levels."""
         if images.dtype != torch.uint8:
             raise NVPError(
                 f"images must be uint8 in 0..255, got {images.dtype}: "
@@ -57,3 +58,13 @@ class ImageModel(nn.Module, ABC):
                 f"images must be (N, C, H, W) with (C, H, W) = {tuple(self.image_shape)}, "
                 f"got {tuple(images.shape)}: load matching data or change model.image_shape"
             )
+        check_levels(images, self.levels)
+
+
+def check_levels(images: Tensor, levels: int) -> None:
+    """Raise `NVPError` unless all values of uint8 `images` are in 0..levels-1."""
+    if levels < 256 and images.numel() and (largest := int(images.max())) >= levels:
+        raise NVPError(
+            f"images must have values in 0..{levels - 1} for model.levels = {levels}, there is a "
+            f"{largest}: use data of as many levels, such as binarized-mnist for 2, or more levels"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -13,10 +14,13 @@ LINE_SECONDS = 30.0
 
 
 class Reporter:
-    """Shows how far a training run is, its bits/dim, and when it will be done."""
+    """Shows how far a training run is, its bits/dim and nats an image, and when it will be done."""
 
-    def __init__(self, name: str, steps: int | None, minutes: float | None) -> None:
+    def __init__(
+        self, name: str, steps: int | None, minutes: float | None, num_dimensions: int
+    ) -> None:
         self.name, self.steps, self.minutes = name, steps, minutes
+        self.nats_per_bit = num_dimensions * math.log(2)
         self.started = time.perf_counter()
         self.first: tuple[int, float] | None = None
         self.last_line = -LINE_SECONDS
@@ -32,12 +36,12 @@ class Reporter:
             self.task = self.bar.add_task(name, total=1.0, status="")
             self.bar.start()
 
-    def update(self, step: int, minutes: float, row: Mapping[str, float | int | str]) -> None:
+    def update(self, step: int, minutes: float, row: Mapping[str, float]) -> None:
         """Report after `step` steps and `minutes` of training; `row` is the latest of the log."""
         self.first = self.first or (step, minutes)
-        status = f"step {step}  {row['bits_per_dim']:.3f} bits/dim"
+        status = f"step {step}  {self._both(row['bits_per_dim'])}"
         if "validation" in row:
-            status += f"  validation {row['validation']:.3f}"
+            status += f"  validation {self._both(row['validation'])}"
         left = self._minutes_left(step, minutes)
         status += f"  {_clock(minutes)} gone" + ("" if left is None else f", {_clock(left)} to go")
         if self.bar is not None:
@@ -48,6 +52,10 @@ class Reporter:
         if "validation" in row or now - self.last_line >= LINE_SECONDS:
             self.last_line = now
             print(f"{self.name}: {status}", file=sys.stderr, flush=True)
+
+    def _both(self, bits_per_dim: float) -> str:
+        """In bits/dim, and in nats an image, the unit of binary images."""
+        return f"{bits_per_dim:.3f} bits/dim ({self.nats_per_bit * bits_per_dim:.2f} nats)"
 
     def close(self) -> None:
         """Leave the terminal as it was."""

@@ -19,13 +19,13 @@ from torchvision.utils import make_grid
 
 from nvp.checkpoint import load_tensors, load_weights, part, write_atomically
 from nvp.config import RunConfig, load_config
-from nvp.data import EMBEDDED, Dataset, load
+from nvp.data import EMBEDDED, EMBEDDED_BINARY, Dataset, load
 from nvp.errors import NVPError
 from nvp.launch import device_named
 from nvp.likelihood import batch_statistics, reestimate_statistics, score_images
 from nvp.model import ImageModel
 from nvp.paths import results_root
-from nvp.train import CHECKPOINT, check_shapes, hold_out
+from nvp.train import BEST, CHECKPOINT, check_images, hold_out
 
 WEIGHTS = "weights.safetensors"
 PROBE_IMAGES = 200
@@ -38,7 +38,8 @@ class TrainedRun:
 
     config: RunConfig
     model: ImageModel
-    header: dict[str, Any]  # of the checkpoint or the weights
+    header: dict[str, Any]  # of the checkpoint or the recorded weights
+    chosen_step: int | None = None  # by early stopping, where it is not the last one
 
 
 def find_run(folder: Path) -> Path:
@@ -69,34 +70,39 @@ def load_run(folder: Path, *, data_root: Path | None = None, device: str = "auto
     if not checkpoint.is_file():
         raise NVPError(f"{folder} holds neither {WEIGHTS} nor {CHECKPOINT}: train the run first")
     tensors, header = load_tensors(checkpoint)
-    load_weights(model, part("ema.module", tensors), checkpoint)
+    weights, source, chosen = part("ema.module", tensors), checkpoint, None
+    if config.training.early_stopping and (folder / BEST).is_file():
+        source = folder / BEST
+        weights, best = load_tensors(source)
+        chosen = best["step"]
+    load_weights(model, weights, source)
     images, _ = training_images(config, header, data_root)
     settings = config.evaluation
     few = images[: settings.statistics_images]
     reestimate_statistics(model, few, batch_size=settings.batch_size)
-    return TrainedRun(config, model.eval(), header)
+    return TrainedRun(config, model.eval(), header, chosen)
 
 
 def training_images(
     config: RunConfig, header: dict[str, Any], data_root: Path | None
 ) -> tuple[Tensor, Tensor]:
-    """The images that training saw and those it held out; they must be the run's own."""
+    """The images that training saw and those for validation; they must be the run's own."""
     data = load(config.data.name, "train", root=data_root, limit=config.data.limit)
-    check_shapes(config, data)
+    check_images(config, data)
     if header.get("data_checksum") != data.checksum:
         raise NVPError(
             f"the training images of {config.data.name} found here are not those of this run: "
             "point --data-root at the set it was trained on"
         )
-    return hold_out(data.images, config)
+    return hold_out(data.images, config, data_root)
 
 
 def scored_images(
     config: RunConfig, split: str, data_root: Path | None, limit: int | None = None
 ) -> Dataset:
-    """The images of `split`, checked to be of the model's shape."""
+    """The images of `split`, checked to be of the model's shape and levels."""
     data = load(config.data.name, split, root=data_root, limit=limit)
-    check_shapes(config, data)
+    check_images(config, data)
     return data
 
 
@@ -123,15 +129,18 @@ def score(
         )
 
 
-def probe_images(image_shape: tuple[int, int, int]) -> Tensor:
-    """The first embedded test images, (200, C, H, W) uint8, for a model of any shape.
+def probe_images(image_shape: tuple[int, int, int], levels: int = 256) -> Tensor:
+    """The first embedded test images, (200, C, H, W) uint8, for a model of any shape and levels.
 
     28x28 images are what they are; for other sides rows and columns are repeated or skipped,
-    i -> floor(28 i / side), and the one channel is copied. It is a fixed input, not a likelihood
+    i -> floor(28 i / side), and the one channel is copied. For two levels they are the binarised
+    ones, else pixels become floor(pixel levels / 256). It is a fixed input, not a likelihood
     that says anything about a model.
     """
     channels, height, width = image_shape
-    images = load(EMBEDDED, "test", limit=PROBE_IMAGES).images
+    images = load(EMBEDDED if levels > 2 else EMBEDDED_BINARY, "test", limit=PROBE_IMAGES).images
+    if levels > 2:
+        images = (images.int() * levels // 256).byte()
     side = images.shape[-1]
     rows, columns = (torch.arange(n) * side // n for n in (height, width))
     return images[:, :, rows][:, :, :, columns].repeat(1, channels, 1, 1)
@@ -141,17 +150,19 @@ def score_probe(run: TrainedRun) -> Tensor:
     """Bits/dim of the probe images, (200,), in float64, on which machines agree to many digits."""
     model = run.config.build_model().double()
     model.load_state_dict(run.model.state_dict())
-    return score_images(model.eval(), probe_images(model.image_shape), batch_size=50)
+    images = probe_images(model.image_shape, model.levels)
+    return score_images(model.eval(), images, batch_size=50)
 
 
 def write_samples(
     model: ImageModel, path: Path, number: int, *, temperature: float = 1.0, seed: int = 0
 ) -> None:
-    """Write a square sheet of samples as a PNG."""
+    """Write a square sheet of samples as a PNG, the highest level white."""
     generator = torch.Generator().manual_seed(seed)
     sizes = [min(SHEET_BATCH, number - done) for done in range(0, number, SHEET_BATCH)]
     drawn = [model.sample(n, generator=generator, temperature=temperature).cpu() for n in sizes]
-    sheet = make_grid(torch.cat(drawn), nrow=math.ceil(math.sqrt(number)), pad_value=255)
+    grey = (torch.cat(drawn).int() * 255 // (model.levels - 1)).byte()
+    sheet = make_grid(grey, nrow=math.ceil(math.sqrt(number)), pad_value=255)
     picture = Image.fromarray(sheet.permute(1, 2, 0).numpy())
     write_atomically(path, lambda to: picture.save(to, format="PNG"))
 

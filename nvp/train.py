@@ -24,16 +24,24 @@ from nvp.checkpoint import (
     save_tensors,
     write_text,
 )
-from nvp.config import Precision, RunConfig, TrainingConfig
-from nvp.data import Dataset, load
+from nvp.config import Optimiser, Precision, RunConfig, TrainingConfig
+from nvp.data import Dataset, NoValidationSplit, load
 from nvp.errors import NVPError
+from nvp.flows.realnvp import RealNVPConfig
 from nvp.interrupt import stop_requests
-from nvp.likelihood import batch_statistics, bits_per_dim, evaluate, reestimate_statistics
-from nvp.model import ImageModel
+from nvp.likelihood import (
+    batch_norms,
+    batch_statistics,
+    bits_per_dim,
+    evaluate,
+    reestimate_statistics,
+)
+from nvp.model import ImageModel, check_levels
 from nvp.progress import Reporter
 from nvp.runlog import RunLog
 
 CHECKPOINT = "checkpoint.safetensors"
+BEST = "best.safetensors"
 
 
 @dataclass
@@ -43,7 +51,7 @@ class State:
     model: ImageModel
     ema: AveragedModel
     optimiser: torch.optim.Optimizer
-    noise: torch.Generator  # dequantisation noise and flips
+    noise: torch.Generator  # flips, and the model's own: dequantisation
     order: Tensor  # this epoch's order of the training images
     precision: Precision
     step: int = 0
@@ -64,14 +72,16 @@ def train(
 ) -> ImageModel:
     """Train until the budget is spent, going on from `folder`'s checkpoint if it has one.
 
-    Writes `config.yaml`, `log.csv` and the checkpoint; returns the averaged model in evaluation
-    mode with its batch-norm statistics re-estimated. Raises `NVPError` when a loss is not finite,
-    and after saving when Ctrl-C or SIGTERM asks for a stop.
+    Writes `config.yaml`, `log.csv`, the checkpoint and, with `training.early_stopping`, the best
+    weights so far. Returns the averaged model in evaluation mode, its batch-norm statistics
+    re-estimated: that of the last step or, with early stopping, the best. Raises `NVPError` when
+    a loss is not finite, and after saving when Ctrl-C or SIGTERM asks for a stop.
     """
     settings = config.training
     data = load(config.data.name, "train", root=data_root, limit=config.data.limit)
-    check_shapes(config, data)
-    images, validation = hold_out(data.images, config)
+    check_images(config, data)
+    images, validation = hold_out(data.images, config, data_root)
+    validation = spread(validation, config.evaluation.validation_images)
     if len(images) < settings.batch_size:
         raise NVPError(
             f"training.batch_size {settings.batch_size} exceeds the {len(images)} training images "
@@ -81,10 +91,12 @@ def train(
     checkpoint = folder / CHECKPOINT
     if checkpoint.exists():
         restore(state, checkpoint, data.checksum)
+    else:
+        (folder / BEST).unlink(missing_ok=True)  # of a run that was lost before its checkpoint
     plain = config.model_dump(mode="json")
     write_text(folder / "config.yaml", yaml.safe_dump(plain, sort_keys=False))
     log = RunLog(folder, state.step)
-    reporter = Reporter(config.name, settings.steps, settings.minutes)
+    reporter = Reporter(config.name, settings.steps, settings.minutes, state.model.num_dimensions)
     saved = validated = state.minutes
     with stop_requests() as stop:
         while (done := spent(state, settings)) < 1:
@@ -97,6 +109,8 @@ def train(
             if finished or state.minutes - validated >= settings.validate_minutes:
                 validated = state.minutes
                 row = validate(state, images, validation, config)
+                if settings.early_stopping:
+                    keep_if_best(state, folder / BEST, row["validation"])
             if row or state.step % settings.log_every == 0:
                 row = {**means(state, settings), **row}
                 log.write(row)
@@ -113,19 +127,37 @@ def train(
                     f"`nvp train --resume {folder}`"
                 )
     reporter.close()
-    return finished_model(state, images, config)
+    return finished_model(state, images, config, folder)
 
 
-def hold_out(images: Tensor, config: RunConfig) -> tuple[Tensor, Tensor]:
-    """The images to train on, and the last ones, for validation: at most a tenth, at least one."""
-    border = len(images) - max(1, min(config.evaluation.validation_images, len(images) // 10))
-    return images[:border], images[border:]
+def hold_out(
+    images: Tensor, config: RunConfig, data_root: Path | None = None
+) -> tuple[Tensor, Tensor]:
+    """The images to train on, and those for validation.
+
+    The latter are the whole validation split of the data set where it has one, else the last of
+    the training `images`: at most a tenth, at least one.
+    """
+    try:
+        validation = load(config.data.name, "validation", root=data_root)
+    except NoValidationSplit:
+        wanted = config.evaluation.validation_images
+        border = len(images) - max(1, min(wanted, len(images) // 10))
+        return images[:border], images[border:]
+    check_images(config, validation)
+    return images, validation.images
+
+
+def spread(images: Tensor, number: int) -> Tensor:
+    """At most `number` of the images, evenly spread: files may be sorted by class."""
+    number = min(number, len(images))
+    return images[torch.arange(number) * len(images) // number]
 
 
 def training_step(
     state: State, batch: Tensor, settings: TrainingConfig, done: float
 ) -> tuple[float, float]:
-    """One step of Adam on one batch; returns the loss in nats per image and the gradient norm."""
+    """One step on one batch; returns the loss in nats per image and the norm of the gradient."""
     for group in state.optimiser.param_groups:
         group["lr"] = group["factor"] * rate_at(state.step, done, settings)
     state.optimiser.zero_grad()
@@ -191,15 +223,7 @@ def begin(config: RunConfig, device: torch.device, num_images: int) -> State:
     model = config.build_model().to(device).train()
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
-    tanh_scales = [p for p, name in names.items() if name.endswith(".scale")]
-    others = [p for p, name in names.items() if not name.endswith(".scale")]
-    groups = [
-        {"params": others, "factor": 1.0},
-        {"params": tanh_scales, "factor": settings.tanh_scale_rate},
-    ]
-    optimiser = torch.optim.Adam(
-        groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.epsilon, fused=True
-    )
+    optimiser = make_optimiser(names, config)
     ema = AveragedModel(model, multi_avg_fn=exponential_average(settings.ema_decay))
     noise = torch.Generator().manual_seed(settings.seed)
     precision = settings.precision
@@ -207,6 +231,23 @@ def begin(config: RunConfig, device: torch.device, num_images: int) -> State:
         precision = faster_precision(device)
     order = torch.randperm(num_images, generator=noise)
     return State(model, ema, optimiser, noise, order, precision, names=names)
+
+
+def make_optimiser(names: dict[Tensor, str], config: RunConfig) -> torch.optim.Optimizer:
+    """Adam or RMSprop over all parameters, in groups whose rates differ by their "factor"."""
+    settings = config.training
+    groups: list[dict[str, Any]] = [{"params": list(names), "factor": 1.0}]
+    if isinstance(config.model, RealNVPConfig):
+        tanh_scales = [p for p, name in names.items() if name.endswith(".scale")]
+        others = [p for p, name in names.items() if not name.endswith(".scale")]
+        groups = [
+            {"params": others, "factor": 1.0},
+            {"params": tanh_scales, "factor": settings.tanh_scale_rate},
+        ]
+    rate, epsilon = settings.learning_rate, settings.epsilon
+    if settings.optimiser is Optimiser.RMSPROP:
+        return torch.optim.RMSprop(groups, lr=rate, alpha=settings.alpha, eps=epsilon, foreach=True)
+    return torch.optim.Adam(groups, lr=rate, betas=settings.betas, eps=epsilon, fused=True)
 
 
 def exponential_average(decay: float) -> Callable[[Any, Any, Any], None]:
@@ -244,12 +285,17 @@ def faster_precision(device: torch.device) -> Precision:
 def validate(
     state: State, images: Tensor, validation: Tensor, config: RunConfig
 ) -> dict[str, float]:
-    """Bits/dim of the averaged model on the held-out images, with both kinds of statistics."""
+    """Bits/dim of the averaged model on the images for validation.
+
+    With both kinds of statistics, where the model has batch norms.
+    """
     settings = config.evaluation
     model = state.average
     few = images[: min(len(images), 2 * len(validation))]
     reestimate_statistics(model, few, batch_size=settings.batch_size)
     score = evaluate(model, validation, batch_size=settings.batch_size)
+    if not batch_norms(model):
+        return {"validation": score.bits_per_dim}
     with batch_statistics(model), torch.no_grad():
         batch = validation[: settings.batch_size].to(next(model.parameters()).device)
         noise = torch.Generator().manual_seed(0)
@@ -257,10 +303,20 @@ def validate(
     return {"validation": score.bits_per_dim, "validation_batch_statistics": on_batch.item()}
 
 
-def finished_model(state: State, images: Tensor, config: RunConfig) -> ImageModel:
-    """The averaged model, its statistics re-estimated on training images, in evaluation mode."""
+def keep_if_best(state: State, path: Path, validation: float) -> None:
+    """Write the averaged weights to `path` unless those there have a figure as low, in bits/dim."""
+    if path.is_file() and load_tensors(path)[1]["validation"] <= validation:
+        return
+    header = {"step": state.step, "minutes": state.minutes, "validation": validation}
+    save_tensors(path, state.average.state_dict(), header)
+
+
+def finished_model(state: State, images: Tensor, config: RunConfig, folder: Path) -> ImageModel:
+    """The model to score, its statistics re-estimated on training images, in evaluation mode."""
     model = state.average
     settings = config.evaluation
+    if config.training.early_stopping:
+        load_weights(model, load_tensors(folder / BEST)[0], folder / BEST)
     few = images[: settings.statistics_images]
     reestimate_statistics(model, few, batch_size=settings.batch_size)
     return model.eval()
@@ -272,7 +328,8 @@ def explain_divergence(state: State, batch: Tensor, loss: float) -> str:
 
     def hook(name: str) -> Any:
         def look(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            tensors = output if isinstance(output, tuple) else (output,)
+            outputs = output if isinstance(output, tuple) else (output,)
+            tensors = [each for each in outputs if isinstance(each, Tensor)]
             if not found and not all(torch.isfinite(t).all() for t in tensors):
                 found.append(name)
 
@@ -294,14 +351,15 @@ def explain_divergence(state: State, batch: Tensor, loss: float) -> str:
     )
 
 
-def check_shapes(config: RunConfig, data: Dataset) -> None:
-    """Raise `NVPError` when the model was not made for these images."""
+def check_images(config: RunConfig, data: Dataset) -> None:
+    """Raise `NVPError` when the model was not made for these images: their shape, their levels."""
     shape = tuple(data.images.shape[1:])
     if shape != tuple(config.model.image_shape):
         raise NVPError(
             f"model.image_shape is {list(config.model.image_shape)} but {config.data.name} holds "
             f"{list(shape)} images: change one of the two in the configuration"
         )
+    check_levels(data.images, config.levels)
 
 
 def pick_device(device: str) -> torch.device:
