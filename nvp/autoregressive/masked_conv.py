@@ -72,11 +72,3 @@ class MaskedConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.masked_weight(), self.bias, padding=self.padding)
-
-    def at(self, patch: Tensor) -> Tensor:
-        """The output at one pixel, (N, out), from the patch of input around it, (N, in, kH, kW).
-
-        The patch may end at the centre row: later rows are masked anyway.
-        """
-        weight = self.masked_weight()[:, :, : patch.shape[2]]
-        return F.linear(patch.flatten(1), weight.flatten(1), self.bias)

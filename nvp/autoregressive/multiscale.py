@@ -1,0 +1,114 @@
+"""The multi-scale Pixel RNN of section 3.6."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nvp.autoregressive import sampling
+from nvp.autoregressive.config import MultiScaleConfig
+from nvp.autoregressive.pixelrnn import PixelRNN, bias_maps
+from nvp.model import ImageModel
+
+
+class Upsampler(nn.Module):
+    """Deconvolutions that double the side until it is the full image's, then a map for each layer.
+
+    (N, C, H / factor, W / factor) -> one bias (N, maps, H, W) for each of `num_layers` layers. The
+    small image is known in full, so nothing here is masked.
+    """
+
+    def __init__(
+        self, num_colours: int, factor: int, width: int, maps: int, num_layers: int
+    ) -> None:
+        super().__init__()
+        doublings: list[nn.Module] = []
+        for i in range(factor.bit_length() - 1):
+            features = num_colours if i == 0 else width
+            doublings += [nn.ConvTranspose2d(features, width, 4, stride=2, padding=1), nn.ReLU()]
+        self.deconvolutions = nn.Sequential(*doublings)
+        self.biases = nn.ModuleList(nn.Conv2d(width, maps, 1) for _ in range(num_layers))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        features = self.deconvolutions(x)
+        return [bias(features) for bias in self.biases]
+
+
+class MultiScalePixelRNN(ImageModel):
+    """A Pixel RNN draws every `factor`-th row and column, a second one the image given those.
+
+    log p(small) + log p(image | small) is exact for the pair. As the small image is a part of the
+    large one, it is a lower bound on log p(image): the second model may also draw an image that
+    does not contain the small one.
+    """
+
+    def __init__(self, config: MultiScaleConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.image_shape = config.image_shape
+        self.levels = config.levels
+        self.small = PixelRNN(config.small)
+        self.large = PixelRNN(config.large)
+        self.upsampler = Upsampler(
+            config.image_shape[0],
+            config.factor,
+            config.width,
+            bias_maps(config.large),
+            config.large.num_layers,
+        )
+
+    def subsample(self, images: Tensor) -> Tensor:
+        """The pixels on the regular grid of Figure 2, (N, C, H / factor, W / factor)."""
+        factor = self.config.factor
+        return images[:, :, ::factor, ::factor]
+
+    def log_prob(
+        self, images: Tensor, *, num_draws: int = 1, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """A lower bound on log p(x), (N,), nats; uint8 in."""
+        self.check_images(images)
+        small = self.subsample(images)
+        own = self.small.log_prob(small, num_draws=num_draws, generator=generator)
+        return own + self.log_prob_given(images, small, num_draws, generator)
+
+    def log_prob_given(
+        self,
+        images: Tensor,
+        small: Tensor,
+        num_draws: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """log p(images | small), (N,), nats."""
+        return self.large.conditional_log_prob(images, self._biases(small), num_draws, generator)
+
+    def loss(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Mean nats per image: both models are trained at once."""
+        return -self.log_prob(images, generator=generator).mean()
+
+    @torch.no_grad()
+    def sample(
+        self, n: int, *, generator: torch.Generator | None = None, temperature: float = 1.0
+    ) -> Tensor:
+        """Draw a small image, then the full one given it: uint8, (n, C, H, W)."""
+        small = self.small.sample(n, generator=generator, temperature=temperature)
+        return self.enlarge(small, generator=generator, temperature=temperature)
+
+    @torch.no_grad()
+    def enlarge(
+        self, small: Tensor, *, generator: torch.Generator | None = None, temperature: float = 1.0
+    ) -> Tensor:
+        """Draw full images, uint8 (N, C, H, W), given small ones, (N, C, H / factor, W / factor)."""
+        self.small.check_images(small)
+        images = torch.zeros(len(small), *self.image_shape, dtype=torch.uint8)
+        return sampling.fill(
+            self.large,
+            images,
+            0,
+            biases=self._biases(small),
+            generator=generator,
+            temperature=temperature,
+        )
+
+    def _biases(self, small: Tensor) -> list[Tensor]:
+        biases: list[Tensor] = self.upsampler(self.small.centred(small))
+        return biases

@@ -1,0 +1,133 @@
+"""What the last layer says of one sub-pixel: a softmax over its levels, or a density (section 5.2).
+
+Each output turns its parameters, (N, C * size, H, W), into probabilities of uint8 images.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Output(nn.Module, ABC):
+    """A distribution over the levels 0..levels-1, for every sub-pixel by itself."""
+
+    def __init__(self, levels: int, size: int) -> None:
+        super().__init__()
+        self.levels = levels
+        self.size = size  # parameters of one sub-pixel
+
+    def per_pixel(self, parameters: Tensor) -> Tensor:
+        """(N, C * size, H, W) -> (N, C, H, W, size)."""
+        return parameters.permute(0, 2, 3, 1).unflatten(-1, (-1, self.size)).permute(0, 3, 1, 2, 4)
+
+    @abstractmethod
+    def logits(self, parameters: Tensor) -> Tensor:
+        """Parameters (..., size) -> logarithms of the probability of each level, (..., levels).
+
+        For a softmax they are unnormalised.
+        """
+
+    @abstractmethod
+    def log_prob(
+        self, parameters: Tensor, images: Tensor, generator: torch.Generator | None
+    ) -> Tensor:
+        """log p of each sub-pixel, in nats: parameters (..., size), images (...) -> (...)."""
+
+    @abstractmethod
+    def draw(
+        self, parameters: Tensor, generator: torch.Generator | None, temperature: float
+    ) -> Tensor:
+        """Parameters (N, size) -> N levels, uint8."""
+
+
+class Softmax(Output):
+    """256-way softmax; for two levels one sigmoid, whose logits are 0 and a."""
+
+    def __init__(self, levels: int) -> None:
+        super().__init__(levels, 1 if levels == 2 else levels)
+
+    def logits(self, parameters: Tensor) -> Tensor:
+        if self.levels > 2:
+            return parameters
+        return torch.cat([torch.zeros_like(parameters), parameters], dim=-1)
+
+    def log_prob(
+        self, parameters: Tensor, images: Tensor, generator: torch.Generator | None
+    ) -> Tensor:
+        if self.levels == 2:
+            a = parameters.squeeze(-1)
+            return -F.binary_cross_entropy_with_logits(a, images.to(a.dtype), reduction="none")
+        logs = torch.log_softmax(parameters, dim=-1)
+        return logs.gather(-1, images.long().unsqueeze(-1)).squeeze(-1)
+
+    def draw(
+        self, parameters: Tensor, generator: torch.Generator | None, temperature: float
+    ) -> Tensor:
+        probabilities = torch.softmax(self.logits(parameters) / temperature, dim=-1)
+        return _choose(probabilities, generator).to(torch.uint8)
+
+
+class Mixture(Output):
+    """A density over v = (x + u) / levels in [0, 1), u ~ U[0, 1): Gaussian scale mixtures, mixed.
+
+    p(v) = sum_ks w_ks N(v; m_k, s_ks): each of K components has one mean and S scales. This is
+    the paper's continuous rival of the softmax, with features of the network in the place of the
+    linear features of the model that it took. log p(x) >= E_u log p(v) - log(levels).
+    """
+
+    def __init__(self, levels: int, num_components: int, num_scales: int) -> None:
+        self.sizes = [num_components * num_scales, num_components, num_components * num_scales]
+        super().__init__(levels, sum(self.sizes))
+        self.shape = (num_components, num_scales)
+
+    def _parts(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-weights, means and log-scales, each (..., K S)."""
+        weights, means, scales = parameters.split(self.sizes, dim=-1)
+        components, num_scales = self.shape
+        # Before training: means spread over [0, 1], scales from a fifth of the range down.
+        places = (torch.arange(components, device=means.device) + 0.5) / components
+        first = -1.5 - torch.arange(num_scales, device=means.device).repeat(components)
+        means = (means + places.to(means.dtype)).repeat_interleave(num_scales, dim=-1)
+        return torch.log_softmax(weights, dim=-1), means, (scales + first).clamp(min=-9.0)
+
+    def logits(self, parameters: Tensor) -> Tensor:
+        """Log of the mass of each level's bin; what lies outside [0, 1) is lost."""
+        log_weights, means, log_scales = self._parts(parameters)
+        edges = torch.arange(self.levels + 1, device=means.device, dtype=means.dtype) / self.levels
+        standard = (edges - means.unsqueeze(-1)) / log_scales.exp().unsqueeze(-1)
+        below = torch.special.ndtr(standard)
+        mass = (log_weights.exp().unsqueeze(-1) * below.diff(dim=-1)).sum(-2)
+        return mass.clamp(min=torch.finfo(mass.dtype).tiny).log()
+
+    def log_prob(
+        self, parameters: Tensor, images: Tensor, generator: torch.Generator | None
+    ) -> Tensor:
+        log_weights, means, log_scales = self._parts(parameters)
+        noise = torch.rand(images.shape, generator=generator, dtype=means.dtype)
+        value = (images.to(means.dtype) + noise.to(images.device)) / self.levels
+        standard = (value.unsqueeze(-1) - means) * (-log_scales).exp()
+        logs = log_weights - log_scales - 0.5 * (standard.square() + math.log(2 * math.pi))
+        return torch.logsumexp(logs, dim=-1) - math.log(self.levels)
+
+    def draw(
+        self, parameters: Tensor, generator: torch.Generator | None, temperature: float
+    ) -> Tensor:
+        log_weights, means, log_scales = self._parts(parameters)
+        weights = torch.softmax(log_weights / temperature, dim=-1)
+        chosen = _choose(weights, generator).unsqueeze(-1)
+        noise = torch.randn(len(chosen), generator=generator, dtype=means.dtype).to(means.device)
+        scale = temperature * log_scales.gather(-1, chosen).squeeze(-1).exp()
+        value = means.gather(-1, chosen).squeeze(-1) + scale * noise
+        return (self.levels * value).floor().clamp(0, self.levels - 1).to(torch.uint8)
+
+
+def _choose(probabilities: Tensor, generator: torch.Generator | None) -> Tensor:
+    """One index for each row of (N, K), by inverting the cumulative sum: one uniform each."""
+    uniform = torch.rand(len(probabilities), 1, generator=generator, dtype=probabilities.dtype)
+    below = probabilities.cumsum(dim=-1) <= uniform.to(probabilities.device)
+    return below.sum(dim=-1).clamp(max=probabilities.shape[-1] - 1)

@@ -1,0 +1,27 @@
+"""The residual block of the PixelCNN: section 3.5 and Figure 5, left."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nvp.autoregressive.masked_conv import MaskedConv2d, colour_groups
+
+
+class PixelCNNBlock(nn.Module):
+    """ReLU, 1x1 (2h -> h), ReLU, masked k x k (h -> h), ReLU: (N, 2h, H, W) -> (N, h, H, W).
+
+    The 1x1 back to 2h and the sum with the input are `ResidualLayer`'s, as for the LSTMs. All
+    masks are B, those of the 1x1s too, since the colours are grouped.
+    """
+
+    def __init__(self, features: int, hidden: int, num_colours: int, kernel_size: int) -> None:
+        super().__init__()
+        wide, narrow = colour_groups(features, num_colours), colour_groups(hidden, num_colours)
+        self.reduce = MaskedConv2d("B", wide, narrow)
+        self.conv = MaskedConv2d("B", narrow, narrow, (kernel_size, kernel_size))
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """`bias`, (N, h, H, W), is added to the masked convolution's map (section 3.6)."""
+        y = self.conv(F.relu(self.reduce(F.relu(x))))
+        return F.relu(y if bias is None else y + bias)

@@ -1,0 +1,57 @@
+"""The Row LSTM of section 3.1."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nvp.autoregressive.lstm import (
+    initial_states,
+    input_to_state,
+    lstm_cell,
+    split_gates,
+    state_to_state,
+)
+from nvp.autoregressive.scan import compiled, raster_lstm
+
+
+class RowLSTM(nn.Module):
+    """A row at a time, from the top: (N, features, H, W) -> (N, h, H, W).
+
+    Both convolutions are k wide along the row. Input to state is masked (B); state to state reads
+    the row above, unmasked. The hidden state of a pixel depends on the triangle above it, which
+    widens by (k - 1) / 2 columns a row, and on its row's left neighbours through the input.
+    """
+
+    def __init__(
+        self, features: int, hidden: int, num_colours: int, kernel_size: int, width: int
+    ) -> None:
+        super().__init__()
+        self.input_to_state = input_to_state(features, hidden, num_colours, 1, (1, kernel_size))
+        self.state_to_state = state_to_state(1, kernel_size, hidden)
+        self.initial = initial_states(1, width, hidden)
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """`bias`, (N, 4h, H, W), is added to the input-to-state map (section 3.6)."""
+        gates = self.input_to_state(x)
+        gates = split_gates(gates if bias is None else gates + bias, 1)
+        taps = self.state_to_state.shape[1]
+        scan = raster_lstm if compiled(gates) else scan_rows
+        # Recurrences lose too much in half precision, whatever the convolutions around them use.
+        kind = self.initial.dtype
+        return scan(gates.to(kind), self.state_to_state, self.initial, taps).permute(0, 3, 1, 2)
+
+
+def scan_rows(gates: Tensor, weight: Tensor, initial: Tensor, kernel: int) -> Tensor:
+    """The recurrence in PyTorch, row by row; shapes as in `nvp.autoregressive.scan.raster_lstm`."""
+    rows = gates.flatten(3).unbind(1)  # each (N, W, 4h)
+    # (taps, h, 4, h) -> a 1-D convolution's (4h, h, taps).
+    kernel_weight = weight[0].flatten(2).permute(2, 1, 0)
+    h, c = initial[0].unsqueeze(1).expand(-1, len(gates), -1, -1)  # each (N, W, h)
+    states = []
+    for row in rows:
+        above = F.conv1d(h.transpose(1, 2), kernel_weight, padding=kernel // 2)
+        h, c = lstm_cell(row + above.transpose(1, 2), c)
+        states.append(h)
+    return torch.stack(states, dim=1)

@@ -1,0 +1,251 @@
+"""Drawing images sub-pixel by sub-pixel, with everything that later pixels need kept.
+
+Section 3.5: sampling is sequential for all three models. A forward pass per sub-pixel would do
+the work of all pixels each time; here each layer computes one pixel, from the features and states
+that it kept of earlier ones, so a whole image costs the arithmetic of about one forward pass.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nvp.autoregressive.diagonal_bilstm import DiagonalBiLSTM
+from nvp.autoregressive.lstm import lstm_cell
+from nvp.autoregressive.masked_conv import MaskedConv2d
+from nvp.autoregressive.pixelcnn import PixelCNNBlock
+from nvp.autoregressive.row_lstm import RowLSTM
+
+if TYPE_CHECKING:
+    from nvp.autoregressive.pixelrnn import PixelRNN, ResidualLayer
+
+
+def fill(
+    model: PixelRNN,
+    images: Tensor,
+    first_row: int,
+    *,
+    biases: list[Tensor] | None = None,
+    generator: torch.Generator | None = None,
+    temperature: float = 1.0,
+) -> Tensor:
+    """Draw all rows of uint8 `images`, (N, C, H, W), from `first_row` on; the others are kept.
+
+    `biases` are one map for each layer, as `PixelRNN.conditional_log_prob` takes them.
+    """
+    images = images.clone()
+    count, colours, height, width = images.shape
+    network = _Network(model, count, height, width, biases)
+    for row in range(height):
+        for column in range(width):
+            if row < first_row:
+                network.see(images[:, :, row, column], row, column)
+                continue
+            # A colour is drawn given those before it: the pixel is computed once for each.
+            for colour in range(colours):
+                parameters = network.see(images[:, :, row, column], row, column)
+                drawn = model.output.draw(parameters[:, colour], generator, temperature)
+                images[:, colour, row, column] = drawn
+            network.put(images[:, :, row, column], row, column)
+        network.end_row(row)
+    return images
+
+
+def fill_by_definition(
+    model: PixelRNN,
+    images: Tensor,
+    first_row: int,
+    *,
+    generator: torch.Generator | None = None,
+    temperature: float = 1.0,
+) -> Tensor:
+    """The same as `fill`, with a forward pass of the whole image for every sub-pixel.
+
+    C H W times the work: for checking and timing `fill`.
+    """
+    images = images.clone()
+    _, colours, height, width = images.shape
+    for row in range(first_row, height):
+        for column in range(width):
+            for colour in range(colours):
+                parameters = model.parameters_of(images)[:, colour, row, column]
+                drawn = model.output.draw(parameters, generator, temperature)
+                images[:, colour, row, column] = drawn
+    return images
+
+
+class _Network:
+    """All layers of a model, one pixel at a time, in raster order."""
+
+    def __init__(
+        self, model: PixelRNN, count: int, height: int, width: int, biases: list[Tensor] | None
+    ) -> None:
+        self.model = model
+        self.first = _Conv(model.first, count, height, width)
+        self.layers = [_Residual(layer, count, height, width) for layer in model.layers]  # type: ignore[arg-type]
+        self.head = [_Conv(conv, count, height, width) for conv in model.head.convs]  # type: ignore[arg-type]
+        self.biases = biases
+
+    def see(self, pixel: Tensor, row: int, column: int) -> Tensor:
+        """The parameters at a pixel, (N, C, size), of which the colours so far are in `pixel`.
+
+        May be called again for the same pixel when more of its colours are known.
+        """
+        x = self.first(self.model.centred(pixel), row, column)
+        total: Tensor | None = None
+        for i, layer in enumerate(self.layers):
+            bias = None if self.biases is None else self.biases[i][:, :, row, column]
+            x, skipped = layer(x, bias, row, column)
+            if skipped is not None:
+                total = skipped if total is None else total + skipped
+        x = x if total is None else x + total
+        for conv in self.head:
+            x = conv(F.relu(x), row, column)
+        return x.unflatten(-1, (-1, self.model.output.size))
+
+    def put(self, pixel: Tensor, row: int, column: int) -> None:
+        """Enter the finished pixel, (N, C). Mask A keeps its last colour from its own features."""
+        self.first.put(self.model.centred(pixel), row, column)
+
+    def end_row(self, row: int) -> None:
+        """What can only be computed once a row is complete."""
+        for layer in self.layers:
+            layer.core.end_row(row)
+
+
+class _Conv:
+    """A masked convolution at one pixel; keeps the map of its inputs."""
+
+    def __init__(self, conv: MaskedConv2d, count: int, height: int, width: int) -> None:
+        side = conv.weight.shape[2:]
+        self.rows, self.columns = side[0] // 2 + 1, side[1]
+        # Only rows up to the centre have weights. The map is (N, H, W, in), so is the patch.
+        weight = conv.masked_weight()[:, :, : self.rows].permute(0, 2, 3, 1)
+        self.weight, self.bias = weight.flatten(1).contiguous(), conv.bias
+        self.pointwise = tuple(side) == (1, 1)
+        if not self.pointwise:
+            size = (count, height + self.rows - 1, width + self.columns - 1, weight.shape[-1])
+            self.map = torch.zeros(size, dtype=weight.dtype, device=weight.device)
+
+    def put(self, x: Tensor, row: int, column: int) -> None:
+        self.map[:, row + self.rows - 1, column + self.columns // 2] = x
+
+    def __call__(self, x: Tensor, row: int, column: int) -> Tensor:
+        """(N, in) at the pixel -> (N, out)."""
+        if self.pointwise:
+            return F.linear(x, self.weight, self.bias)
+        self.put(x, row, column)
+        patch = self.map[:, row : row + self.rows, column : column + self.columns]
+        return F.linear(patch.flatten(1), self.weight, self.bias)
+
+
+class _Residual:
+    """`ResidualLayer` at one pixel."""
+
+    def __init__(self, layer: ResidualLayer, count: int, height: int, width: int) -> None:
+        self.core = _core(layer.core, count, height, width)
+        self.up = _Conv(layer.up, count, height, width)
+        self.skip = None if layer.skip is None else _Conv(layer.skip, count, height, width)
+        self.residual = layer.residual
+
+    def __call__(
+        self, x: Tensor, bias: Tensor | None, row: int, column: int
+    ) -> tuple[Tensor, Tensor | None]:
+        h = self.core(x, bias, row, column)
+        up = self.up(h, row, column)
+        skipped = None if self.skip is None else self.skip(h, row, column)
+        return (x + up if self.residual else up), skipped
+
+
+class _Block:
+    """`PixelCNNBlock` at one pixel."""
+
+    def __init__(self, block: PixelCNNBlock, count: int, height: int, width: int) -> None:
+        self.reduce = _Conv(block.reduce, count, height, width)
+        self.conv = _Conv(block.conv, count, height, width)
+
+    def __call__(self, x: Tensor, bias: Tensor | None, row: int, column: int) -> Tensor:
+        y = self.conv(F.relu(self.reduce(F.relu(x), row, column)), row, column)
+        return F.relu(y if bias is None else y + bias)
+
+    def end_row(self, row: int) -> None:
+        """Nothing waits for the end of a row."""
+
+
+class _Row:
+    """`RowLSTM` at one pixel; keeps the states of this row and of the one above."""
+
+    def __init__(self, layer: RowLSTM, count: int, height: int, width: int) -> None:
+        self.gates = _Conv(layer.input_to_state, count, height, width)
+        self.weight = layer.state_to_state[0].flatten(0, 1).flatten(1)  # (taps h, 4h)
+        self.taps = layer.state_to_state.shape[1]
+        first = layer.initial[0].unsqueeze(2).expand(-1, -1, count, -1)  # (2, W, N, h)
+        self.nothing = torch.zeros_like(first[0, 0])
+        self.above, self.cells = list(first[0]), list(first[1])
+        self.h, self.c = list(self.above), list(self.cells)
+
+    def __call__(self, x: Tensor, bias: Tensor | None, row: int, column: int) -> Tensor:
+        gates = self.gates(x, row, column)
+        places = range(column - self.taps // 2, column + self.taps // 2 + 1)
+        inside = range(len(self.above))
+        states = [self.above[i] if i in inside else self.nothing for i in places]
+        gates = torch.addmm(
+            gates if bias is None else gates + bias, torch.cat(states, 1), self.weight
+        )
+        self.h[column], self.c[column] = lstm_cell(gates, self.cells[column])
+        return self.h[column]
+
+    def end_row(self, row: int) -> None:
+        """This row's states become those of the row above."""
+        self.above, self.cells = list(self.h), list(self.c)
+
+
+class _Diagonal:
+    """`DiagonalBiLSTM` at one pixel.
+
+    The map from right to left reaches a pixel one row late, so it is computed for a whole row
+    when that is complete, and read while the next is drawn.
+    """
+
+    def __init__(self, layer: DiagonalBiLSTM, count: int, height: int, width: int) -> None:
+        self.gates = _Conv(layer.input_to_state, count, height, width)
+        self.weight = layer.state_to_state.flatten(3)  # (directions, taps, h, 4h)
+        self.first = layer.initial.unsqueeze(3).expand(-1, -1, -1, count, -1)  # (2, 2, H, N, h)
+        nothing = torch.zeros_like(self.first[0, 0, 0])
+        self.nothing = [nothing] * width
+        self.above, self.right = list(self.nothing), list(self.nothing)  # both of the row above
+        self.h, self.c = list(self.nothing), list(self.nothing)
+        self.waiting = [nothing] * width  # gates of the other direction, (N, 4h)
+
+    def __call__(self, x: Tensor, bias: Tensor | None, row: int, column: int) -> Tensor:
+        gates = self.gates(x, row, column)
+        ours, self.waiting[column] = (gates if bias is None else gates + bias).chunk(2, dim=1)
+        h, c = (self.h[column - 1], self.c[column - 1]) if column else self.first[0, :, row]
+        self.h[column], self.c[column] = self._cell(0, ours, h, self.above[column], c)
+        return self.h[column] + self.right[column]
+
+    def end_row(self, row: int) -> None:
+        """Run the other direction over the row that is complete."""
+        h, c = self.first[1, :, row]
+        for column in reversed(range(len(self.h))):
+            h, c = self._cell(1, self.waiting[column], h, self.right[column], c)
+            self.right[column] = h
+        self.above = list(self.h)
+
+    def _cell(
+        self, direction: int, gates: Tensor, beside: Tensor, above: Tensor, c: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        left, up = self.weight[direction]
+        return lstm_cell(torch.addmm(torch.addmm(gates, beside, left), above, up), c)
+
+
+def _core(core: nn.Module, count: int, height: int, width: int) -> _Block | _Row | _Diagonal:
+    if isinstance(core, PixelCNNBlock):
+        return _Block(core, count, height, width)
+    if isinstance(core, RowLSTM):
+        return _Row(core, count, height, width)
+    assert isinstance(core, DiagonalBiLSTM)
+    return _Diagonal(core, count, height, width)
