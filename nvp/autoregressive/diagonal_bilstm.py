@@ -72,7 +72,7 @@ def scan_diagonals(gates: Tensor, weight: Tensor, initial: Tensor, _kernel: int)
     maps = gates.flatten(4).permute(3, 0, 4, 1, 2)  # (directions, N, 4h, H, W)
     maps = torch.stack([maps[0], maps[1].flip(-1)])
     columns = skew(maps).permute(4, 0, 1, 3, 2).unbind(0)  # each (directions, N, H, 4h)
-    left, above = weight.flatten(3).unbind(1)  # each (directions, h, 4h)
+    left, above = weight.unbind(1)  # each (directions, h, 4h)
     h, c = initial.unsqueeze(2).expand(-1, -1, images, -1, -1).unbind(1)
     rows = torch.arange(height, device=gates.device)[:, None]
     states = []

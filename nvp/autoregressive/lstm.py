@@ -40,10 +40,10 @@ def input_to_state(
 def state_to_state(directions: int, taps: int, hidden: int) -> nn.Parameter:
     """The weights from the hidden states of `taps` neighbours to the gates; they bear no mask.
 
-    Shape (directions, taps, h, 4, h): every neighbour is a pixel that came before.
+    Shape (directions, taps, h, 4h): every neighbour is a pixel that came before.
     """
     bound = 1 / math.sqrt(taps * hidden)
-    return nn.Parameter(torch.empty(directions, taps, hidden, 4, hidden).uniform_(-bound, bound))
+    return nn.Parameter(torch.empty(directions, taps, hidden, 4 * hidden).uniform_(-bound, bound))
 
 
 def initial_states(directions: int, length: int, hidden: int) -> nn.Parameter:

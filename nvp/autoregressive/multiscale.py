@@ -97,7 +97,7 @@ class MultiScalePixelRNN(ImageModel):
     def enlarge(
         self, small: Tensor, *, generator: torch.Generator | None = None, temperature: float = 1.0
     ) -> Tensor:
-        """Draw full images, uint8 (N, C, H, W), given small ones, (N, C, H / factor, W / factor)."""
+        """Draw full images given small ones: uint8, (N, C, h, w) -> (N, C, factor h, factor w)."""
         self.small.check_images(small)
         images = torch.zeros(len(small), *self.image_shape, dtype=torch.uint8)
         return sampling.fill(

@@ -46,8 +46,7 @@ class RowLSTM(nn.Module):
 def scan_rows(gates: Tensor, weight: Tensor, initial: Tensor, kernel: int) -> Tensor:
     """The recurrence in PyTorch, row by row; shapes as in `nvp.autoregressive.scan.raster_lstm`."""
     rows = gates.flatten(3).unbind(1)  # each (N, W, 4h)
-    # (taps, h, 4, h) -> a 1-D convolution's (4h, h, taps).
-    kernel_weight = weight[0].flatten(2).permute(2, 1, 0)
+    kernel_weight = weight[0].permute(2, 1, 0)  # a 1-D convolution's (4h, h, taps)
     h, c = initial[0].unsqueeze(1).expand(-1, len(gates), -1, -1)  # each (N, W, h)
     states = []
     for row in rows:

@@ -180,7 +180,7 @@ class _Row:
 
     def __init__(self, layer: RowLSTM, count: int, height: int, width: int) -> None:
         self.gates = _Conv(layer.input_to_state, count, height, width)
-        self.weight = layer.state_to_state[0].flatten(0, 1).flatten(1)  # (taps h, 4h)
+        self.weight = layer.state_to_state[0].flatten(0, 1)  # (taps h, 4h)
         self.taps = layer.state_to_state.shape[1]
         first = layer.initial[0].unsqueeze(2).expand(-1, -1, count, -1)  # (2, W, N, h)
         self.nothing = torch.zeros_like(first[0, 0])
@@ -212,7 +212,7 @@ class _Diagonal:
 
     def __init__(self, layer: DiagonalBiLSTM, count: int, height: int, width: int) -> None:
         self.gates = _Conv(layer.input_to_state, count, height, width)
-        self.weight = layer.state_to_state.flatten(3)  # (directions, taps, h, 4h)
+        self.weight = layer.state_to_state  # (directions, taps, h, 4h)
         self.first = layer.initial.unsqueeze(3).expand(-1, -1, -1, count, -1)  # (2, 2, H, N, h)
         nothing = torch.zeros_like(self.first[0, 0, 0])
         self.nothing = [nothing] * width

@@ -13,7 +13,7 @@
 //
 // Layouts, with V lanes a vector and hp = hidden, rounded up to a multiple of V:
 //   gates      (N, H, W, directions, 4, hidden)   input-to-state map, in the order o, f, i, g
-//   weight     (directions, taps, hidden, 4, hidden)
+//   weight     (directions, taps, hidden, 4 hidden)
 //   initial    (directions, 2, L, hidden)         h and c; L = W for the Row LSTM, H for the other
 //   states     (blocks, directions, 2, H + 1, W + 2 border, BLOCK, hp)   h and c, with a border
 //   activations(blocks, directions, H, W, BLOCK, 4, hp)
@@ -442,8 +442,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& grad,
     });
   });
   // One sum for each block, added in a fixed order: the result does not depend on the threads.
-  grad_weight = grad_weight.sum(0).narrow(2, 0, g.hidden).narrow(4, 0, g.hidden).contiguous();
-  return {grad_gates, grad_weight, grad_initial.sum(0)};
+  grad_weight = grad_weight.sum(0).narrow(2, 0, g.hidden).narrow(4, 0, g.hidden);
+  return {grad_gates, grad_weight.flatten(3), grad_initial.sum(0)};
 }
 
 }  // namespace
