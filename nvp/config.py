@@ -10,6 +10,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nvp.autoregressive.config import MultiScaleConfig, PixelRNNConfig
+from nvp.autoregressive.multiscale import MultiScalePixelRNN
+from nvp.autoregressive.pixelrnn import PixelRNN
 from nvp.errors import NVPError
 from nvp.flows.realnvp import Preset, RealNVP, RealNVPConfig, preset_fields
 from nvp.model import ImageModel
@@ -110,12 +112,8 @@ class RunConfig(BaseModel):
         """A fresh model; its weights come from PyTorch's global generator."""
         match self.model:
             case PixelRNNConfig():
-                from nvp.autoregressive.pixelrnn import PixelRNN
-
                 return PixelRNN(self.model)
             case MultiScaleConfig():
-                from nvp.autoregressive.multiscale import MultiScalePixelRNN
-
                 return MultiScalePixelRNN(self.model)
             case _:
                 return RealNVP(self.model)

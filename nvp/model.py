@@ -61,6 +61,16 @@ class ImageModel(nn.Module, ABC):
         check_levels(images, self.levels)
 
 
+def use_channels_last(model: ImageModel) -> None:
+    """Lay the weights of 2-d convolutions out as CPUs and tensor cores like them; in place.
+
+    `Module.to` would do so too, and fail for a model that has a tensor of rank five.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+
+
 def check_levels(images: Tensor, levels: int) -> None:
     """Raise `NVPError` unless all values of uint8 `images` are in 0..levels-1."""
     if levels < 256 and images.numel() and (largest := int(images.max())) >= levels:

@@ -23,7 +23,7 @@ from nvp.data import EMBEDDED, EMBEDDED_BINARY, Dataset, load
 from nvp.errors import NVPError
 from nvp.launch import device_named
 from nvp.likelihood import batch_statistics, reestimate_statistics, score_images
-from nvp.model import ImageModel
+from nvp.model import ImageModel, use_channels_last
 from nvp.paths import results_root
 from nvp.train import BEST, CHECKPOINT, check_images, hold_out
 
@@ -61,7 +61,7 @@ def load_run(folder: Path, *, data_root: Path | None = None, device: str = "auto
     """
     config = load_config(folder / "config.yaml")
     model = config.build_model().to(device_named(device))
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    use_channels_last(model)
     recorded, checkpoint = folder / WEIGHTS, folder / CHECKPOINT
     if recorded.is_file():
         tensors, header = load_tensors(recorded)

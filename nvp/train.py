@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -24,10 +23,9 @@ from nvp.checkpoint import (
     save_tensors,
     write_text,
 )
-from nvp.config import Optimiser, Precision, RunConfig, TrainingConfig
+from nvp.config import Precision, RunConfig, TrainingConfig
 from nvp.data import Dataset, NoValidationSplit, load
 from nvp.errors import NVPError
-from nvp.flows.realnvp import RealNVPConfig
 from nvp.interrupt import stop_requests
 from nvp.likelihood import (
     batch_norms,
@@ -36,7 +34,8 @@ from nvp.likelihood import (
     evaluate,
     reestimate_statistics,
 )
-from nvp.model import ImageModel, check_levels
+from nvp.model import ImageModel, check_levels, use_channels_last
+from nvp.optimiser import exponential_average, make_optimiser, rate_at
 from nvp.progress import Reporter
 from nvp.runlog import RunLog
 
@@ -188,13 +187,6 @@ def means(state: State, settings: TrainingConfig) -> dict[str, float]:
     }
 
 
-def rate_at(step: int, done: float, settings: TrainingConfig) -> float:
-    """Linear warm-up, constant, then linearly to 0 over the last `anneal` of the budget."""
-    warmup = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
-    decay = min(1.0, (1 - done) / settings.anneal) if settings.anneal else 1.0
-    return settings.learning_rate * warmup * decay
-
-
 def spent(state: State, settings: TrainingConfig) -> float:
     """The share of the budget that is used up; of two budgets, the one nearer its end."""
     shares = [state.step / settings.steps] if settings.steps else []
@@ -221,7 +213,7 @@ def begin(config: RunConfig, device: torch.device, num_images: int) -> State:
     settings = config.training
     torch.manual_seed(settings.seed)
     model = config.build_model().to(device).train()
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    use_channels_last(model)
     names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
     optimiser = make_optimiser(names, config)
     ema = AveragedModel(model, multi_avg_fn=exponential_average(settings.ema_decay))
@@ -231,34 +223,6 @@ def begin(config: RunConfig, device: torch.device, num_images: int) -> State:
         precision = faster_precision(device)
     order = torch.randperm(num_images, generator=noise)
     return State(model, ema, optimiser, noise, order, precision, names=names)
-
-
-def make_optimiser(names: dict[Tensor, str], config: RunConfig) -> torch.optim.Optimizer:
-    """Adam or RMSprop over all parameters, in groups whose rates differ by their "factor"."""
-    settings = config.training
-    groups: list[dict[str, Any]] = [{"params": list(names), "factor": 1.0}]
-    if isinstance(config.model, RealNVPConfig):
-        tanh_scales = [p for p, name in names.items() if name.endswith(".scale")]
-        others = [p for p, name in names.items() if not name.endswith(".scale")]
-        groups = [
-            {"params": others, "factor": 1.0},
-            {"params": tanh_scales, "factor": settings.tanh_scale_rate},
-        ]
-    rate, epsilon = settings.learning_rate, settings.epsilon
-    if settings.optimiser is Optimiser.RMSPROP:
-        return torch.optim.RMSprop(groups, lr=rate, alpha=settings.alpha, eps=epsilon, foreach=True)
-    return torch.optim.Adam(groups, lr=rate, betas=settings.betas, eps=epsilon, fused=True)
-
-
-def exponential_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Weight averaging whose memory grows with the run, up to 1 / (1 - decay) steps."""
-
-    def update(averages: Any, weights: Any, num_averaged: Any) -> None:
-        # A fixed decay would remember the random start for thousands of steps.
-        current = min(decay, (1 + int(num_averaged)) / (10 + int(num_averaged)))
-        torch._foreach_lerp_(averages, weights, 1 - current)
-
-    return update
 
 
 def faster_precision(device: torch.device) -> Precision:

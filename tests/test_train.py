@@ -16,14 +16,13 @@ from torch import Tensor, nn
 from nvp.checkpoint import load_tensors
 from nvp.config import Precision, TrainingConfig, load_config, parse_config
 from nvp.errors import NVPError
+from nvp.optimiser import exponential_average, rate_at
 from nvp.runlog import read_log
 from nvp.train import (
     CHECKPOINT,
     State,
     begin,
-    exponential_average,
     next_batch,
-    rate_at,
     spent,
     train,
     training_step,
