@@ -168,7 +168,8 @@ class PixelRNN(ImageModel):
 
     def parameters_of(self, images: Tensor, biases: list[Tensor] | None = None) -> Tensor:
         """The output's parameters for every sub-pixel, (N, C, H, W, size)."""
-        x = self.first(self.centred(images))
+        # One channel looks the same in either layout, so PyTorch would choose the slower one.
+        x = self.first(self.centred(images)).contiguous(memory_format=torch.channels_last)
         total = None
         for i, layer in enumerate(self.layers):
             x, skipped = layer(x, None if biases is None else biases[i])
