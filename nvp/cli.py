@@ -50,26 +50,26 @@ def data_list(data_root: DataRoot = None) -> None:
     """Say which data sets are here, which are missing, and how to get them."""
     from nvp import catalogue, data
 
-    table = Table("name", "image", "train", "test", "state", "where, or how to get it")
+    table = Table("name", "image", *data.SPLITS, "state", "where, or how to get it")
     for entry in catalogue.survey(data_root):
         channels, *sides = entry.image_shape or ("?", "?", "?")
-        counts = ["-" if n is None else f"{n:,}" for n in (entry.train, entry.test)]
+        counts = [f"{entry.images[s]:,}" if s in entry.images else "-" for s in data.SPLITS]
         size = "x".join(map(str, (*sides, channels)))
         table.add_row(entry.name, size, *counts, entry.state, entry.note)
-    for column in table.columns[2:4]:
+    for column in table.columns[2:5]:
         column.justify = "right"
     console().print(table)
     typer.echo(
         f"Data root: {data.data_root(data_root)}\n"
         "Bring your own: a folder NAME under it with train_images.npy and test_images.npy, uint8, "
-        "(N, H, W, C),\nand optionally train_labels.npy and test_labels.npy; data/README.md says "
-        "more."
+        "(N, H, W, C),\nand optionally validation_images.npy, train_labels.npy and so on; "
+        "data/README.md says more."
     )
 
 
 @data_app.command("get")
 def data_get(name: str, data_root: DataRoot = None) -> None:
-    """Download MNIST, Fashion-MNIST or CIFAR-10, with its checksums compared."""
+    """Download MNIST, binarised or not, Fashion-MNIST or CIFAR-10, its checksums compared."""
     from nvp import download
 
     typer.echo(f"{name} is ready in {download.get(name, data_root)}")
@@ -104,7 +104,7 @@ def train(
 @app.command()
 def evaluate(
     run_folder: RunFolder,
-    split: Annotated[str, typer.Option(help="test or train")] = "test",
+    split: Annotated[str, typer.Option(help="test, train or, of some sets, validation")] = "test",
     num_draws: Annotated[int, typer.Option(min=1, help="Noise draws an image")] = 1,
     limit: Annotated[int | None, typer.Option(min=2, help="Only the first images")] = None,
     data_root: DataRoot = None,

@@ -15,20 +15,39 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from nvp.catalogue import BRING_YOUR_OWN, DOWNLOADS
-from nvp.data import EMBEDDED, IDX_FOLDERS, IDX_MD5, MissingData, data_root, load
+from nvp.data import (
+    AMAT_FOLDER,
+    AMAT_MD5,
+    EMBEDDED,
+    EMBEDDED_BINARY,
+    IDX_FOLDERS,
+    IDX_MD5,
+    SPLITS,
+    MissingData,
+    NoValidationSplit,
+    data_root,
+    load,
+)
 from nvp.errors import NVPError
 
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 STALLED_SECONDS = 30
 
+BINARIZED_MNIST = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist"
+
 # The folder under the data root that a download fills, and torchvision's class for it.
-TARGETS = {**IDX_FOLDERS, "cifar10": "cifar-10-batches-py"}
+TARGETS = {
+    **IDX_FOLDERS,
+    "binarized-mnist": AMAT_FOLDER,
+    "cifar10": "cifar-10-batches-py",
+}
 TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10"}
 MANUAL = {
     "mnist": "put the four decompressed IDX files in {root}/MNIST/raw",
     "fashion-mnist": "put the four decompressed IDX files in {root}/FashionMNIST/raw "
     f"(any copy will do, Debian's {DEBIAN_PACKAGE} too)",
+    "binarized-mnist": f"put {', '.join(AMAT_MD5)} of {BINARIZED_MNIST} in {{root}}/{AMAT_FOLDER}",
     "cifar10": "put the folder of the publisher's cifar-10-python.tar.gz in {root}",
 }
 
@@ -37,8 +56,9 @@ def get(name: str, root: str | Path | None = None) -> Path:
     """Download `name` into the data root, unless a sound copy is there; return its folder.
 
     torchvision fetches it and compares its checksums; Fashion-MNIST falls back to Debian's
-    package of it. The files go to a temporary folder, are loaded once, and are then renamed into
-    place, so an interrupted download leaves nothing behind and never replaces a good copy.
+    package of it, binarised MNIST comes from its publisher. The files go to a temporary folder,
+    are loaded once, and are then renamed into place, so an interrupted download leaves nothing
+    behind and never replaces a good copy.
 
     Raises `NVPError`: a name that cannot be downloaded, no network, wrong checksums, a data root
     that cannot be written.
@@ -70,8 +90,8 @@ def get(name: str, root: str | Path | None = None) -> Path:
 
 
 def _not_downloadable(name: str, under: Path) -> str:
-    if name == EMBEDDED:
-        return f"{EMBEDDED} comes with the repository and needs no download"
+    if name in (EMBEDDED, EMBEDDED_BINARY):
+        return f"{name} comes with the repository and needs no download"
     if name in BRING_YOUR_OWN:
         return (
             f"{name} is not downloaded for you: get it from {BRING_YOUR_OWN[name].how} and save "
@@ -81,16 +101,19 @@ def _not_downloadable(name: str, under: Path) -> str:
 
 
 def _verified(name: str, under: Path) -> Path:
-    """The folder of a set after both splits loaded, checksums included."""
-    for split in ("train", "test"):
-        load(name, split, root=under)
+    """The folder of a set after all its splits loaded, checksums included."""
+    for split in SPLITS:
+        with contextlib.suppress(NoValidationSplit):
+            load(name, split, root=under)
     if name == "cifar10" and (under / "cifar10").is_dir():
         return under / "cifar10"
     return under / TARGETS[name]
 
 
 def _fetch(name: str, into: Path, under: Path) -> None:
-    ways: list[Callable[[str, Path], None]] = [_from_torchvision]
+    ways: list[Callable[[str, Path], None]] = [
+        _from_torchvision if name in TORCHVISION else _from_larochelle
+    ]
     if name == "fashion-mnist":
         ways.append(_from_debian)
     reasons = []
@@ -99,9 +122,10 @@ def _fetch(name: str, into: Path, under: Path) -> None:
             return way(name, into)
         except (OSError, RuntimeError, EOFError, subprocess.SubprocessError) as error:
             reasons.append(_reason(error))
+    instead = EMBEDDED_BINARY if name == "binarized-mnist" else EMBEDDED
     raise NVPError(
         f"could not download {name} ({'; then '.join(reasons)}): check the network and try again, "
-        f"or {MANUAL[name].format(root=under)}; {EMBEDDED} needs no download"
+        f"or {MANUAL[name].format(root=under)}; {instead} needs no download"
     )
 
 
@@ -119,6 +143,15 @@ def _from_torchvision(name: str, into: Path) -> None:
         getattr(torchvision.datasets, TORCHVISION[name])(str(into), download=True)
     for archive in (into / TARGETS[name]).glob("*.gz"):
         archive.unlink()
+
+
+def _from_larochelle(name: str, into: Path) -> None:
+    """Binarised MNIST, three text files of 110 MB in all."""
+    from torchvision.datasets.utils import download_url
+
+    with _stall_timeout(), _quiet_unless_terminal():
+        for file, md5 in AMAT_MD5.items():
+            download_url(f"{BINARIZED_MNIST}/{file}", str(into / TARGETS[name]), md5=md5)
 
 
 @contextlib.contextmanager

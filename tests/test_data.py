@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from nvp import catalogue, data, download, paths
 from nvp.cli import app
-from nvp.data import EMBEDDED, MissingData, load
+from nvp.data import EMBEDDED, EMBEDDED_BINARY, MissingData, NoValidationSplit, load
 from nvp.errors import NVPError
 
 EMBEDDED_FOLDER = paths.embedded_root() / EMBEDDED
@@ -164,8 +164,86 @@ def test_checksum_is_of_shape_and_pixels() -> None:
 
 
 def test_unknown_split_and_bad_limit() -> None:
-    refused("unknown split 'valid': use one of train, test", EMBEDDED, "valid")
+    refused("unknown split 'valid': use one of train, validation, test", EMBEDDED, "valid")
     refused("limit must be at least 1 image, got 0", EMBEDDED, "test", limit=0)
+
+
+def test_sets_without_a_validation_split_say_so(idx_root: Path, npy_folder: Path) -> None:
+    for name in ("mnist", "fashion-mnist", "cifar10", EMBEDDED, EMBEDDED_BINARY, npy_folder):
+        match = "has no validation split: use train or test; training holds the last"
+        refused(match, name, "validation", root=idx_root, error=NoValidationSplit)
+    shutil.copy(npy_folder / "test_images.npy", npy_folder / "validation_images.npy")
+    assert len(load(npy_folder, "validation")) == 20
+
+
+# Binary images.
+
+
+@pytest.fixture
+def amat_root(tmp_path: Path, monkeypatch) -> Path:
+    """Three small text files that count as the published ones: 30, 10 and 20 images."""
+    rng, folder, md5 = np.random.default_rng(0), tmp_path / data.AMAT_FOLDER, {}
+    folder.mkdir()
+    for file, count in zip(data.AMAT_MD5, (30, 10, 20), strict=True):
+        rows = rng.integers(0, 2, (count, 784), dtype=np.uint8)
+        content = "".join(" ".join(map(str, row)) + "\n" for row in rows).encode()
+        (folder / file).write_bytes(content)
+        md5[file] = hashlib.md5(content).hexdigest()
+    monkeypatch.setattr(data, "AMAT_MD5", md5)
+    monkeypatch.setattr(download, "AMAT_MD5", md5)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", 30), ("validation", 10), ("test", 20)])
+def test_amat_is_read_as_numpy_reads_it(split: str, count: int, amat_root: Path) -> None:
+    dataset = load("binarized-mnist", split, root=amat_root)
+    file = f"binarized_mnist_{'valid' if split == 'validation' else split}.amat"
+    expected = np.loadtxt(amat_root / data.AMAT_FOLDER / file)
+    assert dataset.images.shape == (count, 1, 28, 28)
+    assert dataset.images.dtype == torch.uint8
+    assert np.array_equal(dataset.images.reshape(count, 784).numpy(), expected)
+    assert dataset.labels is None
+    few = load("binarized-mnist", split, root=amat_root, limit=3)
+    assert torch.equal(few.images, dataset.images[:3])
+
+
+def test_damaged_amat_files(amat_root: Path) -> None:
+    path = amat_root / data.AMAT_FOLDER / "binarized_mnist_valid.amat"
+    whole = path.read_bytes()
+    remedy = "run `nvp data get binarized-mnist` to replace it"
+    for broken in (whole[:-1], b"", b"0 1\n"):
+        path.write_bytes(broken)
+        match = f"{path} is truncated or damaged.*{remedy}"
+        refused(match, "binarized-mnist", "validation", root=amat_root)
+    path.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+    match = f"{path} was altered: its md5 is .*{remedy}"
+    refused(match, "binarized-mnist", "validation", root=amat_root)
+    path.unlink()
+    match = f"the validation split is missing .*embedded {EMBEDDED_BINARY}"
+    refused(match, "binarized-mnist", "validation", root=amat_root, error=MissingData)
+
+
+def test_the_embedded_set_is_binarised_by_its_pixels() -> None:
+    grey, binary = load(EMBEDDED, "train"), load(EMBEDDED_BINARY, "train")
+    assert binary.images.shape == grey.images.shape
+    assert torch.equal(binary.labels, grey.labels)
+    assert set(binary.images.unique().tolist()) == {0, 1}
+    # P(1) = pixel / 255: never for 0, always for 255, and in between as a coin would have it.
+    assert not binary.images[grey.images == 0].any()
+    assert binary.images[grey.images == 255].all()
+    for low, high in ((1, 85), (85, 170), (170, 255)):
+        some = (grey.images >= low) & (grey.images < high)
+        expected = grey.images[some].double() / 255
+        error = (expected * (1 - expected)).sum().sqrt() / some.sum()
+        assert abs(binary.images[some].double().mean() - expected.mean()) < 4 * error
+
+
+@pytest.mark.parametrize(("split", "start"), [("train", "79cbd299108e"), ("test", "77b7ae9b2848")])
+def test_the_binarised_images_are_always_the_same(split: str, start: str) -> None:
+    images = load(EMBEDDED_BINARY, split)
+    assert images.checksum.startswith(start)
+    few = load(EMBEDDED_BINARY, split, limit=5)
+    assert torch.equal(few.images, images.images[:5])
 
 
 # IDX files.
@@ -359,12 +437,16 @@ def test_survey_tells_the_states_apart(idx_root: Path, npy_folder: Path) -> None
     (raw / "t10k-images-idx3-ubyte").write_bytes(b"cut")
     shutil.copytree(npy_folder, idx_root / "celeba")
     (npy_folder / "test_images.npy").unlink()
+    shutil.copy(idx_root / "celeba/test_images.npy", idx_root / "celeba/validation_images.npy")
     rows = {entry.name: entry for entry in catalogue.survey(idx_root)}
+    assert rows[EMBEDDED_BINARY].state == "present"
     assert rows[EMBEDDED].state == rows["mnist"].state == rows["celeba"].state == "present"
-    assert (rows["mnist"].train, rows["mnist"].test) == (60, 20)
-    assert (rows["fashion-mnist"].state, rows["fashion-mnist"].train) == ("damaged", 60)
-    assert (rows["cifar10"].state, rows["cifar10"].train) == ("missing", 50_000)
-    assert (rows["mine"].state, rows["mine"].test) == ("incomplete", None)
+    assert rows["mnist"].images == {"train": 60, "test": 20}
+    assert rows["celeba"].images == {"train": 40, "validation": 20, "test": 20}
+    assert (rows["fashion-mnist"].state, rows["fashion-mnist"].images) == ("damaged", {"train": 60})
+    assert (rows["cifar10"].state, rows["cifar10"].images["train"]) == ("missing", 50_000)
+    assert (rows["binarized-mnist"].state, len(rows["binarized-mnist"].images)) == ("missing", 3)
+    assert (rows["mine"].state, rows["mine"].images) == ("incomplete", {"train": 40})
     assert rows["mine"].image_shape == (3, 6, 5)
     assert rows["imagenet32"].state == "bring your own"
     assert rows["imagenet32"].note.startswith("https://image-net.org/")
@@ -395,13 +477,13 @@ def debian(idx_root: Path, tmp_path_factory, no_network, monkeypatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "cifar10"])
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "binarized-mnist", "cifar10"])
 @pytest.mark.usefixtures("no_network")
 def test_failed_download_says_what_to_do_and_leaves_nothing(name: str, tmp_path: Path) -> None:
     with pytest.raises(NVPError, match=f"could not download {name} .*no network here") as caught:
         download.get(name, tmp_path)
     assert "\n" not in str(caught.value)
-    assert "or put the fo" in str(caught.value)
+    assert "or put " in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -410,6 +492,45 @@ def test_fashion_mnist_falls_back_to_debians_package(debian: Path, tmp_path: Pat
     assert download.get("fashion-mnist", root) == root / "FashionMNIST/raw"
     assert len(load("fashion-mnist", "train", root=root)) == 60
     assert [path.name for path in root.iterdir()] == ["FashionMNIST"]
+
+
+def serve(monkeypatch, source: Path) -> list[str]:
+    """Answer torchvision's downloads from a folder; returns the addresses as they are asked for."""
+    asked: list[str] = []
+
+    def retrieve(url: str, filename: str, *args, **kwargs) -> None:
+        asked.append(url)
+        shutil.copy(source / Path(url).name, filename)
+
+    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", retrieve)
+    monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, **kwargs: url)
+    return asked
+
+
+def test_binarised_mnist_comes_from_its_publisher(
+    amat_root: Path, tmp_path_factory, monkeypatch
+) -> None:
+    root = tmp_path_factory.mktemp("new") / "root"
+    asked = serve(monkeypatch, amat_root / data.AMAT_FOLDER)
+    assert download.get("binarized-mnist", root) == root / "binarized_mnist"
+    where = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/binarized_mnist_"
+    assert asked == [f"{where}{part}.amat" for part in ("train", "valid", "test")]
+    assert len(load("binarized-mnist", "validation", root=root)) == 10
+    assert [path.name for path in root.iterdir()] == ["binarized_mnist"]
+    download.get("binarized-mnist", root)
+    assert len(asked) == 3
+
+
+def test_an_altered_download_of_binarised_mnist_is_refused(
+    amat_root: Path, tmp_path_factory, monkeypatch
+) -> None:
+    root = tmp_path_factory.mktemp("new")
+    path = amat_root / data.AMAT_FOLDER / "binarized_mnist_test.amat"
+    path.write_bytes(path.read_bytes()[:-2] + b"2\n")
+    serve(monkeypatch, path.parent)
+    with pytest.raises(NVPError, match=r"could not download binarized-mnist .*corrupted"):
+        download.get("binarized-mnist", root)
+    assert list(root.iterdir()) == []
 
 
 def test_download_replaces_a_damaged_copy_and_keeps_a_sound_one(
@@ -479,9 +600,13 @@ def test_cli_list(npy_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "match"),
     [
-        ("nothing", "no download is known for 'nothing': use mnist, fashion-mnist, cifar10"),
+        (
+            "nothing",
+            "no download is known for 'nothing': use mnist, fashion-mnist, binarized-mnist",
+        ),
         ("celeba", "get it from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"),
         (EMBEDDED, "comes with the repository and needs no download"),
+        (EMBEDDED_BINARY, "comes with the repository and needs no download"),
     ],
 )
 def test_cli_get_of_what_cannot_be_got(name: str, match: str, tmp_path: Path) -> None:
