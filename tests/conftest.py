@@ -19,9 +19,12 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data root with the set `tiny`: 60 training images, 8x8, of which 6 are held out."""
+    """A data root with the set `tiny`: 60 training images, 8x8, of which 6 are held out; and
+    `tiny-binary`, which has a validation split.
+    """
     folder = tmp_path_factory.mktemp("data")
     tiny.write_data(folder)
+    tiny.write_binary_data(folder)
     return folder
 
 

@@ -116,17 +116,10 @@ def test_bad_values_are_named(section: str, key: str, value: Any, complaint: str
     assert complaint in refused(tree)
 
 
-def pixelrnn_tree() -> dict[str, Any]:
-    tree = tiny.config_tree()
-    sizes = {"image_shape": [1, 8, 8], "levels": 2, "num_layers": 1, "hidden": 2}
-    tree["model"] = {"family": "pixelrnn", "kind": "row_lstm", **sizes}
-    return tree
-
-
 def test_the_family_decides_on_the_keys() -> None:
-    config = parse_config(pixelrnn_tree(), "mine.yaml")
+    config = parse_config(tiny.pixelrnn_tree(), "mine.yaml")
     assert isinstance(config.model, PixelRNNConfig)
-    assert (config.model.kind, config.levels) == (Kind.ROW_LSTM, 2)
+    assert (config.model.kind, config.levels) == (Kind.PIXELCNN, 2)
     assert parse_config(config.model_dump(mode="json"), "mine.yaml") == config
     flow = parse_config(tiny.config_tree(), "mine.yaml")
     assert isinstance(flow.model, RealNVPConfig)
@@ -146,13 +139,13 @@ def test_the_family_decides_on_the_keys() -> None:
     ],
 )
 def test_bad_keys_of_a_pixel_rnn_are_named(key: str, value: Any, complaint: str) -> None:
-    tree = pixelrnn_tree()
+    tree = tiny.pixelrnn_tree()
     tree["model"][key] = value
     assert complaint in refused(tree)
 
 
 def test_bad_keys_of_a_multi_scale_pixel_rnn_are_named() -> None:
-    tree = pixelrnn_tree()
+    tree = tiny.pixelrnn_tree()
     large = {key: value for key, value in tree["model"].items() if key != "family"}
     small = {**large, "image_shape": [1, 4, 4]}
     tree["model"] = {"family": "multiscale_pixelrnn", "small": small, "large": large}

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from tiny import config_tree, configuration
+from tiny import config_tree, configuration, pixelrnn_configuration, pixelrnn_tree
 from torch import Tensor, nn
 
 from nvp.checkpoint import load_tensors
-from nvp.config import Precision, TrainingConfig, load_config, parse_config
+from nvp.config import Precision, RunConfig, TrainingConfig, load_config, parse_config
+from nvp.data import load
 from nvp.errors import NVPError
+from nvp.likelihood import evaluate
 from nvp.optimiser import exponential_average, rate_at
 from nvp.runlog import read_log
+from nvp.scoring import load_run
 from nvp.train import (
+    BEST,
     CHECKPOINT,
     State,
     begin,
+    hold_out,
+    keep_if_best,
     next_batch,
     spent,
+    spread,
     train,
     training_step,
 )
@@ -56,13 +64,27 @@ def test_the_loss_falls(root: Path, tmp_path: Path) -> None:
     assert model.sample(2).shape == (2, 1, 8, 8)
 
 
-@pytest.mark.parametrize("flips", [False, True])
-def test_resuming_is_exact(flips: bool, root: Path, tmp_path: Path) -> None:
+def real_nvp(steps: int) -> RunConfig:
+    return configuration(steps=steps)
+
+
+def real_nvp_with_flips(steps: int) -> RunConfig:
+    return configuration(True, steps=steps)
+
+
+def pixel_rnn(steps: int) -> RunConfig:
+    return pixelrnn_configuration(steps=steps, optimiser="rmsprop", early_stopping=True)
+
+
+@pytest.mark.parametrize("configure", [real_nvp, real_nvp_with_flips, pixel_rnn])
+def test_resuming_is_exact(
+    configure: Callable[[int], RunConfig], root: Path, tmp_path: Path
+) -> None:
     """Bit for bit: the same losses and the same weights as a run that was never stopped."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    train(configuration(flips, steps=12), whole, data_root=root)
+    train(configure(12), whole, data_root=root)
     for steps in (5, 8, 12):  # stopped within the first epoch of 6 steps, then within the second
-        train(configuration(flips, steps=steps), parts, data_root=root)
+        train(configure(steps), parts, data_root=root)
     assert losses(parts) == losses(whole)
     (tensors, header), (expected, expected_header) = (
         load_tensors(folder / CHECKPOINT) for folder in (parts, whole)
@@ -207,6 +229,75 @@ def test_tanh_scales_have_a_rate_of_their_own() -> None:
     assert all(scale.numel() == 1 for scale in scales["params"])
 
 
+@pytest.mark.parametrize("optimiser", ["adam", "rmsprop"])
+def test_a_pixel_rnn_learns(optimiser: str, root: Path, tmp_path: Path) -> None:
+    settings = {"optimiser": optimiser, "learning_rate": 1e-2, "steps": 40}
+    train(pixelrnn_configuration(**settings), tmp_path, data_root=root)
+    rows = read_log(tmp_path / "log.csv")
+    assert rows[-1]["bits_per_dim"] < rows[0]["bits_per_dim"] - 0.2
+    assert "validation" in rows[-1]
+    assert "validation_batch_statistics" not in rows[-1]  # it has no batch norms
+
+
+def test_rmsprop_takes_its_constants_from_the_configuration() -> None:
+    config = pixelrnn_configuration(optimiser="rmsprop", alpha=0.9, epsilon=1e-5)
+    optimiser = begin(config, torch.device("cpu"), 54).optimiser
+    assert isinstance(optimiser, torch.optim.RMSprop)
+    (group,) = optimiser.param_groups
+    assert (group["alpha"], group["eps"]) == (0.9, 1e-5)
+
+
+def test_a_validation_split_is_used_where_there_is_one(root: Path) -> None:
+    config = pixelrnn_configuration()
+    data = load("tiny-binary", "train", root=root).images
+    images, validation = hold_out(data, config, root)
+    assert torch.equal(images, data)
+    assert torch.equal(validation, load("tiny-binary", "validation", root=root).images)
+    images, validation = hold_out(data, configuration(), root)
+    assert (len(images), len(validation)) == (54, 6)
+    assert torch.equal(torch.cat((images, validation)), data)
+
+
+def test_a_few_images_are_spread_over_all() -> None:
+    images = torch.arange(10)
+    assert spread(images, 4).tolist() == [0, 2, 5, 7]
+    assert torch.equal(spread(images, 10), images)
+    assert torch.equal(spread(images, 20), images)
+
+
+def test_the_lowest_validation_figure_decides(tmp_path: Path) -> None:
+    state, path = fresh_state(), tmp_path / BEST
+    for step, validation in enumerate((3.0, 2.0, 2.5, 2.0)):
+        state.step = step
+        next(state.average.parameters()).data.fill_(step)
+        keep_if_best(state, path, validation)
+    tensors, header = load_tensors(path)
+    assert (header["step"], header["validation"]) == (1, 2.0)
+    name = next(name for name, _ in state.average.named_parameters())
+    assert (tensors[name] == 1).all()
+
+
+def test_early_stopping_keeps_and_scores_the_best_weights(root: Path, tmp_path: Path) -> None:
+    """A rate so high that the run gets worse: the best step is not the last one."""
+    settings = {"steps": 30, "validate_minutes": 1e-9, "ema_decay": 0.0, "learning_rate": 0.3}
+    (tmp_path / BEST).write_text("left over from a lost run")
+    model = train(pixelrnn_configuration(early_stopping=True, **settings), tmp_path, data_root=root)
+    rows = read_log(tmp_path / "log.csv")
+    best = min(rows, key=lambda row: row["validation"])
+    assert best["step"] < 30
+    header = load_tensors(tmp_path / BEST)[1]
+    assert (header["step"], header["validation"]) == (best["step"], best["validation"])
+    run = load_run(tmp_path, data_root=root)
+    assert (run.chosen_step, run.header["step"]) == (best["step"], 30)
+    images = spread(load("tiny-binary", "validation", root=root).images, 6)
+    for chosen in (model, run.model):
+        score = evaluate(chosen, images, batch_size=10).bits_per_dim
+        assert score == pytest.approx(best["validation"], abs=1e-6)
+    last = train(pixelrnn_configuration(**settings), tmp_path, data_root=root)
+    assert evaluate(last, images).bits_per_dim == pytest.approx(rows[-1]["validation"], abs=1e-6)
+    assert load_run(tmp_path, data_root=root).chosen_step is None
+
+
 def test_gradients_are_clipped() -> None:
     state = fresh_state()
     settings = configuration(clip_norm=0.5).training
@@ -278,6 +369,18 @@ def test_bad_input_is_one_line(
     for path, value in changes.items():
         section, key = path.split(".")
         tree[section][key] = value
+    with pytest.raises(NVPError, match=complaint) as caught:
+        train(parse_config(tree, "test"), tmp_path / "run", data_root=root)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("levels", [2, 200])
+def test_images_outside_the_levels(levels: int, root: Path, tmp_path: Path) -> None:
+    tree = pixelrnn_tree()
+    tree["model"]["levels"] = levels
+    tree["data"]["name"] = "tiny"
+    complaint = f"must have values in 0..{levels - 1} for model.levels = {levels}, there is a 2"
     with pytest.raises(NVPError, match=complaint) as caught:
         train(parse_config(tree, "test"), tmp_path / "run", data_root=root)
     assert "\n" not in str(caught.value)

@@ -50,6 +50,39 @@ def configuration(flips: bool = False, **training: Any) -> RunConfig:
     return parse_config(tree, "tiny")
 
 
+def write_binary_data(root: Path, name: str = "tiny-binary", side: int = 8, seed: int = 0) -> None:
+    """`write_data`'s squares in black and white, with 30 validation images besides."""
+    rng = np.random.default_rng(seed)
+    folder = root / name
+    folder.mkdir(parents=True)
+    for split, count in (("train", 60), ("validation", 30), ("test", 30)):
+        images = (rng.random((count, side, side, 1)) < 0.1).astype(np.uint8)
+        for image, row in zip(images, rng.integers(0, side - 3, count), strict=True):
+            image[row : row + 3, 2:5] = 1
+        np.save(folder / f"{split}_images.npy", images)
+
+
+def pixelrnn_tree() -> dict:
+    """A configuration for `write_binary_data`'s images; two steps."""
+    return {
+        **config_tree(),
+        "name": "tiny-pixelrnn",
+        "title": "A tiny PixelCNN",
+        "model": {
+            **{"family": "pixelrnn", "kind": "pixelcnn", "image_shape": [1, 8, 8], "levels": 2},
+            **{"num_layers": 1, "hidden": 4, "head": 8},
+        },
+        "data": {"name": "tiny-binary"},
+    }
+
+
+def pixelrnn_configuration(**training: Any) -> RunConfig:
+    """`pixelrnn_tree()`, for tests of the loop itself."""
+    tree = pixelrnn_tree()
+    tree["training"] |= training
+    return parse_config(tree, "tiny-pixelrnn")
+
+
 def write_config(path: Path, tree: dict | None = None) -> Path:
     """Write a configuration, `config_tree()` by default."""
     path.write_text(yaml.safe_dump(tree or config_tree()))
@@ -64,10 +97,11 @@ def nvp(*arguments: object) -> Result:
     return result
 
 
-def train(folder: Path) -> Path:
+def train(folder: Path, tree: dict | None = None) -> Path:
     """Data, configuration and a run of two steps under `folder`; returns the run folder."""
     write_data(folder / "data")
-    config = write_config(folder / "tiny.yaml")
+    write_binary_data(folder / "data")
+    config = write_config(folder / "tiny.yaml", tree)
     run = folder / "run"
     result = nvp("train", config, "--run-folder", run, "--data-root", folder / "data")
     assert result.exit_code == 0, result.output
