@@ -34,6 +34,7 @@ from nvp.likelihood import (
     evaluate,
     reestimate_statistics,
 )
+from nvp.memory import keep_freed_memory
 from nvp.model import ImageModel, check_levels, use_channels_last
 from nvp.optimiser import exponential_average, make_optimiser, rate_at
 from nvp.progress import Reporter
@@ -76,6 +77,7 @@ def train(
     re-estimated: that of the last step or, with early stopping, the best. Raises `NVPError` when
     a loss is not finite, and after saving when Ctrl-C or SIGTERM asks for a stop.
     """
+    keep_freed_memory()
     settings = config.training
     data = load(config.data.name, "train", root=data_root, limit=config.data.limit)
     check_images(config, data)
