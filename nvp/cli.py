@@ -110,18 +110,21 @@ def evaluate(
     data_root: DataRoot = None,
     device: Device = "auto",
 ) -> None:
-    """Bits/dim of a run, with its standard error over images."""
+    """Bits/dim and nats an image of a run, with their standard errors over images."""
     from nvp import scoring
-    from nvp.likelihood import summarise
+    from nvp.likelihood import nats_per_bit, summarise
 
     run = scoring.load_run(scoring.find_run(run_folder), data_root=data_root, device=device)
     data = scoring.scored_images(run.config, split, data_root, limit)
-    table = Table(f"{run.config.name} on {data.name}, {split}", "bits/dim", "images", "draws")
+    title = f"{run.config.name} on {data.name}, {split}"
+    table = Table(title, "bits/dim", "nats", "images", "draws")
+    factor = nats_per_bit(run.model.image_shape)
     for what, of_batches in (("running statistics", False), ("statistics of each batch", True)):
         scores = scoring.score(run, data.images, what, num_draws=num_draws, of_batches=of_batches)
         score = summarise(scores, num_draws)
         figure = f"{score.bits_per_dim:.4f} ± {score.standard_error:.4f}"
-        table.add_row(what, figure, f"{score.num_images:,}", str(num_draws))
+        nats = f"{factor * score.bits_per_dim:.2f} ± {factor * score.standard_error:.2f}"
+        table.add_row(what, figure, nats, f"{score.num_images:,}", str(num_draws))
     console().print(table)
 
 
@@ -169,7 +172,8 @@ def record(
     )
     entry = run.record
     typer.echo(
-        f"{run.name}: {run.score} on {entry.data.test_images:,} test images of {entry.data.name}, "
+        f"{run.name}: {run.score}, {run.nats[0]:.2f} ± {run.nats[1]:.2f} nats, on "
+        f"{entry.data.test_images:,} test images of {entry.data.name}, "
         f"{entry.state} at {entry.share_of_budget:.0%} of its budget; recorded in {run.folder}; "
         "now run `nvp tables`"
     )

@@ -9,6 +9,7 @@ import torch
 
 from nvp.config import RunConfig, load_config
 from nvp.errors import NVPError
+from nvp.likelihood import nats_per_bit
 from nvp.paths import repository_root
 from nvp.provenance import note_leg
 from nvp.runlog import read_log
@@ -67,11 +68,17 @@ def device_named(name: str) -> torch.device:
 def _go_on(config: RunConfig, folder: Path, data_root: Path | None, device: str) -> str:
     note_leg(folder, device_named(device))
     train(config, folder, data_root=data_root, device=device)
-    last = read_log(folder / "log.csv")[-1]
+    rows = read_log(folder / "log.csv")
+    last, validated = rows[-1], [row for row in rows if "validation" in row]
+    chosen = last
+    if config.training.early_stopping:
+        chosen = min(validated, key=lambda row: row["validation"])
+    nats = nats_per_bit(config.model.image_shape) * chosen["validation"]
     return (
         f"{config.name}: {last['step']:.0f} steps in {last['minutes']:.1f} minutes, "
-        f"{last['bits_per_dim']:.4f} bits/dim in training, {last['validation']:.4f} on held-out "
-        f"images; next: nvp record {folder}"
+        f"{last['bits_per_dim']:.4f} bits/dim in training; {chosen['validation']:.4f} on images "
+        f"for validation ({nats:.2f} nats) after step {chosen['step']:.0f}; "
+        f"next: nvp record {folder}"
     )
 
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nvp.config import RunConfig, load_config
 from nvp.errors import NVPError
-from nvp.likelihood import Score
+from nvp.likelihood import Score, nats_per_bit
 from nvp.model import ImageModel
 from nvp.paths import results_root
 from nvp.provenance import Leg
@@ -59,7 +59,7 @@ class RecordedScores(_Part):
 
     test: Score
     before_rounding: Score  # `test`, with weights in float32
-    validation: Score  # training images that were held out
+    validation: Score  # the validation split, or training images that were held out
     first: Score  # the first test images, to compare the next two with
     first_batch_statistics: Score  # train mode: each batch by its own statistics
     first_more_draws: Score  # the importance-weighted bound
@@ -75,6 +75,7 @@ class Record(_Part):
     state: Literal["finished", "interrupted"]
     share_of_budget: float
     steps: int
+    chosen_step: int | None = None  # whose weights early stopping kept; None: the last step's
     images: int
     minutes: float
     precision: str  # of the networks in training
@@ -109,6 +110,17 @@ class Run:
     def score(self) -> Score:
         """Bits/dim on the full test set, one draw an image."""
         return self.record.scores.test
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether its unit is nats an image, as is usual for images of two levels."""
+        return self.config.levels == 2
+
+    @property
+    def nats(self) -> tuple[float, float]:
+        """`score` and its standard error, in nats an image."""
+        factor = nats_per_bit(self.config.model.image_shape)
+        return factor * self.score.bits_per_dim, factor * self.score.standard_error
 
     @cached_property
     def config(self) -> RunConfig:

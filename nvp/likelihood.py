@@ -15,12 +15,17 @@ from nvp.errors import NVPError
 from nvp.model import ImageModel
 
 
+def nats_per_bit(image_shape: tuple[int, int, int]) -> float:
+    """D ln 2: nats an image in one bit/dim."""
+    return math.prod(image_shape) * math.log(2)
+
+
 def bits_per_dim(log_prob: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
     """-log P / (D ln 2): natural logs of discrete images, (N,) -> bits per sub-pixel, (N,) float64.
 
     Uniform noise over 256 levels scores 8.0 under a perfect model.
     """
-    return -log_prob.double() / (math.prod(image_shape) * math.log(2))
+    return -log_prob.double() / nats_per_bit(image_shape)
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Mapping
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from nvp.likelihood import nats_per_bit
 
 LINE_SECONDS = 30.0
 
@@ -17,10 +18,14 @@ class Reporter:
     """Shows how far a training run is, its bits/dim and nats an image, and when it will be done."""
 
     def __init__(
-        self, name: str, steps: int | None, minutes: float | None, num_dimensions: int
+        self,
+        name: str,
+        steps: int | None,
+        minutes: float | None,
+        image_shape: tuple[int, int, int],
     ) -> None:
         self.name, self.steps, self.minutes = name, steps, minutes
-        self.nats_per_bit = num_dimensions * math.log(2)
+        self.nats_per_bit = nats_per_bit(image_shape)
         self.started = time.perf_counter()
         self.first: tuple[int, float] | None = None
         self.last_line = -LINE_SECONDS

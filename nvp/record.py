@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nvp.checkpoint import save_tensors, save_weights, write_text
+from nvp.config import RunConfig
 from nvp.errors import NVPError
 from nvp.ledger import (
     RECORD,
@@ -24,7 +25,7 @@ from nvp.ledger import (
     read_run,
     record_text,
 )
-from nvp.likelihood import summarise
+from nvp.likelihood import nats_per_bit, summarise
 from nvp.paths import results_root
 from nvp.provenance import code_commit, read_legs
 from nvp.scoring import (
@@ -38,7 +39,9 @@ from nvp.scoring import (
 )
 from nvp.train import CHECKPOINT
 
-TOLERANCE = 0.002  # bits/dim, between the weights as trained and as kept
+# Between the weights as trained and as kept, and between a figure and the same scored again.
+TOLERANCE = 0.002  # bits/dim
+BINARY_TOLERANCE = 0.01  # nats an image, for images of two levels
 MAX_BYTES = 6_000_000
 
 
@@ -57,8 +60,8 @@ def record(
     """Score the run in `folder` on its full test set, and write it to `root`/runs/NAME.
 
     The first `first` test images are also scored with `num_draws` draws, and with the statistics
-    of each batch. Weights are kept in half precision if the test figure is the same to 0.002
-    bits/dim, else in float32. Raises `NVPError` for weights over 6 MB, and for a name that is
+    of each batch. Weights are kept in half precision if the test figure is the same within
+    `tolerance`, else in float32. Raises `NVPError` for weights over 6 MB, and for a name that is
     taken unless `replace`; then nothing is written.
     """
     if not (folder / CHECKPOINT).is_file():
@@ -109,6 +112,13 @@ def record(
     return read_run(target)
 
 
+def tolerance(config: RunConfig) -> float:
+    """By how much, in bits/dim, a test figure may differ from one that counts as the same."""
+    if config.levels > 2:
+        return TOLERANCE
+    return BINARY_TOLERANCE / nats_per_bit(config.model.image_shape)
+
+
 def check_size(model: nn.Module) -> None:
     """Raise `NVPError` when the weights, in half precision, are too large for a repository."""
     size = 2 * sum(p.numel() for p in model.parameters())
@@ -129,7 +139,7 @@ def round_weights(run: TrainedRun, images: Tensor, trained: Tensor) -> Tensor:
     for p in parameters:
         p.data = p.data.half().float()
     rounded = score(run, images, "in half precision")
-    if abs(float(rounded.mean() - trained.mean())) <= TOLERANCE:
+    if abs(float(rounded.mean() - trained.mean())) <= tolerance(run.config):
         return rounded
     for p, value in zip(parameters, exact, strict=True):
         p.data = value
@@ -149,8 +159,8 @@ def store_weights(run: TrainedRun, folder: Path) -> RecordedWeights:
     if size > MAX_BYTES:
         raise NVPError(
             f"the weights take {size / 1e6:.1f} MB, since half precision changes the test figure "
-            f"by more than {TOLERANCE} bits/dim: at most {MAX_BYTES / 1e6:.0f} MB are kept, pass "
-            "--no-weights"
+            f"by more than {tolerance(run.config):.1g} bits/dim: at most {MAX_BYTES / 1e6:.0f} MB "
+            "are kept, pass --no-weights"
         )
     return RecordedWeights(
         precision="float16" if halves else "float32", bytes=size, sha256=sha256(path)
@@ -175,6 +185,7 @@ def describe(
         state="finished" if share >= 1 else "interrupted",
         share_of_budget=min(share, 1.0),
         steps=step,
+        chosen_step=run.chosen_step,
         images=step * settings.batch_size,
         minutes=minutes,
         precision=run.header["precision"],

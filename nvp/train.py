@@ -97,7 +97,7 @@ def train(
     plain = config.model_dump(mode="json")
     write_text(folder / "config.yaml", yaml.safe_dump(plain, sort_keys=False))
     log = RunLog(folder, state.step)
-    reporter = Reporter(config.name, settings.steps, settings.minutes, state.model.num_dimensions)
+    reporter = Reporter(config.name, settings.steps, settings.minutes, state.model.image_shape)
     saved = validated = state.minutes
     with stop_requests() as stop:
         while (done := spent(state, settings)) < 1:

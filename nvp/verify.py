@@ -11,7 +11,7 @@ from nvp.data import MissingData
 from nvp.errors import NVPError
 from nvp.ledger import Run, runs
 from nvp.likelihood import Score, summarise
-from nvp.record import TOLERANCE, sha256
+from nvp.record import sha256, tolerance
 from nvp.scoring import WEIGHTS, TrainedRun, load_run, score, score_probe, scored_images
 
 # Both are scored in float64 from the same noise; what is left is rounding in the record.
@@ -79,14 +79,14 @@ def _check_test_set(run: Run, trained: TrainedRun, data_root: Path | None) -> Ch
     if test.checksum != entry.data.test_sha256:
         return Check(run.name, what, str(entry.scores.test), "other images", "differs")
     scores = score(trained, test.images, f"{run.name}, test set")
-    return _compare(run, what, entry.scores.test, summarise(scores, 1), TOLERANCE)
+    return _compare(run, what, entry.scores.test, summarise(scores, 1), tolerance(run.config))
 
 
-def _compare(run: Run, what: str, recorded: Score, found: Score, tolerance: float) -> Check:
+def _compare(run: Run, what: str, recorded: Score, found: Score, margin: float) -> Check:
     agrees = math.isclose(
-        recorded.bits_per_dim, found.bits_per_dim, rel_tol=0, abs_tol=tolerance
-    ) and math.isclose(recorded.standard_error, found.standard_error, rel_tol=0, abs_tol=tolerance)
-    digits = 4 if tolerance > PROBE_TOLERANCE else 6
+        recorded.bits_per_dim, found.bits_per_dim, rel_tol=0, abs_tol=margin
+    ) and math.isclose(recorded.standard_error, found.standard_error, rel_tol=0, abs_tol=margin)
+    digits = 4 if margin > PROBE_TOLERANCE else 6
     before, now = (
         f"{s.bits_per_dim:.{digits}f} ± {s.standard_error:.{digits}f} bits/dim"
         for s in (recorded, found)
