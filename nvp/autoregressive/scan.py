@@ -6,8 +6,11 @@ PyTorch, which the paper's words follow more closely, everywhere else.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import time
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,12 @@ from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
+# What PyTorch itself is compiled with for each. Not "native": a cache may be shared by machines.
+VECTOR_FLAGS = {
+    "AVX2": ["-mavx2", "-mfma", "-mf16c"],
+    "AVX512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mf16c"],
+}
+STALE_SECONDS = 300  # compiling takes about 10
 DIAGONAL = 0  # in place of a kernel size: the taps of the Diagonal BiLSTM
 
 
@@ -60,23 +69,49 @@ class _RasterLSTM(torch.autograd.Function):
 
 @cache
 def _build() -> bool:
-    """Compile `scan.cpp` into PyTorch's cache of extensions, or load what is there."""
+    """Compile `scan.cpp` for this machine's vectors, or load what an earlier process compiled."""
     capability = torch.backends.cpu.get_cpu_capability()
-    # PyTorch's vector classes choose their width by these two.
-    flags = ["-O3", "-march=native", f"-DCPU_CAPABILITY={capability}"]
-    flags += [f"-DCPU_CAPABILITY_{capability}", "-fopenmp"]
+    # PyTorch's vector classes choose their width by these two names.
+    flags = ["-O3", "-fopenmp", f"-DCPU_CAPABILITY={capability}", f"-DCPU_CAPABILITY_{capability}"]
     try:
+        import ninja
         from torch.utils.cpp_extension import load
 
-        load(
-            "nvp_scan",
-            [str(Path(__file__).with_name("scan.cpp"))],
-            extra_cflags=flags,
-            extra_ldflags=["-fopenmp"],
-            is_python_module=False,
-        )
+        with _on_path(ninja.BIN_DIR):
+            load(
+                "nvp_scan",
+                [str(Path(__file__).with_name("scan.cpp"))],
+                extra_cflags=flags + VECTOR_FLAGS.get(capability, []),
+                extra_ldflags=["-fopenmp"],
+                build_directory=str(_folder(capability)),
+                is_python_module=False,
+            )
     except (RuntimeError, OSError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = str(error).strip().partition("\n")[0]
         logger.warning("the LSTM scan runs uncompiled, several times slower (%s)", reason)
         return False
     return True
+
+
+def _folder(capability: str) -> Path:
+    """Where the compiled scan is kept, one folder for each PyTorch and kind of CPU."""
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = root / "nvp" / f"scan-{torch.__version__}-{capability}"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = folder / "lock"
+    # The loader waits for ever for the lock of a process that was killed while it compiled.
+    with contextlib.suppress(FileNotFoundError):
+        if time.time() - lock.stat().st_mtime > STALE_SECONDS:
+            lock.unlink()
+    return folder
+
+
+@contextlib.contextmanager
+def _on_path(folder: str) -> Iterator[None]:
+    """Let PyTorch find a program that was installed beside Python."""
+    before = os.environ.get("PATH", "")
+    os.environ["PATH"] = f"{folder}{os.pathsep}{before}"
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = before
