@@ -1,0 +1,121 @@
+"""What the tests of the Pixel RNNs share: models small enough to check in full.
+
+Random weights in float64, which sub-pixel moves which, and all images that there are.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from nvp import PixelRNN, PixelRNNConfig
+
+Model = TypeVar("Model", bound=nn.Module)
+
+OUTPUTS: list[dict[str, Any]] = [
+    {"levels": 3},
+    {"levels": 2},
+    {"levels": 4, "output": "mixture", "num_components": 2, "num_scales": 2},
+]
+CONNECTIONS = [
+    {"residual": residual, "skip": skip} for residual, skip in product([True, False], repeat=2)
+]
+
+
+def config(
+    kind: str, image_shape: tuple[int, int, int] = (1, 3, 4), **changes: Any
+) -> PixelRNNConfig:
+    """A tiny Pixel RNN of this kind."""
+    settings = {"levels": 2, "num_layers": 1, "hidden": 4, "head": 12, "first_kernel": 3}
+    return PixelRNNConfig(kind=kind, image_shape=image_shape, **{**settings, **changes})
+
+
+def randomised(model: Model, seed: int = 0) -> Model:
+    """In float64, every parameter from N(0, 0.3^2): biases and first states are no longer 0."""
+    torch.manual_seed(seed)
+    for parameter in model.double().parameters():
+        nn.init.normal_(parameter, 0.0, 0.3)
+    return model
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def in_order(x: Tensor) -> Tensor:
+    """(N, C, H, W, ...) -> (N, D, ...), sub-pixels by row, then column, then colour."""
+    return x.movedim(1, 3).flatten(1, 3)
+
+
+def moved_by_change(model: PixelRNN, trials: int = 8) -> Tensor:
+    """[o, i]: whether anything said of sub-pixel o moves when sub-pixel i of the image changes.
+
+    (D, D) bool: by each of the D changes to each of `trials` random images.
+    """
+    channels, height, width = model.image_shape
+    size, moved = model.num_dimensions, []
+    for trial in range(trials):
+        image = torch.randint(model.levels, (1, size), generator=generator(trial))
+        images = torch.cat([image, (image + torch.eye(size, dtype=torch.int64)) % model.levels])
+        images = images.unflatten(1, (height, width, channels)).movedim(3, 1)
+        outputs = in_order(model.parameters_of(images)).detach()
+        moved.append((outputs[1:] - outputs[0]).abs().amax(-1) > 1e-13)
+    return torch.stack(moved).any(0).T
+
+
+def moved_by_gradient(model: PixelRNN, trials: int = 8) -> Tensor:
+    """The same by the gradient of what is said of sub-pixel o, at `trials` images of any reals."""
+    size, moved = model.num_dimensions, []
+    for trial in range(trials):
+        image = torch.rand(1, *model.image_shape, generator=generator(trial), dtype=torch.float64)
+        # One copy of the image for each sub-pixel asked about: all D gradients in one pass.
+        images = (image * (model.levels - 1)).repeat(size, 1, 1, 1).requires_grad_()
+        asked = in_order(model.parameters_of(images)).diagonal().T  # (D, size)
+        mixed = asked * torch.randn(asked.shape[1], generator=generator(trial), dtype=asked.dtype)
+        (gradient,) = torch.autograd.grad(mixed.sum(), images)
+        moved.append(in_order(gradient) != 0)
+    return torch.stack(moved).any(0)
+
+
+def names(model: PixelRNN, pairs: Tensor) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """The (row, column, colour) of both sub-pixels, for every true entry of (D, D)."""
+    channels, height, width = model.image_shape
+    places = list(product(range(height), range(width), range(channels)))
+    return [(places[o], places[i]) for o, i in pairs.nonzero().tolist()]
+
+
+def leaks(model: PixelRNN, moved: Tensor) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Sub-pixels that move though the one that changed is their own or a later one."""
+    return names(model, moved.triu())
+
+
+def all_images(shape: tuple[int, int, int], levels: int) -> Tensor:
+    """Every image there is, uint8; the last sub-pixel runs fastest."""
+    size = shape[0] * shape[1] * shape[2]
+    values = list(product(range(levels), repeat=size))
+    return torch.tensor(values, dtype=torch.uint8).unflatten(1, shape)
+
+
+def counts(images: Tensor, levels: int) -> Tensor:
+    """How often each of `all_images` occurs."""
+    flat = images.flatten(1).long()
+    powers = levels ** torch.arange(flat.shape[1]).flip(0)
+    return (flat * powers).sum(1).bincount(minlength=levels ** flat.shape[1]).double()
+
+
+def p_value(observed: Tensor, probabilities: Tensor) -> float:
+    """Pearson's chi-square: how probable a larger deviation is, if `probabilities` are right.
+
+    Outcomes that are expected fewer than five times are counted together.
+    """
+    expected = observed.sum() * probabilities
+    rare = expected < 5
+    observed = torch.cat([observed[~rare], observed[rare].sum().unsqueeze(0)])
+    expected = torch.cat([expected[~rare], expected[rare].sum().unsqueeze(0)])
+    kept = expected > 0
+    statistic = ((observed - expected)[kept].square() / expected[kept]).sum()
+    freedom = kept.sum().double() - 1
+    return torch.special.gammaincc(freedom / 2, statistic / 2).item()

@@ -1,0 +1,197 @@
+"""What each sub-pixel sees: nothing at or after its own place, and all that the paper says."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from pixels import (
+    CONNECTIONS,
+    OUTPUTS,
+    config,
+    leaks,
+    moved_by_change,
+    moved_by_gradient,
+    names,
+    randomised,
+)
+from torch import Tensor
+
+from nvp import PixelRNN, PixelRNNConfig
+from nvp.autoregressive import diagonal_bilstm
+from nvp.autoregressive.config import Kind
+from nvp.autoregressive.masked_conv import colour_groups, conv_mask
+
+kinds = pytest.mark.parametrize("kind", Kind)
+
+
+def receptive_field(of: PixelRNNConfig) -> Tensor:
+    """[o, i]: whether sub-pixel o sees sub-pixel i, derived on paper: (D, D) bool, in order.
+
+    For a kernel at most two wider than the first, so that no way leads around the image's edge.
+    """
+    channels, height, width = of.image_shape
+    places = list(product(range(height), range(width), range(channels)))
+    return torch.tensor([[_sees(of, target, source) for source in places] for target in places])
+
+
+def _sees(of: PixelRNNConfig, target: tuple[int, int, int], source: tuple[int, int, int]) -> bool:
+    channels, _, width = of.image_shape
+    up, right = target[0] - source[0], source[1] - target[1]
+    if source >= target:
+        return False
+    if (up, right) == (0, 0):
+        return True  # an earlier colour of the same pixel
+    # How far the first convolution and the others reach, and how many others there are.
+    a, b, n = of.first_kernel // 2, of.kernel_size // 2, of.num_layers
+    # Of the mask A convolution's features at a pixel, none sees that pixel's last colour, but
+    # some see the others: a layer that reaches the pixel's features sees those as well.
+    last_colour = source[2] == channels - 1
+    match of.kind:
+        case Kind.PIXELCNN:
+            # A wedge: each layer takes it b to the right, but only together with a row up. What
+            # is further up right is the blind spot.
+            first_last = -(a + n * b), -1 if up == 0 else a + b * min(up - 1, n)
+            others = 0 < up <= n * b and right <= b * min(up, n)
+            seen = up <= a + n * b and first_last[0] <= right <= first_last[1]
+            return seen or (others and not last_colour and right >= -n * b)
+        case Kind.ROW_LSTM:
+            # A triangle that widens by b a row: to the right of the first convolution's field in
+            # the row above; to the left with b more for each masked input-to-state convolution.
+            first_last = -(a + b * (up + n)), -1 if up == 0 else a + b * (up - 1)
+            others = up > 0 and right <= b * up
+            seen = first_last[0] <= right <= first_last[1]
+            return seen or (others and not last_colour and right >= -b * (up + n))
+        case Kind.DIAGONAL_BILSTM:
+            # All that came before, but for the last colour of the last pixel of the row above:
+            # its own features do not see it (mask A), none are to its right, and of those below
+            # only the ones that are not to the right of the target come before it.
+            hidden = up == 1 and source[1] == width - 1 and right > a
+            return not (hidden and last_colour)
+
+
+def check_fields(settings: PixelRNNConfig) -> None:
+    """Both ways of finding out agree with the paper, and nothing leaks.
+
+    Of several models, since a ReLU of one may be closed to all images.
+    """
+    stated = receptive_field(settings)
+    models = [randomised(PixelRNN(settings), seed) for seed in range(6)]
+    model = models[0]
+    for way in (moved_by_change, moved_by_gradient):
+        moved = torch.stack([way(model, trials=2) for model in models]).any(0)
+        assert leaks(model, moved) == []
+        assert names(model, stated & ~moved) == []
+        assert names(model, moved & ~stated) == []
+
+
+@kinds
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("hidden", [6, 7])
+@pytest.mark.parametrize("connections", CONNECTIONS, ids=str)
+@pytest.mark.parametrize("output", OUTPUTS, ids=lambda output: str(output["levels"]))
+def test_causality(
+    kind: Kind, channels: int, hidden: int, connections: dict[str, bool], output: dict[str, Any]
+) -> None:
+    shape = (channels, 3, 4)
+    check_fields(config(kind, shape, hidden=hidden, **connections, **output))
+
+
+@kinds
+@pytest.mark.parametrize(
+    ("shape", "first_kernel", "kernel_size", "num_layers"),
+    [
+        ((1, 6, 9), 3, 3, 1),
+        ((1, 6, 9), 3, 3, 2),
+        ((1, 6, 9), 5, 3, 1),
+        ((1, 6, 9), 7, 3, 2),  # the paper's kernels
+        ((1, 6, 9), 3, 5, 1),
+        ((1, 9, 5), 3, 3, 2),
+        ((1, 1, 7), 3, 3, 1),
+        ((1, 7, 1), 3, 3, 1),
+        ((3, 4, 5), 5, 3, 1),
+        ((3, 4, 5), 3, 5, 1),  # red and green are seen further than blue
+    ],
+)
+def test_receptive_field(
+    kind: Kind, shape: tuple[int, int, int], first_kernel: int, kernel_size: int, num_layers: int
+) -> None:
+    kernels = {"first_kernel": first_kernel, "kernel_size": kernel_size}
+    check_fields(config(kind, shape, hidden=6, num_layers=num_layers, **kernels))
+
+
+def test_receptive_fields_drawn() -> None:
+    """What the pixel at row 3, column 4 sees (#), with a first kernel of 3, k = 3, one layer."""
+    drawings = {
+        Kind.PIXELCNN: (
+            ".........",
+            "..#####..",
+            "..####...",
+            "..##o....",
+        ),
+        Kind.ROW_LSTM: (
+            "########.",
+            "#######..",
+            ".#####...",
+            "..##o....",
+        ),
+        Kind.DIAGONAL_BILSTM: (
+            "#########",
+            "#########",
+            "########.",
+            "####o....",
+        ),
+    }
+    for kind, drawing in drawings.items():
+        seen = receptive_field(config(kind, (1, 5, 9)))[3 * 9 + 4].unflatten(0, (5, 9))
+        expected = [[mark == "#" for mark in row] for row in (*drawing, "." * 9)]
+        assert seen.tolist() == expected
+
+
+def assert_leaks(model: PixelRNN) -> None:
+    assert leaks(model, moved_by_change(model)) != []
+    assert leaks(model, moved_by_gradient(model)) != []
+
+
+@kinds
+@pytest.mark.parametrize("channels", [1, 3])
+def test_mask_b_first_is_caught(kind: Kind, channels: int) -> None:
+    model = randomised(PixelRNN(config(kind, (channels, 3, 4))))
+    first = model.first
+    groups = torch.arange(channels), colour_groups(len(first.bias), channels)
+    first.mask = conv_mask("B", groups[1], groups[0], (3, 3)).double()
+    assert_leaks(model)
+
+
+@pytest.mark.parametrize("kind", [Kind.ROW_LSTM, Kind.DIAGONAL_BILSTM])
+def test_colours_over_all_gates_are_caught(kind: Kind) -> None:
+    """The trap of a width that three does not divide: a unit with gates of several colours."""
+    for hidden, caught in ((6, False), (7, True)):
+        model = randomised(PixelRNN(config(kind, (3, 3, 4), hidden=hidden)))
+        conv = model.layers[0].core.input_to_state
+        own, features = colour_groups(len(conv.bias), 3), colour_groups(2 * hidden, 3)
+        conv.mask = conv_mask("B", own, features, conv.mask.shape[2:]).double()
+        if caught:
+            assert_leaks(model)
+        else:
+            assert leaks(model, moved_by_change(model)) == []
+
+
+@kinds
+@pytest.mark.parametrize("part", ["up", "skip", "head"])
+def test_an_unmasked_1x1_is_caught(kind: Kind, part: str) -> None:
+    model = randomised(PixelRNN(config(kind, (3, 3, 4))))
+    layer = model.layers[0]
+    conv = model.head.convs[1] if part == "head" else getattr(layer, part)
+    conv.mask = torch.ones_like(conv.mask)
+    assert_leaks(model)
+
+
+def test_no_shift_down_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = randomised(PixelRNN(config("diagonal_bilstm")))
+    monkeypatch.setenv("NVP_PLAIN_SCAN", "1")
+    check_fields(model.config)
+    monkeypatch.setattr(diagonal_bilstm, "shift_down", lambda x: x)
+    assert_leaks(model)

@@ -1,0 +1,268 @@
+"""The Pixel RNNs: the probabilities, the draws and the completions agree; bad input; sizes."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import pytest
+import torch
+from pixels import (
+    CONNECTIONS,
+    OUTPUTS,
+    all_images,
+    config,
+    counts,
+    generator,
+    p_value,
+    randomised,
+)
+from torch import Tensor, nn
+
+from nvp import PixelRNN, PixelRNNConfig
+from nvp.autoregressive.config import Kind
+from nvp.autoregressive.output import Mixture
+from nvp.autoregressive.sampling import fill_by_definition
+from nvp.errors import NVPError
+
+kinds = pytest.mark.parametrize("kind", Kind)
+
+SHAPES = [
+    ((1, 2, 2), 2),
+    ((1, 2, 2), 3),
+    ((1, 2, 3), 2),
+    ((1, 2, 3), 3),
+    ((3, 1, 2), 2),
+]
+
+
+def softened(model: PixelRNN, images: Tensor, temperature: float) -> Tensor:
+    """log p of images whose sub-pixels are drawn with logits / temperature."""
+    logs = torch.log_softmax(model.logits(images) / temperature, dim=-1)
+    return logs.gather(-1, images.long().unsqueeze(-1)).flatten(1).sum(1)
+
+
+@kinds
+@pytest.mark.parametrize(("shape", "levels"), SHAPES)
+def test_probabilities_of_all_images_sum_to_one(
+    kind: Kind, shape: tuple[int, int, int], levels: int
+) -> None:
+    model = randomised(PixelRNN(config(kind, shape, levels=levels, num_layers=2)))
+    images = all_images(shape, levels)
+    with torch.no_grad():
+        logs = model.log_prob(images)
+        assert abs(logs.exp().sum().item() - 1) < 1e-10
+        assert (logs - softened(model, images, 1.0)).abs().max() < 1e-12
+        assert abs(model.loss(images).item() + logs.mean().item()) < 1e-12
+
+
+@kinds
+@pytest.mark.parametrize(("shape", "levels"), SHAPES)
+def test_samples_are_as_frequent_as_they_are_probable(
+    kind: Kind, shape: tuple[int, int, int], levels: int
+) -> None:
+    model = randomised(PixelRNN(config(kind, shape, levels=levels, num_layers=2)))
+    other = randomised(PixelRNN(model.config), seed=1)
+    images = all_images(shape, levels)
+    for temperature in (1.0, 0.8):
+        drawn = model.sample(10_000, generator=generator(), temperature=temperature)
+        observed = counts(drawn, levels)
+        with torch.no_grad():
+            # One right sampler in a thousand would fail by chance; the seed is fixed.
+            assert p_value(observed, softened(model, images, temperature).exp()) > 1e-3
+            assert p_value(observed, softened(other, images, temperature).exp()) < 1e-6
+
+
+@kinds
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("connections", CONNECTIONS, ids=str)
+@pytest.mark.parametrize("output", OUTPUTS, ids=lambda output: str(output["levels"]))
+def test_cached_draws_equal_those_by_definition(
+    kind: Kind, channels: int, connections: dict[str, bool], output: dict[str, Any]
+) -> None:
+    shape = (channels, 3, 3) if channels == 3 else (channels, 4, 5)
+    model = randomised(PixelRNN(config(kind, shape, num_layers=2, **connections, **output)))
+    images = torch.randint(model.levels, (2, *shape), generator=generator(), dtype=torch.uint8)
+    with torch.no_grad():
+        drawn = model.sample(3, generator=generator(1), temperature=0.8)
+        by_definition = fill_by_definition(
+            model, torch.zeros_like(drawn), 0, generator=generator(1), temperature=0.8
+        )
+        assert torch.equal(drawn, by_definition)
+        assert drawn.dtype == torch.uint8
+        completed = model.complete(images, 2, 2, generator=generator(2), temperature=0.8)
+        by_definition = fill_by_definition(
+            model,
+            images.repeat_interleave(2, dim=0),
+            2,
+            generator=generator(2),
+            temperature=0.8,
+        )
+        assert torch.equal(completed.flatten(0, 1), by_definition)
+        visible = images[:, None, :, :2].expand(-1, 2, -1, -1, -1)
+        assert torch.equal(completed[..., :2, :], visible)
+
+
+@kinds
+def test_completions_of_nothing_and_of_everything(kind: Kind) -> None:
+    model = randomised(PixelRNN(config(kind)))
+    images = torch.randint(2, (2, 1, 3, 4), generator=generator(), dtype=torch.uint8)
+    before = images.clone()
+    assert torch.equal(model.complete(images, 3, 2), images[:, None].expand(-1, 2, -1, -1, -1))
+    from_nothing = model.complete(images, 0, 2, generator=generator())
+    assert torch.equal(from_nothing.flatten(0, 1), model.sample(4, generator=generator()))
+    assert torch.equal(images, before)
+
+
+def test_bad_input() -> None:
+    model = PixelRNN(config("row_lstm"))
+    good = torch.zeros(2, 1, 3, 4, dtype=torch.uint8)
+    bad = {
+        "uint8": good.float(),
+        "0..1": good + 2,
+        "(1, 3, 4)": torch.zeros(2, 1, 4, 3, dtype=torch.uint8),
+        "(N, C, H, W)": good[0],
+    }
+    for words, images in bad.items():
+        for call in (model.log_prob, model.logits, model.loss, lambda x: model.complete(x, 1, 1)):
+            with pytest.raises(NVPError) as caught:
+                call(images)
+            assert words in str(caught.value)
+            assert "\n" not in str(caught.value)
+    for arguments in ((-1, 1), (4, 1), (1, 0), (1, -2)):
+        with pytest.raises(NVPError) as caught:
+            model.complete(good, *arguments)
+        assert "\n" not in str(caught.value)
+
+
+@kinds
+@pytest.mark.parametrize("output", ["discrete", "mixture"])
+def test_fresh_model_on_8_bit_images_scores_about_8_bits(kind: Kind, output: str) -> None:
+    """Far below 8 bits per dimension would be a leak: nothing has been learned."""
+    torch.manual_seed(0)
+    settings = config(kind, (3, 12, 12), levels=256, hidden=12, head=32, output=output)
+    model = PixelRNN(settings)
+    noise = torch.randint(256, (16, 3, 12, 12), generator=generator(), dtype=torch.uint8)
+    ramp = torch.arange(12).add(torch.arange(12)[:, None]).mul(9).to(torch.uint8)
+    with torch.no_grad():
+        of_noise, of_ramp = (
+            -model.log_prob(images, generator=generator()).mean().item() / 432 / math.log(2)
+            for images in (noise, ramp.expand(16, 3, -1, -1))
+        )
+    assert 8.0 <= of_noise < 9.0
+    assert 7.0 < of_ramp < 9.0
+
+
+@kinds
+@pytest.mark.parametrize("connections", CONNECTIONS, ids=str)
+@pytest.mark.parametrize("output", OUTPUTS, ids=lambda output: str(output["levels"]))
+def test_every_parameter_has_a_gradient(
+    kind: Kind, connections: dict[str, bool], output: dict[str, Any]
+) -> None:
+    torch.manual_seed(0)
+    settings = config(kind, (3, 3, 4), num_layers=2, hidden=7, **connections, **output)
+    model = PixelRNN(settings)
+    model.loss(torch.randint(settings.levels, (8, 3, 3, 4), dtype=torch.uint8)).backward()
+    still = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert still == []
+
+
+@kinds
+def test_copies(kind: Kind) -> None:
+    """float32 against float64, a deep copy, and a round trip through the state."""
+    torch.manual_seed(0)
+    model = PixelRNN(config(kind, (3, 4, 4), levels=5, num_layers=2))
+    images = torch.randint(5, (4, 3, 4, 4), dtype=torch.uint8)
+    with torch.no_grad():
+        logs = model.log_prob(images)
+        twin = copy.deepcopy(model)
+        restored = PixelRNN(model.config)
+        assert not torch.equal(restored.log_prob(images), logs)
+        restored.load_state_dict(model.state_dict())
+        assert torch.equal(twin.log_prob(images), logs)
+        assert torch.equal(restored.log_prob(images), logs)
+        exact = twin.double().log_prob(images)
+    assert logs.dtype == torch.float32
+    assert exact.dtype == torch.float64
+    assert (exact - logs).abs().max() < 1e-4 * exact.abs().max()
+
+
+def weights(*modules: nn.Module) -> int:
+    return sum(p.numel() for module in modules for p in module.parameters())
+
+
+def test_size_of_the_paper_s_pixelcnn() -> None:
+    """CIFAR-10, h = 128, 15 blocks, 1024 maps in the head, by hand; one bias for each map."""
+    settings = {"num_layers": 15, "hidden": 128, "head": 1024, "levels": 256, "skip": False}
+    model = PixelRNN(PixelRNNConfig(kind="pixelcnn", image_shape=(3, 32, 32), **settings))
+    block = 256 * 128 + 128 * 128 * 9 + 128 * 256  # 1x1, 3x3, 1x1
+    assert weights(model.layers) == 15 * (block + 128 + 128 + 256)  # 3.19 M and the biases
+    head = 256 * 1024 + 1024 * 1024 + 1024 * 768
+    assert weights(model.head) == head + 1024 + 1024 + 768  # 2.1 M
+    assert weights(model.first) == 3 * 256 * 49 + 256
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "num_layers", "hidden", "expected"),
+    [
+        ("diagonal_bilstm", (1, 28, 28), 7, 16, 62e3),
+        ("diagonal_bilstm", (3, 32, 32), 12, 128, 6.7e6),
+        ("row_lstm", (3, 32, 32), 12, 128, 7.5e6),
+    ],
+)
+def test_size_of_the_paper_s_lstms(
+    kind: str, shape: tuple[int, int, int], num_layers: int, hidden: int, expected: float
+) -> None:
+    """The recurrent layers: input to state, state to state, the 1x1 up to 2h and the biases."""
+    settings = {"num_layers": num_layers, "hidden": hidden, "levels": 256, "skip": False}
+    model = PixelRNN(PixelRNNConfig(kind=kind, image_shape=shape, **settings))
+    states = sum(layer.core.initial.numel() for layer in model.layers)
+    assert weights(model.layers) - states == pytest.approx(expected, rel=0.01)
+
+
+def mixture() -> tuple[Mixture, Tensor]:
+    """A mixture over 5 levels, a good part of it outside them, and its parameters, (1, size)."""
+    output = Mixture(5, num_components=3, num_scales=2)
+    parameters = 0.7 * torch.randn(1, output.size, generator=generator(), dtype=torch.float64)
+    return output, parameters
+
+
+def test_mixture_scores_a_lower_bound_on_its_mass() -> None:
+    output, parameters = mixture()
+    logs = output.logits(parameters)[0]
+    assert 0.5 < logs.exp().sum().item() < 0.99
+    levels, draws = torch.arange(5), 40_000
+    scores = output.log_prob(parameters.expand(draws, 5, -1), levels.expand(draws, 5), generator())
+    assert (scores.mean(0) < logs).all()
+    # The mean of the density over a bin is its mass; 5 standard errors of the mean of the draws.
+    ratios = (scores - logs).exp()
+    assert ((ratios.mean(0) - 1).abs() < 5 * ratios.std(0) / draws**0.5).all()
+
+
+def test_mixture_draws_what_lies_outside_at_the_ends() -> None:
+    output, parameters = mixture()
+    masses = output.logits(parameters)[0].exp()
+    drawn = output.draw(parameters.expand(40_000, -1), generator(), 1.0)
+    frequencies = drawn.long().bincount(minlength=5) / len(drawn)
+    errors = (masses * (1 - masses) / len(drawn)).sqrt()
+    assert ((frequencies - masses)[1:-1].abs() < 5 * errors[1:-1]).all()
+    assert frequencies[0] > masses[0]
+    assert frequencies[-1] > masses[-1]
+
+
+def test_more_draws_tighten_the_bound_of_the_mixture() -> None:
+    model = randomised(PixelRNN(config("row_lstm", (1, 2, 2), levels=3, output="mixture")))
+    images = all_images((1, 2, 2), 3)
+    with torch.no_grad():
+        masses = model.logits(images).gather(-1, images.long().unsqueeze(-1)).flatten(1).sum(1)
+        one, many = (
+            torch.stack(
+                [model.log_prob(images, num_draws=k, generator=generator(i)) for i in range(10)]
+            )
+            for k in (1, 20)
+        )
+    assert masses.exp().sum() < 1
+    assert (one.mean(0) < many.mean(0)).all()
+    # Both are lower bounds in the mean, here within 5 of its standard errors.
+    assert (many.mean(0) < masses + 5 * many.std(0) / 10**0.5).all()
