@@ -1,0 +1,287 @@
+"""The compiled LSTM scan against the plain one, which follows the paper's words; skewing."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from pixels import config, generator, randomised
+from torch import Tensor
+from torch.utils import cpp_extension
+
+from nvp import PixelRNN
+from nvp.autoregressive import scan
+from nvp.autoregressive.diagonal_bilstm import scan_diagonals, shift_down, skew, unskew
+from nvp.autoregressive.lstm import lstm_cell
+from nvp.autoregressive.row_lstm import scan_rows
+from nvp.autoregressive.scan import DIAGONAL, raster_lstm
+
+Inputs = tuple[Tensor, Tensor, Tensor]
+
+kernels = pytest.mark.parametrize("kernel", [DIAGONAL, 3, 5])
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiled scan; a machine with a compiler must be able to build it."""
+    if shutil.which("c++") is None:
+        pytest.skip("no C++ compiler")
+    monkeypatch.delenv("NVP_PLAIN_SCAN", raising=False)
+    assert scan.compiled(torch.zeros(1))
+
+
+@pytest.fixture
+def rebuilt() -> Iterator[None]:
+    """Let a test, and whatever follows it, build anew."""
+    scan._build.cache_clear()
+    yield
+    scan._build.cache_clear()
+
+
+def inputs(
+    kernel: int,
+    n: int,
+    height: int,
+    width: int,
+    hidden: int,
+    dtype: torch.dtype = torch.float64,
+) -> Inputs:
+    """Gates, weight and initial states, as `raster_lstm` takes them."""
+    directions, taps, length = (2, 2, height) if kernel == DIAGONAL else (1, kernel, width)
+    shapes = [
+        (n, height, width, directions, 4, hidden),
+        (directions, taps, hidden, 4 * hidden),
+        (directions, 2, length, hidden),
+    ]
+    draw = generator()
+    gates, weight, initial = (
+        torch.randn(shape, generator=draw, dtype=dtype).requires_grad_() for shape in shapes
+    )
+    return gates, weight, initial
+
+
+def results(run: Any, values: Inputs, kernel: int) -> list[Tensor]:
+    """The map, and the gradients of a random mixture of its entries."""
+    out = run(*values, kernel)
+    cotangent = torch.randn(out.shape, generator=generator(1), dtype=out.dtype)
+    return [out.detach(), *torch.autograd.grad((out * cotangent).sum(), values)]
+
+
+def plain(kernel: int) -> Any:
+    return scan_diagonals if kernel == DIAGONAL else scan_rows
+
+
+def assert_close(fast: list[Tensor], slow: list[Tensor], tolerance: float) -> None:
+    for a, b in zip(fast, slow, strict=True):
+        assert a.shape == b.shape
+        assert (a - b).abs().max() <= tolerance * max(1.0, b.abs().max().item())
+
+
+@kernels
+@pytest.mark.parametrize("hidden", [1, 3, 8, 11, 16])
+@pytest.mark.parametrize("n", [1, 8, 9])
+@pytest.mark.parametrize("size", [(4, 5), (1, 6), (6, 1), (1, 1)])
+@pytest.mark.usefixtures("built")
+def test_compiled_equals_plain(kernel: int, hidden: int, n: int, size: tuple[int, int]) -> None:
+    values = inputs(kernel, n, *size, hidden)
+    fast, slow = results(raster_lstm, values, kernel), results(plain(kernel), values, kernel)
+    assert_close(fast, slow, 1e-10)
+
+
+@kernels
+@pytest.mark.parametrize("hidden", [3, 8, 16, 19])
+@pytest.mark.usefixtures("built")
+def test_compiled_in_float32(kernel: int, hidden: int) -> None:
+    values = inputs(kernel, 9, 5, 4, hidden, torch.float32)
+    fast, slow = results(raster_lstm, values, kernel), results(plain(kernel), values, kernel)
+    assert_close(fast, slow, 1e-5)
+
+
+@kernels
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.usefixtures("built")
+def test_closed_and_open_gates(kernel: int, dtype: torch.dtype) -> None:
+    """Where exponentials overflow, gates are 0 or 1 and nothing is nan."""
+    gates, weight, initial = inputs(kernel, 3, 4, 3, 5, dtype)
+    for size in (30.0, 300.0, 1e4):
+        values = (size * gates.detach()).requires_grad_(), weight, initial
+        fast, slow = results(raster_lstm, values, kernel), results(plain(kernel), values, kernel)
+        assert all(x.isfinite().all() for x in fast)
+        assert_close(fast, slow, 1e-5 if dtype == torch.float32 else 1e-10)
+
+
+@kernels
+@pytest.mark.usefixtures("built")
+def test_threads_change_no_bit(kernel: int) -> None:
+    values = inputs(kernel, 19, 4, 5, 11)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        two = results(raster_lstm, values, kernel)
+    finally:
+        torch.set_num_threads(threads)
+    one = results(raster_lstm, values, kernel)
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+@kernels
+@pytest.mark.usefixtures("built")
+def test_gradients_by_differences(kernel: int) -> None:
+    assert torch.autograd.gradcheck(
+        lambda *values: raster_lstm(*values, kernel), inputs(kernel, 2, 2, 3, 2)
+    )
+
+
+@kernels
+@pytest.mark.usefixtures("built")
+def test_any_layout_in_memory(kernel: int) -> None:
+    """Gates, weights and the map's gradient need not be contiguous."""
+    values = inputs(kernel, 3, 4, 5, 6)
+    strange = tuple(x.detach().mT.contiguous().mT.requires_grad_() for x in values)
+    out, again = raster_lstm(*values, kernel), raster_lstm(*strange, kernel)  # type: ignore[call-arg]
+    slope = torch.randn(out.shape, generator=generator(1), dtype=out.dtype).mT.contiguous().mT
+    fast = torch.autograd.grad(again, strange, slope)
+    slow = torch.autograd.grad(out, values, slope.contiguous())
+    assert torch.equal(out, again)
+    assert all(torch.equal(a, b) for a, b in zip(fast, slow, strict=True))
+
+
+@kernels
+def test_no_images(kernel: int) -> None:
+    values = inputs(kernel, 0, 4, 5, 6)
+    for run in (raster_lstm, plain(kernel)) if scan.compiled(values[0]) else (plain(kernel),):
+        out, *gradients = results(run, values, kernel)
+        assert out.shape == (0, 4, 5, 6)
+        assert not any(gradient.any() for gradient in gradients)
+
+
+def recurrence(kernel: int, gates: Tensor, weight: Tensor, initial: Tensor) -> Tensor:
+    """Eq 3 pixel by pixel, by the neighbours' coordinates: nothing is skewed or convolved."""
+    n, height, width, directions, _, hidden = gates.shape
+    out = torch.zeros(n, height, width, hidden, dtype=gates.dtype)
+    zero = torch.zeros(n, hidden, dtype=gates.dtype)
+    for direction in range(directions):
+        states: dict[tuple[int, int], Tensor] = {}
+        cells: dict[tuple[int, int], Tensor] = {}
+        h0, c0 = initial[direction].unsqueeze(2).expand(-1, -1, n, -1)
+        side = 1 if direction else -1
+        if kernel == DIAGONAL:
+            taps = [(0, side), (-1, 0)]
+            start, cell = [(r, width if direction else -1) for r in range(height)], (0, side)
+        else:
+            taps = [(-1, k - kernel // 2) for k in range(kernel)]
+            start, cell = [(-1, c) for c in range(width)], (-1, 0)
+        for i, place in enumerate(start):
+            states[place], cells[place] = h0[i], c0[i]
+        for r in range(height):
+            for c in reversed(range(width)) if direction else range(width):
+                total = gates[:, r, c, direction].flatten(1)
+                for tap, (down, right) in zip(weight[direction], taps, strict=True):
+                    total = total + states.get((r + down, c + right), zero) @ tap
+                before = cells[r + cell[0], c + cell[1]]
+                states[r, c], cells[r, c] = lstm_cell(total, before)
+                lower = r + direction  # the second direction is shifted down by one row
+                if lower < height:
+                    out[:, lower, c] += states[r, c]
+    return out
+
+
+@kernels
+@pytest.mark.parametrize("size", [(3, 4), (1, 3), (4, 1)])
+def test_plain_equals_eq_3_pixel_by_pixel(kernel: int, size: tuple[int, int]) -> None:
+    with torch.no_grad():
+        gates, weight, initial = inputs(kernel, 2, *size, 3)
+        difference = plain(kernel)(gates, weight, initial, kernel) - recurrence(
+            kernel, gates, weight, initial
+        )
+    assert difference.abs().max() < 1e-12
+
+
+def test_cell() -> None:
+    """Eq 3 by hand, the gates in the order o, f, i, g."""
+    o, f, i, g, c = 0.3, -0.2, 0.7, -1.1, 0.4
+    gates = torch.tensor([[o, f, i, g]], dtype=torch.float64)
+    h, cell = lstm_cell(gates, torch.tensor([[c]], dtype=torch.float64))
+
+    def logistic(x: float) -> Tensor:
+        return 1 / (1 + torch.exp(torch.tensor(-x, dtype=torch.float64)))
+
+    expected = logistic(f) * c + logistic(i) * torch.tanh(torch.tensor(g, dtype=torch.float64))
+    assert (cell - expected).abs().max() < 1e-15
+    assert (h - logistic(o) * torch.tanh(expected)).abs().max() < 1e-15
+
+
+def test_skew() -> None:
+    """Figure 3: each row starts one place later than the one above."""
+    x = torch.tensor([[1, 2, 3], [4, 5, 6], [7, 8, 9]])
+    skewed = [[1, 2, 3, 0, 0], [0, 4, 5, 6, 0], [0, 0, 7, 8, 9]]
+    assert skew(x).tolist() == skewed
+    assert torch.equal(unskew(torch.tensor(skewed)), x)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (3, 5, 2), (1, 4), (4, 1), (1, 1)])
+def test_skew_round_trips(shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape, generator=generator())
+    height, width = shape[-2:]
+    assert skew(x).shape == (*shape[:-1], width + height - 1)
+    assert torch.equal(unskew(skew(x)), x)
+    assert skew(x).sum(-1).allclose(x.sum(-1))
+
+
+def test_shift_down() -> None:
+    x = torch.tensor([[1, 2], [3, 4], [5, 6]])
+    assert shift_down(x).tolist() == [[0, 0], [1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize("kind", ["row_lstm", "diagonal_bilstm"])
+@pytest.mark.usefixtures("built")
+def test_model_without_the_compiled_scan(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = randomised(PixelRNN(config(kind, (3, 4, 5), num_layers=2)))
+    images = torch.randint(2, (3, 3, 4, 5), generator=generator(), dtype=torch.uint8)
+    fast = model.log_prob(images)
+    fast.sum().backward()
+    gradients = [p.grad for p in model.parameters()]
+    model.zero_grad()
+    monkeypatch.setenv("NVP_PLAIN_SCAN", "1")
+    monkeypatch.setattr(scan, "_build", lambda: pytest.fail("built all the same"))
+    slow = model.log_prob(images)
+    slow.sum().backward()
+    assert_close([fast, *gradients], [slow, *(p.grad for p in model.parameters())], 1e-10)  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError(
+            "Error building extension 'nvp_scan': [1/2] c++\nscan.cpp: error\nninja: stopped"
+        ),
+        OSError("no space left on device"),
+        ImportError("no module named setuptools"),
+        RuntimeError(),
+    ],
+    ids=repr,
+)
+@pytest.mark.usefixtures("rebuilt")
+def test_no_compiler(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line says so, once, and everything works."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.delenv("NVP_PLAIN_SCAN", raising=False)
+    monkeypatch.setattr(cpp_extension, "load", fail)
+    model = randomised(PixelRNN(config("diagonal_bilstm")))
+    images = torch.zeros(2, 1, 3, 4, dtype=torch.uint8)
+    with caplog.at_level(logging.WARNING), torch.no_grad():
+        logs = model.log_prob(images)
+        model.log_prob(images)
+    assert logs.isfinite().all()
+    (record,) = caplog.records
+    assert "\n" not in record.getMessage()
+    assert "uncompiled" in record.getMessage()
