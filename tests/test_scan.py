@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -136,6 +137,17 @@ def test_gradients_by_differences(kernel: int) -> None:
     )
 
 
+@pytest.mark.usefixtures("built")
+def test_no_second_derivatives() -> None:
+    """The compiled scan has none: an error, not a wrong number."""
+    values = inputs(3, 1, 2, 2, 2)
+    (slope,) = torch.autograd.grad(
+        raster_lstm(*values, 3).square().sum(), values[0], create_graph=True
+    )
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()
+
+
 @kernels
 @pytest.mark.usefixtures("built")
 def test_any_layout_in_memory(kernel: int) -> None:
@@ -261,6 +273,7 @@ def test_model_without_the_compiled_scan(kind: str, monkeypatch: pytest.MonkeyPa
         ),
         OSError("no space left on device"),
         ImportError("no module named setuptools"),
+        subprocess.CalledProcessError(1, ["c++", "--version"]),
         RuntimeError(),
     ],
     ids=repr,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -17,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +61,7 @@ class _RasterLSTM(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         gates, weight, states, activations = ctx.saved_tensors
         grad_gates, grad_weight, grad_initial = torch.ops.nvp_scan.backward(
@@ -86,7 +89,7 @@ def _build() -> bool:
                 build_directory=str(_folder(capability)),
                 is_python_module=False,
             )
-    except (RuntimeError, OSError, ImportError) as error:
+    except (RuntimeError, OSError, ImportError, subprocess.SubprocessError) as error:
         reason = str(error).strip().partition("\n")[0]
         logger.warning("the LSTM scan runs uncompiled, several times slower (%s)", reason)
         return False
