@@ -35,9 +35,9 @@ from nvp.scoring import (
     score,
     score_probe,
     scored_images,
-    training_images,
+    training_data,
 )
-from nvp.train import CHECKPOINT
+from nvp.train import CHECKPOINT, hold_out
 
 # Between the weights as trained and as kept, and between a figure and the same scored again.
 TOLERANCE = 0.002  # bits/dim
@@ -72,7 +72,8 @@ def record(
         raise NVPError(f"{target} is there already: pass --replace, or another --name")
     if keep_weights:
         check_size(run.model)
-    seen, held_out = training_images(run.config, run.header, data_root)
+    train = training_data(run.config, run.header, data_root)
+    _, validation = hold_out(train.images, run.config, data_root)
     test = scored_images(run.config, "test", data_root)
     part = target.with_name(f".{target.name}.part")
     try:
@@ -86,7 +87,7 @@ def record(
         scores = RecordedScores(
             test=summarise(kept, 1),
             before_rounding=summarise(trained, 1),
-            validation=summarise(score(run, held_out, "validation set"), 1),
+            validation=summarise(score(run, validation, "validation set"), 1),
             first=summarise(kept[:first], 1),
             first_batch_statistics=summarise(batches, 1),
             first_more_draws=summarise(draws, num_draws),
@@ -94,7 +95,7 @@ def record(
         )
         data = RecordedData(
             name=run.config.data.name,
-            train_images=len(seen) + len(held_out),
+            train_images=len(train),
             train_sha256=run.header["data_checksum"],
             test_images=len(test.images),
             test_sha256=test.checksum,

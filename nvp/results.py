@@ -9,76 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
-
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nvp.checkpoint import write_text
 from nvp.errors import NVPError
 from nvp.ledger import Run, runs
+from nvp.likelihood import Score, nats_per_bit
 from nvp.paths import repository_root, results_root
+from nvp.published import UNVERIFIED, Figure, Published, Row, published, read_published
 
 __all__ = ["NAMES", "Run", "published", "runs", "table", "table_markdown", "write_tables"]
 
-README_TABLE = "28x28"
+README_TABLES = ("28x28", "binarized-mnist")
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-
-
-class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Source(_Entry):
-    """Where figures were printed; its key is that of book/references.bib."""
-
-    text: str
-    url: str
-
-
-class Row(_Entry):
-    """A data set that a table reports, and what a run on it needs."""
-
-    data: str
-    title: str
-    config: str
-    needs: str
-    remark: str = ""
-
-
-class Figure(_Entry):
-    """A published figure in bits/dim, with the digits that were printed."""
-
-    data: str
-    model: str
-    bits_per_dim: Decimal
-    train: Decimal | None = None
-    bound: bool = False
-    draws: int | None = None  # noise draws an image, where it is known not to be one
-    source: str
-    where: str
-
-    @property
-    def cell(self) -> str:
-        """As in the paper: "< 4.40 (4.35)", the figure on training images in parentheses."""
-        train = "" if self.train is None else f" ({self.train})"
-        return f"{'< ' if self.bound else ''}{self.bits_per_dim}{train}"
-
-
-class Published(_Entry):
-    """results/published.yaml."""
-
-    sources: dict[str, Source]
-    tables: dict[str, list[Row]]
-    figures: list[Figure] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _sources_are_known(self) -> Published:
-        for figure in self.figures:
-            if figure.source not in self.sources:
-                raise ValueError(f"{figure.data}, {figure.model}: no source {figure.source}")
-        return self
 
 
 @dataclass(frozen=True)
@@ -95,6 +38,10 @@ class Table:
         text = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
         return f"{text}\n\n{self.caption}\n"
 
+    def without_first_column(self) -> Table:
+        """For rows that all begin alike."""
+        return Table(self.caption, self.header[1:], [row[1:] for row in self.rows])
+
     def plain(self) -> Table:
         """The same without marks of Markdown, for a terminal."""
 
@@ -104,26 +51,6 @@ class Table:
         return Table(
             strip(self.caption), self.header, [tuple(map(strip, row)) for row in self.rows]
         )
-
-
-def read_published(root: Path | None = None) -> Published:
-    """The published figures; `root` is `results/` by default."""
-    path = (root or results_root()) / "published.yaml"
-    try:
-        return Published.model_validate(yaml.safe_load(path.read_text()))
-    except OSError as error:
-        raise NVPError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, ValidationError) as error:
-        raise NVPError(f"{path} is not as it should be: {error}") from error
-
-
-def published(data: str | None = None, model: str | None = None) -> list[Figure]:
-    """Figures that papers print, of one data set or one model if named."""
-    return [
-        figure
-        for figure in read_published().figures
-        if data in (None, figure.data) and model in (None, figure.model)
-    ]
 
 
 def table_markdown(name: str, *, roles: bool = False, root: Path | None = None) -> str:
@@ -139,7 +66,7 @@ def table(name: str, *, roles: bool = False, root: Path | None = None) -> Table:
 
 
 def write_tables(root: Path | None = None, readme: Path | None = None) -> list[Path]:
-    """Write `root`/tables/*.md for the book, and the README's table; returns what changed."""
+    """Write `root`/tables/*.md for the book, and the README's tables; returns what changed."""
     wanted = {
         (root or results_root()) / "tables" / f"{name}.md": table_markdown(
             name, roles=True, root=root
@@ -148,11 +75,16 @@ def write_tables(root: Path | None = None, readme: Path | None = None) -> list[P
     }
     readme = readme or repository_root() / "README.md"
     if readme.is_file() and BEGIN in (text := readme.read_text()):
-        wanted[readme] = with_table(text, table_markdown(README_TABLE, root=root))
+        wanted[readme] = with_table(text, readme_tables(root))
     changed = [p for p, text in wanted.items() if not p.is_file() or p.read_text() != text]
     for path in changed:
         write_text(path, wanted[path])
     return changed
+
+
+def readme_tables(root: Path | None = None) -> str:
+    """The tables that the README shows, one below the other."""
+    return "\n".join(table_markdown(name, root=root) for name in README_TABLES)
 
 
 def with_table(text: str, markdown: str) -> str:
@@ -164,35 +96,62 @@ def with_table(text: str, markdown: str) -> str:
     return f"{before}{BEGIN}\n\n{markdown}\n{END}{after}"
 
 
-def _table_28x28(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
-    rows: list[tuple[str, ...]] = []
-    for row in facts.tables["28x28"]:
-        here = [run for run in ledger.values() if run.record.data.name == row.data]
-        rows += [
-            (row.title, f"**{run.record.title}, this code**", _recorded(run), _provenance(run))
-            for run in sorted(here, key=lambda run: run.score.bits_per_dim)
-        ]
-        if not here:
-            rows.append((row.title, "Real NVP, this code", *_not_run(row)))
-        for figure in (figure for figure in facts.figures if figure.data == row.data):
-            draws = f", {figure.draws} draws an image" if figure.draws else ""
-            citation = _cite(facts, figure, roles)
-            rows.append((row.title, figure.model, figure.cell, f"published: {citation}{draws}"))
-        if row.remark:
-            rows.append((row.title, "others", "–", row.remark))
-    caption = (
-        "Test images, 8 bits a pixel, bits/dim. Runs of this code: one noise draw an image, ± the "
-        "standard error over images. Figures on the embedded images compare with no others."
-    )
-    return Table(caption, ("data", "model", "bits/dim", "what it is"), rows)
+def _listing(
+    name: str, caption: str, *, unit: str = "bits/dim", source: str | None = None
+) -> Callable[[Published, dict[str, Run], bool], Table]:
+    """A table of one figure a row, by data set: runs of this code, those to come, published ones.
+
+    Of the published figures only those of `source`, if it is named.
+    """
+
+    def make(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
+        rows: list[tuple[str, ...]] = []
+        marked = ""
+        titles = dict.fromkeys(row.title for row in facts.tables[name])
+        for title in titles:
+            reported = [row for row in facts.tables[name] if row.title == title]
+            data = reported[0].data
+            here = [run for run in ledger.values() if run.record.data.name == data]
+            rows += [
+                (title, f"**{run.record.title}, this code**", _recorded(run), _provenance(run))
+                for run in sorted(here, key=lambda run: run.score.bits_per_dim)
+            ]
+            rows += [
+                (title, f"{row.model}, this code", *_not_run(row))
+                for row in reported
+                if row.config not in {run.name for run in here}
+            ]
+            for figure in facts.figures:
+                if figure.data == data and source in (None, figure.source):
+                    rows.append(
+                        (title, figure.model, figure.cell, _publication(facts, figure, roles))
+                    )
+                    if figure.unverified:
+                        marked = f" {UNVERIFIED} quoted from memory, unverified."
+            rows += [(title, "others", "–", row.remark) for row in reported if row.remark]
+        whole = Table(caption + marked, ("data", "model", unit, "what it is"), rows)
+        return whole if len(titles) > 1 else whole.without_first_column()
+
+    return make
+
+
+def _publication(facts: Published, figure: Figure, roles: bool) -> str:
+    draws = f", {figure.draws} draws an image" if figure.draws else ""
+    memory = "; quoted from memory, unverified" if figure.unverified else ""
+    return f"published: {_cite(facts, figure, roles)}{draws}{memory}"
 
 
 def _table_1(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
     models = ("PixelRNN", "Real NVP", "Conv DRAW", "IAF-VAE")
     rows = []
     for row in facts.tables["table1"]:
-        cells = {figure.model: figure.cell for figure in facts.figures if figure.data == row.data}
-        found = [run for run in ledger.values() if run.record.data.name == row.data]
+        printed = [f for f in facts.figures if (f.data, f.source) == (row.data, "dinh2017realnvp")]
+        cells = {figure.model: figure.cell for figure in printed}
+        found = [
+            run
+            for run in ledger.values()
+            if run.record.data.name == row.data and run.config.model.family == "realnvp"
+        ]
         if found:
             run = min(found, key=lambda run: (run.name != row.config, run.score.bits_per_dim))
             here = f"{_recorded(run)}; {_provenance(run)}"
@@ -213,37 +172,43 @@ def _table_runs(_facts: Published, ledger: dict[str, Run], _roles: bool) -> Tabl
     properties = list(next(iter(columns.values()), {"no run is recorded": ""}))
     rows = [(key, *(column[key] for column in columns.values())) for key in properties]
     caption = (
-        "Every recorded run; likelihoods in bits/dim, minutes of training steps; + after a "
-        "commit says that changes to it were not committed. The last three rows are on the first "
-        "test images only, to compare with each other."
+        "Every recorded run; likelihoods in bits/dim or, for binary images, in nats an image; "
+        "minutes of training steps; + after a commit says that changes to it were not committed. "
+        "The last three rows are on the first test images only, to compare with each other."
     )
     return Table(caption, ("run", *columns), rows)
 
 
 def _particulars(run: Run) -> dict[str, str]:
     entry, scores = run.record, run.record.scores
+    first, draws = scores.first, scores.first_more_draws
+    chosen = entry.chosen_step
     commits = dict.fromkeys(leg.commit for leg in entry.legs)
     weights = entry.weights
     return {
         "data": f"{entry.data.name}, {entry.data.train_images:,} training images",
         "parameters": f"{entry.parameters:,}",
         "steps": f"{entry.steps:,}",
+        "weights chosen": "of the last step" if chosen is None else f"of step {chosen:,}",
         "images seen": f"{entry.images:,}",
         "minutes": f"{entry.minutes:.0f}",
         "hardware": f"{entry.hardware}; networks in {entry.precision}",
         "state": _state(run),
         "code": ", ".join(map(_short, filter(None, commits))) or "not noted",
         "weights": f"{weights.precision}, {weights.bytes / 1e6:.1f} MB" if weights else "not kept",
-        "test": _recorded(run),
-        "held-out training images": f"{scores.validation.bits_per_dim:.3f}",
-        "first test images": f"{scores.first.bits_per_dim:.3f} ({scores.first.num_images:,})",
-        "the same, by statistics of each batch": (
-            f"{scores.first_batch_statistics.bits_per_dim:.3f}"
-        ),
-        "the same, with more draws": (
-            f"{scores.first_more_draws.bits_per_dim:.3f} ({scores.first_more_draws.num_draws})"
-        ),
+        "test": _recorded(run) + (" nats" if run.is_binary else ""),
+        "images for validation": _in_unit(run, scores.validation),
+        "first test images": f"{_in_unit(run, first)} ({first.num_images:,})",
+        "the same, by statistics of each batch": _in_unit(run, scores.first_batch_statistics),
+        "the same, with more draws": f"{_in_unit(run, draws)} ({draws.num_draws})",
     }
+
+
+def _in_unit(run: Run, score: Score) -> str:
+    """A mean in the run's unit, which is named where it is nats."""
+    if run.is_binary:
+        return f"{nats_per_bit(run.config.model.image_shape) * score.bits_per_dim:.2f} nats"
+    return f"{score.bits_per_dim:.3f}"
 
 
 def _short(commit: str) -> str:
@@ -252,6 +217,9 @@ def _short(commit: str) -> str:
 
 
 def _recorded(run: Run) -> str:
+    if run.is_binary:
+        mean, error = run.nats
+        return f"{mean:.2f} ± {error:.2f}"
     return f"{run.score.bits_per_dim:.3f} ± {run.score.standard_error:.3f}"
 
 
@@ -280,8 +248,31 @@ def _cite(facts: Published, figure: Figure, roles: bool) -> str:
 
 
 _TABLES: dict[str, Callable[[Published, dict[str, Run], bool], Table]] = {
-    "28x28": _table_28x28,
+    "28x28": _listing(
+        "28x28",
+        "Test images, 8 bits a pixel, bits/dim. Runs of this code: ± the standard error over "
+        "images; Real NVP with one noise draw an image. Figures on the embedded images compare "
+        "with no others.",
+    ),
+    "binarized-mnist": _listing(
+        "binarized-mnist",
+        "MNIST binarised once and for all, in the published files: negative log-likelihood of the "
+        "test images, nats an image, ± the standard error over images for runs of this code; < for "
+        "bounds, ≈ for estimates.",
+        unit="nats",
+    ),
     "table1": _table_1,
+    "pixelrnn": _listing(
+        "pixelrnn",
+        "Bits/dim: test images for CIFAR-10, validation images for ImageNet, training images in "
+        "parentheses; ± the standard error over images for runs of this code.",
+        source="oord2016pixelrnn",
+    ),
+    "pixelrnn-variants": _listing(
+        "pixelrnn-variants",
+        "Row LSTM, CIFAR-10, bits/dim on images held out for validation: what connections between "
+        "layers, depth, and the kind of output are worth.",
+    ),
     "runs": _table_runs,
 }
 NAMES = tuple(_TABLES)

@@ -76,17 +76,16 @@ def load_run(folder: Path, *, data_root: Path | None = None, device: str = "auto
         weights, best = load_tensors(source)
         chosen = best["step"]
     load_weights(model, weights, source)
-    images, _ = training_images(config, header, data_root)
+    data = training_data(config, header, data_root)
+    images, _ = hold_out(data.images, config, data_root)
     settings = config.evaluation
     few = images[: settings.statistics_images]
     reestimate_statistics(model, few, batch_size=settings.batch_size)
     return TrainedRun(config, model.eval(), header, chosen)
 
 
-def training_images(
-    config: RunConfig, header: dict[str, Any], data_root: Path | None
-) -> tuple[Tensor, Tensor]:
-    """The images that training saw and those for validation; they must be the run's own."""
+def training_data(config: RunConfig, header: dict[str, Any], data_root: Path | None) -> Dataset:
+    """The training images, those held out among them; they must be the run's own."""
     data = load(config.data.name, "train", root=data_root, limit=config.data.limit)
     check_images(config, data)
     if header.get("data_checksum") != data.checksum:
@@ -94,7 +93,7 @@ def training_images(
             f"the training images of {config.data.name} found here are not those of this run: "
             "point --data-root at the set it was trained on"
         )
-    return hold_out(data.images, config, data_root)
+    return data
 
 
 def scored_images(

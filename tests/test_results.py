@@ -16,9 +16,11 @@ from nvp import ledger, provenance, record, results, verify
 from nvp.checkpoint import load_tensors, save_tensors
 from nvp.config import load_config
 from nvp.errors import NVPError
-from nvp.likelihood import evaluate, summarise
+from nvp.likelihood import evaluate, nats_per_bit, summarise
 from nvp.paths import repository_root, results_root
+from nvp.runlog import read_log
 from nvp.scoring import load_run, probe_images, score_probe, scored_images
+from nvp.train import BEST
 
 REPOSITORY = repository_root()
 CITATIONS = set(
@@ -238,6 +240,85 @@ def test_the_probe_is_scored_in_float64(recorded: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("levels", [2, 3, 16, 256])
+def test_probe_images_have_the_levels_of_the_model(levels: int) -> None:
+    images, grey = probe_images((1, 28, 28), levels), probe_images((1, 28, 28))
+    assert images.dtype == torch.uint8
+    assert (int(images.min()), int(images.max())) == (0, levels - 1)
+    if levels > 2:
+        assert torch.equal(images, (grey.double() * levels / 256).floor().byte())
+
+
+@pytest.fixture(scope="module")
+def pixelrnn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A data root, and a ledger that holds a PixelCNN of binary images; do not change them."""
+    folder = tmp_path_factory.mktemp("pixelrnn")
+    tree = tiny.pixelrnn_tree()
+    tree["training"] |= {"early_stopping": True, "validate_minutes": 1e-9, "steps": 3}
+    run = tiny.train(folder, tree)
+    log = read_log(run / "log.csv")
+    assert min(log, key=lambda row: row["validation"]) is log[-1]
+    # As if step 2 had been the best, so that it can be told from the last one.
+    tensors, header = load_tensors(run / BEST)
+    save_tensors(run / BEST, tensors, header | {"step": 2})
+    root = folder / "results"
+    root.mkdir()
+    shutil.copy(results_root() / "published.yaml", root)
+    record.record(run, data_root=folder / "data", first=20, num_draws=4, root=root)
+    return folder / "data", root
+
+
+def test_a_pixel_rnn_is_recorded_with_the_step_that_was_chosen(
+    pixelrnn: tuple[Path, Path],
+) -> None:
+    data_root, root = pixelrnn
+    run = ledger.runs(root)["tiny-pixelrnn"]
+    entry = run.record
+    assert (entry.steps, entry.chosen_step) == (3, 2)
+    assert entry.scores.validation.num_images == 30  # the whole split
+    assert entry.data.train_images == 60
+    assert entry.scores.first_more_draws.bits_per_dim == entry.scores.first.bits_per_dim
+    images = scored_images(run.config, "test", data_root).images
+    nats = -run.load_model().log_prob(images).double()
+    mean, error = run.nats
+    assert mean == pytest.approx(nats.mean().item(), abs=1e-3)
+    assert error == pytest.approx(nats.std().item() / 30**0.5, abs=1e-3)
+
+
+def test_a_binary_run_is_verified_to_a_hundredth_of_a_nat(
+    pixelrnn: tuple[Path, Path], tmp_path: Path
+) -> None:
+    data_root, root = pixelrnn
+    agree = {"weights": "agrees", "probe": "agrees", "test": "agrees"}
+    assert states(verify.verify(data_root=data_root, root=root)) == agree
+    own = Path(shutil.copytree(root, tmp_path / "own"))
+    run = ledger.runs(own)["tiny-pixelrnn"]
+    shift = 0.02 / nats_per_bit(run.config.model.image_shape)
+    file = run.folder / "run.json"
+    tree = json.loads(file.read_text())
+    tree["scores"]["test"]["bits_per_dim"] += shift
+    file.write_text(json.dumps(tree))
+    assert states(verify.verify(data_root=data_root, root=own))["test"] == "differs"
+
+
+def test_binary_runs_are_shown_in_nats(pixelrnn: tuple[Path, Path], tmp_path: Path) -> None:
+    root = Path(shutil.copytree(pixelrnn[1], tmp_path / "own"))
+    file = root / "runs" / "tiny-pixelrnn" / "run.json"
+    tree = json.loads(file.read_text())
+    tree["data"]["name"] = "binarized-mnist"
+    file.write_text(json.dumps(tree))
+    run = ledger.runs(root)["tiny-pixelrnn"]
+    figure = f"{run.nats[0]:.2f} ± {run.nats[1]:.2f}"
+    assert results.table("binarized-mnist", root=root).rows[0][:2] == (
+        "**A tiny PixelCNN, this code**",
+        figure,
+    )
+    shown = dict(results.table("runs", root=root).rows)
+    assert shown["test"] == f"{figure} nats"
+    assert shown["weights chosen"] == "of step 2"
+    assert shown["images for validation"].endswith(" nats")
+
+
 def test_legs_are_the_machines_in_order(tmp_path: Path) -> None:
     cpu = torch.device("cpu")
     assert provenance.read_legs(tmp_path) == []
@@ -282,6 +363,8 @@ def test_a_recorded_run_stands_above_the_yardsticks(own: Path) -> None:
     rows = results.table("28x28", root=own).rows
     assert rows[0][:2] == ("MNIST", "**A tiny Real NVP, this code**")
     assert "2 steps" in rows[0][3]
+    assert rows[1] == ("MNIST", "Real NVP, this code", *rows[1][2:])
+    assert rows[1][3].startswith("`nvp train configs/mnist.yaml`")  # it is not the tiny run
     kinds = ("recorded (", "published: ", "`nvp train configs/", "no Real NVP")
     assert all(row[3].startswith(kinds) for row in rows)
 
@@ -299,7 +382,7 @@ def test_every_row_has_a_configuration_and_every_configuration_a_model() -> None
     rows = [row for table in results.read_published().tables.values() for row in table]
     for row in rows:
         config = load_config(REPOSITORY / "configs" / f"{row.config}.yaml")
-        assert (config.name, config.data.name) == (row.config, row.data)
+        assert (config.name, config.data.name) == (row.config, row.data.removesuffix("-validation"))
     for path in (REPOSITORY / "configs").glob("*.yaml"):
         assert load_config(path).name == path.stem
 
@@ -307,7 +390,32 @@ def test_every_row_has_a_configuration_and_every_configuration_a_model() -> None
 def test_published_figures_keep_their_digits() -> None:
     (figure,) = results.published("cifar10", "PixelRNN")
     assert figure.cell == "3.00"
+    (figure,) = results.published("binarized-mnist", "DRAW")
+    assert figure.cell == "< 80.97"
+    (figure,) = results.published("imagenet32", "Row LSTM")
+    assert figure.cell == "3.86 (3.83)"
     assert {figure.data for figure in results.published(model="Real NVP")} >= {"celeba", "cifar10"}
+
+
+def test_figures_quoted_from_memory_are_marked() -> None:
+    shown = {
+        (row[0], row[-2]): row[-1]
+        for name in ("binarized-mnist", "pixelrnn-variants")
+        for row in results.table(name).rows
+    }
+    assert "quoted from memory, unverified" in shown["Row LSTM", "80.54 †"]
+    for (_, figure), source in shown.items():
+        assert figure.endswith(" †") == source.endswith("quoted from memory, unverified")
+    assert results.table("binarized-mnist").caption.endswith("† quoted from memory, unverified.")
+    assert "†" not in results.table("28x28").caption
+
+
+@pytest.mark.parametrize("unit", ["", 'bits_per_dim: "1.0", nats: "80.54",'])
+def test_a_published_figure_has_one_unit(unit: str, own: Path) -> None:
+    path = own / "published.yaml"
+    path.write_text(path.read_text().replace('nats: "80.54",', unit, 1))
+    with pytest.raises(NVPError, match=r"Row LSTM: give bits_per_dim or nats, one of them"):
+        results.table("28x28", root=own)
 
 
 def test_published_figures_need_a_source(own: Path) -> None:
@@ -323,12 +431,13 @@ def test_tables_are_written_between_the_markers_only(own: Path, tmp_path: Path) 
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{results.BEGIN}\nold\n{results.END}\nafter\n")
     changed = results.write_tables(own, readme)
-    assert {path.name for path in changed} == {"28x28.md", "table1.md", "runs.md", "README.md"}
+    assert {path.name for path in changed} == {*(f"{n}.md" for n in results.NAMES), "README.md"}
     text = readme.read_text()
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
     assert "old" not in text
-    assert results.table_markdown("28x28", root=own) in text
+    for name in ("28x28", "binarized-mnist"):
+        assert results.table_markdown(name, root=own) in text
     assert results.write_tables(own, readme) == []
     readme.write_text(f"{results.BEGIN}\n")
     with pytest.raises(NVPError, match=r"results:end"):
@@ -342,4 +451,4 @@ def test_the_tables_in_the_repository_are_in_step() -> None:
         assert written == results.table_markdown(name, roles=True)
     readme = (REPOSITORY / "README.md").read_text()
     if results.BEGIN in readme:
-        assert results.with_table(readme, results.table_markdown("28x28")) == readme
+        assert results.with_table(readme, results.readme_tables()) == readme

@@ -1,0 +1,101 @@
+"""The figures that papers print: `results/published.yaml`."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from nvp.errors import NVPError
+from nvp.paths import results_root
+
+UNVERIFIED = "†"  # marks a figure that is quoted from memory
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(_Entry):
+    """Where figures were printed; its key is that of book/references.bib."""
+
+    text: str
+    url: str
+
+
+class Row(_Entry):
+    """A run that a table reports, its data set, and what it needs."""
+
+    data: str
+    title: str
+    model: str = "Real NVP"
+    config: str
+    needs: str
+    remark: str = ""
+
+
+class Figure(_Entry):
+    """A published figure in bits/dim or in nats an image, with the digits that were printed."""
+
+    data: str
+    model: str
+    bits_per_dim: Decimal | None = None
+    nats: Decimal | None = None
+    train: Decimal | None = None
+    bound: bool = False
+    estimate: bool = False  # the paper gives it as an approximation
+    unverified: bool = False  # from memory: no print of it was seen
+    draws: int | None = None  # noise draws an image, where it is known not to be one
+    source: str
+    where: str
+
+    @model_validator(mode="after")
+    def _has_one_unit(self) -> Figure:
+        if (self.bits_per_dim is None) == (self.nats is None):
+            raise ValueError(f"{self.data}, {self.model}: give bits_per_dim or nats, one of them")
+        return self
+
+    @property
+    def cell(self) -> str:
+        """As in the paper: "< 4.40 (4.35)", the figure on training images in parentheses."""
+        sign = "< " if self.bound else "≈ " if self.estimate else ""
+        value = self.nats if self.bits_per_dim is None else self.bits_per_dim
+        train = "" if self.train is None else f" ({self.train})"
+        return f"{sign}{value}{train}{f' {UNVERIFIED}' if self.unverified else ''}"
+
+
+class Published(_Entry):
+    """results/published.yaml."""
+
+    sources: dict[str, Source]
+    tables: dict[str, list[Row]]
+    figures: list[Figure] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _sources_are_known(self) -> Published:
+        for figure in self.figures:
+            if figure.source not in self.sources:
+                raise ValueError(f"{figure.data}, {figure.model}: no source {figure.source}")
+        return self
+
+
+def read_published(root: Path | None = None) -> Published:
+    """The published figures; `root` is `results/` by default."""
+    path = (root or results_root()) / "published.yaml"
+    try:
+        return Published.model_validate(yaml.safe_load(path.read_text()))
+    except OSError as error:
+        raise NVPError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, ValidationError) as error:
+        raise NVPError(f"{path} is not as it should be: {error}") from error
+
+
+def published(data: str | None = None, model: str | None = None) -> list[Figure]:
+    """Figures that papers print, of one data set or one model if named."""
+    return [
+        figure
+        for figure in read_published().figures
+        if data in (None, figure.data) and model in (None, figure.model)
+    ]
