@@ -1,0 +1,238 @@
+"""The multi-scale Pixel RNN: p(small) p(image | small), and draws that follow it."""
+
+from __future__ import annotations
+
+import copy
+import math
+from functools import partial
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from pixels import (
+    all_images,
+    config,
+    counts,
+    generator,
+    leaks,
+    moved_by_change,
+    moved_by_gradient,
+    p_value,
+    randomised,
+)
+from torch import Tensor
+
+from nvp import MultiScaleConfig, MultiScalePixelRNN
+from nvp.autoregressive.config import Kind
+from nvp.autoregressive.pixelrnn import bias_maps
+from nvp.errors import NVPError
+
+kinds = pytest.mark.parametrize("kind", Kind)
+
+
+def settings(
+    kind: str, shape: tuple[int, int, int], factor: int = 2, **changes: Any
+) -> MultiScaleConfig:
+    """Both models of this kind, one layer below and two above."""
+    channels, height, width = shape
+    small = config(kind, (channels, height // factor, width // factor), **changes)
+    return MultiScaleConfig(
+        small=small, large=config(kind, shape, num_layers=2, **changes), width=5
+    )
+
+
+def build(*arguments: Any, seed: int = 0, **changes: Any) -> MultiScalePixelRNN:
+    """A model in float64 with random weights, from what `settings` takes."""
+    return randomised(MultiScalePixelRNN(settings(*arguments, **changes)), seed)
+
+
+def biases(model: MultiScalePixelRNN, small: Tensor) -> list[Tensor]:
+    """What the small image adds to each layer of the large model."""
+    return model.upsampler(model.small.centred(small))
+
+
+def given_all(model: MultiScalePixelRNN) -> tuple[Tensor, Tensor, Tensor]:
+    """p(small), (S,); all images, (M, C, H, W); and p(image | small), (S, M)."""
+    smalls = all_images(model.small.image_shape, model.levels)
+    images = all_images(model.image_shape, model.levels)
+    given = [
+        model.log_prob_given(images, small.expand(len(images), -1, -1, -1)) for small in smalls
+    ]
+    return model.small.log_prob(smalls).exp(), images, torch.stack(given).exp()
+
+
+@kinds
+@pytest.mark.parametrize(
+    ("shape", "levels"), [((1, 2, 2), 2), ((1, 2, 2), 3), ((1, 2, 4), 2), ((3, 2, 2), 2)]
+)
+@torch.no_grad()
+def test_probabilities_of_all_pairs_sum_to_one(
+    kind: Kind, shape: tuple[int, int, int], levels: int
+) -> None:
+    model = build(kind, shape, levels=levels)
+    own, images, given = given_all(model)
+    assert ((given.sum(1) - 1).abs() < 1e-10).all()
+    joint = own[:, None] * given
+    assert abs(joint.sum().item() - 1) < 1e-10
+    # The small image does bear on the large one, and its pair is one of several.
+    assert (given[0] - given[-1]).abs().max() > 1e-6
+    logs = model.log_prob(images)
+    assert (logs < joint.sum(0).log()).all()
+    small = model.subsample(images)
+    apart = model.small.log_prob(small) + model.log_prob_given(images, small)
+    assert (logs - apart).abs().max() < 1e-12
+    assert abs(model.loss(images).item() + logs.mean().item()) < 1e-12
+
+
+@kinds
+@pytest.mark.parametrize(("shape", "levels"), [((1, 2, 2), 2), ((1, 2, 2), 3), ((1, 2, 4), 2)])
+@torch.no_grad()
+def test_samples_are_as_frequent_as_they_are_probable(
+    kind: Kind, shape: tuple[int, int, int], levels: int
+) -> None:
+    model = build(kind, shape, levels=levels)
+    own, _, given = given_all(model)
+    drawn = counts(model.sample(10_000, generator=generator()), levels)
+    # One right sampler in a thousand would fail by chance; the seed is fixed.
+    assert p_value(drawn, (own[:, None] * given).sum(0)) > 1e-3
+    small = all_images(model.small.image_shape, levels)[-1:]
+    enlarged = model.enlarge(small.expand(10_000, -1, -1, -1), generator=generator(1))
+    assert p_value(counts(enlarged, levels), given[-1]) > 1e-3
+
+
+@kinds
+@pytest.mark.parametrize("channels", [1, 3])
+@torch.no_grad()
+def test_cached_draws_equal_those_by_definition(kind: Kind, channels: int) -> None:
+    shape = (channels, 4, 4)
+    model = build(kind, shape, levels=3)
+    small = torch.randint(3, (2, channels, 2, 2), generator=generator(), dtype=torch.uint8)
+    drawn = model.enlarge(small, generator=generator(1), temperature=0.8)
+    images, draw = torch.zeros_like(drawn), generator(1)
+    for row, column, colour in product(range(4), range(4), range(channels)):
+        parameters = model.large.parameters_of(images, biases(model, small))
+        chosen = model.large.output.draw(parameters[:, colour, row, column], draw, 0.8)
+        images[:, colour, row, column] = chosen
+    assert torch.equal(drawn, images)
+    both = model.sample(2, generator=generator(2))
+    draw = generator(2)
+    assert torch.equal(both, model.enlarge(model.small.sample(2, generator=draw), generator=draw))
+
+
+@kinds
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("hidden", [6, 7])
+def test_causality_given_the_small_image(
+    kind: Kind, channels: int, hidden: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build(kind, (channels, 4, 4), hidden=hidden)
+    small = torch.randint(2, (1, channels, 2, 2), generator=generator(), dtype=torch.uint8)
+    large = model.large
+    given = partial(large.parameters_of, biases=[b.detach() for b in biases(model, small)])
+    monkeypatch.setattr(large, "parameters_of", given)
+    for moved in (moved_by_change(large, trials=3), moved_by_gradient(large, trials=3)):
+        assert leaks(large, moved) == []
+        assert moved.any()
+
+
+@kinds
+@torch.no_grad()
+def test_the_small_image_is_not_masked(kind: Kind) -> None:
+    """The last small pixel, (2, 2) of the image, moves what is said of pixel (1, 1) before it."""
+    model = build(kind, (1, 4, 4))
+    images = torch.zeros(1, 1, 4, 4, dtype=torch.uint8)
+    small = torch.zeros(2, 1, 2, 2, dtype=torch.uint8)
+    small[1, 0, 1, 1] = 1
+    maps = biases(model, small)
+    assert len(maps) == 2
+    assert maps[0].shape == (2, bias_maps(model.config.large), 4, 4)
+    a, b = model.large.parameters_of(images.expand(2, -1, -1, -1), maps)[:, 0]
+    assert not torch.equal(a[1, 1], b[1, 1])
+    assert torch.equal(a[0, 0], b[0, 0])  # out of the deconvolution's reach
+
+
+def test_bias_maps() -> None:
+    """As many as the input-to-state map has: h, 4h, and 4h for each direction."""
+    sizes = {kind: bias_maps(config(kind, hidden=5)) for kind in Kind}
+    assert sizes == {Kind.PIXELCNN: 5, Kind.ROW_LSTM: 20, Kind.DIAGONAL_BILSTM: 40}
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_subsampling_and_sizes(factor: int) -> None:
+    model = build("row_lstm", (3, 8, 16), factor, levels=256)
+    images = torch.arange(3 * 8 * 16).remainder(256).to(torch.uint8).view(1, 3, 8, 16)
+    small = model.subsample(images)
+    assert small.shape == (1, 3, 8 // factor, 16 // factor)
+    assert small[0, 1, -1, -1] == images[0, 1, 8 - factor, 16 - factor]
+    enlarged = model.enlarge(small, generator=generator())
+    assert enlarged.shape == (1, 3, 8, 16)
+    assert enlarged.dtype == torch.uint8
+
+
+@kinds
+def test_every_parameter_has_a_gradient_and_copies_agree(kind: Kind) -> None:
+    torch.manual_seed(0)
+    model = MultiScalePixelRNN(settings(kind, (3, 8, 8), 4, levels=5))
+    images = torch.randint(5, (8, 3, 8, 8), dtype=torch.uint8)
+    model.loss(images).backward()
+    still = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert still == []
+    with torch.no_grad():
+        logs = model.log_prob(images)
+        twin, restored = copy.deepcopy(model), MultiScalePixelRNN(model.config)
+        restored.load_state_dict(model.state_dict())
+        assert torch.equal(twin.log_prob(images), logs)
+        assert torch.equal(restored.log_prob(images), logs)
+        exact = twin.double().log_prob(images)
+    assert (exact - logs).abs().max() < 1e-4 * exact.abs().max()
+
+
+@kinds
+@torch.no_grad()
+def test_fresh_model_on_8_bit_noise(kind: Kind) -> None:
+    """8 bits for each sub-pixel of the image, and again for the quarter that the small one has."""
+    torch.manual_seed(0)
+    model = MultiScalePixelRNN(settings(kind, (3, 8, 8), levels=256, hidden=12))
+    noise = torch.randint(256, (16, 3, 8, 8), generator=generator(), dtype=torch.uint8)
+    bits = -model.log_prob(noise).mean().item() / model.num_dimensions / math.log(2)
+    assert 8 * 1.25 <= bits < 9 * 1.25
+
+
+def test_bad_input() -> None:
+    model = build("pixelcnn", (1, 4, 4))
+    good = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
+    calls = [
+        (model.log_prob, good.float()),
+        (model.log_prob, good + 2),
+        (model.log_prob, good[..., :2]),
+        (model.enlarge, good),  # the small image is 2x2
+        (model.enlarge, good[..., :2, :2] + 2),
+        (model.enlarge, good[..., :2, :2].float()),
+    ]
+    for call, images in calls:
+        with pytest.raises(NVPError) as caught:
+            call(images)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("small", "large"),
+    [
+        ((1, 4, 4), (1, 4, 4)),
+        ((1, 4, 4), (1, 2, 2)),
+        ((1, 2, 2), (1, 6, 6)),  # three is no power of two
+        ((1, 2, 2), (1, 4, 8)),
+        ((1, 2, 2), (1, 5, 5)),
+        ((1, 2, 2), (3, 4, 4)),
+    ],
+)
+def test_sizes_that_disagree(small: tuple[int, int, int], large: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match=r"must be large\.image_shape"):
+        MultiScaleConfig(small=config("pixelcnn", small), large=config("pixelcnn", large))
+
+
+def test_levels_that_disagree() -> None:
+    small, large = config("pixelcnn", (1, 2, 2), levels=2), config("pixelcnn", (1, 4, 4), levels=3)
+    with pytest.raises(ValueError, match="levels"):
+        MultiScaleConfig(small=small, large=large)
