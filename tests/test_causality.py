@@ -47,23 +47,23 @@ def _sees(of: PixelRNNConfig, target: tuple[int, int, int], source: tuple[int, i
     # How far the first convolution and the others reach, and how many others there are.
     a, b, n = of.first_kernel // 2, of.kernel_size // 2, of.num_layers
     # Of the mask A convolution's features at a pixel, none sees that pixel's last colour, but
-    # some see the others: a layer that reaches the pixel's features sees those as well.
+    # some see the others: where the layers alone reach a pixel, they find those.
     last_colour = source[2] == channels - 1
     match of.kind:
         case Kind.PIXELCNN:
             # A wedge: each layer takes it b to the right, but only together with a row up. What
             # is further up right is the blind spot.
-            first_last = -(a + n * b), -1 if up == 0 else a + b * min(up - 1, n)
-            others = 0 < up <= n * b and right <= b * min(up, n)
-            seen = up <= a + n * b and first_last[0] <= right <= first_last[1]
-            return seen or (others and not last_colour and right >= -n * b)
+            last = -1 if up == 0 else a + b * min(up - 1, n)
+            seen = up <= a + n * b and -(a + n * b) <= right <= last
+            by_layers = 0 < up <= n * b and -n * b <= right <= b * min(up, n)
+            return seen or (by_layers and not last_colour)
         case Kind.ROW_LSTM:
             # A triangle that widens by b a row: to the right of the first convolution's field in
             # the row above; to the left with b more for each masked input-to-state convolution.
-            first_last = -(a + b * (up + n)), -1 if up == 0 else a + b * (up - 1)
-            others = up > 0 and right <= b * up
-            seen = first_last[0] <= right <= first_last[1]
-            return seen or (others and not last_colour and right >= -b * (up + n))
+            last = -1 if up == 0 else a + b * (up - 1)
+            seen = -(a + b * (up + n)) <= right <= last
+            by_layers = up > 0 and -b * (up + n) <= right <= b * up
+            return seen or (by_layers and not last_colour)
         case Kind.DIAGONAL_BILSTM:
             # All that came before, but for the last colour of the last pixel of the row above:
             # its own features do not see it (mask A), none are to its right, and of those below

@@ -154,7 +154,7 @@ def test_any_layout_in_memory(kernel: int) -> None:
     """Gates, weights and the map's gradient need not be contiguous."""
     values = inputs(kernel, 3, 4, 5, 6)
     strange = tuple(x.detach().mT.contiguous().mT.requires_grad_() for x in values)
-    out, again = raster_lstm(*values, kernel), raster_lstm(*strange, kernel)  # type: ignore[call-arg]
+    out, again = raster_lstm(*values, kernel), raster_lstm(*strange, kernel)
     slope = torch.randn(out.shape, generator=generator(1), dtype=out.dtype).mT.contiguous().mT
     fast = torch.autograd.grad(again, strange, slope)
     slow = torch.autograd.grad(out, values, slope.contiguous())
@@ -262,7 +262,7 @@ def test_model_without_the_compiled_scan(kind: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(scan, "_build", lambda: pytest.fail("built all the same"))
     slow = model.log_prob(images)
     slow.sum().backward()
-    assert_close([fast, *gradients], [slow, *(p.grad for p in model.parameters())], 1e-10)  # type: ignore[list-item]
+    assert_close([fast, *gradients], [slow, *(p.grad for p in model.parameters())], 1e-10)
 
 
 @pytest.mark.parametrize(
