@@ -1,0 +1,93 @@
+// What the live figures share: making elements, controls, and following the theme of the page.
+
+const SVG = "http://www.w3.org/2000/svg";
+const SVG_TAGS = new Set(["svg", "g", "rect", "text", "path", "circle", "title"]);
+
+/** An element with these attributes (`on...` are listeners) and children (nodes or text). */
+function make(tag, attributes = {}, ...children) {
+  const node = SVG_TAGS.has(tag) ? document.createElementNS(SVG, tag) : document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === "function") node.addEventListener(name.slice(2), value);
+    else node.setAttribute(name, value);
+  }
+  node.append(...children);
+  return node;
+}
+
+/** A row of radio buttons: options are { value: label }; `changed` gets the chosen value. */
+function radios(legend, name, options, chosen, changed) {
+  const choices = Object.entries(options).map(([value, label]) => {
+    const input = make("input", { type: "radio", name, value, onchange: () => changed(value) });
+    input.checked = value === String(chosen);
+    return make("label", { class: "choice" }, input, make("span", {}, label));
+  });
+  return make("fieldset", { "data-control": name }, make("legend", {}, legend), ...choices);
+}
+
+/** A slider with its value beside it; `shown` makes the text of a value. */
+function slider(label, name, { min, max, step = 1, value, shown = String }, changed) {
+  const output = make("output", {}, shown(value));
+  const input = make("input", { type: "range", name, min, max, step });
+  input.value = value;
+  input.setAttribute("aria-valuetext", shown(value));
+  input.addEventListener("input", () => {
+    output.textContent = shown(Number(input.value));
+    input.setAttribute("aria-valuetext", output.textContent);
+    changed(Number(input.value));
+  });
+  const field = make("label", { class: "field", "data-control": name }, label, input, output);
+  /** Move the slider from the program, to a value within a new maximum. */
+  field.set = (next, highest = max) => {
+    input.max = highest;
+    input.value = next;
+    output.textContent = shown(next);
+    input.setAttribute("aria-valuetext", output.textContent);
+  };
+  return field;
+}
+
+/** A checkbox and its label. */
+function checkbox(label, name, checked, changed) {
+  const input = make("input", { type: "checkbox", name, onchange: () => changed(input.checked) });
+  input.checked = checked;
+  return make("label", { class: "field", "data-control": name }, input, label);
+}
+
+/** Whether the page is dark: as the book says, as JupyterLab says, or as the system prefers. */
+function isDark() {
+  const { theme } = document.documentElement.dataset;
+  if (theme === "dark" || theme === "light") return theme === "dark";
+  const { jpThemeLight } = document.body.dataset;
+  if (jpThemeLight) return jpThemeLight === "false";
+  return matchMedia("(prefers-color-scheme: dark)").matches;
+}
+
+/** Keep `data-theme` of the host as the page has it, and call `changed` whenever that changes. */
+function followTheme(host, changed) {
+  const follow = () => {
+    const theme = isDark() ? "dark" : "light";
+    if (host.dataset.theme === theme) return;
+    host.dataset.theme = theme;
+    changed();
+  };
+  const observer = new MutationObserver(follow);
+  observer.observe(document.documentElement, { attributeFilter: ["data-theme"] });
+  observer.observe(document.body, { attributeFilter: ["data-jp-theme-light"] });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", follow);
+  follow();
+}
+
+/**
+ * Build the figure in every place of the page that waits for it. `build` gets the element to fill
+ * and returns what redraws it in new colours, or nothing.
+ */
+function mount(name, style, build) {
+  for (const host of document.querySelectorAll(`.nvp-live[data-figure="${name}"]`)) {
+    if (host.shadowRoot) continue;
+    const root = make("div", { class: "figure" });
+    host.attachShadow({ mode: "open" }).append(make("style", {}, style), root);
+    let redraw = () => {};
+    followTheme(host, () => redraw());
+    redraw = build(root) ?? redraw;
+  }
+}
