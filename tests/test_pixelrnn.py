@@ -130,10 +130,15 @@ def test_bad_input() -> None:
                 call(images)
             assert words in str(caught.value)
             assert "\n" not in str(caught.value)
-    for arguments in ((-1, 1), (4, 1), (1, 0), (1, -2)):
+    for arguments in ((-1, 1), (4, 1), (1, 0), (1, -2), (1.5, 1)):
         with pytest.raises(NVPError) as caught:
             model.complete(good, *arguments)
         assert "\n" not in str(caught.value)
+    for temperature in (0.0, -1.0):
+        with pytest.raises(NVPError, match="temperature must be above 0"):
+            model.sample(1, temperature=temperature)
+    with pytest.raises(NVPError, match="n must be at least 1"):
+        model.sample(0)
 
 
 @kinds

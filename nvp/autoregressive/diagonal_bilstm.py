@@ -35,10 +35,10 @@ class DiagonalBiLSTM(nn.Module):
         """`bias`, (N, 8h, H, W), is added to the input-to-state map (section 3.6)."""
         gates = self.input_to_state(x)
         gates = split_gates(gates if bias is None else gates + bias, 2)
+        # A recurrence loses too much in half precision: under autocast it stays in full.
+        gates = gates.to(self.initial.dtype)
         scan = raster_lstm if compiled(gates) else scan_diagonals
-        # Recurrences lose too much in half precision, whatever the convolutions around them use.
-        kind = self.initial.dtype
-        return scan(gates.to(kind), self.state_to_state, self.initial, DIAGONAL).permute(0, 3, 1, 2)
+        return scan(gates, self.state_to_state, self.initial, DIAGONAL).permute(0, 3, 1, 2)
 
 
 def skew(x: Tensor) -> Tensor:

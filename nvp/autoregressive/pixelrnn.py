@@ -134,8 +134,10 @@ class PixelRNN(ImageModel):
     ) -> Tensor:
         """Draw sub-pixel after sub-pixel: uint8, (n, C, H, W), values 0..levels-1.
 
-        The logits are divided by `temperature`.
+        The logits are divided by `temperature`. Raises `NVPError` if it is not above 0, or n < 1.
         """
+        if n < 1:
+            raise NVPError(f"n must be at least 1 image, got {n}")
         images = torch.zeros(n, *self.image_shape, dtype=torch.uint8)
         return sampling.fill(self, images, 0, generator=generator, temperature=temperature)
 
@@ -156,8 +158,8 @@ class PixelRNN(ImageModel):
         """
         self.check_images(images)
         height = self.image_shape[1]
-        if not 0 <= visible_rows <= height:
-            raise NVPError(f"visible_rows must be from 0 to the height {height}: {visible_rows}")
+        if visible_rows not in range(height + 1):
+            raise NVPError(f"visible_rows must be 0, 1, ... or the height {height}: {visible_rows}")
         if num_samples < 1:
             raise NVPError(f"num_samples must be at least 1: {num_samples}")
         repeated = images.repeat_interleave(num_samples, dim=0)

@@ -36,11 +36,11 @@ class RowLSTM(nn.Module):
         """`bias`, (N, 4h, H, W), is added to the input-to-state map (section 3.6)."""
         gates = self.input_to_state(x)
         gates = split_gates(gates if bias is None else gates + bias, 1)
+        # A recurrence loses too much in half precision: under autocast it stays in full.
+        gates = gates.to(self.initial.dtype)
         taps = self.state_to_state.shape[1]
         scan = raster_lstm if compiled(gates) else scan_rows
-        # Recurrences lose too much in half precision, whatever the convolutions around them use.
-        kind = self.initial.dtype
-        return scan(gates.to(kind), self.state_to_state, self.initial, taps).permute(0, 3, 1, 2)
+        return scan(gates, self.state_to_state, self.initial, taps).permute(0, 3, 1, 2)
 
 
 def scan_rows(gates: Tensor, weight: Tensor, initial: Tensor, kernel: int) -> Tensor:

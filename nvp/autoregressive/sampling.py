@@ -18,6 +18,7 @@ from nvp.autoregressive.lstm import lstm_cell
 from nvp.autoregressive.masked_conv import MaskedConv2d
 from nvp.autoregressive.pixelcnn import PixelCNNBlock
 from nvp.autoregressive.row_lstm import RowLSTM
+from nvp.errors import NVPError
 
 if TYPE_CHECKING:
     from nvp.autoregressive.pixelrnn import PixelRNN, ResidualLayer
@@ -36,6 +37,8 @@ def fill(
 
     `biases` are one map for each layer, as `PixelRNN.conditional_log_prob` takes them.
     """
+    if temperature <= 0:
+        raise NVPError(f"temperature must be above 0, where 1 samples the model: {temperature}")
     images = images.clone()
     count, colours, height, width = images.shape
     network = _Network(model, count, height, width, biases)

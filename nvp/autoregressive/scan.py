@@ -11,6 +11,7 @@ import logging
 import os
 import subprocess
 import time
+import zlib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -34,10 +35,11 @@ DIAGONAL = 0  # in place of a kernel size: the taps of the Diagonal BiLSTM
 def compiled(gates: Tensor) -> bool:
     """Whether the scan of these gates can run compiled: on a CPU, where a compiler was found.
 
-    The variable NVP_PLAIN_SCAN=1 says no, to compare or to debug.
+    It does float32 and float64. The variable NVP_PLAIN_SCAN=1 says no, to compare or to debug.
     """
     wanted = os.environ.get("NVP_PLAIN_SCAN", "") != "1"
-    return wanted and gates.device.type == "cpu" and _build()
+    can = gates.device.type == "cpu" and gates.dtype in (torch.float32, torch.float64)
+    return wanted and can and _build()
 
 
 def raster_lstm(gates: Tensor, weight: Tensor, initial: Tensor, kernel: int) -> Tensor:
@@ -90,16 +92,19 @@ def _build() -> bool:
                 is_python_module=False,
             )
     except (RuntimeError, OSError, ImportError, subprocess.SubprocessError) as error:
-        reason = str(error).strip().partition("\n")[0]
+        # The compiler's own complaint, where PyTorch hands it on among much else.
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = next((line for line in lines if "error:" in line), lines[0])[:100]
         logger.warning("the LSTM scan runs uncompiled, several times slower (%s)", reason)
         return False
     return True
 
 
 def _folder(capability: str) -> Path:
-    """Where the compiled scan is kept, one folder for each PyTorch and kind of CPU."""
+    """Where the compiled scan is kept: a folder for each PyTorch, kind of CPU and checkout."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = root / "nvp" / f"scan-{torch.__version__}-{capability}"
+    checkout = zlib.crc32(__file__.encode())
+    folder = root / "nvp" / f"scan-{torch.__version__}-{capability}-{checkout:08x}"
     folder.mkdir(parents=True, exist_ok=True)
     lock = folder / "lock"
     # The loader waits for ever for the lock of a process that was killed while it compiled.
