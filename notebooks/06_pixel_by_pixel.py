@@ -15,10 +15,11 @@
 # training and sampling.
 # ```
 #
-# Real NVP asks for a bijection, and pays for it with layers that leave half of their input alone. The second paper
-# asks for nothing but an *order*. Number the pixels; predict each from those before it, with any network whatever; multiply.
-# What comes out is a probability of the image, exact, with no noise added and no bound. Two things are left to see to: that the network does not
-# look ahead, which is this chapter, and that it sees all it may, which is the next three.
+# Real NVP asks for a bijection, and pays for it with layers that leave half of their input alone. The second
+# paper asks for nothing but an *order*. Number the pixels; predict each from those before it, with any network
+# whatever; multiply. What comes out is a probability of the image, exact, with no noise added and no bound. Two
+# things are left to see to: that the network does not look ahead, which is this chapter, and that it sees all
+# it may, which is the next three.
 
 # %% tags=["parameters"]
 profile = "laptop"
@@ -48,13 +49,15 @@ torch.set_default_dtype(torch.float64)  # so that a check can be strict
 # %% [markdown]
 # ## The chain rule, over pixels and colours
 #
-# Take the $n^2$ pixels of an image row by row, each row from left to right. The chain rule of probability is equation 1:
+# Take the $n^2$ pixels of an image row by row, each row from left to right. The chain rule of probability is
+# equation 1:
 #
 # $$
 # p(x) = \prod_{i=1}^{n^2} p(x_i \mid x_1, \dots, x_{i-1}).
 # $$ (eq:chain)
 #
-# A pixel of a colour image is three numbers, and the rule goes on inside it, red before green before blue (equation 2):
+# A pixel of a colour image is three numbers, and the rule goes on inside it, red before green before blue
+# (equation 2):
 #
 # $$
 # p(x_i \mid x_{<i}) = p(x_{i,R} \mid x_{<i})\; p(x_{i,G} \mid x_{<i}, x_{i,R})\; p(x_{i,B} \mid x_{<i}, x_{i,R}, x_{i,G}).
@@ -65,12 +68,13 @@ contexts.draw_context(7, 7, (3, 3))
 plt.show()
 
 # %% [markdown]
-# Neither equation assumes anything. The model begins where each factor becomes a **softmax over the 256 levels** of a sub-pixel (one sigmoid
-# where there are two levels), computed by a network that all positions share. A softmax sums to 1 by construction, so the whole sums to 1:
-# sum over the last sub-pixel first, then over the one before it, and so on. No determinant, no partition function.
+# Neither equation assumes anything. The model begins where each factor becomes a **softmax over the 256
+# levels** of a sub-pixel (one sigmoid where there are two levels), computed by a network that all positions
+# share. A softmax sums to 1 by construction, so the whole sums to 1: sum over the last sub-pixel first, then
+# over the one before it, and so on. No determinant, no partition function.
 #
-# The models of the package are one class with three kinds of layers, which the coming chapters take apart. Here they are black boxes,
-# small ones with random weights.
+# The models of the package are one class with three kinds of layers, which the coming chapters take apart. Here
+# they are black boxes, small ones with random weights.
 
 
 # %%
@@ -112,7 +116,8 @@ figures.show_table(header, rows)
 # %% [markdown]
 # ## Trained in parallel, sampled in sequence
 #
-# To score an image, all of it is known, so all $D$ conditionals are computed *at once*: one forward pass in, $D$ distributions out. The class does no more than this:
+# To score an image, all of it is known, so all $D$ conditionals are computed *at once*: one forward pass in,
+# $D$ distributions out. The class does no more than this:
 
 
 # %%
@@ -129,8 +134,9 @@ images = torch.randint(5, (2, 3, 3, 4), generator=generator).byte()
 assert torch.allclose(log_prob(model, images), model.log_prob(images))
 
 # %% [markdown]
-# The same, one factor at a time, as the chain rule has it. When a sub-pixel is predicted, it and all later ones are not known yet; random levels stand in for them.
-# The two agree only if no prediction reads what stands there.
+# The same, one factor at a time, as the chain rule has it. When a sub-pixel is predicted, it and all later ones
+# are not known yet; random levels stand in for them. The two agree only if no prediction reads what stands
+# there.
 
 
 # %%
@@ -157,7 +163,8 @@ for kind in KINDS:
     assert difference.abs().max() < 1e-10
 
 # %% [markdown]
-# **Sampling** has to take the second way, for every kind of layer, PixelCNN included: a pixel must be drawn before the next one can be given it.
+# **Sampling** has to take the second way, for every kind of layer, PixelCNN included: a pixel must be drawn
+# before the next one can be given it.
 
 
 # %%
@@ -179,8 +186,9 @@ for kind in KINDS:
     assert torch.equal(plain, fast)
 
 # %% [markdown]
-# The loop calls a network that computes every pixel, and uses one. `model.sample` keeps the features and states of earlier pixels and computes
-# only what is new; the images are the same, draw for draw. It is still a sequence:
+# The loop calls a network that computes every pixel, and uses one. `model.sample` keeps the features and states
+# of earlier pixels and computes only what is new; the images are the same, draw for draw. It is still a
+# sequence:
 
 # %%
 rows = []
@@ -196,9 +204,10 @@ figures.show_table(header, rows)
 # %% [markdown]
 # ## Masks
 #
-# How does one keep a convolution from looking ahead? By setting weights to zero (section 3.4). A kernel has its centre at the pixel that is predicted; taps below it, and right of it
-# in its row, would read later pixels, and go. At the centre it depends on the colours. Split the features of every layer in three groups, one a colour. **Mask A** lets
-# the centre read the colours *before* its own; **mask B** also its *own*.
+# How does one keep a convolution from looking ahead? By setting weights to zero (section 3.4). A kernel has its
+# centre at the pixel that is predicted; taps below it, and right of it in its row, would read later pixels, and
+# go. At the centre it depends on the colours. Split the features of every layer in three groups, one a colour.
+# **Mask A** lets the centre read the colours *before* its own; **mask B** also its *own*.
 #
 # ```{literalinclude} ../nvp/autoregressive/masked_conv.py
 # :pyobject: conv_mask
@@ -224,8 +233,9 @@ assert torch.equal(centres["mask A"], torch.ones(3, 3).tril(-1))
 assert torch.equal(centres["mask B"], torch.ones(3, 3).tril())
 
 # %% [markdown]
-# The centres are triangular matrices, strictly and not: the same triangle that made the Jacobian of a coupling cheap, there over dimensions, here over
-# colours. And with it all composition is easy: a product of triangular matrices is triangular, and strictly so if one factor is.
+# The centres are triangular matrices, strictly and not: the same triangle that made the Jacobian of a coupling
+# cheap, there over dimensions, here over colours. And with it all composition is easy: a product of triangular
+# matrices is triangular, and strictly so if one factor is.
 
 # %% mystnb={"figure": {"caption": "After figure 2 of {cite:t}`oord2016pixelrnn`, right. What the colours of one pixel get, upwards: mask A in the first layer, mask B in all others. Every feature may also read all colours of earlier pixels.", "name": "fig-connections"}, "image": {"alt": "Three rows of boxes, red, green and blue, the image at the bottom, two layers above it. Mask A: from red to green and blue, from green to blue. Mask B: the same arrows, and one from each colour to itself. From the box of earlier pixels arrows lead to all three colours."}}
 contexts.draw_connections(
@@ -234,11 +244,13 @@ contexts.draw_connections(
 plt.show()
 
 # %% [markdown]
-# The paper multiplies the weights by the mask after each update. `MaskedConv2d` does so at every use, which no momentum of an optimiser can undo.
+# The paper multiplies the weights by the mask after each update. `MaskedConv2d` does so at every use, which no
+# momentum of an optimiser can undo.
 #
 # ## What a pixel sees: ask the network
 #
-# A mask is a claim, and it takes one line to be wrong. So ask the network: change *one* sub-pixel of the input, and see whether the output moves. For all sub-pixels it is one batch.
+# A mask is a claim, and it takes one line to be wrong. So ask the network: change *one* sub-pixel of the input,
+# and see whether the output moves. For all sub-pixels it is one batch.
 
 
 # %%
@@ -294,14 +306,14 @@ for seen in fields.values():
 print("pixels seen:", *(int(seen.sum()) for seen in fields.values()))
 
 # %% [markdown]
-# No later pixel moves anything. And not every earlier pixel does: the region grows by a row and a column with each layer, and on the upper right
-# it has an edge. A step to the right costs a row upwards, so what lies flatter than the diagonal is out of reach, *at any depth*. The
-# next chapters will meet this edge again.
+# No later pixel moves anything. And not every earlier pixel does: the region grows by a row and a column with
+# each layer, and on the upper right it has an edge. A step to the right costs a row upwards, so what lies
+# flatter than the diagonal is out of reach, *at any depth*. The next chapters will meet this edge again.
 #
 # ### Why mask A, and why only once
 #
-# Behind mask A the features at a pixel know only what came *before* it. So every later layer may read its own centre freely, which is mask B. Other
-# combinations are wrong, in opposite ways:
+# Behind mask A the features at a pixel know only what came *before* it. So every later layer may read its own
+# centre freely, which is mask B. Other combinations are wrong, in opposite ways:
 
 # %% mystnb={"figure": {"caption": "Three layers each. A, B, B is right. With B first the pixel sees itself. With A throughout nothing leaks, but every layer after the first one loses a left neighbour, the pixels that say most.", "name": "fig-wrong-masks"}, "image": {"alt": "Three boards. A, B, B: the earlier pixels of the last figure. B, B, B: the pixel itself is marked as a leak. A, A, A: the two nearest pixels on the left are grey, and only the third one is blue."}}
 fields = {", ".join(masks): field(masks) for masks in ("ABB", "BBB", "AAA")}
@@ -314,8 +326,8 @@ nearest = fields["A, A, A"][row, column - 3 : column]
 assert nearest.tolist() == [True, False, False]
 
 # %% [markdown]
-# The same holds for whatever else reads the image: a shortcut from the raw input around the mask A convolution would hand the pixel to its own prediction. Residual
-# connections start behind it.
+# The same holds for whatever else reads the image: a shortcut from the raw input around the mask A convolution
+# would hand the pixel to its own prediction. Residual connections start behind it.
 #
 # Within a pixel, the colours. One row for each output, and which colours of its *own* pixel it saw:
 
@@ -332,9 +344,11 @@ assert torch.equal(seen, torch.ones(3, 3).tril(-1).bool())
 # %% [markdown]
 # ## A trap: the gates of an LSTM
 #
-# Features belong to colours by a rule, and the package cycles: red, green, blue, red, … Any rule will do, as long as what one layer puts out by it the next one takes in by
-# it. An LSTM of $h$ units has a convolution with $4h$ outputs, four gates for each unit: unit $j$ has the features $j$, $j + h$, $j + 2h$, $j + 3h$. Cycle over all
-# $4h$ of them, and if 3 does not divide $h$ the four gates of one unit belong to *different* colours. For the $h = 128$ of the paper's CIFAR-10 models:
+# Features belong to colours by a rule, and the package cycles: red, green, blue, red, … Any rule will do, as
+# long as what one layer puts out by it the next one takes in by it. An LSTM of $h$ units has a convolution with
+# $4h$ outputs, four gates for each unit: unit $j$ has the features $j$, $j + h$, $j + 2h$, $j + 3h$. Cycle over
+# all $4h$ of them, and if 3 does not divide $h$ the four gates of one unit belong to *different* colours. For
+# the $h = 128$ of the paper's CIFAR-10 models:
 
 # %%
 h = 128
@@ -349,9 +363,10 @@ assert (per_gate == per_gate[0]).all()
 assert not (cycled == cycled[0]).all()
 
 # %% [markdown]
-# In the order o, f, i, g: unit 0 is red by its place, but its forget gate reads as blue and its input gate as green. The next layer takes the unit for red, and hands what
-# it knows to red outputs. (How 128 features are split in three the paper does not say.) Count what that does to whole models. A **leak** is a pair of a sub-pixel and a logit that it moves,
-# though it does not come before it.
+# In the order o, f, i, g: unit 0 is red by its place, but its forget gate reads as blue and its input gate as
+# green. The next layer takes the unit for red, and hands what it knows to red outputs. (How 128 features are
+# split in three the paper does not say.) Count what that does to whole models. A **leak** is a pair of a
+# sub-pixel and a logit that it moves, though it does not come before it.
 
 
 # %%
@@ -399,8 +414,9 @@ figures.show_table(header, rows)
 #
 # ## What a leak looks like
 #
-# It does not look like an error. It looks like success. Give two networks fair coins to learn: images of 6 × 6 pixels, each 0 or 1 with probability one half. Whatever a model does, it cannot
-# expect less than $36 \ln 2 = 24.95$ nats, the entropy of the coins. One network has masks A, B, B; the other one has B, B, B.
+# It does not look like an error. It looks like success. Give two networks fair coins to learn: images of 6 × 6
+# pixels, each 0 or 1 with probability one half. Whatever a model does, it cannot expect less than
+# $36 \ln 2 = 24.95$ nats, the entropy of the coins. One network has masks A, B, B; the other one has B, B, B.
 
 # %% mystnb={"figure": {"caption": "Two networks learn fair coins, 36 an image, new ones in every step. No model can do better than the entropy. The one whose first mask lets each pixel see itself does, and within a few steps.", "name": "fig-coins"}, "image": {"alt": "Nats per image over 60 steps. The curve of A, B, B stays on the dotted line of the entropy, at 25. The curve of B, B, B starts there and falls to nearly zero."}}
 entropy = 36 * math.log(2)
@@ -432,9 +448,9 @@ assert min(curves["A, B, B"]) > entropy - 0.5
 assert curves["B, B, B"][-1] < 1
 
 # %% [markdown]
-# A model that leaks is no distribution. Sum what it calls the probabilities of all images: for the right masks 1, for the wrong ones
-# anything. So there are two tests that need no data, and a third for when there is some: likelihoods that are *too good*. Published figures
-# are a yardstick for it.
+# A model that leaks is no distribution. Sum what it calls the probabilities of all images: for the right masks
+# 1, for the wrong ones anything. So there are two tests that need no data, and a third for when there is some:
+# likelihoods that are *too good*. Published figures are a yardstick for it.
 
 # %%
 model = tiny("row_lstm", (3, 2, 2), levels=2, hidden=4)
@@ -447,13 +463,15 @@ assert abs(wrong - 1) > 1e-4
 print(f"sum over all {len(everything)} images: {right:.4f} and {wrong:.4f}")
 
 # %% [markdown]
-# With random weights the gates leak little, and only a strict tolerance notices. Training is what makes a leak large: it pays.
+# With random weights the gates leak little, and only a strict tolerance notices. Training is what makes a leak
+# large: it pays.
 
 # %% [markdown]
 # ## Eight bits
 #
-# With 256 levels a softmax does not know that 17 is next to 18, and has to learn it. The paper does so deliberately: no shape is ruled out, and no
-# probability is spent outside of 0 to 255. A network before training knows nothing, so each level gets about $1/256$, and the score is about $\log_2 256 = 8$ bits a
+# With 256 levels a softmax does not know that 17 is next to 18, and has to learn it. The paper does so
+# deliberately: no shape is ruled out, and no probability is spent outside of 0 to 255. A network before
+# training knows nothing, so each level gets about $1/256$, and the score is about $\log_2 256 = 8$ bits a
 # dimension, whatever the images. It is the first number to look at in a new model.
 
 # %%
@@ -474,9 +492,11 @@ figures.show_table(["fresh model", "bits/dim"], rows)
 # %% [markdown]
 # ## Summary
 #
-# * The chain rule over pixels and colours makes a model of images out of any network that keeps the order; it is normalised by construction.
+# * The chain rule over pixels and colours makes a model of images out of any network that keeps the order; it
+#   is normalised by construction.
 # * Scoring takes one pass, sampling as many steps as there are sub-pixels.
-# * Mask A in the first layer, mask B in all others; the groups of colours must agree from layer to layer, and for an LSTM gate by gate.
+# * Mask A in the first layer, mask B in all others; the groups of colours must agree from layer to layer, and
+#   for an LSTM gate by gate.
 # * Perturb the input and watch the output: that finds leaks, and shows what is never seen.
 # * A likelihood that is too good is a leak until shown otherwise.
 #
@@ -485,15 +505,16 @@ figures.show_table(["fresh model", "bits/dim"], rows)
 # ```{exercise} Another order
 # :label: ex-another-order
 #
-# Equation {eq}`eq:chain` holds for every order of the pixels. Make a model that goes through the image from the lower right to the upper left, with one line and no new masks. Is
-# it the same distribution?
+# Equation {eq}`eq:chain` holds for every order of the pixels. Make a model that goes through the image from the
+# lower right to the upper left, with one line and no new masks. Is it the same distribution?
 # ```
 #
 # ```{solution-start} ex-another-order
 # :class: dropdown
 # ```
-# Turn the images by half a turn before they go in. It is a distribution, but another one: the same weights now predict each pixel from those after it. A network that could represent
-# every conditional would reach the same likelihood in both orders; real ones differ.
+# Turn the images by half a turn before they go in. It is a distribution, but another one: the same weights now
+# predict each pixel from those after it. A network that could represent every conditional would reach the same
+# likelihood in both orders; real ones differ.
 
 # %%
 model = tiny("pixelcnn", (1, 2, 3), levels=2)
@@ -509,14 +530,16 @@ assert (p - backwards).abs().max() > 1e-3
 # ```{exercise} Normalise with care
 # :label: ex-batch-norm
 #
-# Put a batch normalisation in training mode behind the first convolution. Which pixels does a pixel see now, and why? What about a layer norm over the channels of a pixel, with three colours?
+# Put a batch normalisation in training mode behind the first convolution. Which pixels does a pixel see now,
+# and why? What about a layer norm over the channels of a pixel, with three colours?
 # ```
 #
 # ```{solution-start} ex-batch-norm
 # :class: dropdown
 # ```
-# All but the very last: the mean is taken over the whole map, and every pixel is in it that some feature reads. (Behind mask A none reads the last one.) A layer norm over channels stays within its pixel, but mixes the colours: red would learn of blue. Normalise within a pixel
-# *and* a colour, or not at all.
+# All but the very last: the mean is taken over the whole map, and every pixel is in it that some feature reads.
+# (Behind mask A none reads the last one.) A layer norm over channels stays within its pixel, but mixes the
+# colours: red would learn of blue. Normalise within a pixel *and* a colour, or not at all.
 
 # %%
 torch.manual_seed(0)
@@ -537,13 +560,15 @@ assert not seen[-1, -1]
 # ```{exercise} The size of what is seen
 # :label: ex-count-seen
 #
-# How many pixels does a pixel see, far from the borders, through one convolution of side $2m + 1$ with mask A and $L - 1$ of 3 × 3 with mask B? Check it for the paper's 7 × 7.
+# How many pixels does a pixel see, far from the borders, through one convolution of side $2m + 1$ with mask A
+# and $L - 1$ of 3 × 3 with mask B? Check it for the paper's 7 × 7.
 # ```
 #
 # ```{solution-start} ex-count-seen
 # :class: dropdown
 # ```
-# Left in its own row: $m + L - 1$. In row $d$ above it, for $d = 1, \dots, m + L - 1$: as many columns on the left, and on the right $m + L - 1$, but no more than the edge allows. That edge is at $d + m - 1$, if
+# Left in its own row: $m + L - 1$. In row $d$ above it, for $d = 1, \dots, m + L - 1$: as many columns on the
+# left, and on the right $m + L - 1$, but no more than the edge allows. That edge is at $d + m - 1$, if
 # $d \ge 1$: one row for the first step, which takes $m$ columns at once, and one row for each further column.
 
 # %%
