@@ -92,10 +92,13 @@ def train(
     checkpoint = folder / CHECKPOINT
     if checkpoint.exists():
         restore(state, checkpoint, data.checksum)
-    else:
-        (folder / BEST).unlink(missing_ok=True)  # of a run that was lost before its checkpoint
     plain = config.model_dump(mode="json")
     write_text(folder / "config.yaml", yaml.safe_dump(plain, sort_keys=False))
+    if not checkpoint.exists():
+        (folder / BEST).unlink(missing_ok=True)  # of a run that was lost before its checkpoint
+        started = time.perf_counter()
+        state.model.initialise(images)
+        state.minutes = (time.perf_counter() - started) / 60
     log = RunLog(folder, state.step)
     reporter = Reporter(config.name, settings.steps, settings.minutes, state.model.image_shape)
     saved = validated = state.minutes
@@ -109,10 +112,11 @@ def train(
             row: dict[str, float] = {}
             if finished or state.minutes - validated >= settings.validate_minutes:
                 validated = state.minutes
-                row = validate(state, images, validation, config)
+                if state.model.has_likelihood:
+                    row = validate(state, images, validation, config)
                 if settings.early_stopping:
                     keep_if_best(state, folder / BEST, row["validation"])
-            if row or state.step % settings.log_every == 0:
+            if row or finished or state.step % settings.log_every == 0:
                 row = {**means(state, settings), **row}
                 log.write(row)
                 reporter.update(state.step, state.minutes, row)
@@ -178,15 +182,17 @@ def means(state: State, settings: TrainingConfig) -> dict[str, float]:
     """A row of the log: the means of loss and gradient norm since the last one."""
     window = state.window
     loss = sum(loss for loss, _ in window) / len(window)
-    return {
+    row = {
         "step": state.step,
         "images": state.step * settings.batch_size,
         "minutes": round(state.minutes, 3),
         "rate": state.optimiser.param_groups[0]["lr"],
         "loss": loss,
-        "bits_per_dim": loss / (state.model.num_dimensions * math.log(2)),
         "gradient_norm": sum(norm for _, norm in window) / len(window),
     }
+    if state.model.has_likelihood:
+        row["bits_per_dim"] = loss / (state.model.num_dimensions * math.log(2))
+    return row
 
 
 def spent(state: State, settings: TrainingConfig) -> float:
@@ -307,7 +313,7 @@ def explain_divergence(state: State, batch: Tensor, loss: float) -> str:
         if name and not list(module.children())
     ]
     with torch.no_grad(), batch_statistics(state.model):
-        state.model.log_prob(batch, generator=torch.Generator().manual_seed(0))
+        state.model.loss(batch, generator=torch.Generator().manual_seed(0))
     for handle in handles:
         handle.remove()
     where = f"first in layer {found[0]}" if found else "in the gradients alone"

@@ -115,6 +115,49 @@ def test_sample_is_a_sheet_that_the_seed_decides(trained: Path, tmp_path: Path) 
     assert (sheets[0] != sheets[2]).any()
 
 
+@pytest.fixture(scope="module")
+def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `trained`, of a PixelCNN on black and white images with early stopping."""
+    folder, tree = tmp_path_factory.mktemp("binary"), tiny.pixelrnn_tree()
+    tree["training"] |= {"early_stopping": True, "optimiser": "rmsprop"}
+    tiny.train(folder, tree)
+    return folder
+
+
+def test_a_pixel_rnn_goes_on_and_is_evaluated_in_nats(binary: Path, tmp_path: Path) -> None:
+    own = Path(shutil.copytree(binary, tmp_path / "own"))
+    root = ("--data-root", own / "data")
+    result = tiny.nvp("train", "--resume", own / "run", *root, "--set", "training.steps=3")
+    assert result.exit_code == 0
+    assert " nats) after step " in result.output
+    for split, count in (("test", 30), ("validation", 30), ("train", 60)):
+        result = tiny.nvp("evaluate", own / "run", *root, "--split", split)
+        run = scoring.load_run(own / "run", data_root=own / "data")
+        images = scoring.scored_images(run.config, split, own / "data").images
+        assert len(images) == count
+        nats = -run.model.log_prob(images).mean()
+        assert f"{nats:.2f} ±" in result.output
+    outside = fails("evaluate", own / "run", "--data-root", greyer(own / "data"))
+    assert "must have values in 0..1 for model.levels = 2, there is a 200" in outside
+
+
+def greyer(root: Path) -> Path:
+    """The binary test images with a grey pixel among them."""
+    path = root / "tiny-binary" / "test_images.npy"
+    images = np.load(path)
+    images[3, 4, 4] = 200
+    np.save(path, images)
+    return root
+
+
+def test_samples_of_two_levels_are_black_and_white(binary: Path, tmp_path: Path) -> None:
+    options = ("--out", tmp_path / "sheet.png", "-n", 9, "--data-root", binary / "data")
+    assert tiny.nvp("sample", binary / "run", *options).exit_code == 0
+    sheet = np.array(Image.open(tmp_path / "sheet.png"))
+    assert set(np.unique(sheet)) == {0, 255}
+    assert (sheet[2:10, 2:10] == 0).any()
+
+
 def test_record_then_evaluate_by_name(trained: Path, results: Path) -> None:
     command = ("record", trained / "run", "--data-root", trained / "data", "--first", 10)
     assert tiny.nvp(*command).exit_code == 0

@@ -18,11 +18,12 @@ from nvp.likelihood import (
     batch_statistics,
     bits_per_dim,
     evaluate,
+    nats_per_bit,
     reestimate_statistics,
     score_images,
     summarise,
 )
-from nvp.model import ImageModel
+from nvp.model import ImageModel, use_channels_last
 
 Preset = Callable[..., RealNVPConfig]
 PRESETS = [RealNVPConfig.paper, RealNVPConfig.official]
@@ -159,6 +160,37 @@ def test_wrong_images_are_refused(images: Tensor, complaint: str) -> None:
         with pytest.raises(NVPError, match=complaint) as caught:
             use(images)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("levels", [2, 5])
+def test_images_outside_the_levels_are_refused(levels: int) -> None:
+    model, images = PerPixel(), torch.full((3, 1, 2, 2), levels - 1, dtype=torch.uint8)
+    model.levels = levels
+    model.check_images(images)
+    images[2, 0, 1, 1] = levels
+    complaint = f"in 0..{levels - 1} for model.levels = {levels}, there is a {levels}: use data"
+    with pytest.raises(NVPError, match=complaint) as caught:
+        model.check_images(images)
+    assert "\n" not in str(caught.value)
+
+
+def test_channels_last_leaves_other_ranks_alone() -> None:
+    model = fresh()
+    model.other = nn.Parameter(torch.zeros(2, 3, 4, 5, 6))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    use_channels_last(model)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    kernels = [p for p in model.parameters() if p.ndim == 4]
+    assert kernels
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in kernels)
+
+
+def test_nats_are_bits_times_dimensions_and_ln_2() -> None:
+    assert nats_per_bit((1, 28, 28)) == pytest.approx(784 * math.log(2))
+    nats = torch.tensor([-79.2])
+    bits = bits_per_dim(nats, (1, 28, 28))
+    assert bits.item() == pytest.approx(0.1457, abs=5e-5)
+    assert (bits * nats_per_bit((1, 28, 28))).item() == pytest.approx(79.2)
 
 
 def test_reestimated_statistics_are_means_over_batches() -> None:
