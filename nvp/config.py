@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from nvp.autoregressive.config import MultiScaleConfig, PixelRNNConfig
 from nvp.autoregressive.multiscale import MultiScalePixelRNN
 from nvp.autoregressive.pixelrnn import PixelRNN
+from nvp.baselines.gan import GAN, GANConfig
+from nvp.baselines.gaussian import Gaussian, GaussianConfig
+from nvp.baselines.vae import VAE, VAEConfig
 from nvp.errors import NVPError
 from nvp.flows.realnvp import Preset, RealNVP, RealNVPConfig, preset_fields
 from nvp.model import ImageModel
@@ -91,9 +94,10 @@ class EvaluationConfig(BaseModel):
 
 
 ModelConfig = Annotated[
-    RealNVPConfig | PixelRNNConfig | MultiScaleConfig, Field(discriminator="family")
+    RealNVPConfig | PixelRNNConfig | MultiScaleConfig | GaussianConfig | VAEConfig | GANConfig,
+    Field(discriminator="family"),
 ]
-FAMILIES = ("realnvp", "pixelrnn", "multiscale_pixelrnn")
+FAMILIES = ("realnvp", "pixelrnn", "multiscale_pixelrnn", "gaussian", "vae", "gan")
 
 
 class RunConfig(BaseModel):
@@ -108,6 +112,12 @@ class RunConfig(BaseModel):
     training: TrainingConfig
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
 
+    @model_validator(mode="after")
+    def _validation_needs_a_likelihood(self) -> RunConfig:
+        if self.training.early_stopping and isinstance(self.model, GANConfig):
+            raise ValueError("training.early_stopping must be off: a GAN has no score to stop by")
+        return self
+
     def build_model(self) -> ImageModel:
         """A fresh model; its weights come from PyTorch's global generator."""
         match self.model:
@@ -115,6 +125,12 @@ class RunConfig(BaseModel):
                 return PixelRNN(self.model)
             case MultiScaleConfig():
                 return MultiScalePixelRNN(self.model)
+            case GaussianConfig():
+                return Gaussian(self.model)
+            case VAEConfig():
+                return VAE(self.model)
+            case GANConfig():
+                return GAN(self.model)
             case _:
                 return RealNVP(self.model)
 

@@ -70,14 +70,19 @@ def _go_on(config: RunConfig, folder: Path, data_root: Path | None, device: str)
     train(config, folder, data_root=data_root, device=device)
     rows = read_log(folder / "log.csv")
     last, validated = rows[-1], [row for row in rows if "validation" in row]
+    done = f"{config.name}: {last['step']:.0f} steps in {last['minutes']:.1f} minutes, "
+    if not validated:
+        return (
+            f"{done}loss {last['loss']:.4f}; it has no likelihood to record; "
+            f"next: nvp sample {folder} --out samples.png"
+        )
     chosen = last
     if config.training.early_stopping:
         chosen = min(validated, key=lambda row: row["validation"])
     nats = nats_per_bit(config.model.image_shape) * chosen["validation"]
     return (
-        f"{config.name}: {last['step']:.0f} steps in {last['minutes']:.1f} minutes, "
-        f"{last['bits_per_dim']:.4f} bits/dim in training; {chosen['validation']:.4f} on images "
-        f"for validation ({nats:.2f} nats) after step {chosen['step']:.0f}; "
+        f"{done}{last['bits_per_dim']:.4f} bits/dim in training; {chosen['validation']:.4f} on "
+        f"images for validation ({nats:.2f} nats) after step {chosen['step']:.0f}; "
         f"next: nvp record {folder}"
     )
 

@@ -19,6 +19,7 @@ class ImageModel(nn.Module, ABC):
 
     image_shape: tuple[int, int, int]
     levels: int = 256  # a sub-pixel is one of 0..levels-1
+    has_likelihood: bool = True  # where it has none, `log_prob` raises `NVPError`
 
     @abstractmethod
     def log_prob(
@@ -39,6 +40,12 @@ class ImageModel(nn.Module, ABC):
         self, n: int, *, generator: torch.Generator | None = None, temperature: float = 1.0
     ) -> Tensor:
         """Draw `n` images: uint8, (n, C, H, W)."""
+
+    def initialise(self, images: Tensor) -> None:
+        """Set what follows from the training `images` alone, once, before the first step.
+
+        Nothing, for most models; for one that is fitted in closed form, everything.
+        """
 
     @property
     def num_dimensions(self) -> int:

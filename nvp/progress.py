@@ -15,7 +15,7 @@ LINE_SECONDS = 30.0
 
 
 class Reporter:
-    """Shows how far a training run is, its bits/dim and nats an image, and when it will be done."""
+    """Shows how far a training run is, its score or else its loss, and when it will be done."""
 
     def __init__(
         self,
@@ -44,7 +44,11 @@ class Reporter:
     def update(self, step: int, minutes: float, row: Mapping[str, float]) -> None:
         """Report after `step` steps and `minutes` of training; `row` is the latest of the log."""
         self.first = self.first or (step, minutes)
-        status = f"step {step}  {self._both(row['bits_per_dim'])}"
+        status = f"step {step}  "
+        if "bits_per_dim" in row:
+            status += self._both(row["bits_per_dim"])
+        else:
+            status += f"loss {row['loss']:.3f}"
         if "validation" in row:
             status += f"  validation {self._both(row['validation'])}"
         left = self._minutes_left(step, minutes)

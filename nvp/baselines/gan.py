@@ -1,0 +1,124 @@
+"""A generative adversarial network: samples, and no likelihood at all."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from nvp.errors import NVPError
+from nvp.model import ImageModel
+
+SLOPE = 0.2  # of the leaky rectifiers
+
+
+class GANConfig(BaseModel):
+    """`latent` dimensions of z, and convolutions of `width` and twice as many maps."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    family: Literal["gan"] = "gan"
+    image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
+    levels: int = Field(256, ge=2, le=256)
+    latent: int = Field(64, ge=1)
+    width: int = Field(32, ge=1)
+
+    @model_validator(mode="after")
+    def _sides_divide(self) -> GANConfig:
+        _, height, width = self.image_shape
+        if height % 4 or width % 4:
+            raise ValueError(f"the sides of {height}x{width} must be divisible by 4: crop or pad")
+        return self
+
+
+class GAN(ImageModel):
+    """x = G(z), z ~ N(0, I), trained against D(x) (Goodfellow et al. 2014).
+
+    The images of G fill a surface of `latent` dimensions among D, so almost every image has
+    density zero, and G has no inverse: there is no `log_prob` and no `encode`. Strided convolutions
+    as in DCGAN, but normalised within each image (group norm with one group), not over the batch:
+    no image then depends on another, and no statistics have to be estimated.
+    """
+
+    has_likelihood = False
+
+    def __init__(self, config: GANConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.image_shape = config.image_shape
+        self.levels = config.levels
+        channels, height, width = config.image_shape
+        few, many = config.width, 2 * config.width
+        small = (many, height // 4, width // 4)
+        self.G = nn.Sequential(
+            nn.Linear(config.latent, math.prod(small)),
+            nn.Unflatten(1, small),
+            nn.GroupNorm(1, many),
+            nn.ReLU(),
+            nn.ConvTranspose2d(many, few, 4, stride=2, padding=1),
+            nn.GroupNorm(1, few),
+            nn.ReLU(),
+            nn.ConvTranspose2d(few, channels, 4, stride=2, padding=1),
+            nn.Tanh(),
+        )
+        self.D = nn.Sequential(
+            nn.Conv2d(channels, few, 4, stride=2, padding=1),
+            nn.LeakyReLU(SLOPE),
+            nn.Conv2d(few, many, 4, stride=2, padding=1),
+            nn.GroupNorm(1, many),
+            nn.LeakyReLU(SLOPE),
+            nn.Flatten(),
+            nn.Linear(math.prod(small), 1),
+        )
+
+    def log_prob(
+        self, images: Tensor, *, num_draws: int = 1, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Raises `NVPError`: there is no likelihood to return."""
+        raise NVPError(
+            "a GAN has no likelihood, so it cannot be scored or recorded: look at what it draws "
+            "with `nvp sample`, or train another family"
+        )
+
+    def loss(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Both players' losses in one sum, each with a gradient for its own player only; nats.
+
+        D's is -log D(x) - log(1 - D(G(z))); G's is the non-saturating -log D(G(z)), seen through a
+        D that is held fixed. One step on the sum is one simultaneous step of both. 3 log 2 where D
+        cannot tell; the sum need not fall as the samples improve.
+        """
+        self.check_images(images)
+        drawn = self._generate(self._latents(len(images), generator))
+        real = 2 * images.to(drawn.dtype) / (self.levels - 1) - 1
+        on_real, on_drawn = self.D(torch.cat([real, drawn.detach()])).chunk(2)
+        fixed = {name: p.detach() for name, p in self.D.named_parameters()}
+        through = functional_call(self.D, fixed, drawn)
+        of_d = F.softplus(-on_real.to(drawn.dtype)) + F.softplus(on_drawn.to(drawn.dtype))
+        return of_d.mean() + F.softplus(-through.to(drawn.dtype)).mean()
+
+    @torch.no_grad()
+    def sample(
+        self, n: int, *, generator: torch.Generator | None = None, temperature: float = 1.0
+    ) -> Tensor:
+        """x = G(temperature z), z ~ N(0, I): uint8, (n, C, H, W)."""
+        return self.decode(temperature * self._latents(n, generator))
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        """x = G(z) rounded to a level: (N, latent) -> uint8, (N, C, H, W)."""
+        x = (self._generate(z.to(next(self.parameters()))) + 1) * (self.levels - 1) / 2
+        return x.round().to(torch.uint8)
+
+    def _latents(self, n: int, generator: torch.Generator | None) -> Tensor:
+        """z ~ N(0, I), (n, latent), on the model's device."""
+        z = torch.randn(n, self.config.latent, generator=generator)
+        return z.to(next(self.parameters()))
+
+    def _generate(self, z: Tensor) -> Tensor:
+        """G(z) in [-1, 1], (N, C, H, W), of the type of z whatever G computes in."""
+        return self.G(z).to(z.dtype)

@@ -1,0 +1,141 @@
+"""A full-covariance Gaussian over the logits of dequantised images: what any flow has to beat."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nvp.model import ImageModel
+
+CELLS = 256  # places within a level at which noise is integrated
+CHUNK = 1000  # images
+
+
+class GaussianConfig(BaseModel):
+    """The Gaussian has no choices but those of the logit, whose alpha is Real NVP's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    family: Literal["gaussian"] = "gaussian"
+    image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
+    levels: int = Field(256, ge=2, le=256)
+    alpha: float = Field(0.05, gt=0, lt=0.5)
+
+
+class Gaussian(ImageModel):
+    """y = logit(alpha + (1 - 2 alpha) v), v = (x + u) / levels, u ~ U[0, 1); y ~ N(m, L L^T).
+
+    It is Real NVP with the flow replaced by one triangular matrix: the bound on log P(x) is the
+    same, and so is what is counted in it. A Gaussian over v itself would leak mass outside [0, 1),
+    the more of it the nearer pixels are to black and white.
+
+    `initialise` is the fit, in closed form; before it the model is N(0, I). Row i of L^-1 predicts
+    pixel i from those before it: this is also the best linear autoregressive model.
+    """
+
+    def __init__(self, config: GaussianConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.image_shape = config.image_shape
+        self.levels = config.levels
+        d = self.num_dimensions
+        self.mean = nn.Parameter(torch.zeros(d))
+        self.log_diagonal = nn.Parameter(torch.zeros(d))  # of L
+        self.below = nn.Parameter(torch.zeros(d * (d - 1) // 2))  # L's strict lower half, by rows
+
+    @torch.no_grad()
+    def initialise(self, images: Tensor) -> None:
+        """Maximum likelihood: m and L L^T become mean and covariance of y over `images` and noise.
+
+        The noise is not drawn: y of a level has a mean and a variance over u, and noise of
+        different pixels is independent, so it adds to the diagonal alone. Any number of images
+        will do, since that alone makes the covariance positive.
+        """
+        self.check_images(images)
+        levels = torch.arange(self.levels, dtype=torch.float64)[:, None]
+        cells = (torch.arange(CELLS, dtype=torch.float64) + 0.5) / CELLS
+        y, _ = self._logit((levels + cells) / self.levels)
+        variances, means = torch.var_mean(y, dim=1, correction=0)
+        d = self.num_dimensions
+        total, noise = (torch.zeros(d, dtype=torch.float64) for _ in range(2))
+        products = torch.zeros(d, d, dtype=torch.float64)
+        centre = means[images[:CHUNK].long().flatten(1)].mean(0)  # against cancellation
+        for chunk in images.split(CHUNK):
+            x = chunk.long().flatten(1)
+            y = means[x] - centre
+            total += y.sum(0)
+            products += y.T @ y
+            noise += variances[x].sum(0)
+        offset = total / len(images)
+        covariance = (products + noise.diag()) / len(images) - offset.outer(offset)
+        factor = torch.linalg.cholesky(covariance)
+        rows, columns = torch.tril_indices(d, d, -1)
+        self.mean.copy_(centre + offset)
+        self.log_diagonal.copy_(factor.diagonal().log())
+        self.below.copy_(factor[rows, columns])
+
+    def log_prob(
+        self, images: Tensor, *, num_draws: int = 1, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """A lower bound on log P(x), (N,), nats; with K draws log (1/K) sum_k p(x + u_k)."""
+        self.check_images(images)
+        factor = self._factor()
+        draws = []
+        for _ in range(num_draws):
+            y, log_det = self._dequantise(images, generator)
+            z = torch.linalg.solve_triangular(factor, (y - self.mean).T, upper=False).T
+            density = -0.5 * (z.square() + math.log(2 * math.pi)) - self.log_diagonal
+            draws.append(density.sum(1) + log_det)
+        change = self.num_dimensions * math.log(self.levels) + math.log(num_draws)
+        return torch.logsumexp(torch.stack(draws), dim=0) - change
+
+    def loss(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Mean nats per image."""
+        return -self.log_prob(images, generator=generator).mean()
+
+    def sample(
+        self, n: int, *, generator: torch.Generator | None = None, temperature: float = 1.0
+    ) -> Tensor:
+        """y = m + L temperature z, z ~ N(0, I): uint8, (n, C, H, W)."""
+        return self.decode(temperature * torch.randn(n, *self.image_shape, generator=generator))
+
+    def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """z = L^-1 (y - m), (N, C, H, W): as white as the images are Gaussian. uint8 in."""
+        self.check_images(images)
+        y, _ = self._dequantise(images, generator)
+        z = torch.linalg.solve_triangular(self._factor(), (y - self.mean).T, upper=False).T
+        return z.unflatten(1, self.image_shape)
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        """y = m + L z, back to uint8: (N, C, H, W) -> (N, C, H, W)."""
+        y = self.mean + z.to(self.mean).flatten(1) @ self._factor().T
+        v = (torch.sigmoid(y) - self.config.alpha) / (1 - 2 * self.config.alpha)
+        x = (self.levels * v).floor().clamp(0, self.levels - 1)
+        return x.to(torch.uint8).unflatten(1, self.image_shape)
+
+    def _factor(self) -> Tensor:
+        """L, (D, D)."""
+        d = self.num_dimensions
+        rows, columns = torch.tril_indices(d, d, -1, device=self.mean.device)
+        return self.log_diagonal.exp().diag().index_put((rows, columns), self.below)
+
+    def _logit(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """v in [0, 1) -> y and log dy/dv, elementwise."""
+        slope = 1 - 2 * self.config.alpha
+        y = torch.logit(self.config.alpha + slope * v)
+        return y, F.softplus(y) + F.softplus(-y) + math.log(slope)
+
+    def _dequantise(
+        self, images: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """y, (N, D), of one draw of u, and log|dy/dv|, (N,)."""
+        noise = torch.rand(images.shape, generator=generator, dtype=self.mean.dtype)
+        v = (images + noise.to(images.device)) / self.levels
+        y, log_derivative = self._logit(v.flatten(1))
+        return y, log_derivative.sum(1)
