@@ -109,9 +109,9 @@ def draw_fields(
     allows it, as it does for the hidden maps behind mask A.
     """
     rows = -(-len(fields) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(WIDTH, rows * (WIDTH / columns + 0.25) + 0.3), squeeze=False
-    )
+    tall, across = next(iter(fields.values())).shape
+    size = (WIDTH, rows * (WIDTH / columns * tall / across + 0.25) + 0.4)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
     present = set()
     for ax in axes.flat[len(fields) :]:
         ax.set_axis_off()
@@ -133,45 +133,30 @@ def draw_fields(
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9.5)
 
 
-def draw_boards(boards: Mapping[str, Tensor], *, wide: bool = False) -> None:
-    """Boards (H, W) of numbers, equal numbers in equal colours; negative cells are left empty.
+def draw_boards(boards: Mapping[str, Tensor]) -> None:
+    """Boards (H, W) of numbers side by side, to one scale; negative cells are left empty.
 
-    One board below the other with `wide`, otherwise side by side.
+    Of diagonals' numbers, before and after skewing, they are Figure 3.
     """
-    count = len(boards)
-    shapes = [board.shape for board in boards.values()]
-    if wide:
-        height = WIDTH * sum(h + 0.9 for h, _ in shapes) / max(w for _, w in shapes)
-        _, axes = plt.subplots(count, 1, figsize=(WIDTH, height), squeeze=False)
-    else:
-        _, axes = plt.subplots(1, count, figsize=(WIDTH, WIDTH / count + 0.3), squeeze=False)
-    for ax, (title, board) in zip(axes.flat, boards.items(), strict=True):
+    widths = [board.shape[1] for board in boards.values()]
+    height = WIDTH * max(len(board) for board in boards.values()) / (sum(widths) + len(widths))
+    _, axes = plt.subplots(1, len(boards), figsize=(WIDTH, height + 0.4), width_ratios=widths)
+    for ax, (title, board) in zip(axes, boards.items(), strict=True):
         _numbers(ax, board)
         ax.set_title(title)
 
 
-def draw_skewing(steps: Mapping[str, Tensor]) -> None:
-    """Figure 3: maps (H, ?) of diagonals' numbers, all drawn to one scale; negative cells empty."""
-    widest = max(board.shape[1] for board in steps.values())
-    _, axes = plt.subplots(1, len(steps), figsize=(WIDTH, 2.2), width_ratios=None)
-    ratios = [board.shape[1] / widest for board in steps.values()]
-    axes[0].get_gridspec().set_width_ratios(ratios)
-    for ax, (title, board) in zip(axes, steps.items(), strict=True):
-        _numbers(ax, board)
-        ax.set_title(title)
-
-
-def draw_scan(
-    skewed: Tensor, steps: Sequence[int], taps: Sequence[tuple[int, int]], title: str
-) -> None:
+def draw_scan(skewed: Tensor, steps: Sequence[int], taps: Sequence[tuple[int, int]]) -> None:
     """Steps of a scan over the columns of a skewed map; below, the same pixels in the image.
 
     `skewed` (H, W') holds the column of each place in the image, negative where there is none;
     `taps` are the neighbours, as (row, column) offsets in the skewed map, that a pixel reads.
     """
     height, width = skewed.shape
-    _, axes = plt.subplots(2, len(steps), figsize=(WIDTH, 3.6), height_ratios=(1, 1), sharey=True)
     image_width = int(skewed.max()) + 1
+    ratios = (1 / width, 1 / image_width)  # of the heights of two boards of one width
+    size = (WIDTH, WIDTH / len(steps) * height * sum(ratios) + 0.8)
+    _, axes = plt.subplots(2, len(steps), figsize=size, height_ratios=ratios)
     for step, (upper, lower) in zip(steps, axes.T, strict=True):
         place = torch.arange(width).expand(height, -1)
         kinds = (place < step).int() + 2 * (place == step).int()
@@ -196,7 +181,7 @@ def draw_scan(
         Patch(fc=STATE, ec=GREY, label="read"),
         Patch(fc=DONE, ec=GREY, label="computed before"),
     ]
-    axes[0, 0].figure.legend(handles=handles, loc="outside lower center", ncols=3, title=title)
+    axes[0, 0].figure.legend(handles=handles, loc="outside lower center", ncols=3)
 
 
 def draw_row_step(kernel: int, width: int, column: int) -> None:
