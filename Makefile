@@ -78,6 +78,7 @@ lock: ## write requirements.lock from a fresh environment
 benchmarks: venv ## time this project next to its peers
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock '.[benchmarks]'
 	$(BIN)/python -m benchmarks.realnvp --setting all
+	$(BIN)/python -m benchmarks.pixelrnn --setting all
 
 clean: ## remove what was built; .venv and data stay
 	rm -rf build .snakemake .pytest_cache .mypy_cache .ruff_cache

@@ -82,34 +82,45 @@ def measure_contender(name: str, setting: Setting, batch: int, steps: int) -> di
 
 def measure_ceiling(setting: Setting, batch: int) -> dict[str, object]:
     """GFLOP/s of the two 3x3 convolutions that do the work, forward and backward, each way."""
-    _, height, _ = setting.image_shape
+    height, maps = setting.image_shape[1], setting.width
+    rates = {
+        f"3x3, {maps} maps, {height}x{height}": convolution_rates(3, maps, maps, height, batch),
+        f"3x3, {2 * maps} maps, {height // 2}x{height // 2}": convolution_rates(
+            3, 2 * maps, 2 * maps, height // 2, batch
+        ),
+    }
+    return {"gflop_per_second": rates, "auto": faster_precision(torch.device("cpu")).value}
+
+
+def convolution_rates(
+    kernel: int, inputs: int, outputs: int, side: int, batch: int
+) -> dict[str, list[float]]:
+    """GFLOP/s of a convolution, forward and backward, in each precision and layout."""
     formats = {
         "fp32 NCHW": (torch.float32, torch.contiguous_format),
         "fp32 NHWC": (torch.float32, torch.channels_last),
         "bf16 NHWC": (torch.bfloat16, torch.channels_last),
     }
-    rates: dict[str, dict[str, list[float]]] = {}
-    for maps, side in ((setting.width, height), (2 * setting.width, height // 2)):
-        gflop = 3 * 2 * batch * side**2 * 9 * maps**2 / 1e9
-        row = rates.setdefault(f"3x3, {maps} maps, {side}x{side}", {})
-        for name, (dtype, layout) in formats.items():
-            x, weight, gradient = (
-                torch.randn(shape, dtype=dtype).to(memory_format=layout)
-                for shape in (
-                    (batch, maps, side, side),
-                    (maps, maps, 3, 3),
-                    (batch, maps, side, side),
-                )
+    gflop = 3 * 2 * batch * side**2 * kernel**2 * inputs * outputs / 1e9
+    rates: dict[str, list[float]] = {}
+    for name, (dtype, layout) in formats.items():
+        x, weight, gradient = (
+            torch.randn(shape, dtype=dtype).to(memory_format=layout)
+            for shape in (
+                (batch, inputs, side, side),
+                (outputs, inputs, kernel, kernel),
+                (batch, outputs, side, side),
             )
-            x.requires_grad_()
-            weight.requires_grad_()
+        )
+        x.requires_grad_()
+        weight.requires_grad_()
 
-            def both(x: Tensor = x, weight: Tensor = weight, gradient: Tensor = gradient) -> None:
-                y = F.conv2d(x, weight, padding=1)
-                torch.autograd.grad(y, (x, weight), gradient)
+        def both(x: Tensor = x, weight: Tensor = weight, gradient: Tensor = gradient) -> None:
+            y = F.conv2d(x, weight, padding=kernel // 2)
+            torch.autograd.grad(y, (x, weight), gradient)
 
-            row[name] = [gflop / took for took in seconds(both, CEILING_REPEATS)]
-    return {"gflop_per_second": rates, "auto": faster_precision(torch.device("cpu")).value}
+        rates[name] = [gflop / took for took in seconds(both, CEILING_REPEATS)]
+    return rates
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from itertools import zip_longest
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import realnvp
+from benchmarks import processes, realnvp
 from benchmarks.contenders import CONTENDERS, PLAIN
 from benchmarks.measure import CEILING, measure_ceiling, measure_contender
 from benchmarks.plain import Coupling, PlainRealNVP
@@ -101,10 +102,10 @@ def test_run_writes_tables(
     """One real process and stand-ins; what is written renders again to the same tables."""
     figures = {
         CEILING: measure_ceiling(TINY, batch=2),
-        PLAIN: realnvp.measured(PLAIN, "tiny", batch=2),
+        PLAIN: processes.measured("benchmarks.measure", PLAIN, "tiny", batch=2, steps=1),
     }
     monkeypatch.setattr(
-        realnvp, "measured", lambda name, setting, batch: figures.get(name, figures[PLAIN])
+        processes, "measured", lambda _module, name, *_: figures.get(name, figures[PLAIN])
     )
     realnvp.main(["--setting", "tiny", "--batch", "2", "--output", str(tmp_path)])
     written = json.loads((tmp_path / "results.json").read_text())
@@ -115,6 +116,6 @@ def test_run_writes_tables(
 
 
 def test_failing_contender_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(realnvp.sys, "executable", "false")
+    monkeypatch.setattr(sys, "executable", "false")
     with pytest.raises(SystemExit, match="nvp fp32 could not be measured"):
-        realnvp.measured("nvp fp32", "tiny", batch=2)
+        processes.measured("benchmarks.measure", "nvp fp32", "tiny", batch=2, steps=1)

@@ -1,0 +1,126 @@
+"""Measurements, each in a process of its own, one at a time: what all the benchmarks share.
+
+The contenders take turns, round after round: what slows the machine for a while then slows all of
+them, and ratios hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.settings import Repeats
+
+HERE = Path(__file__).resolve().parent
+FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "asimd", "bf16", "sve")
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """`module`, run as `python -m module NAME SETTING BATCH STEPS`, prints one line of JSON."""
+
+    prog: str
+    description: str | None
+    module: str
+    names: Iterable[str]  # of the measurements
+    settings: Mapping[str, Repeats]
+    everything: tuple[str, ...]  # the settings of `--setting all`
+    render: Callable[[dict[str, Any]], str]  # results to Markdown
+    stem: str  # of the two files that are written
+
+
+def main(benchmark: Benchmark, arguments: list[str] | None) -> None:
+    """Measure what the arguments ask for; write the results as JSON and as Markdown."""
+    parser = argparse.ArgumentParser(prog=benchmark.prog, description=benchmark.description)
+    parser.add_argument("--setting", choices=[*benchmark.settings, "all"], default="small")
+    parser.add_argument("--batch", type=int, help="images in a batch")
+    parser.add_argument("--repeats", type=int, help="rounds, each a process for every contender")
+    parser.add_argument("--output", type=Path, default=HERE, help="folder of the results")
+    options = parser.parse_args(arguments)
+    batch_is_low = options.batch is not None and options.batch < 2
+    if batch_is_low or (options.repeats is not None and options.repeats < 1):
+        parser.error("--batch must be at least 2 and --repeats at least 1")
+    names = benchmark.everything if options.setting == "all" else (options.setting,)
+    file = options.output / f"{benchmark.stem}.json"
+    results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    started = time.perf_counter()
+    for name in names:
+        setting = benchmark.settings[name]
+        batch, rounds = options.batch or setting.batch, options.repeats or setting.rounds
+        results[name] = run(benchmark, name, batch, rounds)
+        options.output.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(results, indent=1) + "\n")
+        file.with_suffix(".md").write_text(benchmark.render(results))
+    print(benchmark.render({name: results[name] for name in names}))
+    took = (time.perf_counter() - started) / 60
+    print(f"{took:.1f} minutes in all; written to {file} and {file.with_suffix('.md')}")
+
+
+def run(benchmark: Benchmark, setting: str, batch: int, rounds: int) -> dict[str, Any]:
+    """All measurements of one setting: for each name, one per round."""
+    chosen = benchmark.settings[setting]
+    record: dict[str, Any] = {
+        "what": str(chosen),
+        "batch": batch,
+        "steps": chosen.steps,
+        "machine": machine(),
+        "measured": {name: [] for name in benchmark.names},
+    }
+    started = time.perf_counter()
+    jobs = [(turn, name) for turn in range(rounds) for name in record["measured"]]
+    for done, (turn, name) in enumerate(jobs):
+        passed = time.perf_counter() - started
+        left = f", about {passed / done * (len(jobs) - done) / 60:.1f} to go" if done else ""
+        print(
+            f"{setting} {done + 1}/{len(jobs)}: {name}, round {turn + 1} of {rounds} "
+            f"({passed / 60:.1f} minutes gone{left})",
+            flush=True,
+        )
+        measurement = measured(benchmark.module, name, setting, batch, chosen.steps)
+        record["measured"][name].append(measurement)
+    return record
+
+
+def measured(module: str, name: str, setting: str, batch: int, steps: int) -> dict[str, Any]:
+    """One measurement in a fresh process; exits with its last words if it fails."""
+    command = [sys.executable, "-m", module, name, setting, str(batch), str(steps)]
+    child = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True)
+    if child.returncode:
+        if child.returncode < 0:
+            why = f"killed by signal {-child.returncode}; out of memory? try a lower --batch"
+        else:
+            why = (child.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        sys.exit(f"{name} could not be measured: {why}")
+    measurement: dict[str, Any] = json.loads(child.stdout.splitlines()[-1])
+    return measurement
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on, the load before the run included."""
+    cpu, flags = platform.processor() or platform.machine(), set()
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        lines = [line.partition(":") for line in information.read_text().splitlines()]
+        values = {key.strip(): value.strip() for key, _, value in lines}
+        cpu = values.get("model name", cpu)
+        flags = set(values.get("flags", values.get("Features", "")).split())
+    return {
+        "cpu": cpu,
+        "flags": [flag for flag in FLAGS if flag in flags],
+        "threads": torch.get_num_threads(),
+        "load_before": round(os.getloadavg()[0], 2),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
