@@ -1,0 +1,431 @@
+"""The Gaussian, the VAE and the GAN: a proper likelihood or, for the last, one clear line."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from torch import Tensor, nn
+from torch.distributions import MultivariateNormal, Normal
+
+from nvp.baselines.gan import GAN, GANConfig
+from nvp.baselines.gaussian import Gaussian, GaussianConfig
+from nvp.baselines.vae import VAE, VAEConfig
+from nvp.checkpoint import load_tensors
+from nvp.config import RunConfig, parse_config
+from nvp.data import load
+from nvp.errors import NVPError
+from nvp.likelihood import bits_per_dim, evaluate
+from nvp.model import ImageModel
+from nvp.record import record
+from nvp.runlog import read_log
+from nvp.train import CHECKPOINT, begin, train, training_step
+
+MODELS: dict[str, dict[str, Any]] = {
+    "gaussian": {"family": "gaussian"},
+    "vae": {"family": "vae", "latent": 3, "width": 4},
+    "gan": {"family": "gan", "latent": 3, "width": 4},
+}
+every = pytest.mark.parametrize("family", MODELS)
+likely = pytest.mark.parametrize("family", ["gaussian", "vae"])
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def noise(n: int, *shape: int, levels: int = 256, seed: int = 0) -> Tensor:
+    return torch.randint(levels, (n, *shape), generator=seeded(seed), dtype=torch.uint8)
+
+
+def tree_of(family: str, **training: Any) -> dict[str, Any]:
+    tree = tiny.config_tree()
+    tree["model"] = {**MODELS[family], "image_shape": [1, 8, 8]}
+    tree["training"] |= training
+    return tree
+
+
+def configuration(family: str, **training: Any) -> RunConfig:
+    return parse_config(tree_of(family, **training), "test")
+
+
+def fresh(family: str) -> ImageModel:
+    torch.manual_seed(0)
+    return configuration(family).build_model()
+
+
+def tiny_images(root: Path, split: str = "train") -> Tensor:
+    return load("tiny", split, root=root).images
+
+
+@every
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 4, 8)])
+def test_samples_are_images(family: str, shape: tuple[int, int, int]) -> None:
+    config = parse_config(
+        {**tree_of(family), "model": {**MODELS[family], "image_shape": list(shape)}}, "test"
+    )
+    torch.manual_seed(0)
+    model = config.build_model()
+    drawn = model.sample(5, generator=seeded())
+    assert drawn.shape == (5, *shape)
+    assert drawn.dtype is torch.uint8
+    assert torch.equal(drawn, model.sample(5, generator=seeded()))
+    assert not torch.equal(drawn, model.sample(5, generator=seeded(1)))
+    still = model.sample(5, generator=seeded(), temperature=0.0)
+    assert (still == still[:1]).all()
+    assert model.loss(drawn, seeded()).shape == ()
+
+
+@every
+def test_levels_bound_samples_and_images(family: str) -> None:
+    tree = tree_of(family)
+    tree["model"]["levels"] = 2
+    model = parse_config(tree, "test").build_model()
+    assert model.sample(50, generator=seeded()).max() <= 1
+    with pytest.raises(NVPError, match=r"values in 0\.\.1 for model\.levels = 2"):
+        model.loss(noise(4, 1, 8, 8))
+    with pytest.raises(NVPError, match="images must be uint8"):
+        model.loss(torch.zeros(4, 1, 8, 8))
+
+
+@every
+def test_a_gradient_reaches_every_parameter(family: str) -> None:
+    model = fresh(family)
+    model.loss(noise(8, 1, 8, 8), seeded()).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+@likely
+def test_noise_needs_eight_bits(family: str) -> None:
+    """No model compresses uniform noise, fitted to noise or not."""
+    model = fresh(family)
+    unseen = noise(200, 1, 8, 8, seed=1)
+    assert evaluate(model, unseen).bits_per_dim >= 8
+    state = begin(configuration(family), torch.device("cpu"), 54)
+    state.model.initialise(noise(2000, 1, 8, 8))
+    for seed in range(20):
+        training_step(state, noise(32, 1, 8, 8, seed=seed), configuration(family).training, 0.0)
+    assert evaluate(state.average, unseen).bits_per_dim >= 8
+
+
+@likely
+def test_log_prob_is_reproducible_and_more_draws_raise_the_bound(family: str) -> None:
+    tree = tree_of(family)
+    tree["model"]["levels"] = 2  # wide levels, so that the noise matters
+    torch.manual_seed(0)
+    model = parse_config(tree, "test").build_model()
+    images = noise(64, 1, 8, 8, levels=2)
+    once, again = (model.log_prob(images, generator=seeded()) for _ in range(2))
+    assert once.shape == (64,)
+    assert once.dtype is torch.float32
+    assert torch.equal(once, again)
+    assert model.log_prob(images, num_draws=50, generator=seeded()).mean() > once.mean()
+
+
+def fit(shape: tuple[int, int, int], images: Tensor, levels: int = 256) -> Gaussian:
+    model = Gaussian(GaussianConfig(image_shape=shape, levels=levels)).double()
+    model.initialise(images)
+    return model
+
+
+def test_the_gaussian_agrees_with_pytorch(perturb: Any) -> None:
+    model = fit((2, 2, 2), noise(100, 2, 2, 2))
+    perturb(model)
+    images = noise(6, 2, 2, 2, seed=2)
+    u = torch.rand(images.shape, generator=seeded(3), dtype=torch.float64)
+    v = ((images + u) / 256).flatten(1).requires_grad_()
+    y = torch.logit(0.05 + 0.9 * v)
+    (slopes,) = torch.autograd.grad(y.sum(), v)
+    factor = model.log_diagonal.exp().diag()
+    factor[*torch.tril_indices(8, 8, -1)] = model.below
+    density = MultivariateNormal(model.mean, scale_tril=factor).log_prob(y)
+    expected = density + slopes.log().sum(1) - 8 * math.log(256)
+    assert torch.allclose(model.log_prob(images, generator=seeded(3)), expected)
+
+
+def test_the_gaussian_is_fitted_to_images_and_noise_alike() -> None:
+    """The closed form has the moments of many draws, and the gradient vanishes there."""
+    images = noise(40, 1, 2, 2, levels=4)
+    model = fit((1, 2, 2), images, levels=4)
+    many = images.repeat(5000, 1, 1, 1)
+    y = torch.logit(0.05 + 0.9 * (many + torch.rand(many.shape, generator=seeded())) / 4)
+    y = y.flatten(1).double()
+    factor = model._factor()
+    assert torch.allclose(model.mean, y.mean(0), atol=5e-3)
+    assert torch.allclose(factor @ factor.T, y.T.cov(correction=0), atol=0.01)
+    model.loss(many, seeded(1)).backward()
+    assert max(p.grad.abs().max() for p in model.parameters()) < 0.05
+
+
+def test_one_image_is_enough_for_a_gaussian() -> None:
+    model = fit((1, 2, 2), torch.tensor([0, 100, 200, 255], dtype=torch.uint8).view(1, 1, 2, 2))
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+    assert (model.below.abs() < 1e-12).all()
+
+
+def test_gaussian_latents_are_white_and_invert() -> None:
+    images = noise(30000, 1, 2, 2, levels=60)
+    images[:, :, 1] = images[:, :, 0]
+    model = fit((1, 2, 2), images)
+    z = model.encode(images, generator=seeded())
+    assert z.shape == images.shape
+    assert torch.allclose(z.flatten(1).T.cov(), torch.eye(4, dtype=z.dtype), atol=0.05)
+    assert torch.equal(model.decode(z), images)
+
+
+def test_gaussian_samples_have_its_moments() -> None:
+    images = 90 + noise(3000, 1, 2, 2, levels=40)
+    images[:, :, 1] = images[:, :, 0]
+    drawn = fit((1, 2, 2), images).sample(3000, generator=seeded()).flatten(1).T.double()
+    expected = images.flatten(1).T.double()
+    assert torch.allclose(drawn.mean(1), expected.mean(1), atol=1)
+    assert torch.allclose(drawn.cov(), expected.cov(), rtol=0.15, atol=8)
+
+
+def all_binary(shape: tuple[int, int, int]) -> Tensor:
+    pixels = itertools.product((0, 1), repeat=math.prod(shape))
+    return torch.tensor(list(pixels), dtype=torch.uint8).view(-1, *shape)
+
+
+def test_probabilities_under_the_gaussian_sum_to_at_most_one() -> None:
+    images = all_binary((1, 2, 2))
+    model = fit((1, 2, 2), images[:11], levels=2)
+    many = model.log_prob(images, num_draws=1000, generator=seeded()).exp().sum().item()
+    assert 0.5 < many < 1.05  # what is missing lies outside [0, 1)
+    single = torch.stack([model.log_prob(images, generator=seeded(i)) for i in range(100)])
+    assert single.mean(0).exp().sum() < many
+
+
+def small_vae(shape: tuple[int, int, int], levels: int, latent: int = 1) -> VAE:
+    """Its pixels depend on z, and q(z | x) is wider than the prior."""
+    torch.manual_seed(0)
+    model = VAE(VAEConfig(image_shape=shape, levels=levels, latent=latent, width=2)).double()
+    with torch.no_grad():
+        for parameter in model.decoder.parameters():
+            parameter.mul_(2)
+        last = model.encoder[-1]
+        assert isinstance(last, nn.Linear)
+        last.bias[latent:] = 0.3
+    return model
+
+
+@pytest.mark.parametrize("levels", [2, 3, 256])
+def test_a_pixel_of_the_vae_is_a_distribution(levels: int, perturb: Any) -> None:
+    """Sums to 1 over the levels in every tail, and no level's logarithm or gradient is infinite."""
+    model = small_vae((1, 4, 4), levels)
+    perturb(model, 3.0)
+    images = torch.arange(levels, dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 4, 4)
+    for size in (0.1, 1.0, 100.0):
+        z = torch.full((levels, 1), size, dtype=torch.float64)
+        mu, log_scale = (t[:1, 0, 0, 0] for t in model.pixels(z))
+        assert torch.isfinite(model.log_likelihood(images, z)).all()
+        x = torch.arange(levels, dtype=torch.float64)
+        upper = torch.sigmoid((x[:-1] + 0.5 - mu) / log_scale.exp())
+        p = torch.cat([upper.new_zeros(1), upper, upper.new_ones(1)]).diff()
+        alone = images.clone()
+        alone[:] = images[:1]
+        alone[:, 0, 0, 0] = torch.arange(levels)  # the other pixels keep one level
+        relative = model.log_likelihood(alone, z)
+        assert torch.allclose(relative.softmax(0), p, atol=1e-9)
+    model.log_likelihood(images, z).sum().backward()
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_the_bound_of_the_vae_lies_below_the_integral_over_its_latent() -> None:
+    """With one latent a grid gives log P(x): above the ELBO, and the limit of many draws."""
+    model = small_vae((1, 4, 4), 4)
+    images = noise(4, 1, 4, 4, levels=4)
+    grid = torch.linspace(-8, 8, 801, dtype=torch.float64)
+    prior = Normal(0.0, 1.0).log_prob(grid) + math.log(16 / 800)
+    exact = torch.stack(
+        [
+            (model.log_likelihood(image.expand(801, 1, 4, 4), grid[:, None]) + prior).logsumexp(0)
+            for image in images
+        ]
+    )
+    with torch.no_grad():
+        draws = torch.stack([model.log_prob(images, generator=seeded(i)) for i in range(100)])
+        many = model.log_prob(images, num_draws=1000, generator=seeded())
+    assert (draws.mean(0) < exact).all()
+    assert torch.allclose(many, exact, atol=0.05)
+
+
+@torch.no_grad()
+def test_probabilities_under_the_vae_sum_to_at_most_one() -> None:
+    """All 65,536 black and white 4x4 images: 1 over draws, less for the mean of the bound."""
+    model, images = small_vae((1, 4, 4), 2).float(), all_binary((1, 4, 4))
+    draws = torch.stack([model.log_prob(images, generator=seeded(i)) for i in range(2)])
+    assert draws.exp().mean(0).sum() == pytest.approx(1.0, abs=0.05)
+    assert draws.mean(0).exp().sum() < 1.0
+
+
+def test_vae_samples_follow_its_pixels() -> None:
+    model = small_vae((1, 4, 4), 8)
+    z = torch.zeros(4000, 1)
+    drawn = model.decode(z, generator=seeded(), temperature=1.0)
+    levels = torch.arange(8, dtype=torch.uint8)
+    frequencies = torch.stack([(drawn[:, 0, 0, 0] == level).double().mean() for level in levels])
+    images = drawn[:1].expand(8, 1, 4, 4).clone()
+    images[:, 0, 0, 0] = levels
+    p = model.log_likelihood(images, z[:8].double()).softmax(0)
+    assert torch.allclose(frequencies, p, atol=0.03)
+    assert torch.equal(model.decode(z[:1]), model.pixels(z[:1].double())[0].round().byte())
+    assert model.encode(drawn[:3]).shape == (3, 1)
+
+
+def test_each_player_of_the_gan_has_its_own_gradient() -> None:
+    model = fresh("gan")
+    assert isinstance(model, GAN)
+    images = noise(8, 1, 8, 8)
+    z = torch.randn(8, 3, generator=seeded())
+    loss = model.loss(images, seeded())
+    loss.backward()
+    together = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    real, drawn = 2 * images.float() / 255 - 1, model.G(z)
+    probability, of_drawn = torch.sigmoid(model.D(real)), torch.sigmoid(model.D(drawn))
+    of_d = -(probability.log() + (1 - of_drawn).log()).mean()
+    of_g = -of_drawn.log().mean()
+    assert loss.item() == pytest.approx((of_d + of_g).item(), rel=1e-5)
+    for player, own in (("D", of_d), ("G", of_g)):
+        module = model.get_submodule(player)
+        gradients = torch.autograd.grad(own, list(module.parameters()), retain_graph=True)
+        for (name, _), gradient in zip(module.named_parameters(), gradients, strict=True):
+            assert torch.allclose(together[f"{player}.{name}"], gradient, atol=1e-5), name
+
+
+def test_a_gan_that_cannot_be_told_from_the_data_loses_three_bits() -> None:
+    model = GAN(GANConfig(image_shape=(1, 8, 8), width=2))
+    for parameter in model.D.parameters():
+        parameter.data.zero_()
+    assert model.loss(noise(8, 1, 8, 8), seeded()).item() == pytest.approx(3 * math.log(2))
+
+
+def test_a_gan_has_no_likelihood() -> None:
+    model = fresh("gan")
+    assert not model.has_likelihood
+    with pytest.raises(NVPError, match="a GAN has no likelihood") as caught:
+        model.log_prob(noise(2, 1, 8, 8))
+    assert "\n" not in str(caught.value)
+
+
+@every
+def test_sides_and_keys_are_checked(family: str) -> None:
+    tree = tree_of(family)
+    tree["model"] |= {"image_shape": [1, 6, 8]}
+    if family == "gaussian":
+        tree["model"] |= {"width": 3}
+    complaint = "width: unknown key" if family == "gaussian" else "6x8 must be divisible by 4"
+    with pytest.raises(NVPError, match=complaint):
+        parse_config(tree, "test")
+
+
+@likely
+def test_the_loss_falls(family: str, root: Path) -> None:
+    config = configuration(family, learning_rate=1e-2)
+    state = begin(config, torch.device("cpu"), 54)
+    images = tiny_images(root)
+    before, _ = training_step(state, images, config.training, 0.0)
+    for _ in range(40):
+        after, _ = training_step(state, images, config.training, 0.0)
+    assert bits_per_dim(torch.tensor(after - before), (1, 8, 8)) > 0.3
+
+
+def test_what_a_gan_draws_comes_nearer_to_the_data(root: Path) -> None:
+    config = configuration("gan", learning_rate=3e-3, betas=(0.5, 0.999))
+    state = begin(config, torch.device("cpu"), 54)
+    images = tiny_images(root)
+
+    def distance() -> float:
+        drawn = state.model.sample(200, generator=seeded()).float().mean(0)
+        return (drawn - images.float().mean(0)).abs().mean().item()
+
+    before = distance()
+    for _ in range(100):
+        training_step(state, images, config.training, 0.0)
+    assert distance() < 0.8 * before
+
+
+@every
+def test_training_resumes_exactly(family: str, root: Path, tmp_path: Path) -> None:
+    for steps in (4, 9):
+        train(configuration(family, steps=steps), tmp_path / "parts", data_root=root)
+    train(configuration(family, steps=9), tmp_path / "whole", data_root=root)
+    (parts, _), (whole, header) = (
+        load_tensors(tmp_path / name / CHECKPOINT) for name in ("parts", "whole")
+    )
+    assert header["step"] == 9
+    assert [name for name in whole if not torch.equal(parts[name], whole[name])] == []
+
+
+def test_the_first_step_of_a_gaussian_starts_at_its_fit(root: Path, tmp_path: Path) -> None:
+    model = train(configuration("gaussian", steps=1, learning_rate=1e-12), tmp_path, data_root=root)
+    expected = Gaussian(GaussianConfig(image_shape=(1, 8, 8)))
+    expected.initialise(tiny_images(root)[:54])
+    for name, value in expected.state_dict().items():
+        assert torch.allclose(model.state_dict()[name], value, atol=1e-6), name
+
+
+@pytest.fixture(scope="module")
+def gan_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.train(tmp_path_factory.mktemp("gan"), tree_of("gan", log_every=5))
+
+
+def test_a_gan_trains_without_a_score(gan_run: Path, root: Path, tmp_path: Path) -> None:
+    (row,) = read_log(gan_run / "log.csv")
+    assert row["step"] == 2
+    assert {"loss", "gradient_norm"} <= row.keys()
+    assert not {"bits_per_dim", "validation"} & row.keys()
+    config = tiny.write_config(tmp_path / "gan.yaml", tree_of("gan"))
+    result = tiny.nvp("train", config, "--run-folder", tmp_path / "run", "--data-root", root)
+    assert result.exit_code == 0
+    assert "it has no likelihood to record; next: nvp sample" in result.output
+
+
+def test_a_gan_is_sampled_but_neither_scored_nor_recorded(gan_run: Path, tmp_path: Path) -> None:
+    root = gan_run.parent / "data"
+    for command in ("evaluate", "record"):
+        result = tiny.nvp(command, gan_run, "--data-root", root)
+        assert result.exit_code == 2
+        lines = result.stderr.strip().splitlines()
+        assert lines == [line for line in lines if line.startswith("nvp: a GAN has no likelihood")]
+        assert len(lines) == 1
+    with pytest.raises(NVPError, match="a GAN has no likelihood"):
+        record(gan_run, data_root=root, root=tmp_path)
+    assert list(tmp_path.glob("runs/*")) == []
+    sheet = tmp_path / "sheet.png"
+    sampled = tiny.nvp("sample", gan_run, "--out", sheet, "-n", 4, "--data-root", root)
+    assert sampled.exit_code == 0
+    assert sheet.is_file()
+
+
+def test_a_gan_cannot_stop_early() -> None:
+    with pytest.raises(NVPError, match="early_stopping must be off: a GAN has no score"):
+        configuration("gan", early_stopping=True)
+
+
+def test_a_gan_that_diverges_names_the_layer() -> None:
+    state = begin(configuration("gan"), torch.device("cpu"), 54)
+    nn.init.constant_(state.model.get_parameter("G.4.weight"), torch.nan)
+    with pytest.raises(NVPError, match=r"not finite.*in layer G\.4"):
+        training_step(state, noise(8, 1, 8, 8), configuration("gan").training, 0.0)
+
+
+@likely
+def test_a_baseline_is_recorded(family: str, root: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    tree = tree_of(family)
+    tiny.write_config(tmp_path / "run.yaml", tree)
+    arguments = ("train", tmp_path / "run.yaml", "--run-folder", folder, "--data-root", root)
+    assert tiny.nvp(*arguments).exit_code == 0
+    run = record(folder, data_root=root, first=20, num_draws=4, root=tmp_path)
+    assert run.record.parameters == sum(p.numel() for p in fresh(family).parameters())
+    images = tiny_images(root, "test")
+    again = evaluate(run.load_model(), images, batch_size=10)
+    assert again.bits_per_dim == pytest.approx(run.score.bits_per_dim, abs=1e-4)
