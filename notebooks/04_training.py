@@ -265,10 +265,10 @@ plt.show()
 #   + \underbrace{\log \left|\det \frac{\partial f(y)}{\partial y^{\mathsf T}}\right|}_{\text{couplings, batch norm}}
 #   + \underbrace{\sum_{i=1}^D \log \frac{\mathrm dy_i}{\mathrm d\tilde x_i}}_{\text{logit}}
 #   - \underbrace{D \log 256}_{v \,\to\, \tilde x} .
-# $$ (eq:chain)
+# $$ (eq:bits-chain)
 #
 # The last term is the one that is forgotten: squeezing $[0, 256)^D$ into $[0, 1)^D$ makes every density
-# larger by $256^D$. By {prf:ref}`prop-dequantisation` the expectation of {eq}`eq:chain` over $u$ is a
+# larger by $256^D$. By {prf:ref}`prop-dequantisation` the expectation of {eq}`eq:bits-chain` over $u$ is a
 # lower bound of $\log P(x)$, in nats for the whole image. Divide by the number $D$ of sub-pixels and by
 # $\log 2$ and turn the sign:
 #
@@ -475,7 +475,7 @@ run = RunConfig(
 )
 
 # %% [markdown]
-# One step is seven lines. `model.loss` draws fresh noise, takes {eq}`eq:chain`, and adds the regulariser;
+# One step is seven lines. `model.loss` draws fresh noise, takes {eq}`eq:bits-chain`, and adds the regulariser;
 # it is in nats for an image. `training_step` of `nvp.train` does the same with a rate schedule and a check
 # that the loss is finite. From the same start, both arrive at the same weights.
 

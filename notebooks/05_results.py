@@ -44,7 +44,11 @@ torch.set_num_threads(1)  # sums in one order, however many cores
 full = profile == "paper"
 device = pick_device("auto" if full else "cpu")
 
-ledger = runs()
+ledger = {
+    name: run
+    for name, run in runs().items()
+    if run.config.model.family == "realnvp"
+}
 assert ledger, "the ledger is empty: make a run and `nvp record` it"
 
 # %% [markdown]

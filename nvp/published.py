@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from nvp.errors import NVPError
 from nvp.paths import results_root
 
-UNVERIFIED = "†"  # marks a figure that is quoted from memory
+UNVERIFIED = "†"  # marks a figure that was not seen in print
 
 
 class _Entry(BaseModel):

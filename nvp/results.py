@@ -127,7 +127,7 @@ def _listing(
                         (title, figure.model, figure.cell, _publication(facts, figure, roles))
                     )
                     if figure.unverified:
-                        marked = f" {UNVERIFIED} quoted from memory, unverified."
+                        marked = f" {UNVERIFIED} unverified: no print of it was at hand."
             rows += [(title, "others", "–", row.remark) for row in reported if row.remark]
         whole = Table(caption + marked, ("data", "model", unit, "what it is"), rows)
         return whole if len(titles) > 1 else whole.without_first_column()
@@ -137,8 +137,7 @@ def _listing(
 
 def _publication(facts: Published, figure: Figure, roles: bool) -> str:
     draws = f", {figure.draws} draws an image" if figure.draws else ""
-    memory = "; quoted from memory, unverified" if figure.unverified else ""
-    return f"published: {_cite(facts, figure, roles)}{draws}{memory}"
+    return f"published: {_cite(facts, figure, roles)}{draws}"
 
 
 def _table_1(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
