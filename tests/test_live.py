@@ -21,6 +21,7 @@ from nvp.errors import NVPError
 from nvp.figures import live
 from nvp.flows.realnvp import Scale
 from nvp.flows.squeeze import SqueezeOrder, squeeze, unsqueeze
+from nvp.flows.toy import ToyData, ToyFlow
 
 NODE = shutil.which("node")
 needs_node = pytest.mark.skipif(NODE is None, reason="Node.js is not installed")
@@ -160,6 +161,84 @@ def test_couplings_see_what_is_drawn(kind: str, count: int, blocks: int, order: 
     drawn = drawn_sets(height, width, kind=kind, count=count, blocks=blocks, order=order)
     measured = measured_sets(encode, height, width, trials=6)
     assert torch.equal(drawn, measured)
+
+
+RECORDED = json.loads((live.SOURCES / "flows.json").read_text())
+
+
+def in_javascript(
+    data: Any, points: Tensor, start: float, end: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The figure's `move` between two levels, and its `logDensity` of what comes out."""
+    expression = (
+        "(moved => [moved.points, moved.logDet, logDensity(moved, [0, 0], 1)].map(a => [...a]))"
+        "(move(readFlow(data.weights), points, start, end))"
+    )
+    flat = points.flatten().tolist()
+    results = evaluate(["flow.js"], expression, data=data, points=flat, start=start, end=end)
+    moved, log_det, log_density = (torch.tensor(r, dtype=torch.float64) for r in results)
+    return moved.reshape(-1, 2), log_det, log_density
+
+
+@needs_node
+@pytest.mark.parametrize("name", ToyData)
+def test_the_flow_is_that_of_pytorch(name: str) -> None:
+    data = RECORDED[name]
+    flow = live.flow_from(data)
+    x = ToyData(name).sample(200, seed=3)
+    with torch.no_grad():
+        z, log_det = flow(x)
+        back, log_det_back = flow.inverse(z)
+        steps = flow.trace(x)
+        density = flow.log_prob(x)
+    moved, change, log_density = in_javascript(data, x, 0, len(steps))
+    assert (moved - z).abs().max() < 1e-3
+    assert (change - log_det).abs().max() < 1e-3
+    assert (log_density - density).abs().max() < 1e-3
+    moved, change, _ = in_javascript(data, z, len(steps), 0)
+    assert (moved - back).abs().max() < 1e-3
+    assert (change - log_det_back).abs().max() < 1e-3
+    for level, step in enumerate(steps, start=1):
+        assert (in_javascript(data, x, 0, level)[0] - step).abs().max() < 1e-3
+
+
+@needs_node
+def test_levels_between_two_couplings_are_bijections() -> None:
+    data = RECORDED["moons"]
+    x = ToyData.MOONS.sample(50, seed=4).double()
+    h, log_det = in_javascript(data, x, 0, 2.3)[:2]
+    back, log_det_back = in_javascript(data, h, 2.3, 0)[:2]
+    assert (back - x).abs().max() < 1e-9
+    assert (log_det + log_det_back).abs().max() < 1e-9
+    # Two ways to the same place, and the volume that finite differences see.
+    z, rest = in_javascript(data, h, 2.3, 6)[:2]
+    whole, whole_det = in_javascript(data, x, 0, 6)[:2]
+    assert (z - whole).abs().max() < 1e-9
+    assert (log_det + rest - whole_det).abs().max() < 1e-9
+    step = 1e-5
+    right, up = (in_javascript(data, x + step * e, 0, 2.3)[0] - h for e in torch.eye(2).double())
+    area = (right[:, 0] * up[:, 1] - right[:, 1] * up[:, 0]) / step**2
+    assert (area.log() - log_det).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("name", ToyData)
+def test_a_recorded_flow_is_better_than_a_gaussian(name: str) -> None:
+    points, fresh = ToyData(name).sample(5000, seed=1), ToyData(name).sample(5000, seed=2)
+    gaussian = torch.distributions.MultivariateNormal(points.mean(0), points.T.cov())
+    with torch.no_grad():
+        flow = live.flow_from(RECORDED[name]).log_prob(fresh).mean()
+    assert flow > gaussian.log_prob(fresh).mean() + 0.3  # nats per point
+
+
+def test_a_flow_of_ones_own_is_shown(perturb: Callable[..., None]) -> None:
+    flow = ToyFlow(num_couplings=3, width=4)
+    perturb(flow)
+    points = torch.randn(70, 2)
+    html = live.plane({"mine": (flow, points)}).data
+    assert html is not None
+    assert '"mine"' in html
+    again = live.flow_from(live.flow_data(flow, points))
+    assert (again(points)[0] - flow(points)[0]).abs().max() < 1e-3
 
 
 class Figure:
@@ -303,6 +382,126 @@ def test_masks_work_under_a_finger(opened: Callable[..., Figure], browser: Brows
         assert browser.value(WIDE_OVER) <= 0
 
 
+PLAY = "[data-control=level] + button"
+
+
+def place(figure: Figure, panel: str, which: int) -> Tensor:
+    """Where a handle of a panel is drawn, in the plane."""
+    handle = f'[data-panel={panel}] .handle[data-which="{which}"]'
+    x, y = figure.value(
+        f"root.querySelector('{handle}').getAttribute('transform').match(/[-.\\d]+/g).map(Number)"
+    )
+    return torch.tensor([x, -y]) / 100
+
+
+def density(figure: Figure, panel: str) -> Tensor:
+    """The density that a panel shows, as a share of the greatest that it can show, (64, 64)."""
+    alpha = figure.value(
+        f"{{ const canvas = root.querySelector('[data-panel={panel}] canvas');"
+        " const { data } = canvas.getContext('2d')"
+        ".getImageData(0, 0, canvas.width, canvas.height);"
+        " return [...data].filter((_, i) => i % 4 === 3); }"
+    )
+    return (torch.tensor(alpha) / 255).pow(1 / 0.6).reshape(64, 64)
+
+
+@pytest.mark.parametrize("name", ["moons", "rings"])
+def test_a_dragged_point_moves_on_both_sides(opened: Callable[..., Figure], name: str) -> None:
+    figure = opened("plane")
+    figure.choose("set", name)
+    flow = live.flow_from(RECORDED[name])
+    for panel, other in (("x", "z"), ("z", "x")):
+        before = place(figure, panel, 1)
+        figure.drag(f'[data-panel={panel}] .handle[data-which="1"]', (-25, 15))
+        moved = place(figure, panel, 1)
+        side = figure.value("root.querySelector('.square').clientWidth")
+        # A pixel of the screen, at most, between where the mouse went and where the point is.
+        assert (moved - before - torch.tensor([-25, -15]) * 6.6 / side).abs().max() < 0.04
+        with torch.no_grad():
+            image = (flow if panel == "x" else flow.inverse)(moved[None])[0][0]
+        assert (place(figure, other, 1) - image).abs().max() < 0.02
+    status = figure.value("root.querySelector('.status').textContent")
+    x, z = place(figure, "x", 1), place(figure, "z", 1)
+    numbers = [float(n) for n in re.findall(r"-?\d+(?:\.\d+)?", status.replace("−", "-"))]
+    with torch.no_grad():
+        expected = [2, *x, *z, flow(x[None])[1].item(), flow.log_prob(x[None]).item()]
+    # Both places are written with two decimals.
+    assert torch.allclose(torch.tensor(numbers), torch.tensor(expected), atol=0.06)
+
+
+def test_a_dragged_gaussian_takes_the_density_along(opened: Callable[..., Figure]) -> None:
+    figure = opened("plane")
+    flow = live.flow_from(RECORDED["moons"])
+    axis = (torch.arange(64) + 0.5) * 6.6 / 64 - 3.3
+    rows, columns = torch.meshgrid(-axis, axis, indexing="ij")
+    lattice = torch.stack([columns.flatten(), rows.flatten()], dim=1)
+    grid = "root.querySelector('[data-panel=x] .grid').getAttribute('d')"
+    lines = figure.value(grid)
+    with torch.no_grad():
+        z, log_det = flow(lattice)
+        largest = flow.log_prob(lattice).max()
+
+    def shown_and_stated(spread: float) -> tuple[Tensor, Tensor]:
+        mean = place(figure, "z", -1)
+        gaussian = torch.distributions.Normal(mean, spread)
+        stated = (gaussian.log_prob(z).sum(1) + log_det - largest).exp().clamp(max=1)
+        return density(figure, "x"), stated.reshape(64, 64)
+
+    shown, stated = shown_and_stated(1)
+    assert (shown - stated).abs().max() < 0.02
+    figure.drag('[data-panel=z] .handle[data-which="-1"]', (40, -30))
+    figure.slide("spread", 0.5)
+    figure.settle()
+    assert place(figure, "z", -1).norm() > 0.3
+    moved, stated = shown_and_stated(0.5)
+    assert (moved - stated).abs().max() < 0.02
+    assert (moved - shown).abs().max() > 0.5
+    assert figure.value(grid) != lines
+
+
+def test_the_couplings_are_stepped_through(opened: Callable[..., Figure]) -> None:
+    figure = opened("plane")
+    flow = live.flow_from(RECORDED["moons"])
+    x = place(figure, "x", 2)
+    with torch.no_grad():
+        steps = [x, *(step[0] for step in flow.trace(x[None]))]
+    for level, step in enumerate(steps):
+        figure.slide("level", level)
+        figure.settle()
+        assert (place(figure, "z", 2) - step).abs().max() < 0.02
+    figure.slide("level", 0)
+    figure.settle()
+    assert torch.equal(density(figure, "x"), density(figure, "z"))
+    figure.click(PLAY)
+    figure.value("new Promise(done => setTimeout(done, 1500))")
+    assert float(figure.value("root.querySelector('input[name=level]').value")) > 0
+
+
+def test_the_plane_works_with_finger_and_keyboard(
+    opened: Callable[..., Figure], browser: Browser
+) -> None:
+    figure = opened("plane", width=390)
+    assert browser.value(WIDE_OVER) <= 0
+    handle = '[data-panel=x] .handle[data-which="3"]'
+    before = place(figure, "x", 3), place(figure, "z", 3)
+    figure.value(f"root.querySelector('{handle}').focus()")
+    figure.press("ArrowRight")
+    assert torch.allclose(place(figure, "x", 3) - before[0], torch.tensor([0.05, 0.0]), atol=1e-3)
+    assert not torch.equal(place(figure, "z", 3), before[1])
+    assert "Point 4: x = " in figure.value("root.querySelector('.status').textContent")
+    browser.call("Emulation.setTouchEmulationEnabled", enabled=True)
+    left, top = figure.middle(handle)
+    for kind, points in (
+        ("touchStart", [{"x": left, "y": top}]),
+        ("touchMove", [{"x": left, "y": top - 30}]),
+        ("touchMove", [{"x": left, "y": top - 60}]),
+        ("touchEnd", []),
+    ):
+        browser.call("Input.dispatchTouchEvent", type=kind, touchPoints=points)
+    figure.settle()
+    assert place(figure, "x", 3)[1] > before[0][1] + 0.8
+
+
 # Ratios of luminance between what is written and what it is written on (WCAG 2, 1.4.3).
 CONTRASTS = """{
   const light = (colour) => {
@@ -338,6 +537,16 @@ def test_nothing_moves_for_those_who_ask(opened: Callable[..., Figure], browser:
     assert figure.value(duration) != "0s"
     browser.call("Emulation.setEmulatedMedia", features=still)
     assert figure.value(duration) == "0s"
+    figure = opened("plane")
+    browser.call("Emulation.setEmulatedMedia", features=still)
+    figure.slide("level", 0)
+    figure.click(PLAY)
+    levels = set()
+    for _ in range(20):
+        levels.add(float(figure.value("root.querySelector('input[name=level]').value")))
+        figure.value("new Promise(done => setTimeout(done, 100))")
+    assert max(levels) > 0
+    assert all(level.is_integer() for level in levels)  # whole couplings, and nothing between
 
 
 def test_the_figure_follows_the_theme_of_the_page(

@@ -8,9 +8,14 @@ files of their own, without a browser, and the tests compare those with the pack
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor
+
 from nvp.errors import NVPError
+from nvp.flows.toy import ToyData, ToyFlow, fit
 from nvp.paths import repository_root
 
 if TYPE_CHECKING:
@@ -18,7 +23,13 @@ if TYPE_CHECKING:
 
 SOURCES = repository_root() / "book" / "live"
 # The scripts of each figure, in the order in which they are put together.
-FIGURES = {"masks": ("live.js", "receptive.js", "masks.js")}
+FIGURES = {
+    "masks": ("live.js", "receptive.js", "masks.js"),
+    "plane": ("live.js", "flow.js", "plane.js"),
+}
+# The data of a figure that needs some, where its caller brings none.
+RECORDED = {"plane": "flows.json"}
+DIGITS = 5  # of a weight in a page, in all
 PAGE = (
     '<!doctype html>\n<html lang="en"><meta charset="utf-8">'
     '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -31,13 +42,53 @@ def masks() -> HTML:
     return _shown(fragment("masks"))
 
 
+def plane(flows: Mapping[str, tuple[ToyFlow, Tensor]] | None = None) -> HTML:
+    """Real NVP of points in the plane: drag them, and the Gaussian, and step through the couplings.
+
+    `flows` are flows of your own under their names, each with some points (M, 2) to show; without
+    them, the recorded flows of the three sets of `ToyData`.
+    """
+    data = None if flows is None else {name: flow_data(*pair) for name, pair in flows.items()}
+    return _shown(fragment("plane", data))
+
+
+def flow_data(flow: ToyFlow, points: Tensor) -> dict[str, Any]:
+    """What the figure `plane` needs of a flow: its weights, and points (M, 2) to show."""
+    weights = {name: _rounded(value) for name, value in flow.state_dict().items()}
+    return {"weights": weights, "points": _rounded(points)}
+
+
+def flow_from(data: Mapping[str, Any]) -> ToyFlow:
+    """The flow that `flow_data` wrote down, its weights rounded as they are in the page."""
+    weights = {name: torch.tensor(value) for name, value in data["weights"].items()}
+    num_couplings = sum(name.endswith(".scale") for name in weights)
+    flow = ToyFlow(num_couplings, width=len(weights["couplings.0.net.1.bias"]))
+    flow.load_state_dict(weights)
+    return flow
+
+
+def record_flows() -> None:
+    """Fit a flow to each set of `ToyData`, under a minute each, and write what the book shows."""
+    flows = {}
+    for data in ToyData:
+        torch.manual_seed(0)
+        flow = ToyFlow()
+        fit(flow, data.sample(20_000, seed=1))
+        flows[data.value] = flow_data(flow, data.sample(300, seed=2))
+    text = json.dumps(flows, separators=(",", ":"))
+    (SOURCES / RECORDED["plane"]).write_text(text + "\n", encoding="utf-8")
+
+
 def fragment(name: str, data: object = None) -> str:
     """The HTML of a figure: its place and its script, in which `data` is the constant DATA.
 
-    Raises `NVPError` for a name that no figure has, and where the sources are not there.
+    Without `data` it is what was recorded for the figure, if it needs any. Raises `NVPError` for a
+    name that no figure has, and where the sources are not there.
     """
     if name not in FIGURES:
         raise NVPError(f"no live figure {name!r}; there are: {', '.join(FIGURES)}")
+    if data is None and name in RECORDED:
+        data = json.loads(_source(RECORDED[name]))
     constants: dict[str, Any] = {"STYLE": _source("live.css"), "DATA": data}
     # Inside a script, only "</" would be read as markup.
     lines = [
@@ -63,7 +114,18 @@ def _source(name: str) -> str:
     return path.read_text(encoding="utf-8")
 
 
+def _rounded(values: Tensor) -> Any:
+    """Nested lists of numbers that are short when written down."""
+    if values.dim() == 0:
+        return float(f"{values.item():.{DIGITS}g}")
+    return [_rounded(value) for value in values]
+
+
 def _shown(html: str) -> HTML:
     from IPython.display import HTML  # only a notebook needs it, and has it
 
     return HTML(html)
+
+
+if __name__ == "__main__":
+    record_flows()

@@ -1,0 +1,381 @@
+// A Real NVP of the plane: drag points and the Gaussian, and step through the coupling layers.
+// DATA has, for each data set, the weights of a flow and some points of the set.
+
+const RANGE = 3.3; // both panels show [-RANGE, RANGE]^2
+const UNIT = 100; // of the drawing, for 1 in the plane
+const LATTICE = 64; // places in a row at which the density is computed
+const COARSE = 32; // the same, while the couplings play
+const NUM_POINTS = 5;
+const GRID_LINES = 11;
+const GRID_REACH = 2.5; // of the Gaussian's spread
+const CIRCLE = 0.21; // radius of the circle around the chosen point
+const KEY_STEP = 0.05;
+const CENTRE = -1; // the handle that is the mean of the Gaussian
+const COLOURS = ["#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#d55e00"]; // under dark figures
+
+/** Points on `count` horizontal and as many vertical lines through [-reach, reach]^2. */
+function gridLines(count, reach, perLine) {
+  const at = (i, n) => -reach + (2 * reach * i) / (n - 1);
+  const lines = [];
+  for (let i = 0; i < count; i++) {
+    const along = Array.from({ length: perLine }, (_, j) => at(j, perLine));
+    lines.push(along.flatMap((t) => [t, at(i, count)]), along.flatMap((t) => [at(i, count), t]));
+  }
+  return { coordinates: Float64Array.from(lines.flat()), perLine };
+}
+
+/** Normal numbers, the same in every session: 32 bits of state, and the Box-Muller transform. */
+function normals(count) {
+  let state = 1;
+  const uniform = () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return (state + 0.5) / 2 ** 32;
+  };
+  return Float64Array.from({ length: count }, () =>
+    Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform()),
+  );
+}
+
+/** Some of the points, far from each other: each next one is the furthest from those before. */
+function spreadOut(points, count) {
+  const chosen = [points[0]];
+  const distance = (p) => Math.min(...chosen.map((q) => Math.hypot(p[0] - q[0], p[1] - q[1])));
+  while (chosen.length < count)
+    chosen.push(points.reduce((best, p) => (distance(p) > distance(best) ? p : best)));
+  return chosen;
+}
+
+/** A function that computes anew only when its key has changed. */
+function remembering(make) {
+  let last = null;
+  let value = null;
+  return (key, ...given) => {
+    if (key !== last) [last, value] = [key, make(...given)];
+    return value;
+  };
+}
+
+const number = (value) => (Math.abs(value) < 0.005 ? 0 : value).toFixed(2).replace("-", "−");
+const pair = (p) => `(${number(p[0])}, ${number(p[1])})`;
+const toX = (value) => (value * UNIT).toFixed(2);
+const toY = (value) => (-value * UNIT).toFixed(2);
+
+/** The path through points, a line for every `perLine` of them; those far outside break it. */
+function linePath(points, perLine) {
+  let path = "";
+  let drawing = false;
+  for (let p = 0; p < points.length / 2; p++) {
+    const [x, y] = [points[2 * p], points[2 * p + 1]];
+    const inside = Math.abs(x) < 3 * RANGE && Math.abs(y) < 3 * RANGE;
+    const joined = drawing && p % perLine;
+    if (inside) path += `${joined ? "L" : "M"}${toX(x)} ${toY(y)}`;
+    drawing = inside;
+  }
+  return path;
+}
+
+/** Points as strokes of no length, which round caps make visible. */
+function dotPath(points) {
+  let path = "";
+  for (let p = 0; p < points.length / 2; p++)
+    path += `M${toX(points[2 * p])} ${toY(points[2 * p + 1])}h0`;
+  return path;
+}
+
+function colourOf(root, name) {
+  const hex = getComputedStyle(root).getPropertyValue(name).trim();
+  return [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
+}
+
+/** One of the two squares: density, grid, dots and handles at some level of the flow. */
+function makePanel(name, events) {
+  const canvas = make("canvas", { "aria-hidden": "true" });
+  const grid = make("path", { class: "grid" });
+  const dots = make("path", { class: "dots" });
+  const circle = make("path", { class: "circle" });
+  const makeHandle = (which) => {
+    const handle = make("g", { class: "handle", tabindex: 0, role: "button", "data-which": which });
+    handle.setAttribute("aria-roledescription", "point that can be moved");
+    handle.append(make("circle", { r: 40, class: "touch" }));
+    if (which === CENTRE) handle.append(make("path", { d: "M0-20L20 0L0 20L-20 0Z" }));
+    else handle.append(make("circle", { r: 17, fill: COLOURS[which] }));
+    handle.append(make("text", {}, which === CENTRE ? "µ" : String(which + 1)));
+    return handle;
+  };
+  const handles = [CENTRE, ...Array(NUM_POINTS).keys()].map(makeHandle);
+  const side = 2 * RANGE * UNIT;
+  const svg = make("svg", { viewBox: `${-side / 2} ${-side / 2} ${side} ${side}`, role: "group" });
+  svg.append(grid, dots, circle, ...handles);
+  const title = make("p", { class: "title" });
+  const node = make("div", { class: "plane", "data-panel": name }, title);
+  node.append(make("div", { class: "square" }, canvas, svg));
+
+  const clamp = (value) => Math.min(Math.max(value, -RANGE), RANGE);
+  for (const handle of handles) {
+    const which = Number(handle.dataset.which);
+    // Not every browser minds `touch-action` within a drawing; this keeps the page from scrolling.
+    handle.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
+    handle.addEventListener("pointerdown", (event) => {
+      handle.setPointerCapture(event.pointerId);
+      events.choose(which);
+    });
+    handle.addEventListener("pointermove", (event) => {
+      if (!handle.hasPointerCapture(event.pointerId)) return;
+      const box = svg.getBoundingClientRect();
+      const x = ((event.clientX - box.left) / box.width) * 2 * RANGE - RANGE;
+      const y = RANGE - ((event.clientY - box.top) / box.height) * 2 * RANGE;
+      events.drag(which, [clamp(x), clamp(y)]);
+    });
+    handle.addEventListener("focus", () => events.choose(which));
+    handle.addEventListener("keydown", (event) => {
+      const steps = { ArrowUp: [0, 1], ArrowDown: [0, -1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] };
+      const step = steps[event.key];
+      if (!step) return;
+      event.preventDefault();
+      const size = event.shiftKey ? 5 * KEY_STEP : KEY_STEP;
+      events.drag(which, step.map((d, i) => clamp(handle.at[i] + size * d)));
+    });
+  }
+
+  const lattice = remembering((flow, level, size) => {
+    const at = (i) => -RANGE + (2 * RANGE * (i + 0.5)) / size;
+    const places = Array.from({ length: size * size }, (_, p) => [
+      at(p % size),
+      -at(Math.floor(p / size)),
+    ]);
+    return move(flow, Float64Array.from(places.flat()), level, flow.length);
+  });
+
+  /** Paint the density at a level; the Gaussian has this mean and spread. */
+  function paintDensity({ flow, set, mean, spread }, level, size) {
+    const field = lattice(`${set} ${level} ${size}`, flow, level, size);
+    // The unit Gaussian sets the scale, so that a narrower one is seen to be denser.
+    const usual = logDensity(field, [0, 0], 1).reduce((a, b) => Math.max(a, b));
+    const [r, g, b] = colourOf(node, "--accent");
+    const image = new ImageData(size, size);
+    logDensity(field, mean, spread).forEach((value, p) => {
+      const share = Math.min(Math.exp(value - usual), 1);
+      image.data.set([r, g, b, 255 * share ** 0.6], 4 * p);
+    });
+    canvas.width = canvas.height = size;
+    canvas.getContext("2d").putImageData(image, 0, 0);
+  }
+
+  /** Put the handles at these places; the chosen one stands out. */
+  function placeHandles(places, chosen) {
+    handles.forEach((handle, i) => {
+      const which = Number(handle.dataset.which);
+      handle.at = places[i];
+      handle.setAttribute("transform", `translate(${toX(places[i][0])} ${toY(places[i][1])})`);
+      handle.classList.toggle("is-chosen", which === chosen);
+      const what = which === CENTRE ? "Mean of the Gaussian" : `Point ${which + 1}`;
+      handle.setAttribute("aria-label", `${what} at ${pair(places[i])}; arrow keys move it`);
+    });
+  }
+
+  return { node, svg, title, grid, dots, circle, paintDensity, placeHandles };
+}
+
+function buildPlane(root) {
+  const sets = Object.keys(DATA);
+  const state = { grid: "z", dots: "data", spread: 1, chosen: 0 };
+  let playing = null;
+  let waiting = false;
+
+  /** Draw soon, once for all changes until then. */
+  function redraw() {
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => {
+      waiting = false;
+      draw();
+    });
+  }
+  const change = (name) => (value) => {
+    state[name] = value;
+    redraw();
+  };
+
+  function chooseSet(set) {
+    state.set = set;
+    state.flow = readFlow(DATA[set].weights);
+    state.level = Math.min(state.level ?? Infinity, state.flow.length);
+    state.points = spreadOut(DATA[set].points.slice(0, 60), NUM_POINTS);
+    state.mean = [0, 0];
+    redraw();
+  }
+  chooseSet(sets[0]);
+
+  const at = (point, from, to) => [...move(state.flow, point, from, to).points];
+  const panelEvents = (level) => ({
+    choose: change("chosen"),
+    drag(which, place) {
+      state.chosen = which;
+      if (which === CENTRE) state.mean = at(place, level(), state.flow.length);
+      else state.points[which] = at(place, level(), 0);
+      redraw();
+    },
+  });
+  const left = makePanel("x", panelEvents(() => 0));
+  const right = makePanel("z", panelEvents(() => state.level));
+
+  // Controls
+  const levels = slider(
+    "Couplings applied",
+    "level",
+    { min: 0, max: state.flow.length, step: 0.05, value: state.level, shown: (v) => v.toFixed(1) },
+    (value) => {
+      stop();
+      change("level")(value);
+    },
+  );
+  const play = make("button", { type: "button", onclick: () => (playing ? stop() : start()) }, "Play");
+  function stop() {
+    playing = null;
+    play.textContent = "Play";
+    redraw();
+  }
+  function start() {
+    const me = (playing = {}); // another press of the button makes another one
+    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    const end = state.flow.length;
+    let before = null;
+    const later = () => (still ? setTimeout(step, 1200) : requestAnimationFrame(step));
+    const step = (now) => {
+      if (playing !== me) return;
+      // Whole couplings, one at a time, for those who ask for less motion.
+      const pace = still ? 1 : Math.min((now - (before ?? now)) / 900, 0.2);
+      before = now;
+      state.level = Math.min(state.level + pace, end);
+      levels.set(state.level, end);
+      draw();
+      if (state.level < end) later();
+      else stop();
+    };
+    if (state.level >= end) state.level = 0;
+    play.textContent = "Stop";
+    redraw();
+    later();
+  }
+  const spread = slider(
+    "Spread of the Gaussian",
+    "spread",
+    { min: 0.2, max: 1.5, step: 0.05, value: 1, shown: (v) => v.toFixed(2) },
+    change("spread"),
+  );
+  const named = Object.fromEntries(sets.map((set) => [set, set]));
+  const set = radios("Data", "set", named, state.set, (value) => {
+    stop();
+    chooseSet(value);
+    levels.set(state.level, state.flow.length);
+  });
+  const grids = { z: "straight in z", x: "straight in x", none: "none" };
+  const dotted = { data: "data", samples: "samples", none: "none" };
+  const reset = make("button", { type: "button", onclick: resetAll }, "Reset");
+  function resetAll() {
+    stop();
+    state.spread = 1;
+    spread.set(1);
+    state.level = state.flow.length;
+    levels.set(state.level);
+    chooseSet(state.set);
+  }
+  const status = make("p", { class: "status", role: "status" });
+  root.append(
+    make("div", { class: "controls" }, set, spread, reset),
+    make("div", { class: "controls" }, levels, play),
+    make(
+      "div",
+      { class: "controls" },
+      radios("Grid", "grid", grids, state.grid, change("grid")),
+      radios("Dots", "dots", dotted, state.dots, change("dots")),
+    ),
+    make("div", { class: "panels" }, left.node, right.node),
+    status,
+  );
+
+  // What stands still while a point is dragged is not computed again.
+  const lines = gridLines(GRID_LINES, 1, 101);
+  const noise = normals(600);
+  const spreadAround = (unit, reach, mean) => unit.map((u, i) => mean[i % 2] + reach * u);
+  const source = {
+    grid: () =>
+      state.grid === "z"
+        ? [spreadAround(lines.coordinates, GRID_REACH * state.spread, state.mean), state.flow.length]
+        : [spreadAround(lines.coordinates, RANGE, [0, 0]), 0],
+    dots: () =>
+      state.dots === "samples"
+        ? [spreadAround(noise, state.spread, state.mean), state.flow.length]
+        : [Float64Array.from(DATA[state.set].points.flat()), 0],
+  };
+  const pathAt = (level, what) => {
+    const [points, from] = source[what]();
+    const moved = move(state.flow, points, from, level).points;
+    return what === "grid" ? linePath(moved, lines.perLine) : dotPath(moved);
+  };
+  const paths = new Map([left, right].map((panel) => [panel, {}]));
+
+  function drawPanel(panel, level, size) {
+    const gaussian = `${state.set} ${state.mean} ${state.spread}`;
+    const density = `${gaussian} ${level} ${size} ${panel.node.getRootNode().host.dataset.theme}`;
+    const memory = paths.get(panel);
+    if (memory.density !== density) panel.paintDensity(state, level, size);
+    memory.density = density;
+    for (const what of ["grid", "dots"]) {
+      const key = `${gaussian} ${level} ${state[what]}`;
+      if (memory[what] === key) continue;
+      memory[what] = key;
+      panel[what].setAttribute("d", state[what] === "none" ? "" : pathAt(level, what));
+    }
+    const centre = at(state.mean, state.flow.length, level);
+    const places = [centre, ...state.points.map((point) => at(point, 0, level))];
+    panel.placeHandles(places, state.chosen);
+    const circled = state.chosen !== CENTRE;
+    panel.circle.setAttribute("d", circled ? circlePath(state.points[state.chosen], level) : "");
+  }
+
+  /** A small circle around a point of x, at a level: an ellipse, nearly, of the area times |det|. */
+  function circlePath(point, level) {
+    const around = Array.from({ length: 97 }, (_, i) => (2 * Math.PI * i) / 96);
+    const places = around.flatMap((a) => [
+      point[0] + CIRCLE * Math.cos(a),
+      point[1] + CIRCLE * Math.sin(a),
+    ]);
+    return linePath(move(state.flow, places, 0, level).points, around.length);
+  }
+
+  function describe() {
+    const end = state.flow.length;
+    if (state.chosen === CENTRE)
+      return `The Gaussian: mean ${pair(state.mean)} in z, which is ${pair(at(state.mean, end, 0))} in x.`;
+    const moved = move(state.flow, state.points[state.chosen], 0, end);
+    const log = logDensity(moved, state.mean, state.spread)[0];
+    const name = `Point ${state.chosen + 1}`;
+    const places = `x = ${pair(state.points[state.chosen])}, z = ${pair(moved.points)}`;
+    return `${name}: ${places}, log |det ∂f/∂x| = ${number(moved.logDet[0])}, log p(x) = ${number(log)} nats.`;
+  }
+
+  function titleOf(level) {
+    const end = state.flow.length;
+    if (level === end) return `z = f(x), after all ${end} couplings`;
+    const next = Math.floor(level);
+    const [keeps, moves] = next % 2 ? ["vertical", "horizontal"] : ["horizontal", "vertical"];
+    return `Coupling ${next + 1} of ${end}: keeps the ${keeps}, moves the ${moves}`;
+  }
+
+  function draw() {
+    const size = playing ? COARSE : LATTICE;
+    left.title.textContent = "x, the data";
+    right.title.textContent = titleOf(state.level);
+    drawPanel(left, 0, LATTICE);
+    drawPanel(right, state.level, size);
+    left.svg.setAttribute("aria-label", left.title.textContent);
+    right.svg.setAttribute("aria-label", right.title.textContent);
+    status.textContent = describe();
+  }
+
+  draw();
+  return draw;
+}
+
+mount("plane", STYLE, buildPlane);
