@@ -296,8 +296,8 @@ for name, seen in fields.items():
 # ## Residual and skip connections
 #
 # The deepest networks of the paper have twelve such layers. A layer takes $2h$ features and makes $h$; a 1 × 1
-# convolution with mask B takes those back up to $2h$, and the layer's input is added (figure 5). The sum is
-# what makes depth trainable {cite}`he2016identity`.
+# convolution with mask B takes those back up to $2h$, and the layer's input is added (figure 5). So a gradient
+# has a way around every layer {cite}`he2016identity`.
 
 # %% mystnb={"figure": {"caption": "After figure 5 of {cite:t}`oord2016pixelrnn`, right: the residual connection around an LSTM layer, with the number of features at each place.", "name": "fig-lstm-block"}, "image": {"alt": "From left to right: x with 2h features, an LSTM layer, h features, a 1 by 1 convolution with mask B, 2h features, a sum. A second path leads from x around both boxes to the sum."}}
 contexts.draw_lstm_block()

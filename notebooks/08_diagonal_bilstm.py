@@ -313,8 +313,8 @@ assert torch.equal(field(layer, (3, *SHAPE), PLACE), whole_past)
 # %% [markdown]
 # Reimplementations have lost the shift, or made it to no effect: a
 # [known one](https://github.com/carpedm20/pixel-rnn-tensorflow/issues/16) drops the last row and appends zeros
-# at the *bottom*, which leaves every row where it was. It trains very well. It does not sample, and its
-# "probabilities" do not sum to 1:
+# at the *bottom*, which leaves every row where it was. A model without the shift is told part of what it is to
+# predict. Its likelihoods come out too good, and its "probabilities" do not sum to 1:
 
 # %%
 values = itertools.product(range(2), repeat=6)
