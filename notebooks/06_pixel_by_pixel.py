@@ -54,7 +54,7 @@ torch.set_default_dtype(torch.float64)  # so that a check can be strict
 #
 # $$
 # p(x) = \prod_{i=1}^{n^2} p(x_i \mid x_1, \dots, x_{i-1}).
-# $$ (eq:chain)
+# $$ (eq:pixel-chain)
 #
 # A pixel of a colour image is three numbers, and the rule goes on inside it, red before green before blue
 # (equation 2):
@@ -505,7 +505,7 @@ figures.show_table(["fresh model", "bits/dim"], rows)
 # ```{exercise} Another order
 # :label: ex-another-order
 #
-# Equation {eq}`eq:chain` holds for every order of the pixels. Make a model that goes through the image from the
+# Equation {eq}`eq:pixel-chain` holds for every order of the pixels. Make a model that goes through the image from the
 # lower right to the upper left, with one line and no new masks. Is it the same distribution?
 # ```
 #
