@@ -1,5 +1,5 @@
-// A Real NVP of points in the plane, as nvp/flows/toy.py has it: affine couplings whose s and t come
-// from a small network of the kept coordinate. Points are a Float64Array x0, y0, x1, y1, ...
+// A Real NVP of points in the plane, as nvp/flows/toy.py has it: affine couplings whose s and t
+// come from a small network of the kept coordinate. Points are a Float64Array x0, y0, x1, y1, ...
 // A level says how many couplings lie behind a point: 0 is x, the number of couplings is z. Levels
 // in between are bijections too: a coupling of which the share a has been applied is
 // x exp(a s) + a t.
@@ -34,7 +34,7 @@ function scaleAndShift({ scale, first, second, last }, kept) {
   return [scale * Math.tanh(raw), t];
 }
 
-/** Move points from one level to another, up (towards z) or down: { points, logDet } of that map. */
+/** Move points from one level to another, towards z or back: { points, logDet } of that map. */
 function move(flow, points, from, to) {
   const moved = Float64Array.from(points);
   const logDet = new Float64Array(points.length / 2);

@@ -14,8 +14,8 @@ const ABOUT = {
     "The state of a row is made from the row above: a triangle that widens upwards. " +
     "The masked convolutions of the input add what stands to the left.",
   diagonal:
-    "Two scans, from both upper corners, reach nearly every earlier pixel in one layer. The second " +
-    "scan is shifted down by a row; otherwise it would look to the right.",
+    "Two scans, from both upper corners, reach nearly every earlier pixel in one layer. The " +
+    "second scan is shifted down by a row; otherwise it would look to the right.",
   checkerboard:
     "Squares with b = 1 (marked) pass; the others are changed, by networks that see the marked " +
     "ones nearby. The next coupling swaps the roles. There is no order, and no pixel is later.",
@@ -204,7 +204,9 @@ function buildMasks(root) {
       return seenBy
         ? `${place}: x here reaches ${seen} of the ${all} outputs.`
         : `${place}: the output here depends on ${seen} of the ${all} pixels of x.`;
-    const what = seenBy ? `is seen by ${seen} of the ${all} later` : `sees ${seen} of the ${all} earlier`;
+    const what = seenBy
+      ? `is seen by ${seen} of the ${all} later`
+      : `sees ${seen} of the ${all} earlier`;
     const leak = count("leak") ? " It also sees itself: nothing is left to predict." : "";
     return `${place}: ${what} pixels.${leak}`;
   }
@@ -224,7 +226,8 @@ function buildMasks(root) {
     key.replaceChildren();
     for (const [look, name] of entries) {
       const cell = makeCell(0, 0);
-      const sample = make("svg", { viewBox: `-1 -1 ${CELL + 2} ${CELL + 2}`, "aria-hidden": "true" });
+      const viewBox = `-1 -1 ${CELL + 2} ${CELL + 2}`;
+      const sample = make("svg", { viewBox, "aria-hidden": "true" });
       sample.append(cell);
       paintCell(cell, look);
       key.append(make("li", {}, sample, name));

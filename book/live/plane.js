@@ -1,17 +1,11 @@
 // A Real NVP of the plane: drag points and the Gaussian, and step through the coupling layers.
 // DATA has, for each data set, the weights of a flow and some points of the set.
 
-const RANGE = 3.3; // both panels show [-RANGE, RANGE]^2
-const UNIT = 100; // of the drawing, for 1 in the plane
 const LATTICE = 64; // places in a row at which the density is computed
 const COARSE = 32; // the same, while the couplings play
-const NUM_POINTS = 5;
 const GRID_LINES = 11;
 const GRID_REACH = 2.5; // of the Gaussian's spread
 const CIRCLE = 0.21; // radius of the circle around the chosen point
-const KEY_STEP = 0.05;
-const CENTRE = -1; // the handle that is the mean of the Gaussian
-const COLOURS = ["#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#d55e00"]; // under dark figures
 
 /** Points on `count` horizontal and as many vertical lines through [-reach, reach]^2. */
 function gridLines(count, reach, perLine) {
@@ -43,137 +37,6 @@ function spreadOut(points, count) {
   while (chosen.length < count)
     chosen.push(points.reduce((best, p) => (distance(p) > distance(best) ? p : best)));
   return chosen;
-}
-
-/** A function that computes anew only when its key has changed. */
-function remembering(make) {
-  let last = null;
-  let value = null;
-  return (key, ...given) => {
-    if (key !== last) [last, value] = [key, make(...given)];
-    return value;
-  };
-}
-
-const number = (value) => (Math.abs(value) < 0.005 ? 0 : value).toFixed(2).replace("-", "−");
-const pair = (p) => `(${number(p[0])}, ${number(p[1])})`;
-const toX = (value) => (value * UNIT).toFixed(2);
-const toY = (value) => (-value * UNIT).toFixed(2);
-
-/** The path through points, a line for every `perLine` of them; those far outside break it. */
-function linePath(points, perLine) {
-  let path = "";
-  let drawing = false;
-  for (let p = 0; p < points.length / 2; p++) {
-    const [x, y] = [points[2 * p], points[2 * p + 1]];
-    const inside = Math.abs(x) < 3 * RANGE && Math.abs(y) < 3 * RANGE;
-    const joined = drawing && p % perLine;
-    if (inside) path += `${joined ? "L" : "M"}${toX(x)} ${toY(y)}`;
-    drawing = inside;
-  }
-  return path;
-}
-
-/** Points as strokes of no length, which round caps make visible. */
-function dotPath(points) {
-  let path = "";
-  for (let p = 0; p < points.length / 2; p++)
-    path += `M${toX(points[2 * p])} ${toY(points[2 * p + 1])}h0`;
-  return path;
-}
-
-function colourOf(root, name) {
-  const hex = getComputedStyle(root).getPropertyValue(name).trim();
-  return [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
-}
-
-/** One of the two squares: density, grid, dots and handles at some level of the flow. */
-function makePanel(name, events) {
-  const canvas = make("canvas", { "aria-hidden": "true" });
-  const grid = make("path", { class: "grid" });
-  const dots = make("path", { class: "dots" });
-  const circle = make("path", { class: "circle" });
-  const makeHandle = (which) => {
-    const handle = make("g", { class: "handle", tabindex: 0, role: "button", "data-which": which });
-    handle.setAttribute("aria-roledescription", "point that can be moved");
-    handle.append(make("circle", { r: 40, class: "touch" }));
-    if (which === CENTRE) handle.append(make("path", { d: "M0-20L20 0L0 20L-20 0Z" }));
-    else handle.append(make("circle", { r: 17, fill: COLOURS[which] }));
-    handle.append(make("text", {}, which === CENTRE ? "µ" : String(which + 1)));
-    return handle;
-  };
-  const handles = [CENTRE, ...Array(NUM_POINTS).keys()].map(makeHandle);
-  const side = 2 * RANGE * UNIT;
-  const svg = make("svg", { viewBox: `${-side / 2} ${-side / 2} ${side} ${side}`, role: "group" });
-  svg.append(grid, dots, circle, ...handles);
-  const title = make("p", { class: "title" });
-  const node = make("div", { class: "plane", "data-panel": name }, title);
-  node.append(make("div", { class: "square" }, canvas, svg));
-
-  const clamp = (value) => Math.min(Math.max(value, -RANGE), RANGE);
-  for (const handle of handles) {
-    const which = Number(handle.dataset.which);
-    // Not every browser minds `touch-action` within a drawing; this keeps the page from scrolling.
-    handle.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
-    handle.addEventListener("pointerdown", (event) => {
-      handle.setPointerCapture(event.pointerId);
-      events.choose(which);
-    });
-    handle.addEventListener("pointermove", (event) => {
-      if (!handle.hasPointerCapture(event.pointerId)) return;
-      const box = svg.getBoundingClientRect();
-      const x = ((event.clientX - box.left) / box.width) * 2 * RANGE - RANGE;
-      const y = RANGE - ((event.clientY - box.top) / box.height) * 2 * RANGE;
-      events.drag(which, [clamp(x), clamp(y)]);
-    });
-    handle.addEventListener("focus", () => events.choose(which));
-    handle.addEventListener("keydown", (event) => {
-      const steps = { ArrowUp: [0, 1], ArrowDown: [0, -1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] };
-      const step = steps[event.key];
-      if (!step) return;
-      event.preventDefault();
-      const size = event.shiftKey ? 5 * KEY_STEP : KEY_STEP;
-      events.drag(which, step.map((d, i) => clamp(handle.at[i] + size * d)));
-    });
-  }
-
-  const lattice = remembering((flow, level, size) => {
-    const at = (i) => -RANGE + (2 * RANGE * (i + 0.5)) / size;
-    const places = Array.from({ length: size * size }, (_, p) => [
-      at(p % size),
-      -at(Math.floor(p / size)),
-    ]);
-    return move(flow, Float64Array.from(places.flat()), level, flow.length);
-  });
-
-  /** Paint the density at a level; the Gaussian has this mean and spread. */
-  function paintDensity({ flow, set, mean, spread }, level, size) {
-    const field = lattice(`${set} ${level} ${size}`, flow, level, size);
-    // The unit Gaussian sets the scale, so that a narrower one is seen to be denser.
-    const usual = logDensity(field, [0, 0], 1).reduce((a, b) => Math.max(a, b));
-    const [r, g, b] = colourOf(node, "--accent");
-    const image = new ImageData(size, size);
-    logDensity(field, mean, spread).forEach((value, p) => {
-      const share = Math.min(Math.exp(value - usual), 1);
-      image.data.set([r, g, b, 255 * share ** 0.6], 4 * p);
-    });
-    canvas.width = canvas.height = size;
-    canvas.getContext("2d").putImageData(image, 0, 0);
-  }
-
-  /** Put the handles at these places; the chosen one stands out. */
-  function placeHandles(places, chosen) {
-    handles.forEach((handle, i) => {
-      const which = Number(handle.dataset.which);
-      handle.at = places[i];
-      handle.setAttribute("transform", `translate(${toX(places[i][0])} ${toY(places[i][1])})`);
-      handle.classList.toggle("is-chosen", which === chosen);
-      const what = which === CENTRE ? "Mean of the Gaussian" : `Point ${which + 1}`;
-      handle.setAttribute("aria-label", `${what} at ${pair(places[i])}; arrow keys move it`);
-    });
-  }
-
-  return { node, svg, title, grid, dots, circle, paintDensity, placeHandles };
 }
 
 function buildPlane(root) {
@@ -229,7 +92,8 @@ function buildPlane(root) {
       change("level")(value);
     },
   );
-  const play = make("button", { type: "button", onclick: () => (playing ? stop() : start()) }, "Play");
+  const toggle = () => (playing ? stop() : start());
+  const play = make("button", { type: "button", onclick: toggle }, "Play");
   function stop() {
     playing = null;
     play.textContent = "Play";
@@ -297,15 +161,15 @@ function buildPlane(root) {
   // What stands still while a point is dragged is not computed again.
   const lines = gridLines(GRID_LINES, 1, 101);
   const noise = normals(600);
-  const spreadAround = (unit, reach, mean) => unit.map((u, i) => mean[i % 2] + reach * u);
+  const around = (unit, reach, mean) => unit.map((u, i) => mean[i % 2] + reach * u);
   const source = {
     grid: () =>
       state.grid === "z"
-        ? [spreadAround(lines.coordinates, GRID_REACH * state.spread, state.mean), state.flow.length]
-        : [spreadAround(lines.coordinates, RANGE, [0, 0]), 0],
+        ? [around(lines.coordinates, GRID_REACH * state.spread, state.mean), state.flow.length]
+        : [around(lines.coordinates, RANGE, [0, 0]), 0],
     dots: () =>
       state.dots === "samples"
-        ? [spreadAround(noise, state.spread, state.mean), state.flow.length]
+        ? [around(noise, state.spread, state.mean), state.flow.length]
         : [Float64Array.from(DATA[state.set].points.flat()), 0],
   };
   const pathAt = (level, what) => {
@@ -317,7 +181,8 @@ function buildPlane(root) {
 
   function drawPanel(panel, level, size) {
     const gaussian = `${state.set} ${state.mean} ${state.spread}`;
-    const density = `${gaussian} ${level} ${size} ${panel.node.getRootNode().host.dataset.theme}`;
+    const { theme } = root.getRootNode().host.dataset;
+    const density = `${gaussian} ${level} ${size} ${theme}`;
     const memory = paths.get(panel);
     if (memory.density !== density) panel.paintDensity(state, level, size);
     memory.density = density;
@@ -334,25 +199,28 @@ function buildPlane(root) {
     panel.circle.setAttribute("d", circled ? circlePath(state.points[state.chosen], level) : "");
   }
 
-  /** A small circle around a point of x, at a level: an ellipse, nearly, of the area times |det|. */
+  /** A small circle around a point of x, at a level: nearly an ellipse, of the area times |det|. */
   function circlePath(point, level) {
-    const around = Array.from({ length: 97 }, (_, i) => (2 * Math.PI * i) / 96);
-    const places = around.flatMap((a) => [
+    const angles = Array.from({ length: 97 }, (_, i) => (2 * Math.PI * i) / 96);
+    const places = angles.flatMap((a) => [
       point[0] + CIRCLE * Math.cos(a),
       point[1] + CIRCLE * Math.sin(a),
     ]);
-    return linePath(move(state.flow, places, 0, level).points, around.length);
+    return linePath(move(state.flow, places, 0, level).points, angles.length);
   }
 
   function describe() {
     const end = state.flow.length;
-    if (state.chosen === CENTRE)
-      return `The Gaussian: mean ${pair(state.mean)} in z, which is ${pair(at(state.mean, end, 0))} in x.`;
+    if (state.chosen === CENTRE) {
+      const inX = pair(at(state.mean, end, 0));
+      return `The Gaussian: mean ${pair(state.mean)} in z, which is ${inX} in x.`;
+    }
     const moved = move(state.flow, state.points[state.chosen], 0, end);
     const log = logDensity(moved, state.mean, state.spread)[0];
     const name = `Point ${state.chosen + 1}`;
     const places = `x = ${pair(state.points[state.chosen])}, z = ${pair(moved.points)}`;
-    return `${name}: ${places}, log |det ∂f/∂x| = ${number(moved.logDet[0])}, log p(x) = ${number(log)} nats.`;
+    const change = `log |det ∂f/∂x| = ${number(moved.logDet[0])}`;
+    return `${name}: ${places}, ${change}, log p(x) = ${number(log)} nats.`;
   }
 
   function titleOf(level) {

@@ -1,4 +1,4 @@
-// What a pixel depends on: a forward pass with sets in place of numbers and unions in place of sums.
+// What a pixel depends on: a forward pass with sets in place of numbers, unions in place of sums.
 // A map holds a set for every pixel of a board, in raster order; a set is a BigInt whose bit q says
 // whether pixel q of the image is in it. A layer takes a map to the next one, by the rules of
 // nvp/autoregressive and nvp/flows, for images of one channel.

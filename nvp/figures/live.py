@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from IPython.display import HTML
 
 SOURCES = repository_root() / "book" / "live"
-# The scripts of each figure, in the order in which they are put together.
+# The parts of each figure, in the order in which they are put together.
 FIGURES = {
-    "masks": ("live.js", "receptive.js", "masks.js"),
-    "plane": ("live.js", "flow.js", "plane.js"),
+    "masks": ("live.css", "masks.css", "live.js", "receptive.js", "masks.js"),
+    "plane": ("live.css", "plane.css", "live.js", "flow.js", "panel.js", "plane.js"),
 }
 # The data of a figure that needs some, where its caller brings none.
 RECORDED = {"plane": "flows.json"}
@@ -89,13 +89,15 @@ def fragment(name: str, data: object = None) -> str:
         raise NVPError(f"no live figure {name!r}; there are: {', '.join(FIGURES)}")
     if data is None and name in RECORDED:
         data = json.loads(_source(RECORDED[name]))
-    constants: dict[str, Any] = {"STYLE": _source("live.css"), "DATA": data}
+    style = "\n".join(_source(part) for part in FIGURES[name] if part.endswith(".css"))
+    scripts = [_source(part) for part in FIGURES[name] if part.endswith(".js")]
+    constants: dict[str, Any] = {"STYLE": style, "DATA": data}
     # Inside a script, only "</" would be read as markup.
     lines = [
         f"const {key} = {json.dumps(value, separators=(',', ':'))};".replace("</", "<\\/")
         for key, value in constants.items()
     ]
-    script = "\n".join([*lines, *map(_source, FIGURES[name])])
+    script = "\n".join([*lines, *scripts])
     return (
         f'<div class="nvp-live" data-figure="{name}">This figure needs JavaScript.</div>\n'
         f"<script>\n(() => {{\n{script}\n}})();\n</script>"

@@ -1,0 +1,139 @@
+// One square of the plane at some level of a flow: its density, a grid, dots, and handles to drag.
+
+const RANGE = 3.3; // both panels show [-RANGE, RANGE]^2
+const UNIT = 100; // of the drawing, for 1 in the plane
+const NUM_POINTS = 5;
+const KEY_STEP = 0.05;
+const CENTRE = -1; // the handle that is the mean of the Gaussian
+const COLOURS = ["#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#d55e00"]; // under dark figures
+
+/** A function that computes anew only when its key has changed. */
+function remembering(make) {
+  let last = null;
+  let value = null;
+  return (key, ...given) => {
+    if (key !== last) [last, value] = [key, make(...given)];
+    return value;
+  };
+}
+
+const number = (value) => (Math.abs(value) < 0.005 ? 0 : value).toFixed(2).replace("-", "−");
+const pair = (p) => `(${number(p[0])}, ${number(p[1])})`;
+const toX = (value) => (value * UNIT).toFixed(2);
+const toY = (value) => (-value * UNIT).toFixed(2);
+
+/** The path through points, a line for every `perLine` of them; those far outside break it. */
+function linePath(points, perLine) {
+  let path = "";
+  let drawing = false;
+  for (let p = 0; p < points.length / 2; p++) {
+    const [x, y] = [points[2 * p], points[2 * p + 1]];
+    const inside = Math.abs(x) < 3 * RANGE && Math.abs(y) < 3 * RANGE;
+    const joined = drawing && p % perLine;
+    if (inside) path += `${joined ? "L" : "M"}${toX(x)} ${toY(y)}`;
+    drawing = inside;
+  }
+  return path;
+}
+
+/** Points as strokes of no length, which round caps make visible. */
+function dotPath(points) {
+  let path = "";
+  for (let p = 0; p < points.length / 2; p++)
+    path += `M${toX(points[2 * p])} ${toY(points[2 * p + 1])}h0`;
+  return path;
+}
+
+function colourOf(root, name) {
+  const hex = getComputedStyle(root).getPropertyValue(name).trim();
+  return [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
+}
+
+/** One of the two squares: density, grid, dots and handles at some level of the flow. */
+function makePanel(name, events) {
+  const canvas = make("canvas", { "aria-hidden": "true" });
+  const grid = make("path", { class: "grid" });
+  const dots = make("path", { class: "dots" });
+  const circle = make("path", { class: "circle" });
+  const makeHandle = (which) => {
+    const handle = make("g", { class: "handle", tabindex: 0, role: "button", "data-which": which });
+    handle.setAttribute("aria-roledescription", "point that can be moved");
+    handle.append(make("circle", { r: 40, class: "touch" }));
+    if (which === CENTRE) handle.append(make("path", { d: "M0-20L20 0L0 20L-20 0Z" }));
+    else handle.append(make("circle", { r: 17, fill: COLOURS[which] }));
+    handle.append(make("text", {}, which === CENTRE ? "µ" : String(which + 1)));
+    return handle;
+  };
+  const handles = [CENTRE, ...Array(NUM_POINTS).keys()].map(makeHandle);
+  const side = 2 * RANGE * UNIT;
+  const svg = make("svg", { viewBox: `${-side / 2} ${-side / 2} ${side} ${side}`, role: "group" });
+  svg.append(grid, dots, circle, ...handles);
+  const title = make("p", { class: "title" });
+  const node = make("div", { class: "plane", "data-panel": name }, title);
+  node.append(make("div", { class: "square" }, canvas, svg));
+
+  const clamp = (value) => Math.min(Math.max(value, -RANGE), RANGE);
+  for (const handle of handles) {
+    const which = Number(handle.dataset.which);
+    // Not every browser minds `touch-action` within a drawing; this keeps the page from scrolling.
+    handle.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
+    handle.addEventListener("pointerdown", (event) => {
+      handle.setPointerCapture(event.pointerId);
+      events.choose(which);
+    });
+    handle.addEventListener("pointermove", (event) => {
+      if (!handle.hasPointerCapture(event.pointerId)) return;
+      const box = svg.getBoundingClientRect();
+      const x = ((event.clientX - box.left) / box.width) * 2 * RANGE - RANGE;
+      const y = RANGE - ((event.clientY - box.top) / box.height) * 2 * RANGE;
+      events.drag(which, [clamp(x), clamp(y)]);
+    });
+    handle.addEventListener("focus", () => events.choose(which));
+    handle.addEventListener("keydown", (event) => {
+      const steps = { ArrowUp: [0, 1], ArrowDown: [0, -1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] };
+      const step = steps[event.key];
+      if (!step) return;
+      event.preventDefault();
+      const size = event.shiftKey ? 5 * KEY_STEP : KEY_STEP;
+      events.drag(which, step.map((d, i) => clamp(handle.at[i] + size * d)));
+    });
+  }
+
+  const lattice = remembering((flow, level, size) => {
+    const at = (i) => -RANGE + (2 * RANGE * (i + 0.5)) / size;
+    const places = Array.from({ length: size * size }, (_, p) => [
+      at(p % size),
+      -at(Math.floor(p / size)),
+    ]);
+    return move(flow, Float64Array.from(places.flat()), level, flow.length);
+  });
+
+  /** Paint the density at a level; the Gaussian has this mean and spread. */
+  function paintDensity({ flow, set, mean, spread }, level, size) {
+    const field = lattice(`${set} ${level} ${size}`, flow, level, size);
+    // The unit Gaussian sets the scale, so that a narrower one is seen to be denser.
+    const usual = logDensity(field, [0, 0], 1).reduce((a, b) => Math.max(a, b));
+    const [r, g, b] = colourOf(node, "--accent");
+    const image = new ImageData(size, size);
+    logDensity(field, mean, spread).forEach((value, p) => {
+      const share = Math.min(Math.exp(value - usual), 1);
+      image.data.set([r, g, b, 255 * share ** 0.6], 4 * p);
+    });
+    canvas.width = canvas.height = size;
+    canvas.getContext("2d").putImageData(image, 0, 0);
+  }
+
+  /** Put the handles at these places; the chosen one stands out. */
+  function placeHandles(places, chosen) {
+    handles.forEach((handle, i) => {
+      const which = Number(handle.dataset.which);
+      handle.at = places[i];
+      handle.setAttribute("transform", `translate(${toX(places[i][0])} ${toY(places[i][1])})`);
+      handle.classList.toggle("is-chosen", which === chosen);
+      const what = which === CENTRE ? "Mean of the Gaussian" : `Point ${which + 1}`;
+      handle.setAttribute("aria-label", `${what} at ${pair(places[i])}; arrow keys move it`);
+    });
+  }
+
+  return { node, svg, title, grid, dots, circle, paintDensity, placeHandles };
+}

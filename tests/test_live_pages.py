@@ -1,0 +1,340 @@
+"""The live figures in headless Chromium: driven by mouse, finger and keyboard, and read again."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from browser import CHROMIUM, Browser
+from torch import Tensor
+
+from nvp.figures import live
+
+RECORDED = json.loads((live.SOURCES / "flows.json").read_text())
+
+
+class Figure:
+    """A live figure in a page of its own, driven by mouse, finger and keyboard."""
+
+    def __init__(self, browser: Browser) -> None:
+        self.browser = browser
+
+    def value(self, expression: str) -> Any:
+        """The value of an expression in which `root` is the figure."""
+        root = "document.querySelector('.nvp-live').shadowRoot"
+        return self.browser.value(f"(root => {expression})({root})")
+
+    def choose(self, name: str, value: str) -> None:
+        """Click the radio button of this name and value."""
+        self.click(f'input[name={name}][value="{value}"]')
+
+    def slide(self, name: str, value: float) -> None:
+        """Move a slider, as a user's hand would."""
+        self.value(
+            f"{{ const input = root.querySelector('input[name={name}]'); input.value = {value};"
+            " input.dispatchEvent(new Event('input')); }"
+        )
+
+    def middle(self, selector: str) -> tuple[float, float]:
+        """The middle of an element, scrolled into view, in the window."""
+        x, y = self.value(
+            f"{{ const node = root.querySelector('{selector}');"
+            " node.scrollIntoView({block: 'center'}); const box = node.getBoundingClientRect();"
+            " return [box.x + box.width / 2, box.y + box.height / 2]; }"
+        )
+        return x, y
+
+    def click(self, selector: str) -> None:
+        self.drag(selector, (0, 0))
+
+    def drag(self, selector: str, by: tuple[float, float]) -> None:
+        """Press the mouse on the middle of an element, move it by so many pixels, release it."""
+        x, y = self.middle(selector)
+        there = (x + by[0], y + by[1])
+        events = [("mousePressed", (x, y)), ("mouseMoved", there), ("mouseReleased", there)]
+        for kind, (left, top) in events:
+            self.browser.call(
+                "Input.dispatchMouseEvent",
+                type=kind,
+                x=left,
+                y=top,
+                button="left",
+                buttons=int(kind != "mouseReleased"),
+                clickCount=1,
+            )
+        self.settle()
+
+    def tap(self, selector: str) -> None:
+        x, y = self.middle(selector)
+        touch = [{"x": x, "y": y}]
+        self.browser.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=touch)
+        self.browser.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+        self.settle()
+
+    def press(self, key: str) -> None:
+        for kind in ("keyDown", "keyUp"):
+            self.browser.call("Input.dispatchKeyEvent", type=kind, key=key)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until what was asked for has been drawn."""
+        self.browser.value("new Promise(d => requestAnimationFrame(() => setTimeout(d, 50)))")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed")
+    with Browser(CHROMIUM) as browser:
+        yield browser
+
+
+@pytest.fixture
+def opened(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Figure]]:
+    """Open a figure of this name from the disk; afterwards it must have been quiet."""
+
+    def open_page(name: str, **how: Any) -> Figure:
+        page = tmp_path / f"{name}.html"
+        page.write_text(live.page(name), encoding="utf-8")
+        assert page.stat().st_size < 3e6
+        browser.open(page, **how)
+        return Figure(browser)
+
+    yield open_page
+    assert browser.errors() == []
+    assert all(url.startswith("file:") for url in browser.requests())
+
+
+WIDE_OVER = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+KINDS_DRAWN = "[...root.querySelectorAll('.board .cell')].map(cell => cell.dataset.kind)"
+
+
+def drawn_board(figure: Figure) -> list[tuple[int, int]]:
+    """The (row, column) of every cell that the board shows as seen."""
+    kinds = figure.value(KINDS_DRAWN)
+    assert len(kinds) == 14 * 14
+    return [divmod(p, 14) for p, kind in enumerate(kinds) if kind in ("seen", "leak")]
+
+
+def test_a_chosen_pixel_shows_what_it_sees(opened: Callable[..., Figure]) -> None:
+    figure = opened("masks")
+    figure.choose("first", "3")
+    figure.slide("count", 1)
+    figure.click(".board .cell:nth-of-type(33)")  # row 2, column 4, both from 0
+    context = [(1, 3), (1, 4), (1, 5), (2, 3)]
+    assert drawn_board(figure) == context
+    status = figure.value("root.querySelector('.status').textContent")
+    assert re.match(r"Row 3, column 5: sees 4 of the 32 earlier pixels", status)
+    figure.press("ArrowDown")
+    assert drawn_board(figure) == [(row + 1, column) for row, column in context]
+    figure.choose("mask", "B")
+    assert drawn_board(figure)[-1] == (3, 4)
+    assert "leak" in figure.value(KINDS_DRAWN)
+    figure.choose("mask", "A")
+    figure.choose("seenBy", "seenBy")
+    assert drawn_board(figure) == [(3, 5), (4, 3), (4, 4), (4, 5)]
+    figure.choose("kind", "checkerboard")
+    figure.choose("seenBy", "sees")
+    assert drawn_board(figure) == [(3, 4)]  # 3 + 4 is odd: kept
+    figure.press("ArrowLeft")  # the radio button has the focus: the board does not move
+    figure.choose("kind", "channels")
+    assert figure.value("root.querySelectorAll('.squeezed .cell').length") == 14 * 14
+    assert figure.value("root.querySelector('.squeezed').hidden") is False
+
+
+def test_masks_work_under_a_finger(opened: Callable[..., Figure], browser: Browser) -> None:
+    figure = opened("masks", width=390)
+    browser.call("Emulation.setTouchEmulationEnabled", enabled=True)
+    assert browser.value(WIDE_OVER) <= 0
+    assert figure.value("root.querySelector('.board .cell').getBoundingClientRect().width") > 22
+    figure.tap(".board .cell:nth-of-type(33)")
+    assert "Row 3, column 5" in figure.value("root.querySelector('.status').textContent")
+    for kind in ("row", "diagonal", "checkerboard", "channels", "scale"):
+        figure.choose("kind", kind)
+        assert browser.value(WIDE_OVER) <= 0
+
+
+PLAY = "[data-control=level] + button"
+
+
+def place(figure: Figure, panel: str, which: int) -> Tensor:
+    """Where a handle of a panel is drawn, in the plane."""
+    handle = f'[data-panel={panel}] .handle[data-which="{which}"]'
+    x, y = figure.value(
+        f"root.querySelector('{handle}').getAttribute('transform').match(/[-.\\d]+/g).map(Number)"
+    )
+    return torch.tensor([x, -y]) / 100
+
+
+def density(figure: Figure, panel: str) -> Tensor:
+    """The density that a panel shows, as a share of the greatest that it can show, (64, 64)."""
+    alpha = figure.value(
+        f"{{ const canvas = root.querySelector('[data-panel={panel}] canvas');"
+        " const { data } = canvas.getContext('2d')"
+        ".getImageData(0, 0, canvas.width, canvas.height);"
+        " return [...data].filter((_, i) => i % 4 === 3); }"
+    )
+    return (torch.tensor(alpha) / 255).pow(1 / 0.6).reshape(64, 64)
+
+
+@pytest.mark.parametrize("name", ["moons", "rings"])
+def test_a_dragged_point_moves_on_both_sides(opened: Callable[..., Figure], name: str) -> None:
+    figure = opened("plane")
+    figure.choose("set", name)
+    flow = live.flow_from(RECORDED[name])
+    for panel, other in (("x", "z"), ("z", "x")):
+        before = place(figure, panel, 1)
+        figure.drag(f'[data-panel={panel}] .handle[data-which="1"]', (-25, 15))
+        moved = place(figure, panel, 1)
+        side = figure.value("root.querySelector('.square').clientWidth")
+        # A pixel of the screen, at most, between where the mouse went and where the point is.
+        assert (moved - before - torch.tensor([-25, -15]) * 6.6 / side).abs().max() < 0.04
+        with torch.no_grad():
+            image = (flow if panel == "x" else flow.inverse)(moved[None])[0][0]
+        assert (place(figure, other, 1) - image).abs().max() < 0.02
+    status = figure.value("root.querySelector('.status').textContent")
+    x, z = place(figure, "x", 1), place(figure, "z", 1)
+    numbers = [float(n) for n in re.findall(r"-?\d+(?:\.\d+)?", status.replace("−", "-"))]
+    with torch.no_grad():
+        expected = [2, *x, *z, flow(x[None])[1].item(), flow.log_prob(x[None]).item()]
+    # Both places are written with two decimals.
+    assert torch.allclose(torch.tensor(numbers), torch.tensor(expected), atol=0.06)
+
+
+def test_a_dragged_gaussian_takes_the_density_along(opened: Callable[..., Figure]) -> None:
+    figure = opened("plane")
+    flow = live.flow_from(RECORDED["moons"])
+    axis = (torch.arange(64) + 0.5) * 6.6 / 64 - 3.3
+    rows, columns = torch.meshgrid(-axis, axis, indexing="ij")
+    lattice = torch.stack([columns.flatten(), rows.flatten()], dim=1)
+    grid = "root.querySelector('[data-panel=x] .grid').getAttribute('d')"
+    lines = figure.value(grid)
+    with torch.no_grad():
+        z, log_det = flow(lattice)
+        largest = flow.log_prob(lattice).max()
+
+    def shown_and_stated(spread: float) -> tuple[Tensor, Tensor]:
+        mean = place(figure, "z", -1)
+        gaussian = torch.distributions.Normal(mean, spread)
+        stated = (gaussian.log_prob(z).sum(1) + log_det - largest).exp().clamp(max=1)
+        return density(figure, "x"), stated.reshape(64, 64)
+
+    shown, stated = shown_and_stated(1)
+    assert (shown - stated).abs().max() < 0.02
+    figure.drag('[data-panel=z] .handle[data-which="-1"]', (40, -30))
+    figure.slide("spread", 0.5)
+    figure.settle()
+    assert place(figure, "z", -1).norm() > 0.3
+    moved, stated = shown_and_stated(0.5)
+    assert (moved - stated).abs().max() < 0.02
+    assert (moved - shown).abs().max() > 0.5
+    assert figure.value(grid) != lines
+
+
+def test_the_couplings_are_stepped_through(opened: Callable[..., Figure]) -> None:
+    figure = opened("plane")
+    flow = live.flow_from(RECORDED["moons"])
+    x = place(figure, "x", 2)
+    with torch.no_grad():
+        steps = [x, *(step[0] for step in flow.trace(x[None]))]
+    for level, step in enumerate(steps):
+        figure.slide("level", level)
+        figure.settle()
+        assert (place(figure, "z", 2) - step).abs().max() < 0.02
+    figure.slide("level", 0)
+    figure.settle()
+    assert torch.equal(density(figure, "x"), density(figure, "z"))
+    figure.click(PLAY)
+    figure.value("new Promise(done => setTimeout(done, 1500))")
+    assert float(figure.value("root.querySelector('input[name=level]').value")) > 0
+
+
+def test_the_plane_works_with_finger_and_keyboard(
+    opened: Callable[..., Figure], browser: Browser
+) -> None:
+    figure = opened("plane", width=390)
+    assert browser.value(WIDE_OVER) <= 0
+    handle = '[data-panel=x] .handle[data-which="3"]'
+    before = place(figure, "x", 3), place(figure, "z", 3)
+    figure.value(f"root.querySelector('{handle}').focus()")
+    figure.press("ArrowRight")
+    assert torch.allclose(place(figure, "x", 3) - before[0], torch.tensor([0.05, 0.0]), atol=1e-3)
+    assert not torch.equal(place(figure, "z", 3), before[1])
+    assert "Point 4: x = " in figure.value("root.querySelector('.status').textContent")
+    browser.call("Emulation.setTouchEmulationEnabled", enabled=True)
+    left, top = figure.middle(handle)
+    for kind, points in (
+        ("touchStart", [{"x": left, "y": top}]),
+        ("touchMove", [{"x": left, "y": top - 30}]),
+        ("touchMove", [{"x": left, "y": top - 60}]),
+        ("touchEnd", []),
+    ):
+        browser.call("Input.dispatchTouchEvent", type=kind, touchPoints=points)
+    figure.settle()
+    assert place(figure, "x", 3)[1] > before[0][1] + 0.8
+
+
+# Ratios of luminance between what is written and what it is written on (WCAG 2, 1.4.3).
+CONTRASTS = """{
+  const light = (colour) => {
+    const [r, g, b] = colour.match(/[\\d.]+/g).map((v) => v / 255)
+      .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+  };
+  const style = (node) => getComputedStyle(node);
+  const ratio = (a, b) => Math.max(light(a) / light(b), light(b) / light(a));
+  return [...root.querySelectorAll(PAIRS)].map((node) => node.tagName === "g"
+    ? ratio(style(node.firstChild).fill, style(node.lastChild).fill)
+    : ratio(style(node).color, style(node).backgroundColor));
+}"""
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_letter_can_be_read(opened: Callable[..., Figure], dark: bool) -> None:
+    figure = opened("masks", dark=dark)
+    assert figure.value("root.host.dataset.theme") == ("dark" if dark else "light")
+    figure.choose("mask", "B")
+    figure.slide("count", 8)
+    figure.value("new Promise(done => setTimeout(done, 400))")  # colours fade in
+    kinds = set(figure.value("[...root.querySelectorAll('.key .cell')].map(c => c.dataset.kind)"))
+    assert kinds == {"seen", "unseen", "later", "leak"}
+    ratios = figure.value(CONTRASTS.replace("PAIRS", "'.key .cell, .choice span'"))
+    assert min(ratios) >= 4.5
+
+
+def test_nothing_moves_for_those_who_ask(opened: Callable[..., Figure], browser: Browser) -> None:
+    figure = opened("masks")
+    still = [{"name": "prefers-reduced-motion", "value": "reduce"}]
+    duration = "getComputedStyle(root.querySelector('.cell rect')).transitionDuration"
+    assert figure.value(duration) != "0s"
+    browser.call("Emulation.setEmulatedMedia", features=still)
+    assert figure.value(duration) == "0s"
+    figure = opened("plane")
+    browser.call("Emulation.setEmulatedMedia", features=still)
+    figure.slide("level", 0)
+    figure.click(PLAY)
+    levels = set()
+    for _ in range(20):
+        levels.add(float(figure.value("root.querySelector('input[name=level]').value")))
+        figure.value("new Promise(done => setTimeout(done, 100))")
+    assert max(levels) > 0
+    assert all(level.is_integer() for level in levels)  # whole couplings, and nothing between
+
+
+def test_the_figure_follows_the_theme_of_the_page(
+    opened: Callable[..., Figure], browser: Browser
+) -> None:
+    figure = opened("masks")
+    for change, theme in (
+        ("document.body.dataset.jpThemeLight = 'false'", "dark"),  # JupyterLab
+        ("document.documentElement.dataset.theme = 'light'", "light"),  # the book
+        ("document.documentElement.dataset.theme = 'dark'", "dark"),
+    ):
+        browser.value(change)
+        figure.settle()
+        assert figure.value("root.host.dataset.theme") == theme
