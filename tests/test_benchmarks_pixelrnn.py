@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -127,3 +128,23 @@ def test_run_writes_tables(
     assert render(written) == report
     assert all(name in report for names in CONTENDERS.values() for name in names)
     assert f"tiny {len(NAMES)}/{len(NAMES)}" in capsys.readouterr().out
+
+
+def test_drawing_takes_one_thread_and_gives_the_others_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A few images are drawn on one thread, many times faster than on two that must wait."""
+    model, before, seen = PixelRNN(TINY.config(Kind.PIXELCNN)), torch.get_num_threads(), set()
+    draw = model.output.draw
+
+    def watched(*arguments: Any) -> torch.Tensor:
+        seen.add(torch.get_num_threads())
+        return draw(*arguments)
+
+    monkeypatch.setattr(model.output, "draw", watched)
+    torch.set_num_threads(2)
+    try:
+        model.sample(2)
+        assert (seen, torch.get_num_threads()) == ({1}, 2)
+    finally:
+        torch.set_num_threads(before)

@@ -7,6 +7,8 @@ that it kept of earlier ones, so a whole image costs the arithmetic of about one
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,6 +24,8 @@ from nvp.errors import NVPError
 
 if TYPE_CHECKING:
     from nvp.autoregressive.pixelrnn import PixelRNN, ResidualLayer
+
+IMAGES_A_THREAD = 256
 
 
 def fill(
@@ -42,19 +46,35 @@ def fill(
     images = images.clone()
     count, colours, height, width = images.shape
     network = _Network(model, count, height, width, biases)
-    for row in range(height):
-        for column in range(width):
-            if row < first_row:
-                network.see(images[:, :, row, column], row, column)
-                continue
-            # A colour is drawn given those before it: the pixel is computed once for each.
-            for colour in range(colours):
-                parameters = network.see(images[:, :, row, column], row, column)
-                drawn = model.output.draw(parameters[:, colour], generator, temperature)
-                images[:, colour, row, column] = drawn
-            network.put(images[:, :, row, column], row, column)
-        network.end_row(row)
+    with _few_threads(count):
+        for row in range(height):
+            for column in range(width):
+                if row < first_row:
+                    network.see(images[:, :, row, column], row, column)
+                    continue
+                # A colour is drawn given those before it: the pixel is computed once for each.
+                for colour in range(colours):
+                    parameters = network.see(images[:, :, row, column], row, column)
+                    drawn = model.output.draw(parameters[:, colour], generator, temperature)
+                    images[:, colour, row, column] = drawn
+                network.put(images[:, :, row, column], row, column)
+            network.end_row(row)
     return images
+
+
+@contextmanager
+def _few_threads(count: int) -> Iterator[None]:
+    """One thread for every so many images: a step on one pixel is too little work to share out.
+
+    Threads that meet after each step cost more than they save, and where other programs keep the
+    cores busy they wait for each other most of the time.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, min(before, count // IMAGES_A_THREAD)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def fill_by_definition(
