@@ -60,7 +60,8 @@ torch.set_default_dtype(torch.float64)  # so that a check can be strict
 # (equation 2):
 #
 # $$
-# p(x_i \mid x_{<i}) = p(x_{i,R} \mid x_{<i})\; p(x_{i,G} \mid x_{<i}, x_{i,R})\; p(x_{i,B} \mid x_{<i}, x_{i,R}, x_{i,G}).
+# p(x_i \mid x_{<i}) = {} & p(x_{i,R} \mid x_{<i})\; p(x_{i,G} \mid x_{<i}, x_{i,R}) \\
+# & \times p(x_{i,B} \mid x_{<i}, x_{i,R}, x_{i,G}).
 # $$ (eq:colours)
 
 # %% mystnb={"figure": {"caption": "After figure 2 of {cite:t}`oord2016pixelrnn`, left. The context of a pixel is all that comes before it in raster order, blue here. Within the pixel each colour has those before it as context, too.", "name": "fig-context"}, "image": {"alt": "A board of 7 by 7 pixels. All rows above the fourth and the pixels left of the middle of the fourth are blue; the pixel in the middle is orange. An arrow leads from it to three boxes, red, green and blue, one below the other, with the conditional probability of each."}}
@@ -505,8 +506,8 @@ figures.show_table(["fresh model", "bits/dim"], rows)
 # ```{exercise} Another order
 # :label: ex-another-order
 #
-# Equation {eq}`eq:pixel-chain` holds for every order of the pixels. Make a model that goes through the image from the
-# lower right to the upper left, with one line and no new masks. Is it the same distribution?
+# Equation {eq}`eq:pixel-chain` holds for every order of the pixels. Make a model that goes through the image
+# from the lower right to the upper left, with one line and no new masks. Is it the same distribution?
 # ```
 #
 # ```{solution-start} ex-another-order
