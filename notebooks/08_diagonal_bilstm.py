@@ -88,11 +88,11 @@ assert torch.equal(unskew(skewed), numbers)
 # map is pixel $(r, t - r)$, so the two taps are
 #
 # $$
-# (r,\; t - 1) \;\to\; \text{pixel } (r,\; j - 1), \qquad (r - 1,\; t - 1) \;\to\; \text{pixel } (r - 1,\; j),
-# \qquad j = t - r:
+# (r,\; t - 1) &\;\to\; \text{pixel } (r,\; j - 1), \\
+# (r - 1,\; t - 1) &\;\to\; \text{pixel } (r - 1,\; j),
 # $$ (eq:taps)
 #
-# the left neighbour and the pixel above. The gates are those of {eq}`eq:row-lstm`; the cell comes from the same
+# with $j = t - r$: the left neighbour and the pixel above. The gates are those of {eq}`eq:row-lstm`; the cell comes from the same
 # row, so from the left.
 
 # %% mystnb={"figure": {"caption": "Four steps of the left-to-right scan, in the skewed map and in the image. A column of the one is a diagonal of the other.", "name": "fig-diagonal-scan"}, "image": {"alt": "Two rows of four boards. Above, the skewed map: the column computed now is orange, the column before, which it reads, is blue, those before that grey. Below, the image: the same colours lie on diagonals that move from the upper left to the lower right."}}
