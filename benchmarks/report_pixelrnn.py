@@ -68,7 +68,7 @@ def contender_table(kind: Kind, record: dict[str, Any]) -> str:
             f"{figures['peak_megabytes']:.0f} MB",
             f"{figures['parameters']}",
             f"{figures['gflop_per_image']:.3g}",
-            f"{figures['gflop_per_second']:.0f}",
+            f"{figures['gflop_per_second']:.3g}",
             f"{100 * figures['share']:.0f} %",
         ]
         for name, figures in summaries(kind, record).items()
