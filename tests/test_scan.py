@@ -298,3 +298,11 @@ def test_no_compiler(
     (record,) = caplog.records
     assert "\n" not in record.getMessage()
     assert "uncompiled" in record.getMessage()
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    gates, weight = torch.zeros(1, 3, 4, 1, 4, 5), torch.zeros(1, 3, 5, 20)
+    with pytest.raises(RuntimeError, match="initial must be"):
+        raster_lstm(gates, weight, torch.zeros(1, 2, 3, 5), 3)
+    with pytest.raises(RuntimeError, match="weight must be"):
+        raster_lstm(gates, weight[:, :2], torch.zeros(1, 2, 4, 5), 3)

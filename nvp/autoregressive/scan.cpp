@@ -373,6 +373,11 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& gates,
                                                        const at::Tensor& initial, int64_t kernel) {
   const Geometry g = geometry_of(gates, kernel);
   const int64_t hp = g.padded();
+  TORCH_CHECK(weight.sizes() == at::IntArrayRef({g.directions, g.num_taps(), g.hidden, 4 * g.hidden}),
+              "weight must be (directions, taps, h, 4h), got ", weight.sizes());
+  TORCH_CHECK(initial.sizes() == at::IntArrayRef({g.directions, 2, g.initials(), g.hidden}),
+              "initial must be (directions, 2, L, h) for an L of ", g.initials(), ", got ",
+              initial.sizes());
   at::Tensor out = at::empty({g.images, g.height, g.width, g.hidden}, gates.options());
   at::Tensor states = at::empty({g.blocks(), g.directions, 2 * g.plane()}, gates.options());
   at::Tensor activations = at::empty(
