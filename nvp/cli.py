@@ -113,14 +113,16 @@ def evaluate(
     """Bits/dim and nats an image of a run, with their standard errors over images."""
     from nvp import scoring
     from nvp.likelihood import nats_per_bit, summarise
+    from nvp.train import examples
 
     run = scoring.load_run(scoring.find_run(run_folder), data_root=data_root, device=device)
     data = scoring.scored_images(run.config, split, data_root, limit)
+    images = examples(run.config, data)
     title = f"{run.config.name} on {data.name}, {split}"
     table = Table(title, "bits/dim", "nats", "images", "draws")
     factor = nats_per_bit(run.model.image_shape)
     for what, of_batches in (("running statistics", False), ("statistics of each batch", True)):
-        scores = scoring.score(run, data.images, what, num_draws=num_draws, of_batches=of_batches)
+        scores = scoring.score(run, images, what, num_draws=num_draws, of_batches=of_batches)
         score = summarise(scores, num_draws)
         figure = f"{score.bits_per_dim:.4f} ± {score.standard_error:.4f}"
         nats = f"{factor * score.bits_per_dim:.2f} ± {factor * score.standard_error:.2f}"
@@ -134,6 +136,7 @@ def sample(
     out: Annotated[Path, typer.Option(help="The PNG file to write")],
     number: Annotated[int, typer.Option("-n", "--number", min=1)] = 64,
     temperature: Annotated[float, typer.Option(min=0.0, help="Times z; 1 is the model")] = 1.0,
+    label: Annotated[int | None, typer.Option(help="Class, of a conditional model")] = None,
     seed: int = 0,
     data_root: DataRoot = None,
     device: Device = "auto",
@@ -142,7 +145,7 @@ def sample(
     from nvp import scoring
 
     run = scoring.load_run(scoring.find_run(run_folder), data_root=data_root, device=device)
-    scoring.write_samples(run.model, out, number, temperature=temperature, seed=seed)
+    scoring.write_samples(run.model, out, number, temperature=temperature, seed=seed, label=label)
     typer.echo(f"{number} samples of {run.config.name} are in {out}")
 
 

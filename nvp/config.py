@@ -139,6 +139,11 @@ class RunConfig(BaseModel):
         """How many values a sub-pixel of the images may have."""
         return 256 if isinstance(self.model, RealNVPConfig) else self.model.levels
 
+    @property
+    def num_classes(self) -> int:
+        """How many classes, or attributes, the model is told of; 0 where it is not conditional."""
+        return self.model.num_classes if isinstance(self.model, RealNVPConfig) else 0
+
 
 def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
     """Read a YAML file, apply overrides such as "training.minutes=5", and check every key."""

@@ -9,9 +9,9 @@ What is read, under the data root (`nvp.paths.data_root`):
     NAME/                          a folder of .npy files of your own
 
 A folder of .npy files holds `train_images.npy` and `test_images.npy`, uint8, (N, H, W, C) with
-one or three channels, and optionally `validation_images.npy`; labels, integers, (N,), are
-`train_labels.npy` and so on, optional too. The embedded set is always read from the repository
-itself. Pixels of binary images are 0 and 1.
+one or three channels, and optionally `validation_images.npy`; labels, classes as integers, (N,),
+or attributes as floats, (N, K), are `train_labels.npy` and so on, optional too. The embedded set
+is always read from the repository itself. Pixels of binary images are 0 and 1.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class NoValidationSplit(MissingData):
 class Dataset:
     """Images in memory, and what identifies them.
 
-    `images` are uint8, (N, C, H, W); `labels` int64, (N,), or None; `checksum` is
-    `fingerprint(images)`, which recorded runs keep.
+    `images` are uint8, (N, C, H, W); `labels` int64, (N,), or float32, (N, K), or None; `checksum`
+    is `fingerprint(images)`, which recorded runs keep.
     """
 
     name: str
@@ -130,7 +130,9 @@ def load(
     stored = find(name, split, root)
     stored.verify()
     images = torch.from_numpy(_nchw(stored.decode(stored.images[:limit])))
-    labels = None if stored.labels is None else stored.labels[:limit].astype(np.int64)
+    labels = None if stored.labels is None else stored.labels[:limit]
+    if labels is not None:
+        labels = labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64)
     return Dataset(
         name=str(name),
         split=split,
@@ -287,11 +289,14 @@ def _npy(folder: Path, split: str) -> Stored:
     images = _npy_array(path)
     _check_images(images, path)
     labels = _npy_array(labels_path) if labels_path.is_file() else None
-    if labels is not None and (labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]):
-        raise NVPError(
-            f"{labels_path} holds {labels.dtype} {labels.shape}, it must hold one integer for "
-            f"each of the {len(images)} images of {path.name}: save it so, or remove it"
-        )
+    if labels is not None:
+        rank = {"i": 1, "u": 1, "f": 2}.get(labels.dtype.kind)
+        if labels.ndim != rank or len(labels) != len(images):
+            raise NVPError(
+                f"{labels_path} holds {labels.dtype} {labels.shape}, it must hold one integer for "
+                f"each of the {len(images)} images of {path.name}, or one vector of floats: "
+                "save it so, or remove it"
+            )
     return Stored(images, labels, folder)
 
 

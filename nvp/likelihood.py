@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nvp.errors import NVPError
+from nvp.labels import Examples, arguments
 from nvp.model import ImageModel
 
 
@@ -44,7 +45,7 @@ class Score:
 @torch.no_grad()
 def score_images(
     model: ImageModel,
-    images: Tensor,
+    images: Examples,
     *,
     num_draws: int = 1,
     batch_size: int = 250,
@@ -60,8 +61,8 @@ def score_images(
     generator = torch.Generator().manual_seed(seed)
     scores = []
     for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size].to(device)
-        log_prob = model.log_prob(batch, num_draws=num_draws, generator=generator)
+        batch, given = arguments(images[start : start + batch_size].to(device))
+        log_prob = model.log_prob(batch, num_draws=num_draws, generator=generator, **given)
         scores.append(bits_per_dim(log_prob, model.image_shape).cpu())
         if progress is not None:
             progress(start + len(batch))
@@ -70,7 +71,7 @@ def score_images(
 
 def evaluate(
     model: ImageModel,
-    images: Tensor,
+    images: Examples,
     *,
     num_draws: int = 1,
     batch_size: int = 250,
@@ -122,7 +123,7 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def reestimate_statistics(
-    model: ImageModel, images: Tensor, *, batch_size: int = 250, seed: int = 0
+    model: ImageModel, images: Examples, *, batch_size: int = 250, seed: int = 0
 ) -> None:
     """Set every batch norm's running statistics to their mean over batches of training `images`.
 
@@ -137,10 +138,11 @@ def reestimate_statistics(
     was_training = model.training
     model.train()
     generator = torch.Generator().manual_seed(seed)
-    for count, batch in enumerate(images.split(batch_size)):
+    for count, start in enumerate(range(0, len(images), batch_size)):
         for module in norms:
             module.momentum = 1 / (count + 1)  # the running mean of all batches so far
-        model.log_prob(batch.to(device), generator=generator)
+        batch, given = arguments(images[start : start + batch_size].to(device))
+        model.log_prob(batch, generator=generator, **given)
     for module, momentum in zip(norms, momenta, strict=True):
         module.momentum = momentum
     model.train(was_training)

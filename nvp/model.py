@@ -15,10 +15,15 @@ from nvp.errors import NVPError
 
 
 class ImageModel(nn.Module, ABC):
-    """A model of discrete images: uint8, shape (N, C, H, W), with (C, H, W) = `image_shape`."""
+    """A model of discrete images: uint8, shape (N, C, H, W), with (C, H, W) = `image_shape`.
+
+    A model whose `num_classes` is not 0 is conditional: its `log_prob`, `loss` and `sample` also
+    take, and want, the keyword `labels` (`nvp.labels`).
+    """
 
     image_shape: tuple[int, int, int]
     levels: int = 256  # a sub-pixel is one of 0..levels-1
+    num_classes: int = 0  # length of what a conditional model is told of an image
     has_likelihood: bool = True  # where it has none, `log_prob` raises `NVPError`
 
     @abstractmethod

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from nvp.checkpoint import save_tensors, save_weights, write_text
 from nvp.config import RunConfig
 from nvp.errors import NVPError
+from nvp.labels import Examples
 from nvp.ledger import (
     RECORD,
     Record,
@@ -37,7 +38,7 @@ from nvp.scoring import (
     scored_images,
     training_data,
 )
-from nvp.train import CHECKPOINT, hold_out
+from nvp.train import CHECKPOINT, examples, hold_out
 
 # Between the weights as trained and as kept, and between a figure and the same scored again.
 TOLERANCE = 0.002  # bits/dim
@@ -73,17 +74,18 @@ def record(
     if keep_weights:
         check_size(run.model)
     train = training_data(run.config, run.header, data_root)
-    _, validation = hold_out(train.images, run.config, data_root)
+    _, validation = hold_out(examples(run.config, train), run.config, data_root)
     test = scored_images(run.config, "test", data_root)
+    images = examples(run.config, test)
     part = target.with_name(f".{target.name}.part")
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        trained = score(run, test.images, "test set")
-        kept = round_weights(run, test.images, trained) if keep_weights else trained
+        trained = score(run, images, "test set")
+        kept = round_weights(run, images, trained) if keep_weights else trained
         weights = store_weights(run, part) if keep_weights else None
-        draws = score(run, test.images[:first], f"{num_draws} draws", num_draws=num_draws)
-        batches = score(run, test.images[:first], "batch statistics", of_batches=True)
+        draws = score(run, images[:first], f"{num_draws} draws", num_draws=num_draws)
+        batches = score(run, images[:first], "batch statistics", of_batches=True)
         scores = RecordedScores(
             test=summarise(kept, 1),
             before_rounding=summarise(trained, 1),
@@ -130,7 +132,7 @@ def check_size(model: nn.Module) -> None:
         )
 
 
-def round_weights(run: TrainedRun, images: Tensor, trained: Tensor) -> Tensor:
+def round_weights(run: TrainedRun, images: Examples, trained: Tensor) -> Tensor:
     """Put the model's parameters through float16, if the test figure allows it.
 
     `trained` are the scores of `images` before; returns those of the model as it is left, (N,).

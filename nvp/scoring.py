@@ -21,11 +21,12 @@ from nvp.checkpoint import load_tensors, load_weights, part, write_atomically
 from nvp.config import RunConfig, load_config
 from nvp.data import EMBEDDED, EMBEDDED_BINARY, Dataset, load
 from nvp.errors import NVPError
+from nvp.labels import Examples, Labelled
 from nvp.launch import device_named
 from nvp.likelihood import batch_statistics, reestimate_statistics, score_images
 from nvp.model import ImageModel, use_channels_last
 from nvp.paths import results_root
-from nvp.train import BEST, CHECKPOINT, check_images, hold_out
+from nvp.train import BEST, CHECKPOINT, check_images, examples, hold_out
 
 WEIGHTS = "weights.safetensors"
 PROBE_IMAGES = 200
@@ -77,7 +78,7 @@ def load_run(folder: Path, *, data_root: Path | None = None, device: str = "auto
         chosen = best["step"]
     load_weights(model, weights, source)
     data = training_data(config, header, data_root)
-    images, _ = hold_out(data.images, config, data_root)
+    images, _ = hold_out(examples(config, data), config, data_root)
     settings = config.evaluation
     few = images[: settings.statistics_images]
     reestimate_statistics(model, few, batch_size=settings.batch_size)
@@ -99,7 +100,9 @@ def training_data(config: RunConfig, header: dict[str, Any], data_root: Path | N
 def scored_images(
     config: RunConfig, split: str, data_root: Path | None, limit: int | None = None
 ) -> Dataset:
-    """The images of `split`, checked to be of the model's shape and levels."""
+    """The images of `split`, checked to be of the model's shape and levels, and to have the labels
+    that it needs; `nvp.train.examples` makes of them what `score` takes.
+    """
     data = load(config.data.name, split, root=data_root, limit=limit)
     check_images(config, data)
     return data
@@ -107,7 +110,7 @@ def scored_images(
 
 def score(
     run: TrainedRun,
-    images: Tensor,
+    images: Examples,
     what: str,
     *,
     num_draws: int = 1,
@@ -145,23 +148,54 @@ def probe_images(image_shape: tuple[int, int, int], levels: int = 256) -> Tensor
     return images[:, :, rows][:, :, :, columns].repeat(1, channels, 1, 1)
 
 
+def probe_labels(num_classes: int) -> Tensor:
+    """The classes of the probe images, (200,), modulo how many a conditional model has."""
+    labels = load(EMBEDDED, "test", limit=PROBE_IMAGES).labels
+    assert labels is not None
+    return labels % num_classes
+
+
 def score_probe(run: TrainedRun) -> Tensor:
     """Bits/dim of the probe images, (200,), in float64, on which machines agree to many digits."""
     model = run.config.build_model().double()
     model.load_state_dict(run.model.state_dict())
     images = probe_images(model.image_shape, model.levels)
-    return score_images(model.eval(), images, batch_size=50)
+    if not model.num_classes:
+        return score_images(model.eval(), images, batch_size=50)
+    probe = Labelled(images, probe_labels(model.num_classes))
+    return score_images(model.eval(), probe, batch_size=50)
 
 
 def write_samples(
-    model: ImageModel, path: Path, number: int, *, temperature: float = 1.0, seed: int = 0
+    model: ImageModel,
+    path: Path,
+    number: int,
+    *,
+    temperature: float = 1.0,
+    seed: int = 0,
+    label: int | None = None,
 ) -> None:
-    """Write a square sheet of samples as a PNG, the highest level white."""
+    """Write a square sheet of samples as a PNG, the highest level white.
+
+    Of a conditional model they are all of class `label` or, without one, of all classes in turn, a
+    column for each.
+    """
+    if label is not None and not model.num_classes:
+        raise NVPError("this model takes no labels: leave --label out")
+    columns = math.ceil(math.sqrt(number))
+    labels = torch.full((number,), label or 0)
+    if label is None and model.num_classes:
+        columns = model.num_classes
+        labels = torch.arange(number) % columns
     generator = torch.Generator().manual_seed(seed)
-    sizes = [min(SHEET_BATCH, number - done) for done in range(0, number, SHEET_BATCH)]
-    drawn = [model.sample(n, generator=generator, temperature=temperature).cpu() for n in sizes]
+    drawn = []
+    for batch in labels.split(SHEET_BATCH):
+        given: dict[str, Any] = {"labels": batch} if model.num_classes else {}
+        drawn.append(
+            model.sample(len(batch), generator=generator, temperature=temperature, **given).cpu()
+        )
     grey = (torch.cat(drawn).int() * 255 // (model.levels - 1)).byte()
-    sheet = make_grid(grey, nrow=math.ceil(math.sqrt(number)), pad_value=255)
+    sheet = make_grid(grey, nrow=columns, pad_value=255)
     picture = Image.fromarray(sheet.permute(1, 2, 0).numpy())
     write_atomically(path, lambda to: picture.save(to, format="PNG"))
 

@@ -27,6 +27,7 @@ from nvp.config import Precision, RunConfig, TrainingConfig
 from nvp.data import Dataset, NoValidationSplit, load
 from nvp.errors import NVPError
 from nvp.interrupt import stop_requests
+from nvp.labels import Examples, Labelled, arguments, condition, mirrored
 from nvp.likelihood import (
     batch_norms,
     batch_statistics,
@@ -80,8 +81,7 @@ def train(
     keep_freed_memory()
     settings = config.training
     data = load(config.data.name, "train", root=data_root, limit=config.data.limit)
-    check_images(config, data)
-    images, validation = hold_out(data.images, config, data_root)
+    images, validation = hold_out(examples(config, data), config, data_root)
     validation = spread(validation, config.evaluation.validation_images)
     if len(images) < settings.batch_size:
         raise NVPError(
@@ -97,7 +97,7 @@ def train(
     if not checkpoint.exists():
         (folder / BEST).unlink(missing_ok=True)  # of a run that was lost before its checkpoint
         started = time.perf_counter()
-        state.model.initialise(images)
+        state.model.initialise(arguments(images)[0])
         state.minutes = (time.perf_counter() - started) / 60
     log = RunLog(folder, state.step)
     reporter = Reporter(config.name, settings.steps, settings.minutes, state.model.image_shape)
@@ -136,8 +136,8 @@ def train(
 
 
 def hold_out(
-    images: Tensor, config: RunConfig, data_root: Path | None = None
-) -> tuple[Tensor, Tensor]:
+    images: Examples, config: RunConfig, data_root: Path | None = None
+) -> tuple[Examples, Examples]:
     """The images to train on, and those for validation.
 
     The latter are the whole validation split of the data set where it has one, else the last of
@@ -149,25 +149,25 @@ def hold_out(
         wanted = config.evaluation.validation_images
         border = len(images) - max(1, min(wanted, len(images) // 10))
         return images[:border], images[border:]
-    check_images(config, validation)
-    return images, validation.images
+    return images, examples(config, validation)
 
 
-def spread(images: Tensor, number: int) -> Tensor:
+def spread(images: Examples, number: int) -> Examples:
     """At most `number` of the images, evenly spread: files may be sorted by class."""
     number = min(number, len(images))
     return images[torch.arange(number) * len(images) // number]
 
 
 def training_step(
-    state: State, batch: Tensor, settings: TrainingConfig, done: float
+    state: State, batch: Examples, settings: TrainingConfig, done: float
 ) -> tuple[float, float]:
     """One step on one batch; returns the loss in nats per image and the norm of the gradient."""
     for group in state.optimiser.param_groups:
         group["lr"] = group["factor"] * rate_at(state.step, done, settings)
     state.optimiser.zero_grad()
-    with torch.autocast(batch.device.type, torch.bfloat16, state.precision is Precision.BF16):
-        loss = state.model.loss(batch, state.noise)
+    images, given = arguments(batch)
+    with torch.autocast(images.device.type, torch.bfloat16, state.precision is Precision.BF16):
+        loss = state.model.loss(images, state.noise, **given)
     loss.backward()
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), settings.clip_norm)
     if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
@@ -202,7 +202,7 @@ def spent(state: State, settings: TrainingConfig) -> float:
     return max(shares)
 
 
-def next_batch(state: State, images: Tensor, config: RunConfig) -> Tensor:
+def next_batch(state: State, images: Examples, config: RunConfig) -> Examples:
     """The next `batch_size` images of a fresh random order per epoch, flipped where asked."""
     size = config.training.batch_size
     if state.position + size > len(images):
@@ -211,8 +211,7 @@ def next_batch(state: State, images: Tensor, config: RunConfig) -> Tensor:
     batch = images[state.order[state.position : state.position + size]]
     state.position += size
     if config.data.flips:
-        flip = torch.rand(size, generator=state.noise) < 0.5
-        batch = torch.where(flip[:, None, None, None], batch.flip(-1), batch)
+        batch = mirrored(batch, torch.rand(size, generator=state.noise) < 0.5)
     return batch.to(next(state.model.parameters()).device)
 
 
@@ -255,7 +254,7 @@ def faster_precision(device: torch.device) -> Precision:
 
 
 def validate(
-    state: State, images: Tensor, validation: Tensor, config: RunConfig
+    state: State, images: Examples, validation: Examples, config: RunConfig
 ) -> dict[str, float]:
     """Bits/dim of the averaged model on the images for validation.
 
@@ -269,9 +268,10 @@ def validate(
     if not batch_norms(model):
         return {"validation": score.bits_per_dim}
     with batch_statistics(model), torch.no_grad():
-        batch = validation[: settings.batch_size].to(next(model.parameters()).device)
-        noise = torch.Generator().manual_seed(0)
-        on_batch = bits_per_dim(model.log_prob(batch, generator=noise), model.image_shape).mean()
+        device = next(model.parameters()).device
+        batch, given = arguments(validation[: settings.batch_size].to(device))
+        log_prob = model.log_prob(batch, generator=torch.Generator().manual_seed(0), **given)
+    on_batch = bits_per_dim(log_prob, model.image_shape).mean()
     return {"validation": score.bits_per_dim, "validation_batch_statistics": on_batch.item()}
 
 
@@ -283,7 +283,7 @@ def keep_if_best(state: State, path: Path, validation: float) -> None:
     save_tensors(path, state.average.state_dict(), header)
 
 
-def finished_model(state: State, images: Tensor, config: RunConfig, folder: Path) -> ImageModel:
+def finished_model(state: State, images: Examples, config: RunConfig, folder: Path) -> ImageModel:
     """The model to score, its statistics re-estimated on training images, in evaluation mode."""
     model = state.average
     settings = config.evaluation
@@ -294,7 +294,7 @@ def finished_model(state: State, images: Tensor, config: RunConfig, folder: Path
     return model.eval()
 
 
-def explain_divergence(state: State, batch: Tensor, loss: float) -> str:
+def explain_divergence(state: State, batch: Examples, loss: float) -> str:
     """One line that names the first layer whose output was not finite."""
     found: list[str] = []
 
@@ -312,8 +312,9 @@ def explain_divergence(state: State, batch: Tensor, loss: float) -> str:
         for name, module in state.model.named_modules()
         if name and not list(module.children())
     ]
+    images, given = arguments(batch)
     with torch.no_grad(), batch_statistics(state.model):
-        state.model.loss(batch, generator=torch.Generator().manual_seed(0))
+        state.model.loss(images, generator=torch.Generator().manual_seed(0), **given)
     for handle in handles:
         handle.remove()
     where = f"first in layer {found[0]}" if found else "in the gradients alone"
@@ -323,8 +324,16 @@ def explain_divergence(state: State, batch: Tensor, loss: float) -> str:
     )
 
 
+def examples(config: RunConfig, data: Dataset) -> Examples:
+    """The images of `data`, checked, and with them their labels if the model is conditional."""
+    check_images(config, data)
+    if config.num_classes and data.labels is not None:
+        return Labelled(data.images, data.labels)
+    return data.images
+
+
 def check_images(config: RunConfig, data: Dataset) -> None:
-    """Raise `NVPError` when the model was not made for these images: their shape, their levels."""
+    """Raise `NVPError` when the model was not made for them: their shape, levels or labels."""
     shape = tuple(data.images.shape[1:])
     if shape != tuple(config.model.image_shape):
         raise NVPError(
@@ -332,6 +341,14 @@ def check_images(config: RunConfig, data: Dataset) -> None:
             f"{list(shape)} images: change one of the two in the configuration"
         )
     check_levels(data.images, config.levels)
+    if config.num_classes == 0:
+        return
+    if data.labels is None:
+        raise NVPError(
+            f"{config.data.name} has no labels, and model.num_classes = {config.num_classes} needs "
+            "them: add them (data/README.md says how), or set model.num_classes to 0"
+        )
+    condition(data.labels, len(data), config.num_classes)
 
 
 def pick_device(device: str) -> torch.device:

@@ -13,6 +13,7 @@ from nvp.ledger import Run, runs
 from nvp.likelihood import Score, summarise
 from nvp.record import sha256, tolerance
 from nvp.scoring import WEIGHTS, TrainedRun, load_run, score, score_probe, scored_images
+from nvp.train import examples
 
 # Both are scored in float64 from the same noise; what is left is rounding in the record.
 PROBE_TOLERANCE = 1e-4
@@ -78,7 +79,7 @@ def _check_test_set(run: Run, trained: TrainedRun, data_root: Path | None) -> Ch
         return Check(run.name, what, str(entry.scores.test), "the set is not here", "not checked")
     if test.checksum != entry.data.test_sha256:
         return Check(run.name, what, str(entry.scores.test), "other images", "differs")
-    scores = score(trained, test.images, f"{run.name}, test set")
+    scores = score(trained, examples(trained.config, test), f"{run.name}, test set")
     return _compare(run, what, entry.scores.test, summarise(scores, 1), tolerance(run.config))
 
 

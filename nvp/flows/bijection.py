@@ -24,25 +24,40 @@ class Bijection(nn.Module, ABC):
         """g: latent -> data. Returns (x, log |det dg/dz|) = (x, -log |det df/dx|)."""
 
 
-class Composition(Bijection):
+class ConditionalBijection(Bijection):
+    """A bijection of x for each y (appendix F): z = f(x; y), x = g(z; y).
+
+    `given` is y alone, (N, K); where a model is not conditional there is nothing given.
+    """
+
+    @abstractmethod
+    def forward(self, x: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
+        """f: data -> latent, for a fixed y."""
+
+    @abstractmethod
+    def inverse(self, z: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
+        """g: latent -> data, for a fixed y."""
+
+
+class Composition(ConditionalBijection):
     """f_K o ... o f_1. Log-determinants add, inverses apply in reverse order (eqs 10 to 12)."""
 
-    def __init__(self, bijections: Iterable[Bijection]) -> None:
+    def __init__(self, bijections: Iterable[ConditionalBijection]) -> None:
         super().__init__()
         self.bijections = nn.ModuleList(bijections)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
         log_det = x.new_zeros(len(x))
         for bijection in self.bijections:
-            x, step = bijection(x)
+            x, step = bijection(x, *given)
             log_det = log_det + step
         return x, log_det
 
-    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, z: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
         log_det = z.new_zeros(len(z))
         for bijection in reversed(self.bijections):
-            assert isinstance(bijection, Bijection)
-            z, step = bijection.inverse(z)
+            assert isinstance(bijection, ConditionalBijection)
+            z, step = bijection.inverse(z, *given)
             log_det = log_det + step
         return z, log_det
 

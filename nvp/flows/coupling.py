@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nvp.flows.batchnorm import CouplingBatchNorm
-from nvp.flows.bijection import Bijection, sum_over_image
+from nvp.flows.bijection import ConditionalBijection, sum_over_image
 from nvp.flows.masks import Half, Parity, channel_mask, checkerboard_mask
 
 
@@ -28,11 +28,12 @@ class AffineOrder(StrEnum):
 Kept = TypeVar("Kept", Parity, Half)
 
 
-class AffineCoupling(Bijection, Generic[Kept]):
+class AffineCoupling(ConditionalBijection, Generic[Kept]):
     """y = b x + (1 - b) (x exp(s(b x)) + t(b x)), log|det| = sum of (1 - b) s  (eqs 4 to 9).
 
     `net` maps what the mask keeps to 2 C maps, t first, then the pre-activation of s. s is bounded:
-    a learned scale times tanh (section 4.1). x and y are (N, C, H, W).
+    a learned scale times tanh (section 4.1). x and y are (N, C, H, W). What is `given`, if
+    anything, goes to the net beside b x: s and t may depend on it in any way (appendix F).
     """
 
     def __init__(
@@ -57,18 +58,21 @@ class AffineCoupling(Bijection, Generic[Kept]):
         """b, bool, broadcastable to x."""
 
     @abstractmethod
-    def net_output(self, x: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """t and the pre-activation of s, each of the shape of x, from b x alone; 0 where b = 1."""
+    def net_output(self, x: Tensor, b: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
+        """t and the pre-activation of s, each of the shape of x; 0 where b = 1.
 
-    def shift_and_log_scale(self, x: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        They follow from b x, and what is given, alone.
+        """
+
+    def shift_and_log_scale(self, x: Tensor, b: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
         """(1 - b) t(b x) and (1 - b) s(b x), each of the shape of x."""
-        t, raw = self.net_output(x, b)
+        t, raw = self.net_output(x, b, *given)
         # Whatever precision the network ran in, the affine map and its sums keep that of x.
         return t.to(x.dtype), self.scale * torch.tanh(raw.to(x.dtype))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
         b = self.mask(x)
-        t, s = self.shift_and_log_scale(x, b)
+        t, s = self.shift_and_log_scale(x, b, *given)
         scale_first = self.order is AffineOrder.SCALE_THEN_SHIFT
         y = x * s.exp() + t if scale_first else (x + t) * s.exp()
         log_det = sum_over_image(s)
@@ -77,12 +81,12 @@ class AffineCoupling(Bijection, Generic[Kept]):
             log_det = log_det + norm_log_det
         return y, log_det
 
-    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, z: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
         b = self.mask(z)
         log_det = z.new_zeros(len(z))
         if self.norm is not None:
             z, log_det = self.norm.inverse(z, b)
-        t, s = self.shift_and_log_scale(z, b)
+        t, s = self.shift_and_log_scale(z, b, *given)
         scale_first = self.order is AffineOrder.SCALE_THEN_SHIFT
         x = (z - t) * (-s).exp() if scale_first else z * (-s).exp() - t
         return x, log_det - sum_over_image(s)
@@ -94,8 +98,8 @@ class CheckerboardCoupling(AffineCoupling[Parity]):
     def mask(self, x: Tensor) -> Tensor:
         return checkerboard_mask(x.shape[2], x.shape[3], self.kept).to(x.device)
 
-    def net_output(self, x: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        t, raw = self.net(x * b).chunk(2, dim=1)
+    def net_output(self, x: Tensor, b: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
+        t, raw = self.net(x * b, *given).chunk(2, dim=1)
         return t * ~b, raw * ~b
 
 
@@ -105,10 +109,11 @@ class ChannelCoupling(AffineCoupling[Half]):
     def mask(self, x: Tensor) -> Tensor:
         return channel_mask(x.shape[1], self.kept).to(x.device)
 
-    def net_output(self, x: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    def net_output(self, x: Tensor, b: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
         # The net sees and changes half of the channels; zeros stand in for the half it keeps.
         first, second = x.chunk(2, dim=1)
-        t, raw = self.net(first if self.kept is Half.FIRST else second).chunk(2, dim=1)
+        seen = first if self.kept is Half.FIRST else second
+        t, raw = self.net(seen, *given).chunk(2, dim=1)
         zeros = torch.zeros_like(first)
 
         def place(half: Tensor) -> Tensor:

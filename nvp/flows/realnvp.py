@@ -10,13 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from nvp.flows.batchnorm import CouplingBatchNorm, NormScope
-from nvp.flows.bijection import Bijection, Composition
+from nvp.flows.bijection import Composition, ConditionalBijection
 from nvp.flows.coupling import AffineCoupling, AffineOrder, ChannelCoupling, CheckerboardCoupling
 from nvp.flows.masks import Half, Parity
 from nvp.flows.preprocess import LEVELS, Logit, LogitForm, dequantise, uniform_noise
 from nvp.flows.prior import Prior, PriorName
 from nvp.flows.resnet import CouplingNet, InputTreatment, WeightNormConv2d
 from nvp.flows.squeeze import SqueezeOrder, squeeze, unsqueeze
+from nvp.labels import condition
 from nvp.model import ImageModel
 
 
@@ -55,6 +56,7 @@ class RealNVPConfig(BaseModel):
     # Free choices of the paper
     weight_scale_l2: float = Field(5e-5, ge=0)
     prior: PriorName = PriorName.GAUSSIAN
+    num_classes: int = Field(0, ge=0)  # length of y, what s and t are told (appendix F); 0: no y
 
     @classmethod
     def paper(cls, image_shape: tuple[int, int, int], **sizes_and_changes: Any) -> RealNVPConfig:
@@ -112,7 +114,7 @@ def preset_fields(preset: Preset, image_shape: tuple[int, int, int]) -> dict[str
     }
 
 
-class Scale(Bijection):
+class Scale(ConditionalBijection):
     """One scale of figure 4: three checkerboard couplings, then squeeze, three channel-wise ones.
 
     The last scale has four checkerboard couplings instead, and no squeeze. Maps (N, C, H, W) to
@@ -137,19 +139,19 @@ class Scale(Bijection):
         self.squeeze_order = config.channel_squeeze
         self.last = last
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        h, log_det = self.checkerboard(x)
+    def forward(self, x: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
+        h, log_det = self.checkerboard(x, *given)
         if self.last:
             return h, log_det
-        h, step = self.channelwise(squeeze(h, self.squeeze_order))
+        h, step = self.channelwise(squeeze(h, self.squeeze_order), *given)
         return unsqueeze(h, self.squeeze_order), log_det + step
 
-    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, z: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
         log_det = z.new_zeros(len(z))
         if not self.last:
-            z, log_det = self.channelwise.inverse(squeeze(z, self.squeeze_order))
+            z, log_det = self.channelwise.inverse(squeeze(z, self.squeeze_order), *given)
             z = unsqueeze(z, self.squeeze_order)
-        x, step = self.checkerboard.inverse(z)
+        x, step = self.checkerboard.inverse(z, *given)
         return x, log_det + step
 
 
@@ -163,6 +165,7 @@ def _coupling(
         kept if isinstance(kept, Parity) else None,
         concatenated_relu=config.concatenated_relu,
         mask_channel=config.mask_channel,
+        num_classes=config.num_classes,
     )
     net = CouplingNet(treatment, seen, width, config.num_blocks)
     norm = None
@@ -183,7 +186,7 @@ def _coupling(
     return ChannelCoupling(kept, net, scale_init=config.channel_scale_init, **options)
 
 
-class MultiScaleFlow(Bijection):
+class MultiScaleFlow(ConditionalBijection):
     """f of section 3.6: after each scale but the last, half of the dimensions leave (eqs 13 to 16).
 
     z comes back in image layout: each scale's latents stand where its squeeze found them.
@@ -194,25 +197,25 @@ class MultiScaleFlow(Bijection):
         self.scales = nn.ModuleList(Scale(config, i) for i in range(config.num_scales))
         self.order = config.factor_out_squeeze
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
         h, log_det = x, x.new_zeros(len(x))
         factored_out = []
         for scale in self.scales:
-            h, step = scale(h)
+            h, step = scale(h, *given)
             log_det = log_det + step
             if scale is not self.scales[-1]:
                 h, z = squeeze(h, self.order).chunk(2, dim=1)
                 factored_out.append(z)
         return self.merge([*factored_out, h]), log_det
 
-    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, z: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
         *factored_out, h = self.split(z)
         log_det = z.new_zeros(len(z))
         for scale in reversed(self.scales):
             if scale is not self.scales[-1]:
                 h = unsqueeze(torch.cat([h, factored_out.pop()], dim=1), self.order)
             assert isinstance(scale, Scale)
-            h, step = scale.inverse(h)
+            h, step = scale.inverse(h, *given)
             log_det = log_det + step
         return h, log_det
 
@@ -238,6 +241,11 @@ class RealNVP(ImageModel):
     log P(x) >= log p_Z(f(y)) + log|det df/dy| + log|dy/dx~| - D log 256, where x~ = (x + u) / 256,
     u ~ U[0, 1), and y = logit(x~): eq 3 with every constant of section 4.1 counted.
 
+    With `config.num_classes` = K the model is conditional (appendix F): every method wants
+    `labels`, one for each image, integers (N,) in 0..K-1 or vectors (N, K), and probabilities are
+    of images given labels. Encoding with one label and decoding with another changes what the
+    label says. `NVPError` is raised for labels that are missing, not wanted, or do not fit.
+
     >>> model = RealNVP(RealNVPConfig.paper((1, 28, 28), num_scales=2, num_blocks=2, width=32))
     >>> nats = model.eval().log_prob(torch.zeros(4, 1, 28, 28, dtype=torch.uint8))
     """
@@ -246,24 +254,38 @@ class RealNVP(ImageModel):
         super().__init__()
         self.config = config
         self.image_shape = config.image_shape
+        self.num_classes = config.num_classes
         self.logit = Logit(config.logit, config.alpha)
         self.flow = MultiScaleFlow(config)
         self.prior = prior if prior is not None else config.prior.build()
 
     def log_prob(
-        self, images: Tensor, *, num_draws: int = 1, generator: torch.Generator | None = None
+        self,
+        images: Tensor,
+        *,
+        num_draws: int = 1,
+        generator: torch.Generator | None = None,
+        labels: Tensor | None = None,
     ) -> Tensor:
         """A lower bound on log P(x), (N,), nats; uint8 in. Noise is drawn from `generator`.
 
         With K draws: log (1/K) sum_k p(x + u_k), whose expectation grows with K to log P(x).
         """
         self.check_images(images)
-        draws = torch.stack([self._log_density(images, generator) for _ in range(num_draws)])
+        y = self._given(labels, len(images))
+        draws = torch.stack([self._log_density(images, generator, *y) for _ in range(num_draws)])
         return torch.logsumexp(draws, dim=0) - math.log(num_draws)
 
-    def loss(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def loss(
+        self,
+        images: Tensor,
+        generator: torch.Generator | None = None,
+        *,
+        labels: Tensor | None = None,
+    ) -> Tensor:
         """Mean nats per image, plus the L2 penalty on the weight scales (section 4.1)."""
-        return -self.log_prob(images, generator=generator).mean() + self.weight_scale_penalty()
+        log_prob = self.log_prob(images, generator=generator, labels=labels)
+        return -log_prob.mean() + self.weight_scale_penalty()
 
     def weight_scale_penalty(self) -> Tensor:
         """5e-5 times the sum of squares of the weight-norm gains and of the scales of tanh."""
@@ -278,23 +300,35 @@ class RealNVP(ImageModel):
         return self.config.weight_scale_l2 * torch.stack(squares).sum()
 
     def sample(
-        self, n: int, *, generator: torch.Generator | None = None, temperature: float = 1.0
+        self,
+        n: int,
+        *,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+        labels: Tensor | None = None,
     ) -> Tensor:
         """x = g(temperature z), z ~ p_Z: uint8, (n, C, H, W)."""
         z = temperature * self.prior.sample((n, *self.image_shape), generator)
-        return self.decode(z)
+        return self.decode(z, labels=labels)
 
-    def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def encode(
+        self,
+        images: Tensor,
+        generator: torch.Generator | None = None,
+        *,
+        labels: Tensor | None = None,
+    ) -> Tensor:
         """z = f(logit((x + u) / 256)), in image layout, (N, C, H, W). uint8 in."""
         self.check_images(images)
         noise = uniform_noise(images, self._dtype, generator)
         y, _ = self.logit(dequantise(images, noise))
-        return self.flow(y)[0]
+        return self.flow(y, *self._given(labels, len(images)))[0]
 
     @torch.no_grad()
-    def decode(self, z: Tensor) -> Tensor:
+    def decode(self, z: Tensor, *, labels: Tensor | None = None) -> Tensor:
         """x = g(z) as uint8, (N, C, H, W); z in image layout, at the training size or any other."""
-        y, _ = self.flow.inverse(z.to(device=self._device, dtype=self._dtype))
+        given = self._given(labels, len(z))
+        y, _ = self.flow.inverse(z.to(device=self._device, dtype=self._dtype), *given)
         if self.config.undo_data_constraint:
             x, _ = self.logit.inverse(y)
         else:
@@ -313,9 +347,15 @@ class RealNVP(ImageModel):
     def _device(self) -> torch.device:
         return next(self.parameters()).device
 
-    def _log_density(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _given(self, labels: Tensor | None, number: int) -> tuple[Tensor, ...]:
+        conditions = condition(labels, number, self.num_classes)
+        return tuple(y.to(device=self._device, dtype=self._dtype) for y in conditions)
+
+    def _log_density(
+        self, images: Tensor, generator: torch.Generator | None, *given: Tensor
+    ) -> Tensor:
         noise = uniform_noise(images, self._dtype, generator)
         y, logit_log_det = self.logit(dequantise(images, noise))
-        z, flow_log_det = self.flow(y)
+        z, flow_log_det = self.flow(y, *given)
         change = logit_log_det + flow_log_det - self.num_dimensions * math.log(LEVELS)
         return self.prior.log_prob(z) + change

@@ -95,10 +95,20 @@ class InputTreatment(nn.Module):
 
     Batch norm, a doubling for a checkerboard (half of what the norm saw were zeros), [h, -h] so
     that the ReLU is a concatenated one, and the checkerboard itself as one more channel.
+
+    A conditional net sees y, (N, num_classes), as that many constant channels more. Appendix F
+    makes s and t depend on y; how y enters them we could not verify, and the official code has
+    no such model. This is our choice: the way in which that code shows the mask to a net.
     """
 
     def __init__(
-        self, channels: int, kept: Parity | None, *, concatenated_relu: bool, mask_channel: bool
+        self,
+        channels: int,
+        kept: Parity | None,
+        *,
+        concatenated_relu: bool,
+        mask_channel: bool,
+        num_classes: int = 0,
     ) -> None:
         super().__init__()
         self.norm = ShiftedBatchNorm(channels)
@@ -106,8 +116,9 @@ class InputTreatment(nn.Module):
         self.concatenated_relu = concatenated_relu
         self.mask_channel = mask_channel and kept is not None
         self.out_channels = channels * (2 if concatenated_relu else 1) + self.mask_channel
+        self.out_channels += num_classes
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *given: Tensor) -> Tensor:
         h = self.norm(x)
         if self.kept is not None:
             h = 2 * h
@@ -116,7 +127,11 @@ class InputTreatment(nn.Module):
             b = checkerboard_mask(x.shape[2], x.shape[3], self.kept).to(h)
             parts.append(b.expand(len(x), -1, -1, -1))
         h = torch.cat(parts, dim=1)
-        return F.relu(h) if self.concatenated_relu else h
+        if self.concatenated_relu:
+            h = F.relu(h)
+        for y in given:  # after the rectifier: attributes may be negative
+            h = torch.cat([h, y[:, :, None, None].expand(-1, -1, *h.shape[2:])], dim=1)
+        return h
 
 
 class CouplingNet(nn.Module):
@@ -144,8 +159,8 @@ class CouplingNet(nn.Module):
         self.norm_out = ShiftedBatchNorm(width)
         self.conv_out = WeightNormConv2d(width, 2 * out_channels, 1, magnitude=True, bias=True)
 
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.treatment(x).contiguous(memory_format=torch.channels_last)
+    def forward(self, x: Tensor, *given: Tensor) -> Tensor:
+        h = self.treatment(x, *given).contiguous(memory_format=torch.channels_last)
         h = self.conv_in(h)
         total = self.skip_in(h)
         for block, skip in zip(self.blocks, self.skips, strict=True):

@@ -1,0 +1,87 @@
+"""What a conditional model is told of each image, y: its class, or a vector of attributes.
+
+Labels are (N,) integers in 0..K-1, or (N, K) real numbers, K being the model's `num_classes`. A
+loop over images slices, counts and moves `Labelled` ones in the same way, and passes either kind
+on by `arguments`; labels are attached only where the model is conditional.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nvp.errors import NVPError
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Images, (N, C, H, W), and a label for each, (N,) or (N, K)."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, which: slice | Tensor) -> Labelled:
+        return Labelled(self.images[which], self.labels[which])
+
+    def to(self, device: torch.device) -> Labelled:
+        return Labelled(self.images.to(device), self.labels.to(device))
+
+
+Examples: TypeAlias = Tensor | Labelled
+
+
+def arguments(examples: Examples) -> tuple[Tensor, dict[str, Any]]:
+    """The images, and the keyword `labels` for the methods of a conditional model, if any."""
+    if isinstance(examples, Labelled):
+        return examples.images, {"labels": examples.labels}
+    return examples, {}
+
+
+def mirrored(examples: Examples, which: Tensor) -> Examples:
+    """Flip those images left to right where `which`, bool (N,); labels stay what they are."""
+    if isinstance(examples, Labelled):
+        images = mirrored(examples.images, which)
+        assert isinstance(images, Tensor)
+        return Labelled(images, examples.labels)
+    return torch.where(which[:, None, None, None], examples.flip(-1), examples)
+
+
+def condition(labels: Tensor | None, number: int, num_classes: int) -> tuple[Tensor, ...]:
+    """y, (N, K), in a tuple; () for a model that is not conditional (`num_classes` is 0).
+
+    Classes become one-hot vectors, vectors are taken as they are. Raises `NVPError` for labels
+    that are missing or not wanted, not one for each of the `number` images, or out of range.
+    """
+    if num_classes == 0:
+        if labels is not None:
+            raise NVPError("this model takes no labels: leave them out, or set model.num_classes")
+        return ()
+    if labels is None:
+        raise NVPError(
+            f"this model is conditional: pass labels, integers (N,) in 0..{num_classes - 1} or "
+            f"vectors (N, {num_classes})"
+        )
+    if labels.ndim == 0 or len(labels) != number:
+        count = len(labels) if labels.ndim else "a single number"
+        raise NVPError(f"labels hold {count} for {number} images: pass one for each image")
+    if labels.ndim == 2 and labels.shape[1] == num_classes:
+        return (labels,)
+    if labels.ndim != 1 or labels.is_floating_point():
+        raise NVPError(
+            f"labels must be integers (N,) or vectors (N, {num_classes}), got {labels.dtype} "
+            f"{tuple(labels.shape)}: the model has model.num_classes = {num_classes}"
+        )
+    outside = (labels < 0) | (labels >= num_classes)
+    if outside.any():
+        raise NVPError(
+            f"labels must be in 0..{num_classes - 1}, there is a {int(labels[outside][0])}: "
+            "use the data's own classes, or a larger model.num_classes"
+        )
+    return (F.one_hot(labels.long(), num_classes),)

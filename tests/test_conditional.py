@@ -1,0 +1,356 @@
+"""Real NVP given y: exact for every y, changed by it, and labels carried through a whole run."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from PIL import Image
+from torch import Tensor
+
+from nvp import RealNVP, RealNVPConfig, ledger, record, verify
+from nvp.checkpoint import load_tensors
+from nvp.config import RunConfig, parse_config
+from nvp.data import load
+from nvp.errors import NVPError
+from nvp.flows.masks import Parity
+from nvp.flows.resnet import InputTreatment
+from nvp.labels import Labelled, mirrored
+from nvp.likelihood import evaluate, summarise
+from nvp.paths import repository_root, results_root
+from nvp.scoring import load_run, probe_images, probe_labels, score_probe, write_samples
+from nvp.train import CHECKPOINT, begin, examples, next_batch, train
+
+SMALL: dict[str, Any] = {"num_blocks": 1, "width": 4, "num_classes": 3}
+CONFIGS = [
+    RealNVPConfig.paper((1, 4, 4), **SMALL),
+    RealNVPConfig.paper((2, 4, 4), concatenated_relu=False, mask_channel=False, **SMALL),
+    RealNVPConfig.official((3, 4, 4), **SMALL),
+]
+CLASSES = torch.tensor([0, 1, 2, 1])
+ATTRIBUTES = torch.tensor(
+    [[1.0, -1.0, 0.5], [0.0, 2.0, -3.0], [1.0, 1.0, 1.0], [-1.0, 0.0, 0.3]], dtype=torch.float64
+)
+
+
+@pytest.fixture
+def model(lived) -> RealNVP:
+    """Conditional on three classes, 8x8 images, float64, far from its first values."""
+    return conditional(lived, RealNVPConfig.paper((1, 8, 8), **SMALL))
+
+
+def conditional(lived: Callable[..., RealNVP], config: RealNVPConfig) -> RealNVP:
+    """A lived model, its statistics those of images under random classes."""
+    model = lived(config, batches=0).train()
+    for _ in range(3):
+        images = torch.randint(256, (8, *config.image_shape), dtype=torch.uint8)
+        with torch.no_grad():
+            model.log_prob(images, labels=torch.randint(3, (8,)))
+    return model.eval()
+
+
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def pixels(n: int, shape: tuple[int, int, int] = (1, 8, 8)) -> Tensor:
+    return torch.randint(256, (n, *shape), generator=seeded(), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("row", range(4))
+def test_exact_for_each_y(config: RealNVPConfig, row: int, lived) -> None:
+    flow = conditional(lived, config).flow
+    x = 1.5 * torch.randn(1, *config.image_shape, dtype=torch.float64)
+    for y in (torch.eye(3, dtype=torch.float64)[CLASSES[row], None], ATTRIBUTES[row, None]):
+        z, log_det = flow(x, y)
+        jacobian = torch.func.jacrev(lambda image, y=y: flow(image, y)[0])(x)
+        by_autograd = torch.linalg.slogdet(jacobian.reshape(x.numel(), x.numel())).logabsdet
+        back, log_det_back = flow.inverse(z, y)
+        assert (log_det - by_autograd).abs().max() < 1e-9
+        assert (back - x).abs().max() < 1e-9
+        assert (log_det + log_det_back).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_each_image_has_its_own_y(config: RealNVPConfig, lived) -> None:
+    model = conditional(lived, config)
+    images = pixels(4, config.image_shape)
+    together = model.log_prob(images, generator=seeded(), labels=CLASSES)
+    noise = torch.rand(images.shape, generator=seeded(), dtype=torch.float64)
+    x = model.logit((images + noise) / 256)[0]
+    one_hot = torch.eye(3, dtype=torch.float64)
+    alone = [model.flow(x[i, None], one_hot[CLASSES[i], None])[1] for i in range(4)]
+    assert torch.allclose(model.flow(x, one_hot[CLASSES])[1], torch.cat(alone), atol=1e-10)
+    # A class is its one-hot vector; another class, another density.
+    vectors = model.log_prob(images, generator=seeded(), labels=one_hot[CLASSES])
+    assert torch.equal(vectors, together)
+    others = model.log_prob(images, generator=seeded(), labels=(CLASSES + 1) % 3)
+    assert (others - together).abs().min() > 1e-3
+
+
+def test_every_coupling_listens(model: RealNVP) -> None:
+    """y reaches s and t of each coupling, and no pixel that the coupling keeps."""
+    one_hot = torch.eye(3, dtype=torch.float64)[:2]
+    seen = []
+    for scale in model.flow.scales:
+        for couplings, channels in ((scale.checkerboard, 1), (scale.channelwise, 4)):
+            for coupling in couplings.bijections:
+                width = channels * 2 ** (scale is model.flow.scales[-1])
+                x = torch.randn(1, width, 4, 4, dtype=torch.float64).expand(2, -1, -1, -1)
+                b = coupling.mask(x)
+                for values in coupling.shift_and_log_scale(x, b, one_hot):
+                    differ = (values[0] != values[1])[None]
+                    assert torch.equal(differ, ~b.expand_as(differ))
+                seen.append(coupling)
+    assert len(seen) == 3 + 3 + 4
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_gradients_reach_every_parameter(config: RealNVPConfig, lived) -> None:
+    model = conditional(lived, config)
+    images = pixels(4, config.image_shape)
+    model.loss(images, seeded(), labels=CLASSES).backward()
+    for where, parameter in model.named_parameters():
+        assert parameter.grad is not None, where
+        assert parameter.grad.abs().max() > 1e-6, where
+        if where.endswith("conv_in.v"):  # each of the channels that carry y
+            assert (parameter.grad[:, -3:].abs().amax(dim=(0, 2, 3)) > 1e-9).all(), where
+
+
+def test_attributes_change_and_images_come_back(model: RealNVP) -> None:
+    """Appendix F: encode with y; y gives the image back, y' another one from the same z."""
+    images = pixels(4)
+    z = model.encode(images, seeded(), labels=CLASSES)
+    assert torch.equal(model.decode(z, labels=CLASSES), images)
+    others = (CLASSES + 1) % 3
+    changed = model.decode(z, labels=others)
+    assert ((changed != images).sum(dim=(1, 2, 3)) > 8).all()
+    # The change can be undone: z is that of the changed image under y'.
+    y = torch.eye(3, dtype=torch.float64)
+    x = model.flow.inverse(z, y[others])[0]
+    assert torch.allclose(model.flow(x, y[others])[0], z, atol=1e-9)
+    assert torch.equal(model.decode(z, labels=y[CLASSES]), images)
+
+
+def test_samples_follow_their_labels(model: RealNVP) -> None:
+    first, again, other = (
+        model.sample(4, generator=seeded(), labels=labels)
+        for labels in (CLASSES, CLASSES, (CLASSES + 1) % 3)
+    )
+    assert torch.equal(first, again)
+    assert (first != other).flatten(1).any(dim=1).all()
+
+
+def test_without_classes_nothing_is_added() -> None:
+    """No tensor more; y, where there is one, adds input channels to the first convolutions."""
+    plain, told = (
+        RealNVP(RealNVPConfig.paper((1, 8, 8), **{**SMALL, "num_classes": k})) for k in (0, 3)
+    )
+    ours, theirs = plain.state_dict(), told.state_dict()
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        shape = list(tensor.shape)
+        if name.endswith("conv_in.v"):
+            shape[1] += 3
+        assert list(theirs[name].shape) == shape
+    assert plain.num_classes == 0
+
+
+def test_negative_attributes_pass_the_rectifier() -> None:
+    treatment = InputTreatment(
+        1, Parity.ODD, concatenated_relu=True, mask_channel=True, num_classes=3
+    )
+    h = treatment.eval()(torch.randn(4, 1, 2, 5), ATTRIBUTES.float())
+    assert h.shape == (4, treatment.out_channels, 2, 5)
+    assert (h[:, -3:] == ATTRIBUTES.float()[:, :, None, None]).all()
+
+
+@pytest.mark.parametrize(
+    ("labels", "match"),
+    [
+        (None, r"conditional: pass labels, integers \(N,\) in 0..2 or vectors \(N, 3\)"),
+        (CLASSES[:3], "labels hold 3 for 4 images"),
+        (torch.tensor(1), "labels hold a single number for 4 images"),
+        (torch.tensor([0, 1, 3, 2]), "labels must be in 0..2, there is a 3"),
+        (torch.tensor([0, -1, 1, 2]), "labels must be in 0..2, there is a -1"),
+        (torch.zeros(4), r"integers \(N,\) or vectors \(N, 3\), got torch.float32 \(4,\)"),
+        (torch.zeros(4, 2), r"got torch.float32 \(4, 2\)"),
+    ],
+)
+def test_labels_that_do_not_fit(labels: Tensor | None, match: str, model: RealNVP) -> None:
+    calls: list[Callable[[], Tensor]] = [
+        lambda: model.log_prob(pixels(4), labels=labels),
+        lambda: model.loss(pixels(4), labels=labels),
+        lambda: model.encode(pixels(4), labels=labels),
+        lambda: model.decode(torch.zeros(4, 1, 8, 8), labels=labels),
+        lambda: model.sample(4, labels=labels),
+    ]
+    for call in calls:
+        with pytest.raises(NVPError, match=match) as caught:
+            call()
+        assert "\n" not in str(caught.value)
+
+
+def test_labels_for_a_model_that_takes_none(lived, tmp_path: Path) -> None:
+    model = lived(RealNVPConfig.paper((1, 8, 8), **{**SMALL, "num_classes": 0}))
+    with pytest.raises(NVPError, match="takes no labels"):
+        model.log_prob(pixels(4), labels=CLASSES)
+    with pytest.raises(NVPError, match="takes no labels: leave --label out"):
+        write_samples(model, tmp_path / "sheet.png", 4, label=1)
+
+
+# A whole run.
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root: `tiny` with three classes, the rows of the square; `attributes` with vectors."""
+    root = tmp_path_factory.mktemp("labelled")
+    for name in ("tiny", "attributes"):
+        tiny.write_data(root, name)
+        for split in ("train", "test"):
+            images = np.load(root / name / f"{split}_images.npy")
+            row = (images[:, :, 3, 0] > 100).argmax(axis=1)
+            labels = row % 3 if name == "tiny" else np.stack([row / 4 - 0.5, row < 2, row > 3], 1)
+            np.save(root / name / f"{split}_labels.npy", labels)
+    return root
+
+
+def configuration(data: str = "tiny", flips: bool = False, **training: Any) -> RunConfig:
+    tree = tiny.config_tree()
+    tree["model"] |= {"num_classes": 3}
+    tree["data"] = {"name": data, "flips": flips}
+    tree["training"] |= training
+    return parse_config(tree, "tiny")
+
+
+@pytest.fixture(scope="module")
+def trained(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of two steps; do not change it."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    train(configuration(), folder, data_root=labelled)
+    return folder
+
+
+@pytest.mark.parametrize(("data", "flips"), [("tiny", True), ("attributes", False)])
+def test_resuming_is_exact(data: str, flips: bool, labelled: Path, tmp_path: Path) -> None:
+    for folder, ends in (("whole", [8]), ("parts", [3, 8])):
+        for steps in ends:
+            config = configuration(data, flips, steps=steps)
+            train(config, tmp_path / folder, data_root=labelled)
+    (whole, _), (parts, header) = (
+        load_tensors(tmp_path / folder / CHECKPOINT) for folder in ("whole", "parts")
+    )
+    assert header["step"] == 8
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_batches_keep_each_label_with_its_image() -> None:
+    config = configuration(flips=True)
+    count = torch.arange(48, dtype=torch.uint8)
+    images = count.reshape(48, 1, 1, 1).repeat(1, 1, 8, 8)
+    images[..., 0] += 100  # so that a flip shows
+    state = begin(config, torch.device("cpu"), 48)
+    flipped = 0
+    for _ in range(9):  # into the second epoch
+        batch = next_batch(state, Labelled(images, count.long()), config)
+        assert torch.equal(batch.images[:, 0, 0, 3].long(), batch.labels)
+        flipped += int((batch.images[:, 0, 0, 7] >= 100).sum())
+    assert 20 < flipped < 52
+    whole = Labelled(images[:2], count[:2])
+    assert torch.equal(mirrored(whole, torch.tensor([True, False])).images[1], images[1])
+
+
+def test_labels_matter_to_training(labelled: Path, trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(labelled / "tiny", tmp_path / "tiny")
+    labels = tmp_path / "tiny" / "train_labels.npy"
+    np.save(labels, (np.load(labels) + 1) % 3)
+    train(configuration(), tmp_path / "run", data_root=tmp_path)
+    ours, theirs = (load_tensors(f / CHECKPOINT)[0] for f in (trained, tmp_path / "run"))
+    assert not all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_run_is_recorded_and_verified(labelled: Path, trained: Path, tmp_path: Path) -> None:
+    shutil.copy(results_root() / "published.yaml", tmp_path)
+    record.record(trained, data_root=labelled, first=20, num_draws=2, root=tmp_path)
+    checks = verify.verify(data_root=labelled, root=tmp_path)
+    assert {check.what.split()[0] for check in checks} == {"weights,", "probe", "test"}
+    assert {check.state for check in checks} == {"agrees"}
+    scores = ledger.runs(tmp_path)["tiny"].record.scores
+    run = load_run(tmp_path / "runs" / "tiny")
+    data = load("tiny", "test", root=labelled)
+    right = evaluate(run.model, examples(run.config, data), batch_size=10)
+    wrong = evaluate(run.model, Labelled(data.images, (data.labels + 1) % 3), batch_size=10)
+    assert right.bits_per_dim == pytest.approx(scores.test.bits_per_dim, abs=1e-5)
+    assert wrong.bits_per_dim != pytest.approx(right.bits_per_dim, abs=1e-4)
+    # The probe is told the embedded images' own classes, modulo 3.
+    assert probe_labels(10).bincount().sum() == len(probe_images((1, 8, 8))) == 200
+    assert torch.equal(probe_labels(3), probe_labels(10) % 3)
+    assert summarise(score_probe(run), 1).bits_per_dim == pytest.approx(
+        scores.probe.bits_per_dim, abs=1e-6
+    )
+
+
+def test_the_command_line(labelled: Path, trained: Path, tmp_path: Path) -> None:
+    where = ("--data-root", labelled)
+    result = tiny.nvp("evaluate", trained, *where)
+    assert result.exit_code == 0
+    assert "30" in result.output
+    sheets = {}
+    for name, options in {"all": (), "zero": ("--label", 0), "one": ("--label", 1)}.items():
+        out = tmp_path / f"{name}.png"
+        result = tiny.nvp("sample", trained, "--out", out, "-n", 9, *options, *where)
+        assert result.exit_code == 0, result.output
+        sheets[name] = np.array(Image.open(out))
+    assert not np.array_equal(sheets["zero"], sheets["one"])
+    # Three columns, one a class: the first is that of class 0 from the same noise.
+    assert np.array_equal(sheets["all"][:, :12], sheets["zero"][:, :12])
+    assert not np.array_equal(sheets["all"][:, 12:], sheets["zero"][:, 12:])
+    result = tiny.nvp("sample", trained, "--out", out, "--label", 3, *where)
+    assert result.exit_code == 2
+    assert "labels must be in 0..2" in result.output
+
+
+def test_data_without_labels_or_with_others(labelled: Path, tmp_path: Path) -> None:
+    shutil.copytree(labelled / "tiny", tmp_path / "tiny")
+    labels = tmp_path / "tiny" / "train_labels.npy"
+    faults = {
+        "tiny has no labels, and model.num_classes = 3 needs them": None,
+        "labels must be in 0..2, there is a 7": np.full(60, 7),
+        "labels must be integers (N,) or vectors (N, 3)": np.zeros((60, 2)),
+    }
+    for match, fault in faults.items():
+        labels.unlink(missing_ok=True)
+        if fault is not None:
+            np.save(labels, fault)
+        with pytest.raises(NVPError, match=re.escape(match)):
+            train(configuration(), tmp_path / "run", data_root=tmp_path)
+    assert not (tmp_path / "run").exists()
+
+
+def test_attributes_are_read_as_they_are(labelled: Path) -> None:
+    data = load("attributes", "train", root=labelled)
+    assert data.labels is not None
+    assert (data.labels.dtype, data.labels.shape) == (torch.float32, (60, 3))
+    stored = np.load(labelled / "attributes" / "train_labels.npy")
+    assert np.allclose(data.labels.numpy(), stored)
+
+
+def test_the_configuration_is_that_of_the_unconditional_run() -> None:
+    folder = repository_root() / "configs"
+    plain, told = (
+        (folder / f"{name}.yaml").read_text()
+        for name in ("fashion-mnist", "fashion-mnist-conditional")
+    )
+    start = plain.index("model:")
+    changed = told[told.index("model:") :].replace("  num_classes: 10\n", "")
+    assert changed == plain[start:]
