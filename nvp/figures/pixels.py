@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -11,9 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
-from nvp.figures import GREY, INK, ORANGE, PALE, SKY, WIDTH
+from nvp.figures import GREY, INK, ORANGE, PALE, PALETTE, SKY, WIDTH
 from nvp.figures.diagram import arrow, box, circle, label, sheet
 
 NEVER, LATER = -1, -2  # in place of a number of blocks
@@ -101,3 +103,81 @@ def _outline(axes: Axes, seen: Tensor) -> None:
         axes.plot([column, column], [row - 1, row], color=INK, lw=1.6, zorder=4)
     for row, column in (padded[1:] != padded[:-1]).nonzero().tolist():
         axes.plot([column - 1, column], [row, row], color=INK, lw=1.6, zorder=4)
+
+
+def draw_curves(
+    curves: Mapping[str, list[dict[str, float]]], published: Mapping[str, float], factor: float
+) -> None:
+    """Nats an image over images seen: the rows of each run's log, and the paper's figure for it.
+
+    Lines are the loss of training, a running mean over a hundredth of the run; dots are images for
+    validation, which a log has in bits/dim, of `factor` nats each; dashes are what the paper
+    reports, under the run's name.
+    """
+    _, ax = plt.subplots(figsize=(WIDTH, 3.6))
+    lowest = []
+    for (name, rows), colour in zip(curves.items(), PALETTE, strict=False):
+        seen, losses = _columns(rows, "images", "loss")
+        width = max(1, len(losses) // 100)
+        means = np.convolve(losses, np.ones(width) / width, "valid")
+        ax.plot(seen[width - 1 :], means, color=colour, lw=1.2, label=name)
+        lowest.append(float(means.min()))
+        seen, bits = _columns(rows, "images", "validation")
+        ax.plot(
+            seen, [factor * value for value in bits], "o", color=colour, ms=6, mec="white", zorder=3
+        )
+        if name in published:
+            ax.axhline(published[name], color=colour, ls="--", lw=1.3)
+            lowest.append(published[name])
+    ax.plot([], [], "o", color=INK, ms=5, label="images for validation")
+    ax.plot([], [], "--", color=INK, lw=1.3, label="in the paper, test images")
+    ax.set(xscale="log", xlabel="training images seen", ylabel="nats an image")
+    ax.set_ylim(min(lowest) - 1.5, min(lowest) + 25)
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.legend(fontsize=9)
+
+
+def draw_nats_maps(images: Tensor, nats: Tensor) -> None:
+    """Images, uint8 (N, 1, H, W), and below each the nats that each of its pixels cost, (N, H, W).
+
+    The scale is the same for all; pixels of at most a hundredth of a nat are white.
+    """
+    count = len(images)
+    figure, axes = plt.subplots(2, count, figsize=(WIDTH, 2 * WIDTH / count + 0.1))
+    paint = plt.get_cmap("viridis_r").with_extremes(under="white")
+    for (above, below), image, cost in zip(axes.T, images, nats, strict=True):
+        above.imshow(image[0], cmap="gray")
+        shown = below.imshow(cost, cmap=paint, vmin=0.01, vmax=float(nats.max()))
+        below.set_xlabel(f"{float(cost.sum()):.0f} nats", fontsize=9.5)
+        for ax in (above, below):
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_color(PALE)
+    figure.colorbar(shown, ax=axes[1, :].tolist(), label="nats a pixel", fraction=0.03, pad=0.01)
+
+
+def draw_distributions(
+    rows: Mapping[str, Tensor], columns: Sequence[str], truth: Sequence[int]
+) -> None:
+    """Figure 6: probabilities of the levels, (pixels, levels) under each name; below, the true one.
+
+    A row for each model, a column for each pixel.
+    """
+    size = (WIDTH, 1.9 * len(rows) + 0.5)
+    _, axes = plt.subplots(len(rows), len(columns), figsize=size, squeeze=False, sharex=True)
+    for line, (name, probabilities), colour in zip(axes, rows.items(), PALETTE, strict=False):
+        for ax, p, level in zip(line, probabilities, truth, strict=True):
+            ax.bar(range(len(p)), p.tolist(), width=1.0, color=colour, lw=0)
+            ax.plot(level, 0, "^", color=INK, ms=7, clip_on=False, zorder=3)
+            ax.set(xlim=(-4, len(p) + 3), ylim=(0, None), yticks=[])
+            ax.set_yscale("function", functions=(np.sqrt, np.square))
+        line[0].set_ylabel(name)
+    for ax, title in zip(axes[0], columns, strict=True):
+        ax.set_title(title)
+    for ax in axes[-1]:
+        ax.set(xlabel="level", xticks=[0, 128, 255])
+
+
+def _columns(rows: list[dict[str, float]], x: str, y: str) -> tuple[list[float], list[float]]:
+    """Two columns of a log, where both are filled in."""
+    pairs = [(row[x], row[y]) for row in rows if y in row]
+    return [a for a, _ in pairs], [b for _, b in pairs]
