@@ -328,7 +328,8 @@ for kind in outputs:
         pair[kind] = ledger[name]
         score = pair[kind].score
         cell = f"{score.bits_per_dim:.2f} ± {score.standard_error:.2f}"
-        where = f"this code, {name}: {EMBEDDED}, test"
+        steps = f"{pair[kind].record.steps:,} steps"
+        where = f"this code, {name}: {EMBEDDED}, test, {steps}"
     else:
         cell, where = "not run", f"`nvp train configs/{name}.yaml`"
     rows.append([f"2 layers, {kind}", cell, where])
@@ -363,25 +364,36 @@ def dissect(run, images):
 images = load(EMBEDDED, "test").images
 some = images[torch.randperm(1000, generator=torch.Generator().manual_seed(0))]
 few = some[: 200 if full else 12]
-rows, says = [], {}
+black = few[:, 0] == 0
+rows, says, at_black = [], {}, {}
 for kind, run in pair.items():
-    (by_noise, by_mass), says[kind] = dissect(run, few)
-    lost = 1 - says[kind].double().sum(dim=-1).mean().item()
-    shown = f"{max(lost, 0):.1%}"
-    rows.append([kind, f"{by_noise:.2f}", f"{by_mass:.2f}", shown])
+    (by_noise, by_mass), p = dissect(run, few)
+    says[kind] = p
+    lost = 1 - p.double().sum(dim=-1).mean().item()
+    cost = -p.gather(-1, few[:, 0].long().unsqueeze(-1))[..., 0].log2()
+    at_black[kind] = cost[black].mean()
+    bits = by_noise, by_mass, at_black[kind], cost[~black].mean()
+    cells = [f"{b:.2f}" for b in bits]
+    rows.append([kind, *cells, f"{max(lost, 0):.1%}"])
     assert by_mass < by_noise + 0.02  # a bound, up to its noise
     assert abs(lost) < 1e-5 or kind == "mixture"
-header = ["output", "scored by noise", "by the mass of bins", "outside 0..255"]
+header = ["bits/dim", "by noise", "by mass", "black pixels", "others"]
 if rows:
-    figures.show_table(header, rows)
+    figures.show_table([*header, "mass outside 0..255"], rows)
+if len(at_black) == 2:
+    assert at_black["softmax"] < at_black["mixture"]
+print(f"{black.double().mean():.0%} of these pixels are black")
 
 # %% [markdown]
+# The noise explains little. What counts is black: about half of the pixels are *exactly* 0, and a softmax can
+# say so in one number, where a density has to pile its mass up within one level of 256.
+#
 # And what do they say? Figure 6 of the paper shows softmax outputs that no simple density has: several peaks,
 # and mass at exactly 0 and 255. We take a test image and three of its pixels, chosen by rules: the one where
 # the model is least sure whether it is black ($p(0)$ nearest to one half), the one of the greatest entropy, and
 # the one of the highest $p(255)$.
 
-# %% mystnb={"figure": {"caption": "After figure 6 of {cite:t}`oord2016pixelrnn`: what the outputs of the recorded runs say of three pixels of a test image, given the true pixels before them. The triangle is the true level. The vertical axis is a square root, so that small probabilities show.", "name": "fig-softmax"}, "image": {"alt": "Panels of 256 bars, a row for each output, a column for each of three pixels. Left, a spike at zero beside a broad hump; middle, a broad distribution; right, mass near 255. The softmax is ragged, the mixture smooth."}}
+# %% mystnb={"figure": {"caption": "After figure 6 of {cite:t}`oord2016pixelrnn`: what the outputs of the recorded runs say of three pixels of a test image, given the true pixels before them. The triangle is the true level. The vertical axis is a square root, so that small probabilities show.", "name": "fig-softmax"}, "image": {"alt": "Panels of 256 bars, a row for each output, a column for each of three pixels. The softmax: a spike at 0 beside a low tail; two ragged humps; a rise towards 255 with a spike there. The mixture: smooth curves with a few bumps, and lower or no spikes at the ends."}}
 if says:
     guide = next(iter(says.values()))  # the softmax, where it is recorded
     at = 4
@@ -399,8 +411,8 @@ if says:
     plt.show()
 
 # %% [markdown]
-# A softmax does not know that 17 is next to 18, and nothing makes it smooth; that it has to learn from data. What
-# it gets for the price is that no shape is ruled out.
+# A softmax does not know that 17 is next to 18, and nothing makes it smooth; that it has to learn from data.
+# What it gets for the price is that no shape is ruled out.
 #
 # ## What a sample costs
 #
