@@ -198,8 +198,8 @@ def seen_by(blocks, first=A, block=B):
 # With a first convolution of 7 × 7 and $L$ blocks of 3 × 3, a pixel sees exactly
 #
 # $$
-# S_L = \{ d = 0,\; -L - 3 \le \delta \le -1 \} \;\cup\;
-#   \{ 1 \le d \le L + 3,\; -L - 3 \le \delta \le \min(d + 2,\, L + 3) \} .
+# S_L = {} & \{ d = 0,\; -L - 3 \le \delta \le -1 \} \;\cup \\
+#   & \{ 1 \le d \le L + 3,\; -L - 3 \le \delta \le \min(d + 2,\, L + 3) \} .
 # $$ (eq:wedge)
 #
 # No offset with $d \ge 1$ and $\delta \ge d + 3$ is in any $S_L$.
@@ -333,7 +333,7 @@ figures.show_table(header, rows)
 
 # %% [markdown]
 # The Row LSTM with its first convolution has the *same* right edge, $d + 2$ (chapter {ref}`row-lstm`), and sees
-# all rows above at once. The Diagonal BiLSTM sees everything. On CIFAR-10 the paper's likelihoods have the
+# all rows above at once. The Diagonal BiLSTM sees all but one pixel. On CIFAR-10 the paper's likelihoods have the
 # three in this order.
 #
 # ### Does it matter?
@@ -578,8 +578,8 @@ assert drawn.shape == (3, 1, n, n)
 #
 # * A PixelCNN is a 7 × 7 convolution with mask A, residual blocks around 3 × 3 convolutions with mask B, and a
 #   head of 1 × 1s. It scores in about fifty steps, and samples as slowly as the others.
-# * What it sees is a sum of sets: rows and columns grow by one with each block, the right edge stays at $d +
-#   2$.
+# * What it sees is a sum of sets: rows and columns grow by one with each block; the right edge stays at
+#   $d + 2$.
 # * Beyond lies the blind spot, between a sixth and a fifth of the context of these image sizes, at any depth.
 # * In the network for CIFAR-10 more than a third of the parameters are in the head.
 # * Two Pixel RNNs in a row make an image from coarse to fine; the second one is biased by the small image,

@@ -107,14 +107,13 @@ plt.show()
 # %% [markdown]
 # ### What falls short, and why
 #
-# For each model of the paper's table: the distance to its figure, and what there is to say of it from the run's
-# own record.
+# For each recorded run: the distance to the paper's figure for its model, and what its own record says of that.
 #
-# * **training**: how often the run saw each training image, and what the last quarter of the steps still
-#   brought. A curve that was falling had more to give. (The rate is annealed at the end, so some of the fall is
-#   that.) * **generalisation**: validation minus training images, at the end. Where it is small, more steps or
-#   a larger model help before more data would. * **noise of the test**: the standard error of the figure over
-#   images. A gap within two of them is none.
+# * **training**: how often the run saw each training image, and what the last quarter of the steps still brought.
+#   A curve that was falling had more to give. (The rate is annealed at the end, so some of the fall is that.)
+# * **generalisation**: validation minus training images, at the end. Where it is small, more steps or a larger
+#   model help before more data would.
+# * **noise of the test**: the standard error of the figure over images. A gap within two of them is none.
 
 
 # %%
@@ -142,14 +141,13 @@ def particulars(run):
     }
 
 
-columns = {}
-for row in rows_of:
-    run = binary.get(row.config)
-    command = f"`nvp train configs/{row.config}.yaml`"
-    columns[row.model] = particulars(run) if run else {"test, nats": "not run"}
-    columns[row.model]["run"] = f"`{run.name}`" if run else command
-keys = dict.fromkeys(key for column in columns.values() for key in column)
-rows = [[key, *(c.get(key, "–") for c in columns.values())] for key in keys]
+columns = {
+    row.model: particulars(binary[row.config])
+    for row in rows_of
+    if row.config in binary
+}
+keys = next(iter(columns.values()))
+rows = [[key, *(c[key] for c in columns.values())] for key in keys]
 figures.show_table(["", *columns], rows)
 
 short = {
@@ -196,7 +194,7 @@ def white(images):
     return 255 * images
 
 
-# %% mystnb={"figure": {"caption": "Real test images, and samples of every recorded run. None is chosen. (The paper shows samples of colour images only.)", "name": "fig-pixelrnn-samples"}, "image": {"alt": "Sheets of four by four binary digits. The first has real ones; on the others, most images look like handwritten digits, some are strokes that are none."}}
+# %% mystnb={"figure": {"caption": "Real test images, and samples of every recorded run. None is chosen.", "name": "fig-pixelrnn-samples"}, "image": {"alt": "Sheets of four by four binary digits. The first has real ones; on the others, most images look like handwritten digits, some are strokes that are none."}}
 test = digits()
 models = {
     name: run.load_model(str(device)).eval() for name, run in binary.items()
