@@ -468,8 +468,7 @@ figures.show_table(header, rows)
 
 # %% [markdown]
 # In arithmetic the caches win everything back. In time they do not: 784 small steps in sequence are slower than
-# one large one, on a GPU by far. Seconds depend on the machine, so they are quoted only from where they were
-# measured:
+# one large one. Seconds depend on the machine, so they are quoted only from where they were measured:
 
 # %%
 measured = repository_root() / "benchmarks" / "results_pixelrnn.json"
