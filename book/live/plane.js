@@ -18,7 +18,7 @@ function gridLines(count, reach, perLine) {
   return { coordinates: Float64Array.from(lines.flat()), perLine };
 }
 
-/** Normal numbers, the same in every session: 32 bits of state, and the Box-Muller transform. */
+/** Normal numbers, the same on every visit: 32 bits of state, and the Box-Muller transform. */
 function normals(count) {
   let state = 1;
   const uniform = () => {
