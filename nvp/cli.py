@@ -112,8 +112,8 @@ def evaluate(
 ) -> None:
     """Bits/dim and nats an image of a run, with their standard errors over images."""
     from nvp import scoring
+    from nvp.examples import examples
     from nvp.likelihood import nats_per_bit, summarise
-    from nvp.train import examples
 
     run = scoring.load_run(scoring.find_run(run_folder), data_root=data_root, device=device)
     data = scoring.scored_images(run.config, split, data_root, limit)

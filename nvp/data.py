@@ -118,7 +118,7 @@ def load(
 
     A folder is given as a path, or by its name under the data root. `limit` keeps the first
     images only. Splits are those of the publisher: `train`, `test` and, of a few sets,
-    `validation`; without that one training holds its last images out (`nvp.train.hold_out`).
+    `validation`; without that one training holds its last images out (`nvp.examples.hold_out`).
 
     Raises `NVPError`: an unknown name or split, a missing set, a truncated or altered file,
     images that are not uint8 or not (N, H, W, C); `NoValidationSplit` where there is none.

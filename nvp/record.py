@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from nvp.checkpoint import save_tensors, save_weights, write_text
 from nvp.config import RunConfig
 from nvp.errors import NVPError
+from nvp.examples import examples, hold_out
 from nvp.labels import Examples
 from nvp.ledger import (
     RECORD,
@@ -38,7 +39,7 @@ from nvp.scoring import (
     scored_images,
     training_data,
 )
-from nvp.train import CHECKPOINT, examples, hold_out
+from nvp.train import CHECKPOINT
 
 # Between the weights as trained and as kept, and between a figure and the same scored again.
 TOLERANCE = 0.002  # bits/dim

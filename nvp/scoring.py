@@ -21,12 +21,13 @@ from nvp.checkpoint import load_tensors, load_weights, part, write_atomically
 from nvp.config import RunConfig, load_config
 from nvp.data import EMBEDDED, EMBEDDED_BINARY, Dataset, load
 from nvp.errors import NVPError
+from nvp.examples import check_images, examples, hold_out
 from nvp.labels import Examples, Labelled
 from nvp.launch import device_named
 from nvp.likelihood import batch_statistics, reestimate_statistics, score_images
 from nvp.model import ImageModel, use_channels_last
 from nvp.paths import results_root
-from nvp.train import BEST, CHECKPOINT, check_images, examples, hold_out
+from nvp.train import BEST, CHECKPOINT
 
 WEIGHTS = "weights.safetensors"
 PROBE_IMAGES = 200
@@ -101,7 +102,7 @@ def scored_images(
     config: RunConfig, split: str, data_root: Path | None, limit: int | None = None
 ) -> Dataset:
     """The images of `split`, checked to be of the model's shape and levels, and to have the labels
-    that it needs; `nvp.train.examples` makes of them what `score` takes.
+    that it needs; `nvp.examples.examples` makes of them what `score` takes.
     """
     data = load(config.data.name, split, root=data_root, limit=limit)
     check_images(config, data)

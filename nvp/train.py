@@ -24,10 +24,11 @@ from nvp.checkpoint import (
     write_text,
 )
 from nvp.config import Precision, RunConfig, TrainingConfig
-from nvp.data import Dataset, NoValidationSplit, load
+from nvp.data import load
 from nvp.errors import NVPError
+from nvp.examples import examples, hold_out, spread
 from nvp.interrupt import stop_requests
-from nvp.labels import Examples, Labelled, arguments, condition, mirrored
+from nvp.labels import Examples, arguments, mirrored
 from nvp.likelihood import (
     batch_norms,
     batch_statistics,
@@ -36,7 +37,7 @@ from nvp.likelihood import (
     reestimate_statistics,
 )
 from nvp.memory import keep_freed_memory
-from nvp.model import ImageModel, check_levels, use_channels_last
+from nvp.model import ImageModel, use_channels_last
 from nvp.optimiser import exponential_average, make_optimiser, rate_at
 from nvp.progress import Reporter
 from nvp.runlog import RunLog
@@ -133,29 +134,6 @@ def train(
                 )
     reporter.close()
     return finished_model(state, images, config, folder)
-
-
-def hold_out(
-    images: Examples, config: RunConfig, data_root: Path | None = None
-) -> tuple[Examples, Examples]:
-    """The images to train on, and those for validation.
-
-    The latter are the whole validation split of the data set where it has one, else the last of
-    the training `images`: at most a tenth, at least one.
-    """
-    try:
-        validation = load(config.data.name, "validation", root=data_root)
-    except NoValidationSplit:
-        wanted = config.evaluation.validation_images
-        border = len(images) - max(1, min(wanted, len(images) // 10))
-        return images[:border], images[border:]
-    return images, examples(config, validation)
-
-
-def spread(images: Examples, number: int) -> Examples:
-    """At most `number` of the images, evenly spread: files may be sorted by class."""
-    number = min(number, len(images))
-    return images[torch.arange(number) * len(images) // number]
 
 
 def training_step(
@@ -322,33 +300,6 @@ def explain_divergence(state: State, batch: Examples, loss: float) -> str:
         f"the loss is {loss} at step {state.step}, not finite {where}; the last good checkpoint is "
         "kept: go on from it with a lower training.learning_rate or training.clip_norm"
     )
-
-
-def examples(config: RunConfig, data: Dataset) -> Examples:
-    """The images of `data`, checked, and with them their labels if the model is conditional."""
-    check_images(config, data)
-    if config.num_classes and data.labels is not None:
-        return Labelled(data.images, data.labels)
-    return data.images
-
-
-def check_images(config: RunConfig, data: Dataset) -> None:
-    """Raise `NVPError` when the model was not made for them: their shape, levels or labels."""
-    shape = tuple(data.images.shape[1:])
-    if shape != tuple(config.model.image_shape):
-        raise NVPError(
-            f"model.image_shape is {list(config.model.image_shape)} but {config.data.name} holds "
-            f"{list(shape)} images: change one of the two in the configuration"
-        )
-    check_levels(data.images, config.levels)
-    if config.num_classes == 0:
-        return
-    if data.labels is None:
-        raise NVPError(
-            f"{config.data.name} has no labels, and model.num_classes = {config.num_classes} needs "
-            "them: add them (data/README.md says how), or set model.num_classes to 0"
-        )
-    condition(data.labels, len(data), config.num_classes)
 
 
 def pick_device(device: str) -> torch.device:

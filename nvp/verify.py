@@ -9,11 +9,11 @@ from typing import Literal
 
 from nvp.data import MissingData
 from nvp.errors import NVPError
+from nvp.examples import examples
 from nvp.ledger import Run, runs
 from nvp.likelihood import Score, summarise
 from nvp.record import sha256, tolerance
 from nvp.scoring import WEIGHTS, TrainedRun, load_run, score, score_probe, scored_images
-from nvp.train import examples
 
 # Both are scored in float64 from the same noise; what is left is rounding in the record.
 PROBE_TOLERANCE = 1e-4

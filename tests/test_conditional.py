@@ -20,13 +20,14 @@ from nvp.checkpoint import load_tensors
 from nvp.config import RunConfig, parse_config
 from nvp.data import load
 from nvp.errors import NVPError
+from nvp.examples import examples
 from nvp.flows.masks import Parity
 from nvp.flows.resnet import InputTreatment
 from nvp.labels import Labelled, mirrored
 from nvp.likelihood import evaluate, summarise
 from nvp.paths import repository_root, results_root
 from nvp.scoring import load_run, probe_images, probe_labels, score_probe, write_samples
-from nvp.train import CHECKPOINT, begin, examples, next_batch, train
+from nvp.train import CHECKPOINT, begin, next_batch, train
 
 SMALL: dict[str, Any] = {"num_blocks": 1, "width": 4, "num_classes": 3}
 CONFIGS = [

@@ -18,6 +18,7 @@ from nvp.checkpoint import load_tensors
 from nvp.config import Precision, RunConfig, TrainingConfig, load_config, parse_config
 from nvp.data import load
 from nvp.errors import NVPError
+from nvp.examples import hold_out, spread
 from nvp.likelihood import evaluate
 from nvp.optimiser import exponential_average, rate_at
 from nvp.runlog import read_log
@@ -27,11 +28,9 @@ from nvp.train import (
     CHECKPOINT,
     State,
     begin,
-    hold_out,
     keep_if_best,
     next_batch,
     spent,
-    spread,
     train,
     training_step,
 )
