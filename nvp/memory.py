@@ -13,8 +13,8 @@ def keep_freed_memory() -> None:
     """Let glibc reuse large blocks; by default it maps every tensor over 32 MiB afresh.
 
     Each map comes as pages to be cleared. A model with few tensors so large hardly notices; a step
-    of the seven-layer Diagonal BiLSTM on batches of 64 takes about a fifth less time without. Does
-    nothing where there is no glibc.
+    of the seven-layer Diagonal BiLSTM on batches of 64 took about a fifth less time without, in
+    trials beside other work. Does nothing where there is no glibc.
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from nvp.autoregressive.masked_conv import Mask, MaskedConv2d, colour_groups
+from nvp.autoregressive.masked_conv import MaskedConv2d, colour_groups
 
 
 def lstm_cell(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -29,8 +29,7 @@ def input_to_state(
     unit whose width three does not divide would have gates of several colours, and leak.
     """
     own = colour_groups(hidden, num_colours).repeat(4 * directions)
-    mask: Mask = "B"
-    conv = MaskedConv2d(mask, colour_groups(features, num_colours), own, kernel_size)
+    conv = MaskedConv2d("B", colour_groups(features, num_colours), own, kernel_size)
     with torch.no_grad():
         # A forget gate that starts open lets gradients through the scan from the first step on.
         conv.bias.view(directions, 4, hidden)[:, 1] = 1.0
