@@ -291,7 +291,7 @@ for name, seen in fields.items():
 
 # %% [markdown]
 # One layer misses a fifth of the earlier pixels, seven layers still an eighth, nearly all of them on the right.
-# The {doc}`next chapter <08_diagonal_bilstm>` is about a recurrence that misses next to nothing.
+# The {doc}`next chapter <14_diagonal_bilstm>` is about a recurrence that misses next to nothing.
 #
 # ## Residual and skip connections
 #

@@ -291,7 +291,7 @@ plt.show()
 # [over](https://github.com/chrischute/real-nvp/issues/15). It is another parametrisation of the same maps:
 # $(x + t)\, e^s = x\, e^s + t'$ with $t' = t\, e^s$. Determinant and inverse are what they were. Training
 # differs a little, since a step in $t$ now moves $y$ by $e^s$ times as much. A field of the
-# configuration chooses; the {doc}`next chapter <03_multiscale>` meets more such fields.
+# configuration chooses; the {doc}`next chapter <04_multiscale>` meets more such fields.
 
 # %%
 shift_first = CheckerboardCoupling(
@@ -439,7 +439,7 @@ assert singular_values[-1] < 1e-12
 # lost, and one nearly zero, since so is its scale. As a map of the whole batch, batch normalisation is
 # *not* a bijection. In an image model these are two directions among the thousands that share a mean and a variance, and training gets by; but a
 # likelihood that is to be reported has to come from evaluation mode, where the map is what the formula
-# says. (What the running averages have to do with it, {doc}`04_training` will show.)
+# says. (What the running averages have to do with it, {doc}`06_training` will show.)
 #
 # ## Summary
 #

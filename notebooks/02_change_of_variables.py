@@ -200,7 +200,7 @@ plt.show()
 #
 # Bijections compose, and the formula with them. For $f = f_2 \circ f_1$ the chain rule multiplies
 # the Jacobians, so the logarithms of their determinants add. The chapter on
-# {doc}`coupling layers <02_coupling_layers>` comes back to this; it is how a deep flow is made of shallow ones.
+# {doc}`coupling layers <03_coupling_layers>` comes back to this; it is how a deep flow is made of shallow ones.
 #
 # ## Why a determinant hurts
 #
@@ -367,7 +367,7 @@ plt.show()
 # ```
 # The map from centimetres to metres is $f(x) = x / 100$, so $\log p_X(x) = \log p(x/100) - \log 100$, and
 # $D \log 100$ for $D$ of them. Log-densities of continuous data depend on the unit; differences between two models do not.
-# In {doc}`04_training` the same constant, with 256 for 100, turns nats of rescaled pixels into bits per dimension.
+# In {doc}`06_training` the same constant, with 256 for 100, turns nats of rescaled pixels into bits per dimension.
 
 # %%
 metres = torch.distributions.Normal(1.7, 0.1)
