@@ -1,15 +1,24 @@
-"""Real NVP and Pixel RNN, equation by equation."""
+"""Real NVP and Pixel RNN, equation by equation, and what they are compared with."""
 
 from nvp.autoregressive.config import MultiScaleConfig, PixelRNNConfig
 from nvp.autoregressive.multiscale import MultiScalePixelRNN
 from nvp.autoregressive.pixelrnn import PixelRNN
+from nvp.baselines.gan import GAN, GANConfig
+from nvp.baselines.gaussian import Gaussian, GaussianConfig
+from nvp.baselines.vae import VAE, VAEConfig
 from nvp.flows.realnvp import RealNVP, RealNVPConfig
 
 __all__ = [
+    "GAN",
+    "VAE",
+    "GANConfig",
+    "Gaussian",
+    "GaussianConfig",
     "MultiScaleConfig",
     "MultiScalePixelRNN",
     "PixelRNN",
     "PixelRNNConfig",
     "RealNVP",
     "RealNVPConfig",
+    "VAEConfig",
 ]

@@ -6,34 +6,23 @@ import math
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from nvp.baselines.config import StridedConfig
 from nvp.errors import NVPError
 from nvp.model import ImageModel
 
 SLOPE = 0.2  # of the leaky rectifiers
 
 
-class GANConfig(BaseModel):
-    """`latent` dimensions of z, and convolutions of `width` and twice as many maps."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class GANConfig(StridedConfig):
+    """`latent` dimensions of z; D has convolutions of stride 2, and G undoes them."""
 
     family: Literal["gan"] = "gan"
-    image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
-    levels: int = Field(256, ge=2, le=256)
     latent: int = Field(64, ge=1)
-    width: int = Field(32, ge=1)
-
-    @model_validator(mode="after")
-    def _sides_divide(self) -> GANConfig:
-        _, height, width = self.image_shape
-        if height % 4 or width % 4:
-            raise ValueError(f"the sides of {height}x{width} must be divisible by 4: crop or pad")
-        return self
 
 
 class GAN(ImageModel):

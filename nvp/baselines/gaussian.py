@@ -8,9 +8,9 @@ from typing import Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from nvp.model import ImageModel
+from nvp.pixels import dequantise, inverse_logit, logit, quantise, uniform_noise
 
 CELLS = 256  # places within a level at which noise is integrated
 CHUNK = 1000  # images
@@ -43,6 +43,7 @@ class Gaussian(ImageModel):
         self.config = config
         self.image_shape = config.image_shape
         self.levels = config.levels
+        self.slope = 1 - 2 * config.alpha
         d = self.num_dimensions
         self.mean = nn.Parameter(torch.zeros(d))
         self.log_diagonal = nn.Parameter(torch.zeros(d))  # of L
@@ -59,7 +60,7 @@ class Gaussian(ImageModel):
         self.check_images(images)
         levels = torch.arange(self.levels, dtype=torch.float64)[:, None]
         cells = (torch.arange(CELLS, dtype=torch.float64) + 0.5) / CELLS
-        y, _ = self._logit((levels + cells) / self.levels)
+        y, _ = logit((levels + cells) / self.levels, self.config.alpha, self.slope)
         variances, means = torch.var_mean(y, dim=1, correction=0)
         d = self.num_dimensions
         total, noise = (torch.zeros(d, dtype=torch.float64) for _ in range(2))
@@ -115,9 +116,8 @@ class Gaussian(ImageModel):
     def decode(self, z: Tensor) -> Tensor:
         """y = m + L z, back to uint8: (N, C, H, W) -> (N, C, H, W)."""
         y = self.mean + z.to(self.mean).flatten(1) @ self._factor().T
-        v = (torch.sigmoid(y) - self.config.alpha) / (1 - 2 * self.config.alpha)
-        x = (self.levels * v).floor().clamp(0, self.levels - 1)
-        return x.to(torch.uint8).unflatten(1, self.image_shape)
+        v, _ = inverse_logit(y, self.config.alpha, self.slope)
+        return quantise(v, self.levels).unflatten(1, self.image_shape)
 
     def _factor(self) -> Tensor:
         """L, (D, D)."""
@@ -125,17 +125,10 @@ class Gaussian(ImageModel):
         rows, columns = torch.tril_indices(d, d, -1, device=self.mean.device)
         return self.log_diagonal.exp().diag().index_put((rows, columns), self.below)
 
-    def _logit(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        """v in [0, 1) -> y and log dy/dv, elementwise."""
-        slope = 1 - 2 * self.config.alpha
-        y = torch.logit(self.config.alpha + slope * v)
-        return y, F.softplus(y) + F.softplus(-y) + math.log(slope)
-
     def _dequantise(
         self, images: Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
         """y, (N, D), of one draw of u, and log|dy/dv|, (N,)."""
-        noise = torch.rand(images.shape, generator=generator, dtype=self.mean.dtype)
-        v = (images + noise.to(images.device)) / self.levels
-        y, log_derivative = self._logit(v.flatten(1))
+        v = dequantise(images, uniform_noise(images, self.mean.dtype, generator), self.levels)
+        y, log_derivative = logit(v.flatten(1), self.config.alpha, self.slope)
         return y, log_derivative.sum(1)

@@ -6,33 +6,20 @@ import math
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nvp.baselines.config import StridedConfig
 from nvp.model import ImageModel
 
 # Of a pixel, in levels: from a twentieth, when all but 1e-4 of the mass is in one, to thousands.
 LOG_SCALES = (-3.0, 10.0)
 
 
-class VAEConfig(BaseModel):
-    """`latent` dimensions of z, and convolutions of `width` and twice as many maps."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class VAEConfig(StridedConfig):
+    """`latent` dimensions of z; convolutions of stride 2 to it, and transposed ones from it."""
 
     family: Literal["vae"] = "vae"
-    image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
-    levels: int = Field(256, ge=2, le=256)
-    latent: int = Field(32, ge=1)
-    width: int = Field(32, ge=1)
-
-    @model_validator(mode="after")
-    def _sides_divide(self) -> VAEConfig:
-        _, height, width = self.image_shape
-        if height % 4 or width % 4:
-            raise ValueError(f"the sides of {height}x{width} must be divisible by 4: crop or pad")
-        return self
 
 
 class VAE(ImageModel):

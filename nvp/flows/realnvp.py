@@ -13,12 +13,19 @@ from nvp.flows.batchnorm import CouplingBatchNorm, NormScope
 from nvp.flows.bijection import Composition, ConditionalBijection
 from nvp.flows.coupling import AffineCoupling, AffineOrder, ChannelCoupling, CheckerboardCoupling
 from nvp.flows.masks import Half, Parity
-from nvp.flows.preprocess import LEVELS, Logit, LogitForm, dequantise, uniform_noise
+from nvp.flows.preprocess import Logit, LogitForm
 from nvp.flows.prior import Prior, PriorName
-from nvp.flows.resnet import CouplingNet, InputTreatment, WeightNormConv2d
+from nvp.flows.resnet import (
+    CouplingNet,
+    InputTreatment,
+    TrunkNet,
+    WeightNormConv2d,
+    remove_weight_norm,
+)
 from nvp.flows.squeeze import SqueezeOrder, squeeze, unsqueeze
 from nvp.labels import condition
 from nvp.model import ImageModel
+from nvp.pixels import LEVELS, dequantise, quantise, uniform_noise
 
 
 class RealNVPConfig(BaseModel):
@@ -53,6 +60,9 @@ class RealNVPConfig(BaseModel):
     mask_channel: bool = True
     penalise_channel_scales: bool = True
     undo_data_constraint: bool = True
+    # Parts that both have; only the ablation leaves them out
+    weight_norm: bool = True
+    skips: bool = True
     # Free choices of the paper
     weight_scale_l2: float = Field(5e-5, ge=0)
     prior: PriorName = PriorName.GAUSSIAN
@@ -167,7 +177,10 @@ def _coupling(
         mask_channel=config.mask_channel,
         num_classes=config.num_classes,
     )
-    net = CouplingNet(treatment, seen, width, config.num_blocks)
+    kind = CouplingNet if config.skips else TrunkNet
+    net = kind(treatment, seen, width, config.num_blocks)
+    if not config.weight_norm:
+        remove_weight_norm(net)
     norm = None
     if config.norm_scope is not None:
         norm = CouplingBatchNorm(
@@ -333,7 +346,7 @@ class RealNVP(ImageModel):
             x, _ = self.logit.inverse(y)
         else:
             x = torch.sigmoid(y)
-        return (LEVELS * x).floor().clamp(0, LEVELS - 1).to(torch.uint8)
+        return quantise(x)
 
     def latents_by_scale(self, z: Tensor) -> list[Tensor]:
         """z in image layout -> [z^1 (finest), ..., z^L (coarsest)] of eq 16."""

@@ -1,0 +1,55 @@
+"""From pixels to the real line and back, elementwise: uniform dequantisation, then a logit.
+
+Section 4.1 of Real NVP, for every model that wants a density of what are integers.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LEVELS = 256
+
+
+def uniform_noise(
+    images: Tensor, dtype: torch.dtype, generator: torch.Generator | None = None
+) -> Tensor:
+    """u ~ U[0, 1), of the shape of `images`, drawn on the generator's device (or the CPU)."""
+    device = "cpu" if generator is None else generator.device
+    noise = torch.rand(images.shape, generator=generator, dtype=dtype, device=device)
+    return noise.to(images.device)
+
+
+def dequantise(images: Tensor, noise: Tensor, levels: int = LEVELS) -> Tensor:
+    """(x + u) / levels in [0, 1): uint8 images and noise of one shape -> floats of noise's type.
+
+    A density p of the result bounds the probability of the image from below:
+    log P(x) >= E_u[log p((x + u) / levels)] - D log levels.
+    """
+    return (images.to(noise.dtype) + noise) / levels
+
+
+def quantise(x: Tensor, levels: int = LEVELS) -> Tensor:
+    """Undo `dequantise`: the level, uint8, whose interval x lies in; the nearest one outside."""
+    return (levels * x).floor().clamp(0, levels - 1).to(torch.uint8)
+
+
+def logit(x: Tensor, alpha: float, slope: float) -> tuple[Tensor, Tensor]:
+    """y = log(p / (1 - p)), p = alpha + slope x, x in [0, 1), and log dy/dx; both like x."""
+    # The clamp binds only where x was rounded to 1 and slope is 1 - alpha.
+    p = (alpha + slope * x).clamp(max=1 - torch.finfo(x.dtype).eps / 2)
+    y = torch.logit(p)
+    return y, _log_derivative(y, slope)
+
+
+def inverse_logit(y: Tensor, alpha: float, slope: float) -> tuple[Tensor, Tensor]:
+    """x = (sigmoid(y) - alpha) / slope, and log dx/dy; both like y."""
+    return (torch.sigmoid(y) - alpha) / slope, -_log_derivative(y, slope)
+
+
+def _log_derivative(y: Tensor, slope: float) -> Tensor:
+    # dy/dx = slope / (p (1 - p)), and -log(p (1 - p)) = softplus(y) + softplus(-y).
+    return F.softplus(y) + F.softplus(-y) + math.log(slope)
