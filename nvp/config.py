@@ -1,4 +1,7 @@
-"""Typed configurations, read from `configs/*.yaml`. Unknown keys are refused."""
+"""Typed configurations, read from `configs/*.yaml`. Unknown keys are refused.
+
+`model.family` chooses the model: one of `FAMILIES`, or one of your own (`nvp.own`).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,17 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SerializeAsAny,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from nvp.autoregressive.config import MultiScaleConfig, PixelRNNConfig
 from nvp.autoregressive.multiscale import MultiScalePixelRNN
@@ -18,6 +31,7 @@ from nvp.baselines.vae import VAE, VAEConfig
 from nvp.errors import NVPError
 from nvp.flows.realnvp import Preset, RealNVP, RealNVPConfig, preset_fields
 from nvp.model import ImageModel
+from nvp.own import OwnConfig, is_path, own_config
 
 
 class DataConfig(BaseModel):
@@ -93,11 +107,24 @@ class EvaluationConfig(BaseModel):
     statistics_images: int = Field(10000, ge=2)  # training images that re-estimate batch norm
 
 
-ModelConfig = Annotated[
+FAMILIES = ("realnvp", "pixelrnn", "multiscale_pixelrnn", "gaussian", "vae", "gan")
+_THEIRS, _OWN = "a family", "an own family"
+
+
+def _whose(model: Any) -> str:
+    family = model.get("family") if isinstance(model, dict) else getattr(model, "family", None)
+    return _OWN if is_path(family) else _THEIRS
+
+
+_Family = Annotated[
     RealNVPConfig | PixelRNNConfig | MultiScaleConfig | GaussianConfig | VAEConfig | GANConfig,
     Field(discriminator="family"),
 ]
-FAMILIES = ("realnvp", "pixelrnn", "multiscale_pixelrnn", "gaussian", "vae", "gan")
+ModelConfig = Annotated[
+    Annotated[_Family, Tag(_THEIRS)]
+    | Annotated[SerializeAsAny[OwnConfig], BeforeValidator(own_config), Tag(_OWN)],
+    Discriminator(_whose),
+]
 
 
 class RunConfig(BaseModel):
@@ -131,6 +158,8 @@ class RunConfig(BaseModel):
                 return VAE(self.model)
             case GANConfig():
                 return GAN(self.model)
+            case OwnConfig():
+                return self.model.build()
             case _:
                 return RealNVP(self.model)
 
@@ -142,7 +171,7 @@ class RunConfig(BaseModel):
     @property
     def num_classes(self) -> int:
         """How many classes, or attributes, the model is told of; 0 where it is not conditional."""
-        return self.model.num_classes if isinstance(self.model, RealNVPConfig) else 0
+        return self.model.num_classes if isinstance(self.model, RealNVPConfig | OwnConfig) else 0
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
@@ -166,9 +195,10 @@ def parse_config(tree: dict[str, Any], source: str) -> RunConfig:
     model = tree.get("model")
     if isinstance(model, dict):
         model = tree["model"] = {"family": "realnvp", **model}
-        if model["family"] not in FAMILIES:
+        if model["family"] not in FAMILIES and not is_path(model["family"]):
             raise NVPError(
-                f"{source}: model.family: must be {', '.join(FAMILIES)}, got {model['family']!r}"
+                f"{source}: model.family: must be {', '.join(FAMILIES)}, or module:Class for a "
+                f"model of your own, got {model['family']!r}"
             )
     try:
         if isinstance(model, dict) and model["family"] == "realnvp" and "preset" in model:
@@ -176,8 +206,9 @@ def parse_config(tree: dict[str, Any], source: str) -> RunConfig:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
-        # Within the union of models the path names the family too, which no file does.
-        keys = [str(part) for part in first["loc"] if part not in FAMILIES]
+        # Within the unions of models the path names the family too, which no file does.
+        unions = {*FAMILIES, _THEIRS, _OWN}
+        keys = [str(part) for part in first["loc"] if part not in unions]
         where = ".".join(keys) or "the configuration"
         what = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
