@@ -78,7 +78,10 @@ def data_get(name: str, data_root: DataRoot = None) -> None:
 @app.command()
 def train(
     config: Annotated[Path | None, typer.Argument(help="A file such as configs/mnist.yaml")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with this run folder")] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Go on with this run folder, or from the weights of a recorded run"),
+    ] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="Such as training.minutes=5; repeatable")
     ] = None,
@@ -89,14 +92,18 @@ def train(
     device: Device = "auto",
 ) -> None:
     """Train the model of CONFIG until its budget is spent, going on where it was stopped."""
-    from nvp import launch
+    from nvp import launch, ledger, reopen, scoring
 
     if (config is None) == (resume is None):
         raise NVPError("name a configuration to train, or a run folder after --resume, one of them")
     if resume is not None:
-        if run_folder is not None:
+        folder = scoring.find_run(resume)
+        if (folder / ledger.RECORD).is_file():
+            entry, folder = folder, run_folder or launch.default_folder(folder.name)
+            reopen.reopen(entry, folder, data_root=data_root)
+        elif run_folder is not None:
             raise NVPError("--resume writes to the folder that it reads: leave --run-folder out")
-        typer.echo(launch.resume(resume, changes, data_root=data_root, device=device))
+        typer.echo(launch.resume(folder, changes, data_root=data_root, device=device))
     elif config is not None:
         typer.echo(launch.start(config, changes, run_folder, data_root=data_root, device=device))
 

@@ -33,7 +33,7 @@ def start(
     `NVPError` if it holds one of another: only the budget and the cadence may differ.
     """
     config = load_config(config_path, changes)
-    folder = folder or repository_root() / "build" / "runs" / config.name
+    folder = folder or default_folder(config.name)
     if (folder / CHECKPOINT).is_file():
         _check_same(load_config(folder / "config.yaml"), config, folder)
     return _go_on(config, folder, data_root, device)
@@ -53,6 +53,11 @@ def resume(
     config = load_config(stored, changes)
     _check_same(load_config(stored), config, folder)
     return _go_on(config, folder, data_root, device)
+
+
+def default_folder(name: str) -> Path:
+    """Where a run of this name is trained when nothing else is said."""
+    return repository_root() / "build" / "runs" / name
 
 
 def device_named(name: str) -> torch.device:

@@ -29,6 +29,9 @@ class Leg(BaseModel):
     gpu: str | None
     torch: str
     commit: str | None
+    # The step whose recorded weights it began from, all else being new; None: from the start, or
+    # from a checkpoint.
+    reopened_at: int | None = None
 
     @property
     def hardware(self) -> str:
@@ -39,7 +42,7 @@ class Leg(BaseModel):
 _LEGS = TypeAdapter(list[Leg])
 
 
-def current_leg(device: torch.device) -> Leg:
+def current_leg(device: torch.device, reopened_at: int | None = None) -> Leg:
     """This machine, now."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return Leg(
@@ -49,16 +52,22 @@ def current_leg(device: torch.device) -> Leg:
         gpu=torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         torch=str(torch.__version__),
         commit=code_commit(),
+        reopened_at=reopened_at,
     )
 
 
 def note_leg(folder: Path, device: torch.device) -> None:
     """Add this machine to a run folder, unless it is the one that was noted last."""
     legs, now = read_legs(folder), current_leg(device)
-    if legs and legs[-1].model_copy(update={"started": now.started}) == now:
+    same = {"started", "reopened_at"}
+    if legs and legs[-1].model_dump(exclude=same) == now.model_dump(exclude=same):
         return
-    text = _LEGS.dump_json([*legs, now], indent=2).decode() + "\n"
-    write_text(folder / LEGS, text)
+    write_legs(folder, [*legs, now])
+
+
+def write_legs(folder: Path, legs: list[Leg]) -> None:
+    """Write what `read_legs` reads."""
+    write_text(folder / LEGS, _LEGS.dump_json(legs, indent=2).decode() + "\n")
 
 
 def read_legs(folder: Path) -> list[Leg]:

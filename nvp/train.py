@@ -333,12 +333,13 @@ def save(state: State, path: Path, config: RunConfig, checksum: str) -> None:
 def restore(state: State, path: Path, checksum: str) -> None:
     """Go back to a saved state; the data must be those it was trained on."""
     tensors, header = load_tensors(path)
-    if "optimiser" not in {name.partition(".")[0] for name in tensors}:
+    if not part("ema", tensors):
         raise NVPError(f"{path} holds weights but no training state: it cannot be resumed")
     if header["data_checksum"] != checksum:
         raise NVPError(f"{path} was trained on other images than these: use the same data set")
     load_weights(state.model, part("model", tensors), path)
     load_weights(state.ema, part("ema", tensors), path)
+    # Empty for a recorded run that goes on: its moments begin anew.
     load_optimiser(state.optimiser, state.names, part("optimiser", tensors))
     state.noise.set_state(tensors["noise"])
     state.order = tensors["order"]

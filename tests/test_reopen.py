@@ -1,0 +1,89 @@
+"""Going on with a recorded run: from its weights, its step and its minutes, in a folder anew."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+
+from nvp import record
+from nvp.checkpoint import load_tensors, part
+from nvp.errors import NVPError
+from nvp.ledger import read_run
+from nvp.provenance import read_legs
+from nvp.reopen import reopen
+from nvp.runlog import read_log
+from nvp.train import CHECKPOINT
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder around data, a run of two steps, and its entry at results/runs/tiny."""
+    folder = tmp_path_factory.mktemp("home")
+    tiny.train(folder)
+    record.record(
+        folder / "run", data_root=folder / "data", first=20, num_draws=2, root=folder / "results"
+    )
+    return folder
+
+
+@pytest.fixture
+def entry(home: Path) -> Path:
+    """That entry; do not change it."""
+    return home / "results" / "runs" / "tiny"
+
+
+def test_it_begins_where_the_record_ends(home: Path, entry: Path, tmp_path: Path) -> None:
+    reopen(entry, tmp_path, data_root=home / "data")
+    tensors, header = load_tensors(tmp_path / CHECKPOINT)
+    recorded = read_run(entry)
+    assert (header["step"], header["minutes"]) == (2, recorded.record.minutes)
+    for prefix in ("model", "ema.module"):
+        found = part(prefix, tensors)
+        for name, tensor in recorded.load_model().state_dict().items():
+            assert torch.equal(found[name], tensor), name
+    assert tensors["ema.n_averaged"] == 2
+    assert not part("optimiser", tensors)
+
+
+def test_training_goes_on_and_says_from_which_step(home: Path, entry: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = ("train", "--resume", entry, "--run-folder", run, "--data-root", home / "data")
+    result = tiny.nvp(*command, "--set", "training.steps=4")
+    assert result.exit_code == 0, result.output
+    assert [row["step"] for row in read_log(run / "log.csv")] == [1, 2, 3, 4]
+    assert [leg.reopened_at for leg in read_legs(run)] == [None, 2]
+    again = record.record(
+        run, data_root=home / "data", first=20, num_draws=2, root=tmp_path / "results"
+    )
+    assert (again.record.steps, again.record.state) == (4, "finished")
+    assert again.record.legs[-1].reopened_at == 2
+
+
+def test_the_images_come_in_another_order(home: Path, entry: Path, tmp_path: Path) -> None:
+    reopen(entry, tmp_path, data_root=home / "data")
+    first = load_tensors(home / "run" / CHECKPOINT)[0]
+    second = load_tensors(tmp_path / CHECKPOINT)[0]
+    assert not torch.equal(first["order"], second["order"])
+    assert torch.equal(first["order"].sort().values, second["order"].sort().values)
+
+
+def test_a_run_that_is_there_is_not_written_over(home: Path, entry: Path) -> None:
+    with pytest.raises(NVPError, match="holds a run already"):
+        reopen(entry, home / "run", data_root=home / "data")
+
+
+def test_other_training_images_are_refused(entry: Path, tmp_path: Path) -> None:
+    tiny.write_data(tmp_path, seed=1)
+    with pytest.raises(NVPError, match="other images"):
+        reopen(entry, tmp_path / "run", data_root=tmp_path)
+
+
+def test_an_entry_without_weights_cannot_go_on(home: Path, entry: Path, tmp_path: Path) -> None:
+    bare = Path(shutil.copytree(entry, tmp_path / "tiny"))
+    (bare / "weights.safetensors").unlink()
+    with pytest.raises(NVPError, match="missing"):
+        reopen(bare, tmp_path / "run", data_root=home / "data")
