@@ -7,6 +7,8 @@ PYTHON ?= python3
 # laptop: recorded weights and the embedded images. paper: full test sets, for a GPU.
 PROFILE ?= laptop
 CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+# A worker for each core, a file to one worker, since its tests share what is dear to make.
+WORKERS = --numprocesses $(CORES) --maxprocesses 8 --dist loadfile
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -48,8 +50,8 @@ reproduce: venv ## the main job: train, re-score, run the notebooks, build the b
 
 test: lint ## the checks: ruff, mypy, recorded weights, unit tests, notebooks
 	$(BIN)/nvp verify --quick
-	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest --nbval --nbval-sanitize-with nbval_sanitize.cfg notebooks/
+	$(BIN)/python -m pytest $(WORKERS)
+	$(BIN)/python -m pytest $(WORKERS) --nbval --nbval-sanitize-with nbval_sanitize.cfg notebooks/
 
 notebooks: venv ## execute every notebook under build/, with PROFILE
 	$(SNAKEMAKE) notebooks
