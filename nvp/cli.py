@@ -181,11 +181,15 @@ def record(
         device=device,
     )
     entry = run.record
+    figure = "no likelihood"
+    if run.has_likelihood:
+        figure = (
+            f"{run.score}, {run.nats[0]:.2f} ± {run.nats[1]:.2f} nats, on "
+            f"{entry.data.test_images:,} test images of {entry.data.name}"
+        )
     typer.echo(
-        f"{run.name}: {run.score}, {run.nats[0]:.2f} ± {run.nats[1]:.2f} nats, on "
-        f"{entry.data.test_images:,} test images of {entry.data.name}, "
-        f"{entry.state} at {entry.share_of_budget:.0%} of its budget; recorded in {run.folder}; "
-        "now run `nvp tables`"
+        f"{run.name}: {figure}, {entry.state} at {entry.share_of_budget:.0%} of its "
+        f"budget; recorded in {run.folder}; now run `nvp tables`"
     )
 
 

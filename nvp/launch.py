@@ -78,8 +78,8 @@ def _go_on(config: RunConfig, folder: Path, data_root: Path | None, device: str)
     done = f"{config.name}: {last['step']:.0f} steps in {last['minutes']:.1f} minutes, "
     if not validated:
         return (
-            f"{done}loss {last['loss']:.4f}; it has no likelihood to record; "
-            f"next: nvp sample {folder} --out samples.png"
+            f"{done}loss {last['loss']:.4f}, no likelihood; "
+            f"next: nvp sample {folder} --out samples.png, or nvp record {folder}"
         )
     chosen = last
     if config.training.early_stopping:

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from nvp.config import RunConfig, load_config
 from nvp.errors import NVPError
@@ -66,8 +66,16 @@ class RecordedScores(_Part):
     probe: Score  # `nvp.scoring.score_probe`, in float64
 
 
+class RecordedDraw(_Part):
+    """Levels of `nvp.scoring.draw_probe`: what a model without likelihood is known again by."""
+
+    mean: float
+    standard_deviation: float
+    num_images: int
+
+
 class Record(_Part):
-    """What `run.json` holds."""
+    """What `run.json` holds. A model has scores or, without a likelihood, a draw."""
 
     name: str
     title: str
@@ -84,8 +92,15 @@ class Record(_Part):
     legs: list[Leg]  # machines and commits that trained it
     commit: str | None  # of the code that scored it
     data: RecordedData
-    scores: RecordedScores
+    scores: RecordedScores | None
+    draw: RecordedDraw | None = None
     weights: RecordedWeights | None
+
+    @model_validator(mode="after")
+    def _has_one_of_two(self) -> Record:
+        if (self.scores is None) == (self.draw is None):
+            raise ValueError("give scores or draw, one of them")
+        return self
 
     @property
     def hardware(self) -> str:
@@ -107,9 +122,21 @@ class Run:
         return self.record.name
 
     @property
+    def has_likelihood(self) -> bool:
+        """Whether there are scores."""
+        return self.record.scores is not None
+
+    @property
+    def scores(self) -> RecordedScores:
+        """Every figure. Raises `NVPError` for a model without likelihood."""
+        if self.record.scores is None:
+            raise NVPError(f"{self.name} has no likelihood and no score: look at what it draws")
+        return self.record.scores
+
+    @property
     def score(self) -> Score:
         """Bits/dim on the full test set, one draw an image."""
-        return self.record.scores.test
+        return self.scores.test
 
     @property
     def is_binary(self) -> bool:

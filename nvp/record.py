@@ -21,6 +21,7 @@ from nvp.ledger import (
     RECORD,
     Record,
     RecordedData,
+    RecordedDraw,
     RecordedScores,
     RecordedWeights,
     Run,
@@ -33,6 +34,7 @@ from nvp.provenance import code_commit, read_legs
 from nvp.scoring import (
     WEIGHTS,
     TrainedRun,
+    draw_probe,
     load_run,
     score,
     score_probe,
@@ -63,8 +65,9 @@ def record(
 
     The first `first` test images are also scored with `num_draws` draws, and with the statistics
     of each batch. Weights are kept in half precision if the test figure is the same within
-    `tolerance`, else in float32. Raises `NVPError` for weights over 6 MB, and for a name that is
-    taken unless `replace`; then nothing is written.
+    `tolerance`, else in float32. Of a model without likelihood nothing is scored; images that it
+    draws from fixed noise are described instead. Raises `NVPError` for weights over 6 MB, and for
+    a name that is taken unless `replace`; then nothing is written.
     """
     if not (folder / CHECKPOINT).is_file():
         raise NVPError(f"there is no {folder / CHECKPOINT}: only a run fresh from training has one")
@@ -82,20 +85,12 @@ def record(
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        trained = score(run, images, "test set")
-        kept = round_weights(run, images, trained) if keep_weights else trained
+        scores, draw = None, None
+        if run.model.has_likelihood:
+            scores = score_all(run, images, validation, num_draws, first, keep_weights)
+        else:
+            draw = describe_draw(run)
         weights = store_weights(run, part) if keep_weights else None
-        draws = score(run, images[:first], f"{num_draws} draws", num_draws=num_draws)
-        batches = score(run, images[:first], "batch statistics", of_batches=True)
-        scores = RecordedScores(
-            test=summarise(kept, 1),
-            before_rounding=summarise(trained, 1),
-            validation=summarise(score(run, validation, "validation set"), 1),
-            first=summarise(kept[:first], 1),
-            first_batch_statistics=summarise(batches, 1),
-            first_more_draws=summarise(draws, num_draws),
-            probe=summarise(score_probe(run), 1),
-        )
         data = RecordedData(
             name=run.config.data.name,
             train_images=len(train),
@@ -103,7 +98,7 @@ def record(
             test_images=len(test.images),
             test_sha256=test.checksum,
         )
-        entry = describe(run, target.name, folder, data, scores, weights)
+        entry = describe(run, target.name, folder, data, scores, draw, weights)
         for file in ("config.yaml", "log.csv"):
             shutil.copyfile(folder / file, part / file)
         write_text(part / RECORD, record_text(entry))
@@ -114,6 +109,38 @@ def record(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return read_run(target)
+
+
+def score_all(
+    run: TrainedRun,
+    images: Examples,
+    validation: Examples,
+    num_draws: int,
+    first: int,
+    may_round: bool,
+) -> RecordedScores:
+    """Every figure of a record; the weights are rounded in place, if they may be and can be."""
+    trained = score(run, images, "test set")
+    kept = round_weights(run, images, trained) if may_round else trained
+    draws = score(run, images[:first], f"{num_draws} draws", num_draws=num_draws)
+    batches = score(run, images[:first], "batch statistics", of_batches=True)
+    return RecordedScores(
+        test=summarise(kept, 1),
+        before_rounding=summarise(trained, 1),
+        validation=summarise(score(run, validation, "validation set"), 1),
+        first=summarise(kept[:first], 1),
+        first_batch_statistics=summarise(batches, 1),
+        first_more_draws=summarise(draws, num_draws),
+        probe=summarise(score_probe(run), 1),
+    )
+
+
+def describe_draw(run: TrainedRun) -> RecordedDraw:
+    """Mean and standard deviation of all levels of the images that a run draws."""
+    levels = draw_probe(run).double()
+    return RecordedDraw(
+        mean=levels.mean().item(), standard_deviation=levels.std().item(), num_images=len(levels)
+    )
 
 
 def tolerance(config: RunConfig) -> float:
@@ -162,9 +189,9 @@ def store_weights(run: TrainedRun, folder: Path) -> RecordedWeights:
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise NVPError(
-            f"the weights take {size / 1e6:.1f} MB, since half precision changes the test figure "
-            f"by more than {tolerance(run.config):.1g} bits/dim: at most {MAX_BYTES / 1e6:.0f} MB "
-            "are kept, pass --no-weights"
+            f"the weights take {size / 1e6:.1f} MB, since half precision was not seen to keep the "
+            f"test figure within {tolerance(run.config):.1g} bits/dim: at most "
+            f"{MAX_BYTES / 1e6:.0f} MB are kept, pass --no-weights"
         )
     return RecordedWeights(
         precision="float16" if halves else "float32", bytes=size, sha256=sha256(path)
@@ -176,7 +203,8 @@ def describe(
     name: str,
     folder: Path,
     data: RecordedData,
-    scores: RecordedScores,
+    scores: RecordedScores | None,
+    draw: RecordedDraw | None,
     weights: RecordedWeights | None,
 ) -> Record:
     """The record of a run that lies in `folder`, from its checkpoint's header and its scores."""
@@ -199,6 +227,7 @@ def describe(
         commit=code_commit(),
         data=data,
         scores=scores,
+        draw=draw,
         weights=weights,
     )
 

@@ -6,6 +6,7 @@ citation), or not run (with the command that would run it and what it needs).
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,14 @@ from nvp.published import UNVERIFIED, Figure, Published, Row, published, read_pu
 __all__ = ["NAMES", "Run", "published", "runs", "table", "table_markdown", "write_tables"]
 
 README_TABLES = ("28x28", "binarized-mnist")
+NO_LIKELIHOOD = "no likelihood"
+FIGURES = (
+    "test",
+    "images for validation",
+    "first test images",
+    "the same, by statistics of each batch",
+    "the same, with more draws",
+)
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 
@@ -114,7 +123,7 @@ def _listing(
             here = [run for run in ledger.values() if run.record.data.name == data]
             rows += [
                 (title, f"**{run.record.title}, this code**", _recorded(run), _provenance(run))
-                for run in sorted(here, key=lambda run: run.score.bits_per_dim)
+                for run in sorted(here, key=_rank)
             ]
             rows += [
                 (title, f"{row.model}, this code", *_not_run(row))
@@ -179,8 +188,7 @@ def _table_runs(_facts: Published, ledger: dict[str, Run], _roles: bool) -> Tabl
 
 
 def _particulars(run: Run) -> dict[str, str]:
-    entry, scores = run.record, run.record.scores
-    first, draws = scores.first, scores.first_more_draws
+    entry = run.record
     chosen = entry.chosen_step
     commits = dict.fromkeys(leg.commit for leg in entry.legs)
     weights = entry.weights
@@ -195,12 +203,23 @@ def _particulars(run: Run) -> dict[str, str]:
         "state": _state(run),
         "code": ", ".join(map(_short, filter(None, commits))) or "not noted",
         "weights": f"{weights.precision}, {weights.bytes / 1e6:.1f} MB" if weights else "not kept",
-        "test": _recorded(run) + (" nats" if run.is_binary else ""),
-        "images for validation": _in_unit(run, scores.validation),
-        "first test images": f"{_in_unit(run, first)} ({first.num_images:,})",
-        "the same, by statistics of each batch": _in_unit(run, scores.first_batch_statistics),
-        "the same, with more draws": f"{_in_unit(run, draws)} ({draws.num_draws})",
+        **_figures(run),
     }
+
+
+def _figures(run: Run) -> dict[str, str]:
+    if not run.has_likelihood:
+        return dict.fromkeys(FIGURES, NO_LIKELIHOOD)
+    scores = run.scores
+    first, draws = scores.first, scores.first_more_draws
+    cells = (
+        _recorded(run) + (" nats" if run.is_binary else ""),
+        _in_unit(run, scores.validation),
+        f"{_in_unit(run, first)} ({first.num_images:,})",
+        _in_unit(run, scores.first_batch_statistics),
+        f"{_in_unit(run, draws)} ({draws.num_draws})",
+    )
+    return dict(zip(FIGURES, cells, strict=True))
 
 
 def _in_unit(run: Run, score: Score) -> str:
@@ -215,7 +234,14 @@ def _short(commit: str) -> str:
     return commit[:9] + ("+" if commit.endswith("+") else "")
 
 
+def _rank(run: Run) -> float:
+    """For sorting, best first; a run without likelihood comes last."""
+    return run.score.bits_per_dim if run.has_likelihood else math.inf
+
+
 def _recorded(run: Run) -> str:
+    if not run.has_likelihood:
+        return NO_LIKELIHOOD
     if run.is_binary:
         mean, error = run.nats
         return f"{mean:.2f} ± {error:.2f}"
@@ -250,8 +276,8 @@ _TABLES: dict[str, Callable[[Published, dict[str, Run], bool], Table]] = {
     "28x28": _listing(
         "28x28",
         "Test images, 8 bits a pixel, bits/dim. Runs of this code: ± the standard error over "
-        "images; Real NVP with one noise draw an image. Figures on the embedded images compare "
-        "with no others.",
+        "images; Real NVP, Gaussian and VAE are bounds, with one draw an image. Figures on the "
+        "embedded images compare with no others.",
     ),
     "binarized-mnist": _listing(
         "binarized-mnist",

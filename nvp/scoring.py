@@ -158,13 +158,25 @@ def probe_labels(num_classes: int) -> Tensor:
 
 def score_probe(run: TrainedRun) -> Tensor:
     """Bits/dim of the probe images, (200,), in float64, on which machines agree to many digits."""
-    model = run.config.build_model().double()
-    model.load_state_dict(run.model.state_dict())
+    model = _in_float64(run)
     images = probe_images(model.image_shape, model.levels)
     if not model.num_classes:
-        return score_images(model.eval(), images, batch_size=50)
+        return score_images(model, images, batch_size=50)
     probe = Labelled(images, probe_labels(model.num_classes))
-    return score_images(model.eval(), probe, batch_size=50)
+    return score_images(model, probe, batch_size=50)
+
+
+def draw_probe(run: TrainedRun) -> Tensor:
+    """Images from fixed noise, (200, C, H, W) uint8, in float64: of a model that has no score."""
+    generator = torch.Generator().manual_seed(0)
+    return _in_float64(run).sample(PROBE_IMAGES, generator=generator)
+
+
+def _in_float64(run: TrainedRun) -> ImageModel:
+    """A copy of the model, on the CPU, in evaluation mode."""
+    model = run.config.build_model().double()
+    model.load_state_dict(run.model.state_dict())
+    return model.eval()
 
 
 def write_samples(

@@ -10,13 +10,14 @@ from typing import Literal
 from nvp.data import MissingData
 from nvp.errors import NVPError
 from nvp.examples import examples
-from nvp.ledger import Run, runs
+from nvp.ledger import RecordedDraw, Run, runs
 from nvp.likelihood import Score, summarise
-from nvp.record import sha256, tolerance
+from nvp.record import describe_draw, sha256, tolerance
 from nvp.scoring import WEIGHTS, TrainedRun, load_run, score, score_probe, scored_images
 
 # Both are scored in float64 from the same noise; what is left is rounding in the record.
 PROBE_TOLERANCE = 1e-4
+DRAW_TOLERANCE = 1e-3  # levels; of those that are drawn, rounding may also move a few by one
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ def verify(
     root: Path | None = None,
 ) -> list[Check]:
     """Check each run of the ledger: its weights, its figure on the probe images and, unless
-    `quick`, on its full test set where that is found under the data root.
+    `quick`, on its full test set where that is found under the data root. A model without
+    likelihood has no such figures: what it draws from fixed noise is compared.
 
     A run whose record or weights cannot be read counts as differing, and the others still run.
     """
@@ -54,7 +56,7 @@ def verify(
 def _check(run: Run, quick: bool, data_root: Path | None, device: str) -> list[Check]:
     entry = run.record
     if entry.weights is None:
-        figure = f"{entry.scores.test}"
+        figure = f"{run.score}" if run.has_likelihood else "no likelihood"
         return [Check(run.name, "test set", figure, "no weights are kept", "not checked")]
     if not (run.folder / WEIGHTS).is_file():
         raise NVPError(f"{run.folder / WEIGHTS} is missing")
@@ -63,8 +65,10 @@ def _check(run: Run, quick: bool, data_root: Path | None, device: str) -> list[C
     before, now = entry.weights.sha256[:12], found[:12]
     checks = [Check(run.name, "weights, SHA-256", before, now, "agrees" if same else "differs")]
     trained = load_run(run.folder, device=device)
+    if entry.draw is not None:
+        return [*checks, _compare_draws(run, entry.draw, describe_draw(trained))]
     probe = summarise(score_probe(trained), 1)
-    checks.append(_compare(run, "probe images", entry.scores.probe, probe, PROBE_TOLERANCE))
+    checks.append(_compare(run, "probe images", run.scores.probe, probe, PROBE_TOLERANCE))
     if not quick:
         checks.append(_check_test_set(run, trained, data_root))
     return checks
@@ -76,11 +80,11 @@ def _check_test_set(run: Run, trained: TrainedRun, data_root: Path | None) -> Ch
     try:
         test = scored_images(trained.config, "test", data_root)
     except MissingData:
-        return Check(run.name, what, str(entry.scores.test), "the set is not here", "not checked")
+        return Check(run.name, what, str(run.score), "the set is not here", "not checked")
     if test.checksum != entry.data.test_sha256:
-        return Check(run.name, what, str(entry.scores.test), "other images", "differs")
+        return Check(run.name, what, str(run.score), "other images", "differs")
     scores = score(trained, examples(trained.config, test), f"{run.name}, test set")
-    return _compare(run, what, entry.scores.test, summarise(scores, 1), tolerance(run.config))
+    return _compare(run, what, run.score, summarise(scores, 1), tolerance(run.config))
 
 
 def _compare(run: Run, what: str, recorded: Score, found: Score, margin: float) -> Check:
@@ -92,4 +96,19 @@ def _compare(run: Run, what: str, recorded: Score, found: Score, margin: float) 
         f"{s.bits_per_dim:.{digits}f} ± {s.standard_error:.{digits}f} bits/dim"
         for s in (recorded, found)
     )
+    return Check(run.name, what, before, now, "agrees" if agrees else "differs")
+
+
+def _compare_draws(run: Run, recorded: RecordedDraw, found: RecordedDraw) -> Check:
+    agrees = all(
+        math.isclose(before, now, rel_tol=0, abs_tol=DRAW_TOLERANCE)
+        for before, now in (
+            (recorded.mean, found.mean),
+            (recorded.standard_deviation, found.standard_deviation),
+        )
+    )
+    before, now = (
+        f"levels {draw.mean:.3f} ± {draw.standard_deviation:.3f}" for draw in (recorded, found)
+    )
+    what = "draws from fixed noise, as it has no likelihood"
     return Check(run.name, what, before, now, "agrees" if agrees else "differs")

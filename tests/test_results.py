@@ -51,9 +51,9 @@ def own(recorded: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(recorded, tmp_path / "own"))
 
 
-def rewrite(root: Path, path: str, value: object) -> None:
-    """Change one value of the tiny run's record, named as "scores.test.bits_per_dim"."""
-    file = root / "runs" / "tiny" / "run.json"
+def rewrite(root: Path, path: str, value: object, name: str = "tiny") -> None:
+    """Change one value of a run's record, named as "scores.test.bits_per_dim"."""
+    file = root / "runs" / name / "run.json"
     tree = json.loads(file.read_text())
     *parents, last = path.split(".")
     place = tree
@@ -317,6 +317,77 @@ def test_binary_runs_are_shown_in_nats(pixelrnn: tuple[Path, Path], tmp_path: Pa
     assert shown["test"] == f"{figure} nats"
     assert shown["weights chosen"] == "of step 2"
     assert shown["images for validation"].endswith(" nats")
+
+
+@pytest.fixture(scope="module")
+def gan(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A data root, and a ledger that holds a GAN beside a Real NVP; do not change them."""
+    folder = tmp_path_factory.mktemp("gan")
+    tree = tiny.config_tree() | {"name": "a-gan", "title": "A tiny GAN"}
+    tree["model"] = {"family": "gan", "image_shape": [1, 8, 8], "latent": 3, "width": 4}
+    root = folder / "results"
+    root.mkdir()
+    shutil.copy(results_root() / "published.yaml", root)
+    record.record(tiny.train(folder, tree), data_root=folder / "data", root=root)
+    return folder / "data", root
+
+
+def test_a_model_without_likelihood_is_recorded_by_what_it_draws(gan: tuple[Path, Path]) -> None:
+    run = ledger.runs(gan[1])["a-gan"]
+    assert run.record.scores is None
+    assert not run.has_likelihood
+    with pytest.raises(NVPError, match="a-gan has no likelihood"):
+        _ = run.score
+    levels = run.load_model().double().sample(200, generator=torch.manual_seed(0)).double()
+    assert run.record.draw is not None
+    assert run.record.draw.num_images == 200
+    assert run.record.draw.mean == pytest.approx(levels.mean().item(), abs=1e-5)
+    assert run.record.draw.standard_deviation == pytest.approx(levels.std().item(), abs=1e-5)
+    assert run.record.weights is not None
+    assert run.record.weights.precision == "float32"
+
+
+def test_verify_compares_what_a_gan_draws_and_says_so(
+    gan: tuple[Path, Path], tmp_path: Path
+) -> None:
+    data_root, root = gan
+    checks = verify.verify(data_root=data_root, root=root)
+    assert states(checks) == {"weights": "agrees", "draws": "agrees"}
+    assert "no likelihood" in checks[-1].what
+    own = Path(shutil.copytree(root, tmp_path / "own"))
+    path = own / "runs" / "a-gan" / "weights.safetensors"
+    tensors, header = load_tensors(path)
+    save_tensors(path, {**tensors, "G.7.bias": tensors["G.7.bias"] + 0.5}, header)
+    assert states(verify.verify(root=own)) == {"weights": "differs", "draws": "differs"}
+
+
+def test_tables_say_that_a_gan_has_no_likelihood(
+    gan: tuple[Path, Path], recorded: Path, tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(recorded, tmp_path / "own"))
+    shutil.copytree(gan[1] / "runs" / "a-gan", root / "runs" / "a-gan")
+    for name in ("a-gan", "tiny"):
+        rewrite(root, "data.name", "mnist", name)
+    rows = results.table("28x28", root=root).rows
+    assert rows[0][1] == "**A tiny Real NVP, this code**"
+    assert rows[1][1:3] == ("**A tiny GAN, this code**", "no likelihood")
+    table = results.table("runs", root=root)
+    shown = {row[0]: row[1:] for row in table.rows}
+    score = ledger.runs(root)["tiny"].score
+    assert table.header[1:] == ("a-gan", "tiny")
+    assert shown["test"] == (
+        "no likelihood",
+        f"{score.bits_per_dim:.3f} ± {score.standard_error:.3f}",
+    )
+    assert [row[0] for row in table.rows if row[1] == "no likelihood"] == list(results.FIGURES)
+
+
+@pytest.mark.parametrize("key", ["scores", "draw"])
+def test_a_record_has_scores_or_a_draw(key: str, own: Path) -> None:
+    draw = {"mean": 1.0, "standard_deviation": 1.0, "num_images": 200}
+    rewrite(own, key, None if key == "scores" else draw)
+    with pytest.raises(NVPError, match="give scores or draw, one of them"):
+        ledger.runs(own)
 
 
 def test_legs_are_the_machines_in_order(tmp_path: Path) -> None:

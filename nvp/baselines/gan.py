@@ -70,8 +70,8 @@ class GAN(ImageModel):
     ) -> Tensor:
         """Raises `NVPError`: there is no likelihood to return."""
         raise NVPError(
-            "a GAN has no likelihood, so it cannot be scored or recorded: look at what it draws "
-            "with `nvp sample`, or train another family"
+            "a GAN has no likelihood, so it cannot be scored: look at what it draws with "
+            "`nvp sample`, or train another family"
         )
 
     def loss(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
