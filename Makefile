@@ -17,7 +17,7 @@ SNAKEMAKE = $(BIN)/snakemake --snakefile workflow/Snakefile --workflow-profile \
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv data reproduce test notebooks record book lint lock benchmarks clean
+.PHONY: help venv data reproduce test notebooks record book lint lock benchmarks ablation clean
 
 help: ## list what make can do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -81,6 +81,9 @@ benchmarks: venv ## time this project next to its peers
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock '.[benchmarks]'
 	$(BIN)/python -m benchmarks.realnvp --setting all
 	$(BIN)/python -m benchmarks.pixelrnn --setting all
+
+ablation: venv ## make the runs that results/ablation.csv lacks
+	$(BIN)/python workflow/ablation.py --jobs $(CORES)
 
 clean: ## remove what was built; .venv and data stay
 	rm -rf build .snakemake .pytest_cache .mypy_cache .ruff_cache

@@ -15,7 +15,13 @@ from nvp.flows.coupling import AffineCoupling, AffineOrder, ChannelCoupling, Che
 from nvp.flows.masks import Half, Parity
 from nvp.flows.preprocess import Logit, LogitForm
 from nvp.flows.prior import Prior, PriorName
-from nvp.flows.resnet import CouplingNet, InputTreatment, WeightNormConv2d
+from nvp.flows.resnet import (
+    CouplingNet,
+    InputTreatment,
+    TrunkNet,
+    WeightNormConv2d,
+    remove_weight_norm,
+)
 from nvp.flows.squeeze import SqueezeOrder, squeeze, unsqueeze
 from nvp.labels import condition
 from nvp.model import ImageModel
@@ -54,6 +60,9 @@ class RealNVPConfig(BaseModel):
     mask_channel: bool = True
     penalise_channel_scales: bool = True
     undo_data_constraint: bool = True
+    # Parts that both have; only the ablation leaves them out
+    weight_norm: bool = True
+    skips: bool = True
     # Free choices of the paper
     weight_scale_l2: float = Field(5e-5, ge=0)
     prior: PriorName = PriorName.GAUSSIAN
@@ -168,7 +177,10 @@ def _coupling(
         mask_channel=config.mask_channel,
         num_classes=config.num_classes,
     )
-    net = CouplingNet(treatment, seen, width, config.num_blocks)
+    kind = CouplingNet if config.skips else TrunkNet
+    net = kind(treatment, seen, width, config.num_blocks)
+    if not config.weight_norm:
+        remove_weight_norm(net)
     norm = None
     if config.norm_scope is not None:
         norm = CouplingBatchNorm(

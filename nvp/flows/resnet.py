@@ -44,6 +44,25 @@ class WeightNormConv2d(nn.Module):
             scale = scale * self.g
         return F.conv2d(x, self.v * scale[:, None, None, None], self.bias, padding=self.padding)
 
+    def plain(self) -> nn.Conv2d:
+        """The same function with its weights themselves as parameters."""
+        out_channels, in_channels, kernel, _ = self.v.shape
+        conv = nn.utils.skip_init(  # so no random numbers are drawn
+            nn.Conv2d,
+            in_channels,
+            out_channels,
+            kernel,
+            padding=self.padding,
+            bias=self.bias is not None,
+        )
+        with torch.no_grad():
+            scale = torch.rsqrt(self.v.square().sum(dim=(1, 2, 3), keepdim=True))
+            gain = 1 if self.g is None else self.g[:, None, None, None]
+            conv.weight.copy_(self.v * scale * gain)
+            if conv.bias is not None and self.bias is not None:
+                conv.bias.copy_(self.bias)
+        return conv
+
 
 class ShiftedBatchNorm(nn.Module):
     """Batch norm inside the nets: (h - mean) / sqrt(variance + 1e-4) + beta, with no gain.
@@ -167,3 +186,29 @@ class CouplingNet(nn.Module):
             h = block(h)
             total.add_(skip(h))
         return self.conv_out(F.relu_(self.norm_out(total)))
+
+
+class TrunkNet(CouplingNet):
+    """The same without the skips: the last convolution reads the end of the trunk. An ablation."""
+
+    def __init__(
+        self, treatment: InputTreatment, out_channels: int, width: int, num_blocks: int
+    ) -> None:
+        super().__init__(treatment, out_channels, width, num_blocks)
+        del self.skip_in, self.skips
+
+    def forward(self, x: Tensor, *given: Tensor) -> Tensor:
+        h = self.treatment(x, *given).contiguous(memory_format=torch.channels_last)
+        h = self.conv_in(h)
+        for block in self.blocks:
+            h = block(h)
+        return self.conv_out(F.relu(self.norm_out(h)))
+
+
+def remove_weight_norm(net: nn.Module) -> None:
+    """Put a plain convolution in the place of each weight-normalised one: the same function."""
+    for name, module in net.named_children():
+        if isinstance(module, WeightNormConv2d):
+            setattr(net, name, module.plain())
+        else:
+            remove_weight_norm(module)

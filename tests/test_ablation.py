@@ -1,0 +1,177 @@
+"""The ablation: the two switches that only it uses, its runner, and its statistics."""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+import yaml
+
+from nvp import RealNVP, RealNVPConfig
+from nvp.ablation import (
+    Ablation,
+    Mean,
+    Row,
+    compare,
+    load_ablation,
+    read_rows,
+    write_rows,
+)
+from nvp.errors import NVPError
+from nvp.flows.realnvp import preset_fields
+from nvp.flows.resnet import CouplingNet, TrunkNet, WeightNormConv2d
+from workflow import ablation as runner
+
+SHAPE = (1, 28, 28)
+
+
+@pytest.fixture
+def small(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ablation:
+    """Two variants of a model for tiny images, two steps, two seeds."""
+    monkeypatch.setenv("NVP_DATA", str(root))
+    tiny.write_config(tmp_path / "base.yaml")
+    variants = [{"name": "plain", "title": "as it is"}, {"name": "wide", "title": "wider"}]
+    variants[1]["set"] = ["model.width=6"]
+    tree = {"base": "base.yaml", "seeds": [0, 1], "variants": variants}
+    (tmp_path / "ablation.yaml").write_text(yaml.safe_dump(tree))
+    return load_ablation(tmp_path / "ablation.yaml")
+
+
+def run_all(ablation: Ablation, output: Path) -> int:
+    with ThreadPoolExecutor(1) as pool:
+        return runner.run_all(ablation, output, pool)
+
+
+def row(variant: str, seed: int, test: float, settings: str = "") -> Row:
+    numbers = {"steps": 1, "seconds": 1, "parameters": 1, "standard_error": 0.1}
+    scores = dict.fromkeys(("train_halfway", "train", "validation"), test + 1)
+    words = {"settings": settings, "commit": "", "hardware": "", "torch": "", "finished": ""}
+    return Row(variant=variant, seed=seed, test=test, **numbers, **scores, **words)
+
+
+def test_runs_that_are_recorded_are_not_made_again(
+    small: Ablation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "rows.csv"
+    assert run_all(small, output) == 0
+    rows = read_rows(output)
+    assert [(r.variant, r.seed) for r in rows] == [
+        *[("plain", 0), ("plain", 1), ("wide", 0), ("wide", 1)]
+    ]
+    assert all(r.steps == 2 and math.isfinite(r.test) and r.standard_error > 0 for r in rows)
+    assert rows[0].parameters < rows[2].parameters
+    assert rows[0].test != rows[1].test
+
+    made = []
+    actual = runner.run
+    monkeypatch.setattr(
+        runner, "run", lambda *job: made.append((job[1].name, job[2])) or actual(*job)
+    )
+    text = output.read_text()
+    write_rows(rows[:2] + rows[3:], output)
+    assert run_all(small, output) == 0
+    assert made == [("wide", 0)]
+    again = [r.model_copy(update={"seconds": 0}) for r in read_rows(output)]
+    assert again == [r.model_copy(update={"seconds": 0}) for r in rows]  # and it is deterministic
+    output.write_text(text)
+    assert run_all(small, output) == 0
+    assert made == [("wide", 0)]
+
+
+def test_a_table_holds_one_experiment(small: Ablation, tmp_path: Path) -> None:
+    output = tmp_path / "rows.csv"
+    write_rows([row("plain", 0, 4.0, "other")], output)
+    with pytest.raises(NVPError, match="plain, seed 0, was made with other settings"):
+        run_all(small, output)
+    write_rows([row("gone", 0, 4.0)], output)
+    with pytest.raises(NVPError, match="gone"):
+        run_all(small, output)
+
+
+def test_a_run_that_fails_is_named_and_leaves_no_row(
+    small: Ablation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    def run(_ablation: Ablation, variant, seed: int) -> Row:
+        if variant.name == "wide":
+            raise NVPError("the loss is nan")
+        return row(variant.name, seed, 4.0, small.settings(variant))
+
+    monkeypatch.setattr(runner, "run", run)
+    assert run_all(small, tmp_path / "rows.csv") == 1
+    assert {r.variant for r in read_rows(tmp_path / "rows.csv")} == {"plain"}
+    assert "wide, seed 0: failed: the loss is nan" in capsys.readouterr().out
+
+
+def test_differences_are_paired_by_seed(small: Ablation) -> None:
+    rows = [row("plain", 0, 4.0), row("plain", 1, 5.0), row("wide", 0, 4.1), row("wide", 1, 5.3)]
+    base, wide = compare(small, rows)
+    assert base.differences == ()
+    assert wide.test.mean == pytest.approx(4.7)
+    assert wide.test.error == pytest.approx(0.6)  # 1.2 / sqrt(2), over sqrt(2)
+    assert wide.difference.mean == pytest.approx(0.2)
+    assert wide.difference.error == pytest.approx(0.1)
+    assert wide.halfway == pytest.approx((0.1, 0.3))
+    (_, alone) = compare(small, rows[:3])
+    assert alone.differences == pytest.approx((0.1,))
+    assert math.isnan(alone.difference.error)
+    assert [each.variant.name for each in compare(small, rows[:2])] == ["plain"]
+
+
+def test_mean_of_three() -> None:
+    assert Mean.of([1.0, 2.0, 3.0]) == Mean(2.0, pytest.approx(1 / math.sqrt(3)))
+
+
+def test_every_difference_of_the_presets_is_a_variant() -> None:
+    """One field each; what shows samples alone can have no effect on a likelihood."""
+    ablation = load_ablation()
+    assert len(ablation.variants) <= 14
+    base, *others = (ablation.config(v, 1).model.model_dump() for v in ablation.variants)
+    assert ablation.config(ablation.baseline, 1).training.seed == 1
+    assert base == RealNVPConfig.paper(SHAPE, num_scales=3, num_blocks=1, width=8).model_dump()
+    changes = [{key: m[key] for key in m if m[key] != base[key]} for m in others]
+    assert all(changes)
+    single = [change for change in changes if len(change) == 1]
+    official = preset_fields("official", SHAPE)
+    for key in official.keys() - preset_fields("paper", SHAPE).keys() - {"undo_data_constraint"}:
+        assert {key: official[key]} in single
+    assert [len(c) for c in changes if len(c) > 1] == [6]  # the whole preset
+
+
+def test_without_weight_norm_it_is_the_same_function_at_first() -> None:
+    models = []
+    for weight_norm in (True, False):
+        torch.manual_seed(0)
+        config = RealNVPConfig.paper((1, 8, 8), num_blocks=1, width=4, weight_norm=weight_norm)
+        models.append(RealNVP(config))
+    normed, plain = models
+    images = torch.randint(256, (4, *plain.image_shape), dtype=torch.uint8)
+    scores = [m.log_prob(images, generator=torch.Generator().manual_seed(0)) for m in models]
+    assert torch.allclose(*scores, rtol=1e-5)
+    assert any(isinstance(m, WeightNormConv2d) for m in normed.modules())
+    assert not any(isinstance(m, WeightNormConv2d) for m in plain.modules())
+    assert len(list(plain.parameters())) < len(list(normed.parameters()))  # no gains
+    assert plain.weight_scale_penalty() < normed.weight_scale_penalty()
+
+
+def test_without_skips_the_output_reads_the_trunk_alone() -> None:
+    nets = {}
+    for skips in (True, False):
+        config = RealNVPConfig.paper((1, 8, 8), num_blocks=2, width=4, skips=skips)
+        (net, *_) = (m for m in RealNVP(config).modules() if isinstance(m, CouplingNet))
+        nets[skips] = net
+    assert type(nets[True]) is CouplingNet
+    assert type(nets[False]) is TrunkNet
+    assert not any("skip" in name for name, _ in nets[False].named_parameters())
+    net, x = nets[False].eval(), torch.randn(2, 1, 8, 8)
+    before = net(x)
+    with torch.no_grad():
+        net.blocks[-1].conv2.bias.add_(1.0)  # the trunk moves by one, and with it the output
+    h = net.conv_in(net.treatment(x))
+    for block in net.blocks:
+        h = block(h)
+    assert torch.allclose(net(x), net.conv_out(torch.relu(net.norm_out(h))), atol=1e-6)
+    assert not torch.allclose(net(x), before, atol=1e-3)

@@ -1,0 +1,144 @@
+"""Run an ablation: python workflow/ablation.py [FILE.yaml] [--output FILE.csv] [--jobs N]
+
+Each variant is trained and scored for each seed, on one thread, `--jobs` of them at a time. A row
+is written as soon as its run is done, and a run whose row is there is not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+import time
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, as_completed
+from contextlib import redirect_stderr
+from datetime import UTC, datetime
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from nvp.ablation import (
+    Ablation,
+    Row,
+    Variant,
+    default_file,
+    default_rows,
+    load_ablation,
+    read_rows,
+    write_rows,
+)
+from nvp.data import load
+from nvp.errors import NVPError
+from nvp.likelihood import evaluate
+from nvp.provenance import current_leg
+from nvp.runlog import read_log
+from nvp.train import train
+
+
+def run(ablation: Ablation, variant: Variant, seed: int) -> Row:
+    """Train and score one variant with one seed, on one thread."""
+    torch.set_num_threads(1)
+    config = ablation.config(variant, seed)
+    machine = current_leg(torch.device("cpu"))
+    with TemporaryDirectory() as folder, redirect_stderr(io.StringIO()):
+        model = train(config, Path(folder), device="cpu")
+        log = read_log(Path(folder) / "log.csv")
+    test = load(config.data.name, "test").images
+    score = evaluate(model, test, batch_size=config.evaluation.batch_size)
+    last = log[-1]
+    halfway = [row for row in log if row["step"] <= last["step"] / 2] or log
+    return Row(
+        variant=variant.name,
+        seed=seed,
+        steps=int(last["step"]),
+        seconds=round(60 * last["minutes"], 1),
+        train_halfway=round(halfway[-1]["bits_per_dim"], 5),
+        train=round(last["bits_per_dim"], 5),
+        validation=round(last["validation"], 5),
+        test=round(score.bits_per_dim, 5),
+        standard_error=round(score.standard_error, 5),
+        parameters=sum(p.numel() for p in model.parameters()),
+        settings=ablation.settings(variant),
+        commit=machine.commit or "",
+        hardware=f"1 thread of {machine.cpu}",
+        torch=machine.torch,
+        finished=datetime.now(UTC).date().isoformat(),
+    )
+
+
+def check_settings(ablation: Ablation, rows: list[Row], output: Path) -> None:
+    """Raise `NVPError` for a row that is not of this ablation: one table holds one experiment."""
+    wanted = {variant.name: ablation.settings(variant) for variant in ablation.variants}
+    for row in rows:
+        if wanted.get(row.variant) != row.settings or row.seed not in ablation.seeds:
+            raise NVPError(
+                f"{output}: the row of {row.variant}, seed {row.seed}, was made with other "
+                "settings: move the file away, or name another --output"
+            )
+
+
+def run_all(ablation: Ablation, output: Path, pool: Executor) -> int:
+    """Make the runs that `output` lacks; 0 when all are there, 1 when one failed."""
+    rows = read_rows(output)
+    check_settings(ablation, rows, output)
+    order = [(v.name, seed) for v in ablation.variants for seed in ablation.seeds]
+    there = {(row.variant, row.seed) for row in rows}
+    # Seed by seed: one that is stopped leaves a table of fewer seeds, and not of fewer variants.
+    missing = [
+        (variant, seed)
+        for seed in ablation.seeds
+        for variant in ablation.variants
+        if (variant.name, seed) not in there
+    ]
+    print(f"{len(there)} of {len(order)} runs are in {output}", flush=True)
+    started = time.perf_counter()
+    futures = {pool.submit(run, ablation, *job): job for job in missing}
+    failed = 0
+    for done, future in enumerate(as_completed(futures), start=1):
+        variant, seed = futures[future]
+        gone = (time.perf_counter() - started) / 60
+        left = gone / done * (len(missing) - done)
+        try:
+            row = future.result()
+        except NVPError as error:
+            failed += 1
+            result = f"failed: {error}"
+        else:
+            rows = sorted([*rows, row], key=lambda row: order.index((row.variant, row.seed)))
+            write_rows(rows, output)
+            result = f"{row.test:.3f} bits/dim, {row.seconds:.0f} s of steps"
+        print(
+            f"{done}/{len(missing)} {variant.name}, seed {seed}: {result}; "
+            f"{gone:.1f} minutes gone, about {left:.1f} to go",
+            flush=True,
+        )
+    return 1 if failed else 0
+
+
+def main() -> int:
+    """Read the command line, run, and say in one line what is wrong, if anything is."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("file", type=Path, nargs="?", default=default_file())
+    parser.add_argument("--output", type=Path, default=default_rows())
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time [default: 1]")
+    arguments = parser.parse_args()
+    pool = ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn"))
+    try:
+        return run_all(load_ablation(arguments.file), arguments.output, pool)
+    except NVPError as error:
+        print(f"ablation: {error}", file=sys.stderr)
+        return 2
+    except BrokenExecutor:
+        print("ablation: a process was killed; out of memory? try --jobs 1", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped: the rows so far are kept, the same command goes on", file=sys.stderr)
+        return 130
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
