@@ -1,0 +1,37 @@
+"""What the chapters on results show: the best run of each kind of images, and images to hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nvp.data import EMBEDDED, Dataset, MissingData, load
+from nvp.ledger import Run
+
+SUBSET = "-small"  # ends the name of a data set that is a part of another one
+
+
+def best_runs(ledger: Mapping[str, Run]) -> dict[str, Run]:
+    """The run of the lowest test score of each kind of images, of those that keep their weights.
+
+    Runs without likelihood have no score and are passed over. Kinds are names of data sets, a set
+    and its subset being one; the embedded kind comes first.
+    """
+    best: dict[str, Run] = {}
+    scored = [run for run in ledger.values() if run.has_likelihood and run.record.weights]
+    for run in sorted(scored, key=lambda run: run.score.bits_per_dim):
+        best.setdefault(run.record.data.name.removesuffix(SUBSET), run)
+    return dict(sorted(best.items(), key=lambda item: item[0] != EMBEDDED.removesuffix(SUBSET)))
+
+
+def images_for(run: Run, split: str, *, full: bool = False) -> Dataset | None:
+    """Images of the kind that `run` was trained on: the embedded ones of that kind, if any.
+
+    With `full`, the whole `split` of the data set, where it is here.
+    """
+    name = run.record.data.name
+    if full:
+        try:
+            return load(name, split)
+        except MissingData:
+            pass
+    return load(EMBEDDED, split) if name in (EMBEDDED, EMBEDDED.removesuffix(SUBSET)) else None
