@@ -69,7 +69,7 @@ def test_runs_that_are_recorded_are_not_made_again(
     made = []
     actual = runner.run
     monkeypatch.setattr(
-        runner, "run", lambda *job: made.append((job[1].name, job[2])) or actual(*job)
+        runner, "run", lambda *job: made.append((job[2].name, job[3])) or actual(*job)
     )
     text = output.read_text()
     write_rows(rows[:2] + rows[3:], output)
@@ -95,7 +95,7 @@ def test_a_table_holds_one_experiment(small: Ablation, tmp_path: Path) -> None:
 def test_a_run_that_fails_is_named_and_leaves_no_row(
     small: Ablation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    def run(_ablation: Ablation, variant, seed: int) -> Row:
+    def run(_ablation: Ablation, _machine, variant, seed: int) -> Row:
         if variant.name == "wide":
             raise NVPError("the loss is nan")
         return row(variant.name, seed, 4.0, small.settings(variant))

@@ -32,16 +32,15 @@ from nvp.ablation import (
 from nvp.data import load
 from nvp.errors import NVPError
 from nvp.likelihood import evaluate
-from nvp.provenance import current_leg
+from nvp.provenance import Leg, current_leg
 from nvp.runlog import read_log
 from nvp.train import train
 
 
-def run(ablation: Ablation, variant: Variant, seed: int) -> Row:
-    """Train and score one variant with one seed, on one thread."""
+def run(ablation: Ablation, machine: Leg, variant: Variant, seed: int) -> Row:
+    """Train and score one variant with one seed, on one thread of `machine`."""
     torch.set_num_threads(1)
     config = ablation.config(variant, seed)
-    machine = current_leg(torch.device("cpu"))
     with TemporaryDirectory() as folder, redirect_stderr(io.StringIO()):
         model = train(config, Path(folder), device="cpu")
         log = read_log(Path(folder) / "log.csv")
@@ -93,8 +92,9 @@ def run_all(ablation: Ablation, output: Path, pool: Executor) -> int:
         if (variant.name, seed) not in there
     ]
     print(f"{len(there)} of {len(order)} runs are in {output}", flush=True)
+    machine = current_leg(torch.device("cpu"))  # and the commit, as the processes begin with it
     started = time.perf_counter()
-    futures = {pool.submit(run, ablation, *job): job for job in missing}
+    futures = {pool.submit(run, ablation, machine, *job): job for job in missing}
     failed = 0
     for done, future in enumerate(as_completed(futures), start=1):
         variant, seed = futures[future]
