@@ -1,0 +1,103 @@
+"""What an image costs each family of models: `python -m benchmarks.families`, in about a minute.
+
+Writes results_families.json, which the book reads. Times are those of one processor core, as the
+operating system counts them for this process: they hold on a machine that is not idle, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.processes import HERE, machine
+from nvp.config import RunConfig, load_config
+from nvp.data import load
+from nvp.memory import keep_freed_memory
+from nvp.paths import repository_root
+from nvp.train import begin, training_step
+
+CONFIGS = (
+    "fashion-small-gaussian",
+    "fashion-small-vae",
+    "fashion-small-gan",
+    "quickstart",
+    "fashion-small-pixelcnn",
+)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Of processor time that one call takes."""
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+def prepare(config: RunConfig, images: Tensor, batch: int) -> dict[str, Callable[[], object]]:
+    """What there is to time, each for `batch` images: training, scoring (no GAN) and sampling."""
+    state = begin(config, torch.device("cpu"), len(images))
+    model, settings, few = state.average, config.training, images[:batch]
+    work: dict[str, Callable[[], object]] = {
+        "train": lambda: training_step(state, few, settings, 0)
+    }
+    if config.model.family == "gaussian":
+        work["train"] = lambda: state.model.initialise(images)
+    if model.has_likelihood:
+        work["score"] = lambda: model.log_prob(few)
+    work["sample"] = lambda: model.sample(batch)
+    model.eval()
+    return work
+
+
+def measure(batch: int, repeats: int) -> dict[str, Any]:
+    """Seconds of each repeat, divided by the images that it took; the families take turns.
+
+    The first call of everything is not counted. A Gaussian trains on all images at once.
+    """
+    images = load("fashion-mnist-small", "train").images
+    configs = {name: load_config(repository_root() / f"configs/{name}.yaml") for name in CONFIGS}
+    work = {name: prepare(config, images, batch) for name, config in configs.items()}
+    times: dict[str, dict[str, list[float]]] = {
+        name: {what: [] for what in those} for name, those in work.items()
+    }
+    for turn in range(repeats + 1):
+        for name, those in work.items():
+            for what, call in those.items():
+                whole = what == "train" and configs[name].model.family == "gaussian"
+                with torch.set_grad_enabled(what == "train"):
+                    took = seconds(call) / (len(images) if whole else batch)
+                if turn:
+                    times[name][what].append(took)
+    return {"batch": batch, "machine": machine(), "seconds_an_image": times}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, print medians, and write every measurement."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.families", description=__doc__)
+    parser.add_argument("--batch", type=int, default=64, help="images at once")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--output", type=Path, default=HERE, help="folder of the results")
+    options = parser.parse_args(arguments)
+    if options.batch < 2 or options.repeats < 1:
+        parser.error("--batch must be at least 2 and --repeats at least 1")
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    keep_freed_memory()
+    results = measure(options.batch, options.repeats)
+    for name, times in results["seconds_an_image"].items():
+        shown = ", ".join(f"{what} {1000 * median(t):.3g} ms" for what, t in times.items())
+        print(f"{name}: {shown} an image")
+    file = options.output / "results_families.json"
+    file.write_text(json.dumps(results, indent=1) + "\n")
+    print(f"written to {file}")
+
+
+if __name__ == "__main__":
+    main()
