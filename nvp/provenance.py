@@ -36,7 +36,7 @@ class Leg(BaseModel):
     @property
     def hardware(self) -> str:
         """Such as "2 cores of AMD EPYC" or "NVIDIA H100"."""
-        return self.gpu or f"{self.cores} cores of {self.cpu}"
+        return self.gpu or f"{self.cores} core{'s' * (self.cores > 1)} of {self.cpu}"
 
 
 _LEGS = TypeAdapter(list[Leg])

@@ -34,6 +34,7 @@ class Row(_Entry):
     config: str
     needs: str
     remark: str = ""
+    beside: str = ""  # the published model to set it beside, where a table has one each
 
 
 class Figure(_Entry):

@@ -6,23 +6,33 @@ citation), or not run (with the command that would run it and what it needs).
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from nvp.checkpoint import write_text
 from nvp.errors import NVPError
 from nvp.ledger import Run, runs
-from nvp.likelihood import Score, nats_per_bit
+from nvp.overview import checksums, glance, hardware, origins
 from nvp.paths import repository_root, results_root
-from nvp.published import UNVERIFIED, Figure, Published, Row, published, read_published
+from nvp.published import UNVERIFIED, Published, published, read_published
+from nvp.tables import (
+    NO_LIKELIHOOD,
+    Table,
+    cite,
+    in_unit,
+    not_run,
+    provenance,
+    publication,
+    rank,
+    recorded,
+    recorded_in,
+    short,
+    state,
+)
 
 __all__ = ["NAMES", "Run", "published", "runs", "table", "table_markdown", "write_tables"]
 
 README_TABLES = ("28x28", "binarized-mnist")
-NO_LIKELIHOOD = "no likelihood"
 FIGURES = (
     "test",
     "images for validation",
@@ -31,35 +41,6 @@ FIGURES = (
     "the same, with more draws",
 )
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of cells in Markdown, under a header, with a caption."""
-
-    caption: str
-    header: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-
-    def markdown(self) -> str:
-        """A table that GitHub, Jupyter and the book all read."""
-        lines = [self.header, tuple("---" for _ in self.header), *self.rows]
-        text = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-        return f"{text}\n\n{self.caption}\n"
-
-    def without_first_column(self) -> Table:
-        """For rows that all begin alike."""
-        return Table(self.caption, self.header[1:], [row[1:] for row in self.rows])
-
-    def plain(self) -> Table:
-        """The same without marks of Markdown, for a terminal."""
-
-        def strip(text: str) -> str:
-            return re.sub(r"\[(.*?)\]\(.*?\)", r"\1", text).replace("**", "").replace("`", "")
-
-        return Table(
-            strip(self.caption), self.header, [tuple(map(strip, row)) for row in self.rows]
-        )
 
 
 def table_markdown(name: str, *, roles: bool = False, root: Path | None = None) -> str:
@@ -122,18 +103,18 @@ def _listing(
             data = reported[0].data
             here = [run for run in ledger.values() if run.record.data.name == data]
             rows += [
-                (title, f"**{run.record.title}, this code**", _recorded(run), _provenance(run))
-                for run in sorted(here, key=_rank)
+                (title, f"**{run.record.title}, this code**", recorded(run), provenance(run))
+                for run in sorted(here, key=rank)
             ]
             rows += [
-                (title, f"{row.model}, this code", *_not_run(row))
+                (title, f"{row.model}, this code", *not_run(row))
                 for row in reported
                 if row.config not in {run.name for run in here}
             ]
             for figure in facts.figures:
                 if figure.data == data and source in (None, figure.source):
                     rows.append(
-                        (title, figure.model, figure.cell, _publication(facts, figure, roles))
+                        (title, figure.model, figure.cell, publication(facts, figure, roles))
                     )
                     if figure.unverified:
                         marked = f" {UNVERIFIED} unverified: no print of it was at hand."
@@ -142,11 +123,6 @@ def _listing(
         return whole if len(titles) > 1 else whole.without_first_column()
 
     return make
-
-
-def _publication(facts: Published, figure: Figure, roles: bool) -> str:
-    draws = f", {figure.draws} draws an image" if figure.draws else ""
-    return f"published: {_cite(facts, figure, roles)}{draws}"
 
 
 def _table_1(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
@@ -162,13 +138,13 @@ def _table_1(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
         ]
         if found:
             run = min(found, key=lambda run: (run.name != row.config, run.score.bits_per_dim))
-            here = f"{_recorded(run)}; {_provenance(run)}"
+            here = f"{recorded(run)}; {provenance(run)}"
         else:
-            here = ": ".join(_not_run(row))
+            here = ": ".join(not_run(row))
         rows.append((row.title, *(cells.get(model, "–") for model in models), here))
     first = next(figure for figure in facts.figures if figure.data == "cifar10")
     caption = (
-        f"Bits/dim; columns two to five as published in {_cite(facts, first, roles)}: test images "
+        f"Bits/dim; columns two to five as published in {cite(facts, first, roles)}: test images "
         "for CIFAR-10, validation images for the others, training images in parentheses, and < "
         "for bounds. The last column is this code."
     )
@@ -200,8 +176,8 @@ def _particulars(run: Run) -> dict[str, str]:
         "images seen": f"{entry.images:,}",
         "minutes": f"{entry.minutes:.0f}",
         "hardware": f"{entry.hardware}; networks in {entry.precision}",
-        "state": _state(run),
-        "code": ", ".join(map(_short, filter(None, commits))) or "not noted",
+        "state": state(run),
+        "code": ", ".join(map(short, filter(None, commits))) or "not noted",
         "weights": f"{weights.precision}, {weights.bytes / 1e6:.1f} MB" if weights else "not kept",
         **_figures(run),
     }
@@ -213,63 +189,13 @@ def _figures(run: Run) -> dict[str, str]:
     scores = run.scores
     first, draws = scores.first, scores.first_more_draws
     cells = (
-        _recorded(run) + (" nats" if run.is_binary else ""),
-        _in_unit(run, scores.validation),
-        f"{_in_unit(run, first)} ({first.num_images:,})",
-        _in_unit(run, scores.first_batch_statistics),
-        f"{_in_unit(run, draws)} ({draws.num_draws})",
+        recorded_in(run),
+        in_unit(run, scores.validation),
+        f"{in_unit(run, first)} ({first.num_images:,})",
+        in_unit(run, scores.first_batch_statistics),
+        f"{in_unit(run, draws)} ({draws.num_draws})",
     )
     return dict(zip(FIGURES, cells, strict=True))
-
-
-def _in_unit(run: Run, score: Score) -> str:
-    """A mean in the run's unit, which is named where it is nats."""
-    if run.is_binary:
-        return f"{nats_per_bit(run.config.model.image_shape) * score.bits_per_dim:.2f} nats"
-    return f"{score.bits_per_dim:.3f}"
-
-
-def _short(commit: str) -> str:
-    """A commit in nine digits, and a "+" where the code had uncommitted changes."""
-    return commit[:9] + ("+" if commit.endswith("+") else "")
-
-
-def _rank(run: Run) -> float:
-    """For sorting, best first; a run without likelihood comes last."""
-    return run.score.bits_per_dim if run.has_likelihood else math.inf
-
-
-def _recorded(run: Run) -> str:
-    if not run.has_likelihood:
-        return NO_LIKELIHOOD
-    if run.is_binary:
-        mean, error = run.nats
-        return f"{mean:.2f} ± {error:.2f}"
-    return f"{run.score.bits_per_dim:.3f} ± {run.score.standard_error:.3f}"
-
-
-def _provenance(run: Run) -> str:
-    entry = run.record
-    return (
-        f"recorded ({run.name}): {entry.parameters / 1e6:.2f} M parameters, {entry.steps:,} steps, "
-        f"{entry.minutes:.0f} minutes on {entry.hardware}, {_state(run)}"
-    )
-
-
-def _state(run: Run) -> str:
-    entry = run.record
-    share = "" if entry.state == "finished" else f" at {entry.share_of_budget:.0%} of its budget"
-    return entry.state + share
-
-
-def _not_run(row: Row) -> tuple[str, str]:
-    return "not run", f"`nvp train configs/{row.config}.yaml` (needs {row.needs})"
-
-
-def _cite(facts: Published, figure: Figure, roles: bool) -> str:
-    source = facts.sources[figure.source]
-    link = f"{{cite:t}}`{figure.source}`" if roles else f"[{source.text}]({source.url})"
-    return f"{link}, {figure.where}"
 
 
 _TABLES: dict[str, Callable[[Published, dict[str, Run], bool], Table]] = {
@@ -299,5 +225,9 @@ _TABLES: dict[str, Callable[[Published, dict[str, Run], bool], Table]] = {
         "layers, depth, and the kind of output are worth.",
     ),
     "runs": _table_runs,
+    "ledger": origins,
+    "checksums": checksums,
+    "glance": glance,
+    "hardware": hardware,
 }
 NAMES = tuple(_TABLES)

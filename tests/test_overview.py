@@ -1,0 +1,88 @@
+"""The ledger's own tables: where runs come from, their files, what they are worth and what it took.
+
+They are made from the repository's ledger, and of a copy of it in which something was changed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from nvp import ledger, results
+from nvp.config import load_config
+from nvp.paths import repository_root, results_root
+
+REPOSITORY = repository_root()
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The ledger without weights, to change."""
+    unused = shutil.ignore_patterns("*.safetensors", "tables")
+    return Path(shutil.copytree(results_root(), tmp_path / "results", ignore=unused))
+
+
+def test_every_run_has_its_provenance_and_a_command_that_makes_it_again() -> None:
+    rows = results.table("ledger").rows
+    runs = ledger.runs()
+    assert len(rows) == len(runs) > 0
+    for row, run in zip(rows, runs.values(), strict=True):
+        entry, text = run.record, " | ".join(row)
+        commits = [leg.commit for leg in entry.legs if leg.commit]
+        assert all(commit[:9] in text for commit in [*commits, entry.commit or ""])
+        assert f"{entry.steps:,} steps, {entry.minutes:.0f} minutes" in text
+        assert row[3] == str(entry.seed)
+        assert entry.hardware in text
+        (config,) = re.findall(r"`nvp train (\S+)`", row[-1])
+        assert load_config(REPOSITORY / config) == run.config
+
+
+def test_files_can_be_downloaded_from_the_book() -> None:
+    for row, run in zip(
+        results.table("checksums", roles=True).rows, ledger.runs().values(), strict=True
+    ):
+        assert run.record.data.test_sha256[:12] in row[2]
+        paths = re.findall(r"<\.\./(results/\S+)>", row[-1])
+        assert len(paths) == 3
+        assert all((REPOSITORY / path).is_file() for path in paths)
+    assert "download" not in results.table_markdown("checksums")
+
+
+def test_at_a_glance_a_run_stands_beside_the_figure_of_its_kind(copy: Path) -> None:
+    rows = {row[:2]: row[2:] for row in results.table("glance", root=copy).rows}
+    run = ledger.runs(copy)["binarized-mnist-diagonal-1"]
+    ours, published, by = rows["binarised MNIST", "Diagonal BiLSTM, 1 layer"]
+    assert ours == f"{run.nats[0]:.2f} ± {run.nats[1]:.2f} nats"
+    assert (published, by[:25]) == ("80.75 nats", "Diagonal BiLSTM, 1 layer:")
+    assert rows["Fashion-MNIST", "Real NVP"][1:] == (
+        "–",
+        "no figure of Real NVP was found in print",
+    )
+    shutil.rmtree(run.folder)  # what is not recorded is not shown
+    titles = [row[:2] for row in results.table("glance", root=copy).rows]
+    assert ("binarised MNIST", "Diagonal BiLSTM, 1 layer") not in titles
+
+
+def test_every_glance_names_a_figure_or_says_why_there_is_none() -> None:
+    facts = results.read_published()
+    known = {(figure.data, figure.model) for figure in facts.figures}
+    for row in facts.tables["glance"]:
+        assert ((row.data, row.beside) in known) != bool(row.remark), row.config
+
+
+def test_hardware_is_sorted_by_machine_and_minutes(copy: Path) -> None:
+    name = next(iter(ledger.runs(copy)))
+    path = copy / "runs" / name / "run.json"
+    tree = json.loads(path.read_text())
+    tree["legs"] = [{**tree["legs"][0], "gpu": "A Fast GPU"}]
+    tree["minutes"] = 0.4
+    path.write_text(json.dumps(tree))
+    rows = results.table("hardware", root=copy).rows
+    assert ("A Fast GPU", "0") in [row[:2] for row in rows]
+    keys = [(row[0], int(row[1])) for row in rows]
+    assert keys == sorted(keys)
+    assert len(rows) == len(ledger.runs(copy))
