@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -48,6 +49,7 @@ class Figure(_Entry):
     bound: bool = False
     estimate: bool = False  # the paper gives it as an approximation
     unverified: bool = False  # from memory: no print of it was seen
+    family: Literal["flow", "autoregressive", "variational"] | None = None  # of what came after
     draws: int | None = None  # noise draws an image, where it is known not to be one
     source: str
     where: str

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from nvp.after import after
 from nvp.checkpoint import write_text
 from nvp.errors import NVPError
 from nvp.ledger import Run, runs
@@ -224,6 +225,7 @@ _TABLES: dict[str, Callable[[Published, dict[str, Run], bool], Table]] = {
         "Row LSTM, CIFAR-10, bits/dim on images held out for validation: what connections between "
         "layers, depth, and the kind of output are worth.",
     ),
+    "after": after,
     "runs": _table_runs,
     "ledger": origins,
     "checksums": checksums,
