@@ -107,7 +107,7 @@ def draw_density(flow_log_prob: Map, data: Tensor, samples: Tensor, limit: float
     _scatter(axes[2], samples, figures.BLUE)
     axes[2].set_title("samples $g(z)$")
     for one in axes:
-        _plane(one, limit)
+        set_plane(one, limit)
 
 
 def draw_spaces(
@@ -139,8 +139,8 @@ def draw_spaces(
             )
             one.scatter(here[:, 0], here[:, 1], s=4, c=colour, lw=0, zorder=2)
             one.set_title(title)
-        _plane(axes[row][0], data_limit)
-        _plane(axes[row][1], latent_limit)
+        set_plane(axes[row][0], data_limit)
+        set_plane(axes[row][1], latent_limit)
 
 
 def draw_trace(data: Tensor, steps: Sequence[Tensor], limit: float) -> None:
@@ -154,14 +154,15 @@ def draw_trace(data: Tensor, steps: Sequence[Tensor], limit: float) -> None:
         one.set_axis_on()
         one.scatter(points[:, 0], points[:, 1], s=2, c=colour, lw=0)
         one.set_title("data" if i == 0 else f"after {i}")
-        _plane(one, limit)
+        set_plane(one, limit)
 
 
 def _scatter(axes: Axes, points: Tensor, colour: str) -> None:
     axes.scatter(points[:, 0], points[:, 1], s=2, color=colour, lw=0, alpha=0.7)
 
 
-def _plane(axes: Axes, limit: float) -> None:
+def set_plane(axes: Axes, limit: float) -> None:
+    """A square piece of the plane around the origin, without ticks, in a pale frame."""
     axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set(visible=True, color=figures.PALE)
