@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from node import evaluate, needs_node
 from torch import Tensor, nn
 
 from nvp import PixelRNN, PixelRNNConfig, RealNVPConfig
@@ -20,21 +19,7 @@ from nvp.flows.realnvp import Scale
 from nvp.flows.squeeze import SqueezeOrder, squeeze, unsqueeze
 from nvp.flows.toy import ToyData, ToyFlow
 
-NODE = shutil.which("node")
-needs_node = pytest.mark.skipif(NODE is None, reason="Node.js is not installed")
 Map = Callable[[Tensor], Tensor]
-
-
-def evaluate(files: Sequence[str], expression: str, **given: Any) -> Any:
-    """The value of a JavaScript expression in Node, after these files and constants."""
-    assert NODE is not None
-    lines = [(live.SOURCES / name).read_text() for name in files]
-    lines += [f"const {name} = {json.dumps(value)};" for name, value in given.items()]
-    lines.append(f"process.stdout.write(JSON.stringify({expression}));")
-    command = [NODE, "--input-type=commonjs", "-"]
-    result = subprocess.run(command, input="\n".join(lines), text=True, capture_output=True)
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout)
 
 
 def drawn_sets(height: int, width: int, **model: Any) -> Tensor:

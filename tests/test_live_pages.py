@@ -13,6 +13,7 @@ import torch
 from browser import CHROMIUM, Browser
 from torch import Tensor
 
+from nvp.data import EMBEDDED, load
 from nvp.figures import live
 
 RECORDED = json.loads((live.SOURCES / "flows.json").read_text())
@@ -107,7 +108,7 @@ def opened(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Figure]]:
 
     yield open_page
     assert browser.errors() == []
-    assert all(url.startswith("file:") for url in browser.requests())
+    assert all(url.startswith(("file:", "data:")) for url in browser.requests())
 
 
 WIDE_OVER = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
@@ -277,6 +278,98 @@ def test_the_plane_works_with_finger_and_keyboard(
         browser.call("Input.dispatchTouchEvent", type=kind, touchPoints=points)
     figure.settle()
     assert place(figure, "x", 3)[1] > before[0][1] + 0.8
+
+
+FOUR = load(EMBEDDED, "test", limit=4).images
+
+
+def greys(figure: Figure, canvas: str, corner: int = 0, side: int = 28) -> Tensor:
+    """The levels on a canvas, (side, side), from a corner as far from the left as from the top."""
+    levels = figure.value(
+        f"[...root.querySelector('{canvas}').getContext('2d')"
+        f".getImageData({corner}, {corner}, {side}, {side}).data].filter((_, i) => i % 4 === 0)"
+    )
+    return torch.tensor(levels).reshape(side, side)
+
+
+def far(picture: Tensor, image: Tensor) -> int:
+    return int((picture - image.int()).abs().max())
+
+
+def test_sliders_walk_between_the_four_images(opened: Callable[..., Figure]) -> None:
+    figure = opened("images")
+    seen = []
+    for i, (phi, psi) in enumerate([(0, 0), (0, 90), (90, 0), (90, 90), (0, 45)]):
+        figure.slide("phi", phi)
+        figure.slide("psi", psi)
+        figure.settle()
+        seen.append(greys(figure, ".picture canvas"))
+        if i < 4:  # encoded and decoded: the image itself
+            assert far(seen[-1], FOUR[i, 0]) == 0
+    assert min(far(seen[4], image[0]) for image in FOUR) > 50
+    figure.slide("temperature", 0.5)
+    figure.settle()
+    cooler = greys(figure, ".picture canvas")
+    assert far(cooler, seen[4]) > 50
+    status = figure.value("root.querySelector('.status').textContent")
+    assert re.match(r"φ = 0°, φ′ = 45°\. All latents kept\. Mean square of z: 0\.\d\d\.", status)
+
+
+def test_latents_are_given_up_finest_first(opened: Callable[..., Figure]) -> None:
+    figure = opened("images")
+    figure.slide("phi", 0)
+    figure.slide("psi", 0)
+    moved = []
+    for kept, named in (
+        (100, "All latents kept"),
+        (75, "Latents drawn anew: 50% of z¹"),
+        (50, "Latents drawn anew: all of z¹"),
+        (25, "Latents drawn anew: all of z¹, all of z²"),
+        (0, "Latents drawn anew: all of z¹, all of z², all of z³"),
+    ):
+        figure.slide("kept", kept)
+        figure.settle()
+        assert f"{named}. " in figure.value("root.querySelector('.status').textContent")
+        moved.append((greys(figure, ".picture canvas") - FOUR[0, 0].int()).abs().float().mean())
+    assert moved[0] == 0
+    assert moved == sorted(moved)
+    # Nothing is left: all places show one picture, and another one when drawn again.
+    sample = greys(figure, ".picture canvas")
+    figure.slide("phi", 200)
+    figure.settle()
+    assert far(greys(figure, ".picture canvas"), sample) == 0
+    figure.click("button")
+    assert far(greys(figure, ".picture canvas"), sample) > 50
+    figure.choose("others", "zero")
+    assert "Mean square of z: 0.00." in figure.value("root.querySelector('.status').textContent")
+
+
+def test_the_map_is_drawn_and_chosen_from(opened: Callable[..., Figure], browser: Browser) -> None:
+    figure = opened("images", width=390)
+    assert browser.value(WIDE_OVER) <= 0
+    figure.middle(".map")  # scrolls there
+    figure.value(
+        "new Promise(done => { const map = root.querySelector('.map canvas').getContext('2d');"
+        " const wait = () => map.getImageData(225, 225, 1, 1).data[3]"
+        " ? done() : setTimeout(wait, 50); wait(); })"
+    )
+    places = [greys(figure, ".map canvas", 1 + 30 * i) for i in (0, 1, 2, 4)]
+    assert far(places[0], FOUR[0, 0]) == 0
+    assert far(places[2], FOUR[3, 0]) == 0
+    assert far(places[3], FOUR[0, 0]) == 0  # half a turn of both angles
+    figure.click(".map")  # its middle is the corner of four places
+    angles = figure.value("['phi', 'psi'].map(n => +root.querySelector(`[name=${n}]`).value)")
+    assert angles == pytest.approx([157.5, 157.5], abs=2)
+    figure.value("root.querySelector('[name=phi]').focus()")
+    figure.press("ArrowRight")
+    status = figure.value("root.querySelector('.status').textContent")
+    assert status.startswith(f"φ = {angles[0] + 1}°, φ′ = {angles[1]}°")
+    figure.click("button:last-child")
+    figure.slide("phi", 0)
+    figure.slide("psi", 0)
+    figure.settle()
+    fifth = load(EMBEDDED, "test", limit=5).images[4, 0]
+    assert far(greys(figure, ".picture canvas"), fifth) == 0
 
 
 # Ratios of luminance between what is written and what it is written on (WCAG 2, 1.4.3).

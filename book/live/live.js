@@ -1,4 +1,4 @@
-// What the live figures share: making elements, controls, and following the theme of the page.
+// What the live figures share: making elements, controls, noise, and following the page's theme.
 
 const SVG = "http://www.w3.org/2000/svg";
 const SVG_TAGS = new Set(["svg", "g", "rect", "text", "path", "circle", "title"]);
@@ -51,6 +51,29 @@ function checkbox(label, name, checked, changed) {
   const input = make("input", { type: "checkbox", name, onchange: () => changed(input.checked) });
   input.checked = checked;
   return make("label", { class: "field", "data-control": name }, input, label);
+}
+
+/** A source of normal numbers, the same on every visit: 32 bits of state, and Box-Muller. */
+function makeNormal() {
+  let state = 1;
+  const uniform = () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return (state + 0.5) / 2 ** 32;
+  };
+  return () => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform());
+}
+
+/** What calls `draw` soon, once for all calls until then. */
+function soon(draw) {
+  let waiting = false;
+  return () => {
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => {
+      waiting = false;
+      draw();
+    });
+  };
 }
 
 /** Whether the page is dark: as the book says, as JupyterLab says, or as the system prefers. */

@@ -18,18 +18,6 @@ function gridLines(count, reach, perLine) {
   return { coordinates: Float64Array.from(lines.flat()), perLine };
 }
 
-/** Normal numbers, the same on every visit: 32 bits of state, and the Box-Muller transform. */
-function normals(count) {
-  let state = 1;
-  const uniform = () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return (state + 0.5) / 2 ** 32;
-  };
-  return Float64Array.from({ length: count }, () =>
-    Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform()),
-  );
-}
-
 /** Some of the points, far from each other: each next one is the furthest from those before. */
 function spreadOut(points, count) {
   const chosen = [points[0]];
@@ -43,17 +31,8 @@ function buildPlane(root) {
   const sets = Object.keys(DATA);
   const state = { grid: "z", dots: "data", spread: 1, chosen: 0 };
   let playing = null;
-  let waiting = false;
 
-  /** Draw soon, once for all changes until then. */
-  function redraw() {
-    if (waiting) return;
-    waiting = true;
-    requestAnimationFrame(() => {
-      waiting = false;
-      draw();
-    });
-  }
+  const redraw = soon(draw);
   const change = (name) => (value) => {
     state[name] = value;
     redraw();
@@ -160,7 +139,7 @@ function buildPlane(root) {
 
   // What stands still while a point is dragged is not computed again.
   const lines = gridLines(GRID_LINES, 1, 101);
-  const noise = normals(600);
+  const noise = Float64Array.from({ length: 600 }, makeNormal());
   const around = (unit, reach, mean) => unit.map((u, i) => mean[i % 2] + reach * u);
   const source = {
     grid: () =>

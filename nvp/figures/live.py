@@ -8,13 +8,15 @@ files of their own, without a browser, and the tests compare those with the pack
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from nvp.errors import NVPError
+from nvp.figures import live_images
+from nvp.flows.realnvp import RealNVP
 from nvp.flows.toy import ToyData, ToyFlow, fit
 from nvp.paths import repository_root
 
@@ -26,9 +28,14 @@ SOURCES = repository_root() / "book" / "live"
 FIGURES = {
     "masks": ("live.css", "masks.css", "live.js", "receptive.js", "masks.js"),
     "plane": ("live.css", "plane.css", "live.js", "flow.js", "panel.js", "plane.js"),
+    "images": ("live.css", "images.css", "live.js", "realnvp.js", "images.js"),
 }
-# The data of a figure that needs some, where its caller brings none.
-RECORDED = {"plane": "flows.json"}
+FLOWS = "flows.json"
+# The data of a figure that needs some, where its caller brings none, and what stands in for it.
+RECORDED: dict[str, Callable[[], tuple[object, str]]] = {
+    "plane": lambda: (json.loads(_source(FLOWS)), ""),
+    "images": live_images.recorded,
+}
 DIGITS = 5  # of a weight in a page, in all
 PAGE = (
     '<!doctype html>\n<html lang="en"><meta charset="utf-8">'
@@ -50,6 +57,18 @@ def plane(flows: Mapping[str, tuple[ToyFlow, Tensor]] | None = None) -> HTML:
     """
     data = None if flows is None else {name: flow_data(*pair) for name, pair in flows.items()}
     return _shown(fragment("plane", data))
+
+
+def images(model: RealNVP | None = None, images: Tensor | None = None) -> HTML:
+    """Real NVP of images: the manifold of four of them (eq 19), temperature, and appendix D.
+
+    `model` is one of your own, of any size, and `images`, uint8 (N, 1, H, W), four or more of its
+    images; without them, the recorded run `live-fashion` and embedded test images.
+    """
+    if (model is None) != (images is None):
+        raise NVPError("pass a model and images of its, or neither")
+    given = () if model is None or images is None else live_images.content(model, images)
+    return _shown(fragment("images", *given))
 
 
 def flow_data(flow: ToyFlow, points: Tensor) -> dict[str, Any]:
@@ -76,19 +95,20 @@ def record_flows() -> None:
         fit(flow, data.sample(20_000, seed=1))
         flows[data.value] = flow_data(flow, data.sample(300, seed=2))
     text = json.dumps(flows, separators=(",", ":"))
-    (SOURCES / RECORDED["plane"]).write_text(text + "\n", encoding="utf-8")
+    (SOURCES / FLOWS).write_text(text + "\n", encoding="utf-8")
 
 
-def fragment(name: str, data: object = None) -> str:
+def fragment(name: str, data: object = None, still: str = "") -> str:
     """The HTML of a figure: its place and its script, in which `data` is the constant DATA.
 
-    Without `data` it is what was recorded for the figure, if it needs any. Raises `NVPError` for a
-    name that no figure has, and where the sources are not there.
+    Without `data` it is what was recorded for the figure, if it needs any. `still` is HTML for
+    where no script runs. Raises `NVPError` for a name that no figure has, and where the sources
+    are not there.
     """
     if name not in FIGURES:
         raise NVPError(f"no live figure {name!r}; there are: {', '.join(FIGURES)}")
     if data is None and name in RECORDED:
-        data = json.loads(_source(RECORDED[name]))
+        data, still = RECORDED[name]()
     style = "\n".join(_source(part) for part in FIGURES[name] if part.endswith(".css"))
     scripts = [_source(part) for part in FIGURES[name] if part.endswith(".js")]
     constants: dict[str, Any] = {"STYLE": style, "DATA": data}
@@ -99,7 +119,7 @@ def fragment(name: str, data: object = None) -> str:
     ]
     script = "\n".join([*lines, *scripts])
     return (
-        f'<div class="nvp-live" data-figure="{name}">This figure needs JavaScript.</div>\n'
+        f'<div class="nvp-live" data-figure="{name}">{still}This figure needs JavaScript.</div>\n'
         f"<script>\n(() => {{\n{script}\n}})();\n</script>"
     )
 

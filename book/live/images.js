@@ -1,0 +1,220 @@
+// A Real NVP of images: a walk on the manifold of four of them (eq 19, figure 6), at any
+// temperature, with fine latents drawn anew (appendix D). DATA has the weights, and images of
+// 8 bits a pixel.
+
+const STEPS = 8; // of each angle on the map, as in figure 6
+const GAP = 2; // pixels between the pictures of the map
+const REST = 150; // ms without a change, after which the map is drawn again
+
+/** Paint a picture, its upper left corner there; grey values, 0 to 1 and a little beyond. */
+function paint(canvas, pixels, { height, width }, left = 0, top = 0) {
+  const image = new ImageData(width, height);
+  pixels.forEach((value, p) => {
+    const grey = Math.floor(256 * value); // what lies beyond is clamped by the array
+    image.data.set([grey, grey, grey, 255], 4 * p);
+  });
+  canvas.getContext("2d").putImageData(image, left, top);
+}
+
+/**
+ * The map: pictures at 8 x 8 pairs of angles, phi downwards, psi to the right, and a frame around
+ * the pair that is shown. `place` gets the angles of a click, in degrees.
+ */
+function makeMap({ height, width }, place) {
+  const [high, wide] = [height + GAP, width + GAP];
+  const canvas = make("canvas", { height: STEPS * high, width: STEPS * wide, role: "img" });
+  canvas.setAttribute("aria-label", "Pictures at eight times eight pairs of angles");
+  const viewBox = `0 0 ${STEPS * wide} ${STEPS * high}`;
+  const svg = make("svg", { viewBox, "aria-hidden": "true" });
+  // The four images stand where both angles are 0 or 90 degrees.
+  [0, 1, 2, 3].forEach((i) => {
+    const [x, y] = [(i % 2) * 2 * wide, (i >> 1) * 2 * high];
+    const number = make("text", { x: x + 6, y: y + 7 }, String(i + 1));
+    svg.append(make("rect", { class: "number", x, y, width: 12, height: 12 }), number);
+  });
+  // The map has no edge: a frame that leaves on one side comes in on the other.
+  const frame = { class: "frame", width: wide, height: high };
+  const frames = [0, 1, 2, 3].map(() => make("rect", frame));
+  svg.append(...frames);
+  const node = make("div", { class: "map square" }, canvas, svg);
+
+  const choose = (event) => {
+    const box = node.getBoundingClientRect();
+    const angle = (share) => Math.round(((share * STEPS - 0.5 + STEPS) % STEPS) * (360 / STEPS));
+    place(
+      angle((event.clientY - box.top) / box.height),
+      angle((event.clientX - box.left) / box.width),
+    );
+  };
+  node.addEventListener("pointerdown", choose);
+  // A finger that moves scrolls the page; a mouse that is held down goes on choosing.
+  node.addEventListener("pointermove", (event) => {
+    if (event.pointerType === "mouse" && event.buttons) choose(event);
+  });
+
+  function mark(phi, psi) {
+    const at = (angle) => ((angle % 360) / 360) * STEPS;
+    frames.forEach((node, i) => {
+      node.setAttribute("x", (at(psi) - STEPS * (i % 2)) * wide);
+      node.setAttribute("y", (at(phi) - STEPS * (i >> 1)) * high);
+    });
+  }
+  const paintTile = (pixels, row, column) =>
+    paint(canvas, pixels, { height, width }, column * wide + GAP / 2, row * high + GAP / 2);
+  return { node, mark, paintTile };
+}
+
+function buildImages(root) {
+  const flow = readRealNVP(DATA.weights);
+  const { height, width } = flow.shape;
+  const size = height * width;
+  const bytes = bytesOf(DATA.images);
+  const normal = makeNormal();
+  const noise = () => Float64Array.from({ length: size }, normal);
+  const state = { phi: 0, psi: 45, temperature: 1, kept: 100, others: "drawn", noise: noise() };
+
+  // In which order latents are given up: fine scales first, within a scale in any order.
+  const scaleOf = countsByScale(flow).flatMap((count, scale) => Array(count).fill(scale));
+  const chance = noise();
+  const finestFirst = [...scaleOf.keys()].sort(
+    (i, j) => scaleOf[i] - scaleOf[j] || chance[i] - chance[j],
+  );
+  const givenUp = () => finestFirst.slice(0, Math.round((1 - state.kept / 100) * size));
+
+  function chooseImages(first) {
+    state.first = first;
+    state.latents = [0, 1, 2, 3].map((i) => {
+      const pixels = bytes.subarray((first + i) * size, (first + i + 1) * size);
+      // The middle of each level stands for the noise of dequantisation.
+      const logits = logitsOf(flow, Float64Array.from(pixels, (value) => (value + 0.5) / 256));
+      return encode(flow, logits).z;
+    });
+  }
+  chooseImages(0);
+
+  /** The latents that are decoded at two angles in degrees. */
+  function latentsAt(phi, psi) {
+    const z = onManifold(state.latents, (phi * Math.PI) / 180, (psi * Math.PI) / 180);
+    for (const i of givenUp()) z[i] = state.others === "drawn" ? state.noise[i] : 0;
+    return z.map((value) => state.temperature * value);
+  }
+
+  // Controls
+  const redraw = soon(draw);
+  const turn = (changes) => {
+    Object.assign(state, changes);
+    redraw();
+  };
+  const change = (changes) => {
+    turn(changes);
+    redrawMap();
+  };
+  const angle = (label, name) => {
+    const range = { min: 0, max: 360, value: state[name], shown: (value) => `${value}°` };
+    return slider(label, name, range, (value) => turn({ [name]: value }));
+  };
+  const phi = angle("Angle φ", "phi");
+  const psi = angle("Angle φ′", "psi");
+  const temperature = slider(
+    "Temperature",
+    "temperature",
+    { min: 0, max: 1.5, step: 0.05, value: 1, shown: (value) => value.toFixed(2) },
+    (value) => change({ temperature: value }),
+  );
+  const kept = slider(
+    "Latents kept",
+    "kept",
+    { min: 0, max: 100, step: 5, value: 100, shown: (value) => `${value}%` },
+    (value) => change({ kept: value }),
+  );
+  const fates = { drawn: "drawn anew", zero: "set to 0" };
+  const others = radios("Those not kept", "others", fates, "drawn", (value) =>
+    change({ others: value }),
+  );
+  const button = (label, onclick) => make("button", { type: "button", onclick }, label);
+  const again = button("Draw again", () => change({ noise: noise() }));
+  const next = button("Four other images", () => {
+    const following = state.first + 4;
+    chooseImages((following + 4) * size <= bytes.length ? following : 0);
+    change({});
+  });
+
+  const map = makeMap(flow.shape, (down, right) => {
+    phi.set(down);
+    psi.set(right);
+    turn({ phi: down, psi: right });
+  });
+  const picture = make("canvas", { height, width, role: "img" });
+  const status = make("p", { class: "status", role: "status" });
+  const time = make("p", { class: "time" });
+  const panel = (title, ...parts) =>
+    make("div", { class: "panel" }, make("p", { class: "title" }, title), ...parts);
+  root.append(
+    make("div", { class: "controls" }, phi, psi),
+    make("div", { class: "controls" }, temperature, kept),
+    make("div", { class: "controls" }, others, again, next),
+    make(
+      "div",
+      { class: "panels" },
+      panel("x = g(z)", make("div", { class: "picture square" }, picture)),
+      panel("The manifold: φ downwards, φ′ to the right", map.node),
+    ),
+    status,
+    time,
+  );
+
+  /** What becomes of the latents, in words. */
+  function describeLatents() {
+    const gone = givenUp();
+    const shares = countsByScale(flow).map((count, scale) => {
+      const share = gone.filter((i) => scaleOf[i] === scale).length / count;
+      const part = share === 1 ? "all" : `${Math.round(100 * share)}%`;
+      return share ? `${part} of z${"⁰¹²³⁴⁵⁶⁷⁸⁹"[scale + 1]}` : "";
+    });
+    const named = shares.filter(Boolean).join(", ");
+    return named ? `Latents ${fates[state.others]}: ${named}` : "All latents kept";
+  }
+
+  function draw() {
+    const begin = performance.now();
+    const z = latentsAt(state.phi, state.psi);
+    const { logits, logDet } = decode(flow, z);
+    paint(picture, pixelsOf(flow, logits), flow.shape);
+    const took = performance.now() - begin;
+    map.mark(state.phi, state.psi);
+    again.disabled = state.kept === 100 || state.others !== "drawn";
+    const square = z.reduce((sum, value) => sum + value ** 2, 0) / size;
+    const bits = bitsPerDim(flow, { z, logits, logDet: -logDet });
+    const place = `φ = ${state.phi}°, φ′ = ${state.psi}°`;
+    picture.setAttribute("aria-label", `The decoded picture at ${place}`);
+    status.textContent =
+      `${place}. ${describeLatents()}. Mean square of z: ${square.toFixed(2)}. ` +
+      `Bits/dim of x: ${bits.toFixed(2)}.`;
+    time.textContent = `${Math.round(took)} ms from z to the picture.`;
+  }
+
+  // The map: a picture at a time, so that no control is kept waiting; not before it is seen.
+  let tile = 0;
+  let drawing = null;
+  function drawTile() {
+    if (tile === STEPS * STEPS) return;
+    const [row, column] = [Math.floor(tile / STEPS), tile % STEPS];
+    const z = latentsAt((row * 360) / STEPS, (column * 360) / STEPS);
+    map.paintTile(pixelsOf(flow, decode(flow, z).logits), row, column);
+    tile++;
+    drawing = setTimeout(drawTile);
+  }
+  function redrawMap() {
+    tile = 0;
+    clearTimeout(drawing);
+    drawing = setTimeout(drawTile, REST);
+  }
+  new IntersectionObserver((entries) => {
+    clearTimeout(drawing);
+    if (entries.at(-1).isIntersecting) drawing = setTimeout(drawTile, REST);
+  }).observe(map.node);
+
+  draw();
+}
+
+mount("images", STYLE, buildImages);

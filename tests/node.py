@@ -1,0 +1,28 @@
+"""JavaScript of the live figures, evaluated in Node.js."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from nvp.figures import live
+
+NODE = shutil.which("node")
+needs_node = pytest.mark.skipif(NODE is None, reason="Node.js is not installed")
+
+
+def evaluate(files: Sequence[str], expression: str, **given: Any) -> Any:
+    """The value of a JavaScript expression in Node, after these files and constants."""
+    assert NODE is not None
+    lines = [(live.SOURCES / name).read_text() for name in files]
+    lines += [f"const {name} = {json.dumps(value)};" for name, value in given.items()]
+    lines.append(f"process.stdout.write(JSON.stringify({expression}));")
+    command = [NODE, "--input-type=commonjs", "-"]
+    result = subprocess.run(command, input="\n".join(lines), text=True, capture_output=True)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)

@@ -1,0 +1,179 @@
+"""The Real NVP of images in the page: its JavaScript, run in Node.js, against PyTorch."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from node import evaluate, needs_node
+from PIL import Image
+from torch import Tensor
+
+from nvp import RealNVP, RealNVPConfig
+from nvp.data import EMBEDDED, load
+from nvp.errors import NVPError
+from nvp.figures import live, live_images
+from nvp.flows.preprocess import dequantise
+from nvp.ledger import runs
+
+TOLERANCE = 1e-6  # of float64 against float64; the figure promises 1e-3
+FLOW = ["realnvp.js"]
+# Pixels in [0, 1] -> logits, latents and their log-determinant, and what 0.9 z decodes to.
+BOTH_WAYS = """(flow => [...pixels].map(image => {
+  const logits = logitsOf(flow, Float64Array.from(image));
+  const there = encode(flow, logits);
+  const back = decode(flow, there.z.map(value => 0.9 * value));
+  return {
+    z: [...there.z],
+    logDet: there.logDet,
+    bits: bitsPerDim(flow, { logits, ...there }),
+    pixels: [...pixelsOf(flow, back.logits)],
+    logDetBack: back.logDet,
+  };
+}))(readRealNVP(weights))"""
+
+
+def middle(images: Tensor) -> Tensor:
+    """Pixels in [0, 1], float64, with 1/2 for the noise of dequantisation."""
+    return dequantise(images, torch.full(images.shape, 0.5, dtype=torch.float64))
+
+
+def finest_first(model: RealNVP, z: Tensor) -> Tensor:
+    """Latents in image layout -> (N, D), as the figure has them: eq 16."""
+    return torch.cat([part.flatten(1) for part in model.latents_by_scale(z)], dim=1)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the script, or PyTorch, says of some images: one row of each tensor an image."""
+
+    z: Tensor
+    log_det: Tensor
+    bits: Tensor
+    pixels: Tensor
+    log_det_back: Tensor
+
+    def furthest(self, other: Answers) -> float:
+        """The largest difference between any two numbers."""
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return max(float((a - b).abs().max()) for a, b in pairs)
+
+
+def by_javascript(model: RealNVP, pixels: Tensor) -> Answers:
+    weights = live_images.weights_text(model)
+    rows = evaluate(FLOW, BOTH_WAYS, weights=weights, pixels=pixels.flatten(1).tolist())
+    names = ("z", "logDet", "bits", "pixels", "logDetBack")
+    return Answers(*(torch.tensor([r[n] for r in rows], dtype=torch.float64) for n in names))
+
+
+@torch.no_grad()
+def by_pytorch(model: RealNVP, pixels: Tensor) -> Answers:
+    y, change = model.logit(pixels)
+    z, log_det = model.flow(y)
+    back, log_det_back = model.flow.inverse(0.9 * z)
+    size = model.num_dimensions
+    nats = model.prior.log_prob(z) + log_det + change - size * np.log(256)
+    decoded = model.logit.inverse(back)[0].flatten(1)
+    bits = -nats / (size * np.log(2))
+    return Answers(finest_first(model, z), log_det, bits, decoded, log_det_back)
+
+
+def recorded_model() -> RealNVP:
+    model = runs()[live_images.RUN].load_model().double()
+    assert isinstance(model, RealNVP)
+    return model
+
+
+@needs_node
+def test_the_flow_in_the_page_is_the_recorded_run() -> None:
+    model = recorded_model()
+    pixels = middle(load(EMBEDDED, "test", limit=3).images)
+    assert by_javascript(model, pixels).furthest(by_pytorch(model, pixels)) < TOLERANCE
+    data, _ = live_images.recorded()
+    assert data["weights"] == live_images.weights_text(model)
+
+
+@needs_node
+@pytest.mark.parametrize(
+    ("shape", "sizes"),
+    [
+        ((1, 6, 10), {"num_scales": 1, "num_blocks": 2, "width": 3}),
+        ((1, 8, 12), {"num_scales": 2, "num_blocks": 0, "width": 5, "alpha": 0.02}),
+        ((1, 28, 28), {"num_scales": 3, "num_blocks": 1, "width": 4}),
+    ],
+)
+def test_a_flow_of_any_size_is_that_of_pytorch(
+    shape: tuple[int, int, int], sizes: dict[str, Any], lived: Callable[..., RealNVP]
+) -> None:
+    # Through half precision, as the page carries the weights.
+    model = lived(RealNVPConfig.paper(shape, **sizes)).float()
+    for parameter in model.parameters():
+        parameter.data = parameter.half().float()
+    model = model.double()
+    pixels = torch.rand(2, *shape, dtype=torch.float64)
+    assert by_javascript(model, pixels).furthest(by_pytorch(model, pixels)) < TOLERANCE
+
+
+@needs_node
+def test_the_manifold_is_figure_6() -> None:
+    model = recorded_model()
+    images = load(EMBEDDED, "test", limit=4).images
+    with torch.no_grad():
+        z, _ = model.flow(model.logit(middle(images))[0])
+    expression = (
+        "((flow, four) => [...pixelsOf(flow,"
+        " decode(flow, onManifold(four, Math.PI / 4, 3 * Math.PI / 4)).logits)])"
+        "(readRealNVP(weights), latents.map(z => Float64Array.from(z)))"
+    )
+    weights = live_images.weights_text(model)
+    latents = finest_first(model, z).tolist()
+    shown = torch.tensor(evaluate(FLOW, expression, weights=weights, latents=latents))
+    stated = live_images.decoded_manifold(model.float(), images).view(8, 8, -1)[1, 3]
+    # The script paints floor(256 x); float32 may round to the level beside it.
+    assert ((256 * shown).floor().clamp(0, 255) - stated).abs().max() <= 1
+
+
+@needs_node
+def test_scales_leave_in_the_order_of_appendix_d(lived: Callable[..., RealNVP]) -> None:
+    model = lived(RealNVPConfig.paper((1, 8, 12), num_scales=3, num_blocks=0, width=2))
+    parts = model.latents_by_scale(torch.zeros(1, 1, 8, 12))
+    counts = evaluate(
+        FLOW, "countsByScale(readRealNVP(weights))", weights=live_images.weights_text(model)
+    )
+    assert counts == [part.numel() for part in parts]
+
+
+def test_a_picture_stands_in_where_no_script_runs() -> None:
+    html = live.fragment("images")
+    assert len(html) < 1e6
+    place, _ = html.split("<script>")
+    found = re.search(r'<img alt="([^"]+)" src="data:image/png;base64,([^"]+)">', place)
+    assert found is not None
+    sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(found[2]))))
+    assert sheet.shape == (238, 238)  # eight pictures, and two pixels between them
+    corner, first = torch.tensor(sheet[:28, :28]), load(EMBEDDED, "test", limit=1).images[0, 0]
+    assert (corner.int() - first.int()).abs().max() <= 1  # it is image 1, encoded and decoded
+
+
+def test_what_the_script_does_not_compute_is_refused() -> None:
+    grey = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
+    sizes: dict[str, Any] = {"num_scales": 1, "num_blocks": 0, "width": 2}
+    model = RealNVP(RealNVPConfig.paper((1, 8, 8), **sizes)).eval()
+    assert live.images(model, grey).data is not None
+    with pytest.raises(NVPError, match="a model and images"):
+        live.images(model)
+    with pytest.raises(NVPError, match="needs four images, there are 3"):
+        live.images(model, grey[:3])
+    official = RealNVP(RealNVPConfig.official((1, 8, 8), **sizes))
+    with pytest.raises(NVPError, match="affine_order"):
+        live.images(official, grey)
+    colour = RealNVP(RealNVPConfig.paper((3, 8, 8), **sizes))
+    with pytest.raises(NVPError, match="image_shape"):
+        live.images(colour, grey.expand(-1, 3, -1, -1))
