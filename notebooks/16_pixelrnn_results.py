@@ -53,10 +53,13 @@ full = profile == "paper"
 device = pick_device("auto" if full else "cpu")
 
 ledger = runs()
+on_digits = [
+    run for run in ledger.values() if run.record.data.name == "binarized-mnist"
+]
 binary = {
     run.name: run
-    for run in sorted(ledger.values(), key=lambda r: r.score.bits_per_dim)
-    if run.record.data.name == "binarized-mnist" and run.record.weights
+    for run in sorted(on_digits, key=lambda r: r.score.bits_per_dim)
+    if run.record.weights
 }
 assert binary, "no run on binarised MNIST is here: make one and record it"
 

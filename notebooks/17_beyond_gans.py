@@ -270,11 +270,9 @@ z = mean + log_std.exp() * torch.randn(mean.shape, generator=seeded())
 pixels = -vae.log_likelihood(test.images, z)
 unit = nats_per_bit(vae.image_shape)
 elbo = recorded["VAE"].score
-total = (pixels.mean() + kl.mean()).item() / unit
-assert abs(total - elbo.bits_per_dim) < 0.02
-print(
-    f"pixels {pixels.mean() / unit:.2f}, latent {kl.mean() / unit:.2f} bits/dim"
-)
+given, latent = pixels.mean().item() / unit, kl.mean().item() / unit
+assert abs(given + latent - elbo.bits_per_dim) < 0.02
+print(f"pixels {given:.2f}, latent {latent:.2f} bits/dim")
 
 # %% [markdown]
 # ### GAN: a game
