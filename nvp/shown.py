@@ -13,14 +13,19 @@ SUBSET = "-small"  # ends the name of a data set that is a part of another one
 def best_runs(ledger: Mapping[str, Run]) -> dict[str, Run]:
     """The run of the lowest test score of each kind of images, of those that keep their weights.
 
-    Runs without likelihood have no score and are passed over. Kinds are names of data sets, a set
-    and its subset being one; the embedded kind comes first.
+    Kinds are names of data sets, a set and its subset being one; the embedded kind comes first.
+    Runs on a subset, whose test images are others, count only where there is none on the whole;
+    runs without likelihood have no score and do not count.
     """
     best: dict[str, Run] = {}
     scored = [run for run in ledger.values() if run.has_likelihood and run.record.weights]
-    for run in sorted(scored, key=lambda run: run.score.bits_per_dim):
+    for run in sorted(scored, key=_rank):
         best.setdefault(run.record.data.name.removesuffix(SUBSET), run)
     return dict(sorted(best.items(), key=lambda item: item[0] != EMBEDDED.removesuffix(SUBSET)))
+
+
+def _rank(run: Run) -> tuple[bool, float]:
+    return run.record.data.name.endswith(SUBSET), run.score.bits_per_dim
 
 
 def images_for(run: Run, split: str, *, full: bool = False) -> Dataset | None:

@@ -35,14 +35,17 @@ def test_the_best_run_of_each_kind() -> None:
         entry("a", "mnist", 1.2),
         entry("b", "fashion-mnist", 3.1),
         entry("c", "fashion-mnist-small", 2.9),
+        entry("g", "fashion-mnist", 3.2),
+        entry("h", "other-small", 2.0),
         entry("d", "mnist", 1.1),
         entry("e", "mnist", 1.0, weights=False),
         without_likelihood("f", "mnist"),
     ]
     best = best_runs({run.name: run for run in entries})
     assert [(kind, run.name) for kind, run in best.items()] == [
-        ("fashion-mnist", "c"),
+        ("fashion-mnist", "b"),
         ("mnist", "d"),
+        ("other", "h"),
     ]
 
 

@@ -13,7 +13,7 @@ import torch
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from nvp.figures import BLUE, GREY, INK, ORANGE, PALETTE, WIDTH
+from nvp.figures import INK, ORANGE, PALETTE, WIDTH
 from nvp.figures.samples import GAP, clean, tile
 
 
@@ -39,8 +39,9 @@ def draw_along(
     for name, values in sizes.items():
         axes[0].plot(shares, values, "o-", ms=3.5, color=colours[name])
     for name, (mean, error) in bits.items():
-        axes[1].plot(shares, mean, "o-", ms=3.5, color=colours[name], label=name)
-        axes[1].fill_between(shares, mean - error, mean + error, color=colours[name], alpha=0.2)
+        axes[1].errorbar(
+            shares, mean, error, fmt="o-", ms=3.5, elinewidth=1, color=colours[name], label=name
+        )
     axes[0].set(xlabel="share of the way", ylabel="|z|² / D", ylim=(0, 1.1))
     axes[1].set(xlabel="share of the way", ylabel="bits/dim")
     axes[1].legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncol=len(bits), fontsize=9.5)
@@ -79,7 +80,7 @@ def draw_border(shares: Mapping[str, Tensor]) -> None:
     """The share of black pixels over the distance from the nearest border, from 0 on."""
     _, ax = plt.subplots(figsize=(WIDTH, 2.7))
     for (name, share), colour in zip(shares.items(), PALETTE, strict=False):
-        ax.plot(range(len(share)), share, "o-", ms=3, color=colour, label=name)
+        ax.plot(range(len(share)), share, color=colour, label=name)
     ax.set(xlabel="pixels to the nearest border", ylabel="share of black pixels", ylim=(0, 1))
     ax.legend(fontsize=9.5)
 
@@ -105,24 +106,14 @@ def draw_by_class(
 
 def draw_confusion(shares: Tensor, names: Sequence[str]) -> None:
     """Which class was chosen (columns) for images of each class (rows): shares, (K, K)."""
-    _, ax = plt.subplots(figsize=(0.75 * WIDTH, 0.68 * WIDTH))
+    _, ax = plt.subplots(figsize=(0.62 * WIDTH, 0.56 * WIDTH))
     ax.imshow(shares, cmap="Blues", vmin=0, vmax=1.15)
     for row, column in shares.nonzero().tolist():
         share = shares[row, column].item()
         colour = "white" if share > 0.6 else INK
-        ax.text(column, row, f"{share:.0%}", ha="center", va="center", fontsize=9, color=colour)
+        ax.text(column, row, f"{share:.0%}", ha="center", va="center", fontsize=8, color=colour)
     ax.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize=9.5)
     ax.set_yticks(range(len(names)), names, fontsize=9.5)
     ax.set(xlabel="class chosen", ylabel="class of the image")
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
-
-
-def draw_certainty(certainty: Tensor, right: Tensor) -> None:
-    """How many images were decided with which probability, (N,), and how many of them rightly."""
-    _, ax = plt.subplots(figsize=(WIDTH, 2.4))
-    bins = np.linspace(0, 1, 21).tolist()
-    ax.hist(certainty.numpy(), bins, color=GREY, alpha=0.6, label="all images")
-    ax.hist(certainty[right].numpy(), bins, color=BLUE, label="decided rightly")
-    ax.set(xlabel="probability of the class chosen", ylabel="images", xlim=(0, 1))
-    ax.legend(loc="upper left", fontsize=9.5)
