@@ -65,7 +65,7 @@ full = profile == "paper"
 # ## The idea
 #
 # A channel-wise coupling keeps the first half of the channels and changes the second; the next one does the
-# opposite (chapter {ref}`multiscale`). Which channels make up a half was settled by the order of the squeeze,
+# opposite (chapter {ref}`multi-scale`). Which channels make up a half was settled by the order of the squeeze,
 # and with whom each half takes turns by the mask: by us. {cite:t}`kingma2018glow` let the model choose. Between two
 # couplings every pixel's vector of $c$ channels is multiplied by a matrix, the same at all pixels:
 #
@@ -211,6 +211,7 @@ class Forgetful(InvertibleConv):
 
 forgetful = Forgetful(4).double()
 forgetful.load_state_dict(conv.state_dict())
+caught = False
 try:
     check(forgetful, patch)
 except AssertionError:
@@ -271,7 +272,7 @@ assert [c.kept for c in turns.bijections] == [
 # %% [markdown]
 # ## The model
 #
-# A model of images follows one protocol, `ImageModel`. It has an `image_shape`, and three methods that take or return
+# A model of images follows one protocol, {py:class}`ImageModel <nvp.model.ImageModel>`. It has an `image_shape`, and three methods that take or return
 # unsigned bytes:
 #
 # | method | gives |
@@ -326,7 +327,7 @@ assert torch.equal(model.decode(encoded), pixels)
 # ## The run
 #
 # `nvp train` reads a file, and its `model.family` says what to build. Beside the families of the package it may name a
-# class of yours, as `module:Class`: a subclass of `OwnConfig`, whose fields are the keys that the file may have, and whose
+# class of yours, as `module:Class`: a subclass of {py:class}`OwnConfig <nvp.own.OwnConfig>`, whose fields are the keys that the file may have, and whose
 # `build` returns the model. (In this page the module is the page, `__main__`.)
 
 

@@ -203,7 +203,7 @@ def tables(
     for path in results.write_tables():
         typer.echo(f"wrote {path}", err=True)
     if show:
-        for name in results.NAMES:
+        for name in results.PRINTED:
             plain = results.table(name).plain()
             shown = Table(*plain.header, caption=plain.caption, caption_justify="left")
             for row in plain.rows:

@@ -1,6 +1,4 @@
-"""The ledger seen from four sides: where each run comes from, its files, what it is worth, and
-what it took.
-"""
+"""The ledger from three sides: all that is kept of a run, what it is worth, and what it took."""
 
 from __future__ import annotations
 
@@ -9,58 +7,45 @@ from nvp.published import UNVERIFIED, Published
 from nvp.tables import Table, cite, recorded_in, short, state
 
 
-def origins(_facts: Published, ledger: dict[str, Run], _roles: bool) -> Table:
-    """Machine, seed, time and commits of every run, and the command that makes it again."""
+def entries(_facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
+    """All that is kept of each run, a line for each kind; with `roles` its files as downloads."""
     rows: list[tuple[str, ...]] = []
     for run in ledger.values():
-        entry = run.record
-        trained = dict.fromkeys(leg.commit for leg in entry.legs)
+        entry, data, weights = run.record, run.record.data, run.record.weights
+        commits = dict.fromkeys(short(leg.commit) for leg in entry.legs if leg.commit)
         torch = dict.fromkeys(leg.torch for leg in entry.legs)
-        rows.append(
-            (
-                f"{entry.title} (`{run.name}`)",
-                recorded_in(run),
-                f"{entry.steps:,} steps, {entry.minutes:.0f} minutes, {state(run)}",
-                f"{entry.seed}",
-                f"{entry.hardware}; torch {', '.join(torch) or 'not noted'}",
-                ", ".join(short(each) for each in trained if each) or "not noted",
-                f"{short(entry.commit) if entry.commit else 'not noted'}, {entry.recorded}",
-                f"`nvp train results/runs/{run.name}/config.yaml`",
-            )
-        )
-    caption = (
-        "Every recorded run. Test images; bits/dim, or nats an image for binary images, ± the "
-        "standard error over images. Minutes are those of training steps; + after a commit says "
-        "that changes to it were not committed."
-    )
-    header = ("run", "test", "training", "seed", "machine", "trained by", "scored by", "again")
-    return Table(caption, header, rows)
-
-
-def checksums(_facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
-    """What a run was trained on and scored on, and its files; with `roles`, to be downloaded."""
-    rows: list[tuple[str, ...]] = []
-    for run in ledger.values():
-        data, weights = run.record.data, run.record.weights
+        scorer = short(entry.commit) if entry.commit else "not noted"
         folder = f"results/runs/{run.name}"
         files = f"`{folder}/`"
         if roles:
             names = (RECORD, "config.yaml", "log.csv")
             files = ", ".join(f"{{download}}`{name} <../{folder}/{name}>`" for name in names)
-        rows.append(
+        rows += [
+            (f"**{run.name}**", f"**{entry.title}: {recorded_in(run)}**"),
+            ("training", f"{entry.steps:,} steps, {entry.minutes:.0f} minutes, {state(run)}"),
+            ("seed", f"{entry.seed}"),
+            ("machine", f"{entry.hardware}; torch {', '.join(torch) or 'not noted'}"),
+            ("trained by", ", ".join(commits) or "not noted"),
+            ("scored by", f"{scorer}, {entry.recorded}"),
             (
-                f"`{run.name}`",
-                f"{data.name}: {data.train_images:,}, `{data.train_sha256[:12]}`",
-                f"{data.test_images:,}, `{data.test_sha256[:12]}`",
+                "training images",
+                f"{data.train_images:,} of {data.name}, `{data.train_sha256[:12]}`",
+            ),
+            ("test images", f"{data.test_images:,}, `{data.test_sha256[:12]}`"),
+            (
+                "weights",
                 f"{weights.precision}, `{weights.sha256[:12]}`" if weights else "not kept",
-                files,
-            )
-        )
+            ),
+            ("files", files),
+            ("again", f"`nvp train {folder}/config.yaml`"),
+        ]
     caption = (
-        "How many images, and the first digits of their SHA-256 and of that of the weights. "
-        f"`{RECORD}` has all digits."
+        "Every recorded run, and its figure on test images: bits/dim, or nats an image for binary "
+        "images, ± the standard error over images. Minutes are those of training steps. Code is "
+        "given as a commit, with a + where changes to it were not committed; images and weights "
+        f"by the first digits of their SHA-256, of which `{RECORD}` has all."
     )
-    return Table(caption, ("run", "training images", "test images", "weights", "files"), rows)
+    return Table(caption, ("run", "what it was"), rows)
 
 
 def glance(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
@@ -80,7 +65,7 @@ def glance(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
             cells = (printed.cell + unit, f"{printed.model}: {cite(facts, printed, roles)}")
             if printed.unverified:
                 marked = f" {UNVERIFIED} unverified: no print of it was at hand."
-        rows.append((row.title, row.model, recorded_in(run), *cells))
+        rows.append((row.title, row.model, together(recorded_in(run)), *cells))
     caption = (
         "Test images; bits/dim, or nats an image for binary images, ± the standard error over "
         f"images.{marked}"
@@ -97,7 +82,7 @@ def hardware(_facts: Published, ledger: dict[str, Run], _roles: bool) -> Table:
             f"{run.record.minutes:.0f}",
             run.record.title,
             f"{run.record.parameters / 1e6:.2f} M",
-            recorded_in(run),
+            together(recorded_in(run)),
         )
         for run in ordered
     ]
@@ -106,3 +91,8 @@ def hardware(_facts: Published, ledger: dict[str, Run], _roles: bool) -> Table:
         "nats an image for binary images."
     )
     return Table(caption, ("machine", "minutes", "run", "parameters", "test"), rows)
+
+
+def together(figure: str) -> str:
+    """A figure that is not broken across lines, for narrow columns."""
+    return figure.replace(" ", "\u00a0")

@@ -13,7 +13,7 @@ from nvp.after import after
 from nvp.checkpoint import write_text
 from nvp.errors import NVPError
 from nvp.ledger import Run, runs
-from nvp.overview import checksums, glance, hardware, origins
+from nvp.overview import entries, glance, hardware
 from nvp.paths import repository_root, results_root
 from nvp.published import UNVERIFIED, Published, published, read_published
 from nvp.tables import (
@@ -227,9 +227,9 @@ _TABLES: dict[str, Callable[[Published, dict[str, Run], bool], Table]] = {
     ),
     "after": after,
     "runs": _table_runs,
-    "ledger": origins,
-    "checksums": checksums,
+    "ledger": entries,
     "glance": glance,
     "hardware": hardware,
 }
 NAMES = tuple(_TABLES)
+PRINTED = tuple(name for name in NAMES if name != "ledger")  # in a terminal, which it would flood

@@ -12,7 +12,11 @@ from browser import CHROMIUM, Browser
 
 ROOT = Path(__file__).resolve().parent.parent
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
-PAGES = [TOC["root"], *(page["file"] for part in TOC["parts"] for page in part["chapters"])]
+LISTED = [chapter for part in TOC["parts"] for chapter in part["chapters"]]
+PAGES = [
+    TOC["root"],
+    *(page["file"] for chapter in LISTED for page in (chapter, *chapter.get("sections", []))),
+]
 CHAPTERS = [page for page in PAGES if page.startswith("notebooks/")]
 # Equations that MathJax could not read are drawn as an error, in the page and nowhere else.
 BROKEN_EQUATIONS = "document.querySelectorAll('[data-mml-node=merror]').length"

@@ -1,0 +1,195 @@
+"""Sphinx extension: docstrings of plain text, as this package has them, become pages.
+
+autodoc takes a docstring for reStructuredText; ours hold |det|, *given and `code`, as mathematics
+and Python write them. So marks are escaped, `code` is set as code and linked where a page of
+book/api has that name, and columns of names with their meanings become lists. Under a class
+stand its fields, with the comments on them in the source: for configurations, the keys of a file.
+"""
+
+import ast
+import dataclasses
+import inspect
+import io
+import json
+import re
+import sys
+import textwrap
+import tokenize
+from enum import Enum
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import BaseModel
+from sphinx.application import Sphinx
+
+PAGES = Path("book") / "api"
+ENTRY = re.compile(r"(\S+(?:, \S+)*) {2,}(\S.*)")
+
+
+class Namespace:
+    """Which names have a place: the modules that the pages list, and what they define."""
+
+    def __init__(self, pages: Path) -> None:
+        texts = [page.read_text() for page in pages.glob("*.md")]
+        self.modules = re.findall(r"automodule:: (\S+)", "".join(texts))
+
+    def target(self, name: str, module: str) -> str | None:
+        """The reference for `name` as written in a docstring of `module`, if there is one."""
+        if name in self.modules:
+            return f":py:mod:`{name}`"
+        where, _, last = name.rpartition(".")
+        home = sys.modules.get(where or module)
+        for place in (home, vars(home).get(where) if home else None):
+            if found := self._defined(place, last):
+                return f":py:obj:`{name} <{found}>`"
+        return None
+
+    def _defined(self, place: object, name: str) -> str | None:
+        found = vars(place).get(name) if isinstance(place, ModuleType) else None
+        module = getattr(found, "__module__", None)
+        if module in self.modules and callable(found) and found.__doc__:
+            return f"{module}.{name}"
+        return None
+
+
+def inline(text: str, names: Namespace, module: str) -> str:
+    """Escape what reStructuredText would read as marks; `code` stays code, or becomes a link."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        raise ValueError(f"a docstring of {module} has an odd number of backticks: {text!r}")
+    for i, part in enumerate(parts):
+        if i % 2:
+            parts[i] = names.target(part, module) or f"``{part}``"
+        else:
+            escaped = re.sub(r"([\\*|])", r"\\\1", part)
+            parts[i] = re.sub(r"(\w)_(?!\w)", r"\1\\_", escaped)
+            if i and part[:1].isalnum():  # `Record`s
+                parts[i] = "\\ " + parts[i]
+    return "".join(parts)
+
+
+def restructured(lines: list[str], names: Namespace, module: str) -> list[str]:
+    """The lines of a plain docstring in reStructuredText, paragraph by paragraph."""
+    result = []
+    for block in "\n".join(lines).strip("\n").split("\n\n"):
+        indented = block.startswith("  ")
+        rows = textwrap.dedent(block).splitlines()
+        if rows and rows[0].startswith(">>>"):
+            result += rows
+        elif any(ENTRY.fullmatch(row) for row in rows):
+            result += entries(rows, names, module)
+        elif indented:
+            result += ["::", "", *("    " + row for row in rows)]
+        else:
+            result += inline("\n".join(rows), names, module).splitlines()
+        result.append("")
+    return result
+
+
+def entries(rows: list[str], names: Namespace, module: str) -> list[str]:
+    """A column of names, and behind it their meanings, as a list."""
+    gathered: list[list[str]] = []
+    for row in rows:
+        if match := ENTRY.fullmatch(row):
+            gathered.append([match[1], match[2]])
+        elif gathered:
+            gathered[-1][1] += " " + row.strip()
+        else:
+            gathered.append(["", row])
+    return [
+        "* " + (f"``{name}``: " if name else "") + inline(text, names, module)
+        for name, text in gathered
+    ]
+
+
+def declared(cls: type) -> dict[str, tuple[str, str]]:
+    """Annotated names in the body of a class: the declaration, and the comment on it.
+
+    A comment stands behind the field, or in full sentences on the lines above it.
+    """
+    source = textwrap.dedent(inspect.getsource(cls))
+    rows = source.splitlines()
+    said = {
+        token.start[0]: token.string.lstrip("# ")
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.COMMENT
+    }
+    found = {}
+    (body,) = (node.body for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
+    for node in body:
+        if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
+            continue
+        above, line = [], node.lineno - 1
+        while line in said and rows[line - 1].lstrip().startswith("#"):
+            above.insert(0, said[line])
+            line -= 1
+        text = " ".join(above) if above and above[-1].endswith(".") else ""
+        found[node.target.id] = (ast.unparse(node), said.get(node.end_lineno or 0, text))
+    return found
+
+
+def fields(cls: type, names: Namespace, module: str) -> list[str]:
+    """A list of a class's fields: of configurations and records all, else those with a comment."""
+    said: dict[str, tuple[str, str]] = {}
+    for base in reversed(cls.__mro__):
+        if base.__module__.startswith("nvp."):
+            said |= declared(base)
+    if issubclass(cls, BaseModel):
+        said = {
+            name: (name + default_of(field), said[name][1])
+            for name, field in cls.model_fields.items()
+        }
+    elif not dataclasses.is_dataclass(cls):
+        said = {name: both for name, both in said.items() if both[1]}
+    return [
+        f"* ``{declaration}``" + (f": {inline(comment, names, module)}" if comment else "")
+        for name, (declaration, comment) in said.items()
+        if not name.startswith("_")
+    ]
+
+
+def default_of(field: Any) -> str:
+    """What stands behind the name of a field where a file leaves it out, in a file's words."""
+    if field.is_required():
+        return ""
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, BaseModel):  # a section, which has its own defaults
+        return " = {}"
+    plain = value.value if isinstance(value, Enum) else value
+    return f" = {plain if isinstance(plain, str) and plain else json.dumps(plain)}"
+
+
+def process_docstring(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
+) -> None:
+    """Rewrite the docstring of one object in place."""
+    names = Namespace(Path(app.srcdir, PAGES))
+    module = name if what == "module" else getattr(obj, "__module__", None) or ""
+    if what in ("method", "attribute", "property"):
+        module = name.rsplit(".", 2)[0]
+    text = restructured(lines, names, module)
+    if what == "class" and inspect.isclass(obj):
+        if issubclass(obj, Enum):
+            text += ["Values: " + ", ".join(f"``{each.value}``" for each in obj) + ".", ""]
+        elif found := fields(obj, names, module):
+            text += [*found, ""]
+    lines[:] = text
+
+
+def process_signature(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str, returns: str
+) -> tuple[str, str] | None:
+    """Leave out signatures that say nothing, and those of classes whose fields are listed."""
+    listed = inspect.isclass(obj) and (
+        issubclass(obj, Enum | BaseModel) or dataclasses.is_dataclass(obj)
+    )
+    empty = what == "exception" or str(signature).startswith("(*args")
+    return ("", "") if listed or empty else None
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register both hooks."""
+    app.connect("autodoc-process-docstring", process_docstring)
+    app.connect("autodoc-process-signature", process_signature)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

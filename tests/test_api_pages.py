@@ -1,0 +1,120 @@
+"""The reference of the package: no module is forgotten, and plain docstrings become pages."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import nvp
+from nvp.paths import repository_root
+
+BOOK = repository_root() / "book"
+sys.path.insert(0, str(BOOK / "_ext"))
+import docstrings  # noqa: E402
+
+PAGES = sorted((BOOK / "api").glob("*.md"))
+LISTED = [name for page in PAGES for name in re.findall(r"automodule:: (\S+)", page.read_text())]
+NAMES = docstrings.Namespace(BOOK / "api")
+PACKAGES = ("flows", "autoregressive", "baselines")
+MODULES = {
+    f"nvp.{package}.{found.name}"
+    for package in PACKAGES
+    for found in pkgutil.iter_modules([str(Path(nvp.__path__[0], package))])
+} | {
+    f"nvp.{name}"
+    for name in (
+        *("model", "config", "own", "data", "likelihood", "train", "checkpoint", "scoring"),
+        *("ledger", "record", "verify", "results"),
+    )
+}
+
+
+def rst(text: str, module: str = "nvp.flows.coupling") -> str:
+    """A docstring as the pages have it."""
+    return "\n".join(docstrings.restructured(inspect.cleandoc(text).splitlines(), NAMES, module))
+
+
+def test_every_module_has_its_place_and_only_one() -> None:
+    """If this fails for a new module, add it to a page of book/api and to book/api.md."""
+    assert MODULES - set(LISTED) == set()
+    assert len(set(LISTED)) == len(LISTED)
+    overview = (BOOK / "api.md").read_text()
+    assert sorted(re.findall(r"^   (nvp\.\S+)$", overview, re.M)) == sorted(LISTED)
+
+
+def test_the_pages_are_in_the_book() -> None:
+    toc = yaml.safe_load((repository_root() / "_toc.yml").read_text())
+    chapters = [chapter for part in toc["parts"] for chapter in part["chapters"]]
+    (api,) = (chapter for chapter in chapters if chapter["file"] == "book/api")
+    assert sorted(each["file"] for each in api["sections"]) == [
+        f"book/api/{page.stem}" for page in PAGES
+    ]
+
+
+def test_what_can_be_imported_from_the_package_itself_is_named() -> None:
+    overview = (BOOK / "api.md").read_text()
+    assert all(f"`{name} <nvp." in overview for name in nvp.__all__ if not name.endswith("Config"))
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_every_docstring_can_be_set(name: str) -> None:
+    module = importlib.import_module(name)
+    assert module.__doc__
+    assert rst(module.__doc__, name)
+    for each in vars(module).values():
+        if getattr(each, "__module__", None) == name and callable(each) and each.__doc__:
+            assert rst(each.__doc__, name)
+            if inspect.isclass(each):
+                docstrings.fields(each, NAMES, name)
+
+
+def test_marks_are_text_and_code_is_code() -> None:
+    assert rst("log |det df/dx|, *given, alpha_") == "log \\|det df/dx\\|, \\*given, alpha\\_\n"
+    assert rst("`net` maps |x|") == "``net`` maps \\|x\\|\n"
+    with pytest.raises(ValueError, match=r"nvp\.flows\.coupling has an odd number of backticks"):
+        rst("one `tick")
+
+
+def test_names_of_the_pages_are_links() -> None:
+    link = ":py:obj:`AffineOrder <nvp.flows.coupling.AffineOrder>`"
+    assert rst("`AffineOrder` and `nvp.train`") == f"{link} and :py:mod:`nvp.train`\n"
+    found = ":py:obj:`nvp.labels.Labelled <nvp.labels.Labelled>`"
+    assert rst("`nvp.labels.Labelled`s") == f"{found}\\ s\n"
+    assert rst("`nvp.labels.nothing` `Path`", "nvp.data") == "``nvp.labels.nothing`` ``Path``\n"
+
+
+def test_columns_examples_and_literal_text() -> None:
+    columns = """
+        WHOLE        all of them
+        TRANSFORMED  only those
+                     that moved
+        """
+    assert rst(columns) == "* ``WHOLE``: all of them\n* ``TRANSFORMED``: only those that moved\n"
+    assert rst(">>> a = b*c\n... | d") == ">>> a = b*c\n... | d\n"
+    assert rst("As in\n\n    model:\n      width: 8\n\nso.") == (
+        "As in\n\n::\n\n    model:\n      width: 8\n\nso.\n"
+    )
+
+
+def test_fields_have_their_defaults_and_comments() -> None:
+    from nvp.config import DataConfig, EvaluationConfig, RunConfig
+    from nvp.model import ImageModel
+
+    assert docstrings.fields(DataConfig, NAMES, "nvp.config") == [
+        "* ``name``",
+        "* ``flips = false``: horizontal, in training: CIFAR-10, CelebA, LSUN (section 4.1)",
+        "* ``limit = null``: use only the first so many training images",
+    ]
+    assert '* ``title = ""``' in docstrings.fields(RunConfig, NAMES, "nvp.config")
+    held_out = docstrings.fields(EvaluationConfig, NAMES, "nvp.config")[2]
+    assert held_out.startswith("* ``validation_images = 1000``: In training: the last images of")
+    assert docstrings.fields(ImageModel, NAMES, "nvp.model")[0] == (
+        "* ``levels: int = 256``: a sub-pixel is one of 0..levels-1"
+    )
