@@ -142,7 +142,9 @@ figures.show_table(
 # With $S$ the covariance of $y$ and $\bar y$ its mean, the mean of the log density is $-\frac12$ times
 #
 # $$
-# D \log 2\pi + \log \det \Sigma + \operatorname{tr}(\Sigma^{-1} S) + (\bar y - m)^\top \Sigma^{-1} (\bar y - m).
+# & D \log 2\pi + \log \det \Sigma \\
+# & + \operatorname{tr}(\Sigma^{-1} S) \\
+# & + (\bar y - m)^\top \Sigma^{-1} (\bar y - m).
 # $$
 #
 # The last term is 0 for $m = \bar y$. With $\lambda_i$ the eigenvalues of $\Sigma^{-1/2} S \Sigma^{-1/2}$, what is
@@ -225,7 +227,8 @@ assert torch.allclose(by_hand, pixelcnn.log_prob(few), rtol=1e-5)
 # mean is the **evidence lower bound**, which training maximises over both networks:
 #
 # $$
-# \log P(x) \ge \mathbb E_q[\log w] = {} & \mathbb E_q[\log p(x \mid z)] \\
+# \log P(x) \ge {} & \mathbb E_q[\log w] \\
+#   = {} & \mathbb E_q[\log p(x \mid z)] \\
 #   & - \mathrm{KL}(q(z \mid x) \,\|\, p(z)).
 # $$ (eq:evidence)
 #
@@ -280,10 +283,10 @@ print(f"pixels {given:.2f}, latent {latent:.2f} bits/dim")
 # A GAN has a latent $z \sim \mathcal N(0, I)$ of 64 numbers and an image $G(z)$, and no density at all: what $G$
 # draws fills a surface of 64 dimensions among 784, and off that surface there is nothing. So it cannot be trained
 # by likelihood. A **discriminator** $D(x) \in (0, 1)$, of which the network `gan.D` gives the logit, bets on whether $x$
-# is an image of the data or one of $G$'s:
+# is an image of the data or one of $G$'s, and the two play $\min_G \max_D V$ for
 #
 # $$
-# \min_G \max_D \; V = {} & \mathbb E_{x \sim p}[\log D(x)] \\
+# V = {} & \mathbb E_{x \sim p}[\log D(x)] \\
 #   & + \mathbb E_{z}[\log(1 - D(G(z)))] .
 # $$ (eq:game)
 #
@@ -325,8 +328,13 @@ else:
 #
 # ```{prf:proof}
 # $V = \int p \log D + q \log(1 - D)\, \mathrm dx$. For each $x$, $p \log D + q \log (1 - D)$ is concave in $D$ and
-# stationary where $p / D = q / (1 - D)$. Put that in: with $r = (p + q)/2$, $V = \int p \log \frac{p}{2r} + q \log
-# \frac{q}{2r} = -2 \log 2 + \mathrm{KL}(p \,\|\, r) + \mathrm{KL}(q \,\|\, r)$.
+# stationary where $p / D = q / (1 - D)$. Put that in: with $r = (p + q)/2$,
+#
+# $$
+# V = {} & \int p \log \frac{p}{2r} + q \log \frac{q}{2r} \\
+#   = {} & -2 \log 2 + \mathrm{KL}(p \,\|\, r) \\
+#   & + \mathrm{KL}(q \,\|\, r).
+# $$
 # ```
 #
 # So $D^* / (1 - D^*) = p / q$: a discriminator knows a *ratio* to what the generator happens to do. It is highest
