@@ -520,11 +520,11 @@ display(Markdown(shown.markdown()))
 # says `family: mixing:MixedConfig`. Then
 #
 # ```bash
-# export PYTHONPATH=.                         # where mixing.py is
-# .venv/bin/nvp train mixed.yaml              # writes build/runs/NAME, goes on if stopped
-# .venv/bin/nvp record build/runs/NAME        # results/runs/NAME
-# .venv/bin/nvp tables                        # results/tables, README.md
-# .venv/bin/nvp verify                        # every figure, from the weights alone
+# export PYTHONPATH=.                    # where mixing.py is
+# .venv/bin/nvp train mixed.yaml         # to build/runs/NAME
+# .venv/bin/nvp record build/runs/NAME   # to results/runs/NAME
+# .venv/bin/nvp tables                   # to results/tables, README.md
+# .venv/bin/nvp verify                   # scores the weights again
 # ```
 #
 # The first line is for whoever reads the ledger as well: `nvp tables` and `nvp verify` build your model from its configuration, and say
