@@ -636,7 +636,7 @@ print(f"training images: {bits:.3f} bits/dim; test images: no end of them")
 # $$
 # H - \frac{d}{2N} \quad \text{at training points,} \qquad
 # H + \frac{d}{2N} \quad \text{at new points.}
-# $$ (eq:cost)
+# $$ (eq:parameter-cost)
 # ```
 #
 # ```{prf:proof}
@@ -686,7 +686,7 @@ assert curves["training"] == sorted(curves["training"], reverse=True)
 assert curves["test"][0] > lowest
 assert curves["test"][-1] > lowest + 0.2
 
-# %% mystnb={"figure": {"caption": "Left: nats per point, at training points and at new ones, when the mean of a Gaussian in 8 dimensions is fitted to $N$ points; dots are means over many training sets, lines are {eq}`eq:cost`. Right: bits/dim of our images under tables for a pixel given its two neighbours, with 1 to 256 steps for each. The larger table is always better at what it has seen. (The papers have no such figure.)", "name": "fig-train-test"}, "image": {"alt": "Left, two curves over N on a logarithmic axis; training rises from below, test falls from above, both towards a dashed line, the entropy. Right, over the size of the table: training falls all the way; test falls with it at first, has its minimum in the middle, and then rises."}}
+# %% mystnb={"figure": {"caption": "Left: nats per point, at training points and at new ones, when the mean of a Gaussian in 8 dimensions is fitted to $N$ points; dots are means over many training sets, lines are {eq}`eq:parameter-cost`. Right: bits/dim of our images under tables for a pixel given its two neighbours, with 1 to 256 steps for each. The larger table is always better at what it has seen. (The papers have no such figure.)", "name": "fig-train-test"}, "image": {"alt": "Left, two curves over N on a logarithmic axis; training rises from below, test falls from above, both towards a dashed line, the entropy. Right, over the size of the table: training falls all the way; test falls with it at first, has its minimum in the middle, and then rises."}}
 n = torch.logspace(math.log10(sizes[0]), math.log10(sizes[-1]), 50)
 estimation.draw_train_and_test(
     sizes,

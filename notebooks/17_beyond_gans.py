@@ -982,13 +982,13 @@ print(f"left unknown: first row {border:.2f}, middle {middle:.2f}")
 # ```
 #
 # ```{exercise} Who draws what it scores?
-# :label: ex-own-samples
+# :label: ex-scores-its-own
 #
 # Score each model's samples by the model itself. For a perfect model they cost as much as test images. Who is
 # furthest off, and which way?
 # ```
 #
-# ```{solution-start} ex-own-samples
+# ```{solution-start} ex-scores-its-own
 # :class: dropdown
 # ```
 # The mean of $-\log P$ over a model's own samples is its entropy (or a bound of it), over test images the cross
