@@ -16,8 +16,8 @@
 # same images.
 # ```
 #
-# This chapter has one. Five families learn from the same 4,500 images by the same loop on the same machine, at
-# most four minutes each: a **Gaussian**, a variational auto-encoder (**VAE**) {cite}`kingma2014vae`, a generative
+# This chapter has one. Five families learn from the same 4,500 images by the same loop on one core of the same
+# machine, four minutes each at most: a **Gaussian**, a variational auto-encoder (**VAE**) {cite}`kingma2014vae`, a generative
 # adversarial network (**GAN**) {cite}`goodfellow2014gan`, **Real NVP** and a **PixelCNN**. Then we ask each of
 # them the same questions: what did training optimise, what can be said of the probability of an image, what do
 # samples look like, what is a latent, and what does it all cost?
@@ -98,7 +98,6 @@ for family, run in recorded.items():
             f"{entry.steps:,}",
             f"{seen:.0f}" if seen >= 1 else "once, all together",
             f"{entry.minutes:.1f}",
-            entry.precision,
             f"{entry.share_of_budget:.0%}",
         ]
     )
@@ -109,16 +108,14 @@ figures.show_table(
         "steps",
         "times each image was seen",
         "minutes",
-        "networks in",
         "of its budget",
     ],
     rows,
 )
 
 # %% [markdown]
-# A run under 100% was interrupted, and is worse than it need be. The clock gives each the same four minutes; what a
-# run gets done in them depends on the family, and on what else the machine has to do; the table at the end estimates
-# how much of its two cores each run had.
+# A run under 100% was interrupted, and is worse than it need be. The clock gives each the same minutes; how many steps
+# they are depends on the family.
 #
 # ## What each of them optimises
 #
@@ -523,7 +520,8 @@ print("pairs that are proven:", proven or "none")
 
 # %% [markdown]
 # That is the letter of the law; common sense goes further. On the same images, how sure is each step of the order? And
-# is it larger than the room that the rule of thumb leaves to the model behind? Then little doubt is left.
+# is it larger than the room that the rule of thumb leaves to the model behind? Then little doubt is left; where the
+# room is the larger, the order stays open.
 
 # %%
 per_image = {f: score_images(models[f], test.images[:200]) for f in ranking}
@@ -561,7 +559,7 @@ figures.show_table(
 # ## Side by side
 #
 # What they draw; what is left of an image after a trip to the latent and back; and a walk between two latents, on
-# the circle of chapter {ref}`results`, $\cos\phi\, z_1 + \sin\phi\, z_2$. Samples are the first that each model
+# the circle of chapter {ref}`latents`, $\cos\phi\, z_1 + \sin\phi\, z_2$. Samples are the first that each model
 # draws. Gaussian, Real NVP and VAE walk between the latents of the first and the last image of the middle block;
 # a GAN has no latent of a given image, so its walk is between two draws from the prior.
 
@@ -600,7 +598,7 @@ for family, model in models.items():
 for family in ("Gaussian", "Real NVP"):
     assert (back[family] == originals).double().mean() > 0.999
 
-# %% mystnb={"figure": {"caption": "Five families after at most four minutes: samples, images through the latent and back (the first row has the originals), and walks between two latents. The row of means has the same $z$ as the VAE's samples, without the noise of the pixels. (No figure in the papers.)", "name": "fig-families"}, "image": {"alt": "A row of small grey images for each family. Real clothes first. The Gaussian's samples are checked patches in the rough outline of a shirt; the VAE's are grainy, and without the grain blurred shapes of clothes; the GAN's are speckled bright shapes; Real NVP's are blotches with sharp edges; the PixelCNN's have clean edges and textures but no whole. In the middle block Gaussian and Real NVP return the originals exactly, the VAE blurred ones."}}
+# %% mystnb={"figure": {"caption": "Five families after four minutes at most: samples, images through the latent and back (the first row has the originals), and walks between two latents. The row of means has the same $z$ as the VAE's samples, without the noise of the pixels. (No figure in the papers.)", "name": "fig-families"}, "image": {"alt": "A row of small grey images for each family. Real clothes first. The Gaussian's samples are checked patches in the rough outline of a shirt; the VAE's are grainy, and without the grain blurred shapes of clothes; the GAN's are whole shapes with some speckle; Real NVP's are outlines of clothes, frayed; the PixelCNN's have clean edges and textures but no whole. In the middle block Gaussian and Real NVP return the originals exactly, the VAE blurred ones."}}
 pictures.draw_families(
     rows,
     ["samples", "there and back", "between two latents"],
@@ -615,9 +613,9 @@ plt.show()
 # * The **VAE** draws its pixels independently given $z$, and on an uncertain pixel the model *says* that it is
 #   uncertain: grain. The means are what papers usually show. They are not samples of the model that was scored, and a
 #   mean over what is possible is blurred.
-# * The **GAN**'s image is a function of $z$ with no noise of pixels to add. Here it is still a speckled shape of the
-#   right size and place. What it leaves out is not seen here, nor by its loss; see below.
-# * **Real NVP** has edges and areas of one tone, in shapes that are not clothes yet.
+# * The **GAN**'s image is a function of $z$ with no noise of pixels to add. Here shapes are whole, with
+#   some speckle. What it leaves out is not seen here, nor by its loss; see below.
+# * **Real NVP** has edges and areas of one tone, in shapes that are on the way to clothes.
 # * The **PixelCNN** has the sharpest detail and the best likelihood, and the parts do not make a whole: five blocks
 #   see eight rows up, by {eq}`eq:wedge`: less than half a shirt.
 #
@@ -802,13 +800,6 @@ def milliseconds(family, what):
     return "–" if took is None else f"{1000 * took:.2g}"
 
 
-def core_minutes(family):
-    """Of training, as estimated from the time of one step."""
-    entry = recorded[family].record
-    images = len(train) if family == "Gaussian" else entry.images
-    return images * cost[family]["train"] / 60
-
-
 lines = {
     "it says of an image": lambda f: kinds[f],
     "test images, bits/dim": lambda f: figure(f, "test"),
@@ -825,7 +816,6 @@ lines = {
     "steps that wait for each other": lambda f: (
         f"{D}" if f == "PixelCNN" else "1"
     ),
-    "training, core minutes": lambda f: f"{core_minutes(f):.1f}",
 }
 figures.show_table(
     ["", *names],
@@ -835,9 +825,9 @@ machine = measured["machine"]
 print(f"timed on {machine['cpu']}, one thread, load {machine['load_before']}")
 
 # %% [markdown]
-# How to read it. Four minutes on two cores are eight core minutes; the last row estimates what each run really had,
-# as the machine had other work at the time, and families that got less would come out better on an idle one. The
-# likelihoods of this table are on 1,000 images of this book's small set and compare with nothing elsewhere.
+# How to read it. A step of the PixelCNN or of Real NVP costs many times one of the VAE, and the table further up says
+# how often each saw its images in the same four minutes. The likelihoods of this table are on 1,000 images of this
+# book's small set and compare with nothing elsewhere.
 #
 # With that said, the pattern is the one that the papers describe. Latents that lose nothing, one pass to score and
 # one to sample: among networks, that is Real NVP's alone, and it pays in bits. The best likelihood is the PixelCNN's,
