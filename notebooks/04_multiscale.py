@@ -365,8 +365,9 @@ plt.show()
 # %% [markdown]
 # What the input goes through, step by step:
 #
-# * **Batch norm**, with a learned shift and no gain. Under a checkerboard half of what it sees are zeros, which halves the variance; the
-#   code doubles the result to make up for it. (For data with mean zero, $\sqrt 2$ would do exactly.)
+# * **Batch norm**, with a learned shift and no gain. Under a checkerboard half of what it sees are zeros, and for data with mean zero
+#   they halve the variance that it divides by. So what it leaves of the kept half has deviation $\sqrt 2$ and not 1; the code doubles it
+#   all the same, to $2 \sqrt 2$, and does not say why (chapter {ref}`paper-and-code`).
 # * **$[h, -h]$**, then ReLU: a *concatenated* ReLU {cite}`shang2016crelu`. A ReLU alone would throw half of the values away,
 #   in the one place where all information about the kept pixels still is.
 # * **The mask $b$** as one more channel, so that a zero which is a masked pixel can be told from a zero which is a grey one. Under
