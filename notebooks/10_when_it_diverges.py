@@ -1,0 +1,859 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (when-it-diverges)=
+# # When it diverges
+#
+# ```{admonition} In the paper
+# Nothing: papers report the runs that worked. What {cite:t}`dinh2017realnvp` do against the failures of this chapter is
+# spread over sections 3.7 and 4.1 (a bounded $s$, batch normalisation, the logit, jittered pixels), and what
+# {cite:t}`oord2016pixelrnn` do is section 3.4, the masks.
+# ```
+#
+# Most questions that users ask about implementations of these models are about runs that failed: a loss that is
+# not a number, a validation score in the thousands, a likelihood too good to be true. So here we make every one of
+# these things happen, on purpose, with a few seconds of real training, look at how it shows, and then put it right.
+# The order is that in which one should suspect things. At the end there is a table to come back to.
+
+# %% tags=["parameters"]
+profile = "laptop"
+
+# %%
+import copy
+import math
+import textwrap
+import types
+from unittest.mock import patch
+
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+from torch.func import jacrev
+
+from nvp import PixelRNN, PixelRNNConfig, RealNVPConfig, figures
+from nvp.autoregressive.masked_conv import colour_groups, conv_mask
+from nvp.config import DataConfig, RunConfig, TrainingConfig
+from nvp.data import EMBEDDED, load
+from nvp.errors import NVPError
+from nvp.figures import contexts, samples
+from nvp.figures import divergence as pictures
+from nvp.flows.coupling import AffineCoupling, CheckerboardCoupling
+from nvp.flows.masks import Parity
+from nvp.flows.preprocess import Logit, LogitForm
+from nvp.flows.toy import ToyData, ToyFlow, fit
+from nvp.likelihood import (
+    batch_norms,
+    evaluate,
+    reestimate_statistics,
+)
+from nvp.results import runs
+from nvp.runlog import read_log
+from nvp.train import begin, next_batch, training_step
+
+figures.use_style()
+torch.set_num_threads(1)  # sums in one order, however many cores
+full = profile == "paper"
+ledger = runs()
+
+# %% [markdown]
+# Nearly all runs below are of one small flow, four checkerboard couplings, on the embedded images at 8 × 8
+# pixels. `small_run` says what is to be trained, `steps` trains it with the `training_step` of `nvp train`, and
+# gives the loss of each step in bits/dim.
+
+# %%
+images = load(EMBEDDED, "train").images
+thumbs = F.avg_pool2d(F.pad(images.float(), (2, 2, 2, 2)), 4)
+thumbs = thumbs.round().byte()
+seen, held_out = thumbs[:-500], thumbs[-200:]
+UNIT = 64 * math.log(2)  # nats in a bit/dim
+
+
+def small_run(training=None, **model):
+    """A run of the small flow; what is given overrides defaults."""
+    sizes = {"num_scales": 1, "num_blocks": 0, "width": 16}
+    fields = {**sizes, "checkerboard_scale_init": 1.0, **model}
+    loop = {"steps": 100, "batch_size": 32, "learning_rate": 1e-2}
+    loop |= {"precision": "fp32", **(training or {})}
+    return RunConfig(
+        name="small",
+        model=RealNVPConfig.paper((1, 8, 8), **fields),
+        data=DataConfig(name=EMBEDDED),
+        training=TrainingConfig(**loop),
+    )
+
+
+def start(run):
+    """The state before the first step."""
+    return begin(run, torch.device("cpu"), len(seen))
+
+
+def steps(run, state, count):
+    """Train; returns the losses in bits/dim."""
+    losses = []
+    for _ in range(count):
+        batch = next_batch(state, seen, run)
+        loss, _ = training_step(state, batch, run.training, done=0.0)
+        losses.append(loss / UNIT)
+    return losses
+
+
+# %% [markdown]
+# ## The loss explodes
+#
+# Chapter {ref}`networks` showed what an unbounded $s$ can do in a forward pass. How easily does training get there? There are three
+# guards: the bound, the batch norms between couplings, and clipping of the gradient. Take away the first, the
+# second, or both, and turn up the rate.
+
+
+# %%
+def unbounded(model):
+    """Take the tanh and its scale out of every coupling."""
+
+    def shift_and_log_scale(coupling, x, b, *given):
+        return coupling.net_output(x, b, *given)
+
+    for module in model.modules():
+        if isinstance(module, AffineCoupling):
+            module.shift_and_log_scale = types.MethodType(
+                shift_and_log_scale, module
+            )
+
+
+def worst(bounded, scope, rate, count=8):
+    """The largest loss of a few steps, or the error that ended them."""
+    run = small_run({"learning_rate": rate}, norm_scope=scope)
+    state = start(run)
+    if not bounded:
+        unbounded(state.model)
+    losses = []
+    try:
+        losses += steps(run, state, count)
+    except NVPError as error:
+        return error
+    return max(losses)
+
+
+rates, rows, outcomes = (0.01, 0.1, 1.0, 10.0), [], {}
+for title, bounded, scope in (
+    ("as it is", True, "whole"),
+    ("no bound", False, "whole"),
+    ("no batch norm between couplings", True, None),
+    ("neither", False, None),
+):
+    outcomes[title] = [worst(bounded, scope, rate) for rate in rates]
+    cells = [
+        "not finite" if isinstance(end, NVPError) else f"{end:.2g}"
+        for end in outcomes[title]
+    ]
+    rows.append([title, *cells])
+header = ["largest loss, bits/dim"] + [f"rate {rate:g}" for rate in rates]
+figures.show_table(header, rows)
+assert all(end < 100 for end in outcomes["as it is"])
+assert isinstance(outcomes["no bound"][-1], NVPError)
+assert isinstance(outcomes["neither"][-1], NVPError)
+assert outcomes["neither"][2] > 1e6
+
+# %% [markdown]
+# A rate of 0.01 is ten times the paper's, and no guard is missed there. At 1 they decide. With all of
+# them the loss stays finite even at a rate of 10, and a run that is finite can go on at a lower one. This is the sentence with which `nvp train` ends when it does not:
+
+# %%
+error = outcomes["no bound"][-1]
+print(textwrap.fill(str(error), 75))
+assert "first in layer flow.scales.0.checkerboard.bijections.0.norm" in str(
+    error
+)
+
+# %% [markdown]
+# It names the first layer that put out something that is not a finite number. That is where to look, or just before: here
+# the norm of the first coupling, which receives $x\, e^s + t$. "In the gradients alone" would mean that all layers
+# are finite and a derivative is not, as after a square root of 0. The optimiser has not been touched by the bad step, and the
+# last checkpoint is from before it, so a run can go on from there.
+#
+# **Cure.** Keep $s = \alpha \tanh(\cdot)$ and a norm; look at the rate before anything else; warm it up.
+#
+# ## The likelihood grows without end
+#
+# A falling loss does not alarm anyone. It should, if it falls below what is possible. Chapter {ref}`training` argued that
+# a density fitted to integers has no best fit. Here are two flows of the plane that learn pairs of neighbouring pixels of the embedded
+# images, in black and white, so that the truth is known: four pairs, whose entropy we can count. One sees $x + u$ with fresh uniform noise, the
+# other one $x + \frac12$, always.
+
+# %%
+pairs = (images[:, 0] >= 128).int().unfold(2, 2, 2).reshape(-1, 2)
+counts = (2 * pairs[:, 0] + pairs[:, 1]).bincount().double()
+shares = counts / counts.sum()
+entropy = -torch.special.xlogy(shares, shares).sum().item() / math.log(2) / 2
+
+
+def pair_bits(flow, pairs, noise):
+    """-log2 of the density at x + u, for each dimension, (N,)."""
+    return -flow.log_prob(pairs + noise - 1) / (2 * math.log(2))
+
+
+def learn_pairs(dequantised, count):
+    """Train a flow of the plane; returns it and its losses."""
+    torch.manual_seed(0)
+    flow, losses = ToyFlow(), []
+    optimiser = torch.optim.Adam(flow.parameters(), lr=7e-3, fused=True)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(count):
+        chosen = torch.randint(len(pairs), (256,), generator=generator)
+        noise = torch.rand(256, 2, generator=generator)
+        if not dequantised:
+            noise = torch.full_like(noise, 0.5)
+        loss = pair_bits(flow, pairs[chosen], noise).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(flow.parameters(), 1.0)
+        optimiser.step()
+        losses.append(loss.item())
+    return flow, losses
+
+
+count = 2000 if full else 300
+with_noise, honest = learn_pairs(True, count)
+without_noise, too_good = learn_pairs(False, count)
+assert sum(honest[-50:]) / 50 > entropy
+assert min(too_good) < 0
+
+# %% mystnb={"figure": {"caption": "Two flows that learn pairs of black and white pixels, with and without dequantisation, and the entropy of the pairs, which no code can beat. Zero is a code of no length at all. (No figure in the paper.)", "name": "fig-no-noise"}, "image": {"alt": "Bits per dimension over steps. The blue curve falls to just above the dashed line of the entropy and stays. The red curve crosses the dashed line within the first thirty steps, falls below zero, and goes on, jagged, to below minus two."}}
+pictures.draw_losses(
+    {"with noise": honest, "without noise": too_good},
+    {"entropy of the pairs": entropy},
+)
+plt.show()
+
+# %% mystnb={"figure": {"caption": "The two densities. With noise each pair has a square of side 1 to fill. Without, it runs to the points $x + \\frac12$ along thin ridges; the spike is that of the commonest pair, black and black. (No figure in the paper.)", "name": "fig-collapse"}, "image": {"alt": "Two heat maps of a square from 0 to 2 in both directions, cut into four by dotted lines. Left: all four are filled smoothly, the lower left one and the upper right one brightest. Right: thin bright ridges that meet in one yellow spot in the middle of the lower left square, and dark emptiness elsewhere."}}
+side = torch.linspace(-1.25, 1.25, 161)
+plane = torch.cartesian_prod(side, side)
+densities = {}
+for title, flow in (("with noise", with_noise), ("without", without_noise)):
+    with torch.no_grad():
+        densities[title] = flow.log_prob(plane).reshape(161, 161)
+black = (48, 48)  # the place of two black pixels, x + 1/2
+assert side[48].abs() == 0.5
+gain = densities["without"][black] - densities["with noise"][black]
+assert gain > math.log(10)
+pictures.draw_collapse(densities, (-0.25, 2.25))
+plt.show()
+
+# %% [markdown]
+# **Check.** Score with noise what was trained without. The bound of {prf:ref}`prop-dequantisation` holds for any
+# density, and this one's is worthless:
+
+# %%
+few = pairs[:20_000]
+generator = torch.Generator().manual_seed(1)
+noise = torch.rand(len(few), 2, generator=generator)
+with torch.no_grad():
+    scored = {
+        "with noise": pair_bits(with_noise, few, noise).mean().item(),
+        "without": pair_bits(without_noise, few, noise).mean().item(),
+    }
+assert entropy < scored["with noise"] < 1
+assert scored["without"] > 10
+print(f"trained with noise: {scored['with noise']:.1f} bits/dim")
+print("trained without: more than ten")
+
+# %% [markdown]
+# On whole images it takes longer, since a network must first find out where the integers are, and that makes the mistake easy to miss. Data that were resized, blurred or
+# stored as floats are not on the integers, and data with fewer levels than one thinks (an image that was stored with 16 greys) are on
+# a coarser grid than the noise fills: both break the bound in the same way.
+#
+# **Cure.** Noise of exactly one level, afresh in every step; in the package it is inside `log_prob` and cannot be left
+# out.
+#
+# ## Infinite pixels
+#
+# The logit is infinite at 0 and at 1, and images are full of black and white. With $\alpha = 0$ and no noise the first batch ends
+# the run. The package's configuration refuses such an $\alpha$, so we put the layer in by hand:
+
+# %%
+try:
+    RealNVPConfig.paper((1, 8, 8), alpha=0)
+except ValueError as error:
+    refused = str(error)
+assert "greater than 0" in refused
+
+
+def no_noise(images, dtype, generator=None):
+    return torch.zeros(images.shape, dtype=dtype)
+
+
+run = small_run()
+state = start(run)
+state.model.logit = Logit(LogitForm.SYMMETRIC, alpha=0.0)
+with patch("nvp.flows.realnvp.uniform_noise", no_noise):
+    try:
+        steps(run, state, 1)
+    except NVPError as error:
+        ended = str(error)
+print(textwrap.fill(ended, 75))
+assert "first in layer logit" in ended
+
+# %% [markdown]
+# With noise it looks cured, and is not. The noise is a multiple of $2^{-24}$, and now and then it is 0. Then a black pixel is minus infinity, in the middle of a run
+# that had been fine for hundreds of steps:
+
+# %%
+draws = 2**26
+generator = torch.Generator().manual_seed(0)
+zeros = sum(
+    int((torch.rand(2**22, generator=generator) == 0).sum())
+    for _ in range(draws // 2**22)
+)
+black = (images == 0).double().mean().item()
+until = 2**24 / (64 * 28 * 28 * black)
+assert 0 < zeros < 20
+print(f"exact zeros in {draws:,} draws of the noise: {zeros}")
+print(f"batches of 64 until one meets a black pixel: {until:.0f}")
+
+# %% [markdown]
+# So why not a tiny $\alpha$, as some implementations have it? It is finite, and it costs bits. As
+# $\alpha \to 0$ the noise of a black pixel is $y = \log(u / 256)$ and nearly nothing else: minus an exponential variable, not a
+# uniform one. The price of noise of {eq}`eq:floor` becomes that of fitting a Gaussian to an exponential,
+#
+# $$
+# \mathrm{KL}\bigl(\mathrm{Exp} \,\|\, \mathcal N\bigr)
+#   &= \underbrace{\tfrac12 \log_2 (2 \pi e)}_{\text{Gaussian, variance 1}} - \underbrace{\log_2 e}_{\text{entropy}} \\
+#   &\approx 0.60 \text{ bits},
+# $$ (eq:exponential-floor)
+#
+# more than twice as much, for every pixel of which the model is sure.
+
+
+# %%
+def black_floor(alpha):
+    """Bits that the noise of a sure black pixel costs, best Gaussian."""
+    u = torch.logspace(-9, 0, 200_001, dtype=torch.double)
+    middle, width = (u[1:] + u[:-1]) / 2, u.diff()
+    p = alpha + (1 - 2 * alpha) * middle / 256
+    y = torch.logit(p)
+    slope = (1 - 2 * alpha) / 256 / (p * (1 - p))
+    mean = (width * y).sum()
+    variance = (width * (y - mean).square()).sum()
+    entropy = (width * slope.log()).sum()
+    gaussian = 0.5 * torch.log(2 * math.pi * math.e * variance)
+    return ((gaussian - entropy) / math.log(2)).item()
+
+
+exponential = 0.5 * math.log2(2 * math.pi * math.e) - math.log2(math.e)
+uniform = 0.5 * math.log2(math.pi * math.e / 6)
+assert abs(black_floor(1e-9) - exponential) < 0.01
+assert abs(black_floor(0.05) - uniform) < 0.01
+
+# %% mystnb={"figure": {"caption": "What the noise of a pixel that is surely black costs, under the best Gaussian, as $\\alpha$ of the logit falls; the limits are those of {eq}`eq:floor` and {eq}`eq:exponential-floor`. The paper has $\\alpha = 0.05$. (No figure in the paper.)", "name": "fig-alpha-floor"}, "image": {"alt": "Bits over alpha, which falls to the right on a logarithmic axis. The curve stays on the lower dashed line, one quarter of a bit, down to an alpha of a hundredth, then rises and reaches the upper dashed line, 0.6, at about a millionth."}}
+alphas = torch.logspace(-1, -7, 49)
+floors = torch.tensor([black_floor(alpha) for alpha in alphas.tolist()])
+pictures.draw_alpha_floor(alphas, floors, (uniform, exponential))
+plt.show()
+
+# %% [markdown]
+# **Cure.** $\alpha = 0.05$ in its symmetric form (chapter {ref}`training`). The same holds at white, where the form as printed in
+# the paper is infinite for *every* $\alpha$.
+#
+# ## Training is fine, validation explodes
+#
+# If the loss of a batch falls and the score of held-out images climbs, the first thing to think of is overfitting. In a flow with batch norm it is
+# the second thing. Here all norms keep a long memory of their moments: a momentum of 0.005 in the sense of PyTorch, where
+# others call the same thing 0.995. The run is shorter than that memory.
+
+# %%
+run = small_run({"learning_rate": 0.02}, num_scales=2, width=8)
+state = start(run)
+for layer in batch_norms(state.model):
+    layer.momentum = 0.005
+losses, moments = [], {"moving averages": [], "re-estimated": []}
+every, total = 20, 240 if full else 80
+for _ in range(total // every):
+    losses += steps(run, state, every)
+    model = copy.deepcopy(state.model)
+    moments["moving averages"].append(evaluate(model, held_out).bits_per_dim)
+    reestimate_statistics(model, seen[:400], batch_size=200)
+    moments["re-estimated"].append(evaluate(model, held_out).bits_per_dim)
+
+stale, fresh = moments["moving averages"], moments["re-estimated"]
+assert stale[-1] > 2 * fresh[-1]
+assert stale[-1] > stale[0]
+assert fresh[-1] < fresh[0]
+
+# %% mystnb={"figure": {"caption": "A run whose batch norms have a memory longer than itself: the loss, and the same weights scored on held-out images with the moving averages that the run has kept and with moments that are re-estimated. (No figure in the paper.)", "name": "fig-stale"}, "image": {"alt": "Bits per dimension, on a logarithmic axis, over 80 steps. The grey loss and the blue circles of re-estimated moments fall together to about 5. The red squares of moving averages climb to above 20."}}
+at = range(every - 1, total, every)
+pictures.draw_stale(at, losses, moments)
+plt.show()
+
+# %% [markdown]
+# Nothing is wrong with the weights. The moments belong to weights of long ago, and the logarithm of a density forgives
+# no scale that is off: $z$ comes out too large, and the prior charges $z^2/2$. Overfitting would look alike at first glance. It does not go away when
+# moments are re-estimated, and the score with the statistics of the batch, which `nvp train` logs beside the proper one
+# as `validation_batch_statistics`, would share it.
+#
+# **Cure.** `reestimate_statistics` before every score (chapter {ref}`networks` measures on a recorded run how few images it takes), or a
+# shorter memory.
+#
+# ## The inverse is lost
+#
+# On paper $g(f(x)) = x$. In float32 a coupling that contracts forgets. Follow one number through
+# $y = x\, e^{s} + t$ and back: the sum is rounded to the nearest float, an error of up to $2^{-24} |y|$, and the inverse
+# multiplies it by $e^{-s}$. So for $s < 0$ and $|x e^s| \ll |t|$
+#
+# $$
+# |\hat x - x| \;\lesssim\; 2^{-24}\, |t|\, e^{|s|},
+# $$ (eq:inverse-error)
+#
+# and for $|s| > 24 \ln 2 \approx 17$ and $x$ and $t$ of size 1 nothing of $x$ is left in the sum.
+
+# %%
+x = torch.rand(10_000, generator=generator)
+strengths, errors = range(0, 21, 4), []
+for strength in strengths:
+    factor = math.exp(-strength)
+    back = (x * factor + 1.0 - 1.0) / factor
+    errors.append((back - x).abs().max().item())
+    bound = 2.0**-24 * 2 * math.exp(strength)
+    assert errors[-1] <= bound + 1e-6
+assert errors[-1] >= 0.99
+figures.show_table(
+    ["$s$", *(f"−{strength}" if strength else "0" for strength in strengths)],
+    [["largest error", *(f"{error:.0e}" for error in errors)]],
+)
+
+# %% [markdown]
+# The learned scale $\alpha$ bounds $|s|$, so it bounds the damage of each coupling; that of several couplings multiplies. Now
+# train three flows on the two moons, alike but for the $\alpha$ that they start from, and go to $z$ and back, on the data and around
+# them.
+
+# %%
+moons = ToyData.MOONS.sample(4000)
+LIMIT, POINTS = 6.0, 81
+side = torch.linspace(-LIMIT, LIMIT, POINTS)
+square = torch.cartesian_prod(side, side)
+
+
+def there_and_back(flow, x):
+    """|g(f(x)) - x|, the larger of both coordinates, (N,)."""
+    with torch.no_grad():
+        back, _ = flow.inverse(flow(x)[0])
+    return (back - x).abs().amax(dim=1)
+
+
+def power_of_ten(error):
+    """The size of an error; all is lost where it is above 1."""
+    lost = math.isnan(error) or error > 1
+    return "lost" if lost else f"$10^{{{round(math.log10(error))}}}$"
+
+
+rows, maps, around = [], {}, {}
+for alpha in (1, 4, 16):
+    torch.manual_seed(0)
+    flow = ToyFlow()
+    with torch.no_grad():
+        for coupling in flow.couplings:
+            coupling.scale.fill_(alpha)
+    fit(flow, moons, steps=1000 if full else 250)
+    exact = copy.deepcopy(flow).double()
+    on_data = there_and_back(flow, moons).max()
+    map_of = there_and_back(flow, square)
+    in_double = there_and_back(exact, square.double())
+    maps[f"α from {alpha}"] = map_of.reshape(POINTS, POINTS)
+    around[alpha] = map_of.nan_to_num(math.inf).max().item()
+    cells = [on_data, map_of.max(), in_double.max()]
+    rows.append([alpha, *(power_of_ten(error.item()) for error in cells)])
+    assert on_data < 1e-4
+header = ["α from", "on the data", "in the square", "there in float64"]
+figures.show_table(header, rows)
+assert around[1] < 1e-4
+assert around[16] > 1
+
+# %% mystnb={"figure": {"caption": "How far $g(f(x))$ is from $x$ in float32, for three flows that were trained on two moons (red). Dark is an error of $10^{-8}$, yellow one of $10^4$ or more. (No figure in the paper.)", "name": "fig-lost-inverse"}, "image": {"alt": "Three square maps with two red moons in the middle. From alpha 1 the whole map is dark. From alpha 4 it is dark with slightly lighter bands. From alpha 8 it is dark around the moons, and wide areas further out are green to yellow."}}
+pictures.draw_inverse_errors(maps, moons, LIMIT)
+plt.show()
+
+# %% [markdown]
+# On the data all three are invertible to five digits: the likelihood has asked for $z$ of the size of the
+# prior there. *Elsewhere* nobody has asked for anything, and the inverse of the flow with the large $\alpha$ is lost. Data of
+# another kind land there; {cite:t}`behrmann2021exploding` studied the failure, and met it in sampling, too. The log-determinant there is still that of the formula, and wrong for the map that
+# the machine computes.
+#
+# **Check.** $g(f(x))$ against $x$ for what you mean to decode. **Cure.** A small $\alpha$, which the penalty on weight scales
+# helps to keep small, and float64 for encoding and decoding, which has eight more digits to lose; the
+# last flow loses them, too.
+#
+# ## Too good, or not learning: a wrong mask
+#
+# Nobody notices a mask from the outside. Two ways to get it wrong, in the flow of this chapter: the network sees the
+# image and not $b \odot x$, so that it knows what it is about to change; and all four couplings keep the *same* squares of the
+# checkerboard.
+
+
+# %%
+def sees_everything(model):
+    """s and t of x in place of s and t of b x."""
+
+    def net_output(coupling, x, b, *given):
+        t, raw = coupling.net(x, *given).chunk(2, dim=1)
+        return t * ~b, raw * ~b
+
+    for module in model.modules():
+        if isinstance(module, CheckerboardCoupling):
+            module.net_output = types.MethodType(net_output, module)
+
+
+def same_squares(model):
+    """Every coupling keeps what the first one keeps."""
+    for module in model.modules():
+        if isinstance(module, CheckerboardCoupling):
+            module.kept = module.net.treatment.kept = Parity.ODD
+
+
+def nothing(model):
+    pass
+
+
+curves, models = {}, {}
+run = small_run()
+for title, spoil in (
+    ("right", nothing),
+    ("the network sees everything", sees_everything),
+    ("the same squares are kept", same_squares),
+):
+    state = start(run)
+    spoil(state.model)
+    curves[title] = steps(run, state, 400 if full else 80)
+    models[title] = state.model
+ends = {title: sum(curve[-20:]) / 20 for title, curve in curves.items()}
+right, leaky, stuck = ends.values()
+assert leaky < 2 < right
+assert stuck > right + 0.3
+
+# %% mystnb={"figure": {"caption": "The same flow with the masks that it should have, and with two mistakes. (No figure in the paper.)", "name": "fig-wrong-flow-masks"}, "image": {"alt": "Bits per dimension over 80 steps. Blue, right, falls to about 5.5. Orange, the same squares, stays above it at about 6. Red, the network that sees everything, falls below both from the start, and to about zero."}}
+pictures.draw_losses(curves, limits=(-2, 8))
+plt.show()
+
+# %% [markdown]
+# Hardly a bit per dimension, from four couplings after eighty steps: that is no success, it is a determinant that belongs to another
+# map. The two tests that find it need no training and no data. Is the inverse the inverse? Is the log-determinant
+# that of the Jacobian? The second mistake passes both, since it is a flow, only a poor one. For it ask which outputs are the input:
+
+# %%
+rows, faults = [], {}
+for title, model in models.items():
+    model = copy.deepcopy(model).double()
+    reestimate_statistics(model, seen[:200])
+    model.eval()
+    x = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    x = x.double()
+    with torch.no_grad():
+        z, log_det = model.flow(x)
+        back, _ = model.flow.inverse(z)
+    jacobian = jacrev(lambda x, model=model: model.flow(x)[0])(x)
+    jacobian = jacobian.detach().reshape(64, 64)
+    fault = (log_det - jacobian.slogdet().logabsdet).abs().item()
+    lost = (back - x).abs().max().item()
+    # An output that depends on one input only was never coupled.
+    alone = int(((jacobian != 0).sum(dim=1) == 1).sum())
+    faults[title] = (fault, lost, alone)
+    cells = ["right" if value < 1e-9 else "wrong" for value in (fault, lost)]
+    rows.append([title, *cells, f"{alone} of 64"])
+header = ["masks", "log-det", "inverse", "outputs of one input only"]
+figures.show_table(header, rows)
+right, leaky, stuck = faults.values()
+assert max(right[:2]) < 1e-9
+assert right[2] == 0
+assert min(leaky[:2]) > 1
+assert max(stuck[:2]) < 1e-9
+assert stuck[2] == 32
+
+# %% [markdown]
+# ### The same in a Pixel RNN
+#
+# Chapter {ref}`pixel-by-pixel` gave fair coins to a network whose first mask is B. On real images it looks even more like a success,
+# until one draws a sample. Black and white images of 8 × 8, a PixelCNN with mask A and one with mask B in its first layer:
+
+# %%
+binary = (thumbs >= 64).byte()
+
+
+def learn_binary(first_mask, count):
+    """A small PixelCNN and its nats per image."""
+    torch.manual_seed(0)
+    config = PixelRNNConfig(
+        kind="pixelcnn",
+        image_shape=(1, 8, 8),
+        levels=2,
+        num_layers=2,
+        hidden=8,
+        head=16,
+        first_kernel=5,
+    )
+    model = PixelRNN(config)
+    groups = colour_groups(len(model.first.bias), 1)
+    model.first.mask = conv_mask(
+        first_mask, groups, torch.arange(1), model.first.mask.shape[2:]
+    )
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
+    generator = torch.Generator().manual_seed(0)
+    nats = []
+    for _ in range(count):
+        chosen = torch.randint(len(seen), (32,), generator=generator)
+        loss = model.loss(binary[chosen], generator)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        nats.append(loss.item())
+    return model, nats
+
+
+curves, networks = {}, {}
+for first_mask in ("A", "B"):
+    title = f"mask {first_mask} first"
+    networks[title], curves[title] = learn_binary(
+        first_mask, 600 if full else 80
+    )
+assert curves["mask B first"][-1] < 0.1
+assert curves["mask A first"][-1] > 10
+
+# %% mystnb={"figure": {"caption": "Two PixelCNNs on black and white images of 8 × 8. With mask B in the first layer a pixel reads itself. (No figure in the paper.)", "name": "fig-pixel-leak"}, "image": {"alt": "Nats per image over 80 steps. Mask A falls from 45 and levels off between 10 and 20. Mask B falls to zero within 40 steps."}}
+contexts.draw_nats(curves, {})
+plt.show()
+
+# %% mystnb={"figure": {"caption": "Images, and samples of both networks, drawn pixel by pixel. (No figure in the paper.)", "name": "fig-leak-samples"}, "image": {"alt": "Three rows of twelve small images. Above, black and white shapes; in the middle, rough shapes of the same kind; below, all black."}}
+drawn = {"images": 255 * binary[:12]}
+for title, network in networks.items():
+    generator = torch.Generator().manual_seed(0)
+    drawn[title] = 255 * network.sample(12, generator=generator)
+assert drawn["mask B first"].sum() == 0
+samples.draw_rows(drawn)
+plt.show()
+
+# %% [markdown]
+# A pixel that reads itself has learned to say what it reads. When it is drawn, what stands there is still the 0 of a
+# pixel that is not known, and it says 0. The test that catches it: no output may have a derivative by its own pixel or a later one.
+
+
+# %%
+def reads_too_much(network):
+    """Pairs (output, pixel no earlier) with a derivative, in all."""
+    x = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    jacobian = jacrev(lambda x: network.parameters_of(x).sum(dim=-1))(x)
+    return int((jacobian.reshape(64, 64) != 0).triu().sum())
+
+
+leaks = {title: reads_too_much(net) for title, net in networks.items()}
+assert leaks["mask A first"] == 0
+assert leaks["mask B first"] > 0
+
+# %% [markdown]
+# **Cure.** Run these tests on random weights, in float64, at a few pixels, before the first run, and after every change. `tests/` of this
+# project does.
+#
+# ## A step too many: what clipping is for
+#
+# The authors' code clips the norm of the gradient at 100; the paper does not mention it. How often does it act? The logs of the recorded
+# runs keep the mean norm of every fifty steps, before clipping:
+
+# %%
+rows, bound_by = [], {}
+for name in ("fashion-mnist", "mnist"):
+    log = read_log(ledger[name].folder / "log.csv")
+    norms = torch.tensor([row["gradient_norm"] for row in log])
+    bound_by[name] = (norms > 100).double().mean().item()
+    cells = [norms.min(), norms.median(), norms.max()]
+    cells = [f"{norm:,.0f}" for norm in cells]
+    rows.append([f"`{name}`", *cells, f"{bound_by[name]:.0%}"])
+header = ["gradient norm", "least", "median", "greatest", "above 100"]
+figures.show_table(header, rows)
+assert all(share > 0.99 for share in bound_by.values())
+assert 100 / (28 * 28 * math.log(2)) < 1 / 5  # the bound in bits/dim
+
+# %% [markdown]
+# In every row. The loss is in nats for an image, so its gradient is large, and a bound of 100 makes every gradient equally long. (The
+# bound belongs to the unit: in bits/dim the same clipping would be at less than one fifth, and an author who changes one and not the other trains
+# differently.) Now let one batch be bad: 32 images of pure noise, once, at step 50, in a flow without norms between its couplings.
+
+# %%
+generator = torch.Generator().manual_seed(5)
+bad = torch.randint(256, (32, 1, 8, 8), generator=generator).byte()
+spike, total = 50, 400 if full else 100
+
+
+def interrupted(clip_norm, with_bad):
+    """Losses of a run, and its gradient's norm at the spike."""
+    loop = {"clip_norm": clip_norm, "learning_rate": 0.02}
+    run = small_run(loop, norm_scope=None)
+    state = start(run)
+    losses = steps(run, state, spike)
+    batch = next_batch(state, seen, run)
+    if with_bad:
+        batch = bad
+    loss, norm = training_step(state, batch, run.training, done=0.0)
+    losses.append(loss / UNIT)
+    return losses + steps(run, state, total - spike - 1), norm
+
+
+curves, norms = {}, {}
+for title, clip_norm, with_bad in (
+    ("clipped at 100", 100.0, True),
+    ("not clipped", 1e9, True),
+    ("not clipped, no bad batch", 1e9, False),
+):
+    curves[title], norms[title] = interrupted(clip_norm, with_bad)
+late = {title: sum(curve[-30:]) / 30 for title, curve in curves.items()}
+assert norms["not clipped"] > 5 * norms["not clipped, no bad batch"]
+assert late["not clipped"] > late["not clipped, no bad batch"] + 0.1
+assert late["not clipped"] > late["clipped at 100"] + 0.1
+
+# %% mystnb={"figure": {"caption": "One batch of noise, at the dotted line, in two runs that differ in clipping only, and the second of them without it. (No figure in the paper.)", "name": "fig-bad-batch"}, "image": {"alt": "Bits per dimension over 100 steps. All three curves fall. The blue and the red one shoot up at step 50 beyond the upper edge. The blue one, clipped, is back on its way at once and stays lowest; the red one, not clipped, stays above the orange one, which met no bad batch, until the end."}}
+pictures.draw_losses(curves, limits=(5, 9), at=spike)
+plt.show()
+
+# %% [markdown]
+# Both survive the step itself. What differs is what follows. Adam divides by $\sqrt{v}$, a mean of squared gradients with
+# a memory of a thousand steps. A gradient many times the usual one enters $v$ as its square, and for hundreds of steps all others look small beside
+# it: the run has had its rate cut, and the log does not show why. {ref}`ex-adam-spike` takes it apart.
+#
+# **Check.** `gradient_norm` in `log.csv`: its jumps, not its height. **Cure.** Clip, at a norm that is usual for the run; look at the
+# batches that make the norm jump.
+#
+# ## What to do when
+#
+# | symptom | likely cause | check | cure |
+# |:--|:--|:--|:--|
+# | loss is `nan` or `inf`, early | rate too high; $s$ unbounded | the layer that the error names; norm of the gradient | lower or warm up the rate; $s = \alpha \tanh$; norms |
+# | loss is `inf`, out of nothing, late | a pixel at 0 or 1 of the logit | `logit` in the error; smallest and largest $y$ | $\alpha = 0.05$, symmetric form |
+# | bits/dim fall without end, below any code | no dequantisation; data on another grid | score with noise; uniform noise must cost 8 | noise of one level, fresh each step |
+# | bits/dim too good from the start | mask; forgotten constant; $s$ summed where $b = 1$ | inverse; autograd Jacobian; noise costs 8 | the mask, $\log 256$, $(1 - b) \odot s$ |
+# | Pixel RNN: nats near 0, samples blank | mask B in the first layer, or a gate of another colour | derivative by own and later pixels | mask A first, colours gate by gate |
+# | loss stuck above others' | couplings keep the same half | outputs that depend on one input | take turns |
+# | training fine, validation explodes | stale batch-norm moments | statistics of the batch; re-estimate | `reestimate_statistics` before scoring |
+# | training fine, validation rises slowly | overfitting | both kinds of statistics rise | more data, early stopping |
+# | decoding does not give the image back | contraction in float32 | $g(f(x)) - x$ there | small $\alpha$; float64 |
+# | a jump, and slow progress ever after | one huge gradient in Adam's $v$ | `gradient_norm` at the jump | clip |
+#
+# ## Summary
+#
+# * Each guard of the recipe answers to a failure, and the failure comes back when the guard is taken out.
+# * A likelihood is wrong in two directions, and the good one is the more dangerous: nothing stops.
+# * Three tests cost seconds and find most of it: inverse and Jacobian in float64 at a tiny size, noise that must cost 8 bits,
+#   and one changed pixel.
+# * Scores change with the mode of batch norm; log both, report one.
+#
+# ## Exercises
+#
+# ```{exercise} The other mask mistake
+# :label: ex-s-everywhere
+#
+# Chapter {ref}`coupling-layers` warns of summing $s$ over the kept pixels, too. Train the small flow with that mistake. What happens, and
+# which of the tests above finds it?
+# ```
+#
+# ```{solution-start} ex-s-everywhere
+# :class: dropdown
+# ```
+# $s$ at kept pixels moves nothing and is paid for all the same: $\alpha$ each, in every coupling. The loss falls below zero within sixty steps, and on as
+# far as $\alpha$ can grow. The
+# inverse is right, so only the Jacobian finds it.
+
+
+# %%
+def sums_everywhere(coupling, x, *given):
+    """AffineCoupling.forward with s unmasked in the sum."""
+    b = coupling.mask(x)
+    t, raw = coupling.net(x * b, *given).chunk(2, dim=1)
+    s = coupling.scale * torch.tanh(raw)
+    y = torch.where(b, x, x * s.exp() + t)
+    y, norm_log_det = coupling.norm(y, b)
+    return y, s.sum(dim=(1, 2, 3)) + norm_log_det
+
+
+run = small_run({"tanh_scale_rate": 10})
+state = start(run)
+for module in state.model.modules():
+    if isinstance(module, CheckerboardCoupling):
+        module.forward = types.MethodType(sums_everywhere, module)
+losses = steps(run, state, 60)
+assert losses[-1] < 0
+model = copy.deepcopy(state.model).eval().double()
+z, log_det = model.flow(x)
+assert (model.flow.inverse(z)[0] - x).abs().max() < 1e-6
+jacobian = jacrev(lambda x: model.flow(x)[0])(x).reshape(64, 64)
+off = log_det - jacobian.slogdet().logabsdet
+assert off.abs() > 10
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} Eight bits missing
+# :label: ex-eight-missing
+#
+# A colleague's flow scores $-3.2$ bits/dim on your images, and the masks are right. Which constant is forgotten, and which test needs neither
+# the colleague's code nor your images?
+# ```
+#
+# ```{solution-start} ex-eight-missing
+# :class: dropdown
+# ```
+# $D \log 256$: the density is that of $x / 256$. The test is noise, which costs 8 bits at least. Take a fresh flow and give it the moments of noise:
+# a little more than 8, or with the constant forgotten a little more than 0. (A flow that was *trained* on images is no good for this. Noise
+# surprises it so much that even eight bits less are above 8.)
+
+# %%
+noise = torch.randint(256, (500, 1, 8, 8), generator=generator).byte()
+fresh_flow, trained = start(small_run()).model, models["right"]
+reestimate_statistics(fresh_flow, noise)
+reestimate_statistics(trained, seen[:400])
+cost = evaluate(fresh_flow, noise).bits_per_dim
+assert 8 < cost < 9
+assert evaluate(trained, noise).bits_per_dim - 8 > 8
+print(f"noise costs {cost:.1f}, and {cost - 8:.1f} without the constant")
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} A spike in Adam
+# :label: ex-adam-spike
+#
+# Let every gradient of a parameter be $\pm 1$ at random, and one of them $1000$. By what factor are Adam's steps shorter after the spike, and for
+# how long, with $\beta_2 = 0.999$? What does a bound of 1 on the gradient change?
+# ```
+#
+# ```{solution-start} ex-adam-spike
+# :class: dropdown
+# ```
+# The spike adds $(1 - \beta_2)\, 10^6 = 1000$ to $v$, which is about 1. Steps are $\sqrt{1001} \approx 32$ times as short, and $v$ is back to 2 after
+# $\ln 1000 / 0.001 \approx 6900$ steps. With the bound the spike is a gradient like the others.
+
+
+# %%
+def step_sizes(bound):
+    """1 / sqrt(v) of Adam, the length of a step over the rate."""
+    v, sizes = 1.0, []
+    for step in range(8000):
+        gradient = 1000.0 if step == 100 else 1.0
+        v = 0.999 * v + 0.001 * min(gradient, bound) ** 2
+        sizes.append(1 / math.sqrt(v))
+    return torch.tensor(sizes)
+
+
+sizes = {"not clipped": step_sizes(1e9), "clipped at 1": step_sizes(1.0)}
+assert 31 < 1 / sizes["not clipped"][100] < 33
+assert (sizes["clipped at 1"] - 1).abs().max() < 1e-6
+recovered = int((sizes["not clipped"][100:] > 1 / math.sqrt(2)).int().argmax())
+assert 6500 < recovered < 7300
+
+# %% mystnb={"figure": {"caption": "The length of Adam's steps, relative to the rate, around one gradient that is a thousand times too large.", "name": "fig-adam-spike"}, "image": {"alt": "On a logarithmic axis over 8000 steps: a flat line at 1, and a red curve that drops to one thirtieth at step 100 and rises in a straight line back to nearly 1 at 8000."}}
+pictures.draw_spike(torch.arange(8000), sizes, at=100)
+plt.show()
+
+# %% [markdown]
+# ```{solution-end}
+# ```
