@@ -446,11 +446,13 @@ display(
     Markdown(
         f"{steps} steps of {batch} images, which is "
         f"{steps * batch / train_images:.1f} passes over the {train_images} "
-        f"training images of embedded Fashion-MNIST; {base.model.num_scales} scales, "
+        "training images of embedded Fashion-MNIST; "
+        f"{base.model.num_scales} scales, "
         f"{base.model.num_blocks} residual block in a network, width "
         f"{base.model.width}; scored on {test_images} test images. "
-        f"{len(rows)} of {runs_asked} runs are recorded: {len(ablation.variants)} "
-        f"variants, {len(ablation.seeds)} seeds of each. `make ablation` makes "
+        f"{len(rows)} of {runs_asked} runs are recorded: "
+        f"{len(ablation.variants)} variants, {len(ablation.seeds)} seeds of "
+        "each. `make ablation` makes "
         "those that are missing."
     )
 )
@@ -569,7 +571,8 @@ display(
         "**Beyond twice their standard error**, better than `paper`: "
         f"{listed(c for c in clear if c.difference.mean < 0)}. Worse: "
         f"{listed(c for c in clear if c.difference.mean > 0)}. "
-        f"If none of the {len(repeated)} that have more than one seed made any "
+        f"If none of the {len(repeated)} that have more than one seed made "
+        "any "
         f"difference, {expected:.1f} would be expected here by chance.\n\n"
         "**Not told apart from zero** by that rule: "
         f"{listed(c for c in repeated if c not in clear)}.\n\n"
@@ -586,8 +589,9 @@ spread = max(base_test.values()) - min(base_test.values())
 larger = [c for c in others if abs(c.difference.mean) > spread]
 display(
     Markdown(
-        f"The {len(base_test)} runs of the preset `paper` lie up to {spread:.3f} "
-        f"bits/dim apart. Larger than that is the mean difference of: {listed(larger)}."
+        f"The {len(base_test)} runs of the preset `paper` lie up to "
+        f"{spread:.3f} bits/dim apart. Larger than that is the mean "
+        f"difference of: {listed(larger)}."
     )
 )
 
