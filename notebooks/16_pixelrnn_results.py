@@ -162,12 +162,14 @@ within = [name for name, gap in short.items() if gap <= 0.5]
 print(f"within 0.5 nats of the paper: {len(within)} of {len(short)} runs")
 
 # %% [markdown]
-# Where a run falls short the first reason is its **budget**: the minutes of the table, on two cores. The paper
-# trained on GPUs; it gives no number of epochs, no learning rate and no schedule, and the sizes of two of its
+# Where a run falls short the first reason is its **budget**: the steps of the table above, on two cores or one. (The
+# minutes are those of the clock. For two thirds of its hour the Row LSTM had what other work left of two cores.) The
+# paper trained on GPUs; it gives no number of epochs, no learning rate and no schedule, and the sizes of two of its
 # models in this table were not found, so ours are guesses. Its optimiser is RMSProp with batches of 16, ours
-# Adam with batches of 32; short trials chose the rate. Weights are chosen by the
+# Adam with batches of 16 or 32; short trials chose the rate. Weights are chosen by the
 # validation split. One decision did look at test images: the Diagonal BiLSTM of one layer was recorded after 50
-# minutes, fell just short of what was aimed at, went on to 80, and was scored again.
+# minutes, fell just short of what was aimed at, went on to 80, and was scored again. A recorded run can go on from its
+# weights: `nvp train --resume NAME`.
 #
 # ## Samples
 #

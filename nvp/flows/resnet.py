@@ -112,8 +112,9 @@ class ResidualBlock(nn.Module):
 class InputTreatment(nn.Module):
     """What happens to the kept half before the first convolution (official code only).
 
-    Batch norm, a doubling for a checkerboard (half of what the norm saw were zeros), [h, -h] so
-    that the ReLU is a concatenated one, and the checkerboard itself as one more channel.
+    Batch norm; for a checkerboard a doubling (why, the code does not say: the norm saw zeros on
+    half of the squares, which leaves the kept ones at a deviation of sqrt(2) before it); [h, -h] so
+    that the ReLU is a concatenated one; and the checkerboard itself as one more channel.
 
     A conditional net sees y, (N, num_classes), as that many constant channels more. Appendix F
     makes s and t depend on y; how y enters them we could not verify, and the official code has
