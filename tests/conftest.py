@@ -1,15 +1,16 @@
 """What several test files share: one thread, so that times and sums do not depend on the machine,
-and models whose weights and statistics are far from their first values.
+a browser, and models whose weights and statistics are far from their first values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import tiny
 import torch
+from browser import CHROMIUM, Browser
 from torch import nn
 
 from nvp import RealNVP, RealNVPConfig
@@ -26,6 +27,15 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.write_data(folder)
     tiny.write_binary_data(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium; a test that asks for it is skipped where there is none."""
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed")
+    with Browser(CHROMIUM) as browser:
+        yield browser
 
 
 @pytest.fixture

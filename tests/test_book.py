@@ -2,13 +2,12 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
 import yaml
-from browser import CHROMIUM, Browser
+from browser import Browser
 
 ROOT = Path(__file__).resolve().parent.parent
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
@@ -38,14 +37,6 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = build(ROOT / "notebooks", target)
     assert result.returncode == 0, result.stderr
     return target
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed")
-    with Browser(CHROMIUM) as browser:
-        yield browser
 
 
 def copy_chapters(target: Path, extra: nbformat.NotebookNode) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from browser import CHROMIUM, Browser
+from browser import Browser
 from torch import Tensor
 
 from nvp.data import EMBEDDED, load
@@ -85,14 +85,6 @@ class Figure:
     def settle(self) -> None:
         """Wait until what was asked for has been drawn."""
         self.browser.value("new Promise(d => requestAnimationFrame(() => setTimeout(d, 50)))")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed")
-    with Browser(CHROMIUM) as browser:
-        yield browser
 
 
 @pytest.fixture
