@@ -1,5 +1,5 @@
 # The front door. `make` alone lists what can be done; `make reproduce` and `make test` need
-# nothing prepared but Python 3.11 to 3.13, make and a C compiler.
+# nothing prepared but Python 3.11 to 3.13, make and a C++ compiler.
 
 # Where the environment lives, and which Python it is made from.
 VENV ?= .venv

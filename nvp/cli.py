@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,18 +13,41 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
+from nvp.config import LARGEST_SEED
 from nvp.errors import NVPError
+
+# Of all bad options and commands. The click that it is from is Typer's own in new versions.
+_UsageError: Any = typer.BadParameter.__base__
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """The one place where an error of the user becomes a line on stderr and exit code 2."""
+    try:
+        yield
+    except NVPError as error:
+        line = str(error)
+    except _UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            raise  # it is the help
+        command = error.ctx.command_path if error.ctx else "nvp"
+        line = f"{error.format_message().rstrip('.')}: see `{command} --help`"
+    else:
+        return
+    typer.echo("nvp: " + " ".join(line.split()), err=True)
+    raise typer.Exit(2)
 
 
 class _OneLineErrors(TyperGroup):
-    """The one place where an `NVPError` becomes a line on stderr and exit code 2."""
+    """The commands, within `_one_line` while their options are read and while they run."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        with _one_line():
+            return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: Any) -> Any:
-        try:
+        with _one_line():
             return super().invoke(ctx)
-        except NVPError as error:
-            typer.echo("nvp: " + " ".join(str(error).split()), err=True)
-            raise typer.Exit(2) from error
 
 
 app = typer.Typer(
@@ -112,23 +137,34 @@ def train(
 def evaluate(
     run_folder: RunFolder,
     split: Annotated[str, typer.Option(help="test, train or, of some sets, validation")] = "test",
-    num_draws: Annotated[int, typer.Option(min=1, help="Noise draws an image")] = 1,
+    num_draws: Annotated[
+        int | None,
+        typer.Option(min=1, help="Noise draws an image [default: the run's evaluation.num_draws]"),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=2, help="Only the first images")] = None,
     data_root: DataRoot = None,
     device: Device = "auto",
 ) -> None:
-    """Bits/dim and nats an image of a run, with their standard errors over images."""
+    """Bits/dim and nats an image of a run, with their standard errors over images.
+
+    With batch norms, by both of their statistics.
+    """
     from nvp import scoring
     from nvp.examples import examples
     from nvp.likelihood import nats_per_bit, summarise
+    from nvp.model import batch_norms
 
     run = scoring.load_run(scoring.find_run(run_folder), data_root=data_root, device=device)
+    num_draws = num_draws or run.config.evaluation.num_draws
     data = scoring.scored_images(run.config, split, data_root, limit)
     images = examples(run.config, data)
     title = f"{run.config.name} on {data.name}, {split}"
     table = Table(title, "bits/dim", "nats", "images", "draws")
     factor = nats_per_bit(run.model.image_shape)
-    for what, of_batches in (("running statistics", False), ("statistics of each batch", True)):
+    ways = [("log-likelihood", False)]
+    if batch_norms(run.model):
+        ways = [("running statistics", False), ("statistics of each batch", True)]
+    for what, of_batches in ways:
         scores = scoring.score(run, images, what, num_draws=num_draws, of_batches=of_batches)
         score = summarise(scores, num_draws)
         figure = f"{score.bits_per_dim:.4f} ± {score.standard_error:.4f}"
@@ -142,9 +178,11 @@ def sample(
     run_folder: RunFolder,
     out: Annotated[Path, typer.Option(help="The PNG file to write")],
     number: Annotated[int, typer.Option("-n", "--number", min=1)] = 64,
-    temperature: Annotated[float, typer.Option(min=0.0, help="Times z; 1 is the model")] = 1.0,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, help="Factor of z, or divisor of logits; 1 is the model")
+    ] = 1.0,
     label: Annotated[int | None, typer.Option(help="Class, of a conditional model")] = None,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED)] = 0,
     data_root: DataRoot = None,
     device: Device = "auto",
 ) -> None:

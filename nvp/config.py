@@ -62,30 +62,34 @@ class Optimiser(StrEnum):
     RMSPROP = "rmsprop"  # Pixel RNN, which gives none of its constants
 
 
+LARGEST_SEED = 2**63 - 1  # of PyTorch's generators
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
 class TrainingConfig(BaseModel):
     """Optimisation. The defaults are Real NVP's, and where it is silent the official code's."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     steps: int | None = Field(None, ge=1)
     minutes: float | None = Field(None, gt=0)  # of training, over all resumptions
     batch_size: int = Field(64, ge=2)
     optimiser: Optimiser = Optimiser.ADAM
     learning_rate: float = Field(1e-3, gt=0)
-    betas: tuple[float, float] = (0.9, 0.999)  # of Adam
+    betas: tuple[Beta, Beta] = (0.9, 0.999)  # of Adam
     alpha: float = Field(0.99, ge=0, lt=1)  # of RMSprop: PyTorch's default, the paper has none
     epsilon: float = Field(1e-8, gt=0)  # of both
-    clip_norm: float = Field(100.0, gt=0)
+    clip_norm: float = Field(100.0, gt=0, allow_inf_nan=True)  # inf: gradients are not clipped
     tanh_scale_rate: float = Field(1.0, gt=0)  # times learning_rate, for the learned scales of tanh
     warmup_steps: int = Field(0, ge=0)
     anneal: float = Field(0.0, ge=0, le=1)  # last share of the budget in which the rate falls to 0
     ema_decay: float = Field(0.999, ge=0, lt=1)
     early_stopping: bool = False  # keep the averaged weights that validation likes best
     precision: Precision = Precision.AUTO
-    seed: int = 0
+    seed: int = Field(0, ge=0, le=LARGEST_SEED)
     log_every: int = Field(50, ge=1)  # steps
-    checkpoint_minutes: float = Field(5.0, gt=0)
-    validate_minutes: float = Field(10.0, gt=0)
+    checkpoint_minutes: float = Field(5.0, gt=0, allow_inf_nan=True)  # inf: at the end alone
+    validate_minutes: float = Field(10.0, gt=0, allow_inf_nan=True)  # the same
 
     @model_validator(mode="after")
     def _has_a_budget(self) -> TrainingConfig:
@@ -99,7 +103,7 @@ class EvaluationConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    num_draws: int = Field(1, ge=1)
+    num_draws: int = Field(1, ge=1)  # of the noise, an image; the ledger's figure has one
     batch_size: int = Field(250, ge=1)
     # In training: the last images of the training set, which are held out, or as many of the
     # validation split where there is one.
@@ -127,12 +131,15 @@ ModelConfig = Annotated[
 ]
 
 
+NAME = r"^[a-z0-9][a-z0-9._-]*$"  # so that it does for a folder
+
+
 class RunConfig(BaseModel):
     """One run: a model, data, and how to train and score it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    name: str = Field(pattern=NAME)
     title: str = ""
     model: ModelConfig
     data: DataConfig

@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -63,6 +64,8 @@ AMAT_MD5 = {
     "binarized_mnist_test.amat": "14e41ae11040adba6ab8cb291eda0dd8",
 }
 AMAT_LINE = 2 * 28 * 28  # bytes: a digit, and then a space or the line's end
+# What NumPy raises for a damaged .npy file: it parses the header as Python.
+DAMAGED_NPY = (ValueError, EOFError, OverflowError, SyntaxError, tokenize.TokenError)
 
 
 class MissingData(NVPError):
@@ -306,7 +309,7 @@ def _npy_array(path: Path) -> np.ndarray:
         if not isinstance(array, np.ndarray):
             raise ValueError("it is an archive")
         return array
-    except (ValueError, EOFError) as error:
+    except DAMAGED_NPY as error:
         raise NVPError(
             f"{path} is truncated, damaged, or no .npy file of plain numbers ({error}): "
             "write it again with numpy.save"
@@ -360,7 +363,7 @@ def _embedded(folder: Path, split: str) -> Stored:
         with np.load(path, allow_pickle=False) as archive:
             images, labels = archive[f"{split}_images"], archive[f"{split}_labels"]
         expected = json.loads((folder / "checksums.json").read_text())[split]["sha256"]
-    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, KeyError, OSError, *DAMAGED_NPY) as error:
         raise NVPError(f"{path} or its checksums are damaged ({error}): {remedy}") from error
 
     def verify() -> None:

@@ -46,15 +46,23 @@ def hold_out(
     """The images to train on, and those for validation.
 
     The latter are the whole validation split of the data set where it has one, else the last of
-    the training `images`: at most a tenth, at least one.
+    the training `images`: at most a tenth, at least one. Raises `NVPError` where fewer than two are
+    left, since a batch has two or more.
     """
     try:
         validation = load(config.data.name, "validation", root=data_root)
     except NoValidationSplit:
         wanted = config.evaluation.validation_images
         border = len(images) - max(1, min(wanted, len(images) // 10))
-        return images[:border], images[border:]
-    return images, examples(config, validation)
+        kept, held_out = images[:border], images[border:]
+    else:
+        kept, held_out = images, examples(config, validation)
+    if len(kept) < 2:
+        raise NVPError(
+            f"of {len(images)} training images of {config.data.name} {len(kept)} are left to train "
+            "on beside those for validation, and a batch needs 2: raise data.limit or add images"
+        )
+    return kept, held_out
 
 
 def spread(images: Examples, number: int) -> Examples:

@@ -15,8 +15,10 @@ from nvp.provenance import note_leg
 from nvp.runlog import read_log
 from nvp.train import CHECKPOINT, pick_device, train
 
-# What may change when a run goes on: how long it lasts, and how often it says and saves something.
-FREE = ("steps", "minutes", "log_every", "checkpoint_minutes", "validate_minutes")
+# What may change when a run goes on: how long it lasts, how often it says and saves something,
+# and what a run that diverged is cured with, which its legs then note.
+CURES = ("learning_rate", "clip_norm")
+FREE = ("steps", "minutes", "log_every", "checkpoint_minutes", "validate_minutes", *CURES)
 
 
 def start(
@@ -30,13 +32,14 @@ def start(
     """Train a configuration in `folder`, build/runs/NAME by default; returns what came of it.
 
     Where that folder holds a checkpoint of the same configuration, its run goes on. Raises
-    `NVPError` if it holds one of another: only the budget and the cadence may differ.
+    `NVPError` if it holds one of another: only what `FREE` names may differ.
     """
     config = load_config(config_path, changes)
     folder = folder or default_folder(config.name)
+    cures = {}
     if (folder / CHECKPOINT).is_file():
-        _check_same(load_config(folder / "config.yaml"), config, folder)
-    return _go_on(config, folder, data_root, device)
+        cures = _check_same(load_config(folder / "config.yaml"), config, folder)
+    return _go_on(config, folder, cures, data_root, device)
 
 
 def resume(
@@ -51,8 +54,8 @@ def resume(
         raise NVPError(f"there is no {folder / CHECKPOINT}: nothing to go on with, train a config")
     stored = folder / "config.yaml"
     config = load_config(stored, changes)
-    _check_same(load_config(stored), config, folder)
-    return _go_on(config, folder, data_root, device)
+    cures = _check_same(load_config(stored), config, folder)
+    return _go_on(config, folder, cures, data_root, device)
 
 
 def default_folder(name: str) -> Path:
@@ -70,19 +73,35 @@ def device_named(name: str) -> torch.device:
     return device
 
 
-def _go_on(config: RunConfig, folder: Path, data_root: Path | None, device: str) -> str:
-    note_leg(folder, device_named(device))
-    train(config, folder, data_root=data_root, device=device)
+def _go_on(
+    config: RunConfig,
+    folder: Path,
+    cures: dict[str, float],
+    data_root: Path | None,
+    device: str,
+) -> str:
+    here = device_named(device)
+
+    def note() -> None:
+        note_leg(folder, here, cures)
+
+    train(config, folder, data_root=data_root, device=device, on_start=note)
     rows = read_log(folder / "log.csv")
-    last, validated = rows[-1], [row for row in rows if "validation" in row]
+    last = rows[-1] if rows else {}
+    if not last or ("bits_per_dim" in last and "validation" not in last):
+        return (
+            f"{config.name}: its budget is spent, but {folder / 'log.csv'} lacks the last row; "
+            f"next: nvp record {folder}"
+        )
     done = f"{config.name}: {last['step']:.0f} steps in {last['minutes']:.1f} minutes, "
-    if not validated:
+    if "validation" not in last:
         return (
             f"{done}loss {last['loss']:.4f}, no likelihood; "
             f"next: nvp sample {folder} --out samples.png, or nvp record {folder}"
         )
     chosen = last
     if config.training.early_stopping:
+        validated = [row for row in rows if "validation" in row]
         chosen = min(validated, key=lambda row: row["validation"])
     nats = nats_per_bit(config.model.image_shape) * chosen["validation"]
     return (
@@ -92,7 +111,8 @@ def _go_on(config: RunConfig, folder: Path, data_root: Path | None, device: str)
     )
 
 
-def _check_same(old: RunConfig, new: RunConfig, folder: Path) -> None:
+def _check_same(old: RunConfig, new: RunConfig, folder: Path) -> dict[str, float]:
+    """What differs of `CURES`, as it is in `new`. Raises `NVPError` where more than `FREE` does."""
     before, after = _flat(old), _flat(new)
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) != after.get(key):
@@ -101,6 +121,11 @@ def _check_same(old: RunConfig, new: RunConfig, folder: Path) -> None:
                 f"{after.get(key)}: use another --run-folder; a run that goes on may change "
                 f"only training.{{{','.join(FREE)}}}"
             )
+    return {
+        key: value
+        for key in CURES
+        if (value := getattr(new.training, key)) != getattr(old.training, key)
+    }
 
 
 def _flat(config: RunConfig) -> dict[str, Any]:

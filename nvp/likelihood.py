@@ -6,14 +6,13 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nvp.errors import NVPError
 from nvp.labels import Examples, arguments
-from nvp.model import ImageModel
+from nvp.model import ImageModel, batch_norms, batch_statistics, check_count
 
 
 def nats_per_bit(image_shape: tuple[int, int, int]) -> float:
@@ -42,7 +41,22 @@ class Score:
         return f"{self.bits_per_dim:.4f} ± {self.standard_error:.4f} bits/dim"
 
 
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Within this block float32 convolutions are what they say.
+
+    An NVIDIA GPU rounds their factors to 10 bits (TF32) unless it is told not to.
+    """
+    allowed = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = allowed
+
+
 @torch.no_grad()
+@full_float32()
 def score_images(
     model: ImageModel,
     images: Examples,
@@ -54,9 +68,11 @@ def score_images(
 ) -> Tensor:
     """Bits/dim of each image, (N,) float64, on the model's device, in the mode it is in.
 
-    The noise comes from one generator, so the same seed and batch size give the same figures.
+    float32 models are scored without TF32. The noise comes from one generator, so the same seed
+    and batch size give the same figures.
     `progress` is called with the number of images done.
     """
+    check_count("the number of images", len(images))
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     scores = []
@@ -81,10 +97,12 @@ def evaluate(
     """Score uint8 `images`, (N, C, H, W), in evaluation mode. Raises `NVPError` if not finite."""
     was_training = model.training
     model.eval()
-    scores = score_images(
-        model, images, num_draws=num_draws, batch_size=batch_size, seed=seed, progress=progress
-    )
-    model.train(was_training)
+    try:
+        scores = score_images(
+            model, images, num_draws=num_draws, batch_size=batch_size, seed=seed, progress=progress
+        )
+    finally:
+        model.train(was_training)
     return summarise(scores, num_draws)
 
 
@@ -97,28 +115,6 @@ def summarise(scores: Tensor, num_draws: int) -> Score:
         )
     error = scores.std().item() / math.sqrt(len(scores)) if len(scores) > 1 else math.nan
     return Score(scores.mean().item(), error, len(scores), num_draws)
-
-
-def batch_norms(model: nn.Module) -> list[Any]:
-    """Every module that keeps running statistics, this package's or PyTorch's."""
-    return [module for module in model.modules() if hasattr(module, "momentum")]
-
-
-@contextmanager
-def batch_statistics(model: nn.Module) -> Iterator[None]:
-    """Within this block batch norms use the statistics of each batch, and learn nothing from it."""
-    norms = batch_norms(model)
-    momenta = [module.momentum for module in norms]
-    was_training = model.training
-    model.train()
-    for module in norms:
-        module.momentum = 0.0
-    try:
-        yield
-    finally:
-        for module, momentum in zip(norms, momenta, strict=True):
-            module.momentum = momentum
-        model.train(was_training)
 
 
 @torch.no_grad()
@@ -134,15 +130,10 @@ def reestimate_statistics(
     if not norms:
         return
     device = next(model.parameters()).device
-    momenta = [module.momentum for module in norms]
-    was_training = model.training
-    model.train()
     generator = torch.Generator().manual_seed(seed)
-    for count, start in enumerate(range(0, len(images), batch_size)):
-        for module in norms:
-            module.momentum = 1 / (count + 1)  # the running mean of all batches so far
-        batch, given = arguments(images[start : start + batch_size].to(device))
-        model.log_prob(batch, generator=generator, **given)
-    for module, momentum in zip(norms, momenta, strict=True):
-        module.momentum = momentum
-    model.train(was_training)
+    with batch_statistics(model):  # its end restores mode and momenta
+        for count, start in enumerate(range(0, len(images), batch_size)):
+            for module in norms:
+                module.momentum = 1 / (count + 1)  # the running mean of all batches so far
+            batch, given = arguments(images[start : start + batch_size].to(device))
+            model.log_prob(batch, generator=generator, **given)

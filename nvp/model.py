@@ -7,6 +7,10 @@ A model turns uint8 images into natural-log probabilities. One loop can then tra
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -59,17 +63,23 @@ class ImageModel(nn.Module, ABC):
         return channels * height * width
 
     def check_images(self, images: Tensor) -> None:
-        """Raise `NVPError` unless `images` are uint8, (N, C, H, W) and within the levels."""
+        """Raise `NVPError` unless `images` are uint8, (N > 0, C, H, W) and within the levels."""
+        if not isinstance(images, Tensor):
+            raise NVPError(
+                f"images must be a torch.Tensor, got {type(images).__name__}: make one, of a "
+                "NumPy array with torch.from_numpy"
+            )
         if images.dtype != torch.uint8:
             raise NVPError(
-                f"images must be uint8 in 0..255, got {images.dtype}: "
-                "pass the raw pixels, the model dequantises and rescales them itself"
+                f"images must be uint8 in 0..{self.levels - 1}, got {images.dtype}: "
+                "pass the levels themselves, the model rescales them as it needs"
             )
         if images.ndim != 4 or tuple(images.shape[1:]) != tuple(self.image_shape):
             raise NVPError(
                 f"images must be (N, C, H, W) with (C, H, W) = {tuple(self.image_shape)}, "
                 f"got {tuple(images.shape)}: load matching data or change model.image_shape"
             )
+        check_count("the number of images", len(images))
         check_levels(images, self.levels)
 
 
@@ -81,6 +91,36 @@ def use_channels_last(model: ImageModel) -> None:
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.ndim == 4:
             tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+
+
+def batch_norms(model: nn.Module) -> list[Any]:
+    """Every module that keeps running statistics, this package's or PyTorch's."""
+    return [module for module in model.modules() if hasattr(module, "momentum")]
+
+
+@contextmanager
+def batch_statistics(model: nn.Module) -> Iterator[None]:
+    """Within this block batch norms use the statistics of each batch, and learn nothing from it."""
+    norms = batch_norms(model)
+    momenta = [module.momentum for module in norms]
+    was_training = model.training
+    model.train()
+    for module in norms:
+        module.momentum = 0.0
+    try:
+        yield
+    finally:
+        for module, momentum in zip(norms, momenta, strict=True):
+            module.momentum = momentum
+        model.train(was_training)
+
+
+def check_count(what: str, number: int) -> None:
+    """Raise `NVPError` unless `number` is whole, and at least 1."""
+    if not isinstance(number, Integral):
+        raise NVPError(f"{what} must be a whole number, got {number}")
+    if number < 1:
+        raise NVPError(f"{what} must be at least 1, got {number}")
 
 
 def check_levels(images: Tensor, levels: int) -> None:

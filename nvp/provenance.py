@@ -19,9 +19,10 @@ LEGS = "legs.json"
 
 
 class Leg(BaseModel):
-    """One machine that trained a run, and from when. A run that moves has several."""
+    """One machine that trained a run, and from when. A run that moves or changes has several."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # "constants" writes infinity, which a clip_norm may be, as it can be read again.
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
     started: str  # UTC, ISO 8601
     cpu: str
@@ -32,6 +33,7 @@ class Leg(BaseModel):
     # The step whose recorded weights it began from, all else being new; None: from the start, or
     # from a checkpoint.
     reopened_at: int | None = None
+    changed: dict[str, float] = {}  # settings of training that were others before
 
     @property
     def hardware(self) -> str:
@@ -56,11 +58,13 @@ def current_leg(device: torch.device, reopened_at: int | None = None) -> Leg:
     )
 
 
-def note_leg(folder: Path, device: torch.device) -> None:
-    """Add this machine to a run folder, unless it is the one that was noted last."""
+def note_leg(folder: Path, device: torch.device, changed: dict[str, float] | None = None) -> None:
+    """Add this machine, and what `changed`, to a run folder; not if it was noted last as it is."""
     legs, now = read_legs(folder), current_leg(device)
-    same = {"started", "reopened_at"}
-    if legs and legs[-1].model_dump(exclude=same) == now.model_dump(exclude=same):
+    now = now.model_copy(update={"changed": changed or {}})
+    since = {"started", "reopened_at", "changed"}
+    same = legs and legs[-1].model_dump(exclude=since) == now.model_dump(exclude=since)
+    if same and not changed:
         return
     write_legs(folder, [*legs, now])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from pathlib import Path
 
 from nvp.checkpoint import write_text
@@ -20,13 +21,18 @@ COLUMNS = (
     "validation",
     "validation_batch_statistics",
 )
+FILLED = COLUMNS[:5]  # in every row
 
 
 class RunLog:
-    """Appends rows to `folder`/log.csv; those past `step`, which a resumed run repeats, are cut."""
+    """Appends rows to `folder`/log.csv; those past `step`, which a resumed run repeats, are cut.
+
+    So is a last line without an end: a lost machine left it unfinished.
+    """
 
     def __init__(self, folder: Path, step: int) -> None:
         self.path = folder / "log.csv"
+        _cut_torn_line(self.path)
         kept = [row for row in read_log(self.path) if row["step"] <= step]
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS)
@@ -53,11 +59,35 @@ class RunLog:
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """The rows of a log.csv, empty cells left out; no rows where there is no file."""
+    """The rows of a log.csv, empty cells left out; no rows where there is no file.
+
+    Raises `NVPError` for a line that is not as it was written.
+    """
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        return [
-            {key: float(value) for key, value in row.items() if value}
-            for row in csv.DictReader(file)
-        ]
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        reader = csv.reader(file)
+        try:
+            if next(reader, list(COLUMNS)) != list(COLUMNS):
+                raise ValueError("it should name the columns")
+            return [_row(cells) for cells in reader]
+        except (ValueError, csv.Error) as error:
+            raise NVPError(
+                f"{path} is damaged in line {reader.line_num} ({error}): restore the file, or "
+                "remove it, and with it the curve so far"
+            ) from error
+
+
+def _row(cells: list[str]) -> dict[str, float]:
+    if len(cells) != len(COLUMNS):
+        raise ValueError(f"it has {len(cells)} cells, not {len(COLUMNS)}")
+    row = {key: float(cell) for key, cell in zip(COLUMNS, cells, strict=True) if cell}
+    for key in FILLED:
+        if key not in row:
+            raise ValueError(f"its {key} is missing")
+    return row
+
+
+def _cut_torn_line(path: Path) -> None:
+    if path.exists():
+        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)

@@ -24,8 +24,8 @@ from nvp.errors import NVPError
 from nvp.examples import check_images, examples, hold_out
 from nvp.labels import Examples, Labelled
 from nvp.launch import device_named
-from nvp.likelihood import batch_statistics, reestimate_statistics, score_images
-from nvp.model import ImageModel, use_channels_last
+from nvp.likelihood import full_float32, reestimate_statistics, score_images
+from nvp.model import ImageModel, batch_statistics, use_channels_last
 from nvp.paths import results_root
 from nvp.train import BEST, CHECKPOINT
 
@@ -179,6 +179,7 @@ def _in_float64(run: TrainedRun) -> ImageModel:
     return model.eval()
 
 
+@full_float32()
 def write_samples(
     model: ImageModel,
     path: Path,

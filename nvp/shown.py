@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
 
 from nvp.data import EMBEDDED, Dataset, MissingData, load
+from nvp.errors import NVPError
 from nvp.ledger import Run
+from nvp.model import ImageModel
 
 SUBSET = "-small"  # ends the name of a data set that is a part of another one
 
@@ -40,3 +45,32 @@ def images_for(run: Run, split: str, *, full: bool = False) -> Dataset | None:
         except MissingData:
             pass
     return load(EMBEDDED, split) if name in (EMBEDDED, EMBEDDED.removesuffix(SUBSET)) else None
+
+
+class BestModels(NamedTuple):
+    """The best runs and their models by kind of images, and images of one kind to go with them."""
+
+    runs: dict[str, Run]
+    models: dict[str, ImageModel]  # in evaluation mode
+    kind: str  # the first one, of which the images are
+    train: Dataset
+    test: Dataset
+
+
+def best_models(
+    ledger: Mapping[str, Run], device: torch.device, *, full: bool = False
+) -> BestModels:
+    """`best_runs` of those without labels, their models, and `images_for` the first of them.
+
+    A run that is told labels scores something else, and stays out. Raises `NVPError` where no run
+    is left, or no images of the first one's kind are here.
+    """
+    best = best_runs({name: run for name, run in ledger.items() if not run.config.num_classes})
+    if not best:
+        raise NVPError("no run without labels keeps its weights: make one and `nvp record` it")
+    kind, run = next(iter(best.items()))
+    train, test = (images_for(run, split, full=full) for split in ("train", "test"))
+    if train is None or test is None:
+        raise NVPError(f"{run.name} is the first of the runs, and no images of {kind} are here")
+    models = {kind: run.load_model(str(device)) for kind, run in best.items()}
+    return BestModels(best, models, kind, train, test)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -29,15 +30,9 @@ from nvp.errors import NVPError
 from nvp.examples import examples, hold_out, spread
 from nvp.interrupt import stop_requests
 from nvp.labels import Examples, arguments, mirrored
-from nvp.likelihood import (
-    batch_norms,
-    batch_statistics,
-    bits_per_dim,
-    evaluate,
-    reestimate_statistics,
-)
+from nvp.likelihood import bits_per_dim, evaluate, reestimate_statistics
 from nvp.memory import keep_freed_memory
-from nvp.model import ImageModel, use_channels_last
+from nvp.model import ImageModel, batch_norms, batch_statistics, use_channels_last
 from nvp.optimiser import exponential_average, make_optimiser, rate_at
 from nvp.progress import Reporter
 from nvp.runlog import RunLog
@@ -70,9 +65,16 @@ class State:
 
 
 def train(
-    config: RunConfig, folder: Path, *, data_root: Path | None = None, device: str = "auto"
+    config: RunConfig,
+    folder: Path,
+    *,
+    data_root: Path | None = None,
+    device: str = "auto",
+    on_start: Callable[[], None] = lambda: None,
 ) -> ImageModel:
     """Train until the budget is spent, going on from `folder`'s checkpoint if it has one.
+
+    `on_start` is called once nothing refuses the run, before anything is written.
 
     Writes `config.yaml`, `log.csv`, the checkpoint and, with `training.early_stopping`, the best
     weights so far. Returns the averaged model in evaluation mode, its batch-norm statistics
@@ -93,6 +95,7 @@ def train(
     checkpoint = folder / CHECKPOINT
     if checkpoint.exists():
         restore(state, checkpoint, data.checksum)
+    on_start()
     plain = config.model_dump(mode="json")
     write_text(folder / "config.yaml", yaml.safe_dump(plain, sort_keys=False))
     if not checkpoint.exists():
@@ -107,7 +110,10 @@ def train(
         while (done := spent(state, settings)) < 1:
             started = time.perf_counter()
             batch = next_batch(state, images, config)
-            state.window.append(training_step(state, batch, settings, done))
+            try:
+                state.window.append(training_step(state, batch, settings, done))
+            except NVPError as error:
+                raise NVPError(f"{error}; {advice(folder)}") from error
             state.minutes += (time.perf_counter() - started) / 60
             finished = spent(state, settings) >= 1
             row: dict[str, float] = {}
@@ -139,7 +145,11 @@ def train(
 def training_step(
     state: State, batch: Examples, settings: TrainingConfig, done: float
 ) -> tuple[float, float]:
-    """One step on one batch; returns the loss in nats per image and the norm of the gradient."""
+    """One step on one batch; returns the loss in nats per image and the norm of the gradient.
+
+    Raises `NVPError`, and leaves weights as they are, when one of the two is not finite.
+    """
+    noise = state.noise.get_state()
     for group in state.optimiser.param_groups:
         group["lr"] = group["factor"] * rate_at(state.step, done, settings)
     state.optimiser.zero_grad()
@@ -149,7 +159,7 @@ def training_step(
     loss.backward()
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), settings.clip_norm)
     if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
-        raise NVPError(explain_divergence(state, batch, loss.item()))
+        raise NVPError(explain_divergence(state, batch, loss.item(), noise))
     state.optimiser.step()
     state.ema.update_parameters(state.model)
     state.step += 1
@@ -157,7 +167,7 @@ def training_step(
 
 
 def means(state: State, settings: TrainingConfig) -> dict[str, float]:
-    """A row of the log: the means of loss and gradient norm since the last one."""
+    """A row of the log: means since the last one; the loss includes its regulariser."""
     window = state.window
     loss = sum(loss for loss, _ in window) / len(window)
     row = {
@@ -272,8 +282,8 @@ def finished_model(state: State, images: Examples, config: RunConfig, folder: Pa
     return model.eval()
 
 
-def explain_divergence(state: State, batch: Examples, loss: float) -> str:
-    """One line that names the first layer whose output was not finite."""
+def explain_divergence(state: State, batch: Examples, loss: float, noise: Tensor) -> str:
+    """One line that names the first module whose output was not finite, at this state of noise."""
     found: list[str] = []
 
     def hook(name: str) -> Any:
@@ -285,20 +295,33 @@ def explain_divergence(state: State, batch: Examples, loss: float) -> str:
 
         return look
 
+    # Parts are done before the whole, so the first one found is the smallest at fault.
     handles = [
         module.register_forward_hook(hook(name))
         for name, module in state.model.named_modules()
-        if name and not list(module.children())
+        if name
     ]
     images, given = arguments(batch)
-    with torch.no_grad(), batch_statistics(state.model):
-        state.model.loss(images, generator=torch.Generator().manual_seed(0), **given)
+    generator = torch.Generator()
+    generator.set_state(noise)
+    autocast = torch.autocast(images.device.type, torch.bfloat16, state.precision is Precision.BF16)
+    with torch.no_grad(), batch_statistics(state.model), autocast:
+        state.model.loss(images, generator=generator, **given)
     for handle in handles:
         handle.remove()
-    where = f"first in layer {found[0]}" if found else "in the gradients alone"
+    where = "in the gradients alone" if math.isfinite(loss) else "after the last layer"
+    if found:
+        where = f"first in layer {found[0]}"
+    return f"the loss is {loss} at step {state.step}, not finite {where}"
+
+
+def advice(folder: Path) -> str:
+    """What to do about a run in `folder` that diverged."""
+    if not (folder / CHECKPOINT).is_file():
+        return "there is no checkpoint yet: lower training.learning_rate, or training.clip_norm"
     return (
-        f"the loss is {loss} at step {state.step}, not finite {where}; the last good checkpoint is "
-        "kept: go on from it with a lower training.learning_rate or training.clip_norm"
+        "the last good checkpoint is kept: go on from it with a lower rate, `nvp train --resume "
+        f"{folder} --set training.learning_rate=...`, or a lower training.clip_norm"
     )
 
 

@@ -23,6 +23,7 @@ from nvp import PixelRNN, PixelRNNConfig
 from nvp.autoregressive import diagonal_bilstm
 from nvp.autoregressive.config import Kind
 from nvp.autoregressive.masked_conv import colour_groups, conv_mask
+from nvp.figures import contexts
 
 kinds = pytest.mark.parametrize("kind", Kind)
 
@@ -89,14 +90,18 @@ def check_fields(settings: PixelRNNConfig) -> None:
 
 @kinds
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("hidden", [6, 7])
+@pytest.mark.parametrize("widths", [{"hidden": 6, "head": 12}, {"hidden": 7, "head": 11}], ids=str)
 @pytest.mark.parametrize("connections", CONNECTIONS, ids=str)
 @pytest.mark.parametrize("output", OUTPUTS, ids=lambda output: str(output["levels"]))
 def test_causality(
-    kind: Kind, channels: int, hidden: int, connections: dict[str, bool], output: dict[str, Any]
+    kind: Kind,
+    channels: int,
+    widths: dict[str, int],
+    connections: dict[str, bool],
+    output: dict[str, Any],
 ) -> None:
-    shape = (channels, 3, 4)
-    check_fields(config(kind, shape, hidden=hidden, **connections, **output))
+    """Also of widths that three does not divide."""
+    check_fields(config(kind, (channels, 3, 4), **widths, **connections, **output))
 
 
 @kinds
@@ -148,6 +153,30 @@ def test_receptive_fields_drawn() -> None:
         seen = receptive_field(config(kind, (1, 5, 9)))[3 * 9 + 4].unflatten(0, (5, 9))
         expected = [[mark == "#" for mark in row] for row in (*drawing, "." * 9)]
         assert seen.tolist() == expected
+
+
+@kinds
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_field_that_the_chapters_measure(kind: Kind, channels: int) -> None:
+    """Of a place, whatever the colour: the last one's features see what any of its colours may."""
+    settings = config(kind, (channels, 5, 9), hidden=6)
+    where, seen = (3, 4), torch.zeros(5, 9, dtype=torch.bool)
+    for seed in range(3):
+        model = randomised(PixelRNN(settings), seed).float()
+        seen |= contexts.receptive_field(
+            lambda x, model=model: model.parameters_of(x)[:, -1].movedim(-1, 1),
+            settings.image_shape,
+            where,
+        )
+    last = (3 * 9 + 4) * channels + channels - 1
+    stated = receptive_field(settings)[last].unflatten(0, (5, 9, channels)).any(dim=-1)
+    assert torch.equal(seen, stated)
+
+
+def test_a_field_has_its_place_and_no_other_image() -> None:
+    """The output at a place is the input one row up and two columns to the right."""
+    seen = contexts.receptive_field(lambda x: x.roll((1, -2), (2, 3)).relu(), (2, 4, 5), (2, 1))
+    assert seen.nonzero().tolist() == [[1, 3]]
 
 
 def assert_leaks(model: PixelRNN) -> None:

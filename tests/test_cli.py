@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import yaml
 from PIL import Image
 
 from nvp import ledger, record, scoring, verify
+from nvp.provenance import read_legs
 from nvp.runlog import read_log
 
 
@@ -52,6 +54,34 @@ def test_help_names_every_command() -> None:
         assert f" {command} " in text
 
 
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (("evaluate", "run", "--num-draws", -1), "'--num-draws'"),
+        (("evaluate", "run", "--limit", 1), "'--limit'"),
+        (("sample", "run", "--out", "a.png", "--temperature", "nan"), "'--temperature'"),
+        (("sample", "run", "--out", "a.png", "--seed", 2**63), "'--seed'"),
+        (("sample", "run", "--out", "a.png", "--seed", -1), "'--seed'"),
+        (("evaluate",), "Missing argument"),
+        (("data", "get"), "Missing argument"),
+        (("evaluat",), "No such command 'evaluat'"),
+        (("train", "--confg"), "No such option: --confg"),
+        (("--confg",), "No such option: --confg"),
+    ],
+)
+def test_a_bad_option_is_one_line(arguments: tuple[object, ...], match: str) -> None:
+    line = fails(*arguments)
+    assert match in line
+    assert line.endswith(" --help`\n")
+
+
+def test_without_arguments_there_is_help() -> None:
+    for arguments in ((), ("data",)):
+        result = tiny.nvp(*arguments)
+        assert "--help" in result.output
+        assert "nvp: " not in result.output
+
+
 def test_a_run_folder_is_self_contained(trained: Path) -> None:
     names = {path.name for path in (trained / "run").iterdir()}
     assert {"config.yaml", "log.csv", "checkpoint.safetensors", "legs.json"} <= names
@@ -73,6 +103,20 @@ def test_resume_goes_on_in_a_folder_that_was_moved(own: Path, tmp_path: Path) ->
     assert "model.width=4" in fails(*command, "--set", "model.width=8")
 
 
+def test_a_run_that_diverged_goes_on_as_its_message_says(own: Path) -> None:
+    reckless = ("--set", "training.steps=30", "--set", "training.learning_rate=1e30")
+    result = tiny.nvp("train", "--resume", own / "run", *reckless, "--data-root", own / "data")
+    assert result.exit_code == 2
+    line = result.stderr.splitlines()[-1]  # after those of the steps that went well
+    advised = re.search(r"`nvp (train --resume \S+ --set training.learning_rate=)\.\.\.`", line)
+    assert advised is not None
+    steady = ("--set", "training.steps=3", "--data-root", own / "data")
+    result = tiny.nvp(*f"{advised[1]}1e-3".split(), *steady)
+    assert result.exit_code == 0, result.output
+    changed = [leg.changed for leg in read_legs(own / "run")]
+    assert changed == [{}, {"learning_rate": 1e30}, {"learning_rate": 1e-3}]
+
+
 def test_a_resumed_run_ends_where_one_never_stopped_does(own: Path) -> None:
     more = ("--data-root", own / "data", "--set", "training.steps=5")
     assert tiny.nvp("train", "--resume", own / "run", *more).exit_code == 0
@@ -91,6 +135,14 @@ def test_evaluate_shows_both_kinds_of_statistics(trained: Path) -> None:
         mean = scoring.score(run, images, "", of_batches=of_batches).mean()
         assert f"{mean:.4f} ±" in result.output
     assert "30" in result.output
+
+
+def test_evaluate_takes_as_many_draws_as_the_run_says(own: Path) -> None:
+    config = own / "run" / "config.yaml"
+    config.write_text(config.read_text().replace("num_draws: 1", "num_draws: 3"))
+    result = tiny.nvp("evaluate", own / "run", "--data-root", own / "data")
+    assert result.exit_code == 0, result.output
+    assert result.output.splitlines()[-2].split()[-4:] == ["30", "│", "3", "│"]
 
 
 def test_evaluate_more_draws_of_fewer_images(trained: Path) -> None:
@@ -136,7 +188,9 @@ def test_a_pixel_rnn_goes_on_and_is_evaluated_in_nats(binary: Path, tmp_path: Pa
         images = scoring.scored_images(run.config, split, own / "data").images
         assert len(images) == count
         nats = -run.model.log_prob(images).mean()
+        assert result.output.count("±") == 2  # bits/dim and nats, once: it has no batch norm
         assert f"{nats:.2f} ±" in result.output
+        assert "statistics" not in result.output
     outside = fails("evaluate", own / "run", "--data-root", greyer(own / "data"))
     assert "must have values in 0..1 for model.levels = 2, there is a 200" in outside
 
@@ -204,6 +258,51 @@ def test_verify_fails_with_a_table_when_a_figure_was_altered(trained: Path, resu
 def test_train_refuses(change: str, match: str, trained: Path, tmp_path: Path) -> None:
     folders = ("--run-folder", tmp_path / "run", "--data-root", trained / "data")
     assert match in fails("train", trained / "tiny.yaml", "--set", change, *folders)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("end", [b"2,16,0.0,1e-", b"2,16", bytes(40), b"\xff"])
+def test_a_last_line_that_was_torn_is_cut(end: bytes, own: Path) -> None:
+    log = own / "run" / "log.csv"
+    whole = log.read_bytes()
+    log.write_bytes(whole[: whole.rindex(b"2,16,")] + end)
+    command = ("train", "--resume", own / "run", "--data-root", own / "data")
+    assert tiny.nvp(*command, "--set", "training.steps=3").exit_code == 0
+    assert [row["step"] for row in read_log(log)] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "match"),
+    [
+        (b"\n2,16,", b"\n1e-,16,", "line 3 (could not convert string to float: '1e-')"),
+        (b"\n2,16,", b"\n\0,16,", "line 3 (could not convert"),
+        (b"\n2,16,", b"\n\xff,16,", "line 3 (could not convert"),
+        (b"\n2,16,", b"\n2,16,16,", "line 3 (it has 10 cells, not 9)"),
+        (b"\n2,16,", b"\n\r\n2,16,", "line 3 (it has 0 cells, not 9)"),
+        (b"\n2,16,", b"\n,16,", "line 3 (its step is missing)"),
+        (b"step,", b"stop,", "line 1 (it should name the columns)"),
+    ],
+)
+def test_a_damaged_log_is_named(old: bytes, new: bytes, match: str, own: Path) -> None:
+    log = own / "run" / "log.csv"
+    whole = log.read_bytes()
+    assert old in whole
+    log.write_bytes(whole.replace(old, new))
+    line = fails("train", "--resume", own / "run", "--data-root", own / "data")
+    assert f"{log} is damaged in {match}" in line
+    assert "restore the file, or remove it" in line
+
+
+@pytest.mark.parametrize("lines", [None, 0, 1, 2])
+def test_a_finished_run_that_lost_its_log_can_be_recorded(lines: int | None, own: Path) -> None:
+    log = own / "run" / "log.csv"
+    whole = log.read_bytes()
+    log.unlink()
+    if lines is not None:
+        log.write_bytes(b"".join(whole.splitlines(keepends=True)[:lines]))
+    result = tiny.nvp("train", "--resume", own / "run", "--data-root", own / "data")
+    assert result.exit_code == 0
+    assert f"{log} lacks the last row; next: nvp record" in result.output
 
 
 def test_train_needs_one_thing_to_train(trained: Path, tmp_path: Path) -> None:

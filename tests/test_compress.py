@@ -107,7 +107,7 @@ def test_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
         "RealNVP does not say": lambda: encode(flow, of_flow),
         "values in 0..1": lambda: encode(model, images + 2),
         "uint8": lambda: encode(model, images.float()),
-        "at least 1 image": lambda: decode(model, b"", 0),
+        "n must be at least 1": lambda: decode(model, b"", 0),
         "cut off": lambda: decode(model, b"abc", 1),
         "not of this model": lambda: decode(model, b"\xff" * 40, 7),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,17 @@ def test_unknown_keys_are_named(section: str | None) -> None:
         ("training", "precision", "fp8", "training.precision"),
         ("training", "optimiser", "sgd", "training.optimiser"),
         ("training", "alpha", 1.0, "training.alpha"),
+        ("training", "betas", [2, 3], "training.betas.0: Input should be less than 1"),
+        ("training", "betas", [0.9, -0.1], "training.betas.1"),
+        ("training", "seed", 99999999999999999999, "training.seed: Input should be less than"),
+        ("training", "seed", -1, "training.seed"),
+        ("training", "minutes", math.inf, "training.minutes: Input should be a finite number"),
+        ("training", "learning_rate", math.inf, "training.learning_rate: Input should be a finite"),
+        ("training", "epsilon", math.nan, "training.epsilon"),
+        ("training", "clip_norm", math.nan, "training.clip_norm"),
+        ("training", "validate_minutes", math.nan, "training.validate_minutes"),
+        ("model", "checkerboard_scale_init", math.nan, "model.checkerboard_scale_init"),
+        ("model", "weight_scale_l2", math.inf, "model.weight_scale_l2"),
         ("training", "steps", None, "training: set steps, minutes or both: a run needs a budget"),
     ],
 )
@@ -114,6 +126,16 @@ def test_bad_values_are_named(section: str, key: str, value: Any, complaint: str
     tree = tiny.config_tree()
     tree[section][key] = value
     assert complaint in refused(tree)
+
+
+def test_infinite_norms_and_cadences_are_none(tmp_path: Path) -> None:
+    keys = ("clip_norm", "checkpoint_minutes", "validate_minutes")
+    config = load_config(
+        tiny.write_config(tmp_path / "tiny.yaml"), [f"training.{key}=.inf" for key in keys]
+    )
+    assert [getattr(config.training, key) for key in keys] == [math.inf] * 3
+    kept = tiny.write_config(tmp_path / "kept.yaml", config.model_dump(mode="json"))
+    assert load_config(kept) == config
 
 
 def test_the_family_decides_on_the_keys() -> None:

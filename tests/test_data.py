@@ -347,6 +347,38 @@ def test_damaged_npy_files(npy_folder: Path) -> None:
     refused("mine: the test split is missing", npy_folder, "test", error=MissingData)
 
 
+@pytest.mark.parametrize("file", ["test_images.npy", "test_labels.npy"])
+def test_npy_headers_with_a_wrong_bit(npy_folder: Path, file: str) -> None:
+    """What is read is a set of images, or it is refused: never an error of NumPy's own."""
+    path = npy_folder / file
+    whole, refusals = path.read_bytes(), 0
+    for bit in range(8 * 128):
+        broken = bytearray(whole)
+        broken[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(broken)
+        try:
+            load(npy_folder, "test")
+        except NVPError:
+            refusals += 1
+    assert refusals > 900
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"(20,", b"'20,"),  # a string that does not end
+        (b"'|u1'", b"'|01'"),  # no literal of Python
+        (b"(20, 6, 5, 3), }          ", b"(99999999999999999999,), }"),
+    ],
+)
+def test_damaged_npy_headers(old: bytes, new: bytes, npy_folder: Path) -> None:
+    path = npy_folder / "test_images.npy"
+    whole = path.read_bytes()
+    assert old in whole
+    path.write_bytes(whole.replace(old, new))
+    refused(f"{path} is truncated, damaged, or no .npy file", npy_folder, "test")
+
+
 def test_unreadable_file(npy_folder: Path, monkeypatch) -> None:
     def denied(*args, **kwargs) -> None:
         raise PermissionError(13, "Permission denied")

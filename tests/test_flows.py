@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nvp import RealNVP, RealNVPConfig
+from nvp.errors import NVPError
 from nvp.flows.batchnorm import CouplingBatchNorm, NormScope
 from nvp.flows.bijection import Bijection
 from nvp.flows.coupling import AffineCoupling, AffineOrder, ChannelCoupling, CheckerboardCoupling
@@ -228,6 +229,16 @@ def test_fully_convolutional(lived) -> None:
     assert (log_det + log_det_forward).abs().max() < 1e-9
     assert model.decode(z).shape == (2, 1, 16, 16)
     assert [tuple(part.shape) for part in model.latents_by_scale(z)] == [(2, 2, 8, 8)] * 2
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 7, 8), (2, 1, 8, 6), (2, 3, 8, 8), (1, 8, 8)])
+def test_latents_that_the_scales_cannot_halve(shape: tuple[int, ...], lived) -> None:
+    model = lived(RealNVPConfig.paper((1, 8, 8), num_scales=3, **SMALL))
+    complaint = r"z must be \(N, 1, H, W\) with sides divisible by 4.*: crop or pad it"
+    for use in (model.decode, model.latents_by_scale):
+        with pytest.raises(NVPError, match=complaint) as caught:
+            use(torch.zeros(shape))
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("config", PRESETS, ids=name)

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from nvp import RealNVP, RealNVPConfig
+from nvp import (
+    GAN,
+    VAE,
+    GANConfig,
+    Gaussian,
+    GaussianConfig,
+    MultiScaleConfig,
+    MultiScalePixelRNN,
+    PixelRNN,
+    PixelRNNConfig,
+    RealNVP,
+    RealNVPConfig,
+    VAEConfig,
+)
 from nvp.errors import NVPError
 from nvp.flows.batchnorm import NormScope
 from nvp.flows.bijection import Composition
 from nvp.likelihood import (
-    batch_norms,
-    batch_statistics,
     bits_per_dim,
     evaluate,
     nats_per_bit,
@@ -23,7 +35,7 @@ from nvp.likelihood import (
     score_images,
     summarise,
 )
-from nvp.model import ImageModel, use_channels_last
+from nvp.model import ImageModel, batch_norms, batch_statistics, use_channels_last
 
 Preset = Callable[..., RealNVPConfig]
 PRESETS = [RealNVPConfig.paper, RealNVPConfig.official]
@@ -127,6 +139,23 @@ def test_score_and_its_standard_error() -> None:
     assert math.isnan(summarise(scores[:1], num_draws=1).standard_error)
 
 
+def test_scores_are_of_full_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An NVIDIA GPU would round the factors of its convolutions to 10 bits otherwise."""
+    seen = []
+    model = RealNVP(RealNVPConfig.paper((1, 8, 8), num_blocks=0, width=4)).eval()
+    looked = model.log_prob
+
+    def look(*arguments: Any, **keywords: Any) -> Tensor:
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return looked(*arguments, **keywords)
+
+    monkeypatch.setattr(model, "log_prob", look)
+    before = torch.backends.cudnn.allow_tf32
+    score_images(model, torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
+    assert seen == [False]
+    assert torch.backends.cudnn.allow_tf32 is before
+
+
 def test_evaluation_reports_progress_and_restores_the_mode() -> None:
     model, done = fresh().train(), []
     score = evaluate(model, noise(25), batch_size=10, progress=done.append)
@@ -136,6 +165,27 @@ def test_evaluation_reports_progress_and_restores_the_mode() -> None:
     assert not any(p.grad is not None for p in model.parameters())
     scores = score_images(model.eval(), noise(25), batch_size=10)
     assert scores.mean().item() == score.bits_per_dim
+
+
+@pytest.mark.parametrize("work", [evaluate, reestimate_statistics])
+@pytest.mark.parametrize("training", [False, True])
+def test_an_interrupt_leaves_mode_and_momenta(
+    work: Callable[..., object], training: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, batches = fresh().train(training), []
+    log_prob = model.log_prob
+
+    def interrupted(images: Tensor, **keywords: Any) -> Tensor:
+        batches.append(images)
+        if len(batches) == 2:
+            raise KeyboardInterrupt
+        return log_prob(images, **keywords)
+
+    monkeypatch.setattr(model, "log_prob", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        work(model, noise(30), batch_size=10)
+    assert all(module.training is training for module in model.modules())
+    assert {norm.momentum for norm in batch_norms(model)} == {0.1}
 
 
 def test_images_without_a_likelihood_are_an_error() -> None:
@@ -160,6 +210,42 @@ def test_wrong_images_are_refused(images: Tensor, complaint: str) -> None:
         with pytest.raises(NVPError, match=complaint) as caught:
             use(images)
         assert "\n" not in str(caught.value)
+
+
+def pixel_rnn_config(side: int) -> PixelRNNConfig:
+    sizes = {"num_layers": 1, "hidden": 4, "head": 8}
+    return PixelRNNConfig(kind="pixelcnn", image_shape=(1, side, side), **sizes)
+
+
+MODELS: list[Callable[[], ImageModel]] = [
+    lambda: RealNVP(RealNVPConfig.paper((1, 8, 8), num_blocks=0, width=4)),
+    lambda: PixelRNN(pixel_rnn_config(8)),
+    lambda: MultiScalePixelRNN(
+        MultiScaleConfig(small=pixel_rnn_config(4), large=pixel_rnn_config(8))
+    ),
+    lambda: Gaussian(GaussianConfig(image_shape=(1, 8, 8))),
+    lambda: VAE(VAEConfig(image_shape=(1, 8, 8), latent=2, width=4)),
+    lambda: GAN(GANConfig(image_shape=(1, 8, 8), latent=2, width=4)),
+]
+
+
+@pytest.mark.parametrize("build", MODELS)
+def test_nothing_to_do_is_refused(build: Callable[[], ImageModel]) -> None:
+    model, images = build(), noise(2, (1, 8, 8))
+    calls: dict[Callable[[], object], str] = {
+        lambda: model.sample(0): "n must be at least 1, got 0",
+        lambda: model.sample(-1): "n must be at least 1, got -1",
+        lambda: model.loss(images[:0]): "the number of images must be at least 1, got 0",
+        lambda: evaluate(model, images[:0]): "the number of images must be at least 1, got 0",
+    }
+    if model.has_likelihood:
+        calls |= {
+            lambda: model.log_prob(images, num_draws=0): "num_draws must be at least 1, got 0",
+            lambda: model.log_prob(images[:0]): "the number of images must be at least 1, got 0",
+        }
+    for call, complaint in calls.items():
+        with pytest.raises(NVPError, match=complaint):
+            call()
 
 
 @pytest.mark.parametrize("levels", [2, 5])
@@ -248,9 +334,14 @@ def test_batch_statistics_learn_nothing(running_average: bool, lived) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     moved = noise(20) // 4  # darker than what the statistics were taken from
     outside = evaluate(model, moved).bits_per_dim
+    coupling = model.flow.scales[0].checkerboard.bijections[0]
+    x = torch.randn(50, 3, 8, 8, dtype=torch.float64)
     with batch_statistics(model):
         assert model.training
         inside = score_images(model, moved).mean().item()
+        y = coupling(x)[0]  # normalised by its own moments, in the form of appendix E too
+    assert y.mean(dim=(0, 2, 3)).abs().max() < 1e-9
+    assert (y.std(dim=(0, 2, 3)) - 1).abs().max() < 1e-3
     assert not model.training
     assert abs(inside - outside) > 0.01
     assert {norm.momentum for norm in batch_norms(model)} == {0.1}

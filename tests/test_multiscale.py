@@ -216,6 +216,27 @@ def test_bad_input() -> None:
         assert "\n" not in str(caught.value)
 
 
+def test_bad_pairs() -> None:
+    """Each had a number, which was the probability of nothing."""
+    model = build("pixelcnn", (1, 4, 4))
+    large = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
+    small = model.subsample(large)
+    pairs = [
+        (large + 5, small, "in 0..1 for model.levels = 2, there is a 5"),
+        (large.float(), small, "must be uint8 in 0..1, got torch.float32"),
+        (large[..., 1:], small, r"= \(1, 4, 4\), got \(2, 1, 4, 3\)"),
+        (large, small + 7, "in 0..1 for model.levels = 2, there is a 7"),
+        (large, small.float(), "must be uint8 in 0..1, got torch.float32"),
+        (large, large, r"= \(1, 2, 2\), got \(2, 1, 4, 4\)"),
+        (large, small[:1], "one small image for each large one, got 1 for 2"),
+        (large[:1], small, "one small image for each large one, got 2 for 1"),
+    ]
+    for images, given, complaint in pairs:
+        with pytest.raises(NVPError, match=complaint) as caught:
+            model.log_prob_given(images, given)
+        assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("small", "large"),
     [

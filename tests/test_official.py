@@ -262,6 +262,23 @@ def test_samples_are_shown_without_undoing_the_data_constraint() -> None:
         assert set(shown.unique().tolist()) <= expected
 
 
+def test_sampling_takes_the_statistics_of_the_sample_inside_the_nets(lived) -> None:
+    """As the code's sampling does; the norms of the couplings' outputs stay as they are."""
+    model = lived(RealNVPConfig.official((1, 8, 8), num_blocks=0, width=4))
+    kept = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def drawn(n: int) -> Tensor:
+        return model.sample(n, generator=torch.Generator().manual_seed(0))[:1]
+
+    assert not torch.equal(drawn(2), drawn(20))  # an image depends on those drawn beside it
+    after = model.state_dict()
+    assert not model.training
+    assert all(torch.equal(kept[name], after[name]) for name in kept)
+    plain = lived(RealNVPConfig.paper((1, 8, 8), num_blocks=0, width=4))
+    alone, beside = (plain.sample(n, generator=torch.Generator().manual_seed(0)) for n in (2, 2))
+    assert torch.equal(alone, beside)
+
+
 def test_inverse_normalises_by_running_averages_even_in_training() -> None:
     coupling = of_type(official(), CheckerboardCoupling)[0].train()
     coupling.norm.running_mean.fill_(0.5)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from nvp import PixelRNN, PixelRNNConfig
 from nvp.autoregressive.config import Kind
 from nvp.autoregressive.output import Mixture
-from nvp.autoregressive.sampling import fill_by_definition
+from nvp.autoregressive.sampling import LEAST_TEMPERATURE, fill_by_definition
 from nvp.errors import NVPError
 
 kinds = pytest.mark.parametrize("kind", Kind)
@@ -119,10 +119,13 @@ def test_bad_input() -> None:
     model = PixelRNN(config("row_lstm"))
     good = torch.zeros(2, 1, 3, 4, dtype=torch.uint8)
     bad = {
-        "uint8": good.float(),
+        "0..1, got torch.float32: pass the levels themselves": good.float(),
         "0..1": good + 2,
         "(1, 3, 4)": torch.zeros(2, 1, 4, 3, dtype=torch.uint8),
         "(N, C, H, W)": good[0],
+        "a torch.Tensor, got ndarray": good.numpy(),
+        "a torch.Tensor, got list": good.tolist(),
+        "number of images must be at least 1": good[:0],
     }
     for words, images in bad.items():
         for call in (model.log_prob, model.logits, model.loss, lambda x: model.complete(x, 1, 1)):
@@ -130,15 +133,74 @@ def test_bad_input() -> None:
                 call(images)
             assert words in str(caught.value)
             assert "\n" not in str(caught.value)
-    for arguments in ((-1, 1), (4, 1), (1, 0), (1, -2), (1.5, 1)):
+    for arguments in ((-1, 1), (4, 1), (1, 0), (1, -2), (1.5, 1), (1, 1.5)):
         with pytest.raises(NVPError) as caught:
             model.complete(good, *arguments)
         assert "\n" not in str(caught.value)
-    for temperature in (0.0, -1.0):
-        with pytest.raises(NVPError, match="temperature must be above 0"):
+    for temperature in (0.0, -1.0, 1e-40, math.inf, math.nan):
+        with pytest.raises(NVPError, match="temperature must be a finite number of 1e-06 or more"):
             model.sample(1, temperature=temperature)
     with pytest.raises(NVPError, match="n must be at least 1"):
         model.sample(0)
+    with pytest.raises(NVPError, match=r"n must be a whole number, got 1\.5"):
+        model.sample(1.5)  # type: ignore[arg-type]
+    with pytest.raises(NVPError, match="num_draws must be at least 1"):
+        PixelRNN(config("row_lstm", output="mixture")).log_prob(good, num_draws=0)
+
+
+@pytest.mark.parametrize("output", OUTPUTS, ids=lambda output: str(output["levels"]))
+def test_the_least_temperature_leaves_no_chance(output: dict[str, Any]) -> None:
+    """Of the logits the largest, and that in float32; what it draws is not black."""
+    model = randomised(PixelRNN(config("row_lstm", **output))).float()
+    drawn = model.sample(20, generator=generator(), temperature=LEAST_TEMPERATURE)
+    assert drawn.any()
+    assert (drawn == drawn[0]).all()
+
+
+@kinds
+@pytest.mark.parametrize("plain_scan", ["0", "1"])
+@pytest.mark.parametrize(
+    ("output", "tolerance"),
+    [
+        ({"levels": 2}, 0.1),
+        ({"levels": 256}, 0.1),
+        ({"levels": 256, "output": "mixture", "num_components": 2, "num_scales": 2}, 0.01),
+    ],
+    ids=["sigmoid", "softmax", "mixture"],
+)
+def test_bfloat16_is_near_float32(
+    kind: Kind,
+    plain_scan: str,
+    output: dict[str, Any],
+    tolerance: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Loss, gradient and logits; `tolerance` is the gradient's, over its length.
+
+    The mixture is as narrow as training makes it where images are even: a fresh one hides faults.
+    """
+    monkeypatch.setenv("NVP_PLAIN_SCAN", plain_scan)
+    torch.manual_seed(0)
+    model = PixelRNN(config(kind, (1, 8, 8), num_layers=2, hidden=16, head=32, **output))
+    images = torch.randint(model.levels, (16, 1, 8, 8), generator=generator(), dtype=torch.uint8)
+    if isinstance(model.output, Mixture):
+        images = images % 4 + 178
+        # Both means at 0.7, and scales of two levels and less.
+        last = model.head.convs[-1]
+        last.bias.data = torch.tensor([0.0] * 4 + [0.45, -0.05] + [-3.5] * 4)
+        last.weight.data *= 0.01
+
+    def run(in_bfloat16: bool) -> tuple[float, Tensor, Tensor]:
+        with torch.autocast("cpu", torch.bfloat16, in_bfloat16):
+            loss, logs = model.loss(images, generator()), model.logits(images)
+        assert logs.dtype is torch.float32
+        gradients = torch.autograd.grad(loss, tuple(model.parameters()))
+        return loss.item(), torch.cat([each.flatten() for each in gradients]), logs.log_softmax(-1)
+
+    (loss, gradient, logs), (exact_loss, exact_gradient, exact_logs) = run(True), run(False)
+    assert loss == pytest.approx(exact_loss, rel=1e-4)
+    assert 0 < (gradient - exact_gradient).norm() < tolerance * exact_gradient.norm()
+    assert (logs - exact_logs)[exact_logs > -10].abs().max() < 0.05
 
 
 @kinds

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import re
 import shutil
 from pathlib import Path
@@ -16,7 +18,7 @@ from nvp import ledger, provenance, record, results, verify
 from nvp.checkpoint import load_tensors, save_tensors
 from nvp.config import load_config
 from nvp.errors import NVPError
-from nvp.likelihood import evaluate, nats_per_bit, summarise
+from nvp.likelihood import Score, evaluate, nats_per_bit, summarise
 from nvp.paths import repository_root, results_root
 from nvp.runlog import read_log
 from nvp.scoring import load_run, probe_images, score_probe, scored_images
@@ -149,6 +151,32 @@ def test_a_taken_name_is_kept_unless_replaced(own: Path, trained: Path) -> None:
     with pytest.raises(NVPError, match="there already"):
         record.record(trained / "run", data_root=trained / "data", root=own)
     assert (own / "runs" / "tiny" / "run.json").read_text() == before
+
+
+def content(folder: Path) -> dict[Path, bytes]:
+    """Every file under `folder`."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "a/b", "../runs/tiny", "Tiny", "tiny\n"])
+def test_a_name_must_do_for_a_folder_of_the_ledger(name: str, own: Path, trained: Path) -> None:
+    before, options = content(own), {"data_root": trained / "data", "root": own, "replace": True}
+    for bad in (name, str(own / "runs" / name)):
+        with pytest.raises(NVPError, match="does not do for a folder of the ledger") as caught:
+            record.record(trained / "run", name=bad, **options)
+        assert "\n" not in str(caught.value)
+    assert content(own) == before
+
+
+def test_only_an_entry_is_replaced(own: Path, trained: Path) -> None:
+    folder = own / "runs" / "notes"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("not to be lost")
+    options = {"data_root": trained / "data", "root": own, "replace": True}
+    with pytest.raises(NVPError, match="no entry to replace: remove it yourself"):
+        record.record(trained / "run", name="notes", **options)
+    assert (folder / "notes.txt").read_text() == "not to be lost"
+    assert record.record(trained / "run", name="tiny", first=20, **options).name == "tiny"
 
 
 def test_verify_agrees_with_an_honest_ledger(recorded: Path, trained: Path) -> None:
@@ -285,6 +313,43 @@ def test_a_pixel_rnn_is_recorded_with_the_step_that_was_chosen(
     assert error == pytest.approx(nats.std().item() / 30**0.5, abs=1e-3)
 
 
+def test_a_figure_that_only_a_leak_explains_is_refused(
+    pixelrnn: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data_root, root = pixelrnn
+    run = ledger.runs(root)["tiny-pixelrnn"]
+    options = {"data_root": data_root, "root": tmp_path}
+    monkeypatch.setitem(record.FLOORS, "tiny-binary", run.nats[0] + 0.1)
+    with pytest.raises(NVPError, match=r"nats on tiny-binary, below .*test_causality") as caught:
+        record.record(data_root.parent / "run", **options)
+    assert "\n" not in str(caught.value)
+    assert content(tmp_path) == {}
+    monkeypatch.setitem(record.FLOORS, "tiny-binary", run.nats[0] - 0.1)
+    assert record.record(data_root.parent / "run", **options).name == "tiny-pixelrnn"
+
+
+@pytest.mark.parametrize(
+    ("name", "floor"), [("cifar10-pixelcnn", 2.8), ("binarized-mnist-row-lstm", 78.0)]
+)
+def test_the_floors_of_pixel_rnns(name: str, floor: float) -> None:
+    config = load_config(REPOSITORY / "configs" / f"{name}.yaml")
+    unit = nats_per_bit(config.model.image_shape) if config.levels == 2 else 1.0
+    record.check_floor(config, Score((floor + 0.01) / unit, 0.0, 10_000, 1))
+    with pytest.raises(NVPError, match=rf"scores {floor - 0.01:.2f} .*, below {floor:g}, as if"):
+        record.check_floor(config, Score((floor - 0.01) / unit, 0.0, 10_000, 1))
+
+
+def test_a_flow_has_no_floor() -> None:
+    config = load_config(REPOSITORY / "configs" / "cifar10.yaml")
+    record.check_floor(config, Score(1.0, 0.0, 10_000, 1))
+
+
+def test_no_recorded_run_is_below_its_floor() -> None:
+    for run in ledger.runs().values():
+        if run.has_likelihood:
+            record.check_floor(run.config, run.score)
+
+
 def test_a_binary_run_is_verified_to_a_hundredth_of_a_nat(
     pixelrnn: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -406,6 +471,11 @@ def test_legs_are_the_machines_in_order(tmp_path: Path) -> None:
         provenance.read_legs(tmp_path)
 
 
+def test_a_leg_may_have_a_norm_that_clips_nothing(tmp_path: Path) -> None:
+    provenance.note_leg(tmp_path, torch.device("cpu"), {"clip_norm": math.inf})
+    assert [each.changed for each in provenance.read_legs(tmp_path)] == [{"clip_norm": math.inf}]
+
+
 def test_without_git_the_commit_comes_from_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -469,7 +539,7 @@ def test_published_figures_keep_their_digits() -> None:
 
 
 def test_figures_that_no_print_was_seen_of_are_marked() -> None:
-    for name in ("binarized-mnist", "pixelrnn-variants"):
+    for name in ("binarized-mnist", "pixelrnn-variants"):  # published figures are last but one
         shown = [row[-2] for row in results.table(name).rows]
         unverified = [f for f in results.published() if f.unverified and f.cell in shown]
         assert unverified
@@ -478,6 +548,66 @@ def test_figures_that_no_print_was_seen_of_are_marked() -> None:
     assert "80.54 †" in [row[-2] for row in results.table("binarized-mnist").rows]
     assert "81.30" in [row[-2] for row in results.table("binarized-mnist").rows]
     assert "†" not in results.table("28x28").caption
+
+
+def test_every_variant_of_the_row_lstm_has_a_configuration() -> None:
+    """Tables 2 and 3 and section 5.2: a file a row, each but for one choice that of Table 5."""
+    rows = results.read_published().tables["pixelrnn-variants"]
+    configs = [load_config(REPOSITORY / "configs" / f"{row.config}.yaml") for row in rows]
+    whole = next(c for c in configs if c.name == "cifar10-row-lstm").model_dump()
+    changes = []
+    for config in configs:
+        plain = config.model_dump()
+        assert {**plain, "name": "", "title": "", "model": {}} == {
+            **whole,
+            **{"name": "", "title": "", "model": {}},
+        }
+        model = plain["model"].items()
+        changes.append(dict(item for item in model if item not in whole["model"].items()))
+    assert changes == [
+        {"residual": False, "skip": False},
+        {"residual": False},
+        {"skip": False},
+        {},
+        *({"num_layers": n} for n in (1, 2, 3, 6, 9)),
+        {"output": "mixture"},
+    ]
+
+
+def test_a_recorded_variant_shows_its_validation_figure(own: Path) -> None:
+    rows = results.table("pixelrnn-variants", root=own).rows
+    assert all(row[1].startswith("not run: `cifar10-row-lstm") for row in rows)
+    os.rename(own / "runs" / "tiny", own / "runs" / "cifar10-row-lstm-1")
+    rewrite(own, "name", "cifar10-row-lstm-1", name="cifar10-row-lstm-1")
+    shown = [row[1] for row in results.table("pixelrnn-variants", root=own).rows]
+    validation = results.runs(own)["cifar10-row-lstm-1"].scores.validation.bits_per_dim
+    assert shown[4] == f"{validation:.3f} (cifar10-row-lstm-1)"
+    assert all(cell.startswith("not run") for cell in (*shown[:4], *shown[5:]))
+
+
+def test_a_flow_is_no_row_among_pixel_rnns(own: Path) -> None:
+    rewrite(own, "data.name", "cifar10")
+    assert "A tiny Real NVP" not in results.table_markdown("pixelrnn", root=own)
+    assert "A tiny Real NVP" not in results.table_markdown("binarized-mnist", root=own)
+
+
+RECORDED_FLOWS = [
+    name
+    for name, run in results.runs().items()
+    if run.config.model.family == "realnvp" and run.record.weights and not run.config.num_classes
+]
+
+
+@pytest.mark.parametrize("name", RECORDED_FLOWS)
+def test_a_recorded_flow_inverts(name: str) -> None:
+    """Trained scales amplify rounding: float32 loses two digits more than with random weights."""
+    flow = results.runs()[name].load_model().flow
+    x = torch.logit(0.05 + 0.9 * (probe_images((1, 28, 28))[:8].double() + 0.5) / 256)
+    for dtype, error in ((torch.float64, 1e-9), (torch.float32, 1e-3)):
+        z, log_det = flow.to(dtype)(x.to(dtype))
+        again, back = flow.inverse(z)
+        assert (again - x).abs().max() < error
+        assert (log_det + back).abs().max() < 1e3 * error
 
 
 @pytest.mark.parametrize("unit", ["", 'bits_per_dim: "1.0", nats: "80.54",'])

@@ -265,6 +265,24 @@ def test_model_without_the_compiled_scan(kind: str, monkeypatch: pytest.MonkeyPa
     assert_close([fast, *gradients], [slow, *(p.grad for p in model.parameters())], 1e-10)
 
 
+@pytest.mark.parametrize("kind", ["row_lstm", "diagonal_bilstm"])
+@pytest.mark.parametrize("plain_scan", ["0", "1"])
+@torch.no_grad()
+def test_the_scan_is_in_full_under_autocast(
+    kind: str, plain_scan: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what the layer does only the convolution before the scan is in half precision."""
+    monkeypatch.setenv("NVP_PLAIN_SCAN", plain_scan)
+    layer = PixelRNN(config(kind, (1, 6, 5), hidden=8)).layers[0].core
+    x = torch.randn(3, 16, 6, 5, generator=generator())
+    with torch.autocast("cpu", torch.bfloat16):
+        half, states = layer.input_to_state(x), layer(x)
+    assert half.dtype is torch.bfloat16
+    assert states.dtype is torch.float32
+    monkeypatch.setattr(layer.input_to_state, "forward", lambda _: half.float())
+    assert torch.equal(states, layer(x))
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -3,11 +3,14 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
-from nvp.data import EMBEDDED
+from nvp.data import EMBEDDED, load
+from nvp.errors import NVPError
+from nvp.labels import FASHION_CLASSES
 from nvp.ledger import RecordedDraw, Run, runs
 from nvp.likelihood import Score
-from nvp.shown import best_runs, images_for
+from nvp.shown import best_models, best_runs, images_for
 
 
 def entry(name: str, data: str, bits: float, *, weights: bool = True) -> Run:
@@ -66,3 +69,45 @@ def test_the_full_set_where_it_is(monkeypatch) -> None:
     monkeypatch.setattr("nvp.shown.load", lambda name, split: (name, split))
     assert images_for(entry("a", "mnist", 1.0), "train", full=True) == ("mnist", "train")
     assert images_for(entry("a", "mnist", 1.0), "train") is None
+
+
+def test_the_models_that_both_chapters_show(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("NVP_DATA", str(tmp_path))
+    plain, other = entry("plain", "fashion-mnist", 3.0), entry("other", "mnist", 1.0)
+    told = replace(runs()["fashion-mnist-conditional"], record=entry("told", "mnist", 0.5).record)
+    ledger = {run.name: run for run in (other, told, plain)}
+    best, models, kind, train, test = best_models(ledger, torch.device("cpu"), full=True)
+    assert best == {"fashion-mnist": plain, "mnist": other}
+    assert kind == "fashion-mnist"
+    assert models.keys() == best.keys()
+    assert not any(model.training for model in models.values())
+    assert [(each.name, each.split) for each in (train, test)] == [
+        (EMBEDDED, "train"),
+        (EMBEDDED, "test"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("fashion-mnist-conditional", None, "no run without labels"),
+        ("fashion-mnist", "mnist", "no images of mnist are here"),
+    ],
+)
+def test_nothing_to_show(name, data, message, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("NVP_DATA", str(tmp_path))
+    run = replace(runs()[name], record=entry(name, data, 1.0).record) if data else runs()[name]
+    with pytest.raises(NVPError, match=message):
+        best_models({name: run}, torch.device("cpu"), full=True)
+
+
+def test_the_classes_have_their_names() -> None:
+    embedded = load(EMBEDDED, "train")
+    assert len(set(FASHION_CLASSES)) == len(embedded.labels.unique()) == 10
+    taller = {}  # how many more rows than columns are bright, in the mean of a class
+    for label, name in enumerate(FASHION_CLASSES):
+        mean = embedded.images[embedded.labels == label, 0].float().mean(dim=0)
+        taller[name] = int((mean.mean(dim=1) > 20).sum() - (mean.mean(dim=0) > 20).sum())
+    by_height = sorted(taller, key=taller.__getitem__)
+    assert by_height[:2] == ["sneaker", "sandal"]
+    assert by_height[-2:] == ["dress", "trousers"]

@@ -1,11 +1,19 @@
-"""The scripts of the pipeline: notebooks are executed with the parameters they have."""
+"""The scripts of the pipeline: notebooks are executed with the parameters they have, and the run on
+a rented GPU is rehearsed.
+"""
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
 import pytest
+import tiny
+
+from nvp import ledger
+from nvp.scoring import WEIGHTS, load_run
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = """\
@@ -51,3 +59,67 @@ def test_a_cell_that_fails_is_an_error(source: Path) -> None:
     assert "broken on purpose" in result.stderr
     assert not source.with_suffix(".ipynb").exists()
     assert source.with_suffix(".failed.ipynb").exists()
+
+
+@pytest.fixture
+def rented(tmp_path: Path) -> Path:
+    """A copy of the code without git, where cifar10 is a tiny model on tiny images."""
+    for folder in ("nvp", "workflow"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    tiny.write_data(tmp_path / "data")
+    (tmp_path / "data" / "fashion-mnist-small").symlink_to(ROOT / "data" / "fashion-mnist-small")
+    (tmp_path / "configs").mkdir()
+    tiny.write_config(
+        tmp_path / "configs" / "cifar10.yaml", {**tiny.config_tree(), "name": "cifar10"}
+    )
+    return tmp_path
+
+
+def train_on_gpu(
+    rented: Path, *options: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    variables = {"PYTHON": sys.executable, "NVP_DATA": str(rented / "data"), **environment}
+    command = ["bash", rented / "workflow" / "gpu_cifar10.sh", "22", *options]
+    return subprocess.run(
+        command, text=True, capture_output=True, env={**os.environ, **variables}, cwd="/"
+    )
+
+
+def stand_in(path: Path, command: str) -> str:
+    """A program in the place of Python, which takes no time to start."""
+    path.write_text(f"#!/bin/sh\n{command}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_the_run_on_a_gpu_is_recorded_and_packed(rented: Path) -> None:
+    result = train_on_gpu(rented, "--set", "training.steps=2", NVP_COMMIT="abc")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.endswith("recorded: see build/gpu\n")
+    run, out = ledger.runs(rented / "results")["cifar10"], rented / "build" / "gpu"
+    assert (run.record.steps, run.record.commit, run.record.weights) == (2, "abc", None)
+    assert run.config.training.minutes == 22
+    names = {"run.json", "config.yaml", "log.csv", "samples.png", "weights.part-aa"}
+    assert {path.name for path in out.iterdir()} == names
+    (out / "weights.part-aa").rename(out / WEIGHTS)
+    assert load_run(out).config == run.config
+
+
+@pytest.mark.parametrize("log", [None, "step 7"])
+def test_the_run_on_a_gpu_stops_in_time(log: str | None, rented: Path) -> None:
+    if log is not None:
+        (rented / "build" / "runs" / "cifar10").mkdir(parents=True)
+        (rented / "build" / "runs" / "cifar10" / "log.csv").write_text(f"step 6\n{log}\n")
+    python = stand_in(rented / "python", "exec sleep 60")
+    result = train_on_gpu(rented, PYTHON=python, PIECE_SECONDS="0.1")
+    assert result.returncode == 0, result.stderr
+    said = "" if log is None else f"{log}\n"
+    assert result.stdout == f"{said}stopped after 0.1 seconds: call again to go on\n"
+    assert not (rented / "results").exists()
+
+
+def test_the_run_on_a_gpu_fails_as_training_does(rented: Path) -> None:
+    result = train_on_gpu(rented, PYTHON=stand_in(rented / "python", "exit 2"))
+    assert (result.returncode, result.stdout) == (2, "")
+    assert not (rented / "results").exists()

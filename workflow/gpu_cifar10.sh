@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The paper's CIFAR-10 setting within MINUTES of one GPU, on a machine that may stop a command after
-# ten minutes. Call it again until it says "recorded": each call goes on from the last checkpoint.
+# ten minutes. Call it again until it says "recorded": each call goes on where the last one stopped.
 #
 #     NVP_DATA=/data workflow/gpu_cifar10.sh 22 [more options of nvp train]
 #
@@ -15,36 +15,38 @@ minutes=${1:?usage: workflow/gpu_cifar10.sh MINUTES [options of nvp train]}
 shift
 out=${OUT:-build/gpu}
 run=build/runs/cifar10
-nvp() { "${PYTHON:-python3}" -m nvp.cli "$@"; }
+python=${PYTHON:-python3}
 export PYTHONUNBUFFERED=1
 
 # The paper names no schedule; so short a run needs one that ends. Eight and a half minutes a call
-# leave time to score, and the last minute before a stop is lost.
+# leave time to score. Then SIGTERM makes it save the step that it is at; were the machine itself
+# stopped, what is lost is the minute since the last checkpoint.
 status=0
-timeout "${PIECE_SECONDS:-510}" "${PYTHON:-python3}" -m nvp.cli train configs/cifar10.yaml \
+timeout "${PIECE_SECONDS:-510}" "$python" -m nvp.cli train configs/cifar10.yaml \
   --run-folder "$run" --set training.steps=null --set training.minutes="$minutes" \
   --set training.anneal=0.5 --set training.checkpoint_minutes=1 "$@" || status=$?
 if [ "$status" -eq 124 ]; then
-  tail -n 1 "$run/log.csv"
+  [ ! -e "$run/log.csv" ] || tail -n 1 "$run/log.csv"
   echo "stopped after ${PIECE_SECONDS:-510} seconds: call again to go on"
   exit 0
 elif [ "$status" -ne 0 ]; then
   exit "$status"
 fi
 
-nvp record "$run" --no-weights --replace
+"$python" -m nvp.cli record "$run" --no-weights --replace
 mkdir -p "$out"
 cp results/runs/cifar10/* "$out/"
-nvp sample "$run" -n 100 --out "$out/samples.png"
-"${PYTHON:-python3}" - "$run" "$out/weights.safetensors" <<'PYTHON'
+"$python" - "$run" "$out" <<'PYTHON'
 import sys
 from pathlib import Path
 
 from nvp.checkpoint import save_weights
-from nvp.scoring import load_run
+from nvp.scoring import load_run, write_samples
 
-run = load_run(Path(sys.argv[1]))
-save_weights(Path(sys.argv[2]), run.model, {"config": run.config.model_dump(mode="json")})
+run, out = load_run(Path(sys.argv[1])), Path(sys.argv[2])
+write_samples(run.model, out / "samples.png", 100)
+header = {"config": run.config.model_dump(mode="json")}
+save_weights(out / "weights.safetensors", run.model, header)
 PYTHON
 split --bytes=15M "$out/weights.safetensors" "$out/weights.part-"
 rm "$out/weights.safetensors"

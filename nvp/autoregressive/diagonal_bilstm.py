@@ -38,7 +38,8 @@ class DiagonalBiLSTM(nn.Module):
         # A recurrence loses too much in half precision: under autocast it stays in full.
         gates = gates.to(self.initial.dtype)
         scan = raster_lstm if compiled(gates) else scan_diagonals
-        return scan(gates, self.state_to_state, self.initial, DIAGONAL).permute(0, 3, 1, 2)
+        with torch.autocast(gates.device.type, enabled=False):
+            return scan(gates, self.state_to_state, self.initial, DIAGONAL).permute(0, 3, 1, 2)
 
 
 def skew(x: Tensor) -> Tensor:

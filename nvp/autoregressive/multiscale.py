@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from nvp.autoregressive import sampling
 from nvp.autoregressive.config import MultiScaleConfig
 from nvp.autoregressive.pixelrnn import PixelRNN, bias_maps
+from nvp.errors import NVPError
 from nvp.model import ImageModel
 
 
@@ -78,7 +79,13 @@ class MultiScalePixelRNN(ImageModel):
         num_draws: int = 1,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """log p(images | small), (N,), nats."""
+        """log p(images | small), (N,), nats: of each pair, uint8 both."""
+        self.small.check_images(small)
+        if len(small) != len(images):
+            raise NVPError(
+                f"there must be one small image for each large one, got {len(small)} for "
+                f"{len(images)}: repeat or select them"
+            )
         return self.large.conditional_log_prob(images, self._biases(small), num_draws, generator)
 
     def loss(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:

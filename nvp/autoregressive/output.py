@@ -16,6 +16,8 @@ from torch.nn import functional as F
 class Output(nn.Module, ABC):
     """A distribution over the levels 0..levels-1, for every sub-pixel by itself."""
 
+    in_full: bool = False  # whether half precision is too coarse for its parameters
+
     def __init__(self, levels: int, size: int) -> None:
         super().__init__()
         self.levels = levels
@@ -79,6 +81,9 @@ class Mixture(Output):
     the paper's continuous rival of the softmax, with features of the network in the place of the
     linear features of the model that it took. log p(x) >= E_u log p(v) - log(levels).
     """
+
+    # bfloat16 moves a mean by more than a narrow scale, and the gradient then points elsewhere.
+    in_full = True
 
     def __init__(self, levels: int, num_components: int, num_scales: int) -> None:
         self.sizes = [num_components * num_scales, num_components, num_components * num_scales]

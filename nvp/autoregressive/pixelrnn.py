@@ -16,7 +16,7 @@ from nvp.autoregressive.output import Mixture, Output, Softmax
 from nvp.autoregressive.pixelcnn import PixelCNNBlock
 from nvp.autoregressive.row_lstm import RowLSTM
 from nvp.errors import NVPError
-from nvp.model import ImageModel
+from nvp.model import ImageModel, check_count
 
 
 class ResidualLayer(nn.Module):
@@ -55,8 +55,15 @@ class Head(nn.Module):
                 MaskedConv2d("B", groups, of_outputs),
             ]
         )
+        self.in_full = output.in_full
 
     def forward(self, x: Tensor) -> Tensor:
+        if not self.in_full:
+            return self._convolve(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return self._convolve(_at_least_float32(x))
+
+    def _convolve(self, x: Tensor) -> Tensor:
         for conv in self.convs:
             x = conv(F.relu(x))
         return x
@@ -102,7 +109,6 @@ class PixelRNN(ImageModel):
         The mixture output is a density, scored on noise from `generator`: a lower bound, and with
         `num_draws` > 1 the importance-weighted one.
         """
-        self.check_images(images)
         return self.conditional_log_prob(images, None, num_draws, generator)
 
     def conditional_log_prob(
@@ -113,9 +119,9 @@ class PixelRNN(ImageModel):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """As `log_prob`, given one map to add to each layer's input-to-state map (section 3.6)."""
+        self.check_images(images)
+        check_count("num_draws", num_draws)
         parameters = self.parameters_of(images, biases)
-        if parameters.dtype is torch.bfloat16:  # a sum over so many sub-pixels needs more digits
-            parameters = parameters.float()
         if self.config.output is OutputKind.DISCRETE:
             num_draws = 1
         draws = [
@@ -134,10 +140,10 @@ class PixelRNN(ImageModel):
     ) -> Tensor:
         """Draw sub-pixel after sub-pixel: uint8, (n, C, H, W), values 0..levels-1.
 
-        The logits are divided by `temperature`. Raises `NVPError` if it is not above 0, or n < 1.
+        The logits are divided by `temperature`. Raises `NVPError` if it is below a
+        millionth, or n < 1.
         """
-        if n < 1:
-            raise NVPError(f"n must be at least 1 image, got {n}")
+        check_count("n", n)
         images = torch.zeros(n, *self.image_shape, dtype=torch.uint8)
         return sampling.fill(self, images, 0, generator=generator, temperature=temperature)
 
@@ -160,8 +166,7 @@ class PixelRNN(ImageModel):
         height = self.image_shape[1]
         if visible_rows not in range(height + 1):
             raise NVPError(f"visible_rows must be 0, 1, ... or the height {height}: {visible_rows}")
-        if num_samples < 1:
-            raise NVPError(f"num_samples must be at least 1: {num_samples}")
+        check_count("num_samples", num_samples)
         repeated = images.repeat_interleave(num_samples, dim=0)
         filled = sampling.fill(
             self, repeated, visible_rows, generator=generator, temperature=temperature
@@ -177,7 +182,9 @@ class PixelRNN(ImageModel):
             x, skipped = layer(x, None if biases is None else biases[i])
             if skipped is not None:
                 total = skipped if total is None else total + skipped
-        return self.output.per_pixel(self.head(x if total is None else x + total))
+        parameters = self.head(x if total is None else x + total)
+        # A sum over so many sub-pixels needs more digits than bfloat16 has.
+        return self.output.per_pixel(_at_least_float32(parameters))
 
     def centred(self, images: Tensor) -> Tensor:
         """Levels as numbers from -1 to 1: all the preprocessing there is (section 5.1)."""
@@ -190,6 +197,10 @@ def bias_maps(config: PixelRNNConfig) -> int:
     return {Kind.PIXELCNN: 1, Kind.ROW_LSTM: 4, Kind.DIAGONAL_BILSTM: 8}[
         config.kind
     ] * config.hidden
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _core(config: PixelRNNConfig) -> nn.Module:

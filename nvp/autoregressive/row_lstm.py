@@ -40,7 +40,8 @@ class RowLSTM(nn.Module):
         gates = gates.to(self.initial.dtype)
         taps = self.state_to_state.shape[1]
         scan = raster_lstm if compiled(gates) else scan_rows
-        return scan(gates, self.state_to_state, self.initial, taps).permute(0, 3, 1, 2)
+        with torch.autocast(gates.device.type, enabled=False):
+            return scan(gates, self.state_to_state, self.initial, taps).permute(0, 3, 1, 2)
 
 
 def scan_rows(gates: Tensor, weight: Tensor, initial: Tensor, kernel: int) -> Tensor:

@@ -2,11 +2,13 @@
 
 Section 3.5: sampling is sequential for all three models. A forward pass per sub-pixel would do
 the work of all pixels each time; here each layer computes one pixel, from the features and states
-that it kept of earlier ones, so a whole image costs the arithmetic of about one forward pass.
+that it kept of earlier ones. A pixel is computed once for each of its C colours, so a whole image
+costs the arithmetic of about C forward passes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from nvp.autoregressive.pixelrnn import PixelRNN, ResidualLayer
 
 IMAGES_A_THREAD = 256
+# Logits over less may overflow, and what is drawn then is black. This one leaves no chance anyway.
+LEAST_TEMPERATURE = 1e-6
 
 
 def fill(
@@ -41,8 +45,11 @@ def fill(
 
     `biases` are one map for each layer, as `PixelRNN.conditional_log_prob` takes them.
     """
-    if temperature <= 0:
-        raise NVPError(f"temperature must be above 0, where 1 samples the model: {temperature}")
+    if not LEAST_TEMPERATURE <= temperature < math.inf:
+        raise NVPError(
+            f"temperature must be a finite number of {LEAST_TEMPERATURE} or more, where 1 samples "
+            f"the model: {temperature}"
+        )
     images = images.clone()
     count, colours, height, width = images.shape
     network = _Network(model, count, height, width, biases)

@@ -11,7 +11,7 @@
 // of them goes through a pixel together, which keeps the weights in the first-level cache and every
 // accumulator in a register; blocks and directions are spread over the threads.
 //
-// Layouts, with V lanes a vector and hp = hidden, rounded up to a multiple of V:
+// Layouts, with V lanes a vector and hp = hidden, rounded up to a multiple of V and of 4:
 //   gates      (N, H, W, directions, 4, hidden)   input-to-state map, in the order o, f, i, g
 //   weight     (directions, taps, hidden, 4 hidden)
 //   initial    (directions, 2, L, hidden)         h and c; L = W for the Row LSTM, H for the other
@@ -54,7 +54,13 @@ struct Geometry {
   int64_t images, height, width, directions, hidden, lanes, kernel;  // kernel 0: diagonal
   bool diagonal() const { return kernel == 0; }
   int64_t border() const { return diagonal() ? 1 : kernel / 2; }
-  int64_t padded() const { return (hidden + lanes - 1) / lanes * lanes; }
+  // The backward pass takes units by vectors and by fours, and both have to divide it.
+  constexpr int64_t padded() const {
+    const int64_t step = std::max<int64_t>(lanes, 4);
+    return (hidden + step - 1) / step * step;
+  }
+  // How many of the units of a vector from `unit` on are real, not padding.
+  int64_t count(int64_t unit) const { return std::clamp<int64_t>(hidden - unit, 0, lanes); }
   int64_t blocks() const { return (images + BLOCK - 1) / BLOCK; }
   int64_t num_taps() const { return diagonal() ? 2 : kernel; }
   int64_t pitch() const { return width + 2 * border(); }  // pixels of a row with its border
@@ -84,6 +90,9 @@ struct Geometry {
     return at(i, direction == 0 ? -1 : width);
   }
 };
+
+// Two lanes, as of doubles on some ARM: no test elsewhere runs with so few.
+static_assert(Geometry{1, 1, 1, 1, 5, 2, 0}.padded() == 8);
 
 // Weights in the order in which the forward pass reads them: (taps, hidden, hp / V, 4, V).
 template <typename T>
@@ -118,7 +127,7 @@ void forward_pixel(const Geometry& g, const T* const gates[FOUR], const T* packe
                    const int64_t* taps, int64_t cell, T* h, T* c, T* activations) {
   const int64_t hp = g.padded(), V = g.lanes;
   for (int64_t chunk = 0; chunk < hp / V; ++chunk) {
-    const int64_t unit = chunk * V, count = std::min(V, g.hidden - unit);
+    const int64_t unit = chunk * V, count = g.count(unit);
     Vec<T> sum[FOUR][4];
 #pragma GCC unroll 4
     for (int b = 0; b < FOUR; ++b)
@@ -302,7 +311,7 @@ void backward_block(const Geometry& g, int64_t block, int64_t direction, const T
       const int64_t column = g.column(direction, step);
       const T* later = work.cell_error(row, column);
       for (int64_t unit = 0; unit < hp; unit += V) {
-        const int64_t count = std::min(V, hidden - unit);
+        const int64_t count = g.count(unit);
         Vec<T> dh[BLOCK];
 #pragma GCC unroll 8
         for (int b = 0; b < BLOCK; ++b) {
@@ -345,7 +354,7 @@ void backward_block(const Geometry& g, int64_t block, int64_t direction, const T
       const int64_t at_column = g.diagonal() ? (direction == 0 ? -1 : g.width) : entry;
       const T* later = work.cell_error(at_row, at_column);
       for (int64_t unit = 0; unit < hp; unit += V) {
-        const int64_t count = std::min(V, hidden - unit);
+        const int64_t count = g.count(unit);
         Vec<T> dh[BLOCK];
         for (int64_t b = 0; b < BLOCK; ++b) dh[b] = Vec<T>(0);
         work.gather(at_row, at_column, packed.data(), unit, dh);

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from nvp.baselines.config import StridedConfig
 from nvp.errors import NVPError
-from nvp.model import ImageModel
+from nvp.model import ImageModel, check_count
 
 SLOPE = 0.2  # of the leaky rectifiers
 
@@ -95,6 +95,7 @@ class GAN(ImageModel):
         self, n: int, *, generator: torch.Generator | None = None, temperature: float = 1.0
     ) -> Tensor:
         """x = G(temperature z), z ~ N(0, I): uint8, (n, C, H, W)."""
+        check_count("n", n)
         return self.decode(temperature * self._latents(n, generator))
 
     @torch.no_grad()

@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
 
-from nvp.model import ImageModel
+from nvp.model import ImageModel, check_count
 from nvp.pixels import dequantise, inverse_logit, logit, quantise, uniform_noise
 
 CELLS = 256  # places within a level at which noise is integrated
@@ -85,6 +85,7 @@ class Gaussian(ImageModel):
     ) -> Tensor:
         """A lower bound on log P(x), (N,), nats; with K draws log (1/K) sum_k p(x + u_k)."""
         self.check_images(images)
+        check_count("num_draws", num_draws)
         factor = self._factor()
         draws = []
         for _ in range(num_draws):
@@ -103,6 +104,7 @@ class Gaussian(ImageModel):
         self, n: int, *, generator: torch.Generator | None = None, temperature: float = 1.0
     ) -> Tensor:
         """y = m + L temperature z, z ~ N(0, I): uint8, (n, C, H, W)."""
+        check_count("n", n)
         return self.decode(temperature * torch.randn(n, *self.image_shape, generator=generator))
 
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:

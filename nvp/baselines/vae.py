@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nvp.baselines.config import StridedConfig
-from nvp.model import ImageModel
+from nvp.model import ImageModel, check_count
 
 # Of a pixel, in levels: from a twentieth, when all but 1e-4 of the mass is in one, to thousands.
 LOG_SCALES = (-3.0, 10.0)
@@ -67,6 +67,7 @@ class VAE(ImageModel):
 
         With one draw its expectation is the ELBO, with more the importance-weighted bound.
         """
+        check_count("num_draws", num_draws)
         mean, log_std = self.posterior(images)
         draws = []
         for _ in range(num_draws):
@@ -84,6 +85,7 @@ class VAE(ImageModel):
         self, n: int, *, generator: torch.Generator | None = None, temperature: float = 1.0
     ) -> Tensor:
         """z ~ N(0, I), then x ~ p(x | z): uint8, (n, C, H, W). `temperature` scales both noises."""
+        check_count("n", n)
         z = temperature * torch.randn(n, self.config.latent, generator=generator)
         return self.decode(z, generator=generator, temperature=temperature)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import torch
@@ -98,6 +98,22 @@ def draw_connections(centre_taps: Sequence[tuple[str, Tensor]]) -> None:
             for i in range(len(xs)):
                 if allowed[o, i]:
                     arrow(axes, (xs[i], low), (x, high), colour=COLOURS[i][1])
+
+
+def receptive_field(
+    network: Callable[[Tensor], Tensor], shape: tuple[int, int, int], place: tuple[int, int]
+) -> Tensor:
+    """Which places of the input move the output at `place`: bool (H, W), as Figure 4 has it.
+
+    By differentiation, at four random inputs of `shape` (C, H, W), since a ReLU may be closed at
+    one. `network` takes (N, C, H, W) to (N, features, H, W), and treats every image alone.
+    """
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4, *shape, generator=generator).requires_grad_()
+    output = network(x)[:, :, *place]
+    weights = torch.randn(output.shape[1], generator=generator)  # no two features cancel
+    (gradient,) = torch.autograd.grad((output @ weights).sum(), x)
+    return (gradient != 0).any(dim=1).any(dim=0)
 
 
 def draw_fields(

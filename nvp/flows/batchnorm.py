@@ -38,7 +38,8 @@ class CouplingBatchNorm(nn.Module):
     the running averages (by `momentum`, which is 1 - rho) that evaluation and the inverse use.
     With `running_average` (appendix E) training too normalises by the running averages, the
     current batch included: mean_t+1 = rho mean_t + (1 - rho) mean_batch, the same for the
-    variance, and gradients flow through the current batch's moments alone.
+    variance, and gradients flow through the current batch's moments alone. Where the momentum is
+    set to 0, nothing is learned, and the moments are those of the batch alone in either form.
     """
 
     running_mean: Tensor
@@ -84,7 +85,8 @@ class CouplingBatchNorm(nn.Module):
         next_var = torch.lerp(self.running_var, var, self.momentum)
         # New tensors, not an update in place: autograd may still need the old ones.
         self.running_mean, self.running_var = next_mean.detach(), next_var.detach()
-        return (next_mean, next_var) if self.running_average else (mean, var)
+        averaged = self.running_average and self.momentum > 0
+        return (next_mean, next_var) if averaged else (mean, var)
 
     def batch_moments(self, x: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and biased variance per channel over the scalars that `scope` counts."""

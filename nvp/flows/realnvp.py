@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
+from nvp.errors import NVPError
 from nvp.flows.batchnorm import CouplingBatchNorm, NormScope
 from nvp.flows.bijection import Composition, ConditionalBijection
 from nvp.flows.coupling import AffineCoupling, AffineOrder, ChannelCoupling, CheckerboardCoupling
@@ -24,7 +26,7 @@ from nvp.flows.resnet import (
 )
 from nvp.flows.squeeze import SqueezeOrder, squeeze, unsqueeze
 from nvp.labels import condition
-from nvp.model import ImageModel
+from nvp.model import ImageModel, batch_statistics, check_count
 from nvp.pixels import LEVELS, dequantise, quantise, uniform_noise
 
 
@@ -35,7 +37,7 @@ class RealNVPConfig(BaseModel):
     which the paper is silent; the book's chapter on the two measures what each is worth.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     family: Literal["realnvp"] = "realnvp"
     # Sizes
@@ -60,6 +62,7 @@ class RealNVPConfig(BaseModel):
     mask_channel: bool = True
     penalise_channel_scales: bool = True
     undo_data_constraint: bool = True
+    sample_batch_statistics: bool = False  # the nets' own norms, when images are drawn
     # Parts that both have; only the ablation leaves them out
     weight_norm: bool = True
     skips: bool = True
@@ -121,6 +124,7 @@ def preset_fields(preset: Preset, image_shape: tuple[int, int, int]) -> dict[str
         "norm_scope": NormScope.OFFICIAL,
         "penalise_channel_scales": False,
         "undo_data_constraint": False,
+        "sample_batch_statistics": True,
     }
 
 
@@ -285,6 +289,7 @@ class RealNVP(ImageModel):
         With K draws: log (1/K) sum_k p(x + u_k), whose expectation grows with K to log P(x).
         """
         self.check_images(images)
+        check_count("num_draws", num_draws)
         y = self._given(labels, len(images))
         draws = torch.stack([self._log_density(images, generator, *y) for _ in range(num_draws)])
         return torch.logsumexp(draws, dim=0) - math.log(num_draws)
@@ -320,9 +325,16 @@ class RealNVP(ImageModel):
         temperature: float = 1.0,
         labels: Tensor | None = None,
     ) -> Tensor:
-        """x = g(temperature z), z ~ p_Z: uint8, (n, C, H, W)."""
+        """x = g(temperature z), z ~ p_Z: uint8, (n, C, H, W).
+
+        With `config.sample_batch_statistics`, as in the official code, the norms inside s and t
+        use the statistics of these n images; those of the couplings' outputs never do.
+        """
+        check_count("n", n)
         z = temperature * self.prior.sample((n, *self.image_shape), generator)
-        return self.decode(z, labels=labels)
+        of_batch = self.config.sample_batch_statistics
+        with batch_statistics(self) if of_batch else nullcontext():
+            return self.decode(z, labels=labels)
 
     def encode(
         self,
@@ -339,7 +351,11 @@ class RealNVP(ImageModel):
 
     @torch.no_grad()
     def decode(self, z: Tensor, *, labels: Tensor | None = None) -> Tensor:
-        """x = g(z) as uint8, (N, C, H, W); z in image layout, at the training size or any other."""
+        """x = g(z) as uint8, (N, C, H, W); z in image layout, at the training size or any other.
+
+        Raises `NVPError` for sides that the scales cannot halve.
+        """
+        self._check_latents(z)
         given = self._given(labels, len(z))
         y, _ = self.flow.inverse(z.to(device=self._device, dtype=self._dtype), *given)
         if self.config.undo_data_constraint:
@@ -350,7 +366,17 @@ class RealNVP(ImageModel):
 
     def latents_by_scale(self, z: Tensor) -> list[Tensor]:
         """z in image layout -> [z^1 (finest), ..., z^L (coarsest)] of eq 16."""
+        self._check_latents(z)
         return self.flow.split(z)
+
+    def _check_latents(self, z: Tensor) -> None:
+        channels, factor = self.image_shape[0], 2 ** (self.config.num_scales - 1)
+        if z.ndim != 4 or z.shape[1] != channels or z.shape[2] % factor or z.shape[3] % factor:
+            raise NVPError(
+                f"z must be (N, {channels}, H, W) with sides divisible by {factor}, as "
+                f"model.num_scales = {self.config.num_scales} halves them, got {tuple(z.shape)}: "
+                "crop or pad it"
+            )
 
     @property
     def _dtype(self) -> torch.dtype:
