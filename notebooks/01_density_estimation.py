@@ -178,7 +178,8 @@ plt.show()
 # The entropy does not depend on $\theta$. So a step that raises the likelihood of the data by some amount lowers
 # the divergence by the same amount: the two have the same gradient. Let us check both on the grey levels of our
 # images, with a recipe of three parameters,
-# $p_\theta(v) \propto \exp(\theta_1 v + \theta_2 v^2 + \theta_3 [v = 0])$.
+# $p_\theta(v) \propto \exp(\theta_1 v + \theta_2 v^2 + \theta_3 [v = 0])$
+# (a bracket is 1 if what it says is true, else 0).
 
 # %%
 levels = torch.arange(256, dtype=torch.double) / 255
@@ -343,8 +344,9 @@ plt.show()
 # :label: prop-code
 #
 # Let $x$ be drawn from $p^*$, and let a code as above give $x$ a string of $L(x)$ bits. Then the mean length is at
-# least the entropy, $E[L(x)] \ge H_2(p^*) = -\sum_x p^*(x) \log_2 p^*(x)$. And for any distribution $P$ that is
-# nowhere zero there is a code of $L(x) < -\log_2 P(x) + 1$ bits, whose mean length is then less than
+# least the entropy, $E[L(x)] \ge H_2(p^*) = -\sum_x p^*(x) \log_2 p^*(x)$. (With the index 2, logarithms are to base
+# 2.) And for any distribution $P$ that is nowhere zero there is a code of $L(x) < -\log_2 P(x) + 1$ bits, whose mean
+# length is then less than
 #
 # $$
 # H_2(p^*) + \mathrm{KL}_2(p^* \,\|\, P) + 1 .
@@ -1006,13 +1008,14 @@ plt.show()
 #   8.0.
 # * Likelihood on training images says little: a list of them is unbeatable. Fitted numbers cost about $1/N$ nats
 #   each, between training and test.
-# * Two neighbours predict a pixel better than any knowledge of its place does, and the samples do not show it.
+# * Two neighbours predict a pixel better than the histograms of its place do, and the samples do not show it.
 # * Networks are powerful and not normalised. The families differ in what they give up for that.
 #
 # **What comes next.** Chapters {ref}`change-of-variables`, {ref}`coupling-layers` and {ref}`multi-scale` build the
 # flow of the first paper: the formula, the layer that makes its determinant cheap, and the architecture for
-# images. {ref}`training` turns integers into real numbers and bits back, and {ref}`results` says what came out.
-# From {ref}`pixel-by-pixel` on, the two neighbours of this chapter become *all* earlier pixels.
+# images. {ref}`networks` opens the networks inside it, {ref}`training` turns integers into real numbers and bits back,
+# and {ref}`results` says what came out. From {ref}`pixel-by-pixel` on, the two neighbours of this chapter become *all*
+# earlier pixels.
 #
 # ## Exercises
 #
@@ -1021,7 +1024,7 @@ plt.show()
 #
 # {prf:ref}`prop-likelihood` says that the histogram of the data is the most likely one. Check it without the
 # proposition: no small change of $\hat p$ may raise the likelihood of the data, and the loss should grow with the
-# square of the change. What has the ones in {eq}`eq:histograms` to do with it?
+# square of the change. What do the ones in {eq}`eq:histograms` have to do with it?
 # ```
 #
 # ```{solution-start} ex-counting
@@ -1129,7 +1132,7 @@ print(f"best: epsilon = {best}, {trials[best]:.1f} bits/dim")
 #
 # Call a pixel white if its level is 200 or more, else not. A code for *one* such pixel takes a bit, however rare
 # white is. Let $k$ pixels be coded together, as if they were independent. How many bits does each take, for
-# $k = 1, 2, 4, 8$, and what has {eq}`eq:wrong-book` to say about it?
+# $k = 1, 2, 4, 8$, and what does {eq}`eq:wrong-book` say about it?
 # ```
 #
 # ```{solution-start} ex-rounding

@@ -14,27 +14,10 @@
 # Section 3.1, equations 2 and 3, and figure 1 of {cite:t}`dinh2017realnvp`.
 # ```
 #
-# A **generative model** is a probability distribution over the things that one cares about, here
-# images, with two uses: it *scores* a given $x$, by a density $p_X(x)$, and it *makes* a new $x$, by
-# a sample. To learn one from data is to choose, among the densities $p_\theta$ that a network can
-# express, one under which the data $x^{(1)}, \dots, x^{(N)}$ are probable,
-#
-# $$
-# \hat\theta = \arg\max_\theta \frac1N \sum_{n=1}^N \log p_\theta\bigl(x^{(n)}\bigr).
-# $$ (eq:maximum-likelihood)
-#
-# This is **maximum likelihood**. As $N$ grows, the average tends to
-# $\mathbb E[\log p_\theta(x)] = -H(p^*) - \mathrm{KL}(p^* \,\|\, p_\theta)$, where $p^*$ is the
-# distribution that the data came from and $H(p^*)$ its entropy, which no choice of $\theta$ alters: so
-# maximum likelihood looks for the $p_\theta$ that is closest to the truth in this one sense.
-#
-# The trouble is normalisation. A network gives any function of $x$ that we like, but a density
-# must integrate to 1, and nobody can integrate over all images. A variational autoencoder
-# {cite}`kingma2014vae` gives a lower bound of $\log p_\theta(x)$ instead of its value, a generative
-# adversarial network {cite}`goodfellow2014gan` gives samples and no density at all. A **flow** starts
-# from a density that is normalised already, a Gaussian, and *moves* it: an invertible map carries
-# probability from place to place and loses none. What it does to the density is the change of
-# variables, which is all that this chapter is about.
+# Chapter {ref}`density-estimation` ended with a question: how can a model be as powerful as a network and
+# still be normalised? A **flow** starts from a density that is normalised already, a Gaussian, and *moves*
+# it: an invertible map carries probability from place to place and loses none. What it does to the density
+# is the change of variables, which is all that this chapter is about.
 
 # %% tags=["parameters"]
 profile = "laptop"
@@ -115,7 +98,7 @@ integral = torch.trapezoid(p_x, x)
 assert abs(integral - 1) < 1e-5
 print(f"the integral of p_X is {integral:.4f}")
 
-# %% mystnb={"figure": {"caption": "The change of variables on the line. The curve is $f$. The eight slabs of $p_Z$, on the left, hold an eighth of the probability each; followed through the curve they become the slabs of $p_X$ below, of other widths and heights and the same areas. Flat stretches of $f$ thin the probability out, steep ones heap it up.", "name": "fig-line"}, "image": {"alt": "A wavy increasing curve z = f(x). To its left a Gaussian density over z, cut into eight horizontal slabs; below it a density over x with two peaks, cut into the eight slabs that correspond."}}
+# %% mystnb={"figure": {"caption": "The change of variables on the line. The curve is $f$. The eight slabs of $p_Z$, on the left, hold an eighth of the probability each; followed through the curve they become the slabs of $p_X$ below, of other widths and heights and the same areas. Flat stretches of $f$ thin the probability out, steep ones heap it up. (No figure in the paper.)", "name": "fig-line"}, "image": {"alt": "A wavy increasing curve z = f(x). To its left a Gaussian density over z, cut into eight horizontal slabs; below it a density over x with two peaks, cut into the eight slabs that correspond."}}
 window = slice(100, -100)  # where nearly all of the mass is
 densities.draw_map(x[window], f(x)[window], p_x[window], p_z(f(x))[window])
 plt.show()
@@ -158,7 +141,7 @@ distance = (seen - expected).abs().max() * math.sqrt(len(ordered))
 assert distance < 1.63
 print(f"distance x sqrt(N) = {distance:.2f}")
 
-# %% mystnb={"figure": {"caption": "A hundred thousand samples $g(z)$, $z \\sim \\mathcal N(0, 1)$, and the density that {eq}`eq:line` gives without a single one of them.", "name": "fig-histogram"}, "image": {"alt": "A histogram with two peaks near -1.2 and 1.2, and a curve that follows it closely."}}
+# %% mystnb={"figure": {"caption": "A hundred thousand samples $g(z)$, $z \\sim \\mathcal N(0, 1)$, and the density that {eq}`eq:line` gives without a single one of them. (No figure in the paper.)", "name": "fig-histogram"}, "image": {"alt": "A histogram with two peaks near -1.2 and 1.2, and a curve that follows it closely."}}
 densities.draw_histogram(samples, x[window], p_x[window])
 plt.show()
 
@@ -236,27 +219,36 @@ for size in sizes.tolist():
     counts.append(count)
 counts = torch.tensor(counts)
 
+
+def multiplications(size):
+    """What elimination multiplies, summed over its steps."""
+    return sum(1 + rest + rest**2 for rest in range(size))
+
+
+assert [multiplications(size) for size in sizes.tolist()] == counts.tolist()
 exponent = torch.log2(counts[-1] / counts[-2]).item()
 assert abs(exponent - 3) < 0.02
 print(f"twice the dimensions: {2**exponent:.1f} times the multiplications")
 
 # %% [markdown]
-# The count grows as $D^3/3$. The matrix itself is no gift either: it has $D^2$ entries, and automatic
-# differentiation needs $D$ passes to fill it, one for each row or each column. Set beside a
-# **triangular** matrix: its determinant is the product of its diagonal, $D$ numbers, and in logarithms
-# a sum of $D$ terms. All else in it may be as it likes, and need not even be computed.
+# Each step leaves a smaller square, and the sum over the steps, $\sum_{m < D} (1 + m + m^2)$, grows as $D^3/3$.
+# These are operations and not seconds: how long they take depends on the machine. The matrix itself is no
+# gift either: it has $D^2$ entries, and automatic differentiation needs $D$ passes to fill it, one for each
+# row or each column. Compare a **triangular** matrix: its determinant is the product of its diagonal, $D$
+# numbers, and in logarithms a sum of $D$ terms. All else in it may be as it likes, and need not even be
+# computed. At the sizes of images, by the same sum:
 
 # %%
 images = {"28 × 28": 784, "32 × 32 × 3": 3072, "64 × 64 × 3": 12288}
 rows = []
 for name, size in images.items():
-    general = counts[-1].item() * (size / sizes[-1].item()) ** 3
+    general = multiplications(size)
     entries = size**2 * 4 / 2**20  # 4 bytes each
     rows.append([name, size, f"{general:.0e}", f"{entries:.0f} MiB", size])
 header = ["one image", "$D$", "general", "its matrix", "triangular"]
 figures.show_table(header, rows)
 
-# %% mystnb={"figure": {"caption": "Multiplications for the determinant of one Jacobian, counted up to $D = 128$ and continued to the sizes of images. A general one costs $D^3/3$, a triangular one $D$.", "name": "fig-cost"}, "image": {"alt": "A log-log plot. The count for a general matrix rises with slope 3, to about 10 to the 12 at 12288 dimensions; that for a triangular matrix with slope 1, to about 10 to the 4."}}
+# %% mystnb={"figure": {"caption": "Multiplications for the determinant of one Jacobian, counted up to $D = 128$ and continued to the sizes of images. A general one costs $D^3/3$, a triangular one $D$. (No figure in the paper.)", "name": "fig-cost"}, "image": {"alt": "A log-log plot. The count for a general matrix rises with slope 3, to about 10 to the 12 at 12288 dimensions; that for a triangular matrix with slope 1, to about 10 to the 4."}}
 densities.draw_cost(sizes, counts, sizes, images)
 plt.show()
 
@@ -268,7 +260,7 @@ plt.show()
 # ## In the plane
 #
 # `ToyFlow` is the paper's model for points with two coordinates: coupling layers that change one
-# coordinate at a time, with what the other one tells them. `fit` is {eq}`eq:maximum-likelihood` with
+# coordinate at a time, with what the other one tells them. `fit` is {eq}`eq:average-log` with
 # {eq}`eq:change` put in, climbed by Adam {cite}`kingma2015adam`. The paper does not say which data its
 # figure 1 shows; we take two half moons.
 
@@ -305,7 +297,7 @@ assert error < 1e-4
 assert balance < 1e-4
 print(f"the integral of p_X is {integral:.2f}")
 
-# %% mystnb={"figure": {"caption": "Points from two half moons, the density that maximum likelihood found for them, and samples from it.", "name": "fig-moons"}, "image": {"alt": "Three panels. Left, points on two interlocking half moons. Middle, a density that is bright along both moons, joined by a faint thread. Right, samples that look like the data, a few of them on the thread."}}
+# %% mystnb={"figure": {"caption": "Points from two half moons, the density that maximum likelihood found for them, and samples from it. (No figure in the paper.)", "name": "fig-moons"}, "image": {"alt": "Three panels. Left, points on two interlocking half moons. Middle, a density that is bright along both moons, joined by a faint thread. Right, samples that look like the data, a few of them on the thread."}}
 generator = torch.Generator().manual_seed(3)
 densities.draw_density(
     flow.log_prob, test, flow.sample(1_000, generator=generator), limit=2.6
@@ -338,7 +330,7 @@ plt.show()
 # the determinant made visible. And here is how it comes about, one coupling at a time. Each moves the points
 # along one axis only, by how much depends on the other coordinate.
 
-# %% mystnb={"figure": {"caption": "The data on their way to the Gaussian: after each of the six couplings. The steps alternate between vertical and horizontal moves.", "name": "fig-trace"}, "image": {"alt": "Seven panels. Two half moons are pulled apart, straightened and blown up, until after six steps they form a round cloud."}}
+# %% mystnb={"figure": {"caption": "The data on their way to the Gaussian: after each of the six couplings. The steps alternate between vertical and horizontal moves. (No figure in the paper.)", "name": "fig-trace"}, "image": {"alt": "Seven panels. Two half moons are pulled apart, straightened and blown up, until after six steps they form a round cloud."}}
 with torch.no_grad():
     steps_taken = flow.trace(test)
 densities.draw_trace(test, steps_taken, limit=3.6)

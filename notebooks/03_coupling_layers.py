@@ -45,7 +45,8 @@ torch.set_default_dtype(torch.float64)  # so that a check can be strict
 # ## One layer
 #
 # Split the $D$ numbers of $x$ after the first $d$. Let $s$ and $t$, for *scale* and *translation*, be functions
-# from $\mathbb R^d$ to $\mathbb R^{D-d}$. An **affine coupling layer** (equations 4 and 5) is
+# from $\mathbb R^d$ to $\mathbb R^{D-d}$; $\odot$ multiplies element by element. An **affine coupling layer**
+# (equations 4 and 5) is
 #
 # $$
 # y_{1:d} &= x_{1:d}, \\
@@ -203,7 +204,7 @@ assert (coupling.inverse(y)[0] - image).abs().max() < 1e-12
 # With pixels numbered row by row this Jacobian does not look triangular at all. But the determinant does not care
 # how we number them, as long as rows and columns agree. Put the pixels that are kept first:
 
-# %% mystnb={"figure": {"caption": "Equation 6, seen by automatic differentiation: Jacobians of coupling layers, positive entries red, negative ones blue, zeros white. Left: a vector with $d = 4$ of $D = 8$. Middle: a checkerboard on an image of 4 × 4 pixels, numbered row by row. Right: the same matrix, kept pixels first.", "name": "fig-jacobians"}, "image": {"alt": "Three matrices. The left and the right one are lower triangular: an identity block, zeros to its right, a full block below it, and a diagonal block. The middle one has the same entries as the right one, scattered in a woven pattern."}}
+# %% mystnb={"figure": {"caption": "Equation 6, seen by automatic differentiation: Jacobians of coupling layers, positive entries red, negative ones blue, zeros white. Left: a vector with $d = 4$ of $D = 8$. Middle: a checkerboard on an image of 4 × 4 pixels, numbered row by row. Right: the same matrix, kept pixels first. (No figure in the paper.)", "name": "fig-jacobians"}, "image": {"alt": "Three matrices. The left and the right one are lower triangular: an identity block, zeros to its right, a full block below it, and a diagonal block. The middle one has the same entries as the right one, scattered in a woven pattern."}}
 kept_first = torch.argsort((~b).flatten().int(), stable=True)
 couplings.draw_matrices(
     {
@@ -243,7 +244,7 @@ assert (wrong - log_det).abs() > 0.1
 # for each coupling, and starts at 0 for a checkerboard and at 1 for the channel-wise mask of the
 # next chapter {cite}`dinh2016code`. In the package it is `coupling.scale`.
 
-# %% mystnb={"figure": {"caption": "The factor $\\exp(s)$ against what the network returned: without a bound, and with {eq}`eq:bounded` for three values of the learned scale.", "name": "fig-bounds"}, "image": {"alt": "On a logarithmic axis: a straight dashed line without a bound, and three S-shaped curves that level off, the higher the larger the scale."}}
+# %% mystnb={"figure": {"caption": "The factor $\\exp(s)$ against what the network returned: without a bound, and with {eq}`eq:bounded` for three values of the learned scale. (No figure in the paper.)", "name": "fig-bounds"}, "image": {"alt": "On a logarithmic axis: a straight dashed line without a bound, and three S-shaped curves that level off, the higher the larger the scale."}}
 raw = torch.linspace(-6, 6, 241)
 bounded = {
     f"$\\alpha = {alpha}$": (alpha * torch.tanh(raw)).exp()
@@ -269,7 +270,7 @@ y, log_det = additive(image[None])
 assert log_det == 0
 assert (y - image).abs().max() > 0.1
 
-# %% mystnb={"figure": {"caption": "What a coupling does to the plane when it keeps the horizontal coordinate. Additive: columns slide, areas stay. Affine: columns slide and stretch; red cells have grown, blue ones shrunk.", "name": "fig-areas"}, "image": {"alt": "Three grids. A square one; one whose columns are shifted up and down along a wave, all cells of the same pale colour; and one whose columns are shifted and also stretched in the middle, red, and squashed at the sides, blue."}}
+# %% mystnb={"figure": {"caption": "What a coupling does to the plane when it keeps the horizontal coordinate. Additive: columns slide, areas stay. Affine: columns slide and stretch; red cells have grown, blue ones shrunk. (No figure in the paper.)", "name": "fig-areas"}, "image": {"alt": "Three grids. A square one; one whose columns are shifted up and down along a wave, all cells of the same pale colour; and one whose columns are shifted and also stretched in the middle, red, and squashed at the sides, blue."}}
 side = torch.linspace(-1.5, 1.5, 17)
 square = torch.cartesian_prod(side, side).reshape(17, 17, 2)
 kept, changed = square[..., 0], square[..., 1]
@@ -357,7 +358,7 @@ shares = [(matrix != 0).double().mean().item() for matrix in matrices.values()]
 assert shares[2] == 1
 print("entries that are not zero:", *(f"{share:.0%}" for share in shares))
 
-# %% mystnb={"figure": {"caption": "Jacobians of one, two and three alternating couplings, pixels that the first one keeps first. After three, every output depends on every input.", "name": "fig-composition"}, "image": {"alt": "Three matrices. One coupling: lower triangular with a diagonal block. Two: full but for the lower right block, which is diagonal. Three: full."}}
+# %% mystnb={"figure": {"caption": "Jacobians of one, two and three alternating couplings, pixels that the first one keeps first. After three, every output depends on every input. (No figure in the paper.)", "name": "fig-composition"}, "image": {"alt": "Three matrices. One coupling: lower triangular with a diagonal block. Two: full but for the lower right block, which is diagonal. Three: full."}}
 couplings.draw_matrices(matrices)
 plt.show()
 

@@ -24,6 +24,8 @@ profile = "laptop"
 # %%
 import matplotlib.pyplot as plt
 import torch
+from myst_nb import glue
+from torch.autograd.graph import saved_tensors_hooks
 from torch.func import jacrev
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -32,7 +34,7 @@ from nvp.figures import architecture
 from nvp.flows.coupling import AffineCoupling
 from nvp.flows.masks import Parity, channel_mask, checkerboard_mask
 from nvp.flows.realnvp import MultiScaleFlow, Scale
-from nvp.flows.resnet import CouplingNet, InputTreatment, WeightNormConv2d
+from nvp.flows.resnet import CouplingNet, InputTreatment
 from nvp.flows.squeeze import SqueezeOrder, squeeze, unsqueeze
 
 figures.use_style()
@@ -106,7 +108,7 @@ for order in SqueezeOrder:
 # A squeeze only renumbers: it is its own kind of bijection, with a log-determinant of 0. But the halves are not the same
 # halves, and a picture tells better what that means.
 
-# %% mystnb={"figure": {"caption": "Which sub-pixels make up the first half of the twelve channels, painted in, for an image of three colours under each order. The channel-wise mask keeps this half.", "name": "fig-orders"}, "image": {"alt": "Nine boards of 6 by 6, three orders by three colours. Channel major: all of red, every other row of green, none of blue. Position major: every other row of each colour. Diagonal: a checkerboard in each colour."}}
+# %% mystnb={"figure": {"caption": "Which sub-pixels make up the first half of the twelve channels, painted in, for an image of three colours under each order. The channel-wise mask keeps this half. (No figure in the paper.)", "name": "fig-orders"}, "image": {"alt": "Nine boards of 6 by 6, three orders by three colours. Channel major: all of red, every other row of green, none of blue. Position major: every other row of each colour. Diagonal: a checkerboard in each colour."}}
 first_half = channel_mask(12).expand(1, 12, 3, 3).float()
 architecture.draw_halves(
     {
@@ -125,8 +127,8 @@ plt.show()
 #
 # ## Factoring out
 #
-# A flow keeps all its dimensions: $z$ has as many as $x$. To carry all of them through all layers is a burden, and the paper names
-# three: computation, memory, and parameters (section 3.6). So after some couplings *half of the
+# A flow keeps all its dimensions: $z$ has as many as $x$. To carry all of them through all layers is a burden in
+# three ways, says the paper: computation, memory, and parameters (section 3.6). So after some couplings *half of the
 # dimensions leave*. They are declared finished, and only the other half goes on to the next scale (equations 13 to 16):
 #
 # $$
@@ -254,7 +256,7 @@ figures.show_table(header, rows)
 # Since $z$ is laid out like an image, each latent has a place in it. Half of the places, the odd squares, belong to the finest scale. Of those that
 # go on, each further scale takes half, and what is left lies on diagonals: exercise {ref}`ex-diagonal`.
 
-# %% mystnb={"figure": {"caption": "The scale at which each position of $z$ leaves the flow, for the upper left corner of 16 × 16. All channels of a position leave together. Fine scales are dense; coarse ones are sparse, and lie on diagonals.", "name": "fig-layout"}, "image": {"alt": "Three maps of 16 by 16 squares. With two scales, a checkerboard of two colours. With three, half of one colour is replaced by a third, and with five scales twice more, leaving the coarsest latents on one diagonal in sixteen."}}
+# %% mystnb={"figure": {"caption": "The scale at which each position of $z$ leaves the flow, for the upper left corner of 16 × 16. All channels of a position leave together. Fine scales are dense; coarse ones are sparse, and lie on diagonals. (No figure in the paper.)", "name": "fig-layout"}, "image": {"alt": "Three maps of 16 by 16 squares. With two scales, a checkerboard of two colours. With three, half of one colour is replaced by a third, and with five scales twice more, leaving the coarsest latents on one diagonal in sixteen."}}
 maps = {}
 for name in ("28 × 28 × 1, two scales", "28 × 28 × 1, three", "64 × 64 × 3"):
     flow, shape = on_meta(sizes[name]).flow, sizes[name].image_shape
@@ -274,70 +276,94 @@ plt.show()
 #
 # Let us build the alternatives and count. Without factoring out, a squeeze leaves all $4c$ channels of a block, so scale $k$ has $4^k c$ channels
 # instead of $2^k c$. Then there are two ways to go on: keep the networks as wide as they were, or keep their
-# width in proportion to the channels that they have to serve. PyTorch's counter adds up multiplications and additions; we add the
-# parameters, and the numbers that convolutions put out and training must keep.
+# width in proportion to the channels that they have to serve. PyTorch's counter adds up multiplications and additions.
+# We add the parameters, and the memory of training: automatic differentiation says which tensors it keeps for the
+# backward pass, and each piece of storage counts once. What two images take more than one is the share of an image;
+# the rest is for the weights.
 
 
 # %%
-def cost(channels, side, width, last, num_blocks=2):
-    """One scale, one image: (GFLOP, million parameters, million outputs)."""
+def bytes_kept(scale, images):
+    """Bytes that the backward pass keeps of a forward pass."""
+    storages = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        storages[storage._cdata] = storage  # holding it keeps the key its own
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        scale(images)
+    return sum(storage.nbytes() for storage in storages.values())
+
+
+def cost(channels, side, width, last, device, num_blocks=2):
+    """One scale, one image: (GFLOP, million parameters, MiB kept)."""
     config = RealNVPConfig.paper(
         (channels, side, side),
         num_scales=1 if last else 2,  # the scale is the first of these
         num_blocks=num_blocks,
         width=width,
     )
-    with torch.device("meta"):
+    with torch.device(device):
         scale = Scale(config, 0)
-    outputs = []
-    for module in scale.modules():
-        if isinstance(module, WeightNormConv2d):
-            module.register_forward_hook(
-                lambda conv, inputs, output: outputs.append(output.numel())
-            )
+        one, two = (torch.ones(n, channels, side, side) for n in (1, 2))
     with FlopCounterMode(display=False) as counter:
-        scale(torch.empty(1, channels, side, side, device="meta"))
+        for_one = bytes_kept(scale, one)
+    kept = bytes_kept(scale, two) - for_one
     parameters = sum(p.numel() for p in scale.parameters())
     flop = counter.get_total_flops()
-    return flop / 1e9, parameters / 1e6, sum(outputs) / 1e6
+    return flop / 1e9, parameters / 1e6, kept / 2**20
 
 
-def costs(channel_growth, width_growth, side=64, num_scales=5):
+def costs(channel_growth, width_growth, setting, device="meta"):
     """All scales; channels and widths grow by so much at each."""
+    colours, side, num_scales, width = setting
     return [
         cost(
-            channels=3 * channel_growth**k,
+            channels=colours * channel_growth**k,
             side=side // 2**k,
-            width=32 * width_growth**k,
+            width=width * width_growth**k,
             last=k == num_scales - 1,
+            device=device,
         )
         for k in range(num_scales)
     ]
 
 
-designs = {
-    "factored out": costs(2, 2),
-    "all kept, networks as wide": costs(4, 2),
-    "all kept, width in proportion": costs(4, 4),
+growth = {
+    "factored out": (2, 2),
+    "all kept, networks as wide": (4, 2),
+    "all kept, width in proportion": (4, 4),
 }
-rows = []
-for name, scales in designs.items():
-    totals = [sum(column) for column in zip(*scales, strict=True)]
-    rows.append([name, *(f"{total:,.1f}" for total in totals)])
-header = ["64 × 64 × 3, five scales", "GFLOP", "M parameters", "M outputs"]
+designs = {name: costs(*by, (3, 64, 5, 32)) for name, by in growth.items()}
+totals = {
+    name: [sum(column) for column in zip(*scales, strict=True)]
+    for name, scales in designs.items()
+}
+header = ["64 × 64 × 3, five scales", "GFLOP", "M parameters", "MiB kept"]
+rows = [[name, *(f"{x:,.1f}" for x in totals[name])] for name in totals]
 figures.show_table(header, rows)
 
+out, wide = totals["factored out"], totals["all kept, networks as wide"]
+for i, name in enumerate(("work", "parameters", "memory")):
+    glue(f"more_{name}", round(100 * (wide[i] / out[i] - 1)), display=False)
+
 # %% [markdown]
-# The first row must be the model itself, counted as a whole:
+# That was on the device without numbers. Where tensors have numbers, nothing else comes out, here for small models of
+# 28 × 28 images with three scales. And the first row must be the model itself, counted as a whole:
 
 # %%
+small = (1, 28, 3, 8)
+for by in growth.values():
+    assert costs(*by, small, device="cpu") == costs(*by, small)
+
 model = on_meta(sizes["64 × 64 × 3"])
 with FlopCounterMode(display=False) as counter:
     model.flow(torch.empty(1, 3, 64, 64, device="meta"))
-total = sum(gflop for gflop, _, _ in designs["factored out"])
-assert abs(counter.get_total_flops() / 1e9 - total) < 1e-9
+assert abs(counter.get_total_flops() / 1e9 - out[0]) < 1e-9
 
-# %% mystnb={"figure": {"caption": "Cost of each scale of the 64 × 64 model, for one image in the forward direction. With factoring out and widths that double, every scale costs nearly the same; with all dimensions kept and networks to match, each costs four times the one before.", "name": "fig-costs"}, "image": {"alt": "Groups of three bars for scales 1 to 5 on a logarithmic axis. Factored out and all kept with the same networks stay near each other; all kept with width in proportion rises fourfold from scale to scale."}}
+# %% mystnb={"figure": {"caption": "Cost of each scale of the 64 × 64 model, for one image in the forward direction. With factoring out and widths that double, every scale costs nearly the same; with all dimensions kept and networks to match, each costs four times the one before. (No figure in the paper.)", "name": "fig-costs"}, "image": {"alt": "Groups of three bars for scales 1 to 5 on a logarithmic axis. Factored out and all kept with the same networks stay near each other; all kept with width in proportion rises fourfold from scale to scale."}}
 gflop = {
     name: [scale[0] for scale in scales] for name, scales in designs.items()
 }
@@ -345,11 +371,12 @@ architecture.draw_costs(gflop, "GFLOP")
 plt.show()
 
 # %% [markdown]
-# The middle row deserves a second look. If the networks stay as they are, keeping all dimensions costs little more: nearly
-# all of the work is done *inside* the networks, between hidden maps, and only their first and last convolutions see the extra
-# channels. The saving that the paper has in mind is the third row's, where the networks grow with what they have to model. What factoring out
-# gives besides cannot be counted in FLOP: the finest half of the latents meets the prior, and so the loss, after six couplings
-# and not at the end of the whole flow.
+# The middle row deserves a second look. If the networks stay as wide, keeping all dimensions costs
+# {glue:text}`more_memory` % more memory and {glue:text}`more_work` % more work, since most of both is *inside* the
+# networks, between hidden maps. But their first and last convolutions now serve $3 \cdot 4^k$ channels, and at the
+# coarse scales these are many: it takes {glue:text}`more_parameters` % more parameters. The greater saving is the third
+# row's, where the networks grow with what they have to model. What factoring out gives besides is in no column: the
+# finest half of the latents meets the prior, and so the loss, after six couplings and not at the end of the whole flow.
 #
 # ## The networks $s$ and $t$
 #
@@ -358,20 +385,14 @@ plt.show()
 # 4.1). Kernel sizes, the layout of blocks and the treatment of the input are not in it; for those the authors' code is the only
 # source {cite}`dinh2016code`.
 
-# %% mystnb={"figure": {"caption": "The network behind $s$ and $t$, as in the authors' code. The first convolution and each of the $B$ residual blocks put what they found into one sum, through a 1 × 1 convolution; $s$ and $t$ are read from this sum, and not from the end of the trunk.", "name": "fig-network"}, "image": {"alt": "A diagram. The masked input goes through batch norm, is joined by its negative and by the mask, through a ReLU, and a 3 by 3 convolution into a row of residual blocks. From the convolution and from each block a 1 by 1 convolution leads up to a chain of sums; behind the last sum batch norm, ReLU and a 1 by 1 convolution give t and s. Below, a residual block: batch norm, ReLU, 3 by 3 convolution, twice, and a connection around both."}}
+# %% mystnb={"figure": {"caption": "The network behind $s$ and $t$, as in the authors' code. The first convolution and each of the $B$ residual blocks put what they found into one sum, through a 1 × 1 convolution; $s$ and $t$ are read from this sum, and not from the end of the trunk. (The paper has no drawing of it.)", "name": "fig-network"}, "image": {"alt": "A diagram. The masked input goes through batch norm, is joined by its negative and by the mask, through a ReLU, and a 3 by 3 convolution into a row of residual blocks. From the convolution and from each block a 1 by 1 convolution leads up to a chain of sums; behind the last sum batch norm, ReLU and a 1 by 1 convolution give t and s. Below, a residual block: batch norm, ReLU, 3 by 3 convolution, twice, and a connection around both."}}
 architecture.draw_network()
 plt.show()
 
 # %% [markdown]
-# What the input goes through, step by step:
-#
-# * **Batch norm**, with a learned shift and no gain. Under a checkerboard half of what it sees are zeros, and for data with mean zero
-#   they halve the variance that it divides by. So what it leaves of the kept half has deviation $\sqrt 2$ and not 1; the code doubles it
-#   all the same, to $2 \sqrt 2$, and does not say why (chapter {ref}`paper-and-code`).
-# * **$[h, -h]$**, then ReLU: a *concatenated* ReLU {cite}`shang2016crelu`. A ReLU alone would throw half of the values away,
-#   in the one place where all information about the kept pixels still is.
-# * **The mask $b$** as one more channel, so that a zero which is a masked pixel can be told from a zero which is a grey one. Under
-#   the channel-wise mask there is nothing to tell apart: the network gets the kept half of the channels, and only those.
+# The input goes through a batch norm, is joined by its negative and, under a checkerboard, by the mask; chapter
+# {ref}`networks` asks of each what it is for. Under the channel-wise mask the network gets the kept half of the
+# channels, and only those.
 #
 # Convolutions are weight-normalised, $w = g\, v / \lVert v \rVert$, and the gain $g$ is left out where a batch norm follows. The forward pass:
 #
@@ -412,7 +433,7 @@ seen = [int((gradient > 0).sum()) for gradient in (one, three)]
 assert seen[1] > seen[0]
 print("pixels that one output depends on:", *seen)
 
-# %% mystnb={"figure": {"caption": "What one pixel of the output depends on, in a network with $B = 2$ blocks and random weights: after one checkerboard coupling, the kept pixels of a window of 11 × 11 and itself; after three, both colours of the board, over a much larger area.", "name": "fig-reach"}, "image": {"alt": "Two maps of 33 by 33 pixels. Left: a checkerboard pattern in the 11 by 11 pixels of the middle. Right: a filled pattern that covers nearly the whole map and fades outwards."}}
+# %% mystnb={"figure": {"caption": "What one pixel of the output depends on, in a network with $B = 2$ blocks and random weights: after one checkerboard coupling, the kept pixels of a window of 11 × 11 and itself; after three, both colours of the board, over a much larger area. (No figure in the paper.)", "name": "fig-reach"}, "image": {"alt": "Two maps of 33 by 33 pixels. Left: a checkerboard pattern in the 11 by 11 pixels of the middle. Right: a filled pattern that covers nearly the whole map and fades outwards."}}
 architecture.draw_reach({"after one coupling": one, "after three": three})
 plt.show()
 
@@ -447,9 +468,10 @@ assert abs(millions["CIFAR-10"] - 19.6) < 0.05
 assert abs(millions["ImageNet 32 × 32"] - 46.2) < 0.05
 
 # %% [markdown]
-# Widths double from scale to scale: a coupling has about four times the parameters of its predecessor, and a quarter of the pixels
-# to run on, so it costs the same. That is why the model for the small images of ImageNet, with four scales, is larger than that for CIFAR-10,
-# though its networks begin half as wide. Most of it sits where 4 × 4 pixels are left:
+# Widths double from scale to scale: a coupling has about four times the parameters of one at twice the resolution, and
+# a quarter of the pixels to run on, so it costs the same. That is why the model for the small images of ImageNet, with
+# four scales, is larger than that for CIFAR-10, though its networks begin half as wide. Most of it sits where 4 × 4
+# pixels are left:
 
 # %%
 scales = on_meta(sizes["32 × 32 × 3, ImageNet"]).flow.scales
@@ -466,7 +488,7 @@ print(f"parameters that work on 4 × 4 pixels: {share:.0%}")
 # * The checkerboard splits space, the channel-wise mask what a squeeze has made of space; the two partitions differ.
 # * A squeeze renumbers. Paper and code agree on it for one channel, and not for three.
 # * After each scale half of the dimensions leave, and meet the prior there and then; $z$ is laid out like the image.
-# * With factoring out and doubled widths every scale costs about the same.
+# * With factoring out and doubled widths every scale takes about the same work.
 # * $s$ and $t$ come from one residual network, which sees kept pixels only.
 #
 # ## Exercises
@@ -569,7 +591,7 @@ with torch.no_grad():
 # ```{solution-end}
 # ```
 #
-# ```{exercise} Less than one coupling's sight
+# ```{exercise} To see the whole map
 # :label: ex-channel-sight
 #
 # The last scale of the 28 × 28 model with three scales has 7 × 7 pixels. How many blocks does a network need there until an output sees the whole map?

@@ -36,7 +36,7 @@ from nvp.figures import samples as pictures
 from nvp.likelihood import bits_per_dim, score_images
 from nvp.results import published, runs, table_markdown
 from nvp.scoring import load_run, score_probe
-from nvp.shown import best_runs, images_for
+from nvp.shown import best_models, images_for
 from nvp.train import pick_device
 
 figures.use_style()
@@ -86,15 +86,8 @@ display(Markdown(table_markdown("runs")))
 # and weights alone. (`nvp verify` does this for all entries, and scores full test sets where it finds them.)
 
 # %%
-told = {name for name, run in ledger.items() if run.config.num_classes}
-best = best_runs({name: ledger[name] for name in ledger.keys() - told})
-models = {kind: run.load_model(str(device)) for kind, run in best.items()}
-kind, run = next(iter(best.items()))
-model = models[kind]
-train, test = (
-    images_for(run, split, full=full) for split in ("train", "test")
-)
-assert test, "no run on images that are here"
+best, models, kind, train, test = best_models(ledger, device, full=full)
+run, model = best[kind], models[kind]
 
 again = score_probe(load_run(run.folder, device="cpu")).mean().item()
 kept = run.scores.probe.bits_per_dim
@@ -244,7 +237,7 @@ figures.show_table(
 pictures.draw_score_histograms(rivals)
 plt.show()
 
-# %% mystnb={"figure": {"caption": "The cheapest and the dearest of these images, each under its bits/dim.", "name": "fig-ranked"}, "image": {"alt": "Two rows of eight images. Above, plain ones with little area; below, bright ones with patterns that fill the image."}}
+# %% mystnb={"figure": {"caption": "The cheapest and the dearest of these images, each under its bits/dim. (No figure in the paper.)", "name": "fig-ranked"}, "image": {"alt": "Two rows of eight images. Above, plain ones with little area; below, bright ones with patterns that fill the image."}}
 pictures.draw_ranked(scored, scores, ("fewest bits", "most bits"))
 plt.show()
 
@@ -343,7 +336,7 @@ plt.show()
 # No sample is a copy: on average they are farther from the training images than test images are. Two cautions.
 # Distance over pixels is a blunt measure, which finds copies and may miss a copy that was shifted by a pixel. And by
 # default this page searches the embedded training images, a part of those of the run. How often the run saw each of
-# its own is in the table above; after no more than one look, copying would be a feat.
+# its own is in the table above; the fewer the looks, the less there is to copy.
 #
 # ## Summary
 #

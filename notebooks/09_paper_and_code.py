@@ -61,30 +61,34 @@ torch.set_default_dtype(torch.float64)  # so that a check can be strict
 # %%
 shape = (3, 64, 64)
 paper, official = RealNVPConfig.paper(shape), RealNVPConfig.official(shape)
-where = {  # in the paper; a function of the official code; here
-    "num_blocks": ("4.1", "README", "realnvp.preset_fields"),
+where = {  # in the paper; in the official code; here
+    "num_blocks": (
+        "section 4.1",
+        "the README",
+        "realnvp.preset_fields",
+    ),
     "affine_order": (
-        "3.2, equation 5",
-        "masked_conv_aff_coupling",
+        "section 3.2, equation 5",
+        "`masked_conv_aff_coupling`",
         "coupling.AffineOrder",
     ),
     "first_kept": (
-        "3.4, figure 3",
-        "rec_masked_conv_coupling",
+        "section 3.4, figure 3",
+        "`rec_masked_conv_coupling`",
         "masks.Parity",
     ),
     "channel_squeeze": (
-        "3.6, figure 3",
-        "squeeze_nxn",
+        "section 3.6, figure 3",
+        "`squeeze_nxn`",
         "squeeze.SqueezeOrder",
     ),
     "norm_scope": (
-        "3.7",
-        "masked_conv_aff_coupling",
+        "section 3.7",
+        "`masked_conv_aff_coupling`",
         "batchnorm.NormScope",
     ),
     "penalise_channel_scales": (
-        "4.1",
+        "section 4.1",
         "`RealNVP.__init__`",
         "realnvp.RealNVP.weight_scale_penalty",
     ),
@@ -92,6 +96,11 @@ where = {  # in the paper; a function of the official code; here
         "figure 5",
         "the block that samples",
         "realnvp.RealNVP.decode",
+    ),
+    "sample_batch_statistics": (
+        "nowhere",
+        "the block that samples",
+        "realnvp.RealNVP.sample",
     ),
 }
 differ = [
@@ -109,11 +118,14 @@ rows = [
 figures.show_table(["field", "paper", "code"], rows)
 
 # %% [markdown]
-# And where to look, in the paper, in the official code, and in `nvp.flows`:
+# And where to look for each: in the paper; in the official code; in `nvp.flows`.
 
 # %%
-rows = [[f"`{name}`", *where[name]] for name in differ]
-figures.show_table(["field", "section", "official code", "here"], rows)
+lines = []
+for name in differ:
+    in_paper, in_code, here = where[name]
+    lines.append(f"* `{name}`: {in_paper}; {in_code}; `{here}`")
+display(Markdown("\n".join(lines)))
 
 # %% [markdown]
 # In a sentence each:
@@ -130,6 +142,8 @@ figures.show_table(["field", "section", "official code", "here"], rows)
 #   channel-wise couplings have a name that its search for penalised variables misses.
 # * `undo_data_constraint`: the logit is of $0.05 + 0.9\, \tilde x$; the code's sample sheets show the sigmoid as it is and do
 #   not take that map back.
+# * `sample_batch_statistics`: inside $s$ and $t$ the code normalises samples by the statistics of the sheet that is drawn,
+#   so an image depends on those beside it, and what is drawn is not quite what is scored. The paper does not say.
 #
 # Where the paper says nothing, both presets follow the code. These values are the code's, then, and no reader of
 # the paper alone would know them:
@@ -169,7 +183,6 @@ figures.show_table(["field", "value", "what it is"], rows)
 # * CelebA is resized in the code and *not rounded* to integers before noise is added. A figure in bits is then not the
 #   length of a code for images of 8 bits.
 # * LSUN is cropped at random in the code, at evaluation too, so its score is of other images each time.
-# * The code samples with the batch statistics of the sample itself inside $s$ and $t$.
 # * The code's first normalisation inside $s$ and $t$ is followed by a factor of two under a checkerboard, of which the
 #   paper has no word.
 #
@@ -453,7 +466,7 @@ display(
         f"{len(rows)} of {runs_asked} runs are recorded: "
         f"{len(ablation.variants)} variants, {len(ablation.seeds)} seeds of "
         "each. `make ablation` makes "
-        "those that are missing."
+        "any that are missing."
     )
 )
 
@@ -635,12 +648,17 @@ display(
 # :class: dropdown
 # ```
 # In evaluation, where batch norms are fixed maps. First a batch in training, so that they are not the identity, and scales away from
-# 0, so that no coupling is only a shift. `num_blocks` changes networks and no map, and is left out, as is
-# `undo_data_constraint`, which comes behind the flow.
+# 0, so that no coupling is only a shift. `num_blocks` changes networks and no map, and is left out, as are
+# `undo_data_constraint`, which comes behind the flow, and `sample_batch_statistics`, which is for drawing alone.
 
 # %%
+no_part_of_a_map = {
+    "num_blocks",
+    "undo_data_constraint",
+    "sample_batch_statistics",
+}
 for name in differ:
-    if name in ("num_blocks", "undo_data_constraint"):
+    if name in no_part_of_a_map:
         continue
     torch.manual_seed(0)
     changed = RealNVPConfig.paper(

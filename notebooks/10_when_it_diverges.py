@@ -47,11 +47,8 @@ from nvp.flows.coupling import AffineCoupling, CheckerboardCoupling
 from nvp.flows.masks import Parity
 from nvp.flows.preprocess import Logit, LogitForm
 from nvp.flows.toy import ToyData, ToyFlow, fit
-from nvp.likelihood import (
-    batch_norms,
-    evaluate,
-    reestimate_statistics,
-)
+from nvp.likelihood import evaluate, reestimate_statistics
+from nvp.model import batch_norms
 from nvp.results import runs
 from nvp.runlog import read_log
 from nvp.train import begin, next_batch, training_step
@@ -446,11 +443,10 @@ def there_and_back(flow, x):
 
 def power_of_ten(error):
     """The size of an error; all is lost where it is above 1."""
-    lost = math.isnan(error) or error > 1
-    return "lost" if lost else f"$10^{{{round(math.log10(error))}}}$"
+    return "lost" if error > 1 else f"$10^{{{round(math.log10(error))}}}$"
 
 
-rows, maps, around = [], {}, {}
+rows, maps, around, in_double = [], {}, {}, {}
 for alpha in (1, 4, 16):
     torch.manual_seed(0)
     flow = ToyFlow()
@@ -461,23 +457,25 @@ for alpha in (1, 4, 16):
     exact = copy.deepcopy(flow).double()
     on_data = there_and_back(flow, moons).max()
     map_of = there_and_back(flow, square)
-    in_double = there_and_back(exact, square.double())
+    map_in_double = there_and_back(exact, square.double())
     maps[f"α from {alpha}"] = map_of.reshape(POINTS, POINTS)
     around[alpha] = map_of.nan_to_num(math.inf).max().item()
-    cells = [on_data, map_of.max(), in_double.max()]
-    rows.append([alpha, *(power_of_ten(error.item()) for error in cells)])
+    in_double[alpha] = map_in_double.nan_to_num(math.inf).max().item()
+    cells = [on_data.item(), around[alpha], in_double[alpha]]
+    rows.append([alpha, *map(power_of_ten, cells)])
     assert on_data < 1e-4
 header = ["α from", "on the data", "in the square", "there in float64"]
 figures.show_table(header, rows)
 assert around[1] < 1e-4
-assert around[16] > 1
+assert in_double[1] < 1e-9
+assert min(around[16], in_double[16]) > 1
 
-# %% mystnb={"figure": {"caption": "How far $g(f(x))$ is from $x$ in float32, for three flows that were trained on two moons (red). Dark is an error of $10^{-8}$, yellow one of $10^4$ or more. (No figure in the paper.)", "name": "fig-lost-inverse"}, "image": {"alt": "Three square maps with two red moons in the middle. From alpha 1 the whole map is dark. From alpha 4 it is dark with slightly lighter bands. From alpha 8 it is dark around the moons, and wide areas further out are green to yellow."}}
+# %% mystnb={"figure": {"caption": "How far $g(f(x))$ is from $x$ in float32, for three flows that were trained on two moons (red). Dark is an error of $10^{-8}$, yellow one of $10^4$ or more. (No figure in the paper.)", "name": "fig-lost-inverse"}, "image": {"alt": "Three square maps with two red moons in the middle. From alpha 1 the whole map is dark. From alpha 4 it is dark with slightly lighter bands. From alpha 16 it is dark around the moons, and wide areas further out are green to yellow."}}
 pictures.draw_inverse_errors(maps, moons, LIMIT)
 plt.show()
 
 # %% [markdown]
-# On the data all three are invertible to five digits: the likelihood has asked for $z$ of the size of the
+# On the data all three give $x$ back to within $10^{-4}$: the likelihood has asked for $z$ of the size of the
 # prior there. *Elsewhere* nobody has asked for anything, and the inverse of the flow with the large $\alpha$ is lost. Data of
 # another kind land there; {cite:t}`behrmann2021exploding` studied the failure, and met it in sampling, too. The log-determinant there is still that of the formula, and wrong for the map that
 # the machine computes.
@@ -670,13 +668,14 @@ for name in ("fashion-mnist", "mnist"):
     rows.append([f"`{name}`", *cells, f"{bound_by[name]:.0%}"])
 header = ["gradient norm", "least", "median", "greatest", "above 100"]
 figures.show_table(header, rows)
-assert all(share > 0.99 for share in bound_by.values())
+assert all(share > 0.9 for share in bound_by.values())
 assert 100 / (28 * 28 * math.log(2)) < 1 / 5  # the bound in bits/dim
 
 # %% [markdown]
-# In every row. The loss is in nats for an image, so its gradient is large, and a bound of 100 makes every gradient equally long. (The
-# bound belongs to the unit: in bits/dim the same clipping would be at less than one fifth, and an author who changes one and not the other trains
-# differently.) Now let one batch be bad: 32 images of pure noise, once, at step 50, in a flow without norms between its couplings.
+# In nearly every row. The loss is in nats for an image, so its gradient is large, and a bound of 100 makes nearly all
+# gradients equally long. (The bound belongs to the unit: in bits/dim the same clipping would be at less than one fifth,
+# and an author who changes one and not the other trains differently.) Now let one batch be bad: 32 images of pure noise,
+# once, at step 50, in a flow without norms between its couplings.
 
 # %%
 generator = torch.Generator().manual_seed(5)
@@ -850,7 +849,7 @@ assert (sizes["clipped at 1"] - 1).abs().max() < 1e-6
 recovered = int((sizes["not clipped"][100:] > 1 / math.sqrt(2)).int().argmax())
 assert 6500 < recovered < 7300
 
-# %% mystnb={"figure": {"caption": "The length of Adam's steps, relative to the rate, around one gradient that is a thousand times too large.", "name": "fig-adam-spike"}, "image": {"alt": "On a logarithmic axis over 8000 steps: a flat line at 1, and a red curve that drops to one thirtieth at step 100 and rises in a straight line back to nearly 1 at 8000."}}
+# %% mystnb={"figure": {"caption": "The length of Adam's steps, relative to the rate, around one gradient that is a thousand times too large. (No figure in the paper.)", "name": "fig-adam-spike"}, "image": {"alt": "On a logarithmic axis over 8000 steps: a flat line at 1, and a red curve that drops to one thirtieth at step 100 and rises in a straight line back to nearly 1 at 8000."}}
 pictures.draw_spike(torch.arange(8000), sizes, at=100)
 plt.show()
 

@@ -12,7 +12,7 @@
 #
 # ```{admonition} In the paper
 # Both papers rank their models by likelihood: table 1 of {cite:t}`dinh2017realnvp`, tables 4 to 6 of
-# {cite:t}`oord2016pixelrnn`. Neither asks what the number leaves out, nor makes a file of it. This chapter does
+# {cite:t}`oord2016pixelrnn`. Neither measures what the number leaves out, nor makes a file of it. This chapter does
 # both, after work by others.
 # ```
 #
@@ -86,8 +86,7 @@ print(f"{len(test)} test images: {bits_of_test.mean():.2f} bits/dim")
 # %% [markdown]
 # The others are made here: the ten numerals in fonts that come with matplotlib; draws of this book's flow of MNIST,
 # since the set itself is not part of the book (its test images join under the `paper` profile, where they are at
-# hand, and come out much as the draws do); test images darkened to a quarter, blurred, and turned into negatives;
-# and images of grey and of noise.
+# hand); test images darkened to a quarter, blurred, and turned into negatives; and images of grey and of noise.
 
 # %%
 FONTS = ["DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif", "DejaVuSansMono"]
@@ -134,7 +133,7 @@ eight = 11 * torch.arange(8)  # a stride that meets all numerals and fonts
 draw_rows({name: x[eight % len(x)] for name, x in sets.items()})
 plt.show()
 
-# %% mystnb={"figure": {"caption": "Bits/dim of single images under the flow that was trained on Fashion-MNIST. Dashed: the mean of its own test images; grey: the middle half of them. What is to the left is likelier than the data. (No figure in the paper; after {cite:t}`nalisnick2019know`.)", "name": "fig-elsewhere-scores"}, "image": {"alt": "Histograms, one below the other. The test images spread from below 2 to 6, about 3.3. Typeset digits and draws of the MNIST flow lie between 1 and 3, left of the grey band. Darkened images lie a little to the left of the test images, blurred ones on them, negatives to the right. Constant greys gather near 4, but for one near 0; smooth noise lies near 5, noise beyond 9."}}
+# %% mystnb={"figure": {"caption": "Bits/dim of single images under the flow that was trained on Fashion-MNIST. Dashed: the mean of its own test images; grey: the middle half of them. What is to the left is likelier than the data. (No figure in the paper; after {cite:t}`nalisnick2019know`.)", "name": "fig-elsewhere-scores"}, "image": {"alt": "Histograms, one below the other. The test images spread widely around the dashed line. Typeset digits and draws of the MNIST flow lie to its left, most of them left of the grey band. Darkened images lie a little to the left of the test images, blurred ones on them, negatives to the right. Constant greys gather right of the dashed line, but for one near zero; smooth noise lies further to the right, noise furthest."}}
 pictures.draw_score_rows(bits)
 plt.show()
 
@@ -265,7 +264,7 @@ plt.show()
 # dearer. And nothing is shorter as a PNG than a constant grey, yet only black is cheap. What this flow has learned
 # to be cheap is black, the greater part of the pixels of clothes.
 
-# %% mystnb={"figure": {"caption": "Constant images under the flow. Black is the likeliest of all images of this page; most greys are dearer than the average of the clothes. (No figure in the paper.)", "name": "fig-constants"}, "image": {"alt": "Bits per dimension over grey level. The curve begins near 0.3 at black, jumps to 3.4, rises to 4 in the middle and falls to 3 near white. A grey band spans the scores of the test images, a dashed line marks their mean, 3.3."}}
+# %% mystnb={"figure": {"caption": "Constant images under the flow. Black is the likeliest of all images of this page; most greys are dearer than the average of the clothes. (No figure in the paper.)", "name": "fig-constants"}, "image": {"alt": "Bits per dimension over grey level. The curve begins near zero at black, jumps to the dashed line that marks the mean of the test images, rises above it in the middle and falls below it near white. A grey band spans the middle half of the test images."}}
 constant = bits["a constant grey"]
 pictures.draw_constants(greys, constant, bits_of_test)
 plt.show()
@@ -285,7 +284,7 @@ print(f"black: {constant[0]:.2f} bits/dim, of which the noise: {floor:.2f}")
 #
 # Why does nobody see these likely images among the *samples* of a flow? A density counts per volume, and images
 # that are likely one by one can have hardly any volume together. In high dimensions that is the rule. The prior
-# shows it:
+# shows it (exercise {ref}`ex-norm` has its lengths):
 #
 # ```{prf:proposition} The shell of a Gaussian
 # :label: prop-shell
@@ -364,18 +363,18 @@ judged = {name: verdicts(b) for name, b in bits.items()}
 header = ["called foreign", "too dear", "not typical", "ten at once"]
 rows = [[name, *(f"{v:.0%}" for v in j)] for name, j in judged.items()]
 figures.show_table(header, rows)
-assert judged[digits][0] == judged[drawn][0] == 0
-assert judged[drawn][1] < 0.5 < judged[digits][1]
+assert max(judged[digits][0], judged[drawn][0]) < 0.05
+assert judged[digits][1] > 0.5
 assert min(judged[digits][2], judged[drawn][2]) > 0.95
 assert judged["test, blurred"][2] < 0.2
 assert judged["Fashion-MNIST test"][1] > 0.05
 
 # %% [markdown]
-# The naive rule calls no digit foreign. The two-sided rule, for single images, finds most of the typeset ones and
-# lets most of the drawn ones pass: clothes differ so much that some are as cheap as a digit. Ten at once are
-# another matter; their mean varies less, and all digits are found out. Blurred images pass all the same, as their
-# bits are just those of clothes. To be typical in one number is a necessary condition, and a weak one. (Of test
-# images, too, more than one in twenty are called foreign: the flow was not fitted to them.)
+# The naive rule calls hardly a digit foreign. The two-sided rule, for single images, finds most of the typeset ones;
+# of the drawn ones the table has the share. Those that pass do so because clothes differ so much that some are as
+# cheap as a digit. Ten at once are another matter; their mean varies less, and digits are found out. Blurred images
+# pass all the same, as their bits are just those of clothes. To be typical in one number is a necessary condition,
+# and a weak one. (Of test images, too, more than one in twenty are called foreign: the flow was not fitted to them.)
 #
 # The latents have more to say. Under the prior $|z|^2 / D$ is 1, give or take $\sqrt{2 / D}$:
 
@@ -460,7 +459,7 @@ for name, (log_prob, samples) in models.items():
     sheets[f"{name}: {score:.2f}"] = samples
 assert score < bits_of_test.mean() + 0.01
 
-# %% mystnb={"figure": {"caption": "Four models, their bits/dim on test images, and ten samples of each. None is chosen. (No figure in the paper; after {cite:t}`theis2016note`.)", "name": "fig-mixtures"}, "image": {"alt": "Four rows of ten images. The flow, 3.31: rough clothes. One per cent flow and 99 noise, 3.32: grains of noise. One per cent noise and 99 copies, 8.01: real clothes. One per cent flow and 99 copies, 3.32: real clothes."}}
+# %% mystnb={"figure": {"caption": "Four models, their bits/dim on test images, and ten samples of each. None is chosen. (No figure in the paper; after {cite:t}`theis2016note`.)", "name": "fig-mixtures"}, "image": {"alt": "Four rows of ten images, each with its score. The flow: rough clothes. One per cent flow and 99 noise, with hardly more bits: grains of noise. One per cent noise and 99 copies, with by far the most bits: real clothes. One per cent flow and 99 copies, with as few as the second: real clothes."}}
 draw_rows(sheets)
 plt.show()
 
@@ -470,8 +469,9 @@ plt.show()
 #
 # ## Bits that can be counted
 #
-# What a likelihood does guarantee is a file. If every $x$ has a file of $L(x)$ bits, and no file is the beginning
-# of another, then $\sum_x 2^{-L(x)} \le 1$ (Kraft): lengths are probabilities. And from probabilities come files:
+# What a likelihood does guarantee is a file. As in {prf:ref}`prop-code`, if every $x$ has a file of $L(x)$ bits, and
+# no file is the beginning of another, then $\sum_x 2^{-L(x)} \le 1$ (Kraft): lengths are probabilities. And from
+# probabilities come files:
 #
 # ```{prf:proposition} Arithmetic coding
 # :label: prop-coding
@@ -745,7 +745,7 @@ plt.show()
 weights = run.record.weights.bytes
 saved = (least - len(archive)) / len(coded)
 enough = weights / saved
-assert 0 < enough < 10_000
+assert 100 < enough < 10_000
 print(f"trained for {run.record.minutes:.0f} minutes on", end=" ")
 print(f"{run.record.data.train_images} images: {weights} bytes of weights")
 print(f"{saved:.0f} saved an image: {round(enough, -2):.0f} pay for them")
@@ -786,9 +786,9 @@ assert ours["Draws of the model"] < 0.5 * least_of["Draws of the model"]
 assert ours["Binarised clothes"] > least_of["Binarised clothes"]
 
 # %% [markdown]
-# On its own ground the model is far ahead. With clothes it is behind zlib: the wrong model costs its distance from
-# the data, {eq}`eq:cost`, in bytes. Alone in a file, a digit costs the rivals about twice as much as among others,
-# or more, and us a few bytes.
+# On its own ground the model is far ahead. With clothes it is behind the best of the three: the wrong model costs its
+# distance from the data, {eq}`eq:cost`, in bytes. Alone in a file, a digit costs the rivals about twice as much as
+# among others, or more, and us a few bytes.
 #
 # ### And flows?
 #
@@ -799,7 +799,7 @@ assert ours["Binarised clothes"] > least_of["Binarised clothes"]
 #
 # $$
 # -\log_2 p(x + u) + D \log_2 \tfrac1\delta \quad \text{bits,}
-# $$
+# $$ (eq:bits-back)
 #
 # too many by the second term. But $u$ is free to be anything. So it is not drawn, it is *read*, as if it had been
 # coded, from the file as it is so far, which thereby gets shorter by $D \log_2 (1/\delta)$ bits. The receiver
@@ -843,7 +843,7 @@ excess = {
 usual = excess["Fashion-MNIST test"]
 rows = [[n, f"{likelier(usual, e):.0%}"] for n, e in excess.items()]
 figures.show_table(["images", "larger than that of a test image"], rows)
-assert all(likelier(usual, excess[name]) > 0.75 for name in list(sets)[1:])
+assert all(likelier(usual, excess[name]) > 0.6 for name in list(sets)[1:])
 
 # %% [markdown]
 # ```{solution-end}

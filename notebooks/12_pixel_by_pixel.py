@@ -223,7 +223,7 @@ figures.show_table(header, rows)
 # | the centre | earlier colours | earlier colours and its own |
 # | centre row, right; rows below | none | none |
 
-# %% mystnb={"figure": {"caption": "The same as the function computes it, for kernels of 5 × 5: a row for each output colour, a column for each colour that it reads. Painted taps may be used; the centre is framed. The two masks differ in the three centres of the diagonal.", "name": "fig-mask-taps"}, "image": {"alt": "Two tables of three by three small boards. In every board the two upper rows and the left half of the middle row are painted. The centre is painted below the diagonal of the table in both, and on the diagonal only under mask B."}}
+# %% mystnb={"figure": {"caption": "The same as the function computes it, for kernels of 5 × 5: a row for each output colour, a column for each colour that it reads. Painted taps may be used; the centre is framed. The two masks differ in the three centres of the diagonal. (No figure in the paper.)", "name": "fig-mask-taps"}, "image": {"alt": "Two tables of three by three small boards. In every board the two upper rows and the left half of the middle row are painted. The centre is painted below the diagonal of the table in both, and on the diagonal only under mask B."}}
 three = colour_groups(3, num_colours=3)
 masks = {f"mask {m}": conv_mask(m, three, three, (5, 5)) for m in ("A", "B")}
 contexts.draw_masks(masks)
@@ -290,7 +290,7 @@ def field(masks, side=3):
     return seen.any(dim=0)[0]
 
 
-# %% mystnb={"figure": {"caption": "What one pixel sees through one, two and three masked convolutions of 3 × 3, found by changing every pixel in turn. Blue moves the output; grey is earlier, and does not.", "name": "fig-depth"}, "image": {"alt": "Three boards of 13 by 13. The blue region grows from the four earlier neighbours to a shape that is three rows high and reaches three columns left and up to three right in the top row. Pixels to the upper right beyond the diagonal stay grey."}}
+# %% mystnb={"figure": {"caption": "What one pixel sees through one, two and three masked convolutions of 3 × 3, found by changing every pixel in turn. Blue moves the output; grey is earlier, and does not. (No figure in the paper.)", "name": "fig-depth"}, "image": {"alt": "Three boards of 13 by 13. The blue region grows from the four earlier neighbours to a shape that is three rows high and reaches three columns left and up to three right in the top row. Pixels to the upper right beyond the diagonal stay grey."}}
 fields = {
     f"{len(masks)} layer{'s' * (len(masks) > 1)}: {', '.join(masks)}": field(
         masks
@@ -316,7 +316,7 @@ print("pixels seen:", *(int(seen.sum()) for seen in fields.values()))
 # Behind mask A the features at a pixel know only what came *before* it. So every later layer may read its own
 # centre freely, which is mask B. Other combinations are wrong, in opposite ways:
 
-# %% mystnb={"figure": {"caption": "Three layers each. A, B, B is right. With B first the pixel sees itself. With A throughout nothing leaks, but every layer after the first one loses a left neighbour, the pixels that say most.", "name": "fig-wrong-masks"}, "image": {"alt": "Three boards. A, B, B: the earlier pixels of the last figure. B, B, B: the pixel itself is marked as a leak. A, A, A: the two nearest pixels on the left are grey, and only the third one is blue."}}
+# %% mystnb={"figure": {"caption": "Three layers each. A, B, B is right. With B first the pixel sees itself. With A throughout nothing leaks, but every layer after the first one loses a left neighbour, the pixels that say most. (No figure in the paper.)", "name": "fig-wrong-masks"}, "image": {"alt": "Three boards. A, B, B: the earlier pixels of the last figure. B, B, B: the pixel itself is marked as a leak. A, A, A: the two nearest pixels on the left are grey, and only the third one is blue."}}
 fields = {", ".join(masks): field(masks) for masks in ("ABB", "BBB", "AAA")}
 contexts.draw_fields(fields, CENTRE)
 plt.show()
@@ -419,7 +419,7 @@ figures.show_table(header, rows)
 # pixels, each 0 or 1 with probability one half. Whatever a model does, it cannot expect less than
 # $36 \ln 2 = 24.95$ nats, the entropy of the coins. One network has masks A, B, B; the other one has B, B, B.
 
-# %% mystnb={"figure": {"caption": "Two networks learn fair coins, 36 an image, new ones in every step. No model can do better than the entropy. The one whose first mask lets each pixel see itself does, and within a few steps.", "name": "fig-coins"}, "image": {"alt": "Nats per image over 60 steps. The curve of A, B, B stays on the dotted line of the entropy, at 25. The curve of B, B, B starts there and falls to nearly zero."}}
+# %% mystnb={"figure": {"caption": "Two networks learn fair coins, 36 an image, new ones in every step. No model can do better than the entropy. The one whose first mask lets each pixel see itself does, and within a few steps. (No figure in the paper.)", "name": "fig-coins"}, "image": {"alt": "Nats per image over 60 steps. The curve of A, B, B stays on the dotted line of the entropy, at 25. The curve of B, B, B starts there and falls to nearly zero."}}
 entropy = 36 * math.log(2)
 
 

@@ -34,6 +34,7 @@ from nvp.autoregressive.row_lstm import RowLSTM, scan_rows
 from nvp.autoregressive.scan import compiled, raster_lstm
 from nvp.data import load
 from nvp.figures import contexts
+from nvp.figures.contexts import receptive_field
 from nvp.figures.samples import draw_rows
 
 figures.use_style()
@@ -45,8 +46,9 @@ full = profile == "paper"
 # ## Equation 3
 #
 # Let $x_r$ be row $r$ of the layer's input, a map of $n$ pixels with some features each. The layer keeps, for
-# each pixel of a row, a hidden state $h$ and a cell $c$ of $h$ units (the paper has one letter for both). With
-# $\circledast$ for a convolution along the row, $k$ pixels wide, and $\odot$ for a product of elements,
+# each pixel of a row, a hidden state $h$ and a cell $c$, each of $h$ numbers (the paper has one letter for the state
+# and for its size). With $\circledast$ for a convolution along the row, $k$ pixels wide, and $\odot$ for a product of
+# elements,
 #
 # $$
 # [o_r, f_r, i_r, g_r] &= \sigma\bigl(K^{ss} \circledast h_{r-1} + K^{is} \circledast x_r\bigr), \\
@@ -62,7 +64,7 @@ full = profile == "paper"
 # * **State to state**, $K^{ss}$, reads the states of the row above. All of them belong to earlier pixels, so it
 #   has **no mask**.
 
-# %% mystnb={"figure": {"caption": "One pixel of one row, $k = 3$. Its gates read three states of the row above and, through mask B, its own and the left place of the input map. The cell comes straight down.", "name": "fig-row-step"}, "image": {"alt": "Three rows of nine cells. From three neighbouring cells of the upper row, the states of the row above, arrows lead down to one cell of the middle row. From two cells of the lower row, the input at the same place and left of it, arrows lead up to the same cell."}}
+# %% mystnb={"figure": {"caption": "One pixel of one row, $k = 3$. Its gates read three states of the row above and, through mask B, its own and the left place of the input map. The cell comes straight down. (No figure in the paper.)", "name": "fig-row-step"}, "image": {"alt": "Three rows of nine cells. From three neighbouring cells of the upper row, the states of the row above, arrows lead down to one cell of the middle row. From two cells of the lower row, the input at the same place and left of it, arrows lead up to the same cell."}}
 contexts.draw_row_step(kernel=3, width=7, column=3)
 plt.show()
 
@@ -182,20 +184,16 @@ layer.zero_grad()
 # $(j - m) - dm$ to $(j + m) + (d - 1) m$, and without gaps.
 # ```
 #
-# Derived on paper; now measured. Differentiate a state by the whole input, and look where it is not zero.
+# Derived on paper; now measured. Differentiate a state by the whole input, and look where the derivative is not zero.
+# One backward pass does it for all inputs. The features of the state are mixed at random first, as the sum of two
+# derivatives could be zero and a random mixture of them is not.
+#
+# ```{literalinclude} ../nvp/figures/contexts.py
+# :pyobject: receptive_field
+# ```
 
 
 # %%
-def field(network, shape, place):
-    """Places (H, W) whose input moves the output at `place`."""
-    torch.manual_seed(2)
-    x = torch.randn(1, *shape, requires_grad=True)
-    out = network(x)[0, :, *place]
-    out = out @ torch.randn(len(out))  # no two paths cancel
-    (gradient,) = torch.autograd.grad(out, x)
-    return gradient[0].abs().amax(dim=0) > 0
-
-
 def triangle(height, width, place, m, layers=1):
     """The proposition, and what more layers make of it."""
     row, column = place
@@ -226,7 +224,7 @@ settings = {
 }
 fields = {}
 for name, (k, count) in settings.items():
-    seen = field(row_lstms(k, count), (3, SIDE, SIDE), PLACE)
+    seen = receptive_field(row_lstms(k, count), (3, SIDE, SIDE), PLACE)
     assert torch.equal(seen, triangle(SIDE, SIDE, PLACE, k // 2, count))
     fields[name] = seen
 contexts.draw_fields(fields, PLACE, own=True)
@@ -241,7 +239,7 @@ plt.show()
 # is lost to every Row LSTM. And the whole model? The first convolution, mask A and 7 × 7, reaches 3 columns to
 # the right in the row above, once: its right edge is at $j + d + 2$.
 
-# %% mystnb={"figure": {"caption": "Whole models with random weights on 28 × 28 pixels: what the prediction of one pixel depends on. Left, one layer; middle, seven; right, the first convolution alone.", "name": "fig-row-model"}, "image": {"alt": "Three boards of 28 by 28 with a pixel low in the middle. The Row LSTM of one layer sees a wide triangle up to the upper edge; that of seven layers also more columns on its left. Grey are what lies to the right of the triangle. The first convolution alone sees three rows of seven columns and three pixels on the left."}}
+# %% mystnb={"figure": {"caption": "Whole models with random weights on 28 × 28 pixels: what the prediction of one pixel depends on. Left, one layer; middle, seven; right, the first convolution alone. (No figure in the paper.)", "name": "fig-row-model"}, "image": {"alt": "Three boards of 28 by 28 with a pixel low in the middle. The Row LSTM of one layer sees a wide triangle up to the upper edge; that of seven layers also more columns on its left. What lies to the right of the triangle is grey. The first convolution alone sees three rows of seven columns and three pixels on the left."}}
 SIDE, PLACE, FIRST = 28, (20, 13), 3
 
 
@@ -260,7 +258,7 @@ def row_model(layers):
 
 
 def prediction(model):
-    """The network from centred pixels, (1, 1, H, W), to its last features."""
+    """The network from centred pixels, (N, 1, H, W), to its last features."""
 
     def network(x):
         x = model.first(x)
@@ -274,14 +272,15 @@ def prediction(model):
 shape = (1, SIDE, SIDE)
 fields = {}
 for count in (1, 7):
-    seen = field(prediction(row_model(count)), shape, PLACE)
+    seen = receptive_field(prediction(row_model(count)), shape, PLACE)
     fields[f"{count} layer{'s' * (count > 1)}"] = seen
     down = PLACE[0] - torch.arange(SIDE)[:, None]
     across = torch.arange(SIDE) - PLACE[1]
     right = torch.where(down > 0, down - 1 + FIRST, -1)
     expected = (across <= right) & (across >= -(down + count + FIRST))
     assert torch.equal(seen, expected & (down >= 0))
-fields["first convolution"] = field(row_model(1).first, shape, PLACE)
+first_alone = receptive_field(row_model(1).first, shape, PLACE)
+fields["first convolution"] = first_alone
 contexts.draw_fields(fields, PLACE)
 plt.show()
 
@@ -290,7 +289,7 @@ for name, seen in fields.items():
     print(f"{name}: {int(seen.sum())} of {earlier} earlier pixels")
 
 # %% [markdown]
-# One layer misses a fifth of the earlier pixels, seven layers still an eighth, nearly all of them on the right.
+# One layer misses many of the earlier pixels, seven layers still a good part of them, nearly all on the right.
 # The {doc}`next chapter <14_diagonal_bilstm>` is about a recurrence that misses next to nothing.
 #
 # ## Residual and skip connections
@@ -365,7 +364,7 @@ assert norms[True, False] > 0.01 * whole
 # binarised once and for all, each pixel 1 with probability of its brightness, they are data like the paper's
 # binarised MNIST, and smaller numbers. Take 400 images, two layers of 16 units, and 120 steps.
 
-# %% mystnb={"figure": {"caption": "Training on 400 binarised images of Fashion-MNIST. Lines to compare with: a fair coin for each pixel, and the best model in which pixels are independent of each other, a coin of its own for each.", "name": "fig-row-training"}, "image": {"alt": "Nats per image over 120 steps. The curve starts at the line of fair coins, at 543, falls below that of independent pixels, at about 380, within ten steps, and goes on to about 250."}}
+# %% mystnb={"figure": {"caption": "Training on 400 binarised images of Fashion-MNIST. Lines to compare with: a fair coin for each pixel, and the best model in which pixels are independent of each other, a coin of its own for each. (No figure in the paper.)", "name": "fig-row-training"}, "image": {"alt": "Nats per image over 120 steps. The curve starts at the line of fair coins, at 543, falls below that of independent pixels, at about 380, within ten steps, and goes on to about 250."}}
 torch.manual_seed(0)
 steps = 400 if full else 120
 config = PixelRNNConfig(
@@ -408,7 +407,7 @@ print(f"test images: about {gain / 100:.0f}00 nats under independent pixels")
 # are in their own chapter.) Yet it has learned something of clothes. Hide the lower half of some test images
 # and let it draw the rest, from the first hidden pixel on:
 
-# %% mystnb={"figure": {"caption": "The upper 14 rows are given, the lower 14 drawn by the model, three times each. First row: the images as they were.", "name": "fig-row-completions"}, "image": {"alt": "Four rows of eight binary images of clothes and shoes. The upper halves are alike in each column; the lower halves of the last three rows go on in rough outline, each in another way."}}
+# %% mystnb={"figure": {"caption": "After figure 1 of {cite:t}`oord2016pixelrnn`: the upper 14 rows are given, the lower 14 drawn by the model, three times each. First row: the images as they were.", "name": "fig-row-completions"}, "image": {"alt": "Four rows of eight binary images of clothes and shoes. The upper halves are alike in each column; the lower halves of the last three rows go on in rough outline, each in another way."}}
 some = test_images[:8]
 drawn = model.complete(some, 14, 3, generator=torch.Generator().manual_seed(0))
 assert torch.equal(
@@ -475,7 +474,7 @@ SIDE = 15
 layer = row_lstms(3, 1)[0]
 with torch.no_grad():
     layer.state_to_state[0, 2] = 0  # the tap on the right
-seen = field(layer, (3, SIDE, SIDE), (11, 6))
+seen = receptive_field(layer, (3, SIDE, SIDE), (11, 6))
 assert not seen[:, 7:].any()
 assert seen[:12, 6].all()
 
@@ -508,7 +507,7 @@ def mirrored(x):
     return torch.cat([torch.zeros_like(out[:, :, :1]), out[:, :, :-1]], dim=2)
 
 
-seen = field(mirrored, (3, SIDE, SIDE), (11, 6))
+seen = receptive_field(mirrored, (3, SIDE, SIDE), (11, 6))
 one_way = triangle(SIDE, SIDE, (11, 6), m=1)
 assert not seen[11:].any()
 assert not (seen & ~one_way).any()

@@ -46,6 +46,7 @@ from nvp.autoregressive.lstm import lstm_cell, split_gates
 from nvp.autoregressive.row_lstm import RowLSTM
 from nvp.autoregressive.scan import DIAGONAL, compiled, raster_lstm
 from nvp.figures import architecture, contexts
+from nvp.figures.contexts import receptive_field
 
 figures.use_style()
 torch.set_num_threads(1)
@@ -95,7 +96,7 @@ assert torch.equal(unskew(skewed), numbers)
 # with $j = t - r$: the left neighbour and the pixel above. The gates are those of {eq}`eq:row-lstm`; the cell comes from the same
 # row, so from the left.
 
-# %% mystnb={"figure": {"caption": "Four steps of the left-to-right scan, in the skewed map and in the image. A column of the one is a diagonal of the other.", "name": "fig-diagonal-scan"}, "image": {"alt": "Two rows of four boards. Above, the skewed map: the column computed now is orange, the column before, which it reads, is blue, those before that grey. Below, the image: the same colours lie on diagonals that move from the upper left to the lower right."}}
+# %% mystnb={"figure": {"caption": "Four steps of the left-to-right scan, in the skewed map and in the image. A column of the one is a diagonal of the other. (No figure in the paper.)", "name": "fig-diagonal-scan"}, "image": {"alt": "Two rows of four boards. Above, the skewed map: the column computed now is orange, the column before, which it reads, is blue, those before that grey. Below, the image: the same colours lie on diagonals that move from the upper left to the lower right."}}
 columns = torch.where(skewed >= 0, skewed - torch.arange(H)[:, None], -1)
 contexts.draw_scan(columns, [1, 3, 4, 6], taps=[(0, -1), (-1, -1)])
 plt.show()
@@ -182,7 +183,7 @@ assert (to_right + shift_down(to_left) - by_diagonals).abs().max() < 1e-10
 # all orders give the same. For pixels that read their left neighbour and the one above, both the diagonals and
 # the reading order will do:
 
-# %% mystnb={"figure": {"caption": "When a pixel is computed. Row LSTM: a row a step. Diagonal BiLSTM, left to right: a diagonal a step. The reading order, which respects the neighbours of both.", "name": "fig-schedules"}, "image": {"alt": "Three boards of 5 by 5 numbers. By rows: all of row r have number r. By diagonals: r plus column, from 0 to 8. By pixels: 0 to 24 in reading order."}}
+# %% mystnb={"figure": {"caption": "When a pixel is computed. Row LSTM: a row a step. Diagonal BiLSTM, left to right: a diagonal a step. The reading order, which respects the neighbours of both. (No figure in the paper.)", "name": "fig-schedules"}, "image": {"alt": "Three boards of 5 by 5 numbers. By rows: all of row r have number r. By diagonals: r plus column, from 0 to 8. By pixels: 0 to 24 in reading order."}}
 n = 5
 r, j = torch.arange(n)[:, None], torch.arange(n)[None]
 schedules = {
@@ -266,20 +267,9 @@ if compiled(gates):
 # h_{r, j} = h^{\rightarrow}_{r, j} + h^{\leftarrow}_{r - 1, j}.
 # $$ (eq:both)
 #
-# Differentiate, and look.
-
+# Differentiate, as in chapter {ref}`row-lstm`, and look.
 
 # %%
-def field(network, shape, place):
-    """Places (H, W) whose input moves the output at `place`."""
-    torch.manual_seed(2)
-    x = torch.randn(1, *shape, requires_grad=True)
-    out = network(x)[0, :, *place]
-    out = out @ torch.randn(len(out))  # no two paths cancel
-    (gradient,) = torch.autograd.grad(out, x)
-    return gradient[0].abs().amax(dim=0) > 0
-
-
 SHAPE, PLACE = (8, 11), (5, 5)
 torch.manual_seed(1)
 layer = DiagonalBiLSTM(3, 4, num_colours=1, height=SHAPE[0])
@@ -290,7 +280,7 @@ parts = {
     "sum, shifted": lambda a, b: a + shift_down(b),
 }
 fields = {
-    name: field(
+    name: receptive_field(
         lambda x, join=join: join(*two_directions(layer, x)),
         (3, *SHAPE),
         PLACE,
@@ -308,7 +298,7 @@ assert torch.equal(fields["sum, shifted"], whole_past)
 leak = fields["sum, not shifted"] & ~whole_past
 assert leak.sum() == 5
 assert leak[PLACE[0], PLACE[1] + 1 :].all()
-assert torch.equal(field(layer, (3, *SHAPE), PLACE), whole_past)
+assert torch.equal(receptive_field(layer, (3, *SHAPE), PLACE), whole_past)
 
 # %% [markdown]
 # Reimplementations have lost the shift, or made it to no effect: a
@@ -393,7 +383,7 @@ assert missed.nonzero().tolist() == [[PLACE[0] - 1, 27]]
 # colour of that pixel.) The layer sees the whole past of its features, and the features' past ends one pixel
 # short. It is the price of a mask A that serves both directions, and a small one.
 
-# %% mystnb={"figure": {"caption": "How much one prediction of a fresh model, one layer, changes with each pixel. White is not seen at all. The Diagonal BiLSTM sees every earlier pixel but the last one of the row above; what is far away counts for little until training makes it count.", "name": "fig-influence"}, "image": {"alt": "Two maps of 28 by 28. Row LSTM: bright near the pixel and fading upwards within a triangle, white outside. Diagonal BiLSTM: bright near the pixel, fading quickly upwards and slowly along the rows, and only one earlier pixel white, at the right edge of the row above."}}
+# %% mystnb={"figure": {"caption": "How much one prediction of a fresh model, one layer, changes with each pixel. White is not seen at all. The Diagonal BiLSTM sees every earlier pixel but the last one of the row above; what is far away counts for little until training makes it count. (No figure in the paper.)", "name": "fig-influence"}, "image": {"alt": "Two maps of 28 by 28. Row LSTM: bright near the pixel and fading upwards within a triangle, white outside. Diagonal BiLSTM: bright near the pixel, fading quickly upwards and slowly along the rows, and only one earlier pixel white, at the right edge of the row above."}}
 architecture.draw_reach(maps)
 plt.show()
 
@@ -464,9 +454,8 @@ W_left, W_other = torch.randn(2, 4, 16)
 
 
 def scan_padded_below(x):
-    """(1, 16, H, W) gates -> (1, 4, H, W), padded at the bottom."""
-    height = x.shape[2]
-    h = c = torch.zeros(1, height, 4)
+    """(N, 16, H, W) gates -> (N, 4, H, W), padded at the bottom."""
+    h = c = torch.zeros(len(x), x.shape[2], 4)
     states = []
     for column in skew(x).permute(3, 0, 2, 1):  # (N, H, 4h) each
         other = F.pad(h, (0, 0, 0, 1))[:, 1:]
@@ -475,7 +464,7 @@ def scan_padded_below(x):
     return unskew(torch.stack(states, dim=-1).permute(0, 2, 1, 3))
 
 
-seen = field(scan_padded_below, (16, 9, 9), (4, 5))
+seen = receptive_field(scan_padded_below, (16, 9, 9), (4, 5))
 assert seen[5, 3]
 assert not seen[:4].any()
 
@@ -510,10 +499,10 @@ def right_then_left(x):
     return shift_down(two_directions(two, two_directions(one, x)[0])[1])
 
 
-seen = field(both_right, (4, 9, 9), (5, 4))
+seen = receptive_field(both_right, (4, 9, 9), (5, 4))
 assert seen[:6, :5].all()
 assert seen.sum() == 30
-seen = field(right_then_left, (4, 9, 9), (5, 4))
+seen = receptive_field(right_then_left, (4, 9, 9), (5, 4))
 assert seen[:5].all()
 assert not seen[5:].any()
 

@@ -41,6 +41,7 @@ from nvp import (
 from nvp.autoregressive.masked_conv import MaskedConv2d, conv_mask
 from nvp.config import load_config
 from nvp.figures import contexts, pixels
+from nvp.figures.contexts import receptive_field
 from nvp.paths import repository_root
 
 figures.use_style()
@@ -237,7 +238,8 @@ for blocks in range(16):
 # ### Measured
 #
 # That was paper. Now differentiate the output of real networks, with random weights, by every pixel of the
-# image, and look where the derivative is not zero.
+# image, and look where the derivative is not zero, as in chapter {ref}`row-lstm`. At one image a ReLU may be closed
+# that is open at another; so the function takes several.
 
 # %%
 SIDE, PIXEL = 28, (21, 9)
@@ -257,14 +259,9 @@ def tiny(blocks, side=SIDE):
     return PixelRNN(config)
 
 
-def field(model, place):
-    """Places (H, W) that move the output at `place`, by gradients."""
-    generator = torch.Generator().manual_seed(1)
-    shape = (4, *model.image_shape)
-    x = torch.rand(shape, generator=generator).requires_grad_()
-    output = model.parameters_of(x)[:, 0, *place].sum()
-    (gradient,) = torch.autograd.grad(output, x)
-    return (gradient != 0).any(dim=0)[0]
+def prediction(model):
+    """The network from pixels, (N, 1, H, W), to what it says of each."""
+    return lambda x: model.parameters_of(x)[:, 0].movedim(-1, 1)
 
 
 def board(seen, place, side=SIDE):
@@ -278,7 +275,8 @@ def board(seen, place, side=SIDE):
 # %% mystnb={"figure": {"caption": "After figure 4 of {cite:t}`oord2016pixelrnn`, left: the receptive field of a PixelCNN, measured by differentiation, for 1, 4 and 15 blocks on 28 × 28 pixels. It is the set of {eq}`eq:wedge`. Depth brings rows and columns; the edge on the upper right stays.", "name": "fig-wedges"}, "image": {"alt": "Three boards of 28 by 28 with a pixel low on the left. Blue: for one block a region of four rows; for four blocks one of seven rows; for fifteen blocks all rows up to the third but with a staircase as its right edge. To the right of the staircase all is grey, in all three boards."}}
 fields = {}
 for blocks in (1, 4, 15):
-    seen = field(tiny(blocks), PIXEL)
+    network = prediction(tiny(blocks))
+    seen = receptive_field(network, (1, SIDE, SIDE), PIXEL)
     assert torch.equal(seen, board(wedge(blocks), PIXEL))
     fields[f"{blocks} block{'s' * (blocks > 1)}"] = seen
 contexts.draw_fields(fields, PIXEL)

@@ -446,7 +446,7 @@ plt.show()
 #
 # `evaluate` gives bits/dim and their standard error over images, from the same noise for both models. And the curves of the two runs, from their logs:
 
-# %% mystnb={"figure": {"caption": "The loss of the two runs of this page in bits/dim, five steps at a time.", "name": "fig-mixing-curves"}, "image": {"alt": "Two curves of bits per dimension over steps fall steeply at first and then slowly, close to each other."}}
+# %% mystnb={"figure": {"caption": "The loss of the two runs of this page in bits/dim, five steps at a time. (No figure in either paper.)", "name": "fig-mixing-curves"}, "image": {"alt": "Two curves of bits per dimension over steps fall steeply at first and then slowly, close to each other."}}
 scores = {name: evaluate(model, test) for name, model in trained.items()}
 logs = {name: read_log(scratch / name / "log.csv") for name in MODELS}
 for name, score in scores.items():
@@ -460,7 +460,7 @@ plt.show()
 #
 # What the page can say is that everything works together. The models draw, too; after so few steps nothing that one could wear:
 
-# %% mystnb={"figure": {"caption": "Samples of both models of this page, from the same $z$. Neither has been trained for long.", "name": "fig-mixing-samples"}, "image": {"alt": "Two rows of ten small images each: grey and white blobs on black."}}
+# %% mystnb={"figure": {"caption": "Samples of both models of this page, from the same $z$. Neither has been trained for long. (No figure in either paper.)", "name": "fig-mixing-samples"}, "image": {"alt": "Two rows of ten small images each: grey and white blobs on black."}}
 drawn = {
     MODELS[name][1].partition(", ")[2]: model.sample(
         10, generator=torch.Generator().manual_seed(1)
