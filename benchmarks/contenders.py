@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from benchmarks.settings import Setting
 from nvp.config import DataConfig, Precision, RunConfig, TrainingConfig
 from nvp.flows.realnvp import RealNVPConfig
+from nvp.memory import keep_freed_memory
 from nvp.train import begin, training_step
 
 CLIP_NORM = 100.0
@@ -29,6 +30,7 @@ class Contender:
 
 def ours(setting: Setting, batch_size: int, precision: Precision) -> Contender:
     """This package, with the step that `nvp train` takes (weight averaging included)."""
+    keep_freed_memory()  # as `nvp train` does
     sizes = {name: getattr(setting, name) for name in ("num_scales", "num_blocks", "width")}
     config = RunConfig(
         name="benchmark",
