@@ -78,7 +78,7 @@ lock: ## write requirements.lock from a fresh environment
 	mv build/requirements.lock requirements.lock
 
 benchmarks: venv ## time this project next to its peers
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock '.[benchmarks]'
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[benchmarks]'
 	$(BIN)/python -m benchmarks.realnvp --setting all
 	$(BIN)/python -m benchmarks.pixelrnn --setting all
 	$(BIN)/python -m benchmarks.families

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from nvp.config import LARGEST_SEED
 from nvp.errors import NVPError
+from nvp.memory import keep_freed_memory
 
 # Of all bad options and commands. The click that it is from is Typer's own in new versions.
 _UsageError: Any = typer.BadParameter.__base__
@@ -276,6 +277,7 @@ def console() -> Console:
 
 def main() -> None:
     """The entry point of the `nvp` command."""
+    keep_freed_memory()
     app()
 
 

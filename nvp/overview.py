@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nvp.ledger import RECORD, Run
 from nvp.published import UNVERIFIED, Published
-from nvp.tables import Table, cite, recorded_in, short, state
+from nvp.tables import Table, cite, length, recorded_in, short, state
 
 
 def entries(_facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
@@ -22,7 +22,7 @@ def entries(_facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
             files = ", ".join(f"{{download}}`{name} <../{folder}/{name}>`" for name in names)
         rows += [
             (f"**{run.name}**", f"**{entry.title}: {recorded_in(run)}**"),
-            ("training", f"{entry.steps:,} steps, {entry.minutes:.0f} minutes, {state(run)}"),
+            ("training", f"{length(run)}, {state(run)}"),
             ("seed", f"{entry.seed}"),
             ("machine", f"{entry.hardware}; torch {', '.join(torch) or 'not noted'}"),
             ("trained by", ", ".join(commits) or "not noted"),
@@ -79,7 +79,7 @@ def hardware(_facts: Published, ledger: dict[str, Run], _roles: bool) -> Table:
     rows: list[tuple[str, ...]] = [
         (
             run.record.hardware,
-            f"{run.record.minutes:.0f}",
+            f"{run.record.minutes:.0f}" if run.record.minutes >= 1 else "< 1",
             run.record.title,
             f"{run.record.parameters / 1e6:.2f} M",
             together(recorded_in(run)),

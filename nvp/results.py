@@ -203,7 +203,7 @@ def _particulars(run: Run) -> dict[str, str]:
         "steps": f"{entry.steps:,}",
         "weights chosen": "of the last step" if chosen is None else f"of step {chosen:,}",
         "images seen": f"{entry.images:,}",
-        "minutes": f"{entry.minutes:.0f}",
+        "minutes": f"{entry.minutes:.0f}" if entry.minutes >= 1 else "< 1",
         "hardware": f"{entry.hardware}; networks in {entry.precision}",
         "state": state(run),
         "code": ", ".join(map(short, filter(None, commits))) or "not noted",

@@ -24,7 +24,7 @@ class Table:
     def markdown(self) -> str:
         """A table that GitHub, Jupyter and the book all read."""
         lines = [self.header, tuple("---" for _ in self.header), *self.rows]
-        text = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+        text = "\n".join("| " + " | ".join(map(unbroken, cells)) + " |" for cells in lines)
         return f"{text}\n\n{self.caption}\n"
 
     def without_first_column(self) -> Table:
@@ -40,6 +40,15 @@ class Table:
         return Table(
             strip(self.caption), self.header, [tuple(map(strip, row)) for row in self.rows]
         )
+
+
+def unbroken(cell: str) -> str:
+    """The same text, with its figures kept from breaking across lines."""
+    return re.sub(r"(?<=\d) ± (?=\d)|(?<=^[<≈]) (?=\d)|(?<=\d) (?=†|%)", _unbroken_gap, cell)
+
+
+def _unbroken_gap(gap: re.Match[str]) -> str:
+    return gap[0].replace(" ", "\u00a0")
 
 
 def in_unit(run: Run, score: Score) -> str:
@@ -78,9 +87,16 @@ def provenance(run: Run) -> str:
     """What a run is, in a line."""
     entry = run.record
     return (
-        f"recorded ({run.name}): {entry.parameters / 1e6:.2f} M parameters, {entry.steps:,} steps, "
-        f"{entry.minutes:.0f} minutes on {entry.hardware}, {state(run)}"
+        f"recorded ({run.name}): {entry.parameters / 1e6:.2f} M parameters, {length(run)} "
+        f"on {entry.hardware}, {state(run)}"
     )
+
+
+def length(run: Run) -> str:
+    """Steps and minutes of a run."""
+    entry = run.record
+    minutes = f"{entry.minutes:.0f} minutes" if entry.minutes >= 1 else "seconds"
+    return f"{entry.steps:,} step{'s' * (entry.steps > 1)}, {minutes}"
 
 
 def state(run: Run) -> str:

@@ -31,7 +31,6 @@ from nvp.examples import examples, hold_out, spread
 from nvp.interrupt import stop_requests
 from nvp.labels import Examples, arguments, mirrored
 from nvp.likelihood import bits_per_dim, evaluate, reestimate_statistics
-from nvp.memory import keep_freed_memory
 from nvp.model import ImageModel, batch_norms, batch_statistics, use_channels_last
 from nvp.optimiser import exponential_average, make_optimiser, rate_at
 from nvp.progress import Reporter
@@ -81,7 +80,6 @@ def train(
     re-estimated: that of the last step or, with early stopping, the best. Raises `NVPError` when
     a loss is not finite, and after saving when Ctrl-C or SIGTERM asks for a stop.
     """
-    keep_freed_memory()
     settings = config.training
     data = load(config.data.name, "train", root=data_root, limit=config.data.limit)
     images, validation = hold_out(examples(config, data), config, data_root)

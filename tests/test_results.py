@@ -22,6 +22,7 @@ from nvp.likelihood import Score, evaluate, nats_per_bit, summarise
 from nvp.paths import repository_root, results_root
 from nvp.runlog import read_log
 from nvp.scoring import load_run, probe_images, score_probe, scored_images
+from nvp.tables import Table
 from nvp.train import BEST
 
 REPOSITORY = repository_root()
@@ -589,6 +590,21 @@ def test_a_flow_is_no_row_among_pixel_rnns(own: Path) -> None:
     rewrite(own, "data.name", "cifar10")
     assert "A tiny Real NVP" not in results.table_markdown("pixelrnn", root=own)
     assert "A tiny Real NVP" not in results.table_markdown("binarized-mnist", root=own)
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        ("83.18 ± 0.20", "83.18_±_0.20"),
+        ("< 80.97", "<_80.97"),
+        ("≈ 86.60 †", "≈_86.60_†"),
+        ("finished at 35 % of it", "finished at 35_% of it"),
+        ("DBN, 2 hidden layers", "DBN, 2 hidden layers"),
+    ],
+)
+def test_figures_do_not_break_across_lines(cell: str, text: str) -> None:
+    table = Table("", ("what", "figure"), [("row", cell)])
+    assert f"| row | {text} |".replace("_", "\u00a0") in table.markdown()
 
 
 RECORDED_FLOWS = [

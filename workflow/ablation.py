@@ -32,6 +32,7 @@ from nvp.ablation import (
 from nvp.data import load
 from nvp.errors import NVPError
 from nvp.likelihood import evaluate
+from nvp.memory import keep_freed_memory
 from nvp.provenance import Leg, current_leg
 from nvp.runlog import read_log
 from nvp.train import train
@@ -40,6 +41,7 @@ from nvp.train import train
 def run(ablation: Ablation, machine: Leg, variant: Variant, seed: int) -> Row:
     """Train and score one variant with one seed, on one thread of `machine`."""
     torch.set_num_threads(1)
+    keep_freed_memory()
     config = ablation.config(variant, seed)
     with TemporaryDirectory() as folder, redirect_stderr(io.StringIO()):
         model = train(config, Path(folder), device="cpu")

@@ -7,6 +7,7 @@ readers who do not see all of them, and in print.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import matplotlib as mpl
@@ -61,11 +62,23 @@ def use_style() -> None:
 
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Show a table in the page: names in the first column, figures in the others."""
+    """Show a table in the page: names in the first column; columns of figures are flush right."""
     from IPython.display import Markdown, display  # only a notebook needs it, and has it
 
     def line(cells: Sequence[object]) -> str:
-        return "| " + " | ".join(map(str, cells)) + " |"
+        return "| " + " | ".join(map(_set, cells)) + " |"
 
-    aligned = [":--"] + ["--:"] * (len(header) - 1)
+    _, *columns = zip(*rows, strict=True)
+    aligned = [":--", *("--:" if all(map(_is_figure, column)) else ":--" for column in columns)]
     display(Markdown("\n".join([line(header), line(aligned), *map(line, rows)])))
+
+
+def _set(cell: object) -> str:
+    """A cell with a minus for a hyphen, no sign before zero, and no breaks within a figure."""
+    text = re.sub(r"^-(?=\d)", "−", str(cell))
+    text = re.sub(r"^−(?=0(\.0*)?$)", "", text)
+    return re.sub(r"(?<=\d) ([±×]) (?=\d)", "\u00a0\\1\u00a0", text)
+
+
+def _is_figure(cell: object) -> bool:
+    return re.match(r"[<≈+−-]?\d|–?$", str(cell)) is not None

@@ -86,7 +86,7 @@ def draw_cost(
     axes.loglog(far, triangular[-1] * growth, "--", color=figures.BLUE, label="continued as $D$")
     for name, size in images.items():
         axes.axvline(size, color=figures.PALE, lw=1, zorder=0)
-        axes.text(size, 1.4, name, rotation=90, ha="right", va="bottom", fontsize=9)
+        axes.text(size, 2e4, name, rotation=90, ha="right", va="bottom", fontsize=9)
     axes.set(xlabel="dimensions $D$", ylabel="multiplications", ylim=(1, None))
     axes.legend(loc="upper left")
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from nvp.figures import BLUE, INK, ORANGE, PALETTE, WIDTH
@@ -47,7 +48,9 @@ def draw_sheets(rows: Mapping[str, Mapping[str, Tensor | None]], *, columns: int
     ]
     ratio = max(height / width for height, width, _ in sides)
     size = (WIDTH, len(rows) * WIDTH / across * ratio + 0.3)
-    _, axes = plt.subplots(len(rows), across, figsize=size, squeeze=False)
+    _, axes = plt.subplots(
+        len(rows), across, figsize=size, squeeze=False, gridspec_kw={"wspace": 0.06}
+    )
     for number, (line, (name, row)) in enumerate(zip(axes, rows.items(), strict=True)):
         for ax, (title, images) in zip(line, row.items(), strict=True):
             clean(ax)
@@ -73,7 +76,9 @@ def draw_manifolds(grids: Mapping[str, Tensor], marked: Mapping[tuple[int, int],
             corner = (left - 1, top - 1)
             box = Rectangle(corner, width + 1, height + 1, fill=False, edgecolor=ORANGE, lw=2)
             ax.add_patch(box)
+            rim = [withStroke(linewidth=2, foreground="black")]  # on bright images, too
             label = {"color": ORANGE, "fontsize": 9, "va": "top", "weight": "bold"}
+            label["path_effects"] = rim
             ax.text(left + 1.5, top + 1.5, name, **label)
 
 

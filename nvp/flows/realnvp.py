@@ -83,7 +83,7 @@ class RealNVPConfig(BaseModel):
 
     @classmethod
     def official(cls, image_shape: tuple[int, int, int], **sizes_and_changes: Any) -> RealNVPConfig:
-        """The model of the authors' code, quirks included (reference in the book's ledger)."""
+        """The model of the authors' code, quirks included (the book's chapter lists them)."""
         fields = preset_fields("official", image_shape)
         return cls(image_shape=image_shape, **{**fields, **sizes_and_changes})
 
