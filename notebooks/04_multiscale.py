@@ -254,7 +254,7 @@ figures.show_table(header, rows)
 # ### Where the latents are
 #
 # Since $z$ is laid out like an image, each latent has a place in it. Half of the places, the odd squares, belong to the finest scale. Of those that
-# go on, each further scale takes half, and what is left lies on diagonals: exercise {ref}`ex-diagonal`.
+# go on, each further scale takes half, and what is left lies on diagonals: {ref}`ex-diagonal`.
 
 # %% mystnb={"figure": {"caption": "The scale at which each position of $z$ leaves the flow, for the upper left corner of 16 × 16. All channels of a position leave together. Fine scales are dense; coarse ones are sparse, and lie on diagonals. (No figure in the paper.)", "name": "fig-layout"}, "image": {"alt": "Three maps of 16 by 16 squares. With two scales, a checkerboard of two colours. With three, half of one colour is replaced by a third, and with five scales twice more, leaving the coarsest latents on one diagonal in sixteen."}}
 maps = {}

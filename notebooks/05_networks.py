@@ -801,8 +801,8 @@ plt.show()
 #
 # ## Before scoring: the moments of a finished model
 #
-# Chapter {ref}`training` saw, in a run that was still moving, that moving averages of moments lag behind the weights, and
-# re-estimated them on training images. How much hangs on this, in a model that has finished? The recorded run on Fashion-MNIST was
+# Chapter {ref}`training` will see, in a run that is still moving, that moving averages of moments lag behind the weights, and
+# re-estimate them on training images. How much hangs on this, in a model that has finished? The recorded run on Fashion-MNIST was
 # re-estimated before it was recorded. Take its moments away: set every mean to 0 and every variance to 1, as if new, and
 # let it find them again, by moving averages with the usual momentum of 0.1, or by `reestimate_statistics`.
 

@@ -286,7 +286,7 @@ plt.show()
 
 # %%
 def bits_by_hand(images, f, noise):
-    """Equation (bits) for one draw of the noise; f returns (z, log-det)."""
+    """The bound above, for one draw of the noise; f returns (z, log-det)."""
     x = (images + noise) / 256
     p = 0.05 + 0.9 * x
     y = p.log() - (1 - p).log()

@@ -209,8 +209,8 @@ figures.show_table(
 # at what it is: dark and smooth. A density can be highest where no image ever is. On the circle the bits stay near
 # those of the ends, and the fade, which ignores the model, is dearest.
 #
-# In 784 dimensions the prior is a shell: the length of $z$ is $\sqrt D$, give or take a little (exercise
-# {ref}`ex-norm`). The latents of test images are in it or near it, more widely spread than they should be, and what is halfway on a line is
+# In 784 dimensions the prior is a shell: the length of $z$ is $\sqrt D$, give or take a little
+# ({ref}`ex-norm`). The latents of test images are in it or near it, more widely spread than they should be, and what is halfway on a line is
 # outside, nearer to the origin.
 
 # %% mystnb={"figure": {"caption": "Lengths of latents, as shares of $\\sqrt D$. (No figure in the paper.)", "name": "fig-lengths"}, "image": {"alt": "Four histograms. The prior is a narrow peak at 1; latents of test images lie around 1 and are spread more widely, as are the points halfway on circles; the points halfway on lines lie near 0.7."}}
@@ -395,7 +395,7 @@ drawing.draw_to_scale(
     {
         "28 × 28": (drawn[1][:12], 3),
         "56 × 56": (drawn[2][:4], 2),
-        "of 280 × 280": (drawn[10][..., :140, :140], 1),
+        "a quarter of 280 × 280": (drawn[10][..., :140, :140], 1),
     }
 )
 plt.show()
@@ -747,7 +747,7 @@ figures.show_table(
 )
 assert right_ones.double().mean() > 0.3
 
-# %% mystnb={"figure": {"caption": "How often images of each class are taken for which. (No figure in the paper.)", "name": "fig-confusion"}, "image": {"alt": "A square of ten by ten, dark along the diagonal. Off it there is little, the most in the rows of coats and shirts."}}
+# %% mystnb={"figure": {"caption": "How often an image of each class is taken for each of the ten. (No figure in the paper.)", "name": "fig-confusion"}, "image": {"alt": "A square of ten by ten, dark along the diagonal. Off it there is little, the most in the rows of coats and shirts."}}
 confused = torch.zeros(K, K, dtype=torch.double)
 confused.index_put_(
     (labels, decided), torch.tensor(1 / per_class).double(), accumulate=True
@@ -777,7 +777,7 @@ figures.show_table(header, rows)
 # %% [markdown]
 # No. Where it is all but certain it is nearly always right; short of that it is far less often right than it says. Its numbers are
 # differences of sums over 784 pixels, so that being slightly wrong about each adds up: see above what a wrong class costs. The order of
-# the classes is of use, the probabilities are not (exercise {ref}`ex-temper`). How often they are right, beside the nearest
+# the classes is of use, the probabilities are not ({ref}`ex-temper`). How often they are right, beside the nearest
 # neighbour, is in the table above, with its error; by default the neighbour is sought among a part of the training images only.
 # Classifiers that are trained to be ones do better on Fashion-MNIST {cite}`xiao2017fashion`.
 #

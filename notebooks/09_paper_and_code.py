@@ -199,8 +199,8 @@ figures.show_table(["field", "value", "what it is"], rows)
 #
 # $$
 # \begin{aligned}
-# \text{mean } & \frac{r}{\sqrt{2 + r^2}}, \\
-# \text{deviation } & \frac{2}{\sqrt{2 + r^2}}, \\
+# \text{mean } & \frac{r}{\sqrt{2 + r^2}}, \\[8pt]
+# \text{deviation } & \frac{2}{\sqrt{2 + r^2}}, \\[8pt]
 # r = {} & \frac{m}{\sqrt v},
 # \end{aligned}
 # $$ (eq:official-norm)
@@ -458,11 +458,11 @@ runs_asked = len(ablation.variants) * len(ablation.seeds)
 display(
     Markdown(
         f"{steps} steps of {batch} images, which is "
-        f"{steps * batch / train_images:.1f} passes over the {train_images} "
+        f"{steps * batch / train_images:.1f} passes over the {train_images:,} "
         "training images of embedded Fashion-MNIST; "
         f"{base.model.num_scales} scales, "
         f"{base.model.num_blocks} residual block in a network, width "
-        f"{base.model.width}; scored on {test_images} test images. "
+        f"{base.model.width}; scored on {test_images:,} test images. "
         f"{len(rows)} of {runs_asked} runs are recorded: "
         f"{len(ablation.variants)} variants, {len(ablation.seeds)} seeds of "
         "each. `make ablation` makes "

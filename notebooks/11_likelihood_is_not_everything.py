@@ -264,7 +264,7 @@ plt.show()
 # dearer. And nothing is shorter as a PNG than a constant grey, yet only black is cheap. What this flow has learned
 # to be cheap is black, the greater part of the pixels of clothes.
 
-# %% mystnb={"figure": {"caption": "Constant images under the flow. Black is the likeliest of all images of this page; most greys are dearer than the average of the clothes. (No figure in the paper.)", "name": "fig-constants"}, "image": {"alt": "Bits per dimension over grey level. The curve begins near zero at black, jumps to the dashed line that marks the mean of the test images, rises above it in the middle and falls below it near white. A grey band spans the middle half of the test images."}}
+# %% mystnb={"figure": {"caption": "Constant images under the flow. Black is the likeliest of all images of this page; most greys are dearer than the average of the clothes. (No figure in the paper.)", "name": "fig-constants"}, "image": {"alt": "Bits per dimension over grey level. The curve begins near zero at black, jumps to the dashed line that marks the mean of the test images, rises above it in the middle and falls below it near white. A grey band spans all test images, from the cheapest to the dearest."}}
 constant = bits["a constant grey"]
 pictures.draw_constants(greys, constant, bits_of_test)
 plt.show()
@@ -284,7 +284,7 @@ print(f"black: {constant[0]:.2f} bits/dim, of which the noise: {floor:.2f}")
 #
 # Why does nobody see these likely images among the *samples* of a flow? A density counts per volume, and images
 # that are likely one by one can have hardly any volume together. In high dimensions that is the rule. The prior
-# shows it (exercise {ref}`ex-norm` has its lengths):
+# shows it ({ref}`ex-norm` has its lengths):
 #
 # ```{prf:proposition} The shell of a Gaussian
 # :label: prop-shell

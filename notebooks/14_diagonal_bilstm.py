@@ -111,7 +111,7 @@ plt.show()
 #
 # Two details. A row's turn begins at its first pixel, at step $r$. Until then its state is held at the learned
 # initial one, so the zeros around the skewed map are never read. And the missing row above the first is padded
-# *at the top*. A library that pads an even kernel below would read row $r + 1$: exercise {ref}`ex-pad-below`.
+# *at the top*. A library that pads an even kernel below would read row $r + 1$: {ref}`ex-pad-below`.
 #
 # ## Any order that respects the neighbours
 #
@@ -403,7 +403,7 @@ for n in (28, 32, 64):
     assert steps == 2 * n - 1
     empty = 1 - n * n / (n * steps)
     rows.append([f"{n} × {n}", n, steps, f"{empty:.0%}"])
-header = ["image", "steps, Row LSTM", "Diagonal BiLSTM", "of it empty"]
+header = ["image", "Row LSTM, steps", "Diagonal, steps", "its map empty"]
 figures.show_table(header, rows)
 
 products = {

@@ -441,7 +441,6 @@ parts = {
     "blocks: 1 × 1 down": [layer.core.reduce for layer in model.layers],
     "blocks: 3 × 3": [layer.core.conv for layer in model.layers],
     "blocks: 1 × 1 up": [layer.up for layer in model.layers],
-    "skips to the head": [layer.skip for layer in model.layers],
     "head": list(model.head.convs[:2]),
     "output": [model.head.convs[2]],
 }

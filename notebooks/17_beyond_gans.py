@@ -736,7 +736,7 @@ first, *_, last = ranking
 assert max(covered[f] for f in figure_of) == covered[last]
 assert covered[first] < covered[last] / 2
 
-# %% mystnb={"figure": {"caption": "Classes of samples of each model, by the nearest training image; dashed: equal shares. (No figure in the papers.)", "name": "fig-classes"}, "image": {"alt": "Six panels of ten horizontal bars, one for each class of clothes. For real images all bars are near the dashed line at ten percent. For each model some classes have two to three times their share and others almost none."}}
+# %% mystnb={"figure": {"caption": "Classes of samples of each model, by the nearest training image; dashed: equal shares. (No figure in the papers.)", "name": "fig-classes"}, "image": {"alt": "Six panels of ten horizontal bars, one for each class of clothes. For real images all bars are near the dashed line at ten percent. Most models have two to three times the share of one class and almost none of another; Real NVP is nearest to equal shares, and the GAN has almost no trousers."}}
 pictures.draw_classes(shares, FASHION_CLASSES)
 plt.show()
 
@@ -818,7 +818,7 @@ figures.show_table(
 for family in ("Real NVP", "PixelCNN"):
     assert 3 < cost[family]["train"] / cost["VAE"]["train"] < 4.5
 machine = measured["machine"]
-print(f"timed on {machine['cpu']}, one thread, load {machine['load_before']}")
+print(f"timed on {machine['cpu']}, one thread")
 
 # %% [markdown]
 # How to read it. In training, an image costs Real NVP or the PixelCNN some three to four times what it costs the VAE,

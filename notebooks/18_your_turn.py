@@ -10,7 +10,7 @@
 # (your-turn)=
 # # Your turn
 #
-# ```{admonition} In the paper
+# ```{admonition} In the papers
 # In neither. A later idea, the invertible 1 × 1 convolution of section 3.2 of {cite:t}`kingma2018glow`, takes the
 # place of one of the older: the alternating channel-wise mask, sections 3.4 and 3.5 of {cite:t}`dinh2017realnvp`.
 # ```
