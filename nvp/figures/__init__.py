@@ -81,4 +81,4 @@ def _set(cell: object) -> str:
 
 
 def _is_figure(cell: object) -> bool:
-    return re.match(r"[<≈+−-]?\d|–?$", str(cell)) is not None
+    return re.match(r"[<≈]? ?[+−-]?\d|–?$", str(cell)) is not None
