@@ -139,7 +139,7 @@ def test_every_difference_of_the_presets_is_a_variant() -> None:
     of_samples = {"undo_data_constraint", "sample_batch_statistics"}
     for key in official.keys() - preset_fields("paper", SHAPE).keys() - of_samples:
         assert {key: official[key]} in single
-    assert [len(c) for c in changes if len(c) > 1] == [6]  # the whole preset
+    assert [len(c) for c in changes if len(c) > 1] == [7]  # the whole preset
 
 
 def test_without_weight_norm_it_is_the_same_function_at_first() -> None:
