@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nvp.ledger import RECORD, Run
 from nvp.published import UNVERIFIED, Published
-from nvp.tables import Table, cite, length, recorded_in, short, state
+from nvp.tables import Table, cite, length, minutes, recorded_in, short, state
 
 
 def entries(_facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
@@ -65,7 +65,7 @@ def glance(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
             cells = (printed.cell + unit, f"{printed.model}: {cite(facts, printed, roles)}")
             if printed.unverified:
                 marked = f" {UNVERIFIED} unverified: no print of it was at hand."
-        rows.append((row.title, row.model, together(recorded_in(run)), *cells))
+        rows.append((row.title, row.model, recorded_in(run), *cells))
     caption = (
         "Test images; bits/dim, or nats an image for binary images, ± the standard error over "
         f"images.{marked}"
@@ -79,10 +79,10 @@ def hardware(_facts: Published, ledger: dict[str, Run], _roles: bool) -> Table:
     rows: list[tuple[str, ...]] = [
         (
             run.record.hardware,
-            f"{run.record.minutes:.0f}" if run.record.minutes >= 1 else "< 1",
+            minutes(run),
             run.record.title,
             f"{run.record.parameters / 1e6:.2f} M",
-            together(recorded_in(run)),
+            recorded_in(run),
         )
         for run in ordered
     ]
@@ -91,8 +91,3 @@ def hardware(_facts: Published, ledger: dict[str, Run], _roles: bool) -> Table:
         "nats an image for binary images."
     )
     return Table(caption, ("machine", "minutes", "run", "parameters", "test"), rows)
-
-
-def together(figure: str) -> str:
-    """A figure that is not broken across lines, for narrow columns."""
-    return figure.replace(" ", "\u00a0")

@@ -44,7 +44,7 @@ class Table:
 
 def unbroken(cell: str) -> str:
     """The same text, with its figures kept from breaking across lines."""
-    return re.sub(r"(?<=\d) ± (?=\d)|(?<=^[<≈]) (?=\d)|(?<=\d) (?=†|%)", _unbroken_gap, cell)
+    return re.sub(r"(?<=\d) ± (?=\d)|(?<=^[<≈]) (?=\d)|(?<=\d) (?=†|%|nats)", _unbroken_gap, cell)
 
 
 def _unbroken_gap(gap: re.Match[str]) -> str:
@@ -95,8 +95,13 @@ def provenance(run: Run) -> str:
 def length(run: Run) -> str:
     """Steps and minutes of a run."""
     entry = run.record
-    minutes = f"{entry.minutes:.0f} minutes" if entry.minutes >= 1 else "seconds"
-    return f"{entry.steps:,} step{'s' * (entry.steps > 1)}, {minutes}"
+    took = f"{minutes(run)} minutes" if entry.minutes >= 1 else "seconds"
+    return f"{entry.steps:,} step{'s' * (entry.steps > 1)}, {took}"
+
+
+def minutes(run: Run) -> str:
+    """The minutes of training steps, whole ones."""
+    return f"{run.record.minutes:.0f}" if run.record.minutes >= 1 else "< 1"
 
 
 def state(run: Run) -> str:
