@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from benchmarks.settings import Setting
 from nvp.config import DataConfig, Precision, RunConfig, TrainingConfig
-from nvp.flows.realnvp import RealNVPConfig
+from nvp.flows.config import RealNVPConfig
 from nvp.memory import keep_freed_memory
 from nvp.train import begin, training_step
 

@@ -65,7 +65,7 @@ where = {  # in the paper; in the official code; here
     "num_blocks": (
         "section 4.1",
         "the README",
-        "realnvp.preset_fields",
+        "config.preset_fields",
     ),
     "affine_order": (
         "section 3.2, equation 5",

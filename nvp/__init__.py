@@ -6,7 +6,8 @@ from nvp.autoregressive.pixelrnn import PixelRNN
 from nvp.baselines.gan import GAN, GANConfig
 from nvp.baselines.gaussian import Gaussian, GaussianConfig
 from nvp.baselines.vae import VAE, VAEConfig
-from nvp.flows.realnvp import RealNVP, RealNVPConfig
+from nvp.flows.config import RealNVPConfig
+from nvp.flows.realnvp import RealNVP
 
 __all__ = [
     "GAN",

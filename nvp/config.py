@@ -29,7 +29,8 @@ from nvp.baselines.gan import GAN, GANConfig
 from nvp.baselines.gaussian import Gaussian, GaussianConfig
 from nvp.baselines.vae import VAE, VAEConfig
 from nvp.errors import NVPError
-from nvp.flows.realnvp import Preset, RealNVP, RealNVPConfig, preset_fields
+from nvp.flows.config import Preset, RealNVPConfig, preset_fields
+from nvp.flows.realnvp import RealNVP
 from nvp.model import ImageModel
 from nvp.own import OwnConfig, is_path, own_config
 

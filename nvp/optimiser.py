@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nvp.config import Optimiser, RunConfig, TrainingConfig
-from nvp.flows.realnvp import RealNVPConfig
+from nvp.flows.config import RealNVPConfig
 
 
 def make_optimiser(names: dict[Tensor, str], config: RunConfig) -> torch.optim.Optimizer:

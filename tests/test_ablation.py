@@ -22,7 +22,7 @@ from nvp.ablation import (
     write_rows,
 )
 from nvp.errors import NVPError
-from nvp.flows.realnvp import preset_fields
+from nvp.flows.config import preset_fields
 from nvp.flows.resnet import CouplingNet, TrunkNet, WeightNormConv2d
 from workflow import ablation as runner
 

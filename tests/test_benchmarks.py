@@ -17,8 +17,9 @@ from benchmarks.measure import CEILING, measure_ceiling, measure_contender
 from benchmarks.plain import Coupling, PlainRealNVP
 from benchmarks.report import render
 from benchmarks.settings import SETTINGS, Setting
+from nvp.flows.config import RealNVPConfig
 from nvp.flows.coupling import AffineCoupling
-from nvp.flows.realnvp import RealNVP, RealNVPConfig
+from nvp.flows.realnvp import RealNVP
 from nvp.flows.resnet import ShiftedBatchNorm, WeightNormConv2d
 
 TINY = SETTINGS["tiny"]

@@ -20,8 +20,9 @@ from torch import Tensor
 from nvp.data import EMBEDDED, load
 from nvp.errors import NVPError
 from nvp.figures.samples import tile
+from nvp.flows.config import RealNVPConfig
 from nvp.flows.preprocess import dequantise
-from nvp.flows.realnvp import RealNVP, RealNVPConfig
+from nvp.flows.realnvp import RealNVP
 from nvp.ledger import runs
 
 RUN = "live-fashion"
