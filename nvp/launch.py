@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from nvp.config import RunConfig, load_config
+from nvp.config import Precision, RunConfig, load_config
 from nvp.errors import NVPError
 from nvp.likelihood import nats_per_bit
 from nvp.paths import repository_root
@@ -82,8 +82,8 @@ def _go_on(
 ) -> str:
     here = device_named(device)
 
-    def note() -> None:
-        note_leg(folder, here, cures)
+    def note(precision: Precision) -> None:
+        note_leg(folder, here, precision.value, cures)
 
     train(config, folder, data_root=data_root, device=device, on_start=note)
     rows = read_log(folder / "log.csv")

@@ -86,7 +86,7 @@ class Record(_Part):
     chosen_step: int | None = None  # whose weights early stopping kept; None: the last step's
     images: int
     minutes: float
-    precision: str  # of the networks in training
+    precision: str  # of the networks in training, at its end
     seed: int
     parameters: int
     legs: list[Leg]  # machines and commits that trained it
@@ -107,6 +107,12 @@ class Record(_Part):
         """Every machine that trained it, in order."""
         names = dict.fromkeys(leg.hardware for leg in self.legs)
         return ", then ".join(names) or "not noted"
+
+    @property
+    def precisions(self) -> str:
+        """Every precision that its networks were trained in, in order."""
+        noted = dict.fromkeys(leg.precision for leg in self.legs if leg.precision)
+        return ", then ".join(noted) or self.precision
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ class Leg(BaseModel):
     gpu: str | None
     torch: str
     commit: str | None
+    precision: str | None = None  # of the networks; None: not noted
     # The step whose recorded weights it began from, all else being new; None: from the start, or
     # from a checkpoint.
     reopened_at: int | None = None
@@ -44,7 +45,9 @@ class Leg(BaseModel):
 _LEGS = TypeAdapter(list[Leg])
 
 
-def current_leg(device: torch.device, reopened_at: int | None = None) -> Leg:
+def current_leg(
+    device: torch.device, precision: str | None = None, reopened_at: int | None = None
+) -> Leg:
     """This machine, now."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return Leg(
@@ -54,13 +57,19 @@ def current_leg(device: torch.device, reopened_at: int | None = None) -> Leg:
         gpu=torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         torch=str(torch.__version__),
         commit=code_commit(),
+        precision=precision,
         reopened_at=reopened_at,
     )
 
 
-def note_leg(folder: Path, device: torch.device, changed: dict[str, float] | None = None) -> None:
+def note_leg(
+    folder: Path,
+    device: torch.device,
+    precision: str | None = None,
+    changed: dict[str, float] | None = None,
+) -> None:
     """Add this machine, and what `changed`, to a run folder; not if it was noted last as it is."""
-    legs, now = read_legs(folder), current_leg(device)
+    legs, now = read_legs(folder), current_leg(device, precision)
     now = now.model_copy(update={"changed": changed or {}})
     since = {"started", "reopened_at", "changed"}
     same = legs and legs[-1].model_dump(exclude=since) == now.model_dump(exclude=since)

@@ -48,5 +48,6 @@ def reopen(entry: Path, folder: Path, *, data_root: Path | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for file in ("config.yaml", "log.csv"):
         shutil.copyfile(entry / file, folder / file)
-    write_legs(folder, [*record.legs, current_leg(device, reopened_at=record.steps)])
+    leg = current_leg(device, state.precision.value, reopened_at=record.steps)
+    write_legs(folder, [*record.legs, leg])
     save(state, folder / CHECKPOINT, config, data.checksum)

@@ -198,14 +198,15 @@ def _particulars(run: Run) -> dict[str, str]:
     chosen = entry.chosen_step
     commits = dict.fromkeys(leg.commit for leg in entry.legs)
     weights = entry.weights
+    fitted = run.config.model.family == "gaussian"  # in closed form, before the first step
     return {
         "data": f"{entry.data.name}, {entry.data.train_images:,} training images",
         "parameters": f"{entry.parameters:,}",
         "steps": f"{entry.steps:,}",
         "weights chosen": "of the last step" if chosen is None else f"of step {chosen:,}",
-        "images seen": f"{entry.images:,}",
+        "images seen": "all, in closed form" if fitted else f"{entry.images:,}",
         "minutes": minutes(run),
-        "hardware": f"{entry.hardware}; networks in {entry.precision}",
+        "hardware": f"{entry.hardware}; networks in {entry.precisions}",
         "state": state(run),
         "code": ", ".join(map(short, filter(None, commits))) or "not noted",
         "weights": f"{weights.precision}, {weights.bytes / 1e6:.1f} MB" if weights else "not kept",

@@ -69,11 +69,12 @@ def train(
     *,
     data_root: Path | None = None,
     device: str = "auto",
-    on_start: Callable[[], None] = lambda: None,
+    on_start: Callable[[Precision], None] = lambda _: None,
 ) -> ImageModel:
     """Train until the budget is spent, going on from `folder`'s checkpoint if it has one.
 
-    `on_start` is called once nothing refuses the run, before anything is written.
+    `on_start` is called, with the precision of the networks, once nothing refuses the run and
+    before anything is written.
 
     Writes `config.yaml`, `log.csv`, the checkpoint and, with `training.early_stopping`, the best
     weights so far. Returns the averaged model in evaluation mode, its batch-norm statistics
@@ -93,7 +94,7 @@ def train(
     checkpoint = folder / CHECKPOINT
     if checkpoint.exists():
         restore(state, checkpoint, data.checksum)
-    on_start()
+    on_start(state.precision)
     plain = config.model_dump(mode="json")
     write_text(folder / "config.yaml", yaml.safe_dump(plain, sort_keys=False))
     if not checkpoint.exists():

@@ -80,6 +80,7 @@ def test_a_record_says_what_the_run_was(recorded: Path, trained: Path) -> None:
     assert entry.data.test_sha256 == scored_images(run.config, "test", trained / "data").checksum
     assert entry.legs[0].cores >= 1
     assert entry.legs[0].torch == torch.__version__
+    assert entry.legs[0].precision == entry.precision == entry.precisions
     assert entry.hardware == entry.legs[0].hardware
     assert entry.scores.first_more_draws.num_draws == 4
     assert entry.scores.first_batch_statistics.num_images == 20
@@ -472,8 +473,18 @@ def test_legs_are_the_machines_in_order(tmp_path: Path) -> None:
         provenance.read_legs(tmp_path)
 
 
+def test_precisions_are_those_of_the_legs_in_order(own: Path) -> None:
+    entry = ledger.runs(own)["tiny"].record
+    (leg,) = entry.legs
+    other = leg.model_copy(update={"precision": "bf16"})
+    silent = leg.model_copy(update={"precision": None})
+    moved = entry.model_copy(update={"legs": [leg, other, silent, other]})
+    assert moved.precisions == f"{entry.precision}, then bf16"
+    assert entry.model_copy(update={"legs": [silent]}).precisions == entry.precision
+
+
 def test_a_leg_may_have_a_norm_that_clips_nothing(tmp_path: Path) -> None:
-    provenance.note_leg(tmp_path, torch.device("cpu"), {"clip_norm": math.inf})
+    provenance.note_leg(tmp_path, torch.device("cpu"), changed={"clip_norm": math.inf})
     assert [each.changed for each in provenance.read_legs(tmp_path)] == [{"clip_norm": math.inf}]
 
 
