@@ -60,15 +60,11 @@ class MaskedConv2d(nn.Module):
         allowed = conv_mask(mask, out_groups, in_groups, kernel_size)
         self.register_buffer("mask", allowed, persistent=False)
         # As PyTorch initialises a convolution, with the inputs that are really there.
-        bound = 1 / math.sqrt(self.fan_in)
+        fan_in = max(1.0, allowed.flatten(1).sum(1).mean().item())
+        bound = 1 / math.sqrt(fan_in)
         self.weight = nn.Parameter(torch.empty_like(allowed).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(len(out_groups)).uniform_(-bound, bound))
         self.padding = (kernel_size[0] // 2, kernel_size[1] // 2)
-
-    @property
-    def fan_in(self) -> float:
-        """Inputs of one output that the mask lets through, on average over the outputs."""
-        return max(1.0, self.mask.flatten(1).sum(1).mean().item())
 
     def masked_weight(self) -> Tensor:
         """The weights in use, (out, in, kH, kW)."""

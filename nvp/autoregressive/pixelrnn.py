@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -96,22 +95,6 @@ class PixelRNN(ImageModel):
             ResidualLayer(_core(config), hidden, colours, config) for _ in range(config.num_layers)
         )
         self.head = Head(2 * hidden, config.head, colours, self.output)
-        if config.kind is Kind.PIXELCNN:
-            self._initialise_for_relu()
-
-    @torch.no_grad()
-    def _initialise_for_relu(self) -> None:
-        """Weights that keep the features' scale through any number of ReLUs (He et al., 2015).
-
-        With PyTorch's own it falls at each, until biases alone decide which units are ever active.
-        """
-        for module in self.modules():
-            if isinstance(module, MaskedConv2d):
-                bound = math.sqrt(6 / module.fan_in)  # of a variance of 2 / fan_in
-                module.weight.uniform_(-bound, bound)
-                module.bias.zero_()
-        for layer in self.layers:  # so that all of them together add as much as the input has
-            cast(ResidualLayer, layer).up.weight.div_(math.sqrt(len(self.layers)))
 
     def logits(self, images: Tensor) -> Tensor:
         """Unnormalised log-probabilities of every level, (N, C, H, W, levels); uint8 in."""
