@@ -344,9 +344,14 @@ plt.show()
 # :label: prop-code
 #
 # Let $x$ be drawn from $p^*$, and let a code as above give $x$ a string of $L(x)$ bits. Then the mean length is at
-# least the entropy, $E[L(x)] \ge H_2(p^*) = -\sum_x p^*(x) \log_2 p^*(x)$. (With the index 2, logarithms are to base
-# 2.) And for any distribution $P$ that is nowhere zero there is a code of $L(x) < -\log_2 P(x) + 1$ bits, whose mean
-# length is then less than
+# least the entropy,
+#
+# $$
+# E[L(x)] \ge H_2(p^*) = -\sum_x p^*(x) \log_2 p^*(x) .
+# $$
+#
+# (With the index 2, logarithms are to base 2.) And for any distribution $P$ that is nowhere zero there is a code of
+# $L(x) < -\log_2 P(x) + 1$ bits, whose mean length is then less than
 #
 # $$
 # H_2(p^*) + \mathrm{KL}_2(p^* \,\|\, P) + 1 .
@@ -644,8 +649,20 @@ print(f"training images: {bits:.3f} bits/dim; test images: no end of them")
 # ```{prf:proof}
 # $-\log p_{m}(x) = \frac d2 \log 2\pi + \frac12 |x - m|^2$, whose mean at $m = \mu$ is $H$. The estimate is
 # $\hat\mu = \frac1N \sum_n x^{(n)}$, with $E|\hat\mu - \mu|^2 = d/N$. At a new point, which is independent of it,
-# $E|x - \hat\mu|^2 = E|x - \mu|^2 + E|\hat\mu - \mu|^2 = d + d/N$. At the training points
-# $\sum_n |x^{(n)} - \hat\mu|^2 = \sum_n |x^{(n)} - \mu|^2 - N |\hat\mu - \mu|^2$, with the mean $Nd - d$.
+#
+# $$
+# E|x - \hat\mu|^2 & = E|x - \mu|^2 + E|\hat\mu - \mu|^2 \\
+#   & = d + d/N .
+# $$
+#
+# At the training points
+#
+# $$
+# \sum_n |x^{(n)} - \hat\mu|^2 = {} & \sum_n |x^{(n)} - \mu|^2 \\
+#   & - N |\hat\mu - \mu|^2 ,
+# $$
+#
+# with the mean $Nd - d$.
 # ```
 #
 # So the entropy is the floor of the *test* score only, and the two scores miss it by the same amount on either
@@ -1100,9 +1117,14 @@ print(f"{worth:.1f} bits/dim by the formula, {gains[1]:.1f} on test images")
 # ```{solution-start} ex-hedge
 # :class: dropdown
 # ```
-# $P(x) = \frac1N \sum_n \prod_i \bigl( (1 - \epsilon) [x_i = x^{(n)}_i] + \epsilon / 256 \bigr)$ depends only on
-# how many pixels agree with each image of the list. It needs about half of all pixels to be random, and is then
-# worse than one histogram. Images do not differ from each other by noise in single pixels.
+# The model
+#
+# $$
+# P(x) = \frac1N \sum_n \prod_i \bigl( (1 - \epsilon) [x_i = x^{(n)}_i] + \epsilon / 256 \bigr)
+# $$
+#
+# depends only on how many pixels agree with each image of the list. It needs about half of all pixels to be random,
+# and is then worse than one histogram. Images do not differ from each other by noise in single pixels.
 
 # %%
 listed, few = train.flatten(1), test[:40].flatten(1)

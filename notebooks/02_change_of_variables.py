@@ -31,6 +31,7 @@ import torch
 from nvp import figures
 from nvp.figures import densities
 from nvp.flows.toy import ToyData, ToyFlow, fit
+from nvp.shown import in_powers
 
 figures.use_style()
 torch.set_num_threads(1)  # nothing here is large enough to share
@@ -244,11 +245,12 @@ rows = []
 for name, size in images.items():
     general = multiplications(size)
     entries = size**2 * 4 / 2**20  # 4 bytes each
-    rows.append([name, size, f"{general:.0e}", f"{entries:.0f} MiB", size])
+    power = in_powers(f"{general:.0e}")
+    rows.append([name, f"{size:,}", power, f"{entries:.0f} MiB", f"{size:,}"])
 header = ["one image", "$D$", "general", "its matrix", "triangular"]
 figures.show_table(header, rows)
 
-# %% mystnb={"figure": {"caption": "Multiplications for the determinant of one Jacobian, counted up to $D = 128$ and continued to the sizes of images. A general one costs $D^3/3$, a triangular one $D$. (No figure in the paper.)", "name": "fig-cost"}, "image": {"alt": "A log-log plot. The count for a general matrix rises with slope 3, to about 10 to the 12 at 12288 dimensions; that for a triangular matrix with slope 1, to about 10 to the 4."}}
+# %% mystnb={"figure": {"caption": "Multiplications for the determinant of one Jacobian, counted up to $D = 128$ and continued to the sizes of images. A general one costs $D^3/3$, a triangular one $D$. (No figure in the paper.)", "name": "fig-cost"}, "image": {"alt": "A log-log plot. The count for a general matrix rises with slope 3, to about 10 to the 12 at 12,288 dimensions; that for a triangular matrix with slope 1, to about 10 to the 4."}}
 densities.draw_cost(sizes, counts, sizes, images)
 plt.show()
 
@@ -416,9 +418,21 @@ assert torch.allclose(log_density, p_z(points).log().sum(dim=1))
 # ```{solution-start} ex-square
 # :class: dropdown
 # ```
-# $F_X(x) = P(-\sqrt x \le Z \le \sqrt x) = F_Z(\sqrt x) - F_Z(-\sqrt x)$. Its derivative is the sum over both
-# roots, $p_X(x) = \bigl(p_Z(\sqrt x) + p_Z(-\sqrt x)\bigr) / (2 \sqrt x)$: the chi-squared density with one
-# degree of freedom. A sum over all inputs that share an output is the price of a map that is not one-to-one.
+# There are two roots, and
+#
+# $$
+# F_X(x) & = P(-\sqrt x \le Z \le \sqrt x) \\
+#   & = F_Z(\sqrt x) - F_Z(-\sqrt x) .
+# $$
+#
+# Its derivative is the sum over both,
+#
+# $$
+# p_X(x) = \frac{p_Z(\sqrt x) + p_Z(-\sqrt x)}{2 \sqrt x} ,
+# $$
+#
+# the chi-squared density with one degree of freedom. A sum over all inputs that share an output is the price of a
+# map that is not one-to-one.
 
 # %%
 x_square = torch.linspace(0.1, 5, 50, dtype=torch.float64)

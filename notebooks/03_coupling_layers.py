@@ -351,7 +351,7 @@ for count in (1, 2, 3):
     z, log_det = flow(image[None])
     assert (log_det - matrix.slogdet().logabsdet).abs() < 1e-12
     assert (flow.inverse(z)[0] - image).abs().max() < 1e-12
-    name = "one coupling" if count == 1 else f"{count} couplings"
+    name = f"{count} coupling{'s' * (count > 1)}"
     matrices[name] = matrix[kept_first][:, kept_first]
 
 shares = [(matrix != 0).double().mean().item() for matrix in matrices.values()]

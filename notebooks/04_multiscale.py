@@ -93,8 +93,8 @@ block = torch.arange(12).reshape(1, 3, 2, 2)
 rows = []
 for order in SqueezeOrder:
     labels = [names[i] for i in squeeze(block, order).flatten()]
-    kept, changed = " ".join(labels[:6]), " ".join(labels[6:])
-    rows.append([f"`{order}`", kept, changed])
+    lines = ["\u00a0".join(labels[i : i + 3]) for i in range(0, 12, 3)]
+    rows.append([f"`{order}`", " ".join(lines[:2]), " ".join(lines[2:])])
 figures.show_table(["order", "first half", "second half"], rows)
 
 colours = torch.randn(2, 3, 8, 8)

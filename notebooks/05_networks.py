@@ -861,7 +861,7 @@ plt.show()
 
 # %% [markdown]
 # With moments that are not its own the model is worth nothing, by two orders of magnitude of bits; nothing in the weights has changed.
-# A moving average forgets its start only as $0.9^k$, forty batches later there is still $0.9^{40}$ of it, 1.5 %, and every
+# A moving average forgets its start only as $0.9^k$, forty batches later there is still $0.9^{40}$ of it, 1.5%, and every
 # norm passes its error on to the next. (In a long run this start is long forgotten, and what is left is the lag
 # of chapter {ref}`training`.) An average that forgets
 # nothing is within a few hundredths of a bit after *eight images*.
@@ -1076,8 +1076,14 @@ figures.show_table(header, rows)
 # ```{solution-start} ex-no-gain
 # :class: dropdown
 # ```
-# $\operatorname{relu}(\gamma_i n_i + \beta_i) = \gamma_i \operatorname{relu}(n_i + \beta_i / \gamma_i)$, and a factor on an input channel can be
-# moved into the filter: $v'_{oi} = \gamma_i v_{oi}$. Its length has changed, which $g' = g\, \lVert v' \rVert / \lVert v \rVert$ makes good.
+# A positive factor passes through the ReLU,
+#
+# $$
+# \operatorname{relu}(\gamma_i n_i + \beta_i) = \gamma_i \operatorname{relu}(n_i + \beta_i / \gamma_i) ,
+# $$
+#
+# and one on an input channel can be moved into the filter: $v'_{oi} = \gamma_i v_{oi}$. Its length has changed, which
+# $g' = g\, \lVert v' \rVert / \lVert v \rVert$ makes good.
 
 # %%
 layer = WeightNormConv2d(4, 3, 3, magnitude=True, bias=True)
@@ -1105,8 +1111,13 @@ assert torch.allclose(moved(F.relu(n + shift / gain)), with_gain, atol=1e-5)
 # ```{solution-start} ex-samuelson
 # :class: dropdown
 # ```
-# The others sum to $-\hat x_1$, so by Cauchy and Schwarz $\hat x_1^2 \le (m - 1) \sum_{j > 1} \hat x_j^2 \le (m - 1)(m - \hat x_1^2)$. Collect:
-# $m\, \hat x_1^2 \le m (m - 1)$. Equality needs all others to be equal, and $\epsilon = 0$.
+# The others sum to $-\hat x_1$, so by Cauchy and Schwarz
+#
+# $$
+# \hat x_1^2 \le (m - 1) \sum_{j > 1} \hat x_j^2 \le (m - 1)(m - \hat x_1^2) .
+# $$
+#
+# Collect: $m\, \hat x_1^2 \le m (m - 1)$. Equality needs all others to be equal, and $\epsilon = 0$.
 
 # %%
 m = 10

@@ -767,7 +767,7 @@ print(f"logistic {costs.min():.2f}, Gaussian {floor:.2f} bits")
 # :label: ex-memory
 #
 # A batch-norm average moves by a tenth of the difference at each step. What share of it stems from the
-# last ten batches? After how many steps has the starting value of the average lost 99 % of its weight?
+# last ten batches? After how many steps has the starting value of the average lost 99% of its weight?
 # ```
 #
 # ```{solution-start} ex-memory

@@ -36,7 +36,13 @@ from nvp.figures import samples as pictures
 from nvp.likelihood import bits_per_dim, score_images
 from nvp.results import published, runs, table_markdown
 from nvp.scoring import load_run, score_probe
-from nvp.shown import best_models, images_for
+from nvp.shown import (
+    best_models,
+    data_title,
+    images_for,
+    in_powers,
+    run_titles,
+)
 from nvp.train import pick_device
 
 figures.use_style()
@@ -50,6 +56,7 @@ ledger = {
     if run.config.model.family == "realnvp"
 }
 assert ledger, "the ledger is empty: make a run and `nvp record` it"
+titles = run_titles(ledger)
 
 # %% [markdown]
 # ## Likelihoods
@@ -92,7 +99,8 @@ run, model = best[kind], models[kind]
 again = score_probe(load_run(run.folder, device="cpu")).mean().item()
 kept = run.scores.probe.bits_per_dim
 assert abs(again - kept) < 1e-3
-print(f"{run.name}: {kept:.3f} bits/dim in the ledger, {again:.3f} again")
+print(f"{run.record.title}, bits/dim: {kept:.3f} in the ledger,", end=" ")
+print(f"{again:.3f} again")
 
 # %% [markdown]
 # And this is its configuration, as `nvp train` read it:
@@ -103,16 +111,17 @@ print((run.folder / "config.yaml").read_text())
 # %% [markdown]
 # ## Learning curves
 
-# %% mystnb={"figure": {"caption": "Every recorded run: the loss of training in bits/dim (lines) and held-out images under averaged weights (dots), over the number of training images seen, and the published figures on MNIST of the table above. (The paper shows no curves.)", "name": "fig-curves"}, "image": {"alt": "One panel for each data set. Bits per dimension fall steeply at first and then slowly, over a logarithmic axis of images seen; on MNIST two horizontal lines mark the published figures."}}
+# %% mystnb={"figure": {"caption": "Every recorded run of Real NVP: the loss of training in bits/dim (lines) and held-out images under averaged weights (dots), over the number of training images seen, and the published figures on MNIST of the table above (broken lines, with their values). (The paper shows no curves.)", "name": "fig-curves"}, "image": {"alt": "One panel for each data set. Bits per dimension fall steeply at first and then slowly, over a logarithmic axis of images seen; on MNIST two horizontal lines mark the published figures."}}
 curves, yardsticks = {}, {}
 for name, entry in ledger.items():
-    data = entry.record.data.name
-    curves.setdefault(data, {})[name] = entry.log()
+    data = data_title(entry.record.data.name)
+    title = titles[name].replace(f" on {data}", "")
+    curves.setdefault(data, {})[title] = entry.log()
     yardsticks[data] = {
         f"{figure.model.split(',')[0]}: {figure.bits_per_dim}": float(
             figure.bits_per_dim
         )
-        for figure in published(data)
+        for figure in published(entry.record.data.name)
         if "Real NVP" in figure.model or "multi-scale" in figure.model
     }
 pictures.draw_learning_curves(curves, yardsticks)
@@ -127,8 +136,8 @@ plt.show()
 #   curve that was falling when the budget ended had more to give;
 # * **generalisation**: test minus training images, the latter as in the last rows of the log. A small
 #   difference says that a larger model or more steps would help before more data would;
-# * **draws**: what more draws of the noise take off, on the same images. Figures of others that average
-#   over several draws have this advantage;
+# * **draws**: what more draws of the noise, their number in parentheses, take off on the same images. Figures of
+#   others that average over several draws have this advantage;
 # * **noise**: the quarter of a bit for every pixel that is certain, {eq}`eq:floor`, estimated from the share of
 #   black in samples of the model. No flow with uniform noise and a Gaussian prior escapes much of it,
 #   so it explains no gap to another such flow; it does explain part of the gap to models of integers.
@@ -163,20 +172,20 @@ def particulars(run):
         "generalisation: test minus training": (
             f"{run.score.bits_per_dim - end:+.2f}"
         ),
-        f"draws: {scores.first_more_draws.num_draws} instead of 1": (
-            f"{draws:+.3f}"
+        "draws: more instead of 1": (
+            f"{draws:+.3f} ({scores.first_more_draws.num_draws})"
         ),
     }
 
 
 # %%
 floor = 0.5 * math.log2(math.pi * math.e / 6)
-columns = {entry.name: particulars(entry) for entry in ledger.values()}
+columns = {titles[name]: particulars(entry) for name, entry in ledger.items()}
 for kind_of, entry in best.items():
     generator = torch.Generator().manual_seed(0)
     drawn = models[kind_of].sample(36, generator=generator)
     black = (drawn < 8).double().mean().item()
-    columns[entry.name]["noise: floor"] = f"{black * floor:.1f}"
+    columns[titles[entry.name]]["noise: floor"] = f"{black * floor:.1f}"
 keys = list(
     dict.fromkeys(key for column in columns.values() for key in column)
 )
@@ -220,13 +229,13 @@ def zlib_bits(images):
 
 
 rivals = {
-    f"Real NVP ({run.name})": scores,
+    run.record.title: scores,
     "a histogram for each pixel": histogram_bits(train.images, scored),
     "zlib": zlib_bits(scored),
 }
 assert scores.mean() < rivals["a histogram for each pixel"].mean()
 figures.show_table(
-    [f"{len(scored)} test images of {test.name}", "bits/dim", "±"],
+    [f"{len(scored)} test images of {data_title(test.name)}", "bits/dim", "±"],
     [
         [name, f"{s.mean():.2f}", f"{s.std() / math.sqrt(len(s)):.2f}"]
         for name, s in rivals.items()
@@ -266,10 +275,11 @@ for kind_of, one_model in models.items():
     images = images_for(best[kind_of], "test", full=full)
     some = torch.arange(side**2) * 37
     real = images.images[some % len(images)] if images else None
-    sheets[kind_of] = {"real images": real} | {
+    sheets[data_title(kind_of)] = {"real images": real} | {
         f"T = {t}": samples_at(one_model, t) for t in temperatures
     }
-warm, cold = sheets[kind]["T = 1.0"], sheets[kind]["T = 0.7"]
+ours = sheets[data_title(kind)]
+warm, cold = ours["T = 1.0"], ours["T = 0.7"]
 assert torch.equal(warm, samples_at(model, 1.0))
 assert not torch.equal(warm, cold)
 
@@ -451,7 +461,8 @@ n = (scores.std() / 0.005) ** 2
 other = score_images(model, scored, seed=1)
 paired = ((scores - other).std() / 0.005) ** 2
 assert paired < n / 10
-print(f"each alone: {n:.0e} images; the same images: {paired:.0e}")
+n, paired = in_powers(f"{n:.0e}"), in_powers(f"{paired:.0e}")
+print(f"each alone: {n} images; the same images: {paired}")
 
 # %% [markdown]
 # ```{solution-end}

@@ -39,7 +39,7 @@ from nvp.figures import samples as pictures
 from nvp.labels import FASHION_CLASSES, Labelled
 from nvp.likelihood import nats_per_bit, score_images
 from nvp.results import runs
-from nvp.shown import best_models, best_runs, images_for
+from nvp.shown import best_models, best_runs, data_title, images_for
 from nvp.train import pick_device
 
 figures.use_style()
@@ -129,7 +129,8 @@ grids = {}
 for kind_of, one_model in models.items():
     corners = four_latents(kind_of)
     points = [on_manifold(*corners, a, b) for a in angles for b in angles]
-    grids[kind_of] = one_model.decode(torch.stack(points)).cpu()
+    decoded = one_model.decode(torch.stack(points)).cpu()
+    grids[data_title(kind_of)] = decoded
 
 # %% mystnb={"figure": {"caption": "After figure 6 of {cite:t}`dinh2017realnvp`: the manifold {eq}`eq:manifold` of four latents, $\\phi$ downwards and $\\phi'$ to the right, each from 0 to a full turn. The four are marked: test images where they are at hand, else samples.", "name": "fig-manifold"}, "image": {"alt": "Square grids of eight by eight images. Four near the upper left are marked 1 to 4; between them the images change gradually, through mixtures, from one to the next."}}
 pictures.draw_manifolds(
@@ -246,7 +247,7 @@ assert lengths["halfway on lines"].mean() < lengths["prior"].min()
 # %%
 by_scale = model.latents_by_scale(z)
 named = {
-    f"z{i}, {latents[0].numel()} dimensions": latents
+    f"$z^{{({i})}}$, {latents[0].numel()} dimensions": latents
     for i, latents in enumerate(by_scale, start=1)
 }
 rows = []
@@ -273,7 +274,7 @@ plt.show()
 #
 # And what do they *mean*? Appendix D keeps the coarse latents of an image and draws the fine ones
 # anew, ever more of them: what survives is what the coarse ones hold. The paper's 64 × 64 models have five scales,
-# and keep 100, 50, 25, 12.5 and 6.25 % of the dimensions. Ours has three. After 25 % there is no further scale; we go
+# and keep 100, 50, 25, 12.5 and 6.25% of the dimensions. Ours has three. After 25% there is no further scale; we go
 # on by maps, of which the last has four, and keep two, one and none of them. The authors' code also makes a second
 # sheet, in which latents are set to zero and not drawn anew {cite}`dinh2016code`.
 
@@ -296,13 +297,13 @@ def anew(part):
 
 
 sizes = [part[0].numel() for part in parts]
-names = [f"{100 * sum(sizes[i:]) / sum(sizes):.4g} %" for i in range(6)]
+names = [f"{100 * sum(sizes[i:]) / sum(sizes):.4g}%" for i in range(6)]
 sheets = {
     how: {name: decode_from(i, fill) for i, name in enumerate(names)}
     for how, fill in (("anew", anew), ("zero", torch.zeros_like))
 }
 for rows in sheets.values():
-    assert (rows["100 %"] == some).double().mean() > 0.999
+    assert (rows["100%"] == some).double().mean() > 0.999
 
 # %% mystnb={"figure": {"caption": "After appendix D of {cite:t}`dinh2017realnvp`: test images decoded with that share of their latents kept, the coarsest ones, and the others drawn anew. The first row is the images themselves; in the last nothing of them is left.", "name": "fig-kept"}, "image": {"alt": "Rows of six images. At 50 and 25 percent they are the same garments with other textures; at 12.5 percent most are no longer to be recognised, and at 0 percent they are unrelated."}}
 pictures.draw_rows({name: x[:6] for name, x in sheets["anew"].items()})
@@ -347,13 +348,13 @@ header = [
 ]
 figures.show_table(header, rows)
 
-assert measured["anew", "25 %"][1] > 0.8
-assert measured["anew", "12.5 %"][1] < 0.5
-assert measured["anew", "0 %"][1] < 0.2
+assert measured["anew", "25%"][1] > 0.8
+assert measured["anew", "12.5%"][1] < 0.5
+assert measured["anew", "0%"][1] < 0.2
 
 # %% [markdown]
 # Three quarters of the latents, those of the two finer scales, hold textures, edges and small parts; the coarsest quarter
-# holds which garment it is and where its parts are. On the way from 25 % to 12.5 % the image is lost. That is
+# holds which garment it is and where its parts are. On the way from 25% to 12.5% the image is lost. That is
 # steeper than what the paper's author reports, a very gradual degradation over five scales {cite}`dinh2016page`; but there each step
 # is a scale, and our last ones are not. Whether the coarsest latents hold meaning or only the layout of light and dark,
 # these pictures cannot tell. (What appendix D concludes we could not read: *unverified*.)
@@ -532,7 +533,7 @@ figures.show_table(
     ["run", "images seen", "bits/dim, full test set"],
     [
         [
-            each.name,
+            each.record.title,
             f"{each.record.images:,}",
             f"{each.score.bits_per_dim:.3f}",
         ]
@@ -675,9 +676,8 @@ at_most = told_run.score.bits_per_dim + limit_bits
 behind = run.score.bits_per_dim - told_run.score.bits_per_dim
 most = "more than" if behind > limit_bits else "no more than"
 print(f"a label is worth at most {limit_bits:.4f} bits/dim")
-print(f"without labels, {told_run.name} scores at most {at_most:.3f}")
-print(f"{run.name} minus {told_run.name}: {behind:+.2f},", end=" ")
-print(f"{most} a label can be worth")
+print(f"without labels, the conditional run scores at most {at_most:.3f}")
+print(f"the other run minus it: {behind:+.2f}, {most} a label can be worth")
 
 # %% [markdown]
 # A difference that is larger than that has other reasons. The images that each run has seen are in the table above, and
@@ -836,7 +836,7 @@ generator = torch.Generator().manual_seed(1)
 coarse_anew = model.flow.merge([*fine, anew(last)])
 distance, found = against(model.decode(coarse_anew).cpu(), some)
 assert found < 0.3
-assert distance > 2 * measured["anew", "25 %"][0]
+assert distance > 2 * measured["anew", "25%"][0]
 print(f"nearest is its own: {found:.0%}, distance {distance:.0f}")
 
 # %% [markdown]

@@ -51,6 +51,7 @@ from nvp.likelihood import evaluate, reestimate_statistics
 from nvp.model import batch_norms
 from nvp.results import runs
 from nvp.runlog import read_log
+from nvp.shown import in_powers
 from nvp.train import begin, next_batch, training_step
 
 figures.use_style()
@@ -136,6 +137,13 @@ def worst(bounded, scope, rate, count=8):
     return max(losses)
 
 
+def cell(end):
+    """A loss as text, large ones as powers of ten."""
+    if isinstance(end, NVPError):
+        return "not finite"
+    return f"{end:.1f}" if end < 1000 else in_powers(f"{end:.1e}")
+
+
 rates, rows, outcomes = (0.01, 0.1, 1.0, 10.0), [], {}
 for title, bounded, scope in (
     ("as it is", True, "whole"),
@@ -144,11 +152,7 @@ for title, bounded, scope in (
     ("neither", False, None),
 ):
     outcomes[title] = [worst(bounded, scope, rate) for rate in rates]
-    cells = [
-        "not finite" if isinstance(end, NVPError) else f"{end:.2g}"
-        for end in outcomes[title]
-    ]
-    rows.append([title, *cells])
+    rows.append([title, *map(cell, outcomes[title])])
 header = ["largest loss, bits/dim"] + [f"rate {rate:g}" for rate in rates]
 figures.show_table(header, rows)
 assert all(end < 100 for end in outcomes["as it is"])
@@ -388,7 +392,7 @@ plt.show()
 
 # %% [markdown]
 # Nothing is wrong with the weights. The moments belong to weights of long ago, and the logarithm of a density forgives
-# no scale that is off: $z$ comes out too large, and the prior charges $z^2/2$. Overfitting would look alike at first glance. It does not go away when
+# no scale that is off: $z$ comes out too large, and the prior charges $z^2/2$. Overfitting would look the same at first glance. It does not go away when
 # moments are re-estimated, and the score with the statistics of the batch, which `nvp train` logs beside the proper one
 # as `validation_batch_statistics`, would share it.
 #
@@ -419,7 +423,7 @@ for strength in strengths:
 assert errors[-1] >= 0.99
 figures.show_table(
     ["$s$", *(f"−{strength}" if strength else "0" for strength in strengths)],
-    [["largest error", *(f"{error:.0e}" for error in errors)]],
+    [["largest error", *(in_powers(f"{error:.1g}") for error in errors)]],
 )
 
 # %% [markdown]
@@ -665,7 +669,8 @@ for name in ("fashion-mnist", "mnist"):
     bound_by[name] = (norms > 100).double().mean().item()
     cells = [norms.min(), norms.median(), norms.max()]
     cells = [f"{norm:,.0f}" for norm in cells]
-    rows.append([f"`{name}`", *cells, f"{bound_by[name]:.0%}"])
+    title = ledger[name].record.title
+    rows.append([title, *cells, f"{bound_by[name]:.0%}"])
 header = ["gradient norm", "least", "median", "greatest", "above 100"]
 figures.show_table(header, rows)
 assert all(share > 0.9 for share in bound_by.values())

@@ -289,12 +289,13 @@ print(f"black: {constant[0]:.2f} bits/dim, of which the noise: {floor:.2f}")
 # ```{prf:proposition} The shell of a Gaussian
 # :label: prop-shell
 #
-# For $z \sim \mathcal N(0, I)$ in $D$ dimensions, $-\log p(z) = \tfrac D2 \log 2\pi + \tfrac12 |z|^2$ has
+# For $z \sim \mathcal N(0, I)$ in $D$ dimensions, the mean, the standard deviation and the minimum of
+# $-\log p(z) = \tfrac D2 \log 2\pi + \tfrac12 |z|^2$ are
 #
 # $$
-# \text{the mean } &\tfrac D2 \log 2\pi e, \\
-# \text{the standard deviation } &\sqrt{D/2}, \\
-# \text{the minimum } &\tfrac D2 \log 2\pi .
+# \text{mean} &= \tfrac D2 \log 2\pi e, \\
+# \text{s.d.} &= \sqrt{D/2}, \\
+# \text{min.} &= \tfrac D2 \log 2\pi .
 # $$ (eq:shell)
 # ```
 #
@@ -340,7 +341,7 @@ def tens(scores):
 
 
 def foreign(statistic, of_own):
-    """The share beyond what 95 % of training images stay below."""
+    """The share beyond what 95% of training images stay below."""
     limit = torch.quantile(of_own, 0.95)
     return (statistic > limit).double().mean().item()
 
@@ -371,7 +372,7 @@ assert judged["Fashion-MNIST test"][1] > 0.05
 
 # %% [markdown]
 # The naive rule calls hardly a digit foreign. The two-sided rule, for single images, finds most of the typeset ones;
-# of the drawn ones the table has the share. Those that pass do so because clothes differ so much that some are as
+# of the drawn ones, the share is in the table. Those that pass do so because clothes differ so much that some are as
 # cheap as a digit. Ten at once are another matter; their mean varies less, and digits are found out. Blurred images
 # pass all the same, as their bits are just those of clothes. To be typical in one number is a necessary condition,
 # and a weak one. (Of test images, too, more than one in twenty are called foreign: the flow was not fitted to them.)
@@ -440,15 +441,15 @@ copies = some(train, 10)
 drawn_here = flow.sample(10, generator=generator).cpu()
 models = {
     "the flow": (log_p, drawn_here),
-    "1 % flow, 99 % noise": (
+    "1% flow, 99% noise": (
         log_mixed,
         torch.where(chosen, drawn_here, static),
     ),
-    "1 % noise, 99 % copies": (
+    "1% noise, 99% copies": (
         mixed(log_noise, nowhere),
         torch.where(chosen, static, copies),
     ),
-    "1 % flow, 99 % copies": (
+    "1% flow, 99% copies": (
         mixed(log_p, nowhere),
         torch.where(chosen, drawn_here, copies),
     ),

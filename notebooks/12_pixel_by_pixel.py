@@ -41,6 +41,7 @@ from nvp.autoregressive.masked_conv import (
 )
 from nvp.figures import contexts
 from nvp.likelihood import bits_per_dim
+from nvp.shown import in_powers
 
 figures.use_style()
 torch.set_num_threads(1)
@@ -103,14 +104,18 @@ def all_images(shape, levels):
     return torch.tensor(list(values), dtype=torch.uint8).reshape(-1, *shape)
 
 
-KINDS = ["pixelcnn", "row_lstm", "diagonal_bilstm"]
+KINDS = {
+    "pixelcnn": "PixelCNN",
+    "row_lstm": "Row LSTM",
+    "diagonal_bilstm": "Diagonal BiLSTM",
+}
 binary = all_images((1, 2, 3), levels=2)
 rows = []
-for kind in KINDS:
+for kind, title in KINDS.items():
     p = tiny(kind, (1, 2, 3), levels=2).log_prob(binary).exp()
     assert abs(p.sum() - 1) < 1e-10
-    shown = (p.min().item(), p.max().item(), p.sum().item())
-    rows.append([f"`{kind}`", len(p), *(f"{f:.4f}" for f in shown)])
+    least = in_powers(f"{p.min():.2g}")
+    rows.append([title, len(p), least, f"{p.max():.4f}", f"{p.sum():.4f}"])
 header = ["model", "images of 2 × 3", "least p", "greatest p", "sum of all p"]
 figures.show_table(header, rows)
 
@@ -478,7 +483,7 @@ print(f"sum over all {len(everything)} images: {right:.4f} and {wrong:.4f}")
 # %%
 rows = []
 noise = torch.randint(256, (8, 3, 8, 8), generator=generator).byte()
-for kind in KINDS:
+for kind, title in KINDS.items():
     torch.manual_seed(0)
     config = PixelRNNConfig(
         kind=kind, image_shape=(3, 8, 8), num_layers=2, hidden=16, head=32
@@ -487,7 +492,7 @@ for kind in KINDS:
     with torch.no_grad():
         bits = bits_per_dim(fresh.log_prob(noise), (3, 8, 8)).mean().item()
     assert abs(bits - 8) < 0.1
-    rows.append([f"`{kind}`", f"{bits:.1f}"])
+    rows.append([title, f"{bits:.1f}"])
 figures.show_table(["fresh model", "bits/dim"], rows)
 
 # %% [markdown]

@@ -431,7 +431,7 @@ figures.show_table(header, rows)
 #   its own.
 # * One layer sees exactly the whole past of its input map; behind mask A that is every earlier pixel but one.
 # * Row LSTM and Diagonal BiLSTM are one recurrence with different neighbours; reading order respects both.
-# * $2n - 1$ steps against $n$.
+# * A scan of the Diagonal BiLSTM takes $2n - 1$ steps, one of the Row LSTM takes $n$.
 #
 # ## Exercises
 #

@@ -129,10 +129,14 @@ assert torch.allclose(by_hand.movedim(2, -1), model.logits(images))
 n = 32
 folder = repository_root() / "configs"
 models = {
-    kind: load_config(folder / f"cifar10-{kind}.yaml").model
-    for kind in ("pixelcnn", "row-lstm", "diagonal-bilstm")
+    kind: load_config(folder / f"cifar10-{name}.yaml").model
+    for kind, name in (
+        ("PixelCNN", "pixelcnn"),
+        ("Row LSTM", "row-lstm"),
+        ("Diagonal BiLSTM", "diagonal-bilstm"),
+    )
 }
-steps = {"pixelcnn": 3, "row-lstm": 2 + n, "diagonal-bilstm": 2 + 2 * n - 1}
+steps = {"PixelCNN": 3, "Row LSTM": 2 + n, "Diagonal BiLSTM": 2 + 2 * n - 1}
 around = 1 + 3  # the first convolution, and those of the head
 rows = [
     [kind, config.num_layers, around + config.num_layers * steps[kind]]
@@ -409,7 +413,7 @@ def weights(module):
     return numbers, used
 
 
-config = models["pixelcnn"]
+config = models["PixelCNN"]
 readings = {
     "15 residual blocks": 15,
     "15 convolutions wider than 1 × 1: the first and 14 blocks": 14,

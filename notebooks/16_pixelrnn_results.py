@@ -32,6 +32,7 @@ from statistics import median
 from unittest.mock import patch
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from IPython.display import Markdown, display
 from torch.utils.flop_counter import FlopCounterMode
@@ -64,6 +65,9 @@ binary = {
     if run.record.weights
 }
 assert binary, "no run on binarised MNIST is here: make one and record it"
+rows_of = read_published().tables["binarized-mnist"]
+named = {row.config: row.model for row in rows_of}
+names = {n: named.get(n, run.record.title) for n, run in binary.items()}
 
 # %% [markdown]
 # ## Likelihoods
@@ -99,19 +103,18 @@ for name, run in binary.items():
     again = score_probe(load_run(run.folder, device="cpu")).mean().item()
     kept = run.record.scores.probe.bits_per_dim
     assert abs(again - kept) < 1e-4
-    print(f"{name}: the same again")
+    print(f"{names[name]}: the same again")
 
 # %% [markdown]
 # ### Learning curves
 
 # %% mystnb={"figure": {"caption": "Every recorded run on binarised MNIST: the loss of training (lines), images held out for validation under averaged weights (dots), and what the paper reports for the same model on test images (dashes, in the run's colour). (No figure in the paper.)", "name": "fig-nats-curves"}, "image": {"alt": "Nats an image over training images seen, on a logarithmic axis. The curves fall steeply at first and then ever more slowly, towards the dashed lines."}}
-rows_of = read_published().tables["binarized-mnist"]
 printed = {}  # run -> the paper's figure for its model
 for row, figure in itertools.product(rows_of, published("binarized-mnist")):
     if figure.model.startswith(row.model):
         printed[row.config] = figure
-curves = {name: run.log() for name, run in binary.items()}
-lines = {name: float(printed[name].nats) for name in binary}
+curves = {names[n]: run.log() for n, run in binary.items()}
+lines = {names[n]: float(printed[n].nats) for n in binary}
 factor = nats_per_bit((1, 28, 28))
 pixels.draw_curves(curves, lines, factor)
 plt.show()
@@ -125,10 +128,36 @@ plt.show()
 #   A curve that was falling had more to give. (The rate is annealed at the end, so some of the fall is that.)
 # * **generalisation**: validation minus training images, at the end. Where it is small, more steps or a larger
 #   model help before more data would.
+# * **where it was going**: the curve $a + b\,n^{-c}$ over $n$ images seen, fitted to the validation scores, at ten times
+#   as many images as the run saw. It is a guess: the scores are few, and the rate was annealed under the last ones.
 # * **noise of the test**: the standard error of the figure over images. A gap within two of them is none.
 
 
 # %%
+def power_law(n, y):
+    """a, b, c of a + b * n ** -c by least squares, c from a grid."""
+
+    def fit(c):
+        terms = np.stack([np.ones_like(n), n**-c], axis=1)
+        (a, b), *_ = np.linalg.lstsq(terms, y)
+        return ((terms @ (a, b) - y) ** 2).sum(), a, b, c
+
+    return min(map(fit, np.linspace(0.05, 2, 196)))[1:]
+
+
+def guess(log, times):
+    """Nats an image on validation images, after so many times the images."""
+    scored = [row for row in log if "validation" in row]
+    n = np.array([row["images"] for row in scored]) / 1e5
+    y = factor * np.array([row["validation"] for row in scored])
+    a, b, c = power_law(n, y)
+    return a + b * (times * n[-1]) ** -c
+
+
+n = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
+assert np.allclose(power_law(n, 79 + 3 * n**-0.5), (79, 3, 0.5))
+
+
 def particulars(run):
     """Where the nats of a run come from, as rows of name and text."""
     mean, error = run.nats
@@ -150,6 +179,7 @@ def particulars(run):
         "training: each image seen": f"{epochs:.1f} times",
         "training: last quarter of the steps": f"{end - before:+.1f}",
         "validation minus training": f"{held_out - end:+.1f}",
+        "a guess at 10 times the images": f"{guess(log, 10):.1f}",
     }
 
 
@@ -214,8 +244,7 @@ drawn = {
     name: model.sample(16, generator=torch.Generator().manual_seed(1)).cpu()
     for name, model in models.items()
 }
-short_names = {n: n.removeprefix("binarized-mnist-") for n in binary}
-sheets = {short_names[n]: white(images) for n, images in drawn.items()}
+sheets = {names[n]: white(images) for n, images in drawn.items()}
 draw_sheets({"": sheets}, columns=4)
 plt.show()
 
@@ -342,7 +371,7 @@ for kind in outputs:
         score = pair[kind].score
         cell = f"{score.bits_per_dim:.2f} ± {score.standard_error:.2f}"
         steps = f"{pair[kind].record.steps:,} steps"
-        where = f"this code, {name}: {EMBEDDED}, test, {steps}"
+        where = f"this code, the embedded test images, {steps}"
     else:
         cell, where = "not run", f"`nvp train configs/{name}.yaml`"
     rows.append([f"2 layers, {kind}", cell, where])
@@ -465,13 +494,14 @@ for name, model_of in models.items():
     one_pass = multiply_adds(lambda m=model_of: m.logits(blank.to(device)))
     counts[name] = (784 * one_pass, to_draw(model_of))
     naive, cached = map(millions, counts[name])
-    rows.append([short_names[name], 784, millions(one_pass), naive, cached])
+    rows.append([names[name], 784, millions(one_pass), naive, cached])
     assert counts[name][1] < 1.5 * one_pass
-flows = {n: r for n, r in ledger.items() if r.record.data.name == "mnist"}
-for name, run in flows.items():
+for run in ledger.values():
+    if run.record.data.name != "mnist":
+        continue
     if run.config.model.family == "realnvp" and run.record.weights:
         cost = millions(to_draw(run.load_model(str(device)).eval()))
-        rows.append([f"Real NVP ({name})", 1, cost, cost, "–"])
+        rows.append([run.record.title, 1, cost, cost, "–"])
 header = [
     "an image of 28 × 28",
     "steps",
@@ -486,11 +516,16 @@ figures.show_table(header, rows)
 # one large one. Seconds depend on the machine, so they are quoted only from where they were measured:
 
 # %%
+kinds = {
+    "pixelcnn": "PixelCNN",
+    "row_lstm": "Row LSTM",
+    "diagonal_bilstm": "Diagonal BiLSTM",
+}
 measured = repository_root() / "benchmarks" / "results_pixelrnn.json"
 if measured.is_file():
-    for setting, record in json.loads(measured.read_text()).items():
+    for record in json.loads(measured.read_text()).values():
         rows = []
-        for kind in ("pixelcnn", "row_lstm", "diagonal_bilstm"):
+        for kind, title in kinds.items():
             took = record["measured"].get(f"{kind}/sampling", [])
             if took:
                 cached, one_pass = (
@@ -499,9 +534,9 @@ if measured.is_file():
                 )
                 naive = took[0]["pixels"] * one_pass
                 cells = [f"{cached:.2f} s", f"{1000 * one_pass:.0f} ms"]
-                rows.append([kind, *cells, f"{naive:.0f} s"])
+                rows.append([title, *cells, f"{naive:.0f} s"])
         cpu = record["machine"]["cpu"]
-        head = f"{setting}, {record['batch']} images, {cpu}"
+        head = f"{record['batch']} images at once, {cpu}"
         columns = ["cached", "one pass", "by definition, estimated"]
         figures.show_table([head, *columns], rows)
 else:

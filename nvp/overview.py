@@ -29,7 +29,7 @@ def entries(_facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
             ("scored by", f"{scorer}, {entry.recorded}"),
             (
                 "training images",
-                f"{data.train_images:,} of {data.name}, `{data.train_sha256[:12]}`",
+                f"{data.train_images:,} of `{data.name}`, `{data.train_sha256[:12]}`",
             ),
             ("test images", f"{data.test_images:,}, `{data.test_sha256[:12]}`"),
             (
@@ -80,9 +80,9 @@ def hardware(_facts: Published, ledger: dict[str, Run], _roles: bool) -> Table:
         (
             run.record.hardware,
             minutes(run),
-            run.record.title,
             f"{run.record.parameters / 1e6:.2f} M",
             recorded_in(run),
+            run.record.title,
         )
         for run in ordered
     ]
@@ -90,4 +90,4 @@ def hardware(_facts: Published, ledger: dict[str, Run], _roles: bool) -> Table:
         "Every recorded run, by machine and minutes of training steps. Test images; bits/dim, or "
         "nats an image for binary images."
     )
-    return Table(caption, ("machine", "minutes", "run", "parameters", "test"), rows)
+    return Table(caption, ("machine", "minutes", "parameters", "test", "run"), rows)

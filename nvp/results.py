@@ -13,6 +13,7 @@ from nvp.after import after
 from nvp.checkpoint import write_text
 from nvp.errors import NVPError
 from nvp.ledger import Run, runs
+from nvp.likelihood import Score
 from nvp.overview import entries, glance, hardware
 from nvp.paths import repository_root, results_root
 from nvp.published import UNVERIFIED, Published, published, read_published
@@ -188,7 +189,8 @@ def _table_runs(_facts: Published, ledger: dict[str, Run], _roles: bool) -> Tabl
     caption = (
         "Every recorded run; likelihoods in bits/dim or, for binary images, in nats an image; "
         "minutes of training steps; + after a commit says that changes to it were not committed. "
-        "The last three rows are on the first test images only, to compare with each other."
+        "The last three rows are on the first test images only, to compare with each other, and – "
+        "stands where nothing could differ."
     )
     return Table(caption, ("run", *columns), rows)
 
@@ -200,7 +202,7 @@ def _particulars(run: Run) -> dict[str, str]:
     weights = entry.weights
     fitted = run.config.model.family == "gaussian"  # in closed form, before the first step
     return {
-        "data": f"{entry.data.name}, {entry.data.train_images:,} training images",
+        "data": f"`{entry.data.name}`, {entry.data.train_images:,} training images",
         "parameters": f"{entry.parameters:,}",
         "steps": f"{entry.steps:,}",
         "weights chosen": "of the last step" if chosen is None else f"of step {chosen:,}",
@@ -219,14 +221,20 @@ def _figures(run: Run) -> dict[str, str]:
         return dict.fromkeys(FIGURES, NO_LIKELIHOOD)
     scores = run.scores
     first, draws = scores.first, scores.first_more_draws
+    statistics = scores.first_batch_statistics
     cells = (
         recorded_in(run),
         in_unit(run, scores.validation),
         f"{in_unit(run, first)} ({first.num_images:,})",
-        in_unit(run, scores.first_batch_statistics),
-        f"{in_unit(run, draws)} ({draws.num_draws})",
+        _unless_same(first, statistics, in_unit(run, statistics)),
+        _unless_same(first, draws, f"{in_unit(run, draws)} ({draws.num_draws})"),
     )
     return dict(zip(FIGURES, cells, strict=True))
+
+
+def _unless_same(first: Score, other: Score, cell: str) -> str:
+    """A dash for a model that has no noise, or no statistics, that could make a difference."""
+    return "–" if other.bits_per_dim == first.bits_per_dim else cell
 
 
 _TABLES: dict[str, Callable[[Published, dict[str, Run], bool], Table]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -11,8 +12,31 @@ from nvp.data import EMBEDDED, Dataset, MissingData, load
 from nvp.errors import NVPError
 from nvp.ledger import Run
 from nvp.model import ImageModel
+from nvp.published import read_published
 
 SUBSET = "-small"  # ends the name of a data set that is a part of another one
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def data_title(name: str) -> str:
+    """A data set in words, such as Fashion-MNIST; its name where the published tables have none."""
+    if name == EMBEDDED:
+        return f"embedded {data_title(name.removesuffix(SUBSET))}"
+    tables = read_published().tables.values()
+    return {row.data: row.title for rows in tables for row in rows}.get(name, name)
+
+
+def run_titles(ledger: Mapping[str, Run]) -> dict[str, str]:
+    """The title of each run, with its name where two runs have the same title."""
+    titles = {name: run.record.title for name, run in ledger.items()}
+    count = Counter(titles.values())
+    return {n: f"{title} ({n})" if count[title] > 1 else title for n, title in titles.items()}
+
+
+def in_powers(number: str) -> str:
+    """A formatted number with 2 × 10⁸ in place of 2e+08."""
+    digits, _, exponent = number.partition("e")
+    return f"{digits} × 10{str(int(exponent)).translate(_SUPERSCRIPTS)}" if exponent else number
 
 
 def best_runs(ledger: Mapping[str, Run]) -> dict[str, Run]:

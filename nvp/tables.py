@@ -44,7 +44,9 @@ class Table:
 
 def unbroken(cell: str) -> str:
     """The same text, with its figures kept from breaking across lines."""
-    return re.sub(r"(?<=\d) ± (?=\d)|(?<=^[<≈]) (?=\d)|(?<=\d) (?=†|%|nats)", _unbroken_gap, cell)
+    return re.sub(
+        r"(?<=\d) ± (?=\d)|(?<=^[<≈]) (?=\d)|(?<=\d) (?=†|%|nats|M\b)", _unbroken_gap, cell
+    )
 
 
 def _unbroken_gap(gap: re.Match[str]) -> str:
@@ -87,7 +89,7 @@ def provenance(run: Run) -> str:
     """What a run is, in a line."""
     entry = run.record
     return (
-        f"recorded ({run.name}): {entry.parameters / 1e6:.2f} M parameters, {length(run)} "
+        f"recorded (`{run.name}`): {entry.parameters / 1e6:.2f} M parameters, {length(run)} "
         f"on {entry.hardware}, {state(run)}"
     )
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from docutils import nodes
+from docutils.utils import new_document
 
 import nvp
 from nvp.paths import repository_root
@@ -18,6 +20,7 @@ from nvp.paths import repository_root
 BOOK = repository_root() / "book"
 sys.path.insert(0, str(BOOK / "_ext"))
 import docstrings  # noqa: E402
+import punctuation  # noqa: E402
 
 PAGES = sorted((BOOK / "api").glob("*.md"))
 LISTED = [name for page in PAGES for name in re.findall(r"automodule:: (\S+)", page.read_text())]
@@ -77,6 +80,7 @@ def test_every_docstring_can_be_set(name: str) -> None:
 
 def test_marks_are_text_and_code_is_code() -> None:
     assert rst("log |det df/dx|, *given, alpha_") == "log \\|det df/dx\\|, \\*given, alpha\\_\n"
+    assert rst("x -> z, `f -> g`") == "x → z, ``f -> g``\n"
     assert rst("`net` maps |x|") == "``net`` maps \\|x\\|\n"
     with pytest.raises(ValueError, match=r"nvp\.flows\.coupling has an odd number of backticks"):
         rst("one `tick")
@@ -105,7 +109,9 @@ def test_columns_examples_and_literal_text() -> None:
 
 def test_fields_have_their_defaults_and_comments() -> None:
     from nvp.config import DataConfig, EvaluationConfig, RunConfig
+    from nvp.flows.realnvp import RealNVP
     from nvp.model import ImageModel
+    from nvp.train import State
 
     assert docstrings.fields(DataConfig, NAMES, "nvp.config") == [
         "* ``name``",
@@ -118,3 +124,20 @@ def test_fields_have_their_defaults_and_comments() -> None:
     assert docstrings.fields(ImageModel, NAMES, "nvp.model")[0] == (
         "* ``levels: int = 256``: a sub-pixel is one of 0..levels-1"
     )
+    assert docstrings.fields(RealNVP, NAMES, "nvp.flows.realnvp") == []  # those of the protocol
+    assert any(
+        f.startswith("* ``window: list[tuple[float, float]]``")
+        for f in docstrings.fields(State, NAMES, "nvp.train")
+    )
+
+
+def test_punctuation_stays_with_the_formula_before_it() -> None:
+    texts = (", so", " and", ". Then")
+    paragraph = nodes.paragraph()
+    for text in texts:
+        paragraph += [nodes.math(text="x"), nodes.Text(text)]
+    paragraph += nodes.math(text="last")
+    document = new_document("page")
+    document += paragraph
+    punctuation.join(None, document, "page")
+    assert paragraph.astext() == "x\u2060, sox andx\u2060. Thenlast"

@@ -26,6 +26,11 @@ def test_a_missing_figure_leaves_its_column_flush_right(monkeypatch: pytest.Monk
     assert shown(rows, monkeypatch)[1] == "| :-- | --: | :-- |"
 
 
+def test_a_column_without_any_figure_is_flush_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [["first", "–", "a"], ["second", "–", "b"]]
+    assert shown(rows, monkeypatch)[1] == "| :-- | :-- | :-- |"
+
+
 @pytest.mark.parametrize(
     ("cell", "text"),
     [
@@ -35,6 +40,11 @@ def test_a_missing_figure_leaves_its_column_flush_right(monkeypatch: pytest.Monk
         ("-0.01", "−0.01"),
         ("3.01 ± 0.03", "3.01\u00a0±\u00a00.03"),
         ("28 × 28 pixels", "28\u00a0×\u00a028 pixels"),
+        ("± 40", "±\u00a040"),
+        ("k = 3", "k\u00a0=\u00a03"),
+        ("12.5 %", "12.5\u00a0%"),
+        ("0.14 M parameters", "0.14\u00a0M parameters"),
+        ("3 Maps", "3 Maps"),
         ("row-lstm", "row-lstm"),
         ("a - b", "a - b"),
     ],

@@ -10,7 +10,7 @@ from nvp.errors import NVPError
 from nvp.labels import FASHION_CLASSES
 from nvp.ledger import RecordedDraw, Run, runs
 from nvp.likelihood import Score
-from nvp.shown import best_models, best_runs, images_for
+from nvp.shown import best_models, best_runs, data_title, images_for, in_powers, run_titles
 
 
 def entry(name: str, data: str, bits: float, *, weights: bool = True) -> Run:
@@ -111,3 +111,30 @@ def test_the_classes_have_their_names() -> None:
     by_height = sorted(taller, key=taller.__getitem__)
     assert by_height[:2] == ["sneaker", "sandal"]
     assert by_height[-2:] == ["dress", "trousers"]
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("mnist", "MNIST"),
+        (EMBEDDED, "embedded Fashion-MNIST"),
+        ("of-my-own", "of-my-own"),
+    ],
+)
+def test_data_in_words(name: str, title: str) -> None:
+    assert data_title(name) == title
+
+
+def test_equal_titles_are_told_apart_by_name() -> None:
+    a, b = entry("a", "mnist", 1.0), entry("b", "mnist", 1.0)
+    other = runs()["mnist"]
+    titles = run_titles({"a": a, "b": b, "mnist": other})
+    assert titles["mnist"] == other.record.title
+    assert titles["a"] == f"{a.record.title} (a)" != titles["b"]
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [("2e+08", "2 × 10⁸"), ("1.8e-15", "1.8 × 10⁻¹⁵"), ("0.5", "0.5")]
+)
+def test_powers_of_ten(number: str, text: str) -> None:
+    assert in_powers(number) == text

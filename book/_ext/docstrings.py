@@ -62,7 +62,7 @@ def inline(text: str, names: Namespace, module: str) -> str:
         if i % 2:
             parts[i] = names.target(part, module) or f"``{part}``"
         else:
-            escaped = re.sub(r"([\\*|])", r"\\\1", part)
+            escaped = re.sub(r"([\\*|])", r"\\\1", part.replace("->", "→"))
             parts[i] = re.sub(r"(\w)_(?!\w)", r"\1\\_", escaped)
             if i and part[:1].isalnum():  # `Record`s
                 parts[i] = "\\ " + parts[i]
@@ -125,14 +125,16 @@ def declared(cls: type) -> dict[str, tuple[str, str]]:
             above.insert(0, said[line])
             line -= 1
         text = " ".join(above) if above and above[-1].endswith(".") else ""
-        found[node.target.id] = (ast.unparse(node), said.get(node.end_lineno or 0, text))
+        declaration = ast.unparse(node).partition(" = field(")[0]  # how, not what
+        found[node.target.id] = (declaration, said.get(node.end_lineno or 0, text))
     return found
 
 
 def fields(cls: type, names: Namespace, module: str) -> list[str]:
     """A list of a class's fields: of configurations and records all, else those with a comment."""
     said: dict[str, tuple[str, str]] = {}
-    for base in reversed(cls.__mro__):
+    data = issubclass(cls, BaseModel) or dataclasses.is_dataclass(cls)
+    for base in reversed(cls.__mro__) if data else [cls]:  # models share those of the protocol
         if base.__module__.startswith("nvp."):
             said |= declared(base)
     if issubclass(cls, BaseModel):

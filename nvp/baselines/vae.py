@@ -23,7 +23,7 @@ class VAEConfig(StridedConfig):
 
 
 class VAE(ImageModel):
-    """z ~ N(0, I), x | z independent pixels, q(z | x) a diagonal Gaussian (Kingma & Welling 2013).
+    """z ~ N(0, I), x | z independent pixels, q(z | x) a diagonal Gaussian (Kingma & Welling 2014).
 
     A sub-pixel is a discretised logistic: P(x) = F((x + 1/2 - mu) / s) - F((x - 1/2 - mu) / s), F
     the logistic function, open-ended at the first and the last level. So P sums to 1 over levels

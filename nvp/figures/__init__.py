@@ -69,7 +69,7 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         return "| " + " | ".join(map(_set, cells)) + " |"
 
     _, *columns = zip(*rows, strict=True)
-    aligned = [":--", *("--:" if all(map(_is_figure, column)) else ":--" for column in columns)]
+    aligned = [":--", *("--:" if _has_figures(column) else ":--" for column in columns)]
     display(Markdown("\n".join([line(header), line(aligned), *map(line, rows)])))
 
 
@@ -77,8 +77,12 @@ def _set(cell: object) -> str:
     """A cell with a minus for a hyphen, no sign before zero, and no breaks within a figure."""
     text = re.sub(r"^-(?=\d)", "−", str(cell))
     text = re.sub(r"^−(?=0(\.0*)?$)", "", text)
-    return re.sub(r"(?<=\d) ([±×]) (?=\d)", "\u00a0\\1\u00a0", text)
+    text = re.sub(r"(?<=\w) ([±×=]) (?=\d)", "\u00a0\\1\u00a0", text)
+    return re.sub(r"(?<=\d) (?=%|M\b)|(?<=^±) ", "\u00a0", text)
 
 
-def _is_figure(cell: object) -> bool:
-    return re.match(r"[<≈]? ?[+−-]?\d|–?$", str(cell)) is not None
+def _has_figures(column: Sequence[object]) -> bool:
+    """Whether a column holds figures, and dashes or nothing beside them."""
+    figures = [re.match(r"[<≈]? ?[+−-]?\d", str(cell)) is not None for cell in column]
+    rest = (str(cell) for cell, figure in zip(column, figures, strict=True) if not figure)
+    return any(figures) and all(cell in ("", "–") for cell in rest)

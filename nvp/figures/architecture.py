@@ -84,7 +84,7 @@ def draw_factoring_out(dimensions: Sequence[int]) -> None:
         alive = unit * sum(dimensions[i:])
         name = "x" if i == 0 else f"h^{{({i})}}"
         box(axes, (x, top - alive / 2), (0.7, alive), f"${name}$", fill=figures.PALE)
-        share = f"{100 * sum(dimensions[i:]) / total:.3g} %"
+        share = f"{100 * sum(dimensions[i:]) / total:.3g}%"
         label(axes, (x, top + 0.3), share)
         arrow(axes, (x + 0.35, top - alive / 2), (x + 0.7, top - alive / 2))
         box(axes, (x + 1.1, top - alive / 2), (0.8, 0.5), f"$f^{{({i + 1})}}$")
