@@ -363,7 +363,7 @@ with FlopCounterMode(display=False) as counter:
     model.flow(torch.empty(1, 3, 64, 64, device="meta"))
 assert abs(counter.get_total_flops() / 1e9 - out[0]) < 1e-9
 
-# %% mystnb={"figure": {"caption": "Cost of each scale of the 64 × 64 model, for one image in the forward direction. With factoring out and widths that double, every scale costs nearly the same; with all dimensions kept and networks to match, each costs four times the one before. (No figure in the paper.)", "name": "fig-costs"}, "image": {"alt": "Groups of three bars for scales 1 to 5 on a logarithmic axis. Factored out and all kept with the same networks stay near each other; all kept with width in proportion rises fourfold from scale to scale."}}
+# %% mystnb={"figure": {"caption": "Cost of each scale of the 64 × 64 model, for one image in the forward direction. With factoring out and widths that double, every scale but the last costs nearly the same; with all dimensions kept and networks to match, each but the last costs four times the one before. The last has four couplings, the others six. (No figure in the paper.)", "name": "fig-costs"}, "image": {"alt": "Groups of three bars for scales 1 to 5 on a logarithmic axis. Factored out and all kept with the same networks stay near each other; all kept with width in proportion rises fourfold from scale to scale, and less at the last."}}
 gflop = {
     name: [scale[0] for scale in scales] for name, scales in designs.items()
 }
@@ -372,9 +372,9 @@ plt.show()
 
 # %% [markdown]
 # The middle row deserves a second look. If the networks stay as wide, keeping all dimensions costs
-# {glue:text}`more_memory` % more memory and {glue:text}`more_work` % more work, since most of both is *inside* the
+# {glue:text}`more_memory`% more memory and {glue:text}`more_work`% more work, since most of both is *inside* the
 # networks, between hidden maps. But their first and last convolutions now serve $3 \cdot 4^k$ channels, and at the
-# coarse scales these are many: it takes {glue:text}`more_parameters` % more parameters. The greater saving is the third
+# coarse scales these are many: it takes {glue:text}`more_parameters`% more parameters. The greater saving is the third
 # row's, where the networks grow with what they have to model. What factoring out gives besides is in no column: the
 # finest half of the latents meets the prior, and so the loss, after six couplings and not at the end of the whole flow.
 #

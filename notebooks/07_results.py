@@ -111,7 +111,7 @@ print((run.folder / "config.yaml").read_text())
 # %% [markdown]
 # ## Learning curves
 
-# %% mystnb={"figure": {"caption": "Every recorded run of Real NVP: the loss of training in bits/dim (lines) and held-out images under averaged weights (dots), over the number of training images seen, and the published figures on MNIST of the table above (broken lines, with their values). (The paper shows no curves.)", "name": "fig-curves"}, "image": {"alt": "One panel for each data set. Bits per dimension fall steeply at first and then slowly, over a logarithmic axis of images seen; on MNIST two horizontal lines mark the published figures."}}
+# %% mystnb={"figure": {"caption": "Every recorded run of Real NVP: the loss of training in bits/dim (lines) and held-out images under averaged weights (dots), over the number of training images seen, and two of the published figures on MNIST (broken lines, with their values). (The paper shows no curves.)", "name": "fig-curves"}, "image": {"alt": "One panel for each data set. Bits per dimension fall steeply at first and then slowly, over a logarithmic axis of images seen; on MNIST two horizontal lines mark the published figures."}}
 curves, yardsticks = {}, {}
 for name, entry in ledger.items():
     data = data_title(entry.record.data.name)
@@ -139,7 +139,7 @@ plt.show()
 # * **draws**: what more draws of the noise, their number in parentheses, take off on the same images. Figures of
 #   others that average over several draws have this advantage;
 # * **noise**: the quarter of a bit for every pixel that is certain, {eq}`eq:floor`, estimated from the share of
-#   black in samples of the model. No flow with uniform noise and a Gaussian prior escapes much of it,
+#   black in samples, for the best run of each kind of images. No flow with uniform noise and a Gaussian prior escapes much of it,
 #   so it explains no gap to another such flow; it does explain part of the gap to models of integers.
 
 

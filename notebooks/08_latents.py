@@ -240,7 +240,7 @@ assert lengths["halfway on lines"].mean() < lengths["prior"].min()
 # ## Scale by scale
 #
 # Trained well, $f$ makes the data Gaussian. Each scale of the model factors out its share of the latents
-# (chapter {ref}`multi-scale`); we can ask at which scale they are how close to $\mathcal N(0, I)$. Of all latents of a
+# (chapter {ref}`multi-scale`); we can ask how close to $\mathcal N(0, I)$ they are at each scale. Of all latents of a
 # scale together we take the variance; and of the mean square of the latents of *one* image, how much it varies from
 # image to image. Under the prior the latter is $\sqrt{2 / D_k}$ for $D_k$ dimensions.
 
@@ -342,9 +342,9 @@ for name in names:
 header = [
     "kept",
     "anew: distance",
-    "own nearest",
+    "anew: own nearest",
     "zero: distance",
-    "own nearest",
+    "zero: own nearest",
 ]
 figures.show_table(header, rows)
 
@@ -367,7 +367,7 @@ assert measured["anew", "0%"][1] < 0.2
 # The networks are convolutions, and masks and squeezes fit any size that halves often enough. So the
 # weights of the 28 × 28 model also decode latents of 56 × 56 or 280 × 280; `decode` takes them as they are. A model
 # of that size, to encode and to score, is another configuration with the same weights. Appendix C shows samples two and ten times as large as the training images. They look like a
-# *texture* of the data set, rather than a larger image of its kind, and it works best for backgrounds, such as the categories of LSUN
+# *texture* of the data set, rather than a larger image of its kind, and this works best for backgrounds, such as the categories of LSUN
 # {cite}`dinh2016page`. Fashion-MNIST is the opposite of a texture: one object, in the middle of an empty image. What will come out?
 
 # %%
@@ -874,7 +874,7 @@ for scale in range(model.config.num_scales):
     total = torch.stack([change[distance <= r].sum() for r in range(80)])
     most = int((total < 0.9 * change.sum()).sum())
     reaches.append(most)
-    print(f"z{scale + 1}: {at_all} pixels, nine tenths within {most}")
+    print(f"scale {scale + 1}: {at_all} pixels, nine tenths within {most}")
 assert reaches == sorted(reaches)
 
 # %% [markdown]

@@ -471,8 +471,8 @@ display(
         f"{base.model.num_blocks} residual block in a network, width "
         f"{base.model.width}; scored on {test_images:,} test images. "
         f"{len(rows)} of {runs_asked} runs are recorded: "
-        f"{len(ablation.variants)} variants, {len(ablation.seeds)} seeds of "
-        "each. `make ablation` makes "
+        f"{len(ablation.variants)} variants, the preset `paper` among them, "
+        f"{len(ablation.seeds)} seeds of each. `make ablation` makes "
         "any that are missing."
     )
 )

@@ -45,7 +45,9 @@ class Table:
 def unbroken(cell: str) -> str:
     """The same text, with its figures kept from breaking across lines."""
     return re.sub(
-        r"(?<=\d) ± (?=\d)|(?<=^[<≈]) (?=\d)|(?<=\d) (?=†|%|nats|M\b)", _unbroken_gap, cell
+        r"(?<=\d) ± (?=\d)|(?<=^[<≈]) (?=\d)|(?<=\d) (?=†|%|nats|M\b)|(?<=nats) (?=†)",
+        _unbroken_gap,
+        cell,
     )
 
 

@@ -140,4 +140,7 @@ def test_punctuation_stays_with_the_formula_before_it() -> None:
     document = new_document("page")
     document += paragraph
     punctuation.join(None, document, "page")
-    assert paragraph.astext() == "x\u2060, sox andx\u2060. Thenlast"
+    assert [type(part).__name__ for part in paragraph] == (
+        ["inline", "Text", "math", "Text", "inline", "Text", "math"]
+    )
+    assert [paragraph[i].astext() for i in (0, 1, 4, 5)] == ["x,", " so", "x.", " Then"]

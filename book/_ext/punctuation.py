@@ -1,7 +1,7 @@
 """Sphinx extension: no line begins with the comma that follows a formula.
 
-A formula is a box to a browser, which may break a line on either side of it, whatever comes next;
-only a word joiner (U+2060) between the two forbids that.
+A formula is a box to a browser, which may break a line on either side of it, whatever comes next.
+So the two are put into one element, in which nvp.css forbids that.
 """
 
 import re
@@ -9,16 +9,16 @@ import re
 from docutils import nodes
 from sphinx.application import Sphinx
 
-WORD_JOINER = "\u2060"
-
 
 def join(_app: Sphinx, doctree: nodes.document, _name: str) -> None:
-    """Put a word joiner between every formula in a line and the punctuation behind it."""
+    """Put every formula in a line and the punctuation behind it into one inline element."""
     for formula in list(doctree.findall(nodes.math)):
-        place = formula.parent.index(formula) + 1
-        after = formula.parent[place] if place < len(formula.parent) else None
-        if isinstance(after, nodes.Text) and re.match(r"[.,;:!?)\]’”-]", after):
-            formula.parent.replace(after, nodes.Text(WORD_JOINER + after))
+        parent = formula.parent
+        place = parent.index(formula)
+        after = parent[place + 1] if place + 1 < len(parent) else None
+        if isinstance(after, nodes.Text) and (marks := re.match(r"[.,;:!?)\]’”-]+", after)):
+            both = nodes.inline("", "", formula, nodes.Text(marks[0]), classes=["unbroken"])
+            parent[place : place + 2] = [both, nodes.Text(after[marks.end() :])]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -38,9 +38,10 @@ def draw_along(
     colours = dict(zip(bits, PALETTE, strict=False))
     for name, values in sizes.items():
         axes[0].plot(shares, values, "o-", ms=3.5, color=colours[name])
-    for name, (mean, error) in bits.items():
+    for i, (name, (mean, error)) in enumerate(bits.items()):
+        beside = [share + 0.008 * (i - (len(bits) - 1) / 2) for share in shares]
         axes[1].errorbar(
-            shares, mean, error, fmt="o-", ms=3.5, elinewidth=1, color=colours[name], label=name
+            beside, mean, error, fmt="o-", ms=3.5, elinewidth=1, color=colours[name], label=name
         )
     axes[0].set(xlabel="share of the way", ylabel="|z|² / D", ylim=(0, 1.1))
     axes[1].set(xlabel="share of the way", ylabel="bits/dim")

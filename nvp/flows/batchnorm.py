@@ -79,7 +79,7 @@ class CouplingBatchNorm(nn.Module):
         return torch.ones_like(b) if self.scope is NormScope.WHOLE else ~b
 
     def training_moments(self, x: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance per channel, (C,), to normalise with; moves the running averages."""
+        """Mean and variance per channel, (C,), for this pass; moves the running ones."""
         mean, var = self.batch_moments(x, b)
         next_mean = torch.lerp(self.running_mean, mean, self.momentum)
         next_var = torch.lerp(self.running_var, var, self.momentum)

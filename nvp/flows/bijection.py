@@ -40,7 +40,7 @@ class ConditionalBijection(Bijection):
 
 
 class Composition(ConditionalBijection):
-    """f_K o ... o f_1. Log-determinants add, inverses apply in reverse order (eqs 10 to 12)."""
+    """f_K o ... o f_1. Log-determinants add, inverses apply in reverse (eqs 10 to 12)."""
 
     def __init__(self, bijections: Iterable[ConditionalBijection]) -> None:
         super().__init__()
