@@ -338,7 +338,7 @@ else:
 # ```
 #
 # So $D^* / (1 - D^*) = p / q$: a discriminator knows a *ratio* to what the generator happens to do. It is highest
-# where $G$ draws too little, not where the data are; and of a perfect $G$, it is $1/2$ everywhere. On a line, where
+# where $G$ draws too little, not where the data are; and for a perfect $G$, $D^*$ is $1/2$ everywhere. On a line, where
 # everything can be integrated:
 
 # %% mystnb={"figure": {"caption": "The best discriminator between two known densities on a line. It is sure of itself in the tail, where the generator draws nothing and the data are rare. (No figure in the papers.)", "name": "fig-discriminator"}, "image": {"alt": "Left: the density of the data with two humps, the higher one at minus one, and a bell curve of the generator around it. Right: the best discriminator, below one half in the middle and close to one at the right end of the axis. A dotted line marks where the data's density is highest, at minus one; another, where the discriminator is highest, at the right end."}}
@@ -791,7 +791,7 @@ def figure(family, which):
 
 def milliseconds(family, what):
     took = cost[family].get(what)
-    return "–" if took is None else f"{1000 * took:.2g}"
+    return "–" if took is None else f"{1000 * took:#.2g}".rstrip(".")
 
 
 lines = {

@@ -308,10 +308,10 @@ def explain_divergence(state: State, batch: Examples, loss: float, noise: Tensor
         state.model.loss(images, generator=generator, **given)
     for handle in handles:
         handle.remove()
-    where = "in the gradients alone" if math.isfinite(loss) else "after the last layer"
+    where = " in the gradients alone" if math.isfinite(loss) else " after the last layer"
     if found:
-        where = f"first in layer {found[0]}"
-    return f"the loss is {loss} at step {state.step}, not finite {where}"
+        where = f", first in layer {found[0]}"
+    return f"the loss is {loss} at step {state.step}, not finite{where}"
 
 
 def advice(folder: Path) -> str:

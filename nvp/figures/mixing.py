@@ -39,7 +39,8 @@ def draw_weights(rows: Mapping[str, Sequence[Tensor]], titles: Sequence[str]) ->
         for ax, matrix in zip(line, matrices, strict=True):
             ax.imshow(matrix, cmap=DIVERGING, vmin=-1.5, vmax=1.5)
             for (i, j), value in zip(_places(matrix), matrix.flatten().tolist(), strict=True):
-                ax.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=8.5)
+                text = f"{value:z.1f}".replace("-", "−")
+                ax.text(j, i, text, ha="center", va="center", fontsize=8.5)
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set(visible=True, color=PALE)
         line[0].set_ylabel(name)

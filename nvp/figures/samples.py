@@ -57,7 +57,7 @@ def draw_sheets(rows: Mapping[str, Mapping[str, Tensor | None]], *, columns: int
             if images is not None:
                 ax.imshow(tile(images, columns))
             if number == 0:
-                ax.set_title(title, fontsize=9.5)
+                ax.set_title(title.replace(", ", ",\n"), fontsize=9.5)
         line[0].set_ylabel(name, fontsize=9.5)
 
 
