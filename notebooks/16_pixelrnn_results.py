@@ -213,7 +213,7 @@ print(f"within 0.5 nats of the paper: {len(within)} of {len(short)} runs")
 # go on from its weights: `nvp train --resume NAME`.
 #
 # On the grey levels of MNIST the paper reports nothing. The table in chapter {ref}`results` has what models score there,
-# and the nearest relative of our PixelCNN is a *gated* one, whose multiplications learn much in fewer images:
+# and the nearest relative of our PixelCNN is a *gated* one:
 
 # %%
 grey = ledger.get("mnist-pixelcnn")
