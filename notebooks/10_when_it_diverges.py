@@ -56,7 +56,6 @@ from nvp.train import begin, next_batch, training_step
 
 figures.use_style()
 torch.set_num_threads(1)  # sums in one order, however many cores
-full = profile == "paper"
 ledger = runs()
 
 # %% [markdown]
@@ -218,9 +217,8 @@ def learn_pairs(dequantised, count):
     return flow, losses
 
 
-count = 2000 if full else 300
-with_noise, honest = learn_pairs(True, count)
-without_noise, too_good = learn_pairs(False, count)
+with_noise, honest = learn_pairs(True, 300)
+without_noise, too_good = learn_pairs(False, 300)
 assert sum(honest[-50:]) / 50 > entropy
 assert min(too_good) < 0
 
@@ -372,7 +370,7 @@ state = start(run)
 for layer in batch_norms(state.model):
     layer.momentum = 0.005
 losses, moments = [], {"moving averages": [], "re-estimated": []}
-every, total = 20, 240 if full else 80
+every, total = 20, 80
 for _ in range(total // every):
     losses += steps(run, state, every)
     model = copy.deepcopy(state.model)
@@ -457,7 +455,7 @@ for alpha in (1, 4, 16):
     with torch.no_grad():
         for coupling in flow.couplings:
             coupling.scale.fill_(alpha)
-    fit(flow, moons, steps=1000 if full else 250)
+    fit(flow, moons, steps=250)
     exact = copy.deepcopy(flow).double()
     on_data = there_and_back(flow, moons).max()
     map_of = there_and_back(flow, square)
@@ -528,7 +526,7 @@ for title, spoil in (
 ):
     state = start(run)
     spoil(state.model)
-    curves[title] = steps(run, state, 400 if full else 80)
+    curves[title] = steps(run, state, 80)
     models[title] = state.model
 ends = {title: sum(curve[-20:]) / 20 for title, curve in curves.items()}
 right, leaky, stuck = ends.values()
@@ -616,9 +614,7 @@ def learn_binary(first_mask, count):
 curves, networks = {}, {}
 for first_mask in ("A", "B"):
     title = f"mask {first_mask} first"
-    networks[title], curves[title] = learn_binary(
-        first_mask, 600 if full else 80
-    )
+    networks[title], curves[title] = learn_binary(first_mask, 80)
 assert curves["mask B first"][-1] < 0.1
 assert curves["mask A first"][-1] > 10
 
@@ -685,7 +681,7 @@ assert 100 / (28 * 28 * math.log(2)) < 1 / 5  # the bound in bits/dim
 # %%
 generator = torch.Generator().manual_seed(5)
 bad = torch.randint(256, (32, 1, 8, 8), generator=generator).byte()
-spike, total = 50, 400 if full else 100
+spike, total = 50, 100
 
 
 def interrupted(clip_norm, with_bad):

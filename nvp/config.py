@@ -57,10 +57,11 @@ class Precision(StrEnum):
 
 
 class Optimiser(StrEnum):
-    """The rule that turns gradients into steps; both by PyTorch."""
+    """The rule that turns gradients into steps."""
 
     ADAM = "adam"  # Real NVP
     RMSPROP = "rmsprop"  # Pixel RNN, which gives none of its constants
+    MUON = "muon"  # of neither paper: the kernels by orthogonal steps, the rest by Adam
 
 
 LARGEST_SEED = 2**63 - 1  # of PyTorch's generators

@@ -21,7 +21,7 @@ from nvp.data import load
 from nvp.errors import NVPError
 from nvp.examples import hold_out, spread
 from nvp.likelihood import evaluate
-from nvp.optimiser import exponential_average, rate_at
+from nvp.optimiser import exponential_average, orthogonal, rate_at
 from nvp.runlog import read_log
 from nvp.scoring import load_run
 from nvp.train import (
@@ -76,7 +76,11 @@ def pixel_rnn(steps: int) -> RunConfig:
     return pixelrnn_configuration(steps=steps, optimiser="rmsprop", early_stopping=True)
 
 
-@pytest.mark.parametrize("configure", [real_nvp, real_nvp_with_flips, pixel_rnn])
+def pixel_rnn_by_muon(steps: int) -> RunConfig:
+    return pixelrnn_configuration(steps=steps, optimiser="muon")
+
+
+@pytest.mark.parametrize("configure", [real_nvp, real_nvp_with_flips, pixel_rnn, pixel_rnn_by_muon])
 def test_resuming_is_exact(
     configure: Callable[[int], RunConfig], root: Path, tmp_path: Path
 ) -> None:
@@ -253,9 +257,9 @@ def test_tanh_scales_have_a_rate_of_their_own() -> None:
     assert all(scale.numel() == 1 for scale in scales["params"])
 
 
-@pytest.mark.parametrize("optimiser", ["adam", "rmsprop"])
-def test_a_pixel_rnn_learns(optimiser: str, root: Path, tmp_path: Path) -> None:
-    settings = {"optimiser": optimiser, "learning_rate": 1e-2, "steps": 40}
+@pytest.mark.parametrize(("optimiser", "rate"), [("adam", 1e-2), ("rmsprop", 1e-2), ("muon", 3e-2)])
+def test_a_pixel_rnn_learns(optimiser: str, rate: float, root: Path, tmp_path: Path) -> None:
+    settings = {"optimiser": optimiser, "learning_rate": rate, "steps": 40}
     train(pixelrnn_configuration(**settings), tmp_path, data_root=root)
     rows = read_log(tmp_path / "log.csv")
     assert rows[-1]["bits_per_dim"] < rows[0]["bits_per_dim"] - 0.2
@@ -269,6 +273,38 @@ def test_rmsprop_takes_its_constants_from_the_configuration() -> None:
     assert isinstance(optimiser, torch.optim.RMSprop)
     (group,) = optimiser.param_groups
     assert (group["alpha"], group["eps"]) == (0.9, 1e-5)
+
+
+@pytest.mark.parametrize("shape", [(6, 40), (40, 6), (1, 8)])
+def test_orthogonal_keeps_the_directions_and_levels_their_sizes(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    sizes = u.T @ orthogonal(matrix) @ v.T
+    assert sizes.diagonal().min() > 0.6
+    assert sizes.diagonal().max() < 1.3
+    assert (sizes - sizes.diagonal().diag()).abs().max() < 0.05
+    assert torch.equal(orthogonal(torch.zeros(shape)), torch.zeros(shape))
+
+
+def test_muon_moves_kernels_by_orthogonal_steps_and_the_rest_as_adam_does(root: Path) -> None:
+    muon, adam = (
+        begin(pixelrnn_configuration(optimiser=name), torch.device("cpu"), 54)
+        for name in ("muon", "adam")
+    )
+    before = {name: p.detach().clone() for name, p in muon.model.named_parameters()}
+    images = load("tiny-binary", "train", root=root).images[:8]
+    for state in (muon, adam):
+        training_step(state, images, pixelrnn_configuration().training, 0.0)
+    by_adam = dict(adam.model.named_parameters())
+    for name, parameter in muon.model.named_parameters():
+        moved = parameter.detach() - before[name]
+        if name.endswith("bias"):
+            assert torch.equal(parameter, by_adam[name])
+        else:
+            rows, columns = moved.flatten(1).shape
+            sizes = torch.linalg.svdvals(moved.flatten(1)) / max(1, rows / columns) ** 0.5
+            assert sizes.max() < 1.3e-3
+            assert sizes.max() > 0.6e-3
 
 
 def test_a_validation_split_is_used_where_there_is_one(root: Path) -> None:
