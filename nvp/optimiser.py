@@ -14,11 +14,12 @@ from nvp.flows.config import RealNVPConfig
 
 
 class Muon(torch.optim.Adam):
-    """Muon for the kernels, which are in groups marked "orthogonal"; Adam for the others.
+    """Muon (Jordan et al., 2024) for the kernels, in groups marked "orthogonal"; Adam for the rest.
 
     A kernel moves along its momentum with all singular values set to about 1, so that no direction
     is left behind. `torch.optim.Muon` does the same to matrices alone; here the four dimensions of
-    a convolution are a matrix with one row for each output.
+    a convolution are a matrix with one row for each output. Its authors leave the first and the
+    last layer to Adam; here only what is no kernel, such as a bias, is Adam's.
     """
 
     MOMENTUM = 0.95
