@@ -25,12 +25,17 @@ class Muon(torch.optim.Adam):
     MOMENTUM = 0.95
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> Any:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             if group.get("orthogonal"):
                 for kernel in group["params"]:
                     self._move(kernel, group["lr"])
-        super().step(closure)
+        super().step()
+        return loss
 
     def _move(self, kernel: Tensor, rate: float) -> None:
         assert kernel.grad is not None
