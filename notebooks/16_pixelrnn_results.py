@@ -170,6 +170,7 @@ def particulars(run):
     held_out = factor * record.scores.validation.bits_per_dim
     gap = mean - float(printed[run.name].nats)
     epochs = record.images / record.data.train_images
+    chosen = record.chosen_step / record.steps
     return {
         "test, nats": f"{mean:.2f}",
         "minus the paper's figure": f"{gap:+.2f}",
@@ -178,7 +179,7 @@ def particulars(run):
         "training: minutes": f"{record.minutes:.0f}",
         "training: each image seen": f"{epochs:.1f} times",
         "training: last quarter of the steps": f"{end - before:+.1f}",
-        "training: weights chosen after": f"{record.chosen_step / record.steps:.0%}",
+        "training: weights chosen after": f"{chosen:.0%}",
         "validation minus training": f"{held_out - end:+.1f}",
         "a guess at 10 times the images": f"{guess(log, 10):.1f}",
     }
