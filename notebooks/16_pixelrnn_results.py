@@ -205,9 +205,9 @@ print(f"within 0.5 nats of the paper: {len(within)} of {len(short)} runs")
 
 # %% [markdown]
 # Where a run falls short, the first reason to look at is its **budget**, in the table above; {doc}`../book/ledger` has
-# the machines. Where validation chose weights from before the end, it is not: these runs were short of images, or of
-# regularisation, of which they have none. (Minutes are those of the clock: a machine with other work to do gets less done in them.) The paper
-# trained on GPUs; no number of epochs, no learning rate and no schedule of it is known to us. Nor were the sizes of its
+# the machines. (Minutes are those of the clock: a machine with other work to do gets less done in them.) But where
+# validation chose weights from before the end, more steps would not have helped: such a run began to learn its
+# training images by heart, and wants regularisation, of which ours have none. The paper trained on GPUs; no number of epochs, no learning rate and no schedule of it is known to us. Nor were the sizes of its
 # Row LSTM and PixelCNN on this set found, and the width of its model of one layer is *unverified*: ours are guesses.
 # Its optimiser is RMSProp with batches of 16; ours is Adam or Muon, of which more below, with batches that the
 # configurations state. Short trials chose the rate, and the validation split the weights. One decision did look at test images: the Diagonal BiLSTM of one
@@ -250,7 +250,7 @@ plt.show()
 # %%
 scores = {
     title: [
-        (row["images"], row["validation"])
+        (int(row["images"]), row["validation"])
         for row in log
         if "validation" in row
     ]
