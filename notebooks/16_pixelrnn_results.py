@@ -204,15 +204,17 @@ within = [name for name, gap in short.items() if gap <= 0.5]
 print(f"within 0.5 nats of the paper: {len(within)} of {len(short)} runs")
 
 # %% [markdown]
-# Where a run falls short, the first reason to look at is its **budget**, in the table above; {doc}`../book/ledger` has
-# the machines. (Minutes are those of the clock: a machine with other work to do gets less done in them.) But where
-# validation chose weights from before the end, more steps would not have helped: such a run began to learn its
-# training images by heart, and wants regularisation, of which ours have none. The paper trained on GPUs; no number of epochs, no learning rate and no schedule of it is known to us. Nor were the sizes of its
-# Row LSTM and PixelCNN on this set found, and the width of its model of one layer is *unverified*: ours are guesses.
-# Its optimiser is RMSProp with batches of 16; ours is Adam or Muon, of which more below, with batches that the
-# configurations state. Short trials chose the rate, and the validation split the weights. One decision did look at test images: the Diagonal BiLSTM of one
-# layer fell just short of the paper when it was first scored, was trained on, and was scored again. A recorded run can
-# go on from its weights: `nvp train --resume NAME`.
+# Where a run falls short, the first reason to look at is its **budget**, in the table above;
+# {doc}`../book/ledger` has the machines. (Minutes are those of the clock: a machine with other work to do gets
+# less done in them.) But where validation chose weights from before the end, more steps would not have helped:
+# such a run began to learn its training images by heart, and wants regularisation, of which ours have none. The
+# paper trained on GPUs; no number of epochs, no learning rate and no schedule of it is known to us. Nor were the
+# sizes of its Row LSTM and PixelCNN on this set found, and the width of its model of one layer is *unverified*:
+# ours are guesses. Its optimiser is RMSProp with batches of 16; ours is Adam or Muon, of which more below, with
+# batches that the configurations state. Short trials chose the rate, and the validation split the weights. One
+# decision did look at test images: the Diagonal BiLSTM of one layer fell just short of the paper when it was
+# first scored, was trained on, and was scored again. A recorded run can go on from its weights: `nvp train
+# --resume NAME`.
 #
 # ### The optimiser
 #
