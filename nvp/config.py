@@ -80,7 +80,7 @@ class TrainingConfig(BaseModel):
     learning_rate: float = Field(1e-3, gt=0)
     betas: tuple[Beta, Beta] = (0.9, 0.999)  # of Adam
     alpha: float = Field(0.99, ge=0, lt=1)  # of RMSprop: PyTorch's default, the paper has none
-    epsilon: float = Field(1e-8, gt=0)  # of both
+    epsilon: float = Field(1e-8, gt=0)  # of Adam and RMSprop
     clip_norm: float = Field(100.0, gt=0, allow_inf_nan=True)  # inf: gradients are not clipped
     tanh_scale_rate: float = Field(1.0, gt=0)  # times learning_rate, for the learned scales of tanh
     warmup_steps: int = Field(0, ge=0)

@@ -54,7 +54,7 @@ def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:
     """U V^T of the matrix U S V^T, (rows, columns), its singular values only near 1.
 
     By a Newton-Schulz iteration whose polynomial, of published coefficients, lifts the small ones
-    as fast as can be at the price of leaving all between about 0.7 and 1.2.
+    as fast as can be at the price of leaving all between about 0.65 and 1.2.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     wide = matrix.T if len(matrix) > matrix.shape[1] else matrix
