@@ -33,11 +33,11 @@ class Muon(torch.optim.Adam):
         for group in self.param_groups:
             if group.get("orthogonal"):
                 for kernel in group["params"]:
-                    self._move(kernel, group["lr"])
+                    self._move(kernel, group["lr"], group["weight_decay"])
         super().step()
         return loss
 
-    def _move(self, kernel: Tensor, rate: float) -> None:
+    def _move(self, kernel: Tensor, rate: float, weight_decay: float) -> None:
         assert kernel.grad is not None
         state = self.state[kernel]
         if not state:
@@ -46,6 +46,7 @@ class Muon(torch.optim.Adam):
         ahead = kernel.grad.lerp(momentum, self.MOMENTUM).flatten(1)  # Nesterov's
         rows, columns = ahead.shape
         step = orthogonal(ahead).reshape(kernel.shape)
+        kernel.mul_(1 - rate * weight_decay)
         kernel.add_(step, alpha=-rate * math.sqrt(max(1.0, rows / columns)))
         kernel.grad = None  # so that Adam passes over it
 
@@ -82,7 +83,8 @@ def make_optimiser(names: dict[Tensor, str], config: RunConfig) -> torch.optim.O
     if settings.optimiser is Optimiser.MUON:
         kernels = [p for p in groups[0]["params"] if p.ndim > 1]
         groups[0]["params"] = [p for p in groups[0]["params"] if p.ndim <= 1]
-        groups.append({"params": kernels, "factor": 1.0, "orthogonal": True})
+        decay = settings.weight_decay
+        groups.append({"params": kernels, "factor": 1.0, "orthogonal": True, "weight_decay": decay})
         return Muon(groups, lr=rate, betas=settings.betas, eps=epsilon, fused=True)
     return torch.optim.Adam(groups, lr=rate, betas=settings.betas, eps=epsilon, fused=True)
 

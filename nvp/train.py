@@ -24,7 +24,7 @@ from nvp.checkpoint import (
     save_tensors,
     write_text,
 )
-from nvp.config import Precision, RunConfig, TrainingConfig
+from nvp.config import LARGEST_SEED, Precision, RunConfig, TrainingConfig
 from nvp.data import load
 from nvp.errors import NVPError
 from nvp.examples import examples, hold_out, spread
@@ -152,6 +152,8 @@ def training_step(
     for group in state.optimiser.param_groups:
         group["lr"] = group["factor"] * rate_at(state.step, done, settings)
     state.optimiser.zero_grad()
+    # Dropout draws from PyTorch's own generator: a resumed run must draw the same.
+    torch.manual_seed((settings.seed + state.step) % LARGEST_SEED)
     images, given = arguments(batch)
     with torch.autocast(images.device.type, torch.bfloat16, state.precision is Precision.BF16):
         loss = state.model.loss(images, state.noise, **given)

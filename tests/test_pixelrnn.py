@@ -333,3 +333,21 @@ def test_more_draws_tighten_the_bound_of_the_mixture() -> None:
     assert (one.mean(0) < many.mean(0)).all()
     # Both are lower bounds in the mean, here within 5 of its standard errors.
     assert (many.mean(0) < masses + 5 * many.std(0) / 10**0.5).all()
+
+
+@kinds
+def test_dropout_leaves_out_whole_maps_in_training_alone(kind: Kind) -> None:
+    model = randomised(PixelRNN(config(kind, (1, 6, 5), hidden=8, dropout=0.5)))
+    images = torch.randint(0, 2, (3, 1, 6, 5), generator=generator()).to(torch.uint8)
+    layer = model.layers[0]
+    seen: list[Tensor] = []
+    layer.up.register_forward_hook(lambda _module, given, _out: seen.append(given[0]))
+    first, second = model.eval().log_prob(images), model.log_prob(images)
+    assert torch.equal(first, second)
+    model.train().log_prob(images)
+    (whole, _, dropped) = seen
+    left_out = (dropped == 0).all(dim=(2, 3))  # (N, h)
+    assert 0 < left_out.sum() < left_out.numel()
+    assert len({tuple(maps) for maps in left_out.tolist()}) == 3  # of each image anew
+    expected = 2 * whole * (~left_out)[..., None, None]
+    torch.testing.assert_close(dropped, expected)

@@ -80,7 +80,15 @@ def pixel_rnn_by_muon(steps: int) -> RunConfig:
     return pixelrnn_configuration(steps=steps, optimiser="muon")
 
 
-@pytest.mark.parametrize("configure", [real_nvp, real_nvp_with_flips, pixel_rnn, pixel_rnn_by_muon])
+def pixel_rnn_with_dropout(steps: int) -> RunConfig:
+    config = pixelrnn_configuration(steps=steps)
+    return config.model_copy(update={"model": config.model.model_copy(update={"dropout": 0.5})})
+
+
+@pytest.mark.parametrize(
+    "configure",
+    [real_nvp, real_nvp_with_flips, pixel_rnn, pixel_rnn_by_muon, pixel_rnn_with_dropout],
+)
 def test_resuming_is_exact(
     configure: Callable[[int], RunConfig], root: Path, tmp_path: Path
 ) -> None:
@@ -305,6 +313,27 @@ def test_muon_moves_kernels_by_orthogonal_steps_and_the_rest_as_adam_does(root: 
             sizes = torch.linalg.svdvals(moved.flatten(1)) / max(1, rows / columns) ** 0.5
             assert sizes.max() < 1.3e-3
             assert sizes.max() > 0.6e-3
+
+
+def test_weight_decay_shrinks_the_kernels_and_nothing_else(root: Path) -> None:
+    plain, decayed = (
+        begin(pixelrnn_configuration(optimiser="muon", **more), torch.device("cpu"), 54)
+        for more in ({}, {"weight_decay": 0.1})
+    )
+    before = {name: p.detach().clone() for name, p in plain.model.named_parameters()}
+    images = load("tiny-binary", "train", root=root).images[:8]
+    settings = pixelrnn_configuration().training
+    for state in (plain, decayed):
+        training_step(state, images, settings, 0.0)
+    without = dict(plain.model.named_parameters())
+    for name, parameter in decayed.model.named_parameters():
+        if name.endswith("bias"):
+            assert torch.equal(parameter, without[name])
+        else:
+            expected = -0.1 * settings.learning_rate * before[name]
+            torch.testing.assert_close(parameter - without[name], expected, atol=1e-7, rtol=1e-2)
+    with pytest.raises(NVPError, match="muon"):
+        pixelrnn_configuration(optimiser="adam", weight_decay=0.1)
 
 
 def test_a_validation_split_is_used_where_there_is_one(root: Path) -> None:

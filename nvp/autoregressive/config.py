@@ -47,6 +47,7 @@ class PixelRNNConfig(BaseModel):
     kernel_size: int = Field(3, ge=3)  # k of the Row LSTM, side of PixelCNN's masked convolutions
     residual: bool = True  # Figure 5
     skip: bool = True  # section 3.3: from every layer to the head
+    dropout: float = Field(0.0, ge=0, lt=1)  # of a layer's h maps, in training; not in the paper
     output: OutputKind = OutputKind.DISCRETE
     num_components: int = Field(8, ge=1)  # of the mixture
     num_scales: int = Field(4, ge=1)  # of each of its components

@@ -22,7 +22,8 @@ from nvp.model import ImageModel, check_count
 class ResidualLayer(nn.Module):
     """Figure 5: a core (2h -> h), a 1x1 up to 2h, and the sum with the input.
 
-    With `skip` a second 1x1 (h -> 2h) leads to the head. Both have mask B.
+    With `skip` a second 1x1 (h -> 2h) leads to the head. Both have mask B. In training, `dropout`
+    of the core's maps are left out, whole, of each image anew (Tompson et al., 2015).
     """
 
     def __init__(self, core: nn.Module, hidden: int, num_colours: int, config: PixelRNNConfig):
@@ -32,10 +33,11 @@ class ResidualLayer(nn.Module):
         self.up = MaskedConv2d("B", narrow, wide)
         self.skip = MaskedConv2d("B", narrow, wide) if config.skip else None
         self.residual = config.residual
+        self.dropout = config.dropout
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """(N, 2h, H, W) -> the next layer's input and what goes to the head, or None."""
-        h = self.core(x, bias)
+        h = F.dropout2d(self.core(x, bias), self.dropout, self.training)
         up = self.up(h)
         return (x + up if self.residual else up), None if self.skip is None else self.skip(h)
 
