@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 
+from nvp.checkpoint import load_tensors
 from nvp.config import Precision, RunConfig, load_config
 from nvp.errors import NVPError
 from nvp.likelihood import nats_per_bit
 from nvp.paths import repository_root
 from nvp.provenance import note_leg
 from nvp.runlog import read_log
-from nvp.train import CHECKPOINT, pick_device, train
+from nvp.train import BEST, CHECKPOINT, pick_device, train
 
 # What may change when a run goes on: how long it lasts, how often it says and saves something,
 # and what a run that diverged is cured with, which its legs then note.
@@ -101,8 +102,7 @@ def _go_on(
         )
     chosen = last
     if config.training.early_stopping:
-        validated = [row for row in rows if "validation" in row]
-        chosen = min(validated, key=lambda row: row["validation"])
+        chosen = load_tensors(folder / BEST)[1]
     nats = nats_per_bit(config.model.image_shape) * chosen["validation"]
     return (
         f"{done}{last['bits_per_dim']:.4f} bits/dim in training; {chosen['validation']:.4f} on "

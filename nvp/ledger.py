@@ -192,10 +192,14 @@ def read_run(folder: Path) -> Run:
     return Run(folder, record)
 
 
+def entries(root: Path | None = None) -> list[Path]:
+    """The folder of every recorded run, in alphabetical order; `root` is `results/` by default."""
+    return sorted(path.parent for path in ((root or results_root()) / "runs").glob(f"*/{RECORD}"))
+
+
 def runs(root: Path | None = None) -> dict[str, Run]:
     """Every recorded run by name, in alphabetical order; `root` is `results/` by default."""
-    found = sorted(((root or results_root()) / "runs").glob(f"*/{RECORD}"))
-    return {path.parent.name: read_run(path.parent) for path in found}
+    return {folder.name: read_run(folder) for folder in entries(root)}
 
 
 def record_text(record: Record) -> str:

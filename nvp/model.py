@@ -102,17 +102,16 @@ def batch_norms(model: nn.Module) -> list[Any]:
 def batch_statistics(model: nn.Module) -> Iterator[None]:
     """Within this block batch norms use the statistics of each batch, and learn nothing from it."""
     norms = batch_norms(model)
-    momenta = [module.momentum for module in norms]
-    was_training = model.training
-    model.train()
-    for module in norms:
+    before = [(module.momentum, module.training) for module in norms]
+    for module in norms:  # and nothing else: dropout stays as it is
         module.momentum = 0.0
+        module.train()
     try:
         yield
     finally:
-        for module, momentum in zip(norms, momenta, strict=True):
+        for module, (momentum, was_training) in zip(norms, before, strict=True):
             module.momentum = momentum
-        model.train(was_training)
+            module.train(was_training)
 
 
 def check_count(what: str, number: int) -> None:

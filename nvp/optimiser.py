@@ -17,9 +17,11 @@ class Muon(torch.optim.Adam):
     """Muon (Jordan et al., 2024) for the kernels, in groups marked "orthogonal"; Adam for the rest.
 
     A kernel moves along its momentum with all singular values set to about 1, so that no direction
-    is left behind. `torch.optim.Muon` does the same to matrices alone; here the four dimensions of
-    a convolution are a matrix with one row for each output. Its authors leave the first and the
-    last layer to Adam; here only what is no kernel, such as a bias, is Adam's.
+    is left behind. `torch.optim.Muon` does the same to matrices alone; here a convolution is a
+    matrix with one row for each index of its first dimension, the outputs, and what leads from
+    state to state, in groups marked "recurrent", one for each direction of the scan, with a row
+    for each gate of each unit. Muon's authors leave the first and the last layer to Adam; here
+    only what is no kernel, a bias or a first state, is Adam's.
     """
 
     MOMENTUM = 0.95
@@ -33,64 +35,83 @@ class Muon(torch.optim.Adam):
         for group in self.param_groups:
             if group.get("orthogonal"):
                 for kernel in group["params"]:
-                    self._move(kernel, group["lr"], group["weight_decay"])
+                    self._move(kernel, group)
         super().step()
         return loss
 
-    def _move(self, kernel: Tensor, rate: float, weight_decay: float) -> None:
-        assert kernel.grad is not None
+    def _move(self, kernel: Tensor, group: dict[str, Any]) -> None:
+        if kernel.grad is None:
+            return
         state = self.state[kernel]
         if not state:
             state["momentum"] = torch.zeros_like(kernel)
         momentum = state["momentum"].lerp_(kernel.grad, 1 - self.MOMENTUM)
-        ahead = kernel.grad.lerp(momentum, self.MOMENTUM).flatten(1)  # Nesterov's
-        rows, columns = ahead.shape
-        step = orthogonal(ahead).reshape(kernel.shape)
-        kernel.mul_(1 - rate * weight_decay)
-        kernel.add_(step, alpha=-rate * math.sqrt(max(1.0, rows / columns)))
+        ahead = kernel.grad.lerp(momentum, self.MOMENTUM)  # Nesterov's
+        # (directions, taps, h, 4h) is a matrix (4h, taps h) for each direction.
+        matrices = ahead.flatten(1, 2).mT if group["recurrent"] else ahead.flatten(1)
+        rows, columns = matrices.shape[-2:]
+        step = orthogonal(matrices)
+        step = (step.mT if group["recurrent"] else step).reshape(kernel.shape)
+        kernel.mul_(1 - group["lr"] * group["weight_decay"])
+        kernel.add_(step, alpha=-group["lr"] * math.sqrt(max(1.0, rows / columns)))
         kernel.grad = None  # so that Adam passes over it
 
 
 def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:
-    """U V^T of the matrix U S V^T, (rows, columns), its singular values only near 1.
+    """U V^T of a matrix U S V^T, or of several, (..., rows, columns), singular values only near 1.
 
     By a Newton-Schulz iteration whose polynomial, of published coefficients, lifts the small ones
     as fast as can be at the price of leaving all between about 0.65 and 1.2.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    wide = matrix.T if len(matrix) > matrix.shape[1] else matrix
-    x = (wide / (wide.norm() + 1e-7)).bfloat16()
+    rows, columns = matrix.shape[-2:]
+    wide = matrix.mT if rows > columns else matrix
+    x = (wide / (wide.norm(dim=(-2, -1), keepdim=True) + 1e-7)).bfloat16()
     for _ in range(rounds):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.T if wide is not matrix else x).to(matrix.dtype)
+    return (x.mT if rows > columns else x).to(matrix.dtype)
 
 
 def make_optimiser(names: dict[Tensor, str], config: RunConfig) -> torch.optim.Optimizer:
-    """The optimiser over all parameters, in groups whose rates differ by their "factor"."""
+    """The optimiser over all parameters, in groups whose rates differ by their "factor".
+
+    `names` holds the name of every parameter, which says what it is.
+    """
     settings = config.training
-    groups: list[dict[str, Any]] = [{"params": list(names), "factor": 1.0}]
-    if isinstance(config.model, RealNVPConfig):
-        tanh_scales = [p for p, name in names.items() if name.endswith(".scale")]
-        others = [p for p, name in names.items() if not name.endswith(".scale")]
-        groups = [
-            {"params": others, "factor": 1.0},
-            {"params": tanh_scales, "factor": settings.tanh_scale_rate},
-        ]
     rate, epsilon = settings.learning_rate, settings.epsilon
+    muon = {"factor": 1.0, "orthogonal": True, "weight_decay": settings.weight_decay}
+    kinds: dict[str, dict[str, Any]] = {
+        "other": {"factor": 1.0},
+        "tanh scale": {"factor": settings.tanh_scale_rate},
+        "kernel": {**muon, "recurrent": False},
+        "recurrent": {**muon, "recurrent": True},
+    }
+    groups: list[dict[str, Any]] = []
+    for kind, options in kinds.items():
+        members = [p for p, name in names.items() if _kind_of(name, p, config) == kind]
+        if members:
+            groups.append({"params": members, **options})
     if settings.optimiser is Optimiser.RMSPROP:
         return torch.optim.RMSprop(groups, lr=rate, alpha=settings.alpha, eps=epsilon, foreach=True)
-    if settings.optimiser is Optimiser.MUON:
-        kernels = [p for p in groups[0]["params"] if p.ndim > 1]
-        groups[0]["params"] = [p for p in groups[0]["params"] if p.ndim <= 1]
-        decay = settings.weight_decay
-        groups.append({"params": kernels, "factor": 1.0, "orthogonal": True, "weight_decay": decay})
-        return Muon(groups, lr=rate, betas=settings.betas, eps=epsilon, fused=True)
-    return torch.optim.Adam(groups, lr=rate, betas=settings.betas, eps=epsilon, fused=True)
+    chosen = Muon if settings.optimiser is Optimiser.MUON else torch.optim.Adam
+    return chosen(groups, lr=rate, betas=settings.betas, eps=epsilon, fused=True)
+
+
+def _kind_of(name: str, parameter: Tensor, config: RunConfig) -> str:
+    last = name.rpartition(".")[2]
+    if isinstance(config.model, RealNVPConfig) and last == "scale":
+        return "tanh scale"
+    if config.training.optimiser is not Optimiser.MUON or parameter.ndim < 2 or last == "initial":
+        return "other"
+    return "recurrent" if last == "state_to_state" else "kernel"
 
 
 def rate_at(step: int, done: float, settings: TrainingConfig) -> float:
-    """Linear warm-up, constant, then linearly to 0 over the last `anneal` of the budget."""
+    """Linear warm-up, constant, then linearly to 0 over the last `anneal` of the budget.
+
+    `done` is the share of the budget that is used up.
+    """
     warmup = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
     decay = min(1.0, (1 - done) / settings.anneal) if settings.anneal else 1.0
     return settings.learning_rate * warmup * decay

@@ -86,7 +86,7 @@ def record(
     _, validation = hold_out(examples(run.config, train), run.config, data_root)
     test = scored_images(run.config, "test", data_root)
     images = examples(run.config, test)
-    part = target.with_name(f".{target.name}.part")
+    part, old = (target.with_name(f".{target.name}.{end}") for end in ("part", "old"))
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
@@ -107,12 +107,17 @@ def record(
         for file in ("config.yaml", "log.csv"):
             shutil.copyfile(folder / file, part / file)
         write_text(part / RECORD, record_text(entry))
-        shutil.rmtree(target, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+        if target.exists():
+            os.replace(target, old)
         os.replace(part, target)
     except OSError as error:
         raise NVPError(f"cannot write {target} ({error}): nothing was recorded") from error
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        if old.exists() and not target.exists():
+            os.replace(old, target)
+        for folder_of_ours in (part, old):
+            shutil.rmtree(folder_of_ours, ignore_errors=True)
     return read_run(target)
 
 

@@ -7,19 +7,20 @@ from pathlib import Path
 
 import torch
 
-from nvp.checkpoint import load_weights
+from nvp.checkpoint import load_weights, save_tensors
 from nvp.data import load
 from nvp.errors import NVPError
 from nvp.examples import examples, hold_out
 from nvp.ledger import read_run
 from nvp.provenance import current_leg, write_legs
-from nvp.train import CHECKPOINT, begin, save
+from nvp.train import BEST, CHECKPOINT, begin, save
 
 
 def reopen(entry: Path, folder: Path, *, data_root: Path | None = None) -> None:
     """Make a run folder of the ledger's `entry`, which `nvp.launch.resume` goes on with.
 
-    Weights and their average both begin as the recorded average, at the recorded step and minute.
+    Weights and their average both begin as the recorded average, at the recorded step and minute;
+    with early stopping they stay the best until validation likes others better.
     The moments of the optimiser, the order of the images and the noise begin anew, so this is not
     the run that never stopped; the last of its legs says from which step. Raises `NVPError` where
     `folder` holds a run already, and for other training images than the recorded ones.
@@ -50,4 +51,8 @@ def reopen(entry: Path, folder: Path, *, data_root: Path | None = None) -> None:
         shutil.copyfile(entry / file, folder / file)
     leg = current_leg(device, state.precision.value, reopened_at=record.steps)
     write_legs(folder, [*record.legs, leg])
+    if config.training.early_stopping:
+        row = next(row for row in run.log() if row["step"] == (record.chosen_step or record.steps))
+        header = {key: row[key] for key in ("step", "minutes", "validation")}
+        save_tensors(folder / BEST, weights, header)
     save(state, folder / CHECKPOINT, config, data.checksum)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from nvp.checkpoint import (
     save_tensors,
     write_text,
 )
-from nvp.config import LARGEST_SEED, Precision, RunConfig, TrainingConfig
+from nvp.config import Precision, RunConfig, TrainingConfig
 from nvp.data import load
 from nvp.errors import NVPError
 from nvp.examples import examples, hold_out, spread
@@ -53,6 +54,7 @@ class State:
     step: int = 0
     position: int = 0  # of the next image in `order`
     minutes: float = 0.0  # spent in steps, over all resumptions
+    validated: float = 0.0  # the minute of the last validation
     # (loss in nats, gradient norm) of the steps since the last row of the log
     window: list[tuple[float, float]] = field(default_factory=list)
     names: dict[Tensor, str] = field(default_factory=dict)
@@ -91,6 +93,10 @@ def train(
             f"of {config.data.name}: lower it"
         )
     state = begin(config, pick_device(device), len(images))
+    if settings.early_stopping and not state.model.has_likelihood:
+        raise NVPError(
+            f"training.early_stopping must be off: {config.name} has no likelihood to stop by"
+        )
     checkpoint = folder / CHECKPOINT
     if checkpoint.exists():
         restore(state, checkpoint, data.checksum)
@@ -104,7 +110,7 @@ def train(
         state.minutes = (time.perf_counter() - started) / 60
     log = RunLog(folder, state.step)
     reporter = Reporter(config.name, settings.steps, settings.minutes, state.model.image_shape)
-    saved = validated = state.minutes
+    saved = state.minutes
     with stop_requests() as stop:
         while (done := spent(state, settings)) < 1:
             started = time.perf_counter()
@@ -116,8 +122,8 @@ def train(
             state.minutes += (time.perf_counter() - started) / 60
             finished = spent(state, settings) >= 1
             row: dict[str, float] = {}
-            if finished or state.minutes - validated >= settings.validate_minutes:
-                validated = state.minutes
+            if finished or state.minutes - state.validated >= settings.validate_minutes:
+                state.validated = state.minutes
                 if state.model.has_likelihood:
                     row = validate(state, images, validation, config)
                 if settings.early_stopping:
@@ -152,19 +158,23 @@ def training_step(
     for group in state.optimiser.param_groups:
         group["lr"] = group["factor"] * rate_at(state.step, done, settings)
     state.optimiser.zero_grad()
-    # Dropout draws from PyTorch's own generator: a resumed run must draw the same.
-    torch.manual_seed((settings.seed + state.step) % LARGEST_SEED)
+    seed_dropout(settings.seed, state.step)
     images, given = arguments(batch)
     with torch.autocast(images.device.type, torch.bfloat16, state.precision is Precision.BF16):
         loss = state.model.loss(images, state.noise, **given)
     loss.backward()
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), settings.clip_norm)
     if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
-        raise NVPError(explain_divergence(state, batch, loss.item(), noise))
+        raise NVPError(explain_divergence(state, batch, settings, loss.item(), noise))
     state.optimiser.step()
     state.ema.update_parameters(state.model)
     state.step += 1
     return loss.item(), norm.item()
+
+
+def seed_dropout(seed: int, step: int) -> None:
+    """Seed PyTorch's own generator, from which dropout draws: a resumed run must draw the same."""
+    torch.manual_seed(zlib.crc32(f"{seed} {step}".encode()))
 
 
 def means(state: State, settings: TrainingConfig) -> dict[str, float]:
@@ -283,7 +293,9 @@ def finished_model(state: State, images: Examples, config: RunConfig, folder: Pa
     return model.eval()
 
 
-def explain_divergence(state: State, batch: Examples, loss: float, noise: Tensor) -> str:
+def explain_divergence(
+    state: State, batch: Examples, settings: TrainingConfig, loss: float, noise: Tensor
+) -> str:
     """One line that names the first module whose output was not finite, at this state of noise."""
     found: list[str] = []
 
@@ -305,6 +317,7 @@ def explain_divergence(state: State, batch: Examples, loss: float, noise: Tensor
     images, given = arguments(batch)
     generator = torch.Generator()
     generator.set_state(noise)
+    seed_dropout(settings.seed, state.step)
     autocast = torch.autocast(images.device.type, torch.bfloat16, state.precision is Precision.BF16)
     with torch.no_grad(), batch_statistics(state.model), autocast:
         state.model.loss(images, generator=generator, **given)
@@ -349,6 +362,7 @@ def save(state: State, path: Path, config: RunConfig, checksum: str) -> None:
         "position": state.position,
         "window": state.window,
         "minutes": state.minutes,
+        "validated": state.validated,
         "precision": state.precision.value,
     }
     save_tensors(path, tensors, header)
@@ -368,5 +382,6 @@ def restore(state: State, path: Path, checksum: str) -> None:
     state.noise.set_state(tensors["noise"])
     state.order = tensors["order"]
     state.step, state.position = header["step"], header["position"]
-    state.minutes, state.precision = header["minutes"], Precision(header["precision"])
+    state.minutes, state.validated = header["minutes"], header["validated"]
+    state.precision = Precision(header["precision"])
     state.window = [(loss, norm) for loss, norm in header["window"]]

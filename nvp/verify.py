@@ -10,7 +10,7 @@ from typing import Literal
 from nvp.data import MissingData
 from nvp.errors import NVPError
 from nvp.examples import examples
-from nvp.ledger import RecordedDraw, Run, runs
+from nvp.ledger import RecordedDraw, Run, entries, read_run
 from nvp.likelihood import Score, summarise
 from nvp.record import describe_draw, sha256, tolerance
 from nvp.scoring import WEIGHTS, TrainedRun, load_run, score, score_probe, scored_images
@@ -45,11 +45,12 @@ def verify(
     A run whose record or weights cannot be read counts as differing, and the others still run.
     """
     checks = []
-    for name, run in runs(root).items():
+    for folder in entries(root):
         try:
-            checks += _check(run, quick, data_root, device)
+            checks += _check(read_run(folder), quick, data_root, device)
         except NVPError as error:
-            checks.append(Check(name, "record and weights", "readable", str(error), "differs"))
+            what = "record and weights"
+            checks.append(Check(folder.name, what, "readable", str(error), "differs"))
     return checks
 
 

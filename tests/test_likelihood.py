@@ -337,7 +337,8 @@ def test_batch_statistics_learn_nothing(running_average: bool, lived) -> None:
     coupling = model.flow.scales[0].checkerboard.bijections[0]
     x = torch.randn(50, 3, 8, 8, dtype=torch.float64)
     with batch_statistics(model):
-        assert model.training
+        assert all(norm.training for norm in batch_norms(model))
+        assert not model.training  # nor is anything else, such as dropout
         inside = score_images(model, moved).mean().item()
         y = coupling(x)[0]  # normalised by its own moments, in the form of appendix E too
     assert y.mean(dim=(0, 2, 3)).abs().max() < 1e-9

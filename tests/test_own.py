@@ -150,3 +150,16 @@ def test_a_module_that_is_gone_is_named_when_the_ledger_is_read(
 def test_only_module_and_class_make_a_path() -> None:
     assert is_path("a.b:C")
     assert not any(map(is_path, ("realnvp", "a:", ":C", ".a:C", "a:b:C", "", None)))
+
+
+def test_a_model_without_likelihood_cannot_stop_early(module: str, tmp_path: Path) -> None:
+    code = Path(sys.path[0]) / "my_histograms.py"
+    code.write_text(code.read_text() + "\nHistograms.has_likelihood = False\n")
+    tree = tree_of(f"{module}:HistogramsConfig")
+    tree["training"]["early_stopping"] = True
+    tiny.write_data(tmp_path / "data")
+    config = tiny.write_config(tmp_path / "config.yaml", tree)
+    command = ("train", config, "--run-folder", tmp_path / "run", "--data-root", tmp_path / "data")
+    result = tiny.nvp(*command)
+    assert "early_stopping must be off: tiny has no likelihood" in result.stderr
+    assert not (tmp_path / "run").exists()

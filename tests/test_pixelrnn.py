@@ -105,6 +105,28 @@ def test_cached_draws_equal_those_by_definition(
 
 
 @kinds
+@pytest.mark.parametrize(
+    ("shape", "changes"),
+    [
+        ((1, 5, 6), {"first_kernel": 7, "kernel_size": 5}),  # wider than what is there, in part
+        ((1, 4, 1), {}),
+        ((1, 1, 5), {}),
+        ((1, 3, 3), {"levels": 256}),
+        ((3, 1, 1), {"levels": 256}),
+    ],
+    ids=str,
+)
+def test_cached_draws_at_every_border(
+    kind: Kind, shape: tuple[int, int, int], changes: dict[str, int]
+) -> None:
+    model = randomised(PixelRNN(config(kind, shape, num_layers=2, **changes)))
+    with torch.no_grad():
+        drawn = model.sample(1, generator=generator())
+        blank = torch.zeros_like(drawn)
+        assert torch.equal(drawn, fill_by_definition(model, blank, 0, generator=generator()))
+
+
+@kinds
 def test_completions_of_nothing_and_of_everything(kind: Kind) -> None:
     model = randomised(PixelRNN(config(kind)))
     images = torch.randint(2, (2, 1, 3, 4), generator=generator(), dtype=torch.uint8)

@@ -10,13 +10,13 @@ import tiny
 import torch
 
 from nvp import record
-from nvp.checkpoint import load_tensors, part
+from nvp.checkpoint import load_tensors, part, save_tensors
 from nvp.errors import NVPError
 from nvp.ledger import read_run
 from nvp.provenance import read_legs
 from nvp.reopen import reopen
 from nvp.runlog import read_log
-from nvp.train import CHECKPOINT
+from nvp.train import BEST, CHECKPOINT
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +87,26 @@ def test_an_entry_without_weights_cannot_go_on(home: Path, entry: Path, tmp_path
     (bare / "weights.safetensors").unlink()
     with pytest.raises(NVPError, match="missing"):
         reopen(bare, tmp_path / "run", data_root=home / "data")
+
+
+def test_what_early_stopping_chose_stays_the_best(tmp_path: Path) -> None:
+    """The record of a run whose first validation was its best goes on, and gets no better."""
+    tree = tiny.pixelrnn_tree()
+    tree["training"] |= {"early_stopping": True, "validate_minutes": 1e-9, "learning_rate": 1e-9}
+    run = tiny.train(tmp_path, tree)
+    tensors, header = load_tensors(run / BEST)
+    save_tensors(run / BEST, tensors, {**header, "step": 1})  # as if the second step was worse
+    options = {"data_root": tmp_path / "data", "first": 20, "num_draws": 2}
+    entry = record.record(run, root=tmp_path / "results", **options)
+    assert entry.record.chosen_step == 1
+    again = tmp_path / "again"
+    reopen(entry.folder, again, data_root=tmp_path / "data")
+    kept, header = load_tensors(again / BEST)
+    first = read_log(run / "log.csv")[0]
+    assert header == {key: first[key] for key in ("step", "minutes", "validation")}
+    for name, tensor in entry.load_model().state_dict().items():
+        assert torch.equal(kept[name], tensor), name
+    # Its budget is spent: what is scored is what was recorded.
+    result = tiny.nvp("train", "--resume", again, "--data-root", tmp_path / "data")
+    assert result.exit_code == 0, result.output
+    assert "after step 1;" in result.output

@@ -181,6 +181,22 @@ def test_only_an_entry_is_replaced(own: Path, trained: Path) -> None:
     assert record.record(trained / "run", name="tiny", first=20, **options).name == "tiny"
 
 
+def test_an_entry_that_cannot_be_replaced_is_kept(
+    own: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, move = content(own), os.replace
+
+    def refuse(source: Path, target: Path) -> None:
+        if Path(source).name == ".tiny.part":  # all is written, and cannot be put in its place
+            raise PermissionError("no")
+        move(source, target)
+
+    monkeypatch.setattr("nvp.record.os.replace", refuse)
+    with pytest.raises(NVPError, match="nothing was recorded"):
+        record.record(trained / "run", data_root=trained / "data", root=own, first=20, replace=True)
+    assert content(own) == before
+
+
 def test_verify_agrees_with_an_honest_ledger(recorded: Path, trained: Path) -> None:
     checks = verify.verify(data_root=trained / "data", root=recorded)
     assert states(checks) == {"weights": "agrees", "probe": "agrees", "test": "agrees"}
@@ -222,8 +238,8 @@ def test_verify_notices_other_test_images(own: Path, tmp_path: Path) -> None:
     assert states(checks)["test"] == "differs"
 
 
-@pytest.mark.parametrize("fault", ["truncated", "missing", "foreign"])
-def test_verify_goes_on_past_weights_that_cannot_be_read(fault: str, own: Path) -> None:
+@pytest.mark.parametrize("fault", ["truncated", "missing", "foreign", "record"])
+def test_verify_goes_on_past_what_cannot_be_read(fault: str, own: Path) -> None:
     shutil.copytree(own / "runs" / "tiny", own / "runs" / "zebra")
     file = own / "runs" / "zebra" / "run.json"
     file.write_text(file.read_text().replace('"name": "tiny"', '"name": "zebra"', 1))
@@ -232,6 +248,8 @@ def test_verify_goes_on_past_weights_that_cannot_be_read(fault: str, own: Path) 
         path.write_bytes(path.read_bytes()[:-50])
     elif fault == "missing":
         path.unlink()
+    elif fault == "record":
+        (own / "runs" / "tiny" / "run.json").write_text("{")
     else:
         save_tensors(path, {"weight": torch.zeros(2)}, {})
     checks = verify.verify(quick=True, root=own)

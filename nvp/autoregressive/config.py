@@ -17,7 +17,7 @@ class Kind(StrEnum):
 
 
 class OutputKind(StrEnum):
-    """How the head describes one sub-pixel (section 5.2 of the paper compares the two).
+    """How the head describes one sub-pixel (section 5.3 of the paper compares the two).
 
     DISCRETE is a softmax over the levels, a sigmoid where there are two. MIXTURE is a density: a
     mixture of Gaussian scale mixtures over the dequantised value.
@@ -47,7 +47,8 @@ class PixelRNNConfig(BaseModel):
     kernel_size: int = Field(3, ge=3)  # k of the Row LSTM, side of PixelCNN's masked convolutions
     residual: bool = True  # Figure 5
     skip: bool = True  # section 3.3: from every layer to the head
-    dropout: float = Field(0.0, ge=0, lt=1)  # of a layer's h maps, in training; not in the paper
+    # The probability that one of a layer's h maps is left out in training; not in the paper.
+    dropout: float = Field(0.0, ge=0, lt=1)
     output: OutputKind = OutputKind.DISCRETE
     num_components: int = Field(8, ge=1)  # of the mixture
     num_scales: int = Field(4, ge=1)  # of each of its components

@@ -96,7 +96,10 @@ class MultiScalePixelRNN(ImageModel):
     def sample(
         self, n: int, *, generator: torch.Generator | None = None, temperature: float = 1.0
     ) -> Tensor:
-        """Draw a small image, then the full one given it: uint8, (n, C, H, W)."""
+        """Draw a small image, then the full one given it: uint8, (n, C, H, W).
+
+        Raises `NVPError` as `PixelRNN.sample` does.
+        """
         small = self.small.sample(n, generator=generator, temperature=temperature)
         return self.enlarge(small, generator=generator, temperature=temperature)
 
@@ -104,9 +107,12 @@ class MultiScalePixelRNN(ImageModel):
     def enlarge(
         self, small: Tensor, *, generator: torch.Generator | None = None, temperature: float = 1.0
     ) -> Tensor:
-        """Draw full images given small ones: uint8, (N, C, h, w) -> (N, C, factor h, factor w)."""
+        """Draw full images given small ones: uint8, (N, C, h, w) -> (N, C, factor h, factor w).
+
+        Raises `NVPError` for images that the small model could not have drawn.
+        """
         self.small.check_images(small)
-        images = torch.zeros(len(small), *self.image_shape, dtype=torch.uint8)
+        images = torch.zeros(len(small), *self.image_shape, dtype=torch.uint8, device=small.device)
         return sampling.fill(
             self.large,
             images,

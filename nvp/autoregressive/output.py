@@ -1,4 +1,4 @@
-"""What the last layer says of one sub-pixel: a softmax over its levels, or a density (section 5.2).
+"""What the last layer says of one sub-pixel: a softmax over its levels, or a density (section 5.3).
 
 Each output turns its parameters, (N, C * size, H, W), into probabilities of uint8 images.
 """
@@ -11,6 +11,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from nvp.pixels import dequantise, quantise, uniform_noise
 
 
 class Output(nn.Module, ABC):
@@ -48,7 +50,7 @@ class Output(nn.Module, ABC):
 
 
 class Softmax(Output):
-    """256-way softmax; for two levels one sigmoid, whose logits are 0 and a."""
+    """Softmax over 3 to 256 levels; for two levels one sigmoid, whose logits are 0 and a."""
 
     def __init__(self, levels: int) -> None:
         super().__init__(levels, 1 if levels == 2 else levels)
@@ -113,8 +115,8 @@ class Mixture(Output):
         self, parameters: Tensor, images: Tensor, generator: torch.Generator | None
     ) -> Tensor:
         log_weights, means, log_scales = self._parts(parameters)
-        noise = torch.rand(images.shape, generator=generator, dtype=means.dtype)
-        value = (images.to(means.dtype) + noise.to(images.device)) / self.levels
+        noise = uniform_noise(images, means.dtype, generator)
+        value = dequantise(images, noise, self.levels)
         standard = (value.unsqueeze(-1) - means) * (-log_scales).exp()
         logs = log_weights - log_scales - 0.5 * (standard.square() + math.log(2 * math.pi))
         return torch.logsumexp(logs, dim=-1) - math.log(self.levels)
@@ -125,14 +127,15 @@ class Mixture(Output):
         log_weights, means, log_scales = self._parts(parameters)
         weights = torch.softmax(log_weights / temperature, dim=-1)
         chosen = _choose(weights, generator).unsqueeze(-1)
-        noise = torch.randn(len(chosen), generator=generator, dtype=means.dtype).to(means.device)
+        device = "cpu" if generator is None else generator.device
+        noise = torch.randn(len(chosen), generator=generator, dtype=means.dtype, device=device)
         scale = temperature * log_scales.gather(-1, chosen).squeeze(-1).exp()
-        value = means.gather(-1, chosen).squeeze(-1) + scale * noise
-        return (self.levels * value).floor().clamp(0, self.levels - 1).to(torch.uint8)
+        value = means.gather(-1, chosen).squeeze(-1) + scale * noise.to(means.device)
+        return quantise(value, self.levels)
 
 
 def _choose(probabilities: Tensor, generator: torch.Generator | None) -> Tensor:
     """One index for each row of (N, K), by inverting the cumulative sum: one uniform each."""
-    uniform = torch.rand(len(probabilities), 1, generator=generator, dtype=probabilities.dtype)
-    below = probabilities.cumsum(dim=-1) <= uniform.to(probabilities.device)
+    uniform = uniform_noise(probabilities[:, :1], probabilities.dtype, generator)
+    below = probabilities.cumsum(dim=-1) <= uniform
     return below.sum(dim=-1).clamp(max=probabilities.shape[-1] - 1)

@@ -22,8 +22,9 @@ from nvp.model import ImageModel, check_count
 class ResidualLayer(nn.Module):
     """Figure 5: a core (2h -> h), a 1x1 up to 2h, and the sum with the input.
 
-    With `skip` a second 1x1 (h -> 2h) leads to the head. Both have mask B. In training, `dropout`
-    of the core's maps are left out, whole, of each image anew (Tompson et al., 2015).
+    With `skip` a second 1x1 (h -> 2h) leads to the head. Both have mask B. In training each map of
+    the core is left out of each image with probability `dropout`, whole, and the others are scaled
+    to make up for it (Tompson et al., 2015). Sampling leaves none out.
     """
 
     def __init__(self, core: nn.Module, hidden: int, num_colours: int, config: PixelRNNConfig):
@@ -99,14 +100,17 @@ class PixelRNN(ImageModel):
         self.head = Head(2 * hidden, config.head, colours, self.output)
 
     def logits(self, images: Tensor) -> Tensor:
-        """Unnormalised log-probabilities of every level, (N, C, H, W, levels); uint8 in."""
+        """Log-probabilities of every level, (N, C, H, W, levels); uint8 in.
+
+        Unnormalised, but for the mixture output.
+        """
         self.check_images(images)
         return self.output.logits(self.parameters_of(images))
 
     def log_prob(
         self, images: Tensor, *, num_draws: int = 1, generator: torch.Generator | None = None
     ) -> Tensor:
-        """log p(x), (N,), nats, exact; uint8 in.
+        """log p(x), (N,), nats, exact; uint8 in. (Dropout, in training mode, makes it noisy.)
 
         The mixture output is a density, scored on noise from `generator`: a lower bound, and with
         `num_draws` > 1 the importance-weighted one.
@@ -120,10 +124,17 @@ class PixelRNN(ImageModel):
         num_draws: int = 1,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """As `log_prob`, given one map to add to each layer's input-to-state map (section 3.6)."""
+        """As `log_prob`, given a map for each layer to add to its input-to-state map (section 3.6).
+
+        `biases` has one (N, `bias_maps(config)`, H, W) a layer. Raises `NVPError` for another
+        number of them.
+        """
         self.check_images(images)
         check_count("num_draws", num_draws)
+        if biases is not None and len(biases) != len(self.layers):
+            raise NVPError(f"biases must be one for each of {len(self.layers)}, got {len(biases)}")
         parameters = self.parameters_of(images, biases)
+        images = images.to(parameters.device)
         if self.config.output is OutputKind.DISCRETE:
             num_draws = 1
         draws = [
@@ -142,11 +153,12 @@ class PixelRNN(ImageModel):
     ) -> Tensor:
         """Draw sub-pixel after sub-pixel: uint8, (n, C, H, W), values 0..levels-1.
 
-        The logits are divided by `temperature`. Raises `NVPError` if it is below a
-        millionth, or n < 1.
+        The logits are divided by `temperature`; of a mixture those of the components, and the
+        scales are multiplied by it. Raises `NVPError` if it is below a millionth, or n < 1.
         """
         check_count("n", n)
-        images = torch.zeros(n, *self.image_shape, dtype=torch.uint8)
+        device = self.first.weight.device
+        images = torch.zeros(n, *self.image_shape, dtype=torch.uint8, device=device)
         return sampling.fill(self, images, 0, generator=generator, temperature=temperature)
 
     @torch.no_grad()

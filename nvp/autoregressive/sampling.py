@@ -50,7 +50,7 @@ def fill(
             f"temperature must be a finite number of {LEAST_TEMPERATURE} or more, where 1 samples "
             f"the model: {temperature}"
         )
-    images = images.clone()
+    device, images = images.device, images.to(model.first.weight.device, copy=True)
     count, colours, height, width = images.shape
     network = _Network(model, count, height, width, biases)
     with _few_threads(count):
@@ -66,7 +66,7 @@ def fill(
                     images[:, colour, row, column] = drawn
                 network.put(images[:, :, row, column], row, column)
             network.end_row(row)
-    return images
+    return images.to(device)
 
 
 @contextmanager
