@@ -370,17 +370,19 @@ void backward_block(const Geometry& g, int64_t block, int64_t direction, const T
   }
 }
 
-Geometry geometry_of(const at::Tensor& gates, int64_t kernel) {
-  TORCH_CHECK(gates.dim() == 6 && gates.size(4) == 4, "gates must be (N, H, W, directions, 4, h)");
-  const int64_t lanes = gates.scalar_type() == at::kDouble ? Vec<double>::size() : Vec<float>::size();
-  return {gates.size(0), gates.size(1), gates.size(2), gates.size(3), gates.size(5), lanes, kernel};
+// Of a map (N, H, W, ..., h) and the weight (directions, taps, h, 4h).
+Geometry geometry_of(const at::Tensor& map, const at::Tensor& weight, int64_t kernel) {
+  const int64_t lanes = map.scalar_type() == at::kDouble ? Vec<double>::size() : Vec<float>::size();
+  return {map.size(0), map.size(1), map.size(2), weight.size(0), map.size(-1), lanes, kernel};
 }
 
 // Returns the summed map (N, H, W, h), and what the backward pass needs.
 std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& gates,
                                                        const at::Tensor& weight,
                                                        const at::Tensor& initial, int64_t kernel) {
-  const Geometry g = geometry_of(gates, kernel);
+  TORCH_CHECK(gates.dim() == 6 && gates.size(3) == weight.size(0) && gates.size(4) == 4,
+              "gates must be (N, H, W, directions, 4, h), got ", gates.sizes());
+  const Geometry g = geometry_of(gates, weight, kernel);
   const int64_t hp = g.padded();
   TORCH_CHECK(weight.sizes() == at::IntArrayRef({g.directions, g.num_taps(), g.hidden, 4 * g.hidden}),
               "weight must be (directions, taps, h, 4h), got ", weight.sizes());
@@ -424,19 +426,19 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& gates,
 
 // Gradients of the gates, the weight and the initial states from that of the map, (N, H, W, h).
 std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& grad,
-                                                        const at::Tensor& gates,
                                                         const at::Tensor& weight,
                                                         const at::Tensor& states,
                                                         const at::Tensor& activations,
                                                         int64_t kernel) {
-  const Geometry g = geometry_of(gates, kernel);
+  const Geometry g = geometry_of(grad, weight, kernel);
   const int64_t hp = g.padded();
-  at::Tensor grad_gates = at::empty_like(gates);
+  at::Tensor grad_gates =
+      at::empty({g.images, g.height, g.width, g.directions, 4, g.hidden}, grad.options());
   at::Tensor grad_initial =
-      at::zeros({g.blocks(), g.directions, 2, g.initials(), g.hidden}, gates.options());
+      at::zeros({g.blocks(), g.directions, 2, g.initials(), g.hidden}, grad.options());
   at::Tensor grad_weight = at::zeros(
-      {g.blocks(), g.directions, g.num_taps(), hp, 4, hp}, gates.options());
-  AT_DISPATCH_FLOATING_TYPES(gates.scalar_type(), "lstm_scan_backward", [&] {
+      {g.blocks(), g.directions, g.num_taps(), hp, 4, hp}, grad.options());
+  AT_DISPATCH_FLOATING_TYPES(grad.scalar_type(), "lstm_scan_backward", [&] {
     using T = scalar_t;
     std::vector<std::vector<T>> packed;
     for (int64_t d = 0; d < g.directions; ++d)
@@ -465,8 +467,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& grad,
 TORCH_LIBRARY(nvp_scan, library) {
   library.def("forward(Tensor gates, Tensor weight, Tensor initial, int kernel)"
               " -> (Tensor, Tensor, Tensor)");
-  library.def("backward(Tensor grad, Tensor gates, Tensor weight, Tensor states,"
-              " Tensor activations, int kernel) -> (Tensor, Tensor, Tensor)");
+  library.def("backward(Tensor grad, Tensor weight, Tensor states, Tensor activations, int kernel)"
+              " -> (Tensor, Tensor, Tensor)");
 }
 
 TORCH_LIBRARY_IMPL(nvp_scan, CPU, library) {

@@ -58,16 +58,15 @@ class _RasterLSTM(torch.autograd.Function):
     def forward(ctx: Any, gates: Tensor, weight: Tensor, initial: Tensor, kernel: int) -> Tensor:
         gates, weight, initial = gates.contiguous(), weight.contiguous(), initial.contiguous()
         out, states, activations = torch.ops.nvp_scan.forward(gates, weight, initial, kernel)
-        ctx.save_for_backward(gates, weight, states, activations)
+        ctx.save_for_backward(weight, states, activations)
         ctx.kernel = kernel
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        gates, weight, states, activations = ctx.saved_tensors
         grad_gates, grad_weight, grad_initial = torch.ops.nvp_scan.backward(
-            grads[0].contiguous(), gates, weight, states, activations, ctx.kernel
+            grads[0].contiguous(), *ctx.saved_tensors, ctx.kernel
         )
         return grad_gates, grad_weight, grad_initial, None
 
