@@ -11,7 +11,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
+from http.client import HTTPException
 from pathlib import Path
 
 from nvp.catalogue import BRING_YOUR_OWN, DOWNLOADS
@@ -43,6 +45,11 @@ TARGETS = {
     "cifar10": "cifar-10-batches-py",
 }
 TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10"}
+# Of the network, of what it brought, and of the programs that unpack it.
+FAULTS = (
+    *(OSError, HTTPException, RuntimeError, EOFError, zlib.error),
+    subprocess.SubprocessError,
+)
 MANUAL = {
     "mnist": "put the four decompressed IDX files in {root}/MNIST/raw",
     "fashion-mnist": "put the four decompressed IDX files in {root}/FashionMNIST/raw "
@@ -70,7 +77,9 @@ def get(name: str, root: str | Path | None = None) -> Path:
         return _verified(name, under)
     except MissingData:
         pass
-    except NVPError:
+    except NVPError as error:
+        if isinstance(error.__cause__, OSError):
+            raise
         # A damaged download is fetched again; files that a user put there are theirs to mend.
         if name == "cifar10" and (under / "cifar10").is_dir():
             raise
@@ -120,7 +129,7 @@ def _fetch(name: str, into: Path, under: Path) -> None:
     for way in ways:
         try:
             return way(name, into)
-        except (OSError, RuntimeError, EOFError, subprocess.SubprocessError) as error:
+        except FAULTS as error:
             reasons.append(_reason(error))
     instead = EMBEDDED_BINARY if name == "binarized-mnist" else EMBEDDED
     raise NVPError(

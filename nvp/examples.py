@@ -69,3 +69,12 @@ def spread(images: Examples, number: int) -> Examples:
     """At most `number` of the images, evenly spread: files may be sorted by class."""
     number = min(number, len(images))
     return images[torch.arange(number) * len(images) // number]
+
+
+def shuffled(images: Examples, number: int) -> Examples:
+    """At most `number` of the images, always the same, in an order that has no order.
+
+    Batch norms take their statistics of these: a batch of images of one class is like no other.
+    """
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    return images[order[:number]]

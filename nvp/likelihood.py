@@ -132,8 +132,10 @@ def reestimate_statistics(
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     with batch_statistics(model):  # its end restores mode and momenta
-        for count, start in enumerate(range(0, len(images), batch_size)):
+        for start in range(0, len(images), batch_size):
+            seen = min(start + batch_size, len(images))
             for module in norms:
-                module.momentum = 1 / (count + 1)  # the running mean of all batches so far
+                # The running mean of all batches so far, each of the weight of its images.
+                module.momentum = (seen - start) / seen
             batch, given = arguments(images[start : start + batch_size].to(device))
             model.log_prob(batch, generator=generator, **given)

@@ -63,10 +63,10 @@ def own_config(tree: Any) -> Any:
     module, _, name = str(tree["family"]).partition(":")
     try:
         found = getattr(import_module(module), name, None)
-    except ImportError as error:
+    except Exception as error:  # whatever a module of others may do
         raise ValueError(
-            f"family names {module}, which cannot be imported ({error}): put the folder of "
-            f"{module.partition('.')[0]} on PYTHONPATH, or install it"
+            f"family names {module}, which cannot be imported ({error}): mend it, or put the "
+            f"folder of {module.partition('.')[0]} on PYTHONPATH, or install it"
         ) from error
     if not isinstance(found, type) or not issubclass(found, OwnConfig) or isabstract(found):
         raise ValueError(

@@ -14,11 +14,16 @@ from torch import Tensor
 LEVELS = 256
 
 
+def device_of(generator: torch.Generator | None) -> torch.device:
+    """Where a generator draws; PyTorch's own, None, on the CPU."""
+    return torch.device("cpu") if generator is None else generator.device
+
+
 def uniform_noise(
     images: Tensor, dtype: torch.dtype, generator: torch.Generator | None = None
 ) -> Tensor:
     """u ~ U[0, 1), of the shape of `images`, drawn on the generator's device (or the CPU)."""
-    device = "cpu" if generator is None else generator.device
+    device = device_of(generator)
     noise = torch.rand(images.shape, generator=generator, dtype=dtype, device=device)
     return noise.to(images.device)
 

@@ -26,7 +26,6 @@ class Reporter:
     ) -> None:
         self.name, self.steps, self.minutes = name, steps, minutes
         self.nats_per_bit = nats_per_bit(image_shape)
-        self.started = time.perf_counter()
         self.first: tuple[int, float] | None = None
         self.last_line = -LINE_SECONDS
         self.bar: Progress | None = None

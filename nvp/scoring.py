@@ -21,7 +21,7 @@ from nvp.checkpoint import load_tensors, load_weights, part, write_atomically
 from nvp.config import RunConfig, load_config
 from nvp.data import EMBEDDED, EMBEDDED_BINARY, Dataset, load
 from nvp.errors import NVPError
-from nvp.examples import check_images, examples, hold_out
+from nvp.examples import check_images, examples, hold_out, shuffled
 from nvp.labels import Examples, Labelled
 from nvp.launch import device_named
 from nvp.likelihood import full_float32, reestimate_statistics, score_images
@@ -81,7 +81,7 @@ def load_run(folder: Path, *, data_root: Path | None = None, device: str = "auto
     data = training_data(config, header, data_root)
     images, _ = hold_out(examples(config, data), config, data_root)
     settings = config.evaluation
-    few = images[: settings.statistics_images]
+    few = shuffled(images, settings.statistics_images)
     reestimate_statistics(model, few, batch_size=settings.batch_size)
     return TrainedRun(config, model.eval(), header, chosen)
 
@@ -203,7 +203,7 @@ def write_samples(
         labels = torch.arange(number) % columns
     generator = torch.Generator().manual_seed(seed)
     drawn = []
-    for batch in labels.split(SHEET_BATCH):
+    for batch in labels.tensor_split(math.ceil(number / SHEET_BATCH)):  # of about one size
         given: dict[str, Any] = {"labels": batch} if model.num_classes else {}
         drawn.append(
             model.sample(len(batch), generator=generator, temperature=temperature, **given).cpu()

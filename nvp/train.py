@@ -6,6 +6,7 @@ import math
 import time
 import zlib
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -28,7 +29,7 @@ from nvp.checkpoint import (
 from nvp.config import Precision, RunConfig, TrainingConfig
 from nvp.data import load
 from nvp.errors import NVPError
-from nvp.examples import examples, hold_out, spread
+from nvp.examples import examples, hold_out, shuffled, spread
 from nvp.interrupt import stop_requests
 from nvp.labels import Examples, arguments, mirrored
 from nvp.likelihood import bits_per_dim, evaluate, reestimate_statistics
@@ -111,7 +112,7 @@ def train(
     log = RunLog(folder, state.step)
     reporter = Reporter(config.name, settings.steps, settings.minutes, state.model.image_shape)
     saved = state.minutes
-    with stop_requests() as stop:
+    with closing(reporter), stop_requests() as stop:
         while (done := spent(state, settings)) < 1:
             started = time.perf_counter()
             batch = next_batch(state, images, config)
@@ -138,12 +139,10 @@ def train(
                 saved = state.minutes
                 save(state, checkpoint, config, data.checksum)
             if stop.is_set() and not finished:
-                reporter.close()
                 raise NVPError(
                     f"stopped after step {state.step}, which is saved: go on with "
                     f"`nvp train --resume {folder}`"
                 )
-    reporter.close()
     return finished_model(state, images, config, folder)
 
 
@@ -261,7 +260,7 @@ def validate(
     """
     settings = config.evaluation
     model = state.average
-    few = images[: min(len(images), 2 * len(validation))]
+    few = shuffled(images, 2 * len(validation))
     reestimate_statistics(model, few, batch_size=settings.batch_size)
     score = evaluate(model, validation, batch_size=settings.batch_size)
     if not batch_norms(model):
@@ -288,7 +287,7 @@ def finished_model(state: State, images: Examples, config: RunConfig, folder: Pa
     settings = config.evaluation
     if config.training.early_stopping:
         load_weights(model, load_tensors(folder / BEST)[0], folder / BEST)
-    few = images[: settings.statistics_images]
+    few = shuffled(images, settings.statistics_images)
     reestimate_statistics(model, few, batch_size=settings.batch_size)
     return model.eval()
 

@@ -134,7 +134,7 @@ def test_evaluate_shows_both_kinds_of_statistics(trained: Path) -> None:
     for of_batches in (False, True):
         mean = scoring.score(run, images, "", of_batches=of_batches).mean()
         assert f"{mean:.4f} ±" in result.output
-    assert "30" in result.output
+    assert result.output.splitlines()[-2].split()[-4:] == ["30", "│", "1", "│"]
 
 
 def test_evaluate_takes_as_many_draws_as_the_run_says(own: Path) -> None:
@@ -150,6 +150,7 @@ def test_evaluate_more_draws_of_fewer_images(trained: Path) -> None:
     result = tiny.nvp("evaluate", trained / "run", *options, "--data-root", trained / "data")
     assert result.exit_code == 0
     assert "tiny, train" in result.output
+    assert result.output.splitlines()[-2].split()[-4:] == ["5", "│", "4", "│"]
 
 
 def test_sample_is_a_sheet_that_the_seed_decides(trained: Path, tmp_path: Path) -> None:

@@ -311,6 +311,22 @@ def test_reestimated_statistics_are_means_over_batches() -> None:
     assert {norm.momentum for norm in batch_norms(model)} == {0.1}
 
 
+def test_reestimation_weighs_a_short_batch_by_its_images(lived) -> None:
+    model = lived(RealNVPConfig.paper((3, 8, 8), num_blocks=1, width=4))
+    images = torch.zeros(33, 3, 8, 8, dtype=torch.uint8)
+    images[32:] = 255
+    reestimate_statistics(model, images, batch_size=32)
+    (norm, *_) = batch_norms(model)
+    together = norm.running_mean.clone()
+    parts = []
+    for some in (images[:32], images[32:]):
+        reestimate_statistics(model, some, batch_size=32)
+        parts.append(norm.running_mean.clone())
+    # Of the first norm, which sees the images as they are; the noise is another.
+    assert (together - (32 * parts[0] + parts[1]) / 33).abs().max() < 0.01
+    assert (parts[0] - parts[1]).abs().max() > 1
+
+
 def test_reestimation_brings_scores_close_to_those_of_batch_statistics(lived) -> None:
     model = lived(RealNVPConfig.paper((3, 8, 8), num_blocks=1, width=4))
     with torch.no_grad():

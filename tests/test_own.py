@@ -163,3 +163,10 @@ def test_a_model_without_likelihood_cannot_stop_early(module: str, tmp_path: Pat
     result = tiny.nvp(*command)
     assert "early_stopping must be off: tiny has no likelihood" in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_module_that_fails_is_named(module: str) -> None:
+    code = Path(sys.path[0]) / "my_histograms.py"
+    code.write_text("1 / 0\n")
+    with pytest.raises(NVPError, match=r"cannot be imported \(division by zero\): mend it"):
+        parse_config(tree_of(f"{module}:HistogramsConfig"), "mine.yaml")

@@ -20,7 +20,7 @@ from nvp.checkpoint import load_tensors
 from nvp.config import Precision, RunConfig, TrainingConfig, load_config, parse_config
 from nvp.data import load
 from nvp.errors import NVPError
-from nvp.examples import hold_out, spread
+from nvp.examples import hold_out, shuffled, spread
 from nvp.likelihood import evaluate
 from nvp.optimiser import exponential_average, orthogonal, rate_at
 from nvp.runlog import read_log
@@ -383,6 +383,16 @@ def test_a_few_images_are_spread_over_all() -> None:
     assert spread(images, 4).tolist() == [0, 2, 5, 7]
     assert torch.equal(spread(images, 10), images)
     assert torch.equal(spread(images, 20), images)
+
+
+def test_images_for_statistics_come_in_no_order() -> None:
+    """Files may be sorted by class: a batch of one class has moments like no other."""
+    by_class = torch.arange(1000) // 100
+    some = shuffled(by_class, 250)
+    assert torch.equal(some, shuffled(by_class, 250))
+    for batch in some.split(50):
+        assert len(batch.unique()) > 7
+    assert torch.equal(shuffled(by_class, 5000).sort().values, by_class)
 
 
 def test_the_lowest_validation_figure_decides(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import time
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, as_completed
 from contextlib import redirect_stderr
 from datetime import UTC, datetime
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -136,6 +136,8 @@ def main() -> int:
         print("ablation: a process was killed; out of memory? try --jobs 1", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        for process in active_children():  # each would go on with the next run
+            process.kill()
         print("stopped: the rows so far are kept, the same command goes on", file=sys.stderr)
         return 130
     finally:

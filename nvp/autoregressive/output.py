@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nvp.pixels import dequantise, quantise, uniform_noise
+from nvp.pixels import dequantise, device_of, quantise, uniform_noise
 
 
 class Output(nn.Module, ABC):
@@ -127,8 +127,9 @@ class Mixture(Output):
         log_weights, means, log_scales = self._parts(parameters)
         weights = torch.softmax(log_weights / temperature, dim=-1)
         chosen = _choose(weights, generator).unsqueeze(-1)
-        device = "cpu" if generator is None else generator.device
-        noise = torch.randn(len(chosen), generator=generator, dtype=means.dtype, device=device)
+        noise = torch.randn(
+            len(chosen), generator=generator, dtype=means.dtype, device=device_of(generator)
+        )
         scale = temperature * log_scales.gather(-1, chosen).squeeze(-1).exp()
         value = means.gather(-1, chosen).squeeze(-1) + scale * noise.to(means.device)
         return quantise(value, self.levels)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from nvp.baselines.config import StridedConfig
 from nvp.errors import NVPError
 from nvp.model import ImageModel, check_count
+from nvp.pixels import device_of
 
 SLOPE = 0.2  # of the leaky rectifiers
 
@@ -106,7 +107,8 @@ class GAN(ImageModel):
 
     def _latents(self, n: int, generator: torch.Generator | None) -> Tensor:
         """z ~ N(0, I), (n, latent), on the model's device."""
-        z = torch.randn(n, self.config.latent, generator=generator)
+        size, device = (n, self.config.latent), device_of(generator)
+        z = torch.randn(size, generator=generator, device=device)
         return z.to(next(self.parameters()))
 
     def _generate(self, z: Tensor) -> Tensor:

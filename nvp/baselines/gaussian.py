@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
 
 from nvp.model import ImageModel, check_count
-from nvp.pixels import dequantise, inverse_logit, logit, quantise, uniform_noise
+from nvp.pixels import dequantise, device_of, inverse_logit, logit, quantise, uniform_noise
 
 CELLS = 256  # places within a level at which noise is integrated
 CHUNK = 1000  # images
@@ -52,6 +52,8 @@ class Gaussian(ImageModel):
     @torch.no_grad()
     def initialise(self, images: Tensor) -> None:
         """Maximum likelihood: m and L L^T become mean and covariance of y over `images` and noise.
+
+        `images` are uint8, (N, C, H, W). Raises `NVPError` for others.
 
         The noise is not drawn: y of a level has a mean and a variance over u, and noise of
         different pixels is independent, so it adds to the diagonal alone. Any number of images
@@ -105,7 +107,8 @@ class Gaussian(ImageModel):
     ) -> Tensor:
         """y = m + L temperature z, z ~ N(0, I): uint8, (n, C, H, W)."""
         check_count("n", n)
-        return self.decode(temperature * torch.randn(n, *self.image_shape, generator=generator))
+        size, device = (n, *self.image_shape), device_of(generator)
+        return self.decode(temperature * torch.randn(size, generator=generator, device=device))
 
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """z = L^-1 (y - m), (N, C, H, W): as white as the images are Gaussian. uint8 in."""

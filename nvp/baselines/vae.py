@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from nvp.baselines.config import StridedConfig
 from nvp.model import ImageModel, check_count
+from nvp.pixels import device_of, uniform_noise
 
 # Of a pixel, in levels: from a twentieth, when all but 1e-4 of the mass is in one, to thousands.
 LOG_SCALES = (-3.0, 10.0)
@@ -71,7 +72,9 @@ class VAE(ImageModel):
         mean, log_std = self.posterior(images)
         draws = []
         for _ in range(num_draws):
-            e = torch.randn(mean.shape, generator=generator, dtype=mean.dtype).to(mean.device)
+            e = torch.randn(
+                mean.shape, generator=generator, dtype=mean.dtype, device=device_of(generator)
+            ).to(mean.device)
             z = mean + log_std.exp() * e
             ratio = 0.5 * (e.square() - z.square()) + log_std  # log p(z) - log q(z | x)
             draws.append(self.log_likelihood(images, z) + ratio.sum(1))
@@ -86,7 +89,8 @@ class VAE(ImageModel):
     ) -> Tensor:
         """z ~ N(0, I), then x ~ p(x | z): uint8, (n, C, H, W). `temperature` scales both noises."""
         check_count("n", n)
-        z = temperature * torch.randn(n, self.config.latent, generator=generator)
+        size, device = (n, self.config.latent), device_of(generator)
+        z = temperature * torch.randn(size, generator=generator, device=device)
         return self.decode(z, generator=generator, temperature=temperature)
 
     def encode(self, images: Tensor) -> Tensor:
@@ -103,8 +107,8 @@ class VAE(ImageModel):
         """
         mu, log_scale = self.pixels(z.to(next(self.parameters())))
         # Away from 0 and 1, where the logit is infinite.
-        u = torch.rand(mu.shape, generator=generator, dtype=mu.dtype).clamp(1e-6, 1 - 1e-6)
-        x = mu + temperature * log_scale.exp() * torch.logit(u).to(mu.device)
+        u = uniform_noise(mu, mu.dtype, generator).clamp(1e-6, 1 - 1e-6)
+        x = mu + temperature * log_scale.exp() * torch.logit(u)
         return x.round().clamp(0, self.levels - 1).to(torch.uint8)
 
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -58,7 +58,7 @@ def content(model: RealNVP, images: Tensor) -> tuple[dict[str, str], str]:
     Raises `NVPError` for a model that the script does not compute, and for fewer than four images.
     """
     config = model.config
-    paper = RealNVPConfig.paper((1, *config.image_shape[1:]))
+    paper = RealNVPConfig.paper((1, *config.image_shape[1:]), num_scales=1)
     fields = [name for name in RealNVPConfig.model_fields if name not in FREE]
     if differing := [name for name in fields if getattr(config, name) != getattr(paper, name)]:
         raise NVPError(
@@ -68,7 +68,7 @@ def content(model: RealNVP, images: Tensor) -> tuple[dict[str, str], str]:
     model.check_images(images)
     if len(images) < 4:
         raise NVPError(f"the figure needs four images, there are {len(images)}: pass some more")
-    model = copy.deepcopy(model).cpu().eval()
+    model = copy.deepcopy(model).cpu().float().eval()
     sheet = Image.fromarray(tile(decoded_manifold(model, images[:4]), columns=8)[..., 0])
     png = io.BytesIO()
     sheet.save(png, format="PNG", optimize=True)

@@ -60,7 +60,8 @@ class RealNVPConfig(BaseModel):
         """The model as the paper describes it; the official code fills in where it is silent.
 
         One exception: the logit is the code's symmetric form, since the printed one is infinite
-        at white (`logit="paper"` gives it). Sizes default to those of the paper for the shape.
+        at white (`logit="paper"` gives it). Sizes default to the paper's: of 32x32 to those for
+        CIFAR-10, where ImageNet has others (configs/imagenet32.yaml).
         """
         fields = preset_fields("paper", image_shape)
         return cls(image_shape=image_shape, **{**fields, **sizes_and_changes})

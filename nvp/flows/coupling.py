@@ -96,7 +96,7 @@ class CheckerboardCoupling(AffineCoupling[Parity]):
     """A coupling under the checkerboard of section 3.4: squares of parity `kept` have b = 1."""
 
     def mask(self, x: Tensor) -> Tensor:
-        return checkerboard_mask(x.shape[2], x.shape[3], self.kept).to(x.device)
+        return checkerboard_mask(x.shape[2], x.shape[3], self.kept, x.device)
 
     def net_output(self, x: Tensor, b: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
         t, raw = self.net(x * b, *given).chunk(2, dim=1)
@@ -107,7 +107,7 @@ class ChannelCoupling(AffineCoupling[Half]):
     """A coupling under the channel-wise mask of section 3.4: one half of the channels has b = 1."""
 
     def mask(self, x: Tensor) -> Tensor:
-        return channel_mask(x.shape[1], self.kept).to(x.device)
+        return channel_mask(x.shape[1], self.kept, x.device)
 
     def net_output(self, x: Tensor, b: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
         # The net sees and changes half of the channels; zeros stand in for the half it keeps.

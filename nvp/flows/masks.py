@@ -26,16 +26,21 @@ class Half(StrEnum):
     SECOND = "second"
 
 
-def checkerboard_mask(height: int, width: int, kept: Parity = Parity.ODD) -> Tensor:
+def checkerboard_mask(
+    height: int, width: int, kept: Parity = Parity.ODD, device: torch.device | None = None
+) -> Tensor:
     """Spatial checkerboard b, bool, shape (1, 1, height, width).
 
     All channels of a pixel share its bit. The paper has b = 1 where row + column is odd.
     """
-    parity = (torch.arange(height)[:, None] + torch.arange(width)[None, :]) % 2
+    rows, columns = (torch.arange(side, device=device) for side in (height, width))
+    parity = (rows[:, None] + columns[None, :]) % 2
     return (parity == (1 if kept is Parity.ODD else 0))[None, None]
 
 
-def channel_mask(channels: int, kept: Half = Half.FIRST) -> Tensor:
+def channel_mask(
+    channels: int, kept: Half = Half.FIRST, device: torch.device | None = None
+) -> Tensor:
     """Channel-wise mask b, bool, shape (1, channels, 1, 1): one half of the channels is kept."""
-    first = torch.arange(channels) < channels // 2
+    first = torch.arange(channels, device=device) < channels // 2
     return (first if kept is Half.FIRST else ~first)[None, :, None, None]

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nvp.flows.bijection import sum_over_image
+from nvp.pixels import device_of
 
 
 class Prior(nn.Module, ABC):
@@ -32,8 +33,7 @@ class GaussianPrior(Prior):
         return sum_over_image(-0.5 * (z.square() + math.log(2 * math.pi)))
 
     def sample(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-        device = "cpu" if generator is None else generator.device
-        return torch.randn(shape, generator=generator, device=device)
+        return torch.randn(shape, generator=generator, device=device_of(generator))
 
 
 class LogisticPrior(Prior):
@@ -43,8 +43,8 @@ class LogisticPrior(Prior):
         return sum_over_image(-F.softplus(z) - F.softplus(-z))
 
     def sample(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-        device = "cpu" if generator is None else generator.device
-        return torch.logit(torch.rand(shape, generator=generator, device=device), eps=1e-6)
+        uniform = torch.rand(shape, generator=generator, device=device_of(generator))
+        return torch.logit(uniform, eps=1e-6)
 
 
 class PriorName(StrEnum):

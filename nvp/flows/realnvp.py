@@ -208,7 +208,7 @@ class RealNVP(ImageModel):
         return -log_prob.mean() + self.weight_scale_penalty()
 
     def weight_scale_penalty(self) -> Tensor:
-        """5e-5 times the sum of squares of the weight-norm gains and of the scales of tanh."""
+        """`weight_scale_l2` times the sum of squares of weight-norm gains and scales of tanh."""
         squares = []
         for module in self.modules():
             if isinstance(module, WeightNormConv2d) and module.g is not None:
@@ -255,7 +255,9 @@ class RealNVP(ImageModel):
     def decode(self, z: Tensor, *, labels: Tensor | None = None) -> Tensor:
         """x = g(z) as uint8, (N, C, H, W); z in image layout, at the training size or any other.
 
-        Raises `NVPError` for sides that the scales cannot halve.
+        Without `config.undo_data_constraint` the logit's alpha is not undone, as in the official
+        code: a little brighter or darker than g(z). Raises `NVPError` for sides that the scales
+        cannot halve.
         """
         self._check_latents(z)
         given = self._given(labels, len(z))

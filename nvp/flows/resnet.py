@@ -68,7 +68,8 @@ class ShiftedBatchNorm(nn.Module):
     """Batch norm inside the nets: (h - mean) / sqrt(variance + 1e-4) + beta, with no gain.
 
     A gain would be undone by the weight norm that follows (or is its g). Batch statistics in
-    training, moving averages (0.9 of the old, 0.1 of the new) in evaluation.
+    training, moving averages (0.9 of the old, 0.1 of the new) in evaluation; as everywhere in
+    PyTorch, of unbiased variances.
     """
 
     running_mean: Tensor
@@ -144,7 +145,7 @@ class InputTreatment(nn.Module):
             h = 2 * h
         parts = [h, -h] if self.concatenated_relu else [h]
         if self.kept is not None and self.mask_channel:
-            b = checkerboard_mask(x.shape[2], x.shape[3], self.kept).to(h)
+            b = checkerboard_mask(x.shape[2], x.shape[3], self.kept, h.device).to(h)
             parts.append(b.expand(len(x), -1, -1, -1))
         h = torch.cat(parts, dim=1)
         if self.concatenated_relu:
