@@ -41,6 +41,7 @@ class Browser:
         self.process = subprocess.Popen([executable, *flags], stdout=quiet, stderr=quiet)
         self.port = self._port()
         self.socket: websocket.WebSocket | None = None
+        self.tab = ""
         self.number = 0
         self.events: list[dict[str, Any]] = []
 
@@ -68,10 +69,12 @@ class Browser:
     def open(self, page: Path, *, width: int = 1400, dark: bool = False) -> None:
         """Open a local page in a tab of this width, and wait until its equations are set."""
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/json/new", method="PUT")
-        address = json.load(direct.open(request))["webSocketDebuggerUrl"]
+        tabs = f"http://127.0.0.1:{self.port}/json"
+        new = json.load(direct.open(urllib.request.Request(f"{tabs}/new", method="PUT")))
         if self.socket is not None:
             self.socket.close()
+            direct.open(f"{tabs}/close/{self.tab}").close()
+        self.tab, address = new["id"], new["webSocketDebuggerUrl"]
         self.socket = websocket.create_connection(
             address, timeout=PATIENCE, suppress_origin=True, http_no_proxy=["127.0.0.1"]
         )

@@ -39,6 +39,14 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
+def test_only_a_book_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("not to be lost")
+    result = build(ROOT / "notebooks", tmp_path)
+    assert result.returncode == 1
+    assert "holds no book to replace" in result.stderr
+    assert (tmp_path / "notes.txt").read_text() == "not to be lost"
+
+
 def copy_chapters(target: Path, extra: nbformat.NotebookNode) -> None:
     """Copy the recorded notebooks to `target`, with one more cell at the end of the first."""
     for page in CHAPTERS:

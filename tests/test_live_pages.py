@@ -91,16 +91,21 @@ class Figure:
 def opened(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Figure]]:
     """Open a figure of this name from the disk; afterwards it must have been quiet."""
 
+    def check() -> None:
+        assert browser.errors() == []
+        assert all(url.startswith(("file:", "data:")) for url in browser.requests())
+
     def open_page(name: str, **how: Any) -> Figure:
+        check()  # of the figure before, whose events are forgotten now
         page = tmp_path / f"{name}.html"
         page.write_text(live.page(name), encoding="utf-8")
         assert page.stat().st_size < 3e6
         browser.open(page, **how)
         return Figure(browser)
 
+    browser.events.clear()
     yield open_page
-    assert browser.errors() == []
-    assert all(url.startswith(("file:", "data:")) for url in browser.requests())
+    check()
 
 
 WIDE_OVER = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
@@ -135,8 +140,10 @@ def test_a_chosen_pixel_shows_what_it_sees(opened: Callable[..., Figure]) -> Non
     figure.choose("seenBy", "sees")
     assert drawn_board(figure) == [(3, 4)]  # 3 + 4 is odd: kept
     figure.press("ArrowLeft")  # the radio button has the focus: the board does not move
+    assert "Row 4, column 5" in figure.value("root.querySelector('.status').textContent")
     figure.choose("kind", "channels")
-    assert figure.value("root.querySelectorAll('.squeezed .cell').length") == 14 * 14
+    places = "new Set([...root.querySelectorAll('.squeezed .cell')].map(c => c.outerHTML)).size"
+    assert figure.value(places) == 14 * 14  # each cell of the board has a place of its own
     assert figure.value("root.querySelector('.squeezed').hidden") is False
 
 

@@ -53,6 +53,12 @@ def test_an_unknown_parameter_is_an_error(source: Path) -> None:
     assert not source.with_suffix(".ipynb").exists()
 
 
+def test_a_parameter_without_a_name_is_an_error(source: Path) -> None:
+    result = execute(source, "paper")
+    assert result.returncode == 2
+    assert "paper is no name=value" in result.stderr
+
+
 def test_a_cell_that_fails_is_an_error(source: Path) -> None:
     result = execute(source, "profile=broken")
     assert result.returncode == 1

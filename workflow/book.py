@@ -1,9 +1,11 @@
 """Build the HTML book: python workflow/book.py NOTEBOOKS TARGET
 
 NOTEBOOKS is a folder of executed notebooks: build/notebooks in the batch, or notebooks/ for
-the recorded ones. The pages go to the folder TARGET only when there was no warning at all.
+the recorded ones. The pages go to the folder TARGET only when there was no warning at all; a
+book that was there is replaced.
 """
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -38,8 +40,11 @@ def check_notebook(path: Path) -> None:
 def build(notebooks: Path, target: Path) -> None:
     """Build the book with the executed `notebooks` and put its HTML at `target`.
 
-    Raises ValueError where a notebook is missing or failed, and where Sphinx had a warning.
+    Raises ValueError where a notebook is missing or failed, where Sphinx had a warning, and for a
+    target that holds anything but a book.
     """
+    if target.exists() and not (target / "searchindex.js").is_file() and any(target.iterdir()):
+        raise ValueError(f"{target} holds no book to replace: name a new or an empty folder")
     for name in chapters():
         check_notebook(notebooks / name)
     with tempfile.TemporaryDirectory() as folder:
@@ -65,8 +70,12 @@ def build(notebooks: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("notebooks", type=Path)
+    parser.add_argument("target", type=Path)
+    arguments = parser.parse_args()
     try:
-        build(Path(sys.argv[1]), Path(sys.argv[2]))
-        print(f"built {sys.argv[2]} from {len(chapters())} notebooks in {sys.argv[1]}")
+        build(arguments.notebooks, arguments.target)
+        print(f"built {arguments.target} from {len(chapters())} notebooks in {arguments.notebooks}")
     except ValueError as error:
         sys.exit(f"the book was not built: {error}")

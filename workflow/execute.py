@@ -53,6 +53,8 @@ def main() -> int:
     parser.add_argument("target", type=Path)
     parser.add_argument("parameters", nargs="*", metavar="name=value")
     arguments = parser.parse_args()
+    if unnamed := [pair for pair in arguments.parameters if "=" not in pair]:
+        parser.error(f"{unnamed[0]} is no name=value")
     parameters = dict(pair.split("=", 1) for pair in arguments.parameters)
     start = time.monotonic()
     try:

@@ -138,6 +138,7 @@ function buildImages(root) {
     chooseImages((following + 4) * size <= bytes.length ? following : 0);
     change({});
   });
+  next.disabled = bytes.length < 8 * size;
 
   const map = makeMap(flow.shape, (down, right) => {
     phi.set(down);
@@ -187,17 +188,19 @@ function buildImages(root) {
     const bits = bitsPerDim(flow, { z, logits, logDet: -logDet });
     const place = `φ = ${state.phi}°, φ′ = ${state.psi}°`;
     picture.setAttribute("aria-label", `The decoded picture at ${place}`);
-    status.textContent =
+    const text =
       `${place}. ${describeLatents()}. Mean square of z: ${square.toFixed(2)}. ` +
       `Bits/dim of x: ${bits.toFixed(2)}.`;
+    say(status, text);
     time.textContent = `${Math.round(took)} ms from z to the picture.`;
   }
 
-  // The map: a picture at a time, so that no control is kept waiting; not before it is seen.
+  // The map: a picture at a time, so that no control is kept waiting; only while it is seen.
   let tile = 0;
   let drawing = null;
+  let seen = false;
   function drawTile() {
-    if (tile === STEPS * STEPS) return;
+    if (tile === STEPS * STEPS || !seen) return;
     const [row, column] = [Math.floor(tile / STEPS), tile % STEPS];
     const z = latentsAt((row * 360) / STEPS, (column * 360) / STEPS);
     map.paintTile(pixelsOf(flow, decode(flow, z).logits), row, column);
@@ -211,7 +214,8 @@ function buildImages(root) {
   }
   new IntersectionObserver((entries) => {
     clearTimeout(drawing);
-    if (entries.at(-1).isIntersecting) drawing = setTimeout(drawTile, REST);
+    seen = entries[entries.length - 1].isIntersecting;
+    drawing = setTimeout(drawTile, REST);
   }).observe(map.node);
 
   draw();

@@ -1,7 +1,7 @@
 // What the live figures share: making elements, controls, noise, and following the page's theme.
 
 const SVG = "http://www.w3.org/2000/svg";
-const SVG_TAGS = new Set(["svg", "g", "rect", "text", "path", "circle", "title"]);
+const SVG_TAGS = new Set(["svg", "g", "rect", "text", "path", "circle"]);
 
 /** An element with these attributes (`on...` are listeners) and children (nodes or text). */
 function make(tag, attributes = {}, ...children) {
@@ -26,7 +26,8 @@ function radios(legend, name, options, chosen, changed) {
 
 /** A slider with its value beside it; `shown` makes the text of a value. */
 function slider(label, name, { min, max, step = 1, value, shown = String }, changed) {
-  const output = make("output", {}, shown(value));
+  // The text of the value is the input's own, too; a live region would read out every change.
+  const output = make("output", { "aria-hidden": "true" }, shown(value));
   const input = make("input", { type: "range", name, min, max, step });
   input.value = value;
   input.setAttribute("aria-valuetext", shown(value));
@@ -46,11 +47,9 @@ function slider(label, name, { min, max, step = 1, value, shown = String }, chan
   return field;
 }
 
-/** A checkbox and its label. */
-function checkbox(label, name, checked, changed) {
-  const input = make("input", { type: "checkbox", name, onchange: () => changed(input.checked) });
-  input.checked = checked;
-  return make("label", { class: "field", "data-control": name }, input, label);
+/** Put `text` into a status line, which is read out where it is another one. */
+function say(node, text) {
+  if (node.textContent !== text) node.textContent = text;
 }
 
 /** A source of normal numbers, the same on every visit: 32 bits of state, and Box-Muller. */
@@ -87,7 +86,14 @@ function isDark() {
 
 /** Keep `data-theme` of the host as the page has it, and call `changed` whenever that changes. */
 function followTheme(host, changed) {
+  const system = matchMedia("(prefers-color-scheme: dark)");
   const follow = () => {
+    if (!host.isConnected) {
+      // A notebook's cell that ran again has made another one.
+      observer.disconnect();
+      system.removeEventListener("change", follow);
+      return;
+    }
     const theme = isDark() ? "dark" : "light";
     if (host.dataset.theme === theme) return;
     host.dataset.theme = theme;
@@ -96,7 +102,7 @@ function followTheme(host, changed) {
   const observer = new MutationObserver(follow);
   observer.observe(document.documentElement, { attributeFilter: ["data-theme"] });
   observer.observe(document.body, { attributeFilter: ["data-jp-theme-light"] });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", follow);
+  system.addEventListener("change", follow);
   follow();
 }
 
@@ -111,6 +117,13 @@ function mount(name, style, build) {
     host.attachShadow({ mode: "open" }).append(make("style", {}, style), root);
     let redraw = () => {};
     followTheme(host, () => redraw());
-    redraw = build(root) ?? redraw;
+    try {
+      redraw = build(root) ?? redraw;
+    } catch (error) {
+      // What stands there for those without scripts, and why it is not the figure.
+      const why = make("p", {}, `This figure could not be drawn: ${error.message}`);
+      root.replaceChildren(why, make("slot"));
+      throw error;
+    }
   }
 }

@@ -83,6 +83,7 @@ function buildMasks(root) {
     chosen,
   );
   svg.setAttribute("aria-roledescription", "board of pixels");
+  svg.setAttribute("aria-label", "Choose a pixel with the arrow keys");
   const choose = (event) => {
     const box = svg.getBoundingClientRect();
     const scale = (size + 4) / box.width;
@@ -272,9 +273,8 @@ function buildMasks(root) {
     for (const [name, node] of Object.entries(options)) node.hidden = !shown[name];
     about.textContent = ABOUT[state.kind];
     drawKey(model, judged);
-    status.textContent = describe(judged);
+    say(status, describe(judged));
     status.classList.toggle("alarm", judged.some((cell) => cell.kind === "leak"));
-    svg.setAttribute("aria-label", `Choose a pixel with the arrow keys. ${status.textContent}`);
   }
 
   update();

@@ -86,10 +86,11 @@ function buildPlane(root) {
     const later = () => (still ? setTimeout(step, 1200) : requestAnimationFrame(step));
     const step = (now) => {
       if (playing !== me) return;
-      // Whole couplings, one at a time, for those who ask for less motion.
-      const pace = still ? 1 : Math.min((now - (before ?? now)) / 900, 0.2);
+      const pace = Math.min((now - (before ?? now)) / 900, 0.2);
       before = now;
-      state.level = Math.min(state.level + pace, end);
+      // Whole couplings, one at a time, for those who ask for less motion.
+      const next = still ? Math.floor(state.level) + 1 : state.level + pace;
+      state.level = Math.min(next, end);
       levels.set(state.level, end);
       draw();
       if (state.level < end) later();
@@ -120,7 +121,7 @@ function buildPlane(root) {
     state.spread = 1;
     spread.set(1);
     state.level = state.flow.length;
-    levels.set(state.level);
+    levels.set(state.level, state.flow.length);
     chooseSet(state.set);
   }
   const status = make("p", { class: "status", role: "status" });
@@ -205,7 +206,8 @@ function buildPlane(root) {
   function titleOf(level) {
     const end = state.flow.length;
     if (level === end) return `z = f(x), after all ${end} couplings`;
-    const next = Math.floor(level);
+    if (level === 0) return "x, before the first coupling";
+    const next = Math.ceil(level) - 1;
     const [keeps, moves] = next % 2 ? ["vertical", "horizontal"] : ["horizontal", "vertical"];
     return `Coupling ${next + 1} of ${end}: keeps the ${keeps}, moves the ${moves}`;
   }
@@ -218,7 +220,7 @@ function buildPlane(root) {
     drawPanel(right, state.level, size);
     left.svg.setAttribute("aria-label", left.title.textContent);
     right.svg.setAttribute("aria-label", right.title.textContent);
-    status.textContent = describe();
+    say(status, describe());
   }
 
   draw();

@@ -42,8 +42,7 @@ function rowLSTM(side) {
     const input = inputToState(map, board);
     return eachPixel(board, (row, column, states) => {
       let state = input[row * board.width + column];
-      if (row > 0)
-        for (let c = -side; c <= side; c++) state |= setAt(states, board, row - 1, column + c);
+      for (let c = -side; c <= side; c++) state |= setAt(states, board, row - 1, column + c);
       return state;
     });
   };
@@ -57,7 +56,7 @@ function diagonalBiLSTM() {
       board,
       (row, column, states) =>
         input(row, column) |
-        (column > 0 ? setAt(states, board, row, column - 1) : 0n) |
+        setAt(states, board, row, column - 1) |
         setAt(states, board, row - 1, column),
     );
     // The mirrored scan, in mirrored columns.
@@ -65,7 +64,7 @@ function diagonalBiLSTM() {
       board,
       (row, column, states) =>
         input(row, board.width - 1 - column) |
-        (column > 0 ? setAt(states, board, row, column - 1) : 0n) |
+        setAt(states, board, row, column - 1) |
         setAt(states, board, row - 1, column),
     );
     return eachPixel(

@@ -53,8 +53,10 @@ def plane(flows: Mapping[str, tuple[ToyFlow, Tensor]] | None = None) -> HTML:
     """Real NVP of points in the plane: drag them, and the Gaussian, and step through the couplings.
 
     `flows` are flows of your own under their names, each with some points (M, 2) to show; without
-    them, the recorded flows of the three sets of `ToyData`.
+    them, the recorded flows of the three sets of `ToyData`. Raises `NVPError` where there is none.
     """
+    if flows is not None and not flows:
+        raise NVPError("there is no flow to show: pass at least one, or nothing for the recorded")
     data = None if flows is None else {name: flow_data(*pair) for name, pair in flows.items()}
     return _shown(fragment("plane", data))
 
@@ -112,9 +114,9 @@ def fragment(name: str, data: object = None, still: str = "") -> str:
     style = "\n".join(_source(part) for part in FIGURES[name] if part.endswith(".css"))
     scripts = [_source(part) for part in FIGURES[name] if part.endswith(".js")]
     constants: dict[str, Any] = {"STYLE": style, "DATA": data}
-    # Inside a script, only "</" would be read as markup.
+    # Inside a script "</" would be read as markup, and so would "<!--".
     lines = [
-        f"const {key} = {json.dumps(value, separators=(',', ':'))};".replace("</", "<\\/")
+        f"const {key} = {json.dumps(value, separators=(',', ':'))};".replace("<", "\\u003c")
         for key, value in constants.items()
     ]
     script = "\n".join([*lines, *scripts])
