@@ -328,8 +328,8 @@ densities.draw_spaces(
 plt.show()
 
 # %% [markdown]
-# The lines of a warped grid never cross, and where they lie close together the map compresses: that is
-# the determinant made visible. And here is how it comes about, one coupling at a time. Each moves the points
+# No two lines of the same direction ever meet, and where the cells of a warped grid are small the map compresses:
+# their area is the determinant made visible. And here is how it comes about, one coupling at a time. Each moves the points
 # along one axis only, by how much depends on the other coordinate.
 
 # %% mystnb={"figure": {"caption": "The data on their way to the Gaussian: after each of the six couplings. The steps alternate between vertical and horizontal moves. (No figure in the paper.)", "name": "fig-trace"}, "image": {"alt": "Seven panels. Two half moons are pulled apart, straightened and blown up, until after six steps they form a round cloud."}}

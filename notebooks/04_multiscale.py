@@ -120,8 +120,8 @@ plt.show()
 
 # %% [markdown]
 # * **Position major** is figure 3 for every colour. The preset `paper` takes it for the channel-wise couplings.
-# * **Channel major** is what the authors' code has there {cite}`dinh2016code`: its couplings predict blue from red, not
-#   rows from rows. The preset `official` takes it.
+# * **Channel major** is what the authors' code has there {cite}`dinh2016code`: its couplings predict blue, and the
+#   lower rows of green, from red and the upper rows of green. The preset `official` takes it.
 # * **Diagonal** is the code's order for factoring out, and both presets take it, since the paper is silent: the half that goes on is
 #   a checkerboard itself.
 #
@@ -274,9 +274,9 @@ plt.show()
 # %% [markdown]
 # ## What factoring out saves
 #
-# Let us build the alternatives and count. Without factoring out, a squeeze leaves all $4c$ channels of a block, so scale $k$ has $4^k c$ channels
-# instead of $2^k c$. Then there are two ways to go on: keep the networks as wide as they were, or keep their
-# width in proportion to the channels that they have to serve. PyTorch's counter adds up multiplications and additions.
+# Let us build the alternatives and count. Without factoring out, a squeeze leaves all $4c$ channels of a block, so scale $k$ has $4^{k-1} c$ channels
+# instead of $2^{k-1} c$. Then there are two ways to go on: keep the networks as wide as they were, or keep their
+# width in proportion to the channels that they have to serve. PyTorch's counter adds up the multiplications and additions of convolutions.
 # We add the parameters, and the memory of training: automatic differentiation says which tensors it keeps for the
 # backward pass, and each piece of storage counts once. What two images take more than one is the share of an image;
 # the rest is for the weights.
@@ -373,7 +373,7 @@ plt.show()
 # %% [markdown]
 # The middle row deserves a second look. If the networks stay as wide, keeping all dimensions costs
 # {glue:text}`more_memory`% more memory and {glue:text}`more_work`% more work, since most of both is *inside* the
-# networks, between hidden maps. But their first and last convolutions now serve $3 \cdot 4^k$ channels, and at the
+# networks, between hidden maps. But their first and last convolutions now serve $3 \cdot 4^{k-1}$ channels, and at the
 # coarse scales these are many: it takes {glue:text}`more_parameters`% more parameters. The greater saving is the third
 # row's, where the networks grow with what they have to model. What factoring out gives besides is in no column: the
 # finest half of the latents meets the prior, and so the loss, after six couplings and not at the end of the whole flow.
@@ -394,7 +394,8 @@ plt.show()
 # {ref}`networks` asks of each what it is for. Under the channel-wise mask the network gets the kept half of the
 # channels, and only those.
 #
-# Convolutions are weight-normalised, $w = g\, v / \lVert v \rVert$, and the gain $g$ is left out where a batch norm follows. The forward pass:
+# Convolutions are weight-normalised, $w = g\, v / \lVert v \rVert$, and the gain $g$ is left out in the first
+# convolution of each block, which a batch norm follows, and of the network. The forward pass:
 #
 # ```{literalinclude} ../nvp/flows/resnet.py
 # :pyobject: CouplingNet.forward
@@ -486,7 +487,8 @@ print(f"parameters that work on 4 × 4 pixels: {share:.0%}")
 # ## Summary
 #
 # * The checkerboard splits space, the channel-wise mask what a squeeze has made of space; the two partitions differ.
-# * A squeeze renumbers. Paper and code agree on it for one channel, and not for three.
+# * A squeeze renumbers. For one channel the paper's figure gives the order, for three it leaves it open; the code has
+#   one order for its couplings and another to factor out.
 # * After each scale half of the dimensions leave, and meet the prior there and then; $z$ is laid out like the image.
 # * With factoring out and doubled widths every scale takes about the same work.
 # * $s$ and $t$ come from one residual network, which sees kept pixels only.
@@ -592,15 +594,17 @@ with torch.no_grad():
 # ```
 #
 # ```{exercise} To see the whole map
-# :label: ex-channel-sight
+# :label: ex-whole-map
 #
-# The last scale of the 28 × 28 model with three scales has 7 × 7 pixels. How many blocks does a network need there until an output sees the whole map?
+# The last scale of the 28 × 28 model with three scales has 7 × 7 pixels. How many blocks does a network need there until the window of an
+# output covers the whole map, of which it then sees the kept pixels?
 # ```
 #
-# ```{solution-start} ex-channel-sight
+# ```{solution-start} ex-whole-map
 # :class: dropdown
 # ```
-# A corner is six pixels from the opposite one, and $1 + 2B \ge 6$ for $B = 3$. The pixel in the middle needs $B = 1$.
+# A corner is six pixels from the opposite one, and $1 + 2B \ge 6$ for $B = 3$. The pixel in the middle needs $B = 1$. The
+# check leaves the mask out, so that every pixel of the window shows.
 
 # %%
 for num_blocks, whole in ((2, False), (3, True)):

@@ -139,8 +139,9 @@ plt.show()
 # * **draws**: what more draws of the noise, their number in parentheses, take off on the same images. Figures of
 #   others that average over several draws have this advantage;
 # * **noise**: the quarter of a bit for every pixel that is certain, {eq}`eq:floor`, estimated from the share of
-#   black in samples, for the best run of each kind of images. No flow with uniform noise and a Gaussian prior escapes much of it,
-#   so it explains no gap to another such flow; it does explain part of the gap to models of integers.
+#   black in samples, for the best run of each kind of images. Affine couplings seem not to escape it (chapter
+#   {ref}`training` tried a small model); a flow of another kind may. So it explains no gap to another Real NVP, and
+#   perhaps part of one to other flows, as it does to models of integers.
 
 
 # %%

@@ -276,7 +276,7 @@ assert (constant > bits_of_test.mean()).double().mean() > 0.5
 print(f"black: {constant[0]:.2f} bits/dim, of which the noise: {floor:.2f}")
 
 # %% [markdown]
-# (The last figure is {eq}`eq:floor`, what a Gaussian prior must pay for the noise on a certain pixel.)
+# (The last figure is {eq}`eq:floor`, what an affine step under a Gaussian prior pays for the noise on a certain pixel.)
 # {cite:t}`nalisnick2019know` come to a kindred conclusion, for flows of constant volume, by an expansion to second
 # order: mean and variance of a set, against the curvature of the model, explain which set is likelier.
 #

@@ -393,8 +393,9 @@ plt.show()
 #
 # ## What it costs
 #
-# A layer waits for its steps, one after the other. In the multiplications the two hardly differ: with $h$
-# units, $4h$ gates and so many taps, the states cost $4h^2$ a tap.
+# A layer waits for its steps, one after the other. In multiplications the two are of one size: with $h$ units,
+# $4h$ gates and so many taps, the states cost $4h^2$ a tap and pixel. The input, of $2h$ features, costs another
+# $24h^2$ in the Row LSTM (three taps) and $16h^2$ in the Diagonal BiLSTM (one tap, two directions).
 
 # %%
 rows = []

@@ -591,26 +591,26 @@ assert drawn.shape == (3, 1, n, n)
 # ```{exercise} Two stacks
 # :label: ex-two-stacks
 #
-# Cure the blind spot. Let a **vertical** stack of 3 × 3 convolutions see only rows above, without a mask in
-# them, and a **horizontal** stack of 1 × 3 convolutions with masks A and then B see the own row. In each layer
-# the horizontal stack gets the output of the vertical one. Show that nothing in the rows that are reached is
-# missed.
+# Cure the blind spot. Let a **vertical** stack of convolutions two rows high and three columns wide, without a
+# mask in them, see only rows above, and a **horizontal** stack of 1 × 3 convolutions with masks A and then B
+# the own row. In each layer the horizontal stack gets the output of the vertical one. Show that nothing in the
+# rows that are reached is missed.
 # ```
 #
 # ```{solution-start} ex-two-stacks
 # :class: dropdown
 # ```
-# The vertical stack of $l$ layers, each shifted so that it ends one row up in the first and in its own row
-# later, sees $1 \le d \le l + 1$ and then $|\delta| \le l$: a rectangle, as it may go *right* in the row that
-# it is in. That is allowed, for all its rows are above the pixel. {cite:t}`oord2016gated` do this.
+# The first vertical kernel covers the two rows above the pixel. Each later one covers its own row and the one
+# above, of features that know only what is above *them*. After $l$ layers that is $1 \le d \le l + 1$ and
+# $|\delta| \le l$: a rectangle, as a path may go *right* within a row. {cite:t}`oord2016gated` do this.
 
 # %%
 first_v = {(d, across) for d in (1, 2) for across in (-1, 0, 1)}
-later_v = {(d, across) for d in (-1, 0, 1) for across in (-1, 0, 1)}
+later_v = {(d, across) for d in (0, 1) for across in (-1, 0, 1)}
 vertical = first_v
 horizontal = {(0, -1)} | vertical
 for _ in range(6):
-    vertical = {(d, a) for d, a in add(vertical, later_v) if d >= 1}
+    vertical = add(vertical, later_v)
     horizontal = add(horizontal, {(0, -1), (0, 0)}) | vertical
 above = {(d, across) for d in range(1, 8) for across in range(-7, 8)}
 assert above <= horizontal

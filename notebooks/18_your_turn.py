@@ -235,7 +235,7 @@ plt.show()
 # %% [markdown]
 # ## What it replaces is a special case of it
 #
-# Before one trains anything, it helps to know that the new model contains the old one. Let $S$ be the matrix that swaps the
+# Before one trains anything, it helps to know whether the new model contains the old one. Let $S$ be the matrix that swaps the
 # two halves of the channels, and $f_1$ and $f_2$ couplings with the *same* network that keep the first and the second half.
 # Then $f_2 = S \circ f_1 \circ S$: swap, keep what is now first, swap back. So three couplings that take turns are
 #
@@ -244,7 +244,8 @@ plt.show()
 # $$ (eq:swap)
 #
 # three that all keep the first half, with $W = S$ before the second and before the third. The model below has a $W$ before the
-# first one, too.
+# first one, too. (That is for a free $W$. In the form {eq}`eq:plu` it needs the right $P$, as in
+# {ref}`ex-mixing-start`; with another one training can only come near, {ref}`ex-plu`.)
 
 # %%
 torch.manual_seed(1)
