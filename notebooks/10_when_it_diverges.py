@@ -840,7 +840,7 @@ print(f"noise costs {cost:.1f}, and {cost - 8:.1f} without the constant")
 
 # %%
 def step_sizes(bound):
-    """1 / sqrt(v) of Adam: the length of a step over the rate and the mean gradient."""
+    """1 / sqrt(v): Adam's step over the rate and the mean gradient."""
     v, sizes = 1.0, []
     for step in range(8000):
         gradient = 1000.0 if step == 100 else 1.0
