@@ -295,8 +295,9 @@ assert best - level > (adam.nats[0] - lines["PixelCNN"]) / 2
 # After as many images as Adam saw, Muon is ahead on validation by more than half of what our first PixelCNN was
 # short of. So the greater part of that belonged to the optimiser, and not to the architecture: a warning to whoever
 # compares architectures under a single optimiser. (The rest of the difference is that its run was longer. Our Row LSTM
-# was trained by Muon, too, by the version of its commit, which moved the state-to-state weights as one long vector;
-# the Diagonal BiLSTMs, by Adam.)
+# was trained by Muon, too, by the version of its commit, which moved the state-to-state weights as one long vector. In a
+# short trial matrices learned more (`results/trials-pixelrnn.csv`), so it can do better. The Diagonal BiLSTMs were
+# trained by Adam.)
 #
 # ### Weight decay
 #
