@@ -101,11 +101,11 @@ def draw_inverse_errors(errors: Mapping[str, Tensor], data: Tensor, limit: float
     figure.colorbar(image, ax=axes, label="log10 of the error", shrink=0.85)
 
 
-def draw_spike(steps: Tensor, rates: Mapping[str, Tensor], at: int) -> None:
-    """The length of Adam's steps on a logarithmic axis, with a spike of the gradient at `at`."""
+def draw_spike(steps: Tensor, sizes: Mapping[str, Tensor], at: int) -> None:
+    """1 over the root of v, on a logarithmic axis, with a spike of the gradient at `at`."""
     _, ax = plt.subplots(figsize=(WIDTH, 2.7))
-    for (name, lengths), colour in zip(rates.items(), (VERMILION, BLUE), strict=True):
-        ax.semilogy(steps, lengths, color=colour, label=name)
+    for (name, values), colour in zip(sizes.items(), (VERMILION, BLUE), strict=True):
+        ax.semilogy(steps, values, color=colour, label=name)
     ax.axvline(at, color=GREY, ls=":", lw=1.4)
-    ax.set(xlabel="step", ylabel="step / rate")
+    ax.set(xlabel="step", ylabel=r"$1 / \sqrt{v}$")
     ax.legend(fontsize=9)
