@@ -338,7 +338,7 @@ assert muon.nats[0] - wide.nats[0] > 2 * wide.nats[1]
 # %% [markdown]
 # Which of the two did it, the width or the decay? No pair of full runs says so. Short trials from the weights of the
 # second run do in part (`results/trials-pixelrnn.csv`): decay alone brought its score down a little, and the loss of
-# training up; three times as much decay was too much. So was **dropout** {cite}`tompson2015dropout`, of one map in ten:
+# training up; three times as much, at twice the rate, was too much. So was **dropout** {cite}`tompson2015dropout`, of one map in ten:
 # the narrow network lost more by it than it could gain.
 #
 # ### Grey levels

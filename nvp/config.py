@@ -155,12 +155,6 @@ class RunConfig(BaseModel):
     training: TrainingConfig
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
 
-    @model_validator(mode="after")
-    def _validation_needs_a_likelihood(self) -> RunConfig:
-        if self.training.early_stopping and isinstance(self.model, GANConfig):
-            raise ValueError("training.early_stopping must be off: a GAN has no score to stop by")
-        return self
-
     def build_model(self) -> ImageModel:
         """A fresh model; its weights come from PyTorch's global generator."""
         match self.model:

@@ -16,12 +16,13 @@ from nvp.flows.config import RealNVPConfig
 class Muon(torch.optim.Adam):
     """Muon (Jordan et al., 2024) for the kernels, in groups marked "orthogonal"; Adam for the rest.
 
-    A kernel moves along its momentum with all singular values set to about 1, so that no direction
-    is left behind. `torch.optim.Muon` does the same to matrices alone; here a convolution is a
-    matrix with one row for each index of its first dimension, the outputs, and what leads from
-    state to state, in groups marked "recurrent", one for each direction of the scan, with a row
-    for each gate of each unit. Muon's authors leave the first and the last layer to Adam; here
-    only what is no kernel, a bias or a first state, is Adam's.
+    W <- (1 - rate decay) W - rate sqrt(max(1, rows / columns)) U V^T, of the momentum U S V^T: a
+    kernel moves with all singular values set to about 1, so that no direction is left behind.
+    `torch.optim.Muon` does so to matrices alone. Here a convolution is a matrix with one row for
+    each index of its first dimension, the outputs; and what leads from state to state, in groups
+    marked "recurrent", one for each direction of the scan, with a row for each gate of each unit.
+    Muon's authors leave the first and the last layer to Adam; here only what is no kernel, a bias
+    or a first state, is Adam's.
     """
 
     MOMENTUM = 0.95

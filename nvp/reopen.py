@@ -42,7 +42,7 @@ def reopen(entry: Path, folder: Path, *, data_root: Path | None = None) -> None:
         load_weights(model, weights, entry)
     # Not at once forgotten: the average takes in the new weights as slowly as before the end.
     state.ema.n_averaged.fill_(record.steps)
-    state.step, state.minutes = record.steps, record.minutes
+    state.step, state.minutes, state.validated = record.steps, record.minutes, record.minutes
     # With the seed alone, the images and the noise of the first steps would come once more.
     state.noise.manual_seed(config.training.seed + record.steps)
     state.order = torch.randperm(len(images), generator=state.noise)

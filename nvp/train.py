@@ -267,7 +267,7 @@ def validate(
         return {"validation": score.bits_per_dim}
     with batch_statistics(model), torch.no_grad():
         device = next(model.parameters()).device
-        batch, given = arguments(validation[: settings.batch_size].to(device))
+        batch, given = arguments(shuffled(validation, settings.batch_size).to(device))
         log_prob = model.log_prob(batch, generator=torch.Generator().manual_seed(0), **given)
     on_batch = bits_per_dim(log_prob, model.image_shape).mean()
     return {"validation": score.bits_per_dim, "validation_batch_statistics": on_batch.item()}

@@ -56,7 +56,8 @@ function makePanel(name, events) {
   const dots = make("path", { class: "dots" });
   const circle = make("path", { class: "circle" });
   const makeHandle = (which) => {
-    const handle = make("g", { class: "handle", tabindex: 0, role: "application", "data-which": which });
+    const handle = make("g", { class: "handle", tabindex: 0, role: "application" });
+    handle.dataset.which = which;
     handle.setAttribute("aria-roledescription", "point that can be moved");
     handle.append(make("circle", { r: 40, class: "touch" }));
     if (which === CENTRE) handle.append(make("path", { d: "M0-20L20 0L0 20L-20 0Z" }));
