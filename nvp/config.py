@@ -83,6 +83,7 @@ class TrainingConfig(BaseModel):
     epsilon: float = Field(1e-8, gt=0)  # of Adam and RMSprop
     clip_norm: float = Field(100.0, gt=0, allow_inf_nan=True)  # inf: gradients are not clipped
     tanh_scale_rate: float = Field(1.0, gt=0)  # times learning_rate, for the learned scales of tanh
+    relative_step: float = Field(0.02, gt=0)  # of Muon: ||step|| / ||v|| of weight-normalised v
     weight_decay: float = Field(0.0, ge=0)  # of Muon's kernels: times the rate, a step
     warmup_steps: int = Field(0, ge=0)
     anneal: float = Field(0.0, ge=0, le=1)  # last share of the budget in which the rate falls to 0
@@ -101,9 +102,11 @@ class TrainingConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _only_muon_decays(self) -> TrainingConfig:
-        if self.weight_decay and self.optimiser is not Optimiser.MUON:
-            raise ValueError("weight_decay is for training.optimiser: muon")
+    def _only_muon_has_them(self) -> TrainingConfig:
+        for name in ("weight_decay", "relative_step"):
+            differs = getattr(self, name) != type(self).model_fields[name].default
+            if differs and self.optimiser is not Optimiser.MUON:
+                raise ValueError(f"{name} is for training.optimiser: muon")
         return self
 
 

@@ -7,22 +7,28 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from nvp.config import Optimiser, RunConfig, TrainingConfig
-from nvp.flows.config import RealNVPConfig
+from nvp.config import Optimiser, TrainingConfig
+from nvp.errors import NVPError
+from nvp.roles import Role, parameter_roles
 
 
 class Muon(torch.optim.Adam):
-    """Muon (Jordan et al., 2024) for the kernels, in groups marked "orthogonal"; Adam for the rest.
+    """Muon (Jordan et al., 2024) for groups that have a "role"; Adam for the others.
 
-    W <- (1 - rate decay) W - rate sqrt(max(1, rows / columns)) U V^T, of the momentum U S V^T: a
-    kernel moves with all singular values set to about 1, so that no direction is left behind.
-    `torch.optim.Muon` does so to matrices alone. Here a convolution is a matrix with one row for
-    each index of its first dimension, the outputs; and what leads from state to state, in groups
-    marked "recurrent", one for each direction of the scan, with a row for each gate of each unit.
-    Muon's authors leave the first and the last layer to Adam; here only what is no kernel, a bias
-    or a first state, is Adam's.
+    A kernel W of momentum U S V^T moves with all its singular values set to about 1, so that no
+    direction is left behind:
+
+        W <- (1 - rate decay) W - rate sqrt(max(1, rows / columns)) U V^T.
+
+    A direction v of weight normalisation has no effect by its length, so its steps are relative:
+
+        v <- v - rate ||v|| U V^T / sqrt(min(rows, columns)), a step of length rate ||v||.
+
+    `torch.optim.Muon` takes matrices only. Here a filter is a matrix with one row for each output;
+    recurrent weights are one matrix for each direction of the scan, a row for each gate of each
+    unit. Muon's authors leave the first and the last layer to Adam; here they are Muon's too.
     """
 
     MOMENTUM = 0.95
@@ -34,28 +40,33 @@ class Muon(torch.optim.Adam):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            if group.get("orthogonal"):
-                for kernel in group["params"]:
-                    self._move(kernel, group)
+            if "role" in group:
+                for weight in group["params"]:
+                    self._move(weight, group)
         super().step()
         return loss
 
-    def _move(self, kernel: Tensor, group: dict[str, Any]) -> None:
-        if kernel.grad is None:
+    def _move(self, weight: Tensor, group: dict[str, Any]) -> None:
+        if weight.grad is None:
             return
-        state = self.state[kernel]
+        state = self.state[weight]
         if not state:
-            state["momentum"] = torch.zeros_like(kernel)
-        momentum = state["momentum"].lerp_(kernel.grad, 1 - self.MOMENTUM)
-        ahead = kernel.grad.lerp(momentum, self.MOMENTUM)  # Nesterov's
+            state["momentum"] = torch.zeros_like(weight)
+        momentum = state["momentum"].lerp_(weight.grad, 1 - self.MOMENTUM)
+        ahead = weight.grad.lerp(momentum, self.MOMENTUM)  # Nesterov's
+        recurrent = group["role"] is Role.RECURRENT
         # (directions, taps, h, 4h) is a matrix (4h, taps h) for each direction.
-        matrices = ahead.flatten(1, 2).mT if group["recurrent"] else ahead.flatten(1)
+        matrices = ahead.flatten(1, 2).mT if recurrent else ahead.flatten(1)
         rows, columns = matrices.shape[-2:]
         step = orthogonal(matrices)
-        step = (step.mT if group["recurrent"] else step).reshape(kernel.shape)
-        kernel.mul_(1 - group["lr"] * group["weight_decay"])
-        kernel.add_(step, alpha=-group["lr"] * math.sqrt(max(1.0, rows / columns)))
-        kernel.grad = None  # so that Adam passes over it
+        step = (step.mT if recurrent else step).reshape(weight.shape)
+        if group["role"] is Role.DIRECTION:
+            length = (weight.norm() / math.sqrt(min(rows, columns))).item()
+        else:
+            weight.mul_(1 - group["lr"] * group["weight_decay"])
+            length = math.sqrt(max(1.0, rows / columns))
+        weight.add_(step, alpha=-group["lr"] * length)
+        weight.grad = None  # so that Adam passes over it
 
 
 def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:
@@ -74,38 +85,46 @@ def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:
     return (x.mT if rows > columns else x).to(matrix.dtype)
 
 
-def make_optimiser(names: dict[Tensor, str], config: RunConfig) -> torch.optim.Optimizer:
+def make_optimiser(model: nn.Module, settings: TrainingConfig) -> torch.optim.Optimizer:
     """The optimiser over all parameters, in groups whose rates differ by their "factor".
 
-    `names` holds the name of every parameter, which says what it is.
+    Raises `NVPError` for a setting that no parameter of `model` uses.
     """
-    settings = config.training
     rate, epsilon = settings.learning_rate, settings.epsilon
-    muon = {"factor": 1.0, "orthogonal": True, "weight_decay": settings.weight_decay}
-    kinds: dict[str, dict[str, Any]] = {
-        "other": {"factor": 1.0},
-        "tanh scale": {"factor": settings.tanh_scale_rate},
-        "kernel": {**muon, "recurrent": False},
-        "recurrent": {**muon, "recurrent": True},
+    apart = {Role.TANH_SCALE}
+    if settings.optimiser is Optimiser.MUON:
+        apart |= {Role.KERNEL, Role.RECURRENT, Role.DIRECTION}
+    members: dict[Role | None, list[nn.Parameter]] = {}  # None: all the others
+    for parameter, role in parameter_roles(model).items():
+        members.setdefault(role if role in apart else None, []).append(parameter)
+    for name, users in USERS.items():
+        differs = getattr(settings, name) != TrainingConfig.model_fields[name].default
+        if differs and not any(role in members for role in users):
+            raise NVPError(
+                f"training.{name} is set, but {type(model).__name__} has no parameter that uses it "
+                f"({' or '.join(users)}): remove it"
+            )
+    options: dict[Role | None, dict[str, Any]] = {
+        None: {"factor": 1.0},
+        Role.TANH_SCALE: {"factor": settings.tanh_scale_rate},
+        Role.DIRECTION: {"factor": settings.relative_step / rate, "role": Role.DIRECTION},
     }
-    groups: list[dict[str, Any]] = []
-    for kind, options in kinds.items():
-        members = [p for p, name in names.items() if _kind_of(name, p, config) == kind]
-        if members:
-            groups.append({"params": members, **options})
+    decay = settings.weight_decay
+    for role in (Role.KERNEL, Role.RECURRENT):
+        options[role] = {"factor": 1.0, "role": role, "weight_decay": decay}
+    groups = [{"params": members[role], **options[role]} for role in options if role in members]
     if settings.optimiser is Optimiser.RMSPROP:
         return torch.optim.RMSprop(groups, lr=rate, alpha=settings.alpha, eps=epsilon, foreach=True)
     chosen = Muon if settings.optimiser is Optimiser.MUON else torch.optim.Adam
     return chosen(groups, lr=rate, betas=settings.betas, eps=epsilon, fused=True)
 
 
-def _kind_of(name: str, parameter: Tensor, config: RunConfig) -> str:
-    last = name.rpartition(".")[2]
-    if isinstance(config.model, RealNVPConfig) and last == "scale":
-        return "tanh scale"
-    if config.training.optimiser is not Optimiser.MUON or parameter.ndim < 2 or last == "initial":
-        return "other"
-    return "recurrent" if last == "state_to_state" else "kernel"
+# The parameters that a setting acts on. Where a model has none of them, the setting is refused.
+USERS = {
+    "tanh_scale_rate": (Role.TANH_SCALE,),
+    "relative_step": (Role.DIRECTION,),
+    "weight_decay": (Role.KERNEL, Role.RECURRENT),
+}
 
 
 def rate_at(step: int, done: float, settings: TrainingConfig) -> float:

@@ -220,7 +220,7 @@ def begin(config: RunConfig, device: torch.device, num_images: int) -> State:
     model = config.build_model().to(device).train()
     use_channels_last(model)
     names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
-    optimiser = make_optimiser(names, config)
+    optimiser = make_optimiser(model, settings)
     ema = AveragedModel(model, multi_avg_fn=exponential_average(settings.ema_decay))
     noise = torch.Generator().manual_seed(settings.seed)
     precision = settings.precision

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nvp.autoregressive.lstm import (
+    ROLES,
     initial_states,
     input_to_state,
     lstm_cell,
@@ -24,6 +25,8 @@ class DiagonalBiLSTM(nn.Module):
     its map is shifted down by one row, or each pixel would see those to its right. The hidden
     state of a pixel depends on all that came before it.
     """
+
+    roles = ROLES
 
     def __init__(self, features: int, hidden: int, num_colours: int, height: int) -> None:
         super().__init__()

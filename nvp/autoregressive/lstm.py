@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from nvp.autoregressive.masked_conv import MaskedConv2d, colour_groups
+from nvp.roles import Role
+
+ROLES = {"state_to_state": Role.RECURRENT, "initial": Role.FIRST_STATE}
 
 
 def lstm_cell(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nvp.autoregressive.lstm import (
+    ROLES,
     initial_states,
     input_to_state,
     lstm_cell,
@@ -23,6 +24,8 @@ class RowLSTM(nn.Module):
     the row above, unmasked. The hidden state of a pixel depends on the triangle above it, which
     widens by (k - 1) / 2 columns a row, and on its row's left neighbours through the input.
     """
+
+    roles = ROLES
 
     def __init__(
         self, features: int, hidden: int, num_colours: int, kernel_size: int, width: int

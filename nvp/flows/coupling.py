@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from nvp.flows.batchnorm import CouplingBatchNorm
 from nvp.flows.bijection import ConditionalBijection, sum_over_image
 from nvp.flows.masks import Half, Parity, channel_mask, checkerboard_mask
+from nvp.roles import Role
 
 
 class AffineOrder(StrEnum):
@@ -35,6 +36,8 @@ class AffineCoupling(ConditionalBijection, Generic[Kept]):
     a learned scale times tanh (section 4.1). x and y are (N, C, H, W). What is `given`, if
     anything, goes to the net beside b x: s and t may depend on it in any way (appendix F).
     """
+
+    roles: ClassVar = {"scale": Role.TANH_SCALE}
 
     def __init__(
         self,

@@ -8,12 +8,14 @@ official code, the only source for it.
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nvp.flows.masks import Parity, checkerboard_mask
+from nvp.roles import Role
 
 BATCH_NORM_EPSILON = 1e-4
 
@@ -24,6 +26,8 @@ class WeightNormConv2d(nn.Module):
     Each output channel's filter v is divided by its L2 norm and, with `magnitude`, multiplied by
     a learned g: w = g v / ||v||. Without it the gain is left to the batch norm that follows.
     """
+
+    roles: ClassVar = {"v": Role.DIRECTION, "g": Role.GAIN}
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel: int, *, magnitude: bool, bias: bool

@@ -1,0 +1,32 @@
+"""What each parameter of a model is for. The optimiser asks for roles, never for names or types."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from torch import nn
+
+
+class Role(StrEnum):
+    """A module says the roles of its own parameters by name: `roles = {"v": Role.DIRECTION}`.
+
+    Of those that it does not mention, a vector is a BIAS and anything larger a KERNEL.
+    """
+
+    KERNEL = "kernel"  # a matrix, or a convolution's filters: the first dimension is the output
+    DIRECTION = "direction"  # v of weight normalisation, g v / ||v||: its length has no effect
+    GAIN = "gain"  # g of weight normalisation
+    TANH_SCALE = "tanh scale"  # the learned bound of s (section 4.1 of Real NVP)
+    RECURRENT = "recurrent"  # (directions, taps, h, 4h): from the states before to the gates
+    FIRST_STATE = "first state"  # h and c before the first row or column
+    BIAS = "bias"
+
+
+def parameter_roles(model: nn.Module) -> dict[nn.Parameter, Role]:
+    """The role of every parameter of `model`, in the order of `model.parameters()`."""
+    roles: dict[nn.Parameter, Role] = {}
+    for module in model.modules():
+        said: dict[str, Role] = getattr(module, "roles", {})
+        for name, parameter in module.named_parameters(recurse=False):
+            roles[parameter] = said.get(name, Role.KERNEL if parameter.ndim > 1 else Role.BIAS)
+    return {parameter: roles[parameter] for parameter in model.parameters()}
