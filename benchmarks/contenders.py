@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from benchmarks.settings import Setting
 from nvp.config import DataConfig, Precision, RunConfig, TrainingConfig
 from nvp.flows.config import RealNVPConfig
-from nvp.memory import keep_freed_memory
-from nvp.train import begin, training_step
+from nvp.training.allocator import keep_freed_memory
+from nvp.training.loop import begin, training_step
 
 CLIP_NORM = 100.0
 

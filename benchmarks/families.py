@@ -19,10 +19,10 @@ from torch import Tensor
 
 from benchmarks.processes import HERE, machine
 from nvp.config import RunConfig, load_config
-from nvp.data import load
-from nvp.memory import keep_freed_memory
+from nvp.data.sets import load
 from nvp.paths import repository_root
-from nvp.train import begin, training_step
+from nvp.training.allocator import keep_freed_memory
+from nvp.training.loop import begin, training_step
 
 CONFIGS = (
     "fashion-small-gaussian",

@@ -21,8 +21,8 @@ from benchmarks.settings import PIXEL_SETTINGS, PixelSetting
 from nvp import PixelRNN
 from nvp.autoregressive.config import Kind
 from nvp.autoregressive.sampling import fill_by_definition
-from nvp.model import use_channels_last
-from nvp.train import faster_precision
+from nvp.model.protocol import use_channels_last
+from nvp.training.loop import faster_precision
 
 NAMES = (
     CEILING,

@@ -31,6 +31,9 @@ import math
 
 import matplotlib.pyplot as plt
 import torch
+from nvp_book import figures
+from nvp_book.figures import estimation
+from nvp_book.figures.samples import draw_rows
 from torch import nn
 from torch.distributions import (
     Categorical,
@@ -40,13 +43,11 @@ from torch.distributions import (
 )
 from torch.nn import functional as F
 
-from nvp import Gaussian, GaussianConfig, figures
+from nvp import Gaussian, GaussianConfig
 from nvp.data import EMBEDDED, load
-from nvp.figures import estimation
-from nvp.figures.samples import draw_rows
 from nvp.flows.toy import ToyData, ToyFlow, fit
 from nvp.likelihood import score_images
-from nvp.results import published
+from nvp.tables.build import published
 
 figures.use_style()
 torch.set_num_threads(1)  # sums in one order, however many cores

@@ -27,11 +27,11 @@ import math
 
 import matplotlib.pyplot as plt
 import torch
+from nvp_book import figures
+from nvp_book.figures import densities
+from nvp_book.selection import in_powers
 
-from nvp import figures
-from nvp.figures import densities
 from nvp.flows.toy import ToyData, ToyFlow, fit
-from nvp.shown import in_powers
 
 figures.use_style()
 torch.set_num_threads(1)  # nothing here is large enough to share

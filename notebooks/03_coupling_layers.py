@@ -27,11 +27,11 @@ import math
 
 import matplotlib.pyplot as plt
 import torch
+from nvp_book import figures
+from nvp_book.figures import couplings
 from torch import nn
 from torch.func import jacrev, vmap
 
-from nvp import figures
-from nvp.figures import couplings
 from nvp.flows.batchnorm import EPSILON, CouplingBatchNorm, NormScope
 from nvp.flows.bijection import Composition
 from nvp.flows.coupling import AffineOrder, CheckerboardCoupling

@@ -25,12 +25,13 @@ profile = "laptop"
 import matplotlib.pyplot as plt
 import torch
 from myst_nb import glue
+from nvp_book import figures
+from nvp_book.figures import architecture
 from torch.autograd.graph import saved_tensors_hooks
 from torch.func import jacrev
 from torch.utils.flop_counter import FlopCounterMode
 
-from nvp import RealNVP, RealNVPConfig, figures
-from nvp.figures import architecture
+from nvp import RealNVP, RealNVPConfig
 from nvp.flows.coupling import AffineCoupling
 from nvp.flows.masks import Parity, channel_mask, checkerboard_mask
 from nvp.flows.realnvp import MultiScaleFlow, Scale

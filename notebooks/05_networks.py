@@ -33,13 +33,14 @@ import types
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
+from nvp_book import figures
+from nvp_book.figures import networks as pictures
+from nvp_book.figures.training import draw_statistics
 from torch.func import jacrev
 
-from nvp import RealNVP, RealNVPConfig, figures
+from nvp import RealNVP, RealNVPConfig
 from nvp.config import DataConfig, RunConfig, TrainingConfig
 from nvp.data import EMBEDDED, load
-from nvp.figures import networks as pictures
-from nvp.figures.training import draw_statistics
 from nvp.flows.batchnorm import EPSILON, CouplingBatchNorm, NormScope
 from nvp.flows.coupling import AffineCoupling, CheckerboardCoupling
 from nvp.flows.masks import Parity, checkerboard_mask
@@ -58,8 +59,8 @@ from nvp.likelihood import (
 )
 from nvp.model import batch_norms, batch_statistics
 from nvp.paths import results_root
-from nvp.results import runs
-from nvp.train import begin, next_batch, training_step
+from nvp.tables.build import runs
+from nvp.training.loop import begin, next_batch, training_step
 
 figures.use_style()
 torch.set_num_threads(1)  # sums in one order, however many cores

@@ -33,12 +33,13 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from myst_nb import glue
+from nvp_book import figures
+from nvp_book.figures import training as pictures
 from torch.distributions import Normal
 
-from nvp import RealNVP, RealNVPConfig, figures
+from nvp import RealNVP, RealNVPConfig
 from nvp.config import DataConfig, RunConfig, TrainingConfig
 from nvp.data import EMBEDDED, load
-from nvp.figures import training as pictures
 from nvp.flows.preprocess import Logit, LogitForm, dequantise, uniform_noise
 from nvp.likelihood import (
     bits_per_dim,
@@ -47,8 +48,8 @@ from nvp.likelihood import (
     score_images,
 )
 from nvp.model import batch_statistics
-from nvp.results import runs
-from nvp.train import begin, next_batch, spent, training_step
+from nvp.tables.build import runs
+from nvp.training.loop import begin, next_batch, spent, training_step
 
 figures.use_style()
 torch.set_num_threads(1)  # sums in one order, however many cores
@@ -481,7 +482,7 @@ run = RunConfig(
 
 # %% [markdown]
 # One step is five lines. `model.loss` draws fresh noise, takes {eq}`eq:bits-chain`, and adds the regulariser;
-# it is in nats for an image. `training_step` of `nvp.train` does the same with a rate schedule and a check
+# it is in nats for an image. `training_step` of `nvp.training.loop` does the same with a rate schedule and a check
 # that the loss is finite. From the same start, both arrive at the same weights.
 
 # %%

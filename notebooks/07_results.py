@@ -30,20 +30,20 @@ import zlib
 import matplotlib.pyplot as plt
 import torch
 from IPython.display import Markdown, display
-
-from nvp import figures
-from nvp.figures import samples as pictures
-from nvp.likelihood import bits_per_dim, score_images
-from nvp.results import published, runs, table_markdown
-from nvp.scoring import load_run, score_probe
-from nvp.shown import (
+from nvp_book import figures
+from nvp_book.figures import samples as pictures
+from nvp_book.selection import (
     best_models,
     data_title,
     images_for,
     in_powers,
     run_titles,
 )
-from nvp.train import pick_device
+
+from nvp.ledger.scoring import load_run, score_probe
+from nvp.likelihood import bits_per_dim, score_images
+from nvp.tables.build import published, runs, table_markdown
+from nvp.training.loop import pick_device
 
 figures.use_style()
 torch.set_num_threads(1)  # sums in one order, however many cores

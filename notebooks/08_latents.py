@@ -32,15 +32,16 @@ import math
 
 import matplotlib.pyplot as plt
 import torch
+from nvp_book import figures
+from nvp_book.figures import latents as drawing
+from nvp_book.figures import samples as pictures
+from nvp_book.selection import best_models, best_runs, data_title, images_for
 
-from nvp import RealNVP, figures
-from nvp.figures import latents as drawing
-from nvp.figures import samples as pictures
-from nvp.labels import FASHION_CLASSES, Labelled
+from nvp import RealNVP
 from nvp.likelihood import nats_per_bit, score_images
-from nvp.results import runs
-from nvp.shown import best_models, best_runs, data_title, images_for
-from nvp.train import pick_device
+from nvp.model.labels import FASHION_CLASSES, Labelled
+from nvp.tables.build import runs
+from nvp.training.loop import pick_device
 
 figures.use_style()
 torch.set_num_threads(1)  # sums in one order, however many cores

@@ -33,19 +33,20 @@ from collections import Counter
 import matplotlib.pyplot as plt
 import torch
 from IPython.display import Markdown, display
+from nvp_book import figures
+from nvp_book.ablation import compare, load_ablation, read_rows
+from nvp_book.figures import ablation as pictures
+from nvp_book.figures import samples
 
-from nvp import RealNVP, RealNVPConfig, figures
-from nvp.ablation import compare, load_ablation, read_rows
+from nvp import RealNVP, RealNVPConfig
 from nvp.config import TrainingConfig
 from nvp.data import EMBEDDED, load
-from nvp.figures import ablation as pictures
-from nvp.figures import samples
 from nvp.flows.batchnorm import CouplingBatchNorm, NormScope
 from nvp.flows.coupling import AffineCoupling, AffineOrder, ChannelCoupling
 from nvp.flows.masks import Parity, checkerboard_mask
 from nvp.flows.resnet import CouplingNet, InputTreatment
 from nvp.flows.squeeze import SqueezeOrder, squeeze
-from nvp.results import runs
+from nvp.tables.build import runs
 
 figures.use_style()
 torch.set_num_threads(1)

@@ -34,25 +34,26 @@ from unittest.mock import patch
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
+from nvp_book import figures
+from nvp_book.figures import contexts, samples
+from nvp_book.figures import divergence as pictures
+from nvp_book.selection import in_powers
 from torch.func import jacrev
 
-from nvp import PixelRNN, PixelRNNConfig, RealNVPConfig, figures
+from nvp import PixelRNN, PixelRNNConfig, RealNVPConfig
 from nvp.autoregressive.masked_conv import colour_groups, conv_mask
 from nvp.config import DataConfig, RunConfig, TrainingConfig
 from nvp.data import EMBEDDED, load
 from nvp.errors import NVPError
-from nvp.figures import contexts, samples
-from nvp.figures import divergence as pictures
 from nvp.flows.coupling import AffineCoupling, CheckerboardCoupling
 from nvp.flows.masks import Parity
 from nvp.flows.preprocess import Logit, LogitForm
 from nvp.flows.toy import ToyData, ToyFlow, fit
 from nvp.likelihood import evaluate, nats_per_bit, reestimate_statistics
 from nvp.model import batch_norms
-from nvp.results import runs
-from nvp.runlog import read_log
-from nvp.shown import in_powers
-from nvp.train import begin, next_batch, training_step
+from nvp.runs.log import read_log
+from nvp.tables.build import runs
+from nvp.training.loop import begin, next_batch, training_step
 
 figures.use_style()
 torch.set_num_threads(1)  # sums in one order, however many cores

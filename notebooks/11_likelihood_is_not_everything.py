@@ -40,17 +40,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from IPython.display import Markdown, display
+from nvp_book import figures
+from nvp_book.figures import likelihoods as pictures
+from nvp_book.figures.samples import draw_rows
+from nvp_book.selection import images_for
 from PIL import Image, ImageDraw, ImageFont
 
-from nvp import figures
-from nvp.compress import RESOLUTION, decode, encode, frequencies
+from nvp.autoregressive.coding import RESOLUTION, decode, encode, frequencies
 from nvp.data import EMBEDDED, EMBEDDED_BINARY, load
-from nvp.figures import likelihoods as pictures
-from nvp.figures.samples import draw_rows
 from nvp.likelihood import bits_per_dim, nats_per_bit, score_images
-from nvp.results import runs
-from nvp.shown import images_for
-from nvp.train import pick_device
+from nvp.tables.build import runs
+from nvp.training.loop import pick_device
 
 figures.use_style()
 torch.set_num_threads(1)  # sums in one order, however many cores
@@ -538,7 +538,7 @@ print(f"abca, of probability 1/64: {file}")
 # %% [markdown]
 # A Pixel RNN is made for this: by the chain rule it gives all the conditionals. (In a real decoder a row of
 # `counts` is computed when the symbols before it are known.) We take the recorded Row LSTM and a test image of the
-# set that it was trained on. `frequencies`, of `nvp.compress`, has its conditionals as integers; why integers, in a
+# set that it was trained on. `frequencies`, of `nvp.autoregressive.coding`, has its conditionals as integers; why integers, in a
 # moment.
 
 # %%
@@ -649,7 +649,7 @@ assert in_single > 0.05
 assert others == [0, 0]
 
 # %% [markdown]
-# In single precision a decoder would soon be lost. `nvp.compress` takes three measures:
+# In single precision a decoder would soon be lost. `nvp.autoregressive.coding` takes three measures:
 #
 # * encoder and decoder are the same code: both *sample*, the encoder with an oracle in place of the dice, the
 #   decoder with the file;
@@ -660,7 +660,7 @@ assert others == [0, 0]
 # The last makes a disagreement rare, about one in $10^8$ pixels, not impossible; only integer arithmetic throughout
 # would be proof. Here is where the dice are exchanged:
 #
-# ```{literalinclude} ../nvp/compress.py
+# ```{literalinclude} ../nvp/autoregressive/coding.py
 # :pyobject: _sample
 # ```
 #

@@ -31,17 +31,18 @@ import math
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
+from nvp_book import figures
+from nvp_book.figures import contexts
+from nvp_book.selection import in_powers
 from torch import nn
 
-from nvp import PixelRNN, PixelRNNConfig, figures
+from nvp import PixelRNN, PixelRNNConfig
 from nvp.autoregressive.masked_conv import (
     MaskedConv2d,
     colour_groups,
     conv_mask,
 )
-from nvp.figures import contexts
 from nvp.likelihood import bits_per_dim
-from nvp.shown import in_powers
 
 figures.use_style()
 torch.set_num_threads(1)

@@ -27,15 +27,16 @@ import math
 
 import matplotlib.pyplot as plt
 import torch
+from nvp_book import figures
+from nvp_book.figures import contexts
+from nvp_book.figures.contexts import receptive_field
+from nvp_book.figures.samples import draw_rows
 
-from nvp import PixelRNN, PixelRNNConfig, figures
+from nvp import PixelRNN, PixelRNNConfig
 from nvp.autoregressive.lstm import lstm_cell, split_gates
 from nvp.autoregressive.row_lstm import RowLSTM, scan_rows
 from nvp.autoregressive.scan import compiled, raster_lstm
 from nvp.data import load
-from nvp.figures import contexts
-from nvp.figures.contexts import receptive_field
-from nvp.figures.samples import draw_rows
 
 figures.use_style()
 torch.set_num_threads(1)
@@ -188,7 +189,7 @@ layer.zero_grad()
 # One backward pass does it for all inputs. The features of the state are mixed at random first, as the sum of two
 # derivatives could be zero and a random mixture of them is not.
 #
-# ```{literalinclude} ../nvp/figures/contexts.py
+# ```{literalinclude} ../book/nvp_book/figures/contexts.py
 # :pyobject: receptive_field
 # ```
 

@@ -31,9 +31,12 @@ from unittest import mock
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
+from nvp_book import figures
+from nvp_book.figures import architecture, contexts
+from nvp_book.figures.contexts import receptive_field
 from torch import nn
 
-from nvp import PixelRNN, PixelRNNConfig, figures
+from nvp import PixelRNN, PixelRNNConfig
 from nvp.autoregressive import diagonal_bilstm
 from nvp.autoregressive.diagonal_bilstm import (
     DiagonalBiLSTM,
@@ -45,8 +48,6 @@ from nvp.autoregressive.diagonal_bilstm import (
 from nvp.autoregressive.lstm import lstm_cell, split_gates
 from nvp.autoregressive.row_lstm import RowLSTM
 from nvp.autoregressive.scan import DIAGONAL, compiled, raster_lstm
-from nvp.figures import architecture, contexts
-from nvp.figures.contexts import receptive_field
 
 figures.use_style()
 torch.set_num_threads(1)

@@ -30,18 +30,13 @@ import math
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
+from nvp_book import figures
+from nvp_book.figures import contexts, pixels
+from nvp_book.figures.contexts import receptive_field
 
-from nvp import (
-    MultiScaleConfig,
-    MultiScalePixelRNN,
-    PixelRNN,
-    PixelRNNConfig,
-    figures,
-)
+from nvp import MultiScaleConfig, MultiScalePixelRNN, PixelRNN, PixelRNNConfig
 from nvp.autoregressive.masked_conv import MaskedConv2d, conv_mask
 from nvp.config import load_config
-from nvp.figures import contexts, pixels
-from nvp.figures.contexts import receptive_field
 from nvp.paths import repository_root
 
 figures.use_style()

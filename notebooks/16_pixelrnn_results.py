@@ -35,21 +35,22 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from IPython.display import Markdown, display
+from nvp_book import figures
+from nvp_book.figures import pixels
+from nvp_book.figures.samples import draw_rows, draw_sheets
 from torch.utils.flop_counter import FlopCounterMode
 
-from nvp import PixelRNN, PixelRNNConfig, figures
+from nvp import PixelRNN, PixelRNNConfig
 from nvp.data import EMBEDDED, MissingData, load
-from nvp.figures import pixels
-from nvp.figures.samples import draw_rows, draw_sheets
+from nvp.ledger.enter import FLOORS
+from nvp.ledger.scoring import load_run, score_probe
 from nvp.likelihood import bits_per_dim, nats_per_bit
-from nvp.optimiser import orthogonal
 from nvp.paths import repository_root
-from nvp.published import read_published
-from nvp.record import FLOORS
-from nvp.results import published, runs, table_markdown
-from nvp.scoring import load_run, score_probe
 from nvp.tables import recorded
-from nvp.train import pick_device
+from nvp.tables.build import published, runs, table_markdown
+from nvp.tables.published import read_published
+from nvp.training.loop import pick_device
+from nvp.training.optimiser import orthogonal
 
 figures.use_style()
 torch.set_num_threads(1)  # sums in one order, however many cores
@@ -238,7 +239,7 @@ print(f"of these by an unverified figure: {', '.join(doubtful) or 'none'}")
 # so a direction that the gradient hardly favours is gone along as fast as the one that it favours most; Adam
 # levels the elements, Muon the directions. (Biases are still Adam's, as are the learned first states of an LSTM; what
 # leads from state to state is a matrix for each direction of the scan.) The product needs no decomposition:
-# {py:obj}`orthogonal <nvp.optimiser.orthogonal>` is five rounds of matrix products. $\lambda$ is 0 until the next
+# {py:obj}`orthogonal <nvp.training.optimiser.orthogonal>` is five rounds of matrix products. $\lambda$ is 0 until the next
 # section.
 
 # %%

@@ -39,18 +39,18 @@ from statistics import median
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
+from nvp_book import figures
+from nvp_book.figures import families as pictures
 from torch.distributions import MultivariateNormal, Normal
 
-from nvp import figures
 from nvp.data import EMBEDDED, load
+from nvp.data.splits import hold_out
 from nvp.errors import NVPError
-from nvp.examples import hold_out
-from nvp.figures import families as pictures
-from nvp.labels import FASHION_CLASSES
 from nvp.likelihood import bits_per_dim, nats_per_bit, score_images
+from nvp.model.dequantisation import logit
+from nvp.model.labels import FASHION_CLASSES
 from nvp.paths import repository_root
-from nvp.pixels import logit
-from nvp.results import runs
+from nvp.tables.build import runs
 
 figures.use_style()
 torch.set_num_threads(1)

@@ -34,28 +34,30 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from IPython.display import Markdown, display
+from nvp_book import figures
+from nvp_book.figures import couplings, mixing
+from nvp_book.figures import samples as pictures
 from torch import nn
 from torch.func import jacrev
 
-from nvp import RealNVP, RealNVPConfig, figures, launch
+from nvp import RealNVP, RealNVPConfig
 from nvp.config import load_config
 from nvp.data import EMBEDDED, load
-from nvp.figures import couplings, mixing
-from nvp.figures import samples as pictures
 from nvp.flows.bijection import Composition, ConditionalBijection
 from nvp.flows.coupling import ChannelCoupling
 from nvp.flows.masks import Half
 from nvp.flows.preprocess import Logit, dequantise, uniform_noise
 from nvp.flows.squeeze import SqueezeOrder, squeeze
 from nvp.ledger import runs
+from nvp.ledger.enter import record
+from nvp.ledger.scoring import load_run, score_probe
 from nvp.likelihood import evaluate, score_images
-from nvp.own import OwnConfig
+from nvp.model.custom import OwnConfig
 from nvp.paths import results_root
-from nvp.record import record
-from nvp.results import table
-from nvp.runlog import read_log
-from nvp.scoring import load_run, score_probe
+from nvp.runs.log import read_log
 from nvp.tables import Table
+from nvp.tables.build import table
+from nvp.training import start as launch
 
 figures.use_style()
 torch.set_num_threads(1)
@@ -273,7 +275,7 @@ assert [c.kept for c in turns.bijections] == [
 # %% [markdown]
 # ## The model
 #
-# A model of images follows one protocol, {py:class}`ImageModel <nvp.model.ImageModel>`. It has an `image_shape`, and three methods that take or return
+# A model of images follows one protocol, {py:class}`ImageModel <nvp.model.protocol.ImageModel>`. It has an `image_shape`, and three methods that take or return
 # unsigned bytes:
 #
 # | method | gives |
@@ -328,7 +330,7 @@ assert torch.equal(model.decode(encoded), pixels)
 # ## The run
 #
 # `nvp train` reads a file, and its `model.family` says what to build. Beside the families of the package it may name a
-# class of yours, as `module:Class`: a subclass of {py:class}`OwnConfig <nvp.own.OwnConfig>`, whose fields are the keys that the file may have, and whose
+# class of yours, as `module:Class`: a subclass of {py:class}`OwnConfig <nvp.model.custom.OwnConfig>`, whose fields are the keys that the file may have, and whose
 # `build` returns the model. (In this page the module is the page, `__main__`.)
 
 

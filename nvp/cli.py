@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from nvp.config import LARGEST_SEED
 from nvp.errors import NVPError
-from nvp.memory import keep_freed_memory
+from nvp.training.allocator import keep_freed_memory
 
 # Of all bad options and commands. The click that it is from is Typer's own in new versions.
 _UsageError: Any = typer.BadParameter.__base__
@@ -74,7 +74,8 @@ RunFolder = Annotated[
 @data_app.command("list")
 def data_list(data_root: DataRoot = None) -> None:
     """Say which data sets are here, which are missing, and how to get them."""
-    from nvp import catalogue, data
+    from nvp.data import catalogue
+    from nvp.data import sets as data
 
     table = Table("name", "image", *data.SPLITS, "state", "where, or how to get it")
     for entry in catalogue.survey(data_root):
@@ -96,7 +97,7 @@ def data_list(data_root: DataRoot = None) -> None:
 @data_app.command("get")
 def data_get(name: str, data_root: DataRoot = None) -> None:
     """Download MNIST, binarised or not, Fashion-MNIST or CIFAR-10, its checksums compared."""
-    from nvp import download
+    from nvp.data import download
 
     typer.echo(f"{name} is ready in {download.get(name, data_root)}")
 
@@ -118,7 +119,9 @@ def train(
     device: Device = "auto",
 ) -> None:
     """Train the model of CONFIG until its budget is spent, going on where it was stopped."""
-    from nvp import launch, ledger, reopen, scoring
+    from nvp.ledger import entry as ledger
+    from nvp.ledger import reopen, scoring
+    from nvp.training import start as launch
 
     if (config is None) == (resume is None):
         raise NVPError("name a configuration to train, or a run folder after --resume, one of them")
@@ -150,10 +153,10 @@ def evaluate(
 
     With batch norms, by both of their statistics.
     """
-    from nvp import scoring
-    from nvp.examples import examples
+    from nvp.data.splits import examples
+    from nvp.ledger import scoring
     from nvp.likelihood import nats_per_bit, summarise
-    from nvp.model import batch_norms
+    from nvp.model.protocol import batch_norms
 
     run = scoring.load_run(scoring.find_run(run_folder), data_root=data_root, device=device)
     num_draws = num_draws or run.config.evaluation.num_draws
@@ -188,7 +191,7 @@ def sample(
     device: Device = "auto",
 ) -> None:
     """Draw a sheet of samples."""
-    from nvp import scoring
+    from nvp.ledger import scoring
 
     run = scoring.load_run(scoring.find_run(run_folder), data_root=data_root, device=device)
     scoring.write_samples(run.model, out, number, temperature=temperature, seed=seed, label=label)
@@ -207,7 +210,7 @@ def record(
     device: Device = "auto",
 ) -> None:
     """Score a run on its full test set, and enter it into the ledger (results/runs)."""
-    from nvp import record as recording
+    from nvp.ledger import enter as recording
 
     run = recording.record(
         run_folder,
@@ -237,7 +240,7 @@ def tables(
     show: Annotated[bool, typer.Option("--print", help="Show them in the terminal too")] = False,
 ) -> None:
     """Make the tables from the ledger: results/tables/*.md and the README's."""
-    from nvp import results
+    from nvp.tables import build as results
 
     for path in results.write_tables():
         typer.echo(f"wrote {path}", err=True)
@@ -259,7 +262,7 @@ def verify(
     device: Device = "auto",
 ) -> None:
     """Score every recorded weight again; fails when a figure of the ledger does not come back."""
-    from nvp import verify as verifying
+    from nvp.ledger import verify as verifying
 
     checks = verifying.verify(quick=quick, data_root=data_root, device=device)
     table = Table("run", "what", "in the ledger", "scored again", "")

@@ -1,6 +1,6 @@
 """Typed configurations, read from `configs/*.yaml`. Unknown keys are refused.
 
-`model.family` chooses the model: one of `FAMILIES`, or one of your own (`nvp.own`).
+`model.family` chooses the model: one of `FAMILIES`, or one of your own (`nvp.model.custom`).
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from nvp.baselines.vae import VAE, VAEConfig
 from nvp.errors import NVPError
 from nvp.flows.config import Preset, RealNVPConfig, preset_fields
 from nvp.flows.realnvp import RealNVP
-from nvp.model import ImageModel
-from nvp.own import OwnConfig, is_path, own_config
+from nvp.model.custom import OwnConfig, is_path, own_config
+from nvp.model.protocol import ImageModel
 
 
 class DataConfig(BaseModel):

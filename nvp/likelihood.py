@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from nvp.errors import NVPError
-from nvp.labels import Examples, arguments
-from nvp.model import ImageModel, batch_norms, batch_statistics, check_count
+from nvp.model.labels import Examples, arguments
+from nvp.model.protocol import ImageModel, batch_norms, batch_statistics, check_count
 
 
 def nats_per_bit(image_shape: tuple[int, int, int]) -> float:

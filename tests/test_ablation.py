@@ -10,9 +10,7 @@ import pytest
 import tiny
 import torch
 import yaml
-
-from nvp import RealNVP, RealNVPConfig
-from nvp.ablation import (
+from nvp_book.ablation import (
     Ablation,
     Mean,
     Row,
@@ -21,6 +19,8 @@ from nvp.ablation import (
     read_rows,
     write_rows,
 )
+
+from nvp import RealNVP, RealNVPConfig
 from nvp.errors import NVPError
 from nvp.flows.config import preset_fields
 from nvp.flows.resnet import CouplingNet, TrunkNet, WeightNormConv2d

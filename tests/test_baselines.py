@@ -16,15 +16,15 @@ from torch.distributions import MultivariateNormal, Normal
 from nvp.baselines.gan import GAN, GANConfig
 from nvp.baselines.gaussian import Gaussian, GaussianConfig
 from nvp.baselines.vae import VAE, VAEConfig
-from nvp.checkpoint import load_tensors
 from nvp.config import RunConfig, parse_config
-from nvp.data import load
+from nvp.data.sets import load
 from nvp.errors import NVPError
+from nvp.ledger.enter import record
 from nvp.likelihood import bits_per_dim, evaluate
-from nvp.model import ImageModel
-from nvp.record import record
-from nvp.runlog import read_log
-from nvp.train import CHECKPOINT, begin, train, training_step
+from nvp.model.protocol import ImageModel
+from nvp.runs.log import read_log
+from nvp.runs.tensors import load_tensors
+from nvp.training.loop import CHECKPOINT, begin, train, training_step
 
 MODELS: dict[str, dict[str, Any]] = {
     "gaussian": {"family": "gaussian"},
@@ -396,7 +396,7 @@ def test_a_gan_is_sampled_and_recorded_but_not_scored(
     assert result.exit_code == 2
     (line,) = result.stderr.strip().splitlines()
     assert line.startswith("nvp: a GAN has no likelihood")
-    monkeypatch.setattr("nvp.record.results_root", lambda: tmp_path)
+    monkeypatch.setattr("nvp.ledger.enter.results_root", lambda: tmp_path)
     recorded = tiny.nvp("record", gan_run, "--data-root", root)
     assert recorded.exit_code == 0
     assert "tiny: no likelihood, finished at 100% of its budget" in recorded.output

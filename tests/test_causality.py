@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from nvp_book.figures import contexts
 from pixels import (
     CONNECTIONS,
     OUTPUTS,
@@ -23,7 +24,6 @@ from nvp import PixelRNN, PixelRNNConfig
 from nvp.autoregressive import diagonal_bilstm
 from nvp.autoregressive.config import Kind
 from nvp.autoregressive.masked_conv import colour_groups, conv_mask
-from nvp.figures import contexts
 
 kinds = pytest.mark.parametrize("kind", Kind)
 

@@ -14,12 +14,13 @@ import safetensors.torch
 import torch
 from tiny import configuration
 
-from nvp import checkpoint, runlog
-from nvp.checkpoint import load_tensors, load_weights, save_tensors, save_weights, write_text
 from nvp.errors import NVPError
-from nvp.model import ImageModel
-from nvp.runlog import read_log
-from nvp.train import CHECKPOINT, train
+from nvp.model.protocol import ImageModel
+from nvp.runs import log as runlog
+from nvp.runs import tensors as checkpoint
+from nvp.runs.log import read_log
+from nvp.runs.tensors import load_tensors, load_weights, save_tensors, save_weights, write_text
+from nvp.training.loop import CHECKPOINT, train
 
 
 def fresh_model(seed: int = 0) -> ImageModel:

@@ -12,9 +12,11 @@ import tiny
 import yaml
 from PIL import Image
 
-from nvp import ledger, record, scoring, verify
-from nvp.provenance import read_legs
-from nvp.runlog import read_log
+from nvp.ledger import enter as record
+from nvp.ledger import entry as ledger
+from nvp.ledger import scoring, verify
+from nvp.runs.log import read_log
+from nvp.runs.provenance import read_legs
 
 
 @pytest.fixture(scope="module")

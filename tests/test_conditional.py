@@ -15,19 +15,22 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nvp import RealNVP, RealNVPConfig, ledger, record, verify
-from nvp.checkpoint import load_tensors
+from nvp import RealNVP, RealNVPConfig
 from nvp.config import RunConfig, parse_config
-from nvp.data import load
+from nvp.data.sets import load
+from nvp.data.splits import examples
 from nvp.errors import NVPError
-from nvp.examples import examples
 from nvp.flows.masks import Parity
 from nvp.flows.resnet import InputTreatment
-from nvp.labels import Labelled, mirrored
+from nvp.ledger import enter as record
+from nvp.ledger import entry as ledger
+from nvp.ledger import verify
+from nvp.ledger.scoring import load_run, probe_images, probe_labels, score_probe, write_samples
 from nvp.likelihood import evaluate, summarise
+from nvp.model.labels import Labelled, mirrored
 from nvp.paths import repository_root, results_root
-from nvp.scoring import load_run, probe_images, probe_labels, score_probe, write_samples
-from nvp.train import CHECKPOINT, begin, next_batch, train
+from nvp.runs.tensors import load_tensors
+from nvp.training.loop import CHECKPOINT, begin, next_batch, train
 
 SMALL: dict[str, Any] = {"num_blocks": 1, "width": 4, "num_classes": 3}
 CONFIGS = [

@@ -182,7 +182,8 @@ def test_bad_keys_of_a_multi_scale_pixel_rnn_are_named() -> None:
 def test_the_paper_optimises_by_rmsprop() -> None:
     for path in CONFIGS:
         config = load_config(path)
-        if config.name.startswith(("cifar10-", "imagenet32-", "imagenet64-")):
+        small = config.name.startswith("cifar10-small")  # of our own, by Muon
+        if config.name.startswith(("cifar10-", "imagenet32-", "imagenet64-")) and not small:
             assert config.training.optimiser is Optimiser.RMSPROP
 
 

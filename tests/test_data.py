@@ -18,9 +18,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from nvp import catalogue, data, download, paths
+from nvp import paths
 from nvp.cli import app
-from nvp.data import EMBEDDED, EMBEDDED_BINARY, MissingData, NoValidationSplit, load
+from nvp.data import catalogue, download
+from nvp.data import sets as data
+from nvp.data.sets import EMBEDDED, EMBEDDED_BINARY, MissingData, NoValidationSplit, load
 from nvp.errors import NVPError
 
 EMBEDDED_FOLDER = paths.embedded_root() / EMBEDDED

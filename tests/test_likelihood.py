@@ -35,7 +35,7 @@ from nvp.likelihood import (
     score_images,
     summarise,
 )
-from nvp.model import ImageModel, batch_norms, batch_statistics, use_channels_last
+from nvp.model.protocol import ImageModel, batch_norms, batch_statistics, use_channels_last
 
 Preset = Callable[..., RealNVPConfig]
 PRESETS = [RealNVPConfig.paper, RealNVPConfig.official]

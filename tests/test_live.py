@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 from node import evaluate, needs_node
+from nvp_book import live
 from torch import Tensor, nn
 
 from nvp import PixelRNN, PixelRNNConfig, RealNVPConfig
 from nvp.autoregressive.masked_conv import MaskedConv2d, colour_groups
 from nvp.errors import NVPError
-from nvp.figures import live
 from nvp.flows.realnvp import Scale
 from nvp.flows.squeeze import SqueezeOrder, squeeze, unsqueeze
 from nvp.flows.toy import ToyData, ToyFlow

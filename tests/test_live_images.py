@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 import torch
 from node import evaluate, needs_node
+from nvp_book import live
+from nvp_book.live import realnvp as live_images
 from PIL import Image
 from torch import Tensor
 
 from nvp import RealNVP, RealNVPConfig
-from nvp.data import EMBEDDED, load
+from nvp.data.sets import EMBEDDED, load
 from nvp.errors import NVPError
-from nvp.figures import live, live_images
 from nvp.flows.preprocess import dequantise
-from nvp.ledger import runs
+from nvp.ledger.entry import runs
 
 TOLERANCE = 1e-6  # of float64 against float64; the figure promises 1e-3
 FLOW = ["realnvp.js"]

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 from browser import Browser
+from nvp_book import live
 from torch import Tensor
 
-from nvp.data import EMBEDDED, load
-from nvp.figures import live
+from nvp.data.sets import EMBEDDED, load
 
 RECORDED = json.loads((live.SOURCES / "flows.json").read_text())
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from nvp import ledger, results
 from nvp.config import load_config
+from nvp.ledger import entry as ledger
 from nvp.paths import repository_root, results_root
+from nvp.tables import build as results
 
 REPOSITORY = repository_root()
 

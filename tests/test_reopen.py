@@ -9,14 +9,14 @@ import pytest
 import tiny
 import torch
 
-from nvp import record
-from nvp.checkpoint import load_tensors, part, save_tensors
 from nvp.errors import NVPError
-from nvp.ledger import read_run
-from nvp.provenance import read_legs
-from nvp.reopen import reopen
-from nvp.runlog import read_log
-from nvp.train import BEST, CHECKPOINT
+from nvp.ledger import enter as record
+from nvp.ledger.entry import read_run
+from nvp.ledger.reopen import reopen
+from nvp.runs.log import read_log
+from nvp.runs.provenance import read_legs
+from nvp.runs.tensors import load_tensors, part, save_tensors
+from nvp.training.loop import BEST, CHECKPOINT
 
 
 @pytest.fixture(scope="module")

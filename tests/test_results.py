@@ -14,16 +14,20 @@ import tiny
 import torch
 import yaml
 
-from nvp import ledger, provenance, record, results, verify
-from nvp.checkpoint import load_tensors, save_tensors
 from nvp.config import load_config
 from nvp.errors import NVPError
+from nvp.ledger import enter as record
+from nvp.ledger import entry as ledger
+from nvp.ledger import verify
+from nvp.ledger.scoring import load_run, probe_images, score_probe, scored_images
 from nvp.likelihood import Score, evaluate, nats_per_bit, summarise
 from nvp.paths import repository_root, results_root
-from nvp.runlog import read_log
-from nvp.scoring import load_run, probe_images, score_probe, scored_images
-from nvp.tables import Table
-from nvp.train import BEST
+from nvp.runs import provenance
+from nvp.runs.log import read_log
+from nvp.runs.tensors import load_tensors, save_tensors
+from nvp.tables import build as results
+from nvp.tables.cells import Table
+from nvp.training.loop import BEST
 
 REPOSITORY = repository_root()
 CITATIONS = set(
@@ -191,7 +195,7 @@ def test_an_entry_that_cannot_be_replaced_is_kept(
             raise PermissionError("no")
         move(source, target)
 
-    monkeypatch.setattr("nvp.record.os.replace", refuse)
+    monkeypatch.setattr("nvp.ledger.enter.os.replace", refuse)
     with pytest.raises(NVPError, match="nothing was recorded"):
         record.record(trained / "run", data_root=trained / "data", root=own, first=20, replace=True)
     assert content(own) == before

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import IPython.display
 import pytest
-
-from nvp import figures
+from nvp_book import figures
 
 
 def shown(rows: list[list[object]], monkeypatch: pytest.MonkeyPatch) -> list[str]:

@@ -16,16 +16,15 @@ from tiny import config_tree, configuration, pixelrnn_configuration, pixelrnn_tr
 from torch import Tensor, nn
 
 from nvp.autoregressive.config import Kind
-from nvp.checkpoint import load_tensors
 from nvp.config import Precision, RunConfig, TrainingConfig, load_config, parse_config
-from nvp.data import load
+from nvp.data.sets import load
+from nvp.data.splits import hold_out, shuffled, spread
 from nvp.errors import NVPError
-from nvp.examples import hold_out, shuffled, spread
+from nvp.ledger.scoring import load_run
 from nvp.likelihood import evaluate
-from nvp.optimiser import exponential_average, orthogonal, rate_at
-from nvp.runlog import read_log
-from nvp.scoring import load_run
-from nvp.train import (
+from nvp.runs.log import read_log
+from nvp.runs.tensors import load_tensors
+from nvp.training.loop import (
     BEST,
     CHECKPOINT,
     State,
@@ -36,6 +35,7 @@ from nvp.train import (
     train,
     training_step,
 )
+from nvp.training.optimiser import exponential_average, orthogonal, rate_at
 
 
 def losses(folder: Path) -> list[tuple[float, float, float]]:
@@ -74,7 +74,7 @@ def real_nvp_with_flips(steps: int) -> RunConfig:
 
 
 def real_nvp_by_muon(steps: int) -> RunConfig:
-    return configuration(steps=steps, optimiser="muon", weight_decay=0.1)
+    return configuration(steps=steps, optimiser="muon")
 
 
 def pixel_rnn(steps: int) -> RunConfig:
@@ -136,7 +136,7 @@ def test_a_stop_loses_nothing(
         return training_step(*arguments)
 
     former = signal.getsignal(number)
-    monkeypatch.setattr("nvp.train.training_step", interrupted)
+    monkeypatch.setattr("nvp.training.loop.training_step", interrupted)
     with pytest.raises(NVPError, match="stopped after step 6, which is saved: go on with"):
         train(config, tmp_path / "parts", data_root=root)
     assert signal.getsignal(number) is former

@@ -12,8 +12,8 @@ import nbformat
 import pytest
 import tiny
 
-from nvp import ledger
-from nvp.scoring import WEIGHTS, load_run
+from nvp.ledger import entry as ledger
+from nvp.ledger.scoring import WEIGHTS, load_run
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = """\

@@ -18,8 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-
-from nvp.ablation import (
+from nvp_book.ablation import (
     Ablation,
     Row,
     Variant,
@@ -29,13 +28,14 @@ from nvp.ablation import (
     read_rows,
     write_rows,
 )
-from nvp.data import load
+
+from nvp.data.sets import load
 from nvp.errors import NVPError
 from nvp.likelihood import evaluate
-from nvp.memory import keep_freed_memory
-from nvp.provenance import Leg, current_leg
-from nvp.runlog import read_log
-from nvp.train import train
+from nvp.runs.log import read_log
+from nvp.runs.provenance import Leg, current_leg
+from nvp.training.allocator import keep_freed_memory
+from nvp.training.loop import train
 
 
 def run(ablation: Ablation, machine: Leg, variant: Variant, seed: int) -> Row:

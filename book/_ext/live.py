@@ -1,14 +1,14 @@
-"""Sphinx extension: the directive `live-figure`, whose argument names a figure of nvp.figures.live.
+"""Sphinx extension: the directive `live-figure`, whose argument names a figure of nvp_book.live.
 
 The figure is put together when the page is built, so no page carries a copy that could be stale.
 """
 
 from docutils import nodes
+from nvp_book import live
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from nvp.errors import NVPError
-from nvp.figures import live
 
 
 class LiveFigure(SphinxDirective):

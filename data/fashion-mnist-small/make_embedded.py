@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nvp.data import IDX_MD5, fingerprint, load
+from nvp.data.sets import IDX_MD5, fingerprint, load
 
 HERE = Path(__file__).resolve().parent
 PER_CLASS = {"train": 500, "test": 100}

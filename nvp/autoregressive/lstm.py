@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nvp.autoregressive.masked_conv import MaskedConv2d, colour_groups
-from nvp.roles import Role
+from nvp.model.roles import Role
 
 ROLES = {"state_to_state": Role.RECURRENT, "initial": Role.FIRST_STATE}
 

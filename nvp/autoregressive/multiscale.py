@@ -9,7 +9,7 @@ from nvp.autoregressive import sampling
 from nvp.autoregressive.config import MultiScaleConfig
 from nvp.autoregressive.pixelrnn import PixelRNN, bias_maps
 from nvp.errors import NVPError
-from nvp.model import ImageModel
+from nvp.model.protocol import ImageModel
 
 
 class Upsampler(nn.Module):

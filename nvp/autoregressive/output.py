@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nvp.pixels import dequantise, device_of, quantise, uniform_noise
+from nvp.model.dequantisation import dequantise, device_of, quantise, uniform_noise
 
 
 class Output(nn.Module, ABC):

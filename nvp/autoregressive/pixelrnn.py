@@ -16,7 +16,7 @@ from nvp.autoregressive.output import Mixture, Output, Softmax
 from nvp.autoregressive.pixelcnn import PixelCNNBlock
 from nvp.autoregressive.row_lstm import RowLSTM
 from nvp.errors import NVPError
-from nvp.model import ImageModel, check_count
+from nvp.model.protocol import ImageModel, check_count
 
 
 class ResidualLayer(nn.Module):

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from nvp.baselines.config import StridedConfig
 from nvp.errors import NVPError
-from nvp.model import ImageModel, check_count
-from nvp.pixels import device_of
+from nvp.model.dequantisation import device_of
+from nvp.model.protocol import ImageModel, check_count
 
 SLOPE = 0.2  # of the leaky rectifiers
 

@@ -9,8 +9,15 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
 
-from nvp.model import ImageModel, check_count
-from nvp.pixels import dequantise, device_of, inverse_logit, logit, quantise, uniform_noise
+from nvp.model.dequantisation import (
+    dequantise,
+    device_of,
+    inverse_logit,
+    logit,
+    quantise,
+    uniform_noise,
+)
+from nvp.model.protocol import ImageModel, check_count
 
 CELLS = 256  # places within a level at which noise is integrated
 CHUNK = 1000  # images

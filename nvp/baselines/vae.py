@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nvp.baselines.config import StridedConfig
-from nvp.model import ImageModel, check_count
-from nvp.pixels import device_of, uniform_noise
+from nvp.model.dequantisation import device_of, uniform_noise
+from nvp.model.protocol import ImageModel, check_count
 
 # Of a pixel, in levels: from a twentieth, when all but 1e-4 of the mass is in one, to thousands.
 LOG_SCALES = (-3.0, 10.0)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nvp.flows.batchnorm import CouplingBatchNorm
 from nvp.flows.bijection import ConditionalBijection, sum_over_image
 from nvp.flows.masks import Half, Parity, channel_mask, checkerboard_mask
-from nvp.roles import Role
+from nvp.model.roles import Role
 
 
 class AffineOrder(StrEnum):

@@ -7,7 +7,7 @@ from enum import StrEnum
 from torch import Tensor
 
 from nvp.flows.bijection import Bijection, sum_over_image
-from nvp.pixels import dequantise, inverse_logit, logit, uniform_noise
+from nvp.model.dequantisation import dequantise, inverse_logit, logit, uniform_noise
 
 __all__ = ["Logit", "LogitForm", "dequantise", "uniform_noise"]
 

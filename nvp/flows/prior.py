@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nvp.flows.bijection import sum_over_image
-from nvp.pixels import device_of
+from nvp.model.dequantisation import device_of
 
 
 class Prior(nn.Module, ABC):

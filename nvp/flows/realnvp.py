@@ -25,9 +25,9 @@ from nvp.flows.resnet import (
     remove_weight_norm,
 )
 from nvp.flows.squeeze import squeeze, unsqueeze
-from nvp.labels import condition
-from nvp.model import ImageModel, batch_statistics, check_count
-from nvp.pixels import LEVELS, dequantise, quantise, uniform_noise
+from nvp.model.dequantisation import LEVELS, dequantise, quantise, uniform_noise
+from nvp.model.labels import condition
+from nvp.model.protocol import ImageModel, batch_statistics, check_count
 
 
 class Scale(ConditionalBijection):

@@ -1,0 +1,186 @@
+"""What single choices are worth: variants of one configuration, their recorded scores, and how
+they compare. `workflow/ablation.py` makes the runs.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from nvp.config import RunConfig, load_config
+from nvp.errors import NVPError
+from nvp.paths import repository_root, results_root
+from nvp.runs.tensors import write_text
+
+
+class Variant(BaseModel):
+    """The base configuration with the changes `set`, written as "model.width=4"."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[a-z0-9-]+$")
+    title: str
+    set: tuple[str, ...] = ()
+
+
+class Ablation(BaseModel):
+    """A base configuration, variants of it, the baseline first, and the seeds of each."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base: Path
+    seeds: tuple[int, ...] = Field(min_length=1)
+    variants: tuple[Variant, ...] = Field(min_length=1)
+
+    @property
+    def baseline(self) -> Variant:
+        return self.variants[0]
+
+    def config(self, variant: Variant, seed: int) -> RunConfig:
+        """One run: the variant's model, with the seed for weights, data order and noise."""
+        named = [f"name={variant.name}-{seed}", f"training.seed={seed}"]
+        return load_config(self.base, [*variant.set, *named])
+
+    def settings(self, variant: Variant) -> str:
+        """A short hash of what a variant was asked to be, which its rows keep."""
+        asked = [yaml.safe_load(self.base.read_text()), variant.set]
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
+
+
+class Row(BaseModel):
+    """One run. Scores are bits/dim, one draw of the noise; `train` is the loss, penalty included.
+
+    `train_halfway` and `train` are means over the last steps before half of the budget, and before
+    its end; `standard_error` is that of `test` over its images; `seconds` are those of the steps.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    variant: str
+    seed: int
+    steps: int
+    seconds: float
+    train_halfway: float
+    train: float
+    validation: float
+    test: float
+    standard_error: float
+    parameters: int
+    settings: str
+    commit: str
+    hardware: str
+    torch: str
+    finished: str  # UTC date
+
+
+def default_file() -> Path:
+    """The ablation of the book."""
+    return repository_root() / "workflow" / "ablation.yaml"
+
+
+def default_rows() -> Path:
+    """What is recorded of it."""
+    return results_root() / "ablation.csv"
+
+
+def load_ablation(path: Path | None = None) -> Ablation:
+    """Read a YAML file; `base` is relative to it. Raises `NVPError` where it is not an ablation."""
+    path = path or default_file()
+    try:
+        ablation = Ablation.model_validate(yaml.safe_load(path.read_text()))
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        raise NVPError(f"{path} is no ablation: {' '.join(str(error).split())}") from error
+    if len({variant.name for variant in ablation.variants}) < len(ablation.variants):
+        raise NVPError(f"{path}: two variants have one name")
+    return ablation.model_copy(update={"base": path.parent / ablation.base})
+
+
+def read_rows(path: Path | None = None) -> list[Row]:
+    """The recorded runs; none where there is no file. Raises `NVPError` for a damaged one."""
+    path = path or default_rows()
+    if not path.is_file():
+        return []
+    try:
+        with path.open(newline="") as file:
+            return [Row.model_validate(row) for row in csv.DictReader(file)]
+    except ValidationError as error:
+        raise NVPError(f"{path} is damaged: {' '.join(str(error).split())}") from error
+
+
+def write_rows(rows: Iterable[Row], path: Path) -> None:
+    """Write recorded runs, atomically."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(Row.model_fields), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(row.model_dump() for row in rows)
+    write_text(path, text.getvalue())
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over seeds, and its standard error; nan for a single seed."""
+
+    mean: float
+    error: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Mean:
+        deviation = statistics.stdev(values) if len(values) > 1 else math.nan
+        return cls(statistics.fmean(values), deviation / math.sqrt(len(values)))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A variant beside the baseline: its rows by seed, and test bits/dim minus the baseline's.
+
+    Pairs share a seed, so the order of the images and the noise that was added to them; initial
+    weights are shared too where the shapes are. `differences` is empty for the baseline itself.
+    """
+
+    variant: Variant
+    rows: tuple[Row, ...]
+    differences: tuple[float, ...]
+    halfway: tuple[float, ...]  # of `train_halfway`
+
+    @property
+    def test(self) -> Mean:
+        return Mean.of([row.test for row in self.rows])
+
+    @property
+    def difference(self) -> Mean:
+        return Mean.of(self.differences)
+
+
+def compare(ablation: Ablation, rows: Iterable[Row]) -> list[Comparison]:
+    """All variants that have a row beside one of the baseline, in their order, baseline first."""
+    found = {(row.variant, row.seed): row for row in rows}
+    base = {seed: found.get((ablation.baseline.name, seed)) for seed in ablation.seeds}
+    comparisons = []
+    for variant in ablation.variants:
+        pairs = [
+            (row, beside)
+            for seed, beside in base.items()
+            if beside is not None and (row := found.get((variant.name, seed))) is not None
+        ]
+        if not pairs:
+            continue
+        others = pairs if variant is not ablation.baseline else []
+        comparisons.append(
+            Comparison(
+                variant,
+                tuple(row for row, _ in pairs),
+                tuple(row.test - beside.test for row, beside in others),
+                tuple(row.train_halfway - beside.train_halfway for row, beside in others),
+            )
+        )
+    return comparisons

@@ -1,0 +1,301 @@
+"""Pictures of what a pixel depends on: masks, receptive fields, skewing (Figures 2 to 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+from torch import Tensor
+
+from nvp_book.figures import BLUE, GREEN, GREY, INK, ORANGE, PALE, SKY, VERMILION, WIDTH
+from nvp_book.figures.diagram import Point, arrow, box, canvas, circle, label, sheet
+
+COLOURS = (("red", VERMILION), ("green", GREEN), ("blue", BLUE))
+LATER, HIDDEN, SEEN, LEAK = range(4)
+FIELD = {
+    SEEN: ("seen", SKY),
+    HIDDEN: ("earlier, and not seen", PALE),
+    LATER: ("later", "white"),
+    LEAK: ("seen though not earlier: a leak", VERMILION),
+}
+DONE, NOW, STATE = PALE, ORANGE, SKY
+
+
+def draw_context(height: int, width: int, pixel: tuple[int, int]) -> None:
+    """Figure 2, left: the context of a pixel, and the order of the colours within it."""
+    axes = sheet(11.6, height + 0.9)
+    index = torch.arange(height * width).reshape(height, width)
+    here = int(index[pixel])
+    _cells(axes, (0.1, 0.1), (index < here).float().where(index != here, 2), ["white", SKY, NOW])
+    for text, place in (("1", (0, 0)), ("i", pixel), ("n^2", (height - 1, width - 1))):
+        at = (0.6 + place[1], 0.6 + height - 1 - place[0])
+        label(axes, at, f"$x_{{{text}}}$", size=11)
+    label(axes, (0.1 + width / 2, height + 0.5), "the image, row by row", size=11)
+    # The pixel, enlarged: a factor for each colour, each with one more condition.
+    left, unit = 0.1 + width + 1.3, 1.15
+    middle = 0.1 + height / 2
+    corner = (0.1 + pixel[1] + 1, 0.6 + height - 1 - pixel[0])
+    arrow(axes, corner, (left - 0.1, middle + unit))
+    for i, (name, colour) in enumerate(COLOURS):
+        y = middle + unit * (1 - i)
+        box(axes, (left + 0.6, y), (1.1, 0.75), name, fill=colour, ink="white")
+        if i:
+            arrow(axes, (left + 0.6, y + unit - 0.38), (left + 0.6, y + 0.38))
+        given = ", ".join(["x_{<i}", "x_{i,R}", "x_{i,G}"][: i + 1])
+        label(axes, (left + 1.35, y), f"$p(x_{{i,{'RGB'[i]}}} | {given})$", size=11, align="left")
+    label(axes, (left + 1.9, height + 0.5), "the pixel, colour by colour", size=11)
+
+
+def draw_masks(masks: Mapping[str, Tensor]) -> None:
+    """Each mask (out, in, k, k) as a table: a row for each output colour, a column for each input.
+
+    Taps that may be used have the colour of what they read; the centre is framed.
+    """
+    _, axes = plt.subplots(1, len(masks), figsize=(WIDTH, WIDTH / len(masks) + 0.1))
+    for ax, (title, mask) in zip(axes, masks.items(), strict=True):
+        outputs, inputs, side, _ = mask.shape
+        step = side + 1.2
+        width, height = 2.0 + inputs * step, 1.6 + outputs * step
+        canvas(ax, width, height)
+        for o in range(outputs):
+            middle = height - 1.6 - o * step - side / 2
+            label(ax, (1.7, middle), COLOURS[o][0], align="right")
+            for i in range(inputs):
+                corner = (2.0 + i * step, height - 1.6 - o * step - side)
+                _cells(ax, corner, mask[o, i], ["white", COLOURS[i][1]])
+                centre = (corner[0] + side // 2, corner[1] + side // 2)
+                ax.add_patch(Rectangle(centre, 1, 1, fill=False, ec=INK, lw=2.2, zorder=3))
+        for i in range(inputs):
+            label(ax, (2.0 + i * step + side / 2, height - 1.1), f"from {COLOURS[i][0]}")
+        ax.set_title(title)
+
+
+def draw_connections(centre_taps: Sequence[tuple[str, Tensor]]) -> None:
+    """Figure 2, right: which colours of a pixel reach which, from the centres of masks, bottom up.
+
+    Each layer is its name and the centre tap (3, 3), output by input, of its mask.
+    """
+    step = 1.7
+    axes = sheet(10, step * len(centre_taps) + 1.0)
+    xs = (4.4, 6.3, 8.2)
+    for layer in range(len(centre_taps) + 1):
+        y = 0.4 + step * layer
+        name = "the image" if layer == 0 else f"layer {layer}"
+        label(axes, (0.1, y), name, align="left")
+        box(axes, (2.5, y), (1.6, 0.6), "earlier pixels", fill=PALE, fontsize=8.5)
+        for x, (colour, fill) in zip(xs, COLOURS, strict=True):
+            box(axes, (x, y), (1.1, 0.6), colour, fill=fill, ink="white")
+    for layer, (name, allowed) in enumerate(centre_taps):
+        low, high = 0.7 + step * layer, 0.1 + step * (layer + 1)
+        label(axes, (9.9, (low + high) / 2), name, align="right")
+        for o, x in enumerate(xs):
+            arrow(axes, (2.7 + 0.2 * o, low), (x - 0.35, high), colour=GREY)
+            for i in range(len(xs)):
+                if allowed[o, i]:
+                    arrow(axes, (xs[i], low), (x, high), colour=COLOURS[i][1])
+
+
+def receptive_field(
+    network: Callable[[Tensor], Tensor], shape: tuple[int, int, int], place: tuple[int, int]
+) -> Tensor:
+    """Which places of the input move the output at `place`: bool (H, W), as Figure 4 has it.
+
+    By differentiation, at four random inputs of `shape` (C, H, W), since a ReLU may be closed at
+    one. `network` takes (N, C, H, W) to (N, features, H, W), and treats every image alone.
+    """
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4, *shape, generator=generator).requires_grad_()
+    output = network(x)[:, :, *place]
+    weights = torch.randn(output.shape[1], generator=generator)  # no two features cancel
+    (gradient,) = torch.autograd.grad((output @ weights).sum(), x)
+    return (gradient != 0).any(dim=1).any(dim=0)
+
+
+def draw_fields(
+    fields: Mapping[str, Tensor], pixel: tuple[int, int], *, own: bool = False, columns: int = 3
+) -> None:
+    """What `pixel` was found to depend on: bool maps (H, W), each under its name.
+
+    Pixels after it that it depends on are marked as leaks; so is the pixel itself unless `own`
+    allows it, as it does for the hidden maps behind mask A.
+    """
+    rows = -(-len(fields) // columns)
+    tall, across = next(iter(fields.values())).shape
+    size = (WIDTH, rows * (WIDTH / columns * tall / across + 0.25) + 0.4)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    present = set()
+    for ax in axes.flat[len(fields) :]:
+        ax.set_axis_off()
+    for ax, (title, seen) in zip(axes.flat, fields.items(), strict=False):
+        index = torch.arange(seen.numel()).reshape(seen.shape)
+        earlier = index < index[pixel] + own
+        kinds = torch.where(earlier, seen.int() + HIDDEN, LEAK * seen.int())
+        _paint(ax, kinds, [FIELD[k][1] for k in range(4)])
+        for row, column in (kinds == LEAK).nonzero().tolist():
+            ax.plot(column + 0.5, row + 0.5, "x", color="white", ms=5, mew=1.4)
+        corner = (pixel[1], pixel[0])
+        ax.add_patch(Rectangle(corner, 1, 1, fill=False, ec=INK, lw=2.2, zorder=3))
+        ax.set_title(title)
+        present |= set(kinds.unique().tolist())
+    handles: list[Patch | Line2D] = [
+        Patch(fc="white", ec=INK, lw=2.2, label="the pixel that looks"),
+        *(Patch(fc=c, ec=GREY, label=name) for k, (name, c) in FIELD.items() if k in present),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9.5)
+
+
+def draw_boards(boards: Mapping[str, Tensor]) -> None:
+    """Boards (H, W) of numbers side by side, to one scale; negative cells are left empty.
+
+    Of diagonals' numbers, before and after skewing, they are Figure 3.
+    """
+    widths = [board.shape[1] for board in boards.values()]
+    height = WIDTH * max(len(board) for board in boards.values()) / (sum(widths) + len(widths))
+    _, axes = plt.subplots(1, len(boards), figsize=(WIDTH, height + 0.4), width_ratios=widths)
+    for ax, (title, board) in zip(axes, boards.items(), strict=True):
+        _numbers(ax, board)
+        ax.set_title(title)
+
+
+def draw_scan(skewed: Tensor, steps: Sequence[int], taps: Sequence[tuple[int, int]]) -> None:
+    """Steps of a scan over the columns of a skewed map; below, the same pixels in the image.
+
+    `skewed` (H, W') holds the column of each place in the image, negative where there is none;
+    `taps` are the neighbours, as (row, column) offsets in the skewed map, that a pixel reads.
+    """
+    height, width = skewed.shape
+    image_width = int(skewed.max()) + 1
+    ratios = (1 / width, 1 / image_width)  # of the heights of two boards of one width
+    size = (WIDTH, WIDTH / len(steps) * height * sum(ratios) + 0.8)
+    _, axes = plt.subplots(2, len(steps), figsize=size, height_ratios=ratios)
+    for step, (upper, lower) in zip(steps, axes.T, strict=True):
+        place = torch.arange(width).expand(height, -1)
+        kinds = (place < step).int() + 2 * (place == step).int()
+        read = torch.zeros_like(skewed, dtype=torch.bool)
+        for row, column in (place == step).nonzero().tolist():
+            for down, across in taps:
+                if skewed[row, column] >= 0 and row + down >= 0 and column + across >= 0:
+                    read[row + down, column + across] = True
+        kinds[read] = 3
+        kinds[skewed < 0] = 0
+        colours = ["white", DONE, NOW, STATE]
+        _paint(upper, kinds, colours, empty=skewed < 0)
+        rows, columns = (skewed >= 0).nonzero(as_tuple=True)
+        image = torch.zeros(height, image_width, dtype=torch.int)
+        image[rows, skewed[rows, columns]] = kinds[rows, columns]
+        _paint(lower, image, colours)
+        upper.set_title(f"step {step + 1}")
+    axes[0, 0].set_ylabel("skewed")
+    axes[1, 0].set_ylabel("in the image")
+    handles = [
+        Patch(fc=NOW, ec=GREY, label="computed now"),
+        Patch(fc=STATE, ec=GREY, label="read"),
+        Patch(fc=DONE, ec=GREY, label="computed before"),
+    ]
+    axes[0, 0].figure.legend(handles=handles, loc="outside lower center", ncols=3)
+
+
+def draw_row_step(kernel: int, width: int, column: int) -> None:
+    """One step of the Row LSTM: what the state of a pixel is made of (eq 3)."""
+    axes = sheet(11, 4.6)
+    half = kernel // 2
+    above = torch.zeros(1, width)
+    above[0, column - half : column + half + 1] = 1
+    row = torch.zeros(1, width)
+    row[0, column - half : column + 1] = 1
+    here = torch.zeros(1, width)
+    here[0, column] = 1
+    left = 3.0
+    for y, name, board, colour in (
+        (3.4, "$h_{r-1},\\ c_{r-1}$", above, SKY),
+        (1.9, "$h_r,\\ c_r$", here, ORANGE),
+        (0.3, "input map, row $r$", row, GREEN),
+    ):
+        label(axes, (left - 0.3, y + 0.4), name, size=11, align="right")
+        _cells(axes, (left, y), board, ["white", colour], side=0.8)
+    at = left + 0.8 * (column + 0.5)
+    for offset in range(-half, half + 1):
+        x = left + 0.8 * (column + offset + 0.5)
+        arrow(axes, (x, 3.4), (at + 0.2 * offset, 2.72))
+        if offset <= 0:
+            arrow(axes, (x, 1.1), (at + 0.2 * offset, 1.88))
+    right = left + 0.8 * width + 0.2
+    label(axes, (right, 3.06), "$K^{ss}$: the row above,\nno mask", align="left")
+    label(axes, (right, 1.5), "$K^{is}$: the row itself,\nmask B", align="left")
+
+
+def draw_lstm_block() -> None:
+    """Figure 5, right: the residual connection around an LSTM layer, widths on the arrows."""
+    axes = sheet(12.4, 3.0)
+    y, up = 1.0, 2.35
+    label(axes, (0.5, y), "$x$", size=12)
+    box(axes, (3.3, y), (2.7, 1.0), "LSTM layer", fill=ORANGE)
+    box(axes, (7.3, y), (2.3, 1.0), "1 × 1, mask B", fill=PALE)
+    circle(axes, (10.3, y), "+", radius=0.25)
+    for start, end, text in ((0.8, 1.95, "$2h$"), (4.65, 6.15, "$h$"), (8.45, 10.05, "$2h$")):
+        arrow(axes, (start, y), (end, y))
+        label(axes, ((start + end) / 2 + (0.12 if start < 1 else 0), y + 0.3), text)
+    arrow(axes, (1.15, y), (1.15, up), (10.3, up), (10.3, y + 0.25))
+    arrow(axes, (10.55, y), (11.6, y))
+    label(axes, (11.05, y + 0.3), "$2h$")
+    label(axes, (5.7, up + 0.3), "the input, unchanged")
+
+
+def draw_nats(curves: Mapping[str, Sequence[float]], marks: Mapping[str, float]) -> None:
+    """Nats per image over steps, and horizontal lines to compare with."""
+    _, ax = plt.subplots(figsize=(WIDTH, 2.9))
+    for (name, nats), colour, dashes in zip(
+        curves.items(), (BLUE, VERMILION, GREEN), ("-", "--", "-."), strict=False
+    ):
+        ax.plot(nats, color=colour, ls=dashes, label=name)
+    for (name, value), dashes in zip(marks.items(), (":", "--"), strict=False):
+        ax.axhline(value, color=INK, ls=dashes, lw=1.2, label=name)
+    ax.set(xlabel="step", ylabel="nats per image", ylim=(0, None))
+    ax.legend()
+
+
+def _cells(axes: Axes, corner: Point, kinds: Tensor, fills: Sequence[str], side: float = 1) -> None:
+    """A board on a canvas, its lower left corner at `corner`."""
+    height, _ = kinds.shape
+    for row, line in enumerate(kinds.int().tolist()):
+        for column, kind in enumerate(line):
+            place = (corner[0] + side * column, corner[1] + side * (height - 1 - row))
+            axes.add_patch(Rectangle(place, side, side, fc=fills[kind], ec=GREY, lw=0.6))
+
+
+def _paint(axes: Axes, kinds: Tensor, colours: Sequence[str], empty: Tensor | None = None) -> None:
+    """A board that fills its axes, row 0 at the top; cells that are `empty` have no frame."""
+    shown = kinds.float()
+    if empty is not None:
+        shown = shown.masked_fill(empty, torch.nan)
+    axes.pcolormesh(
+        shown,
+        cmap=ListedColormap(list(colours)),
+        vmin=-0.5,
+        vmax=len(colours) - 0.5,
+        ec=GREY,
+        lw=0.4,
+        clip_on=False,
+    )
+    axes.invert_yaxis()
+    axes.set(aspect="equal", xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+
+
+def _numbers(axes: Axes, board: Tensor) -> None:
+    """Numbers in cells, shaded from light to dark; negative ones are empty cells."""
+    top = max(int(board.max()), 1)
+    shades = plt.get_cmap("viridis_r")(torch.linspace(0.05, 0.95, top + 1).numpy())
+    fills = ["white", *map(tuple, shades)]
+    _paint(axes, board.clamp(min=-1) + 1, fills, empty=board < 0)  # type: ignore[arg-type]
+    for row, line in enumerate(board.tolist()):
+        for column, number in enumerate(line):
+            if number >= 0:
+                ink = "white" if number > 0.45 * top else INK
+                at = (column + 0.5, row + 0.5)
+                axes.text(*at, f"{number}", color=ink, ha="center", va="center", fontsize=9.5)

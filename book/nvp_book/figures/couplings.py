@@ -1,0 +1,139 @@
+"""Pictures of coupling layers, their Jacobians and their composition (sections 3.2 to 3.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import Normalize
+from torch import Tensor
+
+from nvp_book import figures
+from nvp_book.figures.diagram import arrow, box, canvas, circle, label, sheet
+
+KEPT, CHANGED = figures.SKY, figures.ORANGE
+
+
+def draw_graphs() -> None:
+    """Figure 2: the computation of a coupling layer, forward and inverse."""
+    _, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 3.1))
+    for one in axes:
+        canvas(one, 5.2, 4.4)
+    _graph(axes[0], "forward, equations 4 and 5", "x", "y", "×", "+")
+    _graph(axes[1], "inverse, equations 7 and 8", "y", "x", "−", "÷")
+
+
+def _graph(axes: Axes, title: str, start: str, end: str, first: str, second: str) -> None:
+    """Upwards: the kept half on the left, the changed half on the right, s and t between."""
+    left, middle, right = 0.7, 2.5, 4.4
+    # The operation that comes first is the lower one: s forward, t in the inverse.
+    lower, upper = ("s", "t") if first == "×" else ("t", "s")
+    box(axes, (left, 0.4), (1, 0.6), f"${start}_{{1:d}}$", fill=KEPT)
+    box(axes, (right, 0.4), (1.3, 0.6), f"${start}_{{d+1:D}}$", fill=CHANGED)
+    box(axes, (left, 3.5), (1, 0.6), f"${end}_{{1:d}}$", fill=KEPT)
+    box(axes, (right, 3.5), (1.3, 0.6), f"${end}_{{d+1:D}}$", fill=CHANGED)
+    arrow(axes, (left, 0.7), (left, 3.2))
+    label(axes, (left - 0.2, 1.9), "=")
+    arrow(axes, (right, 0.7), (right, 1.2))
+    arrow(axes, (right, 1.6), (right, 2.2))
+    arrow(axes, (right, 2.6), (right, 3.2))
+    for height, name, sign in ((1.4, lower, first), (2.4, upper, second)):
+        arrow(axes, (left, height), (middle - 0.35, height))
+        box(axes, (middle, height), (0.7, 0.6), f"${name}$")
+        arrow(axes, (middle + 0.35, height), (right - 0.2, height))
+        circle(axes, (right, height), sign)
+        if name == "s":
+            label(axes, (3.5, height + 0.2), "$\\exp$")
+    label(axes, (2.55, 4.2), title, size=11)
+
+
+def draw_matrices(matrices: Mapping[str, Tensor]) -> None:
+    """Square matrices as heat maps; white is zero, and only zero is quite white."""
+    _, axes = plt.subplots(1, len(matrices), figsize=(figures.WIDTH, 2.7))
+    for one, (title, matrix) in zip(axes, matrices.items(), strict=True):
+        shade = matrix.abs()
+        # A square root brings small entries out; the eye is to tell zero from not zero.
+        shown = matrix.sign() * (0.12 + 0.88 * (shade / shade.max()).sqrt())
+        shown[shade == 0] = torch.nan  # left out, so the white ground shows
+        one.imshow(shown, cmap=figures.DIVERGING, vmin=-1, vmax=1)
+        one.set(title=title, xlabel="input", xticks=[], yticks=[])
+        one.spines[:].set(visible=True, color=figures.PALE)
+    axes[0].set_ylabel("output")
+
+
+def draw_bounds(raw: Tensor, factors: Mapping[str, Tensor]) -> None:
+    """exp(s) against the pre-activation of s, for some ways of getting the one from the other."""
+    _, axes = plt.subplots(figsize=(figures.WIDTH, 2.9))
+    styles = ["--", "-", "-", "-"]
+    colours = [figures.INK, figures.SKY, figures.BLUE, figures.GREEN]
+    for (name, factor), style, colour in zip(factors.items(), styles, colours, strict=True):
+        axes.semilogy(raw, factor, style, color=colour, label=name)
+    axes.set(xlabel="pre-activation", ylabel="$\\exp(s)$", ylim=(1e-2, 1e2))
+    axes.legend(ncols=2, loc="upper left")
+
+
+def draw_areas(vertices: Mapping[str, Tensor]) -> None:
+    """Grids of vertices (n, n, 2), each cell coloured by the logarithm of its area.
+
+    Areas are measured against those of the first grid.
+    """
+    grids = list(vertices.values())
+    unit = _areas(grids[0]).mean()
+    figure, axes = plt.subplots(
+        1, len(grids), figsize=(figures.WIDTH, 2.7), sharex=True, sharey=True
+    )
+    for one, (title, grid) in zip(axes, vertices.items(), strict=True):
+        corners = [grid[:-1, :-1], grid[1:, :-1], grid[1:, 1:], grid[:-1, 1:]]
+        cells = torch.stack(corners, dim=2).reshape(-1, 4, 2)
+        collection = PolyCollection(
+            list(cells.numpy()),
+            array=(_areas(grid) / unit).log().numpy(),
+            cmap=figures.DIVERGING,
+            norm=Normalize(-1.2, 1.2),
+            edgecolor=figures.GREY,
+            linewidth=0.5,
+        )
+        one.add_collection(collection)
+        one.set(title=title, aspect="equal", xticks=[], yticks=[])
+        one.autoscale_view()
+        one.spines[:].set_visible(False)
+    figure.colorbar(collection, ax=axes, label="log area", shrink=0.8)
+
+
+def _areas(grid: Tensor) -> Tensor:
+    """Areas of the cells, by the cross product of their diagonals."""
+    down, across = grid[1:, 1:] - grid[:-1, :-1], grid[:-1, 1:] - grid[1:, :-1]
+    return 0.5 * (down[..., 0] * across[..., 1] - down[..., 1] * across[..., 0]).abs().flatten()
+
+
+def draw_alternation(num_couplings: int = 3) -> None:
+    """Figure 4(a): what one coupling keeps, the next one changes."""
+    height = 1.5 * num_couplings + 1.2
+    axes = sheet(9, height)
+    left, right = 2.6, 6.4
+    for layer in range(num_couplings + 1):
+        y = 0.5 + 1.5 * layer
+        name = "x" if layer == 0 else "z" if layer == num_couplings else f"h^{{({layer})}}"
+        # Half k has been changed by the layers whose turn it was.
+        for half, x in enumerate((left, right), start=1):
+            turns = [i for i in range(layer) if (half == 1) == (i % 2 == 1)]
+            fill = CHANGED if turns else KEPT
+            box(axes, (x, y), (1.5, 0.6), f"${name}_{half}$", fill=fill)
+    for layer in range(num_couplings):
+        y = 0.5 + 1.5 * layer
+        kept, changed = (left, right) if layer % 2 == 0 else (right, left)
+        arrow(axes, (kept, y + 0.3), (kept, y + 1.2))
+        label(axes, (kept + (-0.25 if kept == left else 0.25), y + 0.75), "=")
+        arrow(axes, (changed, y + 0.3), (changed, y + 0.55))
+        arrow(axes, (changed, y + 0.95), (changed, y + 1.2))
+        circle(axes, (changed, y + 0.75), "×+")
+        side = 0.2 if changed < kept else -0.2
+        box(axes, ((left + right) / 2, y + 0.75), (1.1, 0.5), "$s,\\, t$")
+        towards = -0.55 if changed < kept else 0.55
+        centre = (left + right) / 2
+        arrow(axes, (kept, y + 0.75), (centre - towards, y + 0.75))
+        arrow(axes, (centre + towards, y + 0.75), (changed + side, y + 0.75))
+        label(axes, (8.3, y + 0.75), f"coupling {layer + 1}")

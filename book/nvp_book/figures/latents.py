@@ -1,0 +1,120 @@
+"""Pictures of latents: walks between images, larger images, and what a label changes.
+
+Every function draws one new figure and returns nothing. Images are uint8, (N, C, H, W).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from nvp_book.figures import INK, ORANGE, PALETTE, WIDTH
+from nvp_book.figures.samples import GAP, clean, tile
+
+
+def draw_walks(walks: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+    """Walks from one image to another, a row each: images, (steps, C, H, W), and their bits/dim."""
+    steps = len(next(iter(walks.values()))[0])
+    size = (WIDTH, len(walks) * (WIDTH - 0.9) / steps * 1.3 + 0.1)
+    _, axes = plt.subplots(len(walks), steps, figsize=size)
+    for line, (name, (images, bits)) in zip(axes, walks.items(), strict=True):
+        for ax, image, cost in zip(line, images, bits, strict=True):
+            clean(ax)
+            ax.imshow(tile(image[None], 1))
+            ax.set_xlabel(f"{cost:.2f}", fontsize=9, labelpad=1)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+
+
+def draw_along(
+    shares: Tensor, sizes: Mapping[str, Tensor], bits: Mapping[str, tuple[Tensor, Tensor]]
+) -> None:
+    """|z|^2 / D, and bits/dim with standard errors, over the share of the way, (steps,)."""
+    _, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.9))
+    colours = dict(zip(bits, PALETTE, strict=False))
+    for name, values in sizes.items():
+        axes[0].plot(shares, values, "o-", ms=3.5, color=colours[name])
+    for i, (name, (mean, error)) in enumerate(bits.items()):
+        beside = [share + 0.008 * (i - (len(bits) - 1) / 2) for share in shares]
+        axes[1].errorbar(
+            beside, mean, error, fmt="o-", ms=3.5, elinewidth=1, color=colours[name], label=name
+        )
+    axes[0].set(xlabel="share of the way", ylabel="|z|² / D", ylim=(0, 1.1))
+    axes[1].set(xlabel="share of the way", ylabel="bits/dim")
+    axes[1].legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncol=len(bits), fontsize=9.5)
+
+
+def draw_lengths(lengths: Mapping[str, Tensor]) -> None:
+    """Histograms of |z| / sqrt(D), (N,) under each name."""
+    _, ax = plt.subplots(figsize=(WIDTH, 2.4))
+    values = torch.cat(list(lengths.values()))
+    bins = np.linspace(values.min().item() - 0.02, values.max().item() + 0.02, 50).tolist()
+    for (name, each), colour in zip(lengths.items(), PALETTE, strict=False):
+        ax.hist(each.numpy(), bins, density=True, histtype="step", color=colour, lw=1.8, label=name)
+    ax.set(xlabel="|z| / √D", ylabel="density", yticks=[])
+    ax.legend(fontsize=9.5, loc="upper center", bbox_to_anchor=(0.45, 1.05))
+
+
+def draw_to_scale(sheets: Mapping[str, tuple[Tensor, int]], part: float = 1.0) -> None:
+    """Sheets of images, each with its number of columns, side by side, all pixels of one size.
+
+    They take up that `part` of the width of a page.
+    """
+    tiled = {name: tile(images, columns) for name, (images, columns) in sheets.items()}
+    widths = [sheet.shape[1] for sheet in tiled.values()]
+    height = (part * WIDTH - 0.4) / sum(widths) * max(sheet.shape[0] for sheet in tiled.values())
+    _, axes = plt.subplots(
+        1, len(tiled), figsize=(part * WIDTH, height + 0.4), squeeze=False, width_ratios=widths
+    )
+    for ax, (name, sheet) in zip(axes[0], tiled.items(), strict=True):
+        clean(ax)
+        ax.imshow(sheet)
+        ax.set_anchor("N")
+        ax.set_title(name, fontsize=9.5)
+
+
+def draw_border(shares: Mapping[str, Tensor]) -> None:
+    """The share of black pixels over the distance from the nearest border, from 0 on."""
+    _, ax = plt.subplots(figsize=(WIDTH, 2.7))
+    for (name, share), colour in zip(shares.items(), PALETTE, strict=False):
+        ax.plot(range(len(share)), share, color=colour, label=name)
+    ax.set(xlabel="pixels to the nearest border", ylabel="share of black pixels", ylim=(0, 1))
+    ax.legend(fontsize=9.5)
+
+
+def draw_by_class(
+    rows: Sequence[Tensor], columns: Sequence[str], marked: Sequence[int] | None = None
+) -> None:
+    """Rows of images under slanted names of their columns; `marked` has a column for each row."""
+    images = torch.cat(list(rows))
+    height, width = images.shape[2] + GAP, images.shape[3] + GAP
+    sheet = tile(images, len(columns))
+    _, ax = plt.subplots(figsize=(WIDTH, WIDTH * sheet.shape[0] / sheet.shape[1] + 0.8))
+    clean(ax)
+    ax.imshow(sheet)
+    ax.xaxis.tick_top()
+    centres = [(width - GAP) / 2 + i * width for i in range(len(columns))]
+    ax.set_xticks(centres, columns, rotation=30, ha="left", fontsize=9.5)
+    for row, column in enumerate(marked or ()):
+        corner = (column * width - 1.5, row * height - 1.5)
+        box = Rectangle(corner, width, height, fill=False, edgecolor=ORANGE, lw=2.2, clip_on=False)
+        ax.add_patch(box)
+
+
+def draw_confusion(shares: Tensor, names: Sequence[str]) -> None:
+    """Which class was chosen (columns) for images of each class (rows): shares, (K, K)."""
+    _, ax = plt.subplots(figsize=(0.62 * WIDTH, 0.56 * WIDTH))
+    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1.15)
+    for row, column in shares.nonzero().tolist():
+        share = shares[row, column].item()
+        colour = "white" if share > 0.6 else INK
+        ax.text(column, row, f"{share:.0%}", ha="center", va="center", fontsize=8, color=colour)
+    ax.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize=9.5)
+    ax.set_yticks(range(len(names)), names, fontsize=9.5)
+    ax.set(xlabel="class chosen", ylabel="class of the image")
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)

@@ -1,0 +1,183 @@
+"""Pictures of the PixelCNN, of two scales, and of what a Pixel RNN says of single pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import NullFormatter
+from torch import Tensor
+
+from nvp_book.figures import GREY, INK, ORANGE, PALE, PALETTE, SKY, WIDTH
+from nvp_book.figures.diagram import arrow, box, circle, label, sheet
+
+NEVER, LATER = -1, -2  # in place of a number of blocks
+HATCH = "////"
+
+
+def draw_pixelcnn_block() -> None:
+    """Figure 5, left: the residual block of the PixelCNN, widths on the arrows."""
+    axes = sheet(14.2, 3.0)
+    y, up = 1.0, 2.35
+    label(axes, (0.4, y), "$x$", size=12)
+    stages = (("1 × 1", PALE), ("3 × 3", ORANGE), ("1 × 1", PALE))
+    places, widths = (3.1, 6.6, 10.1), ("$2h$", "$h$", "$h$", "$2h$")
+    for at, (name, fill) in zip(places, stages, strict=True):
+        box(axes, (at, y), (2.4, 1.1), f"ReLU,\n{name}, mask B", fill=fill)
+    starts, ends = (0.7, *(at + 1.2 for at in places)), (*(at - 1.2 for at in places), 12.2)
+    for start, end, width in zip(starts, ends, widths, strict=True):
+        arrow(axes, (start, y), (end, y))
+        label(axes, (end - 0.55, y + 0.3), width)
+    circle(axes, (12.45, y), "+", radius=0.25)
+    arrow(axes, (1.0, y), (1.0, up), (12.45, up), (12.45, y + 0.25))
+    arrow(axes, (12.7, y), (13.7, y))
+    label(axes, (13.15, y + 0.3), "$2h$")
+    label(axes, (6.6, up + 0.3), "the input, unchanged")
+
+
+def draw_depths(depths: Tensor, pixel: tuple[int, int], seen: Tensor) -> None:
+    """How many blocks it takes until `pixel` sees each place, (H, W), or `NEVER` or `LATER`.
+
+    `seen`, bool (H, W), is what a stack of some depth sees; its outline is drawn.
+    """
+    figure, ax = plt.subplots(figsize=(0.9 * WIDTH, 5.3))
+    shown = np.ma.masked_less(depths.numpy(), 0)
+    image = ax.pcolormesh(shown, cmap="viridis_r", vmin=0, edgecolor="white", lw=0.3)
+    blind = np.ma.masked_not_equal(depths.numpy(), NEVER)
+    ax.pcolormesh(blind, cmap=ListedColormap([PALE]))
+    for row, column in (depths == NEVER).nonzero().tolist():
+        cell = Rectangle((column, row), 1, 1, fc="none", ec=GREY, lw=0, hatch=HATCH)
+        ax.add_patch(cell)
+    _outline(ax, seen)
+    ax.add_patch(Rectangle((pixel[1], pixel[0]), 1, 1, fc="white", ec=INK, lw=2.2))
+    ax.invert_yaxis()
+    ax.set(aspect="equal", xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    figure.colorbar(image, ax=ax, label="blocks until the pixel sees it")
+    handles = [
+        Patch(fc="white", ec=INK, lw=2.2, label="the pixel that looks"),
+        Patch(fc=PALE, ec=GREY, hatch=HATCH, label="seen at no depth"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9.5)
+
+
+def draw_two_scales(large: Tensor, small: Tensor, pixel: tuple[int, int]) -> None:
+    """Figure 2, middle: what `pixel` sees of the image (H, W) and of the small one (h, w), bools.
+
+    The small image's pixels are circles in the middle of the places that they were taken from.
+    """
+    factor = len(large) // len(small)
+    figure, ax = plt.subplots(figsize=(0.75 * WIDTH, 0.75 * WIDTH + 0.4))
+    paint = ListedColormap(["white", SKY])
+    ax.pcolormesh(large.int(), cmap=paint, vmin=0, vmax=1, ec=GREY, lw=0.4, clip_on=False)
+    for row, line in enumerate(small.tolist()):
+        for column, is_seen in enumerate(line):
+            at = (factor * column + 0.5, factor * row + 0.5)
+            style: dict[str, Any] = {"mfc": ORANGE if is_seen else "white", "mec": INK, "mew": 0.8}
+            ax.plot(*at, "o", ms=8, **style)
+    ax.add_patch(Rectangle((pixel[1], pixel[0]), 1, 1, fill=False, ec=INK, lw=2.4, zorder=3))
+    ax.invert_yaxis()
+    ax.set(aspect="equal", xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    dot: dict[str, Any] = {"marker": "o", "ls": "", "mec": INK, "ms": 8}
+    handles = [
+        Patch(fc="white", ec=INK, lw=2.2, label="the pixel that looks"),
+        Patch(fc=SKY, ec=GREY, label="seen of the image"),
+        Line2D([], [], mfc=ORANGE, label="seen of the small image", **dot),
+        Line2D([], [], mfc="white", label="not seen of it", **dot),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9.5)
+
+
+def _outline(axes: Axes, seen: Tensor) -> None:
+    """A line around the places (H, W) that are True."""
+    padded = torch.nn.functional.pad(seen.int(), (1, 1, 1, 1))
+    for row, column in (padded[:, 1:] != padded[:, :-1]).nonzero().tolist():
+        axes.plot([column, column], [row - 1, row], color=INK, lw=1.6, zorder=4)
+    for row, column in (padded[1:] != padded[:-1]).nonzero().tolist():
+        axes.plot([column - 1, column], [row, row], color=INK, lw=1.6, zorder=4)
+
+
+def draw_curves(
+    curves: Mapping[str, list[dict[str, float]]], published: Mapping[str, float], factor: float
+) -> None:
+    """Nats an image over images seen: the rows of each run's log, and the paper's figure for it.
+
+    Lines are the loss of training, a running mean over a hundredth of the run; dots are images for
+    validation, which a log has in bits/dim, of `factor` nats each; dashes are what the paper
+    reports, under the run's name.
+    """
+    _, ax = plt.subplots(figsize=(WIDTH, 3.6))
+    lowest = []
+    for (name, rows), colour in zip(curves.items(), PALETTE, strict=False):
+        seen, losses = _columns(rows, "images", "loss")
+        width = max(1, len(losses) // 100)
+        means = np.convolve(losses, np.ones(width) / width, "valid")
+        ax.plot(seen[width - 1 :], means, color=colour, lw=1.2, label=name)
+        lowest.append(float(means.min()))
+        seen, bits = _columns(rows, "images", "validation")
+        ax.plot(
+            seen, [factor * value for value in bits], "o", color=colour, ms=6, mec="white", zorder=3
+        )
+        if name in published:
+            ax.axhline(published[name], color=colour, ls="--", lw=1.3)
+            lowest.append(published[name])
+    ax.plot([], [], "o", color=INK, ms=5, label="images for validation")
+    ax.plot([], [], "--", color=INK, lw=1.3, label="in the paper, test images")
+    ax.set(xscale="log", xlabel="training images seen", ylabel="nats an image")
+    ax.set_ylim(min(lowest) - 1.5, min(lowest) + 25)
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.legend(fontsize=9)
+
+
+def draw_nats_maps(images: Tensor, nats: Tensor) -> None:
+    """Images, uint8 (N, 1, H, W), and below each the nats that each of its pixels cost, (N, H, W).
+
+    The scale is the same for all; pixels of at most a hundredth of a nat are white.
+    """
+    count = len(images)
+    figure, axes = plt.subplots(2, count, figsize=(WIDTH, 2 * WIDTH / count + 0.1))
+    paint = plt.get_cmap("viridis_r").with_extremes(under="white")
+    for (above, below), image, cost in zip(axes.T, images, nats, strict=True):
+        above.imshow(image[0], cmap="gray")
+        shown = below.imshow(cost, cmap=paint, vmin=0.01, vmax=float(nats.max()))
+        below.set_xlabel(f"{float(cost.sum()):.0f} nats", fontsize=9.5)
+        for ax in (above, below):
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_color(PALE)
+    figure.colorbar(shown, ax=axes[1, :].tolist(), label="nats a pixel", fraction=0.03, pad=0.01)
+
+
+def draw_distributions(
+    rows: Mapping[str, Tensor], columns: Sequence[str], truth: Sequence[int]
+) -> None:
+    """Figure 6: probabilities of the levels, (pixels, levels) under each name; below, the true one.
+
+    A row for each model, a column for each pixel.
+    """
+    size = (WIDTH, 1.9 * len(rows) + 0.5)
+    _, axes = plt.subplots(len(rows), len(columns), figsize=size, squeeze=False, sharex=True)
+    for line, (name, probabilities), colour in zip(axes, rows.items(), PALETTE, strict=False):
+        for ax, p, level in zip(line, probabilities, truth, strict=True):
+            ax.bar(range(len(p)), p.tolist(), width=1.0, color=colour, lw=0)
+            ax.plot(level, 0, "^", color=INK, ms=7, clip_on=False, zorder=3)
+            ax.set(xlim=(-4, len(p) + 3), ylim=(0, None), yticks=[])
+            ax.set_yscale("function", functions=(np.sqrt, np.square))
+        line[0].set_ylabel(name)
+    for ax, title in zip(axes[0], columns, strict=True):
+        ax.set_title(title)
+    for ax in axes[-1]:
+        ax.set(xlabel="level", xticks=[0, 128, 255])
+
+
+def _columns(rows: list[dict[str, float]], x: str, y: str) -> tuple[list[float], list[float]]:
+    """Two columns of a log, where both are filled in."""
+    pairs = [(row[x], row[y]) for row in rows if y in row]
+    return [a for a, _ in pairs], [b for _, b in pairs]

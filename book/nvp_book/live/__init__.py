@@ -1,0 +1,155 @@
+"""Live figures: plain JavaScript that goes with the page, for the book and for JupyterLab.
+
+A figure is one fragment of HTML: an empty place, and a script that carries its style, its data and
+its code, and fetches nothing. The sources stand beside this file; the rules and the mathematics
+stand in files of their own, without a browser, and the tests compare those with the package.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from nvp.errors import NVPError
+from nvp.flows.realnvp import RealNVP
+from nvp.flows.toy import ToyData, ToyFlow, fit
+from nvp_book.live import realnvp
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
+
+SOURCES = Path(__file__).parent
+# The parts of each figure, in the order in which they are put together.
+FIGURES = {
+    "masks": ("live.css", "masks.css", "live.js", "receptive.js", "masks.js"),
+    "plane": ("live.css", "plane.css", "live.js", "flow.js", "panel.js", "plane.js"),
+    "images": ("live.css", "images.css", "live.js", "realnvp.js", "images.js"),
+}
+FLOWS = "flows.json"
+# The data of a figure that needs some, where its caller brings none, and what stands in for it.
+RECORDED: dict[str, Callable[[], tuple[object, str]]] = {
+    "plane": lambda: (json.loads(_source(FLOWS)), ""),
+    "images": realnvp.recorded,
+}
+DIGITS = 5  # of a weight in a page, in all
+PAGE = (
+    '<!doctype html>\n<html lang="en"><meta charset="utf-8">'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    "<title>{title}</title>\n<body>\n{body}\n</body></html>\n"
+)
+
+
+def masks() -> HTML:
+    """What a pixel sees, and what sees it: Real NVP's masks, and the layers of the Pixel RNN."""
+    return _shown(fragment("masks"))
+
+
+def plane(flows: Mapping[str, tuple[ToyFlow, Tensor]] | None = None) -> HTML:
+    """Real NVP of points in the plane: drag them, and the Gaussian, and step through the couplings.
+
+    `flows` are flows of your own under their names, each with some points (M, 2) to show; without
+    them, the recorded flows of the three sets of `ToyData`. Raises `NVPError` where there is none.
+    """
+    if flows is not None and not flows:
+        raise NVPError("there is no flow to show: pass at least one, or nothing for the recorded")
+    data = None if flows is None else {name: flow_data(*pair) for name, pair in flows.items()}
+    return _shown(fragment("plane", data))
+
+
+def images(model: RealNVP | None = None, images: Tensor | None = None) -> HTML:
+    """Real NVP of images: the manifold of four of them (eq 19), temperature, and appendix D.
+
+    `model` is one of your own, of any size, and `images`, uint8 (N, 1, H, W), four or more of its
+    images; without them, the recorded run `live-fashion` and embedded test images.
+    """
+    if (model is None) != (images is None):
+        raise NVPError("pass a model and images of its, or neither")
+    given = () if model is None or images is None else realnvp.content(model, images)
+    return _shown(fragment("images", *given))
+
+
+def flow_data(flow: ToyFlow, points: Tensor) -> dict[str, Any]:
+    """What the figure `plane` needs of a flow: its weights, and points (M, 2) to show."""
+    weights = {name: _rounded(value) for name, value in flow.state_dict().items()}
+    return {"weights": weights, "points": _rounded(points)}
+
+
+def flow_from(data: Mapping[str, Any]) -> ToyFlow:
+    """The flow that `flow_data` wrote down, its weights rounded as they are in the page."""
+    weights = {name: torch.tensor(value) for name, value in data["weights"].items()}
+    num_couplings = sum(name.endswith(".scale") for name in weights)
+    flow = ToyFlow(num_couplings, width=len(weights["couplings.0.net.1.bias"]))
+    flow.load_state_dict(weights)
+    return flow
+
+
+def record_flows() -> None:
+    """Fit a flow to each set of `ToyData`, under a minute each, and write what the book shows."""
+    flows = {}
+    for data in ToyData:
+        torch.manual_seed(0)
+        flow = ToyFlow()
+        fit(flow, data.sample(20_000, seed=1))
+        flows[data.value] = flow_data(flow, data.sample(300, seed=2))
+    text = json.dumps(flows, separators=(",", ":"))
+    (SOURCES / FLOWS).write_text(text + "\n", encoding="utf-8")
+
+
+def fragment(name: str, data: object = None, still: str = "") -> str:
+    """The HTML of a figure: its place and its script, in which `data` is the constant DATA.
+
+    Without `data` it is what was recorded for the figure, if it needs any. `still` is HTML for
+    where no script runs. Raises `NVPError` for a name that no figure has, and where the sources
+    are not there.
+    """
+    if name not in FIGURES:
+        raise NVPError(f"no live figure {name!r}; there are: {', '.join(FIGURES)}")
+    if data is None and name in RECORDED:
+        data, still = RECORDED[name]()
+    style = "\n".join(_source(part) for part in FIGURES[name] if part.endswith(".css"))
+    scripts = [_source(part) for part in FIGURES[name] if part.endswith(".js")]
+    constants: dict[str, Any] = {"STYLE": style, "DATA": data}
+    # Inside a script "</" would be read as markup, and so would "<!--".
+    lines = [
+        f"const {key} = {json.dumps(value, separators=(',', ':'))};".replace("<", "\\u003c")
+        for key, value in constants.items()
+    ]
+    script = "\n".join([*lines, *scripts])
+    return (
+        f'<div class="nvp-live" data-figure="{name}">{still}This figure needs JavaScript.</div>\n'
+        f"<script>\n(() => {{\n{script}\n}})();\n</script>"
+    )
+
+
+def page(name: str, data: object = None) -> str:
+    """A whole HTML page with nothing but the figure."""
+    return PAGE.format(title=f"Live figure: {name}", body=fragment(name, data))
+
+
+def _source(name: str) -> str:
+    path = SOURCES / name
+    if not path.is_file():
+        raise NVPError(f"{path} is missing: live figures need a checkout of the repository")
+    return path.read_text(encoding="utf-8")
+
+
+def _rounded(values: Tensor) -> Any:
+    """Nested lists of numbers that are short when written down."""
+    if values.dim() == 0:
+        return float(f"{values.item():.{DIGITS}g}")
+    return [_rounded(value) for value in values]
+
+
+def _shown(html: str) -> HTML:
+    from IPython.display import HTML  # only a notebook needs it, and has it
+
+    return HTML(html)
+
+
+if __name__ == "__main__":
+    record_flows()

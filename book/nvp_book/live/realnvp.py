@@ -1,0 +1,102 @@
+"""What the live figure `images` carries: a Real NVP, images to encode, and a picture for no script.
+
+The weights go into the page as a safetensors file, parameters in half precision as a recorded run
+keeps them; realnvp.js reads it and computes what the model does in evaluation mode.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import functools
+import io
+import math
+
+import safetensors.torch
+import torch
+from PIL import Image
+from torch import Tensor
+
+from nvp.data.sets import EMBEDDED, load
+from nvp.errors import NVPError
+from nvp.flows.config import RealNVPConfig
+from nvp.flows.preprocess import dequantise
+from nvp.flows.realnvp import RealNVP
+from nvp.ledger.entry import runs
+from nvp_book.figures.samples import tile
+
+RUN = "live-fashion"
+NUM_IMAGES = 20  # the first embedded test images, shown four at a time
+# What the script reads, or need not know; all else it computes as the preset of the paper has it.
+FREE = {
+    *("num_scales", "num_blocks", "width", "alpha", "checkerboard_scale_init"),
+    *("channel_scale_init", "norm_momentum", "norm_running_average", "weight_scale_l2"),
+    "penalise_channel_scales",
+}
+ALT = (
+    "Eight rows of eight pictures. Four of them are test images; from each to the next the "
+    "pictures change little by little, through mixtures."
+)
+
+
+@functools.cache
+def recorded() -> tuple[dict[str, str], str]:
+    """`content` of the recorded run and the first embedded test images.
+
+    Raises `NVPError` where either is missing.
+    """
+    if RUN not in (ledger := runs()):
+        raise NVPError(f"there is no recorded run {RUN}: nvp train configs/{RUN}.yaml, nvp record")
+    model = ledger[RUN].load_model()
+    assert isinstance(model, RealNVP)
+    return content(model, load(EMBEDDED, "test", limit=NUM_IMAGES).images)
+
+
+def content(model: RealNVP, images: Tensor) -> tuple[dict[str, str], str]:
+    """Weights and `images` (N, 1, H, W) uint8; and the picture for where no script runs, in HTML.
+
+    Raises `NVPError` for a model that the script does not compute, and for fewer than four images.
+    """
+    config = model.config
+    paper = RealNVPConfig.paper((1, *config.image_shape[1:]), num_scales=1)
+    fields = [name for name in RealNVPConfig.model_fields if name not in FREE]
+    if differing := [name for name in fields if getattr(config, name) != getattr(paper, name)]:
+        raise NVPError(
+            "the figure computes grey images by the preset `paper` alone, and this model differs "
+            f"in {', '.join(differing)}: take another model"
+        )
+    model.check_images(images)
+    if len(images) < 4:
+        raise NVPError(f"the figure needs four images, there are {len(images)}: pass some more")
+    model = copy.deepcopy(model).cpu().float().eval()
+    sheet = Image.fromarray(tile(decoded_manifold(model, images[:4]), columns=8)[..., 0])
+    png = io.BytesIO()
+    sheet.save(png, format="PNG", optimize=True)
+    data = {"weights": weights_text(model), "images": _text(images.cpu().numpy().tobytes())}
+    return data, f'<p><img alt="{ALT}" src="data:image/png;base64,{_text(png.getvalue())}"></p>'
+
+
+def weights_text(model: RealNVP) -> str:
+    """The flow and its configuration as a safetensors file, in base 64."""
+    halves = {name: value.half() for name, value in model.flow.named_parameters()}
+    singles = {name: value.float() for name, value in model.flow.named_buffers()}
+    tensors = {name: v.detach().contiguous() for name, v in (halves | singles).items()}
+    return _text(safetensors.torch.save(tensors, {"config": model.config.model_dump_json()}))
+
+
+@torch.no_grad()
+def decoded_manifold(model: RealNVP, images: Tensor, steps: int = 8) -> Tensor:
+    """Figure 6 for four images (4, 1, H, W) uint8: uint8, (steps^2, 1, H, W), row by row.
+
+    Both angles of eq 19 take `steps` values of a full turn, the first one downwards.
+    """
+    y, _ = model.logit(dequantise(images, torch.full(images.shape, 0.5)))
+    z, _ = model.flow(y)
+    angles = torch.arange(steps) * 2 * math.pi / steps
+    turn = torch.stack([angles.cos(), angles.sin()], dim=1)
+    factors = torch.einsum("ai,bj->abij", turn, turn).reshape(-1, 4)
+    return model.decode((factors @ z.flatten(1)).reshape(-1, *model.image_shape))
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()

@@ -1,0 +1,217 @@
+"""Fetch a published data set, check it, and only then put it in place."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from http.client import HTTPException
+from pathlib import Path
+
+from nvp.data.catalogue import BRING_YOUR_OWN, DOWNLOADS
+from nvp.data.sets import (
+    AMAT_FOLDER,
+    AMAT_MD5,
+    EMBEDDED,
+    EMBEDDED_BINARY,
+    IDX_FOLDERS,
+    IDX_MD5,
+    SPLITS,
+    MissingData,
+    NoValidationSplit,
+    data_root,
+    load,
+)
+from nvp.errors import NVPError
+
+DEBIAN_PACKAGE = "dataset-fashion-mnist"
+DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+STALLED_SECONDS = 30
+
+BINARIZED_MNIST = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist"
+
+# The folder under the data root that a download fills, and torchvision's class for it.
+TARGETS = {
+    **IDX_FOLDERS,
+    "binarized-mnist": AMAT_FOLDER,
+    "cifar10": "cifar-10-batches-py",
+}
+TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10"}
+# Of the network, of what it brought, and of the programs that unpack it.
+FAULTS = (
+    *(OSError, HTTPException, RuntimeError, EOFError, zlib.error),
+    subprocess.SubprocessError,
+)
+MANUAL = {
+    "mnist": "put the four decompressed IDX files in {root}/MNIST/raw",
+    "fashion-mnist": "put the four decompressed IDX files in {root}/FashionMNIST/raw "
+    f"(any copy will do, Debian's {DEBIAN_PACKAGE} too)",
+    "binarized-mnist": f"put {', '.join(AMAT_MD5)} of {BINARIZED_MNIST} in {{root}}/{AMAT_FOLDER}",
+    "cifar10": "put the folder of the publisher's cifar-10-python.tar.gz in {root}",
+}
+
+
+def get(name: str, root: str | Path | None = None) -> Path:
+    """Download `name` into the data root, unless a sound copy is there; return its folder.
+
+    torchvision fetches it and compares its checksums; Fashion-MNIST falls back to Debian's
+    package of it, binarised MNIST comes from its publisher. The files go to a temporary folder,
+    are loaded once, and are then renamed into place, so an interrupted download leaves nothing
+    behind and never replaces a good copy.
+
+    Raises `NVPError`: a name that cannot be downloaded, no network, wrong checksums, a data root
+    that cannot be written.
+    """
+    if name not in TARGETS:
+        raise NVPError(_not_downloadable(name, data_root(root)))
+    under = data_root(root)
+    try:
+        return _verified(name, under)
+    except MissingData:
+        pass
+    except NVPError as error:
+        if isinstance(error.__cause__, OSError):
+            raise
+        # A damaged download is fetched again; files that a user put there are theirs to mend.
+        if name == "cifar10" and (under / "cifar10").is_dir():
+            raise
+    try:
+        under.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".download-", dir=under) as temporary:
+            fetched = Path(temporary)
+            _fetch(name, fetched, under)
+            _verified(name, fetched)
+            _put_in_place(fetched / TARGETS[name], under / TARGETS[name], fetched)
+    except OSError as error:
+        raise NVPError(
+            f"cannot write {name} under {under} ({error}): free some space, or choose another "
+            "place with --data-root"
+        ) from error
+    return _verified(name, under)
+
+
+def _not_downloadable(name: str, under: Path) -> str:
+    if name in (EMBEDDED, EMBEDDED_BINARY):
+        return f"{name} comes with the repository and needs no download"
+    if name in BRING_YOUR_OWN:
+        return (
+            f"{name} is not downloaded for you: get it from {BRING_YOUR_OWN[name].how} and save "
+            f"train_images.npy and test_images.npy, uint8 (N, H, W, C), in {under / name}"
+        )
+    return f"no download is known for {name!r}: use {', '.join(DOWNLOADS)}"
+
+
+def _verified(name: str, under: Path) -> Path:
+    """The folder of a set after all its splits loaded, checksums included."""
+    for split in SPLITS:
+        with contextlib.suppress(NoValidationSplit):
+            load(name, split, root=under)
+    if name == "cifar10" and (under / "cifar10").is_dir():
+        return under / "cifar10"
+    return under / TARGETS[name]
+
+
+def _fetch(name: str, into: Path, under: Path) -> None:
+    ways: list[Callable[[str, Path], None]] = [
+        _from_torchvision if name in TORCHVISION else _from_larochelle
+    ]
+    if name == "fashion-mnist":
+        ways.append(_from_debian)
+    reasons = []
+    for way in ways:
+        try:
+            return way(name, into)
+        except FAULTS as error:
+            reasons.append(_reason(error))
+    instead = EMBEDDED_BINARY if name == "binarized-mnist" else EMBEDDED
+    raise NVPError(
+        f"could not download {name} ({'; then '.join(reasons)}): check the network and try again, "
+        f"or {MANUAL[name].format(root=under)}; {instead} needs no download"
+    )
+
+
+def _reason(error: Exception) -> str:
+    """The last line of what went wrong, which is where tools put it."""
+    said = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error)
+    lines = [line.strip() for line in (said or "").splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _from_torchvision(name: str, into: Path) -> None:
+    import torchvision.datasets
+
+    with _stall_timeout(), _quiet_unless_terminal():
+        getattr(torchvision.datasets, TORCHVISION[name])(str(into), download=True)
+    for archive in (into / TARGETS[name]).glob("*.gz"):
+        archive.unlink()
+
+
+def _from_larochelle(name: str, into: Path) -> None:
+    """Binarised MNIST, three text files of 110 MB in all."""
+    from torchvision.datasets.utils import download_url
+
+    with _stall_timeout(), _quiet_unless_terminal():
+        for file, md5 in AMAT_MD5.items():
+            download_url(f"{BINARIZED_MNIST}/{file}", str(into / TARGETS[name]), md5=md5)
+
+
+@contextlib.contextmanager
+def _stall_timeout() -> Iterator[None]:
+    """torchvision sets no timeout of its own, and a silent server would hang it for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(STALLED_SECONDS)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+@contextlib.contextmanager
+def _quiet_unless_terminal() -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        if not sys.stderr.isatty():
+            stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+        yield
+
+
+def _from_debian(name: str, into: Path) -> None:
+    """Fashion-MNIST from Debian: the installed package, else the package file, unpacked aside.
+
+    Its .gz files were compressed anew, so only the decompressed bytes can be compared; the load
+    that follows does.
+    """
+    source = DEBIAN_FOLDER
+    if not source.is_dir():
+        if not (shutil.which("apt-get") and shutil.which("dpkg")):
+            raise OSError(f"no {DEBIAN_FOLDER}, and no apt-get to fetch {DEBIAN_PACKAGE} with")
+        unpacked = into / "debian"
+        unpacked.mkdir()
+        _run("apt-get", "download", DEBIAN_PACKAGE, folder=unpacked)
+        _run("dpkg", "-x", str(next(unpacked.glob("*.deb"), "no.deb")), ".", folder=unpacked)
+        source = unpacked / DEBIAN_FOLDER.relative_to("/")
+    raw = into / IDX_FOLDERS[name]
+    shutil.rmtree(raw, ignore_errors=True)
+    raw.mkdir(parents=True)
+    for file in IDX_MD5[name]:
+        with gzip.open(source / f"{file}.gz") as packed, (raw / file).open("wb") as plain:
+            shutil.copyfileobj(packed, plain)
+
+
+def _run(*command: str, folder: Path) -> None:
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=900)
+
+
+def _put_in_place(fetched: Path, target: Path, aside: Path) -> None:
+    """Rename into place; what was there is deleted together with the temporary folder."""
+    target.parent.mkdir(exist_ok=True)
+    if target.exists():
+        os.rename(target, aside / "replaced")
+    os.rename(fetched, target)

@@ -1,0 +1,80 @@
+"""Which images a run trains on, and which it is validated with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from nvp.config import RunConfig
+from nvp.data.sets import Dataset, NoValidationSplit, load
+from nvp.errors import NVPError
+from nvp.model.labels import Examples, Labelled, condition
+from nvp.model.protocol import check_levels
+
+
+def examples(config: RunConfig, data: Dataset) -> Examples:
+    """The images of `data`, checked, and with them their labels if the model is conditional."""
+    check_images(config, data)
+    if config.num_classes and data.labels is not None:
+        return Labelled(data.images, data.labels)
+    return data.images
+
+
+def check_images(config: RunConfig, data: Dataset) -> None:
+    """Raise `NVPError` when the model was not made for them: their shape, levels or labels."""
+    shape = tuple(data.images.shape[1:])
+    if shape != tuple(config.model.image_shape):
+        raise NVPError(
+            f"model.image_shape is {list(config.model.image_shape)} but {config.data.name} holds "
+            f"{list(shape)} images: change one of the two in the configuration"
+        )
+    check_levels(data.images, config.levels)
+    if config.num_classes == 0:
+        return
+    if data.labels is None:
+        raise NVPError(
+            f"{config.data.name} has no labels, and model.num_classes = {config.num_classes} needs "
+            "them: add them (data/README.md says how), or set model.num_classes to 0"
+        )
+    condition(data.labels, len(data), config.num_classes)
+
+
+def hold_out(
+    images: Examples, config: RunConfig, data_root: Path | None = None
+) -> tuple[Examples, Examples]:
+    """The images to train on, and those for validation.
+
+    The latter are the whole validation split of the data set where it has one, else the last of
+    the training `images`: at most a tenth, at least one. Raises `NVPError` where fewer than two are
+    left, since a batch has two or more.
+    """
+    try:
+        validation = load(config.data.name, "validation", root=data_root)
+    except NoValidationSplit:
+        wanted = config.evaluation.validation_images
+        border = len(images) - max(1, min(wanted, len(images) // 10))
+        kept, held_out = images[:border], images[border:]
+    else:
+        kept, held_out = images, examples(config, validation)
+    if len(kept) < 2:
+        raise NVPError(
+            f"of {len(images)} training images of {config.data.name} {len(kept)} are left to train "
+            "on beside those for validation, and a batch needs 2: raise data.limit or add images"
+        )
+    return kept, held_out
+
+
+def spread(images: Examples, number: int) -> Examples:
+    """At most `number` of the images, evenly spread: files may be sorted by class."""
+    number = min(number, len(images))
+    return images[torch.arange(number) * len(images) // number]
+
+
+def shuffled(images: Examples, number: int) -> Examples:
+    """At most `number` of the images, always the same, in an order that has no order.
+
+    Batch norms take their statistics of these: a batch of images of one class is like no other.
+    """
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    return images[order[:number]]

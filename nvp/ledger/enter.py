@@ -1,0 +1,287 @@
+"""Entering a trained run into the ledger: `nvp record`."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from nvp.autoregressive.config import MultiScaleConfig, PixelRNNConfig
+from nvp.config import NAME, RunConfig
+from nvp.data.splits import examples, hold_out
+from nvp.errors import NVPError
+from nvp.ledger.entry import (
+    RECORD,
+    Record,
+    RecordedData,
+    RecordedDraw,
+    RecordedScores,
+    RecordedWeights,
+    Run,
+    read_run,
+    record_text,
+)
+from nvp.ledger.scoring import (
+    WEIGHTS,
+    TrainedRun,
+    draw_probe,
+    load_run,
+    score,
+    score_probe,
+    scored_images,
+    training_data,
+)
+from nvp.likelihood import Score, nats_per_bit, summarise
+from nvp.model.labels import Examples
+from nvp.paths import results_root
+from nvp.runs.provenance import code_commit, read_legs
+from nvp.runs.tensors import save_tensors, save_weights, write_text
+from nvp.training.loop import CHECKPOINT
+
+# Between the weights as trained and as kept, and between a figure and the same scored again.
+TOLERANCE = 0.002  # bits/dim
+BINARY_TOLERANCE = 0.01  # nats an image, for images of two levels
+MAX_BYTES = 6_000_000
+# By data set, what no autoregressive model is known to reach: bits/dim, or nats for two levels. One
+# that scores less sees what it predicts, until it is shown not to.
+FLOORS = {"cifar10": 2.8, "binarized-mnist": 78.0}
+
+
+def record(
+    folder: Path,
+    *,
+    name: str | None = None,
+    data_root: Path | None = None,
+    num_draws: int = 8,
+    first: int = 1000,
+    keep_weights: bool = True,
+    replace: bool = False,
+    device: str = "auto",
+    root: Path | None = None,
+) -> Run:
+    """Score the run in `folder` on its full test set, and write it to `root`/runs/NAME.
+
+    The first `first` test images are also scored with `num_draws` draws, and with the statistics
+    of each batch. Weights are kept in half precision if the test figure is the same within
+    `tolerance`, else in float32. Of a model without likelihood nothing is scored; images that it
+    draws from fixed noise are described instead. Raises `NVPError` for weights over 6 MB, for a
+    figure below the `FLOORS`, for a name that does not do for a folder, and for one that is taken,
+    unless `replace` and by an entry; then nothing is written.
+    """
+    if not (folder / CHECKPOINT).is_file():
+        raise NVPError(f"there is no {folder / CHECKPOINT}: only a run fresh from training has one")
+    run = load_run(folder, data_root=data_root, device=device)
+    name = run.config.name if name is None else name
+    target = entry_folder(name, root or results_root(), replace)
+    if keep_weights:
+        check_size(run.model)
+    train = training_data(run.config, run.header, data_root)
+    _, validation = hold_out(examples(run.config, train), run.config, data_root)
+    test = scored_images(run.config, "test", data_root)
+    images = examples(run.config, test)
+    part, old = (target.with_name(f".{target.name}.{end}") for end in ("part", "old"))
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        scores, draw = None, None
+        if run.model.has_likelihood:
+            scores = score_all(run, images, validation, num_draws, first, keep_weights)
+        else:
+            draw = describe_draw(run)
+        weights = store_weights(run, part) if keep_weights else None
+        data = RecordedData(
+            name=run.config.data.name,
+            train_images=len(train),
+            train_sha256=run.header["data_checksum"],
+            test_images=len(test.images),
+            test_sha256=test.checksum,
+        )
+        entry = describe(run, target.name, folder, data, scores, draw, weights)
+        for file in ("config.yaml", "log.csv"):
+            shutil.copyfile(folder / file, part / file)
+        write_text(part / RECORD, record_text(entry))
+        shutil.rmtree(old, ignore_errors=True)
+        if target.exists():
+            os.replace(target, old)
+        os.replace(part, target)
+    except OSError as error:
+        raise NVPError(f"cannot write {target} ({error}): nothing was recorded") from error
+    finally:
+        if old.exists() and not target.exists():
+            os.replace(old, target)
+        for folder_of_ours in (part, old):
+            shutil.rmtree(folder_of_ours, ignore_errors=True)
+    return read_run(target)
+
+
+def entry_folder(name: str, root: Path, replace: bool) -> Path:
+    """Where an entry `name` of the ledger goes. Raises `NVPError` where it cannot.
+
+    To `replace` is to remove what is there, so that must be an entry, and nothing above or beside.
+    """
+    if not re.fullmatch(NAME, name):
+        raise NVPError(
+            f"--name {name!r} does not do for a folder of the ledger: use lower-case letters, "
+            "digits, '.', '_' and '-', and begin with a letter or a digit"
+        )
+    target = root / "runs" / name
+    if target.exists() and not replace:
+        raise NVPError(f"{target} is there already: pass --replace, or another --name")
+    if target.exists() and not (target / RECORD).is_file():
+        raise NVPError(
+            f"{target} holds no {RECORD}, so it is no entry to replace: remove it yourself, or "
+            "pass another --name"
+        )
+    return target
+
+
+def score_all(
+    run: TrainedRun,
+    images: Examples,
+    validation: Examples,
+    num_draws: int,
+    first: int,
+    may_round: bool,
+) -> RecordedScores:
+    """Every figure of a record; the weights are rounded in place, if they may be and can be."""
+    trained = score(run, images, "test set")
+    check_floor(run.config, summarise(trained, 1))
+    kept = round_weights(run, images, trained) if may_round else trained
+    draws = score(run, images[:first], f"{num_draws} draws", num_draws=num_draws)
+    batches = score(run, images[:first], "batch statistics", of_batches=True)
+    return RecordedScores(
+        test=summarise(kept, 1),
+        before_rounding=summarise(trained, 1),
+        validation=summarise(score(run, validation, "validation set"), 1),
+        first=summarise(kept[:first], 1),
+        first_batch_statistics=summarise(batches, 1),
+        first_more_draws=summarise(draws, num_draws),
+        probe=summarise(score_probe(run), 1),
+    )
+
+
+def describe_draw(run: TrainedRun) -> RecordedDraw:
+    """Mean and standard deviation of all levels of the images that a run draws."""
+    levels = draw_probe(run).double()
+    return RecordedDraw(
+        mean=levels.mean().item(), standard_deviation=levels.std().item(), num_images=len(levels)
+    )
+
+
+def check_floor(config: RunConfig, score: Score) -> None:
+    """Raise `NVPError` when a Pixel RNN's figure on test images is below the floor of the set."""
+    floor = FLOORS.get(config.data.name)
+    if floor is None or not isinstance(config.model, PixelRNNConfig | MultiScaleConfig):
+        return
+    figure, unit = score.bits_per_dim, "bits/dim"
+    if config.levels == 2:
+        figure, unit = figure * nats_per_bit(config.model.image_shape), "nats"
+    if figure < floor:
+        raise NVPError(
+            f"{config.name} scores {figure:.2f} {unit} on {config.data.name}, below {floor:g}, as "
+            "if it saw the sub-pixels that it predicts: show with tests/test_causality.py, at its "
+            "kind, hidden, head and output, that none is seen, then lower FLOORS in "
+            "nvp/ledger/enter.py"
+        )
+
+
+def tolerance(config: RunConfig) -> float:
+    """By how much, in bits/dim, a test figure may differ from one that counts as the same."""
+    if config.levels > 2:
+        return TOLERANCE
+    return BINARY_TOLERANCE / nats_per_bit(config.model.image_shape)
+
+
+def check_size(model: nn.Module) -> None:
+    """Raise `NVPError` when the weights, in half precision, are too large for a repository."""
+    size = 2 * sum(p.numel() for p in model.parameters())
+    if size > MAX_BYTES:
+        raise NVPError(
+            f"the weights take {size / 1e6:.1f} MB in half precision, at most "
+            f"{MAX_BYTES / 1e6:.0f} MB are kept: pass --no-weights"
+        )
+
+
+def round_weights(run: TrainedRun, images: Examples, trained: Tensor) -> Tensor:
+    """Put the model's parameters through float16, if the test figure allows it.
+
+    `trained` are the scores of `images` before; returns those of the model as it is left, (N,).
+    """
+    parameters = list(run.model.parameters())
+    exact = [p.detach().clone() for p in parameters]
+    for p in parameters:
+        p.data = p.data.half().float()
+    rounded = score(run, images, "in half precision")
+    if abs(float(rounded.mean() - trained.mean())) <= tolerance(run.config):
+        return rounded
+    for p, value in zip(parameters, exact, strict=True):
+        p.data = value
+    return trained
+
+
+def store_weights(run: TrainedRun, folder: Path) -> RecordedWeights:
+    """Write the model: in half precision if it has been put through it, else as it is."""
+    path = folder / WEIGHTS
+    header = {"config": run.config.model_dump(mode="json"), "step": run.header["step"]}
+    halves = all(torch.equal(p, p.half().float()) for p in run.model.parameters())
+    if halves:
+        save_weights(path, run.model, header)
+    else:
+        save_tensors(path, run.model.state_dict(), header)
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise NVPError(
+            f"the weights take {size / 1e6:.1f} MB, since half precision was not seen to keep the "
+            f"test figure within {tolerance(run.config):.1g} bits/dim: at most "
+            f"{MAX_BYTES / 1e6:.0f} MB are kept, pass --no-weights"
+        )
+    return RecordedWeights(
+        precision="float16" if halves else "float32", bytes=size, sha256=sha256(path)
+    )
+
+
+def describe(
+    run: TrainedRun,
+    name: str,
+    folder: Path,
+    data: RecordedData,
+    scores: RecordedScores | None,
+    draw: RecordedDraw | None,
+    weights: RecordedWeights | None,
+) -> Record:
+    """The record of a run that lies in `folder`, from its checkpoint's header and its scores."""
+    settings, step, minutes = run.config.training, run.header["step"], run.header["minutes"]
+    share = max(step / (settings.steps or math.inf), minutes / (settings.minutes or math.inf))
+    return Record(
+        name=name,
+        title=run.config.title or name,
+        recorded=datetime.now(UTC).date().isoformat(),
+        state="finished" if share >= 1 else "interrupted",
+        share_of_budget=min(share, 1.0),
+        steps=step,
+        chosen_step=run.chosen_step,
+        images=step * settings.batch_size,
+        minutes=minutes,
+        precision=run.header["precision"],
+        seed=settings.seed,
+        parameters=sum(p.numel() for p in run.model.parameters()),
+        legs=read_legs(folder),
+        commit=code_commit(),
+        data=data,
+        scores=scores,
+        draw=draw,
+        weights=weights,
+    )
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,215 @@
+"""The ledger: `results/runs/NAME/` holds what one run was, and what it scored.
+
+run.json             a `Record`: every number that the tables and the book show
+config.yaml          as it was trained
+log.csv              the curve
+weights.safetensors  averaged weights, where they are small
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from nvp.config import RunConfig, load_config
+from nvp.errors import NVPError
+from nvp.ledger.scoring import WEIGHTS, load_run
+from nvp.likelihood import Score, nats_per_bit
+from nvp.model.protocol import ImageModel
+from nvp.paths import results_root
+from nvp.runs.log import read_log
+from nvp.runs.provenance import Leg
+
+RECORD = "run.json"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RecordedData(_Part):
+    """The images of a run. Checksums are `nvp.data.sets.fingerprint`; in training with `limit`."""
+
+    name: str
+    train_images: int
+    train_sha256: str
+    test_images: int
+    test_sha256: str
+
+
+class RecordedWeights(_Part):
+    """The weights file that lies beside the record."""
+
+    precision: Literal["float16", "float32"]
+    bytes: int
+    sha256: str
+
+
+class RecordedScores(_Part):
+    """Bits/dim in float32 arithmetic, with statistics re-estimated on training images.
+
+    `test` is the full test set under the weights that are kept, one draw an image. Unless it says
+    otherwise the rest has one draw too, and evaluation-mode statistics.
+    """
+
+    test: Score
+    before_rounding: Score  # `test`, with weights in float32
+    validation: Score  # the validation split, or training images that were held out
+    first: Score  # the first test images, to compare the next two with
+    first_batch_statistics: Score  # train mode: each batch by its own statistics
+    first_more_draws: Score  # the importance-weighted bound
+    probe: Score  # `nvp.ledger.scoring.score_probe`, in float64
+
+
+class RecordedDraw(_Part):
+    """Levels of `draw_probe`: the fingerprint of a model that has no likelihood."""
+
+    mean: float
+    standard_deviation: float
+    num_images: int
+
+
+class Record(_Part):
+    """What `run.json` holds. A model has scores or, without a likelihood, a draw."""
+
+    name: str
+    title: str
+    recorded: str  # UTC date
+    state: Literal["finished", "interrupted"]
+    share_of_budget: float
+    steps: int
+    chosen_step: int | None = None  # whose weights early stopping kept; None: the last step's
+    images: int
+    minutes: float
+    precision: str  # of the networks in training, at its end
+    seed: int
+    parameters: int
+    legs: list[Leg]  # machines and commits that trained it
+    commit: str | None  # of the code that scored it
+    data: RecordedData
+    scores: RecordedScores | None
+    draw: RecordedDraw | None = None
+    weights: RecordedWeights | None
+
+    @model_validator(mode="after")
+    def _has_one_of_two(self) -> Record:
+        if (self.scores is None) == (self.draw is None):
+            raise ValueError("give scores or draw, one of them")
+        return self
+
+    @property
+    def hardware(self) -> str:
+        """Every machine that trained it, in order."""
+        names = dict.fromkeys(leg.hardware for leg in self.legs)
+        return ", then ".join(names) or "not noted"
+
+    @property
+    def precisions(self) -> str:
+        """Every precision that its networks were trained in, in order."""
+        noted = dict.fromkeys(leg.precision for leg in self.legs if leg.precision)
+        return ", then ".join(noted) or self.precision
+
+
+@dataclass(frozen=True)
+class Run:
+    """One entry of the ledger."""
+
+    folder: Path
+    record: Record
+
+    @property
+    def name(self) -> str:
+        """Its name in the ledger, which is that of its folder."""
+        return self.record.name
+
+    @property
+    def has_likelihood(self) -> bool:
+        """Whether there are scores."""
+        return self.record.scores is not None
+
+    @property
+    def scores(self) -> RecordedScores:
+        """Every figure. Raises `NVPError` for a model without likelihood."""
+        if self.record.scores is None:
+            raise NVPError(f"{self.name} has no likelihood and no score: look at what it draws")
+        return self.record.scores
+
+    @property
+    def score(self) -> Score:
+        """Bits/dim on the full test set, one draw an image."""
+        return self.scores.test
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether its unit is nats an image, as is usual for images of two levels."""
+        return self.config.levels == 2
+
+    @property
+    def nats(self) -> tuple[float, float]:
+        """`score` and its standard error, in nats an image."""
+        factor = nats_per_bit(self.config.model.image_shape)
+        return factor * self.score.bits_per_dim, factor * self.score.standard_error
+
+    @cached_property
+    def config(self) -> RunConfig:
+        """The configuration that it was trained with."""
+        return load_config(self.folder / "config.yaml")
+
+    def log(self) -> list[dict[str, float]]:
+        """The curve: rows of `nvp.runs.log.COLUMNS`."""
+        return read_log(self.folder / "log.csv")
+
+    def load_model(self, device: str = "cpu") -> ImageModel:
+        """The recorded model, in evaluation mode. Raises `NVPError` if no weights are kept."""
+        if self.record.weights is None:
+            raise NVPError(
+                f"no weights are kept for {self.name}: train it again with "
+                f"`nvp train {self.folder / 'config.yaml'}`"
+            )
+        if not (self.folder / WEIGHTS).is_file():
+            raise NVPError(f"{self.folder / WEIGHTS} is missing: restore it with git checkout")
+        return load_run(self.folder, device=device).model
+
+
+def read_run(folder: Path) -> Run:
+    """The entry in `folder`. Raises `NVPError` where its record is not as it was written."""
+    path = folder / RECORD
+    try:
+        record = Record.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise NVPError(f"cannot read {path}: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise NVPError(f"{path} is damaged: {where}: {first['msg']}; restore it") from error
+    if record.name != folder.name:
+        raise NVPError(f"{path} is the record of {record.name}: rename the folder to that")
+    return Run(folder, record)
+
+
+def entries(root: Path | None = None) -> list[Path]:
+    """The folder of every recorded run, in alphabetical order; `root` is `results/` by default."""
+    return sorted(path.parent for path in ((root or results_root()) / "runs").glob(f"*/{RECORD}"))
+
+
+def runs(root: Path | None = None) -> dict[str, Run]:
+    """Every recorded run by name, in alphabetical order; `root` is `results/` by default."""
+    return {folder.name: read_run(folder) for folder in entries(root)}
+
+
+def record_text(record: Record) -> str:
+    """The record as it is written; figures keep six digits after the point, more is noise."""
+
+    def shorter(value: object) -> object:
+        if isinstance(value, float):
+            return round(value, 6)
+        if isinstance(value, dict):
+            return {key: shorter(each) for key, each in value.items()}
+        return [shorter(each) for each in value] if isinstance(value, list) else value
+
+    return json.dumps(shorter(record.model_dump(mode="json")), indent=2) + "\n"

@@ -1,0 +1,115 @@
+"""Scoring every recorded weight again: `nvp verify`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from nvp.data.sets import MissingData
+from nvp.data.splits import examples
+from nvp.errors import NVPError
+from nvp.ledger.enter import describe_draw, sha256, tolerance
+from nvp.ledger.entry import RecordedDraw, Run, entries, read_run
+from nvp.ledger.scoring import WEIGHTS, TrainedRun, load_run, score, score_probe, scored_images
+from nvp.likelihood import Score, summarise
+
+# Both are scored in float64 from the same noise; what is left is rounding in the record.
+PROBE_TOLERANCE = 1e-4
+DRAW_TOLERANCE = 1e-3  # levels; of those that are drawn, rounding may also move a few by one
+
+
+@dataclass(frozen=True)
+class Check:
+    """One figure of one run: what the ledger says, what came back, and whether they agree."""
+
+    run: str
+    what: str
+    recorded: str
+    found: str
+    state: Literal["agrees", "differs", "not checked"]
+
+
+def verify(
+    *,
+    quick: bool = False,
+    data_root: Path | None = None,
+    device: str = "auto",
+    root: Path | None = None,
+) -> list[Check]:
+    """Check each run of the ledger: its weights, its figure on the probe images and, unless
+    `quick`, on its full test set where that is found under the data root. A model without
+    likelihood has no such figures: what it draws from fixed noise is compared.
+
+    A run whose record or weights cannot be read counts as differing, and the others still run.
+    """
+    checks = []
+    for folder in entries(root):
+        try:
+            checks += _check(read_run(folder), quick, data_root, device)
+        except NVPError as error:
+            what = "record and weights"
+            checks.append(Check(folder.name, what, "readable", str(error), "differs"))
+    return checks
+
+
+def _check(run: Run, quick: bool, data_root: Path | None, device: str) -> list[Check]:
+    entry = run.record
+    if entry.weights is None:
+        figure = f"{run.score}" if run.has_likelihood else "no likelihood"
+        return [Check(run.name, "test set", figure, "no weights are kept", "not checked")]
+    if not (run.folder / WEIGHTS).is_file():
+        raise NVPError(f"{run.folder / WEIGHTS} is missing")
+    found = sha256(run.folder / WEIGHTS)
+    same = found == entry.weights.sha256
+    before, now = entry.weights.sha256[:12], found[:12]
+    checks = [Check(run.name, "weights, SHA-256", before, now, "agrees" if same else "differs")]
+    trained = load_run(run.folder, device=device)
+    if entry.draw is not None:
+        return [*checks, _compare_draws(run, entry.draw, describe_draw(trained))]
+    probe = summarise(score_probe(trained), 1)
+    checks.append(_compare(run, "probe images", run.scores.probe, probe, PROBE_TOLERANCE))
+    if not quick:
+        checks.append(_check_test_set(run, trained, data_root))
+    return checks
+
+
+def _check_test_set(run: Run, trained: TrainedRun, data_root: Path | None) -> Check:
+    entry = run.record
+    what = f"test set of {entry.data.name}"
+    try:
+        test = scored_images(trained.config, "test", data_root)
+    except MissingData:
+        return Check(run.name, what, str(run.score), "the set is not here", "not checked")
+    if test.checksum != entry.data.test_sha256:
+        return Check(run.name, what, str(run.score), "other images", "differs")
+    scores = score(trained, examples(trained.config, test), f"{run.name}, test set")
+    return _compare(run, what, run.score, summarise(scores, 1), tolerance(run.config))
+
+
+def _compare(run: Run, what: str, recorded: Score, found: Score, margin: float) -> Check:
+    agrees = math.isclose(
+        recorded.bits_per_dim, found.bits_per_dim, rel_tol=0, abs_tol=margin
+    ) and math.isclose(recorded.standard_error, found.standard_error, rel_tol=0, abs_tol=margin)
+    digits = 4 if margin > PROBE_TOLERANCE else 6
+    before, now = (
+        f"{s.bits_per_dim:.{digits}f} ± {s.standard_error:.{digits}f} bits/dim"
+        for s in (recorded, found)
+    )
+    return Check(run.name, what, before, now, "agrees" if agrees else "differs")
+
+
+def _compare_draws(run: Run, recorded: RecordedDraw, found: RecordedDraw) -> Check:
+    agrees = all(
+        math.isclose(before, now, rel_tol=0, abs_tol=DRAW_TOLERANCE)
+        for before, now in (
+            (recorded.mean, found.mean),
+            (recorded.standard_deviation, found.standard_deviation),
+        )
+    )
+    before, now = (
+        f"levels {draw.mean:.3f} ± {draw.standard_deviation:.3f}" for draw in (recorded, found)
+    )
+    what = "draws from fixed noise, as it has no likelihood"
+    return Check(run.name, what, before, now, "agrees" if agrees else "differs")

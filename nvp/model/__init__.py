@@ -1,0 +1,5 @@
+"""What a model of images is: the protocol, labels, dequantisation, models of one's own."""
+
+from nvp.model.protocol import ImageModel, batch_norms, batch_statistics
+
+__all__ = ["ImageModel", "batch_norms", "batch_statistics"]

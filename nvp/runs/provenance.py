@@ -1,0 +1,122 @@
+"""Where a run was made: the machine, the versions, the commit of the code."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from nvp.errors import NVPError
+from nvp.paths import repository_root
+from nvp.runs.tensors import write_text
+
+LEGS = "legs.json"
+
+
+class Leg(BaseModel):
+    """One machine that trained a run, and from when. A run that moves or changes has several."""
+
+    # "constants" writes infinity, which a clip_norm may be, as it can be read again.
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
+
+    started: str  # UTC, ISO 8601
+    cpu: str
+    cores: int  # that the process may use
+    gpu: str | None
+    torch: str
+    commit: str | None
+    precision: str | None = None  # of the networks; None: not noted
+    # The step whose recorded weights it began from, all else being new; None: from the start, or
+    # from a checkpoint.
+    reopened_at: int | None = None
+    changed: dict[str, float] = {}  # settings of training that were others before
+
+    @property
+    def hardware(self) -> str:
+        """Such as "2 cores of AMD EPYC" or "NVIDIA H100"."""
+        return self.gpu or f"{self.cores} core{'s' * (self.cores > 1)} of {self.cpu}"
+
+
+_LEGS = TypeAdapter(list[Leg])
+
+
+def current_leg(
+    device: torch.device, precision: str | None = None, reopened_at: int | None = None
+) -> Leg:
+    """This machine, now."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return Leg(
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        cpu=_cpu(),
+        cores=cores or 1,
+        gpu=torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        torch=str(torch.__version__),
+        commit=code_commit(),
+        precision=precision,
+        reopened_at=reopened_at,
+    )
+
+
+def note_leg(
+    folder: Path,
+    device: torch.device,
+    precision: str | None = None,
+    changed: dict[str, float] | None = None,
+) -> None:
+    """Add this machine, and what `changed`, to a run folder; not if it was noted last as it is."""
+    legs, now = read_legs(folder), current_leg(device, precision)
+    now = now.model_copy(update={"changed": changed or {}})
+    since = {"started", "reopened_at", "changed"}
+    same = legs and legs[-1].model_dump(exclude=since) == now.model_dump(exclude=since)
+    if same and not changed:
+        return
+    write_legs(folder, [*legs, now])
+
+
+def write_legs(folder: Path, legs: list[Leg]) -> None:
+    """Write what `read_legs` reads."""
+    write_text(folder / LEGS, _LEGS.dump_json(legs, indent=2).decode() + "\n")
+
+
+def read_legs(folder: Path) -> list[Leg]:
+    """The machines that a run folder names; none for a run that was not trained by `nvp train`."""
+    path = folder / LEGS
+    if not path.is_file():
+        return []
+    try:
+        return _LEGS.validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise NVPError(f"{path} is damaged: remove it, and the hardware is not noted") from error
+
+
+def code_commit() -> str | None:
+    """The commit of this checkout, "+" appended where `nvp/` differs from it.
+
+    Without git it is the variable NVP_COMMIT: a copy on a rented machine has no history.
+    """
+    root = repository_root()
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", "nvp")
+    except (OSError, subprocess.CalledProcessError):
+        return os.environ.get("NVP_COMMIT")
+    return commit + ("+" if changed else "")
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,270 @@
+"""The tables, made from the ledger of recorded runs and from the figures that papers print.
+
+Each cell is one of: recorded (a run of this code, with its standard error), published (with its
+citation), or not run (with the command that would run it and what it needs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from nvp.errors import NVPError
+from nvp.ledger.entry import Run, runs
+from nvp.likelihood import Score
+from nvp.paths import repository_root, results_root
+from nvp.runs.tensors import write_text
+from nvp.tables.cells import (
+    NO_LIKELIHOOD,
+    Table,
+    cite,
+    in_unit,
+    minutes,
+    not_run,
+    provenance,
+    publication,
+    rank,
+    recorded,
+    recorded_in,
+    short,
+    state,
+)
+from nvp.tables.later_models import after
+from nvp.tables.overview import entries, glance, hardware
+from nvp.tables.published import UNVERIFIED, Published, published, read_published
+
+__all__ = ["NAMES", "Run", "published", "runs", "table", "table_markdown", "write_tables"]
+
+README_TABLES = ("28x28", "binarized-mnist")
+FIGURES = (
+    "test",
+    "images for validation",
+    "first test images",
+    "the same, by statistics of each batch",
+    "the same, with more draws",
+)
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+
+
+def table_markdown(name: str, *, roles: bool = False, root: Path | None = None) -> str:
+    """The table `name`, one of `NAMES`, with links for citations or, for the book, `roles`."""
+    return table(name, roles=roles, root=root).markdown()
+
+
+def table(name: str, *, roles: bool = False, root: Path | None = None) -> Table:
+    """The table `name`, one of `NAMES`, from the ledger as it is now."""
+    if name not in _TABLES:
+        raise NVPError(f"there is no table {name!r}: use {', '.join(NAMES)}")
+    return _TABLES[name](read_published(root), runs(root), roles)
+
+
+def write_tables(root: Path | None = None, readme: Path | None = None) -> list[Path]:
+    """Write `root`/tables/*.md for the book, and the README's tables; returns what changed."""
+    wanted = {
+        (root or results_root()) / "tables" / f"{name}.md": table_markdown(
+            name, roles=True, root=root
+        )
+        for name in NAMES
+    }
+    readme = readme or repository_root() / "README.md"
+    if readme.is_file() and BEGIN in (text := readme.read_text()):
+        wanted[readme] = with_table(text, readme_tables(root))
+    changed = [p for p, text in wanted.items() if not p.is_file() or p.read_text() != text]
+    for path in changed:
+        write_text(path, wanted[path])
+    return changed
+
+
+def readme_tables(root: Path | None = None) -> str:
+    """The tables that the README shows, one below the other."""
+    return "\n".join(table_markdown(name, root=root) for name in README_TABLES)
+
+
+def with_table(text: str, markdown: str) -> str:
+    """`text` with what stands between the two markers replaced."""
+    before, _, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise NVPError(f"README.md has {BEGIN} but no {END}: put it after the table")
+    return f"{before}{BEGIN}\n\n{markdown}\n{END}{after}"
+
+
+def _listing(
+    name: str,
+    caption: str,
+    *,
+    unit: str = "bits/dim",
+    source: str | None = None,
+    families: tuple[str, ...] | None = None,
+) -> Callable[[Published, dict[str, Run], bool], Table]:
+    """A table of one figure a row, by data set: runs of this code, those to come, published ones.
+
+    Of the published figures only those of `source`, of the runs only those of `families`, if named.
+    """
+
+    def make(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
+        rows: list[tuple[str, ...]] = []
+        marked = ""
+        titles = dict.fromkeys(row.title for row in facts.tables[name])
+        for title in titles:
+            reported = [row for row in facts.tables[name] if row.title == title]
+            data = reported[0].data
+            here = [
+                run
+                for run in ledger.values()
+                if run.record.data.name == data
+                and (families is None or run.config.model.family in families)
+            ]
+            rows += [
+                (title, f"**{run.record.title}, this code**", recorded(run), provenance(run))
+                for run in sorted(here, key=rank)
+            ]
+            rows += [
+                (title, f"{row.model}, this code", *not_run(row))
+                for row in reported
+                if row.config not in {run.name for run in here}
+            ]
+            for figure in facts.figures:
+                if figure.data == data and source in (None, figure.source):
+                    rows.append(
+                        (title, figure.model, figure.cell, publication(facts, figure, roles))
+                    )
+                    if figure.unverified:
+                        marked = f" {UNVERIFIED} unverified: no print of it was at hand."
+            rows += [(title, "others", "–", row.remark) for row in reported if row.remark]
+        whole = Table(caption + marked, ("data", "model", unit, "what it is"), rows)
+        return whole if len(titles) > 1 else whole.without_first_column()
+
+    return make
+
+
+def _variants(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
+    rows: list[tuple[str, ...]] = []
+    for row in facts.tables["pixelrnn-variants"]:
+        (figure,) = (f for f in facts.figures if (f.data, f.model) == (row.data, row.beside))
+        here = f"not run: `{row.config}`"
+        if row.config in ledger:
+            run = ledger[row.config]
+            here = f"{in_unit(run, run.scores.validation)} ({run.name})"
+        rows.append((figure.model, here, figure.cell, cite(facts, figure, roles)))
+    caption = (
+        "Row LSTM, CIFAR-10, bits/dim on images held out for validation: what connections between "
+        "layers, depth, and the kind of output are worth. What is not run is made by `nvp train "
+        "configs/NAME.yaml`, and needs a GPU and `nvp data get cifar10`. "
+        f"{UNVERIFIED} unverified: no print of it was at hand."
+    )
+    return Table(caption, ("model", "this code", "published", "by"), rows)
+
+
+def _table_1(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
+    models = ("PixelRNN", "Real NVP", "Conv DRAW", "IAF-VAE")
+    rows = []
+    for row in facts.tables["table1"]:
+        printed = [f for f in facts.figures if (f.data, f.source) == (row.data, "dinh2017realnvp")]
+        cells = {figure.model: figure.cell for figure in printed}
+        found = [
+            run
+            for run in ledger.values()
+            if run.record.data.name == row.data and run.config.model.family == "realnvp"
+        ]
+        if found:
+            run = min(found, key=lambda run: (run.name != row.config, run.score.bits_per_dim))
+            here = f"{recorded(run)}; {provenance(run)}"
+        else:
+            here = ": ".join(not_run(row))
+        rows.append((row.title, *(cells.get(model, "–") for model in models), here))
+    first = next(figure for figure in facts.figures if figure.data == "cifar10")
+    caption = (
+        f"Bits/dim; columns two to five as published in {cite(facts, first, roles)}: test images "
+        "for CIFAR-10, validation images for the others, training images in parentheses, and < "
+        "for bounds. The last column is this code."
+    )
+    return Table(caption, ("data", *models, "recorded here"), rows)
+
+
+def _table_runs(_facts: Published, ledger: dict[str, Run], _roles: bool) -> Table:
+    columns = {name: _particulars(run) for name, run in ledger.items()}
+    properties = list(next(iter(columns.values()), {"no run is recorded": ""}))
+    rows = [(key, *(column[key] for column in columns.values())) for key in properties]
+    caption = (
+        "Every recorded run; likelihoods in bits/dim or, for binary images, in nats an image; "
+        "minutes of training steps; + after a commit says that changes to it were not committed. "
+        "The last three rows are on the first test images only, to compare with each other, and – "
+        "stands where nothing could differ."
+    )
+    return Table(caption, ("run", *columns), rows)
+
+
+def _particulars(run: Run) -> dict[str, str]:
+    entry = run.record
+    chosen = entry.chosen_step
+    commits = dict.fromkeys(leg.commit for leg in entry.legs)
+    weights = entry.weights
+    fitted = run.config.model.family == "gaussian"  # in closed form, before the first step
+    return {
+        "data": f"`{entry.data.name}`, {entry.data.train_images:,} training images",
+        "parameters": f"{entry.parameters:,}",
+        "steps": f"{entry.steps:,}",
+        "weights chosen": "of the last step" if chosen is None else f"of step {chosen:,}",
+        "images seen": "all, in closed form" if fitted else f"{entry.images:,}",
+        "minutes": minutes(run),
+        "hardware": f"{entry.hardware}; networks in {entry.precisions}",
+        "state": state(run),
+        "code": ", ".join(map(short, filter(None, commits))) or "not noted",
+        "weights": f"{weights.precision}, {weights.bytes / 1e6:.1f} MB" if weights else "not kept",
+        **_figures(run),
+    }
+
+
+def _figures(run: Run) -> dict[str, str]:
+    if not run.has_likelihood:
+        return dict.fromkeys(FIGURES, NO_LIKELIHOOD)
+    scores = run.scores
+    first, draws = scores.first, scores.first_more_draws
+    statistics = scores.first_batch_statistics
+    cells = (
+        recorded_in(run),
+        in_unit(run, scores.validation),
+        f"{in_unit(run, first)} ({first.num_images:,})",
+        _unless_same(first, statistics, in_unit(run, statistics)),
+        _unless_same(first, draws, f"{in_unit(run, draws)} ({draws.num_draws})"),
+    )
+    return dict(zip(FIGURES, cells, strict=True))
+
+
+def _unless_same(first: Score, other: Score, cell: str) -> str:
+    """A dash for a model that has no noise, or no statistics, that could make a difference."""
+    return "–" if other.bits_per_dim == first.bits_per_dim else cell
+
+
+_TABLES: dict[str, Callable[[Published, dict[str, Run], bool], Table]] = {
+    "28x28": _listing(
+        "28x28",
+        "Test images, 8 bits a pixel, bits/dim. Runs of this code: ± the standard error over "
+        "images; Real NVP, Gaussian and VAE are bounds, with one draw an image. Figures on the "
+        "embedded images compare with no others.",
+    ),
+    "binarized-mnist": _listing(
+        "binarized-mnist",
+        "MNIST binarised once and for all, in the published files: negative log-likelihood of the "
+        "test images, nats an image, ± the standard error over images for runs of this code; < for "
+        "bounds, ≈ for estimates.",
+        unit="nats",
+    ),
+    "table1": _table_1,
+    "pixelrnn": _listing(
+        "pixelrnn",
+        "Bits/dim: test images for CIFAR-10, validation images for ImageNet, training images in "
+        "parentheses; ± the standard error over images for runs of this code.",
+        source="oord2016pixelrnn",
+        families=("pixelrnn", "multiscale_pixelrnn"),
+    ),
+    "pixelrnn-variants": _variants,
+    "after": after,
+    "runs": _table_runs,
+    "ledger": entries,
+    "glance": glance,
+    "hardware": hardware,
+}
+NAMES = tuple(_TABLES)
+PRINTED = tuple(name for name in NAMES if name != "ledger")  # in a terminal, which it would flood

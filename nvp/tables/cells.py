@@ -1,0 +1,133 @@
+"""What the tables of results are made of: a table, and the text of its cells."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from nvp.ledger.entry import Run
+from nvp.likelihood import Score, nats_per_bit
+from nvp.tables.published import Figure, Published, Row
+
+NO_LIKELIHOOD = "no likelihood"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells in Markdown, under a header, with a caption."""
+
+    caption: str
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+    def markdown(self) -> str:
+        """A table that GitHub, Jupyter and the book all read."""
+        lines = [self.header, tuple("---" for _ in self.header), *self.rows]
+        text = "\n".join("| " + " | ".join(map(unbroken, cells)) + " |" for cells in lines)
+        return f"{text}\n\n{self.caption}\n"
+
+    def without_first_column(self) -> Table:
+        """For rows that all begin alike."""
+        return Table(self.caption, self.header[1:], [row[1:] for row in self.rows])
+
+    def plain(self) -> Table:
+        """The same without marks of Markdown, for a terminal."""
+
+        def strip(text: str) -> str:
+            return re.sub(r"\[(.*?)\]\(.*?\)", r"\1", text).replace("**", "").replace("`", "")
+
+        return Table(
+            strip(self.caption), self.header, [tuple(map(strip, row)) for row in self.rows]
+        )
+
+
+def unbroken(cell: str) -> str:
+    """The same text, with its figures kept from breaking across lines."""
+    return re.sub(
+        r"(?<=\d) ± (?=\d)|(?<=^[<≈]) (?=\d)|(?<=\d) (?=†|%|nats|M\b)|(?<=nats) (?=†)",
+        _unbroken_gap,
+        cell,
+    )
+
+
+def _unbroken_gap(gap: re.Match[str]) -> str:
+    return gap[0].replace(" ", "\u00a0")
+
+
+def in_unit(run: Run, score: Score) -> str:
+    """A mean in the run's unit, which is named where it is nats."""
+    if run.is_binary:
+        return f"{nats_per_bit(run.config.model.image_shape) * score.bits_per_dim:.2f} nats"
+    return f"{score.bits_per_dim:.3f}"
+
+
+def recorded_in(run: Run) -> str:
+    """As `recorded`, with the unit where it is nats."""
+    return recorded(run) + (" nats" if run.is_binary and run.has_likelihood else "")
+
+
+def short(commit: str) -> str:
+    """A commit in nine digits, and a "+" where the code had uncommitted changes."""
+    return commit[:9] + ("+" if commit.endswith("+") else "")
+
+
+def rank(run: Run) -> float:
+    """For sorting, best first; a run without likelihood comes last."""
+    return run.score.bits_per_dim if run.has_likelihood else math.inf
+
+
+def recorded(run: Run) -> str:
+    """The test figure, in the unit of the run, ± its standard error."""
+    if not run.has_likelihood:
+        return NO_LIKELIHOOD
+    if run.is_binary:
+        mean, error = run.nats
+        return f"{mean:.2f} ± {error:.2f}"
+    return f"{run.score.bits_per_dim:.3f} ± {run.score.standard_error:.3f}"
+
+
+def provenance(run: Run) -> str:
+    """What a run is, in a line."""
+    entry = run.record
+    return (
+        f"recorded (`{run.name}`): {entry.parameters / 1e6:.2f} M parameters, {length(run)} "
+        f"on {entry.hardware}, {state(run)}"
+    )
+
+
+def length(run: Run) -> str:
+    """Steps and minutes of a run."""
+    entry = run.record
+    took = f"{minutes(run)} minutes" if entry.minutes >= 1 else "seconds"
+    return f"{entry.steps:,} step{'s' * (entry.steps > 1)}, {took}"
+
+
+def minutes(run: Run) -> str:
+    """The minutes of training steps, whole ones."""
+    return f"{run.record.minutes:.0f}" if run.record.minutes >= 1 else "< 1"
+
+
+def state(run: Run) -> str:
+    """Whether the budget was spent, or how much of it."""
+    entry = run.record
+    share = "" if entry.state == "finished" else f" at {entry.share_of_budget:.0%} of its budget"
+    return entry.state + share
+
+
+def not_run(row: Row) -> tuple[str, str]:
+    """Two cells: that there is no such run, and the command that would make it."""
+    return "not run", f"`nvp train configs/{row.config}.yaml` (needs {row.needs})"
+
+
+def cite(facts: Published, figure: Figure, roles: bool) -> str:
+    """Where a figure was printed; a citation for the book with `roles`, else a link."""
+    source = facts.sources[figure.source]
+    link = f"{{cite:t}}`{figure.source}`" if roles else f"[{source.text}]({source.url})"
+    return f"{link}, {figure.where}"
+
+
+def publication(facts: Published, figure: Figure, roles: bool) -> str:
+    """`cite`, and of how many draws the figure is."""
+    draws = f", {figure.draws} draws an image" if figure.draws else ""
+    return f"published: {cite(facts, figure, roles)}{draws}"

@@ -1,0 +1,95 @@
+"""The ledger from three sides: all that is kept of a run, what it is worth, and what it took."""
+
+from __future__ import annotations
+
+from nvp.ledger.entry import RECORD, Run
+from nvp.tables.cells import Table, cite, length, minutes, recorded_in, short, state
+from nvp.tables.published import UNVERIFIED, Published
+
+
+def entries(_facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
+    """All that is kept of each run, a line for each kind; with `roles` its files as downloads."""
+    rows: list[tuple[str, ...]] = []
+    for run in ledger.values():
+        entry, data, weights = run.record, run.record.data, run.record.weights
+        commits = dict.fromkeys(short(leg.commit) for leg in entry.legs if leg.commit)
+        torch = dict.fromkeys(leg.torch for leg in entry.legs)
+        scorer = short(entry.commit) if entry.commit else "not noted"
+        folder = f"results/runs/{run.name}"
+        files = f"`{folder}/`"
+        if roles:
+            names = (RECORD, "config.yaml", "log.csv")
+            files = ", ".join(f"{{download}}`{name} <../{folder}/{name}>`" for name in names)
+        rows += [
+            (f"**{run.name}**", f"**{entry.title}: {recorded_in(run)}**"),
+            ("training", f"{length(run)}, {state(run)}"),
+            ("seed", f"{entry.seed}"),
+            ("machine", f"{entry.hardware}; torch {', '.join(torch) or 'not noted'}"),
+            ("trained by", ", ".join(commits) or "not noted"),
+            ("scored by", f"{scorer}, {entry.recorded}"),
+            (
+                "training images",
+                f"{data.train_images:,} of `{data.name}`, `{data.train_sha256[:12]}`",
+            ),
+            ("test images", f"{data.test_images:,}, `{data.test_sha256[:12]}`"),
+            (
+                "weights",
+                f"{weights.precision}, `{weights.sha256[:12]}`" if weights else "not kept",
+            ),
+            ("files", files),
+            ("again", f"`nvp train {folder}/config.yaml`"),
+        ]
+    caption = (
+        "Every recorded run, and its figure on test images: bits/dim, or nats an image for binary "
+        "images, ± the standard error over images. Minutes are those of training steps. Code is "
+        "given as a commit, with a + where changes to it were not committed; images and weights "
+        f"by the first digits of their SHA-256, of which `{RECORD}` has all."
+    )
+    return Table(caption, ("run", "what it was"), rows)
+
+
+def glance(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
+    """Recorded runs that have a published figure of their kind, or that the list names anyway."""
+    rows: list[tuple[str, ...]] = []
+    marked = ""
+    for row in facts.tables["glance"]:
+        run = ledger.get(row.config)
+        if run is None:
+            continue
+        printed = next(
+            (f for f in facts.figures if (f.data, f.model) == (row.data, row.beside)), None
+        )
+        cells = ("–", row.remark)
+        if printed is not None:
+            unit = " nats" if printed.nats is not None else ""
+            mark = f" {UNVERIFIED}" if printed.unverified else ""
+            value = printed.cell.removesuffix(mark) + unit + mark
+            cells = (value, f"{printed.model}: {cite(facts, printed, roles)}")
+            if printed.unverified:
+                marked = f" {UNVERIFIED} unverified: no print of it was at hand."
+        rows.append((row.title, row.model, recorded_in(run), *cells))
+    caption = (
+        "Test images; bits/dim, or nats an image for binary images, ± the standard error over "
+        f"images.{marked}"
+    )
+    return Table(caption, ("data", "model", "this code", "published", "by"), rows)
+
+
+def hardware(_facts: Published, ledger: dict[str, Run], _roles: bool) -> Table:
+    """For each machine the runs that it made, the quickest first."""
+    ordered = sorted(ledger.values(), key=lambda run: (run.record.hardware, run.record.minutes))
+    rows: list[tuple[str, ...]] = [
+        (
+            run.record.hardware,
+            minutes(run),
+            f"{run.record.parameters / 1e6:.2f} M",
+            recorded_in(run),
+            run.record.title,
+        )
+        for run in ordered
+    ]
+    caption = (
+        "Every recorded run, by machine and minutes of training steps. Test images; bits/dim, or "
+        "nats an image for binary images."
+    )
+    return Table(caption, ("machine", "minutes", "parameters", "test", "run"), rows)

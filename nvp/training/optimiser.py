@@ -1,0 +1,148 @@
+"""What turns gradients into weights: the optimiser, its rate, and the average of the weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nvp.config import Optimiser, TrainingConfig
+from nvp.errors import NVPError
+from nvp.model.roles import Role, parameter_roles
+
+
+class Muon(torch.optim.Adam):
+    """Muon (Jordan et al., 2024) for groups that have a "role"; Adam for the others.
+
+    A kernel W of momentum U S V^T moves with all its singular values set to about 1, so that no
+    direction is left behind:
+
+        W <- (1 - rate decay) W - rate sqrt(max(1, rows / columns)) U V^T.
+
+    A direction v of weight normalisation has no effect by its length, so its steps are relative:
+
+        v <- v - rate ||v|| U V^T / sqrt(min(rows, columns)), a step of length rate ||v||.
+
+    `torch.optim.Muon` takes matrices only. Here a filter is a matrix with one row for each output;
+    recurrent weights are one matrix for each direction of the scan, a row for each gate of each
+    unit. Muon's authors leave the first and the last layer to Adam; here they are Muon's too.
+    """
+
+    MOMENTUM = 0.95
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            if "role" in group:
+                for weight in group["params"]:
+                    self._move(weight, group)
+        super().step()
+        return loss
+
+    def _move(self, weight: Tensor, group: dict[str, Any]) -> None:
+        if weight.grad is None:
+            return
+        state = self.state[weight]
+        if not state:
+            state["momentum"] = torch.zeros_like(weight)
+        momentum = state["momentum"].lerp_(weight.grad, 1 - self.MOMENTUM)
+        ahead = weight.grad.lerp(momentum, self.MOMENTUM)  # Nesterov's
+        recurrent = group["role"] is Role.RECURRENT
+        # (directions, taps, h, 4h) is a matrix (4h, taps h) for each direction.
+        matrices = ahead.flatten(1, 2).mT if recurrent else ahead.flatten(1)
+        rows, columns = matrices.shape[-2:]
+        step = orthogonal(matrices)
+        step = (step.mT if recurrent else step).reshape(weight.shape)
+        if group["role"] is Role.DIRECTION:
+            length = (weight.norm() / math.sqrt(min(rows, columns))).item()
+        else:
+            weight.mul_(1 - group["lr"] * group["weight_decay"])
+            length = math.sqrt(max(1.0, rows / columns))
+        weight.add_(step, alpha=-group["lr"] * length)
+        weight.grad = None  # so that Adam passes over it
+
+
+def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:
+    """U V^T of a matrix U S V^T, or of several, (..., rows, columns), singular values only near 1.
+
+    By a Newton-Schulz iteration whose polynomial, of published coefficients, lifts the small ones
+    as fast as can be at the price of leaving all between about 0.65 and 1.2.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    rows, columns = matrix.shape[-2:]
+    wide = matrix.mT if rows > columns else matrix
+    x = (wide / (wide.norm(dim=(-2, -1), keepdim=True) + 1e-7)).bfloat16()
+    for _ in range(rounds):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return (x.mT if rows > columns else x).to(matrix.dtype)
+
+
+def make_optimiser(model: nn.Module, settings: TrainingConfig) -> torch.optim.Optimizer:
+    """The optimiser over all parameters, in groups whose rates differ by their "factor".
+
+    Raises `NVPError` for a setting that no parameter of `model` uses.
+    """
+    rate, epsilon = settings.learning_rate, settings.epsilon
+    apart = {Role.TANH_SCALE}
+    if settings.optimiser is Optimiser.MUON:
+        apart |= {Role.KERNEL, Role.RECURRENT, Role.DIRECTION}
+    members: dict[Role | None, list[nn.Parameter]] = {}  # None: all the others
+    for parameter, role in parameter_roles(model).items():
+        members.setdefault(role if role in apart else None, []).append(parameter)
+    for name, users in USERS.items():
+        differs = getattr(settings, name) != TrainingConfig.model_fields[name].default
+        if differs and not any(role in members for role in users):
+            raise NVPError(
+                f"training.{name} is set, but {type(model).__name__} has no parameter that uses it "
+                f"({' or '.join(users)}): remove it"
+            )
+    options: dict[Role | None, dict[str, Any]] = {
+        None: {"factor": 1.0},
+        Role.TANH_SCALE: {"factor": settings.tanh_scale_rate},
+        Role.DIRECTION: {"factor": settings.relative_step / rate, "role": Role.DIRECTION},
+    }
+    decay = settings.weight_decay
+    for role in (Role.KERNEL, Role.RECURRENT):
+        options[role] = {"factor": 1.0, "role": role, "weight_decay": decay}
+    groups = [{"params": members[role], **options[role]} for role in options if role in members]
+    if settings.optimiser is Optimiser.RMSPROP:
+        return torch.optim.RMSprop(groups, lr=rate, alpha=settings.alpha, eps=epsilon, foreach=True)
+    chosen = Muon if settings.optimiser is Optimiser.MUON else torch.optim.Adam
+    return chosen(groups, lr=rate, betas=settings.betas, eps=epsilon, fused=True)
+
+
+# The parameters that a setting acts on. Where a model has none of them, the setting is refused.
+USERS = {
+    "tanh_scale_rate": (Role.TANH_SCALE,),
+    "relative_step": (Role.DIRECTION,),
+    "weight_decay": (Role.KERNEL, Role.RECURRENT),
+}
+
+
+def rate_at(step: int, done: float, settings: TrainingConfig) -> float:
+    """Linear warm-up, constant, then linearly to 0 over the last `anneal` of the budget.
+
+    `done` is the share of the budget that is used up.
+    """
+    warmup = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
+    decay = min(1.0, (1 - done) / settings.anneal) if settings.anneal else 1.0
+    return settings.learning_rate * warmup * decay
+
+
+def exponential_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """Weight averaging whose memory grows with the run, up to 1 / (1 - decay) steps."""
+
+    def update(averages: Any, weights: Any, num_averaged: Any) -> None:
+        # A fixed decay would remember the random start for thousands of steps.
+        current = min(decay, (1 + int(num_averaged)) / (10 + int(num_averaged)))
+        torch._foreach_lerp_(averages, weights, 1 - current)
+
+    return update

@@ -1,0 +1,119 @@
+"""Files of an entropy coder: lossless, as long as the model says, and only for that model."""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import pytest
+import torch
+from pixels import OUTPUTS, config, generator, randomised
+from torch import Tensor
+
+from nvp import PixelRNN, RealNVP, RealNVPConfig
+from nvp.autoregressive.coding import RESOLUTION, decode, encode, frequencies
+from nvp.autoregressive.config import Kind
+from nvp.errors import NVPError
+from nvp.model.protocol import ImageModel
+
+kinds = pytest.mark.parametrize("kind", Kind)
+
+
+def tiny(kind: str = "row_lstm", channels: int = 1, **changes: object) -> PixelRNN:
+    """A model with random weights; float32, as recorded ones are."""
+    return randomised(PixelRNN(config(kind, (channels, 4, 5), **changes))).float()
+
+
+def any_images(model: ImageModel, count: int = 7) -> Tensor:
+    """Every level alike, so that rare ones are among them."""
+    size = (count, *model.image_shape)
+    return torch.randint(model.levels, size, generator=generator(), dtype=torch.uint8)
+
+
+def bits(counts: Tensor, images: Tensor) -> float:
+    """-log2 of the probability that `counts`, (D, N, levels), give to all of the images."""
+    levels = images.movedim(1, 3).flatten(1).T.long().unsqueeze(-1)
+    of_levels = counts.double() / counts.sum(dim=-1, keepdim=True)
+    return -of_levels.gather(-1, levels).log2().sum().item()
+
+
+@kinds
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("output", OUTPUTS, ids=lambda output: str(output["levels"]))
+def test_a_file_is_lossless_and_as_long_as_it_is_improbable(
+    kind: Kind, channels: int, output: dict[str, object]
+) -> None:
+    model = tiny(kind, channels, **output)
+    images = any_images(model)
+    file = encode(model, images)
+    assert torch.equal(decode(model, file, len(images)), images)
+    expected = bits(frequencies(model, images), images)
+    assert expected - 0.01 < 8 * len(file) < expected + 64
+
+
+@kinds
+@pytest.mark.parametrize("levels", [2, 256])
+def test_the_coder_is_told_what_the_model_says(kind: Kind, levels: int) -> None:
+    model = tiny(kind, 3, levels=levels, hidden=6).double()
+    images = any_images(model)
+    counts = frequencies(model, images)
+    with torch.no_grad():
+        forward = torch.softmax(model.logits(images), dim=-1).permute(2, 3, 1, 0, 4).flatten(0, 2)
+        nats = model.log_prob(images).sum().item()
+    assert torch.equal(counts, (RESOLUTION * forward).round().int() + 1)
+    assert counts.min() >= 1
+    # One more for each level costs (levels / 2^20) / ln 2 bits a sub-pixel.
+    spent = bits(counts, images) + nats / math.log(2)
+    assert abs(spent) < 1e-3 * images.numel()
+
+
+@kinds
+def test_counts_are_those_of_any_batch(kind: Kind) -> None:
+    model = tiny(kind, levels=256)
+    images = any_images(model)
+    alone = torch.cat([frequencies(model, image[None]) for image in images], dim=1)
+    assert torch.equal(frequencies(model, images), alone)
+    assert torch.equal(decode(model, encode(model, images[2:3]), 1), images[2:3])
+
+
+def test_a_model_that_differs_a_little_cannot_read_a_file() -> None:
+    model, other = tiny(levels=256), tiny(levels=256)
+    images = any_images(model, 20)
+    file = encode(model, images)
+    with torch.no_grad():
+        other.head.convs[2].bias[7] += 0.01
+    try:
+        read = decode(other, file, 20)
+    except NVPError:
+        return
+    assert not torch.equal(read, images)
+
+
+def test_the_model_stays_as_it_was() -> None:
+    model = tiny()
+    output, weights = model.output, [p.clone() for p in model.parameters()]
+    encode(model, any_images(model))
+    assert model.output is output
+    pairs = zip(weights, model.parameters(), strict=True)
+    assert all(before.dtype == p.dtype and torch.equal(before, p) for before, p in pairs)
+
+
+def test_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny()
+    images = any_images(model)
+    flow = RealNVP(RealNVPConfig.paper((1, 8, 8), num_scales=2, num_blocks=0, width=4))
+    of_flow = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
+    bad = {
+        "RealNVP does not say": lambda: encode(flow, of_flow),
+        "values in 0..1": lambda: encode(model, images + 2),
+        "uint8": lambda: encode(model, images.float()),
+        "n must be at least 1": lambda: decode(model, b"", 0),
+        "cut off": lambda: decode(model, b"abc", 1),
+        "not of this model": lambda: decode(model, b"\xff" * 40, 7),
+    }
+    for words, call in bad.items():
+        with pytest.raises(NVPError, match=words):
+            call()
+    monkeypatch.setitem(sys.modules, "constriction", None)
+    with pytest.raises(NVPError, match="pip install constriction"):
+        encode(model, images)

@@ -1,0 +1,175 @@
+"""A model of one's own, named by a configuration: from the file to the tables."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+
+from nvp.config import parse_config
+from nvp.errors import NVPError
+from nvp.ledger import enter as record
+from nvp.ledger import entry as ledger
+from nvp.ledger import verify
+from nvp.ledger.scoring import load_run
+from nvp.model.custom import is_path
+from nvp.paths import results_root
+from nvp.tables import build as results
+
+# Every pixel has a histogram of its own; `sharpness` multiplies its logits.
+MODULE = """
+import torch
+from torch import nn
+
+from nvp.model.protocol import ImageModel
+from nvp.model.custom import OwnConfig
+
+
+class Histograms(ImageModel):
+    def __init__(self, config):
+        super().__init__()
+        self.image_shape, self.sharpness = config.image_shape, config.sharpness
+        self.logits = nn.Parameter(0.01 * torch.randn(256, *config.image_shape))
+
+    def log_prob(self, images, *, num_draws=1, generator=None):
+        self.check_images(images)
+        log_p = torch.log_softmax(self.sharpness * self.logits, dim=0)
+        return log_p.gather(0, images.long()).sum(dim=(1, 2, 3))
+
+    def loss(self, images, generator=None):
+        return -self.log_prob(images).mean()
+
+    def sample(self, n, *, generator=None, temperature=1.0):
+        p = torch.softmax(self.sharpness * self.logits / temperature, dim=0)
+        flat = p.flatten(1).T.expand(n, -1, -1).flatten(0, 1)
+        drawn = torch.multinomial(flat, 1, generator=generator)
+        return drawn.to(torch.uint8).reshape(n, *self.image_shape)
+
+
+class HistogramsConfig(OwnConfig):
+    sharpness: float = 1.0
+
+    def build(self):
+        return Histograms(self)
+"""
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module that can be imported, in a folder on the path."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "my_histograms.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path / "code"))
+    monkeypatch.delitem(sys.modules, "my_histograms", raising=False)
+    return "my_histograms"
+
+
+def tree_of(family: str, **model: Any) -> dict[str, Any]:
+    """`tiny.config_tree()` with a model of this family."""
+    shape = {"family": family, "image_shape": [1, 8, 8]}
+    return {**tiny.config_tree(), "title": "Histograms", "model": {**shape, **model}}
+
+
+def test_from_the_configuration_to_the_tables(module: str, tmp_path: Path) -> None:
+    run = tiny.train(tmp_path, tree_of(f"{module}:HistogramsConfig", sharpness=2))
+    data_root, root = tmp_path / "data", tmp_path / "results"
+    root.mkdir()
+    shutil.copy(results_root() / "published.yaml", root)
+    record.record(run, data_root=data_root, first=20, num_draws=2, root=root)
+
+    entry = ledger.runs(root)["tiny"]
+    assert entry.config.model.family == "my_histograms:HistogramsConfig"
+    assert entry.load_model().sharpness == 2
+    assert entry.record.parameters == 256 * 64
+    checks = verify.verify(data_root=data_root, root=root)
+    assert [check.state for check in checks] == ["agrees"] * 3
+    path = root / "runs" / "tiny" / "run.json"
+    tree = json.loads(path.read_text())
+    tree["data"]["name"] = "mnist"
+    path.write_text(json.dumps(tree))
+    rows = results.table("28x28", root=root).rows
+    assert rows[0][1] == "**Histograms, this code**"
+    assert rows[0][2].startswith(f"{entry.score.bits_per_dim:.3f} ± ")
+
+    sheet = tmp_path / "sheet.png"
+    assert tiny.nvp("sample", run, "-n", 4, "--out", sheet, "--data-root", data_root).exit_code == 0
+    assert sheet.is_file()
+    sharper = tiny.nvp("train", "--resume", run, "--set", "model.sharpness=3")
+    assert "model.sharpness=2.0" in sharper.output + sharper.stderr
+
+
+def test_a_configuration_made_in_python_says_where_it_is(module: str) -> None:
+    chosen = parse_config(tree_of(f"{module}:HistogramsConfig"), "mine.yaml")
+    made = type(chosen.model)(image_shape=(1, 8, 8))
+    assert made.family == "my_histograms:HistogramsConfig"
+    again = parse_config(chosen.model_copy(update={"model": made}).model_dump(mode="json"), "again")
+    assert again == chosen
+    torch.manual_seed(0)
+    assert again.build_model().sharpness == 1
+    assert (again.levels, again.num_classes) == (256, 0)
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "complaint"),
+    [
+        ("no_such_module:Config", {}, "no_such_module, which cannot be imported"),
+        ("my_histograms:Missing", {}, "Missing of my_histograms, which is no subclass"),
+        ("my_histograms:Histograms", {}, "Histograms of my_histograms, which is no subclass"),
+        ("nvp.model.custom:OwnConfig", {}, "OwnConfig of nvp.model.custom, which is no subclass"),
+        ("my_histograms:", {}, "model.family: must be realnvp, pixelrnn"),
+        ("my_histograms", {}, "or module:Class for a model of your own, got 'my_histograms'"),
+        ("my_histograms:HistogramsConfig", {"sharp": 1}, " model.sharp: unknown key"),
+        ("my_histograms:HistogramsConfig", {"sharpness": "x"}, " model.sharpness: "),
+        ("my_histograms:HistogramsConfig", {"image_shape": [8, 8]}, " model.image_shape"),
+    ],
+)
+def test_what_is_wrong_is_named(
+    family: str, changes: dict[str, Any], complaint: str, module: str
+) -> None:
+    with pytest.raises(NVPError) as caught:
+        parse_config(tree_of(family, **changes), "mine.yaml")
+    line = str(caught.value)
+    assert line.startswith("mine.yaml: ")
+    assert complaint in line
+    assert "\n" not in line
+
+
+def test_a_module_that_is_gone_is_named_when_the_ledger_is_read(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tiny.train(tmp_path, tree_of(f"{module}:HistogramsConfig"))
+    (tmp_path / "code" / "my_histograms.py").unlink()
+    monkeypatch.delitem(sys.modules, "my_histograms")
+    with pytest.raises(NVPError, match="put the folder of my_histograms on PYTHONPATH"):
+        load_run(run, data_root=tmp_path / "data")
+
+
+def test_only_module_and_class_make_a_path() -> None:
+    assert is_path("a.b:C")
+    assert not any(map(is_path, ("realnvp", "a:", ":C", ".a:C", "a:b:C", "", None)))
+
+
+def test_a_model_without_likelihood_cannot_stop_early(module: str, tmp_path: Path) -> None:
+    code = Path(sys.path[0]) / "my_histograms.py"
+    code.write_text(code.read_text() + "\nHistograms.has_likelihood = False\n")
+    tree = tree_of(f"{module}:HistogramsConfig")
+    tree["training"]["early_stopping"] = True
+    tiny.write_data(tmp_path / "data")
+    config = tiny.write_config(tmp_path / "config.yaml", tree)
+    command = ("train", config, "--run-folder", tmp_path / "run", "--data-root", tmp_path / "data")
+    result = tiny.nvp(*command)
+    assert "early_stopping must be off: tiny has no likelihood" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_module_that_fails_is_named(module: str) -> None:
+    code = Path(sys.path[0]) / "my_histograms.py"
+    code.write_text("1 / 0\n")
+    with pytest.raises(NVPError, match=r"cannot be imported \(division by zero\): mend it"):
+        parse_config(tree_of(f"{module}:HistogramsConfig"), "mine.yaml")

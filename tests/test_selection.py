@@ -1,0 +1,140 @@
+"""What the chapters on results choose to show."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from nvp_book.selection import best_models, best_runs, data_title, images_for, in_powers, run_titles
+
+from nvp.data.sets import EMBEDDED, load
+from nvp.errors import NVPError
+from nvp.ledger.entry import RecordedDraw, Run, runs
+from nvp.likelihood import Score
+from nvp.model.labels import FASHION_CLASSES
+
+
+def entry(name: str, data: str, bits: float, *, weights: bool = True) -> Run:
+    """A recorded run under another name, on other data and with another test score."""
+    run = runs()["fashion-mnist"]
+    scores = run.scores.model_copy(update={"test": Score(bits, 0.1, 10, 1)})
+    changes = {
+        "name": name,
+        "data": run.record.data.model_copy(update={"name": data}),
+        "scores": scores,
+        "weights": run.record.weights if weights else None,
+    }
+    return replace(run, record=run.record.model_copy(update=changes))
+
+
+def without_likelihood(name: str, data: str) -> Run:
+    """The same, with something drawn in place of scores."""
+    run = entry(name, data, 0.0)
+    drawn = RecordedDraw(mean=80.0, standard_deviation=90.0, num_images=64)
+    return replace(run, record=run.record.model_copy(update={"scores": None, "draw": drawn}))
+
+
+def test_the_best_run_of_each_kind() -> None:
+    entries = [
+        entry("a", "mnist", 1.2),
+        entry("b", "fashion-mnist", 3.1),
+        entry("c", "fashion-mnist-small", 2.9),
+        entry("g", "fashion-mnist", 3.2),
+        entry("h", "other-small", 2.0),
+        entry("d", "mnist", 1.1),
+        entry("e", "mnist", 1.0, weights=False),
+        without_likelihood("f", "mnist"),
+    ]
+    best = best_runs({run.name: run for run in entries})
+    assert [(kind, run.name) for kind, run in best.items()] == [
+        ("fashion-mnist", "b"),
+        ("mnist", "d"),
+        ("other", "h"),
+    ]
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [("fashion-mnist", EMBEDDED), (EMBEDDED, EMBEDDED), ("mnist", None)],
+)
+def test_images_at_hand(data, found, full, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("NVP_DATA", str(tmp_path))  # nothing was downloaded
+    images = images_for(entry("a", data, 1.0), "test", full=full)
+    assert (images and images.name) == found
+    if images:
+        assert (len(images), images.split) == (1000, "test")
+
+
+def test_the_full_set_where_it_is(monkeypatch) -> None:
+    monkeypatch.setattr("nvp_book.selection.load", lambda name, split: (name, split))
+    assert images_for(entry("a", "mnist", 1.0), "train", full=True) == ("mnist", "train")
+    assert images_for(entry("a", "mnist", 1.0), "train") is None
+
+
+def test_the_models_that_both_chapters_show(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("NVP_DATA", str(tmp_path))
+    plain, other = entry("plain", "fashion-mnist", 3.0), entry("other", "mnist", 1.0)
+    told = replace(runs()["fashion-mnist-conditional"], record=entry("told", "mnist", 0.5).record)
+    ledger = {run.name: run for run in (other, told, plain)}
+    best, models, kind, train, test = best_models(ledger, torch.device("cpu"), full=True)
+    assert best == {"fashion-mnist": plain, "mnist": other}
+    assert kind == "fashion-mnist"
+    assert models.keys() == best.keys()
+    assert not any(model.training for model in models.values())
+    assert [(each.name, each.split) for each in (train, test)] == [
+        (EMBEDDED, "train"),
+        (EMBEDDED, "test"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("fashion-mnist-conditional", None, "no run without labels"),
+        ("fashion-mnist", "mnist", "no images of mnist are here"),
+    ],
+)
+def test_nothing_to_show(name, data, message, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("NVP_DATA", str(tmp_path))
+    run = replace(runs()[name], record=entry(name, data, 1.0).record) if data else runs()[name]
+    with pytest.raises(NVPError, match=message):
+        best_models({name: run}, torch.device("cpu"), full=True)
+
+
+def test_the_classes_have_their_names() -> None:
+    embedded = load(EMBEDDED, "train")
+    assert len(set(FASHION_CLASSES)) == len(embedded.labels.unique()) == 10
+    taller = {}  # how many more rows than columns are bright, in the mean of a class
+    for label, name in enumerate(FASHION_CLASSES):
+        mean = embedded.images[embedded.labels == label, 0].float().mean(dim=0)
+        taller[name] = int((mean.mean(dim=1) > 20).sum() - (mean.mean(dim=0) > 20).sum())
+    by_height = sorted(taller, key=taller.__getitem__)
+    assert by_height[:2] == ["sneaker", "sandal"]
+    assert by_height[-2:] == ["dress", "trousers"]
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("mnist", "MNIST"),
+        (EMBEDDED, "embedded Fashion-MNIST"),
+        ("of-my-own", "of-my-own"),
+    ],
+)
+def test_data_in_words(name: str, title: str) -> None:
+    assert data_title(name) == title
+
+
+def test_equal_titles_are_told_apart_by_name() -> None:
+    a, b = entry("a", "mnist", 1.0), entry("b", "mnist", 1.0)
+    other = runs()["mnist"]
+    titles = run_titles({"a": a, "b": b, "mnist": other})
+    assert titles["mnist"] == other.record.title
+    assert titles["a"] == f"{a.record.title} (a)" != titles["b"]
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [("2e+08", "2 × 10⁸"), ("1.8e-15", "1.8 × 10⁻¹⁵"), ("0.5", "0.5")]
+)
+def test_powers_of_ten(number: str, text: str) -> None:
+    assert in_powers(number) == text
