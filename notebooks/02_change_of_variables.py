@@ -361,7 +361,7 @@ plt.show()
 # ```
 # The map from centimetres to metres is $f(x) = x / 100$, so $\log p_X(x) = \log p(x/100) - \log 100$, and
 # $D \log 100$ for $D$ of them. Log-densities of continuous data depend on the unit; differences between two models do not.
-# In {doc}`06_training` the same constant, with 256 for 100, turns nats of rescaled pixels into bits per dimension.
+# In {doc}`05_integers_to_bits` the same constant, with 256 for 100, turns nats of rescaled pixels into bits per dimension.
 
 # %%
 metres = torch.distributions.Normal(1.7, 0.1)

@@ -440,7 +440,7 @@ assert singular_values[-1] < 1e-12
 # lost, and one nearly zero, since so is its scale. As a map of the whole batch, batch normalisation is
 # *not* a bijection. In an image model these are two directions among the thousands that share a mean and a variance, and training gets by; but a
 # likelihood that is to be reported has to come from evaluation mode, where the map is what the formula
-# says. (What the running averages have to do with it, {doc}`06_training` will show.)
+# says. (What the running averages have to do with it, {doc}`05_integers_to_bits` will show.)
 #
 # ## Summary
 #

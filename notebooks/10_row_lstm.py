@@ -291,7 +291,7 @@ for name, seen in fields.items():
 
 # %% [markdown]
 # One layer misses many of the earlier pixels, seven layers still a good part of them, nearly all on the right.
-# The {doc}`next chapter <14_diagonal_bilstm>` is about a recurrence that misses next to nothing.
+# The {doc}`next chapter <11_diagonal_bilstm>` is about a recurrence that misses next to nothing.
 #
 # ## Residual and skip connections
 #
