@@ -8,10 +8,14 @@ readers who do not see all of them, and in print.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from cycler import cycler
+from matplotlib.figure import Figure
 
 BLUE = "#0072B2"
 ORANGE = "#E69F00"
@@ -31,10 +35,14 @@ SEQUENTIAL = "viridis"
 DIVERGING = "RdBu_r"
 
 WIDTH = 7.2  # inches, the text of a page
+DOTS = 220  # an inch, of what a line drawing holds as dots: densities, clouds of points
 
 
 def use_style() -> None:
-    """Make matplotlib draw in the style of the book, for the rest of this process."""
+    """Make matplotlib draw in the style of the book, for the rest of this process.
+
+    A notebook then shows a figure as SVG, and as PNG where it holds images (uint8).
+    """
     mpl.rcParams.update(
         {
             "figure.dpi": 110,
@@ -57,8 +65,36 @@ def use_style() -> None:
             "legend.frameon": False,
             "image.interpolation": "nearest",
             "mathtext.fontset": "dejavusans",
+            "svg.hashsalt": "nvp",  # the same drawing gives the same file
         }
     )
+    if "IPython" in sys.modules:  # a notebook has it, and a script needs none
+        _choose_formats(sys.modules["IPython"].get_ipython())
+
+
+def _choose_formats(shell: Any) -> None:
+    """Let an IPython shell show each figure in the one format that suits it."""
+    if shell is None:
+        return
+    import matplotlib_inline.backend_inline  # noqa: F401 - it registers its own choice when imported
+    from IPython.core.pylabtools import print_figure
+
+    def svg(figure: Figure) -> str | None:
+        if _holds_images(figure):
+            return None
+        return print_figure(figure, "svg", dpi=DOTS, metadata={"Date": None})
+
+    def png(figure: Figure) -> str | None:
+        return print_figure(figure, "png", base64=True) if _holds_images(figure) else None
+
+    formatters = shell.display_formatter.formatters
+    formatters["image/svg+xml"].for_type(Figure, svg)
+    formatters["image/png"].for_type(Figure, png)
+
+
+def _holds_images(figure: Figure) -> bool:
+    images = [image for axes in figure.axes for image in axes.get_images()]
+    return any(np.asarray(image.get_array()).dtype == np.uint8 for image in images)
 
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

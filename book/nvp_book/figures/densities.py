@@ -137,7 +137,7 @@ def draw_spaces(
             one.add_collection(
                 LineCollection([line.numpy() for line in curves], color="#b8b8b8", lw=0.6)
             )
-            one.scatter(here[:, 0], here[:, 1], s=4, c=colour, lw=0, zorder=2)
+            one.scatter(here[:, 0], here[:, 1], s=4, c=colour, lw=0, zorder=2, rasterized=True)
             one.set_title(title)
         set_plane(axes[row][0], data_limit)
         set_plane(axes[row][1], latent_limit)
@@ -152,13 +152,13 @@ def draw_trace(data: Tensor, steps: Sequence[Tensor], limit: float) -> None:
     for i, points in enumerate([data, *steps]):
         one = axes.flat[i]
         one.set_axis_on()
-        one.scatter(points[:, 0], points[:, 1], s=2, c=colour, lw=0)
+        one.scatter(points[:, 0], points[:, 1], s=2, c=colour, lw=0, rasterized=True)
         one.set_title("data" if i == 0 else f"after {i}")
         set_plane(one, limit)
 
 
 def _scatter(axes: Axes, points: Tensor, colour: str) -> None:
-    axes.scatter(points[:, 0], points[:, 1], s=2, color=colour, lw=0, alpha=0.7)
+    axes.scatter(points[:, 0], points[:, 1], s=2, color=colour, lw=0, alpha=0.7, rasterized=True)
 
 
 def set_plane(axes: Axes, limit: float) -> None:
