@@ -17,7 +17,8 @@ SNAKEMAKE = $(BIN)/snakemake --snakefile workflow/Snakefile --workflow-profile \
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv data reproduce test notebooks record book lint lock benchmarks ablation clean
+.PHONY: help venv data reproduce check test notebooks record book lint lock benchmarks ablation \
+	clean
 
 help: ## list what make can do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -30,7 +31,7 @@ $(STAMP): pyproject.toml requirements.lock
 	  { echo "nvp needs Python 3.11 to 3.13; name one with: make PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 	  { echo "python -m venv failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[book,dev]'
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[cli,book,dev]'
 	@touch $@
 
 venv: $(STAMP) ## make the environment in .venv, once
@@ -48,7 +49,10 @@ reproduce: venv ## the main job: train, re-score, run the notebooks, build the b
 	$(BIN)/nvp tables --print
 	@echo "Open file://$(CURDIR)/build/book/index.html"
 
-test: lint ## the checks: ruff, mypy, recorded weights, unit tests, notebooks
+check: lint ## the inner loop, within a minute: lint, and the tests that are quick
+	$(BIN)/python -m pytest $(WORKERS) -m 'not (slow or book or browser)'
+
+test: lint ## all checks: lint, recorded weights, every test, every notebook
 	$(BIN)/nvp verify --quick
 	$(BIN)/python -m pytest $(WORKERS)
 	$(BIN)/python -m pytest $(WORKERS) --nbval --nbval-sanitize-with nbval_sanitize.cfg \
@@ -67,14 +71,15 @@ book: venv ## build the book from executed notebooks
 	$(SNAKEMAKE) book
 	@echo "Open file://$(CURDIR)/build/book/index.html"
 
-lint: venv ## ruff and mypy
+lint: venv ## ruff, mypy and import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 
 lock: ## write requirements.lock from a fresh environment
 	rm -rf build/lock-venv && $(PYTHON) -m venv build/lock-venv
-	build/lock-venv/bin/python -m pip install --quiet '.[book,dev,cluster,benchmarks]'
+	build/lock-venv/bin/python -m pip install --quiet '.[cli,book,dev,cluster,benchmarks]'
 	build/lock-venv/bin/python workflow/lock.py > build/requirements.lock
 	mv build/requirements.lock requirements.lock
 

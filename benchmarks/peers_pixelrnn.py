@@ -31,7 +31,7 @@ class Masked(nn.Conv2d):
         self.register_buffer("mask", mask)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight * self.mask, self.bias, padding=self.padding)  # type: ignore[arg-type]
+        return F.conv2d(x, self.weight * self.mask, self.bias, padding=self.padding)
 
 
 def cell(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:

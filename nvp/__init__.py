@@ -9,6 +9,8 @@ from nvp.baselines.vae import VAE, VAEConfig
 from nvp.flows.config import RealNVPConfig
 from nvp.flows.realnvp import RealNVP
 
+__version__ = "0.2.0"
+
 __all__ = [
     "GAN",
     "VAE",

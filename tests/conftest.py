@@ -11,11 +11,20 @@ import pytest
 import tiny
 import torch
 from browser import CHROMIUM, Browser
+from programs import missing
 from torch import nn
 
 from nvp import RealNVP, RealNVPConfig
 
 torch.set_num_threads(1)
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that ask for a browser."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.browser)
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +42,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def browser() -> Iterator[Browser]:
     """A headless Chromium; a test that asks for it is skipped where there is none."""
     if CHROMIUM is None:
-        pytest.skip("Chromium is not installed")
+        missing("Chromium")
     with Browser(CHROMIUM) as browser:
         yield browser
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import importlib
 import inspect
 import pkgutil
@@ -66,6 +67,13 @@ def test_every_docstring_can_be_set(name: str) -> None:
             assert rst(each.__doc__, name)
             if inspect.isclass(each):
                 docstrings.fields(each, NAMES, name)
+
+
+def test_examples_in_docstrings_run() -> None:
+    results = {name: doctest.testmod(importlib.import_module(name)) for name in LISTED}
+    assert sum(result.failed for result in results.values()) == 0
+    with_examples = {name for name, result in results.items() if result.attempted}
+    assert {"nvp.autoregressive.pixelrnn", "nvp.flows.realnvp"} <= with_examples
 
 
 def test_marks_are_text_and_code_is_code() -> None:

@@ -9,6 +9,8 @@ import pytest
 import yaml
 from browser import Browser
 
+pytestmark = pytest.mark.book
+
 ROOT = Path(__file__).resolve().parent.parent
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
 LISTED = [chapter for part in TOC["parts"] for chapter in part["chapters"]]

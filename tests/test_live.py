@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from node import evaluate, needs_node
+from node import evaluate
 from nvp_book import live
 from torch import Tensor, nn
 
@@ -63,7 +63,6 @@ def randomised(module: nn.Module) -> nn.Module:
 KINDS = {"convolutions": "pixelcnn", "row": "row_lstm", "diagonal": "diagonal_bilstm"}
 
 
-@needs_node
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("first", "kernel", "count"), [(3, 3, 2), (5, 3, 3), (3, 5, 3)])
 def test_pixel_rnns_see_what_is_drawn(kind: str, first: int, kernel: int, count: int) -> None:
@@ -90,7 +89,6 @@ def test_pixel_rnns_see_what_is_drawn(kind: str, first: int, kernel: int, count:
     assert torch.equal(drawn, measured_sets(outputs, height, width))
 
 
-@needs_node
 @pytest.mark.parametrize("mask", ["A", "B"])
 @pytest.mark.parametrize("count", [1, 3])
 def test_masked_convolutions_see_what_is_drawn(mask: Any, count: int) -> None:
@@ -107,7 +105,6 @@ def test_masked_convolutions_see_what_is_drawn(mask: Any, count: int) -> None:
     assert measured.diagonal().any() == (mask == "B")
 
 
-@needs_node
 @pytest.mark.parametrize("order", ["position", "diagonal"])
 @pytest.mark.parametrize("blocks", [0, 1])
 @pytest.mark.parametrize(
@@ -162,7 +159,6 @@ def in_javascript(
     return moved.reshape(-1, 2), log_det, log_density
 
 
-@needs_node
 @pytest.mark.parametrize("name", ToyData)
 def test_the_flow_is_that_of_pytorch(name: str) -> None:
     data = RECORDED[name]
@@ -184,7 +180,6 @@ def test_the_flow_is_that_of_pytorch(name: str) -> None:
         assert (in_javascript(data, x, 0, level)[0] - step).abs().max() < 1e-3
 
 
-@needs_node
 def test_levels_between_two_couplings_are_bijections() -> None:
     data = RECORDED["moons"]
     x = ToyData.MOONS.sample(50, seed=4).double()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from node import evaluate, needs_node
+from node import evaluate
 from nvp_book import live
 from nvp_book.live import realnvp as live_images
 from PIL import Image
@@ -92,7 +92,6 @@ def recorded_model() -> RealNVP:
     return model
 
 
-@needs_node
 def test_the_flow_in_the_page_is_the_recorded_run() -> None:
     model = recorded_model()
     pixels = middle(load(EMBEDDED, "test", limit=3).images)
@@ -101,7 +100,6 @@ def test_the_flow_in_the_page_is_the_recorded_run() -> None:
     assert data["weights"] == live_images.weights_text(model)
 
 
-@needs_node
 @pytest.mark.parametrize(
     ("shape", "sizes"),
     [
@@ -122,7 +120,6 @@ def test_a_flow_of_any_size_is_that_of_pytorch(
     assert by_javascript(model, pixels).furthest(by_pytorch(model, pixels)) < TOLERANCE
 
 
-@needs_node
 def test_the_manifold_is_figure_6() -> None:
     model = recorded_model()
     images = load(EMBEDDED, "test", limit=4).images
@@ -141,7 +138,6 @@ def test_the_manifold_is_figure_6() -> None:
     assert ((256 * shown).floor().clamp(0, 255) - stated).abs().max() <= 1
 
 
-@needs_node
 def test_scales_leave_in_the_order_of_appendix_d(lived: Callable[..., RealNVP]) -> None:
     model = lived(RealNVPConfig.paper((1, 8, 12), num_scales=3, num_blocks=0, width=2))
     parts = model.latents_by_scale(torch.zeros(1, 1, 8, 12))

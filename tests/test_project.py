@@ -1,8 +1,10 @@
-"""The files around the package agree with each other."""
+"""The files around the package agree with each other, and with it."""
 
 import re
 import subprocess
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,9 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from programs import missing
+
+import nvp
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -21,8 +26,8 @@ chapter = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_conda_installs_the_project_itself() -> None:
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     *packages, pip = environment["dependencies"]
-    assert pip == {"pip": ["-e .[book,dev]"]}
-    assert {"book", "dev"} <= set(PROJECT["optional-dependencies"])
+    assert pip == {"pip": ["-e .[cli,book,dev]"]}
+    assert {"cli", "book", "dev"} <= set(PROJECT["optional-dependencies"])
     assert f"python{PROJECT['requires-python']}" in packages
 
 
@@ -43,22 +48,61 @@ def test_the_lock_satisfies_the_project() -> None:
             assert requirement.specifier.contains(str(locked).removeprefix("=="))
 
 
-def test_help_lists_every_target() -> None:
-    makefile = (ROOT / "Makefile").read_text()
-    targets = set(re.search(r"^\.PHONY: (.*)$", makefile, re.M)[1].split())
+def test_every_target_that_is_named_can_be_made() -> None:
+    """What pages, workflows and the command line tell people to run, `make help` lists."""
     shown = subprocess.run(["make", "help"], cwd=ROOT, text=True, capture_output=True, check=True)
-    assert set(re.findall(r"^  make (\w+) +\w", shown.stdout, re.M)) == targets
-    assert {"reproduce", "test"} <= targets
+    targets = set(re.findall(r"^  make (\w+) +\w", shown.stdout, re.M))
+    for page in (
+        *ROOT.glob("*.md"),
+        *(ROOT / "book").glob("*.md"),
+        *(ROOT / ".github").rglob("*.*"),
+        *SOURCES,
+        ROOT / ".ci" / "run",
+    ):
+        named = set(re.findall(r"(?:`|^|run: |exec )make (\w+)", page.read_text(), re.M))
+        assert named <= targets, f"{page.relative_to(ROOT)} names {sorted(named - targets)}"
 
 
 def test_continuous_integration_runs_what_a_person_runs() -> None:
-    script = (ROOT / ".ci" / "run").read_text().splitlines()
-    commands = [line for line in script if line and not line.startswith("#")]
-    assert commands[-1] == "exec make test"
-    assert all(line.startswith(("set ", "cd ")) for line in commands[:-1])
+    assert (ROOT / ".ci" / "run").read_text().endswith("exec make test\n")
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
     steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
-    assert [step["run"] for step in steps if "run" in step] == [".ci/run", "make book"]
+    commands = [step["run"] for step in steps if "run" in step]
+    assert ".ci/run" in commands
+    assert all(re.fullmatch(r"\.ci/run|make \w+", command) for command in commands)
+
+
+def test_the_version_heads_the_list_of_changes() -> None:
+    (newest, *_) = re.findall(r"^## (\S+),", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert newest == nvp.__version__
+
+
+def test_the_package_needs_no_extra() -> None:
+    """`import nvp` loads nothing that only the command line or the book need."""
+    code = "import sys, nvp; print(*{name.partition('.')[0] for name in sys.modules})"
+    shown = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, check=True
+    )
+    owners = packages_distributions()
+    loaded = {
+        canonicalize_name(owner) for name in shown.stdout.split() for owner in owners.get(name, ())
+    }
+    extras = {
+        canonicalize_name(Requirement(line).name)
+        for lines in PROJECT["optional-dependencies"].values()
+        for line in lines
+    }
+    assert "torch" in loaded
+    assert not loaded & extras
+
+
+def test_a_missing_browser_skips_a_test_or_fails_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NVP_REQUIRE_BROWSER", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="Chromium is not installed"):
+        missing("Chromium")
+    monkeypatch.setenv("NVP_REQUIRE_BROWSER", "1")
+    with pytest.raises(pytest.fail.Exception, match="Chromium is not installed"):
+        missing("Chromium")
 
 
 def test_no_path_of_a_machine_is_kept() -> None:

@@ -59,7 +59,7 @@ def build(notebooks: Path, target: Path) -> None:
         (source / "notebooks").mkdir()
         for name in chapters():
             shutil.copy(notebooks / name, source / "notebooks")
-        command = [Path(sys.executable).with_name("jupyter-book"), "build", "-q", "-W", "-n"]
+        command = [str(Path(sys.executable).with_name("jupyter-book")), "build", "-q", "-W", "-n"]
         command += ["--keep-going", "--path-output", folder, str(source)]
         # What it says on stdout is where the pages are now, not where they will be.
         if subprocess.run(command, cwd=source, stdout=subprocess.DEVNULL).returncode:

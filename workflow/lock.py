@@ -12,7 +12,7 @@ from pathlib import Path
 
 HEADER = """\
 # Everything the project needs, at the versions it was tested with (Python {python}).
-# Made by `make lock`; used as: pip install --constraint requirements.lock --editable '.[book,dev]'
+# Made by `make lock`. Used as: pip install -c requirements.lock -e '.[cli,book,dev]'
 # torch and torchvision are ranges: their builds (CPU, CUDA, ROCm) differ from machine to machine.
 """
 RANGES = ("torch", "torchvision")
@@ -23,7 +23,8 @@ SKIPPED = ("nvp", "pip", "setuptools", "wheel", "triton", "nvidia-", "cuda-")
 def lock() -> str:
     """The text of requirements.lock."""
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
-    ranges = [line for line in project["dependencies"] if line.split(">")[0] in RANGES]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["cli"]]
+    ranges = [line for line in wanted if line.split(">")[0] in RANGES]
     pins = {
         f"{dist.name}=={dist.version}"
         for dist in distributions()

@@ -120,7 +120,8 @@ def declared(cls: type) -> dict[str, tuple[str, str]]:
     for node in body:
         if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
             continue
-        above, line = [], node.lineno - 1
+        above: list[str] = []
+        line = node.lineno - 1
         while line in said and rows[line - 1].lstrip().startswith("#"):
             above.insert(0, said[line])
             line -= 1
