@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import nbformat
@@ -65,6 +66,30 @@ def test_a_cell_that_fails_is_an_error(source: Path) -> None:
     assert "broken on purpose" in result.stderr
     assert not source.with_suffix(".ipynb").exists()
     assert source.with_suffix(".failed.ipynb").exists()
+
+
+def test_names_are_quoted(tmp_path: Path) -> None:
+    """A checkout with a space in its path trains, and the name of a file is no command."""
+    checkout = tmp_path / "my checkout"
+    (checkout / "configs").mkdir(parents=True)
+    (checkout / "configs" / "x$(touch broken).yaml").touch()
+    (checkout / "bin").mkdir()
+    python = checkout / "bin" / "python"
+    python.symlink_to(Path(sys.executable).resolve())
+    stand_in(checkout / "bin" / "nvp", 'printf "%s\\n" "$@" > arguments')
+    snakefile = ROOT / "workflow" / "Snakefile"
+    target = "build/runs/x$(touch broken)/finished"
+    command = [python, "-m", "snakemake", "--snakefile", snakefile, "--cores", "1", target]
+    packages = {**os.environ, "PYTHONPATH": sysconfig.get_path("purelib")}
+    result = subprocess.run(command, cwd=checkout, env=packages, text=True, capture_output=True)
+    assert result.returncode == 0, result.stderr
+    assert (checkout / "arguments").read_text().splitlines() == [
+        "train",
+        "configs/x$(touch broken).yaml",
+        "--run-folder",
+        "build/runs/x$(touch broken)",
+    ]
+    assert not (checkout / "broken").exists()
 
 
 @pytest.fixture
