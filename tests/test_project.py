@@ -63,6 +63,16 @@ def test_every_target_that_is_named_can_be_made() -> None:
         assert named <= targets, f"{page.relative_to(ROOT)} names {sorted(named - targets)}"
 
 
+def test_every_path_that_is_named_is_there() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / ".github").rglob("*.md"), ROOT / "book/architecture.md"]
+    for page in pages:
+        for path in re.findall(
+            r"[`(]((?:\w+/)+[\w.-]*|\w+\.(?:md|toml|yml))[`)]", page.read_text()
+        ):
+            made = path.startswith("build/") or re.search(r"NN_|NAME|runs/x", path)
+            assert made or (ROOT / path).exists(), f"{page.relative_to(ROOT)} names {path}"
+
+
 def test_continuous_integration_runs_what_a_person_runs() -> None:
     assert (ROOT / ".ci" / "run").read_text().endswith("exec make test\n")
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
@@ -144,6 +154,14 @@ def test_a_chapter_takes_its_profile(source: Path) -> None:
     cells = jupytext.read(source).cells
     parameters = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
     assert [cell.source for cell in parameters] == ['profile = "laptop"']
+
+
+@chapter
+def test_a_figure_says_in_words_what_it_shows(source: Path) -> None:
+    settings = [cell.metadata.get("mystnb", {}) for cell in jupytext.read(source).cells]
+    for each in settings:
+        if "figure" in each:
+            assert each["image"]["alt"], f"{each['figure']['name']} has no alt text"
 
 
 @chapter
