@@ -38,8 +38,9 @@ from nvp_book.figures import samples as pictures
 from nvp_book.selection import best_models, best_runs, data_title, images_for
 
 from nvp import RealNVP
+from nvp.data import FASHION_CLASSES
 from nvp.likelihood import nats_per_bit, score_images
-from nvp.model.labels import FASHION_CLASSES, Labelled
+from nvp.model.labels import Labelled
 from nvp.tables.build import runs
 from nvp.training.loop import pick_device
 

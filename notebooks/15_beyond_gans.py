@@ -43,12 +43,11 @@ from nvp_book import figures
 from nvp_book.figures import families as pictures
 from torch.distributions import MultivariateNormal, Normal
 
-from nvp.data import EMBEDDED, load
+from nvp.data import EMBEDDED, FASHION_CLASSES, load
 from nvp.data.splits import hold_out
 from nvp.errors import NVPError
 from nvp.likelihood import bits_per_dim, nats_per_bit, score_images
 from nvp.model.dequantisation import logit
-from nvp.model.labels import FASHION_CLASSES
 from nvp.paths import repository_root
 from nvp.tables.build import runs
 

@@ -42,6 +42,7 @@ class DataConfig(BaseModel):
 
     name: str
     flips: bool = False  # horizontal, in training: CIFAR-10, CelebA, LSUN (section 4.1)
+    crop: int | None = Field(None, ge=1)  # side of a random square in training, else of the centre
     limit: int | None = Field(None, ge=1)  # use only the first so many training images
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from nvp.errors import NVPError
+
 
 def repository_root() -> Path:
     """The checkout that this package belongs to.
@@ -32,4 +34,12 @@ def embedded_root() -> Path:
 def data_root(root: str | Path | None = None) -> Path:
     """The folder of the data sets: `root`, else the variable NVP_DATA, else `data/` here."""
     chosen = root if root is not None else os.environ.get("NVP_DATA")
-    return Path(chosen).expanduser().absolute() if chosen else embedded_root()
+    return expanded(chosen).absolute() if chosen else embedded_root()
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with "~" as a home folder. Raises `NVPError` where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise NVPError(f"cannot find the home folder of {str(path)!r}: write it out") from error

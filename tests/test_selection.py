@@ -6,11 +6,10 @@ import pytest
 import torch
 from nvp_book.selection import best_models, best_runs, data_title, images_for, in_powers, run_titles
 
-from nvp.data.sets import EMBEDDED, load
+from nvp.data.sets import EMBEDDED, FASHION_CLASSES, load
 from nvp.errors import NVPError
 from nvp.ledger.entry import RecordedDraw, Run, runs
 from nvp.likelihood import Score
-from nvp.model.labels import FASHION_CLASSES
 
 
 def entry(name: str, data: str, bits: float, *, weights: bool = True) -> Run:

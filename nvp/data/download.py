@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import io
 import os
-import shutil
 import socket
-import subprocess
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
 
@@ -23,7 +20,6 @@ from nvp.data.sets import (
     EMBEDDED,
     EMBEDDED_BINARY,
     IDX_FOLDERS,
-    IDX_MD5,
     SPLITS,
     MissingData,
     NoValidationSplit,
@@ -32,8 +28,6 @@ from nvp.data.sets import (
 )
 from nvp.errors import NVPError
 
-DEBIAN_PACKAGE = "dataset-fashion-mnist"
-DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 STALLED_SECONDS = 30
 
 BINARIZED_MNIST = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist"
@@ -45,15 +39,11 @@ TARGETS = {
     "cifar10": "cifar-10-batches-py",
 }
 TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10"}
-# Of the network, of what it brought, and of the programs that unpack it.
-FAULTS = (
-    *(OSError, HTTPException, RuntimeError, EOFError, zlib.error),
-    subprocess.SubprocessError,
-)
+# Of the network, and of what it brought.
+FAULTS = (OSError, HTTPException, RuntimeError, EOFError, zlib.error)
 MANUAL = {
     "mnist": "put the four decompressed IDX files in {root}/MNIST/raw",
-    "fashion-mnist": "put the four decompressed IDX files in {root}/FashionMNIST/raw "
-    f"(any copy will do, Debian's {DEBIAN_PACKAGE} too)",
+    "fashion-mnist": "put the four decompressed IDX files in {root}/FashionMNIST/raw",
     "binarized-mnist": f"put {', '.join(AMAT_MD5)} of {BINARIZED_MNIST} in {{root}}/{AMAT_FOLDER}",
     "cifar10": "put the folder of the publisher's cifar-10-python.tar.gz in {root}",
 }
@@ -62,10 +52,9 @@ MANUAL = {
 def get(name: str, root: str | Path | None = None) -> Path:
     """Download `name` into the data root, unless a sound copy is there; return its folder.
 
-    torchvision fetches it and compares its checksums; Fashion-MNIST falls back to Debian's
-    package of it, binarised MNIST comes from its publisher. The files go to a temporary folder,
-    are loaded once, and are then renamed into place, so an interrupted download leaves nothing
-    behind and never replaces a good copy.
+    torchvision fetches it and compares its checksums; binarised MNIST comes from its publisher.
+    The files go to a temporary folder, are loaded once, and are then renamed into place, so an
+    interrupted download leaves nothing behind and never replaces a good copy.
 
     Raises `NVPError`: a name that cannot be downloaded, no network, wrong checksums, a data root
     that cannot be written.
@@ -120,29 +109,16 @@ def _verified(name: str, under: Path) -> Path:
 
 
 def _fetch(name: str, into: Path, under: Path) -> None:
-    ways: list[Callable[[str, Path], None]] = [
-        _from_torchvision if name in TORCHVISION else _from_larochelle
-    ]
-    if name == "fashion-mnist":
-        ways.append(_from_debian)
-    reasons = []
-    for way in ways:
-        try:
-            return way(name, into)
-        except FAULTS as error:
-            reasons.append(_reason(error))
-    instead = EMBEDDED_BINARY if name == "binarized-mnist" else EMBEDDED
-    raise NVPError(
-        f"could not download {name} ({'; then '.join(reasons)}): check the network and try again, "
-        f"or {MANUAL[name].format(root=under)}; {instead} needs no download"
-    )
-
-
-def _reason(error: Exception) -> str:
-    """The last line of what went wrong, which is where tools put it."""
-    said = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error)
-    lines = [line.strip() for line in (said or "").splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    way = _from_torchvision if name in TORCHVISION else _from_larochelle
+    try:
+        way(name, into)
+    except FAULTS as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
+        instead = EMBEDDED_BINARY if name == "binarized-mnist" else EMBEDDED
+        raise NVPError(
+            f"could not download {name} ({reason}): check the network and try again, or "
+            f"{MANUAL[name].format(root=under)}; {instead} needs no download"
+        ) from error
 
 
 def _from_torchvision(name: str, into: Path) -> None:
@@ -180,33 +156,6 @@ def _quiet_unless_terminal() -> Iterator[None]:
         if not sys.stderr.isatty():
             stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
         yield
-
-
-def _from_debian(name: str, into: Path) -> None:
-    """Fashion-MNIST from Debian: the installed package, else the package file, unpacked aside.
-
-    Its .gz files were compressed anew, so only the decompressed bytes can be compared; the load
-    that follows does.
-    """
-    source = DEBIAN_FOLDER
-    if not source.is_dir():
-        if not (shutil.which("apt-get") and shutil.which("dpkg")):
-            raise OSError(f"no {DEBIAN_FOLDER}, and no apt-get to fetch {DEBIAN_PACKAGE} with")
-        unpacked = into / "debian"
-        unpacked.mkdir()
-        _run("apt-get", "download", DEBIAN_PACKAGE, folder=unpacked)
-        _run("dpkg", "-x", str(next(unpacked.glob("*.deb"), "no.deb")), ".", folder=unpacked)
-        source = unpacked / DEBIAN_FOLDER.relative_to("/")
-    raw = into / IDX_FOLDERS[name]
-    shutil.rmtree(raw, ignore_errors=True)
-    raw.mkdir(parents=True)
-    for file in IDX_MD5[name]:
-        with gzip.open(source / f"{file}.gz") as packed, (raw / file).open("wb") as plain:
-            shutil.copyfileobj(packed, plain)
-
-
-def _run(*command: str, folder: Path) -> None:
-    subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=900)
 
 
 def _put_in_place(fetched: Path, target: Path, aside: Path) -> None:

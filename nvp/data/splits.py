@@ -7,10 +7,23 @@ from pathlib import Path
 import torch
 
 from nvp.config import RunConfig
-from nvp.data.sets import Dataset, NoValidationSplit, load
+from nvp.data.sets import Dataset, NoValidationSplit, find, load
 from nvp.errors import NVPError
 from nvp.model.labels import Examples, Labelled, condition
 from nvp.model.protocol import check_levels
+
+BLOCK_IMAGES = 10_000
+
+
+def load_split(config: RunConfig, split: str, data_root: Path | None = None) -> Dataset:
+    """A split of the data set that `config` names, as it says; a limit is of training images."""
+    limit = config.data.limit if split == "train" else None
+    return load(config.data.name, split, root=data_root, limit=limit, crop=config.data.crop)
+
+
+def check_test_split(config: RunConfig, data_root: Path | None = None) -> None:
+    """Raise before training what scoring would raise after it: `NVPError` without test images."""
+    find(config.data.name, "test", data_root)
 
 
 def examples(config: RunConfig, data: Dataset) -> Examples:
@@ -29,7 +42,9 @@ def check_images(config: RunConfig, data: Dataset) -> None:
             f"model.image_shape is {list(config.model.image_shape)} but {config.data.name} holds "
             f"{list(shape)} images: change one of the two in the configuration"
         )
-    check_levels(data.images, config.levels)
+    blocks = range(0, len(data), BLOCK_IMAGES) if config.levels < 256 else ()
+    for start in blocks:  # not all of a large set at once
+        check_levels(data.images[start : start + BLOCK_IMAGES].to("cpu"), config.levels)
     if config.num_classes == 0:
         return
     if data.labels is None:
@@ -50,7 +65,7 @@ def hold_out(
     left, since a batch has two or more.
     """
     try:
-        validation = load(config.data.name, "validation", root=data_root)
+        validation = load_split(config, "validation", data_root)
     except NoValidationSplit:
         wanted = config.evaluation.validation_images
         border = len(images) - max(1, min(wanted, len(images) // 10))

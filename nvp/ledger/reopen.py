@@ -7,8 +7,7 @@ from pathlib import Path
 
 import torch
 
-from nvp.data.sets import load
-from nvp.data.splits import examples, hold_out
+from nvp.data.splits import examples, hold_out, load_split
 from nvp.errors import NVPError
 from nvp.ledger.entry import read_run
 from nvp.runs.provenance import current_leg, write_legs
@@ -29,7 +28,7 @@ def reopen(entry: Path, folder: Path, *, data_root: Path | None = None) -> None:
         raise NVPError(f"{folder} holds a run already: resume that one, or name a --run-folder")
     run = read_run(entry)
     config, record = run.config, run.record
-    data = load(config.data.name, "train", root=data_root, limit=config.data.limit)
+    data = load_split(config, "train", data_root)
     if data.checksum != record.data.train_sha256:
         raise NVPError(
             f"{entry} was trained on other images of {data.name} than these: use the same data set"

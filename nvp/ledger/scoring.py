@@ -19,7 +19,7 @@ from torchvision.utils import make_grid
 
 from nvp.config import RunConfig, load_config
 from nvp.data.sets import EMBEDDED, EMBEDDED_BINARY, Dataset, load
-from nvp.data.splits import check_images, examples, hold_out, shuffled
+from nvp.data.splits import check_images, examples, hold_out, load_split, shuffled
 from nvp.errors import NVPError
 from nvp.likelihood import full_float32, reestimate_statistics, score_images
 from nvp.model.labels import Examples, Labelled
@@ -88,7 +88,7 @@ def load_run(folder: Path, *, data_root: Path | None = None, device: str = "auto
 
 def training_data(config: RunConfig, header: dict[str, Any], data_root: Path | None) -> Dataset:
     """The training images, those held out among them; they must be the run's own."""
-    data = load(config.data.name, "train", root=data_root, limit=config.data.limit)
+    data = load_split(config, "train", data_root)
     check_images(config, data)
     if header.get("data_checksum") != data.checksum:
         raise NVPError(
@@ -104,7 +104,7 @@ def scored_images(
     """The images of `split`, checked to be of the model's shape and levels, and to have the labels
     that it needs; `nvp.data.splits.examples` makes of them what `score` takes.
     """
-    data = load(config.data.name, split, root=data_root, limit=limit)
+    data = load(config.data.name, split, root=data_root, limit=limit, crop=config.data.crop)
     check_images(config, data)
     return data
 

@@ -16,21 +16,6 @@ from torch import Tensor
 
 from nvp.errors import NVPError
 
-# What the labels 0 to 9 of Fashion-MNIST, and of its embedded subset, stand for: its published list
-# of classes, with short words where that has two or long ones.
-FASHION_CLASSES = (
-    "T-shirt",
-    "trousers",
-    "pullover",
-    "dress",
-    "coat",
-    "sandal",
-    "shirt",
-    "sneaker",
-    "bag",
-    "boot",
-)
-
 
 @dataclass(frozen=True, eq=False)
 class Labelled:

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from nvp.config import Precision, RunConfig, TrainingConfig
-from nvp.data.sets import load
-from nvp.data.splits import examples, hold_out, shuffled, spread
+from nvp.data.augmentation import training_batch
+from nvp.data.splits import check_test_split, examples, hold_out, load_split, shuffled, spread
 from nvp.errors import NVPError
 from nvp.likelihood import bits_per_dim, evaluate, reestimate_statistics
-from nvp.model.labels import Examples, arguments, mirrored
+from nvp.model.labels import Examples, arguments
 from nvp.model.protocol import ImageModel, batch_norms, batch_statistics, use_channels_last
 from nvp.runs.log import RunLog
 from nvp.runs.tensors import (
@@ -85,7 +85,8 @@ def train(
     a loss is not finite, and after saving when Ctrl-C or SIGTERM asks for a stop.
     """
     settings = config.training
-    data = load(config.data.name, "train", root=data_root, limit=config.data.limit)
+    check_test_split(config, data_root)
+    data = load_split(config, "train", data_root)
     images, validation = hold_out(examples(config, data), config, data_root)
     validation = spread(validation, config.evaluation.validation_images)
     if len(images) < settings.batch_size:
@@ -201,15 +202,14 @@ def spent(state: State, settings: TrainingConfig) -> float:
 
 
 def next_batch(state: State, images: Examples, config: RunConfig) -> Examples:
-    """The next `batch_size` images of a fresh random order per epoch, flipped where asked."""
+    """The next `batch_size` images of a fresh random order per epoch, augmented where asked."""
     size = config.training.batch_size
     if state.position + size > len(images):
         state.order = torch.randperm(len(images), generator=state.noise)
         state.position = 0
-    batch = images[state.order[state.position : state.position + size]]
+    which = state.order[state.position : state.position + size]
     state.position += size
-    if config.data.flips:
-        batch = mirrored(batch, torch.rand(size, generator=state.noise) < 0.5)
+    batch = training_batch(images, which, config.data, state.noise)
     return batch.to(next(state.model.parameters()).device)
 
 

@@ -1,0 +1,251 @@
+"""How images lie on disk: IDX, text of zeros and ones, .npy, CIFAR-10's batches.
+
+A reader compares headers with sizes, and leaves the pixels where they are until they are used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import tokenize
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nvp.data.on_disk import RaggedRows, Rows, Stack
+from nvp.errors import NVPError
+
+SPLITS = ("train", "validation", "test")
+IDX_PREFIX = {"train": "train", "test": "t10k"}
+AMAT_LINE = 2 * 28 * 28  # bytes: a digit, and then a space or the line's end
+NOTE = "import.json"  # beside the files that `nvp data import` wrote
+# What NumPy raises for a damaged .npy file: it parses the header as Python, or takes it for a zip.
+DAMAGED_NPY = (
+    *(ValueError, EOFError, OverflowError, SyntaxError),
+    *(tokenize.TokenError, zipfile.BadZipFile),
+)
+
+
+class MissingData(NVPError):
+    """A data set, or one split of it, is not under the data root."""
+
+
+class NoValidationSplit(MissingData):
+    """The publisher of a data set made no validation split of it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name} has no validation split: use train or test; training holds the last of its "
+            "images out"
+        )
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One split as it lies on disk: images (N, H, W, C), not read before they are used.
+
+    `verify` compares with published checksums, `decode` maps the stored array to pixels.
+    `checksum` is the `fingerprint_rows` that an import noted, `labels_checksum` that of its labels.
+    """
+
+    images: Stack | RaggedRows
+    labels: np.ndarray | None
+    place: Path
+    verify: Callable[[], None] = lambda: None
+    decode: Callable[[np.ndarray], np.ndarray] | None = None
+    checksum: str | None = None
+    labels_checksum: str | None = None
+
+
+def read_idx(name: str, folder: Path, split: str, md5: dict[str, str], remedy: str) -> Stored:
+    """MNIST's own format: a big-endian header of magic number and sizes, then the bytes.
+
+    `md5` holds those of the published files; `remedy` says what to do when one is missing.
+    """
+    paths = [folder / f"{IDX_PREFIX[split]}-{k}-ubyte" for k in ("images-idx3", "labels-idx1")]
+    for path in paths:
+        if not path.is_file():
+            raise MissingData(f"{name}: the {split} split is missing (no {path}): {remedy}")
+    images, labels = (_idx_rows(path, name) for path in paths)
+    images.shape = (*images.shape, 1)
+
+    def verify() -> None:
+        for path in paths:
+            _compare_md5(path, md5[path.name], name)
+
+    return Stored(images, labels[:], folder, verify)
+
+
+def _idx_rows(path: Path, name: str) -> Rows:
+    """An IDX file, (N, H, W) or (N,), after comparing its header with its length."""
+    rank = 3 if "idx3" in path.name else 1
+    with path.open("rb") as file:
+        header = file.read(4 + 4 * rank)
+    remedy = f"run `nvp data get {name}` to replace it"
+    # The magic number is 0, 0, the type (8: unsigned bytes), the number of sizes that follow.
+    if len(header) < 4 + 4 * rank or header[:4] != bytes((0, 0, 8, rank)):
+        raise NVPError(f"{path} is not an IDX file of unsigned bytes with {rank} sizes: {remedy}")
+    shape = struct.unpack(f">{rank}I", header[4:])
+    held, declared = path.stat().st_size - len(header), int(np.prod(shape, dtype=np.int64))
+    if held != declared or not declared:
+        raise NVPError(
+            f"{path} is truncated or damaged: its header declares {declared} bytes of data, "
+            f"the file holds {held}: {remedy}"
+        )
+    return Rows(path, shape, len(header))
+
+
+def _compare_md5(path: Path, published: str, name: str) -> None:
+    with path.open("rb") as file:
+        md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if md5 != published:
+        raise NVPError(
+            f"{path} was altered: its md5 is {md5}, the published file's is {published}: "
+            f"run `nvp data get {name}` to replace it"
+        )
+
+
+def read_amat(name: str, folder: Path, split: str, md5: dict[str, str], remedy: str) -> Stored:
+    """MNIST as Larochelle binarised it: "0 1 ... 0" a line. Digits are every other byte."""
+    path = folder / f"binarized_mnist_{'valid' if split == 'validation' else split}.amat"
+    if not path.is_file():
+        raise MissingData(f"{name}: the {split} split is missing (no {path}): {remedy}")
+    size = path.stat().st_size
+    if size % AMAT_LINE or not size:
+        raise NVPError(
+            f"{path} is truncated or damaged: it holds {size} bytes, not a number of lines of "
+            f"{AMAT_LINE}: run `nvp data get {name}` to replace it"
+        )
+    return Stored(
+        Rows(path, (size // AMAT_LINE, 28, 28, 2)),
+        None,
+        folder,
+        lambda: _compare_md5(path, md5[path.name], name),
+        lambda stored: stored[..., :1] & 1,  # of "0" and "1" the last bit is the value
+    )
+
+
+def is_npy_folder(folder: Path) -> bool:
+    """Whether one of the files is there that `read_npy` reads."""
+    return any((folder / f"{split}_images.npy").is_file() for split in ("train", "test"))
+
+
+def read_npy(folder: Path, split: str) -> Stored:
+    """A folder of .npy files, and of the note of their import where there is one."""
+    path, labels_path, sizes_path = (
+        folder / f"{split}_{what}.npy" for what in ("images", "labels", "sizes")
+    )
+    if not path.is_file():
+        if split == "validation":
+            raise NoValidationSplit(folder.name)
+        raise MissingData(f"{folder.name}: the {split} split is missing (no {path}): add it")
+    images: Stack | RaggedRows
+    if sizes_path.is_file():
+        images = _ragged(path, sizes_path)
+    else:
+        images = _npy_rows(path)
+        _check_images(images, path)
+    labels = _npy_array(labels_path) if labels_path.is_file() else None
+    if labels is not None:
+        rank = {"i": 1, "u": 1, "f": 2}.get(labels.dtype.kind)
+        if labels.ndim != rank or len(labels) != len(images):
+            raise NVPError(
+                f"{labels_path} holds {labels.dtype} {labels.shape}, it must hold one integer for "
+                f"each of the {len(images)} images of {path.name}, or one vector of floats: "
+                "save it so, or remove it"
+            )
+    noted = _noted(folder / NOTE, split)
+    return Stored(
+        images,
+        labels,
+        folder,
+        checksum=noted.get("sha256"),
+        labels_checksum=noted.get("labels_sha256"),
+    )
+
+
+def _noted(path: Path, split: str) -> dict[str, str]:
+    """What an import noted of a split; nothing for files that someone saved by hand."""
+    if not path.is_file():
+        return {}
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))["splits"][split]
+        return {key: note[key] for key in ("sha256", "labels_sha256") if key in note}
+    except (ValueError, KeyError, TypeError) as error:
+        raise NVPError(f"{path} is damaged: import the set again with --replace") from error
+
+
+def _ragged(path: Path, sizes_path: Path) -> RaggedRows:
+    pixels, sizes = _npy_rows(path), _npy_array(sizes_path)
+    flat = isinstance(pixels, Rows) and len(pixels.shape) == 1
+    fits = sizes.ndim == 2 and sizes.shape[1] == 2 and sizes.dtype.kind == "i" and sizes.size
+    if not flat or not fits or sizes.min() < 1:
+        raise NVPError(f"{path} and {sizes_path.name} are damaged: import the set again")
+    assert isinstance(pixels, Rows)
+    channels, rest = divmod(len(pixels), int(sizes.astype(np.int64).prod(axis=1).sum()))
+    if rest or channels not in (1, 3):
+        raise NVPError(f"{path} does not hold images of the sizes in {sizes_path.name}")
+    return RaggedRows(pixels, sizes, channels)
+
+
+def _npy_rows(path: Path) -> Stack:
+    """Of a file in C order the header alone is read."""
+    array = _npy_array(path, mapped=True)
+    if array.dtype != np.uint8:
+        return array
+    if isinstance(array, np.memmap) and array.flags.c_contiguous:
+        return Rows(path, array.shape, array.offset)
+    return _npy_array(path)
+
+
+def _npy_array(path: Path, mapped: bool = False) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            raise ValueError("it is an archive")
+        return array
+    except DAMAGED_NPY as error:
+        raise NVPError(
+            f"{path} is truncated, damaged, or no .npy file of plain numbers ({error}): "
+            "write it again with numpy.save"
+        ) from error
+
+
+def _check_images(images: Stack, path: Path) -> None:
+    if isinstance(images, np.ndarray) and images.dtype != np.uint8:
+        raise NVPError(
+            f"{path} holds {images.dtype} values, images must be uint8 in 0..255: "
+            "save the pixels as they were published, the models scale them"
+        )
+    if len(images.shape) != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
+        raise NVPError(
+            f"{path} has shape {images.shape}, images must be (N, H, W, C) with 1 or 3 channels: "
+            "reshape or transpose them and save again"
+        )
+
+
+def read_cifar10(under: Path, split: str, remedy: str) -> Stored:
+    """CIFAR-10 from .npy files where they are, else from torchvision's layout."""
+    if (under / "cifar10" / f"{split}_images.npy").is_file():
+        return read_npy(under / "cifar10", split)
+    from torchvision.datasets import CIFAR10
+
+    folder = under / CIFAR10.base_folder
+    if not folder.is_dir():
+        raise MissingData(
+            f"cifar10: the {split} split is missing (no {under / 'cifar10'} and no {folder}): "
+            f"{remedy}"
+        )
+    try:
+        # Its pickles are opened only after their md5 agreed with torchvision's list.
+        published = CIFAR10(str(under), train=split == "train")
+    except RuntimeError as error:
+        raise NVPError(
+            f"{folder} was altered or is incomplete, its md5s are not the published ones: "
+            "run `nvp data get cifar10` to replace it"
+        ) from error
+    return Stored(published.data, np.array(published.targets), folder)

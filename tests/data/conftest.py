@@ -1,0 +1,85 @@
+"""Small data sets in the formats of their publishers, which count as the published ones."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nvp import paths
+from nvp.data import download, sets
+from nvp.errors import NVPError
+
+
+@pytest.fixture(autouse=True)
+def no_data_root_from_outside(request: pytest.FixtureRequest, monkeypatch) -> None:
+    if "full_root" not in request.fixturenames:
+        monkeypatch.delenv("NVP_DATA", raising=False)
+
+
+@pytest.fixture
+def full_root() -> Path:
+    """A data root with all of Fashion-MNIST."""
+    root = paths.data_root()
+    if not (root / "FashionMNIST/raw/train-images-idx3-ubyte").is_file():
+        pytest.skip(f"the full Fashion-MNIST is not under {root}: nvp data get fashion-mnist")
+    return root
+
+
+@pytest.fixture
+def idx_root(tmp_path: Path, monkeypatch) -> Path:
+    """Four small IDX files, which count as the published MNIST and as Fashion-MNIST."""
+    rng, md5 = np.random.default_rng(0), {}
+    for prefix, count in (("train", 60), ("t10k", 20)):
+        for kind, shape in (("images-idx3", (count, 28, 28)), ("labels-idx1", (count,))):
+            body = rng.integers(0, 10, shape, dtype=np.uint8).tobytes()
+            content = struct.pack(f">{1 + len(shape)}I", 0x800 + len(shape), *shape) + body
+            md5[f"{prefix}-{kind}-ubyte"] = hashlib.md5(content).hexdigest()
+            for folder in sets.IDX_FOLDERS.values():
+                (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+                (tmp_path / folder / f"{prefix}-{kind}-ubyte").write_bytes(content)
+    monkeypatch.setattr(sets, "IDX_MD5", dict.fromkeys(sets.IDX_FOLDERS, md5))
+    return tmp_path
+
+
+@pytest.fixture
+def npy_folder(tmp_path: Path) -> Path:
+    """A user's own set: 40 and 20 colour images of 6x5 pixels."""
+    folder, rng = tmp_path / "mine", np.random.default_rng(0)
+    folder.mkdir()
+    for split, count in (("train", 40), ("test", 20)):
+        images = rng.integers(0, 256, (count, 6, 5, 3), dtype=np.uint8)
+        np.save(folder / f"{split}_images.npy", images)
+        np.save(folder / f"{split}_labels.npy", np.arange(count, dtype=np.uint8))
+    return folder
+
+
+@pytest.fixture
+def amat_root(tmp_path: Path, monkeypatch) -> Path:
+    """Three small text files that count as the published ones: 30, 10 and 20 images."""
+    rng, folder, md5 = np.random.default_rng(0), tmp_path / sets.AMAT_FOLDER, {}
+    folder.mkdir()
+    for file, count in zip(sets.AMAT_MD5, (30, 10, 20), strict=True):
+        rows = rng.integers(0, 2, (count, 784), dtype=np.uint8)
+        content = "".join(" ".join(map(str, row)) + "\n" for row in rows).encode()
+        (folder / file).write_bytes(content)
+        md5[file] = hashlib.md5(content).hexdigest()
+    monkeypatch.setattr(sets, "AMAT_MD5", md5)
+    monkeypatch.setattr(download, "AMAT_MD5", md5)
+    return tmp_path
+
+
+@pytest.fixture
+def refused() -> Callable[..., None]:
+    """A call that checks that `load` refuses its arguments with one line that says `match`."""
+
+    def check(match: str, *args, error: type[NVPError] = NVPError, **kwargs) -> None:
+        with pytest.raises(error, match=match) as caught:
+            sets.load(*args, **kwargs)
+        assert "\n" not in str(caught.value)
+
+    return check

@@ -1,0 +1,44 @@
+"""What data there is: `nvp data list`."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from nvp.cli import app
+from nvp.data import catalogue, sets
+from nvp.data.sets import EMBEDDED, EMBEDDED_BINARY
+
+
+def test_survey_tells_the_states_apart(idx_root: Path, npy_folder: Path) -> None:
+    raw = idx_root / sets.IDX_FOLDERS["fashion-mnist"]
+    (raw / "t10k-images-idx3-ubyte").write_bytes(b"cut")
+    shutil.copytree(npy_folder, idx_root / "celeba")
+    (npy_folder / "test_images.npy").unlink()
+    shutil.copy(idx_root / "celeba/test_images.npy", idx_root / "celeba/validation_images.npy")
+    rows = {entry.name: entry for entry in catalogue.survey(idx_root)}
+    assert rows[EMBEDDED_BINARY].state == "present"
+    assert rows[EMBEDDED].state == rows["mnist"].state == rows["celeba"].state == "present"
+    assert rows["mnist"].images == {"train": 60, "test": 20}
+    assert rows["celeba"].images == {"train": 40, "validation": 20, "test": 20}
+    assert (rows["fashion-mnist"].state, rows["fashion-mnist"].images) == ("damaged", {"train": 60})
+    assert (rows["cifar10"].state, rows["cifar10"].images["train"]) == ("missing", 50_000)
+    assert (rows["binarized-mnist"].state, len(rows["binarized-mnist"].images)) == ("missing", 3)
+    assert (rows["mine"].state, rows["mine"].images) == ("incomplete", {"train": 40})
+    assert rows["mine"].image_shape == (3, 6, 5)
+    assert rows["imagenet32"].state == "bring your own"
+    assert rows["imagenet32"].note.startswith("https://image-net.org/")
+
+
+def test_cli_list(npy_folder: Path) -> None:
+    result = CliRunner().invoke(app, ["data", "list", "--data-root", str(npy_folder.parent)])
+    assert result.exit_code == 0
+    rows = {line.split()[1]: line for line in result.stdout.splitlines() if "│" in line}
+    assert "5,000" in rows[EMBEDDED]
+    assert "present" in rows[EMBEDDED]
+    assert "6x5x3" in rows["mine"]
+    assert "nvp data get mnist" in rows["mnist"]
+    assert "bring your own" in rows["lsun-tower"]
+    assert "train_images.npy" in result.stdout

@@ -1,0 +1,146 @@
+"""Downloads, with the network played by these tests."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from nvp import paths
+from nvp.cli import app
+from nvp.data import download, sets
+from nvp.data.sets import EMBEDDED, EMBEDDED_BINARY, load
+from nvp.errors import NVPError
+
+
+@pytest.fixture
+def no_network(monkeypatch) -> None:
+    def refuse(*args, **kwargs) -> None:
+        raise OSError("no network here")
+
+    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", refuse)
+    monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", refuse)
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "binarized-mnist", "cifar10"])
+@pytest.mark.usefixtures("no_network")
+def test_failed_download_says_what_to_do_and_leaves_nothing(name: str, tmp_path: Path) -> None:
+    with pytest.raises(NVPError, match=f"could not download {name} .*no network here") as caught:
+        download.get(name, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert "or put " in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def serve(monkeypatch, source: Path) -> list[str]:
+    """Answer torchvision's downloads from a folder; returns the addresses as they are asked for."""
+    asked: list[str] = []
+
+    def retrieve(url: str, filename: str, *args, **kwargs) -> None:
+        asked.append(url)
+        shutil.copy(source / Path(url).name, filename)
+
+    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", retrieve)
+    monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, **kwargs: url)
+    return asked
+
+
+def test_binarised_mnist_comes_from_its_publisher(
+    amat_root: Path, tmp_path_factory, monkeypatch
+) -> None:
+    root = tmp_path_factory.mktemp("new") / "root"
+    asked = serve(monkeypatch, amat_root / sets.AMAT_FOLDER)
+    assert download.get("binarized-mnist", root) == root / "binarized_mnist"
+    where = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/binarized_mnist_"
+    assert asked == [f"{where}{part}.amat" for part in ("train", "valid", "test")]
+    assert len(load("binarized-mnist", "validation", root=root)) == 10
+    assert [path.name for path in root.iterdir()] == ["binarized_mnist"]
+    download.get("binarized-mnist", root)
+    assert len(asked) == 3
+
+
+def test_an_altered_download_of_binarised_mnist_is_refused(
+    amat_root: Path, tmp_path_factory, monkeypatch
+) -> None:
+    root = tmp_path_factory.mktemp("new")
+    path = amat_root / sets.AMAT_FOLDER / "binarized_mnist_test.amat"
+    path.write_bytes(path.read_bytes()[:-2] + b"2\n")
+    serve(monkeypatch, path.parent)
+    with pytest.raises(NVPError, match=r"could not download binarized-mnist .*corrupted"):
+        download.get("binarized-mnist", root)
+    assert list(root.iterdir()) == []
+
+
+def test_download_replaces_a_damaged_copy_and_keeps_a_sound_one(
+    amat_root: Path, tmp_path_factory, monkeypatch
+) -> None:
+    root = tmp_path_factory.mktemp("new")
+    asked = serve(monkeypatch, amat_root / sets.AMAT_FOLDER)
+    folder = download.get("binarized-mnist", root)
+    path = folder / "binarized_mnist_train.amat"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5])
+    download.get("binarized-mnist", root)
+    assert path.read_bytes() == whole
+    assert len(asked) == 6
+    download.get("binarized-mnist", root)
+    assert len(asked) == 6
+
+
+def test_data_root_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NVPError, match="cannot write mnist under"):
+        download.get("mnist", tmp_path / "file" / "root")
+
+
+def test_a_users_own_damaged_cifar10_is_not_replaced(npy_folder: Path) -> None:
+    own = npy_folder.rename(npy_folder.with_name("cifar10"))
+    (own / "test_images.npy").write_bytes(b"cut")
+    with pytest.raises(NVPError, match=r"write it again with numpy\.save"):
+        download.get("cifar10", own.parent)
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        (
+            "nothing",
+            "no download is known for 'nothing': use mnist, fashion-mnist, binarized-mnist",
+        ),
+        ("celeba", "get it from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"),
+        (EMBEDDED, "comes with the repository and needs no download"),
+        (EMBEDDED_BINARY, "comes with the repository and needs no download"),
+    ],
+)
+def test_cli_get_of_what_cannot_be_got(name: str, match: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["data", "get", name, "--data-root", str(tmp_path)])
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("nvp: ")
+    assert match in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_cli_get(amat_root: Path) -> None:
+    result = CliRunner().invoke(app, ["data", "get", "binarized-mnist", "--data-root", amat_root])
+    assert result.exit_code == 0
+    assert result.stdout == f"binarized-mnist is ready in {amat_root / sets.AMAT_FOLDER}\n"
+
+
+def test_cli_as_a_process_has_no_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "nvp.cli", "data", "get", "mnist"]
+    (tmp_path / "file").touch()
+    result = subprocess.run(
+        [*command, "--data-root", str(tmp_path / "file")],
+        capture_output=True,
+        text=True,
+        cwd=paths.repository_root(),
+    )
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith(f"nvp: cannot write mnist under {tmp_path / 'file'}")
+    assert len(result.stderr.splitlines()) == 1

@@ -1,0 +1,222 @@
+"""Formats of files: read as others read them, and refused when damaged."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nvp.data import sets
+from nvp.data.sets import EMBEDDED_BINARY, MissingData, load
+from nvp.errors import NVPError
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", 30), ("validation", 10), ("test", 20)])
+def test_amat_is_read_as_numpy_reads_it(split: str, count: int, amat_root: Path) -> None:
+    dataset = load("binarized-mnist", split, root=amat_root)
+    file = f"binarized_mnist_{'valid' if split == 'validation' else split}.amat"
+    expected = np.loadtxt(amat_root / sets.AMAT_FOLDER / file)
+    assert dataset.images.shape == (count, 1, 28, 28)
+    assert dataset.images.dtype == torch.uint8
+    assert np.array_equal(dataset.images.reshape(count, 784).numpy(), expected)
+    assert dataset.labels is None
+    few = load("binarized-mnist", split, root=amat_root, limit=3)
+    assert torch.equal(few.images, dataset.images[:3])
+
+
+def test_damaged_amat_files(amat_root: Path, refused) -> None:
+    path = amat_root / sets.AMAT_FOLDER / "binarized_mnist_valid.amat"
+    whole = path.read_bytes()
+    remedy = "run `nvp data get binarized-mnist` to replace it"
+    for broken in (whole[:-1], b"", b"0 1\n"):
+        path.write_bytes(broken)
+        match = f"{path} is truncated or damaged.*{remedy}"
+        refused(match, "binarized-mnist", "validation", root=amat_root)
+    path.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+    match = f"{path} was altered: its md5 is .*{remedy}"
+    refused(match, "binarized-mnist", "validation", root=amat_root)
+    path.unlink()
+    match = f"the validation split is missing .*embedded {EMBEDDED_BINARY}"
+    refused(match, "binarized-mnist", "validation", root=amat_root, error=MissingData)
+
+
+# IDX files.
+
+
+@pytest.mark.parametrize("name", list(sets.IDX_FOLDERS))
+def test_idx_round_trip(idx_root: Path, name: str) -> None:
+    dataset = load(name, "test", root=idx_root)
+    raw = (idx_root / sets.IDX_FOLDERS[name] / "t10k-images-idx3-ubyte").read_bytes()
+    assert dataset.images.shape == (20, 1, 28, 28)
+    assert dataset.images.numpy().tobytes() == raw[16:]
+    assert len(dataset.labels) == 20
+
+
+def test_idx_is_read_as_torchvision_reads_it(idx_root: Path) -> None:
+    from torchvision.datasets import MNIST
+
+    ours, theirs = load("mnist", "train", root=idx_root), MNIST(str(idx_root), train=True)
+    assert torch.equal(ours.images[:, 0], theirs.data)
+    assert torch.equal(ours.labels, theirs.targets)
+
+
+def test_damaged_idx_files(idx_root: Path, refused) -> None:
+    path = idx_root / "MNIST/raw/train-images-idx3-ubyte"
+    whole = path.read_bytes()
+    remedy = "run `nvp data get mnist` to replace it"
+    path.write_bytes(whole[:-1])
+    refused(
+        f"{path} is truncated or damaged: its header declares 47040 bytes of data, the file holds "
+        f"47039: {remedy}",
+        *("mnist", "train"),
+        root=idx_root,
+    )
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    refused(f"{path} was altered: its md5 is .*: {remedy}", "mnist", "train", root=idx_root)
+    for broken in (b"", whole[:10], b"\x1f\x8b" + whole[2:]):
+        path.write_bytes(broken)
+        refused(f"{path} is not an IDX file", "mnist", "train", root=idx_root)
+    path.unlink()
+    refused("mnist: the train split is missing", "mnist", "train", root=idx_root, error=MissingData)
+
+
+# Folders of .npy files.
+
+
+def test_npy_round_trip_by_path_and_by_name(npy_folder: Path, monkeypatch) -> None:
+    stored = np.load(npy_folder / "train_images.npy")
+    for dataset in (load(npy_folder, "train"), load("mine", "train", root=npy_folder.parent)):
+        assert dataset.image_shape == (3, 6, 5)
+        assert np.array_equal(dataset.images.permute(0, 2, 3, 1).numpy(), stored)
+        assert dataset.labels.tolist() == list(range(40))
+    monkeypatch.chdir(npy_folder.parent)
+    assert load("mine", "test", root="elsewhere").checksum == load(npy_folder, "test").checksum
+
+
+def test_labels_are_optional_but_must_fit(npy_folder: Path, refused) -> None:
+    labels = npy_folder / "test_labels.npy"
+    for wrong in (np.zeros(19, np.int64), np.zeros(20), np.zeros((20, 1), np.uint8)):
+        np.save(labels, wrong)
+        refused("one integer for each of the 20 images", npy_folder, "test")
+    labels.unlink()
+    assert load(npy_folder, "test").labels is None
+
+
+@pytest.mark.parametrize(
+    ("images", "match"),
+    [
+        (
+            np.zeros((4, 8, 8, 3), np.float32),
+            "holds float32 values, images must be uint8 in 0..255",
+        ),
+        (np.zeros((4, 8, 8, 3), np.int64), "holds int64 values"),
+        (np.zeros((4, 8, 8), np.uint8), r"has shape \(4, 8, 8\), images must be \(N, H, W, C\)"),
+        (np.zeros((4, 3, 8, 8), np.uint8), "with 1 or 3 channels"),
+        (np.zeros((4, 8, 8, 4), np.uint8), "with 1 or 3 channels"),
+        (np.zeros((0, 8, 8, 3), np.uint8), r"has shape \(0, 8, 8, 3\)"),
+        (np.array([{}], dtype=object), "no .npy file of plain numbers"),
+    ],
+)
+def test_npy_files_of_the_wrong_kind(
+    npy_folder: Path, images: np.ndarray, match: str, refused
+) -> None:
+    np.save(npy_folder / "test_images.npy", images)
+    refused(match, npy_folder, "test")
+
+
+def test_damaged_npy_files(npy_folder: Path, refused) -> None:
+    path = npy_folder / "test_images.npy"
+    whole = path.read_bytes()
+    for broken in (whole[:-1], whole[:50], b"", b"no array"):
+        path.write_bytes(broken)
+        refused(f"{path} is truncated, damaged, or no .npy file", npy_folder, "test")
+    with path.open("wb") as file:
+        np.savez(file, images=np.zeros((4, 8, 8, 3), np.uint8))
+    refused("it is an archive", npy_folder, "test")
+    path.unlink()
+    refused("mine: the test split is missing", npy_folder, "test", error=MissingData)
+
+
+@pytest.mark.parametrize("file", ["test_images.npy", "test_labels.npy"])
+def test_npy_headers_with_a_wrong_bit(npy_folder: Path, file: str) -> None:
+    """What is read is a set of images, or it is refused: never an error of NumPy's own."""
+    path = npy_folder / file
+    whole, refusals = path.read_bytes(), 0
+    for bit in range(8 * 128):
+        broken = bytearray(whole)
+        broken[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(broken)
+        try:
+            load(npy_folder, "test")
+        except NVPError:
+            refusals += 1
+    assert refusals > 900
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"(20,", b"'20,"),  # a string that does not end
+        (b"'|u1'", b"'|01'"),  # no literal of Python
+        (b"(20, 6, 5, 3), }          ", b"(99999999999999999999,), }"),
+    ],
+)
+def test_damaged_npy_headers(old: bytes, new: bytes, npy_folder: Path, refused) -> None:
+    path = npy_folder / "test_images.npy"
+    whole = path.read_bytes()
+    assert old in whole
+    path.write_bytes(whole.replace(old, new))
+    refused(f"{path} is truncated, damaged, or no .npy file", npy_folder, "test")
+
+
+def test_unreadable_file(npy_folder: Path, monkeypatch, refused) -> None:
+    def denied(*args, **kwargs) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(np, "load", denied)
+    refused(f"cannot read {npy_folder} .*Permission denied", npy_folder, "test")
+
+
+# CIFAR-10.
+
+
+def test_cifar10_from_npy_files_goes_first(npy_folder: Path) -> None:
+    npy_folder.rename(npy_folder.with_name("cifar10"))
+    assert len(load("cifar10", "train", root=npy_folder.parent)) == 40
+
+
+def write_torchvision_cifar10(root: Path, monkeypatch) -> np.ndarray:
+    """A small set in torchvision's layout, listed with its md5s; returns the training images."""
+    import pickle
+
+    from torchvision.datasets import CIFAR10
+
+    folder = root / CIFAR10.base_folder
+    folder.mkdir()
+    rows = np.random.default_rng(0).integers(0, 256, (4, 3 * 32 * 32), dtype=np.uint8)
+    batches = {
+        "data_batch_1": {"data": rows, "labels": [3, 1, 4, 1]},
+        "test_batch": {"data": rows[:2], "labels": [5, 9]},
+        "batches.meta": {"label_names": ["plane"]},
+    }
+    md5 = {}
+    for file, content in batches.items():
+        (folder / file).write_bytes(pickle.dumps(content))
+        md5[file] = hashlib.md5((folder / file).read_bytes()).hexdigest()
+    monkeypatch.setattr(CIFAR10, "train_list", [["data_batch_1", md5["data_batch_1"]]])
+    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", md5["test_batch"]]])
+    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": md5["batches.meta"]})
+    return rows.reshape(4, 3, 32, 32)
+
+
+def test_cifar10_from_torchvisions_layout(tmp_path: Path, monkeypatch, refused) -> None:
+    images = write_torchvision_cifar10(tmp_path, monkeypatch)
+    dataset = load("cifar10", "train", root=tmp_path)
+    assert np.array_equal(dataset.images.numpy(), images)
+    assert dataset.labels.tolist() == [3, 1, 4, 1]
+    with (tmp_path / "cifar-10-batches-py/data_batch_1").open("ab") as file:
+        file.write(b"!")
+    refused("its md5s are not the published ones", "cifar10", "train", root=tmp_path)

@@ -1,0 +1,235 @@
+"""Images on disk: those in memory, cut as asked; a file that shrinks raises no signal."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from nvp.config import RunConfig, parse_config
+from nvp.data import sets
+from nvp.data.augmentation import training_batch
+from nvp.data.on_disk import RaggedRows, Rows, StoredImages
+from nvp.data.sets import fingerprint, load
+from nvp.data.splits import check_test_split, load_split
+from nvp.errors import NVPError
+from nvp.model.labels import Labelled
+from nvp.runs.tensors import load_tensors
+from nvp.training.loop import CHECKPOINT, train
+
+
+@pytest.fixture
+def small_memory(monkeypatch) -> None:
+    """As if a thousand bytes were too many to hold in memory."""
+    monkeypatch.setattr(sets, "IN_MEMORY", 1000)
+
+
+def ragged(folder: Path, sizes: list[tuple[int, int]]) -> list[np.ndarray]:
+    """A set of training images of these sizes, as `nvp data import --crop none` writes it."""
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+    folder.mkdir()
+    np.save(folder / "train_images.npy", np.concatenate([image.reshape(-1) for image in images]))
+    np.save(folder / "train_sizes.npy", np.array(sizes, np.int32))
+    return images
+
+
+# The same as in memory.
+
+
+def test_images_on_disk_are_those_in_memory(npy_folder: Path, small_memory) -> None:
+    stored = np.load(npy_folder / "train_images.npy").transpose(0, 3, 1, 2)
+    images = load(npy_folder, "train").images
+    assert isinstance(images, StoredImages)
+    assert images.shape == stored.shape
+    assert np.array_equal(images.to("cpu").numpy(), stored)
+    assert np.array_equal(images[5:30][torch.tensor([3, 0, 3])].numpy(), stored[[8, 5, 8]])
+    assert np.array_equal(images[30:][-4:].to("cpu").numpy(), stored[36:])
+    assert len(images[40:]) == 0
+
+
+@pytest.mark.parametrize("limit", [None, 7])
+def test_the_fingerprint_does_not_depend_on_where_images_are(
+    npy_folder: Path, limit: int | None, monkeypatch
+) -> None:
+    before = load(npy_folder, "train", limit=limit)
+    monkeypatch.setattr(sets, "IN_MEMORY", 0)
+    monkeypatch.setattr("nvp.data.on_disk.BLOCK", 500)
+    after = load(npy_folder, "train", limit=limit)
+    assert isinstance(after.images, StoredImages)
+    assert after.checksum == before.checksum == fingerprint(before.images)
+
+
+@pytest.mark.parametrize("tree", [tiny.config_tree, tiny.pixelrnn_tree])
+def test_training_from_disk_is_training_from_memory(
+    tree, root: Path, tmp_path: Path, monkeypatch
+) -> None:
+    config = parse_config(tree(), "tiny")
+    train(config, tmp_path / "memory", data_root=root)
+    monkeypatch.setattr(sets, "IN_MEMORY", 0)
+    train(config, tmp_path / "disk", data_root=root)
+    before, after = (load_tensors(tmp_path / n / CHECKPOINT)[0] for n in ("memory", "disk"))
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+# A file that shrinks.
+
+
+def test_a_file_that_is_cut_while_it_is_read_is_an_error_and_no_signal(
+    npy_folder: Path, small_memory
+) -> None:
+    images = load(npy_folder, "train").images
+    os.truncate(npy_folder / "train_images.npy", 500)
+    with pytest.raises(NVPError, match=r"train_images\.npy was cut short while it was read"):
+        images.to("cpu")
+
+
+def test_an_idx_file_that_is_cut_while_it_is_read(idx_root: Path) -> None:
+    stored = sets.find("mnist", "train", idx_root)
+    os.truncate(idx_root / "MNIST/raw/train-images-idx3-ubyte", 500)
+    with pytest.raises(NVPError, match="was cut short while it was read"):
+        stored.images[:]
+
+
+def test_a_file_that_is_replaced_is_still_read_as_it_was(npy_folder: Path, small_memory) -> None:
+    images = load(npy_folder, "train").images
+    before = images.to("cpu")
+    other = npy_folder / "other.npy"
+    np.save(other, np.zeros((40, 6, 5, 3), np.uint8))
+    os.replace(other, npy_folder / "train_images.npy")
+    assert torch.equal(images.to("cpu"), before)
+
+
+# Crops.
+
+
+def test_scoring_takes_the_central_crop(npy_folder: Path) -> None:
+    stored = np.load(npy_folder / "train_images.npy").transpose(0, 3, 1, 2)
+    images = load(npy_folder, "train", crop=4).images
+    assert images.shape == (40, 3, 4, 4)
+    assert np.array_equal(images.to("cpu").numpy(), stored[:, :, 1:5, 1:5])
+    whole = load(npy_folder, "train")
+    assert load(npy_folder, "train", crop=4).checksum == whole.checksum
+
+
+def test_random_crops_reach_every_place_and_no_other(tmp_path: Path) -> None:
+    rows = np.arange(5 * 4, dtype=np.uint8).reshape(1, 5, 4, 1)
+    images = StoredImages(rows, crop=3)
+    cut = images.at_random(torch.zeros(2000, dtype=torch.long), torch.Generator().manual_seed(0))
+    corners, counts = cut[:, 0, 0, 0].unique(return_counts=True)
+    assert corners.tolist() == [row * 4 + column for row in range(3) for column in range(2)]
+    assert counts.min() > 2000 / 6 * 0.8
+    square = torch.arange(3)[:, None] * 4 + torch.arange(3)
+    assert torch.equal(cut[:, 0] - cut[:, 0, :1, :1], square.byte().expand(2000, 3, 3))
+
+
+def test_images_of_different_sizes(tmp_path: Path) -> None:
+    originals = ragged(tmp_path / "mine", [(6, 9), (6, 6), (8, 6)])
+    dataset = load(tmp_path / "mine", "train", crop=6)
+    assert dataset.images.shape == (3, 3, 6, 6)
+    assert np.array_equal(dataset.images[:2].to("cpu")[1].numpy(), originals[1].transpose(2, 0, 1))
+    wide = dataset.images.at_random(torch.zeros(200, dtype=torch.long), torch.Generator())
+    places = {image.numpy().tobytes() for image in wide}
+    expected = {originals[0][:, left : left + 6].transpose(2, 0, 1).tobytes() for left in range(4)}
+    assert places == expected
+    few = load(tmp_path / "mine", "train", crop=6, limit=2)
+    assert few.checksum != dataset.checksum
+    assert len(few) == 2
+
+
+def test_what_cannot_be_cut(tmp_path: Path, npy_folder: Path, refused) -> None:
+    refused(r"data\.crop 6 exceeds .* a side has 5 pixels", npy_folder, "train", crop=6)
+    ragged(tmp_path / "wild", [(6, 9), (6, 6)])
+    refused("the images differ in size: set data.crop", tmp_path / "wild", "train")
+    np.save(tmp_path / "wild/train_sizes.npy", np.array([[6, 9], [6, 7]]))
+    refused("does not hold images of the sizes", tmp_path / "wild", "train", crop=6)
+    np.save(tmp_path / "wild/train_sizes.npy", np.zeros((2, 2), np.int32))
+    refused("are damaged: import the set again", tmp_path / "wild", "train", crop=6)
+
+
+def test_ragged_rows_are_the_images_one_after_the_other(tmp_path: Path) -> None:
+    originals = ragged(tmp_path / "mine", [(2, 3), (4, 1)])
+    flat = np.load(tmp_path / "mine/train_images.npy", mmap_mode="r")
+    rows = RaggedRows(
+        Rows(tmp_path / "mine/train_images.npy", flat.shape, flat.offset),
+        np.array([[2, 3], [4, 1]]),
+        3,
+    )
+    assert rows.shape == (2, 2, 1, 3)
+    assert all(np.array_equal(rows[i], originals[i]) for i in range(2))
+
+
+# In training.
+
+
+def cropped(steps: int, flips: bool = True) -> RunConfig:
+    """A configuration that cuts 8x8 squares out of the set `large`."""
+    tree = tiny.config_tree()
+    tree["data"] = {"name": "large", "crop": 8, "flips": flips}
+    tree["training"]["steps"] = steps
+    return parse_config(tree, "cropped")
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """A data root with 60 images of 12x12."""
+    tiny.write_data(tmp_path / "data", "large", side=12)
+    return tmp_path / "data"
+
+
+def test_a_batch_is_cropped_then_flipped_by_the_runs_own_noise(large: Path) -> None:
+    config = cropped(1)
+    images = load_split(config, "train", large).images
+    which = torch.tensor([4, 2, 4])
+
+    def draw(seed: int, flips: bool, labelled: bool = False) -> torch.Tensor | Labelled:
+        noise = torch.Generator().manual_seed(seed)
+        given = Labelled(images, torch.arange(60)) if labelled else images
+        return training_batch(given, which, config.data.model_copy(update={"flips": flips}), noise)
+
+    assert torch.equal(draw(0, True), draw(0, True))
+    assert not torch.equal(draw(0, True), draw(1, True))
+    plain, flipped = draw(0, False), draw(0, True)
+    assert all(
+        torch.equal(a, b) or torch.equal(a.flip(-1), b) for a, b in zip(plain, flipped, strict=True)
+    )
+    labelled = draw(0, True, labelled=True)
+    assert torch.equal(labelled.images, flipped)
+    assert labelled.labels.tolist() == [4, 2, 4]
+
+
+def test_resuming_with_crops_and_flips_is_exact(large: Path, tmp_path: Path) -> None:
+    for steps in (2, 5):
+        train(cropped(steps), tmp_path / "two", data_root=large)
+    train(cropped(5), tmp_path / "one", data_root=large)
+    two, one = (load_tensors(tmp_path / name / CHECKPOINT)[0] for name in ("two", "one"))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_crops_change_a_run(large: Path, tmp_path: Path) -> None:
+    """The same steps on central crops alone give other weights."""
+    config = cropped(2, flips=False)
+    train(config, tmp_path / "random", data_root=large)
+    data = load_split(config, "train", large).images.to("cpu").permute(0, 2, 3, 1).numpy()
+    test = load_split(config, "test", large).images.to("cpu").permute(0, 2, 3, 1).numpy()
+    (large / "central").mkdir()
+    np.save(large / "central/train_images.npy", data)
+    np.save(large / "central/test_images.npy", test)
+    tree = config.model_dump(mode="json")
+    tree["data"] = {"name": "central"}
+    train(parse_config(tree, "central"), tmp_path / "central", data_root=large)
+    a, b = (load_tensors(tmp_path / n / CHECKPOINT)[0] for n in ("random", "central"))
+    assert not all(torch.equal(a[key], b[key]) for key in a if key.startswith("model."))
+
+
+def test_a_missing_test_split_is_said_before_training(large: Path, tmp_path: Path) -> None:
+    (large / "large/test_images.npy").unlink()
+    with pytest.raises(NVPError, match="large: the test split is missing"):
+        train(cropped(1), tmp_path / "run", data_root=large)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(NVPError, match="the test split is missing"):
+        check_test_split(cropped(1), large)

@@ -1,0 +1,201 @@
+"""Named sets: what loads, what is refused and how, and the embedded set."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from nvp import paths
+from nvp.data import sets
+from nvp.data.sets import EMBEDDED, EMBEDDED_BINARY, MissingData, NoValidationSplit, load
+
+EMBEDDED_FOLDER = paths.embedded_root() / EMBEDDED
+
+# The embedded set.
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", 5000), ("test", 1000)])
+def test_embedded_set_is_balanced_and_has_its_checksum(split: str, count: int) -> None:
+    dataset = load(EMBEDDED, split)
+    recorded = json.loads((EMBEDDED_FOLDER / "checksums.json").read_text())[split]
+    assert dataset.images.dtype == torch.uint8
+    assert dataset.image_shape == (1, 28, 28)
+    assert dataset.labels.dtype == torch.int64
+    assert dataset.labels.bincount().tolist() == [count // 10] * 10
+    assert dataset.checksum == recorded["sha256"]
+    assert len(dataset) == recorded["images"] == count
+
+
+def test_embedded_set_is_small_and_carries_its_licence() -> None:
+    assert sum(path.stat().st_size for path in EMBEDDED_FOLDER.iterdir()) < 3_000_000
+    licence = (EMBEDDED_FOLDER / "LICENSE").read_text(encoding="utf-8")
+    assert "The MIT License (MIT) Copyright © 2017 Zalando SE" in licence
+    assert "Permission is hereby granted, free of charge" in licence
+
+
+def make_embedded() -> ModuleType:
+    path = EMBEDDED_FOLDER / "make_embedded.py"
+    spec = importlib.util.spec_from_file_location("make_embedded", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_subset_rule_takes_the_first_of_each_class_in_order() -> None:
+    labels = np.arange(40) * 3 % 10
+    chosen = make_embedded().first_of_each_class(labels, 2)
+    assert chosen.tolist() == list(range(20))
+    assert make_embedded().first_of_each_class(labels[::-1], 1).tolist() == list(range(10))
+
+
+def test_embedded_set_is_made_again_bit_for_bit(full_root: Path, tmp_path: Path) -> None:
+    make_embedded().make(tmp_path, str(full_root))
+    kept, made = (
+        json.loads((f / "checksums.json").read_text()) for f in (EMBEDDED_FOLDER, tmp_path)
+    )
+    assert kept == made
+    with np.load(EMBEDDED_FOLDER / "images.npz") as a, np.load(tmp_path / "images.npz") as b:
+        assert sorted(a) == sorted(b)
+        assert all(np.array_equal(a[key], b[key]) for key in a)
+
+
+def test_damaged_embedded_set(tmp_path: Path, monkeypatch, refused) -> None:
+    folder = tmp_path / EMBEDDED
+    shutil.copytree(EMBEDDED_FOLDER, folder)
+    monkeypatch.setattr(sets, "embedded_root", lambda: tmp_path)
+    archive = folder / "images.npz"
+    whole = archive.read_bytes()
+
+    with np.load(archive) as arrays:
+        altered = {key: arrays[key].copy() for key in arrays}
+    altered["test_images"][0, 14, 14, 0] ^= 1
+    np.savez_compressed(archive, **altered)
+    refused("was altered, its pixels miss their SHA-256", EMBEDDED, "test")
+
+    archive.write_bytes(whole[:100_000])
+    refused("damaged .*: restore it with `git checkout", EMBEDDED, "test")
+    archive.write_bytes(whole[:100_000] + bytes(100) + whole[100_100:])
+    refused("damaged .*: restore it with `git checkout", EMBEDDED, "train")
+    archive.unlink()
+    refused("the embedded set is missing", EMBEDDED, "train", error=MissingData)
+
+
+# Splits and the checksum.
+
+
+def test_limit_keeps_the_first_images_and_their_own_checksum() -> None:
+    few, all_ = load(EMBEDDED, "test", limit=7), load(EMBEDDED, "test")
+    assert torch.equal(few.images, all_.images[:7])
+    assert torch.equal(few.labels, all_.labels[:7])
+    assert few.checksum == sets.fingerprint(all_.images[:7]) != all_.checksum
+    assert len(load(EMBEDDED, "test", limit=5000)) == 1000
+
+
+def test_checksum_is_of_shape_and_pixels() -> None:
+    images = torch.arange(24, dtype=torch.uint8).reshape(1, 2, 3, 4)
+    assert sets.fingerprint(images) == hashlib.sha256(b"1,2,3,4" + bytes(range(24))).hexdigest()
+    assert sets.fingerprint(images.reshape(2, 1, 3, 4)) != sets.fingerprint(images)
+
+
+def test_unknown_split_and_bad_limit(refused) -> None:
+    refused("unknown split 'valid': use one of train, validation, test", EMBEDDED, "valid")
+    refused("limit must be at least 1 image, got 0", EMBEDDED, "test", limit=0)
+
+
+def test_sets_without_a_validation_split_say_so(idx_root: Path, npy_folder: Path, refused) -> None:
+    for name in ("mnist", "fashion-mnist", "cifar10", EMBEDDED, EMBEDDED_BINARY, npy_folder):
+        match = "has no validation split: use train or test; training holds the last"
+        refused(match, name, "validation", root=idx_root, error=NoValidationSplit)
+    shutil.copy(npy_folder / "test_images.npy", npy_folder / "validation_images.npy")
+    assert len(load(npy_folder, "validation")) == 20
+
+
+def test_the_embedded_set_is_binarised_by_its_pixels() -> None:
+    grey, binary = load(EMBEDDED, "train"), load(EMBEDDED_BINARY, "train")
+    assert binary.images.shape == grey.images.shape
+    assert torch.equal(binary.labels, grey.labels)
+    assert set(binary.images.unique().tolist()) == {0, 1}
+    # P(1) = pixel / 255: never for 0, always for 255, and in between as a coin would have it.
+    assert not binary.images[grey.images == 0].any()
+    assert binary.images[grey.images == 255].all()
+    for low, high in ((1, 85), (85, 170), (170, 255)):
+        some = (grey.images >= low) & (grey.images < high)
+        expected = grey.images[some].double() / 255
+        error = (expected * (1 - expected)).sum().sqrt() / some.sum()
+        assert abs(binary.images[some].double().mean() - expected.mean()) < 4 * error
+
+
+@pytest.mark.parametrize(("split", "start"), [("train", "79cbd299108e"), ("test", "77b7ae9b2848")])
+def test_the_binarised_images_are_always_the_same(split: str, start: str) -> None:
+    images = load(EMBEDDED_BINARY, split)
+    assert images.checksum.startswith(start)
+    few = load(EMBEDDED_BINARY, split, limit=5)
+    assert torch.equal(few.images, images.images[:5])
+
+
+def test_published_md5s_are_the_sets_themselves(full_root: Path) -> None:
+    dataset = load("fashion-mnist", "test", root=full_root)
+    assert dataset.images.shape == (10_000, 1, 28, 28)
+    assert dataset.labels.bincount().tolist() == [1000] * 10
+
+
+def test_missing_sets_say_what_to_do(tmp_path: Path, refused) -> None:
+    for name in ("mnist", "fashion-mnist", "cifar10"):
+        remedy = f"run `nvp data get {name}`.*embedded {EMBEDDED}"
+        refused(remedy, name, "test", root=tmp_path, error=MissingData)
+    refused("no data set 'mnits': use mnist, .* or a folder", "mnits", "test", root=tmp_path)
+
+
+# Where things are.
+
+
+def test_data_root_order(tmp_path: Path, monkeypatch) -> None:
+    assert paths.data_root() == paths.repository_root() / "data"
+    monkeypatch.setenv("NVP_DATA", str(tmp_path))
+    assert paths.data_root() == tmp_path
+    assert paths.data_root("~/elsewhere") == Path.home() / "elsewhere"
+    monkeypatch.chdir(tmp_path)
+    assert paths.data_root("here") == tmp_path / "here"
+
+
+def test_repository_is_found_from_any_folder(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert paths.results_root() == paths.repository_root() / "results"
+    assert (paths.repository_root() / "pyproject.toml").is_file()
+    monkeypatch.setattr(paths, "__file__", str(tmp_path / "site-packages/nvp/paths.py"))
+    assert paths.repository_root() == tmp_path
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "nvp").mkdir()
+    (tmp_path / "deep/down").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "deep/down")
+    assert paths.repository_root() == tmp_path
+
+
+@pytest.mark.parametrize("where", ["root", "name"])
+def test_a_home_folder_that_nobody_has(where: str, refused) -> None:
+    place = "~nosuchuser/images"
+    arguments = ("mine", place) if where == "root" else (place, "/nowhere")
+    refused("cannot find the home folder of '~nosuchuser", arguments[0], "test", root=arguments[1])
+
+
+def test_a_name_that_is_too_long(refused) -> None:
+    refused("cannot read x+ .*too long", "x" * 300, "test")
+
+
+def test_labels_have_a_fingerprint_of_their_own(npy_folder: Path) -> None:
+    before = load(npy_folder, "train")
+    np.save(npy_folder / "train_labels.npy", before.labels.numpy()[::-1])
+    after = load(npy_folder, "train")
+    assert after.checksum == before.checksum
+    assert after.labels_checksum != before.labels_checksum
+    assert load(EMBEDDED, "test", limit=3).labels_checksum == sets.fingerprint(
+        load(EMBEDDED, "test").labels[:3]
+    )
