@@ -17,8 +17,8 @@ SNAKEMAKE = $(BIN)/snakemake --snakefile workflow/Snakefile --workflow-profile \
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv data reproduce check test notebooks record book lint lock benchmarks ablation \
-	clean
+.PHONY: help venv data reproduce check test notebooks record book sphinx lint lock \
+	benchmarks ablation clean
 
 help: ## list what make can do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -70,6 +70,9 @@ notebooks/%.ipynb: notebooks/%.py
 book: venv ## build the book from executed notebooks
 	$(SNAKEMAKE) book
 	@echo "Open file://$(CURDIR)/build/book/index.html"
+
+sphinx: venv ## build the book by Sphinx alone, from the recorded notebooks
+	$(BIN)/python workflow/book.py --plain notebooks build/sphinx
 
 lint: venv ## ruff, mypy and import-linter
 	$(BIN)/ruff check .

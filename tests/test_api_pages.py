@@ -1,4 +1,4 @@
-"""The reference of the package: no module is forgotten, and plain docstrings become pages."""
+"""The book's own Sphinx extensions: no module is forgotten, and plain docstrings become pages."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import inspect
 import pkgutil
 import re
 import sys
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
@@ -21,6 +23,7 @@ BOOK = repository_root() / "book"
 sys.path.insert(0, str(BOOK / "_ext"))
 import docstrings  # noqa: E402
 import punctuation  # noqa: E402
+import repository  # noqa: E402
 
 PAGES = sorted((BOOK / "api").glob("*.md"))
 LISTED = [name for page in PAGES for name in re.findall(r"automodule:: (\S+)", page.read_text())]
@@ -132,6 +135,16 @@ def test_fields_have_their_defaults_and_comments() -> None:
         f.startswith("* ``window: list[tuple[float, float]]``")
         for f in docstrings.fields(State, NAMES, "nvp.training.loop")
     )
+
+
+def test_buttons_follow_from_the_address_of_the_repository() -> None:
+    config: Any = SimpleNamespace(html_theme_options={"repository_url": ""})
+    repository.add_buttons(None, config)
+    assert config.html_theme_options == {"repository_url": ""}
+    config.html_theme_options["repository_url"] = "https://github.com/someone/nvp"
+    repository.add_buttons(None, config)
+    assert config.html_theme_options["use_repository_button"]
+    assert "binderhub_url" in config.html_theme_options["launch_buttons"]
 
 
 def test_punctuation_stays_with_the_formula_before_it() -> None:

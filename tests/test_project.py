@@ -85,6 +85,7 @@ def test_continuous_integration_runs_what_a_person_runs() -> None:
 def test_the_version_heads_the_list_of_changes() -> None:
     (newest, *_) = re.findall(r"^## (\S+),", (ROOT / "CHANGELOG.md").read_text(), re.M)
     assert newest == nvp.__version__
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == newest
 
 
 def test_the_package_needs_no_extra() -> None:

@@ -27,6 +27,8 @@ from nvp.runs.log import read_log
 from nvp.runs.tensors import load_tensors, save_tensors
 from nvp.tables import build as results
 from nvp.tables.cells import Table
+from nvp.tables.published import read_published
+from nvp.tables.readme import readme_parts, with_parts
 from nvp.training.loop import BEST
 
 REPOSITORY = repository_root()
@@ -678,17 +680,16 @@ def test_published_figures_need_a_source(own: Path) -> None:
 
 def test_tables_are_written_between_the_markers_only(own: Path, tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{results.BEGIN}\nold\n{results.END}\nafter\n")
+    readme.write_text("before\n<!-- results:begin -->\nold\n<!-- results:end -->\nafter\n")
     changed = results.write_tables(own, readme)
     assert {path.name for path in changed} == {*(f"{n}.md" for n in results.NAMES), "README.md"}
     text = readme.read_text()
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
     assert "old" not in text
-    for name in ("28x28", "binarized-mnist"):
-        assert results.table_markdown(name, root=own) in text
+    assert results.table_markdown("glance", root=own) in text
     assert results.write_tables(own, readme) == []
-    readme.write_text(f"{results.BEGIN}\n")
+    readme.write_text("<!-- results:begin -->\n")
     with pytest.raises(NVPError, match=r"results:end"):
         results.write_tables(own, readme)
 
@@ -699,5 +700,6 @@ def test_the_tables_in_the_repository_are_in_step() -> None:
         written = (results_root() / "tables" / f"{name}.md").read_text()
         assert written == results.table_markdown(name, roles=True)
     readme = (REPOSITORY / "README.md").read_text()
-    if results.BEGIN in readme:
-        assert results.with_table(readme, results.readme_tables()) == readme
+    parts = readme_parts(read_published(), ledger.runs())
+    assert with_parts(readme, parts) == readme
+    assert all(f"<!-- {name}:begin -->" in readme for name in parts)

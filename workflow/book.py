@@ -1,11 +1,15 @@
-"""Build the HTML book: python workflow/book.py NOTEBOOKS TARGET
+"""Build the HTML book: python workflow/book.py NOTEBOOKS TARGET [--plain]
 
 NOTEBOOKS is a folder of executed notebooks: build/notebooks in the batch, or notebooks/ for
 the recorded ones. The pages go to the folder TARGET only when there was no warning at all; a
 book that was there is replaced.
+
+Jupyter Book 1 is no longer developed. With --plain it only translates _config.yml, and Sphinx alone
+builds the book. CI does both, so that this way out stays open.
 """
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -37,7 +41,7 @@ def check_notebook(path: Path) -> None:
                 raise ValueError(f"{path}, cell {number}: {output.ename}: {output.evalue}")
 
 
-def build(notebooks: Path, target: Path) -> None:
+def build(notebooks: Path, target: Path, plain: bool = False) -> None:
     """Build the book with the executed `notebooks` and put its HTML at `target`.
 
     Raises ValueError where a notebook is missing or failed, where Sphinx had a warning, and for a
@@ -59,23 +63,37 @@ def build(notebooks: Path, target: Path) -> None:
         (source / "notebooks").mkdir()
         for name in chapters():
             shutil.copy(notebooks / name, source / "notebooks")
-        command = [str(Path(sys.executable).with_name("jupyter-book")), "build", "-q", "-W", "-n"]
-        command += ["--keep-going", "--path-output", folder, str(source)]
-        # What it says on stdout is where the pages are now, not where they will be.
-        if subprocess.run(command, cwd=source, stdout=subprocess.DEVNULL).returncode:
-            raise ValueError("Sphinx had the warnings above, and warnings are errors")
+        pages = Path(folder, "_build", "html")
+        strictly = ("-q", "-W", "-n", "--keep-going")
+        if plain:
+            run(source, "jupyter-book", "config", "sphinx", ".")
+            run(source, "sphinx-build", *strictly, "-b", "html", ".", pages)
+        else:
+            run(source, "jupyter-book", "build", *strictly, "--path-output", folder, ".")
         shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(Path(folder, "_build", "html"), target)
+        shutil.move(pages, target)
+
+
+def run(folder: Path, program: str, *arguments: str | Path) -> None:
+    """Run a program of this environment in `folder`; `ValueError` where it fails."""
+    command = [Path(sys.executable).with_name(program), *arguments]
+    # Sphinx alone looks there for the book's own extensions.
+    paths = [str(folder / "book" / "_ext"), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    # What it says on stdout is where the pages are now, not where they will be.
+    if subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL).returncode:
+        raise ValueError("Sphinx had the warnings above, and warnings are errors")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebooks", type=Path)
     parser.add_argument("target", type=Path)
+    parser.add_argument("--plain", action="store_true", help="by Sphinx alone")
     arguments = parser.parse_args()
     try:
-        build(arguments.notebooks, arguments.target)
+        build(arguments.notebooks, arguments.target, arguments.plain)
         print(f"built {arguments.target} from {len(chapters())} notebooks in {arguments.notebooks}")
     except ValueError as error:
         sys.exit(f"the book was not built: {error}")

@@ -32,10 +32,10 @@ from nvp.tables.cells import (
 from nvp.tables.later_models import after
 from nvp.tables.overview import entries, glance, hardware
 from nvp.tables.published import UNVERIFIED, Published, published, read_published
+from nvp.tables.readme import readme_parts, with_parts
 
 __all__ = ["NAMES", "Run", "published", "runs", "table", "table_markdown", "write_tables"]
 
-README_TABLES = ("28x28", "binarized-mnist")
 FIGURES = (
     "test",
     "images for validation",
@@ -43,7 +43,6 @@ FIGURES = (
     "the same, by statistics of each batch",
     "the same, with more draws",
 )
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 
 def table_markdown(name: str, *, roles: bool = False, root: Path | None = None) -> str:
@@ -59,7 +58,7 @@ def table(name: str, *, roles: bool = False, root: Path | None = None) -> Table:
 
 
 def write_tables(root: Path | None = None, readme: Path | None = None) -> list[Path]:
-    """Write `root`/tables/*.md for the book, and the README's tables; returns what changed."""
+    """Write `root`/tables/*.md for the book, and the README's parts; returns what changed."""
     wanted = {
         (root or results_root()) / "tables" / f"{name}.md": table_markdown(
             name, roles=True, root=root
@@ -67,26 +66,13 @@ def write_tables(root: Path | None = None, readme: Path | None = None) -> list[P
         for name in NAMES
     }
     readme = readme or repository_root() / "README.md"
-    if readme.is_file() and BEGIN in (text := readme.read_text()):
-        wanted[readme] = with_table(text, readme_tables(root))
+    if readme.is_file():
+        parts = readme_parts(read_published(root), runs(root))
+        wanted[readme] = with_parts(readme.read_text(), parts)
     changed = [p for p, text in wanted.items() if not p.is_file() or p.read_text() != text]
     for path in changed:
         write_text(path, wanted[path])
     return changed
-
-
-def readme_tables(root: Path | None = None) -> str:
-    """The tables that the README shows, one below the other."""
-    return "\n".join(table_markdown(name, root=root) for name in README_TABLES)
-
-
-def with_table(text: str, markdown: str) -> str:
-    """`text` with what stands between the two markers replaced."""
-    before, _, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise NVPError(f"README.md has {BEGIN} but no {END}: put it after the table")
-    return f"{before}{BEGIN}\n\n{markdown}\n{END}{after}"
 
 
 def _listing(

@@ -1,0 +1,65 @@
+"""The parts of README.md that follow from the ledger: its pictures, and the table at a glance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nvp.errors import NVPError
+from nvp.ledger.entry import Run
+from nvp.paths import repository_root
+from nvp.tables.cells import length, recorded
+from nvp.tables.overview import glance
+from nvp.tables.published import Published
+
+COLOUR = "cifar10-small"  # the run whose samples are shown, as soon as it is recorded
+
+
+def with_parts(text: str, parts: dict[str, str]) -> str:
+    """`text` with each part between its two markers; a part without markers is left out."""
+    for name, part in parts.items():
+        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+        before, found, rest = text.partition(begin)
+        if not found:
+            continue
+        _, found, after = rest.partition(end)
+        if not found:
+            raise NVPError(f"README.md has {begin} but no {end}: put it after the part")
+        text = f"{before}{begin}\n\n{part}\n{end}{after}"
+    return text
+
+
+def readme_parts(facts: Published, ledger: dict[str, Run]) -> dict[str, str]:
+    """The parts by the names of their markers."""
+    return {
+        "pictures": _pictures(facts, ledger.get(COLOUR)),
+        "results": glance(facts, ledger, False).markdown(),
+    }
+
+
+def _pictures(facts: Published, run: Run | None) -> str:
+    """Samples in colour beside real images and how far they are, or digits until there are such."""
+    sheets = [run.folder / f"{name}.png" for name in ("real", "samples")] if run else []
+    if run is None or not all(sheet.is_file() for sheet in sheets):
+        return (
+            '<img src="book/images/mnist_samples.png" width="484" alt="Sixty-four handwritten '
+            'digits, most of them legible, white on black">\n\n'
+            "Digits that nobody wrote: `nvp sample mnist -n 64 --temperature 0.8 --out "
+            "samples.png`. No run on images in colour is recorded yet.\n"
+        )
+    paper = next(f for f in facts.figures if (f.data, f.model) == ("cifar10", "Real NVP"))
+    names = ("Test images of CIFAR-10", "Images sampled from the model")
+    pictures = " ".join(
+        f'<img src="{_address(sheet)}" width="400" alt="{name}, in a square sheet">'
+        for sheet, name in zip(sheets, names, strict=True)
+    )
+    return (
+        f"{pictures}\n\nCIFAR-10: test images on the left, samples of the recorded run "
+        f"`{run.name}` on the right. It scores {recorded(run)} bits/dim after {length(run)} on "
+        f"{run.record.hardware}; the paper's larger model scores {paper.cell}.\n"
+    )
+
+
+def _address(path: Path) -> str:
+    """A path from the repository's root, where it is in the repository."""
+    root = repository_root()
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
