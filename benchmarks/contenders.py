@@ -13,7 +13,8 @@ from benchmarks.settings import Setting
 from nvp.config import DataConfig, Precision, RunConfig, TrainingConfig
 from nvp.flows.config import RealNVPConfig
 from nvp.training.allocator import keep_freed_memory
-from nvp.training.loop import begin, training_step
+from nvp.training.loop import training_step
+from nvp.training.state import begin
 
 CLIP_NORM = 100.0
 

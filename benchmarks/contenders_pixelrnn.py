@@ -15,7 +15,8 @@ from benchmarks.settings import PixelSetting
 from nvp.autoregressive.config import Kind
 from nvp.config import DataConfig, Precision, RunConfig, TrainingConfig
 from nvp.training.allocator import keep_freed_memory
-from nvp.training.loop import begin, training_step
+from nvp.training.loop import training_step
+from nvp.training.state import begin
 
 FP32, BF16, PLAIN = "nvp fp32", "nvp bf16", "plain fp32 NCHW"
 UNCOMPILED = "nvp fp32, scan in PyTorch"

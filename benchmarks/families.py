@@ -22,7 +22,8 @@ from nvp.config import RunConfig, load_config
 from nvp.data.sets import load
 from nvp.paths import repository_root
 from nvp.training.allocator import keep_freed_memory
-from nvp.training.loop import begin, training_step
+from nvp.training.loop import training_step
+from nvp.training.state import begin
 
 CONFIGS = (
     "fashion-small-gaussian",

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.contenders import CONTENDERS
 from benchmarks.settings import SETTINGS, Setting
-from nvp.training.loop import faster_precision
+from nvp.training.precision import faster_precision
 
 CEILING = "ceiling"
 CEILING_REPEATS = 10

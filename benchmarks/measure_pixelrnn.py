@@ -22,7 +22,7 @@ from nvp import PixelRNN
 from nvp.autoregressive.config import Kind
 from nvp.autoregressive.sampling import fill_by_definition
 from nvp.model.protocol import use_channels_last
-from nvp.training.loop import faster_precision
+from nvp.training.precision import faster_precision
 
 NAMES = (
     CEILING,

@@ -49,7 +49,8 @@ from nvp.likelihood import (
 )
 from nvp.model import batch_statistics
 from nvp.tables.build import runs
-from nvp.training.loop import begin, next_batch, spent, training_step
+from nvp.training.loop import next_batch, spent, training_step
+from nvp.training.state import begin
 
 figures.use_style()
 torch.set_num_threads(1)  # sums in one order, however many cores

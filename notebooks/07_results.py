@@ -40,10 +40,11 @@ from nvp_book.selection import (
     run_titles,
 )
 
-from nvp.ledger.scoring import load_run, score_probe
+from nvp.devices import pick_device
+from nvp.ledger.scoring import score_probe
 from nvp.likelihood import bits_per_dim, score_images
+from nvp.runs.load import load_run
 from nvp.tables.build import published, runs, table_markdown
-from nvp.training.loop import pick_device
 
 figures.use_style()
 torch.set_num_threads(1)  # sums in one order, however many cores

@@ -39,10 +39,10 @@ from nvp_book.selection import best_models, best_runs, data_title, images_for
 
 from nvp import RealNVP
 from nvp.data import FASHION_CLASSES
+from nvp.devices import pick_device
 from nvp.likelihood import nats_per_bit, score_images
 from nvp.model.labels import Labelled
 from nvp.tables.build import runs
-from nvp.training.loop import pick_device
 
 figures.use_style()
 torch.set_num_threads(1)  # sums in one order, however many cores

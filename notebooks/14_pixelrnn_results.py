@@ -42,14 +42,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nvp import PixelRNN, PixelRNNConfig
 from nvp.data import EMBEDDED, MissingData, load
+from nvp.devices import pick_device
 from nvp.ledger.enter import FLOORS
-from nvp.ledger.scoring import load_run, score_probe
+from nvp.ledger.scoring import score_probe
 from nvp.likelihood import bits_per_dim, nats_per_bit
 from nvp.paths import repository_root
+from nvp.runs.load import load_run
 from nvp.tables import recorded
 from nvp.tables.build import published, runs, table_markdown
 from nvp.tables.published import read_published
-from nvp.training.loop import pick_device
 from nvp.training.optimiser import orthogonal
 
 figures.use_style()

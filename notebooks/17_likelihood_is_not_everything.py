@@ -48,9 +48,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from nvp.autoregressive.coding import RESOLUTION, decode, encode, frequencies
 from nvp.data import EMBEDDED, EMBEDDED_BINARY, load
+from nvp.devices import pick_device
 from nvp.likelihood import bits_per_dim, nats_per_bit, score_images
 from nvp.tables.build import runs
-from nvp.training.loop import pick_device
 
 figures.use_style()
 torch.set_num_threads(1)  # sums in one order, however many cores

@@ -50,10 +50,11 @@ from nvp.flows.preprocess import Logit, dequantise, uniform_noise
 from nvp.flows.squeeze import SqueezeOrder, squeeze
 from nvp.ledger import runs
 from nvp.ledger.enter import record
-from nvp.ledger.scoring import load_run, score_probe
+from nvp.ledger.scoring import score_probe
 from nvp.likelihood import evaluate, score_images
 from nvp.model.custom import OwnConfig
 from nvp.paths import results_root
+from nvp.runs.load import load_run
 from nvp.runs.log import read_log
 from nvp.tables import Table
 from nvp.tables.build import table

@@ -53,7 +53,8 @@ from nvp.likelihood import evaluate, nats_per_bit, reestimate_statistics
 from nvp.model import batch_norms
 from nvp.runs.log import read_log
 from nvp.tables.build import runs
-from nvp.training.loop import begin, next_batch, training_step
+from nvp.training.loop import next_batch, training_step
+from nvp.training.state import begin
 
 figures.use_style()
 torch.set_num_threads(1)  # sums in one order, however many cores

@@ -15,7 +15,6 @@ from typer.core import TyperGroup
 
 from nvp.config import LARGEST_SEED
 from nvp.errors import NVPError
-from nvp.training.allocator import keep_freed_memory
 
 # Of all bad options and commands. The click that it is from is Typer's own in new versions.
 _UsageError: Any = typer.BadParameter.__base__
@@ -119,22 +118,16 @@ def train(
     device: Device = "auto",
 ) -> None:
     """Train the model of CONFIG until its budget is spent, going on where it was stopped."""
-    from nvp.ledger import entry as ledger
-    from nvp.ledger import reopen, scoring
-    from nvp.training import start as launch
+    from nvp.ledger import reopen
+    from nvp.training import start
 
+    where: dict[str, Any] = {"data_root": data_root, "device": device}
     if (config is None) == (resume is None):
         raise NVPError("name a configuration to train, or a run folder after --resume, one of them")
     if resume is not None:
-        folder = scoring.find_run(resume)
-        if (folder / ledger.RECORD).is_file():
-            entry, folder = folder, run_folder or launch.default_folder(folder.name)
-            reopen.reopen(entry, folder, data_root=data_root)
-        elif run_folder is not None:
-            raise NVPError("--resume writes to the folder that it reads: leave --run-folder out")
-        typer.echo(launch.resume(folder, changes, data_root=data_root, device=device))
+        typer.echo(reopen.resume(resume, changes, run_folder, **where))
     elif config is not None:
-        typer.echo(launch.start(config, changes, run_folder, data_root=data_root, device=device))
+        typer.echo(start.start(config, changes, run_folder, **where))
 
 
 @app.command()
@@ -153,27 +146,27 @@ def evaluate(
 
     With batch norms, by both of their statistics.
     """
-    from nvp.data.splits import examples
-    from nvp.ledger import scoring
+    from nvp.ledger.scoring import score, scored_images
     from nvp.likelihood import nats_per_bit, summarise
     from nvp.model.protocol import batch_norms
+    from nvp.runs.folder import find_run
+    from nvp.runs.load import load_run
 
-    run = scoring.load_run(scoring.find_run(run_folder), data_root=data_root, device=device)
+    run = load_run(find_run(run_folder), data_root=data_root, device=device)
     num_draws = num_draws or run.config.evaluation.num_draws
-    data = scoring.scored_images(run.config, split, data_root, limit)
-    images = examples(run.config, data)
-    title = f"{run.config.name} on {data.name}, {split}"
+    images = scored_images(run, split, data_root, limit)
+    title = f"{run.config.name} on {run.config.data.name}, {split}"
     table = Table(title, "bits/dim", "nats", "images", "draws")
     factor = nats_per_bit(run.model.image_shape)
     ways = [("log-likelihood", False)]
     if batch_norms(run.model):
         ways = [("running statistics", False), ("statistics of each batch", True)]
     for what, of_batches in ways:
-        scores = scoring.score(run, images, what, num_draws=num_draws, of_batches=of_batches)
-        score = summarise(scores, num_draws)
-        figure = f"{score.bits_per_dim:.4f} ± {score.standard_error:.4f}"
-        nats = f"{factor * score.bits_per_dim:.2f} ± {factor * score.standard_error:.2f}"
-        table.add_row(what, figure, nats, f"{score.num_images:,}", str(num_draws))
+        scores = score(run, images, what, num_draws=num_draws, of_batches=of_batches)
+        mean = summarise(scores, num_draws)
+        figure = f"{mean.bits_per_dim:.4f} ± {mean.standard_error:.4f}"
+        nats = f"{factor * mean.bits_per_dim:.2f} ± {factor * mean.standard_error:.2f}"
+        table.add_row(what, figure, nats, f"{mean.num_images:,}", str(num_draws))
     console().print(table)
 
 
@@ -191,10 +184,12 @@ def sample(
     device: Device = "auto",
 ) -> None:
     """Draw a sheet of samples."""
-    from nvp.ledger import scoring
+    from nvp.runs.folder import find_run
+    from nvp.runs.load import load_run
+    from nvp.runs.sheet import write_samples
 
-    run = scoring.load_run(scoring.find_run(run_folder), data_root=data_root, device=device)
-    scoring.write_samples(run.model, out, number, temperature=temperature, seed=seed, label=label)
+    run = load_run(find_run(run_folder), data_root=data_root, device=device)
+    write_samples(run.model, out, number, temperature=temperature, seed=seed, label=label)
     typer.echo(f"{number} samples of {run.config.name} are in {out}")
 
 
@@ -280,7 +275,6 @@ def console() -> Console:
 
 def main() -> None:
     """The entry point of the `nvp` command."""
-    keep_freed_memory()
     app()
 
 

@@ -1,9 +1,11 @@
 """What several test files share: one thread, so that times and sums do not depend on the machine,
-a browser, and models whose weights and statistics are far from their first values.
+tiny runs and ledgers, a browser, and models whose weights and statistics are far from their first
+values.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +17,11 @@ from programs import missing
 from torch import nn
 
 from nvp import RealNVP, RealNVPConfig
+from nvp.ledger.enter import record
+from nvp.paths import results_root
+from nvp.runs.folder import RunFolder
+from nvp.runs.log import read_log
+from nvp.runs.tensors import load_tensors, save_tensors
 
 torch.set_num_threads(1)
 
@@ -36,6 +43,61 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.write_data(folder)
     tiny.write_binary_data(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder around data and a run of two steps; do not change it."""
+    folder = tmp_path_factory.mktemp("trained")
+    tiny.train(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def recorded(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ledger that holds that run, beside the published figures; do not change it."""
+    root = tmp_path_factory.mktemp("results")
+    shutil.copy(results_root() / "published.yaml", root)
+    record(trained / "run", data_root=trained / "data", first=20, num_draws=4, root=root)
+    return root
+
+
+@pytest.fixture
+def own(recorded: Path, tmp_path: Path) -> Path:
+    """A copy of that ledger to change."""
+    return Path(shutil.copytree(recorded, tmp_path / "own"))
+
+
+@pytest.fixture(scope="session")
+def pixelrnn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A data root, and a ledger that holds a PixelCNN of binary images; do not change them."""
+    folder = tmp_path_factory.mktemp("pixelrnn")
+    tree = tiny.pixelrnn_tree()
+    tree["training"] |= {"early_stopping": True, "validate_minutes": 1e-9, "steps": 3}
+    run = tiny.train(folder, tree)
+    log = read_log(RunFolder(run).log)
+    assert min(log, key=lambda row: row["validation"]) is log[-1]
+    # As if step 2 had been the best, so that it can be told from the last one.
+    tensors, header = load_tensors(RunFolder(run).best)
+    save_tensors(RunFolder(run).best, tensors, header | {"step": 2})
+    root = folder / "results"
+    root.mkdir()
+    shutil.copy(results_root() / "published.yaml", root)
+    record(run, data_root=folder / "data", first=20, num_draws=4, root=root)
+    return folder / "data", root
+
+
+@pytest.fixture(scope="session")
+def gan(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A data root, and a ledger that holds a GAN beside a Real NVP; do not change them."""
+    folder = tmp_path_factory.mktemp("gan")
+    tree = tiny.config_tree() | {"name": "a-gan", "title": "A tiny GAN"}
+    tree["model"] = {"family": "gan", "image_shape": [1, 8, 8], "latent": 3, "width": 4}
+    root = folder / "results"
+    root.mkdir()
+    shutil.copy(results_root() / "published.yaml", root)
+    record(tiny.train(folder, tree), data_root=folder / "data", root=root)
+    return folder / "data", root
 
 
 @pytest.fixture(scope="session")

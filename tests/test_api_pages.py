@@ -117,7 +117,7 @@ def test_fields_have_their_defaults_and_comments() -> None:
     from nvp.config import DataConfig, EvaluationConfig, RunConfig
     from nvp.flows.realnvp import RealNVP
     from nvp.model.protocol import ImageModel
-    from nvp.training.loop import State
+    from nvp.training.state import State
 
     data = docstrings.fields(DataConfig, NAMES, "nvp.config")
     assert data[0] == "* ``name``"
@@ -131,7 +131,7 @@ def test_fields_have_their_defaults_and_comments() -> None:
     assert docstrings.fields(RealNVP, NAMES, "nvp.flows.realnvp") == []  # those of the protocol
     assert any(
         f.startswith("* ``window: list[tuple[float, float]]``")
-        for f in docstrings.fields(State, NAMES, "nvp.training.loop")
+        for f in docstrings.fields(State, NAMES, "nvp.training.state")
     )
 
 

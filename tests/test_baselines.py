@@ -22,9 +22,12 @@ from nvp.errors import NVPError
 from nvp.ledger.enter import record
 from nvp.likelihood import bits_per_dim, evaluate
 from nvp.model.protocol import ImageModel
+from nvp.runs.folder import RunFolder
+from nvp.runs.load import load_run
 from nvp.runs.log import read_log
 from nvp.runs.tensors import load_tensors
-from nvp.training.loop import CHECKPOINT, begin, train, training_step
+from nvp.training.loop import prepare, training_step
+from nvp.training.state import begin
 
 MODELS: dict[str, dict[str, Any]] = {
     "gaussian": {"family": "gaussian"},
@@ -355,17 +358,19 @@ def test_what_a_gan_draws_comes_nearer_to_the_data(root: Path) -> None:
 @every
 def test_training_resumes_exactly(family: str, root: Path, tmp_path: Path) -> None:
     for steps in (4, 9):
-        train(configuration(family, steps=steps), tmp_path / "parts", data_root=root)
-    train(configuration(family, steps=9), tmp_path / "whole", data_root=root)
+        prepare(configuration(family, steps=steps), tmp_path / "parts", data_root=root).run()
+    prepare(configuration(family, steps=9), tmp_path / "whole", data_root=root).run()
     (parts, _), (whole, header) = (
-        load_tensors(tmp_path / name / CHECKPOINT) for name in ("parts", "whole")
+        load_tensors(RunFolder(tmp_path / name).checkpoint) for name in ("parts", "whole")
     )
     assert header["step"] == 9
     assert [name for name in whole if not torch.equal(parts[name], whole[name])] == []
 
 
 def test_the_first_step_of_a_gaussian_starts_at_its_fit(root: Path, tmp_path: Path) -> None:
-    model = train(configuration("gaussian", steps=1, learning_rate=1e-12), tmp_path, data_root=root)
+    config = configuration("gaussian", steps=1, learning_rate=1e-12)
+    prepare(config, tmp_path, data_root=root).run()
+    model = load_run(tmp_path, data_root=root).model
     expected = Gaussian(GaussianConfig(image_shape=(1, 8, 8)))
     expected.initialise(tiny_images(root)[:54])
     for name, value in expected.state_dict().items():
@@ -409,7 +414,7 @@ def test_a_gan_is_sampled_and_recorded_but_not_scored(
 
 def test_a_gan_cannot_stop_early(root: Path, tmp_path: Path) -> None:
     with pytest.raises(NVPError, match=r"early_stopping must be off: .* has no likelihood"):
-        train(configuration("gan", early_stopping=True), tmp_path / "run", data_root=root)
+        prepare(configuration("gan", early_stopping=True), tmp_path / "run", data_root=root).run()
     assert not (tmp_path / "run").exists()
 
 

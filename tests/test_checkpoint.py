@@ -18,9 +18,10 @@ from nvp.errors import NVPError
 from nvp.model.protocol import ImageModel
 from nvp.runs import log as runlog
 from nvp.runs import tensors as checkpoint
+from nvp.runs.folder import RunFolder
 from nvp.runs.log import read_log
 from nvp.runs.tensors import load_tensors, load_weights, save_tensors, save_weights, write_text
-from nvp.training.loop import CHECKPOINT, train
+from nvp.training.loop import prepare
 
 
 def fresh_model(seed: int = 0) -> ImageModel:
@@ -48,23 +49,23 @@ def half_written(_tensors: Any, path: Path, **_: Any) -> None:
 def test_a_full_disk_keeps_the_last_good_checkpoint(
     where: Any, what: str, failure: Callable, root: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    train(configuration(steps=2), tmp_path, data_root=root)
-    good = (tmp_path / CHECKPOINT).read_bytes()
+    prepare(configuration(steps=2), tmp_path, data_root=root).run()
+    good = (RunFolder(tmp_path).checkpoint).read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(where, what, failure)
         with pytest.raises(NVPError, match=r"No space left on device.*untouched; free") as caught:
-            save_tensors(tmp_path / CHECKPOINT, fresh_model().state_dict(), {})
+            save_tensors(RunFolder(tmp_path).checkpoint, fresh_model().state_dict(), {})
         assert "\n" not in str(caught.value)
         with pytest.raises(NVPError, match="No space left"):
-            train(configuration(steps=3), tmp_path, data_root=root)
-    assert (tmp_path / CHECKPOINT).read_bytes() == good
+            prepare(configuration(steps=3), tmp_path, data_root=root).run()
+    assert (RunFolder(tmp_path).checkpoint).read_bytes() == good
     assert not list(tmp_path.glob(".*"))
-    train(configuration(steps=3), tmp_path, data_root=root)
+    prepare(configuration(steps=3), tmp_path, data_root=root).run()
     assert [row["step"] for row in read_log(tmp_path / "log.csv")] == [1, 2, 3]
 
 
 def test_a_full_disk_while_logging_is_one_line(tmp_path: Path, monkeypatch) -> None:
-    log = runlog.RunLog(tmp_path, 0)
+    log = runlog.RunLog(RunFolder(tmp_path), 0)
     monkeypatch.setattr(runlog.csv.DictWriter, "writerow", no_space)
     with pytest.raises(NVPError, match=r"cannot write .*log.csv .*No space left"):
         log.write({"step": 1, "loss": 2.0})
@@ -73,54 +74,54 @@ def test_a_full_disk_while_logging_is_one_line(tmp_path: Path, monkeypatch) -> N
 def test_a_folder_that_cannot_be_made_is_one_line(root: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(NVPError, match="nothing was written"):
-        train(configuration(steps=1), tmp_path / "file" / "run", data_root=root)
+        prepare(configuration(steps=1), tmp_path / "file" / "run", data_root=root).run()
 
 
 @pytest.fixture
 def run(root: Path, tmp_path: Path) -> Path:
     """A run folder of one step."""
-    train(configuration(steps=1), tmp_path, data_root=root)
+    prepare(configuration(steps=1), tmp_path, data_root=root).run()
     return tmp_path
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.999])
 def test_truncated_checkpoints_are_refused(share: float, run: Path, root: Path) -> None:
-    content = (run / CHECKPOINT).read_bytes()
-    (run / CHECKPOINT).write_bytes(content[: int(share * len(content))])
+    content = (RunFolder(run).checkpoint).read_bytes()
+    (RunFolder(run).checkpoint).write_bytes(content[: int(share * len(content))])
     with pytest.raises(NVPError, match="is damaged"):
-        train(configuration(steps=2), run, data_root=root)
+        prepare(configuration(steps=2), run, data_root=root).run()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.05, 0.5, 0.9, 0.9999])
 def test_flipped_bytes_are_noticed(share: float, run: Path, root: Path) -> None:
-    content = bytearray((run / CHECKPOINT).read_bytes())
+    content = bytearray((RunFolder(run).checkpoint).read_bytes())
     content[int(share * len(content))] ^= 0x10
-    (run / CHECKPOINT).write_bytes(content)
+    (RunFolder(run).checkpoint).write_bytes(content)
     with pytest.raises(NVPError) as caught:
-        train(configuration(steps=2), run, data_root=root)
+        prepare(configuration(steps=2), run, data_root=root).run()
     assert "\n" not in str(caught.value)
 
 
 def test_foreign_checkpoints_are_refused(run: Path, root: Path) -> None:
-    path = run / CHECKPOINT
+    path = RunFolder(run).checkpoint
     tensors, header = load_tensors(path)
     wider = configuration(steps=2).model_copy(
         update={"model": configuration().model.model_copy(update={"width": 6})}
     )
-    with pytest.raises(NVPError, match="belongs to another model: 0 tensors missing, 0 unknown"):
-        train(wider, run, data_root=root)
+    with pytest.raises(NVPError, match=r"trained with model\.width=4, the configuration says 6"):
+        prepare(wider, run, data_root=root).run()
     save_tensors(path, tensors, {**header, "data_checksum": "another"})
-    with pytest.raises(NVPError, match="was trained on other images"):
-        train(configuration(steps=2), run, data_root=root)
+    with pytest.raises(NVPError, match=r"are not those of .*checkpoint"):
+        prepare(configuration(steps=2), run, data_root=root).run()
     save_weights(path, fresh_model(), {})
     with pytest.raises(NVPError, match="holds weights but no training state"):
-        train(configuration(steps=2), run, data_root=root)
+        prepare(configuration(steps=2), run, data_root=root).run()
     safetensors.torch.save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(NVPError, match="was not written by this package"):
-        train(configuration(steps=2), run, data_root=root)
+        prepare(configuration(steps=2), run, data_root=root).run()
     torch.save({"a": torch.zeros(1)}, path)
     with pytest.raises(NVPError, match="is damaged"):
-        train(configuration(steps=2), run, data_root=root)
+        prepare(configuration(steps=2), run, data_root=root).run()
     with pytest.raises(NVPError, match="there is no"):
         load_tensors(run / "nothing.safetensors")
 

@@ -25,12 +25,16 @@ from nvp.flows.resnet import InputTreatment
 from nvp.ledger import enter as record
 from nvp.ledger import entry as ledger
 from nvp.ledger import verify
-from nvp.ledger.scoring import load_run, probe_images, probe_labels, score_probe, write_samples
+from nvp.ledger.scoring import probe_images, probe_labels, score_probe
 from nvp.likelihood import evaluate, summarise
 from nvp.model.labels import Labelled, mirrored
 from nvp.paths import repository_root, results_root
+from nvp.runs.folder import RunFolder
+from nvp.runs.load import load_run
+from nvp.runs.sheet import write_samples
 from nvp.runs.tensors import load_tensors
-from nvp.training.loop import CHECKPOINT, begin, next_batch, train
+from nvp.training.loop import next_batch, prepare
+from nvp.training.state import begin
 
 SMALL: dict[str, Any] = {"num_blocks": 1, "width": 4, "num_classes": 3}
 CONFIGS = [
@@ -240,7 +244,7 @@ def configuration(data: str = "tiny", flips: bool = False, **training: Any) -> R
 def trained(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of two steps; do not change it."""
     folder = tmp_path_factory.mktemp("trained") / "run"
-    train(configuration(), folder, data_root=labelled)
+    prepare(configuration(), folder, data_root=labelled).run()
     return folder
 
 
@@ -249,9 +253,9 @@ def test_resuming_is_exact(data: str, flips: bool, labelled: Path, tmp_path: Pat
     for folder, ends in (("whole", [8]), ("parts", [3, 8])):
         for steps in ends:
             config = configuration(data, flips, steps=steps)
-            train(config, tmp_path / folder, data_root=labelled)
+            prepare(config, tmp_path / folder, data_root=labelled).run()
     (whole, _), (parts, header) = (
-        load_tensors(tmp_path / folder / CHECKPOINT) for folder in ("whole", "parts")
+        load_tensors(RunFolder(tmp_path / folder).checkpoint) for folder in ("whole", "parts")
     )
     assert header["step"] == 8
     assert whole.keys() == parts.keys()
@@ -278,8 +282,8 @@ def test_labels_matter_to_training(labelled: Path, trained: Path, tmp_path: Path
     shutil.copytree(labelled / "tiny", tmp_path / "tiny")
     labels = tmp_path / "tiny" / "train_labels.npy"
     np.save(labels, (np.load(labels) + 1) % 3)
-    train(configuration(), tmp_path / "run", data_root=tmp_path)
-    ours, theirs = (load_tensors(f / CHECKPOINT)[0] for f in (trained, tmp_path / "run"))
+    prepare(configuration(), tmp_path / "run", data_root=tmp_path).run()
+    ours, theirs = (load_tensors(RunFolder(f).checkpoint)[0] for f in (trained, tmp_path / "run"))
     assert not all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
@@ -337,7 +341,7 @@ def test_data_without_labels_or_with_others(labelled: Path, tmp_path: Path) -> N
         if fault is not None:
             np.save(labels, fault)
         with pytest.raises(NVPError, match=re.escape(match)):
-            train(configuration(), tmp_path / "run", data_root=tmp_path)
+            prepare(configuration(), tmp_path / "run", data_root=tmp_path).run()
     assert not (tmp_path / "run").exists()
 
 

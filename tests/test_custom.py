@@ -17,9 +17,9 @@ from nvp.errors import NVPError
 from nvp.ledger import enter as record
 from nvp.ledger import entry as ledger
 from nvp.ledger import verify
-from nvp.ledger.scoring import load_run
 from nvp.model.custom import is_path
 from nvp.paths import results_root
+from nvp.runs.load import load_run
 from nvp.tables import build as results
 
 # Every pixel has a histogram of its own; `sharpness` multiplies its logits.

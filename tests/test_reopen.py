@@ -13,10 +13,10 @@ from nvp.errors import NVPError
 from nvp.ledger import enter as record
 from nvp.ledger.entry import read_run
 from nvp.ledger.reopen import reopen
+from nvp.runs.folder import RunFolder
 from nvp.runs.log import read_log
 from nvp.runs.provenance import read_legs
 from nvp.runs.tensors import load_tensors, part, save_tensors
-from nvp.training.loop import BEST, CHECKPOINT
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def entry(home: Path) -> Path:
 
 def test_it_begins_where_the_record_ends(home: Path, entry: Path, tmp_path: Path) -> None:
     reopen(entry, tmp_path, data_root=home / "data")
-    tensors, header = load_tensors(tmp_path / CHECKPOINT)
+    tensors, header = load_tensors(RunFolder(tmp_path).checkpoint)
     recorded = read_run(entry)
     assert (header["step"], header["minutes"]) == (2, recorded.record.minutes)
     for prefix in ("model", "ema.module"):
@@ -55,7 +55,7 @@ def test_training_goes_on_and_says_from_which_step(home: Path, entry: Path, tmp_
     result = tiny.nvp(*command, "--set", "training.steps=4")
     assert result.exit_code == 0, result.output
     assert [row["step"] for row in read_log(run / "log.csv")] == [1, 2, 3, 4]
-    assert [leg.reopened_at for leg in read_legs(run)] == [None, 2]
+    assert [leg.reopened_at for leg in read_legs(RunFolder(run))] == [None, 2]
     again = record.record(
         run, data_root=home / "data", first=20, num_draws=2, root=tmp_path / "results"
     )
@@ -65,8 +65,8 @@ def test_training_goes_on_and_says_from_which_step(home: Path, entry: Path, tmp_
 
 def test_the_images_come_in_another_order(home: Path, entry: Path, tmp_path: Path) -> None:
     reopen(entry, tmp_path, data_root=home / "data")
-    first = load_tensors(home / "run" / CHECKPOINT)[0]
-    second = load_tensors(tmp_path / CHECKPOINT)[0]
+    first = load_tensors(RunFolder(home / "run").checkpoint)[0]
+    second = load_tensors(RunFolder(tmp_path).checkpoint)[0]
     assert not torch.equal(first["order"], second["order"])
     assert torch.equal(first["order"].sort().values, second["order"].sort().values)
 
@@ -94,14 +94,16 @@ def test_what_early_stopping_chose_stays_the_best(tmp_path: Path) -> None:
     tree = tiny.pixelrnn_tree()
     tree["training"] |= {"early_stopping": True, "validate_minutes": 1e-9, "learning_rate": 1e-9}
     run = tiny.train(tmp_path, tree)
-    tensors, header = load_tensors(run / BEST)
-    save_tensors(run / BEST, tensors, {**header, "step": 1})  # as if the second step was worse
+    tensors, header = load_tensors(RunFolder(run).best)
+    save_tensors(
+        RunFolder(run).best, tensors, {**header, "step": 1}
+    )  # as if the second step was worse
     options = {"data_root": tmp_path / "data", "first": 20, "num_draws": 2}
     entry = record.record(run, root=tmp_path / "results", **options)
     assert entry.record.chosen_step == 1
     again = tmp_path / "again"
     reopen(entry.folder, again, data_root=tmp_path / "data")
-    kept, header = load_tensors(again / BEST)
+    kept, header = load_tensors(RunFolder(again).best)
     first = read_log(run / "log.csv")[0]
     assert header == {key: first[key] for key in ("step", "minutes", "validation")}
     for name, tensor in entry.load_model().state_dict().items():

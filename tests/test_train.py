@@ -20,22 +20,14 @@ from nvp.config import Precision, RunConfig, TrainingConfig, load_config, parse_
 from nvp.data.sets import load
 from nvp.data.splits import hold_out, shuffled, spread
 from nvp.errors import NVPError
-from nvp.ledger.scoring import load_run
 from nvp.likelihood import evaluate
+from nvp.runs.folder import RunFolder
+from nvp.runs.load import load_run
 from nvp.runs.log import read_log
 from nvp.runs.tensors import load_tensors
-from nvp.training.loop import (
-    BEST,
-    CHECKPOINT,
-    State,
-    begin,
-    keep_if_best,
-    next_batch,
-    spent,
-    train,
-    training_step,
-)
+from nvp.training.loop import keep_if_best, next_batch, prepare, spent, training_step
 from nvp.training.optimiser import exponential_average, orthogonal, rate_at
+from nvp.training.state import State, begin
 
 
 def losses(folder: Path) -> list[tuple[float, float, float]]:
@@ -54,15 +46,14 @@ def batch(n: int = 8) -> Tensor:
 
 
 def test_the_loss_falls(root: Path, tmp_path: Path) -> None:
-    model = train(configuration(steps=60), tmp_path, data_root=root)
+    last = prepare(configuration(steps=60), tmp_path, data_root=root).run()
     rows = read_log(tmp_path / "log.csv")
+    assert rows[-1] == pytest.approx(last)
     assert [row["step"] for row in rows] == list(range(1, 61))
     start, end = ([row["bits_per_dim"] for row in part] for part in (rows[:10], rows[-10:]))
     assert sum(end) / 10 < sum(start) / 10 - 0.5
     assert rows[-1]["images"] == 60 * 8
     assert {"validation", "validation_batch_statistics"} <= rows[-1].keys()
-    assert not model.training
-    assert model.sample(2).shape == (2, 1, 8, 8)
 
 
 def real_nvp(steps: int) -> RunConfig:
@@ -106,12 +97,12 @@ def test_resuming_is_exact(
 ) -> None:
     """Bit for bit: the same losses and the same weights as a run that was never stopped."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    train(configure(12), whole, data_root=root)
+    prepare(configure(12), whole, data_root=root).run()
     for steps in (5, 8, 12):  # stopped within the first epoch of 6 steps, then within the second
-        train(configure(steps), parts, data_root=root)
+        prepare(configure(steps), parts, data_root=root).run()
     assert losses(parts) == losses(whole)
     (tensors, header), (expected, expected_header) = (
-        load_tensors(folder / CHECKPOINT) for folder in (parts, whole)
+        load_tensors(RunFolder(folder).checkpoint) for folder in (parts, whole)
     )
     assert tensors.keys() == expected.keys()
     differing = [name for name in tensors if not torch.equal(tensors[name], expected[name])]
@@ -125,7 +116,7 @@ def test_a_stop_loses_nothing(
 ) -> None:
     """A signal within a step and a row of the log: the run ends as if it had never stopped."""
     config = configuration(steps=12, log_every=4)
-    train(config, tmp_path / "whole", data_root=root)
+    prepare(config, tmp_path / "whole", data_root=root).run()
     steps = 0
 
     def interrupted(*arguments: Any) -> tuple[float, float]:
@@ -138,11 +129,11 @@ def test_a_stop_loses_nothing(
     former = signal.getsignal(number)
     monkeypatch.setattr("nvp.training.loop.training_step", interrupted)
     with pytest.raises(NVPError, match="stopped after step 6, which is saved: go on with"):
-        train(config, tmp_path / "parts", data_root=root)
+        prepare(config, tmp_path / "parts", data_root=root).run()
     assert signal.getsignal(number) is former
-    _, header = load_tensors(tmp_path / "parts" / CHECKPOINT)
+    _, header = load_tensors(RunFolder(tmp_path / "parts").checkpoint)
     assert header["minutes"] > header["validated"] == 0  # so the next one is not put off
-    train(config, tmp_path / "parts", data_root=root)
+    prepare(config, tmp_path / "parts", data_root=root).run()
     assert steps == 12
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
 
@@ -150,19 +141,19 @@ def test_a_stop_loses_nothing(
 def test_flips_and_seeds_change_the_run(root: Path, tmp_path: Path) -> None:
     runs = {"plain": {}, "flips": {"flips": True}, "seed": {"seed": 1}}
     for name, changes in runs.items():
-        train(configuration(**changes, steps=2), tmp_path / name, data_root=root)
+        prepare(configuration(**changes, steps=2), tmp_path / name, data_root=root).run()
     plain, flips, seed = (losses(tmp_path / name) for name in runs)
     assert plain != flips
     assert plain != seed
 
 
 def test_a_lost_run_repeats_the_steps_after_its_checkpoint(root: Path, tmp_path: Path) -> None:
-    train(configuration(steps=6), tmp_path / "run", data_root=root)
-    at_six = (tmp_path / "run" / CHECKPOINT).read_bytes()
-    train(configuration(steps=9), tmp_path / "run", data_root=root)
+    prepare(configuration(steps=6), tmp_path / "run", data_root=root).run()
+    at_six = (RunFolder(tmp_path / "run").checkpoint).read_bytes()
+    prepare(configuration(steps=9), tmp_path / "run", data_root=root).run()
     first = losses(tmp_path / "run")
-    (tmp_path / "run" / CHECKPOINT).write_bytes(at_six)
-    train(configuration(steps=9), tmp_path / "run", data_root=root)
+    (RunFolder(tmp_path / "run").checkpoint).write_bytes(at_six)
+    prepare(configuration(steps=9), tmp_path / "run", data_root=root).run()
     assert losses(tmp_path / "run") == first
 
 
@@ -227,26 +218,28 @@ def test_a_loss_beyond_the_last_layer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_divergence_before_a_checkpoint_promises_none(root: Path, tmp_path: Path) -> None:
     with pytest.raises(NVPError, match=r"there is no checkpoint yet"):
-        train(configuration(steps=50, learning_rate=1e30), tmp_path, data_root=root)
+        prepare(configuration(steps=50, learning_rate=1e30), tmp_path, data_root=root).run()
 
 
 def test_divergence_keeps_the_checkpoint(root: Path, tmp_path: Path) -> None:
-    train(configuration(steps=2), tmp_path, data_root=root)
-    good = (tmp_path / CHECKPOINT).read_bytes()
+    prepare(configuration(steps=2), tmp_path, data_root=root).run()
+    good = RunFolder(tmp_path).checkpoint.read_bytes()
     reckless = configuration(steps=50, learning_rate=1e30)
     with pytest.raises(NVPError, match=r"not finite.*last good checkpoint is kept"):
-        train(reckless, tmp_path, data_root=root)
-    assert (tmp_path / CHECKPOINT).read_bytes() == good
-    train(configuration(steps=3), tmp_path, data_root=root)
+        prepare(reckless, tmp_path, data_root=root).run()
+    assert RunFolder(tmp_path).checkpoint.read_bytes() == good
+    prepare(configuration(steps=3), tmp_path, data_root=root).run()
 
 
 def test_the_time_budget_is_kept(root: Path, tmp_path: Path) -> None:
-    train(configuration(steps=None, minutes=0.01), tmp_path, data_root=root)
-    minutes = load_tensors(tmp_path / CHECKPOINT)[1]["minutes"]
+    prepare(configuration(steps=None, minutes=0.01), tmp_path, data_root=root).run()
+    minutes = load_tensors(RunFolder(tmp_path).checkpoint)[1]["minutes"]
     last_step = read_log(tmp_path / "log.csv")[-1]["step"]
     assert 0.01 <= minutes < 0.01 + 2 * max(0.01, minutes / last_step)
     steps = last_step
-    train(configuration(steps=None, minutes=0.01), tmp_path, data_root=root)  # all spent already
+    prepare(
+        configuration(steps=None, minutes=0.01), tmp_path, data_root=root
+    ).run()  # all spent already
     assert read_log(tmp_path / "log.csv")[-1]["step"] == steps
 
 
@@ -282,7 +275,7 @@ def test_tanh_scales_have_a_rate_of_their_own() -> None:
 @pytest.mark.parametrize(("optimiser", "rate"), [("adam", 1e-2), ("rmsprop", 1e-2), ("muon", 3e-2)])
 def test_a_pixel_rnn_learns(optimiser: str, rate: float, root: Path, tmp_path: Path) -> None:
     settings = {"optimiser": optimiser, "learning_rate": rate, "steps": 40}
-    train(pixelrnn_configuration(**settings), tmp_path, data_root=root)
+    prepare(pixelrnn_configuration(**settings), tmp_path, data_root=root).run()
     rows = read_log(tmp_path / "log.csv")
     assert rows[-1]["bits_per_dim"] < rows[0]["bits_per_dim"] - 0.2
     assert "validation" in rows[-1]
@@ -396,12 +389,12 @@ def test_images_for_statistics_come_in_no_order() -> None:
 
 
 def test_the_lowest_validation_figure_decides(tmp_path: Path) -> None:
-    state, path = fresh_state(), tmp_path / BEST
+    state, folder = fresh_state(), RunFolder(tmp_path)
     for step, validation in enumerate((3.0, 2.0, 2.5, 2.0)):
         state.step = step
         next(state.average.parameters()).data.fill_(step)
-        keep_if_best(state, path, validation)
-    tensors, header = load_tensors(path)
+        keep_if_best(state, folder, validation)
+    tensors, header = load_tensors(folder.best)
     assert (header["step"], header["validation"]) == (1, 2.0)
     name = next(name for name, _ in state.average.named_parameters())
     assert (tensors[name] == 1).all()
@@ -410,22 +403,24 @@ def test_the_lowest_validation_figure_decides(tmp_path: Path) -> None:
 def test_early_stopping_keeps_and_scores_the_best_weights(root: Path, tmp_path: Path) -> None:
     """A rate so high that the run gets worse: the best step is not the last one."""
     settings = {"steps": 30, "validate_minutes": 1e-9, "ema_decay": 0.0, "learning_rate": 0.3}
-    (tmp_path / BEST).write_text("left over from a lost run")
-    model = train(pixelrnn_configuration(early_stopping=True, **settings), tmp_path, data_root=root)
+    RunFolder(tmp_path).best.write_text("left over from a lost run")
+    prepare(pixelrnn_configuration(early_stopping=True, **settings), tmp_path, data_root=root).run()
     rows = read_log(tmp_path / "log.csv")
     best = min(rows, key=lambda row: row["validation"])
     assert best["step"] < 30
-    header = load_tensors(tmp_path / BEST)[1]
+    header = load_tensors(RunFolder(tmp_path).best)[1]
     assert (header["step"], header["validation"]) == (best["step"], best["validation"])
     run = load_run(tmp_path, data_root=root)
-    assert (run.chosen_step, run.header["step"]) == (best["step"], 30)
+    assert (run.training.chosen_step, run.training.header.step) == (best["step"], 30)
     images = spread(load("tiny-binary", "validation", root=root).images, 6)
-    for chosen in (model, run.model):
-        score = evaluate(chosen, images, batch_size=10).bits_per_dim
-        assert score == pytest.approx(best["validation"], abs=1e-6)
-    last = train(pixelrnn_configuration(**settings), tmp_path, data_root=root)
-    assert evaluate(last, images).bits_per_dim == pytest.approx(rows[-1]["validation"], abs=1e-6)
-    assert load_run(tmp_path, data_root=root).chosen_step is None
+    score = evaluate(run.model, images, batch_size=10).bits_per_dim
+    assert score == pytest.approx(best["validation"], abs=1e-6)
+    folder = tmp_path / "to the end"
+    prepare(pixelrnn_configuration(**settings), folder, data_root=root).run()
+    last = load_run(folder, data_root=root)
+    assert last.training.chosen_step is None
+    score = evaluate(last.model, images).bits_per_dim
+    assert score == pytest.approx(rows[-1]["validation"], abs=1e-6)
 
 
 def test_gradients_are_clipped() -> None:
@@ -439,7 +434,7 @@ def test_gradients_are_clipped() -> None:
 
 def test_an_infinite_norm_clips_nothing(root: Path, tmp_path: Path) -> None:
     for steps in (1, 2):
-        train(configuration(steps=steps, clip_norm=math.inf), tmp_path, data_root=root)
+        prepare(configuration(steps=steps, clip_norm=math.inf), tmp_path, data_root=root).run()
     assert len(losses(tmp_path)) == 2
     state, settings = fresh_state(), configuration(clip_norm=math.inf).training
     _, norm = training_step(state, batch(), settings, 0.0)
@@ -448,20 +443,19 @@ def test_an_infinite_norm_clips_nothing(root: Path, tmp_path: Path) -> None:
 
 
 def test_the_average_forgets_its_start() -> None:
+    """It keeps 2/11 of itself at the first step, 3/12 at the second, and in the end the decay."""
     update = exponential_average(0.9)
-    average, weight = torch.zeros(()), torch.ones(())
-    seen = []
-    for n in range(1, 200):
-        before = average.clone()
-        update([average], [weight], torch.tensor(n))
-        seen.append(((1 - average) / (1 - before)).item() if before < 1 - 1e-3 else 0.9)
-    assert seen[:2] == pytest.approx([2 / 11, 3 / 12], abs=1e-3)
-    assert max(seen) == pytest.approx(0.9, abs=1e-2)
+    kept = []
+    for n in (1, 2, 79, 80, 1000):
+        average = torch.ones(())
+        update([average], [torch.zeros(())], torch.tensor(n))
+        kept.append(average.item())
+    assert kept == pytest.approx([2 / 11, 3 / 12, 80 / 89, 0.9, 0.9])
 
 
 def test_bfloat16_runs_and_sums_in_float32(root: Path, tmp_path: Path) -> None:
-    train(configuration(steps=3, precision="bf16"), tmp_path / "bf16", data_root=root)
-    train(configuration(steps=3), tmp_path / "fp32", data_root=root)
+    prepare(configuration(steps=3, precision="bf16"), tmp_path / "bf16", data_root=root).run()
+    prepare(configuration(steps=3), tmp_path / "fp32", data_root=root).run()
     half, full = (losses(tmp_path / name) for name in ("bf16", "fp32"))
     assert half != full
     assert [loss for _, loss, _ in half] == pytest.approx([loss for _, loss, _ in full], rel=0.02)
@@ -477,18 +471,23 @@ def test_bfloat16_runs_and_sums_in_float32(root: Path, tmp_path: Path) -> None:
 
 
 def test_the_faster_precision_is_found_once_and_kept(root: Path, tmp_path: Path) -> None:
-    train(configuration(steps=1, precision="auto"), tmp_path, data_root=root)
-    assert Precision(load_tensors(tmp_path / CHECKPOINT)[1]["precision"]) is not Precision.AUTO
+    prepare(configuration(steps=1, precision="auto"), tmp_path, data_root=root).run()
+    assert (
+        Precision(load_tensors(RunFolder(tmp_path).checkpoint)[1]["precision"])
+        is not Precision.AUTO
+    )
 
 
 def test_the_configuration_is_echoed(root: Path, tmp_path: Path) -> None:
     config = configuration(steps=1, learning_rate=3e-4)
-    train(config, tmp_path, data_root=root)
+    prepare(config, tmp_path, data_root=root).run()
     assert load_config(tmp_path / "config.yaml") == config
     tree = yaml.safe_load((tmp_path / "config.yaml").read_text())
     assert tree["training"]["learning_rate"] == 3e-4
     assert tree["model"]["num_blocks"] == 1
-    assert load_tensors(tmp_path / CHECKPOINT)[1]["config"] == config.model_dump(mode="json")
+    assert load_tensors(RunFolder(tmp_path).checkpoint)[1]["config"] == config.model_dump(
+        mode="json"
+    )
 
 
 @pytest.mark.parametrize(
@@ -516,7 +515,7 @@ def test_bad_input_is_one_line(
         section, key = path.split(".")
         tree[section][key] = value
     with pytest.raises(NVPError, match=complaint) as caught:
-        train(parse_config(tree, "test"), tmp_path / "run", data_root=root)
+        prepare(parse_config(tree, "test"), tmp_path / "run", data_root=root).run()
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
 
@@ -528,6 +527,6 @@ def test_images_outside_the_levels(levels: int, root: Path, tmp_path: Path) -> N
     tree["data"]["name"] = "tiny"
     complaint = f"must have values in 0..{levels - 1} for model.levels = {levels}, there is a 2"
     with pytest.raises(NVPError, match=complaint) as caught:
-        train(parse_config(tree, "test"), tmp_path / "run", data_root=root)
+        prepare(parse_config(tree, "test"), tmp_path / "run", data_root=root).run()
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()

@@ -14,7 +14,8 @@ import pytest
 import tiny
 
 from nvp.ledger import entry as ledger
-from nvp.ledger.scoring import WEIGHTS, load_run
+from nvp.runs.folder import RunFolder
+from nvp.runs.load import load_run
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = """\
@@ -133,7 +134,7 @@ def test_the_run_on_a_gpu_is_recorded_and_packed(rented: Path) -> None:
     assert run.config.training.minutes == 22
     names = {"run.json", "config.yaml", "log.csv", "samples.png", "weights.part-aa"}
     assert {path.name for path in out.iterdir()} == names
-    (out / "weights.part-aa").rename(out / WEIGHTS)
+    (out / "weights.part-aa").rename(RunFolder(out).weights)
     assert load_run(out).config == run.config
 
 

@@ -32,10 +32,12 @@ from nvp_book.ablation import (
 from nvp.data.sets import load
 from nvp.errors import NVPError
 from nvp.likelihood import evaluate
+from nvp.runs.folder import RunFolder
+from nvp.runs.load import load_run
 from nvp.runs.log import read_log
 from nvp.runs.provenance import Leg, current_leg
 from nvp.training.allocator import keep_freed_memory
-from nvp.training.loop import train
+from nvp.training.loop import prepare
 
 
 def run(ablation: Ablation, machine: Leg, variant: Variant, seed: int) -> Row:
@@ -44,8 +46,9 @@ def run(ablation: Ablation, machine: Leg, variant: Variant, seed: int) -> Row:
     keep_freed_memory()
     config = ablation.config(variant, seed)
     with TemporaryDirectory() as folder, redirect_stderr(io.StringIO()):
-        model = train(config, Path(folder), device="cpu")
-        log = read_log(Path(folder) / "log.csv")
+        prepare(config, Path(folder), device="cpu").run()
+        model = load_run(Path(folder), device="cpu").model
+        log = read_log(RunFolder(Path(folder)).log)
     test = load(config.data.name, "test").images
     score = evaluate(model, test, batch_size=config.evaluation.batch_size)
     last = log[-1]

@@ -40,8 +40,9 @@ cp results/runs/cifar10/* "$out/"
 import sys
 from pathlib import Path
 
+from nvp.runs.load import load_run
+from nvp.runs.sheet import write_samples
 from nvp.runs.tensors import save_weights
-from nvp.ledger.scoring import load_run, write_samples
 
 run, out = load_run(Path(sys.argv[1])), Path(sys.argv[2])
 write_samples(run.model, out / "samples.png", 100)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -24,6 +25,24 @@ def load_split(config: RunConfig, split: str, data_root: Path | None = None) -> 
 def check_test_split(config: RunConfig, data_root: Path | None = None) -> None:
     """Raise before training what scoring would raise after it: `NVPError` without test images."""
     find(config.data.name, "test", data_root)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """The training images of a run: all, those that it trains on, and those that validate it."""
+
+    name: str
+    checksum: str  # `nvp.data.sets.fingerprint` of all
+    whole: Examples
+    images: Examples
+    validation: Examples
+
+
+def training_data(config: RunConfig, data_root: Path | None = None) -> TrainingData:
+    """Load and check the training images of a configuration, and hold some out for validation."""
+    data = load_split(config, "train", data_root)
+    whole = examples(config, data)
+    return TrainingData(data.name, data.checksum, whole, *hold_out(whole, config, data_root))
 
 
 def examples(config: RunConfig, data: Dataset) -> Examples:

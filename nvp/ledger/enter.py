@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import re
@@ -15,10 +14,9 @@ from torch import Tensor, nn
 
 from nvp.autoregressive.config import MultiScaleConfig, PixelRNNConfig
 from nvp.config import NAME, RunConfig
-from nvp.data.splits import examples, hold_out
+from nvp.data.splits import examples, load_split
 from nvp.errors import NVPError
 from nvp.ledger.entry import (
-    RECORD,
     Record,
     RecordedData,
     RecordedDraw,
@@ -28,29 +26,18 @@ from nvp.ledger.entry import (
     read_run,
     record_text,
 )
-from nvp.ledger.scoring import (
-    WEIGHTS,
-    TrainedRun,
-    draw_probe,
-    load_run,
-    score,
-    score_probe,
-    scored_images,
-    training_data,
-)
+from nvp.ledger.scoring import describe_draw, score, score_probe, tolerance
 from nvp.likelihood import Score, nats_per_bit, summarise
 from nvp.model.labels import Examples
 from nvp.paths import results_root
+from nvp.runs.folder import RunFolder
+from nvp.runs.load import TrainedRun, Training, load_run
 from nvp.runs.provenance import code_commit, read_legs
-from nvp.runs.tensors import save_tensors, save_weights, write_text
-from nvp.training.loop import CHECKPOINT
+from nvp.runs.tensors import save_tensors, save_weights, sha256, write_text
 
-# Between the weights as trained and as kept, and between a figure and the same scored again.
-TOLERANCE = 0.002  # bits/dim
-BINARY_TOLERANCE = 0.01  # nats an image, for images of two levels
 MAX_BYTES = 6_000_000
-# By data set, what no autoregressive model is known to reach: bits/dim, or nats for two levels. One
-# that scores less sees what it predicts, until it is shown not to.
+# By data set, the scores below which a model is presumed to see what it predicts, until it is shown
+# not to: bits/dim, or nats for two levels. No autoregressive model is known to reach them.
 FLOORS = {"cifar10": 2.8, "binarized-mnist": 78.0}
 
 
@@ -71,42 +58,44 @@ def record(
     The first `first` test images are also scored with `num_draws` draws, and with the statistics
     of each batch. Weights are kept in half precision if the test figure is the same within
     `tolerance`, else in float32. Of a model without likelihood nothing is scored; images that it
-    draws from fixed noise are described instead. Raises `NVPError` for weights over 6 MB, for a
-    figure below the `FLOORS`, for a name that does not do for a folder, and for one that is taken,
-    unless `replace` and by an entry; then nothing is written.
+    draws from fixed noise are described instead. Raises `NVPError`, writing nothing, for weights
+    over 6 MB, a figure below `FLOORS`, a name that is not a valid folder, or a name already taken
+    (unless `replace`, and only if an entry is there).
     """
-    if not (folder / CHECKPOINT).is_file():
-        raise NVPError(f"there is no {folder / CHECKPOINT}: only a run fresh from training has one")
+    files = RunFolder(folder)
+    if not files.checkpoint.is_file():
+        raise NVPError(f"there is no {files.checkpoint}: only a run fresh from training has one")
     run = load_run(folder, data_root=data_root, device=device)
+    assert run.training is not None
     name = run.config.name if name is None else name
     target = entry_folder(name, root or results_root(), replace)
     if keep_weights:
         check_size(run.model)
-    train = training_data(run.config, run.header, data_root)
-    _, validation = hold_out(examples(run.config, train), run.config, data_root)
-    test = scored_images(run.config, "test", data_root)
+    test = load_split(run.config, "test", data_root)
     images = examples(run.config, test)
     part, old = (target.with_name(f".{target.name}.{end}") for end in ("part", "old"))
+    new = RunFolder(part)
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         scores, draw = None, None
         if run.model.has_likelihood:
+            validation = run.training.data.validation
             scores = score_all(run, images, validation, num_draws, first, keep_weights)
         else:
             draw = describe_draw(run)
-        weights = store_weights(run, part) if keep_weights else None
+        weights = store_weights(run, new.weights) if keep_weights else None
         data = RecordedData(
             name=run.config.data.name,
-            train_images=len(train),
-            train_sha256=run.header["data_checksum"],
+            train_images=len(run.training.data.whole),
+            train_sha256=run.training.data.checksum,
             test_images=len(test.images),
             test_sha256=test.checksum,
         )
-        entry = describe(run, target.name, folder, data, scores, draw, weights)
-        for file in ("config.yaml", "log.csv"):
-            shutil.copyfile(folder / file, part / file)
-        write_text(part / RECORD, record_text(entry))
+        entry = describe(run, run.training, target.name, files, data, scores, draw, weights)
+        shutil.copyfile(files.config, new.config)
+        shutil.copyfile(files.log, new.log)
+        write_text(new.record, record_text(entry))
         shutil.rmtree(old, ignore_errors=True)
         if target.exists():
             os.replace(target, old)
@@ -116,8 +105,8 @@ def record(
     finally:
         if old.exists() and not target.exists():
             os.replace(old, target)
-        for folder_of_ours in (part, old):
-            shutil.rmtree(folder_of_ours, ignore_errors=True)
+        for leftover in (part, old):
+            shutil.rmtree(leftover, ignore_errors=True)
     return read_run(target)
 
 
@@ -134,10 +123,11 @@ def entry_folder(name: str, root: Path, replace: bool) -> Path:
     target = root / "runs" / name
     if target.exists() and not replace:
         raise NVPError(f"{target} is there already: pass --replace, or another --name")
-    if target.exists() and not (target / RECORD).is_file():
+    entry = RunFolder(target)
+    if target.exists() and not entry.is_recorded:
         raise NVPError(
-            f"{target} holds no {RECORD}, so it is no entry to replace: remove it yourself, or "
-            "pass another --name"
+            f"{target} holds no {entry.record.name}, so it is no entry to replace: remove it "
+            "yourself, or pass another --name"
         )
     return target
 
@@ -167,14 +157,6 @@ def score_all(
     )
 
 
-def describe_draw(run: TrainedRun) -> RecordedDraw:
-    """Mean and standard deviation of all levels of the images that a run draws."""
-    levels = draw_probe(run).double()
-    return RecordedDraw(
-        mean=levels.mean().item(), standard_deviation=levels.std().item(), num_images=len(levels)
-    )
-
-
 def check_floor(config: RunConfig, score: Score) -> None:
     """Raise `NVPError` when a Pixel RNN's figure on test images is below the floor of the set."""
     floor = FLOORS.get(config.data.name)
@@ -190,13 +172,6 @@ def check_floor(config: RunConfig, score: Score) -> None:
             "kind, hidden, head and output, that none is seen, then lower FLOORS in "
             "nvp/ledger/enter.py"
         )
-
-
-def tolerance(config: RunConfig) -> float:
-    """By how much, in bits/dim, a test figure may differ from one that counts as the same."""
-    if config.levels > 2:
-        return TOLERANCE
-    return BINARY_TOLERANCE / nats_per_bit(config.model.image_shape)
 
 
 def check_size(model: nn.Module) -> None:
@@ -226,10 +201,9 @@ def round_weights(run: TrainedRun, images: Examples, trained: Tensor) -> Tensor:
     return trained
 
 
-def store_weights(run: TrainedRun, folder: Path) -> RecordedWeights:
+def store_weights(run: TrainedRun, path: Path) -> RecordedWeights:
     """Write the model: in half precision if it has been put through it, else as it is."""
-    path = folder / WEIGHTS
-    header = {"config": run.config.model_dump(mode="json"), "step": run.header["step"]}
+    header = {"config": run.config.model_dump(mode="json")}
     halves = all(torch.equal(p, p.half().float()) for p in run.model.parameters())
     if halves:
         save_weights(path, run.model, header)
@@ -249,15 +223,17 @@ def store_weights(run: TrainedRun, folder: Path) -> RecordedWeights:
 
 def describe(
     run: TrainedRun,
+    training: Training,
     name: str,
-    folder: Path,
+    folder: RunFolder,
     data: RecordedData,
     scores: RecordedScores | None,
     draw: RecordedDraw | None,
     weights: RecordedWeights | None,
 ) -> Record:
     """The record of a run that lies in `folder`, from its checkpoint's header and its scores."""
-    settings, step, minutes = run.config.training, run.header["step"], run.header["minutes"]
+    settings, header = run.config.training, training.header
+    step, minutes = header.step, header.minutes
     share = max(step / (settings.steps or math.inf), minutes / (settings.minutes or math.inf))
     return Record(
         name=name,
@@ -266,10 +242,10 @@ def describe(
         state="finished" if share >= 1 else "interrupted",
         share_of_budget=min(share, 1.0),
         steps=step,
-        chosen_step=run.chosen_step,
+        chosen_step=training.chosen_step,
         images=step * settings.batch_size,
         minutes=minutes,
-        precision=run.header["precision"],
+        precision=header.precision.value,
         seed=settings.seed,
         parameters=sum(p.numel() for p in run.model.parameters()),
         legs=read_legs(folder),
@@ -279,9 +255,3 @@ def describe(
         draw=draw,
         weights=weights,
     )
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,9 +1,6 @@
-"""The ledger: `results/runs/NAME/` holds what one run was, and what it scored.
+"""The ledger: the folder `results/runs/NAME/` says what one run was, and what it scored.
 
-run.json             a `Record`: every number that the tables and the book show
-config.yaml          as it was trained
-log.csv              the curve
-weights.safetensors  averaged weights, where they are small
+`run.json` is a `Record`; `nvp.runs.folder.RunFolder` names the other files.
 """
 
 from __future__ import annotations
@@ -14,18 +11,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nvp.config import RunConfig, load_config
 from nvp.errors import NVPError
-from nvp.ledger.scoring import WEIGHTS, load_run
 from nvp.likelihood import Score, nats_per_bit
 from nvp.model.protocol import ImageModel
 from nvp.paths import results_root
+from nvp.runs.folder import RunFolder
+from nvp.runs.load import load_run
 from nvp.runs.log import read_log
 from nvp.runs.provenance import Leg
 
-RECORD = "run.json"
+SCHEMA = 1  # of `run.json`; a change that old code would misread raises it
 
 
 class _Part(BaseModel):
@@ -67,7 +65,7 @@ class RecordedScores(_Part):
 
 
 class RecordedDraw(_Part):
-    """Levels of `draw_probe`: the fingerprint of a model that has no likelihood."""
+    """`nvp.ledger.scoring.describe_draw`: the fingerprint of a model that has no likelihood."""
 
     mean: float
     standard_deviation: float
@@ -77,6 +75,7 @@ class RecordedDraw(_Part):
 class Record(_Part):
     """What `run.json` holds. A model has scores or, without a likelihood, a draw."""
 
+    version: int = Field(SCHEMA, alias="schema", ge=1, le=SCHEMA)
     name: str
     title: str
     recorded: str  # UTC date
@@ -123,6 +122,11 @@ class Run:
     record: Record
 
     @property
+    def files(self) -> RunFolder:
+        """Its files by name."""
+        return RunFolder(self.folder)
+
+    @property
     def name(self) -> str:
         """Its name in the ledger, which is that of its folder."""
         return self.record.name
@@ -158,33 +162,38 @@ class Run:
     @cached_property
     def config(self) -> RunConfig:
         """The configuration that it was trained with."""
-        return load_config(self.folder / "config.yaml")
+        return load_config(self.files.config)
 
     def log(self) -> list[dict[str, float]]:
         """The curve: rows of `nvp.runs.log.COLUMNS`."""
-        return read_log(self.folder / "log.csv")
+        return read_log(self.files.log)
 
     def load_model(self, device: str = "cpu") -> ImageModel:
         """The recorded model, in evaluation mode. Raises `NVPError` if no weights are kept."""
         if self.record.weights is None:
             raise NVPError(
                 f"no weights are kept for {self.name}: train it again with "
-                f"`nvp train {self.folder / 'config.yaml'}`"
+                f"`nvp train {self.files.config}`"
             )
-        if not (self.folder / WEIGHTS).is_file():
-            raise NVPError(f"{self.folder / WEIGHTS} is missing: restore it with git checkout")
+        if not self.files.weights.is_file():
+            raise NVPError(f"{self.files.weights} is missing: restore it with git checkout")
         return load_run(self.folder, device=device).model
 
 
 def read_run(folder: Path) -> Run:
     """The entry in `folder`. Raises `NVPError` where its record is not as it was written."""
-    path = folder / RECORD
+    path = RunFolder(folder).record
     try:
         record = Record.model_validate_json(path.read_bytes())
     except OSError as error:
         raise NVPError(f"cannot read {path}: {error.strerror}") from error
     except ValidationError as error:
         first = error.errors()[0]
+        if first["type"] == "less_than_equal":
+            raise NVPError(
+                f"{path} has schema {first['input']}, this code reads up to {SCHEMA}: use a newer "
+                "version of it"
+            ) from error
         where = ".".join(map(str, first["loc"])) or "the file"
         raise NVPError(f"{path} is damaged: {where}: {first['msg']}; restore it") from error
     if record.name != folder.name:
@@ -194,7 +203,8 @@ def read_run(folder: Path) -> Run:
 
 def entries(root: Path | None = None) -> list[Path]:
     """The folder of every recorded run, in alphabetical order; `root` is `results/` by default."""
-    return sorted(path.parent for path in ((root or results_root()) / "runs").glob(f"*/{RECORD}"))
+    folders = ((root or results_root()) / "runs").glob("[!.]*")
+    return sorted(folder for folder in folders if RunFolder(folder).is_recorded)
 
 
 def runs(root: Path | None = None) -> dict[str, Run]:
@@ -212,4 +222,4 @@ def record_text(record: Record) -> str:
             return {key: shorter(each) for key, each in value.items()}
         return [shorter(each) for each in value] if isinstance(value, list) else value
 
-    return json.dumps(shorter(record.model_dump(mode="json")), indent=2) + "\n"
+    return json.dumps(shorter(record.model_dump(mode="json", by_alias=True)), indent=2) + "\n"

@@ -1,4 +1,4 @@
-"""Going on with a recorded run, of which the ledger keeps no training state but the weights."""
+"""Resuming a recorded run from its weights, the only training state that the ledger keeps."""
 
 from __future__ import annotations
 
@@ -7,51 +7,76 @@ from pathlib import Path
 
 import torch
 
-from nvp.data.splits import examples, hold_out, load_split
+from nvp.data.splits import training_data
 from nvp.errors import NVPError
 from nvp.ledger.entry import read_run
+from nvp.runs.checkpoint import Best
+from nvp.runs.folder import RunFolder, default_folder, find_run
 from nvp.runs.provenance import current_leg, write_legs
 from nvp.runs.tensors import load_weights, save_tensors
-from nvp.training.loop import BEST, CHECKPOINT, begin, save
+from nvp.training import start
+from nvp.training.state import begin, save
+
+
+def resume(
+    run: Path,
+    changes: list[str] | None = None,
+    folder: Path | None = None,
+    *,
+    data_root: Path | None = None,
+    device: str = "auto",
+) -> str:
+    """Go on with a run folder, or with a recorded run in `folder`, build/runs/NAME by default.
+
+    Returns how it ended, as `nvp.training.start.resume` does.
+    """
+    found = find_run(run)
+    if RunFolder(found).is_recorded:
+        folder = folder or default_folder(found.name)
+        reopen(found, folder, data_root=data_root)
+    elif folder is not None:
+        raise NVPError("--resume writes to the folder that it reads: leave --run-folder out")
+    return start.resume(folder or found, changes, data_root=data_root, device=device)
 
 
 def reopen(entry: Path, folder: Path, *, data_root: Path | None = None) -> None:
     """Make a run folder of the ledger's `entry`, which `nvp.training.start.resume` goes on with.
 
     Weights and their average both begin as the recorded average, at the recorded step and minute;
-    with early stopping they stay the best until validation likes others better.
+    with early stopping they remain the best weights until a validation score beats theirs.
     The moments of the optimiser, the order of the images and the noise begin anew, so this is not
     the run that never stopped; the last of its legs says from which step. Raises `NVPError` where
     `folder` holds a run already, and for other training images than the recorded ones.
     """
-    if (folder / CHECKPOINT).exists():
+    files = RunFolder(folder)
+    if files.checkpoint.exists():
         raise NVPError(f"{folder} holds a run already: resume that one, or name a --run-folder")
     run = read_run(entry)
     config, record = run.config, run.record
-    data = load_split(config, "train", data_root)
+    data = training_data(config, data_root)
     if data.checksum != record.data.train_sha256:
         raise NVPError(
             f"{entry} was trained on other images of {data.name} than these: use the same data set"
         )
-    images, _ = hold_out(examples(config, data), config, data_root)
     device = torch.device("cpu")
-    state = begin(config, device, len(images))
+    state = begin(config, device, len(data.images))
     weights = run.load_model().state_dict()
     for model in (state.model, state.average):
         load_weights(model, weights, entry)
-    # Not at once forgotten: the average takes in the new weights as slowly as before the end.
+    # The average takes in new weights as slowly as before, so it is not forgotten at once.
     state.ema.n_averaged.fill_(record.steps)
     state.step, state.minutes, state.validated = record.steps, record.minutes, record.minutes
     # With the seed alone, the images and the noise of the first steps would come once more.
     state.noise.manual_seed(config.training.seed + record.steps)
-    state.order = torch.randperm(len(images), generator=state.noise)
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in ("config.yaml", "log.csv"):
-        shutil.copyfile(entry / file, folder / file)
-    leg = current_leg(device, state.precision.value, reopened_at=record.steps)
-    write_legs(folder, [*record.legs, leg])
+    state.order = torch.randperm(len(data.images), generator=state.noise)
     if config.training.early_stopping:
         row = next(row for row in run.log() if row["step"] == (record.chosen_step or record.steps))
-        header = {key: row[key] for key in ("step", "minutes", "validation")}
-        save_tensors(folder / BEST, weights, header)
-    save(state, folder / CHECKPOINT, config, data.checksum)
+        state.best = Best.model_validate({key: row[key] for key in Best.model_fields})
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(run.files.config, files.config)
+    shutil.copyfile(run.files.log, files.log)
+    leg = current_leg(device, state.precision.value, reopened_at=record.steps)
+    write_legs(files, [*record.legs, leg])
+    if state.best is not None:
+        save_tensors(files.best, weights, state.best.model_dump())
+    save(state, files, config, data)

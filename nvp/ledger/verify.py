@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Literal
 
 from nvp.data.sets import MissingData
-from nvp.data.splits import examples
+from nvp.data.splits import examples, load_split
 from nvp.errors import NVPError
-from nvp.ledger.enter import describe_draw, sha256, tolerance
 from nvp.ledger.entry import RecordedDraw, Run, entries, read_run
-from nvp.ledger.scoring import WEIGHTS, TrainedRun, load_run, score, score_probe, scored_images
+from nvp.ledger.scoring import describe_draw, score, score_probe, tolerance
 from nvp.likelihood import Score, summarise
+from nvp.runs.load import TrainedRun, load_run
+from nvp.runs.tensors import sha256
 
 # Both are scored in float64 from the same noise; what is left is rounding in the record.
 PROBE_TOLERANCE = 1e-4
-DRAW_TOLERANCE = 1e-3  # levels; of those that are drawn, rounding may also move a few by one
+DRAW_TOLERANCE = 1e-3  # levels: rounding may change a few sampled levels by one
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,9 @@ def _check(run: Run, quick: bool, data_root: Path | None, device: str) -> list[C
     if entry.weights is None:
         figure = f"{run.score}" if run.has_likelihood else "no likelihood"
         return [Check(run.name, "test set", figure, "no weights are kept", "not checked")]
-    if not (run.folder / WEIGHTS).is_file():
-        raise NVPError(f"{run.folder / WEIGHTS} is missing")
-    found = sha256(run.folder / WEIGHTS)
+    if not run.files.weights.is_file():
+        raise NVPError(f"{run.files.weights} is missing: restore it with git checkout")
+    found = sha256(run.files.weights)
     same = found == entry.weights.sha256
     before, now = entry.weights.sha256[:12], found[:12]
     checks = [Check(run.name, "weights, SHA-256", before, now, "agrees" if same else "differs")]
@@ -79,7 +80,7 @@ def _check_test_set(run: Run, trained: TrainedRun, data_root: Path | None) -> Ch
     entry = run.record
     what = f"test set of {entry.data.name}"
     try:
-        test = scored_images(trained.config, "test", data_root)
+        test = load_split(trained.config, "test", data_root)
     except MissingData:
         return Check(run.name, what, str(run.score), "the set is not here", "not checked")
     if test.checksum != entry.data.test_sha256:

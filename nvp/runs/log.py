@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from nvp.errors import NVPError
+from nvp.runs.folder import RunFolder
 from nvp.runs.tensors import write_text
 
 COLUMNS = (
@@ -25,15 +26,17 @@ FILLED = COLUMNS[:5]  # in every row
 
 
 class RunLog:
-    """Appends rows to `folder`/log.csv; those past `step`, which a resumed run repeats, are cut.
+    """Appends rows to the log of `folder`, beginning after `step`.
 
-    So is a last line without an end: a lost machine left it unfinished.
+    Rows past it are dropped: a resumed run writes them again. So is an unfinished last line, left
+    by a crash. `last` is the latest row, empty where there is none.
     """
 
-    def __init__(self, folder: Path, step: int) -> None:
-        self.path = folder / "log.csv"
+    def __init__(self, folder: RunFolder, step: int) -> None:
+        self.path = folder.log
         _cut_torn_line(self.path)
         kept = [row for row in read_log(self.path) if row["step"] <= step]
+        self.last = kept[-1] if kept else {}
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS)
         writer.writeheader()
@@ -44,7 +47,7 @@ class RunLog:
         except ImportError:
             self.board = None
         else:
-            self.board = SummaryWriter(folder / "tensorboard")
+            self.board = SummaryWriter(folder.tensorboard)
 
     def write(self, row: dict[str, float]) -> None:
         """Append one row; columns that it lacks stay empty. Raises `NVPError` on a full disk."""
@@ -53,6 +56,7 @@ class RunLog:
                 csv.DictWriter(file, COLUMNS).writerow(row)
         except OSError as error:
             raise NVPError(f"cannot write {self.path} ({error}): free some space") from error
+        self.last = row
         if self.board is not None:
             for key in row.keys() - {"step"}:
                 self.board.add_scalar(key, row[key], int(row["step"]))

@@ -11,15 +11,19 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from nvp.config import Precision, TrainingConfig
 from nvp.errors import NVPError
 from nvp.paths import repository_root
+from nvp.runs.checkpoint import AFTER_DIVERGENCE
+from nvp.runs.folder import RunFolder
 from nvp.runs.tensors import write_text
-
-LEGS = "legs.json"
 
 
 class Leg(BaseModel):
-    """One machine that trained a run, and from when. A run that moves or changes has several."""
+    """One machine that trained a run, and from when.
+
+    A run that was moved to another machine, or whose settings changed, has several.
+    """
 
     # "constants" writes infinity, which a clip_norm may be, as it can be read again.
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
@@ -63,29 +67,36 @@ def current_leg(
 
 
 def note_leg(
-    folder: Path,
+    folder: RunFolder,
     device: torch.device,
-    precision: str | None = None,
-    changed: dict[str, float] | None = None,
+    precision: Precision,
+    before: TrainingConfig,
+    now: TrainingConfig,
 ) -> None:
-    """Add this machine, and what `changed`, to a run folder; not if it was noted last as it is."""
-    legs, now = read_legs(folder), current_leg(device, precision)
-    now = now.model_copy(update={"changed": changed or {}})
+    """Add this machine to a run folder, unless it was noted last and goes on as it did.
+
+    Settings of `AFTER_DIVERGENCE` are noted where they differ from those of the last leg, which
+    began with the settings `before`, of the checkpoint.
+    """
+    legs, leg = read_legs(folder), current_leg(device, precision.value)
+    last = {key: getattr(before, key) for key in AFTER_DIVERGENCE}
+    for each in legs:
+        last.update(each.changed)
+    changed = {key: getattr(now, key) for key in last if getattr(now, key) != last[key]}
     since = {"started", "reopened_at", "changed"}
-    same = legs and legs[-1].model_dump(exclude=since) == now.model_dump(exclude=since)
-    if same and not changed:
-        return
-    write_legs(folder, [*legs, now])
+    same = legs and legs[-1].model_dump(exclude=since) == leg.model_dump(exclude=since)
+    if changed or not same:
+        write_legs(folder, [*legs, leg.model_copy(update={"changed": changed})])
 
 
-def write_legs(folder: Path, legs: list[Leg]) -> None:
+def write_legs(folder: RunFolder, legs: list[Leg]) -> None:
     """Write what `read_legs` reads."""
-    write_text(folder / LEGS, _LEGS.dump_json(legs, indent=2).decode() + "\n")
+    write_text(folder.legs, _LEGS.dump_json(legs, indent=2).decode() + "\n")
 
 
-def read_legs(folder: Path) -> list[Leg]:
+def read_legs(folder: RunFolder) -> list[Leg]:
     """The machines that a run folder names; none for a run that was not trained by `nvp train`."""
-    path = folder / LEGS
+    path = folder.legs
     if not path.is_file():
         return []
     try:

@@ -7,6 +7,7 @@ disk or a lost machine leaves the last good file as it was.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import zlib
@@ -151,3 +152,9 @@ def load_optimiser(
             for key, value in tensors.items()
             if key.rpartition("/")[0] == name
         }
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

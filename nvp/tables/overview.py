@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nvp.ledger.entry import RECORD, Run
+from nvp.ledger.entry import Run
 from nvp.tables.cells import Table, cite, length, minutes, recorded_in, short, state
 from nvp.tables.published import UNVERIFIED, Published
 
@@ -18,7 +18,7 @@ def entries(_facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
         folder = f"results/runs/{run.name}"
         files = f"`{folder}/`"
         if roles:
-            names = (RECORD, "config.yaml", "log.csv")
+            names = (path.name for path in (run.files.record, run.files.config, run.files.log))
             files = ", ".join(f"{{download}}`{name} <../{folder}/{name}>`" for name in names)
         rows += [
             (f"**{run.name}**", f"**{entry.title}: {recorded_in(run)}**"),
@@ -43,7 +43,7 @@ def entries(_facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
         "Every recorded run, and its figure on test images: bits/dim, or nats an image for binary "
         "images, ± the standard error over images. Minutes are those of training steps. Code is "
         "given as a commit, with a + where changes to it were not committed; images and weights "
-        f"by the first digits of their SHA-256, of which `{RECORD}` has all."
+        "by the first digits of their SHA-256, of which each run's record has all."
     )
     return Table(caption, ("run", "what it was"), rows)
 

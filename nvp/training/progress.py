@@ -1,60 +1,85 @@
-"""Progress of long work: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of long work: a bar on a terminal; elsewhere, for training, a line now and then."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeAlias
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
+from nvp.config import TrainingConfig
 from nvp.likelihood import nats_per_bit
 
 LINE_SECONDS = 30.0
+Bar: TypeAlias = Callable[[float, str], None]  # takes the share that is done, and a status
+
+
+@contextmanager
+def bar(name: str) -> Iterator[Bar | None]:
+    """A bar on a terminal; None elsewhere. It disappears at the end of the block."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[status]}", markup=False),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(name, total=1.0, status="")
+        yield lambda share, status: progress.update(task, completed=share, status=status)
+
+
+@contextmanager
+def counting(what: str, total: int) -> Iterator[Callable[[int], None] | None]:
+    """A bar that is told how many of `total` images are done; None where there is no terminal."""
+    started = time.perf_counter()
+    with bar(what) as shown:
+        if shown is None:
+            yield None
+            return
+
+        def update(done: int) -> None:
+            left = (time.perf_counter() - started) * (total / done - 1)
+            shown(done / total, f"{_clock(left / 60)} to go")
+
+        yield update
 
 
 class Reporter:
-    """Shows how far a training run is, its score or else its loss, and when it will be done."""
+    """Says how far a training run is, its score (its loss, if it has none) and the time left."""
 
     def __init__(
         self,
         name: str,
-        steps: int | None,
-        minutes: float | None,
+        settings: TrainingConfig,
         image_shape: tuple[int, int, int],
+        shown: Bar | None,
     ) -> None:
-        self.name, self.steps, self.minutes = name, steps, minutes
+        self.name, self.steps, self.minutes = name, settings.steps, settings.minutes
         self.nats_per_bit = nats_per_bit(image_shape)
+        self.shown = shown
         self.first: tuple[int, float] | None = None
         self.last_line = -LINE_SECONDS
-        self.bar: Progress | None = None
-        if sys.stderr.isatty():
-            self.bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TaskProgressColumn(),
-                TextColumn("{task.fields[status]}"),
-                console=Console(stderr=True),
-            )
-            self.task = self.bar.add_task(name, total=1.0, status="")
-            self.bar.start()
 
     def update(self, step: int, minutes: float, row: Mapping[str, float]) -> None:
         """Report after `step` steps and `minutes` of training; `row` is the latest of the log."""
         self.first = self.first or (step, minutes)
-        status = f"step {step}  "
+        score = f"loss {row['loss']:.3f}"
         if "bits_per_dim" in row:
-            status += self._both(row["bits_per_dim"])
-        else:
-            status += f"loss {row['loss']:.3f}"
+            score = self._both(row["bits_per_dim"])
         if "validation" in row:
-            status += f"  validation {self._both(row['validation'])}"
+            score += f"  validation {self._both(row['validation'])}"
         left = self._minutes_left(step, minutes)
-        status += f"  {_clock(minutes)} gone" + ("" if left is None else f", {_clock(left)} to go")
-        if self.bar is not None:
-            share = minutes / (minutes + left) if left is not None else 0.0
-            self.bar.update(self.task, completed=share, status=status)
+        status = f"step {step}  {score}  {_clock(minutes)} gone"
+        status += "" if left is None else f", {_clock(left)} to go"
+        if self.shown is not None:
+            self.shown(0.0 if left is None else minutes / (minutes + left), status)
             return
         now = time.perf_counter()
         if "validation" in row or now - self.last_line >= LINE_SECONDS:
@@ -64,11 +89,6 @@ class Reporter:
     def _both(self, bits_per_dim: float) -> str:
         """In bits/dim, and in nats an image, the unit of binary images."""
         return f"{bits_per_dim:.3f} bits/dim ({self.nats_per_bit * bits_per_dim:.2f} nats)"
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-        if self.bar is not None:
-            self.bar.stop()
 
     def _minutes_left(self, step: int, minutes: float) -> float | None:
         left = [] if self.minutes is None else [max(0.0, self.minutes - minutes)]

@@ -1,0 +1,22 @@
+"""The device that a name stands for."""
+
+from __future__ import annotations
+
+import torch
+
+from nvp.errors import NVPError
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device of that name; "auto" is the GPU where there is one, else the CPU.
+
+    Raises `NVPError` for a device that cannot compute here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.ones(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise NVPError(f"there is no device {name!r} here: use auto, cpu or cuda") from error
+    return device

@@ -1,0 +1,127 @@
+"""A checkpoint: whose it is, how far it has come, and whether a configuration may go on with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
+
+from nvp.config import Precision, RunConfig, parse_config
+from nvp.data.splits import TrainingData
+from nvp.errors import NVPError
+from nvp.runs.folder import RunFolder
+from nvp.runs.tensors import load_tensors
+
+# Settings that a resumed run may change: its length, how often it logs and saves, and the two that
+# are lowered after a divergence, which its legs then note.
+AFTER_DIVERGENCE = ("learning_rate", "clip_norm")
+CHANGEABLE = (
+    *("steps", "minutes", "log_every", "checkpoint_minutes", "validate_minutes"),
+    *AFTER_DIVERGENCE,
+)
+
+Count = Annotated[int, Field(ge=0)]
+Minutes = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Header(BaseModel):
+    """What a checkpoint says beside its tensors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    config: dict[str, Any]
+    data_checksum: str  # `nvp.data.sets.fingerprint` of the training images
+    step: Count
+    position: Count  # of the next image in this epoch's order
+    window: list[tuple[float, float]]  # loss and gradient norm of the steps not yet logged
+    minutes: Minutes  # spent in steps
+    validated: Minutes  # the minute of the last validation
+    precision: Precision
+    best_step: Count | None = None  # whose weights early stopping kept, if any
+
+
+class Best(BaseModel):
+    """What the weights that early stopping keeps say of themselves."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    step: Count
+    minutes: Minutes
+    validation: float = Field(allow_inf_nan=False)  # bits/dim of the averaged model
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that belongs to the configuration of its folder."""
+
+    path: Path
+    tensors: dict[str, Tensor]
+    header: Header
+    config: RunConfig  # that it was trained by
+
+    def check_data(self, data: TrainingData) -> None:
+        """Raise `NVPError` unless the training images are those that it was trained on."""
+        if data.checksum != self.header.data_checksum:
+            raise NVPError(
+                f"the training images of {data.name} found here are not those of {self.path}: "
+                "point --data-root at the set it was trained on"
+            )
+
+
+def read_checkpoint(folder: RunFolder, config: RunConfig) -> Checkpoint:
+    """The checkpoint of a run folder.
+
+    Raises `NVPError` for one that is damaged or holds weights alone, and for one that was trained
+    by another configuration than `config`: only what `CHANGEABLE` names may differ.
+    """
+    path = folder.checkpoint
+    tensors, plain = load_tensors(path)
+    if "order" not in tensors or "noise" not in tensors:
+        raise NVPError(f"{path} holds weights but no training state: it cannot be resumed")
+    header = _checked(Header, plain, path)
+    trained = parse_config(header.config, str(path))
+    before, now = _fixed(trained), _fixed(config)
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
+            raise NVPError(
+                f"{path} was trained with {key}={before.get(key)}, the configuration says "
+                f"{now.get(key)}: restore {folder.config} or use another --run-folder; a run that "
+                f"goes on may change only training.{{{','.join(CHANGEABLE)}}}"
+            )
+    return Checkpoint(path, tensors, header, trained)
+
+
+def read_best(folder: RunFolder) -> tuple[dict[str, Tensor], Best]:
+    """The weights that early stopping kept. Raises `NVPError` where they are lost or damaged."""
+    tensors, header = load_tensors(folder.best)
+    return tensors, _checked(Best, header, folder.best)
+
+
+_Part = TypeVar("_Part", bound=BaseModel)
+
+
+def _checked(kind: type[_Part], header: Any, path: Path) -> _Part:
+    try:
+        return kind.model_validate(header)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the whole"
+        raise NVPError(
+            f"{path} has a header that is not as it was written ({where}: {first['msg']}): "
+            "restore it or start the run again"
+        ) from error
+
+
+def _fixed(config: RunConfig) -> dict[str, Any]:
+    """Every setting that must not change, as "training.seed" -> value."""
+    tree = config.model_dump(mode="json", exclude={"title": True, "training": set(CHANGEABLE)})
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat.update({f"{key}.{name}": each for name, each in value.items()})
+        else:
+            flat[key] = value
+    return flat

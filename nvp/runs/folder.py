@@ -1,0 +1,59 @@
+"""The files of a run folder by name. No other module spells them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nvp.errors import NVPError
+from nvp.paths import repository_root, results_root
+
+
+class _File:
+    """A file of a folder, as an attribute of `RunFolder`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, folder: RunFolder, _owner: Any) -> Path:
+        return folder.path / self.name
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """What a run leaves on disk: in training first, then in the ledger."""
+
+    path: Path
+
+    # Of training, the first two also of the ledger.
+    config = _File("config.yaml")  # as it was trained
+    log = _File("log.csv")  # the curve
+    checkpoint = _File("checkpoint.safetensors")  # all that the next step depends on
+    best = _File("best.safetensors")  # weights of the lowest validation score
+    legs = _File("legs.json")  # the machines that trained it
+    tensorboard = _File("tensorboard")
+
+    # Of the ledger.
+    record = _File("run.json")  # every number that tables and book show
+    weights = _File("weights.safetensors")  # averaged, where they are small
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether it is an entry of the ledger."""
+        return self.record.is_file()
+
+
+def default_folder(name: str) -> Path:
+    """Where a run of this name is trained when nothing else is said."""
+    return repository_root() / "build" / "runs" / name
+
+
+def find_run(folder: Path) -> Path:
+    """`folder` itself, or the recorded run of that name."""
+    recorded = RunFolder(results_root() / "runs" / folder)
+    if not folder.exists() and recorded.config.is_file():
+        return recorded.path
+    if not folder.is_dir():
+        raise NVPError(f"there is no run folder {folder}: train one, or name a recorded run")
+    return folder

@@ -1,0 +1,69 @@
+"""From a run folder to a finished model: the only way there is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nvp.config import RunConfig, load_config
+from nvp.data.splits import TrainingData, shuffled, training_data
+from nvp.devices import pick_device
+from nvp.errors import NVPError
+from nvp.likelihood import reestimate_statistics
+from nvp.model.protocol import ImageModel, use_channels_last
+from nvp.runs.checkpoint import Header, read_best, read_checkpoint
+from nvp.runs.folder import RunFolder
+from nvp.runs.tensors import load_tensors, load_weights, part
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A model ready to be scored: averaged weights, in evaluation mode, on its device."""
+
+    config: RunConfig
+    model: ImageModel
+    training: Training | None = None  # None for a recorded run
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a run that comes from its checkpoint was trained."""
+
+    header: Header
+    data: TrainingData
+    chosen_step: int | None  # by early stopping; None: the last one
+
+
+def load_run(folder: Path, *, data_root: Path | None = None, device: str = "auto") -> TrainedRun:
+    """The model of a run folder, recorded or fresh from training.
+
+    A recorded model comes with its batch-norm statistics; those of a checkpoint are estimated
+    again on training images, which must be there. Raises `NVPError` for anything that is missing,
+    damaged or foreign.
+    """
+    files = RunFolder(folder)
+    config = load_config(files.config)
+    model = config.build_model().to(pick_device(device))
+    use_channels_last(model)
+    if files.weights.is_file():
+        load_weights(model, load_tensors(files.weights)[0], files.weights)
+        return TrainedRun(config, model.eval())
+    if not files.checkpoint.is_file():
+        raise NVPError(
+            f"{folder} holds neither {files.weights.name} nor {files.checkpoint.name}: train the "
+            "run first"
+        )
+    checkpoint = read_checkpoint(files, config)
+    weights, source, chosen = part("ema.module", checkpoint.tensors), files.checkpoint, None
+    if config.training.early_stopping and (
+        files.best.is_file() or checkpoint.header.best_step is not None
+    ):
+        source = files.best
+        weights, best = read_best(files)
+        chosen = best.step
+    load_weights(model, weights, source)
+    data = training_data(config, data_root)
+    checkpoint.check_data(data)
+    few = shuffled(data.images, config.evaluation.statistics_images)
+    reestimate_statistics(model, few, batch_size=config.evaluation.batch_size)
+    return TrainedRun(config, model.eval(), Training(checkpoint.header, data, chosen))

@@ -1,0 +1,63 @@
+"""Where a loss stops being finite, and what to do about it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nvp.errors import NVPError
+from nvp.model.labels import Examples
+from nvp.model.protocol import batch_statistics
+from nvp.runs.folder import RunFolder
+from nvp.training.state import State
+
+
+class Divergence(NVPError):
+    """A loss or a gradient that is not finite."""
+
+
+def explain(state: State, batch: Examples, loss: float, noise: Tensor) -> str:
+    """One line that names the first module whose output was not finite.
+
+    The step of that `loss` is repeated with the same `noise`, the state of its generator.
+    """
+    found: list[str] = []
+
+    def hook(name: str) -> Any:
+        def look(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            outputs = output if isinstance(output, tuple) else (output,)
+            tensors = [each for each in outputs if isinstance(each, Tensor)]
+            if not found and not all(torch.isfinite(t).all() for t in tensors):
+                found.append(name)
+
+        return look
+
+    # Parts are done before the whole, so the first one found is the smallest at fault.
+    handles = [
+        module.register_forward_hook(hook(name))
+        for name, module in state.model.named_modules()
+        if name
+    ]
+    generator = torch.Generator()
+    generator.set_state(noise)
+    with torch.no_grad(), batch_statistics(state.model):
+        state.loss(batch, generator)
+    for handle in handles:
+        handle.remove()
+    where = " in the gradients alone" if math.isfinite(loss) else " after the last layer"
+    if found:
+        where = f", first in layer {found[0]}"
+    return f"the loss is {loss} at step {state.step}, not finite{where}"
+
+
+def advice(folder: RunFolder) -> str:
+    """What to do about a run in `folder` that diverged."""
+    if not folder.checkpoint.is_file():
+        return "there is no checkpoint yet: lower training.learning_rate, or training.clip_norm"
+    return (
+        "the last good checkpoint is kept: go on from it with a lower rate, `nvp train --resume "
+        f"{folder.path} --set training.learning_rate=...`, or a lower training.clip_norm"
+    )

@@ -1,0 +1,125 @@
+"""Everything that the next training step depends on: begun, saved, and put back."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from nvp.config import Precision, RunConfig
+from nvp.data.splits import TrainingData
+from nvp.model.labels import Examples, arguments
+from nvp.model.protocol import ImageModel, use_channels_last
+from nvp.runs.checkpoint import Best, Checkpoint, Header
+from nvp.runs.folder import RunFolder
+from nvp.runs.tensors import (
+    load_optimiser,
+    load_weights,
+    optimiser_tensors,
+    part,
+    prefixed,
+    save_tensors,
+)
+from nvp.training.optimiser import exponential_average, make_optimiser
+from nvp.training.precision import faster_precision
+
+
+@dataclass
+class State:
+    """Everything that the next step depends on."""
+
+    model: ImageModel
+    ema: AveragedModel
+    optimiser: torch.optim.Optimizer
+    noise: torch.Generator  # flips, and the model's own: dequantisation
+    order: Tensor  # this epoch's order of the training images
+    precision: Precision
+    seed: int  # of dropout, with the step
+    step: int = 0
+    position: int = 0  # of the next image in `order`
+    minutes: float = 0.0  # spent in steps, over all resumptions
+    validated: float = 0.0  # the minute of the last validation
+    best: Best | None = None  # of the weights that early stopping kept
+    # (loss in nats, gradient norm) of the steps since the last row of the log
+    window: list[tuple[float, float]] = field(default_factory=list)
+
+    @property
+    def average(self) -> ImageModel:
+        """The model with averaged weights: what is scored and recorded."""
+        return cast(ImageModel, self.ema.module)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+    def loss(self, batch: Examples, generator: torch.Generator) -> Tensor:
+        """The loss on a batch, in nats an image, in the precision of the networks."""
+        # Dropout draws from PyTorch's own generator: a resumed run must draw the same.
+        torch.manual_seed(zlib.crc32(f"{self.seed} {self.step}".encode()))
+        images, given = arguments(batch)
+        half = self.precision is Precision.BF16
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
+            return self.model.loss(images, generator, **given)
+
+
+def begin(config: RunConfig, device: torch.device, num_images: int) -> State:
+    """A fresh state: weights, noise and data order all follow from `training.seed`."""
+    settings = config.training
+    torch.manual_seed(settings.seed)
+    model = config.build_model().to(device).train()
+    use_channels_last(model)
+    optimiser = make_optimiser(model, settings)
+    ema = AveragedModel(model, multi_avg_fn=exponential_average(settings.ema_decay))
+    noise = torch.Generator().manual_seed(settings.seed)
+    precision = settings.precision
+    if precision is Precision.AUTO:
+        precision = faster_precision(device)
+    order = torch.randperm(num_images, generator=noise)
+    return State(model, ema, optimiser, noise, order, precision, settings.seed)
+
+
+def save(state: State, folder: RunFolder, config: RunConfig, data: TrainingData) -> None:
+    """Write the whole state as the checkpoint of `folder`, atomically."""
+    tensors = {
+        **prefixed("model", state.model.state_dict()),
+        **prefixed("ema", state.ema.state_dict()),
+        **prefixed("optimiser", optimiser_tensors(state.optimiser, _names(state.model))),
+        "noise": state.noise.get_state(),
+        "order": state.order,
+    }
+    header = Header(
+        config=config.model_dump(mode="json"),
+        data_checksum=data.checksum,
+        step=state.step,
+        position=state.position,
+        window=state.window,
+        minutes=state.minutes,
+        validated=state.validated,
+        precision=state.precision,
+        best_step=state.best and state.best.step,
+    )
+    save_tensors(folder.checkpoint, tensors, header.model_dump())
+
+
+def restore(state: State, checkpoint: Checkpoint) -> None:
+    """Go back to a saved state."""
+    tensors, header = checkpoint.tensors, checkpoint.header
+    load_weights(state.model, part("model", tensors), checkpoint.path)
+    load_weights(state.ema, part("ema", tensors), checkpoint.path)
+    # Empty for a recorded run that goes on: its moments begin anew.
+    load_optimiser(state.optimiser, _names(state.model), part("optimiser", tensors))
+    state.noise.set_state(tensors["noise"])
+    state.order = tensors["order"]
+    state.step, state.position = header.step, header.position
+    state.minutes, state.validated = header.minutes, header.validated
+    state.precision = header.precision
+    state.window = list(header.window)
+
+
+def _names(model: ImageModel) -> dict[Tensor, str]:
+    return {parameter: name for name, parameter in model.named_parameters()}

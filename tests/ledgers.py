@@ -1,0 +1,30 @@
+"""Changing a ledger, and comparing it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from nvp.ledger.verify import Check
+
+
+def rewrite(root: Path, path: str, value: object, name: str = "tiny") -> None:
+    """Change one value of a run's record, named as "scores.test.bits_per_dim"."""
+    file = root / "runs" / name / "run.json"
+    tree = json.loads(file.read_text())
+    *parents, last = path.split(".")
+    place = tree
+    for parent in parents:
+        place = place[parent]
+    place[last] = value
+    file.write_text(json.dumps(tree))
+
+
+def states(checks: list[Check]) -> dict[str, str]:
+    """The state of each check by its first word."""
+    return {check.what.split()[0].strip(","): check.state for check in checks}
+
+
+def content(folder: Path) -> dict[Path, bytes]:
+    """Every file under `folder`."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

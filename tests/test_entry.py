@@ -1,0 +1,87 @@
+"""Reading the ledger: a damaged record is named, and every recorded run keeps its promises."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from ledgers import rewrite
+
+from nvp.errors import NVPError
+from nvp.ledger import enter
+from nvp.ledger import entry as ledger
+from nvp.ledger.scoring import probe_images
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [('{"name": "tiny"}', "damaged: title"), ("{", "damaged"), (None, "record of other")],
+)
+def test_a_damaged_record_is_named(text: str | None, match: str, own: Path) -> None:
+    file = own / "runs" / "tiny" / "run.json"
+    file.write_text(text or file.read_text().replace('"name": "tiny"', '"name": "other"', 1))
+    with pytest.raises(NVPError, match=match):
+        ledger.runs(own)
+
+
+def test_an_entry_without_a_schema_is_of_the_first_one(own: Path) -> None:
+    file = own / "runs" / "tiny" / "run.json"
+    tree = json.loads(file.read_text())
+    assert next(iter(tree)) == "schema"
+    assert tree.pop("schema") == 1
+    file.write_text(json.dumps(tree))
+    assert ledger.runs(own)["tiny"].record.version == 1
+
+
+def test_an_entry_of_a_newer_schema_is_refused_in_one_line(own: Path) -> None:
+    rewrite(own, "schema", 2)
+    rewrite(own, "weather", "fine")  # which a newer schema may have
+    with pytest.raises(NVPError, match="has schema 2, this code reads up to 1: use a newer"):
+        ledger.runs(own)
+
+
+@pytest.mark.parametrize("key", ["scores", "draw"])
+def test_a_record_has_scores_or_a_draw(key: str, own: Path) -> None:
+    draw = {"mean": 1.0, "standard_deviation": 1.0, "num_images": 200}
+    rewrite(own, key, None if key == "scores" else draw)
+    with pytest.raises(NVPError, match="give scores or draw, one of them"):
+        ledger.runs(own)
+
+
+def test_precisions_are_those_of_the_legs_in_order(own: Path) -> None:
+    entry = ledger.runs(own)["tiny"].record
+    (leg,) = entry.legs
+    other = leg.model_copy(update={"precision": "bf16"})
+    silent = leg.model_copy(update={"precision": None})
+    moved = entry.model_copy(update={"legs": [leg, other, silent, other]})
+    assert moved.precisions == f"{entry.precision}, then bf16"
+    assert entry.model_copy(update={"legs": [silent]}).precisions == entry.precision
+
+
+def test_no_recorded_run_is_below_its_floor() -> None:
+    for run in ledger.runs().values():
+        if run.has_likelihood:
+            enter.check_floor(run.config, run.score)
+
+
+def test_a_recorded_flow_inverts() -> None:
+    """Trained scales amplify rounding: float32 loses two digits more than with random weights."""
+    x = torch.logit(0.05 + 0.9 * (probe_images((1, 28, 28))[:8].double() + 0.5) / 256)
+    flows = [
+        run
+        for run in ledger.runs().values()
+        if run.config.model.family == "realnvp"
+        and run.record.weights
+        and not run.config.num_classes
+        and run.config.model.image_shape == (1, 28, 28)
+    ]
+    assert flows
+    for run in flows:
+        flow = run.load_model().flow
+        for dtype, error in ((torch.float64, 1e-9), (torch.float32, 1e-3)):
+            z, log_det = flow.to(dtype)(x.to(dtype))
+            again, back = flow.inverse(z)
+            assert (again - x).abs().max() < error, run.name
+            assert (log_det + back).abs().max() < 1e3 * error, run.name

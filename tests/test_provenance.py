@@ -1,0 +1,64 @@
+"""Where a run was made: its legs, and the commit of the code."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nvp.config import Precision, TrainingConfig
+from nvp.errors import NVPError
+from nvp.runs import provenance
+from nvp.runs.folder import RunFolder
+
+
+def note(folder: RunFolder, before: dict[str, Any] | None = None, **now: Any) -> None:
+    """Note this machine, for settings `now` after a checkpoint of the settings `before`."""
+    settings = TrainingConfig(steps=1, **now)
+    began = settings if before is None else TrainingConfig(steps=1, **before)
+    provenance.note_leg(folder, torch.device("cpu"), Precision.FP32, began, settings)
+
+
+def test_legs_are_the_machines_in_order(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert provenance.read_legs(folder) == []
+    note(folder)
+    note(folder)
+    (here,) = provenance.read_legs(folder)
+    elsewhere = here.model_copy(update={"gpu": "a GPU"})
+    path = folder.legs
+    path.write_text(json.dumps([elsewhere.model_dump()]))
+    note(folder)
+    assert [each.gpu for each in provenance.read_legs(folder)] == ["a GPU", None]
+    path.write_text("[")
+    with pytest.raises(NVPError, match="damaged"):
+        provenance.read_legs(folder)
+
+
+def test_a_leg_may_have_a_norm_that_clips_nothing(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    note(folder, before={}, clip_norm=math.inf)
+    assert [each.changed for each in provenance.read_legs(folder)] == [{"clip_norm": math.inf}]
+
+
+def test_a_change_is_noted_once_and_against_the_leg_before(tmp_path: Path) -> None:
+    """The second and third leg end without a checkpoint: all begin from the first."""
+    folder = RunFolder(tmp_path)
+    for rate in (1e-3, 1e-4, 1e-4, 1e-3):
+        note(folder, before={"learning_rate": 1e-3}, learning_rate=rate)
+    changed = [each.changed for each in provenance.read_legs(folder)]
+    assert changed == [{}, {"learning_rate": 1e-4}, {"learning_rate": 1e-3}]
+
+
+def test_without_git_the_commit_comes_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provenance, "repository_root", lambda: tmp_path)
+    monkeypatch.delenv("NVP_COMMIT", raising=False)
+    assert provenance.code_commit() is None
+    monkeypatch.setenv("NVP_COMMIT", "abc")
+    assert provenance.code_commit() == "abc"

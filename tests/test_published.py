@@ -1,0 +1,98 @@
+"""The figures that papers print: digits, sources and marks, and the configurations beside them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from nvp.config import load_config
+from nvp.errors import NVPError
+from nvp.paths import repository_root
+from nvp.tables import build as results
+
+REPOSITORY = repository_root()
+
+
+def test_citations_are_in_the_bibliography() -> None:
+    bibliography = (REPOSITORY / "book" / "references.bib").read_text()
+    citations = set(re.findall(r"^@\w+\{(\w+),", bibliography, re.M))
+    facts = results.read_published()
+    assert set(facts.sources) <= citations
+    for name in results.NAMES:
+        roles = re.findall(r"\{cite:t\}`(\w+)`", results.table_markdown(name, roles=True))
+        assert set(roles) <= citations
+    assert {figure.source for figure in facts.figures} == set(facts.sources)
+
+
+def test_every_row_has_a_configuration_and_every_configuration_a_model() -> None:
+    rows = [row for table in results.read_published().tables.values() for row in table]
+    for row in rows:
+        config = load_config(REPOSITORY / "configs" / f"{row.config}.yaml")
+        assert (config.name, config.data.name) == (row.config, row.data.removesuffix("-validation"))
+    for path in (REPOSITORY / "configs").glob("*.yaml"):
+        assert load_config(path).name == path.stem
+
+
+def test_published_figures_keep_their_digits() -> None:
+    (figure,) = results.published("cifar10", "PixelRNN")
+    assert figure.cell == "3.00"
+    (figure,) = results.published("binarized-mnist", "DRAW")
+    assert figure.cell == "< 80.97"
+    (figure,) = results.published("imagenet32", "Row LSTM")
+    assert figure.cell == "3.86 (3.83)"
+    assert {figure.data for figure in results.published(model="Real NVP")} >= {"celeba", "cifar10"}
+
+
+def test_figures_that_no_print_was_seen_of_are_marked() -> None:
+    for name in ("binarized-mnist", "pixelrnn-variants"):  # published figures are last but one
+        shown = [row[-2] for row in results.table(name).rows]
+        unverified = [f for f in results.published() if f.unverified and f.cell in shown]
+        assert unverified
+        assert all(figure.cell.endswith(" †") for figure in unverified)
+        assert "† unverified" in results.table(name).caption
+    assert "80.54 †" in [row[-2] for row in results.table("binarized-mnist").rows]
+    assert "81.30" in [row[-2] for row in results.table("binarized-mnist").rows]
+    assert "†" not in results.table("28x28").caption
+
+
+def test_every_variant_of_the_row_lstm_has_a_configuration() -> None:
+    """Tables 2 and 3 and section 5.2: a file a row, each but for one choice that of Table 5."""
+    rows = results.read_published().tables["pixelrnn-variants"]
+    configs = [load_config(REPOSITORY / "configs" / f"{row.config}.yaml") for row in rows]
+    whole = next(c for c in configs if c.name == "cifar10-row-lstm").model_dump()
+    changes = []
+    for config in configs:
+        plain = config.model_dump()
+        assert {**plain, "name": "", "title": "", "model": {}} == {
+            **whole,
+            **{"name": "", "title": "", "model": {}},
+        }
+        model = plain["model"].items()
+        changes.append(dict(item for item in model if item not in whole["model"].items()))
+    assert changes == [
+        {"residual": False, "skip": False},
+        {"residual": False},
+        {"skip": False},
+        {},
+        *({"num_layers": n} for n in (1, 2, 3, 6, 9)),
+        {"output": "mixture"},
+    ]
+
+
+@pytest.mark.parametrize("unit", ["", 'bits_per_dim: "1.0", nats: "80.54",'])
+def test_a_published_figure_has_one_unit(unit: str, own: Path) -> None:
+    path = own / "published.yaml"
+    path.write_text(path.read_text().replace('nats: "80.54",', unit, 1))
+    with pytest.raises(NVPError, match=r"Row LSTM: give bits_per_dim or nats, one of them"):
+        results.table("28x28", root=own)
+
+
+def test_published_figures_need_a_source(own: Path) -> None:
+    path = own / "published.yaml"
+    path.write_text(path.read_text().replace("source: kobyzev2021review", "source: nobody2021", 1))
+    with pytest.raises(NVPError, match="no source nobody2021"):
+        results.table("28x28", root=own)
+    with pytest.raises(NVPError, match="no table"):
+        results.table("table2")

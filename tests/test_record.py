@@ -1,0 +1,227 @@
+"""Recording: what an entry of the ledger keeps, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from ledgers import content, states
+
+from nvp.config import load_config
+from nvp.data import splits
+from nvp.data.sets import Dataset, load
+from nvp.errors import NVPError
+from nvp.ledger import enter, scoring, verify
+from nvp.ledger import entry as ledger
+from nvp.ledger.enter import record
+from nvp.likelihood import Score, evaluate, nats_per_bit
+from nvp.paths import repository_root, results_root
+from nvp.runs.load import load_run
+from nvp.runs.tensors import load_tensors
+from nvp.tables import build as results
+
+REPOSITORY = repository_root()
+
+
+def test_a_record_says_what_the_run_was(recorded: Path, trained: Path) -> None:
+    entry = ledger.runs(recorded)["tiny"].record
+    run = load_run(trained / "run", data_root=trained / "data")
+    assert (entry.state, entry.steps, entry.images, entry.seed) == ("finished", 2, 16, 0)
+    assert entry.parameters == sum(p.numel() for p in run.model.parameters())
+    assert (entry.data.train_images, entry.data.test_images) == (60, 30)
+    assert entry.data.test_sha256 == load("tiny", "test", root=trained / "data").checksum
+    assert entry.legs[0].cores >= 1
+    assert entry.legs[0].torch == torch.__version__
+    assert entry.legs[0].precision == entry.precision == entry.precisions
+    assert entry.hardware == entry.legs[0].hardware
+    assert entry.scores.first_more_draws.num_draws == 4
+    assert entry.scores.first_batch_statistics.num_images == 20
+
+
+def test_the_recorded_model_is_the_scored_one(recorded: Path, trained: Path) -> None:
+    run = ledger.runs(recorded)["tiny"]
+    images = load("tiny", "test", root=trained / "data").images
+    again = evaluate(run.load_model(), images, batch_size=10)
+    assert again.bits_per_dim == pytest.approx(run.score.bits_per_dim, abs=2e-6)
+    assert again.standard_error == pytest.approx(run.score.standard_error, abs=2e-6)
+    before = run.record.scores.before_rounding.bits_per_dim
+    assert before == pytest.approx(run.score.bits_per_dim, abs=scoring.TOLERANCE)
+    assert [row["step"] for row in run.log()] == [1, 2]
+
+
+def test_weights_are_kept_in_half_precision(recorded: Path) -> None:
+    run = ledger.runs(recorded)["tiny"]
+    tensors, _ = load_tensors(run.folder / "weights.safetensors")
+    names = dict(run.load_model().named_parameters())
+    assert all((t.dtype == torch.float16) == (name in names) for name, t in tensors.items())
+    assert run.record.weights is not None
+    assert run.record.weights.precision == "float16"
+    assert run.record.weights.bytes == (run.folder / "weights.safetensors").stat().st_size
+
+
+def test_weights_that_rounding_would_hurt_stay_in_float32(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "TOLERANCE", -1.0)
+    run = record(trained / "run", data_root=trained / "data", root=tmp_path)
+    assert run.record.weights is not None
+    assert run.record.weights.precision == "float32"
+    assert run.score == run.record.scores.before_rounding
+    assert states(verify.verify(quick=True, root=tmp_path)) == {
+        "weights": "agrees",
+        "probe": "agrees",
+    }
+
+
+def test_large_weights_are_refused(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enter, "MAX_BYTES", 1000)
+    options = {"data_root": trained / "data", "root": tmp_path}
+    with pytest.raises(NVPError, match="--no-weights"):
+        record(trained / "run", **options)
+    assert not list(tmp_path.rglob("*"))
+    run = record(trained / "run", keep_weights=False, **options)
+    assert run.record.weights is None
+    assert not (run.folder / "weights.safetensors").exists()
+    with pytest.raises(NVPError, match="no weights are kept"):
+        run.load_model()
+    assert states(verify.verify(root=tmp_path)) == {"test": "not checked"}
+
+
+def test_an_interrupted_run_says_how_far_it_came(trained: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(trained / "run", tmp_path / "run"))
+    tree = yaml.safe_load((folder / "config.yaml").read_text())
+    tree["training"]["steps"] = 8
+    (folder / "config.yaml").write_text(yaml.safe_dump(tree))
+    run = record(folder, name="half", data_root=trained / "data", root=tmp_path)
+    assert (run.name, run.record.state, run.record.share_of_budget) == ("half", "interrupted", 0.25)
+    shutil.copy(results_root() / "published.yaml", tmp_path)
+    assert "interrupted at 25% of its budget" in results.table_markdown("runs", root=tmp_path)
+
+
+def test_a_taken_name_is_kept_unless_replaced(own: Path, trained: Path) -> None:
+    before = (own / "runs" / "tiny" / "run.json").read_text()
+    with pytest.raises(NVPError, match="there already"):
+        record(trained / "run", data_root=trained / "data", root=own)
+    assert (own / "runs" / "tiny" / "run.json").read_text() == before
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "a/b", "../runs/tiny", "Tiny", "tiny\n"])
+def test_a_name_must_do_for_a_folder_of_the_ledger(name: str, own: Path, trained: Path) -> None:
+    before, options = content(own), {"data_root": trained / "data", "root": own, "replace": True}
+    for bad in (name, str(own / "runs" / name)):
+        with pytest.raises(NVPError, match="does not do for a folder of the ledger") as caught:
+            record(trained / "run", name=bad, **options)
+        assert "\n" not in str(caught.value)
+    assert content(own) == before
+
+
+def test_only_an_entry_is_replaced(own: Path, trained: Path) -> None:
+    folder = own / "runs" / "notes"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("not to be lost")
+    options = {"data_root": trained / "data", "root": own, "replace": True}
+    with pytest.raises(NVPError, match="no entry to replace: remove it yourself"):
+        record(trained / "run", name="notes", **options)
+    assert (folder / "notes.txt").read_text() == "not to be lost"
+    assert record(trained / "run", name="tiny", first=20, **options).name == "tiny"
+
+
+def test_an_entry_that_cannot_be_replaced_is_kept(
+    own: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, move = content(own), os.replace
+
+    def refuse(source: Path, target: Path) -> None:
+        if Path(source).name == ".tiny.part":  # all is written, and cannot be put in its place
+            raise PermissionError("no")
+        move(source, target)
+
+    monkeypatch.setattr("nvp.ledger.enter.os.replace", refuse)
+    with pytest.raises(NVPError, match="nothing was recorded"):
+        record(trained / "run", data_root=trained / "data", root=own, first=20, replace=True)
+    assert content(own) == before
+
+
+def test_a_pixel_rnn_is_recorded_with_the_step_that_was_chosen(
+    pixelrnn: tuple[Path, Path],
+) -> None:
+    data_root, root = pixelrnn
+    run = ledger.runs(root)["tiny-pixelrnn"]
+    entry = run.record
+    assert (entry.steps, entry.chosen_step) == (3, 2)
+    assert entry.scores.validation.num_images == 30  # the whole split
+    assert entry.data.train_images == 60
+    assert entry.scores.first_more_draws.bits_per_dim == entry.scores.first.bits_per_dim
+    images = load("tiny-binary", "test", root=data_root).images
+    nats = -run.load_model().log_prob(images).double()
+    mean, error = run.nats
+    assert mean == pytest.approx(nats.mean().item(), abs=1e-3)
+    assert error == pytest.approx(nats.std().item() / 30**0.5, abs=1e-3)
+
+
+def test_a_figure_that_only_a_leak_explains_is_refused(
+    pixelrnn: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data_root, root = pixelrnn
+    run = ledger.runs(root)["tiny-pixelrnn"]
+    options = {"data_root": data_root, "root": tmp_path}
+    monkeypatch.setitem(enter.FLOORS, "tiny-binary", run.nats[0] + 0.1)
+    with pytest.raises(NVPError, match=r"nats on tiny-binary, below .*test_causality") as caught:
+        record(data_root.parent / "run", **options)
+    assert "\n" not in str(caught.value)
+    assert content(tmp_path) == {}
+    monkeypatch.setitem(enter.FLOORS, "tiny-binary", run.nats[0] - 0.1)
+    assert record(data_root.parent / "run", **options).name == "tiny-pixelrnn"
+
+
+@pytest.mark.parametrize(
+    ("name", "floor"), [("cifar10-pixelcnn", 2.8), ("binarized-mnist-row-lstm", 78.0)]
+)
+def test_the_floors_of_pixel_rnns(name: str, floor: float) -> None:
+    config = load_config(REPOSITORY / "configs" / f"{name}.yaml")
+    unit = nats_per_bit(config.model.image_shape) if config.levels == 2 else 1.0
+    enter.check_floor(config, Score((floor + 0.01) / unit, 0.0, 10_000, 1))
+    with pytest.raises(NVPError, match=rf"scores {floor - 0.01:.2f} .*, below {floor:g}, as if"):
+        enter.check_floor(config, Score((floor - 0.01) / unit, 0.0, 10_000, 1))
+
+
+def test_a_flow_has_no_floor() -> None:
+    config = load_config(REPOSITORY / "configs" / "cifar10.yaml")
+    enter.check_floor(config, Score(1.0, 0.0, 10_000, 1))
+
+
+def test_a_model_without_likelihood_is_recorded_by_what_it_draws(gan: tuple[Path, Path]) -> None:
+    run = ledger.runs(gan[1])["a-gan"]
+    assert run.record.scores is None
+    assert not run.has_likelihood
+    with pytest.raises(NVPError, match="a-gan has no likelihood"):
+        _ = run.score
+    levels = run.load_model().double().sample(200, generator=torch.manual_seed(0)).double()
+    assert run.record.draw is not None
+    assert run.record.draw.num_images == 200
+    assert run.record.draw.mean == pytest.approx(levels.mean().item(), abs=1e-5)
+    assert run.record.draw.standard_deviation == pytest.approx(levels.std().item(), abs=1e-5)
+    assert run.record.weights is not None
+    assert run.record.weights.precision == "float32"
+
+
+def test_recording_loads_each_split_once(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = []
+
+    def counted(name: str, split: str, **options: object) -> Dataset:
+        loaded.append((name, split))
+        return load(name, split, **options)
+
+    for module in (splits, scoring):
+        monkeypatch.setattr(module, "load", counted)
+    record(trained / "run", data_root=trained / "data", root=tmp_path, first=20)
+    own = [split for name, split in loaded if name == "tiny"]
+    assert sorted(own) == ["test", "train", "validation"]  # the last is asked for, and not there

@@ -1,0 +1,143 @@
+"""The tables of results: made from the ledger and the published figures, and in step with them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from ledgers import rewrite
+
+from nvp.errors import NVPError
+from nvp.ledger import entry as ledger
+from nvp.paths import repository_root, results_root
+from nvp.tables import build as results
+from nvp.tables.cells import Table
+from nvp.tables.published import read_published
+from nvp.tables.readme import readme_parts, with_parts
+
+REPOSITORY = repository_root()
+
+
+def test_binary_runs_are_shown_in_nats(pixelrnn: tuple[Path, Path], tmp_path: Path) -> None:
+    root = Path(shutil.copytree(pixelrnn[1], tmp_path / "own"))
+    file = root / "runs" / "tiny-pixelrnn" / "run.json"
+    tree = json.loads(file.read_text())
+    tree["data"]["name"] = "binarized-mnist"
+    file.write_text(json.dumps(tree))
+    run = ledger.runs(root)["tiny-pixelrnn"]
+    figure = f"{run.nats[0]:.2f} ± {run.nats[1]:.2f}"
+    assert results.table("binarized-mnist", root=root).rows[0][:2] == (
+        "**A tiny PixelCNN, this code**",
+        figure,
+    )
+    shown = dict(results.table("runs", root=root).rows)
+    assert shown["test"] == f"{figure} nats"
+    assert shown["weights chosen"] == "of step 2"
+    assert shown["images for validation"].endswith(" nats")
+
+
+def test_tables_say_that_a_gan_has_no_likelihood(
+    gan: tuple[Path, Path], recorded: Path, tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(recorded, tmp_path / "own"))
+    shutil.copytree(gan[1] / "runs" / "a-gan", root / "runs" / "a-gan")
+    for name in ("a-gan", "tiny"):
+        rewrite(root, "data.name", "mnist", name)
+    rows = results.table("28x28", root=root).rows
+    assert rows[0][1] == "**A tiny Real NVP, this code**"
+    assert rows[1][1:3] == ("**A tiny GAN, this code**", "no likelihood")
+    table = results.table("runs", root=root)
+    shown = {row[0]: row[1:] for row in table.rows}
+    score = ledger.runs(root)["tiny"].score
+    assert table.header[1:] == ("a-gan", "tiny")
+    assert shown["test"] == (
+        "no likelihood",
+        f"{score.bits_per_dim:.3f} ± {score.standard_error:.3f}",
+    )
+    assert [row[0] for row in table.rows if row[1] == "no likelihood"] == list(results.FIGURES)
+
+
+def test_every_cell_is_recorded_published_or_not_run(own: Path) -> None:
+    rewrite(own, "data.name", "cifar10")
+    rows = {row[0]: row[1:] for row in results.table("table1", root=own).rows}
+    assert len(rows) == 7
+    score = ledger.runs(own)["tiny"].score
+    assert rows["CIFAR-10"][:4] == ("3.00", "3.49", "< 3.59", "< 3.28")
+    assert rows["CIFAR-10"][4].startswith(f"{score.bits_per_dim:.3f} ± {score.standard_error:.3f}")
+    assert rows["ImageNet 32x32"][:4] == ("3.86 (3.83)", "4.28 (4.26)", "< 4.40 (4.35)", "–")
+    for title, cells in rows.items():
+        if title != "CIFAR-10":
+            assert "not run: `nvp train configs/" in cells[-1]
+
+
+def test_a_recorded_run_stands_above_the_yardsticks(own: Path) -> None:
+    rewrite(own, "data.name", "mnist")
+    rows = results.table("28x28", root=own).rows
+    assert rows[0][:2] == ("MNIST", "**A tiny Real NVP, this code**")
+    assert "2 steps" in rows[0][3]
+    assert rows[1] == ("MNIST", "Real NVP, this code", *rows[1][2:])
+    assert rows[1][3].startswith("`nvp train configs/mnist.yaml`")  # it is not the tiny run
+    kinds = ("recorded (", "published: ", "`nvp train configs/", "no Real NVP")
+    assert all(row[3].startswith(kinds) for row in rows)
+
+
+def test_a_recorded_variant_shows_its_validation_figure(own: Path) -> None:
+    rows = results.table("pixelrnn-variants", root=own).rows
+    assert all(row[1].startswith("not run: `cifar10-row-lstm") for row in rows)
+    os.rename(own / "runs" / "tiny", own / "runs" / "cifar10-row-lstm-1")
+    rewrite(own, "name", "cifar10-row-lstm-1", name="cifar10-row-lstm-1")
+    shown = [row[1] for row in results.table("pixelrnn-variants", root=own).rows]
+    validation = results.runs(own)["cifar10-row-lstm-1"].scores.validation.bits_per_dim
+    assert shown[4] == f"{validation:.3f} (cifar10-row-lstm-1)"
+    assert all(cell.startswith("not run") for cell in (*shown[:4], *shown[5:]))
+
+
+def test_a_flow_is_no_row_among_pixel_rnns(own: Path) -> None:
+    rewrite(own, "data.name", "cifar10")
+    assert "A tiny Real NVP" not in results.table_markdown("pixelrnn", root=own)
+    assert "A tiny Real NVP" not in results.table_markdown("binarized-mnist", root=own)
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        ("83.18 ± 0.20", "83.18_±_0.20"),
+        ("< 80.97", "<_80.97"),
+        ("≈ 86.60 †", "≈_86.60_†"),
+        ("finished at 35 % of it", "finished at 35_% of it"),
+        ("DBN, 2 hidden layers", "DBN, 2 hidden layers"),
+    ],
+)
+def test_figures_do_not_break_across_lines(cell: str, text: str) -> None:
+    table = Table("", ("what", "figure"), [("row", cell)])
+    assert f"| row | {text} |".replace("_", "\u00a0") in table.markdown()
+
+
+def test_tables_are_written_between_the_markers_only(own: Path, tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- results:begin -->\nold\n<!-- results:end -->\nafter\n")
+    changed = results.write_tables(own, readme)
+    assert {path.name for path in changed} == {*(f"{n}.md" for n in results.NAMES), "README.md"}
+    text = readme.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    assert "old" not in text
+    assert results.table_markdown("glance", root=own) in text
+    assert results.write_tables(own, readme) == []
+    readme.write_text("<!-- results:begin -->\n")
+    with pytest.raises(NVPError, match=r"results:end"):
+        results.write_tables(own, readme)
+
+
+def test_the_tables_in_the_repository_are_in_step() -> None:
+    """If this fails, run `nvp tables`."""
+    for name in results.NAMES:
+        written = (results_root() / "tables" / f"{name}.md").read_text()
+        assert written == results.table_markdown(name, roles=True)
+    readme = (REPOSITORY / "README.md").read_text()
+    parts = readme_parts(read_published(), ledger.runs())
+    assert with_parts(readme, parts) == readme
+    assert all(f"<!-- {name}:begin -->" in readme for name in parts)

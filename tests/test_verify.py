@@ -1,0 +1,138 @@
+"""Scoring again: an honest ledger agrees, and every alteration is noticed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from ledgers import rewrite, states
+
+from nvp.ledger import entry as ledger
+from nvp.ledger import verify
+from nvp.ledger.scoring import probe_images, score_probe
+from nvp.likelihood import nats_per_bit, summarise
+from nvp.runs.load import load_run
+from nvp.runs.tensors import load_tensors, save_tensors
+
+
+def test_verify_agrees_with_an_honest_ledger(recorded: Path, trained: Path) -> None:
+    checks = verify.verify(data_root=trained / "data", root=recorded)
+    assert states(checks) == {"weights": "agrees", "probe": "agrees", "test": "agrees"}
+
+
+def test_verify_says_which_set_is_not_here(recorded: Path, tmp_path: Path) -> None:
+    checks = verify.verify(data_root=tmp_path, root=recorded)
+    assert states(checks) == {"weights": "agrees", "probe": "agrees", "test": "not checked"}
+
+
+@pytest.mark.parametrize(
+    ("path", "shift", "what"),
+    [
+        ("scores.test.bits_per_dim", -0.003, "test"),
+        ("scores.test.standard_error", 0.003, "test"),
+        ("scores.probe.bits_per_dim", 0.0002, "probe"),
+    ],
+)
+def test_verify_notices_an_altered_figure(
+    path: str, shift: float, what: str, own: Path, trained: Path
+) -> None:
+    score = getattr(ledger.runs(own)["tiny"].record.scores, path.split(".")[1])
+    rewrite(own, path, getattr(score, path.split(".")[2]) + shift)
+    checks = verify.verify(data_root=trained / "data", root=own)
+    assert {check.what.split()[0] for check in checks if check.state == "differs"} == {what}
+
+
+def test_verify_notices_altered_weights(own: Path) -> None:
+    path = own / "runs" / "tiny" / "weights.safetensors"
+    tensors, header = load_tensors(path)
+    name = next(name for name in tensors if name.endswith("weight") or name.endswith(".v"))
+    save_tensors(path, {**tensors, name: 1.5 * tensors[name] + 0.1}, header)
+    assert states(verify.verify(quick=True, root=own)) == {"weights": "differs", "probe": "differs"}
+
+
+def test_verify_notices_other_test_images(own: Path, tmp_path: Path) -> None:
+    tiny.write_data(tmp_path / "other", seed=1)
+    checks = verify.verify(data_root=tmp_path / "other", root=own)
+    assert states(checks)["test"] == "differs"
+
+
+@pytest.mark.parametrize("fault", ["truncated", "missing", "foreign", "record"])
+def test_verify_goes_on_past_what_cannot_be_read(fault: str, own: Path) -> None:
+    shutil.copytree(own / "runs" / "tiny", own / "runs" / "zebra")
+    file = own / "runs" / "zebra" / "run.json"
+    file.write_text(file.read_text().replace('"name": "tiny"', '"name": "zebra"', 1))
+    path = own / "runs" / "tiny" / "weights.safetensors"
+    if fault == "truncated":
+        path.write_bytes(path.read_bytes()[:-50])
+    elif fault == "missing":
+        path.unlink()
+    elif fault == "record":
+        (own / "runs" / "tiny" / "run.json").write_text("{")
+    else:
+        save_tensors(path, {"weight": torch.zeros(2)}, {})
+    checks = verify.verify(quick=True, root=own)
+    assert [c.state for c in checks if c.run == "tiny"] == ["differs"]
+    assert [c.state for c in checks if c.run == "zebra"] == ["agrees", "agrees"]
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (3, 64, 64), (1, 8, 8)])
+def test_probe_images_are_the_embedded_ones_at_any_shape(shape: tuple[int, int, int]) -> None:
+    images, embedded = probe_images(shape), probe_images((1, 28, 28))
+    assert images.shape == (200, *shape)
+    assert images.dtype == torch.uint8
+    channels, height, width = shape
+    row, column = height // 3, width // 2
+    expected = embedded[:, 0, row * 28 // height, column * 28 // width]
+    assert (images[:, channels - 1, row, column] == expected).all()
+
+
+def test_the_probe_is_scored_in_float64(recorded: Path) -> None:
+    run = ledger.runs(recorded)["tiny"]
+    scores = score_probe(load_run(run.folder))
+    assert scores.shape == (200,)
+    assert summarise(scores, 1).bits_per_dim == pytest.approx(
+        run.record.scores.probe.bits_per_dim, abs=1e-6
+    )
+
+
+@pytest.mark.parametrize("levels", [2, 3, 16, 256])
+def test_probe_images_have_the_levels_of_the_model(levels: int) -> None:
+    images, grey = probe_images((1, 28, 28), levels), probe_images((1, 28, 28))
+    assert images.dtype == torch.uint8
+    assert (int(images.min()), int(images.max())) == (0, levels - 1)
+    if levels > 2:
+        assert torch.equal(images, (grey.double() * levels / 256).floor().byte())
+
+
+def test_a_binary_run_is_verified_to_a_hundredth_of_a_nat(
+    pixelrnn: tuple[Path, Path], tmp_path: Path
+) -> None:
+    data_root, root = pixelrnn
+    agree = {"weights": "agrees", "probe": "agrees", "test": "agrees"}
+    assert states(verify.verify(data_root=data_root, root=root)) == agree
+    own = Path(shutil.copytree(root, tmp_path / "own"))
+    run = ledger.runs(own)["tiny-pixelrnn"]
+    shift = 0.02 / nats_per_bit(run.config.model.image_shape)
+    file = run.folder / "run.json"
+    tree = json.loads(file.read_text())
+    tree["scores"]["test"]["bits_per_dim"] += shift
+    file.write_text(json.dumps(tree))
+    assert states(verify.verify(data_root=data_root, root=own))["test"] == "differs"
+
+
+def test_verify_compares_what_a_gan_draws_and_says_so(
+    gan: tuple[Path, Path], tmp_path: Path
+) -> None:
+    data_root, root = gan
+    checks = verify.verify(data_root=data_root, root=root)
+    assert states(checks) == {"weights": "agrees", "draws": "agrees"}
+    assert "no likelihood" in checks[-1].what
+    own = Path(shutil.copytree(root, tmp_path / "own"))
+    path = own / "runs" / "a-gan" / "weights.safetensors"
+    tensors, header = load_tensors(path)
+    save_tensors(path, {**tensors, "G.7.bias": tensors["G.7.bias"] + 0.5}, header)
+    assert states(verify.verify(root=own)) == {"weights": "differs", "draws": "differs"}
