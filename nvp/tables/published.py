@@ -13,6 +13,7 @@ from nvp.errors import NVPError
 from nvp.paths import results_root
 
 UNVERIFIED = "†"  # marks a figure that was not seen in print
+UNLIKE = "‡"  # marks a figure on other images than those of its column
 
 
 class _Entry(BaseModel):
@@ -48,8 +49,9 @@ class Figure(_Entry):
     train: Decimal | None = None
     bound: bool = False
     estimate: bool = False  # the paper gives it as an approximation
+    below: bool = False  # the source says only that it is less
     unverified: bool = False  # from memory: no print of it was seen
-    family: Literal["flow", "autoregressive", "variational"] | None = None  # of what came after
+    unlike: bool = False  # on the other downsampling of ImageNet, or on an unnamed one
     draws: int | None = None  # noise draws an image, where it is known not to be one
     source: str
     where: str
@@ -63,10 +65,29 @@ class Figure(_Entry):
     @property
     def cell(self) -> str:
         """As in the paper: "< 4.40 (4.35)", the figure on training images in parentheses."""
-        sign = "< " if self.bound else "≈ " if self.estimate else ""
+        return f"{'< ' if self.bound else '≈ ' if self.estimate else ''}{self.digits}"
+
+    @property
+    def digits(self) -> str:
+        """The same without a sign for the kind of figure."""
         value = self.nats if self.bits_per_dim is None else self.bits_per_dim
         train = "" if self.train is None else f" ({self.train})"
-        return f"{sign}{value}{train}{f' {UNVERIFIED}' if self.unverified else ''}"
+        marks = ((self.unverified, UNVERIFIED), (self.unlike, UNLIKE))
+        marked = "".join(f" {mark}" for applies, mark in marks if applies)
+        return f"{'below ' if self.below else ''}{value}{train}{marked}"
+
+
+Kind = Literal["exact", "uniform noise", "learned noise", "variational", "sampled", "ode"]
+Family = Literal["flow", "autoregressive", "latent", "diffusion"]
+
+
+class Model(_Entry):
+    """One of the two papers' models, or one that came before or after; its figures name it."""
+
+    family: Family
+    preprint: str = Field(pattern=r"^20\d\d-[01]\d$")  # year and month of the first one
+    kind: Kind  # of its figures
+    augmented: bool = False  # trained on more than the training images
 
 
 class Published(_Entry):
@@ -74,13 +95,16 @@ class Published(_Entry):
 
     sources: dict[str, Source]
     tables: dict[str, list[Row]]
+    models: dict[str, Model]
     figures: list[Figure] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _sources_are_known(self) -> Published:
+    def _names_are_known(self) -> Published:
         for figure in self.figures:
             if figure.source not in self.sources:
                 raise ValueError(f"{figure.data}, {figure.model}: no source {figure.source}")
+        if nameless := self.models.keys() - {figure.model for figure in self.figures}:
+            raise ValueError(f"no figure names {', '.join(sorted(nameless))}")
         return self
 
 

@@ -1,0 +1,92 @@
+"""Published likelihoods over the years, by family of models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
+from matplotlib.transforms import Bbox
+
+from nvp.tables.later_models import DATA, FAMILIES
+from nvp.tables.published import Figure, Model, Published
+from nvp_book.figures import BLUE, GREEN, INK, PURPLE, VERMILION, WIDTH
+
+COLOURS = dict(zip(FAMILIES, (BLUE, VERMILION, PURPLE, GREEN), strict=True))
+SHAPES = {"exact": "o", "bound": "v", "estimate": "x"}
+# Where a name may stand from its point, in points, first choice first, and how it is aligned.
+PLACES = [(6, 3, "left"), (6, -10, "left"), (-6, 3, "right"), (-6, -10, "right")]
+PLACES += [(0, up, side) for up in (9, -16, 20, -27, 31) for side in ("left", "center", "right")]
+
+
+# Axes, a name or nothing, date and bits/dim, colour.
+Point = tuple[Axes, str, tuple[float, float], str]
+
+
+def draw_years(facts: Published, sets: Sequence[str] = ("cifar10", "imagenet64")) -> None:
+    """Bits/dim over the dates of preprints, a panel for each data set.
+
+    A line joins the models that were the best of their family when they came; they carry their
+    names. A figure on other images is hollow, and no line goes there.
+    """
+    figure, axes = plt.subplots(
+        len(sets), 1, figsize=(WIDTH, 4.2 * len(sets)), sharex=True, squeeze=False
+    )
+    models = {name: model for name, model in facts.models.items() if not model.augmented}
+    points: list[Point] = []
+    for ax, data in zip(axes[:, 0], sets, strict=True):
+        printed = [f for f in facts.figures if f.data == data and f.model in models]
+        printed.sort(key=lambda f: (models[f.model].preprint, f.bits_per_dim))
+        for family in FAMILIES:
+            theirs = [(f, models[f.model]) for f in printed if models[f.model].family == family]
+            points += _draw_family(ax, theirs, COLOURS[family])
+        ax.set(title=DATA[data], ylabel="bits/dim")
+        ax.margins(y=0.1)
+    axes[-1, 0].set(xlim=(2014, 2028), xticks=range(2014, 2028))
+    lines = [Line2D([], [], color=colour, label=FAMILIES[f]) for f, colour in COLOURS.items()]
+    lines += [Line2D([], [], color=INK, ls="", marker=m, label=k) for k, m in SHAPES.items()]
+    figure.legend(handles=lines, loc="outside lower center", ncols=4, fontsize=9)
+    figure.draw_without_rendering()
+    _name(points)
+
+
+def _draw_family(ax: Axes, figures: Sequence[tuple[Figure, Model]], colour: str) -> list[Point]:
+    """Draw the line of a family and all its points; only those that lead it have names."""
+    line: list[tuple[float, float]] = []
+    points: list[Point] = []
+    for figure, model in figures:
+        year, month = map(int, model.preprint.split("-"))
+        at = (year + (month - 0.5) / 12, float(figure.bits_per_dim or 0))
+        kinds = {"exact": "exact", "sampled": "estimate", "ode": "estimate"}
+        shape = SHAPES[kinds.get(model.kind, "bound")]
+        leads = not line or at[1] < line[-1][1]
+        face = "white" if figure.unlike else colour
+        ax.plot(*at, shape, color=colour, mfc=face, ms=6.5 if leads else 4, alpha=0.4 + 0.6 * leads)
+        name = f"{figure.model}, {figure.digits}" if figure.unlike else figure.model
+        points.append((ax, name if leads else "", at, colour))
+        if leads and not figure.unlike:
+            line.append(at)
+    ax.plot(*zip(*line, strict=True), color=colour, lw=1.2, alpha=0.6)
+    return points
+
+
+def _name(points: Sequence[Point]) -> None:
+    """Write each name where it covers least of the points and of the names before it."""
+    taken = []
+    for ax, _, at, _ in points:
+        x, y = ax.transData.transform(at)
+        taken.append(Bbox([[x - 4, y - 4], [x + 4, y + 4]]))
+    for ax, name, at, colour in points:
+        text = ax.annotate(name, at, (0, 0), textcoords="offset points", fontsize=8.5, color=colour)
+
+        def covered(place: tuple[float, float, str], text: Annotation = text) -> float:
+            right, up, side = place
+            text.set(position=(right, up), ha=side)
+            box = text.get_window_extent()
+            meets = [Bbox.intersection(box, other) for other in taken]
+            return sum(meet.width * meet.height for meet in meets if meet is not None)
+
+        covered(min(PLACES, key=covered))
+        taken.append(text.get_window_extent())
