@@ -335,7 +335,7 @@ plt.show()
 # %% mystnb={"figure": {"caption": "The data on their way to the Gaussian: after each of the six couplings. The steps alternate between vertical and horizontal moves. (No figure in the paper.)", "name": "fig-trace"}, "image": {"alt": "Seven panels. Two half moons are pulled apart, straightened and blown up, until after six steps they form a round cloud."}}
 with torch.no_grad():
     steps_taken = flow.trace(test)
-densities.draw_trace(test, steps_taken, limit=3.6)
+densities.draw_trace(test, steps_taken)
 plt.show()
 
 # %% [markdown]

@@ -557,7 +557,7 @@ plt.show()
 # ## Batch norm: which statistics?
 #
 # Batch normalisation {cite}`ioffe2015batchnorm` sits in the networks $s$ and $t$, and after each coupling as
-# a bijection whose log-determinant is part of the likelihood (chapter {ref}`coupling-layers`). In training
+# a bijection whose log-determinant is part of the likelihood (chapter {ref}`networks`). In training
 # mode its mean and variance are those of the batch. That is a fine way to train and no way to score: the
 # "density" of an image then depends on which images happen to stand beside it.
 

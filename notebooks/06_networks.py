@@ -504,8 +504,8 @@ plt.show()
 #
 # ## Batch normalisation, as a bijection
 #
-# Between couplings the batch norm is part of $f$. Equation {eq}`eq:batch-norm` of chapter {ref}`coupling-layers` gave its
-# log-determinant; here is the proof, and with it how often each channel counts.
+# Between couplings the batch norm is part of $f$ (section 3.7, equations 17 and 18). Its log-determinant counts each channel
+# as often as it has pixels.
 #
 # ```{prf:proposition} Log-determinant of batch normalisation
 # :label: prop-batch-norm
@@ -516,7 +516,7 @@ plt.show()
 #
 # $$
 # \log\left|\det\right| = -\tfrac12 \textstyle\sum_c n_c \log(\tilde\sigma_c^2 + \epsilon).
-# $$ (eq:batch-norm-count)
+# $$ (eq:batch-norm)
 #
 # On a whole image of $H \times W$ pixels $n_c = H W$; where only one colour of a checkerboard is moved, half of it.
 # ```
@@ -548,9 +548,8 @@ for scope, moved in ((NormScope.WHOLE, 36), (NormScope.TRANSFORMED, 18)):
 # %% [markdown]
 # ### In training it is another map
 #
-# That was with constants. In training $\tilde\mu$ and $\tilde\sigma^2$ are the moments of the batch, and chapter
-# {ref}`coupling-layers` found two singular values, of a whole batch, where the formula is wrong. We can now say what they are, and
-# what matters more: what happens to *one* image, given the others.
+# That was with constants. In training $\tilde\mu$ and $\tilde\sigma^2$ are the moments of the batch, and two
+# singular values of the map of a whole batch are not what the formula assumes. So what happens to *one* image, given the others?
 #
 # ```{prf:proposition} Batch normalisation in training
 # :label: prop-training-mode
@@ -1062,7 +1061,7 @@ figures.show_table(header, rows)
 #   those of its batch norms.
 # * $s$ is bounded since otherwise a few large steps are enough for infinity. Where its scale starts is worth a good deal in a
 #   short run.
-# * In evaluation batch norm is a diagonal bijection with log-determinant {eq}`eq:batch-norm-count`. In training it is a map of the batch
+# * In evaluation batch norm is a diagonal bijection with log-determinant {eq}`eq:batch-norm`. In training it is a map of the batch
 #   with determinant 0, and of the single image one that is not onto; its score is not a likelihood.
 # * Running averages (appendix E) make gradients quieter and the loss more honest, by a gradient that is not quite the true one. In a short
 #   run with two images a batch they did not improve the score.

@@ -554,7 +554,7 @@ display(Markdown(shown.markdown()))
 #
 # Glow has no batch normalisation. Its *actnorm* shifts and scales each channel, $y_c = (x_c + b_c)\, e^{a_c}$, with learned
 # $a$ and $b$ whose first values give the channels of the first batch mean 0 and variance 1. Write it as a bijection. What is its log-determinant,
-# and what does it save, compared with the batch normalisation of chapter {ref}`coupling-layers`?
+# and what does it save, compared with the batch normalisation of chapter {ref}`networks`?
 # ```
 #
 # ```{solution-start} ex-actnorm

@@ -222,7 +222,7 @@ figures.show_table(["field", "value", "what it is"], rows)
 # both by $\sqrt v$, above and below. The last claim is $(r^2 + 2) / (2 + r^2) = 1$.
 # ```
 #
-# A mean of zero leaves $\sqrt 2$, as chapter {ref}`coupling-layers` has seen. But the mean of the changed half is whatever
+# A mean of zero leaves $\sqrt 2$. But the mean of the changed half is whatever
 # $t$ makes it, and the larger it is, the *less* spread is left:
 
 # %% mystnb={"figure": {"caption": "Mean and standard deviation of the changed half behind the norm of the official code: {eq}`eq:official-norm` and, as dots, measured on random images. A plain norm would give 0 and 1. (No figure in the paper.)", "name": "fig-official-norm"}, "image": {"alt": "Two curves over the ratio of mean and deviation, from 0 to 6. The deviation falls from 1.41 to 0.3, the mean rises from 0 towards 1. Dots lie on both."}}

@@ -82,7 +82,9 @@ def _choose_formats(shell: Any) -> None:
     def svg(figure: Figure) -> str | None:
         if _holds_images(figure):
             return None
-        return print_figure(figure, "svg", dpi=DOTS, metadata={"Date": None})
+        drawing = print_figure(figure, "svg", dpi=DOTS, metadata={"Date": None})
+        # On one line: a notebook indents every line, and a path has one for each of its corners.
+        return drawing.replace("\n", " ")
 
     def png(figure: Figure) -> str | None:
         return print_figure(figure, "png", base64=True) if _holds_images(figure) else None

@@ -23,7 +23,7 @@ def draw_graphs() -> None:
     for one in axes:
         canvas(one, 5.2, 4.4)
     _graph(axes[0], "forward, equations 4 and 5", "x", "y", "×", "+")
-    _graph(axes[1], "inverse, equations 7 and 8", "y", "x", "−", "÷")
+    _graph(axes[1], "inverse, equation 8", "y", "x", "−", "÷")
 
 
 def _graph(axes: Axes, title: str, start: str, end: str, first: str, second: str) -> None:
@@ -62,17 +62,6 @@ def draw_matrices(matrices: Mapping[str, Tensor]) -> None:
         one.set(title=title, xlabel="input", xticks=[], yticks=[])
         one.spines[:].set(visible=True, color=figures.PALE)
     axes[0].set_ylabel("output")
-
-
-def draw_bounds(raw: Tensor, factors: Mapping[str, Tensor]) -> None:
-    """exp(s) against the pre-activation of s, for some ways of getting the one from the other."""
-    _, axes = plt.subplots(figsize=(figures.WIDTH, 2.9))
-    styles = ["--", "-", "-", "-"]
-    colours = [figures.INK, figures.SKY, figures.BLUE, figures.GREEN]
-    for (name, factor), style, colour in zip(factors.items(), styles, colours, strict=True):
-        axes.semilogy(raw, factor, style, color=colour, label=name)
-    axes.set(xlabel="pre-activation", ylabel="$\\exp(s)$", ylim=(1e-2, 1e2))
-    axes.legend(ncols=2, loc="upper left")
 
 
 def draw_areas(vertices: Mapping[str, Tensor]) -> None:

@@ -130,22 +130,24 @@ def draw_spaces(
         with torch.no_grad():
             moved = move(points)
             warped = [move(line) for line in lines]
+        straight = [line[[0, -1]] for line in lines]
         for one, here, curves, title in (
-            (before, points, lines, start),
+            (before, points, straight, start),
             (after, moved, warped, end),
         ):
             one.add_collection(
                 LineCollection([line.numpy() for line in curves], color="#b8b8b8", lw=0.6)
             )
-            one.scatter(here[:, 0], here[:, 1], s=4, c=colour, lw=0, zorder=2, rasterized=True)
+            one.scatter(here[:, 0], here[:, 1], s=4, c=colour, lw=0, zorder=2)
             one.set_title(title)
         set_plane(axes[row][0], data_limit)
         set_plane(axes[row][1], latent_limit)
 
 
-def draw_trace(data: Tensor, steps: Sequence[Tensor], limit: float) -> None:
+def draw_trace(data: Tensor, steps: Sequence[Tensor]) -> None:
     """Where points (N, 2) are before the first coupling and after each; at most seven couplings."""
     colour = _colour_wheel(data)
+    limit = 1.05 * max(float(points.abs().max()) for points in (data, *steps))
     _, axes = plt.subplots(2, 4, figsize=(figures.WIDTH, 3.9), sharex=True, sharey=True)
     for one in axes.flat:
         one.set_axis_off()
@@ -168,7 +170,7 @@ def set_plane(axes: Axes, limit: float) -> None:
         spine.set(visible=True, color=figures.PALE)
 
 
-def _grid(limit: float, lines: int = 17, points: int = 300) -> list[Tensor]:
+def _grid(limit: float, lines: int = 17, points: int = 100) -> list[Tensor]:
     """The lines of a square grid, each (points, 2): first the vertical ones."""
     along = torch.linspace(-limit, limit, points)
     across = torch.linspace(-limit, limit, lines)
