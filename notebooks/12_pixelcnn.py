@@ -31,7 +31,7 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from nvp_book import figures
-from nvp_book.figures import contexts, pixels
+from nvp_book.figures import contexts, layers, pixels
 from nvp_book.figures.contexts import receptive_field
 
 from nvp import MultiScaleConfig, MultiScalePixelRNN, PixelRNN, PixelRNNConfig
@@ -60,7 +60,7 @@ full = profile == "paper"
 # of the head *is* the output or comes before it we could not determine; the package has the output as a third.
 
 # %% mystnb={"figure": {"caption": "After figure 5 of {cite:t}`oord2016pixelrnn`, left: the residual block of the PixelCNN. The wide map is made narrow for the one convolution that looks around.", "name": "fig-pixelcnn-block"}, "image": {"alt": "From left to right: x with 2h features, a box with a ReLU and a 1 by 1 convolution, h features, a box with a ReLU and a 3 by 3 convolution, h features, a box with a ReLU and a 1 by 1 convolution, 2h features, a sum. A second path leads from x around the boxes to the sum."}}
-pixels.draw_pixelcnn_block()
+layers.draw_pixelcnn_block()
 plt.show()
 
 # %% [markdown]

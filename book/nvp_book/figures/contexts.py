@@ -13,7 +13,7 @@ from matplotlib.patches import Patch, Rectangle
 from torch import Tensor
 
 from nvp_book.figures import BLUE, GREEN, GREY, INK, ORANGE, PALE, SKY, VERMILION, WIDTH
-from nvp_book.figures.diagram import Point, arrow, box, canvas, circle, label, sheet
+from nvp_book.figures.diagram import Point, arrow, box, canvas, label, sheet
 
 COLOURS = (("red", VERMILION), ("green", GREEN), ("blue", BLUE))
 LATER, HIDDEN, SEEN, LEAK = range(4)
@@ -24,6 +24,7 @@ FIELD = {
     LEAK: ("seen though not earlier: a leak", VERMILION),
 }
 DONE, NOW, STATE = PALE, ORANGE, SKY
+MANY = 300  # cells of a board; more of them are dots inside a drawing, which stays small
 
 
 def draw_context(height: int, width: int, pixel: tuple[int, int]) -> None:
@@ -229,23 +230,6 @@ def draw_row_step(kernel: int, width: int, column: int) -> None:
     label(axes, (right, 1.5), "$K^{is}$: the row itself,\nmask B", align="left")
 
 
-def draw_lstm_block() -> None:
-    """Figure 5, right: the residual connection around an LSTM layer, widths on the arrows."""
-    axes = sheet(12.4, 3.0)
-    y, up = 1.0, 2.35
-    label(axes, (0.5, y), "$x$", size=12)
-    box(axes, (3.3, y), (2.7, 1.0), "LSTM layer", fill=ORANGE)
-    box(axes, (7.3, y), (2.3, 1.0), "1 × 1, mask B", fill=PALE)
-    circle(axes, (10.3, y), "+", radius=0.25)
-    for start, end, text in ((0.8, 1.95, "$2h$"), (4.65, 6.15, "$h$"), (8.45, 10.05, "$2h$")):
-        arrow(axes, (start, y), (end, y))
-        label(axes, ((start + end) / 2 + (0.12 if start < 1 else 0), y + 0.3), text)
-    arrow(axes, (1.15, y), (1.15, up), (10.3, up), (10.3, y + 0.25))
-    arrow(axes, (10.55, y), (11.6, y))
-    label(axes, (11.05, y + 0.3), "$2h$")
-    label(axes, (5.7, up + 0.3), "the input, unchanged")
-
-
 def draw_nats(curves: Mapping[str, Sequence[float]], marks: Mapping[str, float]) -> None:
     """Nats per image over steps, and horizontal lines to compare with."""
     _, ax = plt.subplots(figsize=(WIDTH, 2.9))
@@ -281,6 +265,7 @@ def _paint(axes: Axes, kinds: Tensor, colours: Sequence[str], empty: Tensor | No
         ec=GREY,
         lw=0.4,
         clip_on=False,
+        rasterized=kinds.numel() > MANY,
     )
     axes.invert_yaxis()
     axes.set(aspect="equal", xticks=[], yticks=[])

@@ -16,30 +16,18 @@ from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
 from nvp_book.figures import GREY, INK, ORANGE, PALE, PALETTE, SKY, WIDTH
-from nvp_book.figures.diagram import arrow, box, circle, label, sheet
 
 NEVER, LATER = -1, -2  # in place of a number of blocks
 HATCH = "////"
+WAITING = (191, 219, 238)  # a pixel that is not drawn yet: a colour that no grey image has
 
 
-def draw_pixelcnn_block() -> None:
-    """Figure 5, left: the residual block of the PixelCNN, widths on the arrows."""
-    axes = sheet(14.2, 3.0)
-    y, up = 1.0, 2.35
-    label(axes, (0.4, y), "$x$", size=12)
-    stages = (("1 × 1", PALE), ("3 × 3", ORANGE), ("1 × 1", PALE))
-    places, widths = (3.1, 6.6, 10.1), ("$2h$", "$h$", "$h$", "$2h$")
-    for at, (name, fill) in zip(places, stages, strict=True):
-        box(axes, (at, y), (2.4, 1.1), f"ReLU,\n{name}, mask B", fill=fill)
-    starts, ends = (0.7, *(at + 1.2 for at in places)), (*(at - 1.2 for at in places), 12.2)
-    for start, end, width in zip(starts, ends, widths, strict=True):
-        arrow(axes, (start, y), (end, y))
-        label(axes, (end - 0.55, y + 0.3), width)
-    circle(axes, (12.45, y), "+", radius=0.25)
-    arrow(axes, (1.0, y), (1.0, up), (12.45, up), (12.45, y + 0.25))
-    arrow(axes, (12.7, y), (13.7, y))
-    label(axes, (13.15, y + 0.3), "$2h$")
-    label(axes, (6.6, up + 0.3), "the input, unchanged")
+def undrawn(images: Tensor, share: float) -> Tensor:
+    """Images as they were when `share` of the pixels were drawn: uint8, (N, 3, H, W)."""
+    _, _, height, width = images.shape
+    done = torch.arange(height * width).reshape(height, width) < share * height * width
+    waiting = torch.tensor(WAITING, dtype=torch.uint8)[:, None, None]
+    return torch.where(done, images, waiting)
 
 
 def draw_depths(depths: Tensor, pixel: tuple[int, int], seen: Tensor) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -152,15 +153,24 @@ def draw_latent_histograms(latents: Mapping[str, Tensor]) -> None:
     axes[0, 0].set_ylabel("density")
 
 
-def draw_rows(rows: Mapping[str, Tensor]) -> None:
-    """Rows of images of one length, each with its name at the left."""
+def draw_rows(rows: Mapping[str, Tensor], *, titles: Sequence[str] = ()) -> None:
+    """Rows of images of one length, each with its name at the left; `titles` stand above columns.
+
+    The zoom is a whole number, so that all pixels of an image are equally large.
+    """
     first = next(iter(rows.values()))
-    height, width = first.shape[2] + GAP, first.shape[3] + GAP
-    size = (WIDTH, (WIDTH - 1.2) * len(rows) * height / (len(first) * width) + 0.1)
-    _, ax = plt.subplots(figsize=size)
+    picture = tile(torch.cat(list(rows.values())), len(first))
+    dots, margin = mpl.rcParams["figure.dpi"], 1.2
+    zoom = max(1, int((WIDTH - margin) * dots / picture.shape[1]))
+    height, width = (zoom * side / dots for side in picture.shape[:2])
+    figure = plt.figure(figsize=(margin + width, height), layout="none")
+    ax = figure.add_axes((margin / (margin + width), 0, width / (margin + width), 1))
+    ax.imshow(picture)
     clean(ax)
-    ax.imshow(tile(torch.cat(list(rows.values())), len(first)))
-    ax.set_yticks([first.shape[2] / 2 + i * height for i in range(len(rows))], list(rows))
+    down, across = first.shape[2] + GAP, first.shape[3] + GAP
+    ax.set_yticks([first.shape[2] / 2 + i * down for i in range(len(rows))], list(rows))
+    ax.xaxis.tick_top()
+    ax.set_xticks([first.shape[3] / 2 + i * across for i in range(len(titles))], titles)
 
 
 def clean(ax: Axes) -> None:

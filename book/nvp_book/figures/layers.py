@@ -1,0 +1,88 @@
+"""Diagrams of the Pixel RNN: an LSTM's cell, the blocks of Figure 5, and the whole network."""
+
+from __future__ import annotations
+
+from nvp_book.figures import GREEN, ORANGE, PALE, SKY
+from nvp_book.figures.diagram import arrow, box, circle, label, sheet
+
+
+def draw_lstm_cell() -> None:
+    """One step of the Row LSTM (eq 3): two convolutions, four gates, and the cell's own path."""
+    axes = sheet(14.4, 6.0)
+    line, gates, low = 5.4, 3.3, 1.5
+    for name, y in (("c_{r-1}", line), ("h_{r-1}", low + 0.8), ("x_r", low - 0.8)):
+        label(axes, (0.6, y), f"${name}$", size=12)
+    for y, text, fill in (
+        (low + 0.8, "state to state\n$K^{ss}$, no mask", SKY),
+        (low - 0.8, "input to state\n$K^{is}$, mask B", GREEN),
+    ):
+        arrow(axes, (1.1, y), (1.7, y))
+        box(axes, (3.1, y), (2.8, 1.1), text, fill=fill, ink="white" if fill == GREEN else "black")
+        arrow(axes, (4.5, y), (5.2, y), (5.2, low + (0.25 if y > low else -0.25)))
+    circle(axes, (5.2, low), "+", radius=0.25)
+    places = {"o": 11.4, "f": 6.6, "i": 8.1, "g": 9.6}
+    arrow(axes, (5.45, low), (places["o"], low), head=False)
+    label(axes, (5.95, low + 0.3), "$4h$")
+    for name, x in places.items():
+        arrow(axes, (x, low), (x, gates - 0.45))
+        box(axes, (x, gates), (1.1, 0.9), f"${name}$\n{'tanh' if name == 'g' else 'σ'}", fill=PALE)
+    # Along the top: forget, then write.
+    product = (8.85, 4.35)
+    arrow(axes, (1.1, line), (places["f"] - 0.25, line), colour=ORANGE)
+    circle(axes, (places["f"], line), "×", radius=0.25)
+    arrow(axes, (places["f"], gates + 0.45), (places["f"], line - 0.25))
+    arrow(axes, (places["f"] + 0.25, line), (product[0] - 0.25, line), colour=ORANGE)
+    for name, side in (("i", -0.25), ("g", 0.25)):
+        x = places[name]
+        arrow(axes, (x, gates + 0.45), (x, product[1]), (product[0] + side, product[1]))
+    circle(axes, product, "×", radius=0.25)
+    arrow(axes, (product[0], product[1] + 0.25), (product[0], line - 0.25))
+    circle(axes, (product[0], line), "+", radius=0.25)
+    arrow(axes, (product[0] + 0.25, line), (13.7, line), colour=ORANGE)
+    label(axes, (14.05, line), "$c_r$", size=12)
+    # Down on the right: show some of it.
+    x = 12.9
+    arrow(axes, (x, line), (x, 4.75))
+    box(axes, (x, 4.35), (1.1, 0.8), "tanh", fill=PALE)
+    arrow(axes, (x, 3.95), (x, gates + 0.25))
+    arrow(axes, (places["o"] + 0.55, gates), (x - 0.25, gates))
+    circle(axes, (x, gates), "×", radius=0.25)
+    arrow(axes, (x + 0.25, gates), (13.7, gates))
+    label(axes, (14.05, gates), "$h_r$", size=12)
+
+
+def draw_lstm_block() -> None:
+    """Figure 5, right: the residual connection around an LSTM layer, widths on the arrows."""
+    axes = sheet(12.4, 3.0)
+    y, up = 1.0, 2.35
+    label(axes, (0.5, y), "$x$", size=12)
+    box(axes, (3.3, y), (2.7, 1.0), "LSTM layer", fill=ORANGE)
+    box(axes, (7.3, y), (2.3, 1.0), "1 × 1, mask B", fill=PALE)
+    circle(axes, (10.3, y), "+", radius=0.25)
+    for start, end, text in ((0.8, 1.95, "$2h$"), (4.65, 6.15, "$h$"), (8.45, 10.05, "$2h$")):
+        arrow(axes, (start, y), (end, y))
+        label(axes, ((start + end) / 2 + (0.12 if start < 1 else 0), y + 0.3), text)
+    arrow(axes, (1.15, y), (1.15, up), (10.3, up), (10.3, y + 0.25))
+    arrow(axes, (10.55, y), (11.6, y))
+    label(axes, (11.05, y + 0.3), "$2h$")
+    label(axes, (5.7, up + 0.3), "the input, unchanged")
+
+
+def draw_pixelcnn_block() -> None:
+    """Figure 5, left: the residual block of the PixelCNN, widths on the arrows."""
+    axes = sheet(14.2, 3.0)
+    y, up = 1.0, 2.35
+    label(axes, (0.4, y), "$x$", size=12)
+    stages = (("1 × 1", PALE), ("3 × 3", ORANGE), ("1 × 1", PALE))
+    places, widths = (3.1, 6.6, 10.1), ("$2h$", "$h$", "$h$", "$2h$")
+    for at, (name, fill) in zip(places, stages, strict=True):
+        box(axes, (at, y), (2.4, 1.1), f"ReLU,\n{name}, mask B", fill=fill)
+    starts, ends = (0.7, *(at + 1.2 for at in places)), (*(at - 1.2 for at in places), 12.2)
+    for start, end, width in zip(starts, ends, widths, strict=True):
+        arrow(axes, (start, y), (end, y))
+        label(axes, (end - 0.55, y + 0.3), width)
+    circle(axes, (12.45, y), "+", radius=0.25)
+    arrow(axes, (1.0, y), (1.0, up), (12.45, up), (12.45, y + 0.25))
+    arrow(axes, (12.7, y), (13.7, y))
+    label(axes, (13.15, y + 0.3), "$2h$")
+    label(axes, (6.6, up + 0.3), "the input, unchanged")
