@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml requirements.lock
 	  { echo "nvp needs Python 3.11 to 3.13; name one with: make PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 	  { echo "python -m venv failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[cli,book,dev]'
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[cli,import,book,dev]'
 	@touch $@
 
 venv: $(STAMP) ## make the environment in .venv, once
@@ -82,7 +82,7 @@ lint: venv ## ruff, mypy and import-linter
 
 lock: ## write requirements.lock from a fresh environment
 	rm -rf build/lock-venv && $(PYTHON) -m venv build/lock-venv
-	build/lock-venv/bin/python -m pip install --quiet '.[cli,book,dev,cluster,benchmarks]'
+	build/lock-venv/bin/python -m pip install --quiet '.[cli,import,book,dev,cluster,benchmarks]'
 	build/lock-venv/bin/python workflow/lock.py > build/requirements.lock
 	mv build/requirements.lock requirements.lock
 

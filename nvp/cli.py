@@ -14,6 +14,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from nvp.config import LARGEST_SEED
+from nvp.data.importing.options import Crop, Fractions, Options
 from nvp.errors import NVPError
 
 # Of all bad options and commands. The click that it is from is Typer's own in new versions.
@@ -57,7 +58,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="Say which data sets are here, and get the others.")
+data_app = typer.Typer(help="Say which data sets are here, get others, make your own.")
 app.add_typer(data_app, name="data", no_args_is_help=True)
 
 DataRoot = Annotated[
@@ -87,8 +88,7 @@ def data_list(data_root: DataRoot = None) -> None:
     console().print(table)
     typer.echo(
         f"Data root: {data.data_root(data_root)}\n"
-        "Bring your own: a folder NAME under it with train_images.npy and test_images.npy, uint8, "
-        "(N, H, W, C),\nand optionally validation_images.npy, train_labels.npy and so on; "
+        "Your own images: nvp data import FOLDER NAME --size 32 makes a set of a folder of them; "
         "data/README.md says more."
     )
 
@@ -99,6 +99,44 @@ def data_get(name: str, data_root: DataRoot = None) -> None:
     from nvp.data import download
 
     typer.echo(f"{name} is ready in {download.get(name, data_root)}")
+
+
+@data_app.command("import")
+def data_import(
+    source: Annotated[Path, typer.Argument(help="A folder or an archive; a publisher's files")],
+    name: Annotated[str, typer.Argument(help="Of the new set, for data.name of a configuration")],
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Pixels of the smaller side [default: as they are]")
+    ] = None,
+    crop: Annotated[
+        Crop, typer.Option(help="center cuts squares; none leaves it to training (data.crop)")
+    ] = Crop.CENTER,
+    gray: Annotated[bool, typer.Option("--gray", help="One channel instead of three")] = False,
+    validation: Annotated[
+        float, typer.Option(min=0, max=0.9, help="Share of the images, if the source has no split")
+    ] = Fractions.validation,
+    test: Annotated[float, typer.Option(min=0, max=0.9, help="The same")] = Fractions.test,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Of these splits and of the order")
+    ] = Fractions.seed,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Leave damaged images out, and note them")
+    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Over a set of that name")] = False,
+    data_root: DataRoot = None,
+) -> None:
+    """Make a data set of a folder of images, Parquet files, or a set of the papers.
+
+    Killed, it goes on where it was when the same command is given again.
+    """
+    from nvp.data.importing.progress import progress_bar
+    from nvp.data.importing.run import import_set
+
+    fractions = Fractions(validation, test, seed)
+    options = Options(size, crop, gray, fractions, skip_unreadable, replace)
+    with progress_bar() as progress:
+        made = import_set(source, name, options, root=data_root, progress=progress)
+    typer.echo(made.summary())
 
 
 @app.command()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 HEADER = """\
 # Everything the project needs, at the versions it was tested with (Python {python}).
-# Made by `make lock`. Used as: pip install -c requirements.lock -e '.[cli,book,dev]'
+# Made by `make lock`. Used as: pip install -c requirements.lock -e '.[cli,import,book,dev]'
 # torch and torchvision are ranges: their builds (CPU, CUDA, ROCm) differ from machine to machine.
 """
 RANGES = ("torch", "torchvision")

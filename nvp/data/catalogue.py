@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from nvp.data.formats import UNFINISHED
 from nvp.data.sets import (
     EMBEDDED,
     EMBEDDED_BINARY,
@@ -17,7 +18,9 @@ from nvp.data.sets import (
 )
 from nvp.errors import NVPError
 
-State = Literal["present", "incomplete", "damaged", "missing", "bring your own"]
+State = Literal[
+    "present", "incomplete", "damaged", "missing", "bring your own", "import unfinished"
+]
 
 
 @dataclass(frozen=True)
@@ -53,18 +56,45 @@ DOWNLOADS = {
     "cifar10": Known((3, 32, 32), {"train": 50_000, "test": 10_000}, "nvp data get cifar10"),
 }
 
-_IMAGENET = "https://image-net.org/download-images.php"
 _CELEBA = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 _LSUN = "https://github.com/fyu/lsun"
+_IMAGENET = "the downsampled set of the Pixel RNN paper, with 49,999 validation images"
+
+
+def _imported(name: str, files: str) -> str:
+    return f"nvp data import FOLDER {name}, where FOLDER holds {files}"
+
+
+def _lsun(category: str) -> Known:
+    """Smaller side 96; training cuts 64x64 (`data.crop`). Its 300 validation images are scored."""
+    files = f"{category}_train_lmdb and {category}_val_lmdb of {_LSUN}"
+    name = f"lsun-{category.replace('_', '-')}"
+    return Known((3, 96, 96), {"test": 300}, _imported(name, files))
+
+
+def _imagenet(side: int) -> Known:
+    files = f"train_{side}x{side} and valid_{side}x{side} of {_IMAGENET}"
+    return Known((3, side, side), {"test": 49_999}, _imported(f"imagenet{side}", files))
+
+
 # The papers' larger sets. Their terms, or their size, leave the fetching to the user.
 BRING_YOUR_OWN = {
-    "imagenet32": Known((3, 32, 32), {}, _IMAGENET),
-    "imagenet64": Known((3, 64, 64), {}, _IMAGENET),
-    "celeba": Known((3, 64, 64), {}, _CELEBA),
-    "lsun-bedroom": Known((3, 64, 64), {}, _LSUN),
-    "lsun-tower": Known((3, 64, 64), {}, _LSUN),
-    "lsun-church-outdoor": Known((3, 64, 64), {}, _LSUN),
+    "imagenet32": _imagenet(32),
+    "imagenet64": _imagenet(64),
+    "celeba": Known(
+        (3, 64, 64),
+        {"validation": 19_867, "test": 19_962},
+        _imported(
+            "celeba",
+            "img_align_celeba.zip, list_eval_partition.txt and list_attr_celeba.txt of " + _CELEBA,
+        ),
+    ),
+    "lsun-bedroom": _lsun("bedroom"),
+    "lsun-tower": _lsun("tower"),
+    "lsun-church-outdoor": _lsun("church_outdoor"),
 }
+# Names that stand for one set each, so that no figure is of other images than its name says.
+RESERVED = frozenset((*BRING_YOUR_OWN, "cifar10", "imagenet32-2017", "imagenet64-2017"))
 
 
 def survey(root: str | Path | None = None) -> list[Entry]:
@@ -75,7 +105,9 @@ def survey(root: str | Path | None = None) -> list[Entry]:
     embedded = Known((1, 28, 28), {}, f"git checkout -- data/{EMBEDDED}")
     known = {EMBEDDED: embedded, EMBEDDED_BINARY: embedded, **DOWNLOADS, **BRING_YOUR_OWN}
     entries = [_entry(name, facts, root) for name, facts in known.items()]
-    folders = {path.parent.name for path in data_root(root).glob("*/*_images.npy")}
+    under = data_root(root)
+    folders = {path.parent.name for path in under.glob("[!.]*/*_images.npy")}
+    folders |= {path.name[1 : -len(UNFINISHED)] for path in under.glob(f".*{UNFINISHED}")}
     return entries + [_entry(name, None, root) for name in sorted(folders - set(known))]
 
 
@@ -103,6 +135,8 @@ def _entry(name: str, known: Known | None, root: str | Path | None) -> Entry:
     state: State
     if damage:
         state, note = "damaged", damage
+    elif not found and data_root(root).joinpath(f".{name}{UNFINISHED}").is_dir():
+        state, note = "import unfinished", "give the same command again: it goes on"
     elif found:
         state = "incomplete" if missing else "present"
     else:

@@ -60,7 +60,7 @@ def get(name: str, root: str | Path | None = None) -> Path:
     that cannot be written.
     """
     if name not in TARGETS:
-        raise NVPError(_not_downloadable(name, data_root(root)))
+        raise NVPError(_not_downloadable(name))
     under = data_root(root)
     try:
         return _verified(name, under)
@@ -87,13 +87,13 @@ def get(name: str, root: str | Path | None = None) -> Path:
     return _verified(name, under)
 
 
-def _not_downloadable(name: str, under: Path) -> str:
+def _not_downloadable(name: str) -> str:
     if name in (EMBEDDED, EMBEDDED_BINARY):
         return f"{name} comes with the repository and needs no download"
     if name in BRING_YOUR_OWN:
         return (
-            f"{name} is not downloaded for you: get it from {BRING_YOUR_OWN[name].how} and save "
-            f"train_images.npy and test_images.npy, uint8 (N, H, W, C), in {under / name}"
+            f"{name} is not downloaded for you: get its publisher's files, then run "
+            f"{BRING_YOUR_OWN[name].how}"
         )
     return f"no download is known for {name!r}: use {', '.join(DOWNLOADS)}"
 

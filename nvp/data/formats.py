@@ -23,6 +23,7 @@ SPLITS = ("train", "validation", "test")
 IDX_PREFIX = {"train": "train", "test": "t10k"}
 AMAT_LINE = 2 * 28 * 28  # bytes: a digit, and then a space or the line's end
 NOTE = "import.json"  # beside the files that `nvp data import` wrote
+UNFINISHED = ".import"  # ends the name of the hidden folder of a set that is being written
 # What NumPy raises for a damaged .npy file: it parses the header as Python, or takes it for a zip.
 DAMAGED_NPY = (
     *(ValueError, EOFError, OverflowError, SyntaxError),

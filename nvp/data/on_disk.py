@@ -18,7 +18,7 @@ from torch import Tensor
 
 from nvp.errors import NVPError
 
-BLOCK = 1 << 24  # bytes that are read at once where a whole file is
+BLOCK = 1 << 22  # bytes that are read at once where a whole file is
 
 
 class Rows:

@@ -53,7 +53,7 @@ from nvp.paths import data_root, embedded_root, expanded
 
 __all__ = [
     *("EMBEDDED", "FASHION_CLASSES", "NAMES", "SPLITS", "Dataset", "MissingData"),
-    *("NoValidationSplit", "data_root", "find", "fingerprint", "load"),
+    *("NoValidationSplit", "data_root", "find", "fingerprint", "fingerprint_labels", "load"),
 ]
 
 EMBEDDED = "fashion-mnist-small"
@@ -143,10 +143,7 @@ def load(
     stored.verify()
     number = min(len(stored.images), limit or len(stored.images))
     images, checksum = _images(stored, number, crop)
-    labels = None
-    if stored.labels is not None:
-        kind = np.float32 if stored.labels.dtype.kind == "f" else np.int64
-        labels = torch.from_numpy(stored.labels.astype(kind))
+    labels = None if stored.labels is None else _labels(stored.labels)
     if number == len(stored.images):
         _compare("images", stored, split, stored.checksum, checksum)
     if labels is not None:
@@ -160,6 +157,15 @@ def load(
         checksum=checksum,
         labels_checksum=None if labels is None else fingerprint(labels),
     )
+
+
+def _labels(stored: np.ndarray) -> Tensor:
+    return torch.from_numpy(stored.astype(np.float32 if stored.dtype.kind == "f" else np.int64))
+
+
+def fingerprint_labels(stored: np.ndarray) -> str:
+    """The `fingerprint` that `load` gives of labels, classes or attributes of any type."""
+    return fingerprint(_labels(stored))
 
 
 def _images(stored: Stored, number: int, crop: int | None) -> tuple[Tensor, str]:

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from nvp.cli import app
 from nvp.data import catalogue, sets
 from nvp.data.sets import EMBEDDED, EMBEDDED_BINARY
+from nvp.tables.published import read_published
 
 
 def test_survey_tells_the_states_apart(idx_root: Path, npy_folder: Path) -> None:
@@ -29,7 +30,7 @@ def test_survey_tells_the_states_apart(idx_root: Path, npy_folder: Path) -> None
     assert (rows["mine"].state, rows["mine"].images) == ("incomplete", {"train": 40})
     assert rows["mine"].image_shape == (3, 6, 5)
     assert rows["imagenet32"].state == "bring your own"
-    assert rows["imagenet32"].note.startswith("https://image-net.org/")
+    assert rows["imagenet32"].note.startswith("nvp data import FOLDER imagenet32, where FOLDER")
 
 
 def test_cli_list(npy_folder: Path) -> None:
@@ -41,4 +42,13 @@ def test_cli_list(npy_folder: Path) -> None:
     assert "6x5x3" in rows["mine"]
     assert "nvp data get mnist" in rows["mnist"]
     assert "bring your own" in rows["lsun-tower"]
-    assert "train_images.npy" in result.stdout
+    assert "nvp data import FOLDER celeba" in result.stdout
+
+
+def test_a_missing_set_of_the_papers_says_the_command_that_makes_it(tmp_path: Path) -> None:
+    tables = read_published().tables
+    wanted = {row.data for name in tables if name != "28x28" for row in tables[name]}
+    notes = {entry.name: entry.note for entry in catalogue.survey(tmp_path)}
+    for name in wanted - {"cifar10-validation"}:
+        command = "nvp data get" if name in catalogue.DOWNLOADS else "nvp data import FOLDER"
+        assert notes[name].startswith(f"{command} {name}")

@@ -111,7 +111,7 @@ def test_a_users_own_damaged_cifar10_is_not_replaced(npy_folder: Path) -> None:
             "nothing",
             "no download is known for 'nothing': use mnist, fashion-mnist, binarized-mnist",
         ),
-        ("celeba", "get it from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"),
+        ("celeba", "get its publisher's files, then run nvp data import FOLDER celeba"),
         (EMBEDDED, "comes with the repository and needs no download"),
         (EMBEDDED_BINARY, "comes with the repository and needs no download"),
     ],

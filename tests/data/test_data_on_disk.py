@@ -18,8 +18,9 @@ from nvp.data.sets import fingerprint, load
 from nvp.data.splits import check_test_split, load_split
 from nvp.errors import NVPError
 from nvp.model.labels import Labelled
+from nvp.runs.folder import RunFolder
 from nvp.runs.tensors import load_tensors
-from nvp.training.loop import CHECKPOINT, train
+from nvp.training.loop import prepare
 
 
 @pytest.fixture
@@ -69,10 +70,12 @@ def test_training_from_disk_is_training_from_memory(
     tree, root: Path, tmp_path: Path, monkeypatch
 ) -> None:
     config = parse_config(tree(), "tiny")
-    train(config, tmp_path / "memory", data_root=root)
+    prepare(config, tmp_path / "memory", data_root=root).run()
     monkeypatch.setattr(sets, "IN_MEMORY", 0)
-    train(config, tmp_path / "disk", data_root=root)
-    before, after = (load_tensors(tmp_path / n / CHECKPOINT)[0] for n in ("memory", "disk"))
+    prepare(config, tmp_path / "disk", data_root=root).run()
+    before, after = (
+        load_tensors(RunFolder(tmp_path / n).checkpoint)[0] for n in ("memory", "disk")
+    )
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
@@ -204,16 +207,16 @@ def test_a_batch_is_cropped_then_flipped_by_the_runs_own_noise(large: Path) -> N
 
 def test_resuming_with_crops_and_flips_is_exact(large: Path, tmp_path: Path) -> None:
     for steps in (2, 5):
-        train(cropped(steps), tmp_path / "two", data_root=large)
-    train(cropped(5), tmp_path / "one", data_root=large)
-    two, one = (load_tensors(tmp_path / name / CHECKPOINT)[0] for name in ("two", "one"))
+        prepare(cropped(steps), tmp_path / "two", data_root=large).run()
+    prepare(cropped(5), tmp_path / "one", data_root=large).run()
+    two, one = (load_tensors(RunFolder(tmp_path / name).checkpoint)[0] for name in ("two", "one"))
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
 def test_crops_change_a_run(large: Path, tmp_path: Path) -> None:
     """The same steps on central crops alone give other weights."""
     config = cropped(2, flips=False)
-    train(config, tmp_path / "random", data_root=large)
+    prepare(config, tmp_path / "random", data_root=large).run()
     data = load_split(config, "train", large).images.to("cpu").permute(0, 2, 3, 1).numpy()
     test = load_split(config, "test", large).images.to("cpu").permute(0, 2, 3, 1).numpy()
     (large / "central").mkdir()
@@ -221,15 +224,15 @@ def test_crops_change_a_run(large: Path, tmp_path: Path) -> None:
     np.save(large / "central/test_images.npy", test)
     tree = config.model_dump(mode="json")
     tree["data"] = {"name": "central"}
-    train(parse_config(tree, "central"), tmp_path / "central", data_root=large)
-    a, b = (load_tensors(tmp_path / n / CHECKPOINT)[0] for n in ("random", "central"))
+    prepare(parse_config(tree, "central"), tmp_path / "central", data_root=large).run()
+    a, b = (load_tensors(RunFolder(tmp_path / n).checkpoint)[0] for n in ("random", "central"))
     assert not all(torch.equal(a[key], b[key]) for key in a if key.startswith("model."))
 
 
 def test_a_missing_test_split_is_said_before_training(large: Path, tmp_path: Path) -> None:
     (large / "large/test_images.npy").unlink()
     with pytest.raises(NVPError, match="large: the test split is missing"):
-        train(cropped(1), tmp_path / "run", data_root=large)
+        prepare(cropped(1), tmp_path / "run", data_root=large).run()
     assert not (tmp_path / "run").exists()
     with pytest.raises(NVPError, match="the test split is missing"):
         check_test_split(cropped(1), large)

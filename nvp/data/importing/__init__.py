@@ -1,0 +1,1 @@
+"""`nvp data import`: a data set of the images that people have."""

@@ -1,0 +1,95 @@
+"""CIFAR-10's published batches, pickled or binary."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, cast
+
+import numpy as np
+
+from nvp.data.importing.source import Picture, Source, held
+from nvp.errors import NVPError
+
+LARGEST = 1 << 25  # bytes of a batch; the published ones have 31 MB
+
+
+def read_cifar10(source: Path) -> Source:
+    """The six batches in a folder, or in the publisher's .tar.gz.
+
+    A pickle is opened only after its md5 agreed with torchvision's list of the published files. For
+    the binary files no such list is at hand: their sizes are checked.
+    """
+    files = _batches(source)
+    pickled = any(not name.endswith(".bin") for name in files)
+    parse, end = (_from_pickle, "") if pickled else (_from_binary, ".bin")
+    names = [*(f"data_batch_{number}{end}" for number in range(1, 6)), f"test_batch{end}"]
+    if missing := [name for name in names if name not in files]:
+        raise NVPError(f"{source} lacks {', '.join(missing)} of CIFAR-10: get the rest")
+    batches = {name: parse(name, files[name]) for name in names}
+
+    def pictures(start: int) -> Iterator[Picture]:
+        for name, (pixels, labels) in batches.items():
+            split = "test" if name.startswith("test") else "train"
+            for index in range(start, len(labels)):
+                image = pixels[index].reshape(3, 32, 32).transpose(1, 2, 0)
+                place = f"image {index} ({name})"
+                yield Picture(split, place, held(image), int(labels[index]))
+            start = max(0, start - len(labels))
+
+    return Source(
+        kind="CIFAR-10",
+        number=sum(len(labels) for _, labels in batches.values()),
+        pictures=pictures,
+        identity=hashlib.sha256(b"".join(files[name] for name in names)).hexdigest(),
+        splits=("train", "test"),
+        published="cifar10",
+        facts={"checked": "md5 of each batch" if pickled else "sizes alone"},
+    )
+
+
+def _batches(source: Path) -> dict[str, bytes]:
+    """The content of every file that is named as a batch, by that name."""
+    try:
+        if source.is_dir():
+            paths = [path for path in source.rglob("*_batch*") if path.is_file()]
+            return {path.name: _bounded(path.name, path.open("rb")) for path in paths}
+        with tarfile.open(source) as archive:
+            members = {Path(each.name).name: each for each in archive if each.isreg()}
+            return {
+                name: _bounded(name, cast(IO[bytes], archive.extractfile(member)))
+                for name, member in members.items()
+                if "_batch" in name
+            }
+    except (OSError, EOFError, tarfile.TarError) as error:
+        raise NVPError(f"{source} is damaged ({error}): get it again") from error
+
+
+def _bounded(name: str, file: IO[bytes]) -> bytes:
+    with file:
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise NVPError(f"{name} holds more bytes than a batch of CIFAR-10: get it again")
+    return content
+
+
+def _from_pickle(name: str, content: bytes) -> tuple[np.ndarray, np.ndarray]:
+    from torchvision.datasets import CIFAR10
+
+    published = dict(map(tuple, CIFAR10.train_list + CIFAR10.test_list))
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != published.get(name):
+        raise NVPError(f"{name} is not CIFAR-10's published file, by its md5: get it again")
+    batch = pickle.load(io.BytesIO(content), encoding="latin1")
+    return np.asarray(batch["data"]), np.asarray(batch["labels"])
+
+
+def _from_binary(name: str, content: bytes) -> tuple[np.ndarray, np.ndarray]:
+    rows = np.frombuffer(content, np.uint8)
+    if rows.size % 3073 or not rows.size:
+        raise NVPError(f"{name} is cut short: it holds {rows.size} bytes, not rows of 3073")
+    rows = rows.reshape(-1, 3073)
+    return rows[:, 1:], rows[:, 0]

@@ -1,0 +1,213 @@
+"""The files of a source: a folder, or an archive that is read where it lies.
+
+Nothing is unpacked, so no name in an archive can lead anywhere. Links are refused unless they stay
+in their folder, and so is a member that would grow more than any image does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, NamedTuple, Protocol, cast
+
+from nvp.errors import NVPError
+
+IMAGES = frozenset(
+    (*(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"), ".ppm", ".pgm")
+)
+ARCHIVES = (".zip", ".tar")
+LARGEST_FILE = 1 << 28  # bytes of one image, compressed
+# Of a zip's member: bytes after decompression for each byte before, where they are many.
+LARGEST_GROWTH, MANY = 100, 1 << 24
+
+
+class Unreadable(Exception):
+    """One image of a source that cannot be used, and why."""
+
+
+class Home(Protocol):
+    """A folder or an archive that files lie in."""
+
+    def open(self, key: Any) -> BinaryIO:
+        """The bytes of the file that `key` stands for, seekable."""
+
+
+class File(NamedTuple):
+    """A file of a source, by its name there, with "/" between folders."""
+
+    name: str
+    size: int
+    home: Home
+    key: Any
+
+    @property
+    def path(self) -> PurePosixPath:
+        return PurePosixPath(self.name)
+
+    def open(self) -> BinaryIO:
+        """Its bytes, seekable."""
+        return self.home.open(self.key)
+
+    def read(self) -> bytes:
+        """All of its bytes. Raises `Unreadable` where it cannot be one image."""
+        if self.size > LARGEST_FILE:
+            raise Unreadable(f"it holds {self.size:,} bytes, too many for an image")
+        try:
+            with self.open() as file:
+                return file.read(self.size)
+        except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+            raise Unreadable(str(error) or type(error).__name__) from error
+
+
+class Files:
+    """All files of a source, ascending by name; of a folder without images also its archives'.
+
+    Raises `NVPError` for links that lead out of the folder and for names that would.
+    """
+
+    def __init__(self, source: Path) -> None:
+        self.source = source
+        if source.is_file():
+            files = list(_archive(source, ""))
+        else:
+            files = list(_Folder(source.resolve()).files())
+            if not any(file.path.suffix.lower() in IMAGES for file in files):
+                for file in [file for file in files if file.path.suffix.lower() in ARCHIVES]:
+                    files += _archive(cast(Path, file.key), file.name + "/")
+        self.all = sorted(files, key=lambda file: file.name)
+
+    def __iter__(self) -> Iterator[File]:
+        return iter(self.all)
+
+    def ending(self, *suffixes: str) -> list[File]:
+        """Those whose name ends so."""
+        return [file for file in self.all if file.path.suffix.lower() in suffixes]
+
+    def named(self, *names: str) -> list[File]:
+        """Those of that name, whatever folder they are in."""
+        return [file for file in self.all if file.path.name in names]
+
+    @cached_property
+    def identity(self) -> str:
+        """SHA-256 of all names and sizes, and of the source's own time: the same source again."""
+        digest = hashlib.sha256(f"{self.source.stat().st_mtime_ns}".encode())
+        for file in self.all:
+            digest.update(f"{file.name}\0{file.size}\n".encode(errors="surrogateescape"))
+        return digest.hexdigest()
+
+
+class _Folder:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def open(self, key: Path) -> BinaryIO:
+        return key.open("rb")
+
+    def files(self) -> Iterator[File]:
+        for folder, folders, names in os.walk(self.root):
+            folders[:] = sorted(name for name in folders if _wanted(name))
+            for name in (*folders, *filter(_wanted, names)):
+                path = Path(folder, name)
+                if path.is_symlink() and not self._stays(path):
+                    raise NVPError(
+                        f"{path} is a link that leads out of {self.root}, which is not followed: "
+                        "put the images themselves there"
+                    )
+            for name in filter(_wanted, names):
+                path = Path(folder, name)
+                if path.is_file():
+                    yield File(
+                        path.relative_to(self.root).as_posix(), path.stat().st_size, self, path
+                    )
+
+    def _stays(self, path: Path) -> bool:
+        """Whether a link leads to a file of this folder; to a folder none may lead."""
+        return path.resolve().is_relative_to(self.root) and not path.is_dir()
+
+
+def _wanted(name: str) -> bool:
+    return not name.startswith(".") and name != "__MACOSX"
+
+
+def _archive(path: Path, prefix: str) -> Iterator[File]:
+    home: _Zip | _Tar
+    try:
+        if zipfile.is_zipfile(path):
+            home = _Zip(path)
+        elif tarfile.is_tarfile(path):
+            home = _Tar(path)
+        else:
+            raise NVPError(f"{path} is neither a folder nor a .zip or .tar archive: unpack it")
+        for name, size, key in home.members():
+            parts = PurePosixPath(name).parts
+            if name.startswith("/") or ".." in parts:
+                raise NVPError(
+                    f"{path} holds a file that leads out of it, {name!r}: do not trust it"
+                )
+            if all(map(_wanted, parts)):
+                yield File(prefix + name, size, home, key)
+    except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError) as error:
+        raise NVPError(f"{path} is damaged ({error}): get it again") from error
+
+
+class _Zip:
+    def __init__(self, path: Path) -> None:
+        self.path, self.archive = path, zipfile.ZipFile(path)
+
+    def open(self, key: zipfile.ZipInfo) -> BinaryIO:
+        return cast(BinaryIO, self.archive.open(key))
+
+    def members(self) -> Iterator[tuple[str, int, zipfile.ZipInfo]]:
+        for info in self.archive.infolist():
+            if info.is_dir():
+                continue
+            if stat.S_ISLNK(info.external_attr >> 16):
+                raise NVPError(f"{self.path} holds a link, {info.filename!r}: unpack it yourself")
+            check_growth(self.path, info)
+            yield info.filename, info.file_size, info
+
+
+def check_growth(path: Path | str, info: zipfile.ZipInfo) -> None:
+    """Raise `NVPError` for a member that would grow as no images do: a decompression bomb."""
+    if info.file_size > max(MANY, LARGEST_GROWTH * info.compress_size):
+        raise NVPError(
+            f"{path} holds {info.filename!r}, which would grow from {info.compress_size:,} to "
+            f"{info.file_size:,} bytes, as no images do: do not trust it"
+        )
+
+
+class _Tar:
+    """Of each member the place of its bytes is kept, not the header: there may be a million."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def open(self, key: tuple[int, int]) -> BinaryIO:
+        start, size = key
+        with self.path.open("rb") as file:
+            file.seek(start)
+            return io.BytesIO(file.read(size))
+
+    def _is_plain(self) -> bool:
+        with self.path.open("rb") as file:
+            file.seek(257)
+            return file.read(5) == b"ustar"
+
+    def members(self) -> Iterator[tuple[str, int, tuple[int, int]]]:
+        if not self._is_plain():
+            raise NVPError(f"{self.path} is a compressed tar: unpack it first")
+        with tarfile.open(self.path, "r:") as archive:
+            for member in archive:
+                archive.members = []  # type: ignore[attr-defined]
+                if member.isdir():
+                    continue
+                if not member.isreg():
+                    raise NVPError(f"{self.path} holds a link, {member.name!r}: unpack it yourself")
+                yield member.name, member.size, (member.offset_data, member.size)

@@ -1,0 +1,81 @@
+"""A folder of images, or an archive of one; subfolders are splits, then classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from nvp.data.importing.files import IMAGES, File, Files
+from nvp.data.importing.options import Fractions
+from nvp.data.importing.source import Picture, Source
+from nvp.errors import NVPError
+
+SPLIT_FOLDERS = {
+    "train": "train",
+    **dict.fromkeys(("val", "valid", "validation"), "validation"),
+    "test": "test",
+}
+
+
+def read_folder(files: Files, fractions: Fractions) -> Source:
+    """All images below a folder, in an order drawn from the seed.
+
+    Subfolders named train, val or validation, and test are the splits; without them, splits are
+    drawn. Where every image lies in a subfolder (of its split), subfolders are classes: labels are
+    their numbers, in alphabetical order.
+    """
+    images = files.ending(*IMAGES)
+    if not images:
+        raise NVPError(
+            f"{files.source} holds no images ({', '.join(sorted(IMAGES))}), and none of the sets "
+            "that `nvp data import` knows: name the folder that holds them"
+        )
+    paths = _below_the_common_folder([file.path for file in images])
+    named = [path.parts[0].lower() in SPLIT_FOLDERS and len(path.parts) > 1 for path in paths]
+    splits = np.full(len(images), "train", "<U10")
+    if any(named):
+        if not all(named):
+            stray = images[named.index(False)].name
+            raise NVPError(
+                f"{files.source} holds folders for splits, and {stray} beside them: put each image "
+                "into train/, val/ or test/"
+            )
+        splits[:] = [SPLIT_FOLDERS[path.parts[0].lower()] for path in paths]
+        paths = [PurePosixPath(*path.parts[1:]) for path in paths]
+    undecided = np.flatnonzero(splits == "train")
+    splits[undecided] = fractions.draw(len(undecided), set(splits))
+    classes = sorted({path.parts[0] for path in paths}) if _in_classes(paths) else []
+    number_of = {name: number for number, name in enumerate(classes)}
+    order = np.random.Generator(np.random.PCG64(fractions.seed)).permutation(len(images))
+
+    def pictures(start: int) -> Iterator[Picture]:
+        for index in order[start:].tolist():
+            file: File = images[index]
+            label = number_of[paths[index].parts[0]] if classes else None
+            yield Picture(str(splits[index]), file.name, file.read, label)
+
+    return Source(
+        kind="a folder of images",
+        number=len(images),
+        pictures=pictures,
+        identity=files.identity,
+        splits=tuple(map(str, np.unique(splits))),
+        facts={"classes": classes} if classes else {},
+    )
+
+
+def _below_the_common_folder(paths: list[PurePosixPath]) -> list[PurePosixPath]:
+    """Without the folders that hold everything, as archives often have one."""
+    while (
+        all(len(path.parts) > 1 for path in paths) and len({path.parts[0] for path in paths}) == 1
+    ):
+        if paths[0].parts[0].lower() in SPLIT_FOLDERS:
+            break
+        paths = [PurePosixPath(*path.parts[1:]) for path in paths]
+    return paths
+
+
+def _in_classes(paths: list[PurePosixPath]) -> bool:
+    return all(len(path.parts) > 1 for path in paths)

@@ -1,0 +1,65 @@
+"""LSUN's scenes: one database of image files for each category and split."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+from nvp.data.importing.options import Crop
+from nvp.data.importing.pixels import Resize
+from nvp.data.importing.source import Picture, Source, held
+from nvp.errors import NVPError
+
+SIDE = 96  # of the smaller side (Real NVP, section 4.1)
+
+
+def read_lsun(folder: Path, name: str) -> Source:
+    """A category's two databases, CATEGORY_train_lmdb and CATEGORY_val_lmdb, in the order of keys.
+
+    The smaller side becomes 96 pixels; training cuts random 64x64 squares. What the paper scores,
+    the validation images, becomes the split `test`.
+    """
+    try:
+        import lmdb
+    except ImportError as error:
+        raise NVPError("LSUN's databases need lmdb: pip install 'nvp[import]'") from error
+    found = sorted(path.name.removesuffix("_train_lmdb") for path in folder.glob("*_train_lmdb"))
+    category = name.removeprefix("lsun-").replace("-", "_")
+    if category not in found:
+        if name.startswith("lsun-") or len(found) != 1:
+            raise NVPError(f"{folder} holds {', '.join(found)}: name one of them as lsun-CATEGORY")
+        (category,) = found
+    splits = {"train": f"{category}_train_lmdb", "test": f"{category}_val_lmdb"}
+    databases = {}
+    for split, database in splits.items():
+        if not (folder / database / "data.mdb").is_file():
+            raise NVPError(f"{folder / database} holds no data.mdb: unpack {database}.zip there")
+        try:
+            databases[split] = lmdb.open(
+                str(folder / database), readonly=True, lock=False, readahead=False, meminit=False
+            )
+        except lmdb.Error as error:
+            raise NVPError(f"{folder / database} is damaged ({error}): get it again") from error
+    counts = {split: database.stat()["entries"] for split, database in databases.items()}
+
+    def pictures(start: int) -> Iterator[Picture]:
+        for split, database in databases.items():
+            with database.begin() as transaction:
+                keys = transaction.cursor().iternext(values=False)
+                for key in itertools.islice(keys, start, None):
+                    place = f"{key.decode(errors='replace')} ({splits[split]})"
+                    yield Picture(split, place, held(bytes(transaction.get(key) or b"")))
+            start = max(0, start - counts[split])
+
+    return Source(
+        kind=f"LSUN, {category}",
+        number=sum(counts.values()),
+        pictures=pictures,
+        identity=hashlib.sha256(f"{category} {counts}".encode()).hexdigest(),
+        splits=tuple(splits),
+        published=f"lsun-{category.replace('_', '-')}",
+        prepare=Resize(SIDE, Crop.NONE),
+        facts={"resized": f"the smaller side to {SIDE}", "data.crop": 64},
+    )

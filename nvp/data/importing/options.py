@@ -1,0 +1,46 @@
+"""What a user of `nvp data import` chooses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+
+
+class Crop(StrEnum):
+    """What becomes of the longer side of an image."""
+
+    CENTER = "center"  # cut to a square
+    NONE = "none"  # left as it is: training cuts squares (data.crop)
+
+
+@dataclass(frozen=True)
+class Fractions:
+    """Which share of the images goes to `validation` and to `test`, where a source does not say."""
+
+    validation: float = 0.05
+    test: float = 0.1
+    seed: int = 0
+
+    def draw(self, number: int, given: set[str]) -> np.ndarray:
+        """The split of each of `number` images, (N,): "train", or one that is not `given`."""
+        splits = np.full(number, "train", "<U10")
+        order = np.random.Generator(np.random.PCG64(self.seed)).permutation(number)
+        for split, share in (("test", self.test), ("validation", self.validation)):
+            if split not in given and share > 0 and number > 2:
+                chosen, order = np.split(order, [max(1, round(share * number))])
+                splits[chosen] = split
+        return splits
+
+
+@dataclass(frozen=True)
+class Options:
+    """How images are made alike and parted; sets of the papers have their own rules."""
+
+    size: int | None = None  # of the smaller side, in pixels
+    crop: Crop = Crop.CENTER
+    gray: bool = False
+    fractions: Fractions = field(default_factory=Fractions)
+    skip_unreadable: bool = False
+    replace: bool = False

@@ -1,0 +1,127 @@
+"""Parquet files with a column of images, as data hubs serve them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from nvp.data.importing.files import File, Files, Unreadable
+from nvp.data.importing.folder import SPLIT_FOLDERS
+from nvp.data.importing.options import Fractions
+from nvp.data.importing.source import Picture, Source
+from nvp.errors import NVPError
+
+ROWS = 64  # that are in memory at once
+
+
+def read_parquet(files: Files, fractions: Fractions) -> Source:
+    """The rows of all files, in their order. The splits are those of the files' names.
+
+    The column of images holds the bytes of image files, plain or as the field `bytes`; a column
+    `label` of integers is taken along. What a row says of a path is never followed.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise NVPError("Parquet files need pyarrow: pip install 'nvp[import]'") from error
+    tables = files.ending(".parquet")
+    try:
+        opened = [pq.ParquetFile(file.open()) for file in tables]
+    except (pa.ArrowInvalid, OSError) as error:
+        raise NVPError(f"a Parquet file of {files.source} is damaged ({error})") from error
+    schema = opened[0].schema_arrow
+    column, label = _image_column(schema, tables[0].name), _label_column(schema)
+    columns = [column, *([label] if label else [])]
+    counts = [table.metadata.num_rows for table in opened]
+    splits = np.repeat([_split_of(file) for file in tables], counts).astype("<U10")
+    undecided = np.flatnonzero(splits == "train")
+    splits[undecided] = fractions.draw(len(undecided), set(splits))
+
+    def pictures(start: int) -> Iterator[Picture]:
+        number = 0
+        for file, table, count in zip(tables, opened, counts, strict=True):
+            if number + count <= start:
+                number += count
+                continue
+            for batch in table.iter_batches(batch_size=ROWS, columns=columns):
+                images, labels = (batch.column(name) for name in (column, label or column))
+                for row in range(len(batch)):
+                    if number >= start:
+                        yield Picture(
+                            str(splits[number]),
+                            f"row {number} ({file.name})",
+                            _content(images, row),
+                            labels[row].as_py() if label else None,
+                        )
+                    number += 1
+
+    classes = _class_names(schema, label)
+    return Source(
+        kind="Parquet files",
+        number=sum(counts),
+        pictures=pictures,
+        identity=files.identity,
+        splits=tuple(map(str, np.unique(splits))),
+        facts={"classes": classes} if classes else {},
+    )
+
+
+def _content(images: Any, row: int) -> Callable[[], bytes]:
+    def read() -> bytes:
+        value = images[row].as_py()
+        content = value.get("bytes") if isinstance(value, dict) else value
+        if not content:
+            raise Unreadable("the row holds no bytes")
+        return content
+
+    return read
+
+
+def _image_column(schema: Any, name: str) -> str:
+    import pyarrow as pa
+
+    def holds_images(field: Any) -> bool:
+        kind = field.type
+        if pa.types.is_struct(kind):
+            return kind.get_field_index("bytes") >= 0
+        return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+    for field in schema:
+        if holds_images(field):
+            return field.name
+    raise NVPError(
+        f"{name} has no column of images (bytes, or a struct with bytes) among "
+        f"{', '.join(schema.names)}"
+    )
+
+
+def _label_column(schema: Any) -> str | None:
+    import pyarrow as pa
+
+    for name in ("label", "labels", "fine_label"):
+        if name in schema.names and pa.types.is_integer(schema.field(name).type):
+            return name
+    return None
+
+
+def _class_names(schema: Any, label: str | None) -> list[str]:
+    """Those of a data hub's own notes in the file, where it has them."""
+    try:
+        notes = json.loads((schema.metadata or {})[b"huggingface"])
+        return list(notes["info"]["features"][label]["names"])
+    except (KeyError, TypeError, ValueError):
+        return []
+
+
+def _split_of(file: File) -> str:
+    """By the beginning of the file's name, as in train-00000-of-00002.parquet, or its folder's."""
+    for part in reversed(file.path.parts):
+        first = re.split(r"[-_.]", part.lower())[0]
+        if first in SPLIT_FOLDERS:
+            return SPLIT_FOLDERS[first]
+    return "train"

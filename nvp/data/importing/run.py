@@ -1,0 +1,258 @@
+"""One import from beginning to end: find the reader, write the arrays, check, put in place."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import nvp
+from nvp.config import NAME
+from nvp.data.catalogue import RESERVED
+from nvp.data.formats import NOTE, read_npy
+from nvp.data.importing.celeba import SPLITS_FILE, read_celeba
+from nvp.data.importing.cifar10 import read_cifar10
+from nvp.data.importing.files import Files, Unreadable
+from nvp.data.importing.folder import read_folder
+from nvp.data.importing.imagenet import is_imagenet, read_imagenet
+from nvp.data.importing.lsun import read_lsun
+from nvp.data.importing.options import Crop, Fractions, Options
+from nvp.data.importing.parquet import read_parquet
+from nvp.data.importing.pixels import Preparation, Resize, decode, to_array
+from nvp.data.importing.progress import Progress, silent
+from nvp.data.importing.source import Picture, Source
+from nvp.data.importing.writer import Columns, put_in_place, work_folder, write_text
+from nvp.data.on_disk import RaggedRows, fingerprint_rows
+from nvp.data.sets import NAMES, SPLITS, fingerprint_labels
+from nvp.errors import NVPError
+from nvp.paths import data_root, expanded
+
+SHOWN = 10  # names of unreadable images in a message
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What came of an import."""
+
+    folder: Path
+    images: dict[str, int]
+    shape: tuple[int, int, int]  # (C, H, W); of images that differ in size, of the smallest sides
+    ragged: bool
+    enlarged: int
+    skipped: int
+
+    def summary(self) -> str:
+        """What there is now, and what a configuration says to use it."""
+        channels, height, width = self.shape
+        counts = ", ".join(f"{self.images[s]:,} {s}" for s in SPLITS if s in self.images)
+        lines = [f"{self.folder.name}: {counts} images are in {self.folder}"]
+        if self.skipped:
+            lines.append(f"{self.skipped:,} could not be read and are left out: see {NOTE} there")
+        if self.enlarged:
+            lines.append(
+                f"{self.enlarged:,} were smaller than the size asked for and were enlarged: they "
+                "are blurred, and blurred images cost fewer bits"
+            )
+        shape = f"model.image_shape: [{channels}, {height}, {width}]"
+        if self.ragged:
+            shape = (
+                f"data.crop: S and model.image_shape: [{channels}, S, S], with S at most "
+                f"{min(height, width)}"
+            )
+        lines.append(f"in a configuration: data.name: {self.folder.name}, {shape}")
+        return "\n".join(lines)
+
+
+def import_set(
+    source: str | Path,
+    name: str,
+    options: Options | None = None,
+    *,
+    root: str | Path | None = None,
+    progress: Progress = silent,
+) -> Imported:
+    """Make the data set `name`, a folder under the data root, of what lies in `source`.
+
+    Memory does not grow with the images. An import that was killed goes on where it was when it is
+    started again in the same way; the set appears when it is whole. Beside the arrays lies a note,
+    import.json: where they come from, how they were made, and the checksums that `load` compares.
+
+    Raises `NVPError`: a source that is not there or of no known kind, images that cannot be read
+    unless `skip_unreadable`, a set of that name unless `replace`, a full disk.
+    """
+    options = options or Options()
+    place, target = expanded(source), data_root(root) / name
+    _check_name(name, target, options.replace)
+    if not place.exists():
+        raise NVPError(f"there is no {place}: name a folder or an archive")
+    opened = open_source(place, name, options.fractions)
+    if opened.published and (options.size or options.gray or options.crop is not Crop.CENTER):
+        raise NVPError(f"{name} is made by the papers' rule: leave --size, --crop and --gray out")
+    what = {
+        "source": str(place.absolute()),
+        "identity": opened.identity,
+        **{key: asdict(options)[key] for key in ("size", "crop", "gray", "fractions")},
+    }
+    try:
+        with work_folder(target) as folder:
+            columns = Columns(folder, what, ragged=_may_differ(opened, options))
+            _write(opened, columns, options, progress)
+            _check_whole(opened, columns, options)
+            columns.finish()
+            note = _note(opened, columns, folder, progress)
+            write_text(folder / NOTE, json.dumps(note, indent=2) + "\n")
+            put_in_place(folder, target)
+    except OSError as error:
+        raise NVPError(
+            f"cannot write {target} ({error.strerror or error}): free some space and give the same "
+            "command again, it goes on where it was"
+        ) from error
+    stored = read_npy(target, "train").images
+    height, width, channels = stored.shape[1:]
+    return Imported(
+        folder=target,
+        images=columns.journal.counts,
+        shape=(channels, height, width),
+        ragged=isinstance(stored, RaggedRows),
+        enlarged=columns.journal.enlarged,
+        skipped=len(columns.journal.unreadable),
+    )
+
+
+def open_source(source: Path, name: str, fractions: Fractions) -> Source:
+    """What lies in `source`, by its files. The name of a set of the papers must be its own."""
+    opened = _opened(source, name, fractions)
+    if name in RESERVED and name != opened.published:
+        another = opened.published or "another name"
+        raise NVPError(
+            f"{source} holds {opened.kind}, not {name}: import it as {another}; figures on the two "
+            "do not compare"
+        )
+    return opened
+
+
+def _opened(source: Path, name: str, fractions: Fractions) -> Source:
+    if source.is_dir() and any(source.glob("*_train_lmdb")):
+        return read_lsun(source, name)
+    if name == "cifar10":
+        return read_cifar10(source)
+    files = Files(source)
+    if files.named(SPLITS_FILE):
+        return read_celeba(files)
+    if is_imagenet(files):
+        return read_imagenet(files)
+    if files.ending(".parquet"):
+        return read_parquet(files, fractions)
+    return read_folder(files, fractions)
+
+
+def _check_name(name: str, target: Path, replace: bool) -> None:
+    if not re.fullmatch(NAME, name):
+        raise NVPError(
+            f"{name!r} does not do for the name of a set: use lower-case letters, digits, '.', '_' "
+            "and '-', and begin with a letter or a digit"
+        )
+    if name in NAMES and name != "cifar10":
+        raise NVPError(f"{name} is read from its publisher's own files: choose another name")
+    if target.exists() and not replace:
+        raise NVPError(f"{target} is there already: pass --replace, or choose another name")
+    if target.exists() and not any((target / f"{s}_images.npy").is_file() for s in SPLITS):
+        raise NVPError(f"{target} is no data set: move it away, or choose another name")
+
+
+def _may_differ(source: Source, options: Options) -> bool:
+    if source.published:
+        return isinstance(source.prepare, Resize) and source.prepare.crop is Crop.NONE
+    return options.crop is Crop.NONE
+
+
+def _write(source: Source, columns: Columns, options: Options, progress: Progress) -> None:
+    """Add what is left of the source's images."""
+    journal = columns.journal
+    prepare = source.prepare
+    if not source.published and options.size is not None:
+        prepare = Resize(options.size, options.crop)
+    try:
+        for picture in source.pictures(journal.position):
+            try:
+                pixels = _pixels(picture, prepare, options.gray, columns)
+            except Unreadable as error:
+                journal.unreadable.append(f"{picture.name}: {error}")
+            else:
+                _add(columns, picture, pixels)
+            journal.position += 1
+            columns.sync()
+            progress("images", journal.position, source.number)
+    finally:
+        columns.sync(now=True)
+
+
+def _pixels(
+    picture: Picture, prepare: Preparation | None, gray: bool, columns: Columns
+) -> np.ndarray:
+    content = picture.content()
+    if isinstance(content, np.ndarray):
+        return content
+    image = decode(content, gray=gray)
+    if isinstance(prepare, Resize) and min(image.size) < prepare.size:
+        columns.journal.enlarged += 1
+    return to_array(image if prepare is None else prepare(image))
+
+
+def _add(columns: Columns, picture: Picture, pixels: np.ndarray) -> None:
+    try:
+        columns.add(picture.split, pixels, picture.label)
+    except NVPError as error:
+        raise NVPError(f"{picture.name}: {error}") from error
+
+
+def _check_whole(source: Source, columns: Columns, options: Options) -> None:
+    journal = columns.journal
+    if journal.unreadable and not options.skip_unreadable:
+        shown = "; ".join(journal.unreadable[:SHOWN])
+        more = len(journal.unreadable) - SHOWN
+        raise NVPError(
+            f"{len(journal.unreadable)} of {source.number:,} images cannot be read: {shown}"
+            f"{f'; and {more} more' if more > 0 else ''}: mend or remove them, or give the same "
+            "command with --skip-unreadable"
+        )
+    for split in ("train", "test"):
+        if not journal.counts.get(split):
+            raise NVPError(
+                f"there are no images for {split}: a set needs images to train on and images to "
+                "score; without folders train/ and test/, --test and --validation draw them"
+            )
+
+
+def _note(source: Source, columns: Columns, folder: Path, progress: Progress) -> dict[str, Any]:
+    """Where the set comes from, how it was made, and its checksums, of what is on the disk."""
+    from PIL import __version__ as pillow
+
+    journal, splits, done = columns.journal, {}, 0
+    for split in filter(journal.counts.get, SPLITS):
+        stored, number = read_npy(folder, split), journal.counts[split]
+        progress("checksums", done, source.number)
+        splits[split] = {
+            "images": number,
+            "shape": list(stored.images.shape[1:]),
+            "sha256": fingerprint_rows(stored.images, number),
+        }
+        if stored.labels is not None:
+            splits[split]["labels_sha256"] = fingerprint_labels(stored.labels)
+        done += number
+    return {
+        "format": 1,
+        "kind": source.kind,
+        **journal.what,
+        **source.facts,
+        "splits": splits,
+        "unreadable": journal.unreadable,
+        "enlarged": journal.enlarged,
+        "imported": datetime.now(UTC).date().isoformat(),
+        "versions": {"nvp": nvp.__version__, "pillow": pillow},
+    }

@@ -1,0 +1,45 @@
+"""What a reader makes of a source: images in a fixed order, each with its split and its label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from nvp.data.importing.pixels import Preparation
+
+Label: TypeAlias = int | np.ndarray | None
+
+
+class Picture(NamedTuple):
+    """One image. `content` reads it: an image file, or pixels (H, W, C) uint8."""
+
+    split: str
+    name: str
+    content: Callable[[], bytes | np.ndarray]
+    label: Label = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """The images of a source. `pictures(start)` gives them from number `start` on, always alike.
+
+    `published` is the name of the set, where it is one of the papers' in its publisher's files:
+    `prepare` is then the papers' rule, and a user cannot choose another. `facts` go into the note.
+    """
+
+    kind: str
+    number: int
+    pictures: Callable[[int], Iterator[Picture]]
+    identity: str
+    splits: tuple[str, ...]
+    published: str | None = None
+    prepare: Preparation | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def held(content: bytes | np.ndarray) -> Callable[[], bytes | np.ndarray]:
+    """The `content` of a picture that is in memory already."""
+    return lambda: content

@@ -1,0 +1,186 @@
+"""Arrays that grow on disk, and the journal by which an import that was killed goes on."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nvp.data.formats import UNFINISHED
+from nvp.errors import NVPError
+
+HEADER = 128  # bytes, of a .npy file
+JOURNAL, LOCK = "journal.json", "lock"
+SYNC_SECONDS = 2.0  # of work that a kill may cost
+
+
+class Column:
+    """A .npy file that grows by rows. Its header is written last, when its shape is known."""
+
+    def __init__(self, path: Path, dtype: str, kept: int) -> None:
+        self.dtype = np.dtype(dtype)
+        path.touch()
+        self.file = path.open("r+b")
+        self.file.truncate(HEADER + kept)
+        self.file.seek(0, os.SEEK_END)
+        self.length = kept
+
+    def append(self, array: np.ndarray) -> None:
+        """Add these values at the end, in C order."""
+        content = np.ascontiguousarray(array, self.dtype).tobytes()
+        self.file.write(content)
+        self.length += len(content)
+
+    def sync(self) -> None:
+        """Have all that was added on the disk."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+
+    def finish(self, shape: tuple[int, ...]) -> None:
+        """Write the header and close the file."""
+        header = io.BytesIO()
+        facts = {"descr": self.dtype.str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(header, facts)
+        assert len(header.getvalue()) == HEADER
+        self.file.seek(0)
+        self.file.write(header.getvalue())
+        self.sync()
+        self.file.close()
+
+
+@dataclass
+class Journal:
+    """How far an import is: all that `Columns` and a source need to go on, and what was met."""
+
+    what: dict[str, Any]
+    position: int = 0  # of the next image of the source
+    lengths: dict[str, int] = field(default_factory=dict)  # bytes of each column
+    counts: dict[str, int] = field(default_factory=dict)  # images of each split
+    shape: list[int] | None = None  # (H, W, C) of the first image
+    label_shape: list[int] | None = None
+    unreadable: list[str] = field(default_factory=list)
+    enlarged: int = 0
+
+
+class Columns:
+    """The unfinished set in `folder`: for each split images, sizes where they vary, labels."""
+
+    def __init__(self, folder: Path, what: dict[str, Any], ragged: bool) -> None:
+        self.folder, self.ragged = folder, ragged
+        self.journal = _read_journal(folder, what)
+        self.columns: dict[str, Column] = {}
+        self.synced = time.monotonic()
+
+    def add(self, split: str, image: np.ndarray, label: int | np.ndarray | None) -> None:
+        """Add an image, (H, W, C) uint8. Raises `NVPError` where it differs from those before."""
+        journal = self.journal
+        shape, label_shape = list(image.shape), None if label is None else list(np.shape(label))
+        if not journal.counts:
+            journal.shape, journal.label_shape = shape, label_shape
+        if shape != journal.shape and not self.ragged:
+            was, now = ("x".join(map(str, each[:2])) for each in (journal.shape or [], shape))
+            raise NVPError(f"it has {now} pixels where others have {was}: give a --size")
+        if label_shape != journal.label_shape:
+            raise NVPError("it has a label where others have none, or the other way round")
+        self._column(split, "images", "|u1").append(image)
+        self._column(split, "sizes", "<i4").append(np.array(shape[:2]))
+        if label is not None:
+            kind = "<i8" if np.ndim(label) == 0 else "<f4"
+            self._column(split, "labels", kind).append(np.asarray(label))
+        journal.counts[split] = journal.counts.get(split, 0) + 1
+        # Only whole images count: a full disk may have taken a part of this one.
+        journal.lengths |= {name: column.length for name, column in self.columns.items()}
+
+    def _column(self, split: str, what: str, dtype: str) -> Column:
+        name = f"{split}_{what}.npy"
+        if name not in self.columns:
+            kept = self.journal.lengths.get(name, 0)
+            self.columns[name] = Column(self.folder / name, dtype, kept)
+        return self.columns[name]
+
+    def sync(self, *, now: bool = False) -> None:
+        """Note how far this is, once in a while or `now`: after the data, which it counts."""
+        if not now and time.monotonic() - self.synced < SYNC_SECONDS:
+            return
+        for column in self.columns.values():
+            column.sync()
+        write_text(self.folder / JOURNAL, json.dumps(self.journal.__dict__))
+        self.synced = time.monotonic()
+
+    def finish(self) -> None:
+        """Write the headers; what is left are the files of a data set."""
+        height, width, channels = self.journal.shape or (0, 0, 0)
+        for split, number in self.journal.counts.items():
+            images, sizes = self._column(split, "images", "|u1"), self.folder / f"{split}_sizes.npy"
+            self._column(split, "sizes", "<i4").finish((number, 2))
+            if (np.load(sizes) == (height, width)).all():
+                images.finish((number, height, width, channels))
+                sizes.unlink()
+            else:
+                images.finish((images.length,))
+            if self.journal.label_shape is not None:
+                kind = "<f4" if self.journal.label_shape else "<i8"
+                shape = (number, *self.journal.label_shape)
+                self._column(split, "labels", kind).finish(shape)
+
+
+def _read_journal(folder: Path, what: dict[str, Any]) -> Journal:
+    """That of the same import, or a fresh one; what another one left behind is removed."""
+    try:
+        journal = Journal(**json.loads((folder / JOURNAL).read_text()))
+        if journal.what == what:
+            return journal
+    except (OSError, ValueError, TypeError):
+        pass
+    for path in folder.iterdir():
+        if path.name != LOCK:
+            path.unlink()
+    return Journal(what)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file so that a kill leaves the old one or the new one."""
+    part = path.with_name(f".{path.name}.part")
+    with part.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+@contextmanager
+def work_folder(target: Path) -> Iterator[Path]:
+    """A folder beside `target` for the unfinished set, which one process at a time may use."""
+    folder = target.with_name(f".{target.name}{UNFINISHED}")
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise NVPError(f"{target.name} is being imported already: wait for it") from error
+        yield folder
+
+
+def put_in_place(folder: Path, target: Path) -> None:
+    """Rename: from one moment to the next the set is there, whole.
+
+    The journal goes last, so that after a kill the same command finishes what is left.
+    """
+    old = target.with_name(f".{target.name}.old")
+    if target.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(target, old)
+    os.replace(folder, target)
+    for name in (JOURNAL, LOCK):
+        (target / name).unlink(missing_ok=True)
+    shutil.rmtree(old, ignore_errors=True)

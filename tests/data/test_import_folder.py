@@ -1,0 +1,384 @@
+"""`nvp data import` of a folder of images or an archive of one."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sources import encoded, photographs, pixels, write
+from tiny import nvp
+
+from nvp.data.importing import files as importing_files
+from nvp.data.importing import pixels as importing_pixels
+from nvp.data.importing.options import Crop, Fractions, Options
+from nvp.data.importing.run import Imported, import_set
+from nvp.data.sets import load
+from nvp.errors import NVPError
+
+SPLITS = ("train", "validation", "test")
+
+
+def imported(source: Path, root: Path, **options) -> Imported:
+    return import_set(source, "mine", Options(**options), root=root)
+
+
+def stored(root: Path, split: str = "train") -> np.ndarray:
+    """(N, H, W, C)."""
+    return load("mine", split, root=root).images.permute(0, 2, 3, 1).numpy()
+
+
+def everything(root: Path) -> np.ndarray:
+    return np.concatenate([stored(root, split) for split in SPLITS])
+
+
+def refused(match: str, source: Path, root: Path, **options) -> None:
+    """The import is refused in one line, and leaves no set."""
+    with pytest.raises(NVPError, match=match) as caught:
+        imported(source, root, **options)
+    assert "\n" not in str(caught.value)
+    assert not (root / "mine").exists()
+
+
+# Order, splits and classes.
+
+
+def test_a_folder_becomes_three_splits_of_its_images(tmp_path: Path) -> None:
+    originals = photographs(tmp_path / "photos", 40)
+    made = imported(tmp_path / "photos", tmp_path)
+    assert made.images == {"train": 34, "validation": 2, "test": 4}
+    assert made.shape == (3, 6, 6)
+    assert sorted(map(bytes, everything(tmp_path))) == sorted(map(bytes, originals))
+    assert load("mine", "train", root=tmp_path).labels is None
+    assert [path.name for path in tmp_path.iterdir() if "mine" in path.name] == ["mine"]
+
+
+def test_splits_and_order_follow_the_seed(tmp_path: Path) -> None:
+    photographs(tmp_path / "photos")
+
+    def split(seed: int) -> bytes:
+        imported(tmp_path / "photos", tmp_path, replace=True, fractions=Fractions(seed=seed))
+        return stored(tmp_path).tobytes()
+
+    first = split(0)
+    assert split(0) == first
+    assert split(1) != first
+
+
+def test_fractions_are_those_asked_for(tmp_path: Path) -> None:
+    photographs(tmp_path / "photos")
+    fractions = Fractions(validation=0, test=0.25)
+    made = imported(tmp_path / "photos", tmp_path, fractions=fractions)
+    assert made.images == {"train": 15, "test": 5}
+
+
+def test_subfolders_are_classes(tmp_path: Path) -> None:
+    shades = {"cat": 10, "dog": 20, "eel": 30}
+    for name, shade in shades.items():
+        for index in range(10):
+            image = np.full((4, 4, 3), shade + index % 2, np.uint8)
+            write(tmp_path / "photos" / name / f"deeper/{index}.png", encoded(image))
+    imported(tmp_path / "photos", tmp_path)
+    for split in SPLITS:
+        data = load("mine", split, root=tmp_path)
+        assert (data.images[:, 0, 0, 0] // 10 - 1).tolist() == data.labels.tolist()
+    assert json.loads((tmp_path / "mine/import.json").read_text())["classes"] == list(shades)
+
+
+@pytest.mark.parametrize("validation", ["val", "valid", "validation"])
+def test_subfolders_may_be_splits(validation: str, tmp_path: Path) -> None:
+    counts = {"train": 6, validation: 3, "test": 2}
+    for split, count in counts.items():
+        for name in ("a", "b"):
+            photographs(tmp_path / "photos" / split / name, count)
+    made = imported(tmp_path / "photos", tmp_path)
+    assert made.images == {"train": 12, "validation": 6, "test": 4}
+    assert load("mine", "test", root=tmp_path).labels.bincount().tolist() == [2, 2]
+
+
+def test_a_missing_split_is_drawn_from_training_images(tmp_path: Path) -> None:
+    photographs(tmp_path / "photos/train", 18)
+    photographs(tmp_path / "photos/test", 4)
+    made = imported(tmp_path / "photos", tmp_path, fractions=Fractions(0.1))
+    assert made.images == {"train": 16, "validation": 2, "test": 4}
+
+
+def test_images_beside_the_folders_of_splits(tmp_path: Path) -> None:
+    photographs(tmp_path / "photos/train", 4)
+    photographs(tmp_path / "photos", 1)
+    refused(r"00\.png beside them: put each image into train/", tmp_path / "photos", tmp_path)
+
+
+def test_other_and_hidden_files_are_no_images(tmp_path: Path) -> None:
+    photographs(tmp_path / "photos", 10)
+    for name in ("notes.txt", ".hidden.png", ".thumbs/1.png", "__MACOSX/1.png"):
+        write(tmp_path / "photos" / name, b"no image")
+    assert sum(imported(tmp_path / "photos", tmp_path).images.values()) == 10
+
+
+# Sizes.
+
+
+def test_the_smaller_side_is_resized_and_the_centre_cut(tmp_path: Path) -> None:
+    image = Image.fromarray(pixels(20, 50))
+    for index in range(3):
+        write(tmp_path / f"photos/{index}.png", encoded(image))
+    made = imported(tmp_path / "photos", tmp_path, size=8)
+    assert made.shape == (3, 8, 8)
+    expected = np.asarray(image.resize((20, 8), Image.Resampling.BILINEAR))[:, 6:14]
+    assert np.array_equal(stored(tmp_path)[0], expected)
+    assert made.enlarged == 0
+
+
+def test_images_that_are_enlarged_are_counted(tmp_path: Path) -> None:
+    photographs(tmp_path / "photos", 3, (6, 6))
+    photographs(tmp_path / "photos/more", 2, (12, 12))
+    made = imported(tmp_path / "photos", tmp_path, size=8)
+    assert made.enlarged == 3
+    assert "3 were smaller than the size asked for" in made.summary()
+
+
+def test_without_a_size_images_must_be_alike(tmp_path: Path) -> None:
+    photographs(tmp_path / "photos", 3, (6, 6))
+    photographs(tmp_path / "photos/more", 1, (6, 7))
+    refused("where others have .*: give a --size", tmp_path / "photos", tmp_path)
+
+
+def test_what_is_not_cut_may_differ_in_size(tmp_path: Path) -> None:
+    originals = photographs(tmp_path / "photos", 10, (6, 9)) + photographs(
+        tmp_path / "photos/more", 10, (8, 6)
+    )
+    made = imported(tmp_path / "photos", tmp_path, crop=Crop.NONE)
+    assert made.ragged
+    assert "data.crop: S and model.image_shape: [3, S, S], with S at most 6" in made.summary()
+    centres = {bytes(image[1:7, :6]) for image in originals[10:]} | {
+        bytes(image[:, 2:8]) for image in originals[:10]
+    }
+    for split in SPLITS:
+        images = load("mine", split, root=tmp_path, crop=6).images.to("cpu")
+        assert all(bytes(image.permute(1, 2, 0).numpy()) in centres for image in images)
+
+
+def test_what_is_not_cut_and_alike_is_a_plain_array(tmp_path: Path) -> None:
+    photographs(tmp_path / "photos", 10, (6, 9))
+    assert not imported(tmp_path / "photos", tmp_path, crop=Crop.NONE).ragged
+    assert not list((tmp_path / "mine").glob("*_sizes.npy"))
+    assert np.load(tmp_path / "mine/train_images.npy", mmap_mode="r").shape[1:] == (6, 9, 3)
+
+
+# From a file to pixels.
+
+
+def test_one_channel_or_three(tmp_path: Path) -> None:
+    photographs(tmp_path / "photos", 4)
+    write(tmp_path / "photos/gray.png", encoded(pixels(6, 6, channels=1)))
+    assert imported(tmp_path / "photos", tmp_path).shape == (3, 6, 6)
+    assert imported(tmp_path / "photos", tmp_path, gray=True, replace=True).shape == (1, 6, 6)
+
+
+def test_what_is_transparent_is_white_and_what_lies_is_turned(tmp_path: Path) -> None:
+    clear = np.zeros((6, 6, 4), np.uint8)
+    clear[:3, :, 3] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned clockwise by the camera
+    lying = Image.fromarray(np.repeat(np.arange(6, dtype=np.uint8)[:, None] * 40, 6, 1)).convert(
+        "RGB"
+    )
+    for index in range(3):
+        write(tmp_path / f"clear/{index}.png", encoded(Image.fromarray(clear)))
+        write(tmp_path / f"lying/{index}.png", encoded(lying, exif=exif))
+    imported(tmp_path / "clear", tmp_path)
+    assert (stored(tmp_path)[0, :3] == 0).all()
+    assert (stored(tmp_path)[0, 3:] == 255).all()
+    imported(tmp_path / "lying", tmp_path, replace=True)
+    assert stored(tmp_path)[0, 0, :, 0].tolist() == [200, 160, 120, 80, 40, 0]
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_images_that_cannot_be_read(skip: bool, tmp_path: Path, monkeypatch) -> None:
+    photographs(tmp_path / "photos", 20)
+    deep = Image.fromarray(np.arange(36, dtype=np.uint16).reshape(6, 6) * 1000)
+    bad = {
+        "cut.png": encoded(pixels(60, 60))[:2000],
+        "empty.jpg": b"",
+        "page.png": b"<html>",
+        "deep.png": encoded(deep),
+        "bomb.png": encoded(Image.new("L", (400, 400))),
+        "vast.png": encoded(pixels(40, 40)),
+    }
+    monkeypatch.setattr(importing_pixels, "LARGEST_IMAGE", 100_000)
+    monkeypatch.setattr(importing_files, "LARGEST_FILE", 4000)
+    for name, content in bad.items():
+        write(tmp_path / "photos" / name, content)
+    if not skip:
+        refused("6 of 26 images cannot be read: .*--skip-unreadable", tmp_path / "photos", tmp_path)
+        with pytest.raises(NVPError) as caught:
+            imported(tmp_path / "photos", tmp_path)
+        line = str(caught.value)
+        assert all(name in line for name in bad)
+        assert "bomb.png: it announces 400x400 pixels" in line
+        assert "deep.png: it has more than 8 bits a channel" in line
+        assert "vast.png: it holds" in line
+    made = imported(tmp_path / "photos", tmp_path, skip_unreadable=True)
+    assert sum(made.images.values()) == 20
+    assert made.skipped == 6
+    note = json.loads((tmp_path / "mine/import.json").read_text())
+    assert sorted(line.split(":")[0] for line in note["unreadable"]) == sorted(bad)
+
+
+def test_a_message_names_ten_of_many(tmp_path: Path) -> None:
+    photographs(tmp_path / "photos", 5)
+    for index in range(13):
+        write(tmp_path / f"photos/bad-{index:02d}.png", b"nothing")
+    refused("13 of 18 images cannot be read: .*; and 3 more:", tmp_path / "photos", tmp_path)
+
+
+# Archives and links.
+
+
+def archive(path: Path, members: dict[str, bytes]) -> Path:
+    """A .zip or .tar of these files."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+            for name, content in members.items():
+                file.writestr(name, content)
+        return path
+    with tarfile.open(path, "w") as file:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            file.addfile(info, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_archives_are_read_where_they_lie(suffix: str, inside: bool, tmp_path: Path) -> None:
+    images = {f"photos/{c}/{i}.png": encoded(pixels(6, 6, i)) for c in "ab" for i in range(8)}
+    path = archive(tmp_path / f"packed/photos{suffix}", images)
+    imported(path.parent if inside else path, tmp_path)
+    for name, content in images.items():
+        write(tmp_path / "unpacked" / name, content)
+    from_archive = (tmp_path / "mine/train_images.npy").read_bytes()
+    imported(tmp_path / "unpacked", tmp_path, replace=True)
+    assert (tmp_path / "mine/train_images.npy").read_bytes() == from_archive
+    assert load("mine", "train", root=tmp_path).labels is not None
+    assert not (tmp_path / "packed/photos").exists()
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+@pytest.mark.parametrize("name", ["../../evil.png", "/evil.png", "a/../../evil.png"])
+def test_names_that_lead_out_of_an_archive(suffix: str, name: str, tmp_path: Path) -> None:
+    path = archive(tmp_path / f"packed/bad{suffix}", {name: encoded(pixels(6, 6))})
+    refused("holds a file that leads out of it", path, tmp_path / "root")
+    assert not list(tmp_path.rglob("evil.png"))
+
+
+def test_links_in_archives(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "bad.tar", "w") as file:
+        info = tarfile.TarInfo("link.png")
+        info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        file.addfile(info)
+    refused("holds a link, 'link.png'", tmp_path / "bad.tar", tmp_path)
+    with zipfile.ZipFile(tmp_path / "bad.zip", "w") as packed:
+        entry = zipfile.ZipInfo("link.png")
+        entry.external_attr = 0o120777 << 16
+        packed.writestr(entry, "/etc/passwd")
+    refused("holds a link, 'link.png'", tmp_path / "bad.zip", tmp_path)
+
+
+def test_links_in_folders(tmp_path: Path) -> None:
+    photographs(tmp_path / "photos", 6)
+    (tmp_path / "photos/again.png").symlink_to(tmp_path / "photos/00.png")
+    assert sum(imported(tmp_path / "photos", tmp_path).images.values()) == 7
+    outside = write(tmp_path / "secret.png", encoded(pixels(6, 6)))
+    (tmp_path / "photos/out.png").symlink_to(outside)
+    with pytest.raises(NVPError, match=r"out\.png is a link that leads out of"):
+        imported(tmp_path / "photos", tmp_path, replace=True)
+    (tmp_path / "photos/out.png").unlink()
+    (tmp_path / "photos/out").symlink_to(tmp_path, target_is_directory=True)
+    with pytest.raises(NVPError, match="out is a link that leads out of"):
+        imported(tmp_path / "photos", tmp_path, replace=True)
+
+
+def test_a_member_that_would_grow_without_end(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(importing_files, "MANY", 1000)
+    path = archive(tmp_path / "bomb.zip", {"a.png": bytes(1_000_000)})
+    refused("which would grow from .* to 1,000,000 bytes", path, tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+def test_damaged_archives(suffix: str, tmp_path: Path) -> None:
+    path = archive(tmp_path / f"cut{suffix}", {"a.png": encoded(pixels(60, 60))})
+    path.write_bytes(path.read_bytes()[:600])
+    refused("neither a folder nor|is damaged|cannot be read", path, tmp_path)
+    with tarfile.open(tmp_path / "packed.tar.gz", "w:gz") as file:
+        file.add(__file__, "a.png")
+    refused(r"is a compressed tar: unpack it first", tmp_path / "packed.tar.gz", tmp_path)
+
+
+# Names, sources and memory.
+
+
+def test_what_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    photographs(tmp_path / "photos", 5)
+    cases = {
+        "Mine": "does not do for the name of a set",
+        "../mine": "does not do for the name of a set",
+        "mnist": "is read from its publisher's own files",
+        "celeba": "holds a folder of images, not celeba: import it as another name",
+        "imagenet32-2017": "holds a folder of images, not imagenet32-2017",
+    }
+    for name, match in cases.items():
+        with pytest.raises(NVPError, match=match):
+            import_set(tmp_path / "photos", name, root=tmp_path)
+    with pytest.raises(NVPError, match=r"there is no .*nothing: name a folder"):
+        import_set(tmp_path / "nothing", "mine", root=tmp_path)
+    (tmp_path / "empty").mkdir()
+    refused("holds no images", tmp_path / "empty", tmp_path)
+    imported(tmp_path / "photos", tmp_path)
+    with pytest.raises(NVPError, match="is there already: pass --replace"):
+        imported(tmp_path / "photos", tmp_path)
+    (tmp_path / "notes").mkdir()
+    with pytest.raises(NVPError, match="is no data set: move it away"):
+        import_set(tmp_path / "photos", "notes", Options(replace=True), root=tmp_path)
+
+
+def test_a_set_needs_images_to_train_on_and_to_score(tmp_path: Path) -> None:
+    photographs(tmp_path / "photos", 5)
+    match = "there are no images for test: .*--test and --validation draw them"
+    refused(match, tmp_path / "photos", tmp_path, fractions=Fractions(test=0))
+
+
+def test_memory_does_not_grow_with_the_images(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("nvp.data.on_disk.BLOCK", 1 << 18)
+    for index in range(60):
+        write(tmp_path / f"photos/{index}.bmp", encoded(pixels(200, 200, index), "BMP"))
+    tracemalloc.start()
+    imported(tmp_path / "photos", tmp_path, crop=Crop.NONE)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    size = sum(path.stat().st_size for path in (tmp_path / "mine").glob("*_images.npy"))
+    assert size > 7_000_000
+    assert peak < size / 2
+
+
+def test_the_command(tmp_path: Path) -> None:
+    photographs(tmp_path / "photos", 40)
+    arguments = ("data", "import", tmp_path / "photos", "mine", "--data-root", tmp_path)
+    result = nvp(*arguments, "--size", 4, "--gray")
+    assert result.exit_code == 0, result.output
+    assert "mine: 34 train, 2 validation, 4 test images are in" in result.output
+    assert "data.name: mine, model.image_shape: [1, 4, 4]" in result.output
+    assert stored(tmp_path).shape == (34, 4, 4, 1)
+    again = nvp(*arguments)
+    assert again.exit_code == 2
+    assert again.stderr.startswith("nvp: ")
+    assert len(again.stderr.splitlines()) == 1

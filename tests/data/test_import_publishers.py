@@ -1,0 +1,389 @@
+"""`nvp data import` of the papers' sets, from small files in their publishers' formats."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import pickle
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sources import encoded, pixels, write
+
+from nvp.data.importing import cifar10 as importing_cifar10
+from nvp.data.importing import imagenet as importing_imagenet
+from nvp.data.importing.options import Crop, Options
+from nvp.data.importing.run import import_set
+from nvp.data.sets import load
+from nvp.errors import NVPError
+
+
+def read(root: Path, name: str, split: str, **options) -> np.ndarray:
+    """(N, H, W, C)."""
+    images = load(name, split, root=root, **options).images
+    return images.to("cpu").permute(0, 2, 3, 1).numpy()
+
+
+def note(root: Path, name: str) -> dict:
+    return json.loads((root / name / "import.json").read_text())
+
+
+# LSUN.
+
+
+def lsun(folder: Path, category: str = "church_outdoor") -> dict[str, list[Image.Image]]:
+    """A category's two databases, as LSUN publishes them: key -> image file, keys ascending."""
+    lmdb = pytest.importorskip("lmdb")
+    sizes = {"train": [(192, 256), (256, 192), (192, 192), (300, 192)], "val": [(192, 256)] * 2}
+    images: dict[str, list[Image.Image]] = {}
+    for split, shapes in sizes.items():
+        path = folder / f"{category}_{split}_lmdb"
+        path.mkdir(parents=True)
+        images[split] = [Image.fromarray(pixels(*s, i)) for i, s in enumerate(shapes)]
+        with lmdb.open(str(path), map_size=1 << 24) as database, database.begin(write=True) as put:
+            for index, image in enumerate(images[split]):
+                put.put(f"{index:040x}".encode(), encoded(image, "WEBP", lossless=True))
+    return images
+
+
+def test_lsun_has_a_smaller_side_of_96_and_is_cut_in_training(tmp_path: Path) -> None:
+    images = lsun(tmp_path / "lsun")
+    made = import_set(tmp_path / "lsun", "lsun-church-outdoor", root=tmp_path)
+    assert made.images == {"train": 4, "test": 2}
+    assert made.ragged
+    stored = read(tmp_path, "lsun-church-outdoor", "train", crop=64)
+    assert stored.shape == (4, 64, 64, 3)
+    expected = np.asarray(images["train"][1].resize((96, 128), Image.Resampling.BILINEAR))
+    assert np.array_equal(stored[1], expected[32:96, 16:80])
+    wide = np.asarray(images["train"][3].resize((96, 150), Image.Resampling.BILINEAR))
+    assert np.array_equal(stored[3], wide[43:107, 16:80])
+    assert load("lsun-church-outdoor", "train", root=tmp_path, crop=64).labels is None
+
+
+def test_a_category_of_lsun_is_chosen_by_its_name(tmp_path: Path) -> None:
+    lsun(tmp_path / "lsun", "tower")
+    lsun(tmp_path / "lsun", "bedroom")
+    with pytest.raises(NVPError, match="holds bedroom, tower: name one of them as lsun-CATEGORY"):
+        import_set(tmp_path / "lsun", "lsun-church-outdoor", root=tmp_path)
+    import_set(tmp_path / "lsun", "lsun-tower", root=tmp_path)
+    assert note(tmp_path, "lsun-tower")["kind"] == "LSUN, tower"
+    with pytest.raises(NVPError, match="holds bedroom, tower"):
+        import_set(tmp_path / "lsun", "rooms", root=tmp_path)
+
+
+def test_lsun_without_its_validation_images(tmp_path: Path) -> None:
+    lsun(tmp_path / "lsun", "tower")
+    database = tmp_path / "lsun/tower_val_lmdb/data.mdb"
+    whole = database.read_bytes()
+    database.write_bytes(whole[:100])
+    with pytest.raises(NVPError, match=r"tower_val_lmdb is damaged"):
+        import_set(tmp_path / "lsun", "lsun-tower", root=tmp_path)
+    database.unlink()
+    with pytest.raises(NVPError, match=r"tower_val_lmdb holds no data\.mdb: unpack"):
+        import_set(tmp_path / "lsun", "lsun-tower", root=tmp_path)
+
+
+def test_the_papers_rule_is_not_for_users_to_change(tmp_path: Path) -> None:
+    lsun(tmp_path / "lsun", "tower")
+    for options in (Options(size=32), Options(gray=True), Options(crop=Crop.NONE)):
+        with pytest.raises(NVPError, match="is made by the papers' rule: leave --size"):
+            import_set(tmp_path / "lsun", "lsun-tower", options, root=tmp_path)
+
+
+# CelebA.
+
+
+def celeba(folder: Path, *, packed: bool) -> list[np.ndarray]:
+    """Eight faces of 218x178, with the official split file and two attributes."""
+    faces = [pixels(218, 178, seed) for seed in range(8)]
+    names = [f"{number:06d}.jpg" for number in range(1, 9)]
+    contents = {name: encoded(face, "PNG") for name, face in zip(names, faces, strict=True)}
+    folder.mkdir()
+    if packed:
+        with zipfile.ZipFile(folder / "img_align_celeba.zip", "w") as file:
+            for name, content in contents.items():
+                file.writestr(f"img_align_celeba/{name}", content)
+    else:
+        for name, content in contents.items():
+            write(folder / "img_align_celeba" / name, content)
+    partition = [0, 0, 0, 0, 0, 1, 1, 2]
+    (folder / "list_eval_partition.txt").write_text(
+        "".join(f"{name} {part}\n" for name, part in zip(names, partition, strict=True))
+    )
+    rows = [f"{name} {'1' if i % 2 else '-1'}  1 \n" for i, name in enumerate(names)]
+    (folder / "list_attr_celeba.txt").write_text("8\nSmiling Young \n" + "".join(rows))
+    return faces
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_celeba_is_cut_resized_and_rounded(packed: bool, tmp_path: Path) -> None:
+    faces = celeba(tmp_path / "publisher", packed=packed)
+    made = import_set(tmp_path / "publisher", "celeba", root=tmp_path)
+    assert made.images == {"train": 5, "validation": 2, "test": 1}
+    assert made.shape == (3, 64, 64)
+    middle = Image.fromarray(faces[5][40:188, 15:163])
+    expected = np.asarray(middle.resize((64, 64), Image.Resampling.BILINEAR))
+    assert np.array_equal(read(tmp_path, "celeba", "validation")[0], expected)
+    train = load("celeba", "train", root=tmp_path)
+    assert train.labels.tolist() == [[0, 1], [1, 1], [0, 1], [1, 1], [0, 1]]
+    assert note(tmp_path, "celeba")["attributes"] == ["Smiling", "Young"]
+
+
+def test_celeba_that_is_not_whole(tmp_path: Path) -> None:
+    celeba(tmp_path / "publisher", packed=False)
+    (tmp_path / "publisher/img_align_celeba/000003.jpg").unlink()
+    with pytest.raises(NVPError, match=r"lacks 000003\.jpg, or its attributes"):
+        import_set(tmp_path / "publisher", "celeba", root=tmp_path)
+    (tmp_path / "publisher/list_attr_celeba.txt").unlink()
+    with pytest.raises(NVPError, match=r"should hold one list_attr_celeba\.txt"):
+        import_set(tmp_path / "publisher", "celeba", root=tmp_path)
+
+
+# The downsampled ImageNets.
+
+
+@pytest.fixture
+def few(monkeypatch) -> None:
+    """As if the older set had three validation images and the newer one four."""
+    monkeypatch.setattr(importing_imagenet, "VALIDATION_IMAGES", {3: "", 4: "-2017"})
+
+
+def arrays(folder: Path, validation: int, side: int = 32, packed: bool = False) -> np.ndarray:
+    """Ten batches of .npz files of channels after each other; returns the rows of the tenth."""
+    rows = np.zeros(0)
+    folder.mkdir()
+    names = {f"train_data_batch_{number}": 2 for number in range(1, 11)}
+    for number, (name, count) in enumerate({**names, "val_data": validation}.items()):
+        data = np.random.default_rng(number).integers(0, 256, (count, 3 * side**2), dtype=np.uint8)
+        labels = np.full(count, number + 1)
+        rows = data if name.endswith("_10") else rows
+        np.savez(folder / f"{name}.npz", data=data, labels=labels, mean=np.zeros(3 * side**2))
+    if packed:
+        with zipfile.ZipFile(folder / "Imagenet32_train_npz.zip", "w", 8) as file:
+            for path in sorted(folder.glob("*.npz")):
+                file.write(path, path.name)
+                path.unlink()
+    return rows
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_imagenet_of_2017_from_its_arrays(packed: bool, tmp_path: Path, few) -> None:
+    tenth = arrays(tmp_path / "arrays", 4, packed=packed)
+    made = import_set(tmp_path / "arrays", "imagenet32-2017", root=tmp_path)
+    assert made.images == {"train": 20, "test": 4}
+    train = load("imagenet32-2017", "train", root=tmp_path)
+    assert np.array_equal(train.images[-2:].numpy(), tenth.reshape(2, 3, 32, 32))
+    assert train.labels.tolist() == [number for number in range(10) for _ in range(2)]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("side", [32, 64])
+def test_the_older_imagenet_from_its_files(side: int, packed: bool, tmp_path: Path, few) -> None:
+    images = {
+        split: [pixels(side, side, i) for i in range(n)]
+        for split, n in (("train", 5), ("valid", 3))
+    }
+    for split, each in images.items():
+        folder = f"{split}_{side}x{side}"
+        for index, image in enumerate(each):
+            write(tmp_path / f"small/{folder}/{index:07d}.png", encoded(image))
+        if packed:
+            with tarfile.open(tmp_path / f"small/{folder}.tar", "w") as file:
+                file.add(tmp_path / f"small/{folder}", folder)
+            for path in (tmp_path / f"small/{folder}").iterdir():
+                path.unlink()
+            (tmp_path / f"small/{folder}").rmdir()
+    made = import_set(tmp_path / "small", f"imagenet{side}", root=tmp_path)
+    assert made.images == {"train": 5, "test": 3}
+    assert np.array_equal(read(tmp_path, f"imagenet{side}", "test"), images["valid"])
+
+
+def test_the_two_imagenets_are_told_apart(tmp_path: Path, few) -> None:
+    arrays(tmp_path / "new", 4)
+    arrays(tmp_path / "old", 3)
+    arrays(tmp_path / "part", 2)
+    arrays(tmp_path / "large", 4, side=64)
+    cases = [
+        ("new", "imagenet32", "4 validation images, not imagenet32: import it as imagenet32-2017"),
+        ("old", "imagenet32-2017", "not imagenet32-2017: import it as imagenet32;"),
+        ("large", "imagenet32-2017", "import it as imagenet64-2017; figures on the two do not"),
+        ("part", "imagenet32", "holds 2 validation images, a downsampled ImageNet has 3 or 4"),
+    ]
+    for folder, name, match in cases:
+        with pytest.raises(NVPError, match=match):
+            import_set(tmp_path / folder, name, root=tmp_path)
+    assert import_set(tmp_path / "old", "imagenet32", root=tmp_path).images["test"] == 3
+
+
+def test_arrays_that_are_not_what_they_should_be(tmp_path: Path, few) -> None:
+    arrays(tmp_path / "arrays", 4)
+    path = tmp_path / "arrays/train_data_batch_3.npz"
+    whole = path.read_bytes()
+    table, labels = np.zeros((2, 3072), np.uint8), np.ones(2, np.int64)
+    cases = [
+        (
+            {"data": table.astype(np.float32), "labels": labels},
+            "float32, pixels must be uint8",
+        ),
+        ({"data": np.zeros((2, 3000), np.uint8), "labels": labels}, "which are no square image"),
+        ({"data": table, "labels": np.ones(3)}, r"holds labels \(3,\) for 2 images"),
+        ({"data": table, "labels": np.array([{}, {}])}, "holds labels that are no numbers"),
+        ({"labels": labels}, "holds no array 'data'"),
+        ({"data": table[0], "labels": labels}, "holds no plain table of pixels"),
+    ]
+    for content, match in cases:
+        np.savez(path, **content)
+        with pytest.raises(NVPError, match=match):
+            import_set(tmp_path / "arrays", "imagenet32-2017", root=tmp_path)
+    path.write_bytes(whole[:-50])
+    with pytest.raises(NVPError, match="get it again"):
+        import_set(tmp_path / "arrays", "imagenet32-2017", root=tmp_path)
+
+
+# CIFAR-10.
+
+BATCHES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
+
+
+def cifar10(folder: Path, monkeypatch) -> dict[str, np.ndarray]:
+    """The six pickled batches, listed with their md5s as torchvision lists the published ones."""
+    from torchvision.datasets import CIFAR10
+
+    rows, md5 = {}, []
+    for number, name in enumerate(BATCHES):
+        rows[name] = np.random.default_rng(number).integers(0, 256, (2, 3072), dtype=np.uint8)
+        content = pickle.dumps({"data": rows[name], "labels": [number, 9]}, protocol=2)
+        write(folder / "cifar-10-batches-py" / name, content)
+        md5.append([name, hashlib.md5(content).hexdigest()])
+    write(folder / "cifar-10-batches-py/batches.meta", b"not opened")
+    monkeypatch.setattr(CIFAR10, "train_list", md5[:5])
+    monkeypatch.setattr(CIFAR10, "test_list", md5[5:])
+    return rows
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_cifar10_from_its_pickled_batches(packed: bool, tmp_path: Path, monkeypatch) -> None:
+    rows = cifar10(tmp_path / "cifar", monkeypatch)
+    source = tmp_path / "cifar"
+    if packed:
+        source = tmp_path / "cifar-10-python.tar.gz"
+        with tarfile.open(source, "w:gz") as file:
+            file.add(tmp_path / "cifar/cifar-10-batches-py", "cifar-10-batches-py")
+    made = import_set(source, "cifar10", root=tmp_path)
+    assert made.images == {"train": 10, "test": 2}
+    train = load("cifar10", "train", root=tmp_path)
+    assert np.array_equal(train.images[2].numpy().reshape(-1), rows["data_batch_2"][0])
+    assert train.labels.tolist() == [0, 9, 1, 9, 2, 9, 3, 9, 4, 9]
+
+
+def test_a_pickle_that_is_not_the_published_one_is_not_opened(tmp_path: Path, monkeypatch) -> None:
+    cifar10(tmp_path / "cifar", monkeypatch)
+
+    class Evil:
+        def __reduce__(self):
+            return (Path(tmp_path / "opened").touch, ())
+
+    write(tmp_path / "cifar/cifar-10-batches-py/data_batch_3", pickle.dumps(Evil()))
+    with pytest.raises(NVPError, match="data_batch_3 is not CIFAR-10's published file, by its md5"):
+        import_set(tmp_path / "cifar", "cifar10", root=tmp_path)
+    assert not (tmp_path / "opened").exists()
+
+
+def test_cifar10_from_its_binary_batches(tmp_path: Path) -> None:
+    for number, name in enumerate(BATCHES):
+        labels = np.full((3, 1), number, np.uint8)
+        rows = np.random.default_rng(number).integers(0, 256, (3, 3072), dtype=np.uint8)
+        write(tmp_path / f"cifar/{name}.bin", np.hstack([labels, rows]).tobytes())
+    import_set(tmp_path / "cifar", "cifar10", root=tmp_path)
+    test = load("cifar10", "test", root=tmp_path)
+    assert np.array_equal(test.images.numpy().reshape(3, -1), rows)
+    assert test.labels.tolist() == [5, 5, 5]
+    (tmp_path / "cifar/data_batch_2.bin").write_bytes(b"cut")
+    with pytest.raises(NVPError, match=r"data_batch_2\.bin is cut short"):
+        import_set(tmp_path / "cifar", "cifar10", Options(replace=True), root=tmp_path)
+    (tmp_path / "cifar/data_batch_2.bin").unlink()
+    with pytest.raises(NVPError, match=r"lacks data_batch_2\.bin of CIFAR-10"):
+        import_set(tmp_path / "cifar", "cifar10", Options(replace=True), root=tmp_path)
+
+
+def test_a_batch_that_never_ends(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(importing_cifar10, "LARGEST", 1000)
+    with tarfile.open(tmp_path / "bomb.tar.gz", "w:gz") as file:
+        info = tarfile.TarInfo("cifar-10-batches-py/data_batch_1")
+        info.size = 100_000
+        file.addfile(info, io.BytesIO(bytes(info.size)))
+    with pytest.raises(NVPError, match="data_batch_1 holds more bytes than a batch"):
+        import_set(tmp_path / "bomb.tar.gz", "cifar10", root=tmp_path)
+
+
+# Parquet files.
+
+
+def parquet(
+    path: Path, images: list[bytes | None], labels: list[int] | None = None, **extra
+) -> None:
+    """A file as data hubs write them: a struct of bytes and a path, a label, names of classes."""
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    columns = {"image": [{"bytes": image, "path": "/etc/passwd"} for image in images]}
+    if labels is not None:
+        columns["label"] = labels
+    table = pa.table(columns)
+    features = {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}
+    notes = json.dumps({"info": {"features": features}})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table.replace_schema_metadata({"huggingface": notes}), path, row_group_size=3)
+
+
+def test_parquet_files_of_a_data_hub(tmp_path: Path) -> None:
+    originals = [pixels(6, 6, seed) for seed in range(20)]
+    images = [encoded(image) for image in originals]
+    parquet(tmp_path / "hub/data/train-00000-of-00002.parquet", images[:8], [0, 1] * 4)
+    parquet(tmp_path / "hub/data/train-00001-of-00002.parquet", images[8:16], [1, 1] * 4)
+    parquet(tmp_path / "hub/data/test-00000-of-00001.parquet", images[16:], [0] * 4)
+    made = import_set(tmp_path / "hub", "mine", root=tmp_path)
+    assert made.images == {"train": 15, "validation": 1, "test": 4}
+    assert np.array_equal(read(tmp_path, "mine", "test"), originals[16:])
+    found = np.concatenate([read(tmp_path, "mine", s) for s in ("train", "validation", "test")])
+    assert sorted(map(bytes, found)) == sorted(map(bytes, originals))
+    assert load("mine", "test", root=tmp_path).labels.tolist() == [0] * 4
+    assert note(tmp_path, "mine")["classes"] == ["cat", "dog"]
+
+
+def test_a_column_of_plain_bytes(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    images = [encoded(pixels(6, 6, seed)) for seed in range(10)]
+    pq.write_table(pa.table({"name": ["x"] * 10, "jpg": images}), tmp_path / "photos.parquet")
+    made = import_set(tmp_path, "mine", root=tmp_path / "root")
+    assert sum(made.images.values()) == 10
+    pq.write_table(pa.table({"name": ["x"] * 10}), tmp_path / "photos.parquet")
+    with pytest.raises(NVPError, match=r"has no column of images .* among name"):
+        import_set(tmp_path, "other", root=tmp_path / "root")
+    (tmp_path / "photos.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(NVPError, match=r"a Parquet file of .* is damaged"):
+        import_set(tmp_path, "other", root=tmp_path / "root")
+
+
+def test_a_path_in_a_row_is_not_followed(tmp_path: Path) -> None:
+    images = [encoded(pixels(6, 6, seed)) for seed in range(5)]
+    parquet(tmp_path / "hub/train.parquet", [*images, None])
+    with pytest.raises(NVPError, match=r"1 of 6 images cannot be read: row 5 .* holds no bytes"):
+        import_set(tmp_path / "hub", "mine", root=tmp_path)
+
+
+@pytest.mark.parametrize(("missing", "needs"), [("lmdb", "lmdb"), ("pyarrow", "pyarrow")])
+def test_what_a_reader_needs_is_said(missing: str, needs: str, tmp_path: Path, monkeypatch) -> None:
+    pytest.importorskip(missing)
+    if missing == "lmdb":
+        lsun(tmp_path / "source", "tower")
+    else:
+        parquet(tmp_path / "source/train.parquet", [encoded(pixels(6, 6))])
+    monkeypatch.setitem(__import__("sys").modules, missing, None)
+    with pytest.raises(NVPError, match=rf"need {needs}: pip install 'nvp\[import\]'"):
+        import_set(tmp_path / "source", "lsun-tower", root=tmp_path)

@@ -1,0 +1,193 @@
+"""An import that is killed, crowded out or refused, and a set that changes afterwards."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sources import encoded, photographs, pixels, write
+
+from nvp.data import catalogue
+from nvp.data.importing import writer
+from nvp.data.importing.options import Crop, Options
+from nvp.data.importing.run import import_set
+from nvp.data.sets import load
+from nvp.errors import NVPError
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """A hundred images of two sizes in two classes, one of them unreadable."""
+    for index in range(100):
+        image = pixels(20 + index % 2, 20, index)
+        write(tmp_path / f"photos/{'ab'[index % 2]}/{index:03d}.png", encoded(image))
+    write(tmp_path / "photos/a/bad.png", b"no image")
+    return tmp_path / "photos"
+
+
+OPTIONS = Options(crop=Crop.NONE, skip_unreadable=True)
+
+
+def test_killed_at_any_moment_it_makes_the_same_set(
+    mixed: Path, tmp_path: Path, monkeypatch
+) -> None:
+    import_set(mixed, "mine", OPTIONS, root=tmp_path / "undisturbed")
+    expected = contents(tmp_path / "undisturbed/mine")
+    monkeypatch.setattr(writer, "SYNC_SECONDS", 0.0)
+    root, rng, kills, positions = tmp_path / "killed", random.Random(0), 0, []
+    while not (root / "mine").is_dir():
+        process = os.fork()
+        if process == 0:
+            status = 1
+            try:
+                import_set(mixed, "mine", OPTIONS, root=root)
+                status = 0
+            finally:
+                os._exit(status)
+        time.sleep(rng.uniform(0.02, 0.2))
+        os.kill(process, signal.SIGKILL)
+        _, status = os.waitpid(process, 0)
+        kills += os.WIFSIGNALED(status)
+        journal = root / ".mine.import/journal.json"
+        if journal.is_file():
+            positions.append(json.loads(journal.read_text())["position"])
+    assert kills > 0
+    assert positions == sorted(positions)
+    # After a kill between the rename and the end the journal may lie in the finished folder.
+    found = contents(root / "mine")
+    assert {name: found[name] for name in expected} == expected
+
+
+def test_it_goes_on_where_it_was(mixed: Path, tmp_path: Path, monkeypatch) -> None:
+    shown: list[int] = []
+
+    def stop_at(position: int):
+        def progress(what: str, done: int, total: int) -> None:
+            shown.append(done)
+            if what == "images" and done == position:
+                raise KeyboardInterrupt
+
+        return progress
+
+    with pytest.raises(KeyboardInterrupt):
+        import_set(mixed, "mine", OPTIONS, root=tmp_path, progress=stop_at(40))
+    entry = next(e for e in catalogue.survey(tmp_path) if e.name == "mine")
+    assert (entry.state, entry.note) == (
+        "import unfinished",
+        "give the same command again: it goes on",
+    )
+    shown.clear()
+    import_set(mixed, "mine", OPTIONS, root=tmp_path, progress=stop_at(-1))
+    assert shown[0] == 41
+    assert not (tmp_path / ".mine.import").exists()
+
+
+@pytest.mark.parametrize("change", ["options", "source"])
+def test_another_import_begins_anew(change: str, mixed: Path, tmp_path: Path) -> None:
+    def stop(what: str, done: int, total: int) -> None:
+        if done == 40:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        import_set(mixed, "mine", OPTIONS, root=tmp_path, progress=stop)
+    options = OPTIONS
+    if change == "options":
+        options = Options(size=8, skip_unreadable=True)
+    else:
+        write(mixed / "a/one-more.png", encoded(pixels(20, 20)))
+    made = import_set(mixed, "mine", options, root=tmp_path)
+    assert sum(made.images.values()) == 100 + (change == "source")
+
+
+def test_after_a_refusal_nothing_is_read_twice(mixed: Path, tmp_path: Path, monkeypatch) -> None:
+    with pytest.raises(NVPError, match="1 of 101 images cannot be read"):
+        import_set(mixed, "mine", Options(crop=Crop.NONE), root=tmp_path)
+    monkeypatch.setattr("nvp.data.importing.run.decode", None)  # which would fail if it were called
+    made = import_set(mixed, "mine", OPTIONS, root=tmp_path)
+    assert sum(made.images.values()) == 100
+
+
+def test_a_disk_that_is_full(mixed: Path, tmp_path: Path, monkeypatch) -> None:
+    append, left = writer.Column.append, 121
+
+    def full(self, array: np.ndarray) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        append(self, array)
+
+    monkeypatch.setattr(writer.Column, "append", full)
+    with pytest.raises(NVPError, match=r"No space left on device.*give the same command again"):
+        import_set(mixed, "mine", OPTIONS, root=tmp_path)
+    monkeypatch.setattr(writer.Column, "append", append)
+    import_set(mixed, "mine", OPTIONS, root=tmp_path)
+    import_set(mixed, "mine", OPTIONS, root=tmp_path / "undisturbed")
+    assert contents(tmp_path / "mine") == contents(tmp_path / "undisturbed/mine")
+
+
+def test_two_imports_of_one_name(mixed: Path, tmp_path: Path) -> None:
+    (tmp_path / ".mine.import").mkdir()
+    with (tmp_path / ".mine.import/lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(NVPError, match="mine is being imported already"):
+            import_set(mixed, "mine", OPTIONS, root=tmp_path)
+    import_set(mixed, "mine", OPTIONS, root=tmp_path)
+
+
+def test_a_set_is_replaced_when_the_new_one_is_whole(tmp_path: Path) -> None:
+    photographs(tmp_path / "one", 10)
+    photographs(tmp_path / "two", 20)
+    import_set(tmp_path / "one", "mine", root=tmp_path)
+    before = contents(tmp_path / "mine")
+    write(tmp_path / "two/bad.png", b"no image")
+    with pytest.raises(NVPError, match="cannot be read"):
+        import_set(tmp_path / "two", "mine", Options(replace=True), root=tmp_path)
+    assert contents(tmp_path / "mine") == before
+    options = Options(replace=True, skip_unreadable=True)
+    assert sum(import_set(tmp_path / "two", "mine", options, root=tmp_path).images.values()) == 20
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+# Afterwards.
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+def test_pixels_and_labels_that_change_after_the_import(ragged: bool, tmp_path: Path) -> None:
+    for index in range(30):
+        shade = pixels(6 + ragged * (index % 2), 6, index)
+        write(tmp_path / f"photos/{'ab'[index % 2]}/{index}.png", encoded(shade))
+    import_set(tmp_path / "photos", "mine", Options(crop=Crop.NONE), root=tmp_path)
+    crop = 6 if ragged else None
+    path = tmp_path / "mine/train_images.npy"
+    whole = path.read_bytes()
+    assert len(load("mine", "train", root=tmp_path, crop=crop)) == 25
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(NVPError, match=r"the train images in .*mine changed after"):
+        load("mine", "train", root=tmp_path, crop=crop)
+    assert len(load("mine", "train", root=tmp_path, crop=crop, limit=3)) == 3
+    path.write_bytes(whole)
+    labels = np.load(tmp_path / "mine/train_labels.npy")
+    np.save(tmp_path / "mine/train_labels.npy", 1 - labels)
+    with pytest.raises(NVPError, match=r"the train labels in .* changed after"):
+        load("mine", "train", root=tmp_path, crop=crop)
+
+
+def test_a_damaged_note(tmp_path: Path) -> None:
+    photographs(tmp_path / "photos")
+    import_set(tmp_path / "photos", "mine", root=tmp_path)
+    (tmp_path / "mine/import.json").write_text("{")
+    with pytest.raises(NVPError, match=r"import\.json is damaged: import the set again"):
+        load("mine", "train", root=tmp_path)
