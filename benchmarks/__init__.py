@@ -1,1 +1,1 @@
-"""This project against its peers, timed in one run: `python -m benchmarks.realnvp`."""
+"""This project against its peers: `python -m benchmarks.realnvp`, `.pixelrnn`, `.families`."""

@@ -1,10 +1,12 @@
-"""One measurement in a process of its own: `python -m benchmarks.measure NAME SETTING BATCH STEPS`.
+"""One measurement in a process of its own.
 
-NAME is a contender, or `ceiling` for the machine's own convolutions. Prints one line of JSON.
+`python -m benchmarks.measure BENCHMARK NAME SETTING BATCH STEPS` prints one line of JSON. NAME is
+one of the benchmark's: KIND/CONTENDER, KIND/sampling, or `ceiling` for the machine's convolutions.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import resource
@@ -12,18 +14,38 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.contenders import CONTENDERS
-from benchmarks.settings import SETTINGS, Setting
+from benchmarks.benchmark import CEILING, SAMPLING, Benchmark, Setting
+from nvp import PixelRNN, PixelRNNConfig
+from nvp.autoregressive.sampling import fill_by_definition
+from nvp.model.protocol import use_channels_last
 from nvp.training.precision import faster_precision
 
-CEILING = "ceiling"
 CEILING_REPEATS = 10
+FORMATS = {
+    "fp32 NCHW": (torch.float32, torch.contiguous_format),
+    "fp32 NHWC": (torch.float32, torch.channels_last),
+    "bf16 NHWC": (torch.bfloat16, torch.channels_last),
+}
+
+
+def measure(
+    benchmark: Benchmark, name: str, setting: Setting, batch: int, steps: int
+) -> dict[str, Any]:
+    """What is called `name` among the names of the benchmark."""
+    torch.manual_seed(0)
+    if name == CEILING:
+        return measure_ceiling(setting, batch)
+    kind, contender = name.split("/")
+    if contender == SAMPLING:
+        return measure_sampling(setting, kind, batch, steps)
+    return measure_contender(benchmark, setting, kind, contender, batch, steps)
 
 
 def seconds(action: Callable[[], object], times: int) -> list[float]:
@@ -47,63 +69,98 @@ def peak_megabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-def measure_contender(name: str, setting: Setting, batch: int, steps: int) -> dict[str, object]:
+def measure_contender(
+    benchmark: Benchmark, setting: Setting, kind: str, name: str, batch: int, steps: int
+) -> dict[str, Any]:
     """Seconds of training steps, evaluations and samplings; memory; FLOPs; bits/dim of noise.
 
-    Uniform noise holds 8 bits a scalar, so that a sound likelihood gives at least 8: one that is
-    not finite or lower raises `RuntimeError`.
+    Uniform noise holds log2(levels) bits a sub-pixel, and no sound likelihood gives less. One that
+    gives less than 98 % of it, or is not finite, raises `RuntimeError`.
     """
-    torch.manual_seed(0)
-    images = torch.randint(256, (batch, *setting.image_shape), dtype=torch.uint8)
-    fresh = torch.randint(256, (batch, *setting.image_shape), dtype=torch.uint8)
-    contender = CONTENDERS[name](setting, batch)
-    contender.model.train()
+    config = setting.models[kind]
+    levels = getattr(config, "levels", 256)
+    images, fresh = torch.randint(levels, (2, batch, *config.image_shape)).to(torch.uint8)
+    contender = benchmark.kinds[kind].contenders[name](config, batch)
+    model: Any = contender.model.train()
     step = seconds(lambda: contender.step(images), steps)
-    memory = peak_megabytes()  # before evaluation: it is training that needs it
-    contender.model.eval()
+    memory = peak_megabytes()  # before evaluation: training needs it
+    model.eval()
     with torch.no_grad():
-        with FlopCounterMode(display=False) as counter:
-            nats = contender.log_prob(fresh).double()
-        evaluate = seconds(lambda: contender.log_prob(fresh), steps)
-        sample = seconds(lambda: contender.sample(batch), steps)
-    bits = -nats.mean().item() / (math.prod(setting.image_shape) * math.log(2))
-    if not (math.isfinite(bits) and bits > 7.9):
+        with FlopCounterMode(display=False, custom_mapping=scan_flops()) as counter:
+            nats = model.log_prob(fresh).double()
+        found = {"step": step, "evaluate": seconds(lambda: model.log_prob(fresh), steps)}
+        if not benchmark.draws_by_pixel:
+            found["sample"] = seconds(lambda: model.sample(batch), steps)
+    bits = -nats.mean().item() / (math.prod(config.image_shape) * math.log(2))
+    if not (math.isfinite(bits) and bits > 0.98 * math.log2(levels)):
         raise RuntimeError(f"{name} scores noise {bits} bits/dim: its likelihood is not sound")
     return {
-        "step": step,
-        "evaluate": evaluate,
-        "sample": sample,
+        **found,
         "peak_megabytes": memory,
         "gflop_per_image": counter.get_total_flops() / batch / 1e9,
-        "parameters": sum(p.numel() for p in contender.model.parameters()),
+        "parameters": sum(p.numel() for p in model.parameters()),
         "bits_per_dim_of_noise": bits,
     }
 
 
-def measure_ceiling(setting: Setting, batch: int) -> dict[str, object]:
-    """GFLOP/s of the two 3x3 convolutions that do the work, forward and backward, each way."""
-    height, maps = setting.image_shape[1], setting.width
-    rates = {
-        f"3x3, {maps} maps, {height}x{height}": convolution_rates(3, maps, maps, height, batch),
-        f"3x3, {2 * maps} maps, {height // 2}x{height // 2}": convolution_rates(
-            3, 2 * maps, 2 * maps, height // 2, batch
-        ),
+def scan_flops() -> dict[Any, Any]:
+    """For `FlopCounterMode`, which knows nothing of the compiled scan: two a multiply-add."""
+    if not hasattr(torch.ops.nvp_scan, "forward"):  # not built, or not used
+        return {}
+
+    def count(gates: list[int], weight: list[int], *_: Any, **__: Any) -> int:
+        # Every pixel, (N, H, W), multiplies its neighbours' states with all weights once.
+        return 2 * math.prod(gates[:3]) * math.prod(weight)
+
+    return {torch.ops.nvp_scan.forward: count}
+
+
+def measure_sampling(setting: Setting, kind: str, batch: int, steps: int) -> dict[str, Any]:
+    """Seconds of drawing `batch` images, of one forward pass, and of a row drawn by definition.
+
+    `differ` counts the images whose last row came out otherwise by definition, under the same
+    random numbers: none, but for what rounding does to a draw that falls on a border.
+    """
+    config = setting.models[kind]
+    assert isinstance(config, PixelRNNConfig)
+    model = PixelRNN(config).eval()
+    use_channels_last(model)
+    images = torch.randint(config.levels, (batch, *config.image_shape)).to(torch.uint8)
+    _, height, width = config.image_shape
+    with torch.no_grad():
+        forward = seconds(lambda: model.parameters_of(images), steps)
+        sample = seconds(lambda: model.sample(batch), steps)
+        started = time.perf_counter()
+        slow = fill_by_definition(model, images, height - 1, generator=torch.manual_seed(1))
+        by_definition = time.perf_counter() - started
+        fast = model.complete(images, height - 1, 1, generator=torch.manual_seed(1))[:, 0]
+    return {
+        "forward": forward,
+        "sample": sample,
+        "pixels": height * width,
+        "by_definition": by_definition,
+        "passes_by_definition": width,
+        "differ": int((slow != fast).flatten(1).any(1).sum()),
     }
+
+
+def measure_ceiling(setting: Setting, batch: int) -> dict[str, Any]:
+    """GFLOP/s of the setting's convolutions, forward and backward, in each precision and layout."""
+    rates = {}
+    for kernel, inputs, outputs, side in setting.convolutions:
+        maps = f"{inputs}" if inputs == outputs else f"{inputs} to {outputs}"
+        name = f"{kernel}x{kernel}, {maps} maps, {side}x{side}"
+        rates[name] = convolution_rates(kernel, inputs, outputs, side, batch)
     return {"gflop_per_second": rates, "auto": faster_precision(torch.device("cpu")).value}
 
 
 def convolution_rates(
     kernel: int, inputs: int, outputs: int, side: int, batch: int
 ) -> dict[str, list[float]]:
-    """GFLOP/s of a convolution, forward and backward, in each precision and layout."""
-    formats = {
-        "fp32 NCHW": (torch.float32, torch.contiguous_format),
-        "fp32 NHWC": (torch.float32, torch.channels_last),
-        "bf16 NHWC": (torch.bfloat16, torch.channels_last),
-    }
+    """GFLOP/s of one convolution, forward and backward, in each precision and layout."""
     gflop = 3 * 2 * batch * side**2 * kernel**2 * inputs * outputs / 1e9
     rates: dict[str, list[float]] = {}
-    for name, (dtype, layout) in formats.items():
+    for name, (dtype, layout) in FORMATS.items():
         x, weight, gradient = (
             torch.randn(shape, dtype=dtype).to(memory_format=layout)
             for shape in (
@@ -124,8 +181,6 @@ def convolution_rates(
 
 
 if __name__ == "__main__":
-    name, setting, batch, steps = sys.argv[1], SETTINGS[sys.argv[2]], *map(int, sys.argv[3:5])
-    if name == CEILING:
-        print(json.dumps(measure_ceiling(setting, batch)))
-    else:
-        print(json.dumps(measure_contender(name, setting, batch, steps)))
+    module, name, setting, *numbers = sys.argv[1:]
+    benchmark: Benchmark = importlib.import_module(f"benchmarks.{module}").BENCHMARK
+    print(json.dumps(measure(benchmark, name, benchmark.settings[setting], *map(int, numbers))))

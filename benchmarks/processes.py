@@ -13,36 +13,23 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.settings import Repeats
+from benchmarks.benchmark import Benchmark
+from benchmarks.report import render
 
 HERE = Path(__file__).resolve().parent
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "asimd", "bf16", "sve")
 
 
-@dataclass(frozen=True)
-class Benchmark:
-    """`module`, run as `python -m module NAME SETTING BATCH STEPS`, prints one line of JSON."""
-
-    prog: str
-    description: str | None
-    module: str
-    names: Iterable[str]  # of the measurements
-    settings: Mapping[str, Repeats]
-    everything: tuple[str, ...]  # the settings of `--setting all`
-    render: Callable[[dict[str, Any]], str]  # results to Markdown
-    stem: str  # of the two files that are written
-
-
-def main(benchmark: Benchmark, arguments: list[str] | None) -> None:
+def main(benchmark: Benchmark, arguments: list[str] | None = None) -> None:
     """Measure what the arguments ask for; write the results as JSON and as Markdown."""
-    parser = argparse.ArgumentParser(prog=benchmark.prog, description=benchmark.description)
+    parser = argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{benchmark.name}", description=f"{benchmark.title}, timed."
+    )
     parser.add_argument("--setting", choices=[*benchmark.settings, "all"], default="small")
     parser.add_argument("--batch", type=int, help="images in a batch")
     parser.add_argument("--repeats", type=int, help="rounds, each a process for every contender")
@@ -61,8 +48,8 @@ def main(benchmark: Benchmark, arguments: list[str] | None) -> None:
         results[name] = run(benchmark, name, batch, rounds)
         options.output.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(results, indent=1) + "\n")
-        file.with_suffix(".md").write_text(benchmark.render(results))
-    print(benchmark.render({name: results[name] for name in names}))
+        file.with_suffix(".md").write_text(render(benchmark, results))
+    print(render(benchmark, {name: results[name] for name in names}))
     took = (time.perf_counter() - started) / 60
     print(f"{took:.1f} minutes in all; written to {file} and {file.with_suffix('.md')}")
 
@@ -71,7 +58,7 @@ def run(benchmark: Benchmark, setting: str, batch: int, rounds: int) -> dict[str
     """All measurements of one setting: for each name, one per round."""
     chosen = benchmark.settings[setting]
     record: dict[str, Any] = {
-        "what": str(chosen),
+        "what": chosen.what,
         "batch": batch,
         "steps": chosen.steps,
         "machine": machine(),
@@ -87,14 +74,15 @@ def run(benchmark: Benchmark, setting: str, batch: int, rounds: int) -> dict[str
             f"({passed / 60:.1f} minutes gone{left})",
             flush=True,
         )
-        measurement = measured(benchmark.module, name, setting, batch, chosen.steps)
+        measurement = measured(benchmark.name, name, setting, batch, chosen.steps)
         record["measured"][name].append(measurement)
     return record
 
 
-def measured(module: str, name: str, setting: str, batch: int, steps: int) -> dict[str, Any]:
+def measured(benchmark: str, name: str, setting: str, batch: int, steps: int) -> dict[str, Any]:
     """One measurement in a fresh process; exits with its last words if it fails."""
-    command = [sys.executable, "-m", module, name, setting, str(batch), str(steps)]
+    command = [sys.executable, "-m", "benchmarks.measure", benchmark, name, setting]
+    command += [str(batch), str(steps)]
     child = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True)
     if child.returncode:
         if child.returncode < 0:

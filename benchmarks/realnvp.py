@@ -5,28 +5,47 @@ Writes results.json and results.md.
 
 from __future__ import annotations
 
-from benchmarks import processes
-from benchmarks.contenders import CONTENDERS
-from benchmarks.measure import CEILING
-from benchmarks.report import render
-from benchmarks.settings import SETTINGS
+from typing import Any
 
-BENCHMARK = processes.Benchmark(
-    prog="python -m benchmarks.realnvp",
-    description=__doc__,
-    module="benchmarks.measure",
-    names=(CEILING, *CONTENDERS),
-    settings=SETTINGS,
+from benchmarks import processes
+from benchmarks.benchmark import BF16, FP32, PLAIN, Benchmark, Kind, Setting, ours, peer
+from nvp.config import Precision
+from nvp.flows.config import RealNVPConfig
+
+
+def setting(
+    image_shape: tuple[int, int, int], num_blocks: int, width: int, **repeats: Any
+) -> Setting:
+    """The paper's model of two scales at some size, and the convolutions of its first scale."""
+    channels, height, side = image_shape
+    config = RealNVPConfig.paper(image_shape, num_scales=2, num_blocks=num_blocks, width=width)
+    what = f"{height}x{side}x{channels}, {num_blocks} blocks, {width} maps, 2 scales"
+    convolutions = ((3, width, width, side), (3, 2 * width, 2 * width, side // 2))
+    return Setting(what, {"realnvp": config}, convolutions, **repeats)
+
+
+BENCHMARK = Benchmark(
+    name="realnvp",
+    title="Real NVP next to its peers",
+    kinds={
+        "realnvp": Kind(
+            "Real NVP",
+            {
+                FP32: ours(Precision.FP32),
+                BF16: ours(Precision.BF16),
+                PLAIN: peer("plain_realnvp", "PlainRealNVP"),
+                "normflows": peer("library", "LibraryRealNVP"),
+            },
+        )
+    },
+    settings={
+        "tiny": setting((1, 8, 8), num_blocks=1, width=8, rounds=1, steps=1),
+        "small": setting((1, 28, 28), num_blocks=2, width=32),
+        "paper": setting((3, 32, 32), num_blocks=8, width=64, rounds=2, steps=2),
+    },
     everything=("small", "paper"),
-    render=render,
     stem="results",
 )
 
-
-def main(arguments: list[str] | None = None) -> None:
-    """Measure and report; the arguments are those of the command line."""
-    processes.main(BENCHMARK, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    processes.main(BENCHMARK)

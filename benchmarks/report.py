@@ -6,109 +6,84 @@ from collections import Counter
 from statistics import median
 from typing import Any
 
-from benchmarks.contenders import PLAIN
-from benchmarks.measure import CEILING
+from benchmarks.benchmark import CEILING, PLAIN, SAMPLING, Benchmark
 
-# Of the training step: its time over that of plain code, its share of the ceiling, its megabytes.
-MOST_OF_PLAIN = 0.52
-LEAST_SHARE = {"small": 0.65, "paper": 0.85}
-MOST_MEGABYTES = {"paper": 3400}
+# What multiplies bfloat16 matrices, by the processor's flags, the fastest first.
+MATRIX_UNITS = ("amx_bf16", "avx512_bf16", "bf16")
 
 
-def render(results: dict[str, Any]) -> str:
+def render(benchmark: Benchmark, results: dict[str, Any]) -> str:
     """Markdown for every setting in `results`."""
-    parts = ["# Real NVP next to its peers", "Made by `python -m benchmarks.realnvp`."]
-    parts += [section(name, record) for name, record in results.items()]
+    parts = [f"# {benchmark.title}", f"Made by `python -m benchmarks.{benchmark.name}`."]
+    parts += [section(benchmark, name, record) for name, record in results.items()]
     return "\n\n".join(parts) + "\n"
 
 
-def section(name: str, record: dict[str, Any]) -> str:
-    machine = record["machine"]
-    measured = record["measured"]
-    rounds = len(measured[PLAIN])
-    ceilings = ceiling_rates(record)
-    return "\n\n".join(
-        [
-            f"## {name}: {record['what']}, batch {record['batch']}",
-            f"{machine['cpu']} ({', '.join(machine['flags'])}), {machine['threads']} threads, "
-            f"load {machine['load_before']} before the run; PyTorch {machine['torch']}, "
-            f"{machine['date']}. Medians over {rounds} processes of {record['steps']} repeats. "
-            "Peak memory is that of training, FLOPs are two a multiply-add, a step is three "
-            "forwards; the ceiling is the fastest convolution of the full resolution below.",
-            contender_table(record),
-            table(
-                ["GFLOP/s, forward and backward", *next(iter(ceilings.values()))],
-                [
-                    [shape, *(f"{rate:.0f}" for rate in row.values())]
-                    for shape, row in ceilings.items()
-                ],
-            ),
-            goals(name, record),
-        ]
-    )
+def section(benchmark: Benchmark, name: str, record: dict[str, Any]) -> str:
+    machine, ceilings = record["machine"], ceiling_rates(record)
+    parts = [
+        f"## {name}: {record['what']}; batch {record['batch']}",
+        f"{machine['cpu']} ({', '.join(machine['flags'])}), matrix unit {matrix_unit(machine)}, "
+        f"{machine['threads']} threads, load {machine['load_before']} before the run; PyTorch "
+        f"{machine['torch']}, {machine['date']}. Medians over {len(record['measured'][CEILING])} "
+        f"processes of {record['steps']} repeats. Peak memory is that of training, FLOPs are two a "
+        "multiply-add, a step is three forwards. The ceiling is the first convolution below, in "
+        f"the precision and layout that are fastest for it. `nvp train` picks {picked(record)} "
+        "here.",
+        *(contender_table(benchmark, kind, record) for kind in benchmark.kinds),
+    ]
+    if benchmark.draws_by_pixel:
+        parts.append(sampling_table(benchmark, record))
+    head = ["GFLOP/s, forward and backward", *next(iter(ceilings.values()))]
+    rows = [[shape, *(f"{rate:.0f}" for rate in row.values())] for shape, row in ceilings.items()]
+    return "\n\n".join([*parts, table(head, rows)])
 
 
-def contender_table(record: dict[str, Any]) -> str:
-    head = "contender|step|of plain|evaluate|sample|peak memory|GFLOP an image|GFLOP/s|of ceiling"
-    rows = []
-    for name, figures in summaries(record).items():
-        picked = " (`nvp train` picks it)" if name == chosen(record) else ""
-        rows.append(
-            [
-                name + picked,
-                f"{1000 * figures['step']:.0f} ms",
-                f"{figures['of_plain']:.2f}",
-                f"{1000 * figures['evaluate']:.0f} ms",
-                f"{1000 * figures['sample']:.0f} ms",
-                f"{figures['peak_megabytes']:.0f} MB",
-                f"{figures['gflop_per_image']:.3g}",
-                f"{figures['gflop_per_second']:.0f}",
-                f"{100 * figures['share']:.0f} %",
-            ]
-        )
-    return table(head.split("|"), rows)
-
-
-def goals(name: str, record: dict[str, Any]) -> str:
-    """What this project set out to reach in the precision that `nvp train` picks."""
-    figures = summaries(record)[chosen(record)]
-    lines = [("step over plain fp32 NCHW", figures["of_plain"], "at most", MOST_OF_PLAIN)]
-    if name in LEAST_SHARE:
-        lines.append(("share of the ceiling", figures["share"], "at least", LEAST_SHARE[name]))
-    if name in MOST_MEGABYTES:
-        gigabytes = figures["peak_megabytes"] / 1000
-        lines.append(("peak memory, GB", gigabytes, "at most", MOST_MEGABYTES[name] / 1000))
-    rows = []
-    for what, value, side, goal in lines:
-        reached = value <= goal if side == "at most" else value >= goal
-        rows.append([what, f"{value:.2f}", f"{side} {goal:.2f}", "yes" if reached else "no"])
-    # The shortest step that this machine's convolutions allow: all of its FLOPs at the ceiling.
-    least = figures["of_plain"] * figures["share"]
-    rows.insert(1, ["the same, were every FLOP at the ceiling", f"{least:.2f}", "", ""])
-    return table([f"goal for {chosen(record)}", "measured", "goal", "reached"], rows)
-
-
-def summaries(record: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """For each contender: medians in seconds, and what follows from them."""
+def contender_table(benchmark: Benchmark, kind: str, record: dict[str, Any]) -> str:
+    """Medians of each contender of one kind, and what follows from them."""
     ceiling = max(next(iter(ceiling_rates(record).values())).values())
-    contenders = {name: runs for name, runs in record["measured"].items() if name != CEILING}
-    plain = middle(contenders[PLAIN], "step")
-    found = {}
-    for name, runs in contenders.items():
-        step = middle(runs, "step")
-        gflop = runs[0]["gflop_per_image"]
+    plain = middle(record["measured"][f"{kind}/{PLAIN}"], "step")
+    rows = []
+    for name in benchmark.kinds[kind].contenders:
+        runs = record["measured"][f"{kind}/{name}"]
+        step, gflop = middle(runs, "step"), runs[0]["gflop_per_image"]
         rate = 3 * gflop * record["batch"] / step
-        found[name] = {
-            "step": step,
-            "of_plain": step / plain,
-            "evaluate": middle(runs, "evaluate"),
-            "sample": middle(runs, "sample"),
-            "peak_megabytes": median(run["peak_megabytes"] for run in runs),
-            "gflop_per_image": gflop,
-            "gflop_per_second": rate,
-            "share": rate / ceiling,
+        row = {
+            benchmark.kinds[kind].title: name,
+            "step": f"{1000 * step:.0f} ms",
+            "plain over it": f"{plain / step:.2f}",
+            "evaluate": f"{1000 * middle(runs, 'evaluate'):.0f} ms",
+            "peak memory": f"{median(run['peak_megabytes'] for run in runs):.0f} MB",
+            "parameters": f"{runs[0]['parameters']}",
+            "GFLOP an image": f"{gflop:.3g}",
+            "GFLOP/s": f"{rate:.3g}",
+            "of ceiling": f"{100 * rate / ceiling:.0f} %",
         }
-    return found
+        if not benchmark.draws_by_pixel:
+            row["sample"] = f"{1000 * middle(runs, 'sample'):.0f} ms"
+        rows.append(row)
+    return table(list(rows[0]), [list(row.values()) for row in rows])
+
+
+def sampling_table(benchmark: Benchmark, record: dict[str, Any]) -> str:
+    """Cached sampling, and by definition: estimated as one forward pass for every pixel."""
+    rows = []
+    for key, kind in benchmark.kinds.items():
+        runs = record["measured"][f"{key}/{SAMPLING}"]
+        sample, forward = middle(runs, "sample"), middle(runs, "forward")
+        estimated = runs[0]["pixels"] * forward
+        took, passes = median(r["by_definition"] for r in runs), runs[0]["passes_by_definition"]
+        row = {
+            f"drawing {record['batch']} images, fp32": kind.title,
+            "cached": f"{sample:.2f} s",
+            "one pass": f"{1000 * forward:.0f} ms",
+            "by definition (estimated)": f"{estimated:.0f} s",
+            "over cached": f"{estimated / sample:.0f}",
+            "passes really run": f"{passes} in {took:.2f} s, {1000 * took / passes:.0f} ms each",
+            "images differing": f"{max(run['differ'] for run in runs)}",
+        }
+        rows.append(row)
+    return table(list(rows[0]), [list(row.values()) for row in rows])
 
 
 def ceiling_rates(record: dict[str, Any]) -> dict[str, dict[str, float]]:
@@ -120,10 +95,15 @@ def ceiling_rates(record: dict[str, Any]) -> dict[str, dict[str, float]]:
     }
 
 
-def chosen(record: dict[str, Any]) -> str:
-    """The contender with the precision that `nvp train` chose most often."""
+def matrix_unit(machine: dict[str, Any]) -> str:
+    """What multiplies bfloat16 matrices on this machine."""
+    return next((unit for unit in MATRIX_UNITS if unit in machine["flags"]), "none")
+
+
+def picked(record: dict[str, Any]) -> str:
+    """The precision that `nvp train` chose most often."""
     votes = Counter(run["auto"] for run in record["measured"][CEILING])
-    return f"nvp {votes.most_common(1)[0][0]}"
+    return str(votes.most_common(1)[0][0])
 
 
 def middle(runs: list[dict[str, Any]], key: str) -> float:

@@ -6,27 +6,43 @@ import json
 import sys
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from benchmarks import processes, realnvp
-from benchmarks.contenders import CONTENDERS, PLAIN
-from benchmarks.measure import CEILING, measure_ceiling, measure_contender
-from benchmarks.plain import Coupling, PlainRealNVP
-from benchmarks.report import render
-from benchmarks.settings import SETTINGS, Setting
-from nvp.flows.config import RealNVPConfig
+from benchmarks import pixelrnn, processes, realnvp
+from benchmarks.benchmark import BF16, CEILING, FP32, PLAIN, SAMPLING, Benchmark
+from benchmarks.measure import measure
+from benchmarks.peers.plain_pixelrnn import Diagonal, PlainPixelRNN, Row
+from benchmarks.peers.plain_realnvp import Coupling, PlainRealNVP
+from benchmarks.report import matrix_unit, render
+from nvp import PixelRNN, PixelRNNConfig, RealNVP, RealNVPConfig
+from nvp.autoregressive.config import Kind
+from nvp.autoregressive.diagonal_bilstm import DiagonalBiLSTM
+from nvp.autoregressive.masked_conv import MaskedConv2d
+from nvp.autoregressive.row_lstm import RowLSTM
 from nvp.flows.coupling import AffineCoupling
-from nvp.flows.realnvp import RealNVP
 from nvp.flows.resnet import ShiftedBatchNorm, WeightNormConv2d
 
-TINY = SETTINGS["tiny"]
+BENCHMARKS = (realnvp.BENCHMARK, pixelrnn.BENCHMARK)
+EVERYTHING = [
+    pytest.param(benchmark, name, id=f"{benchmark.name} {name}")
+    for benchmark in BENCHMARKS
+    for name in benchmark.names
+]
+LIBRARY = "realnvp/normflows"
+
+
+def tiny(kind: str) -> PixelRNNConfig:
+    config = pixelrnn.BENCHMARK.settings["tiny"].models[kind]
+    assert isinstance(config, PixelRNNConfig)
+    return config
 
 
 @torch.no_grad()
-def copy_weights(ours: RealNVP, plain: PlainRealNVP) -> None:
+def copy_flow(ours: RealNVP, plain: PlainRealNVP) -> None:
     """Give `plain` the weights of `ours`, whose couplings and layers come in the same order."""
     mine = [m for m in ours.modules() if isinstance(m, AffineCoupling)]
     theirs = [
@@ -51,17 +67,17 @@ def copy_weights(ours: RealNVP, plain: PlainRealNVP) -> None:
             other.bias.copy_(norm.beta)
 
 
-def test_plain_is_the_same_network() -> None:
+def test_plain_code_is_the_same_flow() -> None:
     """With the same weights and noise, the plain code gives the likelihoods of `nvp`."""
-    setting = Setting((3, 8, 8), num_blocks=1, width=4, num_scales=3)
-    sizes = {"num_scales": 3, "num_blocks": 1, "width": 4}
     torch.manual_seed(0)
-    config = RealNVPConfig.paper(setting.image_shape, **sizes, checkerboard_scale_init=0.5)
-    ours, plain = RealNVP(config), PlainRealNVP(setting)
+    config = RealNVPConfig.paper(
+        (3, 8, 8), num_scales=3, num_blocks=1, width=4, checkerboard_scale_init=0.5
+    )
+    ours, plain = RealNVP(config), PlainRealNVP(config)
     for module in ours.modules():
         if isinstance(module, ShiftedBatchNorm):
             nn.init.normal_(module.beta, std=0.1)
-    copy_weights(ours, plain)
+    copy_flow(ours, plain)
     images = torch.randint(256, (4, 3, 8, 8), dtype=torch.uint8)
     torch.manual_seed(1)
     expected = ours.log_prob(images)
@@ -76,47 +92,173 @@ def test_plain_samples_invert_its_forward() -> None:
     torch.testing.assert_close(coupling.inverse(coupling(x)[0]), x, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", CONTENDERS)
-def test_contender_is_sound(name: str) -> None:
-    if name == "normflows":
+@torch.no_grad()
+def copy_network(ours: PixelRNN, plain: PlainPixelRNN) -> None:
+    """Give `plain` the weights of `ours`, whose convolutions come in the same order."""
+    weights, biases = [], []
+    # The plain Diagonal BiLSTM has a convolution of its own for each direction.
+    of_both = {m.input_to_state for m in ours.modules() if isinstance(m, DiagonalBiLSTM)}
+    for module in ours.modules():
+        if isinstance(module, MaskedConv2d):
+            directions = 2 if module in of_both else 1
+            weights += module.weight.chunk(directions)
+            biases += module.bias.chunk(directions)
+    theirs = [module for module in plain.modules() if isinstance(module, nn.Conv2d)]
+    for conv, weight, bias in zip(theirs, weights, biases, strict=True):
+        conv.weight.copy_(weight)
+        conv.bias.copy_(bias)
+    cores = [m for m in ours.modules() if isinstance(m, RowLSTM | DiagonalBiLSTM)]
+    their_cores = [m for m in plain.modules() if isinstance(m, Row | Diagonal)]
+    for core, other in zip(cores, their_cores, strict=True):
+        scans = [other] if isinstance(other, Row) else [other.left, other.right]
+        for scan, weight in zip(scans, core.state_to_state, strict=True):
+            # (taps, h, 4h); the taps of a diagonal are left and above, theirs from top to bottom.
+            taps = weight if isinstance(other, Row) else weight.flip(0)
+            scan.state_to_state.weight.copy_(taps.permute(2, 1, 0))
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_plain_code_is_the_same_network(kind: Kind) -> None:
+    """With the same weights the plain code gives the logits and log-likelihoods of `nvp`."""
+    torch.manual_seed(0)
+    config = tiny(kind).model_copy(update={"image_shape": (1, 5, 7), "num_layers": 2})
+    ours, plain = PixelRNN(config), PlainPixelRNN(config)
+    for name, parameter in ours.named_parameters():
+        if not name.endswith("initial"):  # plain states start from zeros
+            nn.init.normal_(parameter, std=0.3)
+    copy_network(ours, plain)
+    images = torch.randint(2, (3, *config.image_shape)).to(torch.uint8)
+    logits = ours.logits(images)
+    torch.testing.assert_close(plain(images), logits[..., 1], rtol=0, atol=1e-5)
+    assert logits[..., 1].std() > 0.1
+    torch.testing.assert_close(plain.log_prob(images), ours.log_prob(images))
+
+
+@pytest.mark.parametrize("kind", [Kind.DIAGONAL_BILSTM, Kind.ROW_LSTM])
+def test_flops_of_the_scan(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours take as many as plain code, less the corners of the skewed maps."""
+    monkeypatch.delenv("NVP_PLAIN_SCAN", raising=False)
+    setting = pixelrnn.BENCHMARK.settings["tiny"]
+    found = {
+        name: measure(pixelrnn.BENCHMARK, f"{kind}/{name}", setting, batch=2, steps=0)
+        for name in (FP32, PLAIN)
+    }
+    corners = 0.0
+    if kind is Kind.DIAGONAL_BILSTM:
+        config = tiny(kind)
+        side = config.image_shape[1]
+        corners = config.num_layers * 2 * 2 * side * (side - 1) * 8 * config.hidden**2 / 1e9
+    flops = {name: each["gflop_per_image"] for name, each in found.items()}
+    assert flops[FP32] == pytest.approx(flops[PLAIN] - corners)
+
+
+@pytest.mark.parametrize(("benchmark", "name"), EVERYTHING)
+def test_a_measurement_is_sound(
+    benchmark: Benchmark, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name == LIBRARY:
         pytest.importorskip("normflows", reason="the extra `benchmarks` is not installed")
-    found = measure_contender(name, TINY, batch=8, steps=1)
-    assert found["bits_per_dim_of_noise"] >= 7.9
-    assert len(found["step"]) == len(found["evaluate"]) == len(found["sample"]) == 1
+    # Set back afterwards, whatever the contender makes of it.
+    monkeypatch.setenv("NVP_PLAIN_SCAN", "")
+    found = measure(benchmark, name, benchmark.settings["tiny"], batch=8, steps=1)
+    if name == CEILING:
+        shapes = found["gflop_per_second"].values()
+        assert all(rate > 0 for row in shapes for rates in row.values() for rate in rates)
+    elif name.endswith(SAMPLING):
+        assert found["differ"] == 0
+        assert found["passes_by_definition"] == 7
+    else:
+        assert found["bits_per_dim_of_noise"] >= 0.98 * (8 if benchmark.name == "realnvp" else 1)
+        assert len(found["step"]) == len(found["evaluate"]) == 1
 
 
 def test_contenders_do_comparable_work() -> None:
     """FLOPs within a tenth of each other at the sizes that are reported."""
     pytest.importorskip("normflows", reason="the extra `benchmarks` is not installed")
-    setting = Setting((1, 28, 28), num_blocks=2, width=32, steps=0)
+    setting = realnvp.BENCHMARK.settings["small"]
     flops = [
-        measure_contender(name, setting, batch=2, steps=0)["gflop_per_image"]
-        for name in ("nvp fp32", PLAIN, "normflows")
+        measure(realnvp.BENCHMARK, name, setting, batch=2, steps=0)["gflop_per_image"]
+        for name in (f"realnvp/{FP32}", f"realnvp/{PLAIN}", LIBRARY)
     ]
     assert flops[1] == pytest.approx(flops[0], rel=1e-3)
     assert flops[2] == pytest.approx(flops[0], rel=0.1)
 
 
-def test_run_writes_tables(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def stand_in(benchmark: str, name: str, setting: str, batch: int, steps: int) -> dict[str, Any]:
+    """A measurement that took no time: ours take 1 s a step, the others 3."""
+    if name == CEILING:
+        rates = {"fp32 NCHW": [10.0], "fp32 NHWC": [20.0], "bf16 NHWC": [40.0]}
+        return {"gflop_per_second": {"3x3": rates}, "auto": "bf16"}
+    if name.endswith(SAMPLING):
+        keys = ("pixels", "passes_by_definition", "by_definition", "differ")
+        return {"forward": [0.5], "sample": [2.0], **dict.fromkeys(keys, 49)}
+    step = 1.0 if "/nvp" in name else 3.0
+    keys = ("peak_megabytes", "parameters", "bits_per_dim_of_noise")
+    times = {"step": [step], "evaluate": [step], "sample": [step]}
+    return {**times, "gflop_per_image": 5.0, **dict.fromkeys(keys, 9)}
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda each: each.name)
+def test_a_run_writes_tables(
+    benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """One real process and stand-ins; what is written renders again to the same tables."""
-    figures = {
-        CEILING: measure_ceiling(TINY, batch=2),
-        PLAIN: processes.measured("benchmarks.measure", PLAIN, "tiny", batch=2, steps=1),
-    }
-    monkeypatch.setattr(
-        processes, "measured", lambda _module, name, *_: figures.get(name, figures[PLAIN])
-    )
-    realnvp.main(["--setting", "tiny", "--batch", "2", "--output", str(tmp_path)])
-    written = json.loads((tmp_path / "results.json").read_text())
-    report = (tmp_path / "results.md").read_text()
-    assert render(written) == report
-    assert all(name in report for name in CONTENDERS)
-    assert "tiny 5/5" in capsys.readouterr().out
+    monkeypatch.setattr(processes, "measured", stand_in)
+    processes.main(benchmark, ["--setting", "tiny", "--batch", "2", "--output", str(tmp_path)])
+    measured = json.loads((tmp_path / f"{benchmark.stem}.json").read_text())["tiny"]["measured"]
+    assert set(measured) == set(benchmark.names)
+    report = (tmp_path / f"{benchmark.stem}.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in report.splitlines()]
+    # Ours: 3 forwards of 5 GFLOP for each of 2 images in 1 s, of the 40 that a convolution reaches.
+    for name, step, ratio, rate, share in (
+        (BF16, "1000 ms", "3.00", "30", "75 %"),
+        (PLAIN, "3000 ms", "1.00", "10", "25 %"),
+    ):
+        of_name = [row for row in rows if row and row[0] == name]
+        assert len(of_name) == len(benchmark.kinds)
+        for row in of_name:
+            assert {step, ratio, rate, share} <= set(row)
+    if benchmark.draws_by_pixel:  # 49 passes of half a second, against 2 seconds
+        assert report.count(" 24 s |") == len(benchmark.kinds)
 
 
-def test_failing_contender_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda each: each.name)
+def test_the_reports_in_the_repository_are_in_step(benchmark: Benchmark) -> None:
+    measured = json.loads((processes.HERE / f"{benchmark.stem}.json").read_text())
+    assert (processes.HERE / f"{benchmark.stem}.md").read_text() == render(benchmark, measured)
+
+
+def test_the_matrix_unit_is_named() -> None:
+    assert matrix_unit({"flags": ["avx2", "avx512_bf16", "amx_bf16"]}) == "amx_bf16"
+    assert matrix_unit({"flags": ["avx2", "avx512f", "avx512_bf16"]}) == "avx512_bf16"
+    assert matrix_unit({"flags": ["avx2"]}) == "none"
+
+
+@pytest.mark.slow
+def test_a_real_process_is_measured_and_one_that_fails_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = processes.measured("realnvp", f"realnvp/{PLAIN}", "tiny", batch=2, steps=1)
+    assert len(found["step"]) == 1
     monkeypatch.setattr(sys, "executable", "false")
     with pytest.raises(SystemExit, match="nvp fp32 could not be measured"):
-        processes.measured("benchmarks.measure", "nvp fp32", "tiny", batch=2, steps=1)
+        processes.measured("realnvp", f"realnvp/{FP32}", "tiny", batch=2, steps=1)
+
+
+def test_drawing_takes_one_thread_and_gives_the_others_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A few images are drawn on one thread, many times faster than on two that must wait."""
+    model, before, seen = PixelRNN(tiny("pixelcnn")), torch.get_num_threads(), set()
+    draw = model.output.draw
+
+    def watched(*arguments: Any) -> torch.Tensor:
+        seen.add(torch.get_num_threads())
+        return draw(*arguments)
+
+    monkeypatch.setattr(model.output, "draw", watched)
+    torch.set_num_threads(2)
+    try:
+        model.sample(2)
+        assert (seen, torch.get_num_threads()) == ({1}, 2)
+    finally:
+        torch.set_num_threads(before)

@@ -1,7 +1,7 @@
 """The three Pixel RNNs as public PyTorch code writes them, for binary images of one channel.
 
 float32, NCHW, `torch.nn` modules, loops over rows and columns that index and stack. With the same
-weights they give the same logits as `nvp` (tests/test_benchmarks_pixelrnn.py), so their times can
+weights they give the same logits as `nvp` (tests/test_benchmarks.py), so their times can
 be compared. States start from zeros, as they do in public code: `nvp` learns its first ones.
 """
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from benchmarks.settings import Setting
+from nvp.flows.config import RealNVPConfig
 
 EPSILON = 1e-4
 ALPHA = 0.05
@@ -120,16 +120,16 @@ DIAGONALS = (0, 3, 1, 2)
 
 
 class PlainRealNVP(nn.Module):
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, config: RealNVPConfig) -> None:
         super().__init__()
-        channels, height, width = self.shape = setting.image_shape
+        channels, height, width = self.shape = config.image_shape
         self.board, self.channelwise = nn.ModuleList(), nn.ModuleList()
-        for index in range(setting.num_scales):
+        for index in range(config.num_scales):
             factor = 2**index
             shape = (channels * factor, height // factor, width // factor)
             half = (4 * shape[0], shape[1] // 2, shape[2] // 2)
-            maps, blocks = setting.width * factor, setting.num_blocks
-            last = index == setting.num_scales - 1
+            maps, blocks = config.width * factor, config.num_blocks
+            last = index == config.num_scales - 1
             self.board.append(
                 nn.ModuleList(
                     Coupling(shape, 1 - i % 2, True, maps, blocks) for i in range(4 if last else 3)

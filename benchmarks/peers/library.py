@@ -20,7 +20,7 @@ import torch
 from normflows.nets.resnet import ConvResidualNet
 from torch import Tensor, nn
 
-from benchmarks.settings import Setting
+from nvp.flows.config import RealNVPConfig
 
 
 def net(inputs: int, outputs: int, width: int, blocks: int) -> nn.Module:
@@ -32,22 +32,22 @@ def net(inputs: int, outputs: int, width: int, blocks: int) -> nn.Module:
 
 
 class LibraryRealNVP(nn.Module):
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, config: RealNVPConfig) -> None:
         super().__init__()
-        levels = [level(setting, index) for index in range(setting.num_scales)]
-        channels, height, width = setting.image_shape
+        levels = [level(config, index) for index in range(config.num_scales)]
+        channels, height, width = config.image_shape
         latents = []
-        for index in range(setting.num_scales):
+        for index in range(config.num_scales):
             # Scale k < L leaves half of 4 (2^k C) channels, at half of its sides.
-            factor = 2 ** min(index + 1, setting.num_scales - 1)
+            factor = 2 ** min(index + 1, config.num_scales - 1)
             shape = (channels * factor, height // factor, width // factor)
             latents.append(nf.distributions.DiagGaussian(shape, trainable=False))
-        merges = [nf.flows.Merge() for _ in range(setting.num_scales - 1)]
+        merges = [nf.flows.Merge() for _ in range(config.num_scales - 1)]
         # The library counts levels from the coarsest.
         self.flow = nf.MultiscaleFlow(
             latents[::-1], levels[::-1], merges, nf.transforms.Logit(0.05), class_cond=False
         )
-        self.num_dimensions = math.prod(setting.image_shape)
+        self.num_dimensions = math.prod(config.image_shape)
 
     def log_prob(self, images: Tensor) -> Tensor:
         """uint8 (N, C, H, W) -> a lower bound on log P, (N,), nats."""
@@ -61,14 +61,14 @@ class LibraryRealNVP(nn.Module):
         return (256 * x).clamp(0, 255).to(torch.uint8)
 
 
-def level(setting: Setting, index: int) -> list[nn.Module]:
+def level(config: RealNVPConfig, index: int) -> list[nn.Module]:
     """The flows of one scale, in the library's order: from the latents to the data."""
     factor = 2**index
-    channels, height, width = (side // factor for side in setting.image_shape)
-    channels = setting.image_shape[0] * factor
-    maps, blocks = setting.width * factor, setting.num_blocks
+    channels, height, width = (side // factor for side in config.image_shape)
+    channels = config.image_shape[0] * factor
+    maps, blocks = config.width * factor, config.num_blocks
     squares = torch.arange(height)[:, None] + torch.arange(width)
-    last = index == setting.num_scales - 1
+    last = index == config.num_scales - 1
     flows: list[nn.Module] = []
     for i in range(4 if last else 3):
         mask = ((squares + i) % 2).expand(channels, -1, -1).float()
