@@ -262,6 +262,15 @@ def test_resuming_is_exact(data: str, flips: bool, labelled: Path, tmp_path: Pat
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
+def test_a_run_does_not_go_on_with_other_labels(labelled: Path, tmp_path: Path) -> None:
+    shutil.copytree(labelled, tmp_path / "data")
+    prepare(configuration(), tmp_path / "run", data_root=tmp_path / "data").run()
+    path = tmp_path / "data/tiny/train_labels.npy"
+    np.save(path, np.load(path)[::-1])
+    with pytest.raises(NVPError, match=r"the training labels of tiny found here are not those of"):
+        prepare(configuration(steps=3), tmp_path / "run", data_root=tmp_path / "data")
+
+
 def test_batches_keep_each_label_with_its_image() -> None:
     config = configuration(flips=True)
     count = torch.arange(48, dtype=torch.uint8)

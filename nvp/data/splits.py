@@ -33,6 +33,7 @@ class TrainingData:
 
     name: str
     checksum: str  # `nvp.data.sets.fingerprint` of all
+    labels_checksum: str | None  # that of their labels, of a conditional model
     whole: Examples
     images: Examples
     validation: Examples
@@ -42,7 +43,9 @@ def training_data(config: RunConfig, data_root: Path | None = None) -> TrainingD
     """Load and check the training images of a configuration, and hold some out for validation."""
     data = load_split(config, "train", data_root)
     whole = examples(config, data)
-    return TrainingData(data.name, data.checksum, whole, *hold_out(whole, config, data_root))
+    labels = data.labels_checksum if config.num_classes else None
+    held_out = hold_out(whole, config, data_root)
+    return TrainingData(data.name, data.checksum, labels, whole, *held_out)
 
 
 def examples(config: RunConfig, data: Dataset) -> Examples:

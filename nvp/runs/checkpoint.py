@@ -34,6 +34,7 @@ class Header(BaseModel):
 
     config: dict[str, Any]
     data_checksum: str  # `nvp.data.sets.fingerprint` of the training images
+    labels_checksum: str | None = None  # that of their labels, of a conditional model
     step: Count
     position: Count  # of the next image in this epoch's order
     window: list[tuple[float, float]]  # loss and gradient norm of the steps not yet logged
@@ -64,9 +65,12 @@ class Checkpoint:
 
     def check_data(self, data: TrainingData) -> None:
         """Raise `NVPError` unless the training images are those that it was trained on."""
-        if data.checksum != self.header.data_checksum:
+        header = self.header
+        labels_differ = header.labels_checksum not in (None, data.labels_checksum)
+        if data.checksum != header.data_checksum or labels_differ:
+            what = "labels" if data.checksum == header.data_checksum else "images"
             raise NVPError(
-                f"the training images of {data.name} found here are not those of {self.path}: "
+                f"the training {what} of {data.name} found here are not those of {self.path}: "
                 "point --data-root at the set it was trained on"
             )
 

@@ -95,6 +95,7 @@ def save(state: State, folder: RunFolder, config: RunConfig, data: TrainingData)
     header = Header(
         config=config.model_dump(mode="json"),
         data_checksum=data.checksum,
+        labels_checksum=data.labels_checksum,
         step=state.step,
         position=state.position,
         window=state.window,
