@@ -48,9 +48,9 @@ def prepare(config: RunConfig, images: Tensor, batch: int) -> dict[str, Callable
     work: dict[str, Callable[[], object]] = {
         "train": lambda: training_step(state, few, settings, 0)
     }
-    if config.model.family == "gaussian":
+    if model.fitted_in_closed_form:
         work["train"] = lambda: state.model.initialise(images)
-    if model.has_likelihood:
+    if model.likelihood != "none":
         work["score"] = lambda: model.log_prob(few)
     work["sample"] = lambda: model.sample(batch)
     model.eval()
@@ -65,13 +65,14 @@ def measure(batch: int, repeats: int) -> dict[str, Any]:
     images = load("fashion-mnist-small", "train").images
     configs = {name: load_config(repository_root() / f"configs/{name}.yaml") for name in CONFIGS}
     work = {name: prepare(config, images, batch) for name, config in configs.items()}
+    fitted = [name for name in configs if configs[name].build_model().fitted_in_closed_form]
     times: dict[str, dict[str, list[float]]] = {
         name: {what: [] for what in those} for name, those in work.items()
     }
     for turn in range(repeats + 1):
         for name, those in work.items():
             for what, call in those.items():
-                whole = what == "train" and configs[name].model.family == "gaussian"
+                whole = what == "train" and name in fitted
                 with torch.set_grad_enabled(what == "train"):
                     took = seconds(call) / (len(images) if whole else batch)
                 if turn:

@@ -23,8 +23,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.benchmark import CEILING, SAMPLING, Benchmark, Setting
 from nvp import PixelRNN, PixelRNNConfig
-from nvp.autoregressive.sampling import fill_by_definition
 from nvp.model.protocol import use_channels_last
+from nvp.testing import fill_by_definition
 from nvp.training.precision import faster_precision
 
 CEILING_REPEATS = 10

@@ -455,8 +455,8 @@ plt.show()
 def unbounded(model):
     """Take the tanh and its scale out of every coupling."""
 
-    def shift_and_log_scale(coupling, x, b, *given):
-        return coupling.net_output(x, b, *given)
+    def shift_and_log_scale(coupling, x, b, y=None):
+        return coupling.net_output(x, b, y)
 
     for module in model.modules():
         if isinstance(module, AffineCoupling):

@@ -305,7 +305,7 @@ print(f"where D cannot tell: {3 * math.log(2):.2f}")
 
 # %%
 gan = models["GAN"]
-assert not gan.has_likelihood
+assert gan.likelihood == "none"
 try:
     gan.log_prob(test.images[:2])
 except NVPError as error:

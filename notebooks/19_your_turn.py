@@ -43,7 +43,7 @@ from torch.func import jacrev
 from nvp import RealNVP, RealNVPConfig
 from nvp.config import load_config
 from nvp.data import EMBEDDED, load
-from nvp.flows.bijection import Composition, ConditionalBijection
+from nvp.flows.bijection import Bijection, Composition
 from nvp.flows.coupling import ChannelCoupling
 from nvp.flows.masks import Half
 from nvp.flows.preprocess import Logit, dequantise, uniform_noise
@@ -127,12 +127,12 @@ plt.show()
 # ## The bijection
 #
 # A bijection of this package has two methods, each of which returns its result and a log-determinant of shape
-# $(N,)$. What a composition of couplings passes on besides $x$ is what a conditional model is `given`; we have no use for it.
+# $(N,)$. A composition of couplings also passes on the condition $y$ of a conditional model; we have no use for it.
 # As in Glow, $W$ starts as a random rotation.
 
 
 # %%
-class InvertibleConv(ConditionalBijection):
+class InvertibleConv(Bijection):
     """y = W x at each pixel, W = P L (U + diag(s)): (N, C, H, W) as is."""
 
     def __init__(self, channels):
@@ -156,12 +156,12 @@ class InvertibleConv(ConditionalBijection):
         L = self.factors.tril(-1) + torch.eye(len(s)).to(s)
         return self.P @ L @ (self.factors.triu(1) + s.diag())
 
-    def forward(self, x, *given):
+    def forward(self, x, y=None):
         height, width = x.shape[2:]
         z = F.conv2d(x, self.weight()[:, :, None, None])
         return z, (height * width * self.log_s().sum()).expand(len(x))
 
-    def inverse(self, z, *given):
+    def inverse(self, z, y=None):
         height, width = z.shape[2:]
         inverse = torch.linalg.inv(self.weight())
         x = F.conv2d(z, inverse[:, :, None, None])
@@ -208,7 +208,7 @@ assert torch.allclose(conv.log_s().sum(), conv.weight().slogdet().logabsdet)
 class Forgetful(InvertibleConv):
     """Counts one pixel."""
 
-    def forward(self, x, *given):
+    def forward(self, x, y=None):
         return super().forward(x)[0], self.log_s().sum().expand(len(x))
 
 
@@ -565,7 +565,7 @@ display(Markdown(shown.markdown()))
 
 
 # %%
-class ActNorm(ConditionalBijection):
+class ActNorm(Bijection):
     """y = (x + b) exp(a), per channel; the first batch sets a and b."""
 
     def __init__(self, channels):
@@ -574,7 +574,7 @@ class ActNorm(ConditionalBijection):
         self.b = nn.Parameter(torch.zeros(channels, 1, 1))
         self.register_buffer("is_set", torch.tensor(False))
 
-    def forward(self, x, *given):
+    def forward(self, x, y=None):
         if self.training and not self.is_set:
             with torch.no_grad():
                 self.b.copy_(-x.mean(dim=(0, 2, 3))[:, None, None])
@@ -583,7 +583,7 @@ class ActNorm(ConditionalBijection):
         log_det = x.shape[2] * x.shape[3] * self.a.sum()
         return (x + self.b) * self.a.exp(), log_det.expand(len(x))
 
-    def inverse(self, z, *given):
+    def inverse(self, z, y=None):
         log_det = -z.shape[2] * z.shape[3] * self.a.sum()
         return z * (-self.a).exp() - self.b, log_det.expand(len(z))
 

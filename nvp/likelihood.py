@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -43,14 +43,17 @@ class Score:
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """Within this block float32 convolutions are what they say.
+    """Within this block convolutions in float32 use full precision.
 
-    An NVIDIA GPU rounds their factors to 10 bits (TF32) unless it is told not to.
+    An NVIDIA GPU would round their factors to 10 bits (TF32), and a caller's autocast to fewer.
     """
     allowed = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
-        yield
+        with ExitStack() as stack:
+            for device in filter(torch.is_autocast_enabled, ("cpu", "cuda")):
+                stack.enter_context(torch.autocast(device, enabled=False))
+            yield
     finally:
         torch.backends.cudnn.allow_tf32 = allowed
 
@@ -66,18 +69,16 @@ def score_images(
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """Bits/dim of each image, (N,) float64, on the model's device, in the mode it is in.
+    """Bits/dim of each image, (N,) float64, in the mode that the model is in.
 
-    float32 models are scored without TF32. The noise comes from one generator, so the same seed
-    and batch size give the same figures.
-    `progress` is called with the number of images done.
+    float32 models are scored in full precision. The noise comes from one generator, so the same
+    seed and batch size give the same figures. `progress` is called with the number of images done.
     """
     check_count("the number of images", len(images))
-    device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     scores = []
     for start in range(0, len(images), batch_size):
-        batch, given = arguments(images[start : start + batch_size].to(device))
+        batch, given = arguments(images[start : start + batch_size].to(model.device))
         log_prob = model.log_prob(batch, num_draws=num_draws, generator=generator, **given)
         scores.append(bits_per_dim(log_prob, model.image_shape).cpu())
         if progress is not None:
@@ -118,6 +119,7 @@ def summarise(scores: Tensor, num_draws: int) -> Score:
 
 
 @torch.no_grad()
+@full_float32()
 def reestimate_statistics(
     model: ImageModel, images: Examples, *, batch_size: int = 250, seed: int = 0
 ) -> None:
@@ -129,7 +131,6 @@ def reestimate_statistics(
     norms = batch_norms(model)
     if not norms:
         return
-    device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     with batch_statistics(model):  # its end restores mode and momenta
         for start in range(0, len(images), batch_size):
@@ -137,5 +138,5 @@ def reestimate_statistics(
             for module in norms:
                 # The running mean of all batches so far, each of the weight of its images.
                 module.momentum = (seen - start) / seen
-            batch, given = arguments(images[start : start + batch_size].to(device))
+            batch, given = arguments(images[start : start + batch_size].to(model.device))
             model.log_prob(batch, generator=generator, **given)

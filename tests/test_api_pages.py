@@ -126,7 +126,7 @@ def test_fields_have_their_defaults_and_comments() -> None:
     held_out = docstrings.fields(EvaluationConfig, NAMES, "nvp.config")[2]
     assert held_out.startswith("* ``validation_images = 1000``: In training: the last images of")
     assert docstrings.fields(ImageModel, NAMES, "nvp.model.protocol")[0] == (
-        "* ``levels: int = 256``: a sub-pixel is one of 0..levels-1"
+        "* ``levels: int = 256``: number of values of a sub-pixel: 0..levels-1"
     )
     assert docstrings.fields(RealNVP, NAMES, "nvp.flows.realnvp") == []  # those of the protocol
     assert any(

@@ -312,7 +312,7 @@ def test_a_gan_that_cannot_be_told_from_the_data_loses_three_bits() -> None:
 
 def test_a_gan_has_no_likelihood() -> None:
     model = fresh("gan")
-    assert not model.has_likelihood
+    assert model.likelihood == "none"
     with pytest.raises(NVPError, match="a GAN has no likelihood") as caught:
         model.log_prob(noise(2, 1, 8, 8))
     assert "\n" not in str(caught.value)

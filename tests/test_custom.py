@@ -32,20 +32,19 @@ from nvp.model.custom import OwnConfig
 
 
 class Histograms(ImageModel):
+    likelihood = "exact"
+
     def __init__(self, config):
         super().__init__()
         self.image_shape, self.sharpness = config.image_shape, config.sharpness
         self.logits = nn.Parameter(0.01 * torch.randn(256, *config.image_shape))
 
-    def log_prob(self, images, *, num_draws=1, generator=None):
-        self.check_images(images)
+    def _log_probs(self, images, num_draws, generator, y):
         log_p = torch.log_softmax(self.sharpness * self.logits, dim=0)
-        return log_p.gather(0, images.long()).sum(dim=(1, 2, 3))
+        yield log_p.gather(0, images.long()).sum(dim=(1, 2, 3))
 
-    def loss(self, images, generator=None):
-        return -self.log_prob(images).mean()
-
-    def sample(self, n, *, generator=None, temperature=1.0):
+    def sample(self, n, *, generator=None, temperature=1.0, labels=None):
+        self.condition(labels, n)
         p = torch.softmax(self.sharpness * self.logits / temperature, dim=0)
         flat = p.flatten(1).T.expand(n, -1, -1).flatten(0, 1)
         drawn = torch.multinomial(flat, 1, generator=generator)
@@ -157,7 +156,7 @@ def test_only_module_and_class_make_a_path() -> None:
 
 def test_a_model_without_likelihood_cannot_stop_early(module: str, tmp_path: Path) -> None:
     code = Path(sys.path[0]) / "my_histograms.py"
-    code.write_text(code.read_text() + "\nHistograms.has_likelihood = False\n")
+    code.write_text(code.read_text() + "\nHistograms.likelihood = 'none'\n")
     tree = tree_of(f"{module}:HistogramsConfig")
     tree["training"]["early_stopping"] = True
     tiny.write_data(tmp_path / "data")

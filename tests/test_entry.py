@@ -63,7 +63,8 @@ def test_precisions_are_those_of_the_legs_in_order(own: Path) -> None:
 def test_no_recorded_run_is_below_its_floor() -> None:
     for run in ledger.runs().values():
         if run.has_likelihood:
-            enter.check_floor(run.config, run.score)
+            autoregressive = run.fresh_model.autoregressive
+            enter.check_floor(run.config, run.score, autoregressive=autoregressive)
 
 
 def test_a_recorded_flow_inverts() -> None:

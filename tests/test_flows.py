@@ -144,7 +144,7 @@ def test_one_coupling(kept, channels: int, order: AffineOrder, scope: NormScope 
 class Forgetful(CheckerboardCoupling):
     """Sums s over kept pixels too: the usual mistake."""
 
-    def net_output(self, x: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    def net_output(self, x, b, y=None):
         t, raw = self.net(x * b).chunk(2, dim=1)
         return t * ~b, raw
 
@@ -152,7 +152,7 @@ class Forgetful(CheckerboardCoupling):
 class Peeking(CheckerboardCoupling):
     """Lets the net see what it changes."""
 
-    def net_output(self, x: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    def net_output(self, x, b, y=None):
         t, raw = self.net(x).chunk(2, dim=1)
         return t * ~b, raw * ~b
 

@@ -57,19 +57,13 @@ class PerPixel(ImageModel):
     """Each pixel is uniform, and some images are impossible: a model whose scores are known."""
 
     image_shape = (1, 2, 2)
+    likelihood = "exact"
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(()))
-
-    def log_prob(self, images, *, num_draws=1, generator=None):
+    def _log_probs(self, images, num_draws, generator, y):
         nats = -8 * math.log(2) * torch.ones(images.shape).sum(dim=(1, 2, 3))
-        return torch.where(images[:, 0, 0, 0] == 0, -math.inf, nats)
+        yield torch.where(images[:, 0, 0, 0] == 0, -math.inf, nats)
 
-    def loss(self, images, generator=None):
-        return -self.log_prob(images).mean()
-
-    def sample(self, n, *, generator=None, temperature=1.0):
+    def sample(self, n, *, generator=None, temperature=1.0, labels=None):
         return noise(n, self.image_shape)
 
 
@@ -103,7 +97,6 @@ def test_noise_costs_at_least_8_bits_under_random_weights(scope, lived) -> None:
 def test_noise_costs_8_21_bits_under_the_identity(preset: Preset) -> None:
     model = fresh(preset)
     model.flow = Composition([])
-    model.anything = nn.Parameter(torch.zeros(()))  # scoring asks a parameter for its device
     score = evaluate(model, noise(500))
     assert score.bits_per_dim == pytest.approx(8.21, abs=0.01)
     assert score.standard_error < 0.005
@@ -154,6 +147,52 @@ def test_scores_are_of_full_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     score_images(model, torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
     assert seen == [False]
     assert torch.backends.cudnn.allow_tf32 is before
+
+
+def test_a_callers_autocast_changes_no_score() -> None:
+    model, images = fresh().eval(), noise(20)
+    reestimate_statistics(model, images)
+    expected = score_images(model, images)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model.log_prob(images, generator=torch.Generator().manual_seed(0))
+        assert not torch.equal(bits_per_dim(half.detach(), model.image_shape), expected)
+        assert torch.equal(score_images(model, images), expected)
+        reestimate_statistics(model, images)
+    assert torch.equal(score_images(model, images), expected)
+
+
+class Codebook(nn.Module):
+    """A part of a model with a momentum that is no batch norm's."""
+
+    momentum = 0.5
+
+
+def test_only_running_statistics_make_a_batch_norm() -> None:
+    model = nn.Sequential(Codebook(), nn.BatchNorm2d(1), nn.InstanceNorm2d(1)).eval()
+    assert batch_norms(model) == [model[1]]
+    with batch_statistics(model):
+        assert (model[0].momentum, model[0].training) == (0.5, False)
+        assert (model[1].momentum, model[1].training) == (0.0, True)
+
+
+class WrongShape(PerPixel):
+    """Gives whatever `shape` says in place of one number for each image."""
+
+    shape: tuple[int, ...] = ()
+
+    def _log_probs(self, images, num_draws, generator, y):
+        return [-torch.ones(self.shape)] * (self.shape != (0,))
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (4, 1), (0,)])
+def test_a_model_must_give_one_number_for_each_image(shape: tuple[int, ...]) -> None:
+    model = WrongShape()
+    model.shape = shape
+    with pytest.raises(
+        NVPError, match=r"WrongShape\._log_probs must give tensors \(4,\)"
+    ) as caught:
+        evaluate(model, noise(4, (1, 2, 2)))
+    assert "\n" not in str(caught.value)
 
 
 def test_evaluation_reports_progress_and_restores_the_mode() -> None:
@@ -238,7 +277,7 @@ def test_nothing_to_do_is_refused(build: Callable[[], ImageModel]) -> None:
         lambda: model.loss(images[:0]): "the number of images must be at least 1, got 0",
         lambda: evaluate(model, images[:0]): "the number of images must be at least 1, got 0",
     }
-    if model.has_likelihood:
+    if model.likelihood != "none":
         calls |= {
             lambda: model.log_prob(images, num_draws=0): "num_draws must be at least 1, got 0",
             lambda: model.log_prob(images[:0]): "the number of images must be at least 1, got 0",

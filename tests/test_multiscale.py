@@ -25,7 +25,7 @@ from torch import Tensor
 
 from nvp import MultiScaleConfig, MultiScalePixelRNN
 from nvp.autoregressive.config import Kind
-from nvp.autoregressive.pixelrnn import bias_maps
+from nvp.autoregressive.layers import bias_maps
 from nvp.errors import NVPError
 
 kinds = pytest.mark.parametrize("kind", Kind)

@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from nvp import PixelRNN, PixelRNNConfig
 from nvp.autoregressive.config import Kind
 from nvp.autoregressive.output import Mixture
-from nvp.autoregressive.sampling import LEAST_TEMPERATURE, fill_by_definition
+from nvp.autoregressive.sampling import LEAST_TEMPERATURE
 from nvp.errors import NVPError
+from nvp.testing import fill_by_definition
 
 kinds = pytest.mark.parametrize("kind", Kind)
 

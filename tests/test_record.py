@@ -186,14 +186,17 @@ def test_a_figure_that_only_a_leak_explains_is_refused(
 def test_the_floors_of_pixel_rnns(name: str, floor: float) -> None:
     config = load_config(REPOSITORY / "configs" / f"{name}.yaml")
     unit = nats_per_bit(config.model.image_shape) if config.levels == 2 else 1.0
-    enter.check_floor(config, Score((floor + 0.01) / unit, 0.0, 10_000, 1))
+    enter.check_floor(config, Score((floor + 0.01) / unit, 0.0, 10_000, 1), autoregressive=True)
+    low = Score((floor - 0.01) / unit, 0.0, 10_000, 1)
     with pytest.raises(NVPError, match=rf"scores {floor - 0.01:.2f} .*, below {floor:g}, as if"):
-        enter.check_floor(config, Score((floor - 0.01) / unit, 0.0, 10_000, 1))
+        enter.check_floor(config, low, autoregressive=True)
 
 
 def test_a_flow_has_no_floor() -> None:
     config = load_config(REPOSITORY / "configs" / "cifar10.yaml")
-    enter.check_floor(config, Score(1.0, 0.0, 10_000, 1))
+    enter.check_floor(config, Score(1.0, 0.0, 10_000, 1), autoregressive=False)
+    with pytest.raises(NVPError, match="probabilities above 1"):
+        enter.check_floor(config, Score(-0.1, 0.0, 10_000, 1), autoregressive=False)
 
 
 def test_a_model_without_likelihood_is_recorded_by_what_it_draws(gan: tuple[Path, Path]) -> None:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
 from nvp.autoregressive import sampling
 from nvp.autoregressive.config import MultiScaleConfig
-from nvp.autoregressive.pixelrnn import PixelRNN, bias_maps
+from nvp.autoregressive.layers import bias_maps
+from nvp.autoregressive.pixelrnn import PixelRNN
 from nvp.errors import NVPError
-from nvp.model.protocol import ImageModel
+from nvp.model.protocol import ImageModel, log_mean_exp
 
 
 class Upsampler(nn.Module):
-    """Deconvolutions that double the side until it is the full image's, then a map for each layer.
+    """Deconvolutions that double the side up to the full image's, then a 1x1 for each layer.
 
     (N, C, H / factor, W / factor) -> one bias (N, maps, H, W) for each of `num_layers` layers. The
-    small image is known in full, so nothing here is masked.
+    whole small image is known, so nothing here is masked.
     """
 
     def __init__(
@@ -38,10 +41,12 @@ class Upsampler(nn.Module):
 class MultiScalePixelRNN(ImageModel):
     """A Pixel RNN draws every `factor`-th row and column, a second one the image given those.
 
-    log p(small) + log p(image | small) is exact for the pair. As the small image is a part of the
-    large one, it is a lower bound on log p(image): the second model may also draw an image that
-    does not contain the small one.
+    log p(small) + log p(image | small) is exact for the pair, and a lower bound on log p(image):
+    the second model can also draw the image given another small one.
     """
+
+    likelihood = "bound"
+    autoregressive = True
 
     def __init__(self, config: MultiScaleConfig) -> None:
         super().__init__()
@@ -63,14 +68,17 @@ class MultiScalePixelRNN(ImageModel):
         factor = self.config.factor
         return images[:, :, ::factor, ::factor]
 
-    def log_prob(
-        self, images: Tensor, *, num_draws: int = 1, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """A lower bound on log p(x), (N,), nats; uint8 in."""
-        self.check_images(images)
+    def _log_probs(
+        self,
+        images: Tensor,
+        num_draws: int,
+        generator: torch.Generator | None,
+        y: Tensor | None,
+    ) -> Iterator[Tensor]:
         small = self.subsample(images)
-        own = self.small.log_prob(small, num_draws=num_draws, generator=generator)
-        return own + self.log_prob_given(images, small, num_draws, generator)
+        own = self.small._log_probs(small, num_draws, generator)
+        given = self.large._log_probs(images, num_draws, generator, biases=self._biases(small))
+        return map(torch.add, own, given)
 
     def log_prob_given(
         self,
@@ -80,27 +88,29 @@ class MultiScalePixelRNN(ImageModel):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """log p(images | small), (N,), nats: of each pair, uint8 both."""
-        self.small.check_images(small)
+        images, small = self.check_images(images), self.small.check_images(small)
         if len(small) != len(images):
             raise NVPError(
                 f"there must be one small image for each large one, got {len(small)} for "
                 f"{len(images)}: repeat or select them"
             )
-        return self.large.conditional_log_prob(images, self._biases(small), num_draws, generator)
-
-    def loss(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Mean nats per image: both models are trained at once."""
-        return -self.log_prob(images, generator=generator).mean()
+        biases = self._biases(small)
+        return log_mean_exp(self.large._log_probs(images, num_draws, generator, biases=biases))
 
     @torch.no_grad()
     def sample(
-        self, n: int, *, generator: torch.Generator | None = None, temperature: float = 1.0
+        self,
+        n: int,
+        *,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+        labels: Tensor | None = None,
     ) -> Tensor:
         """Draw a small image, then the full one given it: uint8, (n, C, H, W).
 
         Raises `NVPError` as `PixelRNN.sample` does.
         """
-        small = self.small.sample(n, generator=generator, temperature=temperature)
+        small = self.small.sample(n, generator=generator, temperature=temperature, labels=labels)
         return self.enlarge(small, generator=generator, temperature=temperature)
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What the last layer says of one sub-pixel: a softmax over its levels, or a density (section 5.3).
+"""The distribution of one sub-pixel: a softmax over its levels, or a density (section 5.3).
 
 Each output turns its parameters, (N, C * size, H, W), into probabilities of uint8 images.
 """
@@ -18,7 +18,7 @@ from nvp.model.dequantisation import dequantise, device_of, quantise, uniform_no
 class Output(nn.Module, ABC):
     """A distribution over the levels 0..levels-1, for every sub-pixel by itself."""
 
-    in_full: bool = False  # whether half precision is too coarse for its parameters
+    needs_float32: bool = False  # True: half precision is too coarse for its parameters
 
     def __init__(self, levels: int, size: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Output(nn.Module, ABC):
     def logits(self, parameters: Tensor) -> Tensor:
         """Parameters (..., size) -> logarithms of the probability of each level, (..., levels).
 
-        For a softmax they are unnormalised.
+        Those of a softmax are not normalised.
         """
 
     @abstractmethod
@@ -80,12 +80,13 @@ class Mixture(Output):
     """A density over v = (x + u) / levels in [0, 1), u ~ U[0, 1): Gaussian scale mixtures, mixed.
 
     p(v) = sum_ks w_ks N(v; m_k, s_ks): each of K components has one mean and S scales. This is
-    the paper's continuous rival of the softmax, with features of the network in the place of the
-    linear features of the model that it took. log p(x) >= E_u log p(v) - log(levels).
+    the continuous output that the paper compares with the softmax. There the parameters are linear
+    in the features of another model; here they come from the network. log p(x) >= E_u log p(v) -
+    log(levels).
     """
 
     # bfloat16 moves a mean by more than a narrow scale, and the gradient then points elsewhere.
-    in_full = True
+    needs_float32 = True
 
     def __init__(self, levels: int, num_components: int, num_scales: int) -> None:
         self.sizes = [num_components * num_scales, num_components, num_components * num_scales]
@@ -103,7 +104,7 @@ class Mixture(Output):
         return torch.log_softmax(weights, dim=-1), means, (scales + first).clamp(min=-9.0)
 
     def logits(self, parameters: Tensor) -> Tensor:
-        """Log of the mass of each level's bin; what lies outside [0, 1) is lost."""
+        """Log of the mass of each level's bin; mass outside [0, 1) is lost."""
         log_weights, means, log_scales = self._parts(parameters)
         edges = torch.arange(self.levels + 1, device=means.device, dtype=means.dtype) / self.levels
         standard = (edges - means.unsqueeze(-1)) / log_scales.exp().unsqueeze(-1)

@@ -1,39 +1,52 @@
-"""Drawing images sub-pixel by sub-pixel, with everything that later pixels need kept.
+"""Drawing images sub-pixel by sub-pixel, with cached features and states.
 
-Section 3.5: sampling is sequential for all three models. A forward pass per sub-pixel would do
-the work of all pixels each time; here each layer computes one pixel, from the features and states
-that it kept of earlier ones. A pixel is computed once for each of its C colours, so a whole image
-costs the arithmetic of about C forward passes.
+Section 3.5: sampling is sequential for all three models. A forward pass per sub-pixel would
+compute all pixels each time. Here each layer computes one pixel, from the features and states that
+it kept of earlier ones, once for each of the C colours. A whole image then costs the arithmetic of
+about C forward passes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from nvp.autoregressive.diagonal_bilstm import DiagonalBiLSTM
+from nvp.autoregressive.layers import Core, Head, ResidualLayer
 from nvp.autoregressive.lstm import lstm_cell
 from nvp.autoregressive.masked_conv import MaskedConv2d
+from nvp.autoregressive.output import Output
 from nvp.autoregressive.pixelcnn import PixelCNNBlock
 from nvp.autoregressive.row_lstm import RowLSTM
 from nvp.errors import NVPError
 
-if TYPE_CHECKING:
-    from nvp.autoregressive.pixelrnn import PixelRNN, ResidualLayer
-
 IMAGES_A_THREAD = 256
-# Logits over less may overflow, and what is drawn then is black. This one leaves no chance anyway.
+# Smaller values may overflow the logits and draw black; at this one the largest logit always wins.
 LEAST_TEMPERATURE = 1e-6
 
 
+class Network(Protocol):
+    """The parts of a `PixelRNN`, from which `fill` draws."""
+
+    @property
+    def first(self) -> MaskedConv2d: ...
+    @property
+    def layers(self) -> Sequence[ResidualLayer]: ...
+    @property
+    def head(self) -> Head: ...
+    @property
+    def output(self) -> Output: ...
+    def centred(self, images: Tensor) -> Tensor: ...
+
+
 def fill(
-    model: PixelRNN,
+    network: Network,
     images: Tensor,
     first_row: int,
     *,
@@ -43,38 +56,38 @@ def fill(
 ) -> Tensor:
     """Draw all rows of uint8 `images`, (N, C, H, W), from `first_row` on; the others are kept.
 
-    `biases` are one map for each layer, as `PixelRNN.conditional_log_prob` takes them.
+    `biases` holds a map for each layer, which is added to its input-to-state map (section 3.6).
     """
     if not LEAST_TEMPERATURE <= temperature < math.inf:
         raise NVPError(
             f"temperature must be a finite number of {LEAST_TEMPERATURE} or more, where 1 samples "
             f"the model: {temperature}"
         )
-    device, images = images.device, images.to(model.first.weight.device, copy=True)
+    device, images = images.device, images.to(network.first.weight.device, copy=True)
     count, colours, height, width = images.shape
-    network = _Network(model, count, height, width, biases)
+    pixels = _Pixels(network, count, height, width, biases)
     with _few_threads(count):
         for row in range(height):
             for column in range(width):
                 if row < first_row:
-                    network.see(images[:, :, row, column], row, column)
+                    pixels.parameters_at(images[:, :, row, column], row, column)
                     continue
                 # A colour is drawn given those before it: the pixel is computed once for each.
                 for colour in range(colours):
-                    parameters = network.see(images[:, :, row, column], row, column)
-                    drawn = model.output.draw(parameters[:, colour], generator, temperature)
+                    parameters = pixels.parameters_at(images[:, :, row, column], row, column)
+                    drawn = network.output.draw(parameters[:, colour], generator, temperature)
                     images[:, colour, row, column] = drawn
-                network.put(images[:, :, row, column], row, column)
-            network.end_row(row)
+                pixels.put(images[:, :, row, column], row, column)
+            pixels.end_row(row)
     return images.to(device)
 
 
 @contextmanager
 def _few_threads(count: int) -> Iterator[None]:
-    """One thread for every so many images: a step on one pixel is too little work to share out.
+    """One thread for every `IMAGES_A_THREAD` images: one pixel is too little work to share.
 
-    Threads that meet after each step cost more than they save, and where other programs keep the
-    cores busy they wait for each other most of the time.
+    Threads that synchronise after each step cost more than they save, most of all where other
+    programs keep the cores busy.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, min(before, count // IMAGES_A_THREAD)))
@@ -84,47 +97,24 @@ def _few_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def fill_by_definition(
-    model: PixelRNN,
-    images: Tensor,
-    first_row: int,
-    *,
-    generator: torch.Generator | None = None,
-    temperature: float = 1.0,
-) -> Tensor:
-    """The same as `fill`, with a forward pass of the whole image for every sub-pixel.
-
-    C H W times the work: for checking and timing `fill`.
-    """
-    images = images.clone()
-    _, colours, height, width = images.shape
-    for row in range(first_row, height):
-        for column in range(width):
-            for colour in range(colours):
-                parameters = model.parameters_of(images)[:, colour, row, column]
-                drawn = model.output.draw(parameters, generator, temperature)
-                images[:, colour, row, column] = drawn
-    return images
-
-
-class _Network:
-    """All layers of a model, one pixel at a time, in raster order."""
+class _Pixels:
+    """All layers of a network, one pixel at a time, in raster order."""
 
     def __init__(
-        self, model: PixelRNN, count: int, height: int, width: int, biases: list[Tensor] | None
+        self, network: Network, count: int, height: int, width: int, biases: list[Tensor] | None
     ) -> None:
-        self.model = model
-        self.first = _Conv(model.first, count, height, width)
-        self.layers = [_Residual(layer, count, height, width) for layer in model.layers]  # type: ignore[arg-type]
-        self.head = [_Conv(conv, count, height, width) for conv in model.head.convs]  # type: ignore[arg-type]
+        self.network = network
+        self.first = _Conv(network.first, count, height, width)
+        self.layers = [_Residual(layer, count, height, width) for layer in network.layers]
+        self.head = [_Conv(conv, count, height, width) for conv in network.head.convs]
         self.biases = biases
 
-    def see(self, pixel: Tensor, row: int, column: int) -> Tensor:
-        """The parameters at a pixel, (N, C, size), of which the colours so far are in `pixel`.
+    def parameters_at(self, pixel: Tensor, row: int, column: int) -> Tensor:
+        """The output's parameters at a pixel, (N, C, size); `pixel` holds the colours so far.
 
         May be called again for the same pixel when more of its colours are known.
         """
-        x = self.first(self.model.centred(pixel), row, column)
+        x = self.first(self.network.centred(pixel), row, column)
         total: Tensor | None = None
         for i, layer in enumerate(self.layers):
             bias = None if self.biases is None else self.biases[i][:, :, row, column]
@@ -134,14 +124,14 @@ class _Network:
         x = x if total is None else x + total
         for conv in self.head:
             x = conv(F.relu(x), row, column)
-        return x.unflatten(-1, (-1, self.model.output.size))
+        return x.unflatten(-1, (-1, self.network.output.size))
 
     def put(self, pixel: Tensor, row: int, column: int) -> None:
         """Enter the finished pixel, (N, C). Mask A keeps its last colour from its own features."""
-        self.first.put(self.model.centred(pixel), row, column)
+        self.first.put(self.network.centred(pixel), row, column)
 
     def end_row(self, row: int) -> None:
-        """What can only be computed once a row is complete."""
+        """Compute what needs the complete row."""
         for layer in self.layers:
             layer.core.end_row(row)
 
@@ -272,10 +262,11 @@ class _Diagonal:
         return lstm_cell(torch.addmm(torch.addmm(gates, beside, left), above, up), c)
 
 
-def _core(core: nn.Module, count: int, height: int, width: int) -> _Block | _Row | _Diagonal:
-    if isinstance(core, PixelCNNBlock):
-        return _Block(core, count, height, width)
-    if isinstance(core, RowLSTM):
-        return _Row(core, count, height, width)
-    assert isinstance(core, DiagonalBiLSTM)
-    return _Diagonal(core, count, height, width)
+def _core(core: Core, count: int, height: int, width: int) -> _Block | _Row | _Diagonal:
+    match core:
+        case PixelCNNBlock():
+            return _Block(core, count, height, width)
+        case RowLSTM():
+            return _Row(core, count, height, width)
+        case DiagonalBiLSTM():
+            return _Diagonal(core, count, height, width)

@@ -1,4 +1,4 @@
-"""What the VAE and the GAN are configured by alike."""
+"""Settings that the VAE and the GAN share."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from nvp.baselines.config import StridedConfig
 from nvp.errors import NVPError
 from nvp.model.dequantisation import device_of
-from nvp.model.protocol import ImageModel, check_count
+from nvp.model.protocol import ImageModel
 
 SLOPE = 0.2  # of the leaky rectifiers
 
@@ -35,7 +35,7 @@ class GAN(ImageModel):
     no image then depends on another, and no statistics have to be estimated.
     """
 
-    has_likelihood = False
+    likelihood = "none"
 
     def __init__(self, config: GANConfig) -> None:
         super().__init__()
@@ -66,23 +66,34 @@ class GAN(ImageModel):
             nn.Linear(math.prod(small), 1),
         )
 
-    def log_prob(
-        self, images: Tensor, *, num_draws: int = 1, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def _log_probs(
+        self,
+        images: Tensor,
+        num_draws: int,
+        generator: torch.Generator | None,
+        y: Tensor | None,
+    ) -> list[Tensor]:
         """Raises `NVPError`: there is no likelihood to return."""
         raise NVPError(
             "a GAN has no likelihood, so it cannot be scored: look at what it draws with "
             "`nvp sample`, or train another family"
         )
 
-    def loss(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def loss(
+        self,
+        images: Tensor,
+        generator: torch.Generator | None = None,
+        *,
+        labels: Tensor | None = None,
+    ) -> Tensor:
         """Both players' losses in one sum, each with a gradient for its own player only; nats.
 
         D's is -log D(x) - log(1 - D(G(z))); G's is the non-saturating -log D(G(z)), seen through a
-        D that is held fixed. One step on the sum is one simultaneous step of both. 3 log 2 where D
-        cannot tell; the sum need not fall as the samples improve.
+        D that is held fixed. One step on the sum is one simultaneous step of both. The sum is
+        3 log 2 where D cannot tell the two apart; it need not fall as the samples improve.
         """
-        self.check_images(images)
+        images = self.check_images(images)
+        self.condition(labels, len(images))
         drawn = self._generate(self._latents(len(images), generator))
         real = 2 * images.to(drawn.dtype) / (self.levels - 1) - 1
         on_real, on_drawn = self.D(torch.cat([real, drawn.detach()])).chunk(2)
@@ -93,23 +104,28 @@ class GAN(ImageModel):
 
     @torch.no_grad()
     def sample(
-        self, n: int, *, generator: torch.Generator | None = None, temperature: float = 1.0
+        self,
+        n: int,
+        *,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+        labels: Tensor | None = None,
     ) -> Tensor:
         """x = G(temperature z), z ~ N(0, I): uint8, (n, C, H, W)."""
-        check_count("n", n)
+        self.condition(labels, n)
         return self.decode(temperature * self._latents(n, generator))
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         """x = G(z) rounded to a level: (N, latent) -> uint8, (N, C, H, W)."""
-        x = (self._generate(z.to(next(self.parameters()))) + 1) * (self.levels - 1) / 2
+        x = (self._generate(z.to(self.device, self.dtype)) + 1) * (self.levels - 1) / 2
         return x.round().to(torch.uint8)
 
     def _latents(self, n: int, generator: torch.Generator | None) -> Tensor:
         """z ~ N(0, I), (n, latent), on the model's device."""
         size, device = (n, self.config.latent), device_of(generator)
         z = torch.randn(size, generator=generator, device=device)
-        return z.to(next(self.parameters()))
+        return z.to(self.device, self.dtype)
 
     def _generate(self, z: Tensor) -> Tensor:
         """G(z) in [-1, 1], (N, C, H, W), of the type of z whatever G computes in."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -17,7 +18,7 @@ from nvp.model.dequantisation import (
     quantise,
     uniform_noise,
 )
-from nvp.model.protocol import ImageModel, check_count
+from nvp.model.protocol import ImageModel
 
 CELLS = 256  # places within a level at which noise is integrated
 CHUNK = 1000  # images
@@ -37,13 +38,16 @@ class GaussianConfig(BaseModel):
 class Gaussian(ImageModel):
     """y = logit(alpha + (1 - 2 alpha) v), v = (x + u) / levels, u ~ U[0, 1); y ~ N(m, L L^T).
 
-    It is Real NVP with the flow replaced by one triangular matrix: the bound on log P(x) is the
-    same, and so is what is counted in it. A Gaussian over v itself would leak mass outside [0, 1),
-    the more of it the nearer pixels are to black and white.
+    It is Real NVP with the flow replaced by one triangular matrix: the bound on log P(x) has the
+    same terms. A Gaussian over v itself would put mass outside [0, 1), more of it the closer pixels
+    are to black and white.
 
     `initialise` is the fit, in closed form; before it the model is N(0, I). Row i of L^-1 predicts
     pixel i from those before it: this is also the best linear autoregressive model.
     """
+
+    likelihood = "bound"
+    fitted_in_closed_form = True
 
     def __init__(self, config: GaussianConfig) -> None:
         super().__init__()
@@ -66,7 +70,7 @@ class Gaussian(ImageModel):
         different pixels is independent, so it adds to the diagonal alone. Any number of images
         will do, since that alone makes the covariance positive.
         """
-        self.check_images(images)
+        images = self.check_images(images).cpu()
         levels = torch.arange(self.levels, dtype=torch.float64)[:, None]
         cells = (torch.arange(CELLS, dtype=torch.float64) + 0.5) / CELLS
         y, _ = logit((levels + cells) / self.levels, self.config.alpha, self.slope)
@@ -89,38 +93,37 @@ class Gaussian(ImageModel):
         self.log_diagonal.copy_(factor.diagonal().log())
         self.below.copy_(factor[rows, columns])
 
-    def log_prob(
-        self, images: Tensor, *, num_draws: int = 1, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """A lower bound on log P(x), (N,), nats; with K draws log (1/K) sum_k p(x + u_k)."""
-        self.check_images(images)
-        check_count("num_draws", num_draws)
+    def _log_probs(
+        self,
+        images: Tensor,
+        num_draws: int,
+        generator: torch.Generator | None,
+        y: Tensor | None,
+    ) -> Iterator[Tensor]:
         factor = self._factor()
-        draws = []
+        change = self.num_dimensions * math.log(self.levels)
         for _ in range(num_draws):
-            y, log_det = self._dequantise(images, generator)
-            z = torch.linalg.solve_triangular(factor, (y - self.mean).T, upper=False).T
+            logits, log_det = self._dequantise(images, generator)
+            z = torch.linalg.solve_triangular(factor, (logits - self.mean).T, upper=False).T
             density = -0.5 * (z.square() + math.log(2 * math.pi)) - self.log_diagonal
-            draws.append(density.sum(1) + log_det)
-        change = self.num_dimensions * math.log(self.levels) + math.log(num_draws)
-        return torch.logsumexp(torch.stack(draws), dim=0) - change
-
-    def loss(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Mean nats per image."""
-        return -self.log_prob(images, generator=generator).mean()
+            yield density.sum(1) + log_det - change
 
     def sample(
-        self, n: int, *, generator: torch.Generator | None = None, temperature: float = 1.0
+        self,
+        n: int,
+        *,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+        labels: Tensor | None = None,
     ) -> Tensor:
         """y = m + L temperature z, z ~ N(0, I): uint8, (n, C, H, W)."""
-        check_count("n", n)
+        self.condition(labels, n)
         size, device = (n, *self.image_shape), device_of(generator)
         return self.decode(temperature * torch.randn(size, generator=generator, device=device))
 
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """z = L^-1 (y - m), (N, C, H, W): as white as the images are Gaussian. uint8 in."""
-        self.check_images(images)
-        y, _ = self._dequantise(images, generator)
+        y, _ = self._dequantise(self.check_images(images), generator)
         z = torch.linalg.solve_triangular(self._factor(), (y - self.mean).T, upper=False).T
         return z.unflatten(1, self.image_shape)
 
@@ -141,6 +144,6 @@ class Gaussian(ImageModel):
         self, images: Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
         """y, (N, D), of one draw of u, and log|dy/dv|, (N,)."""
-        v = dequantise(images, uniform_noise(images, self.mean.dtype, generator), self.levels)
+        v = dequantise(images, uniform_noise(images, self.dtype, generator), self.levels)
         y, log_derivative = logit(v.flatten(1), self.config.alpha, self.slope)
         return y, log_derivative.sum(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 
 from nvp.baselines.config import StridedConfig
 from nvp.model.dequantisation import device_of, uniform_noise
-from nvp.model.protocol import ImageModel, check_count
+from nvp.model.protocol import ImageModel
 
 # Of a pixel, in levels: from a twentieth, when all but 1e-4 of the mass is in one, to thousands.
 LOG_SCALES = (-3.0, 10.0)
@@ -30,6 +31,8 @@ class VAE(ImageModel):
     the logistic function, open-ended at the first and the last level. So P sums to 1 over levels
     and the bound is one on discrete images, in the same bits/dim as every other model here.
     """
+
+    likelihood = "bound"
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
@@ -61,34 +64,33 @@ class VAE(ImageModel):
             nn.Conv2d(few, 2 * channels, 3, padding=1),
         )
 
-    def log_prob(
-        self, images: Tensor, *, num_draws: int = 1, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """A lower bound on log P(x), (N,), nats: log (1/K) sum_k p(x | z_k) p(z_k) / q(z_k | x).
-
-        With one draw its expectation is the ELBO, with more the importance-weighted bound.
-        """
-        check_count("num_draws", num_draws)
+    def _log_probs(
+        self,
+        images: Tensor,
+        num_draws: int,
+        generator: torch.Generator | None,
+        y: Tensor | None,
+    ) -> Iterator[Tensor]:
+        """log p(x | z) p(z) / q(z | x): in expectation the ELBO."""
         mean, log_std = self.posterior(images)
-        draws = []
         for _ in range(num_draws):
             e = torch.randn(
                 mean.shape, generator=generator, dtype=mean.dtype, device=device_of(generator)
             ).to(mean.device)
             z = mean + log_std.exp() * e
             ratio = 0.5 * (e.square() - z.square()) + log_std  # log p(z) - log q(z | x)
-            draws.append(self.log_likelihood(images, z) + ratio.sum(1))
-        return torch.logsumexp(torch.stack(draws), dim=0) - math.log(num_draws)
-
-    def loss(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Minus the ELBO, mean nats per image."""
-        return -self.log_prob(images, generator=generator).mean()
+            yield self.log_likelihood(images, z) + ratio.sum(1)
 
     def sample(
-        self, n: int, *, generator: torch.Generator | None = None, temperature: float = 1.0
+        self,
+        n: int,
+        *,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+        labels: Tensor | None = None,
     ) -> Tensor:
         """z ~ N(0, I), then x ~ p(x | z): uint8, (n, C, H, W). `temperature` scales both noises."""
-        check_count("n", n)
+        self.condition(labels, n)
         size, device = (n, self.config.latent), device_of(generator)
         z = temperature * torch.randn(size, generator=generator, device=device)
         return self.decode(z, generator=generator, temperature=temperature)
@@ -101,11 +103,11 @@ class VAE(ImageModel):
     def decode(
         self, z: Tensor, *, generator: torch.Generator | None = None, temperature: float = 0.0
     ) -> Tensor:
-        """A draw from p(x | z), its noise times `temperature`; 0 gives mu, rounded to a level.
+        """A sample of p(x | z), its noise times `temperature`; 0 gives mu, rounded to a level.
 
         (N, latent) -> uint8, (N, C, H, W).
         """
-        mu, log_scale = self.pixels(z.to(next(self.parameters())))
+        mu, log_scale = self.pixels(z.to(self.device, self.dtype))
         # Away from 0 and 1, where the logit is infinite.
         u = uniform_noise(mu, mu.dtype, generator).clamp(1e-6, 1 - 1e-6)
         x = mu + temperature * log_scale.exp() * torch.logit(u)
@@ -113,10 +115,8 @@ class VAE(ImageModel):
 
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation of q(z | x), each (N, latent). uint8 in."""
-        self.check_images(images)
-        dtype = next(self.parameters()).dtype
-        x = 2 * images.to(dtype) / (self.levels - 1) - 1
-        mean, log_std = self.encoder(x).to(dtype).chunk(2, dim=1)
+        x = 2 * self.check_images(images).to(self.dtype) / (self.levels - 1) - 1
+        mean, log_std = self.encoder(x).to(self.dtype).chunk(2, dim=1)
         return mean, log_std
 
     def pixels(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -128,7 +128,7 @@ class VAE(ImageModel):
     def log_likelihood(self, images: Tensor, z: Tensor) -> Tensor:
         """log p(x | z), (N,), nats."""
         mu, log_scale = self.pixels(z)
-        x = images.to(mu.dtype)
+        x = images.to(mu)
         inverse = torch.exp(-log_scale)
         above = F.logsigmoid((x + 0.5 - mu) * inverse)
         below = F.logsigmoid(-(x - 0.5 - mu) * inverse)

@@ -12,52 +12,38 @@ class Bijection(nn.Module, ABC):
     """An invertible map in the paper's direction: `forward` is f, `inverse` is g = f^-1.
 
     Both are pure: they return new tensors, and the log-determinant of the map they applied,
-    shape (N,), in nats, summed over all dimensions of an image (eqs 2 and 3).
+    shape (N,), in nats, summed over all dimensions of an image (eqs 2 and 3). The map may depend
+    on a condition y, (N, K), which is None in an unconditional model (appendix F).
     """
 
     @abstractmethod
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """f: data -> latent. Returns (z, log |det df/dx|)."""
 
     @abstractmethod
-    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, z: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """g: latent -> data. Returns (x, log |det dg/dz|) = (x, -log |det df/dx|)."""
 
 
-class ConditionalBijection(Bijection):
-    """A bijection of x for each y (appendix F): z = f(x; y), x = g(z; y).
-
-    `given` is y alone, (N, K); where a model is not conditional there is nothing given.
-    """
-
-    @abstractmethod
-    def forward(self, x: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
-        """f: data -> latent, for a fixed y."""
-
-    @abstractmethod
-    def inverse(self, z: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
-        """g: latent -> data, for a fixed y."""
-
-
-class Composition(ConditionalBijection):
+class Composition(Bijection):
     """f_K o ... o f_1. Log-determinants add, inverses apply in reverse (eqs 10 to 12)."""
 
-    def __init__(self, bijections: Iterable[ConditionalBijection]) -> None:
+    def __init__(self, bijections: Iterable[Bijection]) -> None:
         super().__init__()
         self.bijections = nn.ModuleList(bijections)
 
-    def forward(self, x: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         log_det = x.new_zeros(len(x))
         for bijection in self.bijections:
-            x, step = bijection(x, *given)
+            x, step = bijection(x, y)
             log_det = log_det + step
         return x, log_det
 
-    def inverse(self, z: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, z: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         log_det = z.new_zeros(len(z))
         for bijection in reversed(self.bijections):
-            assert isinstance(bijection, ConditionalBijection)
-            z, step = bijection.inverse(z, *given)
+            assert isinstance(bijection, Bijection)
+            z, step = bijection.inverse(z, y)
             log_det = log_det + step
         return z, log_det
 

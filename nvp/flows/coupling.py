@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nvp.flows.batchnorm import CouplingBatchNorm
-from nvp.flows.bijection import ConditionalBijection, sum_over_image
+from nvp.flows.bijection import Bijection, sum_over_image
 from nvp.flows.masks import Half, Parity, channel_mask, checkerboard_mask
 from nvp.model.roles import Role
 
@@ -18,7 +18,7 @@ from nvp.model.roles import Role
 class AffineOrder(StrEnum):
     """The paper scales, then shifts: x exp(s) + t. The official code shifts first: (x + t) exp(s).
 
-    The two families are the same (t' = t exp(s)), and so are their log-determinants; they train
+    Both describe the same maps (t' = t exp(s)) with the same log-determinants, but they train
     differently.
     """
 
@@ -29,12 +29,12 @@ class AffineOrder(StrEnum):
 Kept = TypeVar("Kept", Parity, Half)
 
 
-class AffineCoupling(ConditionalBijection, Generic[Kept]):
-    """y = b x + (1 - b) (x exp(s(b x)) + t(b x)), log|det| = sum of (1 - b) s  (eqs 4 to 9).
+class AffineCoupling(Bijection, Generic[Kept]):
+    """z = b x + (1 - b) (x exp(s(b x)) + t(b x)), log|det| = sum of (1 - b) s  (eqs 4 to 9).
 
     `net` maps what the mask keeps to 2 C maps, t first, then the pre-activation of s. s is bounded:
-    a learned scale times tanh (section 4.1). x and y are (N, C, H, W). What is `given`, if
-    anything, goes to the net beside b x: s and t may depend on it in any way (appendix F).
+    a learned scale times tanh (section 4.1). x and its image are (N, C, H, W). A condition y is
+    passed to `net` with b x: s and t may depend on it in any way (appendix F).
     """
 
     roles: ClassVar = {"scale": Role.TANH_SCALE}
@@ -61,35 +61,42 @@ class AffineCoupling(ConditionalBijection, Generic[Kept]):
         """b, bool, broadcastable to x."""
 
     @abstractmethod
-    def net_output(self, x: Tensor, b: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
+    def net_output(self, x: Tensor, b: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """t and the pre-activation of s, each of the shape of x; 0 where b = 1.
 
-        They follow from b x, and what is given, alone.
+        They depend on b x and y only.
         """
 
-    def shift_and_log_scale(self, x: Tensor, b: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
+    def ask_net(self, kept: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What the net says of the kept part; an unconditional net takes that alone."""
+        t, raw = (self.net(kept) if y is None else self.net(kept, y)).chunk(2, dim=1)
+        return t, raw
+
+    def shift_and_log_scale(
+        self, x: Tensor, b: Tensor, y: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """(1 - b) t(b x) and (1 - b) s(b x), each of the shape of x."""
-        t, raw = self.net_output(x, b, *given)
+        t, raw = self.net_output(x, b, y)
         # Whatever precision the network ran in, the affine map and its sums keep that of x.
         return t.to(x.dtype), self.scale * torch.tanh(raw.to(x.dtype))
 
-    def forward(self, x: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         b = self.mask(x)
-        t, s = self.shift_and_log_scale(x, b, *given)
+        t, s = self.shift_and_log_scale(x, b, y)
         scale_first = self.order is AffineOrder.SCALE_THEN_SHIFT
-        y = x * s.exp() + t if scale_first else (x + t) * s.exp()
+        z = x * s.exp() + t if scale_first else (x + t) * s.exp()
         log_det = sum_over_image(s)
         if self.norm is not None:
-            y, norm_log_det = self.norm(y, b)
+            z, norm_log_det = self.norm(z, b)
             log_det = log_det + norm_log_det
-        return y, log_det
+        return z, log_det
 
-    def inverse(self, z: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, z: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         b = self.mask(z)
         log_det = z.new_zeros(len(z))
         if self.norm is not None:
             z, log_det = self.norm.inverse(z, b)
-        t, s = self.shift_and_log_scale(z, b, *given)
+        t, s = self.shift_and_log_scale(z, b, y)
         scale_first = self.order is AffineOrder.SCALE_THEN_SHIFT
         x = (z - t) * (-s).exp() if scale_first else z * (-s).exp() - t
         return x, log_det - sum_over_image(s)
@@ -101,8 +108,8 @@ class CheckerboardCoupling(AffineCoupling[Parity]):
     def mask(self, x: Tensor) -> Tensor:
         return checkerboard_mask(x.shape[2], x.shape[3], self.kept, x.device)
 
-    def net_output(self, x: Tensor, b: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
-        t, raw = self.net(x * b, *given).chunk(2, dim=1)
+    def net_output(self, x: Tensor, b: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        t, raw = self.ask_net(x * b, y)
         return t * ~b, raw * ~b
 
 
@@ -112,11 +119,10 @@ class ChannelCoupling(AffineCoupling[Half]):
     def mask(self, x: Tensor) -> Tensor:
         return channel_mask(x.shape[1], self.kept, x.device)
 
-    def net_output(self, x: Tensor, b: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
+    def net_output(self, x: Tensor, b: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         # The net sees and changes half of the channels; zeros stand in for the half it keeps.
         first, second = x.chunk(2, dim=1)
-        seen = first if self.kept is Half.FIRST else second
-        t, raw = self.net(seen, *given).chunk(2, dim=1)
+        t, raw = self.ask_net(first if self.kept is Half.FIRST else second, y)
         zeros = torch.zeros_like(first)
 
         def place(half: Tensor) -> Tensor:

@@ -32,10 +32,10 @@ class Logit(Bijection):
         self.alpha = alpha
         self.slope = 1 - (2 if form is LogitForm.SYMMETRIC else 1) * alpha
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        y, log_derivative = logit(x, self.alpha, self.slope)
-        return y, sum_over_image(log_derivative)
+    def forward(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        z, log_derivative = logit(x, self.alpha, self.slope)
+        return z, sum_over_image(log_derivative)
 
-    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, z: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         x, log_derivative = inverse_logit(z, self.alpha, self.slope)
         return x, sum_over_image(log_derivative)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from nvp.errors import NVPError
 from nvp.flows.batchnorm import CouplingBatchNorm
-from nvp.flows.bijection import Composition, ConditionalBijection
+from nvp.flows.bijection import Bijection, Composition
 from nvp.flows.config import RealNVPConfig
 from nvp.flows.coupling import AffineCoupling, ChannelCoupling, CheckerboardCoupling
 from nvp.flows.masks import Half, Parity
@@ -26,15 +27,14 @@ from nvp.flows.resnet import (
 )
 from nvp.flows.squeeze import squeeze, unsqueeze
 from nvp.model.dequantisation import LEVELS, dequantise, quantise, uniform_noise
-from nvp.model.labels import condition
 from nvp.model.protocol import ImageModel, batch_statistics, check_count
 
 
-class Scale(ConditionalBijection):
-    """One scale of figure 4: three checkerboard couplings, then squeeze, three channel-wise ones.
+class Scale(Bijection):
+    """One scale of figure 4: three checkerboard couplings, a squeeze, three channel-wise ones.
 
-    The last scale has four checkerboard couplings instead, and no squeeze. Maps (N, C, H, W) to
-    the same shape: the squeeze is undone at the end.
+    The last scale has four checkerboard couplings and no squeeze. Maps (N, C, H, W) to the same
+    shape: the squeeze is undone at the end.
     """
 
     def __init__(self, config: RealNVPConfig, index: int) -> None:
@@ -48,26 +48,26 @@ class Scale(ConditionalBijection):
         self.checkerboard = Composition(
             _coupling(config, kept, channels, width) for kept in parities
         )
-        # Half the resolution, twice the maps: the official code doubles them already here.
+        # Half the resolution, twice the maps, as in the official code.
         self.channelwise = Composition(
             _coupling(config, kept, 4 * channels, 2 * width) for kept in halves
         )
         self.squeeze_order = config.channel_squeeze
         self.last = last
 
-    def forward(self, x: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
-        h, log_det = self.checkerboard(x, *given)
+    def forward(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        h, log_det = self.checkerboard(x, y)
         if self.last:
             return h, log_det
-        h, step = self.channelwise(squeeze(h, self.squeeze_order), *given)
+        h, step = self.channelwise(squeeze(h, self.squeeze_order), y)
         return unsqueeze(h, self.squeeze_order), log_det + step
 
-    def inverse(self, z: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, z: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         log_det = z.new_zeros(len(z))
         if not self.last:
-            z, log_det = self.channelwise.inverse(squeeze(z, self.squeeze_order), *given)
+            z, log_det = self.channelwise.inverse(squeeze(z, self.squeeze_order), y)
             z = unsqueeze(z, self.squeeze_order)
-        x, step = self.checkerboard.inverse(z, *given)
+        x, step = self.checkerboard.inverse(z, y)
         return x, log_det + step
 
 
@@ -105,10 +105,10 @@ def _coupling(
     return ChannelCoupling(kept, net, scale_init=config.channel_scale_init, **options)
 
 
-class MultiScaleFlow(ConditionalBijection):
+class MultiScaleFlow(Bijection):
     """f of section 3.6: after each scale but the last, half of the dimensions leave (eqs 13 to 16).
 
-    z comes back in image layout: each scale's latents stand where its squeeze found them.
+    z is in image layout: each scale's latents stand where its squeeze took them from.
     """
 
     def __init__(self, config: RealNVPConfig) -> None:
@@ -116,25 +116,25 @@ class MultiScaleFlow(ConditionalBijection):
         self.scales = nn.ModuleList(Scale(config, i) for i in range(config.num_scales))
         self.order = config.factor_out_squeeze
 
-    def forward(self, x: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         h, log_det = x, x.new_zeros(len(x))
         factored_out = []
         for scale in self.scales:
-            h, step = scale(h, *given)
+            h, step = scale(h, y)
             log_det = log_det + step
             if scale is not self.scales[-1]:
                 h, z = squeeze(h, self.order).chunk(2, dim=1)
                 factored_out.append(z)
         return self.merge([*factored_out, h]), log_det
 
-    def inverse(self, z: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, z: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         *factored_out, h = self.split(z)
         log_det = z.new_zeros(len(z))
         for scale in reversed(self.scales):
             if scale is not self.scales[-1]:
                 h = unsqueeze(torch.cat([h, factored_out.pop()], dim=1), self.order)
             assert isinstance(scale, Scale)
-            h, step = scale.inverse(h, *given)
+            h, step = scale.inverse(h, y)
             log_det = log_det + step
         return h, log_det
 
@@ -161,13 +161,14 @@ class RealNVP(ImageModel):
     u ~ U[0, 1), and y = logit(x~): eq 3 with every constant of section 4.1 counted.
 
     With `config.num_classes` = K the model is conditional (appendix F): every method wants
-    `labels`, one for each image, integers (N,) in 0..K-1 or vectors (N, K), and probabilities are
-    of images given labels. Encoding with one label and decoding with another changes what the
-    label says. `NVPError` is raised for labels that are missing, not wanted, or do not fit.
+    `labels`. To encode with one label and decode with another changes the property of the image
+    that the label names.
 
     >>> model = RealNVP(RealNVPConfig.paper((1, 28, 28), num_scales=2, num_blocks=2, width=32))
     >>> nats = model.eval().log_prob(torch.zeros(4, 1, 28, 28, dtype=torch.uint8))
     """
+
+    likelihood = "bound"
 
     def __init__(self, config: RealNVPConfig, prior: Prior | None = None) -> None:
         super().__init__()
@@ -178,23 +179,18 @@ class RealNVP(ImageModel):
         self.flow = MultiScaleFlow(config)
         self.prior = prior if prior is not None else config.prior.build()
 
-    def log_prob(
+    def _log_probs(
         self,
         images: Tensor,
-        *,
-        num_draws: int = 1,
-        generator: torch.Generator | None = None,
-        labels: Tensor | None = None,
-    ) -> Tensor:
-        """A lower bound on log P(x), (N,), nats; uint8 in. Noise is drawn from `generator`.
-
-        With K draws: log (1/K) sum_k p(x + u_k), whose expectation grows with K to log P(x).
-        """
-        self.check_images(images)
-        check_count("num_draws", num_draws)
-        y = self._given(labels, len(images))
-        draws = torch.stack([self._log_density(images, generator, *y) for _ in range(num_draws)])
-        return torch.logsumexp(draws, dim=0) - math.log(num_draws)
+        num_draws: int,
+        generator: torch.Generator | None,
+        y: Tensor | None,
+    ) -> Iterator[Tensor]:
+        for _ in range(num_draws):
+            logits, logit_log_det = self._logits(images, generator)
+            z, flow_log_det = self.flow(logits, y)
+            change = logit_log_det + flow_log_det - self.num_dimensions * math.log(LEVELS)
+            yield self.prior.log_prob(z) + change
 
     def loss(
         self,
@@ -204,8 +200,7 @@ class RealNVP(ImageModel):
         labels: Tensor | None = None,
     ) -> Tensor:
         """Mean nats per image, plus the L2 penalty on the weight scales (section 4.1)."""
-        log_prob = self.log_prob(images, generator=generator, labels=labels)
-        return -log_prob.mean() + self.weight_scale_penalty()
+        return super().loss(images, generator, labels=labels) + self.weight_scale_penalty()
 
     def weight_scale_penalty(self) -> Tensor:
         """`weight_scale_l2` times the sum of squares of weight-norm gains and scales of tanh."""
@@ -246,10 +241,8 @@ class RealNVP(ImageModel):
         labels: Tensor | None = None,
     ) -> Tensor:
         """z = f(logit((x + u) / 256)), in image layout, (N, C, H, W). uint8 in."""
-        self.check_images(images)
-        noise = uniform_noise(images, self._dtype, generator)
-        y, _ = self.logit(dequantise(images, noise))
-        return self.flow(y, *self._given(labels, len(images)))[0]
+        logits, _ = self._logits(self.check_images(images), generator)
+        return self.flow(logits, self.condition(labels, len(images)))[0]
 
     @torch.no_grad()
     def decode(self, z: Tensor, *, labels: Tensor | None = None) -> Tensor:
@@ -260,18 +253,25 @@ class RealNVP(ImageModel):
         cannot halve.
         """
         self._check_latents(z)
-        given = self._given(labels, len(z))
-        y, _ = self.flow.inverse(z.to(device=self._device, dtype=self._dtype), *given)
+        y = self.condition(labels, len(z))
+        logits, _ = self.flow.inverse(z.to(self.device, self.dtype), y)
         if self.config.undo_data_constraint:
-            x, _ = self.logit.inverse(y)
+            x, _ = self.logit.inverse(logits)
         else:
-            x = torch.sigmoid(y)
+            x = torch.sigmoid(logits)
         return quantise(x)
 
     def latents_by_scale(self, z: Tensor) -> list[Tensor]:
         """z in image layout -> [z^1 (finest), ..., z^L (coarsest)] of eq 16."""
         self._check_latents(z)
         return self.flow.split(z)
+
+    def _logits(self, images: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """The input of the flow, for one set of noise, and log|dy/dx~|, (N,)."""
+        logits, log_det = self.logit(
+            dequantise(images, uniform_noise(images, self.dtype, generator))
+        )
+        return logits, log_det
 
     def _check_latents(self, z: Tensor) -> None:
         channels, factor = self.image_shape[0], 2 ** (self.config.num_scales - 1)
@@ -281,24 +281,3 @@ class RealNVP(ImageModel):
                 f"model.num_scales = {self.config.num_scales} halves them, got {tuple(z.shape)}: "
                 "crop or pad it"
             )
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        return next(self.parameters()).dtype
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self.parameters()).device
-
-    def _given(self, labels: Tensor | None, number: int) -> tuple[Tensor, ...]:
-        conditions = condition(labels, number, self.num_classes)
-        return tuple(y.to(device=self._device, dtype=self._dtype) for y in conditions)
-
-    def _log_density(
-        self, images: Tensor, generator: torch.Generator | None, *given: Tensor
-    ) -> Tensor:
-        noise = uniform_noise(images, self._dtype, generator)
-        y, logit_log_det = self.logit(dequantise(images, noise))
-        z, flow_log_det = self.flow(y, *given)
-        change = logit_log_det + flow_log_det - self.num_dimensions * math.log(LEVELS)
-        return self.prior.log_prob(z) + change

@@ -24,7 +24,7 @@ class WeightNormConv2d(nn.Module):
     """A convolution with weight normalisation, zero padding: (N, i, H, W) -> (N, o, H, W).
 
     Each output channel's filter v is divided by its L2 norm and, with `magnitude`, multiplied by
-    a learned g: w = g v / ||v||. Without it the gain is left to the batch norm that follows.
+    a learned g: w = g v / ||v||. Without `magnitude`, the batch norm that follows sets the gain.
     """
 
     roles: ClassVar = {"v": Role.DIRECTION, "g": Role.GAIN}
@@ -36,7 +36,8 @@ class WeightNormConv2d(nn.Module):
         bound = math.sqrt(2 / in_channels)
         v = torch.empty(out_channels, in_channels, kernel, kernel).uniform_(-bound, bound)
         self.v = nn.Parameter(v)
-        # The root mean square norm of the raw filters, times `bound` once more (official code).
+        # Half the root mean square norm of the raw filters (official code): it divides by 12,
+        # where a uniform distribution over -bound..bound has the variance bound^2 / 3.
         norm = bound * math.sqrt(in_channels * kernel**2 / 12)
         self.g = nn.Parameter(torch.full((out_channels,), norm)) if magnitude else None
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
@@ -71,9 +72,9 @@ class WeightNormConv2d(nn.Module):
 class ShiftedBatchNorm(nn.Module):
     """Batch norm inside the nets: (h - mean) / sqrt(variance + 1e-4) + beta, with no gain.
 
-    A gain would be undone by the weight norm that follows (or is its g). Batch statistics in
-    training, moving averages (0.9 of the old, 0.1 of the new) in evaluation; as everywhere in
-    PyTorch, of unbiased variances.
+    The weight norm that follows would undo a gain, or has one as its g. Training uses the
+    statistics of the batch; evaluation uses moving averages (0.9 of the old, 0.1 of the new), of
+    unbiased variances as everywhere in PyTorch.
     """
 
     running_mean: Tensor
@@ -109,7 +110,7 @@ class ResidualBlock(nn.Module):
         self.conv2 = WeightNormConv2d(width, width, 3, magnitude=True, bias=True)
 
     def forward(self, h: Tensor) -> Tensor:
-        # In place, here and below: no backward pass asks for what a norm or a convolution returned.
+        # In place, here and below: no backward pass needs the output of a norm or convolution.
         inner = self.conv1(F.relu_(self.norm1(h)))
         return self.conv2(F.relu_(self.norm2(inner))).add_(h)
 
@@ -117,13 +118,14 @@ class ResidualBlock(nn.Module):
 class InputTreatment(nn.Module):
     """What happens to the kept half before the first convolution (official code only).
 
-    Batch norm; for a checkerboard a doubling (why, the code does not say: the norm saw zeros on
-    half of the squares, which leaves the kept ones at a deviation of sqrt(2) before it); [h, -h] so
-    that the ReLU is a concatenated one; and the checkerboard itself as one more channel.
+    Batch norm; for a checkerboard a factor of 2; [h, -h], so that the ReLU is a concatenated one;
+    and the checkerboard itself as one more channel. The code gives no reason for the factor. (Half
+    of what the norm sees is zeros, so it leaves the kept squares with a standard deviation of
+    sqrt(2); the factor makes it 2 sqrt(2).)
 
-    A conditional net sees y, (N, num_classes), as that many constant channels more. Appendix F
-    makes s and t depend on y; how y enters them we could not verify, and the official code has
-    no such model. This is our choice: the way in which that code shows the mask to a net.
+    A conditional net sees y, (N, num_classes), as that many more channels, each constant over the
+    image. Appendix F makes s and t depend on y; we could not verify how y enters them, and the
+    official code has no such model. We show y to the net as that code shows it the mask.
     """
 
     def __init__(
@@ -143,7 +145,7 @@ class InputTreatment(nn.Module):
         self.out_channels = channels * (2 if concatenated_relu else 1) + self.mask_channel
         self.out_channels += num_classes
 
-    def forward(self, x: Tensor, *given: Tensor) -> Tensor:
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         h = self.norm(x)
         if self.kept is not None:
             h = 2 * h
@@ -154,7 +156,7 @@ class InputTreatment(nn.Module):
         h = torch.cat(parts, dim=1)
         if self.concatenated_relu:
             h = F.relu(h)
-        for y in given:  # after the rectifier: attributes may be negative
+        if y is not None:  # after the rectifier: attributes may be negative
             h = torch.cat([h, y[:, :, None, None].expand(-1, -1, *h.shape[2:])], dim=1)
         return h
 
@@ -162,8 +164,8 @@ class InputTreatment(nn.Module):
 class CouplingNet(nn.Module):
     """From what a coupling keeps to (t, pre-activation of s): (N, i, H, W) -> (N, 2 o, H, W).
 
-    A 3x3 convolution, `num_blocks` residual blocks of `width` maps, and a 1x1 skip from the first
-    convolution and from every block into a sum, from which a last 1x1 convolution reads.
+    A 3x3 convolution and `num_blocks` residual blocks of `width` maps. A 1x1 skip leads from the
+    first convolution and from every block into a sum, which a last 1x1 convolution reads.
     """
 
     def __init__(
@@ -184,8 +186,8 @@ class CouplingNet(nn.Module):
         self.norm_out = ShiftedBatchNorm(width)
         self.conv_out = WeightNormConv2d(width, 2 * out_channels, 1, magnitude=True, bias=True)
 
-    def forward(self, x: Tensor, *given: Tensor) -> Tensor:
-        h = self.treatment(x, *given).contiguous(memory_format=torch.channels_last)
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        h = self.treatment(x, y).contiguous(memory_format=torch.channels_last)
         h = self.conv_in(h)
         total = self.skip_in(h)
         for block, skip in zip(self.blocks, self.skips, strict=True):
@@ -195,7 +197,7 @@ class CouplingNet(nn.Module):
 
 
 class TrunkNet(CouplingNet):
-    """The same without the skips: the last convolution reads the end of the trunk. An ablation."""
+    """`CouplingNet` without skips: the last convolution reads the last block. For the ablation."""
 
     def __init__(
         self, treatment: InputTreatment, out_channels: int, width: int, num_blocks: int
@@ -203,8 +205,8 @@ class TrunkNet(CouplingNet):
         super().__init__(treatment, out_channels, width, num_blocks)
         del self.skip_in, self.skips
 
-    def forward(self, x: Tensor, *given: Tensor) -> Tensor:
-        h = self.treatment(x, *given).contiguous(memory_format=torch.channels_last)
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        h = self.treatment(x, y).contiguous(memory_format=torch.channels_last)
         h = self.conv_in(h)
         for block in self.blocks:
             h = block(h)
@@ -212,7 +214,7 @@ class TrunkNet(CouplingNet):
 
 
 def remove_weight_norm(net: nn.Module) -> None:
-    """Put a plain convolution in the place of each weight-normalised one: the same function."""
+    """Replace each weight-normalised convolution by a plain one that computes the same."""
     for name, module in net.named_children():
         if isinstance(module, WeightNormConv2d):
             setattr(net, name, module.plain())

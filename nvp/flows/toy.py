@@ -1,19 +1,20 @@
-"""Real NVP of points in the plane: small enough to draw its density and its warped grid (figure 1).
+"""Real NVP of points in the plane: small enough to plot its density and its warped grid (figure 1).
 
 The couplings are those of the image model, with the two coordinates as two channels of a 1 x 1
-image. The paper does not name the set of its figure 1; the three here are usual ones.
+image. The paper does not name the data set of its figure 1; the three here are common ones.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from nvp.flows.bijection import Bijection
+from nvp.flows.bijection import Bijection, Composition
 from nvp.flows.coupling import ChannelCoupling
 from nvp.flows.masks import Half
 from nvp.flows.prior import GaussianPrior
@@ -34,33 +35,30 @@ class ToyFlow(Bijection):
         )
         self.prior = GaussianPrior()
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x (N, 2) -> z (N, 2), log|det df/dx| (N,)."""
-        h, log_det = _as_image(x), x.new_zeros(len(x))
-        for coupling in self.couplings:
-            h, step = coupling(h)
-            log_det = log_det + step
-        return h.flatten(start_dim=1), log_det
+        z, log_det = self._composition(_as_image(x), y)
+        return z.flatten(start_dim=1), log_det
 
-    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, z: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """z (N, 2) -> x (N, 2), log|det dg/dz| (N,)."""
-        h, log_det = _as_image(z), z.new_zeros(len(z))
-        for coupling in reversed(self.couplings):
-            assert isinstance(coupling, ChannelCoupling)
-            h, step = coupling.inverse(h)
-            log_det = log_det + step
-        return h.flatten(start_dim=1), log_det
+        x, log_det = self._composition.inverse(_as_image(z), y)
+        return x.flatten(start_dim=1), log_det
 
     def trace(self, x: Tensor) -> list[Tensor]:
-        """Where the points are after each coupling: `num_couplings` tensors (N, 2); the last is z.
+        """The points after each coupling: `num_couplings` tensors (N, 2), of which the last is z.
 
-        Given the vertices of a grid, these are the drawings of how f straightens the data.
+        Applied to the vertices of a grid, they show how f straightens the data.
         """
         h, steps = _as_image(x), []
         for coupling in self.couplings:
             h, _ = coupling(h)
             steps.append(h.flatten(start_dim=1))
         return steps
+
+    @property
+    def _composition(self) -> Composition:
+        return Composition(cast(Iterable[Bijection], self.couplings))
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density at points (N, 2), in nats, (N,)."""

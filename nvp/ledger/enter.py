@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nvp.autoregressive.config import MultiScaleConfig, PixelRNNConfig
 from nvp.config import NAME, RunConfig
 from nvp.data.splits import examples, load_split
 from nvp.errors import NVPError
@@ -79,7 +78,7 @@ def record(
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         scores, draw = None, None
-        if run.model.has_likelihood:
+        if run.model.likelihood != "none":
             validation = run.training.data.validation
             scores = score_all(run, images, validation, num_draws, first, keep_weights)
         else:
@@ -142,7 +141,7 @@ def score_all(
 ) -> RecordedScores:
     """Every figure of a record; the weights are rounded in place, if they may be and can be."""
     trained = score(run, images, "test set")
-    check_floor(run.config, summarise(trained, 1))
+    check_floor(run.config, summarise(trained, 1), autoregressive=run.model.autoregressive)
     kept = round_weights(run, images, trained) if may_round else trained
     draws = score(run, images[:first], f"{num_draws} draws", num_draws=num_draws)
     batches = score(run, images[:first], "batch statistics", of_batches=True)
@@ -157,12 +156,21 @@ def score_all(
     )
 
 
-def check_floor(config: RunConfig, score: Score) -> None:
-    """Raise `NVPError` when a Pixel RNN's figure on test images is below the floor of the set."""
-    floor = FLOORS.get(config.data.name)
-    if floor is None or not isinstance(config.model, PixelRNNConfig | MultiScaleConfig):
-        return
+def check_floor(config: RunConfig, score: Score, *, autoregressive: bool) -> None:
+    """Raise `NVPError` for a figure on test images that no right model reaches.
+
+    Below 0 the probability of an image is more than 1. An autoregressive model that is below the
+    floor of its set is presumed to see what it predicts.
+    """
     figure, unit = score.bits_per_dim, "bits/dim"
+    if figure < 0:
+        raise NVPError(
+            f"{config.name} scores {figure:.3f} bits/dim, which says that images have "
+            "probabilities above 1: look for a log-determinant or a normalisation that is wrong"
+        )
+    floor = FLOORS.get(config.data.name)
+    if floor is None or not autoregressive:
+        return
     if config.levels == 2:
         figure, unit = figure * nats_per_bit(config.model.image_shape), "nats"
     if figure < floor:

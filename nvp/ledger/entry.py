@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nvp.config import RunConfig, load_config
@@ -163,6 +164,12 @@ class Run:
     def config(self) -> RunConfig:
         """The configuration that it was trained with."""
         return load_config(self.files.config)
+
+    @cached_property
+    def fresh_model(self) -> ImageModel:
+        """A model of the same configuration with random weights, for what it says of its kind."""
+        with torch.random.fork_rng(devices=[]):
+            return self.config.build_model()
 
     def log(self) -> list[dict[str, float]]:
         """The curve: rows of `nvp.runs.log.COLUMNS`."""

@@ -53,16 +53,16 @@ def mirrored(examples: Examples, which: Tensor) -> Examples:
     return torch.where(which[:, None, None, None], examples.flip(-1), examples)
 
 
-def condition(labels: Tensor | None, number: int, num_classes: int) -> tuple[Tensor, ...]:
-    """y, (N, K), in a tuple; () for a model that is not conditional (`num_classes` is 0).
+def condition(labels: Tensor | None, number: int, num_classes: int) -> Tensor | None:
+    """y, (N, K); None for an unconditional model (`num_classes` is 0).
 
-    Classes become one-hot vectors, vectors are taken as they are. Raises `NVPError` for labels
-    that are missing or not wanted, not one for each of the `number` images, or out of range.
+    Classes become one-hot vectors; vectors stay as they are. Raises `NVPError` for labels that
+    are missing or not wanted, not one for each of the `number` images, or out of range.
     """
     if num_classes == 0:
         if labels is not None:
             raise NVPError("this model takes no labels: leave them out, or set model.num_classes")
-        return ()
+        return None
     if labels is None:
         raise NVPError(
             f"this model is conditional: pass labels, integers (N,) in 0..{num_classes - 1} or "
@@ -72,7 +72,7 @@ def condition(labels: Tensor | None, number: int, num_classes: int) -> tuple[Ten
         count = len(labels) if labels.ndim else "a single number"
         raise NVPError(f"labels hold {count} for {number} images: pass one for each image")
     if labels.ndim == 2 and labels.shape[1] == num_classes:
-        return (labels,)
+        return labels
     if labels.ndim != 1 or labels.is_floating_point():
         raise NVPError(
             f"labels must be integers (N,) or vectors (N, {num_classes}), got {labels.dtype} "
@@ -84,4 +84,4 @@ def condition(labels: Tensor | None, number: int, num_classes: int) -> tuple[Ten
             f"labels must be in 0..{num_classes - 1}, there is a {int(labels[outside][0])}: "
             "use the data's own classes, or a larger model.num_classes"
         )
-    return (F.one_hot(labels.long(), num_classes),)
+    return F.one_hot(labels.long(), num_classes)

@@ -6,68 +6,135 @@ A model turns uint8 images into natural-log probabilities. One loop can then tra
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from numbers import Integral
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from nvp.errors import NVPError
+from nvp.model.labels import condition
+
+Likelihood = Literal["exact", "bound", "none"]
 
 
 class ImageModel(nn.Module, ABC):
     """A model of discrete images: uint8, shape (N, C, H, W), with (C, H, W) = `image_shape`.
 
-    A model whose `num_classes` is not 0 is conditional: its `log_prob`, `loss` and `sample` also
-    take, and want, the keyword `labels` (`nvp.model.labels`).
+    A model writes `_log_probs` and `sample`; the other methods follow from these. Images may be on
+    any device: they are moved to the model's. A model whose `num_classes` K is not 0 is
+    conditional. It needs `labels`, one for each image, integers (N,) in 0..K-1 or vectors (N, K),
+    and its probabilities are of images given labels. Every method raises `NVPError` for images or
+    labels that do not fit.
     """
 
     image_shape: tuple[int, int, int]
-    levels: int = 256  # a sub-pixel is one of 0..levels-1
-    num_classes: int = 0  # length of what a conditional model is told of an image
-    has_likelihood: bool = True  # where it has none, `log_prob` raises `NVPError`
+    levels: int = 256  # number of values of a sub-pixel: 0..levels-1
+    num_classes: int = 0  # number of classes or attributes K; 0: unconditional
+    likelihood: Likelihood = "bound"  # kind of `log_prob`; "none": it raises `NVPError`
+    autoregressive: bool = False  # True: each sub-pixel is predicted from those before it
+    fitted_in_closed_form: bool = False  # True: `initialise` finds the optimal weights
 
     @abstractmethod
-    def log_prob(
-        self, images: Tensor, *, num_draws: int = 1, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Natural log of the probability of each discrete image, (N,) float32, in nats.
+    def _log_probs(
+        self,
+        images: Tensor,
+        num_draws: int,
+        generator: torch.Generator | None,
+        y: Tensor | None,
+    ) -> Iterable[Tensor]:
+        """The log-probability of each image, (N,), in nats, once for each set of noise.
 
-        A flow dequantises inside, so what it returns is a lower bound; `num_draws` > 1 gives the
-        tighter, importance-weighted bound.
+        Images are checked and on the model's device, and so is `y`, (N, K) floats. `num_draws` is
+        1 for an exact likelihood. A generator function can compute what the sets share only once.
         """
 
     @abstractmethod
-    def loss(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """What training minimises: mean nats per image, plus any regulariser. A scalar."""
-
-    @abstractmethod
     def sample(
-        self, n: int, *, generator: torch.Generator | None = None, temperature: float = 1.0
+        self,
+        n: int,
+        *,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+        labels: Tensor | None = None,
     ) -> Tensor:
         """Draw `n` images: uint8, (n, C, H, W)."""
+
+    def log_prob(
+        self,
+        images: Tensor,
+        *,
+        num_draws: int = 1,
+        generator: torch.Generator | None = None,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """Natural log of the probability of each image, (N,) float32, in nats; uint8 in.
+
+        Where the likelihood is a bound, this is a lower bound, from `num_draws` = K sets of noise:
+        log (1/K) sum_k P_k. Its expectation grows with K to log P(x).
+        """
+        images = self.check_images(images)
+        check_count("num_draws", num_draws)
+        y = self.condition(labels, len(images))
+        sets = 1 if self.likelihood == "exact" else num_draws
+        draws = list(self._log_probs(images, sets, generator, y))
+        if {tuple(draw.shape) for draw in draws} != {(len(images),)}:
+            raise NVPError(
+                f"{type(self).__name__}._log_probs must give tensors ({len(images)},), one number "
+                f"for each image, got {[tuple(draw.shape) for draw in draws]}: mend the model"
+            )
+        return log_mean_exp(draws)
+
+    def loss(
+        self,
+        images: Tensor,
+        generator: torch.Generator | None = None,
+        *,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """What training minimises: mean nats per image, plus any regulariser. A scalar."""
+        return -self.log_prob(images, generator=generator, labels=labels).mean()
 
     def initialise(self, images: Tensor) -> None:
         """Set what follows from the training `images` alone, once, before the first step.
 
-        Nothing, for most models; for one that is fitted in closed form, everything.
+        Most models set nothing; one that is `fitted_in_closed_form` sets all its weights.
         """
 
     @property
     def num_dimensions(self) -> int:
         """D, the number of sub-pixels of one image."""
-        channels, height, width = self.image_shape
-        return channels * height * width
+        return math.prod(self.image_shape)
 
-    def check_images(self, images: Tensor) -> None:
-        """Raise `NVPError` unless `images` are uint8, (N > 0, C, H, W) and within the levels."""
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are, and where images are moved to."""
+        return self._any_weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating-point type of the weights."""
+        return self._any_weight.dtype
+
+    @property
+    def _any_weight(self) -> Tensor:
+        floats = (t for t in chain(self.parameters(), self.buffers()) if t.is_floating_point())
+        return next(floats, torch.empty(0))
+
+    def check_images(self, images: Tensor) -> Tensor:
+        """The images, on the model's device.
+
+        Raises `NVPError` unless they are uint8, (N > 0, C, H, W) and within the levels.
+        """
         if not isinstance(images, Tensor):
             raise NVPError(
-                f"images must be a torch.Tensor, got {type(images).__name__}: make one, of a "
-                "NumPy array with torch.from_numpy"
+                f"images must be a torch.Tensor, got {type(images).__name__}: convert a NumPy "
+                "array by torch.from_numpy"
             )
         if images.dtype != torch.uint8:
             raise NVPError(
@@ -81,12 +148,28 @@ class ImageModel(nn.Module, ABC):
             )
         check_count("the number of images", len(images))
         check_levels(images, self.levels)
+        return images.to(self.device)
+
+    def condition(self, labels: Tensor | None, n: int) -> Tensor | None:
+        """y of `n` images, (n, K), on the model's device; None for an unconditional model.
+
+        Raises `NVPError` for n < 1, and for labels that are missing, not wanted, or do not fit.
+        """
+        check_count("n", n)
+        y = condition(labels, n, self.num_classes)
+        return None if y is None else y.to(self.device, self.dtype)
+
+
+def log_mean_exp(log_probs: Iterable[Tensor]) -> Tensor:
+    """log (1/K) sum_k exp(log_probs_k), elementwise, for K tensors of one shape."""
+    stacked = torch.stack(list(log_probs))
+    return torch.logsumexp(stacked, dim=0) - math.log(len(stacked))
 
 
 def use_channels_last(model: ImageModel) -> None:
-    """Lay the weights of 2-d convolutions out as CPUs and tensor cores like them; in place.
+    """Lay out the weights of 2-d convolutions as CPUs and tensor cores prefer them; in place.
 
-    `Module.to` would do so too, and fail for a model that has a tensor of rank five.
+    `Module.to` would do so too, but it fails for a model that has a tensor of rank five.
     """
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.ndim == 4:
@@ -95,12 +178,12 @@ def use_channels_last(model: ImageModel) -> None:
 
 def batch_norms(model: nn.Module) -> list[Any]:
     """Every module that keeps running statistics, this package's or PyTorch's."""
-    return [module for module in model.modules() if hasattr(module, "momentum")]
+    return [m for m in model.modules() if getattr(m, "running_mean", None) is not None]
 
 
 @contextmanager
 def batch_statistics(model: nn.Module) -> Iterator[None]:
-    """Within this block batch norms use the statistics of each batch, and learn nothing from it."""
+    """Within this block batch norms use the statistics of each batch, and do not change theirs."""
     norms = batch_norms(model)
     before = [(module.momentum, module.training) for module in norms]
     for module in norms:  # and nothing else: dropout stays as it is

@@ -90,8 +90,9 @@ def recorded(run: Run) -> str:
 def provenance(run: Run) -> str:
     """What a run is, in a line."""
     entry = run.record
+    bound = ", a bound" if run.fresh_model.likelihood == "bound" else ""
     return (
-        f"recorded (`{run.name}`): {entry.parameters / 1e6:.2f} M parameters, {length(run)} "
+        f"recorded (`{run.name}`){bound}: {entry.parameters / 1e6:.2f} M parameters, {length(run)} "
         f"on {entry.hardware}, {state(run)}"
     )
 

@@ -48,7 +48,7 @@ def prepare(
             f"images of {config.data.name}: lower it"
         )
     state = begin(config, where, len(data.images))
-    if settings.early_stopping and not state.model.has_likelihood:
+    if settings.early_stopping and state.model.likelihood == "none":
         raise NVPError(
             f"training.early_stopping must be off: {config.name} has no likelihood to stop by"
         )
@@ -103,7 +103,7 @@ class Job:
                 row: dict[str, float] = {}
                 if finished or state.minutes - state.validated >= settings.validate_minutes:
                     state.validated = state.minutes
-                    if state.model.has_likelihood:
+                    if state.model.likelihood != "none":
                         row = validate(state, self.data.images, validation, config)
                     if settings.early_stopping:
                         keep_if_best(state, self.folder, row["validation"])
@@ -159,7 +159,7 @@ def means(state: State, settings: TrainingConfig) -> dict[str, float]:
         "loss": loss,
         "gradient_norm": sum(norm for _, norm in window) / len(window),
     }
-    if state.model.has_likelihood:
+    if state.model.likelihood != "none":
         row["bits_per_dim"] = loss / (state.model.num_dimensions * math.log(2))
     return row
 

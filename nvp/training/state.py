@@ -55,7 +55,7 @@ class State:
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return next(self.model.parameters()).device
+        return self.model.device
 
     def loss(self, batch: Examples, generator: torch.Generator) -> Tensor:
         """The loss on a batch, in nats an image, in the precision of the networks."""

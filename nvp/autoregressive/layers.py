@@ -1,0 +1,95 @@
+"""The layers between the first convolution and the output: residual layers and the head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nvp.autoregressive.config import Kind, PixelRNNConfig
+from nvp.autoregressive.diagonal_bilstm import DiagonalBiLSTM
+from nvp.autoregressive.masked_conv import MaskedConv2d, colour_groups
+from nvp.autoregressive.output import Output
+from nvp.autoregressive.pixelcnn import PixelCNNBlock
+from nvp.autoregressive.row_lstm import RowLSTM
+
+Core = PixelCNNBlock | RowLSTM | DiagonalBiLSTM
+
+
+class ResidualLayer(nn.Module):
+    """Figure 5: a core (2h -> h), a 1x1 up to 2h, and the sum with the input.
+
+    With `config.skip` a second 1x1 (h -> 2h) leads to the head. Both have mask B. In training each
+    map of the core is dropped, whole, from each image with probability `config.dropout`, and the
+    others are scaled to make up for it (Tompson et al., 2015). Sampling drops none.
+    """
+
+    def __init__(self, config: PixelRNNConfig) -> None:
+        super().__init__()
+        colours = config.image_shape[0]
+        narrow, wide = (colour_groups(k * config.hidden, colours) for k in (1, 2))
+        self.core = _core(config)
+        self.up = MaskedConv2d("B", narrow, wide)
+        self.skip = MaskedConv2d("B", narrow, wide) if config.skip else None
+        self.residual = config.residual
+        self.dropout = config.dropout
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """(N, 2h, H, W) -> the next layer's input, and the map for the head or None."""
+        h = F.dropout2d(self.core(x, bias), self.dropout, self.training)
+        up = self.up(h)
+        return (x + up if self.residual else up), None if self.skip is None else self.skip(h)
+
+
+def _core(config: PixelRNNConfig) -> Core:
+    colours, height, width = config.image_shape
+    features, hidden = 2 * config.hidden, config.hidden
+    match config.kind:
+        case Kind.PIXELCNN:
+            return PixelCNNBlock(features, hidden, colours, config.kernel_size)
+        case Kind.ROW_LSTM:
+            return RowLSTM(features, hidden, colours, config.kernel_size, width)
+        case Kind.DIAGONAL_BILSTM:
+            return DiagonalBiLSTM(features, hidden, colours, height)
+
+
+def bias_maps(config: PixelRNNConfig) -> int:
+    """The number of maps of a layer's bias: as many as its input-to-state map has."""
+    gates = {Kind.PIXELCNN: 1, Kind.ROW_LSTM: 4, Kind.DIAGONAL_BILSTM: 8}
+    return gates[config.kind] * config.hidden
+
+
+class Head(nn.Module):
+    """Two ReLU, 1x1 (mask B) pairs of `maps` features, then a ReLU and the output's 1x1."""
+
+    def __init__(self, features: int, maps: int, num_colours: int, output: Output) -> None:
+        super().__init__()
+        wide, groups = colour_groups(features, num_colours), colour_groups(maps, num_colours)
+        # Of the outputs the first `size` are red's, then green's, then blue's.
+        of_outputs = torch.arange(num_colours).repeat_interleave(output.size)
+        convs = [
+            MaskedConv2d("B", wide, groups),
+            MaskedConv2d("B", groups, groups),
+            MaskedConv2d("B", groups, of_outputs),
+        ]
+        self.convs = cast(Sequence[MaskedConv2d], nn.ModuleList(convs))
+        self.needs_float32 = output.needs_float32
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.needs_float32:
+            return self._convolve(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return self._convolve(at_least_float32(x))
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        for conv in self.convs:
+            x = conv(F.relu(x))
+        return x
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """x, in float32 where it was in half precision."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
