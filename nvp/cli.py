@@ -1,4 +1,4 @@
-"""The command line: `nvp data | train | evaluate | sample | record | tables | verify`."""
+"""The command line: `nvp data | train | evaluate | sample | record | pictures | tables ...`."""
 
 from __future__ import annotations
 
@@ -266,6 +266,24 @@ def record(
         f"{run.name}: {figure}, {entry.state} at {entry.share_of_budget:.0%} of its "
         f"budget; recorded in {run.folder}; now run `nvp tables`"
     )
+
+
+@app.command()
+def pictures(
+    run: Annotated[Path, typer.Argument(help="The name of a recorded run")],
+    film: Annotated[
+        Path | None,
+        typer.Option(help="A folder of its checkpoints (*.safetensors): make its filmstrip"),
+    ] = None,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+) -> None:
+    """Make the pictures of a recorded run again, as `nvp record` does; or its filmstrip."""
+    from nvp.ledger.pictures import make_pictures
+    from nvp.runs.folder import find_run
+
+    made = make_pictures(find_run(run), film, data_root=data_root, device=device)
+    typer.echo(f"the pictures of {made.name} are in {made.folder}")
 
 
 @app.command()

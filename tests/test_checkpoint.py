@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from tiny import configuration
 
 from nvp.errors import NVPError
 from nvp.model.protocol import ImageModel
+from nvp.runs import files
 from nvp.runs import log as runlog
-from nvp.runs import tensors as checkpoint
+from nvp.runs.files import STALE_SECONDS, write, write_text
 from nvp.runs.folder import RunFolder
 from nvp.runs.log import read_log
-from nvp.runs.tensors import load_tensors, load_weights, save_tensors, save_weights, write_text
+from nvp.runs.tensors import FORMAT, load_tensors, load_weights, save_tensors, save_weights
 from nvp.training.loop import prepare
 
 
@@ -33,26 +35,14 @@ def no_space(*_: Any, **__: Any) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def half_written(_tensors: Any, path: Path, **_: Any) -> None:
-    path.write_bytes(b"half of it")
-    no_space()
-
-
-@pytest.mark.parametrize(
-    ("where", "what", "failure"),
-    [
-        (safetensors.torch, "save_file", half_written),
-        (checkpoint.os, "fsync", no_space),
-        (checkpoint.os, "replace", no_space),
-    ],
-)
+@pytest.mark.parametrize("what", ["fsync", "replace"])
 def test_a_full_disk_keeps_the_last_good_checkpoint(
-    where: Any, what: str, failure: Callable, root: Path, tmp_path: Path, monkeypatch
+    what: str, root: Path, tmp_path: Path, monkeypatch
 ) -> None:
     prepare(configuration(steps=2), tmp_path, data_root=root).run()
     good = (RunFolder(tmp_path).checkpoint).read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(where, what, failure)
+        patch.setattr(files.os, what, no_space)
         with pytest.raises(NVPError, match=r"No space left on device.*untouched; free") as caught:
             save_tensors(RunFolder(tmp_path).checkpoint, fresh_model().state_dict(), {})
         assert "\n" not in str(caught.value)
@@ -140,7 +130,7 @@ def test_recorded_weights_come_back_in_half_precision(tmp_path: Path) -> None:
 
 def test_text_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch) -> None:
     write_text(tmp_path / "a.txt", "first")
-    monkeypatch.setattr(checkpoint.os, "fsync", no_space)
+    monkeypatch.setattr(files.os, "fsync", no_space)
     with pytest.raises(NVPError):
         write_text(tmp_path / "a.txt", "second")
     assert (tmp_path / "a.txt").read_text() == "first"
@@ -148,6 +138,82 @@ def test_text_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch) -> Non
 
 def test_a_file_without_a_checksum_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "foreign.safetensors"
-    safetensors.torch.save_file({"a": torch.ones(2)}, path, metadata={"format": checkpoint.FORMAT})
+    safetensors.torch.save_file({"a": torch.ones(2)}, path, metadata={"format": FORMAT})
     with pytest.raises(NVPError, match="its checksum differs"):
         load_tensors(path)
+
+
+def test_a_device_is_written_to_and_stays_a_device(tmp_path: Path) -> None:
+    """As root, os.replace would put a file in the place of /dev/null."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write(pipe, b"content")
+    assert os.read(reader, 100) == b"content"
+    assert pipe.is_fifo()
+    os.close(reader)
+
+
+def test_a_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
+    target, link = tmp_path / "target.txt", tmp_path / "link.txt"
+    target.write_text("first")
+    link.symlink_to(target.name)
+    write_text(link, "second")
+    assert link.is_symlink()
+    assert target.read_text() == "second"
+
+
+@pytest.mark.parametrize("name", ["", "n" * 300, "nul\0", "folder"])
+def test_a_name_that_no_file_can_have_is_one_line(name: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    with pytest.raises(NVPError, match="cannot write"):
+        write(Path(name), b"")
+
+
+def test_what_a_killed_process_left_half_written_goes(tmp_path: Path) -> None:
+    old, new, other = (tmp_path / f".{name}.part" for name in ("a[1].9", "a[1].8", "b.9"))
+    for path in (old, new, other):
+        path.write_text("half of it")
+    past = time.time() - STALE_SECONDS - 1
+    for path in (old, other):
+        os.utime(path, (past, past))
+    write(tmp_path / "a[1]", b"whole")
+    assert [path.exists() for path in (old, new, other)] == [False, True, True]
+
+
+def test_files_have_the_permissions_that_the_user_asked_for(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        save_tensors(tmp_path / "a", {}, {})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path: Path) -> None:
+    with pytest.raises(NVPError, match=r"cannot read .*: Is a directory"):
+        load_tensors(tmp_path)
+
+
+def test_reading_while_another_process_replaces_the_file(tmp_path: Path) -> None:
+    """Each read sees one of the two files whole, however often the path changes hands."""
+    path = tmp_path / "a.safetensors"
+    whole = {size: {"a": torch.full((size,), float(size))} for size in (1000, 3000)}
+    save_tensors(path, whole[1000], {"size": 1000})
+    over = threading.Event()
+
+    def replace() -> None:
+        while not over.is_set():
+            for size, tensors in whole.items():
+                save_tensors(path, tensors, {"size": size})
+
+    thread = threading.Thread(target=replace)
+    thread.start()
+    try:
+        for _ in range(200):
+            tensors, header = load_tensors(path)
+            assert len(tensors["a"]) == tensors["a"][0] == header["size"]
+    finally:
+        over.set()
+        thread.join()

@@ -51,7 +51,16 @@ def fails(*arguments: object) -> str:
 
 def test_help_names_every_command() -> None:
     text = tiny.nvp("--help").output
-    for command in ("data", "train", "evaluate", "sample", "record", "tables", "verify"):
+    for command in (
+        "data",
+        "train",
+        "evaluate",
+        "sample",
+        "record",
+        "pictures",
+        "tables",
+        "verify",
+    ):
         assert f" {command} " in text
 
 

@@ -11,7 +11,8 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from nvp.cli import app
-from nvp.config import RunConfig, parse_config
+from nvp.config import RunConfig, load_config, parse_config
+from nvp.runs.folder import RunFolder
 
 
 def write_data(root: Path, name: str = "tiny", side: int = 8, seed: int = 0) -> None:
@@ -81,6 +82,11 @@ def pixelrnn_configuration(**training: Any) -> RunConfig:
     tree = pixelrnn_tree()
     tree["training"] |= training
     return parse_config(tree, "tiny-pixelrnn")
+
+
+def configuration_of(folder: Path) -> RunConfig:
+    """The configuration of a run folder."""
+    return load_config(RunFolder(folder).config)
 
 
 def write_config(path: Path, tree: dict | None = None) -> Path:

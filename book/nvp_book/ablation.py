@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from nvp.config import RunConfig, load_config
 from nvp.errors import NVPError
 from nvp.paths import repository_root, results_root
-from nvp.runs.tensors import write_text
+from nvp.runs.files import write_text
 
 
 class Variant(BaseModel):

@@ -25,14 +25,16 @@ from nvp.ledger.entry import (
     read_run,
     record_text,
 )
+from nvp.ledger.pictures import write_pictures
 from nvp.ledger.scoring import describe_draw, score, score_probe, tolerance
 from nvp.likelihood import Score, nats_per_bit, summarise
 from nvp.model.labels import Examples
 from nvp.paths import results_root
+from nvp.runs.files import sha256, write_text
 from nvp.runs.folder import RunFolder
 from nvp.runs.load import TrainedRun, Training, load_run
 from nvp.runs.provenance import code_commit, read_legs
-from nvp.runs.tensors import save_tensors, save_weights, sha256, write_text
+from nvp.runs.tensors import save_tensors, save_weights
 
 MAX_BYTES = 6_000_000
 # By data set, the scores below which a model is presumed to see what it predicts, until it is shown
@@ -56,10 +58,11 @@ def record(
 
     The first `first` test images are also scored with `num_draws` draws, and with the statistics
     of each batch. Weights are kept in half precision if the test figure is the same within
-    `tolerance`, else in float32. Of a model without likelihood nothing is scored; images that it
-    draws from fixed noise are described instead. Raises `NVPError`, writing nothing, for weights
-    over 6 MB, a figure below `FLOORS`, a name that is not a valid folder, or a name already taken
-    (unless `replace`, and only if an entry is there).
+    `tolerance`, else in float32. `nvp.ledger.pictures` lie beside them. Of a model without
+    likelihood nothing is scored; images that it draws from fixed noise are described instead.
+    Raises `NVPError`, writing nothing, for weights over 6 MB, a figure below `FLOORS`, a name that
+    is not a valid folder, or a name already taken (unless `replace`, and only if an entry is
+    there).
     """
     files = RunFolder(folder)
     if not files.checkpoint.is_file():
@@ -84,6 +87,7 @@ def record(
         else:
             draw = describe_draw(run)
         weights = store_weights(run, new.weights) if keep_weights else None
+        write_pictures(run, new, images)
         data = RecordedData(
             name=run.config.data.name,
             train_images=len(run.training.data.whole),

@@ -95,6 +95,7 @@ class Record(_Part):
     scores: RecordedScores | None
     draw: RecordedDraw | None = None
     weights: RecordedWeights | None
+    film: list[int] = []  # images that each column of the filmstrip had seen
 
     @model_validator(mode="after")
     def _has_one_of_two(self) -> Record:

@@ -98,7 +98,7 @@ def probe_labels(num_classes: int) -> Tensor:
 
 def score_probe(run: TrainedRun) -> Tensor:
     """Bits/dim of the probe images, (200,), in float64, on which machines agree to many digits."""
-    model = _in_float64(run)
+    model = in_float64(run)
     images = probe_images(model.image_shape, model.levels)
     if not model.num_classes:
         return score_images(model, images, batch_size=50)
@@ -112,13 +112,13 @@ def describe_draw(run: TrainedRun) -> RecordedDraw:
     In float64, as `score_probe`: the fingerprint of a model that has no likelihood.
     """
     generator = torch.Generator().manual_seed(0)
-    levels = _in_float64(run).sample(PROBE_IMAGES, generator=generator).double()
+    levels = in_float64(run).sample(PROBE_IMAGES, generator=generator).double()
     return RecordedDraw(
         mean=levels.mean().item(), standard_deviation=levels.std().item(), num_images=len(levels)
     )
 
 
-def _in_float64(run: TrainedRun) -> ImageModel:
+def in_float64(run: TrainedRun) -> ImageModel:
     """A copy of the model, on the CPU, in evaluation mode."""
     model = run.config.build_model().double()
     model.load_state_dict(run.model.state_dict())

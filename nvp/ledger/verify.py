@@ -10,11 +10,12 @@ from typing import Literal
 from nvp.data.sets import MissingData
 from nvp.data.splits import examples, load_split
 from nvp.errors import NVPError
+from nvp.ledger import pictures
 from nvp.ledger.entry import RecordedDraw, Run, entries, read_run
-from nvp.ledger.scoring import describe_draw, score, score_probe, tolerance
+from nvp.ledger.scoring import describe_draw, in_float64, score, score_probe, tolerance
 from nvp.likelihood import Score, summarise
+from nvp.runs.files import sha256
 from nvp.runs.load import TrainedRun, load_run
-from nvp.runs.tensors import sha256
 
 # Both are scored in float64 from the same noise; what is left is rounding in the record.
 PROBE_TOLERANCE = 1e-4
@@ -40,8 +41,8 @@ def verify(
     root: Path | None = None,
 ) -> list[Check]:
     """Check each run of the ledger: its weights, its figure on the probe images and, unless
-    `quick`, on its full test set where that is found under the data root. A model without
-    likelihood has no such figures: what it draws from fixed noise is compared.
+    `quick`, its samples, and its figure on its full test set where that is found under the data
+    root. A model without likelihood has no such figures: its draws from fixed noise are compared.
 
     A run whose record or weights cannot be read counts as differing, and the others still run.
     """
@@ -68,12 +69,25 @@ def _check(run: Run, quick: bool, data_root: Path | None, device: str) -> list[C
     checks = [Check(run.name, "weights, SHA-256", before, now, "agrees" if same else "differs")]
     trained = load_run(run.folder, device=device)
     if entry.draw is not None:
-        return [*checks, _compare_draws(run, entry.draw, describe_draw(trained))]
-    probe = summarise(score_probe(trained), 1)
-    checks.append(_compare(run, "probe images", run.scores.probe, probe, PROBE_TOLERANCE))
+        checks.append(_compare_draws(run, entry.draw, describe_draw(trained)))
+    else:
+        probe = summarise(score_probe(trained), 1)
+        checks.append(_compare(run, "probe images", run.scores.probe, probe, PROBE_TOLERANCE))
     if not quick:
-        checks.append(_check_test_set(run, trained, data_root))
+        checks.append(_check_samples(run, trained))
+        if run.has_likelihood:
+            checks.append(_check_test_set(run, trained, data_root))
     return checks
+
+
+def _check_samples(run: Run, trained: TrainedRun) -> Check:
+    what = "samples"
+    if not run.files.samples.is_file():
+        return Check(run.name, what, "no picture", f"run nvp pictures {run.name}", "not checked")
+    share = pictures.differing(run.files.samples, in_float64(trained))
+    found = f"{share:.1%} of the pixels differ"
+    agrees = share <= pictures.TOLERANCE
+    return Check(run.name, what, run.files.samples.name, found, "agrees" if agrees else "differs")
 
 
 def _check_test_set(run: Run, trained: TrainedRun, data_root: Path | None) -> Check:

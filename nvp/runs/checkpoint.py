@@ -13,7 +13,7 @@ from nvp.config import Precision, RunConfig, parse_config
 from nvp.data.splits import TrainingData
 from nvp.errors import NVPError
 from nvp.runs.folder import RunFolder
-from nvp.runs.tensors import load_tensors
+from nvp.runs.tensors import load_tensors, part
 
 # Settings that a resumed run may change: its length, how often it logs and saves, and the two that
 # are lowered after a divergence, which its legs then note.
@@ -63,6 +63,11 @@ class Checkpoint:
     header: Header
     config: RunConfig  # that it was trained by
 
+    @property
+    def averaged(self) -> dict[str, Tensor]:
+        """The averaged weights: what is scored and recorded."""
+        return part("ema.module", self.tensors)
+
     def check_data(self, data: TrainingData) -> None:
         """Raise `NVPError` unless the training images are those that it was trained on."""
         header = self.header
@@ -75,13 +80,12 @@ class Checkpoint:
             )
 
 
-def read_checkpoint(folder: RunFolder, config: RunConfig) -> Checkpoint:
-    """The checkpoint of a run folder.
+def read_checkpoint(path: Path, config: RunConfig) -> Checkpoint:
+    """The checkpoint at `path`.
 
     Raises `NVPError` for one that is damaged or holds weights alone, and for one that was trained
     by another configuration than `config`: only what `CHANGEABLE` names may differ.
     """
-    path = folder.checkpoint
     tensors, plain = load_tensors(path)
     if "order" not in tensors or "noise" not in tensors:
         raise NVPError(f"{path} holds weights but no training state: it cannot be resumed")
@@ -92,8 +96,8 @@ def read_checkpoint(folder: RunFolder, config: RunConfig) -> Checkpoint:
         if before.get(key) != now.get(key):
             raise NVPError(
                 f"{path} was trained with {key}={before.get(key)}, the configuration says "
-                f"{now.get(key)}: restore {folder.config} or use another --run-folder; a run that "
-                f"goes on may change only training.{{{','.join(CHANGEABLE)}}}"
+                f"{now.get(key)}: restore the configuration or use another --run-folder; a run "
+                f"that goes on may change only training.{{{','.join(CHANGEABLE)}}}"
             )
     return Checkpoint(path, tensors, header, trained)
 

@@ -37,6 +37,10 @@ class RunFolder:
     # Of the ledger.
     record = _File("run.json")  # every number that tables and book show
     weights = _File("weights.safetensors")  # averaged, where they are small
+    samples = _File("samples.png")  # 64 samples at temperature 1
+    real = _File("real.png")  # 64 test images
+    completions = _File("completions.png")  # of a Pixel RNN: upper halves of test images completed
+    filmstrip = _File("filmstrip.png")  # samples from the same noise at several steps
 
     @property
     def is_recorded(self) -> bool:

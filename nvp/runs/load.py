@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from nvp.config import RunConfig, load_config
 from nvp.data.splits import TrainingData, shuffled, training_data
 from nvp.devices import pick_device
@@ -13,7 +15,7 @@ from nvp.likelihood import reestimate_statistics
 from nvp.model.protocol import ImageModel, use_channels_last
 from nvp.runs.checkpoint import Header, read_best, read_checkpoint
 from nvp.runs.folder import RunFolder
-from nvp.runs.tensors import load_tensors, load_weights, part
+from nvp.runs.tensors import load_tensors, load_weights
 
 
 @dataclass(frozen=True)
@@ -43,27 +45,42 @@ def load_run(folder: Path, *, data_root: Path | None = None, device: str = "auto
     """
     files = RunFolder(folder)
     config = load_config(files.config)
-    model = config.build_model().to(pick_device(device))
-    use_channels_last(model)
     if files.weights.is_file():
-        load_weights(model, load_tensors(files.weights)[0], files.weights)
+        model = _with_weights(config, load_tensors(files.weights)[0], files.weights, device)
         return TrainedRun(config, model.eval())
     if not files.checkpoint.is_file():
         raise NVPError(
             f"{folder} holds neither {files.weights.name} nor {files.checkpoint.name}: train the "
             "run first"
         )
-    checkpoint = read_checkpoint(files, config)
-    weights, source, chosen = part("ema.module", checkpoint.tensors), files.checkpoint, None
+    checkpoint = read_checkpoint(files.checkpoint, config)
+    weights, source, chosen = checkpoint.averaged, files.checkpoint, None
     if config.training.early_stopping and (
         files.best.is_file() or checkpoint.header.best_step is not None
     ):
         source = files.best
         weights, best = read_best(files)
         chosen = best.step
-    load_weights(model, weights, source)
     data = training_data(config, data_root)
     checkpoint.check_data(data)
+    model = finished_model(config, weights, source, data, device)
+    return TrainedRun(config, model, Training(checkpoint.header, data, chosen))
+
+
+def finished_model(
+    config: RunConfig, weights: dict[str, Tensor], source: Path, data: TrainingData, device: str
+) -> ImageModel:
+    """A model of the `weights` from `source`, its batch-norm statistics estimated on `data`."""
+    model = _with_weights(config, weights, source, device)
     few = shuffled(data.images, config.evaluation.statistics_images)
     reestimate_statistics(model, few, batch_size=config.evaluation.batch_size)
-    return TrainedRun(config, model.eval(), Training(checkpoint.header, data, chosen))
+    return model.eval()
+
+
+def _with_weights(
+    config: RunConfig, weights: dict[str, Tensor], source: Path, device: str
+) -> ImageModel:
+    model = config.build_model().to(pick_device(device))
+    use_channels_last(model)
+    load_weights(model, weights, source)
+    return model

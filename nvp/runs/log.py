@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 
 from nvp.errors import NVPError
+from nvp.runs.files import write_text
 from nvp.runs.folder import RunFolder
-from nvp.runs.tensors import write_text
 
 COLUMNS = (
     "step",

@@ -15,8 +15,8 @@ from nvp.config import Precision, TrainingConfig
 from nvp.errors import NVPError
 from nvp.paths import repository_root
 from nvp.runs.checkpoint import AFTER_DIVERGENCE
+from nvp.runs.files import write_text
 from nvp.runs.folder import RunFolder
-from nvp.runs.tensors import write_text
 
 
 class Leg(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 
@@ -13,12 +14,11 @@ from torchvision.utils import make_grid
 from nvp.errors import NVPError
 from nvp.likelihood import full_float32
 from nvp.model.protocol import ImageModel
-from nvp.runs.tensors import write_atomically
+from nvp.runs.files import write
 
 SHEET_BATCH = 100
 
 
-@full_float32()
 def write_samples(
     model: ImageModel,
     path: Path,
@@ -36,23 +36,47 @@ def write_samples(
     if label is not None and not model.num_classes:
         raise NVPError("this model takes no labels: leave --label out")
     columns = math.ceil(math.sqrt(number))
-    labels = torch.full((number,), label or 0)
+    labels = None if label is None else torch.full((number,), label)
     if label is None and model.num_classes:
         columns = model.num_classes
         labels = torch.arange(number) % columns
+    images = draw(model, number, temperature=temperature, seed=seed, labels=labels)
+    write(path, encode(sheet(greys(images, model.levels), columns)))
+
+
+@full_float32()
+def draw(
+    model: ImageModel,
+    number: int,
+    *,
+    temperature: float = 1.0,
+    seed: int = 0,
+    labels: Tensor | None = None,
+) -> Tensor:
+    """Samples from the noise of `seed`, (number, C, H, W) uint8 on the CPU, some at a time."""
     generator = torch.Generator().manual_seed(seed)
     drawn = []
-    for batch in labels.tensor_split(math.ceil(number / SHEET_BATCH)):  # of about one size
-        given = {"labels": batch} if model.num_classes else {}
-        drawn.append(
-            model.sample(len(batch), generator=generator, temperature=temperature, **given).cpu()
-        )
-    picture = sheet(torch.cat(drawn), model.levels, columns)
-    write_atomically(path, lambda to: picture.save(to, format="PNG"))
+    for batch in torch.arange(number).tensor_split(math.ceil(number / SHEET_BATCH)):  # of one size
+        given = {} if labels is None else {"labels": labels[batch]}
+        images = model.sample(len(batch), generator=generator, temperature=temperature, **given)
+        drawn.append(images.cpu())
+    return torch.cat(drawn)
 
 
-def sheet(images: Tensor, levels: int, columns: int) -> Image.Image:
-    """Images, (N, C, H, W) of values below `levels`, side by side on white, a gap between them."""
-    grey = (images.int() * 255 // (levels - 1)).byte()
-    grid = make_grid(grey, nrow=columns, pad_value=255)
-    return Image.fromarray(grid.permute(1, 2, 0).numpy())
+def greys(images: Tensor, levels: int) -> Tensor:
+    """Images of values below `levels` as they are shown: the highest level is 255."""
+    return (images.int() * 255 // (levels - 1)).byte()
+
+
+def sheet(images: Tensor, columns: int, zoom: int = 1) -> Image.Image:
+    """Images, (N, C, H, W) uint8, side by side on white, each pixel a square of side `zoom`."""
+    grid = make_grid(images, nrow=columns, pad_value=255)[: images.shape[1]]
+    grid = grid.repeat_interleave(zoom, 1).repeat_interleave(zoom, 2)
+    return Image.fromarray(grid.permute(1, 2, 0).squeeze(2).numpy())
+
+
+def encode(picture: Image.Image) -> bytes:
+    """A picture as a PNG file."""
+    file = io.BytesIO()
+    picture.save(file, format="PNG", optimize=True)
+    return file.getvalue()

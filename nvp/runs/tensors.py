@@ -1,17 +1,9 @@
-"""Saving and loading without pickles: tensors in safetensors, everything else in its JSON header.
-
-Every write goes to a file beside the target, is flushed to disk, and then takes its place: a full
-disk or a lost machine leaves the last good file as it was.
-"""
+"""Saving and loading without pickles: tensors in safetensors, all else in its JSON header."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
-import os
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,35 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from nvp.errors import NVPError
+from nvp.runs.files import write
 
 FORMAT = "nvp-1"
-
-
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Call `write` with a temporary path beside `path`, then move the result into place."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, safetensors.SafetensorError) as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        kept = "the one already there is untouched" if path.exists() else "nothing was written"
-        raise NVPError(
-            f"cannot write {path} ({error}): {kept}; free some space or name another folder"
-        ) from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-
-    def write(to: Path) -> None:
-        to.write_text(text)
-
-    write_atomically(path, write)
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
@@ -57,18 +23,22 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any])
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(header)
     metadata = {"format": FORMAT, "header": text, "crc32": _crc32(plain, text)}
-    write_atomically(path, lambda to: safetensors.torch.save_file(plain, to, metadata=metadata))
+    write(path, safetensors.torch.save(plain, metadata=metadata))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `save_tensors` wrote. Raises `NVPError` for a missing, damaged or foreign file."""
-    if not path.is_file():
-        raise NVPError(f"there is no {path}: check the folder, or train the run first")
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        content = path.read_bytes()  # at once: another process may replace the file meanwhile
+    except FileNotFoundError as error:
+        raise NVPError(f"there is no {path}: check the folder, or train the run first") from error
+    except OSError as error:
+        raise NVPError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        tensors = safetensors.torch.load(content)
+        length = int.from_bytes(content[:8], "little")
+        metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+    except (safetensors.SafetensorError, ValueError) as error:
         raise NVPError(f"{path} is damaged ({error}): restore it or start the run again") from error
     if metadata.get("format") != FORMAT:
         raise NVPError(f"{path} was not written by this package: expected format {FORMAT}")
@@ -152,9 +122,3 @@ def load_optimiser(
             for key, value in tensors.items()
             if key.rpartition("/")[0] == name
         }
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,7 +13,7 @@ from nvp.errors import NVPError
 from nvp.ledger.entry import Run, runs
 from nvp.likelihood import Score
 from nvp.paths import repository_root, results_root
-from nvp.runs.tensors import write_text
+from nvp.runs.files import write_text
 from nvp.tables.cells import (
     NO_LIKELIHOOD,
     Table,

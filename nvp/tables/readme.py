@@ -38,7 +38,7 @@ def readme_parts(facts: Published, ledger: dict[str, Run]) -> dict[str, str]:
 
 def _pictures(facts: Published, run: Run | None) -> str:
     """Samples in colour beside real images and how far they are, or digits until there are such."""
-    sheets = [run.folder / f"{name}.png" for name in ("real", "samples")] if run else []
+    sheets = [run.files.real, run.files.samples] if run else []
     if run is None or not all(sheet.is_file() for sheet in sheets):
         return (
             '<img src="book/images/mnist_samples.png" width="484" alt="Sixty-four handwritten '

@@ -20,9 +20,10 @@ from nvp.likelihood import bits_per_dim, evaluate, reestimate_statistics
 from nvp.model.labels import Examples, arguments
 from nvp.model.protocol import batch_norms, batch_statistics
 from nvp.runs.checkpoint import Best, read_best, read_checkpoint
+from nvp.runs.files import write_text
 from nvp.runs.folder import RunFolder
 from nvp.runs.log import RunLog
-from nvp.runs.tensors import save_tensors, write_text
+from nvp.runs.tensors import save_tensors
 from nvp.training.divergence import Divergence, advice, explain
 from nvp.training.interrupt import stop_requests
 from nvp.training.optimiser import rate_at
@@ -39,7 +40,7 @@ def prepare(
     checkpoint's, images that are missing or others, a device that is not here.
     """
     files, settings, where = RunFolder(folder), config.training, pick_device(device)
-    checkpoint = read_checkpoint(files, config) if files.checkpoint.exists() else None
+    checkpoint = read_checkpoint(files.checkpoint, config) if files.checkpoint.exists() else None
     check_test_split(config, data_root)
     data = training_data(config, data_root)
     if len(data.images) < settings.batch_size:

@@ -1,0 +1,128 @@
+"""The pictures of an entry: samples beside real images, completions, and a filmstrip.
+
+They are made from fixed noise, and samples in float64, so that other machines make the same ones.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from nvp.autoregressive.pixelrnn import PixelRNN
+from nvp.data.splits import examples, load_split, spread, training_data
+from nvp.errors import NVPError
+from nvp.ledger.entry import Run, read_run, record_text
+from nvp.ledger.scoring import in_float64
+from nvp.model.labels import Examples, arguments
+from nvp.model.protocol import ImageModel
+from nvp.runs.checkpoint import read_checkpoint
+from nvp.runs.files import write, write_text
+from nvp.runs.folder import RunFolder
+from nvp.runs.load import TrainedRun, finished_model, load_run
+from nvp.runs.sheet import draw, encode, greys, sheet
+
+NUMBER, COLUMNS = 64, 8
+MAX_BYTES, MAX_WIDTH = 300_000, 600  # of one picture
+FILM_ROWS = 8
+# The share of a picture's pixels that may differ, by more than 1 of 255, when it is made again. The
+# rounding of a single pixel can lead a Pixel RNN to another image, which is a share of 0.016.
+TOLERANCE = 0.035
+
+
+def write_pictures(run: TrainedRun, entry: RunFolder, test: Examples) -> None:
+    """Write `samples.png`, `real.png` of `test` images and, of a Pixel RNN, `completions.png`."""
+    model = in_float64(run)
+    real, _ = arguments(spread(test, NUMBER))
+    _write(entry.samples, greys(draw_samples(model), model.levels))
+    _write(entry.real, greys(real, model.levels))
+    if isinstance(model, PixelRNN):
+        _write(entry.completions, complete(model, real[:COLUMNS]))
+
+
+def draw_samples(model: ImageModel) -> Tensor:
+    """The samples of `samples.png`, at temperature 1; of all classes in turn, if it has any."""
+    labels = torch.arange(NUMBER) % model.num_classes if model.num_classes else None
+    return draw(model, NUMBER, labels=labels)
+
+
+def complete(model: PixelRNN, images: Tensor) -> Tensor:
+    """For each image its upper half, completions of that, and itself, as a row of a sheet."""
+    half = images.shape[2] // 2
+    completed = model.complete(
+        images, half, COLUMNS - 2, generator=torch.Generator().manual_seed(0)
+    )
+    kept = greys(images, model.levels)
+    kept[:, :, half:] = 128
+    whole = greys(images, model.levels)
+    shown = (kept[:, None], greys(completed, model.levels), whole[:, None])
+    return torch.cat(shown, dim=1).flatten(0, 1)
+
+
+def differing(path: Path, model: ImageModel) -> float:
+    """The share of pixels of the samples at `path` that are others when they are made again."""
+    try:
+        stored = np.asarray(Image.open(path)).astype(int)
+    except OSError as error:
+        raise NVPError(f"{path} is damaged ({error}): restore it with git checkout") from error
+    again = np.asarray(sheet(greys(draw_samples(model), model.levels), COLUMNS)).astype(int)
+    zoom = max(1, stored.shape[1] // again.shape[1])
+    stored = stored[::zoom, ::zoom]
+    again = again[: stored.shape[0], : stored.shape[1]]
+    if stored.shape != again.shape:
+        return 1.0
+    return float((abs(stored - again) > 1).mean())
+
+
+def make_pictures(
+    name: Path, film: Path | None = None, *, data_root: Path | None = None, device: str = "auto"
+) -> Run:
+    """Make the pictures of a recorded run again, or only its filmstrip from the folder `film`."""
+    run = read_run(name)
+    if film is not None:
+        return write_film(run, film, data_root=data_root, device=device)
+    test = examples(run.config, load_split(run.config, "test", data_root))
+    write_pictures(load_run(name, device=device), run.files, test)
+    return run
+
+
+def write_film(run: Run, film: Path, *, data_root: Path | None = None, device: str = "auto") -> Run:
+    """Write `filmstrip.png`: what the run sampled from the same noise at several steps.
+
+    `film` holds copies of its checkpoint. Each is a column, in the order of their steps; the record
+    keeps how many images each had seen.
+    """
+    paths = sorted(film.glob("*.safetensors"))
+    if not paths:
+        raise NVPError(f"{film} holds no checkpoints (*.safetensors): name a folder that does")
+    config = run.config
+    data = training_data(config, data_root)
+    columns = {}
+    for path in paths:
+        checkpoint = read_checkpoint(path, config)
+        checkpoint.check_data(data)
+        model = finished_model(config, checkpoint.averaged, path, data, device)
+        columns[checkpoint.header.step] = greys(draw(model, FILM_ROWS), model.levels)
+    steps = sorted(columns)
+    rows = torch.stack([columns[step] for step in steps], dim=1).flatten(0, 1)
+    _write(run.files.filmstrip, rows, len(steps))
+    film_images = [step * config.training.batch_size for step in steps]
+    record = run.record.model_copy(update={"film": film_images})
+    write_text(run.files.record, record_text(record))
+    return read_run(run.folder)
+
+
+def _write(path: Path, images: Tensor, columns: int = COLUMNS) -> None:
+    """Write a sheet as large as the limits allow; where it is too large, half of its images."""
+    zooms = [zoom for zoom in (3, 2) if sheet(images, columns, zoom).width <= MAX_WIDTH]
+    for zoom in (*zooms, 1):
+        png = encode(sheet(images, columns, zoom))
+        if len(png) <= MAX_BYTES or len(images) == 1:
+            write(path, png)
+            return
+    rows = len(images) // columns
+    columns = columns if rows > 1 else columns // 2
+    _write(path, images[: max(1, rows // 2) * columns], columns)

@@ -1,0 +1,122 @@
+"""The pictures of an entry: made from fixed noise, small enough, and compared by verify."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from ledgers import states
+from PIL import Image
+
+from nvp.data.sets import load
+from nvp.errors import NVPError
+from nvp.ledger import pictures, verify
+from nvp.ledger.entry import read_run, runs
+from nvp.ledger.pictures import make_pictures
+from nvp.runs.folder import RunFolder
+from nvp.training.loop import prepare
+
+
+def tiles(path: Path, side: int = 8) -> np.ndarray:
+    """The images of a sheet of grey images, (rows, columns, side, side)."""
+    sheet = np.asarray(Image.open(path)).astype(int)
+    zoom = 3
+    assert sheet.ndim == 2
+    assert (sheet == sheet[::zoom, ::zoom].repeat(zoom, 0).repeat(zoom, 1)).all()
+    sheet = sheet[::zoom, ::zoom][2:, 2:]
+    rows, columns = (n // (side + 2) for n in sheet.shape)
+    cells = sheet.reshape(rows, side + 2, columns, side + 2).swapaxes(1, 2)
+    return cells[..., :side, :side]
+
+
+def test_an_entry_has_samples_and_real_images(recorded: Path, trained: Path) -> None:
+    run = runs(recorded)["tiny"]
+    real = load("tiny", "test", root=trained / "data").images
+    shown = tiles(run.files.real)
+    assert shown.shape == (4, 8, 8, 8)  # 30 images, and two places that stay empty
+    assert (shown.reshape(32, 8, 8)[:30] == real[:, 0].numpy()).all()
+    model = run.load_model().double()
+    samples = model.sample(64, generator=torch.Generator().manual_seed(0))
+    shown = tiles(run.files.samples).reshape(64, 8, 8)
+    assert (abs(shown - samples[:, 0].numpy()) <= 1).all()
+    assert not run.files.completions.exists()
+
+
+def test_a_pixel_rnn_completes_the_upper_halves(pixelrnn: tuple[Path, Path]) -> None:
+    data_root, root = pixelrnn
+    run = runs(root)["tiny-pixelrnn"]
+    real = 255 * load("tiny-binary", "test", root=data_root).images[:8, 0].numpy()
+    shown = tiles(run.files.completions)
+    assert shown.shape == (8, 8, 8, 8)
+    assert (shown[:, :, :4] == real[:, None, :4]).all()
+    assert (shown[:, 0, 4:] == 128).all()
+    assert (shown[:, 7] == real).all()
+    assert set(np.unique(shown[:, 1:7])) == {0, 255}
+    assert (shown[:, 1, 4:] != shown[:, 2, 4:]).any()
+
+
+@pytest.mark.parametrize("ledger", ["recorded", "pixelrnn", "gan"])
+def test_verify_makes_the_samples_again(
+    ledger: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    root = request.getfixturevalue(ledger)
+    root = root if ledger == "recorded" else root[1]
+    own = Path(shutil.copytree(root, tmp_path / "own"))
+    (run,) = runs(own).values()
+    assert states(verify.verify(data_root=tmp_path, root=own))["samples"] == "agrees"
+    sheet = np.array(Image.open(run.files.samples))
+    sheet[: len(sheet) // 8] = 255 - sheet[: len(sheet) // 8]  # the first of eight rows
+    Image.fromarray(sheet).save(run.files.samples)
+    assert states(verify.verify(data_root=tmp_path, root=own))["samples"] == "differs"
+    run.files.samples.write_bytes(b"no picture")
+    checks = verify.verify(data_root=tmp_path, root=own)
+    assert any("is damaged" in check.found for check in checks)
+    run.files.samples.unlink()
+    assert states(verify.verify(data_root=tmp_path, root=own))["samples"] == "not checked"
+
+
+def test_pictures_of_an_entry_can_be_made_again(own: Path, trained: Path) -> None:
+    files = runs(own)["tiny"].files
+    before = {path: path.read_bytes() for path in (files.samples, files.real)}
+    for path in before:
+        path.unlink()
+    make_pictures(files.path, data_root=trained / "data")
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize(("limit", "shown"), [(2500, 4), (1300, 2), (100, 1)])
+def test_a_picture_that_is_too_large_shows_fewer_images(
+    limit: int, shown: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "MAX_BYTES", limit)
+    monkeypatch.setattr(pictures, "MAX_WIDTH", 40)
+    noise = torch.randint(256, (8, 1, 20, 20), generator=torch.manual_seed(0), dtype=torch.uint8)
+    pictures._write(tmp_path / "a.png", noise, 2)
+    height, width = np.asarray(Image.open(tmp_path / "a.png")).shape
+    assert (height // 22) * (width // 22) == shown
+
+
+def test_a_filmstrip_has_a_column_for_each_checkpoint(own: Path, trained: Path) -> None:
+    film = own / "film"
+    film.mkdir()
+    config = tiny.configuration_of(trained / "run")
+    for steps in (1, 2):
+        update = {"training": config.training.model_copy(update={"steps": steps})}
+        folder = own / "again"
+        prepare(config.model_copy(update=update), folder, data_root=trained / "data").run()
+        shutil.copy(RunFolder(folder).checkpoint, film / f"{9 - steps}.safetensors")
+    entry = own / "runs" / "tiny"
+    run = make_pictures(entry, film, data_root=trained / "data")
+    assert run.record.film == read_run(entry).record.film == [8, 16]
+    shown = tiles(run.files.filmstrip)
+    assert shown.shape == (8, 2, 8, 8)
+    assert (shown[:, 0] != shown[:, 1]).any()
+    (film / "other.safetensors").write_bytes(b"")
+    with pytest.raises(NVPError, match="damaged"):
+        make_pictures(entry, film, data_root=trained / "data")
+    with pytest.raises(NVPError, match="holds no checkpoints"):
+        make_pictures(entry, own, data_root=trained / "data")
