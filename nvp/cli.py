@@ -290,7 +290,7 @@ def pictures(
 def tables(
     show: Annotated[bool, typer.Option("--print", help="Show them in the terminal too")] = False,
 ) -> None:
-    """Make the tables from the ledger: results/tables/*.md and the README's."""
+    """Write what follows from the ledger: tables, cards of runs, what configurations expect."""
     from nvp.tables import build as results
 
     for path in results.write_tables():

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tiny
+import yaml
 from ledgers import rewrite
 
 from nvp.errors import NVPError
@@ -16,7 +20,7 @@ from nvp.paths import repository_root, results_root
 from nvp.tables import build as results
 from nvp.tables.cells import Table
 from nvp.tables.published import read_published
-from nvp.tables.readme import readme_parts, with_parts
+from nvp.tables.readme import readme_parts
 
 REPOSITORY = repository_root()
 
@@ -117,27 +121,93 @@ def test_figures_do_not_break_across_lines(cell: str, text: str) -> None:
 
 
 def test_tables_are_written_between_the_markers_only(own: Path, tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    readme = repository / "README.md"
     readme.write_text("before\n<!-- results:begin -->\nold\n<!-- results:end -->\nafter\n")
-    changed = results.write_tables(own, readme)
+    changed = results.write_tables(own, repository)
     assert {path.name for path in changed} == {*(f"{n}.md" for n in results.NAMES), "README.md"}
     text = readme.read_text()
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
     assert "old" not in text
     assert results.table_markdown("glance", root=own) in text
-    assert results.write_tables(own, readme) == []
+    assert results.write_tables(own, repository) == []
     readme.write_text("<!-- results:begin -->\n")
     with pytest.raises(NVPError, match=r"results:end"):
-        results.write_tables(own, readme)
+        results.write_tables(own, repository)
 
 
-def test_the_tables_in_the_repository_are_in_step() -> None:
+def test_a_configuration_begins_with_what_to_expect(own: Path, tmp_path: Path) -> None:
+    (tmp_path / "configs").mkdir()
+    config = tmp_path / "configs" / "tiny.yaml"
+    written = "# Why it is so.\n" + yaml.safe_dump(tiny.config_tree())
+    config.write_text(written)
+    run = ledger.runs(own)["tiny"]
+    results.write_tables(own, tmp_path)
+    lines = config.read_text().splitlines()
+    told = " ".join(line.removeprefix("#: ") for line in lines if line.startswith("#: "))
+    assert told.startswith(f"Expect {run.score.bits_per_dim:.3f} ± ")
+    assert "2 steps, seconds, 0.267 epochs, on " in told
+    assert config.read_text().endswith(written)
+    assert results.write_tables(own, tmp_path) == []
+    config.write_text(config.read_text().replace("batch_size: 8", "batch_size: 9"))
+    results.write_tables(own, tmp_path)
+    assert config.read_text().startswith("#: Recorded with other settings (training.batch_size):")
+    shutil.rmtree(run.folder)
+    assert "tiny.yaml" not in {path.name for path in results.generated(own, tmp_path)}
+
+
+def test_a_card_says_what_a_run_is(own: Path, tmp_path: Path) -> None:
+    results.write_tables(own, tmp_path)
+    run = ledger.runs(own)["tiny"]
+    _, front, page = run.files.card.read_text().split("---\n", 2)
+    (result,) = yaml.safe_load(front)["model-index"][0]["results"]
+    assert result["metrics"][0]["value"] == run.score.bits_per_dim
+    assert result["dataset"]["type"] == "tiny"
+    score = f"{run.score.bits_per_dim:.4f} ± {run.score.standard_error:.4f}"
+    assert f"| test images | 30 | {score} |".replace(" ± ", "\u00a0±\u00a0") in page
+    assert "The likelihood is a lower bound" in page
+    assert "![Samples at temperature 1](samples.png)" in page
+    for name in re.findall(r"\]\(([\w.]+)\)", page):
+        assert (run.folder / name).is_file()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    variables: dict[str, Any] = {}
+    exec(code.replace("runs()", "runs(root)"), {"root": own}, variables)
+    assert variables["log_prob"].shape == (16,)
+
+
+def test_a_card_without_likelihood_or_weights(gan: tuple[Path, Path], tmp_path: Path) -> None:
+    own = Path(shutil.copytree(gan[1], tmp_path / "own"))
+    rewrite(own, "weights", None, "a-gan")
+    results.write_tables(own, tmp_path)
+    page = ledger.runs(own)["a-gan"].files.card.read_text()
+    assert "model-index" not in page
+    assert "bits/dim" not in page
+    assert "No weights are kept. Train it: `nvp train results/runs/a-gan/config.yaml`" in page
+
+
+def test_titles_are_text(own: Path) -> None:
+    """A title with marks of Markdown and a line break leaves the rows and columns as they are."""
+    title = "a | b\n# <b>c</b> `d` [e](f) \\ *g* {h}"
+    rewrite(own, "title", title)
+    rewrite(own, "data.name", "a|`b`")
+    for name in ("ledger", "hardware", "runs"):
+        table = results.table(name, root=own)
+        lines = [line for line in table.markdown().splitlines() if line.startswith("|")]
+        assert len(lines) == len(table.rows) + 2
+        for line in lines:
+            assert len(re.findall(r"(?<!\\)\|", line)) == len(table.header) + 1
+        if name != "runs":
+            assert "<b>" not in re.sub(r"\\.", "", table.markdown())
+            cells = [cell for row in table.plain().rows for cell in row]
+            assert any(" ".join(title.split()) in cell for cell in cells)
+
+
+def test_what_follows_from_the_ledger_is_in_step() -> None:
     """If this fails, run `nvp tables`."""
-    for name in results.NAMES:
-        written = (results_root() / "tables" / f"{name}.md").read_text()
-        assert written == results.table_markdown(name, roles=True)
+    for path, content in results.generated(results_root(), REPOSITORY).items():
+        assert path.read_text("utf-8") == content, path.relative_to(REPOSITORY)
     readme = (REPOSITORY / "README.md").read_text()
     parts = readme_parts(read_published(), ledger.runs())
-    assert with_parts(readme, parts) == readme
     assert all(f"<!-- {name}:begin -->" in readme for name in parts)

@@ -40,6 +40,7 @@ class RunFolder:
     samples = _File("samples.png")  # 64 samples at temperature 1
     real = _File("real.png")  # 64 test images
     completions = _File("completions.png")  # of a Pixel RNN: upper halves of test images completed
+    card = _File("README.md")  # generated
     filmstrip = _File("filmstrip.png")  # samples from the same noise at several steps
 
     @property

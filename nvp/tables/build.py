@@ -14,10 +14,12 @@ from nvp.ledger.entry import Run, runs
 from nvp.likelihood import Score
 from nvp.paths import repository_root, results_root
 from nvp.runs.files import write_text
+from nvp.tables.card import card
 from nvp.tables.cells import (
     NO_LIKELIHOOD,
     Table,
     cite,
+    code,
     in_unit,
     minutes,
     not_run,
@@ -28,7 +30,9 @@ from nvp.tables.cells import (
     recorded_in,
     short,
     state,
+    text,
 )
+from nvp.tables.headers import with_expectation
 from nvp.tables.later_models import after
 from nvp.tables.overview import entries, glance, hardware
 from nvp.tables.published import UNVERIFIED, Published, published, read_published
@@ -57,22 +61,39 @@ def table(name: str, *, roles: bool = False, root: Path | None = None) -> Table:
     return _TABLES[name](read_published(root), runs(root), roles)
 
 
-def write_tables(root: Path | None = None, readme: Path | None = None) -> list[Path]:
-    """Write `root`/tables/*.md for the book, and the README's parts; returns what changed."""
-    wanted = {
-        (root or results_root()) / "tables" / f"{name}.md": table_markdown(
-            name, roles=True, root=root
-        )
-        for name in NAMES
-    }
-    readme = readme or repository_root() / "README.md"
-    if readme.is_file():
-        parts = readme_parts(read_published(root), runs(root))
-        wanted[readme] = with_parts(readme.read_text(), parts)
-    changed = [p for p, text in wanted.items() if not p.is_file() or p.read_text() != text]
+def write_tables(root: Path | None = None, repository: Path | None = None) -> list[Path]:
+    """Write all that follows from the ledger, and return what changed.
+
+    That is, under `root`, tables/*.md for the book and a card for each run; in the `repository`,
+    the README's parts, and the first lines of configurations that were run.
+    """
+    wanted = generated(root or results_root(), repository or repository_root())
+    changed = [
+        path
+        for path, content in wanted.items()
+        if not path.is_file() or path.read_text("utf-8") != content
+    ]
     for path in changed:
         write_text(path, wanted[path])
     return changed
+
+
+def generated(root: Path, repository: Path) -> dict[Path, str]:
+    """The text of every file that follows from the ledger."""
+    ledger, readme = runs(root), repository / "README.md"
+    files = {
+        root / "tables" / f"{name}.md": table_markdown(name, roles=True, root=root)
+        for name in NAMES
+    }
+    if readme.is_file():
+        parts = readme_parts(read_published(root), ledger)
+        files[readme] = with_parts(readme.read_text("utf-8"), parts)
+    for name, run in ledger.items():
+        files[run.files.card] = card(run)
+        config = repository / "configs" / f"{name}.yaml"
+        if config.is_file():
+            files[config] = with_expectation(config, run)
+    return files
 
 
 def _listing(
@@ -103,7 +124,7 @@ def _listing(
                 and (not autoregressive or run.fresh_model.autoregressive)
             ]
             rows += [
-                (title, f"**{run.record.title}, this code**", recorded(run), provenance(run))
+                (title, f"**{text(run.record.title)}, this code**", recorded(run), provenance(run))
                 for run in sorted(here, key=rank)
             ]
             rows += [
@@ -188,13 +209,13 @@ def _particulars(run: Run) -> dict[str, str]:
     weights = entry.weights
     fitted = run.fresh_model.fitted_in_closed_form  # before the first step
     return {
-        "data": f"`{entry.data.name}`, {entry.data.train_images:,} training images",
+        "data": f"{code(entry.data.name)}, {entry.data.train_images:,} training images",
         "parameters": f"{entry.parameters:,}",
         "steps": f"{entry.steps:,}",
         "weights chosen": "of the last step" if chosen is None else f"of step {chosen:,}",
         "images seen": "all, in closed form" if fitted else f"{entry.images:,}",
         "minutes": minutes(run),
-        "hardware": f"{entry.hardware}; networks in {entry.precisions}",
+        "hardware": f"{text(entry.hardware)}; networks in {entry.precisions}",
         "state": state(run),
         "code": ", ".join(map(short, filter(None, commits))) or "not noted",
         "weights": f"{weights.precision}, {weights.bytes / 1e6:.1f} MB" if weights else "not kept",

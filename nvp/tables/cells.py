@@ -28,18 +28,31 @@ class Table:
         return f"{text}\n\n{self.caption}\n"
 
     def without_first_column(self) -> Table:
-        """For rows that all begin alike."""
+        """The table without its first column, for rows that share it."""
         return Table(self.caption, self.header[1:], [row[1:] for row in self.rows])
 
     def plain(self) -> Table:
         """The same without marks of Markdown, for a terminal."""
 
-        def strip(text: str) -> str:
-            return re.sub(r"\[(.*?)\]\(.*?\)", r"\1", text).replace("**", "").replace("`", "")
+        def strip(cell: str) -> str:
+            # What is escaped is no mark: it is kept aside as a private character meanwhile.
+            cell = re.sub(r"\\(.)", lambda escaped: chr(0xE000 + ord(escaped[1])), cell)
+            cell = re.sub(r"\[(.*?)\]\(.*?\)", r"\1", cell).replace("**", "").replace("`", "")
+            return re.sub(r"[\ue000-\ue0ff]", lambda kept: chr(ord(kept[0]) - 0xE000), cell)
 
         return Table(
             strip(self.caption), self.header, [tuple(map(strip, row)) for row in self.rows]
         )
+
+
+def text(words: str) -> str:
+    """Words of a user, which Markdown then shows as they are, in one line."""
+    return re.sub(r"([\\`*_\[\]<>|~${}])", r"\\\1", " ".join(words.split()))
+
+
+def code(words: str) -> str:
+    """The same as code."""
+    return f"`{' '.join(words.replace('`', chr(39)).split())}`".replace("|", "\\|")
 
 
 def unbroken(cell: str) -> str:
@@ -93,7 +106,7 @@ def provenance(run: Run) -> str:
     bound = ", a bound" if run.fresh_model.likelihood == "bound" else ""
     return (
         f"recorded (`{run.name}`){bound}: {entry.parameters / 1e6:.2f} M parameters, {length(run)} "
-        f"on {entry.hardware}, {state(run)}"
+        f"on {text(entry.hardware)}, {state(run)}"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nvp.ledger.entry import Run
-from nvp.tables.cells import Table, cite, length, minutes, recorded_in, short, state
+from nvp.tables.cells import Table, cite, code, length, minutes, recorded_in, short, state, text
 from nvp.tables.published import UNVERIFIED, Published
 
 
@@ -21,15 +21,15 @@ def entries(_facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
             names = (path.name for path in (run.files.record, run.files.config, run.files.log))
             files = ", ".join(f"{{download}}`{name} <../{folder}/{name}>`" for name in names)
         rows += [
-            (f"**{run.name}**", f"**{entry.title}: {recorded_in(run)}**"),
+            (f"**{run.name}**", f"**{text(entry.title)}: {recorded_in(run)}**"),
             ("training", f"{length(run)}, {state(run)}"),
             ("seed", f"{entry.seed}"),
-            ("machine", f"{entry.hardware}; torch {', '.join(torch) or 'not noted'}"),
+            ("machine", f"{text(entry.hardware)}; torch {', '.join(torch) or 'not noted'}"),
             ("trained by", ", ".join(commits) or "not noted"),
             ("scored by", f"{scorer}, {entry.recorded}"),
             (
                 "training images",
-                f"{data.train_images:,} of `{data.name}`, `{data.train_sha256[:12]}`",
+                f"{data.train_images:,} of {code(data.name)}, `{data.train_sha256[:12]}`",
             ),
             ("test images", f"{data.test_images:,}, `{data.test_sha256[:12]}`"),
             (
@@ -80,11 +80,11 @@ def hardware(_facts: Published, ledger: dict[str, Run], _roles: bool) -> Table:
     ordered = sorted(ledger.values(), key=lambda run: (run.record.hardware, run.record.minutes))
     rows: list[tuple[str, ...]] = [
         (
-            run.record.hardware,
+            text(run.record.hardware),
             minutes(run),
             f"{run.record.parameters / 1e6:.2f} M",
             recorded_in(run),
-            run.record.title,
+            text(run.record.title),
         )
         for run in ordered
     ]

@@ -1,0 +1,164 @@
+"""The card of a recorded run: `results/runs/NAME/README.md`, from the ledger alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from nvp.ledger.entry import Run
+from nvp.likelihood import Score, nats_per_bit
+from nvp.tables.cells import Table, code, length, short, state, text
+
+KINDS = {
+    "exact": "The likelihood is exact.",
+    "bound": "The likelihood is a lower bound, so the score is an upper bound, from one set of "
+    "noise an image unless a row says otherwise.",
+    "none": "The model has no likelihood: it can be sampled, and scores nothing.",
+}
+
+
+def card(run: Run) -> str:
+    """What a run is, what it scored, how to load it and score it again, and its limits."""
+    parts = [
+        f"# {text(run.record.title)}",
+        _introduction(run),
+        _pictures(run),
+        "## Scores",
+        _scores(run),
+        "## Use",
+        _use(run),
+        "## Training",
+        _training(run),
+        "## Limits",
+        _limits(run),
+    ]
+    front = yaml.safe_dump(_metadata(run), sort_keys=False, allow_unicode=True, width=1000)
+    return f"---\n{front}---\n\n" + "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _metadata(run: Run) -> dict[str, Any]:
+    """What tools read of a card: tags, data and, as a `model-index`, the score."""
+    entry = run.record
+    data: dict[str, Any] = {
+        "license": "mit",
+        "library_name": "nvp",
+        "tags": ["density-estimation", run.config.model.family],
+        "datasets": [entry.data.name],
+    }
+    if run.has_likelihood:
+        result = {
+            "task": {"type": "unconditional-image-generation", "name": "Density estimation"},
+            "dataset": {"type": entry.data.name, "name": entry.data.name, "split": "test"},
+            "metrics": [
+                {"type": "bits_per_dim", "name": "bits/dim", "value": run.score.bits_per_dim}
+            ],
+        }
+        data["model-index"] = [{"name": run.name, "results": [result]}]
+    return data
+
+
+def _introduction(run: Run) -> str:
+    entry, model = run.record, run.config.model
+    channels, height, width = model.image_shape
+    told = f"conditioned on {run.config.num_classes} classes or attributes, " * bool(
+        run.config.num_classes
+    )
+    return (
+        f"A model of the family {code(model.family)}, {told}with {entry.parameters:,} parameters. "
+        f"It was trained on {entry.data.train_images:,} images of {code(entry.data.name)}, "
+        f"{height}x{width} with {channels} channel{'s' * (channels > 1)} of {run.config.levels} "
+        f"levels. {KINDS[run.fresh_model.likelihood]}"
+    )
+
+
+def _pictures(run: Run) -> str:
+    seen = ", ".join(f"{number:,}" for number in run.record.film)
+    shown = (
+        (run.files.samples, "Samples at temperature 1"),
+        (run.files.real, "Test images"),
+        (run.files.completions, "Upper halves of test images, completed, and whole"),
+        (run.files.filmstrip, f"Samples from the same noise after {seen} images"),
+    )
+    return "\n\n".join(
+        f"{title}:\n\n![{title}]({path.name})" for path, title in shown if path.is_file()
+    )
+
+
+def _scores(run: Run) -> str:
+    if not run.has_likelihood:
+        return "None: see the samples."
+    scores = run.scores
+    draws, batches = scores.first_more_draws, scores.first_batch_statistics
+    rows = [
+        ("test images", scores.test),
+        ("images for validation", scores.validation),
+        ("the first test images", scores.first),
+        (f"the same, {draws.num_draws} sets of noise an image", draws),
+        ("the same, statistics of each batch", batches),
+    ]
+    table = Table(
+        "± is the standard error over images. The scores are of float32 arithmetic, with the "
+        "weights that are kept.",
+        ("images", "number", "bits/dim", "nats an image"),
+        [
+            (what, f"{score.num_images:,}", *_figures(run, score))
+            for what, score in rows
+            if score not in (draws, batches) or score.bits_per_dim != scores.first.bits_per_dim
+        ],
+    )
+    return table.markdown().rstrip()
+
+
+def _figures(run: Run, score: Score) -> tuple[str, str]:
+    factor = nats_per_bit(run.config.model.image_shape)
+    mean, error = score.bits_per_dim, score.standard_error
+    return f"{mean:.4f} ± {error:.4f}", f"{factor * mean:.2f} ± {factor * error:.2f}"
+
+
+def _use(run: Run) -> str:
+    if run.record.weights is None:
+        return f"No weights are kept. Train it: `nvp train results/runs/{run.name}/config.yaml`."
+    given, lines = "", ["from nvp.ledger import runs", ""]
+    lines.append(f'model = runs()["{run.name}"].load_model()')
+    if run.config.num_classes:
+        given = ", labels=labels"
+        lines.insert(0, "import torch\n")
+        lines.append("labels = torch.arange(16) % model.num_classes")
+    lines.append(f"images = model.sample(16{given})  # uint8, (16, C, H, W)")
+    if run.has_likelihood:
+        lines.append(f"log_prob = model.log_prob(images{given})  # nats, (16,)")
+    python = "\n".join(["```python", *lines, "```"])
+    commands = f"Sample from the command line: `nvp sample {run.name} --out samples.png`."
+    if run.has_likelihood:
+        commands += f" Score the test images again: `nvp evaluate {run.name}`."
+    return f"{python}\n\n{commands} Compare all recorded runs with their weights: `nvp verify`."
+
+
+def _training(run: Run) -> str:
+    entry = run.record
+    commits = dict.fromkeys(short(leg.commit) for leg in entry.legs if leg.commit)
+    return (
+        f"{length(run)} ({entry.images:,} images seen), on {text(entry.hardware)}, networks in "
+        f"{entry.precisions}, seed {entry.seed}; {state(run)}. Code: "
+        f"{', '.join(commits) or 'commit not noted'}. All settings are in "
+        f"[{run.files.config.name}]({run.files.config.name}), the curve is in "
+        f"[{run.files.log.name}]({run.files.log.name}), every number in "
+        f"[{run.files.record.name}]({run.files.record.name}). Train it again: "
+        f"`nvp train results/runs/{run.name}/config.yaml`."
+    )
+
+
+def _limits(run: Run) -> str:
+    entry = run.record
+    parts = [f"It models the images of {code(entry.data.name)} and no others."]
+    if run.has_likelihood:
+        parts.append(
+            "Images unlike those it was trained on may have higher likelihoods than those."
+        )
+    parts += [
+        f"It was trained for {length(run)}, and is no measure of what its family can reach.",
+        "It is one run with one seed: the standard errors are over images, and say nothing about "
+        "another seed.",
+    ]
+    return "\n".join(f"* {part}" for part in parts)

@@ -1,0 +1,43 @@
+"""What to expect of a configuration: lines at the head of `configs/NAME.yaml`, from the ledger."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+from nvp.config import load_config
+from nvp.ledger.entry import Run
+from nvp.tables.cells import length, recorded_in
+
+MARK = "#: "  # begins every generated line
+
+
+def with_expectation(path: Path, run: Run) -> str:
+    """The text of a configuration under what its recorded run scored, and how long it took."""
+    epochs = f"{run.record.images / run.record.data.train_images:.3g} epochs"
+    if run.fresh_model.fitted_in_closed_form:
+        epochs = "fitted in closed form"
+    took = f"{length(run)}, {epochs}, on {run.record.hardware}"
+    told = f"Has no likelihood, and was trained for {took}."
+    if run.has_likelihood:
+        unit = "" if run.is_binary else " bits/dim"
+        told = f"Expect {recorded_in(run)}{unit} on the test images, after {took}."
+    if changed := _changed(path, run):
+        told = f"Recorded with other settings ({', '.join(changed)}): {told}"
+    told += f" From the ledger ({run.name}), by `nvp tables`."
+    lines = textwrap.wrap(told, 98, initial_indent=MARK, subsequent_indent=MARK)
+    kept = [line for line in path.read_text("utf-8").splitlines() if not line.startswith("#:")]
+    return "\n".join([*lines, *kept]) + "\n"
+
+
+def _changed(path: Path, run: Run) -> list[str]:
+    """The settings that are others than those of the recorded run, as "training.minutes"."""
+    now, then = (
+        {
+            f"{section}.{key}": value
+            for section, values in config.model_dump(exclude={"name", "title"}).items()
+            for key, value in values.items()
+        }
+        for config in (load_config(path), run.config)
+    )
+    return sorted(key for key in now.keys() | then.keys() if now.get(key) != then.get(key))
