@@ -106,15 +106,14 @@ def read_legs(folder: RunFolder) -> list[Leg]:
 
 
 def code_commit() -> str | None:
-    """The commit of this checkout, "+" appended where `nvp/` or `examples/` differ from it.
+    """The commit of this checkout, "+" appended where `nvp/` differs from it.
 
     Without git it is the variable NVP_COMMIT: a copy on a rented machine has no history.
     """
     root = repository_root()
     try:
         commit = _git(root, "rev-parse", "HEAD")
-        code = ("--untracked-files=no", "--", "nvp", "examples")
-        changed = _git(root, "status", "--porcelain", *code)
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", "nvp")
     except (OSError, subprocess.CalledProcessError):
         return os.environ.get("NVP_COMMIT")
     return commit + ("+" if changed else "")

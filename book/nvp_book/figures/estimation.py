@@ -74,11 +74,15 @@ def draw_train_and_test(
 
 
 def draw_field(
-    densities: Mapping[str, Tensor | None], samples: Mapping[str, Tensor], limit: float
+    densities: Mapping[str, Tensor | None],
+    samples: Mapping[str, Tensor],
+    notes: Mapping[str, str],
+    limit: float,
 ) -> None:
     """A column for each model: its density over [-limit, limit]^2, if any, and samples (N, 2).
 
-    A density is (M, M), first coordinate first; None says that there is none.
+    A density is (M, M), first coordinate first; None says that there is none. `notes` stand below
+    the names.
     """
     _, axes = plt.subplots(2, len(samples), figsize=(WIDTH, 3.15), squeeze=False)
     extent = (-limit, limit, -limit, limit)
@@ -86,13 +90,13 @@ def draw_field(
     for (name, points), above, below in zip(samples.items(), axes[0], axes[1], strict=True):
         density = densities[name]
         if density is None:
-            above.text(0, 0, "none", ha="center", va="center", color=GREY)
+            above.text(0, 0, "no density", ha="center", va="center", color=GREY)
         else:
             above.imshow(
                 density.T, origin="lower", extent=extent, cmap=SEQUENTIAL, vmin=0, vmax=brightest
             )
-        below.scatter(points[:, 0], points[:, 1], s=1.5, color=GREEN, lw=0)
-        above.set_title(name, fontsize=10)
+        below.scatter(points[:, 0], points[:, 1], s=1.5, color=GREEN, lw=0, rasterized=True)
+        above.set_title(f"{name}\n{notes.get(name, '')}", fontsize=10)
         for ax in (above, below):
             set_plane(ax, limit)
     axes[0, 0].set_ylabel("density")

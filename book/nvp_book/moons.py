@@ -1,0 +1,22 @@
+"""The true density of the two half moons of the toy data."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def log_moons(x: Tensor, arcs: int = 200) -> Tensor:
+    """Log-density of `ToyData.MOONS` at points (N, 2), in nats, (N,).
+
+    They are spread evenly along two half circles and blurred by a Gaussian, so this is a mixture
+    of Gaussians whose centres lie on the circles, `arcs` on each.
+    """
+    angle = math.pi * (torch.arange(arcs, dtype=x.dtype) + 0.5) / arcs
+    upper = torch.stack([angle.cos() - 0.5, angle.sin() - 0.25], dim=1)
+    centres, width = 1.5 * torch.cat([upper, -upper]), 1.5 * 0.08
+    squares = torch.cdist(x, centres).square() / width**2
+    constant = math.log(2 * arcs) + math.log(2 * math.pi * width**2)
+    return torch.logsumexp(-squares / 2, dim=1) - constant

@@ -1,0 +1,596 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (baselines-and-bits)=
+# # Likelihood, bits and baselines
+#
+# This appendix belongs to {ref}`density-estimation`. It answers five questions. What does a model do that is too
+# small for its data? Why are bits the lengths of files? How far do models without a network get? How much better
+# does a fit look on its training images than on new ones? And how large is a partition function?
+
+# %% tags=["parameters"]
+profile = "laptop"
+
+# %% tags=["hide-input"]
+import heapq
+import math
+
+import matplotlib.pyplot as plt
+import torch
+from nvp_book import baselines, figures
+from nvp_book.figures import estimation
+from nvp_book.figures.samples import draw_rows
+from nvp_book.moons import log_moons
+from torch import nn
+from torch.distributions import (
+    Categorical,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+)
+from torch.nn import functional as F
+
+from nvp import Gaussian, GaussianConfig
+from nvp.data import EMBEDDED, load
+from nvp.likelihood import score_images
+from nvp.tables.build import published
+
+figures.use_style()
+torch.set_num_threads(1)  # sums in one order, however many cores
+
+train = load(EMBEDDED, "train").images
+test = load(EMBEDDED, "test").images
+D = train[0].numel()
+
+# %% [markdown]
+# (two-divergences)=
+# ## Two ways to be wrong
+#
+# A divergence is not a distance. $\mathrm{KL}(p \,\|\, q)$ asks, *where $p$ has mass*, whether $q$ has some too. If
+# $q$ forgets a place, $\log (p/q)$ explodes there. Mass that $q$ puts where $p$ is zero costs nothing directly; it is
+# only missing elsewhere. The other order, $\mathrm{KL}(q \,\|\, p)$, asks the opposite.
+#
+# The difference shows when the model is too simple to be right. The next cell fits a Gaussian $q$ to a target with
+# two modes, by gradient descent on either divergence. The integrals are sums over a grid.
+
+
+# %%
+def approach(log_target, points, cell, start, forward, steps=200):
+    """A Gaussian by gradient: KL(p || q) if forward, else KL(q || p)."""
+    mean = start.clone().requires_grad_()
+    raw = torch.zeros(len(start), len(start), dtype=start.dtype)
+    raw.requires_grad_()
+    optimiser = torch.optim.Adam([mean, raw], lr=0.05)
+    for _ in range(steps):
+        factor = raw.tril(-1) + raw.diagonal().exp().diag()
+        q = MultivariateNormal(mean, scale_tril=factor)
+        log_q = q.log_prob(points)
+        a, b = (log_target, log_q) if forward else (log_q, log_target)
+        divergence = (a.exp() * (a - b)).sum() * cell
+        optimiser.zero_grad()
+        divergence.backward()
+        optimiser.step()
+    return MultivariateNormal(mean.detach(), scale_tril=factor.detach())
+
+
+# %% tags=["hide-input"]
+line = torch.linspace(-6, 6, 601, dtype=torch.double)
+two_modes = MixtureSameFamily(
+    Categorical(torch.tensor([0.6, 0.4], dtype=torch.double)),
+    Normal(
+        torch.tensor([-1.5, 2.0], dtype=torch.double),
+        torch.tensor([0.5, 0.7], dtype=torch.double),
+    ),
+)
+problem = two_modes.log_prob(line), line[:, None], line[1] - line[0]
+starts = torch.tensor([[-1.0], [1.5]], dtype=torch.double)
+forward = [approach(*problem, start, True) for start in starts]
+reverse = [approach(*problem, start, False) for start in starts]
+for name, fits in {"forward": forward, "reverse": reverse}.items():
+    found = [f"N({q.mean.item():.1f}, {q.stddev.item():.1f}²)" for q in fits]
+    print(f"{name}: from the left {found[0]}, from the right {found[1]}")
+
+side = torch.linspace(-2.8, 2.8, 71, dtype=torch.double)
+plane = torch.cartesian_prod(side, side)
+cell = (side[1] - side[0]) ** 2
+log_target = log_moons(plane)
+corners = torch.tensor([[-0.5, 1.0], [0.5, -1.0]], dtype=torch.double)
+covering = approach(log_target, plane, cell, corners[0], True)
+seeking = [approach(log_target, plane, cell, c, False) for c in corners]
+
+# %% tags=["remove-cell"]
+for q in forward:  # moments agree wherever one starts
+    assert abs(q.mean - two_modes.mean).item() < 0.01
+    assert abs(q.variance - two_modes.variance).item() < 0.02
+left = [Normal(q.mean, q.stddev).cdf(torch.tensor(0.0)) for q in reverse]
+assert left[0] > 0.98  # nearly all of it on the left mode
+assert left[1] < 0.02  # nearly all of it on the right one
+assert abs(log_target.exp().sum() * cell - 1) < 1e-3
+
+
+def mass_seen(q):
+    """The share of the moons within two standard deviations of q."""
+    z = torch.linalg.solve(q.scale_tril, (plane - q.mean).T)
+    return (log_target.exp() * (z.square().sum(0) < 4)).sum() * cell
+
+
+assert mass_seen(covering) > 0.9
+assert all(mass_seen(q) < 0.6 for q in seeking)
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "A Gaussian fitted by gradient to a target that is not one, on the line and in the plane (ellipses of two standard deviations). The forward divergence is maximum likelihood. {cite:t}`theis2016note` have a similar figure.", "name": "fig-two-divergences"}, "image": {"alt": "Left, a density with two modes, the left one higher. A wide blue Gaussian spans both and is high over the valley between; a narrow, red one sits on the left mode, another on the right one. Right, two grey half moons; a large blue ellipse around both, and two slim red ones, each along a piece of one moon."}}
+estimation.draw_divergences(
+    line,
+    two_modes.log_prob(line).exp(),
+    {"forward: maximum likelihood": forward[:1], "reverse": reverse},
+    side,
+    log_target.exp().reshape(71, 71),
+    {"forward: maximum likelihood": [covering], "reverse": seeking},
+)
+plt.show()
+
+# %% [markdown]
+# The forward fit covers both modes, and the gap between them. The reverse fit finds one mode, and which one depends
+# on its start. So maximum likelihood **covers**: a model that is too small spreads, and some of its samples fall
+# where there are no data. A method that only asks whether samples are convincing has the opposite temptation, to
+# forget. With an optimal discriminator a GAN minimises the Jensen-Shannon divergence, a symmetrised version of the
+# two {cite}`goodfellow2014gan`.
+#
+# ## Bits are file lengths
+#
+# Suppose that we store images as strings of 0 and 1. No string may be the beginning of another, so that strings can
+# follow each other without a mark between. This is the beginning of information theory {cite}`shannon1948`.
+#
+# ```{prf:proposition} Codes are distributions
+# :label: prop-code
+#
+# Let $x$ be drawn from $p^*$, and let such a code give $x$ a string of $L(x)$ bits. With logarithms to base 2, the
+# mean length is at least the entropy,
+#
+# $$
+# E[L(x)] \ge H_2(p^*) = -\sum_x p^*(x) \log_2 p^*(x) .
+# $$
+#
+# For any distribution $P$ that is nowhere zero there is a code of $L(x) < -\log_2 P(x) + 1$ bits. Its mean length is
+# less than
+#
+# $$
+# H_2(p^*) + \mathrm{KL}_2(p^* \,\|\, P) + 1 .
+# $$ (eq:wrong-book)
+# ```
+#
+# ```{prf:proof}
+# Throw a fair coin for each bit of a string. The string of $x$ comes up with probability $2^{-L(x)}$. No string
+# begins another, so at most one comes up, and $\sum_x 2^{-L(x)} \le 1$. So $q(x) = 2^{-L(x)}$ sums to at most 1, and
+# $E[L] - H_2(p^*) = \mathrm{KL}_2(p^* \,\|\, q) \ge 0$ by the proof of {prf:ref}`prop-likelihood`, which needs no
+# more than that.
+#
+# Conversely let $L(x)$ be $-\log_2 P(x)$, rounded up, so that $\sum_x 2^{-L(x)} \le 1$. Hand out strings in the order
+# of their lengths, each time the first one that does not begin with a string already given. The given ones use up
+# the share $\sum 2^{-L} < 1$ of all continuations, so a string of the wanted length is always left. The mean follows
+# from {eq}`eq:projection`.
+# ```
+#
+# The three terms of {eq}`eq:wrong-book` are all there is to a likelihood: a **floor** that belongs to the data, the
+# model's lack of knowledge, and rounding. The rounding is one bit for a whole image, so it is negligible. The floor of
+# images is unknown. A model that scores $b$ bits/dim on new images shows that it is at most $b$.
+#
+# A code can be built and measured. {cite:t}`huffman1952` found the best one for single symbols: join the two least
+# probable symbols, again and again.
+
+
+# %%
+def huffman(p):
+    """The code of fewest bits on average: symbol -> string."""
+    heap = [(float(w), x, {x: ""}) for x, w in enumerate(p)]
+    heapq.heapify(heap)
+    while len(heap) > 1:
+        (v, _, a), (w, x, b) = heapq.heappop(heap), heapq.heappop(heap)
+        joined = {y: "0" + s for y, s in a.items()}
+        joined |= {y: "1" + s for y, s in b.items()}
+        heapq.heappush(heap, (v + w, x, joined))
+    return heap[0][2]
+
+
+def decode(code, file):
+    """The symbols of a file, read from its beginning."""
+    symbols, book, word = [], {s: x for x, s in code.items()}, ""
+    for bit in file:
+        word += bit
+        if word in book:
+            symbols.append(book[word])
+            word = ""
+    return symbols
+
+
+grey = torch.bincount(train.flatten(), minlength=256).double() + 1
+grey = grey / grey.sum()  # one histogram for all pixels
+code = huffman(grey)
+image = test[0].flatten().tolist()
+assert decode(code, "".join(code[x] for x in image)) == image
+
+lengths = torch.tensor([len(code[x]) for x in range(256)]).double()
+entropy, mean = -(grey * grey.log2()).sum(), (grey * lengths).sum()
+print(f"the entropy of a grey level: {entropy:.2f} bits")
+print(f"the mean length of a Huffman code: {mean:.2f} bits")
+
+# %% tags=["remove-cell"]
+assert (0.5**lengths).sum() == 1
+assert entropy <= mean < entropy + 1
+
+# %% [markdown]
+# For uniform noise every code word has 8 bits. A model of something else needs more on noise, by the divergence:
+
+# %%
+flat = torch.full((256,), 1 / 256, dtype=torch.double)
+generator = torch.Generator().manual_seed(1)
+noise = torch.randint(256, (500, 1, 28, 28), generator=generator).byte()
+extra = (flat * (flat / grey).log2()).sum()  # the divergence, in bits
+assert all(len(word) == 8 for word in huffman(flat).values())
+assert abs(-grey.log2()[noise.long()].mean() - (8 + extra)) < 0.05
+print(f"noise, by the histogram of our images: {8 + extra:.1f} bits/dim")
+
+# %% [markdown]
+# ## More baselines
+#
+# Beside one histogram and two neighbours, here are three more models without a network.
+#
+# **A histogram for each pixel** keeps one table for each place $i$:
+#
+# $$
+# P(x) = \prod_{i=1}^{D} p_i(x_i), \qquad
+# p_i(v) = \frac{1 + \#\{n : x^{(n)}_i = v\}}{256 + N} .
+# $$ (eq:histograms)
+#
+# **A mixture** has eight sets of such tables, each for images of one kind, and $P(x) = \sum_k \pi_k P_k(x)$. The
+# kinds are found by hard expectation-maximisation: start at the nearest of eight images, then move each image to the
+# set that finds it most probable, a few times. One kind is the first model.
+
+
+# %%
+def entries(images):
+    """Where each pixel's level stands in a table of (D, 256): (N, D)."""
+    return images.flatten(1).long() + 256 * torch.arange(D)
+
+
+def mixture(images, kinds, rounds=5, seed=4):
+    """log2 of pi_k and of each p_k, flattened: (K,), (D * 256, K)."""
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(images), generator=generator)[:kinds]
+    flat = images.flatten(1).float()
+    kind = torch.cdist(flat, flat[chosen]).argmin(dim=1)
+    where = entries(images)
+    for _ in range(rounds if kinds > 1 else 1):
+        here = (where + kind[:, None] * 256 * D).flatten()
+        counts = torch.bincount(here, minlength=kinds * D * 256)
+        counts = counts.view(kinds, D, 256) + 1 / kinds
+        tables = counts / counts.sum(dim=2, keepdim=True)
+        tables = tables.log2().view(kinds, -1).T.contiguous()
+        share = kind.bincount(minlength=kinds) / len(kind)
+        of_kind = F.embedding_bag(where, tables, mode="sum")
+        kind = (of_kind + share.log2()).argmax(dim=1)
+    return share.log2(), tables
+
+
+def bits_of(fitted, images):
+    """Bits/dim by a mixture, (N,)."""
+    shares, tables = fitted
+    of_kind = F.embedding_bag(entries(images), tables, mode="sum") + shares
+    nats = torch.logsumexp(of_kind.double() * math.log(2), dim=1)
+    return -nats / math.log(2) / D
+
+
+def sample(fitted, n, generator):
+    shares, tables = fitted
+    kinds = torch.multinomial(shares.exp2(), n, True, generator=generator)
+    chosen = tables.exp2().T.reshape(-1, D, 256)[kinds].flatten(0, 1)
+    levels = torch.multinomial(chosen, 1, generator=generator)
+    return levels.reshape(n, 1, 28, 28).byte()
+
+
+each_pixel, of_eight = mixture(train, 1), mixture(train, 8)
+
+# %% [markdown]
+# **A Gaussian** with a full covariance knows the correlation of every pixel with every other one. It is a density and
+# images are integers, so it is fitted and scored on noisy pixels, after a logit. {doc}`05_integers_to_bits` explains
+# both, and why the score is a bound.
+
+# %%
+gaussian = Gaussian(GaussianConfig(image_shape=(1, 28, 28)))
+gaussian.initialise(train)
+
+# %% [markdown]
+# All five in bits/dim, on the images that they were fitted to and on new ones:
+
+# %% tags=["hide-input"]
+models = {
+    "one histogram": (255, lambda x: baselines.bits_per_dim(train, x, 1)),
+    "one for each pixel": (255 * D, lambda x: bits_of(each_pixel, x)),
+    "a mixture of 8": (8 * 255 * D + 7, lambda x: bits_of(of_eight, x)),
+    "Gaussian (a bound)": (
+        D * (D + 3) // 2,
+        lambda x: score_images(gaussian, x),
+    ),
+    "two neighbours": (
+        255 * 256,
+        lambda x: baselines.bits_per_dim(train, x, 16),
+    ),
+}
+scores, rows = {}, []
+for name, (size, bits) in models.items():
+    here, new = bits(train).mean().item(), bits(test)
+    scores[name] = here, new.mean().item()
+    error = new.std().item() / math.sqrt(len(new))
+    gap = round(scores[name][1] - here, 2) + 0.0  # no minus before a zero
+    cells = [f"{here:.2f}", f"{new.mean():.2f} ± {error:.2f}", f"{gap:.2f}"]
+    rows.append([name, f"{size:,}", *cells])
+header = ["model", "parameters", "training", "test", "difference"]
+figures.show_table(header, rows)
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test images, and ten samples of each of three models. None is chosen.", "name": "fig-more-baselines"}, "image": {"alt": "Four rows of ten images. Test images: clothes. One for each pixel: noise in the shape of a vague shirt. A mixture: grainy noise in the shapes of shirts, trousers, shoes. Gaussian: blurred grey patches with stripes, some in the outline of a shirt or a dress."}}
+generator = torch.Generator().manual_seed(2)
+draw_rows(
+    {
+        "test images": test[:10],
+        "one for each pixel": sample(each_pixel, 10, generator),
+        "a mixture of 8": sample(of_eight, 10, generator),
+        "Gaussian": gaussian.sample(10, generator=generator),
+    }
+)
+plt.show()
+
+# %% tags=["remove-cell"]
+of_test = {name: pair[1] for name, pair in scores.items()}
+assert min(of_test, key=of_test.get) == "two neighbours"
+assert max(of_test, key=of_test.get) == "Gaussian (a bound)"
+
+# %% [markdown]
+# The samples of the Gaussian look most like clothes, and it scores worst. One reason is black. Half of the pixels are
+# exactly 0; a histogram can represent that, a Gaussian cannot. On the photographs of CIFAR-10 a Gaussian does better:
+
+# %%
+black = (train == 0).double().mean().item()
+(reported,) = published("cifar10", "multivariate Gaussian")
+print(f"{black:.0%} of the training pixels are black")
+print(f"a Gaussian on CIFAR-10: {reported.cell} bits/dim (published)")
+
+# %% [markdown]
+# ## Training and test
+#
+# The likelihood of training images is what we maximise, and not what we want. How large is the difference when the
+# model is right? In one case it can be computed.
+#
+# ```{prf:proposition} The cost of a parameter
+# :label: prop-cost
+#
+# Let $x^{(1)}, \dots, x^{(N)}$ be independent, $\mathcal N(\mu, I)$ in $d$ dimensions, and fit
+# $\mathcal N(\hat\mu, I)$ by maximum likelihood. With $H$ the entropy of the truth, the mean over training sets of
+# $-\log p_{\hat\mu}(x)$ is
+#
+# $$
+# H - \frac{d}{2N} \quad \text{at training points,} \qquad
+# H + \frac{d}{2N} \quad \text{at new points.}
+# $$ (eq:parameter-cost)
+# ```
+#
+# ```{prf:proof}
+# $-\log p_{m}(x) = \frac d2 \log 2\pi + \frac12 |x - m|^2$, whose mean at $m = \mu$ is $H$. The estimate is
+# $\hat\mu = \frac1N \sum_n x^{(n)}$, with $E|\hat\mu - \mu|^2 = d/N$. A new point is independent of it, so
+#
+# $$
+# E|x - \hat\mu|^2 = E|x - \mu|^2 + E|\hat\mu - \mu|^2 = d + d/N .
+# $$
+#
+# At the training points
+#
+# $$
+# \sum_n |x^{(n)} - \hat\mu|^2 = \sum_n |x^{(n)} - \mu|^2 - N |\hat\mu - \mu|^2 ,
+# $$
+#
+# with the mean $Nd - d$.
+# ```
+#
+# So the entropy is the floor of the *test* score only, and both scores miss it by the same amount. The difference of
+# $1/N$ nats for each parameter holds to first order for every smooth model that contains the truth, with enough data
+# {cite}`akaike1974`. The left half of the next figure measures it. The right half lets the table of two neighbours
+# grow, by rounding the levels to more and more steps.
+
+# %% tags=["hide-input"]
+d, repeats = 8, {"laptop": 2000, "paper": 10_000}[profile]
+generator = torch.Generator().manual_seed(3)
+sizes = [8, 16, 32, 64, 128, 256]
+floor = d / 2 * math.log(2 * math.pi * math.e)
+constant = d / 2 * math.log(2 * math.pi)
+at_train, at_new = [], []
+for n in sizes:
+    shape = (repeats, n, d)
+    x = torch.randn(shape, dtype=torch.double, generator=generator)
+    fitted = x.mean(dim=1, keepdim=True)
+    inside = (x - fitted).square().sum(dim=2).mean() / 2
+    outside = (d + fitted.square().sum(dim=2).mean()) / 2  # true mean: 0
+    at_train.append(constant + inside)
+    at_new.append(constant + outside)
+
+steps = (1, 4, 16, 64, 256)
+curves = {
+    name: [
+        baselines.bits_per_dim(train, images, number).mean().item()
+        for number in steps
+    ]
+    for name, images in (("training", train), ("test", test))
+}
+
+# %% tags=["remove-cell"]
+for n, of_train, of_new in zip(sizes, at_train, at_new, strict=True):
+    error = math.sqrt(d / 2 / repeats)  # standard, but for a power of n
+    assert abs(of_train - (floor - d / 2 / n)) < 5 * error / n**0.5
+    assert abs(of_new - (floor + d / 2 / n)) < 5 * error / n
+assert curves["test"][0] > min(curves["test"])
+assert curves["test"][-1] > min(curves["test"]) + 0.2
+assert min(curves["test"]) in curves["test"][2:4]
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: nats per point when the mean of a Gaussian in 8 dimensions is fitted to $N$ points. Marks are means over many training sets, lines are {eq}`eq:parameter-cost`. Right: bits/dim of our images under tables for a pixel given its two neighbours, with 1 to 256 steps for each.", "name": "fig-train-test"}, "image": {"alt": "Left, two curves over N on a logarithmic axis; training rises from below, test falls from above, both towards a dashed line, the entropy. Right, over the size of the table: training and test fall together, part at the middle, and then test rises above training."}}
+n = torch.logspace(math.log10(sizes[0]), math.log10(sizes[-1]), 50)
+estimation.draw_train_and_test(
+    sizes,
+    {"training": at_train, "test": at_new},
+    {"training": (n, floor - d / 2 / n), "test": (n, floor + d / 2 / n)},
+    floor,
+    [256 * number**2 for number in steps],
+    curves,
+)
+plt.show()
+
+# %% [markdown]
+# The test score of the table is best at 16 or 64 steps, and gets worse beyond. Does the law predict the differences in
+# the table of baselines? It says parameters over $N$, in nats per image:
+
+# %% tags=["hide-input"]
+rows = []
+for name, (size, _) in models.items():
+    law = size / len(train) / (D * math.log(2))
+    seen = scores[name][1] - scores[name][0]
+    if name != "one histogram":
+        assert 1 / 3 < seen / law < 3
+        rows.append([name, f"{law:.2f}", f"{seen:.2f}"])
+figures.show_table(["test minus training, bits/dim", "law", "seen"], rows)
+
+# %% [markdown]
+# Only their size. None of these models contains the truth, and many parameters are for levels that never occur. But
+# the law says what to expect of a network with a million parameters and five thousand images. So this book compares
+# likelihoods of images that were never trained on. Both papers do the same, and put training figures in parentheses.
+#
+# ## The partition function
+#
+# {eq}`eq:partition` normalises the output of any network by a sum over all images. For 2 × 2 black-and-white pixels
+# it can be computed:
+
+# %%
+torch.manual_seed(0)
+network = nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 1))
+every = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 4)
+with torch.no_grad():
+    minus_energy = network(every)[:, 0]
+    log_p = minus_energy - torch.logsumexp(minus_energy, dim=0)
+assert abs(log_p.exp().sum() - 1) < 1e-6
+print(f"terms for 2 × 2 black-and-white pixels: {len(every)}")
+print(f"for 28 × 28 of them: a number of {len(str(2**D))} digits")
+
+# %% [markdown]
+# ## Exercises
+#
+# ```{exercise} Counting
+# :label: ex-counting
+#
+# {prf:ref}`prop-likelihood` says that the empirical histogram is the most likely one. Check it without the
+# proposition: show that no small change of $\hat p$ raises the likelihood of the data, and that the loss grows with
+# the square of the change. What do the added ones in {eq}`eq:histogram` do?
+# ```
+#
+# ```{solution-start} ex-counting
+# :class: dropdown
+# ```
+# Add changes $\epsilon_v$ of sum zero. The first order of the loss vanishes, since
+# $\sum_v \hat p(v)\, \epsilon_v / \hat p(v) = \sum_v \epsilon_v = 0$. The second is
+# $\frac12 \sum_v \epsilon_v^2 / \hat p(v)$. The added ones move the histogram a little towards the uniform one. This
+# costs training likelihood and can gain test likelihood: without them, one new level makes an image impossible.
+
+# %%
+torch.manual_seed(1)
+p_hat = torch.bincount(train.flatten(), minlength=256).double()
+p_hat /= p_hat.sum()
+change = torch.randn(256) * p_hat
+change -= change.sum() * p_hat  # sum zero
+losses = [
+    -(p_hat * torch.log1p(scale * change / p_hat)).sum()
+    for scale in (0.01, 0.02)
+]
+assert min(losses) > 0
+assert abs(losses[1] / losses[0] - 4) < 0.2
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} The worth of correlation
+# :label: ex-correlation
+#
+# Build it: fit a Gaussian with a full covariance, and one with its diagonal only, to the logits of noisy pixels. How
+# many bits/dim are the correlations worth on training images, and on test images? Derive the first from the
+# covariance alone.
+# ```
+#
+# ```{solution-start} ex-correlation
+# :class: dropdown
+# ```
+# Both Gaussians are maxima of their likelihoods. At a maximum the mean of $\frac12 |L^{-1}(x - \mu)|^2$ is $D/2$, so
+# the training scores differ by the log-determinants alone: $\frac{1}{2D}
+# \bigl( \sum_i \log_2 \Sigma_{ii} - \log_2 \det \Sigma \bigr)$. On new images the gain is smaller, since 307,000
+# correlations were fitted to 5,000 images.
+
+
+# %%
+def logits(images, seed):
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.rand(images.shape, generator=generator)
+    return torch.logit(0.05 + 0.9 * (images + noise) / 256).flatten(1).double()
+
+
+seen, new = logits(train, 0), logits(test, 1)
+covariance = seen.T.cov(correction=0)
+alone = covariance.diagonal()
+worth = alone.log2().sum() - torch.logdet(covariance) / math.log(2)
+worth = worth.item() / (2 * D)
+full = MultivariateNormal(seen.mean(0), covariance)
+diagonal = Normal(seen.mean(0), alone.sqrt())
+gains = [
+    (full.log_prob(y) - diagonal.log_prob(y).sum(dim=1)).mean().item()
+    / (D * math.log(2))
+    for y in (seen, new)
+]
+assert abs(gains[0] - worth) < 1e-6
+assert gains[1] < gains[0]
+print(f"{worth:.1f} bits/dim in training, {gains[1]:.1f} on test images")
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} The price of a round number
+# :label: ex-rounding
+#
+# Call a pixel white if its level is 200 or more. A code for *one* such pixel takes a bit, however rare white is. Code
+# $k$ pixels together, as if they were independent. How many bits does each take, for $k = 1, 2, 4, 8$, and what does
+# {eq}`eq:wrong-book` say about it?
+# ```
+#
+# ```{solution-start} ex-rounding
+# :class: dropdown
+# ```
+# The rounding of up to one bit is now shared by $k$ pixels, so each takes less than the entropy plus $1/k$. An image
+# is coded with $k = D$. Huffman's code would then have $2^D$ words; {doc}`17_likelihood_is_not_everything` has codes that need no list.
+
+# %%
+white = (train >= 200).double().mean().item()
+one = torch.tensor([1 - white, white], dtype=torch.double)
+floor = -(one * one.log2()).sum().item()
+rows, blocks = [], torch.ones(1, dtype=torch.double)
+for k in range(1, 9):
+    blocks = torch.kron(blocks, one)  # probabilities of all 2^k blocks
+    words = huffman(blocks)
+    lengths = torch.tensor([len(words[x]) for x in range(2**k)])
+    each = (blocks * lengths).sum().item() / k
+    assert floor <= each < floor + 1 / k
+    if k in (1, 2, 4, 8):
+        rows.append([k, f"{each:.3f}"])
+figures.show_table(["pixels at once", "bits for each"], rows)
+print(f"{white:.0%} of the pixels are white; the entropy: {floor:.3f} bits")
+
+# %% [markdown]
+# ```{solution-end}
+# ```
