@@ -52,7 +52,7 @@ from nvp.ledger import runs
 from nvp.ledger.enter import record
 from nvp.ledger.scoring import score_probe
 from nvp.likelihood import evaluate, score_images
-from nvp.model.custom import OwnConfig
+from nvp.model import ModelConfig
 from nvp.paths import results_root
 from nvp.runs.load import load_run
 from nvp.runs.log import read_log
@@ -331,12 +331,12 @@ assert torch.equal(model.decode(encoded), pixels)
 # ## The run
 #
 # `nvp train` reads a file, and its `model.family` says what to build. Beside the families of the package it may name a
-# class of yours, as `module:Class`: a subclass of {py:class}`OwnConfig <nvp.model.custom.OwnConfig>`, whose fields are the keys that the file may have, and whose
+# class of yours, as `module:Class`: a subclass of {py:class}`ModelConfig <nvp.model.config.ModelConfig>`, whose fields are the keys that the file may have, and whose
 # `build` returns the model. (In this page the module is the page, `__main__`.)
 
 
 # %%
-class MixedConfig(OwnConfig):
+class MixedConfig(ModelConfig):
     """The sizes of a `MixedRealNVP`."""
 
     num_scales: int = 2

@@ -5,33 +5,30 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    Discriminator,
     Field,
     SerializeAsAny,
-    Tag,
     ValidationError,
     model_validator,
 )
 
 from nvp.autoregressive.config import MultiScaleConfig, PixelRNNConfig
-from nvp.autoregressive.multiscale import MultiScalePixelRNN
-from nvp.autoregressive.pixelrnn import PixelRNN
-from nvp.baselines.gan import GAN, GANConfig
-from nvp.baselines.gaussian import Gaussian, GaussianConfig
-from nvp.baselines.vae import VAE, VAEConfig
+from nvp.baselines.gan import GANConfig
+from nvp.baselines.gaussian import GaussianConfig
+from nvp.baselines.vae import VAEConfig
 from nvp.errors import NVPError
-from nvp.flows.config import Preset, RealNVPConfig, preset_fields
-from nvp.flows.realnvp import RealNVP
-from nvp.model.custom import OwnConfig, is_path, own_config
+from nvp.flows.config import RealNVPConfig
+from nvp.model.config import Family, ModelConfig
+from nvp.model.custom import build, import_family, is_path
 from nvp.model.protocol import ImageModel
 
 
@@ -124,27 +121,35 @@ class EvaluationConfig(BaseModel):
     statistics_images: int = Field(10000, ge=2)  # training images that re-estimate batch norm
 
 
-FAMILIES = ("realnvp", "pixelrnn", "multiscale_pixelrnn", "gaussian", "vae", "gan")
-_THEIRS, _OWN = "a family", "an own family"
+_CLASSES: tuple[type[Family], ...] = (
+    *(RealNVPConfig, PixelRNNConfig, MultiScaleConfig, GaussianConfig, VAEConfig, GANConfig),
+)
+FAMILIES = {config.name(): config for config in _CLASSES}
 
 
-def _whose(model: Any) -> str:
-    family = model.get("family") if isinstance(model, dict) else getattr(model, "family", None)
-    return _OWN if is_path(family) else _THEIRS
+def family_of(model: dict[str, Any]) -> type[Family]:
+    """The class of a model's configuration, by its key `family`; `ValueError` if there is none."""
+    family = model.get("family", RealNVPConfig.name())
+    if is_path(family):
+        return import_family(family)
+    if not isinstance(family, str) or family not in FAMILIES:
+        raise ValueError(
+            f"family must be {', '.join(FAMILIES)}, or module:Class for a model of your own, got "
+            f"{family!r}"
+        )
+    return FAMILIES[family]
 
 
-_Family = Annotated[
-    RealNVPConfig | PixelRNNConfig | MultiScaleConfig | GaussianConfig | VAEConfig | GANConfig,
-    Field(discriminator="family"),
-]
-ModelConfig = Annotated[
-    Annotated[_Family, Tag(_THEIRS)]
-    | Annotated[SerializeAsAny[OwnConfig], BeforeValidator(own_config), Tag(_OWN)],
-    Discriminator(_whose),
-]
+def _model(model: Any) -> Any:
+    """A model's configuration from the keys of a file; from Python it may be one already."""
+    if isinstance(model, Family):
+        return model
+    if not isinstance(model, dict):
+        raise ValueError(f"must hold the keys of a model, got {model!r}")
+    return family_of(model).model_validate(model)
 
 
-NAME = r"^[a-z0-9][a-z0-9._-]*$"  # so that it does for a folder
+NAME = r"^[a-z0-9][a-z0-9._-]*$"  # so that it can name a folder
 
 
 class RunConfig(BaseModel):
@@ -154,48 +159,29 @@ class RunConfig(BaseModel):
 
     name: str = Field(pattern=NAME)
     title: str = ""
-    model: ModelConfig
+    model: Annotated[
+        SerializeAsAny[ModelConfig] | SerializeAsAny[MultiScaleConfig], BeforeValidator(_model)
+    ]
     data: DataConfig
     training: TrainingConfig
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
 
     def build_model(self) -> ImageModel:
-        """A fresh model; its weights come from PyTorch's global generator."""
-        match self.model:
-            case PixelRNNConfig():
-                return PixelRNN(self.model)
-            case MultiScaleConfig():
-                return MultiScalePixelRNN(self.model)
-            case GaussianConfig():
-                return Gaussian(self.model)
-            case VAEConfig():
-                return VAE(self.model)
-            case GANConfig():
-                return GAN(self.model)
-            case OwnConfig():
-                return self.model.build()
-            case _:
-                return RealNVP(self.model)
+        """A fresh model; its weights come from PyTorch's global generator.
 
-    @property
-    def levels(self) -> int:
-        """How many values a sub-pixel of the images may have."""
-        return 256 if isinstance(self.model, RealNVPConfig) else self.model.levels
-
-    @property
-    def num_classes(self) -> int:
-        """How many classes, or attributes, the model is told of; 0 where it is not conditional."""
-        return self.model.num_classes if isinstance(self.model, RealNVPConfig | OwnConfig) else 0
+        Raises `NVPError` for a model of one's own that does not fit its configuration.
+        """
+        return build(self.model)
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
     """Read a YAML file, apply overrides such as "training.minutes=5", and check every key."""
     try:
-        tree = yaml.safe_load(path.read_text())
+        tree = _read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise NVPError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise NVPError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        raise NVPError(f"{path} is not YAML: {error}") from error
     if not isinstance(tree, dict):
         raise NVPError(f"{path} should hold the keys name, model, data and training")
     for override in overrides or []:
@@ -205,43 +191,42 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
 
 def parse_config(tree: dict[str, Any], source: str) -> RunConfig:
     """Check a tree of plain values that came from `source`; `NVPError` names the first fault."""
-    tree = dict(tree)
-    model = tree.get("model")
-    if isinstance(model, dict):
-        model = tree["model"] = {"family": "realnvp", **model}
-        if model["family"] not in FAMILIES and not is_path(model["family"]):
-            raise NVPError(
-                f"{source}: model.family: must be {', '.join(FAMILIES)}, or module:Class for a "
-                f"model of your own, got {model['family']!r}"
-            )
     try:
-        if isinstance(model, dict) and model["family"] == "realnvp" and "preset" in model:
-            tree["model"] = _expand_preset(model, source)
         return RunConfig.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
-        # Within the unions of models the path names the family too, which no file does.
-        unions = {*FAMILIES, _THEIRS, _OWN}
-        keys = [str(part) for part in first["loc"] if part not in unions]
-        where = ".".join(keys) or "the configuration"
-        what = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            what = "unknown key"
-        raise NVPError(f"{source}: {where}: {what} (see the classes in nvp/config.py)") from error
+    keys = [str(part) for part in first["loc"]]
+    where = ".".join(keys) or "the configuration"
+    fault = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        fault = _unknown(keys, tree)
+    raise NVPError(f"{source}: {where}: {fault}")
 
 
-def _expand_preset(model: dict[str, Any], source: str) -> dict[str, Any]:
-    """The preset's fields, and over them those that `model` sets itself."""
-    preset, shape = model["preset"], model.get("image_shape")
-    if preset not in get_args(Preset):
-        raise NVPError(f"{source}: model.preset must be paper or official, got {preset!r}")
-    if not isinstance(shape, list) or len(shape) != 3:
-        raise NVPError(
-            f"{source}: model.image_shape must be [channels, height, width], such as [1, 28, 28], "
-            f"got {shape!r}"
-        )
-    changes = {key: value for key, value in model.items() if key != "preset"}
-    return {**preset_fields(preset, (shape[0], shape[1], shape[2])), **changes}
+def _unknown(keys: list[str], tree: dict[str, Any]) -> str:
+    """What to say of an unknown key, of which `keys` is the path: which ones there are."""
+    section: Any = RunConfig
+    where = "a configuration"
+    for key in keys[:-1]:
+        where = key
+        section = section.model_fields[key].annotation
+        if key == "model":
+            section = family_of(tree["model"])
+            where = section.name()
+    valid = section.keys() if issubclass(section, Family) else list(section.model_fields)
+    close = get_close_matches(keys[-1], valid, n=1)
+    hint = f" did you mean `{close[0]}`?" if close else ""
+    return f"unknown key;{hint} valid keys of {where}: {', '.join(valid)}"
+
+
+def _read_yaml(text: str) -> Any:
+    """The plain values of a text. Raises `ValueError`, in one line, where it is not YAML."""
+    try:
+        return yaml.safe_load(text)
+    except RecursionError as error:
+        raise ValueError("its brackets are nested too deeply") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(" ".join(str(error).split())) from error
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
@@ -254,6 +239,6 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         if not isinstance(tree, dict):
             raise NVPError(f"override {override!r}: {parent} has no keys below it")
     try:
-        tree[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        tree[last] = _read_yaml(text)
+    except ValueError as error:
         raise NVPError(f"override {override!r}: {text!r} is not YAML, try quotes") from error

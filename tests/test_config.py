@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from nvp import RealNVPConfig, paths
 from nvp.autoregressive.config import Kind, MultiScaleConfig, PixelRNNConfig
-from nvp.config import Optimiser, RunConfig, load_config, parse_config
+from nvp.config import FAMILIES, Optimiser, RunConfig, load_config, parse_config
 from nvp.errors import NVPError
 from nvp.flows.coupling import AffineOrder
 from nvp.flows.masks import Parity
@@ -52,7 +52,7 @@ def test_every_configuration_file_parses_and_its_model_builds(path: Path) -> Non
     config = narrow(load_config(path))
     model = config.build_model()
     assert tuple(model.image_shape) == tuple(config.model.image_shape)
-    assert model.levels == config.levels
+    assert model.levels == config.model.levels
     assert sum(p.numel() for p in model.parameters()) > 0
 
 
@@ -77,24 +77,64 @@ def test_a_preset_is_expanded_and_changed() -> None:
     assert parse_config(tree, "mine.yaml").model.affine_order is AffineOrder.SCALE_THEN_SHIFT
 
 
-@pytest.mark.parametrize("section", ["model", "data", "training", "evaluation", None])
-def test_unknown_keys_are_named(section: str | None) -> None:
+@pytest.mark.parametrize(
+    ("section", "key", "hint"),
+    [
+        (None, "traning", "did you mean `training`? valid keys of a configuration: name, title"),
+        ("data", "flip", "did you mean `flips`? valid keys of data: name, flips"),
+        ("training", "stepz", "did you mean `steps`? valid keys of training: steps, minutes"),
+        ("evaluation", "widht", "valid keys of evaluation: num_draws"),
+        ("model", "widht", "did you mean `width`? valid keys of realnvp: preset, family"),
+        ("model", "persets", "did you mean `preset`?"),
+        ("model", "hidden", "valid keys of realnvp"),  # which is a Pixel RNN's
+    ],
+)
+def test_an_unknown_key_is_named_and_so_are_those_of_its_section(
+    section: str | None, key: str, hint: str
+) -> None:
     tree = tiny.config_tree()
-    (tree if section is None else tree[section])["widht"] = 3
-    where = "widht" if section is None else f"{section}.widht"
-    assert f" {where}: unknown key" in refused(tree)
+    (tree if section is None else tree[section])[key] = 3
+    where = key if section is None else f"{section}.{key}"
+    assert f" {where}: unknown key; {hint}" in refused(tree)
+
+
+HUGE = 10**9
+
+
+@pytest.mark.parametrize("key", ["width", "num_blocks", "num_scales", "image_shape"])
+def test_no_size_fills_the_memory(key: str) -> None:
+    """Each of these was built until something stopped it."""
+    tree = tiny.config_tree()
+    tree["model"][key] = [1, HUGE, HUGE] if key == "image_shape" else HUGE
+    assert f" model.{key}" in refused(tree)
+    assert "should be less than or equal to" in refused(tree)
+
+
+@pytest.mark.parametrize("key", ["num_layers", "hidden", "head", "first_kernel", "kernel_size"])
+def test_no_size_of_a_pixel_rnn_fills_the_memory(key: str) -> None:
+    tree = tiny.pixelrnn_tree()
+    tree["model"][key] = HUGE + 1
+    assert f" model.{key}: Input should be less than or equal to" in refused(tree)
+
+
+def test_a_gaussian_has_a_covariance_that_fits() -> None:
+    tree = tiny.config_tree()
+    tree["model"] = {"family": "gaussian", "image_shape": [3, 512, 512]}
+    assert " model: images of 786432 sub-pixels have a covariance of" in refused(tree)
 
 
 @pytest.mark.parametrize(
     ("section", "key", "value", "complaint"),
     [
-        ("model", "preset", "papre", "model.preset must be paper or official, got 'papre'"),
-        ("model", "preset", ["paper"], "model.preset must be paper or official"),
-        ("model", "family", "glow", "model.family: must be realnvp, pixelrnn, multiscale_pixelrnn"),
-        ("model", "family", None, "model.family: must be realnvp"),
-        ("model", "image_shape", None, "model.image_shape must be [channels, height, width]"),
-        ("model", "image_shape", [28, 28], "model.image_shape"),
-        ("model", "image_shape", [28], "model.image_shape"),
+        ("model", "preset", "papre", "model: preset must be paper or official, got 'papre'"),
+        ("model", "preset", ["paper"], "model: preset must be paper or official"),
+        ("model", "family", "glow", "model: family must be realnvp, pixelrnn, multiscale_pixelrnn"),
+        ("model", "family", None, "model: family must be realnvp"),
+        ("model", "family", ["vae"], "model: family must be realnvp"),
+        ("model", "levels", 2, "model.levels: Input should be 256"),
+        ("model", "image_shape", None, "model: image_shape must be [channels, height, width]"),
+        ("model", "image_shape", [28, 28], "model: image_shape must be [channels"),
+        ("model", "image_shape", [28], "model: image_shape must be [channels"),
         ("model", "image_shape", [1, "a", 8], "model.image_shape"),
         ("model", "image_shape", [1, 0, 8], "model.image_shape"),
         ("model", "image_shape", [1, 7, 8], "7x8 is not divisible by 2: use fewer scales or pad"),
@@ -141,19 +181,19 @@ def test_infinite_norms_and_cadences_are_none(tmp_path: Path) -> None:
 def test_the_family_decides_on_the_keys() -> None:
     config = parse_config(tiny.pixelrnn_tree(), "mine.yaml")
     assert isinstance(config.model, PixelRNNConfig)
-    assert (config.model.kind, config.levels) == (Kind.PIXELCNN, 2)
+    assert (config.model.kind, config.model.levels) == (Kind.PIXELCNN, 2)
     assert parse_config(config.model_dump(mode="json"), "mine.yaml") == config
     flow = parse_config(tiny.config_tree(), "mine.yaml")
     assert isinstance(flow.model, RealNVPConfig)
-    assert flow.levels == 256
+    assert flow.model.levels == 256
 
 
 @pytest.mark.parametrize(
     ("key", "value", "complaint"),
     [
-        ("widht", 3, " model.widht: unknown key"),
+        ("hiden", 3, " model.hiden: unknown key; did you mean `hidden`? valid keys of pixelrnn: "),
         ("preset", "paper", " model.preset: unknown key"),
-        ("num_scales_", 2, " model.num_scales_: unknown key"),
+        ("num_classes", 3, " model.num_classes: Input should be 0"),
         ("kind", "row", " model.kind: "),
         ("levels", 1, " model.levels: "),
         ("kernel_size", 4, " model: kernel_size must be odd"),
@@ -171,10 +211,12 @@ def test_bad_keys_of_a_multi_scale_pixel_rnn_are_named() -> None:
     large = {key: value for key, value in tree["model"].items() if key != "family"}
     small = {**large, "image_shape": [1, 4, 4]}
     tree["model"] = {"family": "multiscale_pixelrnn", "small": small, "large": large}
-    assert parse_config(tree, "mine.yaml").levels == 2
-    small["widht"] = 3
-    assert " model.small.widht: unknown key" in refused(tree)
-    del small["widht"]
+    config = parse_config(tree, "mine.yaml").model
+    assert (config.image_shape, config.levels, config.num_classes) == ((1, 8, 8), 2, 0)
+    small["hiden"] = 3
+    hint = "did you mean `hidden`? valid keys of small: "
+    assert f" model.small.hiden: unknown key; {hint}" in refused(tree)
+    del small["hiden"]
     small["image_shape"] = [1, 3, 3]
     assert " model: small.image_shape [1, 3, 3] must be large.image_shape" in refused(tree)
 
@@ -200,6 +242,13 @@ def test_missing_sections_are_named(section: str) -> None:
     assert f" {section}: " in refused({**tree, section: "none"})
 
 
+def test_a_family_refuses_the_name_of_another() -> None:
+    with pytest.raises(ValidationError, match="this is a configuration of realnvp"):
+        RealNVPConfig(family="gan", image_shape=(1, 8, 8))
+    assert FAMILIES["realnvp"] is RealNVPConfig
+    assert list(FAMILIES) == [config.name() for config in FAMILIES.values()]
+
+
 def test_overrides(tmp_path: Path) -> None:
     path = tiny.write_config(tmp_path / "tiny.yaml")
     training = ["training.minutes=5", "training.learning_rate=1e-2", "training.steps=null"]
@@ -221,6 +270,8 @@ def test_overrides(tmp_path: Path) -> None:
         ("=5", "should look like training.minutes=5"),
         ("name.a=5", "name has no keys below it"),
         ("training.steps=[1", "is not YAML"),
+        ("training.steps=2020-13-45", "is not YAML"),
+        ("training.steps=" + "[" * 3000, "is not YAML"),
         ("training.stepz=5", "training.stepz: unknown key"),
         ("optimiser.rate=5", "optimiser: unknown key"),
     ],
@@ -238,6 +289,10 @@ def test_bad_overrides_are_one_line(override: str, complaint: str, tmp_path: Pat
     [
         (b"name: [", "is not YAML"),
         (b"\xff\xfe\x00", "is not YAML"),
+        (b"name: 2020-13-45", "is not YAML: month must be in 1..12"),
+        (b"name: !!int x", "is not YAML"),
+        (b"name: " + b"9" * 5000, "is not YAML"),
+        (b"[" * 3000, "is not YAML: its brackets are nested too deeply"),
         (b"", "should hold the keys name, model, data and training"),
         (b"- 1", "should hold the keys name, model, data and training"),
         (None, "cannot read the configuration"),

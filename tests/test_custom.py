@@ -20,15 +20,16 @@ from nvp.ledger import verify
 from nvp.model.custom import is_path
 from nvp.paths import results_root
 from nvp.runs.load import load_run
+from nvp.runs.tensors import load_tensors
 from nvp.tables import build as results
+from nvp.training.loop import prepare
 
 # Every pixel has a histogram of its own; `sharpness` multiplies its logits.
 MODULE = """
 import torch
 from torch import nn
 
-from nvp.model.protocol import ImageModel
-from nvp.model.custom import OwnConfig
+from nvp.model import ImageModel, ModelConfig
 
 
 class Histograms(ImageModel):
@@ -51,7 +52,7 @@ class Histograms(ImageModel):
         return drawn.to(torch.uint8).reshape(n, *self.image_shape)
 
 
-class HistogramsConfig(OwnConfig):
+class HistogramsConfig(ModelConfig):
     sharpness: float = 1.0
 
     def build(self):
@@ -111,7 +112,7 @@ def test_a_configuration_made_in_python_says_where_it_is(module: str) -> None:
     assert again == chosen
     torch.manual_seed(0)
     assert again.build_model().sharpness == 1
-    assert (again.levels, again.num_classes) == (256, 0)
+    assert (again.model.levels, again.model.num_classes) == (256, 0)
 
 
 @pytest.mark.parametrize(
@@ -120,10 +121,19 @@ def test_a_configuration_made_in_python_says_where_it_is(module: str) -> None:
         ("no_such_module:Config", {}, "no_such_module, which cannot be imported"),
         ("my_histograms:Missing", {}, "Missing of my_histograms, which is no subclass"),
         ("my_histograms:Histograms", {}, "Histograms of my_histograms, which is no subclass"),
-        ("nvp.model.custom:OwnConfig", {}, "OwnConfig of nvp.model.custom, which is no subclass"),
-        ("my_histograms:", {}, "model.family: must be realnvp, pixelrnn"),
+        (
+            "nvp.model.config:ModelConfig",
+            {},
+            "ModelConfig of nvp.model.config, which is no subclass",
+        ),
+        ("my_histograms:", {}, "model: family must be realnvp, pixelrnn"),
         ("my_histograms", {}, "or module:Class for a model of your own, got 'my_histograms'"),
-        ("my_histograms:HistogramsConfig", {"sharp": 1}, " model.sharp: unknown key"),
+        (
+            "my_histograms:HistogramsConfig",
+            {"sharp": 1},
+            " model.sharp: unknown key; did you mean `sharpness`? valid keys of "
+            "my_histograms:HistogramsConfig: family, image_shape, levels, num_classes, sharpness",
+        ),
         ("my_histograms:HistogramsConfig", {"sharpness": "x"}, " model.sharpness: "),
         ("my_histograms:HistogramsConfig", {"image_shape": [8, 8]}, " model.image_shape"),
     ],
@@ -167,8 +177,74 @@ def test_a_model_without_likelihood_cannot_stop_early(module: str, tmp_path: Pat
     assert not (tmp_path / "run").exists()
 
 
-def test_a_module_that_fails_is_named(module: str) -> None:
-    code = Path(sys.path[0]) / "my_histograms.py"
-    code.write_text("1 / 0\n")
-    with pytest.raises(NVPError, match=r"cannot be imported \(division by zero\): mend it"):
+@pytest.mark.parametrize(
+    ("code", "reason"), [("1 / 0", "division by zero"), ("exit(0)", "it ends the program")]
+)
+def test_a_module_that_fails_is_named(code: str, reason: str, module: str) -> None:
+    (Path(sys.path[0]) / "my_histograms.py").write_text(code)
+    with pytest.raises(NVPError, match=rf"cannot be imported \({reason}\): mend it"):
         parse_config(tree_of(f"{module}:HistogramsConfig"), "mine.yaml")
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("return None", "build() returns NoneType, which is no ImageModel: return the model"),
+        ("return nn.Linear(2, 2)", "build() returns Linear, which is no ImageModel"),
+        ("raise SystemExit(0)", "build() ends the program: let it return a model"),
+        ("model.image_shape = (1, 4, 4)", "the model has image_shape (1, 4, 4), its configuration"),
+        ("del model.image_shape", "the model has image_shape None, its configuration (1, 8, 8)"),
+        ("model.levels = 2", "the model has levels 2, its configuration 256: set self.levels"),
+        ("model.num_classes = 2", "the model has num_classes 2, its configuration 0"),
+        ("del model.logits", "Histograms has no parameters, so there is nothing to train"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_one_line(line: str, complaint: str, module: str) -> None:
+    code = Path(sys.path[0]) / "my_histograms.py"
+    build = f"model = Histograms(self)\n        {line}\n        return model"
+    code.write_text(code.read_text().replace("return Histograms(self)", build))
+    config = parse_config(tree_of(f"{module}:HistogramsConfig"), "mine.yaml")
+    with pytest.raises(NVPError) as caught:
+        config.build_model()
+    assert str(caught.value).startswith(f"my_histograms:HistogramsConfig: {complaint}")
+    assert "\n" not in str(caught.value)
+
+
+# A Real NVP of one's own, without a change.
+SUBCLASS = """
+from nvp import RealNVP, RealNVPConfig
+
+
+class MyNVP(RealNVP):
+    pass
+
+
+class MyConfig(RealNVPConfig):
+    def build(self):
+        return MyNVP(self)
+"""
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "muon"])
+def test_a_real_nvp_of_ones_own_trains_like_that_of_the_package(
+    optimiser: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit, with every setting that asks for the roles of parameters."""
+    (tmp_path / "my_nvp.py").write_text(SUBCLASS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "my_nvp", raising=False)
+    states = []
+    for family in ("realnvp", "my_nvp:MyConfig"):
+        tree = tiny.config_tree()
+        tree["model"] |= {"family": family, "num_blocks": 1}
+        tree["training"] |= {"tanh_scale_rate": 10, "optimiser": optimiser, "steps": 4}
+        config = parse_config(tree, "mine.yaml")
+        assert config.model.family == family
+        assert type(config.build_model()).__name__ == (
+            "RealNVP" if family == "realnvp" else "MyNVP"
+        )
+        prepare(config, tmp_path / family, data_root=root).run()
+        states.append(load_tensors(tmp_path / family / "checkpoint.safetensors")[0])
+    ours, theirs = states
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []

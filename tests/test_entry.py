@@ -75,7 +75,7 @@ def test_a_recorded_flow_inverts() -> None:
         for run in ledger.runs().values()
         if run.config.model.family == "realnvp"
         and run.record.weights
-        and not run.config.num_classes
+        and not run.config.model.num_classes
         and run.config.model.image_shape == (1, 28, 28)
     ]
     assert flows

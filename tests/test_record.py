@@ -185,7 +185,7 @@ def test_a_figure_that_only_a_leak_explains_is_refused(
 )
 def test_the_floors_of_pixel_rnns(name: str, floor: float) -> None:
     config = load_config(REPOSITORY / "configs" / f"{name}.yaml")
-    unit = nats_per_bit(config.model.image_shape) if config.levels == 2 else 1.0
+    unit = nats_per_bit(config.model.image_shape) if config.model.levels == 2 else 1.0
     enter.check_floor(config, Score((floor + 0.01) / unit, 0.0, 10_000, 1), autoregressive=True)
     low = Score((floor - 0.01) / unit, 0.0, 10_000, 1)
     with pytest.raises(NVPError, match=rf"scores {floor - 0.01:.2f} .*, below {floor:g}, as if"):

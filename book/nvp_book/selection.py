@@ -89,7 +89,9 @@ def best_models(
     A run that is told labels scores something else, and stays out. Raises `NVPError` where no run
     is left, or no images of the first one's kind are here.
     """
-    best = best_runs({name: run for name, run in ledger.items() if not run.config.num_classes})
+    best = best_runs(
+        {name: run for name, run in ledger.items() if not run.config.model.num_classes}
+    )
     if not best:
         raise NVPError("no run without labels keeps its weights: make one and `nvp record` it")
     kind, run = next(iter(best.items()))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
+
+from nvp.model.config import Depth, Family, ModelConfig, Width
+from nvp.model.protocol import ImageModel
 
 
 class Kind(StrEnum):
@@ -27,31 +30,35 @@ class OutputKind(StrEnum):
     MIXTURE = "mixture"
 
 
-class PixelRNNConfig(BaseModel):
+Kernel = Annotated[int, Field(ge=3, le=63)]  # the side of a convolution's kernel, odd
+
+
+class PixelRNNConfig(ModelConfig, family="pixelrnn"):
     """The layer list of Table 1: mask A convolution, `num_layers` layers, two 1x1s, output.
 
     `hidden` is the paper's h: maps between layers have 2h features. `head` is the number of maps
     in the two 1x1 convolutions before the output, 32 for MNIST and 1024 for the others.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    family: Literal["pixelrnn"] = "pixelrnn"
+    num_classes: Literal[0] = 0
     kind: Kind
-    image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
-    levels: int = Field(256, ge=2, le=256)  # of one sub-pixel: 2 for binary images
-    num_layers: int = Field(ge=1)
-    hidden: int = Field(ge=1)
-    head: int = Field(32, ge=1)
-    first_kernel: int = Field(7, ge=3)  # side of the mask A convolution
-    kernel_size: int = Field(3, ge=3)  # k of the Row LSTM, side of PixelCNN's masked convolutions
+    num_layers: Depth
+    hidden: Width
+    head: Width = 32
+    first_kernel: Kernel = 7  # of the mask A convolution
+    kernel_size: Kernel = 3  # k of the Row LSTM, side of PixelCNN's masked convolutions
     residual: bool = True  # Figure 5
     skip: bool = True  # section 3.3: from every layer to the head
-    # The probability that one of a layer's h maps is left out in training; not in the paper.
+    # The probability that one of a layer's h maps is dropped in training; not in the paper.
     dropout: float = Field(0.0, ge=0, lt=1)
     output: OutputKind = OutputKind.DISCRETE
-    num_components: int = Field(8, ge=1)  # of the mixture
-    num_scales: int = Field(4, ge=1)  # of each of its components
+    num_components: Depth = 8  # of the mixture
+    num_scales: Depth = 4  # of each of its components
+
+    def build(self) -> ImageModel:
+        from nvp.autoregressive.pixelrnn import PixelRNN  # which is made from this class
+
+        return PixelRNN(self)
 
     @model_validator(mode="after")
     def _kernels_are_odd(self) -> PixelRNNConfig:
@@ -67,19 +74,22 @@ class PixelRNNConfig(BaseModel):
         return self
 
 
-class MultiScaleConfig(BaseModel):
+class MultiScaleConfig(Family, family="multiscale_pixelrnn"):
     """Section 3.6: an unconditional PixelRNN draws a small image, a conditional one the full one.
 
-    `small` models every `factor`-th row and column; `large` sees it through `factor` = 2^k
-    upsampling by k deconvolutions of `width` maps.
+    `small` models every `factor`-th row and column. `large` sees that image upsampled by `factor` =
+    2^k, by k deconvolutions of `width` maps.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    family: Literal["multiscale_pixelrnn"] = "multiscale_pixelrnn"
+    num_classes: ClassVar[int] = 0
     small: PixelRNNConfig
     large: PixelRNNConfig
-    width: int = Field(32, ge=1)
+    width: Width = 32
+
+    def build(self) -> ImageModel:
+        from nvp.autoregressive.multiscale import MultiScalePixelRNN  # which is made from this
+
+        return MultiScalePixelRNN(self)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import model_validator
+
+from nvp.model.config import ModelConfig, Width
 
 
-class StridedConfig(BaseModel):
+class StridedConfig(ModelConfig):
     """`latent` dimensions of z, and two convolutions of stride 2, of `width` and 2 `width` maps."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    family: Literal["vae", "gan"]
-    image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
-    levels: int = Field(256, ge=2, le=256)
-    latent: int = Field(32, ge=1)
-    width: int = Field(32, ge=1)
+    num_classes: Literal[0] = 0
+    latent: Width = 32
+    width: Width = 32
 
     @model_validator(mode="after")
     def _sides_divide(self) -> Self:

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
 from nvp.baselines.config import StridedConfig
 from nvp.errors import NVPError
+from nvp.model.config import Width
 from nvp.model.dequantisation import device_of
 from nvp.model.protocol import ImageModel
 
 SLOPE = 0.2  # of the leaky rectifiers
 
 
-class GANConfig(StridedConfig):
+class GANConfig(StridedConfig, family="gan"):
     """`latent` dimensions of z; D has convolutions of stride 2, and G undoes them."""
 
-    family: Literal["gan"] = "gan"
-    latent: int = Field(64, ge=1)
+    latent: Width = 64
+
+    def build(self) -> ImageModel:
+        return GAN(self)
 
 
 class GAN(ImageModel):

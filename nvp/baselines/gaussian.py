@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from nvp.model.config import ModelConfig
 from nvp.model.dequantisation import (
     dequantise,
     device_of,
@@ -22,17 +23,27 @@ from nvp.model.protocol import ImageModel
 
 CELLS = 256  # places within a level at which noise is integrated
 CHUNK = 1000  # images
+MOST_DIMENSIONS = 20_000  # whose covariance takes 1.6 GB
 
 
-class GaussianConfig(BaseModel):
-    """The Gaussian has no choices but those of the logit, whose alpha is Real NVP's."""
+class GaussianConfig(ModelConfig, family="gaussian"):
+    """The Gaussian has one choice, the alpha of the logit, which defaults to Real NVP's."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    family: Literal["gaussian"] = "gaussian"
-    image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
-    levels: int = Field(256, ge=2, le=256)
+    num_classes: Literal[0] = 0
     alpha: float = Field(0.05, gt=0, lt=0.5)
+
+    def build(self) -> ImageModel:
+        return Gaussian(self)
+
+    @model_validator(mode="after")
+    def _covariance_fits(self) -> GaussianConfig:
+        size = math.prod(self.image_shape)
+        if size > MOST_DIMENSIONS:
+            raise ValueError(
+                f"images of {size} sub-pixels have a covariance of {size} x {size}: use smaller "
+                f"ones, of at most {MOST_DIMENSIONS}"
+            )
+        return self
 
 
 class Gaussian(ImageModel):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +17,11 @@ from nvp.model.protocol import ImageModel
 LOG_SCALES = (-3.0, 10.0)
 
 
-class VAEConfig(StridedConfig):
+class VAEConfig(StridedConfig, family="vae"):
     """`latent` dimensions of z; convolutions of stride 2 to it, and transposed ones from it."""
 
-    family: Literal["vae"] = "vae"
+    def build(self) -> ImageModel:
+        return VAE(self)
 
 
 class VAE(ImageModel):

@@ -43,7 +43,7 @@ def training_data(config: RunConfig, data_root: Path | None = None) -> TrainingD
     """Load and check the training images of a configuration, and hold some out for validation."""
     data = load_split(config, "train", data_root)
     whole = examples(config, data)
-    labels = data.labels_checksum if config.num_classes else None
+    labels = data.labels_checksum if config.model.num_classes else None
     held_out = hold_out(whole, config, data_root)
     return TrainingData(data.name, data.checksum, labels, whole, *held_out)
 
@@ -51,7 +51,7 @@ def training_data(config: RunConfig, data_root: Path | None = None) -> TrainingD
 def examples(config: RunConfig, data: Dataset) -> Examples:
     """The images of `data`, checked, and with them their labels if the model is conditional."""
     check_images(config, data)
-    if config.num_classes and data.labels is not None:
+    if config.model.num_classes and data.labels is not None:
         return Labelled(data.images, data.labels)
     return data.images
 
@@ -64,17 +64,18 @@ def check_images(config: RunConfig, data: Dataset) -> None:
             f"model.image_shape is {list(config.model.image_shape)} but {config.data.name} holds "
             f"{list(shape)} images: change one of the two in the configuration"
         )
-    blocks = range(0, len(data), BLOCK_IMAGES) if config.levels < 256 else ()
+    blocks = range(0, len(data), BLOCK_IMAGES) if config.model.levels < 256 else ()
     for start in blocks:  # not all of a large set at once
-        check_levels(data.images[start : start + BLOCK_IMAGES].to("cpu"), config.levels)
-    if config.num_classes == 0:
+        check_levels(data.images[start : start + BLOCK_IMAGES].to("cpu"), config.model.levels)
+    if config.model.num_classes == 0:
         return
     if data.labels is None:
         raise NVPError(
-            f"{config.data.name} has no labels, and model.num_classes = {config.num_classes} needs "
-            "them: add them (data/README.md says how), or set model.num_classes to 0"
+            f"{config.data.name} has no labels, and model.num_classes = "
+            f"{config.model.num_classes} needs them: add them (data/README.md says how), or set "
+            "model.num_classes to 0"
         )
-    condition(data.labels, len(data), config.num_classes)
+    condition(data.labels, len(data), config.model.num_classes)
 
 
 def hold_out(

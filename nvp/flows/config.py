@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from nvp.flows.batchnorm import NormScope
 from nvp.flows.coupling import AffineOrder
@@ -12,23 +12,23 @@ from nvp.flows.masks import Parity
 from nvp.flows.preprocess import LogitForm
 from nvp.flows.prior import PriorName
 from nvp.flows.squeeze import SqueezeOrder
+from nvp.model.config import ModelConfig, Width
+from nvp.model.protocol import ImageModel
 
 
-class RealNVPConfig(BaseModel):
+class RealNVPConfig(ModelConfig, family="realnvp"):
     """Every choice that makes one Real NVP. `paper` and `official` are the two faithful presets.
 
-    Fields under "where they differ" are those in which paper and official code disagree, or in
-    which the paper is silent; the book's chapter on the two measures what each is worth.
+    The key `preset` of a file names one of them; other keys change its fields. Fields under "where
+    they differ" are those in which paper and official code disagree, or in which the paper is
+    silent. The book's chapter on the two measures the effect of each.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    family: Literal["realnvp"] = "realnvp"
+    levels: Literal[256] = 256
     # Sizes
-    image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
-    num_scales: int = Field(2, ge=1)
-    num_blocks: int = Field(2, ge=0)
-    width: int = Field(32, ge=1)
+    num_scales: int = Field(2, ge=1, le=12)
+    num_blocks: int = Field(2, ge=0, le=256)
+    width: Width = 32
     # Where they differ
     affine_order: AffineOrder = AffineOrder.SCALE_THEN_SHIFT
     first_kept: Parity = Parity.ODD
@@ -53,7 +53,15 @@ class RealNVPConfig(BaseModel):
     # Free choices of the paper
     weight_scale_l2: float = Field(5e-5, ge=0)
     prior: PriorName = PriorName.GAUSSIAN
-    num_classes: int = Field(0, ge=0)  # length of y, what s and t are told (appendix F); 0: no y
+
+    def build(self) -> ImageModel:
+        from nvp.flows.realnvp import RealNVP  # which is made from this class
+
+        return RealNVP(self)
+
+    @classmethod
+    def keys(cls) -> list[str]:
+        return ["preset", *super().keys()]
 
     @classmethod
     def paper(cls, image_shape: tuple[int, int, int], **sizes_and_changes: Any) -> RealNVPConfig:
@@ -61,16 +69,34 @@ class RealNVPConfig(BaseModel):
 
         One exception: the logit is the code's symmetric form, since the printed one is infinite
         at white (`logit="paper"` gives it). Sizes default to the paper's: of 32x32 to those for
-        CIFAR-10, where ImageNet has others (configs/imagenet32.yaml).
+        CIFAR-10; ImageNet has others (configs/imagenet32.yaml).
         """
-        fields = preset_fields("paper", image_shape)
-        return cls(image_shape=image_shape, **{**fields, **sizes_and_changes})
+        return cls.model_validate(
+            {"preset": "paper", "image_shape": image_shape, **sizes_and_changes}
+        )
 
     @classmethod
     def official(cls, image_shape: tuple[int, int, int], **sizes_and_changes: Any) -> RealNVPConfig:
         """The model of the authors' code, quirks included (the book's chapter lists them)."""
-        fields = preset_fields("official", image_shape)
-        return cls(image_shape=image_shape, **{**fields, **sizes_and_changes})
+        return cls.model_validate(
+            {"preset": "official", "image_shape": image_shape, **sizes_and_changes}
+        )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_preset(cls, tree: Any) -> Any:
+        """The preset's fields, and over them those that `tree` sets itself."""
+        if not isinstance(tree, dict) or "preset" not in tree:
+            return tree
+        changes = dict(tree)
+        preset, shape = changes.pop("preset"), tree.get("image_shape")
+        if preset not in get_args(Preset):
+            raise ValueError(f"preset must be paper or official, got {preset!r}")
+        if not isinstance(shape, list | tuple) or len(shape) != 3:
+            raise ValueError(
+                f"image_shape must be [channels, height, width], such as [1, 28, 28], got {shape!r}"
+            )
+        return {**preset_fields(preset, (shape[0], shape[1], shape[2])), **changes}
 
     @model_validator(mode="after")
     def _sides_divide(self) -> RealNVPConfig:
@@ -90,7 +116,8 @@ Preset = Literal["paper", "official"]
 def preset_fields(preset: Preset, image_shape: tuple[int, int, int]) -> dict[str, Any]:
     """The fields that a preset sets; the others keep their defaults.
 
-    Blocks, maps and scales are those of section 4.1; for 28x28 our own, the paper has no such set.
+    Blocks, maps and scales are those of section 4.1; for 28x28 they are ours, since the paper has
+    no such data set.
     """
     paper: dict[str, Any] = {"num_scales": 2, "num_blocks": 2, "width": 32}
     if image_shape[1] == 64:

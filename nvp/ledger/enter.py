@@ -175,7 +175,7 @@ def check_floor(config: RunConfig, score: Score, *, autoregressive: bool) -> Non
     floor = FLOORS.get(config.data.name)
     if floor is None or not autoregressive:
         return
-    if config.levels == 2:
+    if config.model.levels == 2:
         figure, unit = figure * nats_per_bit(config.model.image_shape), "nats"
     if figure < floor:
         raise NVPError(

@@ -153,7 +153,7 @@ class Run:
     @property
     def is_binary(self) -> bool:
         """Whether its unit is nats an image, as is usual for images of two levels."""
-        return self.config.levels == 2
+        return self.config.model.levels == 2
 
     @property
     def nats(self) -> tuple[float, float]:

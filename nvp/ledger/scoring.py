@@ -27,7 +27,7 @@ PROBE_IMAGES = 200
 
 def tolerance(config: RunConfig) -> float:
     """Within how many bits/dim two test scores of a run count as the same."""
-    if config.levels > 2:
+    if config.model.levels > 2:
         return TOLERANCE
     return BINARY_TOLERANCE / nats_per_bit(config.model.image_shape)
 

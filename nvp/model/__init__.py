@@ -1,5 +1,6 @@
 """What a model of images is: the protocol, labels, dequantisation, models of one's own."""
 
+from nvp.model.config import ModelConfig
 from nvp.model.protocol import ImageModel, batch_norms, batch_statistics
 
-__all__ = ["ImageModel", "batch_norms", "batch_statistics"]
+__all__ = ["ImageModel", "ModelConfig", "batch_norms", "batch_statistics"]

@@ -5,45 +5,19 @@
       image_shape: [1, 28, 28]
       width: 8
 
-The module may be a file in a folder on PYTHONPATH, or part of an installed package. To read such
-a configuration is to run that module, so read only those that you trust.
+The class is a `ModelConfig`, or a subclass of a family's configuration. The module may be a file
+in a folder on PYTHONPATH, or part of an installed package. To read such a configuration is to run
+that module, so read only those that you trust.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from importlib import import_module
 from inspect import isabstract
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
-
+from nvp.errors import NVPError
+from nvp.model.config import Family
 from nvp.model.protocol import ImageModel
-
-
-class OwnConfig(BaseModel, ABC):
-    """The base of such a class: its fields are the keys that the file may have, and no others.
-
-    `family` is where the class is found; made in Python, it finds that out by itself. `levels` and
-    `num_classes` must be those of the model.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    family: str = ""
-    image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
-    levels: int = Field(256, ge=2, le=256)
-    num_classes: int = Field(0, ge=0)
-
-    @abstractmethod
-    def build(self) -> ImageModel:
-        """A fresh model; its weights come from PyTorch's global generator."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _knows_where_it_is(cls, tree: Any) -> Any:
-        here = {"family": f"{cls.__module__}:{cls.__qualname__}"}
-        return {**here, **tree} if isinstance(tree, dict) else tree
 
 
 def is_path(family: object) -> bool:
@@ -52,24 +26,55 @@ def is_path(family: object) -> bool:
     return all(part.isidentifier() for part in (*module.split("."), name))
 
 
-def own_config(tree: Any) -> Any:
-    """The `OwnConfig` that a mapping with such a `family` describes; other values as they are.
+def import_family(path: str) -> type[Family]:
+    """The class that `path`, "module:Class", names.
 
     Raises `ValueError` for a module that cannot be imported, and for a class that is not there or
-    is no `OwnConfig` with a `build`.
+    that makes no model.
     """
-    if not isinstance(tree, dict):
-        return tree
-    module, _, name = str(tree["family"]).partition(":")
+    module, _, name = path.partition(":")
     try:
         found = getattr(import_module(module), name, None)
-    except Exception as error:  # whatever a module of others may do
+    except (Exception, SystemExit) as error:  # whatever a module of others may do
+        reason = str(error) if isinstance(error, Exception) else "it ends the program"
         raise ValueError(
-            f"family names {module}, which cannot be imported ({error}): mend it, or put the "
+            f"family names {module}, which cannot be imported ({reason}): mend it, or put the "
             f"folder of {module.partition('.')[0]} on PYTHONPATH, or install it"
         ) from error
-    if not isinstance(found, type) or not issubclass(found, OwnConfig) or isabstract(found):
+    if not isinstance(found, type) or not issubclass(found, Family) or isabstract(found):
         raise ValueError(
-            f"family names {name} of {module}, which is no subclass of OwnConfig with a build()"
+            f"family names {name} of {module}, which is no subclass of ModelConfig with a build()"
         )
-    return found.model_validate(tree)
+    return found
+
+
+def build(config: Family) -> ImageModel:
+    """The model that `config.build()` makes.
+
+    Raises `NVPError` for anything but an `ImageModel` with parameters, whose shape, levels and
+    classes are those of the configuration.
+    """
+    try:
+        model = config.build()
+    except SystemExit as error:
+        raise NVPError(
+            f"{config.family}: build() ends the program: let it return a model"
+        ) from error
+    if not isinstance(model, ImageModel):
+        raise NVPError(
+            f"{config.family}: build() returns {type(model).__name__}, which is no ImageModel: "
+            "return the model, of a class that derives from nvp.model.ImageModel"
+        )
+    for name in ("image_shape", "levels", "num_classes"):
+        own, asked = getattr(model, name, None), getattr(config, name)
+        if own != asked:
+            raise NVPError(
+                f"{config.family}: the model has {name} {own}, its configuration {asked}: set "
+                f"self.{name} = config.{name} in {type(model).__name__}"
+            )
+    if not any(True for _ in model.parameters()):
+        raise NVPError(
+            f"{config.family}: {type(model).__name__} has no parameters, so there is nothing to "
+            "train: register them as nn.Parameter"
+        )
+    return model

@@ -61,13 +61,11 @@ def _metadata(run: Run) -> dict[str, Any]:
 def _introduction(run: Run) -> str:
     entry, model = run.record, run.config.model
     channels, height, width = model.image_shape
-    told = f"conditioned on {run.config.num_classes} classes or attributes, " * bool(
-        run.config.num_classes
-    )
+    told = f"conditioned on {model.num_classes} classes or attributes, " * bool(model.num_classes)
     return (
         f"A model of the family {code(model.family)}, {told}with {entry.parameters:,} parameters. "
         f"It was trained on {entry.data.train_images:,} images of {code(entry.data.name)}, "
-        f"{height}x{width} with {channels} channel{'s' * (channels > 1)} of {run.config.levels} "
+        f"{height}x{width} with {channels} channel{'s' * (channels > 1)} of {model.levels} "
         f"levels. {KINDS[run.fresh_model.likelihood]}"
     )
 
@@ -121,7 +119,7 @@ def _use(run: Run) -> str:
         return f"No weights are kept. Train it: `nvp train results/runs/{run.name}/config.yaml`."
     given, lines = "", ["from nvp.ledger import runs", ""]
     lines.append(f'model = runs()["{run.name}"].load_model()')
-    if run.config.num_classes:
+    if run.config.model.num_classes:
         given = ", labels=labels"
         lines.insert(0, "import torch\n")
         lines.append("labels = torch.arange(16) % model.num_classes")

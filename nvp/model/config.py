@@ -1,0 +1,65 @@
+"""The configuration of a model: its fields are the keys of a file, and `build` makes the model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Annotated, ClassVar, TypeAlias, Unpack
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from nvp.model.protocol import ImageModel
+
+# Bounds far above what anybody trains: beyond them a typing error would fill the memory.
+Side: TypeAlias = Annotated[int, Field(ge=1, le=4096)]
+Shape: TypeAlias = tuple[Side, Side, Side]  # (C, H, W)
+Width: TypeAlias = Annotated[int, Field(ge=1, le=4096)]  # features of a layer
+Depth: TypeAlias = Annotated[int, Field(ge=1, le=256)]  # layers or parts
+
+
+class Family(BaseModel, ABC):
+    """What the configurations of all models share: a family, and `build`.
+
+    The name of the family is given with the class, `class GANConfig(ModelConfig, family="gan")`. A
+    class without one is named by where it is, `module:Class`, and so is a subclass of a family.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    _name: ClassVar[str]
+
+    family: str = Field("", validate_default=True)
+
+    def __init_subclass__(cls, family: str = "", **options: Unpack[ConfigDict]) -> None:
+        super().__init_subclass__(**options)
+        cls._name = family or f"{cls.__module__}:{cls.__qualname__}"
+
+    @abstractmethod
+    def build(self) -> ImageModel:
+        """A fresh model; its weights come from PyTorch's global generator."""
+
+    @classmethod
+    def name(cls) -> str:
+        """What `family` says: the name of a family, or `module:Class`."""
+        return cls._name
+
+    @classmethod
+    def keys(cls) -> list[str]:
+        """The keys that a file may have."""
+        return list(cls.model_fields)
+
+    @field_validator("family")
+    @classmethod
+    def _is_its_own(cls, family: str) -> str:
+        if family not in ("", cls._name):
+            raise ValueError(f"this is a configuration of {cls._name}")
+        return cls._name
+
+
+class ModelConfig(Family):
+    """The base of a model's configuration: fields of a subclass are the keys of its file.
+
+    `levels` and `num_classes` must be those of the model that `build` makes.
+    """
+
+    image_shape: Shape
+    levels: int = Field(256, ge=2, le=256)  # of a sub-pixel: 2 for binary images
+    num_classes: int = Field(0, ge=0)  # classes or attributes, of a conditional model
