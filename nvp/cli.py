@@ -8,10 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-from rich.console import Console
-from rich.table import Table
-from typer.core import TyperGroup
+try:
+    import typer
+    from rich.console import Console
+    from rich.table import Table
+    from typer.core import TyperGroup
+except ModuleNotFoundError as error:
+    raise SystemExit(f"nvp: {error}: the command line needs pip install '.[cli]'") from error
 
 from nvp.config import LARGEST_SEED
 from nvp.data.importing.options import Crop, Fractions, Options

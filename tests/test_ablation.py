@@ -53,6 +53,7 @@ def row(variant: str, seed: int, test: float, settings: str = "") -> Row:
     return Row(variant=variant, seed=seed, test=test, **numbers, **scores, **words)
 
 
+@pytest.mark.slow
 def test_runs_that_are_recorded_are_not_made_again(
     small: Ablation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

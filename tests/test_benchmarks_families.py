@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from benchmarks import families
 from nvp.config import load_config
 from nvp.paths import repository_root
 
 
+@pytest.mark.slow
 def test_every_family_is_timed_at_what_it_can_do(tmp_path: Path) -> None:
     families.main(["--batch", "2", "--repeats", "1", "--output", str(tmp_path)])
     results = json.loads((tmp_path / "results_families.json").read_text())

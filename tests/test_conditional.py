@@ -248,6 +248,7 @@ def trained(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("data", "flips"), [("tiny", True), ("attributes", False)])
 def test_resuming_is_exact(data: str, flips: bool, labelled: Path, tmp_path: Path) -> None:
     for folder, ends in (("whole", [8]), ("parts", [3, 8])):

@@ -67,6 +67,7 @@ def test_no_recorded_run_is_below_its_floor() -> None:
             enter.check_floor(run.config, run.score, autoregressive=autoregressive)
 
 
+@pytest.mark.slow
 def test_a_recorded_flow_inverts() -> None:
     """Trained scales amplify rounding: float32 loses two digits more than with random weights."""
     x = torch.logit(0.05 + 0.9 * (probe_images((1, 28, 28))[:8].double() + 0.5) / 256)

@@ -19,6 +19,8 @@ from nvp.flows.realnvp import Scale
 from nvp.flows.squeeze import SqueezeOrder, squeeze, unsqueeze
 from nvp.flows.toy import ToyData, ToyFlow
 
+pytestmark = pytest.mark.slow
+
 Map = Callable[[Tensor], Tensor]
 
 

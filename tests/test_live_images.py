@@ -24,6 +24,8 @@ from nvp.errors import NVPError
 from nvp.flows.preprocess import dequantise
 from nvp.ledger.entry import runs
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = 1e-6  # of float64 against float64; the figure promises 1e-3
 FLOW = ["realnvp.js"]
 # Pixels in [0, 1] -> logits, latents and their log-determinant, and what 0.9 z decodes to.

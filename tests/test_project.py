@@ -89,8 +89,15 @@ def test_the_version_heads_the_list_of_changes() -> None:
 
 
 def test_the_package_needs_no_extra() -> None:
-    """`import nvp` loads nothing that only the command line or the book need."""
-    code = "import sys, nvp; print(*{name.partition('.')[0] for name in sys.modules})"
+    """Only the command line and the import of images load what an extra brings."""
+    code = """if True:
+        import importlib, pkgutil, sys
+        import nvp
+        for module in pkgutil.walk_packages(nvp.__path__, "nvp."):
+            if not module.name.startswith(("nvp.cli", "nvp.data.importing")):
+                importlib.import_module(module.name)
+        print(*{name.partition(".")[0] for name in sys.modules})
+    """
     shown = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, check=True
     )
@@ -103,8 +110,16 @@ def test_the_package_needs_no_extra() -> None:
         for lines in PROJECT["optional-dependencies"].values()
         for line in lines
     }
-    assert "torch" in loaded
+    assert {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]} <= loaded
     assert not loaded & extras
+
+
+def test_the_command_line_says_which_extra_it_needs() -> None:
+    code = "import sys; sys.modules['typer'] = None; import nvp.cli"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True)
+    assert result.returncode == 1
+    assert "the command line needs pip install '.[cli]'" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_a_missing_browser_skips_a_test_or_fails_it(monkeypatch: pytest.MonkeyPatch) -> None:

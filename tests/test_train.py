@@ -45,6 +45,7 @@ def batch(n: int = 8) -> Tensor:
     return torch.randint(256, (n, 1, 8, 8), generator=generator, dtype=torch.uint8)
 
 
+@pytest.mark.slow
 def test_the_loss_falls(root: Path, tmp_path: Path) -> None:
     last = prepare(configuration(steps=60), tmp_path, data_root=root).run()
     rows = read_log(tmp_path / "log.csv")
@@ -81,6 +82,7 @@ def pixel_rnn_with_dropout(steps: int) -> RunConfig:
     return config.model_copy(update={"model": config.model.model_copy(update={"dropout": 0.5})})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "configure",
     [
@@ -110,6 +112,7 @@ def test_resuming_is_exact(
     assert header["step"] == expected_header["step"] == 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_loses_nothing(
     number: signal.Signals, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -147,6 +150,7 @@ def test_flips_and_seeds_change_the_run(root: Path, tmp_path: Path) -> None:
     assert plain != seed
 
 
+@pytest.mark.slow
 def test_a_lost_run_repeats_the_steps_after_its_checkpoint(root: Path, tmp_path: Path) -> None:
     prepare(configuration(steps=6), tmp_path / "run", data_root=root).run()
     at_six = (RunFolder(tmp_path / "run").checkpoint).read_bytes()
@@ -221,6 +225,7 @@ def test_divergence_before_a_checkpoint_promises_none(root: Path, tmp_path: Path
         prepare(configuration(steps=50, learning_rate=1e30), tmp_path, data_root=root).run()
 
 
+@pytest.mark.slow
 def test_divergence_keeps_the_checkpoint(root: Path, tmp_path: Path) -> None:
     prepare(configuration(steps=2), tmp_path, data_root=root).run()
     good = RunFolder(tmp_path).checkpoint.read_bytes()

@@ -17,6 +17,8 @@ from nvp.ledger import entry as ledger
 from nvp.runs.folder import RunFolder
 from nvp.runs.load import load_run
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = """\
 # %% tags=["parameters"]
@@ -132,7 +134,7 @@ def test_the_run_on_a_gpu_is_recorded_and_packed(rented: Path) -> None:
     run, out = ledger.runs(rented / "results")["cifar10"], rented / "build" / "gpu"
     assert (run.record.steps, run.record.commit, run.record.weights) == (2, "abc", None)
     assert run.config.training.minutes == 22
-    names = {"run.json", "config.yaml", "log.csv", "samples.png", "weights.part-aa"}
+    names = {"run.json", "config.yaml", "log.csv", "samples.png", "real.png", "weights.part-aa"}
     assert {path.name for path in out.iterdir()} == names
     (out / "weights.part-aa").rename(RunFolder(out).weights)
     assert load_run(out).config == run.config

@@ -6,7 +6,7 @@
 #
 # It needs a Python that has torch and the packages of pyproject.toml, and cifar10 under NVP_DATA; no
 # network. The last call scores the run into results/runs/cifar10, and puts into OUT (build/gpu) the
-# same entry, a sheet of samples, and the weights in half precision, in parts to be put together by
+# same entry and the weights in half precision, in parts to be put together by
 # `cat weights.part-* > weights.safetensors`. Without git, NVP_COMMIT should name the commit.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -41,11 +41,9 @@ import sys
 from pathlib import Path
 
 from nvp.runs.load import load_run
-from nvp.runs.sheet import write_samples
 from nvp.runs.tensors import save_weights
 
 run, out = load_run(Path(sys.argv[1])), Path(sys.argv[2])
-write_samples(run.model, out / "samples.png", 100)
 header = {"config": run.config.model_dump(mode="json")}
 save_weights(out / "weights.safetensors", run.model, header)
 PYTHON

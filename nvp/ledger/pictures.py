@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from nvp.autoregressive.pixelrnn import PixelRNN
@@ -64,6 +63,8 @@ def complete(model: PixelRNN, images: Tensor) -> Tensor:
 
 def differing(path: Path, model: ImageModel) -> float:
     """The share of pixels of the samples at `path` that are others when they are made again."""
+    from PIL import Image  # only the extra `cli` brings it
+
     try:
         stored = np.asarray(Image.open(path)).astype(int)
     except OSError as error:

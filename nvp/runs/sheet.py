@@ -5,16 +5,18 @@ from __future__ import annotations
 import io
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from PIL import Image
 from torch import Tensor
-from torchvision.utils import make_grid
 
 from nvp.errors import NVPError
 from nvp.likelihood import full_float32
 from nvp.model.protocol import ImageModel
 from nvp.runs.files import write
+
+if TYPE_CHECKING:  # only the extra `cli` brings it
+    from PIL import Image
 
 SHEET_BATCH = 100
 
@@ -70,6 +72,9 @@ def greys(images: Tensor, levels: int) -> Tensor:
 
 def sheet(images: Tensor, columns: int, zoom: int = 1) -> Image.Image:
     """Images, (N, C, H, W) uint8, side by side on white, each pixel a square of side `zoom`."""
+    from PIL import Image
+    from torchvision.utils import make_grid
+
     grid = make_grid(images, nrow=columns, pad_value=255)[: images.shape[1]]
     grid = grid.repeat_interleave(zoom, 1).repeat_interleave(zoom, 2)
     return Image.fromarray(grid.permute(1, 2, 0).squeeze(2).numpy())

@@ -6,10 +6,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TypeAlias
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from nvp.config import TrainingConfig
 from nvp.likelihood import nats_per_bit
@@ -21,9 +19,12 @@ Bar: TypeAlias = Callable[[float, str], None]  # takes the share that is done, a
 @contextmanager
 def bar(name: str) -> Iterator[Bar | None]:
     """A bar on a terminal; None elsewhere. It disappears at the end of the block."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or find_spec("rich") is None:  # only the extra `cli` brings it
         yield None
         return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),

@@ -131,6 +131,7 @@ def test_cli_get(amat_root: Path) -> None:
     assert result.stdout == f"binarized-mnist is ready in {amat_root / sets.AMAT_FOLDER}\n"
 
 
+@pytest.mark.slow
 def test_cli_as_a_process_has_no_traceback(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "nvp.cli", "data", "get", "mnist"]
     (tmp_path / "file").touch()

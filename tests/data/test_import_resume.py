@@ -40,6 +40,7 @@ def mixed(tmp_path: Path) -> Path:
 OPTIONS = Options(crop=Crop.NONE, skip_unreadable=True)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_makes_the_same_set(
     mixed: Path, tmp_path: Path, monkeypatch
 ) -> None:
