@@ -292,8 +292,9 @@ for name, score in baselines.score(train, test).items():
 # * A **normalizing flow** maps $x$ to $z$ by an invertible network. Likelihood, inference and sampling are exact, and
 #   take one pass each. The price is a network whose inverse and Jacobian determinant are cheap.
 #
-# {cite:t}`rezende2015flows` gave flows their name: probability *flows* through a chain of invertible maps, and the
-# result is again *normalised*. They made the posterior $q$ of a VAE in this way; Real NVP makes the density of images.
+# {cite:t}`rezende2015flows` made the name known {cite}`kobyzev2021review`: probability *flows* through a chain of
+# invertible maps, and the result is again *normalised*. They made the posterior $q$ of a VAE in this way; Real NVP
+# makes the density of images.
 #
 # In the plane all four are short. These are their losses in nats, for points `x` of shape (N, 2):
 

@@ -11,27 +11,31 @@
 # # Change of variables
 #
 # ```{admonition} In the paper
-# Section 3.1, equations 2 and 3, and figure 1 of {cite:t}`dinh2017realnvp`.
+# Section 3.1, equations 2 and 3, of {cite:t}`dinh2017realnvp`, and equation 1 of its section 2.
 # ```
 #
-# Chapter {ref}`density-estimation` ended with a question: how can a model be as powerful as a network and
-# still be normalised? A **flow** starts from a density that is normalised already, a Gaussian, and *moves*
-# it: an invertible map carries probability from place to place and loses none. What it does to the density
-# is the change of variables, which is all that this chapter is about.
+# Step two of the {ref}`game plan <game-plan>` is to write the likelihood so that it can be computed. A **normalizing
+# flow** starts from a density that is normalised already, a Gaussian, and *moves* it by an invertible map. The change
+# of variables says what happens to the density. After this chapter you can train a flow on the line, draw one in the
+# plane, and say why images need a special map.
 
 # %% tags=["parameters"]
 profile = "laptop"
 
-# %%
+# %% tags=["hide-input"]
 import math
 
 import matplotlib.pyplot as plt
 import torch
+from matplotlib.collections import LineCollection
 from nvp_book import figures
 from nvp_book.figures import densities
 from nvp_book.selection import in_powers
+from torch import nn
+from torch.func import grad, jacrev, vmap
+from torch.nn import functional as F
 
-from nvp.flows.toy import ToyData, ToyFlow, fit
+from nvp.data import EMBEDDED, load
 
 figures.use_style()
 torch.set_num_threads(1)  # nothing here is large enough to share
@@ -39,8 +43,8 @@ torch.set_num_threads(1)  # nothing here is large enough to share
 # %% [markdown]
 # ## On the line
 #
-# The paper's direction, and that of this book throughout: $f$ goes from data to latent, $z = f(x)$,
-# and $g = f^{-1}$ back, $x = g(z)$.
+# Throughout this book $f$ goes from data to latent, $z = f(x)$, and $g = f^{-1}$ goes back, $x = g(z)$. This is the
+# paper's direction.
 #
 # ```{prf:theorem} Change of variables on the line
 # :label: thm-line
@@ -54,26 +58,26 @@ torch.set_num_threads(1)  # nothing here is large enough to share
 # ```
 #
 # ```{prf:proof}
-# Work with cumulative distribution functions, which are probabilities, and differentiate at the end.
-# Since it is continuous and one-to-one, $f$ is monotone. Say it increases; then
+# Work with cumulative distribution functions, which are probabilities, and differentiate at the end. Since $f$ is
+# continuous and one-to-one, it is monotone. Suppose that it increases. Applying $f$ to both sides of an inequality,
 #
 # $$
-# F_X(x) = P\bigl(g(Z) \le x\bigr) = P\bigl(Z \le f(x)\bigr) = F_Z\bigl(f(x)\bigr),
+# F_X(x) = P\bigl(g(Z) \le x\bigr) = P\bigl(Z \le f(x)\bigr) = F_Z\bigl(f(x)\bigr)
+#   = \int_{-\infty}^{f(x)} p_Z(z)\, dz .
 # $$ (eq:cdf)
 #
-# where the middle step applies $f$ to both sides of an inequality. Differentiate, by the chain rule:
+# Differentiate, by the fundamental theorem of calculus and the chain rule:
 #
 # $$
-# p_X(x) = F_X'(x) = F_Z'\bigl(f(x)\bigr)\, f'(x) = p_Z\bigl(f(x)\bigr)\, f'(x).
+# p_X(x) = F_X'(x) = p_Z\bigl(f(x)\bigr)\, f'(x).
 # $$
 #
 # If $f$ decreases, the inequality turns round: $F_X(x) = 1 - F_Z(f(x))$, with the derivative
 # $-p_Z(f(x))\, f'(x)$, which is positive as $f' < 0$. Both cases are {eq}`eq:line`.
 # ```
 #
-# The factor $|f'(x)|$ is what keeps the books: where $f$ is steep, a short stretch of $x$ receives
-# the probability of a long stretch of $z$, and is dense. Here is an $f$ that is flat in the middle
-# and steep on both sides. It makes two bumps of the Gaussian's one.
+# Where $f$ is steep, a short interval of $x$ receives the probability of a long interval of $z$, so $p_X$ is high.
+# Here is an $f$ that is flat in the middle and steep on both sides:
 
 
 # %%
@@ -87,69 +91,135 @@ def p_z(z):
     return torch.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
 
 
-x = torch.linspace(-5, 5, 2001, dtype=torch.float64)
-f_prime = torch.func.vmap(torch.func.grad(f))(x)
-p_x = p_z(f(x)) * f_prime.abs()
-
-# %% [markdown]
-# Is it a density? It is positive, and by {eq}`eq:line` it should integrate to 1.
-
-# %%
+x = torch.linspace(-5, 5, 1001, dtype=torch.float64)
+p_x = p_z(f(x)) * vmap(grad(f))(x).abs()
 integral = torch.trapezoid(p_x, x)
 assert abs(integral - 1) < 1e-5
 print(f"the integral of p_X is {integral:.4f}")
 
-# %% mystnb={"figure": {"caption": "The change of variables on the line. The curve is $f$. The eight slabs of $p_Z$, on the left, hold an eighth of the probability each; followed through the curve they become the slabs of $p_X$ below, of other widths and heights and the same areas. Flat stretches of $f$ thin the probability out, steep ones heap it up. (No figure in the paper.)", "name": "fig-line"}, "image": {"alt": "A wavy increasing curve z = f(x). To its left a Gaussian density over z, cut into eight horizontal slabs; below it a density over x with two peaks, cut into the eight slabs that correspond."}}
-window = slice(100, -100)  # where nearly all of the mass is
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The change of variables on the line. The curve is $f$. The eight slabs of $p_Z$, on the left, hold an eighth of the probability each. Followed through the curve they become the slabs of $p_X$ below, with other widths and heights and the same areas.", "name": "fig-line"}, "image": {"alt": "A wavy increasing curve z = f(x). To its left a Gaussian density over z, cut into eight horizontal slabs; below it a density over x with two peaks, cut into the eight slabs that correspond."}}
+window = slice(50, -50)  # where nearly all of the mass is
 densities.draw_map(x[window], f(x)[window], p_x[window], p_z(f(x))[window])
 plt.show()
 
 # %% [markdown]
-# ### Sampling, and what it costs here
+# The one peak of the Gaussian has become two, and no probability was lost.
 #
-# To make an $x$, draw $z$ from the Gaussian and return $g(z)$. But this $f$ has no inverse that one
-# could write down. On the line, bisection helps: $f$ increases, so we always know on which side of
-# the solution we are.
+# ## A flow that learns
+#
+# Now we learn $f$. A network of one input increases if its weights are positive, so this is a bijection:
+#
+# $$
+# f(x) = b + a x + \sum_k w_k \tanh\bigl(v_k (x - c_k)\bigr), \qquad a, w_k, v_k > 0 .
+# $$ (eq:monotone)
 
 
 # %%
-def g(z, steps=50):
-    """Latent to data: solve f(x) = z by bisection."""
+class MonotoneFlow(nn.Module):
+    """f of one number, with its log-derivative."""
+
+    def __init__(self, units=8):
+        super().__init__()
+        self.b = nn.Parameter(torch.zeros(()))
+        self.c = nn.Parameter(torch.linspace(-2, 2, units))
+        self.raw_a = nn.Parameter(torch.zeros(()))
+        self.raw_w = nn.Parameter(torch.full((units,), -2.0))
+        self.raw_v = nn.Parameter(torch.ones(units))
+
+    def forward(self, x):
+        """(N,) -> z (N,), log f'(x) (N,)."""
+        a, w, v = map(F.softplus, (self.raw_a, self.raw_w, self.raw_v))
+        h = torch.tanh(v * (x[:, None] - self.c))
+        z = self.b + a * x + (w * h).sum(dim=1)
+        slope = a + (w * v * (1 - h**2)).sum(dim=1)
+        return z, slope.log()
+
+
+flow = MonotoneFlow()
+x = torch.randn(100)
+by_autograd = vmap(grad(lambda x: flow(x[None])[0][0]))(x)
+assert torch.allclose(flow(x)[1], by_autograd.log(), atol=1e-5)
+
+# %% [markdown]
+# The data are one number for each image: its share of black pixels, scaled to mean 0 and variance 1. The loss is minus
+# the logarithm of {eq}`eq:line`. Its first term pulls all $z$ to 0, and the log-derivative rewards stretching.
+
+
+# %%
+def black(split):
+    return (load(EMBEDDED, split).images == 0).float().mean(dim=(1, 2, 3))
+
+
+train, test = black("train"), black("test")
+train, test = ((x - train.mean()) / train.std() for x in (train, test))
+
+
+def loss(flow, x):
+    """-log p_X(x) in nats, averaged."""
+    z, log_slope = flow(x)
+    return (z**2 / 2 + math.log(2 * math.pi) / 2 - log_slope).mean()
+
+
+def learn(flow, loss, steps=400):
+    optimiser = torch.optim.Adam(flow.parameters(), lr=0.05)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        loss(flow, train).backward()
+        optimiser.step()
+    return flow
+
+
+flow = learn(MonotoneFlow(), loss)
+gaussian = math.log(2 * math.pi * math.e) / 2  # the best Gaussian's
+print(f"test images: {loss(flow, test):.2f} nats, a Gaussian {gaussian:.2f}")
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "A learned flow on the line. Left: the share of black pixels of 5,000 garments, the best Gaussian (dashed), and the density of the flow. Middle: $f$, and the straight line that it started from. Right: the same garments as $z = f(x)$, and the unit Gaussian.", "name": "fig-monotone"}, "image": {"alt": "Three panels. Left, a histogram with two peaks; the dashed Gaussian has its peak in the valley between, the solid curve follows both peaks. Middle, an increasing curve, steep twice, beside a dashed line. Right, a histogram in the shape of a bell, under the curve of the unit Gaussian."}}
+grid = torch.linspace(-3.2, 2.8, 400)
+with torch.no_grad():
+    start, (end, log_slope) = MonotoneFlow()(grid)[0], flow(grid)
+    curves = {
+        "share of black pixels, scaled": (train, p_z(end) * log_slope.exp()),
+        "$z = f(x)$": (flow(train)[0], p_z(grid)),
+    }
+_, axes = plt.subplots(1, 3, figsize=(figures.WIDTH, 2.6))
+for ax, (name, (values, density)) in zip(
+    (axes[0], axes[2]), curves.items(), strict=True
+):
+    ax.hist(values.numpy(), bins=60, density=True, color=figures.SKY)
+    ax.plot(grid, density, color=figures.VERMILION)
+    ax.set(xlabel=name, xlim=(-3.2, 3.2), ylim=(0, 0.5))
+axes[0].plot(grid, p_z(grid), "--", color=figures.INK, lw=1.2)
+axes[1].plot(grid, start, "--", color=figures.INK, lw=1.2)
+axes[1].plot(grid, end, color=figures.VERMILION)
+axes[1].set(xlabel="$x$", ylabel="$f(x)$")
+plt.show()
+
+# %% [markdown]
+# Training made $f$ steep at both peaks and flat between them. Seen through $f$ the garments are Gaussian.
+#
+# To sample, draw $z$ and return $g(z)$. This $f$ has no inverse in closed form, but it increases, so bisection finds
+# it:
+
+
+# %%
+@torch.no_grad()
+def g(flow, z, steps=50):
+    """Solve f(x) = z: we always know on which side the solution is."""
     low, high = torch.full_like(z, -9.0), torch.full_like(z, 9.0)
     for _ in range(steps):
         middle = (low + high) / 2
-        too_low = f(middle) < z
+        too_low = flow(middle)[0] < z
         low = torch.where(too_low, middle, low)
         high = torch.where(too_low, high, middle)
     return (low + high) / 2
 
 
-generator = torch.Generator().manual_seed(0)
-z = torch.randn(100_000, dtype=torch.float64, generator=generator)
-samples = g(z)
-assert (f(samples) - z).abs().max() < 1e-12
+z = torch.randn(1000, generator=torch.Generator().manual_seed(0))
+assert (flow(g(flow, z))[0] - z).abs().max() < 1e-4
 
 # %% [markdown]
-# Do the samples follow the formula? By {eq}`eq:cdf` the distribution function of $X$ is
-# $F_Z(f(x))$. The largest distance between it and that of $N$ samples, times $\sqrt N$, stays below
-# 1.63 in 99 of 100 experiments if they do (Kolmogorov and Smirnov).
-
-# %%
-ordered = samples.sort().values
-expected = torch.special.ndtr(f(ordered))
-seen = torch.arange(1, len(ordered) + 1) / len(ordered)
-distance = (seen - expected).abs().max() * math.sqrt(len(ordered))
-assert distance < 1.63
-print(f"distance x sqrt(N) = {distance:.2f}")
-
-# %% mystnb={"figure": {"caption": "A hundred thousand samples $g(z)$, $z \\sim \\mathcal N(0, 1)$, and the density that {eq}`eq:line` gives without a single one of them. (No figure in the paper.)", "name": "fig-histogram"}, "image": {"alt": "A histogram with two peaks near -1.2 and 1.2, and a curve that follows it closely."}}
-densities.draw_histogram(samples, x[window], p_x[window])
-plt.show()
-
-# %% [markdown]
-# Note what we did: fifty evaluations of $f$ for one sample, and a trick that exists in one dimension
-# only. An inverse that is as cheap as the map itself is one of the two things that Real NVP is
-# built to have. The other is the determinant.
+# One sample costs fifty evaluations of $f$, and bisection exists in one dimension only. Real NVP has an inverse as
+# cheap as the map.
 #
 # ## In many dimensions
 #
@@ -176,178 +246,251 @@ plt.show()
 # substitution rule for integrals in several variables.)
 # ```
 #
-# With $D = 1$ this is {prf:ref}`thm-line`. Everything that the model does is one of two passes:
+# The good news: everything is one of two passes.
 #
-# * **inference**, $x \mapsto z = f(x)$: it gives the latent of an image, and with {eq}`eq:change` its
-#   density, exactly and not as a bound. Training needs this direction alone;
-# * **generation**, $z \mapsto x = g(z)$ with $z \sim p_Z$: a sample.
+# * **Inference**, $x \mapsto z = f(x)$, gives the latent of an image and, by {eq}`eq:change`, its density. It is exact,
+#   and training needs this direction alone.
+# * **Sampling**, $z \mapsto x = g(z)$ with $z \sim p_Z$.
 #
-# Bijections compose, and the formula with them. For $f = f_2 \circ f_1$ the chain rule multiplies
-# the Jacobians, so the logarithms of their determinants add. The chapter on
-# {doc}`coupling layers <03_coupling_layers>` comes back to this; it is how a deep flow is made of shallow ones.
-#
-# ## Why a determinant hurts
-#
-# Suppose that $f$ is any network that happens to be invertible. To score one image we need the
-# determinant of a $D \times D$ matrix. The usual way is Gaussian elimination. Let us count what it
-# multiplies (a division counts as one).
+# And bijections compose. For $f = f_2 \circ f_1$ the chain rule multiplies the Jacobians, so the log-determinants add.
+# Here are two maps of the plane. One turns points about the origin, the nearer ones further. The other shifts and
+# scales the second coordinate by functions of the first.
 
 
 # %%
-def determinant(matrix):
-    """Gaussian elimination: the determinant, and the multiplications."""
-    rows, det, count = matrix.clone(), 1.0, 0
-    for k in range(len(rows)):
-        pivot = k + rows[k:, k].abs().argmax().item()
-        if pivot != k:
-            rows[[k, pivot]] = rows[[pivot, k]]
-            det = -det
-        det = det * rows[k, k]
-        factors = rows[k + 1 :, k] / rows[k, k]
-        change = torch.outer(factors, rows[k, k + 1 :])
-        rows[k + 1 :, k + 1 :] -= change
-        count += 1 + factors.numel() + change.numel()
-    return det, count
+def swirl(x, sign=1):
+    """Turn by an angle that depends on the radius; sign -1 turns back."""
+    angle = sign * 1.5 * torch.exp(-x.square().sum(-1) / 4)
+    cos, sin = angle.cos(), angle.sin()
+    x1, x2 = x.unbind(-1)
+    return torch.stack([cos * x1 - sin * x2, sin * x1 + cos * x2], dim=-1)
 
 
-sizes = torch.tensor([2, 4, 8, 16, 32, 64, 128])
-counts = []
-for size in sizes.tolist():
-    shape = (size, size)
-    matrix = torch.randn(shape, dtype=torch.float64, generator=generator)
-    det, count = determinant(matrix)
-    assert torch.isclose(det, torch.linalg.det(matrix), rtol=1e-8)
-    counts.append(count)
-counts = torch.tensor(counts)
+def bend(x):
+    x1, x2 = x.unbind(-1)
+    return torch.stack([x1, (x2 - x1**2 / 3 + 1) * torch.exp(x1.cos())], -1)
 
 
-def multiplications(size):
-    """What elimination multiplies, summed over its steps."""
-    return sum(1 + rest + rest**2 for rest in range(size))
+def unbend(z):
+    z1, z2 = z.unbind(-1)
+    return torch.stack([z1, z2 * torch.exp(-z1.cos()) + z1**2 / 3 - 1], -1)
 
 
-assert [multiplications(size) for size in sizes.tolist()] == counts.tolist()
-exponent = torch.log2(counts[-1] / counts[-2]).item()
-assert abs(exponent - 3) < 0.02
-print(f"twice the dimensions: {2**exponent:.1f} times the multiplications")
+def log_det(f, x):
+    """log |det df/dx| by automatic differentiation: (N, 2) -> (N,)."""
+    return torch.linalg.slogdet(vmap(jacrev(f))(x)).logabsdet
+
+
+def f(x):
+    return bend(swirl(x))
+
+
+def g(z):
+    return swirl(unbend(z), sign=-1)
+
+
+side = torch.linspace(-8, 8, 401, dtype=torch.float64)
+plane = torch.cartesian_prod(side, side)
+log_p = p_z(f(plane)).log().sum(dim=1) + log_det(f, plane)  # equation 3
+integral = log_p.exp().sum() * (side[1] - side[0]) ** 2
+print(f"the integral of p_X is {integral:.3f}")
+parts = log_det(swirl, plane) + log_det(bend, swirl(plane))
+assert torch.allclose(g(f(plane)), plane)
+assert torch.allclose(log_det(f, plane), parts)
+
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: the density $p_X$ in data space, and the square grid of latent space carried there by $g$. Middle: that grid, on the unit Gaussian $p_Z$. Right: a square grid of data space, carried to latent space by $f$.", "name": "fig-plane"}, "image": {"alt": "Three panels. Left, a bright, twisted crescent, under a grid whose cells are small where it is bright. Middle, a round bright spot under a square grid. Right, a grid that is wound around the centre and bent, with large cells in the middle."}}
+def lines(limit, number=17, points=200):
+    """A square grid: its lines, each of many points."""
+    across = torch.linspace(-limit, limit, number, dtype=torch.float64)
+    along = torch.linspace(-limit, limit, points, dtype=torch.float64)
+    vertical = torch.stack(torch.meshgrid(across, along, indexing="ij"), -1)
+    return torch.cat([vertical, vertical.flip(-1)])
+
+
+panels = {
+    "$p_X$, and $g$ of a grid": (log_p.exp(), g(lines(3))),
+    "$p_Z$, and the grid": (p_z(plane).prod(dim=1), lines(3)),
+    "$f$ of a grid": (None, f(lines(3))),
+}
+_, axes = plt.subplots(1, 3, figsize=(figures.WIDTH, 2.6))
+for ax, (title, (density, curves)) in zip(axes, panels.items(), strict=True):
+    if density is not None:
+        image = density.reshape(401, 401).T  # rows are the second coordinate
+        ax.imshow(image, origin="lower", extent=(-8, 8, -8, 8), cmap="viridis")
+    colour = figures.INK if density is None else "white"
+    ax.add_collection(LineCollection(curves.numpy(), color=colour, lw=0.5))
+    ax.set_title(title)
+    densities.set_plane(ax, 3.2)
+plt.show()
 
 # %% [markdown]
-# Each step leaves a smaller square, and the sum over the steps, $\sum_{m < D} (1 + m + m^2)$, grows as $D^3/3$.
-# These are operations and not seconds: how long they take depends on the machine. The matrix itself is no
-# gift either: it has $D^2$ entries, and automatic differentiation needs $D$ passes to fill it, one for each
-# row or each column. Compare a **triangular** matrix: its determinant is the product of its diagonal, $D$
-# numbers, and in logarithms a sum of $D$ terms. All else in it may be as it likes, and need not even be
-# computed. At the sizes of images, by the same sum:
+# Where the cells of the left grid are small, $g$ compresses and the density is high. The area of a cell is the
+# determinant made visible.
+#
+# ### An old formula
+#
+# The formula is older than its name. With a linear $f$ it is *independent component analysis*: one matrix is learned
+# whose outputs are independent {cite}`bell1995ica`. *Gaussianization* alternates rotations with maps of single
+# coordinates, such as our monotone flow, until the data are Gaussian {cite}`chen2000gaussianization`. *Deep density
+# models* learn a deep bijective network {cite}`rippel2013deep`. {cite:t}`rezende2015flows` composed simple maps with
+# cheap determinants, which have no cheap inverse. *NICE* {cite}`dinh2015nice`, by the first author of Real NVP, found
+# layers where both are cheap. They shift and do not scale, so their determinants are 1; a single scaling ends the
+# model. Real NVP scales in every layer.
+#
+# ## Bad news
+#
+# Section 2 of the paper calls the naive formula expensive and *poorly conditioned*. Both can be seen.
+#
+# **Expensive.** Suppose that $f$ is any network that happens to be invertible. Its Jacobian has $D^2$ entries, and
+# automatic differentiation needs $D$ passes to fill it. Gaussian elimination then takes about $D^3/3$
+# multiplications, for one image, in one training step. A **triangular** matrix takes $D$: its determinant is the
+# product of its diagonal, and the other entries need not even be computed.
 
-# %%
+# %% tags=["hide-input"]
 images = {"28 × 28": 784, "32 × 32 × 3": 3072, "64 × 64 × 3": 12288}
 rows = []
 for name, size in images.items():
-    general = multiplications(size)
-    entries = size**2 * 4 / 2**20  # 4 bytes each
-    power = in_powers(f"{general:.0e}")
-    rows.append([name, f"{size:,}", power, f"{entries:.0f} MiB", f"{size:,}"])
-header = ["one image", "$D$", "general", "its matrix", "triangular"]
+    power = in_powers(f"{size**3 / 3:.0e}")
+    memory = f"{size**2 * 4 / 2**20:.0f} MiB"  # 4 bytes each
+    rows.append([name, f"{size:,}", memory, power, f"{size:,}"])
+header = ["image", "$D$", "Jacobian", "its determinant", "if triangular"]
 figures.show_table(header, rows)
 
-# %% mystnb={"figure": {"caption": "Multiplications for the determinant of one Jacobian, counted up to $D = 128$ and continued to the sizes of images. A general one costs $D^3/3$, a triangular one $D$. (No figure in the paper.)", "name": "fig-cost"}, "image": {"alt": "A log-log plot. The count for a general matrix rises with slope 3, to about 10 to the 12 at 12,288 dimensions; that for a triangular matrix with slope 1, to about 10 to the 4."}}
-densities.draw_cost(sizes, counts, sizes, images)
-plt.show()
-
 # %% [markdown]
-# And this is for one image, in one step of training, for one layer. So the design question of the
-# paper is: *which maps are flexible, have a triangular Jacobian, and are as easy to invert as to
-# apply?* The answer is the next chapter. Let us first see one at work.
-#
-# ## In the plane
-#
-# `ToyFlow` is the paper's model for points with two coordinates: coupling layers that change one
-# coordinate at a time, with what the other one tells them. `fit` is {eq}`eq:average-log` with
-# {eq}`eq:change` put in, climbed by Adam {cite}`kingma2015adam`. The paper does not say which data its
-# figure 1 shows; we take two half moons.
+# **Poorly conditioned.** The *condition number* of a matrix is its largest singular value over its smallest. In
+# float32 every entry has an error of about $10^{-7}$ of the largest ones. Smaller singular values are noise, and so is
+# their part of the log-determinant. In a deep network the condition number grows with every layer. The next cell
+# stacks layers $x \mapsto h + \tanh h$ with $h = Wx$ and random $64 \times 64$ matrices $W$. The exact
+# log-determinant is a sum over layers, in float64.
+
 
 # %%
-steps = {"laptop": 600, "paper": 3000}[profile]
-torch.manual_seed(0)
-flow = ToyFlow(num_couplings=6, width=32)
-losses = fit(flow, ToyData.MOONS.sample(20_000, seed=1), steps=steps)
+def stack(weights, x):
+    """All layers: the output, and the sum of their log-determinants."""
+    total = 0.0
+    for W in weights:
+        h = W @ x
+        slopes = 2 - torch.tanh(h) ** 2  # of h + tanh h
+        total = total + torch.linalg.slogdet(W).logabsdet + slopes.log().sum()
+        x = h + torch.tanh(h)
+    return x, total
 
-test = ToyData.MOONS.sample(1_000, seed=2)
-with torch.no_grad():
-    nats = -flow.log_prob(test).mean().item()
-gaussian = torch.distributions.MultivariateNormal(test.mean(0), test.T.cov())
-nats_gaussian = -gaussian.log_prob(test).mean().item()
-assert nats < nats_gaussian - 0.5
-print(f"flow {nats:.1f}, a fitted Gaussian {nats_gaussian:.1f} nats a point")
+
+generator = torch.Generator().manual_seed(0)
+full = torch.randn(16, 64, 64, generator=generator, dtype=torch.float64) / 8
+x = torch.randn(64, generator=generator, dtype=torch.float64)
+depths, conditions, errors = range(1, 17), [], []
+for depth in depths:
+    weights = full[:depth]
+    jacobian = jacrev(lambda x, w=weights: stack(w, x)[0])(x)
+    conditions.append(torch.linalg.cond(jacobian))
+    jacobian = jacrev(lambda x, w=weights: stack(w.float(), x)[0])(x.float())
+    found = torch.linalg.slogdet(jacobian).logabsdet
+    errors.append((found - stack(weights, x)[1]).abs())
 
 # %% [markdown]
-# What came out of training is a density like any other. It integrates to 1, because it could not
-# do otherwise: no step of the optimiser can break {prf:ref}`thm-change`. And `inverse` undoes
-# `forward`, for points of the data and for points that no one has ever seen.
+# The sum over layers is accurate in float32, too, but needs a determinant for every layer. For triangular matrices
+# $W$ that is a sum of logarithms.
 
 # %%
-side = torch.linspace(-8, 8, 601)
-with torch.no_grad():
-    density = flow.log_prob(torch.cartesian_prod(side, side)).exp()
-    cell = (side[1] - side[0]) ** 2
-    integral = density.sum() * cell
-    back, log_det_inverse = flow.inverse(flow(test)[0])
-    error = (back - test).abs().max()
-    balance = (flow(test)[1] + log_det_inverse).abs().max()
-assert abs(integral - 1) < 0.01
-assert error < 1e-4
-assert balance < 1e-4
-print(f"the integral of p_X is {integral:.2f}")
+triangular = full.tril(-1) + torch.eye(64) * full.diagonal(0, 1, 2)[:, None]
+easy = []
+for depth in depths:
+    weights = triangular[:depth]
+    found = stack(weights.float(), x.float())[1]
+    easy.append((found - stack(weights, x)[1]).abs())
+assert errors[-1] > 10 > 0.01 > max(easy)
 
-# %% mystnb={"figure": {"caption": "Points from two half moons, the density that maximum likelihood found for them, and samples from it. (No figure in the paper.)", "name": "fig-moons"}, "image": {"alt": "Three panels. Left, points on two interlocking half moons. Middle, a density that is bright along both moons, joined by a faint thread. Right, samples that look like the data, a few of them on the thread."}}
-generator = torch.Generator().manual_seed(3)
-densities.draw_density(
-    flow.log_prob, test, flow.sample(1_000, generator=generator), limit=2.6
-)
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: condition number of the Jacobian of a random network of 64 dimensions. Above the dashed line float32 cannot hold its singular values. Right: error of its log-determinant in float32, and that of triangular layers.", "name": "fig-conditioning"}, "image": {"alt": "Two logarithmic plots over the number of layers, 1 to 16. Left, the condition number rises from a thousand to ten to the sixteen, and crosses a dashed line at ten to the seven after four layers. Right, the error of the full Jacobian rises from a hundred-thousandth to about a hundred nats; that of triangular layers stays below a thousandth."}}
+_, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 2.8))
+axes[0].semilogy(depths, conditions, "o-", ms=4, color=figures.VERMILION)
+axes[0].axhline(1 / torch.finfo(torch.float32).eps, color=figures.INK, ls="--")
+axes[0].set(xlabel="layers", ylabel="condition number")
+axes[1].semilogy(depths, errors, "o-", ms=4, color=figures.VERMILION)
+axes[1].semilogy(depths, easy, "s-", ms=4, color=figures.BLUE)
+axes[1].text(9, 30, "full Jacobian", ha="right", color=figures.VERMILION)
+axes[1].text(9, 3e-5, "triangular layers", color=figures.BLUE, va="top")
+axes[1].set(xlabel="layers", ylabel="error of log |det|, nats")
 plt.show()
 
 # %% [markdown]
-# Look for a thread between the moons: $f$ is continuous with a continuous inverse, so it can stretch
-# the one blob of the Gaussian as thin as it likes, but cannot tear it in two. Some probability is
-# always left on the way.
+# After five layers the condition number is more than float32 can hold. After sixteen the log-likelihood of *one* input
+# is wrong by tens of nats. With triangular layers the error stays below 0.01.
 #
-# Now the paper's figure 1. The upper row is inference: data, with the straight lines of their own space,
-# and where $f$ takes both. The lower row is generation: noise with the straight lines of *its*
-# space, and where $g$ takes both.
-
-# %% mystnb={"figure": {"caption": "After figure 1 of {cite:t}`dinh2017realnvp`. Above: test data $x$ and $z = f(x)$. Below: $z \\sim p_Z$ and $x = g(z)$. In each row the grid starts out square, on the left above and on the right below, and is carried along by the map. Colours tell where in the row's starting square a point came from.", "name": "fig-spaces"}, "image": {"alt": "Four panels. Upper left, moons on a square grid; upper right, the same points as a round cloud on a strongly curved grid. Lower right, a round cloud on a square grid; lower left, the same points as two moons, on a grid that is folded into their shape."}}
-noise = torch.randn(1_000, 2, generator=generator)
-densities.draw_spaces(
-    lambda x: flow(x)[0],
-    lambda z: flow.inverse(z)[0],
-    test,
-    noise,
-    data_limit=2.6,
-    latent_limit=3.4,
-)
-plt.show()
-
-# %% [markdown]
-# No two lines of the same direction ever meet, and where the cells of a warped grid are small the map compresses:
-# their area is the determinant made visible. And here is how it comes about, one coupling at a time. Each moves the points
-# along one axis only, by how much depends on the other coordinate.
-
-# %% mystnb={"figure": {"caption": "The data on their way to the Gaussian: after each of the six couplings. The steps alternate between vertical and horizontal moves. (No figure in the paper.)", "name": "fig-trace"}, "image": {"alt": "Seven panels. Two half moons are pulled apart, straightened and blown up, until after six steps they form a round cloud."}}
-with torch.no_grad():
-    steps_taken = flow.trace(test)
-densities.draw_trace(test, steps_taken)
-plt.show()
-
-# %% [markdown]
+# ## Observe
+#
+# {eq}`eq:change` needs only the determinant, not the Jacobian. A triangular determinant is the product of its diagonal,
+# and determinants of compositions multiply. So we look for layers that are *flexible, have a triangular Jacobian, and
+# are as easy to invert as to apply.* We compose many of them, train by maximum likelihood, then sample and infer. And
+# where are the deep networks? They come in {ref}`coupling-layers`, at a place where nobody has to invert them or to
+# know their Jacobians.
+#
 # ## Summary
 #
-# * A flow is an invertible map $f$ and a simple $p_Z$; by {eq}`eq:change` it has a density that is exact
-#   and normalised whatever its parameters are, so maximum likelihood is plain gradient ascent.
+# * A flow is an invertible $f$ and a simple $p_Z$. Its density {eq}`eq:change` is exact, and normalised for any
+#   parameters, so it is trained by plain gradient ascent on the likelihood.
 # * $\log p_X$ has two terms: how probable the latent is, and how much $f$ stretches space there.
-# * Inference and generation are one pass each, provided that $f$ is as easy to invert as to apply.
-# * A general determinant costs $D^3/3$ multiplications, a triangular one $D$.
+# * Inference and sampling are one pass each, if $f$ is as easy to invert as to apply.
+# * A general determinant is expensive and poorly conditioned. A triangular one is a product.
 #
 # ## Exercises
+#
+# ```{exercise} Another prior
+# :label: ex-prior
+#
+# Build it: "any distribution could be used" for $p_Z$, says section 4.1. Write the loss for a logistic prior,
+# $\log p_Z(z) = -z - 2 \log (1 + e^{-z})$, and train `MonotoneFlow` with it. Does $p_X$ change? Does $f$?
+# ```
+#
+# ```{solution-start} ex-prior
+# :class: dropdown
+# ```
+# $p_X$ hardly changes, since $f$ adapts: the new $f$ is the old one, followed by the monotone map that takes the unit
+# Gaussian to the logistic distribution. In one dimension a flexible $f$ makes the prior a matter of taste.
+
+
+# %%
+def logistic_loss(flow, x):
+    z, log_slope = flow(x)
+    return (z + 2 * F.softplus(-z) - log_slope).mean()
+
+
+logistic = learn(MonotoneFlow(), logistic_loss)
+difference = logistic_loss(logistic, test) - loss(flow, test)
+assert abs(difference) < 0.02
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} Without the determinant
+# :label: ex-no-determinant
+#
+# Predict, then run: train `MonotoneFlow` on the first term only, $-\log p_Z(f(x))$. What does $f$ become, and which
+# value does the loss approach? Is it a likelihood?
+# ```
+#
+# ```{solution-start} ex-no-determinant
+# :class: dropdown
+# ```
+# $f$ maps all data to 0, the most probable latent, and the loss falls towards $\frac12 \log 2\pi = 0.92$, lower than
+# any density of these data can reach. It is no likelihood: without the derivative, $p_Z(f(x))$ does not integrate to 1.
+
+
+# %%
+def first_term(flow, x):
+    z, _ = flow(x)
+    return (z**2 / 2 + math.log(2 * math.pi) / 2).mean()
+
+
+collapsed = learn(MonotoneFlow(), first_term)
+assert first_term(collapsed, test) < 0.95
+assert collapsed(test)[0].std() < 0.2
+
+# %% [markdown]
+# ```{solution-end}
+# ```
 #
 # ```{exercise} Units
 # :label: ex-units
@@ -399,9 +542,8 @@ def box_muller(u):
 
 generator = torch.Generator().manual_seed(4)
 u = torch.rand(100, 2, dtype=torch.float64, generator=generator)
-points = torch.func.vmap(box_muller)(u)
-jacobians = torch.func.vmap(torch.func.jacrev(box_muller))(u)
-log_density = -torch.linalg.slogdet(jacobians).logabsdet  # p_Z = 1
+points = vmap(box_muller)(u)
+log_density = -log_det(box_muller, u)  # p_Z = 1
 assert torch.allclose(log_density, p_z(points).log().sum(dim=1))
 
 # %% [markdown]
@@ -418,21 +560,15 @@ assert torch.allclose(log_density, p_z(points).log().sum(dim=1))
 # ```{solution-start} ex-square
 # :class: dropdown
 # ```
-# There are two roots, and
-#
-# $$
-# F_X(x) & = P(-\sqrt x \le Z \le \sqrt x) \\
-#   & = F_Z(\sqrt x) - F_Z(-\sqrt x) .
-# $$
-#
-# Its derivative is the sum over both,
+# There are two roots, and $F_X(x) = P(-\sqrt x \le Z \le \sqrt x) = F_Z(\sqrt x) - F_Z(-\sqrt x)$. Its derivative is
+# the sum over both,
 #
 # $$
 # p_X(x) = \frac{p_Z(\sqrt x) + p_Z(-\sqrt x)}{2 \sqrt x} ,
 # $$
 #
-# the chi-squared density with one degree of freedom. A sum over all inputs that share an output is the price of a
-# map that is not one-to-one.
+# the chi-squared density with one degree of freedom. A map that is not one-to-one costs a sum over all inputs that
+# share an output.
 
 # %%
 x_square = torch.linspace(0.1, 5, 50, dtype=torch.float64)
@@ -440,36 +576,6 @@ root = x_square.sqrt()
 by_roots = (p_z(root) + p_z(-root)) / (2 * root)
 one_degree = torch.distributions.Chi2(torch.ones((), dtype=torch.float64))
 assert torch.allclose(by_roots, one_degree.log_prob(x_square).exp())
-
-# %% [markdown]
-# ```{solution-end}
-# ```
-#
-# ```{exercise} The thread
-# :label: ex-thread
-#
-# Walk from the middle of one moon to the middle of the other: once straight in data space, once
-# straight in latent space, decoding on the way. Can the density be zero anywhere? On which walk is
-# its least value larger, and why?
-# ```
-#
-# ```{solution-start} ex-thread
-# :class: dropdown
-# ```
-# Never zero: $p_Z$ is positive everywhere and $\det \partial f/\partial x^{\mathsf T}$ is never 0, so neither is
-# their product. A flow with a Gaussian prior gives *every* $x$ some density. The straight line in data space
-# crosses the gap; the one in latent space stays in the bulk of $p_Z$, and its image follows the moons and the thread.
-
-# %%
-ends = torch.tensor([[-0.75, 1.1], [0.75, -1.1]])
-along = torch.linspace(0, 1, 101)[:, None]
-with torch.no_grad():
-    start, stop = flow(ends)[0]
-    by_latent = flow.inverse(start + along * (stop - start))[0]
-    by_data = ends[0] + along * (ends[1] - ends[0])
-    least_by_latent = flow.log_prob(by_latent).exp().min()
-    least_by_data = flow.log_prob(by_data).exp().min()
-assert 0 < least_by_data < least_by_latent
 
 # %% [markdown]
 # ```{solution-end}

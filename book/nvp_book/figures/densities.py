@@ -56,41 +56,6 @@ def draw_map(x: Tensor, z: Tensor, density_x: Tensor, density_z: Tensor) -> None
         axes.tick_params(labelbottom=axes is left, labelleft=axes is left)
 
 
-def draw_histogram(samples: Tensor, x: Tensor, density: Tensor) -> None:
-    """A histogram of samples (M,) under the density (N,) that a formula gives at x (N,)."""
-    _, axes = plt.subplots(figsize=(figures.WIDTH, 2.7))
-    axes.hist(samples.numpy(), bins=120, density=True, color=figures.SKY, label="samples $g(z)$")
-    axes.plot(x, density, color=figures.VERMILION, label="formula")
-    axes.set(xlim=(x[0], x[-1]), xlabel="$x$", ylabel="$p_X(x)$")
-    axes.legend()
-
-
-def draw_cost(
-    dimensions: Tensor, general: Tensor, triangular: Tensor, images: dict[str, int]
-) -> None:
-    """Multiplications that a determinant takes, counted up to the largest of `dimensions`.
-
-    Beyond it the curve of the general determinant is drawn on with its slope, D^3, to the numbers
-    of dimensions of some `images`.
-    """
-    _, axes = plt.subplots(figsize=(figures.WIDTH, 3.4))
-    far = torch.tensor([dimensions[-1].item(), *images.values()], dtype=torch.float64)
-    growth = far / far[0]
-    axes.loglog(dimensions, general, "o", color=figures.VERMILION, label="of any matrix, counted")
-    axes.loglog(
-        far, general[-1] * growth**3, "--", color=figures.VERMILION, label="continued as $D^3$"
-    )
-    axes.loglog(
-        dimensions, triangular, "s", color=figures.BLUE, label="of a triangular one, counted"
-    )
-    axes.loglog(far, triangular[-1] * growth, "--", color=figures.BLUE, label="continued as $D$")
-    for name, size in images.items():
-        axes.axvline(size, color=figures.PALE, lw=1, zorder=0)
-        axes.text(size, 2e4, name, rotation=90, ha="right", va="bottom", fontsize=9)
-    axes.set(xlabel="dimensions $D$", ylabel="multiplications", ylim=(1, None))
-    axes.legend(loc="upper left")
-
-
 def draw_density(flow_log_prob: Map, data: Tensor, samples: Tensor, limit: float) -> None:
     """Data (N, 2), the density that was fitted to it, and samples (M, 2) of that density."""
     side = torch.linspace(-limit, limit, 240)
