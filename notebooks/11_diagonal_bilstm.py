@@ -14,19 +14,17 @@
 # Section 3.2 of {cite:t}`oord2016pixelrnn`: figure 3 and figure 4 (right).
 # ```
 #
-# The Row LSTM loses a wedge on its right, because no path runs along a row. Let one. If a pixel reads the state
-# of its *left* neighbour and of the pixel *above*, and those read theirs, it has seen the whole rectangle to
-# its upper left; a second pass from the other side sees the upper right. Together that is everything. Two
-# things need care: which pixels can be computed at the same time, and where the second pass stands in the
-# order.
+# The Row LSTM never sees a wedge on its right, because nothing is passed along a row. Can one layer see the whole
+# past? The **Diagonal BiLSTM** passes its state along the rows, too. A pixel that reads its left neighbour and the
+# pixel above has seen the whole rectangle to its upper left. A second pass from the other side sees the upper right.
+# After this chapter you can write both passes, say which pixels can be computed at the same time, and find the one
+# pixel that the layer misses.
 
 # %% tags=["parameters"]
 profile = "laptop"
 
-# %%
+# %% tags=["hide-input"]
 import itertools
-import os
-from unittest import mock
 
 import matplotlib.pyplot as plt
 import torch
@@ -34,408 +32,468 @@ import torch.nn.functional as F
 from nvp_book import figures
 from nvp_book.figures import architecture, contexts
 from nvp_book.figures.contexts import receptive_field
+from nvp_book.figures.samples import draw_rows
+from nvp_book.selection import binary_digits
 from torch import nn
 
-from nvp import PixelRNN, PixelRNNConfig
-from nvp.autoregressive import diagonal_bilstm
-from nvp.autoregressive.diagonal_bilstm import (
-    DiagonalBiLSTM,
-    scan_diagonals,
-    shift_down,
-    skew,
-    unskew,
-)
-from nvp.autoregressive.lstm import lstm_cell, split_gates
-from nvp.autoregressive.row_lstm import RowLSTM
-from nvp.autoregressive.scan import DIAGONAL, compiled, raster_lstm
+import nvp.autoregressive.diagonal_bilstm as package
+from nvp.ledger import runs
 
 figures.use_style()
 torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)  # so that a check can be strict
 
 # %% [markdown]
+# ## Earlier LSTMs in two dimensions
+#
+# {cite:t}`graves2009multidimensional` built the **multidimensional LSTM** to read handwriting: each pixel reads the
+# states of its left and upper neighbours, with one forget gate for each. {cite:t}`theis2015spatial` made a generative
+# model of it. Their **RIDE** stacks *spatial LSTMs* in one direction and predicts a pixel by a mixture of densities.
+# The **Grid LSTM** {cite}`kalchbrenner2016grid` treats depth as one more dimension of the grid. The layer of this
+# chapter is their relative. It has a single forget gate, computes a diagonal at a time, and adds a second direction
+# without looking ahead.
+#
 # ## Skewing
 #
-# A pixel at row $r$ and column $j$ waits for $(r, j - 1)$ and $(r - 1, j)$. Both have $r + j$ smaller by one.
-# So all pixels of one diagonal, $r + j = t$, can be computed together, and the diagonals follow each other.
-# Convolutions do not run along diagonals. The paper's trick is to **skew** the map: shift row $r$ to the right
-# by $r$ places. Then the diagonals are columns (figure 3).
+# Which pixels can be computed together? The pixel at row $r$ and column $j$ waits for $(r, j - 1)$ and $(r - 1, j)$. Both
+# have a sum of row and column that is smaller by one. So all pixels of one diagonal, $r + j = t$, can be computed at
+# once, and the diagonals follow each other. But a convolution does not run along diagonals. The paper therefore
+# **skews** the map: it shifts row $r$ to the right by $r$ places, and the diagonals become columns.
+
+
+# %%
+def skew(x):
+    """Row r moves right by r: (N, C, H, W) -> (N, C, H, W + H - 1)."""
+    last = x.shape[2] - 1
+    rows = [F.pad(row, (r, last - r)) for r, row in enumerate(x.unbind(2))]
+    return torch.stack(rows, dim=2)
+
+
+def unskew(x):
+    """The inverse of `skew`."""
+    width = x.shape[3] - x.shape[2] + 1
+    rows = [row[..., r : r + width] for r, row in enumerate(x.unbind(2))]
+    return torch.stack(rows, dim=2)
+
+
+x = torch.randn(2, 3, 4, 5)
+assert torch.equal(skew(x), package.skew(x))
+assert torch.equal(unskew(skew(x)), x)
+
+# %% [markdown]
+# ````{dropdown} The package's version, without a loop
+# It makes every row longer by $H$ places, lays the rows end to end, and cuts the line again into rows that are shorter
+# by one. Each row then begins one place later than the row before.
 #
 # ```{literalinclude} ../nvp/autoregressive/diagonal_bilstm.py
 # :pyobject: skew
 # ```
-#
-# No index is computed. Make every row longer by $H$ places; lay the rows end to end; cut the line again, into
-# rows that are shorter by one. Each begins one place later than the one before.
+# ````
 
-# %% mystnb={"figure": {"caption": "After figure 3 of {cite:t}`oord2016pixelrnn`: skewing an image of 4 × 5 pixels, each with the number of its diagonal, $r + j$. Padded rows of 9 places are cut again into rows of 8; equal numbers end up below each other.", "name": "fig-skewing"}, "image": {"alt": "Three boards. The image, 4 by 5, its numbers growing from 0 in the upper left to 7 in the lower right, equal along diagonals. The same with four empty places behind each row. And the skewed map, 4 by 8, each row one place further to the right, equal numbers in columns."}}
+# %% mystnb={"figure": {"caption": "After figure 3 of {cite:t}`oord2016pixelrnn`: an image of 4 × 5 pixels and its skewed map. Each pixel bears the number of its diagonal, $r + j$.", "name": "fig-skewing"}, "image": {"alt": "Two boards. The image, 4 by 5, its numbers growing from 0 in the upper left to 7 in the lower right, equal along diagonals. And the skewed map, 4 by 8, each row one place further to the right, equal numbers in columns."}} tags=["hide-input"]
 H, W = 4, 5
 numbers = torch.arange(H)[:, None] + torch.arange(W)
-padded = F.pad(numbers + 1, (0, H)) - 1  # empty places are -1
-skewed = skew(numbers + 1) - 1
-contexts.draw_boards(
-    {"the image": numbers, "padded": padded, "skewed": skewed}
-)
+skewed = skew(numbers[None, None] + 1)[0, 0] - 1  # empty places are -1
+contexts.draw_boards({"the image": numbers, "skewed": skewed})
 plt.show()
 
+# %% tags=["remove-cell"]
 for t, column in enumerate(skewed.T):
     assert set(column.tolist()) <= {t, -1}
-assert torch.equal(unskew(skewed), numbers)
 
 # %% [markdown]
-# ## A step of the scan
+# Equal numbers stand below each other: the 20 pixels take 8 steps.
 #
-# **Input to state** is a 1 × 1 convolution with mask B; at 1 × 1 only the colours of the mask matter. **State
-# to state** is a convolution of size 2 × 1 over the column before, two rows high. Place $(r, t)$ of the skewed
-# map is pixel $(r, t - r)$, so the two taps are
+# ## One direction, one column at a time
+#
+# **Input to state** is a 1 × 1 convolution with mask B; at 1 × 1 only the colours of the mask matter. **State to
+# state** is a convolution of size 2 × 1 over the column before. Place $(r, t)$ of the skewed map is pixel $(r, t - r)$,
+# so with $j = t - r$ the two taps are
 #
 # $$
 # (r,\; t - 1) &\;\to\; \text{pixel } (r,\; j - 1), \\
 # (r - 1,\; t - 1) &\;\to\; \text{pixel } (r - 1,\; j),
 # $$ (eq:taps)
 #
-# with $j = t - r$: the left neighbour and the pixel above. The gates are those of {eq}`eq:row-lstm`; the cell comes from the same
-# row, so from the left.
+# the left neighbour and the pixel above. The gates are those of {eq}`eq:row-lstm`. The cell comes from the same row,
+# so from the left.
 
-# %% mystnb={"figure": {"caption": "Four steps of the left-to-right scan, in the skewed map and in the image. A column of the one is a diagonal of the other. (No figure in the paper.)", "name": "fig-diagonal-scan"}, "image": {"alt": "Two rows of four boards. Above, the skewed map: the column computed now is orange, the column before, which it reads, is blue, those before that grey. Below, the image: the same colours lie on diagonals that move from the upper left to the lower right."}}
+# %% mystnb={"figure": {"caption": "Four steps of the left-to-right scan, in the skewed map and in the image. A column of the one is a diagonal of the other.", "name": "fig-diagonal-scan"}, "image": {"alt": "Two rows of four boards, for the steps 1, 3, 4 and 6. Above, the skewed map: the column computed now is orange, the column before, which it reads, is blue, those before that grey. Below, the image: the same colours lie on diagonals that move from the upper left to the lower right."}} tags=["hide-input"]
 columns = torch.where(skewed >= 0, skewed - torch.arange(H)[:, None], -1)
 contexts.draw_scan(columns, [1, 3, 4, 6], taps=[(0, -1), (-1, -1)])
 plt.show()
 
 # %% [markdown]
-# In the package, both directions go through one loop, the second one on the mirrored image, with weights of its
-# own:
+# A step reads nothing but the blue diagonal. The paper gives two reasons for so small a kernel. A larger one would not
+# see more, as the next section shows. And a kernel that takes in little at each step makes the whole computation
+# highly non-linear.
 #
-# ```{literalinclude} ../nvp/autoregressive/diagonal_bilstm.py
-# :pyobject: scan_diagonals
-# ```
-#
-# Two details. A row's turn begins at its first pixel, at step $r$. Until then its state is held at the learned
-# initial one, so the zeros around the skewed map are never read. And the missing row above the first is padded
-# *at the top*. A library that pads an even kernel below would read row $r + 1$: {ref}`ex-pad-below`.
-#
-# ## Any order that respects the neighbours
-#
-# The scan by diagonals is one way to evaluate a recurrence. Written as a recurrence, it has no skewing in it.
-# Here it is, for any set of neighbours, in the plainest order there is: pixel after pixel, as one reads.
+# Here are the masked convolution and the LSTM's cell of {doc}`10_row_lstm` once more, and then the layer:
+
+
+# %% tags=["hide-input"]
+class MaskedConv(nn.Conv2d):
+    """Mask A or B: (N, inputs, H, W) -> (N, gates * outputs, H, W)."""
+
+    def __init__(self, mask, inputs, outputs, size, colours=1, gates=1):
+        super().__init__(inputs, gates * outputs, size, padding="same")
+        read = torch.arange(inputs) % colours  # R, G, B, R, G, B, ...
+        own = (torch.arange(outputs) % colours).repeat(gates)[:, None]
+        allowed = torch.zeros_like(self.weight)
+        row, column = self.kernel_size[0] // 2, self.kernel_size[1] // 2
+        allowed[:, :, :row] = 1  # the rows above
+        allowed[:, :, row, :column] = 1  # the centre row, left
+        centre = read < own if mask == "A" else read <= own
+        allowed[:, :, row, column] = centre.to(allowed)
+        self.register_buffer("mask", allowed, persistent=False)
+
+    def forward(self, x):
+        weight = self.weight * self.mask
+        return F.conv2d(x, weight, self.bias, padding="same")
+
+
+def lstm_cell(gates, c):
+    """Gates (N, 4h, ...) and the old cell (N, h, ...) -> new h and c."""
+    o, f, i, g = gates.chunk(4, dim=1)
+    o, f, i, g = o.sigmoid(), f.sigmoid(), i.sigmoid(), g.tanh()
+    c = f * c + i * g  # forget some, write some
+    return o * c.tanh(), c  # show some
 
 
 # %%
-def in_raster_order(gates, weight, start, taps, cell, backwards=False):
-    """Eq 3 with the states of some neighbours: (N, H, W, 4h) -> (N, H, W, h).
+class DiagonalLSTM(nn.Module):
+    """Left to right: (N, features, H, W) -> (N, h, H, W), by diagonals."""
 
-    `taps` and `cell` are (row, column) offsets; `start` has h and c at
-    places outside of the image. What is in neither counts as zero.
-    """
-    _, height, width, _ = gates.shape
-    states = dict(start)
-    for r in range(height):
-        for step in range(width):
-            j = width - 1 - step if backwards else step
-            total = gates[:, r, j]
-            for (down, across), w in zip(taps, weight, strict=True):
-                if (r + down, j + across) in states:
-                    total = total + states[r + down, j + across][0] @ w
-            _, c = states[r + cell[0], j + cell[1]]
-            states[r, j] = lstm_cell(total, c)
-    rows = [[states[r, j][0] for j in range(width)] for r in range(height)]
-    return torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
+    def __init__(self, features, h, shape):
+        super().__init__()
+        colours, height, _ = shape  # of the images
+        self.input_to_state = MaskedConv("B", features, h, 1, colours, gates=4)
+        self.input_to_state.bias.data[h : 2 * h] = 1  # forget gates: open
+        self.state_to_state = nn.Conv1d(h, 4 * h, 2, bias=False)
+        self.first = nn.Parameter(torch.zeros(2, 1, h, height))
 
+    def forward(self, x):
+        h, c = self.first.expand(-1, len(x), -1, -1)  # (N, h, H) each
+        row = torch.arange(x.shape[2])
+        columns = []
+        for t, column in enumerate(skew(self.input_to_state(x)).unbind(3)):
+            above_and_left = self.state_to_state(F.pad(h, (1, 0)))
+            new_h, new_c = lstm_cell(column + above_and_left, c)
+            h = torch.where(row <= t, new_h, h)  # row r begins at step r
+            c = torch.where(row <= t, new_c, c)
+            columns.append(h)
+        return unskew(torch.stack(columns, dim=3))
 
-LEFT, RIGHT, ABOVE = (0, -1), (0, 1), (-1, 0)
-
-
-def two_directions(layer, x):
-    """Both maps of a Diagonal BiLSTM, (N, h, H, W), the second not shifted."""
-    gates = split_gates(layer.input_to_state(x), 2).flatten(4)
-    images, height, width = gates.shape[:3]
-    maps = []
-    for d, beside in enumerate((LEFT, RIGHT)):
-        outside = width if d else -1
-        first = layer.initial[d].unsqueeze(2).expand(-1, -1, images, -1)
-        start = {(r, outside): first[:, r] for r in range(height)}
-        maps.append(
-            in_raster_order(
-                gates[:, :, :, d],
-                layer.state_to_state[d],
-                start,
-                taps=(beside, ABOVE),
-                cell=beside,
-                backwards=d == 1,
-            )
-        )
-    return [states.permute(0, 3, 1, 2) for states in maps]
-
-
-torch.manual_seed(0)
-layer = DiagonalBiLSTM(6, 5, num_colours=1, height=7)
-nn.init.normal_(layer.initial)  # zeros when new
-x = torch.randn(2, 6, 7, 9)
-to_right, to_left = two_directions(layer, x)
-gates = split_gates(layer.input_to_state(x), 2)
-by_diagonals = scan_diagonals(
-    gates, layer.state_to_state, layer.initial, DIAGONAL
-).permute(0, 3, 1, 2)
-assert (to_right + shift_down(to_left) - by_diagonals).abs().max() < 1e-10
 
 # %% [markdown]
-# Skewed, by diagonals, and not skewed, by pixels: the same numbers. It must be so. The recurrence says what
-# each state is made of; an *order* of evaluation is right if every pixel comes after its neighbours, and then
-# all orders give the same. For pixels that read their left neighbour and the one above, both the diagonals and
-# the reading order will do:
-
-# %% mystnb={"figure": {"caption": "When a pixel is computed. Row LSTM: a row a step. Diagonal BiLSTM, left to right: a diagonal a step. The reading order, which respects the neighbours of both. (No figure in the paper.)", "name": "fig-schedules"}, "image": {"alt": "Three boards of 5 by 5 numbers. By rows: all of row r have number r. By diagonals: r plus column, from 0 to 8. By pixels: 0 to 24 in reading order."}}
-n = 5
-r, j = torch.arange(n)[:, None], torch.arange(n)[None]
-schedules = {
-    "by rows": r.expand(n, n),
-    "by diagonals": r + j,
-    "by pixels": n * r + j,
-}
-ROW_TAPS = ((-1, -1), (-1, 0), (-1, 1))
-DIAGONAL_TAPS = (LEFT, ABOVE)
-
-
-def respects(schedule, taps):
-    """Whether each pixel comes after all neighbours that it reads."""
-    inside = range(len(schedule))
-    return all(
-        schedule[a + down, b + across] < schedule[a, b]
-        for a, b in itertools.product(inside, inside)
-        for down, across in taps
-        if a + down in inside and b + across in inside
-    )
-
-
-verdicts = {
-    name: [respects(schedule, taps) for taps in (ROW_TAPS, DIAGONAL_TAPS)]
-    for name, schedule in schedules.items()
-}
-assert verdicts == {
-    "by rows": [True, False],
-    "by diagonals": [False, True],
-    "by pixels": [True, True],
-}
-contexts.draw_boards(schedules)
-plt.show()
-
-# %% [markdown]
-# So the two LSTM layers of the paper are *one* recurrence with different neighbours:
+# Two details matter. The missing row above the first is padded *at the top*. And row $r$ has no pixel before step $r$, so
+# until then it keeps its learned first state. The zeros around the skewed map are never read.
 #
-# | layer | states that a pixel reads (row, column) | cell | reads a row |
-# |:--|:--|:--|:--|
-# | Row LSTM, $k = 3$ | $(-1, -1)$, $(-1, 0)$, $(-1, +1)$ | $(-1, 0)$ | in any order |
-# | Diagonal, to the right | $(0, -1)$, $(-1, 0)$ | $(0, -1)$ | forwards |
-# | Diagonal, to the left | $(0, +1)$, $(-1, 0)$ | $(0, +1)$ | backwards |
+# ## Both directions, and the shift
 #
-# The compiled scan of the package is this function, for all three: it goes through the pixels as one reads,
-# with many images side by side, and never skews a map. Skewing is for machines that want wide steps; one
-# processor core is content with small ones.
-
-# %%
-row_layer = RowLSTM(6, 5, num_colours=1, kernel_size=3, width=9)
-nn.init.normal_(row_layer.initial)
-row_gates = split_gates(row_layer.input_to_state(x), 1).flatten(3)
-first = row_layer.initial[0].unsqueeze(2).expand(-1, -1, len(x), -1)
-states = in_raster_order(
-    row_gates,
-    row_layer.state_to_state[0],
-    start={(-1, place): first[:, place] for place in range(9)},
-    taps=ROW_TAPS,
-    cell=ABOVE,
-)
-assert (states.permute(0, 3, 1, 2) - row_layer(x)).abs().max() < 1e-10
-
-if compiled(gates):
-    leaves = [gates, layer.state_to_state, layer.initial]
-    weights = torch.randn(2, 7, 9, 5)  # of some loss
-    slow, fast = (
-        torch.autograd.grad((weights * scan(*leaves, DIAGONAL)).sum(), leaves)
-        for scan in (scan_diagonals, raster_lstm)
-    )
-    for one, other in zip(slow, fast, strict=True):
-        assert (one - other).abs().max() < 1e-10
-
-# %% [markdown]
-# ## The other direction, and why it moves down
-#
-# The second direction mirrors the image, does the same, and mirrors back. Its state at $(r, j)$ has seen the
-# rectangle to the upper right, *with the row $r$ itself*: pixels $j + 1, j + 2, \dots$, which come later. To
-# add it there would be a leak. But one row further down, the same pixels are all in the past. So its map is
-# **shifted down by one row**, zeros enter at the top, and only then it is added:
+# The second direction mirrors the image, does the same with weights of its own, and mirrors back. At $(r, j)$ it has
+# seen the rectangle to the upper right, *with row $r$ itself*: pixels $j + 1, j + 2, \dots$, which come later. Adding its
+# state at $(r, j)$ would leak future pixels. One row further down, all of them belong to the past. So the paper
+# **shifts its map down by one row**, with zeros at the top, and then adds:
 #
 # $$
 # h_{r, j} = h^{\rightarrow}_{r, j} + h^{\leftarrow}_{r - 1, j}.
 # $$ (eq:both)
-#
-# Differentiate, as in chapter {ref}`row-lstm`, and look.
+
 
 # %%
+def shift_down(x):
+    return F.pad(x, (0, 0, 1, 0))[:, :, :-1]
+
+
+class DiagonalBiLSTM(nn.Module):
+    """Both directions: (N, features, H, W) -> (N, h, H, W)."""
+
+    def __init__(self, features, h, shape):
+        super().__init__()
+        self.to_right = DiagonalLSTM(features, h, shape)
+        self.to_left = DiagonalLSTM(features, h, shape)
+
+    def forward(self, x):
+        from_the_right = self.to_left(x.flip(3)).flip(3)
+        return self.to_right(x) + shift_down(from_the_right)
+
+
+# %% [markdown]
+# The package has both directions in one tensor each. With its weights copied over, the layers agree:
+
+# %%
+torch.manual_seed(0)
+theirs = package.DiagonalBiLSTM(10, 5, num_colours=3, height=7)
+nn.init.normal_(theirs.initial)  # zeros when new
+mine = DiagonalBiLSTM(10, 5, (3, 7, 9))
+weights, biases = (p.chunk(2) for p in theirs.input_to_state.parameters())
+for d, direction in enumerate((mine.to_right, mine.to_left)):
+    direction.input_to_state.weight.data = weights[d]
+    direction.input_to_state.bias.data = biases[d]
+    left_above = theirs.state_to_state[d]  # (2, h, 4h)
+    direction.state_to_state.weight.data = left_above.flip(0).permute(2, 1, 0)
+    direction.first.data = theirs.initial[d].transpose(1, 2)[:, None]
+
+x = torch.randn(2, 10, 7, 9)
+assert torch.allclose(mine(x), theirs(x))
+
+# %% [markdown]
+# ````{dropdown} The package's version
+# `scan_diagonals` runs both directions in one loop. On a CPU a compiled function takes its place.
+#
+# ```{literalinclude} ../nvp/autoregressive/diagonal_bilstm.py
+# :pyobject: DiagonalBiLSTM
+# ```
+#
+# ```{literalinclude} ../nvp/autoregressive/diagonal_bilstm.py
+# :pyobject: scan_diagonals
+# ```
+# ````
+#
+# Does the shift do what it should? Differentiate a state by every input, as in {doc}`10_row_lstm`, for each direction
+# and for both sums:
+
+# %% mystnb={"figure": {"caption": "After figure 4 of {cite:t}`oord2016pixelrnn`, right: what the state of one pixel depends on, by differentiation. Each direction sees a rectangle. Without the shift the sum sees the rest of its own row; with it, exactly the past and its own place.", "name": "fig-diagonal-fields"}, "image": {"alt": "Four boards of 8 by 11. To the right: the rectangle to the upper left, own row included. To the left, shifted: the rectangle to the upper right, own row excluded. Sum, not shifted: all earlier pixels, and all pixels to the right in the own row marked as leaks. Sum, shifted: all earlier pixels and nothing else."}} tags=["hide-input"]
 SHAPE, PLACE = (8, 11), (5, 5)
 torch.manual_seed(1)
-layer = DiagonalBiLSTM(3, 4, num_colours=1, height=SHAPE[0])
+layer = DiagonalBiLSTM(3, 4, (1, *SHAPE))
+
+
+def backwards(x):
+    return layer.to_left(x.flip(3)).flip(3)
+
+
 parts = {
-    "to the right": lambda a, b: a,
-    "to the left, shifted": lambda a, b: shift_down(b),
-    "sum, not shifted": lambda a, b: a + b,
-    "sum, shifted": lambda a, b: a + shift_down(b),
+    "to the right": layer.to_right,
+    "to the left, shifted": lambda x: shift_down(backwards(x)),
+    "sum, not shifted": lambda x: layer.to_right(x) + backwards(x),
+    "sum, shifted": layer,
 }
 fields = {
-    name: receptive_field(
-        lambda x, join=join: join(*two_directions(layer, x)),
-        (3, *SHAPE),
-        PLACE,
-    )
-    for name, join in parts.items()
+    name: receptive_field(part, (3, *SHAPE), PLACE)
+    for name, part in parts.items()
 }
-
-# %% mystnb={"figure": {"caption": "After figure 4 of {cite:t}`oord2016pixelrnn`, right: what the state of one pixel depends on, by differentiation. Each direction sees a rectangle. Without the shift the sum sees the rest of its own row; with it, exactly the past and its own place.", "name": "fig-diagonal-fields"}, "image": {"alt": "Four boards of 8 by 11. To the right: the rectangle to the upper left, own row included. To the left, shifted: the rectangle to the upper right, own row excluded. Sum, not shifted: all earlier pixels, and all pixels to the right in the own row marked as leaks. Sum, shifted: all earlier pixels and nothing else."}}
 contexts.draw_fields(fields, PLACE, own=True, columns=2)
 plt.show()
 
+# %%
 index = torch.arange(8 * 11).reshape(SHAPE)
-whole_past = index <= index[PLACE]
-assert torch.equal(fields["sum, shifted"], whole_past)
-leak = fields["sum, not shifted"] & ~whole_past
-assert leak.sum() == 5
-assert leak[PLACE[0], PLACE[1] + 1 :].all()
-assert torch.equal(receptive_field(layer, (3, *SHAPE), PLACE), whole_past)
+past = index <= index[PLACE]
+assert torch.equal(fields["sum, shifted"], past)
+leaks = (fields["sum, not shifted"] & ~past).sum().item()
+print("later pixels that the sum without a shift sees:", leaks)
 
 # %% [markdown]
-# Reimplementations have lost the shift, or made it to no effect: a
-# [known one](https://github.com/carpedm20/pixel-rnn-tensorflow/issues/16) drops the last row and appends zeros
-# at the *bottom*, which leaves every row where it was. A model without the shift is told part of what it is to
-# predict. Its likelihoods come out too good, and its "probabilities" do not sum to 1:
+# Without the shift the sum sees all 5 pixels on the right of its own row. Reimplementations have made this mistake. A
+# [known one](https://github.com/carpedm20/pixel-rnn-tensorflow/issues/16) drops the last row and appends zeros at the
+# *bottom*, which moves nothing. Such a model reports likelihoods that are too good, and its "probabilities" do not sum
+# to 1. Here they are for all images of 2 × 3 pixels:
+
 
 # %%
-values = itertools.product(range(2), repeat=6)
-everything = torch.tensor(list(values), dtype=torch.uint8).reshape(-1, 1, 2, 3)
-config = PixelRNNConfig(
-    kind="diagonal_bilstm",
-    image_shape=(1, 2, 3),
-    levels=2,
-    num_layers=2,
-    hidden=6,
-    head=6,
-    first_kernel=3,
-)
-torch.manual_seed(0)
-model = PixelRNN(config).requires_grad_(False)
-for weight in model.parameters():
-    nn.init.normal_(weight, std=0.5)
-right = model.log_prob(everything).exp().sum()
-with (
-    mock.patch.object(diagonal_bilstm, "shift_down", lambda x: x),
-    mock.patch.dict(os.environ, NVP_PLAIN_SCAN="1"),
-):
-    wrong = model.log_prob(everything).exp().sum()
-assert abs(right - 1) < 1e-10
-assert abs(wrong - 1) > 1e-2
-print(
-    f"sum over all 64 images: {right:.2f} with the shift, {wrong:.2f} without"
-)
+class WithoutShift(DiagonalBiLSTM):
+    """The mistake, on purpose."""
+
+    def forward(self, x):
+        return self.to_right(x) + self.to_left(x.flip(3)).flip(3)
+
+
+everything = torch.tensor(list(itertools.product((0.0, 1.0), repeat=6)))
+everything = everything.reshape(-1, 1, 2, 3)
+for kind in (DiagonalBiLSTM, WithoutShift):
+    torch.manual_seed(0)
+    first, last = MaskedConv("A", 1, 6, 3), MaskedConv("B", 6, 1, 1)
+    model = nn.Sequential(first, kind(6, 6, (1, 2, 3)), last)
+    for weight in model.parameters():  # large ones, as after training
+        nn.init.normal_(weight)
+    logits = model(2 * everything - 1)
+    nats = F.binary_cross_entropy_with_logits(
+        logits, everything, reduction="none"
+    )
+    total = (-nats.flatten(1).sum(1)).exp().sum().item()
+    assert (abs(total - 1) < 1e-10) == (kind is DiagonalBiLSTM)
+    print(f"{kind.__name__}: the probabilities sum to {total:.2f}")
 
 # %% [markdown]
 # ## The whole past, in one layer
 #
-# A single layer sees the whole past of its input map. That is what the paper means by a global receptive field,
-# and why larger kernels are of no use here. Now put the mask A convolution before it, and ask a whole model.
-# The derivative says which pixels are seen, and how much they count.
+# One layer sees the whole past of its input map: a *global* receptive field. Larger kernels or more layers cannot add
+# to it. Now put the mask A convolution in front. The derivative says which pixels a prediction sees, and how much each
+# of them counts:
+
+# %% tags=["remove-cell"]
+SHAPE, PLACE = (1, 28, 28), (20, 10)
+
+
+class RowLSTM(nn.Module):
+    """Of the chapter before, to compare with."""
+
+    def __init__(self, features, h, shape, k=3):
+        super().__init__()
+        self.input_to_state = MaskedConv("B", features, h, (1, k), gates=4)
+        self.input_to_state.bias.data[h : 2 * h] = 1
+        self.state_to_state = nn.Conv1d(
+            h, 4 * h, k, padding="same", bias=False
+        )
+        self.first = nn.Parameter(torch.zeros(2, 1, h, shape[2]))
+
+    def forward(self, x):
+        h, c = self.first.expand(-1, len(x), -1, -1)
+        rows = []
+        for row in self.input_to_state(x).unbind(2):
+            h, c = lstm_cell(row + self.state_to_state(h), c)
+            rows.append(h)
+        return torch.stack(rows, dim=2)
 
 
 # %%
-def influence(kind, place, side=28):
+def influence(kind):
     """|derivative| of one fresh prediction by each pixel, (H, W)."""
     torch.manual_seed(0)
-    config = PixelRNNConfig(
-        kind=kind,
-        image_shape=(1, side, side),
-        levels=2,
-        num_layers=1,
-        hidden=8,
-    )
-    model = PixelRNN(config)
-    x = torch.zeros(1, 1, side, side, requires_grad=True)
-    features, _ = model.layers[0](model.first(x))
-    out = features[0, :, *place]
-    (gradient,) = torch.autograd.grad(out @ torch.randn(len(out)), x)
+    network = nn.Sequential(MaskedConv("A", 1, 16, 7), kind(16, 8, SHAPE))
+    x = torch.zeros(1, *SHAPE, requires_grad=True)
+    features = network(x)[0, :, *PLACE]
+    (gradient,) = torch.autograd.grad(features @ torch.randn(8), x)
     return gradient[0, 0].abs()
 
 
-PLACE = (20, 10)
 maps = {
-    "Row LSTM": influence("row_lstm", PLACE),
-    "Diagonal BiLSTM": influence("diagonal_bilstm", PLACE),
+    "Row LSTM": influence(RowLSTM),
+    "Diagonal BiLSTM": influence(DiagonalBiLSTM),
 }
 earlier = PLACE[0] * 28 + PLACE[1]
-seen = {name: int((g > 0).sum()) for name, g in maps.items()}
-for name, count in seen.items():
-    print(f"{name}: {count} of {earlier} earlier pixels")
+for name, gradient in maps.items():
+    seen = int((gradient > 0).sum())
+    print(f"{name}: sees {seen} of {earlier} earlier pixels")
 
-index = torch.arange(28**2).reshape(28, 28)
-missed = (index < earlier) & (maps["Diagonal BiLSTM"] == 0)
-print("missed by the latter (row, column):", *missed.nonzero().tolist())
-assert missed.nonzero().tolist() == [[PLACE[0] - 1, 27]]
-
-# %% [markdown]
-# All but *one*: the last pixel of the row above. Nobody passes it on. The features at its own place do not know
-# it, by mask A; no place is to its right; and of the places below, those whose 7 × 7 kernel reaches it come
-# later than our pixel, unless that is within three columns of the edge. (With three colours it is only the last
-# colour of that pixel.) The layer sees the whole past of its features, and the features' past ends one pixel
-# short. It is the price of a mask A that serves both directions, and a small one.
-
-# %% mystnb={"figure": {"caption": "How much one prediction of a fresh model, one layer, changes with each pixel. White is not seen at all. The Diagonal BiLSTM sees every earlier pixel but the last one of the row above; what is far away counts for little until training makes it count. (No figure in the paper.)", "name": "fig-influence"}, "image": {"alt": "Two maps of 28 by 28. Row LSTM: bright near the pixel and fading upwards within a triangle, white outside. Diagonal BiLSTM: bright near the pixel, fading quickly upwards and slowly along the rows, and only one earlier pixel white, at the right edge of the row above."}}
+# %% mystnb={"figure": {"caption": "How much one prediction of a fresh model of one layer changes with each pixel. White pixels are not seen at all.", "name": "fig-influence"}, "image": {"alt": "Two maps of 28 by 28. Row LSTM: bright near the pixel and fading upwards within a triangle, white outside. Diagonal BiLSTM: bright near the pixel, fading quickly upwards and slowly along the rows, and only one earlier pixel white, at the right edge of the row above."}} tags=["hide-input"]
 architecture.draw_reach(maps)
 plt.show()
 
-# %% [markdown]
-# Both fade least in the direction in which the cell runs, for there it is multiplied by nothing but forget
-# gates: up the columns in the Row LSTM, along the rows here.
-#
-# ## What it costs
-#
-# A layer waits for its steps, one after the other. In multiplications the two are of one size: with $h$ units,
-# $4h$ gates and so many taps, the states cost $4h^2$ a tap and pixel. The input, of $2h$ features, costs another
-# $24h^2$ in the Row LSTM (three taps) and $16h^2$ in the Diagonal BiLSTM (one tap, two directions).
-
 # %%
+index = torch.arange(28**2).reshape(28, 28)
+missed = (index < earlier) & (maps["Diagonal BiLSTM"] == 0)
+print("missed (row, column):", *missed.nonzero().tolist())
+assert missed.nonzero().tolist() == [[PLACE[0] - 1, 27]]
+
+# %% [markdown]
+# The Diagonal BiLSTM sees every earlier pixel except *one*, the last of the row above. No state carries it. By mask A the
+# maps at that pixel's own place do not know it, and no place lies to its right. Of the places below, those whose
+# 7 × 7 kernel reaches it come later than our pixel, unless ours is within three columns of the edge. (With three
+# colours only the last colour of that pixel is missed.)
+#
+# Both fields fade least in the direction in which the cell runs: up the columns in the Row LSTM, along the rows here.
+# In that direction the cell is multiplied by nothing but forget gates.
+#
+# ## A trained layer completes digits
+#
+# A model of a single layer is one of the paper's entries on binarised MNIST {cite}`salakhutdinov2008dbn`. (Its width is
+# *unverified*.) The ledger has ours, with $h = 32$ and fewer than 50,000 parameters. Hide the lower half of real test
+# digits and let it draw the rest:
+
+# %% mystnb={"figure": {"caption": "After figure 1 of {cite:t}`oord2016pixelrnn`: completions by a recorded Diagonal BiLSTM of one layer. First row: test digits. Below: the upper 14 rows are given, the lower 14 drawn, three times each. The digits were not chosen for their completions.", "name": "fig-diagonal-completions"}, "image": {"alt": "Four rows of seven binary digits. The upper halves are alike in each column. The lower halves of the last three rows mostly finish a legible digit, sometimes another digit than the first row has."}} tags=["hide-input"]
+run = runs()["binarized-mnist-diagonal-1"]
+assert run.record.parameters < 50_000
+some = binary_digits()[4::9]  # the set is sorted by digit
+generator = torch.Generator().manual_seed(0)
+drawn = run.load_model("cpu").complete(some, 14, 3, generator=generator)
+rows = {f"drawn {i + 1}": 255 * drawn[:, i] for i in range(3)}
+draw_rows({"image": 255 * some, **rows})
+plt.show()
+
+# %% [markdown]
+# Most of the 21 completions are legible. Where the upper half leaves the digit open, the model gives several answers:
+# one of the completed 7s became a 2.
+#
+# ## The cost
+#
+# A scan of the Diagonal BiLSTM takes $2n - 1$ steps, one after the other, and that of the Row LSTM $n$. The two
+# directions do not wait for each other, so a GPU runs both in one scan. Nearly half of the skewed map is empty:
+
+# %% tags=["hide-input"]
 rows = []
 for n in (28, 32, 64):
-    steps = skew(torch.zeros(n, n)).shape[1]
+    steps = skew(torch.zeros(1, 1, n, n)).shape[3]
     assert steps == 2 * n - 1
-    empty = 1 - n * n / (n * steps)
-    rows.append([f"{n} × {n}", n, steps, f"{empty:.0%}"])
+    rows.append([f"{n} × {n}", n, steps, f"{1 - n * n / (n * steps):.0%}"])
 header = ["image", "Row LSTM, steps", "Diagonal, steps", "its map empty"]
 figures.show_table(header, rows)
 
-products = {
-    "Row LSTM, k = 3": row_layer.state_to_state.shape,
-    "Diagonal BiLSTM": layer.state_to_state.shape,
-}
-rows = [
-    [name, directions, taps, f"{4 * directions * taps} h²"]
-    for name, (directions, taps, *_) in products.items()
-]
-header = ["layer", "directions", "taps each", "multiplications a pixel"]
-figures.show_table(header, rows)
+# %% [markdown]
+# In multiplications the layers are of one size. State to state costs $4h^2$ for each tap and pixel: $12h^2$ in the Row
+# LSTM with its three taps, $16h^2$ here with two taps in two directions. The input of $2h$ maps costs another $24h^2$ and
+# $16h^2$.
+
+# %% tags=["remove-cell"]
+h = 4
+for layer, state, inputs in (
+    (RowLSTM(2 * h, h, (1, 5, 5)), 12, 24),
+    (DiagonalBiLSTM(2 * h, h, (1, 5, 5)), 16, 16),
+):
+    weights = {name: p.numel() for name, p in layer.named_parameters()}
+    counted = [
+        sum(n for name, n in weights.items() if f"{part}.weight" in name)
+        for part in ("state_to_state", "input_to_state")
+    ]
+    assert counted == [state * h**2, inputs * h**2]
 
 # %% [markdown]
-# The two directions do not wait for each other, so a device with room computes both in one scan of $2n - 1$
-# steps, each over a column of the skewed map, of which nearly half is empty. In reading order nothing is empty,
-# and there are $n^2$ small steps. Which is faster depends on the machine: wide steps for a GPU, small ones for
-# a core with a cache.
-#
 # ## Summary
 #
-# * Skewing turns diagonals into columns, so that an LSTM over columns reads, for each pixel, its left neighbour
-#   and the one above.
-# * A mirrored second direction sees the other side. It is shifted down by one row, or it would see the rest of
-#   its own.
-# * One layer sees exactly the whole past of its input map; behind mask A that is every earlier pixel but one.
-# * Row LSTM and Diagonal BiLSTM are one recurrence with different neighbours; reading order respects both.
-# * A scan of the Diagonal BiLSTM takes $2n - 1$ steps, one of the Row LSTM takes $n$.
+# * Skewing turns diagonals into columns. An LSTM over the columns reads, for each pixel, its left neighbour and the
+#   pixel above.
+# * A mirrored second direction sees the other side. Without a shift down by one row it leaks.
+# * One layer sees exactly the past of its input map; behind mask A that is every earlier pixel but one.
+# * A scan takes $2n - 1$ steps. An appendix shows how it becomes fast.
 #
 # ## Exercises
+#
+# ```{exercise} Both directions in one scan
+# :label: ex-one-scan
+#
+# The two directions do not wait for each other. Build a layer with the weights of a `DiagonalBiLSTM` that runs them
+# together: $2n - 1$ steps in all, each for a batch of $2N$ maps. It must equal the original. *Hint*: `nn.functional.conv1d`
+# with `groups=2` applies one set of weights to each half of its input channels.
+# ```
+#
+# ```{solution-start} ex-one-scan
+# :class: dropdown
+# ```
+# Stack the two maps of gates. In each step fold the directions into the channels for the convolution, and into the
+# batch for the cell.
+
+
+# %%
+class OneScan(DiagonalBiLSTM):
+    def forward(self, x):
+        parts = (self.to_right, self.to_left)
+        maps = zip(parts, (x, x.flip(3)), strict=True)
+        gates = torch.stack([part.input_to_state(y) for part, y in maps], 1)
+        columns = skew(gates.flatten(0, 1)).unbind(3)  # (2N, 4h, H) each
+        weight = torch.cat([part.state_to_state.weight for part in parts])
+        first = torch.stack([part.first for part in parts], dim=2)
+        h, c = first.expand(-1, len(x), -1, -1, -1).flatten(1, 2)  # (2N, h, H)
+        row, states = torch.arange(x.shape[2]), []
+        for t, column in enumerate(columns):
+            both = F.pad(h, (1, 0)).unflatten(0, (-1, 2)).flatten(1, 2)
+            both = F.conv1d(both, weight, groups=2)
+            new_h, new_c = lstm_cell(column + both.view_as(column), c)
+            h = torch.where(row <= t, new_h, h)
+            c = torch.where(row <= t, new_c, c)
+            states.append(h)
+        states = unskew(torch.stack(states, dim=3)).unflatten(0, (-1, 2))
+        return states[:, 0] + shift_down(states[:, 1].flip(3))
+
+
+together = OneScan(10, 5, (3, 7, 9))
+together.load_state_dict(mine.state_dict())
+x = torch.randn(2, 10, 7, 9)
+assert torch.allclose(together(x), mine(x))
+
+# %% [markdown]
+# ```{solution-end}
+# ```
 #
 # ```{exercise} Padded on the wrong side
 # :label: ex-pad-below
@@ -447,26 +505,24 @@ figures.show_table(header, rows)
 # ```{solution-start} ex-pad-below
 # :class: dropdown
 # ```
-# The taps are $(r, t - 1)$ and $(r + 1, t - 1)$; the latter is pixel $(r + 1, j - 2)$, a row *below*: later.
+# The taps are $(r, t - 1)$ and $(r + 1, t - 1)$. The second is pixel $(r + 1, j - 2)$, in a row *below*, so it comes later.
 # And the row above is never read.
 
+
 # %%
-torch.manual_seed(0)
-W_left, W_other = torch.randn(2, 4, 16)
+class PaddedBelow(DiagonalLSTM):
+    def forward(self, x):
+        h, c = self.first.expand(-1, len(x), -1, -1)
+        columns = []
+        for column in skew(self.input_to_state(x)).unbind(3):
+            gates = column + self.state_to_state(F.pad(h, (0, 1)))
+            h, c = lstm_cell(gates, c)
+            columns.append(h)
+        return unskew(torch.stack(columns, dim=3))
 
 
-def scan_padded_below(x):
-    """(N, 16, H, W) gates -> (N, 4, H, W), padded at the bottom."""
-    h = c = torch.zeros(len(x), x.shape[2], 4)
-    states = []
-    for column in skew(x).permute(3, 0, 2, 1):  # (N, H, 4h) each
-        other = F.pad(h, (0, 0, 0, 1))[:, 1:]
-        h, c = lstm_cell(column + h @ W_left + other @ W_other, c)
-        states.append(h)
-    return unskew(torch.stack(states, dim=-1).permute(0, 2, 1, 3))
-
-
-seen = receptive_field(scan_padded_below, (16, 9, 9), (4, 5))
+layer = PaddedBelow(3, 4, (1, 9, 9))
+seen = receptive_field(layer, (3, 9, 9), (4, 5))
 assert seen[5, 3]
 assert not seen[:4].any()
 
@@ -483,27 +539,22 @@ assert not seen[:4].any()
 # ```{solution-start} ex-one-direction
 # :class: dropdown
 # ```
-# No: a path may go right and down only, in either layer, so the upper left rectangle it is. If the second one
-# runs to the left, and is shifted, a path can end with steps to the left, after steps to the right further up.
-# Then everything *above* is seen, but of the own row nothing. The sum of two directions needs no second layer,
-# and sees the row.
+# No: a path may only go right and down, in either layer, so the field is the upper left rectangle. If the second layer
+# runs to the left, and is shifted, a path can end with steps to the left, after steps to the right further up. Then
+# everything *above* is seen, but nothing of the own row. The sum of two directions needs no second layer, and sees the
+# row.
 
 # %%
-torch.manual_seed(0)
-one, two = (DiagonalBiLSTM(4, 4, num_colours=1, height=9) for _ in range(2))
-
-
-def both_right(x):
-    return two_directions(two, two_directions(one, x)[0])[0]
+one, two = (DiagonalLSTM(4, 4, (1, 9, 9)) for _ in range(2))
+seen = receptive_field(nn.Sequential(one, two), (4, 9, 9), (5, 4))
+assert seen[:6, :5].all()
+assert seen.sum() == 30
 
 
 def right_then_left(x):
-    return shift_down(two_directions(two, two_directions(one, x)[0])[1])
+    return shift_down(two(one(x).flip(3)).flip(3))
 
 
-seen = receptive_field(both_right, (4, 9, 9), (5, 4))
-assert seen[:6, :5].all()
-assert seen.sum() == 30
 seen = receptive_field(right_then_left, (4, 9, 9), (5, 4))
 assert seen[:5].all()
 assert not seen[5:].any()
@@ -515,23 +566,39 @@ assert not seen[5:].any()
 # ```{exercise} A taller kernel
 # :label: ex-tall-kernel
 #
-# Give state to state a third tap, at $(r - 2, t - 1)$. Which pixel is that? Is it safe, and in which order of
-# evaluation? Does the layer see more?
+# Give state to state a third tap, at $(r - 2, t - 1)$. Which pixel is that? Is it safe? Does one direction see more, and
+# does the whole layer?
 # ```
 #
 # ```{solution-start} ex-tall-kernel
 # :class: dropdown
 # ```
-# Pixel $(r - 2, j + 1)$: up two rows and to the right. It is earlier, and on diagonal $t - 1$, so both the
-# diagonals and the reading order respect it. One direction sees a little more than its rectangle; the sum saw
-# all of it before.
+# It is pixel $(r - 2, j + 1)$: up two rows and to the right. It comes earlier, so it is safe. One direction sees a little
+# more than its rectangle: one more column on the right for every two rows up. The sum of both directions saw all of it
+# before.
+
 
 # %%
-taps = (LEFT, ABOVE, (-2, 1))
-assert respects(schedules["by diagonals"], taps)
-assert respects(schedules["by pixels"], taps)
-# Pixel (2, 3) has step t = 5; two rows up, at t = 4, is pixel (0, 4).
-assert (columns[2, 5], columns[0, 4]) == (3, 4)
+class TallKernel(DiagonalLSTM):
+    def __init__(self, features, h, shape):
+        super().__init__(features, h, shape)
+        self.state_to_state = nn.Conv1d(h, 4 * h, 3, bias=False)
+
+    def forward(self, x):
+        h, c = self.first.expand(-1, len(x), -1, -1)
+        row, columns = torch.arange(x.shape[2]), []
+        for t, column in enumerate(skew(self.input_to_state(x)).unbind(3)):
+            gates = column + self.state_to_state(F.pad(h, (2, 0)))
+            new_h, new_c = lstm_cell(gates, c)
+            h = torch.where(row <= t, new_h, h)
+            c = torch.where(row <= t, new_c, c)
+            columns.append(h)
+        return unskew(torch.stack(columns, dim=3))
+
+
+seen = receptive_field(TallKernel(3, 4, (1, 9, 9)), (3, 9, 9), (6, 3))
+up, right = 6 - torch.arange(9)[:, None], torch.arange(9) - 3
+assert torch.equal(seen, (up >= 0) & (right <= up // 2))
 
 # %% [markdown]
 # ```{solution-end}

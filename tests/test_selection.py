@@ -4,7 +4,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from nvp_book.selection import best_models, best_runs, data_title, images_for, in_powers, run_titles
+from nvp_book.selection import (
+    best_models,
+    best_runs,
+    binary_digits,
+    data_title,
+    images_for,
+    in_powers,
+    run_titles,
+)
 
 from nvp.data.sets import EMBEDDED, FASHION_CLASSES, load
 from nvp.errors import NVPError
@@ -137,3 +145,12 @@ def test_equal_titles_are_told_apart_by_name() -> None:
 )
 def test_powers_of_ten(number: str, text: str) -> None:
     assert in_powers(number) == text
+
+
+def test_digits_at_hand_cost_their_model_what_test_digits_do() -> None:
+    """A cut at the wrong pixel, or a turned image, would cost it far more."""
+    run, digits = runs()["binarized-mnist-diagonal-1"], binary_digits()
+    with torch.no_grad():
+        nats = -run.load_model("cpu").log_prob(digits).mean()
+    assert digits.shape == (64, 1, 28, 28)
+    assert abs(nats - run.nats[0]) < 6

@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from PIL import Image
 
 from nvp.data.sets import EMBEDDED, Dataset, MissingData, load
 from nvp.errors import NVPError
-from nvp.ledger.entry import Run
+from nvp.ledger.entry import Run, runs
 from nvp.model.protocol import ImageModel
 from nvp.tables.published import read_published
 
@@ -100,3 +102,15 @@ def best_models(
         raise NVPError(f"{run.name} is the first of the runs, and no images of {kind} are here")
     models = {kind: run.load_model(str(device)) for kind, run in best.items()}
     return BestModels(best, models, kind, train, test)
+
+
+def binary_digits() -> torch.Tensor:
+    """Test images of binarised MNIST, uint8 0 and 1, (64, 1, 28, 28), sorted by digit.
+
+    The set itself is not part of the book; these are the ones that the ledger shows.
+    """
+    with Image.open(runs()["binarized-mnist-diagonal-1"].files.real) as sheet:
+        pixels = torch.from_numpy(np.array(sheet.convert("1"), dtype=np.uint8))
+    step = pixels.shape[0] // 242  # the zoom: 8 images of 28, and 2 pixels around each
+    tiles = pixels[2 * step :: step, 2 * step :: step].reshape(8, 30, 8, 30)[:, :28, :, :28]
+    return tiles.transpose(1, 2).reshape(64, 1, 28, 28)

@@ -190,7 +190,7 @@ def draw_scan(skewed: Tensor, steps: Sequence[int], taps: Sequence[tuple[int, in
         image = torch.zeros(height, image_width, dtype=torch.int)
         image[rows, skewed[rows, columns]] = kinds[rows, columns]
         _paint(lower, image, colours)
-        upper.set_title(f"step {step + 1}")
+        upper.set_title(f"step {step}")
     axes[0, 0].set_ylabel("skewed")
     axes[1, 0].set_ylabel("in the image")
     handles = [
