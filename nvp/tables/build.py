@@ -28,6 +28,7 @@ from nvp.tables.cells import (
     rank,
     recorded,
     recorded_in,
+    scored,
     short,
     state,
     text,
@@ -37,6 +38,7 @@ from nvp.tables.later_models import after
 from nvp.tables.overview import entries, glance, hardware
 from nvp.tables.published import UNVERIFIED, Published, published, read_published
 from nvp.tables.readme import readme_parts, with_parts
+from nvp.tables.rows import rows
 
 __all__ = ["NAMES", "Run", "published", "runs", "table", "table_markdown", "write_tables"]
 
@@ -176,7 +178,7 @@ def _table_1(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
         ]
         if found:
             run = min(found, key=lambda run: (run.name != row.config, run.score.bits_per_dim))
-            here = f"{recorded(run)}; {provenance(run)}"
+            here = f"{scored(run, row)}; {provenance(run)}"
         else:
             here = ": ".join(not_run(row))
         rows.append((row.title, *(cells.get(model, "–") for model in models), here))
@@ -272,6 +274,7 @@ _TABLES: dict[str, Callable[[Published, dict[str, Run], bool], Table]] = {
     "ledger": entries,
     "glance": glance,
     "hardware": hardware,
+    "rows": rows,
 }
 NAMES = tuple(_TABLES)
 PRINTED = tuple(name for name in NAMES if name != "ledger")  # in a terminal, which it would flood

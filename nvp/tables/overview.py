@@ -61,10 +61,7 @@ def glance(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
         )
         cells = ("–", row.remark)
         if printed is not None:
-            unit = " nats" if printed.nats is not None else ""
-            mark = f" {UNVERIFIED}" if printed.unverified else ""
-            value = printed.cell.removesuffix(mark) + unit + mark
-            cells = (value, f"{printed.model}: {cite(facts, printed, roles)}")
+            cells = (printed.cell_with_unit, f"{printed.model}: {cite(facts, printed, roles)}")
             if printed.unverified:
                 marked = f" {UNVERIFIED} unverified: no print of it was at hand."
         rows.append((row.title, row.model, recorded_in(run), *cells))

@@ -36,6 +36,7 @@ class Row(_Entry):
     config: str
     needs: str
     remark: str = ""
+    split: Literal["test", "validation"] = "test"  # of the set's own, that the paper scores
     beside: str = ""  # the published model to set it beside, where a table has one each
 
 
@@ -65,16 +66,28 @@ class Figure(_Entry):
     @property
     def cell(self) -> str:
         """As in the paper: "< 4.40 (4.35)", the figure on training images in parentheses."""
-        return f"{'< ' if self.bound else '≈ ' if self.estimate else ''}{self.digits}"
+        return f"{self._sign}{self.digits}"
+
+    @property
+    def cell_with_unit(self) -> str:
+        """The same with its unit where that is nats."""
+        return f"{self._sign}{self._written(' nats' if self.nats is not None else '')}"
 
     @property
     def digits(self) -> str:
-        """The same without a sign for the kind of figure."""
+        """`cell` without a sign for the kind of figure."""
+        return self._written("")
+
+    @property
+    def _sign(self) -> str:
+        return "< " if self.bound else "≈ " if self.estimate else ""
+
+    def _written(self, unit: str) -> str:
         value = self.nats if self.bits_per_dim is None else self.bits_per_dim
         train = "" if self.train is None else f" ({self.train})"
         marks = ((self.unverified, UNVERIFIED), (self.unlike, UNLIKE))
         marked = "".join(f" {mark}" for applies, mark in marks if applies)
-        return f"{'below ' if self.below else ''}{value}{train}{marked}"
+        return f"{'below ' if self.below else ''}{value}{train}{unit}{marked}"
 
 
 Kind = Literal["exact", "uniform noise", "learned noise", "variational", "sampled", "ode"]

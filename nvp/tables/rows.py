@@ -1,0 +1,83 @@
+"""Every row of the papers' tables: its published figure, what it costs, whether it was run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from nvp.config import RunConfig, load_config
+from nvp.errors import NVPError
+from nvp.ledger.entry import Run
+from nvp.paths import repository_root, results_root
+from nvp.tables.cells import Table, cite, scored
+from nvp.tables.published import UNVERIFIED, Figure, Published, Row
+from nvp.training.cost import FLOPS_A_SECOND, SECONDS_AN_OPERATION, Cost
+
+TABLES = ("table1", "binarized-mnist", "pixelrnn")  # Real NVP's Table 1, Pixel RNN's 4 to 6
+COSTS = "costs.json"  # by workflow/costs.py
+
+
+def rows(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
+    """One line for each row of Real NVP's Table 1 and of Pixel RNN's Tables 4 to 6."""
+    costs = read_costs()
+    lines: list[tuple[str, ...]] = []
+    for row in (row for name in TABLES for row in facts.tables[name]):
+        config = load_config(repository_root() / "configs" / f"{row.config}.yaml")
+        cost = costs[row.config]
+        lines.append(
+            (
+                f"{row.model} on {row.title}",
+                _published(facts, row, roles),
+                _here(ledger.get(row.config), row),
+                f"{cost.parameters / 1e6:.2f} M",
+                f"{cost.gigabytes(config):.1f} GB",
+                _length(config, cost),
+            )
+        )
+    caption = (
+        "Bits/dim or, for binarised MNIST, nats; test images for CIFAR-10 and MNIST, validation "
+        f"images for the others. {UNVERIFIED} unverified. Parameters are counted. Memory and hours "
+        "are estimates for one GPU of 80 GB, and were not measured. Memory is that of weights, "
+        "gradients, moments, the average, and what the backward pass keeps at the configuration's "
+        f"batch size, in float32. A step takes its arithmetic at {FLOPS_A_SECOND / 1e12:.0f} "
+        f"TFLOP/s, or its operations at {SECONDS_AN_OPERATION * 1e6:.0f} microseconds each, "
+        "whichever is longer; both are counted."
+    )
+    header = ("row", "published", "this code", "parameters", "memory", "budget")
+    return Table(caption, header, lines)
+
+
+def read_costs(root: Path | None = None) -> dict[str, Cost]:
+    """The counts by name of configuration."""
+    path = (root or results_root()) / COSTS
+    try:
+        return {name: Cost(**counts) for name, counts in json.loads(path.read_text()).items()}
+    except (OSError, ValueError, TypeError) as error:
+        raise NVPError(f"cannot read {path} ({error}): run `python workflow/costs.py`") from error
+
+
+def _published(facts: Published, row: Row, roles: bool) -> str:
+    figure = published_figure(facts, row)
+    if figure is None:
+        return "no figure was found in print"
+    return f"{figure.cell_with_unit}: {cite(facts, figure, roles)}"
+
+
+def published_figure(facts: Published, row: Row) -> Figure | None:
+    """The published figure that a row is compared with, if there is one."""
+    model = row.beside or row.model
+    return next((f for f in facts.figures if (f.data, f.model) == (row.data, model)), None)
+
+
+def _here(run: Run | None, row: Row) -> str:
+    """The recorded figure, on the images that the paper scores, or the command that makes it."""
+    if run is None:
+        return f"not run: `nvp train configs/{row.config}.yaml`"
+    return f"{scored(run, row)}, recorded"
+
+
+def _length(config: RunConfig, cost: Cost) -> str:
+    hours = cost.hours(config)
+    if hours is None:
+        return f"{config.training.minutes:.0f} minutes, its budget"
+    return f"{config.training.steps:,} steps, {hours:.1f} h"

@@ -1,0 +1,87 @@
+"""What a training step takes, counted without computing it, and what a run would take on a GPU.
+
+A model on PyTorch's meta device has shapes and no values. Its loss and gradients run there in
+seconds, however large it is, while floating-point operations, operations of PyTorch and the tensors
+that the backward pass keeps are counted. Memory and hours are estimates from these counts.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from nvp.config import Optimiser, RunConfig
+
+# Of one GPU of 80 GB, assumed: sustained speed of convolutions in single precision or better, and
+# the time to launch an operation, below which none is.
+FLOPS_A_SECOND = 20e12
+SECONDS_AN_OPERATION = 10e-6
+# Copies of the parameters beside themselves: gradient, average, and the optimiser's moments.
+COPIES = {Optimiser.ADAM: 4, Optimiser.MUON: 4, Optimiser.RMSPROP: 3}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Counts of one training step on one batch, forward and backward."""
+
+    parameters: int
+    flops: int  # of convolutions and matrix products
+    operations: int  # of PyTorch, views left out
+    kept: int  # bytes, in float32, from the forward for the backward pass
+
+    def gigabytes(self, config: RunConfig) -> float:
+        """Memory of training, estimated: parameters and their copies, and what is kept."""
+        copies = 1 + COPIES[config.training.optimiser]
+        return (4 * copies * self.parameters + self.kept) / 1e9
+
+    def hours(self, config: RunConfig) -> float | None:
+        """Of the steps of a configuration, estimated; None for a budget in minutes."""
+        if config.training.steps is None:
+            return None
+        seconds = max(self.flops / FLOPS_A_SECOND, self.operations * SECONDS_AN_OPERATION)
+        return config.training.steps * seconds / 3600
+
+
+class _Operations(TorchDispatchMode):
+    """Counts what is not a view."""
+
+    number = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.number += not func.is_view
+        return func(*args, **(kwargs or {}))
+
+
+def count_step(config: RunConfig) -> Cost:
+    """Count a training step of a configuration, at its batch size."""
+    model = config.build_model().to("meta").train()
+    shape = (config.training.batch_size, *config.model.image_shape)
+    images = torch.zeros(shape, dtype=torch.uint8)
+    own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            kept[storage._cdata] = storage
+        return tensor
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    flops = FlopCounterMode(display=False)
+    # Autocast knows no meta device: what is kept counts as float32.
+    plain = patch.object(torch, "autocast", lambda *args, **options: nullcontext())
+    with plain, hooks, flops, _Operations() as operations:
+        model.loss(images).backward()
+    return Cost(
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        flops=flops.get_total_flops(),
+        operations=operations.number,
+        kept=sum(storage.nbytes() for storage in kept.values()),
+    )

@@ -1,0 +1,154 @@
+"""Each row of the papers' tables: its model is what the costs say, and the whole way is rehearsed.
+
+A rehearsal takes the row's own configuration with few features, two steps at a small batch, on
+generated images of the row's shape, under the name and in the layout that an import makes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nvp import RealNVPConfig, paths
+from nvp.autoregressive.config import MultiScaleConfig
+from nvp.config import RunConfig, load_config, parse_config
+from nvp.data.splits import load_split
+from nvp.errors import NVPError
+from nvp.ledger.entry import runs
+from nvp.likelihood import evaluate
+from nvp.runs.load import load_run
+from nvp.tables.build import table
+from nvp.tables.published import Row, read_published
+from nvp.tables.rows import TABLES, published_figure, read_costs
+from nvp.training.cost import count_step
+from nvp.training.loop import prepare
+
+FACTS = read_published()
+ROWS = [row for name in TABLES for row in FACTS.tables[name]]
+each_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.config)
+
+
+def configuration(row: Row) -> RunConfig:
+    return load_config(paths.repository_root() / "configs" / f"{row.config}.yaml")
+
+
+def few_features(model: Any) -> Any:
+    """The same layers with two or three features."""
+    match model:
+        case RealNVPConfig():
+            return model.model_copy(update={"width": 2})
+        case MultiScaleConfig():
+            narrow = {"small": few_features(model.small), "large": few_features(model.large)}
+            return model.model_copy(update={**narrow, "width": 2})
+    return model.model_copy(update={"hidden": 3, "head": 3})
+
+
+def rehearsal(config: RunConfig) -> RunConfig:
+    """Two steps of a narrow model."""
+    tree = config.model_copy(update={"model": few_features(config.model)}).model_dump(mode="json")
+    tree["training"] |= {"steps": 2, "minutes": None, "batch_size": 2, "precision": "fp32"}
+    tree["evaluation"] |= {"batch_size": 2, "validation_images": 2, "statistics_images": 4}
+    return parse_config(tree, config.name)
+
+
+def write_images(root: Path, config: RunConfig) -> None:
+    """Twenty training images, two for validation and two to score, of the configuration's shape.
+
+    Where training crops, they are larger, and differ in size.
+    """
+    rng = np.random.default_rng(0)
+    channels, side, _ = config.model.image_shape
+    folder = root / ("binarized" if config.data.name == "binarized-mnist" else config.data.name)
+    folder.mkdir()
+    for split, number in (("train", 20), ("validation", 2), ("test", 2)):
+        sizes = np.full((number, 2), side, np.int32)
+        if config.data.crop:
+            sizes = np.stack([np.full(number, 96), 96 + 8 * np.arange(number)], 1).astype(np.int32)
+            np.save(folder / f"{split}_sizes.npy", sizes)
+        pixels = rng.integers(0, config.levels, int(sizes.prod(1).sum()) * channels, dtype=np.uint8)
+        if not config.data.crop:
+            pixels = pixels.reshape(number, side, side, channels)
+        np.save(folder / f"{split}_images.npy", pixels)
+
+
+@each_row
+def test_the_model_has_the_parameters_that_are_counted(row: Row) -> None:
+    config = configuration(row)
+    assert config.data.name == row.data
+    model = config.build_model()
+    cost = read_costs()[row.config]
+    assert sum(parameter.numel() for parameter in model.parameters()) == cost.parameters
+    assert 0 < cost.gigabytes(config) < 80
+
+
+@each_row
+def test_a_rehearsal(row: Row, tmp_path: Path) -> None:
+    config = rehearsal(configuration(row))
+    write_images(tmp_path, config)
+    if row.data == "binarized-mnist":
+        config = config.model_copy(
+            update={"data": config.data.model_copy(update={"name": "binarized"})}
+        )
+    last = prepare(config, tmp_path / "run", data_root=tmp_path).run()
+    assert last["step"] == 2
+    run = load_run(tmp_path / "run", data_root=tmp_path)
+    score = evaluate(run.model, load_split(config, row.split, tmp_path).images, batch_size=2)
+    assert 0 < score.bits_per_dim < 30
+    drawn = run.model.sample(1, generator=torch.Generator().manual_seed(0))
+    assert drawn.shape == (1, *config.model.image_shape)
+    assert drawn.dtype == torch.uint8
+    assert int(drawn.max()) < config.levels
+
+
+def test_a_steps_arithmetic_is_that_of_its_convolutions() -> None:
+    """Each convolution takes 2 N H W C_in C_out kH kW, three times: forward, for its weights, and
+    for its input, which the first layer has no need of.
+    """
+    row = next(row for row in ROWS if row.config == "binarized-mnist-pixelcnn")
+    config = configuration(row)
+    model = config.build_model()
+    sizes = [tuple(p.shape) for p in model.parameters() if p.ndim == 4]
+    places = config.training.batch_size * 28 * 28
+    forward = [2 * places * int(np.prod(size)) for size in sizes]
+    cost = count_step(config)
+    assert cost.flops == 3 * sum(forward) - forward[0]
+    assert cost == read_costs()[row.config]
+
+
+def test_hours_are_of_the_slower_of_arithmetic_and_launches() -> None:
+    cost = read_costs()["cifar10"]
+    config = configuration(next(row for row in ROWS if row.config == "cifar10"))
+    assert cost.hours(config) == pytest.approx(80_000 * cost.flops / 20e12 / 3600)
+    launching = type(cost)(cost.parameters, 1, cost.operations, cost.kept)
+    assert launching.hours(config) == pytest.approx(80_000 * cost.operations * 1e-5 / 3600)
+    assert cost.gigabytes(config) == pytest.approx((20 * cost.parameters + cost.kept) / 1e9)
+
+
+def test_the_table_says_of_each_row_what_was_published_and_what_was_run() -> None:
+    lines = table("rows").rows
+    assert [line[0] for line in lines] == [f"{row.model} on {row.title}" for row in ROWS]
+    recorded = runs()
+    for row, line in zip(ROWS, lines, strict=True):
+        figure = published_figure(FACTS, row)
+        assert line[1].startswith(figure.cell_with_unit if figure else "no figure was found")
+        assert (figure is None) == (row.config == "imagenet64-multiscale")
+        if row.config in recorded:
+            assert line[2].endswith(", recorded")
+        else:
+            assert line[2] == f"not run: `nvp train configs/{row.config}.yaml`"
+
+
+def test_celeba_is_scored_on_its_validation_images() -> None:
+    assert [row.data for row in ROWS if row.split == "validation"] == ["celeba"]
+
+
+def test_costs_that_are_lost(tmp_path: Path) -> None:
+    with pytest.raises(NVPError, match="run `python workflow/costs"):
+        read_costs(tmp_path)
+    (tmp_path / "costs.json").write_text('{"cifar10": {"flops": 1}}')
+    with pytest.raises(NVPError, match="run `python workflow/costs"):
+        read_costs(tmp_path)
