@@ -16,8 +16,7 @@
 # ```
 #
 # The mathematics of a coupling asks nothing of $s$ and $t$, so the paper can choose them for one purpose: that
-# training works. Chapter {ref}`coupling-layers` left them arbitrary, and chapter {ref}`multi-scale` drew them
-# ({numref}`fig-network`). Here we take the network apart, ask of every part what it is for, and measure. Then
+# training works. Chapter {ref}`coupling-layers` left them arbitrary. Here we take the network apart, ask of every part what it is for, and measure. Then
 # batch normalisation, which has two lives in this model: inside the networks, where anything goes, and between
 # the couplings, where it is part of the likelihood.
 

@@ -36,16 +36,16 @@ from IPython.display import Markdown, display
 from nvp_book import figures
 from nvp_book.ablation import compare, load_ablation, read_rows
 from nvp_book.figures import ablation as pictures
-from nvp_book.figures import samples
+from nvp_book.figures import architecture, samples
 
 from nvp import RealNVP, RealNVPConfig
 from nvp.config import TrainingConfig
 from nvp.data import EMBEDDED, load
 from nvp.flows.batchnorm import CouplingBatchNorm, NormScope
 from nvp.flows.coupling import AffineCoupling, AffineOrder, ChannelCoupling
-from nvp.flows.masks import Parity, checkerboard_mask
+from nvp.flows.masks import Parity, channel_mask, checkerboard_mask
 from nvp.flows.resnet import CouplingNet, InputTreatment
-from nvp.flows.squeeze import SqueezeOrder, squeeze
+from nvp.flows.squeeze import SqueezeOrder, squeeze, unsqueeze
 from nvp.tables.build import runs
 
 figures.use_style()
@@ -345,7 +345,19 @@ assert apart[2] > 0.1
 # ## The order of a squeeze
 #
 # On grey images the plain squeeze of the code and figure 3 agree, at the first scale. From the second scale on there are two channels, and
-# they part. (Chapter {ref}`multi-scale` draws them for colour.)
+# they part. The figure has them for colour. *Position major* is figure 3 for every colour, and the preset `paper` takes it for the
+# channel-wise couplings. *Channel major* is the code's order there: its first and third coupling predict blue, and the lower rows of green, from
+# red and the upper rows of green. *Diagonal* is the code's order for factoring out, and both presets take it, since the paper is silent.
+
+# %% mystnb={"figure": {"caption": "Which sub-pixels make up the first half of the twelve channels, painted in, for an image of three colours under each order. The channel-wise mask keeps this half.", "name": "fig-orders"}, "image": {"alt": "Nine boards of 6 by 6, three orders by three colours. Channel major: all of red, every other row of green, none of blue. Position major: every other row of each colour. Diagonal: a checkerboard in each colour."}}
+first_half = channel_mask(12).expand(1, 12, 3, 3).float()
+architecture.draw_halves(
+    {
+        order.value.replace("_", " "): unsqueeze(first_half, order)[0] > 0
+        for order in SqueezeOrder
+    }
+)
+plt.show()
 
 # %%
 orders = (SqueezeOrder.POSITION_MAJOR, SqueezeOrder.CHANNEL_MAJOR)
@@ -383,7 +395,7 @@ def slope_by_shift(order, alpha):
     )
     shifts = []
 
-    def keep_shift(x, b):
+    def keep_shift(x, b, y=None):
         t, s = AffineCoupling.shift_and_log_scale(coupling, x, b)
         shifts.append(t.detach().requires_grad_())
         return shifts[0], s
@@ -740,7 +752,7 @@ for r, factor in (
 class Single(InputTreatment):
     """Without the doubling."""
 
-    def forward(self, x):
+    def forward(self, x, y=None):
         return super().forward(x) / 2
 
 

@@ -21,7 +21,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 # What pages may show or include, besides the notebooks.
-SOURCES = ("_config.yml", "_toc.yml", "book", "configs", "nvp", "results")
+SOURCES = ("_config.yml", "_toc.yml", "book", "configs", "examples", "nvp", "results")
 
 
 def chapters() -> list[str]:

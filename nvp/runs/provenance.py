@@ -106,14 +106,15 @@ def read_legs(folder: RunFolder) -> list[Leg]:
 
 
 def code_commit() -> str | None:
-    """The commit of this checkout, "+" appended where `nvp/` differs from it.
+    """The commit of this checkout, "+" appended where `nvp/` or `examples/` differ from it.
 
     Without git it is the variable NVP_COMMIT: a copy on a rented machine has no history.
     """
     root = repository_root()
     try:
         commit = _git(root, "rev-parse", "HEAD")
-        changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", "nvp")
+        code = ("--untracked-files=no", "--", "nvp", "examples")
+        changed = _git(root, "status", "--porcelain", *code)
     except (OSError, subprocess.CalledProcessError):
         return os.environ.get("NVP_COMMIT")
     return commit + ("+" if changed else "")

@@ -107,30 +107,30 @@ def draw_factoring_out(dimensions: Sequence[int]) -> None:
     label(axes, (end, top + 0.3), "$z$")
 
 
-def draw_layout(maps: Mapping[str, Tensor]) -> None:
-    """Maps (H, W) of the number, from 1, of the scale at which each position leaves the flow."""
-    count = int(max(scales.max() for scales in maps.values()))
-    figure, axes = plt.subplots(1, len(maps), figsize=(figures.WIDTH, 2.9))
-    paint = ListedColormap(list(figures.PALETTE[:count]))
-    for one, (title, scales) in zip(axes, maps.items(), strict=True):
-        one.imshow(scales, cmap=paint, vmin=1, vmax=count)
-        one.set(title=title, xticks=[], yticks=[])
-        one.spines[:].set_visible(False)
-    handles = [Rectangle((0, 0), 1, 1, color=figures.PALETTE[i]) for i in range(count)]
-    names = [f"$z^{{({i + 1})}}$" for i in range(count)]
-    figure.legend(handles, names, loc="outside lower center", ncols=count)
+def draw_scale(coupling: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> None:
+    """One image in one scale: maps (1, c, H, W) of a coupling, and what comes after it.
 
-
-def draw_costs(designs: Mapping[str, Sequence[float]], unit: str) -> None:
-    """One group of bars for each scale, one bar for each design, on a logarithmic axis."""
-    _, axes = plt.subplots(figsize=(figures.WIDTH, 3))
-    width = 0.8 / len(designs)
-    for i, (name, costs) in enumerate(designs.items()):
-        places = torch.arange(1, len(costs) + 1) + (i - (len(designs) - 1) / 2) * width
-        axes.bar(places, costs, width=0.9 * width, label=name, color=figures.PALETTE[i])
-    axes.set(yscale="log", xlabel="scale", ylabel=unit)
-    axes.set_xticks(range(1, 1 + max(map(len, designs.values()))))
-    axes.legend()
+    Maps called s and t are signed. Several channels stand as sheets in one square.
+    """
+    figure = plt.figure(figsize=(figures.WIDTH, 3.5))
+    rows = figure.add_gridspec(2, 1)
+    for row, panels in zip(rows, (coupling, after), strict=True):
+        places = row.subgridspec(1, len(coupling))
+        for place, (title, maps) in zip(places, panels.items(), strict=False):
+            sheets = maps[0]
+            down = 2 if len(sheets) > 1 else 1
+            inner = place.subgridspec(down, len(sheets) // down, wspace=0.05, hspace=0.05)
+            signed = title in ("$s$", "$t$")
+            limit = float(sheets.abs().max())
+            low, high = (-limit, limit) if signed else (float(sheets.min()), limit)
+            for k, (slot, one) in enumerate(zip(inner, sheets, strict=True)):
+                axes = figure.add_subplot(slot)
+                paint = figures.DIVERGING if signed else "gray"
+                axes.imshow(one, cmap=paint, vmin=low, vmax=high)
+                axes.set(xticks=[], yticks=[])
+                axes.spines[:].set(visible=True, color=figures.PALE)
+                if k == 0:
+                    axes.set_title(title, loc="left", fontsize=10)
 
 
 def draw_reach(gradients: Mapping[str, Tensor]) -> None:

@@ -1,0 +1,124 @@
+"""Gated PixelCNN (van den Oord et al. 2016, arXiv 1606.05328), for images of one channel.
+
+Two stacks of convolutions close the blind spot of PixelCNN. The vertical one sees all rows above;
+the horizontal one sees the pixels to the left in its own row, and the vertical one's features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from nvp.model.custom import OwnConfig
+from nvp.model.dequantisation import uniform_noise
+from nvp.model.protocol import ImageModel
+
+
+class GatedPixelCNNConfig(OwnConfig):
+    """`layers` of `width` features in each stack; a kernel reaches `reach` pixels back."""
+
+    num_classes: int = Field(0, ge=0, le=0)  # it takes no labels
+    width: int = Field(32, ge=1)
+    layers: int = Field(7, ge=1)
+    reach: int = Field(2, ge=1)
+
+    @model_validator(mode="after")
+    def _has_one_channel(self) -> Self:
+        if self.image_shape[0] != 1:
+            raise ValueError(f"images must have one channel, not {self.image_shape[0]}")
+        return self
+
+    def build(self) -> GatedPixelCNN:
+        return GatedPixelCNN(self)
+
+
+class GatedLayer(nn.Module):
+    """A layer of both stacks (figure 2), whose features v and h are (N, W, H, W).
+
+    v sees its own row and those above, h its own pixel and those to the left. No mask is needed,
+    since the padding stands above and on the left.
+    """
+
+    def __init__(self, width: int, reach: int) -> None:
+        super().__init__()
+        self.reach = reach
+        self.vertical = nn.Conv2d(width, 2 * width, (reach + 1, 2 * reach + 1))
+        self.horizontal = nn.Conv2d(width, 2 * width, (1, reach + 1))
+        self.link = nn.Conv2d(2 * width, 2 * width, 1)
+        self.out = nn.Conv2d(width, width, 1)
+
+    def forward(self, v: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        above = self.vertical(F.pad(v, (self.reach, self.reach, self.reach, 0)))
+        left = self.horizontal(F.pad(h, (self.reach, 0))) + self.link(above)
+        return gate(above), h + self.out(gate(left))
+
+
+def gate(x: Tensor) -> Tensor:
+    """tanh(a) sigmoid(b), a and b being the halves of the features (eq 2)."""
+    a, b = x.chunk(2, dim=1)
+    return torch.tanh(a) * torch.sigmoid(b)
+
+
+class GatedPixelCNN(ImageModel):
+    """P(x) = prod_i P(x_i | x_1, ..., x_{i-1}), each factor a softmax over the levels."""
+
+    likelihood = "exact"
+    autoregressive = True
+
+    def __init__(self, config: GatedPixelCNNConfig) -> None:
+        super().__init__()
+        self.image_shape, self.levels = config.image_shape, config.levels
+        width = config.width
+        self.into_v, self.into_h = nn.Conv2d(1, width, 1), nn.Conv2d(1, width, 1)
+        self.layers = nn.ModuleList(GatedLayer(width, config.reach) for _ in range(config.layers))
+        self.head = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(width, 2 * width, 1),
+            nn.ReLU(),
+            nn.Conv2d(2 * width, self.levels, 1),
+        )
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Of every pixel given those before it: (N, levels, H, W); integers in."""
+        x = 2 * images.to(self.dtype) / (self.levels - 1) - 1
+        # Mask A is a shift: one row down, one pixel to the right.
+        v = self.into_v(F.pad(x, (0, 0, 1, 0))[:, :, :-1])
+        h = self.into_h(F.pad(x, (1, 0))[:, :, :, :-1])
+        for layer in self.layers:
+            v, h = layer(v, h)
+        return self.head(h)
+
+    def _log_probs(
+        self,
+        images: Tensor,
+        num_draws: int,
+        generator: torch.Generator | None,
+        y: Tensor | None,
+    ) -> Iterator[Tensor]:
+        target = images[:, 0].long()
+        yield -F.cross_entropy(self.logits(images), target, reduction="none").sum(dim=(1, 2))
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        *,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """Pixel after pixel: uint8, (n, 1, H, W). Rows that are still empty are not computed."""
+        self.condition(labels, n)
+        images = torch.zeros(n, *self.image_shape, dtype=torch.uint8, device=self.device)
+        for row in range(images.shape[2]):
+            for column in range(images.shape[3]):
+                logits = self.logits(images[:, :, : row + 1])[:, :, row, column]
+                # The largest of logits plus Gumbel noise is a draw from their softmax.
+                u = uniform_noise(logits, self.dtype, generator).clamp(min=1e-12)
+                images[:, 0, row, column] = (logits - temperature * (-u.log()).log()).argmax(1)
+        return images

@@ -1,0 +1,212 @@
+"""The models of one's own in examples/: what the package demands of its own models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+import torch.nn.functional as F
+from pydantic import ValidationError
+from torch import Tensor, nn
+from torch.distributions import Normal
+from torch.func import jacrev
+
+from examples.gated_pixelcnn import GatedPixelCNN, GatedPixelCNNConfig
+from examples.tarflow import Block, TarFlow, TarFlowConfig
+from nvp.config import load_config, parse_config
+from nvp.likelihood import evaluate
+from nvp.model.custom import OwnConfig
+from nvp.model.dequantisation import dequantise, quantise, uniform_noise
+from nvp.paths import repository_root
+from nvp.training.loop import training_step
+from nvp.training.state import begin
+
+SHAPE = (2, 4, 6)  # six patches of eight numbers
+SIZES: dict[str, Any] = {"patch": 2, "width": 8, "heads": 2, "layers": 2, "blocks": 3}
+GATED: dict[str, Any] = {"width": 6, "layers": 2, "reach": 1}
+MODELS = {
+    "tarflow": {"family": "examples.tarflow:TarFlowConfig", **SIZES},
+    "gated-pixelcnn": {"family": "examples.gated_pixelcnn:GatedPixelCNNConfig", **GATED},
+}
+Perturb = Callable[[nn.Module, float], None]
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def noise(n: int, *shape: int, seed: int = 0, levels: int = 256) -> Tensor:
+    return torch.randint(levels, (n, *shape), generator=seeded(seed), dtype=torch.uint8)
+
+
+@pytest.fixture
+def tarflow(perturb: Perturb) -> TarFlow:
+    """In float64, with random weights and statistics: nothing is the identity."""
+    torch.manual_seed(0)
+    model = TarFlow(TarFlowConfig(image_shape=SHAPE, **SIZES)).double()
+    model.initialise(noise(20, *SHAPE, seed=5))
+    perturb(model, 0.1)
+    return model
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_noise_needs_eight_bits(name: str) -> None:
+    """Fitted to noise or not."""
+    tree = {**tiny.config_tree(), "model": {**MODELS[name], "image_shape": [1, 8, 8]}}
+    config = parse_config(tree, "test")
+    state = begin(config, torch.device("cpu"), 54)
+    state.model.initialise(noise(54, 1, 8, 8, seed=99))
+    unseen = noise(200, 1, 8, 8, seed=1)
+    assert evaluate(state.model, unseen).bits_per_dim >= 8
+    for seed in range(30):
+        training_step(state, noise(32, 1, 8, 8, seed=seed), config.training, 0.0)
+    assert evaluate(state.average, unseen).bits_per_dim >= 8
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_samples_are_images_of_their_noise(name: str) -> None:
+    tree = {**tiny.config_tree(), "model": {**MODELS[name], "image_shape": [1, 8, 8], "levels": 4}}
+    torch.manual_seed(0)
+    model = parse_config(tree, "test").build_model()
+    drawn = model.sample(3, generator=seeded())
+    assert drawn.shape == (3, 1, 8, 8)
+    assert drawn.dtype is torch.uint8
+    assert drawn.max() <= 3
+    assert torch.equal(drawn, model.sample(3, generator=seeded()))
+    assert not torch.equal(drawn, model.sample(3, generator=seeded(1)))
+    still = model.sample(3, generator=seeded(), temperature=0.0)
+    assert (still == still[:1]).all()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        p
+        for p in sorted((repository_root() / "configs").glob("*.yaml"))
+        if "examples." in p.read_text()
+    ],
+    ids=lambda path: path.stem,
+)
+def test_configurations_build(path: Path) -> None:
+    config = load_config(path)
+    assert isinstance(config.model, OwnConfig)
+    model = config.build_model()
+    assert model.log_prob(noise(2, *model.image_shape)).shape == (2,)
+
+
+def test_the_log_determinant_is_that_of_the_jacobian(tarflow: TarFlow) -> None:
+    x = torch.randn(3, 6, 8, dtype=torch.float64)
+    _, log_dets = tarflow.flow(x)
+    for patches, log_det in zip(x, log_dets, strict=True):
+        jacobian = jacrev(lambda x: tarflow.flow(x[None])[0])(patches).reshape(48, 48)
+        assert (jacobian.slogdet().logabsdet - log_det).abs() < 1e-9
+    assert log_dets.abs().max() > 1
+
+
+def test_the_inverse_undoes_the_flow(tarflow: TarFlow) -> None:
+    """It goes patch by patch with kept keys and values, the flow all at once."""
+    x = torch.randn(5, 6, 8, dtype=torch.float64)
+    z, log_det = tarflow.flow(x)
+    back, log_det_back = tarflow.flow.inverse(z)
+    assert (z - x).abs().max() > 0.1
+    assert torch.allclose(back, x, atol=1e-9)
+    assert torch.allclose(log_det_back, -log_det, atol=1e-9)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_patch_depends_on_those_before_it_alone(backwards: bool, perturb: Perturb) -> None:
+    torch.manual_seed(1)
+    block = Block(TarFlowConfig(image_shape=SHAPE, **SIZES), backwards=backwards).double()
+    perturb(block, 0.1)
+    jacobian = jacrev(lambda x: block(x[None])[0][0])(torch.randn(6, 8, dtype=torch.float64))
+    seen = jacobian.abs().amax(dim=(1, 3))  # of patch i by patch j
+    triangle = torch.ones(6, 6).triu() if backwards else torch.ones(6, 6).tril()
+    assert torch.equal(seen > 0, triangle.bool())
+    within = torch.stack([jacobian[i, :, i] for i in range(6)])  # a scale for each number
+    assert torch.equal(within != 0, torch.eye(8).bool().expand(6, 8, 8))
+
+
+def test_the_bound_counts_every_constant(tarflow: TarFlow) -> None:
+    """log N(z) and the whole Jacobian from the noisy image to z, less D log 256."""
+    image = noise(1, *SHAPE, seed=3)
+    x = dequantise(image, uniform_noise(image, torch.float64, seeded()))
+
+    def to_z(x: Tensor) -> Tensor:
+        return tarflow.flow(tarflow.to_patches(torch.logit(0.05 + 0.9 * x)))[0]
+
+    log_det = jacrev(to_z)(x).reshape(48, 48).slogdet().logabsdet
+    expected = Normal(0.0, 1.0).log_prob(to_z(x)).sum() + log_det - 48 * math.log(256)
+    assert torch.allclose(tarflow.log_prob(image, generator=seeded()), expected[None], atol=1e-9)
+
+
+def test_samples_are_the_inverse_of_noise(tarflow: TarFlow) -> None:
+    patches, _ = tarflow.flow.inverse(0.7 * torch.randn(4, 6, 8, generator=seeded()).double())
+    x = (torch.sigmoid(tarflow.to_image(patches)) - 0.05) / 0.9
+    assert torch.equal(tarflow.sample(4, generator=seeded(), temperature=0.7), quantise(x))
+    y = torch.randn(2, *SHAPE, dtype=torch.float64)
+    assert torch.allclose(tarflow.to_image(tarflow.to_patches(y)), y)
+
+
+def test_training_starts_at_the_identity_on_white_logits() -> None:
+    model = TarFlow(TarFlowConfig(image_shape=(1, 4, 4), **SIZES))
+    images = noise(500, 1, 4, 4)
+    images[:, :, 0] = 0
+    model.initialise(images)
+    y = torch.logit(0.05 + 0.9 * dequantise(images, torch.rand(images.shape)))
+    patches = model.to_patches(y)
+    z, log_det = model.flow(patches)
+    assert torch.equal(z, patches)
+    assert not log_det.any()
+    white, black = z[:, 2:].flatten(), z[:, :2, :2]  # below, and in the row that is always black
+    assert abs(white.mean()) < 0.1
+    assert abs(white.std() - 1) < 0.1
+    assert black.std() < 0.1
+
+
+def test_a_pixel_of_the_gated_pixelcnn_sees_all_before_it_and_nothing_else() -> None:
+    """No blind spot, where the layers reach: the gradient finds every earlier pixel."""
+    torch.manual_seed(0)
+    sizes = {**GATED, "layers": 5}
+    model = GatedPixelCNN(GatedPixelCNNConfig(image_shape=(1, 5, 5), **sizes)).double()
+    images = noise(1, 1, 5, 5)
+
+    def logits(x: Tensor) -> Tensor:
+        return model.logits(x)[0].sum(0)
+
+    seen = jacrev(logits)(images.double()).reshape(25, 25) != 0
+    assert torch.equal(seen, torch.ones(25, 25).tril(-1).bool())
+
+
+def test_the_gated_pixelcnn_is_exact() -> None:
+    """The probabilities of all images of two by two pixels and three levels sum to 1."""
+    torch.manual_seed(0)
+    config = GatedPixelCNNConfig(image_shape=(1, 2, 2), levels=3, **GATED)
+    model = GatedPixelCNN(config).double()
+    levels = torch.arange(3, dtype=torch.uint8)
+    images = torch.cartesian_prod(*[levels] * 4).reshape(-1, 1, 2, 2)
+    assert torch.allclose(model.log_prob(images).logsumexp(0), torch.zeros(()).double())
+    drawn = model.sample(5000, generator=seeded()).flatten(1).long()
+    found = F.one_hot(drawn @ torch.tensor([27, 9, 3, 1]), 81).double().mean(0)
+    assert (found - model.log_prob(images).exp()).abs().max() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "complaint"),
+    [
+        (TarFlowConfig, {"patch": 3}, "sides of 4x6 must be divisible by patch"),
+        (TarFlowConfig, {"heads": 3}, "width 8 must be divisible by heads"),
+        (TarFlowConfig, {"num_classes": 10}, "num_classes"),
+        (GatedPixelCNNConfig, {}, "images must have one channel, not 2"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(
+    kind: type[OwnConfig], changes: dict[str, int], complaint: str
+) -> None:
+    sizes = SIZES if kind is TarFlowConfig else GATED
+    with pytest.raises(ValidationError, match=complaint):
+        kind(image_shape=SHAPE, **{**sizes, **changes})
