@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ast
 import tomllib
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import grimp
@@ -26,10 +28,9 @@ from nvp_book.figures import diagram
 
 BOOK = "nvp_book"
 Arrow = tuple[str, str]  # the room that imports, and the one that it imports from
-Place = tuple[float, float, float]  # of a box: its middle, x and y, and its width
 
-# Of the drawing: width of the page, and height of a floor, height of a box, gap between boxes.
-WIDTH, FLOOR, HEIGHT, GAP = 20.0, 1.6, 0.95, 0.5
+# Of the drawing: the height of a floor, the height of a box, and the gap between boxes.
+FLOOR, HEIGHT, GAP = 1.8, 0.95, 0.5
 
 
 @dataclass(frozen=True)
@@ -100,59 +101,103 @@ def reduced(arrows: set[Arrow]) -> set[Arrow]:
 def plot_rooms() -> Figure:
     """The rooms as boxes, floor upon floor, with the arrows between them."""
     first, *rest = [[room.name for room in floor] for floor in floors()]
-    plan = [[BOOK, *first], *rest]
-    axes = diagram.sheet(WIDTH, FLOOR * len(plan))
-    floor_of = {name: floor for floor, names in enumerate(plan) for name in names}
-    places = dict(_places(plan))
-    for name, (x, y, width) in places.items():
+    ways = {arrow: [arrow[0]] for arrow in arrows()}
+    plan = _with_passages([[BOOK, *first], *rest], ways)
+    middles = _middles(plan, ways)
+    left = min(x - _width(name) / 2 for name, x in middles.items()) - GAP
+    right = max(x + _width(name) / 2 for name, x in middles.items()) + GAP
+    axes = diagram.sheet(right - left, FLOOR * len(plan))
+    places = {
+        name: (middles[name] - left, FLOOR * (len(plan) - floor - 0.5))
+        for floor, names in enumerate(plan)
+        for name in names
+    }
+    for way in ways.values():
+        _draw_arrow(axes, [places[name] for name in way])
+    for name in middles.keys() - set(_passages(ways)):
         fill = figures.PALE if name == BOOK else "white"
-        diagram.box(axes, (x, y), (width, HEIGHT), name, fill=fill, fontsize=9.5)
-    lanes = {-1: 0, 1: 0}  # how many arrows go past other floors, on the left and on the right
-    for one, other in sorted(arrows(), key=lambda arrow: (floor_of[arrow[1]], arrow)):
-        floors_between = range(floor_of[one] + 1, floor_of[other])
-        between = [places[name] for name, floor in floor_of.items() if floor in floors_between]
-        if between:
-            side = -1 if places[other][0] < WIDTH / 2 - 0.1 else 1
-            lanes[side] += 1
-            _go_around(axes, places[one], places[other], between, side, lanes[side])
-        else:
-            _go_down(axes, places[one], places[other])
+        diagram.box(axes, places[name], (_width(name), HEIGHT), name, fill=fill, fontsize=9)
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
     return figure
 
 
-def _places(plan: list[list[str]]) -> Iterator[tuple[str, Place]]:
-    """A place for each room; every floor is centred."""
-    for floor, names in enumerate(plan):
-        widths = [1.2 + 0.2 * len(name) for name in names]
-        x = (WIDTH - sum(widths) - GAP * (len(names) - 1)) / 2
-        for name, width in zip(names, widths, strict=True):
-            yield name, (x + width / 2, FLOOR * (len(plan) - floor - 0.5), width)
-            x += width + GAP
+def _with_passages(plan: list[list[str]], ways: dict[Arrow, list[str]]) -> list[list[str]]:
+    """The floors with a passage wherever an arrow goes past one; `ways` gets what each arrow meets.
+
+    Names of passages are those of the arrow and of the floor. Each floor is sorted by where its
+    neighbours are, so that few arrows cross.
+    """
+    floor_of = {name: floor for floor, names in enumerate(plan) for name in names}
+    plan = [list(names) for names in plan]
+    for arrow, way in sorted(ways.items()):
+        for floor in range(floor_of[arrow[0]] + 1, floor_of[arrow[1]]):
+            way.append(f"{arrow[0]} {arrow[1]} {floor}")
+            plan[floor].append(way[-1])
+        way.append(arrow[1])
+    near = _neighbours(ways)
+    for _ in range(4):
+        for i in (*range(1, len(plan)), *range(len(plan) - 2, -1, -1)):
+            order = {name: place / len(names) for names in plan for place, name in enumerate(names)}
+            plan[i].sort(key=lambda name: _mean([order[each] for each in near[name]], order[name]))
+    return plan
 
 
-def _go_down(axes: Axes, one: Place, other: Place) -> None:
-    """To the floor below."""
-    lean = max(-0.4, min(0.4, (other[0] - one[0]) / 10)) * one[2]
-    start, end = (one[0] + lean, one[1] - HEIGHT / 2), (other[0], other[1] + HEIGHT / 2)
-    diagram.arrow(axes, start, end, colour=figures.GREY)
+def _middles(plan: list[list[str]], ways: dict[Arrow, list[str]]) -> dict[str, float]:
+    """Where the middle of each box or passage is: near its neighbours, and clear of the next."""
+    near = _neighbours(ways)
+    middles = {name: float(2 * place) for names in plan for place, name in enumerate(names)}
+    for _ in range(200):
+        for names in plan:
+            wanted = [_mean([middles[near_by] for near_by in near[name]], 0) for name in names]
+            steps = [(_width(a) + _width(b)) / 2 + GAP for a, b in pairwise(names)]
+            rightwards, leftwards = list(wanted), list(wanted)
+            for i, step in enumerate(steps):
+                rightwards[i + 1] = max(rightwards[i + 1], rightwards[i] + step)
+            for i, step in reversed(list(enumerate(steps))):
+                leftwards[i] = min(leftwards[i], leftwards[i + 1] - step)
+            for name, one, other in zip(names, rightwards, leftwards, strict=True):
+                middles[name] = (one + other) / 2
+    return middles
 
 
-def _go_around(
-    axes: Axes, one: Place, other: Place, between: list[Place], side: int, lane: int
-) -> None:
-    """Past the boxes `between`, on the left (`side` -1) or on the right (1)."""
-    start, end = ((x + side * width / 2, y) for x, y, width in (one, other))
-    widest = max(side * (x - WIDTH / 2) + width / 2 for x, _, width in [one, other, *between])
-    # A cubic curve reaches three quarters of the way to its two handles.
-    handle = WIDTH / 2 + side * (widest + 0.9 + 0.35 * lane) * 1.15
-    path = Curve(
-        [start, (handle, start[1]), (handle, end[1]), end],
-        [Curve.MOVETO, Curve.CURVE4, Curve.CURVE4, Curve.CURVE4],
-    )
+def _neighbours(ways: dict[Arrow, list[str]]) -> dict[str, list[str]]:
+    """The names that a way leads to or comes from, one floor up or down."""
+    near: dict[str, list[str]] = defaultdict(list)
+    for way in ways.values():
+        for one, other in pairwise(way):
+            near[one].append(other)
+            near[other].append(one)
+    return near
+
+
+def _passages(ways: dict[Arrow, list[str]]) -> Iterator[str]:
+    """The names of all passages."""
+    for way in ways.values():
+        yield from way[1:-1]
+
+
+def _width(name: str) -> float:
+    """Of a box or of a passage, which has spaces in its name."""
+    return 0.3 if " " in name else 1.0 + 0.22 * len(name)
+
+
+def _mean(values: list[float], otherwise: float) -> float:
+    """The mean, or something else of no values."""
+    return sum(values) / len(values) if values else otherwise
+
+
+def _draw_arrow(axes: Axes, points: list[tuple[float, float]]) -> None:
+    """From the foot of the first box to the head of the last, through the passages between."""
+    (x, y), *between, (end, top) = points
+    points = [(x, y - HEIGHT / 2), *between, (end, top + HEIGHT / 2)]
+    corners, codes = [points[0]], [Curve.MOVETO]
+    for (x, y), (end, top) in pairwise(points):
+        corners += [(x, (y + top) / 2), (end, (y + top) / 2), (end, top)]
+        codes += [Curve.CURVE4] * 3
+    path = Curve(corners, codes)
     axes.add_patch(
-        FancyArrowPatch(path=path, arrowstyle="-|>", mutation_scale=10, color=figures.GREY, lw=1.2)
+        FancyArrowPatch(path=path, arrowstyle="-|>", mutation_scale=9, color=figures.GREY, lw=1.1)
     )
 
 

@@ -1,1 +1,1 @@
-"""What a flow is compared with: a Gaussian, a variational auto-encoder, an adversarial network."""
+"""Models to compare with: a Gaussian, a variational auto-encoder, an adversarial network."""

@@ -1,4 +1,4 @@
-"""What a model of images is: the protocol, labels, dequantisation, models of one's own."""
+"""The protocol of all models of images, labels, dequantisation, and models of one's own."""
 
 from nvp.model.config import ModelConfig
 from nvp.model.protocol import ImageModel, batch_norms, batch_statistics

@@ -1,1 +1,1 @@
-"""What a run leaves on disk: its names, tensors, log and provenance."""
+"""The files of a run: their names, checkpoints, weights, log and provenance; loading a model."""
