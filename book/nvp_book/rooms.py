@@ -9,9 +9,8 @@ from __future__ import annotations
 import ast
 import tomllib
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import grimp
@@ -101,8 +100,9 @@ def reduced(arrows: set[Arrow]) -> set[Arrow]:
 def plot_rooms() -> Figure:
     """The rooms as boxes, floor upon floor, with the arrows between them."""
     first, *rest = [[room.name for room in floor] for floor in floors()]
-    ways = {arrow: [arrow[0]] for arrow in arrows()}
-    plan = _with_passages([[BOOK, *first], *rest], ways)
+    ways = {arrow: [arrow[0]] for arrow in sorted(arrows())}
+    rooms = [[BOOK, *first], *rest]
+    plan = _with_passages(rooms, ways)
     middles = _middles(plan, ways)
     left = min(x - _width(name) / 2 for name, x in middles.items()) - GAP
     right = max(x + _width(name) / 2 for name, x in middles.items()) + GAP
@@ -114,7 +114,7 @@ def plot_rooms() -> Figure:
     }
     for way in ways.values():
         _draw_arrow(axes, [places[name] for name in way])
-    for name in middles.keys() - set(_passages(ways)):
+    for name in chain(*rooms):
         fill = figures.PALE if name == BOOK else "white"
         diagram.box(axes, places[name], (_width(name), HEIGHT), name, fill=fill, fontsize=9)
     figure = axes.get_figure()
@@ -130,7 +130,7 @@ def _with_passages(plan: list[list[str]], ways: dict[Arrow, list[str]]) -> list[
     """
     floor_of = {name: floor for floor, names in enumerate(plan) for name in names}
     plan = [list(names) for names in plan]
-    for arrow, way in sorted(ways.items()):
+    for arrow, way in ways.items():
         for floor in range(floor_of[arrow[0]] + 1, floor_of[arrow[1]]):
             way.append(f"{arrow[0]} {arrow[1]} {floor}")
             plan[floor].append(way[-1])
@@ -169,12 +169,6 @@ def _neighbours(ways: dict[Arrow, list[str]]) -> dict[str, list[str]]:
             near[one].append(other)
             near[other].append(one)
     return near
-
-
-def _passages(ways: dict[Arrow, list[str]]) -> Iterator[str]:
-    """The names of all passages."""
-    for way in ways.values():
-        yield from way[1:-1]
 
 
 def _width(name: str) -> float:
