@@ -14,12 +14,11 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from nvp.model.custom import OwnConfig
+from nvp.model import ImageModel, ModelConfig
 from nvp.model.dequantisation import uniform_noise
-from nvp.model.protocol import ImageModel
 
 
-class GatedPixelCNNConfig(OwnConfig):
+class GatedPixelCNNConfig(ModelConfig):
     """`layers` of `width` features in each stack; a kernel reaches `reach` pixels back."""
 
     num_classes: int = Field(0, ge=0, le=0)  # it takes no labels
@@ -84,14 +83,14 @@ class GatedPixelCNN(ImageModel):
         )
 
     def logits(self, images: Tensor) -> Tensor:
-        """Of every pixel given those before it: (N, levels, H, W); integers in."""
+        """Of every pixel given those before it: (N, 1, H, W, levels); integers in."""
         x = 2 * images.to(self.dtype) / (self.levels - 1) - 1
         # Mask A is a shift: one row down, one pixel to the right.
         v = self.into_v(F.pad(x, (0, 0, 1, 0))[:, :, :-1])
         h = self.into_h(F.pad(x, (1, 0))[:, :, :, :-1])
         for layer in self.layers:
             v, h = layer(v, h)
-        return self.head(h)
+        return self.head(h).movedim(1, -1)[:, None]
 
     def _log_probs(
         self,
@@ -100,8 +99,8 @@ class GatedPixelCNN(ImageModel):
         generator: torch.Generator | None,
         y: Tensor | None,
     ) -> Iterator[Tensor]:
-        target = images[:, 0].long()
-        yield -F.cross_entropy(self.logits(images), target, reduction="none").sum(dim=(1, 2))
+        log_p = self.logits(images).log_softmax(dim=-1)
+        yield log_p.gather(-1, images.long()[..., None]).flatten(1).sum(dim=1)
 
     @torch.no_grad()
     def sample(
@@ -117,7 +116,7 @@ class GatedPixelCNN(ImageModel):
         images = torch.zeros(n, *self.image_shape, dtype=torch.uint8, device=self.device)
         for row in range(images.shape[2]):
             for column in range(images.shape[3]):
-                logits = self.logits(images[:, :, : row + 1])[:, :, row, column]
+                logits = self.logits(images[:, :, : row + 1])[:, 0, row, column]
                 # The largest of logits plus Gumbel noise is a draw from their softmax.
                 u = uniform_noise(logits, self.dtype, generator).clamp(min=1e-12)
                 images[:, 0, row, column] = (logits - temperature * (-u.log()).log()).argmax(1)

@@ -21,12 +21,11 @@ from torch import Tensor, nn
 from nvp.flows.bijection import Bijection, Composition
 from nvp.flows.preprocess import Logit
 from nvp.flows.prior import GaussianPrior
-from nvp.model.custom import OwnConfig
+from nvp.model import ImageModel, ModelConfig
 from nvp.model.dequantisation import dequantise, quantise, uniform_noise
-from nvp.model.protocol import ImageModel
 
 
-class TarFlowConfig(OwnConfig):
+class TarFlowConfig(ModelConfig):
     """`blocks` flows on patches of `patch` x `patch` pixels, a Transformer of `layers` in each."""
 
     num_classes: int = Field(0, ge=0, le=0)  # it takes no labels
