@@ -114,17 +114,17 @@ def draw_scale(coupling: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> N
     """
     figure = plt.figure(figsize=(figures.WIDTH, 3.5))
     rows = figure.add_gridspec(2, 1)
-    for row, panels in zip(rows, (coupling, after), strict=True):
-        places = row.subgridspec(1, len(coupling))
-        for place, (title, maps) in zip(places, panels.items(), strict=False):
+    for row, panels in enumerate((coupling, after)):
+        places = rows[row].subgridspec(1, len(coupling))
+        for place, (title, maps) in enumerate(panels.items()):
             sheets = maps[0]
             down = 2 if len(sheets) > 1 else 1
-            inner = place.subgridspec(down, len(sheets) // down, wspace=0.05, hspace=0.05)
+            inner = places[place].subgridspec(down, len(sheets) // down, wspace=0.05, hspace=0.05)
             signed = title in ("$s$", "$t$")
             limit = float(sheets.abs().max())
             low, high = (-limit, limit) if signed else (float(sheets.min()), limit)
-            for k, (slot, one) in enumerate(zip(inner, sheets, strict=True)):
-                axes = figure.add_subplot(slot)
+            for k, one in enumerate(sheets):
+                axes = figure.add_subplot(inner[k])
                 paint = figures.DIVERGING if signed else "gray"
                 axes.imshow(one, cmap=paint, vmin=low, vmax=high)
                 axes.set(xticks=[], yticks=[])
