@@ -15,7 +15,14 @@ import torch
 
 from nvp import paths
 from nvp.data import sets
-from nvp.data.sets import EMBEDDED, EMBEDDED_BINARY, MissingData, NoValidationSplit, load
+from nvp.data.sets import (
+    EMBEDDED,
+    EMBEDDED_BINARY,
+    FASHION_CLASSES,
+    MissingData,
+    NoValidationSplit,
+    load,
+)
 
 EMBEDDED_FOLDER = paths.embedded_root() / EMBEDDED
 
@@ -199,3 +206,44 @@ def test_labels_have_a_fingerprint_of_their_own(npy_folder: Path) -> None:
     assert load(EMBEDDED, "test", limit=3).labels_checksum == sets.fingerprint(
         load(EMBEDDED, "test").labels[:3]
     )
+
+
+# Its description in the Croissant format.
+
+
+def test_the_description_is_of_the_files_that_are_here() -> None:
+    recorded = json.loads((EMBEDDED_FOLDER / "croissant.json").read_text())
+    assert recorded == make_embedded().croissant(EMBEDDED_FOLDER)
+    (archive,) = (each for each in recorded["distribution"] if "containedIn" not in each)
+    content = (EMBEDDED_FOLDER / archive["contentUrl"]).read_bytes()
+    assert archive["sha256"] == hashlib.sha256(content).hexdigest()
+    assert archive["contentSize"] == f"{len(content)} B"
+    inside = {each["contentUrl"] for each in recorded["distribution"] if "containedIn" in each}
+    with np.load(EMBEDDED_FOLDER / "images.npz") as arrays:
+        assert inside == {f"{name}.npy" for name in arrays}
+    for name in FASHION_CLASSES:
+        assert name in json.dumps(recorded["recordSet"])
+
+
+def test_the_description_has_what_croissant_1_requires() -> None:
+    """By the specification, sections on schema.org/Dataset, resources and record sets."""
+    recorded = json.loads((EMBEDDED_FOLDER / "croissant.json").read_text())
+    required = ("@context", "@type", "conformsTo", "description", "license", "name", "url")
+    assert all(recorded[key] for key in (*required, "creator", "datePublished"))
+    assert recorded["@type"] == "sc:Dataset"
+    assert recorded["conformsTo"] == "http://mlcommons.org/croissant/1.0"
+    files = {each["@id"]: each for each in recorded["distribution"]}
+    for file in files.values():
+        assert {"@type", "@id", "name", "contentUrl", "encodingFormat"} <= file.keys()
+        assert ("sha256" in file) != ("containedIn" in file)
+    for records in recorded["recordSet"]:
+        for field in records["field"]:
+            assert field["@id"].startswith(f"{records['@id']}/")
+            assert field["dataType"].startswith("sc:")
+            assert field["source"]["fileObject"]["@id"] in files
+
+
+def test_the_validator_of_croissant_agrees() -> None:
+    """It brings pandas, scipy and rdflib, so it is used where it is installed anyway."""
+    validator = pytest.importorskip("mlcroissant")
+    validator.Dataset(jsonld=str(EMBEDDED_FOLDER / "croissant.json"))
