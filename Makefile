@@ -17,11 +17,11 @@ SNAKEMAKE = $(BIN)/snakemake --snakefile workflow/Snakefile --workflow-profile \
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv data reproduce check test notebooks record book sphinx lint lock \
+.PHONY: help venv data reproduce check test test-slow notebooks record book sphinx lint lock \
 	benchmarks ablation clean
 
 help: ## list what make can do
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  PROFILE=paper runs the notebooks on full test sets (now: $(PROFILE));"
 	@echo "  PYTHON=python3.12 chooses the Python of $(VENV)."
@@ -50,13 +50,16 @@ reproduce: venv ## the main job: train, re-score, run the notebooks, build the b
 	@echo "Open file://$(CURDIR)/build/book/index.html"
 
 check: lint ## the inner loop, within a minute: lint, and the tests that are quick
-	$(BIN)/python -m pytest $(WORKERS) -m 'not (slow or book or browser)'
+	$(BIN)/python -m pytest $(WORKERS) -m 'not (slow or nightly or book or browser)'
 
 test: lint ## all checks: lint, recorded weights, every test, every notebook
 	$(BIN)/nvp verify --quick
 	$(BIN)/python -m pytest $(WORKERS)
 	$(BIN)/python -m pytest $(WORKERS) --nbval --nbval-sanitize-with nbval_sanitize.cfg \
 		--ignore-glob='*.failed.ipynb' notebooks/
+
+test-slow: venv ## kill training, recording and table writing at random, and compare what is left
+	$(BIN)/python -m pytest -m nightly tests/
 
 notebooks: venv ## execute every notebook under build/, with PROFILE
 	$(SNAKEMAKE) notebooks

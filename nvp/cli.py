@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import faulthandler
+import io
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +35,10 @@ def _one_line() -> Iterator[None]:
         yield
     except NVPError as error:
         line = str(error)
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # nobody reads on, as in `nvp data list | head -1`
+            raise
+        line = f"{error.filename or 'the output'}: {error.strerror or error}"
     except _UsageError as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             raise  # it is the help
@@ -71,6 +79,9 @@ DataRoot = Annotated[
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1; auto takes a GPU if there is one")]
 RunFolder = Annotated[
     Path, typer.Argument(help="What `nvp train` wrote, or the name of a recorded run")
+]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Run the code of a model that this repository does not hold")
 ]
 
 
@@ -157,6 +168,7 @@ def train(
     ] = None,
     data_root: DataRoot = None,
     device: Device = "auto",
+    trust: Trust = False,
 ) -> None:
     """Train the model of CONFIG until its budget is spent, going on where it was stopped."""
     from nvp.ledger import reopen
@@ -166,7 +178,7 @@ def train(
     if (config is None) == (resume is None):
         raise NVPError("name a configuration to train, or a run folder after --resume, one of them")
     if resume is not None:
-        typer.echo(reopen.resume(resume, changes, run_folder, **where))
+        typer.echo(reopen.resume(resume, changes, run_folder, **where, trust=trust))
     elif config is not None:
         typer.echo(start.start(config, changes, run_folder, **where))
 
@@ -179,13 +191,17 @@ def evaluate(
         int | None,
         typer.Option(min=1, help="Noise draws an image [default: the run's evaluation.num_draws]"),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=2, help="Only the first images")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=2, help="Score only the first LIMIT images")
+    ] = None,
     data_root: DataRoot = None,
     device: Device = "auto",
+    trust: Trust = False,
 ) -> None:
-    """Bits/dim and nats an image of a run, with their standard errors over images.
+    """Score a run: bits/dim and nats an image, with their standard errors over images.
 
-    With batch norms, by both of their statistics.
+    A model with batch norms is scored with both kinds of their statistics. A run whose family is
+    module:Class runs the code of that module: it needs --trust, if that is not in this repository.
     """
     from nvp.ledger.scoring import score, scored_images
     from nvp.likelihood import nats_per_bit, summarise
@@ -193,7 +209,7 @@ def evaluate(
     from nvp.runs.folder import find_run
     from nvp.runs.load import load_run
 
-    run = load_run(find_run(run_folder), data_root=data_root, device=device)
+    run = load_run(find_run(run_folder), data_root=data_root, device=device, trust=trust)
     num_draws = num_draws or run.config.evaluation.num_draws
     images = scored_images(run, split, data_root, limit)
     title = f"{run.config.name} on {run.config.data.name}, {split}"
@@ -215,21 +231,23 @@ def evaluate(
 def sample(
     run_folder: RunFolder,
     out: Annotated[Path, typer.Option(help="The PNG file to write")],
-    number: Annotated[int, typer.Option("-n", "--number", min=1)] = 64,
+    number: Annotated[int, typer.Option("-n", "--number", min=1, max=10_000)] = 64,
     temperature: Annotated[
-        float, typer.Option(min=0.0, help="Factor of z, or divisor of logits; 1 is the model")
+        float,
+        typer.Option(min=0.0, max=1e6, help="Factor of z, or divisor of logits; 1 is the model"),
     ] = 1.0,
     label: Annotated[int | None, typer.Option(help="Class, of a conditional model")] = None,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED)] = 0,
     data_root: DataRoot = None,
     device: Device = "auto",
+    trust: Trust = False,
 ) -> None:
-    """Draw a sheet of samples."""
+    """Sample images, and write them as one picture."""
     from nvp.runs.folder import find_run
     from nvp.runs.load import load_run
     from nvp.runs.sheet import write_samples
 
-    run = load_run(find_run(run_folder), data_root=data_root, device=device)
+    run = load_run(find_run(run_folder), data_root=data_root, device=device, trust=trust)
     write_samples(run.model, out, number, temperature=temperature, seed=seed, label=label)
     typer.echo(f"{number} samples of {run.config.name} are in {out}")
 
@@ -237,13 +255,22 @@ def sample(
 @app.command()
 def record(
     run_folder: Annotated[Path, typer.Argument(help="What `nvp train` wrote, finished or not")],
-    name: Annotated[str | None, typer.Option(help="In the ledger [default: of the run]")] = None,
-    num_draws: Annotated[int, typer.Option(min=2, help="Draws for the first images")] = 8,
-    first: Annotated[int, typer.Option(min=2, help="How many images get these draws")] = 1000,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the entry [default: the run's name]")
+    ] = None,
+    num_draws: Annotated[
+        int, typer.Option(min=2, help="Sets of noise an image, for the first test images")
+    ] = 8,
+    first: Annotated[
+        int, typer.Option(min=2, help="Number of test images scored with --num-draws sets of noise")
+    ] = 1000,
     weights: Annotated[bool, typer.Option(help="Keep the weights, at most 6 MB")] = True,
-    replace: Annotated[bool, typer.Option("--replace", help="Over an entry of that name")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace an existing entry of that name")
+    ] = False,
     data_root: DataRoot = None,
     device: Device = "auto",
+    trust: Trust = False,
 ) -> None:
     """Score a run on its full test set, and enter it into the ledger (results/runs)."""
     from nvp.ledger import enter as recording
@@ -257,6 +284,7 @@ def record(
         keep_weights=weights,
         replace=replace,
         device=device,
+        trust=trust,
     )
     entry = run.record
     figure = "no likelihood"
@@ -329,12 +357,31 @@ def verify(
 
 def console() -> Console:
     """A console that is as wide as the terminal, and wide enough for one line a row elsewhere."""
-    return Console(width=None if sys.stdout.isatty() else 160)
+    width = None if sys.stdout.isatty() else 160
+    return Console(width=width, markup=False, emoji=False, highlight=False)
 
 
 def main() -> None:
     """The entry point of the `nvp` command."""
-    app()
+    faulthandler.enable()  # a damaged library ends the process; this says where
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # where the terminal knows ASCII alone
+    try:
+        app()
+    finally:
+        _flush()
+
+
+def _flush() -> None:
+    """Write what is left of the output, or say in one line that it cannot be written."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own flush
+        if error.errno != errno.EPIPE:
+            print(f"nvp: the output: {error.strerror}", file=sys.stderr)
+        raise SystemExit(2) from error
 
 
 if __name__ == "__main__":

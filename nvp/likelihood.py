@@ -112,7 +112,8 @@ def summarise(scores: Tensor, num_draws: int) -> Score:
     if not torch.isfinite(scores).all():
         raise NVPError(
             f"{int((~torch.isfinite(scores)).sum())} of {len(scores)} images have no finite "
-            "likelihood: re-estimate the batch-norm statistics, or score in float32 or better"
+            "likelihood: the weights are damaged, or training diverged; go on from an earlier "
+            "checkpoint with a lower training.learning_rate"
         )
     error = scores.std().item() / math.sqrt(len(scores)) if len(scores) > 1 else math.nan
     return Score(scores.mean().item(), error, len(scores), num_draws)
@@ -136,6 +137,9 @@ def reestimate_statistics(
         for start in range(0, len(images), batch_size):
             seen = min(start + batch_size, len(images))
             for module in norms:
+                if start == 0:  # 0 times infinity would stay, not a number
+                    module.running_mean.zero_()
+                    module.running_var.fill_(1)
                 # The running mean of all batches so far, each of the weight of its images.
                 module.momentum = (seen - start) / seen
             batch, given = arguments(images[start : start + batch_size].to(model.device))

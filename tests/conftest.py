@@ -6,6 +6,7 @@ values.
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from nvp.paths import results_root
 from nvp.runs.folder import RunFolder
 from nvp.runs.log import read_log
 from nvp.runs.tensors import load_tensors, save_tensors
+from nvp.training.interrupt import SIGNALS
 
 torch.set_num_threads(1)
 
@@ -98,6 +100,18 @@ def gan(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     shutil.copy(results_root() / "published.yaml", root)
     record(tiny.train(folder, tree), data_root=folder / "data", root=root)
     return folder / "data", root
+
+
+@pytest.fixture
+def handled() -> Iterator[None]:
+    """Signals as a terminal has them: one that starts in the background ignores Ctrl-C."""
+    former = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in former.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import pytest
 import tiny
 import yaml
 from PIL import Image
+from tiny import fails
 from torch import Tensor
 
 from nvp.data import splits
@@ -38,15 +39,6 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for module in (ledger, enter, folders):
         monkeypatch.setattr(module, "results_root", lambda: tmp_path / "results")
     return tmp_path / "results"
-
-
-def fails(*arguments: object) -> str:
-    """The one line that a failing command prints."""
-    result = tiny.nvp(*arguments)
-    assert result.exit_code == 2, result.output
-    assert result.stderr.count("\n") == 1
-    assert result.stderr.startswith("nvp: ")
-    return result.stderr
 
 
 def test_help_names_every_command() -> None:
@@ -322,7 +314,7 @@ def test_a_last_line_that_was_torn_is_cut(end: bytes, own: Path) -> None:
         (b"\n2,16,", b"\n\0,16,", "line 3 (could not convert"),
         (b"\n2,16,", b"\n\xff,16,", "line 3 (could not convert"),
         (b"\n2,16,", b"\n2,16,16,", "line 3 (it has 10 cells, not 9)"),
-        (b"\n2,16,", b"\n\r\n2,16,", "line 3 (it has 0 cells, not 9)"),
+        (b"\n2,16,", b"\n\r\n2,16,", "line 3 (it has 1 cells, not 9)"),
         (b"\n2,16,", b"\n,16,", "line 3 (its step is missing)"),
         (b"step,", b"stop,", "line 1 (it should name the columns)"),
     ],

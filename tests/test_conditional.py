@@ -301,7 +301,7 @@ def test_a_run_is_recorded_and_verified(labelled: Path, trained: Path, tmp_path:
     shutil.copy(results_root() / "published.yaml", tmp_path)
     record.record(trained, data_root=labelled, first=20, num_draws=2, root=tmp_path)
     checks = verify.verify(data_root=labelled, root=tmp_path)
-    assert {check.what.split()[0] for check in checks} == {"weights,", "probe", "test"}
+    assert {check.what.split()[0] for check in checks} == {"weights,", "probe", "samples", "test"}
     assert {check.state for check in checks} == {"agrees"}
     scores = ledger.runs(tmp_path)["tiny"].record.scores
     run = load_run(tmp_path / "runs" / "tiny")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -316,6 +318,34 @@ def test_no_compiler(
     (record,) = caplog.records
     assert "\n" not in record.getMessage()
     assert "uncompiled" in record.getMessage()
+
+
+def test_a_killed_compilation_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The lock file, for which PyTorch's loader would wait, goes; another process is waited for."""
+    (tmp_path / "lock").touch()
+    with scan._alone(tmp_path):
+        assert not (tmp_path / "lock").exists()
+        waits = threading.Thread(target=lambda: scan._alone(tmp_path).__enter__())
+        with caplog.at_level(logging.WARNING):
+            waits.start()
+            waits.join(0.5)
+        assert waits.is_alive()
+        assert [record.getMessage() for record in caplog.records] == [
+            "waiting for another process, which compiles the LSTM scan"
+        ]
+    waits.join()
+
+
+def test_without_a_compiler_the_notice_names_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler -x")
+    monkeypatch.setattr(cpp_extension, "load", lambda *_, **__: None)
+    with caplog.at_level(logging.WARNING):
+        assert not scan._build.__wrapped__()
+    assert "(there is no C++ compiler no-such-compiler)" in caplog.records[0].getMessage()
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:

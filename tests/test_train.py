@@ -113,7 +113,8 @@ def test_resuming_is_exact(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.usefixtures("handled")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stop_loses_nothing(
     number: signal.Signals, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -408,6 +409,7 @@ def test_the_lowest_validation_figure_decides(tmp_path: Path) -> None:
 def test_early_stopping_keeps_and_scores_the_best_weights(root: Path, tmp_path: Path) -> None:
     """A rate so high that the run gets worse: the best step is not the last one."""
     settings = {"steps": 30, "validate_minutes": 1e-9, "ema_decay": 0.0, "learning_rate": 0.3}
+    RunFolder(tmp_path).legs.write_text("[]")
     RunFolder(tmp_path).best.write_text("left over from a lost run")
     prepare(pixelrnn_configuration(early_stopping=True, **settings), tmp_path, data_root=root).run()
     rows = read_log(tmp_path / "log.csv")

@@ -63,6 +63,13 @@ def test_a_parameter_without_a_name_is_an_error(source: Path) -> None:
     assert "paper is no name=value" in result.stderr
 
 
+def test_a_source_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    result = execute(tmp_path / "none.py")
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert "none.py" in result.stderr
+
+
 def test_a_cell_that_fails_is_an_error(source: Path) -> None:
     result = execute(source, "profile=broken")
     assert result.returncode == 1

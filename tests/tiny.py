@@ -112,3 +112,12 @@ def train(folder: Path, tree: dict | None = None) -> Path:
     result = nvp("train", config, "--run-folder", run, "--data-root", folder / "data")
     assert result.exit_code == 0, result.output
     return run
+
+
+def fails(*arguments: object) -> str:
+    """The one line that a failing command prints."""
+    result = nvp(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("nvp: ")
+    return result.stderr

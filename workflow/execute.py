@@ -63,7 +63,7 @@ def main() -> int:
         failed = arguments.target.with_suffix(".failed.ipynb")
         print(f"{arguments.source}: {error.ename}: {error.evalue}; see {failed}", file=sys.stderr)
         return 1
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     print(f"{arguments.source}: executed in {time.monotonic() - start:.0f} s")

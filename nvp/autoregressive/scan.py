@@ -7,10 +7,11 @@ PyTorch, which the paper's words follow more closely, everywhere else.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
+import shutil
 import subprocess
-import time
 import zlib
 from collections.abc import Iterator
 from functools import cache
@@ -28,7 +29,6 @@ VECTOR_FLAGS = {
     "AVX2": ["-mavx2", "-mfma", "-mf16c"],
     "AVX512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mf16c"],
 }
-STALE_SECONDS = 300  # compiling takes about 10
 DIAGONAL = 0  # in place of a kernel size: the taps of the Diagonal BiLSTM
 
 
@@ -79,15 +79,19 @@ def _build() -> bool:
     flags = ["-O3", "-fopenmp", f"-DCPU_CAPABILITY={capability}", f"-DCPU_CAPABILITY_{capability}"]
     try:
         import ninja
-        from torch.utils.cpp_extension import load
+        from torch.utils.cpp_extension import get_cxx_compiler, load
 
-        with _on_path(ninja.BIN_DIR):
+        compiler = get_cxx_compiler().split()[0]
+        if shutil.which(compiler) is None:
+            raise OSError(f"there is no C++ compiler {compiler}")
+        folder = _folder(capability)
+        with _alone(folder), _on_path(ninja.BIN_DIR):
             load(
                 "nvp_scan",
                 [str(Path(__file__).with_name("scan.cpp"))],
                 extra_cflags=flags + VECTOR_FLAGS.get(capability, []),
                 extra_ldflags=["-fopenmp"],
-                build_directory=str(_folder(capability)),
+                build_directory=str(folder),
                 is_python_module=False,
             )
     except (RuntimeError, OSError, ImportError, subprocess.SubprocessError) as error:
@@ -105,12 +109,26 @@ def _folder(capability: str) -> Path:
     checkout = zlib.crc32(__file__.encode())
     folder = root / "nvp" / f"scan-{torch.__version__}-{capability}-{checkout:08x}"
     folder.mkdir(parents=True, exist_ok=True)
-    lock = folder / "lock"
-    # The loader waits for ever for the lock of a process that was killed while it compiled.
-    with contextlib.suppress(FileNotFoundError):
-        if time.time() - lock.stat().st_mtime > STALE_SECONDS:
-            lock.unlink()
     return folder
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time compile; the others wait, and say so.
+
+    The system frees this lock when its process ends, however it ends. PyTorch's own lock is a file
+    that a killed process leaves behind, and for which its loader would wait for ever.
+    """
+    with (folder / "compiling").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.warning("waiting for another process, which compiles the LSTM scan")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # some network file systems have no locks
+            pass
+        (folder / "lock").unlink(missing_ok=True)
+        yield
 
 
 @contextlib.contextmanager

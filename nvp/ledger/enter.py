@@ -30,9 +30,11 @@ from nvp.ledger.scoring import describe_draw, score, score_probe, tolerance
 from nvp.likelihood import Score, nats_per_bit, summarise
 from nvp.model.labels import Examples
 from nvp.paths import results_root
-from nvp.runs.files import sha256, write_text
+from nvp.runs.files import sha256, write, write_text
 from nvp.runs.folder import RunFolder
 from nvp.runs.load import TrainedRun, Training, load_run
+from nvp.runs.lock import LOCK, locked
+from nvp.runs.log import log_until
 from nvp.runs.provenance import code_commit, read_legs
 from nvp.runs.tensors import save_tensors, save_weights
 
@@ -52,6 +54,7 @@ def record(
     keep_weights: bool = True,
     replace: bool = False,
     device: str = "auto",
+    trust: bool = False,
     root: Path | None = None,
 ) -> Run:
     """Score the run in `folder` on its full test set, and write it to `root`/runs/NAME.
@@ -67,7 +70,7 @@ def record(
     files = RunFolder(folder)
     if not files.checkpoint.is_file():
         raise NVPError(f"there is no {files.checkpoint}: only a run fresh from training has one")
-    run = load_run(folder, data_root=data_root, device=device)
+    run = load_run(folder, data_root=data_root, device=device, trust=trust)
     assert run.training is not None
     name = run.config.name if name is None else name
     target = entry_folder(name, root or results_root(), replace)
@@ -75,42 +78,50 @@ def record(
         check_size(run.model)
     test = load_split(run.config, "test", data_root)
     images = examples(run.config, test)
+    log = log_until(files.log, run.training.header.step)
     part, old = (target.with_name(f".{target.name}.{end}") for end in ("part", "old"))
     new = RunFolder(part)
-    try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        scores, draw = None, None
-        if run.model.likelihood != "none":
-            validation = run.training.data.validation
-            scores = score_all(run, images, validation, num_draws, first, keep_weights)
-        else:
-            draw = describe_draw(run)
-        weights = store_weights(run, new.weights) if keep_weights else None
-        write_pictures(run, new, images)
-        data = RecordedData(
-            name=run.config.data.name,
-            train_images=len(run.training.data.whole),
-            train_sha256=run.training.data.checksum,
-            test_images=len(test.images),
-            test_sha256=test.checksum,
-        )
-        entry = describe(run, run.training, target.name, files, data, scores, draw, weights)
-        shutil.copyfile(files.config, new.config)
-        shutil.copyfile(files.log, new.log)
-        write_text(new.record, record_text(entry))
-        shutil.rmtree(old, ignore_errors=True)
-        if target.exists():
-            os.replace(target, old)
-        os.replace(part, target)
-    except OSError as error:
-        raise NVPError(f"cannot write {target} ({error}): nothing was recorded") from error
-    finally:
-        if old.exists() and not target.exists():
-            os.replace(old, target)
-        for leftover in (part, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+    with locked(part):
+        try:
+            _empty(part)
+            scores, draw = None, None
+            if run.model.likelihood != "none":
+                validation = run.training.data.validation
+                scores = score_all(run, images, validation, num_draws, first, keep_weights)
+            else:
+                draw = describe_draw(run)
+            weights = store_weights(run, new.weights) if keep_weights else None
+            write_pictures(run, new, images)
+            data = RecordedData(
+                name=run.config.data.name,
+                train_images=len(run.training.data.whole),
+                train_sha256=run.training.data.checksum,
+                test_images=len(test.images),
+                test_sha256=test.checksum,
+            )
+            entry = describe(run, run.training, target.name, files, data, scores, draw, weights)
+            shutil.copyfile(files.config, new.config)
+            write(new.log, log)
+            write_text(new.record, record_text(entry))
+            shutil.rmtree(old, ignore_errors=True)
+            if target.exists():
+                os.replace(target, old)
+            os.replace(part, target)
+        except OSError as error:
+            raise NVPError(f"cannot write {target} ({error}): nothing was recorded") from error
+        finally:
+            if old.exists() and not target.exists():
+                os.replace(old, target)
+            _empty(part)
+            shutil.rmtree(old, ignore_errors=True)
+    (target / LOCK).unlink(missing_ok=True)
     return read_run(target)
+
+
+def _empty(folder: Path) -> None:
+    """Remove all from a folder, if it is there, but its lock."""
+    for path in folder.glob("[!.]*"):
+        path.unlink()
 
 
 def entry_folder(name: str, root: Path, replace: bool) -> Path:

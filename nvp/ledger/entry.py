@@ -185,7 +185,7 @@ class Run:
             )
         if not self.files.weights.is_file():
             raise NVPError(f"{self.files.weights} is missing: restore it with git checkout")
-        return load_run(self.folder, device=device).model
+        return load_run(self.folder, device=device, trust=True).model
 
 
 def read_run(folder: Path) -> Run:
@@ -210,8 +210,18 @@ def read_run(folder: Path) -> Run:
 
 
 def entries(root: Path | None = None) -> list[Path]:
-    """The folder of every recorded run, in alphabetical order; `root` is `results/` by default."""
-    folders = ((root or results_root()) / "runs").glob("[!.]*")
+    """The folder of every recorded run, in alphabetical order; `root` is `results/` by default.
+
+    Raises `NVPError` where one is out of place, since `nvp record --replace` was killed.
+    """
+    ledger = (root or results_root()) / "runs"
+    for old in ledger.glob(".*.old"):
+        name = old.name.removeprefix(".").removesuffix(".old")
+        if not (ledger / name).exists():
+            raise NVPError(
+                f"{old} is the entry {name}, which was being replaced: rename it to {name}"
+            )
+    folders = ledger.glob("[!.]*")
     return sorted(folder for folder in folders if RunFolder(folder).is_recorded)
 
 

@@ -86,7 +86,7 @@ def make_pictures(
     if film is not None:
         return write_film(run, film, data_root=data_root, device=device)
     test = examples(run.config, load_split(run.config, "test", data_root))
-    write_pictures(load_run(name, device=device), run.files, test)
+    write_pictures(load_run(name, device=device, trust=True), run.files, test)
     return run
 
 

@@ -9,9 +9,11 @@ import torch
 
 from nvp.data.splits import training_data
 from nvp.errors import NVPError
-from nvp.ledger.entry import read_run
+from nvp.ledger.entry import Run, read_run
 from nvp.runs.checkpoint import Best
 from nvp.runs.folder import RunFolder, default_folder, find_run
+from nvp.runs.load import read_config
+from nvp.runs.lock import locked
 from nvp.runs.provenance import current_leg, write_legs
 from nvp.runs.tensors import load_weights, save_tensors
 from nvp.training import start
@@ -25,6 +27,7 @@ def resume(
     *,
     data_root: Path | None = None,
     device: str = "auto",
+    trust: bool = False,
 ) -> str:
     """Go on with a run folder, or with a recorded run in `folder`, build/runs/NAME by default.
 
@@ -32,11 +35,12 @@ def resume(
     """
     found = find_run(run)
     if RunFolder(found).is_recorded:
+        read_config(RunFolder(found), trust=trust)
         folder = folder or default_folder(found.name)
         reopen(found, folder, data_root=data_root)
     elif folder is not None:
         raise NVPError("--resume writes to the folder that it reads: leave --run-folder out")
-    return start.resume(folder or found, changes, data_root=data_root, device=device)
+    return start.resume(folder or found, changes, data_root=data_root, device=device, trust=trust)
 
 
 def reopen(entry: Path, folder: Path, *, data_root: Path | None = None) -> None:
@@ -51,6 +55,7 @@ def reopen(entry: Path, folder: Path, *, data_root: Path | None = None) -> None:
     files = RunFolder(folder)
     if files.checkpoint.exists():
         raise NVPError(f"{folder} holds a run already: resume that one, or name a --run-folder")
+    files.check_free()
     run = read_run(entry)
     config, record = run.config, run.record
     data = training_data(config, data_root)
@@ -70,13 +75,24 @@ def reopen(entry: Path, folder: Path, *, data_root: Path | None = None) -> None:
     state.noise.manual_seed(config.training.seed + record.steps)
     state.order = torch.randperm(len(data.images), generator=state.noise)
     if config.training.early_stopping:
-        row = next(row for row in run.log() if row["step"] == (record.chosen_step or record.steps))
-        state.best = Best.model_validate({key: row[key] for key in Best.model_fields})
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(run.files.config, files.config)
-    shutil.copyfile(run.files.log, files.log)
+        state.best = _best(run)
     leg = current_leg(device, state.precision.value, reopened_at=record.steps)
-    write_legs(files, [*record.legs, leg])
-    if state.best is not None:
-        save_tensors(files.best, weights, state.best.model_dump())
-    save(state, files, config, data)
+    with locked(folder):
+        write_legs(files, [*record.legs, leg])
+        shutil.copyfile(run.files.config, files.config)
+        shutil.copyfile(run.files.log, files.log)
+        if state.best is not None:
+            save_tensors(files.best, weights, state.best.model_dump())
+        save(state, files, config, data)
+
+
+def _best(run: Run) -> Best:
+    """The step that early stopping chose, and its validation score."""
+    chosen = run.record.chosen_step or run.record.steps
+    for row in run.log():
+        if row["step"] == chosen and "validation" in row:
+            return Best.model_validate({key: row[key] for key in Best.model_fields})
+    # A run that was killed and went on has dropped the row. The score of all images for validation
+    # stands in for that of a few.
+    validation = run.scores.validation.bits_per_dim
+    return Best(step=chosen, minutes=run.record.minutes, validation=validation)

@@ -11,6 +11,7 @@ from torch import Tensor
 from nvp.config import RunConfig
 from nvp.data.sets import EMBEDDED, EMBEDDED_BINARY, load
 from nvp.data.splits import examples
+from nvp.errors import NVPError
 from nvp.ledger.entry import RecordedDraw
 from nvp.likelihood import nats_per_bit, score_images
 from nvp.model.labels import Examples, Labelled
@@ -58,8 +59,11 @@ def score(
 ) -> Tensor:
     """Bits/dim of each image, (N,) float64; progress is shown under the name `what`.
 
-    In evaluation mode or, `of_batches`, with the batch-norm statistics of each batch.
+    In evaluation mode or, `of_batches`, with the batch-norm statistics of each batch. Raises
+    `NVPError` for a single image, whose score has no standard error.
     """
+    if len(images) < 2:
+        raise NVPError(f"{what}: one image has no standard error, use 2 or more")
     keep_freed_memory()
     mode = batch_statistics(run.model) if of_batches else nullcontext()
     with mode, counting(what, len(images)) as progress:

@@ -68,6 +68,10 @@ class Checkpoint:
         """The averaged weights: what is scored and recorded."""
         return part("ema.module", self.tensors)
 
+    def has_best(self, folder: RunFolder) -> bool:
+        """Whether early stopping kept weights, which must then be there."""
+        return self.header.best_step is not None or folder.best.is_file()
+
     def check_data(self, data: TrainingData) -> None:
         """Raise `NVPError` unless the training images are those that it was trained on."""
         header = self.header

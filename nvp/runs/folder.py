@@ -43,6 +43,22 @@ class RunFolder:
     card = _File("README.md")  # generated
     filmstrip = _File("filmstrip.png")  # samples from the same noise at several steps
 
+    def check_free(self) -> None:
+        """Raise `NVPError` where training would write over what no training wrote."""
+        if self.is_recorded:
+            raise NVPError(
+                f"{self.path} is a recorded run: go on with it by --resume {self.path.name}, or "
+                "name another --run-folder"
+            )
+        if self.legs.exists() or self.checkpoint.exists():
+            return
+        for path in (self.config, self.log, self.best):
+            if path.exists():
+                raise NVPError(
+                    f"{path} was written by something else, and training would write over it: "
+                    "name another --run-folder"
+                )
+
     @property
     def is_recorded(self) -> bool:
         """Whether it is an entry of the ledger."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from torch import Tensor
 
 from nvp.config import RunConfig, load_config
@@ -12,7 +16,9 @@ from nvp.data.splits import TrainingData, shuffled, training_data
 from nvp.devices import pick_device
 from nvp.errors import NVPError
 from nvp.likelihood import reestimate_statistics
+from nvp.model.custom import is_path
 from nvp.model.protocol import ImageModel, use_channels_last
+from nvp.paths import repository_root
 from nvp.runs.checkpoint import Header, read_best, read_checkpoint
 from nvp.runs.folder import RunFolder
 from nvp.runs.tensors import load_tensors, load_weights
@@ -36,15 +42,17 @@ class Training:
     chosen_step: int | None  # by early stopping; None: the last one
 
 
-def load_run(folder: Path, *, data_root: Path | None = None, device: str = "auto") -> TrainedRun:
+def load_run(
+    folder: Path, *, data_root: Path | None = None, device: str = "auto", trust: bool = False
+) -> TrainedRun:
     """The model of a run folder, recorded or fresh from training.
 
     A recorded model comes with its batch-norm statistics; those of a checkpoint are estimated
     again on training images, which must be there. Raises `NVPError` for anything that is missing,
-    damaged or foreign.
+    damaged or foreign, and as `read_config` does.
     """
     files = RunFolder(folder)
-    config = load_config(files.config)
+    config = read_config(files, trust=trust)
     if files.weights.is_file():
         model = _with_weights(config, load_tensors(files.weights)[0], files.weights, device)
         return TrainedRun(config, model.eval())
@@ -55,9 +63,7 @@ def load_run(folder: Path, *, data_root: Path | None = None, device: str = "auto
         )
     checkpoint = read_checkpoint(files.checkpoint, config)
     weights, source, chosen = checkpoint.averaged, files.checkpoint, None
-    if config.training.early_stopping and (
-        files.best.is_file() or checkpoint.header.best_step is not None
-    ):
+    if config.training.early_stopping and checkpoint.has_best(files):
         source = files.best
         weights, best = read_best(files)
         chosen = best.step
@@ -65,6 +71,37 @@ def load_run(folder: Path, *, data_root: Path | None = None, device: str = "auto
     checkpoint.check_data(data)
     model = finished_model(config, weights, source, data, device)
     return TrainedRun(config, model, Training(checkpoint.header, data, chosen))
+
+
+def read_config(
+    folder: RunFolder, changes: list[str] | None = None, *, trust: bool = False
+) -> RunConfig:
+    """The configuration of a run folder, with `changes` such as "training.minutes=5".
+
+    A family `module:Class` runs the code of that module. Raises `NVPError` for one that is not in
+    this repository, and was not imported before, unless you `trust` whoever wrote it.
+    """
+    family = None
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+        family = yaml.safe_load(folder.config.read_text("utf-8"))["model"]["family"]
+    if is_path(family) and not (trust or _is_held(str(family))):
+        raise NVPError(
+            f"{folder.config} names the model {family}, which is code that this repository does "
+            "not hold: pass --trust to run it, if you trust whoever wrote it"
+        )
+    return load_config(folder.config, changes)
+
+
+def _is_held(family: str) -> bool:
+    """Whether the module of a family was imported before, is a file here, or is nowhere."""
+    module = family.partition(":")[0]
+    if module in sys.modules:
+        return True
+    found = importlib.util.find_spec(module.partition(".")[0])  # which runs nothing
+    if found is None:
+        return True
+    place = Path(found.origin or next(iter(found.submodule_search_locations or "/")))
+    return place.is_relative_to(repository_root()) and "site-packages" not in place.parts
 
 
 def finished_model(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-import io
-import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from nvp.errors import NVPError
-from nvp.runs.files import write_text
+from nvp.runs.files import write
 from nvp.runs.folder import RunFolder
 
 COLUMNS = (
@@ -28,20 +27,15 @@ FILLED = COLUMNS[:5]  # in every row
 class RunLog:
     """Appends rows to the log of `folder`, beginning after `step`.
 
-    Rows past it are dropped: a resumed run writes them again. So is an unfinished last line, left
-    by a crash. `last` is the latest row, empty where there is none.
+    Rows past it are dropped: a resumed run writes them again. `last` is the latest row, empty where
+    there is none.
     """
 
     def __init__(self, folder: RunFolder, step: int) -> None:
         self.path = folder.log
-        _cut_torn_line(self.path)
-        kept = [row for row in read_log(self.path) if row["step"] <= step]
-        self.last = kept[-1] if kept else {}
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS)
-        writer.writeheader()
-        writer.writerows(kept)
-        write_text(self.path, text.getvalue())
+        rows = [row for row in read_log(self.path) if row["step"] <= step]
+        self.last = rows[-1] if rows else {}
+        write(self.path, log_until(self.path, step))
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
@@ -67,19 +61,36 @@ def read_log(path: Path) -> list[dict[str, float]]:
 
     Raises `NVPError` for a line that is not as it was written.
     """
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        reader = csv.reader(file)
+    return [row for _, row in _lines(path)]
+
+
+def log_until(path: Path, step: int) -> bytes:
+    """The log at `path`, as it was written, without what comes after `step`."""
+    header = (",".join(COLUMNS) + "\r\n").encode()
+    return header + b"".join(line for line, row in _lines(path) if row["step"] <= step)
+
+
+def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, float]]]:
+    """Each line after the header, and its row; not a last line without an end, left by a crash."""
+    try:
+        content = path.read_bytes() if path.exists() else b""
+    except OSError as error:
+        raise NVPError(f"cannot read {path}: {error.strerror}") from error
+    lines = content[: content.rfind(b"\n") + 1].splitlines(keepends=True)
+    for number, line in enumerate(lines, start=1):
+        cells = line.decode(errors="replace").rstrip("\r\n").split(",")
         try:
-            if next(reader, list(COLUMNS)) != list(COLUMNS):
-                raise ValueError("it should name the columns")
-            return [_row(cells) for cells in reader]
-        except (ValueError, csv.Error) as error:
+            if number == 1:
+                if cells != list(COLUMNS):
+                    raise ValueError("it should name the columns")
+                continue
+            row = _row(cells)
+        except ValueError as error:
             raise NVPError(
-                f"{path} is damaged in line {reader.line_num} ({error}): restore the file, or "
+                f"{path} is damaged in line {number} ({error}): restore the file, or "
                 "remove it, and with it the curve so far"
             ) from error
+        yield line, row
 
 
 def _row(cells: list[str]) -> dict[str, float]:
@@ -90,8 +101,3 @@ def _row(cells: list[str]) -> dict[str, float]:
         if key not in row:
             raise ValueError(f"its {key} is missing")
     return row
-
-
-def _cut_torn_line(path: Path) -> None:
-    if path.exists():
-        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)

@@ -42,12 +42,15 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise NVPError(f"{path} is damaged ({error}): restore it or start the run again") from error
     if metadata.get("format") != FORMAT:
         raise NVPError(f"{path} was not written by this package: expected format {FORMAT}")
-    header = metadata.get("header", "null")
+    header = metadata.get("header", "")
     if metadata.get("crc32") != _crc32(tensors, header):
         raise NVPError(
             f"{path} is damaged (its checksum differs): restore it or start the run again"
         )
-    return tensors, json.loads(header)
+    try:
+        return tensors, json.loads(header)
+    except ValueError as error:
+        raise NVPError(f"{path} has a header that is no JSON: restore it") from error
 
 
 def _crc32(tensors: dict[str, Tensor], header: str) -> str:

@@ -125,7 +125,7 @@ def read_published(root: Path | None = None) -> Published:
     """The published figures; `root` is `results/` by default."""
     path = (root or results_root()) / "published.yaml"
     try:
-        return Published.model_validate(yaml.safe_load(path.read_text()))
+        return Published.model_validate(yaml.safe_load(path.read_text("utf-8")))
     except OSError as error:
         raise NVPError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, ValidationError) as error:

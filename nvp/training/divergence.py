@@ -19,6 +19,18 @@ class Divergence(NVPError):
     """A loss or a gradient that is not finite."""
 
 
+def check_sound(state: State, batch: Examples) -> None:
+    """Raise `Divergence` when the loss on `batch` is not finite; `state` stays as it is."""
+    noise = state.noise.get_state()
+    buffers = [(buffer, buffer.clone()) for buffer in state.model.buffers()]
+    with torch.no_grad(), batch_statistics(state.model):
+        loss = state.loss(batch, torch.Generator().manual_seed(0)).item()
+    for buffer, before in buffers:
+        buffer.copy_(before)
+    if not math.isfinite(loss):
+        raise Divergence(explain(state, batch, loss, noise))
+
+
 def explain(state: State, batch: Examples, loss: float, noise: Tensor) -> str:
     """One line that names the first module whose output was not finite.
 
@@ -56,7 +68,10 @@ def explain(state: State, batch: Examples, loss: float, noise: Tensor) -> str:
 def advice(folder: RunFolder) -> str:
     """What to do about a run in `folder` that diverged."""
     if not folder.checkpoint.is_file():
-        return "there is no checkpoint yet: lower training.learning_rate, or training.clip_norm"
+        return (
+            "there is no checkpoint yet: start again with a lower training.learning_rate or "
+            "training.clip_norm"
+        )
     return (
         "the last good checkpoint is kept: go on from it with a lower rate, `nvp train --resume "
         f"{folder.path} --set training.learning_rate=...`, or a lower training.clip_norm"

@@ -8,28 +8,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 @contextmanager
 def stop_requests() -> Iterator[threading.Event]:
-    """Within this block Ctrl-C and SIGTERM only set the event; a second one stops at once.
+    """Within this block Ctrl-C, SIGTERM and SIGHUP only set the event; a second one stops at once.
 
-    Schedulers send SIGTERM some time before they take a machine away. Outside the main thread
-    signals cannot be caught, and stay as they are.
+    Schedulers send SIGTERM some time before they take a machine away, and a terminal SIGHUP when
+    it is closed. Signals that are ignored stay so, as under nohup. Outside the main thread signals
+    cannot be caught.
     """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    former = {int(n): signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    former = {number: signal.getsignal(number) for number in SIGNALS}
+    former = {number: handler for number, handler in former.items() if handler != signal.SIG_IGN}
 
-    def handle(number: int, _frame: FrameType | None) -> None:
+    def restore() -> None:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
         stop.set()
-        signal.signal(number, former[number])
+        restore()
 
     for number in former:
         signal.signal(number, handle)
     try:
         yield stop
     finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
+        restore()

@@ -24,7 +24,7 @@ from nvp.runs.files import write_text
 from nvp.runs.folder import RunFolder
 from nvp.runs.log import RunLog
 from nvp.runs.tensors import save_tensors
-from nvp.training.divergence import Divergence, advice, explain
+from nvp.training.divergence import Divergence, advice, check_sound, explain
 from nvp.training.interrupt import stop_requests
 from nvp.training.optimiser import rate_at
 from nvp.training.progress import Reporter, bar
@@ -40,6 +40,7 @@ def prepare(
     checkpoint's, images that are missing or others, a device that is not here.
     """
     files, settings, where = RunFolder(folder), config.training, pick_device(device)
+    files.check_free()
     checkpoint = read_checkpoint(files.checkpoint, config) if files.checkpoint.exists() else None
     check_test_split(config, data_root)
     data = training_data(config, data_root)
@@ -57,7 +58,7 @@ def prepare(
         return Job(config, files, data, state)
     checkpoint.check_data(data)
     restore(state, checkpoint)
-    if settings.early_stopping and (files.best.is_file() or checkpoint.header.best_step):
+    if settings.early_stopping and checkpoint.has_best(files):
         state.best = read_best(files)[1]
     return Job(config, files, data, state, checkpoint.config)
 
@@ -76,8 +77,8 @@ class Job:
         """Train until the budget is spent; returns the last row of the log, if it has any.
 
         Writes `config.yaml`, `log.csv`, the checkpoint and, with `training.early_stopping`, the
-        best weights so far. Raises `NVPError` when a loss is not finite, and after saving when
-        Ctrl-C or SIGTERM asks for a stop.
+        best weights so far. Raises `NVPError` when a loss is not finite, and after saving when a
+        validation is not, or when a signal asks for a stop.
         """
         config, state, settings = self.config, self.state, self.config.training
         plain = config.model_dump(mode="json")
@@ -102,27 +103,49 @@ class Job:
                 state.minutes += (time.perf_counter() - started) / 60
                 finished = spent(state, settings) >= 1
                 row: dict[str, float] = {}
+                failure: NVPError | None = None
                 if finished or state.minutes - state.validated >= settings.validate_minutes:
                     state.validated = state.minutes
-                    if state.model.likelihood != "none":
-                        row = validate(state, self.data.images, validation, config)
-                    if settings.early_stopping:
-                        keep_if_best(state, self.folder, row["validation"])
+                    try:
+                        row = self._validate(validation)
+                    except NVPError as error:  # the steps so far are saved first
+                        failure = error
                 if row or finished or state.step % settings.log_every == 0:
                     row = {**means(state, settings), **row}
                     log.write(row)
                     reporter.update(state.step, state.minutes, row)
                     state.window.clear()
                 due = state.minutes - saved >= settings.checkpoint_minutes
-                if finished or due or stop.is_set():
+                if finished or due or stop.is_set() or failure:
                     saved = state.minutes
-                    save(state, self.folder, config, self.data)
+                    self._save(batch)
+                if failure is not None:
+                    raise NVPError(
+                        f"in validation after step {state.step}, which is saved: {failure}"
+                    ) from failure
                 if stop.is_set() and not finished:
                     raise NVPError(
                         f"stopped after step {state.step}, which is saved: go on with "
                         f"`nvp train --resume {self.folder.path}`"
                     )
         return log.last
+
+    def _validate(self, validation: Examples) -> dict[str, float]:
+        """The columns of a validation; early stopping keeps the weights, if they are the best."""
+        if self.state.model.likelihood == "none":
+            return {}
+        row = validate(self.state, self.data.images, validation, self.config)
+        if self.config.training.early_stopping:
+            keep_if_best(self.state, self.folder, row["validation"])
+        return row
+
+    def _save(self, batch: Examples) -> None:
+        """Save, unless the loss is no longer finite: a step may ruin weights and look well."""
+        try:
+            check_sound(self.state, batch)
+        except Divergence as error:
+            raise NVPError(f"{error}; {advice(self.folder)}") from error
+        save(self.state, self.folder, self.config, self.data)
 
 
 def training_step(
@@ -138,6 +161,8 @@ def training_step(
         group["lr"] = group["factor"] * rate_at(state.step, done, settings)
     state.optimiser.zero_grad()
     loss = state.loss(batch, state.noise)
+    if not loss.requires_grad:
+        raise NVPError(f"{type(state.model).__name__}.loss has no gradient: mend the model")
     loss.backward()
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), settings.clip_norm)
     if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):

@@ -8,6 +8,8 @@ from nvp.config import RunConfig, load_config
 from nvp.errors import NVPError
 from nvp.likelihood import nats_per_bit
 from nvp.runs.folder import RunFolder, default_folder
+from nvp.runs.load import read_config
+from nvp.runs.lock import locked
 from nvp.runs.provenance import note_leg
 from nvp.training.allocator import keep_freed_memory
 from nvp.training.loop import Job, prepare
@@ -36,20 +38,26 @@ def resume(
     *,
     data_root: Path | None = None,
     device: str = "auto",
+    trust: bool = False,
 ) -> str:
-    """Go on with the run in `folder`, by its own configuration; returns how it ended."""
+    """Go on with the run in `folder`, by its own configuration; returns how it ended.
+
+    `nvp.runs.load.read_config` says what `trust` allows.
+    """
     files = RunFolder(folder)
     if not files.checkpoint.is_file():
         raise NVPError(f"there is no {files.checkpoint}: nothing to go on with, train a config")
-    return _train(load_config(files.config, changes), folder, data_root, device)
+    return _train(read_config(files, changes, trust=trust), folder, data_root, device)
 
 
 def _train(config: RunConfig, folder: Path, data_root: Path | None, device: str) -> str:
     keep_freed_memory()
-    job = prepare(config, folder, data_root=data_root, device=device)
-    before = (job.before or config).training
-    note_leg(job.folder, job.state.device, job.state.precision, before, config.training)
-    return _report(job, job.run())
+    RunFolder(folder).check_free()  # before a lock is written there
+    with locked(folder):
+        job = prepare(config, folder, data_root=data_root, device=device)
+        before = (job.before or config).training
+        note_leg(job.folder, job.state.device, job.state.precision, before, config.training)
+        return _report(job, job.run())
 
 
 def _report(job: Job, last: dict[str, float]) -> str:

@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from nvp.config import Precision, RunConfig
 from nvp.data.splits import TrainingData
+from nvp.errors import NVPError
 from nvp.model.labels import Examples, arguments
 from nvp.model.protocol import ImageModel, use_channels_last
 from nvp.runs.checkpoint import Best, Checkpoint, Header
@@ -64,7 +65,14 @@ class State:
         images, given = arguments(batch)
         half = self.precision is Precision.BF16
         with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
-            return self.model.loss(images, generator, **given)
+            loss = self.model.loss(images, generator, **given)
+        if not isinstance(loss, Tensor) or loss.ndim:
+            shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+            raise NVPError(
+                f"{type(self.model).__name__}.loss must return a tensor without dimensions, got "
+                f"{shape}: mend the model"
+            )
+        return loss
 
 
 def begin(config: RunConfig, device: torch.device, num_images: int) -> State:
@@ -114,7 +122,11 @@ def restore(state: State, checkpoint: Checkpoint) -> None:
     load_weights(state.ema, part("ema", tensors), checkpoint.path)
     # Empty for a recorded run that goes on: its moments begin anew.
     load_optimiser(state.optimiser, _names(state.model), part("optimiser", tensors))
-    state.noise.set_state(tensors["noise"])
+    order = torch.arange(len(state.order))
+    noise = state.noise.get_state()
+    if tensors["noise"].shape != noise.shape or not torch.equal(tensors["order"].sort()[0], order):
+        raise NVPError(f"{checkpoint.path} holds another order or noise: start the run again")
+    state.noise.set_state(tensors["noise"].to(noise.dtype))
     state.order = tensors["order"]
     state.step, state.position = header.step, header.position
     state.minutes, state.validated = header.minutes, header.validated

@@ -1,0 +1,424 @@
+"""What breaks when somebody breaks it on purpose: one line, and nothing that was good is lost."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+import yaml
+from ledgers import content
+from tiny import configuration, fails
+
+from nvp import cli
+from nvp.errors import NVPError
+from nvp.ledger import entry as ledger
+from nvp.ledger.enter import record
+from nvp.ledger.reopen import reopen
+from nvp.likelihood import evaluate, reestimate_statistics
+from nvp.runs.folder import RunFolder
+from nvp.runs.load import load_run
+from nvp.runs.lock import LOCK, locked
+from nvp.runs.log import read_log
+from nvp.runs.tensors import load_tensors, save_tensors
+from nvp.training import loop
+from nvp.training.interrupt import stop_requests
+from nvp.training.loop import prepare
+
+
+@pytest.fixture
+def home(trained: Path, tmp_path: Path) -> Path:
+    """A copy of `trained` to change: `run`, `data` and `tiny.yaml`."""
+    return Path(shutil.copytree(trained, tmp_path / "home"))
+
+
+def edit(folder: Path, section: str, key: str, value: object) -> None:
+    """Change one value of a run's config.yaml."""
+    path = RunFolder(folder).config
+    tree = yaml.safe_load(path.read_text())
+    tree[section][key] = value
+    path.write_text(yaml.safe_dump(tree))
+
+
+# One folder, one run
+
+
+def test_a_second_run_in_one_folder_is_refused(home: Path) -> None:
+    before = content(home / "run")
+    command = ("--data-root", home / "data", "--set", "training.steps=3")
+    with locked(home / "run"):
+        for how in (("--resume", home / "run"), (home / "tiny.yaml", "--run-folder", home / "run")):
+            assert f"is in use by process {os.getpid()} on " in fails("train", *how, *command)
+    after = content(home / "run")
+    assert {path: after[path] for path in before if path.name != LOCK} == {
+        path: data for path, data in before.items() if path.name != LOCK
+    }
+    assert tiny.nvp("train", "--resume", home / "run", *command).exit_code == 0
+
+
+def test_a_folder_that_stays_empty_is_removed(tmp_path: Path) -> None:
+    with locked(tmp_path / "new" / "run"):
+        assert (tmp_path / "new" / "run").is_dir()
+    assert not (tmp_path / "new" / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "record"])
+@pytest.mark.parametrize(("key", "value"), [("seed", 5), ("batch_size", 4), ("betas", [0.5, 0.9])])
+def test_a_configuration_edited_by_hand_is_not_believed(
+    command: str, key: str, value: object, home: Path
+) -> None:
+    edit(home / "run", "training", key, value)
+    how = ("--resume", home / "run") if command == "train" else (home / "run",)
+    line = fails(command, *how, "--data-root", home / "data")
+    assert f"checkpoint.safetensors was trained with training.{key}=" in line
+
+
+@pytest.mark.parametrize("kind", ["entry", "configuration", "log"])
+def test_training_writes_over_nothing_that_it_did_not_write(
+    kind: str, home: Path, own: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mine"
+    if kind == "entry":
+        folder = own / "runs" / "tiny"
+    else:
+        folder.mkdir()
+        (folder / {"configuration": "config.yaml", "log": "log.csv"}[kind]).write_text("mine")
+    before = content(folder)
+    command = ("train", home / "tiny.yaml", "--run-folder", folder, "--data-root", home / "data")
+    assert "name another --run-folder" in fails(*command)
+    assert content(folder) == before
+
+
+# Losses and validations that are not finite
+
+
+def test_a_validation_that_is_not_finite_saves_first(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def infinite(*_: Any) -> dict[str, float]:
+        raise NVPError("no finite likelihood")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "validate", infinite)
+        with pytest.raises(NVPError, match="in validation after step 3, which is saved: no finite"):
+            prepare(configuration(steps=3), tmp_path, data_root=root).run()
+    assert [row["step"] for row in read_log(RunFolder(tmp_path).log)] == [1, 2, 3]
+    last = prepare(configuration(steps=4), tmp_path, data_root=root).run()
+    assert (last["step"], "validation" in last) == (4, True)
+
+
+def test_statistics_that_are_not_finite_are_estimated_anew(root: Path, tmp_path: Path) -> None:
+    config = configuration(steps=1)
+    prepare(config, tmp_path, data_root=root).run()
+    model = load_run(tmp_path, data_root=root).model
+    images = torch.randint(256, (20, 1, 8, 8), dtype=torch.uint8)
+    reestimate_statistics(model, images)
+    expected = evaluate(model, images)
+    model.flow.scales[0].checkerboard.bijections[0].norm.running_mean.fill_(math.inf)
+    reestimate_statistics(model, images)
+    assert evaluate(model, images) == expected
+
+
+def test_a_checkpoint_is_written_only_while_the_loss_is_finite(root: Path, tmp_path: Path) -> None:
+    """The step that ruins the weights has a finite loss itself."""
+    ruinous = {"learning_rate": 1e30, "clip_norm": math.inf, "checkpoint_minutes": 1e-9}
+    with pytest.raises(NVPError, match="no checkpoint yet: start again with a lower"):
+        prepare(configuration(steps=9, **ruinous), tmp_path / "a", data_root=root).run()
+    assert not RunFolder(tmp_path / "a").checkpoint.exists()
+    prepare(configuration(steps=2), tmp_path / "b", data_root=root).run()
+    with pytest.raises(NVPError, match="the last good checkpoint is kept"):
+        prepare(configuration(steps=9, **ruinous), tmp_path / "b", data_root=root).run()
+    last = prepare(configuration(steps=4), tmp_path / "b", data_root=root).run()
+    assert math.isfinite(last["loss"])
+
+
+# Logs
+
+
+@pytest.mark.parametrize("damage", [b"\0" * 20, b"torn,row", b"some text", b"1," * 12])
+def test_a_damaged_log_is_not_recorded(damage: bytes, home: Path, tmp_path: Path) -> None:
+    log = RunFolder(home / "run").log
+    log.write_bytes(log.read_bytes() + damage + b"\n")
+    with pytest.raises(NVPError, match=r"log\.csv is damaged in line 4"):
+        record(home / "run", data_root=home / "data", root=tmp_path / "results")
+    assert content(tmp_path / "results") == {}
+
+
+def test_rows_of_a_log_stay_as_they_were_written(home: Path) -> None:
+    log = RunFolder(home / "run").log
+    before = log.read_bytes()
+    more = ("--data-root", home / "data", "--set", "training.steps=3")
+    assert tiny.nvp("train", "--resume", home / "run", *more).exit_code == 0
+    assert log.read_bytes().startswith(before)
+
+
+def test_a_record_has_no_rows_after_its_checkpoint(home: Path, tmp_path: Path) -> None:
+    log = RunFolder(home / "run").log
+    before = log.read_bytes()
+    log.write_bytes(before + before.splitlines(keepends=True)[-1].replace(b"2,16,", b"3,24,"))
+    run = record(home / "run", data_root=home / "data", root=tmp_path, first=20)
+    assert run.files.log.read_bytes() == before
+
+
+# Early stopping
+
+
+@pytest.fixture
+def stopped(pixelrnn: tuple[Path, Path], tmp_path: Path) -> Path:
+    """A copy of a finished run with early stopping, beside its `data`."""
+    return Path(shutil.copytree(pixelrnn[0].parent, tmp_path / "stopped"))
+
+
+def test_a_run_that_lost_the_row_of_its_best_step_is_reopened(stopped: Path) -> None:
+    """As one does that is killed after its best weights, and before the next checkpoint."""
+    entry = stopped / "results" / "runs" / "tiny-pixelrnn"
+    log = RunFolder(entry).log
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join(line for line in lines if not line.startswith(b"2,")))
+    reopen(entry, stopped / "again", data_root=stopped / "data")
+    header = load_tensors(RunFolder(stopped / "again").best)[1]
+    scores = ledger.read_run(entry).scores
+    assert (header["step"], header["validation"]) == (2, scores.validation.bits_per_dim)
+
+
+def test_a_run_that_cannot_be_reopened_leaves_no_folder(stopped: Path) -> None:
+    entry = stopped / "results" / "runs" / "tiny-pixelrnn"
+    RunFolder(entry).log.write_text("no log\n")
+    with pytest.raises(NVPError, match="damaged"):
+        reopen(entry, stopped / "again", data_root=stopped / "data")
+    assert not (stopped / "again").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "record"])
+@pytest.mark.parametrize("fault", ["lost", "a checkpoint"])
+def test_the_best_weights_are_missed(command: str, fault: str, stopped: Path) -> None:
+    run = RunFolder(stopped / "run")
+    run.best.unlink()
+    if fault == "a checkpoint":
+        shutil.copy(run.checkpoint, run.best)
+    how = ("--resume", run.path) if command == "train" else (run.path,)
+    line = fails(command, *how, "--data-root", stopped / "data")
+    assert {"lost": "there is no ", "a checkpoint": "not as it was written"}[fault] in line
+
+
+# The ledger
+
+
+def test_what_a_killed_recording_leaves_is_no_entry(own: Path) -> None:
+    shutil.copytree(own / "runs" / "tiny", own / "runs" / ".tiny.part")
+    assert list(ledger.runs(own)) == ["tiny"]
+    (own / "runs" / "tiny").rename(own / "runs" / ".tiny.old")
+    with pytest.raises(NVPError, match=r"\.tiny\.old is the entry tiny"):
+        ledger.runs(own)
+
+
+def test_two_recordings_of_one_name_do_not_mix(home: Path, own: Path) -> None:
+    before = content(own)
+    options = {"data_root": home / "data", "root": own, "first": 20, "replace": True}
+    with locked(own / "runs" / ".tiny.part"), pytest.raises(NVPError, match="is in use by process"):
+        record(home / "run", **options)
+    assert content(own) == before
+    (own / "runs" / ".tiny.part").mkdir()
+    (own / "runs" / ".tiny.part" / "weights.safetensors").write_text("of a killed process")
+    assert record(home / "run", **options).name == "tiny"
+    assert [path.name for path in (own / "runs").iterdir()] == ["tiny"]
+    assert not list((own / "runs" / "tiny").glob(".*"))
+
+
+# Words of users
+
+
+@pytest.mark.parametrize("name", ["a[bold]b", "a[/b]c"])
+def test_names_are_no_markup(name: str, tmp_path: Path) -> None:
+    tree = tiny.config_tree()
+    tree["data"]["name"] = str(tmp_path / name)
+    tiny.write_data(tmp_path, name)
+    run = tiny.train(tmp_path, tree)
+    result = tiny.nvp("evaluate", run)
+    assert result.exit_code == 0
+    assert name.split("/")[0] in result.output.replace("\n", "")
+    assert tiny.nvp("data", "list", "--data-root", tmp_path / name).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (("evaluate", "n" * 300), "File name too long"),
+        (("sample", "{run}", "--out", ""), "cannot write"),
+        (("sample", "{run}", "--out", "n" * 300), "cannot write"),
+        (("sample", "{run}", "--out", "a.png", "--temperature", "inf"), "'--temperature'"),
+        (("sample", "{run}", "--out", "a.png", "-n", 10**12), "'-n'"),
+        (("evaluate", "{run}", "--device", "meta"), "no device 'meta'"),
+        (("record", "{run}", "--name", "n" * 300), "File name too long"),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    arguments: tuple[object, ...], match: str, home: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    filled = [str(each).replace("{run}", str(home / "run")) for each in arguments]
+    assert match in fails(*filled, "--data-root", home / "data")
+
+
+def test_a_log_that_is_a_folder_is_one_line(home: Path) -> None:
+    log = RunFolder(home / "run").log
+    log.unlink()
+    log.mkdir()
+    more = ("--data-root", home / "data", "--set", "training.steps=3")
+    assert "cannot read" in fails("train", "--resume", home / "run", *more)
+
+
+def test_one_image_has_no_standard_error(home: Path) -> None:
+    images = home / "data" / "tiny" / "test_images.npy"
+    np.save(images, np.load(images)[:1])
+    assert "one image has no standard error" in fails(
+        "evaluate", home / "run", "--data-root", home / "data"
+    )
+
+
+def test_an_output_that_is_full_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open("/dev/full", "w") as full, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", full)
+        full.write("something")
+        with pytest.raises(SystemExit) as ended:
+            cli._flush()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"nvp: the output: {os.strerror(errno.ENOSPC)}\n"
+
+
+# Models of one's own
+
+
+@pytest.mark.parametrize(
+    ("loss", "match"),
+    [
+        (lambda self, *_, **__: 1.0, "must return a tensor without dimensions, got float"),
+        (lambda self, *_, **__: torch.zeros(3), r"without dimensions, got \(3,\)"),
+        (lambda self, *_, **__: torch.zeros(()), "loss has no gradient"),
+    ],
+)
+def test_a_loss_that_is_none_is_named(
+    loss: Any, match: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nvp import RealNVP
+
+    monkeypatch.setattr(RealNVP, "loss", loss)
+    with pytest.raises(NVPError, match=match) as caught:
+        prepare(configuration(steps=1), tmp_path, data_root=root).run()
+    assert "learning_rate" not in str(caught.value)
+
+
+def test_the_code_of_a_stranger_needs_trust(tmp_path: Path, monkeypatch) -> None:
+    """To read a configuration whose family is in a module of somebody is to run that module."""
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "a_strangers_model.py").write_text(
+        "from pathlib import Path\n"
+        "from nvp import RealNVPConfig\n"
+        "Path(__file__).with_name('ran').touch()\n"
+        "class Config(RealNVPConfig):\n"
+        "    pass\n"
+    )
+    monkeypatch.syspath_prepend(str(code))
+    tree = tiny.config_tree()
+    tree["model"]["family"] = "a_strangers_model:Config"
+    run = tiny.train(tmp_path, tree)
+    monkeypatch.delitem(sys.modules, "a_strangers_model")
+    (code / "ran").unlink()
+    where = ("--data-root", tmp_path / "data")
+    for command in (("evaluate", run), ("record", run), ("sample", run, "--out", "a.png")):
+        assert "pass --trust to run it" in fails(*command, *where)
+    assert "pass --trust to run it" in fails("train", "--resume", run, *where)
+    assert not (code / "ran").exists()
+    assert tiny.nvp("evaluate", run, *where, "--trust").exit_code == 0
+    assert (code / "ran").exists()
+    assert "--trust" in tiny.nvp("evaluate", "--help").output
+
+
+# Forged and old checkpoints
+
+
+@pytest.mark.parametrize(
+    ("header", "match"),
+    [
+        (None, "the whole"),
+        ([], "the whole"),
+        ({"step": "x"}, "step"),
+        ({"step": -1}, "step"),
+        ({"minutes": math.nan}, "minutes"),
+        ({"precision": "fp8"}, "precision"),
+        ({"config": {}}, "checkpoint.safetensors: "),
+        ({"window": [[1.0]]}, "window"),
+    ],
+)
+def test_a_forged_header_is_one_line(header: Any, match: str, home: Path) -> None:
+    path = RunFolder(home / "run").checkpoint
+    tensors, good = load_tensors(path)
+    save_tensors(path, tensors, {**good, **header} if isinstance(header, dict) else header)
+    assert match in fails("train", "--resume", home / "run", "--data-root", home / "data")
+
+
+@pytest.mark.parametrize("change", ["no noise", "short noise", "another order", "no JSON"])
+def test_a_forged_state_is_one_line(
+    change: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = RunFolder(home / "run").checkpoint
+    tensors, header = load_tensors(path)
+    if change == "no noise":
+        del tensors["noise"]
+    elif change == "short noise":
+        tensors["noise"] = tensors["noise"][:9]
+    elif change == "another order":
+        tensors["order"] = tensors["order"] + 7
+    else:
+        monkeypatch.setattr(json, "dumps", lambda _: "{")
+    save_tensors(path, tensors, header)
+    monkeypatch.undo()
+    fails("train", "--resume", home / "run", "--data-root", home / "data")
+
+
+def test_a_checkpoint_of_the_first_edition_goes_on(home: Path) -> None:
+    """Its header has no checksum of labels, and does not say which step was the best."""
+    path = RunFolder(home / "run").checkpoint
+    tensors, header = load_tensors(path)
+    del header["best_step"], header["labels_checksum"]
+    save_tensors(path, tensors, header)
+    more = ("--data-root", home / "data", "--set", "training.steps=3")
+    assert tiny.nvp("train", "--resume", home / "run", *more).exit_code == 0
+
+
+# Signals
+
+
+@pytest.mark.usefixtures("handled")
+def test_a_second_signal_stops_at_once_whatever_its_kind() -> None:
+    former = signal.getsignal(signal.SIGTERM)
+    with stop_requests() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.is_set()
+        assert signal.getsignal(signal.SIGTERM) is former
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_signal_that_is_ignored_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under nohup a closed terminal does not stop a run."""
+    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_requests() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.is_set()
+    finally:
+        signal.signal(signal.SIGHUP, former)

@@ -1,0 +1,200 @@
+"""`make test-slow`: processes that are killed at random moments, and a disk that fills.
+
+Each test runs real commands. What they leave is compared, bit for bit, with what nobody disturbed.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from ledgers import content
+
+from nvp.ledger.entry import runs
+from nvp.paths import repository_root, results_root
+from nvp.runs.folder import RunFolder
+from nvp.runs.log import read_log
+from nvp.runs.tensors import load_tensors
+
+pytestmark = pytest.mark.nightly
+KILLS = 20
+STEPS = 60
+
+
+def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
+    """Begin a command of `nvp`."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "nvp.cli", *map(str, arguments)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+    )
+
+
+def finish(*arguments: object, **environment: str) -> float:
+    """Run a command to its end, which must be good; the seconds that it took."""
+    started = time.monotonic()
+    process = start(*arguments, **environment)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    return time.monotonic() - started
+
+
+def kill_at_random(seconds: float, *arguments: object, **environment: str) -> None:
+    """Kill a command somewhere in the `seconds` that it usually takes."""
+    process = start(*arguments, **environment)
+    try:
+        process.wait(random.uniform(0.3, 1.0) * seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    process.communicate()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """Data, and a configuration that saves and validates at each step."""
+    random.seed(0)
+    tiny.write_data(tmp_path / "data")
+    tiny.write_binary_data(tmp_path / "data")
+    for name, tree in (("tiny", tiny.config_tree()), ("tiny-pixelrnn", tiny.pixelrnn_tree())):
+        often = {"steps": STEPS, "checkpoint_minutes": 1e-9, "validate_minutes": 1e-9}
+        tree["training"] |= often | {"early_stopping": name != "tiny"}
+        tiny.write_config(tmp_path / f"{name}.yaml", tree)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny-pixelrnn"])
+def test_training_that_is_killed_ends_as_if_it_were_not(name: str, home: Path) -> None:
+    def command(folder: str) -> tuple[object, ...]:
+        where = ("--run-folder", home / folder, "--data-root", home / "data")
+        return ("train", home / f"{name}.yaml", *where)
+
+    seconds = finish(*command("whole"))
+    for _ in range(KILLS):
+        kill_at_random(seconds, *command("killed"))
+    finish(*command("killed"))
+    whole, killed = RunFolder(home / "whole"), RunFolder(home / "killed")
+    (tensors, header), (again, after) = (load_tensors(f.checkpoint) for f in (whole, killed))
+    assert after["step"] == header["step"] == STEPS
+    assert [key for key in tensors if not torch.equal(tensors[key], again[key])] == []
+    logs = [[(r["step"], r["loss"]) for r in read_log(f.log)] for f in (whole, killed)]
+    assert logs[0] == logs[1]
+
+
+def test_recording_that_is_killed_leaves_an_entry_or_none(home: Path) -> None:
+    where = ("--data-root", home / "data")
+    run = home / "run"
+    finish("train", home / "tiny.yaml", "--run-folder", run, *where)
+    fork = home / "fork"  # a repository of its own, so that this one's ledger stays as it is
+    for name in ("nvp", "data", "pyproject.toml"):
+        os.makedirs(fork, exist_ok=True)
+        source = repository_root() / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, fork / name)
+    shutil.copytree(results_root(), fork / "results", ignore=shutil.ignore_patterns("runs"))
+    path = {"PYTHONPATH": str(fork)}
+    command = ("record", run, "--first", 20, "--replace", *where)
+    seconds = finish(*command, **path)
+    whole = content(fork / "results" / "runs" / "tiny")
+    for _ in range(KILLS):
+        kill_at_random(seconds, *command, **path)
+        for entry in runs(fork / "results").values():
+            assert entry.record.scores is not None
+            assert entry.load_model().num_dimensions == 64
+    finish(*command, **path)
+    after = content(fork / "results" / "runs" / "tiny")
+    assert after.keys() == whole.keys()
+    assert {p.name for p in whole if whole[p] != after[p]} <= {"run.json"}  # its date, at midnight
+    seconds = finish("tables", **path)
+    tables = content(fork / "results" / "tables")
+    for _ in range(KILLS):
+        for table in (fork / "results" / "tables").glob("*.md"):
+            table.write_text("old")
+        kill_at_random(seconds, "tables", **path)
+        for table in (fork / "results" / "tables").glob("*.md"):
+            assert table.read_bytes() in (b"old", tables[table])
+    finish("tables", **path)
+    kept = {p: c for p, c in content(fork / "results" / "tables").items() if p.suffix == ".md"}
+    assert kept == tables
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_scheduler_stops_a_run_and_nothing_is_lost(number: signal.Signals, home: Path) -> None:
+    where = ("--run-folder", home / "run", "--data-root", home / "data")
+    more = ("--set", "training.steps=100000", "--set", "training.checkpoint_minutes=.inf")
+    process = start("train", home / "tiny.yaml", *where, *more)
+    log = RunFolder(home / "run").log
+    while len(read_log(log)) < 5:
+        assert process.poll() is None
+        time.sleep(0.2)
+    process.send_signal(number)
+    _, errors = process.communicate()
+    assert process.returncode == 2
+    assert "which is saved: go on with" in errors
+    _, header = load_tensors(RunFolder(home / "run").checkpoint)
+    assert header["step"] == read_log(log)[-1]["step"]
+
+
+def test_a_killed_run_lets_go_of_its_folder(home: Path) -> None:
+    command = ("train", home / "tiny.yaml", "--run-folder", home / "run")
+    where = ("--data-root", home / "data")
+    endless = start(*command, *where, "--set", "training.steps=100000")
+    while not RunFolder(home / "run").checkpoint.exists():
+        assert endless.poll() is None
+        time.sleep(0.2)
+    second = start(*command, *where)
+    _, errors = second.communicate()
+    assert second.returncode == 2
+    assert f"is in use by process {endless.pid} on " in errors
+    endless.kill()
+    endless.communicate()
+    finish("train", "--resume", home / "run", *where, "--set", "training.steps=1")
+
+
+def test_a_disk_that_fills_keeps_the_last_checkpoint(home: Path) -> None:
+    disk = home / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("a file system cannot be mounted here")
+    try:
+        run = RunFolder(disk / "run")
+        command = ("train", home / "tiny.yaml", "--run-folder", run.path)
+        finish(*command, "--data-root", home / "data", "--set", "training.steps=2")
+        good = run.checkpoint.read_bytes()
+        ballast = disk / "ballast"
+        with ballast.open("wb") as file:
+            try:
+                while True:
+                    file.write(bytes(1024))
+                    file.flush()
+            except OSError:
+                pass
+        process = start(*command, "--data-root", home / "data")
+        _, errors = process.communicate()
+        assert process.returncode == 2
+        assert "No space left on device" in errors
+        assert errors.strip().splitlines()[-1].startswith("nvp: ")
+        assert run.checkpoint.read_bytes() == good
+        ballast.unlink()
+        finish(*command, "--data-root", home / "data")
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_an_output_that_knows_ascii_alone(tmp_path: Path) -> None:
+    finish("data", "list", "--data-root", tmp_path, PYTHONIOENCODING="ascii", LC_ALL="C")
+    full = [sys.executable, "-m", "nvp.cli", "data", "list"]
+    with open("/dev/full", "w") as output:
+        result = subprocess.run(full, stdout=output, stderr=subprocess.PIPE, text=True)
+    assert result.returncode == 2
+    assert result.stderr == "nvp: the output: No space left on device\n"
