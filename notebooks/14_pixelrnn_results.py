@@ -48,7 +48,7 @@ from nvp.ledger.scoring import score_probe
 from nvp.likelihood import bits_per_dim, nats_per_bit
 from nvp.paths import repository_root
 from nvp.runs.load import load_run
-from nvp.tables import recorded
+from nvp.tables import score_cell
 from nvp.tables.build import published, runs, table_markdown
 from nvp.tables.published import read_published
 from nvp.training.optimiser import orthogonal
@@ -353,7 +353,7 @@ grey = ledger.get("mnist-pixelcnn")
 (gated,) = (f for f in published("mnist") if "gated" in f.model)
 if grey is not None:
     rows = [
-        ["recorded, bits/dim", recorded(grey)],
+        ["recorded, bits/dim", score_cell(grey)],
         [f"{gated.model}, by others", gated.cell],
         ["minutes", f"{grey.record.minutes:.0f}"],
         [

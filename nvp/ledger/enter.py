@@ -61,11 +61,12 @@ def record(
 
     The first `first` test images are also scored with `num_draws` draws, and with the statistics
     of each batch. Weights are kept in half precision if the test figure is the same within
-    `tolerance`, else in float32. `nvp.ledger.pictures` lie beside them. Of a model without
-    likelihood nothing is scored; images that it draws from fixed noise are described instead.
-    Raises `NVPError`, writing nothing, for weights over 6 MB, a figure below `FLOORS`, a name that
-    is not a valid folder, or a name already taken (unless `replace`, and only if an entry is
-    there).
+    `tolerance`, else in float32. `nvp.ledger.pictures` lie beside them. A model without
+    likelihood is not scored: the images that it samples from fixed noise are described instead.
+
+    Raises `NVPError`, writing nothing, for weights over 6 MB, a score below `FLOORS`, a damaged
+    log, or a name that is not a valid folder. So does a name that is taken, unless `replace` is
+    given and an entry is there.
     """
     files = RunFolder(folder)
     if not files.checkpoint.is_file():

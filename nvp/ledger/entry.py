@@ -74,7 +74,7 @@ class RecordedDraw(_Part):
 
 
 class Record(_Part):
-    """What `run.json` holds. A model has scores or, without a likelihood, a draw."""
+    """The content of `run.json`. A model has scores or, without a likelihood, a draw."""
 
     version: int = Field(SCHEMA, alias="schema", ge=1, le=SCHEMA)
     name: str

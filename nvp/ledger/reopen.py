@@ -46,11 +46,11 @@ def resume(
 def reopen(entry: Path, folder: Path, *, data_root: Path | None = None) -> None:
     """Make a run folder of the ledger's `entry`, which `nvp.training.start.resume` goes on with.
 
-    Weights and their average both begin as the recorded average, at the recorded step and minute;
-    with early stopping they remain the best weights until a validation score beats theirs.
-    The moments of the optimiser, the order of the images and the noise begin anew, so this is not
-    the run that never stopped; the last of its legs says from which step. Raises `NVPError` where
-    `folder` holds a run already, and for other training images than the recorded ones.
+    Weights and their average both begin as the recorded average, at the recorded step and minute.
+    With early stopping they remain the best weights until a validation score beats theirs. The
+    moments of the optimiser, the order of the images and the noise begin anew, so the run differs
+    from one that never stopped. Its last leg names the step. Raises `NVPError` where `folder` holds
+    a run already, and for other training images than the recorded ones.
     """
     files = RunFolder(folder)
     if files.checkpoint.exists():

@@ -79,10 +79,9 @@ def score(
 def probe_images(image_shape: tuple[int, int, int], levels: int = 256) -> Tensor:
     """The first embedded test images, (200, C, H, W) uint8, for a model of any shape and levels.
 
-    28x28 images are what they are; for other sides rows and columns are repeated or skipped,
-    i -> floor(28 i / side), and the one channel is copied. For two levels they are the binarised
-    ones, else pixels become floor(pixel levels / 256). It is a fixed input, not a likelihood
-    that says anything about a model.
+    For other sides than 28 rows and columns are repeated or skipped, i -> floor(28 i / side), and
+    the one channel is copied. For two levels they are the binarised ones, else pixels become
+    floor(pixel levels / 256). They are a fixed input: their likelihood says nothing about a model.
     """
     channels, height, width = image_shape
     images = load(EMBEDDED if levels > 2 else EMBEDDED_BINARY, "test", limit=PROBE_IMAGES).images

@@ -40,11 +40,11 @@ def verify(
     device: str = "auto",
     root: Path | None = None,
 ) -> list[Check]:
-    """Check each run of the ledger: its weights, its figure on the probe images and, unless
-    `quick`, its samples, and its figure on its full test set where that is found under the data
-    root. A model without likelihood has no such figures: its draws from fixed noise are compared.
+    """Check the weights of each run of the ledger, and its score on the probe images.
 
-    A run whose record or weights cannot be read counts as differing, and the others still run.
+    Unless `quick`, check its samples, and its score on the full test set where that is under the
+    data root. A model without likelihood has no scores: its draws from fixed noise are compared. A
+    run whose record or weights cannot be read counts as differing, and the others still run.
     """
     checks = []
     for folder in entries(root):

@@ -28,7 +28,7 @@ Minutes = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Header(BaseModel):
-    """What a checkpoint says beside its tensors."""
+    """The header of a checkpoint: all that is no tensor."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,7 +45,7 @@ class Header(BaseModel):
 
 
 class Best(BaseModel):
-    """What the weights that early stopping keeps say of themselves."""
+    """The header of the weights that early stopping keeps."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -22,7 +22,7 @@ class _File:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """What a run leaves on disk: in training first, then in the ledger."""
+    """The files of a run: of training first, then of the ledger."""
 
     path: Path
 

@@ -32,7 +32,7 @@ def write_samples(
 ) -> None:
     """Write a square sheet of samples as a PNG, the highest level white.
 
-    Of a conditional model they are all of class `label` or, without one, of all classes in turn, a
+    A conditional model samples the class `label`; without one it samples all classes in turn, a
     column for each.
     """
     if label is not None and not model.num_classes:

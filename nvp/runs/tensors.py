@@ -54,7 +54,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _crc32(tensors: dict[str, Tensor], header: str) -> str:
-    """Of the header and of every tensor's bytes: the format itself would not notice a change."""
+    """A checksum of the header and of every tensor, since the format itself has none."""
     crc = zlib.crc32(header.encode())
     for name in sorted(tensors):
         crc = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, crc)

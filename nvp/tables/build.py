@@ -1,7 +1,7 @@
 """The tables, made from the ledger of recorded runs and from the figures that papers print.
 
-Each cell is one of: recorded (a run of this code, with its standard error), published (with its
-citation), or not run (with the command that would run it and what it needs).
+A cell is recorded (a run of this code, with its standard error), published (with its citation), or
+not run (with the command that would run it, and its needs).
 """
 
 from __future__ import annotations
@@ -20,16 +20,15 @@ from nvp.tables.cells import (
     Table,
     cite,
     code,
-    in_unit,
+    mean_cell,
     minutes,
     not_run,
     provenance,
     publication,
-    rank,
-    recorded,
-    recorded_in,
+    score_cell,
     scored,
     short,
+    sort_key,
     state,
     text,
 )
@@ -66,8 +65,8 @@ def table(name: str, *, roles: bool = False, root: Path | None = None) -> Table:
 def write_tables(root: Path | None = None, repository: Path | None = None) -> list[Path]:
     """Write all that follows from the ledger, and return what changed.
 
-    That is, under `root`, tables/*.md for the book and a card for each run; in the `repository`,
-    the README's parts, and the first lines of configurations that were run.
+    Under `root` these are tables/*.md for the book, and a card for each run. In the `repository`
+    they are parts of the README, and the first lines of configurations that were run.
     """
     wanted = generated(root or results_root(), repository or repository_root())
     changed = [
@@ -106,10 +105,10 @@ def _listing(
     source: str | None = None,
     autoregressive: bool = False,
 ) -> Callable[[Published, dict[str, Run], bool], Table]:
-    """A table of one figure a row, by data set: runs of this code, those to come, published ones.
+    """A table of one score a row, by data set: recorded runs, planned runs, published figures.
 
-    Of the published figures only those of `source`, if named; of the runs only those of
-    `autoregressive` models, if asked for.
+    With `source`, published figures are those of that paper. With `autoregressive`, runs are those
+    of autoregressive models.
     """
 
     def make(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
@@ -126,8 +125,13 @@ def _listing(
                 and (not autoregressive or run.fresh_model.autoregressive)
             ]
             rows += [
-                (title, f"**{text(run.record.title)}, this code**", recorded(run), provenance(run))
-                for run in sorted(here, key=rank)
+                (
+                    title,
+                    f"**{text(run.record.title)}, this code**",
+                    score_cell(run),
+                    provenance(run),
+                )
+                for run in sorted(here, key=sort_key)
             ]
             rows += [
                 (title, f"{row.model}, this code", *not_run(row))
@@ -155,7 +159,7 @@ def _variants(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
         here = f"not run: `{row.config}`"
         if row.config in ledger:
             run = ledger[row.config]
-            here = f"{in_unit(run, run.scores.validation)} ({run.name})"
+            here = f"{mean_cell(run, run.scores.validation)} ({run.name})"
         rows.append((figure.model, here, figure.cell, cite(facts, figure, roles)))
     caption = (
         "Row LSTM, CIFAR-10, bits/dim on images held out for validation: what connections between "
@@ -232,11 +236,11 @@ def _figures(run: Run) -> dict[str, str]:
     first, draws = scores.first, scores.first_more_draws
     statistics = scores.first_batch_statistics
     cells = (
-        recorded_in(run),
-        in_unit(run, scores.validation),
-        f"{in_unit(run, first)} ({first.num_images:,})",
-        _unless_same(first, statistics, in_unit(run, statistics)),
-        _unless_same(first, draws, f"{in_unit(run, draws)} ({draws.num_draws})"),
+        score_cell(run, unit=True),
+        mean_cell(run, scores.validation),
+        f"{mean_cell(run, first)} ({first.num_images:,})",
+        _unless_same(first, statistics, mean_cell(run, statistics)),
+        _unless_same(first, draws, f"{mean_cell(run, draws)} ({draws.num_draws})"),
     )
     return dict(zip(FIGURES, cells, strict=True))
 

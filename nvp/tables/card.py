@@ -19,7 +19,7 @@ KINDS = {
 
 
 def card(run: Run) -> str:
-    """What a run is, what it scored, how to load it and score it again, and its limits."""
+    """A run in one page: its scores, its use, its training and its limits."""
     parts = [
         f"# {text(run.record.title)}",
         _introduction(run),
@@ -38,7 +38,7 @@ def card(run: Run) -> str:
 
 
 def _metadata(run: Run) -> dict[str, Any]:
-    """What tools read of a card: tags, data and, as a `model-index`, the score."""
+    """The head of a card, which tools read: tags, data and, as a `model-index`, the score."""
     entry = run.record
     data: dict[str, Any] = {
         "license": "mit",

@@ -1,4 +1,4 @@
-"""What the tables of results are made of: a table, and the text of its cells."""
+"""A table in Markdown, and the text of its cells."""
 
 from __future__ import annotations
 
@@ -68,16 +68,21 @@ def _unbroken_gap(gap: re.Match[str]) -> str:
     return gap[0].replace(" ", "\u00a0")
 
 
-def in_unit(run: Run, score: Score) -> str:
-    """A mean in the run's unit, which is named where it is nats."""
+def mean_cell(run: Run, score: Score) -> str:
+    """A mean in the unit of the run, which is named where it is nats."""
     if run.is_binary:
         return f"{nats_per_bit(run.config.model.image_shape) * score.bits_per_dim:.2f} nats"
     return f"{score.bits_per_dim:.3f}"
 
 
-def recorded_in(run: Run) -> str:
-    """As `recorded`, with the unit where it is nats."""
-    return recorded(run) + (" nats" if run.is_binary and run.has_likelihood else "")
+def score_cell(run: Run, *, unit: bool = False) -> str:
+    """The test score ± its standard error, in the unit of the run; with `unit` nats are named."""
+    if not run.has_likelihood:
+        return NO_LIKELIHOOD
+    if run.is_binary:
+        mean, error = run.nats
+        return f"{mean:.2f} ± {error:.2f}" + " nats" * unit
+    return f"{run.score.bits_per_dim:.3f} ± {run.score.standard_error:.3f}"
 
 
 def short(commit: str) -> str:
@@ -85,19 +90,9 @@ def short(commit: str) -> str:
     return commit[:9] + ("+" if commit.endswith("+") else "")
 
 
-def rank(run: Run) -> float:
-    """For sorting, best first; a run without likelihood comes last."""
+def sort_key(run: Run) -> float:
+    """Orders runs, the best first; one without likelihood comes last."""
     return run.score.bits_per_dim if run.has_likelihood else math.inf
-
-
-def recorded(run: Run) -> str:
-    """The test figure, in the unit of the run, ± its standard error."""
-    if not run.has_likelihood:
-        return NO_LIKELIHOOD
-    if run.is_binary:
-        mean, error = run.nats
-        return f"{mean:.2f} ± {error:.2f}"
-    return f"{run.score.bits_per_dim:.3f} ± {run.score.standard_error:.3f}"
 
 
 def scored(run: Run, row: Row) -> str:
@@ -108,11 +103,11 @@ def scored(run: Run, row: Row) -> str:
     if row.split == "validation":
         score = run.scores.validation
         return f"{score.bits_per_dim:.3f} ± {score.standard_error:.3f}"
-    return recorded(run)
+    return score_cell(run)
 
 
 def provenance(run: Run) -> str:
-    """What a run is, in a line."""
+    """A run in one line: its size, length, machine and state."""
     entry = run.record
     bound = ", a bound" if run.fresh_model.likelihood == "bound" else ""
     return (

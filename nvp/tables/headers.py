@@ -1,4 +1,4 @@
-"""What to expect of a configuration: lines at the head of `configs/NAME.yaml`, from the ledger."""
+"""The expected score of a configuration: lines at the head of `configs/NAME.yaml`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nvp.config import load_config
 from nvp.ledger.entry import Run
-from nvp.tables.cells import length, recorded_in
+from nvp.tables.cells import length, score_cell
 
 MARK = "#: "  # begins every generated line
 
@@ -21,7 +21,7 @@ def with_expectation(path: Path, run: Run) -> str:
     told = f"Has no likelihood, and was trained for {took}."
     if run.has_likelihood:
         unit = "" if run.is_binary else " bits/dim"
-        told = f"Expect {recorded_in(run)}{unit} on the test images, after {took}."
+        told = f"Expect {score_cell(run, unit=True)}{unit} on the test images, after {took}."
     if changed := _changed(path, run):
         told = f"Recorded with other settings ({', '.join(changed)}): {told}"
     told += f" From the ledger ({run.name}), by `nvp tables`."

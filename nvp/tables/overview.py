@@ -1,9 +1,9 @@
-"""The ledger from three sides: all that is kept of a run, what it is worth, and what it took."""
+"""Three tables of the ledger: all that is kept of a run, its score, and its cost."""
 
 from __future__ import annotations
 
 from nvp.ledger.entry import Run
-from nvp.tables.cells import Table, cite, code, length, minutes, recorded_in, short, state, text
+from nvp.tables.cells import Table, cite, code, length, minutes, score_cell, short, state, text
 from nvp.tables.published import UNVERIFIED, Published
 
 
@@ -21,7 +21,7 @@ def entries(_facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
             names = (path.name for path in (run.files.record, run.files.config, run.files.log))
             files = ", ".join(f"{{download}}`{name} <../{folder}/{name}>`" for name in names)
         rows += [
-            (f"**{run.name}**", f"**{text(entry.title)}: {recorded_in(run)}**"),
+            (f"**{run.name}**", f"**{text(entry.title)}: {score_cell(run, unit=True)}**"),
             ("training", f"{length(run)}, {state(run)}"),
             ("seed", f"{entry.seed}"),
             ("machine", f"{text(entry.hardware)}; torch {', '.join(torch) or 'not noted'}"),
@@ -64,7 +64,7 @@ def glance(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
             cells = (printed.cell_with_unit, f"{printed.model}: {cite(facts, printed, roles)}")
             if printed.unverified:
                 marked = f" {UNVERIFIED} unverified: no print of it was at hand."
-        rows.append((row.title, row.model, recorded_in(run), *cells))
+        rows.append((row.title, row.model, score_cell(run, unit=True), *cells))
     caption = (
         "Test images; bits/dim, or nats an image for binary images, ± the standard error over "
         f"images.{marked}"
@@ -80,7 +80,7 @@ def hardware(_facts: Published, ledger: dict[str, Run], _roles: bool) -> Table:
             text(run.record.hardware),
             minutes(run),
             f"{run.record.parameters / 1e6:.2f} M",
-            recorded_in(run),
+            score_cell(run, unit=True),
             text(run.record.title),
         )
         for run in ordered

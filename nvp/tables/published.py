@@ -37,7 +37,7 @@ class Row(_Entry):
     needs: str
     remark: str = ""
     split: Literal["test", "validation"] = "test"  # of the set's own, that the paper scores
-    beside: str = ""  # the published model to set it beside, where a table has one each
+    beside: str = ""  # the published model shown next to it, in tables that compare one with one
 
 
 class Figure(_Entry):

@@ -7,7 +7,7 @@ from pathlib import Path
 from nvp.errors import NVPError
 from nvp.ledger.entry import Run
 from nvp.paths import repository_root
-from nvp.tables.cells import length, recorded
+from nvp.tables.cells import length, score_cell
 from nvp.tables.overview import glance
 from nvp.tables.published import Published
 
@@ -54,7 +54,7 @@ def _pictures(facts: Published, run: Run | None) -> str:
     )
     return (
         f"{pictures}\n\nCIFAR-10: test images on the left, samples of the recorded run "
-        f"`{run.name}` on the right. It scores {recorded(run)} bits/dim after {length(run)} on "
+        f"`{run.name}` on the right. It scores {score_cell(run)} bits/dim after {length(run)} on "
         f"{run.record.hardware}; the paper's larger model scores {paper.cell}.\n"
     )
 

@@ -1,4 +1,4 @@
-"""Where a loss stops being finite, and what to do about it."""
+"""Losses that are not finite: where they come from, and a remedy."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def explain(state: State, batch: Examples, loss: float, noise: Tensor) -> str:
 
 
 def advice(folder: RunFolder) -> str:
-    """What to do about a run in `folder` that diverged."""
+    """The remedy for a run in `folder` that diverged."""
     if not folder.checkpoint.is_file():
         return (
             "there is no checkpoint yet: start again with a lower training.learning_rate or "

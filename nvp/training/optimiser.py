@@ -1,4 +1,4 @@
-"""What turns gradients into weights: the optimiser, its rate, and the average of the weights."""
+"""From gradients to weights: the optimiser, its rate, and the average of the weights."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Muon(torch.optim.Adam):
 
         v <- v - rate ||v|| U V^T / sqrt(min(rows, columns)), a step of length rate ||v||.
 
-    `torch.optim.Muon` takes matrices only. Here a filter is a matrix with one row for each output;
-    recurrent weights are one matrix for each direction of the scan, a row for each gate of each
-    unit. Muon's authors leave the first and the last layer to Adam; here they are Muon's too.
+    `torch.optim.Muon` takes matrices only. Here a filter is a matrix with one row per output.
+    Recurrent weights form one matrix per direction of the scan, with a row for each gate of each
+    unit. Muon's authors leave the first and the last layer to Adam; here Muon updates them too.
     """
 
     MOMENTUM = 0.95
@@ -72,8 +72,8 @@ class Muon(torch.optim.Adam):
 def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:
     """U V^T of a matrix U S V^T, or of several, (..., rows, columns), singular values only near 1.
 
-    By a Newton-Schulz iteration whose polynomial, of published coefficients, lifts the small ones
-    as fast as can be at the price of leaving all between about 0.65 and 1.2.
+    By a Newton-Schulz iteration. The published coefficients of its polynomial lift small singular
+    values as fast as possible, and leave all of them between about 0.65 and 1.2.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     rows, columns = matrix.shape[-2:]
