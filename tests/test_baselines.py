@@ -22,10 +22,8 @@ from nvp.errors import NVPError
 from nvp.ledger.enter import record
 from nvp.likelihood import bits_per_dim, evaluate
 from nvp.model.protocol import ImageModel
-from nvp.runs.folder import RunFolder
 from nvp.runs.load import load_run
 from nvp.runs.log import read_log
-from nvp.runs.tensors import load_tensors
 from nvp.training.loop import prepare, training_step
 from nvp.training.state import begin
 
@@ -67,69 +65,18 @@ def tiny_images(root: Path, split: str = "train") -> Tensor:
 
 
 @every
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 4, 8)])
-def test_samples_are_images(family: str, shape: tuple[int, int, int]) -> None:
-    config = parse_config(
-        {**tree_of(family), "model": {**MODELS[family], "image_shape": list(shape)}}, "test"
-    )
-    torch.manual_seed(0)
-    model = config.build_model()
-    drawn = model.sample(5, generator=seeded())
-    assert drawn.shape == (5, *shape)
-    assert drawn.dtype is torch.uint8
-    assert torch.equal(drawn, model.sample(5, generator=seeded()))
-    assert not torch.equal(drawn, model.sample(5, generator=seeded(1)))
-    still = model.sample(5, generator=seeded(), temperature=0.0)
+def test_at_temperature_0_all_samples_are_one(family: str) -> None:
+    still = fresh(family).sample(5, generator=seeded(), temperature=0.0)
     assert (still == still[:1]).all()
-    assert model.loss(drawn, seeded()).shape == ()
-
-
-@every
-def test_levels_bound_samples_and_images(family: str) -> None:
-    tree = tree_of(family)
-    tree["model"]["levels"] = 2
-    model = parse_config(tree, "test").build_model()
-    assert model.sample(50, generator=seeded()).max() <= 1
-    with pytest.raises(NVPError, match=r"values in 0\.\.1 for model\.levels = 2"):
-        model.loss(noise(4, 1, 8, 8))
-    with pytest.raises(NVPError, match="images must be uint8"):
-        model.loss(torch.zeros(4, 1, 8, 8))
-
-
-@every
-def test_a_gradient_reaches_every_parameter(family: str) -> None:
-    model = fresh(family)
-    model.loss(noise(8, 1, 8, 8), seeded()).backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.abs().sum() > 0, name
 
 
 @likely
-def test_noise_needs_eight_bits(family: str) -> None:
-    """No model compresses uniform noise, fitted to noise or not."""
-    model = fresh(family)
-    unseen = noise(200, 1, 8, 8, seed=1)
-    assert evaluate(model, unseen).bits_per_dim >= 8
+def test_training_on_noise_saves_no_bits(family: str) -> None:
     state = begin(configuration(family), torch.device("cpu"), 54)
     state.model.initialise(noise(2000, 1, 8, 8))
     for seed in range(20):
         training_step(state, noise(32, 1, 8, 8, seed=seed), configuration(family).training, 0.0)
-    assert evaluate(state.average, unseen).bits_per_dim >= 8
-
-
-@likely
-def test_log_prob_is_reproducible_and_more_draws_raise_the_bound(family: str) -> None:
-    tree = tree_of(family)
-    tree["model"]["levels"] = 2  # wide levels, so that the noise matters
-    torch.manual_seed(0)
-    model = parse_config(tree, "test").build_model()
-    images = noise(64, 1, 8, 8, levels=2)
-    once, again = (model.log_prob(images, generator=seeded()) for _ in range(2))
-    assert once.shape == (64,)
-    assert once.dtype is torch.float32
-    assert torch.equal(once, again)
-    assert model.log_prob(images, num_draws=50, generator=seeded()).mean() > once.mean()
+    assert evaluate(state.average, noise(200, 1, 8, 8, seed=1)).bits_per_dim >= 8
 
 
 def fit(shape: tuple[int, int, int], images: Tensor, levels: int = 256) -> Gaussian:
@@ -310,12 +257,9 @@ def test_a_gan_that_cannot_be_told_from_the_data_loses_three_bits() -> None:
     assert model.loss(noise(8, 1, 8, 8), seeded()).item() == pytest.approx(3 * math.log(2))
 
 
-def test_a_gan_has_no_likelihood() -> None:
-    model = fresh("gan")
-    assert model.likelihood == "none"
-    with pytest.raises(NVPError, match="a GAN has no likelihood") as caught:
-        model.log_prob(noise(2, 1, 8, 8))
-    assert "\n" not in str(caught.value)
+def test_a_gan_says_what_to_do_instead_of_scoring() -> None:
+    with pytest.raises(NVPError, match=r"a GAN has no likelihood, .*: look at what it draws"):
+        fresh("gan").log_prob(noise(2, 1, 8, 8))
 
 
 @every
@@ -353,18 +297,6 @@ def test_what_a_gan_draws_comes_nearer_to_the_data(root: Path) -> None:
     for _ in range(100):
         training_step(state, images, config.training, 0.0)
     assert distance() < 0.8 * before
-
-
-@every
-def test_training_resumes_exactly(family: str, root: Path, tmp_path: Path) -> None:
-    for steps in (4, 9):
-        prepare(configuration(family, steps=steps), tmp_path / "parts", data_root=root).run()
-    prepare(configuration(family, steps=9), tmp_path / "whole", data_root=root).run()
-    (parts, _), (whole, header) = (
-        load_tensors(RunFolder(tmp_path / name).checkpoint) for name in ("parts", "whole")
-    )
-    assert header["step"] == 9
-    assert [name for name in whole if not torch.equal(parts[name], whole[name])] == []
 
 
 def test_the_first_step_of_a_gaussian_starts_at_its_fit(root: Path, tmp_path: Path) -> None:
@@ -410,12 +342,6 @@ def test_a_gan_is_sampled_and_recorded_but_not_scored(
     sampled = tiny.nvp("sample", gan_run, "--out", sheet, "-n", 4, "--data-root", root)
     assert sampled.exit_code == 0
     assert sheet.is_file()
-
-
-def test_a_gan_cannot_stop_early(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(NVPError, match=r"early_stopping must be off: .* has no likelihood"):
-        prepare(configuration("gan", early_stopping=True), tmp_path / "run", data_root=root).run()
-    assert not (tmp_path / "run").exists()
 
 
 def test_a_gan_that_diverges_names_the_layer() -> None:

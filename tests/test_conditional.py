@@ -33,6 +33,7 @@ from nvp.runs.folder import RunFolder
 from nvp.runs.load import load_run
 from nvp.runs.sheet import write_samples
 from nvp.runs.tensors import load_tensors
+from nvp.testing import check_bijection
 from nvp.training.loop import next_batch, prepare
 from nvp.training.state import begin
 
@@ -73,18 +74,11 @@ def pixels(n: int, shape: tuple[int, int, int] = (1, 8, 8)) -> Tensor:
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-@pytest.mark.parametrize("row", range(4))
-def test_exact_for_each_y(config: RealNVPConfig, row: int, lived) -> None:
+def test_exact_for_each_y(config: RealNVPConfig, lived) -> None:
     flow = conditional(lived, config).flow
-    x = 1.5 * torch.randn(1, *config.image_shape, dtype=torch.float64)
-    for y in (torch.eye(3, dtype=torch.float64)[CLASSES[row], None], ATTRIBUTES[row, None]):
-        z, log_det = flow(x, y)
-        jacobian = torch.func.jacrev(lambda image, y=y: flow(image, y)[0])(x)
-        by_autograd = torch.linalg.slogdet(jacobian.reshape(x.numel(), x.numel())).logabsdet
-        back, log_det_back = flow.inverse(z, y)
-        assert (log_det - by_autograd).abs().max() < 1e-9
-        assert (back - x).abs().max() < 1e-9
-        assert (log_det + log_det_back).abs().max() < 1e-9
+    x = 1.5 * torch.randn(4, *config.image_shape, dtype=torch.float64)
+    for y in (torch.eye(3)[CLASSES], ATTRIBUTES):
+        check_bijection(flow, x, y)
 
 
 @pytest.mark.parametrize("config", CONFIGS)
@@ -122,15 +116,13 @@ def test_every_coupling_listens(model: RealNVP) -> None:
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_gradients_reach_every_parameter(config: RealNVPConfig, lived) -> None:
+def test_gradients_reach_each_channel_that_carries_y(config: RealNVPConfig, lived) -> None:
     model = conditional(lived, config)
-    images = pixels(4, config.image_shape)
-    model.loss(images, seeded(), labels=CLASSES).backward()
-    for where, parameter in model.named_parameters():
-        assert parameter.grad is not None, where
-        assert parameter.grad.abs().max() > 1e-6, where
-        if where.endswith("conv_in.v"):  # each of the channels that carry y
-            assert (parameter.grad[:, -3:].abs().amax(dim=(0, 2, 3)) > 1e-9).all(), where
+    model.loss(pixels(4, config.image_shape), seeded(), labels=CLASSES).backward()
+    first = [p for name, p in model.named_parameters() if name.endswith("conv_in.v")]
+    assert len(first) == 10
+    for v in first:
+        assert (v.grad[:, -3:].abs().amax(dim=(0, 2, 3)) > 1e-9).all()
 
 
 def test_attributes_change_and_images_come_back(model: RealNVP) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from itertools import product
 from typing import Any
 
@@ -10,21 +9,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from nvp import RealNVP, RealNVPConfig
+from nvp import RealNVPConfig
 from nvp.errors import NVPError
 from nvp.flows.batchnorm import CouplingBatchNorm, NormScope
-from nvp.flows.bijection import Bijection
 from nvp.flows.coupling import AffineCoupling, AffineOrder, ChannelCoupling, CheckerboardCoupling
 from nvp.flows.masks import Half, Parity
 from nvp.flows.resnet import CouplingNet, InputTreatment
 from nvp.flows.squeeze import SqueezeOrder, squeeze
+from nvp.testing import check_bijection
 
 SMALL: dict[str, Any] = {"num_blocks": 1, "width": 4}
 SCOPES = [*NormScope, None]
 
 NORMS = [
-    {"affine_order": order, "first_kept": parity, "norm_scope": scope, "norm_running_average": lag}
-    for order, parity, scope, lag in product(AffineOrder, Parity, SCOPES, [False, True])
+    {"affine_order": order, "first_kept": parity, "norm_scope": scope}
+    for order, parity, scope in product(AffineOrder, Parity, SCOPES)
 ]
 SQUEEZES = [
     {"image_shape": (3, 4, 4), "channel_squeeze": channels, "factor_out_squeeze": factor_out}
@@ -60,26 +59,14 @@ def images(config: RealNVPConfig, n: int = 1, dtype: torch.dtype = torch.float64
     return 1.5 * torch.randn(n, *config.image_shape, generator=generator, dtype=dtype)
 
 
-def assert_exact(flow: Bijection, x: Tensor) -> None:
-    """Log-det against the Jacobian of one image x (1, C, H, W), and both directions agree."""
-    jacobian = torch.func.jacrev(lambda image: flow(image)[0])(x)
-    by_autograd = torch.linalg.slogdet(jacobian.reshape(x.numel(), x.numel())).logabsdet
-    z, log_det = flow(x)
-    back, log_det_back = flow.inverse(z)
-    assert log_det.shape == (1,)
-    assert z.shape == x.shape
-    assert not torch.allclose(z, x)
-    assert (log_det - by_autograd).abs().max() < 1e-9
-    assert (back - x).abs().max() < 1e-9
-    assert (log_det + log_det_back).abs().max() < 1e-9
+@pytest.mark.parametrize("config", CONFIGS, ids=name)
+def test_log_det_and_inverse_are_exact(config: RealNVPConfig, lived) -> None:
+    # At a last scale of one pixel, half of the couplings have nothing to change.
+    gradients = config.image_shape[1] > 2 ** (config.num_scales - 1)
+    check_bijection(lived(config).flow, images(config, 2), gradients=gradients)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=name)
-def test_log_det_and_inverse_are_exact(config: RealNVPConfig, lived) -> None:
-    assert_exact(lived(config).flow, images(config))
-
-
-@pytest.mark.parametrize("config", [c for c in CONFIGS if not c.norm_running_average], ids=name)
 def test_float32_inverse(config: RealNVPConfig, lived) -> None:
     flow, x = lived(config).flow.float(), images(config, 4, torch.float32)
     z, log_det = flow(x)
@@ -122,7 +109,7 @@ COUPLINGS = [
 def test_one_coupling(kept, channels: int, order: AffineOrder, scope: NormScope | None) -> None:
     layer = coupling(kept, channels, order, scope)
     x = torch.randn(1, channels, 4, 4, dtype=torch.float64)
-    assert_exact(layer, x)
+    check_bijection(layer, x)
     b = layer.mask(x).expand_as(x)
     y = layer(x)[0]
     assert (y != x)[~b].all()
@@ -162,42 +149,7 @@ def test_a_wrong_coupling_would_be_caught(mistake: type[CheckerboardCoupling]) -
     layer = coupling(Parity.ODD, 1, AffineOrder.SCALE_THEN_SHIFT, None)
     layer.__class__ = mistake
     with pytest.raises(AssertionError):
-        assert_exact(layer, torch.randn(1, 1, 4, 4, dtype=torch.float64))
-
-
-PRESETS = [
-    RealNVPConfig.paper((3, 4, 4), num_blocks=2, width=4),
-    RealNVPConfig.paper((3, 4, 4), num_blocks=2, width=4, norm_running_average=True),
-    RealNVPConfig.official((3, 4, 4), num_blocks=2, width=4),
-]
-
-
-@pytest.mark.parametrize("config", PRESETS, ids=name)
-@pytest.mark.parametrize("training", [False, True])
-def test_every_parameter_has_a_gradient(config: RealNVPConfig, training: bool, lived) -> None:
-    model = lived(config).train(training)
-    pixels = torch.randint(256, (8, *config.image_shape), dtype=torch.uint8)
-    model.loss(pixels, torch.Generator().manual_seed(0)).backward()
-    for where, parameter in model.named_parameters():
-        assert parameter.grad is not None, where
-        assert torch.isfinite(parameter.grad).all(), where
-        largest = parameter.grad.abs().max()
-        if training and where.endswith(".bias") and "conv_out" not in where:
-            # A batch norm follows that subtracts whatever such a bias adds.
-            assert largest < 1e-9, where
-        else:
-            assert largest > 1e-6, where
-
-
-@pytest.mark.parametrize("config", PRESETS, ids=name)
-def test_evaluation_does_not_depend_on_the_batch(config: RealNVPConfig, lived) -> None:
-    flow, x = lived(config).flow, images(config, 6)
-    z, log_det = flow(x)
-    alone = [flow(image[None]) for image in x]
-    assert torch.allclose(z, torch.cat([z for z, _ in alone]), rtol=0, atol=1e-11)
-    assert torch.allclose(log_det, torch.cat([d for _, d in alone]), rtol=0, atol=1e-11)
-    flow.train()
-    assert not torch.allclose(flow(x)[0][:3], flow(x[:3])[0], atol=1e-3)
+        check_bijection(layer, torch.randn(1, 1, 4, 4, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("order", SqueezeOrder)
@@ -241,22 +193,6 @@ def test_latents_that_the_scales_cannot_halve(shape: tuple[int, ...], lived) -> 
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("config", PRESETS, ids=name)
-def test_state_dict_and_deep_copies(config: RealNVPConfig, lived) -> None:
-    model, x = lived(config), images(config, 2)
-    z = model.flow(x)[0]
-    fresh = RealNVP(config).double().eval()
-    assert not torch.allclose(fresh.flow(x)[0], z)
-    fresh.load_state_dict(model.state_dict())
-    assert torch.equal(fresh.flow(x)[0], z)
-    twin = copy.deepcopy(model.train()).eval()
-    model.flow(x + 1)  # moves the statistics of the original only
-    with torch.no_grad():
-        next(model.parameters()).add_(1)
-    assert torch.equal(twin.flow(x)[0], z)
-    assert not torch.allclose(model.eval().flow(x)[0], z)
-
-
 def test_double_and_device_moves(lived) -> None:
     model = lived(RealNVPConfig.paper((1, 4, 4), **SMALL))
     x = images(model.config, 2)
@@ -279,9 +215,5 @@ def test_encode_and_decode(lived) -> None:
     z = model.encode(pixels, torch.Generator().manual_seed(0))
     assert z.shape == pixels.shape
     assert torch.equal(model.decode(z), pixels)
-    drawn = model.sample(3, generator=torch.Generator().manual_seed(0))
-    assert drawn.dtype == torch.uint8
-    assert drawn.shape == (3, 3, 8, 8)
-    assert torch.equal(drawn, model.sample(3, generator=torch.Generator().manual_seed(0)))
     cold = model.sample(3, generator=torch.Generator().manual_seed(0), temperature=0.0)
     assert torch.equal(cold[0], cold[1])

@@ -314,8 +314,3 @@ def test_64x64_has_four_blocks_where_the_paper_has_two() -> None:
     assert (by_paper.num_scales, by_paper.num_blocks, by_paper.width) == (5, 2, 32)
     assert round(count(by_code) / 1e6, 1) == 185.9
     assert round(count(by_paper) / 1e6, 1) == 96.4
-
-
-def test_logit_is_symmetric_in_both_presets() -> None:
-    assert RealNVPConfig.official((1, 8, 8)).logit == RealNVPConfig.paper((1, 8, 8)).logit
-    assert official().logit.slope == pytest.approx(0.9)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import Any
 
@@ -141,21 +140,10 @@ def test_completions_of_nothing_and_of_everything(kind: Kind) -> None:
 def test_bad_input() -> None:
     model = PixelRNN(config("row_lstm"))
     good = torch.zeros(2, 1, 3, 4, dtype=torch.uint8)
-    bad = {
-        "0..1, got torch.float32: pass the levels themselves": good.float(),
-        "0..1": good + 2,
-        "(1, 3, 4)": torch.zeros(2, 1, 4, 3, dtype=torch.uint8),
-        "(N, C, H, W)": good[0],
-        "a torch.Tensor, got ndarray": good.numpy(),
-        "a torch.Tensor, got list": good.tolist(),
-        "number of images must be at least 1": good[:0],
-    }
-    for words, images in bad.items():
-        for call in (model.log_prob, model.logits, model.loss, lambda x: model.complete(x, 1, 1)):
-            with pytest.raises(NVPError) as caught:
+    for call in (model.logits, lambda x: model.complete(x, 1, 1)):
+        for images in (good.float(), good + 2, good[..., :2]):
+            with pytest.raises(NVPError, match="images must"):
                 call(images)
-            assert words in str(caught.value)
-            assert "\n" not in str(caught.value)
     for arguments in ((-1, 1), (4, 1), (1, 0), (1, -2), (1.5, 1), (1, 1.5)):
         with pytest.raises(NVPError) as caught:
             model.complete(good, *arguments)
@@ -224,58 +212,6 @@ def test_bfloat16_is_near_float32(
     assert loss == pytest.approx(exact_loss, rel=1e-4)
     assert 0 < (gradient - exact_gradient).norm() < tolerance * exact_gradient.norm()
     assert (logs - exact_logs)[exact_logs > -10].abs().max() < 0.05
-
-
-@kinds
-@pytest.mark.parametrize("output", ["discrete", "mixture"])
-def test_fresh_model_on_8_bit_images_scores_about_8_bits(kind: Kind, output: str) -> None:
-    """Far below 8 bits per dimension would be a leak: nothing has been learned."""
-    torch.manual_seed(0)
-    settings = config(kind, (3, 12, 12), levels=256, hidden=12, head=32, output=output)
-    model = PixelRNN(settings)
-    noise = torch.randint(256, (16, 3, 12, 12), generator=generator(), dtype=torch.uint8)
-    ramp = torch.arange(12).add(torch.arange(12)[:, None]).mul(9).to(torch.uint8)
-    with torch.no_grad():
-        of_noise, of_ramp = (
-            -model.log_prob(images, generator=generator()).mean().item() / 432 / math.log(2)
-            for images in (noise, ramp.expand(16, 3, -1, -1))
-        )
-    assert 8.0 <= of_noise < 9.0
-    assert 7.0 < of_ramp < 9.0
-
-
-@kinds
-@pytest.mark.parametrize("connections", CONNECTIONS, ids=str)
-@pytest.mark.parametrize("output", OUTPUTS, ids=lambda output: str(output["levels"]))
-def test_every_parameter_has_a_gradient(
-    kind: Kind, connections: dict[str, bool], output: dict[str, Any]
-) -> None:
-    torch.manual_seed(0)
-    settings = config(kind, (3, 3, 4), num_layers=2, hidden=7, **connections, **output)
-    model = PixelRNN(settings)
-    model.loss(torch.randint(settings.levels, (8, 3, 3, 4), dtype=torch.uint8)).backward()
-    still = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
-    assert still == []
-
-
-@kinds
-def test_copies(kind: Kind) -> None:
-    """float32 against float64, a deep copy, and a round trip through the state."""
-    torch.manual_seed(0)
-    model = PixelRNN(config(kind, (3, 4, 4), levels=5, num_layers=2))
-    images = torch.randint(5, (4, 3, 4, 4), dtype=torch.uint8)
-    with torch.no_grad():
-        logs = model.log_prob(images)
-        twin = copy.deepcopy(model)
-        restored = PixelRNN(model.config)
-        assert not torch.equal(restored.log_prob(images), logs)
-        restored.load_state_dict(model.state_dict())
-        assert torch.equal(twin.log_prob(images), logs)
-        assert torch.equal(restored.log_prob(images), logs)
-        exact = twin.double().log_prob(images)
-    assert logs.dtype == torch.float32
-    assert exact.dtype == torch.float64
-    assert (exact - logs).abs().max() < 1e-4 * exact.abs().max()
 
 
 def weights(*modules: nn.Module) -> int:
