@@ -78,8 +78,7 @@ def measure_contender(
     gives less than 98 % of it, or is not finite, raises `RuntimeError`.
     """
     config = setting.models[kind]
-    levels = getattr(config, "levels", 256)
-    images, fresh = torch.randint(levels, (2, batch, *config.image_shape)).to(torch.uint8)
+    images, fresh = torch.randint(config.levels, (2, batch, *config.image_shape)).to(torch.uint8)
     contender = benchmark.kinds[kind].contenders[name](config, batch)
     model: Any = contender.model.train()
     step = seconds(lambda: contender.step(images), steps)
@@ -92,7 +91,7 @@ def measure_contender(
         if not benchmark.draws_by_pixel:
             found["sample"] = seconds(lambda: model.sample(batch), steps)
     bits = -nats.mean().item() / (math.prod(config.image_shape) * math.log(2))
-    if not (math.isfinite(bits) and bits > 0.98 * math.log2(levels)):
+    if not (math.isfinite(bits) and bits > 0.98 * math.log2(config.levels)):
         raise RuntimeError(f"{name} scores noise {bits} bits/dim: its likelihood is not sound")
     return {
         **found,

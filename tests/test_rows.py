@@ -69,7 +69,9 @@ def write_images(root: Path, config: RunConfig) -> None:
         if config.data.crop:
             sizes = np.stack([np.full(number, 96), 96 + 8 * np.arange(number)], 1).astype(np.int32)
             np.save(folder / f"{split}_sizes.npy", sizes)
-        pixels = rng.integers(0, config.levels, int(sizes.prod(1).sum()) * channels, dtype=np.uint8)
+        pixels = rng.integers(
+            0, config.model.levels, int(sizes.prod(1).sum()) * channels, dtype=np.uint8
+        )
         if not config.data.crop:
             pixels = pixels.reshape(number, side, side, channels)
         np.save(folder / f"{split}_images.npy", pixels)
@@ -101,7 +103,7 @@ def test_a_rehearsal(row: Row, tmp_path: Path) -> None:
     drawn = run.model.sample(1, generator=torch.Generator().manual_seed(0))
     assert drawn.shape == (1, *config.model.image_shape)
     assert drawn.dtype == torch.uint8
-    assert int(drawn.max()) < config.levels
+    assert int(drawn.max()) < config.model.levels
 
 
 def test_a_steps_arithmetic_is_that_of_its_convolutions() -> None:
