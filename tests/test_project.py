@@ -51,7 +51,7 @@ def test_the_lock_satisfies_the_project() -> None:
 def test_every_target_that_is_named_can_be_made() -> None:
     """What pages, workflows and the command line tell people to run, `make help` lists."""
     shown = subprocess.run(["make", "help"], cwd=ROOT, text=True, capture_output=True, check=True)
-    targets = set(re.findall(r"^  make (\w+) +\w", shown.stdout, re.M))
+    targets = set(re.findall(r"^  make ([\w-]+) +\w", shown.stdout, re.M))
     for page in (
         *ROOT.glob("*.md"),
         *(ROOT / "book").glob("*.md"),
@@ -59,7 +59,7 @@ def test_every_target_that_is_named_can_be_made() -> None:
         *SOURCES,
         ROOT / ".ci" / "run",
     ):
-        named = set(re.findall(r"(?:`|^|run: |exec )make (\w+)", page.read_text(), re.M))
+        named = set(re.findall(r"(?:`|^|run: |exec )make ([\w-]+)", page.read_text(), re.M))
         assert named <= targets, f"{page.relative_to(ROOT)} names {sorted(named - targets)}"
 
 
