@@ -130,7 +130,7 @@ def test_npy_files_of_the_wrong_kind(
 def test_damaged_npy_files(npy_folder: Path, refused) -> None:
     path = npy_folder / "test_images.npy"
     whole = path.read_bytes()
-    for broken in (whole[:-1], whole[:50], b"", b"no array"):
+    for broken in (whole[:-1], whole[:50], b"", b"no array", b"PK\x03\x04 and no more"):
         path.write_bytes(broken)
         refused(f"{path} is truncated, damaged, or no .npy file", npy_folder, "test")
     with path.open("wb") as file:
@@ -170,6 +170,14 @@ def test_damaged_npy_headers(old: bytes, new: bytes, npy_folder: Path, refused) 
     assert old in whole
     path.write_bytes(whole.replace(old, new))
     refused(f"{path} is truncated, damaged, or no .npy file", npy_folder, "test")
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_npy_files_in_either_order(npy_folder: Path, order: str) -> None:
+    images = np.load(npy_folder / "test_images.npy")
+    np.save(npy_folder / "test_images.npy", np.array(images, order=order))
+    stored = load(npy_folder, "test").images.permute(0, 2, 3, 1).numpy()
+    assert np.array_equal(stored, images)
 
 
 def test_unreadable_file(npy_folder: Path, monkeypatch, refused) -> None:

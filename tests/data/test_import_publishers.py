@@ -360,8 +360,9 @@ def test_a_column_of_plain_bytes(tmp_path: Path) -> None:
     pq = pytest.importorskip("pyarrow.parquet")
     images = [encoded(pixels(6, 6, seed)) for seed in range(10)]
     pq.write_table(pa.table({"name": ["x"] * 10, "jpg": images}), tmp_path / "photos.parquet")
-    made = import_set(tmp_path, "mine", root=tmp_path / "root")
-    assert sum(made.images.values()) == 10
+    for source in (tmp_path, tmp_path / "photos.parquet"):
+        made = import_set(source, "mine", Options(replace=True), root=tmp_path / "root")
+        assert sum(made.images.values()) == 10
     pq.write_table(pa.table({"name": ["x"] * 10}), tmp_path / "photos.parquet")
     with pytest.raises(NVPError, match=r"has no column of images .* among name"):
         import_set(tmp_path, "other", root=tmp_path / "root")

@@ -57,7 +57,7 @@ def test_killed_at_any_moment_it_makes_the_same_set(
                 status = 0
             finally:
                 os._exit(status)
-        time.sleep(rng.uniform(0.02, 0.2))
+        time.sleep(rng.uniform(0.02, 0.2) * 1.2**kills)  # longer, however busy the machine is
         os.kill(process, signal.SIGKILL)
         _, status = os.waitpid(process, 0)
         kills += os.WIFSIGNALED(status)
@@ -93,6 +93,36 @@ def test_it_goes_on_where_it_was(mixed: Path, tmp_path: Path, monkeypatch) -> No
     import_set(mixed, "mine", OPTIONS, root=tmp_path, progress=stop_at(-1))
     assert shown[0] == 41
     assert not (tmp_path / ".mine.import").exists()
+
+
+@pytest.mark.parametrize("crop", [Crop.NONE, Crop.CENTER])
+def test_stopped_when_all_is_written_but_not_yet_checked(
+    crop: Crop, mixed: Path, tmp_path: Path
+) -> None:
+    def stop(what: str, done: int, total: int) -> None:
+        if what == "checksums" and done > 0:
+            raise KeyboardInterrupt
+
+    options = Options(size=8, crop=crop, skip_unreadable=True)
+    with pytest.raises(KeyboardInterrupt):
+        import_set(mixed, "mine", options, root=tmp_path, progress=stop)
+    assert (tmp_path / ".mine.import/train_images.npy").is_file()
+    import_set(mixed, "mine", options, root=tmp_path)
+    import_set(mixed, "mine", options, root=tmp_path / "undisturbed")
+    assert contents(tmp_path / "mine") == contents(tmp_path / "undisturbed/mine")
+
+
+def test_an_unfinished_file_that_was_cut_is_not_gone_on_with(mixed: Path, tmp_path: Path) -> None:
+    def stop(what: str, done: int, total: int) -> None:
+        if done == 40:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        import_set(mixed, "mine", OPTIONS, root=tmp_path, progress=stop)
+    os.truncate(tmp_path / ".mine.import/train_images.npy", 500)
+    import_set(mixed, "mine", OPTIONS, root=tmp_path)
+    import_set(mixed, "mine", OPTIONS, root=tmp_path / "undisturbed")
+    assert contents(tmp_path / "mine") == contents(tmp_path / "undisturbed/mine")
 
 
 @pytest.mark.parametrize("change", ["options", "source"])

@@ -74,7 +74,10 @@ class Files:
 
     def __init__(self, source: Path) -> None:
         self.source = source
-        if source.is_file():
+        if source.suffix.lower() == ".parquet":
+            home = _Folder(source.parent)
+            files = [File(source.name, source.stat().st_size, home, source)]
+        elif source.is_file():
             files = list(_archive(source, ""))
         else:
             files = list(_Folder(source.resolve()).files())

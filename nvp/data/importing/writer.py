@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from nvp.data.formats import UNFINISHED
 from nvp.errors import NVPError
 
 HEADER = 128  # bytes, of a .npy file
-JOURNAL, LOCK = "journal.json", "lock"
+JOURNAL, LOCK, PART = "journal.json", "lock", ".part"
 SYNC_SECONDS = 2.0  # of work that a kill may cost
 
 
@@ -92,18 +92,20 @@ class Columns:
             raise NVPError(f"it has {now} pixels where others have {was}: give a --size")
         if label_shape != journal.label_shape:
             raise NVPError("it has a label where others have none, or the other way round")
-        self._column(split, "images", "|u1").append(image)
-        self._column(split, "sizes", "<i4").append(np.array(shape[:2]))
+        self._column(split, "images").append(image)
+        self._column(split, "sizes").append(np.array(shape[:2]))
         if label is not None:
-            kind = "<i8" if np.ndim(label) == 0 else "<f4"
-            self._column(split, "labels", kind).append(np.asarray(label))
+            self._column(split, "labels").append(np.asarray(label))
         journal.counts[split] = journal.counts.get(split, 0) + 1
         # Only whole images count: a full disk may have taken a part of this one.
         journal.lengths |= {name: column.length for name, column in self.columns.items()}
 
-    def _column(self, split: str, what: str, dtype: str) -> Column:
-        name = f"{split}_{what}.npy"
+    def _column(self, split: str, what: Literal["images", "sizes", "labels"]) -> Column:
+        # Of sizes a file is left only where they vary, so these grow under another name.
+        name = f"{split}_sizes{PART}" if what == "sizes" else f"{split}_{what}.npy"
         if name not in self.columns:
+            labels = "<f4" if self.journal.label_shape else "<i8"
+            dtype = {"images": "|u1", "sizes": "<i4", "labels": labels}[what]
             kept = self.journal.lengths.get(name, 0)
             self.columns[name] = Column(self.folder / name, dtype, kept)
         return self.columns[name]
@@ -118,27 +120,30 @@ class Columns:
         self.synced = time.monotonic()
 
     def finish(self) -> None:
-        """Write the headers; what is left are the files of a data set."""
+        """Write the headers, which makes the files of a data set; it may be done again."""
         height, width, channels = self.journal.shape or (0, 0, 0)
         for split, number in self.journal.counts.items():
-            images, sizes = self._column(split, "images", "|u1"), self.folder / f"{split}_sizes.npy"
-            self._column(split, "sizes", "<i4").finish((number, 2))
-            if (np.load(sizes) == (height, width)).all():
+            images = self._column(split, "images")
+            self._column(split, "sizes").finish((number, 2))
+            sizes = np.load(self.folder / f"{split}_sizes{PART}")
+            if (sizes == (height, width)).all():
                 images.finish((number, height, width, channels))
-                sizes.unlink()
             else:
                 images.finish((images.length,))
+                np.save(self.folder / f"{split}_sizes.npy", sizes)
             if self.journal.label_shape is not None:
-                kind = "<f4" if self.journal.label_shape else "<i8"
-                shape = (number, *self.journal.label_shape)
-                self._column(split, "labels", kind).finish(shape)
+                self._column(split, "labels").finish((number, *self.journal.label_shape))
 
 
 def _read_journal(folder: Path, what: dict[str, Any]) -> Journal:
     """That of the same import, or a fresh one; what another one left behind is removed."""
     try:
         journal = Journal(**json.loads((folder / JOURNAL).read_text()))
-        if journal.what == what:
+        whole = all(
+            (folder / name).stat().st_size >= HEADER + length
+            for name, length in journal.lengths.items()
+        )
+        if whole and journal.what == what:
             return journal
     except (OSError, ValueError, TypeError):
         pass
@@ -181,6 +186,6 @@ def put_in_place(folder: Path, target: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
         os.replace(target, old)
     os.replace(folder, target)
-    for name in (JOURNAL, LOCK):
-        (target / name).unlink(missing_ok=True)
+    for path in (target / LOCK, *target.glob(f"*{PART}"), target / JOURNAL):
+        path.unlink(missing_ok=True)
     shutil.rmtree(old, ignore_errors=True)
