@@ -120,7 +120,10 @@ def test_other_and_hidden_files_are_no_images(tmp_path: Path) -> None:
     photographs(tmp_path / "photos", 10)
     for name in ("notes.txt", ".hidden.png", ".thumbs/1.png", "__MACOSX/1.png"):
         write(tmp_path / "photos" / name, b"no image")
-    assert sum(imported(tmp_path / "photos", tmp_path).images.values()) == 10
+    write(tmp_path / "photos/camera.heic", b"of no known kind")
+    made = imported(tmp_path / "photos", tmp_path)
+    assert sum(made.images.values()) == 10
+    assert "2 other files are left out (.heic, .txt)" in made.summary()
 
 
 # Sizes.
@@ -313,6 +316,17 @@ def test_a_member_that_would_grow_without_end(tmp_path: Path, monkeypatch) -> No
     monkeypatch.setattr(importing_files, "MANY", 1000)
     path = archive(tmp_path / "bomb.zip", {"a.png": bytes(1_000_000)})
     refused("which would grow from .* to 1,000,000 bytes", path, tmp_path)
+
+
+def test_a_damaged_image_in_a_zip_is_named(tmp_path: Path) -> None:
+    images = {f"{index}.bmp": encoded(pixels(20, 20, index), "BMP") for index in range(5)}
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as file:
+        for name, content in images.items():
+            file.writestr(name, content)
+    packed = bytearray((tmp_path / "photos.zip").read_bytes())
+    packed[packed.index(images["3.bmp"]) + 500] ^= 1
+    (tmp_path / "photos.zip").write_bytes(packed)
+    refused(r"1 of 5 images cannot be read: 3\.bmp: .*CRC", tmp_path / "photos.zip", tmp_path)
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar"])

@@ -139,6 +139,12 @@ def test_celeba_that_is_not_whole(tmp_path: Path) -> None:
     (tmp_path / "publisher/img_align_celeba/000003.jpg").unlink()
     with pytest.raises(NVPError, match=r"lacks 000003\.jpg, or its attributes"):
         import_set(tmp_path / "publisher", "celeba", root=tmp_path)
+    splits = tmp_path / "publisher/list_eval_partition.txt"
+    whole = splits.read_text()
+    splits.write_text(whole + "000009.jpg 3\n")
+    with pytest.raises(NVPError, match="should give each image 0, 1 or 2"):
+        import_set(tmp_path / "publisher", "celeba", root=tmp_path)
+    splits.write_text(whole)
     (tmp_path / "publisher/list_attr_celeba.txt").unlink()
     with pytest.raises(NVPError, match=r"should hold one list_attr_celeba\.txt"):
         import_set(tmp_path / "publisher", "celeba", root=tmp_path)
@@ -240,6 +246,10 @@ def test_arrays_that_are_not_what_they_should_be(tmp_path: Path, few) -> None:
         np.savez(path, **content)
         with pytest.raises(NVPError, match=match):
             import_set(tmp_path / "arrays", "imagenet32-2017", root=tmp_path)
+    middle = 2000  # within the pixels, whose checksum then differs
+    path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+    with pytest.raises(NVPError, match=r"are damaged .*CRC"):
+        import_set(tmp_path / "arrays", "imagenet32-2017", root=tmp_path)
     path.write_bytes(whole[:-50])
     with pytest.raises(NVPError, match="get it again"):
         import_set(tmp_path / "arrays", "imagenet32-2017", root=tmp_path)

@@ -21,6 +21,8 @@ def read_celeba(files: Files) -> Source:
     images = {file.path.name: file for file in files.ending(".jpg")}
     header, *rows = _text(files, LABELS_FILE)[1:]
     names, attributes = header.split(), {row.split()[0]: row.split()[1:] for row in rows}
+    if any(len(row) != 2 or row[1] not in ("0", "1", "2") for row in partition):
+        raise NVPError(f"{SPLITS_FILE} should give each image 0, 1 or 2: get it again")
     for name, _ in partition:
         if name not in images or len(attributes.get(name, ())) != len(names):
             raise NVPError(
@@ -38,7 +40,6 @@ def read_celeba(files: Files) -> Source:
         number=len(partition),
         pictures=pictures,
         identity=files.identity,
-        splits=PARTITIONS,
         published="celeba",
         prepare=central_face,
         facts={"attributes": names, "cut": "rows 40 to 187, columns 15 to 162", "side": 64},

@@ -46,7 +46,6 @@ def read_cifar10(source: Path) -> Source:
         number=sum(len(labels) for _, labels in batches.values()),
         pictures=pictures,
         identity=hashlib.sha256(b"".join(files[name] for name in names)).hexdigest(),
-        splits=("train", "test"),
         published="cifar10",
         facts={"checked": "md5 of each batch" if pickled else "sizes alone"},
     )

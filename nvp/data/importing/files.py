@@ -12,6 +12,7 @@ import os
 import stat
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -26,6 +27,8 @@ ARCHIVES = (".zip", ".tar")
 LARGEST_FILE = 1 << 28  # bytes of one image, compressed
 # Of a zip's member: bytes after decompression for each byte before, where they are many.
 LARGEST_GROWTH, MANY = 100, 1 << 24
+# What reading a damaged or locked archive, table or database raises.
+BROKEN = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 class Unreadable(Exception):
@@ -61,8 +64,8 @@ class File(NamedTuple):
             raise Unreadable(f"it holds {self.size:,} bytes, too many for an image")
         try:
             with self.open() as file:
-                return file.read(self.size)
-        except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+                return file.read(self.size + 1)  # to the end, where a zip compares its checksum
+        except BROKEN as error:
             raise Unreadable(str(error) or type(error).__name__) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
@@ -32,6 +33,9 @@ def read_folder(files: Files, fractions: Fractions) -> Source:
             f"{files.source} holds no images ({', '.join(sorted(IMAGES))}), and none of the sets "
             "that `nvp data import` knows: name the folder that holds them"
         )
+    others = Counter(file.path.suffix.lower() for file in files) - Counter(
+        file.path.suffix.lower() for file in images
+    )
     paths = _below_the_common_folder([file.path for file in images])
     named = [path.parts[0].lower() in SPLIT_FOLDERS and len(path.parts) > 1 for path in paths]
     splits = np.full(len(images), "train", "<U10")
@@ -46,7 +50,7 @@ def read_folder(files: Files, fractions: Fractions) -> Source:
         paths = [PurePosixPath(*path.parts[1:]) for path in paths]
     undecided = np.flatnonzero(splits == "train")
     splits[undecided] = fractions.draw(len(undecided), set(splits))
-    classes = sorted({path.parts[0] for path in paths}) if _in_classes(paths) else []
+    classes = sorted({path.parts[0] for path in paths}) if _in_folders(paths) else []
     number_of = {name: number for number, name in enumerate(classes)}
     order = np.random.Generator(np.random.PCG64(fractions.seed)).permutation(len(images))
 
@@ -61,21 +65,18 @@ def read_folder(files: Files, fractions: Fractions) -> Source:
         number=len(images),
         pictures=pictures,
         identity=files.identity,
-        splits=tuple(map(str, np.unique(splits))),
-        facts={"classes": classes} if classes else {},
+        facts={"classes": classes, "other files": dict(others)},
     )
 
 
 def _below_the_common_folder(paths: list[PurePosixPath]) -> list[PurePosixPath]:
     """Without the folders that hold everything, as archives often have one."""
-    while (
-        all(len(path.parts) > 1 for path in paths) and len({path.parts[0] for path in paths}) == 1
-    ):
-        if paths[0].parts[0].lower() in SPLIT_FOLDERS:
+    while _in_folders(paths) and len(first := {path.parts[0] for path in paths}) == 1:
+        if first.pop().lower() in SPLIT_FOLDERS:
             break
         paths = [PurePosixPath(*path.parts[1:]) for path in paths]
     return paths
 
 
-def _in_classes(paths: list[PurePosixPath]) -> bool:
+def _in_folders(paths: list[PurePosixPath]) -> bool:
     return all(len(path.parts) > 1 for path in paths)

@@ -27,13 +27,13 @@ SPLITS = {"train": "train", **dict.fromkeys(("val", "valid", "validation"), "tes
 
 
 def is_imagenet(files: Files) -> bool:
-    """Whether there are .npz files, or folders named as the older set names them."""
-    return bool(files.ending(".npz")) or any(_split_and_side(file) for file in files)
+    """Whether there are tables or folders that are named as the two sets name them."""
+    return bool(_tables(files)) or any(map(_split_and_side, files))
 
 
 def read_imagenet(files: Files) -> Source:
     """A downsampled ImageNet: .npz files, or folders of PNG files, or archives of either."""
-    arrays = [_Rows(file) for file in files.ending(".npz")]
+    arrays = [_Rows(split, file) for split, file in _tables(files)]
     number, pictures, counts, side = _from_arrays(arrays) if arrays else _from_files(files)
     validation = counts["test"]
     if validation not in VALIDATION_IMAGES:
@@ -47,22 +47,21 @@ def read_imagenet(files: Files) -> Source:
         number=number,
         pictures=pictures,
         identity=files.identity,
-        splits=("train", "test"),
         published=f"imagenet{side}{VALIDATION_IMAGES[validation]}",
     )
+
+
+def _tables(files: Files) -> list[tuple[str, File]]:
+    """The files train_data_batch_1.npz and so on, and val_data.npz, with their splits."""
+    named = [(re.match("(train|val)_data", file.path.name), file) for file in files.ending(".npz")]
+    return [(SPLITS[name[1]], file) for name, file in named if name]
 
 
 class _Rows:
     """The array `data` of an .npz file, (N, 3 side^2), and `labels`, read a row at a time."""
 
-    def __init__(self, file: File) -> None:
-        self.file = file
-        first = file.path.name.lower().replace("-", "_").split("_")[0]
-        if first not in SPLITS:
-            raise NVPError(
-                f"{file.name} is neither of training nor of validation: its name says so"
-            )
-        self.split = SPLITS[first]
+    def __init__(self, split: str, file: File) -> None:
+        self.split, self.file = split, file
         with self._member("data") as member:
             self.number, columns = self._header(member)
         self.side = round((columns / 3) ** 0.5)
@@ -80,6 +79,7 @@ class _Rows:
                     raise NVPError(f"{self.file.name} is cut short: get it again")
                 channels = np.frombuffer(row, np.uint8).reshape(3, self.side, self.side)
                 yield channels.transpose(1, 2, 0)
+            member.read(1)  # the end, where a zip compares its checksum
 
     def _member(self, name: str) -> BinaryIO:
         try:

@@ -58,7 +58,6 @@ def read_lsun(folder: Path, name: str) -> Source:
         number=sum(counts.values()),
         pictures=pictures,
         identity=hashlib.sha256(f"{category} {counts}".encode()).hexdigest(),
-        splits=tuple(splits),
         published=f"lsun-{category.replace('_', '-')}",
         prepare=Resize(SIDE, Crop.NONE),
         facts={"resized": f"the smaller side to {SIDE}", "data.crop": 64},

@@ -66,7 +66,6 @@ def read_parquet(files: Files, fractions: Fractions) -> Source:
         number=sum(counts),
         pictures=pictures,
         identity=files.identity,
-        splits=tuple(map(str, np.unique(splits))),
         facts={"classes": classes} if classes else {},
     )
 

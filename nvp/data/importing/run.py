@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from nvp.data.catalogue import RESERVED
 from nvp.data.formats import NOTE, read_npy
 from nvp.data.importing.celeba import SPLITS_FILE, read_celeba
 from nvp.data.importing.cifar10 import read_cifar10
-from nvp.data.importing.files import Files, Unreadable
+from nvp.data.importing.files import BROKEN, Files, Unreadable
 from nvp.data.importing.folder import read_folder
 from nvp.data.importing.imagenet import is_imagenet, read_imagenet
 from nvp.data.importing.lsun import read_lsun
@@ -45,6 +46,7 @@ class Imported:
     ragged: bool
     enlarged: int
     skipped: int
+    others: dict[str, int]  # files that are no images of a known kind, by suffix
 
     def summary(self) -> str:
         """What there is now, and what a configuration says to use it."""
@@ -53,6 +55,9 @@ class Imported:
         lines = [f"{self.folder.name}: {counts} images are in {self.folder}"]
         if self.skipped:
             lines.append(f"{self.skipped:,} could not be read and are left out: see {NOTE} there")
+        if self.others:
+            kinds = ", ".join(sorted(kind or "without a suffix" for kind in self.others))
+            lines.append(f"{sum(self.others.values()):,} other files are left out ({kinds})")
         if self.enlarged:
             lines.append(
                 f"{self.enlarged:,} were smaller than the size asked for and were enlarged: they "
@@ -121,6 +126,7 @@ def import_set(
         ragged=isinstance(stored, RaggedRows),
         enlarged=columns.journal.enlarged,
         skipped=len(columns.journal.unreadable),
+        others=opened.facts.get("other files", {}),
     )
 
 
@@ -178,7 +184,7 @@ def _write(source: Source, columns: Columns, options: Options, progress: Progres
     if not source.published and options.size is not None:
         prepare = Resize(options.size, options.crop)
     try:
-        for picture in source.pictures(journal.position):
+        for picture in _read(source, journal.position):
             try:
                 pixels = _pixels(picture, prepare, options.gray, columns)
             except Unreadable as error:
@@ -190,6 +196,21 @@ def _write(source: Source, columns: Columns, options: Options, progress: Progres
             progress("images", journal.position, source.number)
     finally:
         columns.sync(now=True)
+
+
+def _read(source: Source, start: int) -> Iterator[Picture]:
+    """The source's images. Raises `NVPError` where its files end or break off."""
+    pictures = source.pictures(start)
+    while True:
+        try:
+            picture = next(pictures, None)
+        except NVPError:
+            raise
+        except BROKEN as error:
+            raise NVPError(f"the files of {source.kind} are damaged ({error}): get them") from error
+        if picture is None:
+            return
+        yield picture
 
 
 def _pixels(

@@ -34,7 +34,6 @@ class Source:
     number: int
     pictures: Callable[[int], Iterator[Picture]]
     identity: str
-    splits: tuple[str, ...]
     published: str | None = None
     prepare: Preparation | None = None
     facts: dict[str, Any] = field(default_factory=dict)
