@@ -15,7 +15,6 @@ import yaml
 from tiny import config_tree, configuration, pixelrnn_configuration, pixelrnn_tree
 from torch import Tensor, nn
 
-from nvp.autoregressive.config import Kind
 from nvp.config import Precision, RunConfig, TrainingConfig, load_config, parse_config
 from nvp.data.sets import load
 from nvp.data.splits import hold_out, shuffled, spread
@@ -26,7 +25,6 @@ from nvp.runs.load import load_run
 from nvp.runs.log import read_log
 from nvp.runs.tensors import load_tensors
 from nvp.training.loop import keep_if_best, next_batch, prepare, spent, training_step
-from nvp.training.optimiser import exponential_average, orthogonal, rate_at
 from nvp.training.state import State, begin
 
 
@@ -258,26 +256,6 @@ def test_of_two_budgets_the_nearer_one_counts() -> None:
     assert spent(state, TrainingConfig(minutes=3)) == 1.0
 
 
-def test_the_rate_warms_up_and_anneals() -> None:
-    settings = TrainingConfig(steps=100, learning_rate=2.0, warmup_steps=4, anneal=0.5)
-    rates = [rate_at(step, step / 100, settings) for step in range(101)]
-    assert rates[:5] == [0.5, 1.0, 1.5, 2.0, 2.0]
-    assert rates[50] == 2.0
-    assert rates[75] == pytest.approx(1.0)
-    assert rates[100] == 0.0
-    constant = TrainingConfig(steps=10, learning_rate=2.0)
-    assert {rate_at(step, step / 10, constant) for step in range(11)} == {2.0}
-
-
-def test_tanh_scales_have_a_rate_of_their_own() -> None:
-    state = fresh_state(tanh_scale_rate=20.0)
-    training_step(state, batch(), configuration(tanh_scale_rate=20.0).training, 0.0)
-    others, scales = state.optimiser.param_groups
-    assert (others["lr"], scales["lr"]) == (1e-3, 2e-2)
-    assert len(scales["params"]) == 10
-    assert all(scale.numel() == 1 for scale in scales["params"])
-
-
 @pytest.mark.parametrize(("optimiser", "rate"), [("adam", 1e-2), ("rmsprop", 1e-2), ("muon", 3e-2)])
 def test_a_pixel_rnn_learns(optimiser: str, rate: float, root: Path, tmp_path: Path) -> None:
     settings = {"optimiser": optimiser, "learning_rate": rate, "steps": 40}
@@ -286,84 +264,6 @@ def test_a_pixel_rnn_learns(optimiser: str, rate: float, root: Path, tmp_path: P
     assert rows[-1]["bits_per_dim"] < rows[0]["bits_per_dim"] - 0.2
     assert "validation" in rows[-1]
     assert "validation_batch_statistics" not in rows[-1]  # it has no batch norms
-
-
-def test_rmsprop_takes_its_constants_from_the_configuration() -> None:
-    config = pixelrnn_configuration(optimiser="rmsprop", alpha=0.9, epsilon=1e-5)
-    optimiser = begin(config, torch.device("cpu"), 54).optimiser
-    assert isinstance(optimiser, torch.optim.RMSprop)
-    (group,) = optimiser.param_groups
-    assert (group["alpha"], group["eps"]) == (0.9, 1e-5)
-
-
-@pytest.mark.parametrize("shape", [(6, 40), (40, 6), (1, 8), (3, 6, 40), (2, 40, 6)])
-def test_orthogonal_keeps_the_directions_and_levels_their_sizes(shape: tuple[int, ...]) -> None:
-    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
-    sizes = u.mT @ orthogonal(matrix) @ v.mT
-    levelled = sizes.diagonal(dim1=-2, dim2=-1)
-    assert levelled.min() > 0.6
-    assert levelled.max() < 1.3
-    assert (sizes - levelled.diag_embed()).abs().max() < 0.05
-    assert torch.equal(orthogonal(torch.zeros(shape)), torch.zeros(shape))
-
-
-def one_step(kind: Kind, root: Path, **changes: Any) -> tuple[dict[str, Tensor], ...]:
-    """The parameters of a tiny Pixel RNN before and after one step; `changes` are of training."""
-    config = pixelrnn_configuration(**{"optimiser": "muon", **changes})
-    model = config.model.model_copy(update={"kind": kind})
-    state = begin(config.model_copy(update={"model": model}), torch.device("cpu"), 54)
-    before = {name: p.detach().clone() for name, p in state.model.named_parameters()}
-    images = load("tiny-binary", "train", root=root).images[:8]
-    training_step(state, images, config.training, 0.0)
-    return before, {name: p.detach() for name, p in state.model.named_parameters()}
-
-
-@pytest.mark.parametrize("kind", Kind)
-def test_muon_moves_kernels_by_orthogonal_steps_and_the_rest_as_adam_does(
-    kind: Kind, root: Path
-) -> None:
-    before, by_muon = one_step(kind, root)
-    _, by_adam = one_step(kind, root, optimiser="adam")
-    for name, parameter in by_muon.items():
-        moved = parameter - before[name]
-        if name.endswith(("bias", "initial")):
-            assert torch.equal(parameter, by_adam[name])
-            continue
-        if name.endswith("state_to_state"):  # (directions, taps, h, 4h)
-            matrices = [direction.flatten(0, 1).T for direction in moved]
-            assert len(matrices) == {"row_lstm": 1, "diagonal_bilstm": 2}[kind]
-        else:
-            matrices = [moved.flatten(1)]
-        for matrix in matrices:
-            rows, columns = matrix.shape
-            sizes = torch.linalg.svdvals(matrix) / max(1, rows / columns) ** 0.5
-            assert 0.6e-3 < sizes.max() < 1.3e-3
-            # Of a convolution many may be 0: a map that ReLU closes has no gradient.
-            assert sizes.median() > 0.5e-3 or not name.endswith("state_to_state")
-
-
-@pytest.mark.parametrize("kind", Kind)
-def test_weight_decay_shrinks_the_kernels_and_nothing_else(kind: Kind, root: Path) -> None:
-    before, plain = one_step(kind, root)
-    _, decayed = one_step(kind, root, weight_decay=0.1)
-    for name, parameter in decayed.items():
-        if name.endswith(("bias", "initial")):
-            assert torch.equal(parameter, plain[name])
-        else:
-            expected = -0.1 * TrainingConfig(steps=1).learning_rate * before[name]
-            torch.testing.assert_close(parameter - plain[name], expected, atol=1e-7, rtol=1e-2)
-    with pytest.raises(NVPError, match="muon"):
-        pixelrnn_configuration(optimiser="adam", weight_decay=0.1)
-
-
-def test_muon_passes_over_what_has_no_gradient(root: Path) -> None:
-    state = begin(pixelrnn_configuration(optimiser="muon"), torch.device("cpu"), 54)
-    frozen = state.model.get_parameter("first.weight").requires_grad_(False)
-    before = frozen.clone()
-    images = load("tiny-binary", "train", root=root).images[:8]
-    training_step(state, images, pixelrnn_configuration().training, 0.0)
-    assert torch.equal(frozen, before)
 
 
 def test_a_validation_split_is_used_where_there_is_one(root: Path) -> None:
@@ -447,17 +347,6 @@ def test_an_infinite_norm_clips_nothing(root: Path, tmp_path: Path) -> None:
     _, norm = training_step(state, batch(), settings, 0.0)
     kept = nn.utils.get_total_norm(p.grad for p in state.model.parameters())
     assert kept.item() == pytest.approx(norm, rel=1e-5)
-
-
-def test_the_average_forgets_its_start() -> None:
-    """It keeps 2/11 of itself at the first step, 3/12 at the second, and in the end the decay."""
-    update = exponential_average(0.9)
-    kept = []
-    for n in (1, 2, 79, 80, 1000):
-        average = torch.ones(())
-        update([average], [torch.zeros(())], torch.tensor(n))
-        kept.append(average.item())
-    assert kept == pytest.approx([2 / 11, 3 / 12, 80 / 89, 0.9, 0.9])
 
 
 def test_bfloat16_runs_and_sums_in_float32(root: Path, tmp_path: Path) -> None:

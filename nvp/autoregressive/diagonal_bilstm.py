@@ -34,6 +34,9 @@ class DiagonalBiLSTM(nn.Module):
         self.state_to_state = state_to_state(2, 2, hidden)
         self.initial = initial_states(2, height, hidden)
 
+    def extra_repr(self) -> str:
+        return f"hidden={self.initial.shape[-1]}"
+
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """`bias`, (N, 8h, H, W), is added to the input-to-state map (section 3.6)."""
         gates = self.input_to_state(x)

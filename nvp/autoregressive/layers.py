@@ -37,6 +37,9 @@ class ResidualLayer(nn.Module):
         self.residual = config.residual
         self.dropout = config.dropout
 
+    def extra_repr(self) -> str:
+        return f"residual={self.residual}, dropout={self.dropout}"
+
     def forward(self, x: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """(N, 2h, H, W) -> the next layer's input, and the map for the head or None."""
         h = F.dropout2d(self.core(x, bias), self.dropout, self.training)

@@ -15,8 +15,8 @@ Mask = Literal["A", "B"]
 def colour_groups(features: int, num_colours: int) -> Tensor:
     """The colour that each feature belongs to, (features,): R, G, B, R, G, B, ...
 
-    Cycling needs no width that three divides. Every layer must assign its features by the same
-    rule, or blue leaks into red one layer later.
+    Cycling works for widths that three does not divide. Every layer must assign its features by
+    the same rule, or blue leaks into red one layer later.
     """
     return torch.arange(features) % num_colours
 
@@ -57,6 +57,7 @@ class MaskedConv2d(nn.Module):
         kernel_size: tuple[int, int] = (1, 1),
     ) -> None:
         super().__init__()
+        self.letter = mask
         allowed = conv_mask(mask, out_groups, in_groups, kernel_size)
         self.register_buffer("mask", allowed, persistent=False)
         # As PyTorch initialises a convolution, with the inputs that are really there.
@@ -65,6 +66,10 @@ class MaskedConv2d(nn.Module):
         self.weight = nn.Parameter(torch.empty_like(allowed).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(len(out_groups)).uniform_(-bound, bound))
         self.padding = (kernel_size[0] // 2, kernel_size[1] // 2)
+
+    def extra_repr(self) -> str:
+        out_features, in_features, height, width = self.weight.shape
+        return f"mask {self.letter}, {in_features}, {out_features}, kernel={height}x{width}"
 
     def masked_weight(self) -> Tensor:
         """The weights in use, (out, in, kH, kW)."""

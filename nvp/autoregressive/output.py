@@ -25,6 +25,9 @@ class Output(nn.Module, ABC):
         self.levels = levels
         self.size = size  # parameters of one sub-pixel
 
+    def extra_repr(self) -> str:
+        return f"levels={self.levels}, size={self.size}"
+
     def per_pixel(self, parameters: Tensor) -> Tensor:
         """(N, C * size, H, W) -> (N, C, H, W, size)."""
         return parameters.permute(0, 2, 3, 1).unflatten(-1, (-1, self.size)).permute(0, 3, 1, 2, 4)

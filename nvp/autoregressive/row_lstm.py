@@ -35,6 +35,9 @@ class RowLSTM(nn.Module):
         self.state_to_state = state_to_state(1, kernel_size, hidden)
         self.initial = initial_states(1, width, hidden)
 
+    def extra_repr(self) -> str:
+        return f"hidden={self.initial.shape[-1]}, k={self.state_to_state.shape[1]}"
+
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """`bias`, (N, 4h, H, W), is added to the input-to-state map (section 3.6)."""
         gates = self.input_to_state(x)

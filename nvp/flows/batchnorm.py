@@ -34,12 +34,12 @@ class NormScope(StrEnum):
 class CouplingBatchNorm(nn.Module):
     """Normalises the output of a coupling with mask b; no gain and no shift.
 
-    In training the moments are those of the batch and gradients flow through them; they also move
-    the running averages (by `momentum`, which is 1 - rho) that evaluation and the inverse use.
-    With `running_average` (appendix E) training too normalises by the running averages, the
-    current batch included: mean_t+1 = rho mean_t + (1 - rho) mean_batch, the same for the
-    variance, and gradients flow through the current batch's moments alone. Where the momentum is
-    set to 0, nothing is learned, and the moments are those of the batch alone in either form.
+    Training normalises by the moments of the batch, and gradients flow through them. The moments
+    also move the running averages (by `momentum`, which is 1 - rho) that evaluation and the inverse
+    use. With `running_average` (appendix E), training normalises by the running averages after they
+    have taken in this batch: mean_t+1 = rho mean_t + (1 - rho) mean_batch, the same for the
+    variance. Gradients then flow through this batch's moments only. With momentum 0 the averages
+    stay as they are and the batch's own moments are used, with or without `running_average`.
     """
 
     running_mean: Tensor
@@ -54,6 +54,10 @@ class CouplingBatchNorm(nn.Module):
         self.running_average = running_average
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
+
+    def extra_repr(self) -> str:
+        average = ", running_average" * self.running_average
+        return f"{len(self.running_mean)}, scope={self.scope}, momentum={self.momentum}{average}"
 
     def forward(self, x: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """x (N, C, H, W), b bool and broadcastable to it -> the same, log-det (N,)."""

@@ -56,6 +56,9 @@ class AffineCoupling(Bijection, Generic[Kept]):
         self.order = order
         self.norm = norm
 
+    def extra_repr(self) -> str:
+        return f"kept={self.kept}, order={self.order}"
+
     @abstractmethod
     def mask(self, x: Tensor) -> Tensor:
         """b, bool, broadcastable to x."""

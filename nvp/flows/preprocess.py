@@ -32,6 +32,9 @@ class Logit(Bijection):
         self.alpha = alpha
         self.slope = 1 - (2 if form is LogitForm.SYMMETRIC else 1) * alpha
 
+    def extra_repr(self) -> str:
+        return f"alpha={self.alpha}, slope={self.slope:g}"
+
     def forward(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         z, log_derivative = logit(x, self.alpha, self.slope)
         return z, sum_over_image(log_derivative)

@@ -55,6 +55,9 @@ class Scale(Bijection):
         self.squeeze_order = config.channel_squeeze
         self.last = last
 
+    def extra_repr(self) -> str:
+        return "no squeeze" if self.last else f"squeeze={self.squeeze_order}"
+
     def forward(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         h, log_det = self.checkerboard(x, y)
         if self.last:
@@ -115,6 +118,9 @@ class MultiScaleFlow(Bijection):
         super().__init__()
         self.scales = nn.ModuleList(Scale(config, i) for i in range(config.num_scales))
         self.order = config.factor_out_squeeze
+
+    def extra_repr(self) -> str:
+        return f"factor_out={self.order}"
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         h, log_det = x, x.new_zeros(len(x))

@@ -43,6 +43,11 @@ class WeightNormConv2d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self.padding = kernel // 2
 
+    def extra_repr(self) -> str:
+        out_channels, in_channels, kernel, _ = self.v.shape
+        parts = ", magnitude" * (self.g is not None) + ", bias" * (self.bias is not None)
+        return f"{in_channels}, {out_channels}, kernel={kernel}x{kernel}{parts}"
+
     def forward(self, x: Tensor) -> Tensor:
         scale = torch.rsqrt(self.v.square().sum(dim=(1, 2, 3)))
         if self.g is not None:
@@ -86,6 +91,9 @@ class ShiftedBatchNorm(nn.Module):
         self.momentum = 0.1
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
+
+    def extra_repr(self) -> str:
+        return f"{len(self.beta)}, momentum={self.momentum}"
 
     def forward(self, x: Tensor) -> Tensor:
         return F.batch_norm(
@@ -144,6 +152,10 @@ class InputTreatment(nn.Module):
         self.mask_channel = mask_channel and kept is not None
         self.out_channels = channels * (2 if concatenated_relu else 1) + self.mask_channel
         self.out_channels += num_classes
+
+    def extra_repr(self) -> str:
+        kept = f"kept={self.kept}, " * (self.kept is not None)
+        return f"{kept}concatenated_relu={self.concatenated_relu}, mask_channel={self.mask_channel}"
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         h = self.norm(x)

@@ -1,0 +1,222 @@
+"""Roles of parameters, the steps that each takes, and the average of the weights."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from tiny import configuration, pixelrnn_configuration
+from torch import Tensor
+
+from nvp import PixelRNN, PixelRNNConfig, RealNVP, RealNVPConfig
+from nvp.autoregressive.config import Kind
+from nvp.config import RunConfig, TrainingConfig, parse_config
+from nvp.data.sets import load
+from nvp.errors import NVPError
+from nvp.flows.resnet import WeightNormConv2d
+from nvp.model.roles import Role, parameter_roles
+from nvp.training.loop import training_step
+from nvp.training.optimiser import exponential_average, make_optimiser, orthogonal, rate_at
+from nvp.training.state import State, begin
+
+
+def fresh_state(config: RunConfig | None = None, **training: Any) -> State:
+    return begin(config or configuration(**training), torch.device("cpu"), 54)
+
+
+def batch(n: int = 8) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(256, (n, 1, 8, 8), generator=generator, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("kind", [Kind.ROW_LSTM, Kind.DIAGONAL_BILSTM])
+def test_roles_of_a_pixel_rnn(kind: Kind) -> None:
+    sizes = {"num_layers": 2, "hidden": 3, "head": 4}
+    model = PixelRNN(PixelRNNConfig(kind=kind, image_shape=(1, 4, 4), **sizes))
+    roles = parameter_roles(model)
+    assert list(roles) == list(model.parameters())
+    expected = {"state_to_state": Role.RECURRENT, "initial": Role.FIRST_STATE, "bias": Role.BIAS}
+    for name, parameter in model.named_parameters():
+        assert roles[parameter] is expected.get(name.rpartition(".")[2], Role.KERNEL), name
+    assert Counter(roles.values())[Role.RECURRENT] == 2
+
+
+def test_roles_of_a_real_nvp() -> None:
+    model = RealNVP(RealNVPConfig.paper((1, 8, 8), num_blocks=1, width=4))
+    roles = parameter_roles(model)
+    expected = {"v": Role.DIRECTION, "g": Role.GAIN, "scale": Role.TANH_SCALE}
+    for name, parameter in model.named_parameters():
+        assert roles[parameter] is expected.get(name.rpartition(".")[2], Role.BIAS), name
+    assert Counter(roles.values())[Role.TANH_SCALE] == 10
+    plain = RealNVP(model.config.model_copy(update={"weight_norm": False}))
+    assert set(parameter_roles(plain).values()) == {Role.KERNEL, Role.TANH_SCALE, Role.BIAS}
+
+
+def test_the_rate_warms_up_and_anneals() -> None:
+    settings = TrainingConfig(steps=100, learning_rate=2.0, warmup_steps=4, anneal=0.5)
+    rates = [rate_at(step, step / 100, settings) for step in range(101)]
+    assert rates[:5] == [0.5, 1.0, 1.5, 2.0, 2.0]
+    assert rates[50] == 2.0
+    assert rates[75] == pytest.approx(1.0)
+    assert rates[100] == 0.0
+    constant = TrainingConfig(steps=10, learning_rate=2.0)
+    assert {rate_at(step, step / 10, constant) for step in range(11)} == {2.0}
+
+
+def test_tanh_scales_have_a_rate_of_their_own() -> None:
+    state = fresh_state(tanh_scale_rate=20.0)
+    training_step(state, batch(), configuration(tanh_scale_rate=20.0).training, 0.0)
+    others, scales = state.optimiser.param_groups
+    assert (others["lr"], scales["lr"]) == (1e-3, 2e-2)
+    assert len(scales["params"]) == 10
+    assert all(scale.numel() == 1 for scale in scales["params"])
+
+
+def test_rmsprop_takes_its_constants_from_the_configuration() -> None:
+    config = pixelrnn_configuration(optimiser="rmsprop", alpha=0.9, epsilon=1e-5)
+    optimiser = begin(config, torch.device("cpu"), 54).optimiser
+    assert isinstance(optimiser, torch.optim.RMSprop)
+    (group,) = optimiser.param_groups
+    assert (group["alpha"], group["eps"]) == (0.9, 1e-5)
+
+
+@pytest.mark.parametrize("shape", [(6, 40), (40, 6), (1, 8), (3, 6, 40), (2, 40, 6)])
+def test_orthogonal_keeps_the_directions_and_levels_their_sizes(shape: tuple[int, ...]) -> None:
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    sizes = u.mT @ orthogonal(matrix) @ v.mT
+    levelled = sizes.diagonal(dim1=-2, dim2=-1)
+    assert levelled.min() > 0.6
+    assert levelled.max() < 1.3
+    assert (sizes - levelled.diag_embed()).abs().max() < 0.05
+    assert torch.equal(orthogonal(torch.zeros(shape)), torch.zeros(shape))
+
+
+def one_step(kind: Kind, root: Path, **changes: Any) -> tuple[dict[str, Tensor], ...]:
+    """The parameters of a tiny Pixel RNN before and after one step; `changes` are of training."""
+    config = pixelrnn_configuration(**{"optimiser": "muon", **changes})
+    model = config.model.model_copy(update={"kind": kind})
+    state = begin(config.model_copy(update={"model": model}), torch.device("cpu"), 54)
+    before = {name: p.detach().clone() for name, p in state.model.named_parameters()}
+    images = load("tiny-binary", "train", root=root).images[:8]
+    training_step(state, images, config.training, 0.0)
+    return before, {name: p.detach() for name, p in state.model.named_parameters()}
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_muon_moves_kernels_by_orthogonal_steps_and_the_rest_as_adam_does(
+    kind: Kind, root: Path
+) -> None:
+    before, by_muon = one_step(kind, root)
+    _, by_adam = one_step(kind, root, optimiser="adam")
+    for name, parameter in by_muon.items():
+        moved = parameter - before[name]
+        if name.endswith(("bias", "initial")):
+            assert torch.equal(parameter, by_adam[name])
+            continue
+        if name.endswith("state_to_state"):  # (directions, taps, h, 4h)
+            matrices = [direction.flatten(0, 1).T for direction in moved]
+            assert len(matrices) == {"row_lstm": 1, "diagonal_bilstm": 2}[kind]
+        else:
+            matrices = [moved.flatten(1)]
+        for matrix in matrices:
+            rows, columns = matrix.shape
+            sizes = torch.linalg.svdvals(matrix) / max(1, rows / columns) ** 0.5
+            assert 0.6e-3 < sizes.max() < 1.3e-3
+            # Of a convolution many may be 0: a map that ReLU closes has no gradient.
+            assert sizes.median() > 0.5e-3 or not name.endswith("state_to_state")
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_weight_decay_shrinks_the_kernels_and_nothing_else(kind: Kind, root: Path) -> None:
+    before, plain = one_step(kind, root)
+    _, decayed = one_step(kind, root, weight_decay=0.1)
+    for name, parameter in decayed.items():
+        if name.endswith(("bias", "initial")):
+            assert torch.equal(parameter, plain[name])
+        else:
+            expected = -0.1 * TrainingConfig(steps=1).learning_rate * before[name]
+            torch.testing.assert_close(parameter - plain[name], expected, atol=1e-7, rtol=1e-2)
+    with pytest.raises(NVPError, match="muon"):
+        pixelrnn_configuration(optimiser="adam", weight_decay=0.1)
+
+
+def test_muon_passes_over_what_has_no_gradient(root: Path) -> None:
+    state = begin(pixelrnn_configuration(optimiser="muon"), torch.device("cpu"), 54)
+    frozen = state.model.get_parameter("first.weight").requires_grad_(False)
+    before = frozen.clone()
+    images = load("tiny-binary", "train", root=root).images[:8]
+    training_step(state, images, pixelrnn_configuration().training, 0.0)
+    assert torch.equal(frozen, before)
+
+
+@pytest.mark.parametrize(("rate", "relative_step"), [(1e-3, 0.02), (1e-2, 0.02), (1e-3, 0.1)])
+def test_muon_turns_a_direction_by_its_relative_step(rate: float, relative_step: float) -> None:
+    """||step|| / ||v|| is `relative_step`, whatever the rate, as far as `orthogonal` is exact."""
+    torch.manual_seed(0)
+    conv = WeightNormConv2d(8, 6, 3, magnitude=True, bias=True)
+    settings = {"optimiser": "muon", "learning_rate": rate, "relative_step": relative_step}
+    optimiser = make_optimiser(conv, TrainingConfig(steps=1, **settings))
+    for group in optimiser.param_groups:
+        group["lr"] = group["factor"] * rate
+    for parameter in conv.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    v, gradient, g = conv.v.detach().clone(), conv.v.grad.clone(), conv.g.detach().clone()
+    optimiser.step()
+    step = conv.v - v
+    assert 0.65 < step.norm() / v.norm() / relative_step < 1.2
+    turned = orthogonal(gradient.flatten(1)).reshape(v.shape) / 6**0.5
+    assert torch.allclose(step, -relative_step * v.norm() * turned, atol=1e-6)
+    assert torch.allclose((conv.g - g).abs(), torch.tensor(rate), rtol=1e-3)  # Adam's first step
+
+
+def test_the_length_of_a_direction_matters_neither_to_the_function_nor_to_a_step() -> None:
+    config = configuration(optimiser="muon")
+    states = [fresh_state(config) for _ in range(2)]
+    images = batch()
+    with torch.no_grad():
+        for i, (v, role) in enumerate(parameter_roles(states[1].model).items()):
+            if role is Role.DIRECTION:
+                v.mul_(2.0 ** (i % 5 - 2))  # a power of two, so that nothing is rounded
+    for step in range(3):
+        ours, theirs = (
+            state.model.eval().log_prob(images, generator=torch.Generator().manual_seed(0))
+            for state in states
+        )
+        # Orthogonal steps are computed in bfloat16, after a division by the norm and 1e-7.
+        torch.testing.assert_close(ours, theirs, rtol=1e-5 * 10**step, atol=1e-3)
+        for state in states:
+            training_step(state, images, config.training, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("family", "setting", "complaint"),
+    [
+        ("pixelrnn", {"tanh_scale_rate": 10}, r"PixelRNN has no .* \(tanh scale\): remove it"),
+        ("pixelrnn", {"relative_step": 0.1}, r"PixelRNN has no .* \(direction\): remove it"),
+        ("realnvp", {"weight_decay": 0.1}, r"RealNVP has no .* \(kernel or recurrent\): remove"),
+    ],
+)
+def test_a_setting_that_no_parameter_uses_is_refused(
+    family: str, setting: dict[str, float], complaint: str
+) -> None:
+    tree = tiny.config_tree() if family == "realnvp" else tiny.pixelrnn_tree()
+    tree["training"] |= {"optimiser": "muon", **setting}
+    with pytest.raises(NVPError, match=complaint) as caught:
+        fresh_state(parse_config(tree, "test"))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_average_forgets_its_start() -> None:
+    """It keeps 2/11 of itself at the first step, 3/12 at the second, and in the end the decay."""
+    update = exponential_average(0.9)
+    kept = []
+    for n in (1, 2, 79, 80, 1000):
+        average = torch.ones(())
+        update([average], [torch.zeros(())], torch.tensor(n))
+        kept.append(average.item())
+    assert kept == pytest.approx([2 / 11, 3 / 12, 80 / 89, 0.9, 0.9])

@@ -1,0 +1,296 @@
+"""The checks of `nvp.testing` can fail: each mistake in a small model or bijection is named."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nvp import PixelRNN, PixelRNNConfig
+from nvp.autoregressive.masked_conv import conv_mask
+from nvp.flows.bijection import Bijection, Composition
+from nvp.model import ImageModel
+from nvp.testing import check_bijection, check_model
+
+
+def images_of(model: ImageModel) -> Tensor:
+    size = (8, *model.image_shape)
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(model.levels, size, generator=generator, dtype=torch.uint8)
+
+
+class Histogram(ImageModel):
+    """One distribution over the levels for every sub-pixel."""
+
+    image_shape = (1, 2, 3)
+    levels = 4
+    likelihood = "exact"
+    noise = 0.0  # what a score is off by at random
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits_of_levels = nn.Parameter(torch.tensor([0.5, -0.2, 0.3, 0.0]))
+
+    def _log_probs(self, images, num_draws, generator, y):
+        log_p = self.logits_of_levels.log_softmax(0)[images.long()].flatten(1).sum(1)
+        for _ in range(num_draws):
+            yield log_p - self.noise * torch.rand(len(images), generator=generator).to(log_p)
+
+    def sample(self, n, *, generator=None, temperature=1.0, labels=None):
+        self.condition(labels, n)
+        p = torch.softmax(self.logits_of_levels / temperature, dim=0)
+        drawn = torch.multinomial(p, 6 * n, replacement=True, generator=generator)
+        return drawn.to(torch.uint8).reshape(n, *self.image_shape)
+
+
+class Bound(Histogram):
+    likelihood = "bound"
+    noise = 0.5
+
+
+def test_the_examples_of_the_mistakes_are_right_without_them() -> None:
+    for model in (Histogram(), Bound()):
+        check_model(model, images_of(model))
+
+
+class Deaf(Bound):
+    """Takes one set of noise, however many are asked for."""
+
+    def _log_probs(self, images, num_draws, generator, y):
+        return super()._log_probs(images, 1, generator, y)
+
+
+class Restless(Bound):
+    """Draws from PyTorch's own generator."""
+
+    def _log_probs(self, images, num_draws, generator, y):
+        return super()._log_probs(images, num_draws, None, y)
+
+
+class Cheap(Histogram):
+    """Counts a constant too much, as a wrong log-determinant would."""
+
+    def _log_probs(self, images, num_draws, generator, y):
+        return [log_p + 1 for log_p in super()._log_probs(images, num_draws, generator, y)]
+
+
+class Centred(Histogram):
+    """Scores images relative to those beside them."""
+
+    def _log_probs(self, images, num_draws, generator, y):
+        return [p - p.mean() / 2 - 9 for p in super()._log_probs(images, num_draws, generator, y)]
+
+
+class Halved(Histogram):
+    def _log_probs(self, images, num_draws, generator, y):
+        return [p.half() for p in super()._log_probs(images, num_draws, generator, y)]
+
+
+class Infinite(Histogram):
+    def _log_probs(self, images, num_draws, generator, y):
+        return [p - math.inf for p in super()._log_probs(images, num_draws, generator, y)]
+
+
+class Lenient(Histogram):
+    """Takes whatever it is given."""
+
+    def check_images(self, images):
+        return torch.as_tensor(images)
+
+
+class Labelled(Histogram):
+    """Ignores labels instead of refusing them."""
+
+    def condition(self, labels, n):
+        return None
+
+
+class Idle(Histogram):
+    """Has a parameter that does nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(3))
+
+
+class Hidden(Histogram):
+    """Keeps a tensor where neither a state dict nor a move of the model finds it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = torch.zeros(3)
+
+
+class Forgetful(Histogram):
+    """Reads no weights from a state dict."""
+
+    def load_state_dict(self, state, **options):
+        return None
+
+
+class Repetitive(Histogram):
+    """Draws with one seed for ever."""
+
+    def sample(self, n, *, generator=None, temperature=1.0, labels=None):
+        generator = torch.Generator().manual_seed(0)
+        return super().sample(n, generator=generator, temperature=temperature, labels=labels)
+
+
+class Floating(Histogram):
+    def sample(self, n, **options):
+        return super().sample(n, **options).float()
+
+
+class Bright(Histogram):
+    def sample(self, n, **options):
+        return super().sample(n, **options) + 1
+
+
+class Unlabelled(Histogram):
+    def sample(self, n, *, generator=None, temperature=1.0):
+        return super().sample(n, generator=generator, temperature=temperature)
+
+
+class Summed(Histogram):
+    def loss(self, images, generator=None, *, labels=None):
+        return -self.log_prob(images, labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "complaint"),
+    [
+        (Deaf, "not the log of the mean over these sets of noise"),
+        (Restless, "log_prob of the same seed differs"),
+        (Cheap, "uniform noise takes"),
+        (Centred, "the score of an image depends on those beside it"),
+        (Halved, "log_prob is torch.float16, not torch.float32"),
+        (Infinite, "the loss is inf"),
+        (Lenient, "loss of floats is not refused"),
+        (Labelled, "with labels that it has no use for is not refused"),
+        (Idle, "unused has no gradient"),
+        (Hidden, "keeps the tensor table outside its state"),
+        (Forgetful, "a model that loads the state dict does something else"),
+        (Repetitive, "samples of another seed are the same"),
+        (Floating, "samples are torch.float32, not uint8"),
+        (Bright, "a sample has the level 4 of 4"),
+        (Unlabelled, "sample with labels that it has no use for gives TypeError"),
+        (Summed, "no finite scalar"),
+    ],
+)
+def test_a_mistake_in_a_model_is_named(mistake: type[ImageModel], complaint: str) -> None:
+    model = mistake()
+    with pytest.raises(AssertionError, match=complaint):
+        check_model(model, images_of(model))
+
+
+def test_a_leak_is_named() -> None:
+    sizes = {"num_layers": 1, "hidden": 6, "head": 8, "first_kernel": 3, "levels": 3}
+    model = PixelRNN(PixelRNNConfig(kind="pixelcnn", image_shape=(1, 4, 5), **sizes))
+    seen, features = torch.zeros(1), torch.zeros(len(model.first.bias))
+    model.first.mask = conv_mask("B", features, seen, (3, 3))
+    with pytest.raises(AssertionError, match="a logit depends on its own sub-pixel"):
+        check_model(model, images_of(model))
+
+
+class Scaling(Bijection):
+    """z = x exp(a)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Parameter(torch.ones(2, 3))
+
+    def forward(self, x, y=None):
+        return x * self.a.exp(), self.a.sum().expand(len(x))
+
+    def inverse(self, z, y=None):
+        return z * (-self.a).exp(), -self.a.sum().expand(len(z))
+
+
+class OnePixel(Scaling):
+    def forward(self, x, y=None):
+        return super().forward(x)[0], self.a[0].sum().expand(len(x))
+
+
+class Unsummed(Scaling):
+    def forward(self, x, y=None):
+        return super().forward(x)[0], self.a.sum()
+
+
+class Onward(Scaling):
+    def inverse(self, z, y=None):
+        return z * self.a.exp(), -self.a.sum().expand(len(z))
+
+
+class Unsigned(Scaling):
+    def inverse(self, z, y=None):
+        return super().inverse(z)[0], self.a.sum().expand(len(z))
+
+
+class Flattened(Scaling):
+    def forward(self, x, y=None):
+        z, log_det = super().forward(x)
+        return z.flatten(1), log_det
+
+    def inverse(self, z, y=None):
+        return super().inverse(z.unflatten(1, (2, 3)))
+
+
+class Random(Scaling):
+    def forward(self, x, y=None):
+        z, log_det = super().forward(x)
+        return z + 1e-12 * torch.rand(()), log_det
+
+
+class Mixing(Scaling):
+    """Takes its scale from the whole batch."""
+
+    def forward(self, x, y=None):
+        return x * self.a.exp() + 1e-6 * x.mean().detach(), self.a.sum().expand(len(x))
+
+    def inverse(self, z, y=None):
+        mean = (z * (-self.a).exp()).mean()
+        return super().inverse(z - 1e-6 * mean)
+
+
+class Spare(Scaling):
+    def __init__(self) -> None:
+        super().__init__()
+        self.spare = nn.Parameter(torch.zeros(3))
+
+
+POINTS = torch.randn(2, 2, 3, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("mistake", "complaint"),
+    [
+        (OnePixel, "the log-determinants of the two directions differ"),
+        (Unsummed, r"the log-determinants of f are \(\)"),
+        (Onward, "the inverse is off by"),
+        (Unsigned, "the log-determinants of the two directions differ"),
+        (Flattened, r"f makes \(2, 6\) of \(2, 2, 3\)"),
+        (Random, "f maps the same x to another z"),
+        (Mixing, "depends on those beside it|the inverse is off"),
+        (Spare, "spare has no gradient"),
+    ],
+)
+def test_a_mistake_in_a_bijection_is_named(mistake: type[Bijection], complaint: str) -> None:
+    check_bijection(Scaling(), POINTS)
+    with pytest.raises(AssertionError, match=complaint):
+        check_bijection(mistake(), POINTS)
+
+
+def test_a_log_determinant_that_is_wrong_both_ways_is_named() -> None:
+    class Both(OnePixel):
+        def inverse(self, z, y=None):
+            return super().inverse(z)[0], -self.a[0].sum().expand(len(z))
+
+    with pytest.raises(AssertionError, match="the log-determinant is off by"):
+        check_bijection(Both(), POINTS)
+
+
+def test_a_bijection_that_does_nothing_checks_nothing() -> None:
+    with pytest.raises(AssertionError, match="f changes nothing at x"):
+        check_bijection(Composition([]), POINTS)
