@@ -67,7 +67,7 @@ def test_kinds_are_those_of_their_family() -> None:
 
 def test_a_model_without_a_figure_is_refused(tmp_path: Path) -> None:
     text = (results_root() / "published.yaml").read_text()
-    unheard = "models:\n  Unheard: {family: flow, year: 2030, kind: ode}\n"
+    unheard = "models:\n  Unheard: {family: flow, preprint: 2030-01, kind: uniform noise}\n"
     (tmp_path / "published.yaml").write_text(text.replace("models:\n", unheard))
     with pytest.raises(NVPError, match="no figure names Unheard"):
         read_published(tmp_path)
