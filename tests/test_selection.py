@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import tiny
 import torch
 from nvp_book.selection import (
     best_models,
@@ -20,9 +21,20 @@ from nvp.ledger.entry import RecordedDraw, Run, runs
 from nvp.likelihood import Score
 
 
+def any_run(*, conditional: bool = False) -> Run:
+    """A recorded run that keeps its weights."""
+    return next(
+        run
+        for run in runs().values()
+        if run.has_likelihood
+        and run.record.weights
+        and bool(run.config.model.num_classes) == conditional
+    )
+
+
 def entry(name: str, data: str, bits: float, *, weights: bool = True) -> Run:
     """A recorded run under another name, on other data and with another test score."""
-    run = runs()["fashion-mnist"]
+    run = any_run()
     scores = run.scores.model_copy(update={"test": Score(bits, 0.1, 10, 1)})
     changes = {
         "name": name,
@@ -72,16 +84,18 @@ def test_images_at_hand(data, found, full, monkeypatch, tmp_path) -> None:
         assert (len(images), images.split) == (1000, "test")
 
 
-def test_the_full_set_where_it_is(monkeypatch) -> None:
-    monkeypatch.setattr("nvp_book.selection.load", lambda name, split: (name, split))
-    assert images_for(entry("a", "mnist", 1.0), "train", full=True) == ("mnist", "train")
-    assert images_for(entry("a", "mnist", 1.0), "train") is None
+def test_the_full_set_where_it_is(monkeypatch, tmp_path) -> None:
+    tiny.write_data(tmp_path, "mine")
+    monkeypatch.setenv("NVP_DATA", str(tmp_path))
+    images = images_for(entry("a", "mine", 1.0), "train", full=True)
+    assert (images.name, images.split, len(images)) == ("mine", "train", 60)
+    assert images_for(entry("a", "mine", 1.0), "train") is None
 
 
 def test_the_models_that_both_chapters_show(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("NVP_DATA", str(tmp_path))
     plain, other = entry("plain", "fashion-mnist", 3.0), entry("other", "mnist", 1.0)
-    told = replace(runs()["fashion-mnist-conditional"], record=entry("told", "mnist", 0.5).record)
+    told = replace(any_run(conditional=True), record=entry("told", "mnist", 0.5).record)
     ledger = {run.name: run for run in (other, told, plain)}
     best, models, kind, train, test = best_models(ledger, torch.device("cpu"), full=True)
     assert best == {"fashion-mnist": plain, "mnist": other}
@@ -95,17 +109,14 @@ def test_the_models_that_both_chapters_show(monkeypatch, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "message"),
-    [
-        ("fashion-mnist-conditional", None, "no run without labels"),
-        ("fashion-mnist", "mnist", "no images of mnist are here"),
-    ],
+    ("conditional", "message"),
+    [(True, "no run without labels"), (False, "no images of mnist are here")],
 )
-def test_nothing_to_show(name, data, message, monkeypatch, tmp_path) -> None:
+def test_nothing_to_show(conditional, message, monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("NVP_DATA", str(tmp_path))
-    run = replace(runs()[name], record=entry(name, data, 1.0).record) if data else runs()[name]
+    run = replace(any_run(conditional=conditional), record=entry("a", "mnist", 1.0).record)
     with pytest.raises(NVPError, match=message):
-        best_models({name: run}, torch.device("cpu"), full=True)
+        best_models({"a": run}, torch.device("cpu"), full=True)
 
 
 def test_the_classes_have_their_names() -> None:
@@ -134,9 +145,9 @@ def test_data_in_words(name: str, title: str) -> None:
 
 def test_equal_titles_are_told_apart_by_name() -> None:
     a, b = entry("a", "mnist", 1.0), entry("b", "mnist", 1.0)
-    other = runs()["mnist"]
-    titles = run_titles({"a": a, "b": b, "mnist": other})
-    assert titles["mnist"] == other.record.title
+    other = replace(a, record=a.record.model_copy(update={"title": "another"}))
+    titles = run_titles({"a": a, "b": b, "c": other})
+    assert titles["c"] == "another"
     assert titles["a"] == f"{a.record.title} (a)" != titles["b"]
 
 
