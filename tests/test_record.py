@@ -115,7 +115,7 @@ def test_a_taken_name_is_kept_unless_replaced(own: Path, trained: Path) -> None:
 def test_a_name_must_do_for_a_folder_of_the_ledger(name: str, own: Path, trained: Path) -> None:
     before, options = content(own), {"data_root": trained / "data", "root": own, "replace": True}
     for bad in (name, str(own / "runs" / name)):
-        with pytest.raises(NVPError, match="does not do for a folder of the ledger") as caught:
+        with pytest.raises(NVPError, match="cannot name a folder of the ledger") as caught:
             record(trained / "run", name=bad, **options)
         assert "\n" not in str(caught.value)
     assert content(own) == before

@@ -6,6 +6,8 @@ import math
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,7 +34,7 @@ from nvp.model.labels import Examples
 from nvp.paths import results_root
 from nvp.runs.files import sha256, write, write_text
 from nvp.runs.folder import RunFolder
-from nvp.runs.load import TrainedRun, Training, load_run
+from nvp.runs.load import TrainedRun, Training, load_run, read_config
 from nvp.runs.lock import LOCK, locked
 from nvp.runs.log import log_until
 from nvp.runs.provenance import code_commit, read_legs
@@ -71,39 +73,49 @@ def record(
     files = RunFolder(folder)
     if not files.checkpoint.is_file():
         raise NVPError(f"there is no {files.checkpoint}: only a run fresh from training has one")
+    config = read_config(files, trust=trust)
+    target = entry_folder(config.name if name is None else name, root or results_root(), replace)
     run = load_run(folder, data_root=data_root, device=device, trust=trust)
     assert run.training is not None
-    name = run.config.name if name is None else name
-    target = entry_folder(name, root or results_root(), replace)
     if keep_weights:
         check_size(run.model)
-    test = load_split(run.config, "test", data_root)
-    images = examples(run.config, test)
+    test = load_split(config, "test", data_root)
+    images = examples(config, test)
     log = log_until(files.log, run.training.header.step)
+    with new_entry(target) as entry:
+        scores, draw = None, None
+        if run.model.likelihood != "none":
+            validation = run.training.data.validation
+            scores = score_all(run, images, validation, num_draws, first, keep_weights)
+        else:
+            draw = describe_draw(run)
+        weights = store_weights(run, entry.weights) if keep_weights else None
+        write_pictures(run, entry, images)
+        data = RecordedData(
+            name=config.data.name,
+            train_images=len(run.training.data.whole),
+            train_sha256=run.training.data.checksum,
+            test_images=len(test.images),
+            test_sha256=test.checksum,
+        )
+        shutil.copyfile(files.config, entry.config)
+        write(entry.log, log)
+        told = describe(run, run.training, target.name, files, data, scores, draw, weights)
+        write_text(entry.record, record_text(told))
+    return read_run(target)
+
+
+@contextmanager
+def new_entry(target: Path) -> Iterator[RunFolder]:
+    """A folder to write an entry to, which takes the place of `target` at the end of the block.
+
+    Where that fails, `target` is as it was. Raises `NVPError` while another process writes it.
+    """
     part, old = (target.with_name(f".{target.name}.{end}") for end in ("part", "old"))
-    new = RunFolder(part)
     with locked(part):
+        _empty(part)
         try:
-            _empty(part)
-            scores, draw = None, None
-            if run.model.likelihood != "none":
-                validation = run.training.data.validation
-                scores = score_all(run, images, validation, num_draws, first, keep_weights)
-            else:
-                draw = describe_draw(run)
-            weights = store_weights(run, new.weights) if keep_weights else None
-            write_pictures(run, new, images)
-            data = RecordedData(
-                name=run.config.data.name,
-                train_images=len(run.training.data.whole),
-                train_sha256=run.training.data.checksum,
-                test_images=len(test.images),
-                test_sha256=test.checksum,
-            )
-            entry = describe(run, run.training, target.name, files, data, scores, draw, weights)
-            shutil.copyfile(files.config, new.config)
-            write(new.log, log)
-            write_text(new.record, record_text(entry))
+            yield RunFolder(part)
             shutil.rmtree(old, ignore_errors=True)
             if target.exists():
                 os.replace(target, old)
@@ -116,7 +128,6 @@ def record(
             _empty(part)
             shutil.rmtree(old, ignore_errors=True)
     (target / LOCK).unlink(missing_ok=True)
-    return read_run(target)
 
 
 def _empty(folder: Path) -> None:
@@ -126,14 +137,15 @@ def _empty(folder: Path) -> None:
 
 
 def entry_folder(name: str, root: Path, replace: bool) -> Path:
-    """Where an entry `name` of the ledger goes. Raises `NVPError` where it cannot.
+    """The folder of an entry `name` in the ledger at `root`.
 
-    To `replace` is to remove what is there, so that must be an entry, and nothing above or beside.
+    Raises `NVPError` for a name that cannot be a folder's, and for one that is taken. To `replace`
+    removes what is there, so that must be an entry.
     """
     if not re.fullmatch(NAME, name):
         raise NVPError(
-            f"--name {name!r} does not do for a folder of the ledger: use lower-case letters, "
-            "digits, '.', '_' and '-', and begin with a letter or a digit"
+            f"--name {name!r} cannot name a folder of the ledger: use lower-case letters, digits, "
+            "'.', '_' and '-', and begin with a letter or a digit"
         )
     target = root / "runs" / name
     if target.exists() and not replace:
