@@ -5,6 +5,7 @@ Each test runs real commands. What they leave is compared, bit for bit, with wha
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -30,29 +31,33 @@ KILLS = 20
 STEPS = 60
 
 
-def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
-    """Begin a command of `nvp`."""
+def start(
+    *arguments: object, root: Path | None = None, **environment: str
+) -> subprocess.Popen[str]:
+    """Begin a command of `nvp`, of the checkout at `root`."""
+    root = root or repository_root()
     return subprocess.Popen(
         [sys.executable, "-m", "nvp.cli", *map(str, arguments)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        cwd=root,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)} | environment,
     )
 
 
-def finish(*arguments: object, **environment: str) -> float:
+def finish(*arguments: object, root: Path | None = None, **environment: str) -> float:
     """Run a command to its end, which must be good; the seconds that it took."""
     started = time.monotonic()
-    process = start(*arguments, **environment)
+    process = start(*arguments, root=root, **environment)
     _, errors = process.communicate()
     assert process.returncode == 0, errors
     return time.monotonic() - started
 
 
-def kill_at_random(seconds: float, *arguments: object, **environment: str) -> None:
+def kill_at_random(seconds: float, *arguments: object, root: Path | None = None) -> None:
     """Kill a command somewhere in the `seconds` that it usually takes."""
-    process = start(*arguments, **environment)
+    process = start(*arguments, root=root)
     try:
         process.wait(random.uniform(0.3, 1.0) * seconds)
     except subprocess.TimeoutExpired:
@@ -95,34 +100,39 @@ def test_recording_that_is_killed_leaves_an_entry_or_none(home: Path) -> None:
     where = ("--data-root", home / "data")
     run = home / "run"
     finish("train", home / "tiny.yaml", "--run-folder", run, *where)
-    fork = home / "fork"  # a repository of its own, so that this one's ledger stays as it is
+    fork = home / "fork"  # a checkout of its own, so that this one's ledger stays as it is
+    fork.mkdir()
     for name in ("nvp", "data", "pyproject.toml"):
-        os.makedirs(fork, exist_ok=True)
         source = repository_root() / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, fork / name)
     shutil.copytree(results_root(), fork / "results", ignore=shutil.ignore_patterns("runs"))
-    path = {"PYTHONPATH": str(fork)}
     command = ("record", run, "--first", 20, "--replace", *where)
-    seconds = finish(*command, **path)
+    seconds = finish(*command, root=fork)
     whole = content(fork / "results" / "runs" / "tiny")
+    assert whole
+    tensors, _ = load_tensors(RunFolder(fork / "results" / "runs" / "tiny").weights)
     for _ in range(KILLS):
-        kill_at_random(seconds, *command, **path)
+        kill_at_random(seconds, *command, root=fork)
         for entry in runs(fork / "results").values():
             assert entry.record.scores is not None
             assert entry.load_model().num_dimensions == 64
-    finish(*command, **path)
+    finish(*command, root=fork)
     after = content(fork / "results" / "runs" / "tiny")
     assert after.keys() == whole.keys()
-    assert {p.name for p in whole if whole[p] != after[p]} <= {"run.json"}  # its date, at midnight
-    seconds = finish("tables", **path)
+    # The header of tensors is written in any order, and run.json has the checksum of that.
+    differing = {path.name for path in whole if whole[path] != after[path]}
+    assert differing <= {"run.json", "weights.safetensors"}
+    again = load_tensors(RunFolder(fork / "results" / "runs" / "tiny").weights)[0]
+    assert [key for key in tensors if not torch.equal(tensors[key], again[key])] == []
+    seconds = finish("tables", root=fork)
     tables = content(fork / "results" / "tables")
     for _ in range(KILLS):
         for table in (fork / "results" / "tables").glob("*.md"):
             table.write_text("old")
-        kill_at_random(seconds, "tables", **path)
+        kill_at_random(seconds, "tables", root=fork)
         for table in (fork / "results" / "tables").glob("*.md"):
             assert table.read_bytes() in (b"old", tables[table])
-    finish("tables", **path)
+    finish("tables", root=fork)
     kept = {p: c for p, c in content(fork / "results" / "tables").items() if p.suffix == ".md"}
     assert kept == tables
 
@@ -163,7 +173,7 @@ def test_a_killed_run_lets_go_of_its_folder(home: Path) -> None:
 def test_a_disk_that_fills_keeps_the_last_checkpoint(home: Path) -> None:
     disk = home / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
         pytest.skip("a file system cannot be mounted here")
     try:
@@ -172,13 +182,9 @@ def test_a_disk_that_fills_keeps_the_last_checkpoint(home: Path) -> None:
         finish(*command, "--data-root", home / "data", "--set", "training.steps=2")
         good = run.checkpoint.read_bytes()
         ballast = disk / "ballast"
-        with ballast.open("wb") as file:
-            try:
-                while True:
-                    file.write(bytes(1024))
-                    file.flush()
-            except OSError:
-                pass
+        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(1024))
         process = start(*command, "--data-root", home / "data")
         _, errors = process.communicate()
         assert process.returncode == 2
