@@ -1,0 +1,36 @@
+"""Sphinx extension: the parts of pages that are made from the source and from the ledger.
+
+They are written next to the pages before these are read, into book/generated/, so no page carries
+a copy that could be stale.
+"""
+
+from pathlib import Path
+
+from nvp_book import figures, pages, rooms
+from sphinx.application import Sphinx
+
+from nvp.ledger.entry import runs
+
+ROW = "binarized-mnist-diagonal-1"  # the run that the page "Run it and reproduce it" makes again
+
+
+def write(app: Sphinx) -> None:
+    """Write all parts for this build."""
+    folder = Path(app.srcdir, "book", "generated")
+    folder.mkdir(exist_ok=True)
+    figures.use_style()
+    rooms.plot_rooms().savefig(folder / "rooms.svg", metadata={"Date": None})
+    ledger = runs()
+    parts = {
+        "rooms": rooms.table().markdown(),
+        "sheets": pages.sheets(ledger),
+        "progress": pages.progress(ledger[ROW], minutes=(10, 40, 80)),
+    }
+    for name, text in parts.items():
+        (folder / f"{name}.md").write_text(text)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the hook."""
+    app.connect("builder-inited", write)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,76 @@
+"""Parts of pages that follow from the ledger, as MyST: sheets of images, the log of a run."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping
+from contextlib import redirect_stderr
+from textwrap import fill
+
+from nvp.ledger.entry import Run
+from nvp.paths import repository_root
+from nvp.runs.log import read_log
+from nvp.tables.cells import length, score_cell
+from nvp.training.progress import Reporter
+
+COLOUR = {"cifar10-small": "Real NVP", "cifar10-small-pixelcnn": "PixelCNN"}
+DIGITS = """```{figure} images/mnist_samples.png
+:alt: Sixty-four handwritten digits, most of them legible, white on black.
+:class: sheet
+:width: 484px
+Digits that nobody wrote, sampled from a recorded Real NVP at temperature 0.8.
+```
+"""
+SHEET = """:::{{grid-item}}
+```{{figure}} ../{path}
+:alt: {alt}
+:class: sheet
+{caption}
+```
+:::
+"""
+
+
+def sheets(ledger: Mapping[str, Run]) -> str:
+    """Samples of the runs in colour beside real images; digits as long as there are no such runs.
+
+    Paths are seen from book/, where the page is that includes this.
+    """
+    found = {
+        kind: run.files
+        for name, kind in COLOUR.items()
+        if (run := ledger.get(name)) and run.files.samples.is_file()
+    }
+    if not found:
+        return DIGITS
+    shown = [(next(iter(found.values())).real, "Test images of CIFAR-10.")]
+    for kind, files in found.items():
+        shown.append((files.samples, f"Samples of a {kind}."))
+    items = [
+        SHEET.format(
+            path=path.relative_to(repository_root()).as_posix(),
+            alt=f"Sixty-four small images in colour. {caption}",
+            caption=caption,
+        )
+        for path, caption in shown
+    ]
+    return "::::{grid} 1 2 2 2\n" + "".join(items) + "::::\n"
+
+
+def progress(run: Run, minutes: Iterable[float]) -> str:
+    """What `nvp train` printed for `run` after so many minutes, at the nearest validations.
+
+    And what it scored in the end, on which machine.
+    """
+    rows = [row for row in read_log(run.files.log) if "validation" in row]
+    reporter = Reporter(run.name, run.config.training, run.config.model.image_shape, None)
+    with redirect_stderr(io.StringIO()) as printed:
+        for wanted in minutes:
+            row = min(rows, key=lambda row: abs(row["minutes"] - wanted))
+            reporter.update(int(row["step"]), row["minutes"], row)
+    lines = [fill(line, 79, subsequent_indent="  ") for line in printed.getvalue().splitlines()]
+    return (
+        "```text\n" + "\n".join(lines) + "\n```\n\n"
+        f"The recorded run took {length(run)} on {run.record.hardware}. It scores "
+        f"{score_cell(run, unit=True)} on the test images.\n"
+    )
