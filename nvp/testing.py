@@ -83,8 +83,7 @@ def check_model(model: ImageModel, images: Tensor, labels: Tensor | None = None)
     * a bound is that of its sets of noise; an exact likelihood needs none
     * the score of an image does not depend on those beside it
     * uniform noise takes log2(levels) bits a sub-pixel or more
-    * no logit of an autoregressive model sees its own sub-pixel or a later one, if it has a method
-      `logits(images)`, which gives (N, C, H, W, levels)
+    * `logits(images)`, (N, C, H, W, levels), if there, do not see their own or later sub-pixels
 
     A conditional model takes `labels`, one for each image. Some checks move the weights away from
     their first values, which hide mistakes.
