@@ -12,7 +12,7 @@ from nvp.model.protocol import ImageModel
 # Bounds far above what anybody trains: beyond them a typing error would fill the memory.
 Side: TypeAlias = Annotated[int, Field(ge=1, le=4096)]
 Shape: TypeAlias = tuple[Side, Side, Side]  # (C, H, W)
-Width: TypeAlias = Annotated[int, Field(ge=1, le=4096)]  # features of a layer
+Width: TypeAlias = Annotated[int, Field(ge=1, le=65536)]  # features of a layer
 Depth: TypeAlias = Annotated[int, Field(ge=1, le=256)]  # layers or parts
 
 
