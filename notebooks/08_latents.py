@@ -527,7 +527,8 @@ figures.show_table(["scored", "bits/dim", "±"], rows)
 
 # %%
 K = len(FASHION_CLASSES)
-told = {name: run for name, run in ledger.items() if run.config.model.num_classes}
+classes = {name: run.config.model.num_classes for name, run in ledger.items()}
+told = {name: run for name, run in ledger.items() if classes[name]}
 told_run = best_runs(told)[kind]
 conditional = told_run.load_model(str(device))
 assert conditional.num_classes == K
