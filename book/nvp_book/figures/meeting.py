@@ -1,0 +1,55 @@
+"""Pictures of the chapter on where the two papers meet: densities, and what a patch sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.colors import to_rgba
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from nvp_book.figures import BLUE, ORANGE, SEQUENTIAL, WIDTH
+from nvp_book.figures.densities import set_plane
+from nvp_book.figures.samples import clean
+
+
+def draw_planes(
+    data: Tensor, log_densities: Mapping[str, Callable[[Tensor], Tensor]], limit: float
+) -> None:
+    """Points (N, 2), and beside them densities of the plane, each under its name."""
+    side = torch.linspace(-limit, limit, 160)
+    points = torch.cartesian_prod(side, side)
+    _, axes = plt.subplots(1, 1 + len(log_densities), figsize=(WIDTH, 2.2))
+    axes[0].scatter(*data.T, s=1.5, lw=0, color=BLUE, rasterized=True)
+    axes[0].set_title("data", fontsize=9.5)
+    for ax, (name, log_density) in zip(axes[1:], log_densities.items(), strict=True):
+        with torch.no_grad():
+            density = log_density(points).exp().reshape(len(side), len(side))
+        # The first coordinate of cartesian_prod runs slowest, imshow wants it along the columns.
+        extent = (-limit, limit, -limit, limit)
+        ax.imshow(density.T, origin="lower", extent=extent, cmap=SEQUENTIAL)
+        ax.set_title(name, fontsize=9.5)
+    for ax in axes:
+        set_plane(ax, limit)
+
+
+def draw_patches(image: Tensor, patch: int, index: int, titles: Sequence[str]) -> None:
+    """An image (H, W) cut into patches: the one of `index`, and those before it in either order."""
+    height, width = image.shape
+    across = width // patch
+    count = across * (height // patch)
+    contexts = (range(index), range(index + 1, count))
+    _, axes = plt.subplots(1, 2, figsize=(0.8 * WIDTH, 0.46 * WIDTH))
+    for ax, title, context in zip(axes, titles, contexts, strict=True):
+        ax.imshow(image, cmap="gray")
+        for number in range(count):
+            corner = (number % across * patch - 0.5, number // across * patch - 0.5)
+            face = to_rgba(BLUE, 0.45) if number in context else "none"
+            square = Rectangle(corner, patch, patch, facecolor=face, edgecolor="#808080", lw=0.4)
+            ax.add_patch(square)
+        corner = (index % across * patch - 0.5, index // across * patch - 0.5)
+        ax.add_patch(Rectangle(corner, patch, patch, fill=False, edgecolor=ORANGE, lw=2.5))
+        ax.set_title(title, fontsize=10)
+        clean(ax)
