@@ -33,7 +33,7 @@ from nvp.model.protocol import ImageModel
 
 
 class DataConfig(BaseModel):
-    """Which images, and what training does to them."""
+    """The data set, and how training augments it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -44,7 +44,7 @@ class DataConfig(BaseModel):
 
 
 class Precision(StrEnum):
-    """What the networks compute in during training; log-dets and sums are float32 always.
+    """The arithmetic of the networks in training; log-dets and sums are always in float32.
 
     AUTO times a convolution both ways on the machine at hand and takes the faster.
     """
@@ -72,7 +72,7 @@ class TrainingConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     steps: int | None = Field(None, ge=1)
-    minutes: float | None = Field(None, gt=0)  # of training, over all resumptions
+    minutes: float | None = Field(None, gt=0)  # of training steps, over all resumptions
     batch_size: int = Field(64, ge=2)
     optimiser: Optimiser = Optimiser.ADAM
     learning_rate: float = Field(1e-3, gt=0)
@@ -113,10 +113,10 @@ class EvaluationConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    num_draws: int = Field(1, ge=1)  # of the noise, an image; the ledger's figure has one
+    num_draws: int = Field(1, ge=1)  # sets of noise for each image; the ledger's score has one
     batch_size: int = Field(250, ge=1)
-    # In training: the last images of the training set, which are held out, or as many of the
-    # validation split where there is one.
+    # In training: so many images of the validation split or, without one, the last images of the
+    # training set, which are then held out.
     validation_images: int = Field(1000, ge=2)
     statistics_images: int = Field(10000, ge=2)  # training images that re-estimate batch norm
 
@@ -204,7 +204,7 @@ def parse_config(tree: dict[str, Any], source: str) -> RunConfig:
 
 
 def _unknown(keys: list[str], tree: dict[str, Any]) -> str:
-    """What to say of an unknown key, of which `keys` is the path: which ones there are."""
+    """The complaint about an unknown key, whose path is `keys`: a guess, and the valid keys."""
     section: Any = RunConfig
     where = "a configuration"
     for key in keys[:-1]:

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from nvp.errors import NVPError
-from nvp.model.labels import Examples, arguments
+from nvp.model.labels import Examples, images_and_labels
 from nvp.model.protocol import ImageModel, batch_norms, batch_statistics, check_count
 
 
 def nats_per_bit(image_shape: tuple[int, int, int]) -> float:
-    """D ln 2: nats an image in one bit/dim."""
+    """D ln 2: the nats an image of one bit/dim."""
     return math.prod(image_shape) * math.log(2)
 
 
@@ -78,8 +78,8 @@ def score_images(
     generator = torch.Generator().manual_seed(seed)
     scores = []
     for start in range(0, len(images), batch_size):
-        batch, given = arguments(images[start : start + batch_size].to(model.device))
-        log_prob = model.log_prob(batch, num_draws=num_draws, generator=generator, **given)
+        batch, labels = images_and_labels(images[start : start + batch_size].to(model.device))
+        log_prob = model.log_prob(batch, num_draws=num_draws, generator=generator, labels=labels)
         scores.append(bits_per_dim(log_prob, model.image_shape).cpu())
         if progress is not None:
             progress(start + len(batch))
@@ -142,5 +142,5 @@ def reestimate_statistics(
                     module.running_var.fill_(1)
                 # The running mean of all batches so far, each of the weight of its images.
                 module.momentum = (seen - start) / seen
-            batch, given = arguments(images[start : start + batch_size].to(model.device))
-            model.log_prob(batch, generator=generator, **given)
+            batch, labels = images_and_labels(images[start : start + batch_size].to(model.device))
+            model.log_prob(batch, generator=generator, labels=labels)

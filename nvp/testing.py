@@ -19,7 +19,7 @@ from nvp.autoregressive.pixelrnn import PixelRNN
 from nvp.errors import NVPError
 from nvp.flows.bijection import Bijection
 from nvp.likelihood import score_images
-from nvp.model.labels import Labelled
+from nvp.model.labels import Examples, Labelled
 from nvp.model.protocol import ImageModel, Likelihood, batch_norms, log_mean_exp
 
 TOLERANCE = 1e-9  # in float64
@@ -241,11 +241,10 @@ def _check_independence(model: ImageModel, images: Tensor, labels: Tensor | None
 def _check_noise(model: ImageModel, labels: Tensor | None) -> None:
     size = (NOISE_IMAGES, *model.image_shape)
     noise = torch.randint(model.levels, size, generator=_seeded(), dtype=torch.uint8)
-    if labels is None:
-        scores = score_images(model, noise)
-    else:
-        which = torch.arange(NOISE_IMAGES) % len(labels)
-        scores = score_images(model, Labelled(noise, labels[which]))
+    examples: Examples = noise
+    if labels is not None:
+        examples = Labelled(noise, labels[torch.arange(NOISE_IMAGES) % len(labels)])
+    scores = score_images(model, examples)
     least = torch.tensor(float(model.levels)).log2()
     slack = 4 * scores.std() / len(scores) ** 0.5
     _require(

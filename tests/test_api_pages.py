@@ -124,7 +124,7 @@ def test_fields_have_their_defaults_and_comments() -> None:
     assert "* ``limit = null``: use only the first so many training images" in data
     assert '* ``title = ""``' in docstrings.fields(RunConfig, NAMES, "nvp.config")
     held_out = docstrings.fields(EvaluationConfig, NAMES, "nvp.config")[2]
-    assert held_out.startswith("* ``validation_images = 1000``: In training: the last images of")
+    assert held_out.startswith("* ``validation_images = 1000``: In training: so many images of the")
     assert docstrings.fields(ImageModel, NAMES, "nvp.model.protocol")[0] == (
         "* ``levels: int = 256``: number of values of a sub-pixel: 0..levels-1"
     )

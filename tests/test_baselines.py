@@ -13,17 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, Normal
 
-from nvp.baselines.gan import GAN, GANConfig
 from nvp.baselines.gaussian import Gaussian, GaussianConfig
 from nvp.baselines.vae import VAE, VAEConfig
 from nvp.config import RunConfig, parse_config
 from nvp.data.sets import load
 from nvp.errors import NVPError
-from nvp.ledger.enter import record
 from nvp.likelihood import bits_per_dim, evaluate
 from nvp.model.protocol import ImageModel
 from nvp.runs.load import load_run
-from nvp.runs.log import read_log
 from nvp.training.loop import prepare, training_step
 from nvp.training.state import begin
 
@@ -230,38 +227,6 @@ def test_vae_samples_follow_its_pixels() -> None:
     assert model.encode(drawn[:3]).shape == (3, 1)
 
 
-def test_each_player_of_the_gan_has_its_own_gradient() -> None:
-    model = fresh("gan")
-    assert isinstance(model, GAN)
-    images = noise(8, 1, 8, 8)
-    z = torch.randn(8, 3, generator=seeded())
-    loss = model.loss(images, seeded())
-    loss.backward()
-    together = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-    real, drawn = 2 * images.float() / 255 - 1, model.G(z)
-    probability, of_drawn = torch.sigmoid(model.D(real)), torch.sigmoid(model.D(drawn))
-    of_d = -(probability.log() + (1 - of_drawn).log()).mean()
-    of_g = -of_drawn.log().mean()
-    assert loss.item() == pytest.approx((of_d + of_g).item(), rel=1e-5)
-    for player, own in (("D", of_d), ("G", of_g)):
-        module = model.get_submodule(player)
-        gradients = torch.autograd.grad(own, list(module.parameters()), retain_graph=True)
-        for (name, _), gradient in zip(module.named_parameters(), gradients, strict=True):
-            assert torch.allclose(together[f"{player}.{name}"], gradient, atol=1e-5), name
-
-
-def test_a_gan_that_cannot_be_told_from_the_data_loses_three_bits() -> None:
-    model = GAN(GANConfig(image_shape=(1, 8, 8), width=2))
-    for parameter in model.D.parameters():
-        parameter.data.zero_()
-    assert model.loss(noise(8, 1, 8, 8), seeded()).item() == pytest.approx(3 * math.log(2))
-
-
-def test_a_gan_says_what_to_do_instead_of_scoring() -> None:
-    with pytest.raises(NVPError, match=r"a GAN has no likelihood, .*: look at what it draws"):
-        fresh("gan").log_prob(noise(2, 1, 8, 8))
-
-
 @every
 def test_sides_and_keys_are_checked(family: str) -> None:
     tree = tree_of(family)
@@ -284,21 +249,6 @@ def test_the_loss_falls(family: str, root: Path) -> None:
     assert bits_per_dim(torch.tensor(after - before), (1, 8, 8)) > 0.3
 
 
-def test_what_a_gan_draws_comes_nearer_to_the_data(root: Path) -> None:
-    config = configuration("gan", learning_rate=3e-3, betas=(0.5, 0.999))
-    state = begin(config, torch.device("cpu"), 54)
-    images = tiny_images(root)
-
-    def distance() -> float:
-        drawn = state.model.sample(200, generator=seeded()).float().mean(0)
-        return (drawn - images.float().mean(0)).abs().mean().item()
-
-    before = distance()
-    for _ in range(100):
-        training_step(state, images, config.training, 0.0)
-    assert distance() < 0.8 * before
-
-
 def test_the_first_step_of_a_gaussian_starts_at_its_fit(root: Path, tmp_path: Path) -> None:
     config = configuration("gaussian", steps=1, learning_rate=1e-12)
     prepare(config, tmp_path, data_root=root).run()
@@ -307,59 +257,3 @@ def test_the_first_step_of_a_gaussian_starts_at_its_fit(root: Path, tmp_path: Pa
     expected.initialise(tiny_images(root)[:54])
     for name, value in expected.state_dict().items():
         assert torch.allclose(model.state_dict()[name], value, atol=1e-6), name
-
-
-@pytest.fixture(scope="module")
-def gan_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.train(tmp_path_factory.mktemp("gan"), tree_of("gan", log_every=5))
-
-
-def test_a_gan_trains_without_a_score(gan_run: Path, root: Path, tmp_path: Path) -> None:
-    (row,) = read_log(gan_run / "log.csv")
-    assert row["step"] == 2
-    assert {"loss", "gradient_norm"} <= row.keys()
-    assert not {"bits_per_dim", "validation"} & row.keys()
-    config = tiny.write_config(tmp_path / "gan.yaml", tree_of("gan"))
-    result = tiny.nvp("train", config, "--run-folder", tmp_path / "run", "--data-root", root)
-    assert result.exit_code == 0
-    assert "no likelihood; next: nvp sample" in result.output
-
-
-def test_a_gan_is_sampled_and_recorded_but_not_scored(
-    gan_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = gan_run.parent / "data"
-    result = tiny.nvp("evaluate", gan_run, "--data-root", root)
-    assert result.exit_code == 2
-    (line,) = result.stderr.strip().splitlines()
-    assert line.startswith("nvp: a GAN has no likelihood")
-    monkeypatch.setattr("nvp.ledger.enter.results_root", lambda: tmp_path)
-    recorded = tiny.nvp("record", gan_run, "--data-root", root)
-    assert recorded.exit_code == 0
-    assert "tiny: no likelihood, finished at 100% of its budget" in recorded.output
-    assert (tmp_path / "runs" / "tiny" / "weights.safetensors").is_file()
-    sheet = tmp_path / "sheet.png"
-    sampled = tiny.nvp("sample", gan_run, "--out", sheet, "-n", 4, "--data-root", root)
-    assert sampled.exit_code == 0
-    assert sheet.is_file()
-
-
-def test_a_gan_that_diverges_names_the_layer() -> None:
-    state = begin(configuration("gan"), torch.device("cpu"), 54)
-    nn.init.constant_(state.model.get_parameter("G.4.weight"), torch.nan)
-    with pytest.raises(NVPError, match=r"not finite.*in layer G\.4"):
-        training_step(state, noise(8, 1, 8, 8), configuration("gan").training, 0.0)
-
-
-@likely
-def test_a_baseline_is_recorded(family: str, root: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    tree = tree_of(family)
-    tiny.write_config(tmp_path / "run.yaml", tree)
-    arguments = ("train", tmp_path / "run.yaml", "--run-folder", folder, "--data-root", root)
-    assert tiny.nvp(*arguments).exit_code == 0
-    run = record(folder, data_root=root, first=20, num_draws=4, root=tmp_path)
-    assert run.record.parameters == sum(p.numel() for p in fresh(family).parameters())
-    images = tiny_images(root, "test")
-    again = evaluate(run.load_model(), images, batch_size=10)
-    assert again.bits_per_dim == pytest.approx(run.score.bits_per_dim, abs=1e-4)

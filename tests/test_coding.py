@@ -104,7 +104,7 @@ def test_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
     flow = RealNVP(RealNVPConfig.paper((1, 8, 8), num_scales=2, num_blocks=0, width=4))
     of_flow = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
     bad = {
-        "RealNVP does not say": lambda: encode(flow, of_flow),
+        "RealNVP does not give": lambda: encode(flow, of_flow),
         "values in 0..1": lambda: encode(model, images + 2),
         "uint8": lambda: encode(model, images.float()),
         "n must be at least 1": lambda: decode(model, b"", 0),

@@ -1,41 +1,21 @@
-"""Real NVP given y: exact for every y, changed by it, and labels carried through a whole run."""
+"""Real NVP given y: exact for every y, changed by it, and clear about labels that do not fit."""
 
 from __future__ import annotations
 
-import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import tiny
 import torch
-from PIL import Image
 from torch import Tensor
 
 from nvp import RealNVP, RealNVPConfig
-from nvp.config import RunConfig, parse_config
-from nvp.data.sets import load
-from nvp.data.splits import examples
 from nvp.errors import NVPError
 from nvp.flows.masks import Parity
 from nvp.flows.resnet import InputTreatment
-from nvp.ledger import enter as record
-from nvp.ledger import entry as ledger
-from nvp.ledger import verify
-from nvp.ledger.scoring import probe_images, probe_labels, score_probe
-from nvp.likelihood import evaluate, summarise
-from nvp.model.labels import Labelled, mirrored
-from nvp.paths import repository_root, results_root
-from nvp.runs.folder import RunFolder
-from nvp.runs.load import load_run
 from nvp.runs.sheet import write_samples
-from nvp.runs.tensors import load_tensors
 from nvp.testing import check_bijection
-from nvp.training.loop import next_batch, prepare
-from nvp.training.state import begin
 
 SMALL: dict[str, Any] = {"num_blocks": 1, "width": 4, "num_classes": 3}
 CONFIGS = [
@@ -205,162 +185,3 @@ def test_labels_for_a_model_that_takes_none(lived, tmp_path: Path) -> None:
         model.log_prob(pixels(4), labels=CLASSES)
     with pytest.raises(NVPError, match="takes no labels: leave --label out"):
         write_samples(model, tmp_path / "sheet.png", 4, label=1)
-
-
-# A whole run.
-
-
-@pytest.fixture(scope="module")
-def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data root: `tiny` with three classes, the rows of the square; `attributes` with vectors."""
-    root = tmp_path_factory.mktemp("labelled")
-    for name in ("tiny", "attributes"):
-        tiny.write_data(root, name)
-        for split in ("train", "test"):
-            images = np.load(root / name / f"{split}_images.npy")
-            row = (images[:, :, 3, 0] > 100).argmax(axis=1)
-            labels = row % 3 if name == "tiny" else np.stack([row / 4 - 0.5, row < 2, row > 3], 1)
-            np.save(root / name / f"{split}_labels.npy", labels)
-    return root
-
-
-def configuration(data: str = "tiny", flips: bool = False, **training: Any) -> RunConfig:
-    tree = tiny.config_tree()
-    tree["model"] |= {"num_classes": 3}
-    tree["data"] = {"name": data, "flips": flips}
-    tree["training"] |= training
-    return parse_config(tree, "tiny")
-
-
-@pytest.fixture(scope="module")
-def trained(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of two steps; do not change it."""
-    folder = tmp_path_factory.mktemp("trained") / "run"
-    prepare(configuration(), folder, data_root=labelled).run()
-    return folder
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("data", "flips"), [("tiny", True), ("attributes", False)])
-def test_resuming_is_exact(data: str, flips: bool, labelled: Path, tmp_path: Path) -> None:
-    for folder, ends in (("whole", [8]), ("parts", [3, 8])):
-        for steps in ends:
-            config = configuration(data, flips, steps=steps)
-            prepare(config, tmp_path / folder, data_root=labelled).run()
-    (whole, _), (parts, header) = (
-        load_tensors(RunFolder(tmp_path / folder).checkpoint) for folder in ("whole", "parts")
-    )
-    assert header["step"] == 8
-    assert whole.keys() == parts.keys()
-    assert all(torch.equal(whole[name], parts[name]) for name in whole)
-
-
-def test_a_run_does_not_go_on_with_other_labels(labelled: Path, tmp_path: Path) -> None:
-    shutil.copytree(labelled, tmp_path / "data")
-    prepare(configuration(), tmp_path / "run", data_root=tmp_path / "data").run()
-    path = tmp_path / "data/tiny/train_labels.npy"
-    np.save(path, np.load(path)[::-1])
-    with pytest.raises(NVPError, match=r"the training labels of tiny found here are not those of"):
-        prepare(configuration(steps=3), tmp_path / "run", data_root=tmp_path / "data")
-
-
-def test_batches_keep_each_label_with_its_image() -> None:
-    config = configuration(flips=True)
-    count = torch.arange(48, dtype=torch.uint8)
-    images = count.reshape(48, 1, 1, 1).repeat(1, 1, 8, 8)
-    images[..., 0] += 100  # so that a flip shows
-    state = begin(config, torch.device("cpu"), 48)
-    flipped = 0
-    for _ in range(9):  # into the second epoch
-        batch = next_batch(state, Labelled(images, count.long()), config)
-        assert torch.equal(batch.images[:, 0, 0, 3].long(), batch.labels)
-        flipped += int((batch.images[:, 0, 0, 7] >= 100).sum())
-    assert 20 < flipped < 52
-    whole = Labelled(images[:2], count[:2])
-    assert torch.equal(mirrored(whole, torch.tensor([True, False])).images[1], images[1])
-
-
-def test_labels_matter_to_training(labelled: Path, trained: Path, tmp_path: Path) -> None:
-    shutil.copytree(labelled / "tiny", tmp_path / "tiny")
-    labels = tmp_path / "tiny" / "train_labels.npy"
-    np.save(labels, (np.load(labels) + 1) % 3)
-    prepare(configuration(), tmp_path / "run", data_root=tmp_path).run()
-    ours, theirs = (load_tensors(RunFolder(f).checkpoint)[0] for f in (trained, tmp_path / "run"))
-    assert not all(torch.equal(ours[name], theirs[name]) for name in ours)
-
-
-def test_a_run_is_recorded_and_verified(labelled: Path, trained: Path, tmp_path: Path) -> None:
-    shutil.copy(results_root() / "published.yaml", tmp_path)
-    record.record(trained, data_root=labelled, first=20, num_draws=2, root=tmp_path)
-    checks = verify.verify(data_root=labelled, root=tmp_path)
-    assert {check.what.split()[0] for check in checks} == {"weights,", "probe", "samples", "test"}
-    assert {check.state for check in checks} == {"agrees"}
-    scores = ledger.runs(tmp_path)["tiny"].record.scores
-    run = load_run(tmp_path / "runs" / "tiny")
-    data = load("tiny", "test", root=labelled)
-    right = evaluate(run.model, examples(run.config, data), batch_size=10)
-    wrong = evaluate(run.model, Labelled(data.images, (data.labels + 1) % 3), batch_size=10)
-    assert right.bits_per_dim == pytest.approx(scores.test.bits_per_dim, abs=1e-5)
-    assert wrong.bits_per_dim != pytest.approx(right.bits_per_dim, abs=1e-4)
-    # The probe is told the embedded images' own classes, modulo 3.
-    assert probe_labels(10).bincount().sum() == len(probe_images((1, 8, 8))) == 200
-    assert torch.equal(probe_labels(3), probe_labels(10) % 3)
-    assert summarise(score_probe(run), 1).bits_per_dim == pytest.approx(
-        scores.probe.bits_per_dim, abs=1e-6
-    )
-
-
-def test_the_command_line(labelled: Path, trained: Path, tmp_path: Path) -> None:
-    where = ("--data-root", labelled)
-    result = tiny.nvp("evaluate", trained, *where)
-    assert result.exit_code == 0
-    assert result.output.splitlines()[-2].split()[-4:] == ["30", "│", "1", "│"]
-    sheets = {}
-    for name, options in {"all": (), "zero": ("--label", 0), "one": ("--label", 1)}.items():
-        out = tmp_path / f"{name}.png"
-        result = tiny.nvp("sample", trained, "--out", out, "-n", 9, *options, *where)
-        assert result.exit_code == 0, result.output
-        sheets[name] = np.array(Image.open(out))
-    assert not np.array_equal(sheets["zero"], sheets["one"])
-    # Three columns, one a class: the first is that of class 0 from the same noise.
-    assert np.array_equal(sheets["all"][:, :12], sheets["zero"][:, :12])
-    assert not np.array_equal(sheets["all"][:, 12:], sheets["zero"][:, 12:])
-    result = tiny.nvp("sample", trained, "--out", out, "--label", 3, *where)
-    assert result.exit_code == 2
-    assert "labels must be in 0..2" in result.output
-
-
-def test_data_without_labels_or_with_others(labelled: Path, tmp_path: Path) -> None:
-    shutil.copytree(labelled / "tiny", tmp_path / "tiny")
-    labels = tmp_path / "tiny" / "train_labels.npy"
-    faults = {
-        "tiny has no labels, and model.num_classes = 3 needs them": None,
-        "labels must be in 0..2, there is a 7": np.full(60, 7),
-        "labels must be integers (N,) or vectors (N, 3)": np.zeros((60, 2)),
-    }
-    for match, fault in faults.items():
-        labels.unlink(missing_ok=True)
-        if fault is not None:
-            np.save(labels, fault)
-        with pytest.raises(NVPError, match=re.escape(match)):
-            prepare(configuration(), tmp_path / "run", data_root=tmp_path).run()
-    assert not (tmp_path / "run").exists()
-
-
-def test_attributes_are_read_as_they_are(labelled: Path) -> None:
-    data = load("attributes", "train", root=labelled)
-    assert data.labels is not None
-    assert (data.labels.dtype, data.labels.shape) == (torch.float32, (60, 3))
-    stored = np.load(labelled / "attributes" / "train_labels.npy")
-    assert np.allclose(data.labels.numpy(), stored)
-
-
-def test_the_configuration_is_that_of_the_unconditional_run_but_for_its_minutes() -> None:
-    folder = repository_root() / "configs"
-    plain, told = (
-        (folder / f"{name}.yaml").read_text()
-        for name in ("fashion-mnist", "fashion-mnist-conditional")
-    )
-    start = plain.index("model:")
-    changed = told[told.index("model:") :].replace("  num_classes: 10\n", "")
-    assert changed.replace("minutes: 12", "minutes: 10") == plain[start:]

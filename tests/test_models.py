@@ -72,6 +72,7 @@ def test_a_model_keeps_the_protocol(case: str) -> None:
     check_model(model, images_of(model), labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case",
     [

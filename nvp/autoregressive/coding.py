@@ -1,13 +1,13 @@
 """Lossless coding of images by a Pixel RNN, in about -log2 P(image) bits (section 2).
 
-The chain rule states the probability of each level of a sub-pixel given those before it, and that
-is all an entropy coder asks for. The decoder is the sampler of section 3.5 with a file in place
-of its random numbers.
+The chain rule gives the probability of each level of a sub-pixel given those before it, and an
+entropy coder needs nothing else. The decoder is the sampler of section 3.5 with a file in place of
+its random numbers.
 
-Encoder and decoder must be told the same numbers, to the last bit. So both take the sampler's
-steps, on the CPU in float64, and round each probability to an integer. Another order of the sums,
-as in batches of other sizes or on other machines, moves a float64 probability by about 1e-14, and
-an integer only where that crosses a half: about once in 1e8 sub-pixels, which is not never.
+Encoder and decoder must get the same numbers, to the last bit. So both take the sampler's steps, on
+the CPU in float64, and round each probability to an integer. Batches of other sizes and other
+machines add in another order. That changes a float64 probability by about 1e-14, and its integer
+only if it crosses a half: about once in 1e8 sub-pixels, which is rare but not never.
 """
 
 from __future__ import annotations
@@ -31,23 +31,24 @@ Draw = Callable[[Tensor], Tensor]  # counts (N, levels) -> the levels (N,) of on
 
 
 def frequencies(model: ImageModel, images: Tensor) -> Tensor:
-    """What the coder is told of uint8 `images`, (N, C, H, W): int32, (H W C, N, levels).
+    """The frequencies by which the coder codes uint8 `images`, (N, C, H, W): (H W C, N, levels).
 
-    Integers of at least 1, in the ratios of the conditional probabilities; sub-pixels are in the
-    order in which they are coded: by rows, then columns, then colours. Raises `NVPError` for a
-    model that is no `PixelRNN`, and for images that are not the model's.
+    They are int32 of at least 1, in the ratios of the conditional probabilities. Sub-pixels are in
+    coding order: by rows, then columns, then colours. Raises `NVPError` for a model that is no
+    `PixelRNN`, and for images that do not fit the model.
     """
-    told: list[Tensor] = []
-    _walk(model, images, lambda counts, _: told.append(counts))
-    return torch.stack(told)
+    seen: list[Tensor] = []
+    _walk(model, images, lambda counts, _: seen.append(counts))
+    return torch.stack(seen)
 
 
 def encode(model: ImageModel, images: Tensor) -> bytes:
     """The file, without a header, from which `decode` makes uint8 `images`, (N, C, H, W), again.
 
-    All images are in one stream of 32-bit words, so that an end is paid for once. With the mixture
-    output, what it puts outside the levels is shared out among them, and the length belongs to
-    that. Raises `NVPError` as `frequencies` does, and without the package constriction.
+    All images are in one stream of 32-bit words, so that its end is paid for once. With the mixture
+    output, probability outside the levels is redistributed among them, and the file is as long as
+    that distribution implies. Raises `NVPError` as `frequencies` does, and without the package
+    constriction.
     """
     streams = _streams()
     coder, family = streams.queue.RangeEncoder(), streams.model.Categorical(perfect=False)
@@ -62,9 +63,9 @@ def encode(model: ImageModel, images: Tensor) -> bytes:
 def decode(model: ImageModel, file: bytes, count: int) -> Tensor:
     """The `count` images, uint8 (count, C, H, W), of which `encode` made `file`.
 
-    It takes the same model and count. A file of others is not always noticed, and then comes out
-    as samples. Raises `NVPError` where it is, for a model that is no `PixelRNN`, for less than
-    one image, and without the package constriction.
+    It needs the same model and count. A file from another model is not always detected; it then
+    decodes to random samples. Raises `NVPError` for one that is detected, for a model that is no
+    `PixelRNN`, for less than one image, and without the package constriction.
     """
     streams = _streams()
     if len(file) % 4:
@@ -95,10 +96,10 @@ def _walk(model: ImageModel, images: Tensor, visit: Callable[[Tensor, Tensor], N
 
 
 def _sample(model: ImageModel, count: int, draw: Draw) -> Tensor:
-    """Sample `count` images with `draw` in place of the dice."""
+    """Sample `count` images with `draw` in place of random numbers."""
     if not isinstance(model, PixelRNN):
         raise NVPError(
-            f"a {type(model).__name__} does not say how probable a sub-pixel is "
+            f"a {type(model).__name__} does not give the probability of a sub-pixel "
             "given those before it: code with a PixelRNN"
         )
     model = copy.deepcopy(model).cpu().double()
@@ -107,7 +108,7 @@ def _sample(model: ImageModel, count: int, draw: Draw) -> Tensor:
 
 
 class _Coded(Output):
-    """The output of a model, of which a coder draws."""
+    """The output of a model, with the coder in place of its draws."""
 
     def __init__(self, output: Output, code: Draw) -> None:
         super().__init__(output.levels, output.size)

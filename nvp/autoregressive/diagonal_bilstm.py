@@ -21,9 +21,9 @@ class DiagonalBiLSTM(nn.Module):
     """Diagonals from both upper corners: (N, features, H, W) -> (N, h, H, W).
 
     Input to state is a 1x1 convolution (mask B), state to state a 2x1 convolution over the skewed
-    map: the left neighbour and the pixel above. The mirrored direction has weights of its own, and
-    its map is shifted down by one row, or each pixel would see those to its right. The hidden
-    state of a pixel depends on all that came before it.
+    map: the left neighbour and the pixel above. The mirrored direction has weights of its own. Its
+    map is shifted down by one row; otherwise each pixel would see those to its right. The hidden
+    state of a pixel depends on all earlier pixels.
     """
 
     roles = ROLES
@@ -72,8 +72,8 @@ def shift_down(x: Tensor) -> Tensor:
 def scan_diagonals(gates: Tensor, weight: Tensor, initial: Tensor, _kernel: int) -> Tensor:
     """The recurrence in PyTorch, a skewed column at a time, both directions in one scan.
 
-    Shapes as in `nvp.autoregressive.scan.raster_lstm`. A row's state is its learned initial one
-    until its first pixel comes, so that the zeros of skewing are never read.
+    Shapes as in `nvp.autoregressive.scan.raster_lstm`. A row keeps its learned initial state until
+    its first pixel, so that the zeros of skewing are never read.
     """
     images, height = gates.shape[:2]
     maps = gates.flatten(4).permute(3, 0, 4, 1, 2)  # (directions, N, 4h, H, W)

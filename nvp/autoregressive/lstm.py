@@ -1,4 +1,4 @@
-"""What the two LSTM layers share: the gates of eq 3."""
+"""The parts that both LSTM layers share: the gates of eq 3."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def input_to_state(
 ) -> MaskedConv2d:
     """The mask B convolution that makes the gates' inputs, (N, directions 4h, H, W).
 
-    The colours cycle over the h units of every gate alike. Over all 4h outputs they would not: a
-    unit whose width three does not divide would have gates of several colours, and leak.
+    The colours cycle over the h units, alike in every gate. If they cycled over all 4h outputs, a
+    unit would have gates of several colours where three does not divide h, and leak.
     """
     own = colour_groups(hidden, num_colours).repeat(4 * directions)
     conv = MaskedConv2d("B", colour_groups(features, num_colours), own, kernel_size)
@@ -40,9 +40,9 @@ def input_to_state(
 
 
 def state_to_state(directions: int, taps: int, hidden: int) -> nn.Parameter:
-    """The weights from the hidden states of `taps` neighbours to the gates; they bear no mask.
+    """The weights from the hidden states of `taps` neighbours to the gates; they are not masked.
 
-    Shape (directions, taps, h, 4h): every neighbour is a pixel that came before.
+    Shape (directions, taps, h, 4h). Every neighbour is an earlier pixel.
     """
     bound = 1 / math.sqrt(taps * hidden)
     return nn.Parameter(torch.empty(directions, taps, hidden, 4 * hidden).uniform_(-bound, bound))
@@ -54,5 +54,5 @@ def initial_states(directions: int, length: int, hidden: int) -> nn.Parameter:
 
 
 def split_gates(gates: Tensor, directions: int) -> Tensor:
-    """(N, directions 4h, H, W) -> (N, H, W, directions, 4, h), which is how it lies in memory."""
+    """(N, directions 4h, H, W) -> (N, H, W, directions, 4, h), the layout in memory."""
     return gates.permute(0, 2, 3, 1).unflatten(-1, (directions, 4, -1))

@@ -11,8 +11,8 @@ from nvp.autoregressive.masked_conv import MaskedConv2d, colour_groups
 class PixelCNNBlock(nn.Module):
     """ReLU, 1x1 (2h -> h), ReLU, masked k x k (h -> h), ReLU: (N, 2h, H, W) -> (N, h, H, W).
 
-    The 1x1 back to 2h and the sum with the input are `ResidualLayer`'s, as for the LSTMs. All
-    masks are B, those of the 1x1s too, since the colours are grouped.
+    The 1x1 back to 2h and the sum with the input are in `ResidualLayer`, as for the LSTMs. All
+    masks are B, also those of the 1x1s, since the features belong to colours.
     """
 
     def __init__(self, features: int, hidden: int, num_colours: int, kernel_size: int) -> None:

@@ -20,9 +20,9 @@ from nvp.autoregressive.scan import compiled, raster_lstm
 class RowLSTM(nn.Module):
     """A row at a time, from the top: (N, features, H, W) -> (N, h, H, W).
 
-    Both convolutions are k wide along the row. Input to state is masked (B); state to state reads
-    the row above, unmasked. The hidden state of a pixel depends on the triangle above it, which
-    widens by (k - 1) / 2 columns a row, and on its row's left neighbours through the input.
+    Both convolutions are k wide along the row. Input to state has mask B; state to state reads the
+    row above, without a mask. The hidden state of a pixel depends on the triangle above it, which
+    widens by (k - 1) / 2 columns a row, and on its left neighbours through the input.
     """
 
     roles = ROLES

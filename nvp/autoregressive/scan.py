@@ -1,7 +1,7 @@
 """The compiled LSTM scan: `scan.cpp`, built on first use, with its own backward pass.
 
-The layers call `raster_lstm` where `compiled(...)` says that they can, and their plain form in
-PyTorch, which the paper's words follow more closely, everywhere else.
+The layers call `raster_lstm` where `compiled(...)` allows it. Elsewhere they call their plain form
+in PyTorch, which follows the paper's words more closely.
 """
 
 from __future__ import annotations

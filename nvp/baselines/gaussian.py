@@ -1,4 +1,4 @@
-"""A full-covariance Gaussian over the logits of dequantised images: what any flow has to beat."""
+"""A full-covariance Gaussian over the logits of dequantised images: a baseline for any flow."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from nvp.baselines.config import StridedConfig
 from nvp.model.dequantisation import device_of, uniform_noise
 from nvp.model.protocol import ImageModel
 
-# Of a pixel, in levels: from a twentieth, when all but 1e-4 of the mass is in one, to thousands.
+# Of s, in levels: from a twentieth, which puts all but 1e-4 of the mass on one level, to 22,000.
 LOG_SCALES = (-3.0, 10.0)
 
 

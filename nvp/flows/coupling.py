@@ -32,8 +32,8 @@ Kept = TypeVar("Kept", Parity, Half)
 class AffineCoupling(Bijection, Generic[Kept]):
     """z = b x + (1 - b) (x exp(s(b x)) + t(b x)), log|det| = sum of (1 - b) s  (eqs 4 to 9).
 
-    `net` maps what the mask keeps to 2 C maps, t first, then the pre-activation of s. s is bounded:
-    a learned scale times tanh (section 4.1). x and its image are (N, C, H, W). A condition y is
+    `net` maps the kept part to 2 C maps, t first, then the pre-activation of s. s is bounded: a
+    learned scale times tanh (section 4.1). x and its image are (N, C, H, W). A condition y is
     passed to `net` with b x: s and t may depend on it in any way (appendix F).
     """
 
@@ -71,7 +71,7 @@ class AffineCoupling(Bijection, Generic[Kept]):
         """
 
     def ask_net(self, kept: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
-        """What the net says of the kept part; an unconditional net takes that alone."""
+        """t and the pre-activation of s from the kept part; an unconditional net takes no y."""
         t, raw = (self.net(kept) if y is None else self.net(kept, y)).chunk(2, dim=1)
         return t, raw
 

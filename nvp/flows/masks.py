@@ -1,4 +1,4 @@
-"""The two masks of section 3.4 (figure 3). b = 1: passed through, and what s and t see."""
+"""The two masks of section 3.4 (figure 3). Where b = 1, x is kept, and s and t see it."""
 
 from __future__ import annotations
 

@@ -13,11 +13,11 @@ __all__ = ["Logit", "LogitForm", "dequantise", "uniform_noise"]
 
 
 class LogitForm(StrEnum):
-    """Where the logit keeps clear of infinity.
+    """How the logit avoids infinity.
 
     SYMMETRIC  logit(alpha + (1 - 2 alpha) x): the official code's, bounded at both ends
     PAPER      logit(alpha + (1 - alpha) x): as printed in section 4.1. It has no bound as x -> 1:
-               white pixels come near infinity, and rounding to float32 would take some there
+               white pixels come near infinity, and rounding to float32 can reach it
     """
 
     SYMMETRIC = "symmetric"

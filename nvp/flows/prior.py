@@ -1,4 +1,4 @@
-"""Priors p_Z over latents z, in image layout. The paper takes a unit Gaussian, and allows any."""
+"""Priors p_Z over latents z, in image layout. The paper uses a unit Gaussian, and allows others."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class GaussianPrior(Prior):
 
 
 class LogisticPrior(Prior):
-    """A standard logistic in every dimension, NICE's choice: heavier tails than the Gaussian."""
+    """A standard logistic in every dimension, as in NICE: heavier tails than the Gaussian's."""
 
     def log_prob(self, z: Tensor) -> Tensor:
         return sum_over_image(-F.softplus(z) - F.softplus(-z))

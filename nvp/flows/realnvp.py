@@ -231,7 +231,7 @@ class RealNVP(ImageModel):
         """x = g(temperature z), z ~ p_Z: uint8, (n, C, H, W).
 
         With `config.sample_batch_statistics`, as in the official code, the norms inside s and t
-        use the statistics of these n images; those of the couplings' outputs never do.
+        use the statistics of these n images; the norms of the couplings' outputs never do.
         """
         check_count("n", n)
         z = temperature * self.prior.sample((n, *self.image_shape), generator)
@@ -255,8 +255,8 @@ class RealNVP(ImageModel):
         """x = g(z) as uint8, (N, C, H, W); z in image layout, at the training size or any other.
 
         Without `config.undo_data_constraint` the logit's alpha is not undone, as in the official
-        code: a little brighter or darker than g(z). Raises `NVPError` for sides that the scales
-        cannot halve.
+        code: images then have less contrast. Raises `NVPError` for sides that the scales cannot
+        halve.
         """
         self._check_latents(z)
         y = self.condition(labels, len(z))

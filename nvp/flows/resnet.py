@@ -124,12 +124,12 @@ class ResidualBlock(nn.Module):
 
 
 class InputTreatment(nn.Module):
-    """What happens to the kept half before the first convolution (official code only).
+    """The input of the first convolution, made from the kept half (official code only).
 
     Batch norm; for a checkerboard a factor of 2; [h, -h], so that the ReLU is a concatenated one;
     and the checkerboard itself as one more channel. The code gives no reason for the factor. (Half
-    of what the norm sees is zeros, so it leaves the kept squares with a standard deviation of
-    sqrt(2); the factor makes it 2 sqrt(2).)
+    of the norm's input is zeros, so the kept squares have a standard deviation of sqrt(2) after it;
+    the factor makes that 2 sqrt(2).)
 
     A conditional net sees y, (N, num_classes), as that many more channels, each constant over the
     image. Appendix F makes s and t depend on y; we could not verify how y enters them, and the
@@ -174,7 +174,7 @@ class InputTreatment(nn.Module):
 
 
 class CouplingNet(nn.Module):
-    """From what a coupling keeps to (t, pre-activation of s): (N, i, H, W) -> (N, 2 o, H, W).
+    """From the kept part to t and the pre-activation of s: (N, i, H, W) -> (N, 2 o, H, W).
 
     A 3x3 convolution and `num_blocks` residual blocks of `width` maps. A 1x1 skip leads from the
     first convolution and from every block into a sum, which a last 1x1 convolution reads.

@@ -1,8 +1,8 @@
 """Squeezing: trading space for channels, s x s x c -> s/2 x s/2 x 4c (section 3.6, figure 3).
 
 The figure shows one channel, and numbers a 2 x 2 block top-left, top-right, bottom-left,
-bottom-right. For several channels two orders fit it, and the official code uses a third one
-to factor out. Each is a permutation of the sub-pixels, so its log-determinant is 0.
+bottom-right. For several channels two orders agree with it, and the official code factors out by a
+third. Each is a permutation of the sub-pixels, so its log-determinant is 0.
 """
 
 from __future__ import annotations

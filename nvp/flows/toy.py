@@ -82,7 +82,7 @@ def _as_image(points: Tensor) -> Tensor:
 def _net(width: int) -> nn.Module:
     """The kept coordinate, (N, 1, 1, 1), to t and the pre-activation of s, (N, 2, 1, 1).
 
-    Smooth, so that the density is; it starts at zero, so that the flow starts as the identity.
+    It is smooth, and so is the density; it starts at zero, so the flow starts as the identity.
     """
     last = nn.Linear(width, 2)
     nn.init.zeros_(last.weight)

@@ -16,7 +16,7 @@ from nvp.data.splits import examples, load_split, spread, training_data
 from nvp.errors import NVPError
 from nvp.ledger.entry import Run, read_run, record_text
 from nvp.ledger.scoring import in_float64
-from nvp.model.labels import Examples, arguments
+from nvp.model.labels import Examples, images_and_labels
 from nvp.model.protocol import ImageModel
 from nvp.runs.checkpoint import read_checkpoint
 from nvp.runs.files import write, write_text
@@ -35,7 +35,7 @@ TOLERANCE = 0.035
 def write_pictures(run: TrainedRun, entry: RunFolder, test: Examples) -> None:
     """Write `samples.png`, `real.png` of `test` images and, of a Pixel RNN, `completions.png`."""
     model = in_float64(run)
-    real, _ = arguments(spread(test, NUMBER))
+    real, _ = images_and_labels(spread(test, NUMBER))
     _write(entry.samples, greys(draw_samples(model), model.levels))
     _write(entry.real, greys(real, model.levels))
     if isinstance(model, PixelRNN):

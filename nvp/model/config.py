@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from nvp.model.protocol import ImageModel
 
-# Bounds far above what anybody trains: beyond them a typing error would fill the memory.
+# Bounds far above any model that is trained: without them a slip of the hand fills the memory.
 Side: TypeAlias = Annotated[int, Field(ge=1, le=4096)]
 Shape: TypeAlias = tuple[Side, Side, Side]  # (C, H, W)
 Width: TypeAlias = Annotated[int, Field(ge=1, le=65536)]  # features of a layer
@@ -17,10 +17,10 @@ Depth: TypeAlias = Annotated[int, Field(ge=1, le=256)]  # layers or parts
 
 
 class Family(BaseModel, ABC):
-    """What the configurations of all models share: a family, and `build`.
+    """The base of all configurations of models: the name of a family, and `build`.
 
-    The name of the family is given with the class, `class GANConfig(ModelConfig, family="gan")`. A
-    class without one is named by where it is, `module:Class`, and so is a subclass of a family.
+    The name is given with the class, `class GANConfig(ModelConfig, family="gan")`. A class without
+    one is named by its place, `module:Class`; so is a subclass of a family's configuration.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -38,7 +38,7 @@ class Family(BaseModel, ABC):
 
     @classmethod
     def name(cls) -> str:
-        """What `family` says: the name of a family, or `module:Class`."""
+        """The value of `family`: the name of a family, or `module:Class`."""
         return cls._name
 
     @classmethod

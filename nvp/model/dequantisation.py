@@ -1,6 +1,6 @@
 """From pixels to the real line and back, elementwise: uniform dequantisation, then a logit.
 
-Section 4.1 of Real NVP, for every model that wants a density of what are integers.
+Section 4.1 of Real NVP, for every model that gives integers a density.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ LEVELS = 256
 
 
 def device_of(generator: torch.Generator | None) -> torch.device:
-    """Where a generator draws; PyTorch's own, None, on the CPU."""
+    """The device of a generator; the CPU for None, PyTorch's global one."""
     return torch.device("cpu") if generator is None else generator.device
 
 
@@ -38,13 +38,13 @@ def dequantise(images: Tensor, noise: Tensor, levels: int = LEVELS) -> Tensor:
 
 
 def quantise(x: Tensor, levels: int = LEVELS) -> Tensor:
-    """Undo `dequantise`: the level, uint8, whose interval x lies in; the nearest one outside."""
+    """Undo `dequantise`: the level, uint8, in whose interval x lies, or else the nearest level."""
     return (levels * x).floor().clamp(0, levels - 1).to(torch.uint8)
 
 
 def logit(x: Tensor, alpha: float, slope: float) -> tuple[Tensor, Tensor]:
     """y = log(p / (1 - p)), p = alpha + slope x, x in [0, 1), and log dy/dx; both like x."""
-    # The clamp binds only where x was rounded to 1 and slope is 1 - alpha.
+    # The clamp acts only where x was rounded to 1 and slope is 1 - alpha.
     p = (alpha + slope * x).clamp(max=1 - torch.finfo(x.dtype).eps / 2)
     y = torch.logit(p)
     return y, _log_derivative(y, slope)

@@ -1,14 +1,14 @@
-"""What a conditional model is told of each image, y: its class, or a vector of attributes.
+"""The condition y of a conditional model: the class of an image, or a vector of attributes.
 
 Labels are (N,) integers in 0..K-1, or (N, K) real numbers, K being the model's `num_classes`. A
-loop over images slices, counts and moves `Labelled` ones in the same way, and passes either kind
-on by `arguments`; labels are attached only where the model is conditional.
+loop slices, counts and moves images with labels like images alone, and takes the two apart by
+`images_and_labels`. Labels are attached only if the model is conditional.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -37,15 +37,15 @@ class Labelled:
 Examples: TypeAlias = Tensor | Labelled
 
 
-def arguments(examples: Examples) -> tuple[Tensor, dict[str, Any]]:
-    """The images, and the keyword `labels` for the methods of a conditional model, if any."""
+def images_and_labels(examples: Examples) -> tuple[Tensor, Tensor | None]:
+    """The images, and their labels if they have any."""
     if isinstance(examples, Labelled):
-        return examples.images, {"labels": examples.labels}
-    return examples, {}
+        return examples.images, examples.labels
+    return examples, None
 
 
 def mirrored(examples: Examples, which: Tensor) -> Examples:
-    """Flip those images left to right where `which`, bool (N,); labels stay what they are."""
+    """Flip those images left to right where `which`, bool (N,), is true; labels stay the same."""
     if isinstance(examples, Labelled):
         images = mirrored(examples.images, which)
         assert isinstance(images, Tensor)

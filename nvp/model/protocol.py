@@ -97,13 +97,13 @@ class ImageModel(nn.Module, ABC):
         *,
         labels: Tensor | None = None,
     ) -> Tensor:
-        """What training minimises: mean nats per image, plus any regulariser. A scalar."""
+        """The quantity that training minimises: mean nats per image, plus any regulariser."""
         return -self.log_prob(images, generator=generator, labels=labels).mean()
 
     def initialise(self, images: Tensor) -> None:
-        """Set what follows from the training `images` alone, once, before the first step.
+        """Set weights from the training `images`, once, before the first step.
 
-        Most models set nothing; one that is `fitted_in_closed_form` sets all its weights.
+        Most models set none; one that is `fitted_in_closed_form` sets all.
         """
 
     @property

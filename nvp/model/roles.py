@@ -1,4 +1,4 @@
-"""What each parameter of a model is for. The optimiser asks for roles, never for names or types."""
+"""The role of each parameter of a model. The optimiser asks for roles, never for names or types."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from torch import nn
 
 
 class Role(StrEnum):
-    """A module says the roles of its own parameters by name: `roles = {"v": Role.DIRECTION}`.
+    """A module names the roles of its own parameters: `roles = {"v": Role.DIRECTION}`.
 
-    Of those that it does not mention, a vector is a BIAS and anything larger a KERNEL.
+    Of the parameters that it does not name, a vector is a BIAS and anything larger a KERNEL.
     """
 
     KERNEL = "kernel"  # a matrix, or a convolution's filters: the first dimension is the output
     DIRECTION = "direction"  # v of weight normalisation, g v / ||v||: its length has no effect
     GAIN = "gain"  # g of weight normalisation
     TANH_SCALE = "tanh scale"  # the learned bound of s (section 4.1 of Real NVP)
-    RECURRENT = "recurrent"  # (directions, taps, h, 4h): from the states before to the gates
+    RECURRENT = "recurrent"  # (directions, taps, h, 4h): from earlier states to the gates
     FIRST_STATE = "first state"  # h and c before the first row or column
     BIAS = "bias"
 

@@ -17,7 +17,7 @@ from nvp.data.splits import TrainingData, check_test_split, shuffled, spread, tr
 from nvp.devices import pick_device
 from nvp.errors import NVPError
 from nvp.likelihood import bits_per_dim, evaluate, reestimate_statistics
-from nvp.model.labels import Examples, arguments
+from nvp.model.labels import Examples, images_and_labels
 from nvp.model.protocol import batch_norms, batch_statistics
 from nvp.runs.checkpoint import Best, read_best, read_checkpoint
 from nvp.runs.files import write_text
@@ -86,7 +86,7 @@ class Job:
         if self.before is None:
             self.folder.best.unlink(missing_ok=True)  # of a run lost before its first checkpoint
             started = time.perf_counter()
-            state.model.initialise(arguments(self.data.images)[0])
+            state.model.initialise(images_and_labels(self.data.images)[0])
             state.minutes = (time.perf_counter() - started) / 60
         validation = spread(self.data.validation, config.evaluation.validation_images)
         log = RunLog(self.folder, state.step)
@@ -223,8 +223,10 @@ def validate(
     if not batch_norms(model):
         return {"validation": score.bits_per_dim}
     with batch_statistics(model), torch.no_grad():
-        batch, given = arguments(shuffled(validation, settings.batch_size).to(state.device))
-        log_prob = model.log_prob(batch, generator=torch.Generator().manual_seed(0), **given)
+        batch = shuffled(validation, settings.batch_size).to(state.device)
+        few, labels = images_and_labels(batch)
+        noise = torch.Generator().manual_seed(0)
+        log_prob = model.log_prob(few, generator=noise, labels=labels)
     on_batch = bits_per_dim(log_prob, model.image_shape).mean()
     return {"validation": score.bits_per_dim, "validation_batch_statistics": on_batch.item()}
 

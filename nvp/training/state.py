@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 from nvp.config import Precision, RunConfig
 from nvp.data.splits import TrainingData
 from nvp.errors import NVPError
-from nvp.model.labels import Examples, arguments
+from nvp.model.labels import Examples, images_and_labels
 from nvp.model.protocol import ImageModel, use_channels_last
 from nvp.runs.checkpoint import Best, Checkpoint, Header
 from nvp.runs.folder import RunFolder
@@ -62,10 +62,10 @@ class State:
         """The loss on a batch, in nats an image, in the precision of the networks."""
         # Dropout draws from PyTorch's own generator: a resumed run must draw the same.
         torch.manual_seed(zlib.crc32(f"{self.seed} {self.step}".encode()))
-        images, given = arguments(batch)
+        images, labels = images_and_labels(batch)
         half = self.precision is Precision.BF16
         with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
-            loss = self.model.loss(images, generator, **given)
+            loss = self.model.loss(images, generator, labels=labels)
         if not isinstance(loss, Tensor) or loss.ndim:
             shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
             raise NVPError(
