@@ -58,6 +58,7 @@ class Optimiser(StrEnum):
     """The rule that turns gradients into steps."""
 
     ADAM = "adam"  # Real NVP
+    ADAMAX = "adamax"  # of neither paper; later flows use it (Glow's code)
     RMSPROP = "rmsprop"  # Pixel RNN, which gives none of its constants
     MUON = "muon"  # of neither paper: the kernels by orthogonal steps, the rest by Adam
 
@@ -76,9 +77,9 @@ class TrainingConfig(BaseModel):
     batch_size: int = Field(64, ge=2)
     optimiser: Optimiser = Optimiser.ADAM
     learning_rate: float = Field(1e-3, gt=0)
-    betas: tuple[Beta, Beta] = (0.9, 0.999)  # of Adam
+    betas: tuple[Beta, Beta] = (0.9, 0.999)  # of Adam and Adamax
     alpha: float = Field(0.99, ge=0, lt=1)  # of RMSprop: PyTorch's default, the paper has none
-    epsilon: float = Field(1e-8, gt=0)  # of Adam and RMSprop
+    epsilon: float = Field(1e-8, gt=0)  # of Adam, Adamax and RMSprop
     clip_norm: float = Field(100.0, gt=0, allow_inf_nan=True)  # inf: gradients are not clipped
     tanh_scale_rate: float = Field(1.0, gt=0)  # times learning_rate, for the learned scales of tanh
     relative_step: float = Field(0.02, gt=0)  # of Muon: ||step|| / ||v|| of weight-normalised v

@@ -64,6 +64,7 @@ def test_runs_that_are_recorded_are_not_made_again(
         *[("plain", 0), ("plain", 1), ("wide", 0), ("wide", 1)]
     ]
     assert all(r.steps == 2 and math.isfinite(r.test) and r.standard_error > 0 for r in rows)
+    assert all(float(r.curve.split()[-1]) == pytest.approx(r.train, abs=1e-4) for r in rows)
     assert rows[0].parameters < rows[2].parameters
     assert rows[0].test != rows[1].test
 

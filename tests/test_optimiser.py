@@ -84,6 +84,11 @@ def test_rmsprop_takes_its_constants_from_the_configuration() -> None:
     assert (group["alpha"], group["eps"]) == (0.9, 1e-5)
 
 
+def test_adamax_is_a_choice() -> None:
+    optimiser = begin(configuration(optimiser="adamax"), torch.device("cpu"), 54).optimiser
+    assert isinstance(optimiser, torch.optim.Adamax)
+
+
 @pytest.mark.parametrize("shape", [(6, 40), (40, 6), (1, 8), (3, 6, 40), (2, 40, 6)])
 def test_orthogonal_keeps_the_directions_and_levels_their_sizes(shape: tuple[int, ...]) -> None:
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))

@@ -69,6 +69,7 @@ def run(ablation: Ablation, machine: Leg, variant: Variant, seed: int) -> Row:
         hardware=f"1 thread of {machine.cpu}",
         torch=machine.torch,
         finished=datetime.now(UTC).date().isoformat(),
+        curve=" ".join(f"{row['bits_per_dim']:.4f}" for row in log),
     )
 
 

@@ -62,6 +62,7 @@ class Row(BaseModel):
 
     `train_halfway` and `train` are means over the last steps before half of the budget, and before
     its end; `standard_error` is that of `test` over its images; `seconds` are those of the steps.
+    `curve` holds the means of the loss over each `training.log_every` steps, separated by spaces.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -81,6 +82,7 @@ class Row(BaseModel):
     hardware: str
     torch: str
     finished: str  # UTC date
+    curve: str = ""
 
 
 def default_file() -> Path:

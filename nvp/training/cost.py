@@ -24,7 +24,7 @@ from nvp.config import Optimiser, RunConfig
 FLOPS_A_SECOND = 20e12
 SECONDS_AN_OPERATION = 10e-6
 # Copies of the parameters beside themselves: gradient, average, and the optimiser's moments.
-COPIES = {Optimiser.ADAM: 4, Optimiser.MUON: 4, Optimiser.RMSPROP: 3}
+COPIES = dict.fromkeys(Optimiser, 4) | {Optimiser.RMSPROP: 3}
 
 
 @dataclass(frozen=True)

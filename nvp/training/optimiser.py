@@ -115,8 +115,11 @@ def make_optimiser(model: nn.Module, settings: TrainingConfig) -> torch.optim.Op
     groups = [{"params": members[role], **options[role]} for role in options if role in members]
     if settings.optimiser is Optimiser.RMSPROP:
         return torch.optim.RMSprop(groups, lr=rate, alpha=settings.alpha, eps=epsilon, foreach=True)
+    betas = settings.betas
+    if settings.optimiser is Optimiser.ADAMAX:
+        return torch.optim.Adamax(groups, lr=rate, betas=betas, eps=epsilon, foreach=True)
     chosen = Muon if settings.optimiser is Optimiser.MUON else torch.optim.Adam
-    return chosen(groups, lr=rate, betas=settings.betas, eps=epsilon, fused=True)
+    return chosen(groups, lr=rate, betas=betas, eps=epsilon, fused=True)
 
 
 # The parameters that a setting acts on. Where a model has none of them, the setting is refused.
