@@ -206,7 +206,7 @@ plt.show()
 # scale has to **Gaussianise** them. Their term of the likelihood comes straight from the first scale. So the loss is
 # **distributed throughout the network**, as intermediate classifiers distribute it in a deep classifier. In a
 # model of five scales half of the latents meet the prior after 6 of 28 couplings. Chapter {ref}`networks` shows
-# the term of each scale while a model learns. The paper also expects the early
+# the term of each scale while a model learns ({numref}`fig-terms`). The paper also expects the early
 # units to hold local, fine-grained features; chapter {ref}`latents` tests that.
 #
 # ### The whole flow

@@ -397,7 +397,7 @@ plt.show()
 # moments are re-estimated, and the score with the statistics of the batch, which `nvp train` logs beside the proper one
 # as `validation_batch_statistics`, would share it.
 #
-# **Cure.** `reestimate_statistics` before every score (chapter {ref}`networks` measures on a recorded run how few images it takes), or a
+# **Cure.** `reestimate_statistics` before every score (appendix {ref}`batch-statistics` measures on a recorded run how few images it takes), or a
 # shorter memory.
 #
 # ## The inverse is lost

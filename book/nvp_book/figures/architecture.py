@@ -177,7 +177,7 @@ def draw_network() -> None:
     arrow(axes, (12.35, total), (14.2, total), (14.2, 6.4))
     box(axes, (14.2, 5.6), (2, 1.6), "batch norm\nReLU\n1 × 1", fill=figures.PALE)
     arrow(axes, (14.2, 4.8), (14.2, 4.0))
-    label(axes, (13.9, 3.6), "$t,\\;\\; s = \\alpha\\,\\tanh(\\cdot)$", size=10.5)
+    label(axes, (13.9, 3.6), "$t,\\;\\; s = a\\,\\tanh(\\cdot)$", size=10.5)
 
     label(axes, (0.2, 2.3), "a residual block", size=11, align="left")
     block = 1.0

@@ -1,0 +1,43 @@
+"""Pictures of the appendix on the statistics of batch normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+from torch import Tensor
+
+from nvp_book.figures import BLUE, GREEN, INK, ORANGE, VERMILION, WIDTH
+
+
+def draw_saturation(x: Tensor, normalised: Mapping[str, Tensor], bounds: Sequence[float]) -> None:
+    """A scalar x against what batch normalisation makes of it; dotted lines at +-`bounds`."""
+    _, ax = plt.subplots(figsize=(WIDTH, 3.1))
+    colours = (INK, BLUE, GREEN, VERMILION)
+    styles = ("--", "-", "-", "-")
+    for (name, z), colour, style in zip(normalised.items(), colours, styles, strict=False):
+        ax.plot(x, z, style, color=colour, label=name)
+    for bound, colour in zip(bounds, colours[1:], strict=False):
+        for sign in (-1, 1):
+            ax.axhline(sign * bound, color=colour, ls=":", lw=1)
+    high = 1.25 * max(bounds)
+    ax.set(xlabel="x, in standard deviations of the other images", ylabel="normalised")
+    ax.set(xlim=(x[0].item(), x[-1].item()), ylim=(-high, high))
+    ax.legend(loc="upper left", fontsize=9, frameon=True, facecolor="white", edgecolor="white")
+
+
+def draw_gradient_errors(
+    sizes: Sequence[int], errors: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+) -> None:
+    """For each kind of norm its (standard deviations, biases) by batch size, relative."""
+    _, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.8))
+    for (name, both), colour, marker in zip(errors.items(), (BLUE, ORANGE), "os", strict=True):
+        for ax, values in zip(axes, both, strict=True):
+            ax.plot(sizes, values, marker + "-", color=colour, label=name)
+    for ax, title in zip(axes, ("noise", "bias"), strict=True):
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(sizes, [str(size) for size in sizes])
+        ax.minorticks_off()
+        ax.set(title=title, xlabel="images in a batch", ylim=(0, None))
+    axes[0].set_ylabel("relative to the gradient")
+    axes[0].legend(fontsize=9)
