@@ -725,11 +725,12 @@ plt.show()
 # %% tags=["hide-input"]
 baseline = baselines.recorded()[EMBEDDED]
 quick = ledger["quickstart"]
+minutes = f"{quick.record.minutes:.0f} minutes"
 scores = {
     "uniform noise": 8.0,
     **{f"{k} (chapter 1)": s.bits_per_dim for k, s in baseline.items()},
     "the hundred lines, half a minute": score,
-    f"`quickstart`, {quick.record.minutes:.0f} minutes": quick.score.bits_per_dim,
+    f"`quickstart`, {minutes}": quick.score.bits_per_dim,
 }
 figures.show_table(
     [f"bits/dim of {len(test_images):,} test images", ""],
