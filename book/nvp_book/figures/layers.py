@@ -86,3 +86,53 @@ def draw_pixelcnn_block() -> None:
     arrow(axes, (12.7, y), (13.7, y))
     label(axes, (13.15, y + 0.3), "$2h$")
     label(axes, (6.6, up + 0.3), "the input, unchanged")
+
+
+def draw_pixel_rnn() -> None:
+    """The whole network of Table 1 with the shape of every map, and one of its layers enlarged."""
+    axes = sheet(17.6, 7.6)
+    y, skips = 5.1, 6.9
+    box(axes, (1.0, y), (1.5, 1.2), "image", fill=SKY)
+    box(axes, (3.7, y), (1.7, 1.2), "7 × 7\nmask A")
+    for x, name in ((6.4, "layer 1"), (9.1, "layer $L$")):
+        box(axes, (x, y), (1.7, 1.2), name, fill=ORANGE)
+        arrow(axes, (x, y + 0.6), (x, skips), (11.0, skips), (11.0, y + 0.25))
+    label(axes, (8.7, skips + 0.3), "skip connections, $2h$")
+    label(axes, (7.75, y), "…", size=13)
+    circle(axes, (11.0, y), "+", radius=0.25)
+    for x, text in ((13.0, "ReLU\n1 × 1"), (14.9, "ReLU\n1 × 1"), (16.8, "ReLU\n1 × 1")):
+        box(axes, (x, y), (1.3, 1.2), text, fill=PALE)
+    stops = ((1.75, 2.85), (4.55, 5.55), (9.95, 10.75), (11.25, 12.35), (13.65, 14.25))
+    for start, end in (*stops, (15.55, 16.15)):
+        arrow(axes, (start, y), (end, y))
+    arrow(axes, (16.8, y - 0.6), (16.8, 3.75))
+    label(axes, (17.5, 3.45), "256-way softmax for each colour", align="right")
+    shapes = {
+        1.0: "$C × H × W$",
+        3.7: "to $2h × H × W$",
+        7.75: "$2h$ to $2h$ each",
+        13.95: "1024 maps each",
+    }
+    for x, text in shapes.items():
+        label(axes, (x, y - 0.95), text)
+    label(axes, (15.5, y + 0.95), "256 $C$ maps", align="left")
+    # One layer, enlarged.
+    low = 1.2
+    label(axes, (0.4, 3.1), "one layer", size=11, align="left")
+    label(axes, (1.2, low), "$x$", size=12)
+    box(axes, (5.3, low), (4.6, 1.5), "Row LSTM,\nDiagonal BiLSTM, or\nPixelCNN", fill=ORANGE)
+    box(axes, (10.0, low), (1.9, 1.0), "1 × 1", fill=PALE)
+    box(axes, (10.0, low + 1.55), (1.9, 1.0), "1 × 1", fill=PALE)
+    circle(axes, (12.9, low), "+", radius=0.25)
+    arrow(axes, (1.5, low), (3.0, low))
+    label(axes, (2.55, low + 0.3), "$2h$")
+    arrow(axes, (7.6, low), (9.05, low))
+    label(axes, (8.0, low + 0.3), "$h$")
+    arrow(axes, (8.4, low), (8.4, low + 1.55), (9.05, low + 1.55))
+    arrow(axes, (10.95, low + 1.55), (12.3, low + 1.55))
+    label(axes, (12.5, low + 1.55), "to the head, $2h$", align="left")
+    arrow(axes, (10.95, low), (12.65, low))
+    label(axes, (11.8, low + 0.3), "$2h$")
+    arrow(axes, (1.9, low), (1.9, 0.1), (12.9, 0.1), (12.9, low - 0.25))
+    arrow(axes, (13.15, low), (14.1, low))
+    label(axes, (14.25, low), "to the next layer, $2h$", align="left")

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nvp_book.figures import GREY, INK, ORANGE, PALE, PALETTE, SKY, WIDTH
 
-NEVER, LATER = -1, -2  # in place of a number of blocks
+NEVER, LATER = -1, -2  # in place of a number of layers
 HATCH = "////"
 WAITING = (191, 219, 238)  # a pixel that is not drawn yet: a colour that no grey image has
 
@@ -31,24 +31,26 @@ def undrawn(images: Tensor, share: float) -> Tensor:
 
 
 def draw_depths(depths: Tensor, pixel: tuple[int, int], seen: Tensor) -> None:
-    """How many blocks it takes until `pixel` sees each place, (H, W), or `NEVER` or `LATER`.
+    """How many layers it takes until `pixel` sees each place, (H, W), or `NEVER` or `LATER`.
 
     `seen`, bool (H, W), is what a stack of some depth sees; its outline is drawn.
     """
     figure, ax = plt.subplots(figsize=(0.9 * WIDTH, 5.3))
     shown = np.ma.masked_less(depths.numpy(), 0)
-    image = ax.pcolormesh(shown, cmap="viridis_r", vmin=0, edgecolor="white", lw=0.3)
+    # Cells are dots inside the drawing, which stays small.
+    cells: dict[str, Any] = {"edgecolor": "white", "lw": 0.3, "rasterized": True}
+    image = ax.pcolormesh(shown, cmap="viridis_r", vmin=0, **cells)
     blind = np.ma.masked_not_equal(depths.numpy(), NEVER)
-    ax.pcolormesh(blind, cmap=ListedColormap([PALE]))
+    ax.pcolormesh(blind, cmap=ListedColormap([PALE]), rasterized=True)
     for row, column in (depths == NEVER).nonzero().tolist():
         cell = Rectangle((column, row), 1, 1, fc="none", ec=GREY, lw=0, hatch=HATCH)
-        ax.add_patch(cell)
+        ax.add_patch(cell).set_rasterized(True)
     _outline(ax, seen)
     ax.add_patch(Rectangle((pixel[1], pixel[0]), 1, 1, fc="white", ec=INK, lw=2.2))
     ax.invert_yaxis()
     ax.set(aspect="equal", xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
-    figure.colorbar(image, ax=ax, label="blocks until the pixel sees it")
+    figure.colorbar(image, ax=ax, label="layers until the pixel sees it")
     handles = [
         Patch(fc="white", ec=INK, lw=2.2, label="the pixel that looks"),
         Patch(fc=PALE, ec=GREY, hatch=HATCH, label="seen at no depth"),
