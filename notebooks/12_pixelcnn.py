@@ -636,7 +636,8 @@ def sample(model, images, first_row=0):
 
 
 drawn = sample(model, torch.zeros(18, *shape, dtype=torch.long))
-completed = [sample(model, test[:9], first_row=7) for _ in range(3)]
+three = test[:9].repeat(3, 1, 1, 1)
+completed = sample(model, three, first_row=7).unflatten(0, (3, 9))
 
 
 # %% mystnb={"figure": {"caption": "Samples of the Row LSTM that this page trained, beside test images of the same size. None is chosen.", "name": "fig-page-samples"}, "image": {"alt": "Three rows of nine grey images of 14 by 14 pixels. The first row shows real clothes and shoes. The other two show shapes, many of which look like shirts, coats or trousers, and some like none."}} tags=["hide-input"]
