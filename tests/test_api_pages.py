@@ -29,8 +29,10 @@ PAGES = sorted((BOOK / "api").glob("*.md"))
 LISTED = [name for page in PAGES for name in re.findall(r"automodule:: (\S+)", page.read_text())]
 NAMES = docstrings.Namespace(BOOK / "api")
 MODULES = {
-    found.name for found in pkgutil.walk_packages(nvp.__path__, "nvp.") if not found.ispkg
-} - {"nvp.cli"}
+    found.name
+    for found in pkgutil.walk_packages(nvp.__path__, "nvp.")
+    if not found.ispkg and not found.name.startswith("nvp.cli")
+}
 
 
 def rst(text: str, module: str = "nvp.flows.coupling") -> str:

@@ -20,7 +20,7 @@ import yaml
 from ledgers import content
 from tiny import configuration, fails
 
-from nvp import cli
+from nvp.cli import terminal
 from nvp.errors import NVPError
 from nvp.ledger import entry as ledger
 from nvp.ledger.enter import record
@@ -293,7 +293,7 @@ def test_an_output_that_is_full_is_one_line(
         patch.setattr(sys, "stdout", full)
         full.write("something")
         with pytest.raises(SystemExit) as ended:
-            cli._flush()
+            terminal.flush()
     assert ended.value.code == 2
     assert capsys.readouterr().err == f"nvp: the output: {os.strerror(errno.ENOSPC)}\n"
 

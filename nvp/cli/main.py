@@ -1,156 +1,31 @@
-"""The command line: `nvp data | train | evaluate | sample | record | pictures | tables ...`."""
+"""The commands that train, score, record and verify runs."""
 
 from __future__ import annotations
 
-import errno
 import faulthandler
 import io
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-try:
-    import typer
-    from rich.console import Console
-    from rich.table import Table
-    from typer.core import TyperGroup
-except ModuleNotFoundError as error:
-    raise SystemExit(f"nvp: {error}: the command line needs pip install '.[cli]'") from error
+import typer
+from rich.table import Table
 
+from nvp.cli.data import data_app
+from nvp.cli.options import DataRoot, Device, RunFolder, Trust
+from nvp.cli.terminal import OneLineErrors, console, flush
 from nvp.config import LARGEST_SEED
-from nvp.data.importing.options import Crop, Fractions, Options
 from nvp.errors import NVPError
 
-# Of all bad options and commands. The click that it is from is Typer's own in new versions.
-_UsageError: Any = typer.BadParameter.__base__
-
-
-@contextmanager
-def _one_line() -> Iterator[None]:
-    """The one place where an error of the user becomes a line on stderr and exit code 2."""
-    try:
-        yield
-    except NVPError as error:
-        line = str(error)
-    except OSError as error:
-        if error.errno == errno.EPIPE:  # nobody reads on, as in `nvp data list | head -1`
-            raise
-        line = f"{error.filename or 'the output'}: {error.strerror or error}"
-    except _UsageError as error:
-        if type(error).__name__ == "NoArgsIsHelpError":
-            raise  # it is the help
-        command = error.ctx.command_path if error.ctx else "nvp"
-        line = f"{error.format_message().rstrip('.')}: see `{command} --help`"
-    else:
-        return
-    typer.echo("nvp: " + " ".join(line.split()), err=True)
-    raise typer.Exit(2)
-
-
-class _OneLineErrors(TyperGroup):
-    """The commands, within `_one_line` while their options are read and while they run."""
-
-    def make_context(self, *arguments: Any, **options: Any) -> Any:
-        with _one_line():
-            return super().make_context(*arguments, **options)
-
-    def invoke(self, ctx: Any) -> Any:
-        with _one_line():
-            return super().invoke(ctx)
-
-
 app = typer.Typer(
-    cls=_OneLineErrors,
+    cls=OneLineErrors,
     help="Real NVP and Pixel RNN: data, training, evaluation, and the ledger of results.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # brackets in a help text are meant
 )
-data_app = typer.Typer(help="Say which data sets are here, get others, make your own.")
 app.add_typer(data_app, name="data", no_args_is_help=True)
-
-DataRoot = Annotated[
-    Path | None,
-    typer.Option(help="Folder of the data sets [default: NVP_DATA, else data/ of the repository]"),
-]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1; auto takes a GPU if there is one")]
-RunFolder = Annotated[
-    Path, typer.Argument(help="What `nvp train` wrote, or the name of a recorded run")
-]
-Trust = Annotated[
-    bool, typer.Option("--trust", help="Run the code of a model that this repository does not hold")
-]
-
-
-@data_app.command("list")
-def data_list(data_root: DataRoot = None) -> None:
-    """Say which data sets are here, which are missing, and how to get them."""
-    from nvp.data import catalogue
-    from nvp.data import sets as data
-
-    table = Table("name", "image", *data.SPLITS, "state", "where, or how to get it")
-    for entry in catalogue.survey(data_root):
-        channels, *sides = entry.image_shape or ("?", "?", "?")
-        counts = [f"{entry.images[s]:,}" if s in entry.images else "-" for s in data.SPLITS]
-        size = "x".join(map(str, (*sides, channels)))
-        table.add_row(entry.name, size, *counts, entry.state, entry.note)
-    for column in table.columns[2:5]:
-        column.justify = "right"
-    console().print(table)
-    typer.echo(
-        f"Data root: {data.data_root(data_root)}\n"
-        "Your own images: nvp data import FOLDER NAME --size 32 makes a set of a folder of them; "
-        "data/README.md says more."
-    )
-
-
-@data_app.command("get")
-def data_get(name: str, data_root: DataRoot = None) -> None:
-    """Download MNIST, binarised or not, Fashion-MNIST or CIFAR-10, its checksums compared."""
-    from nvp.data import download
-
-    typer.echo(f"{name} is ready in {download.get(name, data_root)}")
-
-
-@data_app.command("import")
-def data_import(
-    source: Annotated[Path, typer.Argument(help="A folder or an archive; a publisher's files")],
-    name: Annotated[str, typer.Argument(help="Of the new set, for data.name of a configuration")],
-    size: Annotated[
-        int | None, typer.Option(min=1, help="Pixels of the smaller side [default: as they are]")
-    ] = None,
-    crop: Annotated[
-        Crop, typer.Option(help="center cuts squares; none leaves it to training (data.crop)")
-    ] = Crop.CENTER,
-    gray: Annotated[bool, typer.Option("--gray", help="One channel instead of three")] = False,
-    validation: Annotated[
-        float, typer.Option(min=0, max=0.9, help="Share of the images, if the source has no split")
-    ] = Fractions.validation,
-    test: Annotated[float, typer.Option(min=0, max=0.9, help="The same")] = Fractions.test,
-    seed: Annotated[
-        int, typer.Option(min=0, max=LARGEST_SEED, help="Of these splits and of the order")
-    ] = Fractions.seed,
-    skip_unreadable: Annotated[
-        bool, typer.Option("--skip-unreadable", help="Leave damaged images out, and note them")
-    ] = False,
-    replace: Annotated[bool, typer.Option("--replace", help="Over a set of that name")] = False,
-    data_root: DataRoot = None,
-) -> None:
-    """Make a data set of a folder of images, Parquet files, or a set of the papers.
-
-    Killed, it goes on where it was when the same command is given again.
-    """
-    from nvp.data.importing.progress import progress_bar
-    from nvp.data.importing.run import import_set
-
-    fractions = Fractions(validation, test, seed)
-    options = Options(size, crop, gray, fractions, skip_unreadable, replace)
-    with progress_bar() as progress:
-        made = import_set(source, name, options, root=data_root, progress=progress)
-    typer.echo(made.summary())
 
 
 @app.command()
@@ -189,7 +64,9 @@ def evaluate(
     split: Annotated[str, typer.Option(help="test, train or, of some sets, validation")] = "test",
     num_draws: Annotated[
         int | None,
-        typer.Option(min=1, help="Noise draws an image [default: the run's evaluation.num_draws]"),
+        typer.Option(
+            min=1, help="Sets of noise an image [default: the run's evaluation.num_draws]"
+        ),
     ] = None,
     limit: Annotated[
         int | None, typer.Option(min=2, help="Score only the first LIMIT images")
@@ -355,12 +232,6 @@ def verify(
         raise typer.Exit(1)
 
 
-def console() -> Console:
-    """A console that is as wide as the terminal, and wide enough for one line a row elsewhere."""
-    width = None if sys.stdout.isatty() else 160
-    return Console(width=width, markup=False, emoji=False, highlight=False)
-
-
 def main() -> None:
     """The entry point of the `nvp` command."""
     faulthandler.enable()  # a damaged library ends the process; this says where
@@ -370,19 +241,4 @@ def main() -> None:
     try:
         app()
     finally:
-        _flush()
-
-
-def _flush() -> None:
-    """Write what is left of the output, or say in one line that it cannot be written."""
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own flush
-        if error.errno != errno.EPIPE:
-            print(f"nvp: the output: {error.strerror}", file=sys.stderr)
-        raise SystemExit(2) from error
-
-
-if __name__ == "__main__":
-    main()
+        flush()

@@ -1,0 +1,84 @@
+"""`nvp data`: which sets are here, getting others, making one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from nvp.cli.options import DataRoot
+from nvp.cli.terminal import console
+from nvp.config import LARGEST_SEED
+from nvp.data.importing.options import Crop, Fractions, Options
+
+data_app = typer.Typer(help="Say which data sets are here, get others, make your own.")
+
+
+@data_app.command("list")
+def data_list(data_root: DataRoot = None) -> None:
+    """Say which data sets are here, which are missing, and how to get them."""
+    from nvp.data import catalogue
+    from nvp.data import sets as data
+
+    table = Table("name", "image", *data.SPLITS, "state", "where, or how to get it")
+    for entry in catalogue.survey(data_root):
+        channels, *sides = entry.image_shape or ("?", "?", "?")
+        counts = [f"{entry.images[s]:,}" if s in entry.images else "-" for s in data.SPLITS]
+        size = "x".join(map(str, (*sides, channels)))
+        table.add_row(entry.name, size, *counts, entry.state, entry.note)
+    for column in table.columns[2:5]:
+        column.justify = "right"
+    console().print(table)
+    typer.echo(
+        f"Data root: {data.data_root(data_root)}\n"
+        "Your own images: nvp data import FOLDER NAME --size 32 makes a set of a folder of them; "
+        "data/README.md says more."
+    )
+
+
+@data_app.command("get")
+def data_get(name: str, data_root: DataRoot = None) -> None:
+    """Download MNIST, binarised or not, Fashion-MNIST or CIFAR-10, its checksums compared."""
+    from nvp.data import download
+
+    typer.echo(f"{name} is ready in {download.get(name, data_root)}")
+
+
+@data_app.command("import")
+def data_import(
+    source: Annotated[Path, typer.Argument(help="A folder or an archive; a publisher's files")],
+    name: Annotated[str, typer.Argument(help="Of the new set, for data.name of a configuration")],
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Pixels of the smaller side [default: as they are]")
+    ] = None,
+    crop: Annotated[
+        Crop, typer.Option(help="center cuts squares; none leaves it to training (data.crop)")
+    ] = Crop.CENTER,
+    gray: Annotated[bool, typer.Option("--gray", help="One channel instead of three")] = False,
+    validation: Annotated[
+        float, typer.Option(min=0, max=0.9, help="Share of the images, if the source has no split")
+    ] = Fractions.validation,
+    test: Annotated[float, typer.Option(min=0, max=0.9, help="The same")] = Fractions.test,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Of these splits and of the order")
+    ] = Fractions.seed,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Leave damaged images out, and note them")
+    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Over a set of that name")] = False,
+    data_root: DataRoot = None,
+) -> None:
+    """Make a data set of a folder of images, Parquet files, or a set of the papers.
+
+    Killed, it goes on where it was when the same command is given again.
+    """
+    from nvp.data.importing.progress import progress_bar
+    from nvp.data.importing.run import import_set
+
+    fractions = Fractions(validation, test, seed)
+    options = Options(size, crop, gray, fractions, skip_unreadable, replace)
+    with progress_bar() as progress:
+        made = import_set(source, name, options, root=data_root, progress=progress)
+    typer.echo(made.summary())

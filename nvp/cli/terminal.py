@@ -1,0 +1,70 @@
+"""What the terminal sees: errors as one line, and tables as wide as it is."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from nvp.errors import NVPError
+
+# Of all bad options and commands. The click that it is from is Typer's own in new versions.
+_UsageError: Any = typer.BadParameter.__base__
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """The one place where an error of the user becomes a line on stderr and exit code 2."""
+    try:
+        yield
+    except NVPError as error:
+        line = str(error)
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # nobody reads on, as in `nvp data list | head -1`
+            raise
+        line = f"{error.filename or 'the output'}: {error.strerror or error}"
+    except _UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            raise  # it is the help
+        command = error.ctx.command_path if error.ctx else "nvp"
+        line = f"{error.format_message().rstrip('.')}: see `{command} --help`"
+    else:
+        return
+    typer.echo("nvp: " + " ".join(line.split()), err=True)
+    raise typer.Exit(2)
+
+
+class OneLineErrors(TyperGroup):
+    """The commands, within `one_line` while their options are read and while they run."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        with one_line():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        with one_line():
+            return super().invoke(ctx)
+
+
+def console() -> Console:
+    """A console that is as wide as the terminal, and wide enough for one line a row elsewhere."""
+    width = None if sys.stdout.isatty() else 160
+    return Console(width=width, markup=False, emoji=False, highlight=False)
+
+
+def flush() -> None:
+    """Write what is left of the output, or say in one line that it cannot be written."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own flush
+        if error.errno != errno.EPIPE:
+            print(f"nvp: the output: {error.strerror}", file=sys.stderr)
+        raise SystemExit(2) from error
