@@ -8,7 +8,6 @@ import json
 import os
 import random
 import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +39,24 @@ def mixed(tmp_path: Path) -> Path:
 OPTIONS = Options(crop=Crop.NONE, skip_unreadable=True)
 
 
+def die_at(number: int) -> None:
+    """Let this process be killed instead of its `number`-th flush, rename or removal of a file."""
+    left = number
+
+    def counted(operation):
+        def run(*arguments, **options):
+            nonlocal left
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return operation(*arguments, **options)
+
+        return run
+
+    os.fsync, os.replace = counted(os.fsync), counted(os.replace)
+    Path.unlink = counted(Path.unlink)
+
+
 @pytest.mark.slow
 def test_killed_at_any_moment_it_makes_the_same_set(
     mixed: Path, tmp_path: Path, monkeypatch
@@ -47,26 +64,28 @@ def test_killed_at_any_moment_it_makes_the_same_set(
     import_set(mixed, "mine", OPTIONS, root=tmp_path / "undisturbed")
     expected = contents(tmp_path / "undisturbed/mine")
     monkeypatch.setattr(writer, "SYNC_SECONDS", 0.0)
-    root, rng, kills, positions = tmp_path / "killed", random.Random(0), 0, []
+    root, rng, positions, last = tmp_path / "killed", random.Random(0), [0], 0
     while not (root / "mine").is_dir():
+        # Anywhere while images are read, then at each operation of the end in turn.
+        if left := 101 - positions[-1]:
+            number = rng.randint(1, min(150, 5 * left + 5))  # an image takes five or more
+        else:
+            number = last = last + 1
         process = os.fork()
         if process == 0:
-            status = 1
             try:
+                die_at(number)
                 import_set(mixed, "mine", OPTIONS, root=root)
-                status = 0
             finally:
-                os._exit(status)
-        time.sleep(rng.uniform(0.02, 0.2) * 1.2**kills)  # longer, however busy the machine is
-        os.kill(process, signal.SIGKILL)
-        _, status = os.waitpid(process, 0)
-        kills += os.WIFSIGNALED(status)
+                os._exit(1)
+        assert os.WIFSIGNALED(os.waitpid(process, 0)[1])
         journal = root / ".mine.import/journal.json"
         if journal.is_file():
             positions.append(json.loads(journal.read_text())["position"])
-    assert kills > 0
     assert positions == sorted(positions)
-    # After a kill between the rename and the end the journal may lie in the finished folder.
+    assert len(set(positions)) > 4
+    assert last > 4
+    # The last was killed between the rename and the end: the journal lies in the finished folder.
     found = contents(root / "mine")
     assert {name: found[name] for name in expected} == expected
 
