@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -104,13 +105,24 @@ def best_models(
     return BestModels(best, models, kind, train, test)
 
 
+def sheet_images(path: Path, side: int) -> torch.Tensor:
+    """The images of a sheet of the ledger, such as samples.png, row by row: uint8, (N, 3, H, W).
+
+    Images are squares of `side` pixels, 2 white pixels apart, at a zoom of 1 to 3.
+    """
+    with Image.open(path) as sheet:
+        pixels = torch.from_numpy(np.array(sheet.convert("RGB"))).permute(2, 0, 1)
+    step = side + 2
+    zoom = next(k for k in (3, 2, 1) if (pixels.shape[2] - 2 * k) % (step * k) == 0)
+    pixels = pixels[:, 2 * zoom :: zoom, 2 * zoom :: zoom]
+    tiles = pixels.unfold(1, step, step).unfold(2, step, step)[..., :side, :side]
+    return tiles.permute(1, 2, 0, 3, 4).flatten(0, 1)
+
+
 def binary_digits() -> torch.Tensor:
     """Test images of binarised MNIST, uint8 0 and 1, (64, 1, 28, 28), sorted by digit.
 
     The set itself is not part of the book; these are the ones that the ledger shows.
     """
-    with Image.open(runs()["binarized-mnist-diagonal-1"].files.real) as sheet:
-        pixels = torch.from_numpy(np.array(sheet.convert("1"), dtype=np.uint8))
-    step = pixels.shape[0] // 242  # the zoom: 8 images of 28, and 2 pixels around each
-    tiles = pixels[2 * step :: step, 2 * step :: step].reshape(8, 30, 8, 30)[:, :28, :, :28]
-    return tiles.transpose(1, 2).reshape(64, 1, 28, 28)
+    images = sheet_images(runs()["binarized-mnist-diagonal-1"].files.real, 28)
+    return images[:, :1] // 255

@@ -6,7 +6,8 @@ Every function draws one new figure and returns nothing. Images are uint8, (N, C
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from nvp_book.figures import BLUE, INK, ORANGE, PALETTE, WIDTH
 
+OFFSET = {"textcoords": "offset points"}
 GAP = 2  # white pixels between the images of a sheet
 
 
@@ -62,6 +64,24 @@ def draw_sheets(rows: Mapping[str, Mapping[str, Tensor | None]], *, columns: int
         line[0].set_ylabel(name, fontsize=9.5)
 
 
+def draw_beside(sheets: Mapping[str, Tensor], *, columns: int) -> None:
+    """Sheets of one size side by side, each under its name (figure 5), at a whole-number zoom."""
+    pictures = [tile(images, columns) for images in sheets.values()]
+    dots, gap, top = mpl.rcParams["figure.dpi"], 0.2, 0.3
+    height, width, _ = pictures[0].shape
+    room = WIDTH - gap * (len(pictures) - 1)
+    zoom = max(1, int(room / len(pictures) * dots / width))
+    height, width = zoom * height / dots, zoom * width / dots
+    whole = (len(pictures) * (width + gap) - gap, height + top)
+    figure = plt.figure(figsize=whole, layout="none")
+    for i, (name, picture) in enumerate(zip(sheets, pictures, strict=True)):
+        left = i * (width + gap) / whole[0]
+        ax = figure.add_axes((left, 0, width / whole[0], height / whole[1]))
+        ax.imshow(picture)
+        ax.set_title(name)
+        clean(ax)
+
+
 def draw_manifolds(grids: Mapping[str, Tensor], marked: Mapping[tuple[int, int], str]) -> None:
     """Square grids of decoded latents (figure 6); `marked` names places by (row, column)."""
     _, axes = plt.subplots(
@@ -83,50 +103,62 @@ def draw_manifolds(grids: Mapping[str, Tensor], marked: Mapping[tuple[int, int],
             ax.text(left + 1.5, top + 1.5, name, **label)
 
 
-def draw_learning_curves(
-    curves: Mapping[str, Mapping[str, list[dict[str, float]]]],
-    yardsticks: Mapping[str, Mapping[str, float]],
-) -> None:
-    """Bits/dim over images seen: data set -> run -> rows of its log, and published figures.
+class Curves(NamedTuple):
+    """The learning curves of one data set; all of them in bits/dim over training images seen."""
 
-    Lines are the loss of training, penalty included; dots are held-out images under averaged
-    weights.
+    logs: Mapping[str, list[dict[str, float]]]  # of our runs, by their names
+    published: Mapping[str, Sequence[tuple[float, float]]]  # (images seen, bits/dim), by source
+    figures: Mapping[str, float]  # published scores of finished runs
+    epoch: int  # training images
+
+
+def draw_learning_curves(panels: Mapping[str, Curves]) -> None:
+    """A panel for each data set. Curves have their names at their ends, published scores above.
+
+    Of our runs lines are the loss of training, penalty included; dots are held-out images under
+    averaged weights.
     """
-    _, axes = plt.subplots(
-        1, len(curves), figsize=(WIDTH, 4.0), squeeze=False, sharex=len(curves) > 1
-    )
-    for ax, (data, logs) in zip(axes[0], curves.items(), strict=True):
-        lows, highs = [], []
-        for (name, rows), colour in zip(logs.items(), PALETTE, strict=False):
-            seen = [row["images"] for row in rows]
-            bits = [row["bits_per_dim"] for row in rows]
-            ax.plot(seen, bits, color=colour, lw=1, label=name)
-            dots = [(row["images"], row["validation"]) for row in rows if "validation" in row]
-            ax.plot(*zip(*dots, strict=True), "o", color=colour, ms=4)
-            lows.append(min(bits))
-            highs.append(bits[min(len(bits) - 1, 4 + len(bits) // 50)])
-        for (name, value), dashes in zip(
-            yardsticks.get(data, {}).items(), ("--", ":", "-."), strict=False
-        ):
-            ax.axhline(value, color=INK, ls=dashes, lw=1.2, label=name)
-            lows.append(value)
-        spread = max(highs) - min(lows)
+    _, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 3.7), squeeze=False)
+    for ax, (data, curves) in zip(axes[0], panels.items(), strict=True):
+        lows, starts = list(curves.figures.values()), []
+        for (name, rows), colour in zip(curves.logs.items(), PALETTE, strict=False):
+            seen, bits = _columns(rows, "bits_per_dim")
+            ax.plot(seen, bits, color=colour, lw=1)
+            dots = _columns([row for row in rows if "validation" in row], "validation")
+            ax.plot(*dots, "o", color=colour, ms=4)
+            end = {"ha": "right", "va": "top", "color": colour}  # a falling curve leaves room there
+            ax.annotate(name, (dots[0][-1], dots[1][-1]), (-3, -8), **end, **OFFSET)
+            lows.append(dots[1][-1])
+            starts.append((seen[min(3, len(rows) - 1)], bits[min(3, len(rows) - 1)]))
+        for (name, points), colour in zip(curves.published.items(), PALETTE[2:], strict=False):
+            ax.plot(*zip(*points, strict=True), "s--", color=colour, ms=3, lw=1)
+            ax.annotate(name, points[-1], (4, 3), color=colour, **OFFSET)
+            lows.append(points[-1][1])
+            starts.append(points[0])
+        for name, value in curves.figures.items():
+            ax.axhline(value, color=INK, lw=1)
+            spot = {"va": "bottom", "fontsize": 9, "transform": ax.get_yaxis_transform()}
+            ax.text(0.02, value, f"{name}: {value}", **spot)
+        first, high = min(x for x, _ in starts), max(y for _, y in starts)
+        pad = 0.08 * (high - min(lows))
+        last = max(max(line.get_xdata()) for line in ax.lines)
         ax.set(title=data, xscale="log", xlabel="training images seen")
-        ax.set_ylim(min(lows) - 0.08 * spread, max(highs) + 0.08 * spread)
-        ax.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.24))
+        ax.set_ylim(min(lows) - pad, high + pad)
+        ax.set_xlim(first * 0.8, last * (last / first) ** (0.35 if curves.published else 0.05))
+        epochs = ax.secondary_xaxis("top", functions=_times(1 / curves.epoch))
+        epochs.set_xlabel("epochs")
+        for axis in (ax.xaxis, epochs.xaxis):
+            axis.set_minor_formatter("")
     axes[0, 0].set_ylabel("bits/dim")
 
 
-def draw_score_histograms(scores: Mapping[str, Tensor]) -> None:
-    """How bits/dim, (N,) under each name, are spread over images; dashes mark means."""
-    _, ax = plt.subplots(figsize=(WIDTH, 2.6))
-    values = torch.cat(list(scores.values()))
-    bins = np.linspace(values.min().item(), values.max().item(), 26).tolist()
-    for (name, bits), colour in zip(scores.items(), PALETTE, strict=False):
-        ax.hist(bits.numpy(), bins, density=True, histtype="step", color=colour, lw=1.8, label=name)
-        ax.axvline(bits.mean().item(), color=colour, ls="--", lw=1.2)
-    ax.set(xlabel="bits/dim of an image", ylabel="share of images, scaled", yticks=[])
-    ax.legend()
+def _columns(rows: Sequence[Mapping[str, float]], name: str) -> tuple[list[float], list[float]]:
+    return [row["images"] for row in rows], [row[name] for row in rows]
+
+
+def _times(factor: float) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """A multiplication and its inverse, as matplotlib wants them."""
+    return lambda x: x * factor, lambda x: x / factor
 
 
 def draw_ranked(images: Tensor, scores: Tensor, names: Sequence[str], count: int = 8) -> None:
