@@ -23,7 +23,7 @@ from nvp.training.progress import counting
 # Largest accepted change of a test score, by rounding the weights or by scoring again.
 TOLERANCE = 0.002  # bits/dim
 BINARY_TOLERANCE = 0.01  # nats an image, for images of two levels
-PROBE_IMAGES = 200
+PROBE_IMAGES = 50
 
 
 def tolerance(config: RunConfig) -> float:
@@ -77,7 +77,7 @@ def score(
 
 
 def probe_images(image_shape: tuple[int, int, int], levels: int = 256) -> Tensor:
-    """The first embedded test images, (200, C, H, W) uint8, for a model of any shape and levels.
+    """The first embedded test images, (50, C, H, W) uint8, for a model of any shape and levels.
 
     For other sides than 28 rows and columns are repeated or skipped, i -> floor(28 i / side), and
     the one channel is copied. For two levels they are the binarised ones, else pixels become
@@ -93,14 +93,14 @@ def probe_images(image_shape: tuple[int, int, int], levels: int = 256) -> Tensor
 
 
 def probe_labels(num_classes: int) -> Tensor:
-    """The classes of the probe images, (200,), modulo how many a conditional model has."""
+    """The classes of the probe images, (50,), modulo how many a conditional model has."""
     labels = load(EMBEDDED, "test", limit=PROBE_IMAGES).labels
     assert labels is not None
     return labels % num_classes
 
 
 def score_probe(run: TrainedRun) -> Tensor:
-    """Bits/dim of the probe images, (200,), in float64, on which machines agree to many digits."""
+    """Bits/dim of the probe images, (50,), in float64, on which machines agree to many digits."""
     model = in_float64(run)
     images = probe_images(model.image_shape, model.levels)
     if not model.num_classes:
