@@ -20,7 +20,7 @@ from nvp.errors import NVPError
 from nvp.ledger import enter as record
 from nvp.ledger import entry as ledger
 from nvp.ledger import verify
-from nvp.ledger.scoring import probe_images, probe_labels, score_probe
+from nvp.ledger.scoring import PROBE_IMAGES, probe_images, probe_labels, score_probe
 from nvp.likelihood import evaluate, summarise
 from nvp.model.labels import Labelled, mirrored
 from nvp.paths import repository_root, results_root
@@ -124,7 +124,7 @@ def test_a_run_is_recorded_and_verified(labelled: Path, trained: Path, tmp_path:
     assert right.bits_per_dim == pytest.approx(scores.test.bits_per_dim, abs=1e-5)
     assert wrong.bits_per_dim != pytest.approx(right.bits_per_dim, abs=1e-4)
     # The probe is told the embedded images' own classes, modulo 3.
-    assert probe_labels(10).bincount().sum() == len(probe_images((1, 8, 8))) == 200
+    assert probe_labels(10).bincount().sum() == len(probe_images((1, 8, 8))) == PROBE_IMAGES
     assert torch.equal(probe_labels(3), probe_labels(10) % 3)
     assert summarise(score_probe(run), 1).bits_per_dim == pytest.approx(
         scores.probe.bits_per_dim, abs=1e-6

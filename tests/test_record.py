@@ -205,9 +205,14 @@ def test_a_model_without_likelihood_is_recorded_by_what_it_draws(gan: tuple[Path
     assert not run.has_likelihood
     with pytest.raises(NVPError, match="a-gan has no likelihood"):
         _ = run.score
-    levels = run.load_model().double().sample(200, generator=torch.manual_seed(0)).double()
+    levels = (
+        run.load_model()
+        .double()
+        .sample(scoring.PROBE_IMAGES, generator=torch.manual_seed(0))
+        .double()
+    )
     assert run.record.draw is not None
-    assert run.record.draw.num_images == 200
+    assert run.record.draw.num_images == scoring.PROBE_IMAGES
     assert run.record.draw.mean == pytest.approx(levels.mean().item(), abs=1e-5)
     assert run.record.draw.standard_deviation == pytest.approx(levels.std().item(), abs=1e-5)
     assert run.record.weights is not None

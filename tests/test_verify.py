@@ -13,7 +13,7 @@ from ledgers import rewrite, states
 
 from nvp.ledger import entry as ledger
 from nvp.ledger import verify
-from nvp.ledger.scoring import probe_images, score_probe
+from nvp.ledger.scoring import PROBE_IMAGES, probe_images, score_probe
 from nvp.likelihood import nats_per_bit, summarise
 from nvp.runs.load import load_run
 from nvp.runs.tensors import load_tensors, save_tensors
@@ -92,7 +92,7 @@ def test_verify_goes_on_past_what_cannot_be_read(fault: str, own: Path) -> None:
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (3, 64, 64), (1, 8, 8)])
 def test_probe_images_are_the_embedded_ones_at_any_shape(shape: tuple[int, int, int]) -> None:
     images, embedded = probe_images(shape), probe_images((1, 28, 28))
-    assert images.shape == (200, *shape)
+    assert images.shape == (PROBE_IMAGES, *shape)
     assert images.dtype == torch.uint8
     channels, height, width = shape
     row, column = height // 3, width // 2
@@ -103,7 +103,7 @@ def test_probe_images_are_the_embedded_ones_at_any_shape(shape: tuple[int, int, 
 def test_the_probe_is_scored_in_float64(recorded: Path) -> None:
     run = ledger.runs(recorded)["tiny"]
     scores = score_probe(load_run(run.folder))
-    assert scores.shape == (200,)
+    assert scores.shape == (PROBE_IMAGES,)
     assert summarise(scores, 1).bits_per_dim == pytest.approx(
         run.record.scores.probe.bits_per_dim, abs=1e-6
     )
