@@ -3,6 +3,7 @@
 from nvp.autoregressive.config import MultiScaleConfig, PixelRNNConfig
 from nvp.autoregressive.multiscale import MultiScalePixelRNN
 from nvp.autoregressive.pixelrnn import PixelRNN
+from nvp.baselines.diffusion import Diffusion, DiffusionConfig
 from nvp.baselines.gan import GAN, GANConfig
 from nvp.baselines.gaussian import Gaussian, GaussianConfig
 from nvp.baselines.vae import VAE, VAEConfig
@@ -14,6 +15,8 @@ __version__ = "0.2.0"
 __all__ = [
     "GAN",
     "VAE",
+    "Diffusion",
+    "DiffusionConfig",
     "GANConfig",
     "Gaussian",
     "GaussianConfig",

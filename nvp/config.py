@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from nvp.autoregressive.config import MultiScaleConfig, PixelRNNConfig
+from nvp.baselines.diffusion import DiffusionConfig
 from nvp.baselines.gan import GANConfig
 from nvp.baselines.gaussian import GaussianConfig
 from nvp.baselines.vae import VAEConfig
@@ -123,7 +124,8 @@ class EvaluationConfig(BaseModel):
 
 
 _CLASSES: tuple[type[Family], ...] = (
-    *(RealNVPConfig, PixelRNNConfig, MultiScaleConfig, GaussianConfig, VAEConfig, GANConfig),
+    *(RealNVPConfig, PixelRNNConfig, MultiScaleConfig),
+    *(GaussianConfig, VAEConfig, GANConfig, DiffusionConfig),
 )
 FAMILIES = {config.name(): config for config in _CLASSES}
 

@@ -26,6 +26,7 @@ PIXELS = {
 MIXTURE = {"output": "mixture", "num_components": 2, "num_scales": 2}
 SMALL, LARGE = ({**PIXELS, "kind": "row_lstm", "image_shape": [1, k, k]} for k in (4, 8))
 TWO_SCALES = {"family": "multiscale_pixelrnn", "small": SMALL, "large": LARGE, "width": 4}
+DIFFUSION = {"family": "diffusion", "width": 8, "blocks": 1, "steps": 4, "times": 2}
 CASES: dict[str, dict[str, Any]] = {
     "realnvp": {**FLOW, "preset": "paper"},
     "realnvp, official": {**FLOW, "preset": "official", "image_shape": [3, 8, 8]},
@@ -48,6 +49,8 @@ CASES: dict[str, dict[str, Any]] = {
     "gaussian, binary": {"family": "gaussian", "image_shape": [3, 2, 4], "levels": 2},
     "vae": {"family": "vae", "image_shape": [1, 8, 8], "latent": 3, "width": 4},
     "vae, colours": {"family": "vae", "image_shape": [3, 4, 8], "levels": 5, "width": 4},
+    "diffusion": {**DIFFUSION, "image_shape": [1, 8, 8]},
+    "diffusion, colours": {**DIFFUSION, "image_shape": [3, 4, 8], "levels": 5},
     "gan": {"family": "gan", "image_shape": [1, 8, 8], "latent": 3, "width": 4},
     "gan, binary": {"family": "gan", "image_shape": [3, 4, 8], "levels": 2, "width": 4},
 }
@@ -77,7 +80,7 @@ def test_a_model_keeps_the_protocol(case: str) -> None:
     "case",
     [
         *("realnvp, appendix E", "row lstm, mixture", "row lstm, dropout", "two scales, mixture"),
-        *("gaussian", "vae", "gan"),
+        *("gaussian", "vae", "gan", "diffusion"),
     ],
 )
 def test_resuming_is_exact(case: str, root: Path, tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Models to compare with: a Gaussian, a variational auto-encoder, an adversarial network."""
+"""Models to compare with: a Gaussian, a VAE, a GAN and a diffusion model."""

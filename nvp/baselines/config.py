@@ -1,4 +1,4 @@
-"""Settings that the VAE and the GAN share."""
+"""Settings that models with convolutions of stride 2 share."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from nvp.model.config import ModelConfig, Width
 
 
 class StridedConfig(ModelConfig):
-    """`latent` dimensions of z, and two convolutions of stride 2, of `width` and 2 `width` maps."""
+    """Two halvings of the sides, which must be divisible by 4; `width` maps, then twice as many."""
 
     num_classes: Literal[0] = 0
-    latent: Width = 32
     width: Width = 32
 
     @model_validator(mode="after")

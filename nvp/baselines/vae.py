@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nvp.baselines.config import StridedConfig
+from nvp.model.config import Width
 from nvp.model.dequantisation import device_of, uniform_noise
 from nvp.model.protocol import ImageModel
 
@@ -19,6 +20,8 @@ LOG_SCALES = (-3.0, 10.0)
 
 class VAEConfig(StridedConfig, family="vae"):
     """`latent` dimensions of z; convolutions of stride 2 to it, and transposed ones from it."""
+
+    latent: Width = 32
 
     def build(self) -> ImageModel:
         return VAE(self)

@@ -38,6 +38,7 @@ class ImageModel(nn.Module, ABC):
     num_classes: int = 0  # number of classes or attributes K; 0: unconditional
     likelihood: Likelihood = "bound"  # kind of `log_prob`; "none": it raises `NVPError`
     autoregressive: bool = False  # True: each sub-pixel is predicted from those before it
+    averages_noise: bool = False  # True: a set of noise estimates the bound, and no probability
     fitted_in_closed_form: bool = False  # True: `initialise` finds the optimal weights
 
     @abstractmethod
@@ -76,7 +77,8 @@ class ImageModel(nn.Module, ABC):
         """Natural log of the probability of each image, (N,) float32, in nats; uint8 in.
 
         Where the likelihood is a bound, this is a lower bound, from `num_draws` = K sets of noise:
-        log (1/K) sum_k P_k. Its expectation grows with K to log P(x).
+        log (1/K) sum_k P_k. Its expectation grows with K to log P(x). A model that `averages_noise`
+        has (1/K) sum_k log P_k instead: with K only the noise of the estimate falls.
         """
         images = self.check_images(images)
         check_count("num_draws", num_draws)
@@ -88,7 +90,7 @@ class ImageModel(nn.Module, ABC):
                 f"{type(self).__name__}._log_probs must give tensors ({len(images)},), one number "
                 f"for each image, got {[tuple(draw.shape) for draw in draws]}: mend the model"
             )
-        return log_mean_exp(draws)
+        return torch.stack(draws).mean(0) if self.averages_noise else log_mean_exp(draws)
 
     def loss(
         self,

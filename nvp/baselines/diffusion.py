@@ -1,0 +1,250 @@
+"""A diffusion model in continuous time, with its variational bound in nats (Kingma et al. 2021).
+
+Sections and appendices below are those of *Variational Diffusion Models*, arXiv 2107.00630.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from nvp.baselines.config import StridedConfig
+from nvp.model.config import Depth
+from nvp.model.dequantisation import device_of
+from nvp.model.protocol import ImageModel
+
+
+class DiffusionConfig(StridedConfig, family="diffusion"):
+    """gamma(t) runs from `gamma_0` to `gamma_1`, minus the log of the signal-to-noise ratio.
+
+    Samples take `steps` of the network, and a score has the mean over `times` times of an image.
+    """
+
+    width: int = Field(48, ge=8, le=65536, multiple_of=8)
+    blocks: Depth = 2
+    gamma_0: float = -13.3  # those of published runs on CIFAR-10
+    gamma_1: float = 5.0
+    steps: int = Field(128, ge=1)
+    times: int = Field(16, ge=1)
+
+    @model_validator(mode="after")
+    def _noise_grows(self) -> Self:
+        if self.gamma_0 >= self.gamma_1:
+            raise ValueError(f"gamma_0 = {self.gamma_0} must be below gamma_1 = {self.gamma_1}")
+        return self
+
+    def build(self) -> ImageModel:
+        return Diffusion(self)
+
+
+class Diffusion(ImageModel):
+    """z_t = alpha_t x + sigma_t e, t in [0, 1]; a network finds the noise e in z_t (section 3).
+
+    x has the levels in [-1, 1], sigma_t^2 = sigmoid(gamma(t)), alpha_t^2 = sigmoid(-gamma(t)), and
+    gamma is linear between fixed ends: in continuous time the bound does not depend on the path
+    between them, only the noise of its estimates does (section 5.1). So nothing is learned but the
+    network. With s = sigma_0 / alpha_0, log P(x) is at least minus the sum of (section 3.5)
+
+    * the prior loss, KL(q(z_1 | x) || N(0, I)), in closed form
+    * the reconstruction loss, E[-log P(x | z_0)], P(x_i | z_0) proportional to q(z_0 | x_i):
+      pixels are independent and all have the same noise, so it is a table over the levels
+    * the diffusion loss, 1/2 (gamma_1 - gamma_0) E ||e - network(z_t, gamma(t))||^2 over e and
+      uniform t (section 5), the only one that needs the network.
+    """
+
+    likelihood = "bound"
+    averages_noise = True
+    end_losses: Tensor
+
+    def __init__(self, config: DiffusionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.image_shape = config.image_shape
+        self.levels = config.levels
+        self.network = Denoiser(config)
+        losses = _end_losses(config.levels, config.gamma_0, config.gamma_1)
+        self.register_buffer("end_losses", losses, persistent=False)
+
+    def loss(
+        self,
+        images: Tensor,
+        generator: torch.Generator | None = None,
+        *,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """Minus the bound, from one time an image; those of a batch are spread evenly over [0, 1].
+
+        They are t_i = (u + i / N) mod 1 with one uniform u, which makes the mean less noisy
+        (appendix I.1).
+        """
+        images = self.check_images(images)
+        self.condition(labels, len(images))
+        spread = torch.arange(len(images), device=self.device) / len(images)
+        t = (self._uniform(1, generator) + spread) % 1
+        return self.losses(images, t, generator).flatten(1).sum(1).mean()
+
+    def losses(self, images: Tensor, t: Tensor, generator: torch.Generator | None) -> Tensor:
+        """What each sub-pixel adds to minus the bound at times t, (N,): (N, C, H, W), nats."""
+        gamma_0, gamma_1 = self.config.gamma_0, self.config.gamma_1
+        gamma = gamma_0 + (gamma_1 - gamma_0) * t
+        x = from_levels(images.to(self.dtype), self.levels)
+        e = self._noise(images.shape, generator)
+        alpha, sigma = _alpha_sigma(gamma[:, None, None, None])
+        error = e - self.network(alpha * x + sigma * e, gamma)
+        return self.end_losses[images.int()] + 0.5 * (gamma_1 - gamma_0) * error.square()
+
+    def _log_probs(
+        self,
+        images: Tensor,
+        num_draws: int,
+        generator: torch.Generator | None,
+        y: Tensor | None,
+    ) -> Iterator[Tensor]:
+        """The bound, from `times` times an image, one in each part of [0, 1]."""
+        parts = self.config.times
+        for _ in range(num_draws):
+            u = self._uniform(len(images), generator)
+            losses = [self.losses(images, (u + i) / parts, generator) for i in range(parts)]
+            yield -torch.stack(losses).mean(0).flatten(1).sum(1)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        *,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """From z_1 ~ N(0, I) by `steps` draws of p(z_s | z_t), s < t (section 3.3), to z_0.
+
+        uint8, (n, C, H, W): the levels nearest to z_0. `temperature` scales all noise.
+        """
+        self.condition(labels, n)
+        size, steps = (n, *self.image_shape), self.config.steps
+        z = temperature * self._noise(size, generator)
+        gammas = torch.linspace(self.config.gamma_1, self.config.gamma_0, steps + 1).to(z)
+        for gamma_t, gamma_s in pairwise(gammas):
+            (alpha_t, sigma_t), (alpha_s, sigma_s) = _alpha_sigma(gamma_t), _alpha_sigma(gamma_s)
+            share = -torch.expm1(gamma_s - gamma_t)  # of the noise, lost on the way from t to s
+            e = self.network(z, gamma_t.expand(n))
+            z = alpha_s / alpha_t * (z - sigma_t * share * e)
+            z = z + temperature * sigma_s * share.sqrt() * self._noise(size, generator)
+        return to_levels(z / alpha_s, self.levels).round().clamp(0, self.levels - 1).byte()
+
+    def _uniform(self, n: int, generator: torch.Generator | None) -> Tensor:
+        u = torch.rand(n, generator=generator, dtype=self.dtype, device=device_of(generator))
+        return u.to(self.device)
+
+    def _noise(self, size: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+        e = torch.randn(size, generator=generator, dtype=self.dtype, device=device_of(generator))
+        return e.to(self.device)
+
+
+def from_levels(level: Tensor, levels: int) -> Tensor:
+    """The middle of a level's interval in [-1, 1], elementwise; floats."""
+    return (2 * level + 1) / levels - 1
+
+
+def to_levels(x: Tensor, levels: int) -> Tensor:
+    """Undo `from_levels`, without rounding."""
+    return ((x + 1) * levels - 1) / 2
+
+
+def _alpha_sigma(gamma: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.sigmoid(-gamma).sqrt(), torch.sigmoid(gamma).sqrt()
+
+
+def _end_losses(levels: int, gamma_0: float, gamma_1: float) -> Tensor:
+    """Prior plus reconstruction loss of a sub-pixel of each level, (levels,), nats.
+
+    The latter is -E[log softmax_j(-(x_i + s e - x_j)^2 / 2 s^2)_i], e ~ N(0, 1); the term
+    -e^2 / 2, common to all j, cancels.
+    """
+    x = from_levels(torch.arange(levels, dtype=torch.float64), levels)
+    gamma = torch.tensor([gamma_0, gamma_1], dtype=torch.float64)
+    alpha, sigma = _alpha_sigma(gamma)
+    prior = 0.5 * ((alpha[1] * x).square() + sigma[1].square() - 1) - sigma[1].log()
+    e = torch.linspace(-8, 8, 65, dtype=torch.float64)  # the trapezium rule errs by 1e-5 or less
+    weight = torch.softmax(-0.5 * e.square(), 0)
+    far = (x[:, None] - x) / (sigma[0] / alpha[0])
+    logits = -0.5 * far.square()[..., None] - far[..., None] * e
+    reconstruction = (logits.logsumexp(1) * weight).sum(1)
+    return (prior + reconstruction).to(torch.get_default_dtype())
+
+
+class Block(nn.Module):
+    """h + conv(act(norm(conv(act(norm(h))) + the noise level's))), its last conv zero at first."""
+
+    def __init__(self, width: int, embedding: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.GroupNorm(8, width), nn.GroupNorm(8, width)
+        self.conv1, self.conv2 = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
+        self.level = nn.Linear(embedding, width)
+        nn.init.zeros_(self.conv2.weight)
+
+    def forward(self, h: Tensor, embedded: Tensor) -> Tensor:
+        """(N, width, H, W) as is; `embedded` is (N, embedding)."""
+        inner = self.conv1(F.silu(self.norm1(h))) + self.level(embedded)[..., None, None]
+        return h + self.conv2(F.silu(self.norm2(inner)))
+
+
+class Denoiser(nn.Module):
+    """A small U-Net: (N, C, H, W) and gamma, (N,) -> the noise e, (N, C, H, W).
+
+    Every 2x2 pixels are the channels of one place; `blocks` at H/2, twice as many in the middle at
+    H/4 and twice as wide, `blocks` at H/2 again. The paper gives its network sines of z, to show it
+    the fine detail (section 3.4). Ours sees the noise itself, supposing that a sub-pixel had the
+    level nearest to z, or black, or white.
+    """
+
+    def __init__(self, config: DiffusionConfig) -> None:
+        super().__init__()
+        self.levels, self.ends = config.levels, (config.gamma_0, config.gamma_1)
+        channels, width, wide = 4 * config.image_shape[0], config.width, 2 * config.width
+        self.embed = nn.Sequential(
+            nn.Linear(width, wide), nn.SiLU(), nn.Linear(wide, wide), nn.SiLU()
+        )
+        self.into = nn.Conv2d(4 * channels, width, 3, padding=1)
+        self.before = nn.ModuleList(Block(width, wide) for _ in range(config.blocks))
+        self.down = nn.Conv2d(width, wide, 2, stride=2)
+        self.middle = nn.ModuleList(Block(wide, wide) for _ in range(2 * config.blocks))
+        self.up = nn.Conv2d(wide, 4 * width, 1)
+        self.after = nn.ModuleList(Block(width, wide) for _ in range(config.blocks))
+        self.norm, self.out = nn.GroupNorm(8, width), nn.Conv2d(width, channels, 3, padding=1)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, z: Tensor, gamma: Tensor) -> Tensor:
+        """What is right for nearly no noise, plus what is for nearly no signal, plus the U-Net."""
+        alpha, sigma = _alpha_sigma(gamma[:, None, None, None])
+        level = to_levels(z / alpha, self.levels).round().clamp(0, self.levels - 1)
+        nearest, black, white = (
+            (z - alpha * from_levels(v, self.levels)) / sigma
+            for v in (level, torch.zeros_like(z), torch.full_like(z, self.levels - 1))
+        )
+        embedded = self.embed(self._waves((gamma - self.ends[0]) / (self.ends[1] - self.ends[0])))
+        seen = torch.cat([z, nearest, torch.tanh(black / 3), torch.tanh(white / 3)], dim=1)
+        fine = self.into(F.pixel_unshuffle(seen, 2))
+        for block in self.before:
+            fine = block(fine, embedded)
+        coarse = self.down(fine)
+        for block in self.middle:
+            coarse = block(coarse, embedded)
+        fine = fine + F.pixel_shuffle(self.up(coarse), 2)
+        for block in self.after:
+            fine = block(fine, embedded)
+        correction = F.pixel_shuffle(self.out(F.silu(self.norm(fine))), 2)
+        return nearest + sigma * z + correction.to(z.dtype)
+
+    def _waves(self, t: Tensor) -> Tensor:
+        """sin and cos of t in [0, 1] at frequencies from 1 to 1,000, (N, width)."""
+        half = self.into.out_channels // 2
+        frequencies = 1000 ** torch.linspace(0, 1, half, device=t.device, dtype=t.dtype)
+        angles = t[:, None] * frequencies
+        return torch.cat([angles.sin(), angles.cos()], dim=1)

@@ -1,0 +1,85 @@
+"""The diffusion model: its bound holds every constant, and its samples follow its network."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nvp.baselines.diffusion import Diffusion, DiffusionConfig
+
+
+class BestDenoiser(nn.Module):
+    """E[e | z_t] where pixels are independent and every level is equally likely."""
+
+    def __init__(self, levels: int) -> None:
+        super().__init__()
+        self.register_buffer("x", (2 * torch.arange(levels).double() + 1) / levels - 1)
+
+    def forward(self, z: Tensor, gamma: Tensor) -> Tensor:
+        gamma = gamma[:, None, None, None]
+        alpha, sigma = torch.sigmoid(-gamma).sqrt(), torch.sigmoid(gamma).sqrt()
+        assert isinstance(self.x, Tensor)
+        e = (z[..., None] - alpha[..., None] * self.x) / sigma[..., None]
+        return ((-0.5 * e.square()).softmax(-1) * e).sum(-1)
+
+
+def best_model(levels: int, **settings: Any) -> Diffusion:
+    config = DiffusionConfig(image_shape=(1, 4, 4), levels=levels, width=8, **settings)
+    model = Diffusion(config)
+    model.add_module("network", BestDenoiser(levels))
+    return model.double()
+
+
+def noise(n: int, levels: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(levels, (n, 1, 4, 4), generator=generator, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(("levels", "gamma_0"), [(2, -13.3), (2, 0.0), (5, -4.0), (256, -13.3)])
+def test_the_bound_counts_every_constant(levels: int, gamma_0: float) -> None:
+    """With the best network uniform noise costs log(levels) a sub-pixel, wherever gamma starts."""
+    model = best_model(levels, gamma_0=gamma_0, gamma_1=12.0, times=64)
+    generator = torch.Generator().manual_seed(0)
+    images = noise(60 if levels > 5 else 400, levels)
+    log_prob = model.log_prob(images, generator=generator) / 16
+    assert log_prob.mean().item() == pytest.approx(-math.log(levels), rel=0.02)
+
+
+def test_training_and_scores_estimate_the_same_bound() -> None:
+    model, images = best_model(4), noise(200, 4)
+    generator = torch.Generator().manual_seed(0)
+    loss = torch.stack([model.loss(images, generator) for _ in range(4)]).mean()
+    score = -model.log_prob(images, generator=generator).mean()
+    assert loss.item() == pytest.approx(score.item(), rel=0.04)
+
+
+@pytest.mark.parametrize("gamma_0", [-13.3, -3.0, 1.0])
+def test_the_losses_of_the_ends_are_those_of_many_draws(gamma_0: float) -> None:
+    model = best_model(8, gamma_0=gamma_0, gamma_1=4.0)
+    generator = torch.Generator().manual_seed(0)
+    x = (2 * torch.arange(8).double() + 1) / 8 - 1
+    sigma, alpha = (math.sqrt(torch.tensor(g).sigmoid()) for g in (gamma_0, -gamma_0))
+    e = torch.randn(20_000, 1, 1, generator=generator, dtype=torch.float64)
+    z = alpha * x[:, None] + sigma * e
+    log_p = (-0.5 * ((z - alpha * x) / sigma).square()).log_softmax(-1)
+    reconstruction = -log_p.diagonal(dim1=1, dim2=2).mean(0)
+    sigma, alpha = (math.sqrt(torch.tensor(g).sigmoid()) for g in (4.0, -4.0))
+    prior = torch.distributions.kl_divergence(
+        torch.distributions.Normal(alpha * x, sigma), torch.distributions.Normal(0.0, 1.0)
+    )
+    assert torch.allclose(model.end_losses, reconstruction + prior, rtol=0.03, atol=1e-3)
+
+
+def test_samples_of_the_best_network_have_all_levels_equally_often() -> None:
+    drawn = best_model(5, steps=100).sample(800, generator=torch.Generator().manual_seed(0))
+    frequencies = torch.bincount(drawn.flatten().int(), minlength=5) / drawn.numel()
+    assert torch.allclose(frequencies, torch.full((5,), 0.2), atol=0.02)
+
+
+def test_noise_that_does_not_grow_is_refused() -> None:
+    with pytest.raises(ValueError, match="must be below gamma_1"):
+        DiffusionConfig(image_shape=(1, 8, 8), gamma_0=5.0)
