@@ -259,6 +259,7 @@ def test_record_then_evaluate_by_name(trained: Path, results: Path) -> None:
     assert tiny.nvp("sample", "tiny", "--out", results / "sheet.png").exit_code == 0
 
 
+@pytest.mark.slow
 def test_verify_fails_with_a_table_when_a_figure_was_altered(trained: Path, results: Path) -> None:
     root = ("--data-root", trained / "data")
     assert "nothing to verify" in tiny.nvp("verify", *root).output

@@ -225,6 +225,7 @@ class MyConfig(RealNVPConfig):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimiser", ["adam", "muon"])
 def test_a_real_nvp_of_ones_own_trains_like_that_of_the_package(
     optimiser: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -88,6 +88,7 @@ def test_the_version_heads_the_list_of_changes() -> None:
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == newest
 
 
+@pytest.mark.slow
 def test_the_package_needs_no_extra() -> None:
     """Only the command line and the import of images load what an extra brings."""
     code = """if True:
@@ -115,6 +116,7 @@ def test_the_package_needs_no_extra() -> None:
     assert not loaded & extras
 
 
+@pytest.mark.slow
 def test_the_command_line_says_which_extra_it_needs() -> None:
     code = "import sys; sys.modules['typer'] = None; import nvp.cli"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True)

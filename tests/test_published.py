@@ -15,6 +15,7 @@ from nvp.tables import build as results
 REPOSITORY = repository_root()
 
 
+@pytest.mark.slow
 def test_citations_are_in_the_bibliography() -> None:
     bibliography = (REPOSITORY / "book" / "references.bib").read_text()
     citations = set(re.findall(r"^@\w+\{(\w+),", bibliography, re.M))

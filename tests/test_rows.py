@@ -87,6 +87,7 @@ def test_the_model_has_the_parameters_that_are_counted(row: Row) -> None:
     assert 0 < cost.gigabytes(config) < 80
 
 
+@pytest.mark.slow
 @each_row
 def test_a_rehearsal(row: Row, tmp_path: Path) -> None:
     config = rehearsal(configuration(row))

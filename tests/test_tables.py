@@ -120,6 +120,7 @@ def test_figures_do_not_break_across_lines(cell: str, text: str) -> None:
     assert f"| row | {text} |".replace("_", "\u00a0") in table.markdown()
 
 
+@pytest.mark.slow
 def test_tables_are_written_between_the_markers_only(own: Path, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     repository.mkdir()
@@ -138,6 +139,7 @@ def test_tables_are_written_between_the_markers_only(own: Path, tmp_path: Path) 
         results.write_tables(own, repository)
 
 
+@pytest.mark.slow
 def test_a_configuration_begins_with_what_to_expect(own: Path, tmp_path: Path) -> None:
     (tmp_path / "configs").mkdir()
     config = tmp_path / "configs" / "tiny.yaml"
@@ -204,6 +206,7 @@ def test_titles_are_text(own: Path) -> None:
             assert any(" ".join(title.split()) in cell for cell in cells)
 
 
+@pytest.mark.slow
 def test_what_follows_from_the_ledger_is_in_step() -> None:
     """If this fails, run `nvp tables`."""
     for path, content in results.generated(results_root(), REPOSITORY).items():

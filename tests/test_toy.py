@@ -33,6 +33,7 @@ def test_a_fresh_flow_is_the_identity() -> None:
     assert torch.equal(log_det, torch.zeros(5))
 
 
+@pytest.mark.slow
 def test_trace_shows_one_coordinate_move_at_a_time(fitted: ToyFlow) -> None:
     x = torch.randn(50, 2)
     steps = [x, *fitted.trace(x)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from nvp.cli import app
@@ -13,6 +14,7 @@ from nvp.data.sets import EMBEDDED, EMBEDDED_BINARY
 from nvp.tables.published import read_published
 
 
+@pytest.mark.slow
 def test_survey_tells_the_states_apart(idx_root: Path, npy_folder: Path) -> None:
     raw = idx_root / sets.IDX_FOLDERS["fashion-mnist"]
     (raw / "t10k-images-idx3-ubyte").write_bytes(b"cut")
