@@ -75,7 +75,7 @@ class TrainingConfig(BaseModel):
 
     steps: int | None = Field(None, ge=1)
     minutes: float | None = Field(None, gt=0)  # of training steps, over all resumptions
-    batch_size: int = Field(64, ge=2)
+    batch_size: int = Field(64, ge=2)  # of all processes together
     optimiser: Optimiser = Optimiser.ADAM
     learning_rate: float = Field(1e-3, gt=0)
     betas: tuple[Beta, Beta] = (0.9, 0.999)  # of Adam and Adamax

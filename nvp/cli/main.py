@@ -48,14 +48,16 @@ def train(
     """Train the model of CONFIG until its budget is spent, going on where it was stopped."""
     from nvp.ledger import reopen
     from nvp.training import start
+    from nvp.training.distributed import processes
 
     where: dict[str, Any] = {"data_root": data_root, "device": device}
     if (config is None) == (resume is None):
         raise NVPError("name a configuration to train, or a run folder after --resume, one of them")
-    if resume is not None:
-        typer.echo(reopen.resume(resume, changes, run_folder, **where, trust=trust))
-    elif config is not None:
-        typer.echo(start.start(config, changes, run_folder, **where))
+    with processes():
+        if resume is not None:
+            typer.echo(reopen.resume(resume, changes, run_folder, **where, trust=trust))
+        elif config is not None:
+            typer.echo(start.start(config, changes, run_folder, **where))
 
 
 @app.command()
@@ -85,23 +87,25 @@ def evaluate(
     from nvp.model.protocol import batch_norms
     from nvp.runs.folder import find_run
     from nvp.runs.load import load_run
+    from nvp.training.distributed import processes
 
-    run = load_run(find_run(run_folder), data_root=data_root, device=device, trust=trust)
-    num_draws = num_draws or run.config.evaluation.num_draws
-    images = scored_images(run, split, data_root, limit)
-    title = f"{run.config.name} on {run.config.data.name}, {split}"
-    table = Table(title, "bits/dim", "nats", "images", "draws")
-    factor = nats_per_bit(run.model.image_shape)
-    ways = [("log-likelihood", False)]
-    if batch_norms(run.model):
-        ways = [("running statistics", False), ("statistics of each batch", True)]
-    for what, of_batches in ways:
-        scores = score(run, images, what, num_draws=num_draws, of_batches=of_batches)
-        mean = summarise(scores, num_draws)
-        figure = f"{mean.bits_per_dim:.4f} ± {mean.standard_error:.4f}"
-        nats = f"{factor * mean.bits_per_dim:.2f} ± {factor * mean.standard_error:.2f}"
-        table.add_row(what, figure, nats, f"{mean.num_images:,}", str(num_draws))
-    console().print(table)
+    with processes():
+        run = load_run(find_run(run_folder), data_root=data_root, device=device, trust=trust)
+        num_draws = num_draws or run.config.evaluation.num_draws
+        images = scored_images(run, split, data_root, limit)
+        title = f"{run.config.name} on {run.config.data.name}, {split}"
+        table = Table(title, "bits/dim", "nats", "images", "draws")
+        factor = nats_per_bit(run.model.image_shape)
+        ways = [("log-likelihood", False)]
+        if batch_norms(run.model):
+            ways = [("running statistics", False), ("statistics of each batch", True)]
+        for what, of_batches in ways:
+            scores = score(run, images, what, num_draws=num_draws, of_batches=of_batches)
+            mean = summarise(scores, num_draws)
+            figure = f"{mean.bits_per_dim:.4f} ± {mean.standard_error:.4f}"
+            nats = f"{factor * mean.bits_per_dim:.2f} ± {factor * mean.standard_error:.2f}"
+            table.add_row(what, figure, nats, f"{mean.num_images:,}", str(num_draws))
+        console().print(table)
 
 
 @app.command()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nvp.flows.bijection import sum_over_image
+from nvp.model.protocol import of_whole_batch
 
 EPSILON = 1e-4
 
@@ -101,6 +102,6 @@ class CouplingBatchNorm(nn.Module):
         weight = counted.to(x).expand(1, *x.shape[1:])
         # A channel that is kept whole has nothing to count; it is never moved, so 1 will do.
         count = (len(x) * weight.sum(dim=(0, 2, 3))).clamp(min=1)
-        mean = (x * weight).sum(dim=(0, 2, 3)) / count
+        mean = of_whole_batch((x * weight).sum(dim=(0, 2, 3)) / count)
         centred = (x - mean[:, None, None]) * weight
-        return mean, centred.square().sum(dim=(0, 2, 3)) / count
+        return mean, of_whole_batch(centred.square().sum(dim=(0, 2, 3)) / count)

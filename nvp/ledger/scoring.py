@@ -18,6 +18,7 @@ from nvp.model.labels import Examples, Labelled
 from nvp.model.protocol import ImageModel, batch_statistics
 from nvp.runs.load import TrainedRun
 from nvp.training.allocator import keep_freed_memory
+from nvp.training.distributed import shared
 from nvp.training.progress import counting
 
 # Largest accepted change of a test score, by rounding the weights or by scoring again.
@@ -68,7 +69,7 @@ def score(
     mode = batch_statistics(run.model) if of_batches else nullcontext()
     with mode, counting(what, len(images)) as progress:
         return score_images(
-            run.model,
+            shared(run.model),
             images,
             num_draws=num_draws,
             batch_size=run.config.evaluation.batch_size,

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from nvp.errors import NVPError
 from nvp.model.labels import condition
@@ -197,6 +198,15 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
         for module, (momentum, was_training) in zip(norms, before, strict=True):
             module.momentum = momentum
             module.train(was_training)
+
+
+def of_whole_batch(moment: Tensor) -> Tensor:
+    """A mean over the images of a batch as it is, or where several processes share the batch, over
+    the images of all of them (`nvp.training.distributed`).
+    """
+    if has_torch_function_unary(moment):
+        return handle_torch_function(of_whole_batch, (moment,), moment)
+    return moment
 
 
 def check_count(what: str, number: int) -> None:

@@ -12,6 +12,7 @@ from nvp.errors import NVPError
 from nvp.model.labels import Examples
 from nvp.model.protocol import batch_statistics
 from nvp.runs.folder import RunFolder
+from nvp.training.distributed import agree
 from nvp.training.state import State
 
 
@@ -24,7 +25,7 @@ def check_sound(state: State, batch: Examples) -> None:
     noise = state.noise.get_state()
     buffers = [(buffer, buffer.clone()) for buffer in state.model.buffers()]
     with torch.no_grad(), batch_statistics(state.model):
-        loss = state.loss(batch, torch.Generator().manual_seed(0)).item()
+        loss = agree(state.loss(batch, torch.Generator().manual_seed(0)).item())
     for buffer, before in buffers:
         buffer.copy_(before)
     if not math.isfinite(loss):

@@ -24,6 +24,7 @@ from nvp.runs.files import write_text
 from nvp.runs.folder import RunFolder
 from nvp.runs.log import RunLog
 from nvp.runs.tensors import save_tensors
+from nvp.training.distributed import agree, check_batch_size, is_first, shared
 from nvp.training.divergence import Divergence, advice, check_sound, explain
 from nvp.training.interrupt import stop_requests
 from nvp.training.optimiser import rate_at
@@ -49,6 +50,7 @@ def prepare(
             f"training.batch_size {settings.batch_size} exceeds the {len(data.images)} training "
             f"images of {config.data.name}: lower it"
         )
+    check_batch_size(settings.batch_size)
     state = begin(config, where, len(data.images))
     if settings.early_stopping and state.model.likelihood == "none":
         raise NVPError(
@@ -78,18 +80,20 @@ class Job:
 
         Writes `config.yaml`, `log.csv`, the checkpoint and, with `training.early_stopping`, the
         best weights so far. Raises `NVPError` when a loss is not finite, and after saving when a
-        validation is not, or when a signal asks for a stop.
+        validation is not, or when a signal asks for a stop. Of several processes the first writes.
         """
         config, state, settings = self.config, self.state, self.config.training
         plain = config.model_dump(mode="json")
-        write_text(self.folder.config, yaml.safe_dump(plain, sort_keys=False))
+        if is_first():
+            write_text(self.folder.config, yaml.safe_dump(plain, sort_keys=False))
         if self.before is None:
-            self.folder.best.unlink(missing_ok=True)  # of a run lost before its first checkpoint
+            if is_first():
+                self.folder.best.unlink(missing_ok=True)  # of a run lost before its checkpoint
             started = time.perf_counter()
             state.model.initialise(images_and_labels(self.data.images)[0])
             state.minutes = (time.perf_counter() - started) / 60
         validation = spread(self.data.validation, config.evaluation.validation_images)
-        log = RunLog(self.folder, state.step)
+        log = RunLog(self.folder, state.step) if is_first() else None
         saved = state.minutes
         with bar(config.name) as shown, stop_requests() as stop:
             reporter = Reporter(config.name, settings, state.model.image_shape, shown)
@@ -100,7 +104,8 @@ class Job:
                     state.window.append(training_step(state, batch, settings, done))
                 except Divergence as error:
                     raise NVPError(f"{error}; {advice(self.folder)}") from error
-                state.minutes += (time.perf_counter() - started) / 60
+                state.minutes += agree(time.perf_counter() - started) / 60
+                stopping = agree(stop.is_set()) > 0
                 finished = spent(state, settings) >= 1
                 row: dict[str, float] = {}
                 failure: NVPError | None = None
@@ -112,23 +117,24 @@ class Job:
                         failure = error
                 if row or finished or state.step % settings.log_every == 0:
                     row = {**means(state, settings), **row}
-                    log.write(row)
-                    reporter.update(state.step, state.minutes, row)
+                    if log is not None:
+                        log.write(row)
+                        reporter.update(state.step, state.minutes, row)
                     state.window.clear()
                 due = state.minutes - saved >= settings.checkpoint_minutes
-                if finished or due or stop.is_set() or failure:
+                if finished or due or stopping or failure:
                     saved = state.minutes
                     self._save(batch)
                 if failure is not None:
                     raise NVPError(
                         f"in validation after step {state.step}, which is saved: {failure}"
                     ) from failure
-                if stop.is_set() and not finished:
+                if stopping and not finished:
                     raise NVPError(
                         f"stopped after step {state.step}, which is saved: go on with "
                         f"`nvp train --resume {self.folder.path}`"
                     )
-        return log.last
+        return {} if log is None else log.last
 
     def _validate(self, validation: Examples) -> dict[str, float]:
         """The columns of a validation; early stopping keeps the weights, if they are the best."""
@@ -145,7 +151,8 @@ class Job:
             check_sound(self.state, batch)
         except Divergence as error:
             raise NVPError(f"{error}; {advice(self.folder)}") from error
-        save(self.state, self.folder, self.config, self.data)
+        if is_first():
+            save(self.state, self.folder, self.config, self.data)
 
 
 def training_step(
@@ -165,12 +172,13 @@ def training_step(
         raise NVPError(f"{type(state.model).__name__}.loss has no gradient: mend the model")
     loss.backward()
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), settings.clip_norm)
-    if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
-        raise Divergence(explain(state, batch, loss.item(), noise))
+    value = agree(loss.item())
+    if not (math.isfinite(value) and math.isfinite(norm.item())):
+        raise Divergence(explain(state, batch, value, noise))
     state.optimiser.step()
     state.ema.update_parameters(state.model)
     state.step += 1
-    return loss.item(), norm.item()
+    return value, norm.item()
 
 
 def means(state: State, settings: TrainingConfig) -> dict[str, float]:
@@ -216,7 +224,7 @@ def validate(
     With both kinds of statistics, where the model has batch norms.
     """
     settings = config.evaluation
-    model = state.average
+    model = shared(state.average)
     few = shuffled(images, 2 * len(validation))
     reestimate_statistics(model, few, batch_size=settings.batch_size)
     score = evaluate(model, validation, batch_size=settings.batch_size)
@@ -236,4 +244,5 @@ def keep_if_best(state: State, folder: RunFolder, validation: float) -> None:
     if state.best is not None and state.best.validation <= validation:
         return
     state.best = Best(step=state.step, minutes=state.minutes, validation=validation)
-    save_tensors(folder.best, state.average.state_dict(), state.best.model_dump())
+    if is_first():
+        save_tensors(folder.best, state.average.state_dict(), state.best.model_dump())

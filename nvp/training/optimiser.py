@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from nvp.config import Optimiser, TrainingConfig
 from nvp.errors import NVPError
 from nvp.model.roles import Role, parameter_roles
+from nvp.training.distributed import divided
 
 
 class Muon(torch.optim.Adam):
@@ -29,6 +30,7 @@ class Muon(torch.optim.Adam):
     `torch.optim.Muon` takes matrices only. Here a filter is a matrix with one row per output.
     Recurrent weights form one matrix per direction of the scan, with a row for each gate of each
     unit. Muon's authors leave the first and the last layer to Adam; here Muon updates them too.
+    Where several processes train, each orthogonalises a part of the matrices.
     """
 
     MOMENTUM = 0.95
@@ -41,25 +43,27 @@ class Muon(torch.optim.Adam):
                 loss = closure()
         for group in self.param_groups:
             if "role" in group:
-                for weight in group["params"]:
-                    self._move(weight, group)
+                moved = [(w, w.grad) for w in group["params"] if w.grad is not None]
+                ahead = [self._ahead(weight, gradient, group) for weight, gradient in moved]
+                for (weight, _), step in zip(moved, divided(orthogonal, ahead), strict=True):
+                    self._move(weight, step, group)
         super().step()
         return loss
 
-    def _move(self, weight: Tensor, group: dict[str, Any]) -> None:
-        if weight.grad is None:
-            return
+    def _ahead(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> Tensor:
+        """The momentum with this gradient, as matrices."""
         state = self.state[weight]
         if not state:
             state["momentum"] = torch.zeros_like(weight)
-        momentum = state["momentum"].lerp_(weight.grad, 1 - self.MOMENTUM)
-        ahead = weight.grad.lerp(momentum, self.MOMENTUM)  # Nesterov's
-        recurrent = group["role"] is Role.RECURRENT
+        momentum = state["momentum"].lerp_(gradient, 1 - self.MOMENTUM)
+        ahead = gradient.lerp(momentum, self.MOMENTUM)  # Nesterov's
         # (directions, taps, h, 4h) is a matrix (4h, taps h) for each direction.
-        matrices = ahead.flatten(1, 2).mT if recurrent else ahead.flatten(1)
-        rows, columns = matrices.shape[-2:]
-        step = orthogonal(matrices)
-        step = (step.mT if recurrent else step).reshape(weight.shape)
+        return ahead.flatten(1, 2).mT if group["role"] is Role.RECURRENT else ahead.flatten(1)
+
+    def _move(self, weight: Tensor, step: Tensor, group: dict[str, Any]) -> None:
+        """Take a step, given as matrices."""
+        rows, columns = step.shape[-2:]
+        step = (step.mT if group["role"] is Role.RECURRENT else step).reshape(weight.shape)
         if group["role"] is Role.DIRECTION:
             length = (weight.norm() / math.sqrt(min(rows, columns))).item()
         else:

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from nvp.config import TrainingConfig
 from nvp.likelihood import nats_per_bit
+from nvp.training.distributed import is_first
 
 LINE_SECONDS = 30.0
 Bar: TypeAlias = Callable[[float, str], None]  # takes the share that is done, and a status
@@ -19,7 +20,8 @@ Bar: TypeAlias = Callable[[float, str], None]  # takes the share that is done, a
 @contextmanager
 def bar(name: str) -> Iterator[Bar | None]:
     """A bar on a terminal; None elsewhere. It disappears at the end of the block."""
-    if not sys.stderr.isatty() or find_spec("rich") is None:  # only the extra `cli` brings it
+    terminal = is_first() and sys.stderr.isatty()
+    if not terminal or find_spec("rich") is None:  # only the extra `cli` brings it
         yield None
         return
     from rich.console import Console

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from nvp.config import RunConfig, load_config
@@ -12,6 +13,7 @@ from nvp.runs.load import read_config
 from nvp.runs.lock import locked
 from nvp.runs.provenance import note_leg
 from nvp.training.allocator import keep_freed_memory
+from nvp.training.distributed import is_first
 from nvp.training.loop import Job, prepare
 
 
@@ -53,10 +55,11 @@ def resume(
 def _train(config: RunConfig, folder: Path, data_root: Path | None, device: str) -> str:
     keep_freed_memory()
     RunFolder(folder).check_free()  # before a lock is written there
-    with locked(folder):
+    with locked(folder) if is_first() else nullcontext():
         job = prepare(config, folder, data_root=data_root, device=device)
         before = (job.before or config).training
-        note_leg(job.folder, job.state.device, job.state.precision, before, config.training)
+        if is_first():
+            note_leg(job.folder, job.state.device, job.state.precision, before, config.training)
         return _report(job, job.run())
 
 

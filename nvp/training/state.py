@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from nvp.config import Precision, RunConfig
@@ -25,6 +25,7 @@ from nvp.runs.tensors import (
     prefixed,
     save_tensors,
 )
+from nvp.training.distributed import agree, data_parallel
 from nvp.training.optimiser import exponential_average, make_optimiser
 from nvp.training.precision import faster_precision
 
@@ -40,6 +41,7 @@ class State:
     order: Tensor  # this epoch's order of the training images
     precision: Precision
     seed: int  # of dropout, with the step
+    parallel: nn.Module | None = None  # the loss, where several processes share it
     step: int = 0
     position: int = 0  # of the next image in `order`
     minutes: float = 0.0  # spent in steps, over all resumptions
@@ -65,7 +67,7 @@ class State:
         images, labels = images_and_labels(batch)
         half = self.precision is Precision.BF16
         with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
-            loss = self.model.loss(images, generator, labels=labels)
+            loss = (self.parallel or self.model.loss)(images, generator, labels=labels)
         if not isinstance(loss, Tensor) or loss.ndim:
             shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
             raise NVPError(
@@ -86,9 +88,11 @@ def begin(config: RunConfig, device: torch.device, num_images: int) -> State:
     noise = torch.Generator().manual_seed(settings.seed)
     precision = settings.precision
     if precision is Precision.AUTO:
-        precision = faster_precision(device)
+        halves = agree(faster_precision(device) is Precision.BF16)
+        precision = Precision.BF16 if halves > 0.5 else Precision.FP32
     order = torch.randperm(num_images, generator=noise)
-    return State(model, ema, optimiser, noise, order, precision, settings.seed)
+    parallel = data_parallel(model)
+    return State(model, ema, optimiser, noise, order, precision, settings.seed, parallel)
 
 
 def save(state: State, folder: RunFolder, config: RunConfig, data: TrainingData) -> None:

@@ -1,0 +1,244 @@
+"""One run on several GPUs or machines: the processes that `torchrun` starts share each batch.
+
+    torchrun --nproc-per-node 2 -m nvp.cli train configs/mnist.yaml
+
+`batch_size` is that of the whole batch. Every process draws the same order, flips and noise as a
+single one would, and computes its own rows. Moments of batch norms, and the log-determinants that
+follow from them, are those of the whole batch, and gradients flow through their reduction. So the
+number of processes does not change what a run learns, and a checkpoint goes on in any number.
+
+In a single process every function here returns what it is given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.overrides import TorchFunctionMode
+
+from nvp.errors import NVPError
+from nvp.model.protocol import ImageModel, of_whole_batch
+
+
+def number_of_processes() -> int:
+    """How many processes share the work: 1 without `torchrun`."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes and reports."""
+    return number_of_processes() == 1 or dist.get_rank() == 0
+
+
+@contextmanager
+def processes() -> Iterator[None]:
+    """Within this block the processes that `torchrun` started, if it did, share the work.
+
+    The first alone prints to stdout. An error ends all of them, in one line, also where another
+    process died: the system closes its connections, which the others notice at once.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # what "cuda" means from here on
+    store, rank, size = next(dist.rendezvous("env://"))
+    dist.init_process_group(store=dist.PrefixStore("nvp", store), rank=rank, world_size=size)
+    try:
+        with contextlib.ExitStack() as stack:
+            if rank > 0:
+                nowhere = stack.enter_context(open(os.devnull, "w"))
+                stack.enter_context(contextlib.redirect_stdout(nowhere))
+            yield
+    except (NVPError, RuntimeError) as error:
+        lost = isinstance(error, dist.DistError) or "gloo" in str(error)
+        if not (lost or isinstance(error, NVPError)):
+            raise
+        with contextlib.suppress(RuntimeError):  # the keeper of the store may be gone, too
+            if store.add("errors told", 1) > 1:
+                raise SystemExit(2) from error
+        if lost:
+            raise NVPError(
+                "another process of this run ended: the last checkpoint is kept, go on from it by "
+                "the same command"
+            ) from error
+        raise
+    dist.destroy_process_group()
+
+
+def agree(value: float) -> float:
+    """The mean of the processes' values, so that all of them decide alike."""
+    if number_of_processes() == 1:
+        return value
+    values = torch.tensor(value, dtype=torch.float64)
+    dist.all_reduce(values)
+    return values.item() / number_of_processes()
+
+
+def divided(work: Callable[[Tensor], Tensor], inputs: list[Tensor]) -> list[Tensor]:
+    """`work` of each of the inputs, a tensor of the same shape; each process does some of them."""
+    number = number_of_processes()
+    if number == 1:
+        return [work(each) for each in inputs]
+    done = [
+        work(each) if index % number == dist.get_rank() else torch.zeros_like(each)
+        for index, each in enumerate(inputs)
+    ]
+    together = torch.cat([each.flatten() for each in done])
+    dist.all_reduce(together)
+    parts = together.split([each.numel() for each in inputs])
+    return [part.view(each.shape) for part, each in zip(parts, inputs, strict=True)]
+
+
+def data_parallel(model: ImageModel) -> nn.Module | None:
+    """The loss of whole batches as a module whose gradients are averaged; None for one process."""
+    if number_of_processes() == 1:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", FutureWarning
+        )  # the option's new name is not in all versions
+        # Buffers are alike already: their moments are those of the whole batch.
+        return DistributedDataParallel(Shared(model), broadcast_buffers=False)
+
+
+def shared(model: ImageModel) -> Any:
+    """The model, whose images are scored by all processes together: each takes some rows."""
+    return model if number_of_processes() == 1 else Shared(model)
+
+
+def check_batch_size(size: int) -> None:
+    """Raise `NVPError` unless the processes can share batches of `size` images equally."""
+    if size % number_of_processes():
+        raise NVPError(
+            f"{number_of_processes()} processes cannot share training.batch_size {size} equally: "
+            "start another number of processes, or change it"
+        )
+
+
+class Shared(nn.Module):
+    """A model that takes whole batches in every process, and computes this process's rows."""
+
+    def __init__(self, model: ImageModel) -> None:
+        super().__init__()
+        self.model = model
+        self.image_shape = model.image_shape
+        self.training = model.training
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.device
+
+    def forward(
+        self, images: Tensor, generator: torch.Generator, *, labels: Tensor | None = None
+    ) -> Tensor:
+        """The loss of this process's rows, () in nats an image; its mean is the batch's."""
+        with _Rows(len(images)) as rows:
+            return self.model.loss(images[rows.own], generator, labels=rows.of(labels))
+
+    def log_prob(self, images: Tensor, *, labels: Tensor | None = None, **options: Any) -> Tensor:
+        """`ImageModel.log_prob` of the whole batch, (N,), the same in every process."""
+        if len(images) < number_of_processes():  # a last batch of which some would have nothing
+            return self.model.log_prob(images, labels=labels, **options)
+        with _Rows(len(images)) as rows:
+            own = self.model.log_prob(images[rows.own], labels=rows.of(labels), **options)
+        whole = own.new_zeros(len(images))
+        whole[rows.own] = own
+        dist.all_reduce(whole)
+        return whole
+
+
+class _Rows(TorchFunctionMode):
+    """Within this block random numbers and moments are those of the whole batch of `total` images.
+
+    A mode sees each call of PyTorch. So every model, one of your own too, is written as for one
+    process.
+    """
+
+    def __init__(self, total: int) -> None:
+        super().__init__()
+        rank, number = dist.get_rank(), dist.get_world_size()
+        self.total = total
+        self.own = slice(rank * total // number, (rank + 1) * total // number)
+
+    @property
+    def share(self) -> float:
+        """The part of the batch that this process has."""
+        return (self.own.stop - self.own.start) / self.total
+
+    def of(self, labels: Tensor | None) -> Tensor | None:
+        """The labels of this process's rows."""
+        return None if labels is None else labels[self.own]
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in (torch.rand, torch.randn):
+            size = args if isinstance(args[0], int) else args[0]
+            if size[0] == self.own.stop - self.own.start:  # a row for each image
+                return func((self.total, *size[1:]), **kwargs)[self.own]
+        if func in (F.dropout, F.dropout2d):
+            x = args[0]
+            return x * func(x.new_ones(self.total, *x.shape[1:]), *args[1:], **kwargs)[self.own]
+        if func is of_whole_batch:
+            return _Sum.apply(self.share * args[0])
+        if func is F.batch_norm and kwargs["training"]:
+            return self._batch_norm(*args, **kwargs)
+        return func(*args, **kwargs)
+
+    def _batch_norm(
+        self,
+        x: Tensor,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        *,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        training: bool,
+        momentum: float,
+        eps: float,
+    ) -> Tensor:
+        """`F.batch_norm` by the moments of the whole batch."""
+        h = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+        over = [0, *range(2, x.ndim)]
+        shape = (1, -1, *[1] * (x.ndim - 2))
+        mean = _Sum.apply(self.share * h.mean(over))
+        centred = h - mean.view(shape)
+        var = _Sum.apply(self.share * centred.square().mean(over))
+        if running_mean is not None and running_var is not None:
+            n = self.total * math.prod(x.shape[2:])
+            running_mean.lerp_(mean.detach(), momentum)
+            running_var.lerp_(var.detach() * n / (n - 1), momentum)
+        h = centred * torch.rsqrt(var + eps).view(shape)
+        h = h if weight is None else h * weight.view(shape)
+        h = h if bias is None else h + bias.view(shape)
+        return h.to(x.dtype)
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over processes; each loss depends on every summand, so gradients are summed too."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor) -> Tensor:
+        total = own.contiguous().clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous().clone()
+        dist.all_reduce(total)
+        return total

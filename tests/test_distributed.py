@@ -1,0 +1,226 @@
+"""Two processes that share each batch learn what one does, and go on where one stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+import typer
+from torch import Tensor
+
+from nvp.cli.terminal import one_line
+from nvp.config import RunConfig, parse_config
+from nvp.data.splits import training_data
+from nvp.likelihood import score_images
+from nvp.model.protocol import batch_statistics
+from nvp.paths import repository_root
+from nvp.runs.folder import RunFolder
+from nvp.runs.log import read_log
+from nvp.training.distributed import is_first, processes, shared
+from nvp.training.loop import next_batch, prepare, training_step
+from nvp.training.state import begin
+
+STEPS = 10
+
+
+def in_processes(work: Callable[[], Any], number: int = 2) -> list[int]:
+    """Do `work` in forked processes that form one group; their exit codes, 0 for a good end."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    children = []
+    for rank in range(number):
+        if child := os.fork():
+            children.append(child)
+            continue
+        code = 1
+        try:
+            group = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": number, "MASTER_PORT": port}
+            os.environ.update({name: str(value) for name, value in group.items()})
+            os.environ["MASTER_ADDR"] = "127.0.0.1"
+            with one_line(), processes():
+                work()
+            code = 0
+        except typer.Exit as error:
+            code = error.exit_code
+        except SystemExit as error:
+            code = int(error.code or 0)
+        except Exception:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+def real_nvp(**model: Any) -> RunConfig:
+    tree = tiny.config_tree()
+    tree["model"] |= {"num_scales": 1, **model}
+    tree["data"]["flips"] = True
+    return parse_config(tree, "tiny")
+
+
+def pixel_rnn(kind: str, **model: Any) -> RunConfig:
+    tree = tiny.pixelrnn_tree()
+    tree["model"] |= {"kind": kind, **model}
+    return parse_config(tree, "tiny")
+
+
+CONFIGS = {
+    "statistics of the batch": real_nvp(norm_running_average=False),
+    "running averages": real_nvp(norm_running_average=True),
+    "official preset": real_nvp(preset="official"),
+    "pixelcnn": pixel_rnn("pixelcnn", dropout=0.3),
+    "diagonal bilstm": pixel_rnn("diagonal_bilstm"),
+}
+
+
+def ten_steps(config: RunConfig, root: Path) -> dict[str, Tensor]:
+    """The losses and all gradients of ten steps, and the weights after them."""
+    data = training_data(config, root)
+    state = begin(config, torch.device("cpu"), len(data.images))
+    gradients: list[Tensor] = []
+
+    def keep(*_: Any) -> None:
+        parameters = state.model.parameters()
+        gradients.extend(p.grad.flatten() for p in parameters if p.grad is not None)
+
+    state.optimiser.register_step_pre_hook(keep)
+    losses = [
+        training_step(state, next_batch(state, data.images, config), config.training, 0.0)[0]
+        for _ in range(STEPS)
+    ]
+    weights = torch.cat([tensor.flatten().double() for tensor in state.model.state_dict().values()])
+    return {
+        "losses": torch.tensor(losses),
+        "gradients": torch.cat(gradients).reshape(STEPS, -1),
+        "weights": weights,
+        "noise": state.noise.get_state().double(),
+    }
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    """Models in float64: Adam makes steps of what in float32 is rounding alone."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("optimiser", ["adam", "muon"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_two_processes_learn_what_one_does(
+    name: str, optimiser: str, root: Path, tmp_path: Path
+) -> None:
+    tree = CONFIGS[name].model_dump(mode="json")
+    tree["training"] |= {"optimiser": optimiser}
+    config = parse_config(tree, "tiny")
+
+    def work() -> None:
+        found = ten_steps(config, root)
+        if is_first():
+            torch.save(found, tmp_path / "found")
+
+    assert in_processes(work) == [0, 0]
+    found, expected = torch.load(tmp_path / "found"), ten_steps(config, root)
+    for what, tensor in expected.items():
+        torch.testing.assert_close(found[what], tensor, rtol=1e-5, atol=1e-5, msg=what)
+
+
+def test_scores_do_not_depend_on_the_number_of_processes(root: Path, tmp_path: Path) -> None:
+    config = CONFIGS["official preset"]
+    images = training_data(config, root).whole[:31]
+    model = begin(config, torch.device("cpu"), 54).model.eval()
+
+    def work() -> None:
+        scores = [score_images(shared(model), images, batch_size=10)]
+        with batch_statistics(model):
+            scores.append(score_images(shared(model), images[:25], num_draws=2, batch_size=10))
+        if is_first():
+            torch.save(scores, tmp_path / "scores")
+
+    assert in_processes(work) == [0, 0]
+    plain, of_batches = torch.load(tmp_path / "scores")
+    torch.testing.assert_close(plain, score_images(model, images, batch_size=10))
+    with batch_statistics(model):
+        expected = score_images(model, images[:25], num_draws=2, batch_size=10)
+    torch.testing.assert_close(of_batches, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("legs", [(2, 1), (1, 2)])
+def test_a_run_goes_on_in_another_number_of_processes(
+    legs: tuple[int, int], root: Path, tmp_path: Path
+) -> None:
+    def train(folder: Path, steps: int) -> None:
+        tree = tiny.pixelrnn_tree()
+        tree["training"] |= {"steps": steps, "early_stopping": True, "validate_minutes": 1e-9}
+        prepare(parse_config(tree, "tiny"), folder, data_root=root, device="cpu").run()
+
+    train(tmp_path / "whole", 6)
+    for number, steps in zip(legs, (3, 6), strict=True):
+        done = in_processes(lambda steps=steps: train(tmp_path / "parts", steps), number)
+        assert done == [0] * number
+    whole, parts = (read_log(RunFolder(tmp_path / name).log) for name in ("whole", "parts"))
+    assert [row["step"] for row in parts] == [1, 2, 3, 4, 5, 6]
+    for column in ("loss", "gradient_norm", "validation"):
+        found, expected = ([row[column] for row in rows] for rows in (parts, whole))
+        assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_batches_that_cannot_be_shared_are_one_line(
+    root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> None:
+        prepare(CONFIGS["pixelcnn"], tmp_path / "run", data_root=root, device="cpu")
+
+    assert in_processes(work, 3) == [2, 2, 2]
+    assert "3 processes cannot share training.batch_size 8 equally" in capfd.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def of_rank(rank: int, launcher: int) -> int:
+    """The process of that rank among the children of `torchrun`."""
+    for child in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split():
+        if f"RANK={rank}".encode() in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
+            return int(child)
+    raise LookupError(f"no process of rank {rank}")
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_dies_ends_all_and_the_run_goes_on(rank: int, tmp_path: Path) -> None:
+    tiny.write_data(tmp_path / "data")
+    config, run = tiny.write_config(tmp_path / "tiny.yaml"), RunFolder(tmp_path / "run")
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    where = ("--run-folder", run.path, "--data-root", tmp_path / "data", "--device", "cpu")
+    often = ("--set", "training.steps=100000", "--set", "training.checkpoint_minutes=1e-9")
+    launched = subprocess.Popen(
+        [sys.executable, *torchrun, "-m", "nvp.cli", "train", config, *where, *often],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(repository_root())},
+    )
+    while len(read_log(run.log)) < 5:
+        assert launched.poll() is None
+        time.sleep(0.1)
+    os.kill(of_rank(rank, launched.pid), signal.SIGKILL)
+    _, errors = launched.communicate(timeout=60)
+    assert launched.returncode != 0
+    assert errors.count("another process of this run ended: the last checkpoint is kept") == 1
+    last = read_log(run.log)[-1]["step"]
+    more = ("--set", f"training.steps={last + 3:.0f}", "--data-root", tmp_path / "data")
+    assert tiny.nvp("train", "--resume", run.path, *more).exit_code == 0
+    assert read_log(run.log)[-1]["step"] == last + 3
