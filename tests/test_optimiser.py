@@ -20,7 +20,13 @@ from nvp.errors import NVPError
 from nvp.flows.resnet import WeightNormConv2d
 from nvp.model.roles import Role, parameter_roles
 from nvp.training.loop import training_step
-from nvp.training.optimiser import exponential_average, make_optimiser, orthogonal, rate_at
+from nvp.training.optimiser import (
+    exponential_average,
+    make_optimiser,
+    orthogonal,
+    orthogonal_each,
+    rate_at,
+)
 from nvp.training.state import State, begin
 
 
@@ -110,6 +116,13 @@ def one_step(kind: Kind, root: Path, **changes: Any) -> tuple[dict[str, Tensor],
     images = load("tiny-binary", "train", root=root).images[:8]
     training_step(state, images, config.training, 0.0)
     return before, {name: p.detach() for name, p in state.model.named_parameters()}
+
+
+def test_matrices_of_one_shape_are_made_orthogonal_together_and_keep_their_places() -> None:
+    torch.manual_seed(0)
+    matrices = [torch.randn(shape) for shape in [(4, 9), (3, 2), (4, 9), (2, 4, 9), (3, 2)]]
+    for step, matrix in zip(orthogonal_each(matrices), matrices, strict=True):
+        assert torch.allclose(step, orthogonal(matrix), atol=0.02)  # in bfloat16 sums differ
 
 
 @pytest.mark.parametrize("kind", Kind)

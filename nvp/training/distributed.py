@@ -86,16 +86,14 @@ def agree(value: float) -> float:
     return values.item() / number_of_processes()
 
 
-def divided(work: Callable[[Tensor], Tensor], inputs: list[Tensor]) -> list[Tensor]:
-    """`work` of each of the inputs, a tensor of the same shape; each process does some of them."""
+def divided(work: Callable[[list[Tensor]], list[Tensor]], inputs: list[Tensor]) -> list[Tensor]:
+    """`work` of all inputs, a tensor of the same shape for each; each process does some of them."""
     number = number_of_processes()
     if number == 1:
-        return [work(each) for each in inputs]
-    done = [
-        work(each) if index % number == dist.get_rank() else torch.zeros_like(each)
-        for index, each in enumerate(inputs)
-    ]
-    together = torch.cat([each.flatten() for each in done])
+        return work(inputs)
+    outputs = [torch.zeros_like(each) for each in inputs]
+    outputs[dist.get_rank() :: number] = work(inputs[dist.get_rank() :: number])
+    together = torch.cat([each.flatten() for each in outputs])
     dist.all_reduce(together)
     parts = together.split([each.numel() for each in inputs])
     return [part.view(each.shape) for part, each in zip(parts, inputs, strict=True)]

@@ -45,7 +45,7 @@ class Muon(torch.optim.Adam):
             if "role" in group:
                 moved = [(w, w.grad) for w in group["params"] if w.grad is not None]
                 ahead = [self._ahead(weight, gradient, group) for weight, gradient in moved]
-                for (weight, _), step in zip(moved, divided(orthogonal, ahead), strict=True):
+                for (weight, _), step in zip(moved, divided(orthogonal_each, ahead), strict=True):
                     self._move(weight, step, group)
         super().step()
         return loss
@@ -87,6 +87,19 @@ def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
     return (x.mT if rows > columns else x).to(matrix.dtype)
+
+
+def orthogonal_each(matrices: list[Tensor]) -> list[Tensor]:
+    """`orthogonal` of each matrix; those of one shape go together, which saves many small calls."""
+    alike: dict[torch.Size, list[int]] = {}
+    for index, matrix in enumerate(matrices):
+        alike.setdefault(matrix.shape, []).append(index)
+    steps = list(matrices)
+    for indices in alike.values():
+        together = orthogonal(torch.stack([matrices[index] for index in indices]))
+        for index, step in zip(indices, together, strict=True):
+            steps[index] = step
+    return steps
 
 
 def make_optimiser(model: nn.Module, settings: TrainingConfig) -> torch.optim.Optimizer:
