@@ -12,9 +12,12 @@ import pytest
 import torch
 from browser import Browser
 from nvp_book import live
+from nvp_book.live import pixelrnn as completion
+from nvp_book.selection import binary_digits
 from torch import Tensor
 
 from nvp.data.sets import EMBEDDED, load
+from nvp.ledger.entry import runs
 
 RECORDED = json.loads((live.SOURCES / "flows.json").read_text())
 
@@ -369,6 +372,61 @@ def test_the_map_is_drawn_and_chosen_from(opened: Callable[..., Figure], browser
     figure.settle()
     fifth = load(EMBEDDED, "test", limit=5).images[4, 0]
     assert far(greys(figure, ".picture canvas"), fifth) == 0
+
+
+DRAWN = "new Promise(d => { const wait = () => root.querySelector('.time').textContent"
+DRAWN += ".includes(' ms for ') ? d() : setTimeout(wait, 50); wait(); })"
+
+
+def levels(figure: Figure, canvas: str) -> Tensor:
+    """What is painted there when all is drawn: 0 and 1, (28, 28)."""
+    figure.value(DRAWN)
+    return greys(figure, canvas) // 255
+
+
+def test_the_rest_of_a_scribble_is_drawn_several_times(opened: Callable[..., Figure]) -> None:
+    figure = opened("completion")
+    digit = levels(figure, ".square canvas")
+    assert torch.equal(digit[:14], binary_digits()[22, 0, :14])
+    first = [levels(figure, f".drawing:nth-child({i + 1}) canvas") for i in range(6)]
+    assert all(torch.equal(image[:14], digit[:14]) for image in first)
+    assert len({image.numpy().tobytes() for image in first}) > 3
+    figure.click(".drawing:nth-child(3)")
+    assert torch.equal(levels(figure, ".square canvas"), first[2])
+    status = figure.value("root.querySelector('.status').textContent")
+    shown = re.search(r"Upper half: ([\d.]+) nats\. Completion 3: ([\d.]+) nats", status)
+    assert shown is not None
+    model = runs()[completion.RUN].load_model().double()
+    total = -model.log_prob(first[2][None, None].byte()).item()
+    assert sum(map(float, shown.groups())) == pytest.approx(total, abs=0.11)  # one decimal each
+    figure.click(".controls button:last-child")
+    again = levels(figure, ".drawing:nth-child(3) canvas")
+    assert not torch.equal(again, first[2])
+
+
+def test_a_digit_is_scribbled_by_mouse_finger_and_keyboard(
+    opened: Callable[..., Figure], browser: Browser
+) -> None:
+    figure = opened("completion", width=390)
+    assert browser.value(WIDE_OVER) <= 0
+    figure.click(".controls button")
+    assert levels(figure, ".square canvas")[:14].sum() == 0
+    figure.drag(".paper", (60, 0))
+    stroke = levels(figure, ".square canvas")[:14]
+    assert 8 < stroke.sum() < 40
+    assert stroke.any(dim=1).sum() <= 3  # a line along the rows
+    figure.choose("pen", "erase")
+    browser.call("Emulation.setTouchEmulationEnabled", enabled=True)
+    figure.tap(".paper")
+    left = levels(figure, ".square canvas")[:14].sum()
+    assert 0 < left < stroke.sum()
+    figure.choose("pen", "draw")
+    figure.value("root.querySelector('.square').focus()")
+    for _ in range(4):
+        figure.press("ArrowUp")
+    figure.press(" ")
+    assert levels(figure, ".square canvas")[:14].sum() == left + 1
+    assert ": ink, " in figure.value("root.querySelector('.status').textContent")
 
 
 # Ratios of luminance between what is written and what it is written on (WCAG 2, 1.4.3).

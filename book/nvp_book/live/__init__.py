@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from nvp.autoregressive.pixelrnn import PixelRNN
 from nvp.errors import NVPError
 from nvp.flows.realnvp import RealNVP
 from nvp.flows.toy import ToyData, ToyFlow, fit
-from nvp_book.live import realnvp
+from nvp_book.live import pixelrnn, realnvp
 
 if TYPE_CHECKING:
     from IPython.display import HTML
@@ -28,13 +29,18 @@ SOURCES = Path(__file__).parent
 FIGURES = {
     "masks": ("live.css", "masks.css", "live.js", "receptive.js", "masks.js"),
     "plane": ("live.css", "plane.css", "live.js", "flow.js", "panel.js", "plane.js"),
-    "images": ("live.css", "images.css", "live.js", "realnvp.js", "images.js"),
+    "images": ("live.css", "images.css", "live.js", "tensors.js", "realnvp.js", "images.js"),
+    "completion": (
+        *("live.css", "completion.css"),
+        *("live.js", "tensors.js", "pixelrnn.js", "completion.js"),
+    ),
 }
 FLOWS = "flows.json"
 # The data of a figure that needs some, where its caller brings none, and what stands in for it.
 RECORDED: dict[str, Callable[[], tuple[object, str]]] = {
     "plane": lambda: (json.loads(_source(FLOWS)), ""),
     "images": realnvp.recorded,
+    "completion": pixelrnn.recorded,
 }
 DIGITS = 5  # of a weight in a page, in all
 PAGE = (
@@ -71,6 +77,19 @@ def images(model: RealNVP | None = None, images: Tensor | None = None) -> HTML:
         raise NVPError("pass a model and images of its, or neither")
     given = () if model is None or images is None else realnvp.content(model, images)
     return _shown(fragment("images", *given))
+
+
+def completion(model: PixelRNN | None = None, images: Tensor | None = None) -> HTML:
+    """A Pixel RNN completes what is scribbled, several times, and says what each pixel cost.
+
+    `model` is a Diagonal BiLSTM of your own for images of two levels, and `images`, uint8
+    (N, 1, H, W), some to begin with; without them, the recorded run of one layer on binarised
+    MNIST. Raises `NVPError` for a model that the figure does not compute.
+    """
+    if (model is None) != (images is None):
+        raise NVPError("pass a model and images of its, or neither")
+    given = None if model is None or images is None else pixelrnn.content(model, images)
+    return _shown(fragment("completion", given))
 
 
 def flow_data(flow: ToyFlow, points: Tensor) -> dict[str, Any]:

@@ -52,14 +52,25 @@ function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** A source of normal numbers, the same on every visit: 32 bits of state, and Box-Muller. */
-function makeNormal() {
+/** A source of uniform numbers in (0, 1), the same on every visit: 32 bits of state. */
+function makeUniform() {
   let state = 1;
-  const uniform = () => {
+  return () => {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
     return (state + 0.5) / 2 ** 32;
   };
+}
+
+/** A source of normal numbers, by Box-Muller. */
+function makeNormal() {
+  const uniform = makeUniform();
   return () => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform());
+}
+
+/** Red, green and blue of a colour of the style, 0 to 255. */
+function colourOf(root, name) {
+  const hex = getComputedStyle(root).getPropertyValue(name).trim();
+  return [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
 }
 
 /** What calls `draw` soon, once for all calls until then. */

@@ -44,11 +44,6 @@ function dotPath(points) {
   return path;
 }
 
-function colourOf(root, name) {
-  const hex = getComputedStyle(root).getPropertyValue(name).trim();
-  return [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
-}
-
 /** One of the two squares: density, grid, dots and handles at some level of the flow. */
 function makePanel(name, events) {
   const canvas = make("canvas", { "aria-hidden": "true" });

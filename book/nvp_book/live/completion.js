@@ -1,0 +1,237 @@
+// A Pixel RNN completes what the reader scribbles: the upper half of a digit is given, the lower
+// half is drawn pixel by pixel, several times. DATA has the weights, and digits to begin with.
+
+const COUNT = 6; // completions
+const NIB = 1.15; // radius of the pen, in pixels
+const DEAR = 3; // nats, from which on a pixel has the full colour
+const REST = 200; // ms without a stroke, after which the completions are drawn
+const WAITING = 150; // grey level of a pixel that is not drawn yet
+
+/** Paint 0 and 1 black and white; pixels from `count` on are waiting. */
+function paintLevels(canvas, image, count) {
+  const picture = new ImageData(canvas.width, canvas.height);
+  image.forEach((level, p) => {
+    const grey = p < count ? 255 * level : WAITING;
+    picture.data.set([grey, grey, grey, 255], 4 * p);
+  });
+  canvas.getContext("2d").putImageData(picture, 0, 0);
+}
+
+/** Paint costs in nats, as much of the accent as a pixel cost. */
+function paintCosts(canvas, costs) {
+  const picture = new ImageData(canvas.width, canvas.height);
+  const colour = colourOf(canvas, "--accent");
+  costs.forEach((nats, p) => {
+    picture.data.set([...colour, 255 * Math.min(nats / DEAR, 1)], 4 * p);
+  });
+  canvas.getContext("2d").putImageData(picture, 0, 0);
+}
+
+/** Call `visit` with the pixels under the pen on its way from one point to another. */
+function eachInked([x0, y0], [x1, y1], visit) {
+  const steps = Math.ceil(2 * Math.hypot(x1 - x0, y1 - y0)) || 1;
+  for (let i = 0; i <= steps; i++) {
+    const [x, y] = [x0 + ((x1 - x0) * i) / steps, y0 + ((y1 - y0) * i) / steps];
+    for (let row = Math.floor(y - NIB); row <= y + NIB; row++)
+      for (let column = Math.floor(x - NIB); column <= x + NIB; column++)
+        if (Math.hypot(column + 0.5 - x, row + 0.5 - y) < NIB) visit(row, column);
+  }
+}
+
+function buildCompletion(root) {
+  const network = readPixelRNN(DATA.weights);
+  const { height, width } = network;
+  const [size, half] = [height * width, Math.floor(height / 2)];
+  const bytes = bytesOf(DATA.images);
+  const numImages = Math.floor((8 * bytes.length) / size);
+  const uniform = makeUniform();
+  const state = { given: new Uint8Array(size), digit: 22, pen: 1, chosen: 0, row: half, column: 0 };
+  state.column = Math.floor(width / 2);
+  let drawings = [];
+  let timer = null;
+  let took = 0;
+
+  // Controls
+  const pens = radios("Pen", "pen", { draw: "draw", erase: "erase" }, "draw", (value) => {
+    state.pen = Number(value === "draw");
+  });
+  const button = (label, onclick) => make("button", { type: "button", onclick }, label);
+  const clear = button("Clear", () => give(() => 0));
+  const digit = button("A test digit", () => {
+    state.digit = (state.digit + 9) % numImages;
+    giveDigit();
+  });
+  const again = button("Draw again", () => complete());
+
+  // The image and its costs, with one cursor in both
+  const line = `M0 ${half}H${width}`;
+  const [board, map] = ["The image", "Nats of each pixel"].map((title) => {
+    const canvas = make("canvas", { height, width, "aria-hidden": "true" });
+    const cursor = make("rect", { class: "cursor", width: 1, height: 1 });
+    const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" });
+    svg.append(make("path", { class: "half", d: line }), cursor);
+    const square = make("div", { class: "square", tabindex: 0, role: "application" }, canvas, svg);
+    square.style.aspectRatio = width / height;
+    square.setAttribute("aria-label", `${title}; arrow keys move the cursor`);
+    square.addEventListener("keydown", (event) => {
+      const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+      if (event.key === " " && state.row < half) ink([state.row, state.column]);
+      else if (steps[event.key])
+        point(state.row + steps[event.key][0], state.column + steps[event.key][1]);
+      else return;
+      event.preventDefault();
+    });
+    const at = (event) => {
+      const box = canvas.getBoundingClientRect();
+      const share = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+      return [share[0] * width, share[1] * height];
+    };
+    square.addEventListener("pointerdown", (event) => pointAt(at(event)));
+    square.addEventListener("pointermove", (event) => pointAt(at(event)));
+    const panel = make("div", { class: "panel" }, make("p", { class: "title" }, title), square);
+    return { canvas, cursor, square, panel, at };
+  });
+  const paper = make("div", { class: "paper" });
+  board.square.append(paper);
+  let last = null;
+  paper.addEventListener("pointerdown", (event) => {
+    paper.setPointerCapture(event.pointerId);
+    last = board.at(event);
+    stroke(last);
+  });
+  paper.addEventListener("pointermove", (event) => {
+    if (paper.hasPointerCapture(event.pointerId)) stroke(board.at(event));
+  });
+  map.panel.append(make("p", { class: "scale" }, "0", make("span"), `${DEAR} or more`));
+
+  // The completions
+  const cards = Array.from({ length: COUNT }, (_, i) => {
+    const canvas = make("canvas", { height, width, "aria-hidden": "true" });
+    const label = make("span");
+    const card = make("button", { type: "button", class: "drawing" }, canvas, label);
+    card.addEventListener("click", () => {
+      state.chosen = i;
+      show();
+    });
+    return { canvas, label, card };
+  });
+  const status = make("p", { class: "status", role: "status" });
+  const time = make("p", { class: "time" });
+  root.append(
+    make("div", { class: "controls" }, pens, clear, digit, again),
+    make("div", { class: "panels" }, board.panel, map.panel),
+    make("div", { class: "drawings" }, ...cards.map(({ card }) => card)),
+    status,
+    time,
+  );
+
+  // What is given
+
+  /** Let `levelOf` say the level of each pixel of the upper half. */
+  function give(levelOf) {
+    for (let p = 0; p < half * width; p++) state.given[p] = levelOf(p);
+    complete();
+  }
+  function giveDigit() {
+    const bit = (i) => (bytes[i >> 3] >> (7 - (i & 7))) & 1;
+    give((p) => bit(state.digit * size + p));
+  }
+  function ink([row, column]) {
+    state.given[row * width + column] = state.pen;
+    complete(REST);
+  }
+  function stroke(to) {
+    eachInked(last, to, (row, column) => {
+      const inside = row >= 0 && row < half && column >= 0 && column < width;
+      if (inside) state.given[row * width + column] = state.pen;
+    });
+    last = to;
+    complete(REST);
+  }
+
+  /** Move the cursor to a pixel of the image. */
+  function point(row, column) {
+    state.row = Math.min(Math.max(row, 0), height - 1);
+    state.column = Math.min(Math.max(column, 0), width - 1);
+    show();
+  }
+  function pointAt([x, y]) {
+    point(Math.floor(y), Math.floor(x));
+  }
+
+  // Drawing
+
+  /** Begin all completions anew, after so many ms. */
+  function complete(wait = 0) {
+    clearTimeout(timer);
+    drawings = [];
+    show();
+    timer = setTimeout(begin, wait);
+  }
+  function begin() {
+    const start = performance.now();
+    const upper = beginImage(network);
+    const costs = new Float64Array(size);
+    while (upper.count < half * width) {
+      const p = upper.count;
+      costs[p] = nextPixel(network, upper, () => state.given[p]);
+    }
+    drawings = cards.map(() => ({ ...copyState(upper), costs: costs.slice() }));
+    took = performance.now() - start;
+    drawRow();
+  }
+  function drawRow() {
+    const start = performance.now();
+    for (const drawing of drawings) {
+      const end = drawing.count + width;
+      while (drawing.count < end) {
+        const p = drawing.count;
+        drawing.costs[p] = nextPixel(network, drawing, (logit) => drawnLevel(logit, uniform()));
+      }
+    }
+    took += performance.now() - start;
+    show();
+    if (drawings[0].count < size) timer = setTimeout(drawRow);
+  }
+
+  const nats = (costs, from, to) => costs.subarray(from, to).reduce((sum, cost) => sum + cost, 0);
+  const inWords = (value) => `${value.toFixed(1)} nats`;
+
+  function show() {
+    const waiting = { image: state.given, count: half * width, costs: new Float64Array(size) };
+    const shown = drawings[state.chosen] ?? waiting;
+    paintLevels(board.canvas, shown.image, shown.count);
+    paintCosts(map.canvas, shown.costs);
+    for (const { cursor } of [board, map]) {
+      cursor.setAttribute("x", state.column);
+      cursor.setAttribute("y", state.row);
+    }
+    cards.forEach(({ canvas, label, card }, i) => {
+      const drawing = drawings[i] ?? waiting;
+      const done = drawing.count === size;
+      paintLevels(canvas, drawing.image, drawing.count);
+      label.textContent = done ? inWords(nats(drawing.costs, half * width, size)) : "…";
+      card.setAttribute("aria-pressed", String(i === state.chosen));
+      card.setAttribute("aria-label", `Completion ${i + 1}: ${label.textContent}`);
+    });
+    const done = shown.count === size;
+    time.textContent = done ? `${Math.round(took)} ms for ${COUNT} completions.` : "Drawing.";
+    if (!done) return;
+    const p = state.row * width + state.column;
+    const level = shown.image[p];
+    const chance = Math.exp(-shown.costs[p]);
+    const ofInk = level ? chance : 1 - chance;
+    say(
+      status,
+      `Row ${state.row + 1}, column ${state.column + 1}: ${level ? "ink" : "no ink"}, ` +
+        `${shown.costs[p].toFixed(2)} nats; ink had probability ${ofInk.toFixed(2)}. ` +
+        `Upper half: ${inWords(nats(shown.costs, 0, half * width))}. ` +
+        `Completion ${state.chosen + 1}: ${inWords(nats(shown.costs, half * width, size))}.`,
+    );
+  }
+
+  giveDigit();
+  return show;
+}
+
+mount("completion", STYLE, buildCompletion);

@@ -1,0 +1,77 @@
+"""What the live figure `completion` carries: a Pixel RNN, digits to begin with, and a picture.
+
+The weights go into the page as a safetensors file in half precision, as the recorded run keeps
+them; pixelrnn.js reads it and computes in float64, pixel by pixel.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from nvp.autoregressive.config import Kind, PixelRNNConfig
+from nvp.autoregressive.pixelrnn import PixelRNN
+from nvp.errors import NVPError
+from nvp.ledger.entry import runs
+from nvp_book.selection import binary_digits
+
+RUN = "binarized-mnist-diagonal-1"
+# What the script reads from the weights; all else it computes as the paper's networks have it.
+FREE = {"num_layers", "hidden", "head", "first_kernel", "dropout", "kernel_size"}
+ALT = (
+    "Eight rows of eight binary digits: in each the upper half of a test digit, six completions, "
+    "and the digit itself."
+)
+
+
+@functools.cache
+def recorded() -> tuple[dict[str, str], str]:
+    """`content` of the recorded run and its test digits, and for no script its completions.
+
+    Raises `NVPError` where the run is missing.
+    """
+    if RUN not in (ledger := runs()):
+        raise NVPError(f"there is no recorded run {RUN}: nvp train configs/{RUN}.yaml, nvp record")
+    model = ledger[RUN].load_model()
+    assert isinstance(model, PixelRNN)
+    picture = _text(ledger[RUN].files.completions.read_bytes())
+    still = f'<p><img alt="{ALT}" src="data:image/png;base64,{picture}"></p>'
+    return content(model, binary_digits()), still
+
+
+def content(model: PixelRNN, images: Tensor) -> dict[str, str]:
+    """Weights, and `images` (N, 1, H, W) of 0 and 1 to begin with, uint8.
+
+    Raises `NVPError` for a model that the script does not compute, and for images of another shape.
+    """
+    config = model.config
+    shape = (1, *config.image_shape[1:])
+    same = PixelRNNConfig(
+        kind=Kind.DIAGONAL_BILSTM, image_shape=shape, levels=2, num_layers=1, hidden=1
+    )
+    fields = [name for name in PixelRNNConfig.model_fields if name not in FREE]
+    if differing := [name for name in fields if getattr(config, name) != getattr(same, name)]:
+        raise NVPError(
+            "the figure computes a Diagonal BiLSTM of two levels with both kinds of connections, "
+            f"and this model differs in {', '.join(differing)}: take another model"
+        )
+    bits = np.packbits(model.check_images(images).cpu().numpy())
+    return {"weights": weights_text(model), "images": _text(bits.tobytes())}
+
+
+def weights_text(model: PixelRNN) -> str:
+    """The network and its configuration as a safetensors file, in base 64."""
+    halves = {
+        name: value.detach().to("cpu", torch.float16).contiguous()
+        for name, value in model.named_parameters()
+    }
+    return _text(safetensors.torch.save(halves, {"config": model.config.model_dump_json()}))
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()

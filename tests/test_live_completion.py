@@ -1,0 +1,135 @@
+"""The Pixel RNN in the page: its JavaScript, run in Node.js, against PyTorch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from node import evaluate
+from nvp_book import live
+from nvp_book.live import pixelrnn as live_completion
+from nvp_book.selection import binary_digits
+from torch import Tensor
+
+from nvp import PixelRNN, PixelRNNConfig
+from nvp.errors import NVPError
+from nvp.ledger.entry import runs
+
+pytestmark = pytest.mark.slow
+
+# Of float64 against float64. The page carries weights in half precision: models here have such.
+TOLERANCE = 1e-9
+FILES = ["tensors.js", "pixelrnn.js"]
+# What each pixel of an image costs; pixels from `first` on are drawn by the uniform numbers.
+COSTS = """((network) => images.map((image) => {
+  const state = beginImage(network);
+  const costs = image.map((level, p) =>
+    nextPixel(network, state, (logit) => p < first ? level : drawnLevel(logit, uniform[p - first]))
+  );
+  return { costs, image: [...state.image] };
+}))(readPixelRNN(weights))"""
+
+
+def by_javascript(
+    model: PixelRNN, images: Tensor, first: int, uniform: list[float]
+) -> tuple[Tensor, Tensor]:
+    """Nats of each pixel, (N, D), and the images, (N, D), drawn from pixel `first` on."""
+    answers = evaluate(
+        FILES,
+        COSTS,
+        weights=live_completion.weights_text(model),
+        images=images.flatten(1).tolist(),
+        first=first,
+        uniform=uniform,
+    )
+    costs = torch.tensor([answer["costs"] for answer in answers], dtype=torch.float64)
+    return costs, torch.tensor([answer["image"] for answer in answers])
+
+
+@torch.no_grad()
+def by_pytorch(model: PixelRNN, images: Tensor) -> Tensor:
+    """Nats of each pixel, (N, D)."""
+    logs = torch.log_softmax(model.logits(images), dim=-1)
+    return -logs.gather(-1, images.long().unsqueeze(-1)).flatten(1)
+
+
+def recorded() -> PixelRNN:
+    model = runs()[live_completion.RUN].load_model().double()
+    assert isinstance(model, PixelRNN)
+    return model
+
+
+def small(**changes: Any) -> PixelRNN:
+    """With random weights, rounded as in a page."""
+    sizes: dict[str, Any] = {"image_shape": (1, 5, 7), "num_layers": 2, "hidden": 3, "head": 4}
+    kind = {"kind": "diagonal_bilstm", "levels": 2, "first_kernel": 5}
+    torch.manual_seed(0)
+    model = PixelRNN(PixelRNNConfig(**{**sizes, **kind, **changes}))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+        parameter.data = parameter.half().double()
+    return model.double()
+
+
+def test_the_network_in_the_page_is_the_recorded_run() -> None:
+    model, digits = recorded(), binary_digits()[::21]
+    costs, _ = by_javascript(model, digits, 784, [])
+    assert (costs - by_pytorch(model, digits)).abs().max() < TOLERANCE
+    data, _ = live_completion.recorded()
+    assert data["weights"] == live_completion.weights_text(model)
+
+
+@pytest.mark.parametrize("first_kernel", [3, 7])
+def test_a_network_of_any_size_is_that_of_pytorch(first_kernel: int) -> None:
+    model = small(first_kernel=first_kernel)
+    images = torch.randint(2, (3, 1, 5, 7), dtype=torch.uint8)
+    costs, _ = by_javascript(model, images, 35, [])
+    assert (costs - by_pytorch(model, images)).abs().max() < TOLERANCE
+
+
+def test_it_draws_what_the_package_draws() -> None:
+    model = small()
+    images = torch.randint(2, (1, 1, 5, 7), dtype=torch.uint8)
+    theirs = model.complete(images, 2, 1, generator=torch.Generator().manual_seed(3))[:, 0]
+    generator = torch.Generator().manual_seed(3)
+    uniform = [
+        torch.rand(1, generator=generator, dtype=torch.float64).item() for _ in range(3 * 7)
+    ]
+    costs, drawn = by_javascript(model, images, 2 * 7, uniform)
+    assert torch.equal(drawn, theirs.flatten(1).long())
+    assert (costs - by_pytorch(model, theirs)).abs().max() < TOLERANCE
+
+
+def test_a_copied_state_goes_on_alone() -> None:
+    """Completions share the upper half and nothing else."""
+    model = small()
+    expression = """((network) => {
+      const zeros = (state, count) =>
+        Array.from({ length: count }, () => nextPixel(network, state, () => 0));
+      const upper = beginImage(network);
+      zeros(upper, 10);
+      const copy = copyState(upper);
+      nextPixel(network, copy, () => 1);
+      while (copy.count < 35) nextPixel(network, copy, () => 1);
+      return zeros(upper, 25);
+    })(readPixelRNN(weights))"""
+    rest = evaluate(FILES, expression, weights=live_completion.weights_text(model))
+    expected = by_pytorch(model, torch.zeros(1, 1, 5, 7, dtype=torch.uint8))[0, 10:]
+    assert (torch.tensor(rest, dtype=torch.float64) - expected).abs().max() < TOLERANCE
+
+
+def test_a_picture_stands_in_where_no_script_runs() -> None:
+    html = live.fragment("completion")
+    assert len(html) < 4e5
+    place, _ = html.split("<script>")
+    assert 'src="data:image/png;base64,' in place
+
+
+def test_what_the_script_does_not_compute_is_refused() -> None:
+    images = torch.zeros(1, 1, 5, 7, dtype=torch.uint8)
+    assert live.completion(small(), images).data is not None
+    with pytest.raises(NVPError, match="a model and images"):
+        live.completion(small())
+    with pytest.raises(NVPError, match="kind, skip"):
+        live.completion(small(kind="row_lstm", skip=False), images)
