@@ -136,3 +136,28 @@ def draw_pixel_rnn() -> None:
     arrow(axes, (1.9, low), (1.9, 0.1), (12.9, 0.1), (12.9, low - 0.25))
     arrow(axes, (13.15, low), (14.1, low))
     label(axes, (14.25, low), "to the next layer, $2h$", align="left")
+
+
+def draw_conditioning() -> None:
+    """Section 3.6: the small image becomes a map, and every layer gets a 1x1 convolution of it."""
+    axes = sheet(15.6, 5.0)
+    y, low = 3.9, 1.0
+    box(axes, (1.1, y), (1.5, 1.2), "small\nimage $s$", fill=SKY)
+    box(axes, (3.9, y), (2.5, 1.2), "convolutions,\nno mask")
+    box(axes, (7.4, y), (2.9, 1.2), "deconvolutions,\nside × 2 each")
+    for start, end in ((1.85, 2.65), (5.15, 5.95)):
+        arrow(axes, (start, y), (end, y))
+    label(axes, (10.3, y + 0.35), "$c$ maps, $n × n$")
+    arrow(axes, (8.85, y), (13.6, y), head=False)
+    box(axes, (1.1, low), (1.5, 1.2), "image $x$", fill=SKY)
+    box(axes, (4.0, low), (1.7, 1.2), "7 × 7\nmask A")
+    arrow(axes, (1.85, low), (3.15, low))
+    arrow(axes, (4.85, low), (10.6, low))
+    for x, name in ((11.5, "layer 1"), (13.6, "layer $L$")):
+        box(axes, (x, low), (1.7, 1.2), name, fill=ORANGE)
+        box(axes, (x, 2.6), (1.3, 0.8), "1 × 1", fill=PALE)
+        arrow(axes, (x, y), (x, 3.0))
+        arrow(axes, (x, 2.2), (x, low + 0.6))
+    arrow(axes, (12.35, low), (12.75, low))
+    arrow(axes, (14.45, low), (15.3, low))
+    label(axes, (10.7, 2.0), "added", align="right")

@@ -15,7 +15,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
-from nvp_book.figures import GREY, INK, ORANGE, PALE, PALETTE, SKY, WIDTH
+from nvp_book.figures import GREY, INK, ORANGE, PALE, PALETTE, SKY, WIDTH, YELLOW
 
 NEVER, LATER = -1, -2  # in place of a number of layers
 HATCH = "////"
@@ -58,25 +58,29 @@ def draw_depths(depths: Tensor, pixel: tuple[int, int], seen: Tensor) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9.5)
 
 
-def draw_two_scales(large: Tensor, small: Tensor, pixel: tuple[int, int]) -> None:
+def draw_two_scales(
+    large: Tensor, small: Mapping[str, Tensor], factor: int, pixel: tuple[int, int]
+) -> None:
     """Figure 2, middle: what `pixel` sees of the image (H, W) and of the small one (h, w), bools.
 
-    The small image's pixels are circles in the middle of the places that they were taken from.
+    A board for each name in `small`. The small image's pixels are circles in the middle of the
+    places that they were taken from.
     """
-    factor = len(large) // len(small)
-    figure, ax = plt.subplots(figsize=(0.75 * WIDTH, 0.75 * WIDTH + 0.4))
-    paint = ListedColormap(["white", SKY])
-    ax.pcolormesh(large.int(), cmap=paint, vmin=0, vmax=1, ec=GREY, lw=0.4, clip_on=False)
-    for row, line in enumerate(small.tolist()):
-        for column, is_seen in enumerate(line):
-            at = (factor * column + 0.5, factor * row + 0.5)
-            style: dict[str, Any] = {"mfc": ORANGE if is_seen else "white", "mec": INK, "mew": 0.8}
-            ax.plot(*at, "o", ms=8, **style)
-    ax.add_patch(Rectangle((pixel[1], pixel[0]), 1, 1, fill=False, ec=INK, lw=2.4, zorder=3))
-    ax.invert_yaxis()
-    ax.set(aspect="equal", xticks=[], yticks=[])
-    ax.spines[:].set_visible(False)
-    dot: dict[str, Any] = {"marker": "o", "ls": "", "mec": INK, "ms": 8}
+    figure, axes = plt.subplots(1, len(small), figsize=(WIDTH, WIDTH / len(small) + 0.7))
+    for ax, (name, seen) in zip(axes, small.items(), strict=True):
+        # Cells are dots inside the drawing, which stays small.
+        cells: dict[str, Any] = {"edgecolor": GREY, "lw": 0.3, "rasterized": True}
+        ax.pcolormesh(large.int(), cmap=ListedColormap(["white", SKY]), vmin=0, vmax=1, **cells)
+        for row, line in enumerate(seen.tolist()):
+            for column, is_seen in enumerate(line):
+                at = (factor * column + 0.5, factor * row + 0.5)
+                colour = ORANGE if is_seen else "white"
+                ax.plot(*at, "o", ms=6, mfc=colour, mec=INK, mew=0.8)
+        ax.add_patch(Rectangle((pixel[1], pixel[0]), 1, 1, fc="none", ec=INK, lw=2.4, zorder=3))
+        ax.invert_yaxis()
+        ax.set(aspect="equal", xticks=[], yticks=[], title=name)
+        ax.spines[:].set_visible(False)
+    dot: dict[str, Any] = {"marker": "o", "ls": "", "mec": INK, "ms": 7}
     handles = [
         Patch(fc="white", ec=INK, lw=2.2, label="the pixel that looks"),
         Patch(fc=SKY, ec=GREY, label="seen of the image"),
@@ -84,6 +88,24 @@ def draw_two_scales(large: Tensor, small: Tensor, pixel: tuple[int, int]) -> Non
         Line2D([], [], mfc="white", label="not seen of it", **dot),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9.5)
+
+
+def draw_bills(bills: Mapping[str, Mapping[str, float]]) -> None:
+    """Costs in nats an image, one bar for each name, of parts that add up."""
+    _, ax = plt.subplots(figsize=(WIDTH, 0.55 * len(bills) + 1.0))
+    parts = dict.fromkeys(part for bill in bills.values() for part in bill)
+    fills = dict(zip(parts, (PALE, ORANGE, YELLOW, SKY), strict=False))
+    for name, bill in bills.items():
+        left = 0.0
+        for part, nats in bill.items():
+            ax.barh(name, nats, left=left, color=fills[part], ec=INK, lw=0.8)
+            if nats > 0.04 * sum(bill.values()):
+                ax.text(left + nats / 2, name, f"{nats:.0f}", ha="center", va="center")
+            left += nats
+    handles = [Patch(fc=fill, ec=INK, lw=0.8, label=part) for part, fill in fills.items()]
+    ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.45), ncols=len(parts))
+    ax.set(xlabel="nats an image")
+    ax.invert_yaxis()
 
 
 def _outline(axes: Axes, seen: Tensor) -> None:
