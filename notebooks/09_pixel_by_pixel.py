@@ -307,7 +307,7 @@ header = ["images", "passes to score", "to sample", "Real NVP, to sample"]
 figures.show_table(header, rows)
 
 # %% [markdown]
-# Each pass of the loop computes every pixel and uses one. An appendix on fast scans keeps the features of
+# Each pass of the loop computes every pixel and uses one. {doc}`25_fast_scans` keeps the features of
 # earlier pixels and computes only the new one; the images are the same. The sequence remains.
 #
 # ## Ask the network what a pixel sees

@@ -240,7 +240,7 @@ assert torch.allclose(mine(x), theirs(x))
 
 # %% [markdown]
 # ````{dropdown} The package's version
-# `scan_diagonals` runs both directions in one loop. On a CPU a compiled function takes its place.
+# `scan_diagonals` runs both directions in one loop. On a CPU a compiled function takes its place ({doc}`25_fast_scans`).
 #
 # ```{literalinclude} ../nvp/autoregressive/diagonal_bilstm.py
 # :pyobject: DiagonalBiLSTM

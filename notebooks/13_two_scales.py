@@ -92,7 +92,7 @@ plt.show()
 # network with *deconvolutions* (transposed convolutions). For each layer a 1 × 1 convolution of this map is **added to
 # the layer's own map**: in the LSTMs to the input-to-state map.
 
-# %% mystnb={"figure": {"caption": "The conditional network. The small image is known before the first pixel, so nothing in the upper path is masked.", "name": "fig-conditioning"}, "image": {"alt": "Above, from left to right: the small image s; convolutions without a mask; deconvolutions, each of which doubles the side; c maps of n by n. From there an arrow through a 1 by 1 convolution leads down into each of the layers 1 to L. Below: the image x, a 7 by 7 convolution with mask A, and the layers."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The conditional network. The small image is known before the first pixel, so nothing in the upper path is masked.", "name": "fig-told"}, "image": {"alt": "Above, from left to right: the small image s; convolutions without a mask; deconvolutions, each of which doubles the side; c maps of n by n. From there an arrow through a 1 by 1 convolution leads down into each of the layers 1 to L. Below: the image x, a 7 by 7 convolution with mask A, and the layers."}} tags=["hide-input"]
 layers.draw_conditioning()
 plt.show()
 
@@ -507,7 +507,9 @@ def sample_exactly(pair, count):
 
 
 with torch.no_grad():
-    assert torch.allclose(exact(pair, test).mean(), of_s + of_others, rtol=0.01)
+    assert torch.allclose(
+        exact(pair, test).mean(), of_s + of_others, rtol=0.01
+    )
 torch.manual_seed(0)
 tiny = TwoScales((1, 2, 2), factor=2, levels=2, depth=1, h=4)
 for weight in tiny.parameters():

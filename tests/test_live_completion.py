@@ -93,9 +93,7 @@ def test_it_draws_what_the_package_draws() -> None:
     images = torch.randint(2, (1, 1, 5, 7), dtype=torch.uint8)
     theirs = model.complete(images, 2, 1, generator=torch.Generator().manual_seed(3))[:, 0]
     generator = torch.Generator().manual_seed(3)
-    uniform = [
-        torch.rand(1, generator=generator, dtype=torch.float64).item() for _ in range(3 * 7)
-    ]
+    uniform = [torch.rand(1, generator=generator, dtype=torch.float64).item() for _ in range(3 * 7)]
     costs, drawn = by_javascript(model, images, 2 * 7, uniform)
     assert torch.equal(drawn, theirs.flatten(1).long())
     assert (costs - by_pytorch(model, theirs)).abs().max() < TOLERANCE

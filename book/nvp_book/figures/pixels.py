@@ -95,13 +95,14 @@ def draw_bills(bills: Mapping[str, Mapping[str, float]]) -> None:
     _, ax = plt.subplots(figsize=(WIDTH, 0.55 * len(bills) + 1.0))
     parts = dict.fromkeys(part for bill in bills.values() for part in bill)
     fills = dict(zip(parts, (PALE, ORANGE, YELLOW, SKY), strict=False))
-    for name, bill in bills.items():
+    for row, bill in enumerate(bills.values()):
         left = 0.0
         for part, nats in bill.items():
-            ax.barh(name, nats, left=left, color=fills[part], ec=INK, lw=0.8)
+            ax.barh(row, nats, left=left, color=fills[part], ec=INK, lw=0.8)
             if nats > 0.04 * sum(bill.values()):
-                ax.text(left + nats / 2, name, f"{nats:.0f}", ha="center", va="center")
+                ax.text(left + nats / 2, row, f"{nats:.0f}", ha="center", va="center")
             left += nats
+    ax.set_yticks(range(len(bills)), list(bills))
     handles = [Patch(fc=fill, ec=INK, lw=0.8, label=part) for part, fill in fills.items()]
     ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.45), ncols=len(parts))
     ax.set(xlabel="nats an image")
@@ -122,35 +123,36 @@ def draw_curves(
 ) -> None:
     """Nats an image over images seen: the rows of each run's log, and the paper's figure for it.
 
-    Lines are the loss of training, a running mean over a hundredth of the run; dots are images for
-    validation, which a log has in bits/dim, of `factor` nats each; dashes are what the paper
-    reports, under the run's name.
+    Lines are the loss of training, a running mean over a fiftieth of the run;
+    dots are images for validation, which a log has in bits/dim, of `factor` nats each; dashes at
+    the right are what the paper reports, under the run's name.
     """
-    _, ax = plt.subplots(figsize=(WIDTH, 3.6))
-    lowest = []
+    _, ax = plt.subplots(figsize=(WIDTH, 4.0))
+    ends, last = {}, max(rows[-1]["images"] for rows in curves.values())
     for (name, rows), colour in zip(curves.items(), PALETTE, strict=False):
         seen, losses = _columns(rows, "images", "loss")
-        width = max(1, len(losses) // 100)
+        width = max(1, len(losses) // 50)
         means = np.convolve(losses, np.ones(width) / width, "valid")
-        ax.plot(seen[width - 1 :], means, color=colour, lw=1.2, label=name)
-        lowest.append(float(means.min()))
-        seen, bits = _columns(rows, "images", "validation")
-        ax.plot(
-            seen, [factor * value for value in bits], "o", color=colour, ms=6, mec="white", zorder=3
-        )
+        some = slice(None, None, max(1, width // 5))
+        ax.plot(seen[width - 1 :][some], means[some], color=colour, lw=1.2)
+        at, bits = _columns(rows, "images", "validation")
+        ax.plot(at, [factor * b for b in bits], "o", color=colour, ms=5, mec="white", zorder=3)
         if name in published:
-            ax.axhline(published[name], color=colour, ls="--", lw=1.3)
-            lowest.append(published[name])
-    ax.plot([], [], "o", color=INK, ms=5, label="images for validation")
-    ax.plot([], [], "--", color=INK, lw=1.3, label="in the paper, test images")
+            ax.plot([1.03 * last, 1.3 * last], 2 * [published[name]], "--", color=colour, lw=1.6)
+        ends[name] = (factor * bits[-1], colour)
+    low = min([*published.values(), *(end for end, _ in ends.values())])
+    # Names stand right of the curves, in the order of their ends, far enough apart to be read.
+    high, free = low + 14, low - 2.0
+    for name, (end, colour) in sorted(ends.items(), key=lambda item: item[1]):
+        free = max(end, free + 1.0)
+        ax.text(1.36 * last, free, name, color=colour, va="center", fontsize=9.5)
     ax.set(xscale="log", xlabel="training images seen", ylabel="nats an image")
-    ax.set_ylim(min(lowest) - 1.5, min(lowest) + 25)
+    ax.set(xlim=(last / 40, 1.32 * last), ylim=(low - 2.5, high))
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.legend(fontsize=9)
 
 
 def draw_nats_maps(images: Tensor, nats: Tensor) -> None:
-    """Images, uint8 (N, 1, H, W), and below each the nats that each of its pixels cost, (N, H, W).
+    """Images, uint8 (N, C, H, W), and below each the nats that each of its pixels cost, (N, H, W).
 
     The scale is the same for all; pixels of at most a hundredth of a nat are white.
     """
@@ -158,7 +160,7 @@ def draw_nats_maps(images: Tensor, nats: Tensor) -> None:
     figure, axes = plt.subplots(2, count, figsize=(WIDTH, 2 * WIDTH / count + 0.1))
     paint = plt.get_cmap("viridis_r").with_extremes(under="white")
     for (above, below), image, cost in zip(axes.T, images, nats, strict=True):
-        above.imshow(image[0], cmap="gray")
+        above.imshow(image.permute(1, 2, 0), cmap="gray")
         shown = below.imshow(cost, cmap=paint, vmin=0.01, vmax=float(nats.max()))
         below.set_xlabel(f"{float(cost.sum()):.0f} nats", fontsize=9.5)
         for ax in (above, below):
@@ -178,7 +180,7 @@ def draw_distributions(
     _, axes = plt.subplots(len(rows), len(columns), figsize=size, squeeze=False, sharex=True)
     for line, (name, probabilities), colour in zip(axes, rows.items(), PALETTE, strict=False):
         for ax, p, level in zip(line, probabilities, truth, strict=True):
-            ax.bar(range(len(p)), p.tolist(), width=1.0, color=colour, lw=0)
+            ax.stairs(p.numpy(), np.arange(len(p) + 1) - 0.5, fill=True, color=colour)
             ax.plot(level, 0, "^", color=INK, ms=7, clip_on=False, zorder=3)
             ax.set(xlim=(-4, len(p) + 3), ylim=(0, None), yticks=[])
             ax.set_yscale("function", functions=(np.sqrt, np.square))

@@ -1,0 +1,467 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (fast-scans)=
+# # Fast scans
+#
+# ```{admonition} In the paper
+# Sections 3.1, 3.2 and 3.5 of {cite:t}`oord2016pixelrnn` say what an LSTM layer computes, and that sampling is sequential.
+# How to compute it fast is our matter.
+# ```
+#
+# The layers of {doc}`10_row_lstm` and {doc}`11_diagonal_bilstm` are written to be read. How does the package run them
+# several times faster? This appendix finds out which orders of computation are allowed, skews without a loop, runs both
+# directions at once, and ends with the compiled scan. A last section samples with kept states, in the
+# arithmetic of one pass.
+
+# %% tags=["parameters"]
+profile = "laptop"
+
+# %% tags=["hide-input"]
+import itertools
+import json
+import os
+from statistics import median
+from unittest.mock import patch
+
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+from nvp_book import figures
+from nvp_book.figures import contexts
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from nvp import PixelRNN, PixelRNNConfig
+from nvp.autoregressive.diagonal_bilstm import (
+    DiagonalBiLSTM,
+    scan_diagonals,
+    shift_down,
+)
+from nvp.autoregressive.lstm import lstm_cell, split_gates
+from nvp.autoregressive.row_lstm import RowLSTM
+from nvp.autoregressive.scan import DIAGONAL, compiled, raster_lstm
+from nvp.paths import repository_root
+
+figures.use_style()
+torch.set_num_threads(1)
+torch.set_grad_enabled(False)
+torch.set_default_dtype(torch.float64)  # so that a check can be strict
+
+# %% [markdown]
+# ## Any order that respects the neighbours
+#
+# A scan by rows or by diagonals is one way to evaluate a recurrence. Written as a recurrence, there is no skewing in it: a
+# pixel reads the hidden states of some neighbours, its **taps**, and the cell of one. Here it is for any taps, one pixel
+# after another in reading order. `lstm_cell` is the package's, with the gates in the last dimension.
+
+
+# %%
+def in_raster_order(gates, weight, start, taps, cell, backwards=False):
+    """Equation 3: gates (N, H, W, 4h) -> hidden states (N, H, W, h).
+
+    `taps` and `cell` are (row, column) offsets; `start` has h and c at
+    places outside the image. What is in neither counts as zero.
+    """
+    _, height, width, _ = gates.shape
+    states = dict(start)
+    for r, step in itertools.product(range(height), range(width)):
+        j = width - 1 - step if backwards else step
+        total = gates[:, r, j]
+        for (down, across), w in zip(taps, weight, strict=True):
+            if (r + down, j + across) in states:
+                total = total + states[r + down, j + across][0] @ w
+        _, c = states[r + cell[0], j + cell[1]]
+        states[r, j] = lstm_cell(total, c)
+    rows = [[states[r, j][0] for j in range(width)] for r in range(height)]
+    return torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
+
+
+# %% [markdown]
+# The Diagonal BiLSTM is this function twice. The package's scan by diagonals gives the same numbers:
+
+# %%
+LEFT, RIGHT, ABOVE = (0, -1), (0, 1), (-1, 0)
+
+
+def by_pixels(layer, x):
+    """A `DiagonalBiLSTM` in reading order: (N, h, H, W)."""
+    gates = split_gates(layer.input_to_state(x), 2).flatten(4)
+    images, height, width = gates.shape[:3]
+    maps = []
+    for d, beside in enumerate((LEFT, RIGHT)):
+        outside = width if d else -1
+        first = layer.initial[d].unsqueeze(2).expand(-1, -1, images, -1)
+        states = in_raster_order(
+            gates[:, :, :, d],
+            layer.state_to_state[d],
+            start={(r, outside): first[:, r] for r in range(height)},
+            taps=(beside, ABOVE),
+            cell=beside,
+            backwards=d == 1,
+        )
+        maps.append(states.permute(0, 3, 1, 2))
+    return maps[0] + shift_down(maps[1])
+
+
+torch.manual_seed(0)
+layer = DiagonalBiLSTM(6, 5, num_colours=1, height=7)
+nn.init.normal_(layer.initial)  # zeros when new
+x = torch.randn(2, 6, 7, 9)
+gates = split_gates(layer.input_to_state(x), 2)  # (N, H, W, 2, 4, h)
+scan = gates, layer.state_to_state, layer.initial, DIAGONAL
+by_diagonals = scan_diagonals(*scan).permute(0, 3, 1, 2)
+assert torch.allclose(by_pixels(layer, x), by_diagonals)
+
+# %% [markdown]
+# It must be so. The recurrence says which states each state is made of. An order of evaluation is right if every pixel comes
+# after its taps, and all right orders give the same. Which of three orders are right for which layer?
+
+# %% mystnb={"figure": {"caption": "The step in which a pixel is computed, in three orders.", "name": "fig-schedules"}, "image": {"alt": "Three boards of 5 by 5 numbers. By rows: all of row r have number r. By diagonals: r plus column, from 0 to 8. By pixels: 0 to 24 in reading order."}} tags=["hide-input"]
+n = 5
+r, j = torch.arange(n)[:, None], torch.arange(n)[None]
+schedules = {
+    "by rows": r.expand(n, n),
+    "by diagonals": r + j,
+    "by pixels": n * r + j,
+}
+contexts.draw_boards(schedules)
+plt.show()
+
+
+# %%
+def respects(schedule, taps):
+    """Whether each pixel comes after all taps that it reads."""
+    inside = range(len(schedule))
+    return all(
+        schedule[a + down, b + across] < schedule[a, b]
+        for a, b in itertools.product(inside, inside)
+        for down, across in taps
+        if a + down in inside and b + across in inside
+    )
+
+
+ROW_TAPS, DIAGONAL_TAPS = ((-1, -1), (-1, 0), (-1, 1)), (LEFT, ABOVE)
+figures.show_table(
+    ["right for", "Row LSTM", "Diagonal BiLSTM"],
+    [
+        [
+            name,
+            *(
+                "yes" if respects(schedule, taps) else "no"
+                for taps in (ROW_TAPS, DIAGONAL_TAPS)
+            ),
+        ]
+        for name, schedule in schedules.items()
+    ],
+)
+
+# %% [markdown]
+# Reading order is right for both, so the two layers are *one* recurrence with different taps:
+#
+# | layer | taps (row, column) | cell | reads a row |
+# |:--|:--|:--|:--|
+# | Row LSTM, $k = 3$ | $(-1, -1)$, $(-1, 0)$, $(-1, +1)$ | $(-1, 0)$ | in any order |
+# | Diagonal, to the right | $(0, -1)$, $(-1, 0)$ | $(0, -1)$ | forwards |
+# | Diagonal, to the left | $(0, +1)$, $(-1, 0)$ | $(0, +1)$ | backwards |
+
+# %% tags=["remove-cell"]
+row_layer = RowLSTM(6, 5, num_colours=1, kernel_size=3, width=9)
+nn.init.normal_(row_layer.initial)
+row_gates = split_gates(row_layer.input_to_state(x), 1).flatten(3)
+first = row_layer.initial[0].unsqueeze(2).expand(-1, -1, len(x), -1)
+states = in_raster_order(
+    row_gates,
+    row_layer.state_to_state[0],
+    start={(-1, place): first[:, place] for place in range(9)},
+    taps=ROW_TAPS,
+    cell=ABOVE,
+)
+assert torch.allclose(states.permute(0, 3, 1, 2), row_layer(x))
+
+# %% [markdown]
+# ## Wide steps: skewing, and both directions at once
+#
+# A GPU wants few wide steps. The Diagonal BiLSTM takes $2n - 1$ of them, one for each diagonal. Two ideas make them cheap.
+#
+# **Skew without a loop.** Make every row longer by $H$ places and lay the rows end to end. Cut the line again into rows
+# that are shorter by one. Each row then begins one place later than the row before it.
+
+
+# %%
+def skew(x):
+    """Row r moves right by r: (..., H, W) -> (..., H, W + H - 1)."""
+    height, width = x.shape[-2:]
+    line = F.pad(x, (0, height)).flatten(-2)
+    skewed = line[..., : height * (width + height - 1)]
+    return skewed.unflatten(-1, (height, -1))
+
+
+# %% mystnb={"figure": {"caption": "Skewing an image of 4 × 5 pixels, each with the number of its diagonal. Padded rows of 9 places are cut again into rows of 8, and equal numbers end up below each other.", "name": "fig-skewing-fast"}, "image": {"alt": "Three boards. The image, 4 by 5, its numbers growing from 0 in the upper left to 7 in the lower right, equal along diagonals. The same with four empty places behind each row. And the skewed map, 4 by 8, each row one place further to the right, equal numbers in columns."}} tags=["hide-input"]
+numbers = torch.arange(4)[:, None] + torch.arange(5)
+padded = F.pad(numbers + 1, (0, 4)) - 1  # empty places are -1
+skewed = skew(numbers + 1) - 1
+contexts.draw_boards(
+    {"the image": numbers, "padded": padded, "skewed": skewed}
+)
+plt.show()
+
+# %%
+for t, column in enumerate(skewed.T):
+    assert set(column.tolist()) <= {t, -1}
+
+# %% [markdown]
+# **Run both directions in one loop.** The second direction does not wait for the first. So mirror its gates, stack the two
+# along a new dimension, and let a batched matrix product (`baddbmm`) do one step of both. The loop has as many
+# steps as before, each twice as wide.
+#
+# ````{dropdown} The package's version
+# ```{literalinclude} ../nvp/autoregressive/diagonal_bilstm.py
+# :pyobject: scan_diagonals
+# ```
+# ````
+#
+# The price is work on empty places. A skewed map of $n \times (2n - 1)$ places has nearly as many empty ones as pixels:
+
+# %% tags=["hide-input"]
+rows = []
+for n in (28, 32, 64):
+    steps = skew(torch.zeros(n, n)).shape[1]
+    empty = 1 - n * n / (n * steps)
+    rows.append([f"{n} × {n}", n, steps, n * n, f"{empty:.0%}"])
+figures.show_table(
+    ["image", "by rows", "by diagonals", "by pixels", "skewed map, empty"],
+    rows,
+)
+
+# %% [markdown]
+# In multiplications the two layers are of one size. With $h$ units, the states cost $4h^2$ for each tap and pixel: $12h^2$ in
+# a Row LSTM of three taps, and $16h^2$ in both directions of the Diagonal BiLSTM. The input, of $2h$ features, costs
+# another $24h^2$ and $16h^2$.
+#
+# ## Small steps: the compiled scan
+#
+# A core of a CPU wants the opposite: small steps whose numbers stay in its cache. For it `nvp/autoregressive/scan.cpp` is the
+# function `in_raster_order` in C++. One function serves the Row LSTM and both directions of the Diagonal BiLSTM, which
+# differ in their taps. No map is ever skewed, so nothing is empty.
+#
+# * **Eight images go through a pixel together.** The weights stay in the first-level cache for all of them, and four
+#   images at a time keep their sums in registers.
+# * **A vector holds units of one gate.** The weights are repacked once, in the order in which they are read.
+# * **The four gates are finished at once.** The sums become $h$ and $c$ before the next pixel begins, so the gates never
+#   travel to memory and back.
+# * **Blocks of images and directions go to different threads.** Neither waits for another.
+# * **Its own backward pass.** It walks through the pixels in the opposite order. Each pixel gathers the gradients from the
+#   pixels that read it.
+#
+# It is compiled on first use, for the vectors of the machine. Where there is no compiler, on a GPU, and with
+# `NVP_PLAIN_SCAN=1`, the layers run the loop above. Both must give the same states and the same gradients:
+
+# %%
+if compiled(gates):
+    leaves = [t.clone().requires_grad_() for t in scan[:3]]
+    loss_weights = torch.randn(2, 7, 9, 5)
+    with torch.enable_grad():
+        slow, fast = (
+            torch.autograd.grad(
+                (loss_weights * run(*leaves, DIAGONAL)).sum(), leaves
+            )
+            for run in (scan_diagonals, raster_lstm)
+        )
+    for one, other in zip(slow, fast, strict=True):
+        assert torch.allclose(one, other)
+
+# %% [markdown]
+# ````{dropdown} A pixel of four images in C++
+# ```{literalinclude} ../nvp/autoregressive/scan.cpp
+# :language: cpp
+# :start-after: "// Pixel (row, column) of FOUR images"
+# :end-before: "template <typename T>\nvoid forward_block"
+# ```
+# ````
+#
+# Times depend on the machine, so they are quoted from where they were measured (`benchmarks/results_pixelrnn.json`):
+
+# %% tags=["hide-input"]
+kinds = {
+    "row_lstm": "Row LSTM",
+    "diagonal_bilstm": "Diagonal BiLSTM",
+    "pixelcnn": "PixelCNN",
+}
+path = repository_root() / "benchmarks" / "results_pixelrnn.json"
+record = json.loads(path.read_text())["small"]
+
+
+def middle(run, key):
+    """The median of all rounds, in seconds."""
+    return median(t for part in record["measured"][run] for t in part[key])
+
+
+rows, faster = [], {}
+for kind in ("row_lstm", "diagonal_bilstm"):
+    plain = middle(f"{kind}/nvp fp32, scan in PyTorch", "step")
+    quick = middle(f"{kind}/nvp fp32", "step")
+    faster[kind] = plain / quick
+    rows.append([kinds[kind], f"{plain:.2f} s", f"{quick:.2f} s"])
+figures.show_table(
+    [
+        f"a training step of {record['batch']} images",
+        "in PyTorch",
+        "compiled",
+    ],
+    rows,
+)
+print(record["what"] + ";", record["machine"]["cpu"])
+assert 1.5 < faster["row_lstm"] < 3
+assert 4 < faster["diagonal_bilstm"] < 8
+
+# %% [markdown]
+# On this CPU the compiled scan halves a step of the Row LSTM, and makes one of the Diagonal BiLSTM more than five times
+# faster. It had the most to lose: its plain form has twice the steps, and works on a map that is half empty.
+#
+# ## Sampling with kept states
+#
+# {doc}`09_pixel_by_pixel` samples by one pass for each pixel, of which one pixel is used. The features of earlier pixels
+# cannot change any more, by the masks. So keep them: each layer computes *one* pixel, from the features and states that
+# it kept. The second direction of the Diagonal BiLSTM reaches a pixel one row late. It is computed for a whole row when
+# that row is complete.
+#
+# ````{dropdown} The package's version, for one pixel of a Diagonal BiLSTM
+# ```{literalinclude} ../nvp/autoregressive/sampling.py
+# :pyobject: _Diagonal
+# ```
+# ````
+#
+# How much does it save? Count the multiplications and additions of all matrix products and convolutions that are
+# executed, for one grey image of 12 × 12 pixels:
+
+
+# %%
+def multiply_adds(function):
+    """Executed while `function` runs, in the plain form of the scans."""
+    counter = FlopCounterMode(display=False)
+    with patch.dict(os.environ, NVP_PLAIN_SCAN="1"), counter:
+        function()
+    return counter.get_total_flops() // 2
+
+
+def network(kind, shape):
+    """A small network of this kind."""
+    torch.manual_seed(0)
+    config = PixelRNNConfig(
+        kind=kind, image_shape=shape, levels=8, num_layers=3, hidden=12
+    )
+    return PixelRNN(config)
+
+
+rows = []
+for kind, title in kinds.items():
+    for colours in (1, 3):
+        shape = (colours, 12, 12)
+        model = network(kind, shape)
+        blank = torch.zeros(1, *shape, dtype=torch.uint8)
+        one_pass = multiply_adds(lambda m=model, b=blank: m.logits(b))
+        kept = multiply_adds(lambda m=model: m.sample(1))
+        passes = f"{kept / one_pass:.1f}"
+        rows.append([title, colours, colours * 144, passes])
+        assert kept < 1.5 * colours * one_pass
+figures.show_table(
+    ["network", "colours", "by definition, passes", "with kept states"], rows
+)
+
+# %% [markdown]
+# A sample costs about one pass for each colour, whatever the size of the image. A pixel is computed once for each of its
+# colours, since green is drawn given red. (For the Diagonal BiLSTM it is less, as the plain pass works on empty places.) In time
+# the gain is smaller, because the small steps still wait for each other:
+
+# %% tags=["hide-input"]
+rows = []
+for kind, title in kinds.items():
+    one_pass, kept = (
+        middle(f"{kind}/sampling", key) for key in ("forward", "sample")
+    )
+    pixels = record["measured"][f"{kind}/sampling"][0]["pixels"]
+    cells = [f"{1000 * one_pass:.0f} ms", f"{pixels * one_pass:.0f} s"]
+    rows.append([title, *cells, f"{kept:.2f} s"])
+    assert kept < pixels * one_pass / 50
+figures.show_table(
+    [
+        f"{record['batch']} images of 28 × 28",
+        "one pass",
+        "784 passes (estimated)",
+        "with kept states",
+    ],
+    rows,
+)
+
+# %% [markdown]
+# The images are the same, pixel for pixel. {doc}`14_pixelrnn_results` does this in the page itself, in plain JavaScript.
+#
+# ## Summary
+#
+# * An order of computation is right if every pixel comes after its taps. Reading order is right for both LSTM layers.
+# * On a GPU few wide steps are fast: skewed columns, both directions in one product.
+# * On a CPU many small steps are fast: a compiled scan in reading order, eight images side by side.
+# * Sampling with kept states takes the arithmetic of about one pass for each colour, in as many steps as before.
+#
+# ## Exercises
+#
+# ```{exercise} Skew back
+# :label: ex-fast-unskew
+#
+# Write `unskew` without a loop: lay the rows of the skewed map end to end, lengthen the line, and cut it again.
+# ```
+#
+# ```{solution-start} ex-fast-unskew
+# :class: dropdown
+# ```
+# The line lost its last $H$ places in `skew`. Give them back, and cut rows of $W + H$ places, of which the first $W$ are the row.
+
+
+# %%
+def unskew(x):
+    """The inverse of `skew`."""
+    height = x.shape[-2]
+    width = x.shape[-1] - height + 1
+    line = F.pad(x.flatten(-2), (0, height))
+    return line.unflatten(-1, (height, -1))[..., :width]
+
+
+maps = torch.randn(2, 3, 4, 5)
+assert torch.equal(unskew(skew(maps)), maps)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} Another order
+# :label: ex-two-cores
+#
+# Two cores compute one direction of a Diagonal BiLSTM. One takes the even rows, the other the odd rows, each from left to
+# right. When may the second core compute pixel $(1, j)$? How many steps do $n \times n$ pixels take?
+# ```
+#
+# ```{solution-start} ex-two-cores
+# :class: dropdown
+# ```
+# As soon as $(0, j)$ is done, one step after the first core. The first core may begin row 2 when it has finished row 0,
+# as $(1, 0)$ is done by then. Two rows take $n$ steps, so all of them take $n^2 / 2 + 1$ for even $n$.
+
+# %%
+n = 6
+start = n * (r.new_tensor(range(n)) // 2) + r.new_tensor(range(n)) % 2
+schedule = start[:, None] + torch.arange(n)
+assert respects(schedule, DIAGONAL_TAPS)
+assert schedule.max() + 1 == n * n // 2 + 1
+earlier = schedule - (torch.arange(n) % 2)[:, None]  # both at once
+assert not respects(earlier, DIAGONAL_TAPS)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
