@@ -281,8 +281,8 @@ if compiled(gates):
 # ````{dropdown} A pixel of four images in C++
 # ```{literalinclude} ../nvp/autoregressive/scan.cpp
 # :language: cpp
-# :start-after: "// Pixel (row, column) of FOUR images"
-# :end-before: "template <typename T>\nvoid forward_block"
+# :start-at: void forward_pixel
+# :end-before: template <typename T>
 # ```
 # ````
 #
@@ -377,8 +377,8 @@ figures.show_table(
 
 # %% [markdown]
 # A sample costs about one pass for each colour, whatever the size of the image. A pixel is computed once for each of its
-# colours, since green is drawn given red. (For the Diagonal BiLSTM it is less, as the plain pass works on empty places.) In time
-# the gain is smaller, because the small steps still wait for each other:
+# colours, since green is drawn given red. It can be less than a full pass: kept states skip the masked half of each kernel,
+# and the empty places of a skewed map. In time the gain is smaller, because the small steps still wait for each other:
 
 # %% tags=["hide-input"]
 rows = []
