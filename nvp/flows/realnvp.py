@@ -262,10 +262,8 @@ class RealNVP(ImageModel):
         y = self.condition(labels, len(z))
         logits, _ = self.flow.inverse(z.to(self.device, self.dtype), y)
         if self.config.undo_data_constraint:
-            x, _ = self.logit.inverse(logits)
-        else:
-            x = torch.sigmoid(logits)
-        return quantise(x)
+            return quantise(self.logit.inverse(logits)[0])
+        return (torch.sigmoid(logits) * 255).to(torch.uint8)  # truncated, as in the official code
 
     def latents_by_scale(self, z: Tensor) -> list[Tensor]:
         """z in image layout -> [z^1 (finest), ..., z^L (coarsest)] of eq 16."""
