@@ -354,3 +354,17 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         raster_lstm(gates, weight, torch.zeros(1, 2, 3, 5), 3)
     with pytest.raises(RuntimeError, match="weight must be"):
         raster_lstm(gates, weight[:, :2], torch.zeros(1, 2, 4, 5), 3)
+
+
+def test_a_compiled_scan_that_was_cut_short_is_compiled_again(tmp_path: Path) -> None:
+    library = tmp_path / "nvp_scan.so"
+    with scan._undamaged(library):
+        library.write_bytes(b"compiled")
+    with scan._undamaged(library):
+        assert library.read_bytes() == b"compiled"
+    library.write_bytes(b"comp")
+    with scan._undamaged(library):
+        assert not library.exists()
+        library.write_bytes(b"compiled anew")
+    with scan._undamaged(library):
+        assert library.exists()

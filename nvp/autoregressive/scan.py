@@ -85,7 +85,7 @@ def _build() -> bool:
         if shutil.which(compiler) is None:
             raise OSError(f"there is no C++ compiler {compiler}")
         folder = _folder(capability)
-        with _alone(folder), _on_path(ninja.BIN_DIR):
+        with _alone(folder), _undamaged(folder / "nvp_scan.so"), _on_path(ninja.BIN_DIR):
             load(
                 "nvp_scan",
                 [str(Path(__file__).with_name("scan.cpp"))],
@@ -129,6 +129,23 @@ def _alone(folder: Path) -> Iterator[None]:
             pass
         (folder / "lock").unlink(missing_ok=True)
         yield
+
+
+@contextlib.contextmanager
+def _undamaged(library: Path) -> Iterator[None]:
+    """Within this block `library` is as it was compiled, or it is compiled again.
+
+    To load one that was cut short would end the process, without a word.
+    """
+    note = library.with_suffix(".crc32")
+
+    def checksum() -> str:
+        return str(zlib.crc32(library.read_bytes())) if library.exists() else ""
+
+    if not note.exists() or note.read_text() != checksum():
+        library.unlink(missing_ok=True)
+    yield
+    note.write_text(checksum())
 
 
 @contextlib.contextmanager
