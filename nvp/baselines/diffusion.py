@@ -49,13 +49,14 @@ class Diffusion(ImageModel):
     x has the levels in [-1, 1], sigma_t^2 = sigmoid(gamma(t)), alpha_t^2 = sigmoid(-gamma(t)), and
     gamma is linear between fixed ends: in continuous time the bound does not depend on the path
     between them, only the noise of its estimates does (section 5.1). So nothing is learned but the
-    network. With s = sigma_0 / alpha_0, log P(x) is at least minus the sum of (section 3.5)
+    network. The bound is minus the sum of three losses (section 3.5):
 
     * the prior loss, KL(q(z_1 | x) || N(0, I)), in closed form
-    * the reconstruction loss, E[-log P(x | z_0)], P(x_i | z_0) proportional to q(z_0 | x_i):
-      pixels are independent and all have the same noise, so it is a table over the levels
-    * the diffusion loss, 1/2 (gamma_1 - gamma_0) E ||e - network(z_t, gamma(t))||^2 over e and
-      uniform t (section 5), the only one that needs the network.
+    * the reconstruction loss, E[-log P(x | z_0)], P(x_i | z_0) proportional to q(z_0 | x_i)
+    * the diffusion loss, 1/2 (gamma_1 - gamma_0) E ||e - network(z_t, gamma(t))||^2 (section 5)
+
+    Only the last, over e and uniform t, needs the network. In the second, pixels are independent
+    and all have the same noise, sigma_0 / alpha_0, so it is a table over the levels.
     """
 
     likelihood = "bound"
