@@ -46,8 +46,8 @@ torch.set_num_threads(1)
 # models it. Another one models the large image *given* the small one:
 #
 # $$
-# p(x, s) = p(s)\; p(x \mid s), \qquad
-# p(x \mid s) = \prod_{i=1}^{n^2} p(x_i \mid x_{<i}, s).
+# p(x, s) &= p(s)\; p(x \mid s), \\
+# p(x \mid s) &= \prod_{i=1}^{n^2} p(x_i \mid x_{<i}, s).
 # $$ (eq:two-scales)
 #
 # Every factor of the second product knows the whole of $s$. Our data are the embedded images of Fashion-MNIST

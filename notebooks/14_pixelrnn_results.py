@@ -237,10 +237,10 @@ assert all(abs(gap) < 0.5 for gap in short.values())
 # figures, too, and we have one run of each.
 #
 # The sizes are the paper's for the Diagonal BiLSTM of seven layers. For the PixelCNN and the Row LSTM we found none, and
-# the width of the network of one layer is *unverified*.
+# the width of the network of one layer is *unverified*. So is the paper's figure of the Row LSTM.
 #
 # On the 256 **grey levels** of MNIST the paper reports nothing. Our small PixelCNN trained for minutes, and is far behind
-# the gated PixelCNN of a well-known tutorial, which trained for hours on a GPU:
+# the gated PixelCNN of a well-known tutorial, which trained for 150 epochs on a GPU:
 
 # %% tags=["hide-input"]
 grey = ledger["mnist-pixelcnn"]
@@ -248,7 +248,7 @@ grey = ledger["mnist-pixelcnn"]
 figures.show_table(
     ["MNIST, grey levels", "bits/dim", "training"],
     [
-        ["gated PixelCNN {cite}`lippe2024uvadlc`", gated.cell, "150 epochs"],
+        ["gated PixelCNN {cite}`lippe2024uvadlc`", gated.cell, "on a GPU"],
         [
             "PixelCNN, ours",
             f"{grey.score.bits_per_dim:.2f}",
@@ -317,7 +317,7 @@ assert of_red > 1.3 * max(of_green, of_blue)
 
 # %% [markdown]
 # Smooth areas are cheap and textures are expensive, everywhere in the image. And red, which comes first, costs more than
-# green and blue, which are told the colours before them. The three colours of a pixel are nearly one.
+# green and blue, which are told the colours before them. The three colours of a pixel depend strongly on each other.
 #
 # ## Learning curves
 #

@@ -78,11 +78,11 @@ function lstmStep({ fromStates }, inputs, [beside, c], above) {
   addProduct(gates, fromStates[0], beside);
   addProduct(gates, fromStates[1], above);
   const hidden = c.length;
-  const cell = c.map((old, k) => {
-    const [forget, write, content] = [1, 2, 3].map((gate) => gates[gate * hidden + k]);
-    return sigmoid(forget) * old + sigmoid(write) * Math.tanh(content);
-  });
-  return [cell.map((value, k) => sigmoid(gates[k]) * Math.tanh(value)), cell];
+  const gate = (number, k) => gates[number * hidden + k];
+  const cell = c.map(
+    (old, k) => sigmoid(gate(1, k)) * old + sigmoid(gate(2, k)) * Math.tanh(gate(3, k)),
+  );
+  return [cell.map((value, k) => sigmoid(gate(0, k)) * Math.tanh(value)), cell];
 }
 
 /** Before the first pixel. `count` pixels of the image are known. */
