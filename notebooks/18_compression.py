@@ -1,0 +1,552 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (compression)=
+# # Compression
+#
+# ```{admonition} In the papers
+# Both papers report bits per dimension, the length of a file that neither of them writes. This chapter writes it.
+# ```
+#
+# A likelihood promises the length of a file: $-\log_2 P(x)$ bits for the image $x$. Can a real coder keep the promise?
+#
+# * You will write an arithmetic coder in 25 lines, in exact integers, and code an image with a recorded Pixel RNN.
+# * You will see what goes wrong when the two sides disagree by a part in a million.
+# * The files are compared with zlib, PNG and WebP, with the weights of the network counted.
+
+# %% tags=["parameters"]
+profile = "laptop"
+
+# %% tags=["hide-input"]
+import copy
+import io
+import math
+import zlib
+from bisect import bisect_right
+from itertools import accumulate
+
+import constriction
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from IPython.display import Markdown, display
+from nvp_book import figures
+from nvp_book.figures import likelihoods as pictures
+from nvp_book.figures.samples import draw_rows
+from PIL import Image
+
+from nvp.autoregressive.coding import RESOLUTION, decode, encode, frequencies
+from nvp.data import EMBEDDED, EMBEDDED_BINARY, load
+from nvp.ledger import runs
+
+figures.use_style()
+torch.set_num_threads(1)  # sums in one order, however many cores
+torch.set_grad_enabled(False)
+full = profile == "paper"
+ledger = runs()
+
+
+def some(images, count, seed=0):
+    """`count` of the images, in random order."""
+    generator = torch.Generator().manual_seed(seed)
+    return images[torch.randperm(len(images), generator=generator)[:count]]
+
+
+# %% [markdown]
+# ## From probabilities to bits
+#
+# Suppose that every $x$ has a file of $L(x)$ bits, and that no file is the beginning of another. Then $\sum_x 2^{-L(x)} \le 1$ (Kraft,
+# {prf:ref}`prop-code`): lengths are probabilities. The converse holds as well:
+#
+# ```{prf:proposition} Arithmetic coding
+# :label: prop-coding
+#
+# Let $P$ be given by its conditionals $p(x_i \mid x_{<i})$. There is a code, computed one $x_i$ at a time, with
+#
+# $$
+# -\log_2 P(x) \;\le\; L(x) \;<\; -\log_2 P(x) + 2 \quad \text{bits.}
+# $$ (eq:length)
+#
+# On average over $x \sim P$ no such code is shorter than the entropy $\mathbb E[-\log_2 P(x)]$.
+# ```
+#
+# ```{prf:proof}
+# Start with $[0, 1)$. For each $i$ split the interval in the ratios of $p(\cdot \mid x_{<i})$ and keep the part of
+# $x_i$. The last interval has width $P(x)$, and different $x$ have disjoint intervals. Take the least $\ell$ with
+# $2^{-\ell} \le P(x) / 2$. The least multiple of $2^{-\ell}$ in the interval, written with $\ell$ binary digits, is
+# the file: whatever digits follow, the number stays inside. And $\ell < -\log_2 P(x) + 2$. For the second claim:
+# $\mathbb E[L(x)]$ exceeds the entropy by $\mathbb E[\log_2 (P(x) / 2^{-L(x)})]$, by Kraft's inequality a
+# divergence or more.
+# ```
+
+# %% mystnb={"figure": {"caption": "The message *abca*, with probabilities $\\frac12$, $\\frac14$ and $\\frac14$ at each step: each symbol keeps its share of the interval.", "name": "fig-intervals"}, "image": {"alt": "Four bars, one below the other, each split into parts a, b and c. One part of each is blue and opens into the bar below; the ends of the bars are labelled: 0 and 1, 0 and 0.5, 0.25 and 0.375, 0.3438 and 0.375."}}
+pictures.draw_intervals({"a": 0.5, "b": 0.25, "c": 0.25}, "abca")
+plt.show()
+
+# %% [markdown]
+# Each symbol narrows the interval by its probability. The next cell does this in exact integers. The interval is from `low / whole` to `(low + width) / whole`, and
+# a row of `counts` has the ratios for one symbol.
+
+
+# %%
+def write(counts, symbols):
+    """The file of a message, as a string of 0 and 1."""
+    low, width, whole = 0, 1, 1
+    for row, symbol in zip(counts, symbols, strict=True):
+        total, below = sum(row), sum(row[:symbol])
+        low, whole = low * total + width * below, whole * total
+        width = width * row[symbol]
+    length = ((2 * whole - 1) // width).bit_length()
+    return f"{-(-(low << length) // whole):0{length}b}"
+
+
+def read(counts, file):
+    """The message of a file."""
+    number, scale = int(file, 2), 2 ** len(file)
+    low, width, whole, symbols = 0, 1, 1, []
+    for row in counts:
+        total, borders = sum(row), [0, *accumulate(row)]
+        inside = (number * whole - low * scale) * total // (width * scale)
+        symbol = bisect_right(borders, inside) - 1
+        low, whole = low * total + width * borders[symbol], whole * total
+        width = width * row[symbol]
+        symbols.append(symbol)
+    return symbols
+
+
+ratios, message = [[2, 1, 1]] * 4, [0, 1, 2, 0]
+file = write(ratios, message)
+assert read(ratios, file) == message
+print(f"abca, of probability 1/64: {file}")
+
+# %% [markdown]
+# A message of probability $1/64$ takes 7 bits, one more than $\log_2 64$.
+#
+# ## A Pixel RNN writes a file
+#
+# A Pixel RNN gives all the conditionals, by the chain rule. We take the recorded Row LSTM and a test image of the set that it was trained on. `frequencies`, of
+# `nvp.autoregressive.coding`, gives its conditionals as integers; a later section says why. (A real decoder computes a row of
+# `counts` once the symbols before it are known.)
+
+# %%
+run = ledger["fashion-small-row-lstm-softmax"]
+model = run.load_model()
+coded = some(load(EMBEDDED, "test").images, 200 if full else 40)
+
+
+def in_order(images):
+    """The levels in the order in which they are coded, (D, N)."""
+    return images.permute(2, 3, 1, 0).flatten(0, 2)
+
+
+def promised(counts, images):
+    """-log2 P of each image, as the integers have it: (N,) bits."""
+    shares = counts / counts.sum(dim=-1, keepdim=True).double()
+    levels = in_order(images).long().unsqueeze(-1)
+    return -shares.gather(-1, levels)[..., 0].log2().sum(dim=0)
+
+
+counts = frequencies(model, coded)
+promise = promised(counts, coded)
+first, message = counts[:, 0].tolist(), in_order(coded)[:, 0].tolist()
+file = write(first, message)
+assert read(first, file) == message
+assert promise[0] <= len(file) < promise[0] + 2
+print(f"-log2 P = {promise[0]:.1f}, the file has {len(file)} bits")
+
+# %% [markdown]
+# The file is within two bits of the promise. Integers of a thousand digits are fine for one page, but slow. A **range coder** keeps a window of 64
+# bits and writes words of 32 as they become certain. Another design, ANS, does so with a stack. The coders used here come from the package
+# [constriction](https://bamler-lab.github.io/constriction/) {cite}`bamler2022ans`.
+
+# %%
+family = constriction.stream.model.Categorical(perfect=False)
+
+
+def range_coded(counts, images):
+    """One range-coded file for each image: bytes of each."""
+    sizes = []
+    for i, levels in enumerate(in_order(images).T):
+        coder = constriction.stream.queue.RangeEncoder()
+        told = counts[:, i].float().numpy()
+        coder.encode(levels.int().numpy(), family, told)
+        sizes.append(coder.num_bits() // 8)
+    return torch.tensor(sizes)
+
+
+alone = range_coded(counts, coded)
+overhead = 8 * alone - promise
+print(f"a file of one image: {overhead.mean():.0f} bits more than promised")
+
+# %% tags=["remove-cell"]
+assert overhead.min() > -0.1
+assert overhead.max() < 64
+
+# %% [markdown]
+# Words of 32 bits are coarse for one image. For many images this hardly matters, since a stream ends only once. `encode` of the package puts all images
+# into one stream:
+
+# %%
+archive = encode(model, coded)
+total = promise.sum().item()
+assert -0.1 < 8 * len(archive) - total < 64
+exact = -model.log_prob(coded).double().sum().item() / math.log(2)
+assert abs(total - exact) < 1e-3 * exact
+over = 8 * len(archive) - exact
+print(f"{len(coded)} images: -log2 P = {exact:.0f} bits,", end=" ")
+print(f"the file has {over:+.0f}")
+
+# %% [markdown]
+# The last line compares with the model's own likelihood, so it also shows that rounding to integers costs almost nothing. Decoding works on
+# one pixel of all images after the other, 784 in a row:
+
+# %%
+assert torch.equal(decode(model, archive, len(coded)), coded)
+print(f"{len(coded)} of {len(coded)} images come back exactly")
+
+# %% [markdown]
+# ## The same numbers on both sides
+#
+# A decoder that computes a slightly different probability takes a wrong turn, and loses everything that follows. This is more delicate than
+# it seems. Sums of floating-point numbers depend on their order. The order depends on the size of the batch, the number of threads, the library and
+# the machine. *Scoring* images in one pass and *stepping* through their pixels already are two orders. How far apart do they end up?
+
+
+# %%
+def whole_pass(model, images):
+    """Frequencies from one pass over whole images, for comparison."""
+    p = torch.softmax(model.logits(images).double(), dim=-1)
+    p = p.permute(2, 3, 1, 0, 4).flatten(0, 2)
+    return (RESOLUTION * p).round().int() + 1
+
+
+pair, stepped = coded[:2], counts[:, :2]
+in_double = copy.deepcopy(model).double()
+differ = {
+    name: (stepped != others).any(dim=-1).double().mean().item()
+    for name, others in {
+        "one pass, float32": whole_pass(model, pair),
+        "one pass, float64": whole_pass(in_double, pair),
+        "steps, float64, two images only": frequencies(model, pair),
+    }.items()
+}
+rows = [[name, f"{share:.0%}"] for name, share in differ.items()]
+figures.show_table(["against steps in float64", "pixels that differ"], rows)
+in_single, *others = differ.values()
+assert in_single > 0.05
+assert others == [0, 0]
+
+# %% [markdown]
+# In single precision a decoder would soon be lost. `nvp.autoregressive.coding` takes three measures:
+#
+# * Encoder and decoder are the same code. Both *sample*: the encoder's random numbers are replaced by the image, the decoder's by the file.
+# * They compute in float64, on the CPU, whatever the model was trained in.
+# * Each probability is rounded to a multiple of $2^{-20}$, plus one so that nothing is impossible. Errors of float64 are
+#   near $10^{-14}$. They change an integer only if it was that close to a half.
+#
+# The last measure makes a disagreement rare, about one in $10^8$ pixels, not impossible. Only integer arithmetic throughout
+# would exclude it.
+#
+# ````{dropdown} The package's version: sampling with a coder in place of random numbers
+# ```{literalinclude} ../nvp/autoregressive/coding.py
+# :pyobject: _sample
+# ```
+# ````
+#
+# How small an error is too large? The next cell changes one weight of the decoder's model by a part in a million.
+
+# %%
+three = coded[:3]
+files = [encode(model, x[None]) for x in three]
+other = copy.deepcopy(model)
+other.layers[0].up.weight.view(-1)[5] *= 1 + 1e-6
+wrong = torch.cat([decode(other, file, 1) for file in files])
+missed = (in_order(wrong) != in_order(three)).double().mean(dim=0)
+assert missed.max() > 0
+print(f"pixels lost: {', '.join(f'{share:.0%}' for share in missed)}")
+
+# %% mystnb={"figure": {"caption": "Three images, and their files decoded by a model of which a single weight differs in the seventh digit.", "name": "fig-wrong-decoder"}, "image": {"alt": "Two rows of three images: a shirt, a sandal, a bag. Below, the shirt keeps its collar and turns into folds that do not fit; the sandal is as above; the bag keeps its upper half."}}
+draw_rows({"written": three, "read": wrong})
+plt.show()
+
+# %% [markdown]
+# After the first disagreement, the rest of the file is a sequence of random numbers to the decoder. From random numbers it makes a *sample*, and no single pixel looks
+# suspicious. A format for real use needs a checksum.
+#
+# ## Beside PNG and WebP
+#
+# The rivals are zlib on the raw bytes, PNG with Pillow's `optimize`, and lossless WebP with its slowest method. (Its `quality` is 99, as 100
+# takes far longer and gains little.) Each image is a file of its own. Then all images are put into one tall picture, so that headers count once.
+
+
+# %% tags=["hide-input"]
+def file_size(picture, kind, **options):
+    """Bytes of a grey picture, uint8 (H, W), as a file; read back."""
+    file, image = io.BytesIO(), Image.fromarray(picture)
+    if set(np.unique(picture)) == {0, 255}:
+        image = image.convert("1")  # one bit a pixel, where a format can
+    image.save(file, kind, **options)
+    back = Image.open(file).convert("L")
+    assert np.array_equal(np.array(back), picture)
+    return file.tell()
+
+
+RIVALS = {
+    "PNG": {"optimize": True},
+    "WebP": {"lossless": True, "quality": 99, "method": 6},
+}
+
+
+def packed(picture):
+    """Bytes under zlib; of two levels, eight pixels go into a byte."""
+    two = set(np.unique(picture)) <= {0, 255}
+    return len(zlib.compress(np.packbits(picture) if two else picture, 9))
+
+
+def rival_sizes(images):
+    """Bytes of each image alone, and of all in one, for each rival."""
+    sheets = [*images[:, 0].numpy(), images.flatten(0, 2).numpy()]
+    sizes = {"zlib": [packed(sheet) for sheet in sheets]}
+    for kind, options in RIVALS.items():
+        sizes[kind] = [file_size(sheet, kind, **options) for sheet in sheets]
+    return {name: (torch.tensor(s[:-1]), s[-1]) for name, s in sizes.items()}
+
+
+def show_sizes(sizes, count, raw):
+    """A table of bytes an image, alone and together."""
+    rows = [["raw", raw, raw, f"{8 * raw / D:.2f}"]]
+    for name, (each, together) in sizes.items():
+        share = together / count
+        cells = f"{each.double().mean():.0f}", f"{share:.1f}"
+        rows.append([name, *cells, f"{8 * share / D:.2f}"])
+    header = ["bytes an image", "alone", "in one file", "bits/dim of that"]
+    figures.show_table(header, rows)
+
+
+# %%
+D = coded[0].numel()
+sizes = rival_sizes(coded)
+least = min(together for _, together in sizes.values())
+assert len(archive) < 0.9 * least
+sizes[run.config.title] = alone, len(archive)
+show_sizes(sizes, len(coded), D)
+sizes_of_clothes = sizes
+
+# %% tags=["remove-cell"]
+assert all(
+    (alone < each).double().mean() > 0.9
+    for each, _ in list(sizes.values())[:-1]
+)
+
+# %% mystnb={"figure": {"caption": "Files of single images over the length that the likelihood promises.", "name": "fig-promises"}, "image": {"alt": "A scatter plot. The files of the Row LSTM lie on the diagonal. Those of zlib, WebP and PNG rise beside it, nearly all above, PNG the highest."}}
+pictures.draw_promises(
+    promise / 8, {name: each for name, (each, _) in sizes.items()}
+)
+plt.show()
+
+# %% [markdown]
+# The promise is kept, image by image. The comparison is not quite fair. The rivals are made for pictures of any size and kind, and know nothing of clothes. The network knows
+# clothes, and its decoder needs the weights. If they are sent along, after how many images have they paid for themselves?
+
+# %%
+weights = run.record.weights.bytes
+saved = (least - len(archive)) / len(coded)
+enough = weights / saved
+print(f"trained for {run.record.minutes:.0f} minutes on", end=" ")
+print(f"{run.record.data.train_images} images: {weights} bytes of weights")
+print(f"{saved:.0f} saved an image: {round(enough, -2):.0f} pay for them")
+
+# %% tags=["remove-cell"]
+assert 100 < enough < 10_000
+
+# %% [markdown]
+# So the weights pay for the 10,000 test images of Fashion-MNIST, but not for an album of a hundred. Time is another cost: the network takes 784 steps in a row, to write and to
+# read.
+#
+# ### Two levels
+#
+# Files of binary images are far smaller. The recorded Diagonal BiLSTM of chapter {ref}`pixelrnn-results` was trained on binarised digits, which are not part of the
+# book. Two other sets take their place:
+#
+# * samples of the model itself, for which no code is shorter on average than its own;
+# * the binarised clothes of the embedded set, which it has never seen.
+
+# %%
+of_digits = ledger["binarized-mnist-diagonal-1"]
+digit_model = of_digits.load_model()
+number = 200 if full else 30
+generator = torch.Generator().manual_seed(0)
+ours, least_of = {}, {}
+for name, images in {
+    "Samples of the model": digit_model.sample(number, generator=generator),
+    "Binarised clothes": some(load(EMBEDDED_BINARY, "test").images, number),
+}.items():
+    counts_of = frequencies(digit_model, images)
+    bits_of = promised(counts_of, images)
+    file = encode(digit_model, images)
+    assert -0.1 < 8 * len(file) - bits_of.sum() < 64
+    assert torch.equal(decode(digit_model, file, number), images)
+    sizes = rival_sizes(255 * images)
+    ours[name] = len(file)
+    least_of[name] = min(together for _, together in sizes.values())
+    sizes[of_digits.config.title] = range_coded(counts_of, images), len(file)
+    display(Markdown(f"*{name}*: promised, {bits_of.mean() / 8:.1f} bytes"))
+    show_sizes(sizes, number, D // 8)
+assert ours["Samples of the model"] < 0.5 * least_of["Samples of the model"]
+assert ours["Binarised clothes"] > least_of["Binarised clothes"]
+
+# %% [markdown]
+# On its own samples the model is far ahead. For clothes it is behind the best of the three rivals: a wrong model pays its distance from the data,
+# {eq}`eq:cost`, in bytes.
+#
+# ## Flows: getting bits back
+#
+# A flow gives a density and no probability of an integer, and its bits/dim is a bound, {eq}`eq:dequantisation`. Can a file be as short as the bound? Yes, by
+# getting **bits back** {cite}`townsend2019bbans`. To send $x$, choose the noise $u$ and code $x + u$ to a precision of $\delta$ in each
+# dimension. That costs
+#
+# $$
+# -\log_2 p(x + u) + D \log_2 \tfrac1\delta \quad \text{bits,}
+# $$ (eq:bits-back)
+#
+# too many by the second term. But $u$ may be anything. So the sender does not draw $u$ at random. It *decodes* $u$ from the file as it is so far, which makes the file
+# shorter by $D \log_2 (1/\delta)$ bits. The receiver decodes $x + u$, splits it into integer and noise, and encodes the noise to recover the bits. On
+# average, the net length is the bound. This takes a coder that works like a stack (ANS), and a file that has some bits to begin with. The next cell counts the bits for a flow
+# with one dimension, by an exact table.
+
+# %%
+levels, cells_of_u = 4, 2**10  # x in 0..3, and u to ten binary digits
+v = (torch.arange(levels * cells_of_u) + 0.5) / cells_of_u  # x + u
+flow = torch.distributions.Normal(1.7, 0.8)  # z = (v - 1.7) / 0.8
+mass = flow.cdf(v + 0.5 / cells_of_u) - flow.cdf(v - 0.5 / cells_of_u)
+sent = -mass.log2().view(levels, cells_of_u)  # bits for each (x, u)
+net = sent.mean(1) - math.log2(cells_of_u)  # u was read from the file
+density = flow.log_prob(v).view(levels, cells_of_u).mean(1)
+bound = -density / math.log(2)
+exact = -(flow.cdf(torch.arange(1, 5)) - flow.cdf(torch.arange(4))).log2()
+assert torch.allclose(net, bound, atol=1e-3)
+rows = [
+    [f"x = {x}", *(f"{each[x]:.2f}" for each in (sent.mean(1), net, exact))]
+    for x in range(levels)
+]
+figures.show_table(
+    ["bits", "for x + u", "after bits are back", "-log2 P(x)"], rows
+)
+
+# %% [markdown]
+# The net cost equals the bound, which lies a little above $-\log_2 P(x)$: uniform noise is not the best choice of $u$. For images there is one more difficulty: in floating-point
+# numbers $f$ is not exactly a bijection. {cite:t}`ho2019localbitsback` solve it for flows like Real NVP, and {cite:t}`hoogeboom2019idf` avoid it by couplings that map integers to
+# integers. This book has code for neither.
+#
+# VAEs and diffusion models are coded in the same way, with $z$ in place of $u$ {cite}`townsend2019bbans,kingma2021vdm`.
+#
+# ## Summary
+#
+# * $-\log_2 P(x)$ is the length of a file, to within two bits. A real coder adds a word or so.
+# * Encoder and decoder must agree on every probability exactly.
+# * The recorded Row LSTM writes smaller files than PNG and WebP, if its weights need not be sent along.
+# * A flow, a VAE or a diffusion model reaches its bound by getting bits back.
+#
+# ## Exercises
+#
+# ```{exercise} Build a coder that learns as it goes
+# :label: ex-adaptive
+#
+# No network this time. Predict a pixel from its left and upper neighbours, each rounded to one of sixteen greys. Count how often each level has followed such a pair so
+# far, and start all counts at 1. Build `counts_as_it_goes(images)`, whose rows `write` and `read` can use. How do its files compare with those of zlib and PNG?
+# ```
+#
+# ```{solution-start} ex-adaptive
+# :class: dropdown
+# ```
+# Each observation adds 8 to its count, so that the levels that were never seen cost little. No weights are sent, because the decoder collects the same counts. Forty images are
+# enough to need fewer bytes than zlib and PNG.
+
+
+# %%
+def counts_as_it_goes(images):
+    """A row of integer counts for each pixel in turn."""
+    seen = np.ones((17, 17, 256), dtype=np.int64)  # 16: no neighbour
+    rows = []
+    for image in images[:, 0].int().numpy():
+        greys = np.pad(image // 16, ((1, 0), (1, 0)), constant_values=16)
+        for (row, column), level in np.ndenumerate(image):
+            counts = seen[greys[row + 1, column], greys[row, column + 1]]
+            rows.append(counts.copy())
+            counts[level] += 8
+    return np.stack(rows)
+
+
+learned = counts_as_it_goes(coded)
+symbols = coded.flatten().int().numpy()
+short = learned[:D].tolist(), symbols[:D].tolist()
+assert read(short[0], write(*short)) == short[1]
+share = learned[np.arange(len(symbols)), symbols] / learned.sum(axis=1)
+size = -np.log2(share).sum() / 8
+rivals = {kind: sizes_of_clothes[kind][1] for kind in ("zlib", "PNG")}
+assert size < min(rivals.values())
+print(f"{size / len(coded):.0f} bytes an image")
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} How coarse may the integers be?
+# :label: ex-coarse
+#
+# Round the probabilities to multiples of $2^{-k}$, plus one, for $k = 8, 10, \dots, 20$. How many bits does an image lose,
+# and why might one want a small $k$?
+# ```
+#
+# ```{solution-start} ex-coarse
+# :class: dropdown
+# ```
+# The plus one takes a share of about $256 / 2^k$ from all that is probable. So the loss is at most about $784 \cdot
+# 256 / (2^k \ln 2)$ bits, and it hurts up to $k = 12$. At $k = 16$ it is a gain, since the model was a little too sure of
+# itself on test images. A small $k$ makes disagreements rarer, in proportion to $2^k$.
+
+# %%
+p = (counts - 1) / RESOLUTION
+lost = {}
+for k in range(8, 22, 2):
+    coarser = (2**k * p.double()).round() + 1
+    lost[k] = (promised(coarser, coded) - promise).mean().item()
+rows = [[f"k = {k}", f"{b:.1f}"] for k, b in lost.items()]
+figures.show_table(["multiples", "bits lost an image"], rows)
+assert abs(lost[20]) < 1e-6
+assert lost[8] > lost[10] > lost[12] > 10
+assert lost[16] < 0
+assert all(b < D * 256 / (2**k * math.log(2)) for k, b in lost.items())
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} No code shortens everything
+# :label: ex-nothing
+#
+# Can a code make every image shorter? Try yours on noise.
+# ```
+#
+# ```{solution-start} ex-nothing
+# :class: dropdown
+# ```
+# No: there are $256^{784}$ images, and fewer files than that are shorter than $784$ bytes. A model that saves bytes on clothes
+# loses them elsewhere, and most of all on noise.
+
+# %%
+generator = torch.Generator().manual_seed(0)
+grains = torch.randint(256, (4, 1, 28, 28), generator=generator).byte()
+size = len(encode(model, grains)) / len(grains)
+assert size > D
+print(f"{D} bytes of noise become {size:.0f}")
+
+# %% [markdown]
+# ```{solution-end}
+# ```
