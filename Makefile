@@ -94,6 +94,7 @@ benchmarks: venv ## time this project next to its peers
 	$(BIN)/python -m benchmarks.realnvp --setting all
 	$(BIN)/python -m benchmarks.pixelrnn --setting all
 	$(BIN)/python -m benchmarks.families
+	$(BIN)/python -m benchmarks.coverage
 
 ablation: venv ## make the runs that results/ablation.csv lacks
 	$(BIN)/python workflow/ablation.py --jobs $(CORES)

@@ -1,4 +1,4 @@
-"""What an image costs each family of models: `python -m benchmarks.families`, in about a minute.
+"""What an image costs each family of models: `python -m benchmarks.families`, in some minutes.
 
 Writes results_families.json, which the book reads. Times are those of one processor core, as the
 operating system counts them for this process: they hold on a machine that is not idle, too.
@@ -31,6 +31,8 @@ CONFIGS = (
     "fashion-small-gan",
     "quickstart",
     "fashion-small-pixelcnn",
+    "fashion-small-diagonal-bilstm",
+    "fashion-small-diffusion",
 )
 
 

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
-from benchmarks import families
+from benchmarks import coverage, families
 from nvp.config import load_config
 from nvp.paths import repository_root
 
@@ -24,7 +25,7 @@ def test_every_family_is_timed_at_what_it_can_do(tmp_path: Path) -> None:
     }
     everything = {"train", "score", "sample"}
     assert kinds == {
-        **dict.fromkeys(("gaussian", "vae", "realnvp", "pixelrnn"), everything),
+        **dict.fromkeys(("gaussian", "vae", "realnvp", "pixelrnn", "diffusion"), everything),
         "gan": everything - {"score"},
     }
     assert all(
@@ -33,3 +34,24 @@ def test_every_family_is_timed_at_what_it_can_do(tmp_path: Path) -> None:
         for those in each.values()
         for t in those
     )
+
+
+def test_coverage_counts_the_balls_that_hold_a_sample() -> None:
+    """Six copies of one image and a far one: the radius around a copy is 0, and a copy fills it."""
+    test = torch.zeros(7, 1, 28, 28, dtype=torch.uint8)
+    test[6] = 255
+    of_test = coverage.Coverage(test)
+    assert of_test(test[:1]) == 1.0  # and the ball around the far image reaches to the copies
+    assert of_test(torch.full_like(test[:1], 200)) == pytest.approx(1 / 7)
+
+
+def test_what_is_known_of_other_runs_is_kept(tmp_path: Path) -> None:
+    for name in ("fashion-small-gan", "fashion-small-gaussian"):
+        arguments = ["--run", name, "--count", "20", "--seeds", "2", "--output", str(tmp_path)]
+        coverage.main(arguments)
+    results = json.loads((tmp_path / "results_coverage.json").read_text())
+    assert set(results["runs"]) == {"fashion-small-gan", "fashion-small-gaussian"}
+    for found in (results["real"], *results["runs"].values()):
+        assert len(found["coverage"]) == 2
+        assert sum(found["classes"]) == pytest.approx(1)
+        assert found["from_nearest_training_image"] > 0

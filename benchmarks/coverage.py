@@ -1,0 +1,106 @@
+"""How much of the test images samples of each family cover: `python -m benchmarks.coverage`.
+
+Takes some minutes, and writes results_coverage.json, which the book reads. `--run NAME` measures
+one recorded run and keeps what the file says of the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.processes import HERE
+from nvp.data.sets import load
+from nvp.ledger import runs
+from nvp.model.protocol import ImageModel
+
+RUNS = (
+    *("fashion-small-vae", "fashion-small-gan", "quickstart", "fashion-small-diagonal-bilstm"),
+    *("fashion-small-diffusion", "fashion-small-gaussian", "fashion-small-pixelcnn"),
+)
+NEIGHBOUR = 5  # the one at which a ball ends
+
+
+def small(images: Tensor) -> Tensor:
+    """Means over 2x2 pixels, so that grain does not decide: uint8, (N, 1, 28, 28) -> (N, 196)."""
+    return F.avg_pool2d(images.double() / 255, 2).flatten(1)
+
+
+class Coverage:
+    """The share of balls around test images that hold a sample (Naeem et al. 2020).
+
+    A ball ends at the fifth nearest of the other test images.
+    """
+
+    def __init__(self, test: Tensor) -> None:
+        self.centres = small(test)
+        distances = torch.cdist(self.centres, self.centres)
+        self.radii = distances.kthvalue(NEIGHBOUR + 1, dim=1).values  # the nearest is itself
+
+    def __call__(self, images: Tensor) -> float:
+        nearest = torch.cdist(self.centres, small(images)).amin(dim=1)
+        return (nearest <= self.radii).double().mean().item()
+
+
+def describe(
+    sets: list[Tensor], coverage: Coverage, train: Tensor, labels: Tensor
+) -> dict[str, Any]:
+    """Of each set of images its coverage; of all, shares of classes and distances to `train`.
+
+    The class of an image is that of the nearest training image.
+    """
+    nearest = torch.cdist(torch.cat([small(images) for images in sets]), small(train)).min(dim=1)
+    shares = torch.bincount(labels[nearest.indices], minlength=10) / len(nearest.indices)
+    return {
+        "coverage": [coverage(images) for images in sets],
+        "classes": shares.tolist(),
+        "from_nearest_training_image": nearest.values.mean().item(),
+    }
+
+
+def samples(model: ImageModel, count: int, seeds: int) -> list[Tensor]:
+    """`seeds` sets of `count` samples, with seeds from 1."""
+    return [
+        model.sample(count, generator=torch.Generator().manual_seed(seed + 1))
+        for seed in range(seeds)
+    ]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.coverage", description=__doc__)
+    parser.add_argument("--run", choices=RUNS, action="append", help="repeatable; default: all")
+    parser.add_argument("--count", type=int, default=300, help="samples in a set")
+    parser.add_argument("--seeds", type=int, default=3, help="sets of samples")
+    parser.add_argument("--output", type=Path, default=HERE, help="folder of the results")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    test, train = load("fashion-mnist-small", "test"), load("fashion-mnist-small", "train")
+    assert train.labels is not None
+    images, labels = train.images[:4500], train.labels[:4500]  # the rest is for validation
+    coverage = Coverage(test.images)
+    file = options.output / "results_coverage.json"
+    results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    if (results.get("count"), results.get("seeds")) != (options.count, options.seeds):
+        results = {"count": options.count, "seeds": options.seeds, "runs": {}}
+    real = list(images[: options.count * options.seeds].split(options.count))
+    results["real"] = describe(real, coverage, images, labels)
+    results["real"]["from_nearest_training_image"] = describe(
+        [test.images], coverage, images, labels
+    )["from_nearest_training_image"]
+    for name in options.run or RUNS:
+        drawn = samples(runs()[name].load_model(), options.count, options.seeds)
+        results["runs"][name] = describe(drawn, coverage, images, labels)
+        print(name, ", ".join(f"{share:.1%}" for share in results["runs"][name]["coverage"]))
+        file.write_text(json.dumps(results, indent=1) + "\n")
+    print(f"written to {file}")
+
+
+if __name__ == "__main__":
+    main()
