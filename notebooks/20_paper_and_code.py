@@ -17,9 +17,9 @@
 #
 # Real NVP has two descriptions, a paper and a program, and they do not agree. None of the differences breaks the
 # model: each side is a bijection with the right determinant. But whoever reimplements the one and compares with the
-# other will meet them, and will ask what they are worth. Whether the published program is the one that made the
-# paper's table 1 we could not find out. So this chapter keeps a ledger of the differences, looks at the ones that
-# surprise, and then measures: one choice at a time, on the same images, in the same number of steps.
+# other will meet them, and will ask what they are worth. We could not find out whether the published program made the
+# paper's table 1. So this chapter keeps a ledger of the differences and looks at the ones that surprise. Then it measures
+# one choice at a time, on the same images and in the same number of steps.
 
 # %% tags=["parameters"]
 profile = "laptop"
@@ -139,19 +139,19 @@ display(Markdown("\n".join(lines)))
 # * `affine_order`: the paper scales and then shifts, $x\, e^s + t$; the code shifts first, $(x + t)\, e^s$.
 # * `first_kept`: in the paper $b = 1$ on the odd squares, and it does not say which coupling comes first; the first
 #   coupling of the code keeps the even ones.
-# * `channel_squeeze`: figure 3 shows the four pixels of a block behind each other, for one channel; with three, the code
-#   lays all of red in front of all of green, so that its first half is not the top row of every block.
-# * `norm_scope`: the paper normalises "the whole coupling layer output"; the code only what the coupling has changed, and
-#   with moments to which the kept squares of a checkerboard contribute zeros.
-# * `penalise_channel_scales`: the paper's L2 term is on the weight scales; in the code the learned scales of tanh in
-#   channel-wise couplings have a name that its search for penalised variables misses.
+# * `channel_squeeze`: figure 3 shows the four pixels of a block behind each other, for one channel. With three channels
+#   the code puts all of red before all of green. Its first half is then not the top row of every block.
+# * `norm_scope`: the paper normalises "the whole coupling layer output", the code only what the coupling has changed. The
+#   kept squares of a checkerboard contribute zeros to the moments of the code.
+# * `penalise_channel_scales`: the paper's L2 term is on the weight scales. The code looks for penalised variables by name,
+#   and its search misses the learned scales of tanh in channel-wise couplings.
 # * `undo_data_constraint`: the logit is of $0.05 + 0.9\, \tilde x$; the code's sample sheets show the sigmoid as it is and do
 #   not take that map back.
-# * `sample_batch_statistics`: inside $s$ and $t$ the code normalises samples by the statistics of the sheet that is drawn,
-#   so an image depends on those beside it, and what is drawn is not quite what is scored. The paper does not say.
+# * `sample_batch_statistics`: inside $s$ and $t$ the code normalises samples by the statistics of the sheet that is drawn.
+#   So an image depends on those beside it, and the model that samples is not quite the model that is scored. The paper
+#   does not say.
 #
-# Where the paper says nothing, both presets follow the code. These values are the code's, then, and no reader of
-# the paper alone would know them:
+# Where the paper says nothing, both presets follow the code. No reader of the paper alone would know these values:
 
 # %%
 silent = {
@@ -181,11 +181,10 @@ figures.show_table(["field", "value", "what it is"], rows)
 # %% [markdown]
 # In two points neither preset does what the paper prints. Its **logit**, of $\alpha + (1 - \alpha)\, \tilde x$, is infinite at
 # white; both presets have the code's, of $\alpha + (1 - 2\alpha)\, \tilde x$ (chapter {ref}`training` derives it). And the
-# batch norm with a **running average** of appendix E is off, as it is in the code that was published: there is an
-# option for it, with a default of zero that nothing changes. Its formula puts the weight of the average on the
-# batch, the reverse of the appendix. (We have read appendix E in a translation.) The appendix says that the model for
-# CIFAR-10 was trained with the running average, and gives no value for its momentum. The field `norm_running_average`
-# turns it on.
+# batch norm with a **running average** of appendix E is off, as in the published code. That code has an option for it,
+# whose default of zero nothing changes. Its formula puts the weight of the average on the batch, the reverse of the
+# appendix, which we have read in a translation. The appendix says that the model for CIFAR-10 was trained with the
+# running average. It gives no value for the momentum. The field `norm_running_average` turns it on.
 #
 # And some things no configuration of a model can hold:
 #
@@ -219,8 +218,8 @@ figures.show_table(["field", "value", "what it is"], rows)
 #
 # ## The norm that counts zeros
 #
-# Under a checkerboard the code normalises what the coupling has changed, $(1 - b) \odot y$, but takes mean and variance over all
-# squares, those with $b = 1$ among them, which are zeros there.
+# Under a checkerboard the code normalises what the coupling has changed, $(1 - b) \odot y$. It takes mean and variance over
+# all squares. Those with $b = 1$ are zeros there.
 #
 # ```{prf:proposition} What the norm of the code leaves
 # :label: prop-official-norm
@@ -276,12 +275,11 @@ pictures.draw_norm(ratios, curves, points)
 plt.show()
 
 # %% [markdown]
-# The likelihood is right all the same, since {eq}`eq:batch-norm` counts the factor that was really applied. What is lost is
-# what a normalisation is for: that the next layer gets numbers of one size.
+# The likelihood is right all the same, since {eq}`eq:batch-norm` counts the factor that was really applied. But the next layer no longer gets numbers of one size, and a normalisation is there
+# for that.
 #
 # The *first* norm inside $s$ and $t$ sees zeros too, those of the masked input. It is the one that is followed by a factor of two.
-# Users of a port [have asked](https://github.com/chrischute/real-nvp/issues/3) what the factor is for. What comes out,
-# for an input of deviation 1:
+# Users of a port [have asked](https://github.com/chrischute/real-nvp/issues/3) what the factor is for. Here is the output for an input of deviation 1:
 
 # %%
 treatment = InputTreatment(
@@ -293,9 +291,9 @@ assert abs(after_norm - math.sqrt(2)) < 0.01
 print(f"kept squares after the norm: {after_norm:.2f}; doubled: {h.std():.2f}")
 
 # %% [markdown]
-# The zeros halve the variance that the norm divides by, so the kept squares are too *large* by $\sqrt 2$ before they are doubled, and
-# too large by $2 \sqrt 2$ after it. A factor that made up for the zeros would be $1 / \sqrt 2$. The program does not say what was
-# meant. What the factor changes in the output of a network is in {numref}`Exercise %s <ex-factor>`.
+# The zeros halve the variance that the norm divides by. So the kept squares are too *large* by $\sqrt 2$ before they are
+# doubled, and too large by $2 \sqrt 2$ after it. A factor that made up for the zeros would be $1 / \sqrt 2$. The program does
+# not say what was meant. {numref}`Exercise %s <ex-factor>` looks at the effect of the factor on the output of a network.
 #
 # ## Even squares first
 #
@@ -322,9 +320,9 @@ print(f"kept squares after the norm: {after_norm:.2f}; doubled: {h.std():.2f}")
 # determinants.
 # ```
 #
-# So on images that training mirrors at random, such as CIFAR-10 in the paper, two models of one scale that differ in
-# this field can reach exactly the same likelihoods. With several scales the argument stops: the diagonal of a block that is factored out
-# is not its own mirror image.
+# In the paper training mirrors CIFAR-10's images at random. On such images two models of one scale that differ in this
+# field can reach exactly the same likelihoods. With several scales the argument stops: the diagonal of a block that is
+# factored out is not its own mirror image.
 
 
 # %%
@@ -395,7 +393,7 @@ for channels, same in ((1, True), (2, False)):
 #
 # ## Shift, then scale
 #
-# $(x + t)\, e^s = x\, e^s + t\, e^s$: the maps are the same (chapter {ref}`coupling-layers`). What differs is what a step of the optimiser does. The
+# $(x + t)\, e^s = x\, e^s + t\, e^s$: the maps are the same (chapter {ref}`coupling-layers`). A step of the optimiser differs. The
 # derivative of the output by $t$ is 1 for the paper and $e^s$ for the code, which by {eq}`eq:bounded` is between $e^{-|\alpha|}$ and
 # $e^{|\alpha|}$. Under a checkerboard $\alpha$ starts at 0, and at first there is no difference at all:
 
@@ -467,9 +465,9 @@ plt.show()
 # (ablation)=
 # ## What each choice is worth
 #
-# `workflow/ablation.yaml` takes the preset `paper` and changes one thing at a time: first each field of the ledger that can have
-# an effect on a likelihood, then all of them, which is the preset `official`; then the logit as printed; then parts that both
-# have, left out or changed. This is what has been recorded, as settings for
+# `workflow/ablation.yaml` takes the preset `paper` and changes one thing at a time. It begins with each field of the
+# ledger that can have an effect on a likelihood, and then takes all of them, which is the preset `official`. Then come
+# the logit as printed, and parts that both have, left out or changed. These runs have been recorded, as settings for
 # `nvp train configs/ablation/base.yaml --set ...`:
 
 # %%
@@ -517,8 +515,8 @@ display(
 # ### Pairs
 #
 # Two runs of *one* configuration with two seeds differ too, as the baseline below shows. So the runs are compared in
-# pairs. Both runs of a pair have one seed, and so the same images in the same order, the same noise on them, and the same initial
-# weights where shapes agree. With $d_i$ the test bits/dim of a variant minus those of the baseline, seed $i$ of $n$,
+# pairs. Both runs of a pair have one seed. They see the same images in the same order with the same noise, and start
+# from the same weights where shapes agree. With $d_i$ the test bits/dim of a variant minus those of the baseline, seed $i$ of $n$,
 #
 # $$
 # \bar d = \frac1n \sum_i d_i, \qquad
@@ -559,7 +557,7 @@ for n in range(2, max(3, len(ablation.seeds)) + 1):
     print(f"{n} seeds: beyond 2 standard errors by chance {alarm[n]:.0%}")
 
 # %% [markdown]
-# And not the 5% of many seeds. Moreover all the variants are compared with the *same* runs of the baseline. Where one
+# With many seeds it would be 5%. Moreover all the variants are compared with the *same* runs of the baseline. Where one
 # of those is lucky, all differences of its seed move together, in one direction.
 #
 # ### The result
@@ -595,8 +593,9 @@ header = [
 figures.show_table(header, table)
 
 # %% [markdown]
-# The fourth column is the mean over the seeds that a variant has, and the fifth is paired: where a variant has fewer seeds than
-# the baseline, the fifth is not the difference of two entries of the fourth. Below zero is better than the preset `paper`.
+# The fourth column is the mean over the seeds that a variant has, and the fifth is paired. Where a variant has fewer seeds
+# than the baseline, the fifth is not the difference of two entries of the fourth. Below zero is better than the preset
+# `paper`.
 
 # %% mystnb={"figure": {"caption": "The ablation. Orange: each seed's difference to the preset `paper`. Dot: their mean, with two standard errors to both sides where there is more than one seed; filled where this interval does not meet zero. The worst are on top. (No figure in the paper, which has no ablation.)", "name": "fig-ablation"}, "image": {"alt": "A forest plot. One line for each variant, sorted by its mean difference to the baseline in test bits per dimension; a vertical line marks zero, short orange strokes mark single seeds, bars mark two standard errors. The table above has the numbers."}}
 pictures.draw_forest(others, lambda each: 2 * each.difference.error)
@@ -640,7 +639,7 @@ if seeds[1]:
 display(Markdown("\n\n".join(paragraphs)))
 
 # %% [markdown]
-# For a sense of proportion there is a yardstick that needs no standard error, the spread of the *baseline* from seed to seed:
+# The spread of the *baseline* from seed to seed is a yardstick that needs no standard error:
 
 # %%
 spread = max(base_test.values()) - min(base_test.values())
@@ -656,8 +655,8 @@ display(
 # %% [markdown]
 # ### How to read it
 #
-# * **Short runs say little about long ones.** After so few steps a score tells mostly how *fast* a variant learns. What
-#   makes the first steps easier need not win in the end, and what slows them down need not lose. {numref}`Exercise %s <ex-halfway>` looks at half of
+# * **Short runs say little about long ones.** After so few steps a score tells mostly how *fast* a variant learns. A
+#   choice that makes the first steps easier need not win in the end. {numref}`Exercise %s <ex-halfway>` looks at half of
 #   the budget.
 # * **Small models say little about large ones.** With one residual block there is not much for skips and norms to do: both are there for depth
 #   (section 3.7), and nothing here is deep.
@@ -675,7 +674,8 @@ display(
 #   with the right determinant.
 # * The code's norm under a checkerboard counts zeros, and leaves mean and deviation with mean² + deviation² / 2 = 1. Its
 #   first norm inside $s$ and $t$ makes the kept squares too large by $\sqrt 2$, and the doubling behind it adds to that.
-# * Odd or even squares first cannot matter to a flow of one scale on mirrored images; the order of a squeeze cannot matter to one of two scales on grey ones.
+# * On mirrored images, odd or even squares first cannot matter to a flow of one scale. On grey images, the order of a
+#   squeeze cannot matter to a flow of two scales.
 # * Shift and scale in either order give the same maps and different gradients.
 # * The ablation is paired by seed, and small. It can tell large effects from none, and says how often
 #   chance alone would pass its rule.
@@ -739,9 +739,9 @@ for name in differ:
 # ```{solution-start} ex-right-doubling
 # :class: dropdown
 # ```
-# By {prf:ref}`prop-official-norm`, with "kept" for "changed", the norm leaves a deviation of $2 / \sqrt{2 + r^2}$, so the factor is
-# $\sqrt{2 + r^2} / 2$: it is $1 / \sqrt 2$ for $r = 0$, 1 for $r = \sqrt 2$, and 2 for $r = \sqrt{14}$, an input whose mean is
-# almost four deviations from zero.
+# By {prf:ref}`prop-official-norm`, with "kept" for "changed", the norm leaves a deviation of $2 / \sqrt{2 + r^2}$. So
+# the factor is $\sqrt{2 + r^2} / 2$. It is $1 / \sqrt 2$ for $r = 0$ and 1 for $r = \sqrt 2$. It is 2 for $r = \sqrt{14}$, an input
+# whose mean is almost four deviations from zero.
 
 # %%
 for r, factor in (
@@ -766,9 +766,9 @@ for r, factor in (
 # ```{solution-start} ex-factor
 # :class: dropdown
 # ```
-# A batch norm right behind a convolution takes any factor back, but for its $\epsilon$. The network has one more path, and it is the
-# residual one: it adds the output of the convolution, factor and all, to what a block has made of it, whose size does
-# not know the factor. So the *proportion* of the two changes, and the output with it.
+# A batch norm right behind a convolution takes any factor back, but for its $\epsilon$. The network has one
+# more path, the residual one. It adds the output of the convolution, factor included, to the output of a block, whose
+# size does not depend on the factor. So the *proportion* of the two changes, and the output with it.
 
 
 # %%
@@ -811,9 +811,9 @@ for num_blocks in (0, 2):
 # ```{solution-start} ex-halfway
 # :class: dropdown
 # ```
-# The correlation of ranks, of paired mean differences. A figure near 1 says that the order was settled by the middle of *this* budget. It
-# does not say that ten times the steps would keep it: the learning rate falls in the last part of each run, and gaps
-# close as losses flatten. The second figure says how the gaps themselves have changed, in the median.
+# We correlate the ranks of paired mean differences. A figure near 1 says that the order was settled by the middle of *this*
+# budget. Ten times the steps need not keep it: the learning rate falls in the last part of each run, and gaps close as
+# losses flatten. The second figure says how the gaps themselves have changed, in the median.
 
 
 # %%
