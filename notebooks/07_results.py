@@ -80,7 +80,7 @@ pictures.draw_beside(beside(colour, 5), columns=5)
 plt.show()
 
 # %% [markdown]
-# The samples have colours, edges and surfaces as photographs have them. Objects they do not have. Likelihood is a sum
+# The samples have colours, edges and surfaces as photographs have them, and no objects. Likelihood is a sum
 # over all $D$ dimensions, most of which are texture. It rewards a model for texture long before it rewards it for
 # a dog.
 #

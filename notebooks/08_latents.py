@@ -10,23 +10,20 @@
 # (latents)=
 # # What the latents hold
 #
+# A flow gives each image one latent, and each latent one image. What do the numbers in it mean? In this chapter you walk
+# between images, replace parts of a latent, decode latents of other sizes, and decode an image under another class. Each
+# picture comes with a measurement.
+#
 # ```{admonition} In the paper
-# Figure 6 and equation 19 of {cite:t}`dinh2017realnvp` (the manifold of four images), and its appendices C
-# (extrapolation), D (what the latents hold) and F (changing attributes).
+# Figure 6 and equation 19 of {cite:t}`dinh2017realnvp` (the manifold of four images), and appendices C
+# (extrapolation), D (what the latents hold) and F (changing attributes). Of C and F we know what the main text, the
+# first author's page {cite}`dinh2016page` and the authors' code {cite}`dinh2016code` say.
 # ```
-#
-# A flow gives each image a latent, exactly, and each latent an image. So one can take latents apart, mix them, enlarge
-# them, decode them under another name, and look. This chapter does so with the recorded models of chapter
-# {ref}`results`.
-#
-# We had no print of the appendices. What is said of them here stems from the main text, from the first author's
-# page of pictures {cite}`dinh2016page` and from the authors' code {cite}`dinh2016code`; what none of them says is
-# marked *unverified*.
 
 # %% tags=["parameters"]
 profile = "laptop"
 
-# %%
+# %% tags=["hide-input"]
 import itertools
 import math
 
@@ -35,7 +32,7 @@ import torch
 from nvp_book import figures
 from nvp_book.figures import latents as drawing
 from nvp_book.figures import samples as pictures
-from nvp_book.selection import best_models, best_runs, data_title, images_for
+from nvp_book.selection import images_for, sheet_images
 
 from nvp import RealNVP
 from nvp.data import FASHION_CLASSES
@@ -50,40 +47,38 @@ torch.set_grad_enabled(False)
 full = profile == "paper"
 device = pick_device("auto" if full else "cpu")
 
-ledger = {
-    name: run
-    for name, run in runs().items()
-    if run.config.model.family == "realnvp"
-}
-best, models, kind, train, test = best_models(ledger, device, full=full)
-run, model = best[kind], models[kind]
+ledger = runs()
+run, colour_run = ledger["fashion-mnist"], ledger["cifar10-small"]
+told_run = ledger["fashion-mnist-conditional"]
+model, colour, conditional = (
+    each.load_model(str(device)) for each in (run, colour_run, told_run)
+)
+train = images_for(run, "train", full=full)
+test = images_for(run, "test", full=full)
 
 # %% [markdown]
 # ## The manifold of four images
 #
-# Since $f$ is a bijection, every image has a latent, and decoding it gives the image back. (Up to the noise:
-# what is decoded is $x + u$, and rounding down recovers $x$.)
+# Since $f$ is a bijection, decoding a latent returns its image. (The decoder returns $v + u$, and rounding down
+# recovers the integers.)
 
 # %%
 few = test.images[:20].to(device)
 z = model.encode(few, torch.Generator().manual_seed(0))
-exact = (model.decode(z) == few).double().mean().item()
-assert exact > 0.999
-print(f"{exact:.1%} of the pixels come back exactly")
+assert (model.decode(z) == few).double().mean() > 0.999
 
 # %% [markdown]
-# Take four images and their latents $z_1, \dots, z_4$. The paper walks between them on
+# Take four images and their latents $z_1, \dots, z_4$. The paper's equation 19 walks between them:
 #
 # $$
 # z(\phi, \phi') = \cos\phi \,\bigl(\cos\phi'\, z_1 + \sin\phi'\, z_2\bigr)
-#   + \sin\phi \,\bigl(\cos\phi'\, z_3 + \sin\phi'\, z_4\bigr),
+#   + \sin\phi \,\bigl(\cos\phi'\, z_3 + \sin\phi'\, z_4\bigr).
 # $$ (eq:manifold)
 #
-# its equation 19. Why circles, not straight lines? The squares of the four coefficients sum to
-# $(\cos^2\phi + \sin^2\phi)(\cos^2\phi' + \sin^2\phi') = 1$. If the $z_i$ are independent and
-# $\mathcal N(0, I)$, then $z(\phi, \phi')$ is $\mathcal N(0, I)$, too, for every pair of angles: it stays where the prior expects
-# latents to be. The middle of a straight line between two
-# of them has only half the variance, and the mean of all four a quarter.
+# Why circles and not straight lines? The squares of the four coefficients sum to
+# $(\cos^2\phi + \sin^2\phi)(\cos^2\phi' + \sin^2\phi') = 1$. So if the $z_i$ are independent samples of $\mathcal N(0, I)$,
+# $z(\phi, \phi')$ is $\mathcal N(0, I)$, too, for every pair of angles. It stays where the prior expects latents. The
+# middle of a straight line has half the variance, and the mean of all four a quarter.
 
 
 # %%
@@ -94,62 +89,63 @@ def on_manifold(z1, z2, z3, z4, phi, psi):
     )
 
 
+right = math.pi / 2
 generator = torch.Generator().manual_seed(0)
 noise = torch.randn(4, 10_000, generator=generator)
-right = math.pi / 2
+circle = on_manifold(*noise, right / 2, right / 2).var()
+assert abs(circle - 1) < 0.05
+assert abs(noise.mean(dim=0).var() - 1 / 4) < 0.05
+
+# %% tags=["remove-cell"]
 for i, angles in enumerate([(0, 0), (0, right), (right, 0), (right, right)]):
     assert torch.allclose(on_manifold(*noise, *angles), noise[i], atol=1e-6)
-circle = on_manifold(*noise, math.pi / 4, math.pi / 4).var()
-line = noise.mean(dim=0).var()
-assert abs(circle - 1) < 0.05
-assert abs(line - 1 / 4) < 0.05
-print(
-    f"variance halfway: {circle:.2f} on the manifold, {line:.2f} by the mean"
-)
-
 
 # %% [markdown]
-# The grid is that of the official code {cite}`dinh2016code`: both angles run through eight steps of a full turn. So there are
-# also the antipodes $-z_i$, which are latents of none of the four. Where no test images are at hand, the
-# four corners are latents drawn from the prior.
+# Between four photographs both angles run from 0 to a right angle. Between four garments the grid is that of the authors' code
+# {cite}`dinh2016code`: eight steps of a full turn. So it also holds the antipodes $-z_i$, which are latents of none of the four.
 
 
 # %%
-def four_latents(kind):
-    """Latents of four test images, or from the prior."""
-    model, images = models[kind], images_for(best[kind], "test", full=full)
-    generator = torch.Generator().manual_seed(11)
-    if images is None:
-        z = torch.randn(4, *model.image_shape, generator=generator)
-        return z.to(device)
-    four = images.images[torch.arange(4) * len(images) // 4 + 47]
-    return model.encode(four.to(device), generator)
+def manifold(model, four, angles):
+    """Decode equation 19 on a square grid of angles."""
+    z = model.encode(four.to(device), torch.Generator().manual_seed(11))
+    points = [on_manifold(*z, a, b) for a in angles for b in angles]
+    return model.decode(torch.stack(points)).cpu()
 
 
-angles = [k * 2 * math.pi / 8 for k in range(8)]
-grids = {}
-for kind_of, one_model in models.items():
-    corners = four_latents(kind_of)
-    points = [on_manifold(*corners, a, b) for a in angles for b in angles]
-    decoded = one_model.decode(torch.stack(points)).cpu()
-    grids[data_title(kind_of)] = decoded
-
-# %% mystnb={"figure": {"caption": "After figure 6 of {cite:t}`dinh2017realnvp`: the manifold {eq}`eq:manifold` of four latents, $\\phi$ downwards and $\\phi'$ to the right, each from 0 to a full turn. The four are marked: test images where they are at hand, else samples.", "name": "fig-manifold"}, "image": {"alt": "Square grids of eight by eight images. Four near the upper left are marked 1 to 4; between them the images change gradually, through mixtures, from one to the next."}}
-pictures.draw_manifolds(
-    grids, {(0, 0): "1", (0, 2): "2", (2, 0): "3", (2, 2): "4"}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 6 of {cite:t}`dinh2017realnvp`: the manifold {eq}`eq:manifold` of four test images of CIFAR-10, by `cifar10-small`. $\\phi$ runs downwards and $\\phi'$ to the right. The four images are the corners.", "name": "fig-manifold"}, "image": {"alt": "A square grid of six by six colour images. The four corners are photographs, marked 1 to 4; between them the images change gradually, through mixtures in which places of light and dark of both remain."}}
+photos = sheet_images(colour_run.files.real, 32)[torch.tensor([1, 9, 45, 58])]
+grid = manifold(colour, photos, [k * right / 5 for k in range(6)])
+pictures.draw_manifold(
+    grid, {(0, 0): "1", (0, 5): "2", (5, 0): "3", (5, 5): "4"}
 )
 plt.show()
 
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The same with four garments, by `fashion-mnist`, through a full turn of each angle. The four are marked.", "name": "fig-manifold-clothes"}, "image": {"alt": "A square grid of eight by eight grey images. Four near the upper left are marked 1 to 4; between them one garment turns into another. The antipodes are ragged pieces of cloth."}}
+garments = test.images[torch.arange(4) * len(test) // 4 + 47]
+whole = manifold(model, garments, [k * right / 2 for k in range(8)])
+pictures.draw_manifold(
+    whole, {(0, 0): "1", (0, 2): "2", (2, 0): "3", (2, 2): "4"}
+)
+plt.show()
+
+# %% tags=["remove-cell"]
+assert (grid[[0, 5, 30, 35]] == photos).double().mean() > 0.999
+assert (whole[[0, 2, 16, 18]] == garments).double().mean() > 0.999
+
 # %% [markdown]
-# ### Between two images
+# Between two marked images one turns into the other, and every step has the texture of its data set. Stripes between garments are
+# rows of pixels: the channel-wise couplings split each 2 × 2 block into its upper and its lower row.
 #
-# Two images are enough to see what the circle is good for. With $z_3 = z_4 = 0$ and $\phi = 0$, {eq}`eq:manifold` is a
-# quarter of a circle from $z_1$ to $z_2$. Beside it go the straight line, $(1 - t) z_1 + t z_2$, and the fade from
-# one image to the other, pixel by pixel, which needs no model. We decode seven steps of each way and *score* what comes
-# out, as if it were an image that we found: the model says what each step is worth to it.
+# ## Between two images
+#
+# How good is a walk? With $z_3 = z_4 = 0$ and $\phi = 0$, {eq}`eq:manifold` is a quarter of a circle from $z_1$ to
+# $z_2$. Compare it with the straight line $(1 - t)\, z_1 + t\, z_2$, and with the fade from one image to the other, pixel by
+# pixel, which needs no model. We decode seven steps of each and *score* the results, as if they were images that
+# we had found.
 
 # %%
-count, steps = (64 if full else 12), 7
+count, steps = (64 if full else 10), 7
 first, second = test.images[:count], test.images[count : 2 * count]
 generator = torch.Generator().manual_seed(0)
 z1, z2 = (model.encode(x.to(device), generator) for x in (first, second))
@@ -169,20 +165,14 @@ bits = {
     name: score_images(model, images.flatten(0, 1)).unflatten(0, (steps, -1))
     for name, images in walks.items()
 }
-ends = walks["circle"][[0, -1]]
-assert (ends == torch.stack([first, second])).double().mean() > 0.999
 
-# %% mystnb={"figure": {"caption": "Walks between the first two pairs of test images, each step under its bits/dim. (The paper shows walks on the circle only.)", "name": "fig-walks"}, "image": {"alt": "Six rows of seven images. On the circle a boot turns into a sneaker, and a pullover with letters into a dress, through images as bright as the ends; on the line everything between the ends is darker; in the fade both garments are seen through each other."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Three ways between the first two of these test images, each step under its bits/dim.", "name": "fig-walks"}, "image": {"alt": "Three rows of seven images. On the circle a boot turns into another garment through images as bright as the ends; on the line everything between the ends is darker; in the fade both are seen through each other."}}
 drawing.draw_walks(
-    {
-        f"{name}, {pair + 1}": (images[:, pair], bits[name][:, pair])
-        for pair in range(2)
-        for name, images in walks.items()
-    }
+    {name: (images[:, 0], bits[name][:, 0]) for name, images in walks.items()}
 )
 plt.show()
 
-# %% mystnb={"figure": {"caption": "Along the ways of all pairs: the mean square of a latent, and the bits/dim of what it decodes to, with standard errors over pairs. (No figure in the paper.)", "name": "fig-along"}, "image": {"alt": "Left: the mean square stays near 1 on the circle and falls to a half in the middle of the line. Right: bits per dimension over the same ways; above both ends for the fade, a little above for the circle, far below for the line."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Along the ways of all pairs: the mean square of a latent, and the bits/dim of its image, with standard errors over pairs.", "name": "fig-along"}, "image": {"alt": "Left: the mean square stays near 1 on the circle and falls to a half in the middle of the line. Right: bits per dimension over the same ways; above both ends for the fade, a little above for the circle, far below for the line."}}
 means = {name: b.mean(dim=1) for name, b in bits.items()}
 errors = {name: b.std(dim=1) / math.sqrt(count) for name, b in bits.items()}
 squares = {
@@ -194,7 +184,9 @@ drawing.draw_along(
 )
 plt.show()
 
-# %%
+# %% tags=["remove-cell"]
+ends = walks["circle"][[0, -1]]
+assert (ends == torch.stack([first, second])).double().mean() > 0.999
 middle = steps // 2
 between = (means["circle"][0] + means["circle"][-1]) / 2
 assert abs(squares["circle"][middle] - 1) < 0.1
@@ -202,21 +194,16 @@ assert abs(squares["line"][middle] - 0.5) < 0.1
 assert means["line"][middle] < between - 0.2
 assert abs(means["circle"][middle] - between) < 0.5
 assert means["fade"][middle] > means["circle"][middle] + 0.3
-figures.show_table(
-    ["bits/dim", "mean of the ends", "halfway"],
-    [[n, f"{between:.2f}", f"{m[middle]:.2f}"] for n, m in means.items()],
-)
 
 # %% [markdown]
-# The line is not punished: to the model its middle is, on average, *more* probable than the images at its ends. Look
-# at what it is: dark and smooth. A density can be highest where no image ever is. On the circle the bits stay near
-# those of the ends, and the fade, which ignores the model, is dearest.
+# The model does not punish the line. It finds the dark, smooth images in its middle *more* probable than the images at its
+# ends, by more than 0.2 bits/dim. A density can be highest where no image ever is. On the circle the bits stay near those of the
+# ends, and the fade costs most.
 #
-# In 784 dimensions the prior is a shell: the length of $z$ is $\sqrt D$, give or take a little
-# ({ref}`ex-norm`). The latents of test images are in it or near it, more widely spread than they should be, and what is halfway on a line is
-# outside, nearer to the origin.
+# In $D = 784$ dimensions the samples of the prior lie in a thin shell: the length of $z$ is $\sqrt D$, give or take a
+# little ({ref}`ex-norm`). Latents of test images lie in the shell or near it. The middle of a line lies inside it.
 
-# %% mystnb={"figure": {"caption": "Lengths of latents, as shares of $\\sqrt D$. (No figure in the paper.)", "name": "fig-lengths"}, "image": {"alt": "Four histograms. The prior is a narrow peak at 1; latents of test images lie around 1 and are spread more widely, as are the points halfway on circles; the points halfway on lines lie near 0.7."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Lengths of latents, as shares of $\\sqrt D$.", "name": "fig-lengths"}, "image": {"alt": "Four histograms. The prior is a narrow peak at 1; latents of test images lie around 1 and are spread more widely, as are the points halfway on circles; the points halfway on lines lie near 0.7."}}
 scored = test.images[torch.arange(500 if full else 100) * 7 % len(test)]
 generator = torch.Generator().manual_seed(0)
 z = model.encode(scored.to(device), generator).cpu()
@@ -234,19 +221,22 @@ lengths = {
 drawing.draw_lengths(lengths)
 plt.show()
 
+# %% tags=["remove-cell"]
 assert abs(lengths["test images"].mean() - 1) < 0.05
 assert lengths["test images"].std() > 1.5 * lengths["prior"].std()
 assert lengths["halfway on lines"].mean() < lengths["prior"].min()
 
 # %% [markdown]
+# No point halfway on a line is as long as the shortest of 2,000 samples of the prior.
+#
 # ## Scale by scale
 #
-# Trained well, $f$ makes the data Gaussian. Each scale of the model factors out its share of the latents
-# (chapter {ref}`multi-scale`); we can ask how close to $\mathcal N(0, I)$ they are at each scale. Of all latents of a
-# scale together we take the variance; and of the mean square of the latents of *one* image, how much it varies from
-# image to image. Under the prior the latter is $\sqrt{2 / D_k}$ for $D_k$ dimensions.
+# A well trained $f$ makes the data Gaussian. Each scale factors out its share of the latents (chapter {ref}`multi-scale`).
+# How Gaussian is each share? The table has the variance of all latents of a scale together. It also has the mean square
+# of the latents of *one* image: how much does it vary from image to image? Under the prior its standard deviation is
+# $\sqrt{2 / D_k}$ for $D_k$ dimensions.
 
-# %%
+# %% tags=["hide-input"]
 by_scale = model.latents_by_scale(z)
 named = {
     f"$z^{{({i})}}$, {latents[0].numel()} dimensions": latents
@@ -264,21 +254,20 @@ for name, latents in named.items():
 header = ["latents of test images", "variance", "from image to image", "prior"]
 figures.show_table(header, rows)
 
-# %% mystnb={"figure": {"caption": "All latents of test images, finest scale first, and the density of the prior. (No figure in the paper.)", "name": "fig-latents"}, "image": {"alt": "A histogram for each scale, close to a bell curve drawn over it."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "All latents of test images, finest scale first, and the density of the prior.", "name": "fig-latents"}, "image": {"alt": "A histogram for each scale, close to a bell curve drawn over it."}}
 pictures.draw_latent_histograms(named)
 plt.show()
 
 # %% [markdown]
-# As one heap the latents nearly pass for Gaussian at every scale. Image by image they do not: some images get latents that
+# Together the latents pass for Gaussian at every scale. Image by image they do not: some images get latents that
 # are too long, others too short. A well-shaped histogram is a weak test.
 #
 # ### What survives
 #
-# And what do they *mean*? Appendix D keeps the coarse latents of an image and draws the fine ones
-# anew, ever more of them: what survives is what the coarse ones hold. The paper's 64 × 64 models have five scales,
-# and keep 100, 50, 25, 12.5 and 6.25% of the dimensions. Ours has three. After 25% there is no further scale; we go
-# on by maps, of which the last has four, and keep two, one and none of them. The authors' code also makes a second
-# sheet, in which latents are set to zero and not drawn anew {cite}`dinh2016code`.
+# What do latents of each scale *mean*? Appendix D keeps the coarse latents of an image and samples the fine ones anew,
+# more and more of them. The coarse ones hold the part that survives. The paper's models of 64 × 64 have five scales, and keep 100, 50,
+# 25, 12.5 and 6.25% of the dimensions. Ours has three scales. Below 25% there is no further scale, so we go on by maps:
+# the last scale has four, and we keep two, one and none of them.
 
 # %%
 generator = torch.Generator().manual_seed(0)
@@ -304,23 +293,19 @@ sheets = {
     how: {name: decode_from(i, fill) for i, name in enumerate(names)}
     for how, fill in (("anew", anew), ("zero", torch.zeros_like))
 }
-for rows in sheets.values():
-    assert (rows["100%"] == some).double().mean() > 0.999
+assert (sheets["anew"]["100%"] == some).double().mean() > 0.999
 
-# %% mystnb={"figure": {"caption": "After appendix D of {cite:t}`dinh2017realnvp`: test images decoded with that share of their latents kept, the coarsest ones, and the others drawn anew. The first row is the images themselves; in the last nothing of them is left.", "name": "fig-kept"}, "image": {"alt": "Rows of six images. At 50 and 25 percent they are the same garments with other textures; at 12.5 percent most are no longer to be recognised, and at 0 percent they are unrelated."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "After appendix D of {cite:t}`dinh2017realnvp`: test images decoded with that share of their latents kept, the coarsest ones, and the others sampled anew.", "name": "fig-kept"}, "image": {"alt": "Rows of six images. At 50 and 25 percent they are the same garments with other textures; at 12.5 percent most are no longer to be recognised, and at 0 percent they are unrelated."}}
 pictures.draw_rows({name: x[:6] for name, x in sheets["anew"].items()})
 plt.show()
 
-# %% mystnb={"figure": {"caption": "The same with the other latents set to zero. (Made by the authors' code; whether appendix D shows it is *unverified*.)", "name": "fig-zeroed"}, "image": {"alt": "Rows of six images. With fewer latents kept they become smooth and dark; in the last row all are the same dim, upright shape."}}
-pictures.draw_rows({name: sheets["zero"][name][:6] for name in names[1:]})
-plt.show()
-
 # %% [markdown]
-# A measure for "recognised": of all these test images, is the nearest one its own? (Distances are root mean squares, in
-# grey levels.)
+# At 25% these are the same garments with another texture; at 12.5% most are lost. To measure "the same" we ask: of all 30
+# test images, is the nearest one its own? (Distances are root mean squares, in grey levels.) The table also has the other
+# experiment of the authors' code, in which latents are set to zero.
 
 
-# %%
+# %% tags=["hide-input"]
 def against(images, originals):
     """Mean distance to one's own original; share for which it's nearest."""
     a, b = images.flatten(1).float(), originals.flatten(1).float()
@@ -350,50 +335,61 @@ header = [
 ]
 figures.show_table(header, rows)
 
+# %% tags=["remove-cell"]
+assert (sheets["zero"]["100%"] == some).double().mean() > 0.999
 assert measured["anew", "25%"][1] > 0.8
 assert measured["anew", "12.5%"][1] < 0.5
 assert measured["anew", "0%"][1] < 0.2
+assert measured["zero", "25%"][1] < 0.5
 
 # %% [markdown]
-# Three quarters of the latents, those of the two finer scales, hold textures, edges and small parts; the coarsest quarter
-# holds which garment it is and where its parts are. On the way from 25% to 12.5% the image is lost. That is
-# steeper than what the paper's author reports, a very gradual degradation over five scales {cite}`dinh2016page`; but there each step
-# is a scale, and our last ones are not. Whether the coarsest latents hold meaning or only the layout of light and dark,
-# these pictures cannot tell. (What appendix D concludes we could not read: *unverified*.)
-#
-# Zeros are not neutral. As on the straight line they put $z$ nearer to the origin, and the image goes smooth and dark, which is
-# why its own original is so rarely the nearest one; with nothing kept, all images are $g(0)$.
+# The two finer scales, three quarters of all latents, hold textures, edges and small parts. The coarsest quarter holds which
+# garment it is and where its parts are. Appendix D concludes that the semantics of the latent space are "more on a graphic level
+# rather than higher level concept", and suspects the heavy use of convolution. Our pictures agree: what survives is the
+# layout of light and dark.
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The same with the other latents set to zero. (By the authors' code. Appendix D speaks of sampling anew only.)", "name": "fig-zeroed"}, "image": {"alt": "Rows of six images. With fewer latents kept they become smooth and dark; in the last row all are the same dim, upright shape."}}
+pictures.draw_rows({name: sheets["zero"][name][:6] for name in names[1:]})
+plt.show()
+
+# %% [markdown]
+# Setting latents to zero moves $z$ towards the origin. So images become smooth and dark and match their originals poorly; with
+# nothing kept, all are $g(0)$.
 #
 # ## Larger images
 #
-# The networks are convolutions, and masks and squeezes fit any size that halves often enough. So the
-# weights of the 28 × 28 model also decode latents of 56 × 56 or 280 × 280; `decode` takes them as they are. A model
-# of that size, to encode and to score, is another configuration with the same weights. Appendix C shows samples two and ten times as large as the training images. They look like a
-# *texture* of the data set, rather than a larger image of its kind, and this works best for backgrounds, such as the categories of LSUN
-# {cite}`dinh2016page`. Fashion-MNIST is the opposite of a texture: one object, in the middle of an empty image. What will come out?
+# The networks are convolutions, and masks and squeezes fit any size that halves often enough. So the weights of the
+# 28 × 28 model also decode latents of 56 × 56 or 280 × 280. Appendix C shows samples two and ten times as large as the
+# training images. They look like a *texture* of the data set. This works best for backgrounds, such as the categories of LSUN
+# {cite}`dinh2016page`. A photograph cut from the middle of CIFAR-10 is nearly a texture. Fashion-MNIST is the opposite: one
+# object in the middle of an empty image. What will each give?
+
 
 # %%
-factor = 2 ** (model.config.num_scales - 1)
-generator = torch.Generator().manual_seed(2)
-
-
-def larger(count, times):
+def larger(model, count, times):
     """Samples that are so many times as high and wide as the data."""
     channels, height, width = model.image_shape
     shape = (count, channels, times * height, times * width)
-    return model.decode(torch.randn(shape, generator=generator)).cpu()
+    z = torch.randn(shape, generator=generator)
+    return model.decode(z.to(device)).cpu()
 
 
-drawn = {1: larger(60, 1), 2: larger(16, 2), 10: larger(1, 10)}
-assert drawn[10].shape[2:] == (280, 280)
+generator = torch.Generator().manual_seed(2)
+drawn = {t: larger(model, n, t) for t, n in ((1, 60), (2, 16), (10, 1))}
+in_colour = {t: larger(colour, n, t) for t, n in ((1, 4), (2, 1), (4, 1))}
 
-config = model.config.model_copy(update={"image_shape": (1, 56, 56)})
-wide = RealNVP(config).to(device).eval()
-wide.load_state_dict(model.state_dict())
-z = wide.encode(drawn[2][:4].to(device), generator)
-assert (model.decode(z).cpu() == drawn[2][:4]).double().mean() > 0.999
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "After appendix C of {cite:t}`dinh2017realnvp`: samples of `cifar10-small` at the size of training, at twice and at four times that size, by the same weights and to one scale.", "name": "fig-larger-colour"}, "image": {"alt": "Left, four small patches of colour. Middle and right, larger ones of the same kind of texture, without larger objects in them."}}
+drawing.draw_to_scale(
+    {
+        "32 × 32": (in_colour[1], 1),
+        "64 × 64": (in_colour[2], 1),
+        "128 × 128": (in_colour[4], 1),
+    },
+    part=0.7,
+)
+plt.show()
 
-# %% mystnb={"figure": {"caption": "After appendix C of {cite:t}`dinh2017realnvp`: samples at the size of training, at twice that size, and the upper left quarter of one at ten times that size; by the same weights and to one scale. None is chosen.", "name": "fig-larger"}, "image": {"alt": "Left, small samples, some like garments. Middle, samples of twice the size: one large patch of cloth each, with a black margin and holes. Right, the corner of one of ten times the size: a sheet of cloth with small holes, and a thin black margin along the border above and on the left."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The same for `fashion-mnist`: at the size of training, at twice that size, and the upper left quarter of a sample at ten times that size. None is chosen.", "name": "fig-larger"}, "image": {"alt": "Left, small samples, some like garments. Middle, samples of twice the size: one large patch of cloth each, with a black margin and holes. Right, the corner of one of ten times the size: a sheet of cloth with small holes, and a thin black margin along the border above and on the left."}}
 drawing.draw_to_scale(
     {
         "28 × 28": (drawn[1][:12], 3),
@@ -403,14 +399,22 @@ drawing.draw_to_scale(
 )
 plt.show()
 
+# %% tags=["remove-cell"]
+assert drawn[10].shape[2:] == (280, 280)
+config = model.config.model_copy(update={"image_shape": (1, 56, 56)})
+wide = RealNVP(config).to(device).eval()
+wide.load_state_dict(model.state_dict())
+z = wide.encode(drawn[2][:4].to(device), generator)
+assert (model.decode(z).cpu() == drawn[2][:4]).double().mean() > 0.999
+
 # %% [markdown]
-# Cloth. Not a large garment, nor many small ones: one piece without end, with holes, and around it a black margin, which is
-# where it always was. How does a convolution, which is the same everywhere, know where the margin belongs? By the zeros with which it pads:
-# next to the border it sees some, in the middle it does not. At 28 × 28 nothing is far from the border and all of the layout
-# can hang on it. We can measure how much does. The share of black pixels by their distance from the border:
+# The garments become cloth: one piece with holes, and a black margin around it. How does a convolution, which is the same
+# everywhere, know where the margin belongs? It pads with zeros. Next to the border it sees them, in the middle it does not. In 28 × 28
+# pixels nothing is far from a border, so the whole layout can depend on it. The next figure measures the share
+# of black pixels by their distance from the border.
 
 
-# %%
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The share of black pixels over the distance from the border.", "name": "fig-border"}, "image": {"alt": "Four curves fall together from above 0.8 at the border to about 0.1 at ten pixels; those of larger samples stay low from there on."}}
 def black_by_distance(images):
     """Share of black pixels at each distance from the border, 0 first."""
     side = images.shape[-1]
@@ -426,24 +430,26 @@ black = {"test images": black_by_distance(test.images)} | {
     f"samples of {28 * times} × {28 * times}": black_by_distance(images)
     for times, images in drawn.items()
 }
-
-# %% mystnb={"figure": {"caption": "The share of black pixels over the distance from the border. (No figure in the paper.)", "name": "fig-border"}, "image": {"alt": "Four curves fall together from above 0.8 at the border to about 0.1 at ten pixels; those of larger samples stay low from there on."}}
 drawing.draw_border(black)
 plt.show()
 
+# %% tags=["remove-cell"]
 sizes = list(black.values())
 near = torch.stack([share[:14] for share in sizes])
 assert (near[1:] - near[0]).abs().max() < 0.3
 assert sizes[-1][14:].mean() < 0.15
 
 # %% [markdown]
-# The samples of all sizes agree with the test images about the margin, and what lies further in than the middle of a
-# training image goes on as its middle. And far from the border position is nothing at all: shift the latents, and the image shifts with them, pixel for pixel, up to a grey level of rounding. (By
-# multiples of 4 along a diagonal, as here, or of 8 along an axis: the coarsest scale is reached by halving twice, and
-# its checkerboard must fall on itself.)
+# Samples of all sizes agree with the test images about the margin. Further inside, the middle of a training image goes on and on,
+# with less than 15% of its pixels black.
+#
+# Far from the border position has no meaning: shift the latents, and the image shifts with them, pixel for pixel. (The
+# shift must be a multiple of 4 along a diagonal. The coarsest scale is reached by halving twice, and its
+# checkerboard must fall on itself.)
 
 # %%
-z = torch.randn(1, 1, 116, 116, generator=generator)
+factor = 2 ** (model.config.num_scales - 1)
+z = torch.randn(1, 1, 116, 116, generator=generator).to(device)
 here = model.decode(z[..., :112, :112]).cpu()[..., factor:, factor:]
 there = model.decode(z[..., factor:, factor:]).cpu()[..., :-factor, :-factor]
 agree = ((here.int() - there.int()).abs() <= 1).double()[0, 0]
@@ -451,14 +457,13 @@ inner = agree[40:-40, 40:-40].mean()
 outer = torch.cat([agree[:4].flatten(), agree[-4:].flatten()]).mean()
 assert inner > 0.99
 assert outer < 0.5
-print(f"pixels that shift along: {inner:.0%} inside, {outer:.0%} at the edge")
 
 # %% [markdown]
-# One more picture makes the point. The authors' code also lays the latents of several images side by side, and decodes them as one
-# large latent. Were the latents local and the same everywhere, the images would come back side by side.
+# The authors' code also lays the latents of several images side by side, and decodes them as one large latent. If latents were
+# local and the same everywhere, the images would come back side by side.
 
 
-# %%
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Four test images, and the image that their latents decode to, side by side as one. (By the authors' code, not shown in the paper.)", "name": "fig-mosaic"}, "image": {"alt": "Left, a boot, a pullover and two pairs of trousers on black. Right, one large garment that has their outlines along the outer border only; where there was black between the four there is cloth."}}
 def two_by_two(x):
     """(4n, C, H, W) -> (n, C, 2H, 2W): images or latents, side by side."""
     n, (channels, height, width) = len(x) // 4, x.shape[1:]
@@ -470,22 +475,20 @@ several = test.images[: 400 if full else 48]
 z = model.encode(several[:4].to(device), torch.Generator().manual_seed(0))
 mosaics, decoded = two_by_two(several), model.decode(two_by_two(z)).cpu()
 assert torch.equal(mosaics[0, :, :28, 28:], several[1])
-assert (decoded == mosaics[:1]).double().mean() < 0.5
-
-# %% mystnb={"figure": {"caption": "Four test images, and what their latents decode to, side by side as one. (Made by the authors' code, not shown in the paper.)", "name": "fig-mosaic"}, "image": {"alt": "Left, a boot, a pullover and two pairs of trousers on black. Right, one large garment that has their outlines along the outer border only; where there was black between the four there is cloth."}}
 drawing.draw_to_scale(
     {
         "images side by side": (mosaics[:1], 1),
         "latents side by side": (decoded, 1),
     },
-    part=0.7,
+    part=0.6,
 )
 plt.show()
 
 # %% [markdown]
-# And what does the likelihood say? The same weights score images of 56 × 56:
+# They do not: cloth fills the black between the four. What does the likelihood say? The same weights also score images of
+# 56 × 56:
 
-# %%
+# %% tags=["hide-input"]
 of_size = {
     f"{len(several)} test images, alone": score_images(model, several),
     "the same, four to an image": score_images(wide, mosaics),
@@ -493,6 +496,7 @@ of_size = {
     "samples of 56 × 56": score_images(wide, drawn[2]),
 }
 alone, together, small, large = (s.mean() for s in of_size.values())
+assert (decoded == mosaics[:1]).double().mean() < 0.5
 assert abs(together - alone) < 0.2
 assert large > together + 0.5
 rows = []
@@ -502,35 +506,68 @@ for name, s in of_size.items():
 figures.show_table(["scored", "bits/dim", "±"], rows)
 
 # %% [markdown]
-# Four garments on black cost hardly more together than one by one, and much less than the cloth which the model itself draws at
-# this size. So the likelihood on the larger format is not absurd: most of what it adds up is local, and locally the garments are right. But the
-# model does not draw them. A score can be good where samples are not (chapter {ref}`results`).
+# Four garments on black cost hardly more together than one by one, and much less than the cloth that the model itself samples
+# at this size. Most of the likelihood is local, and locally the garments are right. A score can be good where samples
+# are not.
 #
-# ## Told the class
+# (told-the-class)=
+# ## Conditioned on the class
 #
-# Appendix F makes the model **conditional**: $f$ and $g$ are told attributes $y$ of the image, so that for every $y$ there is a flow of its
-# own, with shared weights:
+# Appendix F makes the model **conditional**: $f$ and $g$ also take attributes $c$ of the image (the paper writes $y$). For every
+# $c$ there is a flow of its own, with shared weights:
 #
 # $$
-# \log p(x \mid y) = \log p_Z\bigl(f(x; y)\bigr) + \log\left|\det \frac{\partial f(x; y)}{\partial x^{\mathsf T}}\right|.
+# \log p(x \mid c) = \log p_Z\bigl(f(x; c)\bigr) + \log\left|\det \frac{\partial f(x; c)}{\partial x^{\mathsf T}}\right|.
 # $$ (eq:conditional)
 #
-# Nothing of the earlier chapters changes, for $y$ enters where everything is allowed: in $s$ and $t$, which may be any functions of what a
-# coupling keeps, and of whatever else is known in both directions. *How* it enters the paper's networks is unverified, and the
-# authors' code has no such model. Here $y$ is appended to the input of each network, as maps that are constant over the image; for
-# a class they are all 0 but one, which is 1. (Of the model's
-# configuration, `num_classes: 10` is the only line that differs from the unconditional run.)
-#
-# The paper has CelebA and its forty attributes, we have Fashion-MNIST and its ten classes {cite}`xiao2017fashion`. The labels are part of
-# the published files, and `nvp.data.load` returns them with the images; the embedded set has them, too, a hundred
-# test images for each class.
+# In a coupling, $c$ goes to the network beside $b \odot x$. Everything is allowed there: $s$ and $t$ may be any functions of the kept
+# half and of whatever both directions know. The paper does not say how $c$ enters its networks. Here it is
+# appended as maps that are constant over the image: for a class, nine maps of 0 and one of 1. On points in the plane the
+# whole change to the coupling of chapter {ref}`coupling-layers` is one line.
+
 
 # %%
+class ConditionalCoupling(torch.nn.Module):
+    def __init__(self, net, b):
+        super().__init__()
+        self.net, self.a = net, torch.nn.Parameter(torch.ones(()))
+        self.register_buffer("b", b)
+
+    def s_and_t(self, x, c):
+        seen = torch.cat([self.b * x, c], dim=1)  # the one new line
+        t, raw = self.net(seen).chunk(2, dim=1)
+        s = self.a * torch.tanh(raw)
+        return (1 - self.b) * s, (1 - self.b) * t
+
+    def forward(self, x, c):
+        s, t = self.s_and_t(x, c)
+        return x * s.exp() + t, s.flatten(1).sum(dim=1)
+
+    def inverse(self, y, c):
+        s, t = self.s_and_t(y, c)
+        return (y - t) * (-s).exp()
+
+
+torch.manual_seed(0)
+net = torch.nn.Linear(2 + 3, 4)
+layer = ConditionalCoupling(net, b=torch.tensor([1.0, 0.0]))
+x, c = torch.randn(5, 2), torch.eye(3)[[0, 1, 2, 0, 1]]
+y, _ = layer(x, c)
+assert torch.allclose(layer.inverse(y, c), x, atol=1e-6)
+assert not torch.allclose(layer(x, c.roll(1, dims=1))[0], y)
+
+# %% [markdown]
+# ````{dropdown} The package's version
+# ```{literalinclude} ../nvp/flows/resnet.py
+# :pyobject: CouplingNet
+# ```
+# ````
+#
+# The paper has CelebA and its forty attributes. We have Fashion-MNIST and its ten classes {cite}`xiao2017fashion`. The
+# conditional run differs from the other one in its configuration by `num_classes: 10` alone, but it saw more images:
+
+# %% tags=["hide-input"]
 K = len(FASHION_CLASSES)
-classes = {name: run.config.model.num_classes for name, run in ledger.items()}
-told = {name: run for name, run in ledger.items() if classes[name]}
-told_run = best_runs(told)[kind]
-conditional = told_run.load_model(str(device))
 assert conditional.num_classes == K
 assert (test.labels.bincount() == len(test) // K).all()
 figures.show_table(
@@ -546,37 +583,35 @@ figures.show_table(
 )
 
 # %% [markdown]
-# (How many images a run has seen is one reason for a difference. What the label has to do with it is asked below.)
-#
-# ### Draws by class
+# ### Samples by class
 #
 # In each row one and the same $z$ is decoded under all ten classes.
 
-# %% mystnb={"figure": {"caption": "Samples of the conditional model at $T = 1$: a column for each class, a row for each $z$. None is chosen. (No figure in the paper's main text.)", "name": "fig-by-class"}, "image": {"alt": "Three rows of ten images. Columns show garments of their class, some of them ragged; pullovers, coats and shirts look alike. Within a row brightness and blemishes recur from class to class."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples of the conditional model at $T = 1$: a column for each class, a row for each $z$. None is chosen.", "name": "fig-by-class"}, "image": {"alt": "Three rows of ten images. Columns show garments of their class, some of them ragged; pullovers, coats and shirts look alike. Within a row brightness and blemishes recur from class to class."}}
 generator = torch.Generator().manual_seed(0)
 z = torch.randn(6, *conditional.image_shape, generator=generator)
-y = torch.arange(K)
-drawn = [conditional.decode(one.expand(K, -1, -1, -1), labels=y) for one in z]
+c = torch.arange(K)
+drawn = [conditional.decode(one.expand(K, -1, -1, -1), labels=c) for one in z]
 drawn = [images.cpu() for images in drawn]
 drawing.draw_by_class(drawn[:3], FASHION_CLASSES)
 plt.show()
 
 # %% [markdown]
-# The class sets the form. What is left to $z$ runs along the rows: how light the garment is, its pattern, how ragged it
-# comes out. Pullovers, coats and shirts come out nearly alike.
+# The class sets the form. The latent sets the rest, along the rows: how light the garment is, its pattern, how ragged its
+# outline. Pullovers, coats and shirts come out nearly alike.
 #
 # ### Changing attributes
 #
-# Now with the latents of real images. Encode $x$ under its class $y$, decode under another, $y'$:
+# Now take latents of real images. Encode $x$ under its class $c$, decode under another class $c'$:
 #
 # $$
-# x' = g\bigl(f(x; y); y'\bigr).
+# x' = g\bigl(f(x; c); c'\bigr).
 # $$ (eq:attributes)
 #
-# With $y' = y$ the image comes back. The main text announces such a model of CelebA. What the pictures of appendix F show is
-# *unverified*: the attribute changes, we believe, while pose and background stay.
+# With $c' = c$ the image comes back. Section 4.2 says of such a model of CelebA that its representation had a consistent semantic meaning
+# across class labels. Has ours?
 
-# %%
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "After appendix F of {cite:t}`dinh2017realnvp`, with classes for attributes: the first test image of five of the classes, encoded under its own class (framed) and decoded under each of the ten, {eq}`eq:attributes`.", "name": "fig-attributes"}, "image": {"alt": "Five rows of ten images; in each one is framed, a test image. Along a row a garment turns into others of about the same brightness. Letters on a pullover stay on the T-shirt, the dress, the coat and the shirt made from it, and are lost in shoes and bags. Clothes made from a sandal or a boot are dark and ragged."}}
 chosen = [int((test.labels == k).nonzero()[0]) for k in range(K)]
 images, labels = test.images[chosen], test.labels[chosen]
 z = conditional.encode(
@@ -588,21 +623,18 @@ changed = [
 ]
 same = torch.stack([changed[k][k] for k in range(K)])
 assert (same == images).double().mean() > 0.999
-
-# %% mystnb={"figure": {"caption": "After appendix F of {cite:t}`dinh2017realnvp`, with classes for attributes: the first test image of five of the classes, encoded under its own class (framed) and decoded under each of the ten, {eq}`eq:attributes`.", "name": "fig-attributes"}, "image": {"alt": "Five rows of ten images; in each one is framed, a test image. Along a row a garment turns into others of about the same brightness. Letters on a pullover stay on the T-shirt, the dress, the coat and the shirt made from it, and are lost in shoes and bags. Clothes made from a sandal or a boot are dark and ragged."}}
 five = [0, 2, 3, 5, 9]
-of_five = [changed[k] for k in five]
-drawing.draw_by_class(of_five, FASHION_CLASSES, marked=five)
+drawing.draw_by_class([changed[k] for k in five], FASHION_CLASSES, marked=five)
 plt.show()
 
 # %% [markdown]
-# The letters on the pullover stay where they are on a T-shirt, a dress, a coat and a shirt, which have a chest to write on. Shoes
-# have none, and there they are lost. Clothes made from clothes are mostly good ones, those made from a sandal or a boot are dark
-# rags: the same latents mean other things under another class. To count: what is a changed image taken for by its nearest
-# training image? The yardsticks are test images, and the draws above.
+# Partly. The letters on the pullover stay where they are on a T-shirt, a dress, a coat and a shirt, which have a chest to
+# write on. In shoes they are lost. Clothes made from clothes are mostly good ones. Clothes made from a sandal or a boot
+# are dark rags: the same latents mean other things under another class. To count, we ask for the class of the nearest
+# training image.
 
 
-# %%
+# %% tags=["hide-input"]
 def as_class(images):
     """The class of the nearest training image, (N,)."""
     apart = torch.cdist(
@@ -625,84 +657,80 @@ def brightness(images):
     return (images * lit).sum(dim=1) / lit.sum(dim=1)
 
 
-y_new = torch.arange(K).repeat(K)
-y_old = torch.arange(K).repeat_interleave(K)
-other = y_new != y_old
+c_new = torch.arange(K).repeat(K)
+c_old = torch.arange(K).repeat_interleave(K)
+other = c_new != c_old
 every = torch.cat(changed)
 taken_for = as_class(every)[other]
-as_new, as_old = taken_for == y_new[other], taken_for == y_old[other]
+as_new, as_old = taken_for == c_new[other], taken_for == c_old[other]
 of_draws = as_class(torch.cat(drawn)) == torch.arange(K).repeat(len(drawn))
 of_tests = as_class(test.images[:1000]) == test.labels[:1000]
+light = torch.stack([brightness(images)[c_old], brightness(every)])
+alike = torch.corrcoef(light[:, other])[0, 1]
 assert as_new.sum() > 3 * as_old.sum()
+assert alike > 0.4
 figures.show_table(
-    ["taken for", "share"],
+    ["nearest training image has", "share"],
     [
         ["test images: their class", percent(of_tests)],
-        ["draws: the class asked for", percent(of_draws)],
+        ["samples: the class asked for", percent(of_draws)],
         ["changed images: the new class", percent(as_new)],
         ["changed images: the old class", percent(as_old)],
     ],
 )
-light = torch.stack([brightness(images)[y_old], brightness(every)])
-alike = torch.corrcoef(light[:, other])[0, 1]
-assert alike > 0.4
-print(f"correlation of brightness, before and after: {alike:.1f}")
 
 # %% [markdown]
-# So the change succeeds about as often as a draw does, the old class hardly ever remains, and brightness is handed on. (The changed
-# images stem from ten latents, and are not independent: their errors are larger than the table says.)
+# A change of class succeeds about as often as a sample of that class does, and the old class hardly ever remains. Brightness is
+# handed on: before and after, its correlation is above 0.4. (The changed images stem from ten latents and are not
+# independent, so their errors are larger than printed.)
 #
-# ### What a label is worth
+# ### How much a label is worth
 #
-# How much likelihood is there to be gained from knowing $y$? Hardly any:
+# How much likelihood can be gained from knowing $c$? Hardly any:
 #
 # ```{prf:proposition} The worth of a label
 # :label: prop-label
 #
-# Let the $K$ classes be equally frequent, and $p(x) = \frac1K \sum_{y'} p(x \mid y')$. Then for every image and every $y$
+# Let the $K$ classes be equally frequent, and $p(x) = \frac1K \sum_{c'} p(x \mid c')$. Then for every image and every $c$
 #
 # $$
-# \log p(x \mid y) - \log p(x) \le \log K.
+# \log p(x \mid c) - \log p(x) \le \log K.
 # $$ (eq:label)
 # ```
 #
 # ```{prf:proof}
-# No term of the sum is negative, so $p(x) \ge \frac1K\, p(x \mid y)$.
+# No term of the sum is negative, so $p(x) \ge \frac1K\, p(x \mid c)$.
 # ```
 #
-# So of one model, the figure given the label is better than the one without by at most $\log_2 10$ bits for a whole image.
-# And that bounds what our conditional run scores as a model of images alone, $p(x)$:
+# So the score with the label is better by at most $\log_2 10$ bits for a whole image. This also bounds the score of our conditional
+# run as a model of images alone:
 
-# %%
+# %% tags=["hide-input"]
 limit = math.log(K)
 limit_bits = limit / nats_per_bit(model.image_shape)
-at_most = told_run.score.bits_per_dim + limit_bits
 behind = run.score.bits_per_dim - told_run.score.bits_per_dim
-most = "more than" if behind > limit_bits else "no more than"
-print(f"a label is worth at most {limit_bits:.4f} bits/dim")
-print(f"without labels, the conditional run scores at most {at_most:.3f}")
-print(f"the other run minus it: {behind:+.2f}, {most} a label can be worth")
+figures.show_table(
+    ["bits/dim", ""],
+    [
+        ["a label is worth at most", f"{limit_bits:.4f}"],
+        [
+            "the conditional run without labels, at most",
+            f"{told_run.score.bits_per_dim + limit_bits:.3f}",
+        ],
+        ["the other run minus the conditional run", f"{behind:+.2f}"],
+    ],
+)
 
 # %% [markdown]
-# A difference that is larger than that has other reasons. The images that each run has seen are in the table above, and
-# {numref}`fig-curves` has the curves.
+# A difference between the two runs that is larger than the first row has other reasons, such as the images that they saw.
 #
-# To maximum likelihood the class of an image is a detail, a few bits among thousands, and a model that ignored it would
-# lose no more. How much did this one take? We score the same test images, with the same noise, under every class.
+# To maximum likelihood the class is a detail, a few bits among thousands, and a model that ignored it would lose no more.
+# How much of it did this model take? We score the same test images, with the same noise, under every class.
+
 
 # %%
-per_class = 100 if full else 12
-within = torch.stack(
-    [(test.labels == k).nonzero()[:per_class, 0] for k in range(K)]
-)
-images, labels = (
-    part[within.flatten()] for part in (test.images, test.labels)
-)
-
-
-@torch.no_grad()
 def nats_of_classes(model, images, seed=0):
-    """log p(x | y) for every y, (N, K) in nats, under the same noise."""
+    """log p(x | c) for every c, (N, K) in nats, under the same noise."""
     columns = []
     for k in range(model.num_classes):
         given = Labelled(images, torch.full((len(images),), k))
@@ -710,30 +738,40 @@ def nats_of_classes(model, images, seed=0):
     return torch.stack(columns, dim=1) * nats_per_bit(model.image_shape)
 
 
+per_class = 100 if full else 12
+within = torch.stack(
+    [(test.labels == k).nonzero()[:per_class, 0] for k in range(K)]
+)
+images, labels = (
+    part[within.flatten()] for part in (test.images, test.labels)
+)
 nats = nats_of_classes(conditional, images)
 of_class = nats.gather(1, labels[:, None])[:, 0]
-of_image = nats.logsumexp(dim=1) - limit
-worth = of_class - of_image
-assert worth.mean() > 0.2 * limit  # it does use the label
-others = (nats.sum(dim=1) - of_class) / (K - 1)
+worth = of_class - (nats.logsumexp(dim=1) - limit)
+wrong = (nats.sum(dim=1) - of_class) / (K - 1)
 print(f"the label is worth {worth.mean():.1f} of {limit:.1f} nats at most")
-print(f"a wrong one costs {(of_class - others).mean():.0f} nats on average")
+print(f"a wrong one costs {(of_class - wrong).mean():.0f} nats on average")
+
+# %% tags=["remove-cell"]
+assert worth.mean() > 0.2 * limit  # it does use the label
 
 # %% [markdown]
 # ### Bayes' rule
 #
-# Turned round, the same ten numbers are a classifier. With equal priors
+# The same ten numbers are a classifier. With equal priors
 #
 # $$
-# p(y \mid x) = \frac{p(x \mid y)}{\sum_{y'} p(x \mid y')},
+# p(c \mid x) = \frac{p(x \mid c)}{\sum_{c'} p(x \mid c')},
 # $$ (eq:bayes)
 #
-# and nothing was trained for it. We classify these images, and compare with the class of the nearest training image.
+# and nothing was trained for it.
 
 # %%
 posterior = nats.softmax(dim=1)
 certainty, decided = posterior.max(dim=1)
 right_ones = decided == labels
+
+# %% tags=["hide-input"]
 neighbours = as_class(images)
 ahead = right_ones.double() - (neighbours == labels).double()
 error = ahead.std() / math.sqrt(len(ahead))
@@ -751,7 +789,7 @@ figures.show_table(
 )
 assert right_ones.double().mean() > 0.3
 
-# %% mystnb={"figure": {"caption": "How often an image of each class is taken for each of the ten. (No figure in the paper.)", "name": "fig-confusion"}, "image": {"alt": "A square of ten by ten, dark along the diagonal. Off it there is little, the most in the rows of coats and shirts."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "How often an image of each class is taken for each of the ten.", "name": "fig-confusion"}, "image": {"alt": "A square of ten by ten, dark along the diagonal. Off it there is little, the most in the rows of coats and shirts."}}
 confused = torch.zeros(K, K, dtype=torch.double)
 confused.index_put_(
     (labels, decided), torch.tensor(1 / per_class).double(), accumulate=True
@@ -760,10 +798,10 @@ drawing.draw_confusion(confused, FASHION_CLASSES)
 plt.show()
 
 # %% [markdown]
-# Coats and shirts are the hardest. Is it also *calibrated*: right in nine of ten cases when it gives nine tenths? The images by
-# the probability of the class that was chosen:
+# Coats and shirts are the hardest. Is the rule also *calibrated*: right in nine of ten cases when it says nine tenths? The
+# table sorts the images by the probability of the chosen class.
 
-# %%
+# %% tags=["hide-input"]
 rows = []
 edges = (0, 0.9, 0.999, 1.01)
 for low, high in itertools.pairwise(edges):
@@ -779,22 +817,82 @@ header = ["probability of the class chosen", "images", "mean", "right"]
 figures.show_table(header, rows)
 
 # %% [markdown]
-# No. Where it is all but certain it is nearly always right; short of that it is far less often right than it says. Its numbers are
-# differences of sums over 784 pixels, so that being slightly wrong about each adds up: see above what a wrong class costs. The order of
-# the classes is of use, the probabilities are not ({ref}`ex-temper`). How often they are right, beside the nearest
-# neighbour, is in the table above, with its error; by default the neighbour is sought among a part of the training images only.
-# Classifiers that are trained to be ones do better on Fashion-MNIST {cite}`xiao2017fashion`.
+# No. Predictions above 99.9% are nearly always right; those between 90% and 99.9% are far less often right than they say. Each
+# number is a difference of sums over 784 pixels, so being slightly wrong about each pixel adds up. The order of the
+# classes is of use, the probabilities are not ({ref}`ex-temper`). Classifiers that are trained as such do better on Fashion-MNIST
+# {cite}`xiao2017fashion`.
 #
 # ## Summary
 #
-# * Latents are exact: an image is encoded and decoded without loss. Walks between images stay where the prior lives if they
-#   follow {eq}`eq:manifold`; a straight line leaves it, and the model finds the dark images there *more* probable.
-# * The coarsest quarter of the latents holds which garment it is, the finer three quarters how it looks from near.
-# * The weights decode latents of any size. On centred objects that gives no larger object but cloth: layout hangs on the border.
-# * A class enters by $s$ and $t$. Decoding under another class changes the form and hands on the light and, where there is room, the
-#   pattern. A label is worth $\log K$ nats at most, {eq}`eq:label`; yet by Bayes' rule the model classifies, too surely.
+# * An image is encoded and decoded without loss. Walks by {eq}`eq:manifold` stay where the prior lives. A straight line leaves
+#   it, and the model finds the dark images there *more* probable.
+# * The coarsest quarter of the latents holds which garment it is; the finer three quarters hold its texture.
+# * The weights decode latents of any size. Centred objects become cloth, since their layout depends on the border.
+# * A class enters by $s$ and $t$. Another class changes the form and hands on light and pattern.
+# * A label is worth $\log K$ nats at most, {eq}`eq:label`. By Bayes' rule the model classifies, but too surely.
 #
 # ## Exercises
+#
+# ```{exercise} Build a conditional flow
+# :label: ex-conditional-moons
+#
+# Two half moons in the plane, and $c$ says which one a point is from. Stack six `ConditionalCoupling`s with alternating masks, write
+# `log_prob(x, c)`, and train for 300 steps. Classify 1,000 new points by Bayes' rule. More than 97% must be right.
+# ```
+#
+# ```{solution-start} ex-conditional-moons
+# :class: dropdown
+# ```
+# The condition is a one-hot vector of two numbers, so a network has four inputs.
+
+
+# %% tags=["hide-input"]
+def moons(n):
+    """Points of two half moons, (n, 2), and their moon, (n,)."""
+    moon = torch.randint(2, (n,))
+    angle, side = math.pi * torch.rand(n), 1 - 2 * moon
+    x = torch.stack([angle.cos() - 0.5, angle.sin() - 0.25], dim=1)
+    return 1.5 * side[:, None] * x + 0.12 * torch.randn(n, 2), moon
+
+
+class ConditionalFlow(torch.nn.Module):
+    def __init__(self, count=6):
+        super().__init__()
+        self.couplings = torch.nn.ModuleList()
+        for k in range(count):
+            net = torch.nn.Sequential(
+                torch.nn.Linear(4, 48), torch.nn.ReLU(), torch.nn.Linear(48, 4)
+            )
+            b = torch.eye(2)[k % 2]
+            self.couplings.append(ConditionalCoupling(net, b))
+
+    def log_prob(self, x, c):
+        total = 0.0
+        for coupling in self.couplings:
+            x, log_det = coupling(x, c)
+            total = total + log_det
+        prior = -0.5 * (x**2 + math.log(2 * math.pi)).sum(dim=1)
+        return prior + total
+
+
+torch.manual_seed(0)
+both, one_hot = ConditionalFlow(), torch.eye(2)
+optimiser = torch.optim.Adam(both.parameters(), lr=5e-3)
+with torch.enable_grad():
+    for _ in range(300):
+        x, moon = moons(256)
+        loss = -both.log_prob(x, one_hot[moon]).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+x, moon = moons(1000)
+under = [both.log_prob(x, one_hot[k].expand(1000, 2)) for k in (0, 1)]
+assert (torch.stack(under).argmax(dim=0) == moon).double().mean() > 0.97
+
+# %% [markdown]
+# ```{solution-end}
+# ```
 #
 # ```{exercise} How long is the walk?
 # :label: ex-norm
@@ -806,10 +904,10 @@ figures.show_table(header, rows)
 # ```{solution-start} ex-norm
 # :class: dropdown
 # ```
-# $|z|^2$ has mean $D$ and variance $2D$, so $|z| = \sqrt D$ up to about $1/\sqrt2$, whatever $D$. The middle of a line
+# $\lVert z \rVert^2$ has mean $D$ and variance $2D$, so $\lVert z \rVert = \sqrt D$ up to about $1/\sqrt2$, whatever $D$. The middle of a line
 # is at $\sqrt{D/2}$: for an image, a distance that no sample has ever had.
 
-# %%
+# %% tags=["hide-input"]
 dims = test.images[0].numel()
 generator = torch.Generator().manual_seed(0)
 pairs = torch.randn(2, 500, dims, generator=generator)
@@ -818,7 +916,6 @@ middle = pairs.mean(dim=0).norm(dim=1)
 assert abs(norms.mean() - math.sqrt(dims)) < 0.2
 assert abs(norms.std() - math.sqrt(0.5)) < 0.1
 assert middle.max() < norms.min()
-print(f"|z| = {norms.mean():.0f}, halfway {middle.mean():.0f}")
 
 # %% [markdown]
 # ```{solution-end}
@@ -827,7 +924,7 @@ print(f"|z| = {norms.mean():.0f}, halfway {middle.mean():.0f}")
 # ```{exercise} The other way round
 # :label: ex-fine
 #
-# Keep the fine latents of an image, three quarters of its numbers, and draw the coarsest anew. What of the image survives?
+# Keep the fine latents of an image, three quarters of its numbers, and sample the coarsest anew. What of the image survives?
 # ```
 #
 # ```{solution-start} ex-fine
@@ -835,7 +932,7 @@ print(f"|z| = {norms.mean():.0f}, halfway {middle.mean():.0f}")
 # ```
 # Nothing to speak of. The share of the dimensions is a poor measure of what is in them.
 
-# %%
+# %% tags=["hide-input"]
 generator = torch.Generator().manual_seed(1)
 coarse_anew = model.flow.merge([*fine, anew(last)])
 distance, found = against(model.decode(coarse_anew).cpu(), some)
@@ -851,17 +948,16 @@ print(f"nearest is its own: {found:.0%}, distance {distance:.0f}")
 # :label: ex-latent-reach
 #
 # Decode one large latent twice, the second time with one number of $z^{(1)}$ changed by 1; likewise for $z^{(2)}$ and
-# $z^{(3)}$. How far away does $y$, before the logit is undone, change at all, and within how many pixels is nine tenths of
-# the change?
+# $z^{(3)}$. How far away does $x$ change at all, and within how many pixels is nine tenths of the change?
 # ```
 #
 # ```{solution-start} ex-latent-reach
 # :class: dropdown
 # ```
 # Coarser latents reach further, and all of them much further than they matter. From the middle of 28 × 28 pixels the
-# coarsest reach every border, which is how the layout can be theirs.
+# coarsest reach every border. So the layout can depend on them.
 
-# %%
+# %% tags=["hide-input"]
 generator = torch.Generator().manual_seed(0)
 z = torch.randn(1, 1, 160, 160, generator=generator).to(device)
 before, _ = model.flow.inverse(z)
@@ -888,17 +984,17 @@ assert reaches == sorted(reaches)
 # ```{exercise} Less sure of itself
 # :label: ex-temper
 #
-# Divide the ten log-likelihoods by a number $\tau$ before Bayes' rule. Which decisions change? Choose $\tau$ on one half of the images so that
-# their classes are as probable as can be; is the rule then as sure as it is right, on the other half?
+# Divide the ten log-likelihoods by a number $\tau$ before Bayes' rule. Which decisions change? Choose $\tau$ on one half of
+# the images so that their classes are as probable as possible. Is the rule calibrated on the other half?
 # ```
 #
 # ```{solution-start} ex-temper
 # :class: dropdown
 # ```
-# None, as the order stays. A $\tau$ of several says how far the nats exaggerate; on the other half the rule is then much nearer to being
-# as sure as it is right.
+# No decision changes, since the order stays. A $\tau$ of several says how far the nats exaggerate. On the other half the
+# rule is then much nearer to being as sure as it is right.
 
-# %%
+# %% tags=["hide-input"]
 half = torch.arange(len(labels)) % 2 == 0
 candidates = torch.logspace(0, 2, 101, dtype=torch.double)
 losses = [

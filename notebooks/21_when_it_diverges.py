@@ -10,21 +10,21 @@
 # (when-it-diverges)=
 # # When it diverges
 #
-# ```{admonition} In the paper
-# Nothing: papers report the runs that worked. What {cite:t}`dinh2017realnvp` do against the failures of this chapter is
-# spread over sections 3.7 and 4.1 (a bounded $s$, batch normalisation, the logit, jittered pixels), and what
-# {cite:t}`oord2016pixelrnn` do is section 3.4, the masks.
-# ```
+# Most questions about implementations of these models are about runs that failed: a loss that is not a number, a
+# validation score in the thousands, a likelihood too good to be true. Here you make each of these happen on purpose,
+# in a few seconds of training. You see how each shows, and put it right. The failures come in the order in which you
+# should check for them. A table at the end collects them.
 #
-# Most questions that users ask about implementations of these models are about runs that failed: a loss that is
-# not a number, a validation score in the thousands, a likelihood too good to be true. So here we make every one of
-# these things happen, on purpose, with a few seconds of real training, look at how it shows, and then put it right.
-# The order is that in which one should suspect things. At the end there is a table to come back to.
+# ```{admonition} In the paper
+# Nothing: papers report the runs that worked. The guards of {cite:t}`dinh2017realnvp` are spread over sections 3.7 and
+# 4.1: a bounded $s$, batch normalisation, the logit, jittered pixels. The guard of {cite:t}`oord2016pixelrnn` is section
+# 3.4, the masks.
+# ```
 
 # %% tags=["parameters"]
 profile = "laptop"
 
-# %%
+# %% tags=["hide-input"]
 import copy
 import math
 import textwrap
@@ -61,11 +61,11 @@ torch.set_num_threads(1)  # sums in one order, however many cores
 ledger = runs()
 
 # %% [markdown]
-# Nearly all runs below are of one small flow, four checkerboard couplings, on the embedded images at 8 × 8
-# pixels. `small_run` says what is to be trained, `steps` trains it with the `training_step` of `nvp train`, and
-# gives the loss of each step in bits/dim.
+# Nearly all runs below are of one small flow: four checkerboard couplings, on the embedded images at 8 × 8 pixels. The
+# folded cell has `small_run`, which configures a run, and `steps`, which trains it by the `training_step` of `nvp train`
+# and returns the loss of each step in bits/dim.
 
-# %%
+# %% tags=["hide-input"]
 images = load(EMBEDDED, "train").images
 thumbs = F.avg_pool2d(F.pad(images.float(), (2, 2, 2, 2)), 4)
 thumbs = thumbs.round().byte()
@@ -106,11 +106,11 @@ def steps(run, state, count):
 # ## The loss explodes
 #
 # Chapter {ref}`networks` showed what an unbounded $s$ can do in a forward pass. How easily does training get there? There are three
-# guards: the bound, the batch norms between couplings, and clipping of the gradient. Take away the first, the
-# second, or both, and turn up the rate.
+# guards: the bound, the batch norms between couplings, and clipping of the gradient. We take away the first, the
+# second, or both, and raise the rate.
 
 
-# %%
+# %% tags=["hide-input"]
 def unbounded(model):
     """Take the tanh and its scale out of every coupling."""
 
@@ -162,10 +162,11 @@ assert isinstance(outcomes["neither"][-1], NVPError)
 assert outcomes["neither"][2] > 1e6
 
 # %% [markdown]
-# A rate of 0.01 is ten times the paper's, and no guard is missed there. At 1 they decide. With all of
-# them the loss stays finite even at a rate of 10, and a run that is finite can go on at a lower one. This is the sentence with which `nvp train` ends when it does not:
+# At a rate of 0.01, ten times the paper's, leaving out a guard hardly matters. At a rate of 1 the guards decide whether
+# training survives. With all of them the loss stays finite even at a rate of 10, and you can lower the rate and continue. When
+# the loss is not finite, `nvp train` stops with this message:
 
-# %%
+# %% tags=["hide-input"]
 error = outcomes["no bound"][-1]
 print(textwrap.fill(str(error), 75))
 assert "first in layer flow.scales.0.checkerboard.bijections.0.norm" in str(
@@ -173,21 +174,21 @@ assert "first in layer flow.scales.0.checkerboard.bijections.0.norm" in str(
 )
 
 # %% [markdown]
-# It names the first layer that put out something that is not a finite number. That is where to look, or just before: here
+# It names the first layer whose output is not a finite number. Look there, or just before: here it is
 # the norm of the first coupling, which receives $x\, e^s + t$. "In the gradients alone" would mean that all layers
-# are finite and a derivative is not, as after a square root of 0. The optimiser has not been touched by the bad step, and the
-# last checkpoint is from before it, so a run can go on from there.
+# are finite and a derivative is not, as after a square root of 0. The bad step has not changed the optimiser, and the
+# last checkpoint is from before it. So a run can continue from there.
 #
-# **Cure.** Keep $s = \alpha \tanh(\cdot)$ and a norm; look at the rate before anything else; warm it up.
+# **Cure.** Keep $s = a \tanh(\cdot)$ and a norm; look at the rate before anything else; warm it up.
 #
-# ## The likelihood grows without end
+# ## The likelihood grows without limit
 #
-# A falling loss does not alarm anyone. It should, if it falls below what is possible. Chapter {ref}`training` argued that
-# a density fitted to integers has no best fit. Here are two flows of the plane that learn pairs of neighbouring pixels of the embedded
-# images, in black and white, so that the truth is known: four pairs, whose entropy we can count. One sees $x + u$ with fresh uniform noise, the
-# other one $x + \frac12$, always.
+# A falling loss does not alarm anyone. It should, if it falls below the possible. Chapter {ref}`integers-to-bits` argued that
+# a density fitted to integers has no best fit. Here two flows of the plane learn pairs of neighbouring pixels of the embedded
+# images, in black and white. So the truth is known: there are four pairs, and we can compute their entropy. One flow sees $v + u$
+# with fresh uniform noise. The other one always sees $v + \frac12$.
 
-# %%
+# %% tags=["hide-input"]
 pairs = (images[:, 0] >= 128).int().unfold(2, 2, 2).reshape(-1, 2)
 counts = (2 * pairs[:, 0] + pairs[:, 1]).bincount().double()
 shares = counts / counts.sum()
@@ -224,14 +225,14 @@ without_noise, too_good = learn_pairs(False, 300)
 assert sum(honest[-50:]) / 50 > entropy
 assert min(too_good) < 0
 
-# %% mystnb={"figure": {"caption": "Two flows that learn pairs of black and white pixels, with and without dequantisation, and the entropy of the pairs, which no code can beat. Zero is a code of no length at all. (No figure in the paper.)", "name": "fig-no-noise"}, "image": {"alt": "Bits per dimension over steps. The blue curve falls to just above the dashed line of the entropy and stays. The red curve crosses the dashed line within the first thirty steps, falls below zero, and goes on, jagged, to below minus two."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Two flows that learn pairs of black and white pixels, with and without dequantisation, and the entropy of the pairs, which no code can beat. Zero is a code of no length at all.", "name": "fig-no-noise"}, "image": {"alt": "Bits per dimension over steps. The blue curve falls to just above the dashed line of the entropy and stays. The red curve crosses the dashed line within the first thirty steps, falls below zero, and goes on, jagged, to below minus two."}}
 pictures.draw_losses(
     {"with noise": honest, "without noise": too_good},
     {"entropy of the pairs": entropy},
 )
 plt.show()
 
-# %% mystnb={"figure": {"caption": "The two densities. With noise each pair has a square of side 1 to fill. Without, it runs to the points $x + \\frac12$ along thin ridges; the spike is that of the commonest pair, black and black. (No figure in the paper.)", "name": "fig-collapse"}, "image": {"alt": "Two heat maps of a square from 0 to 2 in both directions, cut into four by dotted lines. Left: all four are filled smoothly, the lower left one and the upper right one brightest. Right: thin bright ridges that meet in one yellow spot in the middle of the lower left square, and dark emptiness elsewhere."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The two densities. With noise each pair has a square of side 1 to fill. Without, it runs to the points $v + \\frac12$ along thin ridges; the spike is that of the commonest pair, black and black.", "name": "fig-collapse"}, "image": {"alt": "Two heat maps of a square from 0 to 2 in both directions, cut into four by dotted lines. Left: all four are filled smoothly, the lower left one and the upper right one brightest. Right: thin bright ridges that meet in one yellow spot in the middle of the lower left square, and dark emptiness elsewhere."}}
 side = torch.linspace(-1.25, 1.25, 161)
 plane = torch.cartesian_prod(side, side)
 densities = {}
@@ -246,10 +247,12 @@ pictures.draw_collapse(densities, (-0.25, 2.25))
 plt.show()
 
 # %% [markdown]
-# **Check.** Score with noise what was trained without. The bound of {prf:ref}`prop-dequantisation` holds for any
-# density, and this one's is worthless:
+# Without noise the density gathers at the points, and the loss falls below the entropy.
+#
+# **Check.** Score with noise a model that was trained without. The bound of {prf:ref}`prop-dequantisation` holds for any
+# density, and here it is worthless:
 
-# %%
+# %% tags=["hide-input"]
 few = pairs[:20_000]
 generator = torch.Generator().manual_seed(1)
 noise = torch.rand(len(few), 2, generator=generator)
@@ -264,20 +267,20 @@ print(f"trained with noise: {scored['with noise']:.1f} bits/dim")
 print("trained without: more than ten")
 
 # %% [markdown]
-# On whole images it takes longer, since a network must first find out where the integers are, and that makes the mistake easy to miss. Data that were
-# resized, blurred or stored as floats are not on the integers: the score is then no bound on the probability of anything.
-# Data with fewer levels than one thinks (an image that was stored with 16 greys) keep the bound, but need few bits, here
-# 4 at most, and compare with no others. With noise neither falls without end.
+# On whole images it takes longer, since a network must first find the integers, and that makes the mistake easy to miss. Data that
+# were resized, blurred or stored as floats are not on the integers; their score bounds no probability. Data with
+# fewer levels than one thinks (an image that was stored with 16 greys) keep the bound. But they need few bits, here 4 at
+# most, and compare with no others. With noise, neither of these losses can fall without limit.
 #
-# **Cure.** Noise of exactly one level, afresh in every step; in the package it is inside `log_prob` and cannot be left
+# **Cure.** Noise of exactly one level, anew in every step. In the package it is inside `log_prob` and cannot be left
 # out.
 #
 # ## Infinite pixels
 #
-# The logit is infinite at 0 and at 1, and images are full of black and white. With $\alpha = 0$ and no noise the first batch ends
-# the run. The package's configuration refuses such an $\alpha$, so we put the layer in by hand:
+# The logit is infinite at 0 and at 1, and images are full of black and white. With a margin $\lambda = 0$ and no noise the first
+# batch ends the run. (The margin is `alpha` in the package, whose configuration refuses 0. So we put the layer in by hand.)
 
-# %%
+# %% tags=["hide-input"]
 try:
     RealNVPConfig.paper((1, 8, 8), alpha=0)
 except ValueError as error:
@@ -301,10 +304,10 @@ print(textwrap.fill(ended, 75))
 assert "first in layer logit" in ended
 
 # %% [markdown]
-# With noise it looks cured, and is not. The noise is a multiple of $2^{-24}$, and now and then it is 0. Then a black pixel is minus infinity, in the middle of a run
-# that had been fine for hundreds of steps:
+# With noise it only looks cured. The noise is a multiple of $2^{-24}$, and now and then it is 0. Then a black pixel
+# becomes minus infinity, in the middle of a run that had been fine for hundreds of steps:
 
-# %%
+# %% tags=["hide-input"]
 draws = 2**26
 generator = torch.Generator().manual_seed(0)
 zeros = sum(
@@ -314,12 +317,12 @@ zeros = sum(
 black = (images == 0).double().mean().item()
 until = 2**24 / (64 * 28 * 28 * black)
 assert 0 < zeros < 20
-print(f"exact zeros in {draws:,} draws of the noise: {zeros}")
+print(f"exact zeros in {draws:,} samples of the noise: {zeros}")
 print(f"batches of 64 until one meets a black pixel: {until:.0f}")
 
 # %% [markdown]
-# So why not a tiny $\alpha$, as some implementations have it? It is finite, and it costs bits. As
-# $\alpha \to 0$ the noise of a black pixel is $y = \log(u / 256)$ and nearly nothing else: minus an exponential variable, not a
+# So why not a tiny margin, as some implementations have it? It is finite, and it costs bits. As
+# $\lambda \to 0$ a black pixel becomes $x = \log(u / 256)$, nearly: minus an exponential variable, not a
 # uniform one. The price of noise of {eq}`eq:floor` becomes that of fitting a Gaussian to an exponential,
 #
 # $$
@@ -328,7 +331,7 @@ print(f"batches of 64 until one meets a black pixel: {until:.0f}")
 #   &\approx 0.60 \text{ bits},
 # $$ (eq:exponential-floor)
 #
-# more than twice as much, for every pixel of which the model is sure.
+# more than twice as much, for every pixel that the model is sure of.
 
 
 # %%
@@ -351,23 +354,25 @@ uniform = 0.5 * math.log2(math.pi * math.e / 6)
 assert abs(black_floor(1e-9) - exponential) < 0.01
 assert abs(black_floor(0.05) - uniform) < 0.01
 
-# %% mystnb={"figure": {"caption": "What the noise of a pixel that is surely black costs, under the best Gaussian, as $\\alpha$ of the logit falls; the limits are those of {eq}`eq:floor` and {eq}`eq:exponential-floor`. The paper has $\\alpha = 0.05$. (No figure in the paper.)", "name": "fig-alpha-floor"}, "image": {"alt": "Bits over alpha, which falls to the right on a logarithmic axis. The curve stays on the lower dashed line, one quarter of a bit, down to an alpha of a hundredth, then rises and reaches the upper dashed line, 0.6, at about a millionth."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The cost of the noise of a pixel that is surely black, under the best Gaussian, as the margin $\\lambda$ of the logit falls; the limits are those of {eq}`eq:floor` and {eq}`eq:exponential-floor`. The paper has $\\lambda = 0.05$.", "name": "fig-alpha-floor"}, "image": {"alt": "Bits over lambda, which falls to the right on a logarithmic axis. The curve stays on the lower dashed line, one quarter of a bit, down to a lambda of a hundredth, then rises and reaches the upper dashed line, 0.6, at about a millionth."}}
 alphas = torch.logspace(-1, -7, 49)
 floors = torch.tensor([black_floor(alpha) for alpha in alphas.tolist()])
 pictures.draw_alpha_floor(alphas, floors, (uniform, exponential))
 plt.show()
 
 # %% [markdown]
-# **Cure.** $\alpha = 0.05$ in its symmetric form (chapter {ref}`training`). The same holds at white, where the form as printed in
-# the paper is infinite for *every* $\alpha$.
+# At $\lambda = 0.05$ the noise costs a quarter of a bit; below $10^{-5}$ it costs 0.6.
+#
+# **Cure.** $\lambda = 0.05$ in the symmetric form (chapter {ref}`integers-to-bits`). The same holds at white, where the form as
+# printed in the paper is infinite for *every* $\lambda$.
 #
 # ## Training is fine, validation explodes
 #
-# If the loss of a batch falls and the score of held-out images climbs, the first thing to think of is overfitting. In a flow with batch norm it is
-# the second thing. Here all norms keep a long memory of their moments: a momentum of 0.005 in the sense of PyTorch, where
-# others call the same thing 0.995. The run is shorter than that memory.
+# The loss of a batch falls, and the score of held-out images climbs. One thinks of overfitting first. In a flow with batch norm think
+# of the moments first. Here all norms keep a long memory of their moments: a momentum of 0.005 in the sense of PyTorch,
+# which others call 0.995. The run is shorter than that memory.
 
-# %%
+# %% tags=["hide-input"]
 run = small_run({"learning_rate": 0.02}, num_scales=2, width=8)
 state = start(run)
 for layer in batch_norms(state.model):
@@ -386,25 +391,25 @@ assert stale[-1] > 2 * fresh[-1]
 assert stale[-1] > stale[0]
 assert fresh[-1] < fresh[0]
 
-# %% mystnb={"figure": {"caption": "A run whose batch norms have a memory longer than itself: the loss, and the same weights scored on held-out images with the moving averages that the run has kept and with moments that are re-estimated. (No figure in the paper.)", "name": "fig-stale"}, "image": {"alt": "Bits per dimension, on a logarithmic axis, over 80 steps. The grey loss and the blue circles of re-estimated moments fall together to about 5. The red squares of moving averages climb to above 20."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "A run whose batch norms have a memory longer than itself: the loss, and the same weights scored on held-out images with the moving averages that the run has kept and with moments that are re-estimated.", "name": "fig-stale"}, "image": {"alt": "Bits per dimension, on a logarithmic axis, over 80 steps. The grey loss and the blue circles of re-estimated moments fall together to about 5. The red squares of moving averages climb to above 20."}}
 at = range(every - 1, total, every)
 pictures.draw_stale(at, losses, moments)
 plt.show()
 
 # %% [markdown]
-# Nothing is wrong with the weights. The moments belong to weights of long ago, and the logarithm of a density forgives
-# no scale that is off: $z$ comes out too large, and the prior charges $z^2/2$. Overfitting would look the same at first glance. It does not go away when
-# moments are re-estimated, and the score with the statistics of the batch, which `nvp train` logs beside the proper one
-# as `validation_batch_statistics`, would share it.
+# Nothing is wrong with the weights. The moments belong to weights of long ago, and a log density is very sensitive to a wrong
+# scale: $z$ comes out too large, and the prior charges $z^2/2$. Overfitting would look the same at first glance. But it would not go
+# away when moments are re-estimated. It would also show in the score with the statistics of the batch, which
+# `nvp train` logs as `validation_batch_statistics`.
 #
 # **Cure.** `reestimate_statistics` before every score (appendix {ref}`batch-statistics` measures on a recorded run how few images it takes), or a
 # shorter memory.
 #
 # ## The inverse is lost
 #
-# On paper $g(f(x)) = x$. In float32 a coupling that contracts forgets. Follow one number through
-# $y = x\, e^{s} + t$ and back: the sum is rounded to the nearest float, an error of up to $2^{-24} |y|$, and the inverse
-# multiplies it by $e^{-s}$. So for $s < 0$ and $|x e^s| \ll |t|$
+# On paper $g(f(x)) = x$. In float32 a coupling that contracts loses digits. Follow one number through
+# $y = x\, e^{s} + t$ and back: the sum is rounded to the nearest float, with an error of up to $2^{-24} |y|$, and the inverse
+# multiplies the error by $e^{-s}$. So for $s < 0$ and $|x e^s| \ll |t|$
 #
 # $$
 # |\hat x - x| \;\lesssim\; 2^{-24}\, |t|\, e^{|s|},
@@ -412,7 +417,7 @@ plt.show()
 #
 # and for $|s| > 24 \ln 2 \approx 17$ and $x$ and $t$ of size 1 nothing of $x$ is left in the sum.
 
-# %%
+# %% tags=["hide-input"]
 x = torch.rand(10_000, generator=generator)
 strengths, errors = range(0, 21, 4), []
 for strength in strengths:
@@ -428,9 +433,9 @@ figures.show_table(
 )
 
 # %% [markdown]
-# The learned scale $\alpha$ bounds $|s|$, so it bounds the damage of each coupling; that of several couplings multiplies. Now
-# train three flows on the two moons, alike but for the $\alpha$ that they start from, and go to $z$ and back, on the data and around
-# them.
+# The learned scale $a$ bounds $|s|$, so it bounds the damage of one coupling; the damage of several multiplies. Now
+# train three flows on the two moons, which differ in the $a$ that they start from. Go to $z$ and back, on the data and
+# around them.
 
 # %%
 moons = ToyData.MOONS.sample(4000)
@@ -452,48 +457,48 @@ def power_of_ten(error):
 
 
 rows, maps, around, in_double = [], {}, {}, {}
-for alpha in (1, 4, 16):
+for a in (1, 4, 16):
     torch.manual_seed(0)
     flow = ToyFlow()
     with torch.no_grad():
         for coupling in flow.couplings:
-            coupling.scale.fill_(alpha)
+            coupling.scale.fill_(a)
     fit(flow, moons, steps=250)
     exact = copy.deepcopy(flow).double()
     on_data = there_and_back(flow, moons).max()
     map_of = there_and_back(flow, square)
     map_in_double = there_and_back(exact, square.double())
-    maps[f"α from {alpha}"] = map_of.reshape(POINTS, POINTS)
-    around[alpha] = map_of.nan_to_num(math.inf).max().item()
-    in_double[alpha] = map_in_double.nan_to_num(math.inf).max().item()
-    cells = [on_data.item(), around[alpha], in_double[alpha]]
-    rows.append([alpha, *map(power_of_ten, cells)])
+    maps[f"a from {a}"] = map_of.reshape(POINTS, POINTS)
+    around[a] = map_of.nan_to_num(math.inf).max().item()
+    in_double[a] = map_in_double.nan_to_num(math.inf).max().item()
+    cells = [on_data.item(), around[a], in_double[a]]
+    rows.append([a, *map(power_of_ten, cells)])
     assert on_data < 1e-4
-header = ["α from", "on the data", "in the square", "there in float64"]
+header = ["a from", "on the data", "in the square", "there in float64"]
 figures.show_table(header, rows)
 assert around[1] < 1e-4
 assert in_double[1] < 1e-9
 assert min(around[16], in_double[16]) > 1
 
-# %% mystnb={"figure": {"caption": "How far $g(f(x))$ is from $x$ in float32, for three flows that were trained on two moons (red). Dark is an error of $10^{-8}$, yellow one of $10^4$ or more. (No figure in the paper.)", "name": "fig-lost-inverse"}, "image": {"alt": "Three square maps with two red moons in the middle. From alpha 1 the whole map is dark. From alpha 4 it is dark with slightly lighter bands. From alpha 16 it is dark around the moons, and wide areas further out are green to yellow."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "How far $g(f(x))$ is from $x$ in float32, for three flows that were trained on two moons (red). Dark is an error of $10^{-8}$, yellow one of $10^4$ or more.", "name": "fig-lost-inverse"}, "image": {"alt": "Three square maps with two red moons in the middle. From a = 1 the whole map is dark. From a = 4 it is dark with slightly lighter bands. From a = 16 it is dark around the moons, and wide areas further out are green to yellow."}}
 pictures.draw_inverse_errors(maps, moons, LIMIT)
 plt.show()
 
 # %% [markdown]
-# On the data all three give $x$ back to within $10^{-4}$: the likelihood has asked for $z$ of the size of the
-# prior there. *Elsewhere* nobody has asked for anything, and the inverse of the flow with the large $\alpha$ is lost. Data of
-# another kind land there; {cite:t}`behrmann2021exploding` studied the failure, and met it in sampling, too. The log-determinant there is still that of the formula, and wrong for the map that
-# the machine computes.
+# On the data all three return $x$ to within $10^{-4}$, since the likelihood asked for $z$ of the size of the prior there.
+# *Elsewhere* training asked for nothing, and the flow with the large $a$ has lost its inverse. Data of another kind
+# land there. {cite:t}`behrmann2021exploding` studied the failure, and met it in sampling, too. The log-determinant there is
+# still that of the formula, but not that of the map which the machine computes.
 #
-# **Check.** $g(f(x))$ against $x$ for what you mean to decode. **Cure.** A small $\alpha$, which the penalty on weight scales
-# helps to keep small, and float64 for encoding and decoding, which has eight more digits to lose; the
-# last flow loses them, too.
+# **Check.** $g(f(x))$ against $x$ on the images that you want to decode. **Cure.** A small $a$, which the penalty on weight
+# scales helps to keep small, and float64 for encoding and decoding. It has eight more digits to lose; the last flow
+# loses them, too.
 #
 # ## Too good, or not learning: a wrong mask
 #
-# Nobody notices a mask from the outside. Two ways to get it wrong, in the flow of this chapter: the network sees the
-# image and not $b \odot x$, so that it knows what it is about to change; and all four couplings keep the *same* squares of the
-# checkerboard.
+# A wrong mask raises no error. Here are two mistakes, in the flow of this chapter. In one the network sees the whole image and not
+# $b \odot x$, so it sees the pixels that it is about to change. In the other all four couplings keep the *same* squares of
+# the checkerboard.
 
 
 # %%
@@ -536,16 +541,17 @@ right, leaky, stuck = ends.values()
 assert leaky < 2 < right
 assert stuck > right + 0.3
 
-# %% mystnb={"figure": {"caption": "The same flow with the masks that it should have, and with two mistakes. (No figure in the paper.)", "name": "fig-wrong-flow-masks"}, "image": {"alt": "Bits per dimension over 80 steps. Blue, right, falls to about 5.5. Orange, the same squares, stays above it at about 6. Red, the network that sees everything, falls below both from the start, and to about zero."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The same flow with the masks that it should have, and with two mistakes.", "name": "fig-wrong-flow-masks"}, "image": {"alt": "Bits per dimension over 80 steps. Blue, right, falls to about 5.5. Orange, the same squares, stays above it at about 6. Red, the network that sees everything, falls below both from the start, and to about zero."}}
 pictures.draw_losses(curves, limits=(-2, 8))
 plt.show()
 
 # %% [markdown]
-# Hardly a bit per dimension, from four couplings after eighty steps: that is no success, it is a determinant that belongs to another
-# map. The two tests that find it need no training and no data. Is the inverse the inverse? Is the log-determinant
-# that of the Jacobian? The second mistake passes both, since it is a flow, only a poor one. For it ask which outputs are the input:
+# Less than one bit per dimension after eighty steps is too good for four couplings. The log-determinant that it reports is not that
+# of the map it computes. Two tests find this without training or data. Does the inverse return $x$? Is the log-determinant
+# that of the Jacobian? The second mistake passes both, since it is a flow, only a poor one. To find it, check which outputs merely
+# copy an input:
 
-# %%
+# %% tags=["hide-input"]
 rows, faults = [], {}
 for title, model in models.items():
     model = copy.deepcopy(model).double()
@@ -577,10 +583,11 @@ assert stuck[2] == 32
 # %% [markdown]
 # ### The same in a Pixel RNN
 #
-# Chapter {ref}`pixel-by-pixel` gave fair coins to a network whose first mask is B. On real images it looks even more like a success,
-# until one draws a sample. Black and white images of 8 × 8, a PixelCNN with mask A and one with mask B in its first layer:
+# Chapter {ref}`pixel-by-pixel` gave fair coins to a network whose first mask is B. On real images the mistake looks even more like a
+# success, until one samples. The next cell trains two PixelCNNs on black and white images of 8 × 8, one with mask A and
+# one with mask B in its first layer.
 
-# %%
+# %% tags=["hide-input"]
 binary = (thumbs >= 64).byte()
 
 
@@ -621,11 +628,11 @@ for first_mask in ("A", "B"):
 assert curves["mask B first"][-1] < 0.1
 assert curves["mask A first"][-1] > 10
 
-# %% mystnb={"figure": {"caption": "Two PixelCNNs on black and white images of 8 × 8. With mask B in the first layer a pixel reads itself. (No figure in the paper.)", "name": "fig-pixel-leak"}, "image": {"alt": "Nats per image over 80 steps. Mask A falls from 45 and levels off between 10 and 20. Mask B falls to zero within 40 steps."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Two PixelCNNs on black and white images of 8 × 8. With mask B in the first layer a pixel reads itself.", "name": "fig-pixel-leak"}, "image": {"alt": "Nats per image over 80 steps. Mask A falls from 45 and levels off between 10 and 20. Mask B falls to zero within 40 steps."}}
 contexts.draw_nats(curves, {})
 plt.show()
 
-# %% mystnb={"figure": {"caption": "Images, and samples of both networks, drawn pixel by pixel. (No figure in the paper.)", "name": "fig-leak-samples"}, "image": {"alt": "Three rows of twelve small images. Above, black and white shapes; in the middle, rough shapes of the same kind; below, all black."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Images, and samples of both networks, pixel by pixel.", "name": "fig-leak-samples"}, "image": {"alt": "Three rows of twelve small images. Above, black and white shapes; in the middle, rough shapes of the same kind; below, all black."}}
 drawn = {"images": 255 * binary[:12]}
 for title, network in networks.items():
     generator = torch.Generator().manual_seed(0)
@@ -635,8 +642,8 @@ samples.draw_rows(drawn)
 plt.show()
 
 # %% [markdown]
-# A pixel that reads itself has learned to say what it reads. When it is drawn, what stands there is still the 0 of a
-# pixel that is not known, and it says 0. The test that catches it: no output may have a derivative by its own pixel or a later one.
+# A pixel that reads itself has learned to repeat itself. In sampling its place still holds the 0 of an unknown pixel, so it
+# repeats 0. A test catches this: no output may have a derivative by its own pixel or a later one.
 
 
 # %%
@@ -652,15 +659,15 @@ assert leaks["mask A first"] == 0
 assert leaks["mask B first"] > 0
 
 # %% [markdown]
-# **Cure.** Run these tests on random weights, in float64, at a few pixels, before the first run, and after every change. `tests/` of this
-# project does.
+# **Cure.** Run these tests on random weights, in float64, at a few pixels, before the first run and after every change. The
+# `tests/` of this project do.
 #
-# ## A step too many: what clipping is for
+# ## One huge gradient: why to clip
 #
-# The authors' code clips the norm of the gradient at 100; the paper does not mention it. How often does it act? The logs of the recorded
-# runs keep the mean norm of every fifty steps, before clipping:
+# The authors' code clips the norm of the gradient at 100; the paper does not mention it. How often does it act? The logs
+# of the recorded runs keep the mean norm of every fifty steps, before clipping:
 
-# %%
+# %% tags=["hide-input"]
 rows, bound_by = [], {}
 for name in ("fashion-mnist", "mnist"):
     log = read_log(ledger[name].folder / "log.csv")
@@ -672,18 +679,19 @@ for name in ("fashion-mnist", "mnist"):
     rows.append([title, *cells, f"{bound_by[name]:.0%}"])
 header = ["gradient norm", "least", "median", "greatest", "above 100"]
 figures.show_table(header, rows)
-assert all(share > 0.9 for share in bound_by.values())
+assert all(share == 1 for share in bound_by.values())
 bounds = {ledger[n].config.training.clip_norm for n in bound_by}
 assert bounds == {100}
 assert max(bounds) / nats_per_bit((1, 28, 28)) < 1 / 5  # in bits/dim
 
 # %% [markdown]
-# In nearly every row. The loss is in nats for an image, so its gradient is large, and a bound of 100 makes nearly all
-# gradients equally long. (The bound belongs to the unit: in bits/dim the same clipping would be at less than one fifth,
-# and an author who changes one and not the other trains differently.) Now let one batch be bad: 32 images of pure noise,
-# once, at step 50, in a flow without norms between its couplings.
+# In every row of both logs. The loss is in nats for an image, so its gradient is large, and a bound of 100 makes nearly all
+# gradients equally long. (The bound belongs to the unit: in bits/dim the same clipping would be at less than one fifth.
+# An author who changes one and not the other trains differently.) Now let one batch be bad: 32 images of pure noise,
+# once, at step 50, in a flow without norms between its couplings. Four runs separate the effects of the batch and of
+# clipping.
 
-# %%
+# %% tags=["hide-input"]
 generator = torch.Generator().manual_seed(5)
 bad = torch.randint(256, (32, 1, 8, 8), generator=generator).byte()
 spike, total = 50, 100
@@ -708,46 +716,51 @@ for title, clip_norm, with_bad in (
     ("clipped at 100", 100.0, True),
     ("not clipped", 1e9, True),
     ("not clipped, no bad batch", 1e9, False),
+    ("clipped at 100, no bad batch", 100.0, False),
 ):
     curves[title], norms[title] = interrupted(clip_norm, with_bad)
 late = {title: sum(curve[-30:]) / 30 for title, curve in curves.items()}
 assert norms["not clipped"] > 5 * norms["not clipped, no bad batch"]
 assert late["not clipped"] > late["not clipped, no bad batch"] + 0.1
 assert late["not clipped"] > late["clipped at 100"] + 0.1
+harm = late["clipped at 100"] - late["clipped at 100, no bad batch"]
+assert abs(harm) < 0.1
 
-# %% mystnb={"figure": {"caption": "One batch of noise, at the dotted line, in two runs that differ in clipping only; and the run that is not clipped once more, without that batch. (No figure in the paper.)", "name": "fig-bad-batch"}, "image": {"alt": "Bits per dimension over 100 steps. All three curves fall. The blue and the red one shoot up at step 50 beyond the upper edge. The blue one, clipped, is back on its way at once and stays lowest; the red one, not clipped, stays above the orange one, which met no bad batch, until the end."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "One batch of noise, at the dotted line, in two runs that differ in clipping only; and both runs once more, without that batch.", "name": "fig-bad-batch"}, "image": {"alt": "Bits per dimension over 100 steps. All four curves fall. The blue and the red one shoot up at step 50 beyond the upper edge. The blue one, clipped, is back at once at the sky blue one, which met no bad batch; the red one, not clipped, stays above the orange one, which met none, until the end."}}
 pictures.draw_losses(curves, limits=(5, 9), at=spike)
 plt.show()
 
 # %% [markdown]
-# Both survive the step itself. What differs is what follows. Adam divides by $\sqrt{v}$, a mean of squared gradients with
-# a memory of a thousand steps. A gradient many times the usual one enters $v$ as its square, and for hundreds of steps all others look small beside
-# it: the run has had its rate cut, and the log does not show why. {ref}`ex-adam-spike` takes it apart.
+# Both runs survive the step itself. With clipping the bad batch leaves no trace: at the end the two clipped runs differ by less than
+# 0.1 bits/dim. Without clipping the harm lasts. Adam divides by $\sqrt{v}$, a mean of squared gradients with
+# a memory of a thousand steps. A gradient many times the usual one enters $v$ as its square. For hundreds of steps all
+# others look small beside it: the rate of the run has been cut, and the log does not show why. {ref}`ex-adam-spike` takes it
+# apart. (Clipped runs are ahead even without a bad batch. These are single runs with one rate.)
 #
 # **Check.** `gradient_norm` in `log.csv`: its jumps, not its height. **Cure.** Clip, at a norm that is usual for the run; look at the
 # batches that make the norm jump.
 #
-# ## What to do when
+# ## Symptoms and cures
 #
 # | symptom | likely cause | check | cure |
 # |:--|:--|:--|:--|
-# | loss is `nan` or `inf`, early | rate too high; $s$ unbounded | the layer that the error names; norm of the gradient | lower or warm up the rate; $s = \alpha \tanh$; norms |
-# | loss is `inf`, out of nothing, late | a pixel at 0 or 1 of the logit | `logit` in the error; smallest and largest $y$ | $\alpha = 0.05$, symmetric form |
-# | bits/dim fall without end, below any code | no dequantisation | score with noise; uniform noise must cost 8 | noise of one level, fresh each step |
+# | loss is `nan` or `inf`, early | rate too high; $s$ unbounded | the layer that the error names; norm of the gradient | lower or warm up the rate; $s = a \tanh$; norms |
+# | loss is `inf`, suddenly, late | a pixel at 0 or 1 of the logit | `logit` in the error; smallest and largest $x$ | $\lambda = 0.05$, symmetric form |
+# | bits/dim fall without limit, below any code | no dequantisation | score with noise; uniform noise must cost 8 | noise of one level, fresh each step |
 # | bits/dim too good from the start | mask; forgotten constant; $s$ summed where $b = 1$; data of fewer levels | inverse; autograd Jacobian; noise costs 8 | the mask, $\log 256$, $(1 - b) \odot s$ |
 # | Pixel RNN: nats near 0, samples blank | mask B in the first layer, or a gate of another colour | derivative by own and later pixels | mask A first, colours gate by gate |
-# | loss stuck above others' | couplings keep the same half | outputs that depend on one input | take turns |
+# | loss stuck above others' | couplings keep the same half | outputs that depend on one input | alternate the masks |
 # | training fine, validation explodes | stale batch-norm moments | statistics of the batch; re-estimate | `reestimate_statistics` before scoring |
 # | training fine, validation rises slowly | overfitting | both kinds of statistics rise | more data, early stopping |
-# | decoding does not give the image back | contraction in float32 | $g(f(x)) - x$ there | small $\alpha$; float64 |
+# | decoding does not return the image | contraction in float32 | $g(f(x)) - x$ there | small $a$; float64 |
 # | a jump, and slow progress ever after | one huge gradient in Adam's $v$ | `gradient_norm` at the jump | clip |
 #
 # ## Summary
 #
-# * Each guard of the recipe answers to a failure, and the failure comes back when the guard is taken out.
-# * A likelihood is wrong in two directions, and the good one is the more dangerous: nothing stops.
-# * Three tests cost seconds and find most of it: inverse and Jacobian in float64 at a tiny size, noise that must cost 8 bits,
-#   and one changed pixel.
+# * Each guard of the recipe prevents a failure, and the failure returns without the guard.
+# * A likelihood can be wrong in two directions. Too good is the more dangerous, because nothing stops the run.
+# * Three tests take seconds and find most mistakes: inverse and Jacobian in float64 at a tiny size, noise that must cost 8
+#   bits, and one changed pixel.
 # * Scores change with the mode of batch norm; log both, report one.
 #
 # ## Exercises
@@ -755,19 +768,18 @@ plt.show()
 # ```{exercise} The other mask mistake
 # :label: ex-s-everywhere
 #
-# Chapter {ref}`coupling-layers` warns of summing $s$ over the kept pixels, too. Train the small flow with that mistake. What happens, and
-# which of the tests above finds it?
+# Chapter {ref}`coupling-layers` warns of summing $s$ over the kept pixels, too. Train the small flow with that mistake. Which of the
+# tests above finds it?
 # ```
 #
 # ```{solution-start} ex-s-everywhere
 # :class: dropdown
 # ```
-# $s$ at kept pixels moves nothing and is credited all the same: up to $\alpha$ each, in every coupling. The loss falls below zero within sixty steps, and on as
-# far as $\alpha$ can grow. The
-# inverse is right, so only the Jacobian finds it.
+# $s$ at kept pixels changes nothing and is credited all the same: up to $a$ each, in every coupling. The loss falls below zero
+# within sixty steps, and further as $a$ grows. The inverse is right, so only the Jacobian finds it.
 
 
-# %%
+# %% tags=["hide-input"]
 def sums_everywhere(coupling, x, y=None):
     """AffineCoupling.forward with s unmasked in the sum."""
     b = coupling.mask(x)
@@ -799,18 +811,18 @@ assert off.abs() > 10
 # ```{exercise} Eight bits missing
 # :label: ex-eight-missing
 #
-# A colleague's flow scores $-3.2$ bits/dim on your images, and the masks are right. Which constant is forgotten, and which test finds
-# it without a look into the code, and without your images?
+# A colleague's flow scores $-3.2$ bits/dim on your images, and the masks are right. Which constant is forgotten? Which test finds
+# it without the code and without your images?
 # ```
 #
 # ```{solution-start} ex-eight-missing
 # :class: dropdown
 # ```
-# $D \log 256$: the density is that of $x / 256$. The test is noise, which costs 8 bits at least. Take a fresh flow and give it the moments of noise:
-# a little more than 8, or with the constant forgotten a little more than 0. (A flow that was *trained* on images is no good for this. Noise
-# surprises it so much that even eight bits less are above 8.)
+# $D \log 256$: the density is that of $v / 256$. The test is noise, which costs 8 bits at least. Take a fresh flow and give it the
+# moments of noise. It needs a little more than 8, or with the constant forgotten a little more than 0. (A flow that was
+# *trained* on images does not serve here: noise surprises it so much that even eight bits less are above 8.)
 
-# %%
+# %% tags=["hide-input"]
 noise = torch.randint(256, (500, 1, 8, 8), generator=generator).byte()
 fresh_flow, trained = start(small_run()).model, models["right"]
 reestimate_statistics(fresh_flow, noise)
@@ -827,8 +839,8 @@ print(f"noise costs {cost:.1f}, and {cost - 8:.1f} without the constant")
 # ```{exercise} A spike in Adam
 # :label: ex-adam-spike
 #
-# Let every gradient of a parameter be $\pm 1$ at random, and one of them $1000$. By what factor are Adam's steps shorter after the spike, and for
-# how long, with $\beta_2 = 0.999$? What does a bound of 1 on the gradient change?
+# Let every gradient of a parameter be $\pm 1$ at random, and one of them $1000$. By which factor are Adam's steps shorter after
+# the spike, and for how long, with $\beta_2 = 0.999$? How does a bound of 1 on the gradient change this?
 # ```
 #
 # ```{solution-start} ex-adam-spike
@@ -836,11 +848,11 @@ print(f"noise costs {cost:.1f}, and {cost - 8:.1f} without the constant")
 # ```
 # The spike adds $(1 - \beta_2)\, 10^6 = 1000$ to $v$, which is about 1. Steps are $\sqrt{1001} \approx 32$ times as short, and $v$ is back to 2 after
 # $\ln 1000 / 0.001 \approx 6900$ steps. With the bound the spike is a gradient like the others.
-# (The spike also enters the mean gradient, as $0.1 \cdot 1000$, so the first few dozen steps go its way and are
-# longer. The factor holds once $0.9^k$ has taken that away.)
+# (The spike also enters the mean gradient, as $0.1 \cdot 1000$. So the first steps after it, two dozen at most, follow it
+# and are longer than usual. The factor holds once $0.9^k$ has taken that away.)
 
 
-# %%
+# %% tags=["hide-input"]
 def step_sizes(bound):
     """1 / sqrt(v): Adam's step over the rate and the mean gradient."""
     v, sizes = 1.0, []
@@ -857,7 +869,7 @@ assert (sizes["clipped at 1"] - 1).abs().max() < 1e-6
 recovered = int((sizes["not clipped"][100:] > 1 / math.sqrt(2)).int().argmax())
 assert 6500 < recovered < 7300
 
-# %% mystnb={"figure": {"caption": "What Adam divides by: $1 / \\sqrt v$ around one gradient that is a thousand times too large. (No figure in the paper.)", "name": "fig-adam-spike"}, "image": {"alt": "On a logarithmic axis over 8000 steps: a flat line at 1, and a red curve that drops to one thirtieth at step 100 and rises in a straight line back to nearly 1 at 8000."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Adam's step over the rate, $1 / \\sqrt v$, around one gradient that is a thousand times too large.", "name": "fig-adam-spike"}, "image": {"alt": "On a logarithmic axis over 8000 steps: a flat line at 1, and a red curve that drops to one thirtieth at step 100 and rises in a straight line back to nearly 1 at 8000."}}
 pictures.draw_spike(torch.arange(8000), sizes, at=100)
 plt.show()
 

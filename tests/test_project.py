@@ -163,7 +163,7 @@ def test_a_chapter_is_recorded_as_it_is_written(source: Path) -> None:
         for half in (jupytext.read(source), jupytext.read(recorded))
     ]
     assert halves[0] == halves[1], f"{recorded.name} is behind {source.name}; run: make record"
-    assert recorded.stat().st_size < 2_000_000
+    assert recorded.stat().st_size < 1_000_000
     cells = [cell for cell in jupytext.read(recorded).cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in cells), "a cell was never run"
 

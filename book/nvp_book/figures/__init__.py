@@ -7,15 +7,18 @@ readers who do not see all of them, and in print.
 
 from __future__ import annotations
 
+import io
 import re
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from cycler import cycler
 from matplotlib.figure import Figure
+from PIL import Image
 
 BLUE = "#0072B2"
 ORANGE = "#E69F00"
@@ -36,12 +39,14 @@ DIVERGING = "RdBu_r"
 
 WIDTH = 7.2  # inches, the text of a page
 DOTS = 220  # an inch, of what a line drawing holds as dots: densities, clouds of points
+HEAVY = 100_000  # bytes, of a line drawing that is better shown as dots
 
 
 def use_style() -> None:
     """Make matplotlib draw in the style of the book, for the rest of this process.
 
-    A notebook then shows a figure as SVG, and as PNG where it holds images (uint8).
+    A notebook then shows a figure as SVG, and as PNG where it holds images (uint8) or where its
+    SVG would be over `HEAVY`.
     """
     mpl.rcParams.update(
         {
@@ -79,19 +84,35 @@ def _choose_formats(shell: Any) -> None:
     import matplotlib_inline.backend_inline  # noqa: F401 - it registers its own choice when imported
     from IPython.core.pylabtools import print_figure
 
-    def svg(figure: Figure) -> str | None:
-        if _holds_images(figure):
-            return None
-        drawing = print_figure(figure, "svg", dpi=DOTS, metadata={"Date": None})
+    @lru_cache(maxsize=1)  # both formats ask
+    def drawing(figure: Figure) -> str:
+        text = print_figure(figure, "svg", dpi=DOTS, metadata={"Date": None})
         # On one line: a notebook indents every line, and a path has one for each of its corners.
-        return drawing.replace("\n", " ")
+        return text.replace("\n", " ")
 
-    def png(figure: Figure) -> str | None:
-        return print_figure(figure, "png", base64=True) if _holds_images(figure) else None
+    def svg(figure: Figure) -> str | None:
+        light = not _holds_images(figure) and len(drawing(figure)) <= HEAVY
+        return drawing(figure) if light else None
+
+    def png(figure: Figure) -> bytes | None:
+        if _holds_images(figure):
+            return _smallest(print_figure(figure, "png"))
+        heavy = len(drawing(figure)) > HEAVY
+        return _smallest(print_figure(figure, "png", dpi=DOTS)) if heavy else None
 
     formatters = shell.display_formatter.formatters
     formatters["image/svg+xml"].for_type(Figure, svg)
     formatters["image/png"].for_type(Figure, png)
+
+
+def _smallest(png: bytes) -> bytes:
+    """The same picture in as few bytes as PNG needs: grey where it has no colour."""
+    with Image.open(io.BytesIO(png)) as picture:
+        whole = picture.convert("RGB")
+    red, green, blue = whole.split()
+    file = io.BytesIO()
+    (red if red == green == blue else whole).save(file, "PNG", optimize=True)
+    return file.getvalue()
 
 
 def _holds_images(figure: Figure) -> bool:

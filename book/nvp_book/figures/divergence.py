@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 from torch import Tensor
 
 from nvp_book import figures
-from nvp_book.figures import BLUE, GREEN, GREY, INK, ORANGE, VERMILION, WIDTH
+from nvp_book.figures import BLUE, GREEN, GREY, INK, ORANGE, SKY, VERMILION, WIDTH
 
 
 def draw_losses(
@@ -18,7 +18,7 @@ def draw_losses(
     *,
     limits: tuple[float, float] | None = None,
     at: int | None = None,
-    colours: Sequence[str] = (BLUE, VERMILION, ORANGE),
+    colours: Sequence[str] = (BLUE, VERMILION, ORANGE, SKY),
 ) -> None:
     """Bits/dim over steps, horizontal lines to compare with, and `at`, a step to point to."""
     _, ax = plt.subplots(figsize=(WIDTH, 3.0))
@@ -63,7 +63,7 @@ def draw_alpha_floor(alphas: Tensor, bits: Tensor, limits: tuple[float, float]) 
         ax.axhline(height, color=INK, ls="--", lw=1.2)
         ax.text(place, height + 0.01, name, fontsize=9, ha=side, va="bottom")
     ax.invert_xaxis()
-    ax.set(xlabel="α of the logit", ylabel="bits for a black pixel", ylim=(0.2, 0.7))
+    ax.set(xlabel="margin λ of the logit", ylabel="bits for a black pixel", ylim=(0.2, 0.7))
 
 
 def draw_stale(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -60,21 +61,26 @@ def draw_lengths(lengths: Mapping[str, Tensor]) -> None:
 
 
 def draw_to_scale(sheets: Mapping[str, tuple[Tensor, int]], part: float = 1.0) -> None:
-    """Sheets of images, each with its number of columns, side by side, all pixels of one size.
+    """Sheets of images, each with its number of columns, side by side, at one whole-number zoom.
 
-    They take up that `part` of the width of a page.
+    They take up that `part` of the width of a page, or less.
     """
     tiled = {name: tile(images, columns) for name, (images, columns) in sheets.items()}
-    widths = [sheet.shape[1] for sheet in tiled.values()]
-    height = (part * WIDTH - 0.4) / sum(widths) * max(sheet.shape[0] for sheet in tiled.values())
-    _, axes = plt.subplots(
-        1, len(tiled), figsize=(part * WIDTH, height + 0.4), squeeze=False, width_ratios=widths
-    )
-    for ax, (name, sheet) in zip(axes[0], tiled.items(), strict=True):
-        clean(ax)
+    dots, gap, top = mpl.rcParams["figure.dpi"], 0.2, 0.3
+    across = sum(sheet.shape[1] for sheet in tiled.values())
+    room = part * WIDTH - gap * (len(tiled) - 1)
+    zoom = max(1, int(room * dots / across))
+    height = zoom * max(sheet.shape[0] for sheet in tiled.values()) / dots + top
+    width, left = zoom * across / dots + gap * (len(tiled) - 1), 0.0
+    figure = plt.figure(figsize=(width, height), layout="none")
+    for name, sheet in tiled.items():
+        high, wide = (zoom * side / dots for side in sheet.shape[:2])
+        box = (left / width, 1 - (top + high) / height, wide / width, high / height)
+        ax = figure.add_axes(box)
         ax.imshow(sheet)
-        ax.set_anchor("N")
-        ax.set_title(name, fontsize=9.5)
+        ax.set_title(name, fontsize=9.5, loc="left")
+        clean(ax)
+        left += wide + gap
 
 
 def draw_border(shares: Mapping[str, Tensor]) -> None:

@@ -82,25 +82,25 @@ def draw_beside(sheets: Mapping[str, Tensor], *, columns: int) -> None:
         clean(ax)
 
 
-def draw_manifolds(grids: Mapping[str, Tensor], marked: Mapping[tuple[int, int], str]) -> None:
-    """Square grids of decoded latents (figure 6); `marked` names places by (row, column)."""
-    _, axes = plt.subplots(
-        1, len(grids), figsize=(WIDTH, max(WIDTH / len(grids), 0.6 * WIDTH)), squeeze=False
-    )
-    for ax, (title, images) in zip(axes[0], grids.items(), strict=True):
-        height, width = images.shape[2:]
-        clean(ax)
-        ax.imshow(tile(images, math.isqrt(len(images))))
-        ax.set_title(title)
-        for (row, column), name in marked.items():
-            left, top = column * (width + GAP), row * (height + GAP)
-            corner = (left - 1, top - 1)
-            box = Rectangle(corner, width + 1, height + 1, fill=False, edgecolor=ORANGE, lw=2)
-            ax.add_patch(box)
-            rim = [withStroke(linewidth=2, foreground="black")]  # on bright images, too
-            label = {"color": ORANGE, "fontsize": 9, "va": "top", "weight": "bold"}
-            label["path_effects"] = rim
-            ax.text(left + 1.5, top + 1.5, name, **label)
+def draw_manifold(images: Tensor, marked: Mapping[tuple[int, int], str]) -> None:
+    """A square grid of decoded latents (figure 6) at a whole zoom; `marked` names some places."""
+    picture = tile(images, math.isqrt(len(images)))
+    dots = mpl.rcParams["figure.dpi"]
+    zoom = max(1, int(WIDTH * dots / picture.shape[1]))
+    side = zoom * picture.shape[1] / dots
+    figure = plt.figure(figsize=(side, side), layout="none")
+    ax = figure.add_axes((0, 0, 1, 1))
+    clean(ax)
+    ax.imshow(picture)
+    height, width = images.shape[2:]
+    for (row, column), name in marked.items():
+        left, top = column * (width + GAP), row * (height + GAP)
+        box = Rectangle((left - 1, top - 1), width + 1, height + 1, fill=False, edgecolor=ORANGE)
+        box.set(linewidth=2, clip_on=False)
+        ax.add_patch(box)
+        rim = [withStroke(linewidth=2, foreground="black")]  # on bright images, too
+        label = {"color": ORANGE, "fontsize": 9, "va": "top", "weight": "bold"}
+        ax.text(left + 1.5, top + 1.5, name, label, path_effects=rim)
 
 
 class Curves(NamedTuple):
@@ -179,7 +179,8 @@ def draw_latent_histograms(latents: Mapping[str, Tensor]) -> None:
     _, axes = plt.subplots(1, len(latents), figsize=(WIDTH, 2.4), sharey=True, squeeze=False)
     grid = np.linspace(-4, 4, 200)
     for ax, (name, z) in zip(axes[0], latents.items(), strict=True):
-        ax.hist(z.flatten().numpy(), np.linspace(-4, 4, 81), density=True, color=BLUE, alpha=0.5)
+        style = {"histtype": "stepfilled", "color": BLUE, "alpha": 0.5}
+        ax.hist(z.flatten().numpy(), np.linspace(-4, 4, 81), density=True, **style)
         ax.plot(grid, np.exp(-(grid**2) / 2) / math.sqrt(2 * math.pi), color=INK, lw=1.2)
         ax.set(title=name, xlabel="z")
     axes[0, 0].set_ylabel("density")
