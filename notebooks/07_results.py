@@ -264,7 +264,7 @@ display(
 )
 
 # %% [markdown]
-# Part of this lead is the optimiser: ours is Muon. The models and the images of the two columns differ as well. Nobody has
+# Part of this lead is the optimiser: ours is Muon (appendix {ref}`training-them`). The models and the images of the two columns differ as well. Nobody has
 # published the scores of the paper's own model after so few epochs.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples from the same noise at several points of training; above each column the training images seen.", "name": "fig-film"}, "image": {"alt": "Rows of samples, each from the same noise. From left to right colours settle and edges become sharper, while places of light and dark stay."}}

@@ -1,0 +1,22 @@
+"""Pictures of the appendix on training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+from torch import Tensor
+
+from nvp_book.figures import BLUE, GREY, VERMILION, WIDTH
+
+
+def draw_singular_values(values: Mapping[str, Tensor]) -> None:
+    """Singular values in falling order, those of each rule under its name, at the curve's end."""
+    _, ax = plt.subplots(figsize=(WIDTH, 3.0))
+    for (name, each), colour in zip(values.items(), (GREY, BLUE, VERMILION), strict=True):
+        ax.semilogy(range(1, 1 + len(each)), each, color=colour)
+        last = (len(each) + 2, each[-1].item())
+        ax.text(*last, name, va="center", color=colour)
+    ax.set(xlabel="number of the singular value", ylabel="of the largest")
+    ax.margins(x=0.02)
+    ax.set_xlim(right=1.25 * ax.get_xlim()[1])
