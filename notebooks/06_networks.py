@@ -600,7 +600,7 @@ assert 90 < sum(bool(line.strip()) for line in collected) < 110
 # | batch | 64 images | 64 images |
 # | regulariser | L2 on the weight scales, $5 \cdot 10^{-5}$ | the same |
 # | clipping | not mentioned | gradient norm at most 100 |
-# | schedule, length | not mentioned | none; must be set |
+# | schedule, length | not mentioned | none; see chapter {ref}`paper-and-code` |
 #
 # We read "weight scales" as the gains $\kappa$ of the weight-normalised convolutions and the scales $a$ of the tanh. (The
 # authors' code leaves out the $a$ of channel-wise couplings.) The loss is in nats for an image, so its gradient is

@@ -78,7 +78,14 @@ def test_a_cell_that_fails_is_an_error(source: Path) -> None:
     assert source.with_suffix(".failed.ipynb").exists()
 
 
-def test_names_are_quoted(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("folder", "changes"),
+    [
+        ("build/runs/x$(touch broken)", []),
+        ("build/seeds/x$(touch broken)/7", ["--set", "training.seed=7"]),
+    ],
+)
+def test_names_are_quoted(folder: str, changes: list[str], tmp_path: Path) -> None:
     """A checkout with a space in its path trains, and the name of a file is no command."""
     checkout = tmp_path / "my checkout"
     (checkout / "configs").mkdir(parents=True)
@@ -88,8 +95,9 @@ def test_names_are_quoted(tmp_path: Path) -> None:
     python.symlink_to(Path(sys.executable).resolve())
     stand_in(checkout / "bin" / "nvp", 'printf "%s\\n" "$@" > arguments')
     snakefile = ROOT / "workflow" / "Snakefile"
-    target = "build/runs/x$(touch broken)/finished"
-    command = [python, "-m", "snakemake", "--snakefile", snakefile, "--cores", "1", target]
+    shorter = ("--config", 'set=["training.steps=3"]')
+    command = [python, "-m", "snakemake", "--snakefile", snakefile, "--cores", "1", *shorter]
+    command += ["--", f"{folder}/finished"]
     packages = {**os.environ, "PYTHONPATH": sysconfig.get_path("purelib")}
     result = subprocess.run(command, cwd=checkout, env=packages, text=True, capture_output=True)
     assert result.returncode == 0, result.stderr
@@ -97,7 +105,9 @@ def test_names_are_quoted(tmp_path: Path) -> None:
         "train",
         "configs/x$(touch broken).yaml",
         "--run-folder",
-        "build/runs/x$(touch broken)",
+        folder,
+        *("--set", "training.steps=3"),
+        *changes,
     ]
     assert not (checkout / "broken").exists()
 
