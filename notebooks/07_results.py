@@ -197,7 +197,7 @@ figures.show_table(
 # Is our model on track, and would it reach the paper's figure? The curve tells more than the score.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "`cifar10-small`: the loss of training (thin line) and 1,000 held-out images under averaged weights (dots). Squares: published curves of another implementation, trained by Adam; its score on test images, by the [README of November 2018](https://github.com/chrischute/real-nvp), and the loss of training of a [user of its code](https://github.com/PolinaKirichenko/flows_ood/issues/5). The horizontal line is the paper's score.", "name": "fig-curves"}, "image": {"alt": "Bits per dimension over training images seen, on a logarithmic axis. Our curve falls from above 5 to below 3.8 within one epoch. Those of the other implementation start above 4.5 after one epoch and come down to 3.7 after fifty. The paper's line is at 3.49."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "`cifar10-small`: the loss of training, penalty included (thin line), and 1,000 held-out images under averaged weights (dots). Squares: published curves of another implementation, trained by Adam; its score on test images, by the [README of November 2018](https://github.com/chrischute/real-nvp), and the loss of training of a [user of its code](https://github.com/PolinaKirichenko/flows_ood/issues/5). The horizontal line is the paper's score.", "name": "fig-curves"}, "image": {"alt": "Bits per dimension over training images seen, on a logarithmic axis. Our curve falls from above 5 to below 3.8 within one epoch. Those of the other implementation start above 4.5 after one epoch and come down to 3.7 after fifty. The paper's line is at 3.49."}}
 with (results_root() / "published-curves.csv").open(newline="") as file:
     points = list(csv.DictReader(file))
 epoch = record.data.train_images
@@ -264,7 +264,7 @@ display(
 )
 
 # %% [markdown]
-# Part of this lead is the optimiser: ours is Muon (appendix {ref}`training-them`). The models and the images of the two columns differ as well. Nobody has
+# Part of this lead may be the optimiser: ours is Muon (appendix {ref}`training-them`). The models and the images of the two columns differ as well. Nobody has
 # published the scores of the paper's own model after so few epochs.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples from the same noise at several points of training; above each column the training images seen.", "name": "fig-film"}, "image": {"alt": "Rows of samples, each from the same noise. From left to right colours settle and edges become sharper, while places of light and dark stay."}}

@@ -73,11 +73,8 @@ for row in read_published().tables["binarized-mnist"]:
     for figure in published("binarized-mnist"):
         if figure.model.startswith(row.model):
             printed[row.config] = figure
-names = [
-    "binarized-mnist-pixelcnn-adam",
-    "binarized-mnist-pixelcnn-muon",
-    *(name for name in printed if name in ledger),
-]
+cnn = "binarized-mnist-pixelcnn"
+names = dict.fromkeys([f"{cnn}-adam", f"{cnn}-muon", cnn, *printed])
 names = [name for name in names if name in ledger]
 
 
@@ -88,7 +85,7 @@ def epochs(run):
 rows = []
 for name in names:
     run = ledger[name]
-    figure = printed.get(name, printed["binarized-mnist-pixelcnn"])
+    figure = printed.get(name, printed[cnn])
     rows.append(
         [
             f"`{name.removeprefix('binarized-mnist-')}`",
@@ -235,7 +232,7 @@ assert (ours - start).abs().mean() > 0.01  # it did move
 # How unequal are the directions of a real gradient? The next figure takes the gradient of a $\omega$ in the recorded run on
 # Fashion-MNIST, and the steps that three rules make of it.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Singular values, in falling order, of the gradient of one $\\omega$ in `fashion-mnist` and of the steps that Adam and Muon make of it, each divided by its largest. Adam is shown after one step, where it takes the sign of each entry.", "name": "fig-singular-values"}, "image": {"alt": "Three curves over the number of a singular value, on a logarithmic axis. Gradient descent falls by a factor of a thousand, Adam by about a hundred; Muon stays near 1."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Singular values, in falling order, of the gradient of one $\\omega$ in `fashion-mnist` and of the steps that Adam and Muon make of it, each divided by its largest. Adam is shown after one step, where it takes the sign of each entry.", "name": "fig-singular-values"}, "image": {"alt": "Three curves over the number of a singular value, on a logarithmic axis. That of gradient descent falls below a tenth, that of Adam to a fifth; that of Muon stays above one half."}}
 images = load(EMBEDDED, "train").images
 recorded = ledger["fashion-mnist"].load_model().train()
 recorded.loss(images[:32], torch.Generator().manual_seed(0)).backward()
@@ -254,16 +251,19 @@ plt.show()
 # %% tags=["remove-cell"]
 assert values["gradient descent"].min() < values["Adam"].min()
 assert values["Adam"].min() < values["Muon"].min() / 3
-assert values["Muon"].min() > 0.4
+assert values["Muon"].min() > 0.5
+assert 10 < 1 / values["gradient descent"].min() < 14
 
 # %% [markdown]
+# The smallest direction of the gradient is twelve times as short as the largest. Muon leaves less than a factor of two between them.
+#
 # ## In the page
 #
-# A flow of 8 × 8 pixels, as in appendix {ref}`when-it-diverges`, by Adam and by Muon, each with three rates. All six runs see
-# the same batches and anneal their rate. The optimiser is the only difference.
+# Does it help? We train a flow of 8 × 8 pixels, as in appendix {ref}`when-it-diverges`, by Adam and by Muon, each with three
+# rates. All six runs see the same batches and anneal their rate. The optimiser is the only difference.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "A small flow by two optimisers, each at the best of three rates: loss of training, a running mean over ten steps.", "name": "fig-two-optimisers"}, "image": {"alt": "Bits per dimension over the steps. Both curves fall steeply; Muon's stays below Adam's."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "A small flow by two optimisers, each at the best of three rates: loss of training, a running mean over ten steps.", "name": "fig-two-optimisers"}, "image": {"alt": "Bits per dimension over the steps. Both curves fall from 7 to about 5, and lie on each other."}}
 thumbs = F.avg_pool2d(F.pad(images.float(), (2, 2, 2, 2)), 4)
 thumbs = thumbs.round().byte()
 seen, held_out = thumbs[:-500], thumbs[-500:]
@@ -335,12 +335,15 @@ figures.show_table(
 scores = {kind: results[name][1] for kind, name in best.items()}
 
 # %% tags=["remove-cell"]
-assert scores["Muon"] < scores["Adam"]
+assert abs(scores["Muon"] - scores["Adam"]) < 0.3
+worst = max(score for name, (_, score) in results.items())
+assert worst - min(scores.values()) > 0.5
 
 # %% [markdown]
-# At the best of its three rates each, Muon is ahead by about a tenth of a bit. Beside a badly chosen rate of Adam the lead would look
-# far larger. A step of Muon also costs more: five small matrix products for each kernel. And this is one seed of a run of
-# seconds. On real sizes:
+# Hardly, at this size. At the best of its three rates each, the curves lie on each other, and the held-out scores differ by about a
+# tenth of a bit, with one seed. The choice of the rate matters more: it is worth over half a bit. So beside a badly chosen rate
+# any optimiser looks good. A step of Muon also costs more: five small matrix products for each kernel. On real sizes there is a
+# difference:
 
 # %% tags=["hide-input"]
 for path in sorted(results_root().glob("optimisers-*.csv")):
@@ -387,12 +390,12 @@ figures.show_table(
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "A PixelCNN by two optimisers, and a wider one with weight decay: the loss of training (lines), images held out for validation under averaged weights (dots), and the paper's figure on test images (dashes).", "name": "fig-three-pixelcnns"}, "image": {"alt": "Nats an image over training images seen, on a logarithmic axis. All curves fall; after some ten thousand images those by Muon are below that by Adam, and stay there to the end. That of the wider one ends lowest."}}
 by = {
-    "Adam, 32 maps": "binarized-mnist-pixelcnn-adam",
-    "Muon, 32 maps": "binarized-mnist-pixelcnn-muon",
-    "Muon, 64 maps, weight decay": "binarized-mnist-pixelcnn",
+    "Adam, 32 maps": f"{cnn}-adam",
+    "Muon, 32 maps": f"{cnn}-muon",
+    "Muon, 64 maps, weight decay": cnn,
 }
 factor = nats_per_bit((1, 28, 28))
-figure = printed["binarized-mnist-pixelcnn"]
+figure = printed[cnn]
 logs = {title: ledger[name].log() for title, name in by.items()}
 pixels.draw_curves(logs, {list(by)[-1]: float(figure.nats)}, factor)
 plt.show()
