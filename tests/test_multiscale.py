@@ -137,7 +137,7 @@ def test_causality_given_the_small_image(
 @kinds
 @torch.no_grad()
 def test_the_small_image_is_not_masked(kind: Kind) -> None:
-    """The last small pixel, (2, 2) of the image, moves what is said of pixel (1, 1) before it."""
+    """The last small pixel, (2, 2) of the image, moves what is said of the very first pixel."""
     model = build(kind, (1, 4, 4))
     images = torch.zeros(1, 1, 4, 4, dtype=torch.uint8)
     small = torch.zeros(2, 1, 2, 2, dtype=torch.uint8)
@@ -146,8 +146,19 @@ def test_the_small_image_is_not_masked(kind: Kind) -> None:
     assert len(maps) == 2
     assert maps[0].shape == (2, bias_maps(model.config.large), 4, 4)
     a, b = model.large.parameters_of(images.expand(2, -1, -1, -1), maps)[:, 0]
-    assert not torch.equal(a[1, 1], b[1, 1])
-    assert torch.equal(a[0, 0], b[0, 0])  # out of the deconvolution's reach
+    assert not torch.equal(a[0, 0], b[0, 0])
+
+
+@pytest.mark.parametrize(("shape", "factor"), [((1, 28, 28), 4), ((3, 32, 64), 4)])
+def test_every_pixel_sees_the_whole_small_image(shape: tuple[int, int, int], factor: int) -> None:
+    """By the gradient of a logit at each corner, with random weights for ReLU's zeros."""
+    model = build("pixelcnn", shape, factor)
+    images = torch.randint(2, (8, *shape), generator=generator(), dtype=torch.uint8)
+    small = model.small.centred(model.subsample(images)).double().requires_grad_()
+    logits = model.large.parameters_of(images, model.upsampler(small))[..., 0]
+    for row, column in product((0, -1), repeat=2):
+        (gradient,) = torch.autograd.grad(logits[:, 0, row, column].sum(), small, retain_graph=True)
+        assert (gradient != 0).any(0).all(), (row, column)
 
 
 def test_bias_maps() -> None:

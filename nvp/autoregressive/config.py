@@ -78,7 +78,7 @@ class MultiScaleConfig(Family, family="multiscale_pixelrnn"):
     """Section 3.6: an unconditional PixelRNN draws a small image, a conditional one the full one.
 
     `small` models every `factor`-th row and column. `large` sees that image upsampled by `factor` =
-    2^k, by k deconvolutions of `width` maps.
+    2^k, by convolutions and k deconvolutions of `width` maps.
     """
 
     num_classes: ClassVar[int] = 0

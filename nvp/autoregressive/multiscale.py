@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -16,25 +17,36 @@ from nvp.model.protocol import ImageModel, log_mean_exp
 
 
 class Upsampler(nn.Module):
-    """Deconvolutions that double the side up to the full image's, then a 1x1 for each layer.
+    """7x7 convolutions, deconvolutions that double the side, then a 1x1 for each layer.
 
-    (N, C, H / factor, W / factor) -> one bias (N, maps, H, W) for each of `num_layers` layers. The
-    whole small image is known, so nothing here is masked.
+    (N, C, h, w) -> one bias (N, maps, factor h, factor w) for each of `num_layers` layers. The
+    small image is known, so nothing here is masked. Each 7x7 reaches 3 pixels further, and there
+    are as many as lead from one edge to the other: every pixel sees the whole small image. The
+    paper gives neither the number of layers nor what they see.
     """
 
     def __init__(
-        self, num_colours: int, factor: int, width: int, maps: int, num_layers: int
+        self,
+        small_shape: tuple[int, int, int],
+        factor: int,
+        width: int,
+        maps: int,
+        num_layers: int,
     ) -> None:
         super().__init__()
-        doublings: list[nn.Module] = []
-        for i in range(factor.bit_length() - 1):
-            features = num_colours if i == 0 else width
-            doublings += [nn.ConvTranspose2d(features, width, 4, stride=2, padding=1), nn.ReLU()]
-        self.deconvolutions = nn.Sequential(*doublings)
+        features, height, across = small_shape
+        body: list[nn.Module] = []
+        for _ in range(math.ceil((max(height, across) - 1) / 3)):
+            body += [nn.Conv2d(features, width, 7, padding="same"), nn.ReLU()]
+            features = width
+        for _ in range(factor.bit_length() - 1):
+            body += [nn.ConvTranspose2d(features, width, 4, stride=2, padding=1), nn.ReLU()]
+            features = width
+        self.body = nn.Sequential(*body)
         self.biases = nn.ModuleList(nn.Conv2d(width, maps, 1) for _ in range(num_layers))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        features = self.deconvolutions(x)
+        features = self.body(x)
         return [bias(features) for bias in self.biases]
 
 
@@ -56,7 +68,7 @@ class MultiScalePixelRNN(ImageModel):
         self.small = PixelRNN(config.small)
         self.large = PixelRNN(config.large)
         self.upsampler = Upsampler(
-            config.image_shape[0],
+            config.small.image_shape,
             config.factor,
             config.width,
             bias_maps(config.large),
