@@ -8,7 +8,7 @@
 # a job array; one job is killed by SIGKILL, and Snakemake submits it again. Then `train.sbatch` meets
 # its time limit, goes back into the queue, goes on, and records. Slurm's settings are in /etc/slurm
 # meanwhile. All other files are in a scratch folder, the checkout that is trained in too.
-# `slurm_smoke.log` is what one run of this script printed.
+# `results/slurm_smoke.log` is what one run of this script printed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
