@@ -1,6 +1,7 @@
 """What the chapters on results choose to show."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import tiny
@@ -13,12 +14,14 @@ from nvp_book.selection import (
     images_for,
     in_powers,
     run_titles,
+    sheet_images,
 )
 
 from nvp.data.sets import EMBEDDED, FASHION_CLASSES, load
 from nvp.errors import NVPError
 from nvp.ledger.entry import RecordedDraw, Run, runs
 from nvp.likelihood import Score
+from nvp.runs.sheet import encode, sheet
 
 
 def any_run(*, conditional: bool = False) -> Run:
@@ -165,3 +168,11 @@ def test_digits_at_hand_cost_their_model_what_test_digits_do() -> None:
         nats = -run.load_model("cpu").log_prob(digits).mean()
     assert digits.shape == (64, 1, 28, 28)
     assert abs(nats - run.nats[0]) < 6
+
+
+@pytest.mark.parametrize("zoom", [1, 2, 3])
+@pytest.mark.parametrize(("side", "columns"), [(28, 8), (32, 5)])
+def test_images_are_cut_out_of_a_sheet(side: int, columns: int, zoom: int, tmp_path: Path) -> None:
+    images = torch.randint(256, (2 * columns, 3, side, side)).byte()
+    (tmp_path / "sheet.png").write_bytes(encode(sheet(images, columns, zoom)))
+    assert torch.equal(sheet_images(tmp_path / "sheet.png", side), images)
