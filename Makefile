@@ -54,9 +54,8 @@ check: lint ## the inner loop, within a minute: lint, and the tests that are qui
 
 test: lint ## all checks: lint, recorded weights, every test, every notebook
 	$(BIN)/nvp verify --quick
-	$(BIN)/python -m pytest $(WORKERS)
 	$(BIN)/python -m pytest $(WORKERS) --nbval --nbval-sanitize-with nbval_sanitize.cfg \
-		--ignore-glob='*.failed.ipynb' notebooks/
+		--ignore-glob='*.failed.ipynb' tests/ notebooks/
 
 test-slow: venv ## kill training, recording and table writing at random, and compare what is left
 	$(BIN)/python -m pytest -m nightly tests/
