@@ -1,4 +1,4 @@
-"""Pictures of the families of models side by side, of bounds, of a discriminator, of classes."""
+"""Pictures of the families of models: one image under all, bounds, a discriminator, classes."""
 
 from __future__ import annotations
 
@@ -6,49 +6,44 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
-import numpy as np
+import torch
 from torch import Tensor
 
-from nvp_book.figures import BLUE, GREEN, GREY, INK, ORANGE, PALETTE, WIDTH
-from nvp_book.figures.samples import GAP, clean, tile
+from nvp_book.figures import BLUE, GREEN, INK, ORANGE, PALETTE, WIDTH
+from nvp_book.figures.samples import clean
 
-GUTTER = 14  # white pixels between the blocks of a row
+MOST_BITS = 12  # of a pixel, on the scale of colours
 
 
-def draw_families(
-    rows: Mapping[str, Sequence[Tensor | str]], titles: Sequence[str], columns: Sequence[int]
+def draw_one_image(
+    image: Tensor,
+    totals: Mapping[str, float],
+    maps: Mapping[str, Tensor],
+    back: Mapping[str, Tensor],
 ) -> None:
-    """One row for each name, of blocks of `columns` images, uint8, (N, 1, H, W), N <= columns.
+    """An image, where each family has its bits, (H, W), and what comes back from latents.
 
-    A block may be a text instead, which says why there are no images.
+    `totals` has the bits/dim of the whole image, also of families that have no map.
     """
-    height, width = next(
-        block.shape[2:] for row in rows.values() for block in row if not isinstance(block, str)
+    figure, axes = plt.subplots(2, 1 + len(totals), figsize=(WIDTH, 2.9))
+    grey: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255}
+    for ax in axes.flat:
+        clean(ax)
+        ax.set_axis_off()
+    axes[0, 0].imshow(image[0, 0], **grey)
+    axes[0, 0].set_title("image", fontsize=9.5)
+    for column, (family, total) in zip(axes.T[1:], totals.items(), strict=True):
+        column[0].set_title(f"{family}\n{total:.2f}", fontsize=9.5)
+        empty = torch.full_like(image[0, 0], 255)
+        if family in maps:
+            shown = column[0].imshow(maps[family], cmap="magma", vmin=0, vmax=MOST_BITS)
+        else:
+            column[0].imshow(empty, **grey)
+        column[1].imshow(back[family][0, 0] if family in back else empty, **grey)
+    axes[1, 0].text(
+        1, 0.5, "from the\nlatent", ha="right", va="center", transform=axes[1, 0].transAxes
     )
-    widths = [count * (width + GAP) - GAP for count in columns]
-    lefts = [sum(widths[:i]) + i * GUTTER for i in range(len(widths))]
-    step = height + 2 * GAP
-    whole = np.full((len(rows) * step, lefts[-1] + widths[-1], 3), 255, np.uint8)
-    figure, ax = plt.subplots(figsize=(WIDTH, (WIDTH - 1.0) * len(whole) / whole.shape[1] + 0.4))
-    for top, row in zip(range(0, len(whole), step), rows.values(), strict=True):
-        for left, across, count, block in zip(lefts, widths, columns, row, strict=True):
-            if isinstance(block, str):
-                style: dict[str, Any] = {
-                    "ha": "center",
-                    "va": "center",
-                    "color": GREY,
-                    "fontsize": 8.5,
-                }
-                ax.text(left + across / 2, top + height / 2, block, **style)
-                continue
-            sheet = tile(block, count)
-            whole[top : top + height, left : left + sheet.shape[1]] = sheet
-    clean(ax)
-    ax.imshow(whole)
-    ax.set_yticks([height / 2 + i * step for i in range(len(rows))], list(rows), fontsize=9)
-    for left, across, title in zip(lefts, widths, titles, strict=True):
-        ax.text(left + across / 2, -5, title, ha="center", va="bottom", fontsize=9.5)
-    figure.set_layout_engine("constrained", rect=(0, 0, 1, 0.95))
+    figure.colorbar(shown, ax=axes[0], label="bits a pixel", extend="max", shrink=0.8)
 
 
 def draw_bounds(
@@ -95,5 +90,6 @@ def draw_classes(shares: Mapping[str, Sequence[float]], names: Sequence[str]) ->
         ax.axvline(1 / len(names), color=INK, ls="--", lw=1)
         ax.set_title(title, fontsize=9.5)
         ax.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+        ax.set_xticks([0, 0.2])
     axes[0].set_yticks(range(len(names)), names, fontsize=9)
     axes[0].invert_yaxis()
