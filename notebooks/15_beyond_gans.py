@@ -122,7 +122,7 @@ def milliseconds(family, what):
     if not times:
         return "–"
     took = 1000 * median(times)
-    return f"{took:.0f}" if took > 10 else f"{took:.1g}"
+    return f"{took:.0f}" if took > 2 else f"{took:.1g}"
 
 
 def bits(family):
@@ -159,8 +159,11 @@ lines = {
     "sampling, ms an image": lambda f: milliseconds(f, "sample"),
 }
 figures.show_table(
-    ["", *lines],
-    [[family, *(cell(family) for cell in lines.values())] for family in names],
+    ["", *names],
+    [
+        [what, *(cell(family) for family in names)]
+        for what, cell in lines.items()
+    ],
 )
 real = found["real"]["coverage"]
 print(f"coverage of as many training images: {spread(real)}")
@@ -308,7 +311,8 @@ except NVPError as error:
 # A diffusion model {cite}`ho2020ddpm,kingma2021vdm` mixes the image with noise, from nearly none at $t = 0$ to nearly nothing else at $t = 1$:
 #
 # $$
-# z_t = \alpha_t x + \sigma_t e, \qquad \sigma_t^2 = \operatorname{sigmoid}(\gamma(t)), \quad \alpha_t^2 = 1 - \sigma_t^2, \quad e \sim \mathcal N(0, I) .
+# z_t = {} & \alpha_t x + \sigma_t e, \qquad e \sim \mathcal N(0, I), \\
+# & \sigma_t^2 = \operatorname{sigmoid}(\gamma(t)), \quad \alpha_t^2 = 1 - \sigma_t^2 .
 # $$ (eq:diffusion)
 #
 # Here $\gamma(t) = \gamma_0 + (\gamma_1 - \gamma_0)\, t$, and $e^{-\gamma}$ is the ratio of signal to noise. A network $\hat e(z_t, \gamma)$ finds the noise. This is a VAE with a fixed encoder and infinitely many
