@@ -75,8 +75,9 @@ beside(colour, 5, 6)
 plt.show()
 
 # %% [markdown]
-# The samples have colours, edges and shadows like photographs. Hardly any shows an object. The network has a blind
-# spot, and was trained for hours on one core; the table below has the numbers.
+# The samples have colours, edges and shadows like photographs. Hardly any shows an object. Some dissolve into dots of
+# every colour: one unlikely pixel leads to surroundings that training never showed, and the errors add up. The network has
+# a blind spot, and was trained for hours on one core; the table below has the numbers.
 #
 # Figure 1 of the paper hides the lower half of an image and lets the model go on. For a Pixel RNN this is exact, since the
 # chain rule begins with the visible part:
