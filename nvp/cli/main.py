@@ -145,7 +145,7 @@ def record(
     first: Annotated[
         int, typer.Option(min=2, help="Number of test images scored with --num-draws sets of noise")
     ] = 1000,
-    weights: Annotated[bool, typer.Option(help="Keep the weights, at most 6 MB")] = True,
+    weights: Annotated[bool, typer.Option(help="Keep the weights, at most 12 MB")] = True,
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace an existing entry of that name")
     ] = False,

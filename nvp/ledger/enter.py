@@ -66,7 +66,7 @@ def record(
     `tolerance`, else in float32. `nvp.ledger.pictures` lie beside them. A model without
     likelihood is not scored: the images that it samples from fixed noise are described instead.
 
-    Raises `NVPError`, writing nothing, for weights over 6 MB, a score below `FLOORS`, a damaged
+    Raises `NVPError`, writing nothing, for weights over 12 MB, a score below `FLOORS`, a damaged
     log, or a name that is not a valid folder. So does a name that is taken, unless `replace` is
     given and an entry is there.
     """
