@@ -322,7 +322,7 @@ except NVPError as error:
 # -\log P(x) \le {} & \underbrace{\mathrm{KL}(q(z_1 \mid x) \,\|\, \mathcal N(0, I))}_{\text{prior}}
 # + \underbrace{\mathbb E[-\log P(x \mid z_0)]}_{\text{reconstruction}} \\
 # & + \underbrace{\tfrac12 (\gamma_1 - \gamma_0)\, \mathbb E_{t, e}\, \lVert e - \hat e(z_t, \gamma(t)) \rVert^2}_{\text{diffusion}} .
-# $$ (eq:diffusion-bound)
+# $$ (eq:vdm-bound)
 #
 # The first two need no network, and with these $\gamma_0$ and $\gamma_1$ they are close to 0. So the loss is the error of a denoiser, and yet it counts bits.
 
@@ -412,7 +412,7 @@ assert recorded["Gaussian"].score.bits_per_dim > closed + 0.2
 #
 # How does each family judge the same test image? Four of them can say where in the image the bits are. For the Gaussian, pixel by pixel is
 # {ref}`ex-gaussian-pixels`. For the VAE it is $-\log p(x_i \mid z)$, for the Pixel RNN $-\log p(x_i \mid x_{<i})$, and for the
-# diffusion the summand of {eq}`eq:diffusion-bound`, averaged over 64 times.
+# diffusion the summand of {eq}`eq:vdm-bound`, averaged over 64 times.
 
 # %% tags=["hide-input"]
 one = test.images[[11]]
@@ -733,7 +733,7 @@ walks = {
     family: models[family].decode(walk(z)) for family, z in latents.items()
 }
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "From one latent to another in eight steps. In all rows but the GAN's, the ends are test images.", "name": "fig-walks"}, "image": {"alt": "Four rows of eight images, from a boot at the left to a jacket at the right. The VAE's images in between are blurred and dark. The GAN's row goes from a blotched bag to a bright one. Those of Real NVP and the Gaussian show both ends on top of each other."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "From one latent to another in eight steps. In all rows but the GAN's, the ends are test images.", "name": "fig-family-walks"}, "image": {"alt": "Four rows of eight images, from a boot at the left to a jacket at the right. The VAE's images in between are blurred and dark. The GAN's row goes from a blotched bag to a bright one. Those of Real NVP and the Gaussian show both ends on top of each other."}}
 sheets.draw_rows(walks)
 plt.show()
 
