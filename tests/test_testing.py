@@ -191,7 +191,7 @@ def test_a_leak_is_named() -> None:
     seen, features = torch.zeros(1), torch.zeros(len(model.first.bias))
     model.first.mask = conv_mask("B", features, seen, (3, 3))
     with pytest.raises(
-        AssertionError, match="a logit depends on its own sub-pixel|uniform noise takes"
+        AssertionError, match=r"a logit depends on its own sub-pixel|uniform noise takes"
     ):
         check_model(model, images_of(model))
 
