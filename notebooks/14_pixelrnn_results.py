@@ -409,35 +409,7 @@ figures.show_table(
 # | first states of an LSTM | learned | the same |
 # | regularisation | not given | weight decay in some configurations |
 #
-# **Muon** {cite}`jordan2024muon` moves a kernel by the same length along every direction, whether the gradient is large
-# there or small. Three runs of the PixelCNN on digits show what the optimiser was worth in our hands:
-
-# %% tags=["hide-input"]
-trio = {
-    "Adam, h = 32": "binarized-mnist-pixelcnn-adam",
-    "Muon, h = 32": "binarized-mnist-pixelcnn-muon",
-    "Muon, h = 64, weight decay": "binarized-mnist-pixelcnn",
-}
-figures.show_table(
-    ["PixelCNN of 15 blocks", "nats", "training", "weights chosen after"],
-    [
-        [
-            title,
-            f"{ledger[key].nats[0]:.2f} ± {ledger[key].nats[1]:.2f}",
-            cost(ledger[key]),
-            parts_of_the_gap(ledger[key])[-1],
-        ]
-        for title, key in trio.items()
-    ],
-)
-adam, muon, wide = (ledger[key] for key in trio.values())
-assert wide.nats[0] < muon.nats[0] < adam.nats[0]
-
-# %% [markdown]
-# In these single runs the optimiser mattered more than the network's width. Adam was tried with three rates and two batch
-# sizes in trials of minutes, without warm-up and with one seed; a better Adam may exist. The first two runs also differ in
-# length. The wide run owes its lead to its width or to weight decay {cite}`loshchilov2019decoupled`; no pair of runs
-# tells which.
+# In our runs the optimiser mattered most: appendix {ref}`training-them` compares Adam and Muon.
 #
 # ## What a layer, a connection, an output is worth
 #

@@ -621,9 +621,8 @@ with torch.no_grad():
 assert torch.allclose(kept, again, atol=1e-3)
 
 # %% [markdown]
-# What does that cost in time? We measured on one core. TarFlow took as long as Real NVP for 64 samples at once, though it has 24 times as many steps, as each step is
-# small. PixelCNN took nearly three times as long. A single image took TarFlow six times as long as Real NVP: then the number of steps counts, as it does on a GPU. The
-# inverse without kept keys and values took 27 times as long as with them. Scoring 64 images took TarFlow a quarter of Real NVP's time.
+# The number of steps is not the time. A step of TarFlow computes one patch and is small, so many images together fill a processor. For a single
+# image, and on a GPU, the steps wait for each other, and their number counts.
 #
 # ## Jet: Real NVP with Vision Transformers
 #

@@ -352,9 +352,9 @@ for path in sorted(results_root().glob("optimisers-*.csv")):
     )
     tested = {row.variant: row for row in read_rows(path)}
     figures.show_table(
-        [path.stem, "bits/dim"],
+        [f"{path.stem}, held-out images", "bits/dim"],
         [
-            [variant.title, f"{tested[variant.name].test:.2f}"]
+            [variant.title, f"{tested[variant.name].validation:.2f}"]
             for variant in ablation.variants
             if variant.name in tested
         ],

@@ -82,8 +82,8 @@ def check_model(model: ImageModel, images: Tensor, labels: Tensor | None = None)
     * every parameter has a gradient, and the state dict holds the whole state
     * a bound is that of its sets of noise; an exact likelihood needs none
     * the score of an image does not depend on those beside it
-    * uniform noise takes log2(levels) bits a sub-pixel or more
     * `logits(images)`, (N, C, H, W, levels), if there, do not see their own or later sub-pixels
+    * uniform noise takes log2(levels) bits a sub-pixel or more
 
     A conditional model takes `labels`, one for each image. Some checks move the weights away from
     their first values, which hide mistakes.
@@ -94,13 +94,13 @@ def check_model(model: ImageModel, images: Tensor, labels: Tensor | None = None)
     _check_loss(_moved(model), images, labels)
     quiet = copy.deepcopy(model).eval()
     _check_samples(quiet, len(images), labels)
+    if model.autoregressive and hasattr(model, "logits"):
+        _check_causality(_moved(quiet).double(), images[0])
     if model.likelihood != "none":
         _check_log_prob(quiet, images, labels)
         _check_independence(copy.deepcopy(quiet).double(), images, labels)
         for of_noise in (quiet, _moved(quiet)):
             _check_noise(of_noise, labels)
-    if model.autoregressive and hasattr(model, "logits"):
-        _check_causality(_moved(quiet).double(), images[0])
     _check_state(quiet, images, labels)
     after = model.state_dict()
     same = all(torch.equal(before[name], after[name]) for name in before)

@@ -190,9 +190,7 @@ def test_a_leak_is_named() -> None:
     model = PixelRNN(PixelRNNConfig(kind="pixelcnn", image_shape=(1, 4, 5), **sizes))
     seen, features = torch.zeros(1), torch.zeros(len(model.first.bias))
     model.first.mask = conv_mask("B", features, seen, (3, 3))
-    with pytest.raises(
-        AssertionError, match=r"a logit depends on its own sub-pixel|uniform noise takes"
-    ):
+    with pytest.raises(AssertionError, match="a logit depends on its own sub-pixel"):
         check_model(model, images_of(model))
 
 

@@ -232,9 +232,9 @@ def validate(
         return {"validation": score.bits_per_dim}
     with batch_statistics(model), torch.no_grad():
         batch = shuffled(validation, settings.batch_size).to(state.device)
-        few, labels = images_and_labels(batch)
+        these, labels = images_and_labels(batch)
         noise = torch.Generator().manual_seed(0)
-        log_prob = model.log_prob(few, generator=noise, labels=labels)
+        log_prob = model.log_prob(these, generator=noise, labels=labels)
     on_batch = bits_per_dim(log_prob, model.image_shape).mean()
     return {"validation": score.bits_per_dim, "validation_batch_statistics": on_batch.item()}
 
