@@ -17,11 +17,14 @@ import pytest
 import tiny
 import torch
 import typer
+from ledgers import content
 from torch import Tensor
 
 from nvp.cli.terminal import one_line
 from nvp.config import RunConfig, parse_config
 from nvp.data.splits import training_data
+from nvp.ledger.enter import record
+from nvp.ledger.entry import RecordedScores, runs
 from nvp.likelihood import score_images
 from nvp.model.protocol import batch_statistics
 from nvp.paths import repository_root
@@ -157,6 +160,33 @@ def test_scores_do_not_depend_on_the_number_of_processes(root: Path, tmp_path: P
     with batch_statistics(model):
         expected = score_images(model, images[:25], num_draws=2, batch_size=10)
     torch.testing.assert_close(of_batches, expected)
+
+
+def test_two_processes_record_what_one_does(trained: Path, recorded: Path, tmp_path: Path) -> None:
+    options = {"data_root": trained / "data", "first": 20, "num_draws": 4, "device": "cpu"}
+
+    def work() -> None:
+        assert record(trained / "run", root=tmp_path, **options).name == "tiny"
+
+    assert in_processes(work) == [0, 0]
+    ours, expected = (runs(root)["tiny"] for root in (tmp_path, recorded))
+    for name in RecordedScores.model_fields:
+        found, score = (getattr(run.scores, name) for run in (ours, expected))
+        assert found.bits_per_dim == pytest.approx(score.bits_per_dim, abs=1e-6)
+    assert {p.name for p in ours.folder.iterdir()} == {p.name for p in expected.folder.iterdir()}
+
+
+def test_a_name_that_is_taken_ends_all_processes_in_one_line(
+    trained: Path, own: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = content(own)
+    options = {"data_root": trained / "data", "first": 20, "root": own, "device": "cpu"}
+    assert in_processes(lambda: record(trained / "run", **options)) == [2, 2]
+    lines = capfd.readouterr().err.splitlines()
+    assert [line for line in lines if line.startswith("nvp: ")] == lines
+    assert len(lines) == 1
+    assert "is there already: pass --replace" in lines[0]
+    assert content(own) == before
 
 
 @pytest.mark.slow

@@ -155,29 +155,31 @@ def record(
 ) -> None:
     """Score a run on its full test set, and enter it into the ledger (results/runs)."""
     from nvp.ledger import enter as recording
+    from nvp.training.distributed import processes
 
-    run = recording.record(
-        run_folder,
-        name=name,
-        data_root=data_root,
-        num_draws=num_draws,
-        first=first,
-        keep_weights=weights,
-        replace=replace,
-        device=device,
-        trust=trust,
-    )
-    entry = run.record
-    figure = "no likelihood"
-    if run.has_likelihood:
-        figure = (
-            f"{run.score}, {run.nats[0]:.2f} ± {run.nats[1]:.2f} nats, on "
-            f"{entry.data.test_images:,} test images of {entry.data.name}"
+    with processes():
+        run = recording.record(
+            run_folder,
+            name=name,
+            data_root=data_root,
+            num_draws=num_draws,
+            first=first,
+            keep_weights=weights,
+            replace=replace,
+            device=device,
+            trust=trust,
         )
-    typer.echo(
-        f"{run.name}: {figure}, {entry.state} at {entry.share_of_budget:.0%} of its "
-        f"budget; recorded in {run.folder}; now run `nvp tables`"
-    )
+        entry = run.record
+        figure = "no likelihood"
+        if run.has_likelihood:
+            figure = (
+                f"{run.score}, {run.nats[0]:.2f} ± {run.nats[1]:.2f} nats, on "
+                f"{entry.data.test_images:,} test images of {entry.data.name}"
+            )
+        typer.echo(
+            f"{run.name}: {figure}, {entry.state} at {entry.share_of_budget:.0%} of its "
+            f"budget; recorded in {run.folder}; now run `nvp tables`"
+        )
 
 
 @app.command()
@@ -226,12 +228,14 @@ def verify(
 ) -> None:
     """Score every recorded weight again; fails when a figure of the ledger does not come back."""
     from nvp.ledger import verify as verifying
+    from nvp.training.distributed import processes
 
-    checks = verifying.verify(quick=quick, data_root=data_root, device=device)
-    table = Table("run", "what", "in the ledger", "scored again", "")
-    for check in checks:
-        table.add_row(check.run, check.what, check.recorded, check.found, check.state)
-    console().print(table if checks else "The ledger is empty: nothing to verify.")
+    with processes():
+        checks = verifying.verify(quick=quick, data_root=data_root, device=device)
+        table = Table("run", "what", "in the ledger", "scored again", "")
+        for check in checks:
+            table.add_row(check.run, check.what, check.recorded, check.found, check.state)
+        console().print(table if checks else "The ledger is empty: nothing to verify.")
     if any(check.state == "differs" for check in checks):
         raise typer.Exit(1)
 

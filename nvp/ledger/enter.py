@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,6 +39,7 @@ from nvp.runs.lock import LOCK, locked
 from nvp.runs.log import log_until
 from nvp.runs.provenance import code_commit, read_legs
 from nvp.runs.tensors import save_tensors, save_weights
+from nvp.training.distributed import is_first, together
 
 MAX_BYTES = 12_000_000  # of one run's weights: what a repository bears for its largest run
 # By data set, the scores below which a model is presumed to see what it predicts, until it is shown
@@ -64,7 +65,8 @@ def record(
     The first `first` test images are also scored with `num_draws` draws, and with the statistics
     of each batch. Weights are kept in half precision if the test figure is the same within
     `tolerance`, else in float32. `nvp.ledger.pictures` lie beside them. A model without
-    likelihood is not scored: the images that it samples from fixed noise are described instead.
+    likelihood is not scored: the images that it samples from fixed noise are described instead. Of
+    several processes each scores a part of the images, and the first writes.
 
     Raises `NVPError`, writing nothing, for weights over 12 MB, a score below `FLOORS`, a damaged
     log, or a name that is not a valid folder. So does a name that is taken, unless `replace` is
@@ -82,26 +84,29 @@ def record(
     test = load_split(config, "test", data_root)
     images = examples(config, test)
     log = log_until(files.log, run.training.header.step)
-    with new_entry(target) as entry:
+    together()  # before one of the processes writes what others check for
+    with new_entry(target) if is_first() else nullcontext() as entry:
         scores, draw = None, None
         if run.model.likelihood != "none":
             validation = run.training.data.validation
             scores = score_all(run, images, validation, num_draws, first, keep_weights)
         else:
             draw = describe_draw(run)
-        weights = store_weights(run, entry.weights) if keep_weights else None
-        write_pictures(run, entry, images)
-        data = RecordedData(
-            name=config.data.name,
-            train_images=len(run.training.data.whole),
-            train_sha256=run.training.data.checksum,
-            test_images=len(test.images),
-            test_sha256=test.checksum,
-        )
-        shutil.copyfile(files.config, entry.config)
-        write(entry.log, log)
-        told = describe(run, run.training, target.name, files, data, scores, draw, weights)
-        write_text(entry.record, record_text(told))
+        if entry is not None:
+            weights = store_weights(run, entry.weights) if keep_weights else None
+            write_pictures(run, entry, images)
+            data = RecordedData(
+                name=config.data.name,
+                train_images=len(run.training.data.whole),
+                train_sha256=run.training.data.checksum,
+                test_images=len(test.images),
+                test_sha256=test.checksum,
+            )
+            shutil.copyfile(files.config, entry.config)
+            write(entry.log, log)
+            told = describe(run, run.training, target.name, files, data, scores, draw, weights)
+            write_text(entry.record, record_text(told))
+    together()
     return read_run(target)
 
 

@@ -77,6 +77,12 @@ def processes() -> Iterator[None]:
     dist.destroy_process_group()
 
 
+def together() -> None:
+    """Wait until all processes are here."""
+    if number_of_processes() > 1:
+        dist.barrier()
+
+
 def agree(value: float) -> float:
     """The mean of the processes' values, so that all of them decide alike."""
     if number_of_processes() == 1:
