@@ -228,7 +228,7 @@ def _read_yaml(text: str) -> Any:
         return yaml.safe_load(text)
     except RecursionError as error:
         raise ValueError("its brackets are nested too deeply") from error
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, AttributeError) as error:  # PyYAML raises all of them
         raise ValueError(" ".join(str(error).split())) from error
 
 

@@ -317,6 +317,8 @@ def test_a_last_line_that_was_torn_is_cut(end: bytes, own: Path) -> None:
         (b"\n2,16,", b"\n2,16,16,", "line 3 (it has 10 cells, not 9)"),
         (b"\n2,16,", b"\n\r\n2,16,", "line 3 (it has 1 cells, not 9)"),
         (b"\n2,16,", b"\n,16,", "line 3 (its step is missing)"),
+        (b"\n2,16,", b"\n1,16,", "line 3 (its step should be after 1)"),
+        (b"\n2,16,", b"\nnan,16,", "line 3 (its step should be after 1)"),
         (b"step,", b"stop,", "line 1 (it should name the columns)"),
     ],
 )

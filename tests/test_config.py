@@ -291,6 +291,7 @@ def test_bad_overrides_are_one_line(override: str, complaint: str, tmp_path: Pat
         (b"\xff\xfe\x00", "is not YAML"),
         (b"name: 2020-13-45", "is not YAML: month must be in 1..12"),
         (b"name: !!int x", "is not YAML"),
+        (b"name: !!timestamp x", "is not YAML"),
         (b"name: " + b"9" * 5000, "is not YAML"),
         (b"[" * 3000, "is not YAML: its brackets are nested too deeply"),
         (b"", "should hold the keys name, model, data and training"),

@@ -196,6 +196,7 @@ def test_a_module_that_fails_is_named(code: str, reason: str, module: str) -> No
         ("del model.image_shape", "the model has image_shape None, its configuration (1, 8, 8)"),
         ("model.levels = 2", "the model has levels 2, its configuration 256: set self.levels"),
         ("model.num_classes = 2", "the model has num_classes 2, its configuration 0"),
+        ("model.layer = nn.LazyLinear(2)", "Histograms has a lazy layer, whose size is not known"),
         ("del model.logits", "Histograms has no parameters, so there is nothing to train"),
     ],
 )
@@ -208,6 +209,20 @@ def test_a_model_that_does_not_fit_is_one_line(line: str, complaint: str, module
         config.build_model()
     assert str(caught.value).startswith(f"my_histograms:HistogramsConfig: {complaint}")
     assert "\n" not in str(caught.value)
+
+
+def test_weights_may_be_shared(module: str, tmp_path: Path) -> None:
+    """One tensor under two names, as with tied embeddings."""
+    code = Path(sys.path[0]) / "my_histograms.py"
+    drawn = "self.logits = nn.Parameter"
+    code.write_text(code.read_text().replace(drawn, f"self.tied = {drawn}"))
+    run = tiny.train(tmp_path, tree_of(f"{module}:HistogramsConfig"))
+    more = ("--data-root", tmp_path / "data", "--set", "training.steps=3")
+    assert tiny.nvp("train", "--resume", run, *more).exit_code == 0
+    entry = record.record(run, data_root=tmp_path / "data", first=20, root=tmp_path / "results")
+    model = entry.load_model()
+    assert model.tied is model.logits
+    assert entry.record.parameters == 256 * 64
 
 
 # A Real NVP of one's own, without a change.

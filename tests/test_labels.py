@@ -158,6 +158,7 @@ def test_data_without_labels_or_with_others(labelled: Path, tmp_path: Path) -> N
         "tiny has no labels, and model.num_classes = 3 needs them": None,
         "labels must be in 0..2, there is a 7": np.full(60, 7),
         "labels must be integers (N,) or vectors (N, 3)": np.zeros((60, 2)),
+        "train_labels.npy holds NaN or infinity": np.full((60, 3), np.nan),
     }
     for match, fault in faults.items():
         labels.unlink(missing_ok=True)

@@ -151,18 +151,20 @@ def test_only_running_statistics_make_a_batch_norm() -> None:
 
 
 class WrongShape(PerPixel):
-    """Gives whatever `shape` says in place of one number for each image."""
+    """Gives whatever is in `given` in place of one number for each image."""
 
-    shape: tuple[int, ...] = ()
+    given: Any = None
 
     def _log_probs(self, images, num_draws, generator, y):
-        return [-torch.ones(self.shape)] * (self.shape != (0,))
+        return self.given
 
 
-@pytest.mark.parametrize("shape", [(), (3,), (4, 1), (0,)])
-def test_a_model_must_give_one_number_for_each_image(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    "given", [None, [], [None], [torch.ones(())], [torch.ones(3)], [torch.ones(4, 1)]]
+)
+def test_a_model_must_give_one_number_for_each_image(given: Any) -> None:
     model = WrongShape()
-    model.shape = shape
+    model.given = given
     with pytest.raises(
         NVPError, match=r"WrongShape\._log_probs must give tensors \(4,\)"
     ) as caught:

@@ -159,6 +159,8 @@ def read_npy(folder: Path, split: str) -> Stored:
                 f"each of the {len(images)} images of {path.name}, or one vector of floats: "
                 "save it so, or remove it"
             )
+        if not np.isfinite(labels).all():
+            raise NVPError(f"{labels_path} holds NaN or infinity: mend it, or remove it")
     noted = _noted(folder / NOTE, split)
     return Stored(
         images,

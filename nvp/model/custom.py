@@ -15,6 +15,8 @@ from __future__ import annotations
 from importlib import import_module
 from inspect import isabstract
 
+from torch.nn.parameter import is_lazy
+
 from nvp.errors import NVPError
 from nvp.model.config import Family
 from nvp.model.protocol import ImageModel
@@ -72,6 +74,11 @@ def build(config: Family) -> ImageModel:
                 f"{config.family}: the model has {name} {own}, its configuration {asked}: set "
                 f"self.{name} = config.{name} in {type(model).__name__}"
             )
+    if any(map(is_lazy, (*model.parameters(), *model.buffers()))):
+        raise NVPError(
+            f"{config.family}: {type(model).__name__} has a lazy layer, whose size is not known "
+            "before the first images: give it its size"
+        )
     if not any(True for _ in model.parameters()):
         raise NVPError(
             f"{config.family}: {type(model).__name__} has no parameters, so there is nothing to "

@@ -85,11 +85,13 @@ class ImageModel(nn.Module, ABC):
         check_count("num_draws", num_draws)
         y = self.condition(labels, len(images))
         sets = 1 if self.likelihood == "exact" else num_draws
-        draws = list(self._log_probs(images, sets, generator, y))
-        if {tuple(draw.shape) for draw in draws} != {(len(images),)}:
+        given = self._log_probs(images, sets, generator, y)
+        draws = [] if given is None else list(given)
+        shapes = {str(tuple(d.shape)) if isinstance(d, Tensor) else str(d) for d in draws}
+        if shapes != {f"({len(images)},)"}:
             raise NVPError(
                 f"{type(self).__name__}._log_probs must give tensors ({len(images)},), one number "
-                f"for each image, got {[tuple(draw.shape) for draw in draws]}: mend the model"
+                f"for each image, got {', '.join(sorted(shapes)) or 'nothing'}: mend the model"
             )
         return torch.stack(draws).mean(0) if self.averages_noise else log_mean_exp(draws)
 

@@ -77,6 +77,7 @@ def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, float]]]:
     except OSError as error:
         raise NVPError(f"cannot read {path}: {error.strerror}") from error
     lines = content[: content.rfind(b"\n") + 1].splitlines(keepends=True)
+    last = 0.0
     for number, line in enumerate(lines, start=1):
         cells = line.decode(errors="replace").rstrip("\r\n").split(",")
         try:
@@ -85,6 +86,9 @@ def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, float]]]:
                     raise ValueError("it should name the columns")
                 continue
             row = _row(cells)
+            if not row["step"] > last:
+                raise ValueError(f"its step should be after {last:g}")
+            last = row["step"]
         except ValueError as error:
             raise NVPError(
                 f"{path} is damaged in line {number} ({error}): restore the file, or "

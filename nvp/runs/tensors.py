@@ -20,7 +20,10 @@ FORMAT = "nvp-1"
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
     """Write named tensors and a JSON-able header to `path`, atomically."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    plain = {  # copies: the file holds tensors that a model shares once for each of their names
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
     text = json.dumps(header)
     metadata = {"format": FORMAT, "header": text, "crc32": _crc32(plain, text)}
     write(path, safetensors.torch.save(plain, metadata=metadata))
