@@ -3,12 +3,6 @@
 from nvp_book.pages import COLOUR, progress, sheets
 
 from nvp.ledger.entry import runs
-from nvp.paths import repository_root
-
-
-def test_digits_stand_in_until_there_are_samples_in_colour() -> None:
-    assert "{figure} images/mnist_samples.png" in sheets({})
-    assert (repository_root() / "book" / "images" / "mnist_samples.png").is_file()
 
 
 def test_samples_in_colour_stand_beside_real_images() -> None:

@@ -144,6 +144,7 @@ def stand_in(path: Path, command: str) -> str:
     return str(path)
 
 
+@pytest.mark.nightly
 def test_the_run_on_a_gpu_is_recorded_and_packed(rented: Path) -> None:
     result = train_on_gpu(rented, "--set", "training.steps=2", NVP_COMMIT="abc")
     assert result.returncode == 0, result.stderr

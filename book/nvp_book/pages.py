@@ -14,13 +14,6 @@ from nvp.tables.cells import length, score_cell
 from nvp.training.progress import Reporter
 
 COLOUR = {"cifar10-small": "Real NVP", "cifar10-small-pixelcnn": "PixelCNN"}
-DIGITS = """```{figure} images/mnist_samples.png
-:alt: Sixty-four handwritten digits, most of them legible, white on black.
-:class: sheet
-:width: 484px
-Digits that nobody wrote, sampled from a recorded Real NVP at temperature 0.8.
-```
-"""
 SHEET = """:::{{grid-item}}
 ```{{figure}} ../{path}
 :alt: {alt}
@@ -32,17 +25,11 @@ SHEET = """:::{{grid-item}}
 
 
 def sheets(ledger: Mapping[str, Run]) -> str:
-    """Samples of the runs in colour beside real images; digits as long as there are no such runs.
+    """Samples of the runs in colour beside real images.
 
     Paths are seen from book/, where the page is that includes this.
     """
-    found = {
-        kind: run.files
-        for name, kind in COLOUR.items()
-        if (run := ledger.get(name)) and run.files.samples.is_file()
-    }
-    if not found:
-        return DIGITS
+    found = {kind: ledger[name].files for name, kind in COLOUR.items()}
     shown = [(next(iter(found.values())).real, "Test images of CIFAR-10.")]
     for kind, files in found.items():
         shown.append((files.samples, f"Samples of a {kind}."))

@@ -11,7 +11,7 @@ from nvp.tables.cells import length, score_cell
 from nvp.tables.overview import glance
 from nvp.tables.published import Published
 
-COLOUR = "cifar10-small"  # the run whose samples are shown, as soon as it is recorded
+COLOUR = "cifar10-small"  # the run whose samples are shown
 
 
 def with_parts(text: str, parts: dict[str, str]) -> str:
@@ -29,23 +29,16 @@ def with_parts(text: str, parts: dict[str, str]) -> str:
 
 
 def readme_parts(facts: Published, ledger: dict[str, Run]) -> dict[str, str]:
-    """The parts by the names of their markers."""
-    return {
-        "pictures": _pictures(facts, ledger.get(COLOUR)),
-        "results": glance(facts, ledger, False).markdown(),
-    }
+    """The parts by the names of their markers; no pictures from a ledger without the run."""
+    parts = {"results": glance(facts, ledger, False).markdown()}
+    if COLOUR in ledger:
+        parts["pictures"] = _pictures(facts, ledger[COLOUR])
+    return parts
 
 
-def _pictures(facts: Published, run: Run | None) -> str:
-    """Samples in colour beside real images and how far they are, or digits until there are such."""
-    sheets = [run.files.real, run.files.samples] if run else []
-    if run is None or not all(sheet.is_file() for sheet in sheets):
-        return (
-            '<img src="book/images/mnist_samples.png" width="484" alt="Sixty-four handwritten '
-            'digits, most of them legible, white on black">\n\n'
-            "Digits that nobody wrote: `nvp sample mnist -n 64 --temperature 0.8 --out "
-            "samples.png`. No run on images in colour is recorded yet.\n"
-        )
+def _pictures(facts: Published, run: Run) -> str:
+    """Samples in colour beside real images, and how far they are from the paper's."""
+    sheets = [run.files.real, run.files.samples]
     paper = next(f for f in facts.figures if (f.data, f.model) == ("cifar10", "Real NVP"))
     names = ("Test images of CIFAR-10", "Images sampled from the model")
     pictures = " ".join(
