@@ -56,6 +56,14 @@ def test_help_names_every_command() -> None:
         assert f" {command} " in text
 
 
+@pytest.mark.parametrize("group", [(), ("data",)])
+def test_help_says_in_a_line_what_a_command_does(group: tuple[str, ...]) -> None:
+    lines = tiny.nvp(*group, "--help").output.splitlines()
+    commands = lines[lines.index("Commands:") + 1 :]
+    assert max(map(len, lines)) <= 80
+    assert not [line for line in commands if line.endswith("...")]
+
+
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
@@ -346,8 +354,8 @@ def test_a_finished_run_that_lost_its_log_can_be_recorded(lines: int | None, own
 
 def test_train_needs_one_thing_to_train(trained: Path, tmp_path: Path) -> None:
     config, run = trained / "tiny.yaml", trained / "run"
-    assert "one of them" in fails("train")
-    assert "one of them" in fails("train", config, "--resume", run)
+    assert "name either a configuration" in fails("train")
+    assert "name either a configuration" in fails("train", config, "--resume", run)
     assert "--run-folder" in fails("train", "--resume", run, "--run-folder", tmp_path)
     assert "nothing to go on with" in fails("train", "--resume", tmp_path)
     assert "cannot read" in fails("train", tmp_path / "none.yaml")

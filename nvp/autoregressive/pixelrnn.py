@@ -107,7 +107,7 @@ class PixelRNN(ImageModel):
         self.check_images(images)
         height = self.image_shape[1]
         if visible_rows not in range(height + 1):
-            raise NVPError(f"visible_rows must be 0, 1, ... or the height {height}: {visible_rows}")
+            raise NVPError(f"visible_rows must be in 0..{height}, got {visible_rows}")
         check_count("num_samples", num_samples)
         repeated = images.repeat_interleave(num_samples, dim=0)
         filled = sampling.fill(

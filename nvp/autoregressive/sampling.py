@@ -61,7 +61,7 @@ def fill(
     if not LEAST_TEMPERATURE <= temperature < math.inf:
         raise NVPError(
             f"temperature must be a finite number of {LEAST_TEMPERATURE} or more, where 1 samples "
-            f"the model: {temperature}"
+            f"the model, got {temperature}"
         )
     device, images = images.device, images.to(network.first.weight.device, copy=True)
     count, colours, height, width = images.shape

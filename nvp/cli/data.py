@@ -18,7 +18,7 @@ data_app = typer.Typer(help="Say which data sets are here, get others, make your
 
 @data_app.command("list")
 def data_list(data_root: DataRoot = None) -> None:
-    """Say which data sets are here, which are missing, and how to get them."""
+    """Say which data sets are here, and how to get the others."""
     from nvp.data import catalogue
     from nvp.data import sets as data
 
@@ -39,8 +39,11 @@ def data_list(data_root: DataRoot = None) -> None:
 
 
 @data_app.command("get")
-def data_get(name: str, data_root: DataRoot = None) -> None:
-    """Download MNIST, binarised or not, Fashion-MNIST or CIFAR-10, its checksums compared."""
+def data_get(
+    name: Annotated[str, typer.Argument(help="mnist, binarized-mnist, fashion-mnist or cifar10")],
+    data_root: DataRoot = None,
+) -> None:
+    """Download a published data set, and compare its checksums."""
     from nvp.data import download
 
     typer.echo(f"{name} is ready in {download.get(name, data_root)}")
@@ -48,8 +51,12 @@ def data_get(name: str, data_root: DataRoot = None) -> None:
 
 @data_app.command("import")
 def data_import(
-    source: Annotated[Path, typer.Argument(help="A folder or an archive; a publisher's files")],
-    name: Annotated[str, typer.Argument(help="Of the new set, for data.name of a configuration")],
+    source: Annotated[
+        Path, typer.Argument(help="A folder or an archive of images, or a publisher's files")
+    ],
+    name: Annotated[
+        str, typer.Argument(help="Name of the new set, for data.name of a configuration")
+    ],
     size: Annotated[
         int | None, typer.Option(min=1, help="Pixels of the smaller side [default: as they are]")
     ] = None,
@@ -58,21 +65,26 @@ def data_import(
     ] = Crop.CENTER,
     gray: Annotated[bool, typer.Option("--gray", help="One channel instead of three")] = False,
     validation: Annotated[
-        float, typer.Option(min=0, max=0.9, help="Share of the images, if the source has no split")
+        float,
+        typer.Option(
+            min=0, max=0.9, help="Share of images for validation, if the source has no split"
+        ),
     ] = Fractions.validation,
-    test: Annotated[float, typer.Option(min=0, max=0.9, help="The same")] = Fractions.test,
+    test: Annotated[
+        float, typer.Option(min=0, max=0.9, help="Share of test images, in the same case")
+    ] = Fractions.test,
     seed: Annotated[
-        int, typer.Option(min=0, max=LARGEST_SEED, help="Of these splits and of the order")
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the split and of the order")
     ] = Fractions.seed,
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Leave damaged images out, and note them")
     ] = False,
-    replace: Annotated[bool, typer.Option("--replace", help="Over a set of that name")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace a set of that name")] = False,
     data_root: DataRoot = None,
 ) -> None:
-    """Make a data set of a folder of images, Parquet files, or a set of the papers.
+    """Make a data set of a folder of images, or of a publisher's files.
 
-    Killed, it goes on where it was when the same command is given again.
+    If it is killed, the same command goes on where it was.
     """
     from nvp.data.importing.progress import progress_bar
     from nvp.data.importing.run import import_set

@@ -30,29 +30,30 @@ app.add_typer(data_app, name="data", no_args_is_help=True)
 
 @app.command()
 def train(
-    config: Annotated[Path | None, typer.Argument(help="A file such as configs/mnist.yaml")] = None,
+    config: Annotated[Path | None, typer.Argument(help="Such as configs/mnist.yaml")] = None,
     resume: Annotated[
         Path | None,
         typer.Option(help="Go on with this run folder, or from the weights of a recorded run"),
     ] = None,
     changes: Annotated[
-        list[str] | None, typer.Option("--set", help="Such as training.minutes=5; repeatable")
+        list[str] | None,
+        typer.Option("--set", help="A change, such as training.minutes=5; repeatable"),
     ] = None,
     run_folder: Annotated[
-        Path | None, typer.Option(help="Where to write [default: build/runs/NAME]")
+        Path | None, typer.Option(help="Folder to write [default: build/runs/NAME]")
     ] = None,
     data_root: DataRoot = None,
     device: Device = "auto",
     trust: Trust = False,
 ) -> None:
-    """Train the model of CONFIG until its budget is spent, going on where it was stopped."""
+    """Train the model of CONFIG, or go on where it was stopped."""
     from nvp.ledger import reopen
     from nvp.training import start
     from nvp.training.distributed import processes
 
     where: dict[str, Any] = {"data_root": data_root, "device": device}
     if (config is None) == (resume is None):
-        raise NVPError("name a configuration to train, or a run folder after --resume, one of them")
+        raise NVPError("name either a configuration to train, or a run folder after --resume")
     with processes():
         if resume is not None:
             typer.echo(reopen.resume(resume, changes, run_folder, **where, trust=trust))
@@ -63,7 +64,9 @@ def train(
 @app.command()
 def evaluate(
     run_folder: RunFolder,
-    split: Annotated[str, typer.Option(help="test, train or, of some sets, validation")] = "test",
+    split: Annotated[
+        str, typer.Option(help="test, train, or validation where a set has it")
+    ] = "test",
     num_draws: Annotated[
         int | None,
         typer.Option(
@@ -77,7 +80,7 @@ def evaluate(
     device: Device = "auto",
     trust: Trust = False,
 ) -> None:
-    """Score a run: bits/dim and nats an image, with their standard errors over images.
+    """Score a run in bits/dim and nats an image, with standard errors.
 
     A model with batch norms is scored with both kinds of their statistics. A run whose family is
     module:Class runs the code of that module: it needs --trust, if that is not in this repository.
@@ -112,13 +115,17 @@ def evaluate(
 def sample(
     run_folder: RunFolder,
     out: Annotated[Path, typer.Option(help="The PNG file to write")],
-    number: Annotated[int, typer.Option("-n", "--number", min=1, max=10_000)] = 64,
+    number: Annotated[
+        int, typer.Option("-n", "--number", min=1, max=10_000, help="Number of images")
+    ] = 64,
     temperature: Annotated[
         float,
-        typer.Option(min=0.0, max=1e6, help="Factor of z, or divisor of logits; 1 is the model"),
+        typer.Option(min=0.0, max=1e6, help="Factor of a flow's z, or divisor of logits"),
     ] = 1.0,
-    label: Annotated[int | None, typer.Option(help="Class, of a conditional model")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED)] = 0,
+    label: Annotated[
+        int | None, typer.Option(help="Class of a conditional model [default: all in turn]")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the noise")] = 0,
     data_root: DataRoot = None,
     device: Device = "auto",
     trust: Trust = False,
@@ -153,7 +160,7 @@ def record(
     device: Device = "auto",
     trust: Trust = False,
 ) -> None:
-    """Score a run on its full test set, and enter it into the ledger (results/runs)."""
+    """Score a run on the full test set, and enter it into the ledger."""
     from nvp.ledger import enter as recording
     from nvp.training.distributed import processes
 
@@ -187,12 +194,12 @@ def pictures(
     run: Annotated[Path, typer.Argument(help="The name of a recorded run")],
     film: Annotated[
         Path | None,
-        typer.Option(help="A folder of its checkpoints (*.safetensors): make its filmstrip"),
+        typer.Option(help="Make the filmstrip, from this folder of checkpoints (*.safetensors)"),
     ] = None,
     data_root: DataRoot = None,
     device: Device = "auto",
 ) -> None:
-    """Make the pictures of a recorded run again, as `nvp record` does; or its filmstrip."""
+    """Make the pictures of a recorded run again, or its filmstrip."""
     from nvp.ledger.pictures import make_pictures
     from nvp.runs.folder import find_run
 
@@ -204,7 +211,7 @@ def pictures(
 def tables(
     show: Annotated[bool, typer.Option("--print", help="Show them in the terminal too")] = False,
 ) -> None:
-    """Write what follows from the ledger: tables, cards of runs, what configurations expect."""
+    """Write tables, cards of runs and expected scores from the ledger."""
     from nvp.tables import build as results
 
     for path in results.write_tables():
@@ -221,12 +228,12 @@ def tables(
 @app.command()
 def verify(
     quick: Annotated[
-        bool, typer.Option("--quick", help="Only on a few embedded images, in seconds")
+        bool, typer.Option("--quick", help="Score a few embedded images alone, in seconds")
     ] = False,
     data_root: DataRoot = None,
     device: Device = "auto",
 ) -> None:
-    """Score every recorded weight again; fails when a figure of the ledger does not come back."""
+    """Score recorded runs again, and fail if a figure differs."""
     from nvp.ledger import verify as verifying
     from nvp.training.distributed import processes
 

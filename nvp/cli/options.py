@@ -11,7 +11,7 @@ DataRoot = Annotated[
     Path | None,
     typer.Option(help="Folder of the data sets [default: NVP_DATA, else data/ of the repository]"),
 ]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1; auto takes a GPU if there is one")]
+Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:1; auto takes a GPU if there is one")]
 RunFolder = Annotated[
     Path, typer.Argument(help="What `nvp train` wrote, or the name of a recorded run")
 ]

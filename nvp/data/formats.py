@@ -191,7 +191,9 @@ def _ragged(path: Path, sizes_path: Path) -> RaggedRows:
     assert isinstance(pixels, Rows)
     channels, rest = divmod(len(pixels), int(sizes.astype(np.int64).prod(axis=1).sum()))
     if rest or channels not in (1, 3):
-        raise NVPError(f"{path} does not hold images of the sizes in {sizes_path.name}")
+        raise NVPError(
+            f"{path} does not hold images of the sizes in {sizes_path.name}: import the set again"
+        )
     return RaggedRows(pixels, sizes, channels)
 
 

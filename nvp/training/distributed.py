@@ -70,8 +70,8 @@ def processes() -> Iterator[None]:
                 raise SystemExit(2) from error
         if lost:
             raise NVPError(
-                "another process of this run ended: the last checkpoint is kept, go on from it by "
-                "the same command"
+                "another process of this run ended: the last checkpoint is kept; give the same "
+                "command again"
             ) from error
         raise
     dist.destroy_process_group()

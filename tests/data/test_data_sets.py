@@ -241,9 +241,3 @@ def test_the_description_has_what_croissant_1_requires() -> None:
             assert field["@id"].startswith(f"{records['@id']}/")
             assert field["dataType"].startswith("sc:")
             assert field["source"]["fileObject"]["@id"] in files
-
-
-def test_the_validator_of_croissant_agrees() -> None:
-    """It brings pandas, scipy and rdflib, so it is used where it is installed anyway."""
-    validator = pytest.importorskip("mlcroissant")
-    validator.Dataset(jsonld=str(EMBEDDED_FOLDER / "croissant.json"))

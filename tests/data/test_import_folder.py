@@ -101,6 +101,7 @@ def test_subfolders_may_be_splits(validation: str, tmp_path: Path) -> None:
     made = imported(tmp_path / "photos", tmp_path)
     assert made.images == {"train": 12, "validation": 6, "test": 4}
     assert load("mine", "test", root=tmp_path).labels.bincount().tolist() == [2, 2]
+    assert made.summary().endswith("; with labels: model.num_classes: 2")
 
 
 def test_a_missing_split_is_drawn_from_training_images(tmp_path: Path) -> None:
@@ -345,8 +346,8 @@ def test_damaged_archives(suffix: str, tmp_path: Path) -> None:
 def test_what_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     photographs(tmp_path / "photos", 5)
     cases = {
-        "Mine": "does not do for the name of a set",
-        "../mine": "does not do for the name of a set",
+        "Mine": "cannot name a data set",
+        "../mine": "cannot name a data set",
         "mnist": "is read from its publisher's own files",
         "celeba": "holds a folder of images, not celeba: import it as another name",
         "imagenet32-2017": "holds a folder of images, not imagenet32-2017",

@@ -251,7 +251,7 @@ def test_arrays_that_are_not_what_they_should_be(tmp_path: Path, few) -> None:
     with pytest.raises(NVPError, match=r"are damaged .*CRC"):
         import_set(tmp_path / "arrays", "imagenet32-2017", root=tmp_path)
     path.write_bytes(whole[:-50])
-    with pytest.raises(NVPError, match="get it again"):
+    with pytest.raises(NVPError, match="download it again"):
         import_set(tmp_path / "arrays", "imagenet32-2017", root=tmp_path)
 
 

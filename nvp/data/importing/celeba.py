@@ -22,7 +22,7 @@ def read_celeba(files: Files) -> Source:
     header, *rows = _text(files, LABELS_FILE)[1:]
     names, attributes = header.split(), {row.split()[0]: row.split()[1:] for row in rows}
     if any(len(row) != 2 or row[1] not in ("0", "1", "2") for row in partition):
-        raise NVPError(f"{SPLITS_FILE} should give each image 0, 1 or 2: get it again")
+        raise NVPError(f"{SPLITS_FILE} should give each image 0, 1 or 2: download it again")
     for name, _ in partition:
         if name not in images or len(attributes.get(name, ())) != len(names):
             raise NVPError(

@@ -29,7 +29,7 @@ def read_cifar10(source: Path) -> Source:
     parse, end = (_from_pickle, "") if pickled else (_from_binary, ".bin")
     names = [*(f"data_batch_{number}{end}" for number in range(1, 6)), f"test_batch{end}"]
     if missing := [name for name in names if name not in files]:
-        raise NVPError(f"{source} lacks {', '.join(missing)} of CIFAR-10: get the rest")
+        raise NVPError(f"{source} lacks {', '.join(missing)} of CIFAR-10: download the rest")
     batches = {name: parse(name, files[name]) for name in names}
 
     def pictures(start: int) -> Iterator[Picture]:
@@ -65,14 +65,14 @@ def _batches(source: Path) -> dict[str, bytes]:
                 if "_batch" in name
             }
     except (OSError, EOFError, tarfile.TarError) as error:
-        raise NVPError(f"{source} is damaged ({error}): get it again") from error
+        raise NVPError(f"{source} is damaged ({error}): download it again") from error
 
 
 def _bounded(name: str, file: IO[bytes]) -> bytes:
     with file:
         content = file.read(LARGEST + 1)
     if len(content) > LARGEST:
-        raise NVPError(f"{name} holds more bytes than a batch of CIFAR-10: get it again")
+        raise NVPError(f"{name} holds more bytes than a batch of CIFAR-10: download it again")
     return content
 
 
@@ -81,7 +81,7 @@ def _from_pickle(name: str, content: bytes) -> tuple[np.ndarray, np.ndarray]:
 
     published = dict(map(tuple, CIFAR10.train_list + CIFAR10.test_list))
     if hashlib.md5(content, usedforsecurity=False).hexdigest() != published.get(name):
-        raise NVPError(f"{name} is not CIFAR-10's published file, by its md5: get it again")
+        raise NVPError(f"{name} is not CIFAR-10's published file, by its md5: download it again")
     batch = pickle.load(io.BytesIO(content), encoding="latin1")
     return np.asarray(batch["data"]), np.asarray(batch["labels"])
 

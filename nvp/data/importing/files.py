@@ -150,7 +150,7 @@ def _archive(path: Path, prefix: str) -> Iterator[File]:
         elif tarfile.is_tarfile(path):
             home = _Tar(path)
         else:
-            raise NVPError(f"{path} is neither a folder nor a .zip or .tar archive: unpack it")
+            raise NVPError(f"{path} is neither a folder nor a .zip or .tar archive: name one")
         for name, size, key in home.members():
             parts = PurePosixPath(name).parts
             if name.startswith("/") or ".." in parts:
@@ -160,7 +160,7 @@ def _archive(path: Path, prefix: str) -> Iterator[File]:
             if all(map(_wanted, parts)):
                 yield File(prefix + name, size, home, key)
     except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError) as error:
-        raise NVPError(f"{path} is damaged ({error}): get it again") from error
+        raise NVPError(f"{path} is damaged ({error}): download it again") from error
 
 
 class _Zip:

@@ -40,7 +40,7 @@ def read_imagenet(files: Files) -> Source:
         known = " or ".join(f"{known:,}" for known in VALIDATION_IMAGES)
         raise NVPError(
             f"{files.source} holds {validation:,} validation images, a downsampled ImageNet has "
-            f"{known}: get the rest"
+            f"{known}: download the rest"
         )
     return Source(
         kind=f"the downsampled ImageNet with {validation:,} validation images",
@@ -76,7 +76,7 @@ class _Rows:
             for _ in range(self.number):
                 row = member.read(3 * self.side**2)
                 if len(row) < 3 * self.side**2:
-                    raise NVPError(f"{self.file.name} is cut short: get it again")
+                    raise NVPError(f"{self.file.name} is cut short: download it again")
                 channels = np.frombuffer(row, np.uint8).reshape(3, self.side, self.side)
                 yield channels.transpose(1, 2, 0)
             member.read(1)  # the end, where a zip compares its checksum
@@ -88,7 +88,9 @@ class _Rows:
             check_growth(self.file.name, info)
             return cast(BinaryIO, archive.open(info))
         except (KeyError, zipfile.BadZipFile) as error:
-            raise NVPError(f"{self.file.name} holds no array {name!r}: get it again") from error
+            raise NVPError(
+                f"{self.file.name} holds no array {name!r}: download it again"
+            ) from error
 
     def _header(self, member: BinaryIO) -> tuple[int, int]:
         """(N, columns) of uint8 in C order: all that the published files hold."""

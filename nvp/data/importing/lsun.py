@@ -41,7 +41,9 @@ def read_lsun(folder: Path, name: str) -> Source:
                 str(folder / database), readonly=True, lock=False, readahead=False, meminit=False
             )
         except lmdb.Error as error:
-            raise NVPError(f"{folder / database} is damaged ({error}): get it again") from error
+            raise NVPError(
+                f"{folder / database} is damaged ({error}): download it again"
+            ) from error
     counts = {split: database.stat()["entries"] for split, database in databases.items()}
 
     def pictures(start: int) -> Iterator[Picture]:

@@ -33,7 +33,9 @@ def read_parquet(files: Files, fractions: Fractions) -> Source:
     try:
         opened = [pq.ParquetFile(file.open()) for file in tables]
     except (pa.ArrowInvalid, OSError) as error:
-        raise NVPError(f"a Parquet file of {files.source} is damaged ({error})") from error
+        raise NVPError(
+            f"a Parquet file of {files.source} is damaged ({error}): download it again"
+        ) from error
     schema = opened[0].schema_arrow
     column, label = _image_column(schema, tables[0].name), _label_column(schema)
     columns = [column, *([label] if label else [])]

@@ -47,6 +47,7 @@ class Imported:
     enlarged: int
     skipped: int
     others: dict[str, int]  # files that are no images of a known kind, by suffix
+    classes: int  # folders or names of classes; 0: there are none
 
     def summary(self) -> str:
         """What there is now, and what a configuration says to use it."""
@@ -70,6 +71,8 @@ class Imported:
                 f"{min(height, width)}"
             )
         lines.append(f"in a configuration: data.name: {self.folder.name}, {shape}")
+        if self.classes:
+            lines[-1] += f"; with labels: model.num_classes: {self.classes}"
         return "\n".join(lines)
 
 
@@ -127,6 +130,7 @@ def import_set(
         enlarged=columns.journal.enlarged,
         skipped=len(columns.journal.unreadable),
         others=opened.facts.get("other files", {}),
+        classes=len(opened.facts.get("classes", ())),
     )
 
 
@@ -160,7 +164,7 @@ def _opened(source: Path, name: str, fractions: Fractions) -> Source:
 def _check_name(name: str, target: Path, replace: bool) -> None:
     if not re.fullmatch(NAME, name):
         raise NVPError(
-            f"{name!r} does not do for the name of a set: use lower-case letters, digits, '.', '_' "
+            f"{name!r} cannot name a data set: use lower-case letters, digits, '.', '_' "
             "and '-', and begin with a letter or a digit"
         )
     if name in NAMES and name != "cifar10":
@@ -207,7 +211,9 @@ def _read(source: Source, start: int) -> Iterator[Picture]:
         except NVPError:
             raise
         except BROKEN as error:
-            raise NVPError(f"the files of {source.kind} are damaged ({error}): get them") from error
+            raise NVPError(
+                f"the files of {source.kind} are damaged ({error}): download them again"
+            ) from error
         if picture is None:
             return
         yield picture
