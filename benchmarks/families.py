@@ -1,4 +1,4 @@
-"""What an image costs each family of models: `python -m benchmarks.families`, in some minutes.
+"""The cost of an image for each family of models: `python -m benchmarks.families`, in some minutes.
 
 Writes results_families.json, which the book reads. Times are those of one processor core, as the
 operating system counts them for this process: they hold on a machine that is not idle, too.
@@ -44,7 +44,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def prepare(config: RunConfig, images: Tensor, batch: int) -> dict[str, Callable[[], object]]:
-    """What there is to time, each for `batch` images: training, scoring (no GAN) and sampling."""
+    """The work to time, each for `batch` images: training, scoring (no GAN) and sampling."""
     state = begin(config, torch.device("cpu"), len(images))
     model, settings, few = state.average, config.training, images[:batch]
     work: dict[str, Callable[[], object]] = {

@@ -38,7 +38,7 @@ FORMATS = {
 def measure(
     benchmark: Benchmark, name: str, setting: Setting, batch: int, steps: int
 ) -> dict[str, Any]:
-    """What is called `name` among the names of the benchmark."""
+    """The measurement that the benchmark calls `name`."""
     torch.manual_seed(0)
     if name == CEILING:
         return measure_ceiling(setting, batch)

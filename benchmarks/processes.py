@@ -95,7 +95,7 @@ def measured(benchmark: str, name: str, setting: str, batch: int, steps: int) ->
 
 
 def machine() -> dict[str, Any]:
-    """What the figures depend on, the load before the run included."""
+    """The conditions of a measurement, the load before it included."""
     cpu, flags = platform.processor() or platform.machine(), set()
     information = Path("/proc/cpuinfo")
     if information.exists():

@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.benchmark import CEILING, PLAIN, SAMPLING, Benchmark
 
-# What multiplies bfloat16 matrices, by the processor's flags, the fastest first.
+# Units that multiply bfloat16 matrices, by the processor's flags, the fastest first.
 MATRIX_UNITS = ("amx_bf16", "avx512_bf16", "bf16")
 
 
@@ -96,7 +96,7 @@ def ceiling_rates(record: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def matrix_unit(machine: dict[str, Any]) -> str:
-    """What multiplies bfloat16 matrices on this machine."""
+    """The unit that multiplies bfloat16 matrices on this machine."""
     return next((unit for unit in MATRIX_UNITS if unit in machine["flags"]), "none")
 
 

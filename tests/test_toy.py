@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import pytest
 import torch
 from torch.distributions import MultivariateNormal
@@ -31,18 +29,6 @@ def test_a_fresh_flow_is_the_identity() -> None:
     z, log_det = ToyFlow()(x)
     assert torch.equal(z, x)
     assert torch.equal(log_det, torch.zeros(5))
-
-
-@pytest.mark.slow
-def test_trace_shows_one_coordinate_move_at_a_time(fitted: ToyFlow) -> None:
-    x = torch.randn(50, 2)
-    steps = [x, *fitted.trace(x)]
-    assert len(steps) == 7
-    for i, (before, after) in enumerate(pairwise(steps)):
-        kept, moved = i % 2, 1 - i % 2
-        assert torch.equal(after[:, kept], before[:, kept])
-        assert not torch.allclose(after[:, moved], before[:, moved])
-    assert torch.equal(steps[-1], fitted(x)[0])
 
 
 @pytest.fixture(scope="module")

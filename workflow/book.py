@@ -20,7 +20,7 @@ import nbformat
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-# What pages may show or include, besides the notebooks.
+# Files that pages may show or include, besides the notebooks.
 SOURCES = ("_config.yml", "_toc.yml", "book", "configs", "examples", "nvp", "results")
 
 
@@ -81,7 +81,7 @@ def run(folder: Path, program: str, *arguments: str | Path) -> None:
     # Sphinx alone looks there for the book's own extensions.
     paths = [str(folder / "book" / "_ext"), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    # What it says on stdout is where the pages are now, not where they will be.
+    # It says on stdout where the pages are now, not where they will be.
     if subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL).returncode:
         raise ValueError("Sphinx had the warnings above, and warnings are errors")
 

@@ -1,1 +1,1 @@
-"""What only the book needs: figures, choice of runs, ablation. `nvp` does not know it."""
+"""Code for the book alone: figures, live figures, ablation. `nvp` does not know it."""

@@ -1,4 +1,4 @@
-"""What single choices are worth: variants of one configuration, their recorded scores, and how
+"""The worth of single choices: variants of one configuration, their recorded scores, and how
 they compare. `workflow/ablation.py` makes the runs.
 """
 
@@ -52,7 +52,7 @@ class Ablation(BaseModel):
         return load_config(self.base, [*variant.set, *named])
 
     def settings(self, variant: Variant) -> str:
-        """A short hash of what a variant was asked to be, which its rows keep."""
+        """A short hash of a variant's settings, stored in each of its rows."""
         asked = [yaml.safe_load(self.base.read_text()), variant.set]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -91,7 +91,7 @@ def default_file() -> Path:
 
 
 def default_rows() -> Path:
-    """What is recorded of it."""
+    """Its recorded rows."""
     return results_root() / "ablation.csv"
 
 

@@ -24,7 +24,7 @@ from torch.autograd.function import once_differentiable
 
 logger = logging.getLogger(__name__)
 
-# What PyTorch itself is compiled with for each. Not "native": a cache may be shared by machines.
+# The flags of PyTorch itself for each. Not "native": a cache may be shared by machines.
 VECTOR_FLAGS = {
     "AVX2": ["-mavx2", "-mfma", "-mf16c"],
     "AVX512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mf16c"],

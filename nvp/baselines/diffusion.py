@@ -91,7 +91,7 @@ class Diffusion(ImageModel):
         return self.losses(images, t, generator).flatten(1).sum(1).mean()
 
     def losses(self, images: Tensor, t: Tensor, generator: torch.Generator | None) -> Tensor:
-        """What each sub-pixel adds to minus the bound at times t, (N,): (N, C, H, W), nats."""
+        """The share of each sub-pixel in minus the bound at times t, (N,): (N, C, H, W), nats."""
         gamma_0, gamma_1 = self.config.gamma_0, self.config.gamma_1
         gamma = gamma_0 + (gamma_1 - gamma_0) * t
         x = from_levels(images.to(self.dtype), self.levels)
@@ -222,7 +222,7 @@ class Denoiser(nn.Module):
         nn.init.zeros_(self.out.weight)
 
     def forward(self, z: Tensor, gamma: Tensor) -> Tensor:
-        """What is right for nearly no noise, plus what is for nearly no signal, plus the U-Net."""
+        """The predictor for nearly no noise, plus that for nearly no signal, plus the U-Net."""
         alpha, sigma = _alpha_sigma(gamma[:, None, None, None])
         level = to_levels(z / alpha, self.levels).round().clamp(0, self.levels - 1)
         nearest, black, white = (

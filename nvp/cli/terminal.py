@@ -1,4 +1,4 @@
-"""What the terminal sees: errors as one line, and tables as wide as it is."""
+"""The terminal: errors as one line, and tables as wide as it is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What training does to its images: random crops and horizontal flips, from the run's own noise."""
+"""Augmentation: random crops and horizontal flips of training images, from the run's own noise."""
 
 from __future__ import annotations
 

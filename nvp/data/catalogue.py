@@ -1,4 +1,4 @@
-"""What data there is: here, to download, or for a user to bring."""
+"""The data sets: here, to download, or for a user to bring."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Known:
-    """What is published about a set: (C, H, W), images by split where known, how to get it."""
+    """Facts about a published set: (C, H, W), images by split where known, how to get it."""
 
     image_shape: tuple[int, int, int]
     images: dict[str, int]

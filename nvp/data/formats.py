@@ -24,7 +24,7 @@ IDX_PREFIX = {"train": "train", "test": "t10k"}
 AMAT_LINE = 2 * 28 * 28  # bytes: a digit, and then a space or the line's end
 NOTE = "import.json"  # beside the files that `nvp data import` wrote
 UNFINISHED = ".import"  # ends the name of the hidden folder of a set that is being written
-# What NumPy raises for a damaged .npy file: it parses the header as Python, or takes it for a zip.
+# Errors of NumPy for a damaged .npy file: it parses the header as Python, or takes it for a zip.
 DAMAGED_NPY = (
     *(ValueError, EOFError, OverflowError, SyntaxError),
     *(tokenize.TokenError, zipfile.BadZipFile),
@@ -172,7 +172,7 @@ def read_npy(folder: Path, split: str) -> Stored:
 
 
 def _noted(path: Path, split: str) -> dict[str, str]:
-    """What an import noted of a split; nothing for files that someone saved by hand."""
+    """The note of an import on a split; empty for files that someone saved by hand."""
     if not path.is_file():
         return {}
     try:

@@ -110,9 +110,9 @@ def spread(images: Examples, number: int) -> Examples:
 
 
 def shuffled(images: Examples, number: int) -> Examples:
-    """At most `number` of the images, always the same, in an order that has no order.
+    """At most `number` of the images, always the same ones, in a fixed random order.
 
-    Batch norms take their statistics of these: a batch of images of one class is like no other.
+    Batch norms take their statistics of these; a batch of a single class would bias them.
     """
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     return images[order[:number]]

@@ -35,7 +35,7 @@ class Table:
         """The same without marks of Markdown, for a terminal."""
 
         def strip(cell: str) -> str:
-            # What is escaped is no mark: it is kept aside as a private character meanwhile.
+            # An escaped character is no mark: it is kept aside as a private character meanwhile.
             cell = re.sub(r"\\(.)", lambda escaped: chr(0xE000 + ord(escaped[1])), cell)
             cell = re.sub(r"\[(.*?)\]\(.*?\)", r"\1", cell).replace("**", "").replace("`", "")
             return re.sub(r"[\ue000-\ue0ff]", lambda kept: chr(ord(kept[0]) - 0xE000), cell)

@@ -1,4 +1,4 @@
-"""What a training step takes, counted without computing it, and what a run would take on a GPU.
+"""The cost of a training step, counted without computing it, and of a run on a GPU, estimated.
 
 A model on PyTorch's meta device has shapes and no values. Its loss and gradients run there in
 seconds, however large it is, while floating-point operations, operations of PyTorch and the tensors

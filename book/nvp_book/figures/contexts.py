@@ -120,7 +120,7 @@ def receptive_field(
 def draw_fields(
     fields: Mapping[str, Tensor], pixel: tuple[int, int], *, own: bool = False, columns: int = 3
 ) -> None:
-    """What `pixel` was found to depend on: bool maps (H, W), each under its name.
+    """The pixels that `pixel` was found to depend on: bool maps (H, W), each under its name.
 
     Pixels after it that it depends on are marked as leaks; so is the pixel itself unless `own`
     allows it, as it does for the hidden maps behind mask A.

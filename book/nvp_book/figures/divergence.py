@@ -54,7 +54,7 @@ def draw_collapse(densities: Mapping[str, Tensor], limits: tuple[float, float]) 
 
 
 def draw_alpha_floor(alphas: Tensor, bits: Tensor, limits: tuple[float, float]) -> None:
-    """What a black pixel costs over alpha, in bits, and its two limits."""
+    """The cost of a black pixel over alpha, in bits, and its two limits."""
     _, ax = plt.subplots(figsize=(0.75 * WIDTH, 2.7))
     ax.semilogx(alphas, bits, color=BLUE)
     ends = (alphas[-1].item(), alphas[0].item())

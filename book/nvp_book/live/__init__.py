@@ -51,7 +51,7 @@ PAGE = (
 
 
 def masks() -> HTML:
-    """What a pixel sees, and what sees it: Real NVP's masks, and the layers of the Pixel RNN."""
+    """The pixels that a pixel sees: by Real NVP's masks, and by the layers of the Pixel RNN."""
     return _shown(fragment("masks"))
 
 
@@ -93,7 +93,7 @@ def completion(model: PixelRNN | None = None, images: Tensor | None = None) -> H
 
 
 def flow_data(flow: ToyFlow, points: Tensor) -> dict[str, Any]:
-    """What the figure `plane` needs of a flow: its weights, and points (M, 2) to show."""
+    """The content of the figure `plane`: weights of a flow, and points (M, 2) to show."""
     weights = {name: _rounded(value) for name, value in flow.state_dict().items()}
     return {"weights": weights, "points": _rounded(points)}
 

@@ -1,4 +1,4 @@
-"""What the live figure `completion` carries: a Pixel RNN, digits to begin with, and a picture.
+"""The content of the live figure `completion`: a Pixel RNN, digits to begin with, and a picture.
 
 The weights go into the page as a safetensors file in half precision, as the recorded run keeps
 them; pixelrnn.js reads it and computes in float64, pixel by pixel.
@@ -21,7 +21,7 @@ from nvp.ledger.entry import runs
 from nvp_book.selection import binary_digits
 
 RUN = "binarized-mnist-diagonal-1"
-# What the script reads from the weights; all else it computes as the paper's networks have it.
+# Keys that the script reads from the weights; all else follows the paper's networks.
 FREE = {"num_layers", "hidden", "head", "first_kernel", "dropout", "kernel_size"}
 ALT = (
     "Eight rows of eight binary digits: in each the upper half of a test digit, six completions, "

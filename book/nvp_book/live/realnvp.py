@@ -1,4 +1,4 @@
-"""What the live figure `images` carries: a Real NVP, images to encode, and a picture for no script.
+"""The content of the live figure `images`: a Real NVP, images, and a picture for no script.
 
 The weights go into the page as a safetensors file, parameters in half precision as a recorded run
 keeps them; realnvp.js reads it and computes what the model does in evaluation mode.
@@ -27,7 +27,7 @@ from nvp_book.figures.samples import tile
 
 RUN = "live-fashion"
 NUM_IMAGES = 20  # the first embedded test images, shown four at a time
-# What the script reads, or need not know; all else it computes as the preset of the paper has it.
+# Keys that the script reads, or need not know; all else follows the preset of the paper.
 FREE = {
     *("num_scales", "num_blocks", "width", "alpha", "checkerboard_scale_init"),
     *("channel_scale_init", "norm_momentum", "norm_running_average", "weight_scale_l2"),

@@ -27,7 +27,7 @@ ARCHIVES = (".zip", ".tar")
 LARGEST_FILE = 1 << 28  # bytes of one image, compressed
 # Of a zip's member: bytes after decompression for each byte before, where they are many.
 LARGEST_GROWTH, MANY = 100, 1 << 24
-# What reading a damaged or locked archive, table or database raises.
+# Errors of reading a damaged or locked archive, table or database.
 BROKEN = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 

@@ -1,4 +1,4 @@
-"""What a user of `nvp data import` chooses."""
+"""The options of `nvp data import`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Crop(StrEnum):
-    """What becomes of the longer side of an image."""
+    """Whether the longer side of an image is cut."""
 
     CENTER = "center"  # cut to a square
     NONE = "none"  # left as it is: training cuts squares (data.crop)

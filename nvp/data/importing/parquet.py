@@ -22,7 +22,7 @@ def read_parquet(files: Files, fractions: Fractions) -> Source:
     """The rows of all files, in their order. The splits are those of the files' names.
 
     The column of images holds the bytes of image files, plain or as the field `bytes`; a column
-    `label` of integers is taken along. What a row says of a path is never followed.
+    `label` of integers is taken along. Paths in rows are never followed.
     """
     try:
         import pyarrow as pa

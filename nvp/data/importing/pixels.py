@@ -17,7 +17,7 @@ from nvp.data.importing.options import Crop
 
 Preparation: TypeAlias = Callable[[Image.Image], Image.Image]
 LARGEST_IMAGE = 1 << 27  # pixels; a file of a few kilobytes can announce any number of them
-# What Pillow raises for damaged files of one kind or another.
+# Errors of Pillow for damaged files of one kind or another.
 DAMAGED = (
     *(OSError, EOFError, ValueError, SyntaxError, IndexError, KeyError, OverflowError),
     *(TypeError, struct.error, zlib.error, Image.DecompressionBombError),
@@ -77,7 +77,7 @@ def to_array(image: Image.Image) -> np.ndarray:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """What is transparent shows white, where the colours beneath would be arbitrary."""
+    """The image on white where it is transparent: the colours beneath would be arbitrary."""
     if not image.has_transparency_data:
         return image
     seen = image.convert("RGBA")

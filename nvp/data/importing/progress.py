@@ -41,7 +41,7 @@ def progress_bar() -> Iterator[Progress]:
 
         def show(what: str, done: int, total: int) -> None:
             if what not in tasks:
-                # What a killed import did before counts, and says nothing about the pace.
+                # Images of an import that was killed count, but say nothing about the pace.
                 tasks[what] = bar.add_task(what, total=total, completed=done)
             bar.update(tasks[what], completed=done)
 

@@ -38,7 +38,7 @@ SHOWN = 10  # names of unreadable images in a message
 
 @dataclass(frozen=True)
 class Imported:
-    """What came of an import."""
+    """The result of an import."""
 
     folder: Path
     images: dict[str, int]
@@ -50,7 +50,7 @@ class Imported:
     classes: int  # folders or names of classes; 0: there are none
 
     def summary(self) -> str:
-        """What there is now, and what a configuration says to use it."""
+        """A few lines: the images of the new set, and the settings of a configuration for it."""
         channels, height, width = self.shape
         counts = ", ".join(f"{self.images[s]:,} {s}" for s in SPLITS if s in self.images)
         lines = [f"{self.folder.name}: {counts} images are in {self.folder}"]
@@ -135,7 +135,7 @@ def import_set(
 
 
 def open_source(source: Path, name: str, fractions: Fractions) -> Source:
-    """What lies in `source`, by its files. The name of a set of the papers must be its own."""
+    """The reader for the files in `source`. The name of a set of the papers must be its own."""
     opened = _opened(source, name, fractions)
     if name in RESERVED and name != opened.published:
         another = opened.published or "another name"

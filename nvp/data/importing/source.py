@@ -1,4 +1,4 @@
-"""What a reader makes of a source: images in a fixed order, each with its split and its label."""
+"""A source of images in a fixed order, each with its split and its label."""
 
 from __future__ import annotations
 
