@@ -82,7 +82,7 @@ AMAT_MD5 = {
     "binarized_mnist_valid.amat": "bf37822a04e94123630de6a7dfd9c9ef",
     "binarized_mnist_test.amat": "14e41ae11040adba6ab8cb291eda0dd8",
 }
-# The classes 0 to 9 of Fashion-MNIST and of its embedded subset: the published list, in short words.
+# The classes 0 to 9 of Fashion-MNIST and of its embedded subset: the published list, shortened.
 FASHION_CLASSES = (
     *("T-shirt", "trousers", "pullover", "dress", "coat"),
     *("sandal", "shirt", "sneaker", "bag", "boot"),
