@@ -52,8 +52,7 @@ reproduce: venv ## the main job: train, re-score, run the notebooks, build the b
 check: lint ## the inner loop, within a minute: lint, and the tests that are quick
 	$(BIN)/python -m pytest $(WORKERS) -m 'not (slow or nightly or book or browser)'
 
-test: lint ## all checks: lint, recorded weights, every test, every notebook
-	$(BIN)/nvp verify --quick
+test: lint ## all checks: lint, every test, recorded weights among them, every notebook
 	$(BIN)/python -m pytest $(WORKERS) --nbval --nbval-sanitize-with nbval_sanitize.cfg \
 		--ignore-glob='*.failed.ipynb' tests/ notebooks/
 

@@ -11,12 +11,24 @@ import tiny
 import torch
 from ledgers import rewrite, states
 
+from nvp.errors import NVPError
 from nvp.ledger import entry as ledger
 from nvp.ledger import verify
 from nvp.ledger.scoring import PROBE_IMAGES, probe_images, score_probe
 from nvp.likelihood import nats_per_bit, summarise
 from nvp.runs.load import load_run
 from nvp.runs.tensors import load_tensors, save_tensors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ledger.runs())
+def test_the_weights_of_a_recorded_run_score_as_recorded(name: str) -> None:
+    assert "differs" not in {check.state for check in verify.verify([name], quick=True)}
+
+
+def test_a_name_that_is_not_recorded_is_an_error(recorded: Path) -> None:
+    with pytest.raises(NVPError, match="no recorded run is called tinny"):
+        verify.verify(["tiny", "tinny"], root=recorded)
 
 
 def test_verify_agrees_with_an_honest_ledger(recorded: Path, trained: Path) -> None:

@@ -227,6 +227,9 @@ def tables(
 
 @app.command()
 def verify(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Recorded runs, such as mnist [default: all]")
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Score a few embedded images alone, in seconds")
     ] = False,
@@ -238,7 +241,7 @@ def verify(
     from nvp.training.distributed import processes
 
     with processes():
-        checks = verifying.verify(quick=quick, data_root=data_root, device=device)
+        checks = verifying.verify(names or (), quick=quick, data_root=data_root, device=device)
         table = Table("run", "what", "in the ledger", "scored again", "")
         for check in checks:
             table.add_row(check.run, check.what, check.recorded, check.found, check.state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -34,20 +35,27 @@ class Check:
 
 
 def verify(
+    names: Collection[str] = (),
     *,
     quick: bool = False,
     data_root: Path | None = None,
     device: str = "auto",
     root: Path | None = None,
 ) -> list[Check]:
-    """Check the weights of each run of the ledger, and its score on the probe images.
+    """Check the weights of each run of the ledger, or of those named, and its probe images' score.
 
     Unless `quick`, check its samples, and its score on the full test set where that is under the
     data root. A model without likelihood has no scores: its draws from fixed noise are compared. A
     run whose record or weights cannot be read counts as differing, and the others still run.
+    Raises `NVPError` for a name that the ledger does not have.
     """
+    recorded = entries(root)
+    if unknown := sorted(set(names) - {folder.name for folder in recorded}):
+        raise NVPError(f"no recorded run is called {', '.join(unknown)}: see results/runs/")
     checks = []
-    for folder in entries(root):
+    for folder in recorded:
+        if names and folder.name not in names:
+            continue
         try:
             checks += _check(read_run(folder), quick, data_root, device)
         except NVPError as error:

@@ -130,7 +130,7 @@ def _use(run: Run) -> str:
     commands = f"Sample from the command line: `nvp sample {run.name} --out samples.png`."
     if run.has_likelihood:
         commands += f" Score the test images again: `nvp evaluate {run.name}`."
-    return f"{python}\n\n{commands} Compare all recorded runs with their weights: `nvp verify`."
+    return f"{python}\n\n{commands} Compare the record with these weights: `nvp verify {run.name}`."
 
 
 def _training(run: Run) -> str:
