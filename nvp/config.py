@@ -73,7 +73,7 @@ class TrainingConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    steps: int | None = Field(None, ge=1)
+    steps: int | None = Field(None, ge=1, le=10**18)
     minutes: float | None = Field(None, gt=0)  # of training steps, over all resumptions
     batch_size: int = Field(64, ge=2)  # of all processes together
     optimiser: Optimiser = Optimiser.ADAM

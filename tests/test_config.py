@@ -152,6 +152,7 @@ def test_a_gaussian_has_a_covariance_that_fits() -> None:
         ("training", "betas", [0.9, -0.1], "training.betas.1"),
         ("training", "seed", 99999999999999999999, "training.seed: Input should be less than"),
         ("training", "seed", -1, "training.seed"),
+        ("training", "steps", 10**400, "training.steps: Input should be less than"),
         ("training", "minutes", math.inf, "training.minutes: Input should be a finite number"),
         ("training", "learning_rate", math.inf, "training.learning_rate: Input should be a finite"),
         ("training", "epsilon", math.nan, "training.epsilon"),

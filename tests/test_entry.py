@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,12 @@ def test_a_damaged_record_is_named(text: str | None, match: str, own: Path) -> N
     file = own / "runs" / "tiny" / "run.json"
     file.write_text(text or file.read_text().replace('"name": "tiny"', '"name": "other"', 1))
     with pytest.raises(NVPError, match=match):
+        ledger.runs(own)
+
+
+def test_a_record_that_is_not_finite_is_named(own: Path) -> None:
+    rewrite(own, "minutes", math.nan)
+    with pytest.raises(NVPError, match="damaged: minutes: Input should be a finite number"):
         ledger.runs(own)
 
 

@@ -28,7 +28,7 @@ SCHEMA = 1  # of `run.json`; a change that old code would misread raises it
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class RecordedData(_Part):
