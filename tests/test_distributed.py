@@ -85,6 +85,13 @@ CONFIGS = {
     "official preset": real_nvp(preset="official"),
     "pixelcnn": pixel_rnn("pixelcnn", dropout=0.3),
     "diagonal bilstm": pixel_rnn("diagonal_bilstm"),
+    "diffusion": parse_config(
+        {
+            **tiny.config_tree(),
+            "model": {"family": "diffusion", "image_shape": [1, 8, 8], "width": 8},
+        },
+        "tiny",
+    ),
 }
 
 

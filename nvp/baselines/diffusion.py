@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from nvp.baselines.config import StridedConfig
 from nvp.model.config import Depth
 from nvp.model.dequantisation import device_of
-from nvp.model.protocol import ImageModel
+from nvp.model.protocol import ImageModel, places
 
 
 class DiffusionConfig(StridedConfig, family="diffusion"):
@@ -86,8 +86,7 @@ class Diffusion(ImageModel):
         """
         images = self.check_images(images)
         self.condition(labels, len(images))
-        spread = torch.arange(len(images), device=self.device) / len(images)
-        t = (self._uniform(1, generator) + spread) % 1
+        t = (self._uniform(1, generator) + places(images)) % 1
         return self.losses(images, t, generator).flatten(1).sum(1).mean()
 
     def losses(self, images: Tensor, t: Tensor, generator: torch.Generator | None) -> Tensor:

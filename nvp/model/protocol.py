@@ -211,6 +211,15 @@ def of_whole_batch(moment: Tensor) -> Tensor:
     return moment
 
 
+def places(images: Tensor) -> Tensor:
+    """i / N of each of the N images of a batch, (N,), or where several processes share the batch,
+    of the whole (`nvp.training.distributed`).
+    """
+    if has_torch_function_unary(images):
+        return handle_torch_function(places, (images,), images)
+    return torch.arange(len(images), device=images.device) / len(images)
+
+
 def check_count(what: str, number: int) -> None:
     """Raise `NVPError` unless `number` is whole, and at least 1."""
     if not isinstance(number, Integral):

@@ -28,7 +28,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.overrides import TorchFunctionMode
 
 from nvp.errors import NVPError
-from nvp.model.protocol import ImageModel, of_whole_batch
+from nvp.model.protocol import ImageModel, of_whole_batch, places
 
 
 def number_of_processes() -> int:
@@ -199,6 +199,8 @@ class _Rows(TorchFunctionMode):
             return x * func(x.new_ones(self.total, *x.shape[1:]), *args[1:], **kwargs)[self.own]
         if func is of_whole_batch:
             return _Sum.apply(self.share * args[0])
+        if func is places:
+            return torch.arange(self.total, device=args[0].device)[self.own] / self.total
         if func is F.batch_norm and kwargs["training"]:
             return self._batch_norm(*args, **kwargs)
         return func(*args, **kwargs)
