@@ -64,16 +64,10 @@ def trained(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize(("data", "flips"), [("tiny", True), ("attributes", False)])
 def test_resuming_is_exact(data: str, flips: bool, labelled: Path, tmp_path: Path) -> None:
-    for folder, ends in (("whole", [8]), ("parts", [3, 8])):
-        for steps in ends:
-            config = configuration(data, flips, steps=steps)
-            prepare(config, tmp_path / folder, data_root=labelled).run()
-    (whole, _), (parts, header) = (
-        load_tensors(RunFolder(tmp_path / folder).checkpoint) for folder in ("whole", "parts")
-    )
-    assert header["step"] == 8
-    assert whole.keys() == parts.keys()
-    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    def configure(steps: int) -> RunConfig:
+        return configuration(data, flips, steps=steps)
+
+    tiny.check_resuming(configure, tmp_path, labelled)
 
 
 def test_a_run_does_not_go_on_with_other_labels(labelled: Path, tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 from click.testing import Result
 from typer.testing import CliRunner
@@ -13,6 +15,9 @@ from typer.testing import CliRunner
 from nvp.cli import app
 from nvp.config import RunConfig, load_config, parse_config
 from nvp.runs.folder import RunFolder
+from nvp.runs.log import read_log
+from nvp.runs.tensors import load_tensors
+from nvp.training.loop import prepare
 
 
 def write_data(root: Path, name: str = "tiny", side: int = 8, seed: int = 0) -> None:
@@ -112,6 +117,21 @@ def train(folder: Path, tree: dict | None = None) -> Path:
     result = nvp("train", config, "--run-folder", run, "--data-root", folder / "data")
     assert result.exit_code == 0, result.output
     return run
+
+
+def check_resuming(configure: Callable[[int], RunConfig], folder: Path, data_root: Path) -> None:
+    """A run of 12 steps that stopped twice ends, bit for bit, as one that never did."""
+    whole, parts = RunFolder(folder / "whole"), RunFolder(folder / "parts")
+    prepare(configure(12), whole.path, data_root=data_root).run()
+    for steps in (5, 8, 12):  # stopped within the first epoch of 6 steps, then within the second
+        prepare(configure(steps), parts.path, data_root=data_root).run()
+    keys = ("step", "loss", "gradient_norm")
+    logs = [[[row[key] for key in keys] for row in read_log(run.log)] for run in (whole, parts)]
+    assert logs[0] == logs[1]
+    (expected, header), (tensors, again) = (load_tensors(run.checkpoint) for run in (whole, parts))
+    assert header["step"] == again["step"] == 12
+    assert tensors.keys() == expected.keys()
+    assert [name for name in tensors if not torch.equal(tensors[name], expected[name])] == []
 
 
 def fails(*arguments: object) -> str:
