@@ -49,6 +49,9 @@ def test_every_run_has_its_provenance_and_a_command_that_makes_it_again() -> Non
         assert (entry.commit or "not noted")[:9] in lines["scored by"]
         assert lines["training"].startswith(f"{entry.steps:,} step")
         assert lines["seed"] == str(entry.seed)
+        assert lines["network"].startswith(f"{entry.parameters:,} parameters")
+        if entry.weights and entry.chosen_step is not None:
+            assert lines["weights"].startswith(f"of step {entry.chosen_step:,};")
         assert entry.hardware in lines["machine"]
         assert entry.data.test_sha256[:12] in lines["test images"]
         (config,) = re.findall(r"`nvp train (\S+)`", lines["again"])

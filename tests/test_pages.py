@@ -1,8 +1,9 @@
 """Parts of pages that follow from the ledger."""
 
-from nvp_book.pages import COLOUR, progress, sheets
+from nvp_book.pages import COLOUR, entries, progress, sheets
 
 from nvp.ledger.entry import runs
+from nvp.tables.build import table
 
 
 def test_samples_in_colour_stand_beside_real_images() -> None:
@@ -18,3 +19,16 @@ def test_the_page_prints_what_training_printed() -> None:
     assert shown.count(f"{run.name}: step") == 2
     assert f"step {run.record.steps} " in shown
     assert "1:20:00 gone, 0:00:00 to go" in " ".join(shown.split())
+
+
+def test_every_entry_is_folded_under_its_title() -> None:
+    shown = entries(table("ledger", roles=True))
+    ledger = runs()
+    assert shown.count(":::{dropdown}") == len(ledger)
+    folded = {
+        part.splitlines()[1].split("`")[1]: part for part in shown.split(":::{dropdown} ")[1:]
+    }
+    assert list(folded) == list(ledger)
+    for name, part in folded.items():
+        assert part.startswith(ledger[name].record.title)
+        assert f"`nvp train results/runs/{name}/config.yaml`" in part

@@ -10,6 +10,7 @@ from nvp_book import figures, pages, rooms
 from sphinx.application import Sphinx
 
 from nvp.ledger.entry import runs
+from nvp.tables.build import table
 
 ROW = "binarized-mnist-diagonal-1"  # the run that the page "Run it and reproduce it" makes again
 
@@ -25,6 +26,7 @@ def write(app: Sphinx) -> None:
         "rooms": rooms.table().markdown(),
         "sheets": pages.sheets(ledger),
         "progress": pages.progress(ledger[ROW], minutes=(10, 40, 80)),
+        "entries": pages.entries(table("ledger", roles=True)),
     }
     for name, text in parts.items():
         (folder / f"{name}.md").write_text(text)

@@ -1,4 +1,4 @@
-"""Parts of pages that follow from the ledger, as MyST: sheets of images, the log of a run."""
+"""Parts of pages that follow from the ledger, as MyST: sheets of images, a run's log, entries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from textwrap import fill
 from nvp.ledger.entry import Run
 from nvp.paths import repository_root
 from nvp.runs.log import read_log
-from nvp.tables.cells import length, score_cell
+from nvp.tables.cells import Table, length, score_cell, unbroken
 from nvp.training.progress import Reporter
 
 COLOUR = {"cifar10-small": "Real NVP", "cifar10-small-pixelcnn": "PixelCNN"}
@@ -61,3 +61,22 @@ def progress(run: Run, minutes: Iterable[float]) -> str:
         f"The recorded run took {length(run)} on {run.record.hardware}. It scores "
         f"{score_cell(run, unit=True)} on the test images.\n"
     )
+
+
+def entries(ledger: Table) -> str:
+    """The entries of the table "ledger", folded: the name of a run, and behind it all lines.
+
+    A line whose first cell is in bold begins a run, and its second cell says what it was.
+    """
+    runs: list[tuple[str, str, list[tuple[str, ...]]]] = []
+    for line in ledger.rows:
+        name, what = line
+        if name.startswith("**"):
+            runs.append((name.strip("*"), what.strip("*"), []))
+        else:
+            runs[-1][2].append(line)
+    folded = []
+    for name, what, lines in runs:
+        whole = Table("", ("entry", f"`{name}`"), lines).markdown().rstrip()
+        folded.append(f":::{{dropdown}} {unbroken(what)}\n{whole}\n:::\n")
+    return "\n".join([f"{ledger.caption}\n", *folded])

@@ -19,17 +19,13 @@ from nvp.tables.cells import (
     NO_LIKELIHOOD,
     Table,
     cite,
-    code,
     mean_cell,
-    minutes,
     not_run,
     provenance,
     publication,
     score_cell,
     scored,
-    short,
     sort_key,
-    state,
     text,
 )
 from nvp.tables.headers import with_expectation
@@ -196,53 +192,29 @@ def _table_1(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
 
 
 def _table_runs(_facts: Published, ledger: dict[str, Run], _roles: bool) -> Table:
-    columns = {name: _particulars(run) for name, run in ledger.items()}
-    properties = list(next(iter(columns.values()), {"no run is recorded": ""}))
-    rows = [(key, *(column[key] for column in columns.values())) for key in properties]
+    rows = [(f"`{name}`", *_figures(run)) for name, run in ledger.items()]
     caption = (
-        "Every recorded run; likelihoods in bits/dim or, for binary images, in nats an image; "
-        "minutes of training steps; + after a commit says that changes to it were not committed. "
-        "The last three rows are on the first test images only, to compare with each other, and – "
+        "Every recorded run; likelihoods in bits/dim or, for binary images, in nats an image. The "
+        "last three columns are on the first test images only, to compare with each other, and – "
         "stands where nothing could differ."
     )
-    return Table(caption, ("run", *columns), rows)
+    return Table(caption, ("run", *FIGURES), rows)
 
 
-def _particulars(run: Run) -> dict[str, str]:
-    entry = run.record
-    chosen = entry.chosen_step
-    commits = dict.fromkeys(leg.commit for leg in entry.legs)
-    weights = entry.weights
-    fitted = run.fresh_model.fitted_in_closed_form  # before the first step
-    return {
-        "data": f"{code(entry.data.name)}, {entry.data.train_images:,} training images",
-        "parameters": f"{entry.parameters:,}",
-        "steps": f"{entry.steps:,}",
-        "weights chosen": "of the last step" if chosen is None else f"of step {chosen:,}",
-        "images seen": "all, in closed form" if fitted else f"{entry.images:,}",
-        "minutes": minutes(run),
-        "hardware": f"{text(entry.hardware)}; networks in {entry.precisions}",
-        "state": state(run),
-        "code": ", ".join(map(short, filter(None, commits))) or "not noted",
-        "weights": f"{weights.precision}, {weights.bytes / 1e6:.1f} MB" if weights else "not kept",
-        **_figures(run),
-    }
-
-
-def _figures(run: Run) -> dict[str, str]:
+def _figures(run: Run) -> tuple[str, ...]:
+    """The scores of a run, one for each of `FIGURES`."""
     if not run.has_likelihood:
-        return dict.fromkeys(FIGURES, NO_LIKELIHOOD)
+        return (NO_LIKELIHOOD,) * len(FIGURES)
     scores = run.scores
     first, draws = scores.first, scores.first_more_draws
     statistics = scores.first_batch_statistics
-    cells = (
+    return (
         score_cell(run, unit=True),
         mean_cell(run, scores.validation),
         f"{mean_cell(run, first)} ({first.num_images:,})",
         _unless_same(first, statistics, mean_cell(run, statistics)),
         _unless_same(first, draws, f"{mean_cell(run, draws)} ({draws.num_draws})"),
     )
-    return dict(zip(FIGURES, cells, strict=True))
 
 
 def _unless_same(first: Score, other: Score, cell: str) -> str:

@@ -14,6 +14,10 @@ def entries(_facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
         entry, data, weights = run.record, run.record.data, run.record.weights
         commits = dict.fromkeys(short(leg.commit) for leg in entry.legs if leg.commit)
         torch = dict.fromkeys(leg.torch for leg in entry.legs)
+        # What is fitted in closed form has taken in all images before the first step.
+        seen = "all images" if run.fresh_model.fitted_in_closed_form else f"{entry.images:,} images"
+        step = entry.chosen_step
+        chosen = "of the last step" if step is None else f"of step {step:,}"
         scorer = short(entry.commit) if entry.commit else "not noted"
         folder = f"results/runs/{run.name}"
         files = f"`{folder}/`"
@@ -22,7 +26,8 @@ def entries(_facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
             files = ", ".join(f"{{download}}`{name} <../{folder}/{name}>`" for name in names)
         rows += [
             (f"**{run.name}**", f"**{text(entry.title)}: {score_cell(run, unit=True)}**"),
-            ("training", f"{length(run)}, {state(run)}"),
+            ("network", f"{entry.parameters:,} parameters, {entry.precisions}"),
+            ("training", f"{length(run)}, {state(run)}; {seen} seen"),
             ("seed", f"{entry.seed}"),
             ("machine", f"{text(entry.hardware)}; torch {', '.join(torch) or 'not noted'}"),
             ("trained by", ", ".join(commits) or "not noted"),
@@ -34,7 +39,10 @@ def entries(_facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
             ("test images", f"{data.test_images:,}, `{data.test_sha256[:12]}`"),
             (
                 "weights",
-                f"{weights.precision}, `{weights.sha256[:12]}`" if weights else "not kept",
+                f"{chosen}; {weights.precision}, {weights.bytes / 1e6:.1f} MB, "
+                f"`{weights.sha256[:12]}`"
+                if weights
+                else "not kept",
             ),
             ("files", files),
             ("again", f"`nvp train {folder}/config.yaml`"),
