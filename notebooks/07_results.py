@@ -324,7 +324,7 @@ figures.show_table(
 # * **Sets of noise.** One set of noise gives a bound. Eight sets of noise give a better one, on the same images. Published
 #   figures that average over several have this advantage.
 # * **Size.** Networks of the paper have more parameters.
-# * **Noise of integers.** A pixel that is certain costs a flow a quarter of a bit ({eq}`eq:floor`). All Real NVPs pay
+# * **Noise of integers.** A pixel that is certain costs a flow a quarter of a bit, {eq}`eq:floor`. All Real NVPs pay
 #   this. So it explains no gap between two of them, and perhaps part of one to other models.
 
 
@@ -415,7 +415,7 @@ figures.show_table(
 # * *Little overfitting on CelebA and LSUN.* We could not run these. On clothes the table above finds none after ten looks at
 #   each image.
 # * *Maximum likelihood "values diversity over sample quality in a limited capacity setting".* So a model may spend
-#   probability on images that are highly improbable in truth. Exercise {ref}`ex-own-samples` measures it: our model's own samples
+#   probability on images that are highly improbable in truth. {ref}`ex-own-samples` measures it: our model's own samples
 #   cost it far more bits than test images do.
 # * *Samples are sharp where those of a VAE blur.* The paper suspects the fixed form of a VAE's reconstruction cost. Chapter
 #   {ref}`beyond-gans` puts both side by side.

@@ -413,41 +413,10 @@ figures.show_table(
 #
 # ## What a layer, a connection, an output is worth
 #
-# Tables 2 and 3 of the paper take the Row LSTM apart, on validation images of CIFAR-10:
-
-# %% tags=["hide-input"]
-variants = {
-    f.model: float(f.bits_per_dim) for f in published("cifar10-validation")
-}
-both, plus = "residual and skip connections", ", residual and skip connections"
-connections = {
-    "neither": "12 layers, neither residual nor skip connections",
-    "skip": "12 layers, skip connections only",
-    "residual": "12 layers, residual connections only",
-    "both": f"12 layers, {both}",
-}
-depths = {n: variants[f"{n} layer{'s' * (n > 1)}{plus}"] for n in (1, 2, 3)}
-depths |= {n: variants[f"{n} layers{plus}"] for n in (6, 9, 12)}
-figures.show_table(
-    ["12 layers, connections", *connections],
-    [["bits/dim", *(f"{variants[key]:.2f}" for key in connections.values())]],
-)
-figures.show_table(
-    ["both connections, layers", *depths],
-    [["bits/dim", *(f"{bits:.2f}" for bits in depths.values())]],
-)
-
-# %% tags=["remove-cell"]
-plain, skip, residual, with_both = (variants[k] for k in connections.values())
-assert 0.12 < plain - skip < 0.16
-assert 0.12 < plain - residual < 0.16
-assert abs(min(skip, residual) - with_both) < 0.02
-assert round(depths[1] - depths[12], 2) == 0.24
-assert depths[1] - depths[6] > 0.85 * (depths[1] - depths[12])
-
-# %% [markdown]
-# Either kind of connection is worth about 0.15 bits/dim, and the second one adds 0.01. Twelve layers are worth 0.24 more than
-# one, and six give nearly all of it. We have not run these rows: each needs a GPU (`configs/cifar10-row-lstm-*.yaml`).
+# Tables 2 and 3 of the paper take the Row LSTM apart, on validation images of CIFAR-10 (chapter {doc}`10_row_lstm` prints
+# them). Either kind of connection is worth about 0.15 bits/dim, and the second one adds 0.01. Twelve layers are worth 0.24
+# more than one, and six give nearly all of it. We have not run these rows: each needs a GPU
+# (`configs/cifar10-row-lstm-*.yaml`).
 #
 # Section 5.3 asks about the output. Is a pixel better described by a **softmax** over 256 unordered names, or by a
 # **density**: a mixture of conditional Gaussian scale mixtures {cite}`theis2015spatial`? How can the two be compared at all? A

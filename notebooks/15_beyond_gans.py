@@ -129,7 +129,7 @@ def bits(family):
     if not recorded[family].has_likelihood:
         return "–"
     score = recorded[family].score
-    return f"{score.bits_per_dim:.3f} ± {score.standard_error:.3f}"
+    return f"{score.bits_per_dim:.2f} ± {score.standard_error:.2f}"
 
 
 def minutes(family):
@@ -153,7 +153,7 @@ lines = {
     "steps to draw": lambda f: f"{kinds[f][2]}",
     "bits/dim": bits,
     "coverage": lambda f: spread(found["runs"][names[f]]["coverage"]),
-    "parameters": lambda f: f"{recorded[f].record.parameters:,}",
+    "parameters": lambda f: f"{recorded[f].record.parameters / 1e6:.2f} M",
     "training, minutes": minutes,
     "scoring, ms an image": lambda f: milliseconds(f, "score"),
     "sampling, ms an image": lambda f: milliseconds(f, "sample"),

@@ -15,16 +15,16 @@
 # {cite}`dinh2016code`. The paper has no ablation; this chapter has one.
 # ```
 #
-# Real NVP has two descriptions, a paper and a program, and they do not agree. None of the differences breaks the
-# model: each side is a bijection with the right determinant. But whoever reimplements the one and compares with the
-# other will meet them, and will ask what they are worth. We could not find out whether the published program made the
-# paper's table 1. So this chapter keeps a ledger of the differences and looks at the ones that surprise. Then it measures
-# one choice at a time, on the same images and in the same number of steps.
+# Real NVP is described twice, in a paper and in a program, and the two differ. Each version is a bijection with the right
+# determinant, so both are correct models. If you reimplement one and compare with the other, you will meet the
+# differences. Which are they, and what is each worth? This appendix lists them and looks at those that surprise. Then it
+# measures one choice at a time, on the same images and in the same number of steps. (We could not find out whether the
+# published program made the paper's table 1.)
 
 # %% tags=["parameters"]
 profile = "laptop"
 
-# %%
+# %% tags=["hide-input"]
 import math
 import pydoc
 import statistics
@@ -53,14 +53,14 @@ torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)  # so that a check can be strict
 
 # %% [markdown]
-# ## The ledger
+# ## The differences
 #
-# Nearly every difference that changes the model is a field of `RealNVPConfig`, and there are two presets. The others are
-# named at the end of this section. So the table need not be written down: it is the fields in which the presets differ,
-# here for 64 × 64 images, and their values. Only the places to look at were typed, and the page fails when they do not
-# cover exactly those fields.
+# `RealNVPConfig` has two presets, `paper` and `official`. Nearly every difference that changes the model is one of its
+# fields; the end of this section names the others. So the folded cell computes the list: the fields in which the presets
+# differ, here for 64 × 64 images. Only the places where to look are typed, and the page fails if they do not cover
+# exactly those fields.
 
-# %%
+# %% tags=["hide-input"]
 shape = (3, 64, 64)
 paper, official = RealNVPConfig.paper(shape), RealNVPConfig.official(shape)
 where = {  # in the paper; in the official code; here
@@ -123,9 +123,9 @@ rows = [
 figures.show_table(["field", "paper", "code"], rows)
 
 # %% [markdown]
-# And where to look for each: in the paper; in the official code; in `nvp.flows`.
+# Here is where to look for each: in the paper; in the official code; in `nvp.flows`.
 
-# %%
+# %% tags=["hide-input"]
 lines = []
 for name in differ:
     in_paper, in_code, here = where[name]
@@ -133,27 +133,30 @@ for name in differ:
 display(Markdown("\n".join(lines)))
 
 # %% [markdown]
-# In a sentence each:
+# Each of them in a few words:
 #
-# * `num_blocks`: for images of 64 × 64 section 4.1 says two residual blocks, the commands in the code's README say four.
-# * `affine_order`: the paper scales and then shifts, $x\, e^s + t$; the code shifts first, $(x + t)\, e^s$.
-# * `first_kept`: in the paper $b = 1$ on the odd squares, and it does not say which coupling comes first; the first
-#   coupling of the code keeps the even ones.
-# * `channel_squeeze`: figure 3 shows the four pixels of a block behind each other, for one channel. With three channels
-#   the code puts all of red before all of green. Its first half is then not the top row of every block.
+# * `num_blocks`: for images of 64 × 64 section 4.1 says two residual blocks. The commands in the code's README say four.
+# * `affine_order`: the paper scales and then shifts, $x\, e^s + t$. The code shifts first, $(x + t)\, e^s$.
+# * `first_kept`: in the paper $b = 1$ on the odd squares. The first coupling of the code keeps the even ones.
+# * `channel_squeeze`: figure 3 stacks the four pixels of a block, for one channel. With three channels the code puts all
+#   of red before all of green, so its first half is not the top row of every block.
 # * `norm_scope`: the paper normalises "the whole coupling layer output", the code only what the coupling has changed. The
 #   kept squares of a checkerboard contribute zeros to the moments of the code.
-# * `penalise_channel_scales`: the paper's L2 term is on the weight scales. The code looks for penalised variables by name,
-#   and its search misses the learned scales of tanh in channel-wise couplings.
-# * `undo_data_constraint`: the logit is of $0.05 + 0.9\, \tilde x$; the code's sample sheets show the sigmoid as it is and do
-#   not take that map back.
+# * `penalise_channel_scales`: the paper's L2 term is on "the weight scale parameters". We read that the scales $a$ of
+#   the tanh are among them. The code looks for penalised variables by name, and its search misses those of channel-wise
+#   couplings.
+# * `undo_data_constraint`: the logit is of $0.05 + 0.9\, \tilde x$. The code's sample sheets show the sigmoid as it is and do
+#   not invert that map.
 # * `sample_batch_statistics`: inside $s$ and $t$ the code normalises samples by the statistics of the sheet that is drawn.
-#   So an image depends on those beside it, and the model that samples is not quite the model that is scored. The paper
-#   does not say.
+#   So an image depends on those beside it, and the model that samples is not quite the model that is scored.
 #
-# Where the paper says nothing, both presets follow the code. No reader of the paper alone would know these values:
+# The paper contradicts the code in `num_blocks`, `affine_order` and `norm_scope`, and in `penalise_channel_scales` as we
+# read it. On the other four it is silent: it does not say which coupling comes first, how several colours are squeezed,
+# or how samples are shown and normalised. There the preset `paper` has our choice.
+#
+# On the fields of the next table the paper is silent, too, and both presets follow the code:
 
-# %%
+# %% tags=["hide-input"]
 silent = {
     "factor_out_squeeze": "half that goes on to the next scale (3.6)",
     "concatenated_relu": "the nets see h and −h",
@@ -179,47 +182,50 @@ rows += [
 figures.show_table(["field", "value", "what it is"], rows)
 
 # %% [markdown]
-# In two points neither preset does what the paper prints. Its **logit**, of $\alpha + (1 - \alpha)\, \tilde x$, is infinite at
-# white; both presets have the code's, of $\alpha + (1 - 2\alpha)\, \tilde x$ (chapter {ref}`training` derives it). And the
-# batch norm with a **running average** of appendix E is off, as in the published code. That code has an option for it,
-# whose default of zero nothing changes. Its formula puts the weight of the average on the batch, the reverse of the
-# appendix, which we have read in a translation. The appendix says that the model for CIFAR-10 was trained with the
-# running average. It gives no value for the momentum. The field `norm_running_average` turns it on.
+# In two points neither preset does what the paper prints.
 #
-# And some things no configuration of a model can hold:
+# * Its **logit**, of $\lambda + (1 - \lambda)\, \tilde x$, is infinite at white. Both presets have the code's, of
+#   $\lambda + (1 - 2\lambda)\, \tilde x$ (chapter {ref}`training` derives it).
+# * The batch norm with a **running average** of appendix E is off, as in the published code. The appendix says that the
+#   model for CIFAR-10 was trained with it, so the preset `paper` is not quite the model of table 1's first row. The
+#   field `norm_running_average` turns it on. The appendix gives no value for the momentum. The code has an option for
+#   it, whose default of zero changes nothing. Its formula gives the batch the weight of the average, the reverse of the
+#   appendix, which we have read in a translation.
 #
-# * CIFAR-10 is in table 1, and not in the code, which reads ImageNet, CelebA and LSUN.
+# Some differences are outside of any model:
+#
+# * CIFAR-10 is in table 1. The code reads ImageNet, CelebA and LSUN only.
 # * The paper does not say how long to train. The code has a flag for it. Its default is ten steps in the version that was
 #   ported to TensorFlow 2 {cite}`dinh2016code`. In the archived version before that it is $10^{18}$ steps, so training
-#   goes on until someone stops it.
-# * CelebA is resized in the code and *not rounded* to integers before noise is added. A figure in bits is then not the
-#   length of a code for images of 8 bits.
-# * LSUN is cropped at random in the code, at evaluation too, so its score is of other images each time.
-# * The code's first normalisation inside $s$ and $t$ is followed by a factor of two under a checkerboard, of which the
-#   paper has no word.
+#   continues until someone stops it.
+# * The code resizes CelebA and does *not round* the result to integers before it adds noise. So a figure in bits is not
+#   the length of a code for images of 8 bits.
+# * The code crops LSUN at random, at evaluation too, so each score is of other images.
+# * Under a checkerboard, a factor of two follows the code's first normalisation inside $s$ and $t$. The paper does not
+#   mention it.
 #
-# These differences between the code and the preset `official` are no fields:
+# Four differences between the code and the preset `official` are not fields:
 #
-# * The norms inside $s$ and $t$ keep a moving variance for evaluation. It is the biased one in the code and the unbiased
-#   one here, as everywhere in PyTorch. On maps of 4 × 4 and with 64 images the two differ by a thousandth, on larger maps
-#   by less. Training does not use them.
+# * The norms inside $s$ and $t$ keep a moving variance for evaluation. In the code it is the biased one, and here the
+#   unbiased one, as everywhere in PyTorch. On maps of 4 × 4 and with 64 images the two differ by a thousandth, on larger
+#   maps by less. Training does not use them.
 # * A network without residual blocks has two 3 × 3 convolutions in the code. Here it has a 3 × 3 and two 1 × 1.
 # * Adam adds $\epsilon$ to $\sqrt v$ after the bias correction in PyTorch, and before it in TensorFlow 1. At the first step
 #   PyTorch's $\epsilon$ acts about thirty times smaller.
 # * The code scores its last weights with moving averages. Our runs, those of the preset `official` among them, score
 #   averaged weights with re-estimated statistics (chapter {ref}`networks`).
 #
-# How close is the preset to the code, then? We compared them outside this repository. The authors' TensorFlow code ran
-# in float64 beside `official` on two small models. Starting values were equal. In evaluation, $z$ agreed within
-# $5 \cdot 10^{-13}$ and log-likelihoods within $3 \cdot 10^{-11}$ nats; in training mode, losses, the L2 term and gradients
-# agreed within $4 \cdot 10^{-13}$. With its weights copied and its own choices set, a
-# [port to PyTorch](https://github.com/chrischute/real-nvp) agreed within $8 \cdot 10^{-11}$ nats. Inside the repository,
-# `tests/test_numpy_parity.py` computes both presets, and every kind of Pixel RNN, a second time in NumPy.
+# How close is the preset to the code, then? We compared them outside of this repository. We ran the authors' TensorFlow
+# code in float64 beside `official`, on two small models with equal starting values. In evaluation, $z$ agreed within
+# $5 \cdot 10^{-13}$ and log-likelihoods within $3 \cdot 10^{-11}$ nats. In training mode, losses, the L2 term and gradients
+# agreed within $4 \cdot 10^{-13}$. A [port to PyTorch](https://github.com/chrischute/real-nvp), with its weights copied and
+# its own choices set, agreed within $8 \cdot 10^{-11}$ nats. Inside the repository, `tests/test_numpy_parity.py` computes
+# both presets, and every kind of Pixel RNN, a second time in NumPy.
 #
 # ## The norm that counts zeros
 #
 # Under a checkerboard the code normalises what the coupling has changed, $(1 - b) \odot y$. It takes mean and variance over
-# all squares. Those with $b = 1$ are zeros there.
+# all squares, and those with $b = 1$ are zeros. What does this norm do to the changed half?
 #
 # ```{prf:proposition} What the norm of the code leaves
 # :label: prop-official-norm
@@ -244,10 +250,10 @@ figures.show_table(["field", "value", "what it is"], rows)
 # both by $\sqrt v$, above and below. The last claim is $(r^2 + 2) / (2 + r^2) = 1$.
 # ```
 #
-# A mean of zero leaves $\sqrt 2$. But the mean of the changed half is whatever
-# $t$ makes it, and the larger it is, the *less* spread is left:
+# A mean of zero leaves a deviation of $\sqrt 2$. But $t$ can give the changed half any mean, and a larger mean leaves *less*
+# spread. The folded cell measures this on random images:
 
-# %% mystnb={"figure": {"caption": "Mean and standard deviation of the changed half behind the norm of the official code: {eq}`eq:official-norm` and, as dots, measured on random images. A plain norm would give 0 and 1. (No figure in the paper.)", "name": "fig-official-norm"}, "image": {"alt": "Two curves over the ratio of mean and deviation, from 0 to 6. The deviation falls from 1.41 to 0.3, the mean rises from 0 towards 1. Dots lie on both."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Mean and standard deviation of the changed half behind the norm of the official code: {eq}`eq:official-norm` and, as dots, measured on random images. A plain norm would give 0 and 1.", "name": "fig-official-norm"}, "image": {"alt": "Two curves over the ratio of mean and deviation, from 0 to 6. The deviation falls from 1.41 to 0.3, the mean rises from 0 towards 1. Dots lie on both."}}
 generator = torch.Generator().manual_seed(0)
 b = checkerboard_mask(16, 16)
 noise = torch.randn(200, 1, 16, 16, generator=generator)
@@ -275,11 +281,13 @@ pictures.draw_norm(ratios, curves, points)
 plt.show()
 
 # %% [markdown]
-# The likelihood is right all the same, since {eq}`eq:batch-norm` counts the factor that was really applied. But the next layer no longer gets numbers of one size, and a normalisation is there
-# for that.
+# At a mean of six deviations the changed half keeps a deviation of 0.3 only. The likelihood is right all the same, since
+# {eq}`eq:batch-norm` counts the factor that was really applied. But a normalisation should give the next layer numbers of
+# one size, and this one does not.
 #
-# The *first* norm inside $s$ and $t$ sees zeros too, those of the masked input. It is the one that is followed by a factor of two.
-# Users of a port [have asked](https://github.com/chrischute/real-nvp/issues/3) what the factor is for. Here is the output for an input of deviation 1:
+# The *first* norm inside $s$ and $t$ sees zeros too, those of the masked input, and the factor of two follows it. Users of
+# a port [have asked](https://github.com/chrischute/real-nvp/issues/3) what the factor is for. Here is the output for an
+# input of deviation 1:
 
 # %%
 treatment = InputTreatment(
@@ -292,8 +300,8 @@ print(f"kept squares after the norm: {after_norm:.2f}; doubled: {h.std():.2f}")
 
 # %% [markdown]
 # The zeros halve the variance that the norm divides by. So the kept squares are too *large* by $\sqrt 2$ before they are
-# doubled, and too large by $2 \sqrt 2$ after it. A factor that made up for the zeros would be $1 / \sqrt 2$. The program does
-# not say what was meant. {numref}`Exercise %s <ex-factor>` looks at the effect of the factor on the output of a network.
+# doubled, and too large by $2 \sqrt 2$ after it. A factor of $1 / \sqrt 2$ would compensate for the zeros. The program does
+# not say what was meant. {numref}`Exercise %s <ex-factor>` measures what the factor changes in the output of a network.
 #
 # ## Even squares first
 #
@@ -320,9 +328,9 @@ print(f"kept squares after the norm: {after_norm:.2f}; doubled: {h.std():.2f}")
 # determinants.
 # ```
 #
-# In the paper training mirrors CIFAR-10's images at random. On such images two models of one scale that differ in this
-# field can reach exactly the same likelihoods. With several scales the argument stops: the diagonal of a block that is
-# factored out is not its own mirror image.
+# The paper mirrors the images of CIFAR-10 at random in training. On such images two models of one scale that differ in
+# this field can reach exactly the same likelihoods. With several scales the argument stops, because the diagonal of a
+# block that is factored out is not its own mirror image. The next cell checks both:
 
 
 # %%
@@ -365,12 +373,16 @@ assert apart[2] > 0.1
 # %% [markdown]
 # ## The order of a squeeze
 #
-# On grey images the plain squeeze of the code and figure 3 agree, at the first scale. From the second scale on there are two channels, and
-# they part. The figure has them for colour. *Position major* is figure 3 for every colour, and the preset `paper` takes it for the
-# channel-wise couplings. *Channel major* is the code's order there: its first and third coupling predict blue, and the lower rows of green, from
-# red and the upper rows of green. *Diagonal* is the code's order for factoring out, and both presets take it, since the paper is silent.
+# In which order does a squeeze stack its channels? For a grey image figure 3 answers, and the code agrees with it at the
+# first scale. From the second scale on there are several channels, and the orders differ. The next figure shows three
+# orders for a colour image.
+#
+# * *Position major* is figure 3 for every colour. The preset `paper` takes it for the channel-wise couplings.
+# * *Channel major* is the code's order there. Its first and third coupling predict blue, and the lower rows of green, from
+#   red and the upper rows of green.
+# * *Diagonal* is the code's order for factoring out. Both presets take it, since the paper is silent.
 
-# %% mystnb={"figure": {"caption": "Which sub-pixels make up the first half of the twelve channels, painted in, for an image of three colours under each order. The channel-wise mask keeps this half.", "name": "fig-orders"}, "image": {"alt": "Nine boards of 6 by 6, three orders by three colours. Channel major: all of red, every other row of green, none of blue. Position major: every other row of each colour. Diagonal: a checkerboard in each colour."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Which sub-pixels make up the first half of the twelve channels, painted in, for an image of three colours under each order. The channel-wise mask keeps this half.", "name": "fig-orders"}, "image": {"alt": "Nine boards of 6 by 6, three orders by three colours. Channel major: all of red, every other row of green, none of blue. Position major: every other row of each colour. Diagonal: a checkerboard in each colour."}}
 first_half = channel_mask(12).expand(1, 12, 3, 3).float()
 architecture.draw_halves(
     {
@@ -388,18 +400,19 @@ for channels, same in ((1, True), (2, False)):
     assert torch.equal(one, other) is same
 
 # %% [markdown]
-# So a model of two scales for grey images, which squeezes for its channel-wise couplings only once, is one and the same
-# under both. The ablation below has three scales.
+# A model of two scales for grey images squeezes only once for its channel-wise couplings. So it is the same model under
+# both orders. The ablation below has three scales.
 #
 # ## Shift, then scale
 #
-# $(x + t)\, e^s = x\, e^s + t\, e^s$: the maps are the same (chapter {ref}`coupling-layers`). A step of the optimiser differs. The
-# derivative of the output by $t$ is 1 for the paper and $e^s$ for the code, which by {eq}`eq:bounded` is between $e^{-|\alpha|}$ and
-# $e^{|\alpha|}$. Under a checkerboard $\alpha$ starts at 0, and at first there is no difference at all:
+# Since $(x + t)\, e^s = x\, e^s + t\, e^s$, both orders can represent the same maps (chapter {ref}`coupling-layers`). But a
+# step of the optimiser has a different effect. The derivative of the output by $t$ is 1 for the paper and $e^s$ for the
+# code, and {eq}`eq:bounded` puts it between $e^{-|a|}$ and $e^{|a|}$. Under a checkerboard $a$ starts at 0, so at first
+# there is no difference at all. The folded cell measures the derivative for $a = 0$ and $a = 1$:
 
 
-# %%
-def slope_by_shift(order, alpha):
+# %% tags=["hide-input"]
+def slope_by_shift(order, a):
     """Range of dy/dt over a batch, by automatic differentiation."""
     torch.manual_seed(0)
     config = RealNVPConfig.paper(
@@ -408,7 +421,7 @@ def slope_by_shift(order, alpha):
         width=6,
         norm_scope=None,
         affine_order=order,
-        channel_scale_init=alpha,
+        channel_scale_init=a,
     )
     flow = RealNVP(config).flow
     coupling = next(
@@ -434,15 +447,16 @@ for order in AffineOrder:
 assert slope_by_shift(AffineOrder.SCALE_THEN_SHIFT, 1.0) == (1.0, 1.0)
 low, high = slope_by_shift(AffineOrder.SHIFT_THEN_SCALE, 1.0)
 assert math.exp(-1) < low < 1 < high < math.e
-print(f"dy/dt, shift first, alpha = 1: from {low:.2f} to {high:.2f}")
+print(f"dy/dt, shift first, a = 1: from {low:.2f} to {high:.2f}")
 
 # %% [markdown]
 # ## What the samples look like
 #
-# The code's sheets show $\sigma(y)$ where $0.05 + 0.9\, \tilde x = \sigma(y)$. So black comes out as a dark grey, and white as a
-# light one. Whether figure 5 of the paper was made so we cannot know. A recorded model, the same latents, decoded both ways:
+# A flow gives logits $x$, with $0.05 + 0.9\, \tilde x = \sigma(x)$. The code's sheets show $\sigma(x)$ itself, so black comes out
+# as a dark grey and white as a light one. We do not know whether figure 5 of the paper was made in this way. The next
+# figure decodes the same latents of a recorded model in both ways:
 
-# %% mystnb={"figure": {"caption": "The same latents decoded with the map $0.05 + 0.9\\,\\tilde x$ undone, and as in the official code. Cf. figure 5 of {cite:t}`dinh2017realnvp`.", "name": "fig-contrast"}, "image": {"alt": "Two sheets of the same garments. On the left black is black; on the right all of it is washed out, the ground dark grey and the brightest parts light grey."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The same latents decoded with the map $0.05 + 0.9\\,\\tilde x$ undone, and as in the official code. Cf. figure 5 of {cite:t}`dinh2017realnvp`.", "name": "fig-contrast"}, "image": {"alt": "Two sheets of the same garments. On the left black is black; on the right all of it is washed out, the ground dark grey and the brightest parts light grey."}}
 recorded = runs()["fashion-mnist"].load_model()
 torch.set_default_dtype(torch.float32)
 images = load(EMBEDDED, "test").images[::72]
@@ -462,15 +476,17 @@ samples.draw_sheets({"": sheets}, columns=7)
 plt.show()
 
 # %% [markdown]
+# On the right no pixel is darker than level 12 or brighter than level 242.
+#
 # (ablation)=
 # ## What each choice is worth
 #
-# `workflow/ablation.yaml` takes the preset `paper` and changes one thing at a time. It begins with each field of the
-# ledger that can have an effect on a likelihood, and then takes all of them, which is the preset `official`. Then come
-# the logit as printed, and parts that both have, left out or changed. These runs have been recorded, as settings for
-# `nvp train configs/ablation/base.yaml --set ...`:
+# Does any of this matter for the score? `workflow/ablation.yaml` takes the preset `paper` and changes one thing at a time.
+# First come the fields above that can affect a likelihood, one by one and then all together, which is the preset
+# `official`. Then comes the logit as printed. The last variants leave out or change parts that both presets have. These
+# runs have been recorded, as settings for `nvp train configs/ablation/base.yaml --set ...`:
 
-# %%
+# %% tags=["hide-input"]
 ablation = load_ablation()
 rows = read_rows()
 comparisons = compare(ablation, rows)
@@ -488,7 +504,7 @@ figures.show_table(
 # Every run has the same budget, a small one:
 
 
-# %%
+# %% tags=["hide-input"]
 base = ablation.config(ablation.baseline, 0)
 steps, batch = base.training.steps, base.training.batch_size
 assert {row.steps for row in rows} == {steps}
@@ -514,16 +530,17 @@ display(
 # %% [markdown]
 # ### Pairs
 #
-# Two runs of *one* configuration with two seeds differ too, as the baseline below shows. So the runs are compared in
-# pairs. Both runs of a pair have one seed. They see the same images in the same order with the same noise, and start
-# from the same weights where shapes agree. With $d_i$ the test bits/dim of a variant minus those of the baseline, seed $i$ of $n$,
+# When is a difference more than chance? Two runs of *one* configuration with two seeds differ too, as the baseline below
+# shows. So the runs are compared in pairs of the same seed. Both runs of a pair see the same images in the same order
+# with the same noise, and start from the same weights where shapes agree. Let $d_i$ be the test bits/dim of a variant
+# minus those of the baseline, for seed $i$ of $n$. Their mean and its standard error are
 #
 # $$
 # \bar d = \frac1n \sum_i d_i, \qquad
 # \operatorname{se} = \sqrt{\frac{1}{n (n - 1)} \sum_i (d_i - \bar d)^2}.
 # $$ (eq:paired)
 #
-# One seed has a difference and no standard error. In code, and beside what the package computes:
+# A single seed has no standard error. In code, compared with the package's:
 
 
 # %%
@@ -542,11 +559,11 @@ for each in others:
     assert math.isclose(error, found.error, abs_tol=1e-9) or len(each.rows) < 2
 
 # %% [markdown]
-# How far to trust twice a standard error of so few? If the $d_i$ are normal and their true mean is zero, $\bar d / \operatorname{se}$ has
-# Student's distribution with $n - 1$ degrees of freedom, which has heavy tails. For $n = 2$ it is Cauchy's, and for $n = 3$
-# there is a formula as well:
+# How far can you trust twice a standard error of so few? If the $d_i$ are normal and their true mean is zero,
+# $\bar d / \operatorname{se}$ has Student's distribution with $n - 1$ degrees of freedom, which has heavy tails. For $n = 2$ it is
+# Cauchy's distribution, and for $n = 3$ there is a formula as well:
 
-# %%
+# %% tags=["hide-input"]
 formula = {2: 1 - 2 / math.pi * math.atan(2), 3: 1 - 2 / math.sqrt(2 + 2**2)}
 alarm = {}
 for n in range(2, max(3, len(ablation.seeds)) + 1):
@@ -557,13 +574,13 @@ for n in range(2, max(3, len(ablation.seeds)) + 1):
     print(f"{n} seeds: beyond 2 standard errors by chance {alarm[n]:.0%}")
 
 # %% [markdown]
-# With many seeds it would be 5%. Moreover all the variants are compared with the *same* runs of the baseline. Where one
-# of those is lucky, all differences of its seed move together, in one direction.
+# With many seeds it would be 5%. Moreover, all variants are compared with the *same* runs of the baseline. If one of those
+# is lucky, all differences of its seed move in one direction.
 #
 # ### The result
 
 
-# %%
+# %% tags=["hide-input"]
 def signed(value):
     """Three decimals and a sign; a dash where there is no number."""
     return "–" if math.isnan(value) else f"{value:+.3f}".replace("-", "−")
@@ -593,15 +610,14 @@ header = [
 figures.show_table(header, table)
 
 # %% [markdown]
-# The fourth column is the mean over the seeds that a variant has, and the fifth is paired. Where a variant has fewer seeds
-# than the baseline, the fifth is not the difference of two entries of the fourth. Below zero is better than the preset
-# `paper`.
+# The fourth column is a mean over seeds, and the fifth the mean of paired differences. A figure below zero is better than
+# the preset `paper`.
 
-# %% mystnb={"figure": {"caption": "The ablation. Orange: each seed's difference to the preset `paper`. Dot: their mean, with two standard errors to both sides where there is more than one seed; filled where this interval does not meet zero. The worst are on top. (No figure in the paper, which has no ablation.)", "name": "fig-ablation"}, "image": {"alt": "A forest plot. One line for each variant, sorted by its mean difference to the baseline in test bits per dimension; a vertical line marks zero, short orange strokes mark single seeds, bars mark two standard errors. The table above has the numbers."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The ablation. Orange: each seed's difference to the preset `paper`. Dot: their mean, with two standard errors to both sides where there is more than one seed; filled where this interval does not meet zero. The worst are on top.", "name": "fig-ablation"}, "image": {"alt": "A forest plot. One line for each variant, sorted by its mean difference to the baseline in test bits per dimension; a vertical line marks zero, short orange strokes mark single seeds, bars mark two standard errors. The table above has the numbers."}}
 pictures.draw_forest(others, lambda each: 2 * each.difference.error)
 plt.show()
 
-# %%
+# %% tags=["hide-input"]
 repeated = [c for c in others if len(c.differences) > 1]
 clear = [
     c for c in repeated if abs(c.difference.mean) > 2 * c.difference.error
@@ -639,9 +655,9 @@ if seeds[1]:
 display(Markdown("\n\n".join(paragraphs)))
 
 # %% [markdown]
-# The spread of the *baseline* from seed to seed is a yardstick that needs no standard error:
+# There is a yardstick without a standard error, the spread of the *baseline* from seed to seed:
 
-# %%
+# %% tags=["hide-input"]
 spread = max(base_test.values()) - min(base_test.values())
 larger = [c for c in others if abs(c.difference.mean) > spread]
 display(
@@ -658,43 +674,44 @@ display(
 # * **Short runs say little about long ones.** After so few steps a score tells mostly how *fast* a variant learns. A
 #   choice that makes the first steps easier need not win in the end. {numref}`Exercise %s <ex-halfway>` looks at half of
 #   the budget.
-# * **Small models say little about large ones.** With one residual block there is not much for skips and norms to do: both are there for depth
-#   (section 3.7), and nothing here is deep.
-# * **Sizes differ** in some rows. One scale of three has far fewer parameters, so its row measures size and depth as well as scales.
-# * **One learning rate** for all. A variant that would like another one is not given it.
-# * **One data set** of grey images. The order of a squeeze concerns colours above all.
+# * **Small models say little about large ones.** Skips and norms are there for depth (section 3.7). With one residual
+#   block they have little to do.
+# * **Sizes differ** in some rows. One scale of three has far fewer parameters, so its row measures size and depth as well.
+# * **One learning rate** serves all variants, though some may want another.
+# * **One data set** of grey images is used. The order of a squeeze matters most for colours.
 #
-# To ask more of it: `workflow/ablation.yaml` holds seeds and variants, `configs/ablation/base.yaml` the model and the budget.
-# Change them, name another file with `python workflow/ablation.py --output FILE.csv`, and every run that is not
-# in it is made. (A row that was made with other settings is refused, so that one table never mixes two experiments.)
+# You can ask more of it. `workflow/ablation.yaml` holds seeds and variants, `configs/ablation/base.yaml` the model and the
+# budget. Change them and run `python workflow/ablation.py --output FILE.csv`, which makes every run that is not in the
+# file. (It refuses rows that were made with other settings, so that one table never mixes two experiments.)
 #
 # ## Summary
 #
-# * The ledger is computed: it is the fields in which two presets differ. Each side of each difference is a bijection
-#   with the right determinant.
+# * The list of differences is computed: it is the fields in which two presets differ. Each version is a bijection with
+#   the right determinant.
 # * The code's norm under a checkerboard counts zeros, and leaves mean and deviation with mean² + deviation² / 2 = 1. Its
 #   first norm inside $s$ and $t$ makes the kept squares too large by $\sqrt 2$, and the doubling behind it adds to that.
-# * On mirrored images, odd or even squares first cannot matter to a flow of one scale. On grey images, the order of a
-#   squeeze cannot matter to a flow of two scales.
+# * On mirrored images, keeping odd or even squares first cannot matter to a flow of one scale. On grey images, the order
+#   of a squeeze cannot matter to a flow of two scales.
 # * Shift and scale in either order give the same maps and different gradients.
-# * The ablation is paired by seed, and small. It can tell large effects from none, and says how often
-#   chance alone would pass its rule.
+# * The ablation is paired by seed, and small. It separates large effects from none, and says how often chance alone would
+#   pass its rule.
 #
 # ## Exercises
 #
 # ```{exercise} Each side is a bijection
 # :label: ex-each-side
 #
-# Take the preset `paper`, change one field of the ledger at a time, and check both claims of the introduction: that the
-# model is invertible and that its log-determinant is right.
+# Take the preset `paper` and change one field of the list at a time. Check both claims of the introduction: the model is
+# invertible, and its log-determinant is right.
 # ```
 #
 # ```{solution-start} ex-each-side
 # :class: dropdown
 # ```
-# In evaluation, where batch norms are fixed maps. First a batch in training, so that they are not the identity, and scales away from
-# 0, so that no coupling is only a shift. `num_blocks` changes networks and no map, and is left out, as are
-# `undo_data_constraint`, which comes behind the flow, and `sample_batch_statistics`, which is for drawing alone.
+# We check in evaluation, where batch norms are fixed maps. A first batch in training gives them moments, so that they are
+# not the identity. The scales start away from 0, so that no coupling is only a shift. Three fields are left out:
+# `num_blocks` changes networks and no map, `undo_data_constraint` acts after the flow, and `sample_batch_statistics` acts
+# in sampling alone.
 
 # %%
 no_part_of_a_map = {
@@ -766,9 +783,9 @@ for r, factor in (
 # ```{solution-start} ex-factor
 # :class: dropdown
 # ```
-# A batch norm right behind a convolution takes any factor back, but for its $\epsilon$. The network has one
-# more path, the residual one. It adds the output of the convolution, factor included, to the output of a block, whose
-# size does not depend on the factor. So the *proportion* of the two changes, and the output with it.
+# A batch norm right behind a convolution removes any factor, except for its $\epsilon$. But the network also has a residual
+# path. It adds the output of the convolution, factor included, to the output of a block, whose size does not depend on
+# the factor. So the *proportion* of the two changes, and the output with it.
 
 
 # %%
@@ -804,7 +821,7 @@ for num_blocks in (0, 2):
 # ```{exercise} Half of the budget
 # :label: ex-halfway
 #
-# The rows keep the training loss at half of the steps too. Is the order of the variants there the order at the end?
+# Each row also keeps the training loss at half of the steps. Is the order of the variants there the order at the end?
 # Use the rank correlation.
 # ```
 #
@@ -812,8 +829,8 @@ for num_blocks in (0, 2):
 # :class: dropdown
 # ```
 # We correlate the ranks of paired mean differences. A figure near 1 says that the order was settled by the middle of *this*
-# budget. Ten times the steps need not keep it: the learning rate falls in the last part of each run, and gaps close as
-# losses flatten. The second figure says how the gaps themselves have changed, in the median.
+# budget. Ten times the steps need not keep it, because the learning rate falls in the last part of each run and gaps
+# close as losses flatten. The second figure is the median ratio of a gap at the end to the gap halfway.
 
 
 # %%
