@@ -23,6 +23,7 @@ from torch import Tensor
 from nvp.cli.terminal import one_line
 from nvp.config import RunConfig, parse_config
 from nvp.data.splits import training_data
+from nvp.errors import NVPError
 from nvp.ledger.enter import record
 from nvp.ledger.entry import RecordedScores, runs
 from nvp.likelihood import score_images
@@ -226,6 +227,17 @@ def test_batches_that_cannot_be_shared_are_one_line(
     assert in_processes(work, 3) == [2, 2, 2]
     assert "3 processes cannot share training.batch_size 8 equally" in capfd.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("size", ["2", "x"])
+def test_processes_that_torchrun_did_not_start_are_one_line(
+    size: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", size)
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(NVPError, match="start them by torchrun, or unset WORLD_SIZE") as caught:
+        processes().__enter__()
+    assert "\n" not in str(caught.value)
 
 
 def of_rank(rank: int, launcher: int) -> int:

@@ -18,6 +18,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -48,26 +49,38 @@ def processes() -> Iterator[None]:
     The first alone prints to stdout. An error ends all of them, in one line, also where another
     process died: the system closes its connections, which the others notice at once.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if os.environ.get("WORLD_SIZE", "1") == "1":
         yield
         return
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # what "cuda" means from here on
-    store, rank, size = next(dist.rendezvous("env://"))
-    dist.init_process_group(store=dist.PrefixStore("nvp", store), rank=rank, world_size=size)
+    try:
+        store, rank, size = next(dist.rendezvous("env://"))
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # what "cuda" means from here on
+        dist.init_process_group(store=dist.PrefixStore("nvp", store), rank=rank, world_size=size)
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise NVPError(
+            f"the processes do not find each other ({error}): start them by torchrun, or unset "
+            "WORLD_SIZE"
+        ) from error
     try:
         with contextlib.ExitStack() as stack:
             if rank > 0:
                 nowhere = stack.enter_context(open(os.devnull, "w"))
                 stack.enter_context(contextlib.redirect_stdout(nowhere))
+            together()
             yield
     except (NVPError, RuntimeError) as error:
         lost = isinstance(error, dist.DistError) or "gloo" in str(error)
         if not (lost or isinstance(error, NVPError)):
             raise
+        first = True
         with contextlib.suppress(RuntimeError):  # the keeper of the store may be gone, too
-            if store.add("errors told", 1) > 1:
-                raise SystemExit(2) from error
+            first = store.add("errors told", 1) == 1
+            store.set(f"told {rank}", "")
+            if rank == 0 and not lost:  # the keeper stays until the others, too, have failed
+                store.wait([f"told {each}" for each in range(size)], timedelta(seconds=5))
+        if not first:
+            raise SystemExit(2) from error
         if lost:
             raise NVPError(
                 "another process of this run ended: the last checkpoint is kept; give the same "
@@ -77,12 +90,6 @@ def processes() -> Iterator[None]:
     dist.destroy_process_group()
 
 
-def together() -> None:
-    """Wait until all processes are here."""
-    if number_of_processes() > 1:
-        dist.barrier()
-
-
 def agree(value: float) -> float:
     """The mean of the processes' values, so that all of them decide alike."""
     if number_of_processes() == 1:
@@ -90,6 +97,11 @@ def agree(value: float) -> float:
     values = torch.tensor(value, dtype=torch.float64)
     dist.all_reduce(values)
     return values.item() / number_of_processes()
+
+
+def together() -> None:
+    """Wait until all processes are here."""
+    agree(0.0)
 
 
 def divided(work: Callable[[list[Tensor]], list[Tensor]], inputs: list[Tensor]) -> list[Tensor]:
@@ -109,10 +121,10 @@ def data_parallel(model: ImageModel) -> nn.Module | None:
     """The loss of whole batches as a module whose gradients are averaged; None for one process."""
     if number_of_processes() == 1:
         return None
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", FutureWarning
-        )  # the option's new name is not in all versions
+    # Of filters with one channel, two layouts are the same.
+    warnings.filterwarnings("ignore", "Grad strides do not match")
+    with warnings.catch_warnings():  # an option's new name is not in all versions
+        warnings.simplefilter("ignore", FutureWarning)
         # Buffers are alike already: their moments are those of the whole batch.
         return DistributedDataParallel(Shared(model), broadcast_buffers=False)
 
