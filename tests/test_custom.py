@@ -20,6 +20,7 @@ from nvp.ledger import verify
 from nvp.model.custom import is_path
 from nvp.paths import results_root
 from nvp.runs.load import load_run
+from nvp.runs.sheet import write_samples
 from nvp.runs.tensors import load_tensors
 from nvp.tables import build as results
 from nvp.training.loop import prepare
@@ -223,6 +224,24 @@ def test_weights_may_be_shared(module: str, tmp_path: Path) -> None:
     model = entry.load_model()
     assert model.tied is model.logits
     assert entry.record.parameters == 256 * 64
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "got"),
+    [
+        ("drawn.to(torch.uint8)", "drawn.float()", "torch.float32 (4, 1, 8, 8)"),
+        ("reshape(n, *self.image_shape)", "reshape(n, -1)", "torch.uint8 (4, 64)"),
+    ],
+)
+def test_samples_that_are_no_images_are_one_line(
+    old: str, new: str, got: str, module: str, tmp_path: Path
+) -> None:
+    code = Path(sys.path[0]) / "my_histograms.py"
+    code.write_text(code.read_text().replace(old, new))
+    model = parse_config(tree_of(f"{module}:HistogramsConfig"), "mine.yaml").build_model()
+    with pytest.raises(NVPError, match=r"Histograms\.sample must give uint8") as caught:
+        write_samples(model, tmp_path / "a.png", 4)
+    assert str(caught.value).endswith(f"{got}: mend the model")
 
 
 # A Real NVP of one's own, without a change.

@@ -61,6 +61,12 @@ def draw(
     for batch in torch.arange(number).tensor_split(math.ceil(number / SHEET_BATCH)):  # of one size
         given = {} if labels is None else {"labels": labels[batch]}
         images = model.sample(len(batch), generator=generator, temperature=temperature, **given)
+        shape = (len(batch), *model.image_shape)
+        if images.dtype != torch.uint8 or images.shape != shape:
+            raise NVPError(
+                f"{type(model).__name__}.sample must give uint8 {shape}, got {images.dtype} "
+                f"{tuple(images.shape)}: mend the model"
+            )
         drawn.append(images.cpu())
     return torch.cat(drawn)
 
