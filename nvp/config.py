@@ -153,6 +153,7 @@ def _model(model: Any) -> Any:
 
 
 NAME = r"^[a-z0-9][a-z0-9._-]*$"  # so that it can name a folder
+NAME_RULE = "use lower-case letters, digits, '.', '_' and '-', and begin with a letter or a digit"
 
 
 class RunConfig(BaseModel):
@@ -203,6 +204,8 @@ def parse_config(tree: dict[str, Any], source: str) -> RunConfig:
     fault = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         fault = _unknown(keys, tree)
+    if keys == ["name"] and first["type"] == "string_pattern_mismatch":
+        fault = f"{first['input']!r} cannot name a folder: {NAME_RULE}"
     raise NVPError(f"{source}: {where}: {fault}")
 
 

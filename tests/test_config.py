@@ -232,7 +232,8 @@ def test_the_paper_optimises_by_rmsprop() -> None:
 
 @pytest.mark.parametrize("name", ["", "Upper Case", "../elsewhere", "a/b", ".hidden"])
 def test_a_name_must_do_for_a_folder(name: str) -> None:
-    assert "name: " in refused({**tiny.config_tree(), "name": name})
+    line = refused({**tiny.config_tree(), "name": name})
+    assert f"name: {name!r} cannot name a folder: use lower-case letters" in line
 
 
 @pytest.mark.parametrize("section", ["model", "data", "training"])

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nvp.config import NAME, RunConfig
+from nvp.config import NAME, NAME_RULE, RunConfig
 from nvp.data.splits import examples, load_split
 from nvp.errors import NVPError
 from nvp.ledger.entry import (
@@ -148,10 +148,7 @@ def entry_folder(name: str, root: Path, replace: bool) -> Path:
     removes what is there, so that must be an entry.
     """
     if not re.fullmatch(NAME, name):
-        raise NVPError(
-            f"--name {name!r} cannot name a folder of the ledger: use lower-case letters, digits, "
-            "'.', '_' and '-', and begin with a letter or a digit"
-        )
+        raise NVPError(f"--name {name!r} cannot name a folder of the ledger: {NAME_RULE}")
     target = root / "runs" / name
     if target.exists() and not replace:
         raise NVPError(f"{target} is there already: pass --replace, or another --name")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import nvp
-from nvp.config import NAME
+from nvp.config import NAME, NAME_RULE
 from nvp.data.catalogue import RESERVED
 from nvp.data.formats import NOTE, read_npy
 from nvp.data.importing.celeba import SPLITS_FILE, read_celeba
@@ -163,10 +163,7 @@ def _opened(source: Path, name: str, fractions: Fractions) -> Source:
 
 def _check_name(name: str, target: Path, replace: bool) -> None:
     if not re.fullmatch(NAME, name):
-        raise NVPError(
-            f"{name!r} cannot name a data set: use lower-case letters, digits, '.', '_' "
-            "and '-', and begin with a letter or a digit"
-        )
+        raise NVPError(f"{name!r} cannot name a data set: {NAME_RULE}")
     if name in NAMES and name != "cifar10":
         raise NVPError(f"{name} is read from its publisher's own files: choose another name")
     if target.exists() and not replace:
