@@ -358,11 +358,11 @@ assert torch.allclose(mine, diffusion.loss(few, seeded()), rtol=1e-4)
 # ```{prf:proposition} The best Gaussian
 # :label: prop-best-gaussian
 #
-# Among all $m$ and $\Sigma > 0$, the mean of $\log \mathcal N(y; m, \Sigma)$ over images and noise is highest where
-# $m$ and $\Sigma = L L^\top$ are their mean and covariance, if that is regular. There it is
+# Let $y$ have $d$ dimensions. Among all $m$ and $\Sigma > 0$, the mean of $\log \mathcal N(y; m, \Sigma)$ over images and
+# noise is highest where $m$ and $\Sigma = L L^\top$ are their mean and covariance, if that is regular. There it is
 #
 # $$
-# -\frac D2 \log(2 \pi e) - \sum_i \log L_{ii} .
+# -\frac d2 \log(2 \pi e) - \sum_i \log L_{ii} .
 # $$ (eq:best-gaussian)
 # ```
 #
@@ -370,12 +370,12 @@ assert torch.allclose(mine, diffusion.loss(few, seeded()), rtol=1e-4)
 # With $S$ the covariance of $y$ and $\bar y$ its mean, the mean of the log density is $-\frac12$ times
 #
 # $$
-# D \log 2\pi + \log \det \Sigma + \operatorname{tr}(\Sigma^{-1} S) + (\bar y - m)^\top \Sigma^{-1} (\bar y - m).
+# d \log 2\pi + \log \det \Sigma + \operatorname{tr}(\Sigma^{-1} S) + (\bar y - m)^\top \Sigma^{-1} (\bar y - m).
 # $$
 #
 # The last term is 0 for $m = \bar y$. With $\lambda_i$ the eigenvalues of $\Sigma^{-1/2} S \Sigma^{-1/2}$, the rest
 # is $\log \det S + \sum_i (\lambda_i - \log \lambda_i)$ plus a constant. Each $\lambda - \log \lambda$ is least at
-# $\lambda = 1$, so $\Sigma = S$. Then the trace is $D$.
+# $\lambda = 1$, so $\Sigma = S$. Then the trace is $d$.
 # ```
 #
 # Even the noise can be averaged by hand. Each of the 256 levels has a mean and a variance of $y$ over $u$. The

@@ -10,15 +10,15 @@
 # (when-it-diverges)=
 # # When it diverges
 #
-# Most questions about implementations of these models are about runs that failed: a loss that is not a number, a
-# validation score in the thousands, a likelihood too good to be true. Here you make each of these happen on purpose,
-# in a few seconds of training. You see how each shows, and put it right. The failures come in the order in which you
-# should check for them. A table at the end collects them.
+# Most questions about these models are about runs that failed. The loss is not a number, the validation score is in the
+# thousands, or the likelihood is too good to be true. How do you find the cause? Here you cause each failure on purpose, in
+# a few seconds of training, see its symptoms, and repair it. The failures come in the order in which you should check for
+# them. A table at the end collects them.
 #
 # ```{admonition} In the paper
-# Nothing: papers report the runs that worked. The guards of {cite:t}`dinh2017realnvp` are spread over sections 3.7 and
-# 4.1: a bounded $s$, batch normalisation, the logit, jittered pixels. The guard of {cite:t}`oord2016pixelrnn` is section
-# 3.4, the masks.
+# The papers report only runs that worked. {cite:t}`dinh2017realnvp` guard against failures in sections 3.7 and 4.1, by a
+# bounded $s$, batch normalisation, the logit and noise on the pixels. {cite:t}`oord2016pixelrnn` do so in section 3.4, by
+# the masks.
 # ```
 
 # %% tags=["parameters"]
@@ -174,19 +174,19 @@ assert "first in layer flow.scales.0.checkerboard.bijections.0.norm" in str(
 )
 
 # %% [markdown]
-# It names the first layer whose output is not a finite number. Look there, or just before: here it is
-# the norm of the first coupling, which receives $x\, e^s + t$. "In the gradients alone" would mean that all layers
-# are finite and a derivative is not, as after a square root of 0. The bad step has not changed the optimiser, and the
-# last checkpoint is from before it. So a run can continue from there.
+# It names the first layer whose output is not a finite number. Look there, or just before. Here it is the norm of the
+# first coupling, which receives $x\, e^s + t$. "In the gradients alone" would mean that all outputs are finite and a
+# derivative is not, as after a square root of 0. The bad step has not changed the optimiser, and the last checkpoint is
+# older than that step. So a run can continue from there.
 #
-# **Cure.** Keep $s = a \tanh(\cdot)$ and a norm; look at the rate before anything else; warm it up.
+# **Cure.** Check the learning rate first, and warm it up. Keep $s = a \tanh(\cdot)$ and a norm.
 #
 # ## The likelihood grows without limit
 #
-# A falling loss does not alarm anyone. It should, if it falls below the possible. Chapter {ref}`integers-to-bits` argued that
-# a density fitted to integers has no best fit. Here two flows of the plane learn pairs of neighbouring pixels of the embedded
-# images, in black and white. So the truth is known: there are four pairs, and we can compute their entropy. One flow sees $v + u$
-# with fresh uniform noise. The other one always sees $v + \frac12$.
+# A falling loss alarms nobody, even when it falls below the entropy of the data. Chapter {ref}`integers-to-bits` argued that a
+# density fitted to integers has no best fit. Here two flows of the plane learn pairs of neighbouring pixels, in black and
+# white. There are only four such pairs, so we can compute their entropy. One flow sees $v + u$ with fresh uniform noise.
+# The other one always sees $v + \frac12$.
 
 # %% tags=["hide-input"]
 pairs = (images[:, 0] >= 128).int().unfold(2, 2, 2).reshape(-1, 2)
@@ -249,8 +249,8 @@ plt.show()
 # %% [markdown]
 # Without noise the density gathers at the points, and the loss falls below the entropy.
 #
-# **Check.** Score with noise a model that was trained without. The bound of {prf:ref}`prop-dequantisation` holds for any
-# density, and here it is worthless:
+# **Check.** Take the model that was trained without noise, and score it with noise. The bound of
+# {prf:ref}`prop-dequantisation` holds for any density, and shows that this one is worthless:
 
 # %% tags=["hide-input"]
 few = pairs[:20_000]
@@ -267,12 +267,12 @@ print(f"trained with noise: {scored['with noise']:.1f} bits/dim")
 print("trained without: more than ten")
 
 # %% [markdown]
-# On whole images it takes longer, since a network must first find the integers, and that makes the mistake easy to miss. Data that
-# were resized, blurred or stored as floats are not on the integers; their score bounds no probability. Data with
-# fewer levels than one thinks (an image that was stored with 16 greys) keep the bound. But they need few bits, here 4 at
-# most, and compare with no others. With noise, neither of these losses can fall without limit.
+# On whole images the fall takes longer, since a network must first find the integers. That makes the mistake easy to miss.
+# Two kinds of data cause a similar surprise. Images that were resized, blurred or stored as floats are not on the integers,
+# so their score bounds no probability. Images with fewer levels than 256, say 16 greys, keep the bound. But they need few
+# bits, 4 at most for 16 greys, and compare with no others. With noise, neither of these losses can fall without limit.
 #
-# **Cure.** Noise of exactly one level, anew in every step. In the package it is inside `log_prob` and cannot be left
+# **Cure.** Add noise of exactly one level, anew in every step. In the package it is inside `log_prob` and cannot be left
 # out.
 #
 # ## Infinite pixels
@@ -304,8 +304,8 @@ print(textwrap.fill(ended, 75))
 assert "first in layer logit" in ended
 
 # %% [markdown]
-# With noise it only looks cured. The noise is a multiple of $2^{-24}$, and now and then it is 0. Then a black pixel
-# becomes minus infinity, in the middle of a run that had been fine for hundreds of steps:
+# Noise seems to cure this, and does not. The noise is a multiple of $2^{-24}$, and now and then it is 0. Then a black pixel
+# becomes minus infinity, in the middle of a run that was fine for hundreds of steps:
 
 # %% tags=["hide-input"]
 draws = 2**26
@@ -321,9 +321,9 @@ print(f"exact zeros in {draws:,} samples of the noise: {zeros}")
 print(f"batches of 64 until one meets a black pixel: {until:.0f}")
 
 # %% [markdown]
-# So why not a tiny margin, as some implementations have it? It is finite, and it costs bits. As
-# $\lambda \to 0$ a black pixel becomes $x = \log(u / 256)$, nearly: minus an exponential variable, not a
-# uniform one. The price of noise of {eq}`eq:floor` becomes that of fitting a Gaussian to an exponential,
+# Some implementations take a tiny margin. It keeps the logit finite, but it costs bits. As $\lambda \to 0$ a black pixel
+# becomes nearly $x = \log(u / 256)$, which is minus an exponential variable, up to a constant, and no longer uniform. The
+# price of noise, {eq}`eq:floor`, becomes that of fitting a Gaussian to an exponential,
 #
 # $$
 # \mathrm{KL}\bigl(\mathrm{Exp} \,\|\, \mathcal N\bigr)
@@ -363,14 +363,14 @@ plt.show()
 # %% [markdown]
 # At $\lambda = 0.05$ the noise costs a quarter of a bit; below $10^{-5}$ it costs 0.6.
 #
-# **Cure.** $\lambda = 0.05$ in the symmetric form (chapter {ref}`integers-to-bits`). The same holds at white, where the form as
-# printed in the paper is infinite for *every* $\lambda$.
+# **Cure.** Take $\lambda = 0.05$ in the symmetric form (chapter {ref}`integers-to-bits`). The same holds at white, where the
+# form as printed in the paper is infinite for *every* $\lambda$.
 #
 # ## Training is fine, validation explodes
 #
-# The loss of a batch falls, and the score of held-out images climbs. One thinks of overfitting first. In a flow with batch norm think
-# of the moments first. Here all norms keep a long memory of their moments: a momentum of 0.005 in the sense of PyTorch,
-# which others call 0.995. The run is shorter than that memory.
+# The loss of a batch falls, and the score of held-out images climbs. This looks like overfitting. In a flow with batch norm,
+# suspect the moments first. Here all norms keep a long memory of their moments: a momentum of 0.005 in the sense of
+# PyTorch, which others call 0.995. The run is shorter than that memory.
 
 # %% tags=["hide-input"]
 run = small_run({"learning_rate": 0.02}, num_scales=2, width=8)
@@ -397,25 +397,25 @@ pictures.draw_stale(at, losses, moments)
 plt.show()
 
 # %% [markdown]
-# Nothing is wrong with the weights. The moments belong to weights of long ago, and a log density is very sensitive to a wrong
-# scale: $z$ comes out too large, and the prior charges $z^2/2$. Overfitting would look the same at first glance. But it would not go
-# away when moments are re-estimated. It would also show in the score with the statistics of the batch, which
+# Nothing is wrong with the weights. But the moments belong to weights of long ago, and a log density is very sensitive to a
+# wrong scale. Here $z$ comes out too large, and the prior charges $z^2/2$. Overfitting would look the same at first glance,
+# but re-estimated moments would not cure it. It would also show in the score with the statistics of the batch, which
 # `nvp train` logs as `validation_batch_statistics`.
 #
-# **Cure.** `reestimate_statistics` before every score (appendix {ref}`batch-statistics` measures on a recorded run how few images it takes), or a
-# shorter memory.
+# **Cure.** Call `reestimate_statistics` before every score, or shorten the memory. Appendix {ref}`batch-statistics` measures
+# on a recorded run how few images this takes.
 #
 # ## The inverse is lost
 #
 # On paper $g(f(x)) = x$. In float32 a coupling that contracts loses digits. Follow one number through
-# $y = x\, e^{s} + t$ and back: the sum is rounded to the nearest float, with an error of up to $2^{-24} |y|$, and the inverse
-# multiplies the error by $e^{-s}$. So for $s < 0$ and $|x e^s| \ll |t|$
+# $y = x\, e^{s} + t$ and back. The sum is rounded to the nearest float, with an error of up to $2^{-24} |y|$. The inverse
+# multiplies this error by $e^{-s}$. So for $s < 0$ and $|x e^s| \ll |t|$
 #
 # $$
 # |\hat x - x| \;\lesssim\; 2^{-24}\, |t|\, e^{|s|},
 # $$ (eq:inverse-error)
 #
-# and for $|s| > 24 \ln 2 \approx 17$ and $x$ and $t$ of size 1 nothing of $x$ is left in the sum.
+# and for $|s| > 24 \ln 2 \approx 17$ the sum holds nothing of $x$, if $x$ and $t$ are of size 1.
 
 # %% tags=["hide-input"]
 x = torch.rand(10_000, generator=generator)
@@ -433,8 +433,8 @@ figures.show_table(
 )
 
 # %% [markdown]
-# The learned scale $a$ bounds $|s|$, so it bounds the damage of one coupling; the damage of several multiplies. Now
-# train three flows on the two moons, which differ in the $a$ that they start from. Go to $z$ and back, on the data and
+# The learned scale $a$ bounds $|s|$, so it bounds the damage of one coupling. The damage of several couplings multiplies. The
+# next cell trains three flows on the two moons, which start from different $a$. It goes to $z$ and back, on the data and
 # around them.
 
 # %%
@@ -485,20 +485,19 @@ pictures.draw_inverse_errors(maps, moons, LIMIT)
 plt.show()
 
 # %% [markdown]
-# On the data all three return $x$ to within $10^{-4}$, since the likelihood asked for $z$ of the size of the prior there.
-# *Elsewhere* training asked for nothing, and the flow with the large $a$ has lost its inverse. Data of another kind
-# land there. {cite:t}`behrmann2021exploding` studied the failure, and met it in sampling, too. The log-determinant there is
-# still that of the formula, but not that of the map which the machine computes.
+# On the data all three return $x$ to within $10^{-4}$, since the likelihood asks for $z$ of the size of the prior there.
+# *Elsewhere* it asks for nothing, and the flow with the large $a$ has lost its inverse. Data of another kind land there.
+# {cite:t}`behrmann2021exploding` studied the failure, and met it in sampling, too. There the log-determinant is still that
+# of the formula, but not that of the map which the machine computes.
 #
-# **Check.** $g(f(x))$ against $x$ on the images that you want to decode. **Cure.** A small $a$, which the penalty on weight
-# scales helps to keep small, and float64 for encoding and decoding. It has eight more digits to lose; the last flow
-# loses them, too.
+# **Check.** Compare $g(f(x))$ with $x$ on the images that you want to decode. **Cure.** Keep $a$ small; the penalty on weight
+# scales helps. Encode and decode in float64, which has eight more digits to lose. The last flow loses them, too.
 #
 # ## Too good, or not learning: a wrong mask
 #
-# A wrong mask raises no error. Here are two mistakes, in the flow of this chapter. In one the network sees the whole image and not
-# $b \odot x$, so it sees the pixels that it is about to change. In the other all four couplings keep the *same* squares of
-# the checkerboard.
+# A wrong mask raises no error. Here are two mistakes, in the flow of this chapter. In the first the network sees the whole
+# image in place of $b \odot x$, so it sees the pixels that it is about to change. In the second all four couplings keep the
+# *same* squares of the checkerboard.
 
 
 # %%
@@ -546,10 +545,10 @@ pictures.draw_losses(curves, limits=(-2, 8))
 plt.show()
 
 # %% [markdown]
-# Less than one bit per dimension after eighty steps is too good for four couplings. The log-determinant that it reports is not that
-# of the map it computes. Two tests find this without training or data. Does the inverse return $x$? Is the log-determinant
-# that of the Jacobian? The second mistake passes both, since it is a flow, only a poor one. To find it, check which outputs merely
-# copy an input:
+# Less than one bit per dimension after eighty steps is too good for four couplings. The first flow reports a
+# log-determinant that is not that of the map it computes. Two tests find this without training or data. Does the inverse
+# return $x$? Is the log-determinant that of the Jacobian? The second mistake passes both tests, since it is a flow, only a
+# poor one. To find it, check which outputs merely copy an input:
 
 # %% tags=["hide-input"]
 rows, faults = [], {}
@@ -583,8 +582,8 @@ assert stuck[2] == 32
 # %% [markdown]
 # ### The same in a Pixel RNN
 #
-# Chapter {ref}`pixel-by-pixel` gave fair coins to a network whose first mask is B. On real images the mistake looks even more like a
-# success, until one samples. The next cell trains two PixelCNNs on black and white images of 8 × 8, one with mask A and
+# Chapter {ref}`pixel-by-pixel` gave fair coins to a network whose first mask is B. On real images the mistake looks even more
+# like a success, until you sample. The next cell trains two PixelCNNs on black and white images of 8 × 8, one with mask A and
 # one with mask B in its first layer.
 
 # %% tags=["hide-input"]
@@ -642,7 +641,7 @@ samples.draw_rows(drawn)
 plt.show()
 
 # %% [markdown]
-# A pixel that reads itself has learned to repeat itself. In sampling its place still holds the 0 of an unknown pixel, so it
+# A pixel that reads itself learns to repeat itself. In sampling its place still holds the 0 of an unknown pixel, so it
 # repeats 0. A test catches this: no output may have a derivative by its own pixel or a later one.
 
 
@@ -685,11 +684,12 @@ assert bounds == {100}
 assert max(bounds) / nats_per_bit((1, 28, 28)) < 1 / 5  # in bits/dim
 
 # %% [markdown]
-# In every row of both logs. The loss is in nats for an image, so its gradient is large, and a bound of 100 makes nearly all
-# gradients equally long. (The bound belongs to the unit: in bits/dim the same clipping would be at less than one fifth.
-# An author who changes one and not the other trains differently.) Now let one batch be bad: 32 images of pure noise,
-# once, at step 50, in a flow without norms between its couplings. Four runs separate the effects of the batch and of
-# clipping.
+# It acts in every row of both logs. The loss is in nats for an image, so its gradient is large, and a bound of 100 makes
+# nearly all gradients equally long. (The bound depends on the unit. In bits/dim the same clipping would need a bound of less
+# than one fifth. If you change the unit, change the bound.)
+#
+# Now let one batch be bad: 32 images of pure noise, once, at step 50, in a flow without norms between its couplings. Four
+# runs separate the effects of the batch and of clipping.
 
 # %% tags=["hide-input"]
 generator = torch.Generator().manual_seed(5)
@@ -731,14 +731,14 @@ pictures.draw_losses(curves, limits=(5, 9), at=spike)
 plt.show()
 
 # %% [markdown]
-# Both runs survive the step itself. With clipping the bad batch leaves no trace: at the end the two clipped runs differ by less than
-# 0.1 bits/dim. Without clipping the harm lasts. Adam divides by $\sqrt{v}$, a mean of squared gradients with
-# a memory of a thousand steps. A gradient many times the usual one enters $v$ as its square. For hundreds of steps all
-# others look small beside it: the rate of the run has been cut, and the log does not show why. {ref}`ex-adam-spike` takes it
-# apart. (Clipped runs are ahead even without a bad batch. These are single runs with one rate.)
+# Both runs survive the step itself. With clipping the bad batch leaves no trace: at the end the two clipped runs differ by
+# less than 0.1 bits/dim. Without clipping the harm lasts. Adam divides by $\sqrt{v}$, where $v$ is a mean of squared gradients
+# with a memory of a thousand steps. The huge gradient enters $v$ as its square. So for hundreds of steps all others look
+# small beside it, and their steps are short. The log does not show why. {ref}`ex-adam-spike` computes the effect. (Clipped
+# runs are ahead even without a bad batch. These are single runs with one rate.)
 #
-# **Check.** `gradient_norm` in `log.csv`: its jumps, not its height. **Cure.** Clip, at a norm that is usual for the run; look at the
-# batches that make the norm jump.
+# **Check.** Look for jumps of `gradient_norm` in `log.csv`; its height says little. **Cure.** Clip at a norm that is usual for
+# the run, and look at the batches that make the norm jump.
 #
 # ## Symptoms and cures
 #
@@ -761,7 +761,7 @@ plt.show()
 # * A likelihood can be wrong in two directions. Too good is the more dangerous, because nothing stops the run.
 # * Three tests take seconds and find most mistakes: inverse and Jacobian in float64 at a tiny size, noise that must cost 8
 #   bits, and one changed pixel.
-# * Scores change with the mode of batch norm; log both, report one.
+# * Scores change with the mode of batch norm. Log both, and report that of evaluation.
 #
 # ## Exercises
 #
@@ -775,8 +775,8 @@ plt.show()
 # ```{solution-start} ex-s-everywhere
 # :class: dropdown
 # ```
-# $s$ at kept pixels changes nothing and is credited all the same: up to $a$ each, in every coupling. The loss falls below zero
-# within sixty steps, and further as $a$ grows. The inverse is right, so only the Jacobian finds it.
+# At kept pixels $s$ changes nothing, but it is added to the likelihood, up to $a$ for each pixel and coupling. The loss falls
+# below zero within sixty steps, and further as $a$ grows. The inverse is right, so only the Jacobian finds the mistake.
 
 
 # %% tags=["hide-input"]
@@ -811,16 +811,17 @@ assert off.abs() > 10
 # ```{exercise} Eight bits missing
 # :label: ex-eight-missing
 #
-# A colleague's flow scores $-3.2$ bits/dim on your images, and the masks are right. Which constant is forgotten? Which test finds
-# it without the code and without your images?
+# A flow scores $-3.2$ bits/dim on your images, and its masks are right. Which constant is forgotten? Which test finds it
+# without the code and without your images?
 # ```
 #
 # ```{solution-start} ex-eight-missing
 # :class: dropdown
 # ```
-# $D \log 256$: the density is that of $v / 256$. The test is noise, which costs 8 bits at least. Take a fresh flow and give it the
-# moments of noise. It needs a little more than 8, or with the constant forgotten a little more than 0. (A flow that was
-# *trained* on images does not serve here: noise surprises it so much that even eight bits less are above 8.)
+# The constant is $D \log 256$: the density is that of $v / 256$. The test is uniform noise, which costs at least 8 bits. Take a
+# fresh flow and give it the moments of noise. It needs a little more than 8 bits, or a little more than 0 if the constant
+# is forgotten. (A flow that was *trained* on images does not serve here. Noise surprises it so much that even eight bits
+# less are above 8.)
 
 # %% tags=["hide-input"]
 noise = torch.randint(256, (500, 1, 8, 8), generator=generator).byte()
@@ -846,10 +847,10 @@ print(f"noise costs {cost:.1f}, and {cost - 8:.1f} without the constant")
 # ```{solution-start} ex-adam-spike
 # :class: dropdown
 # ```
-# The spike adds $(1 - \beta_2)\, 10^6 = 1000$ to $v$, which is about 1. Steps are $\sqrt{1001} \approx 32$ times as short, and $v$ is back to 2 after
-# $\ln 1000 / 0.001 \approx 6900$ steps. With the bound the spike is a gradient like the others.
-# (The spike also enters the mean gradient, as $0.1 \cdot 1000$. So the first steps after it, two dozen at most, follow it
-# and are longer than usual. The factor holds once $0.9^k$ has taken that away.)
+# The spike adds $(1 - \beta_2)\, 10^6 = 1000$ to $v$, which is about 1. Steps become shorter by a factor of
+# $\sqrt{1001} \approx 32$, and $v$ is back to 2 after $\ln 1000 / 0.001 \approx 6900$ steps. With the bound the spike is a
+# gradient like the others. (The spike also enters the mean gradient, as $0.1 \cdot 1000$. So the first steps after it, two
+# dozen at most, follow the spike and are longer than usual. Then $0.9^k$ has removed it, and the factor holds.)
 
 
 # %% tags=["hide-input"]
