@@ -166,8 +166,8 @@ bits = {
     for name, images in walks.items()
 }
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Three ways between the first two of these test images, each step under its bits/dim.", "name": "fig-walks"}, "image": {"alt": "Three rows of seven images. On the circle a boot turns into another garment through images as bright as the ends; on the line everything between the ends is darker; in the fade both are seen through each other."}}
-drawing.draw_walks(
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Three ways between the first two of these test images, each step over its bits/dim.", "name": "fig-walks"}, "image": {"alt": "Three rows of seven images. On the circle a boot turns into another garment through images as bright as the ends; on the line everything between the ends is darker; in the fade both are seen through each other."}}
+pictures.draw_scored(
     {name: (images[:, 0], bits[name][:, 0]) for name, images in walks.items()}
 )
 plt.show()

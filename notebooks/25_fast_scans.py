@@ -241,9 +241,7 @@ figures.show_table(
 )
 
 # %% [markdown]
-# In multiplications the two layers are of one size. With $h$ units, the states cost $4h^2$ for each tap and pixel: $12h^2$ in
-# a Row LSTM of three taps, and $16h^2$ in both directions of the Diagonal BiLSTM. The input, of $2h$ features, costs
-# another $24h^2$ and $16h^2$.
+# The empty places cost nothing but time: chapter {ref}`diagonal-bilstm` counts the multiplications that are needed.
 #
 # ## Small steps: the compiled scan
 #

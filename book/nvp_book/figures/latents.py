@@ -18,19 +18,6 @@ from nvp_book.figures import INK, ORANGE, PALETTE, WIDTH
 from nvp_book.figures.samples import GAP, clean, tile
 
 
-def draw_walks(walks: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-    """Walks from one image to another, a row each: images, (steps, C, H, W), and their bits/dim."""
-    steps = len(next(iter(walks.values()))[0])
-    size = (WIDTH, len(walks) * (WIDTH - 0.9) / steps * 1.3 + 0.1)
-    _, axes = plt.subplots(len(walks), steps, figsize=size)
-    for line, (name, (images, bits)) in zip(axes, walks.items(), strict=True):
-        for ax, image, cost in zip(line, images, bits, strict=True):
-            clean(ax)
-            ax.imshow(tile(image[None], 1))
-            ax.set_xlabel(f"{cost:.2f}", fontsize=9, labelpad=1)
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
-
-
 def draw_along(
     shares: Tensor, sizes: Mapping[str, Tensor], bits: Mapping[str, tuple[Tensor, Tensor]]
 ) -> None:
@@ -95,11 +82,17 @@ def draw_border(shares: Mapping[str, Tensor]) -> None:
 def draw_by_class(
     rows: Sequence[Tensor], columns: Sequence[str], marked: Sequence[int] | None = None
 ) -> None:
-    """Rows of images under slanted names of their columns; `marked` has a column for each row."""
+    """Rows of images under slanted names of their columns; `marked` has a column for each row.
+
+    The zoom is a whole number.
+    """
     images = torch.cat(list(rows))
     height, width = images.shape[2] + GAP, images.shape[3] + GAP
     sheet = tile(images, len(columns))
-    _, ax = plt.subplots(figsize=(WIDTH, WIDTH * sheet.shape[0] / sheet.shape[1] + 0.8))
+    dots = mpl.rcParams["figure.dpi"]
+    zoom = max(1, int(WIDTH * dots / sheet.shape[1]))
+    high, wide = (zoom * side / dots for side in sheet.shape[:2])
+    ax = plt.figure(figsize=(wide, high), layout="none").add_axes((0, 0, 1, 1))
     clean(ax)
     ax.imshow(sheet)
     ax.xaxis.tick_top()

@@ -37,33 +37,6 @@ def tile(images: Tensor, columns: int) -> np.ndarray:
     return sheet
 
 
-def draw_sheets(rows: Mapping[str, Mapping[str, Tensor | None]], *, columns: int) -> None:
-    """Rows of sheets, such as one for each run, each sheet under its name (figure 5).
-
-    All rows have the same sheets, in one order; None leaves a place empty.
-    """
-    across = len(next(iter(rows.values())))
-    sides = [
-        tile(images, columns).shape
-        for row in rows.values()
-        for images in row.values()
-        if images is not None
-    ]
-    ratio = max(height / width for height, width, _ in sides)
-    size = (WIDTH, len(rows) * WIDTH / across * ratio + 0.3)
-    _, axes = plt.subplots(
-        len(rows), across, figsize=size, squeeze=False, gridspec_kw={"wspace": 0.06}
-    )
-    for number, (line, (name, row)) in enumerate(zip(axes, rows.items(), strict=True)):
-        for ax, (title, images) in zip(line, row.items(), strict=True):
-            clean(ax)
-            if images is not None:
-                ax.imshow(tile(images, columns))
-            if number == 0:
-                ax.set_title(title.replace(", ", ",\n"), fontsize=9.5)
-        line[0].set_ylabel(name, fontsize=9.5)
-
-
 def draw_beside(sheets: Mapping[str, Tensor], *, columns: int) -> None:
     """Sheets of one size side by side, each under its name (figure 5), at a whole-number zoom."""
     pictures = [tile(images, columns) for images in sheets.values()]
@@ -143,7 +116,7 @@ def draw_learning_curves(panels: Mapping[str, Curves]) -> None:
         pad = 0.08 * (high - min(lows))
         last = max(max(line.get_xdata()) for line in ax.lines)
         ax.set(title=data, xscale="log", xlabel="training images seen")
-        ax.set_ylim(min(lows) - pad, high + pad)
+        ax.set_ylim(min(lows) - 2 * pad, high + pad)  # below is room for a name
         ax.set_xlim(first * 0.8, last * (last / first) ** (0.35 if curves.published else 0.05))
         epochs = ax.secondary_xaxis("top", functions=_times(1 / curves.epoch))
         epochs.set_xlabel("epochs")
@@ -161,17 +134,27 @@ def _times(factor: float) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     return lambda x: x * factor, lambda x: x / factor
 
 
-def draw_ranked(images: Tensor, scores: Tensor, names: Sequence[str], count: int = 8) -> None:
-    """The images of fewest and of most bits/dim, two rows, each image under its score."""
-    order = scores.argsort()
-    rows = (order[:count], order[-count:])
-    _, axes = plt.subplots(2, count, figsize=(WIDTH, 2.5))
-    for line, row, name in zip(axes, rows, names, strict=True):
-        for ax, i in zip(line, row, strict=True):
-            ax.imshow(tile(images[i : i + 1], 1))
-            ax.set_title(f"{scores[i]:.2f}", fontsize=9)
+def draw_scored(rows: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+    """Named rows of images of one length, each image over its bits/dim: (n, C, H, W) and (n,).
+
+    The zoom is a whole number.
+    """
+    count, _, height, width = next(iter(rows.values()))[0].shape
+    dots, margin, below = mpl.rcParams["figure.dpi"], 0.3, 0.3
+    zoom = max(1, int((WIDTH - margin) * dots / (count * (width + GAP))))
+    high, wide, step = (zoom * side / dots for side in (height, width, width + GAP))
+    whole = (margin + count * step, len(rows) * (high + below))
+    figure = plt.figure(figsize=whole, layout="none")
+    for row, (name, (images, bits)) in enumerate(rows.items()):
+        bottom = 1 - (row * (high + below) + high) / whole[1]
+        for column, (image, cost) in enumerate(zip(images, bits, strict=True)):
+            left = (margin + column * step) / whole[0]
+            ax = figure.add_axes((left, bottom, wide / whole[0], high / whole[1]))
             clean(ax)
-        line[0].set_ylabel(name)
+            ax.imshow(tile(image[None], 1))
+            ax.set_xlabel(f"{cost:.2f}", fontsize=9, labelpad=1)
+            if column == 0:
+                ax.set_ylabel(name)
 
 
 def draw_latent_histograms(latents: Mapping[str, Tensor]) -> None:
