@@ -170,6 +170,7 @@ def test_scores_do_not_depend_on_the_number_of_processes(root: Path, tmp_path: P
     torch.testing.assert_close(of_batches, expected)
 
 
+@pytest.mark.slow
 def test_two_processes_record_what_one_does(trained: Path, recorded: Path, tmp_path: Path) -> None:
     options = {"data_root": trained / "data", "first": 20, "num_draws": 4, "device": "cpu"}
 

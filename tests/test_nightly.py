@@ -102,7 +102,7 @@ def test_recording_that_is_killed_leaves_an_entry_or_none(home: Path) -> None:
     finish("train", home / "tiny.yaml", "--run-folder", run, *where)
     fork = home / "fork"  # a checkout of its own, so that this one's ledger stays as it is
     fork.mkdir()
-    for name in ("nvp", "data", "pyproject.toml"):
+    for name in ("nvp", "data", "configs", "pyproject.toml"):
         source = repository_root() / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, fork / name)
     shutil.copytree(results_root(), fork / "results", ignore=shutil.ignore_patterns("runs"))
