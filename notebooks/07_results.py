@@ -61,7 +61,7 @@ name, record = data_title(colour.record.data.name), colour.record
 # beside 40 test images.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 5 of {cite:t}`dinh2017realnvp`: test images of CIFAR-10 {cite}`krizhevsky2009cifar`, and samples of the run `cifar10-small` at temperature 1. None is chosen.", "name": "fig-samples"}, "image": {"alt": "Two sheets of forty small colour images. Left, photographs of animals, ships, cars and planes. Right, samples: patches of colour with edges, light and shade as in photographs, in which hardly an object can be named."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 5 of {cite:t}`dinh2017realnvp`: test images of CIFAR-10 {cite}`krizhevsky2009cifar`, and samples of the run `cifar10-small` at temperature 1. None is chosen.", "name": "fig-samples"}, "image": {"classes": "whole", "alt": "Two sheets of forty small colour images. Left, photographs of animals, ships, cars and planes. Right, samples: patches of colour with edges, light and shade as in photographs, in which hardly an object can be named."}}
 def beside(run, columns, rows=None):
     """The first columns of an entry's sheets: real images, samples."""
     side = run.config.model.image_shape[1]
@@ -86,11 +86,11 @@ plt.show()
 #
 # Grey images of 28 × 28 are easier. Most of these digits can be read, and most of these garments can be named:
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The same for the run on MNIST {cite}`lecun1998mnist`.", "name": "fig-digits"}, "image": {"alt": "Two sheets of 24 digits. Right, samples, of which about two in three can be read."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The same for the run on MNIST {cite}`lecun1998mnist`.", "name": "fig-digits"}, "image": {"classes": "whole", "alt": "Two sheets of 24 digits. Right, samples, of which about two in three can be read."}}
 pictures.draw_beside(beside(ledger["mnist"], 6, 4), columns=6)
 plt.show()
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The same for the run on Fashion-MNIST {cite}`xiao2017fashion` that is told the class of an image (chapter {ref}`latents`).", "name": "fig-clothes"}, "image": {"alt": "Two sheets of 24 grey images of clothes, shoes and bags. Right, samples, most of which can be named; their outlines are rougher than those of the test images."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The same for the run on Fashion-MNIST {cite}`xiao2017fashion` that is told the class of an image (chapter {ref}`latents`).", "name": "fig-clothes"}, "image": {"classes": "whole", "alt": "Two sheets of 24 grey images of clothes, shoes and bags. Right, samples, most of which can be named; their outlines are rougher than those of the test images."}}
 pictures.draw_beside(
     beside(ledger["fashion-mnist-conditional"], 6, 4), columns=6
 )

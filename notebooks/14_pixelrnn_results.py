@@ -57,7 +57,7 @@ name, record = data_title(colour.record.data.name), colour.record
 # Here are 30 images that our largest PixelCNN drew, pixel by pixel and colour by colour, beside 30 test images.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test images of CIFAR-10 {cite}`krizhevsky2009cifar`, and samples of the run `cifar10-small-pixelcnn` at temperature 1. None is chosen.", "name": "fig-pixelrnn-samples"}, "image": {"alt": "Two sheets of thirty small colour images. Left, photographs of animals, ships, cars and planes. Right, samples: areas, edges and shadows in the colours of photographs, in which hardly an object can be named."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test images of CIFAR-10 {cite}`krizhevsky2009cifar`, and samples of the run `cifar10-small-pixelcnn` at temperature 1. None is chosen.", "name": "fig-pixelrnn-samples"}, "image": {"classes": "whole", "alt": "Two sheets of thirty small colour images. Left, photographs of animals, ships, cars and planes. Right, samples: areas, edges and shadows in the colours of photographs, in which hardly an object can be named."}}
 def sheet(run, path, columns, rows=None):
     """Images of a sheet of the ledger: the first columns and rows."""
     tiles = sheet_images(path, run.config.model.image_shape[1])
@@ -200,7 +200,7 @@ digits = sorted((ledger[key] for key in rows_of), key=lambda run: run.nats)
 best = digits[0]
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test digits, and samples of the best recorded run on binarised MNIST, a Diagonal BiLSTM of seven layers. None is chosen.", "name": "fig-digit-samples"}, "image": {"alt": "Two sheets of 24 black and white digits. Most of the samples on the right can be read as a digit."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test digits, and samples of the best recorded run on binarised MNIST, a Diagonal BiLSTM of seven layers. None is chosen.", "name": "fig-digit-samples"}, "image": {"classes": "whole", "alt": "Two sheets of 24 black and white digits. Most of the samples on the right can be read as a digit."}}
 beside(best, 6, 4)
 plt.show()
 
@@ -258,7 +258,7 @@ figures.show_table(
     ],
 )
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test digits, and samples of the run `mnist-pixelcnn` with 256 levels.", "name": "fig-grey-samples"}, "image": {"alt": "Two sheets of 24 grey digits. On the right the strokes are smooth and of the right width; about half of the samples can be read."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test digits, and samples of the run `mnist-pixelcnn` with 256 levels.", "name": "fig-grey-samples"}, "image": {"classes": "whole", "alt": "Two sheets of 24 grey digits. On the right the strokes are smooth and of the right width; about half of the samples can be read."}}
 beside(grey, 6, 4)
 plt.show()
 

@@ -85,7 +85,7 @@ assert recorded["Pixel RNN"].config.model.kind == "diagonal_bilstm"
 #
 # First the pictures. These are the samples that the ledger keeps of each run, in the order in which they were drawn:
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test images, and eight samples of each family at temperature 1. None is chosen.", "name": "fig-families"}, "image": {"alt": "Seven columns of eight grey images. Real clothes first. The VAE's are grainy shapes of clothes; the GAN's are whole shapes with some speckle; Real NVP's are outlines of clothes with blotched surfaces; the Pixel RNN's have clean edges and parts that do not fit; the diffusion's are whole pullovers, trousers and dresses, and shoes that fall apart; the Gaussian's are woven patches in the rough outline of a shirt."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test images, and eight samples of each family at temperature 1. None is chosen.", "name": "fig-families"}, "image": {"classes": "whole", "alt": "Seven columns of eight grey images. Real clothes first. The VAE's are grainy shapes of clothes; the GAN's are whole shapes with some speckle; Real NVP's are outlines of clothes with blotched surfaces; the Pixel RNN's have clean edges and parts that do not fit; the diffusion's are whole pullovers, trousers and dresses, and shoes that fall apart; the Gaussian's are woven patches in the rough outline of a shirt."}}
 columns = {"real": sheet_images(ledger["quickstart"].files.real, 28)[:8]} | {
     family: sheet_images(run.files.samples, 28)[:8]
     for family, run in recorded.items()

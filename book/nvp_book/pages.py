@@ -18,6 +18,7 @@ SHEET = """:::{{grid-item}}
 ```{{figure}} ../{path}
 :alt: {alt}
 :class: sheet
+:width: 274px
 {caption}
 ```
 :::
