@@ -13,7 +13,11 @@ from nvp.runs.log import read_log
 from nvp.tables.cells import Table, length, score_cell, unbroken
 from nvp.training.progress import Reporter
 
-COLOUR = {"cifar10-small": "Real NVP", "cifar10-small-pixelcnn": "PixelCNN"}
+COLOUR = {
+    "cifar10-small": "Real NVP",
+    "cifar10-small-pixelcnn": "PixelCNN",
+    "cifar10-small-diagonal-bilstm": "Diagonal BiLSTM",
+}
 SHEET = """:::{{grid-item}}
 ```{{figure}} ../{path}
 :alt: {alt}

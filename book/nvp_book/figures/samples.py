@@ -86,7 +86,8 @@ class Curves(NamedTuple):
 
 
 def draw_learning_curves(panels: Mapping[str, Curves]) -> None:
-    """A panel for each data set. Curves have their names at their ends, published scores above.
+    """A panel for each data set, with published scores as lines. One curve has its name at its end,
+    several have a legend.
 
     Of our runs lines are the loss of training, penalty included; dots are held-out images under
     averaged weights.
@@ -96,11 +97,12 @@ def draw_learning_curves(panels: Mapping[str, Curves]) -> None:
         lows, starts = list(curves.figures.values()), []
         for (name, rows), colour in zip(curves.logs.items(), PALETTE, strict=False):
             seen, bits = _columns(rows, "bits_per_dim")
-            ax.plot(seen, bits, color=colour, lw=1)
+            ax.plot(seen, bits, color=colour, lw=1, label=name)
             dots = _columns([row for row in rows if "validation" in row], "validation")
             ax.plot(*dots, "o", color=colour, ms=4)
-            end = {"ha": "right", "va": "top", "color": colour}  # a falling curve leaves room there
-            ax.annotate(name, (dots[0][-1], dots[1][-1]), (-3, -8), **end, **OFFSET)
+            if len(curves.logs) == 1:
+                end = {"ha": "right", "va": "top", "color": colour}  # a falling curve leaves room
+                ax.annotate(name, (dots[0][-1], dots[1][-1]), (-3, -8), **end, **OFFSET)
             lows.append(dots[1][-1])
             starts.append((seen[min(3, len(rows) - 1)], bits[min(3, len(rows) - 1)]))
         for (name, points), colour in zip(curves.published.items(), PALETTE[2:], strict=False):
@@ -112,6 +114,8 @@ def draw_learning_curves(panels: Mapping[str, Curves]) -> None:
             ax.axhline(value, color=INK, lw=1)
             spot = {"va": "bottom", "fontsize": 9, "transform": ax.get_yaxis_transform()}
             ax.text(0.02, value, f"{name}: {value}", **spot)
+        if len(curves.logs) > 1:
+            ax.legend(loc="upper right")
         first, high = min(x for x, _ in starts), max(y for _, y in starts)
         pad = 0.08 * (high - min(lows))
         last = max(max(line.get_xdata()) for line in ax.lines)
