@@ -18,12 +18,16 @@ def draw_losses(
     *,
     limits: tuple[float, float] | None = None,
     at: int | None = None,
+    every: int = 1,
     colours: Sequence[str] = (BLUE, VERMILION, ORANGE, SKY),
 ) -> None:
-    """Bits/dim over steps, horizontal lines to compare with, and `at`, a step to point to."""
+    """Bits/dim over steps, horizontal lines to compare with, and `at`, a step to point to.
+
+    A loss stands for `every` steps, of which it is drawn at the first.
+    """
     _, ax = plt.subplots(figsize=(WIDTH, 3.0))
     for (name, losses), colour in zip(curves.items(), colours, strict=False):
-        ax.plot(losses, color=colour, lw=1.4, label=name)
+        ax.plot(range(0, every * len(losses), every), losses, color=colour, lw=1.4, label=name)
     for name, height in (marks or {}).items():
         ax.axhline(height, color=INK, ls="--", lw=1.2, label=name)
     if at is not None:
