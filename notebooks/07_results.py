@@ -273,7 +273,7 @@ if colour.files.filmstrip.is_file():
     film = film.unflatten(0, (-1, len(record.film)))[:6]
     pictures.draw_rows(
         {f"noise {i}": row for i, row in enumerate(film, start=1)},
-        titles=[f"{round(seen, -2) / 1000:g}k" for seen in record.film],
+        titles=[f"{round(seen / 1000)}k" for seen in record.film],
     )
     plt.show()
 

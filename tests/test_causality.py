@@ -104,6 +104,7 @@ def test_causality(
     check_fields(config(kind, (channels, 3, 4), **widths, **connections, **output))
 
 
+@pytest.mark.slow
 @kinds
 @pytest.mark.parametrize(
     ("shape", "first_kernel", "kernel_size", "num_layers"),

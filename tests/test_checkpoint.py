@@ -35,6 +35,7 @@ def no_space(*_: Any, **__: Any) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["fsync", "replace"])
 def test_a_full_disk_keeps_the_last_good_checkpoint(
     what: str, root: Path, tmp_path: Path, monkeypatch
@@ -82,6 +83,7 @@ def test_truncated_checkpoints_are_refused(share: float, run: Path, root: Path) 
         prepare(configuration(steps=2), run, data_root=root).run()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.05, 0.5, 0.9, 0.9999])
 def test_flipped_bytes_are_noticed(share: float, run: Path, root: Path) -> None:
     content = bytearray((RunFolder(run).checkpoint).read_bytes())

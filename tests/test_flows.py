@@ -66,6 +66,7 @@ def test_log_det_and_inverse_are_exact(config: RealNVPConfig, lived) -> None:
     check_bijection(lived(config).flow, images(config, 2), gradients=gradients)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS, ids=name)
 def test_float32_inverse(config: RealNVPConfig, lived) -> None:
     flow, x = lived(config).flow.float(), images(config, 4, torch.float32)

@@ -60,6 +60,7 @@ def given_all(model: MultiScalePixelRNN) -> tuple[Tensor, Tensor, Tensor]:
     return model.small.log_prob(smalls).exp(), images, torch.stack(given).exp()
 
 
+@pytest.mark.slow
 @kinds
 @pytest.mark.parametrize(
     ("shape", "levels"), [((1, 2, 2), 2), ((1, 2, 2), 3), ((1, 2, 4), 2), ((3, 2, 2), 2)]
@@ -83,6 +84,7 @@ def test_probabilities_of_all_pairs_sum_to_one(
     assert abs(model.loss(images).item() + logs.mean().item()) < 1e-12
 
 
+@pytest.mark.slow
 @kinds
 @pytest.mark.parametrize(("shape", "levels"), [((1, 2, 2), 2), ((1, 2, 2), 3), ((1, 2, 4), 2)])
 @torch.no_grad()

@@ -57,6 +57,7 @@ def test_probabilities_of_all_images_sum_to_one(
         assert abs(model.loss(images).item() + logs.mean().item()) < 1e-12
 
 
+@pytest.mark.slow
 @kinds
 @pytest.mark.parametrize(("shape", "levels"), SHAPES)
 def test_samples_are_as_frequent_as_they_are_probable(
@@ -74,6 +75,7 @@ def test_samples_are_as_frequent_as_they_are_probable(
             assert p_value(observed, softened(other, images, temperature).exp()) < 1e-6
 
 
+@pytest.mark.slow
 @kinds
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("connections", CONNECTIONS, ids=str)

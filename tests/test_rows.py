@@ -77,6 +77,7 @@ def write_images(root: Path, config: RunConfig) -> None:
         np.save(folder / f"{split}_images.npy", pixels)
 
 
+@pytest.mark.slow
 @each_row
 def test_the_model_has_the_parameters_that_are_counted(row: Row) -> None:
     config = configuration(row)

@@ -140,6 +140,7 @@ def test_damaged_npy_files(npy_folder: Path, refused) -> None:
     refused("mine: the test split is missing", npy_folder, "test", error=MissingData)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["test_images.npy", "test_labels.npy"])
 def test_npy_headers_with_a_wrong_bit(npy_folder: Path, file: str) -> None:
     """What is read is a set of images, or it is refused: never an error of NumPy's own."""
