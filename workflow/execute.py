@@ -14,7 +14,8 @@ import jupytext
 import papermill
 
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
-QUIET = ["--log-level=ERROR"]  # the kernel warns, each time, that it speaks TCP with itself
+# The kernel warns that it speaks TCP with itself, and calls it an error when it is shut down.
+QUIET = ["--log-level=CRITICAL"]
 
 
 def execute(source: Path, target: Path, parameters: dict[str, str]) -> None:
