@@ -232,12 +232,20 @@ figures.show_table(
     ["loss of training, after", *(f"{seen:,} images" for seen in marks)],
     [[m, *(f"{loss:.2f}" for loss in early[m])] for m in early],
 )
+rates = {
+    row["rate"]
+    for run in in_colour.values()
+    for row in run.log()
+    if row["images"] <= marks[-1]
+}
+assert len(rates) == 1
 for diagonal, row, cnn in zip(*early.values(), strict=True):
     assert diagonal < row < cnn
 
 # %% [markdown]
-# For each number of images the order is the paper's. A network that sees more of the past learns more from an image, at
-# nearly the same number of parameters. A step of an LSTM takes longer, though.
+# For each number of images the order is the paper's. The networks have nearly as many parameters each. But sight is not
+# their only difference: the PixelCNN has 15 layers without skip connections, the others have six layers with them. And
+# there is one seed of each.
 #
 # Table 6 has the paper's networks on ImageNet, at 3.86 bits/dim for 32 × 32 pixels and 3.63 for 64 × 64. The paper finds
 # ImageNet harder to compress than CIFAR-10: its images vary more, and were made small in a way that leaves neighbours
@@ -384,13 +392,13 @@ assert of_red > 1.3 * max(of_green, of_blue)
 # Are the colour runs on their way to the paper's figures? Their curves say more than their scores.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The three runs on CIFAR-10: the loss of training (lines), held-out images under averaged weights (dots), and the score of the paper's best network on test images (horizontal line). The PixelCNN jumps where its budget was extended, so that its rate rose again.", "name": "fig-pixelcnn-curve"}, "image": {"alt": "Bits per dimension over training images seen, on a logarithmic axis. Three curves fall steeply, then ever more slowly, and are still falling at their ends, above the line of the paper. That of the Diagonal BiLSTM is the lowest for most of the way; that of the PixelCNN goes on for twice as long, and ends lowest."}}
-first = "Diagonal BiLSTM"
+leader = "Diagonal BiLSTM"
 pictures.draw_learning_curves(
     {
         name: pictures.Curves(
             {model: run.log() for model, run in in_colour.items()},
             {},
-            {f"{first}, paper": float(printed[first].bits_per_dim)},
+            {f"{leader}, paper": float(printed[leader].bits_per_dim)},
             record.data.train_images,
         )
     }
@@ -469,7 +477,7 @@ figures.show_table(
 # | first states of an LSTM | learned | the same |
 # | regularisation | not given | weight decay in some configurations |
 #
-# In our runs the optimiser mattered most: appendix {ref}`training-them` compares Adam and Muon.
+# On digits the optimiser mattered most: appendix {ref}`training-them` compares Adam and Muon.
 #
 # ## What a layer, a connection, an output is worth
 #
