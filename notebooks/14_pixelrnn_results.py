@@ -304,8 +304,8 @@ assert all(abs(gap) < 0.5 for gap in short.values())
 # differences is not known, because the paper prints no scores of single images. Another seed would move our
 # figures, too, and we have one run of each.
 #
-# The sizes are the paper's for the Diagonal BiLSTM of seven layers. For the PixelCNN and the Row LSTM we found none, and
-# the width of the network of one layer is *unverified*. So is the paper's figure of the Row LSTM.
+# The Diagonal BiLSTM of seven layers has the paper's sizes. For the other three networks we found no source, so their
+# sizes are our choice. The paper's figure of the Row LSTM (†) is quoted from memory: no source at hand prints it.
 #
 # On the 256 **grey levels** of MNIST the paper reports nothing. Our small PixelCNN trained for minutes, and is far behind
 # the gated PixelCNN of a well-known tutorial, which trained for 150 epochs on a GPU:
@@ -347,16 +347,17 @@ plt.show()
 #
 # ## Where the nats are
 #
-# A likelihood is a sum over pixels, so it can be drawn as a map. First for digits, by the best run:
+# A likelihood is a sum over pixels, so a map can show it. These are the terms of the sum:
 
 
-# %% mystnb={"figure": {"caption": "Test digits, and below them the cost of each pixel, $-\\log p(x_i \\mid x_{<i})$. White: less than a hundredth of a nat.", "name": "fig-nats-maps"}, "image": {"alt": "Eight digits; below each a map that is white in the background and inside strokes, and dark along their outlines, darkest at the upper left ends of strokes."}}
+# %%
 def nats_by_pixel(model, images):
     """-log p(x_i | x_<i) of each sub-pixel, (N, C, H, W)."""
     logs = torch.log_softmax(model.logits(images), dim=-1)
     return -logs.gather(-1, images.long().unsqueeze(-1)).squeeze(-1)
 
 
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test digits, and below them the cost of each pixel by our best run, $-\\log p(x_i \\mid x_{<i})$. White: less than a hundredth of a nat.", "name": "fig-nats-maps"}, "image": {"alt": "Eight digits; below each a map that is white in the background and inside strokes, and dark along their outlines, darkest at the upper left ends of strokes."}}
 some = sheet(best, best.files.real, 8)[4::8, :1] // 255  # 0 and 1
 costs = nats_by_pixel(best.load_model(), some)[:, 0]
 pixels.draw_nats_maps(255 * some, costs)
@@ -371,11 +372,11 @@ print("a tenth of the pixels: more than three fifths of all nats")
 # The model pays for the edges of strokes, above all where a stroke begins or turns. In the background and inside strokes a
 # pixel costs next to nothing. In colour this is different:
 
-# %% mystnb={"figure": {"caption": "Test images of CIFAR-10, and below them the cost of each pixel, its three colours together, by `cifar10-small-pixelcnn`.", "name": "fig-colour-maps"}, "image": {"alt": "Eight colour images; below each a map of costs. Plain sky and walls are light, textures such as grass and fur, and all edges, are dark."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Test images of CIFAR-10, and below them the cost of each pixel, its three colours together, by `cifar10-small-pixelcnn`.", "name": "fig-colour-maps"}, "image": {"alt": "Seven colour images; below each a map of costs. Plain sky and walls are light, textures such as grass and fur, and all edges, are dark."}} tags=["hide-input"]
 model = colour.load_model()
 photographs = sheet(colour, colour.files.real, 8)[:: 2 if full else 4]
 by_colour = torch.cat([nats_by_pixel(model, x) for x in photographs.split(4)])
-pixels.draw_nats_maps(photographs[:8], by_colour[:8].sum(1))
+pixels.draw_nats_maps(photographs[:7], by_colour[:7].sum(1))
 plt.show()
 
 # %%

@@ -85,7 +85,7 @@ def some(images, count, seed=0):
 # divergence or more.
 # ```
 
-# %% mystnb={"figure": {"caption": "The message *abca*, with probabilities $\\frac12$, $\\frac14$ and $\\frac14$ at each step: each symbol keeps its share of the interval.", "name": "fig-intervals"}, "image": {"alt": "Four bars, one below the other, each split into parts a, b and c. One part of each is blue and opens into the bar below; the ends of the bars are labelled: 0 and 1, 0 and 0.5, 0.25 and 0.375, 0.3438 and 0.375."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The message *abca*, with probabilities $\\frac12$, $\\frac14$ and $\\frac14$ at each step: each symbol keeps its share of the interval.", "name": "fig-intervals"}, "image": {"alt": "Four bars, one below the other, each split into parts a, b and c. One part of each is blue and opens into the bar below; the ends of the bars are labelled: 0 and 1, 0 and 0.5, 0.25 and 0.375, 0.3438 and 0.375."}}
 pictures.draw_intervals({"a": 0.5, "b": 0.25, "c": 0.25}, "abca")
 plt.show()
 
@@ -271,7 +271,7 @@ missed = (in_order(wrong) != in_order(three)).double().mean(dim=0)
 assert missed.max() > 0
 print(f"pixels lost: {', '.join(f'{share:.0%}' for share in missed)}")
 
-# %% mystnb={"figure": {"caption": "Three images, and their files decoded by a model of which a single weight differs in the seventh digit.", "name": "fig-wrong-decoder"}, "image": {"alt": "Two rows of three images: a shirt, a sandal, a bag. Below, the shirt keeps its collar and turns into folds that do not fit; the sandal is as above; the bag keeps its upper half."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Three images, and their files decoded by a model of which a single weight differs in the seventh digit.", "name": "fig-wrong-decoder"}, "image": {"alt": "Two rows of three images: a shirt, a sandal, a bag. Below, the shirt keeps its collar and turns into folds that do not fit; the sandal is as above; the bag keeps its upper half."}}
 draw_rows({"written": three, "read": wrong})
 plt.show()
 
@@ -344,7 +344,7 @@ assert all(
     for each, _ in list(sizes.values())[:-1]
 )
 
-# %% mystnb={"figure": {"caption": "Files of single images over the length that the likelihood promises.", "name": "fig-promises"}, "image": {"alt": "A scatter plot. The files of the Row LSTM lie on the diagonal. Those of zlib, WebP and PNG rise beside it, nearly all above, PNG the highest."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Files of single images over the length that the likelihood promises.", "name": "fig-promises"}, "image": {"alt": "A scatter plot. The files of the Row LSTM lie on the diagonal. Those of zlib, WebP and PNG rise beside it, nearly all above, PNG the highest."}}
 pictures.draw_promises(
     promise / 8, {name: each for name, (each, _) in sizes.items()}
 )

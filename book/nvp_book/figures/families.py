@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
-import torch
 from torch import Tensor
 
 from nvp_book.figures import BLUE, GREEN, INK, ORANGE, PALETTE, WIDTH
-from nvp_book.figures.samples import clean
+from nvp_book.figures.samples import colour_bar, image_axes
 
 MOST_BITS = 12  # of a pixel, on the scale of colours
 
@@ -23,27 +22,23 @@ def draw_one_image(
 ) -> None:
     """An image, where each family has its bits, (H, W), and what comes back from latents.
 
-    `totals` has the bits/dim of the whole image, also of families that have no map.
+    `totals` has the bits/dim of the whole image, also of families that have no map. The zoom is a
+    whole number.
     """
-    figure, axes = plt.subplots(2, 1 + len(totals), figsize=(WIDTH, 2.9))
+    _, _, height, width = image.shape
+    columns = 1 + len(totals)
+    axes = image_axes(columns, (height, width), under=[0.1, 0], over=0.45, right=0.64)
     grey: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255}
-    for ax in axes.flat:
-        clean(ax)
-        ax.set_axis_off()
     axes[0, 0].imshow(image[0, 0], **grey)
     axes[0, 0].set_title("image", fontsize=9.5)
-    for column, (family, total) in zip(axes.T[1:], totals.items(), strict=True):
-        column[0].set_title(f"{family}\n{total:.2f}", fontsize=9.5)
-        empty = torch.full_like(image[0, 0], 255)
+    for (above, below), (family, total) in zip(axes.T[1:], totals.items(), strict=True):
+        above.set_title(f"{family}\n{total:.2f}", fontsize=9.5)
         if family in maps:
-            shown = column[0].imshow(maps[family], cmap="magma", vmin=0, vmax=MOST_BITS)
-        else:
-            column[0].imshow(empty, **grey)
-        column[1].imshow(back[family][0, 0] if family in back else empty, **grey)
-    axes[1, 0].text(
-        1, 0.5, "from the\nlatent", ha="right", va="center", transform=axes[1, 0].transAxes
-    )
-    figure.colorbar(shown, ax=axes[0], label="bits a pixel", extend="max", shrink=0.8)
+            shown = above.imshow(maps[family], cmap="magma", vmin=0, vmax=MOST_BITS)
+        if family in back:
+            below.imshow(back[family][0, 0], **grey)
+    axes[1, 0].text(0.95, 0.5, "from the\nlatent", ha="right", va="center")
+    colour_bar(axes[0, -1], shown, "bits a pixel", extend="max")
 
 
 def draw_bounds(

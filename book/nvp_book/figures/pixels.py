@@ -12,10 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from torch import Tensor
 
 from nvp_book.figures import GREY, INK, ORANGE, PALE, PALETTE, SKY, WIDTH, YELLOW
+from nvp_book.figures.samples import colour_bar, image_axes
 
 NEVER, LATER = -1, -2  # in place of a number of layers
 HATCH = "////"
@@ -154,19 +155,18 @@ def draw_curves(
 def draw_nats_maps(images: Tensor, nats: Tensor) -> None:
     """Images, uint8 (N, C, H, W), and below each the nats that each of its pixels cost, (N, H, W).
 
-    The scale is the same for all; pixels of at most a hundredth of a nat are white.
+    The scale is the same for all; pixels of at most a hundredth of a nat are white. The zoom is a
+    whole number.
     """
-    count = len(images)
-    figure, axes = plt.subplots(2, count, figsize=(WIDTH, 2 * WIDTH / count + 0.1))
+    count, _, height, width = images.shape
+    axes = image_axes(count, (height, width), under=[0.06, 0.3], right=0.64)
     paint = plt.get_cmap("viridis_r").with_extremes(under="white")
     for (above, below), image, cost in zip(axes.T, images, nats, strict=True):
         above.imshow(image.permute(1, 2, 0), cmap="gray")
         shown = below.imshow(cost, cmap=paint, vmin=0.01, vmax=float(nats.max()))
         below.set_xlabel(f"{float(cost.sum()):.0f} nats", fontsize=9.5)
-        for ax in (above, below):
-            ax.set(xticks=[], yticks=[])
-            ax.spines[:].set_color(PALE)
-    figure.colorbar(shown, ax=axes[1, :].tolist(), label="nats a pixel", fraction=0.03, pad=0.01)
+        below.spines[:].set(visible=True, color=PALE)
+    colour_bar(axes[1, -1], shown, "nats a pixel", ticks=MaxNLocator(3, integer=True))
 
 
 def draw_distributions(

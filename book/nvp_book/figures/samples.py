@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from torch import Tensor
@@ -144,21 +145,12 @@ def draw_scored(rows: Mapping[str, tuple[Tensor, Tensor]]) -> None:
     The zoom is a whole number.
     """
     count, _, height, width = next(iter(rows.values()))[0].shape
-    dots, margin, below = mpl.rcParams["figure.dpi"], 0.3, 0.3
-    zoom = max(1, int((WIDTH - margin) * dots / (count * (width + GAP))))
-    high, wide, step = (zoom * side / dots for side in (height, width, width + GAP))
-    whole = (margin + count * step, len(rows) * (high + below))
-    figure = plt.figure(figsize=whole, layout="none")
-    for row, (name, (images, bits)) in enumerate(rows.items()):
-        bottom = 1 - (row * (high + below) + high) / whole[1]
-        for column, (image, cost) in enumerate(zip(images, bits, strict=True)):
-            left = (margin + column * step) / whole[0]
-            ax = figure.add_axes((left, bottom, wide / whole[0], high / whole[1]))
-            clean(ax)
+    axes = image_axes(count, (height, width), under=[0.3] * len(rows), left=0.3)
+    for line, (name, (images, bits)) in zip(axes, rows.items(), strict=True):
+        line[0].set_ylabel(name)
+        for ax, image, cost in zip(line, images, bits, strict=True):
             ax.imshow(tile(image[None], 1))
             ax.set_xlabel(f"{cost:.2f}", fontsize=9, labelpad=1)
-            if column == 0:
-                ax.set_ylabel(name)
 
 
 def draw_latent_histograms(latents: Mapping[str, Tensor]) -> None:
@@ -191,6 +183,42 @@ def draw_rows(rows: Mapping[str, Tensor], *, titles: Sequence[str] = ()) -> None
     ax.set_yticks([first.shape[2] / 2 + i * down for i in range(len(rows))], list(rows))
     ax.xaxis.tick_top()
     ax.set_xticks([first.shape[3] / 2 + i * across for i in range(len(titles))], titles)
+
+
+def image_axes(
+    columns: int,
+    shape: tuple[int, int],
+    *,
+    under: Sequence[float],
+    over: float = 0.0,
+    left: float = 0.0,
+    right: float = 0.0,
+) -> np.ndarray:
+    """Axes for images of `shape`, (rows, columns), at the largest whole-number zoom that fits.
+
+    A row for each entry of `under`, the inches that stay free below it. `over`, `left` and `right`
+    are those above, and at both sides.
+    """
+    (height, width), dots = shape, mpl.rcParams["figure.dpi"]
+    zoom = max(1, int((WIDTH - left - right) * dots / (columns * (width + GAP))))
+    high, wide, step = (zoom * side / dots for side in (height, width, width + GAP))
+    whole = (left + columns * step + right, over + sum(under) + len(under) * high)
+    figure = plt.figure(figsize=whole, layout="none")
+    axes = np.empty((len(under), columns), dtype=object)
+    for row, column in np.ndindex(*axes.shape):
+        bottom = whole[1] - over - sum(under[:row]) - (row + 1) * high
+        at = ((left + column * step) / whole[0], bottom / whole[1])
+        axes[row, column] = ax = figure.add_axes((*at, wide / whole[0], high / whole[1]))
+        clean(ax)
+    return axes
+
+
+def colour_bar(ax: Axes, shown: AxesImage, label: str, **options: Any) -> None:
+    """The scale of colours of an image, at the right of its axes in the current figure."""
+    figure, box = plt.gcf(), ax.get_position()
+    inch = 1 / figure.get_figwidth()
+    bar = figure.add_axes((box.x1 + 0.05 * inch, box.y0, 0.1 * inch, box.height))
+    figure.colorbar(shown, cax=bar, label=label, **options)
 
 
 def clean(ax: Axes) -> None:
