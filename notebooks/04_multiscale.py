@@ -514,7 +514,7 @@ figures.show_table([*header, "maps", "$z^{(i)}$", "dimensions"], rows)
 #
 # ## The saving, in numbers
 #
-# How much do memory, computation and parameters gain? Without factoring out, a squeeze leaves all $4c$ channels of a block,
+# How much memory, computation and parameters does factoring out save? Without factoring out, a squeeze leaves all $4c$ channels of a block,
 # so scale $k$ has $4^{k-1} c$ channels instead of $2^{k-1} c$. One can then keep the networks as they are, or widen
 # them in proportion to the channels that they serve. The folded cell builds all three designs for images of 64 × 64
 # pixels, with networks of two residual blocks. It counts multiplications and additions, parameters, and the bytes

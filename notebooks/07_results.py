@@ -153,7 +153,7 @@ display(
 )
 
 # %% [markdown]
-# (The parameters of the paper's model are ours to count: the paper gives none.) Its other six rows need larger images.
+# (We counted the parameters of the paper's model; the paper gives no number.) Its other six rows need larger images.
 # {doc}`../book/reproduce` has the commands and what they need. Here are our runs on grey images:
 
 # %% tags=["hide-input"]
@@ -543,7 +543,7 @@ plt.show()
 # ## Summary
 #
 # * Colour samples have the texture of photographs and no objects. Samples of grey images can mostly be named.
-# * The first reason for the distance to the paper's score is training that ended early. Size is the second.
+# * Of the distance to the paper's score, training that ended early is the largest part that we can measure.
 # * Read a score with its images, its kind, what the model was told, and its cost.
 # * No sample is a copy of a training image.
 #

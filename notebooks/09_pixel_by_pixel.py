@@ -136,7 +136,7 @@ assert torch.allclose(bits, torch.full((2,), 8.0))
 #
 # How do we keep a convolution from looking ahead? We set weights to zero (section 3.4). The kernel's centre lies
 # on the pixel that is predicted. Taps below the centre, and right of it in its row, would read later pixels.
-# They go. The centre itself depends on the colours. Split the maps of every layer in three groups, one a colour.
+# They are set to zero. The centre itself depends on the colours. Split the maps of every layer in three groups, one a colour.
 # **Mask A** lets the centre read the colours *before* its own. **Mask B** lets it also read its *own*.
 #
 # | tap | mask A | mask B |

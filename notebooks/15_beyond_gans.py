@@ -554,8 +554,8 @@ assert above
 assert above <= blank | {"negatives of real images"}
 
 # %% [markdown]
-# The images above the real ones are blank, or clothes in negative, which the data do not contain. $D$ was trained to tell two kinds of dark images with something
-# bright in the middle apart. On anything else its output is arbitrary.
+# The images above the real ones are blank, or clothes in negative, which the data do not contain. $D$ was trained to tell apart two kinds of dark images with something
+# bright in the middle. On anything else its output is arbitrary.
 #
 # ## Two kinds of bound, and an exact figure
 #
@@ -861,7 +861,7 @@ plt.show()
 # * A Pixel RNN states an exact likelihood. Real NVP, the VAE, the diffusion and the Gaussian state a bound, and a GAN nothing.
 # * The loss of each family is ten lines of code. That of a diffusion is the error of a denoiser, and still counts bits.
 # * A discriminator is a ratio, not a density: the trained one prefers some images that are no clothes to real ones.
-# * Only a bound that lies below an exact figure proves anything.
+# * Only a bound that lies below an exact figure proves anything, and then about two trained models.
 # * Coverage and likelihood put these models in different orders.
 #
 # ## Exercises

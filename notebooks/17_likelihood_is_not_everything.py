@@ -272,7 +272,7 @@ plt.show()
 # it. A constant grey has the smallest PNG of all, yet only black needs few bits from the flow. This flow has learned that most pixels of clothes are
 # black.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Constant images under the flow. Black is the likeliest of all images of this page; most greys need more bits than clothes do on average.", "name": "fig-constants"}, "image": {"alt": "Bits per dimension over grey level. The curve begins near zero at black, jumps to the dashed line that marks the mean of the test images, rises above it in the middle and falls below it near white. A grey band spans all test images, from the cheapest to the dearest."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Constant images under the flow. Black is the likeliest of all images of this page; most greys need more bits than clothes do on average.", "name": "fig-constants"}, "image": {"alt": "Bits per dimension over grey level. The curve begins near zero at black, jumps to the dashed line that marks the mean of the test images, rises above it in the middle and falls below it near white. A grey band spans all test images, from the fewest bits to the most."}}
 constant = bits["a constant grey"]
 pictures.draw_constants(greys, constant, bits_of_test)
 plt.show()

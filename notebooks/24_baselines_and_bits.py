@@ -573,7 +573,7 @@ print(f"{worth:.1f} bits/dim in training, {gains[1]:.1f} on test images")
 # :class: dropdown
 # ```
 # The rounding of up to one bit is now shared by $k$ pixels, so each takes less than the entropy plus $1/k$. An image
-# is coded with $k = D$. Huffman's code would then have $2^D$ words; {doc}`17_likelihood_is_not_everything` has codes that need no list.
+# is coded with $k = D$. Huffman's code would then have $2^D$ words; {doc}`18_compression` has codes that need no list.
 
 # %%
 white = (train >= 200).double().mean().item()

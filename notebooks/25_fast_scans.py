@@ -18,7 +18,7 @@
 # The layers of {doc}`10_row_lstm` and {doc}`11_diagonal_bilstm` are written to be read. How does the package run them
 # several times faster? This appendix finds out which orders of computation are allowed, skews without a loop, runs both
 # directions at once, and ends with the compiled scan. A last section samples with kept states, in the
-# arithmetic of one pass.
+# arithmetic of about one pass for each colour.
 
 # %% tags=["parameters"]
 profile = "laptop"
