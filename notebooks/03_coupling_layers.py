@@ -168,13 +168,10 @@ assert torch.allclose(log_det, jacobian.slogdet().logabsdet)
 
 # %% [markdown]
 # For images the first mask of the paper is a **checkerboard**: $b = 1$ where row + column is odd. The next cell
-# makes one of 4 × 4 pixels, with a dense network, and compares our layer with the package's.
+# makes a layer for 4 × 4 pixels, with a dense network.
+
 
 # %%
-from nvp.flows.coupling import CheckerboardCoupling
-from nvp.flows.masks import Parity
-
-
 def dense_net():
     """(N, 1, 4, 4) -> t and raw s, (N, 2, 4, 4)."""
     return nn.Sequential(
@@ -187,12 +184,19 @@ def dense_net():
 
 
 torch.manual_seed(1)
-odd = ((torch.arange(4)[:, None] + torch.arange(4)) % 2).double()
+odd = 1.0 * ((torch.arange(4)[:, None] + torch.arange(4)) % 2)
 on_board = Coupling(dense_net(), b=odd)
-package = CheckerboardCoupling(Parity.ODD, on_board.net, scale_init=1.0)
-
 images = torch.randn(5, 1, 4, 4)
 y, log_det = on_board(images)
+
+# %% [markdown]
+# The package's layer, with the same network, returns the same:
+
+# %%
+from nvp.flows.coupling import CheckerboardCoupling
+from nvp.flows.masks import Parity
+
+package = CheckerboardCoupling(Parity.ODD, on_board.net, scale_init=1.0)
 assert torch.allclose(y, package(images)[0])
 
 # %% tags=["remove-cell"]

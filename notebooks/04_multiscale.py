@@ -648,8 +648,8 @@ assert torch.allclose(mix(x)[1][0], jacobian.slogdet().logabsdet)
 # ```{exercise} The half that goes on
 # :label: ex-diagonal
 #
-# Show that the pixels which go on after one scale are the *even* squares of the checkerboard, those with row ≡ column
-# modulo 2, and after $k$ scales those with row ≡ column modulo $2^k$.
+# Show that the *even* squares of the checkerboard go on after one scale: the pixels with row ≡ column modulo 2. Show
+# that after $k$ scales the pixels with row ≡ column modulo $2^k$ are left.
 # ```
 #
 # ```{solution-start} ex-diagonal

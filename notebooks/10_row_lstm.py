@@ -432,8 +432,8 @@ assert norms[2] > norms[1] > 0.01 * norms[3]
 assert gradient_at_first(False, False, forget=0.0) < norms[0] / 10
 
 # %% [markdown]
-# With neither, almost no gradient reaches the first layer, and less than a tenth of it when the forget gates start
-# half open, at a bias of 0. Either connection repairs that.
+# With neither, almost no gradient reaches the first layer. (When the forget gates start half open, at a bias of 0, less
+# than a tenth of it is left.) Either connection repairs that.
 #
 # ## A trained Row LSTM completes images
 #
