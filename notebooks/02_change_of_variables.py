@@ -141,8 +141,7 @@ by_autograd = vmap(grad(lambda x: flow(x[None])[0][0]))(x)
 assert torch.allclose(flow(x)[1], by_autograd.log(), atol=1e-5)
 
 # %% [markdown]
-# The data are one number for each image: its share of black pixels, scaled to mean 0 and variance 1. The loss is minus
-# the logarithm of {eq}`eq:line`. Its first term pulls all $z$ to 0, and the log-derivative rewards stretching.
+# The data are one number for each image: its share of black pixels, scaled to mean 0 and variance 1.
 
 
 # %%
@@ -153,7 +152,12 @@ def black(split):
 train, test = black("train"), black("test")
 train, test = ((x - train.mean()) / train.std() for x in (train, test))
 
+# %% [markdown]
+# The loss is minus the logarithm of {eq}`eq:line`. Its first term pulls all $z$ to 0, and the log-derivative rewards
+# stretching.
 
+
+# %%
 def loss(flow, x):
     """-log p_X(x) in nats, averaged."""
     z, log_slope = flow(x)

@@ -77,8 +77,10 @@ def unskew(x):
 
 
 x = torch.randn(2, 3, 4, 5)
-assert torch.equal(skew(x), package.skew(x))
 assert torch.equal(unskew(skew(x)), x)
+
+# %% tags=["remove-cell"]
+assert torch.equal(skew(x), package.skew(x))
 
 # %% [markdown]
 # ````{dropdown} The package's version, without a loop
@@ -388,9 +390,9 @@ assert missed.nonzero().tolist() == [[PLACE[0] - 1, 27]]
 #
 # ## A trained layer completes digits
 #
-# A model of a single layer is one of the paper's entries on binarised MNIST {cite}`salakhutdinov2008dbn`. (Its width is
-# *unverified*.) The ledger has ours, with $h = 32$ and fewer than 50,000 parameters. Hide the lower half of real test
-# digits and let it draw the rest:
+# A model of a single layer is one of the paper's entries on binarised MNIST {cite}`salakhutdinov2008dbn`. (We
+# found no source for its width.) The ledger has ours, with $h = 32$ and fewer than 50,000 parameters. Hide the lower half
+# of real test digits and let it draw the rest:
 
 # %% mystnb={"figure": {"caption": "After figure 1 of {cite:t}`oord2016pixelrnn`: completions by a recorded Diagonal BiLSTM of one layer. First row: test digits. Below: the upper 14 rows are given, the lower 14 drawn, three times each. The digits were not chosen for their completions.", "name": "fig-diagonal-completions"}, "image": {"alt": "Four rows of seven binary digits. The upper halves are alike in each column. The lower halves of the last three rows mostly finish a legible digit, sometimes another digit than the first row has."}} tags=["hide-input"]
 run = runs()["binarized-mnist-diagonal-1"]
@@ -540,7 +542,7 @@ assert not seen[:4].any()
 # :class: dropdown
 # ```
 # No: a path may only go right and down, in either layer, so the field is the upper left rectangle. If the second layer
-# runs to the left, and is shifted, a path can end with steps to the left, after steps to the right further up. Then
+# runs to the left, and is shifted, a path can go right first, and left further down. Then
 # everything *above* is seen, but nothing of the own row. The sum of two directions needs no second layer, and sees the
 # row.
 

@@ -57,7 +57,8 @@ plt.show()
 
 # %% [markdown]
 # The 1 × 1 convolutions have mask B, too; without it they would mix the colours. Here are all classes of the last three
-# chapters, to copy, and the new layer. It leaves the last 1 × 1 and the sum to the network, as the LSTM layers do:
+# chapters, to copy (they need PyTorch and `itertools` alone), and then the new layer. The layer leaves the last 1 × 1 and
+# the sum to the network, as the LSTM layers do:
 
 
 # %% tags=["hide-input"]
@@ -179,6 +180,10 @@ class PixelCNN(nn.Module):
         return F.relu(self.conv(F.relu(y)))
 
 
+# %% [markdown]
+# With the same weights, it computes what the package's layer computes:
+
+# %%
 torch.manual_seed(0)
 theirs = PixelCNNBlock(10, 5, num_colours=3, kernel_size=3)
 mine = PixelCNN(10, 5, (3, 7, 9))
@@ -567,7 +572,7 @@ for layer, kind in kinds.items():
 # ## Train it, sample it, let it finish a picture
 #
 # The data are the embedded images of Fashion-MNIST {cite}`xiao2017fashion`, at half the side and with eight levels, so that
-# half a minute is enough:
+# half a minute is enough. In a notebook of your own, any integers of this shape will do.
 
 
 # %%
@@ -577,6 +582,13 @@ def small(split):
     return (F.avg_pool2d(images, 2) / 32).long()
 
 
+shape, images, test = (1, 14, 14), small("train"), small("test")
+
+# %% [markdown]
+# The loop minimises the cross-entropy of {doc}`09_pixel_by_pixel`:
+
+
+# %%
 def train(model, images, steps, rate=0.02, batch=16):
     """Minimise -log p(x) by Adam; returns the losses in nats an image."""
     optimiser = torch.optim.Adam(model.parameters(), rate)
@@ -595,7 +607,6 @@ def train(model, images, steps, rate=0.02, batch=16):
     return losses
 
 
-shape, images, test = (1, 14, 14), small("train"), small("test")
 torch.manual_seed(0)
 model = PixelRNN(RowLSTM, shape, levels=8)
 losses = train(model, images, steps=2000 if profile == "paper" else 400)
@@ -739,7 +750,7 @@ assert not models["cifar10-pixelcnn"].skip
 # sixteen times. On hardware that does many things at once this decides how long training takes. *Sampling* gains
 # nothing: every network has to draw one sub-pixel after the other.
 #
-# * The width of the one-layer Diagonal BiLSTM is *unverified*. Sizes of a PixelCNN or Row LSTM for MNIST were not found.
+# * For MNIST we found a source for the Diagonal BiLSTM of seven layers alone. The sizes of the other three are our choice.
 # * The network for 64 × 64 images has no residual connections. We read section 4 as saying that all others have both
 #   kinds of connections. Table 1 lists neither kind, and our PixelCNNs leave skip connections out.
 # * The introduction calls the PixelCNN a network of **fifteen layers**. The paper does not say what it counts. We read
@@ -826,9 +837,9 @@ assert sum(losses[-20:]) / 20 < independent * 14 * 14
 # ```{exercise} Two stacks
 # :label: ex-two-stacks
 #
-# Cure the blind spot. Let a **vertical** stack of convolutions two rows high and three columns wide, without a
-# mask in them, see only rows above, and a **horizontal** stack of 1 × 3 convolutions with masks A and then B
-# the own row. In each layer the horizontal stack gets the output of the vertical one. Show that nothing in the
+# Cure the blind spot by two stacks. The **vertical** one sees only rows above: its convolutions are two rows high and
+# three columns wide, and need no mask. The **horizontal** one sees its own row, by 1 × 3 convolutions with masks A and
+# then B. In each layer it also gets the output of the vertical one. Show that nothing in the
 # rows that are reached is missed.
 # ```
 #
