@@ -31,7 +31,8 @@ $(STAMP): pyproject.toml requirements.lock
 	  { echo "nvp needs Python 3.11 to 3.13; name one with: make PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 	  { echo "python -m venv failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[cli,import,book,dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint requirements.lock \
+	  --editable '.[cli,import,book,dev]'
 	@touch $@
 
 venv: $(STAMP) ## make the environment in .venv, once
@@ -48,6 +49,9 @@ reproduce: venv ## the main job: train, re-score, run the notebooks, build the b
 	$(SNAKEMAKE) book
 	$(BIN)/nvp tables --print
 	@echo "Open file://$(CURDIR)/build/book/index.html"
+
+# A worker for each core needs no threads beside it.
+check test: export OMP_NUM_THREADS := 1
 
 check: lint ## the inner loop, within a minute: lint, and the tests that are quick
 	$(BIN)/python -m pytest $(WORKERS) -m 'not (slow or nightly or book or browser)'

@@ -57,19 +57,14 @@ def test_every_page_is_there(book: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_page_needs_no_network(book: Path, browser: Browser, page: str) -> None:
-    browser.open(book / f"{page}.html")
+def test_a_page_needs_no_network_and_fits_a_phone(book: Path, browser: Browser, page: str) -> None:
+    browser.open(book / f"{page}.html", width=390)
+    assert browser.value(OVERFLOW) <= 0
     assert [url for url in browser.requests() if not url.startswith(("file:", "data:"))] == []
     assert browser.errors() == []
     assert browser.value(BROKEN_IMAGES) == []
     assert browser.value(BROKEN_EQUATIONS) == 0
     assert browser.value(RENDERED) == browser.value(EQUATIONS)
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_a_page_fits_a_small_screen(book: Path, browser: Browser, page: str) -> None:
-    browser.open(book / f"{page}.html", width=390)
-    assert browser.value(OVERFLOW) <= 0
 
 
 def test_the_welcome_page_has_its_equation(book: Path, browser: Browser) -> None:

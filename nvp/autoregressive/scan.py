@@ -85,7 +85,8 @@ def _build() -> bool:
         if shutil.which(compiler) is None:
             raise OSError(f"there is no C++ compiler {compiler}")
         folder = _folder(capability)
-        with _alone(folder), _undamaged(folder / "nvp_scan.so"), _on_path(ninja.BIN_DIR):
+        library = folder / "nvp_scan.so"
+        with _alone(library), _undamaged(library), _on_path(ninja.BIN_DIR):
             load(
                 "nvp_scan",
                 [str(Path(__file__).with_name("scan.cpp"))],
@@ -113,21 +114,22 @@ def _folder(capability: str) -> Path:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Let one process at a time compile; the others wait, and say so.
+def _alone(library: Path) -> Iterator[None]:
+    """Let one process at a time compile or load; the others wait, and say so if it compiles.
 
     The system frees this lock when its process ends, however it ends. PyTorch's own lock is a file
     that a killed process leaves behind, and for which its loader would wait for ever.
     """
-    with (folder / "compiling").open("w") as file:
+    with library.with_name("compiling").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            logger.warning("waiting for another process, which compiles the LSTM scan")
+            if not library.exists():
+                logger.warning("waiting for another process, which compiles the LSTM scan")
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError:  # some network file systems have no locks
             pass
-        (folder / "lock").unlink(missing_ok=True)
+        library.with_name("lock").unlink(missing_ok=True)
         yield
 
 
