@@ -208,7 +208,7 @@ display(
 assert ahead > 0
 
 # %% [markdown]
-# (The parameters of the paper's networks are ours to count.) In the paper the three networks come in the order of what
+# (We counted the parameters of the paper's networks.) In the paper the three networks come in the order of what
 # they see: the PixelCNN has a blind spot, the Row LSTM loses a wedge, the Diagonal BiLSTM sees all. Our final scores do not
 # show this order, because the PixelCNN trained for more than twice as long. Their first 30,000 images can be compared: all
 # three had batches of 16, the same optimiser and the same constant rate.
@@ -307,7 +307,7 @@ assert all(abs(gap) < 0.5 for gap in short.values())
 # figures, too, and we have one run of each.
 #
 # The Diagonal BiLSTM of seven layers has the paper's sizes. For the other three networks we found no source, so their
-# sizes are our choice. The paper's figure of the Row LSTM (†) is quoted from memory: no source at hand prints it.
+# sizes are our choice. The paper's figure of the Row LSTM is quoted from memory: no source at hand prints it.
 #
 # On the 256 **grey levels** of MNIST the paper reports nothing. Our small PixelCNN trained for minutes, and is far behind
 # the gated PixelCNN of a well-known tutorial, which trained for 150 epochs on a GPU:
@@ -409,7 +409,7 @@ pictures.draw_learning_curves(
 plt.show()
 
 # %% [markdown]
-# They still fall where the budgets end. On digits the runs came close to their ends:
+# They still fall where the budgets end. On digits the curves have nearly flattened:
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The four runs on binarised MNIST: the loss of training (lines), images held out for validation under averaged weights (dots), and at the right the paper's figures on test images (dashes).", "name": "fig-nats-curves"}, "image": {"alt": "Nats an image over training images seen, on a logarithmic axis. Four curves fall ever more slowly towards the dashes at the right edge, which are between 79 and 82."}}
 factor = nats_per_bit((1, 28, 28))
@@ -461,12 +461,12 @@ figures.show_table(
 # %% [markdown]
 # (In nats an image for digits, in bits/dim for colours. The rate is annealed at the end, so some of the fall is that.)
 #
-# * **Budget.** Where the last quarter still brought something, more steps would have brought more.
-# * **Generalisation.** Where held-out images cost more than training images, more steps would soon stop to help. Such
-#   a run wants regularisation.
+# * **Budget.** Where the loss still fell in the last quarter, more steps would have lowered it further.
+# * **Generalisation.** Where held-out images cost more than training images, more steps would soon stop helping. Such
+#   a run needs regularisation.
 # * **Weights chosen.** Validation chooses the weights. Where it chose some from before the end, the run had begun to
 #   overfit.
-# * **What we do not know.** The paper gives no learning rate, no schedule and no number of epochs.
+# * **The paper's training.** It is not known: the paper gives no learning rate, no schedule and no number of epochs.
 #
 # The paper and we train differently:
 #
