@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import re
 import sys
+from base64 import b64encode
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -39,14 +40,14 @@ DIVERGING = "RdBu_r"
 
 WIDTH = 7.2  # inches, the text of a page
 DOTS = 220  # an inch, of what a line drawing holds as dots: densities, clouds of points
-HEAVY = 100_000  # bytes, of a line drawing that is better shown as dots
+HEAVY = 100_000  # bytes, of a line drawing that is shown as dots if these are smaller
 
 
 def use_style() -> None:
     """Make matplotlib draw in the style of the book, for the rest of this process.
 
-    A notebook then shows a figure as SVG, and as PNG where it holds images (uint8) or where its
-    SVG would be over `HEAVY`.
+    A notebook then shows a figure as SVG, and as PNG where it holds images (uint8), or where its
+    SVG would be over `HEAVY` and the larger of both.
     """
     mpl.rcParams.update(
         {
@@ -85,20 +86,23 @@ def _choose_formats(shell: Any) -> None:
     from IPython.core.pylabtools import print_figure
 
     @lru_cache(maxsize=1)  # both formats ask
-    def drawing(figure: Figure) -> str:
-        text = print_figure(figure, "svg", dpi=DOTS, metadata={"Date": None})
-        # On one line: a notebook indents every line, and a path has one for each of its corners.
-        return text.replace("\n", " ")
-
-    def svg(figure: Figure) -> str | None:
-        light = not _holds_images(figure) and len(drawing(figure)) <= HEAVY
-        return drawing(figure) if light else None
-
-    def png(figure: Figure) -> bytes | None:
+    def shown(figure: Figure) -> str | bytes:
+        """SVG or PNG."""
         if _holds_images(figure):
             return _smallest(print_figure(figure, "png"))
-        heavy = len(drawing(figure)) > HEAVY
-        return _smallest(print_figure(figure, "png", dpi=DOTS)) if heavy else None
+        drawing = print_figure(figure, "svg", dpi=DOTS, metadata={"Date": None})
+        # On one line: a notebook indents every line, and a path has one for each of its corners.
+        drawing = drawing.replace("\n", " ")
+        if len(drawing) <= HEAVY:
+            return drawing
+        dots = _smallest(print_figure(figure, "png", dpi=DOTS))
+        return drawing if len(drawing) < len(b64encode(dots)) else dots
+
+    def svg(figure: Figure) -> str | None:
+        return drawing if isinstance(drawing := shown(figure), str) else None
+
+    def png(figure: Figure) -> bytes | None:
+        return dots if isinstance(dots := shown(figure), bytes) else None
 
     formatters = shell.display_formatter.formatters
     formatters["image/svg+xml"].for_type(Figure, svg)
