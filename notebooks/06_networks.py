@@ -406,7 +406,8 @@ assert official.mean > 2 * official.error
 #
 # The next cell collects chapters {ref}`coupling-layers`, {ref}`multi-scale` and {ref}`integers-to-bits`. One function has
 # changed: `stack` now puts a `BatchNorm` behind each coupling. Together with `conv`, `unit`, `Network` and `BatchNorm`
-# above it is a complete Real NVP. You can copy the three cells into an empty notebook.
+# above it is a complete Real NVP. You can copy the three cells into an empty notebook. Its images are integers from 0 to
+# 255, of shape (N, C, H, W).
 
 
 # %%
