@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from nvp.ledger.verify import Check
@@ -20,7 +21,7 @@ def rewrite(root: Path, path: str, value: object, name: str = "tiny") -> None:
     file.write_text(json.dumps(tree))
 
 
-def states(checks: list[Check]) -> dict[str, str]:
+def states(checks: Iterable[Check]) -> dict[str, str]:
     """The state of each check by its first word."""
     return {check.what.split()[0].strip(","): check.state for check in checks}
 

@@ -280,6 +280,7 @@ def test_verify_fails_with_a_table_when_a_figure_was_altered(trained: Path, resu
     path.write_text(good.replace(str(score.bits_per_dim), str(score.bits_per_dim - 0.01), 1))
     result = tiny.nvp("verify", *root)
     assert result.exit_code == 1
+    assert "tiny, test set of tiny: differs\n" in result.output
     assert f"{score.bits_per_dim - 0.01:.4f}" in result.output
     assert f"{score.bits_per_dim:.4f}" in result.output
     probe = ledger.runs()["tiny"].record.scores.probe.bits_per_dim

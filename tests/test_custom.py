@@ -88,7 +88,7 @@ def test_from_the_configuration_to_the_tables(module: str, tmp_path: Path) -> No
     assert entry.config.model.family == "my_histograms:HistogramsConfig"
     assert entry.load_model().sharpness == 2
     assert entry.record.parameters == 256 * 64
-    checks = verify.verify(data_root=data_root, root=root)
+    checks = list(verify.verify(data_root=data_root, root=root))
     assert [check.state for check in checks] == ["agrees"] * 4
     path = root / "runs" / "tiny" / "run.json"
     tree = json.loads(path.read_text())

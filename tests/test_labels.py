@@ -107,7 +107,7 @@ def test_labels_matter_to_training(labelled: Path, trained: Path, tmp_path: Path
 def test_a_run_is_recorded_and_verified(labelled: Path, trained: Path, tmp_path: Path) -> None:
     shutil.copy(results_root() / "published.yaml", tmp_path)
     record.record(trained, data_root=labelled, first=20, num_draws=2, root=tmp_path)
-    checks = verify.verify(data_root=labelled, root=tmp_path)
+    checks = list(verify.verify(data_root=labelled, root=tmp_path))
     assert {check.what.split()[0] for check in checks} == {"weights,", "probe", "samples", "test"}
     assert {check.state for check in checks} == {"agrees"}
     scores = ledger.runs(tmp_path)["tiny"].record.scores

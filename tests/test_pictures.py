@@ -18,6 +18,7 @@ from nvp.ledger import pictures, verify
 from nvp.ledger.entry import read_run, runs
 from nvp.ledger.pictures import make_pictures
 from nvp.runs.folder import RunFolder
+from nvp.training import progress
 from nvp.training.loop import prepare
 
 
@@ -73,7 +74,7 @@ def test_verify_makes_the_samples_again(
     Image.fromarray(sheet).save(run.files.samples)
     assert states(verify.verify(data_root=tmp_path, root=own))["samples"] == "differs"
     run.files.samples.write_bytes(b"no picture")
-    checks = verify.verify(data_root=tmp_path, root=own)
+    checks = list(verify.verify(data_root=tmp_path, root=own))
     assert any("is damaged" in check.found for check in checks)
     run.files.samples.unlink()
     assert states(verify.verify(data_root=tmp_path, root=own))["samples"] == "not checked"
@@ -100,7 +101,9 @@ def test_a_picture_that_is_too_large_shows_fewer_images(
     assert (height // 22) * (width // 22) == shown
 
 
-def test_a_filmstrip_has_a_column_for_each_checkpoint(own: Path, trained: Path) -> None:
+def test_a_filmstrip_has_a_column_for_each_checkpoint(
+    own: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     film = own / "film"
     film.mkdir()
     config = tiny.configuration_of(trained / "run")
@@ -110,7 +113,9 @@ def test_a_filmstrip_has_a_column_for_each_checkpoint(own: Path, trained: Path) 
         prepare(config.model_copy(update=update), folder, data_root=trained / "data").run()
         shutil.copy(RunFolder(folder).checkpoint, film / f"{9 - steps}.safetensors")
     entry = own / "runs" / "tiny"
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0)
     run = make_pictures(entry, film, data_root=trained / "data")
+    assert "tiny, filmstrip: 1 of 2, 0:00:0" in capsys.readouterr().err
     assert run.record.film == read_run(entry).record.film == [8, 16]
     shown = tiles(run.files.filmstrip)
     assert shown.shape == (8, 2, 8, 8)

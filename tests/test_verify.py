@@ -28,7 +28,7 @@ def test_the_weights_of_a_recorded_run_score_as_recorded(name: str) -> None:
 
 def test_a_name_that_is_not_recorded_is_an_error(recorded: Path) -> None:
     with pytest.raises(NVPError, match="no recorded run is called tinny"):
-        verify.verify(["tiny", "tinny"], root=recorded)
+        next(verify.verify(["tiny", "tinny"], root=recorded))
 
 
 def test_verify_agrees_with_an_honest_ledger(recorded: Path, trained: Path) -> None:
@@ -96,7 +96,7 @@ def test_verify_goes_on_past_what_cannot_be_read(fault: str, own: Path) -> None:
         (own / "runs" / "tiny" / "run.json").write_text("{")
     else:
         save_tensors(path, {"weight": torch.zeros(2)}, {})
-    checks = verify.verify(quick=True, root=own)
+    checks = list(verify.verify(quick=True, root=own))
     assert [c.state for c in checks if c.run == "tiny"] == ["differs"]
     assert [c.state for c in checks if c.run == "zebra"] == ["agrees", "agrees"]
 
@@ -150,7 +150,7 @@ def test_verify_compares_what_a_gan_draws_and_says_so(
     gan: tuple[Path, Path], tmp_path: Path
 ) -> None:
     data_root, root = gan
-    checks = verify.verify(data_root=data_root, root=root)
+    checks = list(verify.verify(data_root=data_root, root=root))
     assert states(checks) == {"weights": "agrees", "draws": "agrees", "samples": "agrees"}
     assert any("no likelihood" in check.what for check in checks)
     own = Path(shutil.copytree(root, tmp_path / "own"))

@@ -238,15 +238,17 @@ def verify(
 ) -> None:
     """Score recorded runs again, and fail if a figure differs."""
     from nvp.ledger import verify as verifying
-    from nvp.training.distributed import processes
+    from nvp.training.distributed import is_first, processes
 
+    differs, table = False, Table("run", "what", "in the ledger", "scored again", "")
     with processes():
-        checks = verifying.verify(names or (), quick=quick, data_root=data_root, device=device)
-        table = Table("run", "what", "in the ledger", "scored again", "")
-        for check in checks:
+        for check in verifying.verify(names or (), quick=quick, data_root=data_root, device=device):
+            if is_first():
+                typer.echo(f"{check.run}, {check.what}: {check.state}", err=True)
             table.add_row(check.run, check.what, check.recorded, check.found, check.state)
-        console().print(table if checks else "The ledger is empty: nothing to verify.")
-    if any(check.state == "differs" for check in checks):
+            differs |= check.state == "differs"
+        console().print(table if table.rows else "The ledger is empty: nothing to verify.")
+    if differs:
         raise typer.Exit(1)
 
 

@@ -23,6 +23,7 @@ from nvp.runs.files import write, write_text
 from nvp.runs.folder import RunFolder
 from nvp.runs.load import TrainedRun, finished_model, load_run
 from nvp.runs.sheet import draw, encode, greys, sheet
+from nvp.training.progress import counting
 
 NUMBER, COLUMNS = 64, 8
 MAX_BYTES, MAX_WIDTH = 300_000, 600  # of one picture
@@ -102,11 +103,13 @@ def write_film(run: Run, film: Path, *, data_root: Path | None = None, device: s
     config = run.config
     data = training_data(config, data_root)
     columns = {}
-    for path in paths:
-        checkpoint = read_checkpoint(path, config)
-        checkpoint.check_data(data)
-        model = finished_model(config, checkpoint.averaged, path, data, device)
-        columns[checkpoint.header.step] = greys(draw(model, FILM_ROWS), model.levels)
+    with counting(f"{run.name}, filmstrip", len(paths)) as progress:
+        for path in paths:
+            checkpoint = read_checkpoint(path, config)
+            checkpoint.check_data(data)
+            model = finished_model(config, checkpoint.averaged, path, data, device)
+            columns[checkpoint.header.step] = greys(draw(model, FILM_ROWS), model.levels)
+            progress(len(columns))
     steps = sorted(columns)
     rows = torch.stack([columns[step] for step in steps], dim=1).flatten(0, 1)
     _write(run.files.filmstrip, rows, len(steps))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -41,27 +41,25 @@ def verify(
     data_root: Path | None = None,
     device: str = "auto",
     root: Path | None = None,
-) -> list[Check]:
+) -> Iterator[Check]:
     """Check the weights of each run of the ledger, or of those named, and its probe images' score.
 
-    Unless `quick`, check its samples, and its score on the full test set where that is under the
-    data root. A model without likelihood has no scores: its draws from fixed noise are compared. A
-    run whose record or weights cannot be read counts as differing, and the others still run.
-    Raises `NVPError` for a name that the ledger does not have.
+    The checks of a run are yielded as soon as they are made. Unless `quick`, check its samples, and
+    its score on the full test set where that is under the data root. A model without likelihood has
+    no scores: its draws from fixed noise are compared. A run whose record or weights cannot be read
+    counts as differing, and the others still run. Raises `NVPError` for a name that the ledger does
+    not have.
     """
     recorded = entries(root)
     if unknown := sorted(set(names) - {folder.name for folder in recorded}):
         raise NVPError(f"no recorded run is called {', '.join(unknown)}: see results/runs/")
-    checks = []
     for folder in recorded:
         if names and folder.name not in names:
             continue
         try:
-            checks += _check(read_run(folder), quick, data_root, device)
+            yield from _check(read_run(folder), quick, data_root, device)
         except NVPError as error:
-            what = "record and weights"
-            checks.append(Check(folder.name, what, "readable", str(error), "differs"))
-    return checks
+            yield Check(folder.name, "record and weights", "readable", str(error), "differs")
 
 
 def _check(run: Run, quick: bool, data_root: Path | None, device: str) -> list[Check]:

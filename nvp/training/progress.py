@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal; elsewhere, for training, a line now and then."""
+"""Progress of long work: a bar on a terminal; elsewhere a line now and then."""
 
 from __future__ import annotations
 
@@ -39,17 +39,20 @@ def bar(name: str) -> Iterator[Bar | None]:
 
 
 @contextmanager
-def counting(what: str, total: int) -> Iterator[Callable[[int], None] | None]:
-    """A bar that is told how many of `total` images are done; None where there is no terminal."""
-    started = time.perf_counter()
+def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show how many of `total` are done: the block is given a function to tell it."""
+    started = last_line = time.perf_counter()
     with bar(what) as shown:
-        if shown is None:
-            yield None
-            return
 
         def update(done: int) -> None:
-            left = (time.perf_counter() - started) * (total / done - 1)
-            shown(done / total, f"{_clock(left / 60)} to go")
+            nonlocal last_line
+            now = time.perf_counter()
+            left = f"{_clock((now - started) * (total / done - 1) / 60)} to go"
+            if shown is not None:
+                shown(done / total, left)
+            elif is_first() and now - last_line >= LINE_SECONDS:
+                last_line = now
+                print(f"{what}: {done} of {total}, {left}", file=sys.stderr, flush=True)
 
         yield update
 
