@@ -256,6 +256,7 @@ def test_names_are_no_markup(name: str, tmp_path: Path) -> None:
         (("evaluate", "n" * 300), "File name too long"),
         (("sample", "{run}", "--out", ""), "cannot write"),
         (("sample", "{run}", "--out", "n" * 300), "cannot write"),
+        (("sample", "{run}", "--out", "a.jpg"), "a.jpg: samples are written as PNG"),
         (("sample", "{run}", "--out", "a.png", "--temperature", "inf"), "'--temperature'"),
         (("sample", "{run}", "--out", "a.png", "-n", 10**12), "'-n'"),
         (("evaluate", "{run}", "--device", "meta"), "no device 'meta'"),

@@ -33,8 +33,11 @@ def write_samples(
     """Write a square sheet of samples as a PNG, the highest level white.
 
     A conditional model samples the class `label`; without one it samples all classes in turn, a
-    column for each.
+    column for each. Raises `NVPError` for a path that names another format, and for a `label` that
+    the model does not take.
     """
+    if path.suffix.lower() not in ("", ".png"):
+        raise NVPError(f"{path}: samples are written as PNG, name a file that ends in .png")
     if label is not None and not model.num_classes:
         raise NVPError("this model takes no labels: leave --label out")
     columns = math.ceil(math.sqrt(number))
