@@ -401,7 +401,7 @@ figures.show_table([f"{count} images each", *scored_sets, "difference"], rows)
 #   same images:
 
 # %% tags=["hide-input"]
-rival = ledger["cifar10-small-pixelcnn"]
+rival = ledger["cifar10-small-diagonal-bilstm"]
 figures.show_table(
     [f"{name}, test images", "bits/dim", "training"],
     [
