@@ -53,7 +53,7 @@ reproduce: venv ## the main job: train, re-score, run the notebooks, build the b
 # A worker for each core needs no threads beside it.
 check test: export OMP_NUM_THREADS := 1
 
-check: lint ## the inner loop, within a minute: lint, and the tests that are quick
+check: lint ## the inner loop, about a minute: lint, and the tests that are quick
 	$(BIN)/python -m pytest $(WORKERS) -m 'not (slow or nightly or book or browser)'
 
 test: lint ## all checks: lint, every test, recorded weights among them, every notebook
