@@ -84,7 +84,7 @@ def ours(precision: Precision, *, compiled: bool = True) -> Callable[[Config, in
 
     def make(model: Config, batch_size: int) -> Contender:
         if not compiled:
-            os.environ["NVP_PLAIN_SCAN"] = "1"
+            os.environ["NVP_PLAIN"] = "1"
         keep_freed_memory()  # as `nvp train` does
         config = RunConfig(
             name="benchmark",

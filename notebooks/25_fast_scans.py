@@ -259,7 +259,7 @@ figures.show_table(
 #   pixels that read it.
 #
 # It is compiled on first use, for the vectors of the machine. Where there is no compiler, on a GPU, and with
-# `NVP_PLAIN_SCAN=1`, the layers run the loop above. Both must give the same states and the same gradients:
+# `NVP_PLAIN=1`, the layers run the loop above. Both must give the same states and the same gradients:
 
 # %%
 if compiled(gates):
@@ -344,7 +344,7 @@ assert 4 < faster["diagonal_bilstm"] < 8
 def multiply_adds(function):
     """Executed while `function` runs, in the plain form of the scans."""
     counter = FlopCounterMode(display=False)
-    with patch.dict(os.environ, NVP_PLAIN_SCAN="1"), counter:
+    with patch.dict(os.environ, NVP_PLAIN="1"), counter:
         function()
     return counter.get_total_flops() // 2
 

@@ -137,7 +137,7 @@ def test_plain_code_is_the_same_network(kind: Kind) -> None:
 @pytest.mark.parametrize("kind", [Kind.DIAGONAL_BILSTM, Kind.ROW_LSTM])
 def test_flops_of_the_scan(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ours take as many as plain code, less the corners of the skewed maps."""
-    monkeypatch.delenv("NVP_PLAIN_SCAN", raising=False)
+    monkeypatch.delenv("NVP_PLAIN", raising=False)
     setting = pixelrnn.BENCHMARK.settings["tiny"]
     found = {
         name: measure(pixelrnn.BENCHMARK, f"{kind}/{name}", setting, batch=2, steps=0)
@@ -159,7 +159,7 @@ def test_a_measurement_is_sound(
     if name == LIBRARY:
         pytest.importorskip("normflows", reason="the extra `benchmarks` is not installed")
     # Set back afterwards, whatever the contender makes of it.
-    monkeypatch.setenv("NVP_PLAIN_SCAN", "")
+    monkeypatch.setenv("NVP_PLAIN", "")
     found = measure(benchmark, name, benchmark.settings["tiny"], batch=8, steps=1)
     if name == CEILING:
         shapes = found["gflop_per_second"].values()

@@ -221,7 +221,7 @@ def test_an_unmasked_1x1_is_caught(kind: Kind, part: str) -> None:
 
 def test_no_shift_down_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     model = randomised(PixelRNN(config("diagonal_bilstm")))
-    monkeypatch.setenv("NVP_PLAIN_SCAN", "1")
+    monkeypatch.setenv("NVP_PLAIN", "1")
     check_fields(model.config)
     monkeypatch.setattr(diagonal_bilstm, "shift_down", lambda x: x)
     assert_leaks(model)

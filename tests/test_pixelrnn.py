@@ -192,7 +192,7 @@ def test_bfloat16_is_near_float32(
 
     The mixture is as narrow as training makes it where images are even: a fresh one hides faults.
     """
-    monkeypatch.setenv("NVP_PLAIN_SCAN", plain_scan)
+    monkeypatch.setenv("NVP_PLAIN", plain_scan)
     torch.manual_seed(0)
     model = PixelRNN(config(kind, (1, 8, 8), num_layers=2, hidden=16, head=32, **output))
     images = torch.randint(model.levels, (16, 1, 8, 8), generator=generator(), dtype=torch.uint8)

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
-import subprocess
-import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from pixels import config, generator, randomised
 from torch import Tensor
-from torch.utils import cpp_extension
 
 from nvp import PixelRNN
 from nvp.autoregressive import scan
@@ -22,6 +16,7 @@ from nvp.autoregressive.diagonal_bilstm import scan_diagonals, shift_down, skew,
 from nvp.autoregressive.lstm import lstm_cell
 from nvp.autoregressive.row_lstm import scan_rows
 from nvp.autoregressive.scan import DIAGONAL, raster_lstm
+from nvp.model import native
 
 Inputs = tuple[Tensor, Tensor, Tensor]
 
@@ -33,16 +28,8 @@ def built(monkeypatch: pytest.MonkeyPatch) -> None:
     """The compiled scan; a machine with a compiler must be able to build it."""
     if shutil.which("c++") is None:
         pytest.skip("no C++ compiler")
-    monkeypatch.delenv("NVP_PLAIN_SCAN", raising=False)
+    monkeypatch.delenv("NVP_PLAIN", raising=False)
     assert scan.compiled(torch.zeros(1))
-
-
-@pytest.fixture
-def rebuilt() -> Iterator[None]:
-    """Let a test, and whatever follows it, build anew."""
-    scan._build.cache_clear()
-    yield
-    scan._build.cache_clear()
 
 
 def inputs(
@@ -260,8 +247,8 @@ def test_model_without_the_compiled_scan(kind: str, monkeypatch: pytest.MonkeyPa
     fast.sum().backward()
     gradients = [p.grad for p in model.parameters()]
     model.zero_grad()
-    monkeypatch.setenv("NVP_PLAIN_SCAN", "1")
-    monkeypatch.setattr(scan, "_build", lambda: pytest.fail("built all the same"))
+    monkeypatch.setenv("NVP_PLAIN", "1")
+    monkeypatch.setattr(native, "_build", lambda *_: pytest.fail("built all the same"))
     slow = model.log_prob(images)
     slow.sum().backward()
     assert_close([fast, *gradients], [slow, *(p.grad for p in model.parameters())], 1e-10)
@@ -274,7 +261,7 @@ def test_the_scan_is_in_full_under_autocast(
     kind: str, plain_scan: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of what the layer does only the convolution before the scan is in half precision."""
-    monkeypatch.setenv("NVP_PLAIN_SCAN", plain_scan)
+    monkeypatch.setenv("NVP_PLAIN", plain_scan)
     layer = PixelRNN(config(kind, (1, 6, 5), hidden=8)).layers[0].core
     x = torch.randn(3, 16, 6, 5, generator=generator())
     with torch.autocast("cpu", torch.bfloat16):
@@ -285,92 +272,9 @@ def test_the_scan_is_in_full_under_autocast(
     assert torch.equal(states, layer(x))
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        RuntimeError(
-            "Error building extension 'nvp_scan': [1/2] c++\nscan.cpp: error\nninja: stopped"
-        ),
-        OSError("no space left on device"),
-        ImportError("no module named setuptools"),
-        subprocess.CalledProcessError(1, ["c++", "--version"]),
-        RuntimeError(),
-    ],
-    ids=repr,
-)
-@pytest.mark.usefixtures("rebuilt")
-def test_no_compiler(
-    error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """One line says so, once, and everything works."""
-
-    def fail(*_: Any, **__: Any) -> None:
-        raise error
-
-    monkeypatch.delenv("NVP_PLAIN_SCAN", raising=False)
-    monkeypatch.setattr(cpp_extension, "load", fail)
-    model = randomised(PixelRNN(config("diagonal_bilstm")))
-    images = torch.zeros(2, 1, 3, 4, dtype=torch.uint8)
-    with caplog.at_level(logging.WARNING), torch.no_grad():
-        logs = model.log_prob(images)
-        model.log_prob(images)
-    assert logs.isfinite().all()
-    (record,) = caplog.records
-    assert "\n" not in record.getMessage()
-    assert "uncompiled" in record.getMessage()
-
-
-@pytest.mark.parametrize("there", [False, True])
-def test_a_killed_compilation_stops_nobody(
-    there: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The lock file, for which PyTorch's loader would wait, goes; another process is waited for.
-
-    A process that only loads what is there takes no time worth a notice.
-    """
-    library = tmp_path / "nvp_scan.so"
-    if there:
-        library.touch()
-    (tmp_path / "lock").touch()
-    with scan._alone(library):
-        assert not (tmp_path / "lock").exists()
-        waits = threading.Thread(target=lambda: scan._alone(library).__enter__())
-        with caplog.at_level(logging.WARNING):
-            waits.start()
-            waits.join(0.5)
-        assert waits.is_alive()
-        notice = "waiting for another process, which compiles the LSTM scan"
-        assert [record.getMessage() for record in caplog.records] == [notice] * (not there)
-    waits.join()
-
-
-def test_without_a_compiler_the_notice_names_it(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv("CXX", "no-such-compiler -x")
-    monkeypatch.setattr(cpp_extension, "load", lambda *_, **__: None)
-    with caplog.at_level(logging.WARNING):
-        assert not scan._build.__wrapped__()
-    assert "(there is no C++ compiler no-such-compiler)" in caplog.records[0].getMessage()
-
-
 def test_shapes_that_do_not_fit_are_refused() -> None:
     gates, weight = torch.zeros(1, 3, 4, 1, 4, 5), torch.zeros(1, 3, 5, 20)
     with pytest.raises(RuntimeError, match="initial must be"):
         raster_lstm(gates, weight, torch.zeros(1, 2, 3, 5), 3)
     with pytest.raises(RuntimeError, match="weight must be"):
         raster_lstm(gates, weight[:, :2], torch.zeros(1, 2, 4, 5), 3)
-
-
-def test_a_compiled_scan_that_was_cut_short_is_compiled_again(tmp_path: Path) -> None:
-    library = tmp_path / "nvp_scan.so"
-    with scan._undamaged(library):
-        library.write_bytes(b"compiled")
-    with scan._undamaged(library):
-        assert library.read_bytes() == b"compiled"
-    library.write_bytes(b"comp")
-    with scan._undamaged(library):
-        assert not library.exists()
-        library.write_bytes(b"compiled anew")
-    with scan._undamaged(library):
-        assert library.exists()

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nvp.flows.masks import Parity, checkerboard_mask
+from nvp.flows.norm import compiled, norm_relu
 from nvp.model.roles import Role
 
 BATCH_NORM_EPSILON = 1e-4
@@ -106,6 +107,17 @@ class ShiftedBatchNorm(nn.Module):
             eps=BATCH_NORM_EPSILON,
         )
 
+    def rectified(self, x: Tensor) -> Tensor:
+        """relu(norm(x)), in training by one compiled operator where there is one for x."""
+        if not (self.training and compiled(x)):
+            # In place, here and below: no backward pass needs the output of a norm or convolution.
+            return F.relu_(self(x))
+        out, mean, variance = norm_relu(x, self.beta, BATCH_NORM_EPSILON)
+        count = x.numel() / len(mean)
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
+        return out
+
 
 class ResidualBlock(nn.Module):
     """Pre-activation block: h + conv(relu(bn(conv(relu(bn(h)))))), both convolutions 3x3."""
@@ -118,9 +130,8 @@ class ResidualBlock(nn.Module):
         self.conv2 = WeightNormConv2d(width, width, 3, magnitude=True, bias=True)
 
     def forward(self, h: Tensor) -> Tensor:
-        # In place, here and below: no backward pass needs the output of a norm or convolution.
-        inner = self.conv1(F.relu_(self.norm1(h)))
-        return self.conv2(F.relu_(self.norm2(inner))).add_(h)
+        inner = self.conv1(self.norm1.rectified(h))
+        return self.conv2(self.norm2.rectified(inner)).add_(h)
 
 
 class InputTreatment(nn.Module):
@@ -205,7 +216,7 @@ class CouplingNet(nn.Module):
         for block, skip in zip(self.blocks, self.skips, strict=True):
             h = block(h)
             total.add_(skip(h))
-        return self.conv_out(F.relu_(self.norm_out(total)))
+        return self.conv_out(self.norm_out.rectified(total))
 
 
 class TrunkNet(CouplingNet):
@@ -222,7 +233,7 @@ class TrunkNet(CouplingNet):
         h = self.conv_in(h)
         for block in self.blocks:
             h = block(h)
-        return self.conv_out(F.relu(self.norm_out(h)))
+        return self.conv_out(self.norm_out.rectified(h))
 
 
 def remove_weight_norm(net: nn.Module) -> None:

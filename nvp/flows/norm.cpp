@@ -1,0 +1,190 @@
+// The batch norm inside the networks of Real NVP with the rectifier behind it, and its backward
+// pass: y = max(0, (x - mean) / sqrt(variance + epsilon) + beta), over the moments of the batch.
+//
+// PyTorch takes five passes over the map and its gradient where four suffice, and turns each number
+// from bfloat16 to float32 and back in every one. Here a map is a matrix (rows, channels): the
+// pixels of all images, channels last. Sums are taken in float32 over CHUNK rows, and in float64
+// over the chunks, in a fixed order: no result depends on the threads.
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <ATen/cpu/vec/vec.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <cmath>
+#include <tuple>
+#include <vector>
+
+namespace {
+
+using Half = at::vec::Vectorized<at::BFloat16>;
+using Float = at::vec::Vectorized<float>;
+using Channels = std::vector<float>;  // a number for each channel
+
+constexpr int64_t CHUNK = 512;
+constexpr int64_t LANES = Float::size();
+constexpr int64_t WIDE = 2 * LANES;  // channels that go together: one vector of bfloat16
+
+struct Pair {
+  Float a, b;
+};
+
+// The first n of WIDE numbers; what lies behind them is neither read nor written.
+inline Pair load(const at::BFloat16* from, int64_t n) {
+  auto [a, b] = at::vec::convert_bfloat16_float(n == WIDE ? Half::loadu(from) : Half::loadu(from, n));
+  return {a, b};
+}
+
+inline Pair load(const float* from, int64_t n) {
+  if (n == WIDE) return {Float::loadu(from), Float::loadu(from + LANES)};
+  return {Float::loadu(from, std::min(n, LANES)),
+          n > LANES ? Float::loadu(from + LANES, n - LANES) : Float(0)};
+}
+
+inline void store(at::BFloat16* to, const Pair& x, int64_t n) {
+  const Half half = at::vec::convert_float_bfloat16(x.a, x.b);
+  n == WIDE ? half.store(to) : half.store(to, static_cast<int>(n));
+}
+
+inline void store(float* to, const Pair& x, int64_t n) {
+  x.a.store(to, static_cast<int>(std::min(n, LANES)));
+  if (n > LANES) x.b.store(to + LANES, static_cast<int>(n - LANES));
+}
+
+// Calls body(chunk, first row, last row, first channel, number of channels), over the threads.
+template <typename Body>
+void for_blocks(int64_t rows, int64_t channels, const Body& body) {
+  at::parallel_for(0, (rows + CHUNK - 1) / CHUNK, 1, [&](int64_t first, int64_t last) {
+    for (int64_t chunk = first; chunk < last; ++chunk)
+      for (int64_t c = 0; c < channels; c += WIDE)
+        body(chunk, chunk * CHUNK, std::min(rows, (chunk + 1) * CHUNK), c,
+             std::min(WIDE, channels - c));
+  });
+}
+
+// Means over the rows of two numbers each; `terms(c, n)` gives what adds those of one row.
+template <typename Terms>
+std::vector<double> two_means(int64_t rows, int64_t channels, const Terms& terms) {
+  const int64_t chunks = (rows + CHUNK - 1) / CHUNK;
+  std::vector<float> sums(chunks * 2 * channels);
+  for_blocks(rows, channels, [&](int64_t chunk, int64_t row, int64_t last, int64_t c, int64_t n) {
+    Pair first{Float(0), Float(0)}, second = first;
+    const auto add = terms(c, n);
+    for (; row < last; ++row) add(row, first, second);
+    store(&sums[chunk * 2 * channels + c], first, n);
+    store(&sums[(chunk * 2 + 1) * channels + c], second, n);
+  });
+  std::vector<double> means(2 * channels, 0.0);
+  for (size_t i = 0; i < sums.size(); ++i) means[i % means.size()] += sums[i] / rows;
+  return means;
+}
+
+struct Affine {  // of each channel: x -> scale x + offset, the norm before its rectifier
+  Channels scale, offset;
+  Affine(const float* beta, const float* mean, const float* variance, int64_t channels, double epsilon)
+      : scale(channels), offset(channels) {
+    for (int64_t c = 0; c < channels; ++c) {
+      scale[c] = static_cast<float>(1 / std::sqrt(variance[c] + epsilon));
+      offset[c] = beta[c] - mean[c] * scale[c];
+    }
+  }
+};
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& x, const at::Tensor& beta,
+                                                       double epsilon) {
+  const int64_t channels = x.size(1), rows = x.numel() / channels;
+  at::Tensor y = at::empty_like(x), mean = at::empty_like(beta), variance = at::empty_like(beta);
+  const auto* in = x.const_data_ptr<at::BFloat16>();
+  auto* out = y.mutable_data_ptr<at::BFloat16>();
+  // Moments about the first pixel: about 0 a large mean would drown a small variance.
+  const auto moments = two_means(rows, channels, [&](int64_t c, int64_t n) {
+    return [=, origin = load(in + c, n)](int64_t row, Pair& first, Pair& second) {
+      const Pair v = load(in + row * channels + c, n);
+      const Float a = v.a - origin.a, b = v.b - origin.b;
+      first = {first.a + a, first.b + b};
+      second = {at::vec::fmadd(a, a, second.a), at::vec::fmadd(b, b, second.b)};
+    };
+  });
+  auto *means = mean.mutable_data_ptr<float>(), *variances = variance.mutable_data_ptr<float>();
+  for (int64_t c = 0; c < channels; ++c) {
+    const double away = moments[c];
+    means[c] = static_cast<float>(static_cast<float>(in[c]) + away);
+    variances[c] = static_cast<float>(std::max(0.0, moments[channels + c] - away * away));
+  }
+  const Affine norm(beta.const_data_ptr<float>(), means, variances, channels, epsilon);
+  for_blocks(rows, channels, [&](int64_t, int64_t row, int64_t last, int64_t c, int64_t n) {
+    const Pair scale = load(&norm.scale[c], n), offset = load(&norm.offset[c], n);
+    for (; row < last; ++row) {
+      const Pair v = load(in + row * channels + c, n);
+      store(out + row * channels + c,
+            {at::vec::maximum(at::vec::fmadd(v.a, scale.a, offset.a), Float(0)),
+             at::vec::maximum(at::vec::fmadd(v.b, scale.b, offset.b), Float(0))},
+            n);
+    }
+  });
+  return {y, mean, variance};
+}
+
+// With g the gradient where the rectifier is open, else 0, and k = 1 / sqrt(variance + epsilon):
+//   dx = k (g - mean(g) - k^2 (x - mean(x)) mean(g (x - mean(x)))),   dbeta = sum(g).
+std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad, const at::Tensor& x,
+                                            const at::Tensor& beta, const at::Tensor& mean,
+                                            const at::Tensor& variance, double epsilon) {
+  const int64_t channels = x.size(1), rows = x.numel() / channels;
+  at::Tensor to_x = at::empty_like(x), to_beta = at::empty_like(beta);
+  const auto *in = x.const_data_ptr<at::BFloat16>(), *above = grad.const_data_ptr<at::BFloat16>();
+  auto* out = to_x.mutable_data_ptr<at::BFloat16>();
+  const float* means = mean.const_data_ptr<float>();
+  const Affine norm(beta.const_data_ptr<float>(), means, variance.const_data_ptr<float>(), channels,
+                    epsilon);
+  const auto through = [&](int64_t c, int64_t n) {
+    return [=, scale = load(&norm.scale[c], n), offset = load(&norm.offset[c], n)](
+               int64_t row, const Pair& v) -> Pair {
+      const Pair g = load(above + row * channels + c, n);
+      return {(at::vec::fmadd(v.a, scale.a, offset.a) > Float(0)) & g.a,
+              (at::vec::fmadd(v.b, scale.b, offset.b) > Float(0)) & g.b};
+    };
+  };
+  const auto sums = two_means(rows, channels, [&](int64_t c, int64_t n) {
+    return [=, open = through(c, n), centre = load(means + c, n)](int64_t row, Pair& first,
+                                                                  Pair& second) {
+      const Pair v = load(in + row * channels + c, n), g = open(row, v);
+      first = {first.a + g.a, first.b + g.b};
+      second = {at::vec::fmadd(g.a, v.a - centre.a, second.a),
+                at::vec::fmadd(g.b, v.b - centre.b, second.b)};
+    };
+  });
+  Channels slope(channels), constant(channels);  // dx = k g + slope x + constant
+  for (int64_t c = 0; c < channels; ++c) {
+    const double k = norm.scale[c];
+    to_beta.mutable_data_ptr<float>()[c] = static_cast<float>(rows * sums[c]);
+    slope[c] = static_cast<float>(-k * k * k * sums[channels + c]);
+    constant[c] = static_cast<float>(-k * sums[c] - slope[c] * means[c]);
+  }
+  for_blocks(rows, channels, [&](int64_t, int64_t row, int64_t last, int64_t c, int64_t n) {
+    const Pair scale = load(&norm.scale[c], n), a = load(&slope[c], n), b = load(&constant[c], n);
+    const auto open = through(c, n);
+    for (; row < last; ++row) {
+      const Pair v = load(in + row * channels + c, n), g = open(row, v);
+      store(out + row * channels + c,
+            {at::vec::fmadd(scale.a, g.a, at::vec::fmadd(a.a, v.a, b.a)),
+             at::vec::fmadd(scale.b, g.b, at::vec::fmadd(a.b, v.b, b.b))},
+            n);
+    }
+  });
+  return {to_x, to_beta};
+}
+
+}  // namespace
+
+TORCH_LIBRARY(nvp_norm, library) {
+  library.def("forward(Tensor x, Tensor beta, float epsilon) -> (Tensor, Tensor, Tensor)");
+  library.def("backward(Tensor grad, Tensor x, Tensor beta, Tensor mean, Tensor variance,"
+              " float epsilon) -> (Tensor, Tensor)");
+}
+
+TORCH_LIBRARY_IMPL(nvp_norm, CPU, library) {
+  library.impl("forward", &forward);
+  library.impl("backward", &backward);
+}

@@ -1,0 +1,48 @@
+"""The compiled norm and rectifier of the networks: `norm.cpp`, with its own backward pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from nvp.model import native
+
+SOURCE = Path(__file__).with_name("norm.cpp")
+
+
+def compiled(x: Tensor) -> bool:
+    """Whether the norm of this map can run compiled: on a CPU, in bfloat16.
+
+    In float32 convolutions take nearly all of the time, and PyTorch's own norm will do.
+    """
+    can = x.device.type == "cpu" and x.dtype is torch.bfloat16
+    return can and native.compiled(SOURCE, "the batch norm of flows")
+
+
+def norm_relu(x: Tensor, beta: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
+    """max(0, (x - mean) / sqrt(variance + epsilon) + beta), the mean, and the variance (biased).
+
+    x is (N, C, H, W) in bfloat16, the moments are (C,) in float32 and pass no gradient on.
+    """
+    return _NormReLU.apply(x, beta, epsilon)
+
+
+class _NormReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, beta: Tensor, epsilon: float) -> tuple[Tensor, ...]:
+        x = x.contiguous(memory_format=torch.channels_last)
+        out, mean, variance = torch.ops.nvp_norm.forward(x, beta, epsilon)
+        ctx.save_for_backward(x, beta, mean, variance)
+        ctx.epsilon = epsilon
+        ctx.mark_non_differentiable(mean, variance)
+        return out, mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, None]:
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        return *torch.ops.nvp_norm.backward(grad, *ctx.saved_tensors, ctx.epsilon), None

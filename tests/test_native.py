@@ -1,0 +1,110 @@
+"""Operators in C++: compiled once, shared by processes, and done without where they cannot be."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pixels import config, randomised
+from torch.utils import cpp_extension
+
+from nvp import PixelRNN
+from nvp.autoregressive.scan import SOURCE
+from nvp.model import native
+
+
+@pytest.fixture
+def rebuilt() -> Iterator[None]:
+    """Let a test, and whatever follows it, build anew."""
+    native._build.cache_clear()
+    yield
+    native._build.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError(
+            "Error building extension 'nvp_scan': [1/2] c++\nscan.cpp: error\nninja: stopped"
+        ),
+        OSError("no space left on device"),
+        ImportError("no module named setuptools"),
+        subprocess.CalledProcessError(1, ["c++", "--version"]),
+        RuntimeError(),
+    ],
+    ids=repr,
+)
+@pytest.mark.usefixtures("rebuilt")
+def test_no_compiler(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line says so, once, and everything works."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.delenv("NVP_PLAIN", raising=False)
+    monkeypatch.setattr(cpp_extension, "load", fail)
+    model = randomised(PixelRNN(config("diagonal_bilstm")))
+    images = torch.zeros(2, 1, 3, 4, dtype=torch.uint8)
+    with caplog.at_level(logging.WARNING), torch.no_grad():
+        logs = model.log_prob(images)
+        model.log_prob(images)
+    assert logs.isfinite().all()
+    (record,) = caplog.records
+    assert "\n" not in record.getMessage()
+    assert "uncompiled" in record.getMessage()
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_killed_compilation_stops_nobody(
+    there: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The lock file, for which PyTorch's loader would wait, goes; another process is waited for.
+
+    A process that only loads what is there takes no time worth a notice.
+    """
+    library = tmp_path / "nvp_scan.so"
+    if there:
+        library.touch()
+    (tmp_path / "lock").touch()
+    with native._alone(library, "the LSTM scan"):
+        assert not (tmp_path / "lock").exists()
+        waits = threading.Thread(target=lambda: native._alone(library, "the LSTM scan").__enter__())
+        with caplog.at_level(logging.WARNING):
+            waits.start()
+            waits.join(0.5)
+        assert waits.is_alive()
+        notice = "waiting for another process, which compiles the LSTM scan"
+        assert [record.getMessage() for record in caplog.records] == [notice] * (not there)
+    waits.join()
+
+
+def test_without_a_compiler_the_notice_names_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler -x")
+    monkeypatch.setattr(cpp_extension, "load", lambda *_, **__: None)
+    with caplog.at_level(logging.WARNING):
+        assert not native._build.__wrapped__(SOURCE, "the LSTM scan")
+    assert "(there is no C++ compiler no-such-compiler)" in caplog.records[0].getMessage()
+
+
+def test_a_library_that_was_cut_short_is_compiled_again(tmp_path: Path) -> None:
+    library = tmp_path / "nvp_scan.so"
+    with native._undamaged(library):
+        library.write_bytes(b"compiled")
+    with native._undamaged(library):
+        assert library.read_bytes() == b"compiled"
+    library.write_bytes(b"comp")
+    with native._undamaged(library):
+        assert not library.exists()
+        library.write_bytes(b"compiled anew")
+    with native._undamaged(library):
+        assert library.exists()

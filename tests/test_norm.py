@@ -1,0 +1,114 @@
+"""The compiled norm and rectifier against the formula in float64."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nvp.flows import norm
+from nvp.flows.norm import norm_relu
+from nvp.flows.resnet import BATCH_NORM_EPSILON, ShiftedBatchNorm
+from nvp.model import native
+
+ROUNDING = 2**-8  # of bfloat16, relative
+
+
+@pytest.fixture
+def _built(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with a compiler must be able to build the operator."""
+    if shutil.which("c++") is None:
+        pytest.skip("no C++ compiler")
+    monkeypatch.delenv("NVP_PLAIN", raising=False)
+    assert norm.compiled(torch.zeros(1, dtype=torch.bfloat16))
+
+
+pytestmark = pytest.mark.usefixtures("_built")
+
+
+def inputs(channels: int, n: int = 3, side: int = 5) -> tuple[Tensor, Tensor, Tensor]:
+    """A map with a mean far from 0, beta, and the gradient of the output."""
+    draw = torch.Generator().manual_seed(channels)
+    shape = n, channels, side, side + 1
+    x = (3 * torch.randn(shape, generator=draw) + 7).bfloat16()
+    grad = torch.randn(shape, generator=draw).bfloat16()
+    x, grad = (a.contiguous(memory_format=torch.channels_last) for a in (x, grad))
+    return x.requires_grad_(), torch.randn(channels, generator=draw).requires_grad_(), grad
+
+
+def assert_rounded(found: Tensor, exact: Tensor) -> None:
+    assert found.shape == exact.shape
+    assert ((found - exact).abs() <= ROUNDING * exact.abs() + 2e-5 * exact.abs().max()).all()
+
+
+@pytest.mark.parametrize("channels", [1, 15, 16, 24, 32, 33, 70])
+@pytest.mark.parametrize(("n", "side"), [(1, 2), (3, 5), (9, 16)], ids=["few", "some", "chunks"])
+def test_equals_the_formula(channels: int, n: int, side: int) -> None:
+    x, beta, grad = inputs(channels, n, side)
+    out, mean, variance = norm_relu(x, beta, BATCH_NORM_EPSILON)
+    exact_x, exact_beta = (a.detach().double().requires_grad_() for a in (x, beta))
+    options = {"bias": exact_beta, "training": True, "eps": BATCH_NORM_EPSILON}
+    exact = F.relu(F.batch_norm(exact_x, None, None, **options))
+    assert_rounded(out, exact)
+    moments = torch.var_mean(exact_x, (0, 2, 3), correction=0)
+    assert torch.allclose(variance.double(), moments[0], rtol=1e-4)
+    assert torch.allclose(mean.double(), moments[1], rtol=1e-5)
+    found = torch.autograd.grad(out, [x, beta], grad)
+    wanted = torch.autograd.grad(exact, [exact_x, exact_beta], grad.double())
+    for a, b in zip(found, wanted, strict=True):
+        assert_rounded(a, b)
+
+
+def test_small_variance_far_from_zero() -> None:
+    x = (1000 + 8 * torch.arange(2.0).repeat(300)).reshape(2, 1, 15, 20).bfloat16()
+    _, mean, variance = norm_relu(x, torch.zeros(1), BATCH_NORM_EPSILON)
+    assert mean.item() == pytest.approx(1004)
+    assert variance.item() == pytest.approx(16)
+
+
+def test_threads_and_layout_change_no_bit() -> None:
+    x, beta, grad = inputs(33, 9, 16)
+
+    def results(x: Tensor, grad: Tensor) -> list[Tensor]:
+        out, *moments = norm_relu(x, beta, BATCH_NORM_EPSILON)
+        return [out, *moments, *torch.autograd.grad(out, [x, beta], grad)]
+
+    threads = torch.get_num_threads()
+    one = results(x, grad)
+    try:
+        torch.set_num_threads(2)
+        two = results(x.detach().contiguous().requires_grad_(), grad.contiguous())
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_no_second_derivatives() -> None:
+    x, beta, _ = inputs(4)
+    out, *_ = norm_relu(x, beta, BATCH_NORM_EPSILON)
+    (slope,) = torch.autograd.grad(out.float().square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()
+
+
+def test_in_the_network_it_is_the_norm_and_a_rectifier(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With running averages, which evaluation uses; float32 and NVP_PLAIN=1 take the plain form."""
+    x, _, _ = inputs(6)
+    norms = [ShiftedBatchNorm(6) for _ in range(2)]
+    fast = norms[0].rectified(x)
+    assert "NormReLU" in str(fast.grad_fn)
+    assert "NormReLU" not in str(norms[0].rectified(x.float()).grad_fn)
+    norms[0] = ShiftedBatchNorm(6)
+    fast = norms[0].rectified(x)
+    monkeypatch.setenv("NVP_PLAIN", "1")
+    monkeypatch.setattr(native, "_build", lambda *_: pytest.fail("built all the same"))
+    assert (fast - norms[1].rectified(x)).abs().max() < 0.02
+    for name, average in norms[0].state_dict().items():
+        assert torch.allclose(average, norms[1].state_dict()[name], rtol=1e-5), name
+    for each in norms:
+        each.eval()
+    monkeypatch.undo()
+    assert torch.equal(*(each.rectified(x.float()).round(decimals=3) for each in norms))
