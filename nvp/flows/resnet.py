@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nvp.flows.masks import Parity, checkerboard_mask
-from nvp.flows.norm import compiled, norm_relu
+from nvp.flows.norm_relu import compiled, norm_relu
 from nvp.model.roles import Role
 
 BATCH_NORM_EPSILON = 1e-4

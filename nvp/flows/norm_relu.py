@@ -1,4 +1,4 @@
-"""The compiled norm and rectifier of the networks: `norm.cpp`, with its own backward pass."""
+"""The compiled norm and rectifier of the networks: `norm_relu.cpp`, with its own backward pass."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from nvp.model import native
 
-SOURCE = Path(__file__).with_name("norm.cpp")
+SOURCE = Path(__file__).with_name("norm_relu.cpp")
 
 
 def compiled(x: Tensor) -> bool:
@@ -35,7 +35,7 @@ class _NormReLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, beta: Tensor, epsilon: float) -> tuple[Tensor, ...]:
         x = x.contiguous(memory_format=torch.channels_last)
-        out, mean, variance = torch.ops.nvp_norm.forward(x, beta, epsilon)
+        out, mean, variance = torch.ops.nvp_norm_relu.forward(x, beta, epsilon)
         ctx.save_for_backward(x, beta, mean, variance)
         ctx.epsilon = epsilon
         ctx.mark_non_differentiable(mean, variance)
@@ -45,4 +45,4 @@ class _NormReLU(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, None]:
         grad = grad.contiguous(memory_format=torch.channels_last)
-        return *torch.ops.nvp_norm.backward(grad, *ctx.saved_tensors, ctx.epsilon), None
+        return *torch.ops.nvp_norm_relu.backward(grad, *ctx.saved_tensors, ctx.epsilon), None

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nvp.flows import norm
-from nvp.flows.norm import norm_relu
+from nvp.flows import norm_relu as operator
+from nvp.flows.norm_relu import norm_relu
 from nvp.flows.resnet import BATCH_NORM_EPSILON, ShiftedBatchNorm
 from nvp.model import native
 
@@ -23,7 +23,7 @@ def _built(monkeypatch: pytest.MonkeyPatch) -> None:
     if shutil.which("c++") is None:
         pytest.skip("no C++ compiler")
     monkeypatch.delenv("NVP_PLAIN", raising=False)
-    assert norm.compiled(torch.zeros(1, dtype=torch.bfloat16))
+    assert operator.compiled(torch.zeros(1, dtype=torch.bfloat16))
 
 
 pytestmark = pytest.mark.usefixtures("_built")

@@ -178,13 +178,13 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad, const at::Te
 
 }  // namespace
 
-TORCH_LIBRARY(nvp_norm, library) {
+TORCH_LIBRARY(nvp_norm_relu, library) {
   library.def("forward(Tensor x, Tensor beta, float epsilon) -> (Tensor, Tensor, Tensor)");
   library.def("backward(Tensor grad, Tensor x, Tensor beta, Tensor mean, Tensor variance,"
               " float epsilon) -> (Tensor, Tensor)");
 }
 
-TORCH_LIBRARY_IMPL(nvp_norm, CPU, library) {
+TORCH_LIBRARY_IMPL(nvp_norm_relu, CPU, library) {
   library.impl("forward", &forward);
   library.impl("backward", &backward);
 }
