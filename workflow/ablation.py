@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import signal
 import sys
 import time
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, as_completed
@@ -149,4 +150,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: workers end, too
     sys.exit(main())
