@@ -21,8 +21,9 @@ from nvp.ledger import runs
 from nvp.model.protocol import ImageModel
 
 RUNS = (
-    *("fashion-small-vae", "fashion-small-gan", "quickstart", "fashion-small-diagonal-bilstm"),
-    *("fashion-small-diffusion", "fashion-small-gaussian", "fashion-small-pixelcnn"),
+    *("fashion-mnist-vae", "fashion-mnist-gan", "fashion-mnist", "fashion-mnist-diagonal-bilstm"),
+    *("fashion-mnist-diffusion", "fashion-mnist-gaussian"),
+    *("fashion-small-diagonal-bilstm", "fashion-small-pixelcnn"),  # of 4,500 images
 )
 NEIGHBOUR = 5  # the one at which a ball ends
 

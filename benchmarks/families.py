@@ -26,13 +26,12 @@ from nvp.training.loop import training_step
 from nvp.training.state import begin
 
 CONFIGS = (
-    "fashion-small-gaussian",
-    "fashion-small-vae",
-    "fashion-small-gan",
-    "quickstart",
-    "fashion-small-pixelcnn",
-    "fashion-small-diagonal-bilstm",
-    "fashion-small-diffusion",
+    "fashion-mnist-gaussian",
+    "fashion-mnist-vae",
+    "fashion-mnist-gan",
+    "fashion-mnist",
+    "fashion-mnist-diagonal-bilstm",
+    "fashion-mnist-diffusion",
 )
 
 

@@ -132,7 +132,7 @@ eight = 11 * torch.arange(8)  # a stride that meets all numerals and fonts
 draw_rows({name: x[eight % len(x)] for name, x in sets.items()})
 plt.show()
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Bits/dim of single images under the flow that was trained on Fashion-MNIST. Dashed: the mean of its own test images; grey: the middle half of them. What is to the left is likelier than the data. (After {cite:t}`nalisnick2019know`.)", "name": "fig-elsewhere-scores"}, "image": {"alt": "Histograms, one below the other. The test images spread widely around the dashed line. Typeset digits and samples of the MNIST flow lie to its left, most of them left of the grey band. Darkened images lie a little to the left of the test images, blurred ones on them, negatives to the right. Constant greys gather right of the dashed line, but for one near zero; smooth noise lies further to the right, noise furthest."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Bits/dim of single images under the flow that was trained on Fashion-MNIST. Dashed: the mean of its own test images; grey: the middle half of them. What is to the left is likelier than the data. (After {cite:t}`nalisnick2019know`.)", "name": "fig-elsewhere-scores"}, "image": {"alt": "Histograms, one below the other. The test images spread widely around the dashed line. Typeset digits and samples of the MNIST flow lie to its left, most of them left of the grey band. Darkened images lie a little to the left of the test images, blurred ones on them, negatives to the right. Constant greys gather around the dashed line, but for one near zero; smooth noise lies further to the right, noise furthest."}}
 pictures.draw_score_rows(bits)
 plt.show()
 
@@ -272,21 +272,23 @@ plt.show()
 # it. A constant grey has the smallest PNG of all, yet only black needs few bits from the flow. This flow has learned that most pixels of clothes are
 # black.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Constant images under the flow. Black is the likeliest of all images of this page; most greys need more bits than clothes do on average.", "name": "fig-constants"}, "image": {"alt": "Bits per dimension over grey level. The curve begins near zero at black, jumps to the dashed line that marks the mean of the test images, rises above it in the middle and falls below it near white. A grey band spans all test images, from the fewest bits to the most."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Constant images under the flow. Black is the likeliest of all images of this page; middle greys need more bits than clothes do on average.", "name": "fig-constants"}, "image": {"alt": "Bits per dimension over grey level. The curve begins near zero at black, jumps towards the dashed line that marks the mean of the test images, rises above it in the middle and falls below it near white. A grey band spans all test images, from the fewest bits to the most."}}
 constant = bits["a constant grey"]
 pictures.draw_constants(greys, constant, bits_of_test)
 plt.show()
 
 floor = 0.5 * math.log2(math.pi * math.e / 6)
-print(f"black: {constant[0]:.2f} bits/dim, of which the noise: {floor:.2f}")
+print(f"black: {constant[0]:.2f} bits/dim; the noise alone: {floor:.2f}")
 
 # %% tags=["remove-cell"]
 assert constant[0] == min(b.min() for b in bits.values())
-assert constant[0] > floor
-assert (constant > bits_of_test.mean()).double().mean() > 0.5
+assert floor - 0.03 < constant[0] < floor
+assert (constant[10:20] > bits_of_test.mean()).all()  # the middle
+assert constant[1:].min() > 2
 
 # %% [markdown]
-# (The last figure is {eq}`eq:floor`, the price of dequantisation noise on a certain pixel.) {cite:t}`nalisnick2019know` explain the effect
+# (The last figure is {eq}`eq:floor`, the price of dequantisation noise on a certain pixel. This flow pays a hundredth of a bit less: several couplings
+# can bend the noise a little.) {cite:t}`nalisnick2019know` explain the effect
 # for flows of constant volume by the mean and variance of a set, and the curvature of the model's density.
 #
 # ## Typical, not likely
@@ -569,8 +571,8 @@ assert all(likelier(usual, excess[name]) > 0.6 for name in list(sets)[1:])
 # ```{solution-start} ex-cheaper
 # :class: dropdown
 # ```
-# Those at 0.7 are likelier than those at 1, and than test images: $|z|^2$ is half of what the prior expects. Ten at a time, they are
-# rejected more often than not, now because they need too few bits.
+# Those at 0.7 are likelier than those at 1, and than test images: $|z|^2$ is half of what the prior expects. Yet by their bits, ten at a time, nearly all of them
+# pass for test images. More than half of the model's own samples, at 1, do not, since they need too many bits. So a score can be typical where the latent is not.
 
 # %%
 costs = {}
@@ -581,7 +583,8 @@ for t in (0.7, 1.0):
     print(f"T = {t}: {costs[t].mean():.2f} bits/dim,", end=" ")
     print(f"tens rejected: {verdicts(costs[t])[2]:.0%}")
 assert costs[0.7].mean() < bits_of_test.mean() < costs[1.0].mean()
-assert verdicts(costs[0.7])[2] > 0.5
+assert verdicts(costs[0.7])[2] < 0.2
+assert verdicts(costs[1.0])[2] > 0.5
 
 # %% [markdown]
 # ```{solution-end}

@@ -46,11 +46,11 @@ def test_coverage_counts_the_balls_that_hold_a_sample() -> None:
 
 
 def test_what_is_known_of_other_runs_is_kept(tmp_path: Path) -> None:
-    for name in ("fashion-small-gan", "fashion-small-gaussian"):
+    for name in ("fashion-mnist-gan", "fashion-mnist-gaussian"):
         arguments = ["--run", name, "--count", "20", "--seeds", "2", "--output", str(tmp_path)]
         coverage.main(arguments)
     results = json.loads((tmp_path / "results_coverage.json").read_text())
-    assert set(results["runs"]) == {"fashion-small-gan", "fashion-small-gaussian"}
+    assert set(results["runs"]) == {"fashion-mnist-gan", "fashion-mnist-gaussian"}
     for found in (results["real"], *results["runs"].values()):
         assert len(found["coverage"]) == 2
         assert sum(found["classes"]) == pytest.approx(1)
