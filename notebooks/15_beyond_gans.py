@@ -459,7 +459,7 @@ pictures.draw_one_image(one, totals, maps, back)
 plt.show()
 
 # %% [markdown]
-# All four agree that black pixels are nearly free and that edges and texture need the bits. They differ in how many. (The VAE also pays for $z$, which
+# All four agree that black pixels cost least and that edges and texture need the bits. They differ in how many. (The VAE also pays for $z$, which
 # has no place in the image.) Real NVP has no map, since its Jacobian mixes all pixels. From their latents, Real NVP and the Gaussian return the image
 # itself, and the VAE a blurred one: 32 numbers are a summary.
 #
@@ -762,7 +762,7 @@ walks = {
     family: models[family].decode(walk(z)) for family, z in latents.items()
 }
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "From one latent to another in eight steps. In all rows but the GAN's, the ends are test images.", "name": "fig-family-walks"}, "image": {"alt": "Four rows of eight images, from a boot at the left to a jacket at the right. The VAE's images in between are blurred and dark. The GAN's row goes from a blotched bag to a bright one. Those of Real NVP and the Gaussian show both ends on top of each other."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "From one latent to another in eight steps. In all rows but the GAN's, the ends are test images.", "name": "fig-family-walks"}, "image": {"alt": "Four rows of eight images, from a boot at the left to a jacket at the right. The VAE's images in between are blurred and dark. The GAN's row goes from one bright, ragged shape to another. Those of Real NVP fall into fragments of both ends; those of the Gaussian show both on top of each other."}}
 sheets.draw_rows(walks)
 plt.show()
 
@@ -771,7 +771,8 @@ for family in ("Gaussian", "Real NVP"):
     assert (walks[family][[0, -1]] == ends).double().mean() > 0.99
 
 # %% [markdown]
-# Halfway, the images of Real NVP and the Gaussian show traces of both ends, one on top of the other: no garment in between. The VAE's are dark and blurred.
+# Halfway, the Gaussian's images show both ends, one on top of the other, and those of Real NVP are fragments of them: no garment in between. The VAE's are dark
+# and blurred.
 #
 # ## What do they leave out?
 #
