@@ -66,7 +66,7 @@ recorded = {family: ledger[name] for family, name in names.items()}
 models = {family: run.load_model() for family, run in recorded.items()}
 for model in models.values():
     model.requires_grad_(False)
-# A tenth of the test images and 4,500 of the training images are part of the book.
+# 1,000 of the test images, and 4,500 of the training images.
 test, train = load(EMBEDDED, "test"), load(EMBEDDED, "train").images[:4500]
 D = test.images[0].numel()  # sub-pixels of an image
 
@@ -88,7 +88,8 @@ assert recorded["Pixel RNN"].config.model.kind == "diagonal_bilstm"
 # First the pictures. These are the samples that the ledger keeps of each run, in the order in which they were drawn:
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Test images, and eight samples of each family at temperature 1. None is chosen.", "name": "fig-families"}, "image": {"classes": "whole", "alt": "Seven columns of eight grey images. Real clothes first. The VAE's are grainy shapes of clothes; the GAN's are whole shapes with some speckle; Real NVP's are clothes and shoes with blotched surfaces; the Pixel RNN's have clean edges, and nearly all are whole; the diffusion's have even surfaces, and most are whole; the Gaussian's are woven patches in the rough outline of a shirt."}}
-columns = {"real": sheet_images(ledger["fashion-mnist"].files.real, 28)[:8]} | {
+real = sheet_images(ledger["fashion-mnist"].files.real, 28)
+columns = {"real": real[:8]} | {
     family: sheet_images(run.files.samples, 28)[:8]
     for family, run in recorded.items()
 }
@@ -165,8 +166,8 @@ figures.show_table(
         for what, cell in lines.items()
     ],
 )
-real = found["real"]["coverage"]
-print(f"coverage of as many training images: {spread(real)}")
+print("coverage of as many training images:", end=" ")
+print(spread(found["real"]["coverage"]))
 
 # %% [markdown]
 # Times are processor time of one core, for an image out of a batch of 64 (`python -m benchmarks.families`). How to read the table:
