@@ -389,7 +389,7 @@ drawing.draw_to_scale(
 )
 plt.show()
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The same for `fashion-mnist`: at the size of training, at twice that size, and the upper left quarter of a sample at ten times that size. None is chosen.", "name": "fig-larger"}, "image": {"alt": "Left, small samples, some like garments. Middle, samples of twice the size: one large patch of cloth each, with a black margin and holes. Right, the corner of one of ten times the size: a sheet of cloth with small holes, and a thin black margin along the border above and on the left."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The same for `fashion-mnist`: at the size of training, at twice that size, and the upper left quarter of a sample at ten times that size. None is chosen.", "name": "fig-larger"}, "image": {"alt": "Left, small samples, most like garments or shoes. Middle, samples of twice the size: one or two pieces of cloth each, with a black margin and large holes. Right, the corner of one of ten times the size: a sheet of cloth with holes, and a thin black margin along the border above and on the left."}}
 drawing.draw_to_scale(
     {
         "28 × 28": (drawn[1][:12], 3),
@@ -414,7 +414,7 @@ assert (model.decode(z).cpu() == drawn[2][:4]).double().mean() > 0.999
 # of black pixels by their distance from the border.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The share of black pixels over the distance from the border.", "name": "fig-border"}, "image": {"alt": "Four curves fall together from above 0.8 at the border to about 0.1 at ten pixels; those of larger samples stay low from there on."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The share of black pixels over the distance from the border.", "name": "fig-border"}, "image": {"alt": "Four curves fall together from above 0.8 at the border to below 0.2 at ten pixels; those of larger samples stay below 0.3 from there on."}}
 def black_by_distance(images):
     """Share of black pixels at each distance from the border, 0 first."""
     side = images.shape[-1]
@@ -437,11 +437,11 @@ plt.show()
 sizes = list(black.values())
 near = torch.stack([share[:14] for share in sizes])
 assert (near[1:] - near[0]).abs().max() < 0.3
-assert sizes[-1][14:].mean() < 0.15
+assert 0.15 < sizes[-1][14:].mean() < 0.25
 
 # %% [markdown]
 # Samples of all sizes agree with the test images about the margin. Further inside, the middle of a training image goes on and on,
-# with less than 15% of its pixels black.
+# with about a fifth of its pixels black.
 #
 # Far from the border position has no meaning: shift the latents, and the image shifts with them, pixel for pixel. (The
 # shift must be a multiple of 4 along a diagonal. The coarsest scale is reached by halving twice, and its
@@ -564,7 +564,7 @@ assert not torch.allclose(layer(x, c.roll(1, dims=1))[0], y)
 # ````
 #
 # The paper has CelebA and its forty attributes. We have Fashion-MNIST and its ten classes {cite}`xiao2017fashion`. The
-# conditional run differs from the other one in its configuration by `num_classes: 10` alone, but it saw more images:
+# conditional run differs from the other one in its configuration by `num_classes: 10` alone, and trained as long:
 
 # %% tags=["hide-input"]
 K = len(FASHION_CLASSES)
@@ -717,12 +717,12 @@ figures.show_table(
             "the conditional run without labels, at most",
             f"{told_run.score.bits_per_dim + limit_bits:.3f}",
         ],
-        ["the other run minus the conditional run", f"{behind:+.2f}"],
+        ["the other run minus the conditional run", f"{behind:+.3f}"],
     ],
 )
 
 # %% [markdown]
-# A difference between the two runs that is larger than the first row has other reasons, such as the images that they saw.
+# A difference between the two runs that is larger than the first row has other reasons, such as chance.
 #
 # To maximum likelihood the class is a detail, a few bits among thousands, and a model that ignored it would lose no more.
 # How much of it did this model take? We score the same test images, with the same noise, under every class.
