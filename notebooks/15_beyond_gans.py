@@ -178,6 +178,7 @@ print(spread(found["real"]["coverage"]))
 # * The best likelihood is the Pixel RNN's. The diffusion and Real NVP follow with bounds 0.1 and 0.2 bits/dim above it.
 # * A sample costs the diffusion the most time by far.
 #
+# The half hour is that of the clock. Other work shared the cores, more with some runs than with others.
 # Half an hour of one core is no verdict on a family: each would gain from more time, and from other sizes.
 #
 # ## The loss of each family
