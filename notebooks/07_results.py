@@ -370,7 +370,7 @@ figures.show_table(
 # %% [markdown]
 # Of the parts that can be measured, training is the largest in every row. And **generalisation**? The loss of training is no score, since it comes from
 # batch statistics and other weights. So the next cell scores training images and test images in the same way, in
-# evaluation mode. It takes two runs whose images are part of this book: `quickstart` saw its 4,500 images ten times, and
+# evaluation mode. It takes two runs whose images are part of this book. `quickstart` saw its 4,500 images ten times.
 # `fashion-mnist` saw these and many others fewer than three times.
 
 # %% tags=["hide-input"]

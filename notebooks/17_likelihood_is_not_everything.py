@@ -288,8 +288,9 @@ assert constant[1:].min() > 2
 
 # %% [markdown]
 # (The last figure is {eq}`eq:floor`, the price of dequantisation noise on a certain pixel. This flow pays a hundredth of a bit less: several couplings
-# can bend the noise a little.) {cite:t}`nalisnick2019know` explain the effect
-# for flows of constant volume by the mean and variance of a set, and the curvature of the model's density.
+# can bend the noise a little.)
+#
+# {cite:t}`nalisnick2019know` explain the effect for flows of constant volume by the mean and variance of a set, and the curvature of the model's density.
 #
 # ## Typical, not likely
 #
