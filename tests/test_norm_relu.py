@@ -23,7 +23,7 @@ def _built(monkeypatch: pytest.MonkeyPatch) -> None:
     if shutil.which("c++") is None:
         pytest.skip("no C++ compiler")
     monkeypatch.delenv("NVP_PLAIN", raising=False)
-    assert operator.compiled(torch.zeros(1, dtype=torch.bfloat16))
+    assert operator.compiled(torch.zeros(2, 1, 1, 1, dtype=torch.bfloat16))
 
 
 pytestmark = pytest.mark.usefixtures("_built")
@@ -84,6 +84,11 @@ def test_threads_and_layout_change_no_bit() -> None:
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_one_value_a_channel_is_refused() -> None:
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        ShiftedBatchNorm(4).rectified(torch.zeros(1, 4, 1, 1, dtype=torch.bfloat16))
 
 
 def test_no_second_derivatives() -> None:
