@@ -290,7 +290,7 @@ if colour.files.filmstrip.is_file():
 # %% [markdown]
 # The grey runs have curves, too. The first ran long; the others could only begin.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Runs on grey images, as in {numref}`fig-curves`, and a published score on MNIST. The bump on MNIST is where the run was taken up again with a new optimiser. Held-out training images and test images are different images: the table below has both.", "name": "fig-grey-curves"}, "image": {"alt": "Two panels. On MNIST the curve falls over thirteen epochs towards the line of a published score and stays above it. On Fashion-MNIST two curves fall steeply and end after about one epoch."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Runs on grey images, as in {numref}`fig-curves`, and a published score on MNIST. The bump on MNIST is where the run was taken up again with a new optimiser. Held-out training images and test images are different images: the table below has both.", "name": "fig-grey-curves"}, "image": {"alt": "Two panels. On MNIST the curve falls over thirteen epochs towards the line of a published score and stays above it. On Fashion-MNIST two curves fall together and end after nearly three epochs."}}
 panels = {}
 for key in grey:
     run = ledger[key]
