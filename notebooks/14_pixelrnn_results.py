@@ -310,8 +310,8 @@ assert all(abs(gap) < 0.5 for gap in short.values())
 # to the paper is real: both figures are of the *same* 10,000 images, so most of this noise is shared. The spread of the
 # differences is not known, because the paper prints no scores of single images.
 #
-# Another seed would move our figures, too. How far? We trained the Diagonal BiLSTM of one layer for one epoch, three
-# times, with nothing changed but the seed:
+# Another seed would move our figures, too. How far? We trained the Diagonal BiLSTM of one layer three times, for one
+# epoch each. Only the seed differs:
 
 # %% tags=["hide-input"]
 seeds = read_rows(results_root() / "seeds.csv")
@@ -328,7 +328,7 @@ display(
     Markdown(
         f"The best and the worst are **{apart:.2f} nats** apart. A gap of "
         "that size between two rows may be chance. Longer runs may differ "
-        "less, or more: we have one of each."
+        "less, or more: each row of the table is one run."
     )
 )
 assert len(by_seed) == 3

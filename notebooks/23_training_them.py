@@ -345,8 +345,9 @@ assert worst - min(scores.values()) > 0.5
 # tenth of a bit, with one seed. The choice of the rate matters more: it is worth over half a bit. So beside a badly chosen rate
 # any optimiser looks good. A step of Muon also costs more: five small matrix products for each kernel.
 #
-# On real sizes there is a difference. The next two figures are of a Real NVP with two scales, on Fashion-MNIST and on
-# CIFAR-10. It sees the same 12,800 images by three optimisers with several rates each; held-out images choose the rate.
+# On real sizes there is a difference. The next two figures are of two Real NVPs with two scales each, one for
+# Fashion-MNIST and one for CIFAR-10. We train each by three optimisers, on the same 12,800 images, at several rates. Held-out
+# images choose the rate.
 
 
 # %% tags=["hide-input"]

@@ -15,10 +15,10 @@ SOURCE = Path(__file__).with_name("norm_relu.cpp")
 
 
 def compiled(x: Tensor) -> bool:
-    """Whether the norm of this map can run compiled: on a CPU, in bfloat16, of several values.
+    """Whether the norm of this map can run compiled: on a CPU, in bfloat16.
 
     In float32 convolutions take nearly all of the time, and PyTorch's own norm will do. One value a
-    channel has no variance: PyTorch's norm refuses it in words.
+    channel has no variance, and PyTorch's norm says so.
     """
     can = x.device.type == "cpu" and x.dtype is torch.bfloat16 and x.numel() > x.size(1)
     return can and native.compiled(SOURCE, "the batch norm of flows")
