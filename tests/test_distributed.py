@@ -128,6 +128,28 @@ def double() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
+def test_moments_in_half_precision_are_those_of_the_whole_batch(root: Path, tmp_path: Path) -> None:
+    """There one process has a compiled norm, which takes the moments of the rows that it sees."""
+    tree = CONFIGS["statistics of the batch"].model_dump(mode="json")
+    tree["training"] |= {"precision": "bf16"}
+    config = parse_config(tree, "tiny")
+
+    def averages() -> dict[str, Tensor]:
+        data = training_data(config, root)
+        state = begin(config, torch.device("cpu"), len(data.images))
+        training_step(state, next_batch(state, data.images, config), config.training, 0.0)
+        return dict(state.model.named_buffers())
+
+    def work() -> None:
+        torch.save(averages(), tmp_path / str(int(is_first())))
+
+    assert in_processes(work) == [0, 0]
+    first, other = (torch.load(tmp_path / rank) for rank in "10")
+    for name, one in averages().items():
+        assert torch.equal(first[name], other[name]), name
+        torch.testing.assert_close(first[name], one, rtol=0, atol=5e-4)  # rounding alone
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("optimiser", ["adam", "muon"])

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from nvp.flows.masks import Parity, checkerboard_mask
 from nvp.flows.norm_relu import compiled, norm_relu
+from nvp.model.protocol import is_whole_batch
 from nvp.model.roles import Role
 
 BATCH_NORM_EPSILON = 1e-4
@@ -108,8 +109,11 @@ class ShiftedBatchNorm(nn.Module):
         )
 
     def rectified(self, x: Tensor) -> Tensor:
-        """relu(norm(x)), in training by one compiled operator where there is one for x."""
-        if not (self.training and compiled(x)):
+        """relu(norm(x)), in training by one compiled operator where there is one for x.
+
+        That operator takes the moments of x itself, so it needs the whole batch.
+        """
+        if not (self.training and is_whole_batch(x) and compiled(x)):
             # In place, here and below: no backward pass needs the output of a norm or convolution.
             return F.relu_(self(x))
         out, mean, variance = norm_relu(x, self.beta, BATCH_NORM_EPSILON)

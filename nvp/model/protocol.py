@@ -211,6 +211,13 @@ def of_whole_batch(moment: Tensor) -> Tensor:
     return moment
 
 
+def is_whole_batch(x: Tensor) -> bool:
+    """Whether the rows of x are all of their batch: not where several processes share it."""
+    if has_torch_function_unary(x):
+        return handle_torch_function(is_whole_batch, (x,), x)
+    return True
+
+
 def places(images: Tensor) -> Tensor:
     """i / N of each of the N images of a batch, (N,), or where several processes share the batch,
     of the whole (`nvp.training.distributed`).

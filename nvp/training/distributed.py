@@ -29,7 +29,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.overrides import TorchFunctionMode
 
 from nvp.errors import NVPError
-from nvp.model.protocol import ImageModel, of_whole_batch, places
+from nvp.model.protocol import ImageModel, is_whole_batch, of_whole_batch, places
 
 
 def number_of_processes() -> int:
@@ -211,6 +211,8 @@ class _Rows(TorchFunctionMode):
             return x * func(x.new_ones(self.total, *x.shape[1:]), *args[1:], **kwargs)[self.own]
         if func is of_whole_batch:
             return _Sum.apply(self.share * args[0])
+        if func is is_whole_batch:
+            return False
         if func is places:
             return torch.arange(self.total, device=args[0].device)[self.own] / self.total
         if func is F.batch_norm and kwargs["training"]:
