@@ -99,7 +99,8 @@ class GatedPixelCNN(ImageModel):
         generator: torch.Generator | None,
         y: Tensor | None,
     ) -> Iterator[Tensor]:
-        log_p = self.logits(images).log_softmax(dim=-1)
+        # A sum over so many pixels needs more digits than bfloat16 has.
+        log_p = self.logits(images).to(self.dtype).log_softmax(dim=-1)
         yield log_p.gather(-1, images.long()[..., None]).flatten(1).sum(dim=1)
 
     @torch.no_grad()

@@ -478,8 +478,8 @@ assert abs(difference) < 0.02
 # ```{solution-start} ex-no-determinant
 # :class: dropdown
 # ```
-# $f$ maps all data to 0, the most probable latent, and the loss falls towards $\frac12 \log 2\pi = 0.92$, lower than
-# any density of these data can reach. It is no likelihood: without the derivative, $p_Z(f(x))$ does not integrate to 1.
+# $f$ maps all data to 0, the most probable latent, and the loss falls towards $\frac12 \log 2\pi = 0.92$, far below
+# that of the trained flow. It is no likelihood: without the derivative, $p_Z(f(x))$ does not integrate to 1.
 
 
 # %%

@@ -369,7 +369,7 @@ assert torch.allclose(jacobian.slogdet().logabsdet, small(one)[1])
 # How does this look inside a model that has learned? The recorded run on Fashion-MNIST has three scales. The next
 # figure follows a test image through the first one.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "A boot in the first scale of the recorded run on Fashion-MNIST. Above, the first coupling: the image, the part that $s$ and $t$ see, what they answer (red is positive, blue negative, white is 0 or kept), and the output. Below: after all three checkerboard couplings; squeezed to four channels; after three channel-wise couplings, the half $h^{(1)}$ that goes on and the half $z^{(1)}$ that leaves.", "name": "fig-one-scale"}, "image": {"alt": "Two rows. Above: a boot; the same boot with every second pixel missing; two maps, s and t, in which red and blue follow the outline of the boot; a boot of less contrast. Below: a boot with grainy background; four small boots; two small boots that are blurred but clear; two squares of noise in which nothing can be seen."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "A boot in the first scale of the recorded run on Fashion-MNIST. Above, the first coupling: the image, the part that $s$ and $t$ see, what they answer (red is positive, blue negative, white is 0 or kept), and the output, after the batch norm of chapter {ref}`networks`. Below: after all three checkerboard couplings; squeezed to four channels; after three channel-wise couplings, the half $h^{(1)}$ that goes on and the half $z^{(1)}$ that leaves.", "name": "fig-one-scale"}, "image": {"alt": "Two rows. Above: a boot; the same boot with every second pixel missing; two maps, s and t, in which red and blue follow the outline of the boot; a boot of less contrast. Below: a boot with grainy background; four small boots; two small boots that are blurred but clear; two squares of noise in which nothing can be seen."}}
 model = runs()["fashion-mnist"].load_model().eval()
 image = load(EMBEDDED, "test").images[:1]
 generator = torch.Generator().manual_seed(0)
@@ -412,7 +412,7 @@ assert likeness(h) > 0.6
 assert likeness(z).abs() < 0.2
 
 # %% [markdown]
-# The first coupling reads half of the pixels and shifts the other half by up to 1.9, so that the boot begins to fade.
+# The first coupling reads half of the pixels. It shifts the others, down by about 2 on the boot and up by about 1.5 around it, so that the boot begins to fade.
 # After six couplings the two halves differ completely. $h^{(1)}$ still shows the boot. In $z^{(1)}$ nothing can be
 # seen: the scale has Gaussianised it.
 #

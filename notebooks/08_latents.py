@@ -102,7 +102,8 @@ for i, angles in enumerate([(0, 0), (0, right), (right, 0), (right, right)]):
 
 # %% [markdown]
 # Between four photographs both angles run from 0 to a right angle. Between four garments the grid is that of the authors' code
-# {cite}`dinh2016code`: eight steps of a full turn. So it also holds the antipodes $-z_i$, which are latents of none of the four.
+# {cite}`dinh2016code`: eight steps of a full turn. So it also holds the antipodes $-z_i$, which are latents of none of the four,
+# and each garment twice, of which one is marked.
 
 
 # %%
@@ -134,8 +135,7 @@ assert (grid[[0, 5, 30, 35]] == photos).double().mean() > 0.999
 assert (whole[[0, 2, 16, 18]] == garments).double().mean() > 0.999
 
 # %% [markdown]
-# Between two marked images one turns into the other, and every step has the texture of its data set. Stripes between garments are
-# rows of pixels: the channel-wise couplings split each 2 × 2 block into its upper and its lower row.
+# Between two marked images one turns into the other, and every step has the texture of its data set.
 #
 # ## Between two images
 #
@@ -166,13 +166,13 @@ bits = {
     for name, images in walks.items()
 }
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Three ways between the first two of these test images, each step over its bits/dim.", "name": "fig-walks"}, "image": {"alt": "Three rows of seven images. On the circle a boot turns into another garment through images as bright as the ends; on the line everything between the ends is darker; in the fade both are seen through each other."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Three ways between the first two of these test images, each step over its bits/dim.", "name": "fig-walks"}, "image": {"alt": "Three rows of seven images. On the circle a boot turns into another garment by way of dark, ragged shapes; on the line everything between the ends is darker; in the fade both are seen through each other."}}
 pictures.draw_scored(
     {name: (images[:, 0], bits[name][:, 0]) for name, images in walks.items()}
 )
 plt.show()
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Along the ways of all pairs: the mean square of a latent, and the bits/dim of its image, with standard errors over pairs.", "name": "fig-along"}, "image": {"alt": "Left: the mean square stays near 1 on the circle and falls to a half in the middle of the line. Right: bits per dimension over the same ways; above both ends for the fade, a little above for the circle, far below for the line."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Along the ways of all pairs: the mean square of a latent, and the bits/dim of its image, with standard errors over pairs.", "name": "fig-along"}, "image": {"alt": "Left: the mean square stays near 1 on the circle and falls to a half in the middle of the line. Right: bits per dimension over the same ways; far above both ends for the fade, less far for the circle, below both for the line."}}
 means = {name: b.mean(dim=1) for name, b in bits.items()}
 errors = {name: b.std(dim=1) / math.sqrt(count) for name, b in bits.items()}
 squares = {
@@ -197,8 +197,8 @@ assert means["fade"][middle] > means["circle"][middle] + 0.3
 
 # %% [markdown]
 # The model does not punish the line. It finds the dark, smooth images in its middle *more* probable than the images at its
-# ends, by more than 0.2 bits/dim. A density can be highest where no image ever is. On the circle the bits stay near those of the
-# ends, and the fade costs most.
+# ends, by more than 0.2 bits/dim. A density can be highest where no image ever is. The middle of the circle costs about as much more than
+# the ends, and the fade costs most.
 #
 # In $D = 784$ dimensions the samples of the prior lie in a thin shell: the length of $z$ is $\sqrt D$, give or take a
 # little ({ref}`ex-norm`). Latents of test images lie in the shell or near it. The middle of a line lies inside it.
@@ -259,8 +259,7 @@ pictures.draw_latent_histograms(named)
 plt.show()
 
 # %% [markdown]
-# Together the latents pass for Gaussian at every scale. Image by image they do not: some images get latents that
-# are too long, others too short. A well-shaped histogram is a weak test.
+# Together the latents pass for Gaussian at every scale. Image by image they do not at the finest scale: some images get latents that are too long, others too short. A well-shaped histogram is a weak test.
 #
 # ### What survives
 #
@@ -564,7 +563,7 @@ assert not torch.allclose(layer(x, c.roll(1, dims=1))[0], y)
 # ````
 #
 # The paper has CelebA and its forty attributes. We have Fashion-MNIST and its ten classes {cite}`xiao2017fashion`. The
-# conditional run differs from the other one in its configuration by `num_classes: 10` alone, and trained as long:
+# conditional run differs from the other one in its configuration by `num_classes: 10` alone. Both trained for half an hour:
 
 # %% tags=["hide-input"]
 K = len(FASHION_CLASSES)

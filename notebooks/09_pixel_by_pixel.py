@@ -338,7 +338,7 @@ def stack(masks, side=3, maps=12, colours=1):
     return nn.Sequential(*layers[:-1]).double()
 
 
-# %% mystnb={"figure": {"caption": "What one pixel sees through one, two and three masked convolutions of 3 × 3, found by changing every pixel in turn. Blue pixels move the output; grey ones come earlier but do not.", "name": "fig-depth"}, "image": {"alt": "Three boards of 13 by 13. The blue region grows from the four earlier neighbours to a shape that is three rows high and reaches three columns left and up to three right in the top row. Pixels to the upper right beyond the diagonal stay grey."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "What one pixel sees through one, two and three masked convolutions of 3 × 3, found by changing every pixel in turn. Blue pixels move the output; grey ones come earlier but do not.", "name": "fig-depth"}, "image": {"alt": "Three boards of 13 by 13. The blue region grows from the four earlier neighbours to a shape of three rows above and three pixels on the left, which reaches up to three columns right in the top row. Pixels to the upper right beyond the diagonal stay grey."}} tags=["hide-input"]
 SIDE, CENTRE = 13, (9, 6)
 
 

@@ -318,7 +318,7 @@ def stack(num_layers, side=SIDE, h=6):
 
 assert all(seen_by(count) == wedge(count) for count in range(16))
 
-# %% mystnb={"figure": {"caption": "After figure 4 of {cite:t}`oord2016pixelrnn`, left: the receptive field of a PixelCNN, measured by differentiation, for 1, 4 and 15 layers on 28 × 28 pixels.", "name": "fig-wedges"}, "image": {"alt": "Three boards of 28 by 28 with a pixel low on the left. Blue: for one layer a region of four rows; for four layers one of seven rows; for fifteen layers all rows up to the third but with a staircase as its right edge. To the right of the staircase all is grey, in all three boards."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "After figure 4 of {cite:t}`oord2016pixelrnn`, left: the receptive field of a PixelCNN, measured by differentiation, for 1, 4 and 15 layers on 28 × 28 pixels.", "name": "fig-wedges"}, "image": {"alt": "Three boards of 28 by 28 with a pixel low on the left. Blue: for one layer its own row and four rows above; for four layers seven rows above; for fifteen layers all rows above but the upper three, with a staircase as the right edge. To the right of the staircase all is grey, in all three boards."}} tags=["hide-input"]
 fields = {}
 for count in (1, 4, 15):
     seen = receptive_field(stack(count), (1, SIDE, SIDE), PIXEL)
@@ -803,15 +803,15 @@ assert 15.5 < diagonal / pixelcnn < 16.5
 # ```{exercise} A gated layer
 # :label: ex-gated-layer
 #
-# The *Gated PixelCNN* {cite}`oord2016gated` replaces the ReLU behind the 3 × 3 convolution by a gate, as an LSTM has it: the
-# convolution makes $a$ and $b$, $h$ maps each, and the output is $\tanh(a) \odot \sigma(b)$. Build the layer, with maps of
+# The *Gated PixelCNN* {cite}`oord2016gated` replaces the ReLUs of the layer by one gate behind the 3 × 3 convolution, as an
+# LSTM has it: the convolution makes $a$ and $b$, $h$ maps each, and the output is $\tanh(a) \odot \sigma(b)$. Build the layer, with maps of
 # one colour for each unit, and train it in `PixelRNN` for 60 steps.
 # ```
 #
 # ```{solution-start} ex-gated-layer
 # :class: dropdown
 # ```
-# `gates=2` makes the two maps. The network does not change.
+# `gates=2` makes the two maps. The gate is the only non-linearity left in the layer. The network does not change.
 
 
 # %%

@@ -453,7 +453,7 @@ plt.show()
 # sketch, most images are one garment in one place, though the layers are the same.
 #
 # The paper's finding is the same in kind. On ImageNet at 64 × 64 pixels it reports that the multi-scale network has about
-# the same likelihood, and that its samples are globally more coherent. It gives no number for the multi-scale network. Likelihood
+# the same likelihood, and that its samples are globally more coherent. We found no number for the multi-scale network. Likelihood
 # is a sum over pixels, and the layout is a small part of it: {doc}`17_likelihood_is_not_everything` has more.
 #
 # ## Summary
@@ -462,7 +462,7 @@ plt.show()
 # * The conditional network gets a map for each layer, without a mask: the small image is known in full. How much of it a
 #   pixel knows is decided by the upsampler.
 # * The sum of the two costs bounds the cost of the large image.
-# * Samples become coherent; the likelihood hardly changes.
+# * Samples become coherent. In this chapter the pair costs more nats, mostly because it pays for the small image, too.
 #
 # ## Exercises
 #

@@ -15,8 +15,8 @@
 # Neither paper puts all of them on the same images.
 # ```
 #
-# The talk that this book follows is called *Beyond GANs*. There are many ways to model images: how do they differ? This chapter trains six
-# families on the same 60,000 images of Fashion-MNIST, for half an hour of one processor core each. You will be able to
+# The talk that this book follows is called *Beyond GANs*. There are many ways to model images: how do they differ? This chapter compares six
+# families on the training images of Fashion-MNIST. Five were trained for half an hour of one processor core each; the sixth has a closed form. You will be able to
 #
 # * say what each family can tell of an image: its probability, a bound of it, or nothing;
 # * write the loss of each in ten lines;
@@ -104,7 +104,7 @@ plt.show()
 # * The **GAN** draws whole shapes with some speckle. Nothing here shows which clothes it leaves out.
 # * **Real NVP** has whole clothes and shoes with blotched surfaces, and some that fall apart.
 # * The **Pixel RNN** has clean edges and fine detail. Most of its shapes hold together from top to bottom; a few change their mind on the way down.
-# * The **diffusion** has even surfaces and whole shapes. Dark clothes and thin straps come out as fragments.
+# * The **diffusion** has even surfaces, and most of its shapes are whole. The sixth and the eighth come out as fragments.
 # * The **Gaussian** knows which pairs of pixels go together and nothing else: every sample is a woven patch.
 #
 # Now the numbers. *Coverage* is the share of test images that have a sample nearby; a later section measures it. The ± of bits/dim is the
@@ -320,7 +320,7 @@ except NVPError as error:
 # & \sigma_t^2 = \operatorname{sigmoid}(\gamma(t)), \quad \alpha_t^2 = 1 - \sigma_t^2 .
 # $$ (eq:diffusion)
 #
-# Here $\gamma(t) = \gamma_0 + (\gamma_1 - \gamma_0)\, t$, and $e^{-\gamma}$ is the ratio of signal to noise. A network $\hat e(z_t, \gamma)$ finds the noise. This is a VAE with a fixed encoder and infinitely many
+# Here $x$ is scaled to $(-1, 1)$, and $\gamma(t) = \gamma_0 + (\gamma_1 - \gamma_0)\, t$ runs from $\gamma_0 = -13.3$ to $\gamma_1 = 5$. The ratio of signal to noise is $e^{-\gamma}$. A network $\hat e(z_t, \gamma)$ finds the noise. This is a VAE with a fixed encoder and infinitely many
 # layers of latents. Its bound has three terms {cite}`kingma2021vdm`:
 #
 # $$
@@ -492,7 +492,7 @@ plt.show()
 # where $G$ draws too little, not where the data are. For a perfect $G$, $D^*$ is $1/2$ everywhere. On a line everything can be
 # integrated:
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The best discriminator between two known densities on a line. It is sure of itself in the tail, where the generator draws nothing and the data are rare.", "name": "fig-discriminator"}, "image": {"alt": "Left: the density of the data with two humps, the higher one at minus one, and a bell curve of the generator around it. Right: the best discriminator, below one half in the middle and close to one at the right end of the axis. A dotted line marks where the data's density is highest, at minus one; another, where the discriminator is highest, at the right end."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The best discriminator between two known densities on a line. It is sure of itself in the tail, where the generator draws nothing and the data are rare.", "name": "fig-discriminator"}, "image": {"alt": "Left: the density of the data with two humps, the higher one at minus one, and a bell curve of the generator around it. Right: the best discriminator, a little above one half at minus one, below one half at one, close to one from four to seven, then a little lower. A dotted line marks where the data's density is highest, at minus one; another, where the discriminator is highest, near six."}}
 line = torch.linspace(-8, 8, 3201, dtype=torch.double)
 dx = line[1] - line[0]
 p = (
@@ -769,7 +769,7 @@ walks = {
     family: models[family].decode(walk(z)) for family, z in latents.items()
 }
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "From one latent to another in eight steps. In all rows but the GAN's, the ends are test images.", "name": "fig-family-walks"}, "image": {"alt": "Four rows of eight images, from a boot at the left to a jacket at the right. The VAE's images in between are blurred and dark. The GAN's row goes from one bright, ragged shape to another. Those of Real NVP fall into fragments of both ends; those of the Gaussian show both on top of each other."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "From one latent to another in eight steps. The ends are test images in the rows of Real NVP and the Gaussian, and the VAE's reconstructions of them in its row.", "name": "fig-family-walks"}, "image": {"alt": "Four rows of eight images, from a boot at the left to a jacket at the right. The VAE's images in between are blurred and dark. The GAN's row goes from one bright, ragged shape to another. Those of Real NVP fall into fragments of both ends; those of the Gaussian show both on top of each other."}}
 sheets.draw_rows(walks)
 plt.show()
 

@@ -546,7 +546,8 @@ print(f"digits found: {found:.0%}; clothes taken for digits: {mistaken:.0%}")
 # ```{solution-start} ex-complexity
 # :class: dropdown
 # ```
-# Now every set is on the right side of one half, digits and greys included, since PNG needs even fewer bits for them than the flow does. The
+# Now every set is on the right side of one half, digits and greys included. PNG needs less than half as many bits for a
+# digit as for a piece of clothing, and the difference takes account of that. The
 # difference is a ratio of two likelihoods, and the second model cancels what both would pay.
 
 # %%

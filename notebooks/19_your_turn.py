@@ -67,6 +67,7 @@ test = load(EMBEDDED, "test").images
 # |:--|:--|
 # | `image_shape`, `levels` | $(C, H, W)$, and the number of values of a sub-pixel: 256 unless you say otherwise |
 # | `likelihood` | `"exact"`, `"bound"`, or `"none"` for a model without one |
+# | `autoregressive` | `True` if each sub-pixel is predicted from those before it; then `check_model` tests that no logit of `logits(images)` sees its own or a later one |
 # | `_log_probs(images, num_draws, generator, y)` | the log-probability of each image, $(N,)$, in nats, once for each set of noise |
 # | `sample(n, generator, temperature, labels)` | `n` new images |
 #
@@ -162,8 +163,7 @@ plt.show()
 #
 # ### The bijection
 #
-# A {py:class}`Bijection <nvp.flows.bijection.Bijection>` has two methods. Each returns its result and a log-determinant of shape $(N,)$. The second argument, $y$, is the
-# condition of a conditional model; this one has no use for it.
+# A {py:class}`Bijection <nvp.flows.bijection.Bijection>` has two methods. Each returns its result and a log-determinant of shape $(N,)$. The second argument, `y`, is the condition $c$ of a conditional model; this one has no use for it.
 
 
 # %%
@@ -358,7 +358,8 @@ class GatedPixelCNN(ImageModel):
         return self.head(h).movedim(1, -1)[:, None]  # (N, 1, H, W, 256)
 
     def _log_probs(self, images, num_draws, generator, y):
-        log_p = self.logits(images).log_softmax(dim=-1)
+        # A sum over so many pixels needs more digits than bfloat16 has.
+        log_p = self.logits(images).to(self.dtype).log_softmax(dim=-1)
         chosen = log_p.gather(-1, images.long()[..., None])
         yield chosen.flatten(1).sum(dim=1)
 
@@ -484,7 +485,7 @@ print(f"about {score.bits_per_dim:.0f} bits/dim")
 # * the run folder with its checkpoint, and the test images under the name that the configuration gives;
 # * a `build` that makes the same model each time, and a `log_prob` that also runs in double precision. A few fixed images are scored in it, so that
 #   anyone can check the weights later;
-# * weights of at most 6 MB in half precision, or `--no-weights`.
+# * weights of at most 12 MB, or `--no-weights`.
 #
 # The entry says on what machine and commit the run was trained, on which images, and what it scored. All tables are made from these entries and from
 # `results/published.yaml`, and a run appears where its data set does. In the terminal it is four commands:

@@ -674,8 +674,8 @@ display(
 # * **Short runs say little about long ones.** After so few steps a score tells mostly how *fast* a variant learns. A
 #   choice that makes the first steps easier need not win in the end. {numref}`Exercise %s <ex-halfway>` looks at half of
 #   the budget.
-# * **Small models say little about large ones.** Skips and norms are there for depth (section 3.7). With one residual
-#   block they have little to do.
+# * **Small models say little about large ones.** Skips are there for deep networks, and here each has one residual
+#   block.
 # * **Sizes differ** in some rows. One scale of three has far fewer parameters, so its row measures size and depth as well.
 # * **One learning rate** serves all variants, though some may want another.
 # * **One data set** of grey images is used. The order of a squeeze matters most for colours.

@@ -162,8 +162,8 @@ assert isinstance(outcomes["neither"][-1], NVPError)
 assert outcomes["neither"][2] > 1e6
 
 # %% [markdown]
-# At a rate of 0.01, ten times the paper's, leaving out a guard hardly matters. At a rate of 1 the guards decide whether
-# training survives. With all of them the loss stays finite even at a rate of 10, and you can lower the rate and continue. When
+# From a rate of 0.01, ten times the paper's, to 0.1 no row changes much. At a rate of 1 the run without both guards explodes. At 10
+# only the run with all of them stays finite, and you can lower the rate and continue. When
 # the loss is not finite, `nvp train` stops with this message:
 
 # %% tags=["hide-input"]
@@ -545,8 +545,7 @@ pictures.draw_losses(curves, limits=(-2, 8))
 plt.show()
 
 # %% [markdown]
-# Less than one bit per dimension after eighty steps is too good for four couplings. The first flow reports a
-# log-determinant that is not that of the map it computes. Two tests find this without training or data. Does the inverse
+# Less than one bit per dimension after eighty steps is too good for four couplings. With the first mistake the flow reports a log-determinant that is not that of the map it computes. Two tests find this without training or data. Does the inverse
 # return $x$? Is the log-determinant that of the Jacobian? The second mistake passes both tests, since it is a flow, only a
 # poor one. To find it, check which outputs merely copy an input:
 

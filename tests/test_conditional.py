@@ -157,6 +157,7 @@ def test_negative_attributes_pass_the_rectifier() -> None:
     ("labels", "match"),
     [
         (None, r"conditional: pass labels, integers \(N,\) in 0..2 or vectors \(N, 3\)"),
+        ([0, 1, 2, 2], "labels must be a torch.Tensor, got list"),
         (CLASSES[:3], "labels hold 3 for 4 images"),
         (torch.tensor(1), "labels hold a single number for 4 images"),
         (torch.tensor([0, 1, 3, 2]), "labels must be in 0..2, there is a 3"),

@@ -52,7 +52,8 @@ class PixelRNN(ImageModel):
     def logits(self, images: Tensor) -> Tensor:
         """Log-probabilities of every level, (N, C, H, W, levels); uint8 in.
 
-        Not normalised, except for the mixture output.
+        Those of a softmax are not normalised. Those of a mixture are, but for the mass that lies
+        outside of all levels.
         """
         return self.output.logits(self.parameters_of(self.check_images(images)))
 
@@ -129,6 +130,6 @@ class PixelRNN(ImageModel):
         return self.output.per_pixel(at_least_float32(parameters))
 
     def centred(self, images: Tensor) -> Tensor:
-        """Levels as numbers from -1 to 1, the only preprocessing (section 5.1)."""
+        """Levels as numbers from -1 to 1, the only preprocessing (section 5.2)."""
         weight = self.first.weight
         return images.to(weight.device, weight.dtype) * (2 / (self.levels - 1)) - 1

@@ -16,7 +16,7 @@
 //   weight     (directions, taps, hidden, 4 hidden)
 //   initial    (directions, 2, L, hidden)         h and c; L = W for the Row LSTM, H for the other
 //   states     (blocks, directions, 2, H + 1, W + 2 border, BLOCK, hp)   h and c, with a border
-//   activations(blocks, directions, H, W, BLOCK, 4, hp)
+//   activations(blocks, directions, H, W, BLOCK, 4, hp), or those of one pixel without a backward pass
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -170,7 +170,8 @@ void forward_pixel(const Geometry& g, const T* const gates[FOUR], const T* packe
 
 template <typename T>
 void forward_block(const Geometry& g, int64_t block, int64_t direction, const T* gates,
-                   const std::vector<T>& packed, const T* initial, T* states, T* activations) {
+                   const std::vector<T>& packed, const T* initial, T* states, T* activations,
+                   int64_t kept_pixels) {
   const int64_t hp = g.padded();
   T *h = states, *c = states + g.plane();
   std::fill(states, states + 2 * g.plane(), T(0));
@@ -199,7 +200,7 @@ void forward_block(const Geometry& g, int64_t block, int64_t direction, const T*
         }
         const int64_t here = g.at(row, column) + first * hp;
         forward_pixel(g, rows, packed.data(), taps.data(), from_cell, h + here, c + here,
-                      activations + ((row * g.width + column) * BLOCK + first) * 4 * hp);
+                      activations + ((row * g.width + column) % kept_pixels * BLOCK + first) * 4 * hp);
       }
     }
 }
@@ -258,7 +259,7 @@ struct Backward {
   }
 };
 
-// sums(taps, hidden, 4, hp) += h_tap^T errors, over one row of pixels and the images of a block.
+// sums(taps, hp, 4, hp) += h_tap^T errors, over one row of pixels and the images of a block.
 template <typename T>
 void weight_gradient(const Backward<T>& work, int64_t row, const T* h, std::vector<T>& sums) {
   const Geometry& g = work.g;
@@ -376,10 +377,11 @@ Geometry geometry_of(const at::Tensor& map, const at::Tensor& weight, int64_t ke
   return {map.size(0), map.size(1), map.size(2), weight.size(0), map.size(-1), lanes, kernel};
 }
 
-// Returns the summed map (N, H, W, h), and what the backward pass needs.
+// Returns the summed map (N, H, W, h), and what the backward pass needs, if there will be one.
 std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& gates,
                                                        const at::Tensor& weight,
-                                                       const at::Tensor& initial, int64_t kernel) {
+                                                       const at::Tensor& initial, int64_t kernel,
+                                                       bool keep) {
   TORCH_CHECK(gates.dim() == 6 && gates.size(3) == weight.size(0) && gates.size(4) == 4,
               "gates must be (N, H, W, directions, 4, h), got ", gates.sizes());
   const Geometry g = geometry_of(gates, weight, kernel);
@@ -391,8 +393,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& gates,
               initial.sizes());
   at::Tensor out = at::empty({g.images, g.height, g.width, g.hidden}, gates.options());
   at::Tensor states = at::empty({g.blocks(), g.directions, 2 * g.plane()}, gates.options());
-  at::Tensor activations = at::empty(
-      {g.blocks(), g.directions, g.height * g.width * BLOCK * 4 * hp}, gates.options());
+  const int64_t kept_pixels = keep ? g.height * g.width : 1;
+  at::Tensor activations =
+      at::empty({g.blocks(), g.directions, kept_pixels * BLOCK * 4 * hp}, gates.options());
   AT_DISPATCH_FLOATING_TYPES(gates.scalar_type(), "lstm_scan", [&] {
     using T = scalar_t;
     std::vector<std::vector<T>> packed;
@@ -404,7 +407,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& gates,
         forward_block(g, task / g.directions, task % g.directions, gates.const_data_ptr<T>(),
                       packed[task % g.directions],
                       initial[task % g.directions].const_data_ptr<T>(), state + task * 2 * g.plane(),
-                      kept + task * g.height * g.width * BLOCK * 4 * hp);
+                      kept + task * kept_pixels * BLOCK * 4 * hp, kept_pixels);
     });
     T* to = out.mutable_data_ptr<T>();
     at::parallel_for(0, g.images, 1, [&](int64_t begin, int64_t end) {
@@ -465,7 +468,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& grad,
 }  // namespace
 
 TORCH_LIBRARY(nvp_scan, library) {
-  library.def("forward(Tensor gates, Tensor weight, Tensor initial, int kernel)"
+  library.def("forward(Tensor gates, Tensor weight, Tensor initial, int kernel, bool keep)"
               " -> (Tensor, Tensor, Tensor)");
   library.def("backward(Tensor grad, Tensor weight, Tensor states, Tensor activations, int kernel)"
               " -> (Tensor, Tensor, Tensor)");

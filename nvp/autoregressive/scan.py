@@ -33,22 +33,24 @@ def raster_lstm(gates: Tensor, weight: Tensor, initial: Tensor, kernel: int) -> 
     (directions, 2, L, h) holds the learned first h and c. `kernel` is the Row LSTM's k, or
     `DIAGONAL`: then the second direction is shifted down by one row.
     """
-    return _RasterLSTM.apply(gates, weight, initial, kernel)
+    return _RasterLSTM.apply(gates, weight, initial, kernel, torch.is_grad_enabled())
 
 
 class _RasterLSTM(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, gates: Tensor, weight: Tensor, initial: Tensor, kernel: int) -> Tensor:
+    def forward(
+        ctx: Any, gates: Tensor, weight: Tensor, initial: Tensor, kernel: int, keep: bool
+    ) -> Tensor:
         gates, weight, initial = gates.contiguous(), weight.contiguous(), initial.contiguous()
-        out, states, activations = torch.ops.nvp_scan.forward(gates, weight, initial, kernel)
+        out, states, activations = torch.ops.nvp_scan.forward(gates, weight, initial, kernel, keep)
         ctx.save_for_backward(weight, states, activations)
         ctx.kernel = kernel
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad_gates, grad_weight, grad_initial = torch.ops.nvp_scan.backward(
             grads[0].contiguous(), *ctx.saved_tensors, ctx.kernel
         )
-        return grad_gates, grad_weight, grad_initial, None
+        return grad_gates, grad_weight, grad_initial, None, None

@@ -23,7 +23,7 @@ from nvp.model.protocol import ImageModel
 
 CELLS = 256  # places within a level at which noise is integrated
 CHUNK = 1000  # images
-MOST_DIMENSIONS = 20_000  # whose covariance takes 1.6 GB
+MOST_DIMENSIONS = 20_000  # whose covariance takes 3.2 GB
 
 
 class GaussianConfig(ModelConfig, family="gaussian"):

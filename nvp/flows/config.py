@@ -67,9 +67,10 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
     def paper(cls, image_shape: tuple[int, int, int], **sizes_and_changes: Any) -> RealNVPConfig:
         """The model as the paper describes it; the official code fills in where it is silent.
 
-        One exception: the logit is the code's symmetric form, since the printed one is infinite
-        at white (`logit="paper"` gives it). Sizes default to the paper's: of 32x32 to those for
-        CIFAR-10; ImageNet has others (configs/imagenet32.yaml).
+        Two exceptions: the logit is the code's symmetric form, since the printed one is infinite
+        at white (`logit="paper"` gives it); and the norm takes the moments of each batch, where
+        appendix E has running averages for CIFAR-10 (`norm_running_average`). Sizes default to
+        the paper's: of 32x32 to those for CIFAR-10; ImageNet has others (configs/imagenet32.yaml).
         """
         return cls.model_validate(
             {"preset": "paper", "image_shape": image_shape, **sizes_and_changes}

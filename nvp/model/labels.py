@@ -68,6 +68,8 @@ def condition(labels: Tensor | None, number: int, num_classes: int) -> Tensor | 
             f"this model is conditional: pass labels, integers (N,) in 0..{num_classes - 1} or "
             f"vectors (N, {num_classes})"
         )
+    if not isinstance(labels, Tensor):
+        raise NVPError(f"labels must be a torch.Tensor, got {type(labels).__name__}")
     if labels.ndim == 0 or len(labels) != number:
         count = len(labels) if labels.ndim else "a single number"
         raise NVPError(f"labels hold {count} for {number} images: pass one for each image")
