@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -163,6 +164,21 @@ def test_a_module_that_is_gone_is_named_when_the_ledger_is_read(
 def test_only_module_and_class_make_a_path() -> None:
     assert is_path("a.b:C")
     assert not any(map(is_path, ("realnvp", "a:", ":C", ".a:C", "a:b:C", "", None)))
+
+
+def test_a_conditional_model_without_likelihood_is_recorded(module: str, tmp_path: Path) -> None:
+    code = Path(sys.path[0]) / "my_histograms.py"
+    classes = "\nHistograms.likelihood, Histograms.num_classes = 'none', 3\n"
+    code.write_text(code.read_text() + classes)
+    data_root, root = tmp_path / "data", tmp_path / "results"
+    tree = tree_of(f"{module}:HistogramsConfig", num_classes=3)
+    tiny.write_data(data_root)
+    for split, number in (("train", 60), ("test", 30)):
+        np.save(data_root / "tiny" / f"{split}_labels.npy", np.arange(number) % 3)
+    prepare(parse_config(tree, "mine.yaml"), tmp_path / "run", data_root=data_root).run()
+    record.record(tmp_path / "run", data_root=data_root, root=root)
+    checks = list(verify.verify(data_root=data_root, root=root))
+    assert [check.state for check in checks] == ["agrees"] * 3
 
 
 def test_a_model_without_likelihood_cannot_stop_early(module: str, tmp_path: Path) -> None:

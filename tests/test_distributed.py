@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,15 @@ from nvp.data.splits import training_data
 from nvp.errors import NVPError
 from nvp.ledger.enter import record
 from nvp.ledger.entry import RecordedScores, runs
+from nvp.ledger.reopen import reopen
 from nvp.likelihood import score_images
 from nvp.model.protocol import batch_statistics
 from nvp.paths import repository_root
 from nvp.runs.folder import RunFolder
 from nvp.runs.log import read_log
-from nvp.training.distributed import is_first, processes, shared
+from nvp.runs.provenance import read_legs
+from nvp.runs.tensors import load_tensors
+from nvp.training.distributed import _Rows, is_first, processes, shared
 from nvp.training.loop import next_batch, prepare, training_step
 from nvp.training.state import begin
 
@@ -241,15 +245,69 @@ def test_a_run_goes_on_in_another_number_of_processes(
         assert found == pytest.approx(expected, rel=1e-5)
 
 
+def test_two_processes_reopen_a_recorded_run(trained: Path, recorded: Path, tmp_path: Path) -> None:
+    entry, run = recorded / "runs" / "tiny", RunFolder(tmp_path / "run")
+
+    def work() -> None:
+        reopen(entry, run.path, data_root=trained / "data", device="cpu")
+
+    assert in_processes(work) == [0, 0]
+    assert [leg.processes for leg in read_legs(run)] == [1, 2]
+    assert load_tensors(run.checkpoint)[1]["step"] == 2
+
+
+@pytest.mark.parametrize(
+    ("number", "size", "complaint"),
+    [
+        (3, 8, "3 processes cannot share training.batch_size 8 equally"),
+        (2, 2, "2 processes would have one image each of training.batch_size 2"),
+    ],
+)
 def test_batches_that_cannot_be_shared_are_one_line(
-    root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    number: int,
+    size: int,
+    complaint: str,
+    root: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     def work() -> None:
-        prepare(CONFIGS["pixelcnn"], tmp_path / "run", data_root=root, device="cpu")
+        config = tiny.pixelrnn_configuration(batch_size=size)
+        prepare(config, tmp_path / "run", data_root=root, device="cpu")
 
-    assert in_processes(work, 3) == [2, 2, 2]
-    assert "3 processes cannot share training.batch_size 8 equally" in capfd.readouterr().err
+    assert in_processes(work, number) == [2] * number
+    assert complaint in capfd.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_rows_of_noise_are_those_of_the_whole_batch() -> None:
+    """However a model names their shape; a number for all images is the same in all processes."""
+
+    def noise(n: int) -> list[Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        draw = partial(torch.randn, generator=generator)
+        return [draw(()), draw(1), draw(n, 3), draw((n, 3)), draw(size=(n, 3))]
+
+    def work() -> None:
+        with _Rows(4) as rows:
+            found = noise(2)
+        for ours, whole in zip(found, noise(4), strict=True):
+            assert torch.equal(ours, whole[rows.own] if whole.ndim == 2 else whole)
+
+    assert in_processes(work) == [0, 0]
+
+
+def test_the_first_weights_take_all_processes_as_long(root: Path, tmp_path: Path) -> None:
+    config = tiny.pixelrnn_configuration(steps=None, minutes=1e-9)  # no step is left
+
+    def work() -> None:
+        job = prepare(config, tmp_path / "run", data_root=root, device="cpu")
+        job.state.model.initialise = lambda _: time.sleep(0.1 * is_first())
+        job.run()
+        (tmp_path / str(is_first())).write_text(str(job.state.minutes))
+
+    assert in_processes(work) == [0, 0]
+    assert (tmp_path / "True").read_text() == (tmp_path / "False").read_text()
 
 
 @pytest.mark.parametrize("size", ["2", "x"])

@@ -67,6 +67,16 @@ def test_precisions_are_those_of_the_legs_in_order(own: Path) -> None:
     assert entry.model_copy(update={"legs": [silent]}).precisions == entry.precision
 
 
+def test_a_small_figure_keeps_its_digits(own: Path) -> None:
+    entry = ledger.runs(own)["tiny"].record
+    changed = {"learning_rate": 1.25e-05, "clip_norm": 1 / 3}
+    leg = entry.legs[0].model_copy(update={"changed": changed})
+    text = ledger.record_text(entry.model_copy(update={"legs": [leg]}))
+    assert json.loads(text)["legs"][0]["changed"] == {**changed, "clip_norm": 0.333333}
+    for run in ledger.runs().values():  # which are written again as they are
+        assert ledger.Record.model_validate_json(ledger.record_text(run.record)) == run.record
+
+
 def test_no_recorded_run_is_below_its_floor() -> None:
     for run in ledger.runs().values():
         if run.has_likelihood:

@@ -21,6 +21,8 @@ from ledgers import content
 from tiny import configuration, fails
 
 from nvp.cli import terminal
+from nvp.data.sets import load
+from nvp.data.splits import hold_out
 from nvp.errors import NVPError
 from nvp.ledger import entry as ledger
 from nvp.ledger.enter import record
@@ -299,6 +301,21 @@ def test_an_output_that_is_full_is_one_line(
     assert capsys.readouterr().err == f"nvp: the output: {os.strerror(errno.ENOSPC)}\n"
 
 
+# Few images
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 10])
+def test_a_small_set_holds_out_two_images_or_is_refused(number: int, root: Path) -> None:
+    """`nvp record` would refuse to score a single one, after the training."""
+    images = load("tiny", "train", root=root).images[:number]
+    if number < 4:
+        with pytest.raises(NVPError, match=f"of {number} training images of tiny .* needs 2"):
+            hold_out(images, configuration(), root)
+    else:
+        kept, held_out = hold_out(images, configuration(), root)
+        assert (len(kept), len(held_out)) == (number - 2, 2)
+
+
 # Models of one's own
 
 
@@ -339,7 +356,10 @@ def test_the_code_of_a_stranger_needs_trust(tmp_path: Path, monkeypatch) -> None
     monkeypatch.delitem(sys.modules, "a_strangers_model")
     (code / "ran").unlink()
     where = ("--data-root", tmp_path / "data")
-    for command in (("evaluate", run), ("record", run), ("sample", run, "--out", "a.png")):
+    for command in (
+        *(("evaluate", run), ("record", run), ("pictures", run)),
+        ("sample", run, "--out", "a.png"),
+    ):
         assert "pass --trust to run it" in fails(*command, *where)
     assert "pass --trust to run it" in fails("train", "--resume", run, *where)
     assert not (code / "ran").exists()
@@ -361,6 +381,9 @@ def test_the_code_of_a_stranger_needs_trust(tmp_path: Path, monkeypatch) -> None
         ({"minutes": math.nan}, "minutes"),
         ({"precision": "fp8"}, "precision"),
         ({"config": {}}, "checkpoint.safetensors: "),
+        ({"config": {"model": "own"}}, "checkpoint.safetensors: "),
+        # A module that was not vetted is not even imported, though there is one of that name.
+        ({"config": {"model": {"family": "this:Zen"}}}, "trained with model.family=this:Zen"),
         ({"window": [[1.0]]}, "window"),
     ],
 )

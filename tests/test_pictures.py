@@ -76,6 +76,8 @@ def test_verify_makes_the_samples_again(
     run.files.samples.write_bytes(b"no picture")
     checks = list(verify.verify(data_root=tmp_path, root=own))
     assert any("is damaged" in check.found for check in checks)
+    (differs,) = [what for what, state in states(checks).items() if state == "differs"]
+    assert differs == "samples"
     run.files.samples.unlink()
     assert states(verify.verify(data_root=tmp_path, root=own))["samples"] == "not checked"
 

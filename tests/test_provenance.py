@@ -8,19 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import torch
 
 from nvp.config import Precision, TrainingConfig
 from nvp.errors import NVPError
 from nvp.runs import provenance
 from nvp.runs.folder import RunFolder
+from nvp.training.start import start
 
 
 def note(folder: RunFolder, before: dict[str, Any] | None = None, **now: Any) -> None:
     """Note this machine, for settings `now` after a checkpoint of the settings `before`."""
     settings = TrainingConfig(steps=1, **now)
     began = settings if before is None else TrainingConfig(steps=1, **before)
-    provenance.note_leg(folder, torch.device("cpu"), Precision.FP32, began, settings)
+    provenance.note_leg(folder, torch.device("cpu"), Precision.FP32, 1, began, settings)
 
 
 def test_legs_are_the_machines_in_order(tmp_path: Path) -> None:
@@ -37,6 +39,30 @@ def test_legs_are_the_machines_in_order(tmp_path: Path) -> None:
     path.write_text("[")
     with pytest.raises(NVPError, match="damaged"):
         provenance.read_legs(folder)
+
+
+def test_legs_before_the_first_checkpoint_trained_nothing(root: Path, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    lost = provenance.current_leg(torch.device("cpu"), "bf16").model_copy(update={"gpu": "a GPU"})
+    provenance.write_legs(folder, [lost])
+    start(tiny.write_config(tmp_path / "tiny.yaml"), None, folder.path, data_root=root)
+    (here,) = provenance.read_legs(folder)
+    assert here.precision == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "processes", "hardware"),
+    [
+        (None, 1, "2 cores of a CPU"),
+        (None, 4, "2 cores of a CPU in 4 processes"),
+        ("a GPU", 1, "a GPU"),
+        ("a GPU", 8, "8 x a GPU"),
+    ],
+)
+def test_the_hardware_of_a_leg(gpu: str | None, processes: int, hardware: str) -> None:
+    here = provenance.current_leg(torch.device("cpu"), processes=processes)
+    leg = here.model_copy(update={"cpu": "a CPU", "cores": 2, "gpu": gpu})
+    assert leg.hardware == hardware
 
 
 def test_a_leg_may_have_a_norm_that_clips_nothing(tmp_path: Path) -> None:

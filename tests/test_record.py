@@ -33,6 +33,8 @@ def test_a_record_says_what_the_run_was(recorded: Path, trained: Path) -> None:
     assert (entry.state, entry.steps, entry.images, entry.seed) == ("finished", 2, 16, 0)
     assert entry.parameters == sum(p.numel() for p in run.model.parameters())
     assert (entry.data.train_images, entry.data.test_images) == (60, 30)
+    assert entry.trained_on == len(run.training.data.images) < 60
+    assert entry.epochs == 16 / entry.trained_on
     assert entry.data.test_sha256 == load("tiny", "test", root=trained / "data").checksum
     assert entry.legs[0].cores >= 1
     assert entry.legs[0].torch == torch.__version__
@@ -156,7 +158,7 @@ def test_a_pixel_rnn_is_recorded_with_the_step_that_was_chosen(
     entry = run.record
     assert (entry.steps, entry.chosen_step) == (3, 2)
     assert entry.scores.validation.num_images == 30  # the whole split
-    assert entry.data.train_images == 60
+    assert entry.data.train_images == entry.trained_on == 60
     assert entry.scores.first_more_draws.bits_per_dim == entry.scores.first.bits_per_dim
     images = load("tiny-binary", "test", root=data_root).images
     nats = -run.load_model().log_prob(images).double()

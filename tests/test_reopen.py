@@ -76,6 +76,21 @@ def test_a_run_that_is_there_is_not_written_over(home: Path, entry: Path) -> Non
         reopen(entry, home / "run", data_root=home / "data")
 
 
+@pytest.mark.parametrize(
+    ("mistake", "complaint"),
+    [
+        (("--set", "training.stepz=4"), "stepz"),
+        (("--device", "nothing"), "there is no device 'nothing'"),
+    ],
+)
+def test_what_is_refused_is_refused_before_anything_is_written(
+    mistake: tuple[str, str], complaint: str, home: Path, entry: Path, tmp_path: Path
+) -> None:
+    where = ("--run-folder", tmp_path / "run", "--data-root", home / "data")
+    assert complaint in tiny.fails("train", "--resume", entry, *where, *mistake)
+    assert not (tmp_path / "run").exists()
+
+
 def test_other_training_images_are_refused(entry: Path, tmp_path: Path) -> None:
     tiny.write_data(tmp_path, seed=1)
     with pytest.raises(NVPError, match="other images"):

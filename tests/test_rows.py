@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 import torch
 
 from nvp import RealNVPConfig, paths
@@ -121,6 +122,17 @@ def test_a_steps_arithmetic_is_that_of_its_convolutions() -> None:
     cost = count_step(config)
     assert cost.flops == 3 * sum(forward) - forward[0]
     assert cost == read_costs()[row.config]
+
+
+def test_labels_cost_the_channels_that_carry_them() -> None:
+    costs = []
+    for classes in (0, 3):
+        tree = tiny.config_tree()
+        tree["model"]["num_classes"] = classes
+        costs.append(count_step(parse_config(tree, "tiny")))
+    plain, told = costs
+    assert told.parameters > plain.parameters
+    assert told.flops > plain.flops
 
 
 def test_hours_are_of_the_slower_of_arithmetic_and_launches() -> None:

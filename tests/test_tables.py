@@ -146,7 +146,7 @@ def test_a_configuration_begins_with_what_to_expect(own: Path, tmp_path: Path) -
     lines = config.read_text().splitlines()
     told = " ".join(line.removeprefix("#: ") for line in lines if line.startswith("#: "))
     assert told.startswith(f"Expect {run.score.bits_per_dim:.3f} ± ")
-    assert "2 steps, seconds, 0.267 epochs, on " in told
+    assert "2 steps, seconds, 0.296 epochs, on " in told
     assert config.read_text().endswith(written)
     assert results.write_tables(own, tmp_path) == []
     config.write_text(config.read_text().replace("batch_size: 8", "batch_size: 9"))

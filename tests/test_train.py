@@ -25,7 +25,7 @@ from nvp.runs.folder import RunFolder
 from nvp.runs.load import load_run
 from nvp.runs.log import read_log
 from nvp.runs.tensors import load_tensors
-from nvp.training.loop import keep_if_best, next_batch, prepare, spent, training_step
+from nvp.training.loop import keep_if_best, next_batch, prepare, spent, training_step, validate
 from nvp.training.state import State, begin
 
 
@@ -319,6 +319,44 @@ def test_early_stopping_keeps_and_scores_the_best_weights(root: Path, tmp_path: 
     assert score == pytest.approx(rows[-1]["validation"], abs=1e-6)
 
 
+def test_a_kill_leaves_no_best_weights_of_a_later_step(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(state: State, *arguments: Any) -> tuple[float, float]:
+        if state.step == 3:
+            raise SystemExit
+        return training_step(state, *arguments)
+
+    monkeypatch.setattr("nvp.training.loop.training_step", killed)
+    settings = {"early_stopping": True, "validate_minutes": 1e-9, "checkpoint_minutes": 1e9}
+    with pytest.raises(SystemExit):
+        prepare(pixelrnn_configuration(steps=9, **settings), tmp_path, data_root=root).run()
+    folder = RunFolder(tmp_path)
+    best, last = (load_tensors(path)[1]["step"] for path in (folder.best, folder.checkpoint))
+    assert best <= last
+
+
+def test_statistics_of_a_batch_are_scored_as_a_run_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In full precision and without dropout: of all modules the batch norms alone train."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    config, state, seen = configuration(), fresh_state(), []
+    part = state.average.flow.scales[0].checkerboard.bijections[0].net
+    part.register_forward_hook(
+        lambda module, *_: seen.append((module.training, torch.backends.cudnn.allow_tf32))
+    )
+    validate(state, batch(20), batch(6), config)
+    assert seen[-1] == (False, False)
+    assert all(module.training for module in state.average.modules())
+
+
+def test_a_closed_form_reads_images_that_stay_on_disk(root: Path, tmp_path: Path) -> None:
+    tree = config_tree()
+    tree["model"] = {"family": "gaussian", "image_shape": [1, 4, 4]}
+    tree["data"]["crop"] = 4
+    prepare(parse_config(tree, "test"), tmp_path, data_root=root).run()
+    assert RunFolder(tmp_path).checkpoint.is_file()
+
+
 def test_gradients_are_clipped() -> None:
     state = fresh_state()
     settings = configuration(clip_norm=0.5).training
@@ -381,8 +419,8 @@ def test_the_configuration_is_echoed(root: Path, tmp_path: Path) -> None:
         ({"model.image_shape": [1, 16, 16]}, r"is \[1, 16, 16\] but tiny holds \[1, 8, 8\]"),
         ({"model.image_shape": [3, 8, 8]}, r"is \[3, 8, 8\] but tiny holds \[1, 8, 8\]"),
         ({"training.batch_size": 55}, "batch_size 55 exceeds the 54 training images of tiny"),
-        ({"data.limit": 5}, "batch_size 8 exceeds the 4 training images of tiny"),
-        ({"data.limit": 2}, "of 2 training images of tiny 1 are left .* raise data.limit"),
+        ({"data.limit": 5}, "batch_size 8 exceeds the 3 training images of tiny"),
+        ({"data.limit": 2}, "of 2 training images of tiny 0 are left .* raise data.limit"),
         ({"data.limit": 1}, "of 1 training images of tiny 0 are left .* raise data.limit"),
         (
             {"data.limit": 1, "data.name": "tiny-binary"},

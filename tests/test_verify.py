@@ -97,7 +97,8 @@ def test_verify_goes_on_past_what_cannot_be_read(fault: str, own: Path) -> None:
     else:
         save_tensors(path, {"weight": torch.zeros(2)}, {})
     checks = list(verify.verify(quick=True, root=own))
-    assert [c.state for c in checks if c.run == "tiny"] == ["differs"]
+    found = [check.state for check in checks if check.run == "tiny"]
+    assert found == ["differs"] * (1 if fault in ("missing", "record") else 2)  # the SHA-256 too
     assert [c.state for c in checks if c.run == "zebra"] == ["agrees", "agrees"]
 
 

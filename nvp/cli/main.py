@@ -198,12 +198,13 @@ def pictures(
     ] = None,
     data_root: DataRoot = None,
     device: Device = "auto",
+    trust: Trust = False,
 ) -> None:
     """Make the pictures of a recorded run again, or its filmstrip."""
     from nvp.ledger.pictures import make_pictures
     from nvp.runs.folder import find_run
 
-    made = make_pictures(find_run(run), film, data_root=data_root, device=device)
+    made = make_pictures(find_run(run), film, data_root=data_root, device=device, trust=trust)
     typer.echo(f"the pictures of {made.name} are in {made.folder}")
 
 

@@ -84,14 +84,14 @@ def hold_out(
     """The images to train on, and those for validation.
 
     The latter are the whole validation split of the data set where it has one, else the last of
-    the training `images`: at most a tenth, at least one. Raises `NVPError` where fewer than two are
-    left, since a batch has two or more.
+    the training `images`: at most a tenth, at least two, whose score has a standard error. Raises
+    `NVPError` where fewer than two are left, since a batch has two or more.
     """
     try:
         validation = load_split(config, "validation", data_root)
     except NoValidationSplit:
         wanted = config.evaluation.validation_images
-        border = len(images) - max(1, min(wanted, len(images) // 10))
+        border = len(images) - max(2, min(wanted, len(images) // 10))
         kept, held_out = images[:border], images[border:]
     else:
         kept, held_out = images, examples(config, validation)

@@ -98,6 +98,7 @@ def record(
             data = RecordedData(
                 name=config.data.name,
                 train_images=len(run.training.data.whole),
+                held_out=len(run.training.data.whole) - len(run.training.data.images),
                 train_sha256=run.training.data.checksum,
                 test_images=len(test.images),
                 test_sha256=test.checksum,

@@ -36,6 +36,7 @@ class RecordedData(_Part):
 
     name: str
     train_images: int
+    held_out: int = 0  # of them, for validation; none where the data set has a split for it
     train_sha256: str
     test_images: int
     test_sha256: str
@@ -102,6 +103,16 @@ class Record(_Part):
         if (self.scores is None) == (self.draw is None):
             raise ValueError("give scores or draw, one of them")
         return self
+
+    @property
+    def trained_on(self) -> int:
+        """The number of images that it learned from."""
+        return self.data.train_images - self.data.held_out
+
+    @property
+    def epochs(self) -> float:
+        """How often it saw each of them."""
+        return self.images / self.trained_on
 
     @property
     def hardware(self) -> str:
@@ -231,11 +242,14 @@ def runs(root: Path | None = None) -> dict[str, Run]:
 
 
 def record_text(record: Record) -> str:
-    """The record as it is written; figures keep six digits after the point, more is noise."""
+    """The record as it is written; figures keep six digits after the point, more is noise.
+
+    Those below a thousandth, such as a rate of 1.25e-05, keep six digits of their own.
+    """
 
     def shorter(value: object) -> object:
         if isinstance(value, float):
-            return round(value, 6)
+            return round(value, 6) if abs(value) >= 1e-3 else float(f"{value:.6g}")
         if isinstance(value, dict):
             return {key: shorter(each) for key, each in value.items()}
         return [shorter(each) for each in value] if isinstance(value, list) else value

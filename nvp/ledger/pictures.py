@@ -15,13 +15,13 @@ from nvp.autoregressive.pixelrnn import PixelRNN
 from nvp.data.splits import examples, load_split, spread, training_data
 from nvp.errors import NVPError
 from nvp.ledger.entry import Run, read_run, record_text
-from nvp.ledger.scoring import in_float64
+from nvp.ledger.scoring import draw_samples, in_float64
 from nvp.model.labels import Examples, images_and_labels
 from nvp.model.protocol import ImageModel
 from nvp.runs.checkpoint import read_checkpoint
 from nvp.runs.files import write, write_text
 from nvp.runs.folder import RunFolder
-from nvp.runs.load import TrainedRun, finished_model, load_run
+from nvp.runs.load import TrainedRun, finished_model, load_run, read_config
 from nvp.runs.sheet import draw, encode, greys, sheet
 from nvp.training.progress import counting
 
@@ -37,16 +37,10 @@ def write_pictures(run: TrainedRun, entry: RunFolder, test: Examples) -> None:
     """Write `samples.png`, `real.png` of `test` images and, of a Pixel RNN, `completions.png`."""
     model = in_float64(run)
     real, _ = images_and_labels(spread(test, NUMBER))
-    _write(entry.samples, greys(draw_samples(model), model.levels))
+    _write(entry.samples, greys(draw_samples(model, NUMBER), model.levels))
     _write(entry.real, greys(real, model.levels))
     if isinstance(model, PixelRNN):
         _write(entry.completions, complete(model, real[:COLUMNS]))
-
-
-def draw_samples(model: ImageModel) -> Tensor:
-    """The samples of `samples.png`, at temperature 1; of all classes in turn, if it has any."""
-    labels = torch.arange(NUMBER) % model.num_classes if model.num_classes else None
-    return draw(model, NUMBER, labels=labels)
 
 
 def complete(model: PixelRNN, images: Tensor) -> Tensor:
@@ -70,7 +64,7 @@ def differing(path: Path, model: ImageModel) -> float:
         stored = np.asarray(Image.open(path)).astype(int)
     except OSError as error:
         raise NVPError(f"{path} is damaged ({error}): restore it with git checkout") from error
-    again = np.asarray(sheet(greys(draw_samples(model), model.levels), COLUMNS)).astype(int)
+    again = np.asarray(sheet(greys(draw_samples(model, NUMBER), model.levels), COLUMNS)).astype(int)
     zoom = max(1, stored.shape[1] // again.shape[1])
     stored = stored[::zoom, ::zoom]
     again = again[: stored.shape[0], : stored.shape[1]]
@@ -80,14 +74,23 @@ def differing(path: Path, model: ImageModel) -> float:
 
 
 def make_pictures(
-    name: Path, film: Path | None = None, *, data_root: Path | None = None, device: str = "auto"
+    name: Path,
+    film: Path | None = None,
+    *,
+    data_root: Path | None = None,
+    device: str = "auto",
+    trust: bool = False,
 ) -> Run:
-    """Make the pictures of a recorded run again, or only its filmstrip from the folder `film`."""
+    """Make the pictures of a recorded run again, or only its filmstrip from the folder `film`.
+
+    Raises `NVPError` as `nvp.runs.load.read_config` does.
+    """
+    read_config(RunFolder(name), trust=trust)
     run = read_run(name)
     if film is not None:
         return write_film(run, film, data_root=data_root, device=device)
     test = examples(run.config, load_split(run.config, "test", data_root))
-    write_pictures(load_run(name, device=device, trust=True), run.files, test)
+    write_pictures(load_run(name, device=device, trust=trust), run.files, test)
     return run
 
 

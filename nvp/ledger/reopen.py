@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from nvp.data.splits import training_data
+from nvp.data.splits import TrainingData, training_data
+from nvp.devices import pick_device
 from nvp.errors import NVPError
 from nvp.ledger.entry import Run, read_run
 from nvp.runs.checkpoint import Best
@@ -17,7 +18,8 @@ from nvp.runs.lock import locked
 from nvp.runs.provenance import current_leg, write_legs
 from nvp.runs.tensors import load_weights, save_tensors
 from nvp.training import start
-from nvp.training.state import begin, save
+from nvp.training.distributed import is_first, number_of_processes, together
+from nvp.training.state import State, begin, save
 
 
 def resume(
@@ -35,15 +37,17 @@ def resume(
     """
     found = find_run(run)
     if RunFolder(found).is_recorded:
-        read_config(RunFolder(found), trust=trust)
+        read_config(RunFolder(found), changes, trust=trust)
         folder = folder or default_folder(found.name)
-        reopen(found, folder, data_root=data_root)
+        reopen(found, folder, data_root=data_root, device=device)
     elif folder is not None:
         raise NVPError("--resume writes to the folder that it reads: leave --run-folder out")
     return start.resume(folder or found, changes, data_root=data_root, device=device, trust=trust)
 
 
-def reopen(entry: Path, folder: Path, *, data_root: Path | None = None) -> None:
+def reopen(
+    entry: Path, folder: Path, *, data_root: Path | None = None, device: str = "auto"
+) -> None:
     """Make a run folder of the ledger's `entry`, which `nvp.training.start.resume` goes on with.
 
     Weights and their average both begin as the recorded average, at the recorded step and minute.
@@ -63,8 +67,7 @@ def reopen(entry: Path, folder: Path, *, data_root: Path | None = None) -> None:
         raise NVPError(
             f"{entry} was trained on other images of {data.name} than these: use the same data set"
         )
-    device = torch.device("cpu")
-    state = begin(config, device, len(data.images))
+    state = begin(config, pick_device(device), len(data.images))
     weights = run.load_model().state_dict()
     for model in (state.model, state.average):
         load_weights(model, weights, entry)
@@ -76,14 +79,22 @@ def reopen(entry: Path, folder: Path, *, data_root: Path | None = None) -> None:
     state.order = torch.randperm(len(data.images), generator=state.noise)
     if config.training.early_stopping:
         state.best = _best(run)
-    leg = current_leg(device, state.precision.value, reopened_at=record.steps)
-    with locked(folder):
-        write_legs(files, [*record.legs, leg])
-        shutil.copyfile(run.files.config, files.config)
-        shutil.copyfile(run.files.log, files.log)
-        if state.best is not None:
-            save_tensors(files.best, weights, state.best.model_dump())
-        save(state, files, config, data)
+    together()  # all have seen that the folder is free
+    if is_first():
+        with locked(folder):
+            _write(run, files, state, data)
+    together()
+
+
+def _write(run: Run, files: RunFolder, state: State, data: TrainingData) -> None:
+    precision, processes = state.precision.value, number_of_processes()
+    leg = current_leg(state.device, precision, processes, reopened_at=state.step)
+    write_legs(files, [*run.record.legs, leg])
+    shutil.copyfile(run.files.config, files.config)
+    shutil.copyfile(run.files.log, files.log)
+    if state.best is not None:
+        save_tensors(files.best, state.average.state_dict(), state.best.model_dump())
+    save(state, files, run.config, data)
 
 
 def _best(run: Run) -> Best:

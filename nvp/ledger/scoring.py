@@ -17,6 +17,7 @@ from nvp.likelihood import nats_per_bit, score_images
 from nvp.model.labels import Examples, Labelled
 from nvp.model.protocol import ImageModel, batch_statistics
 from nvp.runs.load import TrainedRun
+from nvp.runs.sheet import draw
 from nvp.training.allocator import keep_freed_memory
 from nvp.training.distributed import shared
 from nvp.training.progress import counting
@@ -115,11 +116,16 @@ def describe_draw(run: TrainedRun) -> RecordedDraw:
 
     In float64, as `score_probe`: the fingerprint of a model that has no likelihood.
     """
-    generator = torch.Generator().manual_seed(0)
-    levels = in_float64(run).sample(PROBE_IMAGES, generator=generator).double()
+    levels = draw_samples(in_float64(run), PROBE_IMAGES).double()
     return RecordedDraw(
         mean=levels.mean().item(), standard_deviation=levels.std().item(), num_images=len(levels)
     )
+
+
+def draw_samples(model: ImageModel, number: int) -> Tensor:
+    """Samples from fixed noise, at temperature 1; of all classes in turn, if it has any."""
+    labels = torch.arange(number) % model.num_classes if model.num_classes else None
+    return draw(model, number, labels=labels)
 
 
 def in_float64(run: TrainedRun) -> ImageModel:

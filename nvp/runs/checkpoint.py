@@ -12,6 +12,7 @@ from torch import Tensor
 from nvp.config import Precision, RunConfig, parse_config
 from nvp.data.splits import TrainingData
 from nvp.errors import NVPError
+from nvp.model.custom import is_path
 from nvp.runs.folder import RunFolder
 from nvp.runs.tensors import load_tensors, part
 
@@ -94,16 +95,24 @@ def read_checkpoint(path: Path, config: RunConfig) -> Checkpoint:
     if "order" not in tensors or "noise" not in tensors:
         raise NVPError(f"{path} holds weights but no training state: it cannot be resumed")
     header = _checked(Header, plain, path)
+    model = header.config.get("model")
+    family = model.get("family") if isinstance(model, dict) else None
+    if is_path(family) and family != config.model.family:  # to parse it would run that code
+        raise _other(path, "model.family", family, config.model.family)
     trained = parse_config(header.config, str(path))
     before, now = _fixed(trained), _fixed(config)
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):
-            raise NVPError(
-                f"{path} was trained with {key}={before.get(key)}, the configuration says "
-                f"{now.get(key)}: restore the configuration or use another --run-folder; a run "
-                f"that goes on may change only training.{{{','.join(CHANGEABLE)}}}"
-            )
+            raise _other(path, key, before.get(key), now.get(key))
     return Checkpoint(path, tensors, header, trained)
+
+
+def _other(path: Path, key: str, before: Any, now: Any) -> NVPError:
+    return NVPError(
+        f"{path} was trained with {key}={before}, the configuration says {now}: restore the "
+        "configuration or use another --run-folder; a run that goes on may change only "
+        f"training.{{{','.join(CHANGEABLE)}}}"
+    )
 
 
 def read_best(folder: RunFolder) -> tuple[dict[str, Tensor], Best]:

@@ -35,6 +35,7 @@ class Leg(BaseModel):
     torch: str
     commit: str | None
     precision: str | None = None  # of the networks; None: not noted
+    processes: int = 1  # that share each batch, each with its GPU
     # The step whose recorded weights it began from, all else being new; None: from the start, or
     # from a checkpoint.
     reopened_at: int | None = None
@@ -42,15 +43,21 @@ class Leg(BaseModel):
 
     @property
     def hardware(self) -> str:
-        """Such as "2 cores of AMD EPYC" or "NVIDIA H100"."""
-        return self.gpu or f"{self.cores} core{'s' * (self.cores > 1)} of {self.cpu}"
+        """Such as "2 cores of AMD EPYC", "NVIDIA H100" or "8 x NVIDIA H100"."""
+        if self.gpu:
+            return f"{self.processes} x " * (self.processes > 1) + self.gpu
+        shared = f" in {self.processes} processes" * (self.processes > 1)
+        return f"{self.cores} core{'s' * (self.cores > 1)} of {self.cpu}{shared}"
 
 
 _LEGS = TypeAdapter(list[Leg])
 
 
 def current_leg(
-    device: torch.device, precision: str | None = None, reopened_at: int | None = None
+    device: torch.device,
+    precision: str | None = None,
+    processes: int = 1,
+    reopened_at: int | None = None,
 ) -> Leg:
     """This machine, now."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -62,6 +69,7 @@ def current_leg(
         torch=str(torch.__version__),
         commit=code_commit(),
         precision=precision,
+        processes=processes,
         reopened_at=reopened_at,
     )
 
@@ -70,6 +78,7 @@ def note_leg(
     folder: RunFolder,
     device: torch.device,
     precision: Precision,
+    processes: int,
     before: TrainingConfig,
     now: TrainingConfig,
 ) -> None:
@@ -78,7 +87,7 @@ def note_leg(
     Settings of `AFTER_DIVERGENCE` are noted where they differ from those of the last leg, which
     began with the settings `before`, of the checkpoint.
     """
-    legs, leg = read_legs(folder), current_leg(device, precision.value)
+    legs, leg = read_legs(folder), current_leg(device, precision.value, processes)
     last = {key: getattr(before, key) for key in AFTER_DIVERGENCE}
     for each in legs:
         last.update(each.changed)

@@ -64,7 +64,7 @@ def _introduction(run: Run) -> str:
     told = f"conditioned on {model.num_classes} classes or attributes, " * bool(model.num_classes)
     return (
         f"A model of the family {code(model.family)}, {told}with {entry.parameters:,} parameters. "
-        f"It was trained on {entry.data.train_images:,} images of {code(entry.data.name)}, "
+        f"It was trained on {entry.trained_on:,} images of {code(entry.data.name)}, "
         f"{height}x{width} with {channels} channel{'s' * (channels > 1)} of {model.levels} "
         f"levels. {KINDS[run.fresh_model.likelihood]}"
     )

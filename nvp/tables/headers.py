@@ -14,7 +14,7 @@ MARK = "#: "  # begins every generated line
 
 def with_expectation(path: Path, run: Run) -> str:
     """The text of a configuration under what its recorded run scored, and how long it took."""
-    epochs = f"{run.record.images / run.record.data.train_images:.3g} epochs"
+    epochs = f"{run.record.epochs:.3g} epochs"
     if run.fresh_model.fitted_in_closed_form:
         epochs = "fitted in closed form"
     took = f"{length(run)}, {epochs}, on {run.record.hardware}"

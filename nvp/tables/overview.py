@@ -34,7 +34,7 @@ def entries(_facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
             ("scored by", f"{scorer}, {entry.recorded}"),
             (
                 "training images",
-                f"{data.train_images:,} of {code(data.name)}, `{data.train_sha256[:12]}`",
+                f"{entry.trained_on:,} of {code(data.name)}, `{data.train_sha256[:12]}`",
             ),
             ("test images", f"{data.test_images:,}, `{data.test_sha256[:12]}`"),
             (

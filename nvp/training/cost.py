@@ -64,6 +64,7 @@ def count_step(config: RunConfig) -> Cost:
     model = config.build_model().to("meta").train()
     shape = (config.training.batch_size, *config.model.image_shape)
     images = torch.zeros(shape, dtype=torch.uint8)
+    labels = torch.zeros(len(images), dtype=torch.int64) if model.num_classes else None
     own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -78,7 +79,7 @@ def count_step(config: RunConfig) -> Cost:
     # Autocast knows no meta device: what is kept counts as float32.
     plain = patch.object(torch, "autocast", lambda *args, **options: nullcontext())
     with plain, hooks, flops, _Operations() as operations:
-        model.loss(images).backward()
+        model.loss(images, labels=labels).backward()
     return Cost(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         flops=flops.get_total_flops(),

@@ -135,11 +135,20 @@ def shared(model: ImageModel) -> Any:
 
 
 def check_batch_size(size: int) -> None:
-    """Raise `NVPError` unless the processes can share batches of `size` images equally."""
-    if size % number_of_processes():
+    """Raise `NVPError` unless the processes can share batches of `size` images equally.
+
+    Of one image each, one random number for the whole batch would look like one for each image.
+    """
+    number = number_of_processes()
+    if size % number:
         raise NVPError(
-            f"{number_of_processes()} processes cannot share training.batch_size {size} equally: "
+            f"{number} processes cannot share training.batch_size {size} equally: "
             "start another number of processes, or change it"
+        )
+    if 1 < number == size:
+        raise NVPError(
+            f"{number} processes would have one image each of training.batch_size {size}, and "
+            "need two or more: start fewer processes, or raise it"
         )
 
 
@@ -166,7 +175,7 @@ class Shared(nn.Module):
 
     def log_prob(self, images: Tensor, *, labels: Tensor | None = None, **options: Any) -> Tensor:
         """`ImageModel.log_prob` of the whole batch, (N,), the same in every process."""
-        if len(images) < number_of_processes():  # a last batch of which some would have nothing
+        if len(images) < 2 * number_of_processes():  # a last batch; see `check_batch_size`
             return self.model.log_prob(images, labels=labels, **options)
         with _Rows(len(images)) as rows:
             own = self.model.log_prob(images[rows.own], labels=rows.of(labels), **options)
@@ -179,8 +188,9 @@ class Shared(nn.Module):
 class _Rows(TorchFunctionMode):
     """Within this block random numbers and moments are those of the whole batch of `total` images.
 
-    A mode sees each call of PyTorch. So every model, one of your own too, is written as for one
-    process.
+    A mode sees each call of PyTorch. So a model, one of your own too, is written as for one
+    process, if its noise comes from `torch.rand`, `torch.randn` and dropout. Noise of other calls,
+    such as `torch.randint`, would be the same in every process's rows.
     """
 
     def __init__(self, total: int) -> None:
@@ -203,9 +213,7 @@ class _Rows(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if func in (torch.rand, torch.randn):
-            size = args if isinstance(args[0], int) else args[0]
-            if size[0] == self.own.stop - self.own.start:  # a row for each image
-                return func((self.total, *size[1:]), **kwargs)[self.own]
+            return self._random(func, *args, **kwargs)
         if func in (F.dropout, F.dropout2d):
             x = args[0]
             return x * func(x.new_ones(self.total, *x.shape[1:]), *args[1:], **kwargs)[self.own]
@@ -218,6 +226,14 @@ class _Rows(TorchFunctionMode):
         if func is F.batch_norm and kwargs["training"]:
             return self._batch_norm(*args, **kwargs)
         return func(*args, **kwargs)
+
+    def _random(self, func: Any, *shape: Any, size: Any = None, **options: Any) -> Tensor:
+        """`func`, in any of the ways to name a shape, of the whole batch."""
+        size = shape if size is None else size
+        size = size[0] if size and not isinstance(size[0], int) else size
+        if not size or size[0] != self.own.stop - self.own.start:
+            return func(size, **options)
+        return func((self.total, *size[1:]), **options)[self.own]  # a row for each image
 
     def _batch_norm(
         self,

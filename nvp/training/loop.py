@@ -16,7 +16,7 @@ from nvp.data.augmentation import training_batch
 from nvp.data.splits import TrainingData, check_test_split, shuffled, spread, training_data
 from nvp.devices import pick_device
 from nvp.errors import NVPError
-from nvp.likelihood import bits_per_dim, evaluate, reestimate_statistics
+from nvp.likelihood import evaluate, reestimate_statistics, score_images
 from nvp.model.labels import Examples, images_and_labels
 from nvp.model.protocol import batch_norms, batch_statistics
 from nvp.runs.checkpoint import Best, read_best, read_checkpoint
@@ -89,9 +89,7 @@ class Job:
         if self.before is None:
             if is_first():
                 self.folder.best.unlink(missing_ok=True)  # of a run lost before its checkpoint
-            started = time.perf_counter()
-            state.model.initialise(images_and_labels(self.data.images)[0])
-            state.minutes = (time.perf_counter() - started) / 60
+            self._initialise()
         validation = spread(self.data.validation, config.evaluation.validation_images)
         log = RunLog(self.folder, state.step) if is_first() else None
         saved = state.minutes
@@ -121,7 +119,9 @@ class Job:
                         log.write(row)
                         reporter.update(state.step, state.minutes, row)
                     state.window.clear()
-                due = state.minutes - saved >= settings.checkpoint_minutes
+                # A kill must not leave best weights of a step that the checkpoint has not reached.
+                due = state.best is not None and state.best.step == state.step
+                due |= state.minutes - saved >= settings.checkpoint_minutes
                 if finished or due or stopping or failure:
                     saved = state.minutes
                     self._save(batch)
@@ -135,6 +135,15 @@ class Job:
                         f"`nvp train --resume {self.folder.path}`"
                     )
         return {} if log is None else log.last
+
+    def _initialise(self) -> None:
+        """Set weights from the training images, as part of the budget."""
+        state, started = self.state, time.perf_counter()
+        images = images_and_labels(self.data.images)[0]
+        if state.model.fitted_in_closed_form:  # by all of them, which may be on disk
+            images = images.to("cpu")
+        state.model.initialise(images)
+        state.minutes = agree(time.perf_counter() - started) / 60
 
     def _validate(self, validation: Examples) -> dict[str, float]:
         """The columns of a validation; early stopping keeps the weights, if they are the best."""
@@ -230,12 +239,11 @@ def validate(
     score = evaluate(model, validation, batch_size=settings.batch_size)
     if not batch_norms(model):
         return {"validation": score.bits_per_dim}
-    with batch_statistics(model), torch.no_grad():
-        batch = shuffled(validation, settings.batch_size).to(state.device)
-        these, labels = images_and_labels(batch)
-        noise = torch.Generator().manual_seed(0)
-        log_prob = model.log_prob(these, generator=noise, labels=labels)
-    on_batch = bits_per_dim(log_prob, model.image_shape).mean()
+    model.eval()  # without dropout, as a recorded run is scored
+    with batch_statistics(model):
+        batch = shuffled(validation, settings.batch_size)
+        on_batch = score_images(model, batch, batch_size=settings.batch_size).mean()
+    model.train()
     return {"validation": score.bits_per_dim, "validation_batch_statistics": on_batch.item()}
 
 

@@ -11,9 +11,9 @@ from nvp.likelihood import nats_per_bit
 from nvp.runs.folder import RunFolder, default_folder
 from nvp.runs.load import read_config
 from nvp.runs.lock import locked
-from nvp.runs.provenance import note_leg
+from nvp.runs.provenance import note_leg, write_legs
 from nvp.training.allocator import keep_freed_memory
-from nvp.training.distributed import is_first
+from nvp.training.distributed import is_first, number_of_processes
 from nvp.training.loop import Job, prepare
 
 
@@ -59,7 +59,10 @@ def _train(config: RunConfig, folder: Path, data_root: Path | None, device: str)
         job = prepare(config, folder, data_root=data_root, device=device)
         before = (job.before or config).training
         if is_first():
-            note_leg(job.folder, job.state.device, job.state.precision, before, config.training)
+            if job.before is None:  # those of a run lost before its first checkpoint
+                write_legs(job.folder, [])
+            here = job.state.device, job.state.precision, number_of_processes()
+            note_leg(job.folder, *here, before, config.training)
         return _report(job, job.run())
 
 

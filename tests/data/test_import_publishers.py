@@ -145,9 +145,22 @@ def test_celeba_that_is_not_whole(tmp_path: Path) -> None:
     with pytest.raises(NVPError, match="should give each image 0, 1 or 2"):
         import_set(tmp_path / "publisher", "celeba", root=tmp_path)
     splits.write_text(whole)
-    (tmp_path / "publisher/list_attr_celeba.txt").unlink()
+    labels = tmp_path / "publisher/list_attr_celeba.txt"
+    labels.write_text("8\n")
+    with pytest.raises(NVPError, match=r"list_attr_celeba\.txt is cut short: download"):
+        import_set(tmp_path / "publisher", "celeba", root=tmp_path)
+    labels.unlink()
     with pytest.raises(NVPError, match=r"should hold one list_attr_celeba\.txt"):
         import_set(tmp_path / "publisher", "celeba", root=tmp_path)
+
+
+def test_celeba_whose_split_file_is_damaged(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "celeba.zip", "w") as file:
+        file.writestr("list_eval_partition.txt", "000001.jpg 0\n")
+    content = (tmp_path / "celeba.zip").read_bytes()
+    (tmp_path / "celeba.zip").write_bytes(content.replace(b"000001.jpg 0", b"000001.jpg 1"))
+    with pytest.raises(NVPError, match=r"list_eval_partition\.txt is damaged \(Bad CRC-32"):
+        import_set(tmp_path / "celeba.zip", "celeba", root=tmp_path)
 
 
 # The downsampled ImageNets.
@@ -363,6 +376,22 @@ def test_parquet_files_of_a_data_hub(tmp_path: Path) -> None:
     assert sorted(map(bytes, found)) == sorted(map(bytes, originals))
     assert load("mine", "test", root=tmp_path).labels.tolist() == [0] * 4
     assert note(tmp_path, "mine")["classes"] == ["cat", "dog"]
+
+
+def test_parquet_files_whose_columns_differ(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    images = [encoded(pixels(6, 6, seed)) for seed in range(4)]
+    parquet(tmp_path / "hub/test.parquet", images, [0] * 4)
+    for columns in (
+        {"img": images, "label": [0] * 4},
+        {"image": images},
+        {"image": images, "label": ["cat"] * 4},
+        {"image": ["a path"] * 4, "other": images, "label": [0] * 4},
+    ):
+        pq.write_table(pa.table(columns), tmp_path / "hub/train.parquet")
+        with pytest.raises(NVPError, match=r"train.parquet has other columns than test.parquet"):
+            import_set(tmp_path / "hub", "mine", root=tmp_path)
 
 
 def test_a_column_of_plain_bytes(tmp_path: Path) -> None:

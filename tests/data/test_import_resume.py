@@ -90,7 +90,30 @@ def test_killed_at_any_moment_it_makes_the_same_set(
     assert {name: found[name] for name in expected} == expected
 
 
+@pytest.mark.parametrize("seconds", [0.0, 2.0])
+def test_stopped_between_an_image_and_its_place(
+    seconds: float, mixed: Path, tmp_path: Path, monkeypatch
+) -> None:
+    add, left = writer.Columns.add, 10
+
+    def stop(self, *arguments) -> None:
+        nonlocal left
+        add(self, *arguments)
+        left -= 1
+        if left == 0:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(writer.Columns, "add", stop)
+    monkeypatch.setattr(writer, "SYNC_SECONDS", seconds)
+    with pytest.raises(KeyboardInterrupt):
+        import_set(mixed, "mine", OPTIONS, root=tmp_path)
+    import_set(mixed, "mine", OPTIONS, root=tmp_path)
+    import_set(mixed, "mine", OPTIONS, root=tmp_path / "undisturbed")
+    assert contents(tmp_path / "mine") == contents(tmp_path / "undisturbed/mine")
+
+
 def test_it_goes_on_where_it_was(mixed: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(writer, "SYNC_SECONDS", 0.0)
     shown: list[int] = []
 
     def stop_at(position: int):

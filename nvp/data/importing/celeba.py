@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from nvp.data.importing.files import Files
+from nvp.data.importing.files import Files, Unreadable
 from nvp.data.importing.pixels import central_face
 from nvp.data.importing.source import Picture, Source
 from nvp.errors import NVPError
@@ -17,9 +17,9 @@ PARTITIONS = ("train", "validation", "test")  # 0, 1 and 2 in its file
 
 def read_celeba(files: Files) -> Source:
     """The aligned images, by the official split file; the 40 attributes become labels, 0 or 1."""
-    partition = [line.split() for line in _text(files, SPLITS_FILE)]
+    partition = [line.split() for line in _text(files, SPLITS_FILE, 1)]
     images = {file.path.name: file for file in files.ending(".jpg")}
-    header, *rows = _text(files, LABELS_FILE)[1:]
+    _, header, *rows = _text(files, LABELS_FILE, 2)
     names, attributes = header.split(), {row.split()[0]: row.split()[1:] for row in rows}
     if any(len(row) != 2 or row[1] not in ("0", "1", "2") for row in partition):
         raise NVPError(f"{SPLITS_FILE} should give each image 0, 1 or 2: download it again")
@@ -46,9 +46,16 @@ def read_celeba(files: Files) -> Source:
     )
 
 
-def _text(files: Files, name: str) -> list[str]:
+def _text(files: Files, name: str, least: int) -> list[str]:
+    """The lines of a file that has at `least` so many."""
     found = files.named(name)
     if len(found) != 1:
         raise NVPError(f"{files.source} should hold one {name}: get it from the set's publisher")
-    lines = found[0].read().decode(errors="replace").splitlines()
-    return [line for line in lines if line.strip()]
+    try:
+        lines = found[0].read().decode(errors="replace").splitlines()
+    except Unreadable as error:
+        raise NVPError(f"{found[0].name} is damaged ({error}): download it again") from error
+    lines = [line for line in lines if line.strip()]
+    if len(lines) < least:
+        raise NVPError(f"{found[0].name} is cut short: download it again")
+    return lines

@@ -37,8 +37,16 @@ def read_parquet(files: Files, fractions: Fractions) -> Source:
             f"a Parquet file of {files.source} is damaged ({error}): download it again"
         ) from error
     schema = opened[0].schema_arrow
-    column, label = _image_column(schema, tables[0].name), _label_column(schema)
+    column, label = _image_columns(schema, tables[0].name)[0], _label_column(schema)
     columns = [column, *([label] if label else [])]
+    for file, table in zip(tables, opened, strict=True):
+        found = table.schema_arrow
+        images = _image_columns(found, file.name)
+        if column not in images or label not in (None, _label_column(found)):
+            raise NVPError(
+                f"{file.name} has other columns than {tables[0].name} ({', '.join(columns)}): "
+                "give them the same names and types"
+            )
     counts = [table.metadata.num_rows for table in opened]
     splits = np.repeat([_split_of(file) for file in tables], counts).astype("<U10")
     undecided = np.flatnonzero(splits == "train")
@@ -83,7 +91,8 @@ def _content(images: Any, row: int) -> Callable[[], bytes]:
     return read
 
 
-def _image_column(schema: Any, name: str) -> str:
+def _image_columns(schema: Any, name: str) -> list[str]:
+    """Those that can hold images, of the file `name`."""
     import pyarrow as pa
 
     def holds_images(field: Any) -> bool:
@@ -92,9 +101,8 @@ def _image_column(schema: Any, name: str) -> str:
             return kind.get_field_index("bytes") >= 0
         return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
-    for field in schema:
-        if holds_images(field):
-            return field.name
+    if found := [field.name for field in schema if holds_images(field)]:
+        return found
     raise NVPError(
         f"{name} has no column of images (bytes, or a struct with bytes) among "
         f"{', '.join(schema.names)}"

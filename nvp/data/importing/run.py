@@ -184,19 +184,17 @@ def _write(source: Source, columns: Columns, options: Options, progress: Progres
     prepare = source.prepare
     if not source.published and options.size is not None:
         prepare = Resize(options.size, options.crop)
-    try:
-        for picture in _read(source, journal.position):
-            try:
-                pixels = _pixels(picture, prepare, options.gray, columns)
-            except Unreadable as error:
-                journal.unreadable.append(f"{picture.name}: {error}")
-            else:
-                _add(columns, picture, pixels)
-            journal.position += 1
-            columns.sync()
-            progress("images", journal.position, source.number)
-    finally:
-        columns.sync(now=True)
+    for picture in _read(source, journal.position):
+        try:
+            pixels = _pixels(picture, prepare, options.gray, columns)
+        except Unreadable as error:
+            journal.unreadable.append(f"{picture.name}: {error}")
+        else:
+            _add(columns, picture, pixels)
+        journal.position += 1
+        columns.sync()  # here alone, as Ctrl-C may part an image from its place in the journal
+        progress("images", journal.position, source.number)
+    columns.sync(now=True)
 
 
 def _read(source: Source, start: int) -> Iterator[Picture]:
