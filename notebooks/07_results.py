@@ -106,12 +106,13 @@ plt.show()
 # %% tags=["hide-input"]
 def cost(run):
     """How long a run trained, and on what."""
-    epochs = run.record.images / run.record.data.train_images
     cores = sorted({leg.cores for leg in run.record.legs})
     on = " to ".join(map(str, cores)) + (" core" if cores == [1] else " cores")
     machine = next((leg.gpu for leg in run.record.legs if leg.gpu), on)
     hours = run.record.minutes / 60
-    return f"for {epochs:.1f} epochs: {hours:.1f} hours on {machine}"
+    return (
+        f"for {run.record.epochs:.1f} epochs: {hours:.1f} hours on {machine}"
+    )
 
 
 printed = {figure.model: figure for figure in published(record.data.name)}
@@ -210,7 +211,7 @@ assert float(glow.bits_per_dim) == 3.141
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "`cifar10-small`: the loss of training, penalty included (thin line), and 1,000 held-out images under averaged weights (dots). Squares: published curves of another implementation, trained by Adam; its score on test images, by the [README of November 2018](https://github.com/chrischute/real-nvp), and the loss of training of a [user of its code](https://github.com/PolinaKirichenko/flows_ood/issues/5). The horizontal line is the paper's score. Our curve jumps where the budget was extended, so that the rate rose again.", "name": "fig-curves"}, "image": {"alt": "Bits per dimension over training images seen, on a logarithmic axis. Our curve falls to below 3.8 within one epoch, jumps there and wherever the budget was extended, and falls each time. Those of the other implementation start above 4.5 after one epoch and come down to 3.7 after fifty. The paper's line is at 3.49."}}
 with (results_root() / "published-curves.csv").open(newline="") as file:
     points = list(csv.DictReader(file))
-epoch = record.data.train_images
+epoch = record.trained_on
 others = {}
 for point in points:
     seen = int(point["epochs"]) * epoch
@@ -241,7 +242,7 @@ def held_out_after(run, epochs):
     scored = [row for row in run.log() if "validation" in row]
     seen = [math.log(row["images"]) for row in scored]
     bits = [row["validation"] for row in scored]
-    wanted = epochs * run.record.data.train_images
+    wanted = epochs * run.record.trained_on
     return float(np.interp(math.log(wanted), seen, bits))
 
 
@@ -307,7 +308,7 @@ for key in grey:
         {**logs, short: run.log()},
         {},
         yardsticks,
-        run.record.data.train_images,
+        run.record.trained_on,
     )
 pictures.draw_learning_curves(panels)
 plt.show()
@@ -348,7 +349,7 @@ def parts_of_the_gap(run):
     more = run.scores.first_more_draws
     return [
         f"{run.record.parameters / 1e6:.1f} M",
-        f"{run.record.images / run.record.data.train_images:.1f} times",
+        f"{run.record.epochs:.1f} times",
         f"{fell:+.2f}",
         f"{more.bits_per_dim - run.scores.first.bits_per_dim:+.3f}",
     ]

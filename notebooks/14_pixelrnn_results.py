@@ -139,14 +139,11 @@ plt.show()
 # %% tags=["hide-input"]
 def cost(run):
     """How long a run trained, and on what."""
-    epochs = run.record.images / run.record.data.train_images
-    cores = max(leg.cores for leg in run.record.legs)
-    machine = next(
-        (leg.gpu for leg in run.record.legs if leg.gpu),
-        "1 core" if cores == 1 else f"{cores} cores",
-    )
+    cores = sorted({leg.cores for leg in run.record.legs})
+    on = " to ".join(map(str, cores)) + (" core" if cores == [1] else " cores")
+    machine = next((leg.gpu for leg in run.record.legs if leg.gpu), on)
     hours = run.record.minutes / 60
-    return f"{epochs:.1f} epochs: {hours:.1f} hours on {machine}"
+    return f"{run.record.epochs:.1f} epochs: {hours:.1f} hours on {machine}"
 
 
 def size_of(config):
@@ -430,7 +427,7 @@ pictures.draw_learning_curves(
             {model: run.log() for model, run in in_colour.items()},
             {},
             {f"{leader}, paper": float(printed[leader].bits_per_dim)},
-            record.data.train_images,
+            record.trained_on,
         )
     }
 )
@@ -463,9 +460,8 @@ def parts_of_the_gap(run):
     before = sum(log[: len(log) * 3 // 4][-few:]) / few
     held_out = unit * run.scores.validation.bits_per_dim
     chosen = (run.record.chosen_step or run.record.steps) / run.record.steps
-    seen = run.record.images / run.record.data.train_images
     return [
-        f"{seen:.1f} times",
+        f"{run.record.epochs:.1f} times",
         f"{end - before:+.2f}",
         f"{held_out - end:+.2f}",
         f"{chosen:.0%}",

@@ -359,7 +359,7 @@ weights = run.record.weights.bytes
 saved = (least - len(archive)) / len(coded)
 enough = weights / saved
 print(f"trained for {run.record.minutes:.0f} minutes on", end=" ")
-print(f"{run.record.data.train_images} images: {weights} bytes of weights")
+print(f"{run.record.trained_on} images: {weights} bytes of weights")
 print(f"{saved:.0f} saved an image: {round(enough, -2):.0f} pay for them")
 
 # %% tags=["remove-cell"]

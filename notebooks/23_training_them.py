@@ -79,10 +79,6 @@ names = dict.fromkeys([f"{cnn}-adam", f"{cnn}-muon", cnn, *printed])
 names = [name for name in names if name in ledger]
 
 
-def epochs(run):
-    return run.record.images / run.record.data.train_images
-
-
 rows = []
 for name in names:
     run = ledger[name]
@@ -91,7 +87,7 @@ for name in names:
         [
             f"`{name.removeprefix('binarized-mnist-')}`",
             run.config.training.optimiser.title(),
-            f"for {epochs(run):.0f} epochs",
+            f"for {run.record.epochs:.0f} epochs",
             f"{run.nats[0]:.1f}",
             f"{run.nats[0] - float(figure.nats):+.1f}",
         ]
@@ -612,7 +608,7 @@ for name in (*coloured, *names[2:]):
     rows.append(
         [
             f"`{name}`",
-            f"{epochs(run):.1f}",
+            f"{run.record.epochs:.1f}",
             f"{run.record.minutes / 60:.1f}",
             f"{100 * fell / (sum(middle) / few):+.1f}%",
         ]
