@@ -45,10 +45,11 @@ def _pictures(facts: Published, run: Run) -> str:
         f'<img src="{_address(sheet)}" width="400" alt="{name}, in a square sheet">'
         for sheet, name in zip(sheets, names, strict=True)
     )
+    machine = "a GPU" if any(leg.gpu for leg in run.record.legs) else "a processor, without a GPU"
     return (
         f"{pictures}\n\nCIFAR-10: test images on the left, samples of the recorded run "
         f"`{run.name}` on the right. It scores {score_cell(run)} bits/dim after {length(run)} on "
-        f"{run.record.hardware}; the paper's larger model scores {paper.cell}.\n"
+        f"{machine}; the paper's larger model scores {paper.cell}.\n"
     )
 
 
