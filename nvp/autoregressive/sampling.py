@@ -70,7 +70,7 @@ def fill(
         for row in range(height):
             for column in range(width):
                 if row < first_row:
-                    pixels.parameters_at(images[:, :, row, column], row, column)
+                    pixels.features_at(images[:, :, row, column], row, column)
                     continue
                 # A colour is drawn given those before it: the pixel is computed once for each.
                 for colour in range(colours):
@@ -110,7 +110,14 @@ class _Pixels:
         self.biases = biases
 
     def parameters_at(self, pixel: Tensor, row: int, column: int) -> Tensor:
-        """The output's parameters at a pixel, (N, C, size); `pixel` holds the colours so far.
+        """The output's parameters at a pixel, (N, C, size)."""
+        x = self.features_at(pixel, row, column)
+        for conv in self.head:
+            x = conv(F.relu(x), row, column)
+        return x.unflatten(-1, (-1, self.network.output.size))
+
+    def features_at(self, pixel: Tensor, row: int, column: int) -> Tensor:
+        """What the head reads at a pixel, (N, features); `pixel`, (N, C), holds the colours so far.
 
         May be called again for the same pixel when more of its colours are known.
         """
@@ -121,10 +128,7 @@ class _Pixels:
             x, skipped = layer(x, bias, row, column)
             if skipped is not None:
                 total = skipped if total is None else total + skipped
-        x = x if total is None else x + total
-        for conv in self.head:
-            x = conv(F.relu(x), row, column)
-        return x.unflatten(-1, (-1, self.network.output.size))
+        return x if total is None else x + total
 
     def put(self, pixel: Tensor, row: int, column: int) -> None:
         """Enter the finished pixel, (N, C). Mask A keeps its last colour from its own features."""
