@@ -192,8 +192,8 @@ assert float(glow.bits_per_dim) == 3.141
 
 # %% [markdown]
 # For clothes we found one figure of any flow: 3.141 bits/dim, of a Glow with 69 million parameters {cite}`kirichenko2020fail`. Half an hour of one core is ahead of
-# it. The run that is told the class is ahead by less than 0.01 bits/dim. A class is worth 0.004 at most (chapter {ref}`latents`); the rest is
-# chance.
+# it. The run that is told the class is ahead by less than 0.01 bits/dim. A class is worth 0.004 at most (chapter {ref}`latents`). The rest may be
+# chance, or that it saw 4 % more images.
 #
 # Four conditions belong to every such figure.
 #
@@ -370,7 +370,9 @@ figures.show_table(
 )
 
 # %% [markdown]
-# The fall of the loss is the largest number in every row. But it contains the annealing: it says what was gained, not what more steps would give. And **generalisation**? The loss of training is no score, since it comes from
+# In every row the loss fell by more than eight sets of noise bring. But that fall contains the annealing. It says what was gained, not what more steps would give.
+#
+# And **generalisation**? The loss of training is no score, since it comes from
 # batch statistics and other weights. So the next cell scores training images and test images in the same way, in
 # evaluation mode. It takes two runs whose images are part of this book. `quickstart` saw its 4,500 images ten times.
 # `fashion-mnist` saw these and many others fewer than three times.

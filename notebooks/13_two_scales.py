@@ -462,7 +462,7 @@ plt.show()
 # * The conditional network gets a map for each layer, without a mask: the small image is known in full. How much of it a
 #   pixel knows is decided by the upsampler.
 # * The sum of the two costs bounds the cost of the large image.
-# * Samples become coherent. In this chapter the pair costs more nats, mostly because it pays for the small image, too.
+# * Samples become coherent. In this chapter the pair costs more nats, mostly because it pays for the pixels of the grid twice.
 #
 # ## Exercises
 #
