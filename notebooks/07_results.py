@@ -35,6 +35,7 @@ from IPython.display import Markdown, display
 from nvp_book import baselines, figures
 from nvp_book.figures import samples as pictures
 from nvp_book.selection import (
+    cost,
     data_title,
     images_for,
     in_powers,
@@ -104,17 +105,6 @@ plt.show()
 
 
 # %% tags=["hide-input"]
-def cost(run):
-    """How long a run trained, and on what."""
-    cores = sorted({leg.cores for leg in run.record.legs})
-    on = " to ".join(map(str, cores)) + (" core" if cores == [1] else " cores")
-    machine = next((leg.gpu for leg in run.record.legs if leg.gpu), on)
-    hours = run.record.minutes / 60
-    return (
-        f"for {run.record.epochs:.1f} epochs: {hours:.1f} hours on {machine}"
-    )
-
-
 printed = {figure.model: figure for figure in published(record.data.name)}
 paper = load_config(repository_root() / "configs" / "cifar10.yaml")
 with torch.device("meta"):  # shapes, and no numbers

@@ -33,7 +33,7 @@ from nvp_book import baselines, figures
 from nvp_book.ablation import load_ablation, read_rows
 from nvp_book.figures import pixels
 from nvp_book.figures import samples as pictures
-from nvp_book.selection import data_title, in_powers, sheet_images
+from nvp_book.selection import cost, data_title, in_powers, sheet_images
 
 import nvp
 from nvp import PixelRNNConfig
@@ -137,15 +137,6 @@ plt.show()
 
 
 # %% tags=["hide-input"]
-def cost(run):
-    """How long a run trained, and on what."""
-    cores = sorted({leg.cores for leg in run.record.legs})
-    on = " to ".join(map(str, cores)) + (" core" if cores == [1] else " cores")
-    machine = next((leg.gpu for leg in run.record.legs if leg.gpu), on)
-    hours = run.record.minutes / 60
-    return f"{run.record.epochs:.1f} epochs: {hours:.1f} hours on {machine}"
-
-
 def size_of(config):
     """Parameters of a configuration, in millions."""
     path = repository_root() / "configs" / f"{config}.yaml"

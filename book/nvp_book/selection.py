@@ -24,6 +24,16 @@ def data_title(name: str) -> str:
     return {row.data: row.title for rows in tables for row in rows}.get(name, name)
 
 
+def cost(run: Run) -> str:
+    """How long a run trained, and on what, such as "12.5 epochs: 7.1 hours on 2 cores"."""
+    record = run.record
+    cores = [leg.cores for leg in record.legs]
+    fewest, most = min(cores), max(cores)
+    number = f"{most}" if fewest == most else f"{fewest} to {most}"
+    on = next((leg.gpu for leg in record.legs if leg.gpu), f"{number} core{'s' * (most > 1)}")
+    return f"{record.epochs:.1f} epochs: {record.minutes / 60:.1f} hours on {on}"
+
+
 def in_powers(number: str) -> str:
     """A formatted number with 2 × 10⁸ in place of 2e+08."""
     digits, _, exponent = number.partition("e")
