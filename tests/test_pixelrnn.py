@@ -216,6 +216,19 @@ def test_bfloat16_is_near_float32(
     assert (logs - exact_logs)[exact_logs > -10].abs().max() < 0.05
 
 
+@kinds
+def test_half_precision_does_not_move_the_levels(kind: Kind) -> None:
+    """Under autocast the first convolution reads the levels, not the nearest bfloat16."""
+    model = PixelRNN(config(kind, levels=256)).float()
+    images = torch.randint(256, (4, *model.image_shape), generator=generator(), dtype=torch.uint8)
+    seen: list[Tensor] = []
+    model.first.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    for half in (True, False):
+        with torch.autocast("cpu", torch.bfloat16, half):
+            model.loss(images, generator())
+    assert torch.equal(*seen)
+
+
 def weights(*modules: nn.Module) -> int:
     return sum(p.numel() for module in modules for p in module.parameters())
 

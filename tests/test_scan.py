@@ -57,7 +57,7 @@ def inputs(
 def results(run: Any, values: Inputs, kernel: int) -> list[Tensor]:
     """The map, and the gradients of a random mixture of its entries."""
     out = run(*values, kernel)
-    cotangent = torch.randn(out.shape, generator=generator(1), dtype=out.dtype)
+    cotangent = torch.randn(out.shape, generator=generator(1), dtype=torch.float64).to(out.dtype)
     return [out.detach(), *torch.autograd.grad((out * cotangent).sum(), values)]
 
 
@@ -255,13 +255,12 @@ def test_model_without_the_compiled_scan(kind: str, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("kind", ["row_lstm", "diagonal_bilstm"])
-@pytest.mark.parametrize("plain_scan", ["0", "1"])
 @torch.no_grad()
-def test_the_scan_is_in_full_under_autocast(
-    kind: str, plain_scan: str, monkeypatch: pytest.MonkeyPatch
+def test_the_plain_scan_is_in_full_under_autocast(
+    kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of what the layer does only the convolution before the scan is in half precision."""
-    monkeypatch.setenv("NVP_PLAIN", plain_scan)
+    monkeypatch.setenv("NVP_PLAIN", "1")
     layer = PixelRNN(config(kind, (1, 6, 5), hidden=8)).layers[0].core
     x = torch.randn(3, 16, 6, 5, generator=generator())
     with torch.autocast("cpu", torch.bfloat16):
@@ -270,6 +269,42 @@ def test_the_scan_is_in_full_under_autocast(
     assert states.dtype is torch.float32
     monkeypatch.setattr(layer.input_to_state, "forward", lambda _: half.float())
     assert torch.equal(states, layer(x))
+
+
+@pytest.mark.parametrize("kind", ["row_lstm", "diagonal_bilstm"])
+@pytest.mark.parametrize("tiles", [True, False])
+@pytest.mark.usefixtures("built")
+@torch.no_grad()
+def test_the_compiled_scan_takes_bfloat16_where_it_can(
+    kind: str, tiles: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Elsewhere it stays in full, like the plain one."""
+    if tiles and not torch.ops.nvp_scan.tiles():
+        pytest.skip("no unit for bfloat16 matrices")
+    monkeypatch.setattr(torch.ops.nvp_scan, "tiles", lambda: tiles)
+    layer = PixelRNN(config(kind, (1, 6, 5), hidden=8)).layers[0].core
+    with torch.autocast("cpu", torch.bfloat16):
+        states = layer(torch.randn(3, 16, 6, 5, generator=generator()))
+    assert states.dtype is (torch.bfloat16 if tiles else torch.float32)
+
+
+@kernels
+@pytest.mark.parametrize("hidden", [3, 16, 19, 48])
+@pytest.mark.parametrize("n", [1, 9])
+@pytest.mark.parametrize("size", [(12, 9), (1, 6), (6, 1)])
+@pytest.mark.usefixtures("built")
+def test_tiles_sum_in_float32(kernel: int, hidden: int, n: int, size: tuple[int, int]) -> None:
+    """In bfloat16 the scan is as near to the plain one as rounding its inputs leaves it."""
+    if not torch.ops.nvp_scan.tiles():
+        pytest.skip("no unit for bfloat16 matrices")
+    gates, weight, initial = (x.detach() for x in inputs(kernel, n, *size, hidden, torch.float32))
+    weight = weight / (weight.shape[1] * hidden) ** 0.5
+    half = gates.bfloat16().requires_grad_(), weight.requires_grad_(), initial.requires_grad_()
+    full = tuple(x.detach().double().requires_grad_() for x in half)
+    fast, slow = results(raster_lstm, half, kernel), results(plain(kernel), full, kernel)
+    assert [x.dtype for x in fast] == [torch.bfloat16] * 2 + [torch.float32] * 2
+    for a, b in zip(fast, slow, strict=True):
+        assert (a - b).norm() < 0.01 * b.norm()
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:

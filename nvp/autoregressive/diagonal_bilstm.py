@@ -14,7 +14,7 @@ from nvp.autoregressive.lstm import (
     split_gates,
     state_to_state,
 )
-from nvp.autoregressive.scan import DIAGONAL, compiled, raster_lstm
+from nvp.autoregressive.scan import DIAGONAL, scan
 
 
 class DiagonalBiLSTM(nn.Module):
@@ -41,11 +41,8 @@ class DiagonalBiLSTM(nn.Module):
         """`bias`, (N, 8h, H, W), is added to the input-to-state map (section 3.6)."""
         gates = self.input_to_state(x)
         gates = split_gates(gates if bias is None else gates + bias, 2)
-        # A recurrence loses too much in half precision: under autocast it stays in full.
-        gates = gates.to(self.initial.dtype)
-        scan = raster_lstm if compiled(gates) else scan_diagonals
-        with torch.autocast(gates.device.type, enabled=False):
-            return scan(gates, self.state_to_state, self.initial, DIAGONAL).permute(0, 3, 1, 2)
+        states = scan(scan_diagonals, gates, self.state_to_state, self.initial, DIAGONAL)
+        return states.permute(0, 3, 1, 2)
 
 
 def skew(x: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from nvp.autoregressive.masked_conv import MaskedConv2d, colour_groups
 from nvp.autoregressive.output import Output
 from nvp.autoregressive.pixelcnn import PixelCNNBlock
 from nvp.autoregressive.row_lstm import RowLSTM
+from nvp.model.autocast import at_least_float32, in_full
 
 Core = PixelCNNBlock | RowLSTM | DiagonalBiLSTM
 
@@ -84,15 +85,10 @@ class Head(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.needs_float32:
             return self._convolve(x)
-        with torch.autocast(x.device.type, enabled=False):
+        with in_full(x):
             return self._convolve(at_least_float32(x))
 
     def _convolve(self, x: Tensor) -> Tensor:
         for conv in self.convs:
             x = conv(F.relu(x))
         return x
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """x, in float32 where it was in half precision."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from nvp.autoregressive import sampling
 from nvp.autoregressive.config import OutputKind, PixelRNNConfig
-from nvp.autoregressive.layers import Head, ResidualLayer, at_least_float32
+from nvp.autoregressive.layers import Head, ResidualLayer
 from nvp.autoregressive.masked_conv import MaskedConv2d, colour_groups
 from nvp.autoregressive.output import Mixture, Output, Softmax
 from nvp.errors import NVPError
+from nvp.model.autocast import as_multiplied, at_least_float32, in_full
 from nvp.model.protocol import ImageModel, check_count
 
 
@@ -118,8 +119,11 @@ class PixelRNN(ImageModel):
 
     def parameters_of(self, images: Tensor, biases: list[Tensor] | None = None) -> Tensor:
         """The output's parameters for every sub-pixel, (N, C, H, W, size)."""
+        x = self.centred(images)
+        with in_full(x):  # bfloat16 would move the levels
+            x = self.first(x)
         # With one channel both layouts look the same, and PyTorch would choose the slower one.
-        x = self.first(self.centred(images)).contiguous(memory_format=torch.channels_last)
+        x = as_multiplied(x).contiguous(memory_format=torch.channels_last)
         total = None
         for i, layer in enumerate(self.layers):
             x, skipped = layer(x, None if biases is None else biases[i])

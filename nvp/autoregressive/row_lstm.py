@@ -14,7 +14,7 @@ from nvp.autoregressive.lstm import (
     split_gates,
     state_to_state,
 )
-from nvp.autoregressive.scan import compiled, raster_lstm
+from nvp.autoregressive.scan import scan
 
 
 class RowLSTM(nn.Module):
@@ -42,12 +42,9 @@ class RowLSTM(nn.Module):
         """`bias`, (N, 4h, H, W), is added to the input-to-state map (section 3.6)."""
         gates = self.input_to_state(x)
         gates = split_gates(gates if bias is None else gates + bias, 1)
-        # A recurrence loses too much in half precision: under autocast it stays in full.
-        gates = gates.to(self.initial.dtype)
         taps = self.state_to_state.shape[1]
-        scan = raster_lstm if compiled(gates) else scan_rows
-        with torch.autocast(gates.device.type, enabled=False):
-            return scan(gates, self.state_to_state, self.initial, taps).permute(0, 3, 1, 2)
+        states = scan(scan_rows, gates, self.state_to_state, self.initial, taps)
+        return states.permute(0, 3, 1, 2)
 
 
 def scan_rows(gates: Tensor, weight: Tensor, initial: Tensor, kernel: int) -> Tensor:

@@ -8,32 +8,45 @@
 //   Diagonal, right to left   taps (0, +1), (-1, 0)             cell (0, +1), columns backwards
 //
 // so that no map has to be skewed: the raster order respects both. Images are independent. A block
-// of them goes through a pixel together, which keeps the weights in the first-level cache and every
-// accumulator in a register; blocks and directions are spread over the threads.
+// of them goes through a pixel together, so that a tap is a matrix product. Taps of the row above
+// are one product for a whole row. Blocks and directions are spread over the threads.
+//
+// Numbers are float32, float64, or bfloat16 on a processor with a unit for bfloat16 matrices. There
+// maps, hidden states and weights are bfloat16; sums, gates and cell states are float32.
 //
 // Layouts, with V lanes a vector and hp = hidden, rounded up to a multiple of V and of 4:
 //   gates      (N, H, W, directions, 4, hidden)   input-to-state map, in the order o, f, i, g
 //   weight     (directions, taps, hidden, 4 hidden)
 //   initial    (directions, 2, L, hidden)         h and c; L = W for the Row LSTM, H for the other
-//   states     (blocks, directions, 2, H + 1, W + 2 border, BLOCK, hp)   h and c, with a border
-//   activations(blocks, directions, H, W, BLOCK, 4, hp), or those of one pixel without a backward pass
+//   h, c       (blocks, directions, H + 1, W + 2 border, BLOCK, hp)   with a border
+//   activations(blocks, directions, H, W, BLOCK, 4, hp), or those of one row without a backward pass
 
 #include <ATen/ATen.h>
+#include <ATen/OpMathType.h>
 #include <ATen/Parallel.h>
+#include <ATen/cpu/vec/functional.h>
 #include <ATen/cpu/vec/vec.h>
+#include <ATen/native/CPUBlas.h>
 #include <torch/library.h>
 
 #include <algorithm>
 #include <tuple>
+#include <type_traits>
 #include <vector>
 
 namespace {
 
 constexpr int64_t BLOCK = 8;  // images that go through a pixel together
-constexpr int64_t FOUR = 4;   // of them at a time, so that 4 gates x 4 images stay in registers
 
 template <typename T>
 using Vec = at::vec::Vectorized<T>;
+
+// What products of S are summed in: float for bfloat16, else S itself.
+template <typename S>
+using Sum = at::opmath_type<S>;
+
+template <typename S>
+constexpr bool TILES = std::is_same_v<S, at::BFloat16>;
 
 template <typename T>
 inline Vec<T> sigmoid(const Vec<T>& x) {
@@ -54,7 +67,7 @@ struct Geometry {
   int64_t images, height, width, directions, hidden, lanes, kernel;  // kernel 0: diagonal
   bool diagonal() const { return kernel == 0; }
   int64_t border() const { return diagonal() ? 1 : kernel / 2; }
-  // The backward pass takes units by vectors and by fours, and both have to divide it.
+  // Products take units by vectors and by fours, and both have to divide it.
   constexpr int64_t padded() const {
     const int64_t step = std::max<int64_t>(lanes, 4);
     return (hidden + step - 1) / step * step;
@@ -66,6 +79,7 @@ struct Geometry {
   int64_t pitch() const { return width + 2 * border(); }  // pixels of a row with its border
   int64_t pixel() const { return BLOCK * padded(); }      // numbers a pixel of one state
   int64_t plane() const { return (height + 1) * pitch() * pixel(); }
+  int64_t matrix() const { return padded() * 4 * padded(); }  // numbers of a tap's weight
   int64_t initials() const { return diagonal() ? height : width; }
 
   std::vector<Tap> taps(int64_t direction) const {
@@ -85,288 +99,290 @@ struct Geometry {
     return direction == 0 ? step : width - 1 - step;
   }
   // The border pixel that holds entry i of the learned initial state.
-  int64_t initial(int64_t direction, int64_t i) const {
-    if (!diagonal()) return at(-1, i);
-    return at(i, direction == 0 ? -1 : width);
+  Tap initial(int64_t direction, int64_t i) const {
+    if (!diagonal()) return {-1, i};
+    return {i, direction == 0 ? -1 : width};
   }
 };
 
 // Two lanes, as of doubles on some ARM: no test elsewhere runs with so few.
 static_assert(Geometry{1, 1, 1, 1, 5, 2, 0}.padded() == 8);
 
-// Weights in the order in which the forward pass reads them: (taps, hidden, hp / V, 4, V).
-template <typename T>
-std::vector<T> pack_forward(const T* weight, const Geometry& g) {
-  const int64_t hp = g.padded(), V = g.lanes;
-  std::vector<T> packed(g.num_taps() * g.hidden * 4 * hp, T(0));
-  for (int64_t k = 0; k < g.num_taps() * g.hidden; ++k)
-    for (int64_t gate = 0; gate < 4; ++gate)
-      for (int64_t j = 0; j < g.hidden; ++j)
-        packed[((k * (hp / V) + j / V) * 4 + gate) * V + j % V] =
-            weight[(k * 4 + gate) * g.hidden + j];
-  return packed;
-}
-
-// And transposed, for the backward pass: (taps, 4, hidden, hp), the last index being the input's.
-template <typename T>
-std::vector<T> pack_backward(const T* weight, const Geometry& g) {
-  const int64_t hp = g.padded();
-  std::vector<T> packed(g.num_taps() * 4 * g.hidden * hp, T(0));
+// The weight of a direction, a matrix (hp, 4 hp) for each tap, or transposed for the backward pass.
+// Right factors of tiles have their rows in pairs, (rows / 2, columns, 2).
+template <typename S>
+std::vector<S> pack(const Sum<S>* weight, const Geometry& g, bool transposed) {
+  const int64_t hp = g.padded(), columns = transposed ? hp : 4 * hp;
+  std::vector<S> packed(g.num_taps() * g.matrix(), S(0));
   for (int64_t tap = 0; tap < g.num_taps(); ++tap)
     for (int64_t k = 0; k < g.hidden; ++k)
       for (int64_t gate = 0; gate < 4; ++gate)
-        for (int64_t j = 0; j < g.hidden; ++j)
-          packed[((tap * 4 + gate) * g.hidden + j) * hp + k] =
-              weight[((tap * g.hidden + k) * 4 + gate) * g.hidden + j];
+        for (int64_t j = 0; j < g.hidden; ++j) {
+          const int64_t row = transposed ? gate * hp + j : k;
+          const int64_t column = transposed ? k : gate * hp + j;
+          const int64_t place = TILES<S> ? (row / 2 * columns + column) * 2 + row % 2
+                                         : row * columns + column;
+          packed[tap * g.matrix() + place] = *weight++;
+        }
   return packed;
 }
 
-// Pixel (row, column) of FOUR images of a block, first to last unit: eq 3 of the paper.
-template <typename T>
-void forward_pixel(const Geometry& g, const T* const gates[FOUR], const T* packed,
-                   const int64_t* taps, int64_t cell, T* h, T* c, T* activations) {
-  const int64_t hp = g.padded(), V = g.lanes;
-  for (int64_t chunk = 0; chunk < hp / V; ++chunk) {
-    const int64_t unit = chunk * V, count = g.count(unit);
-    Vec<T> sum[FOUR][4];
+// C (M, N) = A (M, K) B (K, N), or += with `add`; B and C row by row. Entry (m, k) of A stands at
+// m row + k column. ROWS x VECTORS sums stay in registers.
+template <int ROWS, int VECTORS, typename T>
+void multiply_in_registers(int64_t M, int64_t N, int64_t K, const T* A, int64_t row, int64_t column,
+                           const T* B, T* C, bool add) {
+  constexpr int64_t V = Vec<T>::size();
+  for (int64_t n = 0; n < N; n += VECTORS * V)
+    for (int64_t m = 0; m < M; m += ROWS) {
+      Vec<T> sum[ROWS][VECTORS];
+      T* to = C + m * N + n;
+#pragma GCC unroll 8
+      for (int a = 0; a < ROWS; ++a)
 #pragma GCC unroll 4
-    for (int b = 0; b < FOUR; ++b)
+        for (int b = 0; b < VECTORS; ++b)
+          sum[a][b] = add ? Vec<T>::loadu(to + a * N + b * V) : Vec<T>(0);
+      const T *left = A + m * row, *right = B + n;
+      for (int64_t k = 0; k < K; ++k, left += column, right += N) {
+        Vec<T> w[VECTORS];
 #pragma GCC unroll 4
-      for (int gate = 0; gate < 4; ++gate) {
-        const T* from = gates[b] + gate * g.hidden + unit;
-        sum[b][gate] = count == V ? Vec<T>::loadu(from) : Vec<T>::loadu(from, count);
-      }
-    const T* weight = packed + chunk * 4 * V;
-    for (int64_t tap = 0; tap < g.num_taps(); ++tap) {
-      const T* state = h + taps[tap];
-      for (int64_t k = 0; k < g.hidden; ++k, weight += 4 * hp) {
-        Vec<T> w[4];
+        for (int b = 0; b < VECTORS; ++b) w[b] = Vec<T>::loadu(right + b * V);
+#pragma GCC unroll 8
+        for (int a = 0; a < ROWS; ++a) {
+          const Vec<T> from(left[a * row]);
 #pragma GCC unroll 4
-        for (int gate = 0; gate < 4; ++gate) w[gate] = Vec<T>::loadu(weight + gate * V);
-#pragma GCC unroll 4
-        for (int b = 0; b < FOUR; ++b) {
-          const Vec<T> from(state[b * hp + k]);
-#pragma GCC unroll 4
-          for (int gate = 0; gate < 4; ++gate)
-            sum[b][gate] = at::vec::fmadd(from, w[gate], sum[b][gate]);
+          for (int b = 0; b < VECTORS; ++b) sum[a][b] = at::vec::fmadd(from, w[b], sum[a][b]);
         }
       }
-    }
+#pragma GCC unroll 8
+      for (int a = 0; a < ROWS; ++a)
 #pragma GCC unroll 4
-    for (int b = 0; b < FOUR; ++b) {
-      const Vec<T> o = sigmoid(sum[b][0]), f = sigmoid(sum[b][1]), i = sigmoid(sum[b][2]);
-      const Vec<T> content = hyperbolic_tangent(sum[b][3]);
-      const Vec<T> next = f * Vec<T>::loadu(c + cell + b * hp + unit) + i * content;
-      next.store(c + b * hp + unit);
-      (o * hyperbolic_tangent(next)).store(h + b * hp + unit);
-      T* kept = activations + b * 4 * hp + unit;
-      o.store(kept);
-      f.store(kept + hp);
-      i.store(kept + 2 * hp);
-      content.store(kept + 3 * hp);
+        for (int b = 0; b < VECTORS; ++b) sum[a][b].store(to + a * N + b * V);
     }
-  }
 }
 
+// C (M, N) = A (M, K) B (K, N), or += with `add`; M is a multiple of BLOCK, B as `pack` lays it out.
+template <typename S>
+void multiply(int64_t M, int64_t N, int64_t K, const S* A, const S* B, Sum<S>* C, bool add) {
+  if constexpr (TILES<S>)
+    at::native::cpublas::brgemm(M, N, K, K, N, N, add, A, B, C);
+  else if (N % (4 * Vec<S>::size()) == 0)
+    multiply_in_registers<4, 4>(M, N, K, A, K, 1, B, C, add);
+  else
+    multiply_in_registers<8, 1>(M, N, K, A, K, 1, B, C, add);
+}
+
+// Vectors of sums from and to the numbers of the maps; of a vector, the first `count`.
 template <typename T>
-void forward_block(const Geometry& g, int64_t block, int64_t direction, const T* gates,
-                   const std::vector<T>& packed, const T* initial, T* states, T* activations,
-                   int64_t kept_pixels) {
-  const int64_t hp = g.padded();
-  T *h = states, *c = states + g.plane();
-  std::fill(states, states + 2 * g.plane(), T(0));
+inline Vec<T> load(const T* from, int64_t count = Vec<T>::size()) {
+  return count == Vec<T>::size() ? Vec<T>::loadu(from) : Vec<T>::loadu(from, count);
+}
+inline Vec<float> load(const at::BFloat16* from, int64_t count) {
+  return std::get<0>(at::vec::convert_bfloat16_float(Vec<at::BFloat16>::loadu(from, count)));
+}
+template <typename T>
+inline void store(const Vec<T>& x, T* to, int64_t count = Vec<T>::size()) {
+  count == Vec<T>::size() ? x.store(to) : x.store(to, count);
+}
+inline void store(const Vec<float>& x, at::BFloat16* to, int64_t count = Vec<float>::size()) {
+  at::vec::convert_float_bfloat16(x, x).store(to, count);
+}
+
+// Asks for n numbers that the next pixel reads: maps are too large for a cache.
+template <typename T>
+inline void prefetch(const T* from, int64_t n) {
+  for (int64_t i = 0; i < n; i += 64 / sizeof(T)) __builtin_prefetch(from + i);
+}
+
+template <typename S, typename T = Sum<S>>
+void forward_block(const Geometry& g, int64_t block, int64_t direction, const S* gates,
+                   const std::vector<S>& weight, const T* initial, S* h, T* c, T* activations,
+                   bool keep) {
+  const int64_t hp = g.padded(), V = Vec<T>::size();
+  const auto clear = [&](int64_t row, int64_t column, int64_t pixels) {
+    std::fill_n(h + g.at(row, column), pixels * g.pixel(), S(0));
+    std::fill_n(c + g.at(row, column), pixels * g.pixel(), T(0));
+  };
+  clear(-1, -g.border(), g.pitch());
+  for (int64_t row = 0; row < g.height; ++row)
+    for (const int64_t column : {-g.border(), g.width}) clear(row, column, g.border());
   for (int64_t i = 0; i < g.initials(); ++i)
     for (int64_t b = 0; b < BLOCK; ++b) {
-      const T* from = initial + i * g.hidden;
-      std::copy_n(from, g.hidden, h + g.initial(direction, i) + b * hp);
-      std::copy_n(from + g.initials() * g.hidden, g.hidden, c + g.initial(direction, i) + b * hp);
+      const Tap place = g.initial(direction, i);
+      const int64_t to = g.at(place.row, place.column) + b * hp;
+      at::vec::convert(initial + i * g.hidden, h + to, g.hidden);
+      at::vec::convert(initial + (g.initials() + i) * g.hidden, c + to, g.hidden);
     }
-  std::vector<int64_t> taps;
-  for (const Tap& tap : g.taps(direction))
-    taps.push_back((tap.row * g.pitch() + tap.column) * g.pixel());
+  const std::vector<Tap> taps = g.taps(direction);
   const Tap cell = g.cell(direction);
-  const int64_t from_cell = (cell.row * g.pitch() + cell.column) * g.pixel();
-  const int64_t stride = g.directions * 4 * g.hidden;
-  for (int64_t row = 0; row < g.height; ++row)
+  const int64_t stride = g.directions * 4 * g.hidden, ahead = direction == 0 ? 1 : -1;
+  for (int64_t row = 0; row < g.height; ++row) {
+    T* sums = activations + (keep ? row : 0) * g.width * 4 * g.pixel();
+    bool add = false;
+    for (size_t tap = 0; tap < taps.size(); ++tap)
+      if (taps[tap].row < 0) {
+        multiply(g.width * BLOCK, 4 * hp, hp, h + g.at(row - 1, taps[tap].column),
+                 weight.data() + tap * g.matrix(), sums, add);
+        add = true;
+      }
     for (int64_t step = 0; step < g.width; ++step) {
-      const int64_t column = g.column(direction, step);
-      for (int64_t first = 0; first < BLOCK; first += FOUR) {
-        const T* rows[FOUR];
-        for (int64_t b = 0; b < FOUR; ++b) {
-          // The last block may be short: its spare lanes repeat the last image.
-          const int64_t n = std::min(block * BLOCK + first + b, g.images - 1);
-          rows[b] = gates + ((n * g.height + row) * g.width + column) * stride +
-                    direction * 4 * g.hidden;
+      const int64_t column = g.column(direction, step), here = g.at(row, column);
+      T* pixel = sums + column * 4 * g.pixel();
+      if (taps[0].row == 0)
+        multiply(BLOCK, 4 * hp, hp, h + g.at(row, column + taps[0].column), weight.data(), pixel,
+                 add);
+      const T* before = c + g.at(row + cell.row, column + cell.column);
+      for (int64_t b = 0; b < BLOCK; ++b) {
+        // The last block may be short: its spare places repeat the last image.
+        const int64_t n = std::min(block * BLOCK + b, g.images - 1);
+        const S* input = gates + ((n * g.height + row) * g.width + column) * stride +
+                         direction * 4 * g.hidden;
+        prefetch(input + ahead * stride, 4 * g.hidden);
+        for (int64_t unit = 0; unit < hp; unit += V) {
+          const int64_t at = b * hp + unit, count = g.count(unit);
+          T* sum = pixel + 4 * b * hp + unit;
+          Vec<T> gate[4];  // eq 3 of the paper
+          for (int64_t k = 0; k < 4; ++k) {
+            const Vec<T> x = load(input + k * g.hidden + unit, count) + Vec<T>::loadu(sum + k * hp);
+            gate[k] = k < 3 ? sigmoid(x) : hyperbolic_tangent(x);
+            gate[k].store(sum + k * hp);
+          }
+          const Vec<T> next = gate[1] * Vec<T>::loadu(before + at) + gate[2] * gate[3];
+          next.store(c + here + at);
+          store(gate[0] * hyperbolic_tangent(next), h + here + at);
         }
-        const int64_t here = g.at(row, column) + first * hp;
-        forward_pixel(g, rows, packed.data(), taps.data(), from_cell, h + here, c + here,
-                      activations + ((row * g.width + column) % kept_pixels * BLOCK + first) * 4 * hp);
       }
     }
+  }
 }
 
-// What the backward pass of one block and direction works with.
+// Two rows of a gradient, one and the next, `numbers` a pixel, with a border of zeros.
 template <typename T>
-struct Backward {
+struct Rows {
   const Geometry& g;
-  const int64_t direction;
-  const std::vector<Tap> taps;
-  const Tap cell;
-  // d loss / d (input of the gates), two rows: this one and the next, with a border of zeros.
-  std::vector<T> errors;
-  // d loss / d c through the next cell, two rows alike.
-  std::vector<T> cells;
-
-  Backward(const Geometry& geometry, int64_t direction_)
-      : g(geometry),
-        direction(direction_),
-        taps(geometry.taps(direction_)),
-        cell(geometry.cell(direction_)),
-        errors(2 * geometry.pitch() * geometry.pixel() * 4, T(0)),
-        cells(2 * geometry.pitch() * geometry.pixel(), T(0)) {}
-
-  int64_t slot(int64_t row, int64_t column) const {
-    return ((row & 1) * g.pitch() + column + g.border()) * g.pixel();
-  }
-
-  // Through the state-to-state weights: what the users of the state at (row, column) send back,
-  // for BLOCK images and V units from `unit` on. Taps of the same row come from `errors` as well.
-  void gather(int64_t row, int64_t column, const T* packed, int64_t unit, Vec<T> sum[BLOCK]) {
-    const int64_t hp = g.padded(), h = g.hidden;
-    for (size_t tap = 0; tap < taps.size(); ++tap) {
-      const int64_t user_row = row - taps[tap].row, user_column = column - taps[tap].column;
-      if (user_row >= g.height || user_row < 0 || user_column < 0 || user_column >= g.width)
-        continue;
-      const T* from = errors.data() + 4 * slot(user_row, user_column);
-      for (int64_t gate = 0; gate < 4; ++gate) {
-        const T* weight = packed + (tap * 4 + gate) * h * hp + unit;
-        for (int64_t j = 0; j < h; ++j) {
-          const Vec<T> w = Vec<T>::loadu(weight + j * hp);
-#pragma GCC unroll 8
-          for (int b = 0; b < BLOCK; ++b)
-            sum[b] = at::vec::fmadd(Vec<T>(from[(b * 4 + gate) * hp + j]), w, sum[b]);
-        }
-      }
-    }
-  }
-
-  // The gradient that the cell at (row, column) gets from the one that reads it.
-  const T* cell_error(int64_t row, int64_t column) const {
-    const int64_t user_row = row - cell.row, user_column = column - cell.column;
-    const bool inside = user_row >= 0 && user_row < g.height && user_column >= 0 &&
-                        user_column < g.width;
-    return inside ? cells.data() + slot(user_row, user_column) : nullptr;
+  const int64_t numbers;
+  std::vector<T> values;
+  Rows(const Geometry& geometry, int64_t numbers_)
+      : g(geometry), numbers(numbers_), values(2 * geometry.pitch() * numbers_, T(0)) {}
+  T* at(int64_t row, int64_t column) {
+    return values.data() + ((row & 1) * g.pitch() + column + g.border()) * numbers;
   }
 };
 
-// sums(taps, hp, 4, hp) += h_tap^T errors, over one row of pixels and the images of a block.
-template <typename T>
-void weight_gradient(const Backward<T>& work, int64_t row, const T* h, std::vector<T>& sums) {
-  const Geometry& g = work.g;
-  const int64_t hp = g.padded(), V = g.lanes, width = 4 * hp;
-  for (size_t tap = 0; tap < work.taps.size(); ++tap) {
-    const int64_t source = g.at(row + work.taps[tap].row, work.taps[tap].column);
-    for (int64_t k = 0; k < hp; k += 4)
-      for (int64_t j = 0; j < width; j += 4 * V) {
-        Vec<T> sum[4][4];
-        T* to = sums.data() + (tap * hp + k) * width + j;
-#pragma GCC unroll 4
-        for (int a = 0; a < 4; ++a)
-#pragma GCC unroll 4
-          for (int b = 0; b < 4; ++b) sum[a][b] = Vec<T>::loadu(to + a * width + b * V);
-        const T* state = h + source + k;
-        const T* error = work.errors.data() + 4 * work.slot(row, 0) + j;
-        for (int64_t i = 0; i < g.width * BLOCK; ++i, state += hp, error += width) {
-          Vec<T> e[4];
-#pragma GCC unroll 4
-          for (int b = 0; b < 4; ++b) e[b] = Vec<T>::loadu(error + b * V);
-#pragma GCC unroll 4
-          for (int a = 0; a < 4; ++a) {
-            const Vec<T> s(state[a]);
-#pragma GCC unroll 4
-            for (int b = 0; b < 4; ++b) sum[a][b] = at::vec::fmadd(s, e[b], sum[a][b]);
-          }
-        }
-#pragma GCC unroll 4
-        for (int a = 0; a < 4; ++a)
-#pragma GCC unroll 4
-          for (int b = 0; b < 4; ++b) sum[a][b].store(to + a * width + b * V);
-      }
-  }
+// Two rows of n numbers -> (n, 2), as pairs of one word.
+inline void interleave(const at::BFloat16* rows, int64_t n, at::BFloat16* pairs) {
+  const auto* __restrict from = reinterpret_cast<const uint16_t*>(rows);
+  auto* __restrict to = reinterpret_cast<uint32_t*>(pairs);
+  for (int64_t i = 0; i < n; ++i) to[i] = from[i] | static_cast<uint32_t>(from[n + i]) << 16;
 }
 
-template <typename T>
-void backward_block(const Geometry& g, int64_t block, int64_t direction, const T* grad,
-                    const std::vector<T>& packed, const T* states, const T* activations,
-                    T* grad_gates, T* grad_initial, std::vector<T>& weight_sums) {
-  const int64_t hp = g.padded(), V = g.lanes, hidden = g.hidden;
-  const T *h = states, *c = states + g.plane();
-  Backward<T> work(g, direction);
-  const int64_t from_cell = (work.cell.row * g.pitch() + work.cell.column) * g.pixel();
+// sums (taps, hp, 4 hp) += h^T errors for each tap, over a row of pixels and the images of a block.
+template <typename S>
+struct WeightGradient {
+  const Geometry& g;
+  Sum<S>* const sums;
+  std::vector<S> left, right;  // factors as tiles take them
+
+  void add_row(int64_t row, const std::vector<Tap>& taps, const S* h, const S* errors) {
+    const int64_t hp = g.padded(), N = 4 * hp, K = g.width * BLOCK;
+    if constexpr (TILES<S>) {
+      right.resize(K * N);
+      for (int64_t k = 0; k < K; k += 2)
+        interleave(errors + k * N, N, right.data() + k * N);
+    }
+    for (size_t tap = 0; tap < taps.size(); ++tap) {
+      const S* state = h + g.at(row + taps[tap].row, taps[tap].column);
+      Sum<S>* to = sums + tap * g.matrix();
+      if constexpr (TILES<S>) {
+        left.resize(hp * K);
+        for (int64_t k = 0; k < K; k += 32)
+          for (int64_t m = 0; m < hp; m += 32)
+            at::vec::transpose_mxn<S>(state + k * hp + m, hp, left.data() + m * K + k, K,
+                                      std::min<int64_t>(32, K - k), std::min<int64_t>(32, hp - m));
+        multiply(hp, N, K, left.data(), right.data(), to, true);
+      } else {
+        multiply_in_registers<4, 4>(hp, N, K, state, 1, hp, errors, to, true);
+      }
+    }
+  }
+};
+
+template <typename S, typename T = Sum<S>>
+void backward_block(const Geometry& g, int64_t block, int64_t direction, const S* grad,
+                    const std::vector<S>& weight, const S* h, const T* c, const T* activations,
+                    S* grad_gates, T* grad_initial, T* weight_sums) {
+  const int64_t hp = g.padded(), V = Vec<T>::size(), hidden = g.hidden;
+  const std::vector<Tap> taps = g.taps(direction);
+  const Tap cell = g.cell(direction);
+  // Gradients of the gates' sums, of the cell before, and of the hidden state from its users.
+  Rows<S> errors(g, 4 * g.pixel());
+  Rows<T> cells(g, g.pixel()), states(g, g.pixel());
+  WeightGradient<S> weights{g, weight_sums};
   const int64_t images = std::min(BLOCK, g.images - block * BLOCK);
   // The right-to-left map is shifted down by one row before it is added to the other.
   const int64_t shift = g.diagonal() && direction == 1 ? 1 : 0;
-  const int64_t stride = g.directions * 4 * hidden;
-  for (int64_t row = g.height - 1; row >= 0; --row) {
-    for (int64_t step = g.width - 1; step >= 0; --step) {
-      const int64_t column = g.column(direction, step);
-      const T* later = work.cell_error(row, column);
-      for (int64_t unit = 0; unit < hp; unit += V) {
-        const int64_t count = g.count(unit);
-        Vec<T> dh[BLOCK];
-#pragma GCC unroll 8
-        for (int b = 0; b < BLOCK; ++b) {
-          const int64_t n = block * BLOCK + b;
-          const bool real = b < images && row + shift < g.height;
-          dh[b] = real ? Vec<T>::loadu(grad + ((n * g.height + row + shift) * g.width + column) *
-                                                  hidden + unit, count)
-                       : Vec<T>(0);
-        }
-        work.gather(row, column, packed.data(), unit, dh);
-#pragma GCC unroll 8
-        for (int b = 0; b < BLOCK; ++b) {
-          const int64_t here = g.at(row, column) + b * hp + unit;
-          const T* kept = activations + ((row * g.width + column) * BLOCK + b) * 4 * hp + unit;
-          const Vec<T> o = Vec<T>::loadu(kept), f = Vec<T>::loadu(kept + hp),
-                       i = Vec<T>::loadu(kept + 2 * hp), content = Vec<T>::loadu(kept + 3 * hp);
-          const Vec<T> one(1), tanh_c = hyperbolic_tangent(Vec<T>::loadu(c + here));
-          Vec<T> dc = dh[b] * o * (one - tanh_c * tanh_c);
-          if (later != nullptr) dc = dc + Vec<T>::loadu(later + b * hp + unit);
-          const Vec<T> before = Vec<T>::loadu(c + here + from_cell);
-          const Vec<T> error[4] = {dh[b] * tanh_c * o * (one - o), dc * before * f * (one - f),
-                                   dc * content * i * (one - i), dc * i * (one - content * content)};
-          (dc * f).store(work.cells.data() + work.slot(row, column) + b * hp + unit);
-          T* to = work.errors.data() + 4 * (work.slot(row, column) + b * hp) + unit;
-          T* out = grad_gates + ((block * BLOCK + b) * g.height + row) * g.width * stride +
-                   column * stride + direction * 4 * hidden + unit;
-          for (int gate = 0; gate < 4; ++gate) {
-            error[gate].store(to + gate * hp);
-            if (b < images) error[gate].store(out + gate * hidden, count);
+  const int64_t stride = g.directions * 4 * hidden, ahead = direction == 0 ? -1 : 1;
+  // What the users of the pixels of a row send back to them through the tap.
+  const auto gather = [&](size_t tap, int64_t row, int64_t column, int64_t pixels, bool add) {
+    multiply(pixels * BLOCK, hp, 4 * hp,
+             errors.at(row - taps[tap].row, column - taps[tap].column),
+             weight.data() + tap * g.matrix(), states.at(row, column), add);
+  };
+  // The last row done is that of the initial states.
+  for (int64_t row = g.height - 1; row >= g.initial(direction, 0).row; --row) {
+    bool add = false;
+    for (size_t tap = 0; tap < taps.size(); ++tap)
+      if (taps[tap].row < 0) {
+        gather(tap, row, 0, g.width, add);
+        add = true;
+      }
+    for (int64_t step = g.width - 1; step >= 0 && row >= 0; --step) {
+      const int64_t column = g.column(direction, step), here = g.at(row, column);
+      if (taps[0].row == 0) gather(0, row, column, 1, add);
+      const T* kept = activations + (row * g.width + column) * 4 * g.pixel();
+      const T* users = states.at(row, column);
+      const T* later = cells.at(row - cell.row, column - cell.column);
+      const T* before = c + g.at(row + cell.row, column + cell.column);
+      T* earlier = cells.at(row, column);
+      S* own = errors.at(row, column);
+      for (int64_t b = 0; b < BLOCK; ++b) {
+        const bool real = b < images;
+        const int64_t n = block * BLOCK + b;
+        const S* from = grad + ((n * g.height + row + shift) * g.width + column) * hidden;
+        S* to = grad_gates + ((n * g.height + row) * g.width + column) * stride +
+                direction * 4 * hidden;
+        prefetch(kept + 4 * (b * hp + ahead * g.pixel()), 4 * hp);
+        for (int64_t unit = 0; unit < hp; unit += V) {
+          const int64_t at = b * hp + unit, wide = 4 * b * hp + unit, count = g.count(unit);
+          const Vec<T> o = Vec<T>::loadu(kept + wide), f = Vec<T>::loadu(kept + wide + hp),
+                       i = Vec<T>::loadu(kept + wide + 2 * hp),
+                       content = Vec<T>::loadu(kept + wide + 3 * hp);
+          const Vec<T> one(1), tanh_c = hyperbolic_tangent(Vec<T>::loadu(c + here + at));
+          Vec<T> dh = Vec<T>::loadu(users + at);
+          if (real && row + shift < g.height) dh = dh + load(from + unit, count);
+          const Vec<T> dc = dh * o * (one - tanh_c * tanh_c) + Vec<T>::loadu(later + at);
+          const Vec<T> error[4] = {
+              dh * tanh_c * o * (one - o), dc * Vec<T>::loadu(before + at) * f * (one - f),
+              dc * content * i * (one - i), dc * i * (one - content * content)};
+          (dc * f).store(earlier + at);
+          for (int64_t gate = 0; gate < 4; ++gate) {
+            store(error[gate], own + wide + gate * hp);
+            if (real) store(error[gate], to + gate * hidden + unit, count);
           }
         }
       }
     }
-    weight_gradient(work, row, h, weight_sums);
-    // Entries of the initial state whose users are all done.
-    const bool last = row == 0;
+    if (row >= 0) weights.add_row(row, taps, h, errors.at(row, 0));
     for (int64_t entry = 0; entry < g.initials(); ++entry) {
-      if (g.diagonal() ? entry != row : !last) continue;
-      const int64_t at_row = g.diagonal() ? row : -1;
-      const int64_t at_column = g.diagonal() ? (direction == 0 ? -1 : g.width) : entry;
-      const T* later = work.cell_error(at_row, at_column);
-      for (int64_t unit = 0; unit < hp; unit += V) {
-        const int64_t count = g.count(unit);
-        Vec<T> dh[BLOCK];
-        for (int64_t b = 0; b < BLOCK; ++b) dh[b] = Vec<T>(0);
-        work.gather(at_row, at_column, packed.data(), unit, dh);
-        Vec<T> sum_h(0), sum_c(0);
-        for (int64_t b = 0; b < BLOCK; ++b) {
-          sum_h = sum_h + dh[b];
-          sum_c = sum_c + Vec<T>::loadu(later + b * hp + unit);
-        }
-        sum_h.store(grad_initial + entry * hidden + unit, count);
-        sum_c.store(grad_initial + (g.initials() + entry) * hidden + unit, count);
-      }
+      const auto [at_row, column] = g.initial(direction, entry);
+      if (at_row != row) continue;
+      if (taps[0].row == 0) gather(0, row, column, 1, false);
+      const T* gradients[2] = {states.at(row, column),
+                               cells.at(row - cell.row, column - cell.column)};
+      for (int64_t state = 0; state < 2; ++state)
+        for (int64_t b = 0; b < BLOCK; ++b)
+          for (int64_t k = 0; k < hidden; ++k)
+            grad_initial[(state * g.initials() + entry) * hidden + k] += gradients[state][b * hp + k];
     }
   }
 }
@@ -377,11 +393,26 @@ Geometry geometry_of(const at::Tensor& map, const at::Tensor& weight, int64_t ke
   return {map.size(0), map.size(1), map.size(2), weight.size(0), map.size(-1), lanes, kernel};
 }
 
+// Whether the scan can take bfloat16: it needs a unit for matrices of them.
+bool tiles() { return at::native::cpublas::could_pack(at::kBFloat16); }
+
+#define DISPATCH(TYPE, NAME, ...) \
+  AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, TYPE, NAME, __VA_ARGS__)
+
+// Calls body(task) for every block and direction, over the threads.
+template <typename Body>
+void for_tasks(const Geometry& g, bool tiles, const Body& body) {
+  at::parallel_for(0, g.blocks() * g.directions, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; ++task) body(task, task / g.directions, task % g.directions);
+    if (tiles) at::native::cpublas::brgemm_release();
+  });
+}
+
 // Returns the summed map (N, H, W, h), and what the backward pass needs, if there will be one.
-std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& gates,
-                                                       const at::Tensor& weight,
-                                                       const at::Tensor& initial, int64_t kernel,
-                                                       bool keep) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& gates,
+                                                                   const at::Tensor& weight,
+                                                                   const at::Tensor& initial,
+                                                                   int64_t kernel, bool keep) {
   TORCH_CHECK(gates.dim() == 6 && gates.size(3) == weight.size(0) && gates.size(4) == 4,
               "gates must be (N, H, W, directions, 4, h), got ", gates.sizes());
   const Geometry g = geometry_of(gates, weight, kernel);
@@ -392,45 +423,47 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& gates,
               "initial must be (directions, 2, L, h) for an L of ", g.initials(), ", got ",
               initial.sizes());
   at::Tensor out = at::empty({g.images, g.height, g.width, g.hidden}, gates.options());
-  at::Tensor states = at::empty({g.blocks(), g.directions, 2 * g.plane()}, gates.options());
-  const int64_t kept_pixels = keep ? g.height * g.width : 1;
-  at::Tensor activations =
-      at::empty({g.blocks(), g.directions, kept_pixels * BLOCK * 4 * hp}, gates.options());
-  AT_DISPATCH_FLOATING_TYPES(gates.scalar_type(), "lstm_scan", [&] {
-    using T = scalar_t;
-    std::vector<std::vector<T>> packed;
+  at::Tensor h = at::empty({g.blocks(), g.directions, g.plane()}, gates.options());
+  at::Tensor c = at::empty({g.blocks(), g.directions, g.plane()}, weight.options());
+  const int64_t kept = (keep ? g.height : 1) * g.width * 4 * g.pixel();
+  at::Tensor activations = at::empty({g.blocks(), g.directions, kept}, weight.options());
+  DISPATCH(gates.scalar_type(), "lstm_scan", [&] {
+    using S = scalar_t;
+    using T = Sum<S>;
+    std::vector<std::vector<S>> packed;
     for (int64_t d = 0; d < g.directions; ++d)
-      packed.push_back(pack_forward(weight[d].const_data_ptr<T>(), g));
-    T *state = states.mutable_data_ptr<T>(), *kept = activations.mutable_data_ptr<T>();
-    at::parallel_for(0, g.blocks() * g.directions, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t task = begin; task < end; ++task)
-        forward_block(g, task / g.directions, task % g.directions, gates.const_data_ptr<T>(),
-                      packed[task % g.directions],
-                      initial[task % g.directions].const_data_ptr<T>(), state + task * 2 * g.plane(),
-                      kept + task * kept_pixels * BLOCK * 4 * hp, kept_pixels);
+      packed.push_back(pack<S>(weight[d].const_data_ptr<T>(), g, false));
+    S* hidden = h.mutable_data_ptr<S>();
+    T *cells = c.mutable_data_ptr<T>(), *to = activations.mutable_data_ptr<T>();
+    for_tasks(g, TILES<S>, [&](int64_t task, int64_t block, int64_t direction) {
+      forward_block<S>(g, block, direction, gates.const_data_ptr<S>(), packed[direction],
+                       initial[direction].const_data_ptr<T>(), hidden + task * g.plane(),
+                       cells + task * g.plane(), to + task * kept, keep);
     });
-    T* to = out.mutable_data_ptr<T>();
+    S* map = out.mutable_data_ptr<S>();
     at::parallel_for(0, g.images, 1, [&](int64_t begin, int64_t end) {
       for (int64_t n = begin; n < end; ++n)
         for (int64_t row = 0; row < g.height; ++row)
           for (int64_t column = 0; column < g.width; ++column) {
-            T* pixel = to + ((n * g.height + row) * g.width + column) * g.hidden;
-            const T* first = state + n / BLOCK * g.directions * 2 * g.plane() + n % BLOCK * hp;
-            const T* left = first + g.at(row, column);
-            for (int64_t k = 0; k < g.hidden; ++k) pixel[k] = left[k];
-            if (!g.diagonal() || row == 0) continue;
-            const T* right = first + 2 * g.plane() + g.at(row - 1, column);
-            for (int64_t k = 0; k < g.hidden; ++k) pixel[k] += right[k];
+            S* pixel = map + ((n * g.height + row) * g.width + column) * g.hidden;
+            const S* first = hidden + n / BLOCK * g.directions * g.plane() + n % BLOCK * hp;
+            const S* left = first + g.at(row, column);
+            if (!g.diagonal() || row == 0) {
+              std::copy_n(left, g.hidden, pixel);
+              continue;
+            }
+            at::vec::map2<S>([](auto x, auto y) { return x + y; }, pixel, left,
+                             first + g.plane() + g.at(row - 1, column), g.hidden);
           }
     });
   });
-  return {out, states, activations};
+  return {out, h, c, activations};
 }
 
 // Gradients of the gates, the weight and the initial states from that of the map, (N, H, W, h).
 std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& grad,
                                                         const at::Tensor& weight,
-                                                        const at::Tensor& states,
+                                                        const at::Tensor& h, const at::Tensor& c,
                                                         const at::Tensor& activations,
                                                         int64_t kernel) {
   const Geometry g = geometry_of(grad, weight, kernel);
@@ -438,26 +471,24 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& grad,
   at::Tensor grad_gates =
       at::empty({g.images, g.height, g.width, g.directions, 4, g.hidden}, grad.options());
   at::Tensor grad_initial =
-      at::zeros({g.blocks(), g.directions, 2, g.initials(), g.hidden}, grad.options());
-  at::Tensor grad_weight = at::zeros(
-      {g.blocks(), g.directions, g.num_taps(), hp, 4, hp}, grad.options());
-  AT_DISPATCH_FLOATING_TYPES(grad.scalar_type(), "lstm_scan_backward", [&] {
-    using T = scalar_t;
-    std::vector<std::vector<T>> packed;
+      at::zeros({g.blocks(), g.directions, 2, g.initials(), g.hidden}, weight.options());
+  at::Tensor grad_weight =
+      at::zeros({g.blocks(), g.directions, g.num_taps(), hp, 4, hp}, weight.options());
+  DISPATCH(grad.scalar_type(), "lstm_scan_backward", [&] {
+    using S = scalar_t;
+    using T = Sum<S>;
+    std::vector<std::vector<S>> packed;
     for (int64_t d = 0; d < g.directions; ++d)
-      packed.push_back(pack_backward(weight[d].const_data_ptr<T>(), g));
+      packed.push_back(pack<S>(weight[d].const_data_ptr<T>(), g, true));
+    S* to_gates = grad_gates.mutable_data_ptr<S>();
     T *to_initial = grad_initial.mutable_data_ptr<T>(), *to_weight = grad_weight.mutable_data_ptr<T>();
-    const int64_t initials = 2 * g.initials() * g.hidden, weights = g.num_taps() * hp * 4 * hp;
-    at::parallel_for(0, g.blocks() * g.directions, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t task = begin; task < end; ++task) {
-        std::vector<T> sums(weights, T(0));
-        backward_block(g, task / g.directions, task % g.directions, grad.const_data_ptr<T>(),
-                       packed[task % g.directions],
-                       states.const_data_ptr<T>() + task * 2 * g.plane(),
-                       activations.const_data_ptr<T>() + task * g.height * g.width * BLOCK * 4 * hp,
-                       grad_gates.mutable_data_ptr<T>(), to_initial + task * initials, sums);
-        std::copy(sums.begin(), sums.end(), to_weight + task * weights);
-      }
+    for_tasks(g, TILES<S>, [&](int64_t task, int64_t block, int64_t direction) {
+      backward_block<S>(g, block, direction, grad.const_data_ptr<S>(), packed[direction],
+                        h.const_data_ptr<S>() + task * g.plane(),
+                        c.const_data_ptr<T>() + task * g.plane(),
+                        activations.const_data_ptr<T>() + task * g.height * g.width * 4 * g.pixel(),
+                        to_gates, to_initial + task * 2 * g.initials() * g.hidden,
+                        to_weight + task * g.num_taps() * g.matrix());
     });
   });
   // One sum for each block, added in a fixed order: the result does not depend on the threads.
@@ -468,10 +499,11 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& grad,
 }  // namespace
 
 TORCH_LIBRARY(nvp_scan, library) {
+  library.def("tiles() -> bool", &tiles);
   library.def("forward(Tensor gates, Tensor weight, Tensor initial, int kernel, bool keep)"
-              " -> (Tensor, Tensor, Tensor)");
-  library.def("backward(Tensor grad, Tensor weight, Tensor states, Tensor activations, int kernel)"
-              " -> (Tensor, Tensor, Tensor)");
+              " -> (Tensor, Tensor, Tensor, Tensor)");
+  library.def("backward(Tensor grad, Tensor weight, Tensor h, Tensor c, Tensor activations,"
+              " int kernel) -> (Tensor, Tensor, Tensor)");
 }
 
 TORCH_LIBRARY_IMPL(nvp_scan, CPU, library) {

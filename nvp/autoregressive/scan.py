@@ -1,11 +1,12 @@
 """The compiled LSTM scan: `scan.cpp`, with its own backward pass.
 
-The layers call `raster_lstm` where `compiled(...)` allows it. Elsewhere they call their plain form
-in PyTorch, which follows the paper's words more closely.
+The layers call `scan`. Where `raster_lstm` cannot run it calls their plain form in PyTorch, which
+follows the paper's words more closely.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,36 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nvp.model import native
+from nvp.model.autocast import in_full
 
 SOURCE = Path(__file__).with_name("scan.cpp")
 DIAGONAL = 0  # in place of a kernel size: the taps of the Diagonal BiLSTM
 
+Scan = Callable[[Tensor, Tensor, Tensor, int], Tensor]
+
+
+def scan(plain: Scan, gates: Tensor, weight: Tensor, initial: Tensor, kernel: int) -> Tensor:
+    """`raster_lstm` where it can run, else `plain`, which takes and gives the same.
+
+    A recurrence loses too much in half precision: under autocast the plain scan stays in full. The
+    compiled one may take bfloat16, since it keeps its sums, gates and cells in float32.
+    """
+    if not compiled(gates):
+        gates = gates.to(initial.dtype)
+    run = raster_lstm if compiled(gates) else plain
+    with in_full(gates):
+        return run(gates, weight, initial, kernel)
+
 
 def compiled(gates: Tensor) -> bool:
-    """Whether the scan of these gates can run compiled: on a CPU, in float32 or float64."""
-    can = gates.device.type == "cpu" and gates.dtype in (torch.float32, torch.float64)
-    return can and native.compiled(SOURCE, "the LSTM scan")
+    """Whether the scan of these gates can run compiled, which it does on a CPU.
+
+    They are float32 or float64, or bfloat16 where the processor has a unit for its matrices.
+    """
+    known = gates.dtype in (torch.float32, torch.float64, torch.bfloat16)
+    if not (known and gates.device.type == "cpu" and native.compiled(SOURCE, "the LSTM scan")):
+        return False
+    return gates.dtype is not torch.bfloat16 or torch.ops.nvp_scan.tiles()
 
 
 def raster_lstm(gates: Tensor, weight: Tensor, initial: Tensor, kernel: int) -> Tensor:
@@ -31,8 +53,10 @@ def raster_lstm(gates: Tensor, weight: Tensor, initial: Tensor, kernel: int) -> 
     `gates` is the input-to-state map, (N, H, W, directions, 4, h), in the order o, f, i, g;
     `weight` (directions, taps, h, 4h) maps the states of the neighbours to it; `initial`
     (directions, 2, L, h) holds the learned first h and c. `kernel` is the Row LSTM's k, or
-    `DIAGONAL`: then the second direction is shifted down by one row.
+    `DIAGONAL`: then the second direction is shifted down by one row. The map is of the gates' type.
     """
+    if gates.dtype is torch.bfloat16:
+        weight, initial = weight.float(), initial.float()
     return _RasterLSTM.apply(gates, weight, initial, kernel, torch.is_grad_enabled())
 
 
@@ -42,8 +66,8 @@ class _RasterLSTM(torch.autograd.Function):
         ctx: Any, gates: Tensor, weight: Tensor, initial: Tensor, kernel: int, keep: bool
     ) -> Tensor:
         gates, weight, initial = gates.contiguous(), weight.contiguous(), initial.contiguous()
-        out, states, activations = torch.ops.nvp_scan.forward(gates, weight, initial, kernel, keep)
-        ctx.save_for_backward(weight, states, activations)
+        out, *states = torch.ops.nvp_scan.forward(gates, weight, initial, kernel, keep)
+        ctx.save_for_backward(weight, *states)
         ctx.kernel = kernel
         return out
 

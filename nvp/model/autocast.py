@@ -1,0 +1,22 @@
+"""What stays in full precision where training multiplies in bfloat16."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def in_full(x: Tensor) -> torch.autocast:
+    """A block in which operations on the device of x keep the precision of what they are given."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def as_multiplied(x: Tensor) -> Tensor:
+    """x in the type in which autocast multiplies: as it is, where autocast is off."""
+    device = x.device.type
+    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """x, in float32 where it was in half precision."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
