@@ -249,14 +249,15 @@ figures.show_table(
 # function `in_raster_order` in C++. One function serves the Row LSTM and both directions of the Diagonal BiLSTM, which
 # differ in their taps. No map is ever skewed, so nothing is empty.
 #
-# * **Eight images go through a pixel together.** The weights stay in the first-level cache for all of them, and four
-#   images at a time keep their sums in registers.
+# * **Eight images go through a pixel together.** A tap is then a matrix product, whose sums stay in registers. Taps of
+#   the row above are one product for a whole row.
 # * **A vector holds units of one gate.** The weights are repacked once, in the order in which they are read.
-# * **The four gates are finished at once.** The sums become $h$ and $c$ before the next pixel begins, so the gates never
-#   travel to memory and back.
+# * **A pixel is finished at once.** Its sums become $h$ and $c$ before the next pixel begins.
 # * **Blocks of images and directions go to different threads.** Neither waits for another.
 # * **Its own backward pass.** It walks through the pixels in the opposite order. Each pixel gathers the gradients from the
 #   pixels that read it.
+# * **Matrix units.** Where the processor multiplies matrices of bfloat16, so does the scan when a network trains in
+#   bfloat16. Sums, gates and cells stay float32.
 #
 # It is compiled on first use, for the vectors of the machine. Where there is no compiler, on a GPU, and with
 # `NVP_PLAIN=1`, the layers run the loop above. Both must give the same states and the same gradients:
@@ -276,11 +277,11 @@ if compiled(gates):
         assert torch.allclose(one, other)
 
 # %% [markdown]
-# ````{dropdown} A pixel of four images in C++
+# ````{dropdown} A block of images in C++
 # ```{literalinclude} ../nvp/autoregressive/scan.cpp
 # :language: cpp
-# :start-at: void forward_pixel
-# :end-before: template <typename T>
+# :start-at: void forward_block
+# :end-before: // Two rows of a gradient
 # ```
 # ````
 #

@@ -80,6 +80,7 @@ def test_a_run_that_is_there_is_not_written_over(home: Path, entry: Path) -> Non
     ("mistake", "complaint"),
     [
         (("--set", "training.stepz=4"), "stepz"),
+        (("--set", "training.batch_size=3"), "a run that goes on may change only"),
         (("--device", "nothing"), "there is no device 'nothing'"),
     ],
 )

@@ -11,7 +11,7 @@ from nvp.data.splits import TrainingData, training_data
 from nvp.devices import pick_device
 from nvp.errors import NVPError
 from nvp.ledger.entry import Run, read_run
-from nvp.runs.checkpoint import Best
+from nvp.runs.checkpoint import Best, check_unchanged
 from nvp.runs.folder import RunFolder, default_folder, find_run
 from nvp.runs.load import read_config
 from nvp.runs.lock import locked
@@ -37,7 +37,9 @@ def resume(
     """
     found = find_run(run)
     if RunFolder(found).is_recorded:
-        read_config(RunFolder(found), changes, trust=trust)
+        recorded = RunFolder(found)
+        changed = read_config(recorded, changes, trust=trust)
+        check_unchanged(found, read_config(recorded, trust=trust), changed)
         folder = folder or default_folder(found.name)
         reopen(found, folder, data_root=data_root, device=device)
     elif folder is not None:

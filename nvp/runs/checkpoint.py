@@ -100,11 +100,16 @@ def read_checkpoint(path: Path, config: RunConfig) -> Checkpoint:
     if is_path(family) and family != config.model.family:  # to parse it would run that code
         raise _other(path, "model.family", family, config.model.family)
     trained = parse_config(header.config, str(path))
+    check_unchanged(path, trained, config)
+    return Checkpoint(path, tensors, header, trained)
+
+
+def check_unchanged(path: Path, trained: RunConfig, config: RunConfig) -> None:
+    """Raise `NVPError` where more than `CHANGEABLE` differs from what trained `path`."""
     before, now = _fixed(trained), _fixed(config)
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):
             raise _other(path, key, before.get(key), now.get(key))
-    return Checkpoint(path, tensors, header, trained)
 
 
 def _other(path: Path, key: str, before: Any, now: Any) -> NVPError:

@@ -7,6 +7,7 @@ import json
 import tarfile
 import tracemalloc
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,15 @@ def test_splits_and_order_follow_the_seed(tmp_path: Path) -> None:
     first = split(0)
     assert split(0) == first
     assert split(1) != first
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 6, 20])
+def test_a_split_of_few_images_has_two_or_none(number: int) -> None:
+    """One alone has no standard error, and would be refused after training."""
+    sizes = Counter(Fractions().draw(number, set()).tolist())
+    assert sizes["train"] >= 1
+    assert sizes["test"] == (2 if number > 2 else 0)
+    assert sizes["validation"] == (2 if number > 4 else 0)
 
 
 def test_fractions_are_those_asked_for(tmp_path: Path) -> None:

@@ -24,12 +24,16 @@ class Fractions:
     seed: int = 0
 
     def draw(self, number: int, given: set[str]) -> np.ndarray:
-        """The split of each of `number` images, (N,): "train", or one that is not `given`."""
+        """The split of each of `number` images, (N,): "train", or one that is not `given`.
+
+        A split has two images at least, as a standard error needs, and leaves some for the next.
+        """
         splits = np.full(number, "train", "<U10")
         order = np.random.Generator(np.random.PCG64(self.seed)).permutation(number)
         for split, share in (("test", self.test), ("validation", self.validation)):
-            if split not in given and share > 0 and number > 2:
-                chosen, order = np.split(order, [max(1, round(share * number))])
+            size = max(2, round(share * number))
+            if split not in given and share > 0 and size < len(order):
+                chosen, order = np.split(order, [size])
                 splits[chosen] = split
         return splits
 
