@@ -112,6 +112,28 @@ def test_names_are_quoted(folder: str, changes: list[str], tmp_path: Path) -> No
     assert not (checkout / "broken").exists()
 
 
+def test_a_notebook_runs_again_when_what_it_reads_changes() -> None:
+    """The files of each list in the Snakefile are inputs; one of each stands for the others."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--cores"]
+    command += ["1", "--filegraph", "--", "build/notebooks/07_results.ipynb"]
+    graph = subprocess.run(command, cwd=ROOT, text=True, capture_output=True)
+    assert graph.returncode == 0, graph.stderr
+    for path in (
+        "nvp/config.py",
+        "nvp/autoregressive/scan.cpp",
+        "examples/tarflow.py",
+        "book/nvp_book/selection.py",
+        "configs/ablation/base.yaml",
+        "workflow/seeds.yaml",
+        "workflow/execute.py",
+        "results/published.yaml",
+        "results/runs/mnist/weights.safetensors",
+        "benchmarks/results_pixelrnn.json",
+    ):
+        assert (ROOT / path).is_file()
+        assert f"{path}<" in graph.stdout, path
+
+
 @pytest.fixture
 def rented(tmp_path: Path) -> Path:
     """A copy of the code without git, where cifar10 is a tiny model on tiny images."""
