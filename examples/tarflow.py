@@ -158,7 +158,7 @@ class TarFlow(ImageModel):
         y, _ = self._logits(images[:2000], torch.Generator().manual_seed(0))
         self.mean.copy_(y.mean(0))
         # Of pixels that are nearly always black the rare bright one must not be too far out.
-        self.deviation.copy_(y.std(0).clamp(min=0.3))
+        self.deviation.copy_(y.std(0, correction=0).clamp(min=0.3))
 
     def _log_probs(
         self,
