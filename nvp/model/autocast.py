@@ -14,7 +14,9 @@ def in_full(x: Tensor) -> torch.autocast:
 def as_multiplied(x: Tensor) -> Tensor:
     """x in the type in which autocast multiplies: as it is, where autocast is off."""
     device = x.device.type
-    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return x.to(torch.get_autocast_dtype(device))
+    return x
 
 
 def at_least_float32(x: Tensor) -> Tensor:
