@@ -27,6 +27,12 @@ FLAGS = [
     "--remote-debugging-port=0",
 ]
 PATIENCE = 60  # seconds, for a start or a page on a busy machine
+# Fulfilled when the page is loaded, its equations are set, and nothing more is expected.
+SETTLED = """(async () => {
+  if (document.readyState !== "complete") await new Promise(done => addEventListener("load", done));
+  if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
+  await new Promise(done => setTimeout(done, 300));
+})()"""
 
 
 class Browser:
@@ -88,8 +94,10 @@ class Browser:
         self.call("Page.navigate", url=page.as_uri())
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self.events.append(json.loads(self.socket.recv()))
-        self.value("window.MathJax && MathJax.startup ? MathJax.startup.promise.then(() => 1) : 0")
-        self.value("new Promise(done => setTimeout(done, 300))")
+        try:
+            self.value(SETTLED)
+        except RuntimeError:  # the page sent its reader on, as the book's index.html does
+            self.value(SETTLED)
 
     def value(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page, a promise awaited."""
