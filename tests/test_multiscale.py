@@ -50,6 +50,20 @@ def biases(model: MultiScalePixelRNN, small: Tensor) -> list[Tensor]:
     return model.upsampler(model.small.centred(small))
 
 
+def test_half_precision_does_not_move_the_levels_of_the_small_image() -> None:
+    """Under autocast the first convolution over it reads the levels, not the nearest bfloat16."""
+    model = build("pixelcnn", (1, 8, 8), levels=256).float()
+    small = torch.randint(256, (4, 1, 4, 4), generator=generator(), dtype=torch.uint8)
+    seen: list[Tensor] = []
+    model.upsampler.body[0].register_forward_hook(
+        lambda _module, _inputs, output: seen.append(output)
+    )
+    for half in (True, False):
+        with torch.autocast("cpu", torch.bfloat16, half):
+            biases(model, small)
+    assert torch.equal(*seen)
+
+
 def given_all(model: MultiScalePixelRNN) -> tuple[Tensor, Tensor, Tensor]:
     """p(small), (S,); all images, (M, C, H, W); and p(image | small), (S, M)."""
     smalls = all_images(model.small.image_shape, model.levels)

@@ -13,6 +13,7 @@ from nvp.autoregressive.config import MultiScaleConfig
 from nvp.autoregressive.layers import bias_maps
 from nvp.autoregressive.pixelrnn import PixelRNN
 from nvp.errors import NVPError
+from nvp.model.autocast import as_multiplied, in_full
 from nvp.model.protocol import ImageModel, log_mean_exp
 
 
@@ -46,7 +47,9 @@ class Upsampler(nn.Module):
         self.biases = nn.ModuleList(nn.Conv2d(width, maps, 1) for _ in range(num_layers))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        features = self.body(x)
+        with in_full(x):  # bfloat16 would move the levels
+            x = self.body[0](x)
+        features = self.body[1:](as_multiplied(x))
         return [bias(features) for bias in self.biases]
 
 

@@ -26,7 +26,8 @@ class Fractions:
     def draw(self, number: int, given: set[str]) -> np.ndarray:
         """The split of each of `number` images, (N,): "train", or one that is not `given`.
 
-        A split has two images at least, as a standard error needs, and leaves some for the next.
+        A split has two images at least, since a standard error needs them, or none. Some are left
+        for training.
         """
         splits = np.full(number, "train", "<U10")
         order = np.random.Generator(np.random.PCG64(self.seed)).permutation(number)
