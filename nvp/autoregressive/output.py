@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nvp.autoregressive.softmax import compiled, log_softmax_at
+from nvp.model.autocast import at_least_float32
 from nvp.model.dequantisation import dequantise, device_of, quantise, uniform_noise
 
 
@@ -59,6 +61,7 @@ class Softmax(Output):
         super().__init__(levels, 1 if levels == 2 else levels)
 
     def logits(self, parameters: Tensor) -> Tensor:
+        parameters = at_least_float32(parameters)
         if self.levels > 2:
             return parameters
         return torch.cat([torch.zeros_like(parameters), parameters], dim=-1)
@@ -66,6 +69,10 @@ class Softmax(Output):
     def log_prob(
         self, parameters: Tensor, images: Tensor, generator: torch.Generator | None
     ) -> Tensor:
+        if self.levels > 2 and compiled(parameters):
+            return log_softmax_at(parameters, images)
+        # A sum over so many sub-pixels needs more digits than bfloat16 has.
+        parameters = at_least_float32(parameters)
         if self.levels == 2:
             a = parameters.squeeze(-1)
             return -F.binary_cross_entropy_with_logits(a, images.to(a.dtype), reduction="none")

@@ -14,7 +14,7 @@ from nvp.autoregressive.layers import Head, ResidualLayer
 from nvp.autoregressive.masked_conv import MaskedConv2d, colour_groups
 from nvp.autoregressive.output import Mixture, Output, Softmax
 from nvp.errors import NVPError
-from nvp.model.autocast import as_multiplied, at_least_float32, in_full
+from nvp.model.autocast import as_multiplied, in_full
 from nvp.model.protocol import ImageModel, check_count
 
 
@@ -129,9 +129,7 @@ class PixelRNN(ImageModel):
             x, skipped = layer(x, None if biases is None else biases[i])
             if skipped is not None:
                 total = skipped if total is None else total + skipped
-        parameters = self.head(x if total is None else x + total)
-        # A sum over so many sub-pixels needs more digits than bfloat16 has.
-        return self.output.per_pixel(at_least_float32(parameters))
+        return self.output.per_pixel(self.head(x if total is None else x + total))
 
     def centred(self, images: Tensor) -> Tensor:
         """Levels as numbers from -1 to 1, the only preprocessing (section 5.2)."""

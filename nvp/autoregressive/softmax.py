@@ -1,0 +1,52 @@
+"""The compiled softmax of a sub-pixel at its level: `softmax.cpp`, with its own backward pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from nvp.model import native
+
+SOURCE = Path(__file__).with_name("softmax.cpp")
+VECTOR = 32  # the most numbers in bfloat16 that a processor's vector holds
+
+
+def compiled(logits: Tensor) -> bool:
+    """Whether the softmax of these logits can run compiled: on a CPU, in bfloat16.
+
+    In float32 convolutions take nearly all of the time, and PyTorch's own softmax will do.
+    """
+    can = logits.device.type == "cpu" and logits.dtype is torch.bfloat16
+    return (
+        can and logits.size(-1) % VECTOR == 0 and native.compiled(SOURCE, "the softmax of levels")
+    )
+
+
+def log_softmax_at(logits: Tensor, images: Tensor) -> Tensor:
+    """log softmax(logits) at each sub-pixel's level, float32, in nats.
+
+    `logits`, (N, C, H, W, levels), is in bfloat16, `images`, (N, C, H, W), in uint8, as the result.
+    """
+    # As a network with channels last leaves them: nothing is copied.
+    rows = logits.permute(0, 2, 3, 1, 4).flatten(0, 3)
+    by_pixel = images.permute(0, 2, 3, 1)
+    log_p: Tensor = _LogSoftmaxAt.apply(rows, by_pixel.flatten())
+    return log_p.view(by_pixel.shape).permute(0, 3, 1, 2)
+
+
+class _LogSoftmaxAt(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, levels: Tensor) -> Tensor:
+        logits, levels = logits.contiguous(), levels.contiguous()
+        log_p, log_sum = torch.ops.nvp_softmax.forward(logits, levels)
+        ctx.save_for_backward(logits, levels, log_sum)
+        return log_p
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return torch.ops.nvp_softmax.backward(grads[0].contiguous(), *ctx.saved_tensors), None
