@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from typing import Any
 
@@ -102,6 +103,22 @@ def test_closed_and_open_gates(kernel: int, dtype: torch.dtype) -> None:
         fast, slow = results(raster_lstm, values, kernel), results(plain(kernel), values, kernel)
         assert all(x.isfinite().all() for x in fast)
         assert_close(fast, slow, 1e-5 if dtype == torch.float32 else 1e-10)
+
+
+@kernels
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.usefixtures("built")
+def test_nan_stays_nan(kernel: int, dtype: torch.dtype) -> None:
+    """So that a step which ruins the weights is found."""
+    gates, weight, initial = (x.detach() for x in inputs(kernel, 3, 4, 3, 5, torch.float32))
+    gates, wide = gates.to(dtype), torch.float64 if dtype is torch.float64 else torch.float32
+    if not scan.compiled(gates):
+        pytest.skip(f"no compiled scan of {dtype} on this processor")
+    weight, initial = weight.to(wide), initial.to(wide)
+    assert raster_lstm(gates, weight.fill_(0), initial, kernel).isfinite().all()
+    assert raster_lstm(gates, weight.fill_(math.nan), initial, kernel).isnan().any()
+    gates[0, 1, 1], weight = math.nan, weight.fill_(0)
+    assert raster_lstm(gates, weight, initial, kernel).isnan().any()
 
 
 @kernels
