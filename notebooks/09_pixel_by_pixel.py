@@ -97,7 +97,7 @@ assert abs(sum(p.values()) - 1) < 1e-12
 # ### Earlier models of this kind
 #
 # The idea is older than the paper. **NADE** {cite}`larochelle2011nade` predicts each binary pixel by a network of one
-# hidden layer, whose weights all pixels share. **MADE** {cite}`germain2015made` takes any autoencoder and sets weights
+# hidden layer. All pixels share the weights into that layer, and each has output weights of its own. **MADE** {cite}`germain2015made` takes any autoencoder and sets weights
 # to zero, so that output $i$ sees only inputs before $i$: one pass then gives all conditionals. Both see the
 # image as a list of numbers and do not know which pixels are neighbours. Two-dimensional recurrent networks do
 # ({doc}`11_diagonal_bilstm` names them). The paper's contribution is to make such networks deep and fast, and to
@@ -186,7 +186,7 @@ assert torch.allclose(mine(x), theirs(x), atol=1e-6)
 # so an optimiser with momentum cannot bring a forbidden weight back.
 #
 # ````{dropdown} The package's version
-# It takes the colour of every map as an argument, which {doc}`10_row_lstm` will need, and scales the first
+# It takes the colour of every map as an argument, which {doc}`10_row_lstm` will need. It scales the first
 # weights by the number of taps that are left.
 #
 # ```{literalinclude} ../nvp/autoregressive/masked_conv.py
@@ -572,8 +572,8 @@ assert not seen[-1, -1]
 # ```{exercise} The size of what is seen
 # :label: ex-count-seen
 #
-# How many pixels does a pixel see, far from the borders, through one convolution of side $2m + 1$ with mask A and
-# $L - 1$ of 3 × 3 with mask B? Check your answer for the paper's 7 × 7.
+# Take one convolution of side $2m + 1$ with mask A, and $L - 1$ of 3 × 3 with mask B. How many pixels does a pixel see,
+# far from the borders? Check your answer for the paper's 7 × 7.
 # ```
 #
 # ```{solution-start} ex-count-seen

@@ -353,8 +353,8 @@ plt.show()
 #     y = layer(x)
 #     x, to_head = x + up(y), to_head + skip(y)
 #
-# The paper compares all four combinations in a Row LSTM of twelve layers, and then the number of layers (bits/dim
-# on CIFAR-10 images held out for validation):
+# The paper compares all four combinations in a Row LSTM of twelve layers, and then the number of layers. The unit
+# is bits/dim on CIFAR-10 images held out for validation:
 
 # %% tags=["hide-input"]
 figure = {f.model: f for f in published("cifar10-validation")}

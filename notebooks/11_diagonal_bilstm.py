@@ -17,8 +17,8 @@
 # The Row LSTM never sees a wedge on its right, because nothing is passed along a row. Can one layer see the whole
 # past? The **Diagonal BiLSTM** passes its state along the rows, too. A pixel that reads its left neighbour and the
 # pixel above has seen the whole rectangle to its upper left. A second pass from the other side sees the upper right.
-# After this chapter you can write both passes, say which pixels can be computed at the same time, and find the one
-# pixel that the layer misses.
+# After this chapter you can write both passes and say which pixels can be computed at the same time. You can also find the
+# one pixel that the layer misses.
 
 # %% tags=["parameters"]
 profile = "laptop"
@@ -390,8 +390,8 @@ assert missed.nonzero().tolist() == [[PLACE[0] - 1, 27]]
 #
 # ## A trained layer completes digits
 #
-# A model of a single layer is one of the paper's entries on binarised MNIST {cite}`salakhutdinov2008dbn`. (We
-# found no source for its width.) The ledger has ours, with $h = 32$ and fewer than 50,000 parameters. Hide the lower half
+# A model of a single layer is one of the paper's entries on binarised MNIST {cite}`salakhutdinov2008dbn`. (Its width,
+# 32, is quoted from memory.) The ledger has ours, with $h = 32$ and fewer than 50,000 parameters. Hide the lower half
 # of real test digits and let it draw the rest:
 
 # %% mystnb={"figure": {"caption": "After figure 1 of {cite:t}`oord2016pixelrnn`: completions by a recorded Diagonal BiLSTM of one layer. First row: test digits. Below: the upper 14 rows are given, the lower 14 drawn, three times each. The digits were not chosen for their completions.", "name": "fig-diagonal-completions"}, "image": {"alt": "Four rows of seven binary digits. The upper halves are alike in each column. The lower halves of the last three rows mostly finish a legible digit, sometimes another digit than the first row has."}} tags=["hide-input"]

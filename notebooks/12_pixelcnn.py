@@ -432,8 +432,8 @@ assert near[-1] < (side + (side - 1) * 3) * math.log(2) + 5
 assert min(far) > side**2 * math.log(2) - 1
 
 # %% [markdown]
-# The copy at 3 is learned within a few dozen steps. The copy at 4 is never learned: the loss stays at $144 \ln 2 = 99.8$
-# nats, that of a fair coin for every pixel, since no other pixel that the network sees carries information about the
+# The copy at 3 is learned within a few dozen steps. The copy at 4 is never learned. The loss stays at $144 \ln 2 = 99.8$
+# nats, that of a fair coin for every pixel. No other pixel that the network sees carries information about the
 # copied one. Real images are kinder, as the surroundings of the wedge say something about it. Still some likelihood is
 # lost, and {cite:t}`oord2016gated` close the gap with two stacks of convolutions ({ref}`ex-two-stacks`).
 #
@@ -682,7 +682,7 @@ for layer in kinds:
     model = PixelRNN(layer, shape, levels=8)
     curves[layer.__name__] = train(model, images, steps=80)
 
-# %% mystnb={"figure": {"caption": "The three layers in the same network: loss on training batches over 80 steps. Dotted: a histogram for each pixel.", "name": "fig-any-layer"}, "image": {"alt": "Nats per image over 80 steps. Three noisy curves fall from about 400 to about 150 and cross the dotted line of the histograms, at about 275, within ten steps."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The three layers in the same network: loss on training batches over 80 steps. Dotted: a histogram for each pixel.", "name": "fig-any-layer"}, "image": {"alt": "Nats per image over 80 steps. Three noisy curves fall from about 400 to about 165 and cross the dotted line of the histograms, at about 275, within ten steps."}} tags=["hide-input"]
 marks = {"a histogram for each pixel": independent * 14 * 14}
 contexts.draw_nats(curves, marks)
 plt.legend(loc="upper right", ncols=2)
@@ -750,9 +750,10 @@ assert not models["cifar10-pixelcnn"].skip
 # sixteen times. On hardware that does many things at once this decides how long training takes. *Sampling* gains
 # nothing: every network has to draw one sub-pixel after the other.
 #
-# * For MNIST we found a source for the Diagonal BiLSTM of seven layers alone. The sizes of the other three are our choice.
+# * For MNIST we found a source for the Diagonal BiLSTM of seven layers alone. That the one of a single layer has 32 maps is
+#   quoted from memory. The sizes of the other two networks are our choice.
 # * The network for 64 × 64 images has no residual connections. We read section 4 as saying that all others have both
-#   kinds of connections. Table 1 lists neither kind, and our PixelCNNs leave skip connections out.
+#   kinds of connections. Our PixelCNNs leave skip connections out: by that reading a difference from the paper.
 # * The introduction calls the PixelCNN a network of **fifteen layers**. The paper does not say what it counts. We read
 #   fifteen residual blocks, as reimplementations do. Two other readings:
 

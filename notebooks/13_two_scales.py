@@ -365,7 +365,7 @@ assert not of_large[place[0] + 1 :].any()
 # ```
 #
 # So the pair's cost is an upper bound on the cost of $x$. The bound has a gap because our large network draws *all* pixels
-# again, also those of the grid, and need not repeat what it was told. {ref}`ex-copy-the-grid` makes it exact.
+# again, also those of the grid. It need not repeat what it was told. {ref}`ex-copy-the-grid` makes it exact.
 #
 # ## Plain against two scales
 #
