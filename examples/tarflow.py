@@ -133,8 +133,8 @@ class Block(Bijection):
 
 
 class TarFlow(ImageModel):
-    """log P(x) >= log N(z; 0, I) + log|det dz/dy| + log|dy/dx~| - D log levels, as for Real NVP, with
-    x~ = (x + u) / levels, u ~ U[0, 1), and y = logit(0.05 + 0.9 x~).
+    """log P(x) >= E_u[log N(z; 0, I) + log|det dz/dy| + log|dy/dx~|] - D log levels, as for
+    Real NVP, with x~ = (x + u) / levels, u ~ U[0, 1), and y = logit(0.05 + 0.9 x~).
 
     The flow sees y less its mean over training images and noise, over its deviation, pixel by
     pixel. This is ours: Real NVP has batch norm for it, Glow its first batch.

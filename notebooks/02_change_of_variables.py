@@ -406,7 +406,7 @@ for depth in depths:
     easy.append((found - stack(weights, x)[1]).abs())
 assert errors[-1] > 10 > 0.01 > max(easy)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: condition number of the Jacobian of a random network of 64 dimensions. Above the dashed line float32 cannot hold its singular values. Right: error of its log-determinant in float32, and that of triangular layers.", "name": "fig-conditioning"}, "image": {"alt": "Two logarithmic plots over the number of layers, 1 to 16. Left, the condition number rises from a thousand to ten to the sixteen, and crosses a dashed line at ten to the seven after four layers. Right, the error of the full Jacobian rises from a hundred-thousandth to about a hundred nats; that of triangular layers stays below a thousandth."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: condition number of the Jacobian of a random network of 64 dimensions. Above the dashed line float32 cannot hold its singular values. Beyond ten to the sixteen float64 cannot hold them either, and the last two points are too low. Right: error of its log-determinant in float32, and that of triangular layers.", "name": "fig-conditioning"}, "image": {"alt": "Two logarithmic plots over the number of layers, 1 to 16. Left, the condition number rises from a thousand to more than ten to the sixteen, and crosses a dashed line at ten to the seven after four layers. Right, the error of the full Jacobian rises from a hundred-thousandth to about a hundred nats; that of triangular layers stays below a thousandth."}}
 _, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 2.8))
 axes[0].semilogy(depths, conditions, "o-", ms=4, color=figures.VERMILION)
 axes[0].axhline(1 / torch.finfo(torch.float32).eps, color=figures.INK, ls="--")
@@ -450,7 +450,7 @@ plt.show()
 # ```{solution-start} ex-prior
 # :class: dropdown
 # ```
-# $p_X$ hardly changes, since $f$ adapts: the new $f$ is the old one, followed by the monotone map that takes the unit
+# $p_X$ hardly changes, since $f$ adapts. The new $f$ is the old one, followed by the monotone map that takes the unit
 # Gaussian to the logistic distribution. In one dimension a flexible $f$ makes the prior a matter of taste.
 
 

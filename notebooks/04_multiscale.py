@@ -181,7 +181,7 @@ plt.show()
 # %% [markdown]
 # Compare the two sides in the block of 1, 2, 3 and 4. The checkerboard separates one diagonal from the other, {2, 3}
 # from {1, 4}. The channel-wise mask separates the rows, {1, 2} from {3, 4}. So the second kind of coupling models
-# dependences that the first kind could not: the paper asks for a partition that is "not redundant" with the
+# dependences that the first kind could not. The paper asks for a partition that is "not redundant" with the
 # checkerboard.
 #
 # ## Factoring out
@@ -213,7 +213,7 @@ plt.show()
 #
 # Each scale but the last has three checkerboard couplings, a squeeze, and three channel-wise couplings. Then half of
 # the numbers leave. The last scale has four checkerboard couplings. When the side is halved the networks get twice as
-# many feature maps. {eq}`eq:factor` is a recursion, and so is the class: a flow of $L$ scales is one scale,
+# many feature maps. {eq}`eq:factor` is a recursion, and so is the class. A flow of $L$ scales is one scale,
 # followed by a flow of $L - 1$ scales on the half that goes on.
 
 
@@ -399,6 +399,9 @@ plt.show()
 with torch.no_grad():
     parts = model.flow.split(model.flow(x)[0])
 assert torch.allclose(parts[0], z, atol=1e-4)
+moved, changed = x * s.exp() + t - x, b == 0
+assert abs(moved[(image > 30) & changed].mean() + 0.8) < 0.05
+assert abs(moved[(image == 0) & changed].mean()) < 0.25
 
 
 def likeness(sheets):
@@ -412,8 +415,8 @@ assert likeness(h) > 0.6
 assert likeness(z).abs() < 0.2
 
 # %% [markdown]
-# The first coupling reads half of the pixels. It shifts the others, down by about 2 on the boot and up by about 1.5 around it, so that the boot begins to fade.
-# After six couplings the two halves differ completely. $h^{(1)}$ still shows the boot. In $z^{(1)}$ nothing can be
+# The first coupling reads half of the pixels. On the boot it lowers the others by about 0.8, so the boot begins to fade.
+# Around the boot they hardly move: $e^s$ is about 1.5 and pushes them down, $t$ is about 1.4 and brings them back. After six couplings the two halves differ completely. $h^{(1)}$ still shows the boot. In $z^{(1)}$ nothing can be
 # seen: the scale has Gaussianised it.
 #
 # ### To noise and back

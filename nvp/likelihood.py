@@ -16,7 +16,7 @@ from nvp.model.protocol import ImageModel, batch_norms, batch_statistics, check_
 
 
 def nats_per_bit(image_shape: tuple[int, int, int]) -> float:
-    """D ln 2: the nats an image of one bit/dim."""
+    """D ln 2: the nats that an image costs at one bit/dim."""
     return math.prod(image_shape) * math.log(2)
 
 

@@ -163,8 +163,9 @@ class MultiScaleFlow(Bijection):
 class RealNVP(ImageModel):
     """Density estimation using Real NVP: dequantise, logit, flow, prior.
 
-    log P(x) >= log p_Z(f(y)) + log|det df/dy| + log|dy/dx~| - D log 256, where x~ = (x + u) / 256,
-    u ~ U[0, 1), and y = logit(x~): eq 3 with every constant of section 4.1 counted.
+    log P(x) >= E_u[log p_Z(f(y)) + log|det df/dy| + log|dy/dx~|] - D log 256, where
+    x~ = (x + u) / 256, u ~ U[0, 1), and y = logit(alpha + (1 - 2 alpha) x~), or the paper's form
+    of it: eq 3 with every constant of section 4.1 counted.
 
     With `config.num_classes` = K the model is conditional (appendix F): every method wants
     `labels`. To encode with one label and decode with another changes the property of the image

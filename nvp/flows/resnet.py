@@ -79,7 +79,7 @@ class WeightNormConv2d(nn.Module):
 class ShiftedBatchNorm(nn.Module):
     """Batch norm inside the nets: (h - mean) / sqrt(variance + 1e-4) + beta, with no gain.
 
-    The weight norm that follows would undo a gain, or has one as its g. Training uses the
+    A gain would add nothing: the convolution that follows can take it up. Training uses the
     statistics of the batch; evaluation uses moving averages (0.9 of the old, 0.1 of the new), of
     unbiased variances as everywhere in PyTorch.
     """
@@ -139,7 +139,7 @@ class ResidualBlock(nn.Module):
 
 
 class InputTreatment(nn.Module):
-    """The input of the first convolution, made from the kept half (official code only).
+    """The input of the first convolution, made from the kept half, as the official code has it.
 
     Batch norm; for a checkerboard a factor of 2; [h, -h], so that the ReLU is a concatenated one;
     and the checkerboard itself as one more channel. The code gives no reason for the factor. (Half

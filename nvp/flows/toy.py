@@ -130,7 +130,7 @@ class ToyData(StrEnum):
     """Distributions in the plane, of roughly unit scale around the origin."""
 
     MOONS = "moons"  # two half circles that reach into each other
-    RINGS = "rings"  # two circles around the origin: not simply connected, so f must tear
+    RINGS = "rings"  # two circles around the origin: f cannot tear the plane, and leaves a bridge
     PINWHEEL = "pinwheel"  # five spiral arms
 
     def sample(self, n: int, *, seed: int = 0) -> Tensor:
