@@ -654,7 +654,7 @@ figures.show_table(["", "year", "bits/dim"], sorted(rows, key=lambda r: r[1:]))
 # (‡ TarFlow's authors call their images the official ones, and these may be another downsampling than that of the other rows. See
 # {doc}`../book/summary`.)
 #
-# ## Twelve years in one picture
+# ## Ten years in one picture
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Published likelihoods by family and date of the first preprint, in bits/dim: lower is better. Lines join the models that led their family, which carry their names. Circles are exact, triangles bounds, crosses estimates by samples or by the solver of an equation. ‡ on other images. Sources: the table of {doc}`../book/summary`.", "name": "fig-years"}, "image": {"alt": "Two line charts from 2014 to 2025. CIFAR-10: flows fall from NICE at 4.5 to VFlow just below 3, autoregressive models from PixelRNN at 3.0 to the Sparse Transformer at 2.8, variational autoencoders from 3.1 to 2.9, and diffusion models from 3.7 in 2020 to below 2.6 in 2023. ImageNet 64 by 64: flows from Real NVP near 4 to Jet, with TarFlow as a hollow mark at 3; autoregressive models from 3.6 to 3.4; diffusion models end at 3.4."}}
 years.draw_years(facts)
@@ -668,8 +668,8 @@ plt.show()
 #
 # * $z_i = (x_i - \mu_i(x_{<i}))\, e^{-\alpha_i(x_{<i})}$ is an autoregressive model with Gaussian factors and a flow with a triangular
 #   Jacobian.
-# * Real NVP is the case in which one half depends on the other. It asks for more zeros, and two rounds invert it. With the masks of Pixel RNN each
-#   number depends on all before it, and the inverse takes as many rounds as there are numbers.
+# * Real NVP is the case in which one half depends on the other. It asks for more zeros, and two rounds invert it. With the masks of Pixel RNN a
+#   number can depend on all before it, and the inverse takes up to as many rounds as there are numbers.
 # * A stack in one order has Gaussian factors again. A stack that turns round does not.
 # * TarFlow is such a stack over patches, with a causal Transformer in each block.
 # * After four minutes on 4,500 images it is behind Real NVP in likelihood. At full size its published figure is the lowest of all, with the caution of the

@@ -366,7 +366,7 @@ print(f"{saved:.0f} saved an image: {round(enough, -2):.0f} pay for them")
 assert 100 < enough < 10_000
 
 # %% [markdown]
-# So the weights pay for the 10,000 test images of Fashion-MNIST, but not for an album of a hundred. Time is another cost: the network takes 784 steps in a row, to write and to
+# So it pays to send the weights with the 10,000 test images of Fashion-MNIST, but not with an album of a hundred. Time is another cost: the network takes 784 steps in a row, to write and to
 # read.
 #
 # ### Two levels

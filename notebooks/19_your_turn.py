@@ -523,7 +523,7 @@ print(f"about {score.bits_per_dim:.0f} bits/dim")
 # ```
 #
 # The arrays are `uint8`, $(N, H, W, C)$. A configuration names the folder, `data: {name: photographs}`, and its `image_shape` is `[3, 32, 32]`. `nvp data import`
-# does the same for large folders, with crops and labels. {doc}`../book/own_images` has the rules: what must match, how small is too small, how long it takes.
+# does the same for large folders, with crops and labels. {doc}`../book/own_images` has the rules: what must match, how small is too small, and in which order to save images.
 #
 # ## Summary
 #

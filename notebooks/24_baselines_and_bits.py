@@ -447,7 +447,7 @@ estimation.draw_train_and_test(
 plt.show()
 
 # %% [markdown]
-# The test score of the table is best at 16 or 64 steps, and gets worse beyond. Does the law predict the differences in
+# The test score of the table is best at 16 steps, nearly as good at 64, and worse beyond. Does the law predict the differences in
 # the table of baselines? It says parameters over $N$, in nats per image:
 
 # %% tags=["hide-input"]

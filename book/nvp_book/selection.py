@@ -25,7 +25,7 @@ def data_title(name: str) -> str:
 
 
 def cost(run: Run) -> str:
-    """How long a run trained, and on what, such as "12.5 epochs: 7.1 hours on 2 cores"."""
+    """How long a run trained, and on what, such as "12.7 epochs: 7.1 hours on 2 cores"."""
     record = run.record
     cores = [leg.cores for leg in record.legs]
     fewest, most = min(cores), max(cores)

@@ -36,7 +36,7 @@ class RecordedData(_Part):
 
     name: str
     train_images: int
-    held_out: int = 0  # of them, for validation; none where the data set has a split for it
+    held_out: int  # of them, for validation; none where the data set has a split for it
     train_sha256: str
     test_images: int
     test_sha256: str
