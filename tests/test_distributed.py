@@ -354,3 +354,11 @@ def test_a_process_that_dies_ends_all_and_the_run_goes_on(rank: int, tmp_path: P
     more = ("--set", f"training.steps={last + 3:.0f}", "--data-root", tmp_path / "data")
     assert tiny.nvp("train", "--resume", run.path, *more).exit_code == 0
     assert read_log(run.log)[-1]["step"] == last + 3
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(NVPError, match="nproc-per-node=2 fits"), processes():
+        pytest.fail("it went on")

@@ -26,7 +26,7 @@ from nvp.runs.load import load_run
 from nvp.runs.log import read_log
 from nvp.runs.tensors import load_tensors
 from nvp.training.loop import keep_if_best, next_batch, prepare, spent, training_step, validate
-from nvp.training.state import State, begin
+from nvp.training.state import State, begin, save
 
 
 def losses(folder: Path) -> list[tuple[float, float, float]]:
@@ -334,6 +334,33 @@ def test_a_kill_leaves_no_best_weights_of_a_later_step(
     folder = RunFolder(tmp_path)
     best, last = (load_tensors(path)[1]["step"] for path in (folder.best, folder.checkpoint))
     assert best <= last
+
+
+def test_a_kill_between_best_weights_and_checkpoint(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The best weights are then of a step that training has to reach again."""
+    settings = {"steps": 4, "early_stopping": True, "validate_minutes": 1e-9}
+    config = pixelrnn_configuration(**settings, checkpoint_minutes=1e-9)
+    prepare(config, tmp_path / "whole", data_root=root).run()
+
+    def killed(state: State, *arguments: Any) -> None:
+        if state.best is not None and state.step == state.best.step >= 2:
+            raise SystemExit
+        save(state, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nvp.training.loop.save", killed)
+        with pytest.raises(SystemExit):
+            prepare(config, tmp_path / "killed", data_root=root).run()
+    with pytest.raises(NVPError, match=r"of step 2 and .* of step 1, .*: go on with `nvp train"):
+        load_run(tmp_path / "killed", data_root=root)
+    job = prepare(config, tmp_path / "killed", data_root=root)
+    assert job.state.best is None
+    job.run()
+    whole, again = (load_tensors(RunFolder(tmp_path / n).best) for n in ("whole", "killed"))
+    assert whole[1]["step"] == again[1]["step"]
+    assert all(torch.equal(whole[0][key], again[0][key]) for key in whole[0])
 
 
 def test_statistics_of_a_batch_are_scored_as_a_run_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,9 +16,9 @@ from nvp.model.custom import is_path
 from nvp.runs.folder import RunFolder
 from nvp.runs.tensors import load_tensors, part
 
-# Settings that a resumed run may change: its length, how often it logs and saves, and the two that
+# Settings that a resumed run may change: its length, how often it logs and saves, and those that
 # are lowered after a divergence, which its legs then note.
-AFTER_DIVERGENCE = ("learning_rate", "clip_norm")
+AFTER_DIVERGENCE = ("learning_rate", "relative_step", "clip_norm")
 CHANGEABLE = (
     *("steps", "minutes", "log_every", "checkpoint_minutes", "validate_minutes"),
     *AFTER_DIVERGENCE,

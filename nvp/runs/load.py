@@ -67,6 +67,12 @@ def load_run(
         source = files.best
         weights, best = read_best(files)
         chosen = best.step
+        if best.step > checkpoint.header.step:
+            raise NVPError(
+                f"{files.best} is of step {best.step} and {files.checkpoint.name} of step "
+                f"{checkpoint.header.step}, since training was cut short between the two: go on "
+                f"with `nvp train --resume {folder}`"
+            )
     data = training_data(config, data_root)
     checkpoint.check_data(data)
     model = finished_model(config, weights, source, data, device)

@@ -52,6 +52,11 @@ def processes() -> Iterator[None]:
     if os.environ.get("WORLD_SIZE", "1") == "1":
         yield
         return
+    gpus = torch.cuda.device_count()
+    if gpus and int(os.environ.get("LOCAL_RANK", "0")) >= gpus:
+        raise NVPError(
+            f"more processes than GPUs: torchrun --nproc-per-node={gpus} fits this machine"
+        )
     try:
         store, rank, size = next(dist.rendezvous("env://"))
         if torch.cuda.is_available():

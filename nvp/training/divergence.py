@@ -70,10 +70,11 @@ def advice(folder: RunFolder) -> str:
     """The remedy for a run in `folder` that diverged."""
     if not folder.checkpoint.is_file():
         return (
-            "there is no checkpoint yet: start again with a lower training.learning_rate or "
-            "training.clip_norm"
+            "there is no checkpoint yet: start again with a lower training.learning_rate (by Muon "
+            "also training.relative_step) or training.clip_norm"
         )
     return (
         "the last good checkpoint is kept: go on from it with a lower rate, `nvp train --resume "
-        f"{folder.path} --set training.learning_rate=...`, or a lower training.clip_norm"
+        f"{folder.path} --set training.learning_rate=...` (by Muon also "
+        "training.relative_step), or a lower training.clip_norm"
     )

@@ -61,7 +61,9 @@ def prepare(
     checkpoint.check_data(data)
     restore(state, checkpoint)
     if settings.early_stopping and checkpoint.has_best(files):
-        state.best = read_best(files)[1]
+        best = read_best(files)[1]
+        # Those of a later step are of a run that was killed before its checkpoint.
+        state.best = best if best.step <= state.step else None
     return Job(config, files, data, state, checkpoint.config)
 
 
