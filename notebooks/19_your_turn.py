@@ -484,8 +484,9 @@ print(f"about {score.bits_per_dim:.0f} bits/dim")
 #
 # * the run folder with its checkpoint, and the test images under the name that the configuration gives;
 # * a `build` that makes the same model each time, and a `log_prob` that also runs in double precision. A few fixed images are scored in it, so that
-#   anyone can check the weights later;
-# * weights of at most 12 MB, or `--no-weights`.
+#   anyone can check the weights later.
+#
+# Weights of up to 12 MB are kept with it, larger ones are left out.
 #
 # The entry says on what machine and commit the run was trained, on which images, and what it scored. All tables are made from these entries and from
 # `results/published.yaml`, and a run appears where its data set does. In the terminal it is four commands:

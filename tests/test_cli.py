@@ -267,6 +267,18 @@ def test_record_then_evaluate_by_name(trained: Path, results: Path) -> None:
     assert tiny.nvp("sample", "tiny", "--out", results / "sheet.png").exit_code == 0
 
 
+def test_large_weights_are_left_out_unless_asked_for(
+    trained: Path, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enter, "MAX_BYTES", 1000)
+    command = ("record", trained / "run", "--data-root", trained / "data", "--first", 10)
+    assert "leave --weights out" in fails(*command, "--weights")
+    result = tiny.nvp(*command)
+    assert result.exit_code == 0
+    assert result.stderr.count("they are left out") == 1
+    assert ledger.runs()["tiny"].record.weights is None
+
+
 @pytest.mark.slow
 def test_verify_fails_with_a_table_when_a_figure_was_altered(trained: Path, results: Path) -> None:
     root = ("--data-root", trained / "data")

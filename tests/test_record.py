@@ -79,15 +79,25 @@ def test_weights_that_rounding_would_hurt_stay_in_float32(
     }
 
 
-def test_large_weights_are_refused(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("bytes_each", "how"), [(1, "in half precision"), (2, "in float32")])
+def test_large_weights_are_left_out_unless_asked_for(
+    bytes_each: int,
+    how: str,
+    trained: Path,
+    recorded: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(enter, "MAX_BYTES", 1000)
-    options = {"data_root": trained / "data", "root": tmp_path}
-    with pytest.raises(NVPError, match="--no-weights"):
-        record(trained / "run", **options)
-    assert not list(tmp_path.rglob("*"))
-    run = record(trained / "run", keep_weights=False, **options)
+    parameters = ledger.runs(recorded)["tiny"].record.parameters
+    monkeypatch.setattr(enter, "MAX_BYTES", bytes_each * parameters)
+    monkeypatch.setattr(scoring, "TOLERANCE", -1.0)
+    options = {"data_root": trained / "data", "root": tmp_path, "first": 20}
+    with pytest.raises(NVPError, match=f"{how}.*--no-weights"):
+        record(trained / "run", keep_weights=True, **options)
+    assert content(tmp_path) == {}
+    run = record(trained / "run", **options)
+    assert "are kept: they are left out\n" in capsys.readouterr().err
     assert run.record.weights is None
     assert not (run.folder / "weights.safetensors").exists()
     with pytest.raises(NVPError, match="no weights are kept"):

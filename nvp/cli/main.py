@@ -152,7 +152,9 @@ def record(
     first: Annotated[
         int, typer.Option(min=2, help="Number of test images scored with --num-draws sets of noise")
     ] = 1000,
-    weights: Annotated[bool, typer.Option(help="Keep the weights, at most 12 MB")] = True,
+    weights: Annotated[
+        bool | None, typer.Option(help="Keep the weights [default: up to 12 MB]")
+    ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace an existing entry of that name")
     ] = False,

@@ -6,13 +6,14 @@ import math
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nvp.config import NAME, NAME_RULE, RunConfig
 from nvp.data.splits import examples, load_split
@@ -54,7 +55,7 @@ def record(
     data_root: Path | None = None,
     num_draws: int = 8,
     first: int = 1000,
-    keep_weights: bool = True,
+    keep_weights: bool | None = None,
     replace: bool = False,
     device: str = "auto",
     trust: bool = False,
@@ -64,13 +65,14 @@ def record(
 
     The first `first` test images are also scored with `num_draws` draws, and with the statistics
     of each batch. Weights are kept in half precision if the test figure is the same within
-    `tolerance`, else in float32. `nvp.ledger.pictures` lie beside them. A model without
-    likelihood is not scored: the images that it samples from fixed noise are described instead. Of
-    several processes each scores a part of the images, and the first writes.
+    `tolerance`, else in float32. By default those over 12 MB are left out, and a line says so.
+    `nvp.ledger.pictures` lie beside them. A model without likelihood is not scored: the images that
+    it samples from fixed noise are described instead. Of several processes each scores a part of
+    the images, and the first writes.
 
-    Raises `NVPError`, writing nothing, for weights over 12 MB, a score below `FLOORS`, a damaged
-    log, or a name that is not a valid folder. So does a name that is taken, unless `replace` is
-    given and an entry is there.
+    Raises `NVPError`, writing nothing, for weights over 12 MB if `keep_weights` is True, a score
+    below `FLOORS`, a damaged log, or a name that is not a valid folder. So does a name that is
+    taken, unless `replace` is given and an entry is there.
     """
     files = RunFolder(folder)
     if not files.checkpoint.is_file():
@@ -79,8 +81,8 @@ def record(
     target = entry_folder(config.name if name is None else name, root or results_root(), replace)
     run = load_run(folder, data_root=data_root, device=device, trust=trust)
     assert run.training is not None
-    if keep_weights:
-        check_size(run.model)
+    size = 2 * sum(p.numel() for p in run.model.parameters())
+    keep = keep_weights is not False and fits(size, "in half precision", keep_weights)
     test = load_split(config, "test", data_root)
     images = examples(config, test)
     log = log_until(files.log, run.training.header.step)
@@ -89,11 +91,11 @@ def record(
         scores, draw = None, None
         if run.model.likelihood != "none":
             validation = run.training.data.validation
-            scores = score_all(run, images, validation, num_draws, first, keep_weights)
+            scores = score_all(run, images, validation, num_draws, first, keep)
         else:
             draw = describe_draw(run)
         if entry is not None:
-            weights = store_weights(run, entry.weights) if keep_weights else None
+            weights = store_weights(run, entry.weights, keep_weights) if keep else None
             write_pictures(run, entry, images)
             data = RecordedData(
                 name=config.data.name,
@@ -213,14 +215,19 @@ def check_floor(config: RunConfig, score: Score, *, autoregressive: bool) -> Non
         )
 
 
-def check_size(model: nn.Module) -> None:
-    """Raise `NVPError` when the weights, in half precision, are too large for a repository."""
-    size = 2 * sum(p.numel() for p in model.parameters())
-    if size > MAX_BYTES:
-        raise NVPError(
-            f"the weights take {size / 1e6:.1f} MB in half precision, at most "
-            f"{MAX_BYTES / 1e6:.0f} MB are kept: pass --no-weights"
-        )
+def fits(size: int, how: str, asked: bool | None) -> bool:
+    """Whether weights of `size` bytes may be kept in a repository; a line says where not.
+
+    Raises `NVPError` instead where they were `asked` for.
+    """
+    if size <= MAX_BYTES:
+        return True
+    line = f"the weights take {size / 1e6:.1f} MB {how}, at most {MAX_BYTES / 1e6:.0f} MB are kept"
+    if asked:
+        raise NVPError(f"{line}: leave --weights out, or pass --no-weights")
+    if is_first():
+        print(f"nvp: {line}: they are left out", file=sys.stderr)
+    return False
 
 
 def round_weights(run: TrainedRun, images: Examples, trained: Tensor) -> Tensor:
@@ -240,8 +247,11 @@ def round_weights(run: TrainedRun, images: Examples, trained: Tensor) -> Tensor:
     return trained
 
 
-def store_weights(run: TrainedRun, path: Path) -> RecordedWeights:
-    """Write the model: in half precision if it has been put through it, else as it is."""
+def store_weights(run: TrainedRun, path: Path, asked: bool | None) -> RecordedWeights | None:
+    """Write the model: in half precision if it has been put through it, else as it is.
+
+    None where it is too large, as `fits` says.
+    """
     header = {"config": run.config.model_dump(mode="json")}
     halves = all(torch.equal(p, p.half().float()) for p in run.model.parameters())
     if halves:
@@ -249,12 +259,15 @@ def store_weights(run: TrainedRun, path: Path) -> RecordedWeights:
     else:
         save_tensors(path, run.model.state_dict(), header)
     size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise NVPError(
-            f"the weights take {size / 1e6:.1f} MB, since half precision was not seen to keep the "
-            f"test figure within {tolerance(run.config):.1g} bits/dim: at most "
-            f"{MAX_BYTES / 1e6:.0f} MB are kept, pass --no-weights"
+    how = "in half precision"
+    if not halves:
+        how = (
+            "in float32, since half precision was not seen to keep the test figure within "
+            f"{tolerance(run.config):.1g} bits/dim"
         )
+    if not fits(size, how, asked):
+        path.unlink()
+        return None
     return RecordedWeights(
         precision="float16" if halves else "float32", bytes=size, sha256=sha256(path)
     )
