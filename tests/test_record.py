@@ -21,7 +21,7 @@ from nvp.ledger.enter import record
 from nvp.likelihood import Score, evaluate, nats_per_bit
 from nvp.paths import repository_root, results_root
 from nvp.runs.load import load_run
-from nvp.runs.tensors import load_tensors
+from nvp.runs.tensors import load_tensors, save_tensors
 from nvp.tables import build as results
 
 REPOSITORY = repository_root()
@@ -107,13 +107,28 @@ def test_large_weights_are_left_out_unless_asked_for(
 
 def test_an_interrupted_run_says_how_far_it_came(trained: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(trained / "run", tmp_path / "run"))
-    tree = yaml.safe_load((folder / "config.yaml").read_text())
-    tree["training"]["steps"] = 8
-    (folder / "config.yaml").write_text(yaml.safe_dump(tree))
+    tensors, header = load_tensors(folder / "checkpoint.safetensors")
+    header["config"]["training"]["steps"] = 8
+    save_tensors(folder / "checkpoint.safetensors", tensors, header)
     run = record(folder, name="half", data_root=trained / "data", root=tmp_path)
     assert (run.name, run.record.state, run.record.share_of_budget) == ("half", "interrupted", 0.25)
     shutil.copy(results_root() / "published.yaml", tmp_path)
     assert "interrupted at 25% of its budget" in results.table_markdown("ledger", root=tmp_path)
+
+
+def test_an_entry_has_the_settings_of_the_checkpoint(
+    recorded: Path, trained: Path, tmp_path: Path
+) -> None:
+    """Those of `config.yaml` trained nothing where they differ; its title may."""
+    folder = Path(shutil.copytree(trained / "run", tmp_path / "run"))
+    tree = yaml.safe_load((folder / "config.yaml").read_text())
+    tree["training"] |= {"steps": 8, "learning_rate": 0.5}
+    (folder / "config.yaml").write_text(yaml.safe_dump(tree | {"title": "Another"}))
+    run = record(folder, data_root=trained / "data", root=tmp_path, first=20)
+    before = ledger.runs(recorded)["tiny"]
+    assert run.config == before.config.model_copy(update={"title": "Another"})
+    assert (run.record.state, run.record.title) == ("finished", "Another")
+    assert load_tensors(run.files.weights)[1]["config"] == run.config.model_dump(mode="json")
 
 
 def test_a_taken_name_is_kept_unless_replaced(own: Path, trained: Path) -> None:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
+import yaml
 from torch import Tensor
 
 from nvp.config import NAME, NAME_RULE, RunConfig
@@ -105,7 +106,8 @@ def record(
                 test_images=len(test.images),
                 test_sha256=test.checksum,
             )
-            shutil.copyfile(files.config, entry.config)
+            plain = run.config.model_dump(mode="json")  # of the checkpoint: what trained it
+            write_text(entry.config, yaml.safe_dump(plain, sort_keys=False))
             write(entry.log, log)
             told = describe(run, run.training, target.name, files, data, scores, draw, weights)
             write_text(entry.record, record_text(told))

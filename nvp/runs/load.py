@@ -76,6 +76,9 @@ def load_run(
     data = training_data(config, data_root)
     checkpoint.check_data(data)
     model = finished_model(config, weights, source, data, device)
+    # config.yaml may say what trained nothing: of a run that was killed before its first
+    # checkpoint, or changed by hand. Its title alone is free.
+    config = checkpoint.config.model_copy(update={"title": config.title})
     return TrainedRun(config, model, Training(checkpoint.header, data, chosen))
 
 
