@@ -246,6 +246,16 @@ def test_a_model_without_likelihood_is_recorded_by_what_it_draws(gan: tuple[Path
     assert run.record.weights.precision == "float32"
 
 
+def test_a_missing_probe_is_noticed_before_scoring(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nvp.data.sets.embedded_root", lambda: tmp_path / "data")
+    monkeypatch.setattr(enter, "score", lambda *_: pytest.fail("scored"))
+    with pytest.raises(NVPError, match="run this in a checkout"):
+        record(trained / "run", data_root=trained / "data", root=tmp_path)
+    assert content(tmp_path) == {}
+
+
 def test_recording_loads_each_split_once(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

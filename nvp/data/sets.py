@@ -248,7 +248,10 @@ def _embedded(folder: Path, split: str) -> Stored:
     remedy = f"restore it with `git checkout -- data/{EMBEDDED}`"
     path = folder / "images.npz"
     if not path.is_file():
-        raise MissingData(f"the embedded set is missing (no {path}): {remedy}")
+        raise MissingData(
+            f"the embedded set is missing (no {path}): run this in a checkout of the repository; "
+            f"if this is one, {remedy}"
+        )
     try:
         with np.load(path, allow_pickle=False) as archive:
             images, labels = archive[f"{split}_images"], archive[f"{split}_labels"]

@@ -30,7 +30,7 @@ from nvp.ledger.entry import (
     record_text,
 )
 from nvp.ledger.pictures import write_pictures
-from nvp.ledger.scoring import describe_draw, score, score_probe, tolerance
+from nvp.ledger.scoring import describe_draw, probe_images, score, score_probe, tolerance
 from nvp.likelihood import Score, nats_per_bit, summarise
 from nvp.model.labels import Examples
 from nvp.paths import results_root
@@ -86,6 +86,8 @@ def record(
     keep = keep_weights is not False and fits(size, "in half precision", keep_weights)
     test = load_split(config, "test", data_root)
     images = examples(config, test)
+    if run.model.likelihood != "none":
+        probe_images(run.model.image_shape)  # missing outside a checkout: before hours of scoring
     log = log_until(files.log, run.training.header.step)
     together()  # before one of the processes writes what others check for
     with new_entry(target) if is_first() else nullcontext() as entry:
