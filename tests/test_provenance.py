@@ -83,8 +83,25 @@ def test_a_change_is_noted_once_and_against_the_leg_before(tmp_path: Path) -> No
 def test_without_git_the_commit_comes_from_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "nvp").mkdir()
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "nvp" / "provenance.py"))
     monkeypatch.setattr(provenance, "repository_root", lambda: tmp_path)
     monkeypatch.delenv("NVP_COMMIT", raising=False)
     assert provenance.code_commit() is None
     monkeypatch.setenv("NVP_COMMIT", "abc")
     assert provenance.code_commit() == "abc"
+
+
+@pytest.mark.parametrize(
+    ("folder", "place"), [("nvp", "../site-packages/nvp"), ("other", ".venv/site-packages/nvp")]
+)
+def test_the_commit_of_other_code_is_not_noted(
+    folder: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For an installed package `repository_root()` may be any folder that one works in."""
+    (tmp_path / folder).mkdir()
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / place / "provenance.py"))
+    monkeypatch.setattr(provenance, "repository_root", lambda: tmp_path)
+    monkeypatch.setattr(provenance, "_git", lambda *_: "a commit of theirs")
+    monkeypatch.delenv("NVP_COMMIT", raising=False)
+    assert provenance.code_commit() is None

@@ -117,9 +117,12 @@ def read_legs(folder: RunFolder) -> list[Leg]:
 def code_commit() -> str | None:
     """The commit of this checkout, "+" appended where `nvp/` or `examples/` differ from it.
 
-    Without git it is the variable NVP_COMMIT: a copy on a rented machine has no history.
+    Without git it is the variable NVP_COMMIT: a copy on a rented machine has no history. It is so,
+    too, where `repository_root()` does not hold this package: its commits are of other code.
     """
     root = repository_root()
+    if not ((root / "nvp").is_dir() and Path(__file__).resolve().is_relative_to(root.resolve())):
+        return os.environ.get("NVP_COMMIT")
     try:
         commit = _git(root, "rev-parse", "HEAD")
         code = ("--untracked-files=no", "--", "nvp", "examples")
