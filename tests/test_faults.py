@@ -231,7 +231,8 @@ def test_two_recordings_of_one_name_do_not_mix(home: Path, own: Path) -> None:
         record(home / "run", **options)
     assert content(own) == before
     (own / "runs" / ".tiny.part").mkdir()
-    (own / "runs" / ".tiny.part" / "weights.safetensors").write_text("of a killed process")
+    for name in ("weights.safetensors", ".weights.safetensors.123.part"):
+        (own / "runs" / ".tiny.part" / name).write_text("of a killed process")
     assert record(home / "run", **options).name == "tiny"
     assert [path.name for path in (own / "runs").iterdir()] == ["tiny"]
     assert not list((own / "runs" / "tiny").glob(".*"))

@@ -144,8 +144,9 @@ def new_entry(target: Path) -> Iterator[RunFolder]:
 
 def _empty(folder: Path) -> None:
     """Remove all from a folder, if it is there, but its lock."""
-    for path in folder.glob("[!.]*"):
-        path.unlink()
+    for path in folder.glob("*"):
+        if path.name != LOCK:
+            path.unlink()
 
 
 def entry_folder(name: str, root: Path, replace: bool) -> Path:
