@@ -9,6 +9,7 @@ import pytest
 import tiny
 import torch
 
+from nvp.data.splits import TrainingData, training_data
 from nvp.errors import NVPError
 from nvp.ledger import enter as record
 from nvp.ledger.entry import read_run
@@ -74,6 +75,19 @@ def test_the_images_come_in_another_order(home: Path, entry: Path, tmp_path: Pat
 def test_a_run_that_is_there_is_not_written_over(home: Path, entry: Path) -> None:
     with pytest.raises(NVPError, match="holds a run already"):
         reopen(entry, home / "run", data_root=home / "data")
+
+
+def test_a_run_that_comes_meanwhile_is_not_written_over(
+    home: Path, entry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(*arguments: object) -> TrainingData:
+        RunFolder(tmp_path).checkpoint.write_text("of another process")
+        return training_data(*arguments)
+
+    monkeypatch.setattr("nvp.ledger.reopen.training_data", slowly)
+    with pytest.raises(NVPError, match="holds a run already"):
+        reopen(entry, tmp_path, data_root=home / "data")
+    assert RunFolder(tmp_path).checkpoint.read_text() == "of another process"
 
 
 @pytest.mark.parametrize(

@@ -59,9 +59,7 @@ def reopen(
     a run already, and for other training images than the recorded ones.
     """
     files = RunFolder(folder)
-    if files.checkpoint.exists():
-        raise NVPError(f"{folder} holds a run already: resume that one, or name a --run-folder")
-    files.check_free()
+    _check_free(files)
     run = read_run(entry)
     config, record = run.config, run.record
     data = training_data(config, data_root)
@@ -84,8 +82,15 @@ def reopen(
     together()  # all have seen that the folder is free
     if is_first():
         with locked(folder):
+            _check_free(files)  # again: a run may have been written there since
             _write(run, files, state, data)
     together()
+
+
+def _check_free(files: RunFolder) -> None:
+    if files.checkpoint.exists():
+        raise NVPError(f"{files.path} holds a run already: resume that one, or name a --run-folder")
+    files.check_free()
 
 
 def _write(run: Run, files: RunFolder, state: State, data: TrainingData) -> None:
