@@ -145,14 +145,17 @@ def test_the_command_line(labelled: Path, trained: Path, tmp_path: Path) -> None
     assert "labels must be in 0..2" in result.output
 
 
-def test_data_without_labels_or_with_others(labelled: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("split", "number"), [("train", 60), ("test", 30)])
+def test_data_without_labels_or_with_others(
+    split: str, number: int, labelled: Path, tmp_path: Path
+) -> None:
     shutil.copytree(labelled / "tiny", tmp_path / "tiny")
-    labels = tmp_path / "tiny" / "train_labels.npy"
+    labels = tmp_path / "tiny" / f"{split}_labels.npy"
     faults = {
-        "tiny has no labels, and model.num_classes = 3 needs them": None,
-        "labels must be in 0..2, there is a 7": np.full(60, 7),
-        "labels must be integers (N,) or vectors (N, 3)": np.zeros((60, 2)),
-        "train_labels.npy holds NaN or infinity": np.full((60, 3), np.nan),
+        f"tiny has no {split} labels, and model.num_classes = 3 needs them": None,
+        "labels must be in 0..2, there is a 7": np.full(number, 7),
+        "labels must be integers (N,) or vectors (N, 3)": np.zeros((number, 2)),
+        f"{split}_labels.npy holds NaN or infinity": np.full((number, 3), np.nan),
     }
     for match, fault in faults.items():
         labels.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from nvp.config import RunConfig
-from nvp.data.sets import Dataset, NoValidationSplit, find, load
+from nvp.data.sets import Dataset, NoValidationSplit, load
 from nvp.errors import NVPError
 from nvp.model.labels import Examples, Labelled, condition
 from nvp.model.protocol import check_levels
@@ -23,8 +23,10 @@ def load_split(config: RunConfig, split: str, data_root: Path | None = None) -> 
 
 
 def check_test_split(config: RunConfig, data_root: Path | None = None) -> None:
-    """Raise before training what scoring would raise after it: `NVPError` without test images."""
-    find(config.data.name, "test", data_root)
+    """Raise before training what scoring would raise after it: `NVPError` for test images that are
+    missing, fewer than two, or not of the shape, levels and labels of the model.
+    """
+    _scored(config, load_split(config, "test", data_root))
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,13 +58,23 @@ def examples(config: RunConfig, data: Dataset) -> Examples:
     return data.images
 
 
+def _scored(config: RunConfig, data: Dataset) -> Examples:
+    """The same of images to score, of which there must be two or more."""
+    if len(data) < 2:
+        raise NVPError(
+            f"{config.data.name} has one {data.split} image, whose score has no standard error: "
+            "add images"
+        )
+    return examples(config, data)
+
+
 def check_images(config: RunConfig, data: Dataset) -> None:
     """Raise `NVPError` when the model was not made for them: their shape, levels or labels."""
     shape = tuple(data.images.shape[1:])
     if shape != tuple(config.model.image_shape):
         raise NVPError(
             f"model.image_shape is {list(config.model.image_shape)} but {config.data.name} holds "
-            f"{list(shape)} images: change one of the two in the configuration"
+            f"{list(shape)} {data.split} images: change one of the two in the configuration"
         )
     blocks = range(0, len(data), BLOCK_IMAGES) if config.model.levels < 256 else ()
     for start in blocks:  # not all of a large set at once
@@ -71,7 +83,7 @@ def check_images(config: RunConfig, data: Dataset) -> None:
         return
     if data.labels is None:
         raise NVPError(
-            f"{config.data.name} has no labels, and model.num_classes = "
+            f"{config.data.name} has no {data.split} labels, and model.num_classes = "
             f"{config.model.num_classes} needs them: add them (data/README.md says how), or set "
             "model.num_classes to 0"
         )
@@ -85,7 +97,7 @@ def hold_out(
 
     The latter are the whole validation split of the data set where it has one, else the last of
     the training `images`: at most a tenth, at least two, whose score has a standard error. Raises
-    `NVPError` where fewer than two are left, since a batch has two or more.
+    `NVPError` for a split of one image, and where fewer than two are left to train on.
     """
     try:
         validation = load_split(config, "validation", data_root)
@@ -94,7 +106,7 @@ def hold_out(
         border = len(images) - max(2, min(wanted, len(images) // 10))
         kept, held_out = images[:border], images[border:]
     else:
-        kept, held_out = images, examples(config, validation)
+        kept, held_out = images, _scored(config, validation)
     if len(kept) < 2:
         raise NVPError(
             f"of {len(images)} training images of {config.data.name} {len(kept)} are left to train "

@@ -236,3 +236,19 @@ def test_a_missing_test_split_is_said_before_training(large: Path, tmp_path: Pat
     assert not (tmp_path / "run").exists()
     with pytest.raises(NVPError, match="the test split is missing"):
         check_test_split(cropped(1), large)
+
+
+def test_images_that_cannot_be_scored_are_refused_before_training(tmp_path: Path) -> None:
+    tiny.write_data(tmp_path / "data")
+    whole = np.load(tmp_path / "data/tiny/test_images.npy")
+    faults = {
+        r"tiny holds \[1, 7, 8\] test images": ("test", whole[:, :7]),
+        "tiny has one test image, whose score has no standard error": ("test", whole[:1]),
+        "tiny has one validation image": ("validation", whole[:1]),
+    }
+    for match, (split, images) in faults.items():
+        np.save(tmp_path / f"data/tiny/{split}_images.npy", images)
+        with pytest.raises(NVPError, match=match):
+            prepare(tiny.configuration(), tmp_path / "run", data_root=tmp_path / "data").run()
+        np.save(tmp_path / "data/tiny/test_images.npy", whole)
+    assert not (tmp_path / "run").exists()
