@@ -425,5 +425,5 @@ def test_what_a_reader_needs_is_said(missing: str, needs: str, tmp_path: Path, m
     else:
         parquet(tmp_path / "source/train.parquet", [encoded(pixels(6, 6))])
     monkeypatch.setitem(__import__("sys").modules, missing, None)
-    with pytest.raises(NVPError, match=rf"need {needs}: pip install 'nvp\[import\]'"):
+    with pytest.raises(NVPError, match=rf"need {needs}: pip install '\.\[import\]'"):
         import_set(tmp_path / "source", "lsun-tower", root=tmp_path)

@@ -24,7 +24,7 @@ def read_lsun(folder: Path, name: str) -> Source:
     try:
         import lmdb
     except ImportError as error:
-        raise NVPError("LSUN's databases need lmdb: pip install 'nvp[import]'") from error
+        raise NVPError("LSUN's databases need lmdb: pip install '.[import]'") from error
     found = sorted(path.name.removesuffix("_train_lmdb") for path in folder.glob("*_train_lmdb"))
     category = name.removeprefix("lsun-").replace("-", "_")
     if category not in found:

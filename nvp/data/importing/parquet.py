@@ -28,7 +28,7 @@ def read_parquet(files: Files, fractions: Fractions) -> Source:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise NVPError("Parquet files need pyarrow: pip install 'nvp[import]'") from error
+        raise NVPError("Parquet files need pyarrow: pip install '.[import]'") from error
     tables = files.ending(".parquet")
     try:
         opened = [pq.ParquetFile(file.open()) for file in tables]
