@@ -220,6 +220,15 @@ def test_two_imports_of_one_name(mixed: Path, tmp_path: Path) -> None:
     import_set(mixed, "mine", OPTIONS, root=tmp_path)
 
 
+def test_a_file_system_without_locks(mixed: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    import_set(mixed, "mine", OPTIONS, root=tmp_path)
+    assert ".mine.import cannot be locked" in capsys.readouterr().err
+
+
 def test_a_set_is_replaced_when_the_new_one_is_whole(tmp_path: Path) -> None:
     photographs(tmp_path / "one", 10)
     photographs(tmp_path / "two", 20)

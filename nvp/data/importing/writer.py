@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -171,8 +172,12 @@ def work_folder(target: Path) -> Iterator[Path]:
     with (folder / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise NVPError(f"{target.name} is being imported already: wait for it") from error
+        except OSError as error:  # some network file systems have no locks
+            print(
+                f"nvp: {folder} cannot be locked ({error}): import once at a time", file=sys.stderr
+            )
         yield folder
 
 
