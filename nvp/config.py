@@ -219,6 +219,8 @@ def _unknown(keys: list[str], tree: dict[str, Any]) -> str:
         if key == "model":
             section = family_of(tree["model"])
             where = section.name()
+        if not (isinstance(section, type) and issubclass(section, BaseModel)):
+            return "unknown key"  # of a model of one's own: in a list, say, or an optional section
     valid = section.keys() if issubclass(section, Family) else list(section.model_fields)
     close = get_close_matches(keys[-1], valid, n=1)
     hint = f" did you mean `{close[0]}`?" if close else ""

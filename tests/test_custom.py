@@ -151,6 +151,30 @@ def test_what_is_wrong_is_named(
     assert "\n" not in line
 
 
+PARTS = """
+
+class Part(ModelConfig):
+    def build(self):
+        raise NotImplementedError
+
+
+class PartsConfig(HistogramsConfig):
+    optional: Part | None = None
+    several: list[Part] = []
+"""
+
+
+@pytest.mark.parametrize("where", ["optional", "several.0"])
+def test_an_unknown_key_of_a_part_is_named(where: str, module: str) -> None:
+    code = Path(sys.path[0]) / "my_histograms.py"
+    code.write_text(code.read_text() + PARTS)
+    part = {"image_shape": [1, 8, 8], "widht": 1}
+    parts = {"optional": part} if where == "optional" else {"several": [part]}
+    with pytest.raises(NVPError) as caught:
+        parse_config(tree_of(f"{module}:PartsConfig", **parts), "mine.yaml")
+    assert str(caught.value) == f"mine.yaml: model.{where}.widht: unknown key"
+
+
 def test_a_module_that_is_gone_is_named_when_the_ledger_is_read(
     module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
