@@ -227,10 +227,23 @@ def _unknown(keys: list[str], tree: dict[str, Any]) -> str:
     return f"unknown key;{hint} valid keys of {where}: {', '.join(valid)}"
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which PyYAML takes the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        keys: list[Any] = [key.value for key, _ in node.value]
+        for i, key in enumerate(keys):
+            if key in keys[:i]:
+                mark = node.value[i][0].start_mark
+                raise yaml.MarkedYAMLError(problem=f"{key} is given twice", problem_mark=mark)
+        return node
+
+
 def _read_yaml(text: str) -> Any:
     """The plain values of a text. Raises `ValueError`, in one line, where it is not YAML."""
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
     except RecursionError as error:
         raise ValueError("its brackets are nested too deeply") from error
     except (yaml.YAMLError, ValueError, AttributeError) as error:  # PyYAML raises all of them

@@ -294,6 +294,7 @@ def test_bad_overrides_are_one_line(override: str, complaint: str, tmp_path: Pat
         (b"name: 2020-13-45", "is not YAML: month must be in 1..12"),
         (b"name: !!int x", "is not YAML"),
         (b"name: !!timestamp x", "is not YAML"),
+        (b"training: {steps: 1}\ntraining: {}", "is not YAML: training is given twice"),
         (b"name: " + b"9" * 5000, "is not YAML"),
         (b"[" * 1000, "is not YAML: its brackets are nested too deeply"),
         (b"", "should hold the keys name, model, data and training"),
