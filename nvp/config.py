@@ -64,6 +64,13 @@ class Optimiser(StrEnum):
     MUON = "muon"  # of neither paper: the kernels by orthogonal steps, the rest by Adam
 
 
+# The optimisers that use a setting. With another one the setting is refused.
+OPTIMISERS_WITH = {
+    "betas": (Optimiser.ADAM, Optimiser.ADAMAX, Optimiser.MUON),
+    "alpha": (Optimiser.RMSPROP,),
+    "weight_decay": (Optimiser.MUON,),
+    "relative_step": (Optimiser.MUON,),
+}
 LARGEST_SEED = 2**63 - 1  # of PyTorch's generators
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -78,7 +85,7 @@ class TrainingConfig(BaseModel):
     batch_size: int = Field(64, ge=2)  # of all processes together
     optimiser: Optimiser = Optimiser.ADAM
     learning_rate: float = Field(1e-3, gt=0)
-    betas: tuple[Beta, Beta] = (0.9, 0.999)  # of Adam and Adamax
+    betas: tuple[Beta, Beta] = (0.9, 0.999)  # of Adam, Adamax and Muon
     alpha: float = Field(0.99, ge=0, lt=1)  # of RMSprop: PyTorch's default, the paper has none
     epsilon: float = Field(1e-8, gt=0)  # of Adam, Adamax and RMSprop
     clip_norm: float = Field(100.0, gt=0, allow_inf_nan=True)  # inf: gradients are not clipped
@@ -102,11 +109,11 @@ class TrainingConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _only_muon_has_them(self) -> TrainingConfig:
-        for name in ("weight_decay", "relative_step"):
+    def _its_optimiser_has_them(self) -> TrainingConfig:
+        for name, users in OPTIMISERS_WITH.items():
             differs = getattr(self, name) != type(self).model_fields[name].default
-            if differs and self.optimiser is not Optimiser.MUON:
-                raise ValueError(f"{name} is for training.optimiser: muon")
+            if differs and self.optimiser not in users:
+                raise ValueError(f"{name} is for training.optimiser: {' or '.join(users)}")
         return self
 
 

@@ -159,8 +159,22 @@ def test_weight_decay_shrinks_the_kernels_and_nothing_else(kind: Kind, root: Pat
         else:
             expected = -0.1 * TrainingConfig(steps=1).learning_rate * before[name]
             torch.testing.assert_close(parameter - plain[name], expected, atol=1e-7, rtol=1e-2)
-    with pytest.raises(NVPError, match="muon"):
-        pixelrnn_configuration(optimiser="adam", weight_decay=0.1)
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "setting", "users"),
+    [
+        ("adam", {"weight_decay": 0.1}, "muon"),
+        ("adam", {"alpha": 0.9}, "rmsprop"),
+        ("muon", {"alpha": 0.9}, "rmsprop"),
+        ("rmsprop", {"betas": (0.5, 0.9)}, "adam or adamax or muon"),
+    ],
+)
+def test_a_setting_of_another_optimiser_is_refused(
+    optimiser: str, setting: dict[str, Any], users: str
+) -> None:
+    with pytest.raises(NVPError, match=f"{next(iter(setting))} is for .*optimiser: {users}"):
+        pixelrnn_configuration(optimiser=optimiser, **setting)
 
 
 def test_muon_passes_over_what_has_no_gradient(root: Path) -> None:
