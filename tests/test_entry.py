@@ -27,6 +27,11 @@ def test_a_damaged_record_is_named(text: str | None, match: str, own: Path) -> N
         ledger.runs(own)
 
 
+def test_an_entry_is_read_from_within_its_folder(own: Path, monkeypatch) -> None:
+    monkeypatch.chdir(own / "runs" / "tiny")
+    assert ledger.read_run(Path()).name == "tiny"
+
+
 def test_a_record_that_is_not_finite_is_named(own: Path) -> None:
     rewrite(own, "minutes", math.nan)
     with pytest.raises(NVPError, match="damaged: minutes: Input should be a finite number"):

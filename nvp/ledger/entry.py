@@ -215,7 +215,7 @@ def read_run(folder: Path) -> Run:
             ) from error
         where = ".".join(map(str, first["loc"])) or "the file"
         raise NVPError(f"{path} is damaged: {where}: {first['msg']}; restore it") from error
-    if record.name != folder.name:
+    if record.name != folder.resolve().name:  # within it, the folder is "."
         raise NVPError(f"{path} is the record of {record.name}: rename the folder to that")
     return Run(folder, record)
 
