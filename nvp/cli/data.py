@@ -12,6 +12,7 @@ from nvp.cli.options import DataRoot
 from nvp.cli.terminal import console
 from nvp.config import LARGEST_SEED
 from nvp.data.importing.options import Crop, Fractions, Options
+from nvp.errors import NVPError
 
 data_app = typer.Typer(help="Say which data sets are here, get others, make your own.")
 
@@ -61,8 +62,12 @@ def data_import(
         int | None, typer.Option(min=1, help="Pixels of the smaller side [default: as they are]")
     ] = None,
     crop: Annotated[
-        Crop, typer.Option(help="center cuts squares; none leaves it to training (data.crop)")
-    ] = Crop.CENTER,
+        Crop | None,
+        typer.Option(
+            help="center cuts squares of --size; none leaves it to training (data.crop) "
+            "[default: center]"
+        ),
+    ] = None,
     gray: Annotated[bool, typer.Option("--gray", help="One channel instead of three")] = False,
     validation: Annotated[
         float,
@@ -89,8 +94,10 @@ def data_import(
     from nvp.data.importing.progress import progress_bar
     from nvp.data.importing.run import import_set
 
+    if crop is Crop.CENTER and size is None:
+        raise NVPError("--crop center cuts squares of --size: give a --size with it")
     fractions = Fractions(validation, test, seed)
-    options = Options(size, crop, gray, fractions, skip_unreadable, replace)
+    options = Options(size, crop or Crop.CENTER, gray, fractions, skip_unreadable, replace)
     with progress_bar() as progress:
         made = import_set(source, name, options, root=data_root, progress=progress)
     typer.echo(made.summary())

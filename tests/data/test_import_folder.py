@@ -415,6 +415,8 @@ def test_a_bar_counts_on_a_terminal_and_nothing_shows_elsewhere(monkeypatch) -> 
         def isatty(self) -> bool:
             return True
 
+    uncut = nvp(*arguments, "--replace", "--crop", "center")
+    assert "--crop center cuts squares of --size" in uncut.stderr
     monkeypatch.setenv("TERM", "xterm")
     for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
         monkeypatch.setattr("sys.stderr", stream)
