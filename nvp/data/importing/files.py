@@ -77,6 +77,7 @@ class Files:
 
     def __init__(self, source: Path) -> None:
         self.source = source
+        self.opened: list[File] = []  # archives in a folder, whose files are listed beside them
         if source.suffix.lower() == ".parquet":
             home = _Folder(source.parent)
             files = [File(source.name, source.stat().st_size, home, source)]
@@ -85,7 +86,8 @@ class Files:
         else:
             files = list(_Folder(source.resolve()).files())
             if not any(file.path.suffix.lower() in IMAGES for file in files):
-                for file in [file for file in files if file.path.suffix.lower() in ARCHIVES]:
+                self.opened = [file for file in files if file.path.suffix.lower() in ARCHIVES]
+                for file in self.opened:
                     files += _archive(cast(Path, file.key), file.name + "/")
         self.all = sorted(files, key=lambda file: file.name)
 

@@ -34,7 +34,7 @@ def read_folder(files: Files, fractions: Fractions) -> Source:
             "that `nvp data import` knows: name the folder that holds them"
         )
     others = Counter(file.path.suffix.lower() for file in files) - Counter(
-        file.path.suffix.lower() for file in images
+        file.path.suffix.lower() for file in (*images, *files.opened)
     )
     paths = _below_the_common_folder([file.path for file in images])
     named = [path.parts[0].lower() in SPLIT_FOLDERS and len(path.parts) > 1 for path in paths]
