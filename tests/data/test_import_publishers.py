@@ -253,6 +253,7 @@ def test_arrays_that_are_not_what_they_should_be(tmp_path: Path, few) -> None:
         ({"data": table, "labels": np.ones(3)}, r"holds labels \(3,\) for 2 images"),
         ({"data": table, "labels": np.array([{}, {}])}, "holds labels that are no numbers"),
         ({"labels": labels}, "holds no array 'data'"),
+        ({"data": table}, r"^train_data_batch_3\.npz holds no array 'labels'"),
         ({"data": table[0], "labels": labels}, "holds no plain table of pixels"),
     ]
     for content, match in cases:

@@ -105,13 +105,13 @@ class _Rows:
         return number, columns
 
     def _labels(self) -> np.ndarray:
-        try:
-            with self._member("labels") as member:
+        with self._member("labels") as member:
+            try:
                 labels = np.lib.format.read_array(member, allow_pickle=False)
-        except ValueError as error:
-            raise NVPError(
-                f"{self.file.name} holds labels that are no numbers ({error})"
-            ) from error
+            except ValueError as error:
+                raise NVPError(
+                    f"{self.file.name} holds labels that are no numbers ({error})"
+                ) from error
         if labels.shape != (self.number,) or labels.dtype.kind not in "iu":
             raise NVPError(f"{self.file.name} holds labels {labels.shape} for {self.number} images")
         return labels
