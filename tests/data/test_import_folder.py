@@ -7,6 +7,7 @@ import json
 import tarfile
 import tracemalloc
 import zipfile
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -215,6 +216,14 @@ def test_what_is_transparent_is_white_and_what_lies_is_turned(tmp_path: Path) ->
     assert stored(tmp_path)[0, 0, :, 0].tolist() == [200, 160, 120, 80, 40, 0]
 
 
+def deep_colours() -> bytes:
+    """A PNG file of 6x6 colours of 16 bits, which Pillow does not write: 6x12 of 8, renamed."""
+    content = bytearray(encoded(pixels(6, 12)))
+    content[19], content[24] = 6, 16
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    return bytes(content)
+
+
 @pytest.mark.parametrize("skip", [False, True])
 def test_images_that_cannot_be_read(skip: bool, tmp_path: Path, monkeypatch) -> None:
     photographs(tmp_path / "photos", 20)
@@ -224,6 +233,7 @@ def test_images_that_cannot_be_read(skip: bool, tmp_path: Path, monkeypatch) -> 
         "empty.jpg": b"",
         "page.png": b"<html>",
         "deep.png": encoded(deep),
+        "deep-colours.png": deep_colours(),
         "bomb.png": encoded(Image.new("L", (400, 400))),
         "vast.png": encoded(pixels(40, 40)),
     }
@@ -232,17 +242,18 @@ def test_images_that_cannot_be_read(skip: bool, tmp_path: Path, monkeypatch) -> 
     for name, content in bad.items():
         write(tmp_path / "photos" / name, content)
     if not skip:
-        refused("6 of 26 images cannot be read: .*--skip-unreadable", tmp_path / "photos", tmp_path)
+        refused("7 of 27 images cannot be read: .*--skip-unreadable", tmp_path / "photos", tmp_path)
         with pytest.raises(NVPError) as caught:
             imported(tmp_path / "photos", tmp_path)
         line = str(caught.value)
         assert all(name in line for name in bad)
         assert "bomb.png: it announces 400x400 pixels" in line
         assert "deep.png: it has more than 8 bits a channel" in line
+        assert "deep-colours.png: it has more than 8 bits a channel" in line
         assert "vast.png: it holds" in line
     made = imported(tmp_path / "photos", tmp_path, skip_unreadable=True)
     assert sum(made.images.values()) == 20
-    assert made.skipped == 6
+    assert made.skipped == 7
     note = json.loads((tmp_path / "mine/import.json").read_text())
     assert sorted(line.split(":")[0] for line in note["unreadable"]) == sorted(bad)
 
@@ -404,6 +415,8 @@ def test_the_command(tmp_path: Path) -> None:
     assert "mine: 34 train, 2 validation, 4 test images are in" in result.output
     assert "data.name: mine, model.image_shape: [1, 4, 4]" in result.output
     assert stored(tmp_path).shape == (34, 4, 4, 1)
+    uncut = nvp(*arguments, "--replace", "--crop", "center")
+    assert "--crop center cuts squares of --size" in uncut.stderr
     again = nvp(*arguments)
     assert again.exit_code == 2
     assert again.stderr.startswith("nvp: ")
@@ -415,8 +428,6 @@ def test_a_bar_counts_on_a_terminal_and_nothing_shows_elsewhere(monkeypatch) -> 
         def isatty(self) -> bool:
             return True
 
-    uncut = nvp(*arguments, "--replace", "--crop", "center")
-    assert "--crop center cuts squares of --size" in uncut.stderr
     monkeypatch.setenv("TERM", "xterm")
     for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
         monkeypatch.setattr("sys.stderr", stream)

@@ -61,7 +61,9 @@ def decode(content: bytes, *, gray: bool) -> Image.Image:
             width, height = image.size
             if width * height > LARGEST_IMAGE:
                 raise Unreadable(f"it announces {width:,}x{height:,} pixels")
-            if image.mode[0] in "IF":
+            # Pillow reads 8 of the 16 bits of a colour. A BMP has 16 bits for all its colours.
+            deep = image.format in ("PNG", "TIFF") and ";16" in str(image.tile)
+            if deep or image.mode[0] in "IF":
                 raise Unreadable("it has more than 8 bits a channel: convert it")
             upright = ImageOps.exif_transpose(image)
             return _on_white(upright).convert("L" if gray else "RGB")
