@@ -85,6 +85,7 @@ def evaluate(
     A model with batch norms is scored with both kinds of their statistics. A run whose family is
     module:Class runs the code of that module: it needs --trust, if that is not in this repository.
     """
+    from nvp.data.sets import check_split
     from nvp.ledger.scoring import score, scored_images
     from nvp.likelihood import nats_per_bit, summarise
     from nvp.model.protocol import batch_norms
@@ -92,6 +93,7 @@ def evaluate(
     from nvp.runs.load import load_run
     from nvp.training.distributed import processes
 
+    check_split(split)  # before the run is loaded
     with processes():
         run = load_run(find_run(run_folder), data_root=data_root, device=device, trust=trust)
         num_draws = num_draws or run.config.evaluation.num_draws
@@ -133,8 +135,9 @@ def sample(
     """Sample images, and write them as one picture."""
     from nvp.runs.folder import find_run
     from nvp.runs.load import load_run
-    from nvp.runs.sheet import write_samples
+    from nvp.runs.sheet import check_path, write_samples
 
+    check_path(out)  # before the run is loaded
     run = load_run(find_run(run_folder), data_root=data_root, device=device, trust=trust)
     write_samples(run.model, out, number, temperature=temperature, seed=seed, label=label)
     typer.echo(f"{number} samples of {run.config.name} are in {out}")

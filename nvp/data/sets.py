@@ -53,7 +53,8 @@ from nvp.paths import data_root, embedded_root, expanded
 
 __all__ = [
     *("EMBEDDED", "FASHION_CLASSES", "NAMES", "SPLITS", "Dataset", "MissingData"),
-    *("NoValidationSplit", "data_root", "find", "fingerprint", "fingerprint_labels", "load"),
+    *("NoValidationSplit", "check_split", "data_root", "find", "fingerprint"),
+    *("fingerprint_labels", "load"),
 ]
 
 EMBEDDED = "fashion-mnist-small"
@@ -134,8 +135,7 @@ def load(
     Raises `NVPError`: an unknown name or split, a missing set, a truncated or altered file,
     images that are not uint8 or not (N, H, W, C); `NoValidationSplit` where there is none.
     """
-    if split not in SPLITS:
-        raise NVPError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
+    check_split(split)
     if limit is not None and limit < 1:
         raise NVPError(f"limit must be at least 1 image, got {limit}")
     stored = find(name, split, root)
@@ -156,6 +156,12 @@ def load(
         checksum=checksum,
         labels_checksum=None if labels is None else fingerprint(labels),
     )
+
+
+def check_split(split: str) -> None:
+    """Raise `NVPError` unless it is one of `SPLITS`."""
+    if split not in SPLITS:
+        raise NVPError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
 
 
 def _labels(stored: np.ndarray) -> Tensor:

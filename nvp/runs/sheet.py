@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,11 +34,10 @@ def write_samples(
     """Write a square sheet of samples as a PNG, the highest level white.
 
     A conditional model samples the class `label`; without one it samples all classes in turn, a
-    column for each. Raises `NVPError` for a path that names another format, and for a `label` that
-    the model does not take.
+    column for each. Raises `NVPError` as `check_path` does, and for a `label` that the model does
+    not take.
     """
-    if path.suffix.lower() not in ("", ".png"):
-        raise NVPError(f"{path}: samples are written as PNG, name a file that ends in .png")
+    check_path(path)
     if label is not None and not model.num_classes:
         raise NVPError("this model takes no labels: leave --label out")
     columns = math.ceil(math.sqrt(number))
@@ -47,6 +47,14 @@ def write_samples(
         labels = torch.arange(number) % columns
     images = draw(model, number, temperature=temperature, seed=seed, labels=labels)
     write(path, encode(sheet(greys(images, model.levels), columns)))
+
+
+def check_path(path: Path) -> None:
+    """Raise `NVPError` for a path that names another format than PNG, or a folder."""
+    if path.suffix.lower() not in ("", ".png"):
+        raise NVPError(f"{path}: samples are written as PNG, name a file that ends in .png")
+    if os.path.isdir(path):
+        raise NVPError(f"{path} is a folder: name a file in it that ends in .png")
 
 
 @full_float32()
