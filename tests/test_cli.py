@@ -406,4 +406,5 @@ def test_a_checkpoint_that_does_not_fit(command: str, fault: str, own: Path) -> 
 def test_images_of_another_shape(own: Path) -> None:
     shutil.rmtree(own / "data")
     tiny.write_data(own / "data", side=10)
-    assert "holds [1, 10, 10] images" in fails("evaluate", own / "run", "--data-root", own / "data")
+    said = fails("evaluate", own / "run", "--data-root", own / "data")
+    assert "holds [1, 10, 10] train images" in said
