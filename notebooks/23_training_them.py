@@ -497,7 +497,7 @@ figures.show_table(
     [
         "nats an image",
         "test",
-        f"images until {target:.1f} on 2,000 of validation",
+        f"images until {target:.1f} on 2,000 for validation",
         "training at the end",
         "validation, all 10,000",
         "weights chosen after",
