@@ -242,7 +242,7 @@ def verify(
     data_root: DataRoot = None,
     device: Device = "auto",
 ) -> None:
-    """Score recorded runs again, and fail if the score or the samples differ."""
+    """Score recorded runs again, and fail if score or samples differ."""
     from nvp.ledger import verify as verifying
     from nvp.training.distributed import is_first, processes
 
