@@ -101,7 +101,7 @@ pictures.draw_beside(
 plt.show()
 
 # %% [markdown]
-# Why do these dissolve, and not those of the Row LSTM? One difference is known. In bfloat16 the first convolution read
+# Why do these dissolve, and hardly one of the Row LSTM? One difference is known. In bfloat16 the first convolution read
 # rounded levels for a part of each run, until that was mended. The Row LSTM made three quarters of its steps afterwards,
 # the two others a third. A network that learned from rounded levels never saw those that it draws. We did not test whether
 # this is the cause.
