@@ -355,7 +355,7 @@ couplings.draw_matrices(matrices)
 plt.show()
 
 # %% [markdown]
-# After two couplings one block is still diagonal: pixels of the half that was changed first depend on the other half, but not
+# After two couplings one block is still diagonal. Pixels of the half that was changed first depend on the other half, but not
 # yet on each other. Three are enough. Each scale of the paper's architecture but the last has three of each kind.
 #
 # ## A flow that learns

@@ -401,7 +401,10 @@ with torch.no_grad():
 assert torch.allclose(parts[0], z, atol=1e-4)
 moved, changed = x * s.exp() + t - x, b == 0
 assert abs(moved[(image > 30) & changed].mean() + 0.8) < 0.05
-assert abs(moved[(image == 0) & changed].mean()) < 0.25
+around = (image == 0) & changed
+assert abs(moved[around].mean()) < 0.25
+assert abs(s[around].exp().mean() - 1.5) < 0.2
+assert abs(t[around].mean() - 1.4) < 0.2
 
 
 def likeness(sheets):

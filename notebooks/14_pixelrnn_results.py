@@ -205,7 +205,7 @@ assert ahead > 0
 # %% [markdown]
 # (We counted the parameters of the paper's networks.) In the paper the three networks come in the order of what
 # they see: the PixelCNN has a blind spot, the Row LSTM loses a wedge, the Diagonal BiLSTM sees all. Of ours,
-# the Diagonal BiLSTM and the Row LSTM are level. The Row LSTM saw a quarter more images. The PixelCNN, which saw half as
+# the Diagonal BiLSTM and the Row LSTM are level. The Row LSTM saw over a quarter more images. The PixelCNN, which saw half as
 # many images again as the Diagonal BiLSTM, is last.
 # Over their first 30,000 images all three can be compared: they had batches of 16, the same optimiser and the same
 # constant rate.
@@ -564,8 +564,8 @@ for one in ("residual", "skip"):
         assert held_out[worse] - held_out[better] > gain
 
 # %% [markdown]
-# The order is the paper's in both tables. (In the first three rows the paper has 12 layers: with both kinds of
-# connection it has 3.06 there.) Depth is worth about as much as in the paper. The connections are worth more: 2,000
+# The order is the paper's in both tables. In the first three rows the paper has 12 layers. With both kinds of
+# connection it has 3.06 there. Depth is worth about as much as in the paper. The connections are worth more: 2,000
 # steps are few, and without any connection a network of six layers learns slowly. Each row has one seed, so differences of a few hundredths may be chance.
 #
 # Section 5.3 asks about the output. Is a pixel better described by a **softmax** over 256 unordered names, or by a

@@ -114,6 +114,14 @@ def handled() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+@pytest.fixture
+def compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Operators in C++ may be built; a test that asks for it is skipped where they cannot."""
+    if shutil.which("c++") is None:
+        pytest.skip("no C++ compiler")
+    monkeypatch.delenv("NVP_PLAIN", raising=False)
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """A headless Chromium; a test that asks for it is skipped where there is none."""

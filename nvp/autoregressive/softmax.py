@@ -16,7 +16,8 @@ VECTOR = 32  # the most numbers in bfloat16 that a processor's vector holds
 
 
 def compiled(logits: Tensor) -> bool:
-    """Whether the softmax of these logits can run compiled: on a CPU, in bfloat16.
+    """Whether the softmax of these logits can run compiled: on a CPU, in bfloat16, where the
+    number of levels is a multiple of `VECTOR`.
 
     In float32 convolutions take nearly all of the time, and PyTorch's own softmax will do.
     """
