@@ -245,6 +245,9 @@ assert 1.4 < cnn.record.images / diagonal.record.images < 1.6
 assert 1.2 < row.record.images / diagonal.record.images < 1.3
 level = abs(row.score.bits_per_dim - diagonal.score.bits_per_dim)
 assert level < 0.005 < cnn.score.bits_per_dim - row.score.bits_per_dim
+for run, afterwards in ((row, 3 / 4), (diagonal, 3 / 8)):  # on true levels
+    mended = max(leg.reopened_at or 0 for leg in run.record.legs)
+    assert abs(1 - mended / run.record.steps - afterwards) < 0.01
 
 # %% [markdown]
 # For each number of images the order is the paper's. The networks have nearly as many parameters each. But sight is not
