@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from nvp.model import ImageModel, ModelConfig
+from nvp.model.autocast import in_full
 from nvp.model.dequantisation import uniform_noise
 
 
@@ -86,8 +87,9 @@ class GatedPixelCNN(ImageModel):
         """Of every pixel given those before it: (N, 1, H, W, levels); integers in."""
         x = 2 * images.to(self.dtype) / (self.levels - 1) - 1
         # Mask A is a shift: one row down, one pixel to the right.
-        v = self.into_v(F.pad(x, (0, 0, 1, 0))[:, :, :-1])
-        h = self.into_h(F.pad(x, (1, 0))[:, :, :, :-1])
+        with in_full(x):  # bfloat16 would move the levels
+            v = self.into_v(F.pad(x, (0, 0, 1, 0))[:, :, :-1])
+            h = self.into_h(F.pad(x, (1, 0))[:, :, :, :-1])
         for layer in self.layers:
             v, h = layer(v, h)
         return self.head(h).movedim(1, -1)[:, None]

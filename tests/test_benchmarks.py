@@ -117,20 +117,23 @@ def copy_network(ours: PixelRNN, plain: PlainPixelRNN) -> None:
             scan.state_to_state.weight.copy_(taps.permute(2, 1, 0))
 
 
+@pytest.mark.parametrize(("channels", "levels"), [(1, 2), (3, 5)])
 @pytest.mark.parametrize("kind", Kind)
-def test_plain_code_is_the_same_network(kind: Kind) -> None:
+def test_plain_code_is_the_same_network(kind: Kind, channels: int, levels: int) -> None:
     """With the same weights the plain code gives the logits and log-likelihoods of `nvp`."""
     torch.manual_seed(0)
-    config = tiny(kind).model_copy(update={"image_shape": (1, 5, 7), "num_layers": 2})
+    update = {"image_shape": (channels, 5, 7), "levels": levels, "num_layers": 2}
+    config = tiny(kind).model_copy(update=update)
     ours, plain = PixelRNN(config), PlainPixelRNN(config)
     for name, parameter in ours.named_parameters():
         if not name.endswith("initial"):  # plain states start from zeros
             nn.init.normal_(parameter, std=0.3)
     copy_network(ours, plain)
-    images = torch.randint(2, (3, *config.image_shape)).to(torch.uint8)
+    images = torch.randint(levels, (3, *config.image_shape)).to(torch.uint8)
     logits = ours.logits(images)
-    torch.testing.assert_close(plain(images), logits[..., 1], rtol=0, atol=1e-5)
-    assert logits[..., 1].std() > 0.1
+    logits = logits[..., 1:] if levels == 2 else logits
+    torch.testing.assert_close(plain(images).movedim(2, -1), logits, rtol=0, atol=1e-5)
+    assert logits.std() > 0.1
     torch.testing.assert_close(plain.log_prob(images), ours.log_prob(images))
 
 

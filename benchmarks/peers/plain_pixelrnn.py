@@ -1,4 +1,4 @@
-"""The three Pixel RNNs as public PyTorch code writes them, for binary images of one channel.
+"""The three Pixel RNNs as public PyTorch code writes them.
 
 float32, NCHW, `torch.nn` modules, loops over rows and columns that index and stack. With the same
 weights they give the same logits as `nvp` (tests/test_benchmarks.py), so their times can
@@ -17,17 +17,30 @@ from torch import Tensor, nn
 from nvp.autoregressive.config import Kind, PixelRNNConfig
 
 
+def groups(maps: int, colours: int) -> Tensor:
+    """The colour of each map."""
+    return torch.arange(maps) % colours
+
+
 class Masked(nn.Conv2d):
-    """A convolution of "same" size over the rows above, the pixels to the left and, B, its own."""
+    """A convolution of "same" size over the rows above and the pixels to the left.
+
+    Of its own pixel it reads the colours before that of the output and, B, that colour too.
+    """
 
     mask: Tensor
 
-    def __init__(self, kind: str, inputs: int, outputs: int, kernel: tuple[int, int]) -> None:
+    def __init__(
+        self, kind: str, inputs: Tensor, outputs: Tensor, kernel: tuple[int, int] = (1, 1)
+    ) -> None:
         rows, columns = kernel
-        super().__init__(inputs, outputs, kernel, padding=(rows // 2, columns // 2))
-        mask = torch.ones(kernel)
-        mask[rows // 2 + 1 :] = 0
-        mask[rows // 2, columns // 2 + (kind == "B") :] = 0
+        padding = (rows // 2, columns // 2)
+        super().__init__(len(inputs), len(outputs), kernel, padding=padding)
+        mask = torch.ones_like(self.weight)
+        mask[:, :, rows // 2 + 1 :] = 0
+        mask[:, :, rows // 2, columns // 2 + 1 :] = 0
+        before = inputs <= outputs[:, None] if kind == "B" else inputs < outputs[:, None]
+        mask[:, :, rows // 2, columns // 2] = before.float()
         self.register_buffer("mask", mask)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -57,10 +70,11 @@ def unskew(x: Tensor) -> Tensor:
 class DiagonalScan(nn.Module):
     """One direction, left to right: a column of the skewed map at a time."""
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, hidden: int, colours: int) -> None:
         super().__init__()
         self.hidden = hidden
-        self.input_to_state = Masked("B", 2 * hidden, 4 * hidden, (1, 1))
+        gates = groups(hidden, colours).repeat(4)
+        self.input_to_state = Masked("B", groups(2 * hidden, colours), gates)
         self.state_to_state = nn.Conv1d(hidden, 4 * hidden, 2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -75,9 +89,9 @@ class DiagonalScan(nn.Module):
 
 
 class Diagonal(nn.Module):
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, hidden: int, colours: int) -> None:
         super().__init__()
-        self.left, self.right = DiagonalScan(hidden), DiagonalScan(hidden)
+        self.left, self.right = DiagonalScan(hidden, colours), DiagonalScan(hidden, colours)
 
     def forward(self, x: Tensor) -> Tensor:
         right = torch.flip(self.right(torch.flip(x, [3])), [3])
@@ -86,10 +100,11 @@ class Diagonal(nn.Module):
 
 
 class Row(nn.Module):
-    def __init__(self, hidden: int, kernel: int) -> None:
+    def __init__(self, hidden: int, colours: int, kernel: int) -> None:
         super().__init__()
         self.hidden = hidden
-        self.input_to_state = Masked("B", 2 * hidden, 4 * hidden, (1, kernel))
+        gates = groups(hidden, colours).repeat(4)
+        self.input_to_state = Masked("B", groups(2 * hidden, colours), gates, (1, kernel))
         self.state_to_state = nn.Conv1d(hidden, 4 * hidden, kernel, padding=kernel // 2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -103,21 +118,23 @@ class Row(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, hidden: int, kernel: int) -> None:
+    def __init__(self, hidden: int, colours: int, kernel: int) -> None:
         super().__init__()
-        self.reduce = Masked("B", 2 * hidden, hidden, (1, 1))
-        self.conv = Masked("B", hidden, hidden, (kernel, kernel))
+        narrow, wide = groups(hidden, colours), groups(2 * hidden, colours)
+        self.reduce = Masked("B", wide, narrow)
+        self.conv = Masked("B", narrow, narrow, (kernel, kernel))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.conv(F.relu(self.reduce(F.relu(x)))))
 
 
 class Layer(nn.Module):
-    def __init__(self, core: nn.Module, hidden: int) -> None:
+    def __init__(self, core: nn.Module, hidden: int, colours: int) -> None:
         super().__init__()
         self.core = core
-        self.up = Masked("B", hidden, 2 * hidden, (1, 1))
-        self.skip = Masked("B", hidden, 2 * hidden, (1, 1))
+        narrow, wide = groups(hidden, colours), groups(2 * hidden, colours)
+        self.up = Masked("B", narrow, wide)
+        self.skip = Masked("B", narrow, wide)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         h = self.core(x)
@@ -127,36 +144,44 @@ class Layer(nn.Module):
 class PlainPixelRNN(nn.Module):
     def __init__(self, config: PixelRNNConfig) -> None:
         super().__init__()
-        hidden, kernel = config.hidden, config.kernel_size
+        hidden, kernel, colours = config.hidden, config.kernel_size, config.image_shape[0]
         cores: dict[Kind, Callable[[], nn.Module]] = {
-            Kind.DIAGONAL_BILSTM: lambda: Diagonal(hidden),
-            Kind.ROW_LSTM: lambda: Row(hidden, kernel),
-            Kind.PIXELCNN: lambda: Block(hidden, kernel),
+            Kind.DIAGONAL_BILSTM: lambda: Diagonal(hidden, colours),
+            Kind.ROW_LSTM: lambda: Row(hidden, colours, kernel),
+            Kind.PIXELCNN: lambda: Block(hidden, colours, kernel),
         }
-        side = config.first_kernel
-        self.first = Masked("A", 1, 2 * hidden, (side, side))
+        self.levels, side = config.levels, config.first_kernel
+        wide, head = groups(2 * hidden, colours), groups(config.head, colours)
+        self.first = Masked("A", groups(colours, colours), wide, (side, side))
         self.layers = nn.ModuleList(
-            Layer(cores[config.kind](), hidden) for _ in range(config.num_layers)
+            Layer(cores[config.kind](), hidden, colours) for _ in range(config.num_layers)
         )
+        numbers = 1 if config.levels == 2 else config.levels  # for each sub-pixel
         self.head = nn.Sequential(
             nn.ReLU(),
-            nn.Conv2d(2 * hidden, config.head, 1),
+            Masked("B", wide, head),
             nn.ReLU(),
-            nn.Conv2d(config.head, config.head, 1),
+            Masked("B", head, head),
             nn.ReLU(),
-            nn.Conv2d(config.head, 1, 1),
+            Masked("B", head, torch.arange(colours).repeat_interleave(numbers)),
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 (N, 1, H, W), 0 or 1 -> the logit of a 1, (N, 1, H, W)."""
-        x = self.first(2 * images.float() - 1)
+        """uint8 (N, C, H, W) -> the logits of the levels, or that of a 1, (N, C, levels, H, W)."""
+        x = self.first(2 * images.float() / (self.levels - 1) - 1)
         skips = []
         for layer in self.layers:
             x, skipped = layer(x)
             skips.append(skipped)
-        return cast(Tensor, self.head(sum(skips, start=x)))
+        return cast(Tensor, self.head(sum(skips, start=x))).unflatten(1, (images.shape[1], -1))
 
     def log_prob(self, images: Tensor) -> Tensor:
         """log p of each image, (N,), nats."""
-        losses = F.binary_cross_entropy_with_logits(self(images), images.float(), reduction="none")
+        logits = self(images)
+        if self.levels == 2:
+            losses = F.binary_cross_entropy_with_logits(
+                logits.squeeze(2), images.float(), reduction="none"
+            )
+        else:
+            losses = F.cross_entropy(logits.transpose(1, 2), images.long(), reduction="none")
         return -losses.sum(dim=(1, 2, 3))
