@@ -1,5 +1,5 @@
-# The front door. `make` alone lists what can be done; `make reproduce` and `make test` need
-# nothing prepared but Python 3.11 to 3.13, make and a C++ compiler.
+# The front door. `make` alone lists what can be done; `make reproduce` and `make test` need nothing
+# prepared but Python 3.11 to 3.13 and make. A C++ compiler makes training several times faster.
 
 # Where the environment lives, and which Python it is made from.
 VENV ?= .venv
@@ -17,7 +17,7 @@ SNAKEMAKE = $(BIN)/snakemake --snakefile workflow/Snakefile --workflow-profile \
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv data reproduce check test test-slow notebooks record book sphinx lint lock \
+.PHONY: help venv reproduce check test test-slow notebooks record book sphinx lint lock \
 	benchmarks ablation clean
 
 help: ## list what make can do
@@ -36,9 +36,6 @@ $(STAMP): pyproject.toml requirements.lock
 	@touch $@
 
 venv: $(STAMP) ## make the environment in .venv, once
-
-data: venv ## say which data sets are here, and how to get the others
-	$(BIN)/nvp data list
 
 reproduce: venv ## the main job: train, re-score, run the notebooks, build the book
 	$(BIN)/nvp data list

@@ -81,6 +81,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3, help="sets of samples")
     parser.add_argument("--output", type=Path, default=HERE, help="folder of the results")
     options = parser.parse_args(arguments)
+    if options.count < 1 or options.seeds < 1:
+        parser.error("--count and --seeds must be at least 1")
+    options.output.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     test, train = load("fashion-mnist-small", "test"), load("fashion-mnist-small", "train")
     assert train.labels is not None

@@ -90,6 +90,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.batch < 2 or options.repeats < 1:
         parser.error("--batch must be at least 2 and --repeats at least 1")
+    options.output.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     torch.manual_seed(0)
     keep_freed_memory()

@@ -7,7 +7,7 @@ the horizontal one sees the pixels to the left in its own row, and the vertical 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Self
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ from nvp.model.dequantisation import uniform_noise
 class GatedPixelCNNConfig(ModelConfig):
     """`layers` of `width` features in each stack; a kernel reaches `reach` pixels back."""
 
-    num_classes: int = Field(0, ge=0, le=0)  # it takes no labels
+    num_classes: Literal[0] = 0  # it takes no labels
     width: int = Field(32, ge=1)
     layers: int = Field(7, ge=1)
     reach: int = Field(2, ge=1)

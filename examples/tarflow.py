@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Self
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -23,12 +23,13 @@ from nvp.flows.preprocess import Logit
 from nvp.flows.prior import GaussianPrior
 from nvp.model import ImageModel, ModelConfig
 from nvp.model.dequantisation import dequantise, quantise, uniform_noise
+from nvp.model.protocol import check_temperature
 
 
 class TarFlowConfig(ModelConfig):
     """`blocks` flows on patches of `patch` x `patch` pixels, a Transformer of `layers` in each."""
 
-    num_classes: int = Field(0, ge=0, le=0)  # it takes no labels
+    num_classes: Literal[0] = 0  # it takes no labels
     patch: int = Field(4, ge=1)
     width: int = Field(64, ge=1)
     heads: int = Field(2, ge=1)
@@ -184,6 +185,7 @@ class TarFlow(ImageModel):
     ) -> Tensor:
         """x = g(temperature z), z ~ N(0, I): uint8, (n, C, H, W), in T steps for each block."""
         self.condition(labels, n)
+        check_temperature(temperature)
         z = temperature * self.prior.sample((n, *self.config.tokens), generator)
         patches, _ = self.flow.inverse(z.to(self.mean))
         return quantise(self.logit.inverse(self.to_image(patches))[0], self.levels)

@@ -143,7 +143,8 @@ print(f"log2 P of the first test image: {log2_p:.0f}")
 #
 # The entropy does not depend on $\theta$. So the model of greatest likelihood is the nearest one to the data, in this
 # divergence. Without the added ones {eq}`eq:histogram` is the nearest histogram: counting *is* maximum likelihood.
-# The next cell checks the identity for two histograms of grey levels, ours and a flat one.
+# The next cell checks the identity for two histograms of grey levels, ours and a flat one. It counts in **nats**,
+# the unit of natural logarithms. A nat is $1 / \log 2 = 1.44$ bits.
 
 # %%
 p_hat = torch.bincount(train.flatten(), minlength=256).double()
@@ -163,7 +164,7 @@ for q in (histogram.p, torch.full((256,), 1 / 256)):
 #
 # ## Bits per dimension
 #
-# Both papers count in bits per sub-pixel:
+# Both papers count in bits per **sub-pixel**. A grey pixel has one, a colour pixel three, and an image has $D$:
 #
 # $$
 # \text{bits/dim}(x) = -\frac{\log_2 P(x)}{D} = -\frac{\log P(x)}{D \log 2} .

@@ -230,9 +230,9 @@ assert (flow(g(flow, z))[0] - z).abs().max() < 1e-4
 # ```{prf:theorem} Change of variables
 # :label: thm-change
 #
-# Let $Z$ have the density $p_Z$ on $\mathbb R^D$, let $f$ be a bijection of $\mathbb R^D$, continuously
-# differentiable with a Jacobian that is nowhere singular, and let $X = f^{-1}(Z)$. Then (equations 2
-# and 3 of the paper)
+# Let $Z$ have the density $p_Z$ on an open set of $\mathbb R^D$. Let $f$ be a bijection onto it from an open set $U$,
+# continuously differentiable, with a Jacobian that is nowhere singular. Let $X = f^{-1}(Z)$. Then, on $U$ (equations 2
+# and 3 of the paper),
 #
 # $$
 # p_X(x) &= p_Z\bigl(f(x)\bigr) \left|\det \frac{\partial f(x)}{\partial x^{\mathsf T}}\right|, \\
@@ -395,10 +395,10 @@ for depth in depths:
 
 # %% [markdown]
 # The sum over layers is accurate in float32, too, but needs a determinant for every layer. For triangular matrices
-# $W$ that is a sum of logarithms.
+# $W$ that is a sum of logarithms (`slogdet` finds the same sum).
 
 # %%
-triangular = full.tril(-1) + torch.eye(64) * full.diagonal(0, 1, 2)[:, None]
+triangular = full.tril()
 easy = []
 for depth in depths:
     weights = triangular[:depth]
@@ -564,7 +564,7 @@ assert torch.allclose(log_density, p_z(points).log().sum(dim=1))
 # ```{solution-start} ex-square
 # :class: dropdown
 # ```
-# There are two roots, and $F_X(x) = P(-\sqrt x \le Z \le \sqrt x) = F_Z(\sqrt x) - F_Z(-\sqrt x)$. Its derivative is
+# There are two roots, and $F_X(x) = P(-\sqrt x \le Z \le \sqrt x)$ $= F_Z(\sqrt x) - F_Z(-\sqrt x)$. Its derivative is
 # the sum over both,
 #
 # $$

@@ -13,7 +13,7 @@
 # A coupling needs a split into a kept and a changed part. How should one split an *image*? And must all of its
 # numbers pass through all layers? This chapter answers both questions in code: two masks, one squeeze, and a
 # `Flow` that lets half of its dimensions leave at each scale. At the end you will have the whole architecture of the
-# paper, for any number of scales, and you will see a real garment pass through it.
+# paper, for any number of scales. You will see a real garment pass through it.
 #
 # ```{admonition} In the paper
 # Section 3.4, section 3.6 and the sizes of section 4.1 of {cite:t}`dinh2017realnvp`: equations 13 to 16, figures 3
@@ -367,7 +367,8 @@ assert torch.allclose(jacobian.slogdet().logabsdet, small(one)[1])
 # ## One scale, with a real garment
 #
 # How does this look inside a model that has learned? The recorded run on Fashion-MNIST has three scales. The next
-# figure follows a test image through the first one.
+# figure follows a test image through the first one. The model's input is the logit of the noisy image
+# ({ref}`integers-to-bits`): black is about −2.9, white about 2.9.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "A boot in the first scale of the recorded run on Fashion-MNIST. Above, the first coupling: the image, the part that $s$ and $t$ see, what they answer (red is positive, blue negative, white is 0 or kept), and the output, after the batch norm of chapter {ref}`networks`. Below: after all three checkerboard couplings; squeezed to four channels; after three channel-wise couplings, the half $h^{(1)}$ that goes on and the half $z^{(1)}$ that leaves.", "name": "fig-one-scale"}, "image": {"alt": "Two rows. Above: a boot; the same boot with every second pixel missing; two maps, s and t, in which red and blue follow the outline of the boot; a boot of less contrast. Below: a boot with grainy background; four small boots; two small boots that are blurred but clear; two squares of noise in which nothing can be seen."}}
 model = runs()["fashion-mnist"].load_model().eval()
@@ -399,6 +400,8 @@ plt.show()
 with torch.no_grad():
     parts = model.flow.split(model.flow(x)[0])
 assert torch.allclose(parts[0], z, atol=1e-4)
+assert abs(x[image == 0].mean() + 2.9) < 0.05
+assert abs(torch.tensor(0.05 + 0.9 * 255.5 / 256).logit() - 2.9) < 0.05
 moved, changed = x * s.exp() + t - x, b == 0
 assert abs(moved[(image > 30) & changed].mean() + 0.8) < 0.05
 around = (image == 0) & changed
@@ -418,9 +421,10 @@ assert likeness(h) > 0.6
 assert likeness(z).abs() < 0.2
 
 # %% [markdown]
-# The first coupling reads half of the pixels. On the boot it lowers the others by about 0.8, so the boot begins to fade.
-# Around the boot they hardly move: $e^s$ is about 1.5 and pushes them down, $t$ is about 1.4 and brings them back. After six couplings the two halves differ completely. $h^{(1)}$ still shows the boot. In $z^{(1)}$ nothing can be
-# seen: the scale has Gaussianised it.
+# The first coupling reads half of the pixels. On the boot it lowers the others by about 0.8, before the batch norm.
+# So the boot begins to fade. Around the boot they hardly move: $e^s$ is about 1.5 and pushes them down, $t$ is about 1.4
+# and brings them back. After six couplings the two halves differ completely. $h^{(1)}$ still shows the boot. In $z^{(1)}$
+# nothing can be seen: the scale has Gaussianised it.
 #
 # ### To noise and back
 #

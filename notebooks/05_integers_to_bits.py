@@ -488,7 +488,7 @@ assert 0.005 < one - bounds[16].mean() < 0.1
 #
 # The floor {eq}`eq:floor` belongs to *uniform* noise. Replace it for one pixel by $u = \sigma(m + k \varepsilon)$ with
 # $\varepsilon \sim \mathcal N(0, 1)$ and learned $m$, $k$. The bound is now
-# $\log P(v) \ge \mathbb E_q[\log p(v + u) - \log q(u)]$. Let $p$ be a Gaussian with learned mean and deviation, and train
+# $\log P(v) \ge$ $\mathbb E_q[\log p(v + u) - \log q(u)]$. Let $p$ be a Gaussian with learned mean and deviation, and train
 # all four numbers. How many bits does a certain pixel cost?
 # ```
 #
@@ -496,7 +496,7 @@ assert 0.005 < one - bounds[16].mean() < 0.1
 # :class: dropdown
 # ```
 # Next to nothing. Noise and Gaussian shrink together until both fit into the cube. By the change of variables
-# $\log q(u) = \log \mathcal N(\varepsilon) - \log k - \log u - \log(1 - u)$.
+# $\log q(u) = \log \mathcal N(\varepsilon) - \log k$ $-\ \log u - \log(1 - u)$.
 
 # %% tags=["hide-input"]
 m, log_k, mean, log_deviation = (

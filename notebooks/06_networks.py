@@ -11,7 +11,7 @@
 # # Networks and training
 #
 # The flow is complete, except for the networks inside it. Which network makes $s$ and $t$? What keeps a deep stack of
-# couplings trainable? In this chapter you write the network and the batch normalisation, collect everything into *Real
+# couplings trainable? In this chapter you write the network and the batch normalisation. You collect everything into *Real
 # NVP in a hundred lines*, and train it for half a minute. Then the same lines load the weights of a recorded run.
 #
 # ```{admonition} In the paper
@@ -666,7 +666,7 @@ reestimate(model, images[:400])
 # For comparison the folded cell trains the same model for twenty steps without the norms after couplings.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The terms of {eq}`eq:bits-chain` in bits/dim while the model learns: with the norms after couplings, and for twenty steps without. The 256 is counted with the logit. Lower is better, and the black line is the sum.", "name": "fig-terms"}, "image": {"alt": "Two panels over steps. With norms the three prior terms are flat lines at 1.0, 0.5 and 0.5, the logit is nearly flat at 4.7, and the flow falls from 1.9 to about minus 3 and carries the sum from 8.6 down to about 4. Without norms the prior of scale 1 starts above 7 and drops below 1 within ten steps; after that the flow falls slowly and the sum has only come down to 6."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The terms of {eq}`eq:bits-chain` in bits/dim while the model learns: with the norms after couplings, and for twenty steps without. The 256 is counted with the logit. Left, prior 2 lies under prior 3. Lower is better, and the black line is the sum.", "name": "fig-terms"}, "image": {"alt": "Two panels over steps. With norms the three prior terms are flat lines at 1.0, 0.5 and 0.5, the logit is nearly flat at 4.7, and the flow falls from 1.9 to about minus 3 and carries the sum from 8.6 down to about 4. Without norms the prior of scale 1 starts above 7 and drops below 1 within ten steps; after that the flow falls slowly and the sum has only come down to 6."}}
 def without_norms(model):
     for part in model.modules():
         if isinstance(part, Composition):
@@ -890,8 +890,8 @@ figures.show_table(["from the nearest pixels", "fresh", "trained"], rows)
 #
 # ## Summary
 #
-# * One pre-activation residual network makes $s$ and $t$. The norm *after* each coupling matters most, by 0.6 bits/dim
-#   in a short run.
+# * One residual network makes $s$ and $t$, with norm and ReLU before the convolutions of its blocks. The norm *after*
+#   each coupling matters most, by 0.6 bits/dim in a short run.
 # * There batch normalisation is a bijection with log-determinant {eq}`eq:batch-norm`. Score in evaluation mode, with
 #   statistics re-estimated on training images.
 # * A hundred lines, a network and a norm are a complete Real NVP. They load the weights of the package's models.
@@ -912,7 +912,7 @@ figures.show_table(["from the nearest pixels", "fresh", "trained"], rows)
 # ```{solution-start} ex-own-prior
 # :class: dropdown
 # ```
-# $\log p(z) = -\log(1 + e^{z}) - \log(1 + e^{-z})$, and the logit of a uniform number is a sample.
+# $\log p(z) = -\log(1 + e^{z})$ $-\ \log(1 + e^{-z})$, and the logit of a uniform number is a sample.
 
 
 # %% tags=["hide-input"]

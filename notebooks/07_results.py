@@ -564,7 +564,8 @@ plt.show()
 # ```{solution-start} ex-three-neighbours
 # :class: dropdown
 # ```
-# A context is a number below $8^3$, and the table has one row of 256 counts for each.
+# A context is a number below $8^3$, and the table has one row of 256 counts for each. About six sevenths of the
+# flow's lead are left, 0.47 bits/dim.
 
 
 # %% tags=["hide-input"]
@@ -586,7 +587,11 @@ def three_neighbours(train, test, steps=8):
 three = three_neighbours(train.images, scored).mean()
 two = baselines.bits_per_dim(train.images, scored, 8).mean()
 assert three < two - 0.01
-print(f"two neighbours {two:.2f}, three {three:.2f}, flow {scores.mean():.2f}")
+flow = scores.mean()
+left = three - flow
+assert full or abs(left - 0.47) < 0.01
+assert full or abs(left / (two - flow) - 6 / 7) < 0.02
+print(f"two neighbours {two:.2f}, three {three:.2f}, flow {flow:.2f}")
 
 # %% [markdown]
 # ```{solution-end}
@@ -633,7 +638,8 @@ print(f"test images: {scores.mean():.1f}")
 # :class: dropdown
 # ```
 # An honest model learned only what both sets have in common, so a half. A copying model would be nearer to the training
-# images nearly always. Of 32 samples chance alone moves the share by 9 %.
+# images nearly always. Of 32 samples chance alone moves the share by 9 %. Ours is 66 %, less than two such errors above
+# a half, so 32 samples do not decide.
 
 # %% tags=["hide-input"]
 spread = torch.arange(len(test)) * len(train) // len(test)
@@ -641,7 +647,7 @@ sides = [train.images[spread], test.images]
 to_train, to_test = (nearest(drawn, side)[1] for side in sides)
 share = (to_train < to_test).double().mean()
 error = 0.5 / math.sqrt(len(drawn))
-assert abs(share - 0.5) < 3 * error
+assert abs(share - 0.5) < (3 if full else 2) * error
 print(f"nearer to a training image: {share:.0%}, ± {error:.0%} by chance")
 
 # %% [markdown]

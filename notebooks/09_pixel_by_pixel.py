@@ -475,6 +475,7 @@ for masks, (model, _) in trained.items():
 #             super().__init__()
 #             self.above = nn.Conv2d(inputs, outputs, (m, 2 * m + 1))
 #             self.left = nn.Conv2d(inputs, outputs, (1, m))
+#             self.m = m
 # ```
 #
 # ```{solution-start} ex-shifted-conv

@@ -515,10 +515,13 @@ assert torch.allclose(together(x), mine(x))
 class PaddedBelow(DiagonalLSTM):
     def forward(self, x):
         h, c = self.first.expand(-1, len(x), -1, -1)
+        row = torch.arange(x.shape[2])
         columns = []
-        for column in skew(self.input_to_state(x)).unbind(3):
-            gates = column + self.state_to_state(F.pad(h, (0, 1)))
-            h, c = lstm_cell(gates, c)
+        for t, column in enumerate(skew(self.input_to_state(x)).unbind(3)):
+            below = self.state_to_state(F.pad(h, (0, 1)))  # the changed line
+            new_h, new_c = lstm_cell(column + below, c)
+            h = torch.where(row <= t, new_h, h)
+            c = torch.where(row <= t, new_c, c)
             columns.append(h)
         return unskew(torch.stack(columns, dim=3))
 

@@ -354,7 +354,7 @@ assert not of_large[place[0] + 1 :].any()
 # ```{prf:proposition} The likelihood of a pair
 # :label: prop-pair
 #
-# Let $s(x)$ be the small image of $x$. Then $\log p(s(x)) + \log p(x \mid s(x)) \le \log p(x)$, where $p(x)$ is the
+# Let $s(x)$ be the small image of $x$. Then $\log p(s(x)) + \log p(x \mid s(x))$ $\le \log p(x)$, where $p(x)$ is the
 # probability that the model draws $x$. The two are equal exactly when $p(x \mid s') = 0$ for every other $s'$ that the
 # small network can draw.
 # ```
@@ -528,13 +528,15 @@ assert torch.equal(shrink(x, 2), s)
 # ```{exercise} The gap
 # :label: ex-pair-gap
 #
-# How large is the gap of {prf:ref}`prop-pair` for images so small that all can be listed?
+# Take `tiny` of the last solution: images of 2 × 2 pixels with two levels, so few that all can be listed. How large is the gap of
+# {prf:ref}`prop-pair` for it?
 # ```
 #
 # ```{solution-start} ex-pair-gap
 # :class: dropdown
 # ```
-# Sum over both values of the one pixel of $s$. The pair's probabilities sum to less than 1, those of $x$ to 1.
+# Sum over both values of the one pixel of $s$. The pair's probabilities sum to less than 1, those of $x$ to 1. The gap of an image is
+# the logarithm of their ratio.
 
 # %%
 with torch.no_grad():
@@ -548,7 +550,9 @@ with torch.no_grad():
         bound = bound + term * (shrink(every, 2) == s).flatten()
 assert (bound <= p).all()
 assert torch.allclose(p.sum(), torch.tensor(1.0), atol=1e-4)
+gap = (p * (p / bound).log()).sum()
 print(f"the pairs' probabilities sum to {bound.sum():.1f}, the images' to 1")
+print(f"the gap is {gap:.1f} nats, in the mean over images that are drawn")
 
 # %% [markdown]
 # ```{solution-end}

@@ -458,14 +458,15 @@ figures.show_table(
 # ```{exercise} Build a coder that learns as it goes
 # :label: ex-adaptive
 #
-# No network this time. Predict a pixel from its left and upper neighbours, each rounded to one of sixteen greys. Count how often each level has followed such a pair so
-# far, and start all counts at 1. Build `counts_as_it_goes(images)`, whose rows `write` and `read` can use. How do its files compare with those of zlib and PNG?
+# No network this time. Predict a pixel from its left and upper neighbours, each rounded to one of sixteen greys. Count how often each level has followed such a pair
+# so far: start all counts at 1, and let each observation add 8. Build `counts_as_it_goes(images)`, whose rows `write` and `read` can use. How
+# do its files compare with those of zlib and PNG?
 # ```
 #
 # ```{solution-start} ex-adaptive
 # :class: dropdown
 # ```
-# Each observation adds 8 to its count, so that the levels that were never seen cost little. No weights are sent, because the decoder collects the same counts. Forty images are
+# Adding 8 makes the levels that were never seen cost little. No weights are sent, because the decoder collects the same counts. Forty images are
 # enough to need fewer bytes than zlib and PNG.
 
 

@@ -168,7 +168,8 @@ steps = [mass[1e3][1] - mass[1e2][1], mass[1e4][1] - mass[1e3][1]]
 assert abs(steps[1] - steps[0]) < 0.01 < steps[0]
 
 # %% [markdown]
-# The same can be seen in a trained model. Score the same test images in training mode, in batches of several sizes:
+# The score of a trained model depends on the batch size, too. Score the same test images in training mode, in batches of
+# several sizes:
 
 # %% tags=["hide-input"]
 few = test_images[: 1000 if full else 40]
@@ -193,8 +194,8 @@ figures.show_table(
 assert score_of[2] > score_of[40] + 0.1
 
 # %% [markdown]
-# In pairs the images seem to cost 0.6 bits/dim more. The weights and the images are the same in all rows, and only the last one
-# is a likelihood.
+# In pairs the images seem to cost 0.6 bits/dim more, not less: the weights were not trained with the moments of pairs. The
+# weights and the images are the same in all rows, and only the last one is a likelihood.
 #
 # ## Running averages: appendix E
 #
@@ -403,8 +404,7 @@ figures.show_table(
 #
 # Evaluation mode needs constants. Moving averages with the usual momentum of 0.1 remember about ten batches, seen
 # through weights that have moved since. Re-estimation passes training images through the finished weights. The small
-# model above shows the difference, halfway through its run, at the full rate, and at its end, where the rate has
-# fallen to zero:
+# model above shows the difference twice: halfway (at the full rate) and at the end (where the rate is zero):
 
 # %% tags=["hide-input"]
 fresh = {}

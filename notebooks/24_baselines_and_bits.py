@@ -247,7 +247,8 @@ print(f"noise, by the histogram of our images: {8 + extra:.1f} bits/dim")
 # p_i(v) = \frac{1 + \#\{n : x^{(n)}_i = v\}}{256 + N} .
 # $$ (eq:histograms)
 #
-# **A mixture** has eight sets of such tables, each for images of one kind, and $P(x) = \sum_k \pi_k P_k(x)$. The
+# **A mixture** has eight sets of such tables, each for images of one kind, and $P(x) = \sum_k \pi_k P_k(x)$. (A
+# set adds 1/8 where {eq}`eq:histograms` adds 1.) The
 # kinds are found by hard expectation-maximisation: start at the nearest of eight images, then move each image to the
 # set that finds it most probable, a few times. One kind is the first model.
 

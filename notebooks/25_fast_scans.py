@@ -27,6 +27,7 @@ profile = "laptop"
 import itertools
 import json
 import os
+import textwrap
 from statistics import median
 from unittest.mock import patch
 
@@ -320,7 +321,7 @@ figures.show_table(
     ],
     rows,
 )
-print(record["what"] + ";", record["machine"]["cpu"])
+print(textwrap.fill(record["what"], 79), record["machine"]["cpu"], sep="\n")
 assert 2 < faster["row_lstm"] < 3
 assert 7 < faster["diagonal_bilstm"] < 9
 

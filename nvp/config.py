@@ -87,7 +87,7 @@ class TrainingConfig(BaseModel):
     learning_rate: float = Field(1e-3, gt=0)
     betas: tuple[Beta, Beta] = (0.9, 0.999)  # of Adam, Adamax and Muon
     alpha: float = Field(0.99, ge=0, lt=1)  # of RMSprop: PyTorch's default, the paper has none
-    epsilon: float = Field(1e-8, gt=0)  # of Adam, Adamax and RMSprop
+    epsilon: float = Field(1e-8, gt=0)  # of all optimisers
     clip_norm: float = Field(100.0, gt=0, allow_inf_nan=True)  # inf: gradients are not clipped
     tanh_scale_rate: float = Field(1.0, gt=0)  # times learning_rate, for the learned scales of tanh
     relative_step: float = Field(0.02, gt=0)  # of Muon: ||step|| / ||v|| of weight-normalised v
@@ -156,7 +156,10 @@ def _model(model: Any) -> Any:
         return model
     if not isinstance(model, dict):
         raise ValueError(f"must hold the keys of a model, got {model!r}")
-    return family_of(model).model_validate(model)
+    family = family_of(model)
+    if not issubclass(family, ModelConfig | MultiScaleConfig):
+        raise ValueError(f"{family.__name__} is no subclass of ModelConfig: derive it from that")
+    return family.model_validate(model)
 
 
 NAME = r"^[a-z0-9][a-z0-9._-]*$"  # so that it can name a folder

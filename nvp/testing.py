@@ -98,7 +98,7 @@ def check_model(model: ImageModel, images: Tensor, labels: Tensor | None = None)
         _check_causality(_moved(quiet).double(), images[0])
     if model.likelihood != "none":
         _check_log_prob(quiet, images, labels)
-        _check_independence(copy.deepcopy(quiet).double(), images, labels)
+        _check_independence(_moved(quiet).double(), images, labels)
         for of_noise in (quiet, _moved(quiet)):
             _check_noise(of_noise, labels)
     _check_state(quiet, images, labels)
@@ -233,12 +233,17 @@ def _check_log_prob(model: ImageModel, images: Tensor, labels: Tensor | None) ->
 
 @torch.no_grad()
 def _check_independence(model: ImageModel, images: Tensor, labels: Tensor | None) -> None:
-    """In float64: the first image beside copies of itself scores as it does beside the others."""
-    beside = torch.zeros(len(images), dtype=torch.int64)
-    copies = None if labels is None else labels[beside]
+    """In float64: the first and the last image, beside copies of themselves, score as they do
+    beside the others. Where each image sees those before it, the first sees none.
+    """
     log_prob = model.log_prob(images, generator=_seeded(), labels=labels)
-    alone = model.log_prob(images[beside], generator=_seeded(), labels=copies)
-    _require(_near(log_prob[0], alone[0]), "the score of an image depends on those beside it")
+    for which in (0, -1):
+        beside = torch.full((len(images),), which)
+        copies = None if labels is None else labels[beside]
+        alone = model.log_prob(images[beside], generator=_seeded(), labels=copies)
+        _require(
+            _near(log_prob[which], alone[which]), "the score of an image depends on those beside it"
+        )
 
 
 def _check_noise(model: ImageModel, labels: Tensor | None) -> None:

@@ -15,11 +15,11 @@ import safetensors.torch
 import torch
 from tiny import configuration
 
+from nvp import files
 from nvp.errors import NVPError
+from nvp.files import STALE_SECONDS, write, write_text
 from nvp.model.protocol import ImageModel
-from nvp.runs import files
 from nvp.runs import log as runlog
-from nvp.runs.files import STALE_SECONDS, write, write_text
 from nvp.runs.folder import RunFolder
 from nvp.runs.log import read_log
 from nvp.runs.tensors import FORMAT, load_tensors, load_weights, save_tensors, save_weights

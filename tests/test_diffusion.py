@@ -80,6 +80,13 @@ def test_samples_of_the_best_network_have_all_levels_equally_often() -> None:
     assert torch.allclose(frequencies, torch.full((5,), 0.2), atol=0.02)
 
 
+def test_at_temperature_0_no_noise_is_left() -> None:
+    config = DiffusionConfig(image_shape=(1, 8, 8), width=8, steps=4)
+    generator = torch.Generator().manual_seed(0)
+    still = Diffusion(config).sample(5, generator=generator, temperature=0.0)
+    assert (still == still[:1]).all()
+
+
 def test_noise_that_does_not_grow_is_refused() -> None:
     with pytest.raises(ValueError, match="must be below gamma_1"):
         DiffusionConfig(image_shape=(1, 8, 8), gamma_0=5.0)

@@ -24,13 +24,13 @@ from nvp.cli import terminal
 from nvp.data.sets import load
 from nvp.data.splits import hold_out
 from nvp.errors import NVPError
+from nvp.files import LOCK, locked
 from nvp.ledger import entry as ledger
 from nvp.ledger.enter import record
 from nvp.ledger.reopen import reopen
 from nvp.likelihood import evaluate, reestimate_statistics
 from nvp.runs.folder import RunFolder
 from nvp.runs.load import load_run
-from nvp.runs.lock import LOCK, locked
 from nvp.runs.log import read_log
 from nvp.runs.tensors import load_tensors, save_tensors
 from nvp.training import loop

@@ -21,8 +21,8 @@ from torch import Tensor
 from nvp import RealNVP, RealNVPConfig
 from nvp.data.sets import EMBEDDED, load
 from nvp.errors import NVPError
-from nvp.flows.preprocess import dequantise
 from nvp.ledger.entry import runs
+from nvp.model.dequantisation import dequantise
 
 pytestmark = pytest.mark.slow
 

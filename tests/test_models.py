@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from nvp.config import FAMILIES, RunConfig, family_of, parse_config
+from nvp.errors import NVPError
 from nvp.model import ImageModel
 from nvp.model.custom import build
 from nvp.testing import check_model
@@ -61,6 +63,15 @@ def images_of(model: ImageModel) -> Tensor:
 
 def test_every_family_has_a_case() -> None:
     assert {case["family"] for case in CASES.values()} == set(FAMILIES)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_temperature_that_means_nothing_is_refused(family: str) -> None:
+    tree = next(case for case in CASES.values() if case["family"] == family)
+    model = build(family_of(tree).model_validate(tree))
+    for temperature in (-1.0, math.inf, math.nan):
+        with pytest.raises(NVPError, match="temperature must be a finite number"):
+            model.sample(2, temperature=temperature)
 
 
 @pytest.mark.parametrize("case", CASES)

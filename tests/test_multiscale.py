@@ -25,6 +25,7 @@ from nvp import MultiScaleConfig, MultiScalePixelRNN
 from nvp.autoregressive.config import Kind
 from nvp.autoregressive.layers import bias_maps
 from nvp.errors import NVPError
+from nvp.model.protocol import log_mean_exp
 
 kinds = pytest.mark.parametrize("kind", Kind)
 
@@ -201,6 +202,18 @@ def test_small_images_that_the_small_model_could_not_have_drawn() -> None:
     for images in (small.repeat(1, 1, 2, 2), small + 2, small.float()):
         with pytest.raises(NVPError, match="images must"):
             model.enlarge(images)
+
+
+def test_more_draws_of_a_pair_are_averaged() -> None:
+    model = build("pixelcnn", (1, 4, 4), output="mixture")
+    images = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
+    small = model.subsample(images)
+    noise = generator()
+    one_by_one = [model.log_prob_given(images, small, generator=noise) for _ in range(3)]
+    together = model.log_prob_given(images, small, num_draws=3, generator=generator())
+    assert torch.equal(together, log_mean_exp(one_by_one))
+    with pytest.raises(NVPError, match="num_draws must be at least 1"):
+        model.log_prob_given(images, small, num_draws=0)
 
 
 def test_bad_pairs() -> None:

@@ -18,7 +18,9 @@ ROUNDING = 2**-8  # of bfloat16, relative
 @pytest.fixture
 def _built(compiler: None) -> None:
     """A machine with a compiler must be able to build the operator."""
-    assert operator.compiled(torch.zeros(2, 1, 1, 1, dtype=torch.bfloat16))
+    x, beta = torch.zeros(2, 1, 1, 1, dtype=torch.bfloat16), torch.zeros(1)
+    assert operator.compiled(x, beta)
+    assert not operator.compiled(x, beta.bfloat16())
 
 
 pytestmark = pytest.mark.usefixtures("_built")

@@ -239,6 +239,7 @@ def test_widths_double_in_the_channel_couplings_and_at_each_scale() -> None:
 
 
 def test_l2_covers_magnitudes_and_checkerboard_scalars_but_not_channel_scalars(perturb) -> None:
+    images = torch.full((2, 3, 8, 8), 99, dtype=torch.uint8)
     models = {"official": official(), "paper": paper()}
     for preset, model in models.items():
         perturb(model)
@@ -252,6 +253,10 @@ def test_l2_covers_magnitudes_and_checkerboard_scalars_but_not_channel_scalars(p
             assert len(scalars) == 10
         by_hand = 5e-5 * sum(p.square().sum().item() for p in [*magnitudes, *scalars])
         assert model.weight_scale_penalty().item() == pytest.approx(by_hand, rel=1e-5)
+        model.double().eval()
+        loss = model.loss(images, torch.Generator().manual_seed(0))
+        log_prob = model.log_prob(images, generator=torch.Generator().manual_seed(0))
+        assert (loss + log_prob.mean()).item() == pytest.approx(by_hand, rel=1e-5)
 
 
 def test_samples_are_shown_without_undoing_the_data_constraint() -> None:

@@ -12,9 +12,10 @@ from torch.distributions import Normal, SigmoidTransform, TransformedDistributio
 from nvp.flows.batchnorm import EPSILON, CouplingBatchNorm, NormScope
 from nvp.flows.bijection import Composition
 from nvp.flows.masks import Half, Parity, channel_mask, checkerboard_mask
-from nvp.flows.preprocess import Logit, LogitForm, dequantise, uniform_noise
+from nvp.flows.preprocess import Logit, LogitForm
 from nvp.flows.prior import GaussianPrior, LogisticPrior, Prior, PriorName
 from nvp.flows.squeeze import SqueezeOrder, squeeze, unsqueeze
+from nvp.model.dequantisation import dequantise, uniform_noise
 from nvp.testing import check_bijection
 
 

@@ -281,6 +281,19 @@ def test_mixture_scores_a_lower_bound_on_its_mass() -> None:
     assert ((ratios.mean(0) - 1).abs() < 5 * ratios.std(0) / draws**0.5).all()
 
 
+def test_mixture_has_the_mass_of_its_tails() -> None:
+    """In float32 as in float64, to both sides: a cumulative mass near 1 has no digits left."""
+    output = Mixture(256, num_components=1, num_scales=1)
+    of_bins = [
+        output.logits(torch.tensor([[0.0, -0.25, -2.0]], dtype=dtype))[0]
+        for dtype in (torch.float32, torch.float64)
+    ]
+    assert of_bins[1][20] == pytest.approx(-18.8, abs=0.1)
+    near = of_bins[1] > -80  # what float32 can hold
+    assert near.sum() > 120
+    torch.testing.assert_close(of_bins[0][near].double(), of_bins[1][near], rtol=1e-3, atol=1e-3)
+
+
 def test_mixture_draws_what_lies_outside_at_the_ends() -> None:
     output, parameters = mixture()
     masses = output.logits(parameters)[0].exp()

@@ -83,6 +83,27 @@ class Centred(Histogram):
         return [p - p.mean() / 2 - 9 for p in super()._log_probs(images, num_draws, generator, y)]
 
 
+class Leaky(Histogram):
+    """Adds a mean over the batch, once its weight has left 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.share = nn.Parameter(torch.zeros(()))
+
+    def _log_probs(self, images, num_draws, generator, y):
+        of_each = super()._log_probs(images, num_draws, generator, y)
+        return [p - self.share.square() * p.mean().square() for p in of_each]
+
+
+class Sequential(Histogram):
+    """Reads the batch as a sequence: each image pays for those before it."""
+
+    def _log_probs(self, images, num_draws, generator, y):
+        brightness = images.double().mean((1, 2, 3))
+        before = (brightness.cumsum(0) - brightness).float()
+        return [p - before for p in super()._log_probs(images, num_draws, generator, y)]
+
+
 class Halved(Histogram):
     def _log_probs(self, images, num_draws, generator, y):
         return [p.half() for p in super()._log_probs(images, num_draws, generator, y)]
@@ -165,6 +186,8 @@ class Summed(Histogram):
         (Restless, "log_prob of the same seed differs"),
         (Cheap, "uniform noise takes"),
         (Centred, "the score of an image depends on those beside it"),
+        (Leaky, "the score of an image depends on those beside it"),
+        (Sequential, "the score of an image depends on those beside it"),
         (Halved, "log_prob is torch.float16, not torch.float32"),
         (Infinite, "the loss is inf"),
         (Lenient, "loss of floats is not refused"),

@@ -131,6 +131,8 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=default_rows())
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time [default: 1]")
     arguments = parser.parse_args()
+    if arguments.jobs < 1:
+        parser.error("--jobs must be at least 1")
     pool = ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn"))
     try:
         return run_all(load_ablation(arguments.file), arguments.output, pool)

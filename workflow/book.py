@@ -47,7 +47,9 @@ def build(notebooks: Path, target: Path, plain: bool = False) -> None:
     Raises ValueError where a notebook is missing or failed, where Sphinx had a warning, and for a
     target that holds anything but a book.
     """
-    if target.exists() and not (target / "searchindex.js").is_file() and any(target.iterdir()):
+    if target.is_file() or (
+        target.exists() and not (target / "searchindex.js").is_file() and any(target.iterdir())
+    ):
         raise ValueError(f"{target} holds no book to replace: name a new or an empty folder")
     for name in chapters():
         check_notebook(notebooks / name)

@@ -11,8 +11,8 @@ import json
 from dataclasses import asdict
 
 from nvp.config import load_config
+from nvp.files import write_text
 from nvp.paths import repository_root, results_root
-from nvp.runs.files import write_text
 from nvp.tables.published import read_published
 from nvp.tables.rows import COSTS, TABLES
 from nvp.training.cost import Cost, count_step

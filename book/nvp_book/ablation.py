@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nvp.config import RunConfig, load_config
 from nvp.errors import NVPError
+from nvp.files import write_text
 from nvp.paths import repository_root, results_root
-from nvp.runs.files import write_text
 
 
 class Variant(BaseModel):
@@ -104,7 +104,10 @@ def load_ablation(path: Path | None = None) -> Ablation:
         raise NVPError(f"{path} is no ablation: {' '.join(str(error).split())}") from error
     if len({variant.name for variant in ablation.variants}) < len(ablation.variants):
         raise NVPError(f"{path}: two variants have one name")
-    return ablation.model_copy(update={"base": path.parent / ablation.base})
+    base = path.parent / ablation.base
+    if not base.is_file():
+        raise NVPError(f"{path}: there is no {base}, its base: name a configuration")
+    return ablation.model_copy(update={"base": base})
 
 
 def read_rows(path: Path | None = None) -> list[Row]:

@@ -7,6 +7,7 @@ in results/baselines.csv.
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nvp.data.sets import EMBEDDED, MissingData, load
+from nvp.files import write_text
 from nvp.likelihood import Score, summarise
 from nvp.paths import results_root
 
@@ -75,13 +77,14 @@ def record(root: Path | None = None) -> None:
             scores[name] = score(load(name, "train").images, load(name, "test").images)
         except MissingData as missing:
             print(missing)
-    with path.open("w", newline="") as file:
-        lines = csv.writer(file, lineterminator="\n")
-        lines.writerow(COLUMNS)
-        for name, models in scores.items():
-            for model, one in models.items():
-                error = f"{one.standard_error:.6f}"
-                lines.writerow([name, model, f"{one.bits_per_dim:.6f}", error, one.num_images])
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(COLUMNS)
+    for name, models in scores.items():
+        for model, one in models.items():
+            error = f"{one.standard_error:.6f}"
+            lines.writerow([name, model, f"{one.bits_per_dim:.6f}", error, one.num_images])
+    write_text(path, text.getvalue())
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from nvp.autoregressive.layers import bias_maps
 from nvp.autoregressive.pixelrnn import PixelRNN
 from nvp.errors import NVPError
 from nvp.model.autocast import as_multiplied, in_full
-from nvp.model.protocol import ImageModel, log_mean_exp
+from nvp.model.protocol import ImageModel, check_count, log_mean_exp
 
 
 class Upsampler(nn.Module):
@@ -99,11 +99,13 @@ class MultiScalePixelRNN(ImageModel):
         self,
         images: Tensor,
         small: Tensor,
+        *,
         num_draws: int = 1,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """log p(images | small), (N,), nats: of each pair, uint8 both."""
         images, small = self.check_images(images), self.small.check_images(small)
+        check_count("num_draws", num_draws)
         if len(small) != len(images):
             raise NVPError(
                 f"there must be one small image for each large one, got {len(small)} for "

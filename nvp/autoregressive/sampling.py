@@ -8,7 +8,6 @@ about C forward passes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
@@ -24,7 +23,7 @@ from nvp.autoregressive.masked_conv import MaskedConv2d
 from nvp.autoregressive.output import Output
 from nvp.autoregressive.pixelcnn import PixelCNNBlock
 from nvp.autoregressive.row_lstm import RowLSTM
-from nvp.errors import NVPError
+from nvp.model.protocol import check_temperature
 
 IMAGES_A_THREAD = 256
 # Smaller values may overflow the logits and draw black; at this one the largest logit always wins.
@@ -58,11 +57,7 @@ def fill(
 
     `biases` holds a map for each layer, which is added to its input-to-state map (section 3.6).
     """
-    if not LEAST_TEMPERATURE <= temperature < math.inf:
-        raise NVPError(
-            f"temperature must be a finite number of {LEAST_TEMPERATURE} or more, where 1 samples "
-            f"the model, got {temperature}"
-        )
+    check_temperature(temperature, LEAST_TEMPERATURE)
     device, images = images.device, images.to(network.first.weight.device, copy=True)
     count, colours, height, width = images.shape
     pixels = _Pixels(network, count, height, width, biases)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from nvp.baselines.config import StridedConfig
 from nvp.model.config import Depth
 from nvp.model.dequantisation import device_of
-from nvp.model.protocol import ImageModel, places
+from nvp.model.protocol import ImageModel, check_temperature, places
 
 
 class DiffusionConfig(StridedConfig, family="diffusion"):
@@ -127,6 +127,7 @@ class Diffusion(ImageModel):
         uint8, (n, C, H, W): the levels nearest to z_0. `temperature` scales all noise.
         """
         self.condition(labels, n)
+        check_temperature(temperature)
         size, steps = (n, *self.image_shape), self.config.steps
         z = temperature * self._noise(size, generator)
         gammas = torch.linspace(self.config.gamma_1, self.config.gamma_0, steps + 1).to(z)

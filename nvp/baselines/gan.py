@@ -13,7 +13,7 @@ from nvp.baselines.config import StridedConfig
 from nvp.errors import NVPError
 from nvp.model.config import Width
 from nvp.model.dequantisation import device_of
-from nvp.model.protocol import ImageModel
+from nvp.model.protocol import ImageModel, check_temperature
 
 SLOPE = 0.2  # of the leaky rectifiers
 
@@ -114,6 +114,7 @@ class GAN(ImageModel):
     ) -> Tensor:
         """x = G(temperature z), z ~ N(0, I): uint8, (n, C, H, W)."""
         self.condition(labels, n)
+        check_temperature(temperature)
         return self.decode(temperature * self._latents(n, generator))
 
     @torch.no_grad()

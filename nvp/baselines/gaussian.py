@@ -19,7 +19,7 @@ from nvp.model.dequantisation import (
     quantise,
     uniform_noise,
 )
-from nvp.model.protocol import ImageModel
+from nvp.model.protocol import ImageModel, check_temperature
 
 CELLS = 256  # places within a level at which noise is integrated
 CHUNK = 1000  # images
@@ -129,6 +129,7 @@ class Gaussian(ImageModel):
     ) -> Tensor:
         """y = m + L temperature z, z ~ N(0, I): uint8, (n, C, H, W)."""
         self.condition(labels, n)
+        check_temperature(temperature)
         size, device = (n, *self.image_shape), device_of(generator)
         return self.decode(temperature * torch.randn(size, generator=generator, device=device))
 

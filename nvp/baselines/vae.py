@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from nvp.baselines.config import StridedConfig
 from nvp.model.config import Width
 from nvp.model.dequantisation import device_of, uniform_noise
-from nvp.model.protocol import ImageModel
+from nvp.model.protocol import ImageModel, check_temperature
 
 # Of s, in levels: from a twentieth, which puts all but 1e-4 of the mass on one level, to 22,000.
 LOG_SCALES = (-3.0, 10.0)
@@ -94,6 +94,7 @@ class VAE(ImageModel):
     ) -> Tensor:
         """z ~ N(0, I), then x ~ p(x | z): uint8, (n, C, H, W). `temperature` scales both noises."""
         self.condition(labels, n)
+        check_temperature(temperature)
         size, device = (n, self.config.latent), device_of(generator)
         z = temperature * torch.randn(size, generator=generator, device=device)
         return self.decode(z, generator=generator, temperature=temperature)

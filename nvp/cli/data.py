@@ -96,6 +96,8 @@ def data_import(
 
     if crop is Crop.CENTER and size is None:
         raise NVPError("--crop center cuts squares of --size: give a --size with it")
+    if validation + test >= 1:
+        raise NVPError("--validation and --test leave nothing to train on: lower one of them")
     fractions = Fractions(validation, test, seed)
     options = Options(size, crop or Crop.CENTER, gray, fractions, skip_unreadable, replace)
     with progress_bar() as progress:

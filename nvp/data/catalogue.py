@@ -136,7 +136,10 @@ def _entry(name: str, known: Known | None, root: str | Path | None) -> Entry:
     if damage:
         state, note = "damaged", damage
     elif not found and data_root(root).joinpath(f".{name}{UNFINISHED}").is_dir():
-        state, note = "import unfinished", "give the same command again: it goes on"
+        state, note = (
+            "import unfinished",
+            f"give the same command again: it goes on; or remove .{name}{UNFINISHED}",
+        )
     elif found:
         state = "incomplete" if missing else "present"
     else:

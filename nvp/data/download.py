@@ -150,12 +150,9 @@ def _stall_timeout() -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-@contextlib.contextmanager
-def _quiet_unless_terminal() -> Iterator[None]:
-    with contextlib.ExitStack() as stack:
-        if not sys.stderr.isatty():
-            stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
-        yield
+def _quiet_unless_terminal() -> contextlib.AbstractContextManager[object]:
+    terminal = sys.stderr.isatty()
+    return contextlib.nullcontext() if terminal else contextlib.redirect_stderr(io.StringIO())
 
 
 def _put_in_place(fetched: Path, target: Path, aside: Path) -> None:

@@ -1,4 +1,4 @@
-"""Bijections f: X -> Z, their inverses g, and their composition (section 3.1)."""
+"""Bijections f: X -> Z, their inverses g, and their composition (sections 3.1 and 3.5)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from torch import Tensor, nn
 class Bijection(nn.Module, ABC):
     """An invertible map in the paper's direction: `forward` is f, `inverse` is g = f^-1.
 
-    Both are pure: they return new tensors, and the log-determinant of the map they applied,
-    shape (N,), in nats, summed over all dimensions of an image (eqs 2 and 3). The map may depend
-    on a condition y, (N, K), which is None in an unconditional model (appendix F).
+    Both return new tensors, and the log-determinant of the map they applied, shape (N,), in nats,
+    summed over all dimensions of an image (eqs 2 and 3). In training mode batch norms move their
+    running averages. The map may depend on a condition y, (N, K), which is None in an
+    unconditional model (appendix F).
     """
 
     @abstractmethod

@@ -39,7 +39,7 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
     norm_momentum: float = Field(0.1, gt=0, le=1)
     logit: LogitForm = LogitForm.SYMMETRIC
     alpha: float = Field(0.05, gt=0, lt=0.5)
-    scale_per_channel: bool = False
+    scale_per_channel: bool = False  # half of a channel-wise coupling's then have no effect
     checkerboard_scale_init: float = 0.0
     channel_scale_init: float = 1.0
     concatenated_relu: bool = True
@@ -65,12 +65,15 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
 
     @classmethod
     def paper(cls, image_shape: tuple[int, int, int], **sizes_and_changes: Any) -> RealNVPConfig:
-        """The model as the paper describes it; the official code fills in where it is silent.
+        """The model as the paper describes it.
 
-        Two exceptions: the logit is the code's symmetric form, since the printed one is infinite
-        at white (`logit="paper"` gives it); and the norm takes the moments of each batch, where
-        appendix E has running averages for CIFAR-10 (`norm_running_average`). Sizes default to
-        the paper's: of 32x32 to those for CIFAR-10; ImageNet has others (configs/imagenet32.yaml).
+        Where the paper is silent the official code fills in, but for `first_kept`,
+        `channel_squeeze`, `undo_data_constraint` and `sample_batch_statistics`, which are ours.
+        Two fields depart from the paper: the logit is the code's symmetric form, since the printed
+        one is infinite at white (`logit="paper"` gives it); and the norm takes the moments of each
+        batch, where appendix E has running averages for CIFAR-10 (`norm_running_average`). Sizes
+        default to the paper's: of 32x32 to those for CIFAR-10; ImageNet has others
+        (configs/imagenet32.yaml).
         """
         return cls.model_validate(
             {"preset": "paper", "image_shape": image_shape, **sizes_and_changes}

@@ -14,13 +14,14 @@ from nvp.model import native
 SOURCE = Path(__file__).with_name("norm_relu.cpp")
 
 
-def compiled(x: Tensor) -> bool:
-    """Whether the norm of this map can run compiled: on a CPU, in bfloat16.
+def compiled(x: Tensor, beta: Tensor) -> bool:
+    """Whether the norm of this map can run compiled: on a CPU, in bfloat16, by float32 weights.
 
     In float32 convolutions take nearly all of the time, and PyTorch's own norm will do. One value a
     channel has no variance, and PyTorch's norm says so.
     """
-    can = x.device.type == "cpu" and x.dtype is torch.bfloat16 and x.numel() > x.size(1)
+    types = x.dtype is torch.bfloat16 and beta.dtype is torch.float32
+    can = x.device.type == "cpu" and types and x.numel() > x.size(1)
     return can and native.compiled(SOURCE, "the batch norm of flows")
 
 

@@ -1,4 +1,4 @@
-"""From pixels to the real line: uniform dequantisation, then a logit (section 4.1)."""
+"""From [0, 1) to the real line: the logit of section 4.1."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from enum import StrEnum
 from torch import Tensor
 
 from nvp.flows.bijection import Bijection, sum_over_image
-from nvp.model.dequantisation import dequantise, inverse_logit, logit, uniform_noise
-
-__all__ = ["Logit", "LogitForm", "dequantise", "uniform_noise"]
+from nvp.model.dequantisation import inverse_logit, logit
 
 
 class LogitForm(StrEnum):

@@ -27,11 +27,11 @@ from nvp.flows.resnet import (
 )
 from nvp.flows.squeeze import squeeze, unsqueeze
 from nvp.model.dequantisation import LEVELS, dequantise, quantise, uniform_noise
-from nvp.model.protocol import ImageModel, batch_statistics, check_count
+from nvp.model.protocol import ImageModel, batch_statistics, check_count, check_temperature
 
 
 class Scale(Bijection):
-    """One scale of figure 4: three checkerboard couplings, a squeeze, three channel-wise ones.
+    """One scale of section 3.6: three checkerboard couplings, a squeeze, three channel-wise ones.
 
     The last scale has four checkerboard couplings and no squeeze. Maps (N, C, H, W) to the same
     shape: the squeeze is undone at the end.
@@ -77,11 +77,11 @@ class Scale(Bijection):
 def _coupling(
     config: RealNVPConfig, kept: Parity | Half, channels: int, width: int
 ) -> AffineCoupling:
-    board = isinstance(kept, Parity)
-    seen = channels if board else channels // 2
+    parity = kept if isinstance(kept, Parity) else None
+    seen = channels if parity else channels // 2
     treatment = InputTreatment(
         seen,
-        kept if isinstance(kept, Parity) else None,
+        parity,
         concatenated_relu=config.concatenated_relu,
         mask_channel=config.mask_channel,
         num_classes=config.num_classes,
@@ -235,6 +235,7 @@ class RealNVP(ImageModel):
         use the statistics of these n images; the norms of the couplings' outputs never do.
         """
         check_count("n", n)
+        check_temperature(temperature)
         z = temperature * self.prior.sample((n, *self.image_shape), generator)
         of_batch = self.config.sample_batch_statistics
         with batch_statistics(self) if of_batch else nullcontext():

@@ -113,7 +113,7 @@ class ShiftedBatchNorm(nn.Module):
 
         That operator takes the moments of x itself, so it needs the whole batch.
         """
-        if not (self.training and is_whole_batch(x) and compiled(x)):
+        if not (self.training and is_whole_batch(x) and compiled(x, self.beta)):
             # In place, here and below: no backward pass needs the output of a norm or convolution.
             return F.relu_(self(x))
         out, mean, variance = norm_relu(x, self.beta, BATCH_NORM_EPSILON)

@@ -19,6 +19,7 @@ from torch import Tensor
 from nvp.config import NAME, NAME_RULE, RunConfig
 from nvp.data.splits import examples, load_split
 from nvp.errors import NVPError
+from nvp.files import LOCK, locked, sha256, write, write_text
 from nvp.ledger.entry import (
     Record,
     RecordedData,
@@ -34,12 +35,10 @@ from nvp.ledger.scoring import describe_draw, probe_images, score, score_probe, 
 from nvp.likelihood import Score, nats_per_bit, summarise
 from nvp.model.labels import Examples
 from nvp.paths import results_root
-from nvp.runs.files import sha256, write, write_text
 from nvp.runs.folder import RunFolder
 from nvp.runs.load import TrainedRun, Training, load_run, read_config
-from nvp.runs.lock import LOCK, locked
 from nvp.runs.log import log_until
-from nvp.runs.provenance import code_commit, read_legs
+from nvp.runs.provenance import Leg, code_commit, read_legs
 from nvp.runs.tensors import save_tensors, save_weights
 from nvp.training.distributed import is_first, together
 
@@ -88,7 +87,7 @@ def record(
     images = examples(config, test)
     if run.model.likelihood != "none":
         probe_images(run.model.image_shape)  # missing outside a checkout: before hours of scoring
-    log = log_until(files.log, run.training.header.step)
+    log, legs = log_until(files.log, run.training.header.step), read_legs(files)
     together()  # before one of the processes writes what others check for
     with new_entry(target) if is_first() else nullcontext() as entry:
         scores, draw = None, None
@@ -111,7 +110,7 @@ def record(
             plain = run.config.model_dump(mode="json")  # of the checkpoint: what trained it
             write_text(entry.config, yaml.safe_dump(plain, sort_keys=False))
             write(entry.log, log)
-            told = describe(run, run.training, target.name, files, data, scores, draw, weights)
+            told = describe(run, run.training, target.name, legs, data, scores, draw, weights)
             write_text(entry.record, record_text(told))
     together()
     return read_run(target)
@@ -282,13 +281,13 @@ def describe(
     run: TrainedRun,
     training: Training,
     name: str,
-    folder: RunFolder,
+    legs: list[Leg],
     data: RecordedData,
     scores: RecordedScores | None,
     draw: RecordedDraw | None,
     weights: RecordedWeights | None,
 ) -> Record:
-    """The record of a run that lies in `folder`, from its checkpoint's header and its scores."""
+    """The record of a run that `legs` trained, from its checkpoint's header and its scores."""
     settings, header = run.config.training, training.header
     step, minutes = header.step, header.minutes
     share = max(step / (settings.steps or math.inf), minutes / (settings.minutes or math.inf))
@@ -305,7 +304,7 @@ def describe(
         precision=header.precision.value,
         seed=settings.seed,
         parameters=sum(p.numel() for p in run.model.parameters()),
-        legs=read_legs(folder),
+        legs=legs,
         commit=code_commit(),
         data=data,
         scores=scores,

@@ -14,12 +14,12 @@ from torch import Tensor
 from nvp.autoregressive.pixelrnn import PixelRNN
 from nvp.data.splits import examples, load_split, spread, training_data
 from nvp.errors import NVPError
+from nvp.files import write, write_text
 from nvp.ledger.entry import Run, read_run, record_text
 from nvp.ledger.scoring import draw_samples, in_float64
 from nvp.model.labels import Examples, images_and_labels
 from nvp.model.protocol import ImageModel
 from nvp.runs.checkpoint import read_checkpoint
-from nvp.runs.files import write, write_text
 from nvp.runs.folder import RunFolder
 from nvp.runs.load import TrainedRun, finished_model, load_run, read_config
 from nvp.runs.sheet import draw, encode, greys, sheet

@@ -10,11 +10,11 @@ import torch
 from nvp.data.splits import TrainingData, training_data
 from nvp.devices import pick_device
 from nvp.errors import NVPError
+from nvp.files import locked
 from nvp.ledger.entry import Run, read_run
 from nvp.runs.checkpoint import Best, check_unchanged
 from nvp.runs.folder import RunFolder, default_folder, find_run
 from nvp.runs.load import read_config
-from nvp.runs.lock import locked
 from nvp.runs.provenance import current_leg, write_legs
 from nvp.runs.tensors import load_weights, save_tensors
 from nvp.training import start

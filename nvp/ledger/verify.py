@@ -11,11 +11,11 @@ from typing import Literal
 from nvp.data.sets import MissingData
 from nvp.data.splits import examples, load_split
 from nvp.errors import NVPError
+from nvp.files import sha256
 from nvp.ledger import pictures
 from nvp.ledger.entry import RecordedDraw, Run, entries, read_run
 from nvp.ledger.scoring import describe_draw, in_float64, score, score_probe, tolerance
 from nvp.likelihood import Score, summarise
-from nvp.runs.files import sha256
 from nvp.runs.load import TrainedRun, load_run
 
 # Both are scored in float64 from the same noise; what is left is rounding in the record.

@@ -75,7 +75,7 @@ class ImageModel(nn.Module, ABC):
         generator: torch.Generator | None = None,
         labels: Tensor | None = None,
     ) -> Tensor:
-        """Natural log of the probability of each image, (N,) float32, in nats; uint8 in.
+        """Natural log of the probability of each image, (N,), in nats; uint8 in.
 
         Where the likelihood is a bound, this is a lower bound, from `num_draws` = K sets of noise:
         log (1/K) sum_k P_k. Its expectation grows with K to log P(x). A model that `averages_noise`
@@ -188,7 +188,7 @@ def batch_norms(model: nn.Module) -> list[Any]:
 
 @contextmanager
 def batch_statistics(model: nn.Module) -> Iterator[None]:
-    """Within this block batch norms use the statistics of each batch, and do not change theirs."""
+    """Within this block batch norms use the statistics of each batch, and keep their averages."""
     norms = batch_norms(model)
     before = [(module.momentum, module.training) for module in norms]
     for module in norms:  # and nothing else: dropout stays as it is
@@ -233,6 +233,15 @@ def check_count(what: str, number: int) -> None:
         raise NVPError(f"{what} must be a whole number, got {number}")
     if number < 1:
         raise NVPError(f"{what} must be at least 1, got {number}")
+
+
+def check_temperature(temperature: float, least: float = 0.0) -> None:
+    """Raise `NVPError` unless `temperature` is finite, and at least `least`."""
+    if not least <= temperature < math.inf:
+        raise NVPError(
+            f"temperature must be a finite number of {least} or more, where 1 samples the model, "
+            f"got {temperature}"
+        )
 
 
 def check_levels(images: Tensor, levels: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,11 @@ class RunFolder:
     completions = _File("completions.png")  # of a Pixel RNN: upper halves of test images completed
     card = _File("README.md")  # generated
     filmstrip = _File("filmstrip.png")  # samples from the same noise at several steps
+
+    @property
+    def quoted(self) -> str:
+        """Its path, for a command that a reader copies."""
+        return shlex.quote(str(self.path))
 
     def check_free(self) -> None:
         """Raise `NVPError` where training would write over what no training wrote."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nvp.errors import NVPError
-from nvp.runs.files import write
+from nvp.files import write
 from nvp.runs.folder import RunFolder
 
 COLUMNS = (

@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from nvp.config import Precision, TrainingConfig
 from nvp.errors import NVPError
+from nvp.files import write_text
 from nvp.paths import repository_root
 from nvp.runs.checkpoint import AFTER_DIVERGENCE
-from nvp.runs.files import write_text
 from nvp.runs.folder import RunFolder
 
 

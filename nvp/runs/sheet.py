@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from nvp.errors import NVPError
+from nvp.files import write
 from nvp.likelihood import full_float32
 from nvp.model.protocol import ImageModel
-from nvp.runs.files import write
 
 if TYPE_CHECKING:  # only the extra `cli` brings it
     from PIL import Image

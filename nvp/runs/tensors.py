@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nvp.errors import NVPError
-from nvp.runs.files import write
+from nvp.files import write
 
 FORMAT = "nvp-1"
 

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nvp.errors import NVPError
+from nvp.files import write_text
 from nvp.ledger.entry import Run, runs
 from nvp.likelihood import Score
 from nvp.paths import repository_root, results_root
-from nvp.runs.files import write_text
 from nvp.tables.card import card
 from nvp.tables.cells import (
     NO_LIKELIHOOD,

@@ -75,6 +75,6 @@ def advice(folder: RunFolder) -> str:
         )
     return (
         "the last good checkpoint is kept: go on from it with a lower rate, `nvp train --resume "
-        f"{folder.path} --set training.learning_rate=...` (by Muon also "
+        f"{folder.quoted} --set training.learning_rate=...` (by Muon also "
         "training.relative_step), or a lower training.clip_norm"
     )

@@ -16,11 +16,11 @@ from nvp.data.augmentation import training_batch
 from nvp.data.splits import TrainingData, check_test_split, shuffled, spread, training_data
 from nvp.devices import pick_device
 from nvp.errors import NVPError
+from nvp.files import write_text
 from nvp.likelihood import evaluate, reestimate_statistics, score_images
 from nvp.model.labels import Examples, images_and_labels
 from nvp.model.protocol import batch_norms, batch_statistics
 from nvp.runs.checkpoint import Best, read_best, read_checkpoint
-from nvp.runs.files import write_text
 from nvp.runs.folder import RunFolder
 from nvp.runs.log import RunLog
 from nvp.runs.tensors import save_tensors
@@ -134,7 +134,7 @@ class Job:
                 if stopping and not finished:
                     raise NVPError(
                         f"stopped after step {state.step}, which is saved: go on with "
-                        f"`nvp train --resume {self.folder.path}`"
+                        f"`nvp train --resume {self.folder.quoted}`"
                     )
         return {} if log is None else log.last
 

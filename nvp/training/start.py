@@ -7,10 +7,10 @@ from pathlib import Path
 
 from nvp.config import RunConfig, load_config
 from nvp.errors import NVPError
+from nvp.files import locked
 from nvp.likelihood import nats_per_bit
 from nvp.runs.folder import RunFolder, default_folder
 from nvp.runs.load import read_config
-from nvp.runs.lock import locked
 from nvp.runs.provenance import note_leg, write_legs
 from nvp.training.allocator import keep_freed_memory
 from nvp.training.distributed import is_first, number_of_processes
@@ -68,7 +68,7 @@ def _train(config: RunConfig, folder: Path, data_root: Path | None, device: str)
 
 def _report(job: Job, last: dict[str, float]) -> str:
     """How a run ended, by the last row of its log, and what to do next."""
-    name, folder = job.config.name, job.folder.path
+    name, folder = job.config.name, job.folder.quoted
     if not last or ("bits_per_dim" in last and "validation" not in last):
         return (
             f"{name}: its budget is spent, but {job.folder.log} lacks the last row; "

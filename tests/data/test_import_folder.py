@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 import tracemalloc
 import zipfile
@@ -17,6 +18,7 @@ from PIL import Image
 from sources import encoded, photographs, pixels, write
 from tiny import nvp
 
+from nvp.data.catalogue import survey
 from nvp.data.importing import files as importing_files
 from nvp.data.importing import pixels as importing_pixels
 from nvp.data.importing.options import Crop, Fractions, Options
@@ -251,7 +253,8 @@ def test_images_that_cannot_be_read(skip: bool, tmp_path: Path, monkeypatch) -> 
         assert "deep.png: it has more than 8 bits a channel" in line
         assert "deep-colours.png: it has more than 8 bits a channel" in line
         assert "vast.png: it holds" in line
-    made = imported(tmp_path / "photos", tmp_path, skip_unreadable=True)
+    shares = Fractions(validation=0.2, test=0.2)
+    made = imported(tmp_path / "photos", tmp_path, skip_unreadable=True, fractions=shares)
     assert sum(made.images.values()) == 20
     assert made.skipped == 7
     note = json.loads((tmp_path / "mine/import.json").read_text())
@@ -390,8 +393,33 @@ def test_what_is_refused_before_anything_is_read(tmp_path: Path) -> None:
 
 def test_a_set_needs_images_to_train_on_and_to_score(tmp_path: Path) -> None:
     photographs(tmp_path / "photos", 5)
-    match = "there are no images for test: .*--test and --validation draw them"
+    match = "the number of images for test is 0: .*--test and --validation draw them"
     refused(match, tmp_path / "photos", tmp_path, fractions=Fractions(test=0))
+    unfinished = {entry.name: entry.note for entry in survey(tmp_path)}["mine"]
+    assert "or remove .mine.import" in unfinished
+    for split, number in (("train", 6), ("test", 1)):
+        photographs(tmp_path / "parted" / split, number)
+    refused("the number of images for test is 1", tmp_path / "parted", tmp_path)
+    shares = ("--validation", 0.5, "--test", 0.5, "--data-root", tmp_path)
+    result = nvp("data", "import", tmp_path / "photos", "mine", *shares)
+    assert "leave nothing to train on" in result.stderr
+
+
+def test_nothing_is_left_out_in_silence(tmp_path: Path, monkeypatch) -> None:
+    photographs(tmp_path / "photos", 5)
+    (tmp_path / "photos/9.png").symlink_to("gone.png")
+    refused(r"9\.png is a link to nothing: mend or remove it", tmp_path / "photos", tmp_path)
+    (tmp_path / "photos/9.png").unlink()
+    (tmp_path / "photos/locked").mkdir()
+
+    def scandir(path: Path) -> object:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    real = os.scandir
+    monkeypatch.setattr("os.scandir", scandir)
+    refused(r"cannot read .*locked \(Permission denied\)", tmp_path / "photos", tmp_path)
 
 
 def test_memory_does_not_grow_with_the_images(tmp_path: Path, monkeypatch) -> None:

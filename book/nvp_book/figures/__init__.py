@@ -101,8 +101,13 @@ def _choose_formats(shell: Any) -> None:
     def svg(figure: Figure) -> str | None:
         return drawing if isinstance(drawing := shown(figure), str) else None
 
-    def png(figure: Figure) -> bytes | None:
-        return dots if isinstance(dots := shown(figure), bytes) else None
+    def png(figure: Figure) -> bytes | tuple[bytes, dict[str, int]] | None:
+        if not isinstance(dots := shown(figure), bytes):
+            return None
+        if _holds_images(figure):
+            return dots
+        with Image.open(io.BytesIO(dots)) as picture:
+            return dots, {"width": round(picture.width * 96 / DOTS)}  # CSS pixels, as of an SVG
 
     formatters = shell.display_formatter.formatters
     formatters["image/svg+xml"].for_type(Figure, svg)

@@ -23,7 +23,7 @@ def draw_saturation(x: Tensor, normalised: Mapping[str, Tensor], bounds: Sequenc
     high = 1.25 * max(bounds)
     ax.set(xlabel="x, in standard deviations of the other images", ylabel="normalised")
     ax.set(xlim=(x[0].item(), x[-1].item()), ylim=(-high, high))
-    ax.legend(loc="upper left", fontsize=9, frameon=True, facecolor="white", edgecolor="white")
+    ax.legend(loc="lower right", fontsize=9, frameon=True, facecolor="white", edgecolor="white")
 
 
 def draw_gradient_errors(

@@ -70,7 +70,8 @@ def draw_two_scales(
     figure, axes = plt.subplots(1, len(small), figsize=(WIDTH, WIDTH / len(small) + 0.7))
     for ax, (name, seen) in zip(axes, small.items(), strict=True):
         # Cells are dots inside the drawing, which stays small.
-        cells: dict[str, Any] = {"edgecolor": GREY, "lw": 0.3, "rasterized": True}
+        cells: dict[str, Any] = {"edgecolor": GREY, "lw": 0.4, "rasterized": True}
+        cells["clip_on"] = False  # the outer edges, too
         ax.pcolormesh(large.int(), cmap=ListedColormap(["white", SKY]), vmin=0, vmax=1, **cells)
         for row, line in enumerate(seen.tolist()):
             for column, is_seen in enumerate(line):
@@ -140,9 +141,9 @@ def draw_curves(
         ax.plot(at, [factor * b for b in bits], "o", color=colour, ms=5, mec="white", zorder=3)
         if name in published:
             ax.plot([1.03 * last, 1.3 * last], 2 * [published[name]], "--", color=colour, lw=1.6)
-        ends[name] = (factor * bits[-1], colour)
-    low = min([*published.values(), *(end for end, _ in ends.values())])
-    # Names stand right of the curves, in the order of their ends, far enough apart to be read.
+        ends[name] = (published.get(name, factor * bits[-1]), colour)
+    low = min(end for end, _ in ends.values())
+    # Names stand right of the dashes, in their order, far enough apart to be read.
     high, free = low + 14, low - 2.0
     for name, (end, colour) in sorted(ends.items(), key=lambda item: item[1]):
         free = max(end, free + 1.0)

@@ -52,7 +52,7 @@ def draw_beside(sheets: Mapping[str, Tensor], *, columns: int) -> None:
         left = i * (width + gap) / whole[0]
         ax = figure.add_axes((left, 0, width / whole[0], height / whole[1]))
         ax.imshow(picture)
-        ax.set_title(name)
+        ax.set_title(name, fontsize=13)  # a phone shrinks the whole picture
         clean(ax)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -44,7 +45,7 @@ def draw_years(facts: Published, sets: Sequence[str] = ("cifar10", "imagenet64")
             points += _draw_family(ax, theirs, COLOURS[family])
         ax.set(title=DATA[data], ylabel="bits/dim")
         ax.margins(y=0.1)
-    axes[-1, 0].set(xlim=(2014, 2028), xticks=range(2014, 2028))
+    axes[-1, 0].set(xlim=(2014, 2027), xticks=range(2014, 2027))
     lines = [Line2D([], [], color=colour, label=FAMILIES[f]) for f, colour in COLOURS.items()]
     lines += [Line2D([], [], color=INK, ls="", marker=m, label=k) for k, m in SHAPES.items()]
     figure.legend(handles=lines, loc="outside lower center", ncols=4, fontsize=9)
@@ -68,12 +69,15 @@ def _draw_family(ax: Axes, figures: Sequence[tuple[Figure, Model]], colour: str)
         points.append((ax, name if leads else "", at, colour))
         if leads and not figure.unlike:
             line.append(at)
+    for (x, y), (next_x, next_y) in pairwise(line):  # so that names keep off the line
+        steps = [k / 12 for k in range(1, 12)]
+        points += [(ax, "", (x + s * (next_x - x), y + s * (next_y - y)), colour) for s in steps]
     ax.plot(*zip(*line, strict=True), color=colour, lw=1.2, alpha=0.6)
     return points
 
 
 def _name(points: Sequence[Point]) -> None:
-    """Write each name where it covers least of the points and of the names before it."""
+    """Write each name where it covers least of points, lines and the names before it."""
     taken = []
     for ax, _, at, _ in points:
         x, y = ax.transData.transform(at)

@@ -20,9 +20,9 @@ from torch import Tensor
 from nvp.data.sets import EMBEDDED, load
 from nvp.errors import NVPError
 from nvp.flows.config import RealNVPConfig
-from nvp.flows.preprocess import dequantise
 from nvp.flows.realnvp import RealNVP
 from nvp.ledger.entry import runs
+from nvp.model.dequantisation import dequantise
 from nvp_book.figures.samples import tile
 
 RUN = "live-fashion"

@@ -119,7 +119,7 @@ class _Folder:
         return key.open("rb")
 
     def files(self) -> Iterator[File]:
-        for folder, folders, names in os.walk(self.root):
+        for folder, folders, names in os.walk(self.root, onerror=_refuse):
             folders[:] = sorted(name for name in folders if _wanted(name))
             for name in (*folders, *filter(_wanted, names)):
                 path = Path(folder, name)
@@ -130,6 +130,8 @@ class _Folder:
                     )
             for name in filter(_wanted, names):
                 path = Path(folder, name)
+                if path.is_symlink() and not path.exists():
+                    raise NVPError(f"{path} is a link to nothing: mend or remove it")
                 if path.is_file():
                     yield File(
                         path.relative_to(self.root).as_posix(), path.stat().st_size, self, path
@@ -138,6 +140,12 @@ class _Folder:
     def _stays(self, path: Path) -> bool:
         """Whether a link leads to a file of this folder; to a folder none may lead."""
         return path.resolve().is_relative_to(self.root) and not path.is_dir()
+
+
+def _refuse(error: OSError) -> None:
+    raise NVPError(
+        f"cannot read {error.filename} ({error.strerror}): mend its permissions, or move it away"
+    )
 
 
 def _wanted(name: str) -> bool:

@@ -27,10 +27,11 @@ from nvp.data.importing.parquet import read_parquet
 from nvp.data.importing.pixels import Preparation, Resize, decode, to_array
 from nvp.data.importing.progress import Progress, silent
 from nvp.data.importing.source import Picture, Source
-from nvp.data.importing.writer import Columns, put_in_place, work_folder, write_text
+from nvp.data.importing.writer import Columns, put_in_place, work_folder
 from nvp.data.on_disk import RaggedRows, fingerprint_rows
 from nvp.data.sets import NAMES, SPLITS, fingerprint_labels
 from nvp.errors import NVPError
+from nvp.files import write_text
 from nvp.paths import data_root, expanded
 
 SHOWN = 10  # names of unreadable images in a message
@@ -117,8 +118,8 @@ def import_set(
             put_in_place(folder, target)
     except OSError as error:
         raise NVPError(
-            f"cannot write {target} ({error.strerror or error}): free some space and give the same "
-            "command again, it goes on where it was"
+            f"cannot write {target} ({error.strerror or error}): free some space, make the folder "
+            "writable, or name another --data-root; the same command goes on where it was"
         ) from error
     stored = read_npy(target, "train").images
     height, width, channels = stored.shape[1:]
@@ -243,11 +244,13 @@ def _check_whole(source: Source, columns: Columns, options: Options) -> None:
             f"{f'; and {more} more' if more > 0 else ''}: mend or remove them, or give the same "
             "command with --skip-unreadable"
         )
-    for split in ("train", "test"):
-        if not journal.counts.get(split):
+    for split in SPLITS:
+        number = journal.counts.get(split, 0)
+        if number < 2 and (split, number) not in (("train", 1), ("validation", 0)):
             raise NVPError(
-                f"there are no images for {split}: a set needs images to train on and images to "
-                "score; without folders train/ and test/, --test and --validation draw them"
+                f"the number of images for {split} is {number}: a set needs images to train on and "
+                "two or more to score; without folders train/ and test/, --test and --validation "
+                "draw them"
             )
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,9 +17,10 @@ import numpy as np
 
 from nvp.data.formats import UNFINISHED
 from nvp.errors import NVPError
+from nvp.files import LOCK, locked, write_text
 
 HEADER = 128  # bytes, of a .npy file
-JOURNAL, LOCK, PART = "journal.json", "lock", ".part"
+JOURNAL, PART = "journal.json", ".part"
 SYNC_SECONDS = 2.0  # of work that a kill may cost
 
 
@@ -154,37 +153,18 @@ def _read_journal(folder: Path, what: dict[str, Any]) -> Journal:
     return Journal(what)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file so that a kill leaves the old one or the new one."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
-
-
 @contextmanager
 def work_folder(target: Path) -> Iterator[Path]:
     """A folder beside `target` for the unfinished set, which one process at a time may use."""
     folder = target.with_name(f".{target.name}{UNFINISHED}")
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise NVPError(f"{target.name} is being imported already: wait for it") from error
-        except OSError as error:  # some network file systems have no locks
-            print(
-                f"nvp: {folder} cannot be locked ({error}): import once at a time", file=sys.stderr
-            )
+    with locked(folder):
         yield folder
 
 
 def put_in_place(folder: Path, target: Path) -> None:
     """Rename: from one moment to the next the set is there, whole.
 
-    The journal goes last, so that after a kill the same command finishes what is left.
+    A kill after that leaves journal, lock and sizes beside it, which nothing reads.
     """
     old = target.with_name(f".{target.name}.old")
     if target.exists():

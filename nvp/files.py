@@ -1,4 +1,4 @@
-"""Writing files so that a full disk or a lost machine leaves the last good one as it was.
+"""Files that outlive a full disk or a lost machine, and folders that one process writes to.
 
 Every write goes to a file beside the target, is flushed to disk, and then takes its place.
 """
@@ -6,14 +6,19 @@ Every write goes to a file beside the target, is flushed to disk, and then takes
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import glob
 import hashlib
 import os
+import socket
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from nvp.errors import NVPError
 
+LOCK = ".lock"
 STALE_SECONDS = 3600  # a half-written file that is older was left by a process that was killed
 
 
@@ -45,7 +50,8 @@ def write(path: Path, content: bytes) -> None:
             "the one already there is untouched" if os.path.exists(path) else "nothing was written"
         )
         raise NVPError(
-            f"cannot write {path} ({error}): {kept}; free some space or name another folder"
+            f"cannot write {path} ({error}): {kept}; free some space, make the folder writable, or "
+            "name another folder"
         ) from error
 
 
@@ -66,3 +72,43 @@ def _sweep(target: Path) -> None:
         with contextlib.suppress(OSError):
             if time.time() - part.stat().st_mtime > STALE_SECONDS:
                 part.unlink()
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold `folder`, which is made if it is not there, until the end of the block.
+
+    The system lets go of it when the process ends, however that is. Raises `NVPError` where
+    another process holds it. A folder that is empty in the end is removed.
+    """
+    path = folder / LOCK
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    except OSError as error:
+        raise NVPError(
+            f"cannot write {folder} ({error}): nothing was written; name another folder"
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise NVPError(
+                f"{folder} is in use by {file.read() or 'another process'}: wait until it ends, or "
+                "name another folder"
+            ) from error
+        except OSError as error:  # some network file systems have no locks
+            print(
+                f"nvp: {folder} cannot be locked ({error}): use it once at a time", file=sys.stderr
+            )
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                if os.listdir(folder) == [LOCK]:
+                    path.unlink()
+                    folder.rmdir()
