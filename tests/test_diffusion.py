@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nvp.baselines.diffusion import Diffusion, DiffusionConfig
+from nvp.likelihood import evaluate
 
 
 class BestDenoiser(nn.Module):
@@ -25,6 +26,13 @@ class BestDenoiser(nn.Module):
         assert isinstance(self.x, Tensor)
         e = (z[..., None] - alpha[..., None] * self.x) / sigma[..., None]
         return ((-0.5 * e.square()).softmax(-1) * e).sum(-1)
+
+
+class Grey(nn.Module):
+    """The noise in z_t where every x is 0."""
+
+    def forward(self, z: Tensor, gamma: Tensor) -> Tensor:
+        return z / torch.sigmoid(gamma).sqrt()[:, None, None, None]
 
 
 def best_model(levels: int, **settings: Any) -> Diffusion:
@@ -78,6 +86,30 @@ def test_samples_of_the_best_network_have_all_levels_equally_often() -> None:
     drawn = best_model(5, steps=100).sample(800, generator=torch.Generator().manual_seed(0))
     frequencies = torch.bincount(drawn.flatten().int(), minlength=5) / drawn.numel()
     assert torch.allclose(frequencies, torch.full((5,), 0.2), atol=0.02)
+
+
+def test_the_noise_of_samples_is_that_of_the_last_gamma() -> None:
+    config = DiffusionConfig(image_shape=(1, 4, 4), steps=3, gamma_0=-3.0, gamma_1=12.0)
+    model = Diffusion(config)
+    model.register_parameter("any", nn.Parameter(torch.zeros(1)))  # it has the type of the samples
+    model.add_module("network", Grey())
+    drawn = model.sample(1000, generator=torch.Generator().manual_seed(0)).double()
+    assert drawn.std().item() == pytest.approx(128 * math.exp(-1.5), rel=0.03)
+
+
+def test_a_sample_takes_the_steps_that_are_asked_for() -> None:
+    model = Diffusion(DiffusionConfig(image_shape=(1, 8, 8), width=8, steps=3))
+    calls: list[int] = []
+    model.network.register_forward_hook(lambda *_: calls.append(1))
+    model.sample(2)
+    assert len(calls) == 3
+
+
+def test_a_fresh_network_already_predicts() -> None:
+    model = Diffusion(DiffusionConfig(image_shape=(1, 8, 8), width=8, times=8))
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (50, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    assert 8 <= evaluate(model, images).bits_per_dim < 12
 
 
 def test_at_temperature_0_no_noise_is_left() -> None:

@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from nvp import RealNVPConfig
+from nvp import RealNVP, RealNVPConfig
 from nvp.errors import NVPError
 from nvp.flows.batchnorm import CouplingBatchNorm, NormScope
 from nvp.flows.coupling import AffineCoupling, AffineOrder, ChannelCoupling, CheckerboardCoupling
 from nvp.flows.masks import Half, Parity
+from nvp.flows.prior import LogisticPrior
 from nvp.flows.resnet import CouplingNet, InputTreatment
 from nvp.flows.squeeze import SqueezeOrder, squeeze
 from nvp.testing import check_bijection
@@ -218,3 +219,32 @@ def test_encode_and_decode(lived) -> None:
     assert torch.equal(model.decode(z), pixels)
     cold = model.sample(3, generator=torch.Generator().manual_seed(0), temperature=0.0)
     assert torch.equal(cold[0], cold[1])
+
+
+def _first(model: RealNVP) -> Any:
+    return model.flow.scales[0].checkerboard.bijections[0]
+
+
+def _penalty_of_a_unit(model: RealNVP) -> float:
+    named = model.named_parameters()
+    squares = [p.square().sum().item() for name, p in named if name.endswith((".g", ".scale"))]
+    return model.weight_scale_penalty().item() / sum(squares)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "found"),
+    [
+        ("norm_momentum", 0.3, lambda m: _first(m).norm.momentum),
+        ("checkerboard_scale_init", 0.5, lambda m: _first(m).scale.item()),
+        ("channel_scale_init", 0.5, lambda m: m.flow.scales[0].channelwise.bijections[0].scale),
+        ("scale_per_channel", True, lambda m: _first(m).scale.numel() == 3),
+        ("concatenated_relu", False, lambda m: _first(m).net.treatment.concatenated_relu),
+        ("mask_channel", False, lambda m: _first(m).net.treatment.mask_channel),
+        ("prior", "logistic", lambda m: "logistic" if type(m.prior) is LogisticPrior else ""),
+        ("weight_scale_l2", pytest.approx(0.25), _penalty_of_a_unit),
+    ],
+)
+def test_every_option_reaches_the_model(option: str, value: Any, found: Any) -> None:
+    asked = 0.25 if option == "weight_scale_l2" else value
+    config = RealNVPConfig.paper((3, 8, 8), **{**SMALL, option: asked})
+    assert found(RealNVP(config)) == value

@@ -45,6 +45,15 @@ def test_a_gan_that_cannot_be_told_from_the_data_loses_three_bits() -> None:
     assert model.loss(noise(8, 1, 8, 8), seeded()).item() == pytest.approx(3 * math.log(2))
 
 
+def test_the_ends_of_tanh_are_black_and_white() -> None:
+    model = GAN(GANConfig(image_shape=(1, 8, 8), width=2))
+    last = [module for module in model.G.modules() if isinstance(module, nn.ConvTranspose2d)][-1]
+    nn.init.zeros_(last.weight)
+    for bias, level in ((-20.0, 0), (20.0, 255)):
+        nn.init.constant_(last.bias, bias)
+        assert (model.decode(torch.zeros(1, 64)) == level).all()
+
+
 def test_a_gan_says_what_to_do_instead_of_scoring() -> None:
     with pytest.raises(NVPError, match=r"a GAN has no likelihood, .*: look at what it draws"):
         fresh("gan").log_prob(noise(2, 1, 8, 8))

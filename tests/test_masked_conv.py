@@ -7,7 +7,7 @@ import torch
 from pixels import generator
 from torch.nn import functional as F
 
-from nvp.autoregressive.lstm import input_to_state
+from nvp.autoregressive.lstm import input_to_state, state_to_state
 from nvp.autoregressive.masked_conv import Mask, MaskedConv2d, colour_groups, conv_mask
 
 RGB = torch.arange(3)
@@ -120,3 +120,10 @@ def test_no_optimiser_moves_a_forbidden_weight(mask: Mask) -> None:
         optimiser.step()
     assert not conv.masked_weight()[conv.mask == 0].any()
     assert conv.masked_weight()[conv.mask == 1].all()
+
+
+def test_first_weights_are_scaled_by_the_inputs_that_are_there() -> None:
+    conv = MaskedConv2d("B", colour_groups(6, 3), colour_groups(6, 3), (7, 7))
+    used = conv.mask.flatten(1).sum(1).mean().item()
+    assert conv.weight.abs().max().item() == pytest.approx(used**-0.5, rel=0.02)
+    assert state_to_state(2, 3, 16).abs().max().item() == pytest.approx(48**-0.5, rel=0.02)

@@ -24,6 +24,7 @@ from torch import Tensor
 from nvp import MultiScaleConfig, MultiScalePixelRNN
 from nvp.autoregressive.config import Kind
 from nvp.autoregressive.layers import bias_maps
+from nvp.autoregressive.sampling import LEAST_TEMPERATURE
 from nvp.errors import NVPError
 from nvp.model.protocol import log_mean_exp
 
@@ -202,6 +203,12 @@ def test_small_images_that_the_small_model_could_not_have_drawn() -> None:
     for images in (small.repeat(1, 1, 2, 2), small + 2, small.float()):
         with pytest.raises(NVPError, match="images must"):
             model.enlarge(images)
+
+
+def test_both_scales_are_drawn_at_the_temperature() -> None:
+    model = build("row_lstm", (1, 4, 4), levels=3)
+    cold = model.sample(8, generator=generator(), temperature=LEAST_TEMPERATURE)
+    assert (cold == cold[:1]).all()
 
 
 def test_more_draws_of_a_pair_are_averaged() -> None:

@@ -294,6 +294,12 @@ def test_mixture_has_the_mass_of_its_tails() -> None:
     torch.testing.assert_close(of_bins[0][near].double(), of_bins[1][near], rtol=1e-3, atol=1e-3)
 
 
+def test_the_narrowest_mixture_scores_every_level() -> None:
+    parameters = torch.tensor([[0.0, 0.0, -60.0]])
+    score = Mixture(256, num_components=1, num_scales=1).log_prob
+    assert score(parameters, torch.tensor([100]), generator()).isfinite().all()
+
+
 def test_mixture_draws_what_lies_outside_at_the_ends() -> None:
     output, parameters = mixture()
     masses = output.logits(parameters)[0].exp()

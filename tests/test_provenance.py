@@ -105,3 +105,14 @@ def test_the_commit_of_other_code_is_not_noted(
     monkeypatch.setattr(provenance, "_git", lambda *_: "a commit of theirs")
     monkeypatch.delenv("NVP_COMMIT", raising=False)
     assert provenance.code_commit() is None
+
+
+def test_uncommitted_changes_to_the_code_are_noted(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "nvp").mkdir()
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "nvp" / "provenance.py"))
+    monkeypatch.setattr(provenance, "repository_root", lambda: tmp_path)
+    said = {"rev-parse": "abc", "status": ""}
+    monkeypatch.setattr(provenance, "_git", lambda _, what, *__: said[what])
+    assert provenance.code_commit() == "abc"
+    said["status"] = " M nvp/files.py"
+    assert provenance.code_commit() == "abc+"

@@ -151,6 +151,33 @@ class Forgetful(Histogram):
         return None
 
 
+class Careless(Histogram):
+    """Draws without its generator."""
+
+    def sample(self, n, *, generator=None, temperature=1.0, labels=None):
+        return super().sample(n, temperature=temperature, labels=labels)
+
+
+class Chancy(Histogram):
+    """Says that it is exact, and is not."""
+
+    noise = 0.5
+
+
+class Sure(Histogram):
+    """Gives an image more than all there is."""
+
+    def _log_probs(self, images, num_draws, generator, y):
+        return [p + 100 for p in super()._log_probs(images, num_draws, generator, y)]
+
+
+class Turned(Histogram):
+    """Takes rows for columns."""
+
+    def sample(self, n, **options):
+        return super().sample(n, **options).mT
+
+
 class Repetitive(Histogram):
     """Draws with one seed for ever."""
 
@@ -195,6 +222,10 @@ class Summed(Histogram):
         (Idle, "unused has no gradient"),
         (Hidden, "keeps the tensor table outside its state"),
         (Forgetful, "a model that loads the state dict does something else"),
+        (Careless, "samples of the same seed differ"),
+        (Chancy, "exact log_prob needs noise"),
+        (Sure, "a probability above 1"),
+        (Turned, r"samples are \(8, 1, 3, 2\)"),
         (Repetitive, "samples of another seed are the same"),
         (Floating, "samples are torch.float32, not uint8"),
         (Bright, "a sample has the level 4 of 4"),

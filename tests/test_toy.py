@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch.distributions import MultivariateNormal
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from nvp.flows.toy import ToyData, ToyFlow, fit
 from nvp.testing import check_bijection
@@ -91,3 +94,15 @@ def test_data_sets(data: ToyData) -> None:
         ToyData.PINWHEEL: points.norm(dim=1) < 0.15,
     }
     assert between[data].float().mean() < 0.03
+
+
+def test_the_rate_of_a_fit_falls_by_a_cosine_and_its_seed_counts() -> None:
+    rates: list[float] = []
+    points = torch.randn(50, 2)
+    hook = register_optimizer_step_post_hook(lambda o, *_: rates.append(o.param_groups[0]["lr"]))
+    fit(ToyFlow(2, width=4), points, 4, learning_rate=0.01)
+    hook.remove()
+    assert rates == pytest.approx([0.005 * (1 + math.cos(math.pi * k / 4)) for k in range(4)])
+    assert fit(ToyFlow(2, width=4), points, 1, seed=0) != fit(
+        ToyFlow(2, width=4), points, 1, seed=1
+    )

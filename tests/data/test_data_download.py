@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -145,3 +146,35 @@ def test_cli_as_a_process_has_no_traceback(tmp_path: Path) -> None:
     assert result.stdout == ""
     assert result.stderr.startswith(f"nvp: cannot write mnist under {tmp_path / 'file'}")
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("name", "kind"), [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST")])
+def test_torchvision_fetches(
+    name: str, kind: str, idx_root: Path, tmp_path_factory, monkeypatch
+) -> None:
+    """By the right class, not for ever, and the archives go."""
+    timeouts = []
+
+    def fetch(root: str, *, download: bool) -> None:
+        timeouts.append(socket.getdefaulttimeout())
+        folder = sets.IDX_FOLDERS[name]
+        (shutil.copytree(idx_root / folder, Path(root, folder)) / "images.gz").touch()
+
+    for each in ("MNIST", "FashionMNIST"):
+        monkeypatch.setattr(f"torchvision.datasets.{each}", fetch if each == kind else None)
+    root = tmp_path_factory.mktemp("new")
+    folder = download.get(name, root)
+    assert len(load(name, "train", root=root)) == 60
+    assert timeouts == [download.STALLED_SECONDS]
+    assert socket.getdefaulttimeout() is None
+    assert not list(folder.glob("*.gz"))
+
+
+def test_a_copy_that_cannot_be_read_is_not_fetched_again(tmp_path: Path, monkeypatch) -> None:
+    def denied(*_: object, **__: object) -> None:
+        raise NVPError("cannot read mnist") from PermissionError(13, "denied")
+
+    monkeypatch.setattr(download, "load", denied)
+    monkeypatch.setattr(download, "_fetch", lambda *_: pytest.fail("fetched all the same"))
+    with pytest.raises(NVPError, match="cannot read mnist"):
+        download.get("mnist", tmp_path)

@@ -15,7 +15,7 @@ from nvp.data import sets
 from nvp.data.augmentation import training_batch
 from nvp.data.on_disk import RaggedRows, Rows, StoredImages
 from nvp.data.sets import fingerprint, load
-from nvp.data.splits import check_test_split, load_split
+from nvp.data.splits import check_test_split, examples, load_split
 from nvp.errors import NVPError
 from nvp.model.labels import Labelled
 from nvp.runs.folder import RunFolder
@@ -144,6 +144,14 @@ def test_images_of_different_sizes(tmp_path: Path) -> None:
     assert len(few) == 2
 
 
+def test_the_fingerprint_of_a_few_is_of_those_alone(tmp_path: Path) -> None:
+    sizes = [(6, 9), (6, 6), (8, 6)]
+    for name, held in (("three", sizes), ("two", sizes[:2])):
+        ragged(tmp_path / name, held)
+    few = load(tmp_path / "three", "train", crop=6, limit=2)
+    assert few.checksum == load(tmp_path / "two", "train", crop=6).checksum
+
+
 def test_what_cannot_be_cut(tmp_path: Path, npy_folder: Path, refused) -> None:
     refused(r"data\.crop 6 exceeds .* a side has 5 pixels", npy_folder, "train", crop=6)
     ragged(tmp_path / "wild", [(6, 9), (6, 6)])
@@ -252,3 +260,11 @@ def test_images_that_cannot_be_scored_are_refused_before_training(tmp_path: Path
             prepare(tiny.configuration(), tmp_path / "run", data_root=tmp_path / "data").run()
         np.save(tmp_path / "data/tiny/test_images.npy", whole)
     assert not (tmp_path / "run").exists()
+
+
+def test_levels_are_checked_in_every_block(root: Path, monkeypatch) -> None:
+    monkeypatch.setattr("nvp.data.splits.BLOCK_IMAGES", 10)
+    data = load("tiny-binary", "train", root=root)
+    data.images[-1, 0, 0, 0] = 2
+    with pytest.raises(NVPError, match="there is a 2"):
+        examples(tiny.pixelrnn_configuration(), data)

@@ -1,0 +1,128 @@
+"""Figures are of the kind that they say: of which weights, images, draws and statistics."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from ledgers import rewrite
+from PIL import Image
+
+from nvp.data.sets import load
+from nvp.ledger.enter import describe
+from nvp.ledger.entry import runs
+from nvp.ledger.pictures import write_pictures
+from nvp.ledger.scoring import scored_images
+from nvp.likelihood import evaluate, score_images
+from nvp.model.protocol import batch_statistics
+from nvp.runs.folder import RunFolder
+from nvp.runs.load import load_run
+from nvp.runs.log import read_log
+from nvp.runs.tensors import load_tensors, part, save_tensors
+from nvp.tables.build import table
+from nvp.tables.cells import scored
+from nvp.tables.published import read_published
+
+ROUNDED = 2e-6  # figures of a record have six digits
+
+
+def test_a_finished_model_is_the_average_with_new_statistics(trained: Path) -> None:
+    tensors, _ = load_tensors(RunFolder(trained / "run").checkpoint)
+    average, last = part("ema.module", tensors), part("model", tensors)
+    model = load_run(trained / "run", data_root=trained / "data").model
+    assert all(torch.equal(weight, average[name]) for name, weight in model.named_parameters())
+    assert any(not torch.equal(average[name], last[name]) for name, _ in model.named_parameters())
+    moments = {name: m for name, m in model.named_buffers() if name.endswith("running_var")}
+    assert moments
+    assert not any(torch.equal(moment, average[name]) for name, moment in moments.items())
+
+
+def test_figures_of_a_record_are_those_of_their_kind(recorded: Path, trained: Path) -> None:
+    run, scores = load_run(recorded / "runs" / "tiny"), runs(recorded)["tiny"].scores
+    images = load("tiny", "test", root=trained / "data").images[:20]
+    draws = score_images(run.model, images, num_draws=4, batch_size=10).mean().item()
+    with batch_statistics(run.model):
+        batches = score_images(run.model, images, batch_size=10).mean().item()
+    assert scores.first_more_draws.bits_per_dim == pytest.approx(draws, abs=ROUNDED)
+    assert scores.first_batch_statistics.bits_per_dim == pytest.approx(batches, abs=ROUNDED)
+    assert len({round(bits, 4) for bits in (scores.first.bits_per_dim, draws, batches)}) == 3
+
+
+def test_before_rounding_is_of_the_weights_as_trained(recorded: Path, trained: Path) -> None:
+    scores = runs(recorded)["tiny"].scores
+    model = load_run(trained / "run", data_root=trained / "data").model
+    images = load("tiny", "test", root=trained / "data").images
+    again = evaluate(model, images, batch_size=10).bits_per_dim
+    assert scores.before_rounding.bits_per_dim == pytest.approx(again, abs=ROUNDED)
+    assert scores.test.bits_per_dim != pytest.approx(again, abs=ROUNDED)
+
+
+def test_the_validation_figure_is_of_the_images_for_validation(
+    pixelrnn: tuple[Path, Path],
+) -> None:
+    data_root, root = pixelrnn
+    run = runs(root)["tiny-pixelrnn"]
+    images = load("tiny-binary", "validation", root=data_root).images
+    again = evaluate(run.load_model(), images, batch_size=10).bits_per_dim
+    assert run.scores.validation.bits_per_dim == pytest.approx(again, abs=ROUNDED)
+    trained = load_run(data_root.parent / "run", data_root=data_root)
+    assert len(scored_images(trained, "validation", data_root, limit=5)) == 5
+
+
+def test_the_share_of_a_budget_in_minutes(own: Path, trained: Path, tmp_path: Path) -> None:
+    folder = RunFolder(Path(shutil.copytree(trained / "run", tmp_path / "run")))
+    tensors, header = load_tensors(folder.checkpoint)
+    header["config"]["training"] |= {"steps": None, "minutes": 4 * header["minutes"]}
+    save_tensors(folder.checkpoint, tensors, header)
+    run, entry = load_run(folder.path, data_root=trained / "data"), runs(own)["tiny"]
+    told = describe(run, run.training, "tiny", [], entry.record.data, entry.scores, None, None)
+    assert (told.state, told.share_of_budget) == ("interrupted", pytest.approx(0.25))
+
+
+def test_the_end_of_a_run_is_told_in_nats(tmp_path: Path) -> None:
+    run = tiny.train(tmp_path, tiny.pixelrnn_tree())
+    row = read_log(RunFolder(run).log)[-1]
+    result = tiny.nvp("train", "--resume", run, "--data-root", tmp_path / "data")
+    assert f"({64 * math.log(2) * row['validation']:.2f} nats) after step 2" in result.output
+
+
+def test_the_temperature_reaches_the_samples(trained: Path, tmp_path: Path) -> None:
+    sheets = []
+    for temperature in (0.1, 1.0):
+        out = tmp_path / f"{temperature}.png"
+        options = ("--temperature", temperature, "--out", out, "--data-root", trained / "data")
+        assert tiny.nvp("sample", trained / "run", "-n", 4, *options).exit_code == 0
+        sheets.append(out.read_bytes())
+    assert sheets[0] != sheets[1]
+
+
+def test_real_images_are_spread_over_the_set(recorded: Path, tmp_path: Path) -> None:
+    greys = torch.arange(0, 256, 2, dtype=torch.uint8)[:, None, None, None]
+    images = greys.repeat(1, 1, 8, 8)
+    write_pictures(load_run(recorded / "runs" / "tiny"), RunFolder(tmp_path), images)
+    sheet = np.asarray(Image.open(tmp_path / "real.png"))
+    assert sheet[sheet < 255].max() == 252
+
+
+def test_a_row_scored_on_validation_images_shows_their_figure(own: Path) -> None:
+    tables = read_published().tables.values()
+    row = next(row for rows in tables for row in rows if row.split == "validation")
+    run = runs(own)["tiny"]
+    shown = f"{run.scores.validation.bits_per_dim:.3f}"
+    assert scored(run, row).startswith(f"{shown} ± ")
+    assert shown != f"{run.score.bits_per_dim:.3f}"
+
+
+def test_table_1_prefers_the_run_of_its_own_configuration(own: Path) -> None:
+    shutil.copytree(own / "runs" / "tiny", own / "runs" / "cifar10")
+    rewrite(own, "name", "cifar10", "cifar10")
+    for name in ("tiny", "cifar10"):
+        rewrite(own, "data.name", "cifar10", name)
+    rewrite(own, "scores.test.bits_per_dim", runs(own)["tiny"].score.bits_per_dim - 1, "tiny")
+    rows = {row[0]: row[-1] for row in table("table1", root=own).rows}
+    assert "(`cifar10`)" in rows["CIFAR-10"]

@@ -1,0 +1,128 @@
+"""What a configuration asks for reaches the run: seed, rate, optimiser, average, log, files."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import configuration, pixelrnn_configuration
+from torch import Tensor, nn
+
+from nvp.config import Precision, RunConfig, TrainingConfig
+from nvp.data.sets import load
+from nvp.runs.folder import RunFolder
+from nvp.runs.log import read_log
+from nvp.training import precision
+from nvp.training.loop import prepare, training_step
+from nvp.training.optimiser import make_optimiser, orthogonal
+from nvp.training.state import State, begin
+
+
+def start(config: RunConfig) -> State:
+    return begin(config, torch.device("cpu"), 54)
+
+
+def digits(root: Path) -> Tensor:
+    return load("tiny-binary", "train", root=root).images[:8]
+
+
+def test_first_weights_and_order_follow_from_the_seed() -> None:
+    one, other = (start(configuration(seed=seed)) for seed in (0, 1))
+    weights = zip(one.model.parameters(), other.model.parameters(), strict=True)
+    assert any(not torch.equal(a, b) for a, b in weights)
+    assert not torch.equal(one.order, other.order)
+
+
+def test_dropout_differs_from_step_to_step_and_with_the_seed(root: Path) -> None:
+    config = pixelrnn_configuration()
+    model = config.model.model_copy(update={"dropout": 0.5})
+    state, losses = start(config.model_copy(update={"model": model})), []
+    for state.step, state.seed in ((0, 0), (0, 0), (1, 0), (0, 1)):
+        losses.append(state.loss(digits(root), state.noise).item())
+    assert losses[0] == losses[1]
+    assert len(set(losses)) == 3
+
+
+def test_the_rate_of_a_run_warms_up_and_anneals(root: Path, tmp_path: Path) -> None:
+    config = pixelrnn_configuration(steps=8, warmup_steps=2, anneal=0.5)
+    prepare(config, tmp_path, data_root=root).run()
+    rates = [row["rate"] for row in read_log(RunFolder(tmp_path).log)]
+    assert rates == pytest.approx([5e-4, 1e-3, 1e-3, 1e-3, 1e-3, 7.5e-4, 5e-4, 2.5e-4])
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "adamax", "muon"])
+def test_adam_and_its_kin_take_their_constants_from_the_configuration(optimiser: str) -> None:
+    config = configuration(betas=(0.5, 0.9), epsilon=1e-5, optimiser=optimiser)
+    for group in start(config).optimiser.param_groups:
+        assert (group["betas"], group["eps"]) == ((0.5, 0.9), 1e-5)
+
+
+def test_the_momentum_of_muon_is_nesterovs() -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(3, 4, 3, bias=False)
+    optimiser = make_optimiser(conv, TrainingConfig(steps=1, optimiser="muon"))
+    momentum = torch.zeros_like(conv.weight)
+    for _ in range(3):
+        before, gradient = conv.weight.detach().clone(), torch.randn_like(conv.weight)
+        conv.weight.grad = gradient.clone()
+        optimiser.step()
+        momentum = 0.95 * momentum + 0.05 * gradient
+        ahead = orthogonal((0.95 * momentum + 0.05 * gradient).flatten(1))
+        assert torch.allclose((conv.weight.detach() - before).flatten(1), -1e-3 * ahead, atol=2e-5)
+
+
+def test_the_decay_of_the_average_is_that_of_the_configuration(root: Path) -> None:
+    config = pixelrnn_configuration(ema_decay=0.0)
+    state = start(config)
+    for _ in range(2):
+        training_step(state, digits(root), config.training, 0.0)
+    for ours, theirs in zip(state.average.parameters(), state.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_resumed_run_keeps_its_precision(root: Path, tmp_path: Path, monkeypatch) -> None:
+    for found, steps in ((Precision.FP32, 1), (Precision.BF16, 2)):
+        monkeypatch.setattr("nvp.training.state.faster_precision", lambda _, found=found: found)
+        config = pixelrnn_configuration(steps=steps, precision="auto")
+        job = prepare(config, tmp_path, data_root=root)
+        assert job.state.precision is Precision.FP32
+        job.run()
+
+
+def test_the_faster_precision_is_the_one_of_less_time(monkeypatch) -> None:
+    now, conv2d = 0.0, nn.functional.conv2d
+    cost = {torch.bfloat16: 1.0, torch.float32: 2.0}
+
+    def timed(x: Tensor, *arguments: object, **options: object) -> Tensor:
+        nonlocal now
+        now += cost[x.dtype]
+        return conv2d(x, *arguments, **options)
+
+    monkeypatch.setattr(precision.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(nn.functional, "conv2d", timed)
+    assert precision.faster_precision(torch.device("cpu")) is Precision.BF16
+    cost[torch.bfloat16] = 3.0
+    assert precision.faster_precision(torch.device("cpu")) is Precision.FP32
+
+
+def test_a_run_saves_as_often_as_it_is_told(root: Path, tmp_path: Path, monkeypatch) -> None:
+    for minutes, expected in ((1e-9, [1, 2, 3]), (math.inf, [3])):
+        saved: list[int] = []
+        monkeypatch.setattr(
+            "nvp.training.loop.save", lambda state, *_, saved=saved: saved.append(state.step)
+        )
+        config = pixelrnn_configuration(steps=3, checkpoint_minutes=minutes)
+        prepare(config, tmp_path / str(minutes), data_root=root).run()
+        assert saved == expected
+
+
+def test_a_row_of_the_log_has_means_since_the_one_before(root: Path, tmp_path: Path) -> None:
+    for every in (1, 2):
+        config = pixelrnn_configuration(steps=4, log_every=every)
+        prepare(config, tmp_path / str(every), data_root=root).run()
+    each, pairs = (read_log(RunFolder(tmp_path / every).log) for every in "12")
+    for key in ("loss", "gradient_norm"):
+        a, b, c, d = (row[key] for row in each)
+        assert [row[key] for row in pairs] == pytest.approx([(a + b) / 2, (c + d) / 2])
