@@ -172,13 +172,13 @@ def read_npy(folder: Path, split: str) -> Stored:
 
 
 def _noted(path: Path, split: str) -> dict[str, str]:
-    """The note of an import on a split; empty for files that someone saved by hand."""
+    """The note of an import on a split; empty for what someone saved by hand or added since."""
     if not path.is_file():
         return {}
     try:
-        note = json.loads(path.read_text(encoding="utf-8"))["splits"][split]
+        note = json.loads(path.read_text(encoding="utf-8"))["splits"].get(split, {})
         return {key: note[key] for key in ("sha256", "labels_sha256") if key in note}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise NVPError(f"{path} is damaged: import the set again with --replace") from error
 
 

@@ -16,7 +16,7 @@ from sources import encoded, photographs, pixels, write
 
 from nvp.data import catalogue
 from nvp.data.importing import writer
-from nvp.data.importing.options import Crop, Options
+from nvp.data.importing.options import Crop, Fractions, Options
 from nvp.data.importing.run import import_set
 from nvp.data.sets import load
 from nvp.errors import NVPError
@@ -268,6 +268,14 @@ def test_pixels_and_labels_that_change_after_the_import(ragged: bool, tmp_path: 
 def test_a_damaged_note(tmp_path: Path) -> None:
     photographs(tmp_path / "photos")
     import_set(tmp_path / "photos", "mine", root=tmp_path)
-    (tmp_path / "mine/import.json").write_text("{")
-    with pytest.raises(NVPError, match=r"import\.json is damaged: import the set again"):
-        load("mine", "train", root=tmp_path)
+    for damaged in ("{", '{"splits": []}'):
+        (tmp_path / "mine/import.json").write_text(damaged)
+        with pytest.raises(NVPError, match=r"import\.json is damaged: import the set again"):
+            load("mine", "train", root=tmp_path)
+
+
+def test_a_split_may_be_added_by_hand(tmp_path: Path) -> None:
+    photographs(tmp_path / "photos", 30)
+    import_set(tmp_path / "photos", "mine", Options(fractions=Fractions(0)), root=tmp_path)
+    np.save(tmp_path / "mine/validation_images.npy", np.load(tmp_path / "mine/test_images.npy"))
+    assert len(load("mine", "validation", root=tmp_path)) == 3
