@@ -125,7 +125,7 @@ def measure_sampling(setting: Setting, kind: str, batch: int, steps: int) -> dic
     model = PixelRNN(config).eval()
     use_channels_last(model)
     images = torch.randint(config.levels, (batch, *config.image_shape)).to(torch.uint8)
-    _, height, width = config.image_shape
+    colours, height, width = config.image_shape
     with torch.no_grad():
         forward = seconds(lambda: model.parameters_of(images), steps)
         sample = seconds(lambda: model.sample(batch), steps)
@@ -136,9 +136,9 @@ def measure_sampling(setting: Setting, kind: str, batch: int, steps: int) -> dic
     return {
         "forward": forward,
         "sample": sample,
-        "pixels": height * width,
+        "sub_pixels": colours * height * width,
         "by_definition": by_definition,
-        "passes_by_definition": width,
+        "passes_by_definition": colours * width,
         "differ": int((slow != fast).flatten(1).any(1).sum()),
     }
 

@@ -66,12 +66,12 @@ def contender_table(benchmark: Benchmark, kind: str, record: dict[str, Any]) -> 
 
 
 def sampling_table(benchmark: Benchmark, record: dict[str, Any]) -> str:
-    """Cached sampling, and by definition: estimated as one forward pass for every pixel."""
+    """Cached sampling, and by definition: estimated as one forward pass for every sub-pixel."""
     rows = []
     for key, kind in benchmark.kinds.items():
         runs = record["measured"][f"{key}/{SAMPLING}"]
         sample, forward = middle(runs, "sample"), middle(runs, "forward")
-        estimated = runs[0]["pixels"] * forward
+        estimated = runs[0]["sub_pixels"] * forward
         took, passes = median(r["by_definition"] for r in runs), runs[0]["passes_by_definition"]
         row = {
             f"drawing {record['batch']} images, fp32": kind.title,

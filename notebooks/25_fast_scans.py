@@ -391,7 +391,7 @@ for kind, title in kinds.items():
     one_pass, kept = (
         middle(f"{kind}/sampling", key) for key in ("forward", "sample")
     )
-    pixels = record["measured"][f"{kind}/sampling"][0]["pixels"]
+    pixels = record["measured"][f"{kind}/sampling"][0]["sub_pixels"]
     cells = [f"{1000 * one_pass:.0f} ms", f"{pixels * one_pass:.0f} s"]
     rows.append([title, *cells, f"{kept:.2f} s"])
     assert kept < pixels * one_pass / 50

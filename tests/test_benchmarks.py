@@ -193,7 +193,7 @@ def stand_in(benchmark: str, name: str, setting: str, batch: int, steps: int) ->
         rates = {"fp32 NCHW": [10.0], "fp32 NHWC": [20.0], "bf16 NHWC": [40.0]}
         return {"gflop_per_second": {"3x3": rates}, "auto": "bf16"}
     if name.endswith(SAMPLING):
-        keys = ("pixels", "passes_by_definition", "by_definition", "differ")
+        keys = ("sub_pixels", "passes_by_definition", "by_definition", "differ")
         return {"forward": [0.5], "sample": [2.0], **dict.fromkeys(keys, 49)}
     step = 1.0 if "/nvp" in name else 3.0
     keys = ("peak_megabytes", "parameters", "bits_per_dim_of_noise")
