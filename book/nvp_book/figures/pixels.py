@@ -144,9 +144,9 @@ def draw_curves(
         ends[name] = (published.get(name, factor * bits[-1]), colour)
     low = min(end for end, _ in ends.values())
     # Names stand right of the dashes, in their order, far enough apart to be read.
-    high, free = low + 14, low - 2.0
+    high, free = low + 14, low - 1.0
     for name, (end, colour) in sorted(ends.items(), key=lambda item: item[1]):
-        free = max(end, free + 1.0)
+        free = max(end, free + 0.75)
         ax.text(1.36 * last, free, name, color=colour, va="center", fontsize=9.5)
     ax.set(xscale="log", xlabel="training images seen", ylabel="nats an image")
     ax.set(xlim=(last / 40, 1.32 * last), ylim=(low - 2.5, high))
