@@ -490,8 +490,14 @@ print(f"about {score.bits_per_dim:.0f} bits/dim")
 # Weights of up to 12 MB are kept with it, larger ones are left out.
 #
 # The entry says on what machine and commit the run was trained, on which images, and what it scored. All tables are made from these entries and from
-# `results/published.yaml`, and a run appears where its data set does. In the terminal, the file must name an importable module, here
-# `family: examples.gated_pixelcnn:GatedPixelCNNConfig`. Then it is four commands:
+# `results/published.yaml`, and a run appears where its data set does. In the terminal, the file must name a module that
+# can be imported:
+#
+# ```yaml
+# family: examples.gated_pixelcnn:GatedPixelCNNConfig
+# ```
+#
+# Then it is four commands:
 #
 # ```bash
 # .venv/bin/nvp train gated.yaml         # to build/runs/NAME
