@@ -96,8 +96,11 @@ def test_a_warning_is_an_error(
         builder.build(small_book / "notebooks", small_book / "html", plain)
     assert "no_such_page" in capfd.readouterr().err
     assert not (small_book / "html").exists()
+
+
+def test_sphinx_alone_builds_the_book(small_book: Path) -> None:
     (small_book / "welcome.md").write_text("# Welcome\n\nSee {doc}`" + CHAPTERS[0] + "`.")
-    builder.build(small_book / "notebooks", small_book / "html", plain)
+    builder.build(small_book / "notebooks", small_book / "html", plain=True)
     assert (small_book / "html" / f"{CHAPTERS[0]}.html").is_file()
 
 

@@ -103,10 +103,12 @@ def test_a_rehearsal(row: Row, tmp_path: Path) -> None:
     run = load_run(tmp_path / "run", data_root=tmp_path)
     score = evaluate(run.model, load_split(config, row.split, tmp_path).images, batch_size=2)
     assert 0 < score.bits_per_dim < 30
-    drawn = run.model.sample(1, generator=torch.Generator().manual_seed(0))
-    assert drawn.shape == (1, *config.model.image_shape)
-    assert drawn.dtype == torch.uint8
-    assert int(drawn.max()) < config.model.levels
+    # A Pixel RNN takes a pass for each sub-pixel: other tests draw colours, on small images.
+    if isinstance(config.model, RealNVPConfig) or config.model.image_shape[0] == 1:
+        drawn = run.model.sample(1, generator=torch.Generator().manual_seed(0))
+        assert drawn.shape == (1, *config.model.image_shape)
+        assert drawn.dtype == torch.uint8
+        assert int(drawn.max()) < config.model.levels
 
 
 def test_a_steps_arithmetic_is_that_of_its_convolutions() -> None:

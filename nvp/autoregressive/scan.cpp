@@ -21,12 +21,15 @@
 //   h, c       (blocks, directions, H + 1, W + 2 border, BLOCK, hp)   with a border
 //   activations(blocks, directions, H, W, BLOCK, 4, hp), or those of one row without a backward pass
 
-#include <ATen/ATen.h>
+#include <ATen/Dispatch.h>
 #include <ATen/OpMathType.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
 #include <ATen/cpu/vec/functional.h>
 #include <ATen/cpu/vec/vec.h>
 #include <ATen/native/CPUBlas.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
 #include <algorithm>

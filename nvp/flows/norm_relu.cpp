@@ -6,9 +6,10 @@
 // pixels of all images, channels last. Sums are taken in float32 over CHUNK rows, and in float64
 // over the chunks, in a fixed order: no result depends on the threads.
 
-#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
 #include <ATen/cpu/vec/vec.h>
+#include <ATen/ops/empty_like.h>
 #include <torch/library.h>
 
 #include <algorithm>

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
-from matplotlib.transforms import Bbox
 
 from nvp.tables.later_models import DATA, FAMILIES
 from nvp.tables.published import Figure, Model, Published
@@ -81,16 +81,22 @@ def _name(points: Sequence[Point]) -> None:
     taken = []
     for ax, _, at, _ in points:
         x, y = ax.transData.transform(at)
-        taken.append(Bbox([[x - 4, y - 4], [x + 4, y + 4]]))
+        taken.append((x - 4, y - 4, x + 4, y + 4))
     for ax, name, at, colour in points:
+        if not name:
+            continue
         text = ax.annotate(name, at, (0, 0), textcoords="offset points", fontsize=8.5, color=colour)
+        others = np.array(taken)
 
-        def covered(place: tuple[float, float, str], text: Annotation = text) -> float:
+        def covered(
+            place: tuple[float, float, str], text: Annotation = text, others: np.ndarray = others
+        ) -> float:
             right, up, side = place
             text.set(position=(right, up), ha=side)
             box = text.get_window_extent()
-            meets = [Bbox.intersection(box, other) for other in taken]
-            return sum(meet.width * meet.height for meet in meets if meet is not None)
+            low, high = np.maximum(others[:, :2], box.min), np.minimum(others[:, 2:], box.max)
+            return float((high - low).clip(min=0).prod(axis=1).sum())
 
         covered(min(PLACES, key=covered))
-        taken.append(text.get_window_extent())
+        box = text.get_window_extent()
+        taken.append((box.x0, box.y0, box.x1, box.y1))
