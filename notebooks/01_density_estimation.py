@@ -164,7 +164,7 @@ for q in (histogram.p, torch.full((256,), 1 / 256)):
 #
 # ## Bits per dimension
 #
-# Both papers count in bits per **sub-pixel**. A grey pixel has one, a colour pixel three, and an image has $D$:
+# Both papers count in bits per **sub-pixel**. (Pixel RNN gives binary MNIST in nats an image.) A grey pixel has one, a colour pixel three, and an image has $D$:
 #
 # $$
 # \text{bits/dim}(x) = -\frac{\log_2 P(x)}{D} = -\frac{\log P(x)}{D \log 2} .
@@ -508,7 +508,7 @@ assert max(nats["flow"], nats["autoregressive"]) < nats["the data"] + 0.15
 # * Maximum likelihood minimises $\mathrm{KL}(\text{data} \,\|\, \text{model})$, so it covers the data.
 # * Bits/dim is the size of a file per sub-pixel; for uniform noise the floor is 8.0. Compare test images only.
 # * One histogram and two neighbours are the baselines of this book.
-# * Networks are complex but not normalised. A flow is, for which its network has to be invertible.
+# * Networks are complex but not normalised. A flow is normalised, and its network must be invertible.
 #
 # ## Exercises
 #

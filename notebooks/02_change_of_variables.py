@@ -16,7 +16,7 @@
 #
 # Step two of the {ref}`game plan <game-plan>` is to write the likelihood so that it can be computed. A **normalizing
 # flow** starts from a density that is normalised already, a Gaussian, and *moves* it by an invertible map. The change
-# of variables says what happens to the density. After this chapter you can train a flow on the line, draw one in the
+# of variables says what happens to the density. After this chapter you can train a flow on the line, plot one in the
 # plane, and say why images need a special map.
 
 # %% tags=["parameters"]
@@ -49,7 +49,7 @@ torch.set_num_threads(1)  # nothing here is large enough to share
 # ```{prf:theorem} Change of variables on the line
 # :label: thm-line
 #
-# Let $Z$ be a random variable with density $p_Z$, let $f: \mathbb R \to \mathbb R$ be a differentiable
+# Let $Z$ be a random variable with a continuous density $p_Z$, let $f: \mathbb R \to \mathbb R$ be a differentiable
 # bijection with $f'(x) \neq 0$ everywhere, and let $X = g(Z)$ with $g = f^{-1}$. Then $X$ has the density
 #
 # $$
@@ -76,7 +76,8 @@ torch.set_num_threads(1)  # nothing here is large enough to share
 # $-p_Z(f(x))\, f'(x)$, which is positive as $f' < 0$. Both cases are {eq}`eq:line`.
 # ```
 #
-# Where $f$ is steep, a short interval of $x$ receives the probability of a long interval of $z$, so $p_X$ is high.
+# Where $f$ is steep, a short interval of $x$ receives the probability of a long interval of $z$. So $p_X(x)$ is higher than
+# $p_Z$ at $f(x)$.
 # Here is an $f$ that is flat in the middle and steep on both sides:
 
 
@@ -177,7 +178,7 @@ flow = learn(MonotoneFlow(), loss)
 gaussian = math.log(2 * math.pi * math.e) / 2  # the best Gaussian's
 print(f"test images: {loss(flow, test):.2f} nats, a Gaussian {gaussian:.2f}")
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "A learned flow on the line. Left: the share of black pixels of 5,000 garments, the best Gaussian (dashed), and the density of the flow. Middle: $f$, and the straight line that it started from. Right: the same garments as $z = f(x)$, and the unit Gaussian.", "name": "fig-monotone"}, "image": {"alt": "Three panels. Left, a histogram with two peaks; the dashed Gaussian has its peak in the valley between, the solid curve follows both peaks. Middle, an increasing curve, steep twice, beside a dashed line. Right, a histogram in the shape of a bell, under the curve of the unit Gaussian."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "A learned flow on the line. Left: the share of black pixels of 5,000 garments, the best Gaussian (dashed), and the density of the flow. Middle: $f$, and the nearly straight curve that it started from (dashed). Right: the same garments as $z = f(x)$, and the unit Gaussian.", "name": "fig-monotone"}, "image": {"alt": "Three panels. Left, a histogram with two peaks; the dashed Gaussian has its peak in the valley between, the solid curve follows both peaks. Middle, an increasing curve, steep twice, beside a dashed line. Right, a histogram in the shape of a bell, under the curve of the unit Gaussian."}}
 grid = torch.linspace(-3.2, 2.8, 400)
 with torch.no_grad():
     start, (end, log_slope) = MonotoneFlow()(grid)[0], flow(grid)
@@ -199,7 +200,7 @@ axes[1].set(xlabel="$x$", ylabel="$f(x)$")
 plt.show()
 
 # %% [markdown]
-# Training made $f$ steep at both peaks and flat between them. Seen through $f$ the garments are Gaussian.
+# Training made $f$ steep at both peaks, and less steep between them. Seen through $f$ the garments are Gaussian.
 #
 # To sample, draw $z$ and return $g(z)$. This $f$ has no inverse in closed form, but it increases, so bisection finds
 # it:
@@ -329,8 +330,8 @@ for ax, (title, (density, curves)) in zip(axes, panels.items(), strict=True):
 plt.show()
 
 # %% [markdown]
-# Where the cells of the left grid are small, $g$ compresses and the density is high. The area of a cell is the
-# determinant made visible.
+# Where cells of the left grid are smaller than those of the middle grid, $g$ compresses. There $p_X$ is higher than $p_Z$ at
+# the same crossing of lines. The area of a cell is the determinant made visible.
 #
 # ### An old formula
 #
@@ -406,7 +407,7 @@ for depth in depths:
     easy.append((found - stack(weights, x)[1]).abs())
 assert errors[-1] > 10 > 0.01 > max(easy)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: condition number of the Jacobian of a random network of 64 dimensions. Above the dashed line float32 cannot hold its singular values. Beyond ten to the sixteen float64 cannot hold them either: do not trust the last two points. Right: error of its log-determinant in float32, and that of triangular layers.", "name": "fig-conditioning"}, "image": {"alt": "Two logarithmic plots over the number of layers, 1 to 16. Left, the condition number rises from a thousand to more than ten to the sixteen, and crosses a dashed line at ten to the seven after four layers. Right, the error of the full Jacobian rises from a hundred-thousandth to about a hundred nats; that of triangular layers stays below a thousandth."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: condition number of the Jacobian of a random network of 64 dimensions. Above the dashed line float32 cannot hold its singular values. Beyond ten to the sixteen float64 cannot hold them either: do not trust the last three points. Right: error of its log-determinant in float32, and that of triangular layers.", "name": "fig-conditioning"}, "image": {"alt": "Two logarithmic plots over the number of layers, 1 to 16. Left, the condition number rises from a thousand to more than ten to the sixteen, and crosses a dashed line at ten to the seven after four layers. Right, the error of the full Jacobian rises from a hundred-thousandth to about a hundred nats; that of triangular layers stays below a thousandth."}}
 _, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 2.8))
 axes[0].semilogy(depths, conditions, "o-", ms=4, color=figures.VERMILION)
 axes[0].axhline(1 / torch.finfo(torch.float32).eps, color=figures.INK, ls="--")

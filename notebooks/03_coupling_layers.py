@@ -157,7 +157,7 @@ assert torch.allclose(layer.inverse(y), x)
 # ```
 #
 # Two things did *not* enter. The lower left block holds the derivatives of $s$ and $t$. It has no influence on the
-# determinant, and nobody computes it. And the proof assumes nothing about $s$ and $t$. They **are arbitrary**: as
+# determinant, and nobody computes it. And the proof assumes of $s$ and $t$ only that they have derivatives. They **are arbitrary**: as
 # deep as one likes, and as far from invertible. Automatic differentiation does not know the proof, so it can check
 # the result:
 
@@ -461,7 +461,7 @@ plt.show()
 # ## Figure 1 of the paper
 #
 # The upper row of the figure is **inference**. Data stand on the straight grid of their own space, and $f$ carries
-# both to $z$. The lower row is **generation**: $g = f^{-1}$ carries noise and *its* grid to $x$. Two calls draw
+# both to $z$. The lower row is **generation**: $g = f^{-1}$ carries noise and *its* grid to $x$. Two calls make
 # it, `flow(x)` and `flow.inverse(z)`.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 1 of {cite:t}`dinh2017realnvp`, by the couplings of this page. Above: test data $x$ and $z = f(x)$. Below: $z \\sim p_Z$ and $x = g(z)$. The grid is square on the left above and on the right below, and the map carries it along. Colours tell where in the square of its row a point came from.", "name": "fig-figure-one"}, "image": {"alt": "Four panels. Upper left, moons on a square grid; upper right, the same points as a round cloud on a strongly curved grid. Lower right, a round cloud on a square grid; lower left, the same points as two moons, on a grid that is folded into their shape."}}

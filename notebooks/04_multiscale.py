@@ -180,8 +180,8 @@ plt.show()
 
 # %% [markdown]
 # Compare the two sides in the block of 1, 2, 3 and 4. The checkerboard separates one diagonal from the other, {2, 3}
-# from {1, 4}. The channel-wise mask separates the rows, {1, 2} from {3, 4}. So the second kind of coupling models
-# dependences that the first kind could not. The paper asks for a partition that is "not redundant" with the
+# from {1, 4}. The channel-wise mask separates the rows, {1, 2} from {3, 4}. So one coupling of the second kind can
+# condition 4 on 1, which no single one of the first kind can. The paper asks for a partition that is "not redundant" with the
 # checkerboard.
 #
 # ## Factoring out

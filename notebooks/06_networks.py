@@ -614,7 +614,7 @@ assert 90 < sum(bool(line.strip()) for line in collected) < 110
 #
 # We read "weight scales" as the gains $\kappa$ of the weight-normalised convolutions and the scales $a$ of the tanh. (The
 # authors' code leaves out the $a$ of channel-wise couplings.) The loss is in nats for an image, so its gradient is
-# large. In the recorded runs its norm is never below 100, averaged over the 50 steps of a log entry:
+# large. In these runs its norm is never below 100, averaged over the 50 steps of a log entry:
 
 # %% tags=["hide-input"]
 lowest = {}
@@ -663,7 +663,8 @@ history = train(model, images, {"laptop": 130, "paper": 2000}[profile])
 reestimate(model, images[:400])
 
 # %% [markdown]
-# For comparison the folded cell trains the same model for twenty steps without the norms after couplings.
+# For comparison the folded cell trains the same model for twenty steps without the norms after couplings. Its rate
+# falls to zero within these twenty.
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The terms of {eq}`eq:bits-chain` in bits/dim while the model learns: with the norms after couplings, and for twenty steps without. The 256 is counted with the logit. Left, prior 2 lies under prior 3. Lower is better, and the black line is the sum.", "name": "fig-terms"}, "image": {"alt": "Two panels over steps. With norms the three prior terms are flat lines at 1.0, 0.5 and 0.5, the logit is nearly flat at 4.7, and the flow falls from 1.9 to about minus 3 and carries the sum from 8.6 down to about 4. Without norms the prior of scale 1 starts above 7 and drops below 1 within ten steps; after that the flow falls slowly and the sum has only come down to 6."}}
@@ -697,8 +698,8 @@ assert sum(bare[19].values()) > sum(history[19].values()) + 0.3
 # loss reaches it directly. (It overshoots: later the term is below that of unit variance.) Then the flow starts to
 # improve. **With norms** mean and variance are right from the first step, and a prior term sees no more of a distribution
 # than its mean square. So the terms stay at $\frac12 \log_2 2\pi e = 2.05$ bits for each latent, and all learning happens
-# in the log-determinants. After twenty steps the model with norms is ahead by nearly a bit. This compares two single runs;
-# the ablation above has three seeds.
+# in the log-determinants. After twenty steps the loss with norms is lower by nearly a bit. These are losses in training mode, of
+# two single runs with different schedules; the ablation above compares scores of three seeds.
 #
 # ### Averaged weights
 #
@@ -886,7 +887,7 @@ figures.show_table(["from the nearest pixels", "fresh", "trained"], rows)
 
 # %% [markdown]
 # Most of an output comes from its nearest neighbours, fresh or trained. Distant pixels enter by way of other couplings,
-# other scales, and the squeeze. This is what the multi-scale architecture is for.
+# other scales, and the squeeze. With the same networks each scale sees twice as far as the one before.
 #
 # ## Summary
 #

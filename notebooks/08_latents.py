@@ -270,8 +270,8 @@ plt.show()
 #
 # What do latents of each scale *mean*? Appendix D keeps the coarse latents of an image and samples the fine ones anew,
 # more and more of them. The coarse ones hold the part that survives. The paper's models of 64 × 64 have five scales, and keep 100, 50,
-# 25, 12.5 and 6.25% of the dimensions. Ours has three scales. Below 25% there is no further scale, so we go on by maps:
-# the last scale has four, and we keep two, one and none of them.
+# 25, 12.5 and 6.25% of the dimensions. Ours has three scales. Below 25% there is no further scale, so we go on by maps.
+# The last scale has four; we keep two, one and none of them.
 
 # %%
 generator = torch.Generator().manual_seed(0)
@@ -365,7 +365,7 @@ plt.show()
 # The networks are convolutions, and masks and squeezes fit any size that halves often enough. So the weights of the
 # 28 × 28 model also decode latents of 56 × 56 or 280 × 280. Appendix C shows samples two and ten times as large as the
 # training images. They look like a *texture* of the data set. This works best for backgrounds, such as the categories of LSUN
-# {cite}`dinh2016page`. A photograph cut from the middle of CIFAR-10 is nearly a texture. Fashion-MNIST is the opposite: one
+# {cite}`dinh2016page`. Most photographs of CIFAR-10 fill the image up to its border. Fashion-MNIST is the opposite: one
 # object in the middle of an empty image. What will each give?
 
 
@@ -449,8 +449,8 @@ assert 0.08 < sizes[0][10:].mean() < 0.13
 # About a fifth of it is black, against a tenth in the middle of a test image.
 #
 # Far from the border position has no meaning: shift the latents, and the image shifts with them, pixel for pixel. (The
-# shift must be a multiple of 4 along a diagonal. The coarsest scale is reached by halving twice, and its
-# checkerboard must fall on itself.)
+# shift here is 4 rows and 4 columns. The coarsest scale is reached by halving twice, so both numbers must be multiples of 4.
+# Its checkerboard must fall on itself, so their sum must be a multiple of 8.)
 
 # %%
 factor = 2 ** (model.config.num_scales - 1)
@@ -633,8 +633,8 @@ drawing.draw_by_class([changed[k] for k in five], FASHION_CLASSES, marked=five)
 plt.show()
 
 # %% [markdown]
-# Partly. The letters on the pullover stay where they are on a T-shirt, a dress, a coat and a shirt, which have a chest to
-# write on. In shoes they are lost. Clothes made from clothes are mostly good ones. Clothes made from a sandal or a boot
+# Partly. The letters on the pullover stay where they are on a T-shirt, a dress, a coat and a shirt.
+# In shoes they are lost. Clothes made from clothes are mostly good ones. Clothes made from a sandal or a boot
 # are dark rags: the same latents mean other things under another class. To count, we ask for the class of the nearest
 # training image.
 
@@ -908,7 +908,7 @@ assert (torch.stack(under).argmax(dim=0) == moon).double().mean() > 0.97
 # ```{solution-end}
 # ```
 #
-# ```{exercise} How long is the walk?
+# ```{exercise} How long is a latent?
 # :label: ex-norm
 #
 # In $D$ dimensions, how far from the origin are samples of $\mathcal N(0, I)$, and how much does that vary? What does

@@ -126,7 +126,7 @@ contexts.draw_scan(columns, [1, 3, 4, 6], taps=[(0, -1), (-1, -1)])
 plt.show()
 
 # %% [markdown]
-# A step reads nothing but the blue diagonal. The paper gives two reasons for so small a kernel. A larger one would not
+# Of all states, a step reads those of the blue diagonal only. The paper gives two reasons for so small a kernel. A larger one would not
 # see more, as the next section shows. And a kernel that takes in little at each step makes the whole computation
 # highly non-linear.
 #

@@ -310,7 +310,7 @@ assert torch.allclose(-(of_s + of_x), theirs.log_prob(x.byte()), rtol=1e-4)
 # Is the whole sketch seen? Differentiate one prediction by both images, for deconvolutions alone and for our upsampler:
 
 
-# %% mystnb={"figure": {"caption": "After figure 2 of {cite:t}`oord2016pixelrnn`, middle: what the prediction of one pixel depends on, by differentiation. The three layers of PixelCNN see six rows of the large image. Of the small one, deconvolutions alone show the surroundings; behind two convolutions of 7 × 7 all 49 pixels are seen.", "name": "fig-two-scales"}, "image": {"alt": "Two boards of 28 by 28 with a pixel near the middle; blue, a region of six rows above it. Circles on a regular grid, every fourth row and column. On the left only the circles near the pixel are orange, on the right all of them."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "After figure 2 of {cite:t}`oord2016pixelrnn`, middle: what the prediction of one pixel depends on, by differentiation. The three layers of PixelCNN see six rows above the pixel. Of the small one, deconvolutions alone show the surroundings; behind two convolutions of 7 × 7 all 49 pixels are seen.", "name": "fig-two-scales"}, "image": {"alt": "Two boards of 28 by 28 with a pixel near the middle; blue, a region of its own row and the six above. Circles on a regular grid, every fourth row and column. On the left only the circles near the pixel are orange, on the right all of them."}} tags=["hide-input"]
 def seen(model, place):
     """What the prediction at `place` sees of x and of s: bools."""
     generator = torch.Generator().manual_seed(0)
@@ -361,7 +361,8 @@ assert not of_large[place[0] + 1 :].any()
 #
 # ```{prf:proof}
 # The model draws $x$ by way of any small image, so $p(x) = \sum_{s'} p(s')\, p(x \mid s')$. The pair's probability is one
-# term of this sum, and no term is negative.
+# term of this sum, and no term is negative. So the sum is at least this term, and equals it exactly when
+# $p(s')\, p(x \mid s') = 0$ for every other $s'$. Where $p(s') > 0$, that means $p(x \mid s') = 0$. The logarithm keeps the order.
 # ```
 #
 # So the pair's cost is an upper bound on the cost of $x$. The bound has a gap because our large network draws *all* pixels
@@ -369,8 +370,8 @@ assert not of_large[place[0] + 1 :].any()
 #
 # ## Plain against two scales
 #
-# Train one PixelCNN of three layers, and a pair. Three layers see six rows: the network is small on purpose, to show what
-# the sketch adds. The two networks of the pair share no parameters, so they can be trained one after the other. The
+# Train one PixelCNN of three layers, and a pair. Three layers see six rows above a pixel: the network is small on purpose, to
+# show what the sketch adds. The two networks of the pair share no parameters, so they can be trained one after the other. The
 # small one is cheap, and gets three times as many steps.
 
 
@@ -449,7 +450,7 @@ draw_rows({name: grey(row) for name, row in rows.items()})
 plt.show()
 
 # %% [markdown]
-# The PixelCNN alone draws parts that do not make a whole: it sees six rows, and cannot know what is above them. With the
+# The PixelCNN alone draws parts that do not make a whole: it sees six rows above a pixel, and nothing beyond. With the
 # sketch, most images are one garment in one place, though the layers are the same.
 #
 # The paper's finding is the same in kind. On ImageNet at 64 × 64 pixels it reports that the multi-scale network has about

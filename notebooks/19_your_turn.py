@@ -152,8 +152,8 @@ plt.show()
 # $(\det W)^{h w}$. Renumbering both $x$ and $y$ changes no determinant.
 # ```
 #
-# The determinant of a $c \times c$ matrix takes about $c^3$ operations, once for the whole image. Glow avoids even these. It learns not $W$ but
-# its factors,
+# The determinant of a $c \times c$ matrix takes about $c^3$ operations, once for the whole image. Glow's authors describe how
+# to avoid even these. (Their published code leaves it switched off, and learns $W$ itself.) One learns the factors of $W$ instead,
 #
 # $$
 # W = P L \bigl(U + \operatorname{diag}(s)\bigr), \qquad \log\left|\det W\right| = \sum_{k=1}^{c} \log\left|s_k\right|,

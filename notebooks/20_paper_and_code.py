@@ -310,8 +310,8 @@ print(f"kept squares after the norm: {after_norm:.2f}; doubled: {h.std():.2f}")
 # ```{prf:proposition} The mirrored flow
 # :label: prop-mirror
 #
-# Let $R$ mirror an image left to right. For a flow of one scale on images of even width, let $f^{\text{odd}}_\theta$ keep the
-# odd squares first and $f^{\text{even}}_{\theta}$ the even ones, and let $\theta'$ be $\theta$ with every kernel mirrored. Then
+# Let $R$ mirror an image left to right. Take a flow of one scale on images of even width. Let $f^{\text{odd}}_\theta$ keep the
+# odd squares first and $f^{\text{even}}_{\theta}$ the even ones. Let $\theta'$ be $\theta$ with every kernel mirrored. Then
 #
 # $$
 # \begin{aligned}

@@ -481,7 +481,7 @@ assert around[1] < 1e-4
 assert in_double[1] < 1e-9
 assert min(around[16], in_double[16]) > 1
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "How far $g(f(x))$ is from $x$ in float32, for three flows that were trained on two moons (red). Dark is an error of $10^{-8}$, yellow one of $10^4$ or more.", "name": "fig-lost-inverse"}, "image": {"alt": "Three square maps with two red moons in the middle. From a = 1 the whole map is dark. From a = 4 it is dark with slightly lighter bands. From a = 16 it is dark around the moons, and wide areas further out are green to yellow."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "How far $g(f(x))$ is from $x$ in float32, for three flows that were trained on two moons (red). Dark is an error of $10^{-8}$, yellow one of $10^4$ or more.", "name": "fig-lost-inverse"}, "image": {"alt": "Three square maps with two red moons in the middle. From a = 1 the whole map is dark. From a = 4 it is dark in a star around the moons and blue-green in the corners. From a = 16 it is dark around the moons, and wide areas further out are green to yellow."}}
 pictures.draw_inverse_errors(maps, moons, LIMIT)
 plt.show()
 

@@ -249,7 +249,7 @@ print(f"noise, by the histogram of our images: {8 + extra:.1f} bits/dim")
 #
 # **A mixture** has eight sets of such tables, each for images of one kind, and $P(x) = \sum_k \pi_k P_k(x)$. (A
 # set adds 1/8 where {eq}`eq:histograms` adds 1.) The
-# kinds are found by hard expectation-maximisation: start at the nearest of eight images, then move each image to the
+# kinds are found by hard expectation-maximisation. Start at the nearest of eight images. Then move each image to the
 # set that finds it most probable, a few times. One kind is the first model.
 
 
@@ -489,7 +489,7 @@ print(f"for 28 × 28 of them: a number of {len(str(2**D))} digits")
 # :label: ex-counting
 #
 # {prf:ref}`prop-likelihood` says that the empirical histogram is the most likely one. Check it without the
-# proposition: show that no small change of $\hat p$ raises the likelihood of the data, and that the loss grows with
+# proposition. Show that no small change of $\hat p$ raises the likelihood of the data. Show that the loss grows with
 # the square of the change. What do the added ones in {eq}`eq:histogram` do?
 # ```
 #
