@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from nvp.model import ImageModel, ModelConfig
 from nvp.model.autocast import in_full
 from nvp.model.dequantisation import uniform_noise
+from nvp.model.protocol import check_temperature
 
 
 class GatedPixelCNNConfig(ModelConfig):
@@ -116,6 +117,7 @@ class GatedPixelCNN(ImageModel):
     ) -> Tensor:
         """Pixel after pixel: uint8, (n, 1, H, W). Rows that are still empty are not computed."""
         self.condition(labels, n)
+        check_temperature(temperature)
         images = torch.zeros(n, *self.image_shape, dtype=torch.uint8, device=self.device)
         for row in range(images.shape[2]):
             for column in range(images.shape[3]):

@@ -96,14 +96,15 @@ def evaluate(
     progress: Callable[[int], None] | None = None,
 ) -> Score:
     """Score uint8 `images`, (N, C, H, W), in evaluation mode. Raises `NVPError` if not finite."""
-    was_training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         scores = score_images(
             model, images, num_draws=num_draws, batch_size=batch_size, seed=seed, progress=progress
         )
     finally:
-        model.train(was_training)
+        for module, was_training in modes:
+            module.training = was_training
     return summarise(scores, num_draws)
 
 
@@ -143,4 +144,5 @@ def reestimate_statistics(
                 # The running mean of all batches so far, each of the weight of its images.
                 module.momentum = (seen - start) / seen
             batch, labels = images_and_labels(images[start : start + batch_size].to(model.device))
-            model.log_prob(batch, generator=generator, labels=labels)
+            # What training computes: a model without likelihood has norms, too.
+            model.loss(batch, generator, labels=labels)

@@ -7,6 +7,7 @@ work on copies, and leave what they check as it was.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar, get_args
@@ -69,7 +70,7 @@ def check_bijection(
             f"the log-determinant is off by {_off(log_det[i], by_autograd):.1e}",
         )
     if gradients and list(f.parameters()):
-        mixed = (z * torch.randn(z.shape, generator=_seeded(), dtype=z.dtype)).sum()
+        mixed = (z * torch.randn(z.shape, generator=_seeded(), dtype=z.dtype).to(z.device)).sum()
         (mixed + log_det.sum()).backward()
         _check_gradients(f)
 
@@ -173,6 +174,8 @@ def _check_refusals(model: ImageModel, images: Tensor, labels: Tensor | None) ->
     _require_refusal(f"sample with {what_other}", sample)
     empty = None if labels is None else labels[:0]
     _require_refusal("sample of nothing", partial(model.sample, 0, labels=empty))
+    hot = partial(model.sample, len(images), temperature=math.nan, labels=labels)
+    _require_refusal("a temperature that is no number", hot)
 
 
 def _check_loss(model: ImageModel, images: Tensor, labels: Tensor | None) -> None:
@@ -280,7 +283,7 @@ def _check_causality(model: Any, image: Tensor) -> None:
     _require(logits.shape == expected, f"logits are {tuple(logits.shape)}, not {expected}")
     logits = in_order(logits)
     moved = (logits[1:] - logits[0]).abs().amax(-1) > TOLERANCE
-    leaks = moved & (torch.arange(size) <= changed[:, None])
+    leaks = moved.cpu() & (torch.arange(size) <= changed[:, None])
     _require(not leaks.any(), "a logit depends on its own sub-pixel, or on a later one")
 
 

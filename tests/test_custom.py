@@ -13,12 +13,13 @@ import pytest
 import tiny
 import torch
 
+from nvp import RealNVPConfig
 from nvp.config import parse_config
 from nvp.errors import NVPError
 from nvp.ledger import enter as record
 from nvp.ledger import entry as ledger
 from nvp.ledger import verify
-from nvp.model.custom import is_path
+from nvp.model.custom import import_family, is_path
 from nvp.paths import results_root
 from nvp.runs.load import load_run
 from nvp.runs.sheet import write_samples
@@ -187,6 +188,10 @@ def test_a_module_that_is_gone_is_named_when_the_ledger_is_read(
 
 def test_only_module_and_class_make_a_path() -> None:
     assert is_path("a.b:C")
+    assert is_path("a:B.C")
+    assert import_family("nvp.flows.config:RealNVPConfig") is RealNVPConfig
+    with pytest.raises(ValueError, match="which is no subclass of ModelConfig"):
+        import_family("nvp.flows.config:RealNVPConfig.C")
     assert not any(map(is_path, ("realnvp", "a:", ":C", ".a:C", "a:b:C", "", None)))
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from nvp import GAN, GANConfig
 from nvp.errors import NVPError
+from nvp.likelihood import reestimate_statistics
 from nvp.runs.log import read_log
 from nvp.training.loop import training_step
 from nvp.training.state import begin
@@ -114,3 +115,11 @@ def test_a_gan_that_diverges_names_the_layer() -> None:
     nn.init.constant_(state.model.get_parameter("G.4.weight"), torch.nan)
     with pytest.raises(NVPError, match=r"not finite.*in layer G\.4"):
         training_step(state, noise(8, 1, 8, 8), configuration("gan").training, 0.0)
+
+
+def test_batch_norms_of_a_gan_are_estimated() -> None:
+    model = GAN(GANConfig(image_shape=(1, 8, 8), width=2))
+    norm = nn.BatchNorm2d(1)
+    model.D = nn.Sequential(norm, model.D)
+    reestimate_statistics(model, noise(8, 1, 8, 8))
+    assert norm.running_var.item() != 1

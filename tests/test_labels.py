@@ -22,7 +22,7 @@ from nvp.ledger import entry as ledger
 from nvp.ledger import verify
 from nvp.ledger.scoring import PROBE_IMAGES, probe_images, probe_labels, score_probe
 from nvp.likelihood import evaluate, summarise
-from nvp.model.labels import Labelled, mirrored
+from nvp.model.labels import Labelled, condition, mirrored
 from nvp.paths import repository_root, results_root
 from nvp.runs.folder import RunFolder
 from nvp.runs.load import load_run
@@ -183,3 +183,9 @@ def test_the_configuration_is_that_of_the_unconditional_run_but_for_its_minutes(
     start = plain.index("model:")
     changed = told[told.index("model:") :].replace("  num_classes: 10\n", "")
     assert changed.replace("minutes: 12", "minutes: 10") == plain[start:]
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint16])
+def test_labels_of_a_narrow_type(dtype: torch.dtype) -> None:
+    labels = torch.tensor([0, 2], dtype=dtype)
+    assert torch.equal(condition(labels, 2, 200).argmax(dim=1), torch.tensor([0, 2]))

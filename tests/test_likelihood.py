@@ -333,3 +333,21 @@ def test_batch_statistics_learn_nothing(running_average: bool, lived) -> None:
         model.log_prob(moved.float())
     assert not model.training
     assert {norm.momentum for norm in batch_norms(model)} == {0.1}
+
+
+def test_evaluation_leaves_frozen_parts_frozen() -> None:
+    model = fresh().train()
+    model.flow.eval()
+    evaluate(model, noise(4))
+    assert model.training
+    assert not any(module.training for module in model.flow.modules())
+
+
+def test_a_model_can_go_on_after_inference_mode() -> None:
+    model = fresh()
+    with torch.inference_mode():
+        reestimate_statistics(model, noise(8))
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    reestimate_statistics(model, noise(8, seed=1))
+    model.load_state_dict(state)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())

@@ -12,6 +12,7 @@ from nvp import PixelRNN, PixelRNNConfig
 from nvp.autoregressive.masked_conv import conv_mask
 from nvp.flows.bijection import Bijection, Composition
 from nvp.model import ImageModel
+from nvp.model.protocol import check_temperature
 from nvp.testing import check_bijection, check_model
 
 
@@ -40,6 +41,7 @@ class Histogram(ImageModel):
 
     def sample(self, n, *, generator=None, temperature=1.0, labels=None):
         self.condition(labels, n)
+        check_temperature(temperature)
         p = torch.softmax(self.logits_of_levels / temperature, dim=0)
         drawn = torch.multinomial(p, 6 * n, replacement=True, generator=generator)
         return drawn.to(torch.uint8).reshape(n, *self.image_shape)
@@ -158,6 +160,13 @@ class Careless(Histogram):
         return super().sample(n, temperature=temperature, labels=labels)
 
 
+class Feverish(Histogram):
+    """Takes any temperature."""
+
+    def sample(self, n, *, temperature=1.0, **options):
+        return super().sample(n, temperature=1.0, **options)
+
+
 class Chancy(Histogram):
     """Says that it is exact, and is not."""
 
@@ -223,6 +232,7 @@ class Summed(Histogram):
         (Hidden, "keeps the tensor table outside its state"),
         (Forgetful, "a model that loads the state dict does something else"),
         (Careless, "samples of the same seed differ"),
+        (Feverish, "a temperature that is no number is not refused"),
         (Chancy, "exact log_prob needs noise"),
         (Sure, "a probability above 1"),
         (Turned, r"samples are \(8, 1, 3, 2\)"),

@@ -103,7 +103,12 @@ class MultiScalePixelRNN(ImageModel):
         num_draws: int = 1,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """log p(images | small), (N,), nats: of each pair, uint8 both."""
+        """log p(image | small image), (N,), in nats.
+
+        `images`, (N, C, H, W), and `small`, (N, C, H / factor, W / factor), are uint8. `num_draws`
+        is that of `log_prob`. Raises `NVPError` for images that do not fit, or not one small image
+        for each large one.
+        """
         images, small = self.check_images(images), self.small.check_images(small)
         check_count("num_draws", num_draws)
         if len(small) != len(images):

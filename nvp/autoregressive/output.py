@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from nvp.autoregressive.softmax import compiled, log_softmax_at
 from nvp.model.autocast import at_least_float32
-from nvp.model.dequantisation import dequantise, device_of, quantise, uniform_noise
+from nvp.model.dequantisation import dequantise, normal_noise, quantise, uniform_noise
 
 
 class Output(nn.Module, ABC):
@@ -142,9 +142,7 @@ class Mixture(Output):
         log_weights, means, log_scales = self._parts(parameters)
         weights = torch.softmax(log_weights / temperature, dim=-1)
         chosen = _choose(weights, generator).unsqueeze(-1)
-        noise = torch.randn(
-            len(chosen), generator=generator, dtype=means.dtype, device=device_of(generator)
-        )
+        noise = normal_noise((len(chosen),), means.dtype, generator)
         scale = temperature * log_scales.gather(-1, chosen).squeeze(-1).exp()
         value = means.gather(-1, chosen).squeeze(-1) + scale * noise.to(means.device)
         return quantise(value, self.levels)

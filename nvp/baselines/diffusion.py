@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nvp.baselines.config import StridedConfig
 from nvp.model.config import Depth
-from nvp.model.dequantisation import device_of
+from nvp.model.dequantisation import device_of, normal_noise
 from nvp.model.protocol import ImageModel, check_temperature, places
 
 
@@ -144,8 +144,7 @@ class Diffusion(ImageModel):
         return u.to(self.device)
 
     def _noise(self, size: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-        e = torch.randn(size, generator=generator, dtype=self.dtype, device=device_of(generator))
-        return e.to(self.device)
+        return normal_noise(size, self.dtype, generator).to(self.device)
 
 
 def from_levels(level: Tensor, levels: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from nvp.baselines.config import StridedConfig
 from nvp.errors import NVPError
 from nvp.model.config import Width
-from nvp.model.dequantisation import device_of
+from nvp.model.dequantisation import normal_noise
 from nvp.model.protocol import ImageModel, check_temperature
 
 SLOPE = 0.2  # of the leaky rectifiers
@@ -125,9 +125,7 @@ class GAN(ImageModel):
 
     def _latents(self, n: int, generator: torch.Generator | None) -> Tensor:
         """z ~ N(0, I), (n, latent), on the model's device."""
-        size, device = (n, self.config.latent), device_of(generator)
-        z = torch.randn(size, generator=generator, device=device)
-        return z.to(self.device, self.dtype)
+        return normal_noise((n, self.config.latent), self.dtype, generator).to(self.device)
 
     def _generate(self, z: Tensor) -> Tensor:
         """G(z) in [-1, 1], (N, C, H, W), of the type of z whatever G computes in."""

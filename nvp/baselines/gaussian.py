@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from nvp.model.config import ModelConfig
 from nvp.model.dequantisation import (
     dequantise,
-    device_of,
     inverse_logit,
     logit,
+    normal_noise,
     quantise,
     uniform_noise,
 )
@@ -130,8 +130,8 @@ class Gaussian(ImageModel):
         """y = m + L temperature z, z ~ N(0, I): uint8, (n, C, H, W)."""
         self.condition(labels, n)
         check_temperature(temperature)
-        size, device = (n, *self.image_shape), device_of(generator)
-        return self.decode(temperature * torch.randn(size, generator=generator, device=device))
+        z = normal_noise((n, *self.image_shape), self.dtype, generator)
+        return self.decode(temperature * z)
 
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """z = L^-1 (y - m), (N, C, H, W): as white as the images are Gaussian. uint8 in."""

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from nvp.baselines.config import StridedConfig
 from nvp.model.config import Width
-from nvp.model.dequantisation import device_of, uniform_noise
+from nvp.model.dequantisation import normal_noise, uniform_noise
 from nvp.model.protocol import ImageModel, check_temperature
 
 # Of s, in levels: from a twentieth, which puts all but 1e-4 of the mass on one level, to 22,000.
@@ -77,9 +77,7 @@ class VAE(ImageModel):
         """log p(x | z) p(z) / q(z | x): in expectation the ELBO."""
         mean, log_std = self.posterior(images)
         for _ in range(num_draws):
-            e = torch.randn(
-                mean.shape, generator=generator, dtype=mean.dtype, device=device_of(generator)
-            ).to(mean.device)
+            e = normal_noise(mean.shape, mean.dtype, generator).to(mean.device)
             z = mean + log_std.exp() * e
             ratio = 0.5 * (e.square() - z.square()) + log_std  # log p(z) - log q(z | x)
             yield self.log_likelihood(images, z) + ratio.sum(1)
@@ -95,8 +93,7 @@ class VAE(ImageModel):
         """z ~ N(0, I), then x ~ p(x | z): uint8, (n, C, H, W). `temperature` scales both noises."""
         self.condition(labels, n)
         check_temperature(temperature)
-        size, device = (n, self.config.latent), device_of(generator)
-        z = temperature * torch.randn(size, generator=generator, device=device)
+        z = temperature * normal_noise((n, self.config.latent), self.dtype, generator)
         return self.decode(z, generator=generator, temperature=temperature)
 
     def encode(self, images: Tensor) -> Tensor:

@@ -89,7 +89,9 @@ class CouplingBatchNorm(nn.Module):
         next_mean = torch.lerp(self.running_mean, mean, self.momentum)
         next_var = torch.lerp(self.running_var, var, self.momentum)
         # New tensors, not an update in place: autograd may still need the old ones.
-        self.running_mean, self.running_var = next_mean.detach(), next_var.detach()
+        with torch.inference_mode(False):  # tensors of that mode could not be changed outside it
+            self.running_mean = next_mean.detach().clone()
+            self.running_var = next_var.detach().clone()
         averaged = self.running_average and self.momentum > 0
         return (next_mean, next_var) if averaged else (mean, var)
 

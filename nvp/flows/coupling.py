@@ -117,7 +117,10 @@ class CheckerboardCoupling(AffineCoupling[Parity]):
 
 
 class ChannelCoupling(AffineCoupling[Half]):
-    """A coupling under the channel-wise mask of section 3.4: one half of the channels has b = 1."""
+    """A coupling under the channel-wise mask of section 3.4: one half of the channels has b = 1.
+
+    Their number is even.
+    """
 
     def mask(self, x: Tensor) -> Tensor:
         return channel_mask(x.shape[1], self.kept, x.device)

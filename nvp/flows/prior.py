@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nvp.flows.bijection import sum_over_image
-from nvp.model.dequantisation import device_of
+from nvp.model.dequantisation import device_of, normal_noise
 
 
 class Prior(nn.Module, ABC):
@@ -33,7 +33,7 @@ class GaussianPrior(Prior):
         return sum_over_image(-0.5 * (z.square() + math.log(2 * math.pi)))
 
     def sample(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-        return torch.randn(shape, generator=generator, device=device_of(generator))
+        return normal_noise(shape, torch.float32, generator)
 
 
 class LogisticPrior(Prior):

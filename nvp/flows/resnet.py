@@ -26,7 +26,8 @@ class WeightNormConv2d(nn.Module):
     """A convolution with weight normalisation, zero padding: (N, i, H, W) -> (N, o, H, W).
 
     Each output channel's filter v is divided by its L2 norm and, with `magnitude`, multiplied by
-    a learned g: w = g v / ||v||. Without `magnitude`, the batch norm that follows sets the gain.
+    a learned g: w = g v / ||v||. Without `magnitude` filters have norm 1; inside a block the next
+    batch norm sets the gain.
     """
 
     roles: ClassVar = {"v": Role.DIRECTION, "g": Role.GAIN}

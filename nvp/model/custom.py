@@ -25,7 +25,7 @@ from nvp.model.protocol import ImageModel
 def is_path(family: object) -> bool:
     """Whether `family` names a class, by "module:Class", and not one of the package's families."""
     module, _, name = str(family).partition(":")
-    return all(part.isidentifier() for part in (*module.split("."), name))
+    return all(part.isidentifier() for part in (*module.split("."), *name.split(".")))
 
 
 def import_family(path: str) -> type[Family]:
@@ -36,7 +36,9 @@ def import_family(path: str) -> type[Family]:
     """
     module, _, name = path.partition(":")
     try:
-        found = getattr(import_module(module), name, None)
+        found: object = import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part, None)
     except (Exception, SystemExit) as error:  # whatever a module of others may do
         reason = str(error) if isinstance(error, Exception) else "it ends the program"
         raise ValueError(

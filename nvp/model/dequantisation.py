@@ -28,6 +28,13 @@ def uniform_noise(
     return noise.to(images.device)
 
 
+def normal_noise(
+    size: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator | None = None
+) -> Tensor:
+    """z ~ N(0, I) of this size, on the generator's device (or the CPU)."""
+    return torch.randn(size, generator=generator, dtype=dtype, device=device_of(generator))
+
+
 def dequantise(images: Tensor, noise: Tensor, levels: int = LEVELS) -> Tensor:
     """(x + u) / levels in [0, 1): uint8 images and noise of one shape -> floats of noise's type.
 

@@ -80,10 +80,11 @@ def condition(labels: Tensor | None, number: int, num_classes: int) -> Tensor | 
             f"labels must be integers (N,) or vectors (N, {num_classes}), got {labels.dtype} "
             f"{tuple(labels.shape)}: the model has model.num_classes = {num_classes}"
         )
+    labels = labels.long()
     outside = (labels < 0) | (labels >= num_classes)
     if outside.any():
         raise NVPError(
             f"labels must be in 0..{num_classes - 1}, there is a {int(labels[outside][0])}: "
             "use the data's own classes, or a larger model.num_classes"
         )
-    return F.one_hot(labels.long(), num_classes)
+    return F.one_hot(labels, num_classes)
