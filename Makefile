@@ -7,7 +7,7 @@ PYTHON ?= python3
 # laptop: recorded weights and the embedded images. paper: full test sets, for a GPU.
 PROFILE ?= laptop
 CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
-# A worker for each core, a file to one worker, since its tests share what is dear to make.
+# A worker for each core, a file to one worker, since its tests share what takes long to make.
 WORKERS = --numprocesses $(CORES) --maxprocesses 8 --dist loadfile
 
 BIN := $(VENV)/bin
@@ -98,5 +98,5 @@ benchmarks: venv ## time this project next to its peers
 ablation: venv ## make the runs that results/ablation.csv lacks
 	$(BIN)/python workflow/ablation.py --jobs $(CORES)
 
-clean: ## remove what was built; .venv and data stay
+clean: ## remove build/, with the runs trained there; .venv and data stay
 	rm -rf build .snakemake .pytest_cache .mypy_cache .ruff_cache

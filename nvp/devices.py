@@ -18,5 +18,5 @@ def pick_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.ones(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise NVPError(f"there is no device {name!r} here: use auto, cpu or cuda") from error
+        raise NVPError(f"there is no device {name!r} here: use auto or cpu") from error
     return device

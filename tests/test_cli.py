@@ -155,6 +155,8 @@ def test_a_run_that_diverged_goes_on_as_its_message_says(own: Path) -> None:
     steady = ("--set", "training.steps=3", "--data-root", own / "data")
     result = tiny.nvp(*f"{advised[1]}1e-3".split(), *steady)
     assert result.exit_code == 0, result.output
+    again = tiny.nvp(*f"{advised[1]}1e-2".split(), *steady)  # has nothing to do
+    assert again.exit_code == 0, again.output
     changed = [leg.changed for leg in read_legs(RunFolder(own / "run"))]
     assert changed == [{}, {"learning_rate": 1e30}, {"learning_rate": 1e-3}]
 

@@ -63,7 +63,7 @@ def test_files_can_be_downloaded_from_the_book() -> None:
         paths = re.findall(r"<\.\./(results/\S+)>", lines["files"])
         assert len(paths) == 3
         assert all((REPOSITORY / path).is_file() for path in paths)
-    assert "download" not in results.table_markdown("ledger")
+    assert "download" not in results.table("ledger").markdown()
 
 
 def test_at_a_glance_a_run_stands_beside_the_figure_of_its_kind(copy: Path) -> None:

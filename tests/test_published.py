@@ -22,7 +22,7 @@ def test_citations_are_in_the_bibliography() -> None:
     facts = results.read_published()
     assert set(facts.sources) <= citations
     for name in results.NAMES:
-        roles = re.findall(r"\{cite:t\}`(\w+)`", results.table_markdown(name, roles=True))
+        roles = re.findall(r"\{cite:t\}`(\w+)`", results.table(name, roles=True).markdown())
         assert set(roles) <= citations
     assert {figure.source for figure in facts.figures} == set(facts.sources)
 

@@ -113,7 +113,7 @@ def test_an_interrupted_run_says_how_far_it_came(trained: Path, tmp_path: Path) 
     run = record(folder, name="half", data_root=trained / "data", root=tmp_path)
     assert (run.name, run.record.state, run.record.share_of_budget) == ("half", "interrupted", 0.25)
     shutil.copy(results_root() / "published.yaml", tmp_path)
-    assert "interrupted at 25% of its budget" in results.table_markdown("ledger", root=tmp_path)
+    assert "interrupted at 25% of its budget" in results.table("ledger", root=tmp_path).markdown()
 
 
 def test_an_entry_has_the_settings_of_the_checkpoint(

@@ -95,11 +95,12 @@ def test_a_run_that_comes_meanwhile_is_not_written_over(
     [
         (("--set", "training.stepz=4"), "stepz"),
         (("--set", "training.batch_size=3"), "a run that goes on may change only"),
-        (("--device", "nothing"), "there is no device 'nothing'"),
+        (("--set", "training.steps=4", "--device", "nothing"), "there is no device 'nothing'"),
+        ((), "has used up its budget, 2 steps in 0 minutes: raise it"),
     ],
 )
 def test_what_is_refused_is_refused_before_anything_is_written(
-    mistake: tuple[str, str], complaint: str, home: Path, entry: Path, tmp_path: Path
+    mistake: tuple[str, ...], complaint: str, home: Path, entry: Path, tmp_path: Path
 ) -> None:
     where = ("--run-folder", tmp_path / "run", "--data-root", home / "data")
     assert complaint in tiny.fails("train", "--resume", entry, *where, *mistake)

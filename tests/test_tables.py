@@ -97,8 +97,8 @@ def test_a_recorded_variant_shows_its_validation_figure(own: Path) -> None:
 
 def test_a_flow_is_no_row_among_pixel_rnns(own: Path) -> None:
     rewrite(own, "data.name", "cifar10")
-    assert "A tiny Real NVP" not in results.table_markdown("pixelrnn", root=own)
-    assert "A tiny Real NVP" not in results.table_markdown("binarized-mnist", root=own)
+    assert "A tiny Real NVP" not in results.table("pixelrnn", root=own).markdown()
+    assert "A tiny Real NVP" not in results.table("binarized-mnist", root=own).markdown()
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_tables_are_written_between_the_markers_only(own: Path, tmp_path: Path) 
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
     assert "old" not in text
-    assert results.table_markdown("glance", root=own) in text
+    assert results.table("glance", root=own).markdown() in text
     assert results.write_tables(own, repository) == []
     readme.write_text("<!-- results:begin -->\n")
     with pytest.raises(NVPError, match=r"results:end"):

@@ -479,3 +479,12 @@ def test_images_outside_the_levels(levels: int, root: Path, tmp_path: Path) -> N
         prepare(parse_config(tree, "test"), tmp_path / "run", data_root=root).run()
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_model_that_took_its_budget_to_begin_still_takes_a_step(tmp_path: Path) -> None:
+    tree = tiny.config_tree()
+    tree["training"] |= {"steps": None, "minutes": 1e-9, "anneal": 0.5}
+    assert tiny.train(tmp_path, tree)
+    (row,) = read_log(RunFolder(tmp_path / "run").log)
+    assert row["step"] == 1
+    assert row["rate"] >= 0

@@ -32,6 +32,7 @@ from nvp_book.ablation import (
 
 from nvp.data.sets import load
 from nvp.errors import NVPError
+from nvp.files import locked
 from nvp.likelihood import evaluate
 from nvp.runs.folder import RunFolder
 from nvp.runs.load import load_run
@@ -135,7 +136,10 @@ def main() -> int:
         parser.error("--jobs must be at least 1")
     pool = ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn"))
     try:
-        return run_all(load_ablation(arguments.file), arguments.output, pool)
+        ablation = load_ablation(arguments.file)
+        # Each of two would write its own rows alone.
+        with locked(arguments.output.with_suffix(".lock")):
+            return run_all(ablation, arguments.output, pool)
     except NVPError as error:
         print(f"ablation: {error}", file=sys.stderr)
         return 2

@@ -87,7 +87,10 @@ def check_images(config: RunConfig, data: Dataset) -> None:
             f"{config.model.num_classes} needs them: add them (data/README.md says how), or set "
             "model.num_classes to 0"
         )
-    condition(data.labels, len(data), config.model.num_classes)
+    try:
+        condition(data.labels, len(data), config.model.num_classes)
+    except NVPError as error:
+        raise NVPError(f"{config.data.name}, {data.split}: {error}") from error
 
 
 def hold_out(

@@ -33,9 +33,9 @@ from nvp.tables.later_models import after
 from nvp.tables.overview import entries, glance, hardware
 from nvp.tables.published import UNVERIFIED, Published, published, read_published
 from nvp.tables.readme import readme_parts, with_parts
-from nvp.tables.rows import rows
+from nvp.tables.rows import published_figure, rows
 
-__all__ = ["NAMES", "Run", "published", "runs", "table", "table_markdown", "write_tables"]
+__all__ = ["NAMES", "Run", "published", "runs", "table", "write_tables"]
 
 FIGURES = (
     "test",
@@ -46,13 +46,11 @@ FIGURES = (
 )
 
 
-def table_markdown(name: str, *, roles: bool = False, root: Path | None = None) -> str:
-    """The table `name`, one of `NAMES`, with links for citations or, for the book, `roles`."""
-    return table(name, roles=roles, root=root).markdown()
-
-
 def table(name: str, *, roles: bool = False, root: Path | None = None) -> Table:
-    """The table `name`, one of `NAMES`, from the ledger as it is now."""
+    """The table `name`, one of `NAMES`, from the ledger as it is now.
+
+    Citations are links or, for the book, `roles`.
+    """
     if name not in _TABLES:
         raise NVPError(f"there is no table {name!r}: use {', '.join(NAMES)}")
     return _TABLES[name](read_published(root), runs(root), roles)
@@ -77,13 +75,13 @@ def write_tables(root: Path | None = None, repository: Path | None = None) -> li
 
 def generated(root: Path, repository: Path) -> dict[Path, str]:
     """The text of every file that follows from the ledger."""
-    ledger, readme = runs(root), repository / "README.md"
+    facts, ledger, readme = read_published(root), runs(root), repository / "README.md"
     files = {
-        root / "tables" / f"{name}.md": table_markdown(name, roles=True, root=root)
-        for name in NAMES
+        root / "tables" / f"{name}.md": make(facts, ledger, True).markdown()
+        for name, make in _TABLES.items()
     }
     if readme.is_file():
-        parts = readme_parts(read_published(root), ledger)
+        parts = readme_parts(facts, ledger)
         files[readme] = with_parts(readme.read_text("utf-8"), parts)
     for name, run in ledger.items():
         files[run.files.card] = card(run)
@@ -151,7 +149,9 @@ def _listing(
 def _variants(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
     rows: list[tuple[str, ...]] = []
     for row in facts.tables["pixelrnn-variants"]:
-        (figure,) = (f for f in facts.figures if (f.data, f.model) == (row.data, row.beside))
+        figure = published_figure(facts, row)
+        if figure is None:
+            raise NVPError(f"published.yaml has no figure of {row.beside} on {row.data}: add it")
         here = f"not run: `{row.config}`"
         if row.config in ledger:
             run = ledger[row.config]

@@ -23,6 +23,8 @@ def rows(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
     lines: list[tuple[str, ...]] = []
     for row in (row for name in TABLES for row in facts.tables[name]):
         config = load_config(repository_root() / "configs" / f"{row.config}.yaml")
+        if row.config not in costs:
+            raise NVPError(f"{COSTS} lacks {row.config}: run python workflow/costs.py")
         cost = costs[row.config]
         lines.append(
             (

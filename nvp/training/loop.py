@@ -97,7 +97,8 @@ class Job:
         saved = state.minutes
         with bar(config.name) as shown, stop_requests() as stop:
             reporter = Reporter(config.name, settings, state.model.image_shape, shown)
-            while (done := spent(state, settings)) < 1:
+            # One step at least, if `initialise` took all of the budget.
+            while (done := spent(state, settings)) < 1 or state.step == 0:
                 started = time.perf_counter()
                 batch = next_batch(state, self.data.images, config)
                 try:
@@ -213,7 +214,7 @@ def spent(state: State, settings: TrainingConfig) -> float:
     """The share of the budget that is used up; of two budgets, the one nearer its end."""
     shares = [state.step / settings.steps] if settings.steps else []
     shares += [state.minutes / settings.minutes] if settings.minutes else []
-    return max(shares)
+    return min(1.0, max(shares))
 
 
 def next_batch(state: State, images: Examples, config: RunConfig) -> Examples:

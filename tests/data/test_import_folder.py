@@ -435,6 +435,35 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path, monkeypatch) -> No
     assert peak < size / 2
 
 
+def test_a_set_is_not_replaced_by_what_lies_in_it(tmp_path: Path) -> None:
+    photographs(tmp_path / "photos", 40)
+    imported(tmp_path / "photos", tmp_path)
+    (tmp_path / "photos").rename(tmp_path / "mine" / "raw")
+    with pytest.raises(NVPError, match="mine, which would be replaced: move it out"):
+        imported(tmp_path / "mine" / "raw", tmp_path, replace=True)
+    assert len(list((tmp_path / "mine" / "raw").iterdir())) == 40
+
+
+def test_a_link_is_no_set_to_replace(tmp_path: Path) -> None:
+    photographs(tmp_path / "photos", 40)
+    (tmp_path / "disk").mkdir()
+    imported(tmp_path / "photos", tmp_path / "disk")
+    (tmp_path / "mine").symlink_to(tmp_path / "disk" / "mine")
+    with pytest.raises(NVPError, match="mine is a link: remove it"):
+        imported(tmp_path / "photos", tmp_path, replace=True)
+    assert (tmp_path / "mine").is_symlink()
+
+
+def test_an_image_that_was_mended_is_read_again(tmp_path: Path) -> None:
+    photographs(tmp_path / "photos", 40)
+    image = sorted((tmp_path / "photos").iterdir())[0]
+    good = image.read_bytes()
+    image.write_bytes(bytes(len(good)))
+    refused("1 of 40 images cannot be read", tmp_path / "photos", tmp_path)
+    image.write_bytes(good)
+    assert sum(imported(tmp_path / "photos", tmp_path).images.values()) == 40
+
+
 def test_the_command(tmp_path: Path) -> None:
     photographs(tmp_path / "photos", 40)
     arguments = ("data", "import", tmp_path / "photos", "mine", "--data-root", tmp_path)

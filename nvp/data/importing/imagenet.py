@@ -40,7 +40,7 @@ def read_imagenet(files: Files) -> Source:
         known = " or ".join(f"{known:,}" for known in VALIDATION_IMAGES)
         raise NVPError(
             f"{files.source} holds {validation:,} validation images, a downsampled ImageNet has "
-            f"{known}: download the rest"
+            f"{known}: download the rest or, for images of your own, name the folders train and val"
         )
     return Source(
         kind=f"the downsampled ImageNet with {validation:,} validation images",
@@ -53,8 +53,9 @@ def read_imagenet(files: Files) -> Source:
 
 def _tables(files: Files) -> list[tuple[str, File]]:
     """The files train_data_batch_1.npz and so on, and val_data.npz, with their splits."""
-    named = [(re.match("(train|val)_data", file.path.name), file) for file in files.ending(".npz")]
-    return [(SPLITS[name[1]], file) for name, file in named if name]
+    name = re.compile(r"(train|val)_data(_batch_\d+)?\.npz")
+    named = [(name.fullmatch(file.path.name), file) for file in files.ending(".npz")]
+    return [(SPLITS[match[1]], file) for match, file in named if match]
 
 
 class _Rows:

@@ -27,7 +27,7 @@ from nvp.data.importing.parquet import read_parquet
 from nvp.data.importing.pixels import Preparation, Resize, decode, to_array
 from nvp.data.importing.progress import Progress, silent
 from nvp.data.importing.source import Picture, Source
-from nvp.data.importing.writer import Columns, put_in_place, work_folder
+from nvp.data.importing.writer import JOURNAL, Columns, put_in_place, work_folder
 from nvp.data.on_disk import RaggedRows, fingerprint_rows
 from nvp.data.sets import NAMES, SPLITS, fingerprint_labels
 from nvp.errors import NVPError
@@ -99,6 +99,8 @@ def import_set(
     _check_name(name, target, options.replace)
     if not place.exists():
         raise NVPError(f"there is no {place}: name a folder or an archive")
+    if place.resolve().is_relative_to(target.resolve()):
+        raise NVPError(f"{place} lies in {target}, which would be replaced: move it out of there")
     opened = open_source(place, name, options.fractions)
     if opened.published and (options.size or options.gray or options.crop is not Crop.CENTER):
         raise NVPError(f"{name} is made by the papers' rule: leave --size, --crop and --gray out")
@@ -110,6 +112,10 @@ def import_set(
     try:
         with work_folder(target) as folder:
             columns = Columns(folder, what, ragged=_may_differ(opened, options))
+            refused = columns.journal.unreadable and columns.journal.position == opened.number
+            if refused and not options.skip_unreadable:  # since then they may have been mended
+                (folder / JOURNAL).unlink()
+                columns = Columns(folder, what, ragged=_may_differ(opened, options))
             _write(opened, columns, options, progress)
             _check_whole(opened, columns, options)
             columns.finish()
@@ -169,6 +175,8 @@ def _check_name(name: str, target: Path, replace: bool) -> None:
         raise NVPError(f"{name} is read from its publisher's own files: choose another name")
     if target.exists() and not replace:
         raise NVPError(f"{target} is there already: pass --replace, or choose another name")
+    if target.is_symlink():
+        raise NVPError(f"{target} is a link: remove it, or choose another name")
     if target.exists() and not any((target / f"{s}_images.npy").is_file() for s in SPLITS):
         raise NVPError(f"{target} is no data set: move it away, or choose another name")
 
