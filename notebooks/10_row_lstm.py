@@ -468,8 +468,8 @@ plt.show()
 # ```{exercise} A Row GRU
 # :label: ex-row-gru
 #
-# A GRU has no cell. With $r$ and $z$ for its gates, it computes
-# $h \leftarrow z \odot h$ $+\ (1 - z) \odot \tanh(x_n + r \odot h_n)$, where $x_n$ is a part of the input-to-state map and $h_n$ a
+# A GRU has no cell. It has two gates, $u$ and $z$, each a logistic of a sum as in {eq}`eq:row-lstm`. It computes
+# $h \leftarrow z \odot h$ $+\ (1 - z) \odot \tanh(x_n + u \odot h_n)$, where $x_n$ is a part of the input-to-state map and $h_n$ a
 # part of $K^{ss} \circledast h$. Build a `RowGRU` with three outputs for each unit. It must see the triangle of
 # {eq}`eq:triangle`, and learn images whose pixels copy the pixel above.
 # ```
@@ -496,10 +496,10 @@ class RowGRU(nn.Module):
     def forward(self, x):
         h, rows = self.first.expand(len(x), -1, -1), []
         for row in self.input_to_state(x).unbind(2):
-            x_r, x_z, x_n = row.chunk(3, dim=1)
-            h_r, h_z, h_n = self.state_to_state(h).chunk(3, dim=1)
-            r, z = (x_r + h_r).sigmoid(), (x_z + h_z).sigmoid()
-            h = z * h + (1 - z) * (x_n + r * h_n).tanh()
+            x_u, x_z, x_n = row.chunk(3, dim=1)
+            h_u, h_z, h_n = self.state_to_state(h).chunk(3, dim=1)
+            u, z = (x_u + h_u).sigmoid(), (x_z + h_z).sigmoid()
+            h = z * h + (1 - z) * (x_n + u * h_n).tanh()
             rows.append(h)
         return torch.stack(rows, dim=2)
 

@@ -261,10 +261,10 @@ def seen_by(num_layers, first=A, layer=B):
 # ```
 #
 # ```{prf:proof}
-# The sum of $L$ copies of $B$ is $\{0 \le d \le L,\; -L \le \delta \le d\}$: go up in $d$ of the layers, by
-# $-1$, 0 or 1 to the side in each, and by $-1$ or 0 in the $L - d$ others. Add $A$. Its row $0$ gives $0 \le d
+# The sum of $L$ copies of $B$ is $\{0 \le d \le L,\; -L \le \delta \le d\}$. (Go up in $d$ of the layers, and move by
+# $-1$, 0 or 1 to the side in each. In the $L - d$ others move by $-1$ or 0.) Add $A$. Its row $0$ gives $0 \le d
 # \le L$ and $-L - 3 \le \delta \le d - 1$. A row $a \in \{1, 2, 3\}$ of it gives $a \le d \le L + a$ and $-L -
-# 3 \le \delta \le (d - a) + 3$, which reaches furthest to the right for the smallest $a$ that there is,
+# 3 \le \delta \le (d - a) + 3$. This reaches furthest to the right for the smallest possible $a$, which is
 # $\max(1, d - L)$: to $d + 2$, but not past $L + 3$. The union is {eq}`eq:wedge`, and has no gaps.
 # ```
 #
@@ -346,8 +346,8 @@ pixels.draw_depths(depths, PIXEL, board(wedge(15), PIXEL))
 plt.show()
 
 # %% [markdown]
-# Averaged over all pixels of an image, the context falls into three parts: seen, seen by a deeper network, and seen
-# by none.
+# Take all pairs of a pixel and an earlier one. They fall into three parts: seen, seen by a deeper network, and seen
+# at no depth.
 
 # %% tags=["hide-input"]
 
@@ -804,8 +804,8 @@ assert 15.5 < diagonal / pixelcnn < 16.5
 # ```{exercise} A gated layer
 # :label: ex-gated-layer
 #
-# The *Gated PixelCNN* {cite}`oord2016gated` replaces the ReLUs of the layer by one gate behind the 3 × 3 convolution, as an
-# LSTM has it: the convolution makes $a$ and $b$, $h$ maps each, and the output is $\tanh(a) \odot \sigma(b)$. Build the layer, with maps of
+# The layer of the *Gated PixelCNN* {cite}`oord2016gated` has no ReLUs, but one gate behind the 3 × 3 convolution, as an
+# LSTM has it. The convolution makes $a$ and $b$, $h$ maps each. The output is $\tanh(a) \odot \sigma(b)$. Build the layer, with maps of
 # one colour for each unit, and train it in `PixelRNN` for 60 steps.
 # ```
 #
@@ -840,8 +840,8 @@ assert sum(losses[-20:]) / 20 < independent * 14 * 14
 #
 # Cure the blind spot by two stacks. The **vertical** one sees only rows above: its convolutions are two rows high and
 # three columns wide, and need no mask. The **horizontal** one sees its own row, by 1 × 3 convolutions with masks A and
-# then B. In each layer it also gets the output of the vertical one. Show that nothing in the
-# rows that are reached is missed.
+# then B. In each layer it also gets the output of the vertical one. Which offsets do $l$ layers
+# see? Show that those in the rows above form a rectangle, so that there is no blind spot.
 # ```
 #
 # ```{solution-start} ex-two-stacks
@@ -859,8 +859,8 @@ horizontal = {(0, -1)} | vertical
 for _ in range(6):
     vertical = add(vertical, later_v)
     horizontal = add(horizontal, {(0, -1), (0, 0)}) | vertical
-above = {(d, across) for d in range(1, 8) for across in range(-7, 8)}
-assert above <= horizontal
+above = {(d, across) for d in range(1, 9) for across in range(-7, 8)}
+assert above == {offset for offset in horizontal if offset[0] > 0}
 assert all(d > 0 or across < 0 for d, across in horizontal)
 
 # %% [markdown]

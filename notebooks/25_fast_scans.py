@@ -150,7 +150,7 @@ def respects(schedule, taps):
 
 ROW_TAPS, DIAGONAL_TAPS = ((-1, -1), (-1, 0), (-1, 1)), (LEFT, ABOVE)
 figures.show_table(
-    ["right for", "Row LSTM", "Diagonal BiLSTM"],
+    ["right for", "Row LSTM", "Diagonal BiLSTM, to the right"],
     [
         [
             name,
@@ -164,7 +164,7 @@ figures.show_table(
 )
 
 # %% [markdown]
-# Reading order is right for both, so the two layers are *one* recurrence with different taps:
+# Reading order is right for both. (The direction to the left needs each row backwards.) So all are *one* recurrence with different taps:
 #
 # | layer | taps (row, column) | cell | reads a row |
 # |:--|:--|:--|:--|
@@ -242,7 +242,7 @@ figures.show_table(
 )
 
 # %% [markdown]
-# The empty places cost nothing but time: chapter {ref}`diagonal-bilstm` counts the multiplications that are needed.
+# This work is wasted. Chapter {ref}`diagonal-bilstm` counts the multiplications that are needed.
 #
 # ## Small steps: the compiled scan
 #
@@ -327,7 +327,7 @@ assert 7 < faster["diagonal_bilstm"] < 9
 
 # %% [markdown]
 # On this CPU the compiled scan makes a step of the Row LSTM more than twice as fast. A step of the Diagonal BiLSTM becomes more
-# than seven times as fast. It had the most to lose: its plain form has twice the steps, and works on a map that is half empty. In
+# than seven times as fast. It had the most to gain: its plain form has twice the steps, and works on a map that is half empty. In
 # bfloat16 a matrix unit multiplies, in the scan and in the convolutions.
 #
 # ## Sampling with kept states
@@ -410,7 +410,8 @@ figures.show_table(
 #
 # ## Summary
 #
-# * An order of computation is right if every pixel comes after its taps. Reading order is right for both LSTM layers.
+# * An order of computation is right if every pixel comes after its taps. Reading order is right for both LSTM layers,
+#   with backward rows for the direction to the left.
 # * On a GPU few wide steps are fast: skewed columns, both directions in one product.
 # * On a CPU many small steps are fast: a compiled scan in reading order, eight images side by side.
 # * Sampling with kept states takes the arithmetic of about one pass for each colour, in as many steps as before.
