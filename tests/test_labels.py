@@ -20,6 +20,7 @@ from nvp.errors import NVPError
 from nvp.ledger import enter as record
 from nvp.ledger import entry as ledger
 from nvp.ledger import verify
+from nvp.ledger.reopen import reopen
 from nvp.ledger.scoring import PROBE_IMAGES, probe_images, probe_labels, score_probe
 from nvp.likelihood import evaluate, summarise
 from nvp.model.labels import Labelled, condition, mirrored
@@ -77,6 +78,18 @@ def test_a_run_does_not_go_on_with_other_labels(labelled: Path, tmp_path: Path) 
     np.save(path, np.load(path)[::-1])
     with pytest.raises(NVPError, match=r"the training labels of tiny found here are not those of"):
         prepare(configuration(steps=3), tmp_path / "run", data_root=tmp_path / "data")
+
+
+def test_a_recorded_run_does_not_go_on_with_other_labels(
+    labelled: Path, trained: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(labelled, tmp_path / "data")
+    shutil.copy(results_root() / "published.yaml", tmp_path)
+    entry = record.record(trained, data_root=labelled, first=20, num_draws=2, root=tmp_path)
+    path = tmp_path / "data/tiny/train_labels.npy"
+    np.save(path, np.load(path)[::-1])
+    with pytest.raises(NVPError, match="was trained with other labels of tiny"):
+        reopen(entry.files.path, tmp_path / "run", data_root=tmp_path / "data")
 
 
 def test_batches_keep_each_label_with_its_image() -> None:

@@ -142,7 +142,7 @@ class Mixture(Output):
         log_weights, means, log_scales = self._parts(parameters)
         weights = torch.softmax(log_weights / temperature, dim=-1)
         chosen = _choose(weights, generator).unsqueeze(-1)
-        noise = normal_noise((len(chosen),), means.dtype, generator)
+        noise = normal_noise((len(chosen),), generator, means.dtype)
         scale = temperature * log_scales.gather(-1, chosen).squeeze(-1).exp()
         value = means.gather(-1, chosen).squeeze(-1) + scale * noise.to(means.device)
         return quantise(value, self.levels)

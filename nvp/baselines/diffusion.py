@@ -144,7 +144,7 @@ class Diffusion(ImageModel):
         return u.to(self.device)
 
     def _noise(self, size: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-        return normal_noise(size, self.dtype, generator).to(self.device)
+        return normal_noise(size, generator, self.dtype).to(self.device)
 
 
 def from_levels(level: Tensor, levels: int) -> Tensor:

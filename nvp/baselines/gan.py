@@ -125,7 +125,8 @@ class GAN(ImageModel):
 
     def _latents(self, n: int, generator: torch.Generator | None) -> Tensor:
         """z ~ N(0, I), (n, latent), on the model's device."""
-        return normal_noise((n, self.config.latent), self.dtype, generator).to(self.device)
+        z = normal_noise((n, self.config.latent), generator)
+        return z.to(self.device, self.dtype)
 
     def _generate(self, z: Tensor) -> Tensor:
         """G(z) in [-1, 1], (N, C, H, W), of the type of z whatever G computes in."""

@@ -130,7 +130,7 @@ class Gaussian(ImageModel):
         """y = m + L temperature z, z ~ N(0, I): uint8, (n, C, H, W)."""
         self.condition(labels, n)
         check_temperature(temperature)
-        z = normal_noise((n, *self.image_shape), self.dtype, generator)
+        z = normal_noise((n, *self.image_shape), generator)
         return self.decode(temperature * z)
 
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -77,7 +77,7 @@ class VAE(ImageModel):
         """log p(x | z) p(z) / q(z | x): in expectation the ELBO."""
         mean, log_std = self.posterior(images)
         for _ in range(num_draws):
-            e = normal_noise(mean.shape, mean.dtype, generator).to(mean.device)
+            e = normal_noise(mean.shape, generator, mean.dtype).to(mean.device)
             z = mean + log_std.exp() * e
             ratio = 0.5 * (e.square() - z.square()) + log_std  # log p(z) - log q(z | x)
             yield self.log_likelihood(images, z) + ratio.sum(1)
@@ -93,7 +93,7 @@ class VAE(ImageModel):
         """z ~ N(0, I), then x ~ p(x | z): uint8, (n, C, H, W). `temperature` scales both noises."""
         self.condition(labels, n)
         check_temperature(temperature)
-        z = temperature * normal_noise((n, self.config.latent), self.dtype, generator)
+        z = temperature * normal_noise((n, self.config.latent), generator)
         return self.decode(z, generator=generator, temperature=temperature)
 
     def encode(self, images: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ class GaussianPrior(Prior):
         return sum_over_image(-0.5 * (z.square() + math.log(2 * math.pi)))
 
     def sample(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-        return normal_noise(shape, torch.float32, generator)
+        return normal_noise(shape, generator)
 
 
 class LogisticPrior(Prior):

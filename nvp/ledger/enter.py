@@ -104,6 +104,7 @@ def record(
                 train_images=len(run.training.data.whole),
                 held_out=len(run.training.data.whole) - len(run.training.data.images),
                 train_sha256=run.training.data.checksum,
+                train_labels_sha256=run.training.data.labels_checksum,
                 test_images=len(test.images),
                 test_sha256=test.checksum,
             )

@@ -38,6 +38,7 @@ class RecordedData(_Part):
     train_images: int
     held_out: int  # of them, for validation; none where the data set has a split for it
     train_sha256: str
+    train_labels_sha256: str | None = None  # of a conditional model; older records have none
     test_images: int
     test_sha256: str
 

@@ -69,6 +69,8 @@ def reopen(
         raise NVPError(
             f"{entry} was trained on other images of {data.name} than these: use the same data set"
         )
+    if record.data.train_labels_sha256 not in (None, data.labels_checksum):
+        raise NVPError(f"{entry} was trained with other labels of {data.name}: use the same ones")
     state = begin(config, pick_device(device), len(data.images))
     weights = run.load_model().state_dict()
     for model in (state.model, state.average):

@@ -29,9 +29,14 @@ def uniform_noise(
 
 
 def normal_noise(
-    size: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator | None = None
+    size: tuple[int, ...],
+    generator: torch.Generator | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """z ~ N(0, I) of this size, on the generator's device (or the CPU)."""
+    """z ~ N(0, I) of this size, on the generator's device (or the CPU).
+
+    Another `dtype` gives other draws for the same seed.
+    """
     return torch.randn(size, generator=generator, dtype=dtype, device=device_of(generator))
 
 
