@@ -50,6 +50,7 @@ from nvp.ledger import runs
 from nvp.likelihood import evaluate, score_images
 from nvp.model import ImageModel, ModelConfig
 from nvp.model.dequantisation import dequantise, uniform_noise
+from nvp.model.protocol import check_temperature
 from nvp.runs.load import load_run
 from nvp.testing import check_bijection, check_model
 from nvp.training.loop import prepare
@@ -94,6 +95,7 @@ class Histograms(ImageModel):
 
     def sample(self, n, *, generator=None, temperature=1.0, labels=None):
         self.condition(labels, n)  # refuses labels, and n < 1
+        check_temperature(temperature)
         u = torch.rand(n, *self.logits.shape, generator=generator)
         gumbel = -(-u.clamp(min=1e-12).log()).log()
         drawn = (self.logits + temperature * gumbel).argmax(dim=1)
@@ -367,6 +369,7 @@ class GatedPixelCNN(ImageModel):
     @torch.no_grad()
     def sample(self, n, *, generator=None, temperature=1.0, labels=None):
         self.condition(labels, n)
+        check_temperature(temperature)
         images = torch.zeros(n, *self.image_shape, dtype=torch.uint8)
         for r in range(self.image_shape[1]):
             for c in range(self.image_shape[2]):

@@ -195,7 +195,7 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
     except OSError as error:
         raise NVPError(f"cannot read the configuration {path}: {error.strerror}") from error
     except ValueError as error:
-        raise NVPError(f"cannot read {path}: {error}") from error
+        raise NVPError(f"{path} is not YAML: {error}") from error
     if not isinstance(tree, dict):
         raise NVPError(f"{path} should hold the keys name, model, data and training")
     for override in overrides or []:
