@@ -103,7 +103,8 @@ pictures.draw_beside(
 plt.show()
 
 # %% [markdown]
-# Dots make an image rougher than any photograph. So compare neighbours, and count:
+# Dots make an image rough. So take differences of neighbouring pixels, and count the samples that are rougher than every test
+# image of the same sheet:
 
 
 # %% tags=["hide-input"]
