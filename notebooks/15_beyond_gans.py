@@ -83,6 +83,9 @@ for run in recorded.values():
     assert data.name == "fashion-mnist"
     assert run is recorded["Gaussian"] or 29 < run.record.minutes < 32
 assert recorded["Pixel RNN"].config.model.kind == "diagonal_bilstm"
+for family, run in recorded.items():
+    by_muon = run.config.training.optimiser.value == "muon"
+    assert by_muon is (family in ("Real NVP", "Pixel RNN", "diffusion"))
 
 # %% [markdown]
 # ## Six families side by side

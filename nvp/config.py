@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
@@ -115,6 +116,11 @@ class TrainingConfig(BaseModel):
             if differs and self.optimiser not in users:
                 raise ValueError(f"{name} is for training.optimiser: {' or '.join(users)}")
         return self
+
+    def spent(self, steps: int, minutes: float) -> float:
+        """The share of the budget that is used up, in 0..1; of two, the one nearer its end."""
+        shares = (steps / (self.steps or math.inf), minutes / (self.minutes or math.inf))
+        return min(1.0, max(shares))
 
 
 class EvaluationConfig(BaseModel):

@@ -186,10 +186,15 @@ def test_a_module_that_is_gone_is_named_when_the_ledger_is_read(
         load_run(run, data_root=tmp_path / "data")
 
 
+class Outer:
+    class Narrow(RealNVPConfig):
+        """A configuration inside a class."""
+
+
 def test_only_module_and_class_make_a_path() -> None:
     assert is_path("a.b:C")
     assert is_path("a:B.C")
-    assert import_family("nvp.flows.config:RealNVPConfig") is RealNVPConfig
+    assert import_family(f"{__name__}:Outer.Narrow") is Outer.Narrow
     with pytest.raises(ValueError, match="which is no subclass of ModelConfig"):
         import_family("nvp.flows.config:RealNVPConfig.C")
     assert not any(map(is_path, ("realnvp", "a:", ":C", ".a:C", "a:b:C", "", None)))

@@ -25,7 +25,7 @@ from nvp.runs.folder import RunFolder
 from nvp.runs.load import load_run
 from nvp.runs.log import read_log
 from nvp.runs.tensors import load_tensors
-from nvp.training.loop import keep_if_best, next_batch, prepare, spent, training_step, validate
+from nvp.training.loop import keep_if_best, next_batch, prepare, training_step, validate
 from nvp.training.state import State, begin, save
 
 
@@ -237,12 +237,9 @@ def test_the_time_budget_is_kept(root: Path, tmp_path: Path) -> None:
 
 
 def test_of_two_budgets_the_nearer_one_counts() -> None:
-    state = fresh_state()
-    state.step, state.minutes = 5, 3.0
-    both = TrainingConfig(steps=10, minutes=4)
-    assert spent(state, both) == 0.75
-    assert spent(state, TrainingConfig(steps=10)) == 0.5
-    assert spent(state, TrainingConfig(minutes=3)) == 1.0
+    assert TrainingConfig(steps=10, minutes=4).spent(5, 3.0) == 0.75
+    assert TrainingConfig(steps=10).spent(5, 3.0) == 0.5
+    assert TrainingConfig(minutes=2).spent(5, 3.0) == 1.0
 
 
 @pytest.mark.parametrize(("optimiser", "rate"), [("adam", 1e-2), ("rmsprop", 1e-2), ("muon", 3e-2)])

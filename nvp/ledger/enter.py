@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import shutil
@@ -291,13 +290,13 @@ def describe(
     """The record of a run that `legs` trained, from its checkpoint's header and its scores."""
     settings, header = run.config.training, training.header
     step, minutes = header.step, header.minutes
-    share = max(step / (settings.steps or math.inf), minutes / (settings.minutes or math.inf))
+    share = settings.spent(step, minutes)
     return Record(
         name=name,
         title=run.config.title or name,
         recorded=datetime.now(UTC).date().isoformat(),
         state="finished" if share >= 1 else "interrupted",
-        share_of_budget=min(share, 1.0),
+        share_of_budget=share,
         steps=step,
         chosen_step=training.chosen_step,
         images=step * settings.batch_size,

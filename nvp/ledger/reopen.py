@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 
-from nvp.config import RunConfig
 from nvp.data.splits import TrainingData, training_data
 from nvp.devices import pick_device
 from nvp.errors import NVPError
@@ -41,7 +40,12 @@ def resume(
         recorded = RunFolder(found)
         changed = read_config(recorded, changes, trust=trust)
         check_unchanged(found, read_config(recorded, trust=trust), changed)
-        _check_budget(found, changed)
+        record = read_run(found).record
+        if changed.training.spent(record.steps, record.minutes) == 1:
+            raise NVPError(
+                f"{found} has used up its budget, {record.steps:,} steps in {record.minutes:.0f} "
+                "minutes: raise it, as in --set training.minutes=300"
+            )
         folder = folder or default_folder(found.name)
         reopen(found, folder, data_root=data_root, device=device)
     elif folder is not None:
@@ -89,18 +93,6 @@ def reopen(
             _check_free(files)  # again: a run may have been written there since
             _write(run, files, state, data)
     together()
-
-
-def _check_budget(entry: Path, config: RunConfig) -> None:
-    """Raise `NVPError` where the run has used up the budget of `config`."""
-    record, budget = read_run(entry).record, config.training
-    if (budget.steps and record.steps >= budget.steps) or (
-        budget.minutes and record.minutes >= budget.minutes
-    ):
-        raise NVPError(
-            f"{entry} has used up its budget, {record.steps:,} steps in {record.minutes:.0f} "
-            "minutes: raise it, as in --set training.minutes=300"
-        )
 
 
 def _check_free(files: RunFolder) -> None:

@@ -98,7 +98,7 @@ class Job:
         with bar(config.name) as shown, stop_requests() as stop:
             reporter = Reporter(config.name, settings, state.model.image_shape, shown)
             # One step at least, if `initialise` took all of the budget.
-            while (done := spent(state, settings)) < 1 or state.step == 0:
+            while (done := settings.spent(state.step, state.minutes)) < 1 or state.step == 0:
                 started = time.perf_counter()
                 batch = next_batch(state, self.data.images, config)
                 try:
@@ -107,7 +107,7 @@ class Job:
                     raise NVPError(f"{error}; {advice(self.folder)}") from error
                 state.minutes += agree(time.perf_counter() - started) / 60
                 stopping = agree(stop.is_set()) > 0
-                finished = spent(state, settings) >= 1
+                finished = settings.spent(state.step, state.minutes) >= 1
                 row: dict[str, float] = {}
                 failure: NVPError | None = None
                 if finished or state.minutes - state.validated >= settings.validate_minutes:
@@ -208,13 +208,6 @@ def means(state: State, settings: TrainingConfig) -> dict[str, float]:
     if state.model.likelihood != "none":
         row["bits_per_dim"] = loss / (state.model.num_dimensions * math.log(2))
     return row
-
-
-def spent(state: State, settings: TrainingConfig) -> float:
-    """The share of the budget that is used up; of two budgets, the one nearer its end."""
-    shares = [state.step / settings.steps] if settings.steps else []
-    shares += [state.minutes / settings.minutes] if settings.minutes else []
-    return min(1.0, max(shares))
 
 
 def next_batch(state: State, images: Examples, config: RunConfig) -> Examples:

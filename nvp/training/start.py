@@ -14,7 +14,7 @@ from nvp.runs.load import read_config
 from nvp.runs.provenance import note_leg, write_legs
 from nvp.training.allocator import keep_freed_memory
 from nvp.training.distributed import is_first, number_of_processes
-from nvp.training.loop import Job, prepare, spent
+from nvp.training.loop import Job, prepare
 
 
 def start(
@@ -58,7 +58,8 @@ def _train(config: RunConfig, folder: Path, data_root: Path | None, device: str)
     with locked(folder) if is_first() else nullcontext():
         job = prepare(config, folder, data_root=data_root, device=device)
         before = (job.before or config).training
-        if is_first() and (job.before is None or spent(job.state, config.training) < 1):
+        spent = config.training.spent(job.state.step, job.state.minutes)
+        if is_first() and (job.before is None or spent < 1):
             if job.before is None:  # those of a run lost before its first checkpoint
                 write_legs(job.folder, [])
             here = job.state.device, job.state.precision, number_of_processes()
