@@ -31,6 +31,8 @@ $(STAMP): pyproject.toml requirements.lock
 	  { echo "nvp needs Python 3.11 to 3.13; name one with: make PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 	  { echo "python -m venv failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@# The pip that comes with an older Python takes twice as long.
+	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --no-compile --constraint requirements.lock \
 	  --editable '.[cli,import,book,dev]'
 	@touch $@

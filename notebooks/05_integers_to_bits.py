@@ -394,7 +394,7 @@ blank_model = RealNVP(small)
 optimiser = torch.optim.Adam(blank_model.parameters(), lr=1e-2)
 generator = torch.Generator().manual_seed(0)
 black = torch.zeros(32, 1, 8, 8, dtype=torch.uint8)
-steps = 1000 if full else 100
+steps = 1000 if full else 60
 for step in range(steps):
     optimiser.param_groups[0]["lr"] = 1e-2 * min(1, 2 * (1 - step / steps))
     optimiser.zero_grad()

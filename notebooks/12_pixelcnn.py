@@ -673,16 +673,16 @@ plt.show()
 
 # %% [markdown]
 # The model saw each training image about once. About half of its samples look like clothes, and it continues most
-# garments sensibly. To use another layer, change one word. Here are 80 steps of each:
+# garments sensibly. To use another layer, change one word. Here are 50 steps of each:
 
 # %%
 curves = {}
 for layer in kinds:
     torch.manual_seed(0)
     model = PixelRNN(layer, shape, levels=8)
-    curves[layer.__name__] = train(model, images, steps=80)
+    curves[layer.__name__] = train(model, images, steps=50)
 
-# %% mystnb={"figure": {"caption": "The three layers in the same network: loss on training batches over 80 steps. Dotted: a histogram for each pixel.", "name": "fig-any-layer"}, "image": {"alt": "Nats per image over 80 steps. Three noisy curves fall from about 400 to about 165 and cross the dotted line of the histograms, at about 275, within ten steps."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The three layers in the same network: loss on training batches over 50 steps. Dotted: a histogram for each pixel.", "name": "fig-any-layer"}, "image": {"alt": "Nats per image over 50 steps. Three noisy curves fall from about 400 to about 180 and cross the dotted line of the histograms, at about 275, within ten steps."}} tags=["hide-input"]
 marks = {"a histogram for each pixel": independent * 14 * 14}
 contexts.draw_nats(curves, marks)
 plt.legend(loc="upper right", ncols=2)
@@ -695,7 +695,7 @@ assert all(
 )
 
 # %% [markdown]
-# All three beat the histograms within 80 steps. One short run each says nothing about their order; the recorded runs of
+# All three beat the histograms within 50 steps. One short run each says nothing about their order; the recorded runs of
 # {ref}`pixelrnn-results` do.
 #
 # ## The paper's networks

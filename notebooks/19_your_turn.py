@@ -459,7 +459,7 @@ model:
 data:
   name: fashion-mnist-small
 training:
-  steps: 60
+  steps: 40
   batch_size: 16
   learning_rate: 5.0e-3
   anneal: 0.5
@@ -469,7 +469,7 @@ evaluation:
 """
 
 # %% [markdown]
-# In this page the module is the page, `__main__`. The loop is that of `nvp train`. Sixty steps take a few seconds:
+# In this page the module is the page, `__main__`. The loop is that of `nvp train`. Forty steps take a few seconds:
 
 # %%
 scratch = Path(tempfile.mkdtemp())
@@ -674,7 +674,7 @@ def plain_weights():
     }
 
 
-def train(model, steps=60):
+def train(model, steps=40):
     """A few steps of Adam on the same batches; the last losses, in bits."""
     adam = torch.optim.Adam(model.train().parameters(), lr=1e-2)
     generator = torch.Generator().manual_seed(0)

@@ -87,13 +87,10 @@ def small_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("plain", [False, True])
-def test_a_warning_is_an_error(
-    small_book: Path, capfd: pytest.CaptureFixture[str], plain: bool
-) -> None:
+def test_a_warning_is_an_error(small_book: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (small_book / "welcome.md").write_text("# Welcome\n\nSee {doc}`no_such_page`.")
     with pytest.raises(ValueError, match="warnings are errors"):
-        builder.build(small_book / "notebooks", small_book / "html", plain)
+        builder.build(small_book / "notebooks", small_book / "html")
     assert "no_such_page" in capfd.readouterr().err
     assert not (small_book / "html").exists()
 
