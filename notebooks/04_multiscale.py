@@ -163,7 +163,7 @@ assert torch.equal(squeeze(x), package_squeeze(x, SqueezeOrder.POSITION_MAJOR))
 
 # %% [markdown]
 # A squeeze is a permutation of the numbers, so its log-determinant is 0. (For several colours figure 3 leaves the
-# order of the channels open. Ours is `position_major` in the package; the authors' code has two others, see appendix
+# order of the channels open. Ours is `position_major` in the package; the authors' code, `official` in the package, has two others, see appendix
 # {ref}`paper-and-code`.)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 3 of {cite:t}`dinh2017realnvp`, with its numbers. Dark squares have $b = 1$: they are kept, and $s$ and $t$ see them. Left: the checkerboard. Right: the image squeezed to four channels, under the channel-wise mask.", "name": "fig-masks"}, "image": {"alt": "On the left a board of 4 by 4 numbered squares, dark and white in turns. An arrow, squeeze, leads to four boards of 2 by 2: channel 1 holds 1, 5, 9, 13 and channel 2 holds 2, 6, 10, 14, both dark; channel 3 holds 3, 7, 11, 15 and channel 4 holds 4, 8, 12, 16, both white."}}
@@ -295,7 +295,7 @@ print("latents:", *(tuple(z.shape[1:]) for z in latents))
 assert torch.allclose(flow.inverse(latents), x, atol=1e-4)
 
 # %% [markdown]
-# Is it the package's flow? Give our couplings the networks and the scales $a$ of the package, and both must
+# Is it the package's flow? Give our couplings the package's networks and its factors $a$ of the tanh, and both must
 # compute the same. (The package leaves its batch norms away here; they come in chapter {ref}`networks`.)
 
 
@@ -316,7 +316,7 @@ class OnHalf(nn.Module):
 
 
 def borrow(flow, scales):
-    """Put the networks and scales of the package into our couplings."""
+    """Put the package's networks and factors a into our couplings."""
     scale, *others = scales
     theirs = [*scale.checkerboard.bijections, *scale.channelwise.bijections]
     ours = [*flow.boards.layers, *(() if flow.last else flow.halves.layers)]
@@ -370,7 +370,7 @@ assert torch.allclose(jacobian.slogdet().logabsdet, small(one)[1])
 # figure follows a test image through the first one. The model's input is the logit of the noisy image
 # ({ref}`integers-to-bits`): black is about −2.9, white about 2.9.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "A boot in the first scale of the recorded run on Fashion-MNIST. Above, the first coupling: the image, the part that $s$ and $t$ see, what they answer (red is positive, blue negative, white is 0 or kept), and the output, after the batch norm of chapter {ref}`networks`. Below: after all three checkerboard couplings; squeezed to four channels; after three channel-wise couplings, the half $h^{(1)}$ that goes on and the half $z^{(1)}$ that leaves.", "name": "fig-one-scale"}, "image": {"alt": "Two rows. Above: a boot; the same boot with every second pixel missing; two maps, s and t, in which red and blue follow the outline of the boot; a boot of less contrast. Below: a boot with grainy background; four small boots; two small boots that are blurred but clear; two squares of noise in which nothing can be seen."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "A boot in the first scale of the recorded run on Fashion-MNIST. Above, the first coupling: the image, the part that $s$ and $t$ see, what they answer (red is positive, blue negative, white is 0 or kept), and the output, after the batch norm of chapter {ref}`networks`. Below: after all three checkerboard couplings; squeezed to four channels; after three channel-wise couplings, the half $h^{(1)}$ that goes on and the half $z^{(1)}$ that leaves.", "name": "fig-one-scale"}, "image": {"alt": "Two rows. Above: a boot; the same boot with every second pixel missing; two maps, s and t, in which red and blue follow the outline of the boot; a boot of less contrast. Below: a boot with grainy background; four small boots; two small boots, blurred and still recognisable; two squares of noise in which nothing can be seen."}}
 model = runs()["fashion-mnist"].load_model().eval()
 image = load(EMBEDDED, "test").images[:1]
 generator = torch.Generator().manual_seed(0)
@@ -517,9 +517,9 @@ header = ["images", "scale", "checkerboard", "channel-wise"]
 figures.show_table([*header, "maps", "$z^{(i)}$", "dimensions"], rows)
 
 # %% [markdown]
-# A row says how many couplings work on a tensor of which size, height × width × channels. "Maps" are those of the
+# The cell 3: 28×28×1 means three couplings on a tensor of height 28, width 28 and one channel. "Maps" are those of the
 # networks under the checkerboard; the channel-wise ones have twice as many, as in the authors' code
-# {cite}`dinh2016code`. The last columns are what leaves. The next scale begins with twice the channels and half the
+# {cite}`dinh2016code`. The last two columns are the shape and the number of the latents that leave. The next scale begins with twice the channels and half the
 # side, so with half the dimensions.
 #
 # ## The saving, in numbers

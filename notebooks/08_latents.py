@@ -102,8 +102,8 @@ for i, angles in enumerate([(0, 0), (0, right), (right, 0), (right, right)]):
 
 # %% [markdown]
 # Between four photographs both angles run from 0 to a right angle. Between four garments the grid is that of the authors' code
-# {cite}`dinh2016code`: eight steps of a full turn. So it also holds the antipodes $-z_i$, which are latents of none of the four,
-# and each garment twice, of which one is marked.
+# {cite}`dinh2016code`: eight steps of a full turn. It shows each garment twice and marks one of the two. It also shows the antipodes
+# $-z_i$, which are latents of none of the four: rows one and three, columns five and seven.
 
 
 # %%
@@ -525,8 +525,8 @@ figures.show_table(["scored", "bits/dim", "±"], rows)
 # \log p(x \mid c) = \log p_Z\bigl(f(x; c)\bigr) + \log\left|\det \frac{\partial f(x; c)}{\partial x^{\mathsf T}}\right|.
 # $$ (eq:conditional)
 #
-# In a coupling, $c$ goes to the network beside $b \odot x$. Everything is allowed there: $s$ and $t$ may be any functions of the kept
-# half and of whatever both directions know. The paper does not say how $c$ enters its networks. Here it is
+# A coupling passes $c$ to its network together with $b \odot x$. Then $s$ and $t$ may be any functions of both, since the forward
+# and the inverse pass know both. The paper does not say how $c$ enters its networks. Here it is
 # appended as maps that are constant over the image: for a class, nine maps of 0 and one of 1. On points in the plane the
 # whole change to the coupling of chapter {ref}`coupling-layers` is one line.
 
@@ -722,7 +722,7 @@ figures.show_table(
             "the conditional run without labels, at most",
             f"{told_run.score.bits_per_dim + limit_bits:.3f}",
         ],
-        ["the other run minus the conditional run", f"{behind:+.3f}"],
+        ["the run without classes minus the other", f"{behind:+.3f}"],
     ],
 )
 
@@ -1005,7 +1005,7 @@ assert reaches == sorted(reaches)
 # ```{solution-start} ex-temper
 # :class: dropdown
 # ```
-# No decision changes, since the order stays. A $\tau$ of several says how far the nats exaggerate. On the other half the
+# No decision changes, since the order stays. A $\tau$ above 1 says by what factor the differences in nats exaggerate. On the other half the
 # rule is then much nearer to being as sure as it is right.
 
 # %% tags=["hide-input"]

@@ -49,8 +49,9 @@ torch.set_default_dtype(torch.float64)  # so that a check can be strict
 # ## An LSTM in six lines
 #
 # An LSTM {cite}`hochreiter1997lstm` carries two vectors of $h$ numbers from step to step: a **cell** $c$, its memory, and
-# a **hidden state**, its output. Each step computes $4h$ numbers from the last hidden state and the new input. Three
-# quarters of them are *gates* between 0 and 1: forget, input, output. The rest, $g$, is new content:
+# a **hidden state**, its output. Each step computes $4h$ numbers from the last hidden state and the new input: four
+# **gates** of $h$ numbers. Forget $f$, input $i$ and output $o$ lie between 0 and 1. The fourth, $g$, is new content
+# between −1 and 1:
 
 
 # %%

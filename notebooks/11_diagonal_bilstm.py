@@ -380,10 +380,10 @@ print("missed (row, column):", *missed.nonzero().tolist())
 assert missed.nonzero().tolist() == [[PLACE[0] - 1, 27]]
 
 # %% [markdown]
-# The Diagonal BiLSTM sees every earlier pixel except *one*, the last of the row above. No state carries it. By mask A the
-# maps at that pixel's own place do not know it, and no place lies to its right. Of the places below, those whose
-# 7 × 7 kernel reaches it come later than our pixel, unless ours is within three columns of the edge. (With three
-# colours only the last colour of that pixel is missed.)
+# The Diagonal BiLSTM sees every earlier pixel except *one*, the last of the row above. No state carries it. Mask A hides a
+# pixel from the map at its own place. Usually the place to its right sees it, but the last pixel of a row has none. The
+# places below see it through the 7 × 7 kernel. They come later than our pixel, unless our pixel is within three columns
+# of the edge. (With three colours only the last colour of that pixel is missed.)
 #
 # Both fields fade least in the direction in which the cell runs: up the columns in the Row LSTM, along the rows here.
 # In that direction the cell is multiplied by nothing but forget gates.
@@ -391,7 +391,7 @@ assert missed.nonzero().tolist() == [[PLACE[0] - 1, 27]]
 # ## A trained layer completes digits
 #
 # A model of a single layer is one of the paper's entries on binarised MNIST {cite}`salakhutdinov2008dbn`. (Its width,
-# 32, is quoted from memory.) The ledger has ours, with $h = 32$ and fewer than 50,000 parameters. Hide the lower half
+# 32, is unverified: we saw no print of it.) The ledger has ours, with $h = 32$ and fewer than 50,000 parameters. Hide the lower half
 # of real test digits and let it draw the rest:
 
 # %% mystnb={"figure": {"caption": "After figure 1 of {cite:t}`oord2016pixelrnn`: completions by a recorded Diagonal BiLSTM of one layer. First row: test digits. Below: the upper 14 rows are given, the lower 14 drawn, three times each. The digits were not chosen for their completions.", "name": "fig-diagonal-completions"}, "image": {"alt": "Four rows of seven binary digits. The upper halves are alike in each column. The lower halves of the last three rows mostly finish a legible digit, sometimes another digit than the first row has."}} tags=["hide-input"]
@@ -423,7 +423,7 @@ header = ["image", "Row LSTM, steps", "Diagonal, steps", "its map empty"]
 figures.show_table(header, rows)
 
 # %% [markdown]
-# In multiplications the layers are of one size. State to state costs $4h^2$ for each tap and pixel: $12h^2$ in the Row
+# For each pixel both layers need about as many multiplications. State to state costs $4h^2$ for each tap and pixel: $12h^2$ in the Row
 # LSTM with its three taps, $16h^2$ here with two taps in two directions. The input of $2h$ maps costs another $24h^2$ and
 # $16h^2$.
 
@@ -447,7 +447,7 @@ for layer, state, inputs in (
 #   pixel above.
 # * A mirrored second direction sees the other side. Without a shift down by one row it leaks.
 # * One layer sees exactly the past of its input map; behind mask A that is every earlier pixel but one.
-# * A scan takes $2n - 1$ steps. An appendix shows how it becomes fast.
+# * A scan takes $2n - 1$ steps. Appendix {ref}`fast-scans` shows how it becomes fast.
 #
 # ## Exercises
 #

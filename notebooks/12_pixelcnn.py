@@ -750,8 +750,8 @@ assert not models["cifar10-pixelcnn"].skip
 # sixteen times. On hardware that does many things at once this decides how long training takes. *Sampling* gains
 # nothing: every network has to draw one sub-pixel after the other.
 #
-# * For MNIST we found a source for the Diagonal BiLSTM of seven layers alone. That the one of a single layer has 32 maps is
-#   quoted from memory. The sizes of the other two networks are our choice.
+# * For MNIST we found a source for the Diagonal BiLSTM of seven layers alone. The width of the one-layer network, 32
+#   features, is unverified. The sizes of the other two networks are our choice.
 # * The network for 64 × 64 images has no residual connections. We read section 4 as saying that all others have both
 #   kinds of connections. Our PixelCNNs leave skip connections out: by that reading a difference from the paper.
 # * The introduction calls the PixelCNN a network of **fifteen layers**. The paper does not say what it counts. We read

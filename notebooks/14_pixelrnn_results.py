@@ -231,7 +231,7 @@ assert ahead > 0
 # (We counted the parameters of the paper's networks.) In the paper the three networks come in the order of what
 # they see. The PixelCNN misses the wedge on its right, and all rows beyond its depth. The Row LSTM misses the wedge alone, the
 # Diagonal BiLSTM one pixel. Ours come in the same order. But the Row LSTM, which is close behind, saw over a third more images
-# than the Diagonal BiLSTM. The PixelCNN, which comes last, saw half as many again. Over their first 30,000 images all three can
+# than the Diagonal BiLSTM. The PixelCNN, which comes last, saw half as many again as the Diagonal BiLSTM. Over their first 30,000 images all three can
 # be compared: they had batches of 16, the same optimiser and the same constant rate.
 
 
@@ -375,9 +375,9 @@ by_vector, by_matrix = nats_of["row-muon-vector"], nats_of["row-muon-matrix"]
 assert 1.4 < float(by_vector) - float(by_matrix) < 1.5
 
 # %% [markdown]
-# The Diagonal BiLSTM of seven layers has the paper's sizes. That the one of a single layer has 32 maps is quoted from
-# memory. For the other two networks we found no source, so their sizes are our choice. The paper's figure of the Row LSTM
-# is quoted from memory, too. Our Row LSTM was trained by an earlier Muon, which moved all state-to-state weights as one
+# The Diagonal BiLSTM of seven layers has the paper's sizes. The width of the one-layer network, 32 features, is unverified:
+# we saw no print of it. For the other two networks we found no source, so their sizes are our choice. The paper's figure of the
+# Row LSTM is unverified, too. Our Row LSTM was trained by an earlier Muon, which moved all state-to-state weights as one
 # vector. In one trial of each, of 2,400 steps, the loss of *training* was 1.5 nats lower by today's Muon.
 #
 # On the 256 **grey levels** of MNIST the paper reports nothing. Our small PixelCNN trained for less than an hour. It is far behind
@@ -405,7 +405,7 @@ plt.show()
 # %% [markdown]
 # ## Complete a digit yourself
 #
-# The Diagonal BiLSTM of one layer has fewer than 50,000 parameters, so it goes with this page. Draw the upper half of a
+# The Diagonal BiLSTM of one layer has fewer than 50,000 parameters, so it goes with this page. Scribble the upper half of a
 # digit. The network draws the lower half, six times, and says what each pixel cost, {math}`-\log p(x_i \mid x_{<i})`
 # in nats. Choose a completion to see it large; point at a pixel to read its cost, or move the cursor by the arrow keys.
 #
@@ -413,7 +413,7 @@ plt.show()
 # ```
 #
 # * *A test digit*, then *Draw again*: how often does a 3 become a 5, or an 8?
-# * Draw something that is no digit. What does its upper half cost, compared with a test digit's?
+# * Scribble something that is no digit. What does its upper half cost, compared with a test digit's?
 # * Where is a stroke expensive: at its beginning, along its edges, or inside?
 #
 # (In JupyterLab, `nvp_book.live.completion()` shows the same figure.)
@@ -445,7 +445,7 @@ print("a tenth of the pixels: more than three fifths of all nats")
 # The model pays for the edges of strokes, above all where a stroke begins or turns. In the background and inside strokes a
 # pixel costs next to nothing. In colour this is different:
 
-# %% mystnb={"figure": {"caption": "Test images of CIFAR-10, and below them the cost of each pixel, its three colours together, by `cifar10-small-diagonal-bilstm`.", "name": "fig-colour-maps"}, "image": {"alt": "Seven colour images; below each a map of costs. Plain sky and walls are light, textures such as grass and fur, and all edges, are dark."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Test images of CIFAR-10, and below them the cost of each pixel, its three colours together, by `cifar10-small-diagonal-bilstm`.", "name": "fig-colour-maps"}, "image": {"alt": "Seven colour images; below each a map of costs, from yellow, cheap, to dark blue, expensive. White and plain backgrounds are yellow; animals, leaves and the boat are green or blue; a few single pixels are dark."}} tags=["hide-input"]
 model = colour.load_model()
 photographs = sheet(colour, colour.files.real, 8)[:: 2 if full else 4]
 by_colour = torch.cat([nats_by_pixel(model, x) for x in photographs.split(4)])

@@ -360,11 +360,11 @@ mine = diffusion_loss(diffusion, few, t, e)
 assert torch.allclose(mine, diffusion.loss(few, seeded()), rtol=1e-4)
 
 # %% [markdown]
-# To sample, start from noise and remove a little of it at a time, 128 times ({ref}`ex-ancestral` writes it). The loss takes one time for each image; a score takes 16.
+# To sample, start from noise and remove a little of it at a time, 128 times ({ref}`ex-ancestral` writes it). The loss samples one $t$ for each image; a score averages over 16.
 #
 # ### Gaussian: in closed form
 #
-# The floor of the table has no network. Replace the flow of Real NVP by a triangular matrix: $y \sim \mathcal N(m, L L^\top)$.
+# How far does a model without a network get? Replace the flow of Real NVP by a triangular matrix: $y \sim \mathcal N(m, L L^\top)$.
 #
 # ```{prf:proposition} The best Gaussian
 # :label: prop-best-gaussian
@@ -423,9 +423,9 @@ assert ledger["fashion-small-gaussian"].score.bits_per_dim > closed + 0.2
 #
 # ## One image under all of them
 #
-# How does each family judge the same test image? Four of them can say where in the image the bits are. For the Gaussian, pixel by pixel is
-# {ref}`ex-gaussian-pixels`. For the VAE it is $-\log p(x_i \mid z)$, for the Pixel RNN $-\log p(x_i \mid x_{<i})$, and for the
-# diffusion the summand of {eq}`eq:vdm-bound`, averaged over 64 times.
+# How does each family judge the same test image? Four of them can say where in the image the bits are. The cost of a pixel is
+# $-\log p(x_i \mid z)$ in the VAE and $-\log p(x_i \mid x_{<i})$ in the Pixel RNN. In the diffusion it is the summand of
+# {eq}`eq:vdm-bound`, averaged over 64 times. {ref}`ex-gaussian-pixels` explains the Gaussian's.
 
 # %% tags=["hide-input"]
 one = test.images[[11]]
@@ -590,8 +590,8 @@ assert above <= blank | {"negatives of real images"}
 # weights is the mean of the $K + 1$ means that leave one of them out.) And $L_K \le \log \mathbb E[w] = \log P(x)$.
 # ```
 #
-# The proof is an experiment: draw once, and group the draws by ones, twos and fours. The inequality then holds for
-# every image. The diffusion does not take part. Its terms at single times are no weights; averaging more of them makes
+# The proof is also an experiment: sample many weights, and average them in groups of one, two, four and so on. The
+# inequality then holds for every image. The diffusion does not take part. Its terms at single times are no weights; averaging more of them makes
 # the estimate less noisy and leaves the bound where it is.
 
 
@@ -626,14 +626,14 @@ for family, log_w in weights.items():
         for K, nats in zip(powers, each, strict=True)
     }
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "What more draws take off the bound, on some test images.", "name": "fig-more-draws"}, "image": {"alt": "Lines that fall from zero as the number of draws grows from 1 to 64, steeply at first and then slowly; that of the Gaussian falls least. A dashed line at zero for the exact Pixel RNN."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "What more draws take off the bound, on some test images.", "name": "fig-more-draws"}, "image": {"alt": "Three lines that fall from zero, over the number of draws on a logarithmic axis. The VAE's falls furthest, down to its end at 64 draws. Real NVP's falls nearly as steeply and ends at 8. The Gaussian's hardly falls. A dashed line at zero for the exact Pixel RNN."}}
 pictures.draw_bounds(
     bounds, {"Pixel RNN": 0.0}, "bits/dim, minus that of one draw"
 )
 plt.show()
 
 # %% [markdown]
-# How far is the lowest point above the truth? Nothing that can be computed says so. As a rule of thumb, if $\log w$ were a
+# How far is the lowest point above the truth? No computation can tell. As a rule of thumb, if $\log w$ were a
 # Gaussian, the whole gap of one draw would be half of its variance over draws:
 
 # %% tags=["hide-input"]
@@ -795,7 +795,7 @@ for family in ("Gaussian", "Real NVP"):
 #
 # * **Classes.** Give each sample the class of the nearest training image.
 # * **Coverage** {cite}`naeem2020coverage`. Draw a ball around each test image that reaches to its fifth nearest neighbour among test images. Count the balls with a sample
-#   inside. As many real images set the standard.
+#   inside. Training images, as many as there are samples, set the standard.
 #
 # Distances are between means over 2 × 2 pixels, so that grain does not decide.
 
@@ -879,10 +879,10 @@ for few_shown in ("trousers", "sandal"):
     assert 0.03 < share_of < 0.06
 
 # %% [markdown]
-# As many real images cover three quarters. Some findings are larger than the spread. (It is over sets of samples. How much coverage changes from seed to
+# As many training images as samples cover three quarters of the test images. Some findings are larger than the spread. (It is over sets of samples. How much coverage changes from seed to
 # seed, we did not measure.)
 #
-# * The diffusion covers most, nearly two thirds of the test images. The Pixel RNN has the lower figure and covers less than half.
+# * The diffusion covers most, nearly two thirds of the test images. The Pixel RNN has fewer bits/dim and covers less than half.
 # * The GAN, which states no likelihood, covers as much as Real NVP.
 # * The VAE is two bits/dim better than the Gaussian and covers hardly more. The samples of both are equally far from the training images.
 # * Of the two short runs, the PixelCNN has the better likelihood and a coverage of 2%. It sees too little of the image to put its parts together. The Diagonal BiLSTM, which sees

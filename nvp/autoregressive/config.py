@@ -36,8 +36,9 @@ Kernel = Annotated[int, Field(ge=3, le=63)]  # the side of a convolution's kerne
 class PixelRNNConfig(ModelConfig, family="pixelrnn"):
     """The layer list of Table 1: mask A convolution, `num_layers` layers, two 1x1s, output.
 
-    `hidden` is the paper's h: maps between layers have 2h features. `head` is the number of maps
-    of the two 1x1 convolutions before the output, 32 for MNIST and 1024 for the other sets.
+    `hidden` is the paper's h: there are 2h feature maps between layers. `head` is the number of
+    feature maps of the two 1x1 convolutions before the output, 32 for MNIST and 1024 for the other
+    sets.
     """
 
     num_classes: Literal[0] = 0

@@ -61,7 +61,7 @@ def _core(config: PixelRNNConfig) -> Core:
 
 
 def bias_maps(config: PixelRNNConfig) -> int:
-    """The number of maps of a layer's bias: as many as its input-to-state map has."""
+    """The number of feature maps of a layer's bias: that of its input-to-state convolution."""
     gates = {Kind.PIXELCNN: 1, Kind.ROW_LSTM: 4, Kind.DIAGONAL_BILSTM: 8}
     return gates[config.kind] * config.hidden
 

@@ -23,7 +23,8 @@ from nvp.model.protocol import ImageModel, check_temperature, places
 class DiffusionConfig(StridedConfig, family="diffusion"):
     """gamma(t) runs from `gamma_0` to `gamma_1`, minus the log of the signal-to-noise ratio.
 
-    Samples take `steps` of the network, and a score has the mean over `times` times of an image.
+    A sample takes `steps` passes of the network. A score is a mean over `times` values of t for
+    each image.
     """
 
     width: int = Field(48, ge=8, le=65536, multiple_of=8)

@@ -76,7 +76,10 @@ def data_import(
         ),
     ] = Fractions.validation,
     test: Annotated[
-        float, typer.Option(min=0, max=0.9, help="Share of test images, in the same case")
+        float,
+        typer.Option(
+            min=0, max=0.9, help="Share of images for testing, if the source has no split"
+        ),
     ] = Fractions.test,
     seed: Annotated[
         int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the split and of the order")

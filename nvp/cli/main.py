@@ -82,8 +82,9 @@ def evaluate(
 ) -> None:
     """Score a run in bits/dim and nats an image, with standard errors.
 
-    A model with batch norms is scored with both kinds of their statistics. A run whose family is
-    module:Class runs the code of that module: it needs --trust, if that is not in this repository.
+    A model with batch norms is scored with their running statistics, and with those of each batch.
+    A run whose family is module:Class runs the code of that module: it needs --trust, if that is
+    not in this repository.
     """
     from nvp.data.sets import check_split
     from nvp.ledger.scoring import score, scored_images
@@ -237,7 +238,7 @@ def verify(
         list[str] | None, typer.Argument(help="Recorded runs, such as mnist [default: all]")
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Score a few embedded images alone, in seconds")
+        bool, typer.Option("--quick", help="Score only a few embedded images, in seconds")
     ] = False,
     data_root: DataRoot = None,
     device: Device = "auto",

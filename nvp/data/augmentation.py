@@ -15,7 +15,7 @@ from nvp.model.labels import Examples, Labelled, mirrored
 def training_batch(
     images: Examples, which: Tensor, config: DataConfig, noise: torch.Generator
 ) -> Examples:
-    """Those of the `images`, `which` being (n,), cropped and flipped where `config` says so.
+    """The images numbered `which`, (n,), cropped and flipped where `config` says so.
 
     Crops are drawn before flips, and all of them from `noise`: a run that goes on draws the same.
     """

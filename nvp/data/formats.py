@@ -198,7 +198,7 @@ def _ragged(path: Path, sizes_path: Path) -> RaggedRows:
 
 
 def _npy_rows(path: Path) -> Stack:
-    """Of a file in C order the header alone is read."""
+    """The rows of a .npy file; in C order only its header is read."""
     array = _npy_array(path, mapped=True)
     if array.dtype != np.uint8:
         return array

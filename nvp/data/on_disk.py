@@ -118,7 +118,7 @@ class StoredImages:
         return self._read(torch.arange(len(self)), torch.full((2, len(self)), 0.5)).to(device)
 
     def at_random(self, which: Tensor, generator: torch.Generator) -> Tensor:
-        """Those images, (n, C, crop, crop), each cut anywhere, all places alike."""
+        """The images numbered `which`, (n, C, crop, crop), each cut at a random place."""
         return self._read(which, torch.rand(2, len(which), generator=generator))
 
     def _read(self, which: Tensor, places: Tensor) -> Tensor:

@@ -21,7 +21,8 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
 
     The key `preset` of a file names one of them; other keys change its fields. Fields under "where
     they differ" are those in which paper and official code disagree, or in which the paper is
-    silent. The book's chapter on the two measures the effect of each.
+    silent. The book's appendix "Paper against official code" measures the
+    effect of each.
     """
 
     levels: Literal[256] = 256
@@ -81,7 +82,7 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
 
     @classmethod
     def official(cls, image_shape: tuple[int, int, int], **sizes_and_changes: Any) -> RealNVPConfig:
-        """The model of the authors' code, quirks included (the book's chapter lists them)."""
+        """The model of the authors' code, quirks included (that appendix lists them)."""
         return cls.model_validate(
             {"preset": "official", "image_shape": image_shape, **sizes_and_changes}
         )

@@ -75,7 +75,9 @@ def record(
     """
     files = RunFolder(folder)
     if not files.checkpoint.is_file():
-        raise NVPError(f"there is no {files.checkpoint}: only a run fresh from training has one")
+        raise NVPError(
+            f"there is no {files.checkpoint}: name the folder of a run that nvp train wrote"
+        )
     config = read_config(files, trust=trust)
     target = entry_folder(config.name if name is None else name, root or results_root(), replace)
     run = load_run(folder, data_root=data_root, device=device, trust=trust)

@@ -32,7 +32,10 @@ class _Part(BaseModel):
 
 
 class RecordedData(_Part):
-    """The images of a run. Checksums are `nvp.data.sets.fingerprint`; in training with `limit`."""
+    """The images of a run. Checksums are `nvp.data.sets.fingerprint`.
+
+    That of the training images is of the first `data.limit`.
+    """
 
     name: str
     train_images: int
@@ -54,8 +57,8 @@ class RecordedWeights(_Part):
 class RecordedScores(_Part):
     """Bits/dim in float32 arithmetic, with statistics re-estimated on training images.
 
-    `test` is the full test set under the weights that are kept, one draw an image. Unless it says
-    otherwise the rest has one draw too, and evaluation-mode statistics.
+    `test` is the full test set under the weights that are kept, with one set of noise for each
+    image. Unless it says otherwise the rest has one set too, and evaluation-mode statistics.
     """
 
     test: Score
@@ -76,7 +79,7 @@ class RecordedDraw(_Part):
 
 
 class Record(_Part):
-    """The content of `run.json`. A model has scores or, without a likelihood, a draw."""
+    """The content of `run.json`. A model has scores or, without a likelihood, a `draw`."""
 
     version: int = Field(SCHEMA, alias="schema", ge=1, le=SCHEMA)
     name: str

@@ -20,7 +20,7 @@ from nvp.runs.folder import RunFolder
 
 
 class Leg(BaseModel):
-    """One machine that trained a run, and from when.
+    """A stretch of training on one machine with the same settings, and when it began.
 
     A run that was moved to another machine, or whose settings changed, has several.
     """

@@ -95,11 +95,11 @@ class Files:
         return iter(self.all)
 
     def ending(self, *suffixes: str) -> list[File]:
-        """Those whose name ends so."""
+        """The files that have one of these suffixes."""
         return [file for file in self.all if file.path.suffix.lower() in suffixes]
 
     def named(self, *names: str) -> list[File]:
-        """Those of that name, whatever folder they are in."""
+        """The files that have one of these names, in whatever folder."""
         return [file for file in self.all if file.path.name in names]
 
     @cached_property

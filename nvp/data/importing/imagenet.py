@@ -160,7 +160,7 @@ def _one_side(sides: set[int]) -> int:
 
 
 def _split_and_side(file: File) -> tuple[str, int] | None:
-    """Of a file below train_32x32, or in train_32x32.tar, "train" and 32."""
+    """The split and side of a file below train_32x32, or in train_32x32.tar: "train" and 32."""
     for part in file.path.parts[:-1]:
         found = re.match(r"(train|val|valid|validation)_(\d+)x\2", part.lower())
         if found:

@@ -92,7 +92,7 @@ def _content(images: Any, row: int) -> Callable[[], bytes]:
 
 
 def _image_columns(schema: Any, name: str) -> list[str]:
-    """Those that can hold images, of the file `name`."""
+    """The columns of the file `name` that can hold images."""
     import pyarrow as pa
 
     def holds_images(field: Any) -> bool:
@@ -119,7 +119,7 @@ def _label_column(schema: Any) -> str | None:
 
 
 def _class_names(schema: Any, label: str | None) -> list[str]:
-    """Those of a data hub's own notes in the file, where it has them."""
+    """The names of the classes, from a data hub's notes in the file; empty without them."""
     try:
         notes = json.loads((schema.metadata or {})[b"huggingface"])
         return list(notes["info"]["features"][label]["names"])
@@ -128,7 +128,7 @@ def _class_names(schema: Any, label: str | None) -> list[str]:
 
 
 def _split_of(file: File) -> str:
-    """By the beginning of the file's name, as in train-00000-of-00002.parquet, or its folder's."""
+    """The split that the file's name begins with, as in train-00000.parquet, or its folder's."""
     for part in reversed(file.path.parts):
         first = re.split(r"[-_.]", part.lower())[0]
         if first in SPLIT_FOLDERS:

@@ -136,7 +136,7 @@ class Columns:
 
 
 def _read_journal(folder: Path, what: dict[str, Any]) -> Journal:
-    """That of the same import, or a fresh one; what another one left behind is removed."""
+    """The journal of the same import, or a fresh one; removes what another import left behind."""
     try:
         journal = Journal(**json.loads((folder / JOURNAL).read_text()))
         whole = all(
