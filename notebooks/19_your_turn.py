@@ -106,7 +106,7 @@ torch.manual_seed(0)
 check_model(Histograms((1, 28, 28)), test[:4])
 
 # %% [markdown]
-# {py:func}`check_model <nvp.testing.check_model>` makes the demands that the project makes of its own models. Shapes, types and refusals are right. The same seed gives the same. A gradient
+# {py:func}`check_model <nvp.testing.model.check_model>` makes the demands that the project makes of its own models. Shapes, types and refusals are right. The same seed gives the same. A gradient
 # reaches every parameter. Images do not influence each other's scores, and uniform noise needs eight bits. It is silent where all is well, and raises an `AssertionError`
 # with one line where something is not.
 #
@@ -204,7 +204,7 @@ class InvertibleConv(Bijection):
 
 
 # %% [markdown]
-# {py:func}`check_bijection <nvp.testing.check_bijection>` compares the log-determinant with the whole Jacobian by automatic differentiation, and the inverse with the input, in double precision. It moves
+# {py:func}`check_bijection <nvp.testing.bijection.check_bijection>` compares the log-determinant with the whole Jacobian by automatic differentiation, and the inverse with the input, in double precision. It moves
 # the weights away from their first values, since a rotation has the log-determinant 0.
 
 # %%

@@ -156,8 +156,10 @@ def test_moments_in_half_precision_are_those_of_the_whole_batch(root: Path, tmp_
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("double")
-@pytest.mark.parametrize("optimiser", ["adam", "muon"])
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    ("name", "optimiser"),
+    [*((name, "adam") for name in CONFIGS), ("official preset", "muon"), ("pixelcnn", "muon")],
+)
 def test_two_processes_learn_what_one_does(
     name: str, optimiser: str, root: Path, tmp_path: Path
 ) -> None:

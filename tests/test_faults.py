@@ -429,12 +429,13 @@ def test_a_checkpoint_of_the_first_edition_goes_on(home: Path) -> None:
 
 
 @pytest.mark.usefixtures("handled")
-def test_a_second_signal_stops_at_once_whatever_its_kind() -> None:
-    former = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_second_signal_stops_at_once_whatever_its_kind(number: signal.Signals) -> None:
+    former = signal.getsignal(number)
     with stop_requests() as stop:
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         assert stop.is_set()
-        assert signal.getsignal(signal.SIGTERM) is former
+        assert signal.getsignal(number) is former
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
 

@@ -41,7 +41,8 @@ def test_it_begins_where_the_record_ends(home: Path, entry: Path, tmp_path: Path
     reopen(entry, tmp_path, data_root=home / "data")
     tensors, header = load_tensors(RunFolder(tmp_path).checkpoint)
     recorded = read_run(entry)
-    assert (header["step"], header["minutes"]) == (2, recorded.record.minutes)
+    assert header["step"] == 2
+    assert header["minutes"] == header["validated"] == recorded.record.minutes
     for prefix in ("model", "ema.module"):
         found = part(prefix, tensors)
         for name, tensor in recorded.load_model().state_dict().items():

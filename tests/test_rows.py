@@ -38,14 +38,15 @@ def configuration(row: Row) -> RunConfig:
 
 
 def few_features(model: Any) -> Any:
-    """The same layers with two or three features."""
+    """The same layers, two at most of a Pixel RNN, with two or three features."""
     match model:
         case RealNVPConfig():
             return model.model_copy(update={"width": 2})
         case MultiScaleConfig():
             narrow = {"small": few_features(model.small), "large": few_features(model.large)}
             return model.model_copy(update={**narrow, "width": 2})
-    return model.model_copy(update={"hidden": 3, "head": 3})
+    sizes = {"hidden": 3, "head": 3, "num_layers": min(2, model.num_layers)}
+    return model.model_copy(update=sizes)
 
 
 def rehearsal(config: RunConfig) -> RunConfig:

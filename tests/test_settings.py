@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +20,8 @@ from nvp.runs.log import read_log
 from nvp.training import precision
 from nvp.training.loop import prepare, training_step
 from nvp.training.optimiser import make_optimiser, orthogonal
-from nvp.training.state import State, begin
+from nvp.training.progress import Reporter
+from nvp.training.state import State, begin, save
 
 
 def start(config: RunConfig) -> State:
@@ -116,6 +120,36 @@ def test_a_run_saves_as_often_as_it_is_told(root: Path, tmp_path: Path, monkeypa
         config = pixelrnn_configuration(steps=3, checkpoint_minutes=minutes)
         prepare(config, tmp_path / str(minutes), data_root=root).run()
         assert saved == expected
+
+
+def test_cadences_count_from_the_last_time(root: Path, tmp_path: Path, monkeypatch) -> None:
+    """A reading of the clock is a minute after the last one; the run goes on after step 4."""
+    clock = SimpleNamespace(perf_counter=itertools.count(0, 60).__next__)
+    monkeypatch.setattr("nvp.training.loop.time", clock)
+    saved: list[int] = []
+
+    def noted(state: State, *rest: Any) -> None:
+        saved.append(state.step)
+        save(state, *rest)
+
+    monkeypatch.setattr("nvp.training.loop.save", noted)
+    for steps in (4, 10):
+        config = pixelrnn_configuration(steps=steps, validate_minutes=3.0, checkpoint_minutes=3.0)
+        prepare(config, tmp_path, data_root=root).run()
+    rows = read_log(RunFolder(tmp_path).log)
+    assert [row["step"] for row in rows if "validation" in row] == [2, 4, 7, 10]
+    assert saved == [3, 4, 7, 10]
+
+
+def test_the_time_left_and_the_share_of_a_bar() -> None:
+    shown: list[tuple[float, str]] = []
+    training = TrainingConfig(steps=100)
+    reporter = Reporter("a run", training, (1, 8, 8), lambda *each: shown.append(each))
+    for step in (10, 20):
+        reporter.update(step, step / 10, {"loss": 1.0})
+    share, status = shown[-1]
+    assert share == pytest.approx(0.2)
+    assert status.endswith("0:02:00 gone, 0:08:00 to go")
 
 
 def test_a_row_of_the_log_has_means_since_the_one_before(root: Path, tmp_path: Path) -> None:

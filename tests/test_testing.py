@@ -153,6 +153,38 @@ class Forgetful(Histogram):
         return None
 
 
+class Uniform(Histogram):
+    """Draws one image, n times."""
+
+    def sample(self, n, **options):
+        return super().sample(n, **options)[:1].expand(n, -1, -1, -1).clone()
+
+
+class Indefinite(Histogram):
+    """Has no number for images that are uniform noise."""
+
+    def _log_probs(self, images, num_draws, generator, y):
+        wild = images.float().flatten(1).var(dim=1) > 1.2
+        return [
+            p.masked_fill(wild, math.nan) if len(images) > 8 else p
+            for p in super()._log_probs(images, num_draws, generator, y)
+        ]
+
+
+class Mirrored(Histogram):
+    """Scores another image than its logits predict."""
+
+    def logits(self, images):
+        each = self.logits_of_levels.expand(*images.shape, -1)
+        return torch.cat([each[..., :2, :], each[..., 2:, :].flip(-1)], dim=-2)
+
+
+class Inattentive(Histogram):
+    """Is told classes, and makes no use of them."""
+
+    num_classes = 3
+
+
 class Careless(Histogram):
     """Draws without its generator."""
 
@@ -231,6 +263,9 @@ class Summed(Histogram):
         (Idle, "unused has no gradient"),
         (Hidden, "keeps the tensor table outside its state"),
         (Forgetful, "a model that loads the state dict does something else"),
+        (Uniform, "the images of one call of sample are all the same"),
+        (Indefinite, "the score of uniform noise is no number"),
+        (Mirrored, "log_prob is not of the logits"),
         (Careless, "samples of the same seed differ"),
         (Feverish, "a temperature that is no number is not refused"),
         (Chancy, "exact log_prob needs noise"),
@@ -249,11 +284,19 @@ def test_a_mistake_in_a_model_is_named(mistake: type[ImageModel], complaint: str
         check_model(model, images_of(model))
 
 
-def test_a_leak_is_named() -> None:
+def test_a_model_that_makes_nothing_of_its_labels_is_named() -> None:
+    model = Inattentive()
+    with pytest.raises(AssertionError, match="log_prob is the same for other labels"):
+        check_model(model, images_of(model), torch.arange(8) % 3)
+
+
+@pytest.mark.parametrize("says_so", [True, False])
+def test_a_leak_is_named(says_so: bool) -> None:
     sizes = {"num_layers": 1, "hidden": 6, "head": 8, "first_kernel": 3, "levels": 3}
     model = PixelRNN(PixelRNNConfig(kind="pixelcnn", image_shape=(1, 4, 5), **sizes))
     seen, features = torch.zeros(1), torch.zeros(len(model.first.bias))
     model.first.mask = conv_mask("B", features, seen, (3, 3))
+    model.autoregressive = says_so
     with pytest.raises(AssertionError, match="a logit depends on its own sub-pixel"):
         check_model(model, images_of(model))
 
@@ -318,6 +361,14 @@ class Mixing(Scaling):
         return super().inverse(z - 1e-6 * mean)
 
 
+class Detached(Scaling):
+    """Training on it would shrink z without limit."""
+
+    def forward(self, x, y=None):
+        z, log_det = super().forward(x)
+        return z, log_det.detach()
+
+
 class Spare(Scaling):
     def __init__(self) -> None:
         super().__init__()
@@ -337,6 +388,7 @@ POINTS = torch.randn(2, 2, 3, generator=torch.Generator().manual_seed(0))
         (Flattened, r"f makes \(2, 6\) of \(2, 2, 3\)"),
         (Random, "f maps the same x to another z"),
         (Mixing, "depends on those beside it|the inverse is off"),
+        (Detached, "the log-determinant changes by .* where its gradient says 0"),
         (Spare, "spare has no gradient"),
     ],
 )

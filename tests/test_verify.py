@@ -155,6 +155,9 @@ def test_verify_compares_what_a_gan_draws_and_says_so(
     assert states(checks) == {"weights": "agrees", "draws": "agrees", "samples": "agrees"}
     assert any("no likelihood" in check.what for check in checks)
     own = Path(shutil.copytree(root, tmp_path / "own"))
+    rewrite(own, "draw.standard_deviation", 0.0, "a-gan")
+    assert states(verify.verify(root=own))["draws"] == "differs"
+    own = Path(shutil.copytree(root, tmp_path / "other"))
     path = own / "runs" / "a-gan" / "weights.safetensors"
     tensors, header = load_tensors(path)
     save_tensors(path, {**tensors, "G.7.bias": tensors["G.7.bias"] + 0.5}, header)

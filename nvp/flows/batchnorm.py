@@ -23,8 +23,8 @@ class NormScope(StrEnum):
     WHOLE        all of them, as section 3.7 says ("the whole coupling layer output")
     TRANSFORMED  only those that the coupling changed (b = 0)
     OFFICIAL     only those that it changed, but with the moments of (1 - b) x, zeros included, as
-                 in the official code: under a checkerboard, mean m and variance v become m/2 and
-                 v/2 + m^2/4
+                 in the official code: under a checkerboard of even sides, mean m and variance v
+                 become m/2 and v/2 + m^2/4
     """
 
     WHOLE = "whole"

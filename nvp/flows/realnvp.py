@@ -210,14 +210,16 @@ class RealNVP(ImageModel):
         return super().loss(images, generator, labels=labels) + self.weight_scale_penalty()
 
     def weight_scale_penalty(self) -> Tensor:
-        """`weight_scale_l2` times the sum of squares of weight-norm gains and scales of tanh."""
+        """`weight_scale_l2` times the sum of squares of weight-norm gains and scales of tanh.
+
+        Without `config.penalise_channel_scales` the scales of channel-wise couplings are left out.
+        """
+        penalised = AffineCoupling if self.config.penalise_channel_scales else CheckerboardCoupling
         squares = []
         for module in self.modules():
             if isinstance(module, WeightNormConv2d) and module.g is not None:
                 squares.append(module.g.square().sum())
-            elif isinstance(module, ChannelCoupling) and not self.config.penalise_channel_scales:
-                continue
-            elif isinstance(module, AffineCoupling):
+            elif isinstance(module, penalised):
                 squares.append(module.scale.square().sum())
         return self.config.weight_scale_l2 * torch.stack(squares).sum()
 
@@ -232,7 +234,8 @@ class RealNVP(ImageModel):
         """x = g(temperature z), z ~ p_Z: uint8, (n, C, H, W).
 
         With `config.sample_batch_statistics`, as in the official code, the norms inside s and t
-        use the statistics of these n images; the norms of the couplings' outputs never do.
+        use the statistics of these n images; the norms of the couplings' outputs never do. In
+        training mode they do so in any case, and move their averages: call `eval()` first.
         """
         check_count("n", n)
         check_temperature(temperature)

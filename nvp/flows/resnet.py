@@ -52,10 +52,14 @@ class WeightNormConv2d(nn.Module):
         return f"{in_channels}, {out_channels}, kernel={kernel}x{kernel}{parts}"
 
     def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight(), self.bias, padding=self.padding)
+
+    def weight(self) -> Tensor:
+        """w = g v / ||v||, (out_channels, in_channels, kernel, kernel)."""
         scale = torch.rsqrt(self.v.square().sum(dim=(1, 2, 3)))
         if self.g is not None:
             scale = scale * self.g
-        return F.conv2d(x, self.v * scale[:, None, None, None], self.bias, padding=self.padding)
+        return self.v * scale[:, None, None, None]
 
     def plain(self) -> nn.Conv2d:
         """The same function with its weights themselves as parameters."""
@@ -69,9 +73,7 @@ class WeightNormConv2d(nn.Module):
             bias=self.bias is not None,
         )
         with torch.no_grad():
-            scale = torch.rsqrt(self.v.square().sum(dim=(1, 2, 3), keepdim=True))
-            gain = 1 if self.g is None else self.g[:, None, None, None]
-            conv.weight.copy_(self.v * scale * gain)
+            conv.weight.copy_(self.weight())
             if conv.bias is not None and self.bias is not None:
                 conv.bias.copy_(self.bias)
         return conv

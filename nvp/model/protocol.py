@@ -6,6 +6,7 @@ A model turns uint8 images into natural-log probabilities. One loop can then tra
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
@@ -188,16 +189,24 @@ def batch_norms(model: nn.Module) -> list[Any]:
 
 @contextmanager
 def batch_statistics(model: nn.Module) -> Iterator[None]:
-    """Within this block batch norms use the statistics of each batch, and keep their averages."""
-    norms = batch_norms(model)
-    before = [(module.momentum, module.training) for module in norms]
-    for module in norms:  # and nothing else: dropout stays as it is
+    """Within this block batch norms use the statistics of each batch, and keep their averages.
+
+    A caller who sets their momentum moves the averages.
+    """
+    before = [
+        (module, module.momentum, module.training, copy.deepcopy(dict(module.named_buffers())))
+        for module in batch_norms(model)
+    ]
+    for module, *_ in before:  # and nothing else: dropout stays as it is
         module.momentum = 0.0
         module.train()
     try:
         yield
     finally:
-        for module, (momentum, was_training) in zip(norms, before, strict=True):
+        for module, momentum, was_training, averages in before:
+            if module.momentum == 0.0:  # 0 times infinity is no number, and PyTorch's count goes on
+                for name, average in averages.items():
+                    getattr(module, name).copy_(average)
             module.momentum = momentum
             module.train(was_training)
 

@@ -23,11 +23,8 @@ class Divergence(NVPError):
 def check_sound(state: State, batch: Examples) -> None:
     """Raise `Divergence` when the loss on `batch` is not finite; `state` stays as it is."""
     noise = state.noise.get_state()
-    buffers = [(buffer, buffer.clone()) for buffer in state.model.buffers()]
     with torch.no_grad(), batch_statistics(state.model):
         loss = agree(state.loss(batch, torch.Generator().manual_seed(0)).item())
-    for buffer, before in buffers:
-        buffer.copy_(before)
     if not math.isfinite(loss):
         raise Divergence(explain(state, batch, loss, noise))
 

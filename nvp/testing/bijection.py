@@ -1,0 +1,80 @@
+"""`check_bijection`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nvp.flows.bijection import Bijection
+from nvp.testing.common import check_gradients, moved, near, off, require, seeded
+
+STEP = 1e-6  # of the weights, for a difference
+
+
+def check_bijection(
+    f: Bijection, x: Tensor, y: Tensor | None = None, *, gradients: bool = True
+) -> None:
+    """Check `f` at the points `x`, (N, ...), in float64 and evaluation mode.
+
+    The inverse must undo f, the log-determinant, (N,), must be that of the autograd Jacobian, each
+    point must be mapped by itself, the same each time, and every parameter must have a gradient
+    (unless not asked for: some matter at other points only). That of the log-determinant is
+    compared with a difference. Weights and statistics of batch norms are moved away from their
+    first values, which hide mistakes. `y` is the condition, (N, K).
+    """
+    f = moved(f).double().eval()
+    x, y = x.double(), None if y is None else y.double()
+    z, log_det = f(x, y)
+    back, log_det_back = f.inverse(z, y)
+    require(z.shape == x.shape, f"f makes {tuple(z.shape)} of {tuple(x.shape)}")
+    require(log_det.shape == (len(x),), f"the log-determinants of f are {tuple(log_det.shape)}")
+    require(
+        log_det_back.shape == (len(x),), f"those of the inverse are {tuple(log_det_back.shape)}"
+    )
+    require(not torch.allclose(z, x), "f changes nothing at x, so nothing is checked")
+    require(torch.equal(f(x, y)[0], z), "f maps the same x to another z")
+    require(near(back, x), f"the inverse is off by {off(back, x):.1e}")
+    require(
+        near(log_det_back, -log_det),
+        f"the log-determinants of the two directions differ by {off(log_det_back, -log_det):.1e}",
+    )
+    for i in range(len(x)):
+        own = None if y is None else y[i : i + 1]
+
+        def alone(point: Tensor, own: Tensor | None = own) -> Tensor:
+            return f(point[None], own)[0][0]
+
+        require(near(alone(x[i]), z[i]), "the image of a point depends on those beside it")
+        jacobian = torch.func.jacrev(alone)(x[i]).reshape(x[i].numel(), x[i].numel())
+        by_autograd = torch.linalg.slogdet(jacobian).logabsdet
+        require(
+            near(log_det[i], by_autograd),
+            f"the log-determinant is off by {off(log_det[i], by_autograd):.1e}",
+        )
+    if gradients and list(f.parameters()):
+        mixed = (z * torch.randn(z.shape, generator=seeded(), dtype=z.dtype).to(z.device)).sum()
+        (mixed + log_det.sum()).backward()
+        check_gradients(f)
+        _check_slope(f, x, y)
+
+
+def _check_slope(f: Bijection, x: Tensor, y: Tensor | None) -> None:
+    """Compare the gradient of the log-determinants with a difference, in one direction; moves f."""
+    weights, generator = [p for p in f.parameters() if p.requires_grad], seeded()
+    along = [torch.randn(p.shape, generator=generator).to(p) for p in weights]
+    total = f(x, y)[1].sum()
+    slope = 0.0
+    if total.requires_grad:  # not where the volume is the same for all weights
+        gradients = torch.autograd.grad(total, weights, materialize_grads=True)
+        slope = sum((g * a).sum().item() for g, a in zip(gradients, along, strict=True))
+    ends = []
+    with torch.no_grad():
+        for step in (STEP, -2 * STEP):
+            for p, a in zip(weights, along, strict=True):
+                p.add_(step * a)
+            ends.append(f(x, y)[1].sum().item())
+    by_difference = (ends[0] - ends[1]) / (2 * STEP)
+    require(
+        abs(slope - by_difference) < 1e-4 * max(1, abs(slope)),
+        f"the log-determinant changes by {by_difference:.3g} where its gradient says {slope:.3g}",
+    )

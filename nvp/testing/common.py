@@ -1,0 +1,76 @@
+"""What the checks of bijections and of models have in common."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from nvp.errors import NVPError
+from nvp.model.protocol import batch_norms
+
+TOLERANCE = 1e-9  # in float64
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def moved(module: Module) -> Module:
+    """A copy with noise added to all parameters and to the statistics of batch norms."""
+    module = copy.deepcopy(module)
+    generator = seeded()
+
+    def noise(like: Tensor) -> Tensor:
+        return 0.1 * torch.randn(like.shape, generator=generator).to(like)
+
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(noise(parameter))
+        for norm in batch_norms(module):
+            norm.running_mean.add_(noise(norm.running_mean))
+            norm.running_var.mul_(noise(norm.running_var).exp())
+    return module
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    """A new generator."""
+    return torch.Generator().manual_seed(seed)
+
+
+def near(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors of one shape agree in float64."""
+    return bool(off(a, b) < TOLERANCE)
+
+
+def off(a: Tensor, b: Tensor) -> Tensor:
+    """The largest difference, relative to the largest number of `b` if that is above 1."""
+    return (a - b).abs().max() / b.abs().max().clamp(min=1)
+
+
+def require(holds: bool, complaint: str) -> None:
+    """Raise `AssertionError` with the `complaint` unless it holds."""
+    if not holds:
+        raise AssertionError(complaint)
+
+
+def require_refusal(what: str, call: Callable[[], object]) -> None:
+    """Require that the `call`, of `what`, raises `NVPError` with one line."""
+    try:
+        call()
+    except NVPError as error:
+        require("\n" not in str(error), f"{what} is refused in more than one line")
+    except Exception as error:
+        raise AssertionError(f"{what} gives {type(error).__name__}, not NVPError") from error
+    else:
+        raise AssertionError(f"{what} is not refused")
+
+
+def check_gradients(module: nn.Module) -> None:
+    """Require a gradient of every parameter that is trained, after a backward pass."""
+    for name, p in module.named_parameters():
+        if p.requires_grad:
+            grad = torch.zeros(()) if p.grad is None else p.grad
+            require(bool(grad.any()), f"{name} has no gradient")
+            require(bool(grad.isfinite().all()), f"the gradient of {name} is not finite")
