@@ -554,7 +554,8 @@ assert (forwards - backwards).abs().max() > 1e-4
 # ```
 # It sees all pixels except the very last. The mean is taken over the whole map, and every pixel enters it that some
 # map reads; behind mask A no map reads the last pixel. A layer norm over channels stays within its pixel but mixes
-# the colours, so red would learn of blue. Normalise within a pixel *and* a colour, or not at all.
+# the colours, so red would learn of its own red and green. (No map behind mask A reads the own blue.) Normalise within a
+# pixel *and* a colour, or not at all.
 
 # %%
 first, *others = stack("AB")

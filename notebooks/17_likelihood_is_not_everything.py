@@ -128,7 +128,7 @@ sets = {"Fashion-MNIST test": test} | {
 bits = {name: score_images(flow, images) for name, images in sets.items()}
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Eight images of each set.", "name": "fig-elsewhere"}, "image": {"alt": "Rows of eight images: clothes and shoes; numerals in several fonts; digits drawn by a flow; dark, blurred and inverted clothes; squares of one grey; grey clouds; grains of noise."}}
-eight = 11 * torch.arange(8)  # a stride that meets all numerals and fonts
+eight = 11 * torch.arange(8)  # this stride meets all of the fonts
 draw_rows({name: x[eight % len(x)] for name, x in sets.items()})
 plt.show()
 
@@ -173,7 +173,7 @@ assert likelier(bits[drawn], bits_of_test) > 0.8
 # $$
 # \underbrace{\mathbb E_{x \sim q}[-\log P(x)]}_{\text{their cost under } P}
 # = {} &\underbrace{\mathbb E_{x \sim q}[-\log q(x)]}_{\text{the entropy of } q} \\
-# &+ \underbrace{D_{\mathrm{KL}}(q \,\|\, P)}_{\text{how far } q \text{ is from } P} .
+# &+ \underbrace{\mathrm{KL}(q \,\|\, P)}_{\text{how far } q \text{ is from } P} .
 # $$ (eq:cost)
 #
 # A set with little variety has a small entropy. It can be far from the model and still cost less

@@ -64,31 +64,31 @@ ledger = runs()
 # ```{prf:proposition} Batch normalisation in training
 # :label: prop-training-mode
 #
-# Let $m$ scalars share a mean $\mu$ and a variance $\sigma^2$, write $\tilde\sigma^2 = \sigma^2 + \epsilon$ and
-# $\hat x = (x - \mu) / \tilde\sigma$, and $U = [\mathbf 1, \hat x]$ with two columns. Then
+# Let $m$ scalars share a mean $\mu$ and a variance $\sigma^2$, let $\varsigma^2 = \sigma^2 + \epsilon$ and
+# $\hat x = (x - \mu) / \varsigma$, and $U = [\mathbf 1, \hat x]$ with two columns. Then
 #
 # $$
-# \frac{\partial \hat x}{\partial x^{\mathsf T}} = \frac{1}{\tilde\sigma} \Bigl( I - \tfrac1m U U^{\mathsf T} \Bigr) .
+# \frac{\partial \hat x}{\partial x^{\mathsf T}} = \frac{1}{\varsigma} \Bigl( I - \tfrac1m U U^{\mathsf T} \Bigr) .
 # $$ (eq:training-jacobian)
 #
-# Its eigenvalues are 0 along $\mathbf 1$, $\epsilon / \tilde\sigma^3$ along $\hat x$, and $1 / \tilde\sigma$
+# Its eigenvalues are 0 along $\mathbf 1$, $\epsilon / \varsigma^3$ along $\hat x$, and $1 / \varsigma$
 # otherwise. If $n = m / N$ of the scalars belong to one image of a batch of $N$, and the other images are held fixed, the
 # determinant of that image's own map is
 #
 # $$
-# \frac{1}{\tilde\sigma^{n}} \Bigl[ & \Bigl(1 - \frac1N\Bigr) \Bigl(1 - \frac{\lVert \hat x \rVert^2}{m}\Bigr) \\
+# \frac{1}{\varsigma^{n}} \Bigl[ & \Bigl(1 - \frac1N\Bigr) \Bigl(1 - \frac{\lVert \hat x \rVert^2}{m}\Bigr) \\
 #   & - \frac{(\mathbf 1^{\mathsf T} \hat x)^2}{m^2} \Bigr]
 # $$ (eq:own-determinant)
 #
 # with $\hat x$ now that image's part. For $\lVert \hat x \rVert^2 = n$ and $\mathbf 1^{\mathsf T} \hat x = 0$ this is
-# $\tilde\sigma^{-n} (1 - 1/N)^2$.
+# $\varsigma^{-n} (1 - 1/N)^2$.
 # ```
 #
 # ```{prf:proof}
-# $\partial \mu / \partial x_j = 1/m$ and $\partial \tilde\sigma / \partial x_j = (x_j - \mu) / (m \tilde\sigma) = \hat x_j / m$, and the
+# $\partial \mu / \partial x_j = 1/m$ and $\partial \varsigma / \partial x_j = (x_j - \mu) / (m \varsigma) = \hat x_j / m$, and the
 # quotient rule gives {eq}`eq:training-jacobian`. As $\mathbf 1^{\mathsf T} \hat x = 0$ over the batch and
-# $\lVert \hat x \rVert^2 = m \sigma^2 / \tilde\sigma^2$, the eigenvalue along $\hat x$ is
-# $\frac{1}{\tilde\sigma}(1 - \sigma^2 / \tilde\sigma^2)$. For one image take its rows and columns: the same form, with the
+# $\lVert \hat x \rVert^2 = m \sigma^2 / \varsigma^2$, the eigenvalue along $\hat x$ is
+# $\frac{1}{\varsigma}(1 - \sigma^2 / \varsigma^2)$. For one image take its rows and columns: the same form, with the
 # $n$ rows of $U$ that belong to it. And $\det(I_n - \frac1m U U^{\mathsf T}) = \det(I_2 - \frac1m U^{\mathsf T} U)$,
 # which is the bracket.
 # ```
@@ -120,7 +120,7 @@ alone = jacobian[:n, :n].slogdet().logabsdet
 assert torch.allclose(alone, bracket.log() - n * sigma.log(), atol=1e-12)
 
 # %% [markdown]
-# Training reports $-n \log \tilde\sigma$ for an image, too much by about $-2 \log(1 - 1/N)$ nats for each channel of a norm.
+# Training reports $-n \log \varsigma$ for an image, too much by about $-2 \log(1 - 1/N)$ nats for each channel of a norm.
 # With 64 images in a batch this is nothing, and training works. With two it is $2 \log 2$. And the map of one image is
 # not onto. Take one scalar per image, $n = 1$. However large $x$ is, it pulls mean and deviation along, and $|\hat x|$
 # cannot reach $\sqrt{N - 1}$.
@@ -144,7 +144,7 @@ plt.show()
 
 # %% [markdown]
 # So no $x$ has a latent beyond $\sqrt{N - 1}$. With its true derivative the density that this map gives to $x$ has the
-# mass that the prior puts between the bounds. With the derivative that training uses, $1/\tilde\sigma$, which falls
+# mass that the prior puts between the bounds. With the derivative that training uses, $1/\varsigma$, which falls
 # only like $1/|x|$, it has *infinite* mass: each factor of ten in the range adds the same amount. A number computed
 # in training mode is no likelihood of anything.
 

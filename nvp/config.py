@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import re
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
@@ -15,7 +16,6 @@ import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SerializeAsAny,
     ValidationError,
@@ -29,15 +29,13 @@ from nvp.baselines.gaussian import GaussianConfig
 from nvp.baselines.vae import VAEConfig
 from nvp.errors import NVPError
 from nvp.flows.config import RealNVPConfig
-from nvp.model.config import Family, ModelConfig
+from nvp.model.config import Family, ModelConfig, Section
 from nvp.model.custom import build, import_family, is_path
 from nvp.model.protocol import ImageModel
 
 
-class DataConfig(BaseModel):
+class DataConfig(Section):
     """The data set, and how training augments it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     flips: bool = False  # horizontal, in training: CIFAR-10, CelebA, LSUN (section 4.1)
@@ -76,10 +74,8 @@ LARGEST_SEED = 2**63 - 1  # of PyTorch's generators
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
-class TrainingConfig(BaseModel):
+class TrainingConfig(Section):
     """Optimisation. The defaults are Real NVP's, and where it is silent the official code's."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     steps: int | None = Field(None, ge=1, le=10**18)
     minutes: float | None = Field(None, gt=0)  # of training steps, over all resumptions
@@ -123,10 +119,8 @@ class TrainingConfig(BaseModel):
         return min(1.0, max(shares))
 
 
-class EvaluationConfig(BaseModel):
+class EvaluationConfig(Section):
     """How a finished run is scored."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     num_draws: int = Field(1, ge=1)  # sets of noise for each image; the ledger's score has one
     batch_size: int = Field(250, ge=1)
@@ -172,10 +166,8 @@ NAME = r"^[a-z0-9][a-z0-9._-]*$"  # so that it can name a folder
 NAME_RULE = "use lower-case letters, digits, '.', '_' and '-', and begin with a letter or a digit"
 
 
-class RunConfig(BaseModel):
+class RunConfig(Section):
     """One run: a model, data, and how to train and score it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(pattern=NAME)
     title: str = ""
@@ -243,8 +235,17 @@ def _unknown(keys: list[str], tree: dict[str, Any]) -> str:
     return f"unknown key;{hint} valid keys of {where}: {', '.join(valid)}"
 
 
+_NUMBERS = {
+    "int": r"[-+]?(0|[1-9][0-9]*)$",
+    "float": r"[-+]?((\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|\.inf)$|\.nan$",
+}
+
+
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which PyYAML takes the last."""
+    """Refuses a key that is given twice, of which PyYAML takes the last.
+
+    Numbers are those of YAML 1.2. PyYAML would take 4:30 for 270, and 010 for 8.
+    """
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -254,6 +255,16 @@ class _Loader(yaml.SafeLoader):
                 mark = node.value[i][0].start_mark
                 raise yaml.MarkedYAMLError(problem=f"{key} is given twice", problem_mark=mark)
         return node
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in those if tag.split(":")[-1] not in _NUMBERS]
+    for first, those in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _kind, _pattern in _NUMBERS.items():
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_kind}", re.compile(_pattern), list("-+.0123456789")
+    )
 
 
 def _read_yaml(text: str) -> Any:

@@ -24,6 +24,7 @@ from nvp.runs.folder import RunFolder
 from nvp.runs.load import load_run
 from nvp.runs.log import read_log
 from nvp.runs.provenance import read_legs
+from nvp.runs.tensors import load_tensors, save_tensors
 from nvp.training import loop
 
 
@@ -364,6 +365,15 @@ def test_a_finished_run_that_lost_its_log_can_be_recorded(lines: int | None, own
     result = tiny.nvp("train", "--resume", own / "run", "--data-root", own / "data")
     assert result.exit_code == 0
     assert f"{log} lacks the last row; next: nvp record" in result.output
+
+
+def test_the_end_of_a_run_is_not_told_by_an_older_row(own: Path) -> None:
+    """A validation that is in the log may be of an earlier end, which the run has gone beyond."""
+    path = RunFolder(own / "run").checkpoint
+    tensors, header = load_tensors(path)
+    save_tensors(path, tensors, {**header, "step": header["step"] + 1})
+    result = tiny.nvp("train", "--resume", own / "run", "--data-root", own / "data")
+    assert "lacks the last row; next: nvp record" in result.output
 
 
 def test_train_needs_one_thing_to_train(trained: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -312,6 +313,28 @@ def test_files_that_are_no_configuration(
         load_config(path)
     assert complaint in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("training.steps=true", "training.steps: must be no truth value, got True"),
+        ("training.seed=yes", "training.seed: must be no truth value"),
+        ("model.image_shape=[true, 8, 8]", "model.image_shape: must be no truth value"),
+        ("data.crop=true", "data.crop: must be no truth value"),
+        ("training.minutes=4:30", "training.minutes: Input should be a valid number"),
+        ("training.steps=0x10", "training.steps: Input should be a valid integer"),
+    ],
+)
+def test_what_is_no_number_is_not_made_one(override: str, complaint: str, tmp_path: Path) -> None:
+    with pytest.raises(NVPError, match=re.escape(complaint)):
+        load_config(tiny.write_config(tmp_path / "tiny.yaml"), [override])
+
+
+def test_numbers_are_those_of_yaml_1_2(tmp_path: Path) -> None:
+    changes = ["training.steps=010", "training.learning_rate=1e-2", "training.clip_norm=.inf"]
+    training = load_config(tiny.write_config(tmp_path / "tiny.yaml"), changes).training
+    assert (training.steps, training.learning_rate, training.clip_norm) == (10, 0.01, math.inf)
 
 
 def test_configurations_do_not_change() -> None:

@@ -18,11 +18,13 @@ from nvp.runs.folder import RunFolder
 from nvp.training.start import start
 
 
-def note(folder: RunFolder, before: dict[str, Any] | None = None, **now: Any) -> None:
+def note(
+    folder: RunFolder, before: dict[str, Any] | None = None, step: int = 0, **now: Any
+) -> None:
     """Note this machine, for settings `now` after a checkpoint of the settings `before`."""
     settings = TrainingConfig(steps=1, **now)
     began = settings if before is None else TrainingConfig(steps=1, **before)
-    provenance.note_leg(folder, torch.device("cpu"), Precision.FP32, 1, began, settings)
+    provenance.note_leg(folder, torch.device("cpu"), Precision.FP32, 1, step, began, settings)
 
 
 def test_legs_are_the_machines_in_order(tmp_path: Path) -> None:
@@ -48,6 +50,15 @@ def test_legs_before_the_first_checkpoint_trained_nothing(root: Path, tmp_path: 
     start(tiny.write_config(tmp_path / "tiny.yaml"), None, folder.path, data_root=root)
     (here,) = provenance.read_legs(folder)
     assert here.precision == "fp32"
+
+
+def test_legs_that_saved_nothing_trained_nothing(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for step, rate in ((0, 1e-3), (5, 1e-6), (5, 1e-4)):
+        note(folder, {"learning_rate": 1e-3}, step=step, learning_rate=rate)
+    first, _, last = provenance.read_legs(folder)
+    assert provenance.legs_until(folder, 5) == [first]
+    assert provenance.legs_until(folder, 6) == [first, last]
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from nvp.cli import app
 from nvp.config import RunConfig, load_config, parse_config

@@ -13,6 +13,7 @@ from nvp.cli.terminal import console
 from nvp.config import LARGEST_SEED
 from nvp.data.importing.options import Crop, Fractions, Options
 from nvp.errors import NVPError
+from nvp.model.config import LARGEST_SIDE
 
 data_app = typer.Typer(help="Say which data sets are here, get others, make your own.")
 
@@ -59,7 +60,10 @@ def data_import(
         str, typer.Argument(help="Name of the new set, for data.name of a configuration")
     ],
     size: Annotated[
-        int | None, typer.Option(min=1, help="Pixels of the smaller side [default: as they are]")
+        int | None,
+        typer.Option(
+            min=1, max=LARGEST_SIDE, help="Pixels of the smaller side [default: as they are]"
+        ),
     ] = None,
     crop: Annotated[
         Crop | None,

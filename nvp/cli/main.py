@@ -168,6 +168,7 @@ def record(
 ) -> None:
     """Score a run on the full test set, and enter it into the ledger."""
     from nvp.ledger import enter as recording
+    from nvp.tables.cells import state
     from nvp.training.distributed import processes
 
     with processes():
@@ -190,8 +191,7 @@ def record(
                 f"{entry.data.test_images:,} test images of {entry.data.name}"
             )
         typer.echo(
-            f"{run.name}: {figure}, {entry.state} at {entry.share_of_budget:.0%} of its "
-            f"budget; recorded in {run.folder}; now run `nvp tables`"
+            f"{run.name}: {figure}, {state(run)}; recorded in {run.folder}; now run `nvp tables`"
         )
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from nvp.data.formats import UNFINISHED
 from nvp.data.sets import (
     EMBEDDED,
@@ -126,6 +128,8 @@ def _entry(name: str, known: Known | None, root: str | Path | None) -> Entry:
     if found:
         stored = next(iter(found.values()))
         height, width, channels = stored.images.shape[1:]
+        if stored.decode is not None:  # it changes the shape
+            height, width, channels = stored.decode(np.asarray(stored.images[0])[None]).shape[1:]
         shape: tuple[int, int, int] | None = (channels, height, width)
         note = str(stored.place)
     elif known:

@@ -33,11 +33,12 @@ from nvp.ledger.pictures import write_pictures
 from nvp.ledger.scoring import describe_draw, probe_images, score, score_probe, tolerance
 from nvp.likelihood import Score, nats_per_bit, summarise
 from nvp.model.labels import Examples
+from nvp.model.protocol import batch_norms
 from nvp.paths import results_root
 from nvp.runs.folder import RunFolder
 from nvp.runs.load import TrainedRun, Training, load_run, read_config
 from nvp.runs.log import log_until
-from nvp.runs.provenance import Leg, code_commit, read_legs
+from nvp.runs.provenance import Leg, code_commit, legs_until
 from nvp.runs.tensors import save_tensors, save_weights
 from nvp.training.distributed import is_first, together
 
@@ -73,6 +74,7 @@ def record(
     below `FLOORS`, a damaged log, or a name that is not a valid folder. So does a name that is
     taken, unless `replace` is given and an entry is there.
     """
+    commit = code_commit()  # of the code that scores: a commit may be made meanwhile
     files = RunFolder(folder)
     if not files.checkpoint.is_file():
         raise NVPError(
@@ -88,7 +90,8 @@ def record(
     images = examples(config, test)
     if run.model.likelihood != "none":
         probe_images(run.model.image_shape)  # missing outside a checkout: before hours of scoring
-    log, legs = log_until(files.log, run.training.header.step), read_legs(files)
+    log = log_until(files.log, run.training.header.step)
+    legs = legs_until(files, run.training.header.step)
     together()  # before one of the processes writes what others check for
     with new_entry(target) if is_first() else nullcontext() as entry:
         scores, draw = None, None
@@ -112,7 +115,9 @@ def record(
             plain = run.config.model_dump(mode="json")  # of the checkpoint: what trained it
             write_text(entry.config, yaml.safe_dump(plain, sort_keys=False))
             write(entry.log, log)
-            told = describe(run, run.training, target.name, legs, data, scores, draw, weights)
+            told = describe(
+                run, run.training, target.name, legs, commit, data, scores, draw, weights
+            )
             write_text(entry.record, record_text(told))
     together()
     return read_run(target)
@@ -183,7 +188,9 @@ def score_all(
     check_floor(run.config, summarise(trained, 1), autoregressive=run.model.autoregressive)
     kept = round_weights(run, images, trained) if may_round else trained
     draws = score(run, images[:first], f"{num_draws} draws", num_draws=num_draws)
-    batches = score(run, images[:first], "batch statistics", of_batches=True)
+    batches = kept[:first]
+    if batch_norms(run.model):
+        batches = score(run, images[:first], "batch statistics", of_batches=True)
     return RecordedScores(
         test=summarise(kept, 1),
         before_rounding=summarise(trained, 1),
@@ -284,6 +291,7 @@ def describe(
     training: Training,
     name: str,
     legs: list[Leg],
+    commit: str | None,
     data: RecordedData,
     scores: RecordedScores | None,
     draw: RecordedDraw | None,
@@ -307,7 +315,7 @@ def describe(
         seed=settings.seed,
         parameters=sum(p.numel() for p in run.model.parameters()),
         legs=legs,
-        commit=code_commit(),
+        commit=commit,
         data=data,
         scores=scores,
         draw=draw,

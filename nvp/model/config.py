@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Annotated, ClassVar, TypeAlias, Unpack
+from typing import Annotated, Any, ClassVar, TypeAlias, Unpack, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from nvp.model.protocol import ImageModel
 
 # Bounds far above any model that is trained: without them a slip of the hand fills the memory.
-Side: TypeAlias = Annotated[int, Field(ge=1, le=4096)]
+LARGEST_SIDE = 4096
+Side: TypeAlias = Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
 Shape: TypeAlias = tuple[Side, Side, Side]  # (C, H, W)
 Width: TypeAlias = Annotated[int, Field(ge=1, le=65536)]  # features of a layer
 Depth: TypeAlias = Annotated[int, Field(ge=1, le=256)]  # layers or parts
 
 
-class Family(BaseModel, ABC):
+class Section(BaseModel):
+    """The base of all configurations: refuses unknown keys, and `true` where a number belongs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_no_truth_value(cls, value: Any, info: ValidationInfo) -> Any:
+        field = cls.model_fields[str(info.field_name)].annotation
+        each = value if isinstance(value, list | tuple) else [value]
+        if bool not in (field, *get_args(field)) and any(isinstance(v, bool) for v in each):
+            raise ValueError(f"must be no truth value, got {value}")
+        return value
+
+
+class Family(Section, ABC):
     """The base of all configurations of models: the name of a family, and `build`.
 
     The name is given with the class, `class GANConfig(ModelConfig, family="gan")`. A class without
     one is named by its place, `module:Class`; so is a subclass of a family's configuration.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     _name: ClassVar[str]
 
     family: str = Field("", validate_default=True)

@@ -41,7 +41,7 @@ class RunLog:
         except ImportError:
             self.board = None
         else:
-            self.board = SummaryWriter(folder.tensorboard)
+            self.board = SummaryWriter(folder.tensorboard, purge_step=step + 1)
 
     def write(self, row: dict[str, float]) -> None:
         """Append one row; columns that it lacks stay empty. Raises `NVPError` on a full disk."""

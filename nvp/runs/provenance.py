@@ -39,6 +39,7 @@ class Leg(BaseModel):
     # The step whose recorded weights it began from, all else being new; None: from the start, or
     # from a checkpoint.
     reopened_at: int | None = None
+    from_step: int | None = None  # the first step of it comes after this one; None: not noted
     changed: dict[str, float] = {}  # settings of training that were others before
 
     @property
@@ -79,6 +80,7 @@ def note_leg(
     device: torch.device,
     precision: Precision,
     processes: int,
+    step: int,
     before: TrainingConfig,
     now: TrainingConfig,
 ) -> None:
@@ -92,15 +94,27 @@ def note_leg(
     for each in legs:
         last.update(each.changed)
     changed = {key: getattr(now, key) for key in last if getattr(now, key) != last[key]}
-    since = {"started", "reopened_at", "changed"}
+    since = {"started", "reopened_at", "from_step", "changed"}
     same = legs and legs[-1].model_dump(exclude=since) == leg.model_dump(exclude=since)
     if changed or not same:
-        write_legs(folder, [*legs, leg.model_copy(update={"changed": changed})])
+        since_now = {"from_step": step, "changed": changed}
+        write_legs(folder, [*legs, leg.model_copy(update=since_now)])
 
 
 def write_legs(folder: RunFolder, legs: list[Leg]) -> None:
     """Write what `read_legs` reads."""
     write_text(folder.legs, _LEGS.dump_json(legs, indent=2).decode() + "\n")
+
+
+def legs_until(folder: RunFolder, step: int) -> list[Leg]:
+    """The legs that trained a part of the first `step` steps; others were lost before a save."""
+    legs = read_legs(folder)
+    ends = [*(leg.from_step for leg in legs[1:]), step]
+    return [
+        leg
+        for leg, end in zip(legs, ends, strict=True)
+        if None in (leg.from_step, end) or leg.from_step != end
+    ]
 
 
 def read_legs(folder: RunFolder) -> list[Leg]:
@@ -125,8 +139,7 @@ def code_commit() -> str | None:
         return os.environ.get("NVP_COMMIT")
     try:
         commit = _git(root, "rev-parse", "HEAD")
-        code = ("--untracked-files=no", "--", "nvp", "examples")
-        changed = _git(root, "status", "--porcelain", *code)
+        changed = _git(root, "status", "--porcelain", "--", "nvp", "examples")
     except (OSError, subprocess.CalledProcessError):
         return os.environ.get("NVP_COMMIT")
     return commit + ("+" if changed else "")

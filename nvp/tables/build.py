@@ -12,7 +12,7 @@ from pathlib import Path
 from nvp.errors import NVPError
 from nvp.files import write_text
 from nvp.ledger.entry import Run, runs
-from nvp.likelihood import Score
+from nvp.model.protocol import batch_norms
 from nvp.paths import repository_root, results_root
 from nvp.tables.card import card
 from nvp.tables.cells import (
@@ -83,12 +83,9 @@ def generated(root: Path, repository: Path) -> dict[Path, str]:
     if readme.is_file():
         parts = readme_parts(facts, ledger)
         files[readme] = with_parts(readme.read_text("utf-8"), parts)
-    for name, run in ledger.items():
-        files[run.files.card] = card(run)
-        config = repository / "configs" / f"{name}.yaml"
-        if config.is_file():
-            files[config] = with_expectation(config, run)
-    return files
+    files |= {run.files.card: card(run) for run in ledger.values()}
+    configs = (repository / "configs").glob("*.yaml")
+    return files | {path: with_expectation(path, ledger.get(path.stem)) for path in configs}
 
 
 def _listing(
@@ -205,21 +202,16 @@ def _figures(run: Run) -> tuple[str, ...]:
     """The scores of a run, one for each of `FIGURES`."""
     if not run.has_likelihood:
         return (NO_LIKELIHOOD,) * len(FIGURES)
-    scores = run.scores
+    scores, model = run.scores, run.fresh_model
     first, draws = scores.first, scores.first_more_draws
-    statistics = scores.first_batch_statistics
+    of_batches, of_draws = mean_cell(run, scores.first_batch_statistics), mean_cell(run, draws)
     return (
         score_cell(run, unit=True),
         mean_cell(run, scores.validation),
         f"{mean_cell(run, first)} ({first.num_images:,})",
-        _unless_same(first, statistics, mean_cell(run, statistics)),
-        _unless_same(first, draws, f"{mean_cell(run, draws)} ({draws.num_draws})"),
+        of_batches if batch_norms(model) else "–",
+        f"{of_draws} ({draws.num_draws})" if model.likelihood != "exact" else "–",
     )
-
-
-def _unless_same(first: Score, other: Score, cell: str) -> str:
-    """A dash for a model that has no noise, or no statistics, that could make a difference."""
-    return "–" if other.bits_per_dim == first.bits_per_dim else cell
 
 
 _TABLES: dict[str, Callable[[Published, dict[str, Run], bool], Table]] = {

@@ -8,6 +8,7 @@ import yaml
 
 from nvp.ledger.entry import Run
 from nvp.likelihood import Score, nats_per_bit
+from nvp.model.protocol import batch_norms
 from nvp.tables.cells import Table, code, length, short, state, text
 
 KINDS = {
@@ -87,23 +88,21 @@ def _scores(run: Run) -> str:
     if not run.has_likelihood:
         return "None: see the samples."
     scores = run.scores
-    draws, batches = scores.first_more_draws, scores.first_batch_statistics
+    draws = scores.first_more_draws
     rows = [
         ("test images", scores.test),
         ("images for validation", scores.validation),
         ("the first test images", scores.first),
-        (f"the same, {draws.num_draws} sets of noise an image", draws),
-        ("the same, statistics of each batch", batches),
     ]
+    if run.fresh_model.likelihood != "exact":
+        rows.append((f"the same, {draws.num_draws} sets of noise an image", draws))
+    if batch_norms(run.fresh_model):
+        rows.append(("the same, statistics of each batch", scores.first_batch_statistics))
     table = Table(
         "± is the standard error over images. The scores are of float32 arithmetic, with the "
         "weights that are kept.",
         ("images", "number", "bits/dim", "nats an image"),
-        [
-            (what, f"{score.num_images:,}", *_figures(run, score))
-            for what, score in rows
-            if score not in (draws, batches) or score.bits_per_dim != scores.first.bits_per_dim
-        ],
+        [(what, f"{score.num_images:,}", *_figures(run, score)) for what, score in rows],
     )
     return table.markdown().rstrip()
 

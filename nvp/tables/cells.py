@@ -131,8 +131,9 @@ def minutes(run: Run) -> str:
 def state(run: Run) -> str:
     """Whether the budget was spent, or how much of it."""
     entry = run.record
-    share = "" if entry.state == "finished" else f" at {entry.share_of_budget:.0%} of its budget"
-    return entry.state + share
+    if entry.state == "finished":
+        return entry.state
+    return f"{entry.state} at {min(entry.share_of_budget, 0.99):.0%} of its budget"  # not at 100%
 
 
 def not_run(row: Row) -> tuple[str, str]:

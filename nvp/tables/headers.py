@@ -12,8 +12,16 @@ from nvp.tables.cells import length, score_cell
 MARK = "#: "  # begins every generated line
 
 
-def with_expectation(path: Path, run: Run) -> str:
-    """The text of a configuration under what its recorded run scored, and how long it took."""
+def with_expectation(path: Path, run: Run | None) -> str:
+    """The text of a configuration under what its recorded run scored, and how long it took.
+
+    Without a recorded run there is no such line.
+    """
+    kept = [line for line in path.read_text("utf-8").splitlines() if not line.startswith("#:")]
+    return "\n".join([*([] if run is None else _expectation(path, run)), *kept]) + "\n"
+
+
+def _expectation(path: Path, run: Run) -> list[str]:
     epochs = f"{run.record.epochs:.3g} epochs"
     if run.fresh_model.fitted_in_closed_form:
         epochs = "fitted in closed form"
@@ -25,9 +33,7 @@ def with_expectation(path: Path, run: Run) -> str:
     if changed := _changed(path, run):
         told = f"Recorded with other settings ({', '.join(changed)}): {told}"
     told += f" From the ledger ({run.name}), by `nvp tables`."
-    lines = textwrap.wrap(told, 98, initial_indent=MARK, subsequent_indent=MARK)
-    kept = [line for line in path.read_text("utf-8").splitlines() if not line.startswith("#:")]
-    return "\n".join([*lines, *kept]) + "\n"
+    return textwrap.wrap(told, 98, initial_indent=MARK, subsequent_indent=MARK)
 
 
 def _changed(path: Path, run: Run) -> list[str]:

@@ -23,7 +23,7 @@ from nvp.config import Optimiser, RunConfig
 # the time to launch an operation, below which none is.
 FLOPS_A_SECOND = 20e12
 SECONDS_AN_OPERATION = 10e-6
-# Copies of the parameters beside themselves: gradient, average, and the optimiser's moments.
+# Copies of the parameters beside themselves, at most: gradient, average, the optimiser's moments.
 COPIES = dict.fromkeys(Optimiser, 4) | {Optimiser.RMSPROP: 3}
 
 

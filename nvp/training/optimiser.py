@@ -73,13 +73,13 @@ class Muon(torch.optim.Adam):
         weight.grad = None  # so that Adam passes over it
 
 
-def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:
+def orthogonal(matrix: Tensor) -> Tensor:
     """U V^T of a matrix U S V^T, or of several, (..., rows, columns), singular values only near 1.
 
     By a Newton-Schulz iteration. The published coefficients of its polynomial lift small singular
     values as fast as possible, and leave all of them between about 0.65 and 1.2.
     """
-    a, b, c = 3.4445, -4.7750, 2.0315
+    a, b, c, rounds = 3.4445, -4.7750, 2.0315, 5
     rows, columns = matrix.shape[-2:]
     wide = matrix.mT if rows > columns else matrix
     x = (wide / (wide.norm(dim=(-2, -1), keepdim=True) + 1e-7)).bfloat16()

@@ -63,14 +63,15 @@ def _train(config: RunConfig, folder: Path, data_root: Path | None, device: str)
             if job.before is None:  # those of a run lost before its first checkpoint
                 write_legs(job.folder, [])
             here = job.state.device, job.state.precision, number_of_processes()
-            note_leg(job.folder, *here, before, config.training)
+            note_leg(job.folder, *here, job.state.step, before, config.training)
         return _report(job, job.run())
 
 
 def _report(job: Job, last: dict[str, float]) -> str:
     """How a run ended, by the last row of its log, and what to do next."""
     name, folder = job.config.name, job.folder.quoted
-    if not last or ("bits_per_dim" in last and "validation" not in last):
+    validated = "bits_per_dim" not in last or "validation" in last
+    if last.get("step") != job.state.step or not validated:
         return (
             f"{name}: its budget is spent, but {job.folder.log} lacks the last row; "
             f"next: nvp record {folder}"

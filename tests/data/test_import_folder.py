@@ -218,6 +218,14 @@ def test_what_is_transparent_is_white_and_what_lies_is_turned(tmp_path: Path) ->
     assert stored(tmp_path)[0, 0, :, 0].tolist() == [200, 160, 120, 80, 40, 0]
 
 
+def test_a_strip_is_not_enlarged_beyond_measure(tmp_path: Path) -> None:
+    photographs(tmp_path / "photos", 5)
+    write(tmp_path / "photos/strip.png", encoded(Image.new("L", (90_000, 1))))
+    refused(
+        "strip.png: it would grow to 2,880,000x32 pixels", tmp_path / "photos", tmp_path, size=32
+    )
+
+
 def deep_colours() -> bytes:
     """A PNG file of 6x6 colours of 16 bits, which Pillow does not write: 6x12 of 8, renamed."""
     content = bytearray(encoded(pixels(6, 12)))
@@ -237,6 +245,7 @@ def test_images_that_cannot_be_read(skip: bool, tmp_path: Path, monkeypatch) -> 
         "deep.png": encoded(deep),
         "deep-colours.png": deep_colours(),
         "bomb.png": encoded(Image.new("L", (400, 400))),
+        "deep.ppm": b"P6 4 4 65535\n" + bytes(4 * 4 * 6),
         "vast.png": encoded(pixels(40, 40)),
     }
     monkeypatch.setattr(importing_pixels, "LARGEST_IMAGE", 100_000)
@@ -244,7 +253,7 @@ def test_images_that_cannot_be_read(skip: bool, tmp_path: Path, monkeypatch) -> 
     for name, content in bad.items():
         write(tmp_path / "photos" / name, content)
     if not skip:
-        refused("7 of 27 images cannot be read: .*--skip-unreadable", tmp_path / "photos", tmp_path)
+        refused("8 of 28 images cannot be read: .*--skip-unreadable", tmp_path / "photos", tmp_path)
         with pytest.raises(NVPError) as caught:
             imported(tmp_path / "photos", tmp_path)
         line = str(caught.value)
@@ -252,11 +261,12 @@ def test_images_that_cannot_be_read(skip: bool, tmp_path: Path, monkeypatch) -> 
         assert "bomb.png: it announces 400x400 pixels" in line
         assert "deep.png: it has more than 8 bits a channel" in line
         assert "deep-colours.png: it has more than 8 bits a channel" in line
+        assert "deep.ppm: it has more than 8 bits a channel" in line
         assert "vast.png: it holds" in line
     shares = Fractions(validation=0.2, test=0.2)
     made = imported(tmp_path / "photos", tmp_path, skip_unreadable=True, fractions=shares)
     assert sum(made.images.values()) == 20
-    assert made.skipped == 7
+    assert made.skipped == 8
     note = json.loads((tmp_path / "mine/import.json").read_text())
     assert sorted(line.split(":")[0] for line in note["unreadable"]) == sorted(bad)
 
@@ -361,7 +371,7 @@ def test_damaged_archives(suffix: str, tmp_path: Path) -> None:
     refused("neither a folder nor|is damaged|cannot be read", path, tmp_path)
     with tarfile.open(tmp_path / "packed.tar.gz", "w:gz") as file:
         file.add(__file__, "a.png")
-    refused(r"is a compressed tar: unpack it first", tmp_path / "packed.tar.gz", tmp_path)
+    refused("is a compressed tar, or none: unpack it first", tmp_path / "packed.tar.gz", tmp_path)
 
 
 # Names, sources and memory.

@@ -212,13 +212,15 @@ class _Tar:
             return io.BytesIO(file.read(size))
 
     def _is_plain(self) -> bool:
-        with self.path.open("rb") as file:
-            file.seek(257)
-            return file.read(5) == b"ustar"
+        try:
+            tarfile.open(self.path, "r:").close()
+        except tarfile.ReadError:
+            return False
+        return True
 
     def members(self) -> Iterator[tuple[str, int, tuple[int, int]]]:
         if not self._is_plain():
-            raise NVPError(f"{self.path} is a compressed tar: unpack it first")
+            raise NVPError(f"{self.path} is a compressed tar, or none: unpack it first")
         with tarfile.open(self.path, "r:") as archive:
             for member in archive:
                 archive.members = []  # type: ignore[attr-defined]

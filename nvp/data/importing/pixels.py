@@ -16,7 +16,9 @@ from nvp.data.importing.files import Unreadable
 from nvp.data.importing.options import Crop
 
 Preparation: TypeAlias = Callable[[Image.Image], Image.Image]
-LARGEST_IMAGE = 1 << 27  # pixels; a file of a few kilobytes can announce any number of them
+LARGEST_IMAGE = (
+    89_000_000  # pixels, of which a small file can announce any number; Pillow warns above
+)
 # Errors of Pillow for damaged files of one kind or another.
 DAMAGED = (
     *(OSError, EOFError, ValueError, SyntaxError, IndexError, KeyError, OverflowError),
@@ -38,6 +40,8 @@ class Resize:
         width, height = image.size
         scale = self.size / min(width, height)
         width, height = (max(self.size, round(scale * side)) for side in (width, height))
+        if width * height > LARGEST_IMAGE:
+            raise Unreadable(f"it would grow to {width:,}x{height:,} pixels")
         if (width, height) != image.size:
             image = image.resize((width, height), Image.Resampling.BILINEAR)
         if self.crop is Crop.NONE:
@@ -63,6 +67,7 @@ def decode(content: bytes, *, gray: bool) -> Image.Image:
                 raise Unreadable(f"it announces {width:,}x{height:,} pixels")
             # Pillow reads 8 of the 16 bits of a colour. A BMP has 16 bits for all its colours.
             deep = image.format in ("PNG", "TIFF") and ";16" in str(image.tile)
+            deep |= image.format == "PPM" and "65535" in str(image.tile)
             if deep or image.mode[0] in "IF":
                 raise Unreadable("it has more than 8 bits a channel: convert it")
             upright = ImageOps.exif_transpose(image)

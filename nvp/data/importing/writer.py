@@ -88,7 +88,7 @@ class Columns:
         if not journal.counts:
             journal.shape, journal.label_shape = shape, label_shape
         if shape != journal.shape and not self.ragged:
-            was, now = ("x".join(map(str, each[:2])) for each in (journal.shape or [], shape))
+            was, now = ("{1}x{0}".format(*each) for each in (journal.shape or [], shape))
             raise NVPError(f"it has {now} pixels where others have {was}: give a --size")
         if label_shape != journal.label_shape:
             raise NVPError("it has a label where others have none, or the other way round")
