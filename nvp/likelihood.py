@@ -93,15 +93,12 @@ def evaluate(
     num_draws: int = 1,
     batch_size: int = 250,
     seed: int = 0,
-    progress: Callable[[int], None] | None = None,
 ) -> Score:
     """Score uint8 `images`, (N, C, H, W), in evaluation mode. Raises `NVPError` if not finite."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        scores = score_images(
-            model, images, num_draws=num_draws, batch_size=batch_size, seed=seed, progress=progress
-        )
+        scores = score_images(model, images, num_draws=num_draws, batch_size=batch_size, seed=seed)
     finally:
         for module, was_training in modes:
             module.training = was_training

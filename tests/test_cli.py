@@ -263,7 +263,12 @@ def test_record_then_evaluate_by_name(trained: Path, results: Path) -> None:
     command = ("record", trained / "run", "--data-root", trained / "data", "--first", 10)
     assert tiny.nvp(*command).exit_code == 0
     assert "--replace" in fails(*command)
-    assert tiny.nvp(*command, "--replace").exit_code == 0
+    assert tiny.nvp(*command, "--replace", "--num-draws", 3).exit_code == 0
+    assert ledger.runs()["tiny"].scores.first_more_draws.num_draws == 3
+    samples = ledger.runs()["tiny"].files.samples
+    samples.unlink()
+    assert tiny.nvp("pictures", "tiny", "--data-root", trained / "data").exit_code == 0
+    assert samples.is_file()
     score = ledger.runs()["tiny"].score
     result = tiny.nvp("evaluate", "tiny", "--data-root", trained / "data")
     assert f"{score.bits_per_dim:.4f} ± {score.standard_error:.4f}" in result.output
@@ -301,6 +306,12 @@ def test_verify_fails_with_a_table_when_a_figure_was_altered(trained: Path, resu
     probe = ledger.runs()["tiny"].record.scores.probe.bits_per_dim
     path.write_text(good.replace(str(probe), f"{probe + 0.001:.6f}"))
     assert tiny.nvp("verify", "--quick", *root).exit_code == 1
+    shutil.copytree(path.parent, other := path.parent.with_name("other"))
+    (other / "run.json").write_text(good.replace('"tiny"', '"other"', 1))
+    result = tiny.nvp("verify", "other", "--quick", *root)
+    assert result.exit_code == 0
+    assert "other, " in result.output
+    assert "tiny, " not in result.output
 
 
 @pytest.mark.parametrize(

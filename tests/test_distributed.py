@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -307,6 +308,22 @@ def test_the_first_weights_take_all_processes_as_long(root: Path, tmp_path: Path
         job.state.model.initialise = lambda _: time.sleep(0.1 * is_first())
         job.run()
         (tmp_path / str(is_first())).write_text(str(job.state.minutes))
+
+    assert in_processes(work) == [0, 0]
+    assert (tmp_path / "True").read_text() == (tmp_path / "False").read_text()
+
+
+@pytest.mark.usefixtures("handled")
+def test_a_stop_of_one_process_stops_all(root: Path, tmp_path: Path) -> None:
+    config = tiny.pixelrnn_configuration(steps=10**6)
+
+    def work() -> None:
+        job = prepare(config, tmp_path / "run", data_root=root, device="cpu")
+        if not is_first():
+            threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        with pytest.raises(NVPError, match="stopped after step") as caught:
+            job.run()
+        (tmp_path / str(is_first())).write_text(str(caught.value))
 
     assert in_processes(work) == [0, 0]
     assert (tmp_path / "True").read_text() == (tmp_path / "False").read_text()

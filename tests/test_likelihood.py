@@ -172,14 +172,14 @@ def test_a_model_must_give_one_number_for_each_image(given: Any) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_evaluation_reports_progress_and_restores_the_mode() -> None:
+def test_evaluation_restores_the_mode_and_scoring_reports_progress() -> None:
     model, done = fresh().train(), []
-    score = evaluate(model, noise(25), batch_size=10, progress=done.append)
-    assert done == [10, 20, 25]
+    score = evaluate(model, noise(25), batch_size=10)
     assert score.num_images == 25
     assert model.training
     assert not any(p.grad is not None for p in model.parameters())
-    scores = score_images(model.eval(), noise(25), batch_size=10)
+    scores = score_images(model.eval(), noise(25), batch_size=10, progress=done.append)
+    assert done == [10, 20, 25]
     assert scores.mean().item() == score.bits_per_dim
 
 

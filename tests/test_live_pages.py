@@ -20,6 +20,11 @@ from nvp.data.sets import EMBEDDED, load
 from nvp.ledger.entry import runs
 
 RECORDED = json.loads((live.SOURCES / "flows.json").read_text())
+PAGE = (
+    '<!doctype html>\n<html lang="en"><meta charset="utf-8">'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    "<title>A figure</title>\n<body>\n{body}\n</body></html>\n"
+)
 
 
 class Figure:
@@ -101,7 +106,7 @@ def opened(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Figure]]:
     def open_page(name: str, **how: Any) -> Figure:
         check()  # of the figure before, whose events are forgotten now
         page = tmp_path / f"{name}.html"
-        page.write_text(live.page(name), encoding="utf-8")
+        page.write_text(PAGE.format(body=live.fragment(name)), encoding="utf-8")
         assert page.stat().st_size < 3e6
         browser.open(page, **how)
         return Figure(browser)

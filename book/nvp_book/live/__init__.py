@@ -43,11 +43,6 @@ RECORDED: dict[str, Callable[[], tuple[object, str]]] = {
     "completion": pixelrnn.recorded,
 }
 DIGITS = 5  # of a weight in a page, in all
-PAGE = (
-    '<!doctype html>\n<html lang="en"><meta charset="utf-8">'
-    '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    "<title>{title}</title>\n<body>\n{body}\n</body></html>\n"
-)
 
 
 def masks() -> HTML:
@@ -143,11 +138,6 @@ def fragment(name: str, data: object = None, still: str = "") -> str:
         f'<div class="nvp-live" data-figure="{name}">{still}This figure needs JavaScript.</div>\n'
         f"<script>\n(() => {{\n{script}\n}})();\n</script>"
     )
-
-
-def page(name: str, data: object = None) -> str:
-    """A whole HTML page with nothing but the figure."""
-    return PAGE.format(title=f"Live figure: {name}", body=fragment(name, data))
 
 
 def _source(name: str) -> str:
