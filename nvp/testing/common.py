@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,8 @@ from nvp.model.protocol import batch_norms
 
 TOLERANCE = 1e-9  # in float64
 
-Module = TypeVar("Module", bound=nn.Module)
 
-
-def moved(module: Module) -> Module:
+def moved(module: Any) -> Any:
     """A copy with noise added to all parameters and to the statistics of batch norms."""
     module = copy.deepcopy(module)
     generator = seeded()

@@ -38,8 +38,8 @@ def check_model(model: ImageModel, images: Tensor, labels: Tensor | None = None)
     * every parameter has a gradient, and all of them come back from the state dict
     * a bound is that of its sets of noise; an exact likelihood needs none
     * the score of an image does not depend on those beside it
-    * `logits(images)`, (N, C, H, W, levels), if there, do not see their own or later sub-pixels,
-      and an exact likelihood is theirs
+    * `logits(images)`, (N, C, H, W, levels), if there, do not see their own or later sub-pixels
+    * an exact likelihood is that of the `logits`
     * uniform noise takes log2(levels) bits a sub-pixel or more
 
     A conditional model takes `labels`, one for each image and not all the same; other labels must
