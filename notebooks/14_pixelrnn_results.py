@@ -89,10 +89,10 @@ plt.show()
 # %% [markdown]
 # The samples have colours, edges and shadows like photographs. Hardly any shows an object. The network was trained for
 # hours on one core; the table below has the numbers. Some samples dissolve into dots of every colour. One unlikely pixel
-# leads to surroundings that training never showed, and the errors add up. This happens to the PixelCNN, too, and hardly to
-# the Row LSTM:
+# leads to surroundings that training never showed, and the errors add up. This happens less often to the other two
+# networks:
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples of the two other networks at temperature 1. None is chosen.", "name": "fig-other-samples"}, "image": {"classes": "whole", "alt": "Two sheets of twenty small colour images, with edges and areas as in photographs and hardly an object. On the left a few dissolve into coloured dots; on the right hardly one does."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples of the two other networks at temperature 1. None is chosen.", "name": "fig-other-samples"}, "image": {"classes": "whole", "alt": "Two sheets of twenty small colour images, with edges and areas as in photographs and hardly an object. On either side one or two dissolve in places into coloured dots."}}
 pictures.draw_beside(
     {
         model: sheet(in_colour[model], in_colour[model].files.samples, 5, 4)
@@ -125,9 +125,9 @@ figures.show_table(
 )
 
 # %% [markdown]
-# The best score does not bring the best samples here ({doc}`17_likelihood_is_not_everything` says more). Why does the Row
-# LSTM do better? One difference is known. In bfloat16 the first convolution read rounded levels for a part of each run,
-# until that was mended. The Row LSTM made 86 % of its steps afterwards, the PixelCNN 77 %, the Diagonal BiLSTM 64 %. A
+# The best score does not bring the best samples here ({doc}`17_likelihood_is_not_everything` says more). Why do the
+# other two do better? One difference is known. In bfloat16 the first convolution read rounded levels for a part of each run,
+# until that was mended. The Row LSTM made 86 % of its steps afterwards, the PixelCNN 83 %, the Diagonal BiLSTM 64 %. A
 # network that learned from rounded levels never saw those that it draws. The counts are in the order of these shares, but
 # three runs prove nothing. We did not test whether this is the cause.
 #
@@ -230,9 +230,9 @@ assert ahead > 0
 # %% [markdown]
 # (We counted the parameters of the paper's networks.) In the paper the three networks come in the order of what
 # they see. The PixelCNN misses the wedge on its right, and all rows beyond its depth. The Row LSTM misses the wedge alone, the
-# Diagonal BiLSTM one pixel. Ours come in the same order. But the Row LSTM, which is close behind, saw over a third more images
-# than the Diagonal BiLSTM. The PixelCNN, which comes last, saw half as many again as the Diagonal BiLSTM. Over their first 30,000 images all three can
-# be compared: they had batches of 16, the same optimiser and the same constant rate.
+# Diagonal BiLSTM one pixel. Of ours the Diagonal BiLSTM is the best, too, and the other two are level. But the Row LSTM saw over a
+# third more images than the Diagonal BiLSTM, and the PixelCNN more than twice as many. Over their first 30,000 images all
+# three can be compared: they had batches of 16, the same optimiser and the same constant rate.
 
 
 # %% tags=["hide-input"]
@@ -275,10 +275,11 @@ for diagonal, row, cnn in zip(*early.values(), strict=True):
     assert diagonal < row < cnn
 diagonal, row, cnn = in_colour.values()
 assert 1.35 < row.record.images / diagonal.record.images < 1.4
-assert 1.45 < cnn.record.images / diagonal.record.images < 1.55
+assert 2 < cnn.record.images / diagonal.record.images < 2.2
 scores = [run.score.bits_per_dim for run in (diagonal, row, cnn)]
-assert scores[0] < scores[1] < scores[0] + 0.02 < scores[2]
-true_levels = ((row, 0.86), (cnn, 0.77), (diagonal, 0.64))
+assert scores[0] + 0.005 < min(scores[1:])
+assert abs(scores[1] - scores[2]) < 0.002
+true_levels = ((row, 0.86), (cnn, 0.83), (diagonal, 0.64))
 for run, afterwards in true_levels:
     mended = max(leg.reopened_at or 0 for leg in run.record.legs)
     assert abs(1 - mended / run.record.steps - afterwards) < 0.01

@@ -102,7 +102,7 @@ def test_a_gan_is_sampled_and_recorded_but_not_scored(
     monkeypatch.setattr("nvp.ledger.enter.results_root", lambda: tmp_path)
     recorded = tiny.nvp("record", gan_run, "--data-root", root)
     assert recorded.exit_code == 0
-    assert "tiny: no likelihood, finished at 100% of its budget" in recorded.output
+    assert "tiny: no likelihood, finished" in recorded.output
     assert (tmp_path / "runs" / "tiny" / "weights.safetensors").is_file()
     sheet = tmp_path / "sheet.png"
     sampled = tiny.nvp("sample", gan_run, "--out", sheet, "-n", 4, "--data-root", root)

@@ -112,7 +112,7 @@ def legs_until(folder: RunFolder, step: int) -> list[Leg]:
     ends = [*(leg.from_step for leg in legs[1:]), step]
     return [
         leg
-        for leg, end in zip(legs, ends, strict=True)
+        for leg, end in zip(legs, ends, strict=False)
         if None in (leg.from_step, end) or leg.from_step != end
     ]
 

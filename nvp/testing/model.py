@@ -52,7 +52,7 @@ def check_model(model: ImageModel, images: Tensor, labels: Tensor | None = None)
     _check_loss(moved(model), images, labels)
     quiet = copy.deepcopy(model).eval()
     _check_samples(quiet, len(images), labels)
-    if hasattr(model, "logits"):
+    if callable(getattr(model, "logits", None)):
         _check_causality(moved(quiet).double(), images[0])
     if model.likelihood != "none":
         _check_log_prob(quiet, images, labels)
@@ -175,7 +175,7 @@ def _check_log_prob(model: ImageModel, images: Tensor, labels: Tensor | None) ->
         require(torch.equal(scored(generator=seeded(1)), log_prob), "exact log_prob needs noise")
         require(bool((log_prob < 1e-3).all()), "an image has a probability above 1")
         logits: Any = getattr(model, "logits", None)
-        if logits is not None:
+        if callable(logits):
             each = logits(images).log_softmax(-1).gather(-1, images.long()[..., None])
             of_logits = each.flatten(1).sum(1)
             require(torch.allclose(log_prob, of_logits, rtol=1e-4), "log_prob is not of the logits")
