@@ -23,6 +23,7 @@ from nvp_book.figures import BLUE, INK, ORANGE, PALETTE, WIDTH
 
 OFFSET = {"textcoords": "offset points"}
 GAP = 2  # white pixels between the images of a sheet
+CURVE_POINTS = 400  # of a learning curve, about: a page holds them all
 
 
 def tile(images: Tensor, columns: int) -> np.ndarray:
@@ -98,7 +99,8 @@ def draw_learning_curves(panels: Mapping[str, Curves]) -> None:
         lows, starts = list(curves.figures.values()), []
         for (name, rows), colour in zip(curves.logs.items(), PALETTE, strict=False):
             seen, bits = _columns(rows, "bits_per_dim")
-            ax.plot(seen, bits, color=colour, lw=1, label=name)
+            every = max(1, len(rows) // CURVE_POINTS)
+            ax.plot(seen[::every], bits[::every], color=colour, lw=1, label=name)
             dots = _columns([row for row in rows if "validation" in row], "validation")
             ax.plot(*dots, "o", color=colour, ms=4)
             if len(curves.logs) == 1:
