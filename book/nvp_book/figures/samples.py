@@ -23,7 +23,7 @@ from nvp_book.figures import BLUE, INK, ORANGE, PALETTE, WIDTH
 
 OFFSET = {"textcoords": "offset points"}
 GAP = 2  # white pixels between the images of a sheet
-CURVE_POINTS = 400  # of a learning curve, about: a page holds them all
+CURVE_POINTS = 1000  # of a learning curve, at most: a page holds them all
 
 
 def tile(images: Tensor, columns: int) -> np.ndarray:
@@ -99,8 +99,9 @@ def draw_learning_curves(panels: Mapping[str, Curves]) -> None:
         lows, starts = list(curves.figures.values()), []
         for (name, rows), colour in zip(curves.logs.items(), PALETTE, strict=False):
             seen, bits = _columns(rows, "bits_per_dim")
-            every = max(1, len(rows) // CURVE_POINTS)
-            ax.plot(seen[::every], bits[::every], color=colour, lw=1, label=name)
+            # Evenly spaced on the logarithmic axis; where rows are further apart, all of them.
+            which = np.unique(np.geomspace(1, len(rows), CURVE_POINTS).astype(int)) - 1
+            ax.plot(np.take(seen, which), np.take(bits, which), color=colour, lw=1, label=name)
             dots = _columns([row for row in rows if "validation" in row], "validation")
             ax.plot(*dots, "o", color=colour, ms=4)
             if len(curves.logs) == 1:
