@@ -103,7 +103,7 @@ for i, angles in enumerate([(0, 0), (0, right), (right, 0), (right, right)]):
 # %% [markdown]
 # Between four photographs both angles run from 0 to a right angle. Between four garments the grid is that of the authors' code
 # {cite}`dinh2016code`: eight steps of a full turn. It shows each garment twice and marks one of the two. It also shows the antipodes
-# $-z_i$, which are latents of none of the four: rows one and three, columns five and seven.
+# $-z_i$, which are latents of none of the four, for instance in rows one and three, columns five and seven.
 
 
 # %%
@@ -122,7 +122,7 @@ pictures.draw_manifold(
 )
 plt.show()
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The same with four garments, by `fashion-mnist`, through a full turn of each angle. The four are marked.", "name": "fig-manifold-clothes"}, "image": {"alt": "A square grid of eight by eight grey images. Four near the upper left are marked 1 to 4; between them one garment turns into another. The antipodes are ragged pieces of cloth."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The same with four garments, by `fashion-mnist`, through a full turn of each angle. The four are marked.", "name": "fig-manifold-clothes"}, "image": {"alt": "A square grid of eight by eight grey images. Four near the upper left are marked 1 to 4; between them one garment turns into another. The antipodes are a plain light sheet, a smooth dark shape, fragments of a sandal, and a shirt with trouser legs."}}
 garments = test.images[torch.arange(4) * len(test) // 4 + 47]
 whole = manifold(model, garments, [k * right / 2 for k in range(8)])
 pictures.draw_manifold(

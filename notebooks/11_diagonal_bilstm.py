@@ -423,9 +423,9 @@ header = ["image", "Row LSTM, steps", "Diagonal, steps", "its map empty"]
 figures.show_table(header, rows)
 
 # %% [markdown]
-# For each pixel both layers need about as many multiplications. State to state costs $4h^2$ for each tap and pixel: $12h^2$ in the Row
-# LSTM with its three taps, $16h^2$ here with two taps in two directions. The input of $2h$ maps costs another $24h^2$ and
-# $16h^2$.
+# For each pixel both layers need about the same number of multiplications. State to state costs $4h^2$ for each tap and pixel: $12h^2$ in the Row
+# LSTM with its three taps, $16h^2$ here with two taps in two directions. The input of $2h$ maps costs another $24h^2$ there
+# and $16h^2$ here.
 
 # %% tags=["remove-cell"]
 h = 4

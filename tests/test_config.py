@@ -318,10 +318,10 @@ def test_files_that_are_no_configuration(
 @pytest.mark.parametrize(
     ("override", "complaint"),
     [
-        ("training.steps=true", "training.steps: must be no truth value, got True"),
-        ("training.seed=yes", "training.seed: must be no truth value"),
-        ("model.image_shape=[true, 8, 8]", "model.image_shape: must be no truth value"),
-        ("data.crop=true", "data.crop: must be no truth value"),
+        ("training.steps=true", "training.steps: must not be true or false, got True"),
+        ("training.seed=yes", "training.seed: must not be true or false"),
+        ("model.image_shape=[true, 8, 8]", "model.image_shape: must not be true or false"),
+        ("data.crop=true", "data.crop: must not be true or false"),
         ("training.minutes=4:30", "training.minutes: Input should be a valid number"),
         ("training.steps=0x10", "training.steps: Input should be a valid integer"),
     ],

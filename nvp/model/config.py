@@ -28,7 +28,7 @@ class Section(BaseModel):
         field = cls.model_fields[str(info.field_name)].annotation
         each = value if isinstance(value, list | tuple) else [value]
         if bool not in (field, *get_args(field)) and any(isinstance(v, bool) for v in each):
-            raise ValueError(f"must be no truth value, got {value}")
+            raise ValueError(f"must not be true or false, got {value}")
         return value
 
 

@@ -194,7 +194,12 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
     A caller who sets their momentum moves the averages.
     """
     before = [
-        (module, module.momentum, module.training, copy.deepcopy(dict(module.named_buffers())))
+        (
+            module,
+            module.momentum,
+            module.training,
+            copy.deepcopy(dict(module.named_buffers(recurse=False))),
+        )
         for module in batch_norms(model)
     ]
     for module, *_ in before:  # and nothing else: dropout stays as it is

@@ -245,7 +245,7 @@ def test_images_that_cannot_be_read(skip: bool, tmp_path: Path, monkeypatch) -> 
         "deep.png": encoded(deep),
         "deep-colours.png": deep_colours(),
         "bomb.png": encoded(Image.new("L", (400, 400))),
-        "deep.ppm": b"P6 4 4 65535\n" + bytes(4 * 4 * 6),
+        "deep.ppm": b"P6 4 4 1023\n" + bytes(4 * 4 * 6),
         "vast.png": encoded(pixels(40, 40)),
     }
     monkeypatch.setattr(importing_pixels, "LARGEST_IMAGE", 100_000)

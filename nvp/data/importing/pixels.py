@@ -67,7 +67,8 @@ def decode(content: bytes, *, gray: bool) -> Image.Image:
                 raise Unreadable(f"it announces {width:,}x{height:,} pixels")
             # Pillow reads 8 of the 16 bits of a colour. A BMP has 16 bits for all its colours.
             deep = image.format in ("PNG", "TIFF") and ";16" in str(image.tile)
-            deep |= image.format == "PPM" and "65535" in str(image.tile)
+            if image.format == "PPM" and isinstance(levels := image.tile[0][3], tuple):
+                deep |= levels[-1] > 255  # after the mode, the largest level
             if deep or image.mode[0] in "IF":
                 raise Unreadable("it has more than 8 bits a channel: convert it")
             upright = ImageOps.exif_transpose(image)
