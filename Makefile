@@ -7,8 +7,9 @@ PYTHON ?= python3
 # laptop: recorded weights and the embedded images. paper: full test sets, for a GPU.
 PROFILE ?= laptop
 CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
-# A worker for each core, a file to one worker, since its tests share what takes long to make.
-WORKERS = --numprocesses $(CORES) --maxprocesses 8 --dist loadfile
+# A worker for each core, a file to one worker, since its tests share what takes long to make. In the
+# order of names: by number of tests, all workers would begin with the scan and wait for its compiler.
+WORKERS = --numprocesses $(CORES) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed

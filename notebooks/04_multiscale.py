@@ -616,7 +616,7 @@ assert round(proportional[0] / out[0]) == 55
 #
 # Glow {cite}`kingma2018glow` replaces the alternating channel masks by a learned mixing of the channels: at every
 # pixel $y = W x$ with one $C \times C$ matrix $W$. Write it as a bijection with `forward` and `inverse`. What is its
-# log-determinant? Start with a random rotation, and use `F.conv2d`.
+# log-determinant? Start with a random orthogonal matrix, and use `F.conv2d`.
 # ```
 #
 # ```{solution-start} ex-mix
@@ -630,8 +630,8 @@ assert round(proportional[0] / out[0]) == 55
 class Mix(nn.Module):
     def __init__(self, channels):
         super().__init__()
-        rotation = torch.linalg.qr(torch.randn(channels, channels)).Q
-        self.W = nn.Parameter(rotation)
+        orthogonal = torch.linalg.qr(torch.randn(channels, channels)).Q
+        self.W = nn.Parameter(orthogonal)
 
     def forward(self, x):
         pixels = x.shape[2] * x.shape[3]
@@ -723,7 +723,7 @@ assert matrix.det().abs() == 1
 class AnySize(Coupling):
     def s_and_t(self, x):
         if self.b.shape[1] == 1:  # a checkerboard
-            odd = self.b[0, 0, 0, 1] == 1
+            odd = self.b[0, 0, 0, 0] == 0  # also of a board of one square
             self.b = checkerboard(*x.shape[2:], odd).to(x)
         return super().s_and_t(x)
 
@@ -733,7 +733,7 @@ flow = Flow(1, 8, 8, 2, two_convolutions)
 for coupling in flow.modules():
     if isinstance(coupling, Coupling):
         coupling.__class__ = AnySize
-for side in (8, 16):
+for side in (8, 2, 16):
     x = torch.randn(2, 1, side, side)
     assert torch.allclose(flow.inverse(flow(x)[0]), x, atol=1e-4)
 

@@ -651,7 +651,8 @@ assert bits < scores.mean()
 # :label: ex-error
 #
 # Two models differ by 0.01 bits/dim on a test set. How many images does it take for the standard error of one score to be
-# 0.005? And for that of the difference, if both score the *same* images? Take `fashion-mnist` and `live-fashion`.
+# 0.005? And for that of the difference, if both score the *same* images? Take the spreads from the recorded runs
+# `fashion-mnist` and `live-fashion`, a smaller flow on the same images.
 # ```
 #
 # ```{solution-start} ex-error

@@ -962,7 +962,7 @@ print(f"nearest is its own: {found:.0%}, distance {distance:.0f}")
 # :label: ex-latent-reach
 #
 # Decode one large latent twice, the second time with one number of $z^{(1)}$ changed by 1; likewise for $z^{(2)}$ and
-# $z^{(3)}$. How far away does $x$ change at all, and within how many pixels is nine tenths of the change?
+# $z^{(3)}$. How far away does $x$ change by more than $10^{-4}$, and within how many pixels is nine tenths of the change?
 # ```
 #
 # ```{solution-start} ex-latent-reach

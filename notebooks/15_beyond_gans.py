@@ -633,6 +633,7 @@ pictures.draw_bounds(
 plt.show()
 
 # %% [markdown]
+# Draws take a few hundredths of a bit/dim off the bounds of the VAE and of Real NVP, and nothing off that of the Gaussian.
 # How far is the lowest point above the truth? No computation can tell. As a rule of thumb, if $\log w$ were a
 # Gaussian, the whole gap of one draw would be half of its variance over draws:
 
@@ -923,7 +924,7 @@ for few_shown in ("trousers", "sandal"):
 # The more steps, the closer the samples are to the model that the bound is about.
 
 
-# %%
+# %% mystnb={"image": {"alt": "Three rows of ten images of clothes. After 4 steps, blurred tops only. After 16, shoes, a dress, trousers and a bag among them. After 64, the same kinds with finer texture."}}
 def ancestral(model, n, steps, generator):
     """From noise to images in `steps` steps."""
     gamma_0, gamma_1 = model.config.gamma_0, model.config.gamma_1

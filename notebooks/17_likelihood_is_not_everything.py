@@ -575,7 +575,8 @@ assert all(likelier(usual, excess[name]) > 0.6 for name in list(sets)[1:])
 # ```{solution-start} ex-cheaper
 # :class: dropdown
 # ```
-# Those at 0.7 are likelier than those at 1, and than test images: $|z|^2$ is half of what the prior expects. Yet by their bits, ten at a time, nearly all of them
+# Those at 0.7 are likelier than those at 1, and than test images. Their latents are too short: $|z|^2$ was drawn at half of what
+# the prior expects. After rounding to levels and new noise it is about three quarters. Yet by their bits, ten at a time, nearly all of them
 # pass for test images. More than half of the groups of ten of the model's own samples, at 1, do not, since they need too many bits. So a score can be typical where the latent is not.
 
 # %%
@@ -584,7 +585,9 @@ for t in (0.7, 1.0):
     generator = torch.Generator().manual_seed(0)
     images = flow.sample(40, generator=generator, temperature=t)
     costs[t] = score_images(flow, images)
+    z = flow.encode(images, generator)
     print(f"T = {t}: {costs[t].mean():.2f} bits/dim,", end=" ")
+    print(f"|z|² / D = {z.square().mean():.2f},", end=" ")
     print(f"tens rejected: {verdicts(costs[t])[2]:.0%}")
 assert costs[0.7].mean() < bits_of_test.mean() < costs[1.0].mean()
 assert verdicts(costs[0.7])[2] < 0.2

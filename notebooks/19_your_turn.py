@@ -613,8 +613,9 @@ check_bijection(actnorm, batch[:1])
 # ```
 # $L(U + \operatorname{diag} s)$ has the upper left entry $s_1 \ne 0$, so the swap, with 0 there, is out. But matrices near it are in: with a small
 # $s_1 = \epsilon$, $W = \begin{bmatrix} \epsilon & 1 \\ 1 & 0 \end{bmatrix}$ has $L_{21} = 1/\epsilon$ and
-# $s_2 = -1/\epsilon$. Training can come as near as it likes, at the price of factors that grow without bound. The fixed signs also fix the sign of
-# $\det W$. That costs no density: to turn the sign of a channel changes neither the prior nor the couplings, if the networks follow.
+# $s_2 = -1/\epsilon$. The fixed signs also fix the sign of $\det W$, which is negative for the swap. If the signs of $s$ differ, training can come as
+# near to the swap as it likes, at the price of factors that grow without bound. If they are equal, $W$ stays on the other side of the singular
+# matrices. That costs no density: to turn the sign of a channel changes neither the prior nor the couplings, if the networks follow.
 
 # %%
 for epsilon in (1e-1, 1e-3):

@@ -709,15 +709,16 @@ display(
 # :class: dropdown
 # ```
 # We check in evaluation, where batch norms are fixed maps. A first batch in training gives them moments, so that they are
-# not the identity. The scales start away from 0, so that no coupling is only a shift. Three fields are left out:
-# `num_blocks` changes networks and no map, `undo_data_constraint` acts after the flow, and `sample_batch_statistics` acts
-# in sampling alone.
+# not the identity. The scales start away from 0, so that no coupling is only a shift. With three scales the two orders of
+# channels differ. Four fields are left out: `num_blocks` changes networks and no map, `undo_data_constraint` acts after the
+# flow, `sample_batch_statistics` acts in sampling alone, and `penalise_channel_scales` changes the loss alone.
 
 # %%
 no_part_of_a_map = {
     "num_blocks",
     "undo_data_constraint",
     "sample_batch_statistics",
+    "penalise_channel_scales",
 }
 for name in differ:
     if name in no_part_of_a_map:
@@ -725,6 +726,7 @@ for name in differ:
     torch.manual_seed(0)
     changed = RealNVPConfig.paper(
         (1, 8, 8),
+        num_scales=3,
         num_blocks=1,
         width=4,
         checkerboard_scale_init=1.0,
@@ -785,7 +787,8 @@ for r, factor in (
 # ```
 # A batch norm right behind a convolution removes any factor, except for its $\epsilon$. But the network also has a residual
 # path. It adds the output of the convolution, factor included, to the output of a block, whose size does not depend on
-# the factor. So the *proportion* of the two changes, and the output with it.
+# the factor. So the *proportion* of the two changes, and the output with it. (We leave out the mask channel of the presets. The
+# doubling does not reach it, so with it the proportion changes in the first convolution already.)
 
 
 # %%

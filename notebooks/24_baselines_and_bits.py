@@ -574,7 +574,8 @@ print(f"{worth:.1f} bits/dim in training, {gains[1]:.1f} on test images")
 # :class: dropdown
 # ```
 # The rounding of up to one bit is now shared by $k$ pixels, so each takes less than the entropy plus $1/k$. An image
-# is coded with $k = D$. Huffman's code would then have $2^D$ words; {doc}`18_compression` has codes that need no list.
+# is coded with $k = D$. Huffman's code would then have $2^D$ words; {doc}`18_compression` has codes that need no list. (The means are
+# over independent pixels. Neighbours in an image are alike, so the same code can take fewer bits there.)
 
 # %%
 white = (train >= 200).double().mean().item()

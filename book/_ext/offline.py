@@ -1,8 +1,9 @@
 """Sphinx extension: pages that need no network.
 
 MathJax is copied from the installed package django-static-mathjax (MathJax 3.2.2, Apache-2.0)
-next to the pages, where `mathjax_path` of _config.yml looks for it; and the scripts of
-sphinx-thebe, which Jupyter Book always loads, are left out.
+next to the pages, where `mathjax_path` of _config.yml looks for it; the scripts of
+sphinx-thebe, which Jupyter Book always loads, are left out; and the search shows no excerpts of
+pages that come from a disk, since it would fetch them.
 """
 
 import shutil
@@ -14,6 +15,7 @@ from sphinx.application import Sphinx
 
 # tex-svg.js carries its own glyphs; the extensions are what it fetches by need, beside itself.
 MATHJAX = ("LICENSE", "es5/tex-svg.js", "es5/input/tex/extensions")
+SEARCH = 'if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;'
 
 
 def copy_mathjax(app: Sphinx, error: Exception | None) -> None:
@@ -43,7 +45,8 @@ def leave_out_thebe(
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Register both hooks."""
+    """Register the hooks, and the line for the search."""
+    app.add_js_file(None, body=SEARCH)
     app.connect("html-page-context", leave_out_thebe, priority=900)
     app.connect("build-finished", copy_mathjax)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -18,7 +18,9 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from cycler import cycler
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.typing import ColorType
 from PIL import Image
 
 BLUE = "#0072B2"
@@ -41,6 +43,30 @@ DIVERGING = "RdBu_r"
 WIDTH = 7.2  # inches, the text of a page
 DOTS = 220  # an inch, of what a line drawing holds as dots: densities, clouds of points
 HEAVY = 100_000  # bytes, of a line drawing that is shown as dots if these are smaller
+
+
+def contrast(colour: ColorType, other: ColorType) -> float:
+    """The contrast of WCAG 2, from 1 to 21: letters need 4.5."""
+
+    def luminance(colour: ColorType) -> float:
+        rgb = np.array(to_rgb(colour))
+        linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+        return float(linear @ (0.2126, 0.7152, 0.0722))
+
+    darker, lighter = sorted((luminance(colour), luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def ink_on(fill: ColorType) -> str:
+    """The colour of letters on `fill`: white, or ink."""
+    return max("white", INK, key=lambda ink: contrast(ink, fill))
+
+
+def ink_of(colour: ColorType) -> str:
+    """A colour of the palette, as dark as letters on white must be."""
+    red, green, blue = to_rgb(colour)
+    shades = (to_hex((k * red, k * green, k * blue)) for k in np.linspace(1, 0, 51))
+    return next(shade for shade in shades if contrast(shade, "white") >= 4.5)
 
 
 def use_style() -> None:

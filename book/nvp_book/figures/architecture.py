@@ -42,9 +42,10 @@ def _cells(axes: Axes, corner: Point, numbers: Tensor, mask: Tensor) -> None:
     for row in range(height):
         for column in range(width):
             x, y = corner[0] + column, corner[1] + height - 1 - row
-            fill, ink = (KEPT, "white") if mask[row, column] else (CHANGED, figures.INK)
+            fill = KEPT if mask[row, column] else CHANGED
             axes.add_patch(Rectangle((x, y), 1, 1, fc=fill, ec=figures.INK, lw=1))
             text = str(int(numbers[row, column]))
+            ink = figures.ink_on(fill)
             axes.text(x + 0.5, y + 0.5, text, color=ink, ha="center", va="center_baseline")
 
 
@@ -101,8 +102,7 @@ def draw_factoring_out(dimensions: Sequence[int]) -> None:
         else:
             arrow(axes, split, (end - 0.35, middle))
         colour = figures.PALETTE[i % len(figures.PALETTE)]
-        ink = "white" if colour in (figures.BLUE, figures.VERMILION) else figures.INK
-        box(axes, (end, middle), (0.7, height), f"$z^{{({i + 1})}}$", fill=colour, ink=ink)
+        box(axes, (end, middle), (0.7, height), f"$z^{{({i + 1})}}$", fill=colour)
         label(axes, (end + 0.45, middle), f"{dimensions[i]}", align="left")
     label(axes, (end, top + 0.3), "$z$")
 

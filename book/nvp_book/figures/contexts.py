@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from torch import Tensor
 
-from nvp_book.figures import BLUE, GREEN, GREY, INK, ORANGE, PALE, SKY, VERMILION, WIDTH
+from nvp_book.figures import BLUE, GREEN, GREY, INK, ORANGE, PALE, SKY, VERMILION, WIDTH, ink_on
 from nvp_book.figures.diagram import Point, arrow, box, canvas, label, sheet
 
 COLOURS = (("red", VERMILION), ("green", GREEN), ("blue", BLUE))
@@ -44,7 +44,7 @@ def draw_context(height: int, width: int, pixel: tuple[int, int]) -> None:
     arrow(axes, corner, (left - 0.1, middle + unit))
     for i, (name, colour) in enumerate(COLOURS):
         y = middle + unit * (1 - i)
-        box(axes, (left + 0.6, y), (1.1, 0.75), name, fill=colour, ink="white")
+        box(axes, (left + 0.6, y), (1.1, 0.75), name, fill=colour)
         if i:
             arrow(axes, (left + 0.6, y + unit - 0.38), (left + 0.6, y + 0.38))
         given = ", ".join(["x_{<i}", "x_{i,R}", "x_{i,G}"][: i + 1])
@@ -90,7 +90,7 @@ def draw_connections(centre_taps: Sequence[tuple[str, Tensor]]) -> None:
         label(axes, (0.1, y), name, align="left")
         box(axes, (2.5, y), (1.6, 0.6), "earlier pixels", fill=PALE, fontsize=8.5)
         for x, (colour, fill) in zip(xs, COLOURS, strict=True):
-            box(axes, (x, y), (1.1, 0.6), colour, fill=fill, ink="white")
+            box(axes, (x, y), (1.1, 0.6), colour, fill=fill)
     for layer, (name, allowed) in enumerate(centre_taps):
         low, high = 0.7 + step * layer, 0.1 + step * (layer + 1)
         label(axes, (9.9, (low + high) / 2), name, align="right")
@@ -281,6 +281,5 @@ def _numbers(axes: Axes, board: Tensor) -> None:
     for row, line in enumerate(board.tolist()):
         for column, number in enumerate(line):
             if number >= 0:
-                ink = "white" if number > 0.45 * top else INK
-                at = (column + 0.5, row + 0.5)
+                ink, at = ink_on(shades[number]), (column + 0.5, row + 0.5)
                 axes.text(*at, f"{number}", color=ink, ha="center", va="center", fontsize=9.5)

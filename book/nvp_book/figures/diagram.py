@@ -32,7 +32,6 @@ def box(
     text: str = "",
     *,
     fill: str = "white",
-    ink: str = figures.INK,
     fontsize: float = 10,
 ) -> None:
     """A box with round corners and a text in its middle."""
@@ -41,6 +40,7 @@ def box(
     style = "round,pad=0,rounding_size=0.08"
     patch = FancyBboxPatch(corner, width, height, style, fc=fill, ec=figures.INK, lw=1, zorder=2)
     axes.add_patch(patch)
+    ink = figures.ink_on(fill)
     axes.text(x, y, text, ha="center", va="center", color=ink, fontsize=fontsize, zorder=3)
 
 

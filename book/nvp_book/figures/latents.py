@@ -14,7 +14,7 @@ import torch
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from nvp_book.figures import INK, ORANGE, PALETTE, WIDTH
+from nvp_book.figures import ORANGE, PALETTE, WIDTH, ink_on
 from nvp_book.figures.samples import GAP, clean, tile
 
 
@@ -110,7 +110,7 @@ def draw_confusion(shares: Tensor, names: Sequence[str]) -> None:
     ax.imshow(shares, cmap="Blues", vmin=0, vmax=1.15)
     for row, column in shares.nonzero().tolist():
         share = shares[row, column].item()
-        colour = "white" if share > 0.6 else INK
+        colour = ink_on(plt.get_cmap("Blues")(share / 1.15))
         ax.text(column, row, f"{share:.0%}", ha="center", va="center", fontsize=8, color=colour)
     ax.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize=9.5)
     ax.set_yticks(range(len(names)), names, fontsize=9.5)

@@ -17,7 +17,7 @@ def draw_lstm_cell() -> None:
         (low - 0.8, "input to state\n$K^{is}$, mask B", GREEN),
     ):
         arrow(axes, (1.1, y), (1.7, y))
-        box(axes, (3.1, y), (2.8, 1.1), text, fill=fill, ink="white" if fill == GREEN else "black")
+        box(axes, (3.1, y), (2.8, 1.1), text, fill=fill)
         arrow(axes, (4.5, y), (5.2, y), (5.2, low + (0.25 if y > low else -0.25)))
     circle(axes, (5.2, low), "+", radius=0.25)
     places = {"o": 11.4, "f": 6.6, "i": 8.1, "g": 9.6}

@@ -15,7 +15,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from torch import Tensor
 
-from nvp_book.figures import GREY, INK, ORANGE, PALE, PALETTE, SKY, WIDTH, YELLOW
+from nvp_book.figures import GREY, INK, ORANGE, PALE, PALETTE, SKY, WIDTH, YELLOW, ink_of
 from nvp_book.figures.samples import colour_bar, image_axes
 
 NEVER, LATER = -1, -2  # in place of a number of layers
@@ -143,11 +143,13 @@ def draw_curves(
             ax.plot([1.03 * last, 1.3 * last], 2 * [published[name]], "--", color=colour, lw=1.6)
         ends[name] = (published.get(name, factor * bits[-1]), colour)
     low = min(end for end, _ in ends.values())
-    # Names stand right of the dashes, in their order, far enough apart to be read.
+    # Names stand right of the dashes, in their order, far enough apart to be read, each at a line.
     high, free = low + 14, low - 1.0
     for name, (end, colour) in sorted(ends.items(), key=lambda item: item[1]):
         free = max(end, free + 0.75)
-        ax.text(1.36 * last, free, name, color=colour, va="center", fontsize=9.5)
+        ax.text(1.55 * last, free, name, color=ink_of(colour), va="center", fontsize=9.5)
+        at = [1.3 * last, 1.52 * last]
+        ax.plot(at, [end, free], color=colour, lw=0.8, clip_on=False)
     ax.set(xscale="log", xlabel="training images seen", ylabel="nats an image")
     ax.set(xlim=(last / 40, 1.32 * last), ylim=(low - 2.5, high))
     ax.xaxis.set_minor_formatter(NullFormatter())

@@ -19,7 +19,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from nvp_book.figures import BLUE, INK, ORANGE, PALETTE, WIDTH
+from nvp_book.figures import BLUE, INK, ORANGE, PALETTE, WIDTH, ink_of
 
 OFFSET = {"textcoords": "offset points"}
 GAP = 2  # white pixels between the images of a sheet
@@ -105,13 +105,14 @@ def draw_learning_curves(panels: Mapping[str, Curves]) -> None:
             dots = _columns([row for row in rows if "validation" in row], "validation")
             ax.plot(*dots, "o", color=colour, ms=4)
             if len(curves.logs) == 1:
-                end = {"ha": "right", "va": "top", "color": colour}  # a falling curve leaves room
-                ax.annotate(name, (dots[0][-1], dots[1][-1]), (-3, -8), **end, **OFFSET)
+                end = {"ha": "right", "va": "top"}  # a falling curve leaves room there
+                at = (dots[0][-1], dots[1][-1])
+                ax.annotate(name, at, (-3, -8), color=ink_of(colour), **end, **OFFSET)
             lows.append(dots[1][-1])
             starts.append((seen[min(3, len(rows) - 1)], bits[min(3, len(rows) - 1)]))
         for (name, points), colour in zip(curves.published.items(), PALETTE[2:], strict=False):
             ax.plot(*zip(*points, strict=True), "s--", color=colour, ms=3, lw=1)
-            ax.annotate(name, points[-1], (4, 3), color=colour, **OFFSET)
+            ax.annotate(name, points[-1], (4, 3), color=ink_of(colour), **OFFSET)
             lows.append(points[-1][1])
             starts.append(points[0])
         for name, value in curves.figures.items():

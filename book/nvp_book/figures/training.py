@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import matplotlib.pyplot as plt
 from torch import Tensor
 
-from nvp_book.figures import BLUE, GREY, VERMILION, WIDTH
+from nvp_book.figures import BLUE, GREY, VERMILION, WIDTH, ink_of
 
 
 def draw_singular_values(values: Mapping[str, Tensor]) -> None:
@@ -16,7 +16,7 @@ def draw_singular_values(values: Mapping[str, Tensor]) -> None:
     for (name, each), colour in zip(values.items(), (GREY, BLUE, VERMILION), strict=True):
         ax.semilogy(range(1, 1 + len(each)), each, color=colour)
         last = (len(each) + 2, each[-1].item())
-        ax.text(*last, name, va="center", color=colour)
+        ax.text(*last, name, va="center", color=ink_of(colour))
     ax.set(xlabel="number of the singular value", ylabel="of the largest")
     ax.margins(x=0.02)
     ax.set_xlim(right=1.25 * ax.get_xlim()[1])

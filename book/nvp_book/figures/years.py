@@ -13,7 +13,7 @@ from matplotlib.text import Annotation
 
 from nvp.tables.later_models import DATA, FAMILIES
 from nvp.tables.published import Figure, Model, Published
-from nvp_book.figures import BLUE, GREEN, INK, PURPLE, VERMILION, WIDTH
+from nvp_book.figures import BLUE, GREEN, INK, PURPLE, VERMILION, WIDTH, ink_of
 
 COLOURS = dict(zip(FAMILIES, (BLUE, VERMILION, PURPLE, GREEN), strict=True))
 SHAPES = {"exact": "o", "bound": "v", "estimate": "x"}
@@ -85,7 +85,8 @@ def _name(points: Sequence[Point]) -> None:
     for ax, name, at, colour in points:
         if not name:
             continue
-        text = ax.annotate(name, at, (0, 0), textcoords="offset points", fontsize=8.5, color=colour)
+        ink = ink_of(colour)
+        text = ax.annotate(name, at, (0, 0), textcoords="offset points", fontsize=8.5, color=ink)
         others = np.array(taken)
 
         def covered(
@@ -97,6 +98,11 @@ def _name(points: Sequence[Point]) -> None:
             low, high = np.maximum(others[:, :2], box.min), np.minimum(others[:, 2:], box.max)
             return float((high - low).clip(min=0).prod(axis=1).sum())
 
-        covered(min(PLACES, key=covered))
+        right, up, _ = place = min(PLACES, key=covered)
+        covered(place)
+        if abs(up) > 10:  # too far from the point to belong to it without a line
+            line = {"arrowstyle": "-", "lw": 0.6, "color": ink, "shrinkA": 0, "shrinkB": 3}
+            end = (right, up if up > 0 else up + 9)
+            ax.annotate("", at, end, textcoords="offset points", arrowprops=line)
         box = text.get_window_extent()
         taken.append((box.x0, box.y0, box.x1, box.y1))

@@ -208,8 +208,7 @@ function buildPlane(root) {
     if (level === end) return `z = f(x), after all ${end} couplings`;
     if (level === 0) return "x, before the first coupling";
     const next = Math.ceil(level) - 1;
-    const [keeps, moves] = next % 2 ? ["vertical", "horizontal"] : ["horizontal", "vertical"];
-    return `Coupling ${next + 1} of ${end}: keeps the ${keeps}, moves the ${moves}`;
+    return `Coupling ${next + 1} of ${end}: moves the ${next % 2 ? "horizontal" : "vertical"}`;
   }
 
   function draw() {
