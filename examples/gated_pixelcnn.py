@@ -24,9 +24,9 @@ class GatedPixelCNNConfig(ModelConfig):
     """`layers` of `width` features in each stack; a kernel reaches `reach` pixels back."""
 
     num_classes: Literal[0] = 0  # it takes no labels
-    width: int = Field(32, ge=1)
-    layers: int = Field(7, ge=1)
-    reach: int = Field(2, ge=1)
+    width: int = Field(default=32, ge=1)
+    layers: int = Field(default=7, ge=1)
+    reach: int = Field(default=2, ge=1)
 
     @model_validator(mode="after")
     def _has_one_channel(self) -> Self:

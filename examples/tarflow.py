@@ -30,11 +30,11 @@ class TarFlowConfig(ModelConfig):
     """`blocks` flows on patches of `patch` x `patch` pixels, a Transformer of `layers` in each."""
 
     num_classes: Literal[0] = 0  # it takes no labels
-    patch: int = Field(4, ge=1)
-    width: int = Field(64, ge=1)
-    heads: int = Field(2, ge=1)
-    layers: int = Field(2, ge=1)
-    blocks: int = Field(4, ge=1)
+    patch: int = Field(default=4, ge=1)
+    width: int = Field(default=64, ge=1)
+    heads: int = Field(default=2, ge=1)
+    layers: int = Field(default=2, ge=1)
+    blocks: int = Field(default=4, ge=1)
 
     @model_validator(mode="after")
     def _sizes_divide(self) -> Self:

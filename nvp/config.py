@@ -39,8 +39,8 @@ class DataConfig(Section):
 
     name: str
     flips: bool = False  # horizontal, in training: CIFAR-10, CelebA, LSUN (section 4.1)
-    crop: int | None = Field(None, ge=1)  # side of a random square in training, else of the centre
-    limit: int | None = Field(None, ge=1)  # use only the first so many training images
+    crop: int | None = Field(default=None, ge=1)  # side of squares, in training random
+    limit: int | None = Field(default=None, ge=1)  # use only the first so many training images
 
 
 class Precision(StrEnum):
@@ -77,27 +77,27 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 class TrainingConfig(Section):
     """Optimisation. The defaults are Real NVP's, and where it is silent the official code's."""
 
-    steps: int | None = Field(None, ge=1, le=10**18)
-    minutes: float | None = Field(None, gt=0)  # of training steps, over all resumptions
-    batch_size: int = Field(64, ge=2)  # of all processes together
+    steps: int | None = Field(default=None, ge=1, le=10**18)
+    minutes: float | None = Field(default=None, gt=0)  # of training steps, over all resumptions
+    batch_size: int = Field(default=64, ge=2)  # of all processes together
     optimiser: Optimiser = Optimiser.ADAM
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0)
     betas: tuple[Beta, Beta] = (0.9, 0.999)  # of Adam, Adamax and Muon
-    alpha: float = Field(0.99, ge=0, lt=1)  # of RMSprop: PyTorch's default, the paper has none
-    epsilon: float = Field(1e-8, gt=0)  # of all optimisers
-    clip_norm: float = Field(100.0, gt=0, allow_inf_nan=True)  # inf: gradients are not clipped
-    tanh_scale_rate: float = Field(1.0, gt=0)  # times learning_rate, for the learned scales of tanh
-    relative_step: float = Field(0.02, gt=0)  # of Muon: ||step|| / ||v|| of weight-normalised v
-    weight_decay: float = Field(0.0, ge=0)  # of Muon's kernels: times the rate, a step
-    warmup_steps: int = Field(0, ge=0)
-    anneal: float = Field(0.0, ge=0, le=1)  # last share of the budget in which the rate falls to 0
-    ema_decay: float = Field(0.999, ge=0, lt=1)
+    alpha: float = Field(default=0.99, ge=0, lt=1)  # of RMSprop: the paper has none
+    epsilon: float = Field(default=1e-8, gt=0)  # of all optimisers
+    clip_norm: float = Field(default=100.0, gt=0, allow_inf_nan=True)  # inf: no clipping
+    tanh_scale_rate: float = Field(default=1.0, gt=0)  # times learning_rate, for tanh scales
+    relative_step: float = Field(default=0.02, gt=0)  # of Muon, for weight-normalised v
+    weight_decay: float = Field(default=0.0, ge=0)  # of Muon's kernels: times the rate, a step
+    warmup_steps: int = Field(default=0, ge=0)
+    anneal: float = Field(default=0.0, ge=0, le=1)  # last share, in which the rate falls to 0
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
     early_stopping: bool = False  # keep the averaged weights that validation likes best
     precision: Precision = Precision.AUTO
-    seed: int = Field(0, ge=0, le=LARGEST_SEED)
-    log_every: int = Field(50, ge=1)  # steps
-    checkpoint_minutes: float = Field(5.0, gt=0, allow_inf_nan=True)  # inf: at the end alone
-    validate_minutes: float = Field(10.0, gt=0, allow_inf_nan=True)  # the same
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
+    log_every: int = Field(default=50, ge=1)  # steps
+    checkpoint_minutes: float = Field(default=5.0, gt=0, allow_inf_nan=True)  # inf: at the end
+    validate_minutes: float = Field(default=10.0, gt=0, allow_inf_nan=True)  # the same
 
     @model_validator(mode="after")
     def _has_a_budget(self) -> TrainingConfig:
@@ -122,12 +122,12 @@ class TrainingConfig(Section):
 class EvaluationConfig(Section):
     """How a finished run is scored."""
 
-    num_draws: int = Field(1, ge=1)  # sets of noise for each image; the ledger's score has one
-    batch_size: int = Field(250, ge=1)
+    num_draws: int = Field(default=1, ge=1)  # of noise for each image; the ledger's score has 1
+    batch_size: int = Field(default=250, ge=1)
     # In training: so many images of the validation split or, without one, the last images of the
     # training set, which are then held out.
-    validation_images: int = Field(1000, ge=2)
-    statistics_images: int = Field(10000, ge=2)  # training images that re-estimate batch norm
+    validation_images: int = Field(default=1000, ge=2)
+    statistics_images: int = Field(default=10000, ge=2)  # of training, for batch norms
 
 
 _CLASSES: tuple[type[Family], ...] = (

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 
 import torch
 from torch import Tensor
@@ -41,21 +42,29 @@ class Score:
         return f"{self.bits_per_dim:.4f} ± {self.standard_error:.4f} bits/dim"
 
 
+# The parts of PyTorch that may round the factors of float32.
+ROUNDING = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn")
+
+
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """Within this block convolutions in float32 use full precision.
+    """Within this block convolutions and matrix products in float32 use full precision.
 
-    An NVIDIA GPU would round their factors to 10 bits (TF32), and a caller's autocast to fewer.
+    An NVIDIA GPU would round the factors of a convolution to 10 bits (TF32). A caller's autocast,
+    or its precision of matrix products, may allow fewer.
     """
-    allowed = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
+    parts = attrgetter(*ROUNDING)(torch.backends)
+    before = [part.fp32_precision for part in parts]
     try:
+        for part in parts:
+            part.fp32_precision = "ieee"
         with ExitStack() as stack:
             for device in filter(torch.is_autocast_enabled, ("cpu", "cuda")):
                 stack.enter_context(torch.autocast(device, enabled=False))
             yield
     finally:
-        torch.backends.cudnn.allow_tf32 = allowed
+        for part, precision in zip(parts, before, strict=True):
+            part.fp32_precision = precision
 
 
 @torch.no_grad()
@@ -75,6 +84,7 @@ def score_images(
     seed and batch size give the same figures. `progress` is called with the number of images done.
     """
     check_count("the number of images", len(images))
+    check_count("batch_size", batch_size)
     generator = torch.Generator().manual_seed(seed)
     scores = []
     for start in range(0, len(images), batch_size):
@@ -127,6 +137,8 @@ def reestimate_statistics(
     The moving averages of training remember about ten batches, and of weights that have since
     moved; a test figure computed with them can be off by anything from 0.01 bits/dim to thousands.
     """
+    check_count("the number of images", len(images))
+    check_count("batch_size", batch_size)
     norms = batch_norms(model)
     if not norms:
         return

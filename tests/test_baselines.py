@@ -228,6 +228,12 @@ def test_vae_samples_follow_its_pixels() -> None:
 
 
 @every
+def test_latents_of_another_shape_are_refused(family: str) -> None:
+    with pytest.raises(NVPError, match=r"z must be \(N, .*\), got \(4, 1, 2, 32\)"):
+        fresh(family).decode(torch.randn(4, 1, 2, 32))
+
+
+@every
 def test_sides_and_keys_are_checked(family: str) -> None:
     tree = tree_of(family)
     tree["model"] |= {"image_shape": [1, 6, 8]}

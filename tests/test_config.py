@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import tiny
@@ -18,6 +18,7 @@ from nvp.errors import NVPError
 from nvp.flows.coupling import AffineOrder
 from nvp.flows.masks import Parity
 from nvp.flows.preprocess import LogitForm
+from nvp.model.config import Section
 
 CONFIGS = sorted((paths.repository_root() / "configs").glob("**/*.yaml"))
 
@@ -329,6 +330,16 @@ def test_files_that_are_no_configuration(
 def test_what_is_no_number_is_not_made_one(override: str, complaint: str, tmp_path: Path) -> None:
     with pytest.raises(NVPError, match=re.escape(complaint)):
         load_config(tiny.write_config(tmp_path / "tiny.yaml"), [override])
+
+
+def test_a_field_of_ones_own_may_take_truth_values() -> None:
+    class Own(Section):
+        mask: list[bool] | None = None
+        always: Literal[True] = True
+        anything: Any = None
+
+    given = {"mask": [True, False], "always": True, "anything": True}
+    assert Own(**given).model_dump() == given
 
 
 def test_numbers_are_those_of_yaml_1_2(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from nvp.errors import NVPError
 from nvp.flows.batchnorm import NormScope
 from nvp.flows.bijection import Composition
 from nvp.likelihood import (
+    ROUNDING,
     bits_per_dim,
     evaluate,
     nats_per_bit,
@@ -26,6 +28,7 @@ from nvp.likelihood import (
     summarise,
 )
 from nvp.model.protocol import ImageModel, batch_norms, batch_statistics, use_channels_last
+from nvp.runs.sheet import draw
 
 Preset = Callable[..., RealNVPConfig]
 PRESETS = [RealNVPConfig.paper, RealNVPConfig.official]
@@ -107,21 +110,46 @@ def test_score_and_its_standard_error() -> None:
     assert math.isnan(summarise(scores[:1], num_draws=1).standard_error)
 
 
-def test_scores_are_of_full_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An NVIDIA GPU would round the factors of its convolutions to 10 bits otherwise."""
-    seen = []
+@pytest.fixture
+def rounding() -> Iterator[list[Any]]:
+    """The parts of PyTorch that round, as a program may have set them."""
+    parts = attrgetter(*ROUNDING)(torch.backends)
+    before = [part.fp32_precision for part in parts]
+
+    def say(precisions: Iterable[str]) -> None:
+        for part, precision in zip(parts, precisions, strict=True):
+            part.fp32_precision = precision
+
+    say(["tf32", "ieee", "tf32", "bf16", "none", "bf16"])
+    yield list(parts)
+    say(before)
+
+
+def test_scores_are_of_full_float32(rounding: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a program allows, in the old way of saying it or in the new."""
+    before, seen = [part.fp32_precision for part in rounding], []
     model = RealNVP(RealNVPConfig.paper((1, 8, 8), num_blocks=0, width=4)).eval()
     looked = model.log_prob
 
     def look(*arguments: Any, **keywords: Any) -> Tensor:
-        seen.append(torch.backends.cudnn.allow_tf32)
+        seen.extend(part.fp32_precision for part in rounding)
         return looked(*arguments, **keywords)
 
     monkeypatch.setattr(model, "log_prob", look)
-    before = torch.backends.cudnn.allow_tf32
     score_images(model, torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
-    assert seen == [False]
-    assert torch.backends.cudnn.allow_tf32 is before
+    assert seen == ["ieee"] * len(rounding)
+    assert [part.fp32_precision for part in rounding] == before
+
+
+def test_numbers_of_images_are_counts() -> None:
+    model, images = fresh(), noise(4)
+    for score in (evaluate, reestimate_statistics):
+        with pytest.raises(NVPError, match="batch_size must be at least 1, got -1"):
+            score(model, images, batch_size=-1)
+        with pytest.raises(NVPError, match="the number of images must be at least 1, got 0"):
+            score(model, images[:0])
+    with pytest.raises(NVPError, match="number must be at least 1, got 0"):
+        draw(model, 0)
 
 
 def test_a_callers_autocast_changes_no_score() -> None:

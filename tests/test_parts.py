@@ -15,6 +15,7 @@ from nvp.flows.masks import Half, Parity, channel_mask, checkerboard_mask
 from nvp.flows.preprocess import Logit, LogitForm
 from nvp.flows.prior import GaussianPrior, LogisticPrior, Prior, PriorName
 from nvp.flows.squeeze import SqueezeOrder, squeeze, unsqueeze
+from nvp.flows.toy import ToyData
 from nvp.model.dequantisation import dequantise, uniform_noise
 from nvp.testing import check_bijection
 
@@ -26,6 +27,17 @@ def test_masks() -> None:
     assert torch.equal(channel_mask(6, Half.SECOND), ~channel_mask(6, Half.FIRST))
     assert Parity.ODD.other is Parity.EVEN
     assert Parity.EVEN.other is Parity.ODD
+
+
+def test_a_word_means_what_the_name_of_an_option_means() -> None:
+    """A configuration takes both, and a copy of one (`model_copy`) keeps a word as it is."""
+    assert all(
+        torch.equal(checkerboard_mask(2, 2, p), checkerboard_mask(2, 2, str(p))) for p in Parity
+    )
+    assert all(torch.equal(channel_mask(2, h), channel_mask(2, str(h))) for h in Half)
+    assert all(Logit(form).slope == Logit(str(form)).slope for form in LogitForm)
+    x = torch.randn(1, 2, 2, 2)
+    assert all(torch.equal(squeeze(x, o), squeeze(x, str(o))) for o in SqueezeOrder)
 
 
 # A 2 x 2 block of one channel, and of three: 10 times the channel plus 0 top-left, 1 top-right,
@@ -112,6 +124,16 @@ def test_priors(prior: Prior, reference: Normal | TransformedDistribution) -> No
     expected = {GaussianPrior: 0.5 * math.log(2 * math.pi * math.e), LogisticPrior: 2.0}
     assert entropy == pytest.approx(expected[type(prior)], abs=0.03)
     assert abs(drawn.mean().item()) < 0.05
+
+
+def test_draws_are_float32_whatever_the_default_is() -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        for prior in PriorName:
+            assert prior.build().sample((1, 1, 2, 2)).dtype == torch.float32
+        assert all(data.sample(3).dtype == torch.float32 for data in ToyData)
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_named_priors() -> None:

@@ -18,6 +18,7 @@ from nvp.ledger import pictures, verify
 from nvp.ledger.entry import read_run, runs
 from nvp.ledger.pictures import make_pictures
 from nvp.runs.folder import RunFolder
+from nvp.runs.sheet import sheet
 from nvp.training import progress
 from nvp.training.loop import prepare
 
@@ -32,6 +33,12 @@ def tiles(path: Path, side: int = 8) -> np.ndarray:
     rows, columns = (n // (side + 2) for n in sheet.shape)
     cells = sheet.reshape(rows, side + 2, columns, side + 2).swapaxes(1, 2)
     return cells[..., :side, :side]
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_a_sheet_shows_grey_or_colour(channels: int) -> None:
+    with pytest.raises(NVPError, match=f"1 or 3 channels, these have {channels}"):
+        sheet(torch.zeros(4, channels, 2, 2, dtype=torch.uint8), columns=2)
 
 
 def test_an_entry_has_samples_and_real_images(recorded: Path, trained: Path) -> None:

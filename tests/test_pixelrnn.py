@@ -229,6 +229,14 @@ def test_half_precision_does_not_move_the_levels(kind: Kind) -> None:
     assert torch.equal(*seen)
 
 
+@kinds
+def test_a_mixture_of_half_precision_is_scored(kind: Kind) -> None:
+    """Of weights in half precision, where autocast keeps those of the head in float32."""
+    model = PixelRNN(config(kind, levels=256, output="mixture")).bfloat16()
+    images = torch.randint(256, (4, *model.image_shape), generator=generator(), dtype=torch.uint8)
+    assert model.log_prob(images).isfinite().all()
+
+
 def weights(*modules: nn.Module) -> int:
     return sum(p.numel() for module in modules for p in module.parameters())
 

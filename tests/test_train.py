@@ -379,16 +379,17 @@ def test_a_kill_between_best_weights_and_checkpoint(
     assert all(torch.equal(whole[0][key], again[0][key]) for key in whole[0])
 
 
-def test_statistics_of_a_batch_are_scored_as_a_run_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_statistics_of_a_batch_are_scored_as_a_run_is() -> None:
     """In full precision and without dropout: of all modules the batch norms alone train."""
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    convolutions = torch.backends.cudnn.conv
+    assert convolutions.fp32_precision == "tf32"  # PyTorch's default
     config, state, seen = configuration(), fresh_state(), []
     part = state.average.flow.scales[0].checkerboard.bijections[0].net
     part.register_forward_hook(
-        lambda module, *_: seen.append((module.training, torch.backends.cudnn.allow_tf32))
+        lambda module, *_: seen.append((module.training, convolutions.fp32_precision))
     )
     validate(state, batch(20), batch(6), config)
-    assert seen[-1] == (False, False)
+    assert seen[-1] == (False, "ieee")
     assert all(module.training for module in state.average.modules())
 
 

@@ -51,7 +51,7 @@ class PixelRNNConfig(ModelConfig, family="pixelrnn"):
     residual: bool = True  # Figure 5
     skip: bool = True  # section 3.3: from every layer to the head
     # The probability that one of a layer's h maps is dropped in training; not in the paper.
-    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
     output: OutputKind = OutputKind.DISCRETE
     num_components: Depth = 8  # of the mixture
     num_scales: Depth = 4  # of each of its components

@@ -15,7 +15,7 @@ from nvp.autoregressive.masked_conv import MaskedConv2d, colour_groups
 from nvp.autoregressive.output import Output
 from nvp.autoregressive.pixelcnn import PixelCNNBlock
 from nvp.autoregressive.row_lstm import RowLSTM
-from nvp.model.autocast import at_least_float32, in_full
+from nvp.model.autocast import in_full
 
 Core = PixelCNNBlock | RowLSTM | DiagonalBiLSTM
 
@@ -86,7 +86,7 @@ class Head(nn.Module):
         if not self.needs_float32:
             return self._convolve(x)
         with in_full(x):
-            return self._convolve(at_least_float32(x))
+            return self._convolve(x.to(torch.promote_types(x.dtype, self.convs[0].weight.dtype)))
 
     def _convolve(self, x: Tensor) -> Tensor:
         for conv in self.convs:

@@ -37,7 +37,7 @@ class PixelRNN(ImageModel):
         self.image_shape = config.image_shape
         self.levels = config.levels
         colours, side = config.image_shape[0], config.first_kernel
-        discrete = config.output is OutputKind.DISCRETE
+        discrete = config.output == OutputKind.DISCRETE
         self.likelihood = "exact" if discrete else "bound"
         self.output: Output = (
             Softmax(config.levels)

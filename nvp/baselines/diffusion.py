@@ -27,12 +27,12 @@ class DiffusionConfig(StridedConfig, family="diffusion"):
     each image.
     """
 
-    width: int = Field(48, ge=8, le=65536, multiple_of=8)
+    width: int = Field(default=48, ge=8, le=65536, multiple_of=8)
     blocks: Depth = 2
     gamma_0: float = -13.3  # those of published runs on CIFAR-10
     gamma_1: float = 5.0
-    steps: int = Field(128, ge=1)
-    times: int = Field(16, ge=1)
+    steps: int = Field(default=128, ge=1)
+    times: int = Field(default=16, ge=1)
 
     @model_validator(mode="after")
     def _noise_grows(self) -> Self:

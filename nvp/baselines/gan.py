@@ -13,7 +13,7 @@ from nvp.baselines.config import StridedConfig
 from nvp.errors import NVPError
 from nvp.model.config import Width
 from nvp.model.dequantisation import normal_noise
-from nvp.model.protocol import ImageModel, check_temperature
+from nvp.model.protocol import ImageModel, check_latents, check_temperature
 
 SLOPE = 0.2  # of the leaky rectifiers
 
@@ -120,6 +120,7 @@ class GAN(ImageModel):
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         """x = G(z) rounded to a level: (N, latent) -> uint8, (N, C, H, W)."""
+        check_latents(z, (self.config.latent,))
         x = (self._generate(z.to(self.device, self.dtype)) + 1) * (self.levels - 1) / 2
         return x.round().to(torch.uint8)
 

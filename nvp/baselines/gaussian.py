@@ -19,7 +19,7 @@ from nvp.model.dequantisation import (
     quantise,
     uniform_noise,
 )
-from nvp.model.protocol import ImageModel, check_temperature
+from nvp.model.protocol import ImageModel, check_latents, check_temperature
 
 CELLS = 256  # places within a level at which noise is integrated
 CHUNK = 1000  # images
@@ -30,7 +30,7 @@ class GaussianConfig(ModelConfig, family="gaussian"):
     """The Gaussian has one choice, the alpha of the logit, which defaults to Real NVP's."""
 
     num_classes: Literal[0] = 0
-    alpha: float = Field(0.05, gt=0, lt=0.5)
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
 
     def build(self) -> ImageModel:
         return Gaussian(self)
@@ -142,6 +142,7 @@ class Gaussian(ImageModel):
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         """y = m + L z, back to uint8: (N, C, H, W) -> (N, C, H, W)."""
+        check_latents(z, self.image_shape)
         y = self.mean + z.to(self.mean).flatten(1) @ self._factor().T
         v, _ = inverse_logit(y, self.config.alpha, self.slope)
         return quantise(v, self.levels).unflatten(1, self.image_shape)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from nvp.baselines.config import StridedConfig
 from nvp.model.config import Width
 from nvp.model.dequantisation import normal_noise, uniform_noise
-from nvp.model.protocol import ImageModel, check_temperature
+from nvp.model.protocol import ImageModel, check_latents, check_temperature
 
 # Of s, in levels: from a twentieth, which puts all but 1e-4 of the mass on one level, to 22,000.
 LOG_SCALES = (-3.0, 10.0)
@@ -108,6 +108,7 @@ class VAE(ImageModel):
 
         (N, latent) -> uint8, (N, C, H, W).
         """
+        check_latents(z, (self.config.latent,))
         mu, log_scale = self.pixels(z.to(self.device, self.dtype))
         # Away from 0 and 1, where the logit is infinite.
         u = uniform_noise(mu, mu.dtype, generator).clamp(1e-6, 1 - 1e-6)

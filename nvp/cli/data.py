@@ -101,7 +101,7 @@ def data_import(
     from nvp.data.importing.progress import progress_bar
     from nvp.data.importing.run import import_set
 
-    if crop is Crop.CENTER and size is None:
+    if crop == Crop.CENTER and size is None:
         raise NVPError("--crop center cuts squares of --size: give a --size with it")
     if validation + test >= 1:
         raise NVPError("--validation and --test leave nothing to train on: lower one of them")

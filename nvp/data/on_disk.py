@@ -111,6 +111,8 @@ class StoredImages:
     def __getitem__(self, which: slice | Tensor) -> StoredImages | Tensor:
         if isinstance(which, slice):
             return StoredImages(self.rows, self.crop, self.which[which])
+        if which.dtype is torch.bool:
+            which = which.nonzero().flatten()
         return self._read(which, torch.full((2, len(which)), 0.5))
 
     def to(self, device: torch.device | str) -> Tensor:

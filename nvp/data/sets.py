@@ -138,6 +138,8 @@ def load(
     check_split(split)
     if limit is not None and limit < 1:
         raise NVPError(f"limit must be at least 1 image, got {limit}")
+    if crop is not None and crop < 1:
+        raise NVPError(f"crop must be at least 1 pixel, got {crop}")
     stored = find(name, split, root)
     stored.verify()
     number = min(len(stored.images), limit or len(stored.images))

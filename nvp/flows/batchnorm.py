@@ -81,7 +81,7 @@ class CouplingBatchNorm(nn.Module):
 
     def moved(self, b: Tensor) -> Tensor:
         """Where the norm acts, bool."""
-        return torch.ones_like(b) if self.scope is NormScope.WHOLE else ~b
+        return torch.ones_like(b) if self.scope == NormScope.WHOLE else ~b
 
     def training_moments(self, x: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance per channel, (C,), for this pass; moves the running ones."""
@@ -97,7 +97,7 @@ class CouplingBatchNorm(nn.Module):
 
     def batch_moments(self, x: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and biased variance per channel over the scalars that `scope` counts."""
-        if self.scope is NormScope.OFFICIAL:
+        if self.scope == NormScope.OFFICIAL:
             x, counted = x * ~b, torch.ones_like(b)
         else:
             counted = self.moved(b)

@@ -27,8 +27,8 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
 
     levels: Literal[256] = 256
     # Sizes
-    num_scales: int = Field(2, ge=1, le=12)
-    num_blocks: int = Field(2, ge=0, le=256)
+    num_scales: int = Field(default=2, ge=1, le=12)
+    num_blocks: int = Field(default=2, ge=0, le=256)
     width: Width = 32
     # Where they differ
     affine_order: AffineOrder = AffineOrder.SCALE_THEN_SHIFT
@@ -37,9 +37,9 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
     factor_out_squeeze: SqueezeOrder = SqueezeOrder.DIAGONAL
     norm_scope: NormScope | None = NormScope.WHOLE
     norm_running_average: bool = False
-    norm_momentum: float = Field(0.1, gt=0, le=1)
+    norm_momentum: float = Field(default=0.1, gt=0, le=1)
     logit: LogitForm = LogitForm.SYMMETRIC
-    alpha: float = Field(0.05, gt=0, lt=0.5)
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
     scale_per_channel: bool = False  # half of a channel-wise coupling's then have no effect
     checkerboard_scale_init: float = 0.0
     channel_scale_init: float = 1.0
@@ -52,7 +52,7 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
     weight_norm: bool = True
     skips: bool = True
     # Free choices of the paper
-    weight_scale_l2: float = Field(5e-5, ge=0)
+    weight_scale_l2: float = Field(default=5e-5, ge=0)
     prior: PriorName = PriorName.GAUSSIAN
 
     def build(self) -> ImageModel:

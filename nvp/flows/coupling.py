@@ -86,7 +86,7 @@ class AffineCoupling(Bijection, Generic[Kept]):
     def forward(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         b = self.mask(x)
         t, s = self.shift_and_log_scale(x, b, y)
-        scale_first = self.order is AffineOrder.SCALE_THEN_SHIFT
+        scale_first = self.order == AffineOrder.SCALE_THEN_SHIFT
         z = x * s.exp() + t if scale_first else (x + t) * s.exp()
         log_det = sum_over_image(s)
         if self.norm is not None:
@@ -100,7 +100,7 @@ class AffineCoupling(Bijection, Generic[Kept]):
         if self.norm is not None:
             z, log_det = self.norm.inverse(z, b)
         t, s = self.shift_and_log_scale(z, b, y)
-        scale_first = self.order is AffineOrder.SCALE_THEN_SHIFT
+        scale_first = self.order == AffineOrder.SCALE_THEN_SHIFT
         x = (z - t) * (-s).exp() if scale_first else z * (-s).exp() - t
         return x, log_det - sum_over_image(s)
 
@@ -128,11 +128,11 @@ class ChannelCoupling(AffineCoupling[Half]):
     def net_output(self, x: Tensor, b: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         # The net sees and changes half of the channels; zeros stand in for the half it keeps.
         first, second = x.chunk(2, dim=1)
-        t, raw = self.ask_net(first if self.kept is Half.FIRST else second, y)
+        t, raw = self.ask_net(first if self.kept == Half.FIRST else second, y)
         zeros = torch.zeros_like(first)
 
         def place(half: Tensor) -> Tensor:
-            parts = (zeros, half) if self.kept is Half.FIRST else (half, zeros)
+            parts = (zeros, half) if self.kept == Half.FIRST else (half, zeros)
             return torch.cat(parts, dim=1)
 
         return place(t), place(raw)

@@ -16,7 +16,7 @@ class Parity(StrEnum):
 
     @property
     def other(self) -> Parity:
-        return Parity.EVEN if self is Parity.ODD else Parity.ODD
+        return Parity.EVEN if self == Parity.ODD else Parity.ODD
 
 
 class Half(StrEnum):
@@ -35,7 +35,7 @@ def checkerboard_mask(
     """
     rows, columns = (torch.arange(side, device=device) for side in (height, width))
     parity = (rows[:, None] + columns[None, :]) % 2
-    return (parity == (1 if kept is Parity.ODD else 0))[None, None]
+    return (parity == (1 if kept == Parity.ODD else 0))[None, None]
 
 
 def channel_mask(
@@ -43,4 +43,4 @@ def channel_mask(
 ) -> Tensor:
     """Channel-wise mask b, bool, shape (1, channels, 1, 1): one half of the channels is kept."""
     first = torch.arange(channels, device=device) < channels // 2
-    return (first if kept is Half.FIRST else ~first)[None, :, None, None]
+    return (first if kept == Half.FIRST else ~first)[None, :, None, None]

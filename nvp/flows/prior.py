@@ -43,7 +43,8 @@ class LogisticPrior(Prior):
         return sum_over_image(-F.softplus(z) - F.softplus(-z))
 
     def sample(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-        uniform = torch.rand(shape, generator=generator, device=device_of(generator))
+        device, dtype = device_of(generator), torch.float32
+        uniform = torch.rand(shape, generator=generator, device=device, dtype=dtype)
         return torch.logit(uniform, eps=1e-6)
 
 
@@ -54,4 +55,4 @@ class PriorName(StrEnum):
     LOGISTIC = "logistic"
 
     def build(self) -> Prior:
-        return GaussianPrior() if self is PriorName.GAUSSIAN else LogisticPrior()
+        return GaussianPrior() if self == PriorName.GAUSSIAN else LogisticPrior()

@@ -35,21 +35,21 @@ class SqueezeOrder(StrEnum):
 def squeeze(x: Tensor, order: SqueezeOrder) -> Tensor:
     """(N, c, H, W) -> (N, 4c, H/2, W/2). H and W must be even."""
     squeezed = F.pixel_unshuffle(x, 2)
-    if order is SqueezeOrder.CHANNEL_MAJOR:
+    if order == SqueezeOrder.CHANNEL_MAJOR:
         return squeezed
     n, channels, height, width = squeezed.shape
     blocks = squeezed.reshape(n, channels // 4, 4, height, width).transpose(1, 2)
-    if order is SqueezeOrder.DIAGONAL:
+    if order == SqueezeOrder.DIAGONAL:
         blocks = blocks[:, DIAGONAL_ORDER]
     return blocks.reshape(n, channels, height, width)
 
 
 def unsqueeze(z: Tensor, order: SqueezeOrder) -> Tensor:
     """The inverse of `squeeze`: (N, 4c, H, W) -> (N, c, 2H, 2W)."""
-    if order is SqueezeOrder.CHANNEL_MAJOR:
+    if order == SqueezeOrder.CHANNEL_MAJOR:
         return F.pixel_shuffle(z, 2)
     n, channels, height, width = z.shape
     blocks = z.reshape(n, 4, channels // 4, height, width)
-    if order is SqueezeOrder.DIAGONAL:
+    if order == SqueezeOrder.DIAGONAL:
         blocks = blocks[:, torch.argsort(torch.tensor(DIAGONAL_ORDER)).tolist()]
     return F.pixel_shuffle(blocks.transpose(1, 2).reshape(n, channels, height, width), 2)

@@ -135,7 +135,7 @@ class ToyData(StrEnum):
 
     def sample(self, n: int, *, seed: int = 0) -> Tensor:
         """Draw points, float32, (n, 2)."""
-        return _SAMPLERS[self](n, torch.Generator().manual_seed(seed))
+        return _SAMPLERS[self](n, torch.Generator().manual_seed(seed)).float()
 
 
 def _moons(n: int, generator: torch.Generator) -> Tensor:

@@ -81,7 +81,7 @@ class RecordedDraw(_Part):
 class Record(_Part):
     """The content of `run.json`. A model has scores or, without a likelihood, a `draw`."""
 
-    version: int = Field(SCHEMA, alias="schema", ge=1, le=SCHEMA)
+    version: int = Field(default=SCHEMA, alias="schema", ge=1, le=SCHEMA)
     name: str
     title: str
     recorded: str  # UTC date

@@ -25,11 +25,19 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _is_no_truth_value(cls, value: Any, info: ValidationInfo) -> Any:
-        field = cls.model_fields[str(info.field_name)].annotation
         each = value if isinstance(value, list | tuple) else [value]
-        if bool not in (field, *get_args(field)) and any(isinstance(v, bool) for v in each):
-            raise ValueError(f"must not be true or false, got {value}")
+        if any(isinstance(v, bool) for v in each):
+            field = cls.model_fields[str(info.field_name)].annotation
+            if not _takes_truth_values(field):
+                raise ValueError(f"must not be true or false, got {value}")
         return value
+
+
+def _takes_truth_values(annotation: Any) -> bool:
+    """Whether `bool`, `Any` or a literal truth value stands anywhere in it."""
+    if annotation in (bool, Any) or isinstance(annotation, bool):
+        return True
+    return any(map(_takes_truth_values, get_args(annotation)))
 
 
 class Family(Section, ABC):
@@ -41,7 +49,7 @@ class Family(Section, ABC):
 
     _name: ClassVar[str]
 
-    family: str = Field("", validate_default=True)
+    family: str = Field(default="", validate_default=True)
 
     def __init_subclass__(cls, family: str = "", **options: Unpack[ConfigDict]) -> None:
         super().__init_subclass__(**options)
@@ -76,5 +84,5 @@ class ModelConfig(Family):
     """
 
     image_shape: Shape
-    levels: int = Field(256, ge=2, le=256)  # of a sub-pixel: 2 for binary images
-    num_classes: int = Field(0, ge=0)  # classes or attributes, of a conditional model
+    levels: int = Field(default=256, ge=2, le=256)  # of a sub-pixel: 2 for binary images
+    num_classes: int = Field(default=0, ge=0)  # classes or attributes, of a conditional model

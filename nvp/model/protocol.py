@@ -249,6 +249,13 @@ def check_count(what: str, number: int) -> None:
         raise NVPError(f"{what} must be at least 1, got {number}")
 
 
+def check_latents(z: Tensor, shape: tuple[int, ...]) -> None:
+    """Raise `NVPError` unless `z` is (N, *shape)."""
+    if tuple(z.shape[1:]) != shape:
+        sides = ", ".join(map(str, ("N", *shape)))
+        raise NVPError(f"z must be ({sides}), got {tuple(z.shape)}")
+
+
 def check_temperature(temperature: float, least: float = 0.0) -> None:
     """Raise `NVPError` unless `temperature` is finite, and at least `least`."""
     if not least <= temperature < math.inf:

@@ -14,7 +14,7 @@ from torch import Tensor
 from nvp.errors import NVPError
 from nvp.files import write
 from nvp.likelihood import full_float32
-from nvp.model.protocol import ImageModel
+from nvp.model.protocol import ImageModel, check_count
 
 if TYPE_CHECKING:  # only the extra `cli` brings it
     from PIL import Image
@@ -67,6 +67,7 @@ def draw(
     labels: Tensor | None = None,
 ) -> Tensor:
     """Samples from the noise of `seed`, (number, C, H, W) uint8 on the CPU, some at a time."""
+    check_count("number", number)
     generator = torch.Generator().manual_seed(seed)
     drawn = []
     for batch in torch.arange(number).tensor_split(math.ceil(number / SHEET_BATCH)):  # of one size
@@ -92,6 +93,8 @@ def sheet(images: Tensor, columns: int, zoom: int = 1) -> Image.Image:
     from PIL import Image
     from torchvision.utils import make_grid
 
+    if images.shape[1] not in (1, 3):
+        raise NVPError(f"a sheet shows images of 1 or 3 channels, these have {images.shape[1]}")
     grid = make_grid(images, nrow=columns, pad_value=255)[: images.shape[1]]
     grid = grid.repeat_interleave(zoom, 1).repeat_interleave(zoom, 2)
     return Image.fromarray(grid.permute(1, 2, 0).squeeze(2).numpy())

@@ -109,7 +109,7 @@ def make_optimiser(model: nn.Module, settings: TrainingConfig) -> torch.optim.Op
     """
     rate, epsilon = settings.learning_rate, settings.epsilon
     apart = {Role.TANH_SCALE}
-    if settings.optimiser is Optimiser.MUON:
+    if settings.optimiser == Optimiser.MUON:
         apart |= {Role.KERNEL, Role.RECURRENT, Role.DIRECTION}
     members: dict[Role | None, list[nn.Parameter]] = {}  # None: all the others
     for parameter, role in parameter_roles(model).items():
@@ -130,12 +130,12 @@ def make_optimiser(model: nn.Module, settings: TrainingConfig) -> torch.optim.Op
     for role in (Role.KERNEL, Role.RECURRENT):
         options[role] = {"factor": 1.0, "role": role, "weight_decay": decay}
     groups = [{"params": members[role], **options[role]} for role in options if role in members]
-    if settings.optimiser is Optimiser.RMSPROP:
+    if settings.optimiser == Optimiser.RMSPROP:
         return torch.optim.RMSprop(groups, lr=rate, alpha=settings.alpha, eps=epsilon, foreach=True)
     betas = settings.betas
-    if settings.optimiser is Optimiser.ADAMAX:
+    if settings.optimiser == Optimiser.ADAMAX:
         return torch.optim.Adamax(groups, lr=rate, betas=betas, eps=epsilon, foreach=True)
-    chosen = Muon if settings.optimiser is Optimiser.MUON else torch.optim.Adam
+    chosen = Muon if settings.optimiser == Optimiser.MUON else torch.optim.Adam
     return chosen(groups, lr=rate, betas=betas, eps=epsilon, fused=True)
 
 

@@ -65,7 +65,7 @@ class State:
         # Dropout draws from PyTorch's own generator: a resumed run must draw the same.
         torch.manual_seed(zlib.crc32(f"{self.seed} {self.step}".encode()))
         images, labels = images_and_labels(batch)
-        half = self.precision is Precision.BF16
+        half = self.precision == Precision.BF16
         with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
             loss = (self.parallel or self.model.loss)(images, generator, labels=labels)
         if not isinstance(loss, Tensor) or loss.ndim:
@@ -87,8 +87,8 @@ def begin(config: RunConfig, device: torch.device, num_images: int) -> State:
     ema = AveragedModel(model, multi_avg_fn=exponential_average(settings.ema_decay))
     noise = torch.Generator().manual_seed(settings.seed)
     precision = settings.precision
-    if precision is Precision.AUTO:
-        halves = agree(faster_precision(device) is Precision.BF16)
+    if precision == Precision.AUTO:
+        halves = agree(faster_precision(device) == Precision.BF16)
         precision = Precision.BF16 if halves > 0.5 else Precision.FP32
     order = torch.randperm(num_images, generator=noise)
     parallel = data_parallel(model)
@@ -114,7 +114,7 @@ def save(state: State, folder: RunFolder, config: RunConfig, data: TrainingData)
         minutes=state.minutes,
         validated=state.validated,
         precision=state.precision,
-        best_step=state.best and state.best.step,
+        best_step=state.best.step if state.best else None,
     )
     save_tensors(folder.checkpoint, tensors, header.model_dump())
 

@@ -119,6 +119,12 @@ def test_scoring_takes_the_central_crop(npy_folder: Path) -> None:
     assert load(npy_folder, "train", crop=4).checksum == whole.checksum
 
 
+def test_a_mask_chooses_images_as_it_does_of_a_tensor(npy_folder: Path) -> None:
+    images = load(npy_folder, "train", crop=4).images
+    which = torch.arange(len(images)) % 3 == 1
+    assert torch.equal(images[which], images.to("cpu")[which])
+
+
 def test_random_crops_reach_every_place_and_no_other(tmp_path: Path) -> None:
     rows = np.arange(5 * 4, dtype=np.uint8).reshape(1, 5, 4, 1)
     images = StoredImages(rows, crop=3)

@@ -115,6 +115,7 @@ def test_checksum_is_of_shape_and_pixels() -> None:
 def test_unknown_split_and_bad_limit(refused) -> None:
     refused("unknown split 'valid': use one of train, validation, test", EMBEDDED, "valid")
     refused("limit must be at least 1 image, got 0", EMBEDDED, "test", limit=0)
+    refused("crop must be at least 1 pixel, got 0", EMBEDDED, "test", crop=0)
 
 
 def test_sets_without_a_validation_split_say_so(idx_root: Path, npy_folder: Path, refused) -> None:

@@ -44,7 +44,7 @@ class Resize:
             raise Unreadable(f"it would grow to {width:,}x{height:,} pixels")
         if (width, height) != image.size:
             image = image.resize((width, height), Image.Resampling.BILINEAR)
-        if self.crop is Crop.NONE:
+        if self.crop == Crop.NONE:
             return image
         left, top = (width - self.size) // 2, (height - self.size) // 2
         return image.crop((left, top, left + self.size, top + self.size))

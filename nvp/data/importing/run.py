@@ -102,7 +102,7 @@ def import_set(
     if place.resolve().is_relative_to(target.resolve()):
         raise NVPError(f"{place} lies in {target}, which would be replaced: move it out of there")
     opened = open_source(place, name, options.fractions)
-    if opened.published and (options.size or options.gray or options.crop is not Crop.CENTER):
+    if opened.published and (options.size or options.gray or options.crop != Crop.CENTER):
         raise NVPError(f"{name} is made by the papers' rule: leave --size, --crop and --gray out")
     what = {
         "source": str(place.absolute()),
@@ -183,8 +183,8 @@ def _check_name(name: str, target: Path, replace: bool) -> None:
 
 def _may_differ(source: Source, options: Options) -> bool:
     if source.published:
-        return isinstance(source.prepare, Resize) and source.prepare.crop is Crop.NONE
-    return options.crop is Crop.NONE
+        return isinstance(source.prepare, Resize) and source.prepare.crop == Crop.NONE
+    return options.crop == Crop.NONE
 
 
 def _write(source: Source, columns: Columns, options: Options, progress: Progress) -> None:
