@@ -13,10 +13,10 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, NamedTuple, Protocol, cast
+from typing import IO, Any, NamedTuple
 
 from nvp.errors import NVPError
 
@@ -35,28 +35,24 @@ class Unreadable(Exception):
     """One image of a source that cannot be used, and why."""
 
 
-class Home(Protocol):
-    """A folder or an archive that files lie in."""
-
-    def open(self, key: Any) -> BinaryIO:
-        """The bytes of the file that `key` stands for, seekable."""
-
-
 class File(NamedTuple):
-    """A file of a source, by its name there, with "/" between folders."""
+    """A file of a source, by its name there, with "/" between folders.
+
+    There may be a million: a folder's or an archive's share one `opener`.
+    """
 
     name: str
     size: int
-    home: Home
+    opener: Callable[[Any], IO[bytes]]  # takes the key
     key: Any
 
     @property
     def path(self) -> PurePosixPath:
         return PurePosixPath(self.name)
 
-    def open(self) -> BinaryIO:
+    def open(self) -> IO[bytes]:
         """Its bytes, seekable."""
-        return self.home.open(self.key)
+        return self.opener(self.key)
 
     def read(self) -> bytes:
         """All of its bytes. Raises `Unreadable` where it cannot be one image."""
@@ -79,16 +75,15 @@ class Files:
         self.source = source
         self.opened: list[File] = []  # archives in a folder, whose files are listed beside them
         if source.suffix.lower() == ".parquet":
-            home = _Folder(source.parent)
-            files = [File(source.name, source.stat().st_size, home, source)]
+            files = [_on_disk(source, source.parent)]
         elif source.is_file():
             files = list(_archive(source, ""))
         else:
-            files = list(_Folder(source.resolve()).files())
+            files = list(_folder(source.resolve()))
             if not any(file.path.suffix.lower() in IMAGES for file in files):
                 self.opened = [file for file in files if file.path.suffix.lower() in ARCHIVES]
                 for file in self.opened:
-                    files += _archive(cast(Path, file.key), file.name + "/")
+                    files += _archive(file.key, file.name + "/")
         self.all = sorted(files, key=lambda file: file.name)
 
     def __iter__(self) -> Iterator[File]:
@@ -111,35 +106,31 @@ class Files:
         return digest.hexdigest()
 
 
-class _Folder:
-    def __init__(self, root: Path) -> None:
-        self.root = root
+def _on_disk(path: Path, root: Path) -> File:
+    return File(path.relative_to(root).as_posix(), path.stat().st_size, _open, path)
 
-    def open(self, key: Path) -> BinaryIO:
-        return key.open("rb")
 
-    def files(self) -> Iterator[File]:
-        for folder, folders, names in os.walk(self.root, onerror=_refuse):
-            folders[:] = sorted(name for name in folders if _wanted(name))
-            for name in (*folders, *filter(_wanted, names)):
-                path = Path(folder, name)
-                if path.is_symlink() and not self._stays(path):
-                    raise NVPError(
-                        f"{path} is a link that leads out of {self.root}, which is not followed: "
-                        "put the images themselves there"
-                    )
-            for name in filter(_wanted, names):
-                path = Path(folder, name)
-                if path.is_symlink() and not path.exists():
-                    raise NVPError(f"{path} is a link to nothing: mend or remove it")
-                if path.is_file():
-                    yield File(
-                        path.relative_to(self.root).as_posix(), path.stat().st_size, self, path
-                    )
+def _open(path: Path) -> IO[bytes]:
+    return path.open("rb")
 
-    def _stays(self, path: Path) -> bool:
-        """Whether a link leads to a file of this folder; to a folder none may lead."""
-        return path.resolve().is_relative_to(self.root) and not path.is_dir()
+
+def _folder(root: Path) -> Iterator[File]:
+    for folder, folders, names in os.walk(root, onerror=_refuse):
+        folders[:] = sorted(name for name in folders if _wanted(name))
+        for name in (*folders, *filter(_wanted, names)):
+            path = Path(folder, name)
+            # A link may lead to a file of this folder; to a folder none may lead.
+            if path.is_symlink() and (not path.resolve().is_relative_to(root) or path.is_dir()):
+                raise NVPError(
+                    f"{path} is a link that leads out of {root}, which is not followed: "
+                    "put the images themselves there"
+                )
+        for name in filter(_wanted, names):
+            path = Path(folder, name)
+            if path.is_symlink() and not path.exists():
+                raise NVPError(f"{path} is a link to nothing: mend or remove it")
+            if path.is_file():
+                yield _on_disk(path, root)
 
 
 def _refuse(error: OSError) -> None:
@@ -153,41 +144,34 @@ def _wanted(name: str) -> bool:
 
 
 def _archive(path: Path, prefix: str) -> Iterator[File]:
-    home: _Zip | _Tar
     try:
         if zipfile.is_zipfile(path):
-            home = _Zip(path)
+            members = _zip(path)
         elif tarfile.is_tarfile(path):
-            home = _Tar(path)
+            members = _tar(path)
         else:
             raise NVPError(f"{path} is neither a folder nor a .zip or .tar archive: name one")
-        for name, size, key in home.members():
-            parts = PurePosixPath(name).parts
-            if name.startswith("/") or ".." in parts:
+        for file in members:
+            if file.name.startswith("/") or ".." in file.path.parts:
                 raise NVPError(
-                    f"{path} holds a file that leads out of it, {name!r}: do not trust it"
+                    f"{path} holds a file that leads out of it, {file.name!r}: do not trust it"
                 )
-            if all(map(_wanted, parts)):
-                yield File(prefix + name, size, home, key)
+            if all(map(_wanted, file.path.parts)):
+                yield file._replace(name=prefix + file.name)
     except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError) as error:
         raise NVPError(f"{path} is damaged ({error}): download it again") from error
 
 
-class _Zip:
-    def __init__(self, path: Path) -> None:
-        self.path, self.archive = path, zipfile.ZipFile(path)
-
-    def open(self, key: zipfile.ZipInfo) -> BinaryIO:
-        return cast(BinaryIO, self.archive.open(key))
-
-    def members(self) -> Iterator[tuple[str, int, zipfile.ZipInfo]]:
-        for info in self.archive.infolist():
-            if info.is_dir():
-                continue
-            if stat.S_ISLNK(info.external_attr >> 16):
-                raise NVPError(f"{self.path} holds a link, {info.filename!r}: unpack it yourself")
-            check_growth(self.path, info)
-            yield info.filename, info.file_size, info
+def _zip(path: Path) -> Iterator[File]:
+    archive = zipfile.ZipFile(path)
+    opener = archive.open
+    for info in archive.infolist():
+        if info.is_dir():
+            continue
+        if stat.S_ISLNK(info.external_attr >> 16):
+            raise NVPError(f"{path} holds a link, {info.filename!r}: unpack it yourself")
+        check_growth(path, info)
+        yield File(info.filename, info.file_size, opener, info)
 
 
 def check_growth(path: Path | str, info: zipfile.ZipInfo) -> None:
@@ -199,33 +183,26 @@ def check_growth(path: Path | str, info: zipfile.ZipInfo) -> None:
         )
 
 
-class _Tar:
+def _tar(path: Path) -> Iterator[File]:
     """Of each member the place of its bytes is kept, not the header: there may be a million."""
+    try:
+        archive = tarfile.open(path, "r:")  # noqa: SIM115 - closed below
+    except tarfile.ReadError as error:
+        raise NVPError(f"{path} is a compressed tar, or none: unpack it first") from error
+    opener = partial(_part, path)
+    with archive:
+        for member in archive:
+            archive.members = []  # type: ignore[attr-defined]
+            if member.isdir():
+                continue
+            if not member.isreg():
+                raise NVPError(f"{path} holds a link, {member.name!r}: unpack it yourself")
+            place = (member.offset_data, member.size)
+            yield File(member.name, member.size, opener, place)
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
 
-    def open(self, key: tuple[int, int]) -> BinaryIO:
-        start, size = key
-        with self.path.open("rb") as file:
-            file.seek(start)
-            return io.BytesIO(file.read(size))
-
-    def _is_plain(self) -> bool:
-        try:
-            tarfile.open(self.path, "r:").close()
-        except tarfile.ReadError:
-            return False
-        return True
-
-    def members(self) -> Iterator[tuple[str, int, tuple[int, int]]]:
-        if not self._is_plain():
-            raise NVPError(f"{self.path} is a compressed tar, or none: unpack it first")
-        with tarfile.open(self.path, "r:") as archive:
-            for member in archive:
-                archive.members = []  # type: ignore[attr-defined]
-                if member.isdir():
-                    continue
-                if not member.isreg():
-                    raise NVPError(f"{self.path} holds a link, {member.name!r}: unpack it yourself")
-                yield member.name, member.size, (member.offset_data, member.size)
+def _part(path: Path, place: tuple[int, int]) -> IO[bytes]:
+    start, size = place
+    with path.open("rb") as file:
+        file.seek(start)
+        return io.BytesIO(file.read(size))
