@@ -23,7 +23,7 @@ from nvp.ledger import verify
 from nvp.ledger.reopen import reopen
 from nvp.ledger.scoring import PROBE_IMAGES, probe_images, probe_labels, score_probe
 from nvp.likelihood import evaluate, summarise
-from nvp.model.labels import Labelled, condition, mirrored
+from nvp.model.labels import Labelled, condition
 from nvp.paths import repository_root, results_root
 from nvp.runs.folder import RunFolder
 from nvp.runs.load import load_run
@@ -104,8 +104,6 @@ def test_batches_keep_each_label_with_its_image() -> None:
         assert torch.equal(batch.images[:, 0, 0, 3].long(), batch.labels)
         flipped += int((batch.images[:, 0, 0, 7] >= 100).sum())
     assert 20 < flipped < 52
-    whole = Labelled(images[:2], count[:2])
-    assert torch.equal(mirrored(whole, torch.tensor([True, False])).images[1], images[1])
 
 
 def test_labels_matter_to_training(labelled: Path, trained: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nvp.config import DataConfig
 from nvp.data.on_disk import StoredImages
-from nvp.model.labels import Examples, Labelled, mirrored
+from nvp.model.labels import Examples, Labelled, images_and_labels
 
 
 def training_batch(
@@ -19,13 +19,12 @@ def training_batch(
 
     Crops are drawn before flips, and all of them from `noise`: a run that goes on draws the same.
     """
-    batch = images[which] if config.crop is None else _cropped(images, which, noise)
+    pixels, labels = images_and_labels(images)
+    if config.crop is None:
+        batch = pixels[which]
+    else:
+        batch = cast(StoredImages, pixels).at_random(which, noise)
     if config.flips:
-        batch = mirrored(batch, torch.rand(len(which), generator=noise) < 0.5)
-    return batch
-
-
-def _cropped(images: Examples, which: Tensor, noise: torch.Generator) -> Examples:
-    if isinstance(images, Labelled):
-        return Labelled(cast(Tensor, _cropped(images.images, which, noise)), images.labels[which])
-    return cast(StoredImages, images).at_random(which, noise)
+        flipped = torch.rand(len(which), generator=noise) < 0.5
+        batch = torch.where(flipped[:, None, None, None], batch.flip(-1), batch)
+    return batch if labels is None else Labelled(batch, labels[which])

@@ -44,15 +44,6 @@ def images_and_labels(examples: Examples) -> tuple[Tensor, Tensor | None]:
     return examples, None
 
 
-def mirrored(examples: Examples, which: Tensor) -> Examples:
-    """Flip those images left to right where `which`, bool (N,), is true; labels stay the same."""
-    if isinstance(examples, Labelled):
-        images = mirrored(examples.images, which)
-        assert isinstance(images, Tensor)
-        return Labelled(images, examples.labels)
-    return torch.where(which[:, None, None, None], examples.flip(-1), examples)
-
-
 def condition(labels: Tensor | None, number: int, num_classes: int) -> Tensor | None:
     """y, (N, K); None for an unconditional model (`num_classes` is 0).
 
