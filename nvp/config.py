@@ -217,6 +217,19 @@ def parse_config(tree: dict[str, Any], source: str) -> RunConfig:
     raise NVPError(f"{source}: {where}: {fault}")
 
 
+def differences(one: RunConfig, other: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """The settings that differ, such as "training.seed", with both values; titles may differ."""
+
+    def flat(config: RunConfig) -> dict[str, Any]:
+        sections = config.model_dump(mode="json", exclude={"name", "title"})
+        named = {f"{s}.{key}": value for s, keys in sections.items() for key, value in keys.items()}
+        return {"name": config.name, **named}
+
+    a, b = flat(one), flat(other)
+    pairs = {key: (a.get(key), b.get(key)) for key in sorted(a.keys() | b.keys())}
+    return {key: (before, now) for key, (before, now) in pairs.items() if before != now}
+
+
 def _unknown(keys: list[str], tree: dict[str, Any]) -> str:
     """The complaint about an unknown key, whose path is `keys`: a guess, and the valid keys."""
     section: Any = RunConfig

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from nvp.config import Precision, RunConfig, parse_config
+from nvp.config import Precision, RunConfig, differences, parse_config
 from nvp.data.splits import TrainingData
 from nvp.errors import NVPError
 from nvp.model.custom import is_path
@@ -106,10 +106,9 @@ def read_checkpoint(path: Path, config: RunConfig) -> Checkpoint:
 
 def check_unchanged(path: Path, trained: RunConfig, config: RunConfig) -> None:
     """Raise `NVPError` where more than `CHANGEABLE` differs from what trained `path`."""
-    before, now = _fixed(trained), _fixed(config)
-    for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key):
-            raise _other(path, key, before.get(key), now.get(key))
+    for key, (before, now) in differences(trained, config).items():
+        if key.removeprefix("training.") not in CHANGEABLE:
+            raise _other(path, key, before, now)
 
 
 def _other(path: Path, key: str, before: Any, now: Any) -> NVPError:
@@ -139,15 +138,3 @@ def _checked(kind: type[_Part], header: Any, path: Path) -> _Part:
             f"{path} has a header that is not as it was written ({where}: {first['msg']}): "
             "restore it or start the run again"
         ) from error
-
-
-def _fixed(config: RunConfig) -> dict[str, Any]:
-    """Every setting that must not change, as "training.seed" -> value."""
-    tree = config.model_dump(mode="json", exclude={"title": True, "training": set(CHANGEABLE)})
-    flat = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat.update({f"{key}.{name}": each for name, each in value.items()})
-        else:
-            flat[key] = value
-    return flat

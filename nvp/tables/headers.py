@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
-from nvp.config import load_config
+from nvp.config import differences, load_config
 from nvp.ledger.entry import Run
 from nvp.tables.cells import length, score_cell
 
@@ -30,20 +30,8 @@ def _expectation(path: Path, run: Run) -> list[str]:
     if run.has_likelihood:
         unit = "" if run.is_binary else " bits/dim"
         told = f"Expect {score_cell(run, unit=True)}{unit} on the test images, after {took}."
-    if changed := _changed(path, run):
+    changed = [key for key in differences(run.config, load_config(path)) if key != "name"]
+    if changed:
         told = f"Recorded with other settings ({', '.join(changed)}): {told}"
     told += f" From the ledger ({run.name}), by `nvp tables`."
     return textwrap.wrap(told, 98, initial_indent=MARK, subsequent_indent=MARK)
-
-
-def _changed(path: Path, run: Run) -> list[str]:
-    """The settings that are others than those of the recorded run, as "training.minutes"."""
-    now, then = (
-        {
-            f"{section}.{key}": value
-            for section, values in config.model_dump(exclude={"name", "title"}).items()
-            for key, value in values.items()
-        }
-        for config in (load_config(path), run.config)
-    )
-    return sorted(key for key in now.keys() | then.keys() if now.get(key) != then.get(key))
