@@ -199,7 +199,7 @@ def _write(source: Source, columns: Columns, options: Options, progress: Progres
         except Unreadable as error:
             journal.unreadable.append(f"{picture.name}: {error}")
         else:
-            _add(columns, picture, pixels)
+            columns.add(picture, pixels)
         journal.position += 1
         columns.sync()  # here alone, as Ctrl-C may part an image from its place in the journal
         progress("images", journal.position, source.number)
@@ -208,19 +208,14 @@ def _write(source: Source, columns: Columns, options: Options, progress: Progres
 
 def _read(source: Source, start: int) -> Iterator[Picture]:
     """The source's images. Raises `NVPError` where its files end or break off."""
-    pictures = source.pictures(start)
-    while True:
-        try:
-            picture = next(pictures, None)
-        except NVPError:
-            raise
-        except BROKEN as error:
-            raise NVPError(
-                f"the files of {source.kind} are damaged ({error}): download them again"
-            ) from error
-        if picture is None:
-            return
-        yield picture
+    try:
+        yield from source.pictures(start)
+    except NVPError:
+        raise
+    except BROKEN as error:
+        raise NVPError(
+            f"the files of {source.kind} are damaged ({error}): download them again"
+        ) from error
 
 
 def _pixels(
@@ -233,13 +228,6 @@ def _pixels(
     if isinstance(prepare, Resize) and min(image.size) < prepare.size:
         columns.journal.enlarged += 1
     return to_array(image if prepare is None else prepare(image))
-
-
-def _add(columns: Columns, picture: Picture, pixels: np.ndarray) -> None:
-    try:
-        columns.add(picture.split, pixels, picture.label)
-    except NVPError as error:
-        raise NVPError(f"{picture.name}: {error}") from error
 
 
 def _check_whole(source: Source, columns: Columns, options: Options) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from nvp.data.formats import UNFINISHED
+from nvp.data.importing.source import Picture
 from nvp.errors import NVPError
 from nvp.files import LOCK, locked, write_text
 
@@ -81,17 +82,21 @@ class Columns:
         self.columns: dict[str, Column] = {}
         self.synced = time.monotonic()
 
-    def add(self, split: str, image: np.ndarray, label: int | np.ndarray | None) -> None:
+    def add(self, picture: Picture, image: np.ndarray) -> None:
         """Add an image, (H, W, C) uint8. Raises `NVPError` where it differs from those before."""
-        journal = self.journal
+        journal, split, label = self.journal, picture.split, picture.label
         shape, label_shape = list(image.shape), None if label is None else list(np.shape(label))
         if not journal.counts:
             journal.shape, journal.label_shape = shape, label_shape
         if shape != journal.shape and not self.ragged:
             was, now = ("{1}x{0}".format(*each) for each in (journal.shape or [], shape))
-            raise NVPError(f"it has {now} pixels where others have {was}: give a --size")
+            raise NVPError(
+                f"{picture.name}: it has {now} pixels where others have {was}: give a --size"
+            )
         if label_shape != journal.label_shape:
-            raise NVPError("it has a label where others have none, or the other way round")
+            raise NVPError(
+                f"{picture.name}: it has a label where others have none, or the other way round"
+            )
         self._column(split, "images").append(image)
         self._column(split, "sizes").append(np.array(shape[:2]))
         if label is not None:
