@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from nvp_book.figures import ORANGE, PALETTE, WIDTH, ink_on
-from nvp_book.figures.samples import GAP, clean, tile
+from nvp_book.figures.samples import GAP, clean, side_by_side, tile
 
 
 def draw_along(
@@ -53,21 +53,7 @@ def draw_to_scale(sheets: Mapping[str, tuple[Tensor, int]], part: float = 1.0) -
     They take up that `part` of the width of a page, or less.
     """
     tiled = {name: tile(images, columns) for name, (images, columns) in sheets.items()}
-    dots, gap, top = mpl.rcParams["figure.dpi"], 0.2, 0.3
-    across = sum(sheet.shape[1] for sheet in tiled.values())
-    room = part * WIDTH - gap * (len(tiled) - 1)
-    zoom = max(1, int(room * dots / across))
-    height = zoom * max(sheet.shape[0] for sheet in tiled.values()) / dots + top
-    width, left = zoom * across / dots + gap * (len(tiled) - 1), 0.0
-    figure = plt.figure(figsize=(width, height), layout="none")
-    for name, sheet in tiled.items():
-        high, wide = (zoom * side / dots for side in sheet.shape[:2])
-        box = (left / width, 1 - (top + high) / height, wide / width, high / height)
-        ax = figure.add_axes(box)
-        ax.imshow(sheet)
-        ax.set_title(name, fontsize=9.5, loc="left")
-        clean(ax)
-        left += wide + gap
+    side_by_side(tiled, part * WIDTH, fontsize=9.5, loc="left")
 
 
 def draw_border(shares: Mapping[str, Tensor]) -> None:

@@ -40,21 +40,28 @@ def tile(images: Tensor, columns: int) -> np.ndarray:
 
 
 def draw_beside(sheets: Mapping[str, Tensor], *, columns: int) -> None:
-    """Sheets of one size side by side, each under its name (figure 5), at a whole-number zoom."""
-    pictures = [tile(images, columns) for images in sheets.values()]
+    """Sheets of images side by side, each under its name (figure 5), at a whole-number zoom."""
+    tiled = {name: tile(images, columns) for name, images in sheets.items()}
+    side_by_side(tiled, WIDTH, fontsize=13)  # a phone shrinks the whole picture
+
+
+def side_by_side(pictures: Mapping[str, np.ndarray], most: float, **title: Any) -> None:
+    """Pictures under their names, in a width of at `most` so many inches, at one whole zoom."""
     dots, gap, top = mpl.rcParams["figure.dpi"], 0.2, 0.3
-    height, width, _ = pictures[0].shape
-    room = WIDTH - gap * (len(pictures) - 1)
-    zoom = max(1, int(room / len(pictures) * dots / width))
-    height, width = zoom * height / dots, zoom * width / dots
-    whole = (len(pictures) * (width + gap) - gap, height + top)
-    figure = plt.figure(figsize=whole, layout="none")
-    for i, (name, picture) in enumerate(zip(sheets, pictures, strict=True)):
-        left = i * (width + gap) / whole[0]
-        ax = figure.add_axes((left, 0, width / whole[0], height / whole[1]))
+    across = sum(picture.shape[1] for picture in pictures.values())
+    gaps = gap * (len(pictures) - 1)
+    zoom = max(1, int((most - gaps) * dots / across))
+    height = zoom * max(picture.shape[0] for picture in pictures.values()) / dots + top
+    width, left = zoom * across / dots + gaps, 0.0
+    figure = plt.figure(figsize=(width, height), layout="none")
+    for name, picture in pictures.items():
+        high, wide = (zoom * side / dots for side in picture.shape[:2])
+        box = (left / width, 1 - (top + high) / height, wide / width, high / height)
+        ax = figure.add_axes(box)
         ax.imshow(picture)
-        ax.set_title(name, fontsize=13)  # a phone shrinks the whole picture
+        ax.set_title(name, **title)
         clean(ax)
+        left += wide + gap
 
 
 def draw_manifold(images: Tensor, marked: Mapping[tuple[int, int], str]) -> None:
