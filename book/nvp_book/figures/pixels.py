@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 from torch import Tensor
 
 from nvp_book.figures import GREY, INK, ORANGE, PALE, PALETTE, SKY, WIDTH, YELLOW, ink_of
-from nvp_book.figures.samples import colour_bar, image_axes
+from nvp_book.figures.samples import colour_bar, image_axes, over_images
 
 NEVER, LATER = -1, -2  # in place of a number of layers
 HATCH = "////"
@@ -132,12 +132,12 @@ def draw_curves(
     _, ax = plt.subplots(figsize=(WIDTH, 4.0))
     ends, last = {}, max(rows[-1]["images"] for rows in curves.values())
     for (name, rows), colour in zip(curves.items(), PALETTE, strict=False):
-        seen, losses = _columns(rows, "images", "loss")
+        seen, losses = over_images(rows, "loss")
         width = max(1, len(losses) // 50)
         means = np.convolve(losses, np.ones(width) / width, "valid")
         some = slice(None, None, max(1, width // 5))
         ax.plot(seen[width - 1 :][some], means[some], color=colour, lw=1.2)
-        at, bits = _columns(rows, "images", "validation")
+        at, bits = over_images(rows, "validation")
         ax.plot(at, [factor * b for b in bits], "o", color=colour, ms=5, mec="white", zorder=3)
         if name in published:
             ax.plot([1.03 * last, 1.3 * last], 2 * [published[name]], "--", color=colour, lw=1.6)
@@ -192,9 +192,3 @@ def draw_distributions(
         ax.set_title(title)
     for ax in axes[-1]:
         ax.set(xlabel="level", xticks=[0, 128, 255])
-
-
-def _columns(rows: list[dict[str, float]], x: str, y: str) -> tuple[list[float], list[float]]:
-    """Two columns of a log, where both are filled in."""
-    pairs = [(row[x], row[y]) for row in rows if y in row]
-    return [a for a, _ in pairs], [b for _, b in pairs]

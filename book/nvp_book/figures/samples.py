@@ -105,11 +105,11 @@ def draw_learning_curves(panels: Mapping[str, Curves]) -> None:
     for ax, (data, curves) in zip(axes[0], panels.items(), strict=True):
         lows, starts = list(curves.figures.values()), []
         for (name, rows), colour in zip(curves.logs.items(), PALETTE, strict=False):
-            seen, bits = _columns(rows, "bits_per_dim")
+            seen, bits = over_images(rows, "bits_per_dim")
             # Evenly spaced on the logarithmic axis; where rows are further apart, all of them.
             which = np.unique(np.geomspace(1, len(rows), CURVE_POINTS).astype(int)) - 1
             ax.plot(np.take(seen, which), np.take(bits, which), color=colour, lw=1, label=name)
-            dots = _columns([row for row in rows if "validation" in row], "validation")
+            dots = over_images(rows, "validation")
             ax.plot(*dots, "o", color=colour, ms=4)
             if len(curves.logs) == 1:
                 end = {"ha": "right", "va": "top"}  # a falling curve leaves room there
@@ -141,8 +141,10 @@ def draw_learning_curves(panels: Mapping[str, Curves]) -> None:
     axes[0, 0].set_ylabel("bits/dim")
 
 
-def _columns(rows: Sequence[Mapping[str, float]], name: str) -> tuple[list[float], list[float]]:
-    return [row["images"] for row in rows], [row[name] for row in rows]
+def over_images(rows: Sequence[Mapping[str, float]], name: str) -> tuple[list[float], list[float]]:
+    """The images seen, and the column `name` of a log, where that is filled in."""
+    filled = [row for row in rows if name in row]
+    return [row["images"] for row in filled], [row[name] for row in filled]
 
 
 def _times(factor: float) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
