@@ -83,7 +83,7 @@ def scan_diagonals(gates: Tensor, weight: Tensor, initial: Tensor, _kernel: int)
     for step, column in enumerate(columns):
         state = h.flatten(1, 2)
         # The pixel above stands, in the previous skewed column, one row up; zeros above the top.
-        upper = F.pad(h, (0, 0, 1, 0))[..., :-1, :].flatten(1, 2)
+        upper = shift_down(h).flatten(1, 2)
         recurrent = torch.baddbmm(torch.bmm(state, left), upper, above)
         new_h, new_c = lstm_cell(column + recurrent.unflatten(1, (images, height)), c)
         begun = rows <= step

@@ -33,14 +33,11 @@ LEAST_TEMPERATURE = 1e-6
 class Network(Protocol):
     """The parts of a `PixelRNN`, from which `fill` draws."""
 
-    @property
-    def first(self) -> MaskedConv2d: ...
-    @property
-    def layers(self) -> Sequence[ResidualLayer]: ...
-    @property
-    def head(self) -> Head: ...
-    @property
-    def output(self) -> Output: ...
+    first: MaskedConv2d
+    layers: Sequence[ResidualLayer]
+    head: Head
+    output: Output
+
     def centred(self, images: Tensor) -> Tensor: ...
 
 
