@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nvp.autoregressive.output import Output
 from nvp.autoregressive.pixelrnn import PixelRNN
 from nvp.errors import NVPError
 from nvp.model.protocol import ImageModel
@@ -103,31 +102,14 @@ def _sample(model: ImageModel, count: int, draw: Draw) -> Tensor:
             "given those before it: code with a PixelRNN"
         )
     model = copy.deepcopy(model).cpu().double()
-    model.output = _Coded(model.output, draw)
+    output = model.output
+
+    def coded(parameters: Tensor, generator: object, temperature: float) -> Tensor:
+        probabilities = torch.softmax(output.logits(parameters), dim=-1)
+        return draw((RESOLUTION * probabilities).round().int() + 1)
+
+    output.draw = coded  # type: ignore[method-assign]  # of this copy alone
     return model.sample(count)
-
-
-class _Coded(Output):
-    """The output of a model, with the coder in place of its draws."""
-
-    def __init__(self, output: Output, code: Draw) -> None:
-        super().__init__(output.levels, output.size)
-        self.output = output
-        self.code = code
-
-    def logits(self, parameters: Tensor) -> Tensor:
-        return self.output.logits(parameters)
-
-    def log_prob(
-        self, parameters: Tensor, images: Tensor, generator: torch.Generator | None
-    ) -> Tensor:
-        return self.output.log_prob(parameters, images, generator)
-
-    def draw(
-        self, parameters: Tensor, generator: torch.Generator | None, temperature: float
-    ) -> Tensor:
-        probabilities = torch.softmax(self.logits(parameters), dim=-1)
-        return self.code((RESOLUTION * probabilities).round().int() + 1)
 
 
 def _streams() -> Any:
