@@ -59,13 +59,9 @@ def unbroken(cell: str) -> str:
     """The same text, with its figures kept from breaking across lines."""
     return re.sub(
         r"(?<=\d) ± (?=\d)|(?<=^[<≈]) (?=\d)|(?<=\d) (?=†|%|nats|M\b)|(?<=nats) (?=†)",
-        _unbroken_gap,
+        lambda gap: gap[0].replace(" ", "\u00a0"),
         cell,
     )
-
-
-def _unbroken_gap(gap: re.Match[str]) -> str:
-    return gap[0].replace(" ", "\u00a0")
 
 
 def mean_cell(run: Run, score: Score) -> str:
