@@ -23,6 +23,8 @@ from matplotlib.figure import Figure
 from matplotlib.typing import ColorType
 from PIL import Image
 
+from nvp.runs.sheet import encode
+
 BLUE = "#0072B2"
 ORANGE = "#E69F00"
 GREEN = "#009E73"
@@ -145,9 +147,7 @@ def _smallest(png: bytes) -> bytes:
     with Image.open(io.BytesIO(png)) as picture:
         whole = picture.convert("RGB")
     red, green, blue = whole.split()
-    file = io.BytesIO()
-    (red if red == green == blue else whole).save(file, "PNG", optimize=True)
-    return file.getvalue()
+    return encode(red if red == green == blue else whole)
 
 
 def _holds_images(figure: Figure) -> bool:

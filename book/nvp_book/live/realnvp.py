@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import copy
 import functools
-import io
 import math
 
 import safetensors.torch
@@ -23,6 +22,7 @@ from nvp.flows.config import RealNVPConfig
 from nvp.flows.realnvp import RealNVP
 from nvp.ledger.entry import runs
 from nvp.model.dequantisation import dequantise
+from nvp.runs.sheet import encode
 from nvp_book.figures.samples import tile
 
 RUN = "live-fashion"
@@ -70,10 +70,8 @@ def content(model: RealNVP, images: Tensor) -> tuple[dict[str, str], str]:
         raise NVPError(f"the figure needs four images, there are {len(images)}: pass some more")
     model = copy.deepcopy(model).cpu().float().eval()
     sheet = Image.fromarray(tile(decoded_manifold(model, images[:4]), columns=8)[..., 0])
-    png = io.BytesIO()
-    sheet.save(png, format="PNG", optimize=True)
     data = {"weights": weights_text(model), "images": _text(images.cpu().numpy().tobytes())}
-    return data, f'<p><img alt="{ALT}" src="data:image/png;base64,{_text(png.getvalue())}"></p>'
+    return data, f'<p><img alt="{ALT}" src="data:image/png;base64,{_text(encode(sheet))}"></p>'
 
 
 def weights_text(model: RealNVP) -> str:
