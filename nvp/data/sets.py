@@ -51,12 +51,6 @@ from nvp.data.on_disk import (
 from nvp.errors import NVPError
 from nvp.paths import data_root, embedded_root, expanded
 
-__all__ = [
-    *("EMBEDDED", "FASHION_CLASSES", "NAMES", "SPLITS", "Dataset", "MissingData"),
-    *("NoValidationSplit", "check_split", "data_root", "find", "fingerprint"),
-    *("fingerprint_labels", "load"),
-]
-
 EMBEDDED = "fashion-mnist-small"
 EMBEDDED_BINARY = f"{EMBEDDED}-binarized"
 NAMES = ("mnist", "fashion-mnist", "binarized-mnist", "cifar10", EMBEDDED, EMBEDDED_BINARY)
