@@ -5,6 +5,7 @@ from __future__ import annotations
 from nvp.ledger.entry import Run
 from nvp.tables.cells import Table, cite, code, length, minutes, score_cell, short, state, text
 from nvp.tables.published import UNVERIFIED, Published
+from nvp.tables.rows import published_figure
 
 
 def entries(_facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
@@ -64,9 +65,7 @@ def glance(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
         run = ledger.get(row.config)
         if run is None:
             continue
-        printed = next(
-            (f for f in facts.figures if (f.data, f.model) == (row.data, row.beside)), None
-        )
+        printed = published_figure(facts, row)
         cells = ("–", row.remark)
         if printed is not None:
             cells = (printed.cell_with_unit, f"{printed.model}: {cite(facts, printed, roles)}")
