@@ -20,7 +20,7 @@
 # others, Real NVP and Pixel RNN.
 #
 # After this chapter you can say what such a model maximises, and read a figure in bits per dimension. You can build
-# two baselines that every later model has to beat. At the end stands the game plan for the first paper.
+# two baselines that every later model has to beat. The chapter ends with the game plan for the first paper.
 
 # %% tags=["parameters"]
 profile = "laptop"
@@ -175,7 +175,7 @@ for q in (histogram.p, torch.full((256,), 1 / 256)):
 # data is a floor that no model beats on average.
 #
 # For images the floor is unknown. For uniform noise it is known: every image has probability $256^{-D}$, which is 8.0
-# bits/dim. A model that has learned something else scores more on noise. Make this check first, on any code that
+# bits/dim. Any other model scores more than 8 on noise, on average. Make this check first, on any code that
 # computes a likelihood.
 
 # %%
@@ -263,8 +263,8 @@ for name, score in baselines.score(train, test).items():
     )
 
 # %% [markdown]
-# Two neighbours save more than a quarter of the bits of Fashion-MNIST. Most of the information in an image is in its
-# details, and likelihood counts information. (Each colour of CIFAR-10 {cite}`krizhevsky2009cifar` has its own tables. Our copy lacks 77 of the
+# Two neighbours save more than a quarter of the bits of Fashion-MNIST. Likelihood rewards
+# every detail of an image, not only its shape. (Each colour of CIFAR-10 {cite}`krizhevsky2009cifar` has its own tables. Our copy lacks 77 of the
 # 50,000 training images and 21 of the 10,000 test images.)
 #
 # Scores are of *test* images, for a reason. A list of the 5,000 training images, each with probability $1/5000$, has
@@ -291,7 +291,7 @@ for name, score in baselines.score(train, test).items():
 #     - \mathrm{KL}\bigl( q(z \mid x) \,\|\, p(z) \bigr) .
 #   $$ (eq:elbo)
 #
-# * An **adversarial network** {cite}`goodfellow2014gan` has no likelihood. A discriminator $D$ learns to tell samples
+# * An **adversarial network** {cite}`goodfellow2014gan` has no likelihood. A discriminator learns to tell samples
 #   $G(z)$ from data, and the generator $G$ learns to deceive it.
 # * An **autoregressive model** is the chain rule with a network. Likelihood is exact; sampling takes one step for each
 #   number.

@@ -241,7 +241,7 @@ plt.show()
 # ```{admonition} A common mistake
 # :class: warning
 # The network returns a raw $s$ for *every* pixel, also for the kept ones. Do not add those to the log-determinant,
-# since kept pixels did not change. The mistake raises no error: the likelihood still looks like a number. The
+# since kept pixels did not change. The mistake raises no error: the likelihood still looks plausible. The
 # factor $1 - b$ in `s_and_t` prevents it.
 # ```
 

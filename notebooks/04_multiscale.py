@@ -130,8 +130,8 @@ for odd in (True, False):
 # ## Squeeze: space becomes channels
 #
 # A grey image has one channel, too few to halve. A **squeeze** makes more. It cuts the image into blocks of 2 × 2
-# pixels and lays the four pixels of a block behind each other. So $s \times s \times c$ becomes
-# $\frac s2 \times \frac s2 \times 4c$: the squeeze trades space for channels.
+# pixels and makes the four pixels of a block four channels. So $S \times S \times c$ becomes
+# $\frac S2 \times \frac S2 \times 4c$: the squeeze trades space for channels.
 
 
 # %%
@@ -524,7 +524,7 @@ figures.show_table([*header, "maps", "$z^{(i)}$", "dimensions"], rows)
 #
 # ## The saving, in numbers
 #
-# How much memory, computation and parameters does factoring out save? Without factoring out, a squeeze leaves all $4c$ channels of a block,
+# How much memory and computation, and how many parameters, does factoring out save? Without factoring out, a squeeze leaves all $4c$ channels of a block,
 # so scale $k$ has $4^{k-1} c$ channels instead of $2^{k-1} c$. One can then keep the networks as they are, or widen
 # them in proportion to the channels that they serve. The folded cell builds all three designs for images of 64 × 64
 # pixels, with networks of two residual blocks. It counts multiplications and additions, parameters, and the bytes

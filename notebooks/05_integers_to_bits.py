@@ -11,7 +11,7 @@
 # (integers-to-bits)=
 # # From integers to bits
 #
-# A flow is a density of real numbers. An image file is a list of integers. How does one score the other? Three steps
+# A flow is a density of real numbers. An image file is a list of integers. How can such a density score integers? Three steps
 # lie between them: noise makes integers continuous, a logit spreads them over the whole line, and some bookkeeping
 # turns a density into bits. At the end you will have written the log-likelihood of integer images with every
 # constant in it, and two tests that catch most mistakes.
@@ -62,7 +62,7 @@ ledger = runs()
 # infinity, for a model that has learned only that black occurs. The maximum of the likelihood does not exist
 # {cite}`theis2016note`.
 #
-# The spike exploits that all black pixels are the *same number*. The cure is noise: add a fresh $u$, uniform in
+# The spike exploits the fact that all black pixels are the *same number*. The cure is noise: add a fresh $u$, uniform in
 # $[0, 1)$, each time that the pixel is used.
 
 
@@ -250,7 +250,7 @@ plt.show()
 #
 # The last term is the one that people forget. Squeezing $[0, 256)^D$ into $[0, 1)^D$ makes every density larger by
 # $256^D$. By {prf:ref}`prop-dequantisation` the expectation over $u$ is a lower bound of $\log P(v)$, in nats for
-# the whole image. Divide it by the number $D$ of sub-pixels and by $\log 2$, and turn the sign:
+# the whole image. Divide it by the number $D$ of sub-pixels and by $\log 2$, and change the sign:
 #
 # $$
 # \text{bits/dim}(v) = -\frac{\mathbb E_u[\log p_V(v + u)]}{D \log 2} .
@@ -349,7 +349,7 @@ assert surprise > 8
 #
 # Noise has a price that shows on MNIST more than anywhere. Take a pixel that is certain, such as a corner that is
 # always black. An ideal model spends no bits on it. But the flow sees noise, uniform on an interval of some width
-# $w$. Given its neighbours, an affine coupling makes its latent a nearly affine function of $u$ (the logit bends it
+# $w$. Given the pixel's neighbours, an affine coupling makes the latent a nearly affine function of $u$ (the logit bends it
 # a little within one level). So the latent is still nearly uniform, and the prior is Gaussian. The best that an
 # affine map can do is to match mean and variance, $w^2/12$. Then
 #
@@ -385,7 +385,7 @@ assert abs(floor + math.log2(within) - 0.13) < 0.005
 # {eq}`eq:gap`, the fault of the bound.
 #
 # Several couplings could in principle bend the noise into a Gaussian, so {eq}`eq:floor` is no theorem about Real NVP.
-# Does one do so? The folded cell trains a small model on images that are all black.
+# Does a trained model do so? The folded cell trains a small model on images that are all black.
 
 # %% tags=["hide-input"]
 torch.manual_seed(0)
@@ -475,7 +475,7 @@ assert 0.005 < one - bounds[16].mean() < 0.1
 # ## Summary
 #
 # * A density diverges on integers. With uniform noise its log-likelihood is a lower bound of the log-probability of the
-#   image, {eq}`eq:dequantisation`, and the loss is the divergence {eq}`eq:gap`.
+#   image, {eq}`eq:dequantisation`, and the gap is the divergence {eq}`eq:gap`.
 # * The logit as printed is infinite at white. The symmetric one of the authors' code is not.
 # * Bits/dim are the negative log-likelihood with every constant, {eq}`eq:bits-chain`: prior, flow, logit and 256.
 #   Noise scores 8 at least, and 8.21 without a flow.
@@ -486,7 +486,7 @@ assert 0.005 < one - bounds[16].mean() < 0.1
 # ```{exercise} Build a learned noise
 # :label: ex-learned-noise
 #
-# The floor {eq}`eq:floor` belongs to *uniform* noise. Replace it for one pixel by $u = \sigma(m + k \varepsilon)$ with
+# The floor {eq}`eq:floor` belongs to *uniform* noise. Replace it for one pixel by $u = \operatorname{sigmoid}(m + k \varepsilon)$ with
 # $\varepsilon \sim \mathcal N(0, 1)$ and learned $m$, $k$. The bound is now
 # $\log P(v) \ge$ $\mathbb E_q[\log p(v + u) - \log q(u)]$. Let $p$ be a Gaussian with learned mean and deviation, and train
 # all four numbers. How many bits does a certain pixel cost?
@@ -532,7 +532,7 @@ print(f"uniform noise {floor:.2f}, learned noise {abs(learned):.1f} bits")
 # :class: dropdown
 # ```
 # The uniform one, $p_V = 256^{-D}$. Through the symmetric logit it becomes
-# $p_X(x) = \mathrm d\tilde x / \mathrm dx = \sigma'(x) / 0.9$ on $|x| < \operatorname{logit}(0.95)$: a logistic
+# $p_X(x) = \mathrm d\tilde x / \mathrm dx = \operatorname{sigmoid}'(x) / 0.9$ on $|x| < \operatorname{logit}(0.95)$: a logistic
 # density cut off at both ends. No Gaussian is that, and the best one loses a little:
 
 # %% tags=["hide-input"]

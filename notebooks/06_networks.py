@@ -120,8 +120,8 @@ class Network(nn.Module):
 
 
 # %% [markdown]
-# The package's network has fewer parameters. Its norms and some of its convolutions have no gain, and it doubles its
-# input behind the norm (appendix {ref}`paper-and-code` asks why). So ours can copy its weights, and must then compute
+# The package's network has fewer parameters. Its norms and some of its convolutions have no gain, and it multiplies its
+# input by 2 after the norm (appendix {ref}`paper-and-code` asks why). So ours can copy its weights, and must then compute
 # the same.
 
 
@@ -401,7 +401,7 @@ assert official.mean > 2 * official.error
 
 # %% [markdown]
 # The norm after couplings matters most by far. Skips and the mask channel help a little. Weight normalisation costs
-# something in so short a run. Two more results of that table concern this chapter. The norm of the authors' code counts the
+# something in so short a run. Two more results of section {ref}`ablation` concern this chapter. The norm of the authors' code counts the
 # zeros of a masked map; the likelihood stays right, but training suffers. And the authors start the scale $a$ of
 # checkerboard couplings at 0 and that of the others at 1. Starting all at 1 makes no difference that three seeds can
 # show. (The recorded runs start at 1 and give $a$ three or ten times the rate. One trial of that pair of changes
@@ -602,7 +602,7 @@ assert 90 < sum(bool(line.strip()) for line in collected) < 110
 # %% [markdown]
 # ## Training
 #
-# Section 4.1 of the paper is short about training, and the authors' code {cite}`dinh2016code` completes it:
+# Section 4.1 of the paper says little about training, and the authors' code {cite}`dinh2016code` completes it:
 #
 # | | in the paper | in the authors' code |
 # |---|---|---|
@@ -696,14 +696,14 @@ assert sum(bare[19].values()) > sum(history[19].values()) + 0.3
 # {ref}`multi-scale`). Each scale has a prior term of its own, and half of the latents belong to the first. **Without
 # norms** that term starts above 7 bits. Within ten steps the first scale has learned to shrink its units, since their
 # loss reaches it directly. (It overshoots: later the term is below that of unit variance.) Then the flow starts to
-# improve. **With norms** mean and variance are right from the first step, and a prior term sees no more of a distribution
-# than its mean square. So the terms stay at $\frac12 \log_2 2\pi e = 2.05$ bits for each latent, and all learning happens
+# improve. **With norms** mean and variance are right from the first step, and a prior term depends only on
+# the mean square of its latents. So the terms stay at $\frac12 \log_2 2\pi e = 2.05$ bits for each latent, and all learning happens
 # in the log-determinants. After twenty steps the loss with norms is lower by nearly a bit. These are losses in training mode, of
 # two single runs with different schedules; the ablation above compares scores of three seeds.
 #
 # ### Averaged weights
 #
-# Late in training weights jitter around a better place than any of them is in. So the recorded runs score an
+# Late in training the weights jitter around a point that is better than any that they visit. So the recorded runs score an
 # exponential moving average of the weights $\theta_k$ (the paper does not mention one):
 #
 # $$
@@ -718,7 +718,7 @@ assert sum(bare[19].values()) > sum(history[19].values()) + 0.3
 #
 # The model scores the test images and draws ten.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test images; samples after 80 steps in this page; and samples of the same hundred lines with the weights of the recorded run, which trained for half an hour. None is chosen.", "name": "fig-half-minute"}, "image": {"alt": "Three rows of ten images. Above, clothes and shoes. In the middle, bright shapes of cloth-like texture, roughly of the size of a garment. Below, shapes most of which can be named: a bag, a pullover, trousers, a boot."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test images; samples after 80 steps on this page; and samples of the same hundred lines with the weights of the recorded run, which trained for half an hour. None is chosen.", "name": "fig-half-minute"}, "image": {"alt": "Three rows of ten images. Above, clothes and shoes. In the middle, bright shapes of cloth-like texture, roughly of the size of a garment. Below, shapes most of which can be named: a bag, a pullover, trousers, a boot."}}
 torch.manual_seed(1)
 with torch.no_grad():
     batches = test_images.split(100)
@@ -802,7 +802,7 @@ assert largest["s = a tanh"][-1] < 1e6
 #
 # ## How large, and how far
 #
-# How many parameters have the models of the paper, and how far do their networks see? A 3 × 3 convolution at the
+# How many parameters do the models of the paper have, and how far do their networks see? A 3 × 3 convolution at the
 # beginning and two in each of $B$ blocks reach $1 + 2B$ pixels in every direction. At scale $k$ neighbours of the tensor
 # are $2^{k-1}$ pixels of the image apart. A network of width $d$ with $i$ input and $o$ output channels has
 #

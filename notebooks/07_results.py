@@ -82,7 +82,7 @@ plt.show()
 
 # %% [markdown]
 # The samples have colours, edges and surfaces as photographs have them, and no objects. Likelihood is a sum
-# over all $D$ dimensions, most of which are texture. It rewards a model for texture long before it rewards it for
+# over all $D$ dimensions, most of which are texture. So a model is rewarded for texture long before it is rewarded for
 # a dog.
 #
 # Grey images of 28 × 28 are easier. Most of these digits can be read, and most of these garments can be named:
@@ -181,9 +181,9 @@ assert not_told - 0.01 < told < not_told < float(glow.bits_per_dim)
 assert float(glow.bits_per_dim) == 3.141
 
 # %% [markdown]
-# For clothes we found one figure of any flow: 3.141 bits/dim, of a Glow with 69 million parameters {cite}`kirichenko2020fail`. Half an hour of one core is ahead of
-# it. The run that is told the class is ahead by less than 0.01 bits/dim. A class is worth 0.004 at most (chapter {ref}`latents`). The rest may be
-# chance, or that it saw 4 % more images.
+# For clothes we found one figure of any flow: 3.141 bits/dim, of a Glow with 69 million parameters {cite}`kirichenko2020fail`. Our run of half an hour on one core
+# scores better. The run that is told the class is ahead of the other by less than 0.01 bits/dim. A class is worth 0.004 at most (chapter {ref}`latents`). The rest may be
+# chance, or come from the 4 % more images that it saw.
 #
 # Four conditions belong to every such figure.
 #
@@ -362,7 +362,7 @@ figures.show_table(
 # %% [markdown]
 # In every row the loss fell by more than eight sets of noise save. But that fall contains the annealing. It says what was gained, not what more steps would give.
 #
-# And **generalisation**? The loss of training is no score, since it comes from
+# And **generalisation**? The training loss is no score, since it comes from
 # batch statistics and other weights. So the next cell scores training images and test images in the same way, in
 # evaluation mode. It takes two runs whose images are part of this book. `quickstart` saw its 4,500 images ten times.
 # `fashion-mnist` saw these and many others fewer than three times.
@@ -427,8 +427,8 @@ display(
 
 # %% [markdown]
 # * *More parameters help.* The paper shows no curve, and we have no pair of runs that differ in size alone.
-# * *Little overfitting on CelebA and LSUN.* We could not run these. On clothes the table above finds none larger than its error after ten looks at each
-#   image.
+# * *Little overfitting on CelebA and LSUN.* We could not run these. On clothes the table above finds none that clearly exceeds its error, after ten epochs or
+#   fewer.
 # * *Maximum likelihood "values diversity over sample quality in a limited capacity setting".* So a model may spend
 #   probability on images that are highly improbable in truth. {ref}`ex-own-samples` measures it: our model's own samples
 #   cost it far more bits than test images do.

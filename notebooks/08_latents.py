@@ -305,7 +305,7 @@ plt.show()
 
 # %% [markdown]
 # At 25% these are the same garments with another texture; at 12.5% most are lost. To measure "the same" we ask: of all 30
-# test images, is the nearest one its own? (Distances are root mean squares, in grey levels.) The table also has the other
+# test images, is the original the nearest to the decoded image? (Distances are root mean squares, in grey levels.) The table also has the other
 # experiment of the authors' code, in which latents are set to zero.
 
 
@@ -730,7 +730,7 @@ figures.show_table(
 # A difference between the two runs that is larger than the first row has other reasons, such as chance.
 #
 # To maximum likelihood the class is a detail, a few bits among thousands, and a model that ignored it would lose no more.
-# How much of it did this model take? We score the same test images, with the same noise, under every class.
+# How much of it did this model learn to use? We score the same test images, with the same noise, under every class.
 
 
 # %%

@@ -41,7 +41,7 @@ from nvp.ledger import runs
 figures.use_style()
 torch.set_num_threads(1)
 
-# %% mystnb={"figure": {"caption": "Four images on their way. A trained Diagonal BiLSTM draws every pixel from its predicted distribution, from the upper left to the lower right. Blue pixels are not drawn yet.", "name": "fig-being-drawn"}, "image": {"alt": "Four rows of five small pictures, headed 0, 25, 50, 75 and 100 % of the pixels. The first column is blue. In the others a handwritten digit appears from the top downwards, white on black; the last column shows four whole digits."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Four images while they are sampled. A trained Diagonal BiLSTM ({doc}`11_diagonal_bilstm`) draws every pixel from its predicted distribution, from the upper left to the lower right. Blue pixels are not drawn yet.", "name": "fig-being-drawn"}, "image": {"alt": "Four rows of five small pictures, headed 0, 25, 50, 75 and 100 % of the pixels. The first column is blue. In the others a handwritten digit appears from the top downwards, white on black; the last column shows four whole digits."}} tags=["hide-input"]
 run = runs()["binarized-mnist-diagonal-7"]
 generator = torch.Generator().manual_seed(1)
 digits = 255 * run.load_model("cpu").sample(8, generator=generator)[4:]
@@ -136,7 +136,7 @@ assert torch.allclose(bits, torch.full((2,), 8.0))
 #
 # How do we keep a convolution from looking ahead? We set weights to zero (section 3.4). The kernel's centre lies
 # on the pixel that is predicted. Taps below the centre, and right of it in its row, would read later pixels.
-# They are set to zero. The centre itself depends on the colours. Split the maps of every layer in three groups, one a colour.
+# They are set to zero. Whether the centre is set to zero depends on the colours. Split the maps of every layer into three groups, one for each colour.
 # **Mask A** lets the centre read the colours *before* its own. **Mask B** lets it also read its *own*.
 #
 # | tap | mask A | mask B |
@@ -243,7 +243,7 @@ def predict(images):
 
 
 # %% [markdown]
-# To **score** an image, all of it is known. So one forward pass gives all $D$ conditionals, and training is as
+# When we **score** an image, all of it is known. So one forward pass gives all $D$ conditionals, and training is as
 # parallel as for any convolutional network. But is that the chain rule? Compute the factors one at a time. While a
 # sub-pixel is predicted, put random levels in its place and in all later ones:
 
@@ -552,9 +552,9 @@ assert (forwards - backwards).abs().max() > 1e-4
 # ```{solution-start} ex-batch-norm
 # :class: dropdown
 # ```
-# It sees all pixels except the very last. The mean is taken over the whole map, and every pixel enters it that some
-# map reads; behind mask A no map reads the last pixel. A layer norm over channels stays within its pixel but mixes
-# the colours, so red would learn of its own red and green. (No map behind mask A reads the own blue.) Normalise within a
+# It sees all pixels except the very last. The mean is taken over the whole map, so it depends on every pixel that some
+# map reads. After mask A no map reads the last pixel. A layer norm over channels stays within its pixel but mixes
+# the colours, so red would learn of its own red and green. (No map after mask A reads its own blue.) Normalise within a
 # pixel *and* a colour, or not at all.
 
 # %%
@@ -581,7 +581,7 @@ assert not seen[-1, -1]
 # ```{solution-start} ex-count-seen
 # :class: dropdown
 # ```
-# In its own row it sees $m + L - 1$ on the left. In row $d$ above, for $d = 1, \dots, m + L - 1$, it sees itself and as
+# In its own row it sees $m + L - 1$ on the left. In row $d$ above, for $d = 1, \dots, m + L - 1$, it sees its own column and as
 # many columns on the left. On the right it sees $m + L - 1$ columns, but no more than the edge allows. That edge is
 # at $d + m - 1$: the first row up brings $m$ columns at once, and each further row one more.
 

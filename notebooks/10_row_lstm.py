@@ -203,8 +203,8 @@ for name, colour in {"over all 4h": over_all, "per gate": per_gate}.items():
 # green one may. The next layer takes the unit for red and passes this on to red outputs. (The paper does not say
 # how it splits 128 maps in three.)
 #
-# Count the damage in whole models. A **leak** is a pair of an input and an output that depends on it, although the
-# input does not come before it:
+# Count the damage in whole models. A **leak** is a pair of an input and an output. The output depends on the input,
+# although the input does not come earlier:
 
 
 # %%
@@ -439,7 +439,7 @@ assert gradient_at_first(False, False, forget=0.0) < norms[0] / 10
 #
 # ## A trained Row LSTM completes images
 #
-# {doc}`12_pixelcnn` trains this layer in the page. The ledger of this book has one that trained longer, on 4,500 embedded
+# {doc}`12_pixelcnn` trains this layer on the page. The ledger of this book has one that trained longer, on 4,500 embedded
 # images of Fashion-MNIST {cite}`xiao2017fashion` with all 256 levels. Hide the lower half of real test images
 # and let it draw the rest:
 

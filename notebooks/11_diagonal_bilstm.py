@@ -126,7 +126,7 @@ contexts.draw_scan(columns, [1, 3, 4, 6], taps=[(0, -1), (-1, -1)])
 plt.show()
 
 # %% [markdown]
-# Of all states, a step reads those of the blue diagonal only. The paper gives two reasons for so small a kernel. A larger one would not
+# A step reads only the states of the blue diagonal. The paper gives two reasons for so small a kernel. A larger one would not
 # see more, as the next section shows. And a kernel that takes in little at each step makes the whole computation
 # highly non-linear.
 #
@@ -546,7 +546,7 @@ assert not seen[:4].any()
 # ```
 # No: a path may only go right and down, in either layer, so the field is the upper left rectangle. If the second layer
 # runs to the left, and is shifted, a path can go right first, and left further down. Then
-# everything *above* is seen, but nothing of the own row. The sum of two directions needs no second layer, and sees the
+# everything *above* is seen, but nothing of its own row. The sum of two directions needs no second layer, and sees the
 # row.
 
 # %%

@@ -457,7 +457,7 @@ plt.show()
 # | output | 256-way softmax for each colour, or sigmoid | the same | the same |
 #
 # There is no pooling and no stride. The paper does not say whether the second 1 × 1 of the head *is* the output. We read
-# that the output is a third. The only preprocessing is to scale and centre the input; the targets stay integers.
+# the output as a third 1 × 1. The only preprocessing is to scale and centre the input; the targets stay integers.
 
 
 # %%
@@ -612,8 +612,8 @@ model = PixelRNN(RowLSTM, shape, levels=8)
 losses = train(model, images, steps=2000 if profile == "paper" else 400)
 
 # %% [markdown]
-# How good is it? Bits per dimension on test images say it, beside a baseline of independent pixels: a histogram of
-# the levels for each pixel.
+# How good is it? The next cells compare the model's bits per dimension on test images with a baseline of independent pixels:
+# a histogram of the levels for each pixel.
 
 # %% tags=["hide-input"]
 counts = 1 + F.one_hot(images, 8).sum(0)  # (1, 14, 14, 8)
@@ -753,7 +753,7 @@ assert not models["cifar10-pixelcnn"].skip
 # * For MNIST we found a source for the Diagonal BiLSTM of seven layers alone. The width of the one-layer network, 32
 #   features, is unverified. The sizes of the other two networks are our choice.
 # * The network for 64 × 64 images has no residual connections. We read section 4 as saying that all others have both
-#   kinds of connections. Our PixelCNNs leave skip connections out: by that reading a difference from the paper.
+#   kinds of connections. Our PixelCNNs leave skip connections out, which by that reading differs from the paper.
 # * The introduction calls the PixelCNN a network of **fifteen layers**. The paper does not say what it counts. We read
 #   fifteen residual blocks, as reimplementations do. Two other readings:
 
@@ -849,7 +849,7 @@ assert sum(losses[-20:]) / 20 < independent * 14 * 14
 # ```
 # The first vertical kernel covers the two rows above the pixel. Each later one covers its own row and the one
 # above, of maps that know only what is above *them*. After $l$ layers that is $1 \le d \le l + 1$ and
-# $|\delta| \le l$: a rectangle, as a path may go *right* within a row. In the own row it is $-l \le \delta \le -1$.
+# $|\delta| \le l$: a rectangle, as a path may go *right* within a row. In its own row it is $-l \le \delta \le -1$.
 
 # %%
 first_v = {(d, across) for d in (1, 2) for across in (-1, 0, 1)}

@@ -311,7 +311,7 @@ assert torch.allclose(-(of_s + of_x), theirs.log_prob(x.byte()), rtol=1e-4)
 # Is the whole sketch seen? Differentiate one prediction by both images, for deconvolutions alone and for our upsampler:
 
 
-# %% mystnb={"figure": {"caption": "After figure 2 of {cite:t}`oord2016pixelrnn`, middle: what the prediction of one pixel depends on, by differentiation. The three layers of PixelCNN see six rows above the pixel. Of the small one, deconvolutions alone show the surroundings; behind two convolutions of 7 × 7 all 49 pixels are seen.", "name": "fig-two-scales"}, "image": {"alt": "Two boards of 28 by 28 with a pixel near the middle; blue, a region of its own row and the six above. Circles on a regular grid, every fourth row and column. On the left only the circles near the pixel are orange, on the right all of them."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "After figure 2 of {cite:t}`oord2016pixelrnn`, middle: what the prediction of one pixel depends on, by differentiation. The three layers of PixelCNN see six rows above the pixel. With deconvolutions alone only nearby pixels of the small image are seen; with two convolutions of 7 × 7 before them all 49 are seen.", "name": "fig-two-scales"}, "image": {"alt": "Two boards of 28 by 28 with a pixel near the middle; blue, a region of its own row and the six above. Circles on a regular grid, every fourth row and column. On the left only the circles near the pixel are orange, on the right all of them."}} tags=["hide-input"]
 def seen(model, place):
     """What the prediction at `place` sees of x and of s: bools."""
     generator = torch.Generator().manual_seed(0)
@@ -431,7 +431,7 @@ assert of_s + of_others < 1.1 * of_plain
 assert of_grid < 0.8 * of_s
 
 # %% [markdown]
-# In likelihood the sketch buys nothing here: the pair costs some percent more. It pays for the 49 pixels of the grid
+# In likelihood the sketch buys nothing here: the pair costs a few percent more. It pays for the 49 pixels of the grid
 # twice, and the second time it should pay nothing, since it was told them. Without this part the two cost about the
 # same. One short run of each says no more. Now the samples:
 
@@ -572,5 +572,5 @@ print(f"the gap is {gap:.1f} nats, in the mean over images that are drawn")
 #
 # With $s_1 = s(s_2)$ and $s_2 = s(x)$ for $k = 2$: $p(x, s_2, s_1) = p(s_1)\, p(s_2 \mid s_1)\, p(x \mid s_2)$. All three can be
 # trained at the same time, on any three machines: each is told true images only, and no parameter is shared. Sampling goes
-# through them in order. That the last factor leaves $s_1$ out loses nothing, since $s_1$ is a part of $s_2$.
+# through them in order. Leaving $s_1$ out of the last factor loses nothing, since $s_1$ is a part of $s_2$.
 # ```

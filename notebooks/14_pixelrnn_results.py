@@ -466,7 +466,7 @@ assert of_red > 1.3 * max(of_green, of_blue)
 #
 # Are the colour runs on their way to the paper's figures? Their curves say more than their scores.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The three runs on CIFAR-10: the loss of training (lines), held-out images under averaged weights (dots), and the score of the paper's best network on test images (horizontal line). They jump where their budgets were extended, so that the rate rose again.", "name": "fig-pixelcnn-curve"}, "image": {"alt": "Bits per dimension over training images seen, on a logarithmic axis. Three curves fall steeply, then ever more slowly, and are still falling at their ends, above the line of the paper. That of the Diagonal BiLSTM is the lowest for most of the way, and ends lowest; that of the Row LSTM goes on longer, and ends close above it; that of the PixelCNN goes on longest."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The three runs on CIFAR-10: the loss of training (lines), held-out images under averaged weights (dots), and the score of the paper's best network on test images (horizontal line). The lines jump where a budget was extended, because the rate rose again there.", "name": "fig-pixelcnn-curve"}, "image": {"alt": "Bits per dimension over training images seen, on a logarithmic axis. Three curves fall steeply, then ever more slowly, and are still falling at their ends, above the line of the paper. That of the Diagonal BiLSTM is the lowest for most of the way, and ends lowest; that of the Row LSTM goes on longer, and ends close above it; that of the PixelCNN goes on longest."}}
 leader = "Diagonal BiLSTM"
 pictures.draw_learning_curves(
     {
@@ -731,7 +731,7 @@ plt.show()
 # * A completion is an exact sample of the conditional, as long as the hidden pixels come last.
 # * A digit is paid for at the edges of its strokes. A photograph is paid for everywhere, and red more than
 #   green and blue.
-# * A softmax may say anything of a pixel; a density is smooth, is scored by a bound, and loses mass outside of the range.
+# * A softmax can represent any distribution over the levels. The mixture's density is smooth, is scored by a bound, and loses mass outside of the range.
 #
 # ## Exercises
 #
@@ -864,7 +864,7 @@ assert drawn.flatten(1).any(dim=1).all()
 # ```{exercise} How many images?
 # :label: ex-how-many
 #
-# The test set has 10,000 images. Which difference between two figures of the table could be chance, if their errors were
+# The test set has 10,000 images. How large a difference between two figures of the table could be chance, if their errors were
 # independent? How many images would it take to tell two figures apart that differ by 0.2 nats?
 # ```
 #

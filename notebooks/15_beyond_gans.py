@@ -180,8 +180,8 @@ print(spread(found["real"]["coverage"]))
 # %% [markdown]
 # Times are processor time of one core, for an image out of a batch of 64 (`python -m benchmarks.families`). How to read the table:
 #
-# * **Exact** is the Pixel RNN's alone. Three networks state a *bound*, and the GAN states nothing.
-# * **A latent that loses nothing, one step to score and one to draw**: among networks, only Real NVP has it.
+# * Only the Pixel RNN states an **exact** likelihood. Three networks state a *bound*, and the GAN states nothing.
+# * Among networks, only Real NVP has **a latent that loses nothing** and needs **one step to score and one to draw**.
 # * The Pixel RNN waits 784 times for each sample, and the diffusion 128 times. The VAE and the GAN draw in one cheap step.
 # * The lowest figure is the Pixel RNN's, and it is exact. The diffusion and Real NVP state bounds 0.1 and 0.2 bits/dim above it.
 # * A sample costs the diffusion the most time by far.
@@ -275,7 +275,7 @@ assert torch.allclose(vae_loss(vae, few, e), vae.loss(few, seeded()))
 # %% [markdown]
 # ### GAN: a game
 #
-# A GAN {cite}`goodfellow2014gan` has a latent of 64 numbers and an image $G(z)$, and no density: what $G$ draws fills a surface of 64 dimensions among 784. A
+# A GAN {cite}`goodfellow2014gan` has a latent of 64 numbers and an image $G(z)$, and no density: its images lie on a surface of 64 dimensions in a space of 784. A
 # **discriminator** $D(x) \in (0, 1)$ bets on whether $x$ is an image of the data or one of $G$'s. They play $\min_G \max_D V$ for
 #
 # $$
@@ -370,7 +370,7 @@ assert torch.allclose(mine, diffusion.loss(few, seeded()), rtol=1e-4)
 # :label: prop-best-gaussian
 #
 # Let $y$ have $d$ dimensions, and vary $m$ and $\Sigma = L L^\top > 0$. The mean of $\log \mathcal N(y; m, \Sigma)$ over images
-# and noise is highest where $m$ and $\Sigma$ are the mean and covariance of $y$, if the covariance is regular. There it is
+# and noise is highest where $m$ and $\Sigma$ are the mean and covariance of $y$, if that covariance is invertible. There it is
 #
 # $$
 # -\frac d2 \log(2 \pi e) - \sum_i \log L_{ii} .
@@ -494,7 +494,7 @@ plt.show()
 # $$
 # ```
 #
-# So $D^* / (1 - D^*) = p / q$. A discriminator knows a *ratio* to what the generator happens to draw. It is highest
+# So $D^* / (1 - D^*) = p / q$. A discriminator estimates only the *ratio* of the data's density to the generator's. It is highest
 # where $G$ draws too little, not where the data are. For a perfect $G$, $D^*$ is $1/2$ everywhere. On a line everything can be
 # integrated:
 
@@ -880,8 +880,8 @@ for few_shown in ("trousers", "sandal"):
     assert 0.03 < share_of < 0.06
 
 # %% [markdown]
-# As many training images as samples cover three quarters of the test images. Some findings are larger than the spread. (It is over sets of samples. How much coverage changes from seed to
-# seed, we did not measure.)
+# An equal number of training images covers three quarters of the test images. Some findings are larger than the spread. (The spread is over sets of samples. We did not measure
+# how much coverage changes from seed to seed.)
 #
 # * The diffusion covers most, nearly two thirds of the test images. The Pixel RNN has fewer bits/dim and covers less than half.
 # * The GAN, which states no likelihood, covers as much as Real NVP.
@@ -1067,8 +1067,8 @@ print(f"gap of the diagonal q: {gaps['diagonal']:.2f} nats")
 # $y = m + L z$ says that $y_i$ is $L_{ii} z_i$ plus a function of $z_1, \dots, z_{i-1}$, and those are functions of $y_1,
 # \dots, y_{i-1}$. So $y_i \mid y_{<i}$ is a Gaussian of standard deviation $L_{ii}$, whose mean is the best linear
 # prediction; its weights are in row $i$ of $L^{-1}$. The log density is a sum of such terms, as in chapter
-# {ref}`pixel-by-pixel`. Easy are the pixels that are black in nearly every image: in a corner hardly more is left
-# unknown than the noise.
+# {ref}`pixel-by-pixel`. The easy pixels are those that are black in nearly every image: in a corner hardly more than
+# the noise is left unknown.
 
 # %%
 inverse = torch.linalg.inv(L)

@@ -226,7 +226,7 @@ for name, flow in (("coupling", coupling), ("masked", autoregressive)):
 # where $\mu_i$, $\alpha_i$, $\nu_i$ and $\beta_i$ are all functions of $x_{<i}$. Repeat this for more layers.
 # ```
 #
-# Turn the order round after each layer, and the proof fails: then $y_{>i}$ takes part, which depends on $x_i$. The two moons of
+# Turn the order round after each layer, and the proof fails: $\nu_i$ and $\beta_i$ then read $y_{>i}$, which depends on $x_i$. The two moons of
 # chapter {ref}`coupling-layers` show the difference. Given its first coordinate, a point is on one moon or on the other, so
 # the second coordinate has two humps.
 
@@ -311,7 +311,7 @@ assert gain["four, turned round"] > 0.4
 # ## TarFlow
 #
 # An image of 28 × 28 takes 784 steps a layer to sample, and TarFlow has several layers. So it treats *patches* as the numbers of
-# {eq}`eq:maf`. Cut the image into squares of $p \times p$ pixels, $x_1, \dots, x_T$, in reading order. Each $x_i$ is a vector:
+# {eq}`eq:maf`. Cut the image into $T$ squares of $S$ pixels, $x_1, \dots, x_T$, in reading order. Each $x_i$ is a vector:
 #
 # $$
 # z_i = \bigl( x_i - \mu_i(x_{<i}) \bigr) \odot e^{-\alpha_i(x_{<i})}, \qquad
@@ -445,7 +445,7 @@ class TarFlow(nn.Module):
 
 
 # %% [markdown]
-# Does it hold? We give a small one random weights and compare with automatic differentiation.
+# Is the code right? We give a small TarFlow random weights, check its log-determinant by automatic differentiation, and invert it.
 
 # %%
 torch.manual_seed(0)
@@ -481,7 +481,7 @@ plt.show()
 
 # %% [markdown]
 # On the diagonal of one block each patch has a diagonal matrix: within a patch, no pixel is conditioned on another. Larger patches need
-# fewer steps to sample and leave more of this gap. The second block fills the matrix.
+# fewer steps to sample, but more pixels are then not conditioned on each other. The second block fills the matrix.
 #
 # ### The likelihood of integers
 #
@@ -739,7 +739,7 @@ assert torch.allclose(latent, z)
 # The best Gaussian has the variance $w^2 / 12$. Its cross-entropy is $\frac12 \log (2 \pi e\, w^2 / 12)$, the entropy of the uniform density is $\log w$. The
 # loss is $\frac12 \log (2 \pi e / 12)$, a quarter of a bit, for any $w$. About half of the pixels of Fashion-MNIST are black, so one block leaves about an eighth of a
 # bit/dim there. A second block in the same order cannot help ({prf:ref}`prop-one-order`). One that reads backwards can: it scales $z_i$ by what *later* patches say, and
-# the first block may have passed them news of the value of $x_i$.
+# the first block may have made these depend on the value of $x_i$.
 
 # %%
 loss = 0.5 * math.log(2 * math.pi * math.e / 12) / math.log(2)

@@ -132,7 +132,7 @@ eight = 11 * torch.arange(8)  # this stride meets all of the fonts
 draw_rows({name: x[eight % len(x)] for name, x in sets.items()})
 plt.show()
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Bits/dim of single images under the flow that was trained on Fashion-MNIST. Dashed: the mean of its own test images; grey: the middle half of them. What is to the left is likelier than the data. (After {cite:t}`nalisnick2019know`.)", "name": "fig-elsewhere-scores"}, "image": {"alt": "Histograms, one below the other. The test images spread widely around the dashed line. Typeset digits and samples of the MNIST flow lie to its left, most of them left of the grey band. Darkened images lie a little to the left of the test images, blurred ones on them, negatives to the right. Constant greys gather around the dashed line, but for one near zero; smooth noise lies further to the right, noise furthest."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Bits/dim of single images under the flow that was trained on Fashion-MNIST. Dashed: the mean of its own test images; grey: the middle half of them. Images left of the dashed line are likelier than the average test image. (After {cite:t}`nalisnick2019know`.)", "name": "fig-elsewhere-scores"}, "image": {"alt": "Histograms, one below the other. The test images spread widely around the dashed line. Typeset digits and samples of the MNIST flow lie to its left, most of them left of the grey band. Darkened images lie a little to the left of the test images, blurred ones on them, negatives to the right. Constant greys gather around the dashed line, but for one near zero; smooth noise lies further to the right, noise furthest."}}
 pictures.draw_score_rows(bits)
 plt.show()
 
@@ -550,7 +550,7 @@ print(f"digits found: {found:.0%}; clothes taken for digits: {mistaken:.0%}")
 # ```
 # Now every set is on the right side of one half, digits and greys included. PNG needs less than half as many bits for a
 # digit as for a piece of clothing, and the difference takes account of that. The
-# difference is a ratio of two likelihoods, and the second model cancels what both would pay.
+# difference is the logarithm of a ratio of two likelihoods, and the bits that both would pay cancel.
 
 # %%
 excess = {

@@ -203,8 +203,8 @@ print(f"{len(coded)} images: -log2 P = {exact:.0f} bits,", end=" ")
 print(f"the file has {over:+.0f}")
 
 # %% [markdown]
-# The last line compares with the model's own likelihood, so it also shows that rounding to integers costs almost nothing. Decoding works on
-# one pixel of all images after the other, 784 in a row:
+# The last line compares with the model's own likelihood, so it also shows that rounding to integers costs almost nothing. Decoding takes
+# 784 steps, and each step decodes one pixel of every image:
 
 # %%
 assert torch.equal(decode(model, archive, len(coded)), coded)

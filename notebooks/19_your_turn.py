@@ -106,7 +106,7 @@ torch.manual_seed(0)
 check_model(Histograms((1, 28, 28)), test[:4])
 
 # %% [markdown]
-# {py:func}`check_model <nvp.testing.model.check_model>` makes the demands that the project makes of its own models. Shapes, types and refusals are right. The same seed gives the same. A gradient
+# {py:func}`check_model <nvp.testing.model.check_model>` applies the checks that the project's own models must pass. Shapes, types and errors are right. The same seed gives the same result. A gradient
 # reaches every parameter. Images do not influence each other's scores, and uniform noise needs eight bits. It is silent where all is well, and raises an `AssertionError`
 # with one line where something is not.
 #
@@ -397,7 +397,7 @@ pixels = torch.randint(256, (4, 1, 9, 9)).byte()
 assert torch.allclose(package.log_prob(pixels), gated.log_prob(pixels))
 
 # %% [markdown]
-# Is the blind spot gone? We change one pixel after the other, and look whether the logits of the framed pixel move.
+# Is the blind spot gone? We change one pixel at a time, and see whether the logits of the framed pixel move.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The pixels that the framed one depends on, in a PixelCNN of two blocks and in the Gated PixelCNN above.", "name": "fig-gated-field"}, "image": {"alt": "Two boards of 6 by 15 cells. In the PixelCNN a wedge of earlier pixels on the right is not seen. In the Gated PixelCNN all earlier pixels are seen. In neither is a later one."}}
 torch.manual_seed(0)

@@ -192,7 +192,7 @@ figures.show_table(["field", "value", "what it is"], rows)
 #   it, whose default of zero changes nothing. Its formula gives the batch the weight of the average, the reverse of the
 #   appendix, which we have read in a translation.
 #
-# Some differences are outside of any model:
+# Some differences are in neither table. Only the last is inside the model, and both presets have it:
 #
 # * CIFAR-10 is in table 1. The code reads ImageNet, CelebA and LSUN only.
 # * The paper does not say how long to train. The code has a flag for it. Its default is ten steps in the version that was
@@ -559,7 +559,7 @@ for each in others:
     assert math.isclose(error, found.error, abs_tol=1e-9) or len(each.rows) < 2
 
 # %% [markdown]
-# How far can you trust twice a standard error of so few? If the $d_i$ are normal and their true mean is zero,
+# How far can you trust two standard errors from so few seeds? If the $d_i$ are normal and their true mean is zero,
 # $\bar d / \operatorname{se}$ has Student's distribution with $n - 1$ degrees of freedom, which has heavy tails. For $n = 2$ it is
 # Cauchy's distribution, and for $n = 3$ there is a formula as well:
 

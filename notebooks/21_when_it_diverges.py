@@ -162,8 +162,8 @@ assert isinstance(outcomes["neither"][-1], NVPError)
 assert outcomes["neither"][2] > 1e6
 
 # %% [markdown]
-# From a rate of 0.01, ten times the paper's, to 0.1 no row changes much. At a rate of 1 the run without both guards explodes. At 10
-# only the run with all of them stays finite, and you can lower the rate and continue. When
+# From a rate of 0.01, ten times the paper's, to 0.1 no row changes much. At a rate of 1 the run with neither bound nor norms explodes. At 10
+# only the run with all guards stays finite, and you can lower the rate and continue. When
 # the loss is not finite, `nvp train` stops with this message:
 
 # %% tags=["hide-input"]
@@ -435,7 +435,7 @@ figures.show_table(
 
 # %% [markdown]
 # The learned scale $a$ bounds $|s|$, so it bounds the damage of one coupling. The damage of several couplings multiplies. The
-# next cell trains three flows on the two moons, which start from different $a$. It goes to $z$ and back, on the data and
+# next cell trains three flows, which start from different $a$, on the two moons. It maps $x$ to $z$ and back, on the data and
 # around them.
 
 # %%
@@ -862,7 +862,7 @@ print(f"noise costs {cost:.1f}, and {cost - 8:.1f} without the constant")
 # The spike adds $(1 - \beta_2)\, 10^6 = 1000$ to $v$, which is about 1. Steps become shorter by a factor of
 # $\sqrt{1001} \approx 32$, and $v$ is back to 2 after $\ln 1000 / 0.001 \approx 6900$ steps. With the bound the spike is a
 # gradient like the others. (The spike also enters the mean gradient, as $0.1 \cdot 1000$. So the first steps after it, about
-# two dozen, follow the spike and are longer than usual. After about seventy $0.9^k$ has removed it, and then the factor holds.)
+# two dozen, follow the spike and are longer than usual. After about seventy steps $0.9^k$ has removed the spike, and then the factor holds.)
 
 
 # %% tags=["hide-input"]

@@ -485,7 +485,7 @@ assert again[8] < min(moving_bits[40], as_recorded + 0.1)
 # ## Summary
 #
 # * In evaluation mode batch norm is a diagonal bijection with log-determinant {eq}`eq:batch-norm`. In training mode it is a
-#   map of the batch with determinant 0, and of the single image one that is not onto. A score of training mode is not
+#   map of the batch with determinant 0; as a map of a single image it is not onto. A score in training mode is not
 #   a likelihood.
 # * Running averages make gradients quieter and the training loss more honest, by a gradient that is not quite the true
 #   one. In a short run with two images a batch they did not improve the score.

@@ -109,8 +109,8 @@ figures.show_table(
 # ## Roles of parameters
 #
 # An optimiser has to know the meaning of a parameter. A bias is a vector. A kernel is a matrix with one row for each output. In weight
-# normalisation (chapter {ref}`networks`), $w = \kappa\, \omega / \lVert \omega \rVert$, the direction $\omega$ has no effect by its
-# length. In the package every module names the **role** of its parameters, and the optimiser asks for roles:
+# normalisation (chapter {ref}`networks`), $w = \kappa\, \omega / \lVert \omega \rVert$, the length of the direction $\omega$ has no
+# effect. In the package every module names the **role** of its parameters, and the optimiser asks for roles:
 
 # %% tags=["hide-input"]
 counted = {}
@@ -591,8 +591,8 @@ figures.show_table(
 )
 
 # %% [markdown]
-# Two changes stand out: scales of the tanh that start at 1 and learn ten times faster, and a higher rate. The first is a pair, and the
-# trial cannot separate it. The ablation can: the start alone makes no difference that three seeds show (chapter {ref}`networks`).
+# Two changes stand out: scales of the tanh that start at 1 and learn ten times faster, and a higher rate. The first is a pair of changes, and the
+# trial cannot separate them. The ablation can: the start alone makes no difference that three seeds show (chapter {ref}`networks`).
 #
 # ## Budgets
 #
@@ -627,9 +627,9 @@ figures.show_table(
 # ## Summary
 #
 # * Muon moves kernels equally along all directions, and weight-normalised directions by an angle.
-# * On digits a PixelCNN needed an eighth of Adam's images with it. Flows on clothes and on colour images gained less, once
+# * On digits, Muon brought a PixelCNN to Adam's best score with an eighth of the images. Flows on clothes and on colour images gained less, once
 #   Adam had a good rate.
-# * Weight decay helps a run that overfits.
+# * Short trials hint that weight decay helps a run that overfits.
 # * A comparison of optimisers needs the rates that were tried, the seeds, and the budget.
 #
 # ## Exercises
@@ -666,7 +666,7 @@ def fitted(optimiser_of, count):
 # ```{solution-start} ex-build-muon
 # :class: dropdown
 # ```
-# The momentum belongs into `self.state`. The last assertion compares three steps with the package's.
+# The momentum belongs in `self.state`. The last assertion compares three steps with the package's.
 
 
 # %% tags=["hide-input"]

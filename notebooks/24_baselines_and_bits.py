@@ -10,7 +10,7 @@
 # (baselines-and-bits)=
 # # Likelihood, bits and baselines
 #
-# This appendix belongs to {ref}`density-estimation`. It answers five questions. What does a model do that is too
+# This appendix belongs to {ref}`density-estimation`. It answers five questions. What goes wrong when a model is too
 # small for its data? Why are bits the lengths of files? How far do models without a network get? How much better
 # does a fit look on its training images than on new ones? And how large is a partition function?
 

@@ -58,7 +58,7 @@ torch.set_default_dtype(torch.float64)  # so that a check can be strict
 # %% [markdown]
 # ## Any order that respects the neighbours
 #
-# A scan by rows or by diagonals is one way to evaluate a recurrence. Written as a recurrence, there is no skewing in it: a
+# A scan by rows or by diagonals is one way to evaluate a recurrence. The recurrence itself needs no skewing: a
 # pixel reads the hidden states of some neighbours, its **taps**, and the cell of one. Here it is for any taps, one pixel
 # after another in reading order. `lstm_cell` is the package's, with the gates in the last dimension.
 
