@@ -126,10 +126,10 @@ figures.show_table(
 
 # %% [markdown]
 # The best score does not bring the best samples here ({doc}`17_likelihood_is_not_everything` says more). Why do the
-# other two do better? One difference is known. In bfloat16 the first convolution read rounded levels for a part of each run,
-# until that was mended. The Row LSTM made 86 % of its steps afterwards, the PixelCNN 83 %, the Diagonal BiLSTM 64 %. A
-# network that learned from rounded levels never saw those that it draws. The counts are in the order of these shares, but
-# three runs prove nothing. We did not test whether this is the cause.
+# other two do better? One difference is known. For a part of each run the first convolution read levels rounded to bfloat16,
+# a format of 16 bits. The Row LSTM made 86 % of its steps after we fixed this, the PixelCNN 83 %, the Diagonal BiLSTM 70 %. A
+# network that learned from rounded levels never saw the exact levels that it draws. The larger the share, the fewer rough samples. But
+# three runs prove nothing, and the count of the Diagonal BiLSTM did not fall when its share grew from 64 %.
 #
 # Figure 1 of the paper hides the lower half of an image and lets the model go on. For a Pixel RNN this is exact, since the
 # chain rule begins with the visible part:
@@ -228,10 +228,10 @@ display(
 assert ahead > 0
 
 # %% [markdown]
-# (We counted the parameters of the paper's networks.) In the paper the three networks come in the order of what
-# they see. The PixelCNN misses the wedge on its right, and all rows beyond its depth. The Row LSTM misses the wedge alone, the
-# Diagonal BiLSTM one pixel. Of ours the Diagonal BiLSTM is the best, too, and the other two are level. But the Row LSTM saw over a
-# third more images than the Diagonal BiLSTM, and the PixelCNN more than twice as many. Over their first 30,000 images all
+# (We counted the parameters of the paper's networks.) In the paper, a network that sees more of the
+# context scores better. The PixelCNN misses the wedge on its right, and all rows beyond its depth. The Row LSTM misses the wedge alone, the
+# Diagonal BiLSTM one pixel. The Diagonal BiLSTM is the best of our networks, too, and the other two are level. But the Row LSTM saw
+# an eighth more images than the Diagonal BiLSTM, and the PixelCNN two thirds more. Over their first 30,000 images all
 # three can be compared: they had batches of 16, the same optimiser and the same constant rate.
 
 
@@ -274,12 +274,12 @@ assert {round(count / 1e6, 1) for count in counts} == {0.6, 0.7}
 for diagonal, row, cnn in zip(*early.values(), strict=True):
     assert diagonal < row < cnn
 diagonal, row, cnn = in_colour.values()
-assert 1.35 < row.record.images / diagonal.record.images < 1.4
-assert 2 < cnn.record.images / diagonal.record.images < 2.2
+assert 1.1 < row.record.images / diagonal.record.images < 1.15
+assert 1.65 < cnn.record.images / diagonal.record.images < 1.75
 scores = [run.score.bits_per_dim for run in (diagonal, row, cnn)]
 assert scores[0] + 0.005 < min(scores[1:])
 assert abs(scores[1] - scores[2]) < 0.002
-true_levels = ((row, 0.86), (cnn, 0.83), (diagonal, 0.64))
+true_levels = ((row, 0.86), (cnn, 0.83), (diagonal, 0.70))
 for run, afterwards in true_levels:
     mended = max(leg.reopened_at or 0 for leg in run.record.legs)
     assert abs(1 - mended / run.record.steps - afterwards) < 0.01
