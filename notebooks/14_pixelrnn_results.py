@@ -237,7 +237,7 @@ assert ahead > 0
 
 # %% tags=["hide-input"]
 def loss_after(run, images):
-    """Mean loss of training over the last 2,000 of so many images."""
+    """Mean training loss over the last 2,000 of so many images."""
     near = [
         row["bits_per_dim"]
         for row in run.log()
@@ -252,7 +252,7 @@ early = {
     for model, run in in_colour.items()
 }
 figures.show_table(
-    ["loss of training, after", *(f"{seen:,} images" for seen in marks)],
+    ["training loss, after", *(f"{seen:,} images" for seen in marks)],
     [[m, *(f"{loss:.2f}" for loss in early[m])] for m in early],
 )
 
@@ -466,7 +466,7 @@ assert of_red > 1.3 * max(of_green, of_blue)
 #
 # Are the colour runs on their way to the paper's figures? Their curves say more than their scores.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The three runs on CIFAR-10: the loss of training (lines), held-out images under averaged weights (dots), and the score of the paper's best network on test images (horizontal line). The lines jump where a budget was extended, because the rate rose again there.", "name": "fig-pixelcnn-curve"}, "image": {"alt": "Bits per dimension over training images seen, on a logarithmic axis. Three curves fall steeply, then ever more slowly, and are still falling at their ends, above the line of the paper. That of the Diagonal BiLSTM is the lowest for most of the way, and ends lowest; that of the Row LSTM goes on longer, and ends close above it; that of the PixelCNN goes on longest."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The three runs on CIFAR-10: the training loss (lines), held-out images under averaged weights (dots), and the score of the paper's best network on test images (horizontal line). The lines jump where a budget was extended, because the rate rose again there.", "name": "fig-pixelcnn-curve"}, "image": {"alt": "Bits per dimension over training images seen, on a logarithmic axis. Three curves fall steeply, then ever more slowly, and are still falling at their ends, above the line of the paper. That of the Diagonal BiLSTM is the lowest for most of the way, and ends lowest; that of the Row LSTM goes on longer, and ends close above it; that of the PixelCNN goes on longest."}}
 leader = "Diagonal BiLSTM"
 pictures.draw_learning_curves(
     {
@@ -481,9 +481,9 @@ pictures.draw_learning_curves(
 plt.show()
 
 # %% [markdown]
-# They still fall where the budgets end. On digits the scores of held-out images have nearly flattened, while the loss of training still falls:
+# They still fall where the budgets end. On digits the scores of held-out images have nearly flattened, while the training loss still falls:
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The four runs on binarised MNIST: the loss of training (lines), images held out for validation under averaged weights (dots), and at the right the paper's figures on test images (dashes).", "name": "fig-nats-curves"}, "image": {"alt": "Nats an image over training images seen, on a logarithmic axis. Four lines fall to between 79 and 82, where the dashes at the right edge are. The dots of the PixelCNN and the Row LSTM level off; those of the Diagonal BiLSTMs still fall a little."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The four runs on binarised MNIST: the training loss (lines), images held out for validation under averaged weights (dots), and at the right the paper's figures on test images (dashes).", "name": "fig-nats-curves"}, "image": {"alt": "Nats an image over training images seen, on a logarithmic axis. Four lines fall to between 79 and 82, where the dashes at the right edge are. The dots of the PixelCNN and the Row LSTM level off; those of the Diagonal BiLSTMs still fall a little."}}
 factor = nats_per_bit((1, 28, 28))
 of_one = "binarized-mnist-diagonal-1"  # last: the others' colours stay
 pixels.draw_curves(

@@ -265,7 +265,7 @@ assert 8.5 < 1 / values["gradient descent"].min() < 9.5
 # rates. All six runs see the same batches and anneal their rate. The optimiser is the only difference.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "A small flow by two optimisers, each at the best of three rates: loss of training, a running mean over ten steps.", "name": "fig-two-optimisers"}, "image": {"alt": "Bits per dimension over the steps. Both curves fall from 7 to about 5, close together; that of Muon ends slightly lower."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "A small flow by two optimisers, each at the best of three rates: training loss, a running mean over ten steps.", "name": "fig-two-optimisers"}, "image": {"alt": "Bits per dimension over the steps. Both curves fall from 7 to about 5, close together; that of Muon ends slightly lower."}}
 thumbs = F.avg_pool2d(F.pad(images.float(), (2, 2, 2, 2)), 4)
 thumbs = thumbs.round().byte()
 seen, held_out = thumbs[:-500], thumbs[-500:]
@@ -379,7 +379,7 @@ def draw_best(titles, rows, limits):
 clothes_titles, on_clothes = comparison("optimisers-fashion-mnist")
 colour_titles, in_colour = comparison("optimisers-cifar10")
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "A Real NVP on Fashion-MNIST by three optimisers, each at the best of its rates: loss of training, means over twenty steps.", "name": "fig-three-optimisers"}, "image": {"alt": "Bits per dimension over 400 steps. Three curves fall. That of Muon starts the highest, and from step 80 on it is the lowest; those of Adam and Adamax lie close to each other above it."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "A Real NVP on Fashion-MNIST by three optimisers, each at the best of its rates: training loss, means over twenty steps.", "name": "fig-three-optimisers"}, "image": {"alt": "Bits per dimension over 400 steps. Three curves fall. That of Muon starts the highest, and from step 80 on it is the lowest; those of Adam and Adamax lie close to each other above it."}}
 draw_best(clothes_titles, on_clothes, (3, 7.5))
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The same on CIFAR-10.", "name": "fig-optimisers-in-colour"}, "image": {"alt": "Three curves fall, as in the figure before. That of Muon starts the highest, and from step 100 on it is the lowest; those of Adam and Adamax lie close to each other above it."}}
@@ -461,7 +461,7 @@ figures.show_table(
 # The trials became runs of more than an hour. The first two differ in optimiser and length. The third is twice as wide and has weight
 # decay.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "A PixelCNN by two optimisers, and a wider one with weight decay: the loss of training (lines), images held out for validation under averaged weights (dots), and the paper's figure on test images (dashes).", "name": "fig-three-pixelcnns"}, "image": {"alt": "Nats an image over training images seen, on a logarithmic axis. All curves fall; after some ten thousand images those by Muon are below that by Adam, and stay there to the end. That of the wider one ends lowest."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "A PixelCNN by two optimisers, and a wider one with weight decay: the training loss (lines), images held out for validation under averaged weights (dots), and the paper's figure on test images (dashes).", "name": "fig-three-pixelcnns"}, "image": {"alt": "Nats an image over training images seen, on a logarithmic axis. All curves fall; after some ten thousand images those by Muon are below that by Adam, and stay there to the end. That of the wider one ends lowest."}}
 by = {
     "Adam, 32 maps": f"{cnn}-adam",
     "Muon, 32 maps": f"{cnn}-muon",
@@ -534,7 +534,7 @@ assert over[2] < over[1]
 #
 # ## Weight decay
 #
-# The second run began to overfit. Its validation score was best before its end, while the loss of training kept falling. The third run
+# The second run began to overfit. Its validation score was best before its end, while the training loss kept falling. The third run
 # also shrinks every kernel a little at each step {cite}`loshchilov2019decoupled`:
 #
 # $$
@@ -564,7 +564,7 @@ figures.show_table(
 )
 
 # %% [markdown]
-# (These are nats on 2,000 images of each kind, so they differ from the table above.) With a decay of 0.1 the loss of training rose
+# (These are nats on 2,000 images of each kind, so they differ from the table above.) With a decay of 0.1 the training loss rose
 # and that of validation fell, a little. Every trial had decay or dropout, and three of the four were stopped early: take it
 # as a hint. Three times as much, at twice the rate, was too much. So was **dropout** {cite}`tompson2015dropout` of one map in ten: the narrow network lost more than it could gain. A direction needs no
 # decay, since its length has no effect.

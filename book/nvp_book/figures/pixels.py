@@ -125,7 +125,7 @@ def draw_curves(
 ) -> None:
     """Nats an image over images seen: the rows of each run's log, and the paper's figure for it.
 
-    Lines are the loss of training, a running mean over a fiftieth of the run;
+    Lines are the training loss, a running mean over a fiftieth of the run;
     dots are images for validation, which a log has in bits/dim, of `factor` nats each; dashes at
     the right are what the paper reports, under the run's name.
     """

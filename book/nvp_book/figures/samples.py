@@ -98,7 +98,7 @@ def draw_learning_curves(panels: Mapping[str, Curves]) -> None:
     """A panel for each data set, with published scores as lines. One curve has its name at its end,
     several have a legend.
 
-    Of our runs lines are the loss of training, penalty included; dots are held-out images under
+    Of our runs lines are the training loss, penalty included; dots are held-out images under
     averaged weights.
     """
     _, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 3.7), squeeze=False)
