@@ -381,7 +381,7 @@ assert 1.4 < float(by_vector) - float(by_matrix) < 1.5
 # Row LSTM is unverified, too. Our Row LSTM was trained by an earlier Muon, which moved all state-to-state weights as one
 # vector. In one trial of each, of 2,400 steps, the loss of *training* was 1.5 nats lower by today's Muon.
 #
-# On the 256 **grey levels** of MNIST the paper reports nothing. Our small PixelCNN trained for less than an hour. It is far behind
+# On the 256 **grey levels** of MNIST the paper reports nothing. Our small PixelCNN trained for two and a half hours of one core. It is behind
 # the gated PixelCNN of a well-known tutorial, which trained for 150 epochs on a GPU:
 
 # %% tags=["hide-input"]

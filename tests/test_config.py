@@ -23,6 +23,21 @@ from nvp.model.config import Section
 CONFIGS = sorted((paths.repository_root() / "configs").glob("**/*.yaml"))
 
 
+RECORDED = sorted((paths.results_root() / "runs").glob("*/config.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS + RECORDED, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_a_title_says_the_sizes_of_the_model(path: Path) -> None:
+    config = load_config(path)
+    fields = {r"(\d+) blocks": "num_blocks", r"(\d+) maps": "width"}
+    if isinstance(config.model, PixelRNNConfig):
+        fields = {r"(\d+) (?:blocks|layers?)": "num_layers", r"h=(\d+)": "hidden"}
+    for pattern, field in fields.items():
+        said = re.search(pattern, config.title)
+        if said is not None and hasattr(config.model, field):
+            assert int(said[1]) == getattr(config.model, field)
+
+
 def refused(tree: dict[str, Any]) -> str:
     """The one line with which a tree is refused."""
     with pytest.raises(NVPError) as caught:
