@@ -129,7 +129,7 @@ figures.show_table(
 # other two do better? One difference is known. For a part of each run the first convolution read levels rounded to bfloat16,
 # a format of 16 bits. The Row LSTM made 86 % of its steps after we fixed this, the PixelCNN 83 %, the Diagonal BiLSTM 70 %. A
 # network that learned from rounded levels never saw the exact levels that it draws. The larger the share, the fewer rough samples. But
-# three runs prove nothing, and the count of the Diagonal BiLSTM did not fall when its share grew from 64 %.
+# three runs prove nothing, and the count of the Diagonal BiLSTM rose when its share grew from 64 %.
 #
 # Figure 1 of the paper hides the lower half of an image and lets the model go on. For a Pixel RNN this is exact, since the
 # chain rule begins with the visible part:

@@ -39,7 +39,8 @@ class DataConfig(Section):
 
     name: str
     flips: bool = False  # horizontal, in training: CIFAR-10, CelebA, LSUN (section 4.1)
-    crop: int | None = Field(default=None, ge=1)  # side of squares, in training random
+    # The side of a square that is cut out: at random in training, else at the centre.
+    crop: int | None = Field(default=None, ge=1)
     limit: int | None = Field(default=None, ge=1)  # use only the first so many training images
 
 
@@ -83,20 +84,23 @@ class TrainingConfig(Section):
     optimiser: Optimiser = Optimiser.ADAM
     learning_rate: float = Field(default=1e-3, gt=0)
     betas: tuple[Beta, Beta] = (0.9, 0.999)  # of Adam, Adamax and Muon
-    alpha: float = Field(default=0.99, ge=0, lt=1)  # of RMSprop: the paper has none
+    # Of RMSprop: PyTorch's default, since the paper has none.
+    alpha: float = Field(default=0.99, ge=0, lt=1)
     epsilon: float = Field(default=1e-8, gt=0)  # of all optimisers
     clip_norm: float = Field(default=100.0, gt=0, allow_inf_nan=True)  # inf: no clipping
     tanh_scale_rate: float = Field(default=1.0, gt=0)  # times learning_rate, for tanh scales
-    relative_step: float = Field(default=0.02, gt=0)  # of Muon, for weight-normalised v
+    # Of Muon: ||step|| / ||v|| of weight-normalised v.
+    relative_step: float = Field(default=0.02, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)  # of Muon's kernels: times the rate, a step
     warmup_steps: int = Field(default=0, ge=0)
-    anneal: float = Field(default=0.0, ge=0, le=1)  # last share, in which the rate falls to 0
+    # The last share of the budget, in which the rate falls to 0.
+    anneal: float = Field(default=0.0, ge=0, le=1)
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     early_stopping: bool = False  # keep the averaged weights that validation likes best
     precision: Precision = Precision.AUTO
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     log_every: int = Field(default=50, ge=1)  # steps
-    checkpoint_minutes: float = Field(default=5.0, gt=0, allow_inf_nan=True)  # inf: at the end
+    checkpoint_minutes: float = Field(default=5.0, gt=0, allow_inf_nan=True)  # inf: when done
     validate_minutes: float = Field(default=10.0, gt=0, allow_inf_nan=True)  # the same
 
     @model_validator(mode="after")
@@ -122,12 +126,14 @@ class TrainingConfig(Section):
 class EvaluationConfig(Section):
     """How a finished run is scored."""
 
-    num_draws: int = Field(default=1, ge=1)  # of noise for each image; the ledger's score has 1
+    # Sets of noise for each image; the ledger's score has one.
+    num_draws: int = Field(default=1, ge=1)
     batch_size: int = Field(default=250, ge=1)
     # In training: so many images of the validation split or, without one, the last images of the
     # training set, which are then held out.
     validation_images: int = Field(default=1000, ge=2)
-    statistics_images: int = Field(default=10000, ge=2)  # of training, for batch norms
+    # Training images that re-estimate the statistics of batch norms.
+    statistics_images: int = Field(default=10000, ge=2)
 
 
 _CLASSES: tuple[type[Family], ...] = (

@@ -51,7 +51,8 @@ def full_float32() -> Iterator[None]:
     """Within this block convolutions and matrix products in float32 use full precision.
 
     An NVIDIA GPU would round the factors of a convolution to 10 bits (TF32). A caller's autocast,
-    or its precision of matrix products, may allow fewer.
+    or its precision of matrix products, may allow fewer. Within the block the older names of these
+    settings (`allow_tf32`) cannot be read. After it a precision that was inherited is set.
     """
     parts = attrgetter(*ROUNDING)(torch.backends)
     before = [part.fp32_precision for part in parts]

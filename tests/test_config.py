@@ -21,21 +21,22 @@ from nvp.flows.preprocess import LogitForm
 from nvp.model.config import Section
 
 CONFIGS = sorted((paths.repository_root() / "configs").glob("**/*.yaml"))
-
-
 RECORDED = sorted((paths.results_root() / "runs").glob("*/config.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS + RECORDED, ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_a_title_says_the_sizes_of_the_model(path: Path) -> None:
     config = load_config(path)
-    fields = {r"(\d+) blocks": "num_blocks", r"(\d+) maps": "width"}
-    if isinstance(config.model, PixelRNNConfig):
-        fields = {r"(\d+) (?:blocks|layers?)": "num_layers", r"h=(\d+)": "hidden"}
-    for pattern, field in fields.items():
-        said = re.search(pattern, config.title)
-        if said is not None and hasattr(config.model, field):
-            assert int(said[1]) == getattr(config.model, field)
+    fields = {
+        r"(\d+) (?:blocks|layers?)": ("num_blocks", "num_layers", "blocks", "layers"),
+        r"h=(\d+)": ("hidden",),
+        r"(\d+) maps|width (\d+)|of (\d+) features": ("width",),
+        r"(\d+) latents": ("latent",),
+    }
+    for pattern, names in fields.items():
+        if said := re.search(pattern, config.title):
+            size = int(next(filter(None, said.groups())))
+            assert size in {getattr(config.model, name, None) for name in names}
 
 
 def refused(tree: dict[str, Any]) -> str:

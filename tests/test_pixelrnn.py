@@ -230,8 +230,8 @@ def test_half_precision_does_not_move_the_levels(kind: Kind) -> None:
 
 
 @kinds
-def test_a_mixture_of_half_precision_is_scored(kind: Kind) -> None:
-    """Of weights in half precision, where autocast keeps those of the head in float32."""
+def test_a_mixture_with_weights_of_half_precision_is_scored(kind: Kind) -> None:
+    """Without autocast the head computes in the precision of its weights."""
     model = PixelRNN(config(kind, levels=256, output="mixture")).bfloat16()
     images = torch.randint(256, (4, *model.image_shape), generator=generator(), dtype=torch.uint8)
     assert model.log_prob(images).isfinite().all()

@@ -20,7 +20,7 @@ from nvp.model.dequantisation import dequantise, normal_noise, quantise, uniform
 class Output(nn.Module, ABC):
     """A distribution over the levels 0..levels-1, for every sub-pixel by itself."""
 
-    needs_float32: bool = False  # True: half precision is too coarse for its parameters
+    needs_float32: bool = False  # True: bfloat16 is too coarse, so autocast leaves its head alone
 
     def __init__(self, levels: int, size: int) -> None:
         super().__init__()
