@@ -615,7 +615,7 @@ check_bijection(actnorm, batch[:1])
 # $s_1 = \epsilon$, $W = \begin{bmatrix} \epsilon & 1 \\ 1 & 0 \end{bmatrix}$ has $L_{21} = 1/\epsilon$ and
 # $s_2 = -1/\epsilon$. The fixed signs also fix the sign of $\det W$, which is negative for the swap. If the signs of $s$ differ, training can come as
 # near to the swap as it likes, at the price of factors that grow without bound. If they are equal, $W$ stays on the other side of the singular
-# matrices. That costs no density: to turn the sign of a channel changes neither the prior nor the couplings, if the networks follow.
+# matrices. A fixed sign costs no density: to turn the sign of a channel changes neither the prior nor the couplings, if the networks follow.
 
 # %%
 for epsilon in (1e-1, 1e-3):

@@ -126,7 +126,7 @@ def rounding() -> Iterator[list[Any]]:
 
 
 def test_scores_are_of_full_float32(rounding: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a program allows, in the old way of saying it or in the new."""
+    """Whatever a program allows; afterwards it allows the same."""
     before, seen = [part.fp32_precision for part in rounding], []
     model = RealNVP(RealNVPConfig.paper((1, 8, 8), num_blocks=0, width=4)).eval()
     looked = model.log_prob

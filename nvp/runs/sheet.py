@@ -89,7 +89,10 @@ def greys(images: Tensor, levels: int) -> Tensor:
 
 
 def sheet(images: Tensor, columns: int, zoom: int = 1) -> Image.Image:
-    """Images, (N, C, H, W) uint8, side by side on white, each pixel a square of side `zoom`."""
+    """Images, (N, C, H, W) uint8, side by side on white, each pixel a square of side `zoom`.
+
+    Raises `NVPError` unless C is 1 or 3.
+    """
     from PIL import Image
     from torchvision.utils import make_grid
 
