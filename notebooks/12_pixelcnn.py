@@ -640,7 +640,8 @@ def sample(model, images, first_row=0):
     _, _, height, width = images.shape
     for row in range(first_row, height):
         for column in range(width):
-            logits = model(images)[:, :, 0, row, column]
+            above = images[:, :, : row + 1]  # no other row is seen
+            logits = model(above)[:, :, 0, row, column]
             drawn = torch.multinomial(logits.softmax(1), 1)[:, 0]
             images[:, 0, row, column] = drawn
     return images

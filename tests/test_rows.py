@@ -38,10 +38,11 @@ def configuration(row: Row) -> RunConfig:
 
 
 def few_features(model: Any) -> Any:
-    """The same layers, two at most of a Pixel RNN, with two or three features."""
+    """The same layers, two at most in a row, with two or three features."""
     match model:
         case RealNVPConfig():
-            return model.model_copy(update={"width": 2})
+            blocks = min(2, model.num_blocks)
+            return model.model_copy(update={"width": 2, "num_blocks": blocks})
         case MultiScaleConfig():
             narrow = {"small": few_features(model.small), "large": few_features(model.large)}
             return model.model_copy(update={**narrow, "width": 2})

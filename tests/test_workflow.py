@@ -16,10 +16,12 @@ import tiny
 from nvp.ledger import entry as ledger
 from nvp.runs.folder import RunFolder
 from nvp.runs.load import load_run
+from workflow import execute as executor
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
+Captured = pytest.CaptureFixture[str]
 NOTEBOOK = """\
 # %% tags=["parameters"]
 profile = "laptop"
@@ -37,55 +39,44 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
-def execute(source: Path, *parameters: str) -> subprocess.CompletedProcess[str]:
-    script = ROOT / "workflow" / "execute.py"
-    command = [sys.executable, script, source, source.with_suffix(".ipynb"), *parameters]
-    return subprocess.run(command, text=True, capture_output=True)
+def execute(source: Path, *parameters: str) -> int:
+    return executor.main([str(source), str(source.with_suffix(".ipynb")), *parameters])
 
 
 def test_a_parameter_reaches_the_notebook(source: Path) -> None:
-    assert execute(source, "profile=paper").returncode == 0
+    assert execute(source, "profile=paper") == 0
     notebook = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
     assert notebook.cells[-1].outputs[0].text == "paper\n"
     assert str(source.parent) not in source.with_suffix(".ipynb").read_text()
 
 
-def test_an_unknown_parameter_is_an_error(source: Path) -> None:
-    result = execute(source, "profil=paper")
-    assert result.returncode == 1
-    assert "has no parameter profil; it has: profile" in result.stderr
+def test_an_unknown_parameter_is_an_error(source: Path, capsys: Captured) -> None:
+    assert execute(source, "profil=paper") == 1
+    assert "has no parameter profil; it has: profile" in capsys.readouterr().err
     assert not source.with_suffix(".ipynb").exists()
 
 
-def test_a_parameter_without_a_name_is_an_error(source: Path) -> None:
-    result = execute(source, "paper")
-    assert result.returncode == 2
-    assert "paper is no name=value" in result.stderr
+def test_a_parameter_without_a_name_is_an_error(source: Path, capsys: Captured) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        execute(source, "paper")
+    assert "paper is no name=value" in capsys.readouterr().err
 
 
-def test_a_source_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    result = execute(tmp_path / "none.py")
-    assert result.returncode == 1
-    assert result.stderr.count("\n") == 1
-    assert "none.py" in result.stderr
+def test_a_source_that_is_not_there_is_one_line(tmp_path: Path, capsys: Captured) -> None:
+    assert execute(tmp_path / "none.py") == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "none.py" in said
 
 
-def test_a_cell_that_fails_is_an_error(source: Path) -> None:
-    result = execute(source, "profile=broken")
-    assert result.returncode == 1
-    assert "broken on purpose" in result.stderr
+def test_a_cell_that_fails_is_an_error(source: Path, capsys: Captured) -> None:
+    assert execute(source, "profile=broken") == 1
+    assert "broken on purpose" in capsys.readouterr().err
     assert not source.with_suffix(".ipynb").exists()
     assert source.with_suffix(".failed.ipynb").exists()
 
 
-@pytest.mark.parametrize(
-    ("folder", "changes"),
-    [
-        ("build/runs/x$(touch broken)", []),
-        ("build/seeds/x$(touch broken)/7", ["--set", "training.seed=7"]),
-    ],
-)
-def test_names_are_quoted(folder: str, changes: list[str], tmp_path: Path) -> None:
+def test_names_are_quoted(tmp_path: Path) -> None:
     """A checkout with a space in its path trains, and the name of a file is no command."""
     checkout = tmp_path / "my checkout"
     (checkout / "configs").mkdir(parents=True)
@@ -93,21 +84,23 @@ def test_names_are_quoted(folder: str, changes: list[str], tmp_path: Path) -> No
     (checkout / "bin").mkdir()
     python = checkout / "bin" / "python"
     python.symlink_to(Path(sys.executable).resolve())
-    stand_in(checkout / "bin" / "nvp", 'printf "%s\\n" "$@" > arguments')
+    stand_in(checkout / "bin" / "nvp", 'printf "%s\\n" "$@" >> arguments')
     snakefile = ROOT / "workflow" / "Snakefile"
     shorter = ("--config", 'set=["training.steps=3"]')
+    folders = ("build/runs/x$(touch broken)", "build/seeds/x$(touch broken)/7")
     command = [python, "-m", "snakemake", "--snakefile", snakefile, "--cores", "1", *shorter]
-    command += ["--", f"{folder}/finished"]
+    command += ["--", *(f"{folder}/finished" for folder in folders)]
     packages = {**os.environ, "PYTHONPATH": sysconfig.get_path("purelib")}
     result = subprocess.run(command, cwd=checkout, env=packages, text=True, capture_output=True)
     assert result.returncode == 0, result.stderr
-    assert (checkout / "arguments").read_text().splitlines() == [
-        "train",
-        "configs/x$(touch broken).yaml",
-        "--run-folder",
-        folder,
-        *("--set", "training.steps=3"),
-        *changes,
+    trained = (checkout / "arguments").read_text().removeprefix("train\n").split("train\n")
+    assert sorted(each.splitlines() for each in trained) == [
+        ["configs/x$(touch broken).yaml", "--run-folder", folder, "--set", *changes]
+        for folder, changes in zip(
+            folders,
+            (["training.steps=3"], ["training.steps=3", "--set", "training.seed=7"]),
+            strict=True,
+        )
     ]
     assert not (checkout / "broken").exists()
 

@@ -47,13 +47,13 @@ def execute(source: Path, target: Path, parameters: dict[str, str]) -> None:
     unfinished.unlink()
 
 
-def main() -> int:
-    """Read the command line; 0 when the notebook ran through, 1 when it did not."""
+def main(argv: list[str] | None = None) -> int:
+    """Read the command line, or `argv`; 0 when the notebook ran through, 1 when it did not."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
     parser.add_argument("parameters", nargs="*", metavar="name=value")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     if unnamed := [pair for pair in arguments.parameters if "=" not in pair]:
         parser.error(f"{unnamed[0]} is no name=value")
     parameters = dict(pair.split("=", 1) for pair in arguments.parameters)

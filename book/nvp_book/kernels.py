@@ -60,7 +60,9 @@ class ForkedProvisioner(LocalProvisioner):
         """Fork, where another provisioner would run `python -m ipykernel_launcher -f FILE`."""
         arguments = cmd[cmd.index("-f") :]
         process = forks.Process(
-            target=run_kernel, args=(arguments, kwargs["cwd"], kwargs["env"]), daemon=True
+            target=run_kernel,
+            args=(arguments, kwargs.get("cwd", os.getcwd()), kwargs["env"]),
+            daemon=True,
         )
         process.start()
         self.process = Forked(process)  # type: ignore[assignment]  # has the methods that are used
