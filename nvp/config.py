@@ -192,10 +192,10 @@ class RunConfig(Section):
         return build(self.model)
 
 
-def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
+def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
     """Read a YAML file, apply overrides such as "training.minutes=5", and check every key."""
     try:
-        tree = _read_yaml(path.read_text(encoding="utf-8"))
+        tree = _read_yaml(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise NVPError(f"cannot read the configuration {path}: {error.strerror}") from error
     except ValueError as error:

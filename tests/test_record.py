@@ -23,6 +23,7 @@ from nvp.paths import repository_root, results_root
 from nvp.runs.load import load_run
 from nvp.runs.tensors import load_tensors, save_tensors
 from nvp.tables import build as results
+from nvp.training.loop import prepare
 
 REPOSITORY = repository_root()
 
@@ -53,6 +54,17 @@ def test_the_recorded_model_is_the_scored_one(recorded: Path, trained: Path) -> 
     before = run.record.scores.before_rounding.bits_per_dim
     assert before == pytest.approx(run.score.bits_per_dim, abs=scoring.TOLERANCE)
     assert [row["step"] for row in run.log()] == [1, 2]
+
+
+def test_a_path_may_be_a_string(recorded: Path, trained: Path, tmp_path: Path) -> None:
+    run, data, ledgers = str(trained / "run"), str(trained / "data"), str(tmp_path / "results")
+    config = load_config(f"{run}/config.yaml")
+    assert prepare(config, str(tmp_path / "run"), data_root=data).config == config
+    assert load_run(run, data_root=data).config == config
+    entered = record(run, data_root=data, first=20, num_draws=4, root=ledgers)
+    assert ledger.runs(ledgers) == {"tiny": entered}
+    assert ledger.read_run(f"{ledgers}/runs/tiny") == entered
+    assert entered.record.scores == ledger.runs(recorded)["tiny"].record.scores
 
 
 def test_weights_are_kept_in_half_precision(recorded: Path) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,8 +36,11 @@ from nvp.runs.folder import RunFolder
 from nvp.runs.load import load_run
 from nvp.runs.log import read_log
 from nvp.runs.tensors import load_tensors
+from nvp.training import allocator
 from nvp.training.loop import keep_if_best, next_batch, prepare, training_step, validate
 from nvp.training.state import State, begin, save
+
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage")
 
 
 def losses(folder: Path) -> list[tuple[float, float, float]]:
@@ -297,6 +303,19 @@ def test_images_for_statistics_come_in_no_order() -> None:
     for batch in some.split(50):
         assert len(batch.unique()) > 7
     assert torch.equal(shuffled(by_class, 5000).sort().values, by_class)
+
+
+@pytest.mark.skipif(not HUGE_PAGES.exists(), reason="this kernel has no huge pages")
+def test_the_heap_is_of_huge_pages() -> None:
+    """In a process of its own, since it cannot be undone; without PyTorch, whose import is slow."""
+    code = (
+        f"import runpy; runpy.run_path({allocator.__file__!r})['keep_freed_memory']()\n"
+        "print(open('/proc/self/smaps').read())"
+    )
+    maps = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
+    heaps = re.findall(r"\[heap\]\nSize: +(\d+) kB.*?VmFlags:(.*?)\n", maps.stdout, re.DOTALL)
+    huge = [int(kib) for kib, flags in heaps if "hg" in flags.split()]
+    assert sum(huge) == pytest.approx(allocator.HEAP / 1024, rel=1e-3)
 
 
 def test_the_lowest_validation_figure_decides(tmp_path: Path) -> None:

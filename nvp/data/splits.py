@@ -16,13 +16,13 @@ from nvp.model.protocol import check_levels
 BLOCK_IMAGES = 10_000
 
 
-def load_split(config: RunConfig, split: str, data_root: Path | None = None) -> Dataset:
+def load_split(config: RunConfig, split: str, data_root: str | Path | None = None) -> Dataset:
     """A split of the data set that `config` names, as it says; a limit is of training images."""
     limit = config.data.limit if split == "train" else None
     return load(config.data.name, split, root=data_root, limit=limit, crop=config.data.crop)
 
 
-def check_test_split(config: RunConfig, data_root: Path | None = None) -> None:
+def check_test_split(config: RunConfig, data_root: str | Path | None = None) -> None:
     """Raise before training what scoring would raise after it: `NVPError` for test images that are
     missing, fewer than two, or not of the shape, levels and labels of the model.
     """
@@ -41,7 +41,7 @@ class TrainingData:
     validation: Examples
 
 
-def training_data(config: RunConfig, data_root: Path | None = None) -> TrainingData:
+def training_data(config: RunConfig, data_root: str | Path | None = None) -> TrainingData:
     """Load and check the training images of a configuration, and hold some out for validation."""
     data = load_split(config, "train", data_root)
     whole = examples(config, data)
@@ -94,7 +94,7 @@ def check_images(config: RunConfig, data: Dataset) -> None:
 
 
 def hold_out(
-    images: Examples, config: RunConfig, data_root: Path | None = None
+    images: Examples, config: RunConfig, data_root: str | Path | None = None
 ) -> tuple[Examples, Examples]:
     """The images to train on, and those for validation.
 

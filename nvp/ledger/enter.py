@@ -49,17 +49,17 @@ FLOORS = {"cifar10": 2.8, "binarized-mnist": 78.0}
 
 
 def record(
-    folder: Path,
+    folder: str | Path,
     *,
     name: str | None = None,
-    data_root: Path | None = None,
+    data_root: str | Path | None = None,
     num_draws: int = 8,
     first: int = 1000,
     keep_weights: bool | None = None,
     replace: bool = False,
     device: str = "auto",
     trust: bool = False,
-    root: Path | None = None,
+    root: str | Path | None = None,
 ) -> Run:
     """Score the run in `folder` on its full test set, and write it to `root`/runs/NAME.
 
@@ -75,13 +75,14 @@ def record(
     taken, unless `replace` is given and an entry is there.
     """
     commit = code_commit()  # of the code that scores: a commit may be made meanwhile
-    files = RunFolder(folder)
+    files = RunFolder(Path(folder))
     if not files.checkpoint.is_file():
         raise NVPError(
             f"there is no {files.checkpoint}: name the folder of a run that nvp train wrote"
         )
     config = read_config(files, trust=trust)
-    target = entry_folder(config.name if name is None else name, root or results_root(), replace)
+    ledger = Path(root or results_root())
+    target = entry_folder(config.name if name is None else name, ledger, replace)
     run = load_run(folder, data_root=data_root, device=device, trust=trust)
     assert run.training is not None
     size = 2 * sum(p.numel() for p in run.model.parameters())

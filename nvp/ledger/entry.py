@@ -203,8 +203,9 @@ class Run:
         return load_run(self.folder, device=device, trust=True).model
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: str | Path) -> Run:
     """The entry in `folder`. Raises `NVPError` where its record is not as it was written."""
+    folder = Path(folder)
     path = RunFolder(folder).record
     try:
         record = Record.model_validate_json(path.read_bytes())
@@ -224,12 +225,12 @@ def read_run(folder: Path) -> Run:
     return Run(folder, record)
 
 
-def entries(root: Path | None = None) -> list[Path]:
+def entries(root: str | Path | None = None) -> list[Path]:
     """The folder of every recorded run, in alphabetical order; `root` is `results/` by default.
 
     Raises `NVPError` where one is out of place, since `nvp record --replace` was killed.
     """
-    ledger = (root or results_root()) / "runs"
+    ledger = Path(root or results_root()) / "runs"
     for old in ledger.glob(".*.old"):
         name = old.name.removeprefix(".").removesuffix(".old")
         if not (ledger / name).exists():
@@ -240,7 +241,7 @@ def entries(root: Path | None = None) -> list[Path]:
     return sorted(folder for folder in folders if RunFolder(folder).is_recorded)
 
 
-def runs(root: Path | None = None) -> dict[str, Run]:
+def runs(root: str | Path | None = None) -> dict[str, Run]:
     """Every recorded run by name, in alphabetical order; `root` is `results/` by default."""
     return {folder.name: read_run(folder) for folder in entries(root)}
 

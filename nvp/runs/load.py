@@ -43,7 +43,11 @@ class Training:
 
 
 def load_run(
-    folder: Path, *, data_root: Path | None = None, device: str = "auto", trust: bool = False
+    folder: str | Path,
+    *,
+    data_root: str | Path | None = None,
+    device: str = "auto",
+    trust: bool = False,
 ) -> TrainedRun:
     """The model of a run folder, recorded or fresh from training.
 
@@ -51,7 +55,7 @@ def load_run(
     again on training images, which must be there. Raises `NVPError` for anything that is missing,
     damaged or foreign, and as `read_config` does.
     """
-    files = RunFolder(folder)
+    files = RunFolder(Path(folder))
     config = read_config(files, trust=trust)
     if files.weights.is_file():
         model = _with_weights(config, load_tensors(files.weights)[0], files.weights, device)

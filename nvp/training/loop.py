@@ -33,14 +33,18 @@ from nvp.training.state import State, begin, restore, save
 
 
 def prepare(
-    config: RunConfig, folder: Path, *, data_root: Path | None = None, device: str = "auto"
+    config: RunConfig,
+    folder: str | Path,
+    *,
+    data_root: str | Path | None = None,
+    device: str = "auto",
 ) -> Job:
     """Make a run ready to train in `folder`, from its checkpoint if it has one; write nothing.
 
     Raises `NVPError` for everything that can be refused: a configuration that is not the
     checkpoint's, images that are missing or others, a device that is not here.
     """
-    files, settings, where = RunFolder(folder), config.training, pick_device(device)
+    files, settings, where = RunFolder(Path(folder)), config.training, pick_device(device)
     files.check_free()
     checkpoint = read_checkpoint(files.checkpoint, config) if files.checkpoint.exists() else None
     check_test_split(config, data_root)
