@@ -51,7 +51,7 @@ ledger = runs()
 # and weight normalisation, and skip connections as in PixelRNN {cite}`oord2016pixelrnn`. Kernel sizes and layout
 # come from the authors' code {cite}`dinh2016code`.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The network behind $s$ and $t$, as in the authors' code. The first convolution and each of the $B$ residual blocks contribute to one sum, through a 1 × 1 convolution; $s$ and $t$ are read from this sum, not from the end of the trunk.", "name": "fig-network"}, "image": {"alt": "A diagram. The masked input goes through batch norm, is joined by its negative and by the mask, through a ReLU, and a 3 by 3 convolution into a row of residual blocks. From the convolution and from each block a 1 by 1 convolution leads up to a chain of sums; behind the last sum batch norm, ReLU and a 1 by 1 convolution give t and s. Below, a residual block: batch norm, ReLU, 3 by 3 convolution, twice, and a connection around both."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The network behind $s$ and $t$, as in the authors' code. The first convolution and each of the $B$ residual blocks contribute to one sum, through a 1 × 1 convolution; $s$ and $t$ are read from this sum, not from the end of the trunk.", "name": "fig-network"}, "image": {"alt": "A diagram. The masked input goes through batch norm, is joined by its negative and by the mask, through a ReLU, and a 3 by 3 convolution into a row of residual blocks. From the convolution and from each block a 1 by 1 convolution leads up to a chain of sums; after the last sum batch norm, ReLU and a 1 by 1 convolution give t and s. Below, a residual block: batch norm, ReLU, 3 by 3 convolution, twice, and a connection around both."}}
 architecture.draw_network()
 plt.show()
 
@@ -410,7 +410,7 @@ assert official.mean > 2 * official.error
 # ## Real NVP in a hundred lines
 #
 # The next cell collects chapters {ref}`coupling-layers`, {ref}`multi-scale` and {ref}`integers-to-bits`. One function has
-# changed: `stack` now puts a `BatchNorm` behind each coupling. Together with `conv`, `unit`, `Network` and `BatchNorm`
+# changed: `stack` now puts a `BatchNorm` after each coupling. Together with `conv`, `unit`, `Network` and `BatchNorm`
 # above it is a complete Real NVP. You can copy the three cells into an empty notebook. Its images are integers from 0 to
 # 255, of shape (N, C, H, W).
 

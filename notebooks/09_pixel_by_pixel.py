@@ -385,7 +385,7 @@ assert nearest.tolist() == [True, False, False]
 # %% [markdown]
 # Under A, A, A the two nearest pixels on the left are lost. A shortcut from the raw input around the mask A
 # convolution would be as wrong as B, B, B: it hands the pixel to its own prediction. Residual connections
-# therefore start behind mask A.
+# therefore start after mask A.
 #
 # Within a pixel, the table shows which of its own colours each output saw through A, B, B:
 
@@ -545,7 +545,7 @@ assert (forwards - backwards).abs().max() > 1e-4
 # ```{exercise} Normalise with care
 # :label: ex-batch-norm
 #
-# Put a batch normalisation in training mode behind the first convolution. Which pixels does a pixel see now, and
+# Put a batch normalisation in training mode after the first convolution. Which pixels does a pixel see now, and
 # why? What does a layer norm over the channels of a pixel do to three colours?
 # ```
 #

@@ -302,7 +302,7 @@ plt.show()
 
 # %% [markdown]
 # The triangle opens by $m$ columns a row on each side: 1 for $k = 3$, 2 for $k = 5$. A second layer
-# adds a column on the left and nothing on the right. (The state may see the *maps* at its own place, which behind
+# adds a column on the left and nothing on the right. (The state may see the *maps* at its own place, which after
 # mask A know nothing of the pixel.)
 #
 # A path that leads one pixel to the right must go up one row, in whichever layer it does so. So $L$ layers of $k = 3$

@@ -446,7 +446,7 @@ for layer, state, inputs in (
 # * Skewing turns diagonals into columns. An LSTM over the columns reads, for each pixel, its left neighbour and the
 #   pixel above.
 # * A mirrored second direction sees the other side. Without a shift down by one row it leaks.
-# * One layer sees exactly the past of its input map; behind mask A that is every earlier pixel but one.
+# * One layer sees exactly the past of its input map; after mask A that is every earlier pixel but one.
 # * A scan takes $2n - 1$ steps. Appendix {ref}`fast-scans` shows how it becomes fast.
 #
 # ## Exercises

@@ -377,7 +377,7 @@ header = ["images", "layers", "seen", "deeper would", "blind spot"]
 figures.show_table(header, rows)
 
 # %% [markdown]
-# The blind spot takes 18 to 19 % of the context, at any depth. The Row LSTM behind its first convolution has the *same*
+# The blind spot takes 18 to 19 % of the context, at any depth. The Row LSTM after its first convolution has the *same*
 # right edge, $d + 2$, but sees all rows above at once. The Diagonal BiLSTM misses one pixel. On CIFAR-10 the paper's
 # likelihoods have the three in this order.
 #
@@ -805,7 +805,7 @@ assert 15.5 < diagonal / pixelcnn < 16.5
 # ```{exercise} A gated layer
 # :label: ex-gated-layer
 #
-# The layer of the *Gated PixelCNN* {cite}`oord2016gated` has no ReLUs, but one gate behind the 3 × 3 convolution, as an
+# The layer of the *Gated PixelCNN* {cite}`oord2016gated` has no ReLUs, but one gate after the 3 × 3 convolution, as an
 # LSTM has it. The convolution makes $a$ and $b$, $h$ maps each. The output is $\tanh(a) \odot \sigma(b)$. Build the layer, with maps of
 # one colour for each unit, and train it in `PixelRNN` for 60 steps.
 # ```

@@ -253,7 +253,7 @@ figures.show_table(["field", "value", "what it is"], rows)
 # A mean of zero leaves a deviation of $\sqrt 2$. But $t$ can give the changed half any mean, and a larger mean leaves *less*
 # spread. The folded cell measures this on random images:
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Mean and standard deviation of the changed half behind the norm of the official code: {eq}`eq:official-norm` and, as dots, measured on random images. A plain norm would give 0 and 1.", "name": "fig-official-norm"}, "image": {"alt": "Two curves over the ratio of mean and deviation, from 0 to 6. The deviation falls from 1.41 to 0.3, the mean rises from 0 towards 1. Dots lie on both."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Mean and standard deviation of the changed half after the norm of the official code: {eq}`eq:official-norm` and, as dots, measured on random images. A plain norm would give 0 and 1.", "name": "fig-official-norm"}, "image": {"alt": "Two curves over the ratio of mean and deviation, from 0 to 6. The deviation falls from 1.41 to 0.3, the mean rises from 0 towards 1. Dots lie on both."}}
 generator = torch.Generator().manual_seed(0)
 b = checkerboard_mask(16, 16)
 noise = torch.randn(200, 1, 16, 16, generator=generator)
@@ -689,7 +689,7 @@ display(
 # * The list of differences is computed: it is the fields in which two presets differ. Each version is a bijection with
 #   the right determinant.
 # * The code's norm under a checkerboard counts zeros, and leaves mean and deviation with mean² + deviation² / 2 = 1. Its
-#   first norm inside $s$ and $t$ makes the kept squares too large by $\sqrt 2$, and the doubling behind it adds to that.
+#   first norm inside $s$ and $t$ makes the kept squares too large by $\sqrt 2$, and the doubling after it adds to that.
 # * On mirrored images, keeping odd or even squares first cannot matter to a flow of one scale. On grey images, the order
 #   of a squeeze cannot matter to a flow of two scales.
 # * Shift and scale in either order give the same maps and different gradients.
@@ -751,7 +751,7 @@ for name in differ:
 # ```{exercise} When doubling is right
 # :label: ex-right-doubling
 #
-# A factor behind the first norm inside $s$ and $t$ should give the kept squares deviation 1. Which one does, for an
+# A factor after the first norm inside $s$ and $t$ should give the kept squares deviation 1. Which one does, for an
 # input of mean $m$ and variance $v$? For which input is it 2?
 # ```
 #
@@ -778,14 +778,14 @@ for r, factor in (
 # ```{exercise} What is left of a factor
 # :label: ex-factor
 #
-# Leave the doubling out of a network for $s$ and $t$. A convolution follows, and behind it batch norms: does the
+# Leave the doubling out of a network for $s$ and $t$. A convolution follows, and after it batch norms: does the
 # output change?
 # ```
 #
 # ```{solution-start} ex-factor
 # :class: dropdown
 # ```
-# A batch norm right behind a convolution removes any factor, except for its $\epsilon$. But the network also has a residual
+# A batch norm right after a convolution removes any factor, except for its $\epsilon$. But the network also has a residual
 # path. It adds the output of the convolution, factor included, to the output of a block, whose size does not depend on
 # the factor. So the *proportion* of the two changes, and the output with it. (We leave out the mask channel of the presets. The
 # doubling does not reach it, so with it the proportion changes in the first convolution already.)

@@ -10,7 +10,7 @@
 # (batch-statistics)=
 # # Batch statistics
 #
-# Chapter {ref}`networks` puts a batch normalisation behind each coupling and scores in evaluation mode, with moments
+# Chapter {ref}`networks` puts a batch normalisation after each coupling and scores in evaluation mode, with moments
 # re-estimated on training images. Why such care? This appendix finds what training mode really computes, what the running
 # averages of the paper change, and how much a score depends on the moments.
 #
