@@ -18,8 +18,9 @@ def keep_freed_memory() -> None:
 
     Each map comes as pages that the kernel clears first. In trials beside other work that took a
     fifth of a training step of the seven-layer Diagonal BiLSTM. It took more than half of the time
-    of scoring the PixelCNN of 15 blocks. Huge pages took another tenth to fifth off the steps of
-    the small CIFAR-10 runs. Without glibc, or without Linux, this function does nothing.
+    of scoring the PixelCNN of 15 blocks. Where two runs of one thread shared two cores, huge pages
+    took another 13 to 28 % off their steps; where one run had both threads, nothing. Without glibc,
+    or without Linux, this function does nothing.
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
