@@ -25,7 +25,6 @@ from benchmarks.benchmark import CEILING, SAMPLING, Benchmark, Setting
 from nvp import PixelRNN, PixelRNNConfig
 from nvp.model.protocol import use_channels_last
 from nvp.testing import fill_by_definition
-from nvp.training.allocator import keep_freed_memory
 from nvp.training.precision import faster_precision
 
 CEILING_REPEATS = 10
@@ -182,6 +181,5 @@ def convolution_rates(
 
 if __name__ == "__main__":
     module, name, setting, *numbers = sys.argv[1:]
-    keep_freed_memory()
     benchmark: Benchmark = importlib.import_module(f"benchmarks.{module}").BENCHMARK
     print(json.dumps(measure(benchmark, name, benchmark.settings[setting], *map(int, numbers))))

@@ -29,7 +29,7 @@ def keep_freed_memory() -> None:
         libc.free.argtypes = [ctypes.c_void_p]
         libc.mallopt(M_MMAP_MAX, 0)
         libc.mallopt(M_TRIM_THRESHOLD, NEVER)
-        # The heap grows by HEAP, and keeps what was said of it when the block is free again.
+        # The heap grows by HEAP. The kernel keeps the advice when the block is free again.
         if block := libc.malloc(HEAP):
             start = -(-block // mmap.PAGESIZE) * mmap.PAGESIZE  # madvise takes whole pages
             libc.madvise(start, HEAP - mmap.PAGESIZE, mmap.MADV_HUGEPAGE)
