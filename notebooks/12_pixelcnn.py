@@ -629,7 +629,7 @@ print(f"bits/dim below a histogram for each pixel: {saved:.1f}")
 assert saved > 0.5
 
 # %% [markdown]
-# Sampling is the loop of {doc}`09_pixel_by_pixel`, for one colour:
+# Sampling is the loop of {doc}`09_pixel_by_pixel`, for one colour. The network sees no row below the pixel, so it gets none:
 
 
 # %%
@@ -640,8 +640,8 @@ def sample(model, images, first_row=0):
     _, _, height, width = images.shape
     for row in range(first_row, height):
         for column in range(width):
-            above = images[:, :, : row + 1]  # no other row is seen
-            logits = model(above)[:, :, 0, row, column]
+            seen = images[:, :, : row + 1]
+            logits = model(seen)[:, :, 0, row, column]
             drawn = torch.multinomial(logits.softmax(1), 1)[:, 0]
             images[:, 0, row, column] = drawn
     return images

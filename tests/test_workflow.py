@@ -62,11 +62,13 @@ def test_a_parameter_without_a_name_is_an_error(source: Path, capsys: Captured) 
     assert "paper is no name=value" in capsys.readouterr().err
 
 
-def test_a_source_that_is_not_there_is_one_line(tmp_path: Path, capsys: Captured) -> None:
-    assert execute(tmp_path / "none.py") == 1
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert "none.py" in said
+def test_a_source_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    """As the pipeline calls it, in a process of its own."""
+    command = [sys.executable, executor.__file__, tmp_path / "none.py", tmp_path / "none.ipynb"]
+    result = subprocess.run(command, text=True, capture_output=True)
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert "none.py" in result.stderr
 
 
 def test_a_cell_that_fails_is_an_error(source: Path, capsys: Captured) -> None:

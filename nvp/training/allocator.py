@@ -13,14 +13,13 @@ HEAP = 2**32  # bytes of addresses; they take memory only where they are written
 
 
 def keep_freed_memory() -> None:
-    """Let glibc reuse large blocks, in huge pages; by default it maps every tensor over 32 MiB
-    afresh, in pages of 4 KiB.
+    """Let glibc reuse large blocks, in huge pages.
 
-    Each map comes as pages that the kernel clears first. In trials beside other work that took a
-    fifth of a training step of the seven-layer Diagonal BiLSTM. It took more than half of the time
-    of scoring the PixelCNN of 15 blocks. Where two runs of one thread shared two cores, huge pages
-    took another 13 to 28 % off their steps; where one run had both threads, nothing. Without glibc,
-    or without Linux, this function does nothing.
+    By default it maps every tensor over 32 MiB afresh, in pages of 4 KiB that the kernel clears. In
+    trials beside other work that took a fifth of a training step of the seven-layer Diagonal
+    BiLSTM. It took more than half of the time of scoring the PixelCNN of 15 blocks. Where two runs
+    of one thread shared two cores, huge pages took another 13 to 28 % off their steps. One run of
+    two threads gained nothing. Without glibc, or without Linux, this function does nothing.
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
