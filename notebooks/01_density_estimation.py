@@ -32,7 +32,7 @@ import matplotlib.pyplot as plt
 import torch
 from nvp_book import baselines, figures
 from nvp_book.figures import estimation
-from nvp_book.figures.samples import draw_rows
+from nvp_book.figures.samples import plot_rows
 from nvp_book.moons import log_moons
 from nvp_book.selection import data_title
 from torch import nn
@@ -236,7 +236,7 @@ for name, score in baselines.score(train, test).items():
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Test images of the embedded subset of Fashion-MNIST {cite:p}`xiao2017fashion`, and samples of the two baselines. None is chosen.", "name": "fig-baselines"}, "image": {"alt": "Three rows of ten images. Test images: clothes and shoes. One histogram: noise, half of it black. Two neighbours: streaky bright patches on black, in no shape."}}
 generator = torch.Generator().manual_seed(2)
 rows = {name: model.sample(10, generator) for name, model in models.items()}
-draw_rows({"test images": test[:10], **rows})
+plot_rows({"test images": test[:10], **rows})
 plt.show()
 
 # %% [markdown]
@@ -464,7 +464,7 @@ with torch.no_grad():
     nats_of_bound = torch.stack([vae_loss(fresh) for _ in range(50)]).mean()
 notes = {name: f"{value:.2f} nats" for name, value in nats.items()}
 notes["VAE"] = f"≤ {nats_of_bound:.2f} nats"
-estimation.draw_field(densities, samples, notes, limit=2.6)
+estimation.plot_field(densities, samples, notes, limit=2.6)
 plt.show()
 
 # %% tags=["remove-cell"]

@@ -100,7 +100,7 @@ print(f"the integral of p_X is {integral:.4f}")
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The change of variables on the line. The curve is $f$. The eight slabs of $p_Z$, on the left, hold an eighth of the probability each. Followed through the curve they become the slabs of $p_X$ below, with other widths and heights and the same areas.", "name": "fig-line"}, "image": {"alt": "A wavy increasing curve z = f(x). To its left a Gaussian density over z, cut into eight horizontal slabs; below it a density over x with two peaks, cut into the eight slabs that correspond."}}
 window = slice(50, -50)  # where nearly all of the mass is
-densities.draw_map(x[window], f(x)[window], p_x[window], p_z(f(x))[window])
+densities.plot_map(x[window], f(x)[window], p_x[window], p_z(f(x))[window])
 plt.show()
 
 # %% [markdown]

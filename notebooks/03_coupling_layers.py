@@ -60,7 +60,7 @@ torch.set_default_dtype(torch.float64)  # so that a check can be strict
 # directions evaluate $s$ and $t$, and neither inverts them. Sampling is as cheap as inference.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 2 of {cite:t}`dinh2017realnvp`. A coupling layer and its inverse use the same two networks, in the same direction. Blue is kept, orange is changed.", "name": "fig-graphs"}, "image": {"alt": "Two flow diagrams, to be read upwards. Forward: the kept half goes straight up, and through s and t it scales and then shifts the other half. Inverse: the same, but t is subtracted first and then the scale divided out."}}
-couplings.draw_graphs()
+couplings.plot_graphs()
 plt.show()
 
 # %% [markdown]
@@ -225,7 +225,7 @@ assert torch.allclose(log_det[0], matrix.slogdet().logabsdet)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Equation 6, found by automatic differentiation: Jacobians of coupling layers, positive entries red, negative ones blue, zeros white. Left: a vector with $d = 4$ of $D = 8$. Middle: a checkerboard on 4 × 4 pixels, numbered row by row. Right: the same matrix, kept pixels first.", "name": "fig-jacobians"}, "image": {"alt": "Three matrices. The left and the right one are lower triangular: an identity block, zeros to its right, a full block below it, and a diagonal block. The middle one has the same entries as the right one, scattered in a woven pattern."}}
 kept_first = torch.argsort(1 - odd.flatten(), stable=True)
-couplings.draw_matrices(
+couplings.plot_matrices(
     {
         "vector, split in half": jacobian[0].detach(),
         "checkerboard, row by row": matrix,
@@ -264,7 +264,7 @@ side = torch.linspace(-1.5, 1.5, 11)
 square = torch.cartesian_prod(side, side).reshape(11, 11, 2)
 kept, changed = square[..., 0], square[..., 1]
 t, s = 0.5 * torch.sin(2 * kept), torch.tanh(torch.cos(2 * kept)) * 0.7
-couplings.draw_areas(
+couplings.plot_areas(
     {
         "a square grid": square,
         "additive (NICE)": torch.stack([kept, changed + t], dim=-1),
@@ -283,7 +283,7 @@ plt.show()
 # (section 3.5).
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 4(a) of {cite:t}`dinh2017realnvp`: three couplings with alternating roles. Blue: still the input. Orange: changed at least once.", "name": "fig-alternation"}, "image": {"alt": "Two columns of boxes, to be read upwards. In the first coupling the left half is kept and changes the right one; in the second the right half is kept and changes the left one; in the third the left half is kept again."}}
-couplings.draw_alternation()
+couplings.plot_alternation()
 plt.show()
 
 # %% [markdown]
@@ -351,7 +351,7 @@ for count in (1, 2, 3):
     matrices[name] = matrix[kept_first][:, kept_first]
 assert torch.allclose(matrix.slogdet().logabsdet, log_det[0])
 assert (matrix != 0).all()
-couplings.draw_matrices(matrices)
+couplings.plot_matrices(matrices)
 plt.show()
 
 # %% [markdown]
@@ -449,7 +449,7 @@ assert best - 0.02 < learned < best + 0.15 < single - 0.5
 noise = torch.randn(2000, 2, generator=torch.Generator().manual_seed(3))
 with torch.no_grad():
     samples = flow.inverse(noise)
-densities.draw_density(
+densities.plot_density(
     lambda x: log_prob(flow, x), test[:1000], samples[:1000], limit=2.6
 )
 plt.show()
@@ -465,7 +465,7 @@ plt.show()
 # it, `flow(x)` and `flow.inverse(z)`.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 1 of {cite:t}`dinh2017realnvp`, by the couplings of this page. Above: test data $x$ and $z = f(x)$. Below: $z \\sim p_Z$ and $x = g(z)$. The grid is square on the left above and on the right below, and the map carries it along. Colours tell where in the square of its row a point came from.", "name": "fig-figure-one"}, "image": {"alt": "Four panels. Upper left, moons on a square grid; upper right, the same points as a round cloud on a strongly curved grid. Lower right, a round cloud on a square grid; lower left, the same points as two moons, on a grid that is folded into their shape."}}
-densities.draw_spaces(
+densities.plot_spaces(
     lambda x: flow(x)[0],
     flow.inverse,
     test[:400],
@@ -486,7 +486,7 @@ with torch.no_grad():
     for coupling in flow.layers:
         h, _ = coupling(h)
         steps.append(h)
-densities.draw_trace(test[:400], steps)
+densities.plot_trace(test[:400], steps)
 plt.show()
 
 # %% [markdown]

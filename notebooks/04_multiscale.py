@@ -170,7 +170,7 @@ assert torch.equal(squeeze(x), package_squeeze(x, SqueezeOrder.POSITION_MAJOR))
 numbers = torch.tensor(
     [[1, 2, 5, 6], [3, 4, 7, 8], [9, 10, 13, 14], [11, 12, 15, 16]]
 )
-architecture.draw_figure_3(
+architecture.plot_figure_3(
     numbers,
     checkerboard(4, 4)[0, 0].bool(),
     squeeze(numbers[None, None])[0],
@@ -198,7 +198,7 @@ plt.show()
 # $$ (eq:factor)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 4(b) of {cite:t}`dinh2017realnvp`: factoring out, with the dimensions of a 32 × 32 × 3 image and four scales. The height of a box is its share of the dimensions.", "name": "fig-factor"}, "image": {"alt": "From left to right boxes x, h1, h2, h3, each half as high as the one before, joined by maps f1 to f4. From each map but the last half of the output goes straight to the right, where z1, with 1536 dimensions, z2, with 768, z3 and z4, with 384 each, make up z."}}
-architecture.draw_factoring_out([1536, 768, 384, 384])
+architecture.plot_factoring_out([1536, 768, 384, 384])
 plt.show()
 
 # %% [markdown]
@@ -385,7 +385,7 @@ with torch.no_grad():
     three, _ = scale.checkerboard(x)
     squeezed = squeeze(three)
     h, z = factor_out(scale.channelwise(squeezed)[0])
-architecture.draw_scale(
+architecture.plot_scale(
     {"$x$": x, "$b \\odot x$": b * x, "$s$": s, "$t$": t, "$y$": y},
     {
         "three couplings": three,
@@ -457,7 +457,7 @@ assert torch.allclose(seen[-1], x, atol=1e-2)
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Seven images on their way to noise and back, from $-3$ (black) to 3 (white). Downwards is inference, upwards is sampling.", "name": "fig-to-noise"}, "image": {"alt": "Four rows of seven garments. In the first they are whole. After one scale every second pixel is noise and the garments can still be seen; after two, three quarters are noise and outlines are left; in the last row there is noise, with traces of a print."}}
 steps = ["z", "after scale 2", "after scale 1", "x"]
 grey = [(255 * (value.clamp(-3, 3) + 3) / 6).byte() for value in seen]
-samples.draw_rows(dict(reversed(list(zip(steps, grey, strict=True)))))
+samples.plot_rows(dict(reversed(list(zip(steps, grey, strict=True)))))
 plt.show()
 
 # %% [markdown]

@@ -86,7 +86,7 @@ shares = pixels.long().bincount(minlength=256) / len(pixels)
 entropy = -torch.special.xlogy(shares, shares).sum() / math.log(2)
 assert raw[-1] < 0  # a code of negative length
 assert (noisy > entropy).all()
-pictures.draw_spikes(widths, raw, noisy, entropy.item())
+pictures.plot_spikes(widths, raw, noisy, entropy.item())
 plt.show()
 
 # %% [markdown]
@@ -212,7 +212,7 @@ on_line, log_slope = to_line(grid, 0.0)
 assert torch.allclose(log_slope, (256 * slope[:, 0]).log())
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Both forms of {eq}`eq:logit` over the range of a pixel, and the log-derivative. They are alike except near white, where the printed form has no bound.", "name": "fig-logit"}, "image": {"alt": "Two panels. Left, x over the scaled pixel: both curves rise from -2.9; the symmetric one ends at 2.9, the printed one shoots up at the right edge. Right, the log-derivative: a symmetric valley, and a curve that climbs steeply at the right edge."}}
-pictures.draw_logits(margin=0.05)
+pictures.plot_logits(margin=0.05)
 plt.show()
 
 # %% [markdown]
@@ -228,7 +228,7 @@ assert printed.isinf().any()
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The darkest 24 levels of the training images: as integers, a set of spikes; with uniform noise, a histogram and so a density; after the logit, the density that the flow is trained on, here over the whole range. The vertical axes are logarithmic.", "name": "fig-stages"}, "image": {"alt": "Three histograms. Left, isolated bars at the integers, that at zero much the highest. Middle, the same filled out to steps of width one. Right, a density on -3 to 3 with a sharp peak at its left end."}}
 few = images[::20]
 noise = torch.rand(few.shape, generator=generator)
-pictures.draw_stages(few, few + noise, to_line(few, noise)[0])
+pictures.plot_stages(few, few + noise, to_line(few, noise)[0])
 plt.show()
 
 # %% [markdown]
@@ -363,7 +363,7 @@ assert surprise > 8
 # whatever the width.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The noise of a pixel that is certain, scaled to variance 1, and the Gaussian that the prior holds against it. The divergence between the two is {eq}`eq:floor`.", "name": "fig-floor"}, "image": {"alt": "A flat box between about -1.7 and 1.7, and a bell curve that is above it in the middle and has tails beyond both edges."}}
-pictures.draw_uniform_and_gaussian()
+pictures.plot_uniform_and_gaussian()
 plt.show()
 
 # %% tags=["remove-cell"]

@@ -28,7 +28,7 @@ from nvp_book import baselines, figures
 from nvp_book.ablation import compare, load_ablation, read_rows
 from nvp_book.figures import architecture
 from nvp_book.figures import networks as pictures
-from nvp_book.figures.samples import draw_rows
+from nvp_book.figures.samples import plot_rows
 from torch.func import jacrev
 
 import nvp
@@ -52,7 +52,7 @@ ledger = runs()
 # come from the authors' code {cite}`dinh2016code`.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The network behind $s$ and $t$, as in the authors' code. The first convolution and each of the $B$ residual blocks contribute to one sum, through a 1 × 1 convolution; $s$ and $t$ are read from this sum, not from the end of the trunk.", "name": "fig-network"}, "image": {"alt": "A diagram. The masked input goes through batch norm, is joined by its negative and by the mask, through a ReLU, and a 3 by 3 convolution into a row of residual blocks. From the convolution and from each block a 1 by 1 convolution leads up to a chain of sums; after the last sum batch norm, ReLU and a 1 by 1 convolution give t and s. Below, a residual block: batch norm, ReLU, 3 by 3 convolution, twice, and a connection around both."}}
-architecture.draw_network()
+architecture.plot_network()
 plt.show()
 
 # %% [markdown]
@@ -677,7 +677,7 @@ def without_norms(model):
 
 torch.manual_seed(0)
 bare = train(without_norms(RealNVP()), images, steps=20)
-pictures.draw_terms({"with norms after couplings": history, "without": bare})
+pictures.plot_terms({"with norms after couplings": history, "without": bare})
 plt.show()
 
 # %% tags=["remove-cell"]
@@ -729,7 +729,7 @@ with torch.no_grad():
         "this page": model.sample(10),
         "recorded": ours.sample(10),
     }
-draw_rows(rows)
+plot_rows(rows)
 plt.show()
 
 # %% tags=["hide-input"]
@@ -789,7 +789,7 @@ largest = {
     name: [largest_latent(kind, gain) for gain in gains]
     for name, kind in (("s unbounded", Unbounded), ("s = a tanh", Coupling))
 }
-pictures.draw_blow_up(gains, largest)
+pictures.plot_blow_up(gains, largest)
 plt.show()
 
 # %% tags=["remove-cell"]

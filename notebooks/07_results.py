@@ -77,7 +77,7 @@ def beside(run, columns, rows=None):
     return found
 
 
-pictures.draw_beside(beside(colour, 5), columns=5)
+pictures.plot_beside(beside(colour, 5), columns=5)
 plt.show()
 
 # %% [markdown]
@@ -88,11 +88,11 @@ plt.show()
 # Grey images of 28 × 28 are easier. Most of these digits can be read, and most of these garments can be named:
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The same for the run on MNIST {cite}`lecun1998mnist`.", "name": "fig-digits"}, "image": {"classes": "whole", "alt": "Two sheets of 24 digits. Right, samples, of which about two in three can be read."}}
-pictures.draw_beside(beside(ledger["mnist"], 6, 4), columns=6)
+pictures.plot_beside(beside(ledger["mnist"], 6, 4), columns=6)
 plt.show()
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The same for the run on Fashion-MNIST {cite}`xiao2017fashion` that is told the class of an image (chapter {ref}`latents`).", "name": "fig-clothes"}, "image": {"classes": "whole", "alt": "Two sheets of 24 grey images of clothes, shoes and bags. Right, samples, most of which can be named; their outlines are rougher than those of the test images."}}
-pictures.draw_beside(
+pictures.plot_beside(
     beside(ledger["fashion-mnist-conditional"], 6, 4), columns=6
 )
 plt.show()
@@ -207,7 +207,7 @@ for point in points:
     seen = int(point["epochs"]) * epoch
     line = others.setdefault(point["curve"], [])
     line.append((seen, float(point["bits_per_dim"])))
-pictures.draw_learning_curves(
+pictures.plot_learning_curves(
     {
         name: pictures.Curves(
             {"ours": colour.log()},
@@ -273,7 +273,7 @@ display(
 if colour.files.filmstrip.is_file():
     film = sheet_images(colour.files.filmstrip, 32)
     film = film.unflatten(0, (-1, len(record.film)))[:6]
-    pictures.draw_rows(
+    pictures.plot_rows(
         {f"noise {i}": row for i, row in enumerate(film, start=1)},
         titles=[f"{round(seen / 1000)}k" for seen in record.film],
     )
@@ -300,7 +300,7 @@ for key in grey:
         yardsticks,
         run.record.trained_on,
     )
-pictures.draw_learning_curves(panels)
+pictures.plot_learning_curves(panels)
 plt.show()
 
 # %% tags=["hide-input"]
@@ -465,7 +465,7 @@ assert scores.mean() < rivals["two neighbours"].mean()
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The eight test images of fewest and of most bits/dim, each over its score.", "name": "fig-ranked"}, "image": {"alt": "Two rows of eight images. Above, plain ones with little area; below, bright ones with patterns that fill the image."}}
 order = scores.argsort()
 ends = {"fewest bits": order[:8], "most bits": order[-8:]}
-pictures.draw_scored({k: (scored[i], scores[i]) for k, i in ends.items()})
+pictures.plot_scored({k: (scored[i], scores[i]) for k, i in ends.items()})
 plt.show()
 
 # %% [markdown]
@@ -486,7 +486,7 @@ for t in temperatures:
     strip[f"T = {t}"] = told.sample(
         10, generator=generator, temperature=t, labels=torch.arange(10)
     )
-pictures.draw_rows(strip)
+pictures.plot_rows(strip)
 plt.show()
 
 # %% tags=["remove-cell"]
@@ -541,7 +541,7 @@ assert of_samples.min() > 11  # none is a copy
 assert of_samples.mean() > of_tests.mean()
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples of `fashion-mnist` and, under each, the nearest training image; then the same for test images.", "name": "fig-neighbours"}, "image": {"alt": "Four rows of eight images. Samples, and below them training images that share their place and size and little else; test images, and below them training images that are close relatives, most of them the same kind of garment."}}
-pictures.draw_rows(
+pictures.plot_rows(
     {
         "samples": drawn[:8],
         "nearest to them": train.images[indices[:8]],

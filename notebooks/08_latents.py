@@ -117,7 +117,7 @@ def manifold(model, four, angles):
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 6 of {cite:t}`dinh2017realnvp`: the manifold {eq}`eq:manifold` of four test images of CIFAR-10, by `cifar10-small`. $\\phi$ runs downwards and $\\phi'$ to the right. The four images are the corners.", "name": "fig-manifold"}, "image": {"alt": "A square grid of six by six colour images. The four corners are photographs, marked 1 to 4; between them the images change gradually, through mixtures in which places of light and dark of both remain."}}
 photos = sheet_images(colour_run.files.real, 32)[torch.tensor([1, 9, 45, 58])]
 grid = manifold(colour, photos, [k * right / 5 for k in range(6)])
-pictures.draw_manifold(
+pictures.plot_manifold(
     grid, {(0, 0): "1", (0, 5): "2", (5, 0): "3", (5, 5): "4"}
 )
 plt.show()
@@ -125,7 +125,7 @@ plt.show()
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The same with four garments, by `fashion-mnist`, through a full turn of each angle. The four are marked.", "name": "fig-manifold-clothes"}, "image": {"alt": "A square grid of eight by eight grey images. Four near the upper left are marked 1 to 4; between them one garment turns into another. The antipodes are a plain light sheet, a smooth dark shape, fragments of a sandal, and a shirt with trouser legs."}}
 garments = test.images[torch.arange(4) * len(test) // 4 + 47]
 whole = manifold(model, garments, [k * right / 2 for k in range(8)])
-pictures.draw_manifold(
+pictures.plot_manifold(
     whole, {(0, 0): "1", (0, 2): "2", (2, 0): "3", (2, 2): "4"}
 )
 plt.show()
@@ -167,7 +167,7 @@ bits = {
 }
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Three ways between the first two of these test images, each step over its bits/dim.", "name": "fig-walks"}, "image": {"alt": "Three rows of seven images. On the circle a boot turns into another garment by way of dark, ragged shapes; on the line everything between the ends is darker; in the fade both are seen through each other."}}
-pictures.draw_scored(
+pictures.plot_scored(
     {name: (images[:, 0], bits[name][:, 0]) for name, images in walks.items()}
 )
 plt.show()
@@ -179,7 +179,7 @@ squares = {
     name: torch.stack([z.square().mean() for z in points]).cpu()
     for name, points in ways.items()
 }
-drawing.draw_along(
+drawing.plot_along(
     shares, squares, {name: (means[name], errors[name]) for name in means}
 )
 plt.show()
@@ -223,7 +223,7 @@ lengths = {
     name: points.flatten(1).square().mean(dim=1).sqrt()
     for name, points in lengths.items()
 }
-drawing.draw_lengths(lengths)
+drawing.plot_lengths(lengths)
 plt.show()
 
 # %% tags=["remove-cell"]
@@ -260,7 +260,7 @@ header = ["latents of test images", "variance", "from image to image", "prior"]
 figures.show_table(header, rows)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "All latents of test images, finest scale first, and the density of the prior.", "name": "fig-latents"}, "image": {"alt": "A histogram for each scale, close to a bell curve drawn over it."}}
-pictures.draw_latent_histograms(named)
+pictures.plot_latent_histograms(named)
 plt.show()
 
 # %% [markdown]
@@ -300,7 +300,7 @@ sheets = {
 assert (sheets["anew"]["100%"] == some).double().mean() > 0.999
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "After appendix D of {cite:t}`dinh2017realnvp`: test images decoded with that share of their latents kept, the coarsest ones, and the others sampled anew.", "name": "fig-kept"}, "image": {"alt": "Rows of six images. At 50 and 25 percent they are the same garments with other textures; at 12.5 percent most are no longer to be recognised, and at 0 percent they are unrelated."}}
-pictures.draw_rows({name: x[:6] for name, x in sheets["anew"].items()})
+pictures.plot_rows({name: x[:6] for name, x in sheets["anew"].items()})
 plt.show()
 
 # %% [markdown]
@@ -353,7 +353,7 @@ assert measured["zero", "25%"][1] < measured["anew", "25%"][1] - 0.1
 # layout of light and dark.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The same with the other latents set to zero. (By the authors' code. Appendix D speaks of sampling anew only.)", "name": "fig-zeroed"}, "image": {"alt": "Rows of six images. With fewer latents kept they become smooth and dark; in the last row all are the same dim, upright shape."}}
-pictures.draw_rows({name: sheets["zero"][name][:6] for name in names[1:]})
+pictures.plot_rows({name: sheets["zero"][name][:6] for name in names[1:]})
 plt.show()
 
 # %% [markdown]
@@ -383,7 +383,7 @@ drawn = {t: larger(model, n, t) for t, n in ((1, 60), (2, 16), (10, 1))}
 in_colour = {t: larger(colour, n, t) for t, n in ((1, 4), (2, 1), (4, 1))}
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "After appendix C of {cite:t}`dinh2017realnvp`: samples of `cifar10-small` at the size of training, at twice and at four times that size, by the same weights and to one scale.", "name": "fig-larger-colour"}, "image": {"alt": "Left, four small patches of colour. Middle and right, larger ones of the same kind of texture, without larger objects in them."}}
-drawing.draw_to_scale(
+drawing.plot_to_scale(
     {
         "32 × 32": (in_colour[1], 1),
         "64 × 64": (in_colour[2], 1),
@@ -394,7 +394,7 @@ drawing.draw_to_scale(
 plt.show()
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The same for `fashion-mnist`: at the size of training, at twice that size, and the upper left quarter of a sample at ten times that size. None is chosen.", "name": "fig-larger"}, "image": {"alt": "Left, small samples, most like garments or shoes. Middle, samples of twice the size: one or two pieces of cloth each, with a black margin and large holes. Right, the corner of one of ten times the size: a sheet of cloth with holes, and a thin black margin along the border above and on the left."}}
-drawing.draw_to_scale(
+drawing.plot_to_scale(
     {
         "28 × 28": (drawn[1][:12], 3),
         "56 × 56": (drawn[2][:4], 2),
@@ -434,7 +434,7 @@ black = {"test images": black_by_distance(test.images)} | {
     f"samples of {28 * times} × {28 * times}": black_by_distance(images)
     for times, images in drawn.items()
 }
-drawing.draw_border(black)
+drawing.plot_border(black)
 plt.show()
 
 # %% tags=["remove-cell"]
@@ -480,7 +480,7 @@ several = test.images[: 400 if full else 48]
 z = model.encode(several[:4].to(device), torch.Generator().manual_seed(0))
 mosaics, decoded = two_by_two(several), model.decode(two_by_two(z)).cpu()
 assert torch.equal(mosaics[0, :, :28, 28:], several[1])
-drawing.draw_to_scale(
+drawing.plot_to_scale(
     {
         "images side by side": (mosaics[:1], 1),
         "latents side by side": (decoded, 1),
@@ -598,7 +598,7 @@ z = torch.randn(6, *conditional.image_shape, generator=generator)
 c = torch.arange(K)
 drawn = [conditional.decode(one.expand(K, -1, -1, -1), labels=c) for one in z]
 drawn = [images.cpu() for images in drawn]
-drawing.draw_by_class(drawn[:3], FASHION_CLASSES)
+drawing.plot_by_class(drawn[:3], FASHION_CLASSES)
 plt.show()
 
 # %% [markdown]
@@ -629,7 +629,7 @@ changed = [
 same = torch.stack([changed[k][k] for k in range(K)])
 assert (same == images).double().mean() > 0.999
 five = [0, 2, 3, 5, 9]
-drawing.draw_by_class([changed[k] for k in five], FASHION_CLASSES, marked=five)
+drawing.plot_by_class([changed[k] for k in five], FASHION_CLASSES, marked=five)
 plt.show()
 
 # %% [markdown]
@@ -799,7 +799,7 @@ confused = torch.zeros(K, K, dtype=torch.double)
 confused.index_put_(
     (labels, decided), torch.tensor(1 / per_class).double(), accumulate=True
 )
-drawing.draw_confusion(confused, FASHION_CLASSES)
+drawing.plot_confusion(confused, FASHION_CLASSES)
 plt.show()
 
 # %% tags=["remove-cell"]

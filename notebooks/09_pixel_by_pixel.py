@@ -32,7 +32,7 @@ import torch
 import torch.nn.functional as F
 from nvp_book import figures
 from nvp_book.figures import contexts, pixels
-from nvp_book.figures.samples import draw_rows
+from nvp_book.figures.samples import plot_rows
 from torch import nn
 
 from nvp.autoregressive.masked_conv import MaskedConv2d, colour_groups
@@ -47,7 +47,7 @@ generator = torch.Generator().manual_seed(1)
 digits = 255 * run.load_model("cpu").sample(8, generator=generator)[4:]
 shares = (0, 0.25, 0.5, 0.75, 1)
 stages = torch.stack([pixels.undrawn(digits, share) for share in shares], 1)
-draw_rows(
+plot_rows(
     {f"image {i + 1}": row for i, row in enumerate(stages)},
     titles=[f"{share:.0%}" for share in shares],
 )
@@ -75,7 +75,7 @@ plt.show()
 # $$ (eq:colours)
 
 # %% mystnb={"figure": {"caption": "After figure 2 of {cite:t}`oord2016pixelrnn`, left. The context of a pixel is everything before it in raster order, blue here. Within the pixel, each colour also has the earlier colours as context.", "name": "fig-context"}, "image": {"alt": "A board of 7 by 7 pixels. All rows above the fourth and the pixels left of the middle of the fourth are blue; the pixel in the middle is orange. An arrow leads from it to three boxes, red, green and blue, one below the other, with the conditional probability of each."}} tags=["hide-input"]
-contexts.draw_context(7, 7, (3, 3))
+contexts.plot_context(7, 7, (3, 3))
 plt.show()
 
 # %% [markdown]
@@ -200,7 +200,7 @@ assert torch.allclose(mine(x), theirs(x), atol=1e-6)
 
 # %% mystnb={"figure": {"caption": "The masks that the layer computes for kernels of 5 × 5: a row for each output colour, a column for each colour that it reads. Painted taps are used; the centre is framed.", "name": "fig-mask-taps"}, "image": {"alt": "Two tables of three by three small boards. In every board the two upper rows and the left half of the middle row are painted. The centre is painted below the diagonal of the table in both, and on the diagonal only under mask B."}} tags=["hide-input"]
 masks = {f"mask {m}": MaskedConv(m, 3, 3, 5, colours=3).mask for m in "AB"}
-contexts.draw_masks(masks)
+contexts.plot_masks(masks)
 plt.show()
 
 # %% tags=["remove-cell"]
@@ -215,7 +215,7 @@ assert torch.equal(centres["mask B"], torch.ones(3, 3).tril())
 # factor is. So one mask A followed by any number of masks B never lets a colour see itself.
 
 # %% mystnb={"figure": {"caption": "After figure 2 of {cite:t}`oord2016pixelrnn`, right. Connections between the colours of one pixel, upwards: mask A in the first layer, mask B in all others. Every map may also read all colours of earlier pixels.", "name": "fig-connections"}, "image": {"alt": "Three rows of boxes, red, green and blue, the image at the bottom, two layers above it. Mask A: from red to green and blue, from green to blue. Mask B: the same arrows, and one from each colour to itself. From the box of earlier pixels arrows lead to all three colours."}} tags=["hide-input"]
-contexts.draw_connections(list(centres.items()))
+contexts.plot_connections(list(centres.items()))
 plt.show()
 
 # %% [markdown]
@@ -353,7 +353,7 @@ fields = {
     )
     for masks in ("A", "AB", "ABB")
 }
-contexts.draw_fields(fields, CENTRE)
+contexts.plot_fields(fields, CENTRE)
 plt.show()
 
 # %%
@@ -373,7 +373,7 @@ print("pixels seen:", *(int(seen.sum()) for seen in fields.values()))
 
 # %% mystnb={"figure": {"caption": "Three layers each. A, B, B is right. With B first, the pixel sees itself. With A throughout, nothing leaks, but every later layer loses a left neighbour, and near pixels say most.", "name": "fig-wrong-masks"}, "image": {"alt": "Three boards. A, B, B: the earlier pixels of the last figure. B, B, B: the pixel itself is marked as a leak. A, A, A: the two nearest pixels on the left are grey, and only the third one is blue."}} tags=["hide-input"]
 fields = {", ".join(masks): field(masks) for masks in ("ABB", "BBB", "AAA")}
-contexts.draw_fields(fields, CENTRE)
+contexts.plot_fields(fields, CENTRE)
 plt.show()
 
 # %% tags=["remove-cell"]
@@ -430,7 +430,7 @@ curves = {masks: losses for masks, (_, losses) in trained.items()}
 assert curves["B, B, B"][-1] < 1 < entropy - 0.5 < min(curves["A, B, B"])
 
 # %% mystnb={"figure": {"caption": "Two networks learn fair coins, 36 an image, new ones in every step. No model can do better than the entropy, on average. The network whose first mask lets each pixel see itself seems to.", "name": "fig-coins"}, "image": {"alt": "Nats per image over 60 steps. The curve of A, B, B stays on the dotted line of the entropy, at 25. The curve of B, B, B starts there and falls to nearly zero."}} tags=["hide-input"]
-contexts.draw_nats(curves, {"entropy of the coins": entropy})
+contexts.plot_nats(curves, {"entropy of the coins": entropy})
 plt.show()
 
 # %% [markdown]

@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from nvp_book import figures
 from nvp_book.figures import contexts, layers
 from nvp_book.figures.contexts import receptive_field
-from nvp_book.figures.samples import draw_rows
+from nvp_book.figures.samples import plot_rows
 from torch import nn
 
 import nvp.autoregressive.row_lstm as package
@@ -64,7 +64,7 @@ def lstm_cell(gates, c):
 
 
 # %% mystnb={"figure": {"caption": "One step of an LSTM, as the Row LSTM uses it. The gates are a sum of two convolutions: one of the state of the row above (state to state), one of the row of the input map (input to state). The cell, orange, passes a product and a sum, and nothing else.", "name": "fig-lstm-cell"}, "image": {"alt": "A diagram. From h of the row above and from x of this row, arrows lead through two boxes, state to state without a mask and input to state with mask B, to a sum. From there lines lead up to four boxes: f, i and o with a logistic, g with a tanh. An orange line runs along the top from the old cell through a product with f and a sum with i times g to the new cell. Below it, the tanh of the new cell times o is the new h."}} tags=["hide-input"]
-layers.draw_lstm_cell()
+layers.plot_lstm_cell()
 plt.show()
 
 # %% [markdown]
@@ -94,7 +94,7 @@ plt.show()
 # Being convolutions, both use the same weights in every column. So all pixels of a row are computed together.
 
 # %% mystnb={"figure": {"caption": "One pixel of one row, $k = 3$. Its gates read three states of the row above and, through mask B, its own place and the left neighbour of the input map. The cell comes straight down.", "name": "fig-row-step"}, "image": {"alt": "Three rows of seven cells. From three neighbouring cells of the upper row, the states of the row above, arrows lead down to one cell of the middle row. From two cells of the lower row, the input at the same place and left of it, arrows lead up to the same cell."}} tags=["hide-input"]
-contexts.draw_row_step(kernel=3, width=7, column=3)
+contexts.plot_row_step(kernel=3, width=7, column=3)
 plt.show()
 
 # %% [markdown]
@@ -297,7 +297,7 @@ for name, (k, count) in settings.items():
     seen = receptive_field(row_lstms(k, count), (3, SIDE, SIDE), PLACE)
     assert torch.equal(seen, triangle(k // 2, count))
     fields[name] = seen
-contexts.draw_fields(fields, PLACE, own=True)
+contexts.plot_fields(fields, PLACE, own=True)
 plt.show()
 
 # %% [markdown]
@@ -325,7 +325,7 @@ for count in (1, 7):
     assert torch.equal(seen, expected & (down >= 0))
     fields[f"{count} layer{'s' * (count > 1)}"] = seen
 fields["first convolution"] = receptive_field(first, shape, PLACE)
-contexts.draw_fields(fields, PLACE)
+contexts.plot_fields(fields, PLACE)
 plt.show()
 
 # %%
@@ -344,7 +344,7 @@ for name, seen in fields.items():
 # back up to $2h$, and the layer's input is added, as in a residual network {cite}`he2015residual`:
 
 # %% mystnb={"figure": {"caption": "After figure 5 of {cite:t}`oord2016pixelrnn`, right: the residual connection around an LSTM layer, with the number of maps at each place.", "name": "fig-lstm-block"}, "image": {"alt": "From left to right: x with 2h features, an LSTM layer, h features, a 1 by 1 convolution with mask B, 2h features, a sum. A second path leads from x around both boxes to the sum."}} tags=["hide-input"]
-layers.draw_lstm_block()
+layers.plot_lstm_block()
 plt.show()
 
 # %% [markdown]
@@ -449,7 +449,7 @@ some = load(EMBEDDED, "test").images[:7]
 generator = torch.Generator().manual_seed(0)
 drawn = run.load_model("cpu").complete(some, 14, 3, generator=generator)
 rows = {f"drawn {i + 1}": drawn[:, i] for i in range(3)}
-draw_rows({"image": some, **rows})
+plot_rows({"image": some, **rows})
 plt.show()
 
 # %% [markdown]

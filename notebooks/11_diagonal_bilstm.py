@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from nvp_book import figures
 from nvp_book.figures import architecture, contexts
 from nvp_book.figures.contexts import receptive_field
-from nvp_book.figures.samples import draw_rows
+from nvp_book.figures.samples import plot_rows
 from nvp_book.selection import binary_digits
 from torch import nn
 
@@ -96,7 +96,7 @@ assert torch.equal(skew(x), package.skew(x))
 H, W = 4, 5
 numbers = torch.arange(H)[:, None] + torch.arange(W)
 skewed = skew(numbers[None, None] + 1)[0, 0] - 1  # empty places are -1
-contexts.draw_boards({"the image": numbers, "skewed": skewed})
+contexts.plot_boards({"the image": numbers, "skewed": skewed})
 plt.show()
 
 # %% tags=["remove-cell"]
@@ -122,7 +122,7 @@ for t, column in enumerate(skewed.T):
 
 # %% mystnb={"figure": {"caption": "Four steps of the left-to-right scan, in the skewed map and in the image. A column of the one is a diagonal of the other.", "name": "fig-diagonal-scan"}, "image": {"alt": "Two rows of four boards, for the steps 1, 3, 4 and 6. Above, the skewed map: the column computed now is orange, the column before, which it reads, is blue, those before that grey. Below, the image: the same colours lie on diagonals that move from the upper left to the lower right."}} tags=["hide-input"]
 columns = torch.where(skewed >= 0, skewed - torch.arange(H)[:, None], -1)
-contexts.draw_scan(columns, [1, 3, 4, 6], taps=[(0, -1), (-1, -1)])
+contexts.plot_scan(columns, [1, 3, 4, 6], taps=[(0, -1), (-1, -1)])
 plt.show()
 
 # %% [markdown]
@@ -276,7 +276,7 @@ fields = {
     name: receptive_field(part, (3, *SHAPE), PLACE)
     for name, part in parts.items()
 }
-contexts.draw_fields(fields, PLACE, own=True, columns=2)
+contexts.plot_fields(fields, PLACE, own=True, columns=2)
 plt.show()
 
 # %%
@@ -370,7 +370,7 @@ for name, gradient in maps.items():
     print(f"{name}: sees {seen} of {earlier} earlier pixels")
 
 # %% mystnb={"figure": {"caption": "How much one prediction of a fresh model of one layer changes with each pixel. White pixels are not seen at all.", "name": "fig-influence"}, "image": {"alt": "Two maps of 28 by 28. Row LSTM: bright near the pixel and fading upwards within a triangle, white outside. Diagonal BiLSTM: bright near the pixel, fading quickly upwards and slowly along the rows, and only one earlier pixel white, at the right edge of the row above."}} tags=["hide-input"]
-architecture.draw_reach(maps)
+architecture.plot_reach(maps)
 plt.show()
 
 # %%
@@ -401,7 +401,7 @@ some = binary_digits()[4::9]  # the set is sorted by digit
 generator = torch.Generator().manual_seed(0)
 drawn = run.load_model("cpu").complete(some, 14, 3, generator=generator)
 rows = {f"drawn {i + 1}": 255 * drawn[:, i] for i in range(3)}
-draw_rows({"image": 255 * some, **rows})
+plot_rows({"image": 255 * some, **rows})
 plt.show()
 
 # %% [markdown]

@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from nvp_book import figures
 from nvp_book.figures import contexts, layers, pixels
 from nvp_book.figures.contexts import receptive_field
-from nvp_book.figures.samples import draw_rows
+from nvp_book.figures.samples import plot_rows
 from torch import nn
 
 import nvp
@@ -52,7 +52,7 @@ torch.set_num_threads(1)
 # the map wide again. A ReLU stands *before* each, as in {cite:t}`he2016identity`:
 
 # %% mystnb={"figure": {"caption": "After figure 5 of {cite:t}`oord2016pixelrnn`, left: the residual block of the PixelCNN. The wide map is made narrow for the one convolution that looks around.", "name": "fig-pixelcnn-block"}, "image": {"alt": "From left to right: x with 2h features, a box with a ReLU and a 1 by 1 convolution, h features, a box with a ReLU and a 3 by 3 convolution, h features, a box with a ReLU and a 1 by 1 convolution, 2h features, a sum. A second path leads from x around the boxes to the sum."}} tags=["hide-input"]
-layers.draw_pixelcnn_block()
+layers.plot_pixelcnn_block()
 plt.show()
 
 # %% [markdown]
@@ -324,7 +324,7 @@ for count in (1, 4, 15):
     seen = receptive_field(stack(count), (1, SIDE, SIDE), PIXEL)
     assert torch.equal(seen, board(wedge(count), PIXEL))
     fields[f"{count} layer{'s' * (count > 1)}"] = seen
-contexts.draw_fields(fields, PIXEL)
+contexts.plot_fields(fields, PIXEL)
 plt.show()
 
 # %% [markdown]
@@ -342,7 +342,7 @@ blind = depths == pixels.NEVER
 down = PIXEL[0] - torch.arange(SIDE)[:, None]
 right = torch.arange(SIDE) - PIXEL[1]
 assert torch.equal(blind, (down >= 1) & (right >= down + 3))
-pixels.draw_depths(depths, PIXEL, board(wedge(15), PIXEL))
+pixels.plot_depths(depths, PIXEL, board(wedge(15), PIXEL))
 plt.show()
 
 # %% [markdown]
@@ -422,7 +422,7 @@ for shift in (3, 4):
     marks[f"entropy for {shift}"] = coins * math.log(2)
 
 # %% mystnb={"figure": {"caption": "Two PixelCNNs learn images whose rows are copies from 3 or from 4 columns to the right. Dotted and dashed: the entropies of the two kinds of images.", "name": "fig-copies"}, "image": {"alt": "Nats per image over 120 steps. Both curves start near 100. The one for a shift of 3 falls to its entropy, 31. The one for a shift of 4 stays at 100, far above its entropy, 39."}} tags=["hide-input"]
-contexts.draw_nats(curves, marks)
+contexts.plot_nats(curves, marks)
 plt.legend(loc="upper right", bbox_to_anchor=(1, 0.95))
 plt.show()
 
@@ -442,7 +442,7 @@ assert min(far) > side**2 * math.log(2) - 1
 # Everything outside the layers is common to the three networks of the paper:
 
 # %% mystnb={"figure": {"caption": "The whole Pixel RNN with the shapes of its maps. Each layer is one of the three; all white and grey convolutions but the first have mask B. For MNIST the head has 32 maps, and one sigmoid takes the place of the softmax.", "name": "fig-pixel-rnn"}, "image": {"alt": "Above, from left to right: the image, C by H by W; a 7 by 7 convolution with mask A to 2h maps; layer 1 to layer L, each from 2h to 2h; a sum with skip connections from all layers; three boxes of a ReLU and a 1 by 1 convolution, with 1024 maps between them and 256 C at the end; a 256-way softmax for each colour. Below, one layer: x with 2h maps goes into a Row LSTM, Diagonal BiLSTM or PixelCNN, which gives h maps. A 1 by 1 convolution takes them to 2h, and x is added. Another leads to the head."}} tags=["hide-input"]
-layers.draw_pixel_rnn()
+layers.plot_pixel_rnn()
 plt.show()
 
 # %% [markdown]
@@ -658,7 +658,7 @@ def grey(images):
     return (images * 255 // 7).byte()
 
 
-draw_rows(
+plot_rows(
     {
         "test image": grey(test[9:18]),
         "drawn": grey(drawn[:9]),
@@ -669,7 +669,7 @@ plt.show()
 
 # %% mystnb={"figure": {"caption": "Completions of test images by the same model: the upper 7 rows are given, the lower 7 drawn, three times each.", "name": "fig-page-completions"}, "image": {"alt": "Four rows of nine grey images of 14 by 14 pixels, test images in the first. The upper halves of a column are alike. In the last three rows trousers, shirts and coats mostly go on to the lower edge, in several ways."}} tags=["hide-input"]
 finished = {f"drawn {i + 1}": grey(c) for i, c in enumerate(completed)}
-draw_rows({"image": grey(test[:9]), **finished})
+plot_rows({"image": grey(test[:9]), **finished})
 plt.show()
 
 # %% [markdown]
@@ -685,7 +685,7 @@ for layer in kinds:
 
 # %% mystnb={"figure": {"caption": "The three layers in the same network: loss on training batches over 50 steps. Dotted: a histogram for each pixel.", "name": "fig-any-layer"}, "image": {"alt": "Nats per image over 50 steps. Three noisy curves fall from about 400 to about 180 and cross the dotted line of the histograms, at about 275, within ten steps."}} tags=["hide-input"]
 marks = {"a histogram for each pixel": independent * 14 * 14}
-contexts.draw_nats(curves, marks)
+contexts.plot_nats(curves, marks)
 plt.legend(loc="upper right", ncols=2)
 plt.show()
 

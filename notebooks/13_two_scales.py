@@ -30,7 +30,7 @@ import torch
 import torch.nn.functional as F
 from nvp_book import figures
 from nvp_book.figures import layers, pixels
-from nvp_book.figures.samples import draw_rows
+from nvp_book.figures.samples import plot_rows
 from torch import nn
 
 from nvp import MultiScaleConfig, MultiScalePixelRNN
@@ -79,7 +79,7 @@ def blocks(small):
     return small.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
 
 
-draw_rows({"image": grey(test[:8]), "small": grey(blocks(shrink(test[:8])))})
+plot_rows({"image": grey(test[:8]), "small": grey(blocks(shrink(test[:8])))})
 plt.show()
 
 # %% [markdown]
@@ -93,7 +93,7 @@ plt.show()
 # the layer's own map**: in the LSTMs to the input-to-state map.
 
 # %% mystnb={"figure": {"caption": "The conditional network. The small image is known before the first pixel, so nothing in the upper path is masked.", "name": "fig-told"}, "image": {"alt": "Above, from left to right: the small image s; convolutions without a mask; deconvolutions, each of which doubles the side; c maps of n by n. From there an arrow through a 1 by 1 convolution leads down into each of the layers 1 to L. Below: the image x, a 7 by 7 convolution with mask A, and the layers."}} tags=["hide-input"]
-layers.draw_conditioning()
+layers.plot_conditioning()
 plt.show()
 
 # %% [markdown]
@@ -335,7 +335,7 @@ for title, wide in {
     of_large, of_small[title] = seen(model, place)
     print(f"{title}, {int(of_small[title].sum())} of 49 pixels are seen")
 assert of_small["two convolutions before them"].all()
-pixels.draw_two_scales(of_large, of_small, 4, place)
+pixels.plot_two_scales(of_large, of_small, 4, place)
 plt.show()
 
 # %% tags=["remove-cell"]
@@ -421,7 +421,7 @@ bills = {
         "all others": of_others.item(),
     },
 }
-pixels.draw_bills(bills)
+pixels.plot_bills(bills)
 plt.show()
 
 # %% tags=["remove-cell"]
@@ -447,7 +447,7 @@ rows = {
     "small image": blocks(sketches),
     "around it": drawn,
 }
-draw_rows({name: grey(row) for name, row in rows.items()})
+plot_rows({name: grey(row) for name, row in rows.items()})
 plt.show()
 
 # %% [markdown]

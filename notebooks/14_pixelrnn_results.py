@@ -80,7 +80,7 @@ def beside(run, columns, rows=None):
     """Real images and samples, as many of each."""
     paths = {"test images": run.files.real, "samples": run.files.samples}
     sheets = {t: sheet(run, path, columns, rows) for t, path in paths.items()}
-    pictures.draw_beside(sheets, columns=columns)
+    pictures.plot_beside(sheets, columns=columns)
 
 
 beside(colour, 5, 6)
@@ -93,7 +93,7 @@ plt.show()
 # networks:
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples of the two other networks at temperature 1. None is chosen.", "name": "fig-other-samples"}, "image": {"classes": "whole", "alt": "Two sheets of twenty small colour images, with edges and areas as in photographs and hardly an object. On either side one or two dissolve in places into coloured dots."}}
-pictures.draw_beside(
+pictures.plot_beside(
     {
         model: sheet(in_colour[model], in_colour[model].files.samples, 5, 4)
         for model in ("PixelCNN", "Row LSTM")
@@ -151,7 +151,7 @@ def completions(run, rows):
     )
     titles = ["given", *(f"{i}." for i in range(1, 7)), "whole"]
     found = tiles.unflatten(0, (-1, 8))[:rows]
-    pictures.draw_rows(
+    pictures.plot_rows(
         {f"image {i}": row for i, row in enumerate(found, start=1)},
         titles=titles,
     )
@@ -435,7 +435,7 @@ def nats_by_pixel(model, images):
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Test digits, and below them the cost of each pixel by our best run, $-\\log p(x_i \\mid x_{<i})$. White: less than a hundredth of a nat.", "name": "fig-nats-maps"}, "image": {"alt": "Eight digits; below each a map that is white in the background and inside strokes, and dark along their outlines, darkest at the upper left ends of strokes."}}
 some = sheet(best, best.files.real, 8)[4::8, :1] // 255  # 0 and 1
 costs = nats_by_pixel(best.load_model(), some)[:, 0]
-pixels.draw_nats_maps(255 * some, costs)
+pixels.plot_nats_maps(255 * some, costs)
 plt.show()
 
 # %%
@@ -451,7 +451,7 @@ print("a tenth of the pixels: more than three fifths of all nats")
 model = colour.load_model()
 photographs = sheet(colour, colour.files.real, 8)[:: 2 if full else 4]
 by_colour = torch.cat([nats_by_pixel(model, x) for x in photographs.split(4)])
-pixels.draw_nats_maps(photographs[:7], by_colour[:7].sum(1))
+pixels.plot_nats_maps(photographs[:7], by_colour[:7].sum(1))
 plt.show()
 
 # %%
@@ -469,7 +469,7 @@ assert of_red > 1.3 * max(of_green, of_blue)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The three runs on CIFAR-10: the training loss (lines), held-out images under averaged weights (dots), and the score of the paper's best network on test images (horizontal line). The lines jump where a budget was extended, because the rate rose again there.", "name": "fig-pixelcnn-curve"}, "image": {"alt": "Bits per dimension over training images seen, on a logarithmic axis. Three curves fall steeply, then ever more slowly, and are still falling at their ends, above the line of the paper. That of the Diagonal BiLSTM is the lowest for most of the way, and ends lowest; that of the Row LSTM ends a little earlier, close above it; that of the PixelCNN goes on longest."}}
 leader = "Diagonal BiLSTM"
-pictures.draw_learning_curves(
+pictures.plot_learning_curves(
     {
         name: pictures.Curves(
             {model: run.log() for model, run in in_colour.items()},
@@ -487,7 +487,7 @@ plt.show()
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The four runs on binarised MNIST: the training loss (lines), images held out for validation under averaged weights (dots), and at the right the paper's figures on test images (dashes).", "name": "fig-nats-curves"}, "image": {"alt": "Nats an image over training images seen, on a logarithmic axis. Four lines fall to between 79 and 82, where the dashes at the right edge are. The dots of the PixelCNN and the Row LSTM level off; those of the Diagonal BiLSTMs still fall a little."}}
 factor = nats_per_bit((1, 28, 28))
 of_one = "binarized-mnist-diagonal-1"  # last: the others' colours stay
-pixels.draw_curves(
+pixels.plot_curves(
     {
         rows_of[run.name]: run.log()
         for run in sorted(reproduced, key=lambda run: run.name == of_one)
@@ -707,7 +707,7 @@ chosen = [
     entropies.argmax().item(),
     p[:, 255].argmax().item(),
 ]
-pixels.draw_distributions(
+pixels.plot_distributions(
     {kind: q[4].flatten(0, 1)[chosen] for kind, q in says.items()},
     ["black or not?", "greatest entropy", "highest p(255)"],
     few[4].flatten()[chosen].tolist(),

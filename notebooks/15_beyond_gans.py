@@ -98,7 +98,7 @@ columns = {"real": real[:8]} | {
     family: sheet_images(run.files.samples, 28)[:8]
     for family, run in recorded.items()
 }
-sheets.draw_beside(columns, columns=1)
+sheets.plot_beside(columns, columns=1)
 plt.show()
 
 # %% [markdown]
@@ -466,7 +466,7 @@ back = {
 }
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "One test image. Above: where its bits are, with the bits/dim of the whole image. Below: the image that comes back from its latent, in the families that have one.", "name": "fig-one-image"}, "image": {"alt": "Two rows. Above: a sandal, and four maps of it, dark where the image is black and brighter on edges and texture; the Gaussian's map is much brighter than the others. Below: the VAE returns a blurred sandal, Real NVP and the Gaussian return the sandal itself."}}
-pictures.draw_one_image(one, totals, maps, back)
+pictures.plot_one_image(one, totals, maps, back)
 plt.show()
 
 # %% [markdown]
@@ -522,7 +522,7 @@ r = (p + q) / 2
 jsd = (kl_on_line(p, r) + kl_on_line(q, r)) / 2
 assert torch.allclose(value(best), 2 * jsd - math.log(4), atol=1e-6)
 
-pictures.draw_discriminator(line, p, q)
+pictures.plot_discriminator(line, p, q)
 plt.show()
 
 # %% tags=["remove-cell"]
@@ -627,7 +627,7 @@ for family, log_w in weights.items():
     }
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "What more draws take off the bound, on some test images.", "name": "fig-more-draws"}, "image": {"alt": "Three lines that fall from zero, over the number of draws on a logarithmic axis. The VAE's falls furthest, down to its end at 64 draws. Real NVP's falls nearly as steeply and ends at 8. The Gaussian's hardly falls. A dashed line at zero for the exact Pixel RNN."}}
-pictures.draw_bounds(
+pictures.plot_bounds(
     bounds, {"Pixel RNN": 0.0}, "bits/dim, minus that of one draw"
 )
 plt.show()
@@ -777,7 +777,7 @@ walks = {
 }
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "From one latent to another in eight steps. The ends are test images in the rows of Real NVP and the Gaussian, and the VAE's reconstructions of them in its row.", "name": "fig-family-walks"}, "image": {"alt": "Four rows of eight images, from a boot at the left to a jacket at the right. The VAE's images in between are blurred and dark. The GAN's row goes from one bright, ragged shape to another. Those of Real NVP fall into fragments of both ends; those of the Gaussian show both on top of each other."}}
-sheets.draw_rows(walks)
+sheets.plot_rows(walks)
 plt.show()
 
 # %% tags=["remove-cell"]
@@ -863,7 +863,7 @@ figures.show_table(
 )
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Classes of the samples of each family, by the nearest training image. Dashed: equal shares.", "name": "fig-classes"}, "image": {"alt": "Seven panels of ten horizontal bars, one for each class of clothes. For real images all bars are near the dashed line at ten percent. All models have too many shirts and too few sandals; the VAE and the GAN have few trousers."}}
-pictures.draw_classes(shares, FASHION_CLASSES)
+pictures.plot_classes(shares, FASHION_CLASSES)
 plt.show()
 
 # %% tags=["remove-cell"]
@@ -949,7 +949,7 @@ assert (mine == theirs).double().mean() > 0.98
 steps = {
     f"{k} steps": ancestral(diffusion, 10, k, seeded()) for k in (4, 16, 64)
 }
-sheets.draw_rows(steps)
+sheets.plot_rows(steps)
 plt.show()
 
 # %% [markdown]

@@ -169,7 +169,7 @@ for name, flow in (("coupling", coupling), ("masked", autoregressive)):
     assert torch.allclose(jacobian.slogdet().logabsdet, flow(x)[1].sum())
     order = kept_first if name == "coupling" else torch.arange(16)
     matrices[name] = jacobian.detach()[order][:, order]
-couplings.draw_matrices(
+couplings.plot_matrices(
     {
         "half on the other half": matrices["coupling"],
         "each pixel on those before": matrices["masked"],
@@ -285,7 +285,7 @@ designs = {
     "four, turned round": (4, True),
 }
 trained = {name: train(*design, moons) for name, design in designs.items()}
-meeting.draw_planes(
+meeting.plot_planes(
     moons,
     {
         name: lambda x, n=name: log_density(trained[n], x, designs[n][1])
@@ -322,7 +322,7 @@ assert gain["four, turned round"] > 0.4
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "A test image in 49 patches of 4 × 4 pixels. The orange patch is scaled and shifted by what the blue ones say: those before it in reading order or, in every second block, those after it.", "name": "fig-patches"}, "image": {"alt": "A small image of a garment twice, with a grid of seven by seven squares. Left: the squares above and to the left of the marked one are blue. Right: those below and to its right."}}
 test = load(EMBEDDED, "test").images
-meeting.draw_patches(
+meeting.plot_patches(
     test[1, 0], 4, 24, ["first, third, ... block", "second, fourth, ... block"]
 )
 plt.show()
@@ -476,7 +476,7 @@ for name, f in (("one block", one_block), ("two blocks", two_blocks)):
 assert torch.equal(shown["one block"], shown["one block"].tril())
 inside = shown["one block"][4:8, 4:8]
 assert torch.equal(inside, inside.diag().diag())
-couplings.draw_matrices(shown)
+couplings.plot_matrices(shown)
 plt.show()
 
 # %% [markdown]
@@ -553,7 +553,7 @@ for name, model in models.items():
 lines = {}
 for number, (name, images) in enumerate(sheets.items()):
     lines |= {name: images[:10], " " * number: images[10:]}
-pictures.draw_rows(lines)
+pictures.plot_rows(lines)
 plt.show()
 
 # %% tags=["hide-input"]
@@ -662,7 +662,7 @@ figures.show_table(["", "year", "bits/dim"], sorted(rows, key=lambda r: r[1:]))
 # ## Ten years in one picture
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Published likelihoods by family and date of the first preprint, in bits/dim: lower is better. Lines join the models that led their family, which carry their names. Circles are exact, triangles bounds, crosses estimates by samples or by the solver of an equation. ‡ on other images. A model that was trained on augmented images is left out. Sources: the table of {doc}`../book/summary`.", "name": "fig-years"}, "image": {"alt": "Two line charts from 2014 to 2025. CIFAR-10: flows fall from NICE at 4.5 to VFlow just below 3, autoregressive models from PixelRNN at 3.0 to the Sparse Transformer at 2.8, variational autoencoders from 3.1 to 2.9, and diffusion models from 3.7 in 2020 to below 2.6 in 2023. ImageNet 64 by 64: flows from Real NVP near 4 to Jet, with TarFlow as a hollow mark at 3; autoregressive models from 3.6 to 3.4; diffusion models end at 3.4."}}
-years.draw_years(facts)
+years.plot_years(facts)
 plt.show()
 
 # %% [markdown]

@@ -39,7 +39,7 @@ import torch
 import torch.nn.functional as F
 from nvp_book import figures
 from nvp_book.figures import likelihoods as pictures
-from nvp_book.figures.samples import draw_rows
+from nvp_book.figures.samples import plot_rows
 from nvp_book.selection import images_for
 from PIL import Image, ImageDraw, ImageFont
 
@@ -129,11 +129,11 @@ bits = {name: score_images(flow, images) for name, images in sets.items()}
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Eight images of each set.", "name": "fig-elsewhere"}, "image": {"alt": "Rows of eight images: clothes and shoes; numerals in several fonts; digits drawn by a flow; dark, blurred and inverted clothes; squares of one grey; grey clouds; grains of noise."}}
 eight = 11 * torch.arange(8)  # this stride meets all of the fonts
-draw_rows({name: x[eight % len(x)] for name, x in sets.items()})
+plot_rows({name: x[eight % len(x)] for name, x in sets.items()})
 plt.show()
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Bits/dim of single images under the flow that was trained on Fashion-MNIST. Dashed: the mean of its own test images; grey: the middle half of them. Images left of the dashed line are likelier than the average test image. (After {cite:t}`nalisnick2019know`.)", "name": "fig-elsewhere-scores"}, "image": {"alt": "Histograms, one below the other. The test images spread widely around the dashed line. Typeset digits and samples of the MNIST flow lie to its left, most of them left of the grey band. Darkened images lie a little to the left of the test images, blurred ones on them, negatives to the right. Constant greys gather around the dashed line, but for one near zero; smooth noise lies further to the right, noise furthest."}}
-pictures.draw_score_rows(bits)
+pictures.plot_score_rows(bits)
 plt.show()
 
 # %% [markdown]
@@ -261,7 +261,7 @@ assert abs(described[0].mean() / described[1].mean() - 1) < 0.05
 assert black > 0.5
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Bits/dim under the flow over the size of the image as a PNG file (left) and over the share of pixels that are black or nearly so (right). (The left panel is after {cite:t}`serra2020complexity`.)", "name": "fig-causes"}, "image": {"alt": "Two scatter plots. Left: most sets lie along one rising band, from digits at the lower left to clothes at the upper right, with noise far above. Negatives lie on a band of their own, higher up; constant greys lie in a column at the left edge. Right: bits fall as the share of black pixels rises."}}
-pictures.draw_causes(bits, causes)
+pictures.plot_causes(bits, causes)
 plt.show()
 
 # %% [markdown]
@@ -274,7 +274,7 @@ plt.show()
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Constant images under the flow. Black is the likeliest of all images of this page; middle greys need more bits than clothes do on average.", "name": "fig-constants"}, "image": {"alt": "Bits per dimension over grey level. The curve begins near zero at black, jumps towards the dashed line that marks the mean of the test images, rises above it in the middle and falls below it near white. A grey band spans all test images, from the fewest bits to the most."}}
 constant = bits["a constant grey"]
-pictures.draw_constants(greys, constant, bits_of_test)
+pictures.plot_constants(greys, constant, bits_of_test)
 plt.show()
 
 floor = 0.5 * math.log2(math.pi * math.e / 6)
@@ -333,7 +333,7 @@ assert abs(nats.std() - math.sqrt(D / 2)) < 1
 assert nats.min() > least + 0.8 * D / 2
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Bits per dimension of samples of a unit Gaussian, {eq}`eq:shell`, in ever more dimensions. Dashed: the mean, which is the entropy. Triangle: the mode.", "name": "fig-shells"}, "image": {"alt": "Four histograms. In one dimension draws pile up at the mode, at 1.3 bits. In 10 dimensions they spread around 2, in 100 they gather in a hump around 2.05, in 784 in a narrow one, far to the right of the triangle."}}
-pictures.draw_shells((1, 10, 100, D))
+pictures.plot_shells((1, 10, 100, D))
 plt.show()
 
 # %% [markdown]
@@ -481,7 +481,7 @@ for name, (log_prob, samples) in models.items():
     sheets[f"{name}\n{score:.2f} bits/dim"] = samples
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Four models, their bits/dim on test images, and ten samples of each. None is chosen. (After {cite:t}`theis2016note`.)", "name": "fig-mixtures"}, "image": {"alt": "Four rows of ten images, each with its score. The flow: rough clothes. One per cent flow and 99 noise, with hardly more bits: grains of noise. One per cent noise and 99 copies, with by far the most bits: real clothes. One per cent flow and 99 copies, with as few as the second: real clothes."}}
-draw_rows(sheets)
+plot_rows(sheets)
 plt.show()
 
 # %% tags=["remove-cell"]

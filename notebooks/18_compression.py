@@ -38,7 +38,7 @@ import torch
 from IPython.display import Markdown, display
 from nvp_book import figures
 from nvp_book.figures import likelihoods as pictures
-from nvp_book.figures.samples import draw_rows
+from nvp_book.figures.samples import plot_rows
 from PIL import Image
 
 from nvp.autoregressive.coding import RESOLUTION, decode, encode, frequencies
@@ -86,7 +86,7 @@ def some(images, count, seed=0):
 # ```
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The message *abca*, with probabilities $\\frac12$, $\\frac14$ and $\\frac14$ at each step: each symbol keeps its share of the interval.", "name": "fig-intervals"}, "image": {"alt": "Four bars, one below the other, each split into parts a, b and c. One part of each is blue and opens into the bar below; the ends of the bars are labelled: 0 and 1, 0 and 0.5, 0.25 and 0.375, 0.3438 and 0.375."}}
-pictures.draw_intervals({"a": 0.5, "b": 0.25, "c": 0.25}, "abca")
+pictures.plot_intervals({"a": 0.5, "b": 0.25, "c": 0.25}, "abca")
 plt.show()
 
 # %% [markdown]
@@ -272,7 +272,7 @@ assert missed.max() > 0
 print(f"pixels lost: {', '.join(f'{share:.0%}' for share in missed)}")
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Three images, and their files decoded by a model of which a single weight differs in the seventh digit.", "name": "fig-wrong-decoder"}, "image": {"alt": "Two rows of three images: a shirt, a sandal, a bag. Below, the shirt keeps its collar and turns into folds that do not fit; the sandal is as above; the bag keeps its upper half."}}
-draw_rows({"written": three, "read": wrong})
+plot_rows({"written": three, "read": wrong})
 plt.show()
 
 # %% [markdown]
@@ -345,7 +345,7 @@ assert all(
 )
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Files of single images over the length that the likelihood promises.", "name": "fig-promises"}, "image": {"alt": "A scatter plot. The files of the Row LSTM lie on the diagonal. Those of zlib, WebP and PNG rise beside it, nearly all above, PNG the highest."}}
-pictures.draw_promises(
+pictures.plot_promises(
     promise / 8, {name: each for name, (each, _) in sizes.items()}
 )
 plt.show()

@@ -135,7 +135,7 @@ haar = 0.5 * torch.tensor(
     [[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1.0]]
 )
 mixed = torch.einsum("oc,nchw->nohw", haar, x)
-mixing.draw_channels({"as they are": x[0], "mixed": mixed[0]}, kept=2)
+mixing.plot_channels({"as they are": x[0], "mixed": mixed[0]}, kept=2)
 plt.show()
 
 # %% [markdown]
@@ -236,7 +236,7 @@ by_pixel = torch.arange(36).reshape(4, 9).T.flatten()
 blocks = jacobian[by_pixel][:, by_pixel]
 W = conv.weight().detach()
 assert torch.allclose(blocks, torch.block_diag(*[W] * 9))
-couplings.draw_matrices(
+couplings.plot_matrices(
     {"channel by channel": jacobian, "pixel by pixel": blocks, "W": W}
 )
 plt.show()
@@ -427,7 +427,7 @@ fields = {
 }
 assert fields["Gated PixelCNN"].sum() == 4 * 15 + 6
 assert fields["PixelCNN"].sum() < 4 * 15
-contexts.draw_fields(fields, place, columns=2)
+contexts.plot_fields(fields, place, columns=2)
 plt.show()
 
 # %% [markdown]

@@ -277,7 +277,7 @@ for name, curve in curves.items():
     assert torch.allclose(
         torch.tensor(measured), curve[[0, 20, 40, 80, 120]], atol=0.02
     )
-pictures.draw_norm(ratios, curves, points)
+pictures.plot_norm(ratios, curves, points)
 plt.show()
 
 # %% [markdown]
@@ -384,7 +384,7 @@ assert apart[2] > 0.1
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Which sub-pixels make up the first half of the twelve channels, painted in, for an image of three colours under each order. The channel-wise mask keeps this half.", "name": "fig-orders"}, "image": {"alt": "Nine boards of 6 by 6, three orders by three colours. Channel major: all of red, every other row of green, none of blue. Position major: every other row of each colour. Diagonal: a checkerboard in each colour."}}
 first_half = channel_mask(12).expand(1, 12, 3, 3).float()
-architecture.draw_halves(
+architecture.plot_halves(
     {
         order.value.replace("_", " "): unsqueeze(first_half, order)[0] > 0
         for order in SqueezeOrder
@@ -472,7 +472,7 @@ torch.set_default_dtype(torch.float64)
 assert (sheets["undone"] == images).double().mean() > 0.999
 shades = sheets["as in the code"]
 assert (int(shades.min()), int(shades.max())) == (12, 242)
-samples.draw_beside(sheets, columns=3)
+samples.plot_beside(sheets, columns=3)
 plt.show()
 
 # %% [markdown]
@@ -614,7 +614,7 @@ figures.show_table(header, table)
 # the preset `paper`.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The ablation. Orange: each seed's difference to the preset `paper`. Dot: their mean, with two standard errors to both sides where there is more than one seed; filled where this interval does not meet zero. The worst are on top.", "name": "fig-ablation"}, "image": {"alt": "A forest plot. One line for each variant, sorted by its mean difference to the baseline in test bits per dimension; a vertical line marks zero, short orange strokes mark single seeds, bars mark two standard errors. The table above has the numbers."}}
-pictures.draw_forest(others, lambda each: 2 * each.difference.error)
+pictures.plot_forest(others, lambda each: 2 * each.difference.error)
 plt.show()
 
 # %% tags=["hide-input"]

@@ -226,7 +226,7 @@ assert sum(honest[-50:]) / 50 > entropy
 assert min(too_good) < 0
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Two flows that learn pairs of black and white pixels, with and without dequantisation, and the entropy of the pairs, which no code can beat. Zero is a code of no length at all.", "name": "fig-no-noise"}, "image": {"alt": "Bits per dimension over steps. The blue curve falls to just above the dashed line of the entropy and stays. The red curve crosses the dashed line within the first thirty steps, falls below zero, and goes on, jagged, to below minus two."}}
-pictures.draw_losses(
+pictures.plot_losses(
     {"with noise": honest, "without noise": too_good},
     {"entropy of the pairs": entropy},
 )
@@ -243,7 +243,7 @@ black = (48, 48)  # the place of two black pixels, x + 1/2
 assert side[48].abs() == 0.5
 gain = densities["without"][black] - densities["with noise"][black]
 assert gain > math.log(10)
-pictures.draw_collapse(densities, (-0.25, 2.25))
+pictures.plot_collapse(densities, (-0.25, 2.25))
 plt.show()
 
 # %% [markdown]
@@ -358,7 +358,7 @@ assert abs(black_floor(0.05) - uniform) < 0.01
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The cost of the noise of a pixel that is surely black, under the best Gaussian, as the margin $\\lambda$ of the logit falls; the limits are those of {eq}`eq:floor` and {eq}`eq:exponential-floor`. The paper has $\\lambda = 0.05$.", "name": "fig-alpha-floor"}, "image": {"alt": "Bits over lambda, which falls to the right on a logarithmic axis. The curve stays on the lower dashed line, one quarter of a bit, down to a lambda of a hundredth, then rises and reaches the upper dashed line, 0.6, at about a millionth."}}
 alphas = torch.logspace(-1, -7, 49)
 floors = torch.tensor([black_floor(alpha) for alpha in alphas.tolist()])
-pictures.draw_alpha_floor(alphas, floors, (uniform, exponential))
+pictures.plot_alpha_floor(alphas, floors, (uniform, exponential))
 plt.show()
 
 # %% [markdown]
@@ -394,7 +394,7 @@ assert fresh[-1] < fresh[0]
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "A run whose batch norms have a memory longer than itself: the loss, and the same weights scored on held-out images with the moving averages that the run has kept and with moments that are re-estimated.", "name": "fig-stale"}, "image": {"alt": "Bits per dimension, on a logarithmic axis, over 80 steps. The grey loss and the blue circles of re-estimated moments fall together to about 5. The red squares of moving averages climb to above 20."}}
 at = range(every - 1, total, every)
-pictures.draw_stale(at, losses, moments)
+pictures.plot_stale(at, losses, moments)
 plt.show()
 
 # %% [markdown]
@@ -482,7 +482,7 @@ assert in_double[1] < 1e-9
 assert min(around[16], in_double[16]) > 1
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "How far $g(f(x))$ is from $x$ in float32, for three flows that were trained on two moons (red). Dark is an error of $10^{-8}$, yellow one of $10^4$ or more.", "name": "fig-lost-inverse"}, "image": {"alt": "Three square maps with two red moons in the middle. From a = 1 the whole map is dark. From a = 4 it is dark in a star around the moons and blue-green in the corners. From a = 16 it is dark around the moons, and wide areas further out are green to yellow."}}
-pictures.draw_inverse_errors(maps, moons, LIMIT)
+pictures.plot_inverse_errors(maps, moons, LIMIT)
 plt.show()
 
 # %% [markdown]
@@ -542,7 +542,7 @@ assert leaky < 2 < right
 assert stuck > right + 0.3
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The same flow with the masks that it should have, and with two mistakes.", "name": "fig-wrong-flow-masks"}, "image": {"alt": "Bits per dimension over 80 steps. Blue, right, falls to about 5.5. Orange, the same squares, stays above it at about 6. Red, the network that sees everything, falls below both from the start, and to about zero."}}
-pictures.draw_losses(curves, limits=(-2, 8))
+pictures.plot_losses(curves, limits=(-2, 8))
 plt.show()
 
 # %% [markdown]
@@ -628,7 +628,7 @@ assert curves["mask B first"][-1] < 0.1
 assert curves["mask A first"][-1] > 10
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Two PixelCNNs on black and white images of 8 × 8. With mask B in the first layer a pixel reads itself.", "name": "fig-pixel-leak"}, "image": {"alt": "Nats per image over 80 steps. Mask A falls from 45 and levels off between 10 and 20. Mask B falls to zero within 40 steps."}}
-contexts.draw_nats(curves, {})
+contexts.plot_nats(curves, {})
 plt.show()
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Images, and samples of both networks, pixel by pixel.", "name": "fig-leak-samples"}, "image": {"alt": "Three rows of twelve small images. Above, black and white shapes; in the middle, rough shapes of the same kind; below, all black."}}
@@ -637,7 +637,7 @@ for title, network in networks.items():
     generator = torch.Generator().manual_seed(0)
     drawn[title] = 255 * network.sample(12, generator=generator)
 assert drawn["mask B first"].sum() == 0
-samples.draw_rows(drawn)
+samples.plot_rows(drawn)
 plt.show()
 
 # %% [markdown]
@@ -727,7 +727,7 @@ harm = late["clipped at 100"] - late["clipped at 100, no bad batch"]
 assert abs(harm) < 0.1
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "One batch of noise, at the dotted line, in two runs that differ in clipping only; and both runs once more, without that batch. The first two leave the plot at the dotted line.", "name": "fig-bad-batch"}, "image": {"alt": "Bits per dimension over 100 steps. All four curves fall. The blue and the red one shoot up at step 50 beyond the upper edge. The blue one, clipped, is back at once at the sky blue one, which met no bad batch; the red one, not clipped, stays above the orange one, which met none, until the end."}}
-pictures.draw_losses(curves, limits=(5, 9), at=spike)
+pictures.plot_losses(curves, limits=(5, 9), at=spike)
 plt.show()
 
 # %% [markdown]
@@ -887,7 +887,7 @@ assert after[24] > math.sqrt(1001) > after[26]
 assert after[70] < 1.05
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Adam's step over the rate, $1 / \\sqrt v$, around one gradient that is a thousand times too large.", "name": "fig-adam-spike"}, "image": {"alt": "On a logarithmic axis over 8000 steps: a flat line at 1, and a red curve that drops to one thirtieth at step 100 and rises in a straight line back to nearly 1 at 8000."}}
-pictures.draw_spike(torch.arange(8000), sizes, at=100)
+pictures.plot_spike(torch.arange(8000), sizes, at=100)
 plt.show()
 
 # %% [markdown]

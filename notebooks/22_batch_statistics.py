@@ -139,7 +139,7 @@ curves = {"in evaluation": x}
 for N in (4, 16, 64):
     curves[f"in training, N = {N}"], _ = normalised_beside(x, N)
     assert curves[f"in training, N = {N}"].abs().max() < math.sqrt(N - 1)
-pictures.draw_saturation(x, curves, [math.sqrt(N - 1) for N in (4, 16, 64)])
+pictures.plot_saturation(x, curves, [math.sqrt(N - 1) for N in (4, 16, 64)])
 plt.show()
 
 # %% [markdown]
@@ -351,7 +351,7 @@ for usual, running in zip(
     *(noise for noise, _ in measured.values()), strict=True
 ):
     assert running < usual
-pictures.draw_gradient_errors(batch_sizes, measured)
+pictures.plot_gradient_errors(batch_sizes, measured)
 plt.show()
 
 # %% tags=["remove-cell"]

@@ -247,7 +247,7 @@ steps_of = {
 }
 values = {name: torch.linalg.svdvals(step) for name, step in steps_of.items()}
 values = {name: each / each.max() for name, each in values.items()}
-pictures.draw_singular_values(values)
+pictures.plot_singular_values(values)
 plt.show()
 
 # %% tags=["remove-cell"]
@@ -326,7 +326,7 @@ smooth = {
     name: torch.tensor(results[name][0]).unfold(0, 10, 1).mean(dim=1).tolist()
     for name in best.values()
 }
-divergence.draw_losses(smooth, limits=(4.5, 8))
+divergence.plot_losses(smooth, limits=(4.5, 8))
 plt.show()
 
 # %% tags=["hide-input"]
@@ -366,13 +366,13 @@ def best_of(rows, kind):
     return min(own, key=lambda row: row.validation)
 
 
-def draw_best(titles, rows, limits):
+def plot_best(titles, rows, limits):
     best = [best_of(rows, kind) for kind in ("adam", "adamax", "muon")]
     curves = {
         titles[row.variant]: [float(loss) for loss in row.curve.split()]
         for row in best
     }
-    divergence.draw_losses(curves, limits=limits, every=20)
+    divergence.plot_losses(curves, limits=limits, every=20)
     plt.show()
 
 
@@ -380,10 +380,10 @@ clothes_titles, on_clothes = comparison("optimisers-fashion-mnist")
 colour_titles, in_colour = comparison("optimisers-cifar10")
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "A Real NVP on Fashion-MNIST by three optimisers, each at the best of its rates: training loss, means over twenty steps.", "name": "fig-three-optimisers"}, "image": {"alt": "Bits per dimension over 400 steps. Three curves fall. That of Muon starts the highest, and from step 80 on it is the lowest; those of Adam and Adamax lie close to each other above it."}}
-draw_best(clothes_titles, on_clothes, (3, 7.5))
+plot_best(clothes_titles, on_clothes, (3, 7.5))
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The same on CIFAR-10.", "name": "fig-optimisers-in-colour"}, "image": {"alt": "Three curves fall, as in the figure before. That of Muon starts the highest, and from step 100 on it is the lowest; those of Adam and Adamax lie close to each other above it."}}
-draw_best(colour_titles, in_colour, (3.5, 8))
+plot_best(colour_titles, in_colour, (3.5, 8))
 
 # %% tags=["hide-input"]
 figures.show_table(
@@ -470,7 +470,7 @@ by = {
 factor = nats_per_bit((1, 28, 28))
 figure = printed[cnn]
 logs = {title: ledger[name].log() for title, name in by.items()}
-pixels.draw_curves(logs, {list(by)[-1]: float(figure.nats)}, factor)
+pixels.plot_curves(logs, {list(by)[-1]: float(figure.nats)}, factor)
 plt.show()
 
 # %% tags=["hide-input"]

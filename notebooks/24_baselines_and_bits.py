@@ -25,7 +25,7 @@ import matplotlib.pyplot as plt
 import torch
 from nvp_book import baselines, figures
 from nvp_book.figures import estimation
-from nvp_book.figures.samples import draw_rows
+from nvp_book.figures.samples import plot_rows
 from nvp_book.moons import log_moons
 from torch import nn
 from torch.distributions import (
@@ -124,7 +124,7 @@ assert mass_seen(covering) > 0.9
 assert all(mass_seen(q) < 0.6 for q in seeking)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "A Gaussian fitted by gradient to a target that is not one, on the line and in the plane (ellipses of two standard deviations). The forward divergence is maximum likelihood. {cite:t}`theis2016note` have a similar figure.", "name": "fig-two-divergences"}, "image": {"alt": "Left, a density with two modes, the left one higher. A wide blue Gaussian spans both and is high over the valley between; a narrow, red one sits on the left mode, another on the right one. Right, two grey half moons; a large blue ellipse around both, and two slim red ones, each along a piece of one moon."}}
-estimation.draw_divergences(
+estimation.plot_divergences(
     line,
     two_modes.log_prob(line).exp(),
     {"forward: maximum likelihood": forward[:1], "reverse": reverse},
@@ -335,7 +335,7 @@ figures.show_table(header, rows)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Test images, and ten samples of each of three models. None is chosen.", "name": "fig-more-baselines"}, "image": {"alt": "Four rows of ten images. Test images: clothes. One for each pixel: noise in the shape of a vague shirt. A mixture: grainy noise in the shapes of shirts, trousers, shoes. Gaussian: blurred grey patches with stripes, some in the outline of a shirt or a dress."}}
 generator = torch.Generator().manual_seed(2)
-draw_rows(
+plot_rows(
     {
         "test images": test[:10],
         "one for each pixel": sample(each_pixel, 10, generator),
@@ -437,7 +437,7 @@ assert min(curves["test"]) in curves["test"][2:4]
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: nats per point when the mean of a Gaussian in 8 dimensions is fitted to $N$ points. Marks are means over many training sets, lines are {eq}`eq:parameter-cost`. Right: bits/dim of our images under tables for a pixel given its two neighbours, with 1 to 256 steps for each.", "name": "fig-train-test"}, "image": {"alt": "Left, two curves over N on a logarithmic axis; training rises from below, test falls from above, both towards a dashed line, the entropy. Right, over the size of the table: training and test fall together, part at the middle, and then test rises above training."}}
 n = torch.logspace(math.log10(sizes[0]), math.log10(sizes[-1]), 50)
-estimation.draw_train_and_test(
+estimation.plot_train_and_test(
     sizes,
     {"training": at_train, "test": at_new},
     {"training": (n, floor - d / 2 / n), "test": (n, floor + d / 2 / n)},

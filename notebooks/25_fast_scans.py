@@ -132,7 +132,7 @@ schedules = {
     "by diagonals": r + j,
     "by pixels": n * r + j,
 }
-contexts.draw_boards(schedules)
+contexts.plot_boards(schedules)
 plt.show()
 
 
@@ -208,7 +208,7 @@ def skew(x):
 numbers = torch.arange(4)[:, None] + torch.arange(5)
 padded = F.pad(numbers + 1, (0, 4)) - 1  # empty places are -1
 skewed = skew(numbers + 1) - 1
-contexts.draw_boards(
+contexts.plot_boards(
     {"the image": numbers, "padded": padded, "skewed": skewed}
 )
 plt.show()

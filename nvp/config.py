@@ -212,7 +212,9 @@ def parse_config(tree: dict[str, Any], source: str) -> RunConfig:
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
+        errors = error.errors()
+    # A key that is spelt wrong comes before the one that it leaves missing.
+    first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
     keys = [str(part) for part in first["loc"]]
     where = ".".join(keys) or "the configuration"
     fault = first["msg"].removeprefix("Value error, ")

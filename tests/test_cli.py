@@ -361,9 +361,12 @@ def test_a_damaged_log_is_named(old: bytes, new: bytes, match: str, own: Path) -
     whole = log.read_bytes()
     assert old in whole
     log.write_bytes(whole.replace(old, new))
-    line = fails("train", "--resume", own / "run", "--data-root", own / "data")
+    before = {path: path.read_bytes() for path in (own / "run").iterdir()}
+    budget = ("--set", "training.steps=9")
+    line = fails("train", "--resume", own / "run", "--data-root", own / "data", *budget)
     assert f"{log} is damaged in {match}" in line
     assert "restore the file, or remove it" in line
+    assert {path: path.read_bytes() for path in (own / "run").iterdir() if path in before} == before
 
 
 @pytest.mark.parametrize("lines", [None, 0, 1, 2])

@@ -14,6 +14,7 @@ from nvp.errors import NVPError
 from nvp.ledger import enter
 from nvp.ledger import entry as ledger
 from nvp.ledger.scoring import probe_images
+from nvp.runs.load import load_run
 
 
 @pytest.mark.parametrize(
@@ -50,8 +51,9 @@ def test_an_entry_without_a_schema_is_of_the_first_one(own: Path) -> None:
 def test_an_entry_of_a_newer_schema_is_refused_in_one_line(own: Path) -> None:
     rewrite(own, "schema", 2)
     rewrite(own, "weather", "fine")  # which a newer schema may have
-    with pytest.raises(NVPError, match="has schema 2, this code reads up to 1: use a newer"):
-        ledger.runs(own)
+    for read, folder in ((ledger.runs, own), (load_run, own / "runs" / "tiny")):
+        with pytest.raises(NVPError, match="has schema 2, this code reads up to 1: use a newer"):
+            read(folder)
 
 
 @pytest.mark.parametrize("key", ["scores", "draw"])

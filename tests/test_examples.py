@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,17 +11,17 @@ import tiny
 import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
+from test_baselines import noise, seeded
 from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.func import jacrev
 
 from examples.gated_pixelcnn import GatedPixelCNN, GatedPixelCNNConfig
 from examples.tarflow import Block, TarFlow, TarFlowConfig
-from nvp.config import load_config, parse_config
+from nvp.config import parse_config
 from nvp.likelihood import evaluate
 from nvp.model import ModelConfig
 from nvp.model.dequantisation import dequantise, quantise, uniform_noise
-from nvp.paths import repository_root
 from nvp.testing import check_bijection, check_model
 from nvp.training.loop import training_step
 from nvp.training.state import begin
@@ -35,14 +34,6 @@ MODELS = {
     "gated-pixelcnn": {"family": "examples.gated_pixelcnn:GatedPixelCNNConfig", **GATED},
 }
 Perturb = Callable[[nn.Module, float], None]
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def noise(n: int, *shape: int, seed: int = 0, levels: int = 256) -> Tensor:
-    return torch.randint(levels, (n, *shape), generator=seeded(seed), dtype=torch.uint8)
 
 
 @pytest.fixture
@@ -79,22 +70,6 @@ def test_a_model_keeps_the_protocol(name: str, levels: int) -> None:
     check_model(model, noise(6, 1, 4, 6, levels=levels))
     still = model.sample(3, generator=seeded(), temperature=0.0)
     assert (still == still[:1]).all()
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        p
-        for p in sorted((repository_root() / "configs").glob("*.yaml"))
-        if "examples." in p.read_text()
-    ],
-    ids=lambda path: path.stem,
-)
-def test_configurations_build(path: Path) -> None:
-    config = load_config(path)
-    assert isinstance(config.model, ModelConfig)
-    model = config.build_model()
-    assert model.log_prob(noise(2, *model.image_shape)).shape == (2,)
 
 
 def test_the_flow_is_a_bijection(tarflow: TarFlow) -> None:

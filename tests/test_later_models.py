@@ -11,7 +11,7 @@ import pytest
 from nvp.errors import NVPError
 from nvp.paths import results_root
 from nvp.tables import build as results
-from nvp.tables.later_models import DATA, FAMILIES, KINDS
+from nvp.tables.later_models import APPROACHES, DATA, KINDS
 from nvp.tables.published import read_published
 
 
@@ -19,7 +19,7 @@ def cells() -> dict[tuple[str, str], tuple[str, ...]]:
     """(family, model) -> year, kind and figures, in the order of the table."""
     found = {}
     family = ""
-    names = {f"**{name}**": family for family, name in FAMILIES.items()}
+    names = {f"**{name}**": family for family, name in APPROACHES.items()}
     for model, *figures, source in results.table("after").rows:
         if model in names:
             family = names[model]
@@ -43,7 +43,7 @@ def test_every_model_has_its_row_and_every_figure_its_cell() -> None:
 def test_rows_go_by_family_and_then_by_year() -> None:
     shown = list(cells().items())
     families = [family for (family, _), _ in shown]
-    assert families == sorted(families, key=list(FAMILIES).index)
+    assert families == sorted(families, key=list(APPROACHES).index)
     for ((before, _), (year, *_)), ((following, _), (later, *_)) in pairwise(shown):
         assert before != following or int(year) <= int(later)
 

@@ -22,7 +22,6 @@ from nvp.likelihood import (
     ROUNDING,
     bits_per_dim,
     evaluate,
-    nats_per_bit,
     reestimate_statistics,
     score_images,
     summarise,
@@ -261,14 +260,6 @@ def test_channels_last_leaves_other_ranks_alone() -> None:
     kernels = [p for p in model.parameters() if p.ndim == 4]
     assert kernels
     assert all(p.is_contiguous(memory_format=torch.channels_last) for p in kernels)
-
-
-def test_nats_are_bits_times_dimensions_and_ln_2() -> None:
-    assert nats_per_bit((1, 28, 28)) == pytest.approx(784 * math.log(2))
-    nats = torch.tensor([-79.2])
-    bits = bits_per_dim(nats, (1, 28, 28))
-    assert bits.item() == pytest.approx(0.1457, abs=5e-5)
-    assert (bits * nats_per_bit((1, 28, 28))).item() == pytest.approx(79.2)
 
 
 def test_reestimated_statistics_are_means_over_batches() -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import pytest
 import torch
 from node import evaluate
 from nvp_book import live
+from nvp_book.figures.contexts import receptive_field
+from pixels import randomised
 from torch import Tensor, nn
 
 from nvp import PixelRNN, PixelRNNConfig, RealNVPConfig
 from nvp.autoregressive.masked_conv import MaskedConv2d, colour_groups
 from nvp.errors import NVPError
+from nvp.flows.bijection import Composition
 from nvp.flows.realnvp import Scale
 from nvp.flows.squeeze import SqueezeOrder, squeeze, unsqueeze
 from nvp.flows.toy import ToyData, ToyFlow
@@ -35,31 +39,11 @@ def drawn_sets(height: int, width: int, **model: Any) -> Tensor:
     return torch.tensor(evaluate(["receptive.js"], expression, model=model, board=board)).bool()
 
 
-def measured_sets(function: Map, height: int, width: int, trials: int = 3) -> Tensor:
-    """[p, q]: whether the gradient of output p at pixel q is not 0 at some of `trials` images.
-
-    `function` maps (N, 1, H, W) to (N, ?, H, W); all features of a pixel are asked about.
-    """
-    size = height * width
-    moved = torch.zeros(size, size, dtype=torch.bool)
-    for trial in range(trials):
-        generator = torch.Generator().manual_seed(trial)
-        image = torch.randn(1, 1, height, width, generator=generator, dtype=torch.float64)
-        images = image.repeat(size, 1, 1, 1).requires_grad_()  # one copy for each pixel asked
-        outputs = function(images).flatten(2)
-        weights = torch.randn(outputs.shape[1], generator=generator, dtype=torch.float64)
-        asked = outputs.diagonal(dim1=0, dim2=2).T @ weights
-        (gradient,) = torch.autograd.grad(asked.sum(), images)
-        moved |= gradient.flatten(1) != 0
-    return moved
-
-
-def randomised(module: nn.Module) -> nn.Module:
-    """In float64 and evaluation mode, every parameter normal: nothing is 0 by chance."""
-    torch.manual_seed(0)
-    for parameter in module.double().eval().parameters():
-        nn.init.normal_(parameter, 0.0, 0.4)
-    return module
+def measured_sets(function: Map, height: int, width: int) -> Tensor:
+    """[p, q]: whether output p of a map (N, 1, H, W) to (N, ?, H, W) moves with pixel q."""
+    places = product(range(height), range(width))
+    fields = [receptive_field(function, (1, height, width), place) for place in places]
+    return torch.stack(fields).flatten(1)
 
 
 KINDS = {"convolutions": "pixelcnn", "row": "row_lstm", "diagonal": "diagonal_bilstm"}
@@ -79,7 +63,7 @@ def test_pixel_rnns_see_what_is_drawn(kind: str, first: int, kernel: int, count:
         first_kernel=first,
         kernel_size=kernel,
     )
-    model = randomised(PixelRNN(config))
+    model = randomised(PixelRNN(config)).float()
     assert isinstance(model, PixelRNN)
 
     def outputs(images: Tensor) -> Tensor:
@@ -99,7 +83,7 @@ def test_masked_convolutions_see_what_is_drawn(mask: Any, count: int) -> None:
     layers = [
         MaskedConv2d(m, features if i else grey, features, (3, 3)) for i, m in enumerate(masks)
     ]
-    stack = randomised(nn.Sequential(*layers))
+    stack = randomised(nn.Sequential(*layers)).float()
     drawn = drawn_sets(6, 7, kind="convolutions", count=count, mask=mask, first=3, kernel=3)
     measured = measured_sets(stack, 6, 7)
     assert torch.equal(drawn, measured)
@@ -123,7 +107,7 @@ def test_couplings_see_what_is_drawn(kind: str, count: int, blocks: int, order: 
         width=16,
         channel_squeeze=orders[order],
     )
-    scale = randomised(Scale(config, 0))
+    scale = randomised(Scale(config, 0)).float().eval()
     assert isinstance(scale, Scale)
     boards, halves = list(scale.checkerboard.bijections), list(scale.channelwise.bijections)
     if kind == "channels":
@@ -140,7 +124,7 @@ def test_couplings_see_what_is_drawn(kind: str, count: int, blocks: int, order: 
         return unsqueeze(images, orders[order])
 
     drawn = drawn_sets(height, width, kind=kind, count=count, blocks=blocks, order=order)
-    measured = measured_sets(encode, height, width, trials=6)
+    measured = measured_sets(encode, height, width)
     assert torch.equal(drawn, measured)
 
 
@@ -169,7 +153,8 @@ def test_the_flow_is_that_of_pytorch(name: str) -> None:
     with torch.no_grad():
         z, log_det = flow(x)
         back, log_det_back = flow.inverse(z)
-        steps = flow.trace(x)
+        parts = [Composition(flow.couplings[: level + 1]) for level in range(len(flow.couplings))]
+        steps = [part(x[..., None, None])[0].flatten(1) for part in parts]
         density = flow.log_prob(x)
     moved, change, log_density = in_javascript(data, x, 0, len(steps))
     assert (moved - z).abs().max() < 1e-3

@@ -17,6 +17,7 @@ from nvp_book.selection import binary_digits
 from torch import Tensor
 
 from nvp.data.sets import EMBEDDED, load
+from nvp.flows.bijection import Composition
 from nvp.ledger.entry import runs
 
 RECORDED = json.loads((live.SOURCES / "flows.json").read_text())
@@ -249,7 +250,8 @@ def test_the_couplings_are_stepped_through(opened: Callable[..., Figure]) -> Non
     flow = live.flow_from(RECORDED["moons"])
     x = place(figure, "x", 2)
     with torch.no_grad():
-        steps = [x, *(step[0] for step in flow.trace(x[None]))]
+        parts = [Composition(flow.couplings[:level]) for level in range(len(flow.couplings) + 1)]
+        steps = [part(x[None, :, None, None])[0].flatten() for part in parts]
     for level, step in enumerate(steps):
         figure.slide("level", level)
         figure.settle()

@@ -26,7 +26,6 @@ from nvp.autoregressive.config import Kind
 from nvp.autoregressive.layers import bias_maps
 from nvp.autoregressive.sampling import LEAST_TEMPERATURE
 from nvp.errors import NVPError
-from nvp.model.protocol import log_mean_exp
 
 kinds = pytest.mark.parametrize("kind", Kind)
 
@@ -70,9 +69,8 @@ def given_all(model: MultiScalePixelRNN) -> tuple[Tensor, Tensor, Tensor]:
     """p(small), (S,); all images, (M, C, H, W); and p(image | small), (S, M)."""
     smalls = all_images(model.small.image_shape, model.levels)
     images = all_images(model.image_shape, model.levels)
-    given = [
-        model.log_prob_given(images, small.expand(len(images), -1, -1, -1)) for small in smalls
-    ]
+    each = [biases(model, small.expand(len(images), -1, -1, -1)) for small in smalls]
+    given = [next(model.large._log_probs(images, 1, None, biases=maps)) for maps in each]
     return model.small.log_prob(smalls).exp(), images, torch.stack(given).exp()
 
 
@@ -94,9 +92,9 @@ def test_probabilities_of_all_pairs_sum_to_one(
     assert (given[0] - given[-1]).abs().max() > 1e-6
     logs = model.log_prob(images)
     assert (logs < joint.sum(0).log()).all()
-    small = model.subsample(images)
-    apart = model.small.log_prob(small) + model.log_prob_given(images, small)
-    assert (logs - apart).abs().max() < 1e-12
+    smalls = all_images(model.small.image_shape, levels).flatten(1)
+    (which,) = torch.where((model.subsample(images).flatten(1)[:, None] == smalls).all(2))[1:]
+    assert (logs - joint[which, range(len(images))].log()).abs().max() < 1e-12
     assert abs(model.loss(images).item() + logs.mean().item()) < 1e-12
 
 
@@ -209,39 +207,6 @@ def test_both_scales_are_drawn_at_the_temperature() -> None:
     model = build("row_lstm", (1, 4, 4), levels=3)
     cold = model.sample(8, generator=generator(), temperature=LEAST_TEMPERATURE)
     assert (cold == cold[:1]).all()
-
-
-def test_more_draws_of_a_pair_are_averaged() -> None:
-    model = build("pixelcnn", (1, 4, 4), output="mixture")
-    images = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
-    small = model.subsample(images)
-    noise = generator()
-    one_by_one = [model.log_prob_given(images, small, generator=noise) for _ in range(3)]
-    together = model.log_prob_given(images, small, num_draws=3, generator=generator())
-    assert torch.equal(together, log_mean_exp(one_by_one))
-    with pytest.raises(NVPError, match="num_draws must be at least 1"):
-        model.log_prob_given(images, small, num_draws=0)
-
-
-def test_bad_pairs() -> None:
-    """Each had a number, which was the probability of nothing."""
-    model = build("pixelcnn", (1, 4, 4))
-    large = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
-    small = model.subsample(large)
-    pairs = [
-        (large + 5, small, "in 0..1 for model.levels = 2, there is a 5"),
-        (large.float(), small, "must be uint8 in 0..1, got torch.float32"),
-        (large[..., 1:], small, r"= \(1, 4, 4\), got \(2, 1, 4, 3\)"),
-        (large, small + 7, "in 0..1 for model.levels = 2, there is a 7"),
-        (large, small.float(), "must be uint8 in 0..1, got torch.float32"),
-        (large, large, r"= \(1, 2, 2\), got \(2, 1, 4, 4\)"),
-        (large, small[:1], "one small image for each large one, got 1 for 2"),
-        (large[:1], small, "one small image for each large one, got 2 for 1"),
-    ]
-    for images, given, complaint in pairs:
-        with pytest.raises(NVPError, match=complaint) as caught:
-            model.log_prob_given(images, given)
-        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

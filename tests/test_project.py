@@ -146,6 +146,12 @@ def test_no_path_of_a_machine_is_kept() -> None:
             assert not found, f"{name} has {found[0].decode()}"
 
 
+def test_a_file_is_one_idea() -> None:
+    for folder, longest in (("nvp", 350), ("book/nvp_book", 350), ("tests", 500)):
+        lengths = {p: p.read_bytes().count(b"\n") for p in (ROOT / folder).rglob("*.py")}
+        assert not {path for path, length in lengths.items() if length > longest}
+
+
 def test_the_example_of_the_readme_runs() -> None:
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     names: dict[str, Any] = {}

@@ -143,13 +143,6 @@ def test_an_entry_has_the_settings_of_the_checkpoint(
     assert load_tensors(run.files.weights)[1]["config"] == run.config.model_dump(mode="json")
 
 
-def test_a_taken_name_is_kept_unless_replaced(own: Path, trained: Path) -> None:
-    before = (own / "runs" / "tiny" / "run.json").read_text()
-    with pytest.raises(NVPError, match="there already"):
-        record(trained / "run", data_root=trained / "data", root=own)
-    assert (own / "runs" / "tiny" / "run.json").read_text() == before
-
-
 @pytest.mark.parametrize("name", ["..", ".", "", "a/b", "../runs/tiny", "Tiny", "tiny\n"])
 def test_a_name_must_do_for_a_folder_of_the_ledger(name: str, own: Path, trained: Path) -> None:
     before, options = content(own), {"data_root": trained / "data", "root": own, "replace": True}

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import ast
 import tomllib
-from collections import defaultdict
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import pairwise
 from pathlib import Path
 
 import grimp
@@ -28,8 +27,15 @@ from nvp_book.figures import diagram
 BOOK = "nvp_book"
 Arrow = tuple[str, str]  # the room that imports, and the one that it imports from
 
-# Of the drawing: the height of a floor, the height of a box, and the gap between boxes.
-FLOOR, HEIGHT, GAP = 1.8, 0.95, 0.5
+# Of the drawing: the heights of a floor and of a box, its width, and where each box has its middle.
+# Nothing stands above a room that a long arrow leads to.
+FLOOR, HEIGHT, WIDE = 1.8, 0.95, 22.2
+ACROSS = {
+    **{BOOK: 1.5, "cli": 4.4, "testing": 11.5},
+    **dict.fromkeys(("tables", "ledger", "training", "runs", "data", "config", "baselines"), 2),
+    **{"flows": 5.2, "autoregressive": 8.9, "likelihood": 13.1, "model": 7, "devices": 16.3},
+    **{"files": 18.7, "paths": 20.9, "errors": 13},
+}
 
 
 @dataclass(frozen=True)
@@ -100,85 +106,23 @@ def reduced(arrows: set[Arrow]) -> set[Arrow]:
 def plot_rooms() -> Figure:
     """The rooms as boxes, floor upon floor, with the arrows between them."""
     first, *rest = [[room.name for room in floor] for floor in floors()]
-    ways = {arrow: [arrow[0]] for arrow in sorted(arrows())}
     rooms = [[BOOK, *first], *rest]
-    plan = _with_passages(rooms, ways)
-    middles = _middles(plan, ways)
-    left = min(x - _width(name) / 2 for name, x in middles.items()) - GAP
-    right = max(x + _width(name) / 2 for name, x in middles.items()) + GAP
-    axes = diagram.sheet(right - left, FLOOR * len(plan))
+    levels = [FLOOR * (len(rooms) - floor - 0.5) for floor in range(len(rooms))]
     places = {
-        name: (middles[name] - left, FLOOR * (len(plan) - floor - 0.5))
-        for floor, names in enumerate(plan)
-        for name in names
+        name: (ACROSS[name], y) for y, names in zip(levels, rooms, strict=True) for name in names
     }
-    for way in ways.values():
-        _draw_arrow(axes, [places[name] for name in way])
-    for name in chain(*rooms):
+    axes = diagram.sheet(WIDE, FLOOR * len(rooms))
+    for one, other in sorted(arrows()):
+        (_, high), (x, low) = places[one], places[other]
+        way = [(x, y) for y in levels if low < y < high]  # past the floors between, above its end
+        _draw_arrow(axes, [places[one], *way, places[other]])
+    for name, place in places.items():
         fill = figures.PALE if name == BOOK else "white"
-        diagram.box(axes, places[name], (_width(name), HEIGHT), name, fill=fill, fontsize=9)
+        size = (1.0 + 0.22 * len(name), HEIGHT)
+        diagram.box(axes, place, size, name, fill=fill, fontsize=9)
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
     return figure
-
-
-def _with_passages(plan: list[list[str]], ways: dict[Arrow, list[str]]) -> list[list[str]]:
-    """The floors with a passage wherever an arrow goes past one; `ways` gets what each arrow meets.
-
-    Names of passages are those of the arrow and of the floor. Each floor is sorted by where its
-    neighbours are, so that few arrows cross.
-    """
-    floor_of = {name: floor for floor, names in enumerate(plan) for name in names}
-    plan = [list(names) for names in plan]
-    for arrow, way in ways.items():
-        for floor in range(floor_of[arrow[0]] + 1, floor_of[arrow[1]]):
-            way.append(f"{arrow[0]} {arrow[1]} {floor}")
-            plan[floor].append(way[-1])
-        way.append(arrow[1])
-    near = _neighbours(ways)
-    for _ in range(4):
-        for i in (*range(1, len(plan)), *range(len(plan) - 2, -1, -1)):
-            order = {name: place / len(names) for names in plan for place, name in enumerate(names)}
-            plan[i].sort(key=lambda name: _mean([order[each] for each in near[name]], order[name]))
-    return plan
-
-
-def _middles(plan: list[list[str]], ways: dict[Arrow, list[str]]) -> dict[str, float]:
-    """Where the middle of each box or passage is: near its neighbours, and clear of the next."""
-    near = _neighbours(ways)
-    middles = {name: float(2 * place) for names in plan for place, name in enumerate(names)}
-    for _ in range(200):
-        for names in plan:
-            wanted = [_mean([middles[near_by] for near_by in near[name]], 0) for name in names]
-            steps = [(_width(a) + _width(b)) / 2 + GAP for a, b in pairwise(names)]
-            rightwards, leftwards = list(wanted), list(wanted)
-            for i, step in enumerate(steps):
-                rightwards[i + 1] = max(rightwards[i + 1], rightwards[i] + step)
-            for i, step in reversed(list(enumerate(steps))):
-                leftwards[i] = min(leftwards[i], leftwards[i + 1] - step)
-            for name, one, other in zip(names, rightwards, leftwards, strict=True):
-                middles[name] = (one + other) / 2
-    return middles
-
-
-def _neighbours(ways: dict[Arrow, list[str]]) -> dict[str, list[str]]:
-    """The names that a way leads to or comes from, one floor up or down."""
-    near: dict[str, list[str]] = defaultdict(list)
-    for way in ways.values():
-        for one, other in pairwise(way):
-            near[one].append(other)
-            near[other].append(one)
-    return near
-
-
-def _width(name: str) -> float:
-    """Of a box or of a passage, which has spaces in its name."""
-    return 0.3 if " " in name else 1.0 + 0.22 * len(name)
-
-
-def _mean(values: list[float], otherwise: float) -> float:
-    """The mean, or something else of no values."""
-    return sum(values) / len(values) if values else otherwise
 
 
 def _draw_arrow(axes: Axes, points: list[tuple[float, float]]) -> None:

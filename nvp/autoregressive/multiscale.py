@@ -12,9 +12,8 @@ from nvp.autoregressive import sampling
 from nvp.autoregressive.config import MultiScaleConfig
 from nvp.autoregressive.layers import bias_maps
 from nvp.autoregressive.pixelrnn import PixelRNN
-from nvp.errors import NVPError
 from nvp.model.autocast import as_multiplied, in_full
-from nvp.model.protocol import ImageModel, check_count, log_mean_exp
+from nvp.model.protocol import ImageModel
 
 
 class Upsampler(nn.Module):
@@ -94,30 +93,6 @@ class MultiScalePixelRNN(ImageModel):
         own = self.small._log_probs(small, num_draws, generator)
         given = self.large._log_probs(images, num_draws, generator, biases=self._biases(small))
         return map(torch.add, own, given)
-
-    def log_prob_given(
-        self,
-        images: Tensor,
-        small: Tensor,
-        *,
-        num_draws: int = 1,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """log p(image | small image), (N,), in nats.
-
-        `images`, (N, C, H, W), and `small`, (N, C, H / factor, W / factor), are uint8. `num_draws`
-        is that of `log_prob`. Raises `NVPError` for images that do not fit, or not one small image
-        for each large one.
-        """
-        images, small = self.check_images(images), self.small.check_images(small)
-        check_count("num_draws", num_draws)
-        if len(small) != len(images):
-            raise NVPError(
-                f"there must be one small image for each large one, got {len(small)} for "
-                f"{len(images)}: repeat or select them"
-            )
-        biases = self._biases(small)
-        return log_mean_exp(self.large._log_probs(images, num_draws, generator, biases=biases))
 
     @torch.no_grad()
     def sample(

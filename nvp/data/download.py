@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
 
-from nvp.data.catalogue import BRING_YOUR_OWN, DOWNLOADS
+from nvp.data.catalogue import BRING_YOUR_OWN
 from nvp.data.sets import (
     AMAT_FOLDER,
     AMAT_MD5,
@@ -95,7 +95,7 @@ def _not_downloadable(name: str) -> str:
             f"{name} is not downloaded for you: get its publisher's files, then run "
             f"{BRING_YOUR_OWN[name].how}"
         )
-    return f"no download is known for {name!r}: use {', '.join(DOWNLOADS)}"
+    return f"no download is known for {name!r}: use {', '.join(TARGETS)}"
 
 
 def _verified(name: str, under: Path) -> Path:

@@ -97,6 +97,8 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
         preset, shape = changes.pop("preset"), tree.get("image_shape")
         if preset not in get_args(Preset):
             raise ValueError(f"preset must be paper or official, got {preset!r}")
+        if "image_shape" not in tree:
+            return changes  # which is refused, by that key or by one that nobody knows
         if not isinstance(shape, list | tuple) or len(shape) != 3:
             raise ValueError(
                 f"image_shape must be [channels, height, width], such as [1, 28, 28], got {shape!r}"

@@ -18,16 +18,11 @@ from nvp.flows.coupling import AffineCoupling, ChannelCoupling, CheckerboardCoup
 from nvp.flows.masks import Half, Parity
 from nvp.flows.preprocess import Logit
 from nvp.flows.prior import Prior
-from nvp.flows.resnet import (
-    CouplingNet,
-    InputTreatment,
-    TrunkNet,
-    WeightNormConv2d,
-    remove_weight_norm,
-)
+from nvp.flows.resnet import CouplingNet, InputTreatment, TrunkNet, remove_weight_norm
 from nvp.flows.squeeze import squeeze, unsqueeze
 from nvp.model.dequantisation import LEVELS, dequantise, quantise, uniform_noise
 from nvp.model.protocol import ImageModel, batch_statistics, check_count, check_temperature
+from nvp.model.roles import Role
 
 
 class Scale(Bijection):
@@ -214,14 +209,14 @@ class RealNVP(ImageModel):
 
         Without `config.penalise_channel_scales` the scales of channel-wise couplings are left out.
         """
-        penalised = AffineCoupling if self.config.penalise_channel_scales else CheckerboardCoupling
-        squares = []
+        penalty = torch.zeros((), device=self.device)
         for module in self.modules():
-            if isinstance(module, WeightNormConv2d) and module.g is not None:
-                squares.append(module.g.square().sum())
-            elif isinstance(module, penalised):
-                squares.append(module.scale.square().sum())
-        return self.config.weight_scale_l2 * torch.stack(squares).sum()
+            spared = isinstance(module, ChannelCoupling) and not self.config.penalise_channel_scales
+            for name, role in getattr(module, "roles", {}).items():
+                scale = getattr(module, name)
+                if role in (Role.GAIN, Role.TANH_SCALE) and scale is not None and not spared:
+                    penalty = penalty + scale.square().sum()
+        return self.config.weight_scale_l2 * penalty
 
     def sample(
         self,

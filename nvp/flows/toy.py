@@ -45,17 +45,6 @@ class ToyFlow(Bijection):
         x, log_det = self._composition.inverse(_as_image(z), y)
         return x.flatten(start_dim=1), log_det
 
-    def trace(self, x: Tensor) -> list[Tensor]:
-        """The points after each coupling: `num_couplings` tensors (N, 2), of which the last is z.
-
-        The live figure steps through them.
-        """
-        h, steps = _as_image(x), []
-        for coupling in self.couplings:
-            h, _ = coupling(h)
-            steps.append(h.flatten(start_dim=1))
-        return steps
-
     @property
     def _composition(self) -> Composition:
         return Composition(cast(Iterable[Bijection], self.couplings))

@@ -19,12 +19,10 @@ from nvp.errors import NVPError
 from nvp.likelihood import Score, nats_per_bit
 from nvp.model.protocol import ImageModel
 from nvp.paths import results_root
-from nvp.runs.folder import RunFolder
+from nvp.runs.folder import SCHEMA, RunFolder
 from nvp.runs.load import load_run
 from nvp.runs.log import read_log
 from nvp.runs.provenance import Leg
-
-SCHEMA = 1  # of `run.json`; a change that old code would misread raises it
 
 
 class _Part(BaseModel):
@@ -81,7 +79,7 @@ class RecordedDraw(_Part):
 class Record(_Part):
     """The content of `run.json`. A model has scores or, without a likelihood, a `draw`."""
 
-    version: int = Field(default=SCHEMA, alias="schema", ge=1, le=SCHEMA)
+    version: int = Field(default=SCHEMA, alias="schema", ge=1)
     name: str
     title: str
     recorded: str  # UTC date
@@ -206,6 +204,7 @@ class Run:
 def read_run(folder: str | Path) -> Run:
     """The entry in `folder`. Raises `NVPError` where its record is not as it was written."""
     folder = Path(folder)
+    RunFolder(folder).check_schema()
     path = RunFolder(folder).record
     try:
         record = Record.model_validate_json(path.read_bytes())
@@ -213,11 +212,6 @@ def read_run(folder: str | Path) -> Run:
         raise NVPError(f"cannot read {path}: {error.strerror}") from error
     except ValidationError as error:
         first = error.errors()[0]
-        if first["type"] == "less_than_equal":
-            raise NVPError(
-                f"{path} has schema {first['input']}, this code reads up to {SCHEMA}: use a newer "
-                "version of it"
-            ) from error
         where = ".".join(map(str, first["loc"])) or "the file"
         raise NVPError(f"{path} is damaged: {where}: {first['msg']}; restore it") from error
     if record.name != folder.resolve().name:  # within it, the folder is "."

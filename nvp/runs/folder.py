@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 from nvp.errors import NVPError
 from nvp.paths import repository_root, results_root
+
+SCHEMA = 1  # of `run.json`; a change that old code would misread raises it
 
 
 class _File:
@@ -33,7 +36,6 @@ class RunFolder:
     checkpoint = _File("checkpoint.safetensors")  # all that the next step depends on
     best = _File("best.safetensors")  # weights of the lowest validation score
     legs = _File("legs.json")  # the machines that trained it
-    tensorboard = _File("tensorboard")
 
     # Of the ledger.
     record = _File("run.json")  # every number that tables and book show
@@ -69,6 +71,19 @@ class RunFolder:
     def is_recorded(self) -> bool:
         """Whether it is an entry of the ledger."""
         return self.record.is_file()
+
+    def check_schema(self) -> None:
+        """Raise `NVPError` for a record that newer code wrote; `read_run` names other faults."""
+        try:
+            schema = json.loads(self.record.read_bytes())["schema"]
+            newer = schema > SCHEMA
+        except (OSError, ValueError, TypeError, KeyError):
+            return
+        if newer:
+            raise NVPError(
+                f"{self.record} has schema {schema}, this code reads up to {SCHEMA}: use a newer "
+                "version of it"
+            )
 
 
 def default_folder(name: str) -> Path:

@@ -56,6 +56,7 @@ def load_run(
     damaged or foreign, and as `read_config` does.
     """
     files = RunFolder(Path(folder))
+    files.check_schema()
     config = read_config(files, trust=trust)
     if files.weights.is_file():
         model = _with_weights(config, load_tensors(files.weights)[0], files.weights, device)

@@ -1,4 +1,4 @@
-"""The log of a run: `log.csv`, and TensorBoard where it is installed."""
+"""The log of a run: `log.csv`."""
 
 from __future__ import annotations
 
@@ -36,12 +36,6 @@ class RunLog:
         rows = [row for row in read_log(self.path) if row["step"] <= step]
         self.last = rows[-1] if rows else {}
         write(self.path, log_until(self.path, step))
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            self.board = None
-        else:
-            self.board = SummaryWriter(folder.tensorboard, purge_step=step + 1)
 
     def write(self, row: dict[str, float]) -> None:
         """Append one row; columns that it lacks stay empty. Raises `NVPError` on a full disk."""
@@ -51,9 +45,6 @@ class RunLog:
         except OSError as error:
             raise NVPError(f"cannot write {self.path} ({error}): free some space") from error
         self.last = row
-        if self.board is not None:
-            for key in row.keys() - {"step"}:
-                self.board.add_scalar(key, row[key], int(row["step"]))
 
 
 def read_log(path: Path) -> list[dict[str, float]]:

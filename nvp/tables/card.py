@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import yaml
-
 from nvp.ledger.entry import Run
 from nvp.likelihood import Score, nats_per_bit
 from nvp.model.protocol import batch_norms
@@ -34,29 +30,7 @@ def card(run: Run) -> str:
         "## Limits",
         _limits(run),
     ]
-    front = yaml.safe_dump(_metadata(run), sort_keys=False, allow_unicode=True, width=1000)
-    return f"---\n{front}---\n\n" + "\n\n".join(filter(None, parts)) + "\n"
-
-
-def _metadata(run: Run) -> dict[str, Any]:
-    """The head of a card, which tools read: tags, data and, as a `model-index`, the score."""
-    entry = run.record
-    data: dict[str, Any] = {
-        "license": "mit",
-        "library_name": "nvp",
-        "tags": ["density-estimation", run.config.model.family],
-        "datasets": [entry.data.name],
-    }
-    if run.has_likelihood:
-        result = {
-            "task": {"type": "unconditional-image-generation", "name": "Density estimation"},
-            "dataset": {"type": entry.data.name, "name": entry.data.name, "split": "test"},
-            "metrics": [
-                {"type": "bits_per_dim", "name": "bits/dim", "value": run.score.bits_per_dim}
-            ],
-        }
-        data["model-index"] = [{"name": run.name, "results": [result]}]
-    return data
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def _introduction(run: Run) -> str:

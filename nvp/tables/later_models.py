@@ -7,7 +7,7 @@ from nvp.tables.cells import Table, cite
 from nvp.tables.published import UNLIKE, UNVERIFIED, Figure, Published
 
 DATA = {"cifar10": "CIFAR-10", "imagenet32": "ImageNet 32x32", "imagenet64": "ImageNet 64x64"}
-FAMILIES = {
+APPROACHES = {
     "flow": "flows",
     "autoregressive": "autoregressive models",
     "latent": "variational autoencoders",
@@ -27,7 +27,7 @@ def after(facts: Published, _ledger: dict[str, Run], roles: bool) -> Table:
     """A row for each of `facts.models`, by family, then by age."""
     rows: list[tuple[str, ...]] = []
     shown: list[Figure] = []
-    for family, title in FAMILIES.items():
+    for family, title in APPROACHES.items():
         rows.append((f"**{title}**", *("" for _ in range(len(DATA) + 3))))
         models = [(name, model) for name, model in facts.models.items() if model.family == family]
         for name, model in sorted(models, key=lambda pair: pair[1].preprint):

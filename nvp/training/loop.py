@@ -22,7 +22,7 @@ from nvp.model.labels import Examples, images_and_labels
 from nvp.model.protocol import batch_norms, batch_statistics
 from nvp.runs.checkpoint import Best, read_best, read_checkpoint
 from nvp.runs.folder import RunFolder
-from nvp.runs.log import RunLog
+from nvp.runs.log import RunLog, read_log
 from nvp.runs.tensors import save_tensors
 from nvp.training.distributed import agree, check_batch_size, is_first, shared
 from nvp.training.divergence import Divergence, advice, check_sound, explain
@@ -46,6 +46,7 @@ def prepare(
     """
     files, settings, where = RunFolder(Path(folder)), config.training, pick_device(device)
     files.check_free()
+    read_log(files.log)  # a damaged one is refused
     checkpoint = read_checkpoint(files.checkpoint, config) if files.checkpoint.exists() else None
     check_test_split(config, data_root)
     data = training_data(config, data_root)

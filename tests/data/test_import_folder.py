@@ -1,13 +1,11 @@
-"""`nvp data import` of a folder of images or an archive of one."""
+"""`nvp data import` of a folder of images."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
-import tarfile
 import tracemalloc
-import zipfile
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -276,116 +274,6 @@ def test_a_message_names_ten_of_many(tmp_path: Path) -> None:
     for index in range(13):
         write(tmp_path / f"photos/bad-{index:02d}.png", b"nothing")
     refused("13 of 18 images cannot be read: .*; and 3 more:", tmp_path / "photos", tmp_path)
-
-
-# Archives and links.
-
-
-def archive(path: Path, members: dict[str, bytes]) -> Path:
-    """A .zip or .tar of these files."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
-            for name, content in members.items():
-                file.writestr(name, content)
-        return path
-    with tarfile.open(path, "w") as file:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            file.addfile(info, io.BytesIO(content))
-    return path
-
-
-@pytest.mark.parametrize("suffix", [".zip", ".tar"])
-@pytest.mark.parametrize("inside", [False, True])
-def test_archives_are_read_where_they_lie(suffix: str, inside: bool, tmp_path: Path) -> None:
-    images = {f"photos/{c}/{i}.png": encoded(pixels(6, 6, i)) for c in "ab" for i in range(8)}
-    path = archive(tmp_path / f"packed/photos{suffix}", images)
-    assert imported(path.parent if inside else path, tmp_path).others == {}
-    for name, content in images.items():
-        write(tmp_path / "unpacked" / name, content)
-    from_archive = (tmp_path / "mine/train_images.npy").read_bytes()
-    imported(tmp_path / "unpacked", tmp_path, replace=True)
-    assert (tmp_path / "mine/train_images.npy").read_bytes() == from_archive
-    assert load("mine", "train", root=tmp_path).labels is not None
-    assert not (tmp_path / "packed/photos").exists()
-
-
-@pytest.mark.parametrize("suffix", [".zip", ".tar"])
-@pytest.mark.parametrize("name", ["../../evil.png", "/evil.png", "a/../../evil.png"])
-def test_names_that_lead_out_of_an_archive(suffix: str, name: str, tmp_path: Path) -> None:
-    path = archive(tmp_path / f"packed/bad{suffix}", {name: encoded(pixels(6, 6))})
-    refused("holds a file that leads out of it", path, tmp_path / "root")
-    assert not list(tmp_path.rglob("evil.png"))
-
-
-def test_links_in_archives(tmp_path: Path) -> None:
-    with tarfile.open(tmp_path / "bad.tar", "w") as file:
-        info = tarfile.TarInfo("link.png")
-        info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        file.addfile(info)
-    refused("holds a link, 'link.png'", tmp_path / "bad.tar", tmp_path)
-    with zipfile.ZipFile(tmp_path / "bad.zip", "w") as packed:
-        entry = zipfile.ZipInfo("link.png")
-        entry.external_attr = 0o120777 << 16
-        packed.writestr(entry, "/etc/passwd")
-    refused("holds a link, 'link.png'", tmp_path / "bad.zip", tmp_path)
-
-
-def test_links_in_folders(tmp_path: Path) -> None:
-    photographs(tmp_path / "photos", 6)
-    (tmp_path / "photos/again.png").symlink_to(tmp_path / "photos/00.png")
-    assert sum(imported(tmp_path / "photos", tmp_path).images.values()) == 7
-    outside = write(tmp_path / "secret.png", encoded(pixels(6, 6)))
-    (tmp_path / "photos/out.png").symlink_to(outside)
-    with pytest.raises(NVPError, match=r"out\.png is a link that leads out of"):
-        imported(tmp_path / "photos", tmp_path, replace=True)
-    (tmp_path / "photos/out.png").unlink()
-    (tmp_path / "photos/out").symlink_to(tmp_path, target_is_directory=True)
-    with pytest.raises(NVPError, match="out is a link that leads out of"):
-        imported(tmp_path / "photos", tmp_path, replace=True)
-
-
-def test_a_member_that_would_grow_without_end(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(importing_files, "MANY", 1000)
-    path = archive(tmp_path / "bomb.zip", {"a.png": bytes(1_000_000)})
-    refused("which would grow from .* to 1,000,000 bytes", path, tmp_path)
-
-
-def test_a_damaged_image_in_a_zip_is_named(tmp_path: Path) -> None:
-    images = {f"{index}.bmp": encoded(pixels(20, 20, index), "BMP") for index in range(5)}
-    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as file:
-        for name, content in images.items():
-            file.writestr(name, content)
-    packed = bytearray((tmp_path / "photos.zip").read_bytes())
-    packed[packed.index(images["3.bmp"]) + 500] ^= 1
-    (tmp_path / "photos.zip").write_bytes(packed)
-    refused(r"1 of 5 images cannot be read: 3\.bmp: .*CRC", tmp_path / "photos.zip", tmp_path)
-
-
-@pytest.mark.parametrize("suffix", [".zip", ".tar"])
-def test_damaged_archives(suffix: str, tmp_path: Path) -> None:
-    path = archive(tmp_path / f"cut{suffix}", {"a.png": encoded(pixels(60, 60))})
-    path.write_bytes(path.read_bytes()[:600])
-    refused("neither a folder nor|is damaged|cannot be read", path, tmp_path)
-    with tarfile.open(tmp_path / "packed.tar.gz", "w:gz") as file:
-        file.add(__file__, "a.png")
-    refused("is a compressed tar, or none: unpack it first", tmp_path / "packed.tar.gz", tmp_path)
-
-
-def test_a_tar_of_the_oldest_format(tmp_path: Path) -> None:
-    """Its headers lack the word "ustar"."""
-    path = archive(tmp_path / "old.tar", {f"{i}.png": encoded(pixels(6, 6)) for i in range(5)})
-    content = bytearray(path.read_bytes())
-    with tarfile.open(path) as file:
-        for member in file:
-            header = content[member.offset : member.offset + 512]
-            header[148:156], header[257:] = b" " * 8, bytes(255)
-            header[148:156] = b"%06o\0 " % sum(header)
-            content[member.offset : member.offset + 512] = header
-    path.write_bytes(content)
-    assert sum(imported(path, tmp_path).images.values()) == 5
 
 
 # Names, sources and memory.

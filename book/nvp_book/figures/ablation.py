@@ -11,7 +11,7 @@ from nvp_book.ablation import Comparison
 from nvp_book.figures import BLUE, GREY, INK, ORANGE, PALE, WIDTH
 
 
-def draw_norm(
+def plot_norm(
     ratios: Tensor, curves: Mapping[str, Tensor], points: Mapping[str, Mapping[float, float]]
 ) -> None:
     """Moments of the changed half after the code's norm, over mean / deviation before it.
@@ -28,7 +28,7 @@ def draw_norm(
     ax.legend(loc="center right")
 
 
-def draw_forest(
+def plot_forest(
     comparisons: Sequence[Comparison], half_width: Callable[[Comparison], float]
 ) -> None:
     """Differences to the baseline in test bits/dim, worst on top: a dot, its interval, each seed.

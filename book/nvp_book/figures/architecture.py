@@ -17,7 +17,7 @@ from nvp_book.figures.diagram import Point, arrow, box, circle, label, sheet
 KEPT, CHANGED = "#404040", "white"
 
 
-def draw_figure_3(numbers: Tensor, mask: Tensor, sheets: Tensor, sheet_mask: Tensor) -> None:
+def plot_figure_3(numbers: Tensor, mask: Tensor, sheets: Tensor, sheet_mask: Tensor) -> None:
     """Figure 3: numbers (H, W) under a checkerboard, and squeezed to sheets (4, H/2, W/2).
 
     Squares with b = 1 are dark: `mask` is (H, W), `sheet_mask` (4,), both bool.
@@ -49,7 +49,7 @@ def _cells(axes: Axes, corner: Point, numbers: Tensor, mask: Tensor) -> None:
             axes.text(x + 0.5, y + 0.5, text, color=ink, ha="center", va="center_baseline")
 
 
-def draw_halves(halves: Mapping[str, Tensor]) -> None:
+def plot_halves(halves: Mapping[str, Tensor]) -> None:
     """Where the first half of the squeezed channels comes from: bool maps (3, H, W) by order."""
     _, axes = plt.subplots(3, len(halves), figsize=(figures.WIDTH, 5.4))
     colours = (("red", figures.VERMILION), ("green", figures.GREEN), ("blue", figures.BLUE))
@@ -69,7 +69,7 @@ def draw_halves(halves: Mapping[str, Tensor]) -> None:
                 one.set_ylabel(channel)
 
 
-def draw_factoring_out(dimensions: Sequence[int]) -> None:
+def plot_factoring_out(dimensions: Sequence[int]) -> None:
     """Figure 4(b): half of the dimensions leave after each scale but the last.
 
     `dimensions` are those of z^1, ..., z^L; heights are in proportion to them.
@@ -107,7 +107,7 @@ def draw_factoring_out(dimensions: Sequence[int]) -> None:
     label(axes, (end, top + 0.3), "$z$")
 
 
-def draw_scale(coupling: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> None:
+def plot_scale(coupling: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> None:
     """One image in one scale: maps (1, c, H, W) of a coupling, and what comes after it.
 
     Maps called s and t are signed. Several channels stand as sheets in one square.
@@ -133,7 +133,7 @@ def draw_scale(coupling: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> N
                     axes.set_title(title, loc="left", fontsize=10)
 
 
-def draw_reach(gradients: Mapping[str, Tensor]) -> None:
+def plot_reach(gradients: Mapping[str, Tensor]) -> None:
     """|derivative| of one output by every input (H, W); white where it is zero."""
     _, axes = plt.subplots(1, len(gradients), figsize=(figures.WIDTH, 3.4))
     for one, (title, gradient) in zip(axes, gradients.items(), strict=True):
@@ -145,7 +145,7 @@ def draw_reach(gradients: Mapping[str, Tensor]) -> None:
         plt.colorbar(image, ax=one, shrink=0.7, label="log10 of the derivative")
 
 
-def draw_network() -> None:
+def plot_network() -> None:
     """The network of a coupling, and one of its residual blocks (section 4.1)."""
     axes = sheet(15.4, 9)
     label(axes, (0.2, 8.7), "the network of a coupling", size=11, align="left")

@@ -10,7 +10,7 @@ from torch import Tensor
 from nvp_book.figures import BLUE, GREEN, INK, ORANGE, VERMILION, WIDTH
 
 
-def draw_saturation(x: Tensor, normalised: Mapping[str, Tensor], bounds: Sequence[float]) -> None:
+def plot_saturation(x: Tensor, normalised: Mapping[str, Tensor], bounds: Sequence[float]) -> None:
     """A scalar x against what batch normalisation makes of it; dotted lines at +-`bounds`."""
     _, ax = plt.subplots(figsize=(WIDTH, 3.1))
     colours = (INK, BLUE, GREEN, VERMILION)
@@ -26,7 +26,7 @@ def draw_saturation(x: Tensor, normalised: Mapping[str, Tensor], bounds: Sequenc
     ax.legend(loc="lower right", fontsize=9, frameon=True, facecolor="white", edgecolor="white")
 
 
-def draw_gradient_errors(
+def plot_gradient_errors(
     sizes: Sequence[int], errors: Mapping[str, tuple[Sequence[float], Sequence[float]]]
 ) -> None:
     """For each kind of norm its (standard deviations, biases) by batch size, relative."""

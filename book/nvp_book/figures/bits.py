@@ -13,7 +13,7 @@ from nvp.flows.preprocess import Logit, LogitForm
 from nvp_book.figures import BLUE, GREY, INK, PALE, VERMILION, WIDTH
 
 
-def draw_spikes(widths: Tensor, raw: Tensor, noisy: Tensor, entropy: float) -> None:
+def plot_spikes(widths: Tensor, raw: Tensor, noisy: Tensor, entropy: float) -> None:
     """Bits per pixel under a density with a spike of each width, with and without noise."""
     _, ax = plt.subplots(figsize=(WIDTH, 3.0))
     ax.plot(widths, raw, color=VERMILION, label="at the integers: no floor")
@@ -25,7 +25,7 @@ def draw_spikes(widths: Tensor, raw: Tensor, noisy: Tensor, entropy: float) -> N
     ax.legend(loc="lower left")
 
 
-def draw_stages(images: Tensor, noisy: Tensor, x: Tensor) -> None:
+def plot_stages(images: Tensor, noisy: Tensor, x: Tensor) -> None:
     """The pixels of uint8 `images` as integers, with noise in [0, 1), and as logits."""
     panels = (
         ("v: integers", images, np.linspace(0, 24, 97)),
@@ -41,7 +41,7 @@ def draw_stages(images: Tensor, noisy: Tensor, x: Tensor) -> None:
     axes[1].set_xlabel("the darkest levels")
 
 
-def draw_logits(margin: float) -> None:
+def plot_logits(margin: float) -> None:
     """x and log dx/dx~ of both forms of the logit, over the whole range of a pixel."""
     scaled = torch.linspace(0, 1, 4001, dtype=torch.double)[:-1, None]
     _, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.9))
@@ -55,7 +55,7 @@ def draw_logits(margin: float) -> None:
     axes[0].legend()
 
 
-def draw_uniform_and_gaussian() -> None:
+def plot_uniform_and_gaussian() -> None:
     """Uniform noise, and the Gaussian of the same mean and variance."""
     width = math.sqrt(12)
     z = np.linspace(-3.5, 3.5, 500)

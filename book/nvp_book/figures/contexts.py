@@ -27,7 +27,7 @@ DONE, NOW, STATE = PALE, ORANGE, SKY
 MANY = 300  # cells of a board; more of them are dots inside a drawing, which stays small
 
 
-def draw_context(height: int, width: int, pixel: tuple[int, int]) -> None:
+def plot_context(height: int, width: int, pixel: tuple[int, int]) -> None:
     """Figure 2, left: the context of a pixel, and the order of the colours within it."""
     axes = sheet(11.6, height + 0.9)
     index = torch.arange(height * width).reshape(height, width)
@@ -52,7 +52,7 @@ def draw_context(height: int, width: int, pixel: tuple[int, int]) -> None:
     label(axes, (left + 1.9, height + 0.5), "the pixel, colour by colour", size=11)
 
 
-def draw_masks(masks: Mapping[str, Tensor]) -> None:
+def plot_masks(masks: Mapping[str, Tensor]) -> None:
     """Each mask (out, in, k, k) as a table: a row for each output colour, a column for each input.
 
     Taps that may be used have the colour of what they read; the centre is framed.
@@ -76,7 +76,7 @@ def draw_masks(masks: Mapping[str, Tensor]) -> None:
         ax.set_title(title)
 
 
-def draw_connections(centre_taps: Sequence[tuple[str, Tensor]]) -> None:
+def plot_connections(centre_taps: Sequence[tuple[str, Tensor]]) -> None:
     """Figure 2, right: which colours of a pixel reach which, from the centres of masks, bottom up.
 
     Each layer is its name and the centre tap (3, 3), output by input, of its mask.
@@ -117,7 +117,7 @@ def receptive_field(
     return (gradient != 0).any(dim=1).any(dim=0)
 
 
-def draw_fields(
+def plot_fields(
     fields: Mapping[str, Tensor], pixel: tuple[int, int], *, own: bool = False, columns: int = 3
 ) -> None:
     """The pixels that `pixel` was found to depend on: bool maps (H, W), each under its name.
@@ -150,7 +150,7 @@ def draw_fields(
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9.5)
 
 
-def draw_boards(boards: Mapping[str, Tensor]) -> None:
+def plot_boards(boards: Mapping[str, Tensor]) -> None:
     """Boards (H, W) of numbers side by side, to one scale; negative cells are left empty.
 
     Of diagonals' numbers, before and after skewing, they are Figure 3.
@@ -163,7 +163,7 @@ def draw_boards(boards: Mapping[str, Tensor]) -> None:
         ax.set_title(title)
 
 
-def draw_scan(skewed: Tensor, steps: Sequence[int], taps: Sequence[tuple[int, int]]) -> None:
+def plot_scan(skewed: Tensor, steps: Sequence[int], taps: Sequence[tuple[int, int]]) -> None:
     """Steps of a scan over the columns of a skewed map; below, the same pixels in the image.
 
     `skewed` (H, W') holds the column of each place in the image, negative where there is none;
@@ -201,7 +201,7 @@ def draw_scan(skewed: Tensor, steps: Sequence[int], taps: Sequence[tuple[int, in
     axes[0, 0].figure.legend(handles=handles, loc="outside lower center", ncols=3)
 
 
-def draw_row_step(kernel: int, width: int, column: int) -> None:
+def plot_row_step(kernel: int, width: int, column: int) -> None:
     """One step of the Row LSTM: what the state of a pixel is made of (eq 3)."""
     axes = sheet(11, 4.6)
     half = kernel // 2
@@ -230,7 +230,7 @@ def draw_row_step(kernel: int, width: int, column: int) -> None:
     label(axes, (right, 1.5), "$K^{is}$: the row itself,\nmask B", align="left")
 
 
-def draw_nats(curves: Mapping[str, Sequence[float]], marks: Mapping[str, float]) -> None:
+def plot_nats(curves: Mapping[str, Sequence[float]], marks: Mapping[str, float]) -> None:
     """Nats per image over steps, and horizontal lines to compare with."""
     _, ax = plt.subplots(figsize=(WIDTH, 2.9))
     for (name, nats), colour, dashes in zip(

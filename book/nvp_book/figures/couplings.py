@@ -17,7 +17,7 @@ from nvp_book.figures.diagram import arrow, box, canvas, circle, label, sheet
 KEPT, CHANGED = figures.SKY, figures.ORANGE
 
 
-def draw_graphs() -> None:
+def plot_graphs() -> None:
     """Figure 2: the computation of a coupling layer, forward and inverse."""
     _, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 3.1))
     for one in axes:
@@ -50,7 +50,7 @@ def _graph(axes: Axes, title: str, start: str, end: str, first: str, second: str
     label(axes, (2.55, 4.2), title, size=11)
 
 
-def draw_matrices(matrices: Mapping[str, Tensor]) -> None:
+def plot_matrices(matrices: Mapping[str, Tensor]) -> None:
     """Square matrices as heat maps; white is zero, and only zero is quite white."""
     _, axes = plt.subplots(1, len(matrices), figsize=(figures.WIDTH, 2.7))
     for one, (title, matrix) in zip(axes, matrices.items(), strict=True):
@@ -64,7 +64,7 @@ def draw_matrices(matrices: Mapping[str, Tensor]) -> None:
     axes[0].set_ylabel("output")
 
 
-def draw_areas(vertices: Mapping[str, Tensor]) -> None:
+def plot_areas(vertices: Mapping[str, Tensor]) -> None:
     """Grids of vertices (n, n, 2), each cell coloured by the logarithm of its area.
 
     Areas are measured against those of the first grid.
@@ -98,7 +98,7 @@ def _areas(grid: Tensor) -> Tensor:
     return 0.5 * (down[..., 0] * across[..., 1] - down[..., 1] * across[..., 0]).abs().flatten()
 
 
-def draw_alternation(num_couplings: int = 3) -> None:
+def plot_alternation(num_couplings: int = 3) -> None:
     """Figure 4(a): what one coupling keeps, the next one changes."""
     height = 1.5 * num_couplings + 1.2
     axes = sheet(9, height)

@@ -18,7 +18,7 @@ Map = Callable[[Tensor], Tensor]
 NUM_SLABS = 8
 
 
-def draw_map(x: Tensor, z: Tensor, density_x: Tensor, density_z: Tensor) -> None:
+def plot_map(x: Tensor, z: Tensor, density_x: Tensor, density_z: Tensor) -> None:
     """z = f(x) with p_Z to its left and p_X below it; slabs of equal probability share a colour.
 
     All are (N,), over increasing x, from a range that holds nearly all of the mass.
@@ -56,7 +56,7 @@ def draw_map(x: Tensor, z: Tensor, density_x: Tensor, density_z: Tensor) -> None
         axes.tick_params(labelbottom=axes is left, labelleft=axes is left)
 
 
-def draw_density(flow_log_prob: Map, data: Tensor, samples: Tensor, limit: float) -> None:
+def plot_density(flow_log_prob: Map, data: Tensor, samples: Tensor, limit: float) -> None:
     """Data (N, 2), the density that was fitted to it, and samples (M, 2) of that density."""
     side = torch.linspace(-limit, limit, 240)
     points = torch.cartesian_prod(side, side)
@@ -75,7 +75,7 @@ def draw_density(flow_log_prob: Map, data: Tensor, samples: Tensor, limit: float
         set_plane(one, limit)
 
 
-def draw_spaces(
+def plot_spaces(
     f: Map, g: Map, data: Tensor, noise: Tensor, *, data_limit: float, latent_limit: float
 ) -> None:
     """Figure 1: data x and z = f(x) above, noise z and x = g(z) below, each with its grid.
@@ -109,7 +109,7 @@ def draw_spaces(
         set_plane(axes[row][1], latent_limit)
 
 
-def draw_trace(data: Tensor, steps: Sequence[Tensor]) -> None:
+def plot_trace(data: Tensor, steps: Sequence[Tensor]) -> None:
     """Where points (N, 2) are before the first coupling and after each; at most seven couplings."""
     colour = _colour_wheel(data)
     limit = 1.05 * max(float(points.abs().max()) for points in (data, *steps))

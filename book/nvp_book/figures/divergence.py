@@ -12,7 +12,7 @@ from nvp_book import figures
 from nvp_book.figures import BLUE, GREEN, GREY, INK, ORANGE, SKY, VERMILION, WIDTH
 
 
-def draw_losses(
+def plot_losses(
     curves: Mapping[str, Sequence[float]],
     marks: Mapping[str, float] | None = None,
     *,
@@ -36,7 +36,7 @@ def draw_losses(
     ax.legend(fontsize=9)
 
 
-def draw_collapse(densities: Mapping[str, Tensor], limits: tuple[float, float]) -> None:
+def plot_collapse(densities: Mapping[str, Tensor], limits: tuple[float, float]) -> None:
     """Log-densities (n, n) of pairs over a square [low, high]^2, to one scale of colours."""
     figure, axes = plt.subplots(1, len(densities), figsize=(WIDTH, 3.2))
     low, high = limits
@@ -57,7 +57,7 @@ def draw_collapse(densities: Mapping[str, Tensor], limits: tuple[float, float]) 
     figure.colorbar(image, ax=axes, label="log10 density", shrink=0.85)
 
 
-def draw_alpha_floor(alphas: Tensor, bits: Tensor, limits: tuple[float, float]) -> None:
+def plot_alpha_floor(alphas: Tensor, bits: Tensor, limits: tuple[float, float]) -> None:
     """The cost of a black pixel over alpha, in bits, and its two limits."""
     _, ax = plt.subplots(figsize=(0.75 * WIDTH, 2.7))
     ax.semilogx(alphas, bits, color=BLUE)
@@ -70,7 +70,7 @@ def draw_alpha_floor(alphas: Tensor, bits: Tensor, limits: tuple[float, float]) 
     ax.set(xlabel="margin λ of the logit", ylabel="bits for a black pixel", ylim=(0.2, 0.7))
 
 
-def draw_stale(
+def plot_stale(
     steps: Sequence[int], losses: Sequence[float], scores: Mapping[str, Sequence[float]]
 ) -> None:
     """Training loss of each step, and held-out scores at some of them, all in bits/dim."""
@@ -87,7 +87,7 @@ def draw_stale(
     ax.legend(fontsize=9)
 
 
-def draw_inverse_errors(errors: Mapping[str, Tensor], data: Tensor, limit: float) -> None:
+def plot_inverse_errors(errors: Mapping[str, Tensor], data: Tensor, limit: float) -> None:
     """Maps (n, n) of |g(f(x)) - x| over [-limit, limit]^2, and the training data (N, 2)."""
     figure, axes = plt.subplots(1, len(errors), figsize=(WIDTH, 2.6))
     for ax, (title, error) in zip(axes, errors.items(), strict=True):
@@ -105,7 +105,7 @@ def draw_inverse_errors(errors: Mapping[str, Tensor], data: Tensor, limit: float
     figure.colorbar(image, ax=axes, label="log10 of the error", shrink=0.85)
 
 
-def draw_spike(steps: Tensor, sizes: Mapping[str, Tensor], at: int) -> None:
+def plot_spike(steps: Tensor, sizes: Mapping[str, Tensor], at: int) -> None:
     """1 over the root of v, on a logarithmic axis, with a spike of the gradient at `at`."""
     _, ax = plt.subplots(figsize=(WIDTH, 2.7))
     for (name, values), colour in zip(sizes.items(), (VERMILION, BLUE), strict=True):

@@ -15,7 +15,7 @@ from nvp_book.figures.densities import set_plane
 Curve = tuple[Tensor, Tensor]
 
 
-def draw_divergences(
+def plot_divergences(
     line: Tensor,
     target: Tensor,
     fits: Mapping[str, Sequence[MultivariateNormal]],
@@ -45,7 +45,7 @@ def draw_divergences(
     set_plane(axes[1], limits[1])
 
 
-def draw_train_and_test(
+def plot_train_and_test(
     sizes: Sequence[int],
     means: Mapping[str, Tensor],
     theory: Mapping[str, Curve],
@@ -73,7 +73,7 @@ def draw_train_and_test(
         ax.legend(fontsize=9.5)
 
 
-def draw_field(
+def plot_field(
     densities: Mapping[str, Tensor | None],
     samples: Mapping[str, Tensor],
     notes: Mapping[str, str],

@@ -14,7 +14,7 @@ from nvp_book.figures.samples import colour_bar, image_axes
 MOST_BITS = 12  # of a pixel, on the scale of colours
 
 
-def draw_one_image(
+def plot_one_image(
     image: Tensor,
     totals: Mapping[str, float],
     maps: Mapping[str, Tensor],
@@ -41,7 +41,7 @@ def draw_one_image(
     colour_bar(axes[0, -1], shown, "bits a pixel", extend="max")
 
 
-def draw_bounds(
+def plot_bounds(
     bounds: Mapping[str, Mapping[int, float]], exact: Mapping[str, float], bits: str
 ) -> None:
     """Bounds in bits/dim over the number of draws, each relative to one draw; and exact figures.
@@ -61,7 +61,7 @@ def draw_bounds(
     ax.legend(fontsize=9.5)
 
 
-def draw_discriminator(x: Tensor, data: Tensor, model: Tensor) -> None:
+def plot_discriminator(x: Tensor, data: Tensor, model: Tensor) -> None:
     """On a line: two densities, and what the best discriminator makes of them."""
     _, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 2.7))
     best = data / (data + model)
@@ -77,7 +77,7 @@ def draw_discriminator(x: Tensor, data: Tensor, model: Tensor) -> None:
     right.legend(fontsize=9, loc="upper left")
 
 
-def draw_classes(shares: Mapping[str, Sequence[float]], names: Sequence[str]) -> None:
+def plot_classes(shares: Mapping[str, Sequence[float]], names: Sequence[str]) -> None:
     """The share of each class among the samples of each model; dashed: equal shares."""
     _, axes = plt.subplots(1, len(shares), figsize=(WIDTH, 2.6), sharey=True, sharex=True)
     for ax, (title, each) in zip(axes, shares.items(), strict=True):

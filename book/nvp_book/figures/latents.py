@@ -1,6 +1,6 @@
 """Pictures of latents: walks between images, larger images, and what a label changes.
 
-Every function draws one new figure and returns nothing. Images are uint8, (N, C, H, W).
+Every function plots one new figure and returns nothing. Images are uint8, (N, C, H, W).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nvp_book.figures import ORANGE, PALETTE, WIDTH, ink_on
 from nvp_book.figures.samples import GAP, clean, side_by_side, tile
 
 
-def draw_along(
+def plot_along(
     shares: Tensor, sizes: Mapping[str, Tensor], bits: Mapping[str, tuple[Tensor, Tensor]]
 ) -> None:
     """|z|^2 / D, and bits/dim with standard errors, over the share of the way, (steps,)."""
@@ -36,7 +36,7 @@ def draw_along(
     axes[1].legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncol=len(bits), fontsize=9.5)
 
 
-def draw_lengths(lengths: Mapping[str, Tensor]) -> None:
+def plot_lengths(lengths: Mapping[str, Tensor]) -> None:
     """Histograms of |z| / sqrt(D), (N,) under each name."""
     _, ax = plt.subplots(figsize=(WIDTH, 2.4))
     values = torch.cat(list(lengths.values()))
@@ -47,7 +47,7 @@ def draw_lengths(lengths: Mapping[str, Tensor]) -> None:
     ax.legend(fontsize=9.5, loc="upper center", bbox_to_anchor=(0.45, 1.05))
 
 
-def draw_to_scale(sheets: Mapping[str, tuple[Tensor, int]], part: float = 1.0) -> None:
+def plot_to_scale(sheets: Mapping[str, tuple[Tensor, int]], part: float = 1.0) -> None:
     """Sheets of images, each with its number of columns, side by side, at one whole-number zoom.
 
     They take up that `part` of the width of a page, or less.
@@ -56,7 +56,7 @@ def draw_to_scale(sheets: Mapping[str, tuple[Tensor, int]], part: float = 1.0) -
     side_by_side(tiled, part * WIDTH, fontsize=9.5, loc="left")
 
 
-def draw_border(shares: Mapping[str, Tensor]) -> None:
+def plot_border(shares: Mapping[str, Tensor]) -> None:
     """The share of black pixels over the distance from the nearest border, from 0 on."""
     _, ax = plt.subplots(figsize=(WIDTH, 2.7))
     for (name, share), colour in zip(shares.items(), PALETTE, strict=False):
@@ -65,7 +65,7 @@ def draw_border(shares: Mapping[str, Tensor]) -> None:
     ax.legend(fontsize=9.5)
 
 
-def draw_by_class(
+def plot_by_class(
     rows: Sequence[Tensor], columns: Sequence[str], marked: Sequence[int] | None = None
 ) -> None:
     """Rows of images under slanted names of their columns; `marked` has a column for each row.
@@ -90,7 +90,7 @@ def draw_by_class(
         ax.add_patch(box)
 
 
-def draw_confusion(shares: Tensor, names: Sequence[str]) -> None:
+def plot_confusion(shares: Tensor, names: Sequence[str]) -> None:
     """Which class was chosen (columns) for images of each class (rows): shares, (K, K)."""
     _, ax = plt.subplots(figsize=(0.62 * WIDTH, 0.56 * WIDTH))
     ax.imshow(shares, cmap="Blues", vmin=0, vmax=1.15)

@@ -6,7 +6,7 @@ from nvp_book.figures import GREEN, ORANGE, PALE, SKY
 from nvp_book.figures.diagram import arrow, box, circle, label, sheet
 
 
-def draw_lstm_cell() -> None:
+def plot_lstm_cell() -> None:
     """One step of the Row LSTM (eq 3): two convolutions, four gates, and the cell's own path."""
     axes = sheet(14.4, 6.0)
     line, gates, low = 5.4, 3.3, 1.5
@@ -51,7 +51,7 @@ def draw_lstm_cell() -> None:
     label(axes, (14.05, gates), "$h_r$", size=12)
 
 
-def draw_lstm_block() -> None:
+def plot_lstm_block() -> None:
     """Figure 5, right: the residual connection around an LSTM layer, widths on the arrows."""
     axes = sheet(12.4, 3.0)
     y, up = 1.0, 2.35
@@ -68,7 +68,7 @@ def draw_lstm_block() -> None:
     label(axes, (5.7, up + 0.3), "the input, unchanged")
 
 
-def draw_pixelcnn_block() -> None:
+def plot_pixelcnn_block() -> None:
     """Figure 5, left: the residual block of the PixelCNN, widths on the arrows."""
     axes = sheet(14.2, 3.0)
     y, up = 1.0, 2.35
@@ -88,7 +88,7 @@ def draw_pixelcnn_block() -> None:
     label(axes, (6.6, up + 0.3), "the input, unchanged")
 
 
-def draw_pixel_rnn() -> None:
+def plot_pixel_rnn() -> None:
     """The whole network of Table 1 with the shape of every map, and one of its layers enlarged."""
     axes = sheet(17.6, 7.6)
     y, skips = 5.1, 6.9
@@ -138,7 +138,7 @@ def draw_pixel_rnn() -> None:
     label(axes, (14.25, low), "to the next layer, $2h$", align="left")
 
 
-def draw_conditioning() -> None:
+def plot_conditioning() -> None:
     """Section 3.6: the small image becomes a map, and every layer gets a 1x1 convolution of it."""
     axes = sheet(15.6, 5.0)
     y, low = 3.9, 1.0

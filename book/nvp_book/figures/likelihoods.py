@@ -1,6 +1,6 @@
 """Pictures of what likelihoods are and are not: images from elsewhere, typical sets, files.
 
-Every function draws one new figure and returns nothing. Scores are in bits/dim.
+Every function plots one new figure and returns nothing. Scores are in bits/dim.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nvp_book.figures import BLUE, GREY, INK, ORANGE, PALE, PALETTE, SKY, WIDTH
 MARKERS = "osD^vP*Xhd"
 
 
-def draw_score_rows(scores: Mapping[str, Tensor]) -> None:
+def plot_score_rows(scores: Mapping[str, Tensor]) -> None:
     """A histogram of bits/dim, (N,), for each name, one below the other.
 
     The first is the reference: its middle half is a band, its mean a dashed line through all.
@@ -52,7 +52,7 @@ def draw_score_rows(scores: Mapping[str, Tensor]) -> None:
     ax.set(xlabel="bits/dim of an image", xlim=(bins[0], bins[-1]), ylim=(0.9 - len(scores), 1))
 
 
-def draw_constants(levels: Tensor, bits: Tensor, reference: Tensor) -> None:
+def plot_constants(levels: Tensor, bits: Tensor, reference: Tensor) -> None:
     """Bits/dim over the grey level of a constant image, and the range of reference images."""
     figure, ax = plt.subplots(figsize=(WIDTH, 2.9))
     low, mean, high = (f(reference).item() for f in (torch.min, torch.mean, torch.max))
@@ -63,7 +63,7 @@ def draw_constants(levels: Tensor, bits: Tensor, reference: Tensor) -> None:
     figure.legend(loc="outside lower center", ncols=3, fontsize=9.5)
 
 
-def draw_causes(scores: Mapping[str, Tensor], causes: Mapping[str, Mapping[str, Tensor]]) -> None:
+def plot_causes(scores: Mapping[str, Tensor], causes: Mapping[str, Mapping[str, Tensor]]) -> None:
     """Bits/dim of images over each cause (a name for its axis -> set -> (N,)); a panel each."""
     figure, axes = plt.subplots(1, len(causes), figsize=(WIDTH, 4.3), sharey=True)
     for ax, (cause, values) in zip(axes, causes.items(), strict=True):
@@ -78,7 +78,7 @@ def draw_causes(scores: Mapping[str, Tensor], causes: Mapping[str, Mapping[str, 
     figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=9)
 
 
-def draw_shells(dimensions: Sequence[int], draws: int = 20_000) -> None:
+def plot_shells(dimensions: Sequence[int], draws: int = 20_000) -> None:
     """-log2 p of draws of a unit Gaussian, per dimension, in several numbers of dimensions.
 
     Dashes mark the mean, the triangle the mode: the least that any point costs.
@@ -98,7 +98,7 @@ def draw_shells(dimensions: Sequence[int], draws: int = 20_000) -> None:
     axes[-1].set_xlabel(r"$-\log_2 p(z)\,/\,D$")
 
 
-def draw_promises(promised: Tensor, sizes: Mapping[str, Tensor]) -> None:
+def plot_promises(promised: Tensor, sizes: Mapping[str, Tensor]) -> None:
     """Bytes of single files, (N,) under each name, over -log2 P of the images in bytes."""
     _, ax = plt.subplots(figsize=(0.85 * WIDTH, 4.0))
     end = 1.05 * max(values.max().item() for values in sizes.values())
@@ -110,7 +110,7 @@ def draw_promises(promised: Tensor, sizes: Mapping[str, Tensor]) -> None:
     ax.legend(fontsize=9, loc="upper left")
 
 
-def draw_intervals(shares: Mapping[str, float], message: str) -> None:
+def plot_intervals(shares: Mapping[str, float], message: str) -> None:
     """Arithmetic coding: each symbol of `message` keeps its share of the interval so far.
 
     Every interval is drawn at full width, under its ends in [0, 1); the part that is kept is blue.

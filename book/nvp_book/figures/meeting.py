@@ -15,7 +15,7 @@ from nvp_book.figures.densities import set_plane
 from nvp_book.figures.samples import clean
 
 
-def draw_planes(
+def plot_planes(
     data: Tensor, log_densities: Mapping[str, Callable[[Tensor], Tensor]], limit: float
 ) -> None:
     """Points (N, 2), and beside them densities of the plane, each under its name."""
@@ -35,7 +35,7 @@ def draw_planes(
         set_plane(ax, limit)
 
 
-def draw_patches(image: Tensor, patch: int, index: int, titles: Sequence[str]) -> None:
+def plot_patches(image: Tensor, patch: int, index: int, titles: Sequence[str]) -> None:
     """An image (H, W) cut into patches: the one of `index`, and those before it in either order."""
     height, width = image.shape
     across = width // patch

@@ -10,7 +10,7 @@ from torch import Tensor
 from nvp_book.figures import DIVERGING, PALE, WIDTH
 
 
-def draw_channels(rows: Mapping[str, Tensor], kept: int) -> None:
+def plot_channels(rows: Mapping[str, Tensor], kept: int) -> None:
     """Rows of channels, each (C, H, W), of which a mask keeps the first `kept`.
 
     One scale of colours for all: red above 0, blue below, white at 0.

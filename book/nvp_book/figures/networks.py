@@ -12,7 +12,7 @@ from nvp_book.figures import BLUE, GREEN, GREY, INK, SKY, VERMILION, WIDTH
 TERMS = {"flow": VERMILION, "logit": GREY, "prior 1": BLUE, "prior 2": SKY, "prior 3": GREEN}
 
 
-def draw_terms(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
+def plot_terms(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
     """The terms of the likelihood, and their sum, over the steps of each run, in bits/dim."""
     _, axes = plt.subplots(1, len(runs), figsize=(WIDTH, 3.4), sharey=True)
     for ax, (title, history) in zip(axes, runs.items(), strict=True):
@@ -27,7 +27,7 @@ def draw_terms(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
     axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
 
 
-def draw_blow_up(gains: Sequence[float], largest: Mapping[str, Sequence[float]]) -> None:
+def plot_blow_up(gains: Sequence[float], largest: Mapping[str, Sequence[float]]) -> None:
     """The largest |z| over the gain of the last convolutions; infinity is drawn at the top."""
     limit = torch.finfo(torch.float32).max
     _, ax = plt.subplots(figsize=(WIDTH, 2.9))

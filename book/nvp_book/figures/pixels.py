@@ -31,7 +31,7 @@ def undrawn(images: Tensor, share: float) -> Tensor:
     return torch.where(done, images, waiting)
 
 
-def draw_depths(depths: Tensor, pixel: tuple[int, int], seen: Tensor) -> None:
+def plot_depths(depths: Tensor, pixel: tuple[int, int], seen: Tensor) -> None:
     """How many layers it takes until `pixel` sees each place, (H, W), or `NEVER` or `LATER`.
 
     `seen`, bool (H, W), is what a stack of some depth sees; its outline is drawn.
@@ -59,7 +59,7 @@ def draw_depths(depths: Tensor, pixel: tuple[int, int], seen: Tensor) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9.5)
 
 
-def draw_two_scales(
+def plot_two_scales(
     large: Tensor, small: Mapping[str, Tensor], factor: int, pixel: tuple[int, int]
 ) -> None:
     """Figure 2, middle: what `pixel` sees of the image (H, W) and of the small one (h, w), bools.
@@ -92,7 +92,7 @@ def draw_two_scales(
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9.5)
 
 
-def draw_bills(bills: Mapping[str, Mapping[str, float]]) -> None:
+def plot_bills(bills: Mapping[str, Mapping[str, float]]) -> None:
     """Costs in nats an image, one bar for each name, of parts that add up."""
     _, ax = plt.subplots(figsize=(WIDTH, 0.55 * len(bills) + 1.0))
     parts = dict.fromkeys(part for bill in bills.values() for part in bill)
@@ -120,7 +120,7 @@ def _outline(axes: Axes, seen: Tensor) -> None:
         axes.plot([column - 1, column], [row, row], color=INK, lw=1.6, zorder=4)
 
 
-def draw_curves(
+def plot_curves(
     curves: Mapping[str, list[dict[str, float]]], published: Mapping[str, float], factor: float
 ) -> None:
     """Nats an image over images seen: the rows of each run's log, and the paper's figure for it.
@@ -155,7 +155,7 @@ def draw_curves(
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def draw_nats_maps(images: Tensor, nats: Tensor) -> None:
+def plot_nats_maps(images: Tensor, nats: Tensor) -> None:
     """Images, uint8 (N, C, H, W), and below each the nats that each of its pixels cost, (N, H, W).
 
     The scale is the same for all; pixels of at most a hundredth of a nat are white. The zoom is a
@@ -172,7 +172,7 @@ def draw_nats_maps(images: Tensor, nats: Tensor) -> None:
     colour_bar(axes[1, -1], shown, "nats a pixel", ticks=MaxNLocator(3, integer=True))
 
 
-def draw_distributions(
+def plot_distributions(
     rows: Mapping[str, Tensor], columns: Sequence[str], truth: Sequence[int]
 ) -> None:
     """Figure 6: probabilities of the levels, (pixels, levels) under each name; below, the true one.

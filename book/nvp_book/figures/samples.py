@@ -1,6 +1,6 @@
 """Pictures of results: sheets of images, curves of learning, scores and latents (figures 5 and 6).
 
-Every function draws one new figure and returns nothing. Images are uint8, (N, C, H, W).
+Every function plots one new figure and returns nothing. Images are uint8, (N, C, H, W).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def tile(images: Tensor, columns: int) -> np.ndarray:
     return sheet
 
 
-def draw_beside(sheets: Mapping[str, Tensor], *, columns: int) -> None:
+def plot_beside(sheets: Mapping[str, Tensor], *, columns: int) -> None:
     """Sheets of images side by side, each under its name (figure 5), at a whole-number zoom."""
     tiled = {name: tile(images, columns) for name, images in sheets.items()}
     side_by_side(tiled, WIDTH, fontsize=13)  # a phone shrinks the whole picture
@@ -64,7 +64,7 @@ def side_by_side(pictures: Mapping[str, np.ndarray], most: float, **title: Any) 
         left += wide + gap
 
 
-def draw_manifold(images: Tensor, marked: Mapping[tuple[int, int], str]) -> None:
+def plot_manifold(images: Tensor, marked: Mapping[tuple[int, int], str]) -> None:
     """A square grid of decoded latents (figure 6) at a whole zoom; `marked` names some places."""
     picture = tile(images, math.isqrt(len(images)))
     dots = mpl.rcParams["figure.dpi"]
@@ -94,7 +94,7 @@ class Curves(NamedTuple):
     epoch: int  # training images
 
 
-def draw_learning_curves(panels: Mapping[str, Curves]) -> None:
+def plot_learning_curves(panels: Mapping[str, Curves]) -> None:
     """A panel for each data set, with published scores as lines. One curve has its name at its end,
     several have a legend.
 
@@ -152,7 +152,7 @@ def _times(factor: float) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     return lambda x: x * factor, lambda x: x / factor
 
 
-def draw_scored(rows: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+def plot_scored(rows: Mapping[str, tuple[Tensor, Tensor]]) -> None:
     """Named rows of images of one length, each image over its bits/dim: (n, C, H, W) and (n,).
 
     The zoom is a whole number.
@@ -166,7 +166,7 @@ def draw_scored(rows: Mapping[str, tuple[Tensor, Tensor]]) -> None:
             ax.set_xlabel(f"{cost:.2f}", fontsize=9, labelpad=1)
 
 
-def draw_latent_histograms(latents: Mapping[str, Tensor]) -> None:
+def plot_latent_histograms(latents: Mapping[str, Tensor]) -> None:
     """All latents of each name in one histogram, against the unit Gaussian."""
     _, axes = plt.subplots(1, len(latents), figsize=(WIDTH, 2.4), sharey=True, squeeze=False)
     grid = np.linspace(-4, 4, 200)
@@ -178,7 +178,7 @@ def draw_latent_histograms(latents: Mapping[str, Tensor]) -> None:
     axes[0, 0].set_ylabel("density")
 
 
-def draw_rows(rows: Mapping[str, Tensor], *, titles: Sequence[str] = ()) -> None:
+def plot_rows(rows: Mapping[str, Tensor], *, titles: Sequence[str] = ()) -> None:
     """Rows of images of one length, each with its name at the left; `titles` stand above columns.
 
     The zoom is a whole number, so that all pixels of an image are equally large.

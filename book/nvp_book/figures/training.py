@@ -10,7 +10,7 @@ from torch import Tensor
 from nvp_book.figures import BLUE, GREY, VERMILION, WIDTH, ink_of
 
 
-def draw_singular_values(values: Mapping[str, Tensor]) -> None:
+def plot_singular_values(values: Mapping[str, Tensor]) -> None:
     """Singular values in falling order, those of each rule under its name, at the curve's end."""
     _, ax = plt.subplots(figsize=(WIDTH, 3.0))
     for (name, each), colour in zip(values.items(), (GREY, BLUE, VERMILION), strict=True):

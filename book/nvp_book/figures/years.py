@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 
-from nvp.tables.later_models import DATA, FAMILIES
+from nvp.tables.later_models import APPROACHES, DATA
 from nvp.tables.published import Figure, Model, Published
 from nvp_book.figures import BLUE, GREEN, INK, PURPLE, VERMILION, WIDTH, ink_of
 
-COLOURS = dict(zip(FAMILIES, (BLUE, VERMILION, PURPLE, GREEN), strict=True))
+COLOURS = dict(zip(APPROACHES, (BLUE, VERMILION, PURPLE, GREEN), strict=True))
 SHAPES = {"exact": "o", "bound": "v", "estimate": "x"}
 # Where a name may stand from its point, in points, first choice first, and how it is aligned.
 PLACES = [(6, 3, "left"), (6, -10, "left"), (-6, 3, "right"), (-6, -10, "right")]
@@ -26,7 +26,7 @@ PLACES += [(0, up, side) for up in (9, -16, 20, -27, 31) for side in ("left", "c
 Point = tuple[Axes, str, tuple[float, float], str]
 
 
-def draw_years(facts: Published, sets: Sequence[str] = ("cifar10", "imagenet64")) -> None:
+def plot_years(facts: Published, sets: Sequence[str] = ("cifar10", "imagenet64")) -> None:
     """Bits/dim over the dates of preprints, a panel for each data set.
 
     A line joins the models that were the best of their family when they came; they carry their
@@ -40,13 +40,13 @@ def draw_years(facts: Published, sets: Sequence[str] = ("cifar10", "imagenet64")
     for ax, data in zip(axes[:, 0], sets, strict=True):
         printed = [f for f in facts.figures if f.data == data and f.model in models]
         printed.sort(key=lambda f: (models[f.model].preprint, f.bits_per_dim))
-        for family in FAMILIES:
+        for family in APPROACHES:
             theirs = [(f, models[f.model]) for f in printed if models[f.model].family == family]
             points += _draw_family(ax, theirs, COLOURS[family])
         ax.set(title=DATA[data], ylabel="bits/dim")
         ax.margins(y=0.1)
     axes[-1, 0].set(xlim=(2014, 2027), xticks=range(2014, 2027))
-    lines = [Line2D([], [], color=colour, label=FAMILIES[f]) for f, colour in COLOURS.items()]
+    lines = [Line2D([], [], color=colour, label=APPROACHES[f]) for f, colour in COLOURS.items()]
     lines += [Line2D([], [], color=INK, ls="", marker=m, label=k) for k, m in SHAPES.items()]
     figure.legend(handles=lines, loc="outside lower center", ncols=4, fontsize=9)
     figure.draw_without_rendering()
