@@ -326,8 +326,8 @@ figures.show_table(
 # * **Sets of noise.** One set of noise gives a bound. Eight sets of noise give a better one, on the same images. Published
 #   figures that average over several have this advantage.
 # * **Size.** Networks of the paper have more parameters.
-# * **Noise of integers.** A pixel that is certain costs a flow a quarter of a bit, {eq}`eq:floor`. All Real NVPs pay
-#   this. So it explains no gap between two of them, and perhaps part of one to other models.
+# * **Noise of integers.** A pixel that is certain costs a flow up to a quarter of a bit, {eq}`eq:floor`. All Real NVPs pay
+#   some of it. So it explains little of a gap between two of them, and perhaps part of one to other models.
 
 
 # %% tags=["hide-input"]
