@@ -128,7 +128,7 @@ class EvaluationConfig(Section):
 
     # Sets of noise for each image; the ledger's score has one.
     num_draws: int = Field(default=1, ge=1)
-    batch_size: int = Field(default=250, ge=1)
+    batch_size: int = Field(default=250, ge=2)
     # In training: so many images of the validation split or, without one, the last images of the
     # training set, which are then held out.
     validation_images: int = Field(default=1000, ge=2)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from operator import attrgetter
 
 import torch
@@ -88,13 +89,26 @@ def score_images(
     check_count("batch_size", batch_size)
     generator = torch.Generator().manual_seed(seed)
     scores = []
-    for start in range(0, len(images), batch_size):
-        batch, labels = images_and_labels(images[start : start + batch_size].to(model.device))
+    for part in batches(len(images), batch_size):
+        batch, labels = images_and_labels(images[part].to(model.device))
         log_prob = model.log_prob(batch, num_draws=num_draws, generator=generator, labels=labels)
         scores.append(bits_per_dim(log_prob, model.image_shape).cpu())
         if progress is not None:
-            progress(start + len(batch))
+            progress(part.stop)
     return torch.cat(scores)
+
+
+def batches(number: int, batch_size: int) -> Iterator[slice]:
+    """Slices that cover `number` images; a last one alone joins the others, for it has no variance.
+
+    >>> list(batches(7, batch_size=3))
+    [slice(0, 3, None), slice(3, 7, None)]
+    """
+    starts = list(range(0, number, batch_size))
+    if 1 < batch_size < number and number % batch_size == 1:
+        starts.pop()
+    for start, stop in pairwise([*starts, number]):
+        yield slice(start, stop)
 
 
 def evaluate(
@@ -145,14 +159,13 @@ def reestimate_statistics(
         return
     generator = torch.Generator().manual_seed(seed)
     with batch_statistics(model):  # its end restores mode and momenta
-        for start in range(0, len(images), batch_size):
-            seen = min(start + batch_size, len(images))
+        for part in batches(len(images), batch_size):
             for module in norms:
-                if start == 0:  # 0 times infinity would stay, not a number
+                if part.start == 0:  # 0 times infinity would stay, not a number
                     module.running_mean.zero_()
                     module.running_var.fill_(1)
                 # The running mean of all batches so far, each of the weight of its images.
-                module.momentum = (seen - start) / seen
-            batch, labels = images_and_labels(images[start : start + batch_size].to(model.device))
+                module.momentum = (part.stop - part.start) / part.stop
+            batch, labels = images_and_labels(images[part].to(model.device))
             # What training computes: a model without likelihood has norms, too.
             model.loss(batch, generator, labels=labels)

@@ -227,7 +227,7 @@ def test_the_family_decides_on_the_keys() -> None:
     [
         ("hiden", 3, " model.hiden: unknown key; did you mean `hidden`? valid keys of pixelrnn: "),
         ("preset", "paper", " model.preset: unknown key"),
-        ("num_classes", 3, " model.num_classes: Input should be 0"),
+        ("num_classes", 3, " model.num_classes: this family takes no labels"),
         ("kind", "row", " model.kind: "),
         ("levels", 1, " model.levels: "),
         ("kernel_size", 4, " model: kernel_size must be odd"),

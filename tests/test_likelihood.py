@@ -20,6 +20,7 @@ from nvp.flows.batchnorm import NormScope
 from nvp.flows.bijection import Composition
 from nvp.likelihood import (
     ROUNDING,
+    batches,
     bits_per_dim,
     evaluate,
     reestimate_statistics,
@@ -296,7 +297,7 @@ def test_reestimated_statistics_are_means_over_batches() -> None:
 
 def test_reestimation_weighs_a_short_batch_by_its_images(lived) -> None:
     model = lived(RealNVPConfig.paper((3, 8, 8), num_blocks=1, width=4))
-    images = torch.zeros(33, 3, 8, 8, dtype=torch.uint8)
+    images = torch.zeros(34, 3, 8, 8, dtype=torch.uint8)
     images[32:] = 255
     reestimate_statistics(model, images, batch_size=32)
     (norm, *_) = batch_norms(model)
@@ -306,8 +307,21 @@ def test_reestimation_weighs_a_short_batch_by_its_images(lived) -> None:
         reestimate_statistics(model, some, batch_size=32)
         parts.append(norm.running_mean.clone())
     # Of the first norm, which sees the images as they are; the noise is another.
-    assert (together - (32 * parts[0] + parts[1]) / 33).abs().max() < 0.01
+    assert (together - (32 * parts[0] + 2 * parts[1]) / 34).abs().max() < 0.01
     assert (parts[0] - parts[1]).abs().max() > 1
+
+
+def test_no_image_is_a_batch_of_its_own() -> None:
+    """At a last scale of one pixel its norm would have no variance."""
+    model = fresh(image_shape=(1, 2, 2), num_scales=2, num_blocks=0, width=2)
+    images = noise(7, (1, 2, 2))
+    reestimate_statistics(model, images, batch_size=3)
+    assert all(torch.isfinite(norm.running_mean).all() for norm in batch_norms(model))
+    with batch_statistics(model):
+        assert len(score_images(model, images, batch_size=3)) == 7
+    counts = [[part.stop - part.start for part in batches(n, 3)] for n in (1, 2, 3, 4, 5, 7)]
+    assert counts == [[1], [2], [3], [4], [3, 2], [3, 4]]
+    assert list(batches(2, 1)) == [slice(0, 1), slice(1, 2)]
 
 
 def test_reestimation_brings_scores_close_to_those_of_batch_statistics(lived) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
-from nvp.model.config import Depth, Family, ModelConfig, Width
+from nvp.model.config import Depth, Family, ModelConfig, NoClasses, Width
 from nvp.model.protocol import ImageModel
 
 
@@ -41,7 +41,7 @@ class PixelRNNConfig(ModelConfig, family="pixelrnn"):
     sets.
     """
 
-    num_classes: Literal[0] = 0
+    num_classes: NoClasses = 0
     kind: Kind
     num_layers: Depth
     hidden: Width

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import model_validator
 
-from nvp.model.config import ModelConfig, Width
+from nvp.model.config import ModelConfig, NoClasses, Width
 
 
 class StridedConfig(ModelConfig):
     """Two halvings of the sides, which must be divisible by 4; `width` maps, then twice as many."""
 
-    num_classes: Literal[0] = 0
+    num_classes: NoClasses = 0
     width: Width = 32
 
     @model_validator(mode="after")

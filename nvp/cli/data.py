@@ -89,7 +89,7 @@ def data_import(
         int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the split and of the order")
     ] = Fractions.seed,
     skip_unreadable: Annotated[
-        bool, typer.Option("--skip-unreadable", help="Leave damaged images out, and note them")
+        bool, typer.Option("--skip-unreadable", help="Leave out, and note, what cannot be read")
     ] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace a set of that name")] = False,
     data_root: DataRoot = None,

@@ -142,7 +142,8 @@ def _entry(name: str, known: Known | None, root: str | Path | None) -> Entry:
     elif not found and data_root(root).joinpath(f".{name}{UNFINISHED}").is_dir():
         state, note = (
             "import unfinished",
-            f"give the same command again: it goes on; or remove .{name}{UNFINISHED}",
+            "give the same command again, mended if it was refused: it goes on; or remove "
+            f".{name}{UNFINISHED}",
         )
     elif found:
         state = "incomplete" if missing else "present"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Annotated, Any, ClassVar, TypeAlias, Unpack, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, Unpack, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from nvp.model.protocol import ImageModel
 
@@ -15,6 +15,15 @@ Side: TypeAlias = Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
 Shape: TypeAlias = tuple[Side, Side, Side]  # (C, H, W)
 Width: TypeAlias = Annotated[int, Field(ge=1, le=65536)]  # features of a layer
 Depth: TypeAlias = Annotated[int, Field(ge=1, le=256)]  # layers or parts
+
+
+def _no_classes(number: Any) -> Any:
+    if number != 0:
+        raise ValueError("this family takes no labels: leave it out, or use realnvp")
+    return number
+
+
+NoClasses: TypeAlias = Annotated[Literal[0], BeforeValidator(_no_classes)]
 
 
 class Section(BaseModel):

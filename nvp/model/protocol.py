@@ -79,7 +79,8 @@ class ImageModel(nn.Module, ABC):
         """Natural log of the probability of each image, (N,), in nats; uint8 in.
 
         Where the likelihood is a bound, this is a lower bound, from `num_draws` = K sets of noise:
-        log (1/K) sum_k P_k. Its expectation grows with K to log P(x). A model that `averages_noise`
+        log (1/K) sum_k P_k. Its expectation grows with K, to log P(x) where noise is all that makes
+        it a bound. A model that `averages_noise`
         has (1/K) sum_k log P_k instead: with K only the noise of the estimate falls.
         """
         images = self.check_images(images)

@@ -112,7 +112,7 @@ def test_subfolders_may_be_splits(validation: str, tmp_path: Path) -> None:
     made = imported(tmp_path / "photos", tmp_path)
     assert made.images == {"train": 12, "validation": 6, "test": 4}
     assert load("mine", "test", root=tmp_path).labels.bincount().tolist() == [2, 2]
-    assert made.summary().endswith("; with labels: model.num_classes: 2")
+    assert made.summary().endswith("; with labels, for a Real NVP: model.num_classes: 2")
 
 
 def test_a_missing_split_is_drawn_from_training_images(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def test_it_goes_on_where_it_was(mixed: Path, tmp_path: Path, monkeypatch) -> No
         import_set(mixed, "mine", OPTIONS, root=tmp_path, progress=stop_at(40))
     entry = next(e for e in catalogue.survey(tmp_path) if e.name == "mine")
     assert entry.state == "import unfinished"
-    assert entry.note == "give the same command again: it goes on; or remove .mine.import"
+    assert "mended if it was refused: it goes on; or remove .mine.import" in entry.note
     shown.clear()
     import_set(mixed, "mine", OPTIONS, root=tmp_path, progress=stop_at(-1))
     assert shown[0] == 41

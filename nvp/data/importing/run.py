@@ -73,7 +73,7 @@ class Imported:
             )
         lines.append(f"in a configuration: data.name: {self.folder.name}, {shape}")
         if self.classes:
-            lines[-1] += f"; with labels: model.num_classes: {self.classes}"
+            lines[-1] += f"; with labels, for a Real NVP: model.num_classes: {self.classes}"
         return "\n".join(lines)
 
 
