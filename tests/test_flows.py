@@ -12,6 +12,7 @@ from torch import Tensor
 from nvp import RealNVP, RealNVPConfig
 from nvp.errors import NVPError
 from nvp.flows.batchnorm import CouplingBatchNorm, NormScope
+from nvp.flows.bijection import Composition
 from nvp.flows.coupling import AffineCoupling, AffineOrder, ChannelCoupling, CheckerboardCoupling
 from nvp.flows.masks import Half, Parity
 from nvp.flows.prior import LogisticPrior
@@ -223,6 +224,14 @@ def test_encode_and_decode(lived) -> None:
 
 def _first(model: RealNVP) -> Any:
     return model.flow.scales[0].checkerboard.bijections[0]
+
+
+def test_the_penalty_asks_roles_and_may_find_none() -> None:
+    """A coupling of another kind may have neither gains nor scales of tanh."""
+    model = RealNVP(RealNVPConfig.paper((1, 4, 4), num_scales=1, num_blocks=0, width=2))
+    assert model.weight_scale_penalty() > 0
+    model.flow = Composition([])
+    assert model.weight_scale_penalty() == 0
 
 
 def _penalty_of_a_unit(model: RealNVP) -> float:
