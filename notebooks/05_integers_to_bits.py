@@ -428,7 +428,11 @@ dark = {"Fashion-MNIST, images": (images < 8).double().mean()}
 if "mnist" in ledger:
     generator = torch.Generator().manual_seed(0)
     samples = digits.sample(64, generator=generator)
-    dark["MNIST, samples of the recorded run"] = (samples < 8).double().mean()
+    share = (samples < 8).double().mean()
+    dark["MNIST, samples of the recorded run"] = share
+    whole = ledger["mnist"].score.bits_per_dim
+    assert 0.08 < share * price / whole < 0.12  # a tenth
+    assert 1 / 7 < share * floor / whole < 1 / 5  # a sixth
 rows = [[name, f"{r:.1f}", f"{r * floor:.1f}"] for name, r in dark.items()]
 figures.show_table(["", "share of black", "at the floor, bits/dim"], rows)
 

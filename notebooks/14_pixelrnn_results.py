@@ -129,8 +129,8 @@ figures.show_table(
 # other two do better? One difference is known. For a part of each run the first convolution read levels rounded to bfloat16,
 # a format of 16 bits. The Row LSTM made 86 % of its steps after we fixed this, the PixelCNN 83 %, the Diagonal BiLSTM 81 %. A
 # network that learned from rounded levels never saw the exact levels that it draws. The larger the share, the fewer rough samples. But
-# three runs prove nothing, and chance has a part. Earlier records of the Diagonal BiLSTM, in the history of the repository, had
-# 14 rough samples at a share of 38 %, 8 at 64 %, 12 at 70 % and 8 at 77 %.
+# three runs prove nothing, and chance has a part. Earlier records of the Diagonal BiLSTM, in the history of the repository, do
+# not keep this order.
 #
 # Figure 1 of the paper hides the lower half of an image and lets the model go on. For a Pixel RNN this is exact, since the
 # chain rule begins with the visible part:

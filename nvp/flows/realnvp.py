@@ -22,7 +22,7 @@ from nvp.flows.resnet import CouplingNet, InputTreatment, TrunkNet, remove_weigh
 from nvp.flows.squeeze import squeeze, unsqueeze
 from nvp.model.dequantisation import LEVELS, dequantise, quantise, uniform_noise
 from nvp.model.protocol import ImageModel, batch_statistics, check_count, check_temperature
-from nvp.model.roles import Role
+from nvp.model.roles import Role, parameter_roles
 
 
 class Scale(Bijection):
@@ -209,13 +209,13 @@ class RealNVP(ImageModel):
 
         Without `config.penalise_channel_scales` the scales of channel-wise couplings are left out.
         """
-        penalty = torch.zeros((), device=self.device)
-        for module in self.modules():
-            spared = isinstance(module, ChannelCoupling) and not self.config.penalise_channel_scales
-            for name, role in getattr(module, "roles", {}).items():
-                scale = getattr(module, name)
-                if role in (Role.GAIN, Role.TANH_SCALE) and scale is not None and not spared:
-                    penalty = penalty + scale.square().sum()
+        roles = parameter_roles(self)
+        if not self.config.penalise_channel_scales:
+            for module in self.modules():
+                if isinstance(module, ChannelCoupling):
+                    del roles[module.scale]
+        scales = (p for p, role in roles.items() if role in (Role.GAIN, Role.TANH_SCALE))
+        penalty = sum((p.square().sum() for p in scales), torch.zeros((), device=self.device))
         return self.config.weight_scale_l2 * penalty
 
     def sample(

@@ -80,8 +80,8 @@ class ImageModel(nn.Module, ABC):
 
         Where the likelihood is a bound, this is a lower bound, from `num_draws` = K sets of noise:
         log (1/K) sum_k P_k. Its expectation grows with K, to log P(x) where noise is all that makes
-        it a bound. A model that `averages_noise`
-        has (1/K) sum_k log P_k instead: with K only the noise of the estimate falls.
+        it a bound. A model that `averages_noise` has (1/K) sum_k log P_k instead: with K only the
+        noise of the estimate falls.
         """
         images = self.check_images(images)
         check_count("num_draws", num_draws)
