@@ -16,6 +16,9 @@ STAMP := $(VENV)/.installed
 SNAKEMAKE = $(BIN)/snakemake --snakefile workflow/Snakefile --workflow-profile \
 	workflow/profiles/default --cores $(CORES) --config profile=$(PROFILE) --
 export PYTHONUNBUFFERED := 1
+# Many containers forbid Python to keep the bytecode that it compiles. Each program, the kernel of each
+# chapter among them, would then compile all of PyTorch again, which takes longer than most tests.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help venv reproduce check test test-slow notebooks record book sphinx lint lock \
