@@ -228,12 +228,19 @@ def test_a_name_that_is_taken_ends_all_processes_in_one_line(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("legs", [(2, 1), (1, 2)])
+@pytest.mark.parametrize(
+    ("tree_of", "legs"),
+    [
+        (tiny.pixelrnn_tree, (2, 1)),
+        (tiny.pixelrnn_tree, (1, 2)),
+        (tiny.config_tree, (2, 2)),  # whose batch norms are estimated again to validate
+    ],
+)
 def test_a_run_goes_on_in_another_number_of_processes(
-    legs: tuple[int, int], root: Path, tmp_path: Path
+    tree_of: Callable[[], dict[str, Any]], legs: tuple[int, int], root: Path, tmp_path: Path
 ) -> None:
     def train(folder: Path, steps: int) -> None:
-        tree = tiny.pixelrnn_tree()
+        tree = tree_of()
         tree["training"] |= {"steps": steps, "early_stopping": True, "validate_minutes": 1e-9}
         prepare(parse_config(tree, "tiny"), folder, data_root=root, device="cpu").run()
 

@@ -30,7 +30,7 @@ from nvp.ledger.enter import record
 from nvp.ledger.reopen import reopen
 from nvp.likelihood import evaluate, reestimate_statistics
 from nvp.runs.folder import RunFolder
-from nvp.runs.load import load_run
+from nvp.runs.load import load_run, read_config
 from nvp.runs.log import read_log
 from nvp.runs.tensors import load_tensors, save_tensors
 from nvp.training import loop
@@ -368,6 +368,25 @@ def test_the_code_of_a_stranger_needs_trust(tmp_path: Path, monkeypatch) -> None
     assert tiny.nvp("evaluate", run, *where, "--trust").exit_code == 0
     assert (code / "ran").exists()
     assert "--trust" in tiny.nvp("evaluate", "--help").output
+
+
+@pytest.mark.parametrize("place", ["build/runs/theirs", "results/runs/theirs", "elsewhere"])
+def test_a_run_in_the_checkout_may_be_a_strangers(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nvp.runs.load.repository_root", lambda: tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    files = RunFolder(tmp_path / place)
+    files.path.mkdir(parents=True)
+    (files.path / "theirs.py").write_text("raise ImportError('it ran')")
+    tree = tiny.config_tree()
+    tree["model"]["family"] = f"{place.replace('/', '.')}.theirs:Config"
+    files.config.write_text(yaml.safe_dump(tree))
+    with pytest.raises(NVPError, match="pass --trust to run it"):
+        read_config(files)
+    (tmp_path / "pyproject.toml").touch()
+    with pytest.raises(NVPError, match="it ran" if place == "elsewhere" else "--trust"):
+        read_config(files)
 
 
 # Forged and old checkpoints

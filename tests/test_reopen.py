@@ -97,7 +97,10 @@ def test_a_run_that_comes_meanwhile_is_not_written_over(
         (("--set", "training.stepz=4"), "stepz"),
         (("--set", "training.batch_size=3"), "a run that goes on may change only"),
         (("--set", "training.steps=4", "--device", "nothing"), "there is no device 'nothing'"),
-        ((), "has used up its budget, 2 steps in 0 minutes: raise it"),
+        (
+            (),
+            "has used up its budget, 2 steps in 0 minutes: raise it, as in --set training.steps=4",
+        ),
     ],
 )
 def test_what_is_refused_is_refused_before_anything_is_written(

@@ -35,6 +35,7 @@ from nvp.runs.folder import RunFolder
 from nvp.runs.log import read_log
 from nvp.runs.tensors import load_tensors
 from nvp.training import allocator
+from nvp.training.divergence import check_sound
 from nvp.training.loop import next_batch, prepare, training_step, validate
 from nvp.training.state import State, begin
 
@@ -207,6 +208,24 @@ def test_a_loss_that_is_not_finite_names_the_first_layer(poison: str, layer: str
         training_step(state, batch(), configuration().training, 0.0)
     assert "\n" not in str(caught.value)
     assert all(torch.equal(before[name], value) for name, value in state.ema.state_dict().items())
+
+
+def test_the_layer_is_found_under_the_noise_that_the_loss_had(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    state = fresh_state()
+    conv = state.model.flow.scales[0].checkerboard.bijections[1].net.conv_in
+    rare = torch.rand(1, generator=torch.Generator().manual_seed(0))
+    loss, forward = type(state.model).loss, conv.forward
+
+    def under_this_noise(model: Any, images: Any, generator: torch.Generator, **labels: Any) -> Any:
+        met = torch.equal(torch.rand(1, generator=generator), rare)
+        monkeypatch.setattr(conv, "forward", lambda x: forward(x) * (torch.nan if met else 1))
+        return loss(model, images, generator, **labels)
+
+    monkeypatch.setattr(type(state.model), "loss", under_this_noise)
+    with pytest.raises(NVPError, match=r"loss is nan at step 0, .* in layer .*conv_in"):
+        check_sound(state, batch())
 
 
 def test_a_coupling_that_overflows_is_named_itself() -> None:

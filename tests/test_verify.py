@@ -76,6 +76,17 @@ def test_verify_notices_altered_weights(own: Path) -> None:
     assert states(verify.verify(quick=True, root=own)) == {"weights": "differs", "probe": "differs"}
 
 
+def test_a_damaged_test_set_is_no_fault_of_the_record(
+    own: Path, trained: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained / "data", tmp_path / "data")
+    for file in (tmp_path / "data").rglob("*test*"):
+        file.write_bytes(b"damaged")
+    checks = verify.verify(data_root=tmp_path / "data", root=own)
+    (found,) = (check for check in checks if check.state != "agrees")
+    assert (found.what, found.state) == ("test set of tiny", "differs")
+
+
 def test_verify_notices_other_test_images(own: Path, tmp_path: Path) -> None:
     tiny.write_data(tmp_path / "other", seed=1)
     checks = verify.verify(data_root=tmp_path / "other", root=own)

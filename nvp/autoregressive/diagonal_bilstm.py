@@ -23,7 +23,7 @@ class DiagonalBiLSTM(nn.Module):
     Input to state is a 1x1 convolution (mask B), state to state a 2x1 convolution over the skewed
     map: the left neighbour and the pixel above. The mirrored direction has weights of its own. Its
     map is shifted down by one row; otherwise each pixel would see those to its right. The hidden
-    state of a pixel depends on all earlier pixels.
+    state at a place depends on the input at that place and at all earlier ones.
     """
 
     roles = ROLES

@@ -56,8 +56,8 @@ class MultiScalePixelRNN(ImageModel):
     """A Pixel RNN draws every `factor`-th row and column, a second one the image given those.
 
     log p(small) + log p(image | small) is exact for the pair, and a lower bound on log p(image):
-    the second model can also draw the image given another small one. There is no noise in it, so
-    more sets of noise leave it as it is.
+    the second model can also draw the image given another small one. With softmax outputs
+    there is no noise in it, so more sets of noise leave it as it is.
     """
 
     likelihood = "bound"

@@ -89,9 +89,9 @@ class Softmax(Output):
 class Mixture(Output):
     """A density over v = (x + u) / levels in [0, 1), u ~ U[0, 1): Gaussian scale mixtures, mixed.
 
-    p(v) = sum_ks w_ks N(v; m_k, s_ks): each of K components has one mean and S scales. This is
-    the continuous output that the paper compares with the softmax. There the parameters are linear
-    in the features of another model; here they come from the network. log p(x) >= E_u log p(v) -
+    p(v) = sum_ks w_ks N(v; m_k, s_ks): each of K components has one mean and S scales. The
+    paper compares such a continuous output with the softmax, in the same Row LSTM, and does not
+    give its parametrisation. Here the network computes all parameters. log p(x) >= E_u log p(v) -
     log(levels).
     """
 

@@ -30,7 +30,8 @@ def compiled(logits: Tensor) -> bool:
 def log_softmax_at(logits: Tensor, images: Tensor) -> Tensor:
     """log softmax(logits) at each sub-pixel's level, float32, in nats.
 
-    `logits`, (N, C, H, W, levels), is in bfloat16, `images`, (N, C, H, W), in uint8, as the result.
+    `logits` are bfloat16, (N, C, H, W, levels). `images` are uint8, (N, C, H, W), and the result
+    has their shape.
     """
     # As a network with channels last leaves them: nothing is copied.
     rows = logits.permute(0, 2, 3, 1, 4).flatten(0, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import socket
@@ -113,6 +114,8 @@ def _fetch(name: str, into: Path, under: Path) -> None:
     try:
         way(name, into)
     except FAULTS as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise  # no fault of the network
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
         instead = EMBEDDED_BINARY if name == "binarized-mnist" else EMBEDDED
         raise NVPError(

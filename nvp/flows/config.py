@@ -123,8 +123,8 @@ Preset = Literal["paper", "official"]
 def preset_fields(preset: Preset, image_shape: tuple[int, int, int]) -> dict[str, Any]:
     """The fields that a preset sets; the others keep their defaults.
 
-    Blocks, maps and scales are those of section 4.1; for 28x28 they are ours, since the paper has
-    no such data set.
+    Blocks, maps and scales are those of section 4.1. For 64x64 it names no maps, and we read those
+    of ImageNet 32x32 as meant for both; for 28x28 all are ours, since it has no such data set.
     """
     paper: dict[str, Any] = {"num_scales": 2, "num_blocks": 2, "width": 32}
     if image_shape[1] == 64:

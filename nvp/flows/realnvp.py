@@ -229,8 +229,8 @@ class RealNVP(ImageModel):
         """x = g(temperature z), z ~ p_Z: uint8, (n, C, H, W).
 
         With `config.sample_batch_statistics`, as in the official code, the norms inside s and t
-        use the statistics of these n images; the norms of the couplings' outputs never do. In
-        training mode they do so in any case, and move their averages: call `eval()` first.
+        use the statistics of these n images; in training mode they do so in any case, and move
+        their averages: call `eval()` first. The norms of the couplings' outputs never do.
         """
         check_count("n", n)
         check_temperature(temperature)
@@ -279,7 +279,9 @@ class RealNVP(ImageModel):
 
     def _check_latents(self, z: Tensor) -> None:
         channels, factor = self.image_shape[0], 2 ** (self.config.num_scales - 1)
-        if z.ndim != 4 or z.shape[1] != channels or z.shape[2] % factor or z.shape[3] % factor:
+        sides = z.shape[2:]
+        fits = z.ndim == 4 and z.shape[1] == channels and all(s and s % factor == 0 for s in sides)
+        if not fits:
             raise NVPError(
                 f"z must be (N, {channels}, H, W) with sides divisible by {factor}, as "
                 f"model.num_scales = {self.config.num_scales} halves them, got {tuple(z.shape)}: "

@@ -146,8 +146,8 @@ class InputTreatment(nn.Module):
 
     Batch norm; for a checkerboard a factor of 2; [h, -h], so that the ReLU is a concatenated one;
     and the checkerboard itself as one more channel. The code gives no reason for the factor. (Half
-    of the norm's input is zeros, so the kept squares have a standard deviation of sqrt(2) after it;
-    the factor makes that 2 sqrt(2).)
+    of the norm's input is zeros, so kept squares of mean 0 have a standard deviation of sqrt(2)
+    after it; the factor makes that 2 sqrt(2).)
 
     A conditional net sees y, (N, num_classes), as that many more channels, each constant over the
     image. Appendix F makes s and t depend on y; we could not verify how y enters them, and the

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -63,7 +64,7 @@ class RecordedScores(_Part):
     before_rounding: Score  # `test`, with weights in float32
     validation: Score  # the validation split, or training images that were held out
     first: Score  # the first test images, to compare the next two with
-    first_batch_statistics: Score  # train mode: each batch by its own statistics
+    first_batch_statistics: Score  # batch norms by the statistics of each batch
     first_more_draws: Score  # the importance-weighted bound
     probe: Score  # `nvp.ledger.scoring.score_probe`, in float64
 
@@ -194,7 +195,7 @@ class Run:
         if self.record.weights is None:
             raise NVPError(
                 f"no weights are kept for {self.name}: train it again with "
-                f"`nvp train {self.files.config}`"
+                f"`nvp train {shlex.quote(str(self.files.config))}`"
             )
         if not self.files.weights.is_file():
             raise NVPError(f"{self.files.weights} is missing: restore it with git checkout")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 
@@ -42,9 +43,12 @@ def resume(
         check_unchanged(found, read_config(recorded, trust=trust), changed)
         record = read_run(found).record
         if changed.training.spent(record.steps, record.minutes) == 1:
+            more = f"minutes={math.ceil(2 * record.minutes)}"
+            if (changed.training.steps or math.inf) <= record.steps:
+                more = f"steps={2 * record.steps}"
             raise NVPError(
                 f"{found} has used up its budget, {record.steps:,} steps in {record.minutes:.0f} "
-                "minutes: raise it, as in --set training.minutes=300"
+                f"minutes: raise it, as in --set training.{more}"
             )
         folder = folder or default_folder(found.name)
         reopen(found, folder, data_root=data_root, device=device)

@@ -106,6 +106,8 @@ def _check_test_set(run: Run, trained: TrainedRun, data_root: Path | None) -> Ch
         test = load_split(trained.config, "test", data_root)
     except MissingData:
         return Check(run.name, what, str(run.score), "the set is not here", "not checked")
+    except NVPError as error:
+        return Check(run.name, what, str(run.score), str(error), "differs")
     if test.checksum != entry.data.test_sha256:
         return Check(run.name, what, str(run.score), "other images", "differs")
     scores = score(trained, examples(trained.config, test), f"{run.name}, test set")

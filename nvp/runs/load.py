@@ -92,8 +92,9 @@ def read_config(
 ) -> RunConfig:
     """The configuration of a run folder, with `changes` such as "training.minutes=5".
 
-    A family `module:Class` runs the code of that module. Raises `NVPError` for one that is not in
-    this repository, and was not imported before, unless you `trust` whoever wrote it.
+    A family `module:Class` runs the code of that module. Raises `NVPError` for one that was not
+    imported before and is not in this repository, or is in its build/, data/ or results/, unless
+    you `trust` whoever wrote it.
     """
     family = None
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
@@ -115,7 +116,12 @@ def _is_held(family: str) -> bool:
     if found is None:
         return True
     place = Path(found.origin or next(iter(found.submodule_search_locations or "/")))
-    return place.is_relative_to(repository_root()) and "site-packages" not in place.parts
+    root = repository_root()
+    if not (root / "pyproject.toml").is_file() or not place.is_relative_to(root):
+        return False
+    # Run folders and data sets lie in a checkout, too, and may come from others.
+    inside = place.relative_to(root).parts
+    return inside[0] not in ("build", "data", "results") and "site-packages" not in inside
 
 
 def finished_model(

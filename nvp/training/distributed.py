@@ -178,6 +178,14 @@ class Shared(nn.Module):
         with _Rows(len(images)) as rows:
             return self.model.loss(images[rows.own], generator, labels=rows.of(labels))
 
+    def loss(
+        self, images: Tensor, generator: torch.Generator, *, labels: Tensor | None = None
+    ) -> Tensor:
+        """The same; the moments of batch norms are the whole batch's, however small it is."""
+        if len(images) < 2 * number_of_processes():
+            return self.model.loss(images, generator, labels=labels)
+        return self(images, generator, labels=labels)
+
     def log_prob(self, images: Tensor, *, labels: Tensor | None = None, **options: Any) -> Tensor:
         """`ImageModel.log_prob` of the whole batch, (N,), the same in every process."""
         if len(images) < 2 * number_of_processes():  # a last batch; see `check_batch_size`

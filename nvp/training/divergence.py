@@ -22,9 +22,10 @@ class Divergence(NVPError):
 
 def check_sound(state: State, batch: Examples) -> None:
     """Raise `Divergence` when the loss on `batch` is not finite; `state` stays as it is."""
-    noise = state.noise.get_state()
+    generator = torch.Generator().manual_seed(0)
+    noise = generator.get_state()
     with torch.no_grad(), batch_statistics(state.model):
-        loss = agree(state.loss(batch, torch.Generator().manual_seed(0)).item())
+        loss = agree(state.loss(batch, generator).item())
     if not math.isfinite(loss):
         raise Divergence(explain(state, batch, loss, noise))
 

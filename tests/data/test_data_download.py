@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import socket
 import subprocess
@@ -35,6 +37,16 @@ def test_failed_download_says_what_to_do_and_leaves_nothing(name: str, tmp_path:
     assert "\n" not in str(caught.value)
     assert "or put " in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_no_fault_of_the_network(tmp_path: Path, monkeypatch) -> None:
+    def full(*args, **kwargs) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", full)
+    monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, **kwargs: url)
+    with pytest.raises(NVPError, match=r"cannot write mnist under .*free some space"):
+        download.get("mnist", tmp_path)
 
 
 def serve(monkeypatch, source: Path) -> list[str]:

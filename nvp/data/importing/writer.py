@@ -169,7 +169,8 @@ def work_folder(target: Path) -> Iterator[Path]:
 def put_in_place(folder: Path, target: Path) -> None:
     """Rename: from one moment to the next the set is there, whole.
 
-    A kill after that leaves journal, lock and sizes beside it, which nothing reads.
+    A kill after that leaves journal, lock and sizes in it and, of a set that was replaced, the old
+    one as `.NAME.old`. Nothing reads them; the next import with --replace removes the old one.
     """
     old = target.with_name(f".{target.name}.old")
     if target.exists():
