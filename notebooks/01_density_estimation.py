@@ -170,7 +170,7 @@ for q in (histogram.p, torch.full((256,), 1 / 256)):
 # \text{bits/dim}(x) = -\frac{\log_2 P(x)}{D} = -\frac{\log P(x)}{D \log 2} .
 # $$ (eq:bits-per-dim)
 #
-# Lower is better. The unit means something without any model, too: there is a code that stores $x$ in a file of
+# Lower is better. The unit means something in practice, too: there is a code, made from the model, that stores $x$ in a file of
 # less than $-\log_2 P(x) + 1$ bits ({prf:ref}`prop-code`). So bits/dim is the size of a file, and the entropy of the
 # data is a floor that no model beats on average.
 #

@@ -469,6 +469,7 @@ plt.show()
 #
 # The paper goes on until a scale has 4 × 4 pixels, except on CIFAR-10, where it halves the side once (section 4.1).
 # It does not treat images of 28 × 28 pixels. Those allow 28, 14 and 7, which is odd, so at most three scales.
+# For 64 × 64 it does not name the number of maps; we read the 32 of ImageNet 32 × 32 as meant for both.
 
 
 # %% tags=["hide-input"]
@@ -666,8 +667,8 @@ assert torch.allclose(mix(x)[1][0], jacobian.slogdet().logabsdet)
 # :class: dropdown
 # ```
 # The top left and the bottom right of a block have row and column both even or both odd. At the next squeeze blocks
-# play the part of pixels. The survivors have row $= 2a + b$ and column $= 2c + b$ with $a \equiv c$ modulo 2, so
-# row − column $= 2(a - c)$ is a multiple of 4. And so on.
+# play the part of pixels. The survivors have row $= 2p + e$ and column $= 2q + e$ with $p \equiv q$ modulo 2, so
+# row − column $= 2(p - q)$ is a multiple of 4. And so on.
 
 # %% tags=["hide-input"]
 goes_on = torch.arange(256).reshape(1, 1, 16, 16)  # each its own number

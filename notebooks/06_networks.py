@@ -366,8 +366,8 @@ def reestimate(model, images):
 
 
 # %% [markdown]
-# Every score in this book comes from evaluation mode with re-estimated statistics. The appendix measures how much
-# depends on it: hundreds of bits/dim, when the moments do not belong to the weights.
+# Every score in this book comes from evaluation mode with re-estimated statistics, unless it says otherwise. The appendix
+# measures how much depends on it: hundreds of bits/dim, when the moments do not belong to the weights.
 #
 # ### What each part is worth
 #
@@ -401,11 +401,12 @@ assert official.mean > 2 * official.error
 
 # %% [markdown]
 # The norm after couplings matters most by far. Skips and the mask channel help a little. Weight normalisation costs
-# something in so short a run. Two more results of section {ref}`ablation` concern this chapter. The norm of the authors' code counts the
-# zeros of a masked map; the likelihood stays right, but training suffers. And the authors start the scale $a$ of
+# something in so short a run. Two more results of section {ref}`ablation` concern this chapter. The norm of the authors' code leaves
+# the kept half alone, and counts the zeros of the masked map. The likelihood stays right, but training suffers; the
+# comparison does not say which of the two is to blame. And the authors start the scale $a$ of
 # checkerboard couplings at 0 and that of the others at 1. Starting all at 1 makes no difference that three seeds can
-# show. (The recorded runs start at 1 and give $a$ three or ten times the rate. One trial of that pair of changes
-# improved the score on MNIST. It cannot say which of the two helped.)
+# show. (The recorded runs start at 1 and give $a$ three or ten times the rate. Two trials of that pair of changes
+# improved the score on MNIST. They cannot say which of the two helped.)
 #
 # ## Real NVP in a hundred lines
 #
@@ -752,9 +753,9 @@ assert score < baseline["one histogram"].bits_per_dim - 0.5
 assert quick.score.bits_per_dim < baseline["two neighbours"].bits_per_dim
 
 # %% [markdown]
-# Half a minute beats one histogram by a whole bit, and does not reach the table of two neighbours. Four minutes do, with a
-# network twice as wide: `quickstart` is a recorded run of the same architecture on the same 5,000 images. Chapter
-# {ref}`results` has the longer runs.
+# Half a minute beats one histogram by nearly a bit, and does not reach the table of two neighbours. Four minutes do, with a
+# network twice as wide: `quickstart` is a recorded run of the same architecture on 4,500 of the same 5,000 images.
+# Chapter {ref}`results` has the longer runs.
 #
 # ## Why s is bounded
 #

@@ -632,8 +632,9 @@ print(f"nearer to a training image: {share:.0%}, ± {error:.0%} by chance")
 # :class: dropdown
 # ```
 # It is one image, the same at every draw: the mode of the prior, decoded. The mode of $p_Z$ need not go to the mode of $p_X$,
-# since the determinant has a say too ({prf:ref}`thm-change`). But its prior term is the highest there is,
-# $-\frac D2 \log 2\pi$ nats, and it costs fewer bits than a typical image.
+# since the determinant has a say too ({prf:ref}`thm-change`). But the prior term of $z = 0$ is the
+# highest there is, $-\frac D2 \log 2\pi$ nats. Rounding and fresh noise move the latent of the image away from 0, and yet
+# it costs fewer bits than a typical image.
 
 # %% tags=["hide-input"]
 zero = model.sample(1, temperature=0.0)

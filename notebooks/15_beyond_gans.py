@@ -795,7 +795,7 @@ for family in ("Gaussian", "Real NVP"):
 # collapse**. For a model without a likelihood, only its samples can show it. Two measurements:
 #
 # * **Classes.** Give each sample the class of the nearest training image.
-# * **Coverage** {cite}`naeem2020coverage`. Draw a ball around each test image that reaches to its fifth nearest neighbour among test images. Count the balls with a sample
+# * **Coverage** {cite}`naeem2020coverage`. Put a ball around each test image that reaches to its fifth nearest neighbour among test images. Count the balls with a sample
 #   inside. Training images, as many as there are samples, set the standard.
 #
 # Distances are between means over 2 × 2 pixels, so that grain does not decide.
@@ -880,14 +880,14 @@ for few_shown in ("trousers", "sandal"):
     assert 0.03 < share_of < 0.06
 
 # %% [markdown]
-# An equal number of training images covers three quarters of the test images. Some findings are larger than the spread. (The spread is over sets of samples. We did not measure
+# An equal number of training images covers three quarters of the test images. Read each difference beside the spread. (The spread is over sets of samples. We did not measure
 # how much coverage changes from seed to seed.)
 #
 # * The diffusion covers most, nearly two thirds of the test images. The Pixel RNN has fewer bits/dim and covers less than half.
 # * The GAN, which states no likelihood, covers as much as Real NVP.
-# * The VAE is two bits/dim better than the Gaussian and covers hardly more. The samples of both are equally far from the training images.
+# * The VAE is two bits/dim better than the Gaussian and covers no more than the spread can explain. The samples of both are equally far from the training images.
 # * Of the two short runs, the PixelCNN has the better likelihood and a coverage of 2%. It sees too little of the image to put its parts together. The Diagonal BiLSTM, which sees
-#   all of the past, covers nearly five times as much.
+#   all of the past but one pixel, covers nearly five times as much.
 #
 # The GAN did not collapse onto a few images. But it draws half as many trousers and sandals as there are, and nothing in its training says so.
 #

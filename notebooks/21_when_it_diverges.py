@@ -10,7 +10,7 @@
 # (when-it-diverges)=
 # # When it diverges
 #
-# Most questions about these models are about runs that failed. The loss is not a number, the validation score is in the
+# Training these models can fail in many ways. The loss is not a number, the validation score is in the
 # thousands, or the likelihood is too good to be true. How do you find the cause? Here you cause each failure on purpose, in
 # a few seconds of training, see its symptoms, and repair it. The failures come in the order in which you should check for
 # them. A table at the end collects them.

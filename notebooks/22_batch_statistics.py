@@ -253,7 +253,8 @@ assert torch.allclose(log_det, of_package, atol=1e-4)
 # What does it change? An average with memory $\rho$ of independent batches has $(1 - \rho) / (1 + \rho)$ times the variance
 # of one of them. And the gradient through the moments is multiplied by $1 - \rho$, so it is another gradient, however
 # large the batch. Which weighs more? The folded cell takes a small model that is half trained, on images of 8 × 8
-# pixels. The reference is the gradient of a batch of two thousand images; thirty small batches are compared with it.
+# pixels. The reference is the gradient of a batch of two thousand images; thirty small batches are compared with it. The
+# past of the running average is here the moments of those images, a better one than small batches would give.
 
 # %% tags=["hide-input"]
 thumbs = F.avg_pool2d(F.pad(images.float(), (2, 2, 2, 2)), 4)
@@ -360,7 +361,7 @@ cosine = F.cosine_similarity(reference, other, dim=0).item()
 assert 0.5 < cosine < 0.99
 
 # %% [markdown]
-# The gradient is quieter, and for small batches also less biased. But a bias stays that no batch size removes: with 2000
+# With such a past the gradient is quieter, and for small batches also less biased. But a bias stays that no batch size removes: with 2000
 # images, too, the two gradients point in different directions. Does training profit? The next table has two short
 # runs with two images in a batch, alike except for the norm.
 
@@ -380,7 +381,7 @@ figures.show_table(
 )
 
 # %% [markdown]
-# With running averages the training loss is closer to the held-out score, because one image influences its own
+# With running averages the training loss is closer to the held-out score, perhaps because one image influences its own
 # statistics less. The score itself did not improve. This compares two single runs of seconds, with a model thousands of times
 # smaller than the paper's. On CIFAR-10 itself there are two trials of `configs/cifar10-small.yaml`, one seed and six
 # minutes each, with 32 images in a batch:
@@ -487,8 +488,8 @@ assert again[8] < min(moving_bits[40], as_recorded + 0.1)
 # * In evaluation mode batch norm is a diagonal bijection with log-determinant {eq}`eq:batch-norm`. In training mode it is a
 #   map of the batch with determinant 0; as a map of a single image it is not onto. A score in training mode is not
 #   a likelihood.
-# * Running averages make gradients quieter and the training loss more honest, by a gradient that is not quite the true
-#   one. In a short run with two images a batch they did not improve the score.
+# * Running averages with a good past make gradients quieter, by a gradient that is not quite the true one. In a short run
+#   with two images a batch the training loss came closer to the held-out score, which did not improve.
 # * Moments that do not belong to the weights cost hundreds of bits/dim. Eight images nearly restore them.
 #
 # ## Exercises
