@@ -482,8 +482,8 @@ plt.show()
 # ## What each choice is worth
 #
 # Does any of this matter for the score? `workflow/ablation.yaml` takes the preset `paper` and changes one thing at a time.
-# First come the fields above that can affect a likelihood, one by one and then all together, which is the preset
-# `official`. Then comes the logit as printed. The last variants leave out or change parts that both presets have. These
+# First come the fields above that can affect a likelihood, one by one and then all together, as in the preset
+# `official`. (`num_blocks` is 1 in every run.) Then comes the logit as printed. The last variants leave out or change parts that both presets have. These
 # runs have been recorded, as settings for `nvp train configs/ablation/base.yaml --set ...`:
 
 # %% tags=["hide-input"]
@@ -831,9 +831,9 @@ for num_blocks in (0, 2):
 # ```{solution-start} ex-halfway
 # :class: dropdown
 # ```
-# We correlate the ranks of paired mean differences. A figure near 1 says that the order was settled by the middle of *this*
-# budget. Ten times the steps need not keep it, because the learning rate falls in the last part of each run and gaps
-# close as losses flatten. The second figure is the median ratio of a gap at the end to the gap halfway.
+# We correlate the ranks of paired mean differences of the training loss. A figure near 1 says that the order was settled by the middle of *this*
+# budget. Ten times the steps need not keep it, because the learning rate falls in the last part of each run. The second
+# figure is the median ratio of a gap at the end to the gap halfway.
 
 
 # %%
@@ -844,7 +844,10 @@ def ranks(values):
 
 
 early = [statistics.fmean(c.halfway) for c in others]
-late = [c.difference.mean for c in others]
+train = {row.seed: row.train for row in baseline.rows}
+late = [
+    statistics.fmean(r.train - train[r.seed] for r in c.rows) for c in others
+]
 pair = torch.stack([ranks(early), ranks(late)])
 correlation = torch.corrcoef(pair)[0, 1].item()
 assert correlation > 0.8
