@@ -141,9 +141,8 @@ class DiagonalLSTM(nn.Module):
 
     def forward(self, x):
         rows = x.shape[2]  # a sampler may leave out the last ones
-        h, c = self.first[..., :rows].expand(
-            -1, len(x), -1, -1
-        )  # (N, h, rows)
+        first = self.first[..., :rows]
+        h, c = first.expand(-1, len(x), -1, -1)  # (N, h, rows) each
         row = torch.arange(rows)
         columns = []
         for t, column in enumerate(skew(self.input_to_state(x)).unbind(3)):

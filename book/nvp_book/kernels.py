@@ -1,7 +1,7 @@
 """Kernels for the tests of the chapters: forked from a process that has the imports behind it.
 
 Every chapter imports PyTorch and Matplotlib, and its first optimiser imports PyTorch's compiler.
-That is seconds of one core. One process for each worker of pytest does it once, and forks the
+That takes seconds. One process for each worker of pytest does it once, and forks the
 kernels. JupyterLab and the batch start kernels of their own.
 """
 

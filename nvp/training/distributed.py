@@ -181,7 +181,7 @@ class Shared(nn.Module):
     def loss(
         self, images: Tensor, generator: torch.Generator, *, labels: Tensor | None = None
     ) -> Tensor:
-        """The same; the moments of batch norms are the whole batch's, however small it is."""
+        """The same; of a last batch that is too small to share, the loss of all rows."""
         if len(images) < 2 * number_of_processes():
             return self.model.loss(images, generator, labels=labels)
         return self(images, generator, labels=labels)
