@@ -156,9 +156,9 @@ assert torch.allclose(layer.inverse(y), x)
 # triangular matrix is the product of its diagonal, $1 \cdots 1 \cdot e^{s_1} \cdots e^{s_{D-d}}$.
 # ```
 #
-# Two things did *not* enter. The lower left block holds the derivatives of $s$ and $t$. It has no influence on the
-# determinant, and nobody computes it. And the proof assumes of $s$ and $t$ only that they have derivatives. They **are arbitrary**: as
-# deep as one likes, and as far from invertible. Automatic differentiation does not know the proof, so it can check
+# Two things did *not* enter. First, the lower left block holds the derivatives of $s$ and $t$. It has no influence on the
+# determinant, so nobody computes it. Second, the proof assumes only that $s$ and $t$ have derivatives. They
+# **are arbitrary**: they may be deep networks, and need not be invertible. Automatic differentiation does not know the proof, so it can check
 # the result:
 
 # %%
@@ -405,7 +405,7 @@ def log_prob(flow, x):
 
 def fit(flow, steps):
     generator = torch.Generator().manual_seed(1)
-    optimiser = torch.optim.Adam(flow.parameters(), lr=7e-3)
+    optimiser = torch.optim.Adam(flow.parameters(), lr=7e-3, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in range(steps):
         loss = -log_prob(flow, moons(128, generator)).mean()

@@ -437,8 +437,8 @@ rows = [[name, f"{r:.1f}", f"{r * floor:.1f}"] for name, r in dark.items()]
 figures.show_table(["", "share of black", "at the floor, bits/dim"], rows)
 
 # %% [markdown]
-# On MNIST 0.2 bits/dim would be a sixth of the whole score (chapter {ref}`results`). By the price that we measured, it is
-# about a tenth. It says nothing about digits.
+# On MNIST a floor of 0.2 bits/dim would be a sixth of the whole score (chapter {ref}`results`). At the price that we
+# measured, the noise takes about a tenth. These bits say nothing about digits.
 # Two ways out are known. *Variational dequantisation* {cite}`ho2019flowpp` learns a noise $q(u \mid v)$ that the flow
 # can model easily. In the tutorial of {cite:t}`lippe2024uvadlc` it lowers the score of one flow from 1.08 to 1.04
 # bits/dim. And a model of the integers themselves, as in the part on Pixel RNN, adds no noise at all.
@@ -497,7 +497,7 @@ assert 0.005 < one - bounds[16].mean() < 0.1
 # * Bits/dim are the negative log-likelihood with every constant, {eq}`eq:bits-chain`: prior, flow, logit and 256.
 #   Noise scores 8 at least, and 8.21 without a flow.
 # * Under a Gaussian prior and affine couplings each certain pixel pays up to about a quarter of a bit for its
-#   noise; those of the recorded run on MNIST pay 0.6 of that.
+#   noise. In the recorded run on MNIST it pays 0.6 of that.
 #
 # ## Exercises
 #

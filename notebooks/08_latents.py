@@ -37,9 +37,9 @@ from nvp_book.selection import images_for, sheet_images
 from nvp import RealNVP
 from nvp.data import FASHION_CLASSES
 from nvp.devices import pick_device
+from nvp.ledger import runs
 from nvp.likelihood import nats_per_bit, score_images
 from nvp.model.labels import Labelled
-from nvp.tables.build import runs
 
 figures.use_style()
 torch.set_num_threads(1)  # sums in one order, however many cores
@@ -448,7 +448,7 @@ assert 0.08 < sizes[0][10:].mean() < 0.13
 # Samples of all sizes agree with the test images about the margin. Further inside, cloth goes on and on.
 # About a fifth of it is black, against a tenth in the middle of a test image.
 #
-# Far from the border position has no meaning: shift the latents, and the image shifts with them, pixel for pixel. (The
+# Far from the border, position has no meaning: shift the latents, and the image shifts with them, pixel for pixel. (The
 # shift here is 4 rows and 4 columns. The coarsest scale is reached by halving twice, so both numbers must be multiples of 4.
 # Its checkerboard must fall on itself, so their sum must be a multiple of 8.)
 
@@ -687,7 +687,7 @@ figures.show_table(
 # %% [markdown]
 # A change of class succeeds about as often as a sample of that class does, and the old class hardly ever remains. Brightness is
 # handed on: before and after, its correlation is above 0.4. (The samples stem from six latents and the changed images
-# from ten. Neither are independent, so their errors are larger than printed.)
+# from ten. Within each set they are not independent, so their errors are larger than printed.)
 #
 # ### How much a label is worth
 #
@@ -832,8 +832,8 @@ figures.show_table(header, rows)
 # %% [markdown]
 # No. Predictions above 99.9% are nearly always right; those between 90% and 99.9% are far less often right than they say. Each
 # number is a difference of sums over 784 pixels, so being slightly wrong about each pixel adds up. The order of the
-# classes is of use, the probabilities are not ({ref}`ex-temper`). Classifiers that are trained as such do better on Fashion-MNIST
-# {cite}`xiao2017fashion`.
+# classes is of use, the probabilities are not ({ref}`ex-temper`). Whether classifiers that are trained as such
+# {cite}`xiao2017fashion` do better, 120 images cannot say.
 #
 # ## Summary
 #

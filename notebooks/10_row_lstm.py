@@ -39,7 +39,7 @@ import nvp.autoregressive.row_lstm as package
 from nvp import PixelRNN, PixelRNNConfig
 from nvp.data import EMBEDDED, EMBEDDED_BINARY, load
 from nvp.ledger import runs
-from nvp.tables.build import published
+from nvp.tables.published import published
 
 figures.use_style()
 torch.set_num_threads(1)

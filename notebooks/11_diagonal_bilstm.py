@@ -127,7 +127,7 @@ plt.show()
 
 # %% [markdown]
 # A step reads only the states of the blue diagonal. The paper gives two reasons for so small a kernel. A larger one would not
-# see more, as the next section shows. And a kernel that takes in little at each step makes the whole computation
+# let the layer see more ({ref}`ex-tall-kernel`). And a kernel that takes in little at each step makes the whole computation
 # highly non-linear.
 #
 # Here are the masked convolution and the LSTM's cell of {doc}`10_row_lstm` once more, and then the layer:
@@ -391,7 +391,7 @@ assert missed.nonzero().tolist() == [[PLACE[0] - 1, 27]]
 # ## A trained layer completes digits
 #
 # A model of a single layer is one of the paper's entries on binarised MNIST {cite}`salakhutdinov2008dbn`. (Its width,
-# 32, is unverified: we saw no print of it.) The ledger has ours, with $h = 32$ and fewer than 50,000 parameters. Hide the lower half
+# 32, is unverified: see {doc}`12_pixelcnn`.) The ledger has ours, with $h = 32$ and fewer than 50,000 parameters. Hide the lower half
 # of real test digits and let it draw the rest:
 
 # %% mystnb={"figure": {"caption": "After figure 1 of {cite:t}`oord2016pixelrnn`: completions by a recorded Diagonal BiLSTM of one layer. First row: test digits. Below: the upper 14 rows are given, the lower 14 drawn, three times each. The digits were not chosen for their completions.", "name": "fig-diagonal-completions"}, "image": {"alt": "Four rows of seven binary digits. The upper halves are alike in each column. The lower halves of the last three rows mostly finish a legible digit, sometimes another digit than the first row has."}} tags=["hide-input"]

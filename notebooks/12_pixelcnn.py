@@ -591,9 +591,9 @@ shape, images, test = (1, 14, 14), small("train"), small("test")
 
 
 # %%
-def train(model, images, steps, rate=0.02, batch=16):
+def train(model, images, steps, rate=0.02, batch=8):
     """Minimise -log p(x) by Adam; returns the losses in nats an image."""
-    optimiser = torch.optim.Adam(model.parameters(), rate)
+    optimiser = torch.optim.Adam(model.parameters(), rate, fused=True)
     decay = torch.optim.lr_scheduler.LinearLR(optimiser, 1, 0, steps)
     losses = []
     for _ in range(steps):
@@ -675,7 +675,7 @@ plot_rows({"image": grey(test[:9]), **finished})
 plt.show()
 
 # %% [markdown]
-# The model saw each training image about once. About half of its samples look like clothes, and it continues most
+# The model saw 3,200 images in all. About half of its samples look like clothes, and it continues most
 # garments sensibly. To use another layer, change one word. Here are 50 steps of each:
 
 # %%
@@ -707,8 +707,8 @@ for layer in kinds:  # a sampler may leave out the rows below
 #
 # ## The paper's networks
 #
-# Section 4 gives the sizes. The table has them as our configurations do, with what follows from them: the number of
-# parameters, and the operations of one pass that wait for each other.
+# Section 4 gives the sizes, and the table has them as our configurations do. It adds the number of parameters, and the
+# number of operations in one pass that wait for each other.
 
 # %% tags=["hide-input"]
 names = {
@@ -803,7 +803,7 @@ assert 15.5 < diagonal / pixelcnn < 16.5
 # * Its field grows by a row and a column with each layer; the right edge stays at $d + 2$. Behind that edge lies the
 #   blind spot, 18 to 19 % of the context.
 # * One network takes any of the three layers: a 7 × 7 with mask A, layers with residual and skip connections, two 1 × 1s,
-#   and a softmax.
+#   a third for the logits, and a softmax.
 # * Training is a sum of cross-entropies; sampling and completion are the same loop.
 #
 # ## Exercises

@@ -39,10 +39,10 @@ import nvp
 from nvp import PixelRNNConfig
 from nvp.config import load_config
 from nvp.data import EMBEDDED, load
+from nvp.ledger import runs
 from nvp.likelihood import bits_per_dim, nats_per_bit
 from nvp.paths import repository_root, results_root
-from nvp.tables.build import published, runs
-from nvp.tables.published import read_published
+from nvp.tables.published import published, read_published
 
 figures.use_style()
 torch.set_num_threads(1)  # sums in one order, however many cores
@@ -88,8 +88,8 @@ plt.show()
 # %% [markdown]
 # The samples have colours, edges and shadows like photographs. Hardly any shows an object. The network was trained for
 # hours on one core; the table below has the numbers. Some samples dissolve into dots of every colour. One unlikely pixel
-# leads to surroundings that training never showed, and the errors add up. This happens less often to the other two
-# networks:
+# leads to surroundings that training never showed, and the errors add up. This happens less often on the sheets of the
+# other two networks:
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples of the two other networks at temperature 1. None is chosen.", "name": "fig-other-samples"}, "image": {"classes": "whole", "alt": "Two sheets of twenty small colour images, with edges and areas as in photographs and hardly an object. On either side one or two dissolve in places into coloured dots."}}
 pictures.plot_beside(
@@ -124,11 +124,12 @@ figures.show_table(
 )
 
 # %% [markdown]
-# The best score does not bring the best samples here ({doc}`17_likelihood_is_not_everything` says more). Why do the
-# other two do better? We do not know. In the first part of each run the first convolution read levels rounded to bfloat16,
-# a format of 16 bits. A network that learns from rounded levels does not see the exact levels that it draws. That part is 14 %
-# of the steps of the Row LSTM, 19 % for the Diagonal BiLSTM and 28 % for the PixelCNN. So it does not explain the counts.
-# Three runs prove nothing, and chance has a part.
+# The best score did not bring the smoothest sheet here ({doc}`17_likelihood_is_not_everything` says more). The counts are
+# small: against 2 or 3 of 64, 8 may be chance (Fisher's exact test gives p = 0.1 and 0.2). If the difference is real, we
+# do not know why. One suspect is rounding. Early in each run the first convolution read levels rounded
+# to bfloat16, a format of 16 bits, while a network that samples reads exact levels. This part is 14 % of the steps of the
+# Row LSTM, 19 % for the Diagonal BiLSTM and 28 % for the PixelCNN. But the PixelCNN, with the largest share, is not the
+# roughest. So rounding alone does not explain the counts.
 #
 # Figure 1 of the paper hides the lower half of an image and lets the model go on. For a Pixel RNN this is exact, since the
 # chain rule begins with the visible part:
@@ -287,8 +288,8 @@ for run, steps, share in rounded:
 assert rough["Row LSTM"] < rough["PixelCNN"] < rough["Diagonal BiLSTM"]
 
 # %% [markdown]
-# For each number of images the order is the paper's. The networks have 0.6 to 0.7 million parameters each. But sight is not
-# their only difference: the PixelCNN has 15 layers without skip connections, the others have six layers with them. And
+# For each number of images the order is the paper's. The networks have 0.6 to 0.7 million parameters each. But the receptive
+# field is not their only difference: the PixelCNN has 15 layers without skip connections, the others have six layers with them. And
 # there is one seed of each.
 #
 # Table 6 has the paper's networks on ImageNet, at 3.86 bits/dim for 32 × 32 pixels and 3.63 for 64 × 64. The paper finds
@@ -372,9 +373,8 @@ display(
 assert len(by_seed) == 3
 
 # %% [markdown]
-# The Diagonal BiLSTM of seven layers has the paper's sizes. The width of the one-layer network, 32 features, is unverified:
-# we saw no print of it. For the other two networks we found no source, so their sizes are our choice. The paper's figure of the
-# Row LSTM is unverified, too. Ours saw each image about five times.
+# {doc}`12_pixelcnn` says which of these sizes are the paper's, which are unverified, and which are our choice. The paper's
+# figure of the Row LSTM is unverified, too. Ours saw each image about five times.
 #
 # On the 256 **grey levels** of MNIST the paper reports nothing. Our small PixelCNN trained for four hours of one core. It is behind
 # the gated PixelCNN of a well-known tutorial, which trained for 150 epochs on a GPU:
@@ -529,9 +529,10 @@ figures.show_table(
 )
 
 # %% [markdown]
-# (In nats an image for digits, in bits/dim for colours. The rate is annealed at the end, so some of the fall is that.)
+# (In nats an image for digits, in bits/dim for colours.)
 #
-# * **Budget.** Where the loss still fell in the last quarter, more steps would have lowered it further.
+# * **Budget.** Where the loss fell in the last quarter, a part of the fall is the annealing. It says what was gained, not
+#   what more steps would give.
 # * **Generalisation.** Where held-out images cost more than training images, a part of what training gains does not carry
 #   over. Regularisation may help. (The Row LSTM on digits had dropout. Its training loss includes that noise, so its held-out
 #   images look cheaper.)
@@ -551,7 +552,8 @@ figures.show_table(
 # | first states of an LSTM | learned | the same |
 # | regularisation | small batches seem to regularise, it says | weight decay or dropout in some configurations |
 #
-# For the PixelCNN on digits the optimiser mattered most: appendix {ref}`training-them` compares Adam and Muon.
+# For the PixelCNN on digits the largest step came with a change of optimiser: appendix {ref}`training-them` compares Adam
+# and Muon.
 #
 # ## What a layer, a connection, an output is worth
 #
@@ -609,8 +611,8 @@ for one in ("residual", "skip"):
         assert held_out[worse] - held_out[better] > gain
 
 # %% [markdown]
-# The order is the paper's in both tables. In the first three rows the paper has 12 layers. With both kinds of
-# connection it has 3.06 there. Depth is worth about as much as in the paper. The connections are worth more: 2,000
+# The order is that of both tables of the paper. In the first three rows the paper's networks have 12 layers, and its
+# network of 12 layers with both kinds of connection has 3.06. Depth is worth about as much as in the paper. The connections are worth more: 2,000
 # steps are few, and without any connection a network of six layers learns slowly. Each row has one seed, so differences of a few hundredths may be chance.
 #
 # Section 5.3 asks about the output. Is a pixel better described by a **softmax** over 256 unordered names, or by a

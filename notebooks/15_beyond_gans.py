@@ -275,7 +275,7 @@ assert torch.allclose(vae_loss(vae, few, e), vae.loss(few, seeded()))
 # %% [markdown]
 # ### GAN: a game
 #
-# A GAN {cite}`goodfellow2014gan` has a latent of 64 numbers and an image $G(z)$, and no density: its images lie on a surface of 64 dimensions in a space of 784. A
+# A GAN {cite}`goodfellow2014gan` maps a latent of 64 numbers to an image $G(z)$. It has no density: its images lie on a surface of 64 dimensions in a space of 784. A
 # **discriminator** $D(x) \in (0, 1)$ bets on whether $x$ is an image of the data or one of $G$'s. They play $\min_G \max_D V$ for
 #
 # $$
@@ -666,8 +666,8 @@ figures.show_table(
 # %% [markdown]
 # ### Which comparisons prove something
 #
-# If a bound is lower than another model's exact figure, its model is better: that is proved. If a bound is *higher*, nothing is proved, since the
-# model may be better than its bound. Of two bounds nothing follows, strictly, in either direction.
+# If the bound of model A is lower than the exact figure of model B, A is better: that is proved. If the bound is *higher*, nothing is proved, since
+# A may be better than its bound. Of two bounds nothing follows, strictly, in either direction.
 
 
 # %%
@@ -885,7 +885,7 @@ for few_shown in ("trousers", "sandal"):
 #
 # * The diffusion covers most, nearly two thirds of the test images. The Pixel RNN has fewer bits/dim and covers less than half.
 # * The GAN, which states no likelihood, covers as much as Real NVP.
-# * The VAE is two bits/dim better than the Gaussian and covers no more than the spread can explain. The samples of both are equally far from the training images.
+# * The VAE is two bits/dim better than the Gaussian and covers hardly more. Three sets of samples do not settle that difference. The samples of both are equally far from the training images.
 # * Of the two short runs, the PixelCNN has the better likelihood and a coverage of 2%. It sees too little of the image to put its parts together. The Diagonal BiLSTM, which sees
 #   all of the past but one pixel, covers nearly five times as much.
 #
@@ -899,7 +899,7 @@ for few_shown in ("trousers", "sandal"):
 # * A Pixel RNN states an exact likelihood. Real NVP, the VAE, the diffusion and the Gaussian state a bound, and a GAN nothing.
 # * The loss of each family is ten lines of code. That of a diffusion is the error of a denoiser, and still counts bits.
 # * A discriminator is a ratio, not a density: the trained one prefers some images that are no clothes to real ones.
-# * Only a bound that lies below an exact figure proves anything, and then about two trained models.
+# * A comparison of two figures proves something only if the higher one is exact, and then about two trained models.
 # * Coverage and likelihood put these models in different orders.
 #
 # ## Exercises

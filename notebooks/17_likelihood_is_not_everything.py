@@ -163,7 +163,8 @@ assert likelier(bits[digits], bits_of_test) > 0.9
 assert likelier(bits[drawn], bits_of_test) > 0.8
 
 # %% [markdown]
-# So it holds here too: a typeset digit is, on average, $e$ to that power times as likely as a piece of clothing.
+# So it holds here too. A difference of log-likelihoods is the logarithm of a ratio. By this mean, a digit is $e$ to the number just
+# printed times as likely as a piece of clothing.
 #
 # ### Likely is not the same as near
 #
@@ -296,8 +297,8 @@ assert constant[1:].min() > 2
 #
 # ## Typical, not likely
 #
-# These likely images never appear among the *samples* of the flow. Why? A density counts per volume, and the likely images have
-# hardly any volume together. In high dimensions that is the rule. The prior shows it ({ref}`ex-norm` computes its lengths):
+# These likely images never appear among the *samples* of the flow. Why? The probability of a set is its density times its
+# volume, and the likely images have hardly any volume together. In high dimensions that is the rule. The prior shows it ({ref}`ex-norm` computes its lengths):
 #
 # ```{prf:proposition} The shell of a Gaussian
 # :label: prop-shell
@@ -490,7 +491,8 @@ assert lost < 0.005 * -log_p.mean()
 
 # %% [markdown]
 # The second and the last row have nearly the same bits/dim, and their samples could hardly differ more. So a likelihood does not tell how samples look,
-# nor do samples tell the likelihood. Among models of one kind the two go together, loosely.
+# nor do samples tell the likelihood. This may hold for models of one kind, too. In chapter {ref}`pixelrnn-results`
+# the Pixel RNN of the best likelihood has the most samples that dissolve into dots. But 8 of 64 against 2 and 3 may be chance.
 #
 # Diffusion models show the same at full size. {cite:t}`ho2020ddpm` trained one network in two ways. Trained on the variational bound, it reached
 # 3.70 bits/dim on CIFAR-10, against 3.75. A reweighted loss, which neglects fine detail, gave the better samples by

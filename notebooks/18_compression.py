@@ -161,7 +161,7 @@ assert promise[0] <= len(file) < promise[0] + 2
 print(f"-log2 P = {promise[0]:.1f}, the file has {len(file)} bits")
 
 # %% [markdown]
-# The file is within two bits of the promise. Integers of a thousand digits are fine for one page, but slow. A **range coder** keeps a window of 64
+# The file is within two bits of the promise. Integers of nearly five thousand digits are fine for one page, but slow. A **range coder** keeps a window of 64
 # bits and writes words of 32 as they become certain. Another design, ANS, does so with a stack. The coders used here come from the package
 # [constriction](https://bamler-lab.github.io/constriction/) {cite}`bamler2022ans`.
 

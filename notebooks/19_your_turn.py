@@ -63,7 +63,8 @@ test = load(EMBEDDED, "test").images
 # %% [markdown]
 # ## The protocol
 #
-# A model of images is a {py:class}`ImageModel <nvp.model.protocol.ImageModel>`. You write this:
+# What must a model offer, so that the package can train, score and record it? It is an
+# {py:class}`ImageModel <nvp.model.protocol.ImageModel>`, of which you write this:
 #
 # | you write | it says or gives |
 # |:--|:--|
@@ -73,7 +74,7 @@ test = load(EMBEDDED, "test").images
 # | `_log_probs(images, num_draws, generator, y)` | the log-probability of each image, $(N,)$, in nats, once for each set of noise |
 # | `sample(n, generator, temperature, labels)` | `n` new images |
 #
-# Images are integers, `uint8`, $(N, C, H, W)$. From the two methods follow `log_prob`, the training loss, the checks of images and labels, and the
+# Images are integers, `uint8`, $(N, C, H, W)$. The base class derives `log_prob`, the training loss, the checks of images and labels, and the
 # importance-weighted bound of chapter {ref}`training`. Everything else in the package asks for no more: the training loop, the score, the ledger and the
 # tables. Here is the smallest model, a histogram for each pixel:
 
@@ -280,8 +281,8 @@ check_model(MixedRealNVP(small), pixels)
 # f_1'' \circ f_2' \circ f_1 = f_1'' \circ S \circ f_1' \circ S \circ f_1 .
 # $$ (eq:swap)
 #
-# Real NVP is the case $W = I, S, S$. An exercise starts training there ({ref}`ex-mixing-start`), and is ahead after forty steps, in
-# one run of each.
+# Real NVP is the case $W = I, S, S$. In {ref}`ex-mixing-start` a model that starts there is ahead of random rotations after
+# forty steps, in one run of each.
 #
 # ## An autoregressive model
 #
@@ -431,7 +432,7 @@ contexts.plot_fields(fields, place, columns=2)
 plt.show()
 
 # %% [markdown]
-# The PixelCNN misses the grey wedge, and more layers do not help. The Gated PixelCNN sees every earlier pixel that its kernels can reach, and no later one.
+# The PixelCNN misses the grey wedge, and more layers do not help. The Gated PixelCNN sees all 66 earlier pixels of this board, and no later one.
 #
 # ## From a file to a row
 #
@@ -544,7 +545,7 @@ print(f"about {score.bits_per_dim:.0f} bits/dim")
 #   hold them to what the project demands of its own; see a check fail once.
 # * A 1 × 1 convolution has the determinant $(\det W)^{hw}$ ({prf:ref}`prop-mixing`). In the form {eq}`eq:plu` that is a sum, and $W$ is never
 #   singular. Alternating masks are a special case, {eq}`eq:swap`.
-# * Two stacks of padded convolutions need no mask and have no blind spot: they see every earlier pixel that their kernels reach.
+# * Two stacks of padded convolutions need no mask and have no blind spot: with enough layers they see every earlier pixel.
 # * `family: module:Class` names a model in a configuration. Four commands lead from there to a row of the tables.
 
 # %% [markdown]

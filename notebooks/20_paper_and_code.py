@@ -46,7 +46,7 @@ from nvp.flows.coupling import AffineCoupling, AffineOrder, ChannelCoupling
 from nvp.flows.masks import Parity, channel_mask, checkerboard_mask
 from nvp.flows.resnet import CouplingNet, InputTreatment
 from nvp.flows.squeeze import SqueezeOrder, squeeze, unsqueeze
-from nvp.tables.build import runs
+from nvp.ledger import runs
 
 figures.use_style()
 torch.set_num_threads(1)
@@ -188,9 +188,9 @@ figures.show_table(["field", "value", "what it is"], rows)
 #   $\lambda + (1 - 2\lambda)\, \tilde x$ (chapter {ref}`training` derives it).
 # * The batch norm with a **running average** of appendix E is off, as in the published code. The appendix says that the
 #   model for CIFAR-10 was trained with it, so the preset `paper` is not quite the model of table 1's first row. The
-#   field `norm_running_average` turns it on. The appendix gives no value for the momentum. The code has an option for
-#   it, whose default of zero changes nothing. Its formula gives the batch the weight of the average, the reverse of the
-#   appendix, which we have read in a translation.
+#   field `norm_running_average` turns it on. The appendix gives no value for the momentum $\rho$. The code has an option for
+#   it, and its default, zero, leaves the average off. In the code's formula $\rho$ is the weight of the batch, in the
+#   appendix that of the past. (We have read the appendix in a translation.)
 #
 # Some differences are in neither table. Only the last is inside the model, and both presets have it:
 #
@@ -204,7 +204,7 @@ figures.show_table(["field", "value", "what it is"], rows)
 # * Under a checkerboard, a factor of two follows the code's first normalisation inside $s$ and $t$. The paper does not
 #   mention it.
 #
-# Four differences between the code and the preset `official` are not fields:
+# These differences between the code and the preset `official` are not in the tables:
 #
 # * The norms inside $s$ and $t$ keep a moving variance for evaluation. In the code it is the biased one, and here the
 #   unbiased one, as everywhere in PyTorch. On maps of 4 × 4 and with 64 images the two differ by a thousandth, on larger
@@ -214,6 +214,9 @@ figures.show_table(["field", "value", "what it is"], rows)
 #   PyTorch's $\epsilon$ acts about thirty times smaller.
 # * The code scores its last weights with moving averages. Our runs, those of the preset `official` among them, score
 #   averaged weights with re-estimated statistics (chapter {ref}`networks`).
+# * At 32 × 32 the preset has the paper's sizes for CIFAR-10. The README of the code has 4 blocks, 32 maps and 4 scales, for ImageNet.
+# * The code's sheets of twice and ten times the size use the statistics of a batch, too. Here `decode` at other sizes uses the running ones.
+# * The code trains in float32. Here the networks may train in bfloat16.
 #
 # How close is the preset to the code, then? We compared them outside of this repository. We ran the authors' TensorFlow
 # code in float64 beside `official`, on two small models with equal starting values. In evaluation, $z$ agreed within

@@ -39,7 +39,7 @@ from torch.nn import functional as F
 from nvp import Gaussian, GaussianConfig
 from nvp.data import EMBEDDED, load
 from nvp.likelihood import score_images
-from nvp.tables.build import published
+from nvp.tables.published import published
 
 figures.use_style()
 torch.set_num_threads(1)  # sums in one order, however many cores
@@ -176,9 +176,9 @@ plt.show()
 # from {eq}`eq:projection`.
 # ```
 #
-# The three terms of {eq}`eq:wrong-book` are all there is to a likelihood: a **floor** that belongs to the data, the
-# model's lack of knowledge, and rounding. The rounding is one bit for a whole image, so it is negligible. The floor of
-# images is unknown. A model that scores $b$ bits/dim on new images shows that it is at most $b$.
+# The mean length {eq}`eq:wrong-book` has three terms: a **floor** that belongs to the data, the model's lack of knowledge,
+# and rounding. The rounding is one bit at most for a whole image, so it is negligible. The other two add up to the mean of
+# $-\log_2 P(x)$. The floor of images is unknown. A model that scores $b$ bits/dim on new images shows that it is at most $b$.
 #
 # A code can be built and measured. {cite:t}`huffman1952` found the best one for single symbols: join the two least
 # probable symbols, again and again.
@@ -462,8 +462,9 @@ for name, (size, _) in models.items():
 figures.show_table(["test minus training, bits/dim", "law", "seen"], rows)
 
 # %% [markdown]
-# Only their size. None of these models contains the truth, and many parameters are for levels that never occur. But
-# the law says what to expect of a network with a million parameters and five thousand images. So this book compares
+# The law predicts their order of magnitude and no more. None of these models contains the truth, and many parameters are
+# for levels that never occur. But it is a warning. For a million parameters and five thousand images it says 200 nats an
+# image, about 0.4 bits/dim. So this book compares
 # likelihoods of images that were never trained on. Both papers do the same, and put training figures in parentheses.
 #
 # ## The partition function
