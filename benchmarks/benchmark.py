@@ -33,7 +33,7 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Kind:
+class TimedKind:
     """A kind of model, and who makes it: each contender from a configuration and a batch size."""
 
     title: str
@@ -62,7 +62,7 @@ class Benchmark:
 
     name: str
     title: str
-    kinds: Mapping[str, Kind]
+    kinds: Mapping[str, TimedKind]
     settings: Mapping[str, Setting]
     everything: tuple[str, ...]  # the settings of `--setting all`
     stem: str  # of the two files that are written

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from benchmarks.processes import HERE
 from nvp.data.sets import load
+from nvp.files import write_text
 from nvp.ledger import runs
 from nvp.model.protocol import ImageModel
 
@@ -83,7 +84,6 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.count < 1 or options.seeds < 1:
         parser.error("--count and --seeds must be at least 1")
-    options.output.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     test, train = load("fashion-mnist-small", "test"), load("fashion-mnist-small", "train")
     assert train.labels is not None
@@ -102,7 +102,7 @@ def main(arguments: list[str] | None = None) -> None:
         drawn = samples(runs()[name].load_model(), options.count, options.seeds)
         results["runs"][name] = describe(drawn, coverage, images, labels)
         print(name, ", ".join(f"{share:.1%}" for share in results["runs"][name]["coverage"]))
-        file.write_text(json.dumps(results, indent=1) + "\n")
+        write_text(file, json.dumps(results, indent=1) + "\n")
     print(f"written to {file}")
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from benchmarks.processes import HERE, machine
 from nvp.config import RunConfig, load_config
 from nvp.data.sets import load
+from nvp.files import write_text
 from nvp.paths import repository_root
 from nvp.training.allocator import keep_freed_memory
 from nvp.training.loop import training_step
@@ -35,7 +36,7 @@ CONFIGS = (
 )
 
 
-def seconds(work: Callable[[], object]) -> float:
+def processor_seconds(work: Callable[[], object]) -> float:
     """Of processor time that one call takes."""
     started = time.process_time()
     work()
@@ -75,7 +76,7 @@ def measure(batch: int, repeats: int) -> dict[str, Any]:
             for what, call in those.items():
                 whole = what == "train" and name in fitted
                 with torch.set_grad_enabled(what == "train"):
-                    took = seconds(call) / (len(images) if whole else batch)
+                    took = processor_seconds(call) / (len(images) if whole else batch)
                 if turn:
                     times[name][what].append(took)
     return {"batch": batch, "machine": machine(), "seconds_an_image": times}
@@ -90,7 +91,6 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.batch < 2 or options.repeats < 1:
         parser.error("--batch must be at least 2 and --repeats at least 1")
-    options.output.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     torch.manual_seed(0)
     keep_freed_memory()
@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
         shown = ", ".join(f"{what} {1000 * median(t):.3g} ms" for what, t in times.items())
         print(f"{name}: {shown} an image")
     file = options.output / "results_families.json"
-    file.write_text(json.dumps(results, indent=1) + "\n")
+    write_text(file, json.dumps(results, indent=1) + "\n")
     print(f"written to {file}")
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks import processes
-from benchmarks.benchmark import BF16, FP32, PLAIN, Benchmark, Setting, ours, peer
-from benchmarks.benchmark import Kind as Timed
+from benchmarks.benchmark import BF16, FP32, PLAIN, Benchmark, Setting, TimedKind, ours, peer
 from nvp.autoregressive.config import Kind, PixelRNNConfig
 from nvp.config import Precision
 
@@ -54,9 +53,9 @@ BENCHMARK = Benchmark(
     name="pixelrnn",
     title="Pixel RNNs next to plain code",
     kinds={
-        Kind.DIAGONAL_BILSTM.value: Timed("Diagonal BiLSTM", NETWORKS | UNCOMPILED | BY_OTHERS),
-        Kind.ROW_LSTM.value: Timed("Row LSTM", NETWORKS | UNCOMPILED | BY_OTHERS),
-        Kind.PIXELCNN.value: Timed("PixelCNN", NETWORKS | BY_OTHERS),
+        Kind.DIAGONAL_BILSTM.value: TimedKind("Diagonal BiLSTM", NETWORKS | UNCOMPILED | BY_OTHERS),
+        Kind.ROW_LSTM.value: TimedKind("Row LSTM", NETWORKS | UNCOMPILED | BY_OTHERS),
+        Kind.PIXELCNN.value: TimedKind("PixelCNN", NETWORKS | BY_OTHERS),
     },
     settings={
         "tiny": setting((1, 7, 7), 2, lstm=(1, 4), pixelcnn=(1, 4), batch=4, rounds=1, steps=1),

@@ -20,6 +20,8 @@ import torch
 
 from benchmarks.benchmark import Benchmark
 from benchmarks.report import render
+from nvp.files import write_text
+from nvp.runs.provenance import cpu_name
 
 HERE = Path(__file__).resolve().parent
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "asimd", "bf16", "sve")
@@ -46,9 +48,8 @@ def main(benchmark: Benchmark, arguments: list[str] | None = None) -> None:
         setting = benchmark.settings[name]
         batch, rounds = options.batch or setting.batch, options.repeats or setting.rounds
         results[name] = run(benchmark, name, batch, rounds)
-        options.output.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(results, indent=1) + "\n")
-        file.with_suffix(".md").write_text(render(benchmark, results))
+        write_text(file, json.dumps(results, indent=1) + "\n")
+        write_text(file.with_suffix(".md"), render(benchmark, results))
     print(render(benchmark, {name: results[name] for name in names}))
     took = (time.perf_counter() - started) / 60
     print(f"{took:.1f} minutes in all; written to {file} and {file.with_suffix('.md')}")
@@ -96,16 +97,11 @@ def measured(benchmark: str, name: str, setting: str, batch: int, steps: int) ->
 
 def machine() -> dict[str, Any]:
     """The conditions of a measurement, the load before it included."""
-    cpu, flags = platform.processor() or platform.machine(), set()
     information = Path("/proc/cpuinfo")
-    if information.exists():
-        lines = [line.partition(":") for line in information.read_text().splitlines()]
-        values = {key.strip(): value.strip() for key, _, value in lines}
-        cpu = values.get("model name", cpu)
-        flags = set(values.get("flags", values.get("Features", "")).split())
+    words = set(information.read_text().split()) if information.exists() else set()
     return {
-        "cpu": cpu,
-        "flags": [flag for flag in FLAGS if flag in flags],
+        "cpu": cpu_name(),
+        "flags": [flag for flag in FLAGS if flag in words],
         "threads": torch.get_num_threads(),
         "load_before": round(os.getloadavg()[0], 2),
         "torch": torch.__version__,

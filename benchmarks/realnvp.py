@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks import processes
-from benchmarks.benchmark import BF16, FP32, PLAIN, Benchmark, Kind, Setting, ours, peer
+from benchmarks.benchmark import BF16, FP32, PLAIN, Benchmark, Setting, TimedKind, ours, peer
 from nvp.config import Precision
 from nvp.flows.config import RealNVPConfig
 
@@ -28,7 +28,7 @@ BENCHMARK = Benchmark(
     name="realnvp",
     title="Real NVP next to its peers",
     kinds={
-        "realnvp": Kind(
+        "realnvp": TimedKind(
             "Real NVP",
             {
                 FP32: ours(Precision.FP32),

@@ -107,6 +107,7 @@ def picked(record: dict[str, Any]) -> str:
 
 
 def middle(runs: list[dict[str, Any]], key: str) -> float:
+    """The median of what all `runs` measured under `key`."""
     return median(value for run in runs for value in run[key])
 
 

@@ -156,6 +156,7 @@ class TarFlow(ImageModel):
 
     @torch.no_grad()
     def initialise(self, images: Tensor) -> None:
+        """Take mean and deviation of each sub-pixel's logit from the first images."""
         y, _ = self._logits(self.check_images(images[:2000]), torch.Generator().manual_seed(0))
         self.mean.copy_(y.mean(0))
         # Of pixels that are nearly always black the rare bright one must not be too far out.

@@ -84,6 +84,7 @@ def score_images(
 
     float32 models are scored in full precision. The noise comes from one generator, so the same
     seed and batch size give the same figures. `progress` is called with the number of images done.
+    Raises `NVPError` where there are no images.
     """
     check_count("the number of images", len(images))
     check_count("batch_size", batch_size)
@@ -131,7 +132,10 @@ def evaluate(
 
 
 def summarise(scores: Tensor, num_draws: int) -> Score:
-    """Mean and standard error of bits/dim per image, (N,)."""
+    """Mean and standard error of bits/dim per image, (N,).
+
+    Raises `NVPError` for one that is not finite.
+    """
     if not torch.isfinite(scores).all():
         raise NVPError(
             f"{int((~torch.isfinite(scores)).sum())} of {len(scores)} images have no finite "

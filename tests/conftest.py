@@ -55,6 +55,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def home(trained: Path, tmp_path: Path) -> Path:
+    """A copy of that folder to change: `run`, `data` and `tiny.yaml`."""
+    return Path(shutil.copytree(trained, tmp_path / "home"))
+
+
 @pytest.fixture(scope="session")
 def recorded(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ledger that holds that run, beside the published figures; do not change it."""

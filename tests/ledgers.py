@@ -23,7 +23,7 @@ def rewrite(root: Path, path: str, value: object, name: str = "tiny") -> None:
 
 def states(checks: Iterable[Check]) -> dict[str, str]:
     """The state of each check by its first word."""
-    return {check.what.split()[0].strip(","): check.state for check in checks}
+    return {check.what.split()[0].strip(","): check.outcome for check in checks}
 
 
 def content(folder: Path) -> dict[Path, bytes]:

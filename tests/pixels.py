@@ -5,6 +5,7 @@ Random weights in float64, which sub-pixel moves which, and all images that ther
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 from typing import Any, TypeVar
 
@@ -56,28 +57,33 @@ def moved_by_change(model: PixelRNN, trials: int = 8) -> Tensor:
     (D, D) bool: by each of the D changes to each of `trials` random images.
     """
     channels, height, width = model.image_shape
-    size, moved = model.num_dimensions, []
-    for trial in range(trials):
-        image = torch.randint(model.levels, (1, size), generator=generator(trial))
-        images = torch.cat([image, (image + torch.eye(size, dtype=torch.int64)) % model.levels])
-        images = images.unflatten(1, (height, width, channels)).movedim(3, 1)
-        outputs = in_order(model.parameters_of(images)).detach()
-        moved.append((outputs[1:] - outputs[0]).abs().amax(-1) > 1e-13)
-    return torch.stack(moved).any(0).T
+    size = model.num_dimensions
+    image = torch.randint(model.levels, (trials, 1, size), generator=generator())
+    changed = (image + torch.eye(size, dtype=torch.int64)) % model.levels
+    images = torch.cat([image, changed], dim=1).flatten(0, 1)
+    images = images.unflatten(1, (height, width, channels)).movedim(3, 1)
+    outputs = in_order(model.parameters_of(images)).detach().unflatten(0, (trials, size + 1))
+    return ((outputs[:, 1:] - outputs[:, :1]).abs().amax(-1) > 1e-13).any(0).T
 
 
 def moved_by_gradient(model: PixelRNN, trials: int = 8) -> Tensor:
     """The same by the gradient of what is said of sub-pixel o, at `trials` images of any reals."""
-    size, moved = model.num_dimensions, []
-    for trial in range(trials):
-        image = torch.rand(1, *model.image_shape, generator=generator(trial), dtype=torch.float64)
-        # One copy of the image for each sub-pixel asked about: all D gradients in one pass.
-        images = (image * (model.levels - 1)).repeat(size, 1, 1, 1).requires_grad_()
-        asked = in_order(model.parameters_of(images)).diagonal().T  # (D, size)
-        mixed = asked * torch.randn(asked.shape[1], generator=generator(trial), dtype=asked.dtype)
-        (gradient,) = torch.autograd.grad(mixed.sum(), images)
-        moved.append(in_order(gradient) != 0)
-    return torch.stack(moved).any(0)
+    images = torch.rand(trials, *model.image_shape, generator=generator(), dtype=torch.float64)
+    return reached(lambda x: in_order(model.parameters_of(x)), images * (model.levels - 1))
+
+
+def reached(function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """[o, i]: whether output o of a map (N, C, H, W) to (N, D, ?) has a gradient at sub-pixel i.
+
+    (D, D) bool: at any of the images.
+    """
+    size = images[0].numel()
+    # One copy of each image for each output asked about: all gradients in one pass.
+    copies = images.repeat_interleave(size, dim=0).requires_grad_()
+    asked = function(copies).unflatten(0, (-1, size)).diagonal(dim1=1, dim2=2)  # (n, ?, D)
+    mixed = asked * torch.randn(asked.shape[1], 1, generator=generator(), dtype=asked.dtype)
+    (gradient,) = torch.autograd.grad(mixed.sum(), copies)
+    return (in_order(gradient).unflatten(0, (-1, size)) != 0).any(0)
 
 
 def names(model: PixelRNN, pairs: Tensor) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:

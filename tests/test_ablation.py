@@ -13,7 +13,7 @@ import yaml
 from nvp_book.ablation import (
     Ablation,
     Mean,
-    Row,
+    VariantRun,
     compare,
     load_ablation,
     read_rows,
@@ -46,11 +46,11 @@ def run_all(ablation: Ablation, output: Path) -> int:
         return runner.run_all(ablation, output, pool)
 
 
-def row(variant: str, seed: int, test: float, settings: str = "") -> Row:
+def row(variant: str, seed: int, test: float, settings: str = "") -> VariantRun:
     numbers = {"steps": 1, "seconds": 1, "parameters": 1, "standard_error": 0.1}
     scores = dict.fromkeys(("train_halfway", "train", "validation"), test + 1)
     words = {"settings": settings, "commit": "", "hardware": "", "torch": "", "finished": ""}
-    return Row(variant=variant, seed=seed, test=test, **numbers, **scores, **words)
+    return VariantRun(variant=variant, seed=seed, test=test, **numbers, **scores, **words)
 
 
 @pytest.mark.slow
@@ -97,7 +97,7 @@ def test_a_table_holds_one_experiment(small: Ablation, tmp_path: Path) -> None:
 def test_a_run_that_fails_is_named_and_leaves_no_row(
     small: Ablation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    def run(_ablation: Ablation, _machine, variant, seed: int) -> Row:
+    def run(_ablation: Ablation, _machine, variant, seed: int) -> VariantRun:
         if variant.name == "wide":
             raise NVPError("the loss is nan")
         return row(variant.name, seed, 4.0, small.settings(variant))
@@ -128,7 +128,10 @@ def test_mean_of_three() -> None:
 
 
 def test_every_difference_of_the_presets_is_a_variant() -> None:
-    """One field each; what shows samples alone can have no effect on a likelihood."""
+    """Each variant changes one field.
+
+    Fields that act on samples alone have none, since they cannot change a likelihood.
+    """
     ablation = load_ablation()
     assert len(ablation.variants) <= 14
     base, *others = (ablation.config(v, 1).model.model_dump() for v in ablation.variants)

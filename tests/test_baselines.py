@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from pixels import all_images, generator
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, Normal
 
@@ -33,12 +33,8 @@ every = pytest.mark.parametrize("family", MODELS)
 likely = pytest.mark.parametrize("family", ["gaussian", "vae"])
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def noise(n: int, *shape: int, levels: int = 256, seed: int = 0) -> Tensor:
-    return torch.randint(levels, (n, *shape), generator=seeded(seed), dtype=torch.uint8)
+    return torch.randint(levels, (n, *shape), generator=generator(seed), dtype=torch.uint8)
 
 
 def tree_of(family: str, **training: Any) -> dict[str, Any]:
@@ -63,7 +59,7 @@ def tiny_images(root: Path, split: str = "train") -> Tensor:
 
 @every
 def test_at_temperature_0_all_samples_are_one(family: str) -> None:
-    still = fresh(family).sample(5, generator=seeded(), temperature=0.0)
+    still = fresh(family).sample(5, generator=generator(), temperature=0.0)
     assert (still == still[:1]).all()
 
 
@@ -86,7 +82,7 @@ def test_the_gaussian_agrees_with_pytorch(perturb: Any) -> None:
     model = fit((2, 2, 2), noise(100, 2, 2, 2))
     perturb(model)
     images = noise(6, 2, 2, 2, seed=2)
-    u = torch.rand(images.shape, generator=seeded(3), dtype=torch.float64)
+    u = torch.rand(images.shape, generator=generator(3), dtype=torch.float64)
     v = ((images + u) / 256).flatten(1).requires_grad_()
     y = torch.logit(0.05 + 0.9 * v)
     (slopes,) = torch.autograd.grad(y.sum(), v)
@@ -94,7 +90,7 @@ def test_the_gaussian_agrees_with_pytorch(perturb: Any) -> None:
     factor[*torch.tril_indices(8, 8, -1)] = model.below
     density = MultivariateNormal(model.mean, scale_tril=factor).log_prob(y)
     expected = density + slopes.log().sum(1) - 8 * math.log(256)
-    assert torch.allclose(model.log_prob(images, generator=seeded(3)), expected)
+    assert torch.allclose(model.log_prob(images, generator=generator(3)), expected)
 
 
 def test_the_gaussian_is_fitted_to_images_and_noise_alike() -> None:
@@ -102,12 +98,12 @@ def test_the_gaussian_is_fitted_to_images_and_noise_alike() -> None:
     images = noise(40, 1, 2, 2, levels=4)
     model = fit((1, 2, 2), images, levels=4)
     many = images.repeat(5000, 1, 1, 1)
-    y = torch.logit(0.05 + 0.9 * (many + torch.rand(many.shape, generator=seeded())) / 4)
+    y = torch.logit(0.05 + 0.9 * (many + torch.rand(many.shape, generator=generator())) / 4)
     y = y.flatten(1).double()
     factor = model._factor()
     assert torch.allclose(model.mean, y.mean(0), atol=5e-3)
     assert torch.allclose(factor @ factor.T, y.T.cov(correction=0), atol=0.01)
-    model.loss(many, seeded(1)).backward()
+    model.loss(many, generator(1)).backward()
     assert max(p.grad.abs().max() for p in model.parameters()) < 0.05
 
 
@@ -121,7 +117,7 @@ def test_gaussian_latents_are_white_and_invert() -> None:
     images = noise(30000, 1, 2, 2, levels=60)
     images[:, :, 1] = images[:, :, 0]
     model = fit((1, 2, 2), images)
-    z = model.encode(images, generator=seeded())
+    z = model.encode(images, generator=generator())
     assert z.shape == images.shape
     assert torch.allclose(z.flatten(1).T.cov(), torch.eye(4, dtype=z.dtype), atol=0.05)
     assert torch.equal(model.decode(z), images)
@@ -130,23 +126,18 @@ def test_gaussian_latents_are_white_and_invert() -> None:
 def test_gaussian_samples_have_its_moments() -> None:
     images = 90 + noise(3000, 1, 2, 2, levels=40)
     images[:, :, 1] = images[:, :, 0]
-    drawn = fit((1, 2, 2), images).sample(3000, generator=seeded()).flatten(1).T.double()
+    drawn = fit((1, 2, 2), images).sample(3000, generator=generator()).flatten(1).T.double()
     expected = images.flatten(1).T.double()
     assert torch.allclose(drawn.mean(1), expected.mean(1), atol=1)
     assert torch.allclose(drawn.cov(), expected.cov(), rtol=0.15, atol=8)
 
 
-def all_binary(shape: tuple[int, int, int]) -> Tensor:
-    pixels = itertools.product((0, 1), repeat=math.prod(shape))
-    return torch.tensor(list(pixels), dtype=torch.uint8).view(-1, *shape)
-
-
 def test_probabilities_under_the_gaussian_sum_to_at_most_one() -> None:
-    images = all_binary((1, 2, 2))
+    images = all_images((1, 2, 2), 2)
     model = fit((1, 2, 2), images[:11], levels=2)
-    many = model.log_prob(images, num_draws=1000, generator=seeded()).exp().sum().item()
+    many = model.log_prob(images, num_draws=1000, generator=generator()).exp().sum().item()
     assert 0.5 < many < 1.05  # what is missing lies outside [0, 1)
-    single = torch.stack([model.log_prob(images, generator=seeded(i)) for i in range(100)])
+    single = torch.stack([model.log_prob(images, generator=generator(i)) for i in range(100)])
     assert single.mean(0).exp().sum() < many
 
 
@@ -198,8 +189,8 @@ def test_the_bound_of_the_vae_lies_below_the_integral_over_its_latent() -> None:
         ]
     )
     with torch.no_grad():
-        draws = torch.stack([model.log_prob(images, generator=seeded(i)) for i in range(100)])
-        many = model.log_prob(images, num_draws=1000, generator=seeded())
+        draws = torch.stack([model.log_prob(images, generator=generator(i)) for i in range(100)])
+        many = model.log_prob(images, num_draws=1000, generator=generator())
     assert (draws.mean(0) < exact).all()
     assert torch.allclose(many, exact, atol=0.05)
 
@@ -207,8 +198,8 @@ def test_the_bound_of_the_vae_lies_below_the_integral_over_its_latent() -> None:
 @torch.no_grad()
 def test_probabilities_under_the_vae_sum_to_at_most_one() -> None:
     """All 65,536 black and white 4x4 images: 1 over draws, less for the mean of the bound."""
-    model, images = small_vae((1, 4, 4), 2).float(), all_binary((1, 4, 4))
-    draws = torch.stack([model.log_prob(images, generator=seeded(i)) for i in range(2)])
+    model, images = small_vae((1, 4, 4), 2).float(), all_images((1, 4, 4), 2)
+    draws = torch.stack([model.log_prob(images, generator=generator(i)) for i in range(2)])
     assert draws.exp().mean(0).sum() == pytest.approx(1.0, abs=0.05)
     assert draws.mean(0).exp().sum() < 1.0
 
@@ -216,7 +207,7 @@ def test_probabilities_under_the_vae_sum_to_at_most_one() -> None:
 def test_vae_samples_follow_its_pixels() -> None:
     model = small_vae((1, 4, 4), 8)
     z = torch.zeros(4000, 1)
-    drawn = model.decode(z, generator=seeded(), temperature=1.0)
+    drawn = model.decode(z, generator=generator(), temperature=1.0)
     levels = torch.arange(8, dtype=torch.uint8)
     frequencies = torch.stack([(drawn[:, 0, 0, 0] == level).double().mean() for level in levels])
     images = drawn[:1].expand(8, 1, 4, 4).clone()

@@ -88,6 +88,7 @@ def check_fields(settings: PixelRNNConfig) -> None:
         assert names(model, moved & ~stated) == []
 
 
+@pytest.mark.slow
 @kinds
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("widths", [{"hidden": 6, "head": 12}, {"hidden": 7, "head": 11}], ids=str)

@@ -198,7 +198,7 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path: Path) -> No
         load_tensors(tmp_path)
 
 
-def test_reading_while_another_process_replaces_the_file(tmp_path: Path) -> None:
+def test_reading_while_another_thread_replaces_the_file(tmp_path: Path) -> None:
     """Each read sees one of the two files whole, however often the path changes hands."""
     path = tmp_path / "a.safetensors"
     whole = {size: {"a": torch.full((size,), float(size))} for size in (1000, 3000)}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny
 import yaml
+from ledgers import content
 from PIL import Image
 from tiny import fails
 from torch import Tensor
@@ -26,12 +27,6 @@ from nvp.runs.log import read_log
 from nvp.runs.provenance import read_legs
 from nvp.runs.tensors import load_tensors, save_tensors
 from nvp.training import loop
-
-
-@pytest.fixture
-def own(trained: Path, tmp_path: Path) -> Path:
-    """A copy of `trained` to change."""
-    return Path(shutil.copytree(trained, tmp_path / "own"))
 
 
 @pytest.fixture
@@ -99,15 +94,16 @@ def test_a_run_folder_is_self_contained(trained: Path) -> None:
     assert [row["step"] for row in read_log(trained / "run" / "log.csv")] == [1, 2]
 
 
-def test_the_same_command_goes_on_when_the_budget_grows(own: Path) -> None:
-    command = ("train", own / "tiny.yaml", "--run-folder", own / "run", "--data-root", own / "data")
+def test_the_same_command_goes_on_when_the_budget_grows(home: Path) -> None:
+    where = ("--run-folder", home / "run", "--data-root", home / "data")
+    command = ("train", home / "tiny.yaml", *where)
     assert tiny.nvp(*command, "--set", "training.steps=3").exit_code == 0
-    assert [row["step"] for row in read_log(own / "run" / "log.csv")] == [1, 2, 3]
+    assert [row["step"] for row in read_log(home / "run" / "log.csv")] == [1, 2, 3]
     assert "training.seed=0" in fails(*command, "--set", "training.seed=1")
 
 
 def test_training_does_not_finish_a_model_that_nobody_asked_for(
-    own: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`nvp record` re-estimates batch statistics on many images; `nvp train` need not."""
     seen: list[int] = []
@@ -117,8 +113,8 @@ def test_training_does_not_finish_a_model_that_nobody_asked_for(
 
     for module in (load_module, loop):
         monkeypatch.setattr(module, "reestimate_statistics", counted)
-    more = ("--data-root", own / "data", "--set", "training.steps=3")
-    assert tiny.nvp("train", "--resume", own / "run", *more).exit_code == 0
+    more = ("--data-root", home / "data", "--set", "training.steps=3")
+    assert tiny.nvp("train", "--resume", home / "run", *more).exit_code == 0
     assert seen == [12]  # twice the images for validation, before the last one
 
 
@@ -138,36 +134,36 @@ def test_evaluate_loads_no_split_twice(trained: Path, monkeypatch: pytest.Monkey
     assert splits_loaded.count("train") == 1
 
 
-def test_resume_goes_on_in_a_folder_that_was_moved(own: Path, tmp_path: Path) -> None:
-    moved = own.joinpath("run").rename(tmp_path / "elsewhere")
-    command = ("train", "--resume", moved, "--data-root", own / "data")
+def test_resume_goes_on_in_a_folder_that_was_moved(home: Path, tmp_path: Path) -> None:
+    moved = home.joinpath("run").rename(tmp_path / "elsewhere")
+    command = ("train", "--resume", moved, "--data-root", home / "data")
     assert tiny.nvp(*command, "--set", "training.steps=3").exit_code == 0
     assert len(read_log(moved / "log.csv")) == 3
     assert "model.width=4" in fails(*command, "--set", "model.width=8")
 
 
-def test_a_run_that_diverged_goes_on_as_its_message_says(own: Path) -> None:
+def test_a_run_that_diverged_goes_on_as_its_message_says(home: Path) -> None:
     reckless = ("--set", "training.steps=30", "--set", "training.learning_rate=1e30")
-    result = tiny.nvp("train", "--resume", own / "run", *reckless, "--data-root", own / "data")
+    result = tiny.nvp("train", "--resume", home / "run", *reckless, "--data-root", home / "data")
     assert result.exit_code == 2
     line = result.stderr.splitlines()[-1]  # after those of the steps that went well
     advised = re.search(r"`nvp (train --resume \S+ --set training.learning_rate=)\.\.\.`", line)
     assert advised is not None
-    steady = ("--set", "training.steps=3", "--data-root", own / "data")
+    steady = ("--set", "training.steps=3", "--data-root", home / "data")
     result = tiny.nvp(*f"{advised[1]}1e-3".split(), *steady)
     assert result.exit_code == 0, result.output
     again = tiny.nvp(*f"{advised[1]}1e-2".split(), *steady)  # has nothing to do
     assert again.exit_code == 0, again.output
-    changed = [leg.changed for leg in read_legs(RunFolder(own / "run"))]
+    changed = [leg.changed for leg in read_legs(RunFolder(home / "run"))]
     assert changed == [{}, {"learning_rate": 1e30}, {"learning_rate": 1e-3}]
 
 
-def test_a_resumed_run_ends_where_one_never_stopped_does(own: Path) -> None:
-    more = ("--data-root", own / "data", "--set", "training.steps=5")
-    assert tiny.nvp("train", "--resume", own / "run", *more).exit_code == 0
-    whole = own / "whole"
-    assert tiny.nvp("train", own / "tiny.yaml", "--run-folder", whole, *more).exit_code == 0
-    stopped, never = (read_log(folder / "log.csv")[-1] for folder in (own / "run", whole))
+def test_a_resumed_run_ends_where_one_never_stopped_does(home: Path) -> None:
+    more = ("--data-root", home / "data", "--set", "training.steps=5")
+    assert tiny.nvp("train", "--resume", home / "run", *more).exit_code == 0
+    whole = home / "whole"
+    assert tiny.nvp("train", home / "tiny.yaml", "--run-folder", whole, *more).exit_code == 0
+    stopped, never = (read_log(folder / "log.csv")[-1] for folder in (home / "run", whole))
     for column in ("loss", "gradient_norm", "validation"):
         assert stopped[column] == never[column]
 
@@ -214,31 +210,24 @@ def test_sample_is_a_sheet_that_the_seed_decides(trained: Path, tmp_path: Path) 
     assert (sheets[0] != sheets[2]).any()
 
 
-@pytest.fixture(scope="module")
-def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As `trained`, of a PixelCNN on black and white images with early stopping."""
-    folder, tree = tmp_path_factory.mktemp("binary"), tiny.pixelrnn_tree()
-    tree["training"] |= {"early_stopping": True, "optimiser": "rmsprop"}
-    tiny.train(folder, tree)
-    return folder
-
-
-def test_a_pixel_rnn_goes_on_and_is_evaluated_in_nats(binary: Path, tmp_path: Path) -> None:
-    own = Path(shutil.copytree(binary, tmp_path / "own"))
-    root = ("--data-root", own / "data")
-    result = tiny.nvp("train", "--resume", own / "run", *root, "--set", "training.steps=3")
+def test_a_pixel_rnn_goes_on_and_is_evaluated_in_nats(
+    pixelrnn: tuple[Path, Path], tmp_path: Path
+) -> None:
+    home = Path(shutil.copytree(pixelrnn[0].parent, tmp_path / "home"))
+    root = ("--data-root", home / "data")
+    result = tiny.nvp("train", "--resume", home / "run", *root, "--set", "training.steps=4")
     assert result.exit_code == 0
     assert " nats) after step " in result.output
     for split, count in (("test", 30), ("validation", 30), ("train", 60)):
-        result = tiny.nvp("evaluate", own / "run", *root, "--split", split)
-        run = load_run(own / "run", data_root=own / "data")
-        images = scoring.scored_images(run, split, own / "data")
+        result = tiny.nvp("evaluate", home / "run", *root, "--split", split)
+        run = load_run(home / "run", data_root=home / "data")
+        images = scoring.scored_images(run, split, home / "data")
         assert len(images) == count
         nats = -run.model.log_prob(images).mean()
         assert result.output.count("±") == 2  # bits/dim and nats, once: it has no batch norm
         assert f"{nats:.2f} ±" in result.output
         assert "statistics" not in result.output
-    outside = fails("evaluate", own / "run", "--data-root", greyer(own / "data"))
+    outside = fails("evaluate", home / "run", "--data-root", greyer(home / "data"))
     assert "must have values in 0..1 for model.levels = 2, there is a 200" in outside
 
 
@@ -251,9 +240,12 @@ def greyer(root: Path) -> Path:
     return root
 
 
-def test_samples_of_two_levels_are_black_and_white(binary: Path, tmp_path: Path) -> None:
-    options = ("--out", tmp_path / "sheet.png", "-n", 9, "--data-root", binary / "data")
-    assert tiny.nvp("sample", binary / "run", *options).exit_code == 0
+def test_samples_of_two_levels_are_black_and_white(
+    pixelrnn: tuple[Path, Path], tmp_path: Path
+) -> None:
+    data_root = pixelrnn[0]
+    options = ("--out", tmp_path / "sheet.png", "-n", 9, "--data-root", data_root)
+    assert tiny.nvp("sample", data_root.parent / "run", *options).exit_code == 0
     sheet = np.array(Image.open(tmp_path / "sheet.png"))
     assert set(np.unique(sheet)) == {0, 255}
     assert (sheet[2:10, 2:10] == 0).any()
@@ -333,11 +325,11 @@ def test_train_refuses(change: str, match: str, trained: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("end", [b"2,16,0.0,1e-", b"2,16", bytes(40), b"\xff"])
-def test_a_last_line_that_was_torn_is_cut(end: bytes, own: Path) -> None:
-    log = own / "run" / "log.csv"
+def test_a_last_line_that_was_torn_is_cut(end: bytes, home: Path) -> None:
+    log = home / "run" / "log.csv"
     whole = log.read_bytes()
     log.write_bytes(whole[: whole.rindex(b"2,16,")] + end)
-    command = ("train", "--resume", own / "run", "--data-root", own / "data")
+    command = ("train", "--resume", home / "run", "--data-root", home / "data")
     assert tiny.nvp(*command, "--set", "training.steps=3").exit_code == 0
     assert [row["step"] for row in read_log(log)] == [1, 3]
 
@@ -356,38 +348,38 @@ def test_a_last_line_that_was_torn_is_cut(end: bytes, own: Path) -> None:
         (b"step,", b"stop,", "line 1 (it should name the columns)"),
     ],
 )
-def test_a_damaged_log_is_named(old: bytes, new: bytes, match: str, own: Path) -> None:
-    log = own / "run" / "log.csv"
+def test_a_damaged_log_is_named(old: bytes, new: bytes, match: str, home: Path) -> None:
+    log = home / "run" / "log.csv"
     whole = log.read_bytes()
     assert old in whole
     log.write_bytes(whole.replace(old, new))
-    before = {path: path.read_bytes() for path in (own / "run").iterdir()}
+    before = content(home / "run")
     budget = ("--set", "training.steps=9")
-    line = fails("train", "--resume", own / "run", "--data-root", own / "data", *budget)
+    line = fails("train", "--resume", home / "run", "--data-root", home / "data", *budget)
     assert f"{log} is damaged in {match}" in line
     assert "restore the file, or remove it" in line
-    assert {path: path.read_bytes() for path in (own / "run").iterdir() if path in before} == before
+    assert before.items() <= content(home / "run").items()
 
 
 @pytest.mark.parametrize("lines", [None, 0, 1, 2])
-def test_a_finished_run_that_lost_its_log_can_be_recorded(lines: int | None, own: Path) -> None:
-    log = own / "run" / "log.csv"
+def test_a_finished_run_that_lost_its_log_can_be_recorded(lines: int | None, home: Path) -> None:
+    log = home / "run" / "log.csv"
     whole = log.read_bytes()
     log.unlink()
     if lines is not None:
         log.write_bytes(b"".join(whole.splitlines(keepends=True)[:lines]))
-    result = tiny.nvp("train", "--resume", own / "run", "--data-root", own / "data")
+    result = tiny.nvp("train", "--resume", home / "run", "--data-root", home / "data")
     assert result.exit_code == 0
-    assert f"{log} lacks the last row; next: nvp record" in result.output
+    assert f"{log} lacks the row of its last validation; next: nvp record" in result.output
 
 
-def test_the_end_of_a_run_is_not_told_by_an_older_row(own: Path) -> None:
+def test_the_end_of_a_run_is_not_told_by_an_older_row(home: Path) -> None:
     """A validation that is in the log may be of an earlier end, which the run has gone beyond."""
-    path = RunFolder(own / "run").checkpoint
+    path = RunFolder(home / "run").checkpoint
     tensors, header = load_tensors(path)
     save_tensors(path, tensors, {**header, "step": header["step"] + 1})
-    result = tiny.nvp("train", "--resume", own / "run", "--data-root", own / "data")
-    assert "lacks the last row; next: nvp record" in result.output
+    result = tiny.nvp("train", "--resume", home / "run", "--data-root", home / "data")
+    assert "lacks the row of its last validation; next: nvp record" in result.output
 
 
 def test_train_needs_one_thing_to_train(trained: Path, tmp_path: Path) -> None:
@@ -413,8 +405,8 @@ def test_evaluate_refuses_what_is_no_run(trained: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["evaluate", "record", "train"])
 @pytest.mark.parametrize("fault", ["damaged", "foreign", "other images"])
-def test_a_checkpoint_that_does_not_fit(command: str, fault: str, own: Path) -> None:
-    checkpoint, config = own / "run" / "checkpoint.safetensors", own / "run" / "config.yaml"
+def test_a_checkpoint_that_does_not_fit(command: str, fault: str, home: Path) -> None:
+    checkpoint, config = home / "run" / "checkpoint.safetensors", home / "run" / "config.yaml"
     match = {"damaged": "damaged", "foreign": "model.width=4", "other images": "images"}[fault]
     if fault == "damaged":
         checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
@@ -423,14 +415,14 @@ def test_a_checkpoint_that_does_not_fit(command: str, fault: str, own: Path) -> 
         tree["model"]["width"] = 8
         config.write_text(yaml.safe_dump(tree))
     else:
-        shutil.rmtree(own / "data")
-        tiny.write_data(own / "data", seed=1)
-    where = ("--resume", own / "run") if command == "train" else (own / "run",)
-    assert match in fails(command, *where, "--data-root", own / "data")
+        shutil.rmtree(home / "data")
+        tiny.write_data(home / "data", seed=1)
+    where = ("--resume", home / "run") if command == "train" else (home / "run",)
+    assert match in fails(command, *where, "--data-root", home / "data")
 
 
-def test_images_of_another_shape(own: Path) -> None:
-    shutil.rmtree(own / "data")
-    tiny.write_data(own / "data", side=10)
-    said = fails("evaluate", own / "run", "--data-root", own / "data")
+def test_images_of_another_shape(home: Path) -> None:
+    shutil.rmtree(home / "data")
+    tiny.write_data(home / "data", side=10)
+    said = fails("evaluate", home / "run", "--data-root", home / "data")
     assert "holds [1, 10, 10] train images" in said

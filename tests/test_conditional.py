@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from pixels import generator
 from torch import Tensor
 
 from nvp import RealNVP, RealNVPConfig
@@ -45,12 +46,8 @@ def conditional(lived: Callable[..., RealNVP], config: RealNVPConfig) -> RealNVP
     return model.eval()
 
 
-def seeded() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
-
-
 def pixels(n: int, shape: tuple[int, int, int] = (1, 8, 8)) -> Tensor:
-    return torch.randint(256, (n, *shape), generator=seeded(), dtype=torch.uint8)
+    return torch.randint(256, (n, *shape), generator=generator(), dtype=torch.uint8)
 
 
 @pytest.mark.parametrize("config", CONFIGS)
@@ -65,16 +62,16 @@ def test_exact_for_each_y(config: RealNVPConfig, lived) -> None:
 def test_each_image_has_its_own_y(config: RealNVPConfig, lived) -> None:
     model = conditional(lived, config)
     images = pixels(4, config.image_shape)
-    together = model.log_prob(images, generator=seeded(), labels=CLASSES)
-    noise = torch.rand(images.shape, generator=seeded(), dtype=torch.float64)
+    together = model.log_prob(images, generator=generator(), labels=CLASSES)
+    noise = torch.rand(images.shape, generator=generator(), dtype=torch.float64)
     x = model.logit((images + noise) / 256)[0]
     one_hot = torch.eye(3, dtype=torch.float64)
     alone = [model.flow(x[i, None], one_hot[CLASSES[i], None])[1] for i in range(4)]
     assert torch.allclose(model.flow(x, one_hot[CLASSES])[1], torch.cat(alone), atol=1e-10)
     # A class is its one-hot vector; another class, another density.
-    vectors = model.log_prob(images, generator=seeded(), labels=one_hot[CLASSES])
+    vectors = model.log_prob(images, generator=generator(), labels=one_hot[CLASSES])
     assert torch.equal(vectors, together)
-    others = model.log_prob(images, generator=seeded(), labels=(CLASSES + 1) % 3)
+    others = model.log_prob(images, generator=generator(), labels=(CLASSES + 1) % 3)
     assert (others - together).abs().min() > 1e-3
 
 
@@ -98,7 +95,7 @@ def test_every_coupling_listens(model: RealNVP) -> None:
 @pytest.mark.parametrize("config", CONFIGS)
 def test_gradients_reach_each_channel_that_carries_y(config: RealNVPConfig, lived) -> None:
     model = conditional(lived, config)
-    model.loss(pixels(4, config.image_shape), seeded(), labels=CLASSES).backward()
+    model.loss(pixels(4, config.image_shape), generator(), labels=CLASSES).backward()
     first = [p for name, p in model.named_parameters() if name.endswith("conv_in.v")]
     assert len(first) == 10
     for v in first:
@@ -108,7 +105,7 @@ def test_gradients_reach_each_channel_that_carries_y(config: RealNVPConfig, live
 def test_attributes_change_and_images_come_back(model: RealNVP) -> None:
     """Appendix F: encode with y; y gives the image back, y' another one from the same z."""
     images = pixels(4)
-    z = model.encode(images, seeded(), labels=CLASSES)
+    z = model.encode(images, generator(), labels=CLASSES)
     assert torch.equal(model.decode(z, labels=CLASSES), images)
     others = (CLASSES + 1) % 3
     changed = model.decode(z, labels=others)
@@ -122,7 +119,7 @@ def test_attributes_change_and_images_come_back(model: RealNVP) -> None:
 
 def test_samples_follow_their_labels(model: RealNVP) -> None:
     first, again, other = (
-        model.sample(4, generator=seeded(), labels=labels)
+        model.sample(4, generator=generator(), labels=labels)
         for labels in (CLASSES, CLASSES, (CLASSES + 1) % 3)
     )
     assert torch.equal(first, again)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from test_baselines import configuration, fresh, noise, seeded, tiny_images, tree_of
+from pixels import generator
+from test_baselines import configuration, fresh, noise, tiny_images, tree_of
 from torch import nn
 
 from nvp import GAN, GANConfig
@@ -23,8 +24,8 @@ def test_each_player_of_the_gan_has_its_own_gradient() -> None:
     model = fresh("gan")
     assert isinstance(model, GAN)
     images = noise(8, 1, 8, 8)
-    z = torch.randn(8, 3, generator=seeded())
-    loss = model.loss(images, seeded())
+    z = torch.randn(8, 3, generator=generator())
+    loss = model.loss(images, generator())
     loss.backward()
     together = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     real, drawn = 2 * images.float() / 255 - 1, model.G(z)
@@ -43,7 +44,7 @@ def test_a_gan_that_cannot_be_told_from_the_data_loses_three_bits() -> None:
     model = GAN(GANConfig(image_shape=(1, 8, 8), width=2))
     for parameter in model.D.parameters():
         parameter.data.zero_()
-    assert model.loss(noise(8, 1, 8, 8), seeded()).item() == pytest.approx(3 * math.log(2))
+    assert model.loss(noise(8, 1, 8, 8), generator()).item() == pytest.approx(3 * math.log(2))
 
 
 def test_the_ends_of_tanh_are_black_and_white() -> None:
@@ -66,7 +67,7 @@ def test_what_a_gan_draws_comes_nearer_to_the_data(root: Path) -> None:
     images = tiny_images(root)
 
     def distance() -> float:
-        drawn = state.model.sample(200, generator=seeded()).float().mean(0)
+        drawn = state.model.sample(200, generator=generator()).float().mean(0)
         return (drawn - images.float().mean(0)).abs().mean().item()
 
     before = distance()

@@ -20,11 +20,12 @@ from nvp.errors import NVPError
 from nvp.ledger import enter as record
 from nvp.ledger import entry as ledger
 from nvp.ledger import verify
+from nvp.ledger.pictures import make_pictures
 from nvp.ledger.reopen import reopen
 from nvp.ledger.scoring import PROBE_IMAGES, probe_images, probe_labels, score_probe
 from nvp.likelihood import evaluate, summarise
-from nvp.model.labels import Labelled, condition
-from nvp.paths import repository_root, results_root
+from nvp.model.labels import Labelled, check_labels, condition
+from nvp.paths import repository_root
 from nvp.runs.folder import RunFolder
 from nvp.runs.load import load_run
 from nvp.runs.tensors import load_tensors
@@ -84,7 +85,6 @@ def test_a_recorded_run_does_not_go_on_with_other_labels(
     labelled: Path, trained: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(labelled, tmp_path / "data")
-    shutil.copy(results_root() / "published.yaml", tmp_path)
     entry = record.record(trained, data_root=labelled, first=20, num_draws=2, root=tmp_path)
     path = tmp_path / "data/tiny/train_labels.npy"
     np.save(path, np.load(path)[::-1])
@@ -115,12 +115,18 @@ def test_labels_matter_to_training(labelled: Path, trained: Path, tmp_path: Path
     assert not all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+def test_labels_are_checked_without_making_vectors_of_them() -> None:
+    """A million vectors of a million classes would take 8 TB."""
+    check_labels(torch.arange(10**6), 10**6, 10**6)
+    with pytest.raises(NVPError, match="there is a 999999"):
+        check_labels(torch.arange(10**6), 10**6, 10**6 - 1)
+
+
 def test_a_run_is_recorded_and_verified(labelled: Path, trained: Path, tmp_path: Path) -> None:
-    shutil.copy(results_root() / "published.yaml", tmp_path)
     record.record(trained, data_root=labelled, first=20, num_draws=2, root=tmp_path)
     checks = list(verify.verify(data_root=labelled, root=tmp_path))
     assert {check.what.split()[0] for check in checks} == {"weights,", "probe", "samples", "test"}
-    assert {check.state for check in checks} == {"agrees"}
+    assert {check.outcome for check in checks} == {"agrees"}
     scores = ledger.runs(tmp_path)["tiny"].record.scores
     run = load_run(tmp_path / "runs" / "tiny")
     data = load("tiny", "test", root=labelled)
@@ -134,6 +140,15 @@ def test_a_run_is_recorded_and_verified(labelled: Path, trained: Path, tmp_path:
     assert summarise(score_probe(run), 1).bits_per_dim == pytest.approx(
         scores.probe.bits_per_dim, abs=1e-6
     )
+
+
+def test_a_filmstrip_has_the_classes_in_turn(labelled: Path, trained: Path, tmp_path: Path) -> None:
+    entry = record.record(trained, data_root=labelled, first=20, num_draws=2, root=tmp_path)
+    film = tmp_path / "film"
+    film.mkdir()
+    shutil.copy(RunFolder(trained).checkpoint, film)
+    run = make_pictures(entry.files.path, film, data_root=labelled)
+    assert (run.record.film, run.files.filmstrip.is_file()) == ([16], True)
 
 
 def test_the_command_line(labelled: Path, trained: Path, tmp_path: Path) -> None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from itertools import product
 from typing import Any
 
 import pytest
 import torch
 from node import evaluate
 from nvp_book import live
-from nvp_book.figures.contexts import receptive_field
-from pixels import randomised
+from pixels import generator, randomised, reached
 from torch import Tensor, nn
 
 from nvp import PixelRNN, PixelRNNConfig, RealNVPConfig
@@ -41,9 +39,8 @@ def drawn_sets(height: int, width: int, **model: Any) -> Tensor:
 
 def measured_sets(function: Map, height: int, width: int) -> Tensor:
     """[p, q]: whether output p of a map (N, 1, H, W) to (N, ?, H, W) moves with pixel q."""
-    places = product(range(height), range(width))
-    fields = [receptive_field(function, (1, height, width), place) for place in places]
-    return torch.stack(fields).flatten(1)
+    images = torch.randn(4, 1, height, width, generator=generator())
+    return reached(lambda x: function(x).flatten(2).mT, images)
 
 
 KINDS = {"convolutions": "pixelcnn", "row": "row_lstm", "diagonal": "diagonal_bilstm"}

@@ -9,11 +9,9 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from torch import Tensor
 
 from nvp.config import FAMILIES, RunConfig, family_of, parse_config
 from nvp.errors import NVPError
-from nvp.model import ImageModel
 from nvp.model.custom import build
 from nvp.testing import check_model
 
@@ -55,12 +53,6 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def images_of(model: ImageModel) -> Tensor:
-    size = (8, *model.image_shape)
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(model.levels, size, generator=generator, dtype=torch.uint8)
-
-
 def test_every_family_has_a_case() -> None:
     assert {case["family"] for case in CASES.values()} == set(FAMILIES)
 
@@ -80,7 +72,7 @@ def test_a_model_keeps_the_protocol(case: str) -> None:
     tree = CASES[case]
     model = build(family_of(tree).model_validate(tree))
     labels = torch.arange(8) % 3 if model.num_classes else None
-    check_model(model, images_of(model), labels)
+    check_model(model, tiny.images_of(model), labels)
 
 
 @pytest.mark.slow

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from tiny import configuration, pixelrnn_configuration
+from tiny import batch, configuration, fresh_state, pixelrnn_configuration
 from torch import Tensor
 
 from nvp import PixelRNN, PixelRNNConfig, RealNVP, RealNVPConfig
 from nvp.autoregressive.config import Kind
-from nvp.config import RunConfig, TrainingConfig, parse_config
+from nvp.config import TrainingConfig, parse_config
 from nvp.data.sets import load
 from nvp.errors import NVPError
 from nvp.flows.resnet import WeightNormConv2d
@@ -27,16 +27,7 @@ from nvp.training.optimiser import (
     orthogonal_each,
     rate_at,
 )
-from nvp.training.state import State, begin
-
-
-def fresh_state(config: RunConfig | None = None, **training: Any) -> State:
-    return begin(config or configuration(**training), torch.device("cpu"), 54)
-
-
-def batch(n: int = 8) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(256, (n, 1, 8, 8), generator=generator, dtype=torch.uint8)
+from nvp.training.state import begin
 
 
 @pytest.mark.parametrize("kind", [Kind.ROW_LSTM, Kind.DIAGONAL_BILSTM])
@@ -84,14 +75,14 @@ def test_tanh_scales_have_a_rate_of_their_own() -> None:
 
 def test_rmsprop_takes_its_constants_from_the_configuration() -> None:
     config = pixelrnn_configuration(optimiser="rmsprop", alpha=0.9, epsilon=1e-5)
-    optimiser = begin(config, torch.device("cpu"), 54).optimiser
+    optimiser = fresh_state(config).optimiser
     assert isinstance(optimiser, torch.optim.RMSprop)
     (group,) = optimiser.param_groups
     assert (group["alpha"], group["eps"]) == (0.9, 1e-5)
 
 
 def test_adamax_is_a_choice() -> None:
-    optimiser = begin(configuration(optimiser="adamax"), torch.device("cpu"), 54).optimiser
+    optimiser = fresh_state(configuration(optimiser="adamax")).optimiser
     assert isinstance(optimiser, torch.optim.Adamax)
 
 
@@ -178,7 +169,7 @@ def test_a_setting_of_another_optimiser_is_refused(
 
 
 def test_muon_passes_over_what_has_no_gradient(root: Path) -> None:
-    state = begin(pixelrnn_configuration(optimiser="muon"), torch.device("cpu"), 54)
+    state = fresh_state(pixelrnn_configuration(optimiser="muon"))
     frozen = state.model.get_parameter("first.weight").requires_grad_(False)
     before = frozen.clone()
     images = load("tiny-binary", "train", root=root).images[:8]

@@ -1,6 +1,6 @@
 """Parts of pages that follow from the ledger."""
 
-from nvp_book.pages import COLOUR, entries, progress, sheets
+from nvp_book.pages import COLOUR, folded_entries, progress, sheets
 
 from nvp.ledger.entry import runs
 from nvp.tables.build import table
@@ -23,7 +23,7 @@ def test_the_page_prints_what_training_printed() -> None:
 
 
 def test_every_entry_is_folded_under_its_title() -> None:
-    shown = entries(table("ledger", roles=True))
+    shown = folded_entries(table("ledger", roles=True))
     ledger = runs()
     assert shown.count(":::{dropdown}") == len(ledger)
     folded = {

@@ -136,11 +136,6 @@ def test_draws_are_float32_whatever_the_default_is() -> None:
         torch.set_default_dtype(torch.float32)
 
 
-def test_named_priors() -> None:
-    assert isinstance(PriorName.GAUSSIAN.build(), GaussianPrior)
-    assert isinstance(PriorName.LOGISTIC.build(), LogisticPrior)
-
-
 def test_a_composition_of_nothing_is_the_identity() -> None:
     x = torch.randn(3, 1, 2, 2)
     for z, log_det in (Composition([])(x), Composition([]).inverse(x)):

@@ -12,6 +12,7 @@ import torch
 from ledgers import states
 from PIL import Image
 
+from nvp import progress
 from nvp.data.sets import load
 from nvp.errors import NVPError
 from nvp.ledger import pictures, verify
@@ -19,7 +20,6 @@ from nvp.ledger.entry import read_run, runs
 from nvp.ledger.pictures import make_pictures
 from nvp.runs.folder import RunFolder
 from nvp.runs.sheet import sheet
-from nvp.training import progress
 from nvp.training.loop import prepare
 
 

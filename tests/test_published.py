@@ -11,6 +11,7 @@ from nvp.config import load_config
 from nvp.errors import NVPError
 from nvp.paths import repository_root
 from nvp.tables import build as results
+from nvp.tables.published import published, read_published
 
 REPOSITORY = repository_root()
 
@@ -19,7 +20,7 @@ REPOSITORY = repository_root()
 def test_citations_are_in_the_bibliography() -> None:
     bibliography = (REPOSITORY / "book" / "references.bib").read_text()
     citations = set(re.findall(r"^@\w+\{(\w+),", bibliography, re.M))
-    facts = results.read_published()
+    facts = read_published()
     assert set(facts.sources) <= citations
     for name in results.NAMES:
         roles = re.findall(r"\{cite:t\}`(\w+)`", results.table(name, roles=True).markdown())
@@ -28,7 +29,7 @@ def test_citations_are_in_the_bibliography() -> None:
 
 
 def test_every_row_has_a_configuration_and_every_configuration_a_model() -> None:
-    rows = [row for table in results.read_published().tables.values() for row in table]
+    rows = [row for table in read_published().tables.values() for row in table]
     for row in rows:
         config = load_config(REPOSITORY / "configs" / f"{row.config}.yaml")
         assert (config.name, config.data.name) == (row.config, row.data.removesuffix("-validation"))
@@ -36,20 +37,28 @@ def test_every_row_has_a_configuration_and_every_configuration_a_model() -> None
         assert load_config(path).name == path.stem
 
 
+@pytest.mark.parametrize("text", ["figures: [", "sources: {}"])
+def test_a_damaged_file_is_one_line(text: str, tmp_path: Path) -> None:
+    (tmp_path / "published.yaml").write_text(text)
+    with pytest.raises(NVPError, match=r"is damaged: .*; restore it with git checkout") as caught:
+        read_published(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
 def test_published_figures_keep_their_digits() -> None:
-    (figure,) = results.published("cifar10", "PixelRNN")
+    (figure,) = published("cifar10", "PixelRNN")
     assert figure.cell == "3.00"
-    (figure,) = results.published("binarized-mnist", "DRAW")
+    (figure,) = published("binarized-mnist", "DRAW")
     assert figure.cell == "< 80.97"
-    (figure,) = results.published("imagenet32", "Row LSTM")
+    (figure,) = published("imagenet32", "Row LSTM")
     assert figure.cell == "3.86 (3.83)"
-    assert {figure.data for figure in results.published(model="Real NVP")} >= {"celeba", "cifar10"}
+    assert {figure.data for figure in published(model="Real NVP")} >= {"celeba", "cifar10"}
 
 
 def test_figures_that_no_print_was_seen_of_are_marked() -> None:
     table = results.table("binarized-mnist")
     shown = [row[-2] for row in table.rows]  # published figures are last but one
-    unverified = [f for f in results.published() if f.unverified and f.cell in shown]
+    unverified = [f for f in published() if f.unverified and f.cell in shown]
     assert unverified
     assert all(figure.cell.endswith(" †") for figure in unverified)
     assert "† unverified" in table.caption
@@ -61,7 +70,7 @@ def test_figures_that_no_print_was_seen_of_are_marked() -> None:
 
 def test_every_variant_of_the_row_lstm_has_a_configuration() -> None:
     """Tables 2 and 3 and section 5.3: a file a row, each but for one choice that of Table 5."""
-    rows = results.read_published().tables["pixelrnn-variants"]
+    rows = read_published().tables["pixelrnn-variants"]
     configs = [load_config(REPOSITORY / "configs" / f"{row.config}.yaml") for row in rows]
     whole = next(c for c in configs if c.name == "cifar10-row-lstm").model_dump()
     changes = []

@@ -20,25 +20,14 @@ from nvp.runs.provenance import read_legs
 from nvp.runs.tensors import load_tensors, part, save_tensors
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder around data, a run of two steps, and its entry at results/runs/tiny."""
-    folder = tmp_path_factory.mktemp("home")
-    tiny.train(folder)
-    record.record(
-        folder / "run", data_root=folder / "data", first=20, num_draws=2, root=folder / "results"
-    )
-    return folder
-
-
 @pytest.fixture
-def entry(home: Path) -> Path:
-    """That entry; do not change it."""
-    return home / "results" / "runs" / "tiny"
+def entry(recorded: Path) -> Path:
+    """The entry of the run in `trained`; do not change it."""
+    return recorded / "runs" / "tiny"
 
 
-def test_it_begins_where_the_record_ends(home: Path, entry: Path, tmp_path: Path) -> None:
-    reopen(entry, tmp_path, data_root=home / "data")
+def test_it_begins_where_the_record_ends(trained: Path, entry: Path, tmp_path: Path) -> None:
+    reopen(entry, tmp_path, data_root=trained / "data")
     tensors, header = load_tensors(RunFolder(tmp_path).checkpoint)
     recorded = read_run(entry)
     assert header["step"] == 2
@@ -51,35 +40,37 @@ def test_it_begins_where_the_record_ends(home: Path, entry: Path, tmp_path: Path
     assert not part("optimiser", tensors)
 
 
-def test_training_goes_on_and_says_from_which_step(home: Path, entry: Path, tmp_path: Path) -> None:
+def test_training_goes_on_and_says_from_which_step(
+    trained: Path, entry: Path, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
-    command = ("train", "--resume", entry, "--run-folder", run, "--data-root", home / "data")
+    command = ("train", "--resume", entry, "--run-folder", run, "--data-root", trained / "data")
     result = tiny.nvp(*command, "--set", "training.steps=4")
     assert result.exit_code == 0, result.output
     assert [row["step"] for row in read_log(run / "log.csv")] == [1, 2, 3, 4]
     assert [leg.reopened_at for leg in read_legs(RunFolder(run))] == [None, 2]
     again = record.record(
-        run, data_root=home / "data", first=20, num_draws=2, root=tmp_path / "results"
+        run, data_root=trained / "data", first=20, num_draws=2, root=tmp_path / "results"
     )
     assert (again.record.steps, again.record.state) == (4, "finished")
     assert again.record.legs[-1].reopened_at == 2
 
 
-def test_the_images_come_in_another_order(home: Path, entry: Path, tmp_path: Path) -> None:
-    reopen(entry, tmp_path, data_root=home / "data")
-    first = load_tensors(RunFolder(home / "run").checkpoint)[0]
+def test_the_images_come_in_another_order(trained: Path, entry: Path, tmp_path: Path) -> None:
+    reopen(entry, tmp_path, data_root=trained / "data")
+    first = load_tensors(RunFolder(trained / "run").checkpoint)[0]
     second = load_tensors(RunFolder(tmp_path).checkpoint)[0]
     assert not torch.equal(first["order"], second["order"])
     assert torch.equal(first["order"].sort().values, second["order"].sort().values)
 
 
-def test_a_run_that_is_there_is_not_written_over(home: Path, entry: Path) -> None:
+def test_a_run_that_is_there_is_not_written_over(trained: Path, entry: Path) -> None:
     with pytest.raises(NVPError, match="holds a run already"):
-        reopen(entry, home / "run", data_root=home / "data")
+        reopen(entry, trained / "run", data_root=trained / "data")
 
 
 def test_a_run_that_comes_meanwhile_is_not_written_over(
-    home: Path, entry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, entry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slowly(*arguments: object) -> TrainingData:
         RunFolder(tmp_path).checkpoint.write_text("of another process")
@@ -87,7 +78,7 @@ def test_a_run_that_comes_meanwhile_is_not_written_over(
 
     monkeypatch.setattr("nvp.ledger.reopen.training_data", slowly)
     with pytest.raises(NVPError, match="holds a run already"):
-        reopen(entry, tmp_path, data_root=home / "data")
+        reopen(entry, tmp_path, data_root=trained / "data")
     assert RunFolder(tmp_path).checkpoint.read_text() == "of another process"
 
 
@@ -104,9 +95,9 @@ def test_a_run_that_comes_meanwhile_is_not_written_over(
     ],
 )
 def test_what_is_refused_is_refused_before_anything_is_written(
-    mistake: tuple[str, ...], complaint: str, home: Path, entry: Path, tmp_path: Path
+    mistake: tuple[str, ...], complaint: str, trained: Path, entry: Path, tmp_path: Path
 ) -> None:
-    where = ("--run-folder", tmp_path / "run", "--data-root", home / "data")
+    where = ("--run-folder", tmp_path / "run", "--data-root", trained / "data")
     assert complaint in tiny.fails("train", "--resume", entry, *where, *mistake)
     assert not (tmp_path / "run").exists()
 
@@ -117,11 +108,11 @@ def test_other_training_images_are_refused(entry: Path, tmp_path: Path) -> None:
         reopen(entry, tmp_path / "run", data_root=tmp_path)
 
 
-def test_an_entry_without_weights_cannot_go_on(home: Path, entry: Path, tmp_path: Path) -> None:
+def test_an_entry_without_weights_cannot_go_on(trained: Path, entry: Path, tmp_path: Path) -> None:
     bare = Path(shutil.copytree(entry, tmp_path / "tiny"))
     (bare / "weights.safetensors").unlink()
     with pytest.raises(NVPError, match="missing"):
-        reopen(bare, tmp_path / "run", data_root=home / "data")
+        reopen(bare, tmp_path / "run", data_root=trained / "data")
 
 
 def test_what_early_stopping_chose_stays_the_best(tmp_path: Path) -> None:

@@ -10,22 +10,18 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import configuration, pixelrnn_configuration
+from tiny import configuration, fresh_state, pixelrnn_configuration
 from torch import Tensor, nn
 
-from nvp.config import Precision, RunConfig, TrainingConfig
+from nvp.config import Precision, TrainingConfig
 from nvp.data.sets import load
 from nvp.runs.folder import RunFolder
 from nvp.runs.log import read_log
 from nvp.training import precision
 from nvp.training.loop import prepare, training_step
 from nvp.training.optimiser import make_optimiser, orthogonal
-from nvp.training.progress import Reporter
-from nvp.training.state import State, begin, save
-
-
-def start(config: RunConfig) -> State:
-    return begin(config, torch.device("cpu"), 54)
+from nvp.training.reporter import Reporter
+from nvp.training.state import State, save
 
 
 def digits(root: Path) -> Tensor:
@@ -33,7 +29,7 @@ def digits(root: Path) -> Tensor:
 
 
 def test_first_weights_and_order_follow_from_the_seed() -> None:
-    one, other = (start(configuration(seed=seed)) for seed in (0, 1))
+    one, other = (fresh_state(seed=seed) for seed in (0, 1))
     weights = zip(one.model.parameters(), other.model.parameters(), strict=True)
     assert any(not torch.equal(a, b) for a, b in weights)
     assert not torch.equal(one.order, other.order)
@@ -42,7 +38,7 @@ def test_first_weights_and_order_follow_from_the_seed() -> None:
 def test_dropout_differs_from_step_to_step_and_with_the_seed(root: Path) -> None:
     config = pixelrnn_configuration()
     model = config.model.model_copy(update={"dropout": 0.5})
-    state, losses = start(config.model_copy(update={"model": model})), []
+    state, losses = fresh_state(config.model_copy(update={"model": model})), []
     for state.step, state.seed in ((0, 0), (0, 0), (1, 0), (0, 1)):
         losses.append(state.loss(digits(root), state.noise).item())
     assert losses[0] == losses[1]
@@ -59,7 +55,7 @@ def test_the_rate_of_a_run_warms_up_and_anneals(root: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("optimiser", ["adam", "adamax", "muon"])
 def test_adam_and_its_kin_take_their_constants_from_the_configuration(optimiser: str) -> None:
     config = configuration(betas=(0.5, 0.9), epsilon=1e-5, optimiser=optimiser)
-    for group in start(config).optimiser.param_groups:
+    for group in fresh_state(config).optimiser.param_groups:
         assert (group["betas"], group["eps"]) == ((0.5, 0.9), 1e-5)
 
 
@@ -79,7 +75,7 @@ def test_the_momentum_of_muon_is_nesterovs() -> None:
 
 def test_the_decay_of_the_average_is_that_of_the_configuration(root: Path) -> None:
     config = pixelrnn_configuration(ema_decay=0.0)
-    state = start(config)
+    state = fresh_state(config)
     for _ in range(2):
         training_step(state, digits(root), config.training, 0.0)
     for ours, theirs in zip(state.average.parameters(), state.model.parameters(), strict=True):

@@ -6,7 +6,8 @@ import math
 
 import pytest
 import torch
-from torch import Tensor, nn
+from tiny import images_of
+from torch import nn
 
 from nvp import PixelRNN, PixelRNNConfig
 from nvp.autoregressive.masked_conv import conv_mask
@@ -14,12 +15,6 @@ from nvp.flows.bijection import Bijection, Composition
 from nvp.model import ImageModel
 from nvp.model.protocol import check_temperature
 from nvp.testing import check_bijection, check_model
-
-
-def images_of(model: ImageModel) -> Tensor:
-    size = (8, *model.image_shape)
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(model.levels, size, generator=generator, dtype=torch.uint8)
 
 
 class Histogram(ImageModel):
@@ -387,7 +382,7 @@ POINTS = torch.randn(2, 2, 3, generator=torch.Generator().manual_seed(0))
         (Unsigned, "the log-determinants of the two directions differ"),
         (Flattened, r"f makes \(2, 6\) of \(2, 2, 3\)"),
         (Random, "f maps the same x to another z"),
-        (Mixing, "depends on those beside it|the inverse is off"),
+        (Mixing, "depends on those beside it"),
         (Detached, "the log-determinant changes by .* where its gradient says 0"),
         (Spare, "spare has no gradient"),
     ],

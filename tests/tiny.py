@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from torch import Tensor
 from typer.testing import CliRunner, Result
 
 from nvp.cli import app
 from nvp.config import RunConfig, load_config, parse_config
+from nvp.model import ImageModel
 from nvp.runs.folder import RunFolder
 from nvp.runs.log import read_log
 from nvp.runs.tensors import load_tensors
 from nvp.training.loop import prepare
+from nvp.training.state import State, begin
 
 
 def write_data(root: Path, name: str = "tiny", side: int = 8, seed: int = 0) -> None:
@@ -79,6 +82,24 @@ def pixelrnn_tree() -> dict:
         },
         "data": {"name": "tiny-binary"},
     }
+
+
+def fresh_state(config: RunConfig | None = None, **training: Any) -> State:
+    """A run of `config`, or of `configuration(**training)`, before its first step."""
+    return begin(config or configuration(**training), torch.device("cpu"), 54)
+
+
+def batch(n: int = 8) -> Tensor:
+    """Noise of the size of `write_data`'s images."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(256, (n, 1, 8, 8), generator=generator, dtype=torch.uint8)
+
+
+def images_of(model: ImageModel) -> Tensor:
+    """Eight images of noise, of the model's shape and levels."""
+    size = (8, *model.image_shape)
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(model.levels, size, generator=generator, dtype=torch.uint8)
 
 
 def pixelrnn_configuration(**training: Any) -> RunConfig:

@@ -21,8 +21,8 @@ from tempfile import TemporaryDirectory
 import torch
 from nvp_book.ablation import (
     Ablation,
-    Row,
     Variant,
+    VariantRun,
     default_file,
     default_rows,
     load_ablation,
@@ -42,7 +42,7 @@ from nvp.training.allocator import keep_freed_memory
 from nvp.training.loop import prepare
 
 
-def run(ablation: Ablation, machine: Leg, variant: Variant, seed: int) -> Row:
+def run(ablation: Ablation, machine: Leg, variant: Variant, seed: int) -> VariantRun:
     """Train and score one variant with one seed, on one thread of `machine`."""
     torch.set_num_threads(1)
     keep_freed_memory()
@@ -55,7 +55,7 @@ def run(ablation: Ablation, machine: Leg, variant: Variant, seed: int) -> Row:
     score = evaluate(model, test, batch_size=config.evaluation.batch_size)
     last = log[-1]
     halfway = [row for row in log if row["step"] <= last["step"] / 2] or log
-    return Row(
+    return VariantRun(
         variant=variant.name,
         seed=seed,
         steps=int(last["step"]),
@@ -75,7 +75,7 @@ def run(ablation: Ablation, machine: Leg, variant: Variant, seed: int) -> Row:
     )
 
 
-def check_settings(ablation: Ablation, rows: list[Row], output: Path) -> None:
+def check_settings(ablation: Ablation, rows: list[VariantRun], output: Path) -> None:
     """Raise `NVPError` for a row that is not of this ablation: one table holds one experiment."""
     wanted = {variant.name: ablation.settings(variant) for variant in ablation.variants}
     for row in rows:

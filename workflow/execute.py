@@ -43,8 +43,8 @@ def execute(source: Path, target: Path, parameters: dict[str, str]) -> None:
             cell.metadata.tags.append("remove-cell")  # the page shows the notebook's own
         elif not cell.metadata.get("tags"):
             cell.metadata.pop("tags", None)
-    jupytext.write(notebook, target)
-    unfinished.unlink()
+    jupytext.write(notebook, unfinished)
+    unfinished.replace(target)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -78,7 +78,7 @@ def restructured(lines: list[str], names: Namespace, module: str) -> list[str]:
         if rows and rows[0].startswith(">>>"):
             result += rows
         elif any(ENTRY.fullmatch(row) for row in rows):
-            result += entries(rows, names, module)
+            result += definition_list(rows, names, module)
         elif indented:
             result += ["::", "", *("    " + row for row in rows)]
         else:
@@ -87,7 +87,7 @@ def restructured(lines: list[str], names: Namespace, module: str) -> list[str]:
     return result
 
 
-def entries(rows: list[str], names: Namespace, module: str) -> list[str]:
+def definition_list(rows: list[str], names: Namespace, module: str) -> list[str]:
     """A column of names, and behind it their meanings, as a list."""
     gathered: list[list[str]] = []
     for row in rows:

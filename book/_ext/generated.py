@@ -12,7 +12,7 @@ from sphinx.application import Sphinx
 from nvp.ledger.entry import runs
 from nvp.tables.build import table
 
-ROW = "binarized-mnist-diagonal-1"  # the run that the page "Run it and reproduce it" makes again
+RUN = "binarized-mnist-diagonal-1"  # the run that the page "Run it and reproduce it" makes again
 
 
 def write(app: Sphinx) -> None:
@@ -25,8 +25,8 @@ def write(app: Sphinx) -> None:
     parts = {
         "rooms": rooms.table().markdown(),
         "sheets": pages.sheets(ledger),
-        "progress": pages.progress(ledger[ROW], minutes=(10, 40, 80)),
-        "entries": pages.entries(table("ledger", roles=True)),
+        "progress": pages.progress(ledger[RUN], minutes=(10, 40, 80)),
+        "entries": pages.folded_entries(table("ledger", roles=True)),
     }
     for name, text in parts.items():
         (folder / f"{name}.md").write_text(text)

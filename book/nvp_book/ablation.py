@@ -57,7 +57,7 @@ class Ablation(BaseModel):
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
 
 
-class Row(BaseModel):
+class VariantRun(BaseModel):
     """One run. Scores are bits/dim, one draw of the noise; `train` is the loss, penalty included.
 
     `train_halfway` and `train` are means over the last steps before half of the budget, and before
@@ -110,22 +110,22 @@ def load_ablation(path: Path | None = None) -> Ablation:
     return ablation.model_copy(update={"base": base})
 
 
-def read_rows(path: Path | None = None) -> list[Row]:
+def read_rows(path: Path | None = None) -> list[VariantRun]:
     """The recorded runs; none where there is no file. Raises `NVPError` for a damaged one."""
     path = path or default_rows()
     if not path.is_file():
         return []
     try:
         with path.open(newline="") as file:
-            return [Row.model_validate(row) for row in csv.DictReader(file)]
+            return [VariantRun.model_validate(row) for row in csv.DictReader(file)]
     except ValidationError as error:
         raise NVPError(f"{path} is damaged: {' '.join(str(error).split())}") from error
 
 
-def write_rows(rows: Iterable[Row], path: Path) -> None:
+def write_rows(rows: Iterable[VariantRun], path: Path) -> None:
     """Write recorded runs, atomically."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(Row.model_fields), lineterminator="\n")
+    writer = csv.DictWriter(text, list(VariantRun.model_fields), lineterminator="\n")
     writer.writeheader()
     writer.writerows(row.model_dump() for row in rows)
     write_text(path, text.getvalue())
@@ -153,7 +153,7 @@ class Comparison:
     """
 
     variant: Variant
-    rows: tuple[Row, ...]
+    rows: tuple[VariantRun, ...]
     differences: tuple[float, ...]
     halfway: tuple[float, ...]  # of `train_halfway`
 
@@ -166,7 +166,7 @@ class Comparison:
         return Mean.of(self.differences)
 
 
-def compare(ablation: Ablation, rows: Iterable[Row]) -> list[Comparison]:
+def compare(ablation: Ablation, rows: Iterable[VariantRun]) -> list[Comparison]:
     """All variants that have a row beside one of the baseline, in their order, baseline first."""
     found = {(row.variant, row.seed): row for row in rows}
     base = {seed: found.get((ablation.baseline.name, seed)) for seed in ablation.seeds}

@@ -11,7 +11,7 @@ from nvp.ledger.entry import Run
 from nvp.paths import repository_root
 from nvp.runs.log import read_log
 from nvp.tables.cells import Table, length, score_cell, unbroken
-from nvp.training.progress import Reporter
+from nvp.training.reporter import Reporter
 
 COLOUR = {
     "cifar10-small": "Real NVP",
@@ -68,7 +68,7 @@ def progress(run: Run, minutes: Iterable[float]) -> str:
     )
 
 
-def entries(ledger: Table) -> str:
+def folded_entries(ledger: Table) -> str:
     """The entries of the table "ledger", folded: the name of a run, and behind it all lines.
 
     A line whose first cell is in bold begins a run, and its second cell says what it was.

@@ -34,7 +34,7 @@ ACROSS = {
     **{BOOK: 1.5, "cli": 4.4, "testing": 11.5},
     **dict.fromkeys(("tables", "ledger", "training", "runs", "data", "config", "baselines"), 2),
     **{"flows": 5.2, "autoregressive": 8.9, "likelihood": 13.1, "model": 7, "devices": 16.3},
-    **{"files": 18.7, "paths": 20.9, "errors": 13},
+    **{"files": 18.7, "paths": 20.9, "progress": 16.3, "errors": 13},
 }
 
 

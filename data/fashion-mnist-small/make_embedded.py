@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from nvp.data.sets import FASHION_CLASSES, IDX_MD5, fingerprint, load
+from nvp.files import write_text
 
 HERE = Path(__file__).resolve().parent
 PER_CLASS = {"train": 500, "test": 100}
@@ -50,8 +51,8 @@ def make(folder: Path, root: str | None = None) -> None:
             "sha256": fingerprint(images),
         }
     np.savez_compressed(folder / "images.npz", **arrays)
-    (folder / "checksums.json").write_text(json.dumps(checksums, indent=2) + "\n")
-    (folder / "croissant.json").write_text(json.dumps(croissant(folder), indent=2) + "\n")
+    write_text(folder / "checksums.json", json.dumps(checksums, indent=2) + "\n")
+    write_text(folder / "croissant.json", json.dumps(croissant(folder), indent=2) + "\n")
 
 
 def croissant(folder: Path) -> dict[str, Any]:

@@ -176,7 +176,7 @@ class _Residual:
         return (x + up if self.residual else up), skipped
 
 
-class _Block:
+class _PixelCNNBlock:
     """`PixelCNNBlock` at one pixel."""
 
     def __init__(self, block: PixelCNNBlock, count: int, height: int, width: int) -> None:
@@ -191,7 +191,7 @@ class _Block:
         """Nothing waits for the end of a row."""
 
 
-class _Row:
+class _RowLSTM:
     """`RowLSTM` at one pixel; keeps the states of this row and of the one above."""
 
     def __init__(self, layer: RowLSTM, count: int, height: int, width: int) -> None:
@@ -219,7 +219,7 @@ class _Row:
         self.above, self.cells = list(self.h), list(self.c)
 
 
-class _Diagonal:
+class _DiagonalBiLSTM:
     """`DiagonalBiLSTM` at one pixel.
 
     The map from right to left reaches a pixel one row late, so it is computed for a whole row
@@ -258,11 +258,13 @@ class _Diagonal:
         return lstm_cell(torch.addmm(torch.addmm(gates, beside, left), above, up), c)
 
 
-def _core(core: Core, count: int, height: int, width: int) -> _Block | _Row | _Diagonal:
+def _core(
+    core: Core, count: int, height: int, width: int
+) -> _PixelCNNBlock | _RowLSTM | _DiagonalBiLSTM:
     match core:
         case PixelCNNBlock():
-            return _Block(core, count, height, width)
+            return _PixelCNNBlock(core, count, height, width)
         case RowLSTM():
-            return _Row(core, count, height, width)
+            return _RowLSTM(core, count, height, width)
         case DiagonalBiLSTM():
-            return _Diagonal(core, count, height, width)
+            return _DiagonalBiLSTM(core, count, height, width)

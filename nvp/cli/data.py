@@ -98,7 +98,6 @@ def data_import(
 
     If it is killed, the same command goes on where it was.
     """
-    from nvp.data.importing.progress import progress_bar
     from nvp.data.importing.run import import_set
 
     if crop == Crop.CENTER and size is None:
@@ -107,6 +106,4 @@ def data_import(
         raise NVPError("--validation and --test leave nothing to train on: lower one of them")
     fractions = Fractions(validation, test, seed)
     options = Options(size, crop or Crop.CENTER, gray, fractions, skip_unreadable, replace)
-    with progress_bar() as progress:
-        made = import_set(source, name, options, root=data_root, progress=progress)
-    typer.echo(made.summary())
+    typer.echo(import_set(source, name, options, root=data_root).summary())

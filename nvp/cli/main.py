@@ -168,7 +168,7 @@ def record(
 ) -> None:
     """Score a run on the full test set, and enter it into the ledger."""
     from nvp.ledger import enter as recording
-    from nvp.tables.cells import state
+    from nvp.tables.cells import how_it_ended
     from nvp.training.distributed import processes
 
     with processes():
@@ -191,7 +191,8 @@ def record(
                 f"{entry.data.test_images:,} test images of {entry.data.name}"
             )
         typer.echo(
-            f"{run.name}: {figure}, {state(run)}; recorded in {run.folder}; now run `nvp tables`"
+            f"{run.name}: {figure}, {how_it_ended(run)}; recorded in {run.folder}; "
+            "now run `nvp tables`"
         )
 
 
@@ -251,9 +252,9 @@ def verify(
     with processes():
         for check in verifying.verify(names or (), quick=quick, data_root=data_root, device=device):
             if is_first():
-                typer.echo(f"{check.run}, {check.what}: {check.state}", err=True)
-            table.add_row(check.run, check.what, check.recorded, check.found, check.state)
-            differs |= check.state == "differs"
+                typer.echo(f"{check.run}, {check.what}: {check.outcome}", err=True)
+            table.add_row(check.run, check.what, check.recorded, check.found, check.outcome)
+            differs |= check.outcome == "differs"
         console().print(table if table.rows else "The ledger is empty: nothing to verify.")
     if differs:
         raise typer.Exit(1)

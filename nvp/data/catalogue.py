@@ -20,7 +20,7 @@ from nvp.data.sets import (
 )
 from nvp.errors import NVPError
 
-State = Literal[
+Availability = Literal[
     "present", "incomplete", "damaged", "missing", "bring your own", "import unfinished"
 ]
 
@@ -36,7 +36,7 @@ class Entry:
     name: str
     image_shape: tuple[int, int, int] | None
     images: dict[str, int]
-    state: State
+    state: Availability
     note: str
 
 
@@ -136,7 +136,7 @@ def _entry(name: str, known: Known | None, root: str | Path | None) -> Entry:
         counts, shape, note = known.images, known.image_shape, known.how
     else:
         shape, note = None, ""
-    state: State
+    state: Availability
     if damage:
         state, note = "damaged", damage
     elif not found and data_root(root).joinpath(f".{name}{UNFINISHED}").is_dir():

@@ -15,6 +15,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from nvp.data.catalogue import BRING_YOUR_OWN
+from nvp.data.formats import CIFAR10_FOLDER
 from nvp.data.sets import (
     AMAT_FOLDER,
     AMAT_MD5,
@@ -37,7 +38,7 @@ BINARIZED_MNIST = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized
 TARGETS = {
     **IDX_FOLDERS,
     "binarized-mnist": AMAT_FOLDER,
-    "cifar10": "cifar-10-batches-py",
+    "cifar10": CIFAR10_FOLDER,
 }
 TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10"}
 # Of the network, and of what it brought.

@@ -21,6 +21,7 @@ from nvp.errors import NVPError
 
 SPLITS = ("train", "validation", "test")
 IDX_PREFIX = {"train": "train", "test": "t10k"}
+CIFAR10_FOLDER = "cifar-10-batches-py"  # by torchvision
 AMAT_LINE = 2 * 28 * 28  # bytes: a digit, and then a space or the line's end
 NOTE = "import.json"  # beside the files that `nvp data import` wrote
 UNFINISHED = ".import"  # ends the name of the hidden folder of a set that is being written
@@ -237,14 +238,14 @@ def read_cifar10(under: Path, split: str, remedy: str) -> Stored:
     """CIFAR-10 from .npy files where they are, else from torchvision's layout."""
     if (under / "cifar10" / f"{split}_images.npy").is_file():
         return read_npy(under / "cifar10", split)
-    from torchvision.datasets import CIFAR10
-
-    folder = under / CIFAR10.base_folder
+    folder = under / CIFAR10_FOLDER
     if not folder.is_dir():
         raise MissingData(
             f"cifar10: the {split} split is missing (no {under / 'cifar10'} and no {folder}): "
             f"{remedy}"
         )
+    from torchvision.datasets import CIFAR10  # only the extra `cli` brings it
+
     try:
         # Its pickles are opened only after their md5 agreed with torchvision's list.
         published = CIFAR10(str(under), train=split == "train")

@@ -10,7 +10,7 @@ import torch
 from nvp.config import RunConfig
 from nvp.data.sets import Dataset, NoValidationSplit, load
 from nvp.errors import NVPError
-from nvp.model.labels import Examples, Labelled, condition
+from nvp.model.labels import Examples, Labelled, check_labels
 from nvp.model.protocol import check_levels
 
 BLOCK_IMAGES = 10_000
@@ -88,7 +88,7 @@ def check_images(config: RunConfig, data: Dataset) -> None:
             "model.num_classes to 0"
         )
     try:
-        condition(data.labels, len(data), config.model.num_classes)
+        check_labels(data.labels, len(data), config.model.num_classes)
     except NVPError as error:
         raise NVPError(f"{config.data.name}, {data.split}: {error}") from error
 

@@ -16,7 +16,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nvp.config import RunConfig, load_config
-from nvp.errors import NVPError
+from nvp.errors import NVPError, first_fault
 from nvp.likelihood import Score, nats_per_bit
 from nvp.model.protocol import ImageModel
 from nvp.paths import results_root
@@ -65,7 +65,7 @@ class RecordedScores(_Part):
     validation: Score  # the validation split, or training images that were held out
     first: Score  # the first test images, to compare the next two with
     first_batch_statistics: Score  # batch norms by the statistics of each batch
-    first_more_draws: Score  # the importance-weighted bound
+    first_more_draws: Score  # from more sets of noise: the importance-weighted bound, or the mean
     probe: Score  # `nvp.ledger.scoring.score_probe`, in float64
 
 
@@ -212,15 +212,13 @@ def read_run(folder: str | Path) -> Run:
     except OSError as error:
         raise NVPError(f"cannot read {path}: {error.strerror}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise NVPError(f"{path} is damaged: {where}: {first['msg']}; restore it") from error
+        raise NVPError(f"{path} is damaged: {first_fault(error)}; restore it") from error
     if record.name != folder.resolve().name:  # within it, the folder is "."
         raise NVPError(f"{path} is the record of {record.name}: rename the folder to that")
     return Run(folder, record)
 
 
-def entries(root: str | Path | None = None) -> list[Path]:
+def entry_folders(root: str | Path | None = None) -> list[Path]:
     """The folder of every recorded run, in alphabetical order; `root` is `results/` by default.
 
     Raises `NVPError` where one is out of place, since `nvp record --replace` was killed.
@@ -238,7 +236,7 @@ def entries(root: str | Path | None = None) -> list[Path]:
 
 def runs(root: str | Path | None = None) -> dict[str, Run]:
     """Every recorded run by name, in alphabetical order; `root` is `results/` by default."""
-    return {folder.name: read_run(folder) for folder in entries(root)}
+    return {folder.name: read_run(folder) for folder in entry_folders(root)}
 
 
 def record_text(record: Record) -> str:

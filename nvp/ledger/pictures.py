@@ -19,11 +19,11 @@ from nvp.ledger.entry import Run, read_run, record_text
 from nvp.ledger.scoring import draw_samples, in_float64
 from nvp.model.labels import Examples, images_and_labels
 from nvp.model.protocol import ImageModel
+from nvp.progress import counting
 from nvp.runs.checkpoint import read_checkpoint
 from nvp.runs.folder import RunFolder
 from nvp.runs.load import TrainedRun, finished_model, load_run, read_config
-from nvp.runs.sheet import draw, encode, greys, sheet
-from nvp.training.progress import counting
+from nvp.runs.sheet import encode, greys, sheet
 
 NUMBER, COLUMNS = 64, 8
 MAX_BYTES, MAX_WIDTH = 300_000, 600  # of one picture
@@ -111,7 +111,7 @@ def write_film(run: Run, film: Path, *, data_root: Path | None = None, device: s
             checkpoint = read_checkpoint(path, config)
             checkpoint.check_data(data)
             model = finished_model(config, checkpoint.averaged, path, data, device)
-            columns[checkpoint.header.step] = greys(draw(model, FILM_ROWS), model.levels)
+            columns[checkpoint.header.step] = greys(draw_samples(model, FILM_ROWS), model.levels)
             progress(len(columns))
     steps = sorted(columns)
     rows = torch.stack([columns[step] for step in steps], dim=1).flatten(0, 1)

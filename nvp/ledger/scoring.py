@@ -16,11 +16,11 @@ from nvp.ledger.entry import RecordedDraw
 from nvp.likelihood import nats_per_bit, score_images
 from nvp.model.labels import Examples, Labelled
 from nvp.model.protocol import ImageModel, batch_statistics
+from nvp.progress import counting
 from nvp.runs.load import TrainedRun
 from nvp.runs.sheet import draw
 from nvp.training.allocator import keep_freed_memory
 from nvp.training.distributed import shared
-from nvp.training.progress import counting
 
 # Largest accepted change of a test score, by rounding the weights or by scoring again.
 TOLERANCE = 0.002  # bits/dim

@@ -13,7 +13,7 @@ from nvp.data.splits import examples, load_split
 from nvp.errors import NVPError
 from nvp.files import sha256
 from nvp.ledger import pictures
-from nvp.ledger.entry import RecordedDraw, Run, entries, read_run
+from nvp.ledger.entry import RecordedDraw, Run, entry_folders, read_run
 from nvp.ledger.scoring import describe_draw, in_float64, score, score_probe, tolerance
 from nvp.likelihood import Score, summarise
 from nvp.runs.load import TrainedRun, load_run
@@ -31,7 +31,7 @@ class Check:
     what: str
     recorded: str
     found: str
-    state: Literal["agrees", "differs", "not checked"]
+    outcome: Literal["agrees", "differs", "not checked"]
 
 
 def verify(
@@ -50,7 +50,7 @@ def verify(
     counts as differing, and the others still run. Raises `NVPError` for a name that the ledger does
     not have.
     """
-    recorded = entries(root)
+    recorded = entry_folders(root)
     if unknown := sorted(set(names) - {folder.name for folder in recorded}):
         raise NVPError(f"no recorded run is called {', '.join(unknown)}: see results/runs/")
     for folder in recorded:

@@ -47,13 +47,23 @@ def images_and_labels(examples: Examples) -> tuple[Tensor, Tensor | None]:
 def condition(labels: Tensor | None, number: int, num_classes: int) -> Tensor | None:
     """y, (N, K); None for an unconditional model (`num_classes` is 0).
 
-    Classes become one-hot vectors; vectors stay as they are. Raises `NVPError` for labels that
-    are missing or not wanted, not one for each of the `number` images, or out of range.
+    Classes become one-hot vectors; vectors stay as they are. Raises `NVPError` as `check_labels`.
+    """
+    check_labels(labels, number, num_classes)
+    if labels is None or labels.ndim == 2:
+        return labels
+    return F.one_hot(labels.long(), num_classes)
+
+
+def check_labels(labels: Tensor | None, number: int, num_classes: int) -> None:
+    """Raise `NVPError` for labels that a model of `num_classes` cannot take for `number` images.
+
+    That is labels that are missing or not wanted, not one for each image, or out of range.
     """
     if num_classes == 0:
         if labels is not None:
             raise NVPError("this model takes no labels: leave them out, or set model.num_classes")
-        return None
+        return
     if labels is None:
         raise NVPError(
             f"this model is conditional: pass labels, integers (N,) in 0..{num_classes - 1} or "
@@ -65,17 +75,16 @@ def condition(labels: Tensor | None, number: int, num_classes: int) -> Tensor | 
         count = len(labels) if labels.ndim else "a single number"
         raise NVPError(f"labels hold {count} for {number} images: pass one for each image")
     if labels.ndim == 2 and labels.shape[1] == num_classes:
-        return labels
+        return
     if labels.ndim != 1 or labels.is_floating_point():
         raise NVPError(
             f"labels must be integers (N,) or vectors (N, {num_classes}), got {labels.dtype} "
             f"{tuple(labels.shape)}: the model has model.num_classes = {num_classes}"
         )
-    labels = labels.long()
+    labels = labels.long()  # a byte cannot be compared with every number of classes
     outside = (labels < 0) | (labels >= num_classes)
     if outside.any():
         raise NVPError(
             f"labels must be in 0..{num_classes - 1}, there is a {int(labels[outside][0])}: "
             "use the data's own classes, or a larger model.num_classes"
         )
-    return F.one_hot(labels, num_classes)

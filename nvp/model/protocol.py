@@ -108,9 +108,9 @@ class ImageModel(nn.Module, ABC):
         return -self.log_prob(images, generator=generator, labels=labels).mean()
 
     def initialise(self, images: Tensor) -> None:
-        """Set weights from the training `images`, once, before the first step.
+        """Set weights from training `images` on the CPU, once, before the first step.
 
-        Most models set none; one that is `fitted_in_closed_form` sets all.
+        Most models set none. One that is `fitted_in_closed_form` sets all, from all images.
         """
 
     @property
@@ -174,7 +174,7 @@ def log_mean_exp(log_probs: Iterable[Tensor]) -> Tensor:
 
 
 def use_channels_last(model: ImageModel) -> None:
-    """Lay out the weights of 2-d convolutions as CPUs and tensor cores prefer them; in place.
+    """Lay out every tensor of rank 4, as kernels are, as CPUs and tensor cores prefer; in place.
 
     `Module.to` would do so too, but it fails for a model that has a tensor of rank five.
     """

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nvp.config import Precision, RunConfig, differences, parse_config
 from nvp.data.splits import TrainingData
-from nvp.errors import NVPError
+from nvp.errors import NVPError, first_fault
 from nvp.model.custom import is_path
 from nvp.runs.folder import RunFolder
 from nvp.runs.tensors import load_tensors, part
@@ -132,9 +132,7 @@ def _checked(kind: type[_Part], header: Any, path: Path) -> _Part:
     try:
         return kind.model_validate(header)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the whole"
         raise NVPError(
-            f"{path} has a header that is not as it was written ({where}: {first['msg']}): "
+            f"{path} has a header that is not as it was written ({first_fault(error)}): "
             "restore it or start the run again"
         ) from error

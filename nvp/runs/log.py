@@ -33,9 +33,8 @@ class RunLog:
 
     def __init__(self, folder: RunFolder, step: int) -> None:
         self.path = folder.log
-        rows = [row for row in read_log(self.path) if row["step"] <= step]
-        self.last = rows[-1] if rows else {}
         write(self.path, log_until(self.path, step))
+        self.last = (read_log(self.path) or [{}])[-1]
 
     def write(self, row: dict[str, float]) -> None:
         """Append one row; columns that it lacks stay empty. Raises `NVPError` on a full disk."""

@@ -64,7 +64,7 @@ def current_leg(
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return Leg(
         started=datetime.now(UTC).isoformat(timespec="seconds"),
-        cpu=_cpu(),
+        cpu=cpu_name(),
         cores=cores or 1,
         gpu=torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         torch=str(torch.__version__),
@@ -150,7 +150,8 @@ def _git(root: Path, *arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def _cpu() -> str:
+def cpu_name() -> str:
+    """The model of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -30,12 +30,12 @@ from nvp.tables.cells import (
 )
 from nvp.tables.headers import with_expectation
 from nvp.tables.later_models import after
-from nvp.tables.overview import entries, glance, hardware
-from nvp.tables.published import UNVERIFIED, Published, published, read_published
+from nvp.tables.overview import full_ledger, glance, hardware
+from nvp.tables.published import UNVERIFIED_NOTE, Published, read_published
 from nvp.tables.readme import readme_parts, with_parts
-from nvp.tables.rows import published_figure, rows
+from nvp.tables.rows import paper_rows, published_figure
 
-__all__ = ["NAMES", "Run", "published", "runs", "table", "write_tables"]
+__all__ = ["NAMES", "table", "write_tables"]
 
 FIGURES = (
     "test",
@@ -135,7 +135,7 @@ def _listing(
                         (title, figure.model, figure.cell, publication(facts, figure, roles))
                     )
                     if figure.unverified:
-                        marked = f" {UNVERIFIED} unverified: no print of it was at hand."
+                        marked = UNVERIFIED_NOTE
             rows += [(title, "others", "–", row.remark) for row in reported if row.remark]
         whole = Table(caption + marked, ("data", "model", unit, "what it is"), rows)
         return whole if len(titles) > 1 else whole.without_first_column()
@@ -179,7 +179,7 @@ def _table_1(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
         else:
             here = ": ".join(not_run(row))
         rows.append((row.title, *(cells.get(model, "–") for model in models), here))
-    first = next(figure for figure in facts.figures if figure.data == "cifar10")
+    first = next(f for f in facts.figures if (f.data, f.source) == ("cifar10", "dinh2017realnvp"))
     caption = (
         f"Bits/dim; columns two to five as published in {cite(facts, first, roles)}: test images "
         "for CIFAR-10, validation images for the others, training images in parentheses, and < "
@@ -239,10 +239,10 @@ _TABLES: dict[str, Callable[[Published, dict[str, Run], bool], Table]] = {
     "pixelrnn-variants": _variants,
     "after": after,
     "runs": _table_runs,
-    "ledger": entries,
+    "ledger": full_ledger,
     "glance": glance,
     "hardware": hardware,
-    "rows": rows,
+    "rows": paper_rows,
 }
 NAMES = tuple(_TABLES)
 PRINTED = tuple(name for name in NAMES if name != "ledger")  # in a terminal, which it would flood

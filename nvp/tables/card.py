@@ -5,9 +5,9 @@ from __future__ import annotations
 from nvp.ledger.entry import Run
 from nvp.likelihood import Score, nats_per_bit
 from nvp.model.protocol import batch_norms
-from nvp.tables.cells import Table, code, length, short, state, text
+from nvp.tables.cells import Table, code, how_it_ended, length, short, text
 
-KINDS = {
+LIKELIHOODS = {
     "exact": "The likelihood is exact.",
     "bound": "The likelihood is a lower bound, so the score is an upper bound, from one set of "
     "noise an image unless a row says otherwise.",
@@ -41,7 +41,7 @@ def _introduction(run: Run) -> str:
         f"A model of the family {code(model.family)}, {told}with {entry.parameters:,} parameters. "
         f"It was trained on {entry.trained_on:,} images of {code(entry.data.name)}, "
         f"{height}x{width} with {channels} channel{'s' * (channels > 1)} of {model.levels} "
-        f"levels. {KINDS[run.fresh_model.likelihood]}"
+        f"levels. {LIKELIHOODS[run.fresh_model.likelihood]}"
     )
 
 
@@ -111,7 +111,7 @@ def _training(run: Run) -> str:
     commits = dict.fromkeys(short(leg.commit) for leg in entry.legs if leg.commit)
     return (
         f"{length(run)} ({entry.images:,} images seen), on {text(entry.hardware)}, networks in "
-        f"{entry.precisions}, seed {entry.seed}; {state(run)}. Code: "
+        f"{entry.precisions}, seed {entry.seed}; {how_it_ended(run)}. Code: "
         f"{', '.join(commits) or 'commit not noted'}. All settings are in "
         f"[{run.files.config.name}]({run.files.config.name}), the curve is in "
         f"[{run.files.log.name}]({run.files.log.name}), every number in "

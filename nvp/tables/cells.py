@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from nvp.ledger.entry import Run
 from nvp.likelihood import Score, nats_per_bit
-from nvp.tables.published import Figure, Published, Row
+from nvp.tables.published import Figure, Published, TableRow
 
 NO_LIKELIHOOD = "no likelihood"
 
@@ -91,7 +91,7 @@ def sort_key(run: Run) -> float:
     return run.score.bits_per_dim if run.has_likelihood else math.inf
 
 
-def scored(run: Run, row: Row) -> str:
+def scored(run: Run, row: TableRow) -> str:
     """The figure on the split that the paper scores, in the unit of the run, ± its standard error.
 
     That is the set's own validation split where `row` says so, as for CelebA.
@@ -108,7 +108,7 @@ def provenance(run: Run) -> str:
     bound = ", a bound" if run.fresh_model.likelihood == "bound" else ""
     return (
         f"recorded (`{run.name}`){bound}: {entry.parameters / 1e6:.2f} M parameters, {length(run)} "
-        f"on {text(entry.hardware)}, {state(run)}"
+        f"on {text(entry.hardware)}, {how_it_ended(run)}"
     )
 
 
@@ -124,7 +124,7 @@ def minutes(run: Run) -> str:
     return f"{run.record.minutes:.0f}" if run.record.minutes >= 1 else "< 1"
 
 
-def state(run: Run) -> str:
+def how_it_ended(run: Run) -> str:
     """Whether the budget was spent, or how much of it."""
     entry = run.record
     if entry.state == "finished":
@@ -132,7 +132,7 @@ def state(run: Run) -> str:
     return f"{entry.state} at {min(entry.share_of_budget, 0.99):.0%} of its budget"  # not at 100%
 
 
-def not_run(row: Row) -> tuple[str, str]:
+def not_run(row: TableRow) -> tuple[str, str]:
     """Two cells: that there is no such run, and the command that would make it."""
     return "not run", f"`nvp train configs/{row.config}.yaml` (needs {row.needs})"
 

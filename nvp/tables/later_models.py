@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nvp.ledger.entry import Run
 from nvp.tables.cells import Table, cite
-from nvp.tables.published import UNLIKE, UNVERIFIED, Figure, Published
+from nvp.tables.published import UNLIKE, UNVERIFIED_NOTE, Figure, Published
 
 DATA = {"cifar10": "CIFAR-10", "imagenet32": "ImageNet 32x32", "imagenet64": "ImageNet 64x64"}
 APPROACHES = {
@@ -46,5 +46,5 @@ def after(facts: Published, _ledger: dict[str, Run], roles: bool) -> Table:
     if any(figure.unlike for figure in shown):
         caption += f" {UNLIKE} on other images: the downsampling of 2017, or one that is not named."
     if any(figure.unverified for figure in shown):
-        caption += f" {UNVERIFIED} unverified: no print of it was at hand."
+        caption += UNVERIFIED_NOTE
     return Table(caption, ("model", "year", "figure", *DATA.values(), "published in"), rows)

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from nvp.ledger.entry import Run
-from nvp.tables.cells import Table, cite, code, length, minutes, score_cell, short, state, text
-from nvp.tables.published import UNVERIFIED, Published
+from nvp.tables.cells import (
+    Table,
+    cite,
+    code,
+    how_it_ended,
+    length,
+    minutes,
+    score_cell,
+    short,
+    text,
+)
+from nvp.tables.published import UNVERIFIED_NOTE, Published
 from nvp.tables.rows import published_figure
 
 
-def entries(_facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
+def full_ledger(_facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
     """All that is kept of each run, a line for each kind; with `roles` its files as downloads."""
     rows: list[tuple[str, ...]] = []
     for run in ledger.values():
@@ -28,7 +38,7 @@ def entries(_facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
         rows += [
             (f"**{run.name}**", f"**{text(entry.title)}: {score_cell(run, unit=True)}**"),
             ("network", f"{entry.parameters:,} parameters, {entry.precisions}"),
-            ("training", f"{length(run)}, {state(run)}; {seen} seen"),
+            ("training", f"{length(run)}, {how_it_ended(run)}; {seen} seen"),
             ("seed", f"{entry.seed}"),
             ("machine", f"{text(entry.hardware)}; torch {', '.join(torch) or 'not noted'}"),
             ("trained by", ", ".join(commits) or "not noted"),
@@ -70,7 +80,7 @@ def glance(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
         if printed is not None:
             cells = (printed.cell_with_unit, f"{printed.model}: {cite(facts, printed, roles)}")
             if printed.unverified:
-                marked = f" {UNVERIFIED} unverified: no print of it was at hand."
+                marked = UNVERIFIED_NOTE
         rows.append((row.title, row.model, score_cell(run, unit=True), *cells))
     caption = (
         "Test images; bits/dim, or nats an image for binary images, ± the standard error over "

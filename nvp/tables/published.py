@@ -9,10 +9,11 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from nvp.errors import NVPError
+from nvp.errors import NVPError, first_fault
 from nvp.paths import results_root
 
 UNVERIFIED = "†"  # marks a figure that was not seen in print
+UNVERIFIED_NOTE = f" {UNVERIFIED} unverified: no print of it was at hand."
 UNLIKE = "‡"  # marks a figure on other images than those of its column
 
 
@@ -27,7 +28,7 @@ class Source(_Entry):
     url: str
 
 
-class Row(_Entry):
+class TableRow(_Entry):
     """A run that a table reports, its data set, and what it needs."""
 
     data: str
@@ -90,16 +91,16 @@ class Figure(_Entry):
         return f"{'below ' if self.below else ''}{value}{train}{unit}{marked}"
 
 
-Kind = Literal["exact", "uniform noise", "learned noise", "variational", "sampled", "ode"]
-Family = Literal["flow", "autoregressive", "latent", "diffusion"]
+FigureKind = Literal["exact", "uniform noise", "learned noise", "variational", "sampled", "ode"]
+Approach = Literal["flow", "autoregressive", "latent", "diffusion"]
 
 
 class Model(_Entry):
     """One of the two papers' models, or one that came before or after; its figures name it."""
 
-    family: Family
+    family: Approach
     preprint: str = Field(pattern=r"^20\d\d-[01]\d$")  # year and month of the first one
-    kind: Kind  # of its figures
+    kind: FigureKind  # of its figures
     augmented: bool = False  # trained on more than the training images
 
 
@@ -107,7 +108,7 @@ class Published(_Entry):
     """results/published.yaml."""
 
     sources: dict[str, Source]
-    tables: dict[str, list[Row]]
+    tables: dict[str, list[TableRow]]
     models: dict[str, Model]
     figures: list[Figure] = Field(min_length=1)
 
@@ -129,7 +130,10 @@ def read_published(root: Path | None = None) -> Published:
     except OSError as error:
         raise NVPError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, ValidationError) as error:
-        raise NVPError(f"{path} is not as it should be: {error}") from error
+        reason = " ".join(str(error).split())
+        if isinstance(error, ValidationError):
+            reason = first_fault(error)
+        raise NVPError(f"{path} is damaged: {reason}; restore it with git checkout") from error
 
 
 def published(data: str | None = None, model: str | None = None) -> list[Figure]:

@@ -10,14 +10,14 @@ from nvp.errors import NVPError
 from nvp.ledger.entry import Run
 from nvp.paths import repository_root, results_root
 from nvp.tables.cells import Table, cite, scored
-from nvp.tables.published import UNVERIFIED, Figure, Published, Row
+from nvp.tables.published import UNVERIFIED, Figure, Published, TableRow
 from nvp.training.cost import FLOPS_A_SECOND, SECONDS_AN_OPERATION, Cost
 
 TABLES = ("table1", "binarized-mnist", "pixelrnn")  # Real NVP's Table 1, Pixel RNN's 4 to 6
 COSTS = "costs.json"  # by workflow/costs.py
 
 
-def rows(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
+def paper_rows(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
     """One line for each row of Real NVP's Table 1 and of Pixel RNN's Tables 4 to 6."""
     costs = read_costs()
     lines: list[tuple[str, ...]] = []
@@ -58,20 +58,20 @@ def read_costs(root: Path | None = None) -> dict[str, Cost]:
         raise NVPError(f"cannot read {path} ({error}): run `python workflow/costs.py`") from error
 
 
-def _published(facts: Published, row: Row, roles: bool) -> str:
+def _published(facts: Published, row: TableRow, roles: bool) -> str:
     figure = published_figure(facts, row)
     if figure is None:
         return "no figure was found in print"
     return f"{figure.cell_with_unit}: {cite(facts, figure, roles)}"
 
 
-def published_figure(facts: Published, row: Row) -> Figure | None:
+def published_figure(facts: Published, row: TableRow) -> Figure | None:
     """The published figure that a row is compared with, if there is one."""
     model = row.beside or row.model
     return next((f for f in facts.figures if (f.data, f.model) == (row.data, model)), None)
 
 
-def _here(run: Run | None, row: Row) -> str:
+def _here(run: Run | None, row: TableRow) -> str:
     """The recorded figure, on the images that the paper scores, or the command that makes it."""
     if run is None:
         return f"not run: `nvp train configs/{row.config}.yaml`"

@@ -116,9 +116,9 @@ def divided(work: Callable[[list[Tensor]], list[Tensor]], inputs: list[Tensor]) 
         return work(inputs)
     outputs = [torch.zeros_like(each) for each in inputs]
     outputs[dist.get_rank() :: number] = work(inputs[dist.get_rank() :: number])
-    together = torch.cat([each.flatten() for each in outputs])
-    dist.all_reduce(together)
-    parts = together.split([each.numel() for each in inputs])
+    flat = torch.cat([each.flatten() for each in outputs])
+    dist.all_reduce(flat)
+    parts = flat.split([each.numel() for each in inputs])
     return [part.view(each.shape) for part, each in zip(parts, inputs, strict=True)]
 
 
@@ -175,7 +175,7 @@ class Shared(nn.Module):
         self, images: Tensor, generator: torch.Generator, *, labels: Tensor | None = None
     ) -> Tensor:
         """The loss of this process's rows, () in nats an image; its mean is the batch's."""
-        with _Rows(len(images)) as rows:
+        with _WholeBatch(len(images)) as rows:
             return self.model.loss(images[rows.own], generator, labels=rows.of(labels))
 
     def loss(
@@ -190,7 +190,7 @@ class Shared(nn.Module):
         """`ImageModel.log_prob` of the whole batch, (N,), the same in every process."""
         if len(images) < 2 * number_of_processes():  # a last batch; see `check_batch_size`
             return self.model.log_prob(images, labels=labels, **options)
-        with _Rows(len(images)) as rows:
+        with _WholeBatch(len(images)) as rows:
             own = self.model.log_prob(images[rows.own], labels=rows.of(labels), **options)
         whole = own.new_zeros(len(images))
         whole[rows.own] = own
@@ -198,7 +198,7 @@ class Shared(nn.Module):
         return whole
 
 
-class _Rows(TorchFunctionMode):
+class _WholeBatch(TorchFunctionMode):
     """Within this block random numbers and moments are those of the whole batch of `total` images.
 
     A mode sees each call of PyTorch. So a model, one of your own too, is written as for one

@@ -58,9 +58,9 @@ def explain(state: State, batch: Examples, loss: float, noise: Tensor) -> str:
         state.loss(batch, generator)
     for handle in handles:
         handle.remove()
-    where = " in the gradients alone" if math.isfinite(loss) else " after the last layer"
-    if found:
-        where = f", first in layer {found[0]}"
+    if math.isfinite(loss) and not found:
+        return f"the gradient is not finite at step {state.step}, where the loss is {loss:.5g}"
+    where = f", first in layer {found[0]}" if found else " after the last layer"
     return f"the loss is {loss} at step {state.step}, not finite{where}"
 
 

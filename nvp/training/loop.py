@@ -20,6 +20,7 @@ from nvp.files import write_text
 from nvp.likelihood import evaluate, reestimate_statistics, score_images
 from nvp.model.labels import Examples, images_and_labels
 from nvp.model.protocol import batch_norms, batch_statistics
+from nvp.progress import bar
 from nvp.runs.checkpoint import Best, read_best, read_checkpoint
 from nvp.runs.folder import RunFolder
 from nvp.runs.log import RunLog, read_log
@@ -28,7 +29,7 @@ from nvp.training.distributed import agree, check_batch_size, is_first, shared
 from nvp.training.divergence import Divergence, advice, check_sound, explain
 from nvp.training.interrupt import stop_requests
 from nvp.training.optimiser import rate_at
-from nvp.training.progress import Reporter, bar
+from nvp.training.reporter import Reporter
 from nvp.training.state import State, begin, restore, save
 
 
@@ -148,9 +149,9 @@ class Job:
         """Set weights from the training images, as part of the budget."""
         state, started = self.state, time.perf_counter()
         images = images_and_labels(self.data.images)[0]
-        if state.model.fitted_in_closed_form:  # by all of them, which may be on disk
-            images = images.to("cpu")
-        state.model.initialise(images)
+        if not state.model.fitted_in_closed_form:  # which is by all of them
+            images = images[: self.config.evaluation.statistics_images]
+        state.model.initialise(images.to("cpu"))  # they may be on disk
         state.minutes = agree(time.perf_counter() - started) / 60
 
     def _validate(self, validation: Examples) -> dict[str, float]:

@@ -73,7 +73,8 @@ def _report(job: Job, last: dict[str, float]) -> str:
     validated = "bits_per_dim" not in last or "validation" in last
     if last.get("step") != job.state.step or not validated:
         return (
-            f"{name}: its budget is spent, but {job.folder.log} lacks the last row; "
+            f"{name}: its budget is spent, but {job.folder.log} lacks the row of its last "
+            "validation; "
             f"next: nvp record {folder}"
         )
     done = f"{name}: {last['step']:.0f} steps in {last['minutes']:.1f} minutes, "

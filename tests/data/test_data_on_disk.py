@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from torch import Tensor
 
 from nvp.config import RunConfig, parse_config
 from nvp.data import sets
@@ -18,6 +19,7 @@ from nvp.data.sets import fingerprint, load
 from nvp.data.splits import check_test_split, examples, load_split
 from nvp.errors import NVPError
 from nvp.model.labels import Labelled
+from nvp.model.protocol import ImageModel
 from nvp.runs.folder import RunFolder
 from nvp.runs.tensors import load_tensors
 from nvp.training.loop import prepare
@@ -219,12 +221,9 @@ def test_a_batch_is_cropped_then_flipped_by_the_runs_own_noise(large: Path) -> N
     assert labelled.labels.tolist() == [4, 2, 4]
 
 
+@pytest.mark.slow
 def test_resuming_with_crops_and_flips_is_exact(large: Path, tmp_path: Path) -> None:
-    for steps in (2, 5):
-        prepare(cropped(steps), tmp_path / "two", data_root=large).run()
-    prepare(cropped(5), tmp_path / "one", data_root=large).run()
-    two, one = (load_tensors(RunFolder(tmp_path / name).checkpoint)[0] for name in ("two", "one"))
-    assert all(torch.equal(one[key], two[key]) for key in one)
+    tiny.check_resuming(cropped, tmp_path, large)
 
 
 def test_crops_change_a_run(large: Path, tmp_path: Path) -> None:
@@ -241,6 +240,13 @@ def test_crops_change_a_run(large: Path, tmp_path: Path) -> None:
     prepare(parse_config(tree, "central"), tmp_path / "central", data_root=large).run()
     a, b = (load_tensors(RunFolder(tmp_path / n).checkpoint)[0] for n in ("random", "central"))
     assert not all(torch.equal(a[key], b[key]) for key in a if key.startswith("model."))
+
+
+def test_a_model_is_initialised_from_a_tensor(large: Path, tmp_path: Path, monkeypatch) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr(ImageModel, "initialise", lambda _, images: seen.append(images))
+    prepare(cropped(1), tmp_path, data_root=large).run()
+    assert [type(images) for images in seen] == [Tensor]
 
 
 def test_a_missing_test_split_is_said_before_training(large: Path, tmp_path: Path) -> None:

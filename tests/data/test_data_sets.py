@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import shutil
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -155,7 +156,8 @@ def test_published_md5s_are_the_sets_themselves(full_root: Path) -> None:
     assert dataset.labels.bincount().tolist() == [1000] * 10
 
 
-def test_missing_sets_say_what_to_do(tmp_path: Path, refused) -> None:
+def test_missing_sets_say_what_to_do(tmp_path: Path, refused, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)  # only the extra `cli` brings it
     for name in ("mnist", "fashion-mnist", "cifar10"):
         remedy = f"run `nvp data get {name}`.*embedded {EMBEDDED}"
         refused(remedy, name, "test", root=tmp_path, error=MissingData)

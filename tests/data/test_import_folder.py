@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import tracemalloc
@@ -20,7 +19,6 @@ from nvp.data.catalogue import survey
 from nvp.data.importing import files as importing_files
 from nvp.data.importing import pixels as importing_pixels
 from nvp.data.importing.options import Crop, Fractions, Options
-from nvp.data.importing.progress import progress_bar
 from nvp.data.importing.run import Imported, import_set
 from nvp.data.sets import load
 from nvp.errors import NVPError
@@ -390,16 +388,3 @@ def test_the_command(tmp_path: Path) -> None:
     assert again.exit_code == 2
     assert again.stderr.startswith("nvp: ")
     assert len(again.stderr.splitlines()) == 1
-
-
-def test_a_bar_counts_on_a_terminal_and_nothing_shows_elsewhere(monkeypatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    monkeypatch.setenv("TERM", "xterm")
-    for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
-        monkeypatch.setattr("sys.stderr", stream)
-        with progress_bar() as progress:
-            progress("images", 30, 40)
-        assert ("30/40" in stream.getvalue()) == shown

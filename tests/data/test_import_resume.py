@@ -8,14 +8,17 @@ import json
 import os
 import random
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from sources import encoded, photographs, pixels, write
 
 from nvp.data import catalogue
-from nvp.data.importing import writer
+from nvp.data.importing import run, writer
 from nvp.data.importing.options import Crop, Fractions, Options
 from nvp.data.importing.run import import_set
 from nvp.data.sets import load
@@ -37,6 +40,30 @@ def mixed(tmp_path: Path) -> Path:
 
 
 OPTIONS = Options(crop=Crop.NONE, skip_unreadable=True)
+
+
+def interrupt(
+    place: Path, root: Path, stop: Callable[[str, int], bool], options: Options = OPTIONS
+) -> list[int]:
+    """Import `place` until `stop`, told what is counted and how many are done: those numbers."""
+    counts: list[int] = []
+
+    @contextmanager
+    def counting(what: str, total: int, before: int = 0) -> Iterator[Callable[[int], None]]:
+        def update(done: int) -> None:
+            counts.append(done)
+            if stop(what, done):
+                raise KeyboardInterrupt
+
+        yield update
+
+    with patch.object(run, "counting", counting), pytest.raises(KeyboardInterrupt):
+        import_set(place, "mine", options, root=root)
+    return counts
+
+
+def at_40(what: str, done: int) -> bool:
+    return done == 40
 
 
 def die_at(number: int) -> None:
@@ -114,24 +141,12 @@ def test_stopped_between_an_image_and_its_place(
 
 def test_it_goes_on_where_it_was(mixed: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(writer, "SYNC_SECONDS", 0.0)
-    shown: list[int] = []
-
-    def stop_at(position: int):
-        def progress(what: str, done: int, total: int) -> None:
-            shown.append(done)
-            if what == "images" and done == position:
-                raise KeyboardInterrupt
-
-        return progress
-
-    with pytest.raises(KeyboardInterrupt):
-        import_set(mixed, "mine", OPTIONS, root=tmp_path, progress=stop_at(40))
+    interrupt(mixed, tmp_path, at_40)
     entry = next(e for e in catalogue.survey(tmp_path) if e.name == "mine")
     assert entry.state == "import unfinished"
     assert "mended if it was refused: it goes on; or remove .mine.import" in entry.note
-    shown.clear()
-    import_set(mixed, "mine", OPTIONS, root=tmp_path, progress=stop_at(-1))
-    assert shown[0] == 41
+    assert interrupt(mixed, tmp_path, lambda what, done: True) == [41]
+    import_set(mixed, "mine", OPTIONS, root=tmp_path)
     assert not (tmp_path / ".mine.import").exists()
 
 
@@ -139,13 +154,8 @@ def test_it_goes_on_where_it_was(mixed: Path, tmp_path: Path, monkeypatch) -> No
 def test_stopped_when_all_is_written_but_not_yet_checked(
     crop: Crop, mixed: Path, tmp_path: Path
 ) -> None:
-    def stop(what: str, done: int, total: int) -> None:
-        if what == "checksums" and done > 0:
-            raise KeyboardInterrupt
-
     options = Options(size=8, crop=crop, skip_unreadable=True)
-    with pytest.raises(KeyboardInterrupt):
-        import_set(mixed, "mine", options, root=tmp_path, progress=stop)
+    interrupt(mixed, tmp_path, lambda what, done: what == "checksums", options)
     assert (tmp_path / ".mine.import/train_images.npy").is_file()
     import_set(mixed, "mine", options, root=tmp_path)
     import_set(mixed, "mine", options, root=tmp_path / "undisturbed")
@@ -153,12 +163,7 @@ def test_stopped_when_all_is_written_but_not_yet_checked(
 
 
 def test_an_unfinished_file_that_was_cut_is_not_gone_on_with(mixed: Path, tmp_path: Path) -> None:
-    def stop(what: str, done: int, total: int) -> None:
-        if done == 40:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        import_set(mixed, "mine", OPTIONS, root=tmp_path, progress=stop)
+    interrupt(mixed, tmp_path, at_40)
     os.truncate(tmp_path / ".mine.import/train_images.npy", 500)
     import_set(mixed, "mine", OPTIONS, root=tmp_path)
     import_set(mixed, "mine", OPTIONS, root=tmp_path / "undisturbed")
@@ -167,12 +172,7 @@ def test_an_unfinished_file_that_was_cut_is_not_gone_on_with(mixed: Path, tmp_pa
 
 @pytest.mark.parametrize("change", ["options", "source"])
 def test_another_import_begins_anew(change: str, mixed: Path, tmp_path: Path) -> None:
-    def stop(what: str, done: int, total: int) -> None:
-        if done == 40:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        import_set(mixed, "mine", OPTIONS, root=tmp_path, progress=stop)
+    interrupt(mixed, tmp_path, at_40)
     options = OPTIONS
     if change == "options":
         options = Options(size=8, skip_unreadable=True)

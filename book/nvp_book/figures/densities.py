@@ -58,16 +58,10 @@ def plot_map(x: Tensor, z: Tensor, density_x: Tensor, density_z: Tensor) -> None
 
 def plot_density(flow_log_prob: Map, data: Tensor, samples: Tensor, limit: float) -> None:
     """Data (N, 2), the density that was fitted to it, and samples (M, 2) of that density."""
-    side = torch.linspace(-limit, limit, 240)
-    points = torch.cartesian_prod(side, side)
-    with torch.no_grad():
-        density = flow_log_prob(points).exp().reshape(len(side), len(side))
     _, axes = plt.subplots(1, 3, figsize=(figures.WIDTH, 2.7), sharex=True, sharey=True)
     _scatter(axes[0], data, figures.INK)
     axes[0].set_title("data")
-    extent = (-limit, limit, -limit, limit)
-    # The first coordinate of cartesian_prod runs slowest, imshow wants it along the columns.
-    axes[1].imshow(density.T, origin="lower", extent=extent, cmap=figures.SEQUENTIAL)
+    show_density(axes[1], flow_log_prob, limit, 240)
     axes[1].set_title("$p_X$, fitted")
     _scatter(axes[2], samples, figures.BLUE)
     axes[2].set_title("samples $g(z)$")
@@ -126,6 +120,16 @@ def plot_trace(data: Tensor, steps: Sequence[Tensor]) -> None:
 
 def _scatter(axes: Axes, points: Tensor, colour: str) -> None:
     axes.scatter(points[:, 0], points[:, 1], s=2, color=colour, lw=0, alpha=0.7, rasterized=True)
+
+
+def show_density(axes: Axes, log_density: Map, limit: float, side: int) -> None:
+    """The density over [-limit, limit]^2, at side x side points."""
+    line = torch.linspace(-limit, limit, side)
+    with torch.no_grad():
+        density = log_density(torch.cartesian_prod(line, line)).exp().reshape(side, side)
+    # The first coordinate of cartesian_prod runs slowest, imshow wants it along the columns.
+    extent = (-limit, limit, -limit, limit)
+    axes.imshow(density.T, origin="lower", extent=extent, cmap=figures.SEQUENTIAL)
 
 
 def set_plane(axes: Axes, limit: float) -> None:

@@ -50,10 +50,11 @@ def plot_train_and_test(
     means: Mapping[str, Tensor],
     theory: Mapping[str, Curve],
     floor: float,
-    entries: Sequence[int],
+    table_sizes: Sequence[int],
     bits: Mapping[str, Sequence[float]],
 ) -> None:
-    """Left: `means` over the number of training points, and `theory`; right: `bits` over `entries`.
+    """Left: `means` over the number of training points, and `theory`; right: `bits` over
+    `table_sizes`.
 
     The names of all three are the same, training first.
     """
@@ -63,7 +64,7 @@ def plot_train_and_test(
     ):
         axes[0].plot(x, y, color=colour, lw=1.2)
         axes[0].plot(sizes, values, marker, color=colour, ms=5, label=name)
-        axes[1].plot(entries, bits[name], marker + "-", color=colour, ms=5, label=name)
+        axes[1].plot(table_sizes, bits[name], marker + "-", color=colour, ms=5, label=name)
     axes[0].axhline(floor, color=INK, ls="--", lw=1.2, label="entropy")
     axes[0].set(xscale="log", xlabel="training points $N$", ylabel="nats per point")
     axes[0].set_title("a fitted mean")

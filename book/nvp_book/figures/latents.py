@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from nvp_book.figures import ORANGE, PALETTE, WIDTH, ink_on
-from nvp_book.figures.samples import GAP, clean, side_by_side, tile
+from nvp_book.figures.samples import GAP, sheet_axes, side_by_side, tile
 
 
 def plot_along(
@@ -74,13 +73,7 @@ def plot_by_class(
     """
     images = torch.cat(list(rows))
     height, width = images.shape[2] + GAP, images.shape[3] + GAP
-    sheet = tile(images, len(columns))
-    dots = mpl.rcParams["figure.dpi"]
-    zoom = max(1, int(WIDTH * dots / sheet.shape[1]))
-    high, wide = (zoom * side / dots for side in sheet.shape[:2])
-    ax = plt.figure(figsize=(wide, high), layout="none").add_axes((0, 0, 1, 1))
-    clean(ax)
-    ax.imshow(sheet)
+    ax = sheet_axes(tile(images, len(columns)))
     ax.xaxis.tick_top()
     centres = [(width - GAP) / 2 + i * width for i in range(len(columns))]
     ax.set_xticks(centres, columns, rotation=30, ha="left", fontsize=9.5)

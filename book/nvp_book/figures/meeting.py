@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
-import torch
 from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from nvp_book.figures import BLUE, ORANGE, SEQUENTIAL, WIDTH
-from nvp_book.figures.densities import set_plane
+from nvp_book.figures import BLUE, ORANGE, WIDTH
+from nvp_book.figures.densities import set_plane, show_density
 from nvp_book.figures.samples import clean
 
 
@@ -19,17 +18,11 @@ def plot_planes(
     data: Tensor, log_densities: Mapping[str, Callable[[Tensor], Tensor]], limit: float
 ) -> None:
     """Points (N, 2), and beside them densities of the plane, each under its name."""
-    side = torch.linspace(-limit, limit, 160)
-    points = torch.cartesian_prod(side, side)
     _, axes = plt.subplots(1, 1 + len(log_densities), figsize=(WIDTH, 2.2))
     axes[0].scatter(*data.T, s=1.5, lw=0, color=BLUE, rasterized=True)
     axes[0].set_title("data", fontsize=9.5)
     for ax, (name, log_density) in zip(axes[1:], log_densities.items(), strict=True):
-        with torch.no_grad():
-            density = log_density(points).exp().reshape(len(side), len(side))
-        # The first coordinate of cartesian_prod runs slowest, imshow wants it along the columns.
-        extent = (-limit, limit, -limit, limit)
-        ax.imshow(density.T, origin="lower", extent=extent, cmap=SEQUENTIAL)
+        show_density(ax, log_density, limit, 160)
         ax.set_title(name, fontsize=9.5)
     for ax in axes:
         set_plane(ax, limit)

@@ -64,16 +64,22 @@ def side_by_side(pictures: Mapping[str, np.ndarray], most: float, **title: Any) 
         left += wide + gap
 
 
+def sheet_axes(picture: np.ndarray, left: float = 0.0) -> Axes:
+    """A figure of one picture at the largest whole zoom, with `left` inches free beside it."""
+    dots = mpl.rcParams["figure.dpi"]
+    zoom = max(1, int((WIDTH - left) * dots / picture.shape[1]))
+    height, width = (zoom * side / dots for side in picture.shape[:2])
+    figure = plt.figure(figsize=(left + width, height), layout="none")
+    ax = figure.add_axes((left / (left + width), 0, width / (left + width), 1))
+    ax.imshow(picture)
+    clean(ax)
+    return ax
+
+
 def plot_manifold(images: Tensor, marked: Mapping[tuple[int, int], str]) -> None:
     """A square grid of decoded latents (figure 6) at a whole zoom; `marked` names some places."""
     picture = tile(images, math.isqrt(len(images)))
-    dots = mpl.rcParams["figure.dpi"]
-    zoom = max(1, int(WIDTH * dots / picture.shape[1]))
-    side = zoom * picture.shape[1] / dots
-    figure = plt.figure(figsize=(side, side), layout="none")
-    ax = figure.add_axes((0, 0, 1, 1))
-    clean(ax)
-    ax.imshow(picture)
+    ax = sheet_axes(picture)
     height, width = images.shape[2:]
     for (row, column), name in marked.items():
         left, top = column * (width + GAP), row * (height + GAP)
@@ -185,13 +191,7 @@ def plot_rows(rows: Mapping[str, Tensor], *, titles: Sequence[str] = ()) -> None
     """
     first = next(iter(rows.values()))
     picture = tile(torch.cat(list(rows.values())), len(first))
-    dots, margin = mpl.rcParams["figure.dpi"], 1.2
-    zoom = max(1, int((WIDTH - margin) * dots / picture.shape[1]))
-    height, width = (zoom * side / dots for side in picture.shape[:2])
-    figure = plt.figure(figsize=(margin + width, height), layout="none")
-    ax = figure.add_axes((margin / (margin + width), 0, width / (margin + width), 1))
-    ax.imshow(picture)
-    clean(ax)
+    ax = sheet_axes(picture, left=1.2)
     down, across = first.shape[2] + GAP, first.shape[3] + GAP
     ax.set_yticks([first.shape[2] / 2 + i * down for i in range(len(rows))], list(rows))
     ax.xaxis.tick_top()

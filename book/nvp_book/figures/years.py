@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 
-from nvp.tables.later_models import APPROACHES, DATA
+from nvp.tables.later_models import APPROACHES, DATA, KINDS
 from nvp.tables.published import Figure, Model, Published
 from nvp_book.figures import BLUE, GREEN, INK, PURPLE, VERMILION, WIDTH, ink_of
 
@@ -60,8 +60,7 @@ def _draw_family(ax: Axes, figures: Sequence[tuple[Figure, Model]], colour: str)
     for figure, model in figures:
         year, month = map(int, model.preprint.split("-"))
         at = (year + (month - 0.5) / 12, float(figure.bits_per_dim or 0))
-        kinds = {"exact": "exact", "sampled": "estimate", "ode": "estimate"}
-        shape = SHAPES[kinds.get(model.kind, "bound")]
+        shape = SHAPES[KINDS[model.kind].split(",")[0]]
         leads = not line or at[1] < line[-1][1]
         face = "white" if figure.unlike else colour
         ax.plot(*at, shape, color=colour, mfc=face, ms=6.5 if leads else 4, alpha=0.4 + 0.6 * leads)

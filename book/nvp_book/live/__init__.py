@@ -17,6 +17,7 @@ from torch import Tensor
 
 from nvp.autoregressive.pixelrnn import PixelRNN
 from nvp.errors import NVPError
+from nvp.files import write_text
 from nvp.flows.realnvp import RealNVP
 from nvp.flows.toy import ToyData, ToyFlow, fit
 from nvp_book.live import pixelrnn, realnvp
@@ -111,7 +112,7 @@ def record_flows() -> None:
         fit(flow, data.sample(20_000, seed=1))
         flows[data.value] = flow_data(flow, data.sample(300, seed=2))
     text = json.dumps(flows, separators=(",", ":"))
-    (SOURCES / FLOWS).write_text(text + "\n", encoding="utf-8")
+    write_text(SOURCES / FLOWS, text + "\n")
 
 
 def fragment(name: str, data: object = None, still: str = "") -> str:

@@ -33,7 +33,7 @@ def is_imagenet(files: Files) -> bool:
 
 def read_imagenet(files: Files) -> Source:
     """A downsampled ImageNet: .npz files, or folders of PNG files, or archives of either."""
-    arrays = [_Rows(split, file) for split, file in _tables(files)]
+    arrays = [_Npz(split, file) for split, file in _tables(files)]
     number, pictures, counts, side = _from_arrays(arrays) if arrays else _from_files(files)
     validation = counts["test"]
     if validation not in VALIDATION_IMAGES:
@@ -58,7 +58,7 @@ def _tables(files: Files) -> list[tuple[str, File]]:
     return [(SPLITS[match[1]], file) for match, file in named if match]
 
 
-class _Rows:
+class _Npz:
     """The array `data` of an .npz file, (N, 3 side^2), and `labels`, read a row at a time."""
 
     def __init__(self, split: str, file: File) -> None:
@@ -118,7 +118,7 @@ class _Rows:
         return labels
 
 
-def _from_arrays(arrays: list[_Rows]) -> _Found:
+def _from_arrays(arrays: list[_Npz]) -> _Found:
     arrays = sorted(arrays, key=lambda rows: (rows.split != "train", _batch_number(rows.file)))
 
     def pictures(start: int) -> Iterator[Picture]:

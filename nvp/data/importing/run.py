@@ -25,7 +25,6 @@ from nvp.data.importing.lsun import read_lsun
 from nvp.data.importing.options import Crop, Fractions, Options
 from nvp.data.importing.parquet import read_parquet
 from nvp.data.importing.pixels import Preparation, Resize, decode, to_array
-from nvp.data.importing.progress import Progress, silent
 from nvp.data.importing.source import Picture, Source
 from nvp.data.importing.writer import JOURNAL, Columns, put_in_place, work_folder
 from nvp.data.on_disk import RaggedRows, fingerprint_rows
@@ -33,6 +32,7 @@ from nvp.data.sets import NAMES, SPLITS, fingerprint_labels
 from nvp.errors import NVPError
 from nvp.files import write_text
 from nvp.paths import data_root, expanded
+from nvp.progress import counting
 
 SHOWN = 10  # names of unreadable images in a message
 
@@ -83,7 +83,6 @@ def import_set(
     options: Options | None = None,
     *,
     root: str | Path | None = None,
-    progress: Progress = silent,
 ) -> Imported:
     """Make the data set `name`, a folder under the data root, of what lies in `source`.
 
@@ -116,10 +115,10 @@ def import_set(
             if refused and not options.skip_unreadable:  # since then they may have been mended
                 (folder / JOURNAL).unlink()
                 columns = Columns(folder, what, ragged=_may_differ(opened, options))
-            _write(opened, columns, options, progress)
+            _write(opened, columns, options)
             _check_whole(opened, columns, options)
             columns.finish()
-            note = _note(opened, columns, folder, progress)
+            note = _note(opened, columns, folder)
             write_text(folder / NOTE, json.dumps(note, indent=2) + "\n")
             put_in_place(folder, target)
     except OSError as error:
@@ -187,22 +186,23 @@ def _may_differ(source: Source, options: Options) -> bool:
     return options.crop == Crop.NONE
 
 
-def _write(source: Source, columns: Columns, options: Options, progress: Progress) -> None:
+def _write(source: Source, columns: Columns, options: Options) -> None:
     """Add what is left of the source's images."""
     journal = columns.journal
     prepare = source.prepare
     if not source.published and options.size is not None:
         prepare = Resize(options.size, options.crop)
-    for picture in _read(source, journal.position):
-        try:
-            pixels = _pixels(picture, prepare, options.gray, columns)
-        except Unreadable as error:
-            journal.unreadable.append(f"{picture.name}: {error}")
-        else:
-            columns.add(picture, pixels)
-        journal.position += 1
-        columns.sync()  # here alone, as Ctrl-C may part an image from its place in the journal
-        progress("images", journal.position, source.number)
+    with counting("images", source.number, journal.position) as progress:
+        for picture in _read(source, journal.position):
+            try:
+                pixels = _pixels(picture, prepare, options.gray, columns)
+            except Unreadable as error:
+                journal.unreadable.append(f"{picture.name}: {error}")
+            else:
+                columns.add(picture, pixels)
+            journal.position += 1
+            columns.sync()  # here alone, as Ctrl-C may part an image from its place in the journal
+            progress(journal.position)
     columns.sync(now=True)
 
 
@@ -250,22 +250,23 @@ def _check_whole(source: Source, columns: Columns, options: Options) -> None:
             )
 
 
-def _note(source: Source, columns: Columns, folder: Path, progress: Progress) -> dict[str, Any]:
+def _note(source: Source, columns: Columns, folder: Path) -> dict[str, Any]:
     """Where the set comes from, how it was made, and its checksums, of what is on the disk."""
     from PIL import __version__ as pillow
 
     journal, splits, done = columns.journal, {}, 0
-    for split in filter(journal.counts.get, SPLITS):
-        stored, number = read_npy(folder, split), journal.counts[split]
-        progress("checksums", done, source.number)
-        splits[split] = {
-            "images": number,
-            "shape": list(stored.images.shape[1:]),
-            "sha256": fingerprint_rows(stored.images, number),
-        }
-        if stored.labels is not None:
-            splits[split]["labels_sha256"] = fingerprint_labels(stored.labels)
-        done += number
+    with counting("checksums", source.number) as progress:
+        for split in filter(journal.counts.get, SPLITS):
+            stored, number = read_npy(folder, split), journal.counts[split]
+            splits[split] = {
+                "images": number,
+                "shape": list(stored.images.shape[1:]),
+                "sha256": fingerprint_rows(stored.images, number),
+            }
+            if stored.labels is not None:
+                splits[split]["labels_sha256"] = fingerprint_labels(stored.labels)
+            done += number
+            progress(done)
     return {
         "format": 1,
         "kind": source.kind,

@@ -1,0 +1,58 @@
+"""What a training run says of itself: how far it is, its score, and the time left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+
+from nvp.config import TrainingConfig
+from nvp.likelihood import nats_per_bit
+from nvp.progress import LINE_SECONDS, Bar, clock
+
+
+class Reporter:
+    """Says how far a training run is, its score (its loss, if it has none) and the time left."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: TrainingConfig,
+        image_shape: tuple[int, int, int],
+        shown: Bar | None,
+    ) -> None:
+        self.name, self.steps, self.minutes = name, settings.steps, settings.minutes
+        self.nats_per_bit = nats_per_bit(image_shape)
+        self.shown = shown
+        self.first: tuple[int, float] | None = None
+        self.last_line = -LINE_SECONDS
+
+    def update(self, step: int, minutes: float, row: Mapping[str, float]) -> None:
+        """Report after `step` steps and `minutes` of training; `row` is the latest of the log."""
+        self.first = self.first or (step, minutes)
+        score = f"loss {row['loss']:.3f}"
+        if "bits_per_dim" in row:
+            score = self._both(row["bits_per_dim"])
+        if "validation" in row:
+            score += f"  validation {self._both(row['validation'])}"
+        left = self._minutes_left(step, minutes)
+        status = f"step {step}  {score}  {clock(minutes)} gone"
+        status += "" if left is None else f", {clock(left)} to go"
+        if self.shown is not None:
+            self.shown(0.0 if left is None else minutes / (minutes + left), status)
+            return
+        now = time.perf_counter()
+        if "validation" in row or now - self.last_line >= LINE_SECONDS:
+            self.last_line = now
+            print(f"{self.name}: {status}", file=sys.stderr, flush=True)
+
+    def _both(self, bits_per_dim: float) -> str:
+        """In bits/dim, and in nats an image, the unit of binary images."""
+        return f"{bits_per_dim:.3f} bits/dim ({self.nats_per_bit * bits_per_dim:.2f} nats)"
+
+    def _minutes_left(self, step: int, minutes: float) -> float | None:
+        left = [] if self.minutes is None else [max(0.0, self.minutes - minutes)]
+        if self.steps is not None and self.first is not None and step > self.first[0]:
+            pace = (minutes - self.first[1]) / (step - self.first[0])
+            left.append(pace * (self.steps - step))
+        return min(left) if left else None
