@@ -364,6 +364,13 @@ figures.show_table(
     ],
 )
 
+# %% tags=["remove-cell"]
+recipe = colour.config.training
+assert (recipe.optimiser, recipe.batch_size) == ("muon", 32)
+assert 0 < recipe.anneal <= 1
+assert {leg.precision for leg in colour.record.legs} == {"bf16"}
+assert not colour.config.model.norm_running_average
+
 # %% [markdown]
 # In every row the loss fell by more than eight sets of noise save. But that fall contains the annealing. It says what was gained, not what more steps would give.
 #
