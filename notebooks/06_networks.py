@@ -668,7 +668,7 @@ reestimate(model, images[:400])
 # falls to zero within these twenty.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The terms of {eq}`eq:bits-chain` in bits/dim while the model learns: with the norms after couplings, and for twenty steps without. The 256 is counted with the logit. Left, prior 2 lies under prior 3. Lower is better, and the black line is the sum.", "name": "fig-terms"}, "image": {"alt": "Two panels over steps. With norms the three prior terms are flat lines at 1.0, 0.5 and 0.5, the logit is nearly flat at 4.7, and the flow falls from 1.9 to about minus 3 and carries the sum from 8.6 down to about 4. Without norms the prior of scale 1 starts above 7 and drops below 1 within ten steps; after that the flow falls slowly and the sum has only come down to 6."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The terms of {eq}`eq:bits-chain` in bits/dim while the model learns: with the norms after couplings, and for twenty steps without. The 256 is counted with the logit. Left, prior 2 lies under prior 3. Lower is better, and the black line is the sum.", "name": "fig-terms"}, "image": {"alt": "Two panels over steps. With norms the three prior terms are flat lines at 1.0, 0.5 and 0.5, the logit is nearly flat at 4.7, and the flow falls from 1.9 to about minus 2.5 and carries the sum from 8.5 down to about 4. Without norms the prior of scale 1 starts above 7 and drops below 1 within ten steps; after that the flow falls slowly and the sum has only come down to 6."}}
 def without_norms(model):
     for part in model.modules():
         if isinstance(part, Composition):
@@ -719,7 +719,7 @@ assert sum(bare[19].values()) > sum(history[19].values()) + 0.3
 #
 # The model scores the test images and draws ten.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test images; samples after 70 steps on this page; and samples of the same hundred lines with the weights of the recorded run, which trained for half an hour. None is chosen.", "name": "fig-half-minute"}, "image": {"alt": "Three rows of ten images. Above, clothes and shoes. In the middle, bright shapes of cloth-like texture, roughly of the size of a garment. Below, shapes most of which can be named: a bag, a pullover, trousers, a boot."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test images; samples after 70 steps on this page; and samples of the same hundred lines with the weights of the recorded run, which trained for half an hour. None is chosen.", "name": "fig-fifteen-seconds"}, "image": {"alt": "Three rows of ten images. Above, clothes and shoes. In the middle, bright shapes of cloth-like texture, roughly of the size of a garment. Below, shapes most of which can be named: a bag, a pullover, trousers, a boot."}}
 torch.manual_seed(1)
 with torch.no_grad():
     batches = test_images.split(100)

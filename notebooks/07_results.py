@@ -330,7 +330,8 @@ figures.show_table(
 # * **Size.** Networks of the paper have more parameters.
 # * **The recipe.** Our run on CIFAR-10 departs from section 4.1 in more than size. It has Muon, batches of 32 in place of
 #   64, an annealed rate and averaged weights. Its norms take the moments of each batch where appendix E has running
-#   averages. Its networks trained in bfloat16. (All scores are in float32.) No run isolates the effect of these.
+#   averages. Its networks trained in bfloat16. (All scores are in float32.) No full run isolates these. Appendices
+#   {ref}`batch-statistics` and {ref}`training-them` have short trials of the norm and of the optimiser.
 # * **Noise of integers.** A pixel that is certain costs a flow up to a quarter of a bit, {eq}`eq:floor`. All Real NVPs pay
 #   some of it. So it explains little of the gap between two flows. It may explain part of the gap to other kinds of models.
 

@@ -832,8 +832,8 @@ figures.show_table(header, rows)
 # %% [markdown]
 # No. Predictions above 99.9% are nearly always right; those between 90% and 99.9% are far less often right than they say. Each
 # number is a difference of sums over 784 pixels, so being slightly wrong about each pixel adds up. The order of the
-# classes is of use, the probabilities are not ({ref}`ex-temper`). Whether classifiers that are trained as such
-# {cite}`xiao2017fashion` do better, 120 images cannot say.
+# classes is of use, the probabilities are not ({ref}`ex-temper`). 120 images cannot say whether
+# classifiers that are trained as such {cite}`xiao2017fashion` do better.
 #
 # ## Summary
 #

@@ -685,7 +685,7 @@ for layer in kinds:
     model = PixelRNN(layer, shape, levels=8)
     curves[layer.__name__] = train(model, images, steps=50)
 
-# %% mystnb={"figure": {"caption": "The three layers in the same network: loss on training batches over 50 steps. Dotted: a histogram for each pixel.", "name": "fig-any-layer"}, "image": {"alt": "Nats per image over 50 steps. Three noisy curves fall from about 400 to about 180 and cross the dotted line of the histograms, at about 275, within ten steps."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The three layers in the same network: loss on training batches over 50 steps. Dotted: a histogram for each pixel.", "name": "fig-any-layer"}, "image": {"alt": "Nats per image over 50 steps. Three noisy curves fall from about 400 to about 190 and cross the dotted line of the histograms, at about 275, within ten steps."}} tags=["hide-input"]
 marks = {"a histogram for each pixel": independent * 14 * 14}
 contexts.plot_nats(curves, marks)
 plt.legend(loc="upper right", ncols=2)

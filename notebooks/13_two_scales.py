@@ -440,7 +440,7 @@ torch.manual_seed(1)
 alone = sample(plain, 8)
 sketches, drawn = pair.sample(8)
 
-# %% mystnb={"figure": {"caption": "Samples of the two models that this page trained. None is chosen.", "name": "fig-two-scales-samples"}, "image": {"alt": "Four rows of eight grey images. First row: test images. Second: samples of one PixelCNN, patches of cloth in the wrong places. Third: small images of 7 by 7 blocks, each with one bright region in the middle. Fourth: images drawn around them, most with the outline of one garment in the middle."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Samples of the two models that this page trained. None is chosen.", "name": "fig-two-scales-samples"}, "image": {"alt": "Four rows of eight grey images. First row: test images. Second: samples of one PixelCNN, patches of cloth in the wrong places. Third: small images of 7 by 7 blocks, most with one bright region in the middle. Fourth: images drawn around them, most with the outline of one garment in the middle."}} tags=["hide-input"]
 rows = {
     "test image": test[:8],
     "one PixelCNN": alone,

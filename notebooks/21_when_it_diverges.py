@@ -175,8 +175,8 @@ assert "first in layer flow.scales.0.checkerboard.bijections.0.norm" in str(
 
 # %% [markdown]
 # It names the first layer whose output is not a finite number. Look there, or just before. Here it is the norm of the
-# first coupling, which receives $x\, e^s + t$. "In the gradients alone" would mean that all outputs are finite and a
-# derivative is not, as after a square root of 0. The bad step has not changed the optimiser, and the last checkpoint is
+# first coupling, which receives $x\, e^s + t$. Where all outputs are finite and a derivative is not, as after a square root
+# of 0, it says "the gradient is not finite" instead. The bad step has not changed the optimiser, and the last checkpoint is
 # older than that step. So a run can continue from there.
 #
 # **Cure.** Check the learning rate first, and warm it up. Keep $s = a \tanh(\cdot)$ and a norm.
@@ -336,11 +336,11 @@ print(f"batches of 64 until one meets a black pixel: {until:.0f}")
 
 
 # %%
-def black_floor(alpha):
-    """Bits that the noise of a sure black pixel costs, best Gaussian."""
+def noise_floor(alpha, level=0):
+    """Bits that noise costs a pixel surely at this level, best Gaussian."""
     u = torch.logspace(-9, 0, 200_001, dtype=torch.double)
     middle, width = (u[1:] + u[:-1]) / 2, u.diff()
-    p = alpha + (1 - 2 * alpha) * middle / 256
+    p = alpha + (1 - 2 * alpha) * (level + middle) / 256
     y = torch.logit(p)
     slope = (1 - 2 * alpha) / 256 / (p * (1 - p))
     mean = (width * y).sum()
@@ -352,13 +352,16 @@ def black_floor(alpha):
 
 exponential = 0.5 * math.log2(2 * math.pi * math.e) - math.log2(math.e)
 uniform = 0.5 * math.log2(math.pi * math.e / 6)
-assert abs(black_floor(1e-9) - exponential) < 0.01
-assert abs(black_floor(1e-6) - exponential) < 0.02
-assert abs(black_floor(0.05) - uniform) < 0.01
+assert abs(noise_floor(1e-9) - exponential) < 0.01
+assert abs(noise_floor(1e-6) - exponential) < 0.02
+assert abs(noise_floor(0.05) - uniform) < 0.01
+assert noise_floor(1e-6, level=255) > 0.59
+assert noise_floor(1e-6, level=254) < 0.27
+assert noise_floor(1e-6, level=1) < 0.27
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The cost of the noise of a pixel that is surely black, under the best Gaussian, as the margin $\\lambda$ of the logit falls; the limits are those of {eq}`eq:floor` and {eq}`eq:exponential-floor`. The paper has $\\lambda = 0.05$.", "name": "fig-alpha-floor"}, "image": {"alt": "Bits over lambda, which falls to the right on a logarithmic axis. The curve stays on the lower dashed line, one quarter of a bit, down to a lambda of a hundredth, then rises and reaches the upper dashed line, 0.6, at about a millionth."}}
 alphas = torch.logspace(-1, -7, 49)
-floors = torch.tensor([black_floor(alpha) for alpha in alphas.tolist()])
+floors = torch.tensor([noise_floor(alpha) for alpha in alphas.tolist()])
 pictures.plot_alpha_floor(alphas, floors, (uniform, exponential))
 plt.show()
 

@@ -132,7 +132,7 @@ class EvaluationConfig(Section):
     # In training: so many images of the validation split or, without one, the last images of the
     # training set, which are then held out.
     validation_images: int = Field(default=1000, ge=2)
-    # Training images that re-estimate the statistics of batch norms.
+    # Training images that re-estimate the statistics of batch norms, and that `initialise` gets.
     statistics_images: int = Field(default=10000, ge=2)
 
 

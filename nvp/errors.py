@@ -1,4 +1,4 @@
-"""The one error that a user can cause."""
+"""The one error that a user can cause, and one line of what pydantic found."""
 
 from pydantic import ValidationError
 

@@ -110,7 +110,8 @@ class ImageModel(nn.Module, ABC):
     def initialise(self, images: Tensor) -> None:
         """Set weights from training `images` on the CPU, once, before the first step.
 
-        Most models set none. One that is `fitted_in_closed_form` sets all, from all images.
+        Most models set none, and get `evaluation.statistics_images` of them at most. One that is
+        `fitted_in_closed_form` gets all.
         """
 
     @property

@@ -58,10 +58,11 @@ def explain(state: State, batch: Examples, loss: float, noise: Tensor) -> str:
         state.loss(batch, generator)
     for handle in handles:
         handle.remove()
-    if math.isfinite(loss) and not found:
-        return f"the gradient is not finite at step {state.step}, where the loss is {loss:.5g}"
-    where = f", first in layer {found[0]}" if found else " after the last layer"
-    return f"the loss is {loss} at step {state.step}, not finite{where}"
+    where = f", first in layer {found[0]}" if found else ""
+    if math.isfinite(loss):
+        values = f"; values are not finite{where}" if found else ""
+        return f"the gradient is not finite at step {state.step}, the loss is {loss:.5g}{values}"
+    return f"the loss is {loss} at step {state.step}, not finite{where or ' after the last layer'}"
 
 
 def advice(folder: RunFolder) -> str:

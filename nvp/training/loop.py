@@ -148,10 +148,10 @@ class Job:
     def _initialise(self) -> None:
         """Set weights from the training images, as part of the budget."""
         state, started = self.state, time.perf_counter()
-        images = images_and_labels(self.data.images)[0]
+        images = self.data.images
         if not state.model.fitted_in_closed_form:  # which is by all of them
-            images = images[: self.config.evaluation.statistics_images]
-        state.model.initialise(images.to("cpu"))  # they may be on disk
+            images = shuffled(images, self.config.evaluation.statistics_images)
+        state.model.initialise(images_and_labels(images)[0].to("cpu"))  # they may be on disk
         state.minutes = agree(time.perf_counter() - started) / 60
 
     def _validate(self, validation: Examples) -> dict[str, float]:
