@@ -287,6 +287,20 @@ for run, steps, share in rounded:
     assert rates[later] > 1.5 * rates[steps]  # a new leg, with exact levels
 assert rough["Row LSTM"] < rough["PixelCNN"] < rough["Diagonal BiLSTM"]
 
+
+def p_value(few, many):
+    """Of Fisher's exact test, two-sided: two counts, each of 64 samples."""
+    total = few + many
+    ways = [
+        math.comb(64, k) * math.comb(64, total - k) for k in range(total + 1)
+    ]
+    return sum(way for way in ways if way <= ways[few]) / math.comb(128, total)
+
+
+dots = {model: int(count) for model, count in rough.items()}
+for model, p in (("Row LSTM", 0.1), ("PixelCNN", 0.2)):
+    assert abs(p_value(dots[model], dots["Diagonal BiLSTM"]) - p) < 0.03
+
 # %% [markdown]
 # For each number of images the order is the paper's. The networks have 0.6 to 0.7 million parameters each. But the receptive
 # field is not their only difference: the PixelCNN has 15 layers without skip connections, the others have six layers with them. And
