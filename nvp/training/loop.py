@@ -193,7 +193,8 @@ def training_step(
     value = agree(loss.item())
     if not (math.isfinite(value) and math.isfinite(norm.item())):
         raise Divergence(explain(state, batch, value, noise))
-    state.optimiser.step()
+    with state.autocast():
+        state.optimiser.step()
     state.ema.update_parameters(state.model)
     state.step += 1
     return value, norm.item()

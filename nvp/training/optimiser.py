@@ -77,15 +77,16 @@ def orthogonal(matrix: Tensor) -> Tensor:
     """U V^T of a matrix U S V^T, or of several, (..., rows, columns), singular values only near 1.
 
     By a Newton-Schulz iteration. The published coefficients of its polynomial lift small singular
-    values as fast as possible, and leave all of them between about 0.65 and 1.2.
+    values as fast as possible, and leave all of them between about 0.65 and 1.2. So the products
+    may be in bfloat16, and are where autocast is on.
     """
     a, b, c, rounds = 3.4445, -4.7750, 2.0315, 5
     rows, columns = matrix.shape[-2:]
     wide = matrix.mT if rows > columns else matrix
-    x = (wide / (wide.norm(dim=(-2, -1), keepdim=True) + 1e-7)).bfloat16()
+    x = wide / (wide.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(rounds):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = ((b * gram + c * gram @ gram) @ x).add_(x, alpha=a)
     return (x.mT if rows > columns else x).to(matrix.dtype)
 
 

@@ -60,13 +60,17 @@ class State:
         """Where the model is."""
         return self.model.device
 
+    def autocast(self) -> torch.autocast:
+        """The precision of products in training: of the networks, and of Muon's."""
+        half = self.precision == Precision.BF16
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
+
     def loss(self, batch: Examples, generator: torch.Generator) -> Tensor:
         """The loss on a batch, in nats an image, in the precision of the networks."""
         # Dropout draws from PyTorch's own generator: a resumed run must draw the same.
         torch.manual_seed(zlib.crc32(f"{self.seed} {self.step}".encode()))
         images, labels = images_and_labels(batch)
-        half = self.precision == Precision.BF16
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
+        with self.autocast():
             loss = (self.parallel or self.model.loss)(images, generator, labels=labels)
         if not isinstance(loss, Tensor) or loss.ndim:
             shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
