@@ -513,6 +513,29 @@ assert max(nats["flow"], nats["autoregressive"]) < nats["the data"] + 0.15
 #
 # ## Exercises
 #
+# ```{exercise} Nats and bits
+# :label: ex-nats
+#
+# One model costs 79.2 nats an image on 28 × 28 pixels that are black or white. Another costs 3.49 bits/dim on colour images
+# of 32 × 32 pixels with 256 levels. How many bits/dim has the first? How many bytes does the second need for an image? What does a flat model
+# score on each kind of image? Can the two scores be compared?
+# ```
+#
+# ```{solution-start} ex-nats
+# :class: dropdown
+# ```
+# The first has $79.2 / (784 \log 2) = 0.146$ bits/dim. The second needs $3.49 \cdot 3072 / 8 = 1340$ bytes, where the levels themselves
+# take 3,072. A flat model scores 1 bit/dim on two levels and 8 on 256. So scores on images of other levels, sizes or subjects cannot be
+# compared.
+
+# %% tags=["hide-input"]
+assert round(79.2 / (784 * math.log(2)), 3) == 0.146
+assert round(3.49 * 3 * 32**2 / 8) == 1340
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
 # ```{exercise} A third neighbour
 # :label: ex-third-neighbour
 #

@@ -650,8 +650,8 @@ assert torch.allclose(rises.diff(), torch.tensor(1e-3), atol=1e-6)
 # ```{solution-start} ex-rotation
 # :class: dropdown
 # ```
-# Additive couplings with linear $t$ are shears. Two of them multiply to a matrix with a 1 on its diagonal, and a
-# rotation has $\cos\theta$ twice. Three do it, with $t = -\tan(\theta/2)\, x_2$, then $\sin\theta\; x_1$, then
+# The first of two would give one coordinate its final value, $x_1 + t(x_2)$. A rotation has $x_1 \cos\theta - x_2 \sin\theta$ there, so no
+# $t$ will do. Three do it, all of them shears, with $t = -\tan(\theta/2)\, x_2$, then $\sin\theta\; x_1$, then
 # $-\tan(\theta/2)\, x_2$ again. So three couplings of NICE, which preserve volume, can mix two coordinates completely.
 
 # %% tags=["hide-input"]

@@ -985,7 +985,7 @@ with torch.no_grad():
 # ```{exercise} A fresh network is not silent
 # :label: ex-fresh
 #
-# In the authors' code the entries of $\omega$ are drawn uniformly and $\kappa = \sqrt{k^2/6}$ for a kernel of side $k$. Let
+# In the authors' code the entries of $\omega$ are drawn uniformly from an interval around 0, and $\kappa = \sqrt{k^2/6}$ for a kernel of side $k$. Let
 # the input of a convolution have the mean square $q$. Show that its output has the mean square $\kappa^2 q$ in
 # expectation, away from the edges. Which mean square have $t$ and the raw $s$ of a fresh network?
 # ```

@@ -851,7 +851,8 @@ figures.show_table(header, rows)
 #
 # Two half moons in the plane, and $c$ says which one a point is from. Stack six `ConditionalCoupling`s with alternating masks, write
 # `log_prob(x, c)`, and train for 300 steps. Classify 1,000 new points by Bayes' rule. More than 97% must be right.
-# (This page has switched gradients off: train inside `with torch.enable_grad():`.)
+# (`moons` of chapter {ref}`coupling-layers` draws a `sign`: let it return that, too. This page has switched gradients off: train
+# inside `with torch.enable_grad():`.)
 # ```
 #
 # ```{solution-start} ex-conditional-moons
@@ -961,7 +962,7 @@ print(f"nearest is its own: {found:.0%}, distance {distance:.0f}")
 # ```{exercise} How far does a latent reach?
 # :label: ex-latent-reach
 #
-# Decode one large latent twice, the second time with one number of $z^{(1)}$ changed by 1; likewise for $z^{(2)}$ and
+# Decode one latent of 160 × 160 pixels twice, the second time with one number of $z^{(1)}$ changed by 1; likewise for $z^{(2)}$ and
 # $z^{(3)}$. How far away does $x$ change by more than $10^{-4}$, and within how many pixels is nine tenths of the change?
 # ```
 #

@@ -468,7 +468,7 @@ for masks, (model, _) in trained.items():
 # Half of the products of a masked convolution are products with zero. For one colour, build mask A of side
 # $2m + 1$ from two ordinary convolutions: one of $m \times (2m + 1)$ for the rows above, one of $1 \times m$ for the
 # pixels on the left. Pad the input so that each sees what it should. Fill in `forward`; `sees` must find the same
-# pixels as for `MaskedConv("A", …)`.
+# pixels as for `MaskedConv("A", …)`. (It computes in float64, so call `.double()` on your layer.)
 #
 #     class ShiftedConv(nn.Module):
 #         def __init__(self, inputs, outputs, m):

@@ -760,7 +760,8 @@ assert not models["cifar10-pixelcnn"].skip
 # * For MNIST we found a source for the Diagonal BiLSTM of seven layers alone. The width of the one-layer network, 32
 #   features, is unverified. The sizes of the other two networks are our choice.
 # * The network for 64 × 64 images has no residual connections. We read section 4 as saying that all others have both
-#   kinds of connections. Our PixelCNNs leave skip connections out, which by that reading differs from the paper.
+#   kinds of connections. Our PixelCNNs on digits and on CIFAR-10 leave skip connections out, which by that reading
+#   differs from the paper.
 # * The introduction calls the PixelCNN a network of **fifteen layers**. The paper does not say what it counts. We read
 #   fifteen residual blocks, as reimplementations do. Two other readings:
 
@@ -846,17 +847,18 @@ assert sum(losses[-20:]) / 20 < independent * 14 * 14
 # :label: ex-two-stacks
 #
 # Cure the blind spot by two stacks. The **vertical** one sees only rows above: its convolutions are two rows high and
-# three columns wide, and need no mask. The **horizontal** one sees its own row, by 1 × 3 convolutions with masks A and
-# then B. In each layer it also gets the output of the vertical one. Which offsets do $l$ layers
-# see? Show that those in the rows above form a rectangle, so that there is no blind spot.
+# three columns wide, and need no mask. The first covers the two rows above the pixel. Each later one covers its own row of
+# features and the row above. The **horizontal** one sees its own row, by 1 × 3 convolutions with masks A and
+# then B. In each layer it also gets the output of the vertical one. The first pair of convolutions counts as a layer. Which
+# offsets do $L$ layers see? Show that those in the rows above form a rectangle, so that there is no blind spot.
 # ```
 #
 # ```{solution-start} ex-two-stacks
 # :class: dropdown
 # ```
-# The first vertical kernel covers the two rows above the pixel. Each later one covers its own row and the one
-# above, of maps that know only what is above *them*. After $l$ layers that is $1 \le d \le l + 1$ and
-# $|\delta| \le l$: a rectangle, as a path may go *right* within a row. In its own row it is $-l \le \delta \le -1$.
+# The later vertical kernels read maps that know only what is above *them*. After $L$ layers the vertical stack sees
+# $1 \le d \le L + 1$ and $|\delta| \le L$: a rectangle, as a path may go *right* within a row. In its own row it is
+# $-L \le \delta \le -1$.
 
 # %%
 first_v = {(d, across) for d in (1, 2) for across in (-1, 0, 1)}

@@ -612,7 +612,7 @@ check_bijection(actnorm, batch[:1])
 # ```{solution-start} ex-plu
 # :class: dropdown
 # ```
-# $L(U + \operatorname{diag} s)$ has the upper left entry $s_1 \ne 0$, so the swap, with 0 there, is out. But matrices near it are in: with a small
+# $L(U + \operatorname{diag} s)$ has the upper left entry $s_1 \ne 0$, so every $W$ with 0 there is out, the swap among them, and no other is. But matrices near the swap are in: with a small
 # $s_1 = \epsilon$, $W = \begin{bmatrix} \epsilon & 1 \\ 1 & 0 \end{bmatrix}$ has $L_{21} = 1/\epsilon$ and
 # $s_2 = -1/\epsilon$. The fixed signs also fix the sign of $\det W$, which is negative for the swap. If the signs of $s$ differ, training can come as
 # near to the swap as it likes, at the price of factors that grow without bound. If they are equal, $W$ stays on the other side of the singular
@@ -633,7 +633,7 @@ for epsilon in (1e-1, 1e-3):
 # :label: ex-mixing-start
 #
 # Give the three $W$ of `MixedRealNVP` first values with which the new model *is* Real NVP, by {eq}`eq:swap`, and check it. Then train both starts for a few
-# steps on the same batches. Which is ahead, and why?
+# steps on the same batches. Which is ahead, and why? (From one seed both classes draw the same couplings.)
 # ```
 #
 # ```{solution-start} ex-mixing-start
@@ -654,7 +654,7 @@ def fresh(kind):
 
 
 def from_real_nvp():
-    """A mixed model with the weights of a Real NVP, and its masks."""
+    """A mixed model that swaps where Real NVP changes masks."""
     model, swap = fresh(MixedRealNVP), torch.eye(4).roll(2, dims=0)
     convs = [m for m in model.modules() if isinstance(m, InvertibleConv)]
     with torch.no_grad():
@@ -662,18 +662,7 @@ def from_real_nvp():
             conv.P.copy_(start)
             conv.sign.fill_(1)
             conv.factors.zero_()
-    model.load_state_dict(plain_weights(), strict=False)
     return model
-
-
-def plain_weights():
-    """Those of a Real NVP, by the names of the mixed model."""
-    return {
-        name.replace("channelwise.bijections.2", "channelwise.bijections.5")
-        .replace("channelwise.bijections.1", "channelwise.bijections.3")
-        .replace("channelwise.bijections.0", "channelwise.bijections.1"): w
-        for name, w in fresh(RealNVP).state_dict().items()
-    }
 
 
 def train(model, steps=40):

@@ -781,8 +781,8 @@ plt.show()
 # ```
 # At kept pixels $s$ changes nothing, but it is added to the likelihood, up to $a$ for each pixel and coupling. The loss falls
 # below zero within sixty steps, and further as $a$ grows. At the usual rate it is below 3 by then, where the right flow needs
-# more than 5: too good as well. The inverse is right. The Jacobian finds the mistake at once, and noise finds it after some training:
-# a fresh flow with the mistake still needs more than 8 bits for noise, and falls below 8 within ten steps.
+# more than 5: too good as well. The inverse is right. The Jacobian finds the mistake at once, and noise finds it after some training.
+# A fresh flow with the mistake still needs more than 8 bits for noise. It falls below 8 within ten steps of training on noise.
 
 
 # %% tags=["hide-input"]

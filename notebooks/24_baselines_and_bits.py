@@ -499,7 +499,7 @@ print(f"for 28 × 28 of them: a number of {len(str(2**D))} digits")
 # ```
 # Add changes $\epsilon_v$ of sum zero. The first order of the loss vanishes, since
 # $\sum_v \hat p(v)\, \epsilon_v / \hat p(v) = \sum_v \epsilon_v = 0$. The second is
-# $\frac12 \sum_v \epsilon_v^2 / \hat p(v)$. The added ones move the histogram a little towards the uniform one. This
+# $\frac12 \sum_v \epsilon_v^2 / \hat p(v)$. (Every level occurs in our images, so no $\hat p(v)$ is 0.) The added ones move the histogram a little towards the uniform one. This
 # costs training likelihood and can gain test likelihood: without them, one new level makes an image impossible.
 
 # %%
@@ -530,7 +530,8 @@ assert abs(losses[1] / losses[0] - 4) < 0.2
 # ```{solution-start} ex-correlation
 # :class: dropdown
 # ```
-# Both Gaussians are maxima of their likelihoods. At a maximum the mean of $\frac12 |L^{-1}(x - \mu)|^2$ is $D/2$, so
+# Both Gaussians are maxima of their likelihoods. Let one have the mean $\mu$ and the covariance $\Sigma$. At a maximum
+# the mean of $\frac12 (x - \mu)^{\mathsf T} \Sigma^{-1} (x - \mu)$ is $D/2$, so
 # the training scores differ by the log-determinants alone: $\frac{1}{2D}
 # \bigl( \sum_i \log_2 \Sigma_{ii} - \log_2 \det \Sigma \bigr)$. On new images the gain is smaller, since 307,000
 # correlations were fitted to 5,000 images.
