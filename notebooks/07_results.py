@@ -25,11 +25,9 @@
 profile = "laptop"
 
 # %% tags=["hide-input"]
-import csv
 import math
 
 import matplotlib.pyplot as plt
-import numpy as np
 import torch
 from IPython.display import Markdown, display
 from nvp_book import baselines, figures
@@ -45,8 +43,9 @@ from nvp_book.selection import (
 from nvp.config import load_config
 from nvp.ledger import runs
 from nvp.likelihood import score_images
-from nvp.paths import repository_root, results_root
-from nvp.tables.published import published
+from nvp.paths import repository_root
+from nvp.tables.epochs import by_epochs, held_out_after
+from nvp.tables.published import published, read_published
 
 figures.use_style()
 torch.set_num_threads(1)  # sums in one order, however many cores
@@ -201,14 +200,11 @@ assert float(glow.bits_per_dim) == 3.141
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "`cifar10-small`: the training loss, penalty included (thin line), and 1,000 held-out images under averaged weights (dots). Squares: published curves of another implementation, trained by Adam; its score on test images, by the [README of November 2018](https://github.com/chrischute/real-nvp/blob/f1ad5e8/README.md) (a later one has other scores), and the training loss of a [user of its code](https://github.com/PolinaKirichenko/flows_ood/issues/5). The horizontal line is the paper's score. Our curve jumps where the budget was extended, so that the rate rose again.", "name": "fig-curves"}, "image": {"alt": "Bits per dimension over training images seen, on a logarithmic axis. Our curve falls to below 3.8 within one epoch, jumps there and wherever the budget was extended, and falls each time. Those of the other implementation start above 4.5 after one epoch and come down to 3.7 after fifty. The paper's line is at 3.49."}}
-with (results_root() / "published-curves.csv").open(newline="") as file:
-    points = list(csv.DictReader(file))
-epoch = record.trained_on
-others = {}
-for point in points:
-    seen = int(point["epochs"]) * epoch
-    line = others.setdefault(point["curve"], [])
-    line.append((seen, float(point["bits_per_dim"])))
+facts, epoch = read_published(), record.trained_on
+others = {
+    curve.name: [(n * epoch, bits) for n, bits in curve.points.items()]
+    for curve in facts.curves
+}
 pictures.plot_learning_curves(
     {
         name: pictures.Curves(
@@ -225,39 +221,12 @@ pictures.plot_learning_curves(
 plt.show()
 
 # %% [markdown]
-# The next table reads the curve at whole epochs, as far as the run goes.
-
+# The next table reads the curves at whole epochs, as far as the runs go. The Pixel RNNs are those of
+# {doc}`14_pixelrnn_results`.
 
 # %% tags=["hide-input"]
-def held_out_after(run, epochs):
-    """The held-out score after so many epochs, between two dots."""
-    scored = [row for row in run.log() if "validation" in row]
-    seen = [math.log(row["images"]) for row in scored]
-    bits = [row["validation"] for row in scored]
-    wanted = epochs * run.record.trained_on
-    return float(np.interp(math.log(wanted), seen, bits))
-
-
-def other_after(curve, epochs):
-    found = dict(others[curve]).get(epochs * epoch)
-    return f"{found:.2f}" if found else "–"
-
-
-reached = [
-    n for n in (1, 2, 5, 10, 20, 50) if n <= record.images / epoch + 0.1
-]
-figures.show_table(
-    ["epochs", "ours, held out", "another's test images", "another's loss"],
-    [
-        [
-            str(n),
-            f"{held_out_after(colour, n):.2f}",
-            other_after("chrischute/real-nvp", n),
-            other_after("flows_ood", n),
-        ]
-        for n in reached
-    ],
-)
+table = by_epochs(facts, ledger, False)
+figures.show_table(table.header, table.rows)
 ahead = dict(others["chrischute/real-nvp"])[epoch] - held_out_after(colour, 1)
 display(
     Markdown(

@@ -258,14 +258,15 @@ def _unknown(keys: list[str], tree: dict[str, Any]) -> str:
 
 _NUMBERS = {
     "int": r"[-+]?(0|[1-9][0-9]*)$",
-    "float": r"[-+]?((\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|\.inf)$|\.nan$",
+    "float": r"[-+]?((\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|\.(inf|Inf|INF))$"
+    r"|\.(nan|NaN|NAN)$",
 }
 
 
 class _Loader(yaml.SafeLoader):
     """Refuses a key that is given twice, of which PyYAML takes the last.
 
-    Numbers are those of YAML 1.2. PyYAML would take 4:30 for 270, and 010 for 8.
+    Decimal numbers are those of YAML 1.2. PyYAML would take 4:30 for 270, and 010 for 8.
     """
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:

@@ -84,7 +84,7 @@ def score_images(
 
     float32 models are scored in full precision. The noise comes from one generator, so the same
     seed and batch size give the same figures. `progress` is called with the number of images done.
-    Raises `NVPError` where there are no images.
+    Raises `NVPError` where there are no images, and for a model that gives more or fewer scores.
     """
     check_count("the number of images", len(images))
     check_count("batch_size", batch_size)
@@ -93,6 +93,11 @@ def score_images(
     for part in batches(len(images), batch_size):
         batch, labels = images_and_labels(images[part].to(model.device))
         log_prob = model.log_prob(batch, num_draws=num_draws, generator=generator, labels=labels)
+        if log_prob.shape != (len(batch),):
+            raise NVPError(
+                f"{type(model).__name__}.log_prob gave {tuple(log_prob.shape)} scores for "
+                f"{len(batch)} images: mend the model"
+            )
         scores.append(bits_per_dim(log_prob, model.image_shape).cpu())
         if progress is not None:
             progress(part.stop)

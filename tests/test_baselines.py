@@ -204,6 +204,16 @@ def test_probabilities_under_the_vae_sum_to_at_most_one() -> None:
     assert draws.mean(0).exp().sum() < 1.0
 
 
+def test_a_vae_decodes_without_chance() -> None:
+    model = small_vae((1, 4, 4), 8)
+    after = []
+    for draw in (lambda: None, lambda: model.decode(torch.zeros(2, 1))):
+        torch.manual_seed(0)
+        draw()
+        after.append(torch.rand(1))
+    assert torch.equal(*after)
+
+
 def test_vae_samples_follow_its_pixels() -> None:
     model = small_vae((1, 4, 4), 8)
     z = torch.zeros(4000, 1)

@@ -374,7 +374,7 @@ def test_a_field_of_ones_own_may_take_truth_values() -> None:
 
 
 def test_numbers_are_those_of_yaml_1_2(tmp_path: Path) -> None:
-    changes = ["training.steps=010", "training.learning_rate=1e-2", "training.clip_norm=.inf"]
+    changes = ["training.steps=010", "training.learning_rate=1e-2", "training.clip_norm=.Inf"]
     training = load_config(tiny.write_config(tmp_path / "tiny.yaml"), changes).training
     assert (training.steps, training.learning_rate, training.clip_norm) == (10, 0.01, math.inf)
 

@@ -158,7 +158,10 @@ def test_moments_in_half_precision_are_those_of_the_whole_batch(root: Path, tmp_
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize(
     ("name", "optimiser"),
-    [*((name, "adam") for name in CONFIGS), ("official preset", "muon"), ("pixelcnn", "muon")],
+    [
+        *((name, "adam") for name in CONFIGS),
+        *((name, "muon") for name in ("official preset", "pixelcnn", "diagonal bilstm")),
+    ],
 )
 def test_two_processes_learn_what_one_does(
     name: str, optimiser: str, root: Path, tmp_path: Path

@@ -200,6 +200,18 @@ def test_a_model_must_give_one_number_for_each_image(given: Any) -> None:
     assert "\n" not in str(caught.value)
 
 
+class OneScoreLess(PerPixel):
+    """Loses the score of the last image of a batch."""
+
+    def log_prob(self, *given: Any, **options: Any) -> Tensor:
+        return super().log_prob(*given, **options)[:-1]
+
+
+def test_a_model_with_a_log_prob_of_its_own_must_score_every_image() -> None:
+    with pytest.raises(NVPError, match=r"OneScoreLess\.log_prob gave \(3,\) scores for 4 images"):
+        evaluate(OneScoreLess(), noise(4, (1, 2, 2)))
+
+
 def test_evaluation_restores_the_mode_and_scoring_reports_progress() -> None:
     model, done = fresh().train(), []
     score = evaluate(model, noise(25), batch_size=10)

@@ -59,6 +59,14 @@ def test_equals_the_formula(channels: int, n: int, side: int) -> None:
         assert_rounded(a, b)
 
 
+def test_a_channel_that_is_not_finite_has_no_variance() -> None:
+    x, beta, _ = inputs(3)
+    with torch.no_grad():
+        x[0, 1, 0, 0] = torch.inf
+    _, _, variance = norm_relu(x, beta, BATCH_NORM_EPSILON)
+    assert variance.isnan().tolist() == [False, True, False]
+
+
 def test_small_variance_far_from_zero() -> None:
     x = (1000 + 8 * torch.arange(2.0).repeat(300)).reshape(2, 1, 15, 20).bfloat16()
     _, mean, variance = norm_relu(x, torch.zeros(1), BATCH_NORM_EPSILON)

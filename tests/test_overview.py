@@ -47,7 +47,8 @@ def test_every_run_has_its_provenance_and_a_command_that_makes_it_again() -> Non
         assert entry.title in lines[""]
         assert all(leg.commit[:9] in lines["trained by"] for leg in entry.legs if leg.commit)
         assert (entry.commit or "not noted")[:9] in lines["scored by"]
-        assert lines["training"].startswith(f"{entry.steps:,} step")
+        fitted = run.fresh_model.fitted_in_closed_form
+        assert lines["training"].startswith("fitted" if fitted else f"{entry.steps:,} steps, ")
         assert lines["seed"] == str(entry.seed)
         assert lines["network"].startswith(f"{entry.parameters:,} parameters")
         if entry.weights and entry.chosen_step is not None:

@@ -168,9 +168,10 @@ def test_celeba_is_scored_on_its_validation_images() -> None:
     assert [row.data for row in ROWS if row.split == "validation"] == ["celeba"]
 
 
-def test_costs_that_are_lost(tmp_path: Path) -> None:
+def test_costs_that_are_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nvp.tables.rows.results_root", lambda: tmp_path)
     with pytest.raises(NVPError, match="run `python workflow/costs"):
-        read_costs(tmp_path)
+        read_costs()
     (tmp_path / "costs.json").write_text('{"cifar10": {"flops": 1}}')
     with pytest.raises(NVPError, match="run `python workflow/costs"):
-        read_costs(tmp_path)
+        read_costs()

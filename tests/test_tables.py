@@ -143,7 +143,7 @@ def test_a_configuration_begins_with_what_to_expect(own: Path, tmp_path: Path) -
     lines = config.read_text().splitlines()
     told = " ".join(line.removeprefix("#: ") for line in lines if line.startswith("#: "))
     assert told.startswith(f"Expect {run.score.bits_per_dim:.3f} ± ")
-    assert "2 steps, seconds, 0.296 epochs, on " in told
+    assert "2 steps, 0.296 epochs, seconds, on " in told
     assert config.read_text().endswith(written)
     assert results.write_tables(own, tmp_path) == []
     config.write_text(config.read_text().replace("batch_size: 8", "batch_size: 9"))
@@ -157,7 +157,9 @@ def test_a_configuration_begins_with_what_to_expect(own: Path, tmp_path: Path) -
 def test_a_card_says_what_a_run_is(own: Path, tmp_path: Path) -> None:
     results.write_tables(own, tmp_path)
     run = ledger.runs(own)["tiny"]
-    page = run.files.card.read_text()
+    _, front, page = run.files.card.read_text().split("---\n", 2)
+    (result,) = yaml.safe_load(front)["model-index"][0]["results"]
+    assert result["metrics"][0]["value"] == run.score.bits_per_dim
     score = f"{run.score.bits_per_dim:.4f} ± {run.score.standard_error:.4f}"
     assert f"| test images | 30 | {score} |".replace(" ± ", "\u00a0±\u00a0") in page
     assert "The likelihood is a lower bound" in page

@@ -364,6 +364,17 @@ class Detached(Scaling):
         return z, log_det.detach()
 
 
+class Narrowed(Scaling):
+    """Its inverse cannot take what it makes."""
+
+    def forward(self, x, y=None):
+        z, log_det = super().forward(x)
+        return z[:, :1], log_det
+
+    def inverse(self, z, y=None):
+        return super().inverse(z.reshape(2, 2, 3))
+
+
 class Spare(Scaling):
     def __init__(self) -> None:
         super().__init__()
@@ -381,6 +392,7 @@ POINTS = torch.randn(2, 2, 3, generator=torch.Generator().manual_seed(0))
         (Onward, "the inverse is off by"),
         (Unsigned, "the log-determinants of the two directions differ"),
         (Flattened, r"f makes \(2, 6\) of \(2, 2, 3\)"),
+        (Narrowed, r"f makes \(2, 1, 3\) of \(2, 2, 3\)"),
         (Random, "f maps the same x to another z"),
         (Mixing, "depends on those beside it"),
         (Detached, "the log-determinant changes by .* where its gradient says 0"),

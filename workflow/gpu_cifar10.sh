@@ -47,6 +47,7 @@ run, out = load_run(Path(sys.argv[1])), Path(sys.argv[2])
 header = {"config": run.config.model_dump(mode="json")}
 save_weights(out / "weights.safetensors", run.model, header)
 PYTHON
+rm -f "$out"/weights.part-*  # of an earlier run
 split --bytes=15M "$out/weights.safetensors" "$out/weights.part-"
 rm "$out/weights.safetensors"
 echo "recorded: see $out"

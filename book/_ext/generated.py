@@ -25,7 +25,7 @@ def write(app: Sphinx) -> None:
     parts = {
         "rooms": rooms.table().markdown(),
         "sheets": pages.sheets(ledger),
-        "progress": pages.progress(ledger[RUN], minutes=(10, 40, 80)),
+        "progress": pages.progress(ledger[RUN], minutes=(10, 30, 130)),
         "entries": pages.folded_entries(table("ledger", roles=True)),
     }
     for name, text in parts.items():

@@ -114,7 +114,7 @@ class Mixture(Output):
         return torch.log_softmax(weights, dim=-1), means, (scales + first).clamp(min=-9.0)
 
     def logits(self, parameters: Tensor) -> Tensor:
-        """Log of the mass of each level's bin; mass outside [0, 1) is lost."""
+        """Log of the mass of each level's bin, (..., levels); mass outside [0, 1) is lost."""
         log_weights, means, log_scales = self._parts(parameters)
         edges = torch.arange(self.levels + 1, device=means.device, dtype=means.dtype) / self.levels
         scaled = (edges - means.unsqueeze(-1)) / (math.sqrt(2) * log_scales.exp().unsqueeze(-1))

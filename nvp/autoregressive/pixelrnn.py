@@ -132,6 +132,6 @@ class PixelRNN(ImageModel):
         return self.output.per_pixel(self.head(x if total is None else x + total))
 
     def centred(self, images: Tensor) -> Tensor:
-        """Levels as numbers from -1 to 1, the only preprocessing (section 5.2)."""
+        """Levels (N, C, H, W) as numbers from -1 to 1, the only preprocessing (section 5.2)."""
         weight = self.first.weight
         return images.to(weight.device, weight.dtype) * (2 / (self.levels - 1)) - 1

@@ -222,7 +222,10 @@ class Denoiser(nn.Module):
         nn.init.zeros_(self.out.weight)
 
     def forward(self, z: Tensor, gamma: Tensor) -> Tensor:
-        """The predictor for nearly no noise, plus that for nearly no signal, plus the U-Net."""
+        """The noise that z holds, (N, C, H, W) as z: two predictors plus the U-Net; gamma is (N,).
+
+        One predictor is right for nearly no noise, the other for nearly no signal.
+        """
         alpha, sigma = _alpha_sigma(gamma[:, None, None, None])
         level = to_levels(z / alpha, self.levels).round().clamp(0, self.levels - 1)
         nearest, black, white = (

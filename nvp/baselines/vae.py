@@ -110,10 +110,11 @@ class VAE(ImageModel):
         """
         check_latents(z, (self.config.latent,))
         mu, log_scale = self.pixels(z.to(self.device, self.dtype))
-        # Away from 0 and 1, where the logit is infinite.
-        u = uniform_noise(mu, mu.dtype, generator).clamp(1e-6, 1 - 1e-6)
-        x = mu + temperature * log_scale.exp() * torch.logit(u)
-        return x.round().clamp(0, self.levels - 1).to(torch.uint8)
+        if temperature:
+            # Away from 0 and 1, where the logit is infinite.
+            u = uniform_noise(mu, mu.dtype, generator).clamp(1e-6, 1 - 1e-6)
+            mu = mu + temperature * log_scale.exp() * torch.logit(u)
+        return mu.round().clamp(0, self.levels - 1).to(torch.uint8)
 
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation of q(z | x), each (N, latent). uint8 in."""

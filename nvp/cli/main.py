@@ -100,7 +100,7 @@ def evaluate(
         num_draws = num_draws or run.config.evaluation.num_draws
         images = scored_images(run, split, data_root, limit)
         title = f"{run.config.name} on {run.config.data.name}, {split}"
-        table = Table(title, "bits/dim", "nats", "images", "draws")
+        table = Table(title, "bits/dim", "nats", "images", "sets of noise")
         factor = nats_per_bit(run.model.image_shape)
         ways = [("log-likelihood", False)]
         if batch_norms(run.model):

@@ -56,7 +56,8 @@ def get(name: str, root: str | Path | None = None) -> Path:
 
     torchvision fetches it and compares its checksums; binarised MNIST comes from its publisher.
     The files go to a temporary folder, are loaded once, and are then renamed into place, so an
-    interrupted download leaves nothing behind and never replaces a good copy.
+    interrupted download never replaces a good copy. After Ctrl-C nothing is left behind, after a
+    kill a folder .download-... is.
 
     Raises `NVPError`: a name that cannot be downloaded, no network, wrong checksums, a data root
     that cannot be written.

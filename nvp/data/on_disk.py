@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import weakref
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias
@@ -29,6 +30,7 @@ class Rows:
         self.stride = int(np.prod(shape[1:], dtype=np.int64))
         # Open from here on, so that a file that takes its place does not mix with it.
         self._file = path.open("rb", buffering=0)
+        weakref.finalize(self, self._file.close)
 
     def __len__(self) -> int:
         return self.shape[0]

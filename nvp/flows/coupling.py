@@ -71,7 +71,7 @@ class AffineCoupling(Bijection, Generic[Kept]):
         """
 
     def ask_net(self, kept: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
-        """t and the pre-activation of s from the kept part; an unconditional net takes no y."""
+        """t and the pre-activation of s, halves of the net's output, from the kept part and y."""
         t, raw = (self.net(kept) if y is None else self.net(kept, y)).chunk(2, dim=1)
         return t, raw
 

@@ -16,6 +16,7 @@ class Parity(StrEnum):
 
     @property
     def other(self) -> Parity:
+        """The parity of the squares that this one leaves."""
         return Parity.EVEN if self == Parity.ODD else Parity.ODD
 
 

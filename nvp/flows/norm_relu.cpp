@@ -112,7 +112,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& x, cons
   for (int64_t c = 0; c < channels; ++c) {
     const double away = moments[c];
     means[c] = static_cast<float>(static_cast<float>(in[c]) + away);
-    variances[c] = static_cast<float>(std::max(0.0, moments[channels + c] - away * away));
+    // In this order of arguments a variance that is nan stays so.
+    variances[c] = static_cast<float>(std::max(moments[channels + c] - away * away, 0.0));
   }
   const Affine norm(beta.const_data_ptr<float>(), means, variances, channels, epsilon);
   for_blocks(rows, channels, [&](int64_t, int64_t row, int64_t last, int64_t c, int64_t n) {

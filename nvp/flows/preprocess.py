@@ -15,7 +15,8 @@ class LogitForm(StrEnum):
 
     SYMMETRIC  logit(alpha + (1 - 2 alpha) x): the official code's, bounded at both ends
     PAPER      logit(alpha + (1 - alpha) x): as printed in section 4.1. It has no bound as x -> 1:
-               white pixels come near infinity, and rounding to float32 can reach it
+               white pixels come near infinity. Where rounding to float32 would reach it, `logit`
+               stops just short
     """
 
     SYMMETRIC = "symmetric"

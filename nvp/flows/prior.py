@@ -55,4 +55,5 @@ class PriorName(StrEnum):
     LOGISTIC = "logistic"
 
     def build(self) -> Prior:
+        """The prior of this name."""
         return GaussianPrior() if self == PriorName.GAUSSIAN else LogisticPrior()

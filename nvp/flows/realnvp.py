@@ -229,8 +229,9 @@ class RealNVP(ImageModel):
         """x = g(temperature z), z ~ p_Z: uint8, (n, C, H, W).
 
         With `config.sample_batch_statistics`, as in the official code, the norms inside s and t
-        use the statistics of these n images; in training mode they do so in any case, and move
-        their averages: call `eval()` first. The norms of the couplings' outputs never do.
+        use the statistics of these n images, and keep their averages. Without it they do so in
+        training mode alone, and move them: call `eval()` first. The norms of the couplings'
+        outputs never do.
         """
         check_count("n", n)
         check_temperature(temperature)

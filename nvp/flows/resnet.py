@@ -71,6 +71,8 @@ class WeightNormConv2d(nn.Module):
             kernel,
             padding=self.padding,
             bias=self.bias is not None,
+            device=self.v.device,
+            dtype=self.v.dtype,
         )
         with torch.no_grad():
             conv.weight.copy_(self.weight())

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 # Positions in a 2 x 2 block are numbered 0 top-left, 1 top-right, 2 bottom-left, 3 bottom-right.
 DIAGONAL_ORDER = (0, 3, 1, 2)
+DIAGONAL_INVERSE = (0, 2, 3, 1)
 
 
 class SqueezeOrder(StrEnum):
@@ -51,5 +51,5 @@ def unsqueeze(z: Tensor, order: SqueezeOrder) -> Tensor:
     n, channels, height, width = z.shape
     blocks = z.reshape(n, 4, channels // 4, height, width)
     if order == SqueezeOrder.DIAGONAL:
-        blocks = blocks[:, torch.argsort(torch.tensor(DIAGONAL_ORDER)).tolist()]
+        blocks = blocks[:, DIAGONAL_INVERSE]
     return F.pixel_shuffle(blocks.transpose(1, 2).reshape(n, channels, height, width), 2)

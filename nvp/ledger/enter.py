@@ -188,7 +188,7 @@ def score_all(
     trained = score(run, images, "test set")
     check_floor(run.config, summarise(trained, 1), autoregressive=run.model.autoregressive)
     kept = round_weights(run, images, trained) if may_round else trained
-    draws = score(run, images[:first], f"{num_draws} draws", num_draws=num_draws)
+    draws = score(run, images[:first], f"{num_draws} sets of noise", num_draws=num_draws)
     batches = kept[:first]
     if batch_norms(run.model):
         batches = score(run, images[:first], "batch statistics", of_batches=True)

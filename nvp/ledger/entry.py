@@ -161,7 +161,7 @@ class Run:
 
     @property
     def score(self) -> Score:
-        """Bits/dim on the full test set, one draw an image."""
+        """Bits/dim on the full test set, one set of noise an image."""
         return self.scores.test
 
     @property
@@ -185,6 +185,16 @@ class Run:
         """A model of the same configuration with random weights, for what it says of its kind."""
         with torch.random.fork_rng(devices=[]):
             return self.config.build_model()
+
+    @property
+    def extended_at(self) -> list[int]:
+        """The steps after which the rate, annealed by then, rose again: the budget was extended."""
+        rows = self.log()
+        return [
+            int(row["step"])
+            for before, row, after in zip(rows, rows[1:], rows[2:], strict=False)
+            if before["rate"] > row["rate"] < after["rate"]
+        ]
 
     def log(self) -> list[dict[str, float]]:
         """The curve: rows of `nvp.runs.log.COLUMNS`."""

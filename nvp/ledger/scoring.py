@@ -123,7 +123,7 @@ def describe_draw(run: TrainedRun) -> RecordedDraw:
 
 
 def draw_samples(model: ImageModel, number: int) -> Tensor:
-    """Samples from fixed noise, at temperature 1; of all classes in turn, if it has any."""
+    """Samples (number, C, H, W) from fixed noise, at temperature 1; of all classes in turn."""
     labels = torch.arange(number) % model.num_classes if model.num_classes else None
     return draw(model, number, labels=labels)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 
 
-def in_full(x: Tensor) -> torch.autocast:
+def in_full(x: Tensor) -> AbstractContextManager[object]:
     """A block in which operations on the device of x keep the precision of what they are given."""
-    return torch.autocast(x.device.type, enabled=False)
+    device = x.device.type
+    known = torch.amp.is_autocast_available(device)
+    return torch.autocast(device, enabled=False) if known else nullcontext()
 
 
 def as_multiplied(x: Tensor) -> Tensor:

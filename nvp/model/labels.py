@@ -31,6 +31,7 @@ class Labelled:
         return Labelled(self.images[which], self.labels[which])
 
     def to(self, device: torch.device) -> Labelled:
+        """The same on a device."""
         return Labelled(self.images.to(device), self.labels.to(device))
 
 

@@ -35,6 +35,7 @@ class RunFolder:
     log = _File("log.csv")  # the curve
     checkpoint = _File("checkpoint.safetensors")  # all that the next step depends on
     best = _File("best.safetensors")  # weights of the lowest validation score
+    tensorboard = _File("tensorboard")
     legs = _File("legs.json")  # the machines that trained it
 
     # Of the ledger.

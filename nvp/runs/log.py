@@ -1,4 +1,4 @@
-"""The log of a run: `log.csv`."""
+"""The log of a run: `log.csv`, and TensorBoard where it is installed."""
 
 from __future__ import annotations
 
@@ -35,6 +35,12 @@ class RunLog:
         self.path = folder.log
         write(self.path, log_until(self.path, step))
         self.last = (read_log(self.path) or [{}])[-1]
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            self.board = None
+        else:
+            self.board = SummaryWriter(folder.tensorboard, purge_step=step + 1)
 
     def write(self, row: dict[str, float]) -> None:
         """Append one row; columns that it lacks stay empty. Raises `NVPError` on a full disk."""
@@ -44,6 +50,9 @@ class RunLog:
         except OSError as error:
             raise NVPError(f"cannot write {self.path} ({error}): free some space") from error
         self.last = row
+        if self.board is not None:
+            for column in row.keys() - {"step"}:
+                self.board.add_scalar(column, row[column], int(row["step"]))
 
 
 def read_log(path: Path) -> list[dict[str, float]]:

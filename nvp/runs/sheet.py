@@ -38,6 +38,7 @@ def write_samples(
     not take.
     """
     check_path(path)
+    check_count("number", number)
     if label is not None and not model.num_classes:
         raise NVPError("this model takes no labels: leave --label out")
     columns = math.ceil(math.sqrt(number))
@@ -84,7 +85,7 @@ def draw(
 
 
 def greys(images: Tensor, levels: int) -> Tensor:
-    """Images of values below `levels` as they are shown: the highest level is 255."""
+    """Images of values below `levels` as they are shown, uint8 of their shape: the top is 255."""
     return (images.int() * 255 // (levels - 1)).byte()
 
 

@@ -28,6 +28,7 @@ from nvp.tables.cells import (
     sort_key,
     text,
 )
+from nvp.tables.epochs import by_epochs
 from nvp.tables.headers import with_expectation
 from nvp.tables.later_models import after
 from nvp.tables.overview import full_ledger, glance, hardware
@@ -42,7 +43,7 @@ FIGURES = (
     "images for validation",
     "first test images",
     "the same, by statistics of each batch",
-    "the same, with more draws",
+    "the same, with more sets of noise",
 )
 
 
@@ -238,6 +239,7 @@ _TABLES: dict[str, Callable[[Published, dict[str, Run], bool], Table]] = {
     ),
     "pixelrnn-variants": _variants,
     "after": after,
+    "epochs": by_epochs,
     "runs": _table_runs,
     "ledger": full_ledger,
     "glance": glance,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import yaml
+
 from nvp.ledger.entry import Run
 from nvp.likelihood import Score, nats_per_bit
 from nvp.model.protocol import batch_norms
-from nvp.tables.cells import Table, code, how_it_ended, length, short, text
+from nvp.tables.cells import Table, code, how_it_ended, length, schedule, short, text
 
 LIKELIHOODS = {
     "exact": "The likelihood is exact.",
@@ -30,7 +34,29 @@ def card(run: Run) -> str:
         "## Limits",
         _limits(run),
     ]
-    return "\n\n".join(filter(None, parts)) + "\n"
+    front = yaml.safe_dump(_metadata(run), sort_keys=False)
+    return f"---\n{front}---\n\n" + "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _metadata(run: Run) -> dict[str, Any]:
+    """The head of a card, for sites that list models: tags and, as a `model-index`, the score."""
+    data = run.record.data.name
+    head: dict[str, Any] = {
+        "license": "mit",
+        "library_name": "nvp",
+        "tags": ["density-estimation", run.config.model.family],
+        "datasets": [data],
+    }
+    if run.has_likelihood:
+        result = {
+            "task": {"type": "unconditional-image-generation", "name": "Density estimation"},
+            "dataset": {"type": data, "name": data, "split": "test"},
+            "metrics": [
+                {"type": "bits_per_dim", "name": "bits/dim", "value": run.score.bits_per_dim}
+            ],
+        }
+        head["model-index"] = [{"name": run.name, "results": [result]}]
+    return head
 
 
 def _introduction(run: Run) -> str:
@@ -110,10 +136,10 @@ def _training(run: Run) -> str:
     entry = run.record
     commits = dict.fromkeys(short(leg.commit) for leg in entry.legs if leg.commit)
     return (
-        f"{length(run)} ({entry.images:,} images seen), on {text(entry.hardware)}, networks in "
-        f"{entry.precisions}, seed {entry.seed}; {how_it_ended(run)}. Code: "
-        f"{', '.join(commits) or 'commit not noted'}. All settings are in "
-        f"[{run.files.config.name}]({run.files.config.name}), the curve is in "
+        f"{length(run)}{schedule(run)} ({entry.images:,} images seen), on "
+        f"{text(entry.hardware)}, networks in {entry.precisions}, seed {entry.seed}; "
+        f"{how_it_ended(run)}. Code: {', '.join(commits) or 'commit not noted'}. "
+        f"All settings are in [{run.files.config.name}]({run.files.config.name}), the curve is in "
         f"[{run.files.log.name}]({run.files.log.name}), every number in "
         f"[{run.files.record.name}]({run.files.record.name}). Train it again: "
         f"`nvp train results/runs/{run.name}/config.yaml`."
@@ -128,7 +154,7 @@ def _limits(run: Run) -> str:
             "Images unlike those it was trained on may have higher likelihoods than those."
         )
     parts += [
-        f"It was trained for {length(run)}, and is no measure of what its family can reach.",
+        "It is no measure of what its family can reach in more time.",
         "It is one run with one seed: the standard errors are over images, and say nothing about "
         "another seed.",
     ]

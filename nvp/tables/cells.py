@@ -113,10 +113,20 @@ def provenance(run: Run) -> str:
 
 
 def length(run: Run) -> str:
-    """Steps and minutes of a run."""
+    """Steps, epochs and minutes of a run."""
     entry = run.record
+    if run.fresh_model.fitted_in_closed_form:
+        return "fitted in closed form"
     took = f"{minutes(run)} minutes" if entry.minutes >= 1 else "seconds"
-    return f"{entry.steps:,} step{'s' * (entry.steps > 1)}, {took}"
+    return f"{entry.steps:,} step{'s' * (entry.steps > 1)}, {entry.epochs:.3g} epochs, {took}"
+
+
+def schedule(run: Run) -> str:
+    """Where the budget of a run was extended, if it was: its rate rose again."""
+    if not run.extended_at:
+        return ""
+    after = " and ".join(f"{step:,}" for step in run.extended_at)
+    return f", budget extended after step{'s' * (len(run.extended_at) > 1)} {after}"
 
 
 def minutes(run: Run) -> str:
@@ -145,6 +155,6 @@ def cite(facts: Published, figure: Figure, roles: bool) -> str:
 
 
 def publication(facts: Published, figure: Figure, roles: bool) -> str:
-    """`cite`, and of how many draws the figure is."""
-    draws = f", {figure.draws} draws an image" if figure.draws else ""
+    """`cite`, and of how many sets of noise the figure is."""
+    draws = f", {figure.draws} sets of noise an image" if figure.draws else ""
     return f"published: {cite(facts, figure, roles)}{draws}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nvp.config import differences, load_config
 from nvp.ledger.entry import Run
-from nvp.tables.cells import length, score_cell
+from nvp.tables.cells import length, schedule, score_cell
 
 MARK = "#: "  # begins every generated line
 
@@ -22,14 +22,11 @@ def with_expectation(path: Path, run: Run | None) -> str:
 
 
 def _expectation(path: Path, run: Run) -> list[str]:
-    epochs = f"{run.record.epochs:.3g} epochs"
-    if run.fresh_model.fitted_in_closed_form:
-        epochs = "fitted in closed form"
-    took = f"{length(run)}, {epochs}, on {run.record.hardware}"
-    told = f"Has no likelihood, and was trained for {took}."
+    told = "Has no likelihood."
     if run.has_likelihood:
         unit = "" if run.is_binary else " bits/dim"
-        told = f"Expect {score_cell(run, unit=True)}{unit} on the test images, after {took}."
+        told = f"Expect {score_cell(run, unit=True)}{unit} on the test images."
+    told += f" The recorded run: {length(run)}{schedule(run)}, on {run.record.hardware}."
     changed = [key for key in differences(run.config, load_config(path)) if key != "name"]
     if changed:
         told = f"Recorded with other settings ({', '.join(changed)}): {told}"

@@ -10,6 +10,7 @@ from nvp.tables.cells import (
     how_it_ended,
     length,
     minutes,
+    schedule,
     score_cell,
     short,
     text,
@@ -38,7 +39,7 @@ def full_ledger(_facts: Published, ledger: dict[str, Run], roles: bool) -> Table
         rows += [
             (f"**{run.name}**", f"**{text(entry.title)}: {score_cell(run, unit=True)}**"),
             ("network", f"{entry.parameters:,} parameters, {entry.precisions}"),
-            ("training", f"{length(run)}, {how_it_ended(run)}; {seen} seen"),
+            ("training", f"{length(run)}{schedule(run)}, {how_it_ended(run)}; {seen} seen"),
             ("seed", f"{entry.seed}"),
             ("machine", f"{text(entry.hardware)}; torch {', '.join(torch) or 'not noted'}"),
             ("trained by", ", ".join(commits) or "not noted"),

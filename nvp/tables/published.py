@@ -104,6 +104,15 @@ class Model(_Entry):
     augmented: bool = False  # trained on more than the training images
 
 
+class Curve(_Entry):
+    """What others published by epoch of training, for Real NVP on CIFAR-10."""
+
+    name: str
+    of: str  # the images that were scored
+    url: str
+    points: dict[int, float] = Field(min_length=1)  # bits/dim by epochs
+
+
 class Published(_Entry):
     """results/published.yaml."""
 
@@ -111,6 +120,7 @@ class Published(_Entry):
     tables: dict[str, list[TableRow]]
     models: dict[str, Model]
     figures: list[Figure] = Field(min_length=1)
+    curves: list[Curve]
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Published:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from nvp.config import RunConfig, load_config
 from nvp.errors import NVPError
@@ -18,7 +17,10 @@ COSTS = "costs.json"  # by workflow/costs.py
 
 
 def paper_rows(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
-    """One line for each row of Real NVP's Table 1 and of Pixel RNN's Tables 4 to 6."""
+    """One line for each row of Real NVP's Table 1 and of Pixel RNN's Tables 4 to 6.
+
+    Costs and configurations are those of this checkout, wherever the ledger is.
+    """
     costs = read_costs()
     lines: list[tuple[str, ...]] = []
     for row in (row for name in TABLES for row in facts.tables[name]):
@@ -49,9 +51,9 @@ def paper_rows(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
     return Table(caption, header, lines)
 
 
-def read_costs(root: Path | None = None) -> dict[str, Cost]:
-    """The counts by name of configuration."""
-    path = (root or results_root()) / COSTS
+def read_costs() -> dict[str, Cost]:
+    """The counts by name of configuration, those of this checkout."""
+    path = results_root() / COSTS
     try:
         return {name: Cost(**counts) for name, counts in json.loads(path.read_text()).items()}
     except (OSError, ValueError, TypeError) as error:

@@ -25,9 +25,9 @@ def check_bijection(
     f = moved(f).double().eval()
     x, y = x.double(), None if y is None else y.double()
     z, log_det = f(x, y)
-    back, log_det_back = f.inverse(z, y)
     require(z.shape == x.shape, f"f makes {tuple(z.shape)} of {tuple(x.shape)}")
     require(log_det.shape == (len(x),), f"the log-determinants of f are {tuple(log_det.shape)}")
+    back, log_det_back = f.inverse(z, y)
     require(
         log_det_back.shape == (len(x),), f"those of the inverse are {tuple(log_det_back.shape)}"
     )

@@ -53,7 +53,7 @@ def check_model(model: ImageModel, images: Tensor, labels: Tensor | None = None)
     quiet = copy.deepcopy(model).eval()
     _check_samples(quiet, len(images), labels)
     if callable(getattr(model, "logits", None)):
-        _check_causality(moved(quiet).double(), images[0])
+        _check_causality(moved(quiet).double(), images[0].cpu())
     if model.likelihood != "none":
         _check_log_prob(quiet, images, labels)
         _check_independence(moved(quiet).double(), images, labels)
@@ -176,7 +176,8 @@ def _check_log_prob(model: ImageModel, images: Tensor, labels: Tensor | None) ->
         require(bool((log_prob < 1e-3).all()), "an image has a probability above 1")
         logits: Any = getattr(model, "logits", None)
         if callable(logits):
-            each = logits(images).log_softmax(-1).gather(-1, images.long()[..., None])
+            levels = images.to(model.device).long()[..., None]
+            each = logits(images).log_softmax(-1).gather(-1, levels)
             of_logits = each.flatten(1).sum(1)
             require(torch.allclose(log_prob, of_logits, rtol=1e-4), "log_prob is not of the logits")
         return

@@ -69,6 +69,9 @@ def processes() -> Iterator[None]:
         ) from error
     try:
         with contextlib.ExitStack() as stack:
+            stack.enter_context(warnings.catch_warnings())
+            # Of filters with one channel, two layouts are the same.
+            warnings.filterwarnings("ignore", "Grad strides do not match")
             if rank > 0:
                 nowhere = stack.enter_context(open(os.devnull, "w"))
                 stack.enter_context(contextlib.redirect_stdout(nowhere))
@@ -126,8 +129,6 @@ def data_parallel(model: ImageModel) -> nn.Module | None:
     """The loss of whole batches as a module whose gradients are averaged; None for one process."""
     if number_of_processes() == 1:
         return None
-    # Of filters with one channel, two layouts are the same.
-    warnings.filterwarnings("ignore", "Grad strides do not match")
     with warnings.catch_warnings():  # an option's new name is not in all versions
         warnings.simplefilter("ignore", FutureWarning)
         # Buffers are alike already: their moments are those of the whole batch.

@@ -65,7 +65,7 @@ class Muon(torch.optim.Adam):
         rows, columns = step.shape[-2:]
         step = (step.mT if group["role"] is Role.RECURRENT else step).reshape(weight.shape)
         if group["role"] is Role.DIRECTION:
-            length = (weight.norm() / math.sqrt(min(rows, columns))).item()
+            step, length = step * (weight.norm() / math.sqrt(min(rows, columns))), 1.0
         else:
             weight.mul_(1 - group["lr"] * group["weight_decay"])
             length = math.sqrt(max(1.0, rows / columns))
@@ -77,8 +77,8 @@ def orthogonal(matrix: Tensor) -> Tensor:
     """U V^T of a matrix U S V^T, or of several, (..., rows, columns), singular values only near 1.
 
     By a Newton-Schulz iteration. The published coefficients of its polynomial lift small singular
-    values as fast as possible, and leave all of them between about 0.65 and 1.2. So the products
-    may be in bfloat16, and are where autocast is on.
+    values as fast as possible. Those above about 0.3 % of the matrix's norm end between 0.65 and
+    1.2, smaller ones below. So the products may be in bfloat16, and are where autocast is on.
     """
     a, b, c, rounds = 3.4445, -4.7750, 2.0315, 5
     rows, columns = matrix.shape[-2:]

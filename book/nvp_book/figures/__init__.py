@@ -130,7 +130,9 @@ def _choose_formats(shell: Any) -> None:
         return drawing if isinstance(drawing := shown(figure), str) else None
 
     def png(figure: Figure) -> bytes | tuple[bytes, dict[str, int]] | None:
-        if not isinstance(dots := shown(figure), bytes):
+        dots = shown(figure)
+        shown.cache_clear()  # PNG is asked last, and the figure may change before it is shown again
+        if not isinstance(dots, bytes):
             return None
         if _holds_images(figure):
             return dots

@@ -45,7 +45,7 @@ function buildCompletion(root) {
   const bytes = bytesOf(DATA.images);
   const numImages = Math.floor((8 * bytes.length) / size);
   const uniform = makeUniform();
-  const state = { given: new Uint8Array(size), digit: 22, pen: 1, chosen: 0, row: half, column: 0 };
+  const state = { given: new Uint8Array(size), digit: 22 % numImages, pen: 1, chosen: 0, row: half, column: 0 };
   state.column = Math.floor(width / 2);
   let drawings = [];
   let timer = null;

@@ -39,7 +39,7 @@ def recorded() -> tuple[dict[str, str], str]:
         raise NVPError(f"there is no recorded run {RUN}: nvp train configs/{RUN}.yaml, nvp record")
     model = ledger[RUN].load_model()
     assert isinstance(model, PixelRNN)
-    picture = _text(ledger[RUN].files.completions.read_bytes())
+    picture = base64_text(ledger[RUN].files.completions.read_bytes())
     still = f'<p><img alt="{ALT}" src="data:image/png;base64,{picture}"></p>'
     return content(model, binary_digits()), still
 
@@ -61,7 +61,7 @@ def content(model: PixelRNN, images: Tensor) -> dict[str, str]:
             f"and this model differs in {', '.join(differing)}: take another model"
         )
     bits = np.packbits(model.check_images(images).cpu().numpy())
-    return {"weights": weights_text(model), "images": _text(bits.tobytes())}
+    return {"weights": weights_text(model), "images": base64_text(bits.tobytes())}
 
 
 def weights_text(model: PixelRNN) -> str:
@@ -70,8 +70,9 @@ def weights_text(model: PixelRNN) -> str:
         name: value.detach().to("cpu", torch.float16).contiguous()
         for name, value in model.named_parameters()
     }
-    return _text(safetensors.torch.save(halves, {"config": model.config.model_dump_json()}))
+    return base64_text(safetensors.torch.save(halves, {"config": model.config.model_dump_json()}))
 
 
-def _text(data: bytes) -> str:
+def base64_text(data: bytes) -> str:
+    """The same bytes as text."""
     return base64.b64encode(data).decode()

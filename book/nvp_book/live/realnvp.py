@@ -6,7 +6,6 @@ keeps them; realnvp.js reads it and computes what the model does in evaluation m
 
 from __future__ import annotations
 
-import base64
 import copy
 import functools
 import math
@@ -24,6 +23,7 @@ from nvp.ledger.entry import runs
 from nvp.model.dequantisation import dequantise
 from nvp.runs.sheet import encode
 from nvp_book.figures.samples import tile
+from nvp_book.live.pixelrnn import base64_text
 
 RUN = "live-fashion"
 NUM_IMAGES = 20  # the first embedded test images, shown four at a time
@@ -70,8 +70,9 @@ def content(model: RealNVP, images: Tensor) -> tuple[dict[str, str], str]:
         raise NVPError(f"the figure needs four images, there are {len(images)}: pass some more")
     model = copy.deepcopy(model).cpu().float().eval()
     sheet = Image.fromarray(tile(decoded_manifold(model, images[:4]), columns=8)[..., 0])
-    data = {"weights": weights_text(model), "images": _text(images.cpu().numpy().tobytes())}
-    return data, f'<p><img alt="{ALT}" src="data:image/png;base64,{_text(encode(sheet))}"></p>'
+    data = {"weights": weights_text(model), "images": base64_text(images.cpu().numpy().tobytes())}
+    picture = base64_text(encode(sheet))
+    return data, f'<p><img alt="{ALT}" src="data:image/png;base64,{picture}"></p>'
 
 
 def weights_text(model: RealNVP) -> str:
@@ -79,7 +80,7 @@ def weights_text(model: RealNVP) -> str:
     halves = {name: value.half() for name, value in model.flow.named_parameters()}
     singles = {name: value.float() for name, value in model.flow.named_buffers()}
     tensors = {name: v.detach().contiguous() for name, v in (halves | singles).items()}
-    return _text(safetensors.torch.save(tensors, {"config": model.config.model_dump_json()}))
+    return base64_text(safetensors.torch.save(tensors, {"config": model.config.model_dump_json()}))
 
 
 @torch.no_grad()
@@ -94,7 +95,3 @@ def decoded_manifold(model: RealNVP, images: Tensor, steps: int = 8) -> Tensor:
     turn = torch.stack([angles.cos(), angles.sin()], dim=1)
     factors = torch.einsum("ai,bj->abij", turn, turn).reshape(-1, 4)
     return model.decode((factors @ z.flatten(1)).reshape(-1, *model.image_shape))
-
-
-def _text(data: bytes) -> str:
-    return base64.b64encode(data).decode()

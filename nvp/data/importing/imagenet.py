@@ -16,7 +16,7 @@ from typing import BinaryIO, TypeAlias, cast
 
 import numpy as np
 
-from nvp.data.importing.files import IMAGES, File, Files, check_growth
+from nvp.data.importing.files import BROKEN, IMAGES, File, Files, check_growth
 from nvp.data.importing.source import Picture, Source, held
 from nvp.errors import NVPError
 
@@ -99,7 +99,7 @@ class _Npz:
             version = np.lib.format.read_magic(member)
             read = getattr(np.lib.format, f"read_array_header_{version[0]}_{version[1]}")
             (number, columns), fortran, dtype = read(member)
-        except (ValueError, AttributeError, TypeError) as error:
+        except (*BROKEN, AttributeError, TypeError) as error:
             raise NVPError(f"{self.file.name} holds no plain table of pixels ({error})") from error
         if fortran or dtype != np.uint8:
             raise NVPError(f"{self.file.name} holds {dtype}, pixels must be uint8 in rows")
@@ -109,7 +109,7 @@ class _Npz:
         with self._member("labels") as member:
             try:
                 labels = np.lib.format.read_array(member, allow_pickle=False)
-            except ValueError as error:
+            except BROKEN as error:
                 raise NVPError(
                     f"{self.file.name} holds labels that are no numbers ({error})"
                 ) from error

@@ -225,9 +225,10 @@ def _pixels(
     if isinstance(content, np.ndarray):
         return content
     image = decode(content, gray=gray)
+    pixels = to_array(image if prepare is None else prepare(image))
     if isinstance(prepare, Resize) and min(image.size) < prepare.size:
         columns.journal.enlarged += 1
-    return to_array(image if prepare is None else prepare(image))
+    return pixels
 
 
 def _check_whole(source: Source, columns: Columns, options: Options) -> None:
