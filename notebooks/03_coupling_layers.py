@@ -64,6 +64,8 @@ couplings.plot_graphs()
 plt.show()
 
 # %% [markdown]
+# In both diagrams the arrows into $s$ and $t$ come from the blue half, which is the same in $x$ and $y$.
+#
 # ### Which part is kept?
 #
 # It need not be the first $d$ numbers. A **mask** $b$ of zeros and ones marks the kept ones, and the paper writes

@@ -443,18 +443,18 @@ figures.show_table(["", "share of black", "at the floor, bits/dim"], rows)
 # can model easily. In the tutorial of {cite:t}`lippe2024uvadlc` it lowers the score of one flow from 1.08 to 1.04
 # bits/dim. And a model of the integers themselves, as in the part on Pixel RNN, adds no noise at all.
 #
-# ## More draws of the noise
+# ## More sets of noise
 #
-# The gap {eq}`eq:gap` shrinks without a change of the model when one averages $K$ draws *inside* the logarithm:
+# The gap {eq}`eq:gap` shrinks without a change of the model when one averages over $K$ sets of noise *inside* the logarithm:
 #
 # $$
 # L_K(v) = \mathbb E_{u_1, \dots, u_K}\!\left[ \log \frac1K \sum_{k=1}^K p(v + u_k) \right],
 # \qquad L_1 \le L_2 \le \dots \le \log P(v) .
 # $$ (eq:draws)
 #
-# This is the importance-weighted bound of {cite:t}`burda2016iwae`. It matters when figures are compared: one draw and
-# eight draws are different yardsticks, and papers do not always say which they used. In the package it is
-# `num_draws`, and this book uses one. How much would more be worth? The folded cell regroups sixteen draws for each
+# This is the importance-weighted bound of {cite:t}`burda2016iwae`. It matters when figures are compared: one set of
+# noise and eight are different yardsticks, and papers do not always say which they used. In the package it is
+# `num_draws`, and this book uses one. How much would more be worth? The folded cell regroups sixteen sets for each
 # image under the recorded run on Fashion-MNIST.
 
 # %% tags=["hide-input"]
@@ -473,7 +473,7 @@ for fewer, more in itertools.pairwise(bounds.values()):
     assert (more <= fewer + 1e-9).all()  # for every image: Jensen
 one = bounds[1].mean()
 rows = [[k, f"{one - bound.mean():.3f}"] for k, bound in bounds.items()]
-figures.show_table(["draws", "bits/dim saved"], rows[1:])
+figures.show_table(["sets of noise", "bits/dim saved"], rows[1:])
 
 # %% tags=["remove-cell"]
 generator.manual_seed(0)
@@ -486,7 +486,7 @@ assert 0.005 < one - bounds[16].mean() < 0.1
 
 # %% [markdown]
 # Each doubling saves less than a hundredth of a bit. The noise has as many dimensions as the image. A
-# few draws cannot find the places that the model prefers in all of them at once. More draws correct a comparison;
+# few sets of noise cannot find the places that the model prefers in all of them at once. More sets correct a comparison;
 # they do not close a gap.
 #
 # ## Summary

@@ -655,3 +655,33 @@ print(f"each alone: {n} images; the same images: {paired}")
 # %% [markdown]
 # ```{solution-end}
 # ```
+#
+# ```{exercise} An interval without a formula
+# :label: ex-bootstrap
+#
+# The ± of this book takes the mean of many scores for nearly Gaussian. Build an interval that does not. From the scores of the test
+# images draw as many, with replacement, and take their mean. Do so a thousand times. Between which two numbers are 95 % of the
+# means? Compare them with the mean ± 1.96 standard errors.
+# ```
+#
+# ```{solution-start} ex-bootstrap
+# :class: dropdown
+# ```
+# This is the **bootstrap**: the scores at hand stand for all images. Its interval is nearly that of the formula, so the formula will do here.
+# Both say how the mean would differ on other test images. Neither knows of another seed of the training.
+
+# %%
+which = torch.randint(
+    len(scores),
+    (1000, len(scores)),
+    generator=torch.Generator().manual_seed(0),
+)
+means = scores[which].mean(dim=1)
+low, high = means.quantile(means.new_tensor([0.025, 0.975]))
+half = 1.96 * scores.std() / math.sqrt(len(scores))
+assert abs(scores.mean() - half - low) < 0.2 * half
+assert abs(scores.mean() + half - high) < 0.2 * half
+
+# %% [markdown]
+# ```{solution-end}
+# ```

@@ -219,6 +219,8 @@ contexts.plot_connections(list(centres.items()))
 plt.show()
 
 # %% [markdown]
+# Count the arrows between colours: mask A has three, mask B six.
+#
 # ## Trained in parallel, sampled in sequence
 #
 # Three masked convolutions are a model already. This one is for colour images of four levels, and has random

@@ -413,6 +413,8 @@ beside(grey, 6, 4)
 plt.show()
 
 # %% [markdown]
+# The strokes are smooth and of the right width, and about half of the samples can be read.
+#
 # ## Complete a digit yourself
 #
 # The Diagonal BiLSTM of one layer has fewer than 50,000 parameters, so it goes with this page. Scribble the upper half of a

@@ -328,6 +328,8 @@ meeting.plot_patches(
 plt.show()
 
 # %% [markdown]
+# The orange patch is the 25th in reading order. So 24 patches decide about it in one order, and 24 others in the next.
+#
 # ### A layer of the Transformer
 #
 # A Transformer {cite}`vaswani2017attention` turns each patch into a vector $h_i$, a *token*. A layer adds to each token an average over

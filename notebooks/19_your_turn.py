@@ -140,6 +140,8 @@ mixing.plot_channels({"as they are": x[0], "mixed": mixed[0]}, kept=2)
 plt.show()
 
 # %% [markdown]
+# As they are, the mask keeps two of four channels that look alike. After the matrix it keeps the picture and one of three maps of outlines.
+#
 # ### Its determinant
 #
 # ```{prf:proposition} Determinant of a 1 × 1 convolution

@@ -578,3 +578,40 @@ print(f"bits/dim: {found[2][1]:.2f} in twos, {found[64][1]:.2f} at once")
 # %% [markdown]
 # ```{solution-end}
 # ```
+#
+# ```{exercise} Moments of parts
+# :label: ex-moments-of-parts
+#
+# The last exercise loses the variance *between* batches. Write `combined(parts)`. It takes the mean, the variance and the size of each batch, and
+# returns mean and variance of all numbers. It must hold for batches of unequal size. For which norms of a flow would this make
+# re-estimation exact?
+# ```
+#
+# ```{solution-start} ex-moments-of-parts
+# :class: dropdown
+# ```
+# With $N = \sum_i n_i$ the mean is $\mu = \sum_i n_i \mu_i / N$, and the variance is $\sum_i n_i \bigl(\sigma_i^2 + (\mu_i - \mu)^2\bigr) / N$.
+# It makes the first norm exact. Later ones see what earlier norms made of each batch by its own moments.
+
+
+# %%
+def combined(parts):
+    """Mean and variance of all, from mean, variance and size of parts."""
+    means, variances, sizes = torch.tensor(parts).double().unbind(dim=1)
+    mean = (sizes * means).sum() / sizes.sum()
+    between = (means - mean).square()
+    return mean, (sizes * (variances + between)).sum() / sizes.sum()
+
+
+numbers = torch.randn(90, generator=generator).double() ** 2
+parts = [
+    (part.mean(), part.var(correction=0), len(part))
+    for part in numbers.split([2, 8, 30, 50])
+]
+mean, variance = combined(parts)
+assert torch.isclose(mean, numbers.mean())
+assert torch.isclose(variance, numbers.var(correction=0))
+
+# %% [markdown]
+# ```{solution-end}
+# ```

@@ -140,7 +140,7 @@ assert counted["Real NVP"][Role.DIRECTION] > 0.9 * sum(
 #
 # Take the weights of a convolution as a matrix with one row for each output, and write the momentum of its gradients as
 # $M = U S V^{\mathsf T}$. Gradient descent moves far along directions with a large singular value and hardly along
-# the others. **Muon** sets all singular values to 1:
+# the others. **Muon** sets all singular values to 1, and steps with the rate $\eta$:
 #
 # $$
 # W \leftarrow W - \eta\, \sqrt{\max(1, \text{rows} / \text{columns})} \; U V^{\mathsf T} .
@@ -173,15 +173,15 @@ assert sizes.max() < 1.5
 # ### A direction moves by an angle
 #
 # How long should the step of a direction $\omega$ be? Its length has no effect, so only its angle counts. A step of length
-# $\eta \lVert \omega \rVert$ turns it by about $\eta$, whatever its length. Since $U V^{\mathsf T}$ has the length
+# $\vartheta \lVert \omega \rVert$ turns it by about $\vartheta$, whatever its length. Since $U V^{\mathsf T}$ has the length
 # $\sqrt{\min(\text{rows}, \text{columns})}$ ({ref}`ex-length`),
 #
 # $$
-# \omega \leftarrow \omega - \eta\, \lVert \omega \rVert \, \frac{U V^{\mathsf T}}{\sqrt{\min(\text{rows}, \text{columns})}} .
+# \omega \leftarrow \omega - \vartheta\, \lVert \omega \rVert \, \frac{U V^{\mathsf T}}{\sqrt{\min(\text{rows}, \text{columns})}} .
 # $$ (eq:relative-step)
 #
 # With steps of a fixed length, a long $\omega$ would turn by less than a short one, though both are the same filters. The recorded
-# run on CIFAR-10 has $\eta = 0.02$: each step turns a filter bank by about one degree.
+# run on CIFAR-10 has $\vartheta = 0.02$: each step turns a filter bank by about one degree.
 
 
 # %%
@@ -344,7 +344,8 @@ assert worst - min(scores.values()) > 0.5
 # %% [markdown]
 # One seed does not tell. With the best of three rates each, the curves stay close for most of the run, and Muon ends less
 # than 0.2 bits/dim ahead. The choice of the rate matters more: it is worth over half a bit. So beside a badly chosen rate
-# any optimiser looks good. A step of Muon also costs more: fifteen small matrix products for each kernel.
+# any optimiser looks good. A step of Muon also costs more: fifteen small matrix products for each kernel. This page compares flows at
+# equal steps, and the PixelCNNs below at equal minutes.
 #
 # On images of full size the lead comes early, and lasts to the end, step 400. The next two figures are of two Real NVPs with two scales each, one for
 # Fashion-MNIST and one for CIFAR-10. We train each by three optimisers, on the same 12,800 images, at several rates. Held-out
@@ -710,7 +711,7 @@ for ours, theirs in zip(*nets, strict=True):
 # :label: ex-length
 #
 # Show that $\lVert U V^{\mathsf T} \rVert = \sqrt{r}$ for a matrix of rank $r$. Let every step be orthogonal to $\omega$ and have the
-# length $\eta \lVert \omega \rVert$. How long is $\omega$ after $k$ steps, and by which angle has each step turned it? Compare with steps
+# length $\vartheta \lVert \omega \rVert$. How long is $\omega$ after $k$ steps, and by which angle has each step turned it? Compare with steps
 # of a fixed length.
 # ```
 #
@@ -718,8 +719,8 @@ for ours, theirs in zip(*nets, strict=True):
 # :class: dropdown
 # ```
 # $\lVert U V^{\mathsf T} \rVert^2 = \operatorname{tr}(V U^{\mathsf T} U V^{\mathsf T}) = \operatorname{tr} I_r = r$. By Pythagoras each
-# relative step lengthens $\omega$ by $\sqrt{1 + \eta^2}$ and turns it by $\arctan \eta$, always the same. After $k$ steps its length is
-# $(1 + \eta^2)^{k/2}$ times the first: 1.2 after 1,000 steps of 0.02. With steps of a fixed length $\ell$ it is
+# relative step lengthens $\omega$ by $\sqrt{1 + \vartheta^2}$ and turns it by $\arctan \vartheta$, always the same. After $k$ steps its length is
+# $(1 + \vartheta^2)^{k/2}$ times the first: 1.2 after 1,000 steps of 0.02. With steps of a fixed length $\ell$ it is
 # $\sqrt{\lVert \omega \rVert^2 + k \ell^2}$. So the angles fall as $1 / \sqrt k$: weight normalisation then has a schedule
 # of its own.
 

@@ -471,3 +471,47 @@ assert not respects(earlier, DIAGONAL_TAPS)
 # %% [markdown]
 # ```{solution-end}
 # ```
+#
+# ```{exercise} Without waiting
+# :label: ex-prefix
+#
+# A recurrence that is linear, $c_j = f_j\, c_{j-1} + u_j$ with $c_{-1} = 0$, need not go from left to right. Compute all $c_j$ of a row of $n$ numbers in
+# $\lceil \log_2 n \rceil$ steps, each over the whole row at once. Why does this not do for the cell of an LSTM?
+#
+#     def linear_scan(f, u):
+#         shift = 1
+#         while shift < u.shape[-1]:
+#             ...  # (f, u) of the last `shift` places, then of twice as many
+#             shift *= 2
+#         return u
+# ```
+#
+# ```{solution-start} ex-prefix
+# :class: dropdown
+# ```
+# One place maps $c$ to $f_j c + u_j$. Two such maps, one after the other, are a map of the same form: $f_j f_{j-1}\, c + f_j u_{j-1} + u_j$. Each step doubles the
+# number of places that a pair stands for. In an LSTM the gates $f_j$ and $u_j$ depend on $h_{j-1}$, and so on $c_{j-1}$. They are not
+# known beforehand.
+
+
+# %%
+def linear_scan(f, u):
+    """All c_j of c_j = f_j c_(j-1) + u_j, along the last dimension."""
+    shift = 1
+    while shift < u.shape[-1]:
+        u = u + f * F.pad(u[..., :-shift], (shift, 0))
+        f = f * F.pad(f[..., :-shift], (shift, 0))
+        shift *= 2
+    return u
+
+
+f, u = torch.rand(3, 28), torch.randn(3, 28)
+c, slow = torch.zeros(3), []
+for j in range(28):
+    c = f[:, j] * c + u[:, j]
+    slow.append(c)
+assert torch.allclose(linear_scan(f, u), torch.stack(slow, dim=-1))
+
+# %% [markdown]
+# ```{solution-end}
+# ```

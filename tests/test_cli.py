@@ -154,6 +154,9 @@ def test_a_run_that_diverged_goes_on_as_its_message_says(home: Path) -> None:
     assert result.exit_code == 0, result.output
     again = tiny.nvp(*f"{advised[1]}1e-2".split(), *steady)  # has nothing to do
     assert again.exit_code == 0, again.output
+    assert again.output.startswith("nothing was trained, for the budget")
+    kept = yaml.safe_load((home / "run" / "config.yaml").read_text())
+    assert kept["training"]["learning_rate"] == 1e-3
     changed = [leg.changed for leg in read_legs(RunFolder(home / "run"))]
     assert changed == [{}, {"learning_rate": 1e30}, {"learning_rate": 1e-3}]
 
@@ -388,6 +391,7 @@ def test_train_needs_one_thing_to_train(trained: Path, tmp_path: Path) -> None:
     assert "name either a configuration" in fails("train", config, "--resume", run)
     assert "--run-folder" in fails("train", "--resume", run, "--run-folder", tmp_path)
     assert "nothing to go on with" in fails("train", "--resume", tmp_path)
+    assert f"no run folder {Path.home()}" in fails("train", "--resume=~/no/run")
     assert "cannot read" in fails("train", tmp_path / "none.yaml")
     assert "no device" in fails("train", config, "--run-folder", tmp_path, "--device", "abacus")
 

@@ -21,7 +21,7 @@ from nvp.ledger import entry as ledger
 from nvp.ledger import verify
 from nvp.model.custom import import_family, is_path
 from nvp.paths import results_root
-from nvp.runs.load import load_run
+from nvp.runs.load import load_run, trust_option
 from nvp.runs.sheet import write_samples
 from nvp.runs.tensors import load_tensors
 from nvp.tables import build as results
@@ -104,6 +104,22 @@ def test_from_the_configuration_to_the_tables(module: str, tmp_path: Path) -> No
     assert "model.sharpness=2.0" in sharper.output + sharper.stderr
 
 
+def test_a_model_that_cannot_be_recorded_is_found_before_it_is_scored(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tiny.train(tmp_path, tree_of(f"{module}:HistogramsConfig"))
+    monkeypatch.setattr(sys.modules[module].Histograms, "sample", lambda self, n: None)
+    monkeypatch.setattr("nvp.ledger.enter.score_all", None)
+    with pytest.raises(NVPError, match=r"a score in float64 and a sample \(TypeError: "):
+        record.record(run, data_root=tmp_path / "data", root=tmp_path)
+
+
+def test_a_module_of_elsewhere_needs_trust_in_later_commands(module: str) -> None:
+    config = parse_config(tree_of(f"{module}:HistogramsConfig"), "mine.yaml")
+    assert trust_option(config) == " --trust"
+    assert trust_option(parse_config(tiny.config_tree(), "tiny.yaml")) == ""
+
+
 def test_a_configuration_made_in_python_says_where_it_is(module: str) -> None:
     chosen = parse_config(tree_of(f"{module}:HistogramsConfig"), "mine.yaml")
     made = type(chosen.model)(image_shape=(1, 8, 8))
@@ -119,7 +135,7 @@ def test_a_configuration_made_in_python_says_where_it_is(module: str) -> None:
     ("family", "changes", "complaint"),
     [
         ("no_such_module:Config", {}, "no_such_module, which cannot be imported"),
-        ("my_histograms:Missing", {}, "Missing of my_histograms, which is no subclass"),
+        ("my_histograms:Missing", {}, "my_histograms has no Missing"),
         ("my_histograms:Histograms", {}, "Histograms of my_histograms, which is no subclass"),
         (
             "nvp.model.config:ModelConfig",
@@ -192,8 +208,10 @@ def test_only_module_and_class_make_a_path() -> None:
     assert is_path("a.b:C")
     assert is_path("a:B.C")
     assert import_family(f"{__name__}:Outer.Narrow") is Outer.Narrow
-    with pytest.raises(ValueError, match="which is no subclass of ModelConfig"):
+    with pytest.raises(ValueError, match=r"nvp\.flows\.config has no RealNVPConfig\.C"):
         import_family("nvp.flows.config:RealNVPConfig.C")
+    with pytest.raises(ValueError, match="which is no subclass of ModelConfig"):
+        import_family("pathlib:Path")
     assert not any(map(is_path, ("realnvp", "a:", ":C", ".a:C", "a:b:C", "", None)))
 
 

@@ -131,6 +131,11 @@ def test_a_checkpoint_is_written_only_while_the_loss_is_finite(root: Path, tmp_p
     with pytest.raises(NVPError, match="no checkpoint yet: start again with a lower"):
         prepare(configuration(steps=9, **ruinous), tmp_path / "a", data_root=root).run()
     assert not RunFolder(tmp_path / "a").checkpoint.exists()
+    job = prepare(configuration(steps=9), tmp_path / "c", data_root=root)
+    with torch.no_grad():
+        next(job.state.model.parameters()).fill_(math.nan)
+    with pytest.raises(NVPError, match="no step was made, so no rate is at fault"):
+        job.run()
     prepare(configuration(steps=2), tmp_path / "b", data_root=root).run()
     with pytest.raises(NVPError, match="the last good checkpoint is kept"):
         prepare(configuration(steps=9, **ruinous), tmp_path / "b", data_root=root).run()

@@ -141,6 +141,8 @@ def test_the_time_left_and_the_share_of_a_bar() -> None:
     shown: list[tuple[float, str]] = []
     training = TrainingConfig(steps=100)
     reporter = Reporter("a run", training, (1, 8, 8), lambda *each: shown.append(each))
+    reporter.update(9, 0.9, {})  # before the first row
+    assert shown == [(0.0, "step 9  0:00:54 gone")]
     for step in (10, 20):
         reporter.update(step, step / 10, {"loss": 1.0})
     share, status = shown[-1]

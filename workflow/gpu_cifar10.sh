@@ -4,6 +4,12 @@
 #
 #     NVP_DATA=/data workflow/gpu_cifar10.sh 22 [more options of nvp train]
 #
+# These options give it the optimiser of the recorded run of two cores, Muon:
+#
+#     --set training.optimiser=muon --set training.relative_step=0.02 \
+#     --set training.learning_rate=2e-3 --set training.tanh_scale_rate=3 \
+#     --set model.checkerboard_scale_init=1.0
+#
 # It needs a Python that has torch and the packages of pyproject.toml, and cifar10 under NVP_DATA
 # (not --data-root, which recording does not see). It needs no network. The last call scores the run
 # into results/runs/cifar10. It puts into OUT (build/gpu) the same entry and the weights in half

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from nvp.cli.data import data_app
-from nvp.cli.options import DataRoot, Device, RunFolder, Trust
+from nvp.cli.options import DataRoot, Device, RunFolder, Trust, at_home
 from nvp.cli.terminal import OneLineErrors, console, flush
 from nvp.config import LARGEST_SEED
 from nvp.errors import NVPError
@@ -33,14 +33,18 @@ def train(
     config: Annotated[Path | None, typer.Argument(help="Such as configs/mnist.yaml")] = None,
     resume: Annotated[
         Path | None,
-        typer.Option(help="Go on with this run folder, or from the weights of a recorded run"),
+        typer.Option(
+            help="Go on with this run folder, or from the weights of a recorded run",
+            callback=at_home,
+        ),
     ] = None,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", help="A change, such as training.minutes=5; repeatable"),
     ] = None,
     run_folder: Annotated[
-        Path | None, typer.Option(help="Folder to write [default: build/runs/NAME]")
+        Path | None,
+        typer.Option(help="Folder to write [default: build/runs/NAME]", callback=at_home),
     ] = None,
     data_root: DataRoot = None,
     device: Device = "auto",
@@ -117,7 +121,7 @@ def evaluate(
 @app.command()
 def sample(
     run_folder: RunFolder,
-    out: Annotated[Path, typer.Option(help="The PNG file to write")],
+    out: Annotated[Path, typer.Option(help="The PNG file to write", callback=at_home)],
     number: Annotated[
         int, typer.Option("-n", "--number", min=1, max=10_000, help="Number of images")
     ] = 64,
@@ -168,6 +172,7 @@ def record(
 ) -> None:
     """Score a run on the full test set, and enter it into the ledger."""
     from nvp.ledger import enter as recording
+    from nvp.runs.load import trust_option
     from nvp.tables.cells import how_it_ended
     from nvp.training.distributed import processes
 
@@ -194,6 +199,12 @@ def record(
             f"{run.name}: {figure}, {how_it_ended(run)}; recorded in {run.folder}; "
             "now run `nvp tables`"
         )
+        if trust_option(run.config):
+            typer.echo(
+                f"without {run.config.model.family} nobody can read this entry, or make tables: "
+                "put its module into examples/ and name it from there",
+                err=True,
+            )
 
 
 @app.command()
@@ -201,7 +212,10 @@ def pictures(
     run: Annotated[Path, typer.Argument(help="The name of a recorded run")],
     film: Annotated[
         Path | None,
-        typer.Option(help="Make the filmstrip, from this folder of checkpoints (*.safetensors)"),
+        typer.Option(
+            help="Make the filmstrip, from this folder of checkpoints (*.safetensors)",
+            callback=at_home,
+        ),
     ] = None,
     data_root: DataRoot = None,
     device: Device = "auto",

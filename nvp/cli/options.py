@@ -7,6 +7,14 @@ from typing import Annotated
 
 import typer
 
+from nvp.paths import expanded
+
+
+def at_home(path: Path | None) -> Path | None:
+    """The path with "~" as a home folder, which a shell leaves alone in --out=~/samples.png."""
+    return None if path is None else expanded(path)
+
+
 DataRoot = Annotated[
     Path | None,
     typer.Option(help="Folder of the data sets [default: NVP_DATA, else data/ of the repository]"),

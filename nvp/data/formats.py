@@ -227,6 +227,8 @@ def _check_images(images: Stack, path: Path) -> None:
             f"{path} holds {images.dtype} values, images must be uint8 in 0..255: "
             "save the pixels as they were published, the models scale them"
         )
+    if len(images.shape) == 4 and not len(images):
+        raise NVPError(f"{path} holds no images: save those of this split there")
     if len(images.shape) != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
         raise NVPError(
             f"{path} has shape {images.shape}, images must be (N, H, W, C) with 1 or 3 channels: "

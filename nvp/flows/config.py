@@ -112,7 +112,8 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
         if height % factor or width % factor:
             raise ValueError(
                 f"num_scales = {self.num_scales} halves the sides {self.num_scales - 1} times, "
-                f"but {height}x{width} is not divisible by {factor}: use fewer scales or pad"
+                f"but {height}x{width} is not divisible by {factor}: use fewer scales or pad "
+                "(image_shape is [channels, height, width])"
             )
         return self
 

@@ -30,8 +30,16 @@ from nvp.ledger.entry import (
     record_text,
 )
 from nvp.ledger.pictures import write_pictures
-from nvp.ledger.scoring import describe_draw, probe_images, score, score_probe, tolerance
+from nvp.ledger.scoring import (
+    check_own,
+    describe_draw,
+    probe_images,
+    score,
+    score_probe,
+    tolerance,
+)
 from nvp.likelihood import Score, nats_per_bit, summarise
+from nvp.model.custom import is_path
 from nvp.model.labels import Examples
 from nvp.model.protocol import batch_norms
 from nvp.paths import results_root
@@ -81,6 +89,11 @@ def record(
             f"there is no {files.checkpoint}: name the folder of a run that nvp train wrote"
         )
     config = read_config(files, trust=trust)
+    if not re.fullmatch(NAME, config.data.name):
+        raise NVPError(
+            f"data.name is {config.data.name!r}, which nobody else has: put the set under the data "
+            f"root and name it by its folder there; {NAME_RULE}"
+        )
     ledger = Path(root or results_root())
     target = entry_folder(config.name if name is None else name, ledger, replace)
     run = load_run(folder, data_root=data_root, device=device, trust=trust)
@@ -91,6 +104,8 @@ def record(
     images = examples(config, test)
     if run.model.likelihood != "none":
         probe_images(run.model.image_shape)  # missing outside a checkout: before hours of scoring
+    if is_path(config.model.family):
+        check_own(run)
     log = log_until(files.log, run.training.header.step)
     legs = legs_until(files, run.training.header.step)
     together()  # before one of the processes writes what others check for

@@ -128,6 +128,22 @@ def draw_samples(model: ImageModel, number: int) -> Tensor:
     return draw(model, number, labels=labels)
 
 
+def check_own(run: TrainedRun) -> None:
+    """Raise `NVPError` for a model of a user's own that cannot do what a record needs."""
+    try:
+        if run.model.likelihood != "none":
+            score_probe(run)
+        draw_samples(run.model, 1)
+    except NVPError:
+        raise
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), "")
+        raise NVPError(
+            f"{run.config.model.family} cannot do what a record needs, a score in float64 and a "
+            f"sample ({type(error).__name__}: {reason}): mend it; nvp.testing.check_model says more"
+        ) from error
+
+
 def in_float64(run: TrainedRun) -> ImageModel:
     """A copy of the model, on the CPU, in evaluation mode."""
     model = run.config.build_model().double()

@@ -10,6 +10,7 @@ from typing import Literal
 
 from nvp.data.sets import MissingData
 from nvp.data.splits import examples, load_split
+from nvp.devices import pick_device
 from nvp.errors import NVPError
 from nvp.files import sha256
 from nvp.ledger import pictures
@@ -53,6 +54,7 @@ def verify(
     recorded = entry_folders(root)
     if unknown := sorted(set(names) - {folder.name for folder in recorded}):
         raise NVPError(f"no recorded run is called {', '.join(unknown)}: see results/runs/")
+    pick_device(device)  # one that is not here is no fault of a run
     for folder in recorded:
         if names and folder.name not in names:
             continue

@@ -99,7 +99,7 @@ def read_config(
     family = None
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
         family = yaml.safe_load(folder.config.read_text("utf-8"))["model"]["family"]
-    if is_path(family) and not (trust or _is_held(str(family))):
+    if is_path(family) and not (trust or _was_imported(str(family)) or _is_held(str(family))):
         raise NVPError(
             f"{folder.config} names the model {family}, which is code that this repository does "
             "not hold: pass --trust to run it, if you trust whoever wrote it"
@@ -107,12 +107,22 @@ def read_config(
     return load_config(folder.config, changes)
 
 
+def trust_option(config: RunConfig) -> str:
+    """ " --trust", which a later command needs, for a family that this repository does not hold."""
+    family = config.model.family
+    return " --trust" if is_path(family) and not _is_held(family) else ""
+
+
+def _was_imported(family: str) -> bool:
+    return family.partition(":")[0] in sys.modules
+
+
 def _is_held(family: str) -> bool:
-    """Whether the module of a family was imported before, is a file here, or is nowhere."""
-    module = family.partition(":")[0]
-    if module in sys.modules:
+    """Whether the module of a family is a file of this repository, or is nowhere."""
+    try:
+        found = importlib.util.find_spec(family.partition(":")[0].partition(".")[0])  # runs nothing
+    except ValueError:  # a module that was made in memory, or the program itself
         return True
-    found = importlib.util.find_spec(module.partition(".")[0])  # which runs nothing
     if found is None:
         return True
     place = Path(found.origin or next(iter(found.submodule_search_locations or "/")))

@@ -15,6 +15,7 @@ from nvp.errors import NVPError
 from nvp.files import write
 from nvp.likelihood import full_float32
 from nvp.model.protocol import ImageModel, check_count
+from nvp.progress import counting
 
 if TYPE_CHECKING:  # only the extra `cli` brings it
     from PIL import Image
@@ -70,17 +71,20 @@ def draw(
     """Samples from the noise of `seed`, (number, C, H, W) uint8 on the CPU, some at a time."""
     check_count("number", number)
     generator = torch.Generator().manual_seed(seed)
-    drawn = []
-    for batch in torch.arange(number).tensor_split(math.ceil(number / SHEET_BATCH)):  # of one size
-        given = {} if labels is None else {"labels": labels[batch]}
-        images = model.sample(len(batch), generator=generator, temperature=temperature, **given)
-        shape = (len(batch), *model.image_shape)
-        if images.dtype != torch.uint8 or images.shape != shape:
-            raise NVPError(
-                f"{type(model).__name__}.sample must give uint8 {shape}, got {images.dtype} "
-                f"{tuple(images.shape)}: mend the model"
-            )
-        drawn.append(images.cpu())
+    drawn: list[Tensor] = []
+    with counting("samples", number) as progress:
+        # Batches of one size.
+        for batch in torch.arange(number).tensor_split(math.ceil(number / SHEET_BATCH)):
+            given = {} if labels is None else {"labels": labels[batch]}
+            images = model.sample(len(batch), generator=generator, temperature=temperature, **given)
+            shape = (len(batch), *model.image_shape)
+            if images.dtype != torch.uint8 or images.shape != shape:
+                raise NVPError(
+                    f"{type(model).__name__}.sample must give uint8 {shape}, got {images.dtype} "
+                    f"{tuple(images.shape)}: mend the model"
+                )
+            drawn.append(images.cpu())
+            progress(sum(map(len, drawn)))
     return torch.cat(drawn)
 
 

@@ -65,8 +65,13 @@ def explain(state: State, batch: Examples, loss: float, noise: Tensor) -> str:
     return f"the loss is {loss} at step {state.step}, not finite{where or ' after the last layer'}"
 
 
-def advice(folder: RunFolder) -> str:
-    """The remedy for a run in `folder` that diverged."""
+def advice(folder: RunFolder, step: int) -> str:
+    """The remedy for a run in `folder` that diverged at `step`."""
+    if step == 0:
+        return (
+            "no step was made, so no rate is at fault: look at the images and at the model, whose "
+            "mistakes nvp.testing.check_model names"
+        )
     if not folder.checkpoint.is_file():
         return (
             "there is no checkpoint yet: start again with a lower training.learning_rate (by Muon "

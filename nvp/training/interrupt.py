@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ def stop_requests() -> Iterator[threading.Event]:
     def handle(_number: int, _frame: FrameType | None) -> None:
         stop.set()
         restore()
+        os.write(2, b"nvp: stopping after this step; a second signal stops at once\n")
 
     for number in former:
         signal.signal(number, handle)

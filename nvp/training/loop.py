@@ -23,6 +23,7 @@ from nvp.model.protocol import batch_norms, batch_statistics
 from nvp.progress import bar
 from nvp.runs.checkpoint import Best, read_best, read_checkpoint
 from nvp.runs.folder import RunFolder
+from nvp.runs.load import trust_option
 from nvp.runs.log import RunLog, read_log
 from nvp.runs.tensors import save_tensors
 from nvp.training.distributed import agree, check_batch_size, is_first, shared
@@ -83,6 +84,12 @@ class Job:
     state: State
     before: RunConfig | None = None  # of the checkpoint, if the run has one
 
+    @property
+    def is_spent(self) -> bool:
+        """Whether a run that goes on has no budget left, so that nothing is trained or changed."""
+        spent = self.config.training.spent(self.state.step, self.state.minutes)
+        return self.before is not None and spent >= 1
+
     def run(self) -> dict[str, float]:
         """Train until the budget is spent; returns the last row of the log, if it has any.
 
@@ -92,7 +99,7 @@ class Job:
         """
         config, state, settings = self.config, self.state, self.config.training
         plain = config.model_dump(mode="json")
-        if is_first():
+        if is_first() and not self.is_spent:
             write_text(self.folder.config, yaml.safe_dump(plain, sort_keys=False))
         if self.before is None:
             if is_first():
@@ -110,9 +117,8 @@ class Job:
                 try:
                     state.window.append(training_step(state, batch, settings, done))
                 except Divergence as error:
-                    raise NVPError(f"{error}; {advice(self.folder)}") from error
+                    raise NVPError(f"{error}; {advice(self.folder, state.step)}") from error
                 state.minutes += agree(time.perf_counter() - started) / 60
-                stopping = agree(stop.is_set()) > 0
                 finished = settings.spent(state.step, state.minutes) >= 1
                 row: dict[str, float] = {}
                 failure: NVPError | None = None
@@ -126,8 +132,10 @@ class Job:
                     row = {**means(state, settings), **row}
                     if log is not None:
                         log.write(row)
-                        reporter.update(state.step, state.minutes, row)
                     state.window.clear()
+                if log is not None:
+                    reporter.update(state.step, state.minutes, row)
+                stopping = agree(stop.is_set()) > 0
                 # A kill must not leave best weights of a step that the checkpoint has not reached.
                 due = state.best is not None and state.best.step == state.step
                 due |= state.minutes - saved >= settings.checkpoint_minutes
@@ -141,7 +149,7 @@ class Job:
                 if stopping and not finished:
                     raise NVPError(
                         f"stopped after step {state.step}, which is saved: go on with "
-                        f"`nvp train --resume {self.folder.quoted}`"
+                        f"`nvp train --resume {self.folder.quoted}{trust_option(config)}`"
                     )
         return {} if log is None else log.last
 
@@ -168,7 +176,7 @@ class Job:
         try:
             check_sound(self.state, batch)
         except Divergence as error:
-            raise NVPError(f"{error}; {advice(self.folder)}") from error
+            raise NVPError(f"{error}; {advice(self.folder, self.state.step)}") from error
         if is_first():
             save(self.state, self.folder, self.config, self.data)
 

@@ -25,18 +25,23 @@ class Reporter:
         self.nats_per_bit = nats_per_bit(image_shape)
         self.shown = shown
         self.first: tuple[int, float] | None = None
+        self.score = ""  # of the latest row
         self.last_line = -LINE_SECONDS
 
     def update(self, step: int, minutes: float, row: Mapping[str, float]) -> None:
-        """Report after `step` steps and `minutes` of training; `row` is the latest of the log."""
+        """Report after `step` steps and `minutes` of training; `row` is this step's of the log.
+
+        It is empty for a step without one.
+        """
         self.first = self.first or (step, minutes)
-        score = f"loss {row['loss']:.3f}"
+        if row:
+            self.score = f"loss {row['loss']:.3f}  "
         if "bits_per_dim" in row:
-            score = self._both(row["bits_per_dim"])
+            self.score = f"{self._both(row['bits_per_dim'])}  "
         if "validation" in row:
-            score += f"  validation {self._both(row['validation'])}"
+            self.score += f"validation {self._both(row['validation'])}  "
         left = self._minutes_left(step, minutes)
-        status = f"step {step}  {score}  {clock(minutes)} gone"
+        status = f"step {step}  {self.score}{clock(minutes)} gone"
         status += "" if left is None else f", {clock(left)} to go"
         if self.shown is not None:
             self.shown(0.0 if left is None else minutes / (minutes + left), status)

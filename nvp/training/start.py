@@ -10,7 +10,7 @@ from nvp.errors import NVPError
 from nvp.files import locked
 from nvp.likelihood import nats_per_bit
 from nvp.runs.folder import RunFolder, default_folder
-from nvp.runs.load import read_config
+from nvp.runs.load import read_config, trust_option
 from nvp.runs.provenance import note_leg, write_legs
 from nvp.training.allocator import keep_freed_memory
 from nvp.training.distributed import is_first, number_of_processes
@@ -58,30 +58,37 @@ def _train(config: RunConfig, folder: Path, data_root: Path | None, device: str)
     with locked(folder) if is_first() else nullcontext():
         job = prepare(config, folder, data_root=data_root, device=device)
         before = (job.before or config).training
-        spent = config.training.spent(job.state.step, job.state.minutes)
-        if is_first() and (job.before is None or spent < 1):
+        if is_first() and not job.is_spent:
             if job.before is None:  # those of a run lost before its first checkpoint
                 write_legs(job.folder, [])
             here = job.state.device, job.state.precision, number_of_processes()
             note_leg(job.folder, *here, job.state.step, before, config.training)
-        return _report(job, job.run())
+        spent = job.is_spent
+        ended = _report(job, job.run())
+    if spent:
+        return (
+            f"nothing was trained, for the budget of this run is spent: raise training.steps or "
+            f"training.minutes, or name another --run-folder; it ended so: {ended}"
+        )
+    return ended
 
 
 def _report(job: Job, last: dict[str, float]) -> str:
     """How a run ended, by the last row of its log, and what to do next."""
     name, folder = job.config.name, job.folder.quoted
+    record = f"nvp record {folder}{trust_option(job.config)}"
     validated = "bits_per_dim" not in last or "validation" in last
     if last.get("step") != job.state.step or not validated:
         return (
             f"{name}: its budget is spent, but {job.folder.log} lacks the row of its last "
             "validation; "
-            f"next: nvp record {folder}"
+            f"next: {record}"
         )
     done = f"{name}: {last['step']:.0f} steps in {last['minutes']:.1f} minutes, "
     if "validation" not in last:
         return (
             f"{done}loss {last['loss']:.4f}, no likelihood; "
-            f"next: nvp sample {folder} --out samples.png, or nvp record {folder}"
+            f"next: nvp sample {folder} --out samples.png{trust_option(job.config)}, or {record}"
         )
     validation, step = last["validation"], last["step"]
     if (best := job.state.best) is not None:
@@ -89,5 +96,5 @@ def _report(job: Job, last: dict[str, float]) -> str:
     nats = nats_per_bit(job.config.model.image_shape) * validation
     return (
         f"{done}{last['bits_per_dim']:.4f} bits/dim in training; {validation:.4f} on images for "
-        f"validation ({nats:.2f} nats) after step {step:.0f}; next: nvp record {folder}"
+        f"validation ({nats:.2f} nats) after step {step:.0f}; next: {record}"
     )

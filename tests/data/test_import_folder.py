@@ -101,9 +101,12 @@ def test_subfolders_are_classes(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "mine/import.json").read_text())["classes"] == list(shades)
 
 
-@pytest.mark.parametrize("validation", ["val", "valid", "validation"])
-def test_subfolders_may_be_splits(validation: str, tmp_path: Path) -> None:
-    counts = {"train": 6, validation: 3, "test": 2}
+@pytest.mark.parametrize(
+    ("train", "validation", "test"),
+    [("train", "val", "test"), ("training", "valid", "testing"), ("train", "validation", "test")],
+)
+def test_subfolders_may_be_splits(train: str, validation: str, test: str, tmp_path: Path) -> None:
+    counts = {train: 6, validation: 3, test: 2}
     for split, count in counts.items():
         for name in ("a", "b"):
             photographs(tmp_path / "photos" / split / name, count)

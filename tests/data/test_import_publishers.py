@@ -266,7 +266,7 @@ def test_arrays_that_are_not_what_they_should_be(tmp_path: Path, few) -> None:
         import_set(tmp_path / "arrays", "imagenet32-2017", root=tmp_path)
     labels_begin = whole.index(b"\n", whole.index(b"labels.npy")) + 1  # after NumPy's header
     path.write_bytes(whole[:labels_begin] + b"\7" + whole[labels_begin + 1 :])
-    with pytest.raises(NVPError, match="holds labels that are no numbers .*CRC"):
+    with pytest.raises(NVPError, match=r"holds labels that are no numbers .*CRC"):
         import_set(tmp_path / "arrays", "imagenet32-2017", root=tmp_path)
     path.write_bytes(whole[:-50])
     with pytest.raises(NVPError, match="download it again"):

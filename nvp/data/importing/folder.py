@@ -14,9 +14,9 @@ from nvp.data.importing.source import Picture, Source
 from nvp.errors import NVPError
 
 SPLIT_FOLDERS = {
-    "train": "train",
+    **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation"), "validation"),
-    "test": "test",
+    **dict.fromkeys(("test", "testing"), "test"),
 }
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 import nvp
 from nvp.config import NAME, NAME_RULE
@@ -71,7 +72,8 @@ class Imported:
                 f"data.crop: S and model.image_shape: [{channels}, S, S], with S at most "
                 f"{min(height, width)}"
             )
-        lines.append(f"in a configuration: data.name: {self.folder.name}, {shape}")
+        data = yaml.safe_dump({"data.name": self.folder.name}).strip()  # 2024 needs quotes
+        lines.append(f"in a configuration: {data}, {shape}")
         if self.classes:
             lines[-1] += f"; with labels, for a Real NVP: model.num_classes: {self.classes}"
         return "\n".join(lines)
@@ -244,10 +246,12 @@ def _check_whole(source: Source, columns: Columns, options: Options) -> None:
     for split in SPLITS:
         number = journal.counts.get(split, 0)
         if number < 2 and (split, number) not in (("train", 1), ("validation", 0)):
+            unreadable = len(journal.unreadable)
+            left_out = f"{unreadable} could not be read: remove those; " if unreadable else ""
             raise NVPError(
                 f"the number of images for {split} is {number}: a set needs images to train on and "
-                "two or more to score; without folders train/ and test/, --test and --validation "
-                "draw them"
+                f"two or more to score; {left_out}without folders train/ and test/, --test and "
+                "--validation draw them, so raise these shares"
             )
 
 
