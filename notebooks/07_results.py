@@ -237,7 +237,7 @@ display(
 
 # %% [markdown]
 # Part of this lead may be the optimiser: ours is Muon (appendix {ref}`training-them`). Part is the schedule: our first budget ended after one epoch, so its rate had just been
-# annealed to 0. The models and the images of the three columns differ as well. We found
+# annealed to 0. The models and the scored images differ as well. We found
 # no scores of the paper's authors after so few epochs.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples from the same noise at several points of training; above each column the training images seen.", "name": "fig-film"}, "image": {"alt": "Rows of samples, each from the same noise. From left to right colours settle and edges become sharper, while places of light and dark stay."}}
@@ -285,6 +285,14 @@ figures.show_table(
         ]
         for key in (colour.name, *grey)
     ],
+)
+(digits,) = (f for f in published("mnist") if "Real NVP" in f.model)
+above = ledger["mnist"].score.bits_per_dim - float(digits.bits_per_dim)
+display(
+    Markdown(
+        f"On test images of MNIST our score is **{above:.2f} bits/dim** above "
+        "the published one."
+    )
 )
 
 # %% [markdown]
