@@ -22,4 +22,4 @@ def test_samples_in_colour_stand_beside_real_images() -> None:
 
 def test_a_ledger_without_the_run_in_colour_keeps_the_pictures() -> None:
     parts = readme_parts(read_published(), {"mnist": runs()["mnist"]})
-    assert list(parts) == ["results"]
+    assert list(parts) == ["results", "epochs"]
