@@ -592,6 +592,7 @@ scores = {m / 100: noise_score(m / 100) for m in range(1, 41)}
 best_margin = min(scores, key=scores.get)
 assert abs(scores[0.05] - exact) < 1e-6
 assert 0.05 < best_margin < 0.4
+assert round(scores[best_margin] - 8, 2) == 0.12
 print(f"best margin {best_margin}: {scores[best_margin]:.2f} bits/dim")
 
 # %% [markdown]

@@ -221,7 +221,7 @@ pictures.plot_learning_curves(
 plt.show()
 
 # %% [markdown]
-# The next table reads the curves at whole epochs, as far as the runs go. The Pixel RNNs are those of
+# The next table reads the curves at whole epochs, as far as the runs go. An epoch in parentheses is the nearest published one. The Pixel RNNs are those of
 # {doc}`14_pixelrnn_results`.
 
 # %% tags=["hide-input"]
@@ -359,6 +359,8 @@ assert not colour.config.model.norm_running_average
 
 # %% tags=["hide-input"]
 train = images_for(ledger["quickstart"], "train", full=full)
+assert full or len(train) == 5000
+assert ledger["fashion-mnist"].record.trained_on == 59_000
 test = images_for(ledger["quickstart"], "test", full=full)
 count = 4000 if full else 150
 some = torch.arange(count) * (4500 // count)  # quickstart holds out the rest

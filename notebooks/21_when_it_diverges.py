@@ -895,7 +895,7 @@ pictures.plot_spike(torch.arange(8000), sizes, at=100)
 plt.show()
 
 # %% [markdown]
-# One gradient shortens the steps to a thirtieth at once, and thousands of steps pass before it is forgotten.
+# One gradient brings $1 / \sqrt v$ to a thirtieth at once, and thousands of steps pass before it is forgotten.
 #
 # ```{solution-end}
 # ```

@@ -345,7 +345,7 @@ assert worst - min(scores.values()) > 0.5
 # One seed does not tell. With the best of three rates each, the curves stay close for most of the run, and Muon ends less
 # than 0.2 bits/dim ahead. The choice of the rate matters more: it is worth over half a bit. So beside a badly chosen rate
 # any optimiser looks good. A step of Muon also costs more: fifteen small matrix products for each kernel. This page compares flows at
-# equal steps, and the PixelCNNs below at equal minutes.
+# equal steps, and the trials of PixelCNNs below at equal minutes.
 #
 # On images of full size the lead comes early, and lasts to the end, step 400. The next two figures are of two Real NVPs with two scales each, one for
 # Fashion-MNIST and one for CIFAR-10. We train each by three optimisers, on the same 12,800 images, at several rates. Held-out

@@ -466,6 +466,23 @@ def test_a_second_signal_stops_at_once_whatever_its_kind(number: signal.Signals)
             os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.usefixtures("handled")
+def test_a_signal_is_heard_where_nobody_reads() -> None:
+    """A terminal that is closed sends one."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    former = os.dup(2)
+    os.dup2(writer, 2)
+    try:
+        with stop_requests() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.is_set()
+    finally:
+        os.dup2(former, 2)
+        os.close(former)
+        os.close(writer)
+
+
 def test_a_signal_that_is_ignored_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """Under nohup a closed terminal does not stop a run."""
     former = signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -4,10 +4,11 @@
 #
 #     NVP_DATA=/data workflow/gpu_cifar10.sh 22 [more options of nvp train]
 #
-# These options give it the optimiser of the recorded run of two cores, Muon:
+# These options give it Muon, its schedule and the first scales of the recorded run cifar10-small:
 #
 #     --set training.optimiser=muon --set training.relative_step=0.02 \
 #     --set training.learning_rate=2e-3 --set training.tanh_scale_rate=3 \
+#     --set training.warmup_steps=200 \
 #     --set model.checkerboard_scale_init=1.0
 #
 # It needs a Python that has torch and the packages of pyproject.toml, and cifar10 under NVP_DATA

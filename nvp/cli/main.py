@@ -174,7 +174,7 @@ def record(
     from nvp.ledger import enter as recording
     from nvp.runs.load import trust_option
     from nvp.tables.cells import how_it_ended
-    from nvp.training.distributed import processes
+    from nvp.training.distributed import is_first, processes
 
     with processes():
         run = recording.record(
@@ -199,10 +199,10 @@ def record(
             f"{run.name}: {figure}, {how_it_ended(run)}; recorded in {run.folder}; "
             "now run `nvp tables`"
         )
-        if trust_option(run.config):
+        if is_first() and trust_option(run.config):
             typer.echo(
                 f"without {run.config.model.family} nobody can read this entry, or make tables: "
-                "put its module into examples/ and name it from there",
+                "put its module into examples/, name it from there, and train again",
                 err=True,
             )
 

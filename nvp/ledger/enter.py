@@ -71,12 +71,12 @@ def record(
 ) -> Run:
     """Score the run in `folder` on its full test set, and write it to `root`/runs/NAME.
 
-    The first `first` test images are also scored with `num_draws` draws, and with the statistics
-    of each batch. Weights are kept in half precision if the test figure is the same within
-    `tolerance`, else in float32. By default those over 12 MB are left out, and a line says so.
-    `nvp.ledger.pictures` lie beside them. A model without likelihood is not scored: the images that
-    it samples from fixed noise are described instead. Of several processes each scores a part of
-    the images, and the first writes.
+    The first `first` test images are also scored with `num_draws` sets of noise, and with the
+    statistics of each batch. Weights are kept in half precision if the test figure is the same
+    within `tolerance`, else in float32. By default those over 12 MB are left out, and a line says
+    so. `nvp.ledger.pictures` lie beside them. A model without likelihood is not scored: the images
+    that it samples from fixed noise are described instead. Of several processes each scores a part
+    of the images, and the first writes.
 
     Raises `NVPError`, writing nothing, for weights over 12 MB if `keep_weights` is True, a score
     below `FLOORS`, a damaged log, or a name that is not a valid folder. So does a name that is
@@ -89,11 +89,6 @@ def record(
             f"there is no {files.checkpoint}: name the folder of a run that nvp train wrote"
         )
     config = read_config(files, trust=trust)
-    if not re.fullmatch(NAME, config.data.name):
-        raise NVPError(
-            f"data.name is {config.data.name!r}, which nobody else has: put the set under the data "
-            f"root and name it by its folder there; {NAME_RULE}"
-        )
     ledger = Path(root or results_root())
     target = entry_folder(config.name if name is None else name, ledger, replace)
     run = load_run(folder, data_root=data_root, device=device, trust=trust)

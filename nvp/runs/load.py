@@ -76,7 +76,7 @@ def load_run(
             raise NVPError(
                 f"{files.best} is of step {best.step} and {files.checkpoint.name} of step "
                 f"{checkpoint.header.step}, since training was cut short between the two: go on "
-                f"with `nvp train --resume {files.quoted}`"
+                f"with `nvp train --resume {files.quoted}{trust_option(config)}`"
             )
     data = training_data(config, data_root)
     checkpoint.check_data(data)

@@ -54,7 +54,7 @@ class Figure(_Entry):
     below: bool = False  # the source says only that it is less
     unverified: bool = False  # from memory: no print of it was seen
     unlike: bool = False  # on the other downsampling of ImageNet, or on an unnamed one
-    draws: int | None = None  # noise draws an image, where it is known not to be one
+    draws: int | None = None  # sets of noise an image, where it is known not to be one
     source: str
     where: str
 

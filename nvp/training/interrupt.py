@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -34,7 +34,8 @@ def stop_requests() -> Iterator[threading.Event]:
     def handle(_number: int, _frame: FrameType | None) -> None:
         stop.set()
         restore()
-        os.write(2, b"nvp: stopping after this step; a second signal stops at once\n")
+        with suppress(OSError):  # the terminal may be closed, or nobody reads the pipe
+            os.write(2, b"nvp: stopping after this step; a second signal stops at once\n")
 
     for number in former:
         signal.signal(number, handle)

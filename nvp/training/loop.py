@@ -117,7 +117,7 @@ class Job:
                 try:
                     state.window.append(training_step(state, batch, settings, done))
                 except Divergence as error:
-                    raise NVPError(f"{error}; {advice(self.folder, state.step)}") from error
+                    raise NVPError(f"{error}; {self._advice()}") from error
                 state.minutes += agree(time.perf_counter() - started) / 60
                 finished = settings.spent(state.step, state.minutes) >= 1
                 row: dict[str, float] = {}
@@ -176,9 +176,12 @@ class Job:
         try:
             check_sound(self.state, batch)
         except Divergence as error:
-            raise NVPError(f"{error}; {advice(self.folder, self.state.step)}") from error
+            raise NVPError(f"{error}; {self._advice()}") from error
         if is_first():
             save(self.state, self.folder, self.config, self.data)
+
+    def _advice(self) -> str:
+        return advice(self.folder, self.state.step, trust_option(self.config))
 
 
 def training_step(

@@ -67,8 +67,9 @@ def _train(config: RunConfig, folder: Path, data_root: Path | None, device: str)
         ended = _report(job, job.run())
     if spent:
         return (
-            f"nothing was trained, for the budget of this run is spent: raise training.steps or "
-            f"training.minutes, or name another --run-folder; it ended so: {ended}"
+            "nothing was trained, for the budget of this run is spent: raise training.steps or "
+            "training.minutes, or train the configuration in another --run-folder; it ended so: "
+            f"{ended}"
         )
     return ended
 

@@ -251,7 +251,7 @@ def _check_whole(source: Source, columns: Columns, options: Options) -> None:
             raise NVPError(
                 f"the number of images for {split} is {number}: a set needs images to train on and "
                 f"two or more to score; {left_out}without folders train/ and test/, --test and "
-                "--validation draw them, so raise these shares"
+                "--validation draw them; with them, add images"
             )
 
 
