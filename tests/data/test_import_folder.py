@@ -88,6 +88,15 @@ def test_fractions_are_those_asked_for(tmp_path: Path) -> None:
     assert made.images == {"train": 15, "test": 5}
 
 
+def test_an_image_beside_the_classes_is_named(tmp_path: Path) -> None:
+    photographs(tmp_path / "photos/cat", 10)
+    photographs(tmp_path / "photos/dog", 9)
+    assert "no labels" not in imported(tmp_path / "photos", tmp_path).summary()
+    write(tmp_path / "photos/stray.png", encoded(pixels(6, 6)))
+    made = imported(tmp_path / "photos", tmp_path, replace=True)
+    assert "no labels are kept: stray.png lies in no subfolder" in made.summary()
+
+
 def test_subfolders_are_classes(tmp_path: Path) -> None:
     shades = {"cat": 10, "dog": 20, "eel": 30}
     for name, shade in shades.items():

@@ -52,6 +52,7 @@ def read_folder(files: Files, fractions: Fractions) -> Source:
     undecided = np.flatnonzero(splits == "train")
     splits[undecided] = fractions.draw(len(undecided), set(splits))
     classes = sorted({path.parts[0] for path in paths}) if _in_folders(paths) else []
+    in_none = [file.name for file, path in zip(images, paths, strict=True) if len(path.parts) == 1]
     number_of = {name: number for number, name in enumerate(classes)}
     order = np.random.Generator(np.random.PCG64(fractions.seed)).permutation(len(images))
 
@@ -66,7 +67,12 @@ def read_folder(files: Files, fractions: Fractions) -> Source:
         number=len(images),
         pictures=pictures,
         identity=files.identity,
-        facts={"classes": classes, "other files": dict(others)},
+        facts={
+            "classes": classes,
+            "other files": dict(others),
+            # Some images are in subfolders, so somebody may have meant these as classes.
+            "in no subfolder": in_none[:1] if 0 < len(in_none) < len(images) else [],
+        },
     )
 
 

@@ -50,6 +50,7 @@ class Imported:
     skipped: int
     others: dict[str, int]  # files that are no images of a known kind, by suffix
     classes: int  # folders or names of classes; 0: there are none
+    stray: list[str]  # an image that lies in no subfolder where others do, so there are no labels
 
     def summary(self) -> str:
         """A few lines: the images of the new set, and the settings of a configuration for it."""
@@ -61,6 +62,7 @@ class Imported:
         if self.others:
             kinds = ", ".join(sorted(kind or "without a suffix" for kind in self.others))
             lines.append(f"{sum(self.others.values()):,} other files are left out ({kinds})")
+        lines += [f"no labels are kept: {name} lies in no subfolder" for name in self.stray]
         if self.enlarged:
             lines.append(
                 f"{self.enlarged:,} were smaller than the size asked for and were enlarged: they "
@@ -139,6 +141,7 @@ def import_set(
         skipped=len(columns.journal.unreadable),
         others=opened.facts.get("other files", {}),
         classes=len(opened.facts.get("classes", ())),
+        stray=opened.facts.get("in no subfolder", []),
     )
 
 
