@@ -614,7 +614,7 @@ check_bijection(actnorm, batch[:1])
 # ```{solution-start} ex-plu
 # :class: dropdown
 # ```
-# $L(U + \operatorname{diag} s)$ has the upper left entry $s_1 \ne 0$, so every $W$ with 0 there is out, the swap among them, and no other is. But matrices near the swap are in: with a small
+# $L(U + \operatorname{diag} s)$ has the upper left entry $s_1 \ne 0$. So every $W$ with 0 there is out, the swap among them. No other is. Matrices near the swap are in: with a small
 # $s_1 = \epsilon$, $W = \begin{bmatrix} \epsilon & 1 \\ 1 & 0 \end{bmatrix}$ has $L_{21} = 1/\epsilon$ and
 # $s_2 = -1/\epsilon$. The fixed signs also fix the sign of $\det W$, which is negative for the swap. If the signs of $s$ differ, training can come as
 # near to the swap as it likes, at the price of factors that grow without bound. If they are equal, $W$ stays on the other side of the singular

@@ -488,8 +488,8 @@ print(f"for 28 × 28 of them: a number of {len(str(2**D))} digits")
 #
 # * Maximum likelihood spreads a simple model over all of the data. The other divergence lets it settle on a part.
 # * $-\log_2 P(x)$ is the length of a file, up to a bit.
-# * Each fitted parameter lowers the training loss and raises the test loss by about $1/(2N)$ nats, so only test scores are
-#   compared.
+# * In a smooth model that contains the truth, each fitted parameter lowers the training loss by about $1/(2N)$ nats. It raises
+#   the test loss by as much. So only test scores are compared.
 # * To normalise a free function takes a sum over all images, and for 28 × 28 binary pixels nobody can compute it.
 #
 # ## Exercises

@@ -10,7 +10,7 @@ from textwrap import fill
 from nvp.ledger.entry import Run
 from nvp.paths import repository_root
 from nvp.runs.log import read_log
-from nvp.tables.cells import Table, length, score_cell, unbroken
+from nvp.tables.cells import Table, length, schedule, score_cell, unbroken
 from nvp.training.reporter import Reporter
 
 COLOUR = {
@@ -63,7 +63,7 @@ def progress(run: Run, minutes: Iterable[float]) -> str:
     lines = [fill(line, 79, subsequent_indent="  ") for line in printed.getvalue().splitlines()]
     return (
         "```text\n" + "\n".join(lines) + "\n```\n\n"
-        f"The recorded run took {length(run)} on {run.record.hardware}. It scores "
+        f"The recorded run took {length(run)}{schedule(run)}, on {run.record.hardware}. It scores "
         f"{score_cell(run, unit=True)} on the test images.\n"
     )
 

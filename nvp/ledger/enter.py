@@ -99,7 +99,7 @@ def record(
     images = examples(config, test)
     if run.model.likelihood != "none":
         probe_images(run.model.image_shape)  # missing outside a checkout: before hours of scoring
-    if is_path(config.model.family):
+    if is_path(config.model.family):  # before hours of scoring, not after them
         check_own(run)
     log = log_until(files.log, run.training.header.step)
     legs = legs_until(files, run.training.header.step)

@@ -108,7 +108,7 @@ class Curve(_Entry):
     """What others published by epoch of training, for Real NVP on CIFAR-10."""
 
     name: str
-    of: str  # the images that were scored
+    of: str  # what was scored: test images, or the loss of training
     url: str
     points: dict[int, float] = Field(min_length=1)  # bits/dim by epochs
 
