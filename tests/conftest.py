@@ -95,6 +95,14 @@ def pixelrnn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "data", root
 
 
+@pytest.fixture
+def pixel_home(pixelrnn: tuple[Path, Path], tmp_path: Path) -> Path:
+    """A copy of all that to change: `run`, of three steps with early stopping, and `results`
+    beside `data` and `tiny.yaml`. Its steps are cheaper than those of `home`.
+    """
+    return Path(shutil.copytree(pixelrnn[0].parent, tmp_path / "pixel_home"))
+
+
 @pytest.fixture(scope="session")
 def gan(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A data root, and a ledger that holds a GAN beside a Real NVP; do not change them."""

@@ -9,12 +9,23 @@ import pytest
 import torch
 
 from benchmarks import coverage, families
-from nvp.config import load_config
+from nvp.config import RunConfig, load_config
 from nvp.paths import repository_root
 
 
+def narrow(path: Path) -> RunConfig:
+    """A configuration with fewer features, which keeps its family and its images."""
+    config = load_config(path)
+    few = {"width": 8, "hidden": 4, "num_blocks": 0, "num_layers": 1, "blocks": 1, "steps": 2}
+    changes = {key: few[key] for key in few.keys() & type(config.model).model_fields.keys()}
+    return config.model_copy(update={"model": config.model.model_copy(update=changes)})
+
+
 @pytest.mark.slow
-def test_every_family_is_timed_at_what_it_can_do(tmp_path: Path) -> None:
+def test_every_family_is_timed_at_what_it_can_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(families, "load_config", narrow)
     families.main(["--batch", "2", "--repeats", "1", "--output", str(tmp_path)])
     results = json.loads((tmp_path / "results_families.json").read_text())
     assert results["machine"]["threads"] == 1

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import safetensors
 import safetensors.torch
+import tiny
 import torch
-from tiny import configuration
+from tiny import configuration, pixelrnn_configuration
 
 from nvp import files
 from nvp.errors import NVPError
@@ -35,23 +36,23 @@ def no_space(*_: Any, **__: Any) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("what", ["fsync", "replace"])
 def test_a_full_disk_keeps_the_last_good_checkpoint(
     what: str, root: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    prepare(configuration(steps=2), tmp_path, data_root=root).run()
-    good = (RunFolder(tmp_path).checkpoint).read_bytes()
+    checkpoint = RunFolder(tmp_path).checkpoint
+    prepare(pixelrnn_configuration(), tmp_path, data_root=root).run()
+    good = checkpoint.read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(files.os, what, no_space)
         with pytest.raises(NVPError, match=r"No space left on device.*untouched; free") as caught:
-            save_tensors(RunFolder(tmp_path).checkpoint, fresh_model().state_dict(), {})
+            save_tensors(checkpoint, {"a": torch.zeros(1)}, {})
         assert "\n" not in str(caught.value)
         with pytest.raises(NVPError, match="No space left"):
-            prepare(configuration(steps=3), tmp_path, data_root=root).run()
-    assert (RunFolder(tmp_path).checkpoint).read_bytes() == good
+            prepare(pixelrnn_configuration(steps=3), tmp_path, data_root=root).run()
+    assert checkpoint.read_bytes() == good
     assert not list(tmp_path.glob(".*"))
-    prepare(configuration(steps=3), tmp_path, data_root=root).run()
+    prepare(pixelrnn_configuration(steps=3), tmp_path, data_root=root).run()
     assert [row["step"] for row in read_log(tmp_path / "log.csv")] == [1, 2, 3]
 
 
@@ -68,54 +69,55 @@ def test_a_folder_that_cannot_be_made_is_one_line(root: Path, tmp_path: Path) ->
         prepare(configuration(steps=1), tmp_path / "file" / "run", data_root=root).run()
 
 
-@pytest.fixture
-def run(root: Path, tmp_path: Path) -> Path:
-    """A run folder of one step."""
-    prepare(configuration(steps=1), tmp_path, data_root=root).run()
-    return tmp_path
+def resume(home: Path, **model: Any) -> None:
+    """Make the run in `home` ready to go on, its model changed so; this writes nothing."""
+    config = tiny.configuration_of(home / "run")
+    config = config.model_copy(update={"model": config.model.model_copy(update=model)})
+    prepare(config, home / "run", data_root=home / "data")
 
 
-@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.999])
-def test_truncated_checkpoints_are_refused(share: float, run: Path, root: Path) -> None:
-    content = (RunFolder(run).checkpoint).read_bytes()
-    (RunFolder(run).checkpoint).write_bytes(content[: int(share * len(content))])
-    with pytest.raises(NVPError, match="is damaged"):
-        prepare(configuration(steps=2), run, data_root=root).run()
+def test_truncated_checkpoints_are_refused(home: Path) -> None:
+    path = RunFolder(home / "run").checkpoint
+    content = path.read_bytes()
+    resume(home)
+    for share in (0.0, 0.001, 0.3, 0.999):
+        path.write_bytes(content[: int(share * len(content))])
+        with pytest.raises(NVPError, match="is damaged"):
+            resume(home)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.05, 0.5, 0.9, 0.9999])
-def test_flipped_bytes_are_noticed(share: float, run: Path, root: Path) -> None:
-    content = bytearray((RunFolder(run).checkpoint).read_bytes())
-    content[int(share * len(content))] ^= 0x10
-    (RunFolder(run).checkpoint).write_bytes(content)
-    with pytest.raises(NVPError) as caught:
-        prepare(configuration(steps=2), run, data_root=root).run()
-    assert "\n" not in str(caught.value)
+def test_flipped_bytes_are_noticed(home: Path) -> None:
+    path = RunFolder(home / "run").checkpoint
+    content = path.read_bytes()
+    places = [int(share * len(content)) for share in (0.0, 0.01, 0.05, 0.6, 0.9, 0.9999)]
+    for place in (*places, content.index(b"/exp_avg") + 4):  # in the name of a tensor, too
+        flipped = bytearray(content)
+        flipped[place] ^= 0x10
+        path.write_bytes(flipped)
+        with pytest.raises(NVPError) as caught:
+            resume(home)
+        assert "\n" not in str(caught.value)
 
 
-def test_foreign_checkpoints_are_refused(run: Path, root: Path) -> None:
-    path = RunFolder(run).checkpoint
+def test_foreign_checkpoints_are_refused(home: Path) -> None:
+    path = RunFolder(home / "run").checkpoint
     tensors, header = load_tensors(path)
-    wider = configuration(steps=2).model_copy(
-        update={"model": configuration().model.model_copy(update={"width": 6})}
-    )
     with pytest.raises(NVPError, match=r"trained with model\.width=4, the configuration says 6"):
-        prepare(wider, run, data_root=root).run()
+        resume(home, width=6)
     save_tensors(path, tensors, {**header, "data_checksum": "another"})
     with pytest.raises(NVPError, match=r"are not those of .*checkpoint"):
-        prepare(configuration(steps=2), run, data_root=root).run()
+        resume(home)
     save_weights(path, fresh_model(), {})
     with pytest.raises(NVPError, match="holds weights but no training state"):
-        prepare(configuration(steps=2), run, data_root=root).run()
+        resume(home)
     safetensors.torch.save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(NVPError, match="was not written by this package"):
-        prepare(configuration(steps=2), run, data_root=root).run()
+        resume(home)
     torch.save({"a": torch.zeros(1)}, path)
     with pytest.raises(NVPError, match="is damaged"):
-        prepare(configuration(steps=2), run, data_root=root).run()
+        resume(home)
     with pytest.raises(NVPError, match="there is no"):
-        load_tensors(run / "nothing.safetensors")
+        load_tensors(home / "nothing.safetensors")
 
 
 def test_recorded_weights_come_back_in_half_precision(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny
 import yaml
-from ledgers import content
+from ledgers import content, rewrite
 from PIL import Image
 from tiny import fails
 from torch import Tensor
@@ -118,20 +118,32 @@ def test_training_does_not_finish_a_model_that_nobody_asked_for(
     assert seen == [12]  # twice the images for validation, before the last one
 
 
-def test_evaluate_loads_no_split_twice(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    splits_loaded = []
+@pytest.mark.parametrize(
+    ("command", "options", "expected"),  # `validation` is asked for, and not there
+    [
+        ("evaluate", ("--split", "train"), ["train", "validation"]),
+        ("record", ("--first", 20, "--num-draws", 2), ["test", "train", "validation"]),
+    ],
+)
+def test_no_split_is_loaded_twice(
+    command: str,
+    options: tuple[object, ...],
+    expected: list[str],
+    trained: Path,
+    results: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loaded = []
 
     def counted(name: str, split: str, **options: object) -> Dataset:
-        splits_loaded.append(split)
+        loaded.append((name, split))
         return load(name, split, **options)
 
     for module in (splits, scoring):
         monkeypatch.setattr(module, "load", counted)
-    result = tiny.nvp(
-        "evaluate", trained / "run", "--split", "train", "--data-root", trained / "data"
-    )
+    result = tiny.nvp(command, trained / "run", *options, "--data-root", trained / "data")
     assert result.exit_code == 0
-    assert splits_loaded.count("train") == 1
+    assert sorted(split for name, split in loaded if name == "tiny") == expected
 
 
 def test_resume_goes_on_in_a_folder_that_was_moved(home: Path, tmp_path: Path) -> None:
@@ -159,16 +171,6 @@ def test_a_run_that_diverged_goes_on_as_its_message_says(home: Path) -> None:
     assert kept["training"]["learning_rate"] == 1e-3
     changed = [leg.changed for leg in read_legs(RunFolder(home / "run"))]
     assert changed == [{}, {"learning_rate": 1e30}, {"learning_rate": 1e-3}]
-
-
-def test_a_resumed_run_ends_where_one_never_stopped_does(home: Path) -> None:
-    more = ("--data-root", home / "data", "--set", "training.steps=5")
-    assert tiny.nvp("train", "--resume", home / "run", *more).exit_code == 0
-    whole = home / "whole"
-    assert tiny.nvp("train", home / "tiny.yaml", "--run-folder", whole, *more).exit_code == 0
-    stopped, never = (read_log(folder / "log.csv")[-1] for folder in (home / "run", whole))
-    for column in ("loss", "gradient_norm", "validation"):
-        assert stopped[column] == never[column]
 
 
 def test_evaluate_shows_both_kinds_of_statistics(trained: Path) -> None:
@@ -254,9 +256,9 @@ def test_samples_of_two_levels_are_black_and_white(
     assert (sheet[2:10, 2:10] == 0).any()
 
 
-def test_record_then_evaluate_by_name(trained: Path, results: Path) -> None:
+def test_record_then_evaluate_by_name(trained: Path, recorded: Path, results: Path) -> None:
+    shutil.copytree(recorded, results)
     command = ("record", trained / "run", "--data-root", trained / "data", "--first", 10)
-    assert tiny.nvp(*command).exit_code == 0
     assert "--replace" in fails(*command)
     assert tiny.nvp(*command, "--replace", "--num-draws", 3).exit_code == 0
     assert ledger.runs()["tiny"].scores.first_more_draws.num_draws == 3
@@ -276,36 +278,31 @@ def test_large_weights_are_left_out_unless_asked_for(
     monkeypatch.setattr(enter, "MAX_BYTES", 1000)
     command = ("record", trained / "run", "--data-root", trained / "data", "--first", 10)
     assert "leave --weights out" in fails(*command, "--weights")
-    result = tiny.nvp(*command)
+    result = tiny.nvp(*command, "--num-draws", 2)
     assert result.exit_code == 0
     assert result.stderr.count("they are left out") == 1
     assert ledger.runs()["tiny"].record.weights is None
 
 
-@pytest.mark.slow
-def test_verify_fails_with_a_table_when_a_figure_was_altered(trained: Path, results: Path) -> None:
+def test_verify_fails_with_a_table_when_a_figure_was_altered(
+    trained: Path, recorded: Path, results: Path
+) -> None:
     root = ("--data-root", trained / "data")
     assert "nothing to verify" in tiny.nvp("verify", *root).output
-    tiny.nvp("record", trained / "run", *root)
-    for options in ((), ("--quick",)):
-        assert tiny.nvp("verify", *root, *options).exit_code == 0
-    path = results / "runs" / "tiny" / "run.json"
-    good = path.read_text()
+    shutil.copytree(recorded, results)
     score = ledger.runs()["tiny"].score
-    path.write_text(good.replace(str(score.bits_per_dim), str(score.bits_per_dim - 0.01), 1))
+    rewrite(results, "scores.test.bits_per_dim", score.bits_per_dim - 0.01)
     result = tiny.nvp("verify", *root)
     assert result.exit_code == 1
     assert "tiny, test set of tiny: differs\n" in result.output
     assert f"{score.bits_per_dim - 0.01:.4f}" in result.output
     assert f"{score.bits_per_dim:.4f}" in result.output
-    probe = ledger.runs()["tiny"].record.scores.probe.bits_per_dim
-    path.write_text(good.replace(str(probe), f"{probe + 0.001:.6f}"))
-    assert tiny.nvp("verify", "--quick", *root).exit_code == 1
-    shutil.copytree(path.parent, other := path.parent.with_name("other"))
-    (other / "run.json").write_text(good.replace('"tiny"', '"other"', 1))
+    shutil.copytree(results / "runs" / "tiny", results / "runs" / "other")
+    rewrite(results, "name", "other", "other")
     result = tiny.nvp("verify", "other", "--quick", *root)
     assert result.exit_code == 0
-    assert "other, " in result.output
+    assert "other, probe images: agrees\n" in result.output
+    assert "test set" not in result.output
     assert "tiny, " not in result.output
 
 
@@ -313,12 +310,7 @@ def test_verify_fails_with_a_table_when_a_figure_was_altered(trained: Path, resu
     ("change", "match"),
     [
         ("training.minuts=5", "unknown key"),
-        ("training.batch_size=1", "training.batch_size"),
-        ("training.steps", "should look like"),
-        ("model.image_shape=[1, 16, 16]", "image_shape"),
-        ("model.preset=original", "preset"),
         ("data.name=nowhere", "no data set 'nowhere'"),
-        ("training.batch_size=500", "batch_size 500"),
     ],
 )
 def test_train_refuses(change: str, match: str, trained: Path, tmp_path: Path) -> None:
@@ -407,8 +399,13 @@ def test_evaluate_refuses_what_is_no_run(trained: Path, tmp_path: Path) -> None:
     assert "no data set" in fails("evaluate", trained / "run", "--data-root", tmp_path)
 
 
-@pytest.mark.parametrize("command", ["evaluate", "record", "train"])
-@pytest.mark.parametrize("fault", ["damaged", "foreign", "other images"])
+@pytest.mark.parametrize(
+    ("command", "fault"),
+    [
+        *(("train", fault) for fault in ("damaged", "foreign", "other images")),
+        *(("evaluate", "damaged"), ("record", "foreign"), ("evaluate", "other images")),
+    ],
+)
 def test_a_checkpoint_that_does_not_fit(command: str, fault: str, home: Path) -> None:
     checkpoint, config = home / "run" / "checkpoint.safetensors", home / "run" / "config.yaml"
     match = {"damaged": "damaged", "foreign": "model.width=4", "other images": "images"}[fault]

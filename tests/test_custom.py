@@ -73,6 +73,13 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "my_histograms"
 
 
+def edit(old: str, new: str) -> None:
+    """Change the module before it is imported."""
+    code = Path(sys.path[0]) / "my_histograms.py"
+    assert old in code.read_text()
+    code.write_text(code.read_text().replace(old, new))
+
+
 def tree_of(family: str, **model: Any) -> dict[str, Any]:
     """`tiny.config_tree()` with a model of this family."""
     shape = {"family": family, "image_shape": [1, 8, 8]}
@@ -180,8 +187,7 @@ class PartsConfig(HistogramsConfig):
 
 @pytest.mark.parametrize("where", ["optional", "several.0"])
 def test_an_unknown_key_of_a_part_is_named(where: str, module: str) -> None:
-    code = Path(sys.path[0]) / "my_histograms.py"
-    code.write_text(code.read_text() + PARTS)
+    edit(MODULE, MODULE + PARTS)
     part = {"image_shape": [1, 8, 8], "widht": 1}
     parts = {"optional": part} if where == "optional" else {"several": [part]}
     with pytest.raises(NVPError) as caught:
@@ -216,9 +222,7 @@ def test_only_module_and_class_make_a_path() -> None:
 
 
 def test_a_conditional_model_without_likelihood_is_recorded(module: str, tmp_path: Path) -> None:
-    code = Path(sys.path[0]) / "my_histograms.py"
-    classes = "\nHistograms.likelihood, Histograms.num_classes = 'none', 3\n"
-    code.write_text(code.read_text() + classes)
+    edit('likelihood = "exact"', 'likelihood, num_classes = "none", 3')
     data_root, root = tmp_path / "data", tmp_path / "results"
     tree = tree_of(f"{module}:HistogramsConfig", num_classes=3)
     tiny.write_data(data_root)
@@ -231,8 +235,7 @@ def test_a_conditional_model_without_likelihood_is_recorded(module: str, tmp_pat
 
 
 def test_a_model_without_likelihood_cannot_stop_early(module: str, tmp_path: Path) -> None:
-    code = Path(sys.path[0]) / "my_histograms.py"
-    code.write_text(code.read_text() + "\nHistograms.likelihood = 'none'\n")
+    edit('likelihood = "exact"', 'likelihood = "none"')
     tree = tree_of(f"{module}:HistogramsConfig")
     tree["training"]["early_stopping"] = True
     tiny.write_data(tmp_path / "data")
@@ -247,7 +250,7 @@ def test_a_model_without_likelihood_cannot_stop_early(module: str, tmp_path: Pat
     ("code", "reason"), [("1 / 0", "division by zero"), ("exit(0)", "it ends the program")]
 )
 def test_a_module_that_fails_is_named(code: str, reason: str, module: str) -> None:
-    (Path(sys.path[0]) / "my_histograms.py").write_text(code)
+    edit(MODULE, code)
     with pytest.raises(NVPError, match=rf"cannot be imported \({reason}\): mend it"):
         parse_config(tree_of(f"{module}:HistogramsConfig"), "mine.yaml")
 
@@ -267,9 +270,9 @@ def test_a_module_that_fails_is_named(code: str, reason: str, module: str) -> No
     ],
 )
 def test_a_model_that_does_not_fit_is_one_line(line: str, complaint: str, module: str) -> None:
-    code = Path(sys.path[0]) / "my_histograms.py"
-    build = f"model = Histograms(self)\n        {line}\n        return model"
-    code.write_text(code.read_text().replace("return Histograms(self)", build))
+    edit(
+        "return Histograms(self)", f"model = Histograms(self)\n        {line}\n        return model"
+    )
     config = parse_config(tree_of(f"{module}:HistogramsConfig"), "mine.yaml")
     with pytest.raises(NVPError) as caught:
         config.build_model()
@@ -279,13 +282,12 @@ def test_a_model_that_does_not_fit_is_one_line(line: str, complaint: str, module
 
 def test_weights_may_be_shared(module: str, tmp_path: Path) -> None:
     """One tensor under two names, as with tied embeddings."""
-    code = Path(sys.path[0]) / "my_histograms.py"
-    drawn = "self.logits = nn.Parameter"
-    code.write_text(code.read_text().replace(drawn, f"self.tied = {drawn}"))
+    edit("self.logits = nn.Parameter", "self.tied = self.logits = nn.Parameter")
     run = tiny.train(tmp_path, tree_of(f"{module}:HistogramsConfig"))
     more = ("--data-root", tmp_path / "data", "--set", "training.steps=3")
     assert tiny.nvp("train", "--resume", run, *more).exit_code == 0
-    entry = record.record(run, data_root=tmp_path / "data", first=20, root=tmp_path / "results")
+    scored = {"first": 20, "num_draws": 2, "root": tmp_path / "results"}
+    entry = record.record(run, data_root=tmp_path / "data", **scored)
     model = entry.load_model()
     assert model.tied is model.logits
     assert entry.record.parameters == 256 * 64
@@ -301,8 +303,7 @@ def test_weights_may_be_shared(module: str, tmp_path: Path) -> None:
 def test_samples_that_are_no_images_are_one_line(
     old: str, new: str, got: str, module: str, tmp_path: Path
 ) -> None:
-    code = Path(sys.path[0]) / "my_histograms.py"
-    code.write_text(code.read_text().replace(old, new))
+    edit(old, new)
     model = parse_config(tree_of(f"{module}:HistogramsConfig"), "mine.yaml").build_model()
     with pytest.raises(NVPError, match=r"Histograms\.sample must give uint8") as caught:
         write_samples(model, tmp_path / "a.png", 4)
@@ -337,7 +338,7 @@ def test_a_real_nvp_of_ones_own_trains_like_that_of_the_package(
     for family in ("realnvp", "my_nvp:MyConfig"):
         tree = tiny.config_tree()
         tree["model"] |= {"family": family, "num_blocks": 1}
-        tree["training"] |= {"tanh_scale_rate": 10, "optimiser": optimiser, "steps": 4}
+        tree["training"] |= {"tanh_scale_rate": 10, "optimiser": optimiser}
         config = parse_config(tree, "mine.yaml")
         assert config.model.family == family
         assert type(config.build_model()).__name__ == (

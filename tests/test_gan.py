@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 import pytest
 import tiny
 import torch
 from pixels import generator
-from test_baselines import configuration, fresh, noise, tiny_images, tree_of
+from test_baselines import configuration, fresh, noise, tiny_images
 from torch import nn
 
 from nvp import GAN, GANConfig
@@ -76,37 +77,34 @@ def test_what_a_gan_draws_comes_nearer_to_the_data(root: Path) -> None:
     assert distance() < 0.8 * before
 
 
-@pytest.fixture(scope="module")
-def gan_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.train(tmp_path_factory.mktemp("gan"), tree_of("gan", log_every=5))
-
-
-def test_a_gan_trains_without_a_score(gan_run: Path, root: Path, tmp_path: Path) -> None:
-    (row,) = read_log(gan_run / "log.csv")
-    assert row["step"] == 2
-    assert {"loss", "gradient_norm"} <= row.keys()
-    assert not {"bits_per_dim", "validation"} & row.keys()
-    config = tiny.write_config(tmp_path / "gan.yaml", tree_of("gan"))
-    result = tiny.nvp("train", config, "--run-folder", tmp_path / "run", "--data-root", root)
+def test_a_gan_trains_without_a_score(gan: tuple[Path, Path], tmp_path: Path) -> None:
+    run = Path(shutil.copytree(gan[0].parent / "run", tmp_path / "run"))
+    changes = ("--set", "training.steps=3", "--set", "training.log_every=5")
+    result = tiny.nvp("train", "--resume", run, "--data-root", gan[0], *changes)
     assert result.exit_code == 0
     assert "no likelihood; next: nvp sample" in result.output
+    rows = read_log(run / "log.csv")
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    for row in rows:
+        assert {"loss", "gradient_norm"} <= row.keys()
+        assert not {"bits_per_dim", "validation"} & row.keys()
 
 
 def test_a_gan_is_sampled_and_recorded_but_not_scored(
-    gan_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gan: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = gan_run.parent / "data"
-    result = tiny.nvp("evaluate", gan_run, "--data-root", root)
+    root, run = gan[0], gan[0].parent / "run"
+    result = tiny.nvp("evaluate", run, "--data-root", root)
     assert result.exit_code == 2
     (line,) = result.stderr.strip().splitlines()
     assert line.startswith("nvp: a GAN has no likelihood")
     monkeypatch.setattr("nvp.ledger.enter.results_root", lambda: tmp_path)
-    recorded = tiny.nvp("record", gan_run, "--data-root", root)
+    recorded = tiny.nvp("record", run, "--data-root", root)
     assert recorded.exit_code == 0
-    assert "tiny: no likelihood, finished" in recorded.output
-    assert (tmp_path / "runs" / "tiny" / "weights.safetensors").is_file()
+    assert "a-gan: no likelihood, finished" in recorded.output
+    assert (tmp_path / "runs" / "a-gan" / "weights.safetensors").is_file()
     sheet = tmp_path / "sheet.png"
-    sampled = tiny.nvp("sample", gan_run, "--out", sheet, "-n", 4, "--data-root", root)
+    sampled = tiny.nvp("sample", run, "--out", sheet, "-n", 4, "--data-root", root)
     assert sampled.exit_code == 0
     assert sheet.is_file()
 

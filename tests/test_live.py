@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import pytest
@@ -88,11 +89,14 @@ def test_masked_convolutions_see_what_is_drawn(mask: Any, count: int) -> None:
     assert measured.diagonal().any() == (mask == "B")
 
 
-@pytest.mark.parametrize("order", ["position", "diagonal"])
 @pytest.mark.parametrize("blocks", [0, 1])
 @pytest.mark.parametrize(
-    ("kind", "count"),
-    [("checkerboard", 1), ("checkerboard", 3), ("channels", 1), ("channels", 3), ("scale", 5)],
+    ("kind", "count", "order"),
+    [
+        *(("checkerboard", count, "position") for count in (1, 3)),  # which are not squeezed
+        *(("channels", *each) for each in product((1, 3), ("position", "diagonal"))),
+        *(("scale", 5, order) for order in ("position", "diagonal")),
+    ],
 )
 def test_couplings_see_what_is_drawn(kind: str, count: int, blocks: int, order: str) -> None:
     height, width = 8, 10
@@ -129,17 +133,19 @@ RECORDED = json.loads((live.SOURCES / "flows.json").read_text())
 
 
 def in_javascript(
-    data: Any, points: Tensor, start: float, end: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The figure's `move` between two levels, and its `logDensity` of what comes out."""
+    data: Any, *ways: tuple[Tensor, float, float]
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """The figure's `move` of points between two levels, and its `logDensity` of what comes out."""
     expression = (
-        "(moved => [moved.points, moved.logDet, logDensity(moved, [0, 0], 1)].map(a => [...a]))"
-        "(move(readFlow(data.weights), points, start, end))"
+        "ways.map(way => move(readFlow(data.weights), ...way)).map(moved => "
+        "[moved.points, moved.logDet, logDensity(moved, [0, 0], 1)].map(a => [...a]))"
     )
-    flat = points.flatten().tolist()
-    results = evaluate(["flow.js"], expression, data=data, points=flat, start=start, end=end)
-    moved, log_det, log_density = (torch.tensor(r, dtype=torch.float64) for r in results)
-    return moved.reshape(-1, 2), log_det, log_density
+    flat = [(points.flatten().tolist(), start, end) for points, start, end in ways]
+    found = [
+        [torch.tensor(values, dtype=torch.float64) for values in results]
+        for results in evaluate(["flow.js"], expression, data=data, ways=flat)
+    ]
+    return [(moved.reshape(-1, 2), change, density) for moved, change, density in found]
 
 
 @pytest.mark.parametrize("name", ToyData)
@@ -153,31 +159,33 @@ def test_the_flow_is_that_of_pytorch(name: str) -> None:
         parts = [Composition(flow.couplings[: level + 1]) for level in range(len(flow.couplings))]
         steps = [part(x[..., None, None])[0].flatten(1) for part in parts]
         density = flow.log_prob(x)
-    moved, change, log_density = in_javascript(data, x, 0, len(steps))
-    assert (moved - z).abs().max() < 1e-3
+    ways = [(x, 0, level + 1) for level in range(len(steps))]
+    *moved, (returned, change_back, _) = in_javascript(data, *ways, (z, len(steps), 0))
+    for (points, *_), step in zip(moved, steps, strict=True):
+        assert (points - step).abs().max() < 1e-3
+    points, change, log_density = moved[-1]
+    assert (points - z).abs().max() < 1e-3
     assert (change - log_det).abs().max() < 1e-3
     assert (log_density - density).abs().max() < 1e-3
-    moved, change, _ = in_javascript(data, z, len(steps), 0)
-    assert (moved - back).abs().max() < 1e-3
-    assert (change - log_det_back).abs().max() < 1e-3
-    for level, step in enumerate(steps, start=1):
-        assert (in_javascript(data, x, 0, level)[0] - step).abs().max() < 1e-3
+    assert (returned - back).abs().max() < 1e-3
+    assert (change_back - log_det_back).abs().max() < 1e-3
 
 
 def test_levels_between_two_couplings_are_bijections() -> None:
     data = RECORDED["moons"]
     x = ToyData.MOONS.sample(50, seed=4).double()
-    h, log_det = in_javascript(data, x, 0, 2.3)[:2]
-    back, log_det_back = in_javascript(data, h, 2.3, 0)[:2]
+    step = 1e-5
+    right, up = (x + step * e for e in torch.eye(2).double())
+    (h, log_det, _), (whole, whole_det, _), (right, *_), (up, *_) = in_javascript(
+        data, (x, 0, 2.3), (x, 0, 6), (right, 0, 2.3), (up, 0, 2.3)
+    )
+    (back, log_det_back, _), (z, rest, _) = in_javascript(data, (h, 2.3, 0), (h, 2.3, 6))
     assert (back - x).abs().max() < 1e-9
     assert (log_det + log_det_back).abs().max() < 1e-9
     # Two ways to the same place, and the volume that finite differences see.
-    z, rest = in_javascript(data, h, 2.3, 6)[:2]
-    whole, whole_det = in_javascript(data, x, 0, 6)[:2]
     assert (z - whole).abs().max() < 1e-9
     assert (log_det + rest - whole_det).abs().max() < 1e-9
-    step = 1e-5
-    right, up = (in_javascript(data, x + step * e, 0, 2.3)[0] - h for e in torch.eye(2).double())
+    right, up = right - h, up - h
     area = (right[:, 0] * up[:, 1] - right[:, 1] * up[:, 0]) / step**2
     assert (area.log() - log_det).abs().max() < 1e-3
 

@@ -76,9 +76,7 @@ def given_all(model: MultiScalePixelRNN) -> tuple[Tensor, Tensor, Tensor]:
 
 @pytest.mark.slow
 @kinds
-@pytest.mark.parametrize(
-    ("shape", "levels"), [((1, 2, 2), 2), ((1, 2, 2), 3), ((1, 2, 4), 2), ((3, 2, 2), 2)]
-)
+@pytest.mark.parametrize(("shape", "levels"), [((1, 2, 2), 3), ((1, 2, 4), 2), ((3, 2, 2), 2)])
 @torch.no_grad()
 def test_probabilities_of_all_pairs_sum_to_one(
     kind: Kind, shape: tuple[int, int, int], levels: int
@@ -100,7 +98,7 @@ def test_probabilities_of_all_pairs_sum_to_one(
 
 @pytest.mark.slow
 @kinds
-@pytest.mark.parametrize(("shape", "levels"), [((1, 2, 2), 2), ((1, 2, 2), 3), ((1, 2, 4), 2)])
+@pytest.mark.parametrize(("shape", "levels"), [((1, 2, 2), 3), ((1, 2, 4), 2)])
 @torch.no_grad()
 def test_samples_are_as_frequent_as_they_are_probable(
     kind: Kind, shape: tuple[int, int, int], levels: int

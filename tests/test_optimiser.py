@@ -21,6 +21,7 @@ from nvp.flows.resnet import WeightNormConv2d
 from nvp.model.roles import Role, parameter_roles
 from nvp.training.loop import training_step
 from nvp.training.optimiser import (
+    Muon,
     exponential_average,
     make_optimiser,
     orthogonal,
@@ -73,17 +74,22 @@ def test_tanh_scales_have_a_rate_of_their_own() -> None:
     assert all(scale.numel() == 1 for scale in scales["params"])
 
 
-def test_rmsprop_takes_its_constants_from_the_configuration() -> None:
-    config = pixelrnn_configuration(optimiser="rmsprop", alpha=0.9, epsilon=1e-5)
-    optimiser = fresh_state(config).optimiser
-    assert isinstance(optimiser, torch.optim.RMSprop)
-    (group,) = optimiser.param_groups
-    assert (group["alpha"], group["eps"]) == (0.9, 1e-5)
-
-
-def test_adamax_is_a_choice() -> None:
-    optimiser = fresh_state(configuration(optimiser="adamax")).optimiser
-    assert isinstance(optimiser, torch.optim.Adamax)
+@pytest.mark.parametrize(
+    ("name", "kind", "constants"),
+    [
+        ("adam", torch.optim.Adam, {"betas": (0.5, 0.9)}),
+        ("adamax", torch.optim.Adamax, {"betas": (0.5, 0.9)}),
+        ("muon", Muon, {"betas": (0.5, 0.9)}),
+        ("rmsprop", torch.optim.RMSprop, {"alpha": 0.9}),
+    ],
+)
+def test_an_optimiser_takes_its_constants_from_the_configuration(
+    name: str, kind: type[torch.optim.Optimizer], constants: dict[str, Any]
+) -> None:
+    optimiser = fresh_state(optimiser=name, epsilon=1e-5, **constants).optimiser
+    assert type(optimiser) is kind
+    for group in optimiser.param_groups:
+        assert group.items() >= {**constants, "eps": 1e-5}.items()
 
 
 @pytest.mark.parametrize("half", [False, True])

@@ -5,6 +5,7 @@ They are made from the repository's ledger, and of a copy of it in which somethi
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shutil
@@ -16,6 +17,7 @@ from nvp.config import load_config
 from nvp.ledger import entry as ledger
 from nvp.paths import repository_root, results_root
 from nvp.tables import build as results
+from nvp.tables.cells import Table
 
 REPOSITORY = repository_root()
 
@@ -27,10 +29,15 @@ def copy(tmp_path: Path) -> Path:
     return Path(shutil.copytree(results_root(), tmp_path / "results", ignore=unused))
 
 
-def by_run(root: Path | None = None, *, roles: bool = False) -> dict[str, dict[str, str]]:
+@functools.cache  # it reads all runs, which takes seconds
+def ledger_table(roles: bool = False) -> Table:
+    return results.table("ledger", roles=roles)
+
+
+def by_run(table: Table) -> dict[str, dict[str, str]]:
     """The table of entries, as run -> line -> text."""
     found: dict[str, dict[str, str]] = {}
-    for key, text in results.table("ledger", root=root, roles=roles).rows:
+    for key, text in table.rows:
         if key.startswith("**"):
             lines = found[key.strip("*")] = {"": text}
         else:
@@ -39,7 +46,7 @@ def by_run(root: Path | None = None, *, roles: bool = False) -> dict[str, dict[s
 
 
 def test_every_run_has_its_provenance_and_a_command_that_makes_it_again() -> None:
-    shown = by_run()
+    shown = by_run(ledger_table())
     runs = ledger.runs()
     assert list(shown) == list(runs)
     for name, run in runs.items():
@@ -60,11 +67,11 @@ def test_every_run_has_its_provenance_and_a_command_that_makes_it_again() -> Non
 
 
 def test_files_can_be_downloaded_from_the_book() -> None:
-    for lines in by_run(roles=True).values():
+    for lines in by_run(ledger_table(roles=True)).values():
         paths = re.findall(r"<\.\./(results/\S+)>", lines["files"])
         assert len(paths) == 3
         assert all((REPOSITORY / path).is_file() for path in paths)
-    assert "download" not in results.table("ledger").markdown()
+    assert "download" not in ledger_table().markdown()
 
 
 def test_at_a_glance_a_run_stands_beside_the_figure_of_its_kind(copy: Path) -> None:

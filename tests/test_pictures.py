@@ -125,7 +125,7 @@ def test_a_filmstrip_has_a_column_for_each_checkpoint(
     monkeypatch.setattr(progress, "LINE_SECONDS", 0)
     run = make_pictures(entry, film, data_root=trained / "data")
     assert "tiny, filmstrip: 1 of 2, 0:00:0" in capsys.readouterr().err
-    assert run.record.film == read_run(entry).record.film == [8, 16]
+    assert run.record.film == read_run(entry).record.film == (8, 16)
     shown = tiles(run.files.filmstrip)
     assert shown.shape == (8, 2, 8, 8)
     assert (shown[:, 0] != shown[:, 1]).any()

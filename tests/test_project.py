@@ -1,5 +1,6 @@
 """The files around the package agree with each other, and with it."""
 
+import functools
 import re
 import subprocess
 import sys
@@ -160,37 +161,40 @@ def test_the_example_of_the_readme_runs() -> None:
     assert names["new"].shape == names["images"].shape
 
 
+@functools.cache  # to read a notebook takes longer than to check it
+def cells(path: Path) -> list[Any]:
+    return jupytext.read(path).cells
+
+
 @chapter
 def test_a_chapter_is_recorded_as_it_is_written(source: Path) -> None:
     recorded = source.with_suffix(".ipynb")
     assert recorded.exists(), f"{source.name} was never recorded; run: make record"
     halves = [
-        [(cell.cell_type, cell.metadata.get("tags", []), cell.source) for cell in half.cells]
-        for half in (jupytext.read(source), jupytext.read(recorded))
+        [(cell.cell_type, cell.metadata.get("tags", []), cell.source) for cell in cells(half)]
+        for half in (source, recorded)
     ]
     assert halves[0] == halves[1], f"{recorded.name} is behind {source.name}; run: make record"
     assert recorded.stat().st_size < 1_000_000
-    cells = [cell for cell in jupytext.read(recorded).cells if cell.cell_type == "code"]
-    assert all(cell.execution_count for cell in cells), "a cell was never run"
+    code = [cell for cell in cells(recorded) if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in code), "a cell was never run"
 
 
 @chapter
 def test_a_chapter_takes_its_profile(source: Path) -> None:
-    cells = jupytext.read(source).cells
-    parameters = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
-    assert [cell.source for cell in parameters] == ['profile = "laptop"']
+    tagged = [cell for cell in cells(source) if "parameters" in cell.metadata.get("tags", [])]
+    assert [cell.source for cell in tagged] == ['profile = "laptop"']
 
 
 @chapter
 def test_a_figure_says_in_words_what_it_shows(source: Path) -> None:
-    settings = [cell.metadata.get("mystnb", {}) for cell in jupytext.read(source).cells]
-    for each in settings:
+    for each in (cell.metadata.get("mystnb", {}) for cell in cells(source)):
         if "figure" in each:
             assert each["image"]["alt"], f"{each['figure']['name']} has no alt text"
 
 
 @chapter
 def test_a_chapter_shows_its_code_whole(source: Path) -> None:
-    code = [cell.source for cell in jupytext.read(source).cells if cell.cell_type == "code"]
+    code = [cell.source for cell in cells(source) if cell.cell_type == "code"]
     wide = [line for cell in code for line in cell.splitlines() if len(line) > 79]
     assert not wide

@@ -17,7 +17,7 @@ from nvp.ledger.reopen import reopen
 from nvp.runs.folder import RunFolder
 from nvp.runs.log import read_log
 from nvp.runs.provenance import read_legs
-from nvp.runs.tensors import load_tensors, part, save_tensors
+from nvp.runs.tensors import load_tensors, part
 
 
 @pytest.fixture
@@ -115,26 +115,20 @@ def test_an_entry_without_weights_cannot_go_on(trained: Path, entry: Path, tmp_p
         reopen(bare, tmp_path / "run", data_root=trained / "data")
 
 
-def test_what_early_stopping_chose_stays_the_best(tmp_path: Path) -> None:
-    """The record of a run whose first validation was its best goes on, and gets no better."""
-    tree = tiny.pixelrnn_tree()
-    tree["training"] |= {"early_stopping": True, "validate_minutes": 1e-9, "learning_rate": 1e-9}
-    run = tiny.train(tmp_path, tree)
-    tensors, header = load_tensors(RunFolder(run).best)
-    save_tensors(
-        RunFolder(run).best, tensors, {**header, "step": 1}
-    )  # as if the second step was worse
-    options = {"data_root": tmp_path / "data", "first": 20, "num_draws": 2}
-    entry = record.record(run, root=tmp_path / "results", **options)
-    assert entry.record.chosen_step == 1
-    again = tmp_path / "again"
-    reopen(entry.folder, again, data_root=tmp_path / "data")
-    kept, header = load_tensors(RunFolder(again).best)
-    first = read_log(run / "log.csv")[0]
-    assert header == {key: first[key] for key in ("step", "minutes", "validation")}
+def test_what_early_stopping_chose_stays_the_best(
+    pixelrnn: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Of a run whose record has the weights of its second step of three."""
+    data_root, root = pixelrnn
+    entry = read_run(root / "runs" / "tiny-pixelrnn")
+    assert (entry.record.steps, entry.record.chosen_step) == (3, 2)
+    reopen(entry.folder, tmp_path, data_root=data_root)
+    kept, header = load_tensors(RunFolder(tmp_path).best)
+    _, second, _ = read_log(data_root.parent / "run" / "log.csv")
+    assert header == {key: second[key] for key in ("step", "minutes", "validation")}
     for name, tensor in entry.load_model().state_dict().items():
         assert torch.equal(kept[name], tensor), name
     # Its budget is spent: what is scored is what was recorded.
-    result = tiny.nvp("train", "--resume", again, "--data-root", tmp_path / "data")
+    result = tiny.nvp("train", "--resume", tmp_path, "--data-root", data_root)
     assert result.exit_code == 0, result.output
-    assert "after step 1;" in result.output
+    assert "after step 2;" in result.output

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from nvp_book import figures, rooms
 
 import nvp
@@ -31,9 +30,3 @@ def test_arrows_point_down_and_none_follows_from_others() -> None:
     assert all(floor_of[one] < floor_of[other] for one, other in arrows)
     assert ("tables", "ledger") in arrows
     assert ("cli", "errors") not in arrows
-
-
-def test_arrows_that_follow_are_left_out_and_circles_are_refused() -> None:
-    assert rooms.reduced({("a", "b"), ("b", "c"), ("a", "c")}) == {("a", "b"), ("b", "c")}
-    with pytest.raises(ValueError, match="in a circle: a, b"):
-        rooms.reduced({("a", "b"), ("b", "a")})

@@ -1,4 +1,4 @@
-"""What a configuration asks for reaches the run: seed, rate, optimiser, average, log, files."""
+"""What a configuration asks for reaches the run: seed, rate, momentum, average, log, files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import configuration, fresh_state, pixelrnn_configuration
+from tiny import fresh_state, pixelrnn_configuration
 from torch import Tensor, nn
 
 from nvp.config import Precision, TrainingConfig
@@ -50,13 +50,6 @@ def test_the_rate_of_a_run_warms_up_and_anneals(root: Path, tmp_path: Path) -> N
     prepare(config, tmp_path, data_root=root).run()
     rates = [row["rate"] for row in read_log(RunFolder(tmp_path).log)]
     assert rates == pytest.approx([5e-4, 1e-3, 1e-3, 1e-3, 1e-3, 7.5e-4, 5e-4, 2.5e-4])
-
-
-@pytest.mark.parametrize("optimiser", ["adam", "adamax", "muon"])
-def test_adam_and_its_kin_take_their_constants_from_the_configuration(optimiser: str) -> None:
-    config = configuration(betas=(0.5, 0.9), epsilon=1e-5, optimiser=optimiser)
-    for group in fresh_state(config).optimiser.param_groups:
-        assert (group["betas"], group["eps"]) == ((0.5, 0.9), 1e-5)
 
 
 def test_the_momentum_of_muon_is_nesterovs() -> None:

@@ -154,10 +154,9 @@ def test_a_configuration_begins_with_what_to_expect(own: Path, tmp_path: Path) -
     assert config.read_text() == written.replace("batch_size: 8", "batch_size: 9")
 
 
-def test_a_card_says_what_a_run_is(own: Path, tmp_path: Path) -> None:
-    results.write_tables(own, tmp_path)
+def test_a_card_says_what_a_run_is(own: Path) -> None:
     run = ledger.runs(own)["tiny"]
-    _, front, page = run.files.card.read_text().split("---\n", 2)
+    _, front, page = card(run).split("---\n", 2)
     (result,) = yaml.safe_load(front)["model-index"][0]["results"]
     assert result["metrics"][0]["value"] == run.score.bits_per_dim
     score = f"{run.score.bits_per_dim:.4f} ± {run.score.standard_error:.4f}"
@@ -183,8 +182,7 @@ def test_a_card_has_all_scores_of_a_model_without_noise_or_norms() -> None:
 def test_a_card_without_likelihood_or_weights(gan: tuple[Path, Path], tmp_path: Path) -> None:
     own = Path(shutil.copytree(gan[1], tmp_path / "own"))
     rewrite(own, "weights", None, "a-gan")
-    results.write_tables(own, tmp_path)
-    page = ledger.runs(own)["a-gan"].files.card.read_text()
+    page = card(ledger.runs(own)["a-gan"])
     assert "bits/dim" not in page
     assert "No weights are kept. Train it: `nvp train results/runs/a-gan/config.yaml`" in page
 

@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 import tiny
 import torch
-import yaml
 from tiny import (
     batch,
     config_tree,
     configuration,
     fresh_state,
+    images_of,
     pixelrnn_configuration,
     pixelrnn_tree,
 )
@@ -52,18 +52,14 @@ def losses(folder: Path) -> list[tuple[float, float, float]]:
 
 @pytest.mark.slow
 def test_the_loss_falls(root: Path, tmp_path: Path) -> None:
-    last = prepare(configuration(steps=60), tmp_path, data_root=root).run()
+    last = prepare(configuration(steps=15, learning_rate=1e-2), tmp_path, data_root=root).run()
     rows = read_log(tmp_path / "log.csv")
     assert rows[-1] == pytest.approx(last)
-    assert [row["step"] for row in rows] == list(range(1, 61))
-    start, end = ([row["bits_per_dim"] for row in part] for part in (rows[:10], rows[-10:]))
-    assert sum(end) / 10 < sum(start) / 10 - 0.5
-    assert rows[-1]["images"] == 60 * 8
+    assert [row["step"] for row in rows] == list(range(1, 16))
+    start, end = ([row["bits_per_dim"] for row in part] for part in (rows[:5], rows[-5:]))
+    assert sum(end) / 5 < sum(start) / 5 - 0.5
+    assert rows[-1]["images"] == 15 * 8
     assert {"validation", "validation_batch_statistics"} <= rows[-1].keys()
-
-
-def real_nvp_with_flips(steps: int) -> RunConfig:
-    return configuration(True, steps=steps)
 
 
 def real_nvp_by_muon(steps: int) -> RunConfig:
@@ -79,20 +75,17 @@ def pixel_rnn_by_muon(steps: int) -> RunConfig:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "configure", [real_nvp_with_flips, real_nvp_by_muon, pixel_rnn, pixel_rnn_by_muon]
-)
+@pytest.mark.parametrize("configure", [real_nvp_by_muon, pixel_rnn, pixel_rnn_by_muon])
 def test_resuming_is_exact(
     configure: Callable[[int], RunConfig], root: Path, tmp_path: Path
 ) -> None:
     tiny.check_resuming(configure, tmp_path, root)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("handled")
 def test_a_stop_loses_nothing(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A signal within a step and a row of the log: the run ends as if it had never stopped."""
-    config = configuration(steps=12, log_every=4)
+    config = pixelrnn_configuration(steps=12, log_every=4)
     prepare(config, tmp_path / "whole", data_root=root).run()
     steps = 0
 
@@ -153,15 +146,15 @@ def test_flips_and_seeds_change_the_run(root: Path, tmp_path: Path) -> None:
     assert plain != seed
 
 
-@pytest.mark.slow
 def test_a_lost_run_repeats_the_steps_after_its_checkpoint(root: Path, tmp_path: Path) -> None:
-    prepare(configuration(steps=6), tmp_path / "run", data_root=root).run()
-    at_six = (RunFolder(tmp_path / "run").checkpoint).read_bytes()
-    prepare(configuration(steps=9), tmp_path / "run", data_root=root).run()
-    first = losses(tmp_path / "run")
-    (RunFolder(tmp_path / "run").checkpoint).write_bytes(at_six)
-    prepare(configuration(steps=9), tmp_path / "run", data_root=root).run()
-    assert losses(tmp_path / "run") == first
+    checkpoint = RunFolder(tmp_path).checkpoint
+    prepare(pixelrnn_configuration(steps=6), tmp_path, data_root=root).run()
+    at_six = checkpoint.read_bytes()
+    prepare(pixelrnn_configuration(steps=9), tmp_path, data_root=root).run()
+    first = losses(tmp_path)
+    checkpoint.write_bytes(at_six)
+    prepare(pixelrnn_configuration(steps=9), tmp_path, data_root=root).run()
+    assert losses(tmp_path) == first
 
 
 def test_an_epoch_shows_every_image_once() -> None:
@@ -241,19 +234,15 @@ def test_a_loss_beyond_the_last_layer(monkeypatch: pytest.MonkeyPatch) -> None:
         training_step(state, batch(), configuration().training, 0.0)
 
 
-def test_divergence_before_a_checkpoint_promises_none(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(NVPError, match=r"there is no checkpoint yet"):
-        prepare(configuration(steps=50, learning_rate=1e30), tmp_path, data_root=root).run()
-
-
 def test_the_time_budget_is_kept(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reading of the clock is a minute after the last one, and the first weights take one."""
     clock = SimpleNamespace(perf_counter=itertools.count(0, 60).__next__)
     monkeypatch.setattr("nvp.training.loop.time", clock)
+    config = pixelrnn_configuration(steps=None, minutes=4)
     for _ in range(2):  # the second run has nothing to do
-        prepare(configuration(steps=None, minutes=4), tmp_path, data_root=root).run()
+        prepare(config, tmp_path, data_root=root).run()
         header = load_tensors(RunFolder(tmp_path).checkpoint)[1]
         assert (header["step"], header["minutes"]) == (3, 4.0)
 
@@ -350,10 +339,11 @@ def test_gradients_are_clipped() -> None:
 
 def test_an_infinite_norm_clips_nothing(root: Path, tmp_path: Path) -> None:
     for steps in (1, 2):
-        prepare(configuration(steps=steps, clip_norm=math.inf), tmp_path, data_root=root).run()
+        config = pixelrnn_configuration(steps=steps, clip_norm=math.inf)
+        prepare(config, tmp_path, data_root=root).run()
     assert len(losses(tmp_path)) == 2
-    state, settings = fresh_state(), configuration(clip_norm=math.inf).training
-    _, norm = training_step(state, batch(), settings, 0.0)
+    state = fresh_state(config)
+    _, norm = training_step(state, images_of(state.model), config.training, 0.0)
     kept = nn.utils.get_total_norm(p.grad for p in state.model.parameters())
     assert kept.item() == pytest.approx(norm, rel=1e-5)
 
@@ -376,12 +366,9 @@ def test_bfloat16_runs_and_sums_in_float32(root: Path, tmp_path: Path) -> None:
 
 
 def test_the_configuration_is_echoed(root: Path, tmp_path: Path) -> None:
-    config = configuration(steps=1, learning_rate=3e-4)
+    config = pixelrnn_configuration(steps=1, learning_rate=3e-4)
     prepare(config, tmp_path, data_root=root).run()
     assert load_config(tmp_path / "config.yaml") == config
-    tree = yaml.safe_load((tmp_path / "config.yaml").read_text())
-    assert tree["training"]["learning_rate"] == 3e-4
-    assert tree["model"]["num_blocks"] == 1
     assert load_tensors(RunFolder(tmp_path).checkpoint)[1]["config"] == config.model_dump(
         mode="json"
     )
@@ -395,7 +382,6 @@ def test_the_configuration_is_echoed(root: Path, tmp_path: Path) -> None:
         ({"training.batch_size": 55}, "batch_size 55 exceeds the 54 training images of tiny"),
         ({"data.limit": 5}, "batch_size 8 exceeds the 3 training images of tiny"),
         ({"data.limit": 2}, "of 2 training images of tiny 0 are left .* raise data.limit"),
-        ({"data.limit": 1}, "of 1 training images of tiny 0 are left .* raise data.limit"),
         (
             {"data.limit": 1, "data.name": "tiny-binary"},
             "of 1 training images of tiny-binary 1 are left .* raise data.limit",

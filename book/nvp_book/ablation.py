@@ -15,28 +15,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from nvp.config import RunConfig, load_config
 from nvp.errors import NVPError
 from nvp.files import write_text
+from nvp.model.config import Section
 from nvp.paths import repository_root, results_root
 
 
-class Variant(BaseModel):
+class Variant(Section):
     """The base configuration with the changes `set`, written as "model.width=4"."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(pattern=r"^[a-z0-9-]+$")
     title: str
     set: tuple[str, ...] = ()
 
 
-class Ablation(BaseModel):
+class Ablation(Section):
     """A base configuration, variants of it, the baseline first, and the seeds of each."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     base: Path
     seeds: tuple[int, ...] = Field(min_length=1)
@@ -57,15 +54,13 @@ class Ablation(BaseModel):
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
 
 
-class VariantRun(BaseModel):
+class VariantRun(Section):
     """One run. Scores are bits/dim, one draw of the noise; `train` is the loss, penalty included.
 
     `train_halfway` and `train` are means over the last steps before half of the budget, and before
     its end; `standard_error` is that of `test` over its images; `seconds` are those of the steps.
     `curve` holds the means of the loss over each `training.log_every` steps, separated by spaces.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     variant: str
     seed: int

@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import grimp
+import networkx as nx
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
@@ -77,30 +78,14 @@ def arrows() -> set[Arrow]:
         for module in graph.modules
         for imported in graph.find_modules_directly_imported_by(module)
     }
-    return reduced({(one, other) for one, other in every if one != other and one and other})
+    rooms = nx.DiGraph((one, other) for one, other in every if one != other and one and other)
+    return set(nx.transitive_reduction(rooms).edges)
 
 
 def _room_of(module: str) -> str:
     """The room of a module; of `nvp` itself, which only gathers names, an empty one."""
     package, _, rest = module.partition(".")
     return package if package == BOOK else rest.split(".")[0]
-
-
-def reduced(arrows: set[Arrow]) -> set[Arrow]:
-    """The arrows without those that follow from others. `ValueError` names a circle."""
-    beyond: dict[str, set[str]] = {}  # all that can be reached from a room
-    for room in {one for one, _ in arrows}:
-        reached, edge = set[str](), {room}
-        while edge := {other for one, other in arrows if one in edge} - reached:
-            reached |= edge
-        beyond[room] = reached
-    if circle := sorted(room for room, reached in beyond.items() if room in reached):
-        raise ValueError(f"rooms import each other in a circle: {', '.join(circle)}")
-    return {
-        (one, other)
-        for one, other in arrows
-        if not any(other in beyond.get(step, ()) for start, step in arrows if start == one)
-    }
 
 
 def plot_rooms() -> Figure:

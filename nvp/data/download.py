@@ -112,9 +112,17 @@ def _verified(name: str, under: Path) -> Path:
 
 
 def _fetch(name: str, into: Path, under: Path) -> None:
-    way = _from_torchvision if name in TORCHVISION else _from_larochelle
+    import torchvision.datasets
+    from torchvision.datasets.utils import download_url
+
+    target, shown = into / TARGETS[name], sys.stderr if sys.stderr.isatty() else io.StringIO()
     try:
-        way(name, into)
+        with _stall_timeout(), contextlib.redirect_stderr(shown):
+            if name in TORCHVISION:
+                getattr(torchvision.datasets, TORCHVISION[name])(str(into), download=True)
+            else:  # binarised MNIST, three text files of 110 MB in all
+                for file, md5 in AMAT_MD5.items():
+                    download_url(f"{BINARIZED_MNIST}/{file}", str(target), md5=md5)
     except FAULTS as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise  # no fault of the network
@@ -124,24 +132,8 @@ def _fetch(name: str, into: Path, under: Path) -> None:
             f"could not download {name} ({reason}): check the network and try again, or "
             f"{MANUAL[name].format(root=under)}; {instead} needs no download"
         ) from error
-
-
-def _from_torchvision(name: str, into: Path) -> None:
-    import torchvision.datasets
-
-    with _stall_timeout(), _quiet_unless_terminal():
-        getattr(torchvision.datasets, TORCHVISION[name])(str(into), download=True)
-    for archive in (into / TARGETS[name]).glob("*.gz"):
+    for archive in target.glob("*.gz"):
         archive.unlink()
-
-
-def _from_larochelle(name: str, into: Path) -> None:
-    """Binarised MNIST, three text files of 110 MB in all."""
-    from torchvision.datasets.utils import download_url
-
-    with _stall_timeout(), _quiet_unless_terminal():
-        for file, md5 in AMAT_MD5.items():
-            download_url(f"{BINARIZED_MNIST}/{file}", str(into / TARGETS[name]), md5=md5)
 
 
 @contextlib.contextmanager
@@ -153,11 +145,6 @@ def _stall_timeout() -> Iterator[None]:
         yield
     finally:
         socket.setdefaulttimeout(before)
-
-
-def _quiet_unless_terminal() -> contextlib.AbstractContextManager[object]:
-    terminal = sys.stderr.isatty()
-    return contextlib.nullcontext() if terminal else contextlib.redirect_stderr(io.StringIO())
 
 
 def _put_in_place(fetched: Path, target: Path, aside: Path) -> None:

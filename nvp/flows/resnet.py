@@ -64,20 +64,8 @@ class WeightNormConv2d(nn.Module):
     def plain(self) -> nn.Conv2d:
         """The same function with its weights themselves as parameters."""
         out_channels, in_channels, kernel, _ = self.v.shape
-        conv = nn.utils.skip_init(  # so no random numbers are drawn
-            nn.Conv2d,
-            in_channels,
-            out_channels,
-            kernel,
-            padding=self.padding,
-            bias=self.bias is not None,
-            device=self.v.device,
-            dtype=self.v.dtype,
-        )
-        with torch.no_grad():
-            conv.weight.copy_(self.weight())
-            if conv.bias is not None and self.bias is not None:
-                conv.bias.copy_(self.bias)
+        conv = nn.Conv2d(in_channels, out_channels, kernel, padding=self.padding, device="meta")
+        conv.weight, conv.bias = nn.Parameter(self.weight().detach()), self.bias
         return conv
 
 

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from nvp.config import RunConfig, load_config
 from nvp.errors import NVPError, first_fault
 from nvp.likelihood import Score, nats_per_bit
+from nvp.model.config import Section
 from nvp.model.protocol import ImageModel
 from nvp.paths import results_root
 from nvp.runs.folder import SCHEMA, RunFolder
@@ -26,11 +27,7 @@ from nvp.runs.log import read_log
 from nvp.runs.provenance import Leg
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class RecordedData(_Part):
+class RecordedData(Section):
     """The images of a run. Checksums are `nvp.data.sets.fingerprint`.
 
     That of the training images is of the first `data.limit`.
@@ -45,7 +42,7 @@ class RecordedData(_Part):
     test_sha256: str
 
 
-class RecordedWeights(_Part):
+class RecordedWeights(Section):
     """The weights file that lies beside the record."""
 
     precision: Literal["float16", "float32"]
@@ -53,7 +50,7 @@ class RecordedWeights(_Part):
     sha256: str
 
 
-class RecordedScores(_Part):
+class RecordedScores(Section):
     """Bits/dim in float32 arithmetic, with statistics re-estimated on training images.
 
     `test` is the full test set under the weights that are kept, with one set of noise for each
@@ -69,7 +66,7 @@ class RecordedScores(_Part):
     probe: Score  # `nvp.ledger.scoring.score_probe`, in float64
 
 
-class RecordedDraw(_Part):
+class RecordedDraw(Section):
     """`nvp.ledger.scoring.describe_draw`: the fingerprint of a model that has no likelihood."""
 
     mean: float
@@ -77,7 +74,7 @@ class RecordedDraw(_Part):
     num_images: int
 
 
-class Record(_Part):
+class Record(Section):
     """The content of `run.json`. A model has scores or, without a likelihood, a `draw`."""
 
     version: int = Field(default=SCHEMA, alias="schema", ge=1)
@@ -99,7 +96,7 @@ class Record(_Part):
     scores: RecordedScores | None
     draw: RecordedDraw | None = None
     weights: RecordedWeights | None
-    film: list[int] = []  # images that each column of the filmstrip had seen
+    film: tuple[int, ...] = ()  # images that each column of the filmstrip had seen
 
     @model_validator(mode="after")
     def _has_one_of_two(self) -> Record:

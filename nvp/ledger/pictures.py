@@ -116,7 +116,7 @@ def write_film(run: Run, film: Path, *, data_root: Path | None = None, device: s
     steps = sorted(columns)
     rows = torch.stack([columns[step] for step in steps], dim=1).flatten(0, 1)
     _write(run.files.filmstrip, rows, len(steps))
-    film_images = [step * config.training.batch_size for step in steps]
+    film_images = tuple(step * config.training.batch_size for step in steps)
     record = run.record.model_copy(update={"film": film_images})
     write_text(run.files.record, record_text(record))
     return read_run(run.folder)

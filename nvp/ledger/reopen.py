@@ -34,7 +34,8 @@ def resume(
 ) -> str:
     """Go on with a run folder, or with a recorded run in `folder`, build/runs/NAME by default.
 
-    Returns how it ended, as `nvp.training.start.resume` does.
+    It goes on by its own configuration with `changes`; returns how it ended.
+    `nvp.runs.load.read_config` says what `trust` allows.
     """
     found = find_run(run)
     if RunFolder(found).is_recorded:
@@ -54,13 +55,16 @@ def resume(
         reopen(found, folder, data_root=data_root, device=device)
     elif folder is not None:
         raise NVPError("--resume writes to the folder that it reads: leave --run-folder out")
-    return start.resume(folder or found, changes, data_root=data_root, device=device, trust=trust)
+    files = RunFolder(folder or found)
+    if not files.checkpoint.is_file():
+        raise NVPError(f"there is no {files.checkpoint}: nothing to go on with, train a config")
+    return start.train(read_config(files, changes, trust=trust), files.path, data_root, device)
 
 
 def reopen(
     entry: Path, folder: Path, *, data_root: Path | None = None, device: str = "auto"
 ) -> None:
-    """Make a run folder of the ledger's `entry`, which `nvp.training.start.resume` goes on with.
+    """Make a run folder of the ledger's `entry`, which `resume` goes on with.
 
     Weights and their average both begin as the recorded average, at the recorded step and minute.
     With early stopping they remain the best weights until a validation score beats theirs. The

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from nvp.errors import NVPError
@@ -43,17 +42,6 @@ def images_and_labels(examples: Examples) -> tuple[Tensor, Tensor | None]:
     if isinstance(examples, Labelled):
         return examples.images, examples.labels
     return examples, None
-
-
-def condition(labels: Tensor | None, number: int, num_classes: int) -> Tensor | None:
-    """y, (N, K); None for an unconditional model (`num_classes` is 0).
-
-    Classes become one-hot vectors; vectors stay as they are. Raises `NVPError` as `check_labels`.
-    """
-    check_labels(labels, number, num_classes)
-    if labels is None or labels.ndim == 2:
-        return labels
-    return F.one_hot(labels.long(), num_classes)
 
 
 def check_labels(labels: Tensor | None, number: int, num_classes: int) -> None:

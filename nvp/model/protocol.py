@@ -16,11 +16,12 @@ from numbers import Integral
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from nvp.errors import NVPError
-from nvp.model.labels import condition
+from nvp.model.labels import check_labels
 
 Likelihood = Literal["exact", "bound", "none"]
 
@@ -164,8 +165,11 @@ class ImageModel(nn.Module, ABC):
         Raises `NVPError` for n < 1, and for labels that are missing, not wanted, or do not fit.
         """
         check_count("n", n)
-        y = condition(labels, n, self.num_classes)
-        return None if y is None else y.to(self.device, self.dtype)
+        check_labels(labels, n, self.num_classes)
+        if labels is None:
+            return None
+        y = labels if labels.ndim == 2 else F.one_hot(labels.long(), self.num_classes)
+        return y.to(self.device, self.dtype)
 
 
 def log_mean_exp(log_probs: Iterable[Tensor]) -> Tensor:

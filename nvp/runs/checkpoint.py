@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from torch import Tensor
 
 from nvp.config import Precision, RunConfig, differences, parse_config
 from nvp.data.splits import TrainingData
 from nvp.errors import NVPError, first_fault
+from nvp.model.config import Section
 from nvp.model.custom import is_path
 from nvp.runs.folder import RunFolder
 from nvp.runs.tensors import load_tensors, part
@@ -28,10 +29,8 @@ Count = Annotated[int, Field(ge=0)]
 Minutes = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class Header(BaseModel):
+class Header(Section):
     """The header of a checkpoint: all that is no tensor."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     config: dict[str, Any]
     data_checksum: str  # `nvp.data.sets.fingerprint` of the training images
@@ -45,10 +44,8 @@ class Header(BaseModel):
     best_step: Count | None = None  # whose weights early stopping kept, if any
 
 
-class Best(BaseModel):
+class Best(Section):
     """The header of the weights that early stopping keeps."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     step: Count
     minutes: Minutes
@@ -125,7 +122,7 @@ def read_best(folder: RunFolder) -> tuple[dict[str, Tensor], Best]:
     return tensors, _checked(Best, header, folder.best)
 
 
-_Part = TypeVar("_Part", bound=BaseModel)
+_Part = TypeVar("_Part", bound=Section)
 
 
 def _checked(kind: type[_Part], header: Any, path: Path) -> _Part:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nvp.errors import NVPError
 from nvp.paths import repository_root, results_root
@@ -14,38 +12,28 @@ from nvp.paths import repository_root, results_root
 SCHEMA = 1  # of `run.json`; a change that old code would misread raises it
 
 
-class _File:
-    """A file of a folder, as an attribute of `RunFolder`."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __get__(self, folder: RunFolder, _owner: Any) -> Path:
-        return folder.path / self.name
-
-
-@dataclass(frozen=True)
 class RunFolder:
-    """The files of a run: of training first, then of the ledger."""
+    """The files of a run at `path`: of training first, then of the ledger."""
 
-    path: Path
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
-    # Of training, the first two also of the ledger.
-    config = _File("config.yaml")  # as it was trained
-    log = _File("log.csv")  # the curve
-    checkpoint = _File("checkpoint.safetensors")  # all that the next step depends on
-    best = _File("best.safetensors")  # weights of the lowest validation score
-    tensorboard = _File("tensorboard")
-    legs = _File("legs.json")  # the machines that trained it
+        # Of training, the first two also of the ledger.
+        self.config = path / "config.yaml"  # as it was trained
+        self.log = path / "log.csv"  # the curve
+        self.checkpoint = path / "checkpoint.safetensors"  # all that the next step depends on
+        self.best = path / "best.safetensors"  # weights of the lowest validation score
+        self.tensorboard = path / "tensorboard"
+        self.legs = path / "legs.json"  # the machines that trained it
 
-    # Of the ledger.
-    record = _File("run.json")  # every number that tables and book show
-    weights = _File("weights.safetensors")  # averaged, where they are small
-    samples = _File("samples.png")  # 64 samples at temperature 1
-    real = _File("real.png")  # 64 test images
-    completions = _File("completions.png")  # of a Pixel RNN: upper halves of test images completed
-    card = _File("README.md")  # generated
-    filmstrip = _File("filmstrip.png")  # samples from the same noise at several steps
+        # Of the ledger.
+        self.record = path / "run.json"  # every number that tables and book show
+        self.weights = path / "weights.safetensors"  # averaged, where they are small
+        self.samples = path / "samples.png"  # 64 samples at temperature 1
+        self.real = path / "real.png"  # 64 test images
+        self.completions = path / "completions.png"  # upper halves of test images completed
+        self.card = path / "README.md"  # generated
+        self.filmstrip = path / "filmstrip.png"  # samples from the same noise at several steps
 
     @property
     def quoted(self) -> str:

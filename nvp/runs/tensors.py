@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from nvp.errors import NVPError
 from nvp.files import write
 
-FORMAT = "nvp-1"
+FORMAT = "nvp-2"
+NAMELESS = "nvp-1"  # the format before: its checksum covers no names
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
@@ -43,10 +44,11 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
     except (safetensors.SafetensorError, ValueError) as error:
         raise NVPError(f"{path} is damaged ({error}): restore it or start the run again") from error
-    if metadata.get("format") != FORMAT:
+    if metadata.get("format") not in (FORMAT, NAMELESS):
         raise NVPError(f"{path} was not written by this package: expected format {FORMAT}")
     header = metadata.get("header", "")
-    if metadata.get("crc32") != _crc32(tensors, header):
+    named = metadata["format"] == FORMAT
+    if metadata.get("crc32") != _crc32(tensors, header, named):
         raise NVPError(
             f"{path} is damaged (its checksum differs): restore it or start the run again"
         )
@@ -56,10 +58,13 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise NVPError(f"{path} has a header that is no JSON: restore it") from error
 
 
-def _crc32(tensors: dict[str, Tensor], header: str) -> str:
+def _crc32(tensors: dict[str, Tensor], header: str, named: bool = True) -> str:
     """A checksum of the header and of every tensor, since the format itself has none."""
     crc = zlib.crc32(header.encode())
     for name in sorted(tensors):
+        if named:
+            tensor = tensors[name]
+            crc = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), crc)
         crc = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, crc)
     return f"{crc:08x}"
 

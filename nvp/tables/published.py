@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from nvp.errors import NVPError, first_fault
+from nvp.model.config import Section
 from nvp.paths import results_root
 
 UNVERIFIED = "†"  # marks a figure that was not seen in print
@@ -17,18 +18,14 @@ UNVERIFIED_NOTE = f" {UNVERIFIED} unverified: no print of it was at hand."
 UNLIKE = "‡"  # marks a figure on other images than those of its column
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Source(_Entry):
+class Source(Section):
     """Where figures were printed; its key is that of book/references.bib."""
 
     text: str
     url: str
 
 
-class TableRow(_Entry):
+class TableRow(Section):
     """A run that a table reports, its data set, and what it needs."""
 
     data: str
@@ -41,7 +38,7 @@ class TableRow(_Entry):
     beside: str = ""  # the published model shown next to it, in tables that compare one with one
 
 
-class Figure(_Entry):
+class Figure(Section):
     """A published figure in bits/dim or in nats an image, with the digits that were printed."""
 
     data: str
@@ -95,7 +92,7 @@ FigureKind = Literal["exact", "uniform noise", "learned noise", "variational", "
 Approach = Literal["flow", "autoregressive", "latent", "diffusion"]
 
 
-class Model(_Entry):
+class Model(Section):
     """One of the two papers' models, or one that came before or after; its figures name it."""
 
     family: Approach
@@ -104,7 +101,7 @@ class Model(_Entry):
     augmented: bool = False  # trained on more than the training images
 
 
-class Curve(_Entry):
+class Curve(Section):
     """What others published by epoch of training, for Real NVP on CIFAR-10."""
 
     name: str
@@ -113,7 +110,7 @@ class Curve(_Entry):
     points: dict[int, float] = Field(min_length=1)  # bits/dim by epochs
 
 
-class Published(_Entry):
+class Published(Section):
     """results/published.yaml."""
 
     sources: dict[str, Source]

@@ -6,11 +6,10 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from nvp.config import RunConfig, load_config
-from nvp.errors import NVPError
 from nvp.files import locked
 from nvp.likelihood import nats_per_bit
 from nvp.runs.folder import RunFolder, default_folder
-from nvp.runs.load import read_config, trust_option
+from nvp.runs.load import trust_option
 from nvp.runs.provenance import note_leg, write_legs
 from nvp.training.allocator import keep_freed_memory
 from nvp.training.distributed import is_first, number_of_processes
@@ -31,28 +30,11 @@ def start(
     `NVPError` if it holds one of another (`nvp.runs.checkpoint.CHANGEABLE` says what may differ).
     """
     config = load_config(config_path, changes)
-    return _train(config, folder or default_folder(config.name), data_root, device)
+    return train(config, folder or default_folder(config.name), data_root, device)
 
 
-def resume(
-    folder: Path,
-    changes: list[str] | None = None,
-    *,
-    data_root: Path | None = None,
-    device: str = "auto",
-    trust: bool = False,
-) -> str:
-    """Go on with the run in `folder`, by its own configuration; returns how it ended.
-
-    `nvp.runs.load.read_config` says what `trust` allows.
-    """
-    files = RunFolder(folder)
-    if not files.checkpoint.is_file():
-        raise NVPError(f"there is no {files.checkpoint}: nothing to go on with, train a config")
-    return _train(read_config(files, changes, trust=trust), folder, data_root, device)
-
-
-def _train(config: RunConfig, folder: Path, data_root: Path | None, device: str) -> str:
+def train(config: RunConfig, folder: Path, data_root: Path | None, device: str) -> str:
+    """Train in `folder`, from its checkpoint if it has one; returns how it ended."""
     keep_freed_memory()
     RunFolder(folder).check_free()  # before a lock is written there
     with locked(folder) if is_first() else nullcontext():

@@ -6,9 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from tiny import nvp
 
-from nvp.cli import app
 from nvp.data import catalogue, sets
 from nvp.data.sets import EMBEDDED, EMBEDDED_BINARY
 from nvp.tables.published import read_published
@@ -37,7 +36,7 @@ def test_survey_tells_the_states_apart(idx_root: Path, npy_folder: Path) -> None
 
 
 def test_cli_list(npy_folder: Path) -> None:
-    result = CliRunner().invoke(app, ["data", "list", "--data-root", str(npy_folder.parent)])
+    result = nvp("data", "list", "--data-root", npy_folder.parent)
     assert result.exit_code == 0
     rows = {line.split()[1]: line for line in result.stdout.splitlines() if "│" in line}
     assert "5,000" in rows[EMBEDDED]

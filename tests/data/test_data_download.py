@@ -11,10 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from tiny import fails, nvp
 
 from nvp import paths
-from nvp.cli import app
 from nvp.data import download, sets
 from nvp.data.sets import EMBEDDED, EMBEDDED_BINARY, load
 from nvp.errors import NVPError
@@ -130,16 +129,11 @@ def test_a_users_own_damaged_cifar10_is_not_replaced(npy_folder: Path) -> None:
     ],
 )
 def test_cli_get_of_what_cannot_be_got(name: str, match: str, tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["data", "get", name, "--data-root", str(tmp_path)])
-    assert result.exit_code == 2
-    assert result.stdout == ""
-    assert result.stderr.startswith("nvp: ")
-    assert match in result.stderr
-    assert len(result.stderr.splitlines()) == 1
+    assert match in fails("data", "get", name, "--data-root", tmp_path)
 
 
 def test_cli_get(amat_root: Path) -> None:
-    result = CliRunner().invoke(app, ["data", "get", "binarized-mnist", "--data-root", amat_root])
+    result = nvp("data", "get", "binarized-mnist", "--data-root", amat_root)
     assert result.exit_code == 0
     assert result.stdout == f"binarized-mnist is ready in {amat_root / sets.AMAT_FOLDER}\n"
 

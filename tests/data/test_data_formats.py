@@ -141,12 +141,12 @@ def test_damaged_npy_files(npy_folder: Path, refused) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file", ["test_images.npy", "test_labels.npy"])
-def test_npy_headers_with_a_wrong_bit(npy_folder: Path, file: str) -> None:
+@pytest.mark.parametrize(("file", "step"), [("test_images.npy", 1), ("test_labels.npy", 5)])
+def test_npy_headers_with_a_wrong_bit(npy_folder: Path, file: str, step: int) -> None:
     """What is read is a set of images, or it is refused: never an error of NumPy's own."""
     path = npy_folder / file
-    whole, refusals = path.read_bytes(), 0
-    for bit in range(8 * 128):
+    whole, refusals, bits = path.read_bytes(), 0, range(0, 8 * 128, step)
+    for bit in bits:
         broken = bytearray(whole)
         broken[bit // 8] ^= 1 << bit % 8
         path.write_bytes(broken)
@@ -154,7 +154,7 @@ def test_npy_headers_with_a_wrong_bit(npy_folder: Path, file: str) -> None:
             load(npy_folder, "test")
         except NVPError:
             refusals += 1
-    assert refusals > 900
+    assert refusals > 0.88 * len(bits)
 
 
 @pytest.mark.parametrize(

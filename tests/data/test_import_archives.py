@@ -13,7 +13,6 @@ from test_import_folder import imported, refused
 
 from nvp.data.importing import files as importing_files
 from nvp.data.sets import load
-from nvp.errors import NVPError
 
 
 def archive(path: Path, members: dict[str, bytes]) -> Path:
@@ -74,12 +73,10 @@ def test_links_in_folders(tmp_path: Path) -> None:
     assert sum(imported(tmp_path / "photos", tmp_path).images.values()) == 7
     outside = write(tmp_path / "secret.png", encoded(pixels(6, 6)))
     (tmp_path / "photos/out.png").symlink_to(outside)
-    with pytest.raises(NVPError, match=r"out\.png is a link that leads out of"):
-        imported(tmp_path / "photos", tmp_path, replace=True)
+    refused(r"out\.png is a link that leads out of", tmp_path / "photos", tmp_path, replace=True)
     (tmp_path / "photos/out.png").unlink()
     (tmp_path / "photos/out").symlink_to(tmp_path, target_is_directory=True)
-    with pytest.raises(NVPError, match="out is a link that leads out of"):
-        imported(tmp_path / "photos", tmp_path, replace=True)
+    refused("out is a link that leads out of", tmp_path / "photos", tmp_path, replace=True)
 
 
 def test_a_member_that_would_grow_without_end(tmp_path: Path, monkeypatch) -> None:
