@@ -64,8 +64,10 @@ print(f"the table has 256^784 rows, a number of {len(str(256**784))} digits")
 # data. The simplest one draws all pixels from one histogram of grey levels:
 #
 # $$
-# P(x) = \prod_{i=1}^{D} p(x_i), \qquad
-# p(v) = \frac{1 + \text{number of training pixels with level } v}{256 + \text{number of training pixels}} .
+# \begin{aligned}
+# P(x) &= \prod_{i=1}^{D} p(x_i), \\
+# p(v) &= \frac{1 + \text{training pixels of level } v}{256 + \text{training pixels}} .
+# \end{aligned}
 # $$ (eq:histogram)
 #
 # The added ones (Laplace smoothing) give unseen levels a small probability. This is the whole model:
@@ -110,8 +112,10 @@ print(f"log2 P of the first test image: {log2_p:.0f}")
 # $q$ define the **entropy** and the **Kullback-Leibler divergence**
 #
 # $$
-# H(p) = -\sum_x p(x) \log p(x), \qquad
-# \mathrm{KL}(p \,\|\, q) = \sum_x p(x) \log \frac{p(x)}{q(x)} .
+# \begin{aligned}
+# H(p) &= -\sum_x p(x) \log p(x), \\
+# \mathrm{KL}(p \,\|\, q) &= \sum_x p(x) \log \frac{p(x)}{q(x)} .
+# \end{aligned}
 # $$ (eq:divergence)
 #
 # ```{prf:proposition} Maximum likelihood minimises a divergence
@@ -278,7 +282,10 @@ for name, score in baselines.score(train, test).items():
 # one. Call its output $-E_\theta(x)$. Then
 #
 # $$
-# p_\theta(x) = \frac{e^{-E_\theta(x)}}{Z_\theta}, \qquad Z_\theta = \sum_x e^{-E_\theta(x)},
+# \begin{aligned}
+# p_\theta(x) &= \frac{e^{-E_\theta(x)}}{Z_\theta}, \\
+# Z_\theta &= \sum_x e^{-E_\theta(x)},
+# \end{aligned}
 # $$ (eq:partition)
 #
 # is a distribution, but the partition function $Z_\theta$ has as many terms as there are images. Boltzmann machines

@@ -192,7 +192,7 @@ for ax, (name, (values, density)) in zip(
 ):
     ax.hist(values.numpy(), bins=60, density=True, color=figures.SKY)
     ax.plot(grid, density, color=figures.VERMILION)
-    ax.set(xlabel=name, xlim=(-3.2, 3.2), ylim=(0, 0.5))
+    ax.set(xlabel=name, ylabel="density", xlim=(-3.2, 3.2), ylim=(0, 0.5))
 axes[0].plot(grid, p_z(grid), "--", color=figures.INK, lw=1.2)
 axes[1].plot(grid, start, "--", color=figures.INK, lw=1.2)
 axes[1].plot(grid, end, color=figures.VERMILION)

@@ -497,7 +497,7 @@ def sizes(channels, side, maps, scales):
 
 
 settings = {
-    "28 × 28 × 1, recorded runs": (1, 28, 24, 3),
+    "28 × 28 × 1, `fashion-mnist`": (1, 28, 24, 3),
     "CIFAR-10": (3, 32, 64, 2),
     "ImageNet 32 × 32": (3, 32, 32, 4),
     "64 × 64": (3, 64, 32, 5),
@@ -623,7 +623,7 @@ assert round(proportional[0] / out[0]) == 55
 # ```{solution-start} ex-mix
 # :class: dropdown
 # ```
-# The Jacobian consists of one block $W$ for each of the $H W$ pixels, so $\log|\det| = H W \log|\det W|$. For the
+# The Jacobian consists of one block $W$ for each of the $h\,w$ pixels, so $\log|\det| = h\,w \log|\det W|$. For the
 # few channels of an image a determinant is cheap.
 
 

@@ -120,8 +120,8 @@ class Network(nn.Module):
 
 
 # %% [markdown]
-# The package's network has fewer parameters. Its norms and some of its convolutions have no gain, and it multiplies its
-# input by 2 after the norm (appendix {ref}`paper-and-code` asks why). So ours can copy its weights, and must then compute
+# The package's network has fewer parameters. Its norms and some of its convolutions have no gain, and under a
+# checkerboard it multiplies its input by 2 after the norm (appendix {ref}`paper-and-code` asks why). So ours can copy its weights, and must then compute
 # the same.
 
 
@@ -816,7 +816,7 @@ assert largest["s = a tanh"][-1] < 1e6
 
 # %% tags=["hide-input"]
 settings = [
-    ("28 × 28, recorded runs", (1, 28, 28), 3, 1, 24),
+    ("28 × 28, `fashion-mnist`", (1, 28, 28), 3, 1, 24),
     ("CIFAR-10", (3, 32, 32), 2, 8, 64),
     ("ImageNet 32 × 32", (3, 32, 32), 4, 4, 32),
     ("64 × 64", (3, 64, 64), 5, 2, 32),

@@ -62,7 +62,7 @@ name, record = data_title(colour.record.data.name), colour.record
 # beside 40 test images.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 5 of {cite:t}`dinh2017realnvp`: test images of CIFAR-10 {cite}`krizhevsky2009cifar`, and samples of the run `cifar10-small` at temperature 1. None is chosen.", "name": "fig-samples"}, "image": {"classes": "whole", "alt": "Two sheets of forty small colour images. Left, photographs of animals, ships, cars and planes. Right, samples: patches of colour with edges, light and shade as in photographs, in which hardly an object can be named."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 5 of {cite:t}`dinh2017realnvp`: test images of CIFAR-10 {cite}`krizhevsky2009cifar`, and samples of the run `cifar10-small`. None is chosen.", "name": "fig-samples"}, "image": {"classes": "whole", "alt": "Two sheets of forty small colour images. Left, photographs of animals, ships, cars and planes. Right, samples: patches of colour with edges, light and shade as in photographs, in which hardly an object can be named."}}
 def beside(run, columns, rows=None):
     """The first columns of an entry's sheets: real images, samples."""
     side = run.config.model.image_shape[1]
@@ -87,7 +87,7 @@ plt.show()
 #
 # Grey images of 28 × 28 are easier. Most of these digits can be read, and most of these garments can be named:
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The same for the run on MNIST {cite}`lecun1998mnist`.", "name": "fig-digits"}, "image": {"classes": "whole", "alt": "Two sheets of 24 digits. Right, samples, of which about two in three can be read."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The same for the run on MNIST {cite}`lecun1998mnist`.", "name": "fig-digits"}, "image": {"classes": "whole", "alt": "Two sheets of 24 digits. Right, samples, of which more than half can be read."}}
 pictures.plot_beside(beside(ledger["mnist"], 6, 4), columns=6)
 plt.show()
 
@@ -210,8 +210,8 @@ pictures.plot_learning_curves(
         name: pictures.Curves(
             {"ours": colour.log()},
             {
-                "another's test images": others["chrischute/real-nvp"],
-                "another's loss": others["flows_ood"],
+                "chrischute, test": others["chrischute/real-nvp"],
+                "flows_ood, training": others["flows_ood"],
             },
             {"paper": float(printed["Real NVP"].bits_per_dim)},
             epoch,
@@ -251,9 +251,9 @@ if colour.files.filmstrip.is_file():
     plt.show()
 
 # %% [markdown]
-# The grey runs have curves, too. The run on MNIST lasted 13 epochs; those on Fashion-MNIST ended before three.
+# The grey runs have curves, too. The run on MNIST lasted nine epochs; those on Fashion-MNIST ended before three.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Runs on grey images, as in {numref}`fig-curves`, and a published score on MNIST. The bump on MNIST is where its budget was extended: the rate rose again, and Adam's moments began anew. Held-out training images and test images are different images: the table below has both.", "name": "fig-grey-curves"}, "image": {"alt": "Two panels. On MNIST the curve falls over thirteen epochs towards the line of a published score and stays above it. On Fashion-MNIST two curves fall together and end after nearly three epochs."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Runs on grey images, as in {numref}`fig-curves`, and a published score on MNIST. On MNIST the budget was extended after 3.6 epochs, and the rate rose again there. Held-out training images and test images are different images: the table below has both.", "name": "fig-grey-curves"}, "image": {"alt": "Two panels. On MNIST the curve falls over nine epochs towards the line of a published score and stays above it. On Fashion-MNIST two curves fall together and end after nearly three epochs."}}
 panels = {}
 for key in grey:
     run = ledger[key]
@@ -307,7 +307,7 @@ display(
 # * **Size.** Networks of the paper have more parameters.
 # * **The recipe.** Our run on CIFAR-10 departs from section 4.1 in more than size. It has Muon, batches of 32 in place of
 #   64, an annealed rate and averaged weights. Its norms take the moments of each batch where appendix E has running
-#   averages. Its networks trained in bfloat16. (All scores are in float32.) No full run isolates these. Appendices
+#   averages. Its networks trained in bfloat16, a format of 16 bits. (All scores are in float32.) No full run isolates these. Appendices
 #   {ref}`batch-statistics` and {ref}`training-them` have short trials of the norm and of the optimiser.
 # * **Noise of integers.** A pixel that is certain costs a flow up to a quarter of a bit, {eq}`eq:floor`. All Real NVPs pay
 #   some of it. So it explains little of the gap between two flows. It may explain part of the gap to other kinds of models.

@@ -84,8 +84,7 @@ assert torch.equal(skew(x), package.skew(x))
 
 # %% [markdown]
 # ````{dropdown} The package's version, without a loop
-# It makes every row longer by $H$ places, lays the rows end to end, and cuts the line again into rows that are shorter
-# by one. Each row then begins one place later than the row before.
+# Appendix {ref}`fast-scans` explains how it works.
 #
 # ```{literalinclude} ../nvp/autoregressive/diagonal_bilstm.py
 # :pyobject: skew
@@ -369,8 +368,8 @@ for name, gradient in maps.items():
     seen = int((gradient > 0).sum())
     print(f"{name}: sees {seen} of {earlier} earlier pixels")
 
-# %% mystnb={"figure": {"caption": "How much one prediction of a fresh model of one layer changes with each pixel. White pixels are not seen at all.", "name": "fig-influence"}, "image": {"alt": "Two maps of 28 by 28. Row LSTM: bright near the pixel and fading upwards within a triangle, white outside. Diagonal BiLSTM: bright near the pixel, fading quickly upwards and slowly along the rows, and only one earlier pixel white, at the right edge of the row above."}} tags=["hide-input"]
-architecture.plot_reach(maps)
+# %% mystnb={"figure": {"caption": "How much one prediction of a fresh model of one layer changes with each pixel. White pixels are not seen at all, or come later than the one in the frame.", "name": "fig-influence"}, "image": {"alt": "Two maps of 28 by 28. Row LSTM: bright near the pixel and fading upwards within a triangle, white outside. Diagonal BiLSTM: bright near the pixel, fading quickly upwards and slowly along the rows, and only one earlier pixel white, at the right edge of the row above."}} tags=["hide-input"]
+architecture.plot_reach(maps, PLACE)
 plt.show()
 
 # %%

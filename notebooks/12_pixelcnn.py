@@ -57,7 +57,8 @@ plt.show()
 
 # %% [markdown]
 # The 1 × 1 convolutions have mask B, too; without it they would mix the colours. Here are all classes of the last three
-# chapters, to copy (they need PyTorch and `itertools` alone), and then the new layer. The layer leaves the last 1 × 1 and
+# chapters, to copy (they need PyTorch and `itertools` alone), and then the new layer. One thing is new: the scan of the diagonals takes
+# images without their last rows, too. The layer leaves the last 1 × 1 and
 # the sum to the network, as the LSTM layers do:
 
 
@@ -538,9 +539,9 @@ def copy_weights(mine, theirs):
 
 # %%
 kinds = {
-    PixelCNN: "pixelcnn",
-    RowLSTM: "row_lstm",
     DiagonalBiLSTM: "diagonal_bilstm",
+    RowLSTM: "row_lstm",
+    PixelCNN: "pixelcnn",
 }
 shape, sizes = (3, 6, 7), {"levels": 5, "head": 12}
 images = torch.randint(5, (2, *shape))
@@ -663,14 +664,14 @@ def grey(images):
 plot_rows(
     {
         "test image": grey(test[9:18]),
-        "drawn": grey(drawn[:9]),
-        "also drawn": grey(drawn[9:]),
+        "samples 1": grey(drawn[:9]),
+        "samples 2": grey(drawn[9:]),
     }
 )
 plt.show()
 
 # %% mystnb={"figure": {"caption": "Completions of test images by the same model: the upper 7 rows are given, the lower 7 drawn, three times each.", "name": "fig-page-completions"}, "image": {"alt": "Four rows of nine grey images of 14 by 14 pixels, test images in the first. The upper halves of a column are alike. In the last three rows trousers, shirts and coats mostly go on to the lower edge, in several ways."}} tags=["hide-input"]
-finished = {f"drawn {i + 1}": grey(c) for i, c in enumerate(completed)}
+finished = {f"completion {i + 1}": grey(c) for i, c in enumerate(completed)}
 plot_rows({"image": grey(test[:9]), **finished})
 plt.show()
 
@@ -679,11 +680,11 @@ plt.show()
 # garments sensibly. To use another layer, change one word. Here are 50 steps of each:
 
 # %%
-curves = {}
-for layer in kinds:
+curves = {"Diagonal BiLSTM": [], "Row LSTM": [], "PixelCNN": []}
+for layer, losses in zip(kinds, curves.values(), strict=True):
     torch.manual_seed(0)
     model = PixelRNN(layer, shape, levels=8)
-    curves[layer.__name__] = train(model, images, steps=50)
+    losses += train(model, images, steps=50)
 
 # %% mystnb={"figure": {"caption": "The three layers in the same network: loss on training batches over 50 steps. Dotted: a histogram for each pixel.", "name": "fig-any-layer"}, "image": {"alt": "Nats per image over 50 steps. Three noisy curves fall from about 400 to about 190 and cross the dotted line of the histograms, at about 275, within ten steps."}} tags=["hide-input"]
 marks = {"a histogram for each pixel": independent * 14 * 14}

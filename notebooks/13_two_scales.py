@@ -456,7 +456,7 @@ plt.show()
 #
 # The paper's finding is the same in kind. On ImageNet at 64 × 64 pixels it reports that the multi-scale network has about
 # the same likelihood, and that its samples are globally more coherent. We found no number for the multi-scale network. Likelihood
-# is a sum over pixels, and the layout is a small part of it: {doc}`17_likelihood_is_not_everything` has more.
+# is a sum over pixels, and the layout is a small part of it. Chapter {ref}`results` says the same of texture and objects.
 #
 # ## Summary
 #

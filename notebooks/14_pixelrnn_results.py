@@ -477,7 +477,7 @@ assert of_red > 1.3 * max(of_green, of_blue)
 #
 # Are the colour runs on their way to the paper's figures? Their curves say more than their scores.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The three runs on CIFAR-10: the training loss (lines), held-out images under averaged weights (dots), and the score of the paper's best network on test images (horizontal line). The lines jump where a budget was extended, because the rate rose again there.", "name": "fig-pixelcnn-curve"}, "image": {"alt": "Bits per dimension over training images seen, on a logarithmic axis. Three curves fall steeply, then ever more slowly, and are still falling at their ends, above the line of the paper. That of the Diagonal BiLSTM is the lowest for most of the way, and ends lowest; that of the Row LSTM ends earlier, close above it; that of the PixelCNN goes on a little longer."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The three runs on CIFAR-10: the training loss (lines), held-out images under averaged weights (dots), and the score of the paper's best network on test images (horizontal line). The lines jump where a budget was extended, because the rate rose again there.", "name": "fig-pixelcnn-curve"}, "image": {"alt": "Bits per dimension over training images seen, on a logarithmic axis. Three curves fall ever more slowly, and are still falling at their ends, above the line of the paper. That of the Diagonal BiLSTM is the lowest for most of the way, and ends lowest; that of the Row LSTM ends earlier, close above it; that of the PixelCNN goes on a little longer."}}
 leader = "Diagonal BiLSTM"
 pictures.plot_learning_curves(
     {
@@ -576,8 +576,8 @@ figures.show_table(
 # | first states of an LSTM | learned | the same |
 # | regularisation | small batches seem to regularise, it says | weight decay or dropout in some configurations |
 #
-# For the PixelCNN on digits the largest step came with a change of optimiser: appendix {ref}`training-them` compares Adam
-# and Muon.
+# For the PixelCNN on digits the largest step came with another optimiser, another schedule and more images. Appendix
+# {ref}`training-them` compares Adam and Muon.
 #
 # ## What a layer, a connection, an output is worth
 #
@@ -720,7 +720,7 @@ assert on_black > elsewhere > 0
 # What do the two say of single pixels? Three are chosen by rules. At the first the softmax is least sure whether it is
 # black; the second has the greatest entropy, and the third the highest $p(255)$.
 
-# %% mystnb={"figure": {"caption": "After figure 6 of {cite:t}`oord2016pixelrnn`: outputs of the two recorded runs for three pixels of a test image, given the true pixels before them. The triangle is the true level. The vertical axis is a square root, so that small probabilities show.", "name": "fig-softmax"}, "image": {"alt": "Panels of 256 bars, a row for each output, a column for each of three pixels. The softmax: a spike at 0 beside a low tail; two ragged humps; a rise towards 255 with a spike there. The mixture: smooth curves with a few bumps, and lower or no spikes at the ends."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "After figure 6 of {cite:t}`oord2016pixelrnn`: outputs of the two recorded runs for three pixels of a test image, given the true pixels before them. The triangle is the true level. The vertical axes are square roots, so that small probabilities show; each panel has its own scale.", "name": "fig-softmax"}, "image": {"alt": "Panels of 256 bars, a row for each output, a column for each of three pixels. The softmax: a spike at 0 beside a low tail; two ragged humps; a rise towards 255 with a spike there. The mixture: smooth curves with a few bumps, and lower or no spikes at the ends."}} tags=["hide-input"]
 p = says["softmax"][4].flatten(0, 1)  # (pixels, levels) of one image
 entropies = -torch.special.xlogy(p, p).sum(dim=-1)
 chosen = [

@@ -122,7 +122,8 @@ assert torch.allclose(coupling(x)[0], real_nvp)
 # ### All that came before: the masks of Pixel RNN
 #
 # A PixelCNN has masked convolutions: the first hides the pixel itself (mask A), the others do not (mask B), and none sees a
-# later pixel (chapter {ref}`pixel-by-pixel`). Its output per pixel was a softmax. Here it is $\alpha$ and $\mu$:
+# later pixel. The layer below is that of chapter {ref}`pixel-by-pixel` for one colour, in fewer lines. The output per pixel was a softmax there. Here it
+# is $\alpha$ and $\mu$:
 
 
 # %%
@@ -739,8 +740,7 @@ assert torch.allclose(latent, z)
 # ```{solution-start} ex-uniform-by-gaussian
 # :class: dropdown
 # ```
-# The best Gaussian has the variance $w^2 / 12$. Its cross-entropy is $\frac12 \log (2 \pi e\, w^2 / 12)$, the entropy of the uniform density is $\log w$. The
-# loss is $\frac12 \log (2 \pi e / 12)$, a quarter of a bit, for any $w$. About half of the pixels of Fashion-MNIST are black, so one block leaves about an eighth of a
+# By {eq}`eq:floor` the loss is $\frac12 \log_2 (\pi e / 6)$, a quarter of a bit, for any $w$. About half of the pixels of Fashion-MNIST are black, so one block leaves about an eighth of a
 # bit/dim there. A second block in the same order cannot help ({prf:ref}`prop-one-order`). One that reads backwards can: it scales $z_i$ by what *later* patches say, and
 # the first block may have made these depend on the value of $x_i$.
 

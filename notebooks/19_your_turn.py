@@ -122,7 +122,7 @@ check_model(Histograms((1, 28, 28)), test[:4])
 # y_{\cdot, i, j} = W x_{\cdot, i, j}, \qquad W \in \mathbb R^{c \times c}.
 # $$ (eq:mixing)
 #
-# This is a convolution with a kernel of 1 × 1. What could be gained? The picture has one real image, after noise and logit, squeezed to
+# This is a convolution with a kernel of 1 × 1; {ref}`ex-mix` built a first form. What could be gained? The picture has one real image, after noise and logit, squeezed to
 # four channels. They are the four pixels of each 2 × 2 block: nearly the same picture four times, whichever half one keeps. An orthogonal
 # $W$ can turn them into a mean and three differences, and then it matters which half is kept.
 
@@ -289,7 +289,7 @@ check_model(MixedRealNVP(small), pixels)
 # ## An autoregressive model
 #
 # A PixelCNN has a blind spot (chapter {ref}`pixelcnn`), since a stack of masked convolutions never reaches some pixels on the upper right. The Gated PixelCNN
-# {cite}`oord2016gated` closes it with two stacks:
+# {cite}`oord2016gated` closes it with two stacks ({ref}`ex-two-stacks` found what each sees):
 #
 # * the **vertical** stack $v$ sees its own row of features and the rows above;
 # * the **horizontal** stack $h$ sees its own pixel and those to the left, and $v$ at its own place.
@@ -512,7 +512,7 @@ print(f"about {score.bits_per_dim:.0f} bits/dim")
 # .venv/bin/nvp verify                   # scores the weights again
 # ```
 #
-# {doc}`../book/reproduce` follows them for a row of the papers.
+# {doc}`../book/reproduce` goes the same way for a row of the papers, from the download on.
 #
 # Put your module into `examples/`, and call it `family: examples.my_model:MyConfig`, so that whoever reads the ledger has it. The two files that are there
 # now show how: `examples/tarflow.py` of chapter {ref}`where-the-papers-meet` and `examples/gated_pixelcnn.py`. A module elsewhere must be on `PYTHONPATH`. To

@@ -232,7 +232,7 @@ pictures.plot_losses(
 )
 plt.show()
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The two densities. With noise each pair has a square of side 1 to fill. Without, it runs to the points $v + \\frac12$ along thin ridges; the spike is that of the commonest pair, black and black.", "name": "fig-collapse"}, "image": {"alt": "Two heat maps of a square from 0 to 2 in both directions, cut into four by dotted lines. Left: all four are filled smoothly, the lower left one and the upper right one brightest. Right: thin bright ridges that meet in one yellow spot in the middle of the lower left square, and dark emptiness elsewhere."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The two densities. With noise each pair has a square of side 1 to fill. Without, it runs to the points $v + \\frac12$ along thin ridges; the spike is that of the commonest pair, black and black.", "name": "fig-collapse"}, "image": {"alt": "Two heat maps of a square from 0 to 2 in both directions, cut into four by thin lines. Left: all four are filled smoothly, the lower left one and the upper right one brightest. Right: thin bright ridges that meet in one yellow spot in the middle of the lower left square, and dark emptiness elsewhere."}}
 side = torch.linspace(-1.25, 1.25, 161)
 plane = torch.cartesian_prod(side, side)
 densities = {}

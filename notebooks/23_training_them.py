@@ -373,7 +373,8 @@ def plot_best(titles, rows, limits):
         titles[row.variant]: [float(loss) for loss in row.curve.split()]
         for row in best
     }
-    divergence.plot_losses(curves, limits=limits, every=20)
+    colours = (figures.BLUE, figures.ORANGE, figures.VERMILION)
+    divergence.plot_losses(curves, limits=limits, every=20, colours=colours)
     plt.show()
 
 
@@ -422,8 +423,9 @@ display(
 
 # %% tags=["remove-cell"]
 assert {r.steps for r in (*on_clothes.values(), *in_colour.values())} == {400}
-assert 0.1 < on_grey < default_grey / 2
-assert 0.1 < on_colour < default_colour / 2
+assert (round(on_grey, 2), round(on_colour, 2)) == (0.14, 0.17)
+assert on_grey < default_grey / 2
+assert on_colour < default_colour / 2
 assert best_of(on_clothes, "adamax").variant == "adamax-1e-1"
 assert best_of(in_colour, "adamax").variant == "adamax-1e-1"
 
@@ -453,9 +455,9 @@ figures.show_table(
 )
 
 # %% [markdown]
-# In these trials Muon led by two nats over Adam, although it made fewer steps in the time. At eight times the better rate it diverged.
-# Adam was tried at three rates from 0.001 to 0.008 and with two batch sizes, with $\beta_2 = 0.999$, without
-# warm-up, one seed each. A better tuned Adam may be closer.
+# At equal size Muon led by two nats over Adam, although it made fewer steps in the time. A wider net did not lead yet. At eight times the better
+# rate Muon diverged. Other trials of Adam, three rates and two batch sizes in all, are in `results/trials-pixelrnn.csv`. All have $\beta_2 = 0.999$, no
+# warm-up and one seed. A better tuned Adam may be closer.
 #
 # ## Three PixelCNNs
 #
@@ -572,8 +574,8 @@ figures.show_table(
 #
 # ## Trials of the flow
 #
-# The recorded flow on MNIST was chosen by nine trials of minutes. Those of equal batch size in the order in which they were
-# made:
+# Our first flow on MNIST, by Adam, was chosen by nine trials of minutes. (The recorded one has the recipe of the run on CIFAR-10: Muon, and an
+# annealed rate.) Those of equal batch size in the order in which they were made:
 
 # %% tags=["hide-input"]
 rows = []
@@ -628,8 +630,8 @@ figures.show_table(
 # ## Summary
 #
 # * Muon moves kernels equally along all directions, and weight-normalised directions by an angle.
-# * On digits, Muon brought a PixelCNN to Adam's best score with 13 % of the images at most. Flows on clothes and on colour images gained less, once
-#   Adam had a good rate.
+# * On digits, Muon brought a PixelCNN to Adam's best score with 13 % of the images at most.
+# * Beside Adam at a good rate, Muon was 0.14 bits/dim ahead on clothes and 0.17 in colour, after 400 steps of a flow.
 # * Short trials hint that weight decay helps a run that overfits.
 # * A comparison of optimisers needs the rates that were tried, the seeds, and the budget.
 #

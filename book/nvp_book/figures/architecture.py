@@ -133,16 +133,18 @@ def plot_scale(coupling: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> N
                     axes.set_title(title, loc="left", fontsize=10)
 
 
-def plot_reach(gradients: Mapping[str, Tensor]) -> None:
-    """|derivative| of one output by every input (H, W); white where it is zero."""
-    _, axes = plt.subplots(1, len(gradients), figsize=(figures.WIDTH, 3.4))
+def plot_reach(gradients: Mapping[str, Tensor], pixel: tuple[int, int]) -> None:
+    """|derivative| of the output at `pixel` by every input (H, W); white where it is zero."""
+    figure, axes = plt.subplots(1, len(gradients), figsize=(figures.WIDTH, 3.4))
+    high = max(gradient.max().log10().item() for gradient in gradients.values())
     for one, (title, gradient) in zip(axes, gradients.items(), strict=True):
         shown = torch.where(gradient > 0, gradient.log10(), torch.nan)
-        high = shown.nan_to_num(-torch.inf).max()
         image = one.imshow(shown, cmap=figures.SEQUENTIAL, vmin=high - 8, vmax=high)
+        corner = (pixel[1] - 0.5, pixel[0] - 0.5)
+        one.add_patch(Rectangle(corner, 1, 1, fill=False, ec=figures.INK, lw=2))
         one.set(title=title, xticks=[], yticks=[])
         one.spines[:].set(visible=True, color=figures.PALE)
-        plt.colorbar(image, ax=one, shrink=0.7, label="log10 of the derivative")
+    figure.colorbar(image, ax=axes, shrink=0.7, label="log10 of the derivative")
 
 
 def plot_network() -> None:

@@ -28,17 +28,17 @@ def plot_spikes(widths: Tensor, raw: Tensor, noisy: Tensor, entropy: float) -> N
 def plot_stages(images: Tensor, noisy: Tensor, x: Tensor) -> None:
     """The pixels of uint8 `images` as integers, with noise in [0, 1), and as logits."""
     panels = (
-        ("v: integers", images, np.linspace(0, 24, 97)),
-        ("v + u: a density", noisy, np.linspace(0, 24, 97)),
-        ("x: after the logit", x, np.linspace(-3, 3, 97)),
+        ("v: integers", "share", images, np.arange(25) - 0.5, 0.3),
+        ("v + u: a density", "density", noisy, np.linspace(0, 24, 97), 1),
+        ("x: after the logit", "density", x, np.linspace(-3, 3, 97), 1),
     )
     _, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.4))
-    for ax, (title, values, bins) in zip(axes, panels, strict=True):
-        ax.hist(values.flatten().numpy(), bins, density=True, color=BLUE)
-        ax.set(title=title, yscale="log")
-    axes[0].set_ylabel("density")
-    axes[0].set_xlabel("the darkest levels")
-    axes[1].set_xlabel("the darkest levels")
+    for ax, (title, what, values, bins, width) in zip(axes, panels, strict=True):
+        share = 1 / (values.numel() * (bins[1] - bins[0]))
+        weights = np.full(values.numel(), share)
+        ax.hist(values.flatten().numpy(), bins, weights=weights, rwidth=width, color=BLUE)
+        ax.set(title=title, ylabel=what, xlabel="the darkest levels", yscale="log")
+    axes[2].set_xlabel("x")
 
 
 def plot_logits(margin: float) -> None:

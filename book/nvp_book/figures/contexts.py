@@ -12,7 +12,19 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from torch import Tensor
 
-from nvp_book.figures import BLUE, GREEN, GREY, INK, ORANGE, PALE, SKY, VERMILION, WIDTH, ink_on
+from nvp_book.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PALE,
+    PALETTE,
+    SKY,
+    VERMILION,
+    WIDTH,
+    ink_on,
+)
 from nvp_book.figures.diagram import Point, arrow, box, canvas, label, sheet
 
 COLOURS = (("red", VERMILION), ("green", GREEN), ("blue", BLUE))
@@ -88,7 +100,7 @@ def plot_connections(centre_taps: Sequence[tuple[str, Tensor]]) -> None:
         y = 0.4 + step * layer
         name = "the image" if layer == 0 else f"layer {layer}"
         label(axes, (0.1, y), name, align="left")
-        box(axes, (2.5, y), (1.6, 0.6), "earlier pixels", fill=PALE, fontsize=8.5)
+        box(axes, (2.5, y), (1.8, 0.6), "earlier pixels", fill=PALE, fontsize=9)
         for x, (colour, fill) in zip(xs, COLOURS, strict=True):
             box(axes, (x, y), (1.1, 0.6), colour, fill=fill)
     for layer, (name, allowed) in enumerate(centre_taps):
@@ -234,7 +246,7 @@ def plot_nats(curves: Mapping[str, Sequence[float]], marks: Mapping[str, float])
     """Nats per image over steps, and horizontal lines to compare with."""
     _, ax = plt.subplots(figsize=(WIDTH, 2.9))
     for (name, nats), colour, dashes in zip(
-        curves.items(), (BLUE, VERMILION, GREEN), ("-", "--", "-."), strict=False
+        curves.items(), PALETTE, ("-", "--", "-."), strict=False
     ):
         ax.plot(nats, color=colour, ls=dashes, label=name)
     for (name, value), dashes in zip(marks.items(), (":", "--"), strict=False):

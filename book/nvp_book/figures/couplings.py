@@ -101,8 +101,8 @@ def _areas(grid: Tensor) -> Tensor:
 def plot_alternation(num_couplings: int = 3) -> None:
     """Figure 4(a): what one coupling keeps, the next one changes."""
     height = 1.5 * num_couplings + 1.2
-    axes = sheet(9, height)
-    left, right = 2.6, 6.4
+    axes = sheet(7.9, height)
+    left, right = 1.2, 5.0
     for layer in range(num_couplings + 1):
         y = 0.5 + 1.5 * layer
         name = "x" if layer == 0 else "z" if layer == num_couplings else f"h^{{({layer})}}"
@@ -125,4 +125,4 @@ def plot_alternation(num_couplings: int = 3) -> None:
         centre = (left + right) / 2
         arrow(axes, (kept, y + 0.75), (centre - towards, y + 0.75))
         arrow(axes, (centre + towards, y + 0.75), (changed + side, y + 0.75))
-        label(axes, (8.3, y + 0.75), f"coupling {layer + 1}")
+        label(axes, (6.9, y + 0.75), f"coupling {layer + 1}")

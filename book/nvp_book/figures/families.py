@@ -31,12 +31,17 @@ def plot_one_image(
     grey: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255}
     axes[0, 0].imshow(image[0, 0], **grey)
     axes[0, 0].set_title("image", fontsize=9.5)
+    middle: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 9}
     for (above, below), (family, total) in zip(axes.T[1:], totals.items(), strict=True):
         above.set_title(f"{family}\n{total:.2f}", fontsize=9.5)
         if family in maps:
             shown = above.imshow(maps[family], cmap="magma", vmin=0, vmax=MOST_BITS)
+        else:
+            above.text(0.5, 0.5, "no map", **middle)
         if family in back:
             below.imshow(back[family][0, 0], **grey)
+        else:
+            below.text(0.5, 0.5, "no image\nfrom a latent", **middle)
     axes[1, 0].text(0.95, 0.5, "from the\nlatent", ha="right", va="center")
     colour_bar(axes[0, -1], shown, "bits a pixel", extend="max")
 
@@ -88,3 +93,4 @@ def plot_classes(shares: Mapping[str, Sequence[float]], names: Sequence[str]) ->
         ax.set_xticks([0, 0.2])
     axes[0].set_yticks(range(len(names)), names, fontsize=9)
     axes[0].invert_yaxis()
+    axes[0].figure.supxlabel("share of samples", fontsize=10.5)

@@ -127,10 +127,11 @@ def plot_curves(
 
     Lines are the training loss, a running mean over a fiftieth of the run;
     dots are images for validation, which a log has in bits/dim, of `factor` nats each; dashes at
-    the right are what the paper reports, under the run's name.
+    the right are what the paper reports, if it does. A line leads from there to the run's name.
     """
     _, ax = plt.subplots(figsize=(WIDTH, 4.0))
     ends, last = {}, max(rows[-1]["images"] for rows in curves.values())
+    first, high = last / 40, 0.0
     for (name, rows), colour in zip(curves.items(), PALETTE, strict=False):
         seen, losses = over_images(rows, "loss")
         width = max(1, len(losses) // 50)
@@ -141,17 +142,18 @@ def plot_curves(
         ax.plot(at, [factor * b for b in bits], "o", color=colour, ms=5, mec="white", zorder=3)
         if name in published:
             ax.plot([1.03 * last, 1.3 * last], 2 * [published[name]], "--", color=colour, lw=1.6)
-        ends[name] = (published.get(name, factor * bits[-1]), colour)
-    low = min(end for end, _ in ends.values())
+        ends[name] = (published.get(name, factor * bits[-1]), colour, at[-1])
+        high = max(high, *(y for x, y in zip(seen[width - 1 :], means, strict=True) if x > first))
+    low = min(end for end, *_ in ends.values())
     # Names stand right of the dashes, in their order, far enough apart to be read, each at a line.
-    high, free = low + 14, low - 1.0
-    for name, (end, colour) in sorted(ends.items(), key=lambda item: item[1]):
+    free = low - 1.0
+    for name, (end, colour, x) in sorted(ends.items(), key=lambda item: item[1]):
         free = max(end, free + 0.75)
         ax.text(1.55 * last, free, name, color=ink_of(colour), va="center", fontsize=9.5)
-        at = [1.3 * last, 1.52 * last]
+        at = [1.3 * last if name in published else x, 1.52 * last]
         ax.plot(at, [end, free], color=colour, lw=0.8, clip_on=False)
     ax.set(xscale="log", xlabel="training images seen", ylabel="nats an image")
-    ax.set(xlim=(last / 40, 1.32 * last), ylim=(low - 2.5, high))
+    ax.set(xlim=(first, 1.32 * last), ylim=(low - 2.5, min(low + 14, high + 0.5)))
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 
@@ -187,7 +189,7 @@ def plot_distributions(
             ax.plot(level, 0, "^", color=INK, ms=7, clip_on=False, zorder=3)
             ax.set(xlim=(-4, len(p) + 3), ylim=(0, None), yticks=[])
             ax.set_yscale("function", functions=(np.sqrt, np.square))
-        line[0].set_ylabel(name)
+        line[0].set_ylabel(f"{name}:\nprobability")
     for ax, title in zip(axes[0], columns, strict=True):
         ax.set_title(title)
     for ax in axes[-1]:

@@ -16,12 +16,11 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from nvp_book.figures import BLUE, INK, ORANGE, PALETTE, WIDTH, ink_of
 
-OFFSET = {"textcoords": "offset points"}
+OFFSET: dict[str, Any] = {"textcoords": "offset points"}
 GAP = 2  # white pixels between the images of a sheet
 CURVE_POINTS = 1000  # of a learning curve, at most: a page holds them all
 
@@ -86,9 +85,9 @@ def plot_manifold(images: Tensor, marked: Mapping[tuple[int, int], str]) -> None
         box = Rectangle((left - 1, top - 1), width + 1, height + 1, fill=False, edgecolor=ORANGE)
         box.set(linewidth=2, clip_on=False)
         ax.add_patch(box)
-        rim = [withStroke(linewidth=2, foreground="black")]  # on bright images, too
-        label = {"color": ORANGE, "fontsize": 9, "va": "top", "weight": "bold"}
-        ax.text(left + 1.5, top + 1.5, name, label, path_effects=rim)
+        label = {"color": INK, "fontsize": 9, "va": "top", "weight": "bold"}
+        ground = {"facecolor": ORANGE, "edgecolor": "none", "pad": 1.5}  # on bright images, too
+        ax.text(left + 1, top + 1, name, label, bbox=ground)
 
 
 class Curves(NamedTuple):
@@ -102,7 +101,7 @@ class Curves(NamedTuple):
 
 def plot_learning_curves(panels: Mapping[str, Curves]) -> None:
     """A panel for each data set, with published scores as lines. One curve has its name at its end,
-    several have a legend.
+    several have a legend. The first twentieth of a run, where the loss falls steeply, is left out.
 
     Of our runs lines are the training loss, penalty included; dots are held-out images under
     averaged weights.
@@ -122,7 +121,7 @@ def plot_learning_curves(panels: Mapping[str, Curves]) -> None:
                 at = (dots[0][-1], dots[1][-1])
                 ax.annotate(name, at, (-3, -8), color=ink_of(colour), **end, **OFFSET)
             lows.append(dots[1][-1])
-            starts.append((seen[min(3, len(rows) - 1)], bits[min(3, len(rows) - 1)]))
+            starts.append((seen[len(seen) // 20], bits[len(seen) // 20]))
         for (name, points), colour in zip(curves.published.items(), PALETTE[2:], strict=False):
             ax.plot(*zip(*points, strict=True), "s--", color=colour, ms=3, lw=1)
             ax.annotate(name, points[-1], (4, 3), color=ink_of(colour), **OFFSET)

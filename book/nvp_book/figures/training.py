@@ -17,6 +17,7 @@ def plot_singular_values(values: Mapping[str, Tensor]) -> None:
         ax.semilogy(range(1, 1 + len(each)), each, color=colour)
         last = (len(each) + 2, each[-1].item())
         ax.text(*last, name, va="center", color=ink_of(colour))
-    ax.set(xlabel="number of the singular value", ylabel="of the largest")
+    ax.set(xlabel="number of the singular value", ylabel="share of the largest")
+    ax.set_xticks(range(0, 1 + len(each), 16))
     ax.margins(x=0.02)
     ax.set_xlim(right=1.25 * ax.get_xlim()[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from operator import itemgetter
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,14 +15,16 @@ from matplotlib.text import Annotation
 from nvp.tables.later_models import APPROACHES, DATA, KINDS
 from nvp.tables.published import Figure, Model, Published
 from nvp_book.figures import BLUE, GREEN, INK, PURPLE, VERMILION, WIDTH, ink_of
+from nvp_book.figures.samples import OFFSET
 
 COLOURS = dict(zip(APPROACHES, (BLUE, VERMILION, PURPLE, GREEN), strict=True))
 SHAPES = {"exact": "o", "bound": "v", "estimate": "x"}
 # Where a name may stand from its point, in points, first choice first, and how it is aligned.
 PLACES = [(6, 3, "left"), (6, -10, "left"), (-6, 3, "right"), (-6, -10, "right")]
 PLACES += [(0, up, side) for up in (9, -16, 20, -27, 31) for side in ("left", "center", "right")]
+NEAR = 10  # points: beyond, a line leads from a point to its name
 
-
+Place = tuple[float, float, str]
 # Axes, a name or nothing, date and bits/dim, colour.
 Point = tuple[Axes, str, tuple[float, float], str]
 
@@ -84,24 +87,30 @@ def _name(points: Sequence[Point]) -> None:
     for ax, name, at, colour in points:
         if not name:
             continue
-        ink = ink_of(colour)
-        text = ax.annotate(name, at, (0, 0), textcoords="offset points", fontsize=8.5, color=ink)
-        others = np.array(taken)
-
-        def covered(
-            place: tuple[float, float, str], text: Annotation = text, others: np.ndarray = others
-        ) -> float:
-            right, up, side = place
-            text.set(position=(right, up), ha=side)
-            box = text.get_window_extent()
-            low, high = np.maximum(others[:, :2], box.min), np.minimum(others[:, 2:], box.max)
-            return float((high - low).clip(min=0).prod(axis=1).sum())
-
-        right, up, _ = place = min(PLACES, key=covered)
-        covered(place)
-        if abs(up) > 10:  # too far from the point to belong to it without a line
+        ink, others = ink_of(colour), np.array(taken)
+        text = ax.annotate(name, at, (0, 0), fontsize=9, color=ink, **OFFSET)
+        start = ax.transData.transform(at)
+        places = [(_covered(text, start, place, others), place) for place in PLACES]
+        _, place = min(places, key=itemgetter(0))
+        taken += _boxes(text, start, place).tolist()
+        right, up, _ = place
+        if abs(up) > NEAR:
             line = {"arrowstyle": "-", "lw": 0.6, "color": ink, "shrinkA": 0, "shrinkB": 3}
-            end = (right, up if up > 0 else up + 9)
-            ax.annotate("", at, end, textcoords="offset points", arrowprops=line)
-        box = text.get_window_extent()
-        taken.append((box.x0, box.y0, box.x1, box.y1))
+            ax.annotate("", at, (right, up if up > 0 else up + 9), arrowprops=line, **OFFSET)
+
+
+def _boxes(text: Annotation, start: np.ndarray, place: Place) -> np.ndarray:
+    """What a name covers at a place, and the line to it if it stands far from its point."""
+    right, up, side = place
+    text.set(position=(right, up), ha=side)
+    box = text.get_window_extent()
+    way = text.figure.dpi / 72 * np.array([right, up if up > 0 else up + 9])
+    steps = [start + share * way for share in (0.3, 0.5, 0.7, 0.9)] if abs(up) > NEAR else []
+    return np.array([(*box.min, *box.max), *((*(step - 3), *(step + 3)) for step in steps)])
+
+
+def _covered(text: Annotation, start: np.ndarray, place: Place, others: np.ndarray) -> float:
+    """The area of `others` that a name at a place covers."""
+    own = _boxes(text, start, place)[:, None]
+    low, high = np.maximum(others[:, :2], own[..., :2]), np.minimum(others[:, 2:], own[..., 2:])
+    return float((high - low).clip(min=0).prod(axis=-1).sum())
