@@ -66,11 +66,11 @@ print(f"the table has 256^784 rows, a number of {len(str(256**784))} digits")
 # $$
 # \begin{aligned}
 # P(x) &= \prod_{i=1}^{D} p(x_i), \\
-# p(v) &= \frac{1 + \text{training pixels of level } v}{256 + \text{training pixels}} .
+# p(v) &= \frac{1 + m_v}{256 + m} .
 # \end{aligned}
 # $$ (eq:histogram)
 #
-# The added ones (Laplace smoothing) give unseen levels a small probability. This is the whole model:
+# Here $m_v$ of the $m$ training pixels have the level $v$. The added ones (Laplace smoothing) give unseen levels a small probability. This is the whole model:
 
 
 # %%
