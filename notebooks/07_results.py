@@ -178,6 +178,10 @@ figures.show_table(
 assert glow.model == "Glow, 69 M parameters"
 told, not_told = (ledger[key].score.bits_per_dim for key in grey[:0:-1])
 assert not_told - 0.01 < told < not_told < float(glow.bits_per_dim)
+on_digits = ledger["mnist"]
+assert round(on_digits.record.epochs) == 9
+(again,) = on_digits.extended_at
+assert round(again * 32 / on_digits.record.trained_on, 1) == 3.6
 assert float(glow.bits_per_dim) == 3.141
 
 # %% [markdown]

@@ -27,7 +27,7 @@ NoClasses: TypeAlias = Annotated[Literal[0], BeforeValidator(_no_classes)]
 
 
 class Section(BaseModel):
-    """The base of all configurations: refuses unknown keys, and `true` where a number belongs."""
+    """The base of configurations and records: refuses unknown keys, and `true` for a number."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

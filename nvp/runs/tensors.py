@@ -59,13 +59,16 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _crc32(tensors: dict[str, Tensor], header: str, named: bool = True) -> str:
-    """A checksum of the header and of every tensor, since the format itself has none."""
+    """A checksum of the header and of every tensor, of its name too unless not `named`.
+
+    The format itself has none.
+    """
     crc = zlib.crc32(header.encode())
     for name in sorted(tensors):
+        tensor = tensors[name]
         if named:
-            tensor = tensors[name]
             crc = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), crc)
-        crc = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, crc)
+        crc = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, crc)
     return f"{crc:08x}"
 
 
