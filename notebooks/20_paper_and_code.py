@@ -701,6 +701,80 @@ display(
 #
 # ## Exercises
 #
+# ```{exercise} Build a translator
+# :label: ex-translator
+#
+# Both orders of shift and scale represent the same maps. Write `translate(flow)`, which gives the couplings of a flow in the
+# code's order the paper's order, and changes no weight. Images, log-determinants and inverse must stay. Does the translated flow train as
+# the paper's does, or as the code's?
+# ```
+
+
+# %%
+def flow_in(order):
+    """A flow of one scale whose couplings scale and shift."""
+    torch.manual_seed(0)
+    config = RealNVPConfig.paper(
+        (1, 8, 8),
+        num_scales=1,
+        num_blocks=1,
+        width=6,
+        checkerboard_scale_init=1.0,
+        affine_order=order,
+    )
+    return RealNVP(config).flow
+
+
+# %% [markdown]
+# ```{solution-start} ex-translator
+# :class: dropdown
+# ```
+# The paper's shift is $t' = t\, e^s$, computed from what the network gives. It trains as the code's does: every output is the same
+# function of the same weights as before, so the gradients agree. Paper and code differ in what the *network* gives: $t'$ or $t$.
+
+
+# %% tags=["hide-input"]
+def translate(flow):
+    """From shift, then scale, to scale, then shift."""
+    for module in flow.modules():
+        if isinstance(module, AffineCoupling):
+            module.shift_and_log_scale = scaled_shift(module)
+            module.order = AffineOrder.SCALE_THEN_SHIFT
+
+
+def scaled_shift(coupling):
+    shift_and_log_scale = coupling.shift_and_log_scale
+
+    def translated(x, b, y=None):
+        t, s = shift_and_log_scale(x, b, y)
+        return t * s.exp(), s
+
+    return translated
+
+
+x = torch.randn(32, 1, 8, 8, generator=generator)
+first, second, other = map(
+    flow_in, ("shift_then_scale", "shift_then_scale", "scale_then_shift")
+)
+translate(second)
+gradients = []
+for flow in (first, second, other):
+    z, log_det = flow(x)
+    (z.square().sum() / 2 - log_det.sum()).backward()
+    gradients.append(torch.cat([p.grad.flatten() for p in flow.parameters()]))
+    flow.eval()
+assert torch.allclose(gradients[0], gradients[1], rtol=1e-4)
+assert not torch.allclose(gradients[0], gradients[2], rtol=0.1)
+with torch.no_grad():
+    (z, log_det), (same_z, same_log_det) = first(x), second(x)
+    assert torch.allclose(z, same_z, atol=1e-5)
+    assert torch.allclose(log_det, same_log_det, atol=1e-4)
+    assert torch.allclose(second.inverse(z)[0], x, atol=1e-4)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
 # ```{exercise} Each side is a bijection
 # :label: ex-each-side
 #

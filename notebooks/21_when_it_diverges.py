@@ -769,6 +769,69 @@ plt.show()
 #
 # ## Exercises
 #
+# ```{exercise} Build the search for a layer
+# :label: ex-build-search
+#
+# The error of a run names the first layer whose output is not finite. Write `first_at_fault(flow, images)`, which finds it for
+# `flow.log_prob(images)`, and returns `None` where all is well. PyTorch shows every output to a hook
+# (`register_forward_hook`). Break the trained flow in three places, and let your function find them.
+# ```
+
+
+# %%
+def broken(layer, parameter):
+    """The trained flow with one number of one layer infinite."""
+    flow = copy.deepcopy(models["right"]).eval()
+    part = flow.get_submodule(layer).get_parameter(parameter)
+    part.data.view(-1)[0] = math.inf
+    return flow
+
+
+third = "flow.scales.0.checkerboard.bijections.2"
+
+# %% [markdown]
+# ```{solution-start} ex-build-search
+# :class: dropdown
+# ```
+# A layer is done before the layer that contains it, so the first name is that of the smallest part. The scale of the tanh belongs
+# to the coupling itself, and the coupling's norm is done before the coupling: look just before the layer that is named, too.
+
+
+# %% tags=["hide-input"]
+def first_at_fault(flow, images):
+    names = []
+
+    def look_at(name):
+        def look(module, inputs, output):
+            outputs = output if isinstance(output, tuple) else (output,)
+            if not all(each.isfinite().all() for each in outputs):
+                names.append(name)
+
+        return look
+
+    hooks = [
+        module.register_forward_hook(look_at(name))
+        for name, module in flow.named_modules()
+    ]
+    with torch.no_grad():
+        flow.log_prob(images)
+    for hook in hooks:
+        hook.remove()
+    return names[0] if names else None
+
+
+assert first_at_fault(copy.deepcopy(models["right"]).eval(), seen[:9]) is None
+for layer, parameter, found in (
+    (f"{third}.net.conv_out", "bias", f"{third}.net.conv_out"),
+    (f"{third}.net.treatment.norm", "beta", f"{third}.net.treatment.norm"),
+    (third, "scale", f"{third}.norm"),
+):
+    assert first_at_fault(broken(layer, parameter), seen[:9]) == found
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
 # ```{exercise} The other mask mistake
 # :label: ex-s-everywhere
 #
