@@ -96,11 +96,7 @@ class GatedPixelCNN(ImageModel):
         return self.head(h).movedim(1, -1)[:, None]
 
     def _log_probs(
-        self,
-        images: Tensor,
-        num_draws: int,
-        generator: torch.Generator | None,
-        y: Tensor | None,
+        self, images: Tensor, num_draws: int, generator: torch.Generator | None, y: Tensor | None
     ) -> Iterator[Tensor]:
         # A sum over so many pixels needs more digits than bfloat16 has.
         log_p = self.logits(images).to(self.dtype).log_softmax(dim=-1)

@@ -163,11 +163,7 @@ class TarFlow(ImageModel):
         self.deviation.copy_(y.std(0, correction=0).clamp(min=0.3))
 
     def _log_probs(
-        self,
-        images: Tensor,
-        num_draws: int,
-        generator: torch.Generator | None,
-        y: Tensor | None,
+        self, images: Tensor, num_draws: int, generator: torch.Generator | None, y: Tensor | None
     ) -> Iterator[Tensor]:
         fixed = self.deviation.log().sum() + self.num_dimensions * math.log(self.levels)
         for _ in range(num_draws):

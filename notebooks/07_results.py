@@ -270,10 +270,7 @@ for key in grey:
         if "Real NVP" in figure.model
     }
     panels[title] = pictures.Curves(
-        {**logs, short: run.log()},
-        {},
-        yardsticks,
-        run.record.trained_on,
+        {**logs, short: run.log()}, {}, yardsticks, run.record.trained_on
     )
 pictures.plot_learning_curves(panels)
 plt.show()

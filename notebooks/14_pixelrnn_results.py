@@ -400,11 +400,7 @@ figures.show_table(
     ["MNIST, grey levels", "bits/dim", "training"],
     [
         ["gated PixelCNN {cite}`lippe2024uvadlc`", gated.cell, "on a GPU"],
-        [
-            "PixelCNN, ours",
-            f"{grey.score.bits_per_dim:.2f}",
-            cost(grey),
-        ],
+        ["PixelCNN, ours", f"{grey.score.bits_per_dim:.2f}", cost(grey)],
     ],
 )
 

@@ -463,10 +463,7 @@ copies = some(train, 10)
 drawn_here = flow.sample(10, generator=generator).cpu()
 models = {
     "the flow": (log_p, drawn_here),
-    "1% flow, 99% noise": (
-        log_mixed,
-        torch.where(chosen, drawn_here, static),
-    ),
+    "1% flow, 99% noise": (log_mixed, torch.where(chosen, drawn_here, static)),
     "1% noise, 99% copies": (
         mixed(log_noise, nowhere),
         torch.where(chosen, static, copies),

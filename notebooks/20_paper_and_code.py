@@ -64,11 +64,7 @@ torch.set_default_dtype(torch.float64)  # so that a check can be strict
 shape = (3, 64, 64)
 paper, official = RealNVPConfig.paper(shape), RealNVPConfig.official(shape)
 where = {  # in the paper; in the official code; here
-    "num_blocks": (
-        "section 4.1",
-        "the README",
-        "config.preset_fields",
-    ),
+    "num_blocks": ("section 4.1", "the README", "config.preset_fields"),
     "affine_order": (
         "section 3.2, equation 5",
         "`masked_conv_aff_coupling`",

@@ -118,12 +118,7 @@ def batches(number: int, batch_size: int) -> Iterator[slice]:
 
 
 def evaluate(
-    model: ImageModel,
-    images: Examples,
-    *,
-    num_draws: int = 1,
-    batch_size: int = 250,
-    seed: int = 0,
+    model: ImageModel, images: Examples, *, num_draws: int = 1, batch_size: int = 250, seed: int = 0
 ) -> Score:
     """Score uint8 `images`, (N, C, H, W), in evaluation mode. Raises `NVPError` if not finite."""
     modes = [(module, module.training) for module in model.modules()]

@@ -134,29 +134,18 @@ def test_receptive_field(
 
 def test_receptive_fields_drawn() -> None:
     """What the pixel at row 3, column 4 sees (#), with a first kernel of 3, k = 3, one layer."""
-    drawings = {
-        Kind.PIXELCNN: (
-            ".........",
-            "..#####..",
-            "..####...",
-            "..##o....",
-        ),
-        Kind.ROW_LSTM: (
-            "########.",
-            "#######..",
-            ".#####...",
-            "..##o....",
-        ),
-        Kind.DIAGONAL_BILSTM: (
-            "#########",
-            "#########",
-            "########.",
-            "####o....",
-        ),
-    }
-    for kind, drawing in drawings.items():
+    drawings = """
+        .........  ########.  #########
+        ..#####..  #######..  #########
+        ..####...  .#####...  ########.
+        ..##o....  ..##o....  ####o....
+        .........  .........  .........
+    """
+    columns = (Kind.PIXELCNN, Kind.ROW_LSTM, Kind.DIAGONAL_BILSTM)
+    rows = map(str.split, drawings.strip().splitlines())
+    for kind, drawing in zip(columns, zip(*rows, strict=True), strict=True):
         seen = receptive_field(config(kind, (1, 5, 9)))[3 * 9 + 4].unflatten(0, (5, 9))
-        expected = [[mark == "#" for mark in row] for row in (*drawing, "." * 9)]
+        expected = [[mark == "#" for mark in row] for row in drawing]
         assert seen.tolist() == expected
 
 

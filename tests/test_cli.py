@@ -308,10 +308,7 @@ def test_verify_fails_with_a_table_when_a_figure_was_altered(
 
 @pytest.mark.parametrize(
     ("change", "match"),
-    [
-        ("training.minuts=5", "unknown key"),
-        ("data.name=nowhere", "no data set 'nowhere'"),
-    ],
+    [("training.minuts=5", "unknown key"), ("data.name=nowhere", "no data set 'nowhere'")],
 )
 def test_train_refuses(change: str, match: str, trained: Path, tmp_path: Path) -> None:
     folders = ("--run-folder", tmp_path / "run", "--data-root", trained / "data")

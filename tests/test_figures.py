@@ -62,9 +62,7 @@ def test_before_rounding_is_of_the_weights_as_trained(recorded: Path, trained: P
     assert scores.test.bits_per_dim != pytest.approx(again, abs=ROUNDED)
 
 
-def test_the_validation_figure_is_of_the_images_for_validation(
-    pixelrnn: tuple[Path, Path],
-) -> None:
+def test_the_validation_figure_is_of_the_images_for_validation(pixelrnn: tuple[Path, Path]) -> None:
     data_root, root = pixelrnn
     run = runs(root)["tiny-pixelrnn"]
     images = load("tiny-binary", "validation", root=data_root).images

@@ -153,11 +153,7 @@ def test_a_run_is_recorded_and_verified(labelled: Path, entered: Path) -> None:
 
 
 def test_a_filmstrip_has_the_classes_in_turn(
-    labelled: Path,
-    trained: Path,
-    entered: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    labelled: Path, trained: Path, entered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[list[int]] = []
 

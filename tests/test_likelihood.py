@@ -11,10 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nvp import (
-    RealNVP,
-    RealNVPConfig,
-)
+from nvp import RealNVP, RealNVPConfig
 from nvp.errors import NVPError
 from nvp.flows.batchnorm import NormScope
 from nvp.flows.bijection import Composition

@@ -102,11 +102,7 @@ def test_couplings_see_what_is_drawn(kind: str, count: int, blocks: int, order: 
     height, width = 8, 10
     orders = {"position": SqueezeOrder.POSITION_MAJOR, "diagonal": SqueezeOrder.DIAGONAL}
     config = RealNVPConfig.paper(
-        (1, height, width),
-        num_scales=2,
-        num_blocks=blocks,
-        width=16,
-        channel_squeeze=orders[order],
+        (1, height, width), num_scales=2, num_blocks=blocks, width=16, channel_squeeze=orders[order]
     )
     scale = randomised(Scale(config, 0)).float().eval()
     assert isinstance(scale, Scale)

@@ -38,7 +38,7 @@ CASES: dict[str, dict[str, Any]] = {
     "row lstm, dropout": {**PIXELS, "kind": "row_lstm", "dropout": 0.2, "hidden": 12},
     "diagonal bilstm": {**PIXELS, "kind": "diagonal_bilstm", "residual": False},
     "diagonal bilstm, colours": {
-        **{**PIXELS, "kind": "diagonal_bilstm", "image_shape": [3, 3, 4], "skip": False},
+        **{**PIXELS, "kind": "diagonal_bilstm", "image_shape": [3, 3, 4], "skip": False}
     },
     "two scales": TWO_SCALES,
     "two scales, mixture": {**TWO_SCALES, "small": {**SMALL, **MIXTURE}},

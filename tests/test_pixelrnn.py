@@ -7,16 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from pixels import (
-    CONNECTIONS,
-    OUTPUTS,
-    all_images,
-    config,
-    counts,
-    generator,
-    p_value,
-    randomised,
-)
+from pixels import CONNECTIONS, OUTPUTS, all_images, config, counts, generator, p_value, randomised
 from torch import Tensor, nn
 
 from nvp import PixelRNN, PixelRNNConfig
@@ -28,13 +19,7 @@ from nvp.testing import fill_by_definition
 
 kinds = pytest.mark.parametrize("kind", Kind)
 
-SHAPES = [
-    ((1, 2, 2), 2),
-    ((1, 2, 2), 3),
-    ((1, 2, 3), 2),
-    ((1, 2, 3), 3),
-    ((3, 1, 2), 2),
-]
+SHAPES = [((1, 2, 2), 2), ((1, 2, 2), 3), ((1, 2, 3), 2), ((1, 2, 3), 3), ((3, 1, 2), 2)]
 
 
 def softened(model: PixelRNN, images: Tensor, temperature: float) -> Tensor:
@@ -98,11 +83,7 @@ def test_cached_draws_equal_those_by_definition(
         assert drawn.dtype == torch.uint8
         completed = model.complete(images, 2, 2, generator=generator(2), temperature=0.8)
         by_definition = fill_by_definition(
-            model,
-            images.repeat_interleave(2, dim=0),
-            2,
-            generator=generator(2),
-            temperature=0.8,
+            model, images.repeat_interleave(2, dim=0), 2, generator=generator(2), temperature=0.8
         )
         assert torch.equal(completed.flatten(0, 1), by_definition)
         visible = images[:, None, :, :2].expand(-1, 2, -1, -1, -1)

@@ -181,9 +181,7 @@ def test_an_entry_that_cannot_be_replaced_is_kept(
     assert content(own) == before
 
 
-def test_a_pixel_rnn_is_recorded_with_the_step_that_was_chosen(
-    pixelrnn: tuple[Path, Path],
-) -> None:
+def test_a_pixel_rnn_is_recorded_with_the_step_that_was_chosen(pixelrnn: tuple[Path, Path]) -> None:
     data_root, root = pixelrnn
     run = ledger.runs(root)["tiny-pixelrnn"]
     entry = run.record

@@ -31,12 +31,7 @@ def built(compiler: None) -> None:
 
 
 def inputs(
-    kernel: int,
-    n: int,
-    height: int,
-    width: int,
-    hidden: int,
-    dtype: torch.dtype = torch.float64,
+    kernel: int, n: int, height: int, width: int, hidden: int, dtype: torch.dtype = torch.float64
 ) -> Inputs:
     """Gates, weight and initial states, as `raster_lstm` takes them."""
     directions, taps, length = (2, 2, height) if kernel == DIAGONAL else (1, kernel, width)

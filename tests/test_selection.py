@@ -6,13 +6,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from nvp_book.selection import (
-    binary_digits,
-    data_title,
-    images_for,
-    in_powers,
-    sheet_images,
-)
+from nvp_book.selection import binary_digits, data_title, images_for, in_powers, sheet_images
 
 from nvp.data.sets import EMBEDDED, FASHION_CLASSES, load
 from nvp.ledger.entry import Run, runs
@@ -28,8 +22,7 @@ def trained_on(data: str) -> Run:
 
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize(
-    ("data", "found"),
-    [("fashion-mnist", EMBEDDED), (EMBEDDED, EMBEDDED), ("mnist", None)],
+    ("data", "found"), [("fashion-mnist", EMBEDDED), (EMBEDDED, EMBEDDED), ("mnist", None)]
 )
 def test_images_at_hand(data, found, full, monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("NVP_DATA", str(tmp_path))  # nothing was downloaded
@@ -61,11 +54,7 @@ def test_the_classes_have_their_names() -> None:
 
 @pytest.mark.parametrize(
     ("name", "title"),
-    [
-        ("mnist", "MNIST"),
-        (EMBEDDED, "embedded Fashion-MNIST"),
-        ("of-my-own", "of-my-own"),
-    ],
+    [("mnist", "MNIST"), (EMBEDDED, "embedded Fashion-MNIST"), ("of-my-own", "of-my-own")],
 )
 def test_data_in_words(name: str, title: str) -> None:
     assert data_title(name) == title

@@ -156,10 +156,7 @@ def _records(split: str, what: str, kind: str, description: str) -> dict[str, An
         "name": f"{name}/{what}",
         "description": description,
         "dataType": kind,
-        "source": {
-            "fileObject": {"@id": f"{name}.npy"},
-            "extract": {"fileProperty": "content"},
-        },
+        "source": {"fileObject": {"@id": f"{name}.npy"}, "extract": {"fileProperty": "content"}},
     }
     number = f"{10 * PER_CLASS[split]:,} {what}s, images and labels in the same order."
     return {

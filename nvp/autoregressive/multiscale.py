@@ -26,12 +26,7 @@ class Upsampler(nn.Module):
     """
 
     def __init__(
-        self,
-        small_shape: tuple[int, int, int],
-        factor: int,
-        width: int,
-        maps: int,
-        num_layers: int,
+        self, small_shape: tuple[int, int, int], factor: int, width: int, maps: int, num_layers: int
     ) -> None:
         super().__init__()
         features, height, across = small_shape
@@ -84,11 +79,7 @@ class MultiScalePixelRNN(ImageModel):
         return images[:, :, ::factor, ::factor]
 
     def _log_probs(
-        self,
-        images: Tensor,
-        num_draws: int,
-        generator: torch.Generator | None,
-        y: Tensor | None,
+        self, images: Tensor, num_draws: int, generator: torch.Generator | None, y: Tensor | None
     ) -> Iterator[Tensor]:
         small = self.subsample(images)
         own = self.small._log_probs(small, num_draws, generator)

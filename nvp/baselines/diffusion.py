@@ -101,11 +101,7 @@ class Diffusion(ImageModel):
         return self.end_losses[images.int()] + 0.5 * (gamma_1 - gamma_0) * error.square()
 
     def _log_probs(
-        self,
-        images: Tensor,
-        num_draws: int,
-        generator: torch.Generator | None,
-        y: Tensor | None,
+        self, images: Tensor, num_draws: int, generator: torch.Generator | None, y: Tensor | None
     ) -> Iterator[Tensor]:
         """The bound, from `times` times an image, one in each part of [0, 1]."""
         parts = self.config.times

@@ -68,11 +68,7 @@ class GAN(ImageModel):
         )
 
     def _log_probs(
-        self,
-        images: Tensor,
-        num_draws: int,
-        generator: torch.Generator | None,
-        y: Tensor | None,
+        self, images: Tensor, num_draws: int, generator: torch.Generator | None, y: Tensor | None
     ) -> list[Tensor]:
         """Raises `NVPError`: there is no likelihood to return."""
         raise NVPError(

@@ -104,11 +104,7 @@ class Gaussian(ImageModel):
         self.below.copy_(factor[rows, columns])
 
     def _log_probs(
-        self,
-        images: Tensor,
-        num_draws: int,
-        generator: torch.Generator | None,
-        y: Tensor | None,
+        self, images: Tensor, num_draws: int, generator: torch.Generator | None, y: Tensor | None
     ) -> Iterator[Tensor]:
         factor = self._factor()
         change = self.num_dimensions * math.log(self.levels)

@@ -68,11 +68,7 @@ class VAE(ImageModel):
         )
 
     def _log_probs(
-        self,
-        images: Tensor,
-        num_draws: int,
-        generator: torch.Generator | None,
-        y: Tensor | None,
+        self, images: Tensor, num_draws: int, generator: torch.Generator | None, y: Tensor | None
     ) -> Iterator[Tensor]:
         """log p(x | z) p(z) / q(z | x): in expectation the ELBO."""
         mean, log_std = self.posterior(images)

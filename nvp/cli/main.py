@@ -126,8 +126,7 @@ def sample(
         int, typer.Option("-n", "--number", min=1, max=10_000, help="Number of images")
     ] = 64,
     temperature: Annotated[
-        float,
-        typer.Option(min=0.0, max=1e6, help="Factor of a flow's z, or divisor of logits"),
+        float, typer.Option(min=0.0, max=1e6, help="Factor of a flow's z, or divisor of logits")
     ] = 1.0,
     label: Annotated[
         int | None, typer.Option(help="Class of a conditional model [default: all in turn]")

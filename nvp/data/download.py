@@ -35,11 +35,7 @@ STALLED_SECONDS = 30
 BINARIZED_MNIST = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist"
 
 # The folder under the data root that a download fills, and torchvision's class for it.
-TARGETS = {
-    **IDX_FOLDERS,
-    "binarized-mnist": AMAT_FOLDER,
-    "cifar10": CIFAR10_FOLDER,
-}
+TARGETS = {**IDX_FOLDERS, "binarized-mnist": AMAT_FOLDER, "cifar10": CIFAR10_FOLDER}
 TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10"}
 # Of the network, and of what it brought.
 FAULTS = (OSError, HTTPException, RuntimeError, EOFError, zlib.error)

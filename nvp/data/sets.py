@@ -41,13 +41,7 @@ from nvp.data.formats import (
     read_idx,
     read_npy,
 )
-from nvp.data.on_disk import (
-    RaggedRows,
-    StoredImages,
-    fingerprint,
-    fingerprint_rows,
-    nchw,
-)
+from nvp.data.on_disk import RaggedRows, StoredImages, fingerprint, fingerprint_rows, nchw
 from nvp.errors import NVPError
 from nvp.paths import data_root, embedded_root, expanded
 

@@ -182,11 +182,7 @@ class RealNVP(ImageModel):
         self.prior = prior if prior is not None else config.prior.build()
 
     def _log_probs(
-        self,
-        images: Tensor,
-        num_draws: int,
-        generator: torch.Generator | None,
-        y: Tensor | None,
+        self, images: Tensor, num_draws: int, generator: torch.Generator | None, y: Tensor | None
     ) -> Iterator[Tensor]:
         for _ in range(num_draws):
             logits, logit_log_det = self._logits(images, generator)

@@ -30,14 +30,7 @@ from nvp.ledger.entry import (
     record_text,
 )
 from nvp.ledger.pictures import write_pictures
-from nvp.ledger.scoring import (
-    check_own,
-    describe_draw,
-    probe_images,
-    score,
-    score_probe,
-    tolerance,
-)
+from nvp.ledger.scoring import check_own, describe_draw, probe_images, score, score_probe, tolerance
 from nvp.likelihood import Score, nats_per_bit, summarise
 from nvp.model.custom import is_path
 from nvp.model.labels import Examples

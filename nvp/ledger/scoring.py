@@ -52,12 +52,7 @@ def scored_images(
 
 
 def score(
-    run: TrainedRun,
-    images: Examples,
-    what: str,
-    *,
-    num_draws: int = 1,
-    of_batches: bool = False,
+    run: TrainedRun, images: Examples, what: str, *, num_draws: int = 1, of_batches: bool = False
 ) -> Tensor:
     """Bits/dim of each image, (N,) float64; progress is shown under the name `what`.
 

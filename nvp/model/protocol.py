@@ -46,11 +46,7 @@ class ImageModel(nn.Module, ABC):
 
     @abstractmethod
     def _log_probs(
-        self,
-        images: Tensor,
-        num_draws: int,
-        generator: torch.Generator | None,
-        y: Tensor | None,
+        self, images: Tensor, num_draws: int, generator: torch.Generator | None, y: Tensor | None
     ) -> Iterable[Tensor]:
         """The log-probability of each image, (N,), in nats, once for each set of noise.
 

@@ -236,10 +236,7 @@ def test_arrays_that_are_not_what_they_should_be(tmp_path: Path, few) -> None:
     whole = path.read_bytes()
     table, labels = np.zeros((2, 3072), np.uint8), np.ones(2, np.int64)
     cases = [
-        (
-            {"data": table.astype(np.float32), "labels": labels},
-            "float32, pixels must be uint8",
-        ),
+        ({"data": table.astype(np.float32), "labels": labels}, "float32, pixels must be uint8"),
         ({"data": np.zeros((2, 3000), np.uint8), "labels": labels}, "which are no square image"),
         ({"data": table, "labels": np.ones(3)}, r"holds labels \(3,\) for 2 images"),
         ({"data": table, "labels": np.array([{}, {}])}, "holds labels that are no numbers"),

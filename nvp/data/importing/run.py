@@ -82,11 +82,7 @@ class Imported:
 
 
 def import_set(
-    source: str | Path,
-    name: str,
-    options: Options | None = None,
-    *,
-    root: str | Path | None = None,
+    source: str | Path, name: str, options: Options | None = None, *, root: str | Path | None = None
 ) -> Imported:
     """Make the data set `name`, a folder under the data root, of what lies in `source`.
 
