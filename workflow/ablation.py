@@ -77,9 +77,9 @@ def run(ablation: Ablation, machine: Leg, variant: Variant, seed: int) -> Varian
 
 def check_settings(ablation: Ablation, rows: list[VariantRun], output: Path) -> None:
     """Raise `NVPError` for a row that is not of this ablation: one table holds one experiment."""
-    wanted = {variant.name: ablation.settings(variant) for variant in ablation.variants}
+    wanted = {(variant.name, seed): ablation.settings(variant) for variant, seed in ablation.runs}
     for row in rows:
-        if wanted.get(row.variant) != row.settings or row.seed not in ablation.seeds:
+        if wanted.get((row.variant, row.seed)) != row.settings:
             raise NVPError(
                 f"{output}: the row of {row.variant}, seed {row.seed}, was made with other "
                 "settings: move the file away, or name another --output"
@@ -90,15 +90,11 @@ def run_all(ablation: Ablation, output: Path, pool: Executor) -> int:
     """Make the runs that `output` lacks; 0 when all are there, 1 when one failed."""
     rows = read_rows(output)
     check_settings(ablation, rows, output)
-    order = [(v.name, seed) for v in ablation.variants for seed in ablation.seeds]
+    order = [(variant.name, seed) for variant, seed in ablation.runs]
     there = {(row.variant, row.seed) for row in rows}
+    missing = [job for job in ablation.runs if (job[0].name, job[1]) not in there]
     # Seed by seed: one that is stopped leaves a table of fewer seeds, and not of fewer variants.
-    missing = [
-        (variant, seed)
-        for seed in ablation.seeds
-        for variant in ablation.variants
-        if (variant.name, seed) not in there
-    ]
+    missing.sort(key=lambda job: job[1])
     print(f"{len(there)} of {len(order)} runs are in {output}", flush=True)
     machine = current_leg(torch.device("cpu"))  # and the commit, as the processes begin with it
     started = time.perf_counter()

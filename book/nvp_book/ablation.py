@@ -25,11 +25,15 @@ from nvp.paths import repository_root, results_root
 
 
 class Variant(Section):
-    """The base configuration with the changes `set`, written as "model.width=4"."""
+    """The base configuration with the changes `set`, written as "model.width=4".
+
+    `seeds` are those of the ablation where the variant has none of its own.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9-]+$")
     title: str
     set: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
 
 
 class Ablation(Section):
@@ -42,6 +46,11 @@ class Ablation(Section):
     @property
     def baseline(self) -> Variant:
         return self.variants[0]
+
+    @property
+    def runs(self) -> list[tuple[Variant, int]]:
+        """Each variant with each of its seeds."""
+        return [(each, seed) for each in self.variants for seed in each.seeds or self.seeds]
 
     def config(self, variant: Variant, seed: int) -> RunConfig:
         """One run: the variant's model, with the seed for weights, data order and noise."""
@@ -164,13 +173,13 @@ class Comparison:
 def compare(ablation: Ablation, rows: Iterable[VariantRun]) -> list[Comparison]:
     """All variants that have a row beside one of the baseline, in their order, baseline first."""
     found = {(row.variant, row.seed): row for row in rows}
-    base = {seed: found.get((ablation.baseline.name, seed)) for seed in ablation.seeds}
+    base = {seed: row for (name, seed), row in found.items() if name == ablation.baseline.name}
     comparisons = []
     for variant in ablation.variants:
         pairs = [
             (row, beside)
             for seed, beside in base.items()
-            if beside is not None and (row := found.get((variant.name, seed))) is not None
+            if (row := found.get((variant.name, seed))) is not None
         ]
         if not pairs:
             continue
