@@ -486,7 +486,7 @@ assert max(nats["flow"], nats["autoregressive"]) < nats["the data"] + 0.15
 #
 # For images the families compare like this:
 #
-# | | likelihood of an image | sampling | latents |
+# | family | likelihood of an image | sampling | latents |
 # |:--|:--|:--|:--|
 # | this chapter's baselines | exact | one step, or one for each pixel | none |
 # | VAE | a bound, or an estimate by more samples of $z$ {cite}`burda2016iwae` | one pass | few, inferred approximately |

@@ -518,7 +518,7 @@ header = ["images", "scale", "checkerboard", "channel-wise"]
 figures.show_table([*header, "maps", "$z^{(i)}$", "dimensions"], rows)
 
 # %% [markdown]
-# The cell 3: 28×28×1 means three couplings on a tensor of height 28, width 28 and one channel. "Maps" are those of the
+# The entry “3: 28×28×1” means three couplings on a tensor of height 28, width 28 and one channel. "Maps" are those of the
 # networks under the checkerboard; the channel-wise ones have twice as many, as in the authors' code
 # {cite}`dinh2016code`. The last two columns are the shape and the number of the latents that leave. The next scale begins with twice the channels and half the
 # side, so with half the dimensions.

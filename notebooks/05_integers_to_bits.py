@@ -434,7 +434,9 @@ if "mnist" in ledger:
     assert 1 / 14 < share * price / whole < 1 / 10  # a twelfth
     assert 1 / 7 < share * floor / whole < 1 / 5  # a sixth
 rows = [[name, f"{r:.1f}", f"{r * floor:.1f}"] for name, r in dark.items()]
-figures.show_table(["", "share of black", "at the floor, bits/dim"], rows)
+figures.show_table(
+    ["images", "share of black", "at the floor, bits/dim"], rows
+)
 
 # %% [markdown]
 # On MNIST a floor of 0.2 bits/dim would be a sixth of the whole score (chapter {ref}`results`). At the price that we

@@ -605,7 +605,7 @@ assert 90 < sum(bool(line.strip()) for line in collected) < 110
 #
 # Section 4.1 of the paper says little about training, and the authors' code {cite}`dinh2016code` completes it:
 #
-# | | in the paper | in the authors' code |
+# | setting | in the paper | in the authors' code |
 # |---|---|---|
 # | optimiser | Adam {cite}`kingma2015adam`, default parameters | rate $10^{-3}$, $\beta = (0.9, 0.999)$, $\epsilon = 10^{-8}$ |
 # | batch | 64 images | 64 images |

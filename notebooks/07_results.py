@@ -188,7 +188,7 @@ assert float(glow.bits_per_dim) == 3.141
 # For clothes we could check one figure of a flow, printed in a notebook: 3.141 bits/dim, of a Glow with 69 million parameters
 # {cite}`kirichenko2020fail`. Our run of half an hour on one core scores better than that one. ({cite:t}`nalisnick2019know` also trained
 # a Glow on these images. We have not seen their figure in print; it may be lower than ours.) The run that is conditioned on the class is ahead of the other by less than 0.01 bits/dim. A class is worth 0.004 at most (chapter {ref}`latents`). The rest may be
-# chance, or come from the 4 % more images that it saw.
+# chance, or come from the 4% more images that it saw.
 #
 # Four conditions belong to every such figure.
 #
@@ -600,7 +600,7 @@ print(f"test images: {scores.mean():.1f}")
 # :class: dropdown
 # ```
 # An honest model learned only what both sets have in common, so a half. A copying model would be nearer to the training
-# images nearly always. Of 32 samples chance alone moves the share by 9 %. Ours is 66 %, less than two such errors above
+# images nearly always. Of 32 samples chance alone moves the share by 9%. Ours is 66%, less than two such errors above
 # a half, so 32 samples do not decide.
 
 # %% tags=["hide-input"]
@@ -671,7 +671,7 @@ print(f"each alone: {n} images; the same images: {paired}")
 # :label: ex-bootstrap
 #
 # The ± of this book takes the mean of many scores for nearly Gaussian. Build an interval that does not. From the scores of the test
-# images draw as many, with replacement, and take their mean. Do so a thousand times. Between which two numbers are 95 % of the
+# images draw as many, with replacement, and take their mean. Do so a thousand times. Between which two numbers are 95% of the
 # means? Compare them with the mean ± 1.96 standard errors.
 # ```
 #

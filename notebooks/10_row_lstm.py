@@ -203,8 +203,8 @@ for name, colour in {"over all 4h": over_all, "per gate": per_gate}.items():
 # green one may. The next layer takes the unit for red and passes this on to red outputs. (The paper does not say
 # how it splits 128 maps in three.)
 #
-# Count the damage in whole models. A **leak** is a pair of an input and an output. The output depends on the input,
-# although the input does not come earlier:
+# Count the damage in whole models. A **leak** is an output that depends on an input, although the input does not come earlier. We
+# count such pairs:
 
 
 # %%
@@ -335,7 +335,7 @@ for name, seen in fields.items():
     print(f"{name}: misses {missed:.0%} of {earlier} earlier pixels")
 
 # %% [markdown]
-# One layer misses 19 % of the earlier pixels, on both sides. Seven layers still miss 13 %, nearly all on the right. The recurrence
+# One layer misses 19% of the earlier pixels, on both sides. Seven layers still miss 13%, nearly all on the right. The recurrence
 # of {doc}`11_diagonal_bilstm` misses one pixel.
 #
 # ## Residual and skip connections

@@ -286,8 +286,8 @@ leaks = (fields["sum, not shifted"] & ~past).sum().item()
 print("later pixels that the sum without a shift sees:", leaks)
 
 # %% [markdown]
-# Without the shift the sum sees all 5 pixels on the right of its own row. Reimplementations have made this mistake. A
-# [known one](https://github.com/carpedm20/pixel-rnn-tensorflow/issues/16) drops the last row and appends zeros at the
+# Without the shift the sum sees all 5 pixels on the right of its own row. Reimplementations have made this mistake.
+# [An issue of pixel-rnn-tensorflow](https://github.com/carpedm20/pixel-rnn-tensorflow/issues/16) reports one that drops the last row and appends zeros at the
 # *bottom*, which moves nothing. Such a model reports likelihoods that are too good, and its "probabilities" do not sum
 # to 1. Here they are for all images of 2 × 3 pixels:
 

@@ -376,11 +376,11 @@ for side in (28, 32):
         cells = [f"{share:.0%}" for share in (seen, later, blind)]
         rows.append([f"{side} × {side}", count, *cells])
     assert later < 1e-12  # 31 layers see all that can be seen
-header = ["images", "layers", "seen", "deeper would", "blind spot"]
+header = ["images", "layers", "seen", "seen if deeper", "blind spot"]
 figures.show_table(header, rows)
 
 # %% [markdown]
-# The blind spot takes 18 to 19 % of the context, at any depth. The Row LSTM after its first convolution has the *same*
+# The blind spot takes 18 to 19% of the context, at any depth. The Row LSTM after its first convolution has the *same*
 # right edge, $d + 2$, but sees all rows above at once. The Diagonal BiLSTM misses one pixel. On CIFAR-10 the paper's
 # likelihoods have the three in this order.
 #
@@ -803,7 +803,7 @@ assert 15.5 < diagonal / pixelcnn < 16.5
 #
 # * A PixelCNN layer is a 3 × 3 convolution with mask B between two 1 × 1s. All pixels are computed at once.
 # * Its field grows by a row and a column with each layer; the right edge stays at $d + 2$. Behind that edge lies the
-#   blind spot, 18 to 19 % of the context.
+#   blind spot, 18 to 19% of the context.
 # * One network takes any of the three layers: a 7 × 7 with mask A, layers with residual and skip connections, two 1 × 1s,
 #   a third for the logits, and a softmax.
 # * Training is a sum of cross-entropies; sampling and completion are the same loop.

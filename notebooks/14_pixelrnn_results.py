@@ -127,8 +127,8 @@ figures.show_table(
 # The best score did not bring the smoothest sheet here ({doc}`17_likelihood_is_not_everything` says more). The counts are
 # small: against 2 or 3 of 64, 8 may be chance (Fisher's exact test gives p = 0.1 and 0.2). If the difference is real, we
 # do not know why. One suspect is rounding. Early in each run the first convolution read levels rounded
-# to bfloat16, a format of 16 bits, while a network that samples reads exact levels. This part is 14 % of the steps of the
-# Row LSTM, 19 % for the Diagonal BiLSTM and 28 % for the PixelCNN. But the PixelCNN, with the largest share, is not the
+# to bfloat16, a format of 16 bits, while a network that samples reads exact levels. This part is 14% of the steps of the
+# Row LSTM, 19% for the Diagonal BiLSTM and 28% for the PixelCNN. But the PixelCNN, with the largest share, is not the
 # roughest. So rounding alone does not explain the counts.
 #
 # Figure 1 of the paper hides the lower half of an image and lets the model go on. For a Pixel RNN this is exact, since the
@@ -562,7 +562,7 @@ figures.show_table(
 #
 # The paper and we train differently:
 #
-# | | the paper | ours |
+# | setting | the paper | ours |
 # |:--|:--|:--|
 # | optimiser | RMSProp | Adam or Muon, by the configuration |
 # | batch | 16 for MNIST and CIFAR-10 | by the configuration |

@@ -173,7 +173,7 @@ lines = {
     "sampling, ms an image": lambda f: milliseconds(f, "sample"),
 }
 figures.show_table(
-    ["", *names],
+    ["property", *names],
     [
         [what, *(cell(family) for family in names)]
         for what, cell in lines.items()
@@ -566,7 +566,8 @@ logits = {
 }
 order = sorted(logits, key=logits.get, reverse=True)
 figures.show_table(
-    ["", "mean logit of D"], [[what, f"{logits[what]:.1f}"] for what in order]
+    ["images", "mean logit of D"],
+    [[what, f"{logits[what]:.1f}"] for what in order],
 )
 
 # %% tags=["remove-cell"]

@@ -567,7 +567,7 @@ for name, key in names.items():
     figure = f"{score.bits_per_dim:.2f} ± {score.standard_error:.2f}"
     rows.append([name, f"{entry.parameters:,}", steps, kind, figure])
 figures.show_table(
-    ["", "parameters", "steps", "likelihood", "bits/dim, test"], rows
+    ["model", "parameters", "steps", "likelihood", "bits/dim, test"], rows
 )
 
 # %% [markdown]
@@ -612,7 +612,7 @@ sequential = {
     "PixelCNN": models["PixelCNN"].num_dimensions,
 }
 figures.show_table(
-    ["", "networks in sequence for a sample"], list(sequential.items())
+    ["model", "networks in sequence for a sample"], list(sequential.items())
 )
 
 # %% [markdown]
@@ -637,7 +637,7 @@ assert torch.allclose(kept, again, atol=1e-3)
 # There is another way to bring Real NVP up to date: keep the couplings, and exchange the networks in them. **Jet**
 # {cite}`kolesnikov2025jet` does that, and removes nearly all else.
 #
-# | | Real NVP | Jet |
+# | part | Real NVP | Jet |
 # |:--|:--|:--|
 # | input | logits | pixels in $[-1, 1]$ |
 # | layout | squeeze, several scales, half of the latents leave early | patches of 4 × 4 pixels as tokens, one scale |
@@ -655,7 +655,9 @@ for figure in facts.figures:
     model = facts.models.get(figure.model)
     if model and (figure.data, model.kind) == ("imagenet64", "uniform noise"):
         rows.append([figure.model, model.preprint[:4], figure.digits])
-figures.show_table(["", "year", "bits/dim"], sorted(rows, key=lambda r: r[1:]))
+figures.show_table(
+    ["model", "year", "bits/dim"], sorted(rows, key=lambda r: r[1:])
+)
 
 # %% [markdown]
 # (‡ TarFlow's authors call their images the official ones, and these may be another downsampling than that of the other rows. See

@@ -284,8 +284,8 @@ plt.show()
 # {eq}`eq:batch-norm` counts the factor that was really applied. But a normalisation should give the next layer numbers of
 # one size, and this one does not.
 #
-# The *first* norm inside $s$ and $t$ sees zeros too, those of the masked input, and the factor of two follows it. Users of
-# a port [have asked](https://github.com/chrischute/real-nvp/issues/3) what the factor is for. Here is the output for an
+# The *first* norm inside $s$ and $t$ sees zeros too, those of the masked input, and the factor of two follows it. In
+# [an issue of a port](https://github.com/chrischute/real-nvp/issues/3) its users ask what the factor is for. Here is the output for an
 # input of deviation 1:
 
 # %%

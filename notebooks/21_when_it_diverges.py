@@ -225,7 +225,7 @@ without_noise, too_good = learn_pairs(False, 300)
 assert sum(honest[-50:]) / 50 > entropy
 assert min(too_good) < 0
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Two flows that learn pairs of black and white pixels, with and without dequantisation, and the entropy of the pairs, which no code can beat. Zero is a code of no length at all.", "name": "fig-no-noise"}, "image": {"alt": "Bits per dimension over steps. The blue curve falls to just above the dashed line of the entropy and stays. The red curve crosses the dashed line within the first thirty steps, falls below zero, and goes on, jagged, to below minus two."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Two flows that learn pairs of black and white pixels, with and without dequantisation, and the entropy of the pairs, which no code can beat. Zero is a code of no length at all.", "name": "fig-no-noise"}, "image": {"alt": "Bits per dimension over steps. The blue curve falls to just above the black line of the entropy and stays. The red curve crosses the black line within the first thirty steps, falls below zero, and goes on, jagged, to below minus two."}}
 pictures.plot_losses(
     {"with noise": honest, "without noise": too_good},
     {"entropy of the pairs": entropy},
@@ -730,7 +730,7 @@ assert late["not clipped"] > late["clipped at 100"] + 0.1
 harm = late["clipped at 100"] - late["clipped at 100, no bad batch"]
 assert abs(harm) < 0.1
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "One batch of noise, at the dotted line, in two runs that differ in clipping only; and both runs once more, without that batch. The first two leave the plot at the dotted line.", "name": "fig-bad-batch"}, "image": {"alt": "Bits per dimension over 100 steps. All four curves fall. The blue and the red one shoot up at step 50 beyond the upper edge. The blue one, clipped, is back at once at the sky blue one, which met no bad batch; the red one, not clipped, stays above the orange one, which met none, until the end."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "One batch of noise, at the grey line, in two runs that differ in clipping only; and both runs once more, without that batch. The first two leave the plot there.", "name": "fig-bad-batch"}, "image": {"alt": "Bits per dimension over 100 steps. All four curves fall. The blue and the red one shoot up at step 50 beyond the upper edge. The blue one, clipped, is back at once at the sky blue one, which met no bad batch; the red one, not clipped, stays above the orange one, which met none, until the end."}}
 pictures.plot_losses(curves, limits=(5, 9), at=spike)
 plt.show()
 

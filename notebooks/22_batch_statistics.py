@@ -160,7 +160,7 @@ for reach in (1e2, 1e3, 1e4):
     true = 2 * torch.trapezoid(density, z)
     mass[reach] = (true.item(), reported.item())
 figures.show_table(
-    ["mass between ± this, N = 4", "true derivative", "as training has it"],
+    ["x, for N = 4", "mass from −x to x", "as training counts it"],
     [[f"{reach:,.0f}", *(f"{p:.2f}" for p in mass[reach])] for reach in mass],
 )
 assert abs(mass[1e4][0] - math.erf(math.sqrt((N - 1) / 2))) < 1e-3
@@ -254,7 +254,7 @@ assert torch.allclose(log_det, of_package, atol=1e-4)
 # of one of them. And the gradient through the moments is multiplied by $1 - \rho$, so it is another gradient, however
 # large the batch. Which weighs more? The folded cell takes a small model that is half trained, on images of 8 × 8
 # pixels. The reference is the gradient of a batch of two thousand images; thirty small batches are compared with it. The
-# past of the running average is here the moments of those images, a better one than small batches would give.
+# running average starts from the moments of those two thousand. Small batches would give it a worse start.
 
 # %% tags=["hide-input"]
 thumbs = F.avg_pool2d(F.pad(images.float(), (2, 2, 2, 2)), 4)
@@ -414,16 +414,16 @@ for name, one in (("halfway", halfway), ("at the end", model)):
     fresh[name] = evaluate(one, held_out).bits_per_dim
 lag = {name: moving[name] - fresh[name] for name in fresh}
 figures.show_table(
-    ["held-out images, bits/dim", "re-estimated", "averages, behind by"],
+    ["held-out images, bits/dim", "re-estimated", "moving averages: more by"],
     [[name, f"{fresh[name]:.1f}", f"{lag[name]:.1f}"] for name in fresh],
 )
 assert lag["halfway"] > 0
 assert lag["at the end"] < lag["halfway"]
 
 # %% [markdown]
-# While the weights still move, the averages lag behind and the score is off. Users of other implementations
-# [have seen](https://github.com/PolinaKirichenko/flows_ood/issues/5) the test likelihood explode in this way while the
-# training loss was fine. So `nvp train` logs two numbers for held-out images, by evaluation mode and by batch
+# While the weights still move, the averages lag behind and the score is off. In
+# [an issue of flows_ood](https://github.com/PolinaKirichenko/flows_ood/issues/5) the test likelihood explodes in this way while the
+# training loss is fine. So `nvp train` logs two numbers for held-out images, by evaluation mode and by batch
 # statistics. Only the first is a likelihood, but when the two part, something is wrong with the moments.
 #
 # How much can hang on it? Take the moments of the recorded run away: set every mean to 0 and every variance to 1, as if

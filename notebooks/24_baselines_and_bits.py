@@ -123,7 +123,7 @@ def mass_seen(q):
 assert mass_seen(covering) > 0.9
 assert all(mass_seen(q) < 0.6 for q in seeking)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "A Gaussian fitted by gradient to a target that is not one, on the line and in the plane (ellipses of two standard deviations). The forward divergence is maximum likelihood. {cite:t}`theis2016note` have a similar figure.", "name": "fig-two-divergences"}, "image": {"alt": "Left, a density with two modes, the left one higher. A wide blue Gaussian spans both and is high over the valley between; a narrow, red one sits on the left mode, another on the right one. Right, two grey half moons; a large blue ellipse around both, and two slim red ones, each along a piece of one moon."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "A Gaussian fitted by gradient descent to a target that is not Gaussian, on the line and in the plane (ellipses of two standard deviations). The forward divergence is maximum likelihood. {cite:t}`theis2016note` have a similar figure.", "name": "fig-two-divergences"}, "image": {"alt": "Left, a density with two modes, the left one higher. A wide blue Gaussian spans both and is high over the valley between; a narrow, red one sits on the left mode, another on the right one. Right, two grey half moons; a large blue ellipse around both, and two slim red ones, each along a piece of one moon."}}
 estimation.plot_divergences(
     line,
     two_modes.log_prob(line).exp(),
@@ -459,7 +459,9 @@ for name, (size, _) in models.items():
     if name != "one histogram":
         assert 1 / 3 < seen / law < 3
         rows.append([name, f"{law:.2f}", f"{seen:.2f}"])
-figures.show_table(["test minus training, bits/dim", "law", "seen"], rows)
+figures.show_table(
+    ["test minus training, bits/dim", "predicted", "measured"], rows
+)
 
 # %% [markdown]
 # The law predicts their order of magnitude and no more. None of these models contains the truth, and many parameters are

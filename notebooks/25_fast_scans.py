@@ -321,7 +321,8 @@ figures.show_table(
     ],
     rows,
 )
-print(textwrap.fill(record["what"], 79), record["machine"]["cpu"], sep="\n")
+what = record["what"].replace(" = ", "\u00a0=\u00a0")  # on one line
+print(textwrap.fill(what, 79), record["machine"]["cpu"], sep="\n")
 assert 2 < faster["row_lstm"] < 3
 assert 7 < faster["diagonal_bilstm"] < 9
 

@@ -2,7 +2,8 @@
 
 autodoc takes a docstring for reStructuredText; ours hold |det|, *given and `code`, as mathematics
 and Python write them. So marks are escaped, `code` is set as code and linked where a page of
-book/api has that name, and columns of names with their meanings become lists. Under a class
+book/api has that name, and columns of names with their meanings become lists, as rows with a
+star do. Under a class
 stand its fields, with the comments on them in the source: for configurations, the keys of a file.
 """
 
@@ -22,6 +23,8 @@ from typing import Any
 
 from pydantic import BaseModel
 from sphinx.application import Sphinx
+
+from nvp.model.config import Family
 
 PAGES = Path("book") / "api"
 ENTRY = re.compile(r"(\S+(?:, \S+)*) {2,}(\S.*)")
@@ -77,6 +80,9 @@ def restructured(lines: list[str], names: Namespace, module: str) -> list[str]:
         rows = textwrap.dedent(block).splitlines()
         if rows and rows[0].startswith(">>>"):
             result += rows
+        elif rows and rows[0].startswith("* "):
+            items = "\n".join(rows).removeprefix("* ").split("\n* ")
+            result += ["* " + inline(" ".join(item.split()), names, module) for item in items]
         elif any(ENTRY.fullmatch(row) for row in rows):
             result += definition_list(rows, names, module)
         elif indented:
@@ -134,16 +140,15 @@ def declared(cls: type) -> dict[str, tuple[str, str]]:
 def fields(cls: type, names: Namespace, module: str) -> list[str]:
     """A list of a class's fields: of configurations and records all, else those with a comment."""
     said: dict[str, tuple[str, str]] = {}
-    data = issubclass(cls, BaseModel) or dataclasses.is_dataclass(cls)
-    for base in reversed(cls.__mro__) if data else [cls]:  # models share those of the protocol
+    for base in reversed(cls.__mro__) if is_data(cls) else [cls]:  # models share the protocol's
         if base.__module__.startswith("nvp."):
             said |= declared(base)
     if issubclass(cls, BaseModel):
         said = {
-            name: (name + default_of(field), said[name][1])
-            for name, field in cls.model_fields.items()
+            name: (said[name][0].partition(" = ")[0] + default_of(cls, name), said[name][1])
+            for name in cls.model_fields
         }
-    elif not dataclasses.is_dataclass(cls):
+    elif not is_data(cls):
         said = {name: both for name, both in said.items() if both[1]}
     return [
         f"* ``{declaration}``" + (f": {inline(comment, names, module)}" if comment else "")
@@ -152,11 +157,19 @@ def fields(cls: type, names: Namespace, module: str) -> list[str]:
     ]
 
 
-def default_of(field: Any) -> str:
+def is_data(cls: type) -> bool:
+    """Whether the fields of a class are what it is made of."""
+    return issubclass(cls, BaseModel) or dataclasses.is_dataclass(cls) or hasattr(cls, "_fields")
+
+
+def default_of(cls: type[BaseModel], name: str) -> str:
     """What stands behind the name of a field where a file leaves it out, in a file's words."""
-    if field.is_required():
+    field = cls.model_fields[name]
+    if field.is_required() or (name == "family" and inspect.isabstract(cls)):
         return ""
     value = field.get_default(call_default_factory=True)
+    if issubclass(cls, Family) and name == "family":
+        value = cls.name()
     if isinstance(value, BaseModel):  # a section, which has its own defaults
         return " = {}"
     plain = value.value if isinstance(value, Enum) else value
@@ -184,15 +197,21 @@ def process_signature(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str, returns: str
 ) -> tuple[str, str] | None:
     """Leave out signatures that say nothing, and those of classes whose fields are listed."""
-    listed = inspect.isclass(obj) and (
-        issubclass(obj, Enum | BaseModel) or dataclasses.is_dataclass(obj)
-    )
+    listed = inspect.isclass(obj) and (issubclass(obj, Enum) or is_data(obj))
     empty = what == "exception" or str(signature).startswith("(*args")
     return ("", "") if listed or empty else None
 
 
+def skip_member(
+    app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any
+) -> bool | None:
+    """Leave out the fields of a named tuple, which stand under it."""
+    return True if str(obj.__doc__).startswith("Alias for field number") else None
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Register both hooks."""
+    """Register the hooks."""
+    app.connect("autodoc-skip-member", skip_member)
     app.connect("autodoc-process-docstring", process_docstring)
     app.connect("autodoc-process-signature", process_signature)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,6 +1,6 @@
 """A diffusion model in continuous time, with its variational bound in nats (Kingma et al. 2021).
 
-Sections and appendices below are those of *Variational Diffusion Models*, arXiv 2107.00630.
+Sections and appendices below are those of "Variational Diffusion Models", arXiv 2107.00630.
 """
 
 from __future__ import annotations

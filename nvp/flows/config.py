@@ -19,34 +19,34 @@ from nvp.model.protocol import ImageModel
 class RealNVPConfig(ModelConfig, family="realnvp"):
     """Every choice that makes one Real NVP. `paper` and `official` are the two faithful presets.
 
-    The key `preset` of a file names one of them; other keys change its fields. Fields under "where
-    they differ" are those in which paper and official code disagree, or in which the paper is
-    silent. The book's appendix "Paper against official code" measures the
-    effect of each.
+    The key `preset` of a file names one of them; other keys change its fields. From `affine_order`
+    to `sample_batch_statistics` are those in which paper and official code disagree, or in which
+    the paper is silent. The book's appendix "Paper against official code" measures the effect of
+    each.
     """
 
     levels: Literal[256] = 256
     # Sizes
     num_scales: int = Field(default=2, ge=1, le=12)
-    num_blocks: int = Field(default=2, ge=0, le=256)
-    width: Width = 32
-    # Where they differ
+    num_blocks: int = Field(default=2, ge=0, le=256)  # residual blocks of s and t
+    width: Width = 32  # their maps at first; channel-wise, and in the next scale, twice as many
+    # Where paper and official code differ
     affine_order: AffineOrder = AffineOrder.SCALE_THEN_SHIFT
-    first_kept: Parity = Parity.ODD
-    channel_squeeze: SqueezeOrder = SqueezeOrder.POSITION_MAJOR
-    factor_out_squeeze: SqueezeOrder = SqueezeOrder.DIAGONAL
-    norm_scope: NormScope | None = NormScope.WHOLE
-    norm_running_average: bool = False
+    first_kept: Parity = Parity.ODD  # squares with b = 1 in the first coupling of a scale
+    channel_squeeze: SqueezeOrder = SqueezeOrder.POSITION_MAJOR  # before channel-wise couplings
+    factor_out_squeeze: SqueezeOrder = SqueezeOrder.DIAGONAL  # before half of the maps leave
+    norm_scope: NormScope | None = NormScope.WHOLE  # of the norm after each coupling; null: none
+    norm_running_average: bool = False  # its moments in training, as in appendix E
     norm_momentum: float = Field(default=0.1, gt=0, le=1)
     logit: LogitForm = LogitForm.SYMMETRIC
-    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)  # the margin of the logit
     scale_per_channel: bool = False  # half of a channel-wise coupling's then have no effect
-    checkerboard_scale_init: float = 0.0
+    checkerboard_scale_init: float = 0.0  # of the learned scale of the tanh, section 4.1
     channel_scale_init: float = 1.0
-    concatenated_relu: bool = True
-    mask_channel: bool = True
+    concatenated_relu: bool = True  # the nets see h and -h, rectified
+    mask_channel: bool = True  # and b, as one more map
     penalise_channel_scales: bool = True
-    undo_data_constraint: bool = True
+    undo_data_constraint: bool = True  # in samples; the official code leaves the margin in
     sample_batch_statistics: bool = False  # the nets' own norms, when images are drawn
     # Parts that both have; only the ablation leaves them out
     weight_norm: bool = True
@@ -82,7 +82,7 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
 
     @classmethod
     def official(cls, image_shape: tuple[int, int, int], **sizes_and_changes: Any) -> RealNVPConfig:
-        """The model of the authors' code, quirks included (that appendix lists them)."""
+        """The model of the authors' code, quirks included (the appendix lists them)."""
         return cls.model_validate(
             {"preset": "official", "image_shape": image_shape, **sizes_and_changes}
         )

@@ -1,4 +1,4 @@
-"""`check_bijection`."""
+"""A check that every bijection passes: `check_bijection`."""
 
 from __future__ import annotations
 

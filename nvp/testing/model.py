@@ -1,4 +1,4 @@
-"""`check_model`, and samples of a Pixel RNN by definition."""
+"""A check that every model of images passes: `check_model`."""
 
 from __future__ import annotations
 

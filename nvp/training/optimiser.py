@@ -77,7 +77,7 @@ def orthogonal(matrix: Tensor) -> Tensor:
     """U V^T of a matrix U S V^T, or of several, (..., rows, columns), singular values only near 1.
 
     By a Newton-Schulz iteration. The published coefficients of its polynomial lift small singular
-    values as fast as possible. Those above about 0.15 % of the matrix's norm end between 0.65 and
+    values as fast as possible. Those above about 0.15% of the matrix's norm end between 0.65 and
     1.2, smaller ones below. So the products may be in bfloat16, and are where autocast is on.
     """
     a, b, c, rounds = 3.4445, -4.7750, 2.0315, 5

@@ -33,6 +33,8 @@ PURPLE = "#CC79A7"
 SKY = "#56B4E9"
 YELLOW = "#F0E442"
 PALETTE = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW)
+# Beside the colours: curves that touch can be told apart without them.
+STYLES = ("-", "--", "-.", ":") * 2
 
 INK = "#1a1a1a"
 GREY = "#767676"  # the lightest grey that is still legible on white (contrast 4.5)

@@ -14,9 +14,9 @@ def plot_saturation(x: Tensor, normalised: Mapping[str, Tensor], bounds: Sequenc
     """A scalar x against what batch normalisation makes of it; dotted lines at +-`bounds`."""
     _, ax = plt.subplots(figsize=(WIDTH, 3.1))
     colours = (INK, BLUE, GREEN, VERMILION)
-    styles = ("--", "-", "-", "-")
+    styles = ("--", "-", "-.", (0, (4, 1, 1, 1, 1, 1)))
     for (name, z), colour, style in zip(normalised.items(), colours, styles, strict=False):
-        ax.plot(x, z, style, color=colour, label=name)
+        ax.plot(x, z, ls=style, color=colour, label=name)
     for bound, colour in zip(bounds, colours[1:], strict=False):
         for sign in (-1, 1):
             ax.axhline(sign * bound, color=colour, ls=":", lw=1)

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 from torch import Tensor
 
 from nvp_book import figures
-from nvp_book.figures import BLUE, GREEN, GREY, INK, ORANGE, SKY, VERMILION, WIDTH
+from nvp_book.figures import BLUE, GREEN, GREY, INK, ORANGE, SKY, STYLES, VERMILION, WIDTH
 
 
 def plot_losses(
@@ -26,12 +26,13 @@ def plot_losses(
     A loss stands for `every` steps, of which it is drawn at the first.
     """
     _, ax = plt.subplots(figsize=(WIDTH, 3.0))
-    for (name, losses), colour in zip(curves.items(), colours, strict=False):
-        ax.plot(range(0, every * len(losses), every), losses, color=colour, lw=1.4, label=name)
+    for (name, losses), colour, style in zip(curves.items(), colours, STYLES, strict=False):
+        steps = range(0, every * len(losses), every)
+        ax.plot(steps, losses, style, color=colour, lw=1.4, label=name)
     for name, height in (marks or {}).items():
-        ax.axhline(height, color=INK, ls="--", lw=1.2, label=name)
+        ax.axhline(height, color=INK, lw=1.2, label=name)
     if at is not None:
-        ax.axvline(at, color=GREY, ls=":", lw=1.4)
+        ax.axvline(at, color=GREY, lw=1)
     ax.set(xlabel="step", ylabel="bits/dim", ylim=limits)
     ax.legend(fontsize=9)
 
@@ -110,6 +111,6 @@ def plot_spike(steps: Tensor, sizes: Mapping[str, Tensor], at: int) -> None:
     _, ax = plt.subplots(figsize=(WIDTH, 2.7))
     for (name, values), colour in zip(sizes.items(), (VERMILION, BLUE), strict=True):
         ax.semilogy(steps, values, color=colour, label=name)
-    ax.axvline(at, color=GREY, ls=":", lw=1.4)
+    ax.axvline(at, color=GREY, lw=1)
     ax.set(xlabel="step", ylabel=r"$1 / \sqrt{v}$")
     ax.legend(fontsize=9)

@@ -75,9 +75,9 @@ def plot_discriminator(x: Tensor, data: Tensor, model: Tensor) -> None:
     left.set(xlabel="x", ylabel="density", ylim=(0, 0.4))
     left.legend(fontsize=9, loc="upper right")
     right.plot(x, best, color=GREEN)
-    for place, colour, name in ((data, BLUE, "$p$"), (best, GREEN, "$D^*$")):
+    for place, colour, style, name in ((data, BLUE, ":", "$p$"), (best, GREEN, "--", "$D^*$")):
         peak = x[place.argmax()].item()
-        right.plot([peak, peak], [0, 1], color=colour, ls=":", label=f"where {name} is highest")
+        right.plot([peak, peak], [0, 1], style, color=colour, label=f"where {name} is highest")
     right.set(xlabel="x", ylabel="$D^*(x)$", ylim=(0, 1.45), yticks=[0, 0.5, 1])
     right.legend(fontsize=9, loc="upper left")
 

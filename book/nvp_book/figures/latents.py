@@ -6,6 +6,7 @@ Every function plots one new figure and returns nothing. Images are uint8, (N, C
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from nvp_book.figures import ORANGE, PALETTE, WIDTH, ink_on
+from nvp_book.figures import ORANGE, PALETTE, STYLES, WIDTH, ink_on
 from nvp_book.figures.samples import GAP, sheet_axes, side_by_side, tile
 
 
@@ -40,8 +41,9 @@ def plot_lengths(lengths: Mapping[str, Tensor]) -> None:
     _, ax = plt.subplots(figsize=(WIDTH, 2.4))
     values = torch.cat(list(lengths.values()))
     bins = np.linspace(values.min().item() - 0.02, values.max().item() + 0.02, 50).tolist()
-    for (name, each), colour in zip(lengths.items(), PALETTE, strict=False):
-        ax.hist(each.numpy(), bins, density=True, histtype="step", color=colour, lw=1.8, label=name)
+    shape: dict[str, Any] = {"density": True, "histtype": "step", "lw": 1.8}
+    for (name, each), colour, style in zip(lengths.items(), PALETTE, STYLES, strict=False):
+        ax.hist(each.numpy(), bins, color=colour, ls=style, label=name, **shape)
     ax.set(xlabel="|z| / √D", ylabel="density", yticks=[])
     ax.legend(fontsize=9.5, loc="upper center", bbox_to_anchor=(0.45, 1.05))
 
@@ -58,8 +60,8 @@ def plot_to_scale(sheets: Mapping[str, tuple[Tensor, int]], part: float = 1.0) -
 def plot_border(shares: Mapping[str, Tensor]) -> None:
     """The share of black pixels over the distance from the nearest border, from 0 on."""
     _, ax = plt.subplots(figsize=(WIDTH, 2.7))
-    for (name, share), colour in zip(shares.items(), PALETTE, strict=False):
-        ax.plot(range(len(share)), share, color=colour, label=name)
+    for (name, share), colour, style in zip(shares.items(), PALETTE, STYLES, strict=False):
+        ax.plot(range(len(share)), share, style, color=colour, label=name)
     ax.set(xlabel="pixels to the nearest border", ylabel="share of black pixels", ylim=(0, 1))
     ax.legend(fontsize=9.5)
 

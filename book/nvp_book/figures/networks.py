@@ -9,7 +9,13 @@ import torch
 
 from nvp_book.figures import BLUE, GREEN, GREY, INK, SKY, VERMILION, WIDTH
 
-TERMS = {"flow": VERMILION, "logit": GREY, "prior 1": BLUE, "prior 2": SKY, "prior 3": GREEN}
+TERMS = {
+    "flow": (VERMILION, "-"),
+    "logit": (GREY, "-"),
+    "prior 1": (BLUE, "-"),
+    "prior 2": (SKY, "--"),
+    "prior 3": (GREEN, "-."),
+}
 
 
 def plot_terms(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
@@ -17,8 +23,8 @@ def plot_terms(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
     _, axes = plt.subplots(1, len(runs), figsize=(WIDTH, 3.4), sharey=True)
     for ax, (title, history) in zip(axes, runs.items(), strict=True):
         steps = range(1, 1 + len(history))
-        for name, colour in TERMS.items():
-            ax.plot(steps, [step[name] for step in history], color=colour, label=name)
+        for name, (colour, style) in TERMS.items():
+            ax.plot(steps, [step[name] for step in history], style, color=colour, label=name)
         total = [sum(step.values()) for step in history]
         ax.plot(steps, total, color=INK, lw=2.4, label="bits/dim")
         ax.axhline(0, color=GREY, lw=0.8)

@@ -85,9 +85,9 @@ def plot_two_scales(
     dot: dict[str, Any] = {"marker": "o", "ls": "", "mec": INK, "ms": 7}
     handles = [
         Patch(fc="white", ec=INK, lw=2.2, label="the pixel that looks"),
-        Patch(fc=SKY, ec=GREY, label="seen of the image"),
-        Line2D([], [], mfc=ORANGE, label="seen of the small image", **dot),
-        Line2D([], [], mfc="white", label="not seen of it", **dot),
+        Patch(fc=SKY, ec=GREY, label="image: seen"),
+        Line2D([], [], mfc=ORANGE, label="small image: seen", **dot),
+        Line2D([], [], mfc="white", label="small image: not seen", **dot),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9.5)
 
