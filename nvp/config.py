@@ -168,6 +168,9 @@ def _model(model: Any) -> Any:
     return family.model_validate(model)
 
 
+AnyModel = Annotated[
+    SerializeAsAny[ModelConfig] | SerializeAsAny[MultiScaleConfig], BeforeValidator(_model)
+]
 NAME = r"^[a-z0-9][a-z0-9._-]*$"  # so that it can name a folder
 NAME_RULE = "use lower-case letters, digits, '.', '_' and '-', and begin with a letter or a digit"
 
@@ -177,9 +180,7 @@ class RunConfig(Section):
 
     name: str = Field(pattern=NAME)
     title: str = ""
-    model: Annotated[
-        SerializeAsAny[ModelConfig] | SerializeAsAny[MultiScaleConfig], BeforeValidator(_model)
-    ]
+    model: AnyModel  # the configuration of its family
     data: DataConfig
     training: TrainingConfig
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)

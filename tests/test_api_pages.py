@@ -109,6 +109,7 @@ def test_columns_examples_and_literal_text() -> None:
                      that moved
         """
     assert rst(columns) == "* ``WHOLE``: all of them\n* ``TRANSFORMED``: only those that moved\n"
+    assert rst("* a\n* b,\n  c*d") == "* a\n* b, c\\*d\n"
     assert rst(">>> a = b*c\n... | d") == ">>> a = b*c\n... | d\n"
     assert rst("As in\n\n    model:\n      width: 8\n\nso.") == (
         "As in\n\n::\n\n    model:\n      width: 8\n\nso.\n"
@@ -117,16 +118,25 @@ def test_columns_examples_and_literal_text() -> None:
 
 def test_fields_have_their_defaults_and_comments() -> None:
     from nvp.config import DataConfig, EvaluationConfig, RunConfig
+    from nvp.data.importing.source import Picture
+    from nvp.flows.config import RealNVPConfig
     from nvp.flows.realnvp import RealNVP
+    from nvp.model.config import ModelConfig
     from nvp.model.protocol import ImageModel
     from nvp.training.state import State
 
     data = docstrings.fields(DataConfig, NAMES, "nvp.config")
-    assert data[0] == "* ``name``"
-    assert "* ``limit = null``: use only the first so many training images" in data
-    assert '* ``title = ""``' in docstrings.fields(RunConfig, NAMES, "nvp.config")
+    assert data[0] == "* ``name: str``"
+    assert "* ``limit: int | None = null``: use only the first so many training images" in data
+    assert '* ``title: str = ""``' in docstrings.fields(RunConfig, NAMES, "nvp.config")
     held_out = docstrings.fields(EvaluationConfig, NAMES, "nvp.config")[2]
-    assert held_out.startswith("* ``validation_images = 1000``: In training: so many images of the")
+    assert held_out.startswith("* ``validation_images: int = 1000``: In training: so many images")
+    base, own = (docstrings.fields(c, NAMES, c.__module__) for c in (ModelConfig, RealNVPConfig))
+    assert (base[0], own[0]) == ("* ``family: str``", "* ``family: str = realnvp``")
+    assert "* ``affine_order: AffineOrder = scale_then_shift``" in own
+    picture = docstrings.fields(Picture, NAMES, "nvp.data.importing.source")
+    assert picture[-1] == "* ``label: Label = None``"
+    assert docstrings.skip_member(None, "attribute", "label", Picture.label, False, None)
     assert docstrings.fields(ImageModel, NAMES, "nvp.model.protocol")[0] == (
         "* ``levels: int = 256``: number of values of a sub-pixel: 0..levels-1"
     )

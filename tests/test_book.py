@@ -25,6 +25,12 @@ CHAPTERS = [page for page in PAGES if page.startswith("notebooks/")]
 BROKEN_EQUATIONS = "document.querySelectorAll('[data-mml-node=merror]').length"
 EQUATIONS = "document.querySelectorAll('.math').length"
 RENDERED = "document.querySelectorAll('.math mjx-container > svg').length"
+# What folds is read aloud by its words or its name; a formula is no stop of the Tab key.
+MUTE = (
+    "[...document.querySelectorAll('summary')].filter(s => !(s.ariaLabel || s.textContent.trim()))"
+)
+HIDDEN_NAMES = "document.querySelectorAll('[aria-label^=\"Toggle hidden\"]').length"
+TAB_STOPS = "document.querySelectorAll('mjx-container[tabindex=\"0\"]').length"
 BROKEN_IMAGES = "[...document.images].filter(i => !i.naturalWidth).map(i => i.src)"
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
@@ -65,6 +71,8 @@ def test_a_page_needs_no_network_and_fits_a_phone(book: Path, browser: Browser, 
     assert browser.value(BROKEN_IMAGES) == []
     assert browser.value(BROKEN_EQUATIONS) == 0
     assert browser.value(RENDERED) == browser.value(EQUATIONS)
+    assert browser.value(f"{MUTE}.length") == 0
+    assert browser.value(HIDDEN_NAMES) == browser.value(TAB_STOPS) == 0
 
 
 def test_the_welcome_page_has_its_equation(book: Path, browser: Browser) -> None:

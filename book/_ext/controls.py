@@ -1,17 +1,23 @@
-"""Sphinx extension: the controls that fold and unfold are read aloud by the words that they show.
+"""Sphinx extension: the controls that fold and unfold are read aloud by the words beside them.
 
-The theme gives folded cells one hidden name, whatever stands on them, and a list of pages none.
+The theme gives them one hidden name, "Toggle hidden content", and those of a list of pages none.
 """
 
 from pathlib import Path
 
 from sphinx.application import Sphinx
 
+# In which files what stands for what.
 NAMES = {
-    '<summary aria-label="Toggle hidden content">': "<summary>",
-    '<summary><span class="toctree-toggle"': (
-        '<summary aria-label="pages of this part"><span class="toctree-toggle"'
-    ),
+    "*.html": {
+        '<summary aria-label="Toggle hidden content">': "<summary>",
+        '<summary><span class="toctree-toggle"': (
+            '<summary aria-label="pages of this part"><span class="toctree-toggle"'
+        ),
+    },
+    "togglebutton.js": {
+        "Toggle hidden content": "${item.querySelector('.admonition-title').textContent.trim()}"
+    },
 }
 
 
@@ -19,11 +25,12 @@ def name_controls(app: Sphinx, error: Exception | None) -> None:
     """Put the names into every page, once all are written."""
     if error or app.builder.format != "html":
         return
-    for page in Path(app.outdir).rglob("*.html"):
-        text = page.read_text()
-        for old, new in NAMES.items():
-            text = text.replace(old, new)
-        page.write_text(text)
+    for pattern, names in NAMES.items():
+        for path in Path(app.outdir).rglob(pattern):
+            text = path.read_text()
+            for old, new in names.items():
+                text = text.replace(old, new)
+            path.write_text(text)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
