@@ -101,16 +101,40 @@ def test_a_flow_is_no_row_among_pixel_rnns(own: Path) -> None:
 @pytest.mark.parametrize(
     ("cell", "text"),
     [
+        ("-1.5", "−1.5"),
+        ("-0.00", "0.00"),
+        ("-0.01", "−0.01"),
         ("83.18 ± 0.20", "83.18_±_0.20"),
         ("< 80.97", "<_80.97"),
         ("≈ 86.60 †", "≈_86.60_†"),
+        ("± 40", "±_40"),
+        ("k = 3", "k_=_3"),
+        ("28 × 28 pixels", "28_×_28 pixels"),
         ("finished at 35 % of it", "finished at 35_% of it"),
+        ("0.14 M parameters", "0.14_M parameters"),
+        ("3 Maps", "3 Maps"),
         ("DBN, 2 hidden layers", "DBN, 2 hidden layers"),
+        ("row-lstm, a - b", "row-lstm, a - b"),
     ],
 )
-def test_figures_do_not_break_across_lines(cell: str, text: str) -> None:
+def test_figures_are_set_and_do_not_break_across_lines(cell: str, text: str) -> None:
     table = Table("", ("what", "figure"), [("row", cell)])
     assert f"| row | {text} |".replace("_", "\u00a0") in table.markdown()
+
+
+@pytest.mark.parametrize(
+    ("column", "mark"),
+    [
+        (("1,024", "< 4.5"), "--:"),
+        (("–", "0.5 ± 0.1"), "--:"),  # a missing figure
+        (("64, not of an image", "none"), ":--"),
+        (("–", "–"), ":--"),
+        ((), ":--"),
+    ],
+)
+def test_only_columns_of_figures_are_flush_right(column: tuple[str, ...], mark: str) -> None:
+    table = Table("", ("what", "column"), [("2 layers", cell) for cell in column])
+    assert table.markdown().splitlines()[1] == f"| :-- | {mark} |"
 
 
 @pytest.mark.slow

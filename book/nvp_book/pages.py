@@ -82,6 +82,6 @@ def folded_entries(ledger: Table) -> str:
             runs[-1][2].append(line)
     folded = []
     for name, what, lines in runs:
-        whole = Table("", ("entry", f"`{name}`"), lines).markdown().rstrip()
+        whole = Table("", ("entry", f"`{name}`"), lines).markdown()
         folded.append(f":::{{dropdown}} {unbroken(what)}\n{whole}\n:::\n")
     return "\n".join([f"{ledger.caption}\n", *folded])

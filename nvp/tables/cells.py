@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nvp.ledger.entry import Run
@@ -22,10 +23,15 @@ class Table:
     rows: list[tuple[str, ...]]
 
     def markdown(self) -> str:
-        """A table that GitHub, Jupyter and the book all read."""
-        lines = [self.header, tuple("---" for _ in self.header), *self.rows]
-        text = "\n".join("| " + " | ".join(map(unbroken, cells)) + " |" for cells in lines)
-        return f"{text}\n\n{self.caption}\n"
+        """A table that GitHub, Jupyter and the book all read.
+
+        Names are in the first column; columns of figures are flush right.
+        """
+        columns = [[row[i] for row in self.rows] for i in range(1, len(self.header))]
+        aligned = (":--", *("--:" if _has_figures(column) else ":--" for column in columns))
+        lines = (tuple(map(unbroken, self.header)), aligned, *(map(unbroken, r) for r in self.rows))
+        text = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+        return f"{text}\n\n{self.caption}\n" if self.caption else text
 
     def without_first_column(self) -> Table:
         """The table without its first column, for rows that share it."""
@@ -56,12 +62,18 @@ def code(words: str) -> str:
 
 
 def unbroken(cell: str) -> str:
-    """The same text, with its figures kept from breaking across lines."""
-    return re.sub(
-        r"(?<=\d) ± (?=\d)|(?<=^[<≈]) (?=\d)|(?<=\d) (?=†|%|nats|M\b)|(?<=nats) (?=†)",
-        lambda gap: gap[0].replace(" ", "\u00a0"),
-        cell,
-    )
+    """A cell with a minus for a hyphen, no sign before zero, and no breaks within a figure."""
+    text = re.sub(r"^-(?=\d)", "−", cell)
+    text = re.sub(r"^−(?=0(\.0*)?$)", "", text)
+    text = re.sub(r"(?<=\w) ([±×=]) (?=\d)", "\u00a0\\1\u00a0", text)
+    gap = r"(?<=^[<≈±]) (?=\d)|(?<=\d) (?=†|%|nats|M\b)|(?<=nats) (?=†)"
+    return re.sub(gap, "\u00a0", text)
+
+
+def _has_figures(column: Sequence[str]) -> bool:
+    """Whether a column holds figures, and dashes or nothing beside them."""
+    rest = [cell for cell in column if not re.match(r"[<≈]? ?[+−-]?\d", cell)]
+    return len(rest) < len(column) and all(cell in ("", "–") for cell in rest)
 
 
 def mean_cell(run: Run, score: Score) -> str:

@@ -8,7 +8,6 @@ readers who do not see all of them, and in print.
 from __future__ import annotations
 
 import io
-import re
 import sys
 from base64 import b64encode
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from matplotlib.typing import ColorType
 from PIL import Image
 
 from nvp.runs.sheet import encode
+from nvp.tables.cells import Table
 
 BLUE = "#0072B2"
 ORANGE = "#E69F00"
@@ -163,24 +163,5 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Show a table in the page: names in the first column; columns of figures are flush right."""
     from IPython.display import Markdown, display  # only a notebook needs it, and has it
 
-    def line(cells: Sequence[object]) -> str:
-        return "| " + " | ".join(map(_set, cells)) + " |"
-
-    _, *columns = zip(*rows, strict=True)
-    aligned = [":--", *("--:" if _has_figures(column) else ":--" for column in columns)]
-    display(Markdown("\n".join([line(header), line(aligned), *map(line, rows)])))
-
-
-def _set(cell: object) -> str:
-    """A cell with a minus for a hyphen, no sign before zero, and no breaks within a figure."""
-    text = re.sub(r"^-(?=\d)", "−", str(cell))
-    text = re.sub(r"^−(?=0(\.0*)?$)", "", text)
-    text = re.sub(r"(?<=\w) ([±×=]) (?=\d)", "\u00a0\\1\u00a0", text)
-    return re.sub(r"(?<=\d) (?=%|M\b)|(?<=^±) ", "\u00a0", text)
-
-
-def _has_figures(column: Sequence[object]) -> bool:
-    """Whether a column holds figures, and dashes or nothing beside them."""
-    figures = [re.match(r"[<≈]? ?[+−-]?\d", str(cell)) is not None for cell in column]
-    rest = (str(cell) for cell, figure in zip(column, figures, strict=True) if not figure)
-    return any(figures) and all(cell in ("", "–") for cell in rest)
+    table = Table("", tuple(header), [tuple(map(str, row)) for row in rows])
+    display(Markdown(table.markdown()))
