@@ -10,6 +10,7 @@ import fcntl
 import glob
 import hashlib
 import os
+import shutil
 import socket
 import sys
 import time
@@ -58,6 +59,23 @@ def write(path: Path, content: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     write(path, text.encode())
+
+
+def replace_folder(folder: Path, target: Path) -> None:
+    """Rename `folder` to `target`, and remove what was there; where that fails, it stays there.
+
+    A kill between the two renames leaves it beside `target`, as `.NAME.old`.
+    """
+    old = target.with_name(f".{target.name}.old")
+    try:
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            os.replace(target, old)
+        os.replace(folder, target)
+    finally:
+        if old.exists() and not target.exists():
+            os.replace(old, target)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def sha256(path: Path) -> str:

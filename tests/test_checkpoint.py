@@ -18,7 +18,7 @@ from tiny import configuration, pixelrnn_configuration
 
 from nvp import files
 from nvp.errors import NVPError
-from nvp.files import STALE_SECONDS, write, write_text
+from nvp.files import STALE_SECONDS, replace_folder, write, write_text
 from nvp.model.protocol import ImageModel
 from nvp.runs import log as runlog
 from nvp.runs.folder import RunFolder
@@ -138,6 +138,19 @@ def test_text_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch) -> Non
     with pytest.raises(NVPError):
         write_text(tmp_path / "a.txt", "second")
     assert (tmp_path / "a.txt").read_text() == "first"
+
+
+@pytest.mark.parametrize("place", ["set", ".set.old"])  # as a kill between two renames leaves it
+def test_a_folder_is_replaced_or_stays(place: str, tmp_path: Path) -> None:
+    for name in (place, "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "name").write_text(name)
+    with pytest.raises(OSError, match="nothing"):
+        replace_folder(tmp_path / "nothing", tmp_path / "set")
+    assert (tmp_path / "set" / "name").read_text() == place
+    replace_folder(tmp_path / "new", tmp_path / "set")
+    assert (tmp_path / "set" / "name").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
 def test_a_file_without_a_checksum_is_refused(tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def test_an_entry_that_cannot_be_replaced_is_kept(
             raise PermissionError("no")
         move(source, target)
 
-    monkeypatch.setattr("nvp.ledger.enter.os.replace", refuse)
+    monkeypatch.setattr("nvp.files.os.replace", refuse)
     options = {"data_root": trained / "data", "first": 20, "num_draws": 2, "replace": True}
     with pytest.raises(NVPError, match="nothing was recorded"):
         record(trained / "run", root=own, **options)

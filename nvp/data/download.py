@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
-import os
 import socket
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from nvp.data.sets import (
     load,
 )
 from nvp.errors import NVPError
+from nvp.files import replace_folder
 
 STALLED_SECONDS = 30
 
@@ -77,7 +77,9 @@ def get(name: str, root: str | Path | None = None) -> Path:
             fetched = Path(temporary)
             _fetch(name, fetched, under)
             _verified(name, fetched)
-            _put_in_place(fetched / TARGETS[name], under / TARGETS[name], fetched)
+            target = under / TARGETS[name]
+            target.parent.mkdir(exist_ok=True)
+            replace_folder(fetched / TARGETS[name], target)
     except OSError as error:
         raise NVPError(
             f"cannot write {name} under {under} ({error}): free some space, or choose another "
@@ -141,11 +143,3 @@ def _stall_timeout() -> Iterator[None]:
         yield
     finally:
         socket.setdefaulttimeout(before)
-
-
-def _put_in_place(fetched: Path, target: Path, aside: Path) -> None:
-    """Rename into place; what was there is deleted together with the temporary folder."""
-    target.parent.mkdir(exist_ok=True)
-    if target.exists():
-        os.rename(target, aside / "replaced")
-    os.rename(fetched, target)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -18,7 +16,7 @@ from torch import Tensor
 from nvp.config import NAME, NAME_RULE, RunConfig
 from nvp.data.splits import examples, load_split
 from nvp.errors import NVPError
-from nvp.files import LOCK, locked, sha256, write, write_text
+from nvp.files import LOCK, locked, replace_folder, sha256, write, write_text
 from nvp.ledger.entry import (
     Record,
     RecordedData,
@@ -133,22 +131,16 @@ def new_entry(target: Path) -> Iterator[RunFolder]:
 
     Where that fails, `target` is as it was. Raises `NVPError` while another process writes it.
     """
-    part, old = (target.with_name(f".{target.name}.{end}") for end in ("part", "old"))
+    part = target.with_name(f".{target.name}.part")
     with locked(part):
         _empty(part)
         try:
             yield RunFolder(part)
-            shutil.rmtree(old, ignore_errors=True)
-            if target.exists():
-                os.replace(target, old)
-            os.replace(part, target)
+            replace_folder(part, target)
         except OSError as error:
             raise NVPError(f"cannot write {target} ({error}): nothing was recorded") from error
         finally:
-            if old.exists() and not target.exists():
-                os.replace(old, target)
             _empty(part)
-            shutil.rmtree(old, ignore_errors=True)
     (target / LOCK).unlink(missing_ok=True)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ import numpy as np
 from nvp.data.formats import UNFINISHED
 from nvp.data.importing.source import Picture
 from nvp.errors import NVPError
-from nvp.files import LOCK, locked, write_text
+from nvp.files import LOCK, locked, replace_folder, write_text
 
 HEADER = 128  # bytes, of a .npy file
 JOURNAL, PART = "journal.json", ".part"
@@ -169,14 +168,8 @@ def work_folder(target: Path) -> Iterator[Path]:
 def put_in_place(folder: Path, target: Path) -> None:
     """Rename: from one moment to the next the set is there, whole.
 
-    A kill after that leaves journal, lock and sizes in it and, of a set that was replaced, the old
-    one as `.NAME.old`. Nothing reads them; the next import with --replace removes the old one.
+    A kill after that leaves journal, lock and sizes in it, which nothing reads.
     """
-    old = target.with_name(f".{target.name}.old")
-    if target.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        os.replace(target, old)
-    os.replace(folder, target)
+    replace_folder(folder, target)
     for path in (target / LOCK, *target.glob(f"*{PART}"), target / JOURNAL):
         path.unlink(missing_ok=True)
-    shutil.rmtree(old, ignore_errors=True)
