@@ -2,9 +2,9 @@
 
 autodoc takes a docstring for reStructuredText; ours hold |det|, *given and `code`, as mathematics
 and Python write them. So marks are escaped, `code` is set as code and linked where a page of
-book/api has that name, and columns of names with their meanings become lists, as rows with a
-star do. Under a class
-stand its fields, with the comments on them in the source: for configurations, the keys of a file.
+book/api has that name, and rows with a star and columns of names with their meanings become
+lists. Under a class stand its fields, with the comments on them in the source: for configurations,
+the keys of a file.
 """
 
 import ast

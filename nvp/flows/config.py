@@ -82,7 +82,7 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
 
     @classmethod
     def official(cls, image_shape: tuple[int, int, int], **sizes_and_changes: Any) -> RealNVPConfig:
-        """The model of the authors' code, quirks included (the appendix lists them)."""
+        """The model of the authors' code, quirks included (the book's appendix lists them)."""
         return cls.model_validate(
             {"preset": "official", "image_shape": image_shape, **sizes_and_changes}
         )
