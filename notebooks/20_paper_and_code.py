@@ -701,7 +701,7 @@ display(
 # :label: ex-translator
 #
 # Both orders of shift and scale represent the same maps. Write `translate(flow)`, which gives the couplings of a flow in the
-# code's order the paper's order, and changes no weight. Images, log-determinants and inverse must stay. Does the translated flow train as
+# code's order the paper's order, and changes no weight. Latents, log-determinants and inverse must stay as they are. Does the translated flow train as
 # the paper's does, or as the code's?
 # ```
 
