@@ -425,7 +425,8 @@ display(
         f"After as many images Muon is **{on_grey.mean:.3f} ± "
         f"{on_grey.error:.3f} bits/dim** ahead of the best Adam on clothes, "
         f"and **{on_colour.mean:.3f} ± {on_colour.error:.3f}** in colour: "
-        "means of three seeds, and their standard errors. At its default rate "
+        "means of three seeds and their standard errors, at the rates that "
+        "were best with the first seed. At its default rate "
         "of 0.001, which the paper used, Adam is "
         f"{default_grey:.2f} and {default_colour:.2f} behind. So most of that "
         "gap is Adam's rate. Adamax was best at the largest rate that we "
@@ -465,8 +466,8 @@ assert 0.015 < more < 0.025
 print(f"a step by Muon has {more:.1%} more operations")
 
 # %% [markdown]
-# In time it is more than that, since small matrices use a processor less well than large ones. For the PixelCNN there are trials by time instead
-# of steps:
+# In time it may be more, since small matrices use a processor less well than large ones. Our trials of the PixelCNN are by time instead of
+# steps, and there Muon made fewer steps:
 
 # %% tags=["hide-input"]
 chosen = [
@@ -491,7 +492,7 @@ figures.show_table(
 )
 
 # %% [markdown]
-# At equal size Muon led by two nats over Adam, although it made fewer steps in the time. A wider net did not lead yet. At eight times the better
+# At equal size Muon led by two nats over Adam all the same. A wider net did not lead yet. At eight times the better
 # rate Muon diverged. Other trials of Adam, three rates and two batch sizes in all, are in `results/trials-pixelrnn.csv`. All have $\beta_2 = 0.999$, no
 # warm-up and one seed. A better tuned Adam may be closer.
 #
@@ -813,7 +814,7 @@ assert abs(omega.norm() / start - (1 + 0.02**2) ** 500) < 0.01
 #
 # The average calms the steepest direction a hundredfold, and the flattest by half. The falling rate calms the steep ones less, and the
 # flattest as much. But the loss of a network is no parabola. The average of weights that lie far apart need not be a good network, and a low rate
-# keeps them together. So we do both.
+# keeps them closer together. So we do both.
 
 
 # %% tags=["hide-input"]
