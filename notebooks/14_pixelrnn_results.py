@@ -172,7 +172,8 @@ plt.show()
 def size_of(config):
     """Parameters of a configuration, in millions."""
     path = repository_root() / "configs" / f"{config}.yaml"
-    model = load_config(path).build_model()
+    with torch.device("meta"):  # shapes, and no numbers
+        model = load_config(path).build_model()
     return f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M"
 
 
@@ -308,12 +309,12 @@ for model, p in (("Row LSTM", 0.1), ("PixelCNN", 0.2)):
 #
 # Table 6 has the paper's networks on ImageNet, at 3.86 bits/dim for 32 × 32 pixels and 3.63 for 64 × 64. The paper finds
 # ImageNet harder to compress than CIFAR-10: its images vary more, and were made small in a way that leaves neighbours
-# less alike. {doc}`../book/reproduce` has the commands for all rows.
+# less alike. {doc}`../book/tables` has both tables in full.
 #
 # ## Digits
 #
 # On **binarised MNIST** {cite}`salakhutdinov2008dbn` the paper compares its networks with many earlier
-# models. Each pixel was drawn once, black or white, with the probability of its grey, and the files have been the
+# models ({doc}`../book/tables` has them all). Each pixel was drawn once, black or white, with the probability of its grey, and the files have been the
 # same for everybody since. Here time on a CPU was enough, and four rows of table 4 are reproduced.
 
 # %% tags=["hide-input"]
@@ -372,14 +373,14 @@ by_seed = [row.test * nats_per_bit((1, 28, 28)) for row in seeds]
 figures.show_table(
     ["seed", "steps", "test images, nats"],
     [
-        [str(row.seed), f"{row.steps:,}", f"{nats:.2f}"]
+        [str(row.seed), f"{row.steps:,}", f"{nats:.3f}"]
         for row, nats in zip(seeds, by_seed, strict=True)
     ],
 )
 apart = max(by_seed) - min(by_seed)
 display(
     Markdown(
-        f"The best and the worst are **{apart:.2f} nats** apart. A gap of "
+        f"The best and the worst are **{apart:.3f} nats** apart. A gap of "
         "that size between two rows may be chance. Longer runs may differ "
         "less, or more: each row of the table is one run."
     )

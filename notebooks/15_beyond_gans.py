@@ -15,7 +15,7 @@
 # Neither paper puts all of them on the same images.
 # ```
 #
-# The talk that this book follows is called *Beyond GANs*. There are many ways to model images: how do they differ? This chapter compares six
+# The talk that this book follows {cite:p}`kumar2017beyond` is called *Beyond GANs*. There are many ways to model images: how do they differ? This chapter compares six
 # families on the training images of Fashion-MNIST. Five were trained for half an hour of one processor core each; the sixth has a closed form. You will be able to
 #
 # * say what each family can tell of an image: its probability, a bound of it, or nothing;
@@ -169,6 +169,7 @@ lines = {
     "coverage": lambda f: spread(found["runs"][names[f]]["coverage"]),
     "parameters": lambda f: f"{recorded[f].record.parameters / 1e6:.2f} M",
     "images seen, millions": seen,
+    "trained in": lambda f: recorded[f].record.precision,
     "scoring, ms an image": lambda f: milliseconds(f, "score"),
     "sampling, ms an image": lambda f: milliseconds(f, "sample"),
 }
@@ -193,7 +194,9 @@ print(spread(found["real"]["coverage"]))
 #
 # The half hour is that of the clock. Other work shared the cores, more with some runs than with others.
 # Half an hour of one core is no verdict on a family: each would gain from more time, and from other sizes. Optimisers differ, too: Muon for Real NVP,
-# the Pixel RNN and the diffusion, Adam for the VAE and the GAN (appendix {ref}`training-them`).
+# the Pixel RNN and the diffusion, Adam for the VAE and the GAN (appendix {ref}`training-them`). So do precisions: in bfloat16 (bf16) a step took
+# Real NVP and the Pixel RNN less time. But the first convolution of the Pixel RNN read levels rounded to that format
+# all along ({ref}`pixelrnn-results`).
 #
 # ## The loss of each family
 #

@@ -184,7 +184,7 @@ figures.show_table(["field", "value", "what it is"], rows)
 #   $\lambda + (1 - 2\lambda)\, \tilde x$ (chapter {ref}`training` derives it).
 # * The batch norm with a **running average** of appendix E is off, as in the published code. The appendix says that the
 #   model for CIFAR-10 was trained with it, so the preset `paper` is not quite the model of table 1's first row. The
-#   field `norm_running_average` turns it on. The appendix gives no value for the momentum $\rho$. The code has an option for
+#   field `norm_running_average` turns it on, as `configs/cifar10.yaml` does. The appendix gives no value for the momentum $\rho$. The code has an option for
 #   it, and its default, zero, leaves the average off. In the code's formula $\rho$ is the weight of the batch, in the
 #   appendix that of the past. (We have read the appendix in a translation.)
 #

@@ -62,6 +62,11 @@ def test_every_page_is_there(book: Path) -> None:
     assert (book / "index.html").is_file()
 
 
+def test_it_is_small_enough_to_send_and_to_open(book: Path) -> None:
+    assert sum(file.stat().st_size for file in book.rglob("*") if file.is_file()) < 60e6
+    assert {page for page in PAGES if (book / f"{page}.html").stat().st_size > 3e6} == set()
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_needs_no_network_and_fits_a_phone(book: Path, browser: Browser, page: str) -> None:
     browser.open(book / f"{page}.html", width=390)

@@ -3,7 +3,14 @@
 from nvp_book.pages import COLOUR, folded_entries, progress, sheets
 
 from nvp.ledger.entry import runs
-from nvp.tables.build import table
+from nvp.paths import repository_root
+from nvp.tables.build import NAMES, table
+
+
+def test_every_table_stands_in_the_book() -> None:
+    pages = "".join(page.read_text() for page in (repository_root() / "book").glob("*.md"))
+    missing = [name for name in NAMES if f"results/tables/{name}.md" not in pages]
+    assert missing == ["ledger"]  # which is folded, entry by entry
 
 
 def test_samples_in_colour_stand_beside_real_images() -> None:

@@ -4,12 +4,13 @@
 #
 #     NVP_DATA=/data workflow/gpu_cifar10.sh 22 [more options of nvp train]
 #
-# These options give it Muon, its schedule and the first scales of the recorded run cifar10-small:
+# These options give it Muon, its schedule, the norm and the first scales of the recorded run
+# cifar10-small:
 #
 #     --set training.optimiser=muon --set training.relative_step=0.02 \
 #     --set training.learning_rate=2e-3 --set training.tanh_scale_rate=3 \
 #     --set training.warmup_steps=200 \
-#     --set model.checkerboard_scale_init=1.0
+#     --set model.checkerboard_scale_init=1.0 --set model.norm_running_average=false
 #
 # It needs a Python that has torch and the packages of pyproject.toml, and cifar10 under NVP_DATA
 # (not --data-root, which recording does not see). It needs no network. The last call scores the run

@@ -38,7 +38,7 @@ class PixelRNNConfig(ModelConfig, family="pixelrnn"):
 
     `hidden` is the paper's h: there are 2h feature maps between layers. `head` is the number of
     feature maps of the two 1x1 convolutions before the output, 32 for MNIST and 1024 for the other
-    sets.
+    sets. Forget gates start with a bias of 1, of which the paper says nothing.
     """
 
     num_classes: NoClasses = 0

@@ -73,7 +73,7 @@ class Head(nn.Module):
         super().__init__()
         wide, groups = colour_groups(features, num_colours), colour_groups(maps, num_colours)
         # Of the outputs the first `size` are red's, then green's, then blue's.
-        of_outputs = torch.arange(num_colours).repeat_interleave(output.size)
+        of_outputs = colour_groups(num_colours, num_colours).repeat_interleave(output.size)
         convs = [
             MaskedConv2d("B", wide, groups),
             MaskedConv2d("B", groups, groups),

@@ -18,7 +18,8 @@ def colour_groups(features: int, num_colours: int) -> Tensor:
     Cycling works for widths that three does not divide. Every layer must assign its features by
     the same rule, or blue leaks into red one layer later.
     """
-    return torch.arange(features) % num_colours
+    # On the CPU under any default device: on "meta" a mask has no entries to count.
+    return torch.arange(features, device="cpu") % num_colours
 
 
 def conv_mask(
@@ -31,7 +32,7 @@ def conv_mask(
     """
     height, width = kernel_size
     row, column = height // 2, width // 2
-    allowed = torch.zeros(len(out_groups), len(in_groups), height, width)
+    allowed = torch.zeros(len(out_groups), len(in_groups), height, width, device=in_groups.device)
     allowed[:, :, :row] = 1
     allowed[:, :, row, :column] = 1
     before, own = in_groups[None, :], out_groups[:, None]
@@ -59,11 +60,11 @@ class MaskedConv2d(nn.Module):
         super().__init__()
         self.letter = mask
         allowed = conv_mask(mask, out_groups, in_groups, kernel_size)
-        self.register_buffer("mask", allowed, persistent=False)
         # As PyTorch initialises a convolution, with the inputs that are really there.
         fan_in = max(1.0, allowed.flatten(1).sum(1).mean().item())
         bound = 1 / math.sqrt(fan_in)
-        self.weight = nn.Parameter(torch.empty_like(allowed).uniform_(-bound, bound))
+        self.weight = nn.Parameter(torch.empty(allowed.shape).uniform_(-bound, bound))
+        self.register_buffer("mask", allowed.to(self.weight.device), persistent=False)
         self.bias = nn.Parameter(torch.empty(len(out_groups)).uniform_(-bound, bound))
         self.padding = (kernel_size[0] // 2, kernel_size[1] // 2)
 

@@ -92,7 +92,8 @@ class Mixture(Output):
     p(v) = sum_ks w_ks N(v; m_k, s_ks): each of K components has one mean and S scales. The
     paper compares such a continuous output with the softmax, in the same Row LSTM, and does not
     give its parametrisation. Here the network computes all parameters. log p(x) >= E_u log p(v) -
-    log(levels).
+    log(levels). Values outside [0, 1) are of no level: their mass counts as lost in a score, and
+    what is drawn there becomes the nearest level.
     """
 
     # bfloat16 moves a mean by more than a narrow scale, and the gradient then points elsewhere.

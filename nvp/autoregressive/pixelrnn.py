@@ -45,7 +45,7 @@ class PixelRNN(ImageModel):
             else Mixture(config.levels, config.num_components, config.num_scales)
         )
         wide = colour_groups(2 * config.hidden, colours)
-        self.first = MaskedConv2d("A", torch.arange(colours), wide, (side, side))
+        self.first = MaskedConv2d("A", colour_groups(colours, colours), wide, (side, side))
         layers = [ResidualLayer(config) for _ in range(config.num_layers)]
         self.layers = cast(Sequence[ResidualLayer], nn.ModuleList(layers))
         self.head = Head(2 * config.hidden, config.head, colours, self.output)

@@ -22,7 +22,7 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
     The key `preset` of a file names one of them; other keys change its fields. From `affine_order`
     to `sample_batch_statistics` are those in which paper and official code disagree, or in which
     the paper is silent. The book's appendix "Paper against official code" measures the effect of
-    each.
+    most.
     """
 
     levels: Literal[256] = 256

@@ -59,7 +59,8 @@ class _Operations(TorchDispatchMode):
 
 def count_step(config: RunConfig) -> Cost:
     """Count a training step of a configuration, at its batch size."""
-    model = config.build_model().to("meta").train()
+    with torch.device("meta"):  # a network that takes no memory and no time
+        model = config.build_model().train()
     shape = (config.training.batch_size, *config.model.image_shape)
     images = torch.zeros(shape, dtype=torch.uint8)
     labels = torch.zeros(len(images), dtype=torch.int64) if model.num_classes else None
