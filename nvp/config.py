@@ -150,8 +150,8 @@ def family_of(model: dict[str, Any]) -> type[Family]:
         return import_family(family)
     if not isinstance(family, str) or family not in FAMILIES:
         raise ValueError(
-            f"family must be {', '.join(FAMILIES)}, or module:Class for a model of your own, got "
-            f"{family!r}"
+            f"unknown family {family!r};{_guess(str(family), list(FAMILIES))} use "
+            f"{', '.join(FAMILIES)}, or module:Class for a model of your own"
         )
     return FAMILIES[family]
 
@@ -252,9 +252,12 @@ def _unknown(keys: list[str], tree: dict[str, Any]) -> str:
         if not (isinstance(section, type) and issubclass(section, BaseModel)):
             return "unknown key"  # of a model of one's own: in a list, say, or an optional section
     valid = section.keys() if issubclass(section, Family) else list(section.model_fields)
-    close = get_close_matches(keys[-1], valid, n=1)
-    hint = f" did you mean `{close[0]}`?" if close else ""
-    return f"unknown key;{hint} valid keys of {where}: {', '.join(valid)}"
+    return f"unknown key;{_guess(keys[-1], valid)} valid keys of {where}: {', '.join(valid)}"
+
+
+def _guess(word: str, valid: list[str]) -> str:
+    close = get_close_matches(word, valid, n=1)
+    return f" did you mean `{close[0]}`?" if close else ""
 
 
 _NUMBERS = {

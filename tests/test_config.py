@@ -161,9 +161,10 @@ def test_a_gaussian_has_a_covariance_that_fits() -> None:
     [
         ("model", "preset", "papre", "model: preset must be paper or official, got 'papre'"),
         ("model", "preset", ["paper"], "model: preset must be paper or official"),
-        ("model", "family", "glow", "model: family must be realnvp, pixelrnn, multiscale_pixelrnn"),
-        ("model", "family", None, "model: family must be realnvp"),
-        ("model", "family", ["vae"], "model: family must be realnvp"),
+        ("model", "family", "glow", "model: unknown family 'glow'; use realnvp, pixelrnn, "),
+        ("model", "family", "pixelrn", "model: unknown family 'pixelrn'; did you mean `pixelrnn`?"),
+        ("model", "family", None, "model: unknown family None; use realnvp"),
+        ("model", "family", ["vae"], "model: unknown family ['vae'];"),
         ("model", "levels", 2, "model.levels: Input should be 256"),
         ("model", "image_shape", None, "model: image_shape must be [channels, height, width]"),
         ("model", "image_shape", [28, 28], "model: image_shape must be [channels"),

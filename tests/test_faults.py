@@ -20,6 +20,7 @@ import yaml
 from ledgers import content
 from tiny import configuration, fails, pixelrnn_configuration
 
+from nvp import RealNVP
 from nvp.cli import terminal
 from nvp.data.sets import load
 from nvp.data.splits import hold_out
@@ -275,6 +276,12 @@ def test_what_cannot_be_is_one_line(
     assert match in fails(*filled, "--data-root", home / "data")
 
 
+def test_too_little_memory_is_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RealNVP, "_log_probs", lambda *_, **__: torch.empty(1 << 50))
+    line = fails("evaluate", home / "run", "--data-root", home / "data")
+    assert line.startswith("nvp: out of memory: lower batch_size")
+
+
 def test_a_log_that_is_a_folder_is_one_line(home: Path) -> None:
     log = RunFolder(home / "run").log
     log.unlink()
@@ -332,8 +339,6 @@ def test_a_small_set_holds_out_two_images_or_is_refused(number: int, root: Path)
 def test_a_loss_that_is_none_is_named(
     loss: Any, match: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nvp import RealNVP
-
     monkeypatch.setattr(RealNVP, "loss", loss)
     with pytest.raises(NVPError, match=match) as caught:
         prepare(configuration(steps=1), tmp_path, data_root=root).run()

@@ -116,6 +116,14 @@ def test_verify_goes_on_past_what_cannot_be_read(fault: str, own: Path) -> None:
     assert [c.outcome for c in checks if c.run == "zebra"] == ["agrees", "agrees"]
 
 
+def test_an_entry_whose_settings_were_edited_is_refused(own: Path) -> None:
+    config = own / "runs" / "tiny" / "config.yaml"
+    config.write_text(config.read_text().replace("seed: 0", "seed: 5"))
+    *_, check = verify.verify(quick=True, root=own)
+    assert check.outcome == "differs"
+    assert "says training.seed=5, but weights.safetensors was trained with 0" in check.found
+
+
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (3, 64, 64), (1, 8, 8)])
 def test_probe_images_are_the_embedded_ones_at_any_shape(shape: tuple[int, int, int]) -> None:
     images, embedded = probe_images(shape), probe_images((1, 28, 28))

@@ -120,7 +120,7 @@ for run in "${runs[@]}"; do
 done
 
 say "train.sbatch meets its time limit of three minutes, and goes on"
-job=$(NVP=$(dirname "$python")/nvp sbatch --parsable --time=3 --cpus-per-task=1 --mem=1500 \
+job=$(REPLACE=1 NVP=$(dirname "$python")/nvp sbatch --parsable --time=3 --cpus-per-task=1 --mem=1500 \
   --output="$work/slurm-%j.out" workflow/train.sbatch configs/fashion-small-vae.yaml \
   --set training.minutes=1.5)
 ended() {

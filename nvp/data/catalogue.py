@@ -146,7 +146,11 @@ def _entry(name: str, known: Known | None, root: str | Path | None) -> Entry:
             f".{name}{UNFINISHED}",
         )
     elif found:
-        state = "incomplete" if missing else "present"
+        published = {} if known is None else known.images
+        short = any(counts.get(split, n) != n for split, n in published.items())
+        state = "incomplete" if missing or short else "present"
+        if short:
+            note += f" (published: {' + '.join(f'{n:,}' for n in published.values())} images)"
     else:
         state = "bring your own" if name in BRING_YOUR_OWN else "missing"
     return Entry(name, shape, counts, state, note)

@@ -223,8 +223,8 @@ def _find(name: str | Path, split: str, under: Path) -> Stored:
     raise MissingData(
         f"no data set {str(name)!r}: use {', '.join(NAMES)}, or a folder that holds "
         f"train_images.npy and test_images.npy, as a path or by its name under {under}; "
-        "`nvp data list` says how to get others, and `nvp data import FOLDER NAME --size 32` makes "
-        "one of a folder of images"
+        "`nvp data get NAME` gets a published one or says how, and `nvp data import FOLDER NAME "
+        "--size 32` makes one of your own images"
     )
 
 

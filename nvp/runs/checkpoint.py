@@ -92,13 +92,18 @@ def read_checkpoint(path: Path, config: RunConfig) -> Checkpoint:
     if "order" not in tensors or "noise" not in tensors:
         raise NVPError(f"{path} holds weights but no training state: it cannot be resumed")
     header = _checked(Header, plain, path)
-    model = header.config.get("model")
+    trained = trained_config(path, header.config, config)
+    check_unchanged(path, trained, config)
+    return Checkpoint(path, tensors, header, trained)
+
+
+def trained_config(path: Path, tree: dict[str, Any], config: RunConfig) -> RunConfig:
+    """The configuration in the header of `path`, whose model must be of the family of `config`."""
+    model = tree.get("model")
     family = model.get("family") if isinstance(model, dict) else None
     if is_path(family) and family != config.model.family:  # to parse it would run that code
         raise _other(path, "model.family", family, config.model.family)
-    trained = parse_config(header.config, str(path))
-    check_unchanged(path, trained, config)
-    return Checkpoint(path, tensors, header, trained)
+    return parse_config(tree, str(path))
 
 
 def check_unchanged(path: Path, trained: RunConfig, config: RunConfig) -> None:

@@ -7,11 +7,12 @@ import importlib.util
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from torch import Tensor
 
-from nvp.config import RunConfig, load_config
+from nvp.config import RunConfig, differences, load_config
 from nvp.data.splits import TrainingData, shuffled, training_data
 from nvp.devices import pick_device
 from nvp.errors import NVPError
@@ -19,7 +20,7 @@ from nvp.likelihood import reestimate_statistics
 from nvp.model.custom import is_path
 from nvp.model.protocol import ImageModel, use_channels_last
 from nvp.paths import repository_root
-from nvp.runs.checkpoint import Header, read_best, read_checkpoint
+from nvp.runs.checkpoint import Header, read_best, read_checkpoint, trained_config
 from nvp.runs.folder import RunFolder
 from nvp.runs.tensors import load_tensors, load_weights
 
@@ -59,8 +60,10 @@ def load_run(
     files.check_schema()
     config = read_config(files, trust=trust)
     if files.weights.is_file():
-        model = _with_weights(config, load_tensors(files.weights)[0], files.weights, device)
-        return TrainedRun(config, model.eval())
+        weights, header = load_tensors(files.weights)
+        if "config" in header:  # as `nvp record` writes it
+            _check_settings(files, header["config"], config)
+        return TrainedRun(config, _with_weights(config, weights, files.weights, device).eval())
     if not files.checkpoint.is_file():
         raise NVPError(
             f"{folder} holds neither {files.weights.name} nor {files.checkpoint.name}: train the "
@@ -105,6 +108,17 @@ def read_config(
             "not hold: pass --trust to run it, if you trust whoever wrote it"
         )
     return load_config(folder.config, changes)
+
+
+def _check_settings(files: RunFolder, tree: dict[str, Any], config: RunConfig) -> None:
+    """Raise `NVPError` where a recorded run was trained by other settings; its name is free."""
+    trained = trained_config(files.weights, tree, config)
+    for key, (before, now) in differences(trained, config).items():
+        if key != "name":
+            raise NVPError(
+                f"{files.config} says {key}={now}, but {files.weights.name} was trained with "
+                f"{before}: restore the entry, as by git checkout"
+            )
 
 
 def trust_option(config: RunConfig) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nvp.data.catalogue import DOWNLOADS
 from nvp.ledger.entry import Run
 from nvp.tables.cells import (
     Table,
@@ -71,7 +72,7 @@ def full_ledger(_facts: Published, ledger: dict[str, Run], roles: bool) -> Table
 def glance(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
     """Recorded runs that have a published figure of their kind, or that the list names anyway."""
     rows: list[tuple[str, ...]] = []
-    marked = ""
+    marked, fewer = "", {}
     for row in facts.tables["glance"]:
         run = ledger.get(row.config)
         if run is None:
@@ -82,10 +83,13 @@ def glance(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
             cells = (printed.cell_with_unit, f"{printed.model}: {cite(facts, printed, roles)}")
             if printed.unverified:
                 marked = UNVERIFIED_NOTE
+        known = DOWNLOADS.get(run.record.data.name)
+        if known is not None and run.score.num_images < (whole := known.images["test"]):
+            fewer[row.title] = f" {row.title}: {run.score.num_images:,} of {whole:,} test images."
         rows.append((row.title, row.model, score_cell(run, unit=True), *cells))
     caption = (
         "Test images; bits/dim, or nats an image for binary images, ± the standard error over "
-        f"images.{marked}"
+        f"images.{''.join(fewer.values())}{marked}"
     )
     return Table(caption, ("data", "model", "this code", "published", "by"), rows)
 

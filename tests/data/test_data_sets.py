@@ -162,7 +162,12 @@ def test_missing_sets_say_what_to_do(tmp_path: Path, refused, monkeypatch) -> No
         remedy = f"run `nvp data get {name}`.*embedded {EMBEDDED}"
         refused(remedy, name, "test", root=tmp_path, error=MissingData)
     refused("no data set 'mnits': use mnist, .* or a folder", "mnits", "test", root=tmp_path)
-    refused("no data set 'celeba': .*; `nvp data list` says how", "celeba", "test", root=tmp_path)
+    refused(
+        "no data set 'celeba': .*; `nvp data get NAME` gets .* or says how",
+        "celeba",
+        "test",
+        root=tmp_path,
+    )
 
 
 # Where things are.

@@ -81,6 +81,8 @@ def test_lsun_without_its_validation_images(tmp_path: Path) -> None:
     whole = database.read_bytes()
     database.write_bytes(whole[:100])
     refused("tower_val_lmdb is damaged", tmp_path / "lsun", tmp_path, "lsun-tower")
+    database.write_bytes(whole[: len(whole) // 2])
+    refused(r"data\.mdb is cut short, before", tmp_path / "lsun", tmp_path, "lsun-tower")
     database.unlink()
     refused(r"tower_val_lmdb holds no data\.mdb: unpack", tmp_path / "lsun", tmp_path, "lsun-tower")
 

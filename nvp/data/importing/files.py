@@ -149,6 +149,8 @@ def _archive(path: Path, prefix: str) -> Iterator[File]:
             members = _zip(path)
         elif tarfile.is_tarfile(path):
             members = _tar(path)
+        elif path.suffix.lower() in ARCHIVES:
+            raise NVPError(f"{path} is cut short or damaged: download it again")
         else:
             raise NVPError(f"{path} is neither a folder nor a .zip or .tar archive: name one")
         for file in members:

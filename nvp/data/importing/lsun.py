@@ -44,6 +44,11 @@ def read_lsun(folder: Path, name: str) -> Source:
             raise NVPError(
                 f"{folder / database} is damaged ({error}): download it again"
             ) from error
+    for split, database in databases.items():
+        file = folder / splits[split] / "data.mdb"
+        size = (database.info()["last_pgno"] + 1) * database.stat()["psize"]
+        if file.stat().st_size < size:  # to read past its end would end the process
+            raise NVPError(f"{file} is cut short, before {size:,} bytes: download it again")
     counts = {split: database.stat()["entries"] for split, database in databases.items()}
 
     def pictures(start: int) -> Iterator[Picture]:
