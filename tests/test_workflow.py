@@ -2,7 +2,9 @@
 a rented GPU is rehearsed.
 """
 
+import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import nbformat
 import pytest
 import tiny
 
+from nvp.data.catalogue import DOWNLOADS
 from nvp.ledger import entry as ledger
 from nvp.runs.folder import RunFolder
 from nvp.runs.load import load_run
@@ -108,9 +111,13 @@ def test_names_are_quoted(tmp_path: Path) -> None:
 
 
 def test_a_notebook_runs_again_when_what_it_reads_changes() -> None:
-    """The files of each list in the Snakefile are inputs; one of each stands for the others."""
+    """The files of each list in the Snakefile are inputs; one of each stands for the others.
+
+    A run gets its images first, where they can be downloaded.
+    """
     command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile", "--cores"]
-    command += ["1", "--filegraph", "--", "build/notebooks/07_results.ipynb"]
+    targets = ("build/notebooks/07_results.ipynb", "build/runs/mnist/finished")
+    command += ["1", "--filegraph", "--", *targets]
     graph = subprocess.run(command, cwd=ROOT, text=True, capture_output=True)
     assert graph.returncode == 0, graph.stderr
     for path in (
@@ -127,6 +134,9 @@ def test_a_notebook_runs_again_when_what_it_reads_changes() -> None:
     ):
         assert (ROOT / path).is_file()
         assert f"{path}<" in graph.stdout, path
+    assert "build/data/{name}<" in graph.stdout  # of which mnist is one
+    (listed,) = re.findall(r"^DOWNLOADS = (.*)", (ROOT / "workflow/Snakefile").read_text(), re.M)
+    assert ast.literal_eval(listed) == tuple(DOWNLOADS)
 
 
 @pytest.fixture
