@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nvp.errors import NVPError
 from nvp.model.protocol import batch_norms
 
-TOLERANCE = 1e-9  # in float64
+TOLERANCE = 1e-11  # in float64
 
 
 def moved(module: Any) -> Any:
