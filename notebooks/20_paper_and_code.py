@@ -482,8 +482,8 @@ plt.show()
 #
 # Does any of this matter for the score? `workflow/ablation.yaml` takes the preset `paper` and changes one thing at a time.
 # First come the fields above that can affect a likelihood, one by one and then all together, as in the preset
-# `official`. (`num_blocks` is 1 in every run.) Then comes the logit as printed. The last variants leave out or change parts that both presets have. These
-# runs have been recorded, as settings for `nvp train configs/ablation/base.yaml --set ...`:
+# `official`. (`num_blocks` is 1 in every run.) Then come the logit as printed and the norm of appendix E, and three choices that the paper leaves open.
+# The last variants leave out or change parts that both presets have. These runs have been recorded, as settings for `nvp train configs/ablation/base.yaml --set ...`:
 
 # %% tags=["hide-input"]
 ablation = load_ablation()
@@ -675,7 +675,8 @@ display(
 #   the budget.
 # * **Small models say little about large ones.** Skips are there for deep networks, and here each has one residual
 #   block.
-# * **Sizes differ** in some rows. One scale of three has far fewer parameters, so its row measures size and depth as well.
+# * **Sizes differ** in some rows. One scale of three has far fewer parameters, so its row measures size and depth as well. Twice the maps are
+#   nearly four times as many parameters.
 # * **One learning rate** serves all variants, though some may want another.
 # * **One data set** of grey images is used. The order of a squeeze matters most for colours.
 #
