@@ -34,7 +34,8 @@ def read_lsun(folder: Path, name: str) -> Source:
     splits = {"train": f"{category}_train_lmdb", "test": f"{category}_val_lmdb"}
     databases = {}
     for split, database in splits.items():
-        if not (folder / database / "data.mdb").is_file():
+        file = folder / database / "data.mdb"
+        if not file.is_file():
             raise NVPError(f"{folder / database} holds no data.mdb: unpack {database}.zip there")
         try:
             databases[split] = lmdb.open(
@@ -44,9 +45,7 @@ def read_lsun(folder: Path, name: str) -> Source:
             raise NVPError(
                 f"{folder / database} is damaged ({error}): download it again"
             ) from error
-    for split, database in databases.items():
-        file = folder / splits[split] / "data.mdb"
-        size = (database.info()["last_pgno"] + 1) * database.stat()["psize"]
+        size = (databases[split].info()["last_pgno"] + 1) * databases[split].stat()["psize"]
         if file.stat().st_size < size:  # to read past its end would end the process
             raise NVPError(f"{file} is cut short, before {size:,} bytes: download it again")
     counts = {split: database.stat()["entries"] for split, database in databases.items()}
