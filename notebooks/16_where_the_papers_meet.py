@@ -592,7 +592,7 @@ print(f"TarFlow minus Real NVP: {difference.mean():.2f} ± {error:.2f}")
 
 # %% [markdown]
 # So the gap is no accident of the test images. It is a gap between two runs, one of each model, of four minutes each. (Seeds alone may move it
-# by ± 0.05, as chapter {ref}`beyond-gans` finds for Real NVP.) We suspect that the budget decides: a
+# by ± 0.06, as chapter {ref}`beyond-gans` finds for Real NVP.) We suspect that the budget decides: a
 # convolution knows from the start that neighbouring pixels belong together, and a Transformer must learn it. TarFlow's authors give it more than a
 # million images and eight blocks of eight layers. On ImageNet 64 × 64 they print a far lower
 # figure than Real NVP's, with a caution (‡): see the end of this chapter. The optimisers differ, too. Appendix

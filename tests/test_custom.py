@@ -150,7 +150,7 @@ def test_a_configuration_made_in_python_says_where_it_is(module: str) -> None:
             "ModelConfig of nvp.model.config, which is no subclass",
         ),
         ("my_histograms:", {}, "model: unknown family 'my_histograms:'; use realnvp"),
-        ("my_histograms", {}, "or module:Class for a model of your own, got 'my_histograms'"),
+        ("my_histograms", {}, "model: unknown family 'my_histograms'; use realnvp"),
         (
             "my_histograms:HistogramsConfig",
             {"sharp": 1},
