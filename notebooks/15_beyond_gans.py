@@ -194,9 +194,9 @@ print(spread(found["real"]["coverage"]))
 #
 # The half hour is that of the clock. Other work shared the cores, more with some runs than with others.
 # Half an hour of one core is no verdict on a family: each would gain from more time, and from other sizes. Optimisers differ, too: Muon for Real NVP,
-# the Pixel RNN and the diffusion, Adam for the VAE and the GAN (appendix {ref}`training-them`). So do precisions: in bfloat16 (bf16) a step took
-# Real NVP and the Pixel RNN less time. But the first convolution of the Pixel RNN read levels rounded to that format
-# all along ({ref}`pixelrnn-results`).
+# the Pixel RNN and the diffusion, Adam for the VAE and the GAN (appendix {ref}`training-them`). So do precisions: for Real NVP and
+# the Pixel RNN `nvp train` chose bfloat16 (bf16), in which a convolution took less time. But the first convolution of the Pixel RNN read levels
+# rounded to that format all along ({ref}`pixelrnn-results`).
 #
 # ## The loss of each family
 #

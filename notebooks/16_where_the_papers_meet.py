@@ -543,8 +543,8 @@ assert torch.allclose(ours, theirs, rtol=1e-4)
 # ## Results
 #
 # The models below learned from the same 4,500 images, for four minutes of one core each. (Chapter {ref}`beyond-gans` has
-# the other families.) Muon trained TarFlow, Adam the other two. TarFlow computed in float32, the others in bfloat16, which takes less
-# time a step. First the images, then the numbers.
+# the other families.) Muon trained TarFlow, Adam the other two. TarFlow computed in float32, the others in bfloat16, in which a convolution took
+# less time. First the images, then the numbers.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Test images, and samples at temperature 1 of three recorded models.", "name": "fig-meeting-samples"}, "image": {"alt": "Eight rows of ten grey images, two rows each. The test images are garments, shoes and bags. Those of Real NVP have the outlines of garments and blotched surfaces. Those of TarFlow are partly blotched too, with a few whole trousers, coats and a shoe. Those of PixelCNN are sharp fragments."}}
 ledger = runs()
