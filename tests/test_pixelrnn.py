@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nvp import PixelRNN, PixelRNNConfig
 from nvp.autoregressive.config import Kind
-from nvp.autoregressive.output import Mixture
+from nvp.autoregressive.output import Mixture, Softmax
 from nvp.autoregressive.sampling import LEAST_TEMPERATURE
 from nvp.errors import NVPError
 from nvp.testing import fill_by_definition
@@ -252,6 +252,18 @@ def test_size_of_the_paper_s_lstms(
     model = PixelRNN(PixelRNNConfig(kind=kind, image_shape=shape, **settings))
     states = sum(layer.core.initial.numel() for layer in model.layers)
     assert weights(model.layers) - states == pytest.approx(expected, rel=0.01)
+
+
+def test_what_has_no_probability_is_never_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor by the largest number below 1: probabilities in float32 may sum to less."""
+    logits = 3 * torch.randn(1000, 256, generator=generator())
+    logits[:, 200:] = -200
+    short = torch.softmax(logits, dim=-1).cumsum(dim=-1)[:, -1] < 1 - 2**-24
+    assert short.any()
+    largest = "nvp.autoregressive.output.uniform_noise"
+    monkeypatch.setattr(largest, lambda like, *_: torch.full_like(like, 1 - 2**-24))
+    drawn = Softmax(256).draw(logits[short], None, 1.0)
+    assert (drawn < 200).all()
 
 
 def mixture() -> tuple[Mixture, Tensor]:

@@ -152,5 +152,7 @@ class Mixture(Output):
 def _choose(probabilities: Tensor, generator: torch.Generator | None) -> Tensor:
     """One index for each row of (N, K), by inverting the cumulative sum: one uniform each."""
     uniform = uniform_noise(probabilities[:, :1], probabilities.dtype, generator)
-    below = probabilities.cumsum(dim=-1) <= uniform
-    return below.sum(dim=-1).clamp(max=probabilities.shape[-1] - 1)
+    reached = probabilities.cumsum(dim=-1)
+    # Rounding may leave the last sum below 1. A number above it takes the last index that has any
+    # probability, which is the first to reach that sum.
+    return ((reached <= uniform) & (reached < reached[:, -1:])).sum(dim=-1)
