@@ -110,7 +110,8 @@ class Block(Bijection):
         for layer in self.layers:
             h = layer(h)
         # Output i has seen patch i, so it is for patch i + 1; the first has alpha = mu = 0.
-        alpha, mu = F.pad(self.out(h)[:, :-1], (0, 0, 1, 0)).chunk(2, dim=-1)
+        # Whatever precision the network ran in, the affine map and its sums keep that of x.
+        alpha, mu = F.pad(self.out(h)[:, :-1], (0, 0, 1, 0)).to(x.dtype).chunk(2, dim=-1)
         z = (x - mu) * torch.exp(-alpha)
         return self._in_order(z), -alpha.sum(dim=(1, 2))
 
@@ -126,7 +127,7 @@ class Block(Bijection):
             h = self.into(x_i) + place
             for layer, before in zip(self.layers, kept, strict=True):
                 h = layer(h, before)
-            alpha, mu = self.out(h).chunk(2, dim=-1)
+            alpha, mu = self.out(h).to(z.dtype).chunk(2, dim=-1)
         return self._in_order(torch.cat(patches, dim=1)), log_det
 
     def _in_order(self, x: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import pytest
@@ -93,6 +94,21 @@ def test_a_patch_depends_on_those_before_it_alone(backwards: bool, perturb: Pert
     assert torch.equal(seen > 0, triangle.bool())
     within = torch.stack([jacobian[i, :, i] for i in range(6)])  # a scale for each number
     assert torch.equal(within != 0, torch.eye(8).bool().expand(6, 8, 8))
+
+
+def test_a_block_keeps_its_sums_in_full_under_autocast(perturb: Perturb) -> None:
+    """Its network may multiply in bfloat16; log|det| is still that of the map it applied."""
+    torch.manual_seed(1)
+    block = Block(TarFlowConfig(image_shape=SHAPE, **SIZES), backwards=False)
+    perturb(block, 0.1)
+    x = torch.randn(1, 6, 8, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        z, log_det = block(x)
+    scales = [
+        torch.autograd.grad(z[0, i, j], x, retain_graph=True)[0][0, i, j]
+        for i, j in product(range(6), range(8))
+    ]
+    assert torch.allclose(torch.stack(scales).log().sum(), log_det, atol=1e-4)
 
 
 def test_the_bound_counts_every_constant(tarflow: TarFlow) -> None:
