@@ -254,6 +254,16 @@ def test_size_of_the_paper_s_lstms(
     assert weights(model.layers) - states == pytest.approx(expected, rel=0.01)
 
 
+@kinds
+@pytest.mark.parametrize("output", OUTPUTS, ids=lambda output: str(output["levels"]))
+def test_draws_are_in_full_under_autocast(kind: Kind, output: dict[str, Any]) -> None:
+    """As the scans and the mixture's head are in a forward pass."""
+    model = randomised(PixelRNN(config(kind, num_layers=2, **output))).float()
+    drawn = model.sample(8, generator=generator())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(model.sample(8, generator=generator()), drawn)
+
+
 def test_what_has_no_probability_is_never_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor by the largest number below 1: probabilities in float32 may sum to less."""
     logits = 3 * torch.randn(1000, 256, generator=generator())

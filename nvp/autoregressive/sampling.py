@@ -23,6 +23,7 @@ from nvp.autoregressive.masked_conv import MaskedConv2d
 from nvp.autoregressive.output import Output
 from nvp.autoregressive.pixelcnn import PixelCNNBlock
 from nvp.autoregressive.row_lstm import RowLSTM
+from nvp.model.autocast import in_full
 from nvp.model.protocol import check_temperature
 
 IMAGES_A_THREAD = 256
@@ -58,7 +59,8 @@ def fill(
     device, images = images.device, images.to(network.first.weight.device, copy=True)
     count, colours, height, width = images.shape
     pixels = _Pixels(network, count, height, width, biases)
-    with _few_threads(count):
+    # In half precision the states of a recurrence and the mixture's means would be too coarse.
+    with _few_threads(count), in_full(images):
         for row in range(height):
             for column in range(width):
                 if row < first_row:
