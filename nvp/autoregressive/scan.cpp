@@ -112,22 +112,24 @@ struct Geometry {
 // Two lanes, as of doubles on some ARM: no test elsewhere runs with so few.
 static_assert(Geometry{1, 1, 1, 1, 5, 2, 0}.padded() == 8);
 
-// The weight of a direction, a matrix (hp, 4 hp) for each tap, or transposed for the backward pass.
+// The weight of each direction, a matrix (hp, 4 hp) for each tap, or transposed for the backward pass.
 // Right factors of tiles have their rows in pairs, (rows / 2, columns, 2).
 template <typename S>
-std::vector<S> pack(const Sum<S>* weight, const Geometry& g, bool transposed) {
+std::vector<std::vector<S>> pack(const at::Tensor& weight, const Geometry& g, bool transposed) {
   const int64_t hp = g.padded(), columns = transposed ? hp : 4 * hp;
-  std::vector<S> packed(g.num_taps() * g.matrix(), S(0));
-  for (int64_t tap = 0; tap < g.num_taps(); ++tap)
-    for (int64_t k = 0; k < g.hidden; ++k)
-      for (int64_t gate = 0; gate < 4; ++gate)
-        for (int64_t j = 0; j < g.hidden; ++j) {
-          const int64_t row = transposed ? gate * hp + j : k;
-          const int64_t column = transposed ? k : gate * hp + j;
-          const int64_t place = TILES<S> ? (row / 2 * columns + column) * 2 + row % 2
-                                         : row * columns + column;
-          packed[tap * g.matrix() + place] = *weight++;
-        }
+  std::vector<std::vector<S>> packed(g.directions, std::vector<S>(g.num_taps() * g.matrix(), S(0)));
+  const Sum<S>* from = weight.const_data_ptr<Sum<S>>();
+  for (std::vector<S>& direction : packed)
+    for (int64_t tap = 0; tap < g.num_taps(); ++tap)
+      for (int64_t k = 0; k < g.hidden; ++k)
+        for (int64_t gate = 0; gate < 4; ++gate)
+          for (int64_t j = 0; j < g.hidden; ++j) {
+            const int64_t row = transposed ? gate * hp + j : k;
+            const int64_t column = transposed ? k : gate * hp + j;
+            const int64_t place = TILES<S> ? (row / 2 * columns + column) * 2 + row % 2
+                                           : row * columns + column;
+            direction[tap * g.matrix() + place] = *from++;
+          }
   return packed;
 }
 
@@ -400,9 +402,6 @@ Geometry geometry_of(const at::Tensor& map, const at::Tensor& weight, int64_t ke
 // Whether the scan can take bfloat16: it needs a unit for matrices of them.
 bool tiles() { return at::native::cpublas::could_pack(at::kBFloat16); }
 
-#define DISPATCH(TYPE, NAME, ...) \
-  AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, TYPE, NAME, __VA_ARGS__)
-
 // Calls body(task) for every block and direction, over the threads.
 template <typename Body>
 void for_tasks(const Geometry& g, bool tiles, const Body& body) {
@@ -431,12 +430,10 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> forward(const at::Ten
   at::Tensor c = at::empty({g.blocks(), g.directions, g.plane()}, weight.options());
   const int64_t kept = (keep ? g.height : 1) * g.width * 4 * g.pixel();
   at::Tensor activations = at::empty({g.blocks(), g.directions, kept}, weight.options());
-  DISPATCH(gates.scalar_type(), "lstm_scan", [&] {
+  AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, gates.scalar_type(), "lstm_scan", [&] {
     using S = scalar_t;
     using T = Sum<S>;
-    std::vector<std::vector<S>> packed;
-    for (int64_t d = 0; d < g.directions; ++d)
-      packed.push_back(pack<S>(weight[d].const_data_ptr<T>(), g, false));
+    const auto packed = pack<S>(weight, g, false);
     S* hidden = h.mutable_data_ptr<S>();
     T *cells = c.mutable_data_ptr<T>(), *to = activations.mutable_data_ptr<T>();
     for_tasks(g, TILES<S>, [&](int64_t task, int64_t block, int64_t direction) {
@@ -478,12 +475,10 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& grad,
       at::zeros({g.blocks(), g.directions, 2, g.initials(), g.hidden}, weight.options());
   at::Tensor grad_weight =
       at::zeros({g.blocks(), g.directions, g.num_taps(), hp, 4, hp}, weight.options());
-  DISPATCH(grad.scalar_type(), "lstm_scan_backward", [&] {
+  AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, grad.scalar_type(), "lstm_scan_backward", [&] {
     using S = scalar_t;
     using T = Sum<S>;
-    std::vector<std::vector<S>> packed;
-    for (int64_t d = 0; d < g.directions; ++d)
-      packed.push_back(pack<S>(weight[d].const_data_ptr<T>(), g, true));
+    const auto packed = pack<S>(weight, g, true);
     S* to_gates = grad_gates.mutable_data_ptr<S>();
     T *to_initial = grad_initial.mutable_data_ptr<T>(), *to_weight = grad_weight.mutable_data_ptr<T>();
     for_tasks(g, TILES<S>, [&](int64_t task, int64_t block, int64_t direction) {
@@ -503,14 +498,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(const at::Tensor& grad,
 }  // namespace
 
 TORCH_LIBRARY(nvp_scan, library) {
-  library.def("tiles() -> bool", &tiles);
-  library.def("forward(Tensor gates, Tensor weight, Tensor initial, int kernel, bool keep)"
-              " -> (Tensor, Tensor, Tensor, Tensor)");
-  library.def("backward(Tensor grad, Tensor weight, Tensor h, Tensor c, Tensor activations,"
-              " int kernel) -> (Tensor, Tensor, Tensor)");
-}
-
-TORCH_LIBRARY_IMPL(nvp_scan, CPU, library) {
-  library.impl("forward", &forward);
-  library.impl("backward", &backward);
+  library.def("tiles", &tiles);
+  library.def("forward", torch::dispatch(at::kCPU, &forward));
+  library.def("backward", torch::dispatch(at::kCPU, &backward));
 }

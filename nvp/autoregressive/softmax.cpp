@@ -95,11 +95,6 @@ at::Tensor backward(const at::Tensor& grad, const at::Tensor& logits, const at::
 }  // namespace
 
 TORCH_LIBRARY(nvp_softmax, library) {
-  library.def("forward(Tensor logits, Tensor levels) -> (Tensor, Tensor)");
-  library.def("backward(Tensor grad, Tensor logits, Tensor levels, Tensor log_sum) -> Tensor");
-}
-
-TORCH_LIBRARY_IMPL(nvp_softmax, CPU, library) {
-  library.impl("forward", &forward);
-  library.impl("backward", &backward);
+  library.def("forward", torch::dispatch(at::kCPU, &forward));
+  library.def("backward", torch::dispatch(at::kCPU, &backward));
 }

@@ -31,6 +31,12 @@ struct Pair {
   Float a, b;
 };
 
+inline Pair operator+(const Pair& x, const Pair& y) { return {x.a + y.a, x.b + y.b}; }
+inline Pair operator-(const Pair& x, const Pair& y) { return {x.a - y.a, x.b - y.b}; }
+inline Pair fmadd(const Pair& x, const Pair& y, const Pair& z) {
+  return {at::vec::fmadd(x.a, y.a, z.a), at::vec::fmadd(x.b, y.b, z.b)};
+}
+
 // The first n of WIDE numbers; what lies behind them is neither read nor written.
 inline Pair load(const at::BFloat16* from, int64_t n) {
   auto [a, b] = at::vec::convert_bfloat16_float(n == WIDE ? Half::loadu(from) : Half::loadu(from, n));
@@ -102,10 +108,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& x, cons
   // is 30 deviations out, the variance is off by a part in 10^4.)
   const auto moments = two_means(rows, channels, [&](int64_t c, int64_t n) {
     return [=, origin = load(in + c, n)](int64_t row, Pair& first, Pair& second) {
-      const Pair v = load(in + row * channels + c, n);
-      const Float a = v.a - origin.a, b = v.b - origin.b;
-      first = {first.a + a, first.b + b};
-      second = {at::vec::fmadd(a, a, second.a), at::vec::fmadd(b, b, second.b)};
+      const Pair v = load(in + row * channels + c, n) - origin;
+      first = first + v;
+      second = fmadd(v, v, second);
     };
   });
   auto *means = mean.mutable_data_ptr<float>(), *variances = variance.mutable_data_ptr<float>();
@@ -119,11 +124,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& x, cons
   for_blocks(rows, channels, [&](int64_t, int64_t row, int64_t last, int64_t c, int64_t n) {
     const Pair scale = load(&norm.scale[c], n), offset = load(&norm.offset[c], n);
     for (; row < last; ++row) {
-      const Pair v = load(in + row * channels + c, n);
+      const Pair y = fmadd(load(in + row * channels + c, n), scale, offset);
       store(out + row * channels + c,
-            {at::vec::maximum(at::vec::fmadd(v.a, scale.a, offset.a), Float(0)),
-             at::vec::maximum(at::vec::fmadd(v.b, scale.b, offset.b), Float(0))},
-            n);
+            {at::vec::maximum(y.a, Float(0)), at::vec::maximum(y.b, Float(0))}, n);
     }
   });
   return {y, mean, variance};
@@ -144,18 +147,16 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad, const at::Te
   const auto through = [&](int64_t c, int64_t n) {
     return [=, scale = load(&norm.scale[c], n), offset = load(&norm.offset[c], n)](
                int64_t row, const Pair& v) -> Pair {
-      const Pair g = load(above + row * channels + c, n);
-      return {(at::vec::fmadd(v.a, scale.a, offset.a) > Float(0)) & g.a,
-              (at::vec::fmadd(v.b, scale.b, offset.b) > Float(0)) & g.b};
+      const Pair g = load(above + row * channels + c, n), y = fmadd(v, scale, offset);
+      return {(y.a > Float(0)) & g.a, (y.b > Float(0)) & g.b};
     };
   };
   const auto sums = two_means(rows, channels, [&](int64_t c, int64_t n) {
     return [=, open = through(c, n), centre = load(means + c, n)](int64_t row, Pair& first,
                                                                   Pair& second) {
       const Pair v = load(in + row * channels + c, n), g = open(row, v);
-      first = {first.a + g.a, first.b + g.b};
-      second = {at::vec::fmadd(g.a, v.a - centre.a, second.a),
-                at::vec::fmadd(g.b, v.b - centre.b, second.b)};
+      first = first + g;
+      second = fmadd(g, v - centre, second);
     };
   });
   Channels slope(channels), constant(channels);  // dx = k g + slope x + constant
@@ -170,10 +171,7 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad, const at::Te
     const auto open = through(c, n);
     for (; row < last; ++row) {
       const Pair v = load(in + row * channels + c, n), g = open(row, v);
-      store(out + row * channels + c,
-            {at::vec::fmadd(scale.a, g.a, at::vec::fmadd(a.a, v.a, b.a)),
-             at::vec::fmadd(scale.b, g.b, at::vec::fmadd(a.b, v.b, b.b))},
-            n);
+      store(out + row * channels + c, fmadd(scale, g, fmadd(a, v, b)), n);
     }
   });
   return {to_x, to_beta};
@@ -182,12 +180,6 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad, const at::Te
 }  // namespace
 
 TORCH_LIBRARY(nvp_norm_relu, library) {
-  library.def("forward(Tensor x, Tensor beta, float epsilon) -> (Tensor, Tensor, Tensor)");
-  library.def("backward(Tensor grad, Tensor x, Tensor beta, Tensor mean, Tensor variance,"
-              " float epsilon) -> (Tensor, Tensor)");
-}
-
-TORCH_LIBRARY_IMPL(nvp_norm_relu, CPU, library) {
-  library.impl("forward", &forward);
-  library.impl("backward", &backward);
+  library.def("forward", torch::dispatch(at::kCPU, &forward));
+  library.def("backward", torch::dispatch(at::kCPU, &backward));
 }
