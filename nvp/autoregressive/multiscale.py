@@ -122,5 +122,4 @@ class MultiScalePixelRNN(ImageModel):
         )
 
     def _biases(self, small: Tensor) -> list[Tensor]:
-        biases: list[Tensor] = self.upsampler(self.small.centred(small))
-        return biases
+        return self.upsampler(self.small.centred(small))

@@ -17,7 +17,6 @@ from nvp.flows.config import RealNVPConfig
 from nvp.flows.coupling import AffineCoupling, ChannelCoupling, CheckerboardCoupling
 from nvp.flows.masks import Half, Parity
 from nvp.flows.preprocess import Logit
-from nvp.flows.prior import Prior
 from nvp.flows.resnet import CouplingNet, InputTreatment, TrunkNet, remove_weight_norm
 from nvp.flows.squeeze import squeeze, unsqueeze
 from nvp.model.dequantisation import LEVELS, dequantise, quantise, uniform_noise
@@ -172,14 +171,14 @@ class RealNVP(ImageModel):
 
     likelihood = "bound"
 
-    def __init__(self, config: RealNVPConfig, prior: Prior | None = None) -> None:
+    def __init__(self, config: RealNVPConfig) -> None:
         super().__init__()
         self.config = config
         self.image_shape = config.image_shape
         self.num_classes = config.num_classes
         self.logit = Logit(config.logit, config.alpha)
         self.flow = MultiScaleFlow(config)
-        self.prior = prior if prior is not None else config.prior.build()
+        self.prior = config.prior.build()
 
     def _log_probs(
         self, images: Tensor, num_draws: int, generator: torch.Generator | None, y: Tensor | None
@@ -269,10 +268,7 @@ class RealNVP(ImageModel):
 
     def _logits(self, images: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """The input of the flow, for one set of noise, and log|dy/dx~|, (N,)."""
-        logits, log_det = self.logit(
-            dequantise(images, uniform_noise(images, self.dtype, generator))
-        )
-        return logits, log_det
+        return self.logit(dequantise(images, uniform_noise(images, self.dtype, generator)))
 
     def _check_latents(self, z: Tensor) -> None:
         channels, factor = self.image_shape[0], 2 ** (self.config.num_scales - 1)

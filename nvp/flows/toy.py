@@ -37,12 +37,12 @@ class ToyFlow(Bijection):
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x (N, 2) -> z (N, 2), log|det df/dx| (N,)."""
-        z, log_det = self._composition(_as_image(x), y)
+        z, log_det = self._composition(x[:, :, None, None], y)
         return z.flatten(start_dim=1), log_det
 
     def inverse(self, z: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """z (N, 2) -> x (N, 2), log|det dg/dz| (N,)."""
-        x, log_det = self._composition.inverse(_as_image(z), y)
+        x, log_det = self._composition.inverse(z[:, :, None, None], y)
         return x.flatten(start_dim=1), log_det
 
     @property
@@ -62,10 +62,6 @@ class ToyFlow(Bijection):
         weight = next(self.parameters())
         z = temperature * self.prior.sample((n, 2), generator)
         return self.inverse(z.to(weight))[0]
-
-
-def _as_image(points: Tensor) -> Tensor:
-    return points[:, :, None, None]
 
 
 def _net(width: int) -> nn.Module:
@@ -88,24 +84,18 @@ def _net(width: int) -> nn.Module:
 
 
 def fit(
-    flow: ToyFlow,
-    points: Tensor,
-    steps: int = 1500,
-    *,
-    batch_size: int = 256,
-    learning_rate: float = 7e-3,
-    seed: int = 0,
+    flow: ToyFlow, points: Tensor, steps: int = 1500, *, learning_rate: float = 7e-3, seed: int = 0
 ) -> list[float]:
     """Maximise the likelihood of `points`, (M, 2), by Adam; returns each step's nats per point.
 
-    Batches are drawn with replacement; the rate falls to 0 along a half cosine.
+    Batches of 256 are drawn with replacement; the rate falls to 0 along a half cosine.
     """
     generator = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.Adam(flow.parameters(), lr=learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     losses = []
     for _ in range(steps):
-        chosen = torch.randint(len(points), (batch_size,), generator=generator)
+        chosen = torch.randint(len(points), (256,), generator=generator)
         loss = -flow.log_prob(points[chosen]).mean()
         optimiser.zero_grad()
         loss.backward()
