@@ -54,7 +54,7 @@ class PixelRNNConfig(ModelConfig, family="pixelrnn"):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     output: OutputKind = OutputKind.DISCRETE
     num_components: Depth = 8  # of the mixture
-    num_scales: Depth = 4  # of each of its components
+    num_scales: Depth = 4  # standard deviations of each component, not sizes of the image
 
     def build(self) -> ImageModel:
         from nvp.autoregressive.pixelrnn import PixelRNN  # which is made from this class

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import cast
 
 import torch
@@ -83,12 +84,9 @@ class Head(nn.Module):
         self.needs_float32 = output.needs_float32
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.needs_float32:
-            return self._convolve(x)
-        with in_full(x):
-            return self._convolve(x.to(torch.promote_types(x.dtype, self.convs[0].weight.dtype)))
-
-    def _convolve(self, x: Tensor) -> Tensor:
-        for conv in self.convs:
-            x = conv(F.relu(x))
+        if self.needs_float32:
+            x = x.to(torch.promote_types(x.dtype, self.convs[0].weight.dtype))
+        with in_full(x) if self.needs_float32 else nullcontext():
+            for conv in self.convs:
+                x = conv(F.relu(x))
         return x

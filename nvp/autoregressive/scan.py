@@ -74,7 +74,5 @@ class _RasterLSTM(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad_gates, grad_weight, grad_initial = torch.ops.nvp_scan.backward(
-            grads[0].contiguous(), *ctx.saved_tensors, ctx.kernel
-        )
-        return grad_gates, grad_weight, grad_initial, None, None
+        grad = grads[0].contiguous()
+        return *torch.ops.nvp_scan.backward(grad, *ctx.saved_tensors, ctx.kernel), None, None

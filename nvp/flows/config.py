@@ -65,7 +65,7 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
         return ["preset", *super().keys()]
 
     @classmethod
-    def paper(cls, image_shape: tuple[int, int, int], **sizes_and_changes: Any) -> RealNVPConfig:
+    def paper(cls, image_shape: tuple[int, int, int], **fields: Any) -> RealNVPConfig:
         """The model as the paper describes it.
 
         Where the paper is silent the official code fills in, but for `first_kept`,
@@ -76,16 +76,12 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
         default to the paper's: of 32x32 to those for CIFAR-10; ImageNet has others
         (configs/imagenet32.yaml).
         """
-        return cls.model_validate(
-            {"preset": "paper", "image_shape": image_shape, **sizes_and_changes}
-        )
+        return cls.model_validate({"preset": "paper", "image_shape": image_shape, **fields})
 
     @classmethod
-    def official(cls, image_shape: tuple[int, int, int], **sizes_and_changes: Any) -> RealNVPConfig:
+    def official(cls, image_shape: tuple[int, int, int], **fields: Any) -> RealNVPConfig:
         """The model of the authors' code, quirks included (the book's appendix lists them)."""
-        return cls.model_validate(
-            {"preset": "official", "image_shape": image_shape, **sizes_and_changes}
-        )
+        return cls.model_validate({"preset": "official", "image_shape": image_shape, **fields})
 
     @model_validator(mode="before")
     @classmethod

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import ClassVar, Generic, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nvp.flows.batchnorm import CouplingBatchNorm
@@ -128,11 +129,8 @@ class ChannelCoupling(AffineCoupling[Half]):
     def net_output(self, x: Tensor, b: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         # The net sees and changes half of the channels; zeros stand in for the half it keeps.
         first, second = x.chunk(2, dim=1)
-        t, raw = self.ask_net(first if self.kept == Half.FIRST else second, y)
-        zeros = torch.zeros_like(first)
-
-        def place(half: Tensor) -> Tensor:
-            parts = (zeros, half) if self.kept == Half.FIRST else (half, zeros)
-            return torch.cat(parts, dim=1)
-
-        return place(t), place(raw)
+        keeps_first = self.kept == Half.FIRST
+        t, raw = self.ask_net(first if keeps_first else second, y)
+        half = first.shape[1]
+        around = (0, 0, 0, 0, half, 0) if keeps_first else (0, 0, 0, 0, 0, half)
+        return F.pad(t, around), F.pad(raw, around)

@@ -43,8 +43,8 @@ def check_model(model: ImageModel, images: Tensor, labels: Tensor | None = None)
     * uniform noise takes log2(levels) bits a sub-pixel or more
 
     A conditional model takes `labels`, one for each image and not all the same; other labels must
-    give other scores and samples. Some checks move the weights away from
-    their first values, which hide mistakes.
+    give other scores and samples. Some checks move the weights away from their first values, which
+    hide mistakes.
     """
     before = copy.deepcopy(model.state_dict())
     _check_attributes(model)
