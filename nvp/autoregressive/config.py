@@ -62,14 +62,10 @@ class PixelRNNConfig(ModelConfig, family="pixelrnn"):
         return PixelRNN(self)
 
     @model_validator(mode="after")
-    def _kernels_are_odd(self) -> PixelRNNConfig:
+    def _has_centres_and_colours(self) -> PixelRNNConfig:
         for name in ("first_kernel", "kernel_size"):
             if getattr(self, name) % 2 == 0:
                 raise ValueError(f"{name} must be odd, so that a kernel has a centre")
-        return self
-
-    @model_validator(mode="after")
-    def _one_or_three_colours(self) -> PixelRNNConfig:
         if self.image_shape[0] not in (1, 3):
             raise ValueError("image_shape must have 1 or 3 channels: grey, or red, green and blue")
         return self
@@ -109,12 +105,11 @@ class MultiScaleConfig(Family, family="multiscale_pixelrnn"):
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> MultiScaleConfig:
-        channels, height, width = self.large.image_shape
+        channels, height, width = self.small.image_shape
         factor = self.factor
-        expected = (channels, height // max(factor, 1), width // max(factor, 1))
-        power = factor >= 2 and factor & (factor - 1) == 0
-        divides = power and height % factor == 0 and width % factor == 0
-        if not divides or self.small.image_shape != expected:
+        enlarged = (channels, factor * height, factor * width)
+        is_power = factor >= 2 and factor & (factor - 1) == 0
+        if not is_power or enlarged != self.large.image_shape:
             raise ValueError(
                 f"small.image_shape {list(self.small.image_shape)} must be large.image_shape "
                 f"{list(self.large.image_shape)} with both sides halved one or more times"

@@ -83,7 +83,8 @@ class MultiScalePixelRNN(ImageModel):
     ) -> Iterator[Tensor]:
         small = self.subsample(images)
         own = self.small._log_probs(small, num_draws, generator)
-        given = self.large._log_probs(images, num_draws, generator, biases=self._biases(small))
+        biases = self.upsampler(self.small.centred(small))
+        given = self.large._log_probs(images, num_draws, generator, biases=biases)
         return map(torch.add, own, given)
 
     @torch.no_grad()
@@ -116,10 +117,7 @@ class MultiScalePixelRNN(ImageModel):
             self.large,
             images,
             0,
-            biases=self._biases(small),
+            biases=self.upsampler(self.small.centred(small)),
             generator=generator,
             temperature=temperature,
         )
-
-    def _biases(self, small: Tensor) -> list[Tensor]:
-        return self.upsampler(self.small.centred(small))

@@ -91,7 +91,8 @@ class GAN(ImageModel):
         """
         images = self.check_images(images)
         self.condition(labels, len(images))
-        drawn = self._generate(self._latents(len(images), generator))
+        z = normal_noise((len(images), self.config.latent), generator).to(self.device, self.dtype)
+        drawn = self._generate(z)
         real = 2 * images.to(drawn.dtype) / (self.levels - 1) - 1
         on_real, on_drawn = self.D(torch.cat([real, drawn.detach()])).chunk(2)
         fixed = {name: p.detach() for name, p in self.D.named_parameters()}
@@ -111,7 +112,7 @@ class GAN(ImageModel):
         """x = G(temperature z), z ~ N(0, I): uint8, (n, C, H, W)."""
         self.condition(labels, n)
         check_temperature(temperature)
-        return self.decode(temperature * self._latents(n, generator))
+        return self.decode(temperature * normal_noise((n, self.config.latent), generator))
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
@@ -119,11 +120,6 @@ class GAN(ImageModel):
         check_latents(z, (self.config.latent,))
         x = (self._generate(z.to(self.device, self.dtype)) + 1) * (self.levels - 1) / 2
         return x.round().to(torch.uint8)
-
-    def _latents(self, n: int, generator: torch.Generator | None) -> Tensor:
-        """z ~ N(0, I), (n, latent), on the model's device."""
-        z = normal_noise((n, self.config.latent), generator)
-        return z.to(self.device, self.dtype)
 
     def _generate(self, z: Tensor) -> Tensor:
         """G(z) in [-1, 1], (N, C, H, W), of the type of z whatever G computes in."""
