@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from enum import StrEnum
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -27,10 +27,7 @@ class AffineOrder(StrEnum):
     SHIFT_THEN_SCALE = "shift_then_scale"
 
 
-Kept = TypeVar("Kept", Parity, Half)
-
-
-class AffineCoupling(Bijection, Generic[Kept]):
+class AffineCoupling(Bijection):
     """z = b x + (1 - b) (x exp(s(b x)) + t(b x)), log|det| = sum of (1 - b) s  (eqs 4 to 9).
 
     `net` maps the kept part to 2 C maps, t first, then the pre-activation of s. s is bounded: a
@@ -42,7 +39,7 @@ class AffineCoupling(Bijection, Generic[Kept]):
 
     def __init__(
         self,
-        kept: Kept,
+        kept: Parity | Half,
         net: nn.Module,
         *,
         scale_init: float,
@@ -51,7 +48,7 @@ class AffineCoupling(Bijection, Generic[Kept]):
         norm: CouplingBatchNorm | None = None,
     ) -> None:
         super().__init__()
-        self.kept: Kept = kept
+        self.kept = kept
         self.net = net
         self.scale = nn.Parameter(torch.full((scale_channels, 1, 1), scale_init))
         self.order = order
@@ -106,8 +103,10 @@ class AffineCoupling(Bijection, Generic[Kept]):
         return x, log_det - sum_over_image(s)
 
 
-class CheckerboardCoupling(AffineCoupling[Parity]):
+class CheckerboardCoupling(AffineCoupling):
     """A coupling under the checkerboard of section 3.4: squares of parity `kept` have b = 1."""
+
+    kept: Parity
 
     def mask(self, x: Tensor) -> Tensor:
         return checkerboard_mask(x.shape[2], x.shape[3], self.kept, x.device)
@@ -117,11 +116,13 @@ class CheckerboardCoupling(AffineCoupling[Parity]):
         return t * ~b, raw * ~b
 
 
-class ChannelCoupling(AffineCoupling[Half]):
+class ChannelCoupling(AffineCoupling):
     """A coupling under the channel-wise mask of section 3.4: one half of the channels has b = 1.
 
     Their number is even.
     """
+
+    kept: Half
 
     def mask(self, x: Tensor) -> Tensor:
         return channel_mask(x.shape[1], self.kept, x.device)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -92,14 +91,15 @@ def _coupling(
             momentum=config.norm_momentum,
             running_average=config.norm_running_average,
         )
-    options: dict[str, Any] = {
-        "scale_channels": channels if config.scale_per_channel else 1,
-        "order": config.affine_order,
-        "norm": norm,
-    }
-    if isinstance(kept, Parity):
-        return CheckerboardCoupling(kept, net, scale_init=config.checkerboard_scale_init, **options)
-    return ChannelCoupling(kept, net, scale_init=config.channel_scale_init, **options)
+    coupling: type[AffineCoupling] = CheckerboardCoupling if parity else ChannelCoupling
+    return coupling(
+        kept,
+        net,
+        scale_init=config.checkerboard_scale_init if parity else config.channel_scale_init,
+        scale_channels=channels if config.scale_per_channel else 1,
+        order=config.affine_order,
+        norm=norm,
+    )
 
 
 class MultiScaleFlow(Bijection):
