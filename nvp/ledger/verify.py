@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
 
 from nvp.data.sets import MissingData
 from nvp.data.splits import examples, load_split
@@ -73,9 +74,8 @@ def _check(run: Run, quick: bool, data_root: Path | None, device: str) -> Iterat
     if not run.files.weights.is_file():
         raise NVPError(f"{run.files.weights} is missing: restore it with git checkout")
     found = sha256(run.files.weights)
-    same = found == entry.weights.sha256
-    before, now = entry.weights.sha256[:12], found[:12]
-    yield Check(run.name, "weights, SHA-256", before, now, "agrees" if same else "differs")
+    noted = entry.weights.sha256
+    yield _answer(run, "weights, SHA-256", noted[:12], found[:12], found == noted)
     trained = load_run(run.folder, device=device, trust=True)
     if entry.draw is not None:
         yield _compare_draws(run, entry.draw, describe_draw(trained))
@@ -97,8 +97,7 @@ def _check_samples(run: Run, trained: TrainedRun) -> Check:
     except NVPError as error:  # the scores are checked all the same
         return Check(run.name, what, picture.name, str(error), "differs")
     found = f"{share:.1%} of the pixels differ"
-    agrees = share <= pictures.TOLERANCE
-    return Check(run.name, what, picture.name, found, "agrees" if agrees else "differs")
+    return _answer(run, what, picture.name, found, share <= pictures.TOLERANCE)
 
 
 def _check_test_set(run: Run, trained: TrainedRun, data_root: Path | None) -> Check:
@@ -117,27 +116,18 @@ def _check_test_set(run: Run, trained: TrainedRun, data_root: Path | None) -> Ch
 
 
 def _compare(run: Run, what: str, recorded: Score, found: Score, margin: float) -> Check:
-    agrees = math.isclose(
-        recorded.bits_per_dim, found.bits_per_dim, rel_tol=0, abs_tol=margin
-    ) and math.isclose(recorded.standard_error, found.standard_error, rel_tol=0, abs_tol=margin)
     digits = 4 if margin > PROBE_TOLERANCE else 6
-    before, now = (
-        f"{s.bits_per_dim:.{digits}f} ± {s.standard_error:.{digits}f} bits/dim"
-        for s in (recorded, found)
-    )
-    return Check(run.name, what, before, now, "agrees" if agrees else "differs")
+    a, b = ((score.bits_per_dim, score.standard_error) for score in (recorded, found))
+    before, now = (f"{mean:.{digits}f} ± {error:.{digits}f} bits/dim" for mean, error in (a, b))
+    return _answer(run, what, before, now, np.allclose(a, b, rtol=0, atol=margin))
 
 
 def _compare_draws(run: Run, recorded: RecordedDraw, found: RecordedDraw) -> Check:
-    agrees = all(
-        math.isclose(before, now, rel_tol=0, abs_tol=DRAW_TOLERANCE)
-        for before, now in (
-            (recorded.mean, found.mean),
-            (recorded.standard_deviation, found.standard_deviation),
-        )
-    )
-    before, now = (
-        f"levels {draw.mean:.3f} ± {draw.standard_deviation:.3f}" for draw in (recorded, found)
-    )
     what = "draws from fixed noise, as it has no likelihood"
-    return Check(run.name, what, before, now, "agrees" if agrees else "differs")
+    a, b = ((draw.mean, draw.standard_deviation) for draw in (recorded, found))
+    before, now = (f"levels {mean:.3f} ± {deviation:.3f}" for mean, deviation in (a, b))
+    return _answer(run, what, before, now, np.allclose(a, b, rtol=0, atol=DRAW_TOLERANCE))
+
+
+def _answer(run: Run, what: str, recorded: str, found: str, agrees: bool) -> Check:
+    return Check(run.name, what, recorded, found, "agrees" if agrees else "differs")
