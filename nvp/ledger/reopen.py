@@ -37,34 +37,34 @@ def resume(
     It goes on by its own configuration with `changes`; returns how it ended.
     `nvp.runs.load.read_config` says what `trust` allows.
     """
-    found = find_run(run)
-    if RunFolder(found).is_recorded:
-        recorded = RunFolder(found)
-        changed = read_config(recorded, changes, trust=trust)
-        check_unchanged(found, read_config(recorded, trust=trust), changed)
-        record = read_run(found).record
+    files, data = RunFolder(find_run(run)), None
+    if files.is_recorded:
+        entry = files.path
+        changed = read_config(files, changes, trust=trust)
+        check_unchanged(entry, read_config(files, trust=trust), changed)
+        record = read_run(entry).record
         if changed.training.spent(record.steps, record.minutes) == 1:
             more = f"minutes={math.ceil(2 * record.minutes)}"
             if (changed.training.steps or math.inf) <= record.steps:
                 more = f"steps={2 * record.steps}"
             raise NVPError(
-                f"{found} has used up its budget, {record.steps:,} steps in {record.minutes:.0f} "
+                f"{entry} has used up its budget, {record.steps:,} steps in {record.minutes:.0f} "
                 f"minutes: raise it, as in --set training.{more}"
             )
-        folder = folder or default_folder(found.name)
-        reopen(found, folder, data_root=data_root, device=device)
+        files = RunFolder(folder or default_folder(entry.name))
+        data = reopen(entry, files.path, data_root=data_root, device=device)
     elif folder is not None:
         raise NVPError("--resume writes to the folder that it reads: leave --run-folder out")
-    files = RunFolder(folder or found)
     if not files.checkpoint.is_file():
         raise NVPError(f"there is no {files.checkpoint}: nothing to go on with, train a config")
-    return start.train(read_config(files, changes, trust=trust), files.path, data_root, device)
+    config = read_config(files, changes, trust=trust)
+    return start.train(config, files.path, data_root, device, data)
 
 
 def reopen(
     entry: Path, folder: Path, *, data_root: Path | None = None, device: str = "auto"
-) -> None:
-    """Make a run folder of the ledger's `entry`, which `resume` goes on with.
+) -> TrainingData:
+    """Make a run folder of the ledger's `entry`, which `resume` goes on with; returns its images.
 
     Weights and their average both begin as the recorded average, at the recorded step and minute.
     With early stopping they remain the best weights until a validation score beats theirs. The
@@ -101,6 +101,7 @@ def reopen(
             _check_free(files)  # again: a run may have been written there since
             _write(run, files, state, data)
     together()
+    return data
 
 
 def _check_free(files: RunFolder) -> None:

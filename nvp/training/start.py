@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from nvp.config import RunConfig, load_config
+from nvp.data.splits import TrainingData
 from nvp.files import locked
 from nvp.likelihood import nats_per_bit
 from nvp.runs.folder import RunFolder, default_folder
@@ -33,12 +34,21 @@ def start(
     return train(config, folder or default_folder(config.name), data_root, device)
 
 
-def train(config: RunConfig, folder: Path, data_root: Path | None, device: str) -> str:
-    """Train in `folder`, from its checkpoint if it has one; returns how it ended."""
+def train(
+    config: RunConfig,
+    folder: Path,
+    data_root: Path | None,
+    device: str,
+    data: TrainingData | None = None,
+) -> str:
+    """Train in `folder`, from its checkpoint if it has one; returns how it ended.
+
+    `data` are its training images, where they are loaded already.
+    """
     keep_freed_memory()
     RunFolder(folder).check_free()  # before a lock is written there
     with locked(folder) if is_first() else nullcontext():
-        job = prepare(config, folder, data_root=data_root, device=device)
+        job = prepare(config, folder, data_root=data_root, device=device, data=data)
         before = (job.before or config).training
         if is_first() and not job.is_spent:
             if job.before is None:  # those of a run lost before its first checkpoint
