@@ -39,6 +39,16 @@ class Score:
     num_images: int
     num_draws: int
 
+    def nats(self, image_shape: tuple[int, int, int]) -> tuple[float, float]:
+        """The mean and its standard error in nats an image."""
+        factor = nats_per_bit(image_shape)
+        return factor * self.bits_per_dim, factor * self.standard_error
+
+    def cells(self, image_shape: tuple[int, int, int]) -> tuple[str, str]:
+        """In bits/dim and in nats, each with its standard error, for a table."""
+        mean, error = self.nats(image_shape)
+        return f"{self.bits_per_dim:.4f} ± {self.standard_error:.4f}", f"{mean:.2f} ± {error:.2f}"
+
     def __str__(self) -> str:
         return f"{self.bits_per_dim:.4f} ± {self.standard_error:.4f} bits/dim"
 

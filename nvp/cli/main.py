@@ -92,7 +92,7 @@ def evaluate(
     """
     from nvp.data.sets import check_split
     from nvp.ledger.scoring import score, scored_images
-    from nvp.likelihood import nats_per_bit, summarise
+    from nvp.likelihood import summarise
     from nvp.model.protocol import batch_norms
     from nvp.runs.folder import find_run
     from nvp.runs.load import load_run
@@ -105,16 +105,14 @@ def evaluate(
         images = scored_images(run, split, data_root, limit)
         title = f"{run.config.name} on {run.config.data.name}, {split}"
         table = Table(title, "bits/dim", "nats", "images", "sets of noise")
-        factor = nats_per_bit(run.model.image_shape)
         ways = [("log-likelihood", False)]
         if batch_norms(run.model):
             ways = [("running statistics", False), ("statistics of each batch", True)]
         for what, of_batches in ways:
             scores = score(run, images, what, num_draws=num_draws, of_batches=of_batches)
             mean = summarise(scores, num_draws)
-            figure = f"{mean.bits_per_dim:.4f} ± {mean.standard_error:.4f}"
-            nats = f"{factor * mean.bits_per_dim:.2f} ± {factor * mean.standard_error:.2f}"
-            table.add_row(what, figure, nats, f"{mean.num_images:,}", str(num_draws))
+            figures = mean.cells(run.model.image_shape)
+            table.add_row(what, *figures, f"{mean.num_images:,}", str(num_draws))
         console().print(table)
 
 

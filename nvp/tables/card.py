@@ -7,7 +7,6 @@ from typing import Any
 import yaml
 
 from nvp.ledger.entry import Run
-from nvp.likelihood import Score, nats_per_bit
 from nvp.model.protocol import batch_norms
 from nvp.tables.cells import Table, code, how_it_ended, length, schedule, short, text
 
@@ -98,19 +97,17 @@ def _scores(run: Run) -> str:
         rows.append((f"the same, {draws.num_draws} sets of noise an image", draws))
     if batch_norms(run.fresh_model):
         rows.append(("the same, statistics of each batch", scores.first_batch_statistics))
-    table = Table(
+    caption = (
         "± is the standard error over images. The scores are of float32 arithmetic, with the "
-        "weights that are kept.",
+        "weights that are kept."
+    )
+    shape = run.config.model.image_shape
+    table = Table(
+        caption,
         ("images", "number", "bits/dim", "nats an image"),
-        [(what, f"{score.num_images:,}", *_figures(run, score)) for what, score in rows],
+        [(what, f"{score.num_images:,}", *score.cells(shape)) for what, score in rows],
     )
     return table.markdown().rstrip()
-
-
-def _figures(run: Run, score: Score) -> tuple[str, str]:
-    factor = nats_per_bit(run.config.model.image_shape)
-    mean, error = score.bits_per_dim, score.standard_error
-    return f"{mean:.4f} ± {error:.4f}", f"{factor * mean:.2f} ± {factor * error:.2f}"
 
 
 def _use(run: Run) -> str:
