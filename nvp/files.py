@@ -23,6 +23,14 @@ LOCK = ".lock"
 STALE_SECONDS = 3600  # a half-written file that is older was left by a process that was killed
 
 
+def read(path: Path) -> bytes:
+    """The content of a file. Raises `NVPError` where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise NVPError(f"cannot read {path}: {error.strerror}") from error
+
+
 def write(path: Path, content: bytes) -> None:
     """Write a file atomically.
 
@@ -76,6 +84,13 @@ def replace_folder(folder: Path, target: Path) -> None:
         if old.exists() and not target.exists():
             os.replace(old, target)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def empty(folder: Path) -> None:
+    """Remove all files from a folder, if it is there, but its lock."""
+    for path in folder.glob("*"):
+        if path.name != LOCK:
+            path.unlink()
 
 
 def sha256(path: Path) -> str:

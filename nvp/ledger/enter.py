@@ -16,7 +16,7 @@ from torch import Tensor
 from nvp.config import NAME, NAME_RULE, RunConfig
 from nvp.data.splits import examples, load_split
 from nvp.errors import NVPError
-from nvp.files import LOCK, locked, replace_folder, sha256, write, write_text
+from nvp.files import LOCK, empty, locked, replace_folder, sha256, write, write_text
 from nvp.ledger.entry import (
     Record,
     RecordedData,
@@ -29,7 +29,7 @@ from nvp.ledger.entry import (
 )
 from nvp.ledger.pictures import write_pictures
 from nvp.ledger.scoring import check_own, describe_draw, probe_images, score, score_probe, tolerance
-from nvp.likelihood import Score, nats_per_bit, summarise
+from nvp.likelihood import Score, summarise
 from nvp.model.custom import is_path
 from nvp.model.labels import Examples
 from nvp.model.protocol import batch_norms
@@ -133,22 +133,15 @@ def new_entry(target: Path) -> Iterator[RunFolder]:
     """
     part = target.with_name(f".{target.name}.part")
     with locked(part):
-        _empty(part)
+        empty(part)
         try:
             yield RunFolder(part)
             replace_folder(part, target)
         except OSError as error:
             raise NVPError(f"cannot write {target} ({error}): nothing was recorded") from error
         finally:
-            _empty(part)
+            empty(part)
     (target / LOCK).unlink(missing_ok=True)
-
-
-def _empty(folder: Path) -> None:
-    """Remove all from a folder, if it is there, but its lock."""
-    for path in folder.glob("*"):
-        if path.name != LOCK:
-            path.unlink()
 
 
 def entry_folder(name: str, root: Path, replace: bool) -> Path:
@@ -214,7 +207,7 @@ def check_floor(config: RunConfig, score: Score, *, autoregressive: bool) -> Non
     if floor is None or not autoregressive:
         return
     if config.model.levels == 2:
-        figure, unit = figure * nats_per_bit(config.model.image_shape), "nats"
+        figure, unit = score.nats(config.model.image_shape)[0], "nats"
     if figure < floor:
         raise NVPError(
             f"{config.name} scores {figure:.2f} {unit} on {config.data.name}, below {floor:g}, as "

@@ -17,7 +17,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from nvp.config import RunConfig, load_config
 from nvp.errors import NVPError, first_fault
-from nvp.likelihood import Score, nats_per_bit
+from nvp.files import read
+from nvp.likelihood import Score
 from nvp.model.config import Section
 from nvp.model.protocol import ImageModel
 from nvp.paths import results_root
@@ -77,7 +78,7 @@ class RecordedDraw(Section):
 class Record(Section):
     """The content of `run.json`. A model has scores or, without a likelihood, a `draw`."""
 
-    version: int = Field(default=SCHEMA, alias="schema", ge=1)
+    version: int = Field(default=SCHEMA, alias="schema", ge=1, le=SCHEMA)
     name: str
     title: str
     recorded: str  # UTC date
@@ -169,8 +170,7 @@ class Run:
     @property
     def nats(self) -> tuple[float, float]:
         """`score` and its standard error, in nats an image."""
-        factor = nats_per_bit(self.config.model.image_shape)
-        return factor * self.score.bits_per_dim, factor * self.score.standard_error
+        return self.score.nats(self.config.model.image_shape)
 
     @cached_property
     def config(self) -> RunConfig:
@@ -212,13 +212,12 @@ class Run:
 def read_run(folder: str | Path) -> Run:
     """The entry in `folder`. Raises `NVPError` where its record is not as it was written."""
     folder = Path(folder)
-    RunFolder(folder).check_schema()
-    path = RunFolder(folder).record
+    files = RunFolder(folder)
+    path = files.record
     try:
-        record = Record.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise NVPError(f"cannot read {path}: {error.strerror}") from error
+        record = Record.model_validate_json(read(path))
     except ValidationError as error:
+        files.check_schema()  # newer code may have written it
         raise NVPError(f"{path} is damaged: {first_fault(error)}; restore it") from error
     if record.name != folder.resolve().name:  # within it, the folder is "."
         raise NVPError(f"{path} is the record of {record.name}: rename the folder to that")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nvp.errors import NVPError
-from nvp.files import write
+from nvp.files import read, write
 from nvp.runs.folder import RunFolder
 
 COLUMNS = (
@@ -71,10 +71,7 @@ def log_until(path: Path, step: int) -> bytes:
 
 def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, float]]]:
     """Each line after the header, and its row; not a last line without an end, left by a crash."""
-    try:
-        content = path.read_bytes() if path.exists() else b""
-    except OSError as error:
-        raise NVPError(f"cannot read {path}: {error.strerror}") from error
+    content = read(path) if path.exists() else b""
     lines = content[: content.rfind(b"\n") + 1].splitlines(keepends=True)
     last = 0.0
     for number, line in enumerate(lines, start=1):

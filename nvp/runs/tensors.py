@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nvp.errors import NVPError
-from nvp.files import write
+from nvp.files import read, write
 
 FORMAT = "nvp-2"
 NAMELESS = "nvp-1"  # the format before: its checksum covers no names
@@ -32,12 +32,9 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any])
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `save_tensors` wrote. Raises `NVPError` for a missing, damaged or foreign file."""
-    try:
-        content = path.read_bytes()  # at once: another process may replace the file meanwhile
-    except FileNotFoundError as error:
-        raise NVPError(f"there is no {path}: check the folder, or train the run first") from error
-    except OSError as error:
-        raise NVPError(f"cannot read {path}: {error.strerror}") from error
+    if not path.exists():
+        raise NVPError(f"there is no {path}: check the folder, or train the run first")
+    content = read(path)  # at once: another process may replace the file meanwhile
     try:
         tensors = safetensors.torch.load(content)
         length = int.from_bytes(content[:8], "little")

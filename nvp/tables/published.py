@@ -10,6 +10,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from nvp.errors import NVPError, first_fault
+from nvp.files import read
 from nvp.model.config import Section
 from nvp.paths import results_root
 
@@ -133,9 +134,7 @@ def read_published(root: Path | None = None) -> Published:
     """The published figures; `root` is `results/` by default."""
     path = (root or results_root()) / "published.yaml"
     try:
-        return Published.model_validate(yaml.safe_load(path.read_text("utf-8")))
-    except OSError as error:
-        raise NVPError(f"cannot read {path}: {error.strerror}") from error
+        return Published.model_validate(yaml.safe_load(read(path)))
     except (yaml.YAMLError, ValidationError) as error:
         reason = " ".join(str(error).split())
         if isinstance(error, ValidationError):

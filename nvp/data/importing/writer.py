@@ -17,7 +17,7 @@ import numpy as np
 from nvp.data.formats import UNFINISHED
 from nvp.data.importing.source import Picture
 from nvp.errors import NVPError
-from nvp.files import LOCK, locked, replace_folder, write_text
+from nvp.files import LOCK, empty, locked, replace_folder, write_text
 
 HEADER = 128  # bytes, of a .npy file
 JOURNAL, PART = "journal.json", ".part"
@@ -151,9 +151,7 @@ def _read_journal(folder: Path, what: dict[str, Any]) -> Journal:
             return journal
     except (OSError, ValueError, TypeError):
         pass
-    for path in folder.iterdir():
-        if path.name != LOCK:
-            path.unlink()
+    empty(folder)
     return Journal(what)
 
 
