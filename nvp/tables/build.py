@@ -19,6 +19,7 @@ from nvp.tables.cells import (
     NO_LIKELIHOOD,
     Table,
     cite,
+    mark_note,
     mean_cell,
     not_run,
     provenance,
@@ -32,7 +33,7 @@ from nvp.tables.epochs import by_epochs
 from nvp.tables.headers import with_expectation
 from nvp.tables.later_models import after
 from nvp.tables.overview import full_ledger, glance, hardware
-from nvp.tables.published import UNVERIFIED_NOTE, Published, read_published
+from nvp.tables.published import Published, read_published
 from nvp.tables.readme import readme_parts, with_parts
 from nvp.tables.rows import paper_rows, published_figure
 
@@ -105,7 +106,6 @@ def _listing(
 
     def make(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
         rows: list[tuple[str, ...]] = []
-        marked = ""
         titles = dict.fromkeys(row.title for row in facts.tables[name])
         for title in titles:
             reported = [row for row in facts.tables[name] if row.title == title]
@@ -135,11 +135,10 @@ def _listing(
                     rows.append(
                         (title, figure.model, figure.cell, publication(facts, figure, roles))
                     )
-                    if figure.unverified:
-                        marked = UNVERIFIED_NOTE
             rows += [(title, "others", "–", row.remark) for row in reported if row.remark]
-        whole = Table(caption + marked, ("data", "model", unit, "what it is"), rows)
-        return whole if len(titles) > 1 else whole.without_first_column()
+        first = 0 if len(titles) > 1 else 1  # rows of one set need no column that names it
+        header = ("data", "model", unit, "what it is")[first:]
+        return Table(caption + mark_note(rows), header, [row[first:] for row in rows])
 
     return make
 

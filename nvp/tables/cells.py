@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nvp.ledger.entry import Run
-from nvp.likelihood import Score, nats_per_bit
-from nvp.tables.published import Figure, Published, TableRow
+from nvp.likelihood import Score
+from nvp.tables.published import UNVERIFIED, UNVERIFIED_NOTE, Figure, Published, TableRow
 
 NO_LIKELIHOOD = "no likelihood"
 
@@ -33,10 +33,6 @@ class Table:
         text = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
         return f"{text}\n\n{self.caption}\n" if self.caption else text
 
-    def without_first_column(self) -> Table:
-        """The table without its first column, for rows that share it."""
-        return Table(self.caption, self.header[1:], [row[1:] for row in self.rows])
-
     def plain(self) -> Table:
         """The same without marks of Markdown, for a terminal."""
 
@@ -49,6 +45,11 @@ class Table:
         return Table(
             strip(self.caption), self.header, [tuple(map(strip, row)) for row in self.rows]
         )
+
+
+def mark_note(rows: list[tuple[str, ...]]) -> str:
+    """The end of a caption: what the mark of unverified figures means, where a row has it."""
+    return UNVERIFIED_NOTE * any(UNVERIFIED in cell for row in rows for cell in row)
 
 
 def text(words: str) -> str:
@@ -79,7 +80,7 @@ def _has_figures(column: Sequence[str]) -> bool:
 def mean_cell(run: Run, score: Score) -> str:
     """A mean in the unit of the run, which is named where it is nats."""
     if run.is_binary:
-        return f"{nats_per_bit(run.config.model.image_shape) * score.bits_per_dim:.2f} nats"
+        return f"{score.nats(run.config.model.image_shape)[0]:.2f} nats"
     return f"{score.bits_per_dim:.3f}"
 
 

@@ -38,11 +38,8 @@ def by_epochs(facts: Published, ledger: dict[str, Run], _roles: bool) -> Table:
         "CIFAR-10, bits/dim after so many epochs. Rows without a link are recorded runs, under "
         "averaged weights. An epoch in parentheses is the nearest published one."
     )
-    return Table(caption, ("model", "of", *(_counted(epochs) for epochs in EPOCHS)), rows)
-
-
-def _counted(epochs: int) -> str:
-    return f"{epochs} epoch{'s' * (epochs > 1)}"
+    counted = (f"{epochs} epoch{'s' * (epochs > 1)}" for epochs in EPOCHS)
+    return Table(caption, ("model", "of", *counted), rows)
 
 
 def _nearest(curve: Curve, epochs: int) -> str:

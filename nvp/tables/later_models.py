@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from nvp.ledger.entry import Run
-from nvp.tables.cells import Table, cite
-from nvp.tables.published import UNLIKE, UNVERIFIED_NOTE, Figure, Published
+from nvp.tables.cells import Table, cite, mark_note
+from nvp.tables.published import UNLIKE, Published
 
 DATA = {"cifar10": "CIFAR-10", "imagenet32": "ImageNet 32x32", "imagenet64": "ImageNet 64x64"}
 APPROACHES = {
@@ -26,13 +26,11 @@ KINDS = {
 def after(facts: Published, _ledger: dict[str, Run], roles: bool) -> Table:
     """A row for each of `facts.models`, by family, then by age."""
     rows: list[tuple[str, ...]] = []
-    shown: list[Figure] = []
     for family, title in APPROACHES.items():
         rows.append((f"**{title}**", *("" for _ in range(len(DATA) + 3))))
         models = [(name, model) for name, model in facts.models.items() if model.family == family]
         for name, model in sorted(models, key=lambda pair: pair[1].preprint):
             figures = {f.data: f for f in facts.figures if f.model == name and f.data in DATA}
-            shown += figures.values()
             cells = (figures[data].digits if data in figures else "–" for data in DATA)
             printed = dict.fromkeys(cite(facts, figure, roles) for figure in figures.values())
             places = "; ".join(printed)
@@ -43,8 +41,7 @@ def after(facts: Published, _ledger: dict[str, Run], roles: bool) -> Table:
         "the sources say which; training images in parentheses. The year is that of the first "
         "preprint."
     )
-    if any(figure.unlike for figure in shown):
+    if any(UNLIKE in cell for row in rows for cell in row):
         caption += f" {UNLIKE} on other images: the downsampling of 2017, or one that is not named."
-    if any(figure.unverified for figure in shown):
-        caption += UNVERIFIED_NOTE
-    return Table(caption, ("model", "year", "figure", *DATA.values(), "published in"), rows)
+    header = ("model", "year", "figure", *DATA.values(), "published in")
+    return Table(caption + mark_note(rows), header, rows)

@@ -10,13 +10,14 @@ from nvp.tables.cells import (
     code,
     how_it_ended,
     length,
+    mark_note,
     minutes,
     schedule,
     score_cell,
     short,
     text,
 )
-from nvp.tables.published import UNVERIFIED_NOTE, Published
+from nvp.tables.published import Published
 from nvp.tables.rows import published_figure
 
 
@@ -72,7 +73,7 @@ def full_ledger(_facts: Published, ledger: dict[str, Run], roles: bool) -> Table
 def glance(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
     """Recorded runs that have a published figure of their kind, or that the list names anyway."""
     rows: list[tuple[str, ...]] = []
-    marked, fewer = "", {}
+    fewer = {}
     for row in facts.tables["glance"]:
         run = ledger.get(row.config)
         if run is None:
@@ -81,15 +82,13 @@ def glance(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
         cells = ("–", row.remark)
         if printed is not None:
             cells = (printed.cell_with_unit, f"{printed.model}: {cite(facts, printed, roles)}")
-            if printed.unverified:
-                marked = UNVERIFIED_NOTE
         known = DOWNLOADS.get(run.record.data.name)
         if known is not None and run.score.num_images < (whole := known.images["test"]):
             fewer[row.title] = f" {row.title}: {run.score.num_images:,} of {whole:,} test images."
         rows.append((row.title, row.model, score_cell(run, unit=True), *cells))
     caption = (
         "Test images; bits/dim, or nats an image for binary images, ± the standard error over "
-        f"images.{''.join(fewer.values())}{marked}"
+        f"images.{''.join(fewer.values())}{mark_note(rows)}"
     )
     return Table(caption, ("data", "model", "this code", "published", "by"), rows)
 

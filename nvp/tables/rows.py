@@ -27,12 +27,20 @@ def paper_rows(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
         config = load_config(repository_root() / "configs" / f"{row.config}.yaml")
         if row.config not in costs:
             raise NVPError(f"{COSTS} lacks {row.config}: run python workflow/costs.py")
-        cost = costs[row.config]
+        cost, run = costs[row.config], ledger.get(row.config)
+        figure = published_figure(facts, row)
+        printed = "no figure was found in print"
+        if figure is not None:
+            printed = f"{figure.cell_with_unit}: {cite(facts, figure, roles)}"
+        # On the images that the paper scores.
+        here = f"not run: `nvp train configs/{row.config}.yaml`"
+        if run is not None:
+            here = f"{scored(run, row)}, recorded"
         lines.append(
             (
                 f"{row.model} on {row.title}",
-                _published(facts, row, roles),
-                _here(ledger.get(row.config), row),
+                printed,
+                here,
                 f"{cost.parameters / 1e6:.2f} M",
                 f"{cost.gigabytes(config):.1f} GB",
                 _length(config, cost),
@@ -60,24 +68,10 @@ def read_costs() -> dict[str, Cost]:
         raise NVPError(f"cannot read {path} ({error}): run `python workflow/costs.py`") from error
 
 
-def _published(facts: Published, row: TableRow, roles: bool) -> str:
-    figure = published_figure(facts, row)
-    if figure is None:
-        return "no figure was found in print"
-    return f"{figure.cell_with_unit}: {cite(facts, figure, roles)}"
-
-
 def published_figure(facts: Published, row: TableRow) -> Figure | None:
     """The published figure that a row is compared with, if there is one."""
     model = row.beside or row.model
     return next((f for f in facts.figures if (f.data, f.model) == (row.data, model)), None)
-
-
-def _here(run: Run | None, row: TableRow) -> str:
-    """The recorded figure, on the images that the paper scores, or the command that makes it."""
-    if run is None:
-        return f"not run: `nvp train configs/{row.config}.yaml`"
-    return f"{scored(run, row)}, recorded"
 
 
 def _length(config: RunConfig, cost: Cost) -> str:
