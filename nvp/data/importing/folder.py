@@ -48,8 +48,7 @@ def read_folder(files: Files, fractions: Fractions) -> Source:
             )
         splits[:] = [SPLIT_FOLDERS[path.parts[0].lower()] for path in paths]
         paths = [PurePosixPath(*path.parts[1:]) for path in paths]
-    undecided = np.flatnonzero(splits == "train")
-    splits[undecided] = fractions.draw(len(undecided), set(splits))
+    splits = fractions.draw(splits)
     classes = sorted({path.parts[0] for path in paths}) if _in_folders(paths) else []
     in_none = [file.name for file, path in zip(images, paths, strict=True) if len(path.parts) == 1]
     number_of = {name: number for number, name in enumerate(classes)}

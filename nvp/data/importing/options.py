@@ -23,14 +23,15 @@ class Fractions:
     test: float = 0.1
     seed: int = 0
 
-    def draw(self, number: int, given: set[str]) -> np.ndarray:
-        """The split of each of `number` images, (N,): "train", or one that is not `given`.
+    def draw(self, splits: np.ndarray) -> np.ndarray:
+        """Give some of the images for training, in `splits`, (N,), to the splits that it lacks.
 
         A split has two images at least, since a standard error needs them, or none. Some are left
         for training.
         """
-        splits = np.full(number, "train", "<U10")
-        order = np.random.Generator(np.random.PCG64(self.seed)).permutation(number)
+        splits, training = splits.copy(), np.flatnonzero(splits == "train")
+        given, number = set(splits), len(training)
+        order = training[np.random.Generator(np.random.PCG64(self.seed)).permutation(number)]
         for split, share in (("test", self.test), ("validation", self.validation)):
             size = max(2, round(share * number))
             if split not in given and share > 0 and size < len(order):

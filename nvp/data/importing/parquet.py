@@ -49,8 +49,7 @@ def read_parquet(files: Files, fractions: Fractions) -> Source:
             )
     counts = [table.metadata.num_rows for table in opened]
     splits = np.repeat([_split_of(file) for file in tables], counts).astype("<U10")
-    undecided = np.flatnonzero(splits == "train")
-    splits[undecided] = fractions.draw(len(undecided), set(splits))
+    splits = fractions.draw(splits)
 
     def pictures(start: int) -> Iterator[Picture]:
         number = 0

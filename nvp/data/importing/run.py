@@ -103,6 +103,11 @@ def import_set(
     opened = open_source(place, name, options.fractions)
     if opened.published and (options.size or options.gray or options.crop != Crop.CENTER):
         raise NVPError(f"{name} is made by the papers' rule: leave --size, --crop and --gray out")
+    prepare = opened.prepare
+    if options.size is not None:
+        prepare = Resize(options.size, options.crop)
+    crop = prepare.crop if isinstance(prepare, Resize) else options.crop
+    ragged = crop == Crop.NONE
     what = {
         "source": str(place.absolute()),
         "identity": opened.identity,
@@ -110,12 +115,12 @@ def import_set(
     }
     try:
         with work_folder(target) as folder:
-            columns = Columns(folder, what, ragged=_may_differ(opened, options))
+            columns = Columns(folder, what, ragged)
             refused = columns.journal.unreadable and columns.journal.position == opened.number
             if refused and not options.skip_unreadable:  # since then they may have been mended
                 (folder / JOURNAL).unlink()
-                columns = Columns(folder, what, ragged=_may_differ(opened, options))
-            _write(opened, columns, options)
+                columns = Columns(folder, what, ragged)
+            _write(opened, columns, prepare, options.gray)
             _check_whole(opened, columns, options)
             columns.finish()
             note = _note(opened, columns, folder)
@@ -142,8 +147,13 @@ def import_set(
 
 
 def open_source(source: Path, name: str, fractions: Fractions) -> Source:
-    """The reader for the files in `source`. The name of a set of the papers must be its own."""
-    opened = _opened(source, name, fractions)
+    """What a reader finds in `source`. The name of a set of the papers must be its own."""
+    if source.is_dir() and any(source.glob("*_train_lmdb")):
+        opened = read_lsun(source, name)
+    elif name == "cifar10":
+        opened = read_cifar10(source)
+    else:
+        opened = _read_files(Files(source), fractions)
     if name in RESERVED and name != opened.published:
         another = opened.published or "another name"
         raise NVPError(
@@ -153,12 +163,7 @@ def open_source(source: Path, name: str, fractions: Fractions) -> Source:
     return opened
 
 
-def _opened(source: Path, name: str, fractions: Fractions) -> Source:
-    if source.is_dir() and any(source.glob("*_train_lmdb")):
-        return read_lsun(source, name)
-    if name == "cifar10":
-        return read_cifar10(source)
-    files = Files(source)
+def _read_files(files: Files, fractions: Fractions) -> Source:
     if files.named(SPLITS_FILE):
         return read_celeba(files)
     if is_imagenet(files):
@@ -181,22 +186,13 @@ def _check_name(name: str, target: Path, replace: bool) -> None:
         raise NVPError(f"{target} is no data set: move it away, or choose another name")
 
 
-def _may_differ(source: Source, options: Options) -> bool:
-    if source.published:
-        return isinstance(source.prepare, Resize) and source.prepare.crop == Crop.NONE
-    return options.crop == Crop.NONE
-
-
-def _write(source: Source, columns: Columns, options: Options) -> None:
+def _write(source: Source, columns: Columns, prepare: Preparation | None, gray: bool) -> None:
     """Add what is left of the source's images."""
     journal = columns.journal
-    prepare = source.prepare
-    if not source.published and options.size is not None:
-        prepare = Resize(options.size, options.crop)
     with counting("images", source.number, journal.position) as progress:
         for picture in _read(source, journal.position):
             try:
-                pixels = _pixels(picture, prepare, options.gray, columns)
+                pixels = _pixels(picture, prepare, gray, columns)
             except Unreadable as error:
                 journal.unreadable.append(f"{picture.name}: {error}")
             else:
