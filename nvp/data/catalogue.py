@@ -124,33 +124,30 @@ def _entry(name: str, known: Known | None, root: str | Path | None) -> Entry:
             missing = True
         except NVPError as error:
             damage = str(error)
-    counts = {split: len(stored.images) for split, stored in found.items()}
+    counts: dict[str, int] = {}
+    shape: tuple[int, int, int] | None = None
+    note = ""
+    if known is not None:
+        counts, shape, note = known.images, known.image_shape, known.how
+    published = counts
+    state: Availability = "bring your own" if name in BRING_YOUR_OWN else "missing"
     if found:
+        counts = {split: len(stored.images) for split, stored in found.items()}
         stored = next(iter(found.values()))
         height, width, channels = stored.images.shape[1:]
         if stored.decode is not None:  # it changes the shape
             height, width, channels = stored.decode(np.asarray(stored.images[0])[None]).shape[1:]
-        shape: tuple[int, int, int] | None = (channels, height, width)
-        note = str(stored.place)
-    elif known:
-        counts, shape, note = known.images, known.image_shape, known.how
-    else:
-        shape, note = None, ""
-    state: Availability
-    if damage:
-        state, note = "damaged", damage
-    elif not found and data_root(root).joinpath(f".{name}{UNFINISHED}").is_dir():
+        shape, note = (channels, height, width), str(stored.place)
+        short = any(counts.get(split, n) != n for split, n in published.items())
+        state = "incomplete" if missing or short else "present"
+        if short:
+            note += f" (published: {' + '.join(f'{n:,}' for n in published.values())} images)"
+    elif data_root(root).joinpath(f".{name}{UNFINISHED}").is_dir():
         state, note = (
             "import unfinished",
             "give the same command again, mended if it was refused: it goes on; or remove "
             f".{name}{UNFINISHED}",
         )
-    elif found:
-        published = {} if known is None else known.images
-        short = any(counts.get(split, n) != n for split, n in published.items())
-        state = "incomplete" if missing or short else "present"
-        if short:
-            note += f" (published: {' + '.join(f'{n:,}' for n in published.values())} images)"
-    else:
-        state = "bring your own" if name in BRING_YOUR_OWN else "missing"
+    if damage:
+        state, note = "damaged", damage
     return Entry(name, shape, counts, state, note)

@@ -169,9 +169,8 @@ def _images(stored: Stored, number: int, crop: int | None) -> tuple[Tensor, str]
     if stored.decode is not None:
         assert not isinstance(rows, RaggedRows)
         rows = stored.decode(rows[:number])
-    on_disk = crop is not None or isinstance(rows, RaggedRows)
-    if not on_disk and number * math.prod(rows.shape[1:]) <= IN_MEMORY:
-        assert not isinstance(rows, RaggedRows)
+    size = number * math.prod(rows.shape[1:])
+    if crop is None and not isinstance(rows, RaggedRows) and size <= IN_MEMORY:
         images = torch.from_numpy(nchw(rows[:number]))
         return images, fingerprint(images)
     # It is sliced, indexed, counted and moved as a tensor is, which is all that loops do.

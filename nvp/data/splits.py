@@ -51,25 +51,10 @@ def training_data(config: RunConfig, data_root: str | Path | None = None) -> Tra
 
 
 def examples(config: RunConfig, data: Dataset) -> Examples:
-    """The images of `data`, checked, and with them their labels if the model is conditional."""
-    check_images(config, data)
-    if config.model.num_classes and data.labels is not None:
-        return Labelled(data.images, data.labels)
-    return data.images
+    """The images of `data`, and with them their labels if the model is conditional.
 
-
-def _scored(config: RunConfig, data: Dataset) -> Examples:
-    """The same of images to score, of which there must be two or more."""
-    if len(data) < 2:
-        raise NVPError(
-            f"{config.data.name} has one {data.split} image, whose score has no standard error: "
-            "add images"
-        )
-    return examples(config, data)
-
-
-def check_images(config: RunConfig, data: Dataset) -> None:
-    """Raise `NVPError` when the model was not made for them: their shape, levels or labels."""
+    Raises `NVPError` when the model was not made for them: their shape, levels or labels.
+    """
     shape = tuple(data.images.shape[1:])
     if shape != tuple(config.model.image_shape):
         raise NVPError(
@@ -80,7 +65,7 @@ def check_images(config: RunConfig, data: Dataset) -> None:
     for start in blocks:  # not all of a large set at once
         check_levels(data.images[start : start + BLOCK_IMAGES].to("cpu"), config.model.levels)
     if config.model.num_classes == 0:
-        return
+        return data.images
     if data.labels is None:
         raise NVPError(
             f"{config.data.name} has no {data.split} labels, and model.num_classes = "
@@ -91,6 +76,17 @@ def check_images(config: RunConfig, data: Dataset) -> None:
         check_labels(data.labels, len(data), config.model.num_classes)
     except NVPError as error:
         raise NVPError(f"{config.data.name}, {data.split}: {error}") from error
+    return Labelled(data.images, data.labels)
+
+
+def _scored(config: RunConfig, data: Dataset) -> Examples:
+    """The same of images to score, of which there must be two or more."""
+    if len(data) < 2:
+        raise NVPError(
+            f"{config.data.name} has one {data.split} image, whose score has no standard error: "
+            "add images"
+        )
+    return examples(config, data)
 
 
 def hold_out(
