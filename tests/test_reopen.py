@@ -9,6 +9,8 @@ import pytest
 import tiny
 import torch
 
+from nvp.data import splits
+from nvp.data.sets import Dataset, load
 from nvp.data.splits import TrainingData, training_data
 from nvp.errors import NVPError
 from nvp.ledger import enter as record
@@ -54,6 +56,22 @@ def test_training_goes_on_and_says_from_which_step(
     )
     assert (again.record.steps, again.record.state) == (4, "finished")
     assert again.record.legs[-1].reopened_at == 2
+
+
+def test_the_images_are_loaded_once(
+    trained: Path, entry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = []
+
+    def counted(name: str, split: str, **options: object) -> Dataset:
+        loaded.append(split)
+        return load(name, split, **options)
+
+    monkeypatch.setattr(splits, "load", counted)
+    command = ("train", "--resume", entry, "--run-folder", tmp_path / "run")
+    root = ("--data-root", trained / "data")
+    assert tiny.nvp(*command, *root, "--set", "training.steps=3").exit_code == 0
+    assert sorted(loaded) == ["test", "train", "validation"]
 
 
 def test_the_images_come_in_another_order(trained: Path, entry: Path, tmp_path: Path) -> None:

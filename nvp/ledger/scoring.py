@@ -38,10 +38,17 @@ def tolerance(config: RunConfig) -> float:
 def scored_images(
     run: TrainedRun, split: str, data_root: Path | None = None, limit: int | None = None
 ) -> Examples:
-    """The first `limit` images of `split`, checked, with labels if the model is conditional."""
-    data = run.config.data
-    found = load(data.name, split, root=data_root, limit=limit, crop=data.crop)
-    return examples(run.config, found)
+    """The images of `split`, checked, with labels if the model is conditional.
+
+    Those that came with the run from training are not loaded again.
+    """
+    config, data = run.config, run.training.data if run.training else None
+    if data is not None and split == "train" and config.data.limit is None:
+        return data.whole[:limit]
+    if data is not None and split == "validation" and len(data.images) == len(data.whole):
+        return data.validation[:limit]
+    found = load(config.data.name, split, root=data_root, limit=limit, crop=config.data.crop)
+    return examples(config, found)
 
 
 def score(
@@ -92,9 +99,10 @@ def probe_labels(num_classes: int) -> Tensor:
 def score_probe(run: TrainedRun) -> Tensor:
     """Bits/dim of the probe images, (50,), in float64, on which machines agree to many digits."""
     model = in_float64(run)
-    probe: Examples = probe_images(model.image_shape, model.levels)
-    if model.num_classes:
-        probe = Labelled(probe, probe_labels(model.num_classes))
+    images = probe_images(model.image_shape, model.levels)
+    if not model.num_classes:
+        return score_images(model, images, batch_size=50)
+    probe = Labelled(images, probe_labels(model.num_classes))
     return score_images(model, probe, batch_size=50)
 
 
