@@ -42,9 +42,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Known:
-    """Facts about a published set: (C, H, W), images by split where known, how to get it."""
+    """What is known of a set before it is here: (C, H, W), images by split, how to get it."""
 
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, int, int] | None
     images: dict[str, int]
     how: str
 
@@ -110,10 +110,11 @@ def survey(root: str | Path | None = None) -> list[Entry]:
     under = data_root(root)
     folders = {path.parent.name for path in under.glob("[!.]*/*_images.npy")}
     folders |= {path.name[1 : -len(UNFINISHED)] for path in under.glob(f".*{UNFINISHED}")}
-    return entries + [_entry(name, None, root) for name in sorted(folders - set(known))]
+    others = sorted(folders - set(known))
+    return entries + [_entry(name, Known(None, {}, ""), root) for name in others]
 
 
-def _entry(name: str, known: Known | None, root: str | Path | None) -> Entry:
+def _entry(name: str, known: Known, root: str | Path | None) -> Entry:
     found, damage, missing = {}, "", False
     for split in SPLITS:
         try:
@@ -124,12 +125,7 @@ def _entry(name: str, known: Known | None, root: str | Path | None) -> Entry:
             missing = True
         except NVPError as error:
             damage = str(error)
-    counts: dict[str, int] = {}
-    shape: tuple[int, int, int] | None = None
-    note = ""
-    if known is not None:
-        counts, shape, note = known.images, known.image_shape, known.how
-    published = counts
+    counts, shape, note = known.images, known.image_shape, known.how
     state: Availability = "bring your own" if name in BRING_YOUR_OWN else "missing"
     if found:
         counts = {split: len(stored.images) for split, stored in found.items()}
@@ -138,10 +134,11 @@ def _entry(name: str, known: Known | None, root: str | Path | None) -> Entry:
         if stored.decode is not None:  # it changes the shape
             height, width, channels = stored.decode(np.asarray(stored.images[0])[None]).shape[1:]
         shape, note = (channels, height, width), str(stored.place)
-        short = any(counts.get(split, n) != n for split, n in published.items())
+        short = any(counts.get(split, n) != n for split, n in known.images.items())
         state = "incomplete" if missing or short else "present"
         if short:
-            note += f" (published: {' + '.join(f'{n:,}' for n in published.values())} images)"
+            published = " + ".join(f"{n:,}" for n in known.images.values())
+            note += f" (published: {published} images)"
     elif data_root(root).joinpath(f".{name}{UNFINISHED}").is_dir():
         state, note = (
             "import unfinished",

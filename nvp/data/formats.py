@@ -11,7 +11,7 @@ import struct
 import tokenize
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +51,8 @@ class Stored:
     """One split as it lies on disk: images (N, H, W, C), not read before they are used.
 
     `verify` compares with published checksums, `decode` maps the stored array to pixels.
-    `checksum` is the `fingerprint_rows` that an import noted, `labels_checksum` that of its labels.
+    `noted` holds checksums of an import: `sha256`, the `fingerprint_rows` of the images, and
+    `labels_sha256`, the `fingerprint` of the labels.
     """
 
     images: Stack | RaggedRows
@@ -59,8 +60,7 @@ class Stored:
     place: Path
     verify: Callable[[], None] = lambda: None
     decode: Callable[[np.ndarray], np.ndarray] | None = None
-    checksum: str | None = None
-    labels_checksum: str | None = None
+    noted: dict[str, str] = field(default_factory=dict)
 
 
 def read_idx(name: str, folder: Path, split: str, md5: dict[str, str], remedy: str) -> Stored:
@@ -162,14 +162,7 @@ def read_npy(folder: Path, split: str) -> Stored:
             )
         if not np.isfinite(labels).all():
             raise NVPError(f"{labels_path} holds NaN or infinity: mend it, or remove it")
-    noted = _noted(folder / NOTE, split)
-    return Stored(
-        images,
-        labels,
-        folder,
-        checksum=noted.get("sha256"),
-        labels_checksum=noted.get("labels_sha256"),
-    )
+    return Stored(images, labels, folder, noted=_noted(folder / NOTE, split))
 
 
 def _noted(path: Path, split: str) -> dict[str, str]:

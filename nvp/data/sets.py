@@ -134,18 +134,12 @@ def load(
     images, checksum = _images(stored, number, crop)
     labels = None if stored.labels is None else _labels(stored.labels)
     if number == len(stored.images):
-        _compare("images", stored, split, stored.checksum, checksum)
+        _compare("images", stored, split, stored.noted.get("sha256"), checksum)
     if labels is not None:
-        _compare("labels", stored, split, stored.labels_checksum, fingerprint(labels))
+        _compare("labels", stored, split, stored.noted.get("labels_sha256"), fingerprint(labels))
         labels = labels[:number]
-    return Dataset(
-        name=str(name),
-        split=split,
-        images=images,
-        labels=labels,
-        checksum=checksum,
-        labels_checksum=None if labels is None else fingerprint(labels),
-    )
+    labels_checksum = None if labels is None else fingerprint(labels)
+    return Dataset(str(name), split, images, labels, checksum, labels_checksum)
 
 
 def check_split(split: str) -> None:

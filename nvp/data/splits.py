@@ -55,27 +55,27 @@ def examples(config: RunConfig, data: Dataset) -> Examples:
 
     Raises `NVPError` when the model was not made for them: their shape, levels or labels.
     """
-    shape = tuple(data.images.shape[1:])
-    if shape != tuple(config.model.image_shape):
+    model, name = config.model, config.data.name
+    if data.image_shape != tuple(model.image_shape):
         raise NVPError(
-            f"model.image_shape is {list(config.model.image_shape)} but {config.data.name} holds "
-            f"{list(shape)} {data.split} images: change one of the two in the configuration"
+            f"model.image_shape is {list(model.image_shape)} but {name} holds "
+            f"{list(data.image_shape)} {data.split} images: change one of the two in the "
+            "configuration"
         )
-    blocks = range(0, len(data), BLOCK_IMAGES) if config.model.levels < 256 else ()
+    blocks = range(0, len(data), BLOCK_IMAGES) if model.levels < 256 else ()
     for start in blocks:  # not all of a large set at once
-        check_levels(data.images[start : start + BLOCK_IMAGES].to("cpu"), config.model.levels)
-    if config.model.num_classes == 0:
+        check_levels(data.images[start : start + BLOCK_IMAGES].to("cpu"), model.levels)
+    if model.num_classes == 0:
         return data.images
     if data.labels is None:
         raise NVPError(
-            f"{config.data.name} has no {data.split} labels, and model.num_classes = "
-            f"{config.model.num_classes} needs them: add them (data/README.md says how), or set "
-            "model.num_classes to 0"
+            f"{name} has no {data.split} labels, and model.num_classes = {model.num_classes} needs "
+            "them: add them (data/README.md says how), or set model.num_classes to 0"
         )
     try:
-        check_labels(data.labels, len(data), config.model.num_classes)
+        check_labels(data.labels, len(data), model.num_classes)
     except NVPError as error:
-        raise NVPError(f"{config.data.name}, {data.split}: {error}") from error
+        raise NVPError(f"{name}, {data.split}: {error}") from error
     return Labelled(data.images, data.labels)
 
 
