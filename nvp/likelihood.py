@@ -158,9 +158,7 @@ def summarise(scores: Tensor, num_draws: int) -> Score:
 
 @torch.no_grad()
 @full_float32()
-def reestimate_statistics(
-    model: ImageModel, images: Examples, *, batch_size: int = 250, seed: int = 0
-) -> None:
+def reestimate_statistics(model: ImageModel, images: Examples, *, batch_size: int = 250) -> None:
     """Set every batch norm's running statistics to their mean over batches of training `images`.
 
     The moving averages of training remember about ten batches, and of weights that have since
@@ -171,7 +169,7 @@ def reestimate_statistics(
     norms = batch_norms(model)
     if not norms:
         return
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     with batch_statistics(model):  # its end restores mode and momenta
         for part in batches(len(images), batch_size):
             for module in norms:

@@ -21,20 +21,19 @@ data_app = typer.Typer(help="Say which data sets are here, get others, make your
 @data_app.command("list")
 def data_list(data_root: DataRoot = None) -> None:
     """Say which data sets are here, and how to get the others."""
-    from nvp.data import catalogue
-    from nvp.data import sets as data
+    from nvp.data import catalogue, sets
 
-    table = Table("name", "image", *data.SPLITS, "state", "where, or how to get it")
+    table = Table("name", "image", *sets.SPLITS, "state", "where, or how to get it")
     for entry in catalogue.survey(data_root):
         channels, *sides = entry.image_shape or ("?", "?", "?")
-        counts = [f"{entry.images[s]:,}" if s in entry.images else "-" for s in data.SPLITS]
+        counts = [f"{entry.images[s]:,}" if s in entry.images else "-" for s in sets.SPLITS]
         size = "x".join(map(str, (*sides, channels)))
         table.add_row(entry.name, size, *counts, entry.state, entry.note)
     for column in table.columns[2:5]:
         column.justify = "right"
     console().print(table)
     typer.echo(
-        f"Data root: {data.data_root(data_root)}\n"
+        f"Data root: {sets.data_root(data_root)}\n"
         "Your own images: nvp data import FOLDER NAME --size 32 makes a set of a folder of them; "
         "data/README.md says more."
     )

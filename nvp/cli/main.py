@@ -168,13 +168,13 @@ def record(
     trust: Trust = False,
 ) -> None:
     """Score a run on the full test set, and enter it into the ledger."""
-    from nvp.ledger import enter as recording
+    from nvp.ledger import enter
     from nvp.runs.load import trust_option
     from nvp.tables.cells import how_it_ended
     from nvp.training.distributed import is_first, processes
 
     with processes():
-        run = recording.record(
+        run = enter.record(
             run_folder,
             name=name,
             data_root=data_root,
@@ -231,13 +231,13 @@ def tables(
     show: Annotated[bool, typer.Option("--print", help="Show them in the terminal too")] = False,
 ) -> None:
     """Write tables, cards of runs and expected scores from the ledger."""
-    from nvp.tables import build as results
+    from nvp.tables import build
 
-    for path in results.write_tables():
+    for path in build.write_tables():
         typer.echo(f"wrote {path}", err=True)
     if show:
-        for name in results.PRINTED:
-            plain = results.table(name).plain()
+        for name in build.PRINTED:
+            plain = build.table(name).plain()
             shown = Table(*plain.header, caption=plain.caption, caption_justify="left")
             for row in plain.rows:
                 shown.add_row(*row)
@@ -256,12 +256,12 @@ def verify(
     device: Device = "auto",
 ) -> None:
     """Score recorded runs again, and fail if score or samples differ."""
-    from nvp.ledger import verify as verifying
+    from nvp.ledger import verify as ledger
     from nvp.training.distributed import is_first, processes
 
     differs, table = False, Table("run", "what", "in the ledger", "scored again", "")
     with processes():
-        for check in verifying.verify(names or (), quick=quick, data_root=data_root, device=device):
+        for check in ledger.verify(names or (), quick=quick, data_root=data_root, device=device):
             if is_first():
                 typer.echo(f"{check.run}, {check.what}: {check.outcome}", err=True)
             table.add_row(check.run, check.what, check.recorded, check.found, check.outcome)

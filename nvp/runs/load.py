@@ -102,7 +102,8 @@ def read_config(
     family = None
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
         family = yaml.safe_load(folder.config.read_text("utf-8"))["model"]["family"]
-    if is_path(family) and not (trust or _was_imported(str(family)) or _is_held(str(family))):
+    was_imported = str(family).partition(":")[0] in sys.modules
+    if is_path(family) and not (trust or was_imported or _is_held(str(family))):
         raise NVPError(
             f"{folder.config} names the model {family}, which is code that this repository does "
             "not hold: pass --trust to run it, if you trust whoever wrote it"
@@ -125,10 +126,6 @@ def trust_option(config: RunConfig) -> str:
     """ " --trust", which a later command needs, for a family that this repository does not hold."""
     family = config.model.family
     return " --trust" if is_path(family) and not _is_held(family) else ""
-
-
-def _was_imported(family: str) -> bool:
-    return family.partition(":")[0] in sys.modules
 
 
 def _is_held(family: str) -> bool:

@@ -24,8 +24,8 @@ def stop_requests() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    former = {number: signal.getsignal(number) for number in SIGNALS}
-    former = {number: handler for number, handler in former.items() if handler != signal.SIG_IGN}
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    former = {number: each for number, each in handlers.items() if each != signal.SIG_IGN}
 
     def restore() -> None:
         for number, handler in former.items():
