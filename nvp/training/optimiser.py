@@ -14,6 +14,13 @@ from nvp.errors import NVPError
 from nvp.model.roles import Role, parameter_roles
 from nvp.training.distributed import divided
 
+# The parameters that a setting acts on. Where a model has none of them, the setting is refused.
+ROLES_WITH = {
+    "tanh_scale_rate": (Role.TANH_SCALE,),
+    "relative_step": (Role.DIRECTION,),
+    "weight_decay": (Role.KERNEL, Role.RECURRENT),
+}
+
 
 class Muon(torch.optim.Adam):
     """Muon (Jordan et al., 2024) for groups that have a "role"; Adam for the others.
@@ -115,7 +122,7 @@ def make_optimiser(model: nn.Module, settings: TrainingConfig) -> torch.optim.Op
     members: dict[Role | None, list[nn.Parameter]] = {}  # None: all the others
     for parameter, role in parameter_roles(model).items():
         members.setdefault(role if role in apart else None, []).append(parameter)
-    for name, users in USERS.items():
+    for name, users in ROLES_WITH.items():
         differs = getattr(settings, name) != TrainingConfig.model_fields[name].default
         if differs and not any(role in members for role in users):
             raise NVPError(
@@ -138,14 +145,6 @@ def make_optimiser(model: nn.Module, settings: TrainingConfig) -> torch.optim.Op
         return torch.optim.Adamax(groups, lr=rate, betas=betas, eps=epsilon, foreach=True)
     chosen = Muon if settings.optimiser == Optimiser.MUON else torch.optim.Adam
     return chosen(groups, lr=rate, betas=betas, eps=epsilon, fused=True)
-
-
-# The parameters that a setting acts on. Where a model has none of them, the setting is refused.
-USERS = {
-    "tanh_scale_rate": (Role.TANH_SCALE,),
-    "relative_step": (Role.DIRECTION,),
-    "weight_decay": (Role.KERNEL, Role.RECURRENT),
-}
 
 
 def rate_at(step: int, done: float, settings: TrainingConfig) -> float:
