@@ -132,6 +132,15 @@ def test_recorded_weights_come_back_in_half_precision(tmp_path: Path) -> None:
     assert {tensors[name].dtype for name, _ in model.named_buffers()} == {torch.float32}
 
 
+def test_the_same_tensors_make_the_same_file(tmp_path: Path) -> None:
+    path, contents = tmp_path / "weights.safetensors", set()
+    for _ in range(10):
+        save_tensors(path, {"b": torch.arange(3), "é": torch.ones(2)}, {"bits": 1.5})
+        contents.add(path.read_bytes())
+    assert len(contents) == 1
+    assert load_tensors(path)[0]["b"].tolist() == [0, 1, 2]
+
+
 def test_text_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch) -> None:
     write_text(tmp_path / "a.txt", "first")
     monkeypatch.setattr(files.os, "fsync", no_space)

@@ -27,7 +27,15 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any])
     }
     text = json.dumps(header)
     metadata = {"format": FORMAT, "header": text, "crc32": _crc32(plain, text)}
-    write(path, safetensors.torch.save(plain, metadata=metadata))
+    write(path, _ordered(safetensors.torch.save(plain, metadata=metadata)))
+
+
+def _ordered(content: bytes) -> bytes:
+    """The same file with its header sorted: the library writes metadata in an order by chance."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # tensors begin at a multiple of 8 bytes
+    return len(header).to_bytes(8, "little") + header + content[end:]
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
