@@ -74,8 +74,7 @@ def _report(job: Job, last: dict[str, float]) -> str:
     if last.get("step") != job.state.step or not validated:
         return (
             f"{name}: its budget is spent, but {job.folder.log} lacks the row of its last "
-            "validation; "
-            f"next: {record}"
+            f"validation; next: {record}"
         )
     done = f"{name}: {last['step']:.0f} steps in {last['minutes']:.1f} minutes, "
     if "validation" not in last:

@@ -125,8 +125,6 @@ def _folder(root: Path) -> Iterator[File]:
                     f"{path} is a link that leads out of {root}, which is not followed: "
                     "put the images themselves there"
                 )
-        for name in filter(_wanted, names):
-            path = Path(folder, name)
             if path.is_symlink() and not path.exists():
                 raise NVPError(f"{path} is a link to nothing: mend or remove it")
             if path.is_file():
