@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import two_threads
 from torch import nn
 
 from benchmarks import pixelrnn, processes, realnvp
@@ -251,7 +252,7 @@ def test_drawing_takes_one_thread_and_gives_the_others_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A few images are drawn on one thread, many times faster than on two that must wait."""
-    model, before, seen = PixelRNN(tiny("pixelcnn")), torch.get_num_threads(), set()
+    model, seen = PixelRNN(tiny("pixelcnn")), set()
     draw = model.output.draw
 
     def watched(*arguments: Any) -> torch.Tensor:
@@ -259,9 +260,6 @@ def test_drawing_takes_one_thread_and_gives_the_others_back(
         return draw(*arguments)
 
     monkeypatch.setattr(model.output, "draw", watched)
-    torch.set_num_threads(2)
-    try:
+    with two_threads():
         model.sample(2)
         assert (seen, torch.get_num_threads()) == ({1}, 2)
-    finally:
-        torch.set_num_threads(before)

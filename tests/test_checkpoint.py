@@ -14,7 +14,7 @@ import safetensors
 import safetensors.torch
 import tiny
 import torch
-from tiny import configuration, pixelrnn_configuration
+from tiny import configuration, pixelrnn_configuration, refusal
 
 from nvp import files
 from nvp.errors import NVPError
@@ -45,9 +45,8 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(
     good = checkpoint.read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(files.os, what, no_space)
-        with pytest.raises(NVPError, match=r"No space left on device.*untouched; free") as caught:
+        with refusal(r"No space left on device.*untouched; free"):
             save_tensors(checkpoint, {"a": torch.zeros(1)}, {})
-        assert "\n" not in str(caught.value)
         with pytest.raises(NVPError, match="No space left"):
             prepare(pixelrnn_configuration(steps=3), tmp_path, data_root=root).run()
     assert checkpoint.read_bytes() == good
@@ -94,9 +93,8 @@ def test_flipped_bytes_are_noticed(home: Path) -> None:
         flipped = bytearray(content)
         flipped[place] ^= 0x10
         path.write_bytes(flipped)
-        with pytest.raises(NVPError) as caught:
+        with refusal():
             resume(home)
-        assert "\n" not in str(caught.value)
 
 
 def test_foreign_checkpoints_are_refused(home: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import tiny
 import torch
 from ledgers import rewrite
+from tiny import refusal
 
 from nvp import RealNVPConfig
 from nvp.config import parse_config
@@ -274,10 +276,8 @@ def test_a_model_that_does_not_fit_is_one_line(line: str, complaint: str, module
         "return Histograms(self)", f"model = Histograms(self)\n        {line}\n        return model"
     )
     config = parse_config(tree_of(f"{module}:HistogramsConfig"), "mine.yaml")
-    with pytest.raises(NVPError) as caught:
+    with refusal("^" + re.escape(f"my_histograms:HistogramsConfig: {complaint}")):
         config.build_model()
-    assert str(caught.value).startswith(f"my_histograms:HistogramsConfig: {complaint}")
-    assert "\n" not in str(caught.value)
 
 
 def test_weights_may_be_shared(module: str, tmp_path: Path) -> None:

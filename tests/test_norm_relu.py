@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tiny import two_threads
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -81,13 +82,9 @@ def test_threads_and_layout_change_no_bit() -> None:
         out, *moments = norm_relu(x, beta, BATCH_NORM_EPSILON)
         return [out, *moments, *torch.autograd.grad(out, [x, beta], grad)]
 
-    threads = torch.get_num_threads()
     one = results(x, grad)
-    try:
-        torch.set_num_threads(2)
+    with two_threads():
         two = results(x.detach().contiguous().requires_grad_(), grad.contiguous())
-    finally:
-        torch.set_num_threads(threads)
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tiny import two_threads
 from torch import Tensor
 
 from nvp import PixelRNN, PixelRNNConfig
@@ -62,13 +63,9 @@ def test_threads_change_no_bit() -> None:
         log_p = log_softmax_at(logits, images)
         return [log_p, *torch.autograd.grad(log_p, logits, grad)]
 
-    threads = torch.get_num_threads()
     one = results()
-    try:
-        torch.set_num_threads(2)
+    with two_threads():
         two = results()
-    finally:
-        torch.set_num_threads(threads)
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
 
 

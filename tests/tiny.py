@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 import yaml
 from torch import Tensor
@@ -14,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from nvp.cli import app
 from nvp.config import RunConfig, load_config, parse_config
+from nvp.errors import NVPError
 from nvp.model import ImageModel
 from nvp.runs.folder import RunFolder
 from nvp.runs.log import read_log
@@ -164,3 +167,23 @@ def fails(*arguments: object) -> str:
     assert result.stderr.count("\n") == 1
     assert result.stderr.startswith("nvp: ")
     return result.stderr
+
+
+@contextmanager
+def two_threads() -> Iterator[None]:
+    """PyTorch computes here on two threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def refusal(match: str | None = None, error: type[NVPError] = NVPError) -> Iterator[None]:
+    """What is done here is refused in one line, and in words that `match` finds."""
+    with pytest.raises(error, match=match) as caught:
+        yield
+    assert "\n" not in str(caught.value)
+    del caught  # its traceback would hold a database open

@@ -14,7 +14,7 @@ import pytest
 from ledgers import content
 from PIL import Image
 from sources import encoded, photographs, pixels, write
-from tiny import nvp
+from tiny import nvp, refusal
 
 from nvp.data.catalogue import survey
 from nvp.data.importing import files as importing_files
@@ -43,10 +43,8 @@ def everything(root: Path) -> np.ndarray:
 def refused(match: str, source: Path, root: Path, name: str = "mine", **options) -> None:
     """The import is refused in one line; a set that was there stays, and no other appears."""
     before = (root / name).exists(), content(root / name)
-    with pytest.raises(NVPError, match=match) as caught:
+    with refusal(match):
         import_set(source, name, Options(**options), root=root)
-    assert "\n" not in str(caught.value)
-    del caught  # its traceback would hold a database open
     assert ((root / name).exists(), content(root / name)) == before
 
 
