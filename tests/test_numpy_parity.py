@@ -163,7 +163,7 @@ def flow(x: Array, official: bool, weights: Weights) -> tuple[Array, float]:
 
 @pytest.mark.parametrize("preset", ["paper", "official"])
 def test_a_real_nvp(preset: str, lived) -> None:
-    sizes = {"num_scales": 2, "num_blocks": 1, "width": 2, "preset": preset}
+    sizes = {"num_scales": 2, "num_blocks": 2, "width": 2, "preset": preset}
     model = lived(RealNVPConfig.model_validate({"image_shape": (3, 4, 4), **sizes}))
     image = torch.randint(256, (1, 3, 4, 4), generator=torch.Generator().manual_seed(1))
     noise = torch.rand(image.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
@@ -293,8 +293,12 @@ def log_probability(kind: str, image: NDArray[np.uint8], model: PixelRNN) -> flo
     ("kind", "colours", "residual"),
     list(product(["pixelcnn", "row_lstm", "diagonal_bilstm"], [1, 3], [True, False])),
 )
-def test_a_pixel_rnn(kind: str, colours: int, residual: bool) -> None:
+def test_a_pixel_rnn(
+    kind: str, colours: int, residual: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NVP_PLAIN", "1")  # the compiled scan is compared with the plain one
     changes = {"num_layers": 2, "levels": 3 if residual else 2, "residual": residual}
+    changes["kernel_size"] = 5 if residual else 3
     model = pixels.randomised(
         PixelRNN(pixels.config(kind, (colours, 3, 4), **changes, skip=residual))
     )

@@ -1,4 +1,4 @@
-"""The compiled LSTM scan against the plain one, which follows the paper's words; skewing."""
+"""The compiled LSTM scan against the plain one, which test_numpy_parity.py compares with eq 3."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 from pixels import config, generator, randomised
+from tiny import two_threads
 from torch import Tensor
 
 from nvp import PixelRNN
 from nvp.autoregressive import scan
-from nvp.autoregressive.diagonal_bilstm import scan_diagonals, shift_down, skew, unskew
-from nvp.autoregressive.lstm import lstm_cell
+from nvp.autoregressive.diagonal_bilstm import scan_diagonals, skew, unskew
 from nvp.autoregressive.row_lstm import scan_rows
 from nvp.autoregressive.scan import DIAGONAL, raster_lstm
 from nvp.model import native
@@ -121,12 +121,8 @@ def test_nan_stays_nan(kernel: int, dtype: torch.dtype) -> None:
 @pytest.mark.usefixtures("built")
 def test_threads_change_no_bit(kernel: int) -> None:
     values = inputs(kernel, 19, 4, 5, 11)
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(2)
+    with two_threads():
         two = results(raster_lstm, values, kernel)
-    finally:
-        torch.set_num_threads(threads)
     one = results(raster_lstm, values, kernel)
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
 
@@ -173,82 +169,12 @@ def test_no_images(kernel: int) -> None:
         assert not any(gradient.any() for gradient in gradients)
 
 
-def recurrence(kernel: int, gates: Tensor, weight: Tensor, initial: Tensor) -> Tensor:
-    """Eq 3 pixel by pixel, by the neighbours' coordinates: nothing is skewed or convolved."""
-    n, height, width, directions, _, hidden = gates.shape
-    out = torch.zeros(n, height, width, hidden, dtype=gates.dtype)
-    zero = torch.zeros(n, hidden, dtype=gates.dtype)
-    for direction in range(directions):
-        states: dict[tuple[int, int], Tensor] = {}
-        cells: dict[tuple[int, int], Tensor] = {}
-        h0, c0 = initial[direction].unsqueeze(2).expand(-1, -1, n, -1)
-        side = 1 if direction else -1
-        if kernel == DIAGONAL:
-            taps = [(0, side), (-1, 0)]
-            start, cell = [(r, width if direction else -1) for r in range(height)], (0, side)
-        else:
-            taps = [(-1, k - kernel // 2) for k in range(kernel)]
-            start, cell = [(-1, c) for c in range(width)], (-1, 0)
-        for i, place in enumerate(start):
-            states[place], cells[place] = h0[i], c0[i]
-        for r in range(height):
-            for c in reversed(range(width)) if direction else range(width):
-                total = gates[:, r, c, direction].flatten(1)
-                for tap, (down, right) in zip(weight[direction], taps, strict=True):
-                    total = total + states.get((r + down, c + right), zero) @ tap
-                before = cells[r + cell[0], c + cell[1]]
-                states[r, c], cells[r, c] = lstm_cell(total, before)
-                lower = r + direction  # the second direction is shifted down by one row
-                if lower < height:
-                    out[:, lower, c] += states[r, c]
-    return out
-
-
-@kernels
-@pytest.mark.parametrize("size", [(3, 4), (1, 3), (4, 1)])
-def test_plain_equals_eq_3_pixel_by_pixel(kernel: int, size: tuple[int, int]) -> None:
-    with torch.no_grad():
-        gates, weight, initial = inputs(kernel, 2, *size, 3)
-        difference = plain(kernel)(gates, weight, initial, kernel) - recurrence(
-            kernel, gates, weight, initial
-        )
-    assert difference.abs().max() < 1e-12
-
-
-def test_cell() -> None:
-    """Eq 3 by hand, the gates in the order o, f, i, g."""
-    o, f, i, g, c = 0.3, -0.2, 0.7, -1.1, 0.4
-    gates = torch.tensor([[o, f, i, g]], dtype=torch.float64)
-    h, cell = lstm_cell(gates, torch.tensor([[c]], dtype=torch.float64))
-
-    def logistic(x: float) -> Tensor:
-        return 1 / (1 + torch.exp(torch.tensor(-x, dtype=torch.float64)))
-
-    expected = logistic(f) * c + logistic(i) * torch.tanh(torch.tensor(g, dtype=torch.float64))
-    assert (cell - expected).abs().max() < 1e-15
-    assert (h - logistic(o) * torch.tanh(expected)).abs().max() < 1e-15
-
-
 def test_skew() -> None:
     """Figure 3: each row starts one place later than the one above."""
     x = torch.tensor([[1, 2, 3], [4, 5, 6], [7, 8, 9]])
     skewed = [[1, 2, 3, 0, 0], [0, 4, 5, 6, 0], [0, 0, 7, 8, 9]]
     assert skew(x).tolist() == skewed
     assert torch.equal(unskew(torch.tensor(skewed)), x)
-
-
-@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (3, 5, 2), (1, 4), (4, 1), (1, 1)])
-def test_skew_round_trips(shape: tuple[int, ...]) -> None:
-    x = torch.randn(shape, generator=generator())
-    height, width = shape[-2:]
-    assert skew(x).shape == (*shape[:-1], width + height - 1)
-    assert torch.equal(unskew(skew(x)), x)
-    assert skew(x).sum(-1).allclose(x.sum(-1))
-
-
-def test_shift_down() -> None:
-    x = torch.tensor([[1, 2], [3, 4], [5, 6]])
-    assert shift_down(x).tolist() == [[0, 0], [1, 2], [3, 4]]
 
 
 @pytest.mark.parametrize("kind", ["row_lstm", "diagonal_bilstm"])
