@@ -21,8 +21,13 @@ OUTPUTS: list[dict[str, Any]] = [
     {"levels": 2},
     {"levels": 4, "output": "mixture", "num_components": 2, "num_scales": 2},
 ]
-CONNECTIONS = [
-    {"residual": residual, "skip": skip} for residual, skip in product([True, False], repeat=2)
+# Each connection with the first output, and each other output with all connections.
+VARIANTS: list[dict[str, Any]] = [
+    *(
+        {"residual": residual, "skip": skip, **OUTPUTS[0]}
+        for residual, skip in product([True, False], repeat=2)
+    ),
+    *OUTPUTS[1:],
 ]
 
 
@@ -44,6 +49,11 @@ def randomised(model: Model, seed: int = 0) -> Model:
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def noise(n: int, *shape: int, levels: int = 256, seed: int = 0) -> Tensor:
+    """`n` images of this shape, (C, H, W), in which all levels are alike."""
+    return torch.randint(levels, (n, *shape), generator=generator(seed), dtype=torch.uint8)
 
 
 def in_order(x: Tensor) -> Tensor:

@@ -8,16 +8,7 @@ from typing import Any
 import pytest
 import torch
 from nvp_book.figures import contexts
-from pixels import (
-    CONNECTIONS,
-    OUTPUTS,
-    config,
-    leaks,
-    moved_by_change,
-    moved_by_gradient,
-    names,
-    randomised,
-)
+from pixels import VARIANTS, config, leaks, moved_by_change, moved_by_gradient, names, randomised
 from torch import Tensor
 
 from nvp import PixelRNN, PixelRNNConfig
@@ -76,13 +67,16 @@ def _sees(of: PixelRNNConfig, target: tuple[int, int, int], source: tuple[int, i
 def check_fields(settings: PixelRNNConfig) -> None:
     """Both ways of finding out agree with the paper, and nothing leaks.
 
-    Of several models, since a ReLU of one may be closed to all images.
+    Of two models or more, since a ReLU of one may be closed to all images.
     """
     stated = receptive_field(settings)
-    models = [randomised(PixelRNN(settings), seed) for seed in range(6)]
-    model = models[0]
     for way in (moved_by_change, moved_by_gradient):
-        moved = torch.stack([way(model, trials=2) for model in models]).any(0)
+        moved = torch.zeros_like(stated)
+        for seed in range(6):
+            model = randomised(PixelRNN(settings), seed)
+            moved |= way(model, trials=2)
+            if seed > 0 and torch.equal(moved, stated):
+                break
         assert leaks(model, moved) == []
         assert names(model, stated & ~moved) == []
         assert names(model, moved & ~stated) == []
@@ -90,22 +84,18 @@ def check_fields(settings: PixelRNNConfig) -> None:
 
 @pytest.mark.slow
 @kinds
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("widths", [{"hidden": 6, "head": 12}, {"hidden": 7, "head": 11}], ids=str)
 @pytest.mark.parametrize(
-    ("connections", "output"),
-    [*((each, OUTPUTS[0]) for each in CONNECTIONS), *(({}, each) for each in OUTPUTS[1:])],
+    ("channels", "settings"),
+    [
+        *((1, each) for each in VARIANTS),
+        *((3, {"hidden": 7, "head": 11, **each}) for each in VARIANTS),
+        (3, {"hidden": 6, "head": 12}),
+    ],
     ids=str,
 )
-def test_causality(
-    kind: Kind,
-    channels: int,
-    widths: dict[str, int],
-    connections: dict[str, bool],
-    output: dict[str, Any],
-) -> None:
-    """Also of widths that three does not divide."""
-    check_fields(config(kind, (channels, 3, 4), **widths, **connections, **output))
+def test_causality(kind: Kind, channels: int, settings: dict[str, Any]) -> None:
+    """Of three colours with widths that three does not divide, and with one that it does."""
+    check_fields(config(kind, (channels, 3, 4), **settings))
 
 
 @pytest.mark.slow
