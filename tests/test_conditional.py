@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from pixels import generator
+from pixels import generator, noise
+from tiny import refusal
 from torch import Tensor
 
 from nvp import RealNVP, RealNVPConfig
@@ -46,25 +47,23 @@ def conditional(lived: Callable[..., RealNVP], config: RealNVPConfig) -> RealNVP
     return model.eval()
 
 
-def pixels(n: int, shape: tuple[int, int, int] = (1, 8, 8)) -> Tensor:
-    return torch.randint(256, (n, *shape), generator=generator(), dtype=torch.uint8)
-
-
-@pytest.mark.parametrize("config", CONFIGS)
-def test_exact_for_each_y(config: RealNVPConfig, lived) -> None:
+@pytest.mark.parametrize(
+    ("config", "y"),
+    list(zip(CONFIGS, (ATTRIBUTES, torch.eye(3)[CLASSES], ATTRIBUTES), strict=True)),
+)
+def test_exact_for_each_y(config: RealNVPConfig, y: Tensor, lived) -> None:
     flow = conditional(lived, config).flow
     x = 1.5 * torch.randn(2, *config.image_shape, dtype=torch.float64)
-    for y in (torch.eye(3)[CLASSES], ATTRIBUTES):
-        check_bijection(flow, x, y[1:3])  # each point with a y of its own
+    check_bijection(flow, x, y[1:3])  # each point with a y of its own
 
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_each_image_has_its_own_y(config: RealNVPConfig, lived) -> None:
     model = conditional(lived, config)
-    images = pixels(4, config.image_shape)
+    images = noise(4, *config.image_shape)
     together = model.log_prob(images, generator=generator(), labels=CLASSES)
-    noise = torch.rand(images.shape, generator=generator(), dtype=torch.float64)
-    x = model.logit((images + noise) / 256)[0]
+    u = torch.rand(images.shape, generator=generator(), dtype=torch.float64)
+    x = model.logit((images + u) / 256)[0]
     one_hot = torch.eye(3, dtype=torch.float64)
     alone = [model.flow(x[i, None], one_hot[CLASSES[i], None])[1] for i in range(4)]
     assert torch.allclose(model.flow(x, one_hot[CLASSES])[1], torch.cat(alone), atol=1e-10)
@@ -95,7 +94,7 @@ def test_every_coupling_listens(model: RealNVP) -> None:
 @pytest.mark.parametrize("config", CONFIGS)
 def test_gradients_reach_each_channel_that_carries_y(config: RealNVPConfig, lived) -> None:
     model = conditional(lived, config)
-    model.loss(pixels(4, config.image_shape), generator(), labels=CLASSES).backward()
+    model.loss(noise(4, *config.image_shape), generator(), labels=CLASSES).backward()
     first = [p for name, p in model.named_parameters() if name.endswith("conv_in.v")]
     assert len(first) == 10
     for v in first:
@@ -104,7 +103,7 @@ def test_gradients_reach_each_channel_that_carries_y(config: RealNVPConfig, live
 
 def test_attributes_change_and_images_come_back(model: RealNVP) -> None:
     """Appendix F: encode with y; y gives the image back, y' another one from the same z."""
-    images = pixels(4)
+    images = noise(4, 1, 8, 8)
     z = model.encode(images, generator(), labels=CLASSES)
     assert torch.equal(model.decode(z, labels=CLASSES), images)
     others = (CLASSES + 1) % 3
@@ -115,15 +114,6 @@ def test_attributes_change_and_images_come_back(model: RealNVP) -> None:
     x = model.flow.inverse(z, y[others])[0]
     assert torch.allclose(model.flow(x, y[others])[0], z, atol=1e-9)
     assert torch.equal(model.decode(z, labels=y[CLASSES]), images)
-
-
-def test_samples_follow_their_labels(model: RealNVP) -> None:
-    first, again, other = (
-        model.sample(4, generator=generator(), labels=labels)
-        for labels in (CLASSES, CLASSES, (CLASSES + 1) % 3)
-    )
-    assert torch.equal(first, again)
-    assert (first != other).flatten(1).any(dim=1).all()
 
 
 def test_without_classes_nothing_is_added() -> None:
@@ -165,21 +155,20 @@ def test_negative_attributes_pass_the_rectifier() -> None:
 )
 def test_labels_that_do_not_fit(labels: Tensor | None, match: str, model: RealNVP) -> None:
     calls: list[Callable[[], Tensor]] = [
-        lambda: model.log_prob(pixels(4), labels=labels),
-        lambda: model.loss(pixels(4), labels=labels),
-        lambda: model.encode(pixels(4), labels=labels),
+        lambda: model.log_prob(noise(4, 1, 8, 8), labels=labels),
+        lambda: model.loss(noise(4, 1, 8, 8), labels=labels),
+        lambda: model.encode(noise(4, 1, 8, 8), labels=labels),
         lambda: model.decode(torch.zeros(4, 1, 8, 8), labels=labels),
         lambda: model.sample(4, labels=labels),
     ]
     for call in calls:
-        with pytest.raises(NVPError, match=match) as caught:
+        with refusal(match):
             call()
-        assert "\n" not in str(caught.value)
 
 
 def test_labels_for_a_model_that_takes_none(lived, tmp_path: Path) -> None:
     model = lived(RealNVPConfig.paper((1, 8, 8), **{**SMALL, "num_classes": 0}))
     with pytest.raises(NVPError, match="takes no labels"):
-        model.log_prob(pixels(4), labels=CLASSES)
+        model.log_prob(noise(4, 1, 8, 8), labels=CLASSES)
     with pytest.raises(NVPError, match="takes no labels: leave --label out"):
         write_samples(model, tmp_path / "sheet.png", 4, label=1)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from pixels import generator, noise
 from torch import Tensor, nn
 
 from nvp.baselines.diffusion import Diffusion, DiffusionConfig
@@ -42,36 +43,29 @@ def best_model(levels: int, **settings: Any) -> Diffusion:
     return model.double()
 
 
-def noise(n: int, levels: int) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(levels, (n, 1, 4, 4), generator=generator, dtype=torch.uint8)
-
-
 @pytest.mark.parametrize(("levels", "gamma_0"), [(2, -13.3), (2, 0.0), (5, -4.0), (256, -13.3)])
 def test_the_bound_counts_every_constant(levels: int, gamma_0: float) -> None:
     """With the best network uniform noise costs log(levels) a sub-pixel, wherever gamma starts."""
     model = best_model(levels, gamma_0=gamma_0, gamma_1=12.0, times=64)
-    generator = torch.Generator().manual_seed(0)
-    images = noise(60 if levels > 5 else 400, levels)
-    log_prob = model.log_prob(images, generator=generator) / 16
+    images = noise(60 if levels > 5 else 400, 1, 4, 4, levels=levels)
+    log_prob = model.log_prob(images, generator=generator()) / 16
     assert log_prob.mean().item() == pytest.approx(-math.log(levels), rel=0.02)
 
 
 def test_training_and_scores_estimate_the_same_bound() -> None:
-    model, images = best_model(4), noise(200, 4)
-    generator = torch.Generator().manual_seed(0)
-    loss = torch.stack([model.loss(images, generator) for _ in range(4)]).mean()
-    score = -model.log_prob(images, generator=generator).mean()
+    model, images = best_model(4), noise(200, 1, 4, 4, levels=4)
+    draw = generator()
+    loss = torch.stack([model.loss(images, draw) for _ in range(4)]).mean()
+    score = -model.log_prob(images, generator=draw).mean()
     assert loss.item() == pytest.approx(score.item(), rel=0.04)
 
 
 @pytest.mark.parametrize("gamma_0", [-13.3, -3.0, 1.0])
 def test_the_losses_of_the_ends_are_those_of_many_draws(gamma_0: float) -> None:
     model = best_model(8, gamma_0=gamma_0, gamma_1=4.0)
-    generator = torch.Generator().manual_seed(0)
     x = (2 * torch.arange(8).double() + 1) / 8 - 1
     sigma, alpha = (math.sqrt(torch.tensor(g).sigmoid()) for g in (gamma_0, -gamma_0))
-    e = torch.randn(20_000, 1, 1, generator=generator, dtype=torch.float64)
+    e = torch.randn(20_000, 1, 1, generator=generator(), dtype=torch.float64)
     z = alpha * x[:, None] + sigma * e
     log_p = (-0.5 * ((z - alpha * x) / sigma).square()).log_softmax(-1)
     reconstruction = -log_p.diagonal(dim1=1, dim2=2).mean(0)
@@ -83,7 +77,7 @@ def test_the_losses_of_the_ends_are_those_of_many_draws(gamma_0: float) -> None:
 
 
 def test_samples_of_the_best_network_have_all_levels_equally_often() -> None:
-    drawn = best_model(5, steps=100).sample(800, generator=torch.Generator().manual_seed(0))
+    drawn = best_model(5, steps=100).sample(800, generator=generator())
     frequencies = torch.bincount(drawn.flatten().int(), minlength=5) / drawn.numel()
     assert torch.allclose(frequencies, torch.full((5,), 0.2), atol=0.02)
 
@@ -93,7 +87,7 @@ def test_the_noise_of_samples_is_that_of_the_last_gamma() -> None:
     model = Diffusion(config)
     model.register_parameter("any", nn.Parameter(torch.zeros(1)))  # it has the type of the samples
     model.add_module("network", Grey())
-    drawn = model.sample(1000, generator=torch.Generator().manual_seed(0)).double()
+    drawn = model.sample(1000, generator=generator()).double()
     assert drawn.std().item() == pytest.approx(128 * math.exp(-1.5), rel=0.03)
 
 
@@ -107,16 +101,7 @@ def test_a_sample_takes_the_steps_that_are_asked_for() -> None:
 
 def test_a_fresh_network_already_predicts() -> None:
     model = Diffusion(DiffusionConfig(image_shape=(1, 8, 8), width=8, times=8))
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (50, 1, 8, 8), generator=generator, dtype=torch.uint8)
-    assert 8 <= evaluate(model, images).bits_per_dim < 12
-
-
-def test_at_temperature_0_no_noise_is_left() -> None:
-    config = DiffusionConfig(image_shape=(1, 8, 8), width=8, steps=4)
-    generator = torch.Generator().manual_seed(0)
-    still = Diffusion(config).sample(5, generator=generator, temperature=0.0)
-    assert (still == still[:1]).all()
+    assert 8 <= evaluate(model, noise(50, 1, 8, 8)).bits_per_dim < 12
 
 
 def test_noise_that_does_not_grow_is_refused() -> None:

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from pixels import all_images, counts, generator, p_value, randomised
+from pixels import all_images, counts, generator, noise, p_value, randomised
 from pydantic import ValidationError
-from test_baselines import noise
 from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.func import jacrev

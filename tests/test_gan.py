@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from pixels import generator
-from test_baselines import configuration, fresh, noise, tiny_images
+from pixels import generator, noise
+from test_baselines import configuration, fresh, tiny_images
 from torch import nn
 
 from nvp import GAN, GANConfig
