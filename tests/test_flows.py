@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import refusal
 from torch import Tensor
 
 from nvp import RealNVP, RealNVPConfig
-from nvp.errors import NVPError
 from nvp.flows.batchnorm import CouplingBatchNorm, NormScope
 from nvp.flows.bijection import Composition
 from nvp.flows.coupling import AffineCoupling, AffineOrder, ChannelCoupling, CheckerboardCoupling
@@ -24,37 +24,36 @@ SMALL: dict[str, Any] = {"num_blocks": 1, "width": 4}
 SCOPES = [*NormScope, None]
 
 # Each value occurs; all combinations in one coupling are below.
-NORMS = [
-    {"affine_order": order, "first_kept": parity, "norm_scope": scope}
+NORMS: dict[str, dict[str, Any]] = {
+    f"{scope} norm, {order}": {"affine_order": order, "first_kept": parity, "norm_scope": scope}
     for (order, parity), scope in zip(product(AffineOrder, Parity), SCOPES, strict=True)
-]
+}
 ORDERS = list(SqueezeOrder)
-SQUEEZES = [
-    {"image_shape": (3, 4, 4), "channel_squeeze": channels, "factor_out_squeeze": factor_out}
+SQUEEZES: dict[str, dict[str, Any]] = {
+    f"{channels} squeeze": {
+        **{"image_shape": (3, 4, 4), "channel_squeeze": channels, "factor_out_squeeze": factor_out}
+    }
     for channels, factor_out in zip(ORDERS, ORDERS[1:] + ORDERS[:1], strict=True)
-]
-SHAPES: list[dict[str, Any]] = [
-    {"image_shape": (1, 4, 4), "num_scales": 3},  # down to one pixel
-    {"image_shape": (1, 7, 7), "num_scales": 1},  # an odd side never squeezed
-    {"image_shape": (2, 6, 10), "num_scales": 2},  # not square, then odd
-    {"image_shape": (1, 8, 8), "num_scales": 3, "num_blocks": 0},
-    {"image_shape": (1, 8, 8), "num_scales": 2, "num_blocks": 2},
-    {"scale_per_channel": True, "concatenated_relu": False, "mask_channel": False},
-    {"checkerboard_scale_init": 1.0, "concatenated_relu": False},
-]
-CONFIGS = [
-    RealNVPConfig.paper(**{"image_shape": (1, 4, 4), **SMALL, **changes})
-    for changes in [*NORMS, *SQUEEZES, *SHAPES]
-] + [
-    preset(shape, num_scales=2, **SMALL)
-    for preset in (RealNVPConfig.paper, RealNVPConfig.official)
-    for shape in ((1, 8, 8), (3, 8, 8))
-]
-
-
-def name(config: RealNVPConfig) -> str:
-    changes = config.model_dump(exclude_defaults=True, mode="json")
-    return ",".join(f"{key}={value}".replace(" ", "") for key, value in changes.items())
+}
+SHAPES: dict[str, dict[str, Any]] = {
+    "down to one pixel": {"num_scales": 3},
+    "an odd side never squeezed": {"image_shape": (1, 7, 7), "num_scales": 1},
+    "not square, then odd": {"image_shape": (2, 6, 10), "num_scales": 2},
+    "no block": {"image_shape": (1, 8, 8), "num_scales": 3, "num_blocks": 0},
+    "two blocks": {"image_shape": (1, 8, 8), "num_scales": 2, "num_blocks": 2},
+    "a scale a channel": {
+        **{"scale_per_channel": True, "concatenated_relu": False, "mask_channel": False}
+    },
+    "scales of one": {"checkerboard_scale_init": 1.0, "concatenated_relu": False},
+}
+CONFIGS = {
+    name: RealNVPConfig.paper(**{"image_shape": (1, 4, 4), **SMALL, **changes})
+    for name, changes in {**NORMS, **SQUEEZES, **SHAPES}.items()
+}
+for preset in (RealNVPConfig.paper, RealNVPConfig.official):
+    for channels in (1, 3):
+        name = f"{preset.__name__}, {channels} channels"
+        CONFIGS[name] = preset((channels, 8, 8), num_scales=2, **SMALL)
 
 
 def images(config: RealNVPConfig, n: int = 1, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -63,20 +62,20 @@ def images(config: RealNVPConfig, n: int = 1, dtype: torch.dtype = torch.float64
     return 1.5 * torch.randn(n, *config.image_shape, generator=generator, dtype=dtype)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=name)
-def test_log_det_and_inverse_are_exact(config: RealNVPConfig, lived) -> None:
+@pytest.mark.parametrize("name", CONFIGS)
+def test_log_det_and_inverse_are_exact(name: str, lived) -> None:
+    config = CONFIGS[name]
     # At a last scale of one pixel, half of the couplings have nothing to change.
     gradients = config.image_shape[1] > 2 ** (config.num_scales - 1)
     check_bijection(lived(config).flow, images(config, 2), gradients=gradients)
 
 
-# Each scope, three scales, and both presets in colour.
-SINGLE = [*CONFIGS[: len(NORMS)], CONFIGS[len(NORMS) + len(SQUEEZES)], *CONFIGS[-3::2]]
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("config", SINGLE, ids=name)
-def test_float32_inverse(config: RealNVPConfig, lived) -> None:
+@pytest.mark.parametrize(
+    "name", [*NORMS, "down to one pixel", "paper, 3 channels", "official, 3 channels"]
+)
+def test_float32_inverse(name: str, lived) -> None:
+    config = CONFIGS[name]
     flow, x = lived(config).flow.float(), images(config, 4, torch.float32)
     z, log_det = flow(x)
     assert z.dtype == log_det.dtype == torch.float32
@@ -107,14 +106,11 @@ def coupling(
     return layer.eval()
 
 
-COUPLINGS = [
-    (kept, 2 if isinstance(kept, Half) else channels, order, scope)
-    for kept, channels, order, scope in product([*Parity, *Half], [1, 3], AffineOrder, SCOPES)
-    if not (isinstance(kept, Half) and channels == 3)
-]
-
-
-@pytest.mark.parametrize(("kept", "channels", "order", "scope"), COUPLINGS)
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("order", AffineOrder)
+@pytest.mark.parametrize(
+    ("kept", "channels"), [(Parity.ODD, 1), (Parity.EVEN, 3), (Half.FIRST, 2), (Half.SECOND, 4)]
+)
 def test_one_coupling(kept, channels: int, order: AffineOrder, scope: NormScope | None) -> None:
     layer = coupling(kept, channels, order, scope)
     x = torch.randn(1, channels, 4, 4, dtype=torch.float64)
@@ -199,9 +195,8 @@ def test_latents_that_the_scales_cannot_halve(shape: tuple[int, ...], lived) -> 
     model = lived(RealNVPConfig.paper((1, 8, 8), num_scales=3, **SMALL))
     complaint = r"z must be \(N, 1, H, W\) with sides divisible by 4.*: crop or pad it"
     for use in (model.decode, model.latents_by_scale):
-        with pytest.raises(NVPError, match=complaint) as caught:
+        with refusal(complaint):
             use(torch.zeros(shape))
-        assert "\n" not in str(caught.value)
 
 
 def test_double_and_device_moves(lived) -> None:
@@ -226,8 +221,6 @@ def test_encode_and_decode(lived) -> None:
     z = model.encode(pixels, torch.Generator().manual_seed(0))
     assert z.shape == pixels.shape
     assert torch.equal(model.decode(z), pixels)
-    cold = model.sample(3, generator=torch.Generator().manual_seed(0), temperature=0.0)
-    assert torch.equal(cold[0], cold[1])
 
 
 def _first(model: RealNVP) -> Any:

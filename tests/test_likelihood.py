@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import refusal
 from torch import Tensor, nn
 
 from nvp import RealNVP, RealNVPConfig
 from nvp.errors import NVPError
-from nvp.flows.batchnorm import NormScope
 from nvp.flows.bijection import Composition
 from nvp.likelihood import (
     ROUNDING,
@@ -62,14 +62,6 @@ def test_the_constant_of_bits_per_dim() -> None:
     bits = bits_per_dim(nats, (3, 2, 2))
     assert bits.dtype == torch.float64
     assert bits.tolist() == pytest.approx([8, 1 / math.log(2), 0])
-
-
-@pytest.mark.parametrize("scope", [None, *NormScope])
-def test_noise_costs_at_least_8_bits_under_random_weights(scope, lived) -> None:
-    config = RealNVPConfig.paper((3, 8, 8), num_blocks=1, width=4, norm_scope=scope)
-    model = lived(config)
-    reestimate_statistics(model, noise(seed=1))
-    assert evaluate(model, noise(seed=2)).bits_per_dim >= 8.0
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -188,11 +180,8 @@ class WrongShape(PerPixel):
 def test_a_model_must_give_one_number_for_each_image(given: Any) -> None:
     model = WrongShape()
     model.given = given
-    with pytest.raises(
-        NVPError, match=r"WrongShape\._log_probs must give tensors \(4,\)"
-    ) as caught:
+    with refusal(r"WrongShape\._log_probs must give tensors \(4,\)"):
         evaluate(model, noise(4, (1, 2, 2)))
-    assert "\n" not in str(caught.value)
 
 
 class OneScoreLess(PerPixel):
@@ -254,9 +243,8 @@ def test_images_outside_the_levels_are_refused(levels: int) -> None:
     model.check_images(images)
     images[2, 0, 1, 1] = levels
     complaint = f"in 0..{levels - 1} for model.levels = {levels}, there is a {levels}: use data"
-    with pytest.raises(NVPError, match=complaint) as caught:
+    with refusal(complaint):
         model.check_images(images)
-    assert "\n" not in str(caught.value)
 
 
 def test_channels_last_leaves_other_ranks_alone() -> None:
