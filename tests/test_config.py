@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pytest
 import tiny
 from pydantic import ValidationError
+from tiny import refusal
 
 from nvp import RealNVPConfig, paths
 from nvp.autoregressive.config import Kind, MultiScaleConfig, PixelRNNConfig
@@ -72,12 +73,6 @@ def test_every_configuration_file_parses_and_its_model_builds(path: Path) -> Non
     assert tuple(model.image_shape) == tuple(config.model.image_shape)
     assert model.levels == config.model.levels
     assert sum(p.numel() for p in model.parameters()) > 0
-
-
-def test_configuration_names_are_unique_and_there_are_some() -> None:
-    names = [load_config(path).name for path in CONFIGS]
-    assert "mnist" in names
-    assert len(set(names)) == len(names)
 
 
 def test_a_preset_is_expanded_and_changed() -> None:
@@ -310,14 +305,19 @@ def test_overrides(tmp_path: Path) -> None:
         ("training.steps=" + "[" * 1000, "is not YAML"),
         ("training.stepz=5", "training.stepz: unknown key"),
         ("optimiser.rate=5", "optimiser: unknown key"),
+        # What is no number is not made one.
+        ("training.steps=true", "training.steps: must not be true or false, got True"),
+        ("training.seed=yes", "training.seed: must not be true or false"),
+        ("model.image_shape=[true, 8, 8]", "model.image_shape: must not be true or false"),
+        ("data.crop=true", "data.crop: must not be true or false"),
+        ("training.minutes=4:30", "training.minutes: Input should be a valid number"),
+        ("training.steps=0x10", "training.steps: Input should be a valid integer"),
     ],
 )
 def test_bad_overrides_are_one_line(override: str, complaint: str, tmp_path: Path) -> None:
     path = tiny.write_config(tmp_path / "tiny.yaml")
-    with pytest.raises(NVPError) as caught:
+    with refusal(re.escape(complaint)):
         load_config(path, [override])
-    assert complaint in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -342,26 +342,8 @@ def test_files_that_are_no_configuration(
     path = tmp_path / "mine.yaml"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(NVPError) as caught:
+    with refusal(re.escape(complaint)):
         load_config(path)
-    assert complaint in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("override", "complaint"),
-    [
-        ("training.steps=true", "training.steps: must not be true or false, got True"),
-        ("training.seed=yes", "training.seed: must not be true or false"),
-        ("model.image_shape=[true, 8, 8]", "model.image_shape: must not be true or false"),
-        ("data.crop=true", "data.crop: must not be true or false"),
-        ("training.minutes=4:30", "training.minutes: Input should be a valid number"),
-        ("training.steps=0x10", "training.steps: Input should be a valid integer"),
-    ],
-)
-def test_what_is_no_number_is_not_made_one(override: str, complaint: str, tmp_path: Path) -> None:
-    with pytest.raises(NVPError, match=re.escape(complaint)):
-        load_config(tiny.write_config(tmp_path / "tiny.yaml"), [override])
 
 
 def test_a_field_of_ones_own_may_take_truth_values() -> None:

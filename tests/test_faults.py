@@ -38,15 +38,6 @@ from nvp.training import loop
 from nvp.training.interrupt import stop_requests
 from nvp.training.loop import prepare
 
-
-def edit(folder: Path, section: str, key: str, value: object) -> None:
-    """Change one value of a run's config.yaml."""
-    path = RunFolder(folder).config
-    tree = yaml.safe_load(path.read_text())
-    tree[section][key] = value
-    path.write_text(yaml.safe_dump(tree))
-
-
 # One folder, one run
 
 
@@ -68,19 +59,6 @@ def test_a_folder_that_stays_empty_is_removed(tmp_path: Path) -> None:
     with locked(tmp_path / "new" / "run"):
         assert (tmp_path / "new" / "run").is_dir()
     assert not (tmp_path / "new" / "run").exists()
-
-
-@pytest.mark.parametrize(
-    ("command", "key", "value"),
-    [("train", "seed", 5), ("evaluate", "batch_size", 4), ("record", "betas", [0.5, 0.9])],
-)
-def test_a_configuration_edited_by_hand_is_not_believed(
-    command: str, key: str, value: object, home: Path
-) -> None:
-    edit(home / "run", "training", key, value)
-    how = ("--resume", home / "run") if command == "train" else (home / "run",)
-    line = fails(command, *how, "--data-root", home / "data")
-    assert f"checkpoint.safetensors was trained with training.{key}=" in line
 
 
 @pytest.mark.parametrize("kind", ["entry", "configuration", "log"])

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from ledgers import rewrite
 from PIL import Image
@@ -22,7 +20,6 @@ from nvp.likelihood import evaluate, score_images
 from nvp.model.protocol import batch_statistics
 from nvp.runs.folder import RunFolder
 from nvp.runs.load import load_run
-from nvp.runs.log import read_log
 from nvp.runs.tensors import load_tensors, part, save_tensors
 from nvp.tables.build import table
 from nvp.tables.cells import scored
@@ -82,23 +79,6 @@ def test_the_share_of_a_budget_in_minutes(own: Path, trained: Path, tmp_path: Pa
         run, run.training, "tiny", [], None, entry.record.data, entry.scores, None, None
     )
     assert (told.state, told.share_of_budget) == ("interrupted", pytest.approx(0.25))
-
-
-def test_the_end_of_a_run_is_told_in_nats(tmp_path: Path) -> None:
-    run = tiny.train(tmp_path, tiny.pixelrnn_tree())
-    row = read_log(RunFolder(run).log)[-1]
-    result = tiny.nvp("train", "--resume", run, "--data-root", tmp_path / "data")
-    assert f"({64 * math.log(2) * row['validation']:.2f} nats) after step 2" in result.output
-
-
-def test_the_temperature_reaches_the_samples(trained: Path, tmp_path: Path) -> None:
-    sheets = []
-    for temperature in (0.1, 1.0):
-        out = tmp_path / f"{temperature}.png"
-        options = ("--temperature", temperature, "--out", out, "--data-root", trained / "data")
-        assert tiny.nvp("sample", trained / "run", "-n", 4, *options).exit_code == 0
-        sheets.append(out.read_bytes())
-    assert sheets[0] != sheets[1]
 
 
 def test_real_images_are_spread_over_the_set(recorded: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from tiny import refusal
 
 from nvp.config import load_config
 from nvp.errors import NVPError
@@ -41,19 +42,8 @@ def test_every_row_has_a_configuration_and_every_configuration_a_model() -> None
 @pytest.mark.parametrize("text", ["figures: [", "sources: {}"])
 def test_a_damaged_file_is_one_line(text: str, tmp_path: Path) -> None:
     (tmp_path / "published.yaml").write_text(text)
-    with pytest.raises(NVPError, match=r"is damaged: .*; restore it with git checkout") as caught:
+    with refusal(r"is damaged: .*; restore it with git checkout"):
         read_published(tmp_path)
-    assert "\n" not in str(caught.value)
-
-
-def test_published_figures_keep_their_digits() -> None:
-    (figure,) = published("cifar10", "PixelRNN")
-    assert figure.cell == "3.00"
-    (figure,) = published("binarized-mnist", "DRAW")
-    assert figure.cell == "< 80.97"
-    (figure,) = published("imagenet32", "Row LSTM")
-    assert figure.cell == "3.86 (3.83)"
-    assert {figure.data for figure in published(model="Real NVP")} >= {"celeba", "cifar10"}
 
 
 def test_figures_that_no_print_was_seen_of_are_marked() -> None:

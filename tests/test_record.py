@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from ledgers import content, states
+from tiny import refusal
 
 from nvp.config import load_config
 from nvp.data.sets import load
@@ -17,7 +18,7 @@ from nvp.errors import NVPError
 from nvp.ledger import enter, scoring, verify
 from nvp.ledger import entry as ledger
 from nvp.ledger.enter import record
-from nvp.likelihood import Score, evaluate, nats_per_bit
+from nvp.likelihood import Score, nats_per_bit
 from nvp.paths import repository_root, results_root
 from nvp.runs.load import load_run
 from nvp.runs.tensors import load_tensors, save_tensors
@@ -42,15 +43,10 @@ def test_a_record_says_what_the_run_was(recorded: Path, trained: Path) -> None:
     assert entry.hardware == entry.legs[0].hardware
     assert entry.scores.first_more_draws.num_draws == 4
     assert entry.scores.first_batch_statistics.num_images == 20
-
-
-def test_the_recorded_model_is_the_scored_one(recorded: Path, trained: Path) -> None:
-    run = ledger.runs(recorded)["tiny"]
-    images = load("tiny", "test", root=trained / "data").images
-    again = evaluate(run.load_model(), images, batch_size=10)
-    assert again.bits_per_dim == pytest.approx(run.score.bits_per_dim, abs=2e-6)
-    assert again.standard_error == pytest.approx(run.score.standard_error, abs=2e-6)
-    assert [row["step"] for row in run.log()] == [1, 2]
+    assert entry.weights is not None
+    assert entry.weights.precision == "float16"
+    weights = ledger.runs(recorded)["tiny"].files.weights
+    assert entry.weights.bytes == weights.stat().st_size
 
 
 def test_a_path_may_be_a_string(recorded: Path, trained: Path, tmp_path: Path) -> None:
@@ -62,16 +58,6 @@ def test_a_path_may_be_a_string(recorded: Path, trained: Path, tmp_path: Path) -
     assert ledger.runs(ledgers) == {"tiny": entered}
     assert ledger.read_run(f"{ledgers}/runs/tiny") == entered
     assert entered.record.scores == ledger.runs(recorded)["tiny"].record.scores
-
-
-def test_weights_are_kept_in_half_precision(recorded: Path) -> None:
-    run = ledger.runs(recorded)["tiny"]
-    tensors, _ = load_tensors(run.folder / "weights.safetensors")
-    names = dict(run.load_model().named_parameters())
-    assert all((t.dtype == torch.float16) == (name in names) for name, t in tensors.items())
-    assert run.record.weights is not None
-    assert run.record.weights.precision == "float16"
-    assert run.record.weights.bytes == (run.folder / "weights.safetensors").stat().st_size
 
 
 def test_weights_that_rounding_would_hurt_stay_in_float32(
@@ -146,9 +132,8 @@ def test_an_entry_has_the_settings_of_the_checkpoint(
 def test_a_name_must_do_for_a_folder_of_the_ledger(name: str, own: Path, trained: Path) -> None:
     before, options = content(own), {"data_root": trained / "data", "root": own, "replace": True}
     for bad in (name, str(own / "runs" / name)):
-        with pytest.raises(NVPError, match="cannot name a folder of the ledger") as caught:
+        with refusal("cannot name a folder of the ledger"):
             record(trained / "run", name=bad, **options)
-        assert "\n" not in str(caught.value)
     assert content(own) == before
 
 
@@ -203,9 +188,8 @@ def test_a_figure_that_only_a_leak_explains_is_refused(
     run = ledger.runs(root)["tiny-pixelrnn"]
     options = {"data_root": data_root, "root": tmp_path, "first": 20, "num_draws": 2}
     monkeypatch.setitem(enter.FLOORS, "tiny-binary", run.nats[0] + 0.1)
-    with pytest.raises(NVPError, match=r"nats on tiny-binary, below .*test_causality") as caught:
+    with refusal(r"nats on tiny-binary, below .*test_causality"):
         record(data_root.parent / "run", **options)
-    assert "\n" not in str(caught.value)
     assert content(tmp_path) == {}
     monkeypatch.setitem(enter.FLOORS, "tiny-binary", run.nats[0] - 0.1)
     assert record(data_root.parent / "run", **options).name == "tiny-pixelrnn"

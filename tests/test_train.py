@@ -26,10 +26,11 @@ from tiny import (
     images_of,
     pixelrnn_configuration,
     pixelrnn_tree,
+    refusal,
 )
 from torch import nn
 
-from nvp.config import EvaluationConfig, RunConfig, TrainingConfig, load_config, parse_config
+from nvp.config import EvaluationConfig, RunConfig, TrainingConfig, parse_config
 from nvp.data.sets import load
 from nvp.data.splits import hold_out, shuffled, spread
 from nvp.errors import NVPError
@@ -137,15 +138,6 @@ def test_a_gradient_that_is_not_finite_ruins_nothing() -> None:
     assert all(map(torch.equal, before, state.model.parameters()))
 
 
-def test_flips_and_seeds_change_the_run(root: Path, tmp_path: Path) -> None:
-    runs = {"plain": {}, "flips": {"flips": True}, "seed": {"seed": 1}}
-    for name, changes in runs.items():
-        prepare(configuration(**changes, steps=2), tmp_path / name, data_root=root).run()
-    plain, flips, seed = (losses(tmp_path / name) for name in runs)
-    assert plain != flips
-    assert plain != seed
-
-
 def test_a_lost_run_repeats_the_steps_after_its_checkpoint(root: Path, tmp_path: Path) -> None:
     checkpoint = RunFolder(tmp_path).checkpoint
     prepare(pixelrnn_configuration(steps=6), tmp_path, data_root=root).run()
@@ -190,9 +182,8 @@ def test_a_loss_that_is_not_finite_names_the_first_layer(poison: str, layer: str
     with torch.no_grad():
         state.model.get_parameter(poison).fill_(torch.nan)
     before = {name: value.clone() for name, value in state.ema.state_dict().items()}
-    with pytest.raises(NVPError, match=f"loss is nan at step 0.*in layer .*{layer}") as caught:
+    with refusal(f"loss is nan at step 0.*in layer .*{layer}"):
         training_step(state, batch(), configuration().training, 0.0)
-    assert "\n" not in str(caught.value)
     assert all(torch.equal(before[name], value) for name, value in state.ema.state_dict().items())
 
 
@@ -365,15 +356,6 @@ def test_bfloat16_runs_and_sums_in_float32(root: Path, tmp_path: Path) -> None:
     assert seen[0] is torch.bfloat16
 
 
-def test_the_configuration_is_echoed(root: Path, tmp_path: Path) -> None:
-    config = pixelrnn_configuration(steps=1, learning_rate=3e-4)
-    prepare(config, tmp_path, data_root=root).run()
-    assert load_config(tmp_path / "config.yaml") == config
-    assert load_tensors(RunFolder(tmp_path).checkpoint)[1]["config"] == config.model_dump(
-        mode="json"
-    )
-
-
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
@@ -396,9 +378,8 @@ def test_bad_input_is_one_line(
     for path, value in changes.items():
         section, key = path.split(".")
         tree[section][key] = value
-    with pytest.raises(NVPError, match=complaint) as caught:
+    with refusal(complaint):
         prepare(parse_config(tree, "test"), tmp_path / "run", data_root=root).run()
-    assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
 
 
@@ -408,9 +389,8 @@ def test_images_outside_the_levels(levels: int, root: Path, tmp_path: Path) -> N
     tree["model"]["levels"] = levels
     tree["data"]["name"] = "tiny"
     complaint = f"must have values in 0..{levels - 1} for model.levels = {levels}, there is a 2"
-    with pytest.raises(NVPError, match=complaint) as caught:
+    with refusal(complaint):
         prepare(parse_config(tree, "test"), tmp_path / "run", data_root=root).run()
-    assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
 
 
