@@ -36,7 +36,7 @@ SETTLED = """(async () => {
 
 
 class Browser:
-    """A browser with a fresh tab for every page, spoken to in the DevTools protocol."""
+    """A browser with one tab, since a new one takes as long as a page, spoken to by DevTools."""
 
     def __init__(self, executable: str) -> None:
         self.profile = tempfile.mkdtemp()
@@ -47,7 +47,6 @@ class Browser:
         self.process = subprocess.Popen([executable, *flags], stdout=quiet, stderr=quiet)
         self.port = self._port()
         self.socket: websocket.WebSocket | None = None
-        self.tab = ""
         self.number = 0
         self.events: list[dict[str, Any]] = []
 
@@ -61,6 +60,15 @@ class Browser:
             time.sleep(0.1)
         raise TimeoutError(f"Chromium did not start within {PATIENCE} s")
 
+    def _tab(self) -> websocket.WebSocket:
+        """A connection to a new tab."""
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/json/new", method="PUT")
+        address = json.load(direct.open(request))["webSocketDebuggerUrl"]
+        return websocket.create_connection(
+            address, timeout=PATIENCE, suppress_origin=True, http_no_proxy=["127.0.0.1"]
+        )
+
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Call one method of the protocol and return its result; events are kept."""
         assert self.socket is not None
@@ -73,20 +81,13 @@ class Browser:
         return message["result"]
 
     def open(self, page: Path, *, width: int = 1400, dark: bool = False) -> None:
-        """Open a local page in a tab of this width, and wait until its equations are set."""
-        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        tabs = f"http://127.0.0.1:{self.port}/json"
-        new = json.load(direct.open(urllib.request.Request(f"{tabs}/new", method="PUT")))
-        if self.socket is not None:
-            self.socket.close()
-            direct.open(f"{tabs}/close/{self.tab}").close()
-        self.tab, address = new["id"], new["webSocketDebuggerUrl"]
-        self.socket = websocket.create_connection(
-            address, timeout=PATIENCE, suppress_origin=True, http_no_proxy=["127.0.0.1"]
-        )
+        """Open a local page at this width, and wait until its equations are set."""
+        if self.socket is None:
+            self.socket = self._tab()
+            for domain in ("Page", "Network", "Runtime", "Log"):
+                self.call(f"{domain}.enable")
+        self.call("Emulation.setTouchEmulationEnabled", enabled=False)
         self.events.clear()
-        for domain in ("Page", "Network", "Runtime", "Log"):
-            self.call(f"{domain}.enable")
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         size = {"width": width, "height": 1600, "deviceScaleFactor": 1, "mobile": False}

@@ -43,7 +43,7 @@ def few_features(model: Any) -> Any:
     """The same layers, few in a row, with two or three features."""
     match model:
         case RealNVPConfig():
-            return model.model_copy(update={"width": 2, "num_blocks": 1})
+            return model.model_copy(update={"width": 2, "num_blocks": 0})
         case MultiScaleConfig():
             narrow = {"small": few_features(model.small), "large": few_features(model.large)}
             return model.model_copy(update={**narrow, "width": 2})

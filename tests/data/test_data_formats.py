@@ -141,11 +141,12 @@ def test_damaged_npy_files(npy_folder: Path, refused) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("file", "step"), [("test_images.npy", 1), ("test_labels.npy", 5)])
-def test_npy_headers_with_a_wrong_bit(npy_folder: Path, file: str, step: int) -> None:
+@pytest.mark.parametrize("file", ["test_images.npy", "test_labels.npy"])
+def test_npy_headers_with_a_wrong_bit(npy_folder: Path, file: str) -> None:
     """What is read is a set of images, or it is refused: never an error of NumPy's own."""
     path = npy_folder / file
-    whole, refusals, bits = path.read_bytes(), 0, range(0, 8 * 128, step)
+    # Every bit before the text, then one in five.
+    whole, refusals, bits = path.read_bytes(), 0, [*range(8 * 10), *range(8 * 10, 8 * 128, 5)]
     for bit in bits:
         broken = bytearray(whole)
         broken[bit // 8] ^= 1 << bit % 8

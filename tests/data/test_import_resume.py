@@ -31,8 +31,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def mixed(tmp_path: Path) -> Path:
-    """A hundred images of two sizes in two classes, one of them unreadable."""
-    for index in range(100):
+    """Forty images of two sizes in two classes, and one that cannot be read."""
+    for index in range(40):
         image = pixels(20 + index % 2, 20, index)
         write(tmp_path / f"photos/{'ab'[index % 2]}/{index:03d}.png", encoded(image))
     write(tmp_path / "photos/a/bad.png", b"no image")
@@ -62,8 +62,8 @@ def interrupt(
     return counts
 
 
-def at_40(what: str, done: int) -> bool:
-    return done == 40
+def at_20(what: str, done: int) -> bool:
+    return done == 20
 
 
 def die_at(number: int) -> None:
@@ -94,8 +94,8 @@ def test_killed_at_any_moment_it_makes_the_same_set(
     root, rng, positions, last = tmp_path / "killed", random.Random(0), [0], 0
     while not (root / "mine").is_dir():
         # Anywhere while images are read, then at each operation of the end in turn.
-        if left := 101 - positions[-1]:
-            number = rng.randint(1, min(150, 5 * left + 5))  # an image takes five or more
+        if left := 41 - positions[-1]:
+            number = rng.randint(1, min(60, 5 * left + 5))  # an image takes five or more
         else:
             number = last = last + 1
         process = os.fork()
@@ -141,11 +141,11 @@ def test_stopped_between_an_image_and_its_place(
 
 def test_it_goes_on_where_it_was(mixed: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(writer, "SYNC_SECONDS", 0.0)
-    interrupt(mixed, tmp_path, at_40)
+    interrupt(mixed, tmp_path, at_20)
     entry = next(e for e in catalogue.survey(tmp_path) if e.name == "mine")
     assert entry.state == "import unfinished"
     assert "mended if it was refused: it goes on; or remove .mine.import" in entry.note
-    assert interrupt(mixed, tmp_path, lambda what, done: True) == [41]
+    assert interrupt(mixed, tmp_path, lambda what, done: True) == [21]
     import_set(mixed, "mine", OPTIONS, root=tmp_path)
     assert not (tmp_path / ".mine.import").exists()
 
@@ -163,7 +163,7 @@ def test_stopped_when_all_is_written_but_not_yet_checked(
 
 
 def test_an_unfinished_file_that_was_cut_is_not_gone_on_with(mixed: Path, tmp_path: Path) -> None:
-    interrupt(mixed, tmp_path, at_40)
+    interrupt(mixed, tmp_path, at_20)
     os.truncate(tmp_path / ".mine.import/train_images.npy", 500)
     import_set(mixed, "mine", OPTIONS, root=tmp_path)
     import_set(mixed, "mine", OPTIONS, root=tmp_path / "undisturbed")
@@ -172,26 +172,26 @@ def test_an_unfinished_file_that_was_cut_is_not_gone_on_with(mixed: Path, tmp_pa
 
 @pytest.mark.parametrize("change", ["options", "source"])
 def test_another_import_begins_anew(change: str, mixed: Path, tmp_path: Path) -> None:
-    interrupt(mixed, tmp_path, at_40)
+    interrupt(mixed, tmp_path, at_20)
     options = OPTIONS
     if change == "options":
         options = Options(size=8, skip_unreadable=True)
     else:
         write(mixed / "a/one-more.png", encoded(pixels(20, 20)))
     made = import_set(mixed, "mine", options, root=tmp_path)
-    assert sum(made.images.values()) == 100 + (change == "source")
+    assert sum(made.images.values()) == 40 + (change == "source")
 
 
 def test_after_a_refusal_nothing_is_read_twice(mixed: Path, tmp_path: Path, monkeypatch) -> None:
-    with pytest.raises(NVPError, match="1 of 101 images cannot be read"):
+    with pytest.raises(NVPError, match="1 of 41 images cannot be read"):
         import_set(mixed, "mine", Options(crop=Crop.NONE), root=tmp_path)
     monkeypatch.setattr("nvp.data.importing.run.decode", None)  # which would fail if it were called
     made = import_set(mixed, "mine", OPTIONS, root=tmp_path)
-    assert sum(made.images.values()) == 100
+    assert sum(made.images.values()) == 40
 
 
 def test_a_disk_that_is_full(mixed: Path, tmp_path: Path, monkeypatch) -> None:
-    append, left = writer.Column.append, 121
+    append, left = writer.Column.append, 61
 
     def full(self, array: np.ndarray) -> None:
         nonlocal left
