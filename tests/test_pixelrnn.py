@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from nvp import PixelRNN, PixelRNNConfig
 from nvp.autoregressive.config import Kind
 from nvp.autoregressive.output import Mixture, Softmax
-from nvp.autoregressive.sampling import LEAST_TEMPERATURE
 from nvp.errors import NVPError
 from nvp.testing import fill_by_definition
 
