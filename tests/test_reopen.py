@@ -126,6 +126,14 @@ def test_other_training_images_are_refused(entry: Path, tmp_path: Path) -> None:
         reopen(entry, tmp_path / "run", data_root=tmp_path)
 
 
+def test_without_test_images_no_folder_is_left(trained: Path, entry: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(trained / "data", tmp_path / "data"))
+    (data / "tiny" / "test_images.npy").unlink()
+    where = ("--run-folder", tmp_path / "run", "--data-root", data)
+    assert "test" in tiny.fails("train", "--resume", entry, *where, "--set", "training.steps=4")
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_entry_without_weights_cannot_go_on(trained: Path, entry: Path, tmp_path: Path) -> None:
     bare = Path(shutil.copytree(entry, tmp_path / "tiny"))
     (bare / "weights.safetensors").unlink()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from nvp.data.splits import TrainingData, training_data
+from nvp.data.splits import TrainingData, check_test_split, training_data
 from nvp.devices import pick_device
 from nvp.errors import NVPError
 from nvp.files import locked
@@ -76,6 +76,7 @@ def reopen(
     _check_free(files)
     run = read_run(entry)
     config, record = run.config, run.record
+    check_test_split(config, data_root)
     data = training_data(config, data_root)
     if data.checksum != record.data.train_sha256:
         raise NVPError(

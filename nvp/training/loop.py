@@ -44,7 +44,7 @@ def prepare(
 ) -> Job:
     """Make a run ready to train in `folder`, from its checkpoint if it has one; write nothing.
 
-    `data` are its training images, where they are loaded already.
+    `data` are its training images, where all images were loaded and checked already.
 
     Raises `NVPError` for everything that can be refused: a configuration that is not the
     checkpoint's, images that are missing or others, a device that is not here.
@@ -53,8 +53,9 @@ def prepare(
     files.check_free()
     read_log(files.log)  # a damaged one is refused
     checkpoint = read_checkpoint(files.checkpoint, config) if files.checkpoint.exists() else None
-    check_test_split(config, data_root)
-    data = data or training_data(config, data_root)
+    if data is None:
+        check_test_split(config, data_root)
+        data = training_data(config, data_root)
     if len(data.images) < settings.batch_size:
         raise NVPError(
             f"training.batch_size {settings.batch_size} exceeds the {len(data.images)} training "
