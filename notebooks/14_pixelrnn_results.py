@@ -489,8 +489,8 @@ pictures.plot_learning_curves(
 plt.show()
 
 # %% [markdown]
-# They still fall where the budgets end. On digits the training losses fell by 0.5 to 1.5 nats in the last quarter of the steps, and the
-# scores of held-out images by 0.04 to 0.4:
+# They still fall where the budgets end. On digits the training losses fell by 0.6 to 1.5 nats in the last quarter of the steps, and the
+# scores of held-out images by 0.07 to 0.4:
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The four runs on binarised MNIST: the training loss (lines), images held out for validation under averaged weights (dots), and at the right the paper's figures on test images (dashes).", "name": "fig-nats-curves"}, "image": {"alt": "Nats an image over training images seen, on a logarithmic axis. Four lines fall to between 78 and 81, about where the dashes at the right edge are. The dots level off, but for those of the Diagonal BiLSTM of one layer, which still fall a little."}}
 factor = nats_per_bit((1, 28, 28))
@@ -516,9 +516,9 @@ for run in reproduced:
     few, late = len(log) // 20, len(log) * 3 // 4
     fall = sum(losses[late - few : late]) - sum(losses[-few:])
     falls.append(fall / few)
-assert round(factor * min(gains), 2) == 0.04
+assert round(factor * min(gains), 2) == 0.07
 assert round(factor * max(gains), 1) == 0.4
-assert (round(min(falls), 1), round(max(falls), 1)) == (0.5, 1.5)
+assert (round(min(falls), 1), round(max(falls), 1)) == (0.6, 1.5)
 
 # %% [markdown]
 # The record of a run shows three parts of its gap; the fourth, the paper's own training, is not known:
@@ -877,13 +877,13 @@ assert (given_white - in_order).abs().max() > 0.1
 # ```
 # Less than two thirds of the mean digit: nearly every pixel is black and cheap, and there are no edges to pay for. (In the middle rows
 # black costs more, since a digit is overdue.) It may be among the most probable images. But there is *one* of it, and
-# digits are many: it comes up about once in $10^{20}$ samples. A sample is a typical image, not the most probable one.
+# digits are many: it comes up about once in $10^{18}$ samples. A sample is a typical image, not the most probable one.
 
 # %%
 blank = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
 ink_free = nats_by_pixel(best.load_model(), blank).sum()
 assert ink_free < costs.flatten(1).sum(1).mean() * 2 / 3
-assert 19.5 < ink_free / math.log(10) < 20.5
+assert 17.5 < ink_free / math.log(10) < 18.5
 drawn = sheet_images(best.files.samples, 28)
 assert drawn.flatten(1).any(dim=1).all()
 
