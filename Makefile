@@ -7,9 +7,11 @@ PYTHON ?= python3
 # laptop: recorded weights and the embedded images. paper: full test sets, for a GPU.
 PROFILE ?= laptop
 CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
-# A worker for each core, a file to one worker, since its tests share what takes long to make. In the
-# order of names: by number of tests, all workers would begin with the scan and wait for its compiler.
-WORKERS = --numprocesses $(CORES) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+# A worker for each core and one more, since a worker waits for kernels, browsers and compilers. A file
+# to one worker, since its tests share what takes long to make. In the order of names: by number of
+# tests, all workers would begin with the scan and wait for its compiler.
+WORKERS = --numprocesses $(shell expr $(CORES) + 1) --maxprocesses 8 --dist loadfile \
+	--no-loadscope-reorder
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -53,7 +55,7 @@ reproduce: venv ## the main job: train, re-score, run the notebooks, build the b
 	$(BIN)/nvp tables --print
 	@echo "Open file://$(CURDIR)/build/book/index.html"
 
-# A worker for each core needs no threads beside it. Huge pages take a twentieth off the chapters.
+# Workers for all cores need no threads beside them. Huge pages take a twentieth off the chapters.
 check test: export OMP_NUM_THREADS := 1
 check test: export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 
