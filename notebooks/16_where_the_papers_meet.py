@@ -383,7 +383,7 @@ class Layer(nn.Module):
 # mask A out of mask B. The first patch has nothing before it, so its $\alpha$ and $\mu$ are 0. The last linear map starts at
 # zero, so that training starts at the identity.
 #
-# The network of TarFlow may give any $\alpha$. Ours may not: as Real NVP bounds its $s$, we bound $\alpha = 3 \tanh(a / 3)$, where $a$ is what the
+# The network of TarFlow may give any $\alpha$. Ours may not: as Real NVP bounds its $s$, we bound $\alpha = 3 \tanh(r / 3)$, where $r$ is what the
 # network gives. Free, $e^{-\alpha}$ can grow from block to block. In short trials on all of Fashion-MNIST the free model had no finite loss for long:
 
 # %% tags=["hide-input"]
@@ -424,8 +424,8 @@ class Block(nn.Module):
 
     def alpha_and_mu(self, x):
         h = self.out(self.layers(self.into(x) + self.place))
-        a, mu = F.pad(h[:, :-1], (0, 0, 1, 0)).chunk(2, dim=2)
-        return 3 * torch.tanh(a / 3), mu
+        r, mu = F.pad(h[:, :-1], (0, 0, 1, 0)).chunk(2, dim=2)
+        return 3 * torch.tanh(r / 3), mu
 
     def forward(self, x):
         x = x.flip(1) if self.backwards else x

@@ -21,6 +21,7 @@ from nvp.data.importing import imagenet as importing_imagenet
 from nvp.data.importing.options import Crop, Options
 from nvp.data.importing.run import import_set
 from nvp.data.sets import load
+from nvp.errors import NVPError
 
 
 def read(root: Path, name: str, split: str, **options) -> np.ndarray:
@@ -84,7 +85,11 @@ def test_lsun_without_its_validation_images(tmp_path: Path) -> None:
     database.write_bytes(whole[: len(whole) // 2])
     refused(r"data\.mdb is cut short, before", tmp_path / "lsun", tmp_path, "lsun-tower")
     database.unlink()
-    refused(r"tower_val_lmdb holds no data\.mdb: unpack", tmp_path / "lsun", tmp_path, "lsun-tower")
+    with pytest.raises(NVPError, match=r"tower_val_lmdb holds no data\.mdb") as held:
+        import_set(tmp_path / "lsun", "lsun-tower", root=tmp_path)
+    database.write_bytes(whole)  # while the refusal and its traceback are kept
+    import_set(tmp_path / "lsun", "lsun-tower", root=tmp_path)
+    assert "unpack tower_val_lmdb.zip" in str(held.value)
 
 
 def test_the_papers_rule_is_not_for_users_to_change(tmp_path: Path) -> None:

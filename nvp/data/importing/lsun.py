@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 from collections.abc import Iterator
@@ -33,21 +34,23 @@ def read_lsun(folder: Path, name: str) -> Source:
         (category,) = found
     splits = {"train": f"{category}_train_lmdb", "test": f"{category}_val_lmdb"}
     databases = {}
-    for split, database in splits.items():
-        file = folder / database / "data.mdb"
-        if not file.is_file():
-            raise NVPError(f"{folder / database} holds no data.mdb: unpack {database}.zip there")
-        try:
-            databases[split] = lmdb.open(
-                str(folder / database), readonly=True, lock=False, readahead=False, meminit=False
-            )
-        except lmdb.Error as error:
-            raise NVPError(
-                f"{folder / database} is damaged ({error}): download it again"
-            ) from error
-        size = (databases[split].info()["last_pgno"] + 1) * databases[split].stat()["psize"]
-        if file.stat().st_size < size:  # to read past its end would end the process
-            raise NVPError(f"{file} is cut short, before {size:,} bytes: download it again")
+    with contextlib.ExitStack() as refused:  # a process opens a database once: close those before
+        for split, database in splits.items():
+            path = folder / database
+            file = path / "data.mdb"
+            if not file.is_file():
+                raise NVPError(f"{path} holds no data.mdb: unpack {database}.zip there")
+            try:
+                opened = lmdb.open(
+                    str(path), readonly=True, lock=False, readahead=False, meminit=False
+                )
+            except lmdb.Error as error:
+                raise NVPError(f"{path} is damaged ({error}): download it again") from error
+            databases[split] = refused.enter_context(opened)
+            size = (opened.info()["last_pgno"] + 1) * opened.stat()["psize"]
+            if file.stat().st_size < size:  # to read past its end would end the process
+                raise NVPError(f"{file} is cut short, before {size:,} bytes: download it again")
+        refused.pop_all()
     counts = {split: database.stat()["entries"] for split, database in databases.items()}
 
     def pictures(start: int) -> Iterator[Picture]:
