@@ -660,7 +660,7 @@ assert 0.12 < bits["TarFlow"] - bits["Real NVP"] < 0.16
 # million images and eight blocks of eight layers. On ImageNet 64 × 64 they print a far lower
 # figure than Real NVP's, with a caution (‡): see the end of this chapter. And look at the samples:
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples at temperature 1 of the two flows of half an hour, the first 24 that the ledger keeps. None is chosen.", "name": "fig-meeting-longer"}, "image": {"alt": "Two sheets of 4 by 6 grey images. On the left, Real NVP: about half are shirts, trousers, shoes and a bag, the others blotched fragments. On the right, TarFlow: most are whole shoes, shirts, trousers or bags, and some are blotched."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples at temperature 1 of the two flows of half an hour, the first 24 that the ledger keeps. None is chosen.", "name": "fig-meeting-longer"}, "image": {"classes": "whole", "alt": "Two sheets of 4 by 6 grey images. On the left, Real NVP: about half are shirts, trousers, shoes and a bag, the others blotched fragments. On the right, TarFlow: most are whole shoes, shirts, trousers or bags, and some are blotched."}}
 pictures.plot_beside(
     {
         name: sheet_images(longer[name].files.samples, 28)[:24]

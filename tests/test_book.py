@@ -1,5 +1,7 @@
 """The book builds without a warning, and its pages read from the disk alone."""
 
+import base64
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,7 @@ import nbformat
 import pytest
 import yaml
 from browser import Browser
+from PIL import Image
 
 from workflow import book as builder
 
@@ -78,6 +81,22 @@ def test_a_page_needs_no_network_and_fits_a_phone(book: Path, browser: Browser, 
     assert browser.value(RENDERED) == browser.value(EQUATIONS)
     assert browser.value(f"{MUTE}.length") == 0
     assert browser.value(HIDDEN_NAMES) == browser.value(TAB_STOPS) == 0
+
+
+def test_a_picture_that_reaches_into_the_margin_is_not_cut(book: Path, browser: Browser) -> None:
+    browser.open(book / "notebooks/14_pixelrnn_results.html", width=1280)
+    left, top, right, bottom = browser.value("""(() => {
+        const picture = document.querySelector("#fig-digit-samples img");
+        picture.scrollIntoView({block: "center", behavior: "instant"});
+        const box = picture.getBoundingClientRect();
+        const cell = picture.closest(".cell_output").getBoundingClientRect();
+        return [box.left, box.top, cell.left, box.bottom];
+    })()""")
+    assert right - left > 10
+    shot = browser.call("Page.captureScreenshot")
+    with Image.open(io.BytesIO(base64.b64decode(shot["data"]))) as image:
+        darkest, _ = image.convert("L").crop((left, top, right, bottom)).getextrema()
+    assert darkest < 50
 
 
 def test_the_welcome_page_has_its_equation(book: Path, browser: Browser) -> None:
