@@ -282,8 +282,8 @@ mixed_model = MixedRealNVP(small)
 check_model(mixed_model, pixels)
 
 # %% [markdown]
-# The file `examples/mixed_realnvp.py` holds the same model. It has one line more: its convolution stays in float32 where training multiplies in
-# bfloat16, since a rounded $W x$ is not what the inverse undoes.
+# The file `examples/mixed_realnvp.py` holds the same model, with two starts to choose from. Its convolution stays in float32 where training
+# multiplies in bfloat16, since a rounded $W x$ is not what the inverse undoes.
 
 # %%
 config = MixedRealNVPConfig.paper((1, 8, 8), num_blocks=1, width=4)
