@@ -266,7 +266,7 @@ pictures.plot_latent_histograms(named)
 plt.show()
 
 # %% [markdown]
-# Together the latents pass for Gaussian at every scale. Image by image they do not at the finest scale: some images get latents that are too long, others too short. A well-shaped histogram is a weak test.
+# Together the latents pass for Gaussian at every scale. Image by image they do not at any scale, least of all at the finest: some images get latents that are too long, others too short. A well-shaped histogram is a weak test.
 #
 # ### What survives
 #

@@ -447,8 +447,8 @@ plt.show()
 
 # %%
 dearest = costs.flatten(1).sort(descending=True)[0][:, :78]
-assert dearest.sum() > 0.6 * costs.sum()
-print("a tenth of the pixels: more than three fifths of all nats")
+assert dearest.sum() > 0.8 * costs.sum()
+print("a tenth of the pixels: more than four fifths of all nats")
 
 # %% [markdown]
 # The model pays for the edges of strokes, above all where a stroke begins or turns. In the background and inside strokes a
@@ -596,8 +596,10 @@ ablation = load_ablation(
     repository_root() / "workflow" / "row-lstm-cifar10.yaml"
 )
 miniatures = read_rows(results_root() / "row-lstm-cifar10.csv")
-assert {row.seed for row in miniatures} == {0}  # one run each
-held_out = {row.variant: row.validation for row in miniatures}
+of_seeds = [
+    {row.variant: row.validation for row in miniatures if row.seed == seed}
+    for seed in (0, 1)
+]
 printed_by_model = {f.model: f.cell for f in published("cifar10-validation")}
 paper_row = {
     "neither": "12 layers, neither residual nor skip connections",
@@ -610,39 +612,48 @@ paper_row = {
 }
 title_of = {variant.name: variant.title for variant in ablation.variants}
 figures.show_table(
-    ["bits/dim, held-out images", "miniature", "paper"],
+    ["bits/dim, held-out images", "miniature", "another seed", "paper"],
     [
-        [title_of[name], f"{held_out[name]:.2f}", printed_by_model[row]]
+        [
+            title_of[name],
+            *(f"{held_out[name]:.2f}" for held_out in of_seeds),
+            printed_by_model[row],
+        ]
         for name, row in paper_row.items()
     ],
 )
-for best_first in (
-    ("both", "residual", "skip", "neither"),
-    ("both", "depth-3", "depth-2", "depth-1"),
-):
-    assert all(
-        held_out[better] + 0.015 < held_out[worse]
-        for better, worse in itertools.pairwise(best_first)
-    )
+for held_out in of_seeds:
+    for best_first in (
+        ("both", "residual", "skip", "neither"),
+        ("both", "depth-3", "depth-2", "depth-1"),
+    ):
+        assert all(
+            held_out[better] + 0.015 < held_out[worse]
+            for better, worse in itertools.pairwise(best_first)
+        )
 
 # %% tags=["remove-cell"]
 theirs_of = {k: float(printed_by_model[v]) for k, v in paper_row.items()}
 both = float(printed_by_model["12 layers, residual and skip connections"])
 twelve = theirs_of | {"both": both}
-depth, depth_of_theirs = (
-    scores["depth-1"] - scores["both"] for scores in (held_out, theirs_of)
-)
-assert abs(depth - depth_of_theirs) < 0.05
-for one in ("residual", "skip"):
-    for better, worse in ((one, "neither"), ("both", one)):
-        gain = twelve[worse] - twelve[better]
-        assert gain > 0
-        assert held_out[worse] - held_out[better] > gain
+depth_of_theirs = theirs_of["depth-1"] - theirs_of["both"]
+for held_out in of_seeds:
+    depth = held_out["depth-1"] - held_out["both"]
+    assert abs(depth - depth_of_theirs) < 0.05
+    for one in ("residual", "skip"):
+        for better, worse in ((one, "neither"), ("both", one)):
+            gain = twelve[worse] - twelve[better]
+            assert 0 < gain < held_out[worse] - held_out[better]
+first, second = of_seeds
+moved = {name: abs(second[name] - first[name]) for name in paper_row}
+assert 0.3 < moved.pop("neither") < 0.35
+assert max(moved.values()) < 0.05
 
 # %% [markdown]
-# The order is that of both tables of the paper. In the first three rows the paper's networks have 12 layers, and its
+# With either seed the order is that of both tables of the paper. In the first three rows the paper's networks have 12 layers, and its
 # network of 12 layers with both kinds of connection has 3.06. Depth is worth about as much as in the paper. The connections are worth more: 2,000
-# steps are few, and without any connection a network of six layers learns slowly. Each row has one seed, so differences of a few hundredths may be chance.
+# steps are few, and without any connection a network of six layers learns slowly. How slowly depends on the seed: its two runs differ by 0.3. In the
+# other rows another seed moves the figure by less than 0.05.
 #
 # Section 5.3 asks about the output. Is a pixel better described by a **softmax** over 256 unordered names, or by a
 # **density**: a mixture of conditional Gaussian scale mixtures {cite}`theis2015spatial`? How can the two be compared at all? A

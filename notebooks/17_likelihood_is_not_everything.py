@@ -493,7 +493,7 @@ assert lost < 0.005 * -log_p.mean()
 #
 # Diffusion models show the same at full size. {cite:t}`ho2020ddpm` trained one network in two ways. Trained on the variational bound, it reached
 # 3.70 bits/dim on CIFAR-10, against 3.75. A reweighted loss, which neglects fine detail, gave the better samples by
-# far: an FID of 3.2 against 13.5 (lower is better). {cite:t}`kingma2021vdm` optimise the bound alone and reach 2.65 bits/dim.
+# far: a Fréchet Inception distance of 3.2 against 13.5. It compares features of samples with those of real images, and lower is better. {cite:t}`kingma2021vdm` optimise the bound alone and reach 2.65 bits/dim.
 #
 # ## Summary
 #
