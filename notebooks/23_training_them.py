@@ -439,7 +439,8 @@ display(
         "seeds. What has none has one seed, the one that chose the rates. At "
         "its default rate of 0.001, which the paper used, Adam is "
         f"{default_grey:.2f} and {default_colour:.2f} behind. So most of that "
-        "gap is Adam's rate. Adamax was best at the largest rate that we tried."
+        "gap is Adam's rate. Adamax was best at the largest rate that we "
+        "tried."
     )
 )
 
