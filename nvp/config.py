@@ -196,7 +196,7 @@ class RunConfig(Section):
 def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
     """Read a YAML file, apply overrides such as "training.minutes=5", and check every key."""
     try:
-        tree = _read_yaml(Path(path).read_text(encoding="utf-8"))
+        tree = read_yaml(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise NVPError(f"cannot read the configuration {path}: {error.strerror}") from error
     except ValueError as error:
@@ -293,7 +293,7 @@ for _kind, _pattern in _NUMBERS.items():
     )
 
 
-def _read_yaml(text: str) -> Any:
+def read_yaml(text: str) -> Any:
     """The plain values of a text. Raises `ValueError`, in one line, where it is not YAML."""
     try:
         return yaml.load(text, _Loader)
@@ -313,6 +313,6 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         if not isinstance(tree, dict):
             raise NVPError(f"override {override!r}: {parent} has no keys below it")
     try:
-        tree[last] = _read_yaml(text)
+        tree[last] = read_yaml(text)
     except ValueError as error:
         raise NVPError(f"override {override!r}: {text!r} is not YAML, try quotes") from error

@@ -19,6 +19,7 @@ from nvp_book.ablation import (
     read_rows,
     write_rows,
 )
+from tiny import refusal
 
 from nvp import RealNVP, RealNVPConfig
 from nvp.errors import NVPError
@@ -51,6 +52,15 @@ def row(variant: str, seed: int, test: float, settings: str = "") -> VariantRun:
     scores = dict.fromkeys(("train_halfway", "train", "validation"), test + 1)
     words = {"settings": settings, "commit": "", "hardware": "", "torch": "", "finished": ""}
     return VariantRun(variant=variant, seed=seed, test=test, **numbers, **scores, **words)
+
+
+def test_files_that_are_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_bytes(b"base: \xff")
+    with refusal("is no ablation"):
+        load_ablation(path)
+    with refusal("is damaged"):
+        read_rows(path)
 
 
 @pytest.mark.slow

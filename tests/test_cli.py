@@ -139,18 +139,20 @@ def test_a_run_that_diverged_goes_on_as_its_message_says(home: Path) -> None:
     result = tiny.nvp("train", "--resume", home / "run", *reckless, "--data-root", home / "data")
     assert result.exit_code == 2
     line = result.stderr.splitlines()[-1]  # after those of the steps that went well
-    advised = re.search(r"`nvp (train --resume \S+ --set training.learning_rate=)\.\.\.`", line)
+    advised = re.search(
+        r"`nvp (train --resume \S+ --data-root \S+ --set training.learning_rate=)\.\.\.`", line
+    )
     assert advised is not None
-    steady = ("--set", "training.steps=3", "--data-root", home / "data")
-    result = tiny.nvp(*f"{advised[1]}1e-3".split(), *steady)
+    steady = ("--set", "training.steps=3")
+    result = tiny.nvp(*f"{advised[1]}1e-4".split(), *steady)
     assert result.exit_code == 0, result.output
     again = tiny.nvp(*f"{advised[1]}1e-2".split(), *steady)  # has nothing to do
     assert again.exit_code == 0, again.output
     assert again.output.startswith("nothing was trained, for the budget")
     kept = yaml.safe_load((home / "run" / "config.yaml").read_text())
-    assert kept["training"]["learning_rate"] == 1e-3
+    assert kept["training"]["learning_rate"] == 1e-4
     changed = [leg.changed for leg in read_legs(RunFolder(home / "run"))]
-    assert changed == [{}, {"learning_rate": 1e30}, {"learning_rate": 1e-3}]
+    assert changed == [{}, {"learning_rate": 1e-4}]  # no step by 1e30 was saved
 
 
 def test_evaluate_shows_both_kinds_of_statistics(trained: Path) -> None:

@@ -34,6 +34,7 @@ def test_between_validations_a_score_is_linear_in_the_logarithm(own: Path) -> No
     assert held_out_after(run, 4) == pytest.approx(3.25)
     assert math.isnan(held_out_after(run, 0.5))
     assert math.isnan(held_out_after(run, 20))  # no validation is as late
+    assert math.isnan(held_out_after(with_log(own, []), 1))  # stopped before its first one
 
 
 @pytest.mark.parametrize(

@@ -353,6 +353,20 @@ def test_the_code_of_a_stranger_needs_trust(tmp_path: Path, monkeypatch) -> None
     assert "--trust" in tiny.nvp("evaluate", "--help").output
 
 
+def test_what_another_parser_refuses_hides_no_stranger(tmp_path: Path, monkeypatch) -> None:
+    """PyYAML takes 0b_ for a number, of no digits."""
+    (tmp_path / "another_stranger.py").write_text("raise ImportError('it ran')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    tree = tiny.config_tree() | {"title": "0b_"}
+    tree["model"]["family"] = "another_stranger:Config"
+    files = RunFolder(tmp_path)
+    files.config.write_text(yaml.safe_dump(tree).replace("'0b_'", "0b_"))
+    with pytest.raises(ValueError, match="invalid literal"):
+        yaml.safe_load(files.config.read_text())
+    with pytest.raises(NVPError, match="pass --trust to run it"):
+        read_config(files)
+
+
 @pytest.mark.parametrize("place", ["build/runs/theirs", "results/runs/theirs", "elsewhere"])
 def test_a_run_in_the_checkout_may_be_a_strangers(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -102,9 +102,10 @@ def test_a_library_that_was_cut_short_is_compiled_again(tmp_path: Path) -> None:
         library.write_bytes(b"compiled")
     with native._undamaged(library):
         assert library.read_bytes() == b"compiled"
-    library.write_bytes(b"comp")
-    with native._undamaged(library):
-        assert not library.exists()
-        library.write_bytes(b"compiled anew")
+    for damaged, content in ((library, b"comp"), (tmp_path / "nvp_scan.crc32", b"\xff")):
+        damaged.write_bytes(content)
+        with native._undamaged(library):
+            assert not library.exists()
+            library.write_bytes(b"compiled anew")
     with native._undamaged(library):
         assert library.exists()

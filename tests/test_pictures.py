@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -107,7 +108,22 @@ def test_a_picture_that_is_too_large_shows_fewer_images(
     noise = torch.randint(256, (8, 1, 20, 20), generator=torch.manual_seed(0), dtype=torch.uint8)
     pictures._write(tmp_path / "a.png", noise, 2)
     height, width = np.asarray(Image.open(tmp_path / "a.png")).shape
-    assert (height // 22) * (width // 22) == shown
+    assert ((height + 2) // 22) * ((width + 2) // 22) == shown  # one alone has no border
+
+
+@pytest.mark.parametrize("limit", [100_000, 15_000, 3_000, 700, 100])
+def test_a_sheet_that_was_too_large_agrees_all_the_same(
+    limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "MAX_BYTES", limit)
+    noise = torch.randint(256, (64, 1, 20, 20), generator=torch.manual_seed(0), dtype=torch.uint8)
+    monkeypatch.setattr(pictures, "draw_samples", lambda model, number: noise)
+    path, model = tmp_path / "a.png", SimpleNamespace(levels=256)
+    pictures._write(path, noise)
+    assert pictures.differing(path, model) == 0
+    shown = np.asarray(Image.open(path))
+    Image.fromarray(255 - shown).save(path)
+    assert pictures.differing(path, model) > 0.5
 
 
 def test_a_filmstrip_has_a_column_for_each_checkpoint(

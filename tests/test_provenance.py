@@ -36,7 +36,7 @@ def test_legs_are_the_machines_in_order(tmp_path: Path) -> None:
     elsewhere = here.model_copy(update={"gpu": "a GPU"})
     path = folder.legs
     path.write_text(json.dumps([elsewhere.model_dump()]))
-    note(folder)
+    note(folder, step=1)
     assert [each.gpu for each in provenance.read_legs(folder)] == ["a GPU", None]
     path.write_text("[")
     with pytest.raises(NVPError, match="damaged"):
@@ -56,7 +56,7 @@ def test_legs_that_saved_nothing_trained_nothing(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     for step, rate in ((0, 1e-3), (5, 1e-6), (5, 1e-4)):
         note(folder, {"learning_rate": 1e-3}, step=step, learning_rate=rate)
-    first, _, last = provenance.read_legs(folder)
+    first, last = provenance.read_legs(folder)
     assert provenance.legs_until(folder, 5) == [first]
     assert provenance.legs_until(folder, 6) == [first, last]
 
@@ -83,12 +83,23 @@ def test_a_leg_may_have_a_norm_that_clips_nothing(tmp_path: Path) -> None:
 
 
 def test_a_change_is_noted_once_and_against_the_leg_before(tmp_path: Path) -> None:
-    """The second and third leg end without a checkpoint: all begin from the first."""
+    """All from step 5 on end without a checkpoint, but the last."""
     folder = RunFolder(tmp_path)
-    for rate in (1e-3, 1e-4, 1e-4, 1e-3):
-        note(folder, before={"learning_rate": 1e-3}, learning_rate=rate)
+    for step, rate in ((0, 1e-3), (5, 1e-4), (5, 1e-4), (5, 1e-3), (5, 1e-5), (6, 1e-5)):
+        note(folder, {"learning_rate": 1e-3}, step, learning_rate=rate)
     changed = [each.changed for each in provenance.read_legs(folder)]
-    assert changed == [{}, {"learning_rate": 1e-4}, {"learning_rate": 1e-3}]
+    assert changed == [{}, {"learning_rate": 1e-5}]
+
+
+def test_a_change_is_noted_by_the_machine_that_goes_on_with_it(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for step, rate in ((0, 1e-3), (5, 1e-4)):
+        note(folder, {"learning_rate": 1e-3}, step, learning_rate=rate)
+    first, lost = provenance.read_legs(folder)
+    provenance.write_legs(folder, [first, lost.model_copy(update={"cpu": "that was killed"})])
+    note(folder, {"learning_rate": 1e-3}, 5, learning_rate=1e-4)
+    _, here = provenance.read_legs(folder)
+    assert (here.cpu, here.changed) == (lost.cpu, lost.changed)
 
 
 def test_without_git_the_commit_comes_from_the_environment(

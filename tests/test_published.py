@@ -39,7 +39,9 @@ def test_every_row_has_a_configuration_and_every_configuration_a_model() -> None
         assert load_config(path).name == path.stem
 
 
-@pytest.mark.parametrize("text", ["figures: [", "sources: {}"])
+@pytest.mark.parametrize(
+    "text", ["figures: [", "sources: {}", "sources: !!timestamp x", "[" * 3000]
+)
 def test_a_damaged_file_is_one_line(text: str, tmp_path: Path) -> None:
     (tmp_path / "published.yaml").write_text(text)
     with refusal(r"is damaged: .*; restore it with git checkout"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from nvp.ledger import entry as ledger
 from nvp.ledger.enter import record
 from nvp.likelihood import Score, nats_per_bit
 from nvp.paths import repository_root, results_root
-from nvp.runs.load import load_run
+from nvp.runs.load import TrainedRun, load_run
 from nvp.runs.tensors import load_tensors, save_tensors
 from nvp.tables import build as results
 from nvp.training.loop import prepare
@@ -147,6 +148,22 @@ def test_only_an_entry_is_replaced(own: Path, trained: Path) -> None:
     assert (folder / "notes.txt").read_text() == "not to be lost"
     again = record(trained / "run", name="tiny", first=20, num_draws=2, **options)
     assert again.name == "tiny"
+
+
+def test_a_name_that_was_taken_meanwhile_is_refused(
+    own: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(*arguments: Any, **options: Any) -> TrainedRun:
+        shutil.copytree(own / "runs" / "tiny", own / "runs" / "new")
+        return load_run(*arguments, **options)
+
+    monkeypatch.setattr("nvp.ledger.enter.load_run", slowly)
+    options = {"data_root": trained / "data", "root": own, "first": 20, "num_draws": 2}
+    with pytest.raises(NVPError, match="--replace"):
+        record(trained / "run", name="new", **options)
+    assert (own / "runs" / "new" / "run.json").read_bytes() == (
+        own / "runs" / "tiny" / "run.json"
+    ).read_bytes()
 
 
 def test_an_entry_that_cannot_be_replaced_is_kept(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from nvp.config import RunConfig, load_config
 from nvp.errors import NVPError
@@ -104,7 +104,7 @@ def load_ablation(path: Path | None = None) -> Ablation:
     path = path or default_file()
     try:
         ablation = Ablation.model_validate(yaml.safe_load(path.read_text()))
-    except (OSError, yaml.YAMLError, ValidationError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise NVPError(f"{path} is no ablation: {' '.join(str(error).split())}") from error
     if len({variant.name for variant in ablation.variants}) < len(ablation.variants):
         raise NVPError(f"{path}: two variants have one name")
@@ -122,7 +122,7 @@ def read_rows(path: Path | None = None) -> list[VariantRun]:
     try:
         with path.open(newline="") as file:
             return [VariantRun.model_validate(row) for row in csv.DictReader(file)]
-    except ValidationError as error:
+    except ValueError as error:
         raise NVPError(f"{path} is damaged: {' '.join(str(error).split())}") from error
 
 

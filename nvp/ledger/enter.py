@@ -96,6 +96,7 @@ def record(
     legs = legs_until(files, run.training.header.step)
     together()  # before one of the processes writes what others check for
     with new_entry(target) if is_first() else nullcontext() as entry:
+        entry_folder(target.name, ledger, replace)  # another process may have taken the name
         scores, draw = None, None
         if run.model.likelihood != "none":
             validation = run.training.data.validation

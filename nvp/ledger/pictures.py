@@ -64,7 +64,11 @@ def differing(path: Path, model: ImageModel) -> float:
         stored = np.asarray(Image.open(path)).astype(int)
     except OSError as error:
         raise NVPError(f"{path} is damaged ({error}): restore it with git checkout") from error
-    again = np.asarray(sheet(greys(draw_samples(model, NUMBER), model.levels), COLUMNS)).astype(int)
+    drawn = greys(draw_samples(model, NUMBER), model.levels)
+    # A sheet that was too large has fewer columns, and one of a single image no border.
+    columns = max(1, min(COLUMNS, stored.shape[1] // drawn.shape[3]))
+    drawn = drawn if columns > 1 else drawn[:1]
+    again = np.asarray(sheet(drawn, columns)).astype(int)
     zoom = max(1, stored.shape[1] // again.shape[1])
     stored = stored[::zoom, ::zoom]
     again = again[: stored.shape[0], : stored.shape[1]]
@@ -122,14 +126,17 @@ def write_film(run: Run, film: Path, *, data_root: Path | None = None, device: s
     return read_run(run.folder)
 
 
-def _write(path: Path, images: Tensor, columns: int = COLUMNS) -> None:
+def _write(
+    path: Path, images: Tensor, columns: int = COLUMNS, zooms: tuple[int, ...] = (3, 2)
+) -> None:
     """Write a sheet as large as the limits allow; where it is too large, half of its images."""
-    zooms = [zoom for zoom in (3, 2) if sheet(images, columns, zoom).width <= MAX_WIDTH]
-    for zoom in (*zooms, 1):
+    fitting = [zoom for zoom in zooms if sheet(images, columns, zoom).width <= MAX_WIDTH]
+    for zoom in (*fitting, 1):
         png = encode(sheet(images, columns, zoom))
         if len(png) <= MAX_BYTES or len(images) == 1:
             write(path, png)
             return
     rows = len(images) // columns
-    columns = columns if rows > 1 else columns // 2
-    _write(path, images[: max(1, rows // 2) * columns], columns)
+    if rows == 1:
+        columns, zooms = columns // 2, ()
+    _write(path, images[: max(1, rows // 2) * columns], columns, zooms)

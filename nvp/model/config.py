@@ -94,4 +94,4 @@ class ModelConfig(Family):
 
     image_shape: Shape
     levels: int = Field(default=256, ge=2, le=256)  # of a sub-pixel: 2 for binary images
-    num_classes: int = Field(default=0, ge=0)  # classes or attributes, of a conditional model
+    num_classes: int = Field(default=0, ge=0, le=65536)  # classes or attributes

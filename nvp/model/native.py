@@ -108,13 +108,13 @@ def _undamaged(library: Path) -> Iterator[None]:
     """
     note = library.with_suffix(".crc32")
 
-    def checksum() -> str:
-        return str(zlib.crc32(library.read_bytes())) if library.exists() else ""
+    def checksum() -> bytes:
+        return b"%d" % zlib.crc32(library.read_bytes()) if library.exists() else b""
 
-    if not note.exists() or note.read_text() != checksum():
+    if not note.exists() or note.read_bytes() != checksum():
         library.unlink(missing_ok=True)
     yield
-    note.write_text(checksum())
+    note.write_bytes(checksum())
 
 
 @contextlib.contextmanager

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from torch import Tensor
 
-from nvp.config import RunConfig, differences, load_config
+from nvp.config import RunConfig, differences, load_config, read_yaml
 from nvp.data.splits import TrainingData, shuffled, training_data
 from nvp.devices import pick_device
 from nvp.errors import NVPError
@@ -79,7 +79,7 @@ def load_run(
             raise NVPError(
                 f"{files.best} is of step {best.step} and {files.checkpoint.name} of step "
                 f"{checkpoint.header.step}, since training was cut short between the two: go on "
-                f"with `nvp train --resume {files.quoted}{trust_option(config)}`"
+                f"with `nvp train --resume {files.quoted}{next_options(config, data_root)}`"
             )
     data = training_data(config, data_root)
     checkpoint.check_data(data)
@@ -100,8 +100,9 @@ def read_config(
     you `trust` whoever wrote it.
     """
     family = None
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
-        family = yaml.safe_load(folder.config.read_text("utf-8"))["model"]["family"]
+    # By the parser of `load_config`: what another one refuses must not hide the family.
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        family = read_yaml(folder.config.read_text("utf-8"))["model"]["family"]
     was_imported = str(family).partition(":")[0] in sys.modules
     if is_path(family) and not (trust or was_imported or _is_held(str(family))):
         raise NVPError(
@@ -126,6 +127,12 @@ def trust_option(config: RunConfig) -> str:
     """ " --trust", which a later command needs, for a family that this repository does not hold."""
     family = config.model.family
     return " --trust" if is_path(family) and not _is_held(family) else ""
+
+
+def next_options(config: RunConfig, data_root: str | Path | None) -> str:
+    """ " --data-root FOLDER" and " --trust", where the next command on a run needs them."""
+    data = f" --data-root {shlex.quote(str(data_root))}" if data_root else ""
+    return data + trust_option(config)
 
 
 def _is_held(family: str) -> bool:

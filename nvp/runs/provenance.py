@@ -89,7 +89,7 @@ def note_leg(
     Settings of `AFTER_DIVERGENCE` are noted where they differ from those of the last leg, which
     began with the settings `before`, of the checkpoint.
     """
-    legs, leg = read_legs(folder), current_leg(device, precision.value, processes)
+    legs, leg = legs_until(folder, step), current_leg(device, precision.value, processes)
     last = {key: getattr(before, key) for key in AFTER_DIVERGENCE}
     for each in legs:
         last.update(each.changed)
@@ -97,8 +97,8 @@ def note_leg(
     since = {"started", "reopened_at", "from_step", "changed"}
     same = legs and legs[-1].model_dump(exclude=since) == leg.model_dump(exclude=since)
     if changed or not same:
-        since_now = {"from_step": step, "changed": changed}
-        write_legs(folder, [*legs, leg.model_copy(update=since_now)])
+        legs.append(leg.model_copy(update={"from_step": step, "changed": changed}))
+    write_legs(folder, legs)  # without those that were lost
 
 
 def write_legs(folder: RunFolder, legs: list[Leg]) -> None:
@@ -108,13 +108,7 @@ def write_legs(folder: RunFolder, legs: list[Leg]) -> None:
 
 def legs_until(folder: RunFolder, step: int) -> list[Leg]:
     """The legs that trained a part of the first `step` steps; others were lost before a save."""
-    legs = read_legs(folder)
-    ends = [*(leg.from_step for leg in legs[1:]), step]
-    return [
-        leg
-        for leg, end in zip(legs, ends, strict=False)
-        if None in (leg.from_step, end) or leg.from_step != end
-    ]
+    return [leg for leg in read_legs(folder) if leg.from_step is None or leg.from_step < step]
 
 
 def read_legs(folder: RunFolder) -> list[Leg]:

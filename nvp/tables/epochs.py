@@ -17,6 +17,8 @@ def held_out_after(run: Run, epochs: float) -> float:
     Between two validations it is linear in the logarithm of the images seen.
     """
     rows = [row for row in run.log() if "validation" in row]
+    if not rows:  # of a run that was stopped early
+        return float("nan")
     seen = np.log([row["images"] for row in rows])
     bits = [row["validation"] for row in rows]
     wanted = np.log(epochs * run.record.trained_on)

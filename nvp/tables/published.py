@@ -6,9 +6,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from nvp.config import read_yaml
 from nvp.errors import NVPError, first_fault
 from nvp.files import read
 from nvp.model.config import Section
@@ -134,8 +134,8 @@ def read_published(root: Path | None = None) -> Published:
     """The published figures; `root` is `results/` by default."""
     path = (root or results_root()) / "published.yaml"
     try:
-        return Published.model_validate(yaml.safe_load(read(path)))
-    except (yaml.YAMLError, ValidationError) as error:
+        return Published.model_validate(read_yaml(read(path).decode()))
+    except ValueError as error:  # a `ValidationError` is one
         reason = " ".join(str(error).split())
         if isinstance(error, ValidationError):
             reason = first_fault(error)

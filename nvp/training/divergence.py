@@ -65,8 +65,8 @@ def explain(state: State, batch: Examples, loss: float, noise: Tensor) -> str:
     return f"the loss is {loss} at step {state.step}, not finite{where or ' after the last layer'}"
 
 
-def advice(folder: RunFolder, step: int, trust: str) -> str:
-    """The remedy for a run in `folder` that diverged at `step`; `trust` is its `trust_option`."""
+def advice(folder: RunFolder, step: int, options: str) -> str:
+    """The remedy for a run in `folder` that diverged at `step`; `options` are of `next_options`."""
     if step == 0:
         return (
             "no step was made, so no rate is at fault: look at the images and at the model, whose "
@@ -79,6 +79,6 @@ def advice(folder: RunFolder, step: int, trust: str) -> str:
         )
     return (
         "the last good checkpoint is kept: go on from it with a lower rate, `nvp train --resume "
-        f"{folder.quoted}{trust} --set training.learning_rate=...` (by Muon also "
+        f"{folder.quoted}{options} --set training.learning_rate=...` (by Muon also "
         "training.relative_step), or a lower training.clip_norm"
     )

@@ -23,7 +23,7 @@ from nvp.model.protocol import batch_norms, batch_statistics
 from nvp.progress import bar
 from nvp.runs.checkpoint import Best, read_best, read_checkpoint
 from nvp.runs.folder import RunFolder
-from nvp.runs.load import trust_option
+from nvp.runs.load import next_options
 from nvp.runs.log import RunLog, read_log
 from nvp.runs.tensors import save_tensors
 from nvp.training.distributed import agree, check_batch_size, is_first, shared
@@ -62,20 +62,20 @@ def prepare(
             f"images of {config.data.name}: lower it"
         )
     check_batch_size(settings.batch_size)
-    state = begin(config, where, len(data.images))
+    state, options = begin(config, where, len(data.images)), next_options(config, data_root)
     if settings.early_stopping and state.model.likelihood == "none":
         raise NVPError(
             f"training.early_stopping must be off: {config.name} has no likelihood to stop by"
         )
     if checkpoint is None:
-        return Job(config, files, data, state)
+        return Job(config, files, data, state, options)
     checkpoint.check_data(data)
     restore(state, checkpoint)
     if settings.early_stopping and checkpoint.has_best(files):
         best = read_best(files)[1]
         # Those of a later step are of a run that was killed before its checkpoint.
         state.best = best if best.step <= state.step else None
-    return Job(config, files, data, state, checkpoint.config)
+    return Job(config, files, data, state, options, checkpoint.config)
 
 
 @dataclass
@@ -86,6 +86,7 @@ class Job:
     folder: RunFolder
     data: TrainingData
     state: State
+    options: str  # that the next command needs
     before: RunConfig | None = None  # of the checkpoint, if the run has one
 
     @property
@@ -153,7 +154,7 @@ class Job:
                 if stopping and not finished:
                     raise NVPError(
                         f"stopped after step {state.step}, which is saved: go on with "
-                        f"`nvp train --resume {self.folder.quoted}{trust_option(config)}`"
+                        f"`nvp train --resume {self.folder.quoted}{self.options}`"
                     )
         return {} if log is None else log.last
 
@@ -185,7 +186,7 @@ class Job:
             save(self.state, self.folder, self.config, self.data)
 
     def _advice(self) -> str:
-        return advice(self.folder, self.state.step, trust_option(self.config))
+        return advice(self.folder, self.state.step, self.options)
 
 
 def training_step(

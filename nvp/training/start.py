@@ -10,7 +10,6 @@ from nvp.data.splits import TrainingData
 from nvp.files import locked
 from nvp.likelihood import nats_per_bit
 from nvp.runs.folder import RunFolder, default_folder
-from nvp.runs.load import trust_option
 from nvp.runs.provenance import note_leg, write_legs
 from nvp.training.allocator import keep_freed_memory
 from nvp.training.distributed import is_first, number_of_processes
@@ -69,7 +68,7 @@ def train(
 def _report(job: Job, last: dict[str, float]) -> str:
     """How a run ended, by the last row of its log, and what to do next."""
     name, folder = job.config.name, job.folder.quoted
-    record = f"nvp record {folder}{trust_option(job.config)}"
+    record = f"nvp record {folder}{job.options}"
     validated = "bits_per_dim" not in last or "validation" in last
     if last.get("step") != job.state.step or not validated:
         return (
@@ -80,7 +79,7 @@ def _report(job: Job, last: dict[str, float]) -> str:
     if "validation" not in last:
         return (
             f"{done}loss {last['loss']:.4f}, no likelihood; "
-            f"next: nvp sample {folder} --out samples.png{trust_option(job.config)}, or {record}"
+            f"next: nvp sample {folder} --out samples.png{job.options}, or {record}"
         )
     validation, step = last["validation"], last["step"]
     if (best := job.state.best) is not None:
