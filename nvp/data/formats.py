@@ -160,8 +160,12 @@ def read_npy(folder: Path, split: str) -> Stored:
                 f"each of the {len(images)} images of {path.name}, or one vector of floats: "
                 "save it so, or remove it"
             )
-        if not np.isfinite(labels).all():
-            raise NVPError(f"{labels_path} holds NaN or infinity: mend it, or remove it")
+        largest = np.finfo(np.float32).max if rank == 2 else np.iinfo(np.int64).max
+        if not (np.abs(labels) <= largest).all():  # in the type that `load` gives; false for NaN
+            raise NVPError(
+                f"{labels_path} holds NaN or infinity, or a number beyond {largest}: mend it, or "
+                "remove it"
+            )
     return Stored(images, labels, folder, noted=_noted(folder / NOTE, split))
 
 
@@ -183,7 +187,8 @@ def _ragged(path: Path, sizes_path: Path) -> RaggedRows:
     if not flat or not fits or sizes.min() < 1:
         raise NVPError(f"{path} and {sizes_path.name} are damaged: import the set again")
     assert isinstance(pixels, Rows)
-    channels, rest = divmod(len(pixels), int(sizes.astype(np.int64).prod(axis=1).sum()))
+    # Products of damaged sizes would wrap in an integer. Floats are exact to 2^53.
+    channels, rest = divmod(len(pixels), int(sizes.astype(np.float64).prod(axis=1).sum()))
     if rest or channels not in (1, 3):
         raise NVPError(
             f"{path} does not hold images of the sizes in {sizes_path.name}: import the set again"

@@ -101,6 +101,10 @@ def test_labels_are_optional_but_must_fit(npy_folder: Path, refused) -> None:
     for wrong in (np.zeros(19, np.int64), np.zeros(20), np.zeros((20, 1), np.uint8)):
         np.save(labels, wrong)
         refused("one integer for each of the 20 images", npy_folder, "test")
+    vectors = np.zeros((20, 2))
+    for wrong in (vectors + 1e300, vectors - np.inf, np.full(20, 2**63, np.uint64)):
+        np.save(labels, wrong)
+        refused("test_labels.npy holds NaN or infinity, or a number beyond", npy_folder, "test")
     labels.unlink()
     assert load(npy_folder, "test").labels is None
 

@@ -164,8 +164,9 @@ def test_what_cannot_be_cut(tmp_path: Path, npy_folder: Path, refused) -> None:
     refused(r"data\.crop 6 exceeds .* a side has 5 pixels", npy_folder, "train", crop=6)
     ragged(tmp_path / "wild", [(6, 9), (6, 6)])
     refused("the images differ in size: set data.crop", tmp_path / "wild", "train")
-    np.save(tmp_path / "wild/train_sizes.npy", np.array([[6, 9], [6, 7]]))
-    refused("does not hold images of the sizes", tmp_path / "wild", "train", crop=6)
+    for sizes in ([[6, 9], [6, 7]], [[2**32, 2**32]]):  # the product of the last wraps to 0
+        np.save(tmp_path / "wild/train_sizes.npy", np.array(sizes))
+        refused("does not hold images of the sizes", tmp_path / "wild", "train", crop=6)
     np.save(tmp_path / "wild/train_sizes.npy", np.zeros((2, 2), np.int32))
     refused("are damaged: import the set again", tmp_path / "wild", "train", crop=6)
 

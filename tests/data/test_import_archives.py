@@ -106,6 +106,14 @@ def test_damaged_archives(suffix: str, tmp_path: Path) -> None:
     refused("is a compressed tar, or none: unpack it first", tmp_path / "packed.tar.gz", tmp_path)
 
 
+@pytest.mark.parametrize("damaged", [b"\0.png", b"\xff.png"])
+def test_a_damaged_name_in_a_zip(damaged: bytes, tmp_path: Path) -> None:
+    name = "\u00e4.png"  # a zip marks such a name as UTF-8
+    path = archive(tmp_path / "bad.zip", {name: encoded(pixels(6, 6))})
+    path.write_bytes(path.read_bytes().replace(name.encode(), damaged.rjust(6, damaged[:1])))
+    refused(r"bad\.zip is damaged \(.*\): download it again", path, tmp_path)
+
+
 def test_a_tar_of_the_oldest_format(tmp_path: Path) -> None:
     """Its headers lack the word "ustar"."""
     path = archive(tmp_path / "old.tar", {f"{i}.png": encoded(pixels(6, 6)) for i in range(5)})

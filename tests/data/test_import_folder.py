@@ -51,6 +51,12 @@ def refused(match: str, source: Path, root: Path, name: str = "mine", **options)
 # Order, splits and classes.
 
 
+@pytest.mark.parametrize("name", ["photos", "set.parquet", "set.zip"])
+def test_a_folder_may_be_named_like_a_file(name: str, tmp_path: Path) -> None:
+    photographs(tmp_path / name)
+    assert sum(imported(tmp_path / name, tmp_path).images.values()) == 20
+
+
 def test_a_folder_becomes_three_splits_of_its_images(tmp_path: Path) -> None:
     originals = photographs(tmp_path / "photos", 40)
     made = imported(tmp_path / "photos", tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import mmap
 import pickle
 import tarfile
 import zipfile
@@ -90,6 +91,31 @@ def test_lsun_without_its_validation_images(tmp_path: Path) -> None:
     database.write_bytes(whole)  # while the refusal and its traceback are kept
     import_set(tmp_path / "lsun", "lsun-tower", root=tmp_path)
     assert "unpack tower_val_lmdb.zip" in str(held.value)
+
+
+def test_lsun_with_a_damaged_page(tmp_path: Path) -> None:
+    lsun(tmp_path / "lsun", "tower")
+    database = tmp_path / "lsun/tower_val_lmdb/data.mdb"
+    whole = database.read_bytes()
+    damaged, flags = bytearray(whole), slice(10, 12)  # of the header of a page: 2 is a leaf
+    for page in range(2 * mmap.PAGESIZE, len(whole), mmap.PAGESIZE):
+        header = memoryview(damaged)[page : page + 16]
+        if header[flags] == b"\2\0":
+            header[flags] = b"\x08\0"
+    database.write_bytes(damaged)
+    with pytest.raises(NVPError, match=r"tower_val_lmdb is damaged .*CORRUPTED") as held:
+        import_set(tmp_path / "lsun", "lsun-tower", root=tmp_path)
+    database.write_bytes(whole)  # while the refusal and its traceback are kept
+    import_set(tmp_path / "lsun", "lsun-tower", root=tmp_path)
+    assert str(held.value).endswith("download it again")
+
+
+def test_a_refused_option_leaves_no_database_open(tmp_path: Path) -> None:
+    lsun(tmp_path / "lsun", "tower")
+    with pytest.raises(NVPError) as held:
+        import_set(tmp_path / "lsun", "lsun-tower", Options(size=32), root=tmp_path)
+    import_set(tmp_path / "lsun", "lsun-tower", root=tmp_path)
+    assert "leave --size" in str(held.value)
 
 
 def test_the_papers_rule_is_not_for_users_to_change(tmp_path: Path) -> None:
@@ -256,12 +282,26 @@ def test_arrays_that_are_not_what_they_should_be(tmp_path: Path, few) -> None:
         refused(match, source, tmp_path, "imagenet32-2017")
     middle = 2000  # within the pixels, whose checksum then differs
     path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
-    refused("are damaged .*CRC", source, tmp_path, "imagenet32-2017")
+    refused(r"the source \(.*\) is damaged .*CRC", source, tmp_path, "imagenet32-2017")
     labels_begin = whole.index(b"\n", whole.index(b"labels.npy")) + 1  # after NumPy's header
     path.write_bytes(whole[:labels_begin] + b"\7" + whole[labels_begin + 1 :])
     refused("holds labels that are no numbers .*CRC", source, tmp_path, "imagenet32-2017")
     path.write_bytes(whole[:-50])
     refused("download it again", source, tmp_path, "imagenet32-2017")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "match"), [(8, 1, "encrypted"), (10, 99, "compression")]
+)
+def test_arrays_that_a_zip_does_not_open(
+    place: int, value: int, match: str, tmp_path: Path, few
+) -> None:
+    arrays(source := tmp_path / "arrays", 4)
+    damaged = bytearray((source / "train_data_batch_3.npz").read_bytes())
+    damaged[damaged.index(b"PK\1\2") + place] = value  # in the list of the zip's members
+    (source / "train_data_batch_3.npz").write_bytes(damaged)
+    match = rf"^train_data_batch_3\.npz is damaged \(.*{match}.*\): download it again"
+    refused(match, source, tmp_path, "imagenet32-2017")
 
 
 # CIFAR-10.
@@ -338,6 +378,18 @@ def test_a_batch_that_never_ends(tmp_path: Path, monkeypatch) -> None:
     refused("data_batch_1 holds more bytes than a batch", source, tmp_path, "cifar10")
 
 
+@pytest.mark.parametrize("kind", ["gz", "xz"])
+def test_a_packed_batch_that_is_damaged(kind: str, tmp_path: Path) -> None:
+    batch = write(tmp_path / "data_batch_1", pixels(300, 300).tobytes())
+    with tarfile.open(source := tmp_path / f"cifar-10-python.tar.{kind}", f"w:{kind}") as file:
+        file.add(batch, batch.name)
+    packed = bytearray(source.read_bytes())
+    middle = len(packed) // 2
+    packed[middle:] = b"\xff" * (len(packed) - middle)
+    source.write_bytes(packed)
+    refused(rf"tar\.{kind} is damaged \(.*\): download it again", source, tmp_path, "cifar10")
+
+
 # Parquet files.
 
 
@@ -405,6 +457,15 @@ def test_a_path_in_a_row_is_not_followed(tmp_path: Path) -> None:
     images = [encoded(pixels(6, 6, seed)) for seed in range(5)]
     parquet(tmp_path / "hub/train.parquet", [*images, None])
     refused("1 of 6 images cannot be read: row 5 .* holds no bytes", tmp_path / "hub", tmp_path)
+    parquet(path := tmp_path / "hub/train.parquet", images)
+    path.write_bytes(path.read_bytes().replace(b"/etc/passwd", b"/etc/\xffasswd"))
+    assert sum(import_set(path, "mine", root=tmp_path).images.values()) == 5
+
+
+def test_a_parquet_file_with_a_damaged_footer(tmp_path: Path) -> None:
+    parquet(path := tmp_path / "train.parquet", [encoded(pixels(6, 6))])
+    path.write_bytes(path.read_bytes().replace(b"image", b"\xffmage"))
+    refused(r"a Parquet file of .* is damaged \(.*\): download it again", path, tmp_path)
 
 
 @pytest.mark.parametrize(("missing", "needs"), [("lmdb", "lmdb"), ("pyarrow", "pyarrow")])

@@ -218,6 +218,23 @@ def test_two_imports_of_one_name(mixed: Path, tmp_path: Path) -> None:
     import_set(mixed, "mine", OPTIONS, root=tmp_path)
 
 
+def test_an_import_that_ends_while_another_lists_its_source(tmp_path: Path, monkeypatch) -> None:
+    photographs(tmp_path / "one", 10)
+    photographs(tmp_path / "two", 20)
+    open_source = run.open_source
+
+    def slow(*arguments):
+        monkeypatch.setattr(run, "open_source", open_source)
+        import_set(tmp_path / "one", "mine", root=tmp_path)
+        return open_source(*arguments)
+
+    monkeypatch.setattr(run, "open_source", slow)
+    with pytest.raises(NVPError, match="mine is there already: pass --replace"):
+        import_set(tmp_path / "two", "mine", root=tmp_path)
+    assert len(load("mine", "train", root=tmp_path)) < 10
+    assert not (tmp_path / ".mine.import").exists()
+
+
 def test_a_file_system_without_locks(mixed: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))

@@ -12,6 +12,7 @@ from typing import IO, cast
 
 import numpy as np
 
+from nvp.data.importing.files import reading
 from nvp.data.importing.source import Picture, Source, held
 from nvp.errors import NVPError
 
@@ -53,7 +54,7 @@ def read_cifar10(source: Path) -> Source:
 
 def _batches(source: Path) -> dict[str, bytes]:
     """The content of every file that is named as a batch, by that name."""
-    try:
+    with reading(source):
         if source.is_dir():
             paths = [path for path in source.rglob("*_batch*") if path.is_file()]
             return {path.name: _bounded(path.name, path.open("rb")) for path in paths}
@@ -64,8 +65,6 @@ def _batches(source: Path) -> dict[str, bytes]:
                 for name, member in members.items()
                 if "_batch" in name
             }
-    except (OSError, EOFError, tarfile.TarError) as error:
-        raise NVPError(f"{source} is damaged ({error}): download it again") from error
 
 
 def _bounded(name: str, file: IO[bytes]) -> bytes:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import lzma
 import os
 import stat
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
@@ -28,11 +30,29 @@ LARGEST_FILE = 1 << 28  # bytes of one image, compressed
 # Of a zip's member: bytes after decompression for each byte before, where they are many.
 LARGEST_GROWTH, MANY = 100, 1 << 24
 # Errors of reading a damaged or locked archive, table or database.
-BROKEN = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
+BROKEN = (
+    *(OSError, EOFError, ValueError, RuntimeError, IndexError),
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError),
+)
 
 
 class Unreadable(Exception):
     """One image of a source that cannot be used, and why."""
+
+
+@contextmanager
+def reading(place: Path | str, *errors: type[Exception]) -> Iterator[None]:
+    """Refuse `place` where reading it here meets a fault: one of `BROKEN`, or of these `errors`."""
+    try:
+        yield
+    except NVPError:
+        raise
+    except BROKEN + errors as error:
+        raise NVPError(f"{place} is damaged ({_reason(error)}): download it again") from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 class File(NamedTuple):
@@ -62,7 +82,7 @@ class File(NamedTuple):
             with self.open() as file:
                 return file.read(self.size + 1)  # to the end, where a zip compares its checksum
         except BROKEN as error:
-            raise Unreadable(str(error) or type(error).__name__) from error
+            raise Unreadable(_reason(error)) from error
 
 
 class Files:
@@ -74,7 +94,7 @@ class Files:
     def __init__(self, source: Path) -> None:
         self.source = source
         self.opened: list[File] = []  # archives in a folder, whose files are listed beside them
-        if source.suffix.lower() == ".parquet":
+        if source.is_file() and source.suffix.lower() == ".parquet":
             files = [_on_disk(source, source.parent)]
         elif source.is_file():
             files = list(_archive(source, ""))
@@ -142,7 +162,7 @@ def _wanted(name: str) -> bool:
 
 
 def _archive(path: Path, prefix: str) -> Iterator[File]:
-    try:
+    with reading(path):
         if zipfile.is_zipfile(path):
             members = _zip(path)
         elif tarfile.is_tarfile(path):
@@ -158,8 +178,6 @@ def _archive(path: Path, prefix: str) -> Iterator[File]:
                 )
             if all(map(_wanted, file.path.parts)):
                 yield file._replace(name=prefix + file.name)
-    except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError) as error:
-        raise NVPError(f"{path} is damaged ({error}): download it again") from error
 
 
 def _zip(path: Path) -> Iterator[File]:

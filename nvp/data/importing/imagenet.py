@@ -16,7 +16,7 @@ from typing import BinaryIO, TypeAlias, cast
 
 import numpy as np
 
-from nvp.data.importing.files import BROKEN, IMAGES, File, Files, check_growth
+from nvp.data.importing.files import BROKEN, IMAGES, File, Files, check_growth, reading
 from nvp.data.importing.source import Picture, Source, held
 from nvp.errors import NVPError
 
@@ -83,15 +83,13 @@ class _Npz:
             member.read(1)  # the end, where a zip compares its checksum
 
     def _member(self, name: str) -> BinaryIO:
-        try:
+        with reading(self.file.name):
             archive = zipfile.ZipFile(self.file.open())
+            if f"{name}.npy" not in archive.namelist():
+                raise NVPError(f"{self.file.name} holds no array {name!r}: download it again")
             info = archive.getinfo(f"{name}.npy")
             check_growth(self.file.name, info)
             return cast(BinaryIO, archive.open(info))
-        except (KeyError, zipfile.BadZipFile) as error:
-            raise NVPError(
-                f"{self.file.name} holds no array {name!r}: download it again"
-            ) from error
 
     def _header(self, member: BinaryIO) -> tuple[int, int]:
         """(N, columns) of uint8 in C order: all that the published files hold."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from nvp.data.importing.files import reading
 from nvp.data.importing.options import Crop
 from nvp.data.importing.pixels import Resize
 from nvp.data.importing.source import Picture, Source, held
@@ -22,10 +24,6 @@ def read_lsun(folder: Path, name: str) -> Source:
     The smaller side becomes 96 pixels; training cuts random 64x64 squares. What the paper scores,
     the validation images, becomes the split `test`.
     """
-    try:
-        import lmdb
-    except ImportError as error:
-        raise NVPError("LSUN's databases need lmdb: pip install '.[import]'") from error
     found = sorted(path.name.removesuffix("_train_lmdb") for path in folder.glob("*_train_lmdb"))
     category = name.removeprefix("lsun-").replace("-", "_")
     if category not in found:
@@ -33,32 +31,17 @@ def read_lsun(folder: Path, name: str) -> Source:
             raise NVPError(f"{folder} holds {', '.join(found)}: name one of them as lsun-CATEGORY")
         (category,) = found
     splits = {"train": f"{category}_train_lmdb", "test": f"{category}_val_lmdb"}
-    databases = {}
-    with contextlib.ExitStack() as refused:  # a process opens a database once: close those before
-        for split, database in splits.items():
-            path = folder / database
-            file = path / "data.mdb"
-            if not file.is_file():
-                raise NVPError(f"{path} holds no data.mdb: unpack {database}.zip there")
-            try:
-                opened = lmdb.open(
-                    str(path), readonly=True, lock=False, readahead=False, meminit=False
-                )
-            except lmdb.Error as error:
-                raise NVPError(f"{path} is damaged ({error}): download it again") from error
-            databases[split] = refused.enter_context(opened)
-            size = (opened.info()["last_pgno"] + 1) * opened.stat()["psize"]
-            if file.stat().st_size < size:  # to read past its end would end the process
-                raise NVPError(f"{file} is cut short, before {size:,} bytes: download it again")
-        refused.pop_all()
-    counts = {split: database.stat()["entries"] for split, database in databases.items()}
+    counts = {}
+    for split, database in splits.items():
+        with _opened(folder / database) as opened:
+            counts[split] = opened.stat()["entries"]
 
     def pictures(start: int) -> Iterator[Picture]:
-        for split, database in databases.items():
-            with database.begin() as transaction:
+        for split, database in splits.items():
+            with _opened(folder / database) as opened, opened.begin() as transaction:
                 keys = transaction.cursor().iternext(values=False)
                 for key in itertools.islice(keys, start, None):
-                    place = f"{key.decode(errors='replace')} ({splits[split]})"
+                    place = f"{key.decode(errors='replace')} ({database})"
                     yield Picture(split, place, held(bytes(transaction.get(key) or b"")))
             start = max(0, start - counts[split])
 
@@ -71,3 +54,21 @@ def read_lsun(folder: Path, name: str) -> Source:
         prepare=Resize(SIDE, Crop.NONE),
         facts={"resized": f"the smaller side to {SIDE}", "data.crop": 64},
     )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A database, closed in the end, since a process opens one only once."""
+    try:
+        import lmdb
+    except ImportError as error:
+        raise NVPError("LSUN's databases need lmdb: pip install '.[import]'") from error
+    file = path / "data.mdb"
+    if not file.is_file():
+        raise NVPError(f"{path} holds no data.mdb: unpack {path.name}.zip there")
+    flags = {"readonly": True, "lock": False, "readahead": False, "meminit": False}
+    with reading(path, lmdb.Error), lmdb.open(str(path), **flags) as opened:
+        size = (opened.info()["last_pgno"] + 1) * opened.stat()["psize"]
+        if file.stat().st_size < size:  # to read past its end would end the process
+            raise NVPError(f"{file} is cut short, before {size:,} bytes: download it again")
+        yield opened

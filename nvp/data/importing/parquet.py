@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nvp.data.importing.files import File, Files, Unreadable
+from nvp.data.importing.files import File, Files, Unreadable, reading
 from nvp.data.importing.folder import SPLIT_FOLDERS
 from nvp.data.importing.options import Fractions
 from nvp.data.importing.source import Picture, Source
@@ -25,30 +25,25 @@ def read_parquet(files: Files, fractions: Fractions) -> Source:
     `label` of integers is taken along. Paths in rows are never followed.
     """
     try:
-        import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
         raise NVPError("Parquet files need pyarrow: pip install '.[import]'") from error
     tables = files.ending(".parquet")
-    try:
+    with reading(f"a Parquet file of {files.source}"):
         opened = [pq.ParquetFile(file.open()) for file in tables]
-    except (pa.ArrowInvalid, OSError) as error:
-        raise NVPError(
-            f"a Parquet file of {files.source} is damaged ({error}): download it again"
-        ) from error
-    schema = opened[0].schema_arrow
+        schemas = [table.schema_arrow for table in opened]
+        counts = [table.metadata.num_rows for table in opened]
+        splits = np.repeat([_split_of(file) for file in tables], counts).astype("<U10")
+    schema = schemas[0]
     column, label = _image_columns(schema, tables[0].name)[0], _label_column(schema)
     columns = [column, *([label] if label else [])]
-    for file, table in zip(tables, opened, strict=True):
-        found = table.schema_arrow
+    for file, found in zip(tables, schemas, strict=True):
         images = _image_columns(found, file.name)
         if column not in images or label not in (None, _label_column(found)):
             raise NVPError(
                 f"{file.name} has other columns than {tables[0].name} ({', '.join(columns)}): "
                 "give them the same names and types"
             )
-    counts = [table.metadata.num_rows for table in opened]
-    splits = np.repeat([_split_of(file) for file in tables], counts).astype("<U10")
     splits = fractions.draw(splits)
 
     def pictures(start: int) -> Iterator[Picture]:
@@ -81,8 +76,9 @@ def read_parquet(files: Files, fractions: Fractions) -> Source:
 
 def _content(images: Any, row: int) -> Callable[[], bytes]:
     def read() -> bytes:
-        value = images[row].as_py()
-        content = value.get("bytes") if isinstance(value, dict) else value
+        value = images[row]
+        # Of a struct nothing else is decoded: the path beside the bytes may be damaged.
+        content = (value["bytes"] if images.type.num_fields else value).as_py()
         if not content:
             raise Unreadable("the row holds no bytes")
         return content

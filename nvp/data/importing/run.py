@@ -19,7 +19,7 @@ from nvp.data.catalogue import RESERVED
 from nvp.data.formats import NOTE, read_npy
 from nvp.data.importing.celeba import SPLITS_FILE, read_celeba
 from nvp.data.importing.cifar10 import read_cifar10
-from nvp.data.importing.files import BROKEN, Files, Unreadable
+from nvp.data.importing.files import Files, Unreadable, reading
 from nvp.data.importing.folder import read_folder
 from nvp.data.importing.imagenet import is_imagenet, read_imagenet
 from nvp.data.importing.lsun import read_lsun
@@ -115,6 +115,8 @@ def import_set(
     }
     try:
         with work_folder(target) as folder:
+            # To list a source takes minutes, in which another import may have made the set.
+            _check_name(name, target, options.replace)
             columns = Columns(folder, what, ragged)
             refused = columns.journal.unreadable and columns.journal.position == opened.number
             if refused and not options.skip_unreadable:  # since then they may have been mended
@@ -205,14 +207,8 @@ def _write(source: Source, columns: Columns, prepare: Preparation | None, gray: 
 
 def _read(source: Source, start: int) -> Iterator[Picture]:
     """The source's images. Raises `NVPError` where its files end or break off."""
-    try:
+    with reading(f"the source ({source.kind})"):
         yield from source.pictures(start)
-    except NVPError:
-        raise
-    except BROKEN as error:
-        raise NVPError(
-            f"the files of {source.kind} are damaged ({error}): download them again"
-        ) from error
 
 
 def _pixels(
