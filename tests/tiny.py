@@ -186,4 +186,3 @@ def refusal(match: str | None = None, error: type[NVPError] = NVPError) -> Itera
     with pytest.raises(error, match=match) as caught:
         yield
     assert "\n" not in str(caught.value)
-    del caught  # its traceback would hold a database open
