@@ -416,7 +416,7 @@ plt.show()
 #
 # The Diagonal BiLSTM of one layer has fewer than 50,000 parameters, so it goes with this page. Scribble the upper half of a
 # digit. The network draws the lower half, six times, and says what each pixel cost, {math}`-\log p(x_i \mid x_{<i})`
-# in nats. Choose a completion to see it large; point at a pixel to read its cost, or move the cursor by the arrow keys.
+# in nats. Choose a completion to see it large; point at a pixel to read its cost, or move the cursor by the arrow keys. The space bar draws, too.
 #
 # ```{live-figure} completion
 # ```

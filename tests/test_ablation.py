@@ -114,18 +114,30 @@ def test_a_variant_may_have_seeds_of_its_own(small: Ablation, tmp_path: Path) ->
         run_all(own, output)
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (NVPError("the loss is nan"), "failed: the loss is nan"),
+        (RuntimeError("no memory"), "failed: RuntimeError: no memory"),
+    ],
+)
 def test_a_run_that_fails_is_named_and_leaves_no_row(
-    small: Ablation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+    error: Exception,
+    told: str,
+    small: Ablation,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def run(_ablation: Ablation, _machine, variant, seed: int) -> VariantRun:
         if variant.name == "wide":
-            raise NVPError("the loss is nan")
+            raise error
         return row(variant.name, seed, 4.0, small.settings(variant))
 
     monkeypatch.setattr(runner, "run", run)
     assert run_all(small, tmp_path / "rows.csv") == 1
     assert {r.variant for r in read_rows(tmp_path / "rows.csv")} == {"plain"}
-    assert "wide, seed 0: failed: the loss is nan" in capsys.readouterr().out
+    assert f"wide, seed 0: {told}" in capsys.readouterr().out
 
 
 def test_differences_are_paired_by_seed(small: Ablation) -> None:

@@ -104,7 +104,10 @@ def test_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
     images = any_images(model)
     flow = RealNVP(RealNVPConfig.paper((1, 8, 8), num_scales=2, num_blocks=0, width=4))
     of_flow = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
+    broken = tiny()
+    next(broken.parameters()).data.fill_(torch.nan)
     bad = {
+        "its weights are damaged": lambda: encode(broken, images),
         "RealNVP does not give": lambda: encode(flow, of_flow),
         "values in 0..1": lambda: encode(model, images + 2),
         "uint8": lambda: encode(model, images.float()),

@@ -30,9 +30,9 @@ from nvp_book.ablation import (
     write_rows,
 )
 
-from nvp.data.sets import load
 from nvp.errors import NVPError
 from nvp.files import locked
+from nvp.ledger.scoring import scored_images
 from nvp.likelihood import evaluate
 from nvp.runs.folder import RunFolder
 from nvp.runs.load import load_run
@@ -49,10 +49,10 @@ def run(ablation: Ablation, machine: Leg, variant: Variant, seed: int) -> Varian
     config = ablation.config(variant, seed)
     with TemporaryDirectory() as folder, redirect_stderr(io.StringIO()):
         prepare(config, Path(folder), device="cpu").run()
-        model = load_run(Path(folder), device="cpu").model
+        trained = load_run(Path(folder), device="cpu")
         log = read_log(RunFolder(Path(folder)).log)
-    test = load(config.data.name, "test").images
-    score = evaluate(model, test, batch_size=config.evaluation.batch_size)
+    test = scored_images(trained, "test")
+    score = evaluate(trained.model, test, batch_size=config.evaluation.batch_size)
     last = log[-1]
     halfway = [row for row in log if row["step"] <= last["step"] / 2] or log
     return VariantRun(
@@ -65,7 +65,7 @@ def run(ablation: Ablation, machine: Leg, variant: Variant, seed: int) -> Varian
         validation=round(last["validation"], 5),
         test=round(score.bits_per_dim, 5),
         standard_error=round(score.standard_error, 5),
-        parameters=sum(p.numel() for p in model.parameters()),
+        parameters=sum(p.numel() for p in trained.model.parameters()),
         settings=ablation.settings(variant),
         commit=machine.commit or "",
         hardware=f"1 thread of {machine.cpu}",
@@ -106,9 +106,12 @@ def run_all(ablation: Ablation, output: Path, pool: Executor) -> int:
         left = gone / done * (len(missing) - done)
         try:
             row = future.result()
-        except NVPError as error:
+        except BrokenExecutor:
+            raise
+        except Exception as error:  # whatever it is, the other runs are kept
             failed += 1
-            result = f"failed: {error}"
+            kind = "" if isinstance(error, NVPError) else f"{type(error).__name__}: "
+            result = f"failed: {kind}{error}"
         else:
             rows = sorted([*rows, row], key=lambda row: order.index((row.variant, row.seed)))
             write_rows(rows, output)
@@ -140,7 +143,8 @@ def main() -> int:
         print(f"ablation: {error}", file=sys.stderr)
         return 2
     except BrokenExecutor:
-        print("ablation: a process was killed; out of memory? try --jobs 1", file=sys.stderr)
+        remedy = "try --jobs 1" if arguments.jobs > 1 else "try a smaller training.batch_size"
+        print(f"ablation: a process was killed; out of memory? {remedy}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         for process in active_children():  # each would go on with the next run

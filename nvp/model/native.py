@@ -47,7 +47,7 @@ def _build(source: Path, what: str) -> bool:
         import ninja
         from torch.utils.cpp_extension import get_cxx_compiler, load
 
-        compiler = get_cxx_compiler().split()[0]
+        compiler = (get_cxx_compiler().split() or [""])[0]
         if shutil.which(compiler) is None:
             raise OSError(f"there is no C++ compiler {compiler}")
         folder = _folder(source, capability)

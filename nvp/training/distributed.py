@@ -228,7 +228,7 @@ class _WholeBatch(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in (torch.rand, torch.randn):
             return self._random(func, *args, **kwargs)
-        if func in (F.dropout, F.dropout2d):
+        if func in (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d):
             x = args[0]
             return x * func(x.new_ones(self.total, *x.shape[1:]), *args[1:], **kwargs)[self.own]
         if func is of_whole_batch:

@@ -8,6 +8,7 @@ stand in files of their own, without a browser, and the tests compare those with
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,7 +129,9 @@ def fragment(name: str, data: object = None, still: str = "") -> str:
         data, still = RECORDED[name]()
     style = "\n".join(_source(part) for part in FIGURES[name] if part.endswith(".css"))
     scripts = [_source(part) for part in FIGURES[name] if part.endswith(".js")]
-    constants: dict[str, Any] = {"STYLE": style, "DATA": data}
+    # Several figures of one kind may enter a page at once: each script finds the place of its data.
+    place = f"{name}-{zlib.crc32(json.dumps(data).encode()):08x}"
+    constants: dict[str, Any] = {"PLACE": place, "STYLE": style, "DATA": data}
     # Inside a script "</" would be read as markup, and so would "<!--".
     lines = [
         f"const {key} = {json.dumps(value, separators=(',', ':'))};".replace("<", "\\u003c")
@@ -136,7 +139,7 @@ def fragment(name: str, data: object = None, still: str = "") -> str:
     ]
     script = "\n".join([*lines, *scripts])
     return (
-        f'<div class="nvp-live" data-figure="{name}">{still}This figure needs JavaScript.</div>\n'
+        f'<div class="nvp-live" data-figure="{place}">{still}This figure needs JavaScript.</div>\n'
         f"<script>\n(() => {{\n{script}\n}})();\n</script>"
     )
 

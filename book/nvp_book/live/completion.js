@@ -45,7 +45,7 @@ function buildCompletion(root) {
   const bytes = bytesOf(DATA.images);
   const numImages = Math.floor((8 * bytes.length) / size);
   const uniform = makeUniform();
-  const state = { given: new Uint8Array(size), digit: 22 % numImages, pen: 1, chosen: 0, row: half, column: 0 };
+  const state = { given: new Uint8Array(size), digit: 22 % numImages, pen: 1, chosen: 0, row: half - 1, column: 0 };
   state.column = Math.floor(width / 2);
   let drawings = [];
   let timer = null;
@@ -58,7 +58,7 @@ function buildCompletion(root) {
   const button = (label, onclick) => make("button", { type: "button", onclick }, label);
   const clear = button("Clear", () => give(() => 0));
   const digit = button("A test digit", () => {
-    state.digit = (state.digit + 9) % numImages;
+    state.digit = (state.digit + 1) % numImages;
     giveDigit();
   });
   const again = button("Draw again", () => complete());
@@ -72,11 +72,14 @@ function buildCompletion(root) {
     svg.append(make("path", { class: "half", d: line }), cursor);
     const square = make("div", { class: "square", tabindex: 0, role: "application" }, canvas, svg);
     square.style.aspectRatio = width / height;
-    square.setAttribute("aria-label", `${title}; arrow keys move the cursor`);
+    const keys = "arrow keys move the cursor, space draws above the line";
+    square.setAttribute("aria-label", `${title}; ${keys}`);
     square.addEventListener("keydown", (event) => {
+      if (hasModifier(event)) return;
       const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
-      if (event.key === " " && state.row < half) ink([state.row, state.column]);
-      else if (steps[event.key])
+      if (event.key === " ") {
+        if (state.row < half) ink([state.row, state.column]);
+      } else if (steps[event.key])
         point(state.row + steps[event.key][0], state.column + steps[event.key][1]);
       else return;
       event.preventDefault();
@@ -234,4 +237,4 @@ function buildCompletion(root) {
   return show;
 }
 
-mount("completion", STYLE, buildCompletion);
+mount(PLACE, STYLE, buildCompletion);

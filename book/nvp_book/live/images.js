@@ -221,4 +221,4 @@ function buildImages(root) {
   draw();
 }
 
-mount("images", STYLE, buildImages);
+mount(PLACE, STYLE, buildImages);

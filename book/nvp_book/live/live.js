@@ -86,6 +86,9 @@ function soon(draw) {
   };
 }
 
+/** Whether a key is a shortcut of the browser or of a screen reader, which a figure leaves alone. */
+const hasModifier = (event) => event.altKey || event.ctrlKey || event.metaKey;
+
 /** Whether the page is dark: as the book says, as JupyterLab says, or as the system prefers. */
 function isDark() {
   const { theme } = document.documentElement.dataset;
@@ -121,8 +124,8 @@ function followTheme(host, changed) {
  * Build the figure in every place of the page that waits for it. `build` gets the element to fill
  * and returns what redraws it in new colours, or nothing.
  */
-function mount(name, style, build) {
-  for (const host of document.querySelectorAll(`.nvp-live[data-figure="${name}"]`)) {
+function mount(place, style, build) {
+  for (const host of document.querySelectorAll(`.nvp-live[data-figure="${place}"]`)) {
     if (host.shadowRoot) continue;
     const root = make("div", { class: "figure" });
     host.attachShadow({ mode: "open" }).append(make("style", {}, style), root);

@@ -100,7 +100,7 @@ function buildMasks(root) {
   });
   const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
   svg.addEventListener("keydown", (event) => {
-    if (!moves[event.key]) return;
+    if (!moves[event.key] || hasModifier(event)) return;
     event.preventDefault();
     const clamp = (value, length) => Math.min(Math.max(value, 0), length - 1);
     const row = clamp(Math.floor(state.pixel / BOARD.width) + moves[event.key][0], BOARD.height);
@@ -281,4 +281,4 @@ function buildMasks(root) {
   return update;
 }
 
-mount("masks", STYLE, buildMasks);
+mount(PLACE, STYLE, buildMasks);

@@ -88,7 +88,7 @@ function makePanel(name, events) {
     handle.addEventListener("keydown", (event) => {
       const steps = { ArrowUp: [0, 1], ArrowDown: [0, -1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] };
       const step = steps[event.key];
-      if (!step) return;
+      if (!step || hasModifier(event)) return;
       event.preventDefault();
       const size = event.shiftKey ? 5 * KEY_STEP : KEY_STEP;
       events.drag(which, step.map((d, i) => clamp(handle.at[i] + size * d)));

@@ -226,4 +226,4 @@ function buildPlane(root) {
   return draw;
 }
 
-mount("plane", STYLE, buildPlane);
+mount(PLACE, STYLE, buildPlane);

@@ -65,12 +65,12 @@ def content(model: RealNVP, images: Tensor) -> tuple[dict[str, str], str]:
             "the figure computes grey images by the preset `paper` alone, and this model differs "
             f"in {', '.join(differing)}: take another model"
         )
-    model.check_images(images)
+    images = model.check_images(images).cpu()
     if len(images) < 4:
         raise NVPError(f"the figure needs four images, there are {len(images)}: pass some more")
     model = copy.deepcopy(model).cpu().float().eval()
     sheet = Image.fromarray(tile(decoded_manifold(model, images[:4]), columns=8)[..., 0])
-    data = {"weights": weights_text(model), "images": base64_text(images.cpu().numpy().tobytes())}
+    data = {"weights": weights_text(model), "images": base64_text(images.numpy().tobytes())}
     picture = base64_text(encode(sheet))
     return data, f'<p><img alt="{ALT}" src="data:image/png;base64,{picture}"></p>'
 

@@ -1,0 +1,53 @@
+"""Live figures beside others in a page, and beside the shortcuts of a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from browser import Browser
+from nvp_book import live
+
+from nvp.flows.toy import ToyFlow
+
+PAGE = "<!doctype html><meta charset='utf-8'><title>Figures</title><body>{body}</body>"
+# As a notebook does: scripts that are made again run only where they are attached, all at once.
+ATTACH = """{
+  const all = document.createElement("div");
+  all.innerHTML = document.querySelector("template").innerHTML;
+  for (const script of all.querySelectorAll("script")) {
+    const again = document.createElement("script");
+    again.textContent = script.textContent;
+    script.replaceWith(again);
+  }
+  document.body.append(all);
+}"""
+SETS = """[...document.querySelectorAll(".nvp-live")].map((host) =>
+  [...host.shadowRoot.querySelectorAll("input[name=set]")].map((input) => input.value))"""
+# Whether the board of a figure leaves a key to the browser.
+LEFT = """document.querySelector(".nvp-live").shadowRoot.querySelector("[tabindex='0']")
+  .dispatchEvent(new KeyboardEvent("keydown", {{cancelable: true, {key}}}))"""
+
+
+def test_figures_of_one_kind_have_data_of_their_own(browser: Browser, tmp_path: Path) -> None:
+    flow, points = ToyFlow(num_couplings=1, width=2), torch.randn(5, 2)
+    both = "".join(live.plane({name: (flow, points)}).data or "" for name in ("one", "two"))
+    page = tmp_path / "two.html"
+    page.write_text(PAGE.format(body=f"<template>{both}</template>"), encoding="utf-8")
+    browser.open(page)
+    browser.value(ATTACH)
+    assert browser.value(SETS) == [["one"], ["two"]]
+
+
+@pytest.mark.parametrize("name", ["masks", "plane", "completion"])
+def test_shortcuts_are_left_to_the_browser(name: str, browser: Browser, tmp_path: Path) -> None:
+    page = tmp_path / f"{name}.html"
+    page.write_text(PAGE.format(body=live.fragment(name)), encoding="utf-8")
+    browser.open(page)
+    assert not browser.value(LEFT.format(key="key: 'ArrowLeft'"))
+    for modifier in ("altKey", "ctrlKey", "metaKey"):
+        assert browser.value(LEFT.format(key=f"key: 'ArrowLeft', {modifier}: true"))
+    if name == "completion":  # a space draws or does nothing, but never scrolls the page away
+        for key in (" ", "ArrowDown", " "):
+            assert not browser.value(LEFT.format(key=f"key: '{key}'"))
