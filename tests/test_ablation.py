@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -92,6 +94,20 @@ def test_runs_that_are_recorded_are_not_made_again(
     output.write_text(text)
     assert run_all(small, output) == 0
     assert made == [("wide", 0)]
+
+
+def test_a_conditional_model_is_scored_with_its_labels(
+    small: Ablation, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(root, tmp_path / "data")
+    for images in (tmp_path / "data/tiny").glob("*_images.npy"):
+        labels = np.arange(len(np.load(images))) % 3
+        np.save(images.with_name(images.name.replace("images", "labels")), labels)
+    monkeypatch.setenv("NVP_DATA", str(tmp_path / "data"))
+    classes = small.baseline.model_copy(update={"set": ("model.num_classes=3",)})
+    conditional = small.model_copy(update={"variants": (classes,), "seeds": (0,)})
+    assert run_all(conditional, tmp_path / "rows.csv") == 0
+    assert math.isfinite(read_rows(tmp_path / "rows.csv")[0].test)
 
 
 def test_a_table_holds_one_experiment(small: Ablation, tmp_path: Path) -> None:
