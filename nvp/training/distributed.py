@@ -204,7 +204,7 @@ class _WholeBatch(TorchFunctionMode):
 
     A mode sees each call of PyTorch. So a model, one of your own too, is written as for one
     process, if its noise comes from `torch.rand`, `torch.randn` and dropout. Noise of other calls,
-    such as `torch.randint`, would be the same in every process's rows.
+    such as `torch.randint` and alpha dropout, would be the same in every process's rows.
     """
 
     def __init__(self, total: int) -> None:
