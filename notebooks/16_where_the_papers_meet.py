@@ -661,8 +661,9 @@ assert round(long.trained_on / short.trained_on) == 13
 assert round(long.minutes / short.minutes) == 6
 
 # %% [markdown]
-# No: thirteen times the images and six times the minutes do not close the gap. (TarFlow computed in float32, the others in bfloat16. The first convolution of the Diagonal BiLSTM, too, read rounded levels in training.) This TarFlow
-# was not tuned, though: its rate is the first that we tried with the bound. Its authors give it more than a
+# No: thirteen times the images and six times the minutes do not close the gap. (TarFlow computed in float32, the others in bfloat16. The first convolution of the Diagonal BiLSTM, too, read rounded levels in training.)
+#
+# This TarFlow was not tuned, though. Its rate is the first that we tried with the bound. Its authors give it more than a
 # million images and eight blocks of eight layers. On ImageNet 64 × 64 they print a far lower
 # figure than Real NVP's, with a caution (‡): see the end of this chapter. And look at the samples:
 

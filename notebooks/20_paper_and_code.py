@@ -482,7 +482,7 @@ plt.show()
 #
 # Does any of this matter for the score? `workflow/ablation.yaml` takes the preset `paper` and changes one thing at a time.
 # First come the fields above that can affect a likelihood, one by one and then all together, as in the preset
-# `official`. (`num_blocks` is 1 in every run.) Then come the logit as printed and the norm of appendix E, a norm that neither has, and two choices that the paper leaves open.
+# `official`. (`num_blocks` is 1 in every run.) Then come the logit as printed and the norm of appendix E. A norm that neither has follows, and two choices that the paper leaves open.
 # Then parts of both presets are left out or changed. The last two variants have a part of a later
 # model, Glow's learned mixing of channels, which chapter {ref}`your-turn` builds. These runs have been recorded, as settings for `nvp train configs/ablation/base.yaml --set ...`:
 

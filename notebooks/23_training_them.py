@@ -454,6 +454,8 @@ for rates, lead, default in (
     assert round(gap(rates, "Adam", "Muon").mean, 2) == lead < default / 2
 
 # %% [markdown]
+# The second and the third run of Adam and of Muon computed in float32, all others in bfloat16.
+#
 # Are equal images equal work? We count the multiplications of one step on clothes, under either optimiser:
 
 # %% tags=["hide-input"]

@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 from pydantic import Field
 
-from nvp.config import RunConfig, load_config
+from nvp.config import RunConfig, load_config, read_yaml
 from nvp.errors import NVPError
 from nvp.files import write_text
 from nvp.model.config import Section
@@ -103,8 +103,8 @@ def load_ablation(path: Path | None = None) -> Ablation:
     """Read a YAML file; `base` is relative to it. Raises `NVPError` where it is not an ablation."""
     path = path or default_file()
     try:
-        ablation = Ablation.model_validate(yaml.safe_load(path.read_text()))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        ablation = Ablation.model_validate(read_yaml(path.read_text()))
+    except (OSError, ValueError) as error:
         raise NVPError(f"{path} is no ablation: {' '.join(str(error).split())}") from error
     if len({variant.name for variant in ablation.variants}) < len(ablation.variants):
         raise NVPError(f"{path}: two variants have one name")

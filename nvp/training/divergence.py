@@ -66,7 +66,7 @@ def explain(state: State, batch: Examples, loss: float, noise: Tensor) -> str:
 
 
 def advice(folder: RunFolder, step: int, options: str) -> str:
-    """The remedy for a run in `folder` that diverged at `step`; `options` are of `next_options`."""
+    """The remedy for a run in `folder` that diverged at `step`; `options` by `next_options`."""
     if step == 0:
         return (
             "no step was made, so no rate is at fault: look at the images and at the model, whose "

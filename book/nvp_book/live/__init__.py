@@ -129,18 +129,18 @@ def fragment(name: str, data: object = None, still: str = "") -> str:
         data, still = RECORDED[name]()
     style = "\n".join(_source(part) for part in FIGURES[name] if part.endswith(".css"))
     scripts = [_source(part) for part in FIGURES[name] if part.endswith(".js")]
-    # Several figures of one kind may enter a page at once: each script finds the place of its data.
-    place = f"{name}-{zlib.crc32(json.dumps(data).encode()):08x}"
-    constants: dict[str, Any] = {"PLACE": place, "STYLE": style, "DATA": data}
+    constants: dict[str, Any] = {"STYLE": style, "DATA": data}
     # Inside a script "</" would be read as markup, and so would "<!--".
     lines = [
         f"const {key} = {json.dumps(value, separators=(',', ':'))};".replace("<", "\\u003c")
         for key, value in constants.items()
     ]
     script = "\n".join([*lines, *scripts])
+    # Several figures of one kind may enter a page at once: each script finds the place of its data.
+    place = f"{name}-{zlib.crc32(script.encode()):08x}"
     return (
         f'<div class="nvp-live" data-figure="{place}">{still}This figure needs JavaScript.</div>\n'
-        f"<script>\n(() => {{\n{script}\n}})();\n</script>"
+        f'<script>\n(() => {{\nconst PLACE = "{place}";\n{script}\n}})();\n</script>'
     )
 
 
