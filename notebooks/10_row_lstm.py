@@ -349,8 +349,8 @@ plt.show()
 
 # %% [markdown]
 # **Skip connections** also lead from every layer straight to the head (the 1 × 1 convolutions at the end, which make the
-# logits). The paper does not give their form; here each is one more 1 × 1 convolution, and the head receives their sum. In
-# a forward pass both kinds are two lines:
+# logits). The paper does not give their form; here each is one more 1 × 1 convolution. The head receives their sum plus
+# the map of the last layer. In a forward pass both kinds are two lines:
 #
 #     y = layer(x)
 #     x, to_head = x + up(y), to_head + skip(y)

@@ -459,6 +459,7 @@ plt.show()
 # | head, twice | ReLU, 1 × 1, mask B | ReLU, 1 × 1, mask B | ReLU, 1 × 1, mask B |
 # | output | 256-way softmax for each colour, or sigmoid | the same | the same |
 #
+# In this table 3 × 1 lies along the row, and 2 × 1 stands upright in a column of the skewed map.
 # There is no pooling and no stride. The paper does not say whether the second 1 × 1 of the head *is* the output. We read
 # the output as a third 1 × 1. The only preprocessing is to scale and centre the input; the targets stay integers.
 
@@ -495,7 +496,8 @@ class PixelRNN(nn.Module):
 
 
 # %% [markdown]
-# The first argument is a class: `PixelRNN(RowLSTM, …)`, `PixelRNN(DiagonalBiLSTM, …)` or `PixelRNN(PixelCNN, …)`. For all
+# The first argument is a class: `PixelRNN(RowLSTM, …)`, `PixelRNN(DiagonalBiLSTM, …)` or `PixelRNN(PixelCNN, …)`. (For two
+# levels this class makes two logits. The package makes one, and its sigmoid is the probability of level 1.) For all
 # three, the package's network of the same weights gives the same logits on colour images of five levels:
 
 # %% tags=["hide-input"]

@@ -130,7 +130,8 @@ class Upsampler(nn.Module):
 # %% [markdown]
 # The layers of {doc}`12_pixelcnn` take the map as one more argument. In the PixelCNN it is added after the 3 × 3
 # convolution. In the `RowLSTM` it would be `self.input_to_state(x) + bias`, which takes $4h$ maps for each layer:
-# `Upsampler(C, factor, 4 * h, depth)`.
+# `Upsampler(C, factor, 4 * h, depth)`. In the `DiagonalBiLSTM` each direction takes $4h$ maps of its own. Those of the
+# second direction are mirrored, as its input is.
 
 
 # %% tags=["hide-input"]
