@@ -120,9 +120,10 @@ class Network(nn.Module):
 
 
 # %% [markdown]
-# The package's network has fewer parameters. Its norms and some of its convolutions have no gain, and under a
-# checkerboard it multiplies its input by 2 after the norm (appendix {ref}`paper-and-code` asks why). So ours can copy its weights, and must then compute
-# the same.
+# The package's network has fewer parameters. Under a channel-wise mask it sees one half of the channels, without the mask,
+# and changes the other. Its norms have no gain, nor has its first convolution. The first convolution of a block has neither
+# gain nor bias. Under a checkerboard the network multiplies its input by 2 after the norm (appendix {ref}`paper-and-code` asks
+# why). So ours can copy its weights, and must then compute the same.
 
 
 # %% tags=["hide-input"]
@@ -330,7 +331,7 @@ assert torch.allclose(log_det, of_package)
 
 # %% [markdown]
 # ````{dropdown} The package's version
-# It can also leave the kept half alone, as the authors' code does, and use the running averages of appendix E.
+# It can also leave the kept half alone, as the authors' code does, and use the running averages of appendix E, {eq}`eq:running`.
 # ```{literalinclude} ../nvp/flows/batchnorm.py
 # :pyobject: CouplingBatchNorm
 # ```
@@ -615,9 +616,9 @@ assert 90 < sum(bool(line.strip()) for line in collected) < 110
 # | clipping | not mentioned | gradient norm at most 100 |
 # | schedule, length | not mentioned | none; see appendix {ref}`paper-and-code` |
 #
-# We read "weight scales" as the gains $\kappa$ of the weight-normalised convolutions and the scales $a$ of the tanh. (The
-# authors' code leaves out the $a$ of channel-wise couplings.) The loss is in nats for an image, so its gradient is
-# large. In these runs its norm is never below 100, averaged over the 50 steps of a log entry:
+# We read "weight scales" as the gains $\kappa$ of the weight-normalised convolutions and the scales $a$ of the tanh. As
+# in the authors' code, the sum of their squares, times $5 \cdot 10^{-5}$, is added to the loss. (That code leaves out the
+# $a$ of channel-wise couplings.) The loss is in nats for an image, so its gradient is large. In these runs its norm is never below 100, averaged over the 50 steps of a log entry:
 
 # %% tags=["hide-input"]
 lowest = {}
@@ -807,7 +808,7 @@ assert largest["s = a tanh"][-1] < 1e6
 #
 # How many parameters do the models of the paper have, and how far do their networks see? A 3 × 3 convolution at the
 # beginning and two in each of $B$ blocks reach $1 + 2B$ pixels in every direction. At scale $k$ neighbours of the tensor
-# are $2^{k-1}$ pixels of the image apart. A network of width $d$ with $i$ input and $o$ output channels has
+# are $2^{k-1}$ pixels of the image apart. A network of width $d$, whose first convolution sees $i$ maps and whose last gives $o$, has
 #
 # $$
 # \underbrace{B \cdot 2 \cdot 9 d^2}_{\text{blocks}} + \underbrace{(B + 1)\, d^2}_{\text{skips}}
@@ -987,7 +988,7 @@ with torch.no_grad():
 # ```{exercise} A fresh network is not silent
 # :label: ex-fresh
 #
-# In the authors' code the entries of $\omega$ are drawn uniformly from an interval around 0, and $\kappa = \sqrt{k^2/6}$ for a kernel of side $k$. Let
+# In the authors' code the entries of $\omega$ are drawn uniformly between $-\sqrt{2/C}$ and $\sqrt{2/C}$, for $C$ input channels, and $\kappa = \sqrt{k^2/6}$ for a kernel of side $k$. Let
 # the input of a convolution have the mean square $q$. Show that its output has the mean square $\kappa^2 q$ in
 # expectation, away from the edges. Which mean square have $t$ and the raw $s$ of a fresh network?
 # ```

@@ -528,9 +528,10 @@ figures.show_table(["scored", "bits/dim", "±"], rows)
 # $$ (eq:conditional)
 #
 # A coupling passes $c$ to its network together with $b \odot x$. Then $s$ and $t$ may be any functions of both, since the forward
-# and the inverse pass know both. The paper does not say how $c$ enters its networks. Here it is
-# appended as maps that are constant over the image: for a class, nine maps of 0 and one of 1. On points in the plane the
-# whole change to the coupling of chapter {ref}`coupling-layers` is one line.
+# and the inverse pass know both. The paper does not say how $c$ enters its networks. Here it joins
+# the input of the first convolution, after norm and ReLU, as maps that are constant over the image. For a class these are
+# nine maps of 0 and one of 1. On points in the plane the whole change to the coupling of chapter {ref}`coupling-layers`
+# is one line.
 
 
 # %%
@@ -585,7 +586,7 @@ assert torch.allclose(log_det, layer(x, c)[1])
 # ```{literalinclude} ../nvp/flows/coupling.py
 # :pyobject: AffineCoupling
 # ```
-# which appends it to its input:
+# which appends it to the input of its first convolution:
 # ```{literalinclude} ../nvp/flows/resnet.py
 # :pyobject: InputTreatment
 # ```
