@@ -451,8 +451,8 @@ print(f"dy/dt, shift first, a = 1: from {low:.2f} to {high:.2f}")
 # %% [markdown]
 # ## What the samples look like
 #
-# A flow gives logits $x$, with $0.05 + 0.9\, \tilde x = \sigma(x)$. The code's sheets show $\sigma(x)$ itself, so black comes out
-# as a dark grey and white as a light one. We do not know whether figure 5 of the paper was made in this way. The next
+# A flow gives logits $x$, with $0.05 + 0.9\, \tilde x = \sigma(x)$. The code's sheets show $\sigma(x)$ itself, as the level
+# $255\, \sigma(x)$ without its fraction. So black comes out as a dark grey and white as a light one. We do not know whether figure 5 of the paper was made in this way. The next
 # figure decodes the same latents of a recorded model in both ways:
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The same latents decoded with the map $0.05 + 0.9\\,\\tilde x$ undone, and as in the official code. Cf. figure 5 of {cite:t}`dinh2017realnvp`.", "name": "fig-contrast"}, "image": {"alt": "Two sheets of the same garments. On the left black is black; on the right the ground is a very dark grey and the brightest parts are a little darker."}}
@@ -483,7 +483,8 @@ plt.show()
 # Does any of this matter for the score? `workflow/ablation.yaml` takes the preset `paper` and changes one thing at a time.
 # First come the fields above that can affect a likelihood, one by one and then all together, as in the preset
 # `official`. (`num_blocks` is 1 in every run.) Then come the logit as printed and the norm of appendix E. A norm that neither has follows, and two choices that the paper leaves open.
-# Then parts of both presets are left out or changed. The last two variants have a part of a later
+# Then parts of both presets are left out or changed. (A network that sees $h$ alone has no ReLU before its first
+# convolution. Without skips $s$ and $t$ are read from the end of the trunk.) The last two variants have a part of a later
 # model, Glow's learned mixing of channels, which chapter {ref}`your-turn` builds. These runs have been recorded, as settings for `nvp train configs/ablation/base.yaml --set ...`:
 
 # %% tags=["hide-input"]

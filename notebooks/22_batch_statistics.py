@@ -210,8 +210,8 @@ assert round(score_of[2] - score_of[40], 1) == 0.6
 #
 # with the batch's own $\hat\mu_k$, $\hat\sigma^2_k$. The left side normalises. Gradients pass through $\hat\mu_k$ and
 # $\hat\sigma_k^2$ alone: the past is a constant. Appendix E says that the CIFAR-10 model was trained so, since it allows
-# very small batches. It gives no value of $\rho$, the "momentum". In the package this is `norm_running_average`, for
-# the norms between couplings. As a layer:
+# very small batches. It gives no value of $\rho$, the "momentum"; ours is 0.9. In the package this is
+# `norm_running_average`, for the norms between couplings alone. As a layer:
 
 
 # %%

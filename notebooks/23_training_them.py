@@ -148,7 +148,8 @@ assert counted["Real NVP"][Role.DIRECTION] > 0.9 * sum(
 # $$ (eq:muon-step)
 #
 # So the step has the same length along every direction, whether the gradient is large there or small. Adam equalises
-# entries, Muon directions. The product needs no decomposition. A polynomial of matrices, applied five times, lifts all singular
+# entries, Muon directions. Recurrent weights are one matrix for each direction of the scan, with a row for each gate of each
+# unit. Adam moves the other roles, at the same rate $\eta$. The product $U V^{\mathsf T}$ needs no decomposition. A polynomial of matrices, applied five times, lifts all singular
 # values of a matrix to near 1:
 
 
@@ -173,7 +174,8 @@ assert sizes.max() < 1.5
 # %% [markdown]
 # ### A direction moves by an angle
 #
-# How long should the step of a direction $\omega$ be? Its length has no effect, so only its angle counts. A step of length
+# How long should the step of a direction $\omega$ be? (Here $\omega$ holds all filters of a layer, one in each row.) Its
+# length has no effect, so only its angle counts. A step of length
 # $\vartheta \lVert \omega \rVert$ turns it by about $\vartheta$, whatever its length. Since $U V^{\mathsf T}$ has the length
 # $\sqrt{\min(\text{rows}, \text{columns})}$ ({ref}`ex-length`),
 #
@@ -263,7 +265,8 @@ assert 8.5 < 1 / values["gradient descent"].min() < 9.5
 # ## In the page
 #
 # Does it help? We train a flow of 8 × 8 pixels, as in appendix {ref}`when-it-diverges`, by Adam and by Muon, each with three
-# rates. All six runs see the same batches and anneal their rate. They differ in the optimiser and its rate alone.
+# rates. All six runs see the same batches. Their rates, $\vartheta$ among them, rise in a straight line over the first ten steps.
+# Over the last 70% of the run they fall in a straight line to 0. The runs differ in the optimiser and its rate alone.
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "A small flow by two optimisers, each at the best of three rates: training loss, a running mean over ten steps.", "name": "fig-two-optimisers"}, "image": {"alt": "Bits per dimension over the steps. Both curves fall from 7 to about 5.3, close together; that of Muon ends slightly lower."}}
@@ -350,7 +353,8 @@ assert worst - min(scores.values()) > 0.5
 #
 # On images of full size the lead comes early, and lasts to the end, step 400. The next two figures are of two Real NVPs with two scales each, one for
 # Fashion-MNIST and one for CIFAR-10. We train each by three optimisers, on the same 12,800 images, at several rates. Held-out
-# images choose the rate.
+# images choose the rate. **Adamax** {cite}`kingma2015adam` divides each entry of Adam's step by its largest gradient so far, in
+# place of the root mean square. Older gradients shrink by 0.999 a step.
 
 
 # %% tags=["hide-input"]
@@ -510,7 +514,8 @@ figures.show_table(
 # warm-up and one seed. A better tuned Adam may be closer.
 #
 # The paper's own optimiser is neither of the two. **RMSProp** {cite}`tieleman2012rmsprop` divides each gradient by the root of its mean square, as Adam
-# does, and has no momentum. Here are all three with several rates each. Every run takes 500 steps with the network of 32 maps, on the same
+# does, and has no momentum. The paper gives none of its constants. Ours are PyTorch's: the mean square starts at 0,
+# keeps 0.99 of itself at each step, and is not corrected for its start. Here are all three with several rates each. Every run takes 500 steps with the network of 32 maps, on the same
 # 8,000 images; held-out images choose the rate.
 
 # %% tags=["hide-input"]
