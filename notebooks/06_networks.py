@@ -715,8 +715,8 @@ assert sum(bare[19].values()) > sum(history[19].values()) + 0.3
 # c_k = \min\bigl(0.999,\ \tfrac{1 + k}{10 + k}\bigr) .
 # $$ (eq:ema)
 #
-# The second argument of the minimum lets the memory grow with the run. Without it a short run would be an average
-# over its random start.
+# The first average, $\bar\theta_0 = \theta_0$, is a copy of the weights after the first step. The second argument of the minimum
+# lets the memory grow with the run. Without it a short run would be an average over its random start.
 #
 # ## What fifteen seconds give
 #
