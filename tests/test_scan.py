@@ -17,6 +17,7 @@ from nvp.autoregressive import scan
 from nvp.autoregressive.diagonal_bilstm import scan_diagonals, skew, unskew
 from nvp.autoregressive.row_lstm import scan_rows
 from nvp.autoregressive.scan import DIAGONAL, raster_lstm
+from nvp.errors import NVPError
 from nvp.model import native
 
 Inputs = tuple[Tensor, Tensor, Tensor]
@@ -137,13 +138,14 @@ def test_gradients_by_differences(kernel: int) -> None:
 
 @pytest.mark.usefixtures("built")
 def test_no_second_derivatives() -> None:
-    """The compiled scan has none: an error, not a wrong number."""
+    """The compiled scan has none: an error, not a wrong number.
+
+    PyTorch's own refusal comes too late for a gradient of chosen weights, which leaves a part out.
+    """
     values = inputs(3, 1, 2, 2, 2)
-    (slope,) = torch.autograd.grad(
-        raster_lstm(*values, 3).square().sum(), values[0], create_graph=True
-    )
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        slope.sum().backward()
+    total = raster_lstm(*values, 3).square().sum()
+    with pytest.raises(NVPError, match="NVP_PLAIN=1"):
+        torch.autograd.grad(total, values[0], create_graph=True)
 
 
 @kernels

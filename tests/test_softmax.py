@@ -10,6 +10,7 @@ from torch import Tensor
 from nvp import PixelRNN, PixelRNNConfig
 from nvp.autoregressive import softmax as operator
 from nvp.autoregressive.softmax import log_softmax_at
+from nvp.errors import NVPError
 from nvp.model import native
 
 ROUNDING = 2**-8  # of bfloat16, relative
@@ -78,9 +79,8 @@ def test_a_level_that_is_none_is_refused() -> None:
 def test_no_second_derivatives() -> None:
     logits, images, _ = inputs(32)
     total = log_softmax_at(logits, images).square().sum()
-    (slope,) = torch.autograd.grad(total, logits, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        slope.sum().backward()
+    with pytest.raises(NVPError, match="NVP_PLAIN=1"):
+        torch.autograd.grad(total, logits, create_graph=True)
 
 
 def test_in_the_network_it_is_the_softmax(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from nvp.model import native
 from nvp.model.autocast import in_full
@@ -72,7 +71,7 @@ class _RasterLSTM(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @native.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad = grads[0].contiguous()
         return *torch.ops.nvp_scan.backward(grad, *ctx.saved_tensors, ctx.kernel), None, None

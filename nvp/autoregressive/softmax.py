@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from nvp.model import native
 
@@ -49,6 +48,6 @@ class _LogSoftmaxAt(torch.autograd.Function):
         return log_p
 
     @staticmethod
-    @once_differentiable
+    @native.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         return torch.ops.nvp_softmax.backward(grads[0].contiguous(), *ctx.saved_tensors), None

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from nvp.model import native
 
@@ -44,7 +43,7 @@ class _NormReLU(torch.autograd.Function):
         return out, mean, variance
 
     @staticmethod
-    @once_differentiable
+    @native.once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, None]:
         grad = grad.contiguous(memory_format=torch.channels_last)
         return *torch.ops.nvp_norm_relu.backward(grad, *ctx.saved_tensors, ctx.epsilon), None

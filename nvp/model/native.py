@@ -13,11 +13,14 @@ import os
 import shutil
 import subprocess
 import zlib
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterator
+from functools import cache, wraps
 from pathlib import Path
+from typing import Any
 
 import torch
+
+from nvp.errors import NVPError
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +35,29 @@ def compiled(source: Path, what: str) -> bool:
     """Whether the operators of `source` can be called, as torch.ops.nvp_STEM.
 
     No compiler, no operators: one line then says so, once, and calls them `what`. The variable
-    NVP_PLAIN=1 says no to all of them, to compare or to debug.
+    NVP_PLAIN=1 says no to all of them: to compare, to debug, and for what the operators lack, which
+    is second derivatives, the transforms of `torch.func`, and `torch.export`.
     """
     return os.environ.get("NVP_PLAIN", "") != "1" and _build(source, what)
+
+
+def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """The backward pass of an operator; raises `NVPError` under `create_graph=True`.
+
+    PyTorch's decorator of this name raises later, and not at all where `torch.autograd.grad` asks
+    for chosen weights: the second derivative then lacks a part.
+    """
+
+    @wraps(backward)
+    def checked(ctx: Any, *grads: Any) -> Any:
+        if torch.is_grad_enabled():
+            raise NVPError(
+                "a compiled operator has no second derivative, which create_graph=True asks for: "
+                "set the environment variable NVP_PLAIN=1"
+            )
+        return backward(ctx, *grads)
+
+    return checked
 
 
 @cache
