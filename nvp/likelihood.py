@@ -98,6 +98,11 @@ def score_images(
     """
     check_count("the number of images", len(images))
     check_count("batch_size", batch_size)
+    if not hasattr(images, "to"):  # an array of NumPy, or a pair
+        raise NVPError(
+            "images must be a torch.Tensor, or of a conditional model nvp.model.labels.Labelled, "
+            f"got {type(images).__name__}"
+        )
     generator = torch.Generator().manual_seed(seed)
     scores = []
     for part in batches(len(images), batch_size):
@@ -130,7 +135,10 @@ def batches(number: int, batch_size: int) -> Iterator[slice]:
 def evaluate(
     model: ImageModel, images: Examples, *, num_draws: int = 1, batch_size: int = 250, seed: int = 0
 ) -> Score:
-    """Score uint8 `images`, (N, C, H, W), in evaluation mode. Raises `NVPError` if not finite."""
+    """Score uint8 `images`, (N, C, H, W), in evaluation mode. Raises `NVPError` if not finite.
+
+    A conditional model takes `nvp.model.labels.Labelled(images, labels)`.
+    """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

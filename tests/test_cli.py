@@ -352,6 +352,13 @@ def test_train_needs_one_thing_to_train(trained: Path, tmp_path: Path) -> None:
     assert "no device" in fails("train", config, "--run-folder", tmp_path, "--device", "abacus")
 
 
+def test_a_name_leads_to_its_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folders, "repository_root", lambda: tmp_path)
+    trained = folders.default_folder("only-trained")
+    trained.mkdir(parents=True)
+    assert f"no run folder only-trained: name {trained}" in fails("evaluate", "only-trained")
+
+
 def test_evaluate_refuses_what_is_no_run(trained: Path, tmp_path: Path) -> None:
     assert "no run folder" in fails("evaluate", tmp_path / "none")
     assert "cannot read" in fails("evaluate", tmp_path)

@@ -139,6 +139,13 @@ def test_numbers_of_images_are_counts() -> None:
         draw(model, 0)
 
 
+@pytest.mark.parametrize("wrap", [Tensor.numpy, list, lambda images: (images, images)])
+def test_what_is_no_tensor_is_refused(wrap: Callable[[Tensor], Any]) -> None:
+    images = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
+    with pytest.raises(NVPError, match=r"images must be a torch\.Tensor"):
+        evaluate(RealNVP(RealNVPConfig.paper((1, 4, 4), num_blocks=0, width=2)), wrap(images))
+
+
 def test_a_callers_autocast_changes_no_score() -> None:
     model, images = fresh().eval(), noise(20)
     reestimate_statistics(model, images)

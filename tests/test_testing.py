@@ -203,6 +203,13 @@ class Unlabelled(Histogram):
         return super().sample(n, generator=generator, temperature=temperature)
 
 
+class Painter(Histogram):
+    """Changes the images that it is given."""
+
+    def _log_probs(self, images, num_draws, generator, y):
+        return super()._log_probs(images.clamp_(min=1), num_draws, generator, y)
+
+
 class Summed(Histogram):
     def loss(self, images, generator=None, *, labels=None):
         return -self.log_prob(images, labels=labels)
@@ -240,6 +247,8 @@ class Summed(Histogram):
         (drawn(lambda x: x + 1), "a sample has the level 4 of 4"),
         (Unlabelled, "sample with labels that it has no use for gives TypeError"),
         (Summed, "no finite scalar"),
+        (Painter, "the model changes the images that it is given"),
+        (scored(Tensor.float), "in double precision is torch.float32"),
     ],
 )
 def test_a_mistake_in_a_model_is_named(mistake: type[ImageModel], complaint: str) -> None:
@@ -341,6 +350,20 @@ class Spare(Scaling):
         self.spare = nn.Parameter(torch.zeros(3))
 
 
+class InPlace(Scaling):
+    def forward(self, x, y=None):
+        return super().forward(x.sub_(1))
+
+    def inverse(self, z, y=None):
+        x, log_det = super().inverse(z)
+        return x + 1, log_det
+
+
+class InPlaceBack(Scaling):
+    def inverse(self, z, y=None):
+        return z.mul_((-self.a).exp()), super().inverse(z)[1]
+
+
 POINTS = torch.randn(2, 2, 3, generator=torch.Generator().manual_seed(0))
 
 
@@ -358,12 +381,19 @@ POINTS = torch.randn(2, 2, 3, generator=torch.Generator().manual_seed(0))
         (Mixing, "depends on those beside it"),
         (changed(lambda z, log_det: (z, log_det.detach())), "changes by .* its gradient says 0"),
         (Spare, "spare has no gradient"),
+        (changed(lambda z, log_det: (z * math.nan, log_det)), "numbers that are not finite"),
+        (changed(lambda z, log_det: (z.float(), log_det)), "f makes torch.float32 of"),
+        (changed(lambda z, log_det: (z, log_det.float())), "of f are torch.float32"),
+        (InPlace, "f changes the points that it is given"),
+        (InPlaceBack, "the inverse changes the points that it is given"),
     ],
 )
 def test_a_mistake_in_a_bijection_is_named(mistake: type[Bijection], complaint: str) -> None:
     check_bijection(Scaling(), POINTS)
+    points = POINTS.double()
     with pytest.raises(AssertionError, match=complaint):
-        check_bijection(mistake(), POINTS)
+        check_bijection(mistake(), points)
+    assert torch.equal(points, POINTS.double())
 
 
 def test_a_bijection_that_does_nothing_checks_nothing() -> None:

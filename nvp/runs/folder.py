@@ -86,5 +86,7 @@ def find_run(folder: Path) -> Path:
     if not folder.exists() and recorded.config.is_file():
         return recorded.path
     if not folder.is_dir():
-        raise NVPError(f"there is no run folder {folder}: train one, or name a recorded run")
+        trained = default_folder(str(folder))
+        instead = f"name {trained}" if trained.is_dir() else "train one, or name a recorded run"
+        raise NVPError(f"there is no run folder {folder}: {instead}")
     return folder

@@ -23,11 +23,18 @@ def check_bijection(
     first values, which hide mistakes. `y` is the condition, (N, K).
     """
     f = moved(f).double().eval()
-    x, y = x.double(), None if y is None else y.double()
+    given, y = x.detach().double(), None if y is None else y.double()
+    x = given.clone()
     z, log_det = f(x, y)
+    require(torch.equal(x, given), "f changes the points that it is given")
     require(z.shape == x.shape, f"f makes {tuple(z.shape)} of {tuple(x.shape)}")
+    require(z.dtype is x.dtype, f"f makes {z.dtype} of {x.dtype}")
+    require(bool(z.isfinite().all()), "f makes numbers that are not finite")
     require(log_det.shape == (len(x),), f"the log-determinants of f are {tuple(log_det.shape)}")
+    require(log_det.dtype is x.dtype, f"the log-determinants of f are {log_det.dtype}")
+    before = z.clone()
     back, log_det_back = f.inverse(z, y)
+    require(torch.equal(z, before), "the inverse changes the points that it is given")
     require(
         log_det_back.shape == (len(x),), f"those of the inverse are {tuple(log_det_back.shape)}"
     )

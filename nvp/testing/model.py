@@ -44,12 +44,15 @@ def check_model(model: ImageModel, images: Tensor, labels: Tensor | None = None)
 
     A conditional model takes `labels`, one for each image and not all the same; other labels must
     give other scores and samples. Some checks move the weights away from their first values, which
-    hide mistakes.
+    hide mistakes. A likelihood that is too low passes, and so do samples of another distribution:
+    check the bijections of a flow by `check_bijection`.
     """
     before = copy.deepcopy(model.state_dict())
+    given, images = images, images.clone()
     _check_attributes(model)
     _check_refusals(copy.deepcopy(model), images, labels)
     _check_loss(moved(model), images, labels)
+    require(torch.equal(images, given), "the model changes the images that it is given")
     quiet = copy.deepcopy(model).eval()
     _check_samples(quiet, len(images), labels)
     if callable(getattr(model, "logits", None)):
@@ -198,6 +201,7 @@ def _check_independence(model: ImageModel, images: Tensor, labels: Tensor | None
     beside the others. Where each image sees those before it, the first sees none.
     """
     log_prob = model.log_prob(images, generator=seeded(), labels=labels)
+    require(log_prob.dtype is model.dtype, f"log_prob in double precision is {log_prob.dtype}")
     for which in (0, -1):
         beside = torch.full((len(images),), which)
         copies = None if labels is None else labels[beside]
