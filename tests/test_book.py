@@ -34,6 +34,12 @@ MUTE = (
 )
 HIDDEN_NAMES = "document.querySelectorAll('[aria-label^=\"Toggle hidden\"]').length"
 TAB_STOPS = "document.querySelectorAll('mjx-container[tabindex=\"0\"]').length"
+# So is what scrolls, if only by the overhang of a slanted letter.
+SCROLLING = (
+    "[...document.querySelectorAll('.bd-article :not(td) > p span.math')]"
+    ".filter(m => m.scrollWidth > m.clientWidth).length"
+)
+THEME = "document.documentElement.dataset.theme"
 BROKEN_IMAGES = "[...document.images].filter(i => !i.naturalWidth).map(i => i.src)"
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
@@ -97,6 +103,20 @@ def test_a_picture_that_reaches_into_the_margin_is_not_cut(book: Path, browser: 
     with Image.open(io.BytesIO(base64.b64decode(shot["data"]))) as image:
         darkest, _ = image.convert("L").crop((left, top, right, bottom)).getextrema()
     assert darkest < 50
+
+
+def test_a_formula_that_fits_is_no_stop_of_the_tab_key(book: Path, browser: Browser) -> None:
+    browser.open(book / "notebooks/02_change_of_variables.html")
+    assert browser.value(SCROLLING) == 0
+
+
+def test_a_dark_page_is_printed_in_light_colours(book: Path, browser: Browser) -> None:
+    browser.open(book / "notebooks/02_change_of_variables.html", dark=True)
+    assert browser.value(THEME) == "dark"
+    browser.value("void dispatchEvent(new Event('beforeprint'))")
+    assert browser.value(THEME) == "light"
+    browser.value("void dispatchEvent(new Event('afterprint'))")
+    assert browser.value(THEME) == "dark"
 
 
 def test_the_welcome_page_has_its_equation(book: Path, browser: Browser) -> None:
