@@ -377,12 +377,15 @@ assert torch.allclose(mine, diffusion.loss(few, seeded()), rtol=1e-4)
 # `config.width` is 32, that of the diffusion 48; its `config.blocks` is 2.
 # ```{literalinclude} ../nvp/baselines/vae.py
 # :pyobject: VAE.__init__
+# :dedent: 4
 # ```
 # ```{literalinclude} ../nvp/baselines/vae.py
 # :pyobject: VAE.pixels
+# :dedent: 4
 # ```
 # ```{literalinclude} ../nvp/baselines/gan.py
 # :pyobject: GAN.__init__
+# :dedent: 4
 # ```
 # ```{literalinclude} ../nvp/baselines/diffusion.py
 # :pyobject: Block
