@@ -31,7 +31,8 @@ def read_folder(files: Files, fractions: Fractions) -> Source:
     if not images:
         raise NVPError(
             f"{files.source} holds no images ({', '.join(sorted(IMAGES))}), and none of the sets "
-            "that `nvp data import` knows: name the folder that holds them"
+            "that `nvp data import` knows: name the folder that holds them (arrays need no "
+            "import: see data/README.md)"
         )
     others = Counter(file.path.suffix.lower() for file in files) - Counter(
         file.path.suffix.lower() for file in (*images, *files.opened)
