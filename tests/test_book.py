@@ -119,6 +119,21 @@ def test_a_dark_page_is_printed_in_light_colours(book: Path, browser: Browser) -
     assert browser.value(THEME) == "dark"
 
 
+def test_a_search_finds_either_spelling(book: Path, browser: Browser) -> None:
+    browser.open(book / "search.html")
+    find = "Search._performSearch(...Search._parseQuery('{}')).map(r => r[0])"
+    for british, american in (
+        ("dequantisation", "dequantization"),
+        ("neighbouring", "neighboring"),
+        ("colours", "colors"),
+        ("centre", "center"),
+        ("grey", "gray"),
+    ):
+        chapters = {page for page in browser.value(find.format(american)) if "notebooks/" in page}
+        assert len(chapters) > 2, american
+        assert chapters <= set(browser.value(find.format(british)))
+
+
 def test_the_welcome_page_has_its_equation(book: Path, browser: Browser) -> None:
     browser.open(book / "index.html")
     assert browser.value(RENDERED) > 0
