@@ -220,6 +220,19 @@ def test_vae_samples_follow_its_pixels() -> None:
     assert model.encode(drawn[:3]).shape == (3, 1)
 
 
+@torch.no_grad()
+def test_vae_samples_have_latents_of_the_prior() -> None:
+    """Of one pixel, beside the integral of p(x | z) over the prior."""
+    model = small_vae((1, 4, 4), 8)
+    drawn = model.sample(20_000, generator=generator())[:, 0, 0, 0]
+    grid = torch.linspace(-4, 4, 81, dtype=torch.float64)[:, None]
+    images = torch.zeros(8, 1, 4, 4, dtype=torch.uint8)
+    images[:, 0, 0, 0] = torch.arange(8)
+    p = torch.stack([model.log_likelihood(images, z.expand(8, 1)).softmax(0) for z in grid])
+    p = Normal(0.0, 1.0).log_prob(grid).softmax(0).mul(p).sum(0)
+    assert torch.allclose(drawn.bincount(minlength=8) / len(drawn), p.float(), atol=0.01)
+
+
 @every
 def test_latents_of_another_shape_are_refused(family: str) -> None:
     with pytest.raises(NVPError, match=r"z must be \(N, .*\), got \(4, 1, 2, 32\)"):

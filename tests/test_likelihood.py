@@ -287,7 +287,8 @@ def test_reestimated_statistics_are_means_over_batches() -> None:
             by_hand["outer var"].append(changed.var(dim=(0, 2, 3), correction=0))
     model.eval()
     for norm in batch_norms(model):
-        norm.running_mean.fill_(7.0)  # what was there before does not count
+        for before in (norm.running_mean, norm.running_var):
+            before.fill_(math.inf)  # does not count
     reestimate_statistics(model, images, batch_size=16)
     expected = {name: torch.stack(values).mean(dim=0) for name, values in by_hand.items()}
     for norm, name in ((inner, "inner"), (coupling.norm, "outer")):
