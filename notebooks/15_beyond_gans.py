@@ -368,6 +368,8 @@ t = (torch.rand(1, generator=generator) + torch.arange(8) / 8) % 1
 e = torch.randn(few.shape, generator=generator)
 mine = diffusion_loss(diffusion, few, t, e)
 assert torch.allclose(mine, diffusion.loss(few, seeded()), rtol=1e-4)
+ends = diffusion.end_losses[few.int()].mean().item() / math.log(2)
+assert 0.005 < ends < 0.015
 
 # %% [markdown]
 # To sample, start from noise and remove a little of it at a time, 128 times ({ref}`ex-ancestral` writes it). The loss samples one $t$ for each image; a score averages over 16.

@@ -32,8 +32,9 @@ Stemmer = function() {{
 
     def stem(self, word: str) -> str:
         """The stem of a word."""
+        word = word.lower()
         for british, american in AMERICAN.items():
-            word = re.sub(british, american, word.lower())
+            word = re.sub(british, american, word)
         return super().stem(word)
 
 
