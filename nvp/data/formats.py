@@ -145,12 +145,7 @@ def read_npy(folder: Path, split: str) -> Stored:
         if split == "validation":
             raise NoValidationSplit(folder.name)
         raise MissingData(f"{folder.name}: the {split} split is missing (no {path}): add it")
-    images: Stack | RaggedRows
-    if sizes_path.is_file():
-        images = _ragged(path, sizes_path)
-    else:
-        images = _npy_rows(path)
-        _check_images(images, path)
+    images = _ragged(path, sizes_path) if sizes_path.is_file() else _alike(path)
     labels = _npy_array(labels_path) if labels_path.is_file() else None
     if labels is not None:
         rank = {"i": 1, "u": 1, "f": 2}.get(labels.dtype.kind)
@@ -182,11 +177,9 @@ def _noted(path: Path, split: str) -> dict[str, str]:
 
 def _ragged(path: Path, sizes_path: Path) -> RaggedRows:
     pixels, sizes = _npy_rows(path), _npy_array(sizes_path)
-    flat = isinstance(pixels, Rows) and len(pixels.shape) == 1
     fits = sizes.ndim == 2 and sizes.shape[1] == 2 and sizes.dtype.kind == "i" and sizes.size
-    if not flat or not fits or sizes.min() < 1:
+    if not isinstance(pixels, Rows) or len(pixels.shape) > 1 or not fits or sizes.min() < 1:
         raise NVPError(f"{path} and {sizes_path.name} are damaged: import the set again")
-    assert isinstance(pixels, Rows)
     # Products of damaged sizes would wrap in an integer. Floats are exact to 2^53.
     channels, rest = divmod(len(pixels), int(sizes.astype(np.float64).prod(axis=1).sum()))
     if rest or channels not in (1, 3):
@@ -197,10 +190,13 @@ def _ragged(path: Path, sizes_path: Path) -> RaggedRows:
 
 
 def _npy_rows(path: Path) -> Stack:
-    """The rows of a .npy file; in C order only its header is read."""
+    """The bytes of a .npy file; in C order only its header is read."""
     array = _npy_array(path, mapped=True)
     if array.dtype != np.uint8:
-        return array
+        raise NVPError(
+            f"{path} holds {array.dtype} values, images must be uint8 in 0..255: "
+            "save the pixels as they were published, the models scale them"
+        )
     if isinstance(array, np.memmap) and array.flags.c_contiguous:
         return Rows(path, array.shape, array.offset)
     return _npy_array(path)
@@ -219,12 +215,8 @@ def _npy_array(path: Path, mapped: bool = False) -> np.ndarray:
         ) from error
 
 
-def _check_images(images: Stack, path: Path) -> None:
-    if isinstance(images, np.ndarray) and images.dtype != np.uint8:
-        raise NVPError(
-            f"{path} holds {images.dtype} values, images must be uint8 in 0..255: "
-            "save the pixels as they were published, the models scale them"
-        )
+def _alike(path: Path) -> Stack:
+    images = _npy_rows(path)
     if len(images.shape) == 4 and not len(images):
         raise NVPError(f"{path} holds no images: save those of this split there")
     if len(images.shape) != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
@@ -232,6 +224,7 @@ def _check_images(images: Stack, path: Path) -> None:
             f"{path} has shape {images.shape}, images must be (N, H, W, C) with 1 or 3 channels: "
             "reshape or transpose them and save again"
         )
+    return images
 
 
 def read_cifar10(under: Path, split: str, remedy: str) -> Stored:

@@ -132,7 +132,10 @@ def load(
     stored.verify()
     number = min(len(stored.images), limit or len(stored.images))
     images, checksum = _images(stored, number, crop)
-    labels = None if stored.labels is None else _labels(stored.labels)
+    labels = None
+    if stored.labels is not None:
+        kind = np.float32 if stored.labels.dtype.kind == "f" else np.int64
+        labels = torch.from_numpy(stored.labels.astype(kind))
     if number == len(stored.images):
         _compare("images", stored, split, stored.noted.get("sha256"), checksum)
     if labels is not None:
@@ -146,15 +149,6 @@ def check_split(split: str) -> None:
     """Raise `NVPError` unless it is one of `SPLITS`."""
     if split not in SPLITS:
         raise NVPError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
-
-
-def _labels(stored: np.ndarray) -> Tensor:
-    return torch.from_numpy(stored.astype(np.float32 if stored.dtype.kind == "f" else np.int64))
-
-
-def fingerprint_labels(stored: np.ndarray) -> str:
-    """The `fingerprint` that `load` gives of labels, classes or attributes of any type."""
-    return fingerprint(_labels(stored))
 
 
 def _images(stored: Stored, number: int, crop: int | None) -> tuple[Tensor, str]:

@@ -36,7 +36,7 @@ def archive(path: Path, members: dict[str, bytes]) -> Path:
 def test_archives_are_read_where_they_lie(suffix: str, inside: bool, tmp_path: Path) -> None:
     images = {f"photos/{c}/{i}.png": encoded(pixels(6, 6, i)) for c in "ab" for i in range(8)}
     path = archive(tmp_path / f"packed/photos{suffix}", images)
-    assert imported(path.parent if inside else path, tmp_path).others == {}
+    assert imported(path.parent if inside else path, tmp_path).note["other files"] == {}
     for name, content in images.items():
         write(tmp_path / "unpacked" / name, content)
     from_archive = (tmp_path / "mine/train_images.npy").read_bytes()

@@ -167,14 +167,14 @@ def test_the_smaller_side_is_resized_and_the_centre_cut(tmp_path: Path) -> None:
     assert made.shape == (3, 8, 8)
     expected = np.asarray(image.resize((20, 8), Image.Resampling.BILINEAR))[:, 6:14]
     assert np.array_equal(stored(tmp_path)[0], expected)
-    assert made.enlarged == 0
+    assert made.note["enlarged"] == 0
 
 
 def test_images_that_are_enlarged_are_counted(tmp_path: Path) -> None:
     photographs(tmp_path / "photos", 3, (6, 6))
     photographs(tmp_path / "photos/more", 2, (12, 12))
     made = imported(tmp_path / "photos", tmp_path, size=8)
-    assert made.enlarged == 3
+    assert made.note["enlarged"] == 3
     assert "3 were smaller than the size asked for" in made.summary()
 
 
@@ -282,7 +282,7 @@ def test_images_that_cannot_be_read(skip: bool, tmp_path: Path, monkeypatch) -> 
     shares = Fractions(validation=0.2, test=0.2)
     made = imported(tmp_path / "photos", tmp_path, skip_unreadable=True, fractions=shares)
     assert sum(made.images.values()) == 20
-    assert made.skipped == 8
+    assert len(made.note["unreadable"]) == 8
     note = json.loads((tmp_path / "mine/import.json").read_text())
     assert sorted(line.split(":")[0] for line in note["unreadable"]) == sorted(bad)
 

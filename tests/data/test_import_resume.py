@@ -191,19 +191,19 @@ def test_after_a_refusal_nothing_is_read_twice(mixed: Path, tmp_path: Path, monk
 
 
 def test_a_disk_that_is_full(mixed: Path, tmp_path: Path, monkeypatch) -> None:
-    append, left = writer.Column.append, 61
+    append, left = writer.Columns.append, 61
 
-    def full(self, array: np.ndarray) -> None:
+    def full(self, name: str, array: np.ndarray) -> None:
         nonlocal left
         left -= 1
         if left < 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        append(self, array)
+        append(self, name, array)
 
-    monkeypatch.setattr(writer.Column, "append", full)
+    monkeypatch.setattr(writer.Columns, "append", full)
     with pytest.raises(NVPError, match=r"No space left on device.*the same command goes on"):
         import_set(mixed, "mine", OPTIONS, root=tmp_path)
-    monkeypatch.setattr(writer.Column, "append", append)
+    monkeypatch.setattr(writer.Columns, "append", append)
     import_set(mixed, "mine", OPTIONS, root=tmp_path)
     import_set(mixed, "mine", OPTIONS, root=tmp_path / "undisturbed")
     assert contents(tmp_path / "mine") == contents(tmp_path / "undisturbed/mine")

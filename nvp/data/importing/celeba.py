@@ -8,7 +8,7 @@ import numpy as np
 
 from nvp.data.importing.files import Files, Unreadable
 from nvp.data.importing.pixels import central_face
-from nvp.data.importing.source import Picture, Source
+from nvp.data.importing.source import Part, Picture, Source
 from nvp.errors import NVPError
 
 SPLITS_FILE, LABELS_FILE = "list_eval_partition.txt", "list_attr_celeba.txt"
@@ -37,8 +37,7 @@ def read_celeba(files: Files) -> Source:
 
     return Source(
         kind="CelebA",
-        number=len(partition),
-        pictures=pictures,
+        parts=[Part(len(partition), pictures)],
         identity=files.identity,
         published="celeba",
         prepare=central_face,

@@ -7,13 +7,14 @@ import io
 import pickle
 import tarfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, cast
 
 import numpy as np
 
 from nvp.data.importing.files import reading
-from nvp.data.importing.source import Picture, Source, held
+from nvp.data.importing.source import Part, Picture, Source, held
 from nvp.errors import NVPError
 
 LARGEST = 1 << 25  # bytes of a batch; the published ones have 31 MB
@@ -33,19 +34,16 @@ def read_cifar10(source: Path) -> Source:
         raise NVPError(f"{source} lacks {', '.join(missing)} of CIFAR-10: download the rest")
     batches = {name: parse(name, files[name]) for name in names}
 
-    def pictures(start: int) -> Iterator[Picture]:
-        for name, (pixels, labels) in batches.items():
-            split = "test" if name.startswith("test") else "train"
-            for index in range(start, len(labels)):
-                image = pixels[index].reshape(3, 32, 32).transpose(1, 2, 0)
-                place = f"image {index} ({name})"
-                yield Picture(split, place, held(image), int(labels[index]))
-            start = max(0, start - len(labels))
+    def pictures(name: str, start: int) -> Iterator[Picture]:
+        pixels, labels = batches[name]
+        split = "test" if name.startswith("test") else "train"
+        for index in range(start, len(labels)):
+            image = pixels[index].reshape(3, 32, 32).transpose(1, 2, 0)
+            yield Picture(split, f"image {index} ({name})", held(image), int(labels[index]))
 
     return Source(
         kind="CIFAR-10",
-        number=sum(len(labels) for _, labels in batches.values()),
-        pictures=pictures,
+        parts=[Part(len(labels), partial(pictures, name)) for name, (_, labels) in batches.items()],
         identity=hashlib.sha256(b"".join(files[name] for name in names)).hexdigest(),
         published="cifar10",
         facts={"checked": "md5 of each batch" if pickled else "sizes alone"},

@@ -8,9 +8,9 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from nvp.data.importing.files import IMAGES, File, Files
+from nvp.data.importing.files import IMAGES, Files
 from nvp.data.importing.options import Fractions
-from nvp.data.importing.source import Picture, Source
+from nvp.data.importing.source import Part, Picture, Source
 from nvp.errors import NVPError
 
 SPLIT_FOLDERS = {
@@ -57,14 +57,13 @@ def read_folder(files: Files, fractions: Fractions) -> Source:
 
     def pictures(start: int) -> Iterator[Picture]:
         for index in order[start:].tolist():
-            file: File = images[index]
+            file = images[index]
             label = number_of[paths[index].parts[0]] if classes else None
             yield Picture(str(splits[index]), file.name, file.read, label)
 
     return Source(
         kind="a folder of images",
-        number=len(images),
-        pictures=pictures,
+        parts=[Part(len(images), pictures)],
         identity=files.identity,
         facts={
             "classes": classes,

@@ -6,13 +6,14 @@ import hashlib
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nvp.data.importing.files import reading
 from nvp.data.importing.options import Crop
 from nvp.data.importing.pixels import Resize
-from nvp.data.importing.source import Picture, Source, held
+from nvp.data.importing.source import Part, Picture, Source, held
 from nvp.errors import NVPError
 
 SIDE = 96  # of the smaller side (Real NVP, section 4.1)
@@ -30,25 +31,24 @@ def read_lsun(folder: Path, name: str) -> Source:
         if name.startswith("lsun-") or len(found) != 1:
             raise NVPError(f"{folder} holds {', '.join(found)}: name one of them as lsun-CATEGORY")
         (category,) = found
-    splits = {"train": f"{category}_train_lmdb", "test": f"{category}_val_lmdb"}
-    counts = {}
-    for split, database in splits.items():
+    counts, parts = {}, []
+
+    def pictures(split: str, database: str, start: int) -> Iterator[Picture]:
+        with _opened(folder / database) as opened, opened.begin() as transaction:
+            keys = transaction.cursor().iternext(values=False)
+            for key in itertools.islice(keys, start, None):
+                place = f"{key.decode(errors='replace')} ({database})"
+                yield Picture(split, place, held(bytes(transaction.get(key) or b"")))
+
+    for split, ending in (("train", "train"), ("test", "val")):
+        database = f"{category}_{ending}_lmdb"
         with _opened(folder / database) as opened:
             counts[split] = opened.stat()["entries"]
-
-    def pictures(start: int) -> Iterator[Picture]:
-        for split, database in splits.items():
-            with _opened(folder / database) as opened, opened.begin() as transaction:
-                keys = transaction.cursor().iternext(values=False)
-                for key in itertools.islice(keys, start, None):
-                    place = f"{key.decode(errors='replace')} ({database})"
-                    yield Picture(split, place, held(bytes(transaction.get(key) or b"")))
-            start = max(0, start - counts[split])
+        parts.append(Part(counts[split], partial(pictures, split, database)))
 
     return Source(
         kind=f"LSUN, {category}",
-        number=sum(counts.values()),
-        pictures=pictures,
+        parts=parts,
         identity=hashlib.sha256(f"{category} {counts}".encode()).hexdigest(),
         published=f"lsun-{category.replace('_', '-')}",
         prepare=Resize(SIDE, Crop.NONE),

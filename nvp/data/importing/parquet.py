@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ import numpy as np
 from nvp.data.importing.files import File, Files, Unreadable, reading
 from nvp.data.importing.folder import SPLIT_FOLDERS
 from nvp.data.importing.options import Fractions
-from nvp.data.importing.source import Picture, Source
+from nvp.data.importing.source import Part, Picture, Source
 from nvp.errors import NVPError
 
 ROWS = 64  # that are in memory at once
@@ -44,31 +46,23 @@ def read_parquet(files: Files, fractions: Fractions) -> Source:
                 f"{file.name} has other columns than {tables[0].name} ({', '.join(columns)}): "
                 "give them the same names and types"
             )
-    splits = fractions.draw(splits)
 
-    def pictures(start: int) -> Iterator[Picture]:
-        number = 0
-        for file, table, count in zip(tables, opened, counts, strict=True):
-            if number + count <= start:
-                number += count
-                continue
-            for batch in table.iter_batches(batch_size=ROWS, columns=columns):
-                images, labels = (batch.column(name) for name in (column, label or column))
-                for row in range(len(batch)):
-                    if number >= start:
-                        yield Picture(
-                            str(splits[number]),
-                            f"row {number} ({file.name})",
-                            _content(images, row),
-                            labels[row].as_py() if label else None,
-                        )
-                    number += 1
+    def pictures(file: File, table: Any, splits: np.ndarray, start: int) -> Iterator[Picture]:
+        batches = table.iter_batches(batch_size=ROWS, columns=columns)
+        rows = ((batch, row) for batch in batches for row in range(len(batch)))
+        for number, (batch, row) in itertools.islice(enumerate(rows), start, None):
+            place, content = f"row {number} ({file.name})", _content(batch.column(column), row)
+            value = batch.column(label)[row].as_py() if label else None
+            yield Picture(str(splits[number]), place, content, value)
 
+    drawn = np.split(fractions.draw(splits), np.cumsum(counts)[:-1])
     classes = _class_names(schema, label)
     return Source(
         kind="Parquet files",
-        number=sum(counts),
-        pictures=pictures,
+        parts=[
+            Part(len(each), partial(pictures, file, table, each))
+            for file, table, each in zip(tables, opened, drawn, strict=True)
+        ],
         identity=files.identity,
         facts={"classes": classes} if classes else {},
     )

@@ -4,34 +4,33 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import torch
 import yaml
 
 import nvp
 from nvp.config import NAME, NAME_RULE
 from nvp.data.catalogue import RESERVED
-from nvp.data.formats import NOTE, read_npy
+from nvp.data.formats import NOTE, UNFINISHED, read_npy
 from nvp.data.importing.celeba import SPLITS_FILE, read_celeba
 from nvp.data.importing.cifar10 import read_cifar10
-from nvp.data.importing.files import Files, Unreadable, reading
+from nvp.data.importing.files import Files, Unreadable
 from nvp.data.importing.folder import read_folder
 from nvp.data.importing.imagenet import is_imagenet, read_imagenet
 from nvp.data.importing.lsun import read_lsun
 from nvp.data.importing.options import Crop, Fractions, Options
 from nvp.data.importing.parquet import read_parquet
 from nvp.data.importing.pixels import Preparation, Resize, decode, to_array
-from nvp.data.importing.source import Picture, Source
-from nvp.data.importing.writer import JOURNAL, Columns, put_in_place, work_folder
-from nvp.data.on_disk import RaggedRows, fingerprint_rows
-from nvp.data.sets import NAMES, SPLITS, fingerprint_labels
+from nvp.data.importing.source import Source
+from nvp.data.importing.writer import JOURNAL, Columns, put_in_place
+from nvp.data.on_disk import RaggedRows, fingerprint, fingerprint_rows
+from nvp.data.sets import NAMES, SPLITS
 from nvp.errors import NVPError
-from nvp.files import write_text
+from nvp.files import locked, write_text
 from nvp.paths import data_root, expanded
 from nvp.progress import counting
 
@@ -46,27 +45,24 @@ class Imported:
     images: dict[str, int]
     shape: tuple[int, int, int]  # (C, H, W); of images that differ in size, of the smallest sides
     ragged: bool
-    enlarged: int
-    skipped: int
-    others: dict[str, int]  # files that are no images of a known kind, by suffix
-    classes: int  # folders or names of classes; 0: there are none
-    stray: list[str]  # an image that lies in no subfolder where others do, so there are no labels
+    note: dict[str, Any]  # the content of its import.json
 
     def summary(self) -> str:
         """A few lines: the images of the new set, and the settings of a configuration for it."""
-        channels, height, width = self.shape
+        (channels, height, width), note = self.shape, self.note
         counts = ", ".join(f"{self.images[s]:,} {s}" for s in SPLITS if s in self.images)
         lines = [f"{self.folder.name}: {counts} images are in {self.folder}"]
-        if self.skipped:
-            lines.append(f"{self.skipped:,} could not be read and are left out: see {NOTE} there")
-        if self.others:
-            kinds = ", ".join(sorted(kind or "without a suffix" for kind in self.others))
-            lines.append(f"{sum(self.others.values()):,} other files are left out ({kinds})")
-        lines += [f"no labels are kept: {name} lies in no subfolder" for name in self.stray]
-        if self.enlarged:
+        if skipped := len(note["unreadable"]):
+            lines.append(f"{skipped:,} could not be read and are left out: see {NOTE} there")
+        if others := note.get("other files"):
+            kinds = ", ".join(sorted(kind or "without a suffix" for kind in others))
+            lines.append(f"{sum(others.values()):,} other files are left out ({kinds})")
+        for name in note.get("in no subfolder", ()):
+            lines.append(f"no labels are kept: {name} lies in no subfolder")
+        if note["enlarged"]:
             lines.append(
-                f"{self.enlarged:,} were smaller than the size asked for and were enlarged: they "
-                "are blurred, and blurred images cost fewer bits"
+                f"{note['enlarged']:,} were smaller than the size asked for and were enlarged: "
+                "they are blurred, and blurred images cost fewer bits"
             )
         shape = f"model.image_shape: [{channels}, {height}, {width}]"
         if self.ragged:
@@ -76,8 +72,8 @@ class Imported:
             )
         data = yaml.safe_dump({"data.name": self.folder.name}).strip()  # 2024 needs quotes
         lines.append(f"in a configuration: {data}, {shape}")
-        if self.classes:
-            lines[-1] += f"; with labels, for a Real NVP: model.num_classes: {self.classes}"
+        if classes := len(note.get("classes", ())):
+            lines[-1] += f"; with labels, for a Real NVP: model.num_classes: {classes}"
         return "\n".join(lines)
 
 
@@ -113,8 +109,9 @@ def import_set(
         "identity": opened.identity,
         **{key: asdict(options)[key] for key in ("size", "crop", "gray", "fractions")},
     }
+    folder = target.with_name(f".{name}{UNFINISHED}")
     try:
-        with work_folder(target) as folder:
+        with locked(folder):  # one process at a time may use it
             # To list a source takes minutes, in which another import may have made the set.
             _check_name(name, target, options.replace)
             columns = Columns(folder, what, ragged)
@@ -135,17 +132,8 @@ def import_set(
         ) from error
     stored = read_npy(target, "train").images
     height, width, channels = stored.shape[1:]
-    return Imported(
-        folder=target,
-        images=columns.journal.counts,
-        shape=(channels, height, width),
-        ragged=isinstance(stored, RaggedRows),
-        enlarged=columns.journal.enlarged,
-        skipped=len(columns.journal.unreadable),
-        others=opened.facts.get("other files", {}),
-        classes=len(opened.facts.get("classes", ())),
-        stray=opened.facts.get("in no subfolder", []),
-    )
+    shape, ragged = (channels, height, width), isinstance(stored, RaggedRows)
+    return Imported(target, columns.journal.counts, shape, ragged, note)
 
 
 def open_source(source: Path, name: str, fractions: Fractions) -> Source:
@@ -154,8 +142,14 @@ def open_source(source: Path, name: str, fractions: Fractions) -> Source:
         opened = read_lsun(source, name)
     elif name == "cifar10":
         opened = read_cifar10(source)
+    elif (files := Files(source)).named(SPLITS_FILE):
+        opened = read_celeba(files)
+    elif is_imagenet(files):
+        opened = read_imagenet(files)
+    elif files.ending(".parquet"):
+        opened = read_parquet(files, fractions)
     else:
-        opened = _read_files(Files(source), fractions)
+        opened = read_folder(files, fractions)
     if name in RESERVED and name != opened.published:
         another = opened.published or "another name"
         raise NVPError(
@@ -163,16 +157,6 @@ def open_source(source: Path, name: str, fractions: Fractions) -> Source:
             "do not compare"
         )
     return opened
-
-
-def _read_files(files: Files, fractions: Fractions) -> Source:
-    if files.named(SPLITS_FILE):
-        return read_celeba(files)
-    if is_imagenet(files):
-        return read_imagenet(files)
-    if files.ending(".parquet"):
-        return read_parquet(files, fractions)
-    return read_folder(files, fractions)
 
 
 def _check_name(name: str, target: Path, replace: bool) -> None:
@@ -192,9 +176,14 @@ def _write(source: Source, columns: Columns, prepare: Preparation | None, gray: 
     """Add what is left of the source's images."""
     journal = columns.journal
     with counting("images", source.number, journal.position) as progress:
-        for picture in _read(source, journal.position):
+        for picture in source.pictures(journal.position):
             try:
-                pixels = _pixels(picture, prepare, gray, columns)
+                pixels = picture.content()
+                if isinstance(pixels, bytes):
+                    image = decode(pixels, gray=gray)
+                    pixels = to_array(image if prepare is None else prepare(image))
+                    if isinstance(prepare, Resize) and min(image.size) < prepare.size:
+                        journal.enlarged += 1
             except Unreadable as error:
                 journal.unreadable.append(f"{picture.name}: {error}")
             else:
@@ -203,25 +192,6 @@ def _write(source: Source, columns: Columns, prepare: Preparation | None, gray: 
             columns.sync()  # here alone, as Ctrl-C may part an image from its place in the journal
             progress(journal.position)
     columns.sync(now=True)
-
-
-def _read(source: Source, start: int) -> Iterator[Picture]:
-    """The source's images. Raises `NVPError` where its files end or break off."""
-    with reading(f"the source ({source.kind})"):
-        yield from source.pictures(start)
-
-
-def _pixels(
-    picture: Picture, prepare: Preparation | None, gray: bool, columns: Columns
-) -> np.ndarray:
-    content = picture.content()
-    if isinstance(content, np.ndarray):
-        return content
-    image = decode(content, gray=gray)
-    pixels = to_array(image if prepare is None else prepare(image))
-    if isinstance(prepare, Resize) and min(image.size) < prepare.size:
-        columns.journal.enlarged += 1
-    return pixels
 
 
 def _check_whole(source: Source, columns: Columns, options: Options) -> None:
@@ -260,7 +230,8 @@ def _note(source: Source, columns: Columns, folder: Path) -> dict[str, Any]:
                 "sha256": fingerprint_rows(stored.images, number),
             }
             if stored.labels is not None:
-                splits[split]["labels_sha256"] = fingerprint_labels(stored.labels)
+                labels = torch.from_numpy(stored.labels)
+                splits[split]["labels_sha256"] = fingerprint(labels)
             done += number
             progress(done)
     return {

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from nvp.data.importing.files import reading
 from nvp.data.importing.pixels import Preparation
 
 Label: TypeAlias = int | np.ndarray | None
@@ -22,21 +23,40 @@ class Picture(NamedTuple):
     label: Label = None
 
 
+class Part(NamedTuple):
+    """Some images of a source: `pictures(start)` gives those from `start` on, always alike."""
+
+    number: int
+    pictures: Callable[[int], Iterator[Picture]]
+
+
 @dataclass(frozen=True)
 class Source:
-    """The images of a source. `pictures(start)` gives them from number `start` on, always alike.
+    """The images of a source: those of its parts, one after the other.
 
     `published` is the name of the set, where it is one of the papers' in its publisher's files:
     `prepare` is then the papers' rule, and a user cannot choose another. `facts` go into the note.
     """
 
     kind: str
-    number: int
-    pictures: Callable[[int], Iterator[Picture]]
+    parts: list[Part]
     identity: str
     published: str | None = None
     prepare: Preparation | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def number(self) -> int:
+        """How many images there are."""
+        return sum(part.number for part in self.parts)
+
+    def pictures(self, start: int) -> Iterator[Picture]:
+        """The images from number `start` on. Raises `NVPError` where a file ends or breaks off."""
+        with reading(f"the source ({self.kind})"):
+            for part in self.parts:
+                if start < part.number:
+                    yield from part.pictures(start)
+                start = max(0, start - part.number)
 
 
 def held(content: bytes | np.ndarray) -> Callable[[], bytes | np.ndarray]:

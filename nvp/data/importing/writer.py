@@ -6,56 +6,20 @@ import io
 import json
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any
 
 import numpy as np
 
-from nvp.data.formats import UNFINISHED
 from nvp.data.importing.source import Picture
 from nvp.errors import NVPError
-from nvp.files import LOCK, empty, locked, replace_folder, write_text
+from nvp.files import LOCK, empty, replace_folder, write_text
 
 HEADER = 128  # bytes, of a .npy file
 JOURNAL, PART = "journal.json", ".part"
 SYNC_SECONDS = 2.0  # of work that a kill may cost
-
-
-class Column:
-    """A .npy file that grows by rows. Its header is written last, when its shape is known."""
-
-    def __init__(self, path: Path, dtype: str, kept: int) -> None:
-        self.dtype = np.dtype(dtype)
-        path.touch()
-        self.file = path.open("r+b")
-        self.file.truncate(HEADER + kept)
-        self.file.seek(0, os.SEEK_END)
-        self.length = kept
-
-    def append(self, array: np.ndarray) -> None:
-        """Add these values at the end, in C order."""
-        content = np.ascontiguousarray(array, self.dtype).tobytes()
-        self.file.write(content)
-        self.length += len(content)
-
-    def sync(self) -> None:
-        """Have all that was added on the disk."""
-        self.file.flush()
-        os.fsync(self.file.fileno())
-
-    def finish(self, shape: tuple[int, ...]) -> None:
-        """Write the header and close the file."""
-        header = io.BytesIO()
-        facts = {"descr": self.dtype.str, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(header, facts)
-        assert len(header.getvalue()) == HEADER
-        self.file.seek(0)
-        self.file.write(header.getvalue())
-        self.sync()
-        self.file.close()
+SIZES, LABELS = "<i4", ("<i8", "<f4")  # of an image; of a class, of attributes
 
 
 @dataclass
@@ -73,12 +37,15 @@ class Journal:
 
 
 class Columns:
-    """The unfinished set in `folder`: for each split images, sizes where they vary, labels."""
+    """The unfinished set in `folder`: for each split images, sizes where they vary, labels.
+
+    Each is a .npy file that grows by rows. Its header is written last, when its shape is known.
+    """
 
     def __init__(self, folder: Path, what: dict[str, Any], ragged: bool) -> None:
         self.folder, self.ragged = folder, ragged
         self.journal = _read_journal(folder, what)
-        self.columns: dict[str, Column] = {}
+        self.files: dict[str, IO[bytes]] = {}
         self.synced = time.monotonic()
 
     def add(self, picture: Picture, image: np.ndarray) -> None:
@@ -96,47 +63,66 @@ class Columns:
             raise NVPError(
                 f"{picture.name}: it has a label where others have none, or the other way round"
             )
-        self._column(split, "images").append(image)
-        self._column(split, "sizes").append(np.array(shape[:2]))
+        self.append(f"{split}_images.npy", image)
+        self.append(f"{split}_sizes{PART}", np.array(shape[:2], SIZES))
         if label is not None:
-            self._column(split, "labels").append(np.asarray(label))
+            self.append(f"{split}_labels.npy", np.asarray(label, LABELS[bool(label_shape)]))
         journal.counts[split] = journal.counts.get(split, 0) + 1
         # Only whole images count: a full disk may have taken a part of this one.
-        journal.lengths |= {name: column.length for name, column in self.columns.items()}
+        journal.lengths |= {name: file.tell() - HEADER for name, file in self.files.items()}
 
-    def _column(self, split: str, what: Literal["images", "sizes", "labels"]) -> Column:
-        # Of sizes a file is left only where they vary, so these grow under another name.
-        name = f"{split}_sizes{PART}" if what == "sizes" else f"{split}_{what}.npy"
-        if name not in self.columns:
-            labels = "<f4" if self.journal.label_shape else "<i8"
-            dtype = {"images": "|u1", "sizes": "<i4", "labels": labels}[what]
-            kept = self.journal.lengths.get(name, 0)
-            self.columns[name] = Column(self.folder / name, dtype, kept)
-        return self.columns[name]
+    def append(self, name: str, array: np.ndarray) -> None:
+        """Add these values at the end of a file, in C order."""
+        self._file(name).write(array.tobytes())
+
+    def _file(self, name: str) -> IO[bytes]:
+        if name not in self.files:
+            path = self.folder / name
+            path.touch()
+            file = self.files[name] = path.open("r+b")
+            file.truncate(HEADER + self.journal.lengths.get(name, 0))
+            file.seek(0, os.SEEK_END)
+        return self.files[name]
 
     def sync(self, *, now: bool = False) -> None:
         """Note how far this is, once in a while or `now`: after the data, which it counts."""
         if not now and time.monotonic() - self.synced < SYNC_SECONDS:
             return
-        for column in self.columns.values():
-            column.sync()
+        for file in self.files.values():
+            _sync(file)
         write_text(self.folder / JOURNAL, json.dumps(self.journal.__dict__))
         self.synced = time.monotonic()
 
     def finish(self) -> None:
         """Write the headers, which makes the files of a data set; it may be done again."""
-        height, width, channels = self.journal.shape or (0, 0, 0)
-        for split, number in self.journal.counts.items():
-            images = self._column(split, "images")
-            self._column(split, "sizes").finish((number, 2))
-            sizes = np.load(self.folder / f"{split}_sizes{PART}")
-            if (sizes == (height, width)).all():
-                images.finish((number, height, width, channels))
-            else:
-                images.finish((images.length,))
-                np.save(self.folder / f"{split}_sizes.npy", sizes)
-            if self.journal.label_shape is not None:
-                self._column(split, "labels").finish((number, *self.journal.label_shape))
+        journal = self.journal
+        for split, number in journal.counts.items():
+            images, sizes = f"{split}_images.npy", f"{split}_sizes{PART}"
+            self._close(sizes, SIZES, (number, 2))
+            noted, shape = np.load(self.folder / sizes), (number, *(journal.shape or ()))
+            if (noted != shape[1:3]).any():
+                shape = (journal.lengths[images],)
+                np.save(self.folder / f"{split}_sizes.npy", noted)
+            self._close(images, "|u1", shape)
+            if (each := journal.label_shape) is not None:
+                self._close(f"{split}_labels.npy", LABELS[bool(each)], (number, *each))
+
+    def _close(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
+        """Write the header of a file, and close it."""
+        header = io.BytesIO()
+        facts = {"descr": dtype, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(header, facts)
+        assert len(header.getvalue()) == HEADER
+        with self._file(name) as file:
+            file.seek(0)
+            file.write(header.getvalue())
+            _sync(file)
+
+
+def _sync(file: IO[bytes]) -> None:
+    """Have all that was written on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _read_journal(folder: Path, what: dict[str, Any]) -> Journal:
@@ -153,14 +139,6 @@ def _read_journal(folder: Path, what: dict[str, Any]) -> Journal:
         pass
     empty(folder)
     return Journal(what)
-
-
-@contextmanager
-def work_folder(target: Path) -> Iterator[Path]:
-    """A folder beside `target` for the unfinished set, which one process at a time may use."""
-    folder = target.with_name(f".{target.name}{UNFINISHED}")
-    with locked(folder):
-        yield folder
 
 
 def put_in_place(folder: Path, target: Path) -> None:
