@@ -25,7 +25,7 @@ from benchmarks.benchmark import CEILING, SAMPLING, Benchmark, Setting
 from nvp import PixelRNN, PixelRNNConfig
 from nvp.model.protocol import use_channels_last
 from nvp.testing import fill_by_definition
-from nvp.training.precision import faster_precision
+from nvp.training.state import faster_precision
 
 CEILING_REPEATS = 10
 FORMATS = {

@@ -11,28 +11,42 @@ from importlib.util import find_spec
 from typing import TypeAlias
 
 LINE_SECONDS = 30.0
-Bar: TypeAlias = Callable[[float, str], None]  # takes the share that is done, and a status
+# Takes the share that is done, a status, and whether to say it at once.
+Show: TypeAlias = Callable[[float, str, bool], None]
 
 
 @contextmanager
-def bar(name: str) -> Iterator[Bar | None]:
-    """A bar on a terminal; None elsewhere. It disappears at the end of the block."""
-    terminal = _speaks() and sys.stderr.isatty()
-    if not terminal or find_spec("rich") is None:  # only the extra `cli` brings it
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+def shown(name: str) -> Iterator[Show]:
+    """Yield what shows how far work is: a bar, gone at the end of the block, or lines.
 
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[status]}", markup=False),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(name, total=1.0, status="")
-        yield lambda share, status: progress.update(task, completed=share, status=status)
+    Of several processes, which torchrun numbers, the first one speaks.
+    """
+    last_line = time.perf_counter()
+
+    def line(_share: float, status: str, at_once: bool) -> None:
+        nonlocal last_line
+        now = time.perf_counter()
+        if at_once or now - last_line >= LINE_SECONDS:
+            last_line = now
+            print(f"{name}: {status}", file=sys.stderr, flush=True)
+
+    if os.environ.get("RANK", "0") != "0":
+        yield lambda share, status, at_once: None
+    elif not sys.stderr.isatty() or find_spec("rich") is None:  # only the extra `cli` brings it
+        yield line
+    else:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[status]}", markup=False),
+        )
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task(name, total=1.0, status="")
+            yield lambda share, status, _: progress.update(task, completed=share, status=status)
 
 
 @contextmanager
@@ -41,19 +55,13 @@ def counting(what: str, total: int, before: int = 0) -> Iterator[Callable[[int],
 
     Those done `before` the block count, but say nothing about its pace.
     """
-    started = last_line = time.perf_counter()
-    with bar(what) as shown:
+    with shown(what) as show:
+        started = time.perf_counter()
 
         def update(done: int) -> None:
-            nonlocal last_line
-            now = time.perf_counter()
-            minutes_each = (now - started) / 60 / max(1, done - before)
-            left = f"{clock(minutes_each * (total - done))} to go"
-            if shown is not None:
-                shown(done / total, left)
-            elif _speaks() and now - last_line >= LINE_SECONDS:
-                last_line = now
-                print(f"{what}: {done} of {total}, {left}", file=sys.stderr, flush=True)
+            minutes_each = (time.perf_counter() - started) / 60 / max(1, done - before)
+            left = clock(minutes_each * (total - done))
+            show(done / total, f"{done} of {total}, {left} to go", False)
 
         yield update
 
@@ -62,8 +70,3 @@ def clock(minutes: float) -> str:
     """Hours, minutes and seconds: 75.5 is "1:15:30"."""
     seconds = round(60 * minutes)
     return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
-
-
-def _speaks() -> bool:
-    """Whether this process is the one that reports: of several, torchrun numbers them."""
-    return os.environ.get("RANK", "0") == "0"

@@ -11,7 +11,7 @@ import pytest
 import tiny
 import torch
 
-from nvp.config import Precision, TrainingConfig
+from nvp.config import TrainingConfig
 from nvp.errors import NVPError
 from nvp.runs import provenance
 from nvp.runs.folder import RunFolder
@@ -24,7 +24,8 @@ def note(
     """Note this machine, for settings `now` after a checkpoint of the settings `before`."""
     settings = TrainingConfig(steps=1, **now)
     began = settings if before is None else TrainingConfig(steps=1, **before)
-    provenance.note_leg(folder, torch.device("cpu"), Precision.FP32, 1, step, began, settings)
+    leg = provenance.current_leg(torch.device("cpu"), "fp32")
+    provenance.note_leg(folder, leg, step, began, settings)
 
 
 def test_legs_are_the_machines_in_order(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from nvp.config import Precision, TrainingConfig
 from nvp.data.sets import load
 from nvp.runs.folder import RunFolder
 from nvp.runs.log import read_log
-from nvp.training import precision
+from nvp.training import state
 from nvp.training.loop import prepare, training_step
 from nvp.training.optimiser import make_optimiser, orthogonal
 from nvp.training.reporter import Reporter
@@ -93,11 +93,11 @@ def test_the_faster_precision_is_the_one_of_less_time(monkeypatch) -> None:
         now += cost[x.dtype]
         return conv2d(x, *arguments, **options)
 
-    monkeypatch.setattr(precision.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(state.time, "perf_counter", lambda: now)
     monkeypatch.setattr(nn.functional, "conv2d", timed)
-    assert precision.faster_precision(torch.device("cpu")) is Precision.BF16
+    assert state.faster_precision(torch.device("cpu")) is Precision.BF16
     cost[torch.bfloat16] = 3.0
-    assert precision.faster_precision(torch.device("cpu")) is Precision.FP32
+    assert state.faster_precision(torch.device("cpu")) is Precision.FP32
 
 
 def test_a_run_saves_as_often_as_it_is_told(root: Path, tmp_path: Path, monkeypatch) -> None:
@@ -133,7 +133,7 @@ def test_cadences_count_from_the_last_time(root: Path, tmp_path: Path, monkeypat
 def test_the_time_left_and_the_share_of_a_bar() -> None:
     shown: list[tuple[float, str]] = []
     training = TrainingConfig(steps=100)
-    reporter = Reporter("a run", training, (1, 8, 8), lambda *each: shown.append(each))
+    reporter = Reporter(training, (1, 8, 8), lambda *each: shown.append(each[:2]))
     reporter.update(9, 0.9, {})  # before the first row
     assert shown == [(0.0, "step 9  0:00:54 gone")]
     for step in (10, 20):

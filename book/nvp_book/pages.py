@@ -9,6 +9,7 @@ from textwrap import fill
 
 from nvp.ledger.entry import Run
 from nvp.paths import repository_root
+from nvp.progress import shown
 from nvp.runs.log import read_log
 from nvp.tables.cells import Table, length, schedule, score_cell, unbroken
 from nvp.training.reporter import Reporter
@@ -55,8 +56,8 @@ def progress(run: Run, minutes: Iterable[float]) -> str:
     And what it scored in the end, on which machine.
     """
     rows = [row for row in read_log(run.files.log) if "validation" in row]
-    reporter = Reporter(run.name, run.config.training, run.config.model.image_shape, None)
-    with redirect_stderr(io.StringIO()) as printed:
+    with redirect_stderr(io.StringIO()) as printed, shown(run.name) as show:
+        reporter = Reporter(run.config.training, run.config.model.image_shape, show)
         for wanted in minutes:
             row = min(rows, key=lambda row: abs(row["minutes"] - wanted))
             reporter.update(int(row["step"]), row["minutes"], row)

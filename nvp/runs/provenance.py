@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from nvp.config import Precision, TrainingConfig
+from nvp.config import TrainingConfig
 from nvp.errors import NVPError
 from nvp.files import write_text
 from nvp.paths import repository_root
@@ -76,20 +77,14 @@ def current_leg(
 
 
 def note_leg(
-    folder: RunFolder,
-    device: torch.device,
-    precision: Precision,
-    processes: int,
-    step: int,
-    before: TrainingConfig,
-    now: TrainingConfig,
+    folder: RunFolder, leg: Leg, step: int, before: TrainingConfig, now: TrainingConfig
 ) -> None:
-    """Add this machine to a run folder, unless it was noted last and goes on as it did.
+    """Add a machine to a run folder, unless it was noted last and goes on as it did.
 
     Settings of `AFTER_DIVERGENCE` are noted where they differ from those of the last leg, which
     began with the settings `before`, of the checkpoint.
     """
-    legs, leg = legs_until(folder, step), current_leg(device, precision.value, processes)
+    legs = legs_until(folder, step)
     last = {key: getattr(before, key) for key in AFTER_DIVERGENCE}
     for each in legs:
         last.update(each.changed)
@@ -129,14 +124,12 @@ def code_commit() -> str | None:
     too, where `repository_root()` does not hold this package: its commits are of other code.
     """
     root = repository_root()
-    if not ((root / "nvp").is_dir() and Path(__file__).resolve().is_relative_to(root.resolve())):
-        return os.environ.get("NVP_COMMIT")
-    try:
-        commit = _git(root, "rev-parse", "HEAD")
-        changed = _git(root, "status", "--porcelain", "--", "nvp", "examples")
-    except (OSError, subprocess.CalledProcessError):
-        return os.environ.get("NVP_COMMIT")
-    return commit + ("+" if changed else "")
+    if (root / "nvp").is_dir() and Path(__file__).resolve().is_relative_to(root.resolve()):
+        with contextlib.suppress(OSError, subprocess.CalledProcessError):
+            commit = _git(root, "rev-parse", "HEAD")
+            changed = _git(root, "status", "--porcelain", "--", "nvp", "examples")
+            return commit + ("+" if changed else "")
+    return os.environ.get("NVP_COMMIT")
 
 
 def _git(root: Path, *arguments: str) -> str:

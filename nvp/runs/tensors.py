@@ -129,19 +129,13 @@ def load_optimiser(
     optimiser: torch.optim.Optimizer, names: dict[Tensor, str], tensors: dict[str, Tensor]
 ) -> None:
     """Put back what `optimiser_tensors` took, on each parameter's device."""
-    fused = bool(optimiser.defaults.get("fused"))
-    saved: dict[str, dict[str, Tensor]] = {}
+    parameters = {name: parameter for parameter, name in names.items()}
     for path, value in tensors.items():
         name, _, key = path.rpartition("/")
-        saved.setdefault(name, {})[key] = value
-
-    def like(value: Tensor, parameter: Tensor) -> Tensor:
+        parameter = parameters[name]
         # Fused Adam walks parameter and moments in memory order: channels_last must be so in both.
         if value.shape == parameter.shape:
-            return torch.empty_like(parameter).copy_(value)
-        return value.to(parameter.device) if fused else value  # a step, where PyTorch keeps it
-
-    for parameter, name in names.items():
-        optimiser.state[parameter] = {
-            key: like(value, parameter.detach()) for key, value in saved.get(name, {}).items()
-        }
+            value = torch.empty_like(parameter.detach()).copy_(value)
+        elif optimiser.defaults.get("fused"):  # a step, where PyTorch keeps it
+            value = value.to(parameter.device)
+        optimiser.state[parameter][key] = value

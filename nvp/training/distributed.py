@@ -175,17 +175,16 @@ class Shared(nn.Module):
     def forward(
         self, images: Tensor, generator: torch.Generator, *, labels: Tensor | None = None
     ) -> Tensor:
-        """The loss of this process's rows, () in nats an image; its mean is the batch's."""
+        """The loss of this process's rows, () in nats an image; its mean is the batch's.
+
+        Of a last batch that is too small to share, it is the loss of all rows.
+        """
+        if len(images) < 2 * number_of_processes():
+            return self.model.loss(images, generator, labels=labels)
         with _WholeBatch(len(images)) as rows:
             return self.model.loss(images[rows.own], generator, labels=rows.of(labels))
 
-    def loss(
-        self, images: Tensor, generator: torch.Generator, *, labels: Tensor | None = None
-    ) -> Tensor:
-        """The same; of a last batch that is too small to share, the loss of all rows."""
-        if len(images) < 2 * number_of_processes():
-            return self.model.loss(images, generator, labels=labels)
-        return self(images, generator, labels=labels)
+    loss = forward
 
     def log_prob(self, images: Tensor, *, labels: Tensor | None = None, **options: Any) -> Tensor:
         """`ImageModel.log_prob` of the whole batch, (N,), the same in every process."""
@@ -213,11 +212,6 @@ class _WholeBatch(TorchFunctionMode):
         self.total = total
         self.own = slice(rank * total // number, (rank + 1) * total // number)
 
-    @property
-    def share(self) -> float:
-        """The part of the batch that this process has."""
-        return (self.own.stop - self.own.start) / self.total
-
     def of(self, labels: Tensor | None) -> Tensor | None:
         """The labels of this process's rows."""
         return None if labels is None else labels[self.own]
@@ -232,7 +226,7 @@ class _WholeBatch(TorchFunctionMode):
             x = args[0]
             return x * func(x.new_ones(self.total, *x.shape[1:]), *args[1:], **kwargs)[self.own]
         if func is of_whole_batch:
-            return _Sum.apply(self.share * args[0])
+            return self._of_all(args[0])
         if func is is_whole_batch:
             return False
         if func is places:
@@ -240,6 +234,12 @@ class _WholeBatch(TorchFunctionMode):
         if func is F.batch_norm and kwargs["training"]:
             return self._batch_norm(*args, **kwargs)
         return func(*args, **kwargs)
+
+    def _of_all(self, mean: Tensor) -> Tensor:
+        """The mean over all rows, of those of this process; gradients flow through the sum."""
+        from torch.distributed.nn.functional import all_reduce  # not in every build
+
+        return all_reduce((self.own.stop - self.own.start) / self.total * mean)
 
     def _random(self, func: Any, *shape: Any, size: Any = None, **options: Any) -> Tensor:
         """`func`, in any of the ways to name a shape, of the whole batch."""
@@ -265,9 +265,9 @@ class _WholeBatch(TorchFunctionMode):
         h = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
         over = [0, *range(2, x.ndim)]
         shape = (1, -1, *[1] * (x.ndim - 2))
-        mean = _Sum.apply(self.share * h.mean(over))
+        mean = self._of_all(h.mean(over))
         centred = h - mean.view(shape)
-        var = _Sum.apply(self.share * centred.square().mean(over))
+        var = self._of_all(centred.square().mean(over))
         if running_mean is not None and running_var is not None:
             n = self.total * math.prod(x.shape[2:])
             running_mean.lerp_(mean.detach(), momentum)
@@ -276,19 +276,3 @@ class _WholeBatch(TorchFunctionMode):
         h = h if weight is None else h * weight.view(shape)
         h = h if bias is None else h + bias.view(shape)
         return h.to(x.dtype)
-
-
-class _Sum(torch.autograd.Function):
-    """The sum over processes; each loss depends on every summand, so gradients are summed too."""
-
-    @staticmethod
-    def forward(ctx: Any, own: Tensor) -> Tensor:
-        total = own.contiguous().clone()
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        total = gradients[0].contiguous().clone()
-        dist.all_reduce(total)
-        return total

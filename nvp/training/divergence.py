@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from nvp.errors import NVPError
 from nvp.model.labels import Examples
@@ -35,29 +36,20 @@ def explain(state: State, batch: Examples, loss: float, noise: Tensor) -> str:
 
     The step of that `loss` is repeated with the same `noise`, the state of its generator.
     """
+    names = {module: name for name, module in state.model.named_modules() if name}
     found: list[str] = []
 
-    def hook(name: str) -> Any:
-        def look(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            outputs = output if isinstance(output, tuple) else (output,)
-            tensors = [each for each in outputs if isinstance(each, Tensor)]
-            if not found and not all(torch.isfinite(t).all() for t in tensors):
-                found.append(name)
-
-        return look
-
     # Parts are done before the whole, so the first one found is the smallest at fault.
-    handles = [
-        module.register_forward_hook(hook(name))
-        for name, module in state.model.named_modules()
-        if name
-    ]
+    def look(module: nn.Module, _inputs: Any, output: Any) -> None:
+        outputs = output if isinstance(output, tuple) else (output,)
+        tensors = [each for each in outputs if isinstance(each, Tensor)]
+        if module in names and not all(torch.isfinite(t).all() for t in tensors):
+            found.append(names[module])
+
     generator = torch.Generator()
     generator.set_state(noise)
-    with torch.no_grad(), batch_statistics(state.model):
+    with torch.no_grad(), batch_statistics(state.model), register_module_forward_hook(look):
         state.loss(batch, generator)
-    for handle in handles:
-        handle.remove()
     where = f", first in layer {found[0]}" if found else ""
     if math.isfinite(loss):
         values = f"; values are not finite{where}" if found else ""

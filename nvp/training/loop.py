@@ -6,21 +6,22 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 import yaml
-from torch import nn
+from torch import Tensor, nn
 
-from nvp.config import RunConfig, TrainingConfig
-from nvp.data.augmentation import training_batch
+from nvp.config import DataConfig, RunConfig, TrainingConfig
+from nvp.data.on_disk import StoredImages
 from nvp.data.splits import TrainingData, check_test_split, shuffled, spread, training_data
 from nvp.devices import pick_device
 from nvp.errors import NVPError
 from nvp.files import write_text
 from nvp.likelihood import evaluate, reestimate_statistics, score_images
-from nvp.model.labels import Examples, images_and_labels
+from nvp.model.labels import Examples, Labelled, images_and_labels
 from nvp.model.protocol import batch_norms, batch_statistics
-from nvp.progress import bar
+from nvp.progress import shown
 from nvp.runs.checkpoint import Best, read_best, read_checkpoint
 from nvp.runs.folder import RunFolder
 from nvp.runs.load import next_options
@@ -102,6 +103,13 @@ class Job:
         best weights so far. Raises `NVPError` when a loss is not finite, and after saving when a
         validation is not, or when a signal asks for a stop. Of several processes the first writes.
         """
+        try:
+            return self._train()
+        except Divergence as error:
+            told = advice(self.folder, self.state.step, self.options)
+            raise NVPError(f"{error}; {told}") from error
+
+    def _train(self) -> dict[str, float]:
         config, state, settings = self.config, self.state, self.config.training
         plain = config.model_dump(mode="json")
         if is_first() and not self.is_spent:
@@ -113,16 +121,13 @@ class Job:
         validation = spread(self.data.validation, config.evaluation.validation_images)
         log = RunLog(self.folder, state.step) if is_first() else None
         saved = state.minutes
-        with bar(config.name) as shown, stop_requests() as stop:
-            reporter = Reporter(config.name, settings, state.model.image_shape, shown)
+        with shown(config.name) as show, stop_requests() as stop:
+            reporter = Reporter(settings, state.model.image_shape, show)
             # One step at least, if `initialise` took all of the budget.
             while (done := settings.spent(state.step, state.minutes)) < 1 or state.step == 0:
                 started = time.perf_counter()
                 batch = next_batch(state, self.data.images, config)
-                try:
-                    state.window.append(training_step(state, batch, settings, done))
-                except Divergence as error:
-                    raise NVPError(f"{error}; {self._advice()}") from error
+                state.window.append(training_step(state, batch, settings, done))
                 state.minutes += agree(time.perf_counter() - started) / 60
                 finished = settings.spent(state.step, state.minutes) >= 1
                 row: dict[str, float] = {}
@@ -138,15 +143,16 @@ class Job:
                     if log is not None:
                         log.write(row)
                     state.window.clear()
-                if log is not None:
-                    reporter.update(state.step, state.minutes, row)
+                reporter.update(state.step, state.minutes, row)
                 stopping = agree(stop.is_set()) > 0
                 # A kill must not leave best weights of a step that the checkpoint has not reached.
                 due = state.best is not None and state.best.step == state.step
                 due |= state.minutes - saved >= settings.checkpoint_minutes
                 if finished or due or stopping or failure:
                     saved = state.minutes
-                    self._save(batch)
+                    check_sound(state, batch)  # a step may ruin weights and look well
+                    if is_first():
+                        save(state, self.folder, config, self.data)
                 if failure is not None:
                     raise NVPError(
                         f"in validation after step {state.step}, which is saved: {failure}"
@@ -175,18 +181,6 @@ class Job:
         if self.config.training.early_stopping:
             keep_if_best(self.state, self.folder, row["validation"])
         return row
-
-    def _save(self, batch: Examples) -> None:
-        """Save, unless the loss is no longer finite: a step may ruin weights and look well."""
-        try:
-            check_sound(self.state, batch)
-        except Divergence as error:
-            raise NVPError(f"{error}; {self._advice()}") from error
-        if is_first():
-            save(self.state, self.folder, self.config, self.data)
-
-    def _advice(self) -> str:
-        return advice(self.folder, self.state.step, self.options)
 
 
 def training_step(
@@ -242,6 +236,24 @@ def next_batch(state: State, images: Examples, config: RunConfig) -> Examples:
     which = state.order[state.position : state.position + size]
     state.position += size
     return training_batch(images, which, config.data, state.noise).to(state.device)
+
+
+def training_batch(
+    images: Examples, which: Tensor, config: DataConfig, noise: torch.Generator
+) -> Examples:
+    """The images numbered `which`, (n,), cropped and flipped where `config` says so.
+
+    Crops are drawn before flips, and all of them from `noise`: a run that goes on draws the same.
+    """
+    pixels, labels = images_and_labels(images)
+    if config.crop is None:
+        batch = pixels[which]
+    else:
+        batch = cast(StoredImages, pixels).at_random(which, noise)
+    if config.flips:
+        flipped = torch.rand(len(which), generator=noise) < 0.5
+        batch = torch.where(flipped[:, None, None, None], batch.flip(-1), batch)
+    return batch if labels is None else Labelled(batch, labels[which])
 
 
 def validate(

@@ -43,11 +43,7 @@ class Muon(torch.optim.Adam):
     MOMENTUM = 0.95
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def step(self) -> None:  # type: ignore[override]
         for group in self.param_groups:
             if "role" in group:
                 moved = [(w, w.grad) for w in group["params"] if w.grad is not None]
@@ -55,7 +51,6 @@ class Muon(torch.optim.Adam):
                 for (weight, _), step in zip(moved, divided(orthogonal_each, ahead), strict=True):
                     self._move(weight, step, group)
         super().step()
-        return loss
 
     def _ahead(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> Tensor:
         """The momentum with this gradient, as matrices."""
@@ -134,9 +129,8 @@ def make_optimiser(model: nn.Module, settings: TrainingConfig) -> torch.optim.Op
         Role.TANH_SCALE: {"factor": settings.tanh_scale_rate},
         Role.DIRECTION: {"factor": settings.relative_step / rate, "role": Role.DIRECTION},
     }
-    decay = settings.weight_decay
     for role in (Role.KERNEL, Role.RECURRENT):
-        options[role] = {"factor": 1.0, "role": role, "weight_decay": decay}
+        options[role] = {"factor": 1.0, "role": role, "weight_decay": settings.weight_decay}
     groups = [{"params": members[role], **options[role]} for role in options if role in members]
     if settings.optimiser == Optimiser.RMSPROP:
         return torch.optim.RMSprop(groups, lr=rate, alpha=settings.alpha, eps=epsilon, foreach=True)

@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Mapping
 
 from nvp.config import TrainingConfig
 from nvp.likelihood import nats_per_bit
-from nvp.progress import LINE_SECONDS, Bar, clock
+from nvp.progress import Show, clock
 
 
 class Reporter:
     """Says how far a training run is, its score (its loss, if it has none) and the time left."""
 
     def __init__(
-        self,
-        name: str,
-        settings: TrainingConfig,
-        image_shape: tuple[int, int, int],
-        shown: Bar | None,
+        self, settings: TrainingConfig, image_shape: tuple[int, int, int], show: Show
     ) -> None:
-        self.name, self.steps, self.minutes = name, settings.steps, settings.minutes
+        self.steps, self.minutes, self.show = settings.steps, settings.minutes, show
         self.nats_per_bit = nats_per_bit(image_shape)
-        self.shown = shown
         self.first: tuple[int, float] | None = None
         self.score = ""  # of the latest row
-        self.last_line = -LINE_SECONDS
 
     def update(self, step: int, minutes: float, row: Mapping[str, float]) -> None:
         """Report after `step` steps and `minutes` of training; `row` is this step's of the log.
 
         It is empty for a step without one.
         """
+        at_once = self.first is None or "validation" in row
         self.first = self.first or (step, minutes)
         if row:
             self.score = f"loss {row['loss']:.3f}  "
@@ -43,13 +36,7 @@ class Reporter:
         left = self._minutes_left(step, minutes)
         status = f"step {step}  {self.score}{clock(minutes)} gone"
         status += "" if left is None else f", {clock(left)} to go"
-        if self.shown is not None:
-            self.shown(0.0 if left is None else minutes / (minutes + left), status)
-            return
-        now = time.perf_counter()
-        if "validation" in row or now - self.last_line >= LINE_SECONDS:
-            self.last_line = now
-            print(f"{self.name}: {status}", file=sys.stderr, flush=True)
+        self.show(0.0 if left is None else minutes / (minutes + left), status, at_once)
 
     def _both(self, bits_per_dim: float) -> str:
         """In bits/dim, and in nats an image, the unit of binary images."""

@@ -10,7 +10,7 @@ from nvp.data.splits import TrainingData
 from nvp.files import locked
 from nvp.likelihood import nats_per_bit
 from nvp.runs.folder import RunFolder, default_folder
-from nvp.runs.provenance import note_leg, write_legs
+from nvp.runs.provenance import current_leg, note_leg, write_legs
 from nvp.training.allocator import keep_freed_memory
 from nvp.training.distributed import is_first, number_of_processes
 from nvp.training.loop import Job, prepare
@@ -52,8 +52,9 @@ def train(
         if is_first() and not job.is_spent:
             if job.before is None:  # those of a run lost before its first checkpoint
                 write_legs(job.folder, [])
-            here = job.state.device, job.state.precision, number_of_processes()
-            note_leg(job.folder, *here, job.state.step, before, config.training)
+            state = job.state
+            leg = current_leg(state.device, state.precision.value, number_of_processes())
+            note_leg(job.folder, leg, state.step, before, config.training)
         spent = job.is_spent
         ended = _report(job, job.run())
     if spent:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 import zlib
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,6 @@ from nvp.runs.tensors import (
 )
 from nvp.training.distributed import agree, data_parallel
 from nvp.training.optimiser import exponential_average, make_optimiser
-from nvp.training.precision import faster_precision
 
 
 @dataclass
@@ -97,6 +97,27 @@ def begin(config: RunConfig, device: torch.device, num_images: int) -> State:
     order = torch.randperm(num_images, generator=noise)
     parallel = data_parallel(model)
     return State(model, ema, optimiser, noise, order, precision, settings.seed, parallel)
+
+
+def faster_precision(device: torch.device) -> Precision:
+    """Time a 3x3 convolution of 32 maps, forward and backward, in float32 and in bfloat16."""
+
+    def seconds(dtype: torch.dtype) -> float:
+        options: dict[str, Any] = {"device": device, "dtype": dtype}
+        x = torch.ones(32, 32, 28, 28, **options).to(memory_format=torch.channels_last)
+        weight = torch.ones(32, 32, 3, 3, requires_grad=True, **options)
+        x.requires_grad_()
+        times = []
+        for _ in range(5):
+            started = time.perf_counter()
+            nn.functional.conv2d(x, weight, padding=1).sum().backward()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - started)
+        return min(times)
+
+    faster = seconds(torch.bfloat16) < seconds(torch.float32)
+    return Precision.BF16 if faster else Precision.FP32
 
 
 def save(state: State, folder: RunFolder, config: RunConfig, data: TrainingData) -> None:

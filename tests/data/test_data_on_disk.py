@@ -13,7 +13,6 @@ from torch import Tensor
 
 from nvp.config import RunConfig, parse_config
 from nvp.data import sets
-from nvp.data.augmentation import training_batch
 from nvp.data.on_disk import RaggedRows, Rows, StoredImages
 from nvp.data.sets import fingerprint, load
 from nvp.data.splits import check_test_split, examples, load_split
@@ -22,7 +21,7 @@ from nvp.model.labels import Labelled
 from nvp.model.protocol import ImageModel
 from nvp.runs.folder import RunFolder
 from nvp.runs.tensors import load_tensors
-from nvp.training.loop import prepare
+from nvp.training.loop import prepare, training_batch
 
 
 @pytest.fixture
