@@ -6,9 +6,11 @@ not run (with the command that would run it, and its needs).
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
+from nvp.config import differences, load_config
 from nvp.errors import NVPError
 from nvp.files import write_text
 from nvp.ledger.entry import Run, runs
@@ -19,18 +21,19 @@ from nvp.tables.cells import (
     NO_LIKELIHOOD,
     Table,
     cite,
+    length,
     mark_note,
     mean_cell,
     not_run,
     provenance,
     publication,
+    schedule,
     score_cell,
     scored,
     sort_key,
     text,
 )
 from nvp.tables.epochs import by_epochs
-from nvp.tables.headers import with_expectation
 from nvp.tables.later_models import after
 from nvp.tables.overview import full_ledger, glance, hardware
 from nvp.tables.published import Published, read_published
@@ -90,6 +93,28 @@ def generated(root: Path, repository: Path) -> dict[Path, str]:
     return files | {path: with_expectation(path, ledger.get(path.stem)) for path in configs}
 
 
+def with_expectation(path: Path, run: Run | None) -> str:
+    """The text of a configuration under what its recorded run scored, and how long it took.
+
+    Without a recorded run there is no such line.
+    """
+    kept = [line for line in path.read_text("utf-8").splitlines() if not line.startswith("#:")]
+    return "\n".join([*([] if run is None else _expectation(path, run)), *kept]) + "\n"
+
+
+def _expectation(path: Path, run: Run) -> list[str]:
+    told = "Has no likelihood."
+    if run.has_likelihood:
+        unit = "" if run.is_binary else " bits/dim"
+        told = f"Expect {score_cell(run, unit=True)}{unit} on the test images."
+    told += f" The recorded run: {length(run)}{schedule(run)}, on {run.record.hardware}."
+    changed = [key for key in differences(run.config, load_config(path)) if key != "name"]
+    if changed:
+        told = f"Recorded with other settings ({', '.join(changed)}): {told}"
+    told += f" From the ledger ({run.name}), by `nvp tables`."
+    return textwrap.wrap(told, 98, initial_indent="#: ", subsequent_indent="#: ")
+
+
 def _listing(
     name: str,
     caption: str,
@@ -110,31 +135,19 @@ def _listing(
         for title in titles:
             reported = [row for row in facts.tables[name] if row.title == title]
             data = reported[0].data
-            here = [
-                run
-                for run in ledger.values()
-                if run.record.data.name == data
-                and (not autoregressive or run.fresh_model.autoregressive)
-            ]
-            rows += [
-                (
-                    title,
-                    f"**{text(run.record.title)}, this code**",
-                    score_cell(run),
-                    provenance(run),
-                )
-                for run in sorted(here, key=sort_key)
-            ]
-            rows += [
-                (title, f"{row.model}, this code", *not_run(row))
-                for row in reported
-                if row.config not in {run.name for run in here}
-            ]
+            here = [run for run in ledger.values() if run.record.data.name == data]
+            if autoregressive:
+                here = [run for run in here if run.fresh_model.autoregressive]
+            for run in sorted(here, key=sort_key):
+                model = f"**{text(run.record.title)}, this code**"
+                rows.append((title, model, score_cell(run), provenance(run)))
+            for row in reported:
+                if row.config not in {run.name for run in here}:
+                    rows.append((title, f"{row.model}, this code", *not_run(row)))
             for figure in facts.figures:
                 if figure.data == data and source in (None, figure.source):
-                    rows.append(
-                        (title, figure.model, figure.cell, publication(facts, figure, roles))
-                    )
+                    place = publication(facts, figure, roles)
+                    rows.append((title, figure.model, figure.cell, place))
             rows += [(title, "others", "–", row.remark) for row in reported if row.remark]
         first = 0 if len(titles) > 1 else 1  # rows of one set need no column that names it
         header = ("data", "model", unit, "what it is")[first:]

@@ -84,14 +84,18 @@ def mean_cell(run: Run, score: Score) -> str:
     return f"{score.bits_per_dim:.3f}"
 
 
-def score_cell(run: Run, *, unit: bool = False) -> str:
-    """The test score ± its standard error, in the unit of the run; with `unit` nats are named."""
+def score_cell(run: Run, score: Score | None = None, *, unit: bool = False) -> str:
+    """The `score`, else the test score, ± its standard error, in the unit of the run.
+
+    With `unit` nats are named.
+    """
     if not run.has_likelihood:
         return NO_LIKELIHOOD
+    score = score or run.score
     if run.is_binary:
-        mean, error = run.nats
+        mean, error = score.nats(run.config.model.image_shape)
         return f"{mean:.2f} ± {error:.2f}" + " nats" * unit
-    return f"{run.score.bits_per_dim:.3f} ± {run.score.standard_error:.3f}"
+    return f"{score.bits_per_dim:.3f} ± {score.standard_error:.3f}"
 
 
 def short(commit: str) -> str:
@@ -109,10 +113,7 @@ def scored(run: Run, row: TableRow) -> str:
 
     That is the set's own validation split where `row` says so, as for CelebA.
     """
-    if row.split == "validation":
-        score = run.scores.validation
-        return f"{score.bits_per_dim:.3f} ± {score.standard_error:.3f}"
-    return score_cell(run)
+    return score_cell(run, run.scores.validation if row.split == "validation" else None)
 
 
 def provenance(run: Run) -> str:
