@@ -237,7 +237,10 @@ def test_record_then_evaluate_by_name(trained: Path, recorded: Path, results: Pa
     shutil.copytree(recorded, results)
     command = ("record", trained / "run", "--data-root", trained / "data", "--first", 10)
     assert "--replace" in fails(*command)
-    assert tiny.nvp(*command, "--replace", "--num-draws", 3).exit_code == 0
+    (results / "runs/tiny/filmstrip.png").touch()
+    result = tiny.nvp(*command, "--replace", "--num-draws", 3)
+    assert result.exit_code == 0
+    assert "the filmstrip of tiny is left out" in result.output
     assert ledger.runs()["tiny"].scores.first_more_draws.num_draws == 3
     samples = ledger.runs()["tiny"].files.samples
     samples.unlink()

@@ -75,9 +75,8 @@ def test_the_share_of_a_budget_in_minutes(own: Path, trained: Path, tmp_path: Pa
     header["config"]["training"] |= {"steps": None, "minutes": 4 * header["minutes"]}
     save_tensors(folder.checkpoint, tensors, header)
     run, entry = load_run(folder.path, data_root=trained / "data"), runs(own)["tiny"]
-    told = describe(
-        run, run.training, "tiny", [], None, entry.record.data, entry.scores, None, None
-    )
+    test = load("tiny", "test", root=trained / "data")
+    told = describe(run, test, "tiny", [], None, entry.scores, None, None)
     assert (told.state, told.share_of_budget) == ("interrupted", pytest.approx(0.25))
 
 

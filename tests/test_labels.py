@@ -98,7 +98,7 @@ def test_a_recorded_run_does_not_go_on_with_other_labels(
     shutil.copytree(labelled, tmp_path / "data")
     path = tmp_path / "data/tiny/train_labels.npy"
     np.save(path, np.load(path)[::-1])
-    with pytest.raises(NVPError, match="was trained with other labels of tiny"):
+    with pytest.raises(NVPError, match="the training labels of tiny found here are not those"):
         reopen(entered / "runs" / "tiny", tmp_path / "run", data_root=tmp_path / "data")
 
 

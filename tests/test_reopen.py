@@ -122,7 +122,7 @@ def test_what_is_refused_is_refused_before_anything_is_written(
 
 def test_other_training_images_are_refused(entry: Path, tmp_path: Path) -> None:
     tiny.write_data(tmp_path, seed=1)
-    with pytest.raises(NVPError, match="other images"):
+    with pytest.raises(NVPError, match="the training images of tiny found here"):
         reopen(entry, tmp_path / "run", data_root=tmp_path)
 
 

@@ -40,6 +40,19 @@ class TrainingData:
     images: Examples
     validation: Examples
 
+    def check(self, checksum: str, labels_checksum: str | None, trained: Path) -> None:
+        """Raise `NVPError` unless they are those of these checksums, which `trained` learned from.
+
+        A run that noted no checksum of labels takes any.
+        """
+        labels_differ = labels_checksum not in (None, self.labels_checksum)
+        if self.checksum != checksum or labels_differ:
+            what = "labels" if self.checksum == checksum else "images"
+            raise NVPError(
+                f"the training {what} of {self.name} found here are not those of {trained}: "
+                "point --data-root at the set it was trained on"
+            )
+
 
 def training_data(config: RunConfig, data_root: str | Path | None = None) -> TrainingData:
     """Load and check the training images of a configuration, and hold some out for validation."""

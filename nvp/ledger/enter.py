@@ -14,6 +14,7 @@ import yaml
 from torch import Tensor
 
 from nvp.config import NAME, NAME_RULE, RunConfig
+from nvp.data.sets import Dataset
 from nvp.data.splits import examples, load_split
 from nvp.errors import NVPError
 from nvp.files import LOCK, empty, locked, replace_folder, sha256, write, write_text
@@ -35,7 +36,7 @@ from nvp.model.labels import Examples
 from nvp.model.protocol import batch_norms
 from nvp.paths import results_root
 from nvp.runs.folder import RunFolder
-from nvp.runs.load import TrainedRun, Training, load_run, read_config
+from nvp.runs.load import TrainedRun, load_run, read_config
 from nvp.runs.log import log_until
 from nvp.runs.provenance import Leg, code_commit, legs_until
 from nvp.runs.tensors import save_tensors, save_weights
@@ -106,21 +107,13 @@ def record(
         if entry is not None:
             weights = store_weights(run, entry.weights, keep_weights) if keep else None
             write_pictures(run, entry, images)
-            data = RecordedData(
-                name=config.data.name,
-                train_images=len(run.training.data.whole),
-                held_out=len(run.training.data.whole) - len(run.training.data.images),
-                train_sha256=run.training.data.checksum,
-                train_labels_sha256=run.training.data.labels_checksum,
-                test_images=len(test.images),
-                test_sha256=test.checksum,
-            )
+            if RunFolder(target).filmstrip.is_file():
+                line = f"nvp: the filmstrip of {target.name} is left out, as it was of another run"
+                print(f"{line}: nvp pictures --film makes one again", file=sys.stderr)
             plain = run.config.model_dump(mode="json")  # of the checkpoint: what trained it
             write_text(entry.config, yaml.safe_dump(plain, sort_keys=False))
             write(entry.log, log)
-            told = describe(
-                run, run.training, target.name, legs, commit, data, scores, draw, weights
-            )
+            told = describe(run, test, target.name, legs, commit, scores, draw, weights)
             write_text(entry.record, record_text(told))
     together()
     return read_run(target)
@@ -278,19 +271,18 @@ def store_weights(run: TrainedRun, path: Path, asked: bool | None) -> RecordedWe
 
 def describe(
     run: TrainedRun,
-    training: Training,
+    test: Dataset,
     name: str,
     legs: list[Leg],
     commit: str | None,
-    data: RecordedData,
     scores: RecordedScores | None,
     draw: RecordedDraw | None,
     weights: RecordedWeights | None,
 ) -> Record:
     """The record of a run that `legs` trained, from its checkpoint's header and its scores."""
-    settings, header = run.config.training, training.header
-    step, minutes = header.step, header.minutes
-    share = settings.spent(step, minutes)
+    assert run.training is not None
+    settings, header, data = run.config.training, run.training.header, run.training.data
+    step, share = header.step, settings.spent(header.step, header.minutes)
     return Record(
         name=name,
         title=run.config.title or name,
@@ -298,15 +290,23 @@ def describe(
         state="finished" if share >= 1 else "interrupted",
         share_of_budget=share,
         steps=step,
-        chosen_step=training.chosen_step,
+        chosen_step=run.training.chosen_step,
         images=step * settings.batch_size,
-        minutes=minutes,
+        minutes=header.minutes,
         precision=header.precision.value,
         seed=settings.seed,
         parameters=sum(p.numel() for p in run.model.parameters()),
         legs=legs,
         commit=commit,
-        data=data,
+        data=RecordedData(
+            name=run.config.data.name,
+            train_images=len(data.whole),
+            held_out=len(data.whole) - len(data.images),
+            train_sha256=data.checksum,
+            train_labels_sha256=data.labels_checksum,
+            test_images=len(test),
+            test_sha256=test.checksum,
+        ),
         scores=scores,
         draw=draw,
         weights=weights,

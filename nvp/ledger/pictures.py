@@ -46,12 +46,11 @@ def write_pictures(run: TrainedRun, entry: RunFolder, test: Examples) -> None:
 def complete(model: PixelRNN, images: Tensor) -> Tensor:
     """For each image its upper half, completions of that, and itself, as a row of a sheet."""
     half = images.shape[2] // 2
-    completed = model.complete(
-        images, half, COLUMNS - 2, generator=torch.Generator().manual_seed(0)
-    )
-    kept = greys(images, model.levels)
-    kept[:, :, half:] = 128
+    noise = torch.Generator().manual_seed(0)
+    completed = model.complete(images, half, COLUMNS - 2, generator=noise)
     whole = greys(images, model.levels)
+    kept = whole.clone()
+    kept[:, :, half:] = 128
     shown = (kept[:, None], greys(completed, model.levels), whole[:, None])
     return torch.cat(shown, dim=1).flatten(0, 1)
 

@@ -20,7 +20,7 @@ from nvp.runs.provenance import current_leg, write_legs
 from nvp.runs.tensors import load_weights, save_tensors
 from nvp.training import start
 from nvp.training.distributed import is_first, number_of_processes, together
-from nvp.training.state import State, begin, save
+from nvp.training.state import begin, save
 
 
 def resume(
@@ -78,12 +78,7 @@ def reopen(
     config, record = run.config, run.record
     check_test_split(config, data_root)
     data = training_data(config, data_root)
-    if data.checksum != record.data.train_sha256:
-        raise NVPError(
-            f"{entry} was trained on other images of {data.name} than these: use the same data set"
-        )
-    if record.data.train_labels_sha256 not in (None, data.labels_checksum):
-        raise NVPError(f"{entry} was trained with other labels of {data.name}: use the same ones")
+    data.check(record.data.train_sha256, record.data.train_labels_sha256, entry)
     state = begin(config, pick_device(device), len(data.images))
     weights = run.load_model().state_dict()
     for model in (state.model, state.average):
@@ -100,7 +95,13 @@ def reopen(
     if is_first():
         with locked(folder):
             _check_free(files)  # again: a run may have been written there since
-            _write(run, files, state, data)
+            here = state.device, state.precision.value, number_of_processes()
+            write_legs(files, [*record.legs, current_leg(*here, reopened_at=state.step)])
+            shutil.copyfile(run.files.config, files.config)
+            shutil.copyfile(run.files.log, files.log)
+            if state.best is not None:
+                save_tensors(files.best, state.average.state_dict(), state.best.model_dump())
+            save(state, files, config, data)
     together()
     return data
 
@@ -109,17 +110,6 @@ def _check_free(files: RunFolder) -> None:
     if files.checkpoint.exists():
         raise NVPError(f"{files.path} holds a run already: resume that one, or name a --run-folder")
     files.check_free()
-
-
-def _write(run: Run, files: RunFolder, state: State, data: TrainingData) -> None:
-    precision, processes = state.precision.value, number_of_processes()
-    leg = current_leg(state.device, precision, processes, reopened_at=state.step)
-    write_legs(files, [*run.record.legs, leg])
-    shutil.copyfile(run.files.config, files.config)
-    shutil.copyfile(run.files.log, files.log)
-    if state.best is not None:
-        save_tensors(files.best, state.average.state_dict(), state.best.model_dump())
-    save(state, files, run.config, data)
 
 
 def _best(run: Run) -> Best:

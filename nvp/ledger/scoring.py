@@ -99,10 +99,8 @@ def probe_labels(num_classes: int) -> Tensor:
 def score_probe(run: TrainedRun) -> Tensor:
     """Bits/dim of the probe images, (50,), in float64, on which machines agree to many digits."""
     model = in_float64(run)
-    images = probe_images(model.image_shape, model.levels)
-    if not model.num_classes:
-        return score_images(model, images, batch_size=50)
-    probe = Labelled(images, probe_labels(model.num_classes))
+    images, classes = probe_images(model.image_shape, model.levels), model.num_classes
+    probe: Examples = Labelled(images, probe_labels(classes)) if classes else images
     return score_images(model, probe, batch_size=50)
 
 

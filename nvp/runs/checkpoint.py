@@ -72,14 +72,7 @@ class Checkpoint:
 
     def check_data(self, data: TrainingData) -> None:
         """Raise `NVPError` unless the training images are those that it was trained on."""
-        header = self.header
-        labels_differ = header.labels_checksum not in (None, data.labels_checksum)
-        if data.checksum != header.data_checksum or labels_differ:
-            what = "labels" if data.checksum == header.data_checksum else "images"
-            raise NVPError(
-                f"the training {what} of {data.name} found here are not those of {self.path}: "
-                "point --data-root at the set it was trained on"
-            )
+        data.check(self.header.data_checksum, self.header.labels_checksum, self.path)
 
 
 def read_checkpoint(path: Path, config: RunConfig) -> Checkpoint:
