@@ -178,7 +178,7 @@ def _noted(path: Path, split: str) -> dict[str, str]:
 def _ragged(path: Path, sizes_path: Path) -> RaggedRows:
     pixels, sizes = _npy_rows(path), _npy_array(sizes_path)
     fits = sizes.ndim == 2 and sizes.shape[1] == 2 and sizes.dtype.kind == "i" and sizes.size
-    if not isinstance(pixels, Rows) or len(pixels.shape) > 1 or not fits or sizes.min() < 1:
+    if not isinstance(pixels, Rows) or len(pixels.shape) != 1 or not fits or sizes.min() < 1:
         raise NVPError(f"{path} and {sizes_path.name} are damaged: import the set again")
     # Products of damaged sizes would wrap in an integer. Floats are exact to 2^53.
     channels, rest = divmod(len(pixels), int(sizes.astype(np.float64).prod(axis=1).sum()))

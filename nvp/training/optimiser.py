@@ -43,7 +43,11 @@ class Muon(torch.optim.Adam):
     MOMENTUM = 0.95
 
     @torch.no_grad()
-    def step(self) -> None:  # type: ignore[override]
+    def step(self, closure: Any = None) -> Any:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             if "role" in group:
                 moved = [(w, w.grad) for w in group["params"] if w.grad is not None]
@@ -51,6 +55,7 @@ class Muon(torch.optim.Adam):
                 for (weight, _), step in zip(moved, divided(orthogonal_each, ahead), strict=True):
                     self._move(weight, step, group)
         super().step()
+        return loss
 
     def _ahead(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> Tensor:
         """The momentum with this gradient, as matrices."""
