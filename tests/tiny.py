@@ -181,8 +181,10 @@ def two_threads() -> Iterator[None]:
 
 
 @contextmanager
-def refusal(match: str | None = None, error: type[NVPError] = NVPError) -> Iterator[None]:
+def refusal(
+    match: str | None = None, error: type[NVPError] = NVPError
+) -> Iterator[pytest.ExceptionInfo[NVPError]]:
     """What is done here is refused in one line, and in words that `match` finds."""
     with pytest.raises(error, match=match) as caught:
-        yield
+        yield caught
     assert "\n" not in str(caught.value)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 
@@ -38,3 +41,23 @@ def photographs(folder: Path, number: int = 20, size: tuple[int, int] = (6, 6)) 
     for index, image in enumerate(images):
         write(folder / f"{index:02d}.png", encoded(image))
     return images
+
+
+BATCHES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]  # of CIFAR-10
+
+
+def write_cifar10(root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
+    """CIFAR-10's pickled batches of two images, which count as the published ones; their rows."""
+    from torchvision.datasets import CIFAR10
+
+    rows, contents, md5 = {}, {"batches.meta": {"label_names": ["plane"]}}, {}
+    for number, name in enumerate(BATCHES):
+        rows[name] = pixels(2, 1024, number).reshape(2, 3072)
+        contents[name] = {"data": rows[name], "labels": [number, 9]}
+    for name, content in contents.items():
+        path = write(root / CIFAR10.base_folder / name, pickle.dumps(content, protocol=2))
+        md5[name] = hashlib.md5(path.read_bytes()).hexdigest()
+    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": md5.pop("batches.meta")})
+    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", md5.pop("test_batch")]])
+    monkeypatch.setattr(CIFAR10, "train_list", list(map(list, md5.items())))
+    return rows

@@ -62,6 +62,13 @@ def interrupt(
     return counts
 
 
+def check_it_goes_on(source: Path, root: Path, options: Options = OPTIONS) -> None:
+    """The import that stopped makes the set that one makes that did not."""
+    for each in (root, root / "undisturbed"):
+        import_set(source, "mine", options, root=each)
+    assert contents(root / "mine") == contents(root / "undisturbed/mine")
+
+
 def at_20(what: str, done: int) -> bool:
     return done == 20
 
@@ -134,9 +141,7 @@ def test_stopped_between_an_image_and_its_place(
     monkeypatch.setattr(writer, "SYNC_SECONDS", seconds)
     with pytest.raises(KeyboardInterrupt):
         import_set(mixed, "mine", OPTIONS, root=tmp_path)
-    import_set(mixed, "mine", OPTIONS, root=tmp_path)
-    import_set(mixed, "mine", OPTIONS, root=tmp_path / "undisturbed")
-    assert contents(tmp_path / "mine") == contents(tmp_path / "undisturbed/mine")
+    check_it_goes_on(mixed, tmp_path)
 
 
 def test_it_goes_on_where_it_was(mixed: Path, tmp_path: Path, monkeypatch) -> None:
@@ -157,17 +162,13 @@ def test_stopped_when_all_is_written_but_not_yet_checked(
     options = Options(size=8, crop=crop, skip_unreadable=True)
     interrupt(mixed, tmp_path, lambda what, done: what == "checksums", options)
     assert (tmp_path / ".mine.import/train_images.npy").is_file()
-    import_set(mixed, "mine", options, root=tmp_path)
-    import_set(mixed, "mine", options, root=tmp_path / "undisturbed")
-    assert contents(tmp_path / "mine") == contents(tmp_path / "undisturbed/mine")
+    check_it_goes_on(mixed, tmp_path, options)
 
 
 def test_an_unfinished_file_that_was_cut_is_not_gone_on_with(mixed: Path, tmp_path: Path) -> None:
     interrupt(mixed, tmp_path, at_20)
     os.truncate(tmp_path / ".mine.import/train_images.npy", 500)
-    import_set(mixed, "mine", OPTIONS, root=tmp_path)
-    import_set(mixed, "mine", OPTIONS, root=tmp_path / "undisturbed")
-    assert contents(tmp_path / "mine") == contents(tmp_path / "undisturbed/mine")
+    check_it_goes_on(mixed, tmp_path)
 
 
 @pytest.mark.parametrize("change", ["options", "source"])
@@ -204,9 +205,7 @@ def test_a_disk_that_is_full(mixed: Path, tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(NVPError, match=r"No space left on device.*the same command goes on"):
         import_set(mixed, "mine", OPTIONS, root=tmp_path)
     monkeypatch.setattr(writer.Columns, "append", append)
-    import_set(mixed, "mine", OPTIONS, root=tmp_path)
-    import_set(mixed, "mine", OPTIONS, root=tmp_path / "undisturbed")
-    assert contents(tmp_path / "mine") == contents(tmp_path / "undisturbed/mine")
+    check_it_goes_on(mixed, tmp_path)
 
 
 def test_two_imports_of_one_name(mixed: Path, tmp_path: Path) -> None:
