@@ -19,7 +19,6 @@ from torch import nn
 
 from nvp import RealNVP, RealNVPConfig
 from nvp.ledger.enter import record
-from nvp.paths import results_root
 from nvp.runs.folder import RunFolder
 from nvp.runs.log import read_log
 from nvp.runs.tensors import load_tensors, save_tensors
@@ -64,8 +63,7 @@ def home(trained: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def recorded(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ledger that holds that run, beside the published figures; do not change it."""
-    root = tmp_path_factory.mktemp("results")
-    shutil.copy(results_root() / "published.yaml", root)
+    root = tiny.ledger(tmp_path_factory.mktemp("results"))
     record(trained / "run", data_root=trained / "data", first=20, num_draws=4, root=root)
     return root
 
@@ -88,9 +86,7 @@ def pixelrnn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     # As if step 2 had been the best, so that it can be told from the last one.
     tensors, header = load_tensors(RunFolder(run).best)
     save_tensors(RunFolder(run).best, tensors, header | {"step": 2})
-    root = folder / "results"
-    root.mkdir()
-    shutil.copy(results_root() / "published.yaml", root)
+    root = tiny.ledger(folder / "results")
     record(run, data_root=folder / "data", first=20, num_draws=4, root=root)
     return folder / "data", root
 
@@ -109,9 +105,7 @@ def gan(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("gan")
     tree = tiny.config_tree() | {"name": "a-gan", "title": "A tiny GAN"}
     tree["model"] = {"family": "gan", "image_shape": [1, 8, 8], "latent": 3, "width": 4}
-    root = folder / "results"
-    root.mkdir()
-    shutil.copy(results_root() / "published.yaml", root)
+    root = tiny.ledger(folder / "results")
     record(tiny.train(folder, tree), data_root=folder / "data", root=root)
     return folder / "data", root
 

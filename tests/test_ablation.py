@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import math
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pytest
 import tiny
 import torch
 import yaml
-from nvp_book.ablation import (
-    Ablation,
-    Mean,
-    VariantRun,
-    compare,
-    load_ablation,
-    read_rows,
-    write_rows,
-)
+from nvp_book.ablation import Ablation, VariantRun, compare, load_ablation, read_rows, write_rows
 from tiny import refusal
 
 from nvp import RealNVP, RealNVPConfig
@@ -85,29 +75,13 @@ def test_runs_that_are_recorded_are_not_made_again(
     monkeypatch.setattr(
         runner, "run", lambda *job: made.append((job[2].name, job[3])) or actual(*job)
     )
-    text = output.read_text()
     write_rows(rows[:2] + rows[3:], output)
     assert run_all(small, output) == 0
     assert made == [("wide", 0)]
     again = [r.model_copy(update={"seconds": 0}) for r in read_rows(output)]
     assert again == [r.model_copy(update={"seconds": 0}) for r in rows]  # and it is deterministic
-    output.write_text(text)
     assert run_all(small, output) == 0
     assert made == [("wide", 0)]
-
-
-def test_a_conditional_model_is_scored_with_its_labels(
-    small: Ablation, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(root, tmp_path / "data")
-    for images in (tmp_path / "data/tiny").glob("*_images.npy"):
-        labels = np.arange(len(np.load(images))) % 3
-        np.save(images.with_name(images.name.replace("images", "labels")), labels)
-    monkeypatch.setenv("NVP_DATA", str(tmp_path / "data"))
-    classes = small.baseline.model_copy(update={"set": ("model.num_classes=3",)})
-    conditional = small.model_copy(update={"variants": (classes,), "seeds": (0,)})
-    assert run_all(conditional, tmp_path / "rows.csv") == 0
-    assert math.isfinite(read_rows(tmp_path / "rows.csv")[0].test)
 
 
 def test_a_table_holds_one_experiment(small: Ablation, tmp_path: Path) -> None:
@@ -130,30 +104,20 @@ def test_a_variant_may_have_seeds_of_its_own(small: Ablation, tmp_path: Path) ->
         run_all(own, output)
 
 
-@pytest.mark.parametrize(
-    ("error", "told"),
-    [
-        (NVPError("the loss is nan"), "failed: the loss is nan"),
-        (RuntimeError("no memory"), "failed: RuntimeError: no memory"),
-    ],
-)
 def test_a_run_that_fails_is_named_and_leaves_no_row(
-    error: Exception,
-    told: str,
-    small: Ablation,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    small: Ablation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     def run(_ablation: Ablation, _machine, variant, seed: int) -> VariantRun:
         if variant.name == "wide":
-            raise error
+            raise RuntimeError("no memory") if seed else NVPError("the loss is nan")
         return row(variant.name, seed, 4.0, small.settings(variant))
 
     monkeypatch.setattr(runner, "run", run)
     assert run_all(small, tmp_path / "rows.csv") == 1
     assert {r.variant for r in read_rows(tmp_path / "rows.csv")} == {"plain"}
-    assert f"wide, seed 0: {told}" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "wide, seed 0: failed: the loss is nan" in told
+    assert "wide, seed 1: failed: RuntimeError: no memory" in told
 
 
 def test_differences_are_paired_by_seed(small: Ablation) -> None:
@@ -169,10 +133,6 @@ def test_differences_are_paired_by_seed(small: Ablation) -> None:
     assert alone.differences == pytest.approx((0.1,))
     assert math.isnan(alone.difference.error)
     assert [each.variant.name for each in compare(small, rows[:2])] == ["plain"]
-
-
-def test_mean_of_three() -> None:
-    assert Mean.of([1.0, 2.0, 3.0]) == Mean(2.0, pytest.approx(1 / math.sqrt(3)))
 
 
 def test_every_difference_of_the_presets_is_a_variant() -> None:
@@ -213,7 +173,7 @@ def test_without_weight_norm_it_is_the_same_function_at_first() -> None:
     assert plain.weight_scale_penalty() < normed.weight_scale_penalty()
 
 
-def test_without_skips_the_output_reads_the_trunk_alone() -> None:
+def test_without_skips_no_weight_is_of_a_skip() -> None:
     nets = {}
     for skips in (True, False):
         config = RealNVPConfig.paper((1, 8, 8), num_blocks=2, width=4, skips=skips)
@@ -222,12 +182,3 @@ def test_without_skips_the_output_reads_the_trunk_alone() -> None:
     assert type(nets[True]) is CouplingNet
     assert type(nets[False]) is TrunkNet
     assert not any("skip" in name for name, _ in nets[False].named_parameters())
-    net, x = nets[False].eval(), torch.randn(2, 1, 8, 8)
-    before = net(x)
-    with torch.no_grad():
-        net.blocks[-1].conv2.bias.add_(1.0)  # the trunk moves by one, and with it the output
-    h = net.conv_in(net.treatment(x))
-    for block in net.blocks:
-        h = block(h)
-    assert torch.allclose(net(x), net.conv_out(torch.relu(net.norm_out(h))), atol=1e-6)
-    assert not torch.allclose(net(x), before, atol=1e-3)

@@ -117,20 +117,17 @@ def test_columns_examples_and_literal_text() -> None:
 
 
 def test_fields_have_their_defaults_and_comments() -> None:
-    from nvp.config import DataConfig, EvaluationConfig, RunConfig
+    from nvp.config import DataConfig, RunConfig
     from nvp.data.importing.source import Picture
     from nvp.flows.config import RealNVPConfig
     from nvp.flows.realnvp import RealNVP
     from nvp.model.config import ModelConfig
     from nvp.model.protocol import ImageModel
-    from nvp.training.state import State
 
     data = docstrings.fields(DataConfig, NAMES, "nvp.config")
     assert data[0] == "* ``name: str``"
     assert "* ``limit: int | None = null``: use only the first so many training images" in data
     assert '* ``title: str = ""``' in docstrings.fields(RunConfig, NAMES, "nvp.config")
-    held_out = docstrings.fields(EvaluationConfig, NAMES, "nvp.config")[2]
-    assert held_out.startswith("* ``validation_images: int = 1000``: In training: so many images")
     base, own = (docstrings.fields(c, NAMES, c.__module__) for c in (ModelConfig, RealNVPConfig))
     assert (base[0], own[0]) == ("* ``family: str``", "* ``family: str = realnvp``")
     assert "* ``affine_order: AffineOrder = scale_then_shift``" in own
@@ -141,10 +138,6 @@ def test_fields_have_their_defaults_and_comments() -> None:
         "* ``levels: int = 256``: number of values of a sub-pixel: 0..levels-1"
     )
     assert docstrings.fields(RealNVP, NAMES, "nvp.flows.realnvp") == []  # those of the protocol
-    assert any(
-        f.startswith("* ``window: list[tuple[float, float]]``")
-        for f in docstrings.fields(State, NAMES, "nvp.training.state")
-    )
 
 
 def test_buttons_follow_from_the_address_of_the_repository() -> None:

@@ -7,14 +7,13 @@ import sys
 
 import pytest
 import torch
-from pixels import OUTPUTS, config, generator, randomised
+from pixels import OUTPUTS, config, noise, randomised
 from torch import Tensor
 
 from nvp import PixelRNN, RealNVP, RealNVPConfig
 from nvp.autoregressive.coding import RESOLUTION, decode, encode, frequencies
 from nvp.autoregressive.config import Kind
 from nvp.errors import NVPError
-from nvp.model.protocol import ImageModel
 
 kinds = pytest.mark.parametrize("kind", Kind)
 
@@ -24,10 +23,9 @@ def tiny(kind: str = "row_lstm", channels: int = 1, **changes: object) -> PixelR
     return randomised(PixelRNN(config(kind, (channels, 4, 5), **changes))).float()
 
 
-def any_images(model: ImageModel, count: int = 7) -> Tensor:
+def any_images(model: PixelRNN, count: int = 7) -> Tensor:
     """Every level alike, so that rare ones are among them."""
-    size = (count, *model.image_shape)
-    return torch.randint(model.levels, size, generator=generator(), dtype=torch.uint8)
+    return noise(count, *model.image_shape, levels=model.levels)
 
 
 def bits(counts: Tensor, images: Tensor) -> float:

@@ -9,15 +9,13 @@ from typing import Any, Literal
 
 import pytest
 import tiny
+import torch
 from pydantic import ValidationError
 from tiny import refusal
 
 from nvp import RealNVPConfig, paths
-from nvp.autoregressive.config import Kind, MultiScaleConfig, PixelRNNConfig
-from nvp.config import FAMILIES, Optimiser, RunConfig, load_config, parse_config
-from nvp.errors import NVPError
+from nvp.config import FAMILIES, Optimiser, load_config, parse_config
 from nvp.flows.coupling import AffineOrder
-from nvp.flows.masks import Parity
 from nvp.flows.preprocess import LogitForm
 from nvp.model.config import Section
 
@@ -26,8 +24,12 @@ RECORDED = sorted((paths.results_root() / "runs").glob("*/config.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS + RECORDED, ids=lambda p: f"{p.parent.name}/{p.stem}")
-def test_a_title_says_the_sizes_of_the_model(path: Path) -> None:
+def test_a_configuration_builds_a_model_of_the_sizes_that_its_title_says(path: Path) -> None:
     config = load_config(path)
+    with torch.device("meta"):  # takes no memory and no time
+        model = config.build_model()
+    assert tuple(model.image_shape) == tuple(config.model.image_shape)
+    assert model.levels == config.model.levels
     fields = {
         r"(\d+) (?:blocks|layers?)": ("num_blocks", "num_layers", "blocks", "layers"),
         r"h=(\d+)": ("hidden",),
@@ -38,41 +40,15 @@ def test_a_title_says_the_sizes_of_the_model(path: Path) -> None:
         if said := re.search(pattern, config.title):
             size = int(next(filter(None, said.groups())))
             assert size in {getattr(config.model, name, None) for name in names}
+    if re.match("(cifar10|imagenet32|imagenet64)-(?!small)", config.name):  # of the second paper
+        assert config.training.optimiser is Optimiser.RMSPROP
 
 
 def refused(tree: dict[str, Any]) -> str:
     """The one line with which a tree is refused."""
-    with pytest.raises(NVPError) as caught:
+    with refusal("^mine.yaml: ") as caught:
         parse_config(tree, "mine.yaml")
-    line = str(caught.value)
-    assert "\n" not in line
-    assert line.startswith("mine.yaml: ")
-    return line
-
-
-def narrow(config: RunConfig) -> RunConfig:
-    """The same layers with few features, which take no time to build."""
-
-    def few(model: Any) -> Any:
-        match model:
-            case RealNVPConfig():
-                return model.model_copy(update={"width": 2})
-            case MultiScaleConfig():
-                return model.model_copy(
-                    update={"small": few(model.small), "large": few(model.large)}
-                )
-        return model.model_copy(update={"hidden": 2, "head": 4})
-
-    return config.model_copy(update={"model": few(config.model)})
-
-
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_configuration_file_parses_and_its_model_builds(path: Path) -> None:
-    config = narrow(load_config(path))
-    model = config.build_model()
-    assert tuple(model.image_shape) == tuple(config.model.image_shape)
-    assert model.levels == config.model.levels
-    assert sum(p.numel() for p in model.parameters()) > 0
+    return str(caught.value)
 
 
 def test_a_preset_is_expanded_and_changed() -> None:
@@ -80,9 +56,6 @@ def test_a_preset_is_expanded_and_changed() -> None:
     tree["model"] |= {"preset": "official", "logit": "paper"}
     model = parse_config(tree, "mine.yaml").model
     assert model.affine_order is AffineOrder.SHIFT_THEN_SCALE
-    assert model.first_kept is Parity.EVEN
-    assert model.logit is LogitForm.PAPER
-    assert model.width == 4
     assert model == RealNVPConfig.official(
         (1, 8, 8), num_scales=2, num_blocks=0, width=4, logit="paper"
     )
@@ -96,7 +69,6 @@ def test_a_preset_is_expanded_and_changed() -> None:
         (None, "traning", "did you mean `training`? valid keys of a configuration: name, title"),
         ("data", "flip", "did you mean `flips`? valid keys of data: name, flips"),
         ("training", "stepz", "did you mean `steps`? valid keys of training: steps, minutes"),
-        ("evaluation", "widht", "valid keys of evaluation: num_draws"),
         ("model", "widht", "did you mean `width`? valid keys of realnvp: preset, family"),
         ("model", "persets", "did you mean `preset`?"),
         ("model", "hidden", "valid keys of realnvp"),  # which is a Pixel RNN's
@@ -126,29 +98,20 @@ def test_a_required_key_that_is_spelt_wrong_is_told_from_a_missing_one(
     assert f" {where}: Field required" in refused(tree)
 
 
-HUGE = 10**9
-
-
-@pytest.mark.parametrize("key", ["width", "num_blocks", "num_scales", "image_shape"])
-def test_no_size_fills_the_memory(key: str) -> None:
+def test_no_size_fills_the_memory() -> None:
     """Each of these was built until something stopped it."""
-    tree = tiny.config_tree()
-    tree["model"][key] = [1, HUGE, HUGE] if key == "image_shape" else HUGE
-    assert f" model.{key}" in refused(tree)
-    assert "should be less than or equal to" in refused(tree)
-
-
-@pytest.mark.parametrize("key", ["num_layers", "hidden", "head", "first_kernel", "kernel_size"])
-def test_no_size_of_a_pixel_rnn_fills_the_memory(key: str) -> None:
-    tree = tiny.pixelrnn_tree()
-    tree["model"][key] = HUGE + 1
-    assert f" model.{key}: Input should be less than or equal to" in refused(tree)
-
-
-def test_a_gaussian_has_a_covariance_that_fits() -> None:
-    tree = tiny.config_tree()
-    tree["model"] = {"family": "gaussian", "image_shape": [3, 512, 512]}
-    assert " model: images of 786432 sub-pixels have a covariance of" in refused(tree)
+    flow, pixels, huge = tiny.config_tree(), tiny.pixelrnn_tree(), 10**9 + 1
+    for tree, keys in (
+        (flow, ("width", "num_blocks", "num_scales")),
+        (pixels, ("num_layers", "hidden", "head", "first_kernel", "kernel_size")),
+    ):
+        for key in keys:
+            changed = {**tree, "model": {**tree["model"], key: huge}}
+            assert f" model.{key}: Input should be less than or equal to" in refused(changed)
+    flow["model"]["image_shape"] = [1, huge, huge]
+    assert " model.image_shape.1: Input should be less than or equal to" in refused(flow)
+    flow["model"] = {"family": "gaussian", "image_shape": [3, 512, 512]}
+    assert " model: images of 786432 sub-pixels have a covariance of" in refused(flow)
 
 
 @pytest.mark.parametrize(
@@ -163,31 +126,14 @@ def test_a_gaussian_has_a_covariance_that_fits() -> None:
         ("model", "levels", 2, "model.levels: Input should be 256"),
         ("model", "image_shape", None, "model: image_shape must be [channels, height, width]"),
         ("model", "image_shape", [28, 28], "model: image_shape must be [channels"),
-        ("model", "image_shape", [28], "model: image_shape must be [channels"),
-        ("model", "image_shape", [1, "a", 8], "model.image_shape"),
         ("model", "image_shape", [1, 0, 8], "model.image_shape"),
         ("model", "image_shape", [1, 7, 8], "7x8 is not divisible by 2: use fewer scales or pad"),
-        ("model", "norm_scope", "some", "model.norm_scope"),
-        ("model", "width", 0, "model.width"),
-        ("model", "width", "wide", "model.width"),
-        ("model", "alpha", 0.5, "model.alpha"),
-        ("data", "name", None, "data.name"),
         ("training", "batch_size", 1, "training.batch_size"),
-        ("training", "learning_rate", -1, "training.learning_rate"),
-        ("training", "precision", "fp8", "training.precision"),
-        ("training", "optimiser", "sgd", "training.optimiser"),
-        ("training", "alpha", 1.0, "training.alpha"),
         ("training", "betas", [2, 3], "training.betas.0: Input should be less than 1"),
-        ("training", "betas", [0.9, -0.1], "training.betas.1"),
         ("training", "seed", 99999999999999999999, "training.seed: Input should be less than"),
-        ("training", "seed", -1, "training.seed"),
         ("training", "steps", 10**400, "training.steps: Input should be less than"),
         ("training", "minutes", math.inf, "training.minutes: Input should be a finite number"),
-        ("training", "learning_rate", math.inf, "training.learning_rate: Input should be a finite"),
-        ("training", "epsilon", math.nan, "training.epsilon"),
         ("training", "clip_norm", math.nan, "training.clip_norm"),
-        ("training", "validate_minutes", math.nan, "training.validate_minutes"),
-        ("model", "checkerboard_scale_init", math.nan, "model.checkerboard_scale_init"),
         ("model", "weight_scale_l2", math.inf, "model.weight_scale_l2"),
         ("training", "steps", None, "training: set steps, minutes or both: a run needs a budget"),
     ],
@@ -198,24 +144,17 @@ def test_bad_values_are_named(section: str, key: str, value: Any, complaint: str
     assert complaint in refused(tree)
 
 
-def test_infinite_norms_and_cadences_are_none(tmp_path: Path) -> None:
+def test_numbers_are_those_of_yaml_1_2_and_norms_and_cadences_may_be_infinite(
+    tmp_path: Path,
+) -> None:
     keys = ("clip_norm", "checkpoint_minutes", "validate_minutes")
-    config = load_config(
-        tiny.write_config(tmp_path / "tiny.yaml"), [f"training.{key}=.inf" for key in keys]
-    )
+    changes = ["steps=010", "learning_rate=1e-2", *(f"{key}=.Inf" for key in keys)]
+    path = tiny.write_config(tmp_path / "tiny.yaml")
+    config = load_config(path, [f"training.{change}" for change in changes])
+    assert (config.training.steps, config.training.learning_rate) == (10, 0.01)
     assert [getattr(config.training, key) for key in keys] == [math.inf] * 3
     kept = tiny.write_config(tmp_path / "kept.yaml", config.model_dump(mode="json"))
     assert load_config(kept) == config
-
-
-def test_the_family_decides_on_the_keys() -> None:
-    config = parse_config(tiny.pixelrnn_tree(), "mine.yaml")
-    assert isinstance(config.model, PixelRNNConfig)
-    assert (config.model.kind, config.model.levels) == (Kind.PIXELCNN, 2)
-    assert parse_config(config.model_dump(mode="json"), "mine.yaml") == config
-    flow = parse_config(tiny.config_tree(), "mine.yaml")
-    assert isinstance(flow.model, RealNVPConfig)
-    assert flow.model.levels == 256
 
 
 @pytest.mark.parametrize(
@@ -224,8 +163,6 @@ def test_the_family_decides_on_the_keys() -> None:
         ("hiden", 3, " model.hiden: unknown key; did you mean `hidden`? valid keys of pixelrnn: "),
         ("preset", "paper", " model.preset: unknown key"),
         ("num_classes", 3, " model.num_classes: this family takes no labels"),
-        ("kind", "row", " model.kind: "),
-        ("levels", 1, " model.levels: "),
         ("kernel_size", 4, " model: kernel_size must be odd"),
         ("image_shape", [2, 8, 8], " model: image_shape must have 1 or 3 channels"),
     ],
@@ -251,14 +188,6 @@ def test_bad_keys_of_a_multi_scale_pixel_rnn_are_named() -> None:
     assert " model: small.image_shape [1, 3, 3] must be large.image_shape" in refused(tree)
 
 
-def test_the_paper_optimises_by_rmsprop() -> None:
-    for path in CONFIGS:
-        config = load_config(path)
-        small = config.name.startswith("cifar10-small")  # of our own, by Muon
-        if config.name.startswith(("cifar10-", "imagenet32-", "imagenet64-")) and not small:
-            assert config.training.optimiser is Optimiser.RMSPROP
-
-
 @pytest.mark.parametrize("name", ["", "Upper Case", "../elsewhere", "a/b", ".hidden"])
 def test_a_name_must_do_for_a_folder(name: str) -> None:
     line = refused({**tiny.config_tree(), "name": name})
@@ -266,11 +195,8 @@ def test_a_name_must_do_for_a_folder(name: str) -> None:
 
 
 @pytest.mark.parametrize("section", ["model", "data", "training"])
-def test_missing_sections_are_named(section: str) -> None:
-    tree = tiny.config_tree()
-    del tree[section]
-    assert f" {section}: " in refused(tree)
-    assert f" {section}: " in refused({**tree, section: "none"})
+def test_a_section_that_has_no_keys_is_named(section: str) -> None:
+    assert f" {section}: " in refused({**tiny.config_tree(), section: "none"})
 
 
 def test_a_family_refuses_the_name_of_another() -> None:
@@ -282,16 +208,13 @@ def test_a_family_refuses_the_name_of_another() -> None:
 
 def test_overrides(tmp_path: Path) -> None:
     path = tiny.write_config(tmp_path / "tiny.yaml")
-    training = ["training.minutes=5", "training.learning_rate=1e-2", "training.steps=null"]
+    budget = ["training.minutes=5", "training.learning_rate=1e-2", "training.steps=null"]
     others = ["data.flips=true", "model.logit=paper", "title=a=b", "evaluation.num_draws=3"]
-    config = load_config(path, [*training, *others])
-    assert config.training.minutes == 5
-    assert config.training.steps is None
-    assert config.training.learning_rate == 0.01
-    assert config.data.flips
+    config = load_config(path, [*budget, *others])
+    training = config.training
+    assert (training.minutes, training.steps, training.learning_rate) == (5, None, 0.01)
+    assert (config.data.flips, config.evaluation.num_draws, config.title) == (True, 3, "a=b")
     assert config.model.logit is LogitForm.PAPER
-    assert config.evaluation.num_draws == 3
-    assert config.title == "a=b"
 
 
 @pytest.mark.parametrize(
@@ -301,15 +224,11 @@ def test_overrides(tmp_path: Path) -> None:
         ("=5", "should look like training.minutes=5"),
         ("name.a=5", "name has no keys below it"),
         ("training.steps=[1", "is not YAML"),
-        ("training.steps=2020-13-45", "is not YAML"),
-        ("training.steps=" + "[" * 1000, "is not YAML"),
         ("training.stepz=5", "training.stepz: unknown key"),
         ("optimiser.rate=5", "optimiser: unknown key"),
         # What is no number is not made one.
-        ("training.steps=true", "training.steps: must not be true or false, got True"),
-        ("training.seed=yes", "training.seed: must not be true or false"),
+        ("training.steps=yes", "training.steps: must not be true or false, got True"),
         ("model.image_shape=[true, 8, 8]", "model.image_shape: must not be true or false"),
-        ("data.crop=true", "data.crop: must not be true or false"),
         ("training.minutes=4:30", "training.minutes: Input should be a valid number"),
         ("training.steps=0x10", "training.steps: Input should be a valid integer"),
     ],
@@ -323,15 +242,12 @@ def test_bad_overrides_are_one_line(override: str, complaint: str, tmp_path: Pat
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"name: [", "is not YAML"),
         (b"\xff\xfe\x00", "is not YAML"),
         (b"name: 2020-13-45", "is not YAML: month must be in 1..12"),
-        (b"name: !!int x", "is not YAML"),
         (b"name: !!timestamp x", "is not YAML"),
         (b"training: {steps: 1}\ntraining: {}", "is not YAML: training is given twice"),
         (b"name: " + b"9" * 5000, "is not YAML"),
         (b"[" * 1000, "is not YAML: its brackets are nested too deeply"),
-        (b"", "should hold the keys name, model, data and training"),
         (b"- 1", "should hold the keys name, model, data and training"),
         (None, "cannot read the configuration"),
     ],
@@ -354,16 +270,3 @@ def test_a_field_of_ones_own_may_take_truth_values() -> None:
 
     given = {"mask": [True, False], "always": True, "anything": True}
     assert Own(**given).model_dump() == given
-
-
-def test_numbers_are_those_of_yaml_1_2(tmp_path: Path) -> None:
-    changes = ["training.steps=010", "training.learning_rate=1e-2", "training.clip_norm=.Inf"]
-    training = load_config(tiny.write_config(tmp_path / "tiny.yaml"), changes).training
-    assert (training.steps, training.learning_rate, training.clip_norm) == (10, 0.01, math.inf)
-
-
-def test_configurations_do_not_change() -> None:
-    config = tiny.configuration()
-    for part in (config, config.model, config.data, config.training, config.evaluation):
-        with pytest.raises(ValidationError):
-            setattr(part, next(iter(type(part).model_fields)), None)

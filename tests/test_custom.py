@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,13 @@ import torch
 from ledgers import rewrite
 from tiny import refusal
 
-from nvp import RealNVPConfig
+from nvp import RealNVP, RealNVPConfig
 from nvp.config import parse_config
 from nvp.errors import NVPError
 from nvp.ledger import enter as record
 from nvp.ledger import entry as ledger
 from nvp.ledger import verify
 from nvp.model.custom import import_family, is_path
-from nvp.paths import results_root
 from nvp.runs.load import load_run, trust_option
 from nvp.runs.sheet import write_samples
 from nvp.runs.tensors import load_tensors
@@ -62,6 +60,16 @@ class HistogramsConfig(ModelConfig):
 
     def build(self):
         return Histograms(self)
+
+
+class Part(ModelConfig):
+    def build(self):
+        raise NotImplementedError
+
+
+class PartsConfig(HistogramsConfig):
+    optional: Part | None = None
+    several: list[Part] = []
 """
 
 
@@ -90,9 +98,7 @@ def tree_of(family: str, **model: Any) -> dict[str, Any]:
 
 def test_from_the_configuration_to_the_tables(module: str, tmp_path: Path) -> None:
     run = tiny.train(tmp_path, tree_of(f"{module}:HistogramsConfig", sharpness=2))
-    data_root, root = tmp_path / "data", tmp_path / "results"
-    root.mkdir()
-    shutil.copy(results_root() / "published.yaml", root)
+    data_root, root = tmp_path / "data", tiny.ledger(tmp_path / "results")
     record.record(run, data_root=data_root, first=20, num_draws=2, root=root)
 
     entry = ledger.runs(root)["tiny"]
@@ -107,7 +113,7 @@ def test_from_the_configuration_to_the_tables(module: str, tmp_path: Path) -> No
     assert rows[0][2].startswith(f"{entry.score.bits_per_dim:.3f} ± ")
 
     sheet = tmp_path / "sheet.png"
-    assert tiny.nvp("sample", run, "-n", 4, "--out", sheet, "--data-root", data_root).exit_code == 0
+    tiny.done("sample", run, "-n", 4, "--out", sheet, "--data-root", data_root)
     assert sheet.is_file()
     sharper = tiny.nvp("train", "--resume", run, "--set", "model.sharpness=3")
     assert "model.sharpness=2.0" in sharper.output + sharper.stderr
@@ -144,14 +150,9 @@ def test_a_configuration_made_in_python_says_where_it_is(module: str) -> None:
     ("family", "changes", "complaint"),
     [
         ("no_such_module:Config", {}, "no_such_module, which cannot be imported"),
-        ("my_histograms:Missing", {}, "my_histograms has no Missing"),
+        ("my_histograms:Histograms.Missing", {}, "my_histograms has no Histograms.Missing"),
         ("my_histograms:Histograms", {}, "Histograms of my_histograms, which is no subclass"),
-        (
-            "nvp.model.config:ModelConfig",
-            {},
-            "ModelConfig of nvp.model.config, which is no subclass",
-        ),
-        ("my_histograms:", {}, "model: unknown family 'my_histograms:'; use realnvp"),
+        ("nvp.model.config:ModelConfig", {}, "ModelConfig of nvp.model.config, which is no"),
         ("my_histograms", {}, "model: unknown family 'my_histograms'; use realnvp"),
         (
             "my_histograms:HistogramsConfig",
@@ -160,41 +161,21 @@ def test_a_configuration_made_in_python_says_where_it_is(module: str) -> None:
             "my_histograms:HistogramsConfig: family, image_shape, levels, num_classes, sharpness",
         ),
         ("my_histograms:HistogramsConfig", {"sharpness": "x"}, " model.sharpness: "),
-        ("my_histograms:HistogramsConfig", {"image_shape": [8, 8]}, " model.image_shape"),
     ],
 )
 def test_what_is_wrong_is_named(
     family: str, changes: dict[str, Any], complaint: str, module: str
 ) -> None:
-    with pytest.raises(NVPError) as caught:
+    with refusal("^mine.yaml:.*" + re.escape(complaint)):
         parse_config(tree_of(family, **changes), "mine.yaml")
-    line = str(caught.value)
-    assert line.startswith("mine.yaml: ")
-    assert complaint in line
-    assert "\n" not in line
-
-
-PARTS = """
-
-class Part(ModelConfig):
-    def build(self):
-        raise NotImplementedError
-
-
-class PartsConfig(HistogramsConfig):
-    optional: Part | None = None
-    several: list[Part] = []
-"""
 
 
 @pytest.mark.parametrize("where", ["optional", "several.0"])
 def test_an_unknown_key_of_a_part_is_named(where: str, module: str) -> None:
-    edit(MODULE, MODULE + PARTS)
     part = {"image_shape": [1, 8, 8], "widht": 1}
     parts = {"optional": part} if where == "optional" else {"several": [part]}
-    with pytest.raises(NVPError) as caught:
+    with refusal(rf"^mine.yaml: model\.{where}\.widht: unknown key$"):
         parse_config(tree_of(f"{module}:PartsConfig", **parts), "mine.yaml")
-    assert str(caught.value) == f"mine.yaml: model.{where}.widht: unknown key"
 
 
 def test_a_module_that_is_gone_is_named_when_the_ledger_is_read(
@@ -216,10 +197,6 @@ def test_only_module_and_class_make_a_path() -> None:
     assert is_path("a.b:C")
     assert is_path("a:B.C")
     assert import_family(f"{__name__}:Outer.Narrow") is Outer.Narrow
-    with pytest.raises(ValueError, match=r"nvp\.flows\.config has no RealNVPConfig\.C"):
-        import_family("nvp.flows.config:RealNVPConfig.C")
-    with pytest.raises(ValueError, match="which is no subclass of ModelConfig"):
-        import_family("pathlib:Path")
     assert not any(map(is_path, ("realnvp", "a:", ":C", ".a:C", "a:b:C", "", None)))
 
 
@@ -284,8 +261,7 @@ def test_weights_may_be_shared(module: str, tmp_path: Path) -> None:
     """One tensor under two names, as with tied embeddings."""
     edit("self.logits = nn.Parameter", "self.tied = self.logits = nn.Parameter")
     run = tiny.train(tmp_path, tree_of(f"{module}:HistogramsConfig"))
-    more = ("--data-root", tmp_path / "data", "--set", "training.steps=3")
-    assert tiny.nvp("train", "--resume", run, *more).exit_code == 0
+    tiny.done(*tiny.going_on(tmp_path, 3))
     scored = {"first": 20, "num_draws": 2, "root": tmp_path / "results"}
     entry = record.record(run, data_root=tmp_path / "data", **scored)
     model = entry.load_model()
@@ -305,9 +281,8 @@ def test_samples_that_are_no_images_are_one_line(
 ) -> None:
     edit(old, new)
     model = parse_config(tree_of(f"{module}:HistogramsConfig"), "mine.yaml").build_model()
-    with pytest.raises(NVPError, match=r"Histograms\.sample must give uint8") as caught:
+    with refusal(rf"Histograms\.sample must give uint8 .*{re.escape(got)}: mend the model$"):
         write_samples(model, tmp_path / "a.png", 4)
-    assert str(caught.value).endswith(f"{got}: mend the model")
 
 
 # A Real NVP of one's own, without a change.
@@ -326,9 +301,8 @@ class MyConfig(RealNVPConfig):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("optimiser", ["adam", "muon"])
 def test_a_real_nvp_of_ones_own_trains_like_that_of_the_package(
-    optimiser: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bit for bit, with every setting that asks for the roles of parameters."""
     (tmp_path / "my_nvp.py").write_text(SUBCLASS)
@@ -338,12 +312,9 @@ def test_a_real_nvp_of_ones_own_trains_like_that_of_the_package(
     for family in ("realnvp", "my_nvp:MyConfig"):
         tree = tiny.config_tree()
         tree["model"] |= {"family": family, "num_blocks": 1}
-        tree["training"] |= {"tanh_scale_rate": 10, "optimiser": optimiser}
+        tree["training"] |= {"tanh_scale_rate": 10, "optimiser": "muon"}
         config = parse_config(tree, "mine.yaml")
-        assert config.model.family == family
-        assert type(config.build_model()).__name__ == (
-            "RealNVP" if family == "realnvp" else "MyNVP"
-        )
+        assert (type(config.build_model()) is RealNVP) == (family == "realnvp")
         prepare(config, tmp_path / family, data_root=root).run()
         states.append(load_tensors(tmp_path / family / "checkpoint.safetensors")[0])
     ours, theirs = states

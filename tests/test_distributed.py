@@ -72,6 +72,16 @@ def in_processes(work: Callable[[], Any], number: int = 2) -> list[int]:
     return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 
+def found_by_two(work: Callable[[], Any], folder: Path) -> list[Any]:
+    """What `work` returns in the first of two processes, and in the other one."""
+
+    def keep() -> None:
+        torch.save(work(), folder / str(is_first()))
+
+    assert in_processes(keep) == [0, 0]
+    return [torch.load(folder / name) for name in ("True", "False")]
+
+
 def real_nvp(**model: Any) -> RunConfig:
     tree = tiny.config_tree()
     tree["model"] |= {"num_scales": 1, **model}
@@ -85,19 +95,14 @@ def pixel_rnn(kind: str, **model: Any) -> RunConfig:
     return parse_config(tree, "tiny")
 
 
+DIFFUSION = {"family": "diffusion", "image_shape": [1, 8, 8], "width": 8}
 CONFIGS = {
     "statistics of the batch": real_nvp(norm_running_average=False),
     "running averages": real_nvp(norm_running_average=True),
     "official preset": real_nvp(preset="official"),
     "pixelcnn": pixel_rnn("pixelcnn", dropout=0.3),
     "diagonal bilstm": pixel_rnn("diagonal_bilstm"),
-    "diffusion": parse_config(
-        {
-            **tiny.config_tree(),
-            "model": {"family": "diffusion", "image_shape": [1, 8, 8], "width": 8},
-        },
-        "tiny",
-    ),
+    "diffusion": parse_config({**tiny.config_tree(), "model": DIFFUSION}, "tiny"),
 }
 
 
@@ -145,11 +150,7 @@ def test_moments_in_half_precision_are_those_of_the_whole_batch(root: Path, tmp_
         training_step(state, next_batch(state, data.images, config), config.training, 0.0)
         return dict(state.model.named_buffers())
 
-    def work() -> None:
-        torch.save(averages(), tmp_path / str(int(is_first())))
-
-    assert in_processes(work) == [0, 0]
-    first, other = (torch.load(tmp_path / rank) for rank in "10")
+    first, other = found_by_two(averages, tmp_path)
     for name, one in averages().items():
         assert torch.equal(first[name], other[name]), name
         torch.testing.assert_close(first[name], one, rtol=0, atol=5e-4)  # rounding alone
@@ -170,14 +171,8 @@ def test_two_processes_learn_what_one_does(
     tree = CONFIGS[name].model_dump(mode="json")
     tree["training"] |= {"optimiser": optimiser, "batch_size": 18}
     config = parse_config(tree, "tiny")
-
-    def work() -> None:
-        found = few_steps(config, root)
-        if is_first():
-            torch.save(found, tmp_path / "found")
-
-    assert in_processes(work) == [0, 0]
-    found, expected = torch.load(tmp_path / "found"), few_steps(config, root)
+    found, _ = found_by_two(lambda: few_steps(config, root), tmp_path)
+    expected = few_steps(config, root)
     for what, tensor in expected.items():
         torch.testing.assert_close(found[what], tensor, rtol=1e-5, atol=1e-5, msg=what)
 
@@ -187,19 +182,14 @@ def test_scores_do_not_depend_on_the_number_of_processes(root: Path, tmp_path: P
     images = training_data(config, root).whole[:31]
     model = begin(config, torch.device("cpu"), 54).model.eval()
 
-    def work() -> None:
-        scores = [score_images(shared(model), images, batch_size=10)]
+    def scores() -> list[Tensor]:
+        plain = score_images(shared(model), images, batch_size=10)
         with batch_statistics(model):
-            scores.append(score_images(shared(model), images[:25], num_draws=2, batch_size=10))
-        if is_first():
-            torch.save(scores, tmp_path / "scores")
+            return [plain, score_images(shared(model), images[:25], num_draws=2, batch_size=10)]
 
-    assert in_processes(work) == [0, 0]
-    plain, of_batches = torch.load(tmp_path / "scores")
-    torch.testing.assert_close(plain, score_images(model, images, batch_size=10))
-    with batch_statistics(model):
-        expected = score_images(model, images[:25], num_draws=2, batch_size=10)
-    torch.testing.assert_close(of_batches, expected)
+    found, _ = found_by_two(scores, tmp_path)
+    for ours, expected in zip(found, scores(), strict=True):
+        torch.testing.assert_close(ours, expected)
 
 
 @pytest.mark.slow
@@ -269,28 +259,18 @@ def test_two_processes_reopen_a_recorded_run(trained: Path, recorded: Path, tmp_
     assert load_tensors(run.checkpoint)[1]["step"] == 2
 
 
-@pytest.mark.parametrize(
-    ("number", "size", "complaint"),
-    [
+def test_batches_that_cannot_be_shared_are_one_line(
+    root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for number, size, complaint in (
         (3, 8, "3 processes cannot share training.batch_size 8 equally"),
         (2, 2, "2 processes would have one image each of training.batch_size 2"),
-    ],
-)
-def test_batches_that_cannot_be_shared_are_one_line(
-    number: int,
-    size: int,
-    complaint: str,
-    root: Path,
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    def work() -> None:
+    ):
         config = tiny.pixelrnn_configuration(batch_size=size)
-        prepare(config, tmp_path / "run", data_root=root, device="cpu")
-
-    assert in_processes(work, number) == [2] * number
-    assert complaint in capfd.readouterr().err
-    assert not (tmp_path / "run").exists()
+        work = partial(prepare, config, tmp_path / "run", data_root=root, device="cpu")
+        assert in_processes(work, number) == [2] * number
+        assert complaint in capfd.readouterr().err
+        assert not (tmp_path / "run").exists()
 
 
 def test_rows_of_noise_are_those_of_the_whole_batch() -> None:
@@ -313,14 +293,14 @@ def test_rows_of_noise_are_those_of_the_whole_batch() -> None:
 def test_the_first_weights_take_all_processes_as_long(root: Path, tmp_path: Path) -> None:
     config = tiny.pixelrnn_configuration(steps=None, minutes=1e-9)  # one step is taken all the same
 
-    def work() -> None:
+    def minutes() -> float:
         job = prepare(config, tmp_path / "run", data_root=root, device="cpu")
         job.state.model.initialise = lambda _: time.sleep(0.1 * is_first())
         job.run()
-        (tmp_path / str(is_first())).write_text(str(job.state.minutes))
+        return job.state.minutes
 
-    assert in_processes(work) == [0, 0]
-    assert (tmp_path / "True").read_text() == (tmp_path / "False").read_text()
+    first, other = found_by_two(minutes, tmp_path)
+    assert first == other
 
 
 @pytest.mark.usefixtures("handled")
@@ -381,8 +361,7 @@ def test_a_process_that_dies_ends_all_and_the_run_goes_on(rank: int, tmp_path: P
     assert launched.returncode != 0
     assert errors.count("another process of this run ended: the last checkpoint is kept") == 1
     last = read_log(run.log)[-1]["step"]
-    more = ("--set", f"training.steps={last + 3:.0f}", "--data-root", tmp_path / "data")
-    assert tiny.nvp("train", "--resume", run.path, *more).exit_code == 0
+    tiny.done(*tiny.going_on(tmp_path, int(last) + 3))
     assert read_log(run.log)[-1]["step"] == last + 3
 
 

@@ -33,12 +33,6 @@ def test_an_entry_is_read_from_within_its_folder(own: Path, monkeypatch) -> None
     assert ledger.read_run(Path()).name == "tiny"
 
 
-def test_a_record_that_is_not_finite_is_named(own: Path) -> None:
-    rewrite(own, "minutes", math.nan)
-    with pytest.raises(NVPError, match="damaged: minutes: Input should be a finite number"):
-        ledger.runs(own)
-
-
 def test_an_entry_without_a_schema_is_of_the_first_one(own: Path) -> None:
     file = own / "runs" / "tiny" / "run.json"
     tree = json.loads(file.read_text())
@@ -56,11 +50,17 @@ def test_an_entry_of_a_newer_schema_is_refused_in_one_line(own: Path) -> None:
             read(folder)
 
 
-@pytest.mark.parametrize("key", ["scores", "draw"])
-def test_a_record_has_scores_or_a_draw(key: str, own: Path) -> None:
-    draw = {"mean": 1.0, "standard_deviation": 1.0, "num_images": 200}
-    rewrite(own, key, None if key == "scores" else draw)
-    with pytest.raises(NVPError, match="give scores or draw, one of them"):
+@pytest.mark.parametrize(
+    ("key", "value", "match"),
+    [
+        ("minutes", math.nan, "damaged: minutes: Input should be a finite number"),
+        ("scores", None, "give scores or draw, one of them"),
+        ("draw", {"mean": 1.0, "standard_deviation": 1.0, "num_images": 9}, "one of them"),
+    ],
+)
+def test_what_no_record_can_hold_is_named(key: str, value: object, match: str, own: Path) -> None:
+    rewrite(own, key, value)
+    with pytest.raises(NVPError, match=match):
         ledger.runs(own)
 
 

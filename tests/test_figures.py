@@ -15,7 +15,6 @@ from nvp.data.sets import load
 from nvp.ledger.enter import describe
 from nvp.ledger.entry import runs
 from nvp.ledger.pictures import write_pictures
-from nvp.ledger.scoring import scored_images
 from nvp.likelihood import evaluate, score_images
 from nvp.model.protocol import batch_statistics
 from nvp.runs.folder import RunFolder
@@ -65,8 +64,6 @@ def test_the_validation_figure_is_of_the_images_for_validation(pixelrnn: tuple[P
     images = load("tiny-binary", "validation", root=data_root).images
     again = evaluate(run.load_model(), images, batch_size=10).bits_per_dim
     assert run.scores.validation.bits_per_dim == pytest.approx(again, abs=ROUNDED)
-    trained = load_run(data_root.parent / "run", data_root=data_root)
-    assert len(scored_images(trained, "validation", data_root, limit=5)) == 5
 
 
 def test_the_share_of_a_budget_in_minutes(own: Path, trained: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from pixels import noise
 from torch import Tensor
 from typer.testing import CliRunner, Result
 
@@ -18,6 +20,7 @@ from nvp.cli import app
 from nvp.config import RunConfig, load_config, parse_config
 from nvp.errors import NVPError
 from nvp.model import ImageModel
+from nvp.paths import results_root
 from nvp.runs.folder import RunFolder
 from nvp.runs.log import read_log
 from nvp.runs.tensors import load_tensors
@@ -61,14 +64,14 @@ def configuration(flips: bool = False, **training: Any) -> RunConfig:
     return parse_config(tree, "tiny")
 
 
-def write_binary_data(root: Path, name: str = "tiny-binary", side: int = 8, seed: int = 0) -> None:
+def write_binary_data(root: Path, name: str = "tiny-binary") -> None:
     """`write_data`'s squares in black and white, with 30 validation images besides."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     folder = root / name
     folder.mkdir(parents=True)
     for split, count in (("train", 60), ("validation", 30), ("test", 30)):
-        images = (rng.random((count, side, side, 1)) < 0.1).astype(np.uint8)
-        for image, row in zip(images, rng.integers(0, side - 3, count), strict=True):
+        images = (rng.random((count, 8, 8, 1)) < 0.1).astype(np.uint8)
+        for image, row in zip(images, rng.integers(0, 5, count), strict=True):
             image[row : row + 3, 2:5] = 1
         np.save(folder / f"{split}_images.npy", images)
 
@@ -94,15 +97,12 @@ def fresh_state(config: RunConfig | None = None, **training: Any) -> State:
 
 def batch(n: int = 8) -> Tensor:
     """Noise of the size of `write_data`'s images."""
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(256, (n, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    return noise(n, 1, 8, 8)
 
 
 def images_of(model: ImageModel) -> Tensor:
     """Eight images of noise, of the model's shape and levels."""
-    size = (8, *model.image_shape)
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(model.levels, size, generator=generator, dtype=torch.uint8)
+    return noise(8, *model.image_shape, levels=model.levels)
 
 
 def pixelrnn_configuration(**training: Any) -> RunConfig:
@@ -131,15 +131,27 @@ def nvp(*arguments: object) -> Result:
     return result
 
 
+def done(*arguments: object) -> str:
+    """The output of a command that succeeds."""
+    result = nvp(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
 def train(folder: Path, tree: dict | None = None) -> Path:
     """Data, configuration and a run of two steps under `folder`; returns the run folder."""
     write_data(folder / "data")
     write_binary_data(folder / "data")
     config = write_config(folder / "tiny.yaml", tree)
     run = folder / "run"
-    result = nvp("train", config, "--run-folder", run, "--data-root", folder / "data")
-    assert result.exit_code == 0, result.output
+    done("train", config, "--run-folder", run, "--data-root", folder / "data")
     return run
+
+
+def going_on(folder: Path, steps: int) -> tuple[object, ...]:
+    """The command by which the run of `train` goes on, to so many steps."""
+    where = ("--resume", folder / "run", "--data-root", folder / "data")
+    return ("train", *where, "--set", f"training.steps={steps}")
 
 
 def check_resuming(configure: Callable[[int], RunConfig], folder: Path, data_root: Path) -> None:
@@ -158,6 +170,13 @@ def check_resuming(configure: Callable[[int], RunConfig], folder: Path, data_roo
     assert header["step"] == again["step"] == 5
     assert tensors.keys() == expected.keys()
     assert [name for name in tensors if not torch.equal(tensors[name], expected[name])] == []
+
+
+def ledger(root: Path) -> Path:
+    """A ledger without entries: the published figures alone."""
+    root.mkdir(exist_ok=True)
+    shutil.copy(results_root() / "published.yaml", root)
+    return root
 
 
 def fails(*arguments: object) -> str:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import refusal
 
 from nvp import paths
 from nvp.data import download, sets
-from nvp.errors import NVPError
 
 
 @pytest.fixture(autouse=True)
@@ -72,14 +69,3 @@ def amat_root(tmp_path: Path, monkeypatch) -> Path:
     monkeypatch.setattr(sets, "AMAT_MD5", md5)
     monkeypatch.setattr(download, "AMAT_MD5", md5)
     return tmp_path
-
-
-@pytest.fixture
-def refused() -> Callable[..., None]:
-    """A call that checks that `load` refuses its arguments with one line that says `match`."""
-
-    def check(match: str, *args, error: type[NVPError] = NVPError, **kwargs) -> None:
-        with refusal(match, error):
-            sets.load(*args, **kwargs)
-
-    return check

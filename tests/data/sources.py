@@ -11,6 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tiny import refusal
+
+from nvp.data.sets import load
+from nvp.errors import NVPError
 
 
 def pixels(height: int, width: int, seed: int = 0, channels: int = 3) -> np.ndarray:
@@ -44,6 +48,12 @@ def photographs(folder: Path, number: int = 20, size: tuple[int, int] = (6, 6)) 
 
 
 BATCHES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]  # of CIFAR-10
+
+
+def refused(match: str, *args, error: type[NVPError] = NVPError, **kwargs) -> None:
+    """`load` refuses these arguments with one line that says `match`."""
+    with refusal(match, error):
+        load(*args, **kwargs)
 
 
 def write_cifar10(root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:

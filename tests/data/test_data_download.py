@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny import fails, nvp, refusal
+from tiny import done, fails, refusal
 
 from nvp import paths
 from nvp.data import download, sets
@@ -111,9 +111,8 @@ def test_cli_get_of_what_cannot_be_got(name: str, match: str, tmp_path: Path) ->
 
 
 def test_cli_get(amat_root: Path) -> None:
-    result = nvp("data", "get", "binarized-mnist", "--data-root", amat_root)
-    assert result.exit_code == 0
-    assert result.stdout == f"binarized-mnist is ready in {amat_root / sets.AMAT_FOLDER}\n"
+    told = done("data", "get", "binarized-mnist", "--data-root", amat_root)
+    assert told == f"binarized-mnist is ready in {amat_root / sets.AMAT_FOLDER}\n"
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from torch import Tensor
+from sources import refused
 
 from nvp.config import RunConfig, parse_config
 from nvp.data import sets
@@ -18,7 +18,6 @@ from nvp.data.sets import fingerprint, load
 from nvp.data.splits import examples, load_split
 from nvp.errors import NVPError
 from nvp.model.labels import Labelled
-from nvp.model.protocol import ImageModel
 from nvp.runs.folder import RunFolder
 from nvp.runs.tensors import load_tensors
 from nvp.training.loop import prepare, training_batch
@@ -143,7 +142,7 @@ def test_images_of_different_sizes(tmp_path: Path) -> None:
     assert len(few) == 2
 
 
-def test_what_cannot_be_cut(tmp_path: Path, npy_folder: Path, refused) -> None:
+def test_what_cannot_be_cut(tmp_path: Path, npy_folder: Path) -> None:
     refused(r"data\.crop 6 exceeds .* a side has 5 pixels", npy_folder, "train", crop=6)
     ragged(tmp_path / "wild", [(6, 9), (6, 6)])
     refused("the images differ in size: set data.crop", tmp_path / "wild", "train")
@@ -199,20 +198,6 @@ def test_resuming_with_crops_and_flips_is_exact(large: Path, tmp_path: Path) -> 
     tiny.check_resuming(cropped, tmp_path, large)
 
 
-def test_a_model_is_initialised_from_a_tensor(large: Path, tmp_path: Path, monkeypatch) -> None:
-    seen: list[object] = []
-    monkeypatch.setattr(ImageModel, "initialise", lambda _, images: seen.append(images))
-    prepare(cropped(1), tmp_path, data_root=large).run()
-    assert [type(images) for images in seen] == [Tensor]
-
-
-def test_a_missing_test_split_is_said_before_training(large: Path, tmp_path: Path) -> None:
-    (large / "large/test_images.npy").unlink()
-    with pytest.raises(NVPError, match="large: the test split is missing"):
-        prepare(cropped(1), tmp_path / "run", data_root=large).run()
-    assert not (tmp_path / "run").exists()
-
-
 def test_images_that_cannot_be_scored_are_refused_before_training(tmp_path: Path) -> None:
     tiny.write_data(tmp_path / "data")
     whole = np.load(tmp_path / "data/tiny/test_images.npy")
@@ -226,6 +211,9 @@ def test_images_that_cannot_be_scored_are_refused_before_training(tmp_path: Path
         with pytest.raises(NVPError, match=match):
             prepare(tiny.configuration(), tmp_path / "run", data_root=tmp_path / "data").run()
         np.save(tmp_path / "data/tiny/test_images.npy", whole)
+    (tmp_path / "data/tiny/test_images.npy").unlink()
+    with pytest.raises(NVPError, match="tiny: the test split is missing"):
+        prepare(tiny.configuration(), tmp_path / "run", data_root=tmp_path / "data").run()
     assert not (tmp_path / "run").exists()
 
 

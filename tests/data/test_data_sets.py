@@ -13,10 +13,13 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from sources import refused
+from tiny import done
 
 from nvp import paths
-from nvp.data import sets
+from nvp.data import catalogue, sets
 from nvp.data.sets import EMBEDDED, EMBEDDED_BINARY, MissingData, NoValidationSplit, load
+from nvp.tables.published import read_published
 
 EMBEDDED_FOLDER = paths.embedded_root() / EMBEDDED
 
@@ -68,7 +71,7 @@ def test_embedded_set_is_made_again_bit_for_bit(full_root: Path, tmp_path: Path)
         assert all(np.array_equal(a[key], b[key]) for key in a)
 
 
-def test_damaged_embedded_set(tmp_path: Path, monkeypatch, refused) -> None:
+def test_damaged_embedded_set(tmp_path: Path, monkeypatch) -> None:
     folder = tmp_path / EMBEDDED
     shutil.copytree(EMBEDDED_FOLDER, folder)
     monkeypatch.setattr(sets, "embedded_root", lambda: tmp_path)
@@ -100,13 +103,13 @@ def test_limit_keeps_the_first_images_and_their_own_checksum() -> None:
     assert len(load(EMBEDDED, "test", limit=5000)) == 1000
 
 
-def test_unknown_split_and_bad_limit(refused) -> None:
+def test_unknown_split_and_bad_limit() -> None:
     refused("unknown split 'valid': use one of train, validation, test", EMBEDDED, "valid")
     refused("limit must be at least 1 image, got 0", EMBEDDED, "test", limit=0)
     refused("crop must be at least 1 pixel, got 0", EMBEDDED, "test", crop=0)
 
 
-def test_sets_without_a_validation_split_say_so(idx_root: Path, npy_folder: Path, refused) -> None:
+def test_sets_without_a_validation_split_say_so(idx_root: Path, npy_folder: Path) -> None:
     for name in ("mnist", "fashion-mnist", "cifar10", EMBEDDED, EMBEDDED_BINARY, npy_folder):
         match = "has no validation split: use train or test; training holds the last"
         refused(match, name, "validation", root=idx_root, error=NoValidationSplit)
@@ -138,7 +141,7 @@ def test_published_md5s_are_the_sets_themselves(full_root: Path) -> None:
     assert dataset.labels.bincount().tolist() == [1000] * 10
 
 
-def test_missing_sets_say_what_to_do(tmp_path: Path, refused, monkeypatch) -> None:
+def test_missing_sets_say_what_to_do(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "torchvision", None)  # only the extra `cli` brings it
     for name in ("mnist", "fashion-mnist", "cifar10"):
         remedy = f"run `nvp data get {name}`.*embedded {EMBEDDED}"
@@ -172,14 +175,10 @@ def test_repository_is_found_from_any_folder(tmp_path: Path, monkeypatch) -> Non
     assert paths.repository_root() == tmp_path
 
 
-@pytest.mark.parametrize("where", ["root", "name"])
-def test_a_home_folder_that_nobody_has(where: str, refused) -> None:
+def test_places_that_cannot_be() -> None:
     place = "~nosuchuser/images"
-    arguments = ("mine", place) if where == "root" else (place, "/nowhere")
-    refused("cannot find the home folder of '~nosuchuser", arguments[0], "test", root=arguments[1])
-
-
-def test_a_name_that_is_too_long(refused) -> None:
+    for name, root in (("mine", place), (place, "/nowhere")):
+        refused("cannot find the home folder of '~nosuchuser", name, "test", root=root)
     refused("cannot read x+ .*too long", "x" * 300, "test")
 
 
@@ -224,3 +223,44 @@ def test_the_description_has_what_croissant_1_requires() -> None:
             assert field["@id"].startswith(f"{records['@id']}/")
             assert field["dataType"].startswith("sc:")
             assert field["source"]["fileObject"]["@id"] in files
+
+
+# What data there is: `nvp data list`.
+
+
+@pytest.mark.slow
+def test_survey_tells_the_states_apart(idx_root: Path, npy_folder: Path) -> None:
+    raw = idx_root / sets.IDX_FOLDERS["fashion-mnist"]
+    (raw / "t10k-images-idx3-ubyte").write_bytes(b"cut")
+    shutil.copytree(npy_folder, idx_root / "celeba")
+    (npy_folder / "test_images.npy").unlink()
+    shutil.copy(idx_root / "celeba/test_images.npy", idx_root / "celeba/validation_images.npy")
+    rows = {entry.name: entry for entry in catalogue.survey(idx_root)}
+    assert rows[EMBEDDED_BINARY].state == "present"
+    assert rows[EMBEDDED_BINARY].image_shape == (1, 28, 28)
+    assert rows["mnist"].state == rows["celeba"].state == "incomplete"
+    assert rows["mnist"].note.endswith("(published: 60,000 + 10,000 images)")
+    assert rows["mnist"].images == {"train": 60, "test": 20}
+    assert rows["celeba"].images == {"train": 40, "validation": 20, "test": 20}
+    assert (rows["fashion-mnist"].state, rows["fashion-mnist"].images) == ("damaged", {"train": 60})
+    assert (rows["cifar10"].state, rows["cifar10"].images["train"]) == ("missing", 50_000)
+    assert (rows["binarized-mnist"].state, len(rows["binarized-mnist"].images)) == ("missing", 3)
+    assert (rows["mine"].state, rows["mine"].images) == ("incomplete", {"train": 40})
+
+
+def test_cli_list(npy_folder: Path) -> None:
+    lines = done("data", "list", "--data-root", npy_folder.parent).splitlines()
+    rows = {line.split()[1]: line for line in lines if "│" in line}
+    assert "5,000" in rows[EMBEDDED]
+    assert "present" in rows[EMBEDDED]
+    assert "6x5x3" in rows["mine"]
+    assert "bring your own" in rows["lsun-tower"]
+
+
+def test_a_missing_set_of_the_papers_says_the_command_that_makes_it(tmp_path: Path) -> None:
+    tables = read_published().tables
+    wanted = {row.data for name in tables if name != "28x28" for row in tables[name]}
+    notes = {entry.name: entry.note for entry in catalogue.survey(tmp_path)}
+    for name in wanted - {"cifar10-validation"}:
+        command = "nvp data get" if name in catalogue.DOWNLOADS else "nvp data import FOLDER"
+        assert notes[name].startswith(f"{command} {name}")

@@ -112,17 +112,3 @@ def test_a_damaged_name_in_a_zip(damaged: bytes, tmp_path: Path) -> None:
     path = archive(tmp_path / "bad.zip", {name: encoded(pixels(6, 6))})
     path.write_bytes(path.read_bytes().replace(name.encode(), damaged.rjust(6, damaged[:1])))
     refused(r"bad\.zip is damaged \(.*\): download it again", path, tmp_path)
-
-
-def test_a_tar_of_the_oldest_format(tmp_path: Path) -> None:
-    """Its headers lack the word "ustar"."""
-    path = archive(tmp_path / "old.tar", {f"{i}.png": encoded(pixels(6, 6)) for i in range(5)})
-    content = bytearray(path.read_bytes())
-    with tarfile.open(path) as file:
-        for member in file:
-            header = content[member.offset : member.offset + 512]
-            header[148:156], header[257:] = b" " * 8, bytes(255)
-            header[148:156] = b"%06o\0 " % sum(header)
-            content[member.offset : member.offset + 512] = header
-    path.write_bytes(content)
-    assert sum(imported(path, tmp_path).images.values()) == 5

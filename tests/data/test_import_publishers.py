@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from sources import BATCHES, encoded, pixels, write, write_cifar10
-from test_import_folder import refused
+from sources import BATCHES, encoded, photographs, pixels, write, write_cifar10
+from test_import_folder import holds, refused, stored
 from tiny import refusal
 
 from nvp.data.importing import cifar10 as importing_cifar10
@@ -24,12 +24,6 @@ from nvp.data.importing import imagenet as importing_imagenet
 from nvp.data.importing.options import Crop, Options
 from nvp.data.importing.run import import_set
 from nvp.data.sets import load
-
-
-def read(root: Path, name: str, split: str, **options) -> np.ndarray:
-    """(N, H, W, C)."""
-    images = load(name, split, root=root, **options).images
-    return images.to("cpu").permute(0, 2, 3, 1).numpy()
 
 
 def note(root: Path, name: str) -> dict:
@@ -59,12 +53,12 @@ def test_lsun_has_a_smaller_side_of_96_and_is_cut_in_training(tmp_path: Path) ->
     made = import_set(tmp_path / "lsun", "lsun-church-outdoor", root=tmp_path)
     assert made.images == {"train": 4, "test": 2}
     assert made.ragged
-    stored = read(tmp_path, "lsun-church-outdoor", "train", crop=64)
-    assert stored.shape == (4, 64, 64, 3)
-    expected = np.asarray(images["train"][1].resize((96, 128), Image.Resampling.BILINEAR))
-    assert np.array_equal(stored[1], expected[32:96, 16:80])
-    wide = np.asarray(images["train"][3].resize((96, 150), Image.Resampling.BILINEAR))
-    assert np.array_equal(stored[3], wide[43:107, 16:80])
+    found = stored(tmp_path, "train", "lsun-church-outdoor", crop=64)
+    assert found.shape == (4, 64, 64, 3)
+    for index, height in ((1, 128), (3, 150)):
+        expected = images["train"][index].resize((96, height), Image.Resampling.BILINEAR)
+        top = (height - 64) // 2
+        assert np.array_equal(found[index], np.asarray(expected)[top : top + 64, 16:80])
     assert load("lsun-church-outdoor", "train", root=tmp_path, crop=64).labels is None
 
 
@@ -136,7 +130,7 @@ def test_celeba_is_cut_resized_and_rounded(tmp_path: Path) -> None:
     assert made.shape == (3, 64, 64)
     middle = Image.fromarray(faces[4][40:188, 15:163])
     expected = np.asarray(middle.resize((64, 64), Image.Resampling.BILINEAR))
-    assert np.array_equal(read(tmp_path, "celeba", "validation")[0], expected)
+    assert np.array_equal(stored(tmp_path, "validation", "celeba")[0], expected)
     train = load("celeba", "train", root=tmp_path)
     assert train.labels.tolist() == [[0, 1], [1, 1], [0, 1], [1, 1]]
     assert note(tmp_path, "celeba")["attributes"] == ["Smiling", "Young"]
@@ -205,21 +199,16 @@ def test_the_imagenet_of_2017_from_its_arrays(packed: bool, tmp_path: Path, few)
 
 @pytest.mark.parametrize(("side", "packed"), [(32, True), (64, False)])
 def test_the_older_imagenet_from_its_files(side: int, packed: bool, tmp_path: Path, few) -> None:
-    images = {
-        split: [pixels(side, side, i) for i in range(n)]
-        for split, n in (("train", 5), ("valid", 3))
-    }
-    for split, each in images.items():
-        folder = f"{split}_{side}x{side}"
-        for index, image in enumerate(each):
-            write(tmp_path / f"small/{folder}/{index:07d}.png", encoded(image))
+    for split, number in (("train", 5), ("valid", 3)):
+        folder = tmp_path / f"small/{split}_{side}x{side}"
+        images = photographs(folder, number, (side, side))
         if packed:
-            with tarfile.open(tmp_path / f"small/{folder}.tar", "w") as file:
-                file.add(tmp_path / f"small/{folder}", folder)
-            shutil.rmtree(tmp_path / f"small/{folder}")
+            with tarfile.open(f"{folder}.tar", "w") as file:
+                file.add(folder, folder.name)
+            shutil.rmtree(folder)
     made = import_set(tmp_path / "small", f"imagenet{side}", root=tmp_path)
     assert made.images == {"train": 5, "test": 3}
-    assert np.array_equal(read(tmp_path, f"imagenet{side}", "test"), images["valid"])
+    assert np.array_equal(stored(tmp_path, "test", f"imagenet{side}"), images)
 
 
 def test_the_two_imagenets_are_told_apart(tmp_path: Path, few) -> None:
@@ -263,19 +252,10 @@ def test_arrays_that_are_not_what_they_should_be(tmp_path: Path, few) -> None:
     refused("holds labels that are no numbers .*CRC", source, tmp_path, "imagenet32-2017")
     path.write_bytes(whole[:-50])
     refused("download it again", source, tmp_path, "imagenet32-2017")
-
-
-@pytest.mark.parametrize(
-    ("place", "value", "match"), [(8, 1, "encrypted"), (10, 99, "compression")]
-)
-def test_arrays_that_a_zip_does_not_open(
-    place: int, value: int, match: str, tmp_path: Path, few
-) -> None:
-    arrays(source := tmp_path / "arrays", 4)
-    damaged = bytearray((source / "train_data_batch_3.npz").read_bytes())
-    damaged[damaged.index(b"PK\1\2") + place] = value  # in the list of the zip's members
-    (source / "train_data_batch_3.npz").write_bytes(damaged)
-    match = rf"^train_data_batch_3\.npz is damaged \(.*{match}.*\): download it again"
+    damaged = bytearray(whole)
+    damaged[damaged.index(b"PK\1\2") + 8] = 1  # in the list of the zip's members
+    path.write_bytes(damaged)
+    match = r"^train_data_batch_3\.npz is damaged \(.*encrypted.*\): download it again"
     refused(match, source, tmp_path, "imagenet32-2017")
 
 
@@ -313,9 +293,8 @@ def test_a_pickle_that_is_not_the_published_one_is_not_opened(tmp_path: Path, mo
 def test_cifar10_from_its_binary_batches(tmp_path: Path) -> None:
     source = tmp_path / "cifar"
     for number, name in enumerate(BATCHES):
-        labels = np.full((3, 1), number, np.uint8)
-        rows = np.random.default_rng(number).integers(0, 256, (3, 3072), dtype=np.uint8)
-        write(source / f"{name}.bin", np.hstack([labels, rows]).tobytes())
+        rows = pixels(3, 1024, number).reshape(3, 3072)
+        write(source / f"{name}.bin", np.insert(rows, 0, number, axis=1).tobytes())
     import_set(source, "cifar10", root=tmp_path)
     test = load("cifar10", "test", root=tmp_path)
     assert np.array_equal(test.images.numpy().reshape(3, -1), rows)
@@ -377,9 +356,8 @@ def test_parquet_files_of_a_data_hub(tmp_path: Path) -> None:
     parquet(tmp_path / "hub/data/test-00000-of-00001.parquet", images[16:], [0] * 4)
     made = import_set(tmp_path / "hub", "mine", root=tmp_path)
     assert made.images == {"train": 14, "validation": 2, "test": 4}
-    assert np.array_equal(read(tmp_path, "mine", "test"), originals[16:])
-    found = np.concatenate([read(tmp_path, "mine", s) for s in ("train", "validation", "test")])
-    assert sorted(map(bytes, found)) == sorted(map(bytes, originals))
+    assert np.array_equal(stored(tmp_path, "test"), originals[16:])
+    assert holds(tmp_path, originals)
     assert load("mine", "test", root=tmp_path).labels.tolist() == [0] * 4
     assert note(tmp_path, "mine")["classes"] == ["cat", "dog"]
 

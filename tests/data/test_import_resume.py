@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import itertools
 import json
 import os
 import random
@@ -16,6 +17,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 from sources import encoded, photographs, pixels, write
+from tiny import refusal
 
 from nvp.data import catalogue
 from nvp.data.importing import run, writer
@@ -73,22 +75,19 @@ def at_20(what: str, done: int) -> bool:
     return done == 20
 
 
-def die_at(number: int) -> None:
-    """Let this process be killed instead of its `number`-th flush, rename or removal of a file."""
-    left = number
+def instead_of(number: int, event: Callable[[], None]) -> Callable[[Callable], Callable]:
+    """Make operations that count their calls together; `event` happens at that number."""
+    calls = itertools.count(1)
 
-    def counted(operation):
+    def counted(operation: Callable) -> Callable:
         def run(*arguments, **options):
-            nonlocal left
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+            if next(calls) == number:
+                event()
             return operation(*arguments, **options)
 
         return run
 
-    os.fsync, os.replace = counted(os.fsync), counted(os.replace)
-    Path.unlink = counted(Path.unlink)
+    return counted
 
 
 @pytest.mark.slow
@@ -108,7 +107,10 @@ def test_killed_at_any_moment_it_makes_the_same_set(
         process = os.fork()
         if process == 0:
             try:
-                die_at(number)
+                # Instead of that flush, rename or removal of a file.
+                counted = instead_of(number, lambda: os.kill(os.getpid(), signal.SIGKILL))
+                os.fsync, os.replace = counted(os.fsync), counted(os.replace)
+                Path.unlink = counted(Path.unlink)
                 import_set(mixed, "mine", OPTIONS, root=root)
             finally:
                 os._exit(1)
@@ -192,19 +194,14 @@ def test_after_a_refusal_nothing_is_read_twice(mixed: Path, tmp_path: Path, monk
 
 
 def test_a_disk_that_is_full(mixed: Path, tmp_path: Path, monkeypatch) -> None:
-    append, left = writer.Columns.append, 61
+    def full() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def full(self, name: str, array: np.ndarray) -> None:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        append(self, name, array)
-
-    monkeypatch.setattr(writer.Columns, "append", full)
-    with pytest.raises(NVPError, match=r"No space left on device.*the same command goes on"):
-        import_set(mixed, "mine", OPTIONS, root=tmp_path)
-    monkeypatch.setattr(writer.Columns, "append", append)
+    counted = instead_of(62, full)(writer.Columns.append)
+    with monkeypatch.context() as patch:
+        patch.setattr(writer.Columns, "append", counted)
+        with refusal(r"No space left on device.*the same command goes on"):
+            import_set(mixed, "mine", OPTIONS, root=tmp_path)
     check_it_goes_on(mixed, tmp_path)
 
 
