@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,10 @@ from tiny import refusal
 
 from nvp.config import load_config
 from nvp.errors import NVPError
-from nvp.paths import repository_root
+from nvp.paths import repository_root, results_root
 from nvp.tables import build as results
-from nvp.tables.published import published, read_published
+from nvp.tables.later_models import APPROACHES, DATA
+from nvp.tables.published import read_published
 
 REPOSITORY = repository_root()
 
@@ -48,17 +51,26 @@ def test_a_damaged_file_is_one_line(text: str, tmp_path: Path) -> None:
         read_published(tmp_path)
 
 
-def test_figures_that_no_print_was_seen_of_are_marked() -> None:
-    table = results.table("binarized-mnist")
-    shown = [row[-2] for row in table.rows]  # published figures are last but one
-    unverified = [f for f in published() if f.unverified and f.cell in shown]
-    assert unverified
-    assert all(figure.cell.endswith(" †") for figure in unverified)
-    assert "† unverified" in table.caption
-    assert "80.54 †" in shown
-    assert "81.30" in shown
-    for name in ("28x28", "pixelrnn-variants"):
-        assert "†" not in results.table(name).markdown()
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ('nats: "80.54",', "", "Row LSTM: give bits_per_dim or nats, one of them"),
+        ("nats: ", 'bits_per_dim: "1.0", nats: ', "give bits_per_dim or nats, one of them"),
+        ("source: kobyzev2021review", "source: nobody2021", "no source nobody2021"),
+        (
+            "models:\n",
+            "models:\n  Unheard: {family: flow, preprint: 2030-01, kind: uniform noise}\n",
+            "no figure names Unheard",
+        ),
+    ],
+)
+def test_figures_models_and_sources_belong_together(
+    old: str, new: str, complaint: str, tmp_path: Path
+) -> None:
+    text = (results_root() / "published.yaml").read_text()
+    (tmp_path / "published.yaml").write_text(text.replace(old, new, 1))
+    with pytest.raises(NVPError, match=complaint):
+        read_published(tmp_path)
 
 
 def test_every_variant_of_the_row_lstm_has_a_configuration() -> None:
@@ -69,12 +81,8 @@ def test_every_variant_of_the_row_lstm_has_a_configuration() -> None:
     changes = []
     for config in configs:
         plain = config.model_dump()
-        assert {**plain, "name": "", "title": "", "model": {}} == {
-            **whole,
-            **{"name": "", "title": "", "model": {}},
-        }
-        model = plain["model"].items()
-        changes.append(dict(item for item in model if item not in whole["model"].items()))
+        changes.append({k: v for k, v in plain["model"].items() if v != whole["model"][k]})
+        assert plain | {key: whole[key] for key in ("name", "title", "model")} == whole
     assert changes == [
         {"residual": False, "skip": False},
         {"residual": False},
@@ -85,18 +93,51 @@ def test_every_variant_of_the_row_lstm_has_a_configuration() -> None:
     ]
 
 
-@pytest.mark.parametrize("unit", ["", 'bits_per_dim: "1.0", nats: "80.54",'])
-def test_a_published_figure_has_one_unit(unit: str, own: Path) -> None:
-    path = own / "published.yaml"
-    path.write_text(path.read_text().replace('nats: "80.54",', unit, 1))
-    with pytest.raises(NVPError, match=r"Row LSTM: give bits_per_dim or nats, one of them"):
-        results.table("28x28", root=own)
+def cells() -> dict[tuple[str, str], tuple[str, ...]]:
+    """(family, model) -> year, kind and figures, in the order of the table."""
+    found = {}
+    family = ""
+    names = {f"**{name}**": family for family, name in APPROACHES.items()}
+    for model, *figures, source in results.table("after").rows:
+        if model in names:
+            family = names[model]
+            assert not any([*figures, source])
+        else:
+            assert source
+            found[family, model] = tuple(figures)
+    return found
 
 
-def test_published_figures_need_a_source(own: Path) -> None:
-    path = own / "published.yaml"
-    path.write_text(path.read_text().replace("source: kobyzev2021review", "source: nobody2021", 1))
-    with pytest.raises(NVPError, match="no source nobody2021"):
-        results.table("28x28", root=own)
-    with pytest.raises(NVPError, match="no table"):
-        results.table("table2")
+def test_every_model_has_its_row_and_every_figure_its_cell() -> None:
+    shown, facts = cells(), read_published()
+    assert {(model.family, name) for name, model in facts.models.items()} == set(shown)
+    figures = [f for f in facts.figures if f.model in facts.models and f.data in DATA]
+    for figure in figures:
+        row = shown[facts.models[figure.model].family, figure.model]
+        assert row[2 + list(DATA).index(figure.data)] == figure.digits
+    assert sum(cell != "–" for row in shown.values() for cell in row[2:]) == len(figures)
+
+
+def test_rows_go_by_family_and_then_by_year() -> None:
+    shown = list(cells().items())
+    families = [family for (family, _), _ in shown]
+    assert families == sorted(families, key=list(APPROACHES).index)
+    for ((before, _), (year, *_)), ((following, _), (later, *_)) in pairwise(shown):
+        assert before != following or int(year) <= int(later)
+
+
+def test_kinds_are_those_of_their_family() -> None:
+    """A flow on integers is never exact, an autoregressive model always is."""
+    for name, model in read_published().models.items():
+        assert (model.kind == "exact") == (model.family == "autoregressive"), name
+        assert (model.kind == "learned noise") <= (model.family == "flow"), name
+
+
+def test_an_unverified_figure_is_marked(tmp_path: Path) -> None:
+    text = (results_root() / "published.yaml").read_text()
+    path = Path(shutil.copy(results_root() / "published.yaml", tmp_path))
+    assert "†" not in results.table("after").caption
+    path.write_text(text.replace('"2.92",', '"2.92", unverified: true,', 1))
+    table = results.table("after", root=tmp_path)
+    assert "† unverified" in table.caption
+    assert "2.92 †" in [row[3] for row in table.rows]

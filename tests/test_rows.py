@@ -1,8 +1,8 @@
 """Each row of the papers' tables: its model is what the costs say, and the whole way is rehearsed.
 
 A rehearsal takes the row's own configuration with few features, one step at a small batch, on
-generated images of the row's shape, under the name and in the layout that an import makes. Of the
-rows on LSUN, which differ in names alone, one is rehearsed.
+generated images of the row's shape, under the name and in the layout that an import makes. One row
+is rehearsed for each kind of model and for each data set; those on LSUN differ in names alone.
 """
 
 from __future__ import annotations
@@ -20,19 +20,21 @@ from nvp.autoregressive.config import MultiScaleConfig
 from nvp.config import RunConfig, load_config, parse_config
 from nvp.data.splits import load_split
 from nvp.errors import NVPError
-from nvp.ledger.entry import runs
 from nvp.likelihood import evaluate
 from nvp.runs.load import load_run
-from nvp.tables.build import table
 from nvp.tables.published import TableRow, read_published
-from nvp.tables.rows import TABLES, published_figure, read_costs
+from nvp.tables.rows import TABLES, read_costs
 from nvp.training.cost import count_step
 from nvp.training.loop import prepare
 
 FACTS = read_published()
 ROWS = [row for name in TABLES for row in FACTS.tables[name]]
 FIRST_LSUN, *OTHER_LSUN = (row for row in ROWS if row.data.startswith("lsun-"))
-REHEARSED = [row for row in ROWS if row not in OTHER_LSUN]
+REHEARSED = (
+    *("cifar10", "imagenet32", "imagenet64", FIRST_LSUN.config, "celeba"),
+    *("binarized-mnist-diagonal-1", "binarized-mnist-row-lstm", "binarized-mnist-pixelcnn"),
+    *("cifar10-row-lstm", "imagenet64-multiscale"),
+)
 
 
 def configuration(row: TableRow) -> RunConfig:
@@ -103,8 +105,9 @@ def test_the_rows_on_lsun_differ_in_names_alone(row: TableRow) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", REHEARSED, ids=lambda row: row.config)
-def test_a_rehearsal(row: TableRow, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", REHEARSED)
+def test_a_rehearsal(name: str, tmp_path: Path) -> None:
+    row = next(row for row in ROWS if row.config == name)
     config = rehearsal(configuration(row))
     write_images(tmp_path, config)
     if row.data == "binarized-mnist":
@@ -140,41 +143,12 @@ def test_a_steps_arithmetic_is_that_of_its_convolutions() -> None:
 
 
 def test_labels_cost_the_channels_that_carry_them() -> None:
-    costs = []
-    for classes in (0, 3):
-        tree = tiny.config_tree()
-        tree["model"]["num_classes"] = classes
-        costs.append(count_step(parse_config(tree, "tiny")))
-    plain, told = costs
+    tree = tiny.config_tree()
+    plain = count_step(parse_config(tree, "tiny"))
+    tree["model"]["num_classes"] = 3
+    told = count_step(parse_config(tree, "tiny"))
     assert told.parameters > plain.parameters
     assert told.flops > plain.flops
-
-
-def test_hours_are_of_the_slower_of_arithmetic_and_launches() -> None:
-    cost = read_costs()["cifar10"]
-    config = configuration(next(row for row in ROWS if row.config == "cifar10"))
-    assert cost.hours(config) == pytest.approx(80_000 * cost.flops / 20e12 / 3600)
-    launching = type(cost)(cost.parameters, 1, cost.operations, cost.kept)
-    assert launching.hours(config) == pytest.approx(80_000 * cost.operations * 1e-5 / 3600)
-    assert cost.gigabytes(config) == pytest.approx((20 * cost.parameters + cost.kept) / 1e9)
-
-
-def test_the_table_says_of_each_row_what_was_published_and_what_was_run() -> None:
-    lines = table("rows").rows
-    assert [line[0] for line in lines] == [f"{row.model} on {row.title}" for row in ROWS]
-    recorded = runs()
-    for row, line in zip(ROWS, lines, strict=True):
-        figure = published_figure(FACTS, row)
-        assert line[1].startswith(figure.cell_with_unit if figure else "no figure was found")
-        assert (figure is None) == (row.config == "imagenet64-multiscale")
-        if row.config in recorded:
-            assert line[2].endswith(", recorded")
-        else:
-            assert line[2] == f"not run: `nvp train configs/{row.config}.yaml`"
-
-
-def test_celeba_is_scored_on_its_validation_images() -> None:
-    assert [row.data for row in ROWS if row.split == "validation"] == ["celeba"]
 
 
 def test_costs_that_are_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
