@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from pathlib import Path
 
@@ -10,15 +9,12 @@ import pytest
 import tiny
 import torch
 from pixels import generator, noise
-from test_baselines import configuration, fresh, tiny_images
+from test_baselines import fresh
 from torch import nn
 
 from nvp import GAN, GANConfig
-from nvp.errors import NVPError
 from nvp.likelihood import reestimate_statistics
 from nvp.runs.log import read_log
-from nvp.training.loop import training_step
-from nvp.training.state import begin
 
 
 def test_each_player_of_the_gan_has_its_own_gradient() -> None:
@@ -41,13 +37,6 @@ def test_each_player_of_the_gan_has_its_own_gradient() -> None:
             assert torch.allclose(together[f"{player}.{name}"], gradient, atol=1e-5), name
 
 
-def test_a_gan_that_cannot_be_told_from_the_data_loses_three_bits() -> None:
-    model = GAN(GANConfig(image_shape=(1, 8, 8), width=2))
-    for parameter in model.D.parameters():
-        parameter.data.zero_()
-    assert model.loss(noise(8, 1, 8, 8), generator()).item() == pytest.approx(3 * math.log(2))
-
-
 def test_the_ends_of_tanh_are_black_and_white() -> None:
     model = GAN(GANConfig(image_shape=(1, 8, 8), width=2))
     last = [module for module in model.G.modules() if isinstance(module, nn.ConvTranspose2d)][-1]
@@ -55,26 +44,6 @@ def test_the_ends_of_tanh_are_black_and_white() -> None:
     for bias, level in ((-20.0, 0), (20.0, 255)):
         nn.init.constant_(last.bias, bias)
         assert (model.decode(torch.zeros(1, 64)) == level).all()
-
-
-def test_a_gan_says_what_to_do_instead_of_scoring() -> None:
-    with pytest.raises(NVPError, match=r"a GAN has no likelihood, .*: look at what it draws"):
-        fresh("gan").log_prob(noise(2, 1, 8, 8))
-
-
-def test_what_a_gan_draws_comes_nearer_to_the_data(root: Path) -> None:
-    config = configuration("gan", learning_rate=3e-3, betas=(0.5, 0.999))
-    state = begin(config, torch.device("cpu"), 54)
-    images = tiny_images(root)
-
-    def distance() -> float:
-        drawn = state.model.sample(200, generator=generator()).float().mean(0)
-        return (drawn - images.float().mean(0)).abs().mean().item()
-
-    before = distance()
-    for _ in range(100):
-        training_step(state, images, config.training, 0.0)
-    assert distance() < 0.8 * before
 
 
 def test_a_gan_trains_without_a_score(gan: tuple[Path, Path], tmp_path: Path) -> None:
@@ -99,7 +68,7 @@ def test_a_gan_is_sampled_and_recorded_but_not_scored(
     result = tiny.nvp("evaluate", run, "--data-root", root)
     assert result.exit_code == 2
     (line,) = result.stderr.strip().splitlines()
-    assert line.startswith("nvp: a GAN has no likelihood")
+    assert line.startswith("nvp: a GAN has no likelihood, so it cannot be scored: look at what it")
     monkeypatch.setattr("nvp.ledger.enter.results_root", lambda: tmp_path)
     recorded = tiny.nvp("record", run, "--data-root", root)
     assert recorded.exit_code == 0
@@ -109,13 +78,6 @@ def test_a_gan_is_sampled_and_recorded_but_not_scored(
     sampled = tiny.nvp("sample", run, "--out", sheet, "-n", 4, "--data-root", root)
     assert sampled.exit_code == 0
     assert sheet.is_file()
-
-
-def test_a_gan_that_diverges_names_the_layer() -> None:
-    state = begin(configuration("gan"), torch.device("cpu"), 54)
-    nn.init.constant_(state.model.get_parameter("G.4.weight"), torch.nan)
-    with pytest.raises(NVPError, match=r"not finite.*in layer G\.4"):
-        training_step(state, noise(8, 1, 8, 8), configuration("gan").training, 0.0)
 
 
 def test_batch_norms_of_a_gan_are_estimated() -> None:

@@ -11,38 +11,29 @@ import torch
 from pixels import (
     all_images,
     config,
-    counts,
     generator,
     leaks,
     moved_by_change,
     moved_by_gradient,
-    p_value,
     randomised,
 )
 from torch import Tensor
 
 from nvp import MultiScaleConfig, MultiScalePixelRNN
 from nvp.autoregressive.config import Kind
-from nvp.autoregressive.layers import bias_maps
 from nvp.errors import NVPError
 
 kinds = pytest.mark.parametrize("kind", Kind)
 
 
-def settings(
-    kind: str, shape: tuple[int, int, int], factor: int = 2, **changes: Any
-) -> MultiScaleConfig:
-    """Both models of this kind, one layer below and two above."""
+def build(
+    kind: Kind, shape: tuple[int, int, int], factor: int = 2, **changes: Any
+) -> MultiScalePixelRNN:
+    """Both models of this kind, one layer below and two above, with random weights in float64."""
     channels, height, width = shape
     small = config(kind, (channels, height // factor, width // factor), **changes)
-    return MultiScaleConfig(
-        small=small, large=config(kind, shape, num_layers=2, **changes), width=5
-    )
-
-
-def build(*arguments: Any, seed: int = 0, **changes: Any) -> MultiScalePixelRNN:
-    """A model in float64 with random weights, from what `settings` takes."""
-    return randomised(MultiScalePixelRNN(settings(*arguments, **changes)), seed)
+    large = config(kind, shape, num_layers=2, **changes)
+    return randomised(MultiScalePixelRNN(MultiScaleConfig(small=small, large=large, width=5)))
 
 
 def biases(model: MultiScalePixelRNN, small: Tensor) -> list[Tensor]:
@@ -95,21 +86,6 @@ def test_probabilities_of_all_pairs_sum_to_one(
     assert abs(model.loss(images).item() + logs.mean().item()) < 1e-12
 
 
-@pytest.mark.slow
-@kinds
-@torch.no_grad()
-def test_samples_are_as_frequent_as_they_are_probable(kind: Kind) -> None:
-    levels = 3
-    model = build(kind, (1, 2, 2), levels=levels)
-    own, _, given = given_all(model)
-    drawn = counts(model.sample(10_000, generator=generator()), levels)
-    # One right sampler in a thousand would fail by chance; the seed is fixed.
-    assert p_value(drawn, (own[:, None] * given).sum(0)) > 1e-3
-    small = all_images(model.small.image_shape, levels)[-1:]
-    enlarged = model.enlarge(small.expand(10_000, -1, -1, -1), generator=generator(1))
-    assert p_value(counts(enlarged, levels), given[-1]) > 1e-3
-
-
 @kinds
 @pytest.mark.parametrize("channels", [1, 3])
 @torch.no_grad()
@@ -144,25 +120,19 @@ def test_causality_given_the_small_image(
         assert moved.any()
 
 
-@kinds
-@torch.no_grad()
-def test_the_small_image_is_not_masked(kind: Kind) -> None:
-    """The last small pixel, (2, 2) of the image, moves what is said of the very first pixel."""
-    model = build(kind, (1, 4, 4))
-    images = torch.zeros(1, 1, 4, 4, dtype=torch.uint8)
-    small = torch.zeros(2, 1, 2, 2, dtype=torch.uint8)
-    small[1, 0, 1, 1] = 1
-    maps = biases(model, small)
-    assert len(maps) == 2
-    assert maps[0].shape == (2, bias_maps(model.config.large), 4, 4)
-    a, b = model.large.parameters_of(images.expand(2, -1, -1, -1), maps)[:, 0]
-    assert not torch.equal(a[0, 0], b[0, 0])
-
-
-@pytest.mark.parametrize(("shape", "factor"), [((1, 28, 28), 4), ((3, 32, 64), 4)])
-def test_every_pixel_sees_the_whole_small_image(shape: tuple[int, int, int], factor: int) -> None:
+@pytest.mark.parametrize(
+    ("kind", "shape", "factor"),
+    [
+        *((kind, (1, 8, 8), 2) for kind in Kind),
+        ("pixelcnn", (1, 28, 28), 4),
+        ("pixelcnn", (3, 32, 64), 4),
+    ],
+)
+def test_every_pixel_sees_the_whole_small_image(
+    kind: Kind, shape: tuple[int, int, int], factor: int
+) -> None:
     """By the gradient of a logit at each corner, with random weights for ReLU's zeros."""
-    model = build("pixelcnn", shape, factor)
+    model = build(kind, shape, factor)
     images = torch.randint(2, (8, *shape), generator=generator(), dtype=torch.uint8)
     small = model.small.centred(model.subsample(images)).double().requires_grad_()
     logits = model.large.parameters_of(images, model.upsampler(small))[..., 0]
@@ -171,7 +141,7 @@ def test_every_pixel_sees_the_whole_small_image(shape: tuple[int, int, int], fac
         assert (gradient != 0).any(0).all(), (row, column)
 
 
-@pytest.mark.parametrize("factor", [2, 4, 8])
+@pytest.mark.parametrize("factor", [2, 8])
 def test_subsampling_and_sizes(factor: int) -> None:
     model = build("row_lstm", (3, 8, 16), factor, levels=256)
     images = torch.arange(3 * 8 * 16).remainder(256).to(torch.uint8).view(1, 3, 8, 16)
@@ -195,7 +165,6 @@ def test_small_images_that_the_small_model_could_not_have_drawn() -> None:
     ("small", "large"),
     [
         ((1, 4, 4), (1, 4, 4)),
-        ((1, 4, 4), (1, 2, 2)),
         ((1, 2, 2), (1, 6, 6)),  # three is no power of two
         ((1, 2, 2), (1, 4, 8)),
         ((1, 2, 2), (1, 5, 5)),

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny import two_threads
 from torch import Tensor
 
 from nvp import PixelRNN, PixelRNNConfig
 from nvp.autoregressive import softmax as operator
 from nvp.autoregressive.softmax import log_softmax_at
-from nvp.errors import NVPError
 from nvp.model import native
 
 ROUNDING = 2**-8  # of bfloat16, relative
 
 
-@pytest.fixture
-def _built(compiler: None) -> None:
+@pytest.fixture(autouse=True)
+def built(compiler: None) -> None:
     """A machine with a compiler must be able to build the operator."""
     assert operator.compiled(torch.zeros(1, 1, 1, 1, 32, dtype=torch.bfloat16))
-
-
-pytestmark = pytest.mark.usefixtures("_built")
 
 
 def inputs(levels: int, shape: tuple[int, ...] = (3, 3, 5, 4)) -> tuple[Tensor, Tensor, Tensor]:
@@ -57,30 +52,10 @@ def test_far_logits_stay_finite() -> None:
     assert log_softmax_at(logits, images).flatten().tolist() == [0.0, pytest.approx(-3e4, rel=1e-2)]
 
 
-def test_threads_change_no_bit() -> None:
-    logits, images, grad = inputs(256, (4, 3, 9, 8))
-
-    def results() -> list[Tensor]:
-        log_p = log_softmax_at(logits, images)
-        return [log_p, *torch.autograd.grad(log_p, logits, grad)]
-
-    one = results()
-    with two_threads():
-        two = results()
-    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
-
-
 def test_a_level_that_is_none_is_refused() -> None:
     logits, images, _ = inputs(32)
     with pytest.raises(IndexError, match="level 32 of 32 levels"):
         log_softmax_at(logits, images * 0 + 32)
-
-
-def test_no_second_derivatives() -> None:
-    logits, images, _ = inputs(32)
-    total = log_softmax_at(logits, images).square().sum()
-    with pytest.raises(NVPError, match="NVP_PLAIN=1"):
-        torch.autograd.grad(total, logits, create_graph=True)
 
 
 def test_in_the_network_it_is_the_softmax(monkeypatch: pytest.MonkeyPatch) -> None:
