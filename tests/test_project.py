@@ -181,20 +181,12 @@ def test_a_chapter_is_recorded_as_it_is_written(source: Path) -> None:
 
 
 @chapter
-def test_a_chapter_takes_its_profile(source: Path) -> None:
+def test_a_chapter_keeps_its_rules(source: Path) -> None:
     tagged = [cell for cell in cells(source) if "parameters" in cell.metadata.get("tags", [])]
     assert [cell.source for cell in tagged] == ['profile = "laptop"']
-
-
-@chapter
-def test_a_figure_says_in_words_what_it_shows(source: Path) -> None:
     for each in (cell.metadata.get("mystnb", {}) for cell in cells(source)):
         if "figure" in each:
             assert each["image"]["alt"], f"{each['figure']['name']} has no alt text"
-
-
-@chapter
-def test_a_chapter_shows_its_code_whole(source: Path) -> None:
     code = [cell.source for cell in cells(source) if cell.cell_type == "code"]
     wide = [line for cell in code for line in cell.splitlines() if len(line) > 79]
     assert not wide

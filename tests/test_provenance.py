@@ -39,6 +39,8 @@ def test_legs_are_the_machines_in_order(tmp_path: Path) -> None:
     path.write_text(json.dumps([elsewhere.model_dump()]))
     note(folder, step=1)
     assert [each.gpu for each in provenance.read_legs(folder)] == ["a GPU", None]
+    note(folder, before={}, clip_norm=math.inf)  # which clips nothing
+    assert provenance.read_legs(folder)[-1].changed == {"clip_norm": math.inf}
     path.write_text("[")
     with pytest.raises(NVPError, match="damaged"):
         provenance.read_legs(folder)
@@ -51,15 +53,6 @@ def test_legs_before_the_first_checkpoint_trained_nothing(root: Path, tmp_path: 
     start(tiny.write_config(tmp_path / "tiny.yaml"), None, folder.path, data_root=root)
     (here,) = provenance.read_legs(folder)
     assert here.precision == "fp32"
-
-
-def test_legs_that_saved_nothing_trained_nothing(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    for step, rate in ((0, 1e-3), (5, 1e-6), (5, 1e-4)):
-        note(folder, {"learning_rate": 1e-3}, step=step, learning_rate=rate)
-    first, last = provenance.read_legs(folder)
-    assert provenance.legs_until(folder, 5) == [first]
-    assert provenance.legs_until(folder, 6) == [first, last]
 
 
 @pytest.mark.parametrize(
@@ -77,19 +70,15 @@ def test_the_hardware_of_a_leg(gpu: str | None, processes: int, hardware: str) -
     assert leg.hardware == hardware
 
 
-def test_a_leg_may_have_a_norm_that_clips_nothing(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    note(folder, before={}, clip_norm=math.inf)
-    assert [each.changed for each in provenance.read_legs(folder)] == [{"clip_norm": math.inf}]
-
-
 def test_a_change_is_noted_once_and_against_the_leg_before(tmp_path: Path) -> None:
-    """All from step 5 on end without a checkpoint, but the last."""
+    """All from step 5 on end without a checkpoint, but the last: they trained nothing."""
     folder = RunFolder(tmp_path)
     for step, rate in ((0, 1e-3), (5, 1e-4), (5, 1e-4), (5, 1e-3), (5, 1e-5), (6, 1e-5)):
         note(folder, {"learning_rate": 1e-3}, step, learning_rate=rate)
-    changed = [each.changed for each in provenance.read_legs(folder)]
-    assert changed == [{}, {"learning_rate": 1e-5}]
+    first, last = provenance.read_legs(folder)
+    assert (first.changed, last.changed) == ({}, {"learning_rate": 1e-5})
+    assert provenance.legs_until(folder, 5) == [first]
+    assert provenance.legs_until(folder, 6) == [first, last]
 
 
 def test_a_change_is_noted_by_the_machine_that_goes_on_with_it(tmp_path: Path) -> None:
@@ -103,13 +92,18 @@ def test_a_change_is_noted_by_the_machine_that_goes_on_with_it(tmp_path: Path) -
     assert (here.cpu, here.changed) == (lost.cpu, lost.changed)
 
 
-def test_without_git_the_commit_comes_from_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in the place of this repository, with the package in `nvp`, and no NVP_COMMIT."""
     (tmp_path / "nvp").mkdir()
     monkeypatch.setattr(provenance, "__file__", str(tmp_path / "nvp" / "provenance.py"))
     monkeypatch.setattr(provenance, "repository_root", lambda: tmp_path)
     monkeypatch.delenv("NVP_COMMIT", raising=False)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("checkout")
+def test_without_git_the_commit_comes_from_the_environment(monkeypatch) -> None:
     assert provenance.code_commit() is None
     monkeypatch.setenv("NVP_COMMIT", "abc")
     assert provenance.code_commit() == "abc"
@@ -119,21 +113,17 @@ def test_without_git_the_commit_comes_from_the_environment(
     ("folder", "place"), [("nvp", "../site-packages/nvp"), ("other", ".venv/site-packages/nvp")]
 )
 def test_the_commit_of_other_code_is_not_noted(
-    folder: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: str, place: str, checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For an installed package `repository_root()` may be any folder that one works in."""
-    (tmp_path / folder).mkdir()
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / place / "provenance.py"))
-    monkeypatch.setattr(provenance, "repository_root", lambda: tmp_path)
+    (checkout / "nvp").rename(checkout / folder)
+    monkeypatch.setattr(provenance, "__file__", str(checkout / place / "provenance.py"))
     monkeypatch.setattr(provenance, "_git", lambda *_: "a commit of theirs")
-    monkeypatch.delenv("NVP_COMMIT", raising=False)
     assert provenance.code_commit() is None
 
 
-def test_uncommitted_changes_to_the_code_are_noted(tmp_path: Path, monkeypatch) -> None:
-    (tmp_path / "nvp").mkdir()
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "nvp" / "provenance.py"))
-    monkeypatch.setattr(provenance, "repository_root", lambda: tmp_path)
+@pytest.mark.usefixtures("checkout")
+def test_uncommitted_changes_to_the_code_are_noted(monkeypatch) -> None:
     said = {"rev-parse": "abc", "status": ""}
     monkeypatch.setattr(provenance, "_git", lambda _, what, *__: said[what])
     assert provenance.code_commit() == "abc"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from nvp_book.selection import binary_digits, data_title, images_for, in_powers, sheet_images
+from nvp_book.selection import binary_digits, images_for, in_powers, sheet_images
 
 from nvp.data.sets import EMBEDDED, FASHION_CLASSES, load
 from nvp.ledger.entry import Run, runs
@@ -50,14 +50,6 @@ def test_the_classes_have_their_names() -> None:
     by_height = sorted(taller, key=taller.__getitem__)
     assert by_height[:2] == ["sneaker", "sandal"]
     assert by_height[-2:] == ["dress", "trousers"]
-
-
-@pytest.mark.parametrize(
-    ("name", "title"),
-    [("mnist", "MNIST"), (EMBEDDED, "embedded Fashion-MNIST"), ("of-my-own", "of-my-own")],
-)
-def test_data_in_words(name: str, title: str) -> None:
-    assert data_title(name) == title
 
 
 @pytest.mark.parametrize(

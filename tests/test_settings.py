@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import math
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from nvp.config import Precision, TrainingConfig
 from nvp.data.sets import load
 from nvp.runs.folder import RunFolder
-from nvp.runs.log import read_log
+from nvp.runs.log import RunLog, read_log
 from nvp.training import state
 from nvp.training.loop import prepare, training_step
 from nvp.training.optimiser import make_optimiser, orthogonal
@@ -100,17 +100,6 @@ def test_the_faster_precision_is_the_one_of_less_time(monkeypatch) -> None:
     assert state.faster_precision(torch.device("cpu")) is Precision.FP32
 
 
-def test_a_run_saves_as_often_as_it_is_told(root: Path, tmp_path: Path, monkeypatch) -> None:
-    for minutes, expected in ((1e-9, [1, 2, 3]), (math.inf, [3])):
-        saved: list[int] = []
-        monkeypatch.setattr(
-            "nvp.training.loop.save", lambda state, *_, saved=saved: saved.append(state.step)
-        )
-        config = pixelrnn_configuration(steps=3, checkpoint_minutes=minutes)
-        prepare(config, tmp_path / str(minutes), data_root=root).run()
-        assert saved == expected
-
-
 def test_cadences_count_from_the_last_time(root: Path, tmp_path: Path, monkeypatch) -> None:
     """A reading of the clock is a minute after the last one; the run goes on after step 4."""
     clock = SimpleNamespace(perf_counter=itertools.count(0, 60).__next__)
@@ -151,3 +140,23 @@ def test_a_row_of_the_log_has_means_since_the_one_before(root: Path, tmp_path: P
     for key in ("loss", "gradient_norm"):
         a, b, c, d = (row[key] for row in each)
         assert [row[key] for row in pairs] == pytest.approx([(a + b) / 2, (c + d) / 2])
+
+
+def test_tensorboard_gets_what_the_log_gets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, points = [], set()
+
+    class SummaryWriter:
+        def __init__(self, folder: Path, purge_step: int) -> None:
+            begun.append((folder, purge_step))
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            points.add((name, value, step))
+
+    module = SimpleNamespace(SummaryWriter=SummaryWriter)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    folder = RunFolder(tmp_path)
+    RunLog(folder, 6).write({"step": 7, "loss": 2.5, "rate": 1e-3})
+    assert begun == [(folder.tensorboard, 7)]
+    assert points == {("loss", 2.5, 7), ("rate", 1e-3, 7)}

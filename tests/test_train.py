@@ -39,8 +39,7 @@ from nvp.runs.log import read_log
 from nvp.runs.tensors import load_tensors
 from nvp.training import allocator
 from nvp.training.divergence import check_sound
-from nvp.training.loop import next_batch, prepare, training_step, validate
-from nvp.training.state import begin
+from nvp.training.loop import prepare, training_step, validate
 
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage")
 
@@ -52,35 +51,28 @@ def losses(folder: Path) -> list[tuple[float, float, float]]:
 
 
 @pytest.mark.slow
-def test_the_loss_falls(root: Path, tmp_path: Path) -> None:
-    last = prepare(configuration(steps=15, learning_rate=1e-2), tmp_path, data_root=root).run()
+@pytest.mark.parametrize(
+    ("configure", "settings"),
+    [
+        (configuration, {"learning_rate": 1e-2, "steps": 15}),
+        (pixelrnn_configuration, {"learning_rate": 1e-2, "steps": 40}),
+        (pixelrnn_configuration, {"learning_rate": 1e-2, "steps": 40, "optimiser": "rmsprop"}),
+        (pixelrnn_configuration, {"learning_rate": 3e-2, "steps": 40, "optimiser": "muon"}),
+    ],
+)
+def test_the_loss_falls(
+    configure: Callable[..., RunConfig], settings: dict[str, Any], root: Path, tmp_path: Path
+) -> None:
+    last = prepare(configure(**settings), tmp_path, data_root=root).run()
     rows = read_log(tmp_path / "log.csv")
     assert rows[-1] == pytest.approx(last)
-    assert [row["step"] for row in rows] == list(range(1, 16))
+    assert [row["step"] for row in rows] == list(range(1, settings["steps"] + 1))
     start, end = ([row["bits_per_dim"] for row in part] for part in (rows[:5], rows[-5:]))
-    assert sum(end) / 5 < sum(start) / 5 - 0.5
-    assert rows[-1]["images"] == 15 * 8
-    assert {"validation", "validation_batch_statistics"} <= rows[-1].keys()
-
-
-def real_nvp_by_muon(steps: int) -> RunConfig:
-    return configuration(steps=steps, optimiser="muon")
-
-
-def pixel_rnn(steps: int) -> RunConfig:
-    return pixelrnn_configuration(steps=steps, optimiser="rmsprop", early_stopping=True)
-
-
-def pixel_rnn_by_muon(steps: int) -> RunConfig:
-    return pixelrnn_configuration(steps=steps, optimiser="muon")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("configure", [real_nvp_by_muon, pixel_rnn, pixel_rnn_by_muon])
-def test_resuming_is_exact(
-    configure: Callable[[int], RunConfig], root: Path, tmp_path: Path
-) -> None:
-    tiny.check_resuming(configure, tmp_path, root)
+    assert sum(end) / 5 < sum(start) / 5 - 0.2
+    assert last["images"] == settings["steps"] * 8
+    assert "validation" in last
+    # Of the two the flow alone has batch norms.
+    assert ("validation_batch_statistics" in last) == (configure is configuration)
 
 
 @pytest.mark.usefixtures("handled")
@@ -149,40 +141,12 @@ def test_a_lost_run_repeats_the_steps_after_its_checkpoint(root: Path, tmp_path:
     assert losses(tmp_path) == first
 
 
-def test_an_epoch_shows_every_image_once() -> None:
-    config = configuration()
-    images = torch.arange(48, dtype=torch.uint8).reshape(48, 1, 1, 1).expand(48, 1, 8, 8)
-    state = begin(config, torch.device("cpu"), 48)
-    epochs = [[next_batch(state, images, config)[:, 0, 0, 0] for _ in range(6)] for _ in range(2)]
-    first, second = (torch.cat(epoch).tolist() for epoch in epochs)
-    assert sorted(first) == sorted(second) == list(range(48))
-    assert first != second
-
-
-def test_flips_mirror_about_half_of_the_images() -> None:
-    config = configuration(flips=True, batch_size=400)
-    images = torch.arange(8, dtype=torch.uint8).expand(400, 1, 8, 8)
-    shown = next_batch(begin(config, torch.device("cpu"), 400), images, config)
-    flipped = shown[:, 0, 0, 0] == 7
-    assert torch.equal(shown[flipped], images[flipped].flip(-1))
-    assert torch.equal(shown[~flipped], images[~flipped])
-    assert 0.4 < flipped.float().mean() < 0.6
-
-
-@pytest.mark.parametrize(
-    ("poison", "layer"),
-    [
-        ("flow.scales.0.checkerboard.bijections.1.net.conv_in.v", ".bijections.1.net.conv_in"),
-        ("flow.scales.0.channelwise.bijections.0.net.norm_out.beta", "channelwise.*.norm_out"),
-        ("flow.scales.1.checkerboard.bijections.3.scale", r"scales.1.checkerboard.bijections.3"),
-    ],
-)
-def test_a_loss_that_is_not_finite_names_the_first_layer(poison: str, layer: str) -> None:
+def test_a_loss_that_is_not_finite_names_the_first_layer() -> None:
     state = fresh_state()
     with torch.no_grad():
-        state.model.get_parameter(poison).fill_(torch.nan)
+        state.model.flow.scales[0].checkerboard.bijections[1].net.conv_in.v.fill_(torch.nan)
     before = {name: value.clone() for name, value in state.ema.state_dict().items()}
-    with refusal(f"loss is nan at step 0.*in layer .*{layer}"):
+    with refusal(r"loss is nan at step 0.*in layer .*\.bijections\.1\.net\.conv_in"):
         training_step(state, batch(), configuration().training, 0.0)
     assert all(torch.equal(before[name], value) for name, value in state.ema.state_dict().items())
 
@@ -242,16 +206,6 @@ def test_of_two_budgets_the_nearer_one_counts() -> None:
     assert TrainingConfig(steps=10, minutes=4).spent(5, 3.0) == 0.75
     assert TrainingConfig(steps=10).spent(5, 3.0) == 0.5
     assert TrainingConfig(minutes=2).spent(5, 3.0) == 1.0
-
-
-@pytest.mark.parametrize(("optimiser", "rate"), [("adam", 1e-2), ("rmsprop", 1e-2), ("muon", 3e-2)])
-def test_a_pixel_rnn_learns(optimiser: str, rate: float, root: Path, tmp_path: Path) -> None:
-    settings = {"optimiser": optimiser, "learning_rate": rate, "steps": 40}
-    prepare(pixelrnn_configuration(**settings), tmp_path, data_root=root).run()
-    rows = read_log(tmp_path / "log.csv")
-    assert rows[-1]["bits_per_dim"] < rows[0]["bits_per_dim"] - 0.2
-    assert "validation" in rows[-1]
-    assert "validation_batch_statistics" not in rows[-1]  # it has no batch norms
 
 
 def test_a_validation_split_is_used_where_there_is_one(root: Path) -> None:
@@ -319,24 +273,17 @@ def test_a_closed_form_reads_images_that_stay_on_disk(root: Path, tmp_path: Path
     assert RunFolder(tmp_path).checkpoint.is_file()
 
 
-def test_gradients_are_clipped() -> None:
-    state = fresh_state()
-    settings = configuration(clip_norm=0.5).training
-    _, norm = training_step(state, batch(), settings, 0.0)
-    assert norm > 0.5
-    clipped = nn.utils.get_total_norm(p.grad for p in state.model.parameters())
-    assert clipped.item() == pytest.approx(0.5, rel=1e-3)
-
-
-def test_an_infinite_norm_clips_nothing(root: Path, tmp_path: Path) -> None:
-    for steps in (1, 2):
-        config = pixelrnn_configuration(steps=steps, clip_norm=math.inf)
+@pytest.mark.parametrize("clip_norm", [0.5, math.inf])
+def test_gradients_are_clipped(clip_norm: float, root: Path, tmp_path: Path) -> None:
+    for steps in (1, 2):  # it comes back from a checkpoint
+        config = pixelrnn_configuration(steps=steps, clip_norm=clip_norm)
         prepare(config, tmp_path, data_root=root).run()
     assert len(losses(tmp_path)) == 2
     state = fresh_state(config)
     _, norm = training_step(state, images_of(state.model), config.training, 0.0)
-    kept = nn.utils.get_total_norm(p.grad for p in state.model.parameters())
-    assert kept.item() == pytest.approx(norm, rel=1e-5)
+    assert norm > 0.5
+    clipped = nn.utils.get_total_norm(p.grad for p in state.model.parameters())
+    assert clipped.item() == pytest.approx(min(norm, clip_norm), rel=1e-3)
 
 
 def test_bfloat16_runs_and_sums_in_float32(root: Path, tmp_path: Path) -> None:
@@ -383,13 +330,10 @@ def test_bad_input_is_one_line(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("levels", [2, 200])
-def test_images_outside_the_levels(levels: int, root: Path, tmp_path: Path) -> None:
+def test_images_outside_the_levels(root: Path, tmp_path: Path) -> None:
     tree = pixelrnn_tree()
-    tree["model"]["levels"] = levels
     tree["data"]["name"] = "tiny"
-    complaint = f"must have values in 0..{levels - 1} for model.levels = {levels}, there is a 2"
-    with refusal(complaint):
+    with refusal(r"must have values in 0\.\.1 for model\.levels = 2, there is a 2"):
         prepare(parse_config(tree, "test"), tmp_path / "run", data_root=root).run()
     assert not (tmp_path / "run").exists()
 

@@ -53,25 +53,15 @@ def test_a_parameter_reaches_the_notebook(source: Path) -> None:
     assert str(source.parent) not in source.with_suffix(".ipynb").read_text()
 
 
-def test_an_unknown_parameter_is_an_error(source: Path, capsys: Captured) -> None:
+def test_what_cannot_be_executed_is_one_line(source: Path, capsys: Captured) -> None:
     assert execute(source, "profil=paper") == 1
     assert "has no parameter profil; it has: profile" in capsys.readouterr().err
-    assert not source.with_suffix(".ipynb").exists()
-
-
-def test_a_parameter_without_a_name_is_an_error(source: Path, capsys: Captured) -> None:
+    assert execute(source.with_name("none.py")) == 1
+    assert re.fullmatch(r".*none\.py.*\n", capsys.readouterr().err)
     with pytest.raises(SystemExit, match="2"):
         execute(source, "paper")
     assert "paper is no name=value" in capsys.readouterr().err
-
-
-def test_a_source_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    """As the pipeline calls it, in a process of its own."""
-    command = [sys.executable, executor.__file__, tmp_path / "none.py", tmp_path / "none.ipynb"]
-    result = subprocess.run(command, text=True, capture_output=True)
-    assert result.returncode == 1
-    assert result.stderr.count("\n") == 1
-    assert "none.py" in result.stderr
+    assert not source.with_suffix(".ipynb").exists()
 
 
 def test_a_cell_that_fails_is_an_error(source: Path, capsys: Captured) -> None:
@@ -99,14 +89,11 @@ def test_names_are_quoted(tmp_path: Path) -> None:
     result = subprocess.run(command, cwd=checkout, env=packages, text=True, capture_output=True)
     assert result.returncode == 0, result.stderr
     trained = (checkout / "arguments").read_text().removeprefix("train\n").split("train\n")
-    assert sorted(each.splitlines() for each in trained) == [
-        ["configs/x$(touch broken).yaml", "--run-folder", folder, "--set", *changes]
-        for folder, changes in zip(
-            folders,
-            (["training.steps=3"], ["training.steps=3", "--set", "training.seed=7"]),
-            strict=True,
-        )
-    ]
+    first, seventh = sorted(each.splitlines() for each in trained)
+    command = ["configs/x$(touch broken).yaml", "--run-folder"]
+    assert first == [*command, folders[0], "--set", "training.steps=3"]
+    changes = ["--set", "training.steps=3", "--set", "training.seed=7"]
+    assert seventh == [*command, folders[1], *changes]
     assert not (checkout / "broken").exists()
 
 
@@ -148,9 +135,8 @@ def rented(tmp_path: Path) -> Path:
     tiny.write_data(tmp_path / "data")
     (tmp_path / "data" / "fashion-mnist-small").symlink_to(ROOT / "data" / "fashion-mnist-small")
     (tmp_path / "configs").mkdir()
-    tiny.write_config(
-        tmp_path / "configs" / "cifar10.yaml", {**tiny.config_tree(), "name": "cifar10"}
-    )
+    tree = {**tiny.config_tree(), "name": "cifar10"}
+    tiny.write_config(tmp_path / "configs" / "cifar10.yaml", tree)
     return tmp_path
 
 
@@ -185,20 +171,25 @@ def test_the_run_on_a_gpu_is_recorded_and_packed(rented: Path) -> None:
     assert load_run(out).config == run.config
 
 
-@pytest.mark.parametrize("log", [None, "step 7"])
-def test_the_run_on_a_gpu_stops_in_time(log: str | None, rented: Path) -> None:
+STOPPED = "stopped after 0.1 seconds: call again to go on\n"
+
+
+@pytest.mark.parametrize(
+    ("training", "seconds", "log", "status", "said"),
+    [
+        ("exec sleep 60", "0.1", None, 0, STOPPED),
+        ("exec sleep 60", "0.1", "step 6\nstep 7\n", 0, f"step 7\n{STOPPED}"),
+        ("exit 2", "60", None, 2, ""),
+    ],
+)
+def test_the_run_on_a_gpu_stops_in_time_and_fails_as_training_does(
+    training: str, seconds: str, log: str | None, status: int, said: str, rented: Path
+) -> None:
+    run = rented / "build" / "runs" / "cifar10"
     if log is not None:
-        (rented / "build" / "runs" / "cifar10").mkdir(parents=True)
-        (rented / "build" / "runs" / "cifar10" / "log.csv").write_text(f"step 6\n{log}\n")
-    python = stand_in(rented / "python", "exec sleep 60")
-    result = train_on_gpu(rented, PYTHON=python, PIECE_SECONDS="0.1")
-    assert result.returncode == 0, result.stderr
-    said = "" if log is None else f"{log}\n"
-    assert result.stdout == f"{said}stopped after 0.1 seconds: call again to go on\n"
-    assert not (rented / "results").exists()
-
-
-def test_the_run_on_a_gpu_fails_as_training_does(rented: Path) -> None:
-    result = train_on_gpu(rented, PYTHON=stand_in(rented / "python", "exit 2"))
-    assert (result.returncode, result.stdout) == (2, "")
+        run.mkdir(parents=True)
+        (run / "log.csv").write_text(log)
+    python = stand_in(rented / "python", training)
+    result = train_on_gpu(rented, PYTHON=python, PIECE_SECONDS=seconds)
+    assert (result.returncode, result.stdout) == (status, said), result.stderr
     assert not (rented / "results").exists()
