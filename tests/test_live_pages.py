@@ -39,6 +39,11 @@ class Figure:
         root = "document.querySelector('.nvp-live').shadowRoot"
         return self.browser.value(f"(root => {expression})({root})")
 
+    @property
+    def status(self) -> str:
+        """The line of text under the figure."""
+        return self.value("root.querySelector('.status').textContent")
+
     def choose(self, name: str, value: str) -> None:
         """Click the radio button of this name and value."""
         self.click(f'input[name={name}][value="{value}"]')
@@ -49,6 +54,7 @@ class Figure:
             f"{{ const input = root.querySelector('input[name={name}]'); input.value = {value};"
             " input.dispatchEvent(new Event('input')); }"
         )
+        self.settle()
 
     def middle(self, selector: str) -> tuple[float, float]:
         """The middle of an element, scrolled into view, in the window."""
@@ -79,11 +85,14 @@ class Figure:
             )
         self.settle()
 
-    def tap(self, selector: str) -> None:
+    def tap(self, selector: str, by: tuple[float, float] = (0, 0)) -> None:
+        """The same with a finger."""
+        self.browser.call("Emulation.setTouchEmulationEnabled", enabled=True)
         x, y = self.middle(selector)
-        touch = [{"x": x, "y": y}]
-        self.browser.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=touch)
-        self.browser.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+        touches = [[{"x": x + part * by[0], "y": y + part * by[1]}] for part in (0, 0.5, 1)]
+        kinds = ("touchStart", "touchMove", "touchMove", "touchEnd")
+        for kind, points in zip(kinds, [*touches, []], strict=True):
+            self.browser.call("Input.dispatchTouchEvent", type=kind, touchPoints=points)
         self.settle()
 
     def press(self, key: str) -> None:
@@ -135,8 +144,7 @@ def test_a_chosen_pixel_shows_what_it_sees(opened: Callable[..., Figure]) -> Non
     figure.click(".board .cell:nth-of-type(33)")  # row 2, column 4, both from 0
     context = [(1, 3), (1, 4), (1, 5), (2, 3)]
     assert drawn_board(figure) == context
-    status = figure.value("root.querySelector('.status').textContent")
-    assert re.match(r"Row 3, column 5: sees 4 of the 32 earlier pixels", status)
+    assert "Row 3, column 5: sees 4 of the 32 earlier pixels" in figure.status
     figure.press("ArrowDown")
     assert drawn_board(figure) == [(row + 1, column) for row, column in context]
     figure.choose("mask", "B")
@@ -149,7 +157,7 @@ def test_a_chosen_pixel_shows_what_it_sees(opened: Callable[..., Figure]) -> Non
     figure.choose("seenBy", "sees")
     assert drawn_board(figure) == [(3, 4)]  # 3 + 4 is odd: kept
     figure.press("ArrowLeft")  # the radio button has the focus: the board does not move
-    assert "Row 4, column 5" in figure.value("root.querySelector('.status').textContent")
+    assert "Row 4, column 5" in figure.status
     figure.choose("kind", "channels")
     places = "new Set([...root.querySelectorAll('.squeezed .cell')].map(c => c.outerHTML)).size"
     assert figure.value(places) == 14 * 14  # each cell of the board has a place of its own
@@ -158,11 +166,10 @@ def test_a_chosen_pixel_shows_what_it_sees(opened: Callable[..., Figure]) -> Non
 
 def test_masks_work_under_a_finger(opened: Callable[..., Figure], browser: Browser) -> None:
     figure = opened("masks", width=390)
-    browser.call("Emulation.setTouchEmulationEnabled", enabled=True)
     assert browser.value(WIDE_OVER) <= 0
     assert figure.value("root.querySelector('.board .cell').getBoundingClientRect().width") > 22
     figure.tap(".board .cell:nth-of-type(33)")
-    assert "Row 3, column 5" in figure.value("root.querySelector('.status').textContent")
+    assert "Row 3, column 5" in figure.status
     for kind in ("row", "diagonal", "checkerboard", "channels", "scale"):
         figure.choose("kind", kind)
         assert browser.value(WIDE_OVER) <= 0
@@ -206,9 +213,8 @@ def test_a_dragged_point_moves_on_both_sides(opened: Callable[..., Figure], name
         with torch.no_grad():
             image = (flow if panel == "x" else flow.inverse)(moved[None])[0][0]
         assert (place(figure, other, 1) - image).abs().max() < 0.02
-    status = figure.value("root.querySelector('.status').textContent")
     x, z = place(figure, "x", 1), place(figure, "z", 1)
-    numbers = [float(n) for n in re.findall(r"-?\d+(?:\.\d+)?", status.replace("−", "-"))]
+    numbers = [float(n) for n in re.findall(r"-?\d+(?:\.\d+)?", figure.status.replace("−", "-"))]
     with torch.no_grad():
         expected = [2, *x, *z, flow(x[None])[1].item(), flow.log_prob(x[None]).item()]
     # Both places are written with two decimals.
@@ -237,7 +243,6 @@ def test_a_dragged_gaussian_takes_the_density_along(opened: Callable[..., Figure
     assert (shown - stated).abs().max() < 0.02
     figure.drag('[data-panel=z] .handle[data-which="-1"]', (40, -30))
     figure.slide("spread", 0.5)
-    figure.settle()
     assert place(figure, "z", -1).norm() > 0.3
     moved, stated = shown_and_stated(0.5)
     assert (moved - stated).abs().max() < 0.02
@@ -254,10 +259,8 @@ def test_the_couplings_are_stepped_through(opened: Callable[..., Figure]) -> Non
         steps = [part(x[None, :, None, None])[0].flatten() for part in parts]
     for level, step in enumerate(steps):
         figure.slide("level", level)
-        figure.settle()
         assert (place(figure, "z", 2) - step).abs().max() < 0.02
     figure.slide("level", 0)
-    figure.settle()
     assert torch.equal(density(figure, "x"), density(figure, "z"))
     figure.click(PLAY)
     figure.value("new Promise(done => setTimeout(done, 1500))")
@@ -275,17 +278,8 @@ def test_the_plane_works_with_finger_and_keyboard(
     figure.press("ArrowRight")
     assert torch.allclose(place(figure, "x", 3) - before[0], torch.tensor([0.05, 0.0]), atol=1e-3)
     assert not torch.equal(place(figure, "z", 3), before[1])
-    assert "Point 4: x = " in figure.value("root.querySelector('.status').textContent")
-    browser.call("Emulation.setTouchEmulationEnabled", enabled=True)
-    left, top = figure.middle(handle)
-    for kind, points in (
-        ("touchStart", [{"x": left, "y": top}]),
-        ("touchMove", [{"x": left, "y": top - 30}]),
-        ("touchMove", [{"x": left, "y": top - 60}]),
-        ("touchEnd", []),
-    ):
-        browser.call("Input.dispatchTouchEvent", type=kind, touchPoints=points)
-    figure.settle()
+    assert "Point 4: x = " in figure.status
+    figure.tap(handle, (0, -60))
     assert place(figure, "x", 3)[1] > before[0][1] + 0.8
 
 
@@ -311,17 +305,16 @@ def test_sliders_walk_between_the_four_images(opened: Callable[..., Figure]) -> 
     for i, (phi, psi) in enumerate([(0, 0), (0, 90), (90, 0), (90, 90), (0, 45)]):
         figure.slide("phi", phi)
         figure.slide("psi", psi)
-        figure.settle()
         seen.append(greys(figure, ".picture canvas"))
         if i < 4:  # encoded and decoded: the image itself
             assert far(seen[-1], FOUR[i, 0]) == 0
     assert min(far(seen[4], image[0]) for image in FOUR) > 50
     figure.slide("temperature", 0.5)
-    figure.settle()
     cooler = greys(figure, ".picture canvas")
     assert far(cooler, seen[4]) > 50
-    status = figure.value("root.querySelector('.status').textContent")
-    assert re.match(r"φ = 0°, φ′ = 45°\. All latents kept\. Mean square of z: 0\.\d\d\.", status)
+    assert re.match(
+        r"φ = 0°, φ′ = 45°\. All latents kept\. Mean square of z: 0\.\d\d\.", figure.status
+    )
 
 
 def test_latents_are_given_up_finest_first(opened: Callable[..., Figure]) -> None:
@@ -337,20 +330,18 @@ def test_latents_are_given_up_finest_first(opened: Callable[..., Figure]) -> Non
         (0, "Latents drawn anew: all of z¹, all of z², all of z³"),
     ):
         figure.slide("kept", kept)
-        figure.settle()
-        assert f"{named}. " in figure.value("root.querySelector('.status').textContent")
+        assert f"{named}. " in figure.status
         moved.append((greys(figure, ".picture canvas") - FOUR[0, 0].int()).abs().float().mean())
     assert moved[0] == 0
     assert moved == sorted(moved)
     # Nothing is left: all places show one picture, and another one when drawn again.
     sample = greys(figure, ".picture canvas")
     figure.slide("phi", 200)
-    figure.settle()
     assert far(greys(figure, ".picture canvas"), sample) == 0
     figure.click("button")
     assert far(greys(figure, ".picture canvas"), sample) > 50
     figure.choose("others", "zero")
-    assert "Mean square of z: 0.00." in figure.value("root.querySelector('.status').textContent")
+    assert "Mean square of z: 0.00." in figure.status
 
 
 def test_the_map_is_drawn_and_chosen_from(opened: Callable[..., Figure], browser: Browser) -> None:
@@ -371,12 +362,10 @@ def test_the_map_is_drawn_and_chosen_from(opened: Callable[..., Figure], browser
     assert angles == pytest.approx([157.5, 157.5], abs=2)
     figure.value("root.querySelector('[name=phi]').focus()")
     figure.press("ArrowRight")
-    status = figure.value("root.querySelector('.status').textContent")
-    assert status.startswith(f"φ = {angles[0] + 1}°, φ′ = {angles[1]}°")
+    assert figure.status.startswith(f"φ = {angles[0] + 1}°, φ′ = {angles[1]}°")
     figure.click("button:last-child")
     figure.slide("phi", 0)
     figure.slide("psi", 0)
-    figure.settle()
     fifth = load(EMBEDDED, "test", limit=5).images[4, 0]
     assert far(greys(figure, ".picture canvas"), fifth) == 0
 
@@ -400,8 +389,7 @@ def test_the_rest_of_a_scribble_is_drawn_several_times(opened: Callable[..., Fig
     assert len({image.numpy().tobytes() for image in first}) > 3
     figure.click(".drawing:nth-child(3)")
     assert torch.equal(levels(figure, ".square canvas"), first[2])
-    status = figure.value("root.querySelector('.status').textContent")
-    shown = re.search(r"Upper half: ([\d.]+) nats\. Completion 3: ([\d.]+) nats", status)
+    shown = re.search(r"Upper half: ([\d.]+) nats\. Completion 3: ([\d.]+) nats", figure.status)
     assert shown is not None
     model = runs()[completion.RUN].load_model().double()
     total = -model.log_prob(first[2][None, None].byte()).item()
@@ -423,7 +411,6 @@ def test_a_digit_is_scribbled_by_mouse_finger_and_keyboard(
     assert 8 < stroke.sum() < 40
     assert stroke.any(dim=1).sum() <= 3  # a line along the rows
     figure.choose("pen", "erase")
-    browser.call("Emulation.setTouchEmulationEnabled", enabled=True)
     figure.tap(".paper")
     left = levels(figure, ".square canvas")[:14].sum()
     assert 0 < left < stroke.sum()
@@ -433,7 +420,7 @@ def test_a_digit_is_scribbled_by_mouse_finger_and_keyboard(
         figure.press("ArrowUp")
     figure.press(" ")
     assert levels(figure, ".square canvas")[:14].sum() == left + 1
-    assert ": ink, " in figure.value("root.querySelector('.status').textContent")
+    assert ": ink, " in figure.status
 
 
 # Ratios of luminance between what is written and what it is written on (WCAG 2, 1.4.3).
