@@ -9,22 +9,16 @@ const WAITING = 150; // grey level of a pixel that is not drawn yet
 
 /** Paint 0 and 1 black and white; pixels from `count` on are waiting. */
 function paintLevels(canvas, image, count) {
-  const picture = new ImageData(canvas.width, canvas.height);
-  image.forEach((level, p) => {
+  paint(canvas, image, (level, p) => {
     const grey = p < count ? 255 * level : WAITING;
-    picture.data.set([grey, grey, grey, 255], 4 * p);
+    return [grey, grey, grey, 255];
   });
-  canvas.getContext("2d").putImageData(picture, 0, 0);
 }
 
 /** Paint costs in nats, as much of the accent as a pixel cost. */
 function paintCosts(canvas, costs) {
-  const picture = new ImageData(canvas.width, canvas.height);
-  const colour = colourOf(canvas, "--accent");
-  costs.forEach((nats, p) => {
-    picture.data.set([...colour, 255 * Math.min(nats / DEAR, 1)], 4 * p);
-  });
-  canvas.getContext("2d").putImageData(picture, 0, 0);
+  const accent = colourOf(canvas, "--accent");
+  paint(canvas, costs, (nats) => [...accent, 255 * Math.min(nats / DEAR, 1)]);
 }
 
 /** Call `visit` with the pixels under the pen on its way from one point to another. */
@@ -45,8 +39,8 @@ function buildCompletion(root) {
   const bytes = bytesOf(DATA.images);
   const numImages = Math.floor((8 * bytes.length) / size);
   const uniform = makeUniform();
-  const state = { given: new Uint8Array(size), digit: 22 % numImages, pen: 1, chosen: 0, row: half - 1, column: 0 };
-  state.column = Math.floor(width / 2);
+  const state = { given: new Uint8Array(size), digit: 22 % numImages, pen: 1, chosen: 0 };
+  [state.row, state.column] = [half - 1, Math.floor(width / 2)];
   let drawings = [];
   let timer = null;
   let took = 0;
@@ -55,7 +49,6 @@ function buildCompletion(root) {
   const pens = radios("Pen", "pen", { draw: "draw", erase: "erase" }, "draw", (value) => {
     state.pen = Number(value === "draw");
   });
-  const button = (label, onclick) => make("button", { type: "button", onclick }, label);
   const clear = button("Clear", () => give(() => 0));
   const digit = button("A test digit", () => {
     state.digit = (state.digit + 1) % numImages;
@@ -68,31 +61,27 @@ function buildCompletion(root) {
   const [board, map] = ["The image", "Nats of each pixel"].map((title) => {
     const canvas = make("canvas", { height, width, "aria-hidden": "true" });
     const cursor = make("rect", { class: "cursor", width: 1, height: 1 });
-    const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" });
-    svg.append(make("path", { class: "half", d: line }), cursor);
+    const viewBox = `0 0 ${width} ${height}`;
+    const halfway = make("path", { class: "half", d: line });
+    const svg = make("svg", { viewBox, "aria-hidden": "true" }, halfway, cursor);
     const square = make("div", { class: "square", tabindex: 0, role: "application" }, canvas, svg);
     square.style.aspectRatio = width / height;
     const keys = "arrow keys move the cursor, space draws above the line";
     square.setAttribute("aria-label", `${title}; ${keys}`);
+    onArrow(square, (down, right) => point(state.row + down, state.column + right));
     square.addEventListener("keydown", (event) => {
-      if (hasModifier(event)) return;
-      const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
-      if (event.key === " ") {
-        if (state.row < half) ink([state.row, state.column]);
-      } else if (steps[event.key])
-        point(state.row + steps[event.key][0], state.column + steps[event.key][1]);
-      else return;
+      if (event.key !== " " || hasModifier(event)) return;
       event.preventDefault();
+      if (state.row < half) ink([state.row, state.column]);
     });
     const at = (event) => {
-      const box = canvas.getBoundingClientRect();
-      const share = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
-      return [share[0] * width, share[1] * height];
+      const [right, down] = placeIn(canvas, event);
+      return [right * width, down * height];
     };
-    square.addEventListener("pointerdown", (event) => pointAt(at(event)));
-    square.addEventListener("pointermove", (event) => pointAt(at(event)));
-    const panel = make("div", { class: "panel" }, make("p", { class: "title" }, title), square);
-    return { canvas, cursor, square, panel, at };
+    const pointAt = (event) => point(...at(event).map(Math.floor).reverse());
+    square.addEventListener("pointerdown", pointAt);
+    square.addEventListener("pointermove", pointAt);
+    return { canvas, cursor, square, node: panel(title, square), at };
   });
   const paper = make("div", { class: "paper" });
   board.square.append(paper);
@@ -105,24 +94,25 @@ function buildCompletion(root) {
   paper.addEventListener("pointermove", (event) => {
     if (paper.hasPointerCapture(event.pointerId)) stroke(board.at(event));
   });
-  map.panel.append(make("p", { class: "scale" }, "0", make("span"), `${DEAR} or more`));
+  map.node.append(make("p", { class: "scale" }, "0", make("span"), `${DEAR} or more`));
 
   // The completions
   const cards = Array.from({ length: COUNT }, (_, i) => {
     const canvas = make("canvas", { height, width, "aria-hidden": "true" });
     const label = make("span");
-    const card = make("button", { type: "button", class: "drawing" }, canvas, label);
-    card.addEventListener("click", () => {
+    const choose = () => {
       state.chosen = i;
       show();
-    });
+    };
+    const card = make("button", { type: "button", class: "drawing", onclick: choose });
+    card.append(canvas, label);
     return { canvas, label, card };
   });
   const status = make("p", { class: "status", role: "status" });
   const time = make("p", { class: "time" });
   root.append(
     make("div", { class: "controls" }, pens, clear, digit, again),
-    make("div", { class: "panels" }, board.panel, map.panel),
+    make("div", { class: "panels" }, board.node, map.node),
     make("div", { class: "drawings" }, ...cards.map(({ card }) => card)),
     status,
     time,
@@ -154,12 +144,9 @@ function buildCompletion(root) {
 
   /** Move the cursor to a pixel of the image. */
   function point(row, column) {
-    state.row = Math.min(Math.max(row, 0), height - 1);
-    state.column = Math.min(Math.max(column, 0), width - 1);
+    state.row = clamp(row, 0, height - 1);
+    state.column = clamp(column, 0, width - 1);
     show();
-  }
-  function pointAt([x, y]) {
-    point(Math.floor(y), Math.floor(x));
   }
 
   // Drawing
@@ -205,16 +192,13 @@ function buildCompletion(root) {
     const shown = drawings[state.chosen] ?? waiting;
     paintLevels(board.canvas, shown.image, shown.count);
     paintCosts(map.canvas, shown.costs);
-    for (const { cursor } of [board, map]) {
-      cursor.setAttribute("x", state.column);
-      cursor.setAttribute("y", state.row);
-    }
+    for (const { cursor } of [board, map]) setAll(cursor, { x: state.column, y: state.row });
     cards.forEach(({ canvas, label, card }, i) => {
       const drawing = drawings[i] ?? waiting;
       const done = drawing.count === size;
       paintLevels(canvas, drawing.image, drawing.count);
       label.textContent = done ? inWords(nats(drawing.costs, half * width, size)) : "…";
-      card.setAttribute("aria-pressed", String(i === state.chosen));
+      card.setAttribute("aria-pressed", i === state.chosen);
       card.setAttribute("aria-label", `Completion ${i + 1}: ${label.textContent}`);
     });
     const done = shown.count === size;

@@ -6,14 +6,10 @@ const STEPS = 8; // of each angle on the map, as in figure 6
 const GAP = 2; // pixels between the pictures of the map
 const REST = 150; // ms without a change, after which the map is drawn again
 
-/** Paint a picture, its upper left corner there; grey values, 0 to 1 and a little beyond. */
-function paint(canvas, pixels, { height, width }, left = 0, top = 0) {
-  const image = new ImageData(width, height);
-  pixels.forEach((value, p) => {
-    const grey = Math.floor(256 * value); // what lies beyond is clamped by the array
-    image.data.set([grey, grey, grey, 255], 4 * p);
-  });
-  canvas.getContext("2d").putImageData(image, left, top);
+/** The colour of a grey value, 0 to 1. One that lies beyond is clamped where it is painted. */
+function greyOf(value) {
+  const grey = Math.floor(256 * value);
+  return [grey, grey, grey, 255];
 }
 
 /**
@@ -38,29 +34,18 @@ function makeMap({ height, width }, place) {
   svg.append(...frames);
   const node = make("div", { class: "map square" }, canvas, svg);
 
-  const choose = (event) => {
-    const box = node.getBoundingClientRect();
-    const angle = (share) => Math.round(((share * STEPS - 0.5 + STEPS) % STEPS) * (360 / STEPS));
-    place(
-      angle((event.clientY - box.top) / box.height),
-      angle((event.clientX - box.left) / box.width),
-    );
-  };
-  node.addEventListener("pointerdown", choose);
-  // A finger that moves scrolls the page; a mouse that is held down goes on choosing.
-  node.addEventListener("pointermove", (event) => {
-    if (event.pointerType === "mouse" && event.buttons) choose(event);
-  });
+  const angle = (share) => Math.round(((share * STEPS - 0.5 + STEPS) % STEPS) * (360 / STEPS));
+  onPress(node, (right, down) => place(angle(down), angle(right)));
 
   function mark(phi, psi) {
     const at = (angle) => ((angle % 360) / 360) * STEPS;
     frames.forEach((node, i) => {
-      node.setAttribute("x", (at(psi) - STEPS * (i % 2)) * wide);
-      node.setAttribute("y", (at(phi) - STEPS * (i >> 1)) * high);
+      const [x, y] = [(at(psi) - STEPS * (i % 2)) * wide, (at(phi) - STEPS * (i >> 1)) * high];
+      setAll(node, { x, y });
     });
   }
   const paintTile = (pixels, row, column) =>
-    paint(canvas, pixels, { height, width }, column * wide + GAP / 2, row * high + GAP / 2);
+    paint(canvas, pixels, greyOf, { width }, column * wide + GAP / 2, row * high + GAP / 2);
   return { node, mark, paintTile };
 }
 
@@ -131,7 +116,6 @@ function buildImages(root) {
   const others = radios("Those not kept", "others", fates, "drawn", (value) =>
     change({ others: value }),
   );
-  const button = (label, onclick) => make("button", { type: "button", onclick }, label);
   const again = button("Draw again", () => change({ noise: noise() }));
   const next = button("Four other images", () => {
     const following = state.first + 4;
@@ -148,8 +132,6 @@ function buildImages(root) {
   const picture = make("canvas", { height, width, role: "img" });
   const status = make("p", { class: "status", role: "status" });
   const time = make("p", { class: "time" });
-  const panel = (title, ...parts) =>
-    make("div", { class: "panel" }, make("p", { class: "title" }, title), ...parts);
   root.append(
     make("div", { class: "controls" }, phi, psi),
     make("div", { class: "controls" }, temperature, kept),
@@ -180,7 +162,7 @@ function buildImages(root) {
     const begin = performance.now();
     const z = latentsAt(state.phi, state.psi);
     const { logits, logDet } = decode(flow, z);
-    paint(picture, pixelsOf(flow, logits), flow.shape);
+    paint(picture, pixelsOf(flow, logits), greyOf);
     const took = performance.now() - begin;
     map.mark(state.phi, state.psi);
     again.disabled = state.kept === 100 || state.others !== "drawn";

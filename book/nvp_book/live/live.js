@@ -6,12 +6,23 @@ const SVG_TAGS = new Set(["svg", "g", "rect", "text", "path", "circle"]);
 /** An element with these attributes (`on...` are listeners) and children (nodes or text). */
 function make(tag, attributes = {}, ...children) {
   const node = SVG_TAGS.has(tag) ? document.createElementNS(SVG, tag) : document.createElement(tag);
+  setAll(node, attributes);
+  node.append(...children);
+  return node;
+}
+
+function setAll(node, attributes) {
   for (const [name, value] of Object.entries(attributes)) {
     if (typeof value === "function") node.addEventListener(name.slice(2), value);
     else node.setAttribute(name, value);
   }
-  node.append(...children);
-  return node;
+}
+
+const button = (label, onclick) => make("button", { type: "button", onclick }, label);
+
+/** A panel under its title. */
+function panel(title, ...parts) {
+  return make("div", { class: "panel" }, make("p", { class: "title" }, title), ...parts);
 }
 
 /** A row of radio buttons: options are { value: label }; `changed` gets the chosen value. */
@@ -27,23 +38,24 @@ function radios(legend, name, options, chosen, changed) {
 /** A slider with its value beside it; `shown` makes the text of a value. */
 function slider(label, name, { min, max, step = 1, value, shown = String }, changed) {
   // The text of the value is the input's own, too; a live region would read out every change.
-  const output = make("output", { "aria-hidden": "true" }, shown(value));
-  const input = make("input", { type: "range", name, min, max, step });
-  input.value = value;
-  input.setAttribute("aria-valuetext", shown(value));
-  input.addEventListener("input", () => {
-    output.textContent = shown(Number(input.value));
-    input.setAttribute("aria-valuetext", output.textContent);
+  const output = make("output", { "aria-hidden": "true" });
+  const oninput = () => {
+    write(Number(input.value));
     changed(Number(input.value));
-  });
+  };
+  const input = make("input", { type: "range", name, min, max, step, oninput });
+  function write(next) {
+    output.textContent = shown(next);
+    input.setAttribute("aria-valuetext", output.textContent);
+  }
   const field = make("label", { class: "field", "data-control": name }, label, input, output);
   /** Move the slider from the program, to a value within a new maximum. */
   field.set = (next, highest = max) => {
     input.max = highest;
     input.value = next;
-    output.textContent = shown(next);
-    input.setAttribute("aria-valuetext", output.textContent);
+    write(next);
   };
+  field.set(value);
   return field;
 }
 
@@ -72,6 +84,41 @@ function colourOf(root, name) {
   const hex = getComputedStyle(root).getPropertyValue(name).trim();
   return [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
 }
+
+/** Paint values, line by line: `colour` makes red, green, blue and opacity of a value and its place. */
+function paint(canvas, values, colour, { width } = canvas, left = 0, top = 0) {
+  const image = new ImageData(width, values.length / width);
+  values.forEach((value, p) => image.data.set(colour(value, p), 4 * p));
+  canvas.getContext("2d").putImageData(image, left, top);
+}
+
+/** Where an event is within a node: shares of its width and its height. */
+function placeIn(node, { clientX, clientY }) {
+  const box = node.getBoundingClientRect();
+  return [(clientX - box.left) / box.width, (clientY - box.top) / box.height];
+}
+
+/** Call `choose` with the place within a node that a pointer presses. */
+function onPress(node, choose) {
+  const pressed = (event) => choose(...placeIn(node, event));
+  node.addEventListener("pointerdown", pressed);
+  // A finger that moves scrolls the page; a mouse that is held down goes on choosing.
+  node.addEventListener("pointermove", (event) => {
+    if (event.pointerType === "mouse" && event.buttons) pressed(event);
+  });
+}
+
+/** Call `step` with the rows down and the columns to the right that an arrow key means. */
+function onArrow(node, step) {
+  const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+  node.addEventListener("keydown", (event) => {
+    if (!steps[event.key] || hasModifier(event)) return;
+    event.preventDefault();
+    step(...steps[event.key], event);
+  });
+}
+
+const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
 /** What calls `draw` soon, once for all calls until then. */
 function soon(draw) {

@@ -47,8 +47,8 @@ function makeCell(x, y) {
 /** Paint a cell: kind "seen" (at some step), "unseen", "leak" or "later"; kept marks b = 1. */
 function paintCell(cell, { kind, step, kept }) {
   cell.dataset.kind = kind;
-  if (step) cell.dataset.step = step;
-  else delete cell.dataset.step;
+  cell.dataset.step = step;
+  cell.style.setProperty("--fill", `var(--step-${step})`); // of a cell that is seen
   cell.lastChild.textContent = { seen: step, unseen: "–", leak: "×", later: "" }[kind];
   cell.children[1].style.display = kept ? "" : "none";
 }
@@ -84,29 +84,18 @@ function buildMasks(root) {
   );
   svg.setAttribute("aria-roledescription", "board of pixels");
   svg.setAttribute("aria-label", "Choose a pixel with the arrow keys");
-  const choose = (event) => {
-    const box = svg.getBoundingClientRect();
-    const scale = (size + 4) / box.width;
-    const column = Math.floor(((event.clientX - box.left) * scale - 2) / CELL);
-    const row = Math.floor(((event.clientY - box.top) * scale - 2) / CELL);
-    if (row < 0 || column < 0 || row >= BOARD.height || column >= BOARD.width) return;
-    state.pixel = row * BOARD.width + column;
+  const place = (p) => [Math.floor(p / BOARD.width), p % BOARD.width];
+  /** Choose the pixel at a place, or the nearest one to a place outside. */
+  function choose(row, column) {
+    const along = clamp(column, 0, BOARD.width - 1);
+    state.pixel = clamp(row, 0, BOARD.height - 1) * BOARD.width + along;
     update();
-  };
-  svg.addEventListener("pointerdown", choose);
-  // A finger that moves scrolls the page; a mouse that is held down goes on choosing.
-  svg.addEventListener("pointermove", (event) => {
-    if (event.pointerType === "mouse" && event.buttons) choose(event);
-  });
-  const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
-  svg.addEventListener("keydown", (event) => {
-    if (!moves[event.key] || hasModifier(event)) return;
-    event.preventDefault();
-    const clamp = (value, length) => Math.min(Math.max(value, 0), length - 1);
-    const row = clamp(Math.floor(state.pixel / BOARD.width) + moves[event.key][0], BOARD.height);
-    const column = clamp((state.pixel % BOARD.width) + moves[event.key][1], BOARD.width);
-    state.pixel = row * BOARD.width + column;
-    update();
+  }
+  const toCell = (share) => Math.floor((share * (size + 4) - 2) / CELL);
+  onPress(svg, (right, down) => choose(toCell(down), toCell(right)));
+  onArrow(svg, (down, right) => {
+    const [row, column] = place(state.pixel);
+    choose(row + down, column + right);
   });
 
   // The same pixels after a squeeze: four boards, one a channel
@@ -125,8 +114,8 @@ function buildMasks(root) {
     channelChosen,
   );
   squeezedSvg.setAttribute("aria-label", "The same pixels after the squeeze: four channels");
-  const squeezedPart = make("div", { class: "squeezed" }, make("p", {}, "After the squeeze:"));
-  squeezedPart.append(squeezedSvg);
+  const after = make("p", {}, "After the squeeze:");
+  const squeezedPart = make("div", { class: "squeezed" }, after, squeezedSvg);
 
   // Controls
   const layers = slider(
@@ -199,17 +188,18 @@ function buildMasks(root) {
     const { pixel, seenBy, kind } = state;
     const count = (wanted) => judged.filter((cell) => cell.kind === wanted).length;
     const seen = count("seen");
-    const place = `Row ${Math.floor(pixel / BOARD.width) + 1}, column ${(pixel % BOARD.width) + 1}`;
+    const [row, column] = place(pixel);
+    const where = `Row ${row + 1}, column ${column + 1}`;
     const all = seen + count("unseen");
     if (IS_COUPLING[kind])
       return seenBy
-        ? `${place}: x here reaches ${seen} of the ${all} outputs.`
-        : `${place}: the output here depends on ${seen} of the ${all} pixels of x.`;
+        ? `${where}: x here reaches ${seen} of the ${all} outputs.`
+        : `${where}: the output here depends on ${seen} of the ${all} pixels of x.`;
     const what = seenBy
       ? `is seen by ${seen} of the ${all} later`
       : `sees ${seen} of the ${all} earlier`;
     const leak = count("leak") ? " It also sees itself: nothing is left to predict." : "";
-    return `${place}: ${what} pixels.${leak}`;
+    return `${where}: ${what} pixels.${leak}`;
   }
 
   function drawKey(model, judged) {
@@ -228,8 +218,7 @@ function buildMasks(root) {
     for (const [look, name] of entries) {
       const cell = makeCell(0, 0);
       const viewBox = `-1 -1 ${CELL + 2} ${CELL + 2}`;
-      const sample = make("svg", { viewBox, "aria-hidden": "true" });
-      sample.append(cell);
+      const sample = make("svg", { viewBox, "aria-hidden": "true" }, cell);
       paintCell(cell, look);
       key.append(make("li", {}, sample, name));
     }
@@ -239,14 +228,12 @@ function buildMasks(root) {
     const model = layersOf(state);
     const judged = judge(firstSeen(mapsOf(state, BOARD), state.pixel, state.seenBy));
     const last = model.at(-1);
-    const place = (p) => [Math.floor(p / BOARD.width), p % BOARD.width];
     judged.forEach((look, p) => {
-      look.kept = last.kept ? last.kept(...place(p)) : false;
+      look.kept = last.kept?.(...place(p));
       paintCell(cells[p], look);
     });
     const [row, column] = place(state.pixel);
-    chosen.setAttribute("x", column * CELL);
-    chosen.setAttribute("y", row * CELL);
+    setAll(chosen, { x: column * CELL, y: row * CELL });
     squeezedPart.hidden = !last.squeezed;
     if (last.squeezed)
       judged.forEach((look, p) => {
@@ -255,19 +242,17 @@ function buildMasks(root) {
         const y = (at.channel >> 1) * pitch + at.row * CELL;
         channelCells[p].setAttribute("transform", `translate(${x} ${y})`);
         paintCell(channelCells[p], look);
-        if (p === state.pixel) {
-          channelChosen.setAttribute("x", x);
-          channelChosen.setAttribute("y", y);
-        }
+        if (p === state.pixel) setAll(channelChosen, { x, y });
       });
     channelNames.forEach((node, channel) => {
       node.textContent = `${channel + 1}: ${CHANNEL_NAMES[state.order][channel]}`;
     });
+    const isCoupling = IS_COUPLING[state.kind];
     const shown = {
-      mask: !IS_COUPLING[state.kind],
-      first: !IS_COUPLING[state.kind],
+      mask: !isCoupling,
+      first: !isCoupling,
       kernel: state.kind === "convolutions" || state.kind === "row",
-      blocks: Boolean(IS_COUPLING[state.kind]),
+      blocks: isCoupling,
       order: state.kind === "channels" || state.kind === "scale",
     };
     for (const [name, node] of Object.entries(options)) node.hidden = !shown[name];

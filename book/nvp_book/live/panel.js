@@ -62,13 +62,12 @@ function makePanel(name, events) {
   };
   const handles = [CENTRE, ...Array(NUM_POINTS).keys()].map(makeHandle);
   const side = 2 * RANGE * UNIT;
-  const svg = make("svg", { viewBox: `${-side / 2} ${-side / 2} ${side} ${side}`, role: "group" });
-  svg.append(grid, dots, circle, ...handles);
+  const viewBox = `${-side / 2} ${-side / 2} ${side} ${side}`;
+  const svg = make("svg", { viewBox, role: "group" }, grid, dots, circle, ...handles);
   const title = make("p", { class: "title" });
-  const node = make("div", { class: "plane", "data-panel": name }, title);
-  node.append(make("div", { class: "square" }, canvas, svg));
+  const square = make("div", { class: "square" }, canvas, svg);
+  const node = make("div", { class: "plane", "data-panel": name }, title, square);
 
-  const clamp = (value) => Math.min(Math.max(value, -RANGE), RANGE);
   for (const handle of handles) {
     const which = Number(handle.dataset.which);
     // Not every browser minds `touch-action` within a drawing; this keeps the page from scrolling.
@@ -79,20 +78,17 @@ function makePanel(name, events) {
     });
     handle.addEventListener("pointermove", (event) => {
       if (!handle.hasPointerCapture(event.pointerId)) return;
-      const box = svg.getBoundingClientRect();
-      const x = ((event.clientX - box.left) / box.width) * 2 * RANGE - RANGE;
-      const y = RANGE - ((event.clientY - box.top) / box.height) * 2 * RANGE;
-      events.drag(which, [clamp(x), clamp(y)]);
+      const [right, down] = placeIn(svg, event);
+      drag(which, (2 * right - 1) * RANGE, (1 - 2 * down) * RANGE);
     });
     handle.addEventListener("focus", () => events.choose(which));
-    handle.addEventListener("keydown", (event) => {
-      const steps = { ArrowUp: [0, 1], ArrowDown: [0, -1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] };
-      const step = steps[event.key];
-      if (!step || hasModifier(event)) return;
-      event.preventDefault();
-      const size = event.shiftKey ? 5 * KEY_STEP : KEY_STEP;
-      events.drag(which, step.map((d, i) => clamp(handle.at[i] + size * d)));
+    onArrow(handle, (down, right, { shiftKey }) => {
+      const size = shiftKey ? 5 * KEY_STEP : KEY_STEP;
+      drag(which, handle.at[0] + size * right, handle.at[1] - size * down);
     });
+  }
+  function drag(which, ...place) {
+    events.drag(which, place.map((value) => clamp(value, -RANGE, RANGE)));
   }
 
   const lattice = remembering((flow, level, size) => {
@@ -109,14 +105,12 @@ function makePanel(name, events) {
     const field = lattice(`${set} ${level} ${size}`, flow, level, size);
     // The unit Gaussian sets the scale, so that a narrower one is seen to be denser.
     const usual = logDensity(field, [0, 0], 1).reduce((a, b) => Math.max(a, b));
-    const [r, g, b] = colourOf(node, "--accent");
-    const image = new ImageData(size, size);
-    logDensity(field, mean, spread).forEach((value, p) => {
-      const share = Math.min(Math.exp(value - usual), 1);
-      image.data.set([r, g, b, 255 * share ** 0.6], 4 * p);
-    });
+    const accent = colourOf(node, "--accent");
     canvas.width = canvas.height = size;
-    canvas.getContext("2d").putImageData(image, 0, 0);
+    paint(canvas, logDensity(field, mean, spread), (value) => {
+      const share = Math.min(Math.exp(value - usual), 1);
+      return [...accent, 255 * share ** 0.6];
+    });
   }
 
   /** Put the handles at these places; the chosen one stands out. */
@@ -124,9 +118,9 @@ function makePanel(name, events) {
     handles.forEach((handle, i) => {
       const which = Number(handle.dataset.which);
       handle.at = places[i];
-      handle.setAttribute("transform", `translate(${toX(places[i][0])} ${toY(places[i][1])})`);
       handle.classList.toggle("is-chosen", which === chosen);
       const what = which === CENTRE ? "Mean of the Gaussian" : `Point ${which + 1}`;
+      handle.setAttribute("transform", `translate(${toX(places[i][0])} ${toY(places[i][1])})`);
       handle.setAttribute("aria-label", `${what} at ${pair(places[i])}; arrow keys move it`);
     });
   }

@@ -72,7 +72,7 @@ function buildPlane(root) {
     },
   );
   const toggle = () => (playing ? stop() : start());
-  const play = make("button", { type: "button", onclick: toggle }, "Play");
+  const play = button("Play", toggle);
   function stop() {
     playing = null;
     play.textContent = "Play";
@@ -115,7 +115,7 @@ function buildPlane(root) {
   });
   const grids = { z: "straight in z", x: "straight in x", none: "none" };
   const dotted = { data: "data", samples: "samples", none: "none" };
-  const reset = make("button", { type: "button", onclick: resetAll }, "Reset");
+  const reset = button("Reset", resetAll);
   function resetAll() {
     stop();
     state.spread = 1;
