@@ -2,8 +2,6 @@
 they compare. `workflow/ablation.py` makes the runs.
 """
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import io
@@ -13,6 +11,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import yaml
 from pydantic import Field
@@ -143,7 +142,7 @@ class Mean:
     error: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Mean:
+    def of(cls, values: Sequence[float]) -> Self:
         deviation = statistics.stdev(values) if len(values) > 1 else math.nan
         return cls(statistics.fmean(values), deviation / math.sqrt(len(values)))
 
@@ -176,20 +175,11 @@ def compare(ablation: Ablation, rows: Iterable[VariantRun]) -> list[Comparison]:
     base = {seed: row for (name, seed), row in found.items() if name == ablation.baseline.name}
     comparisons = []
     for variant in ablation.variants:
-        pairs = [
-            (row, beside)
-            for seed, beside in base.items()
-            if (row := found.get((variant.name, seed))) is not None
-        ]
-        if not pairs:
+        own = tuple(found[variant.name, seed] for seed in base if (variant.name, seed) in found)
+        if not own:
             continue
-        others = pairs if variant is not ablation.baseline else []
-        comparisons.append(
-            Comparison(
-                variant,
-                tuple(row for row, _ in pairs),
-                tuple(row.test - beside.test for row, beside in others),
-                tuple(row.train_halfway - beside.train_halfway for row, beside in others),
-            )
-        )
+        pairs = [(row, base[row.seed]) for row in own if variant is not ablation.baseline]
+        differences = tuple(row.test - beside.test for row, beside in pairs)
+        halfway = tuple(row.train_halfway - beside.train_halfway for row, beside in pairs)
+        comparisons.append(Comparison(variant, own, differences, halfway))
     return comparisons

@@ -4,10 +4,7 @@
 in results/baselines.csv.
 """
 
-from __future__ import annotations
-
 import csv
-import io
 from pathlib import Path
 
 import torch
@@ -22,7 +19,7 @@ from nvp.paths import results_root
 # In how many steps a neighbour is seen. With a single step the neighbours say nothing.
 STEPS = {"one histogram": 1, "two neighbours": 16}
 DATA = (EMBEDDED, "mnist", "fashion-mnist", "cifar10")
-COLUMNS = ("data", "model", "bits_per_dim", "standard_error", "images")
+COLUMNS = "data,model,bits_per_dim,standard_error,images"
 BATCH = 1000  # images at a time, to keep memory small
 
 
@@ -77,14 +74,12 @@ def record(root: Path | None = None) -> None:
             scores[name] = score(load(name, "train").images, load(name, "test").images)
         except MissingData as missing:
             print(missing)
-    text = io.StringIO()
-    lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(COLUMNS)
+    lines = [COLUMNS]
     for name, models in scores.items():
         for model, one in models.items():
-            error = f"{one.standard_error:.6f}"
-            lines.writerow([name, model, f"{one.bits_per_dim:.6f}", error, one.num_images])
-    write_text(path, text.getvalue())
+            figures = f"{one.bits_per_dim:.6f},{one.standard_error:.6f},{one.num_images}"
+            lines.append(f"{name},{model},{figures}")
+    write_text(path, "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """The true density of the two half moons of the toy data."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Parts of pages that follow from the ledger, as MyST: sheets of images, a run's log, entries."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterable, Mapping
 from contextlib import redirect_stderr

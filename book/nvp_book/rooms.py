@@ -4,8 +4,6 @@ Both are made from the source as it is: the imports that grimp finds, and the or
 that import-linter checks (`tool.importlinter` of pyproject.toml).
 """
 
-from __future__ import annotations
-
 import ast
 import tomllib
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Shared by the chapters on results: data sets and numbers in words, and images at hand."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -5,10 +5,7 @@ their letters come out at one size. The colours are those of Okabe and Ito, whic
 readers who do not see all of them, and in print.
 """
 
-from __future__ import annotations
-
 import io
-import sys
 from base64 import b64encode
 from collections.abc import Sequence
 from functools import lru_cache
@@ -17,6 +14,8 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from cycler import cycler
+from IPython.core.getipython import get_ipython
+from IPython.display import Markdown, display
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.typing import ColorType
@@ -104,14 +103,12 @@ def use_style() -> None:
             "svg.hashsalt": "nvp",  # the same drawing gives the same file
         }
     )
-    if "IPython" in sys.modules:  # a notebook has it, and a script needs none
-        _choose_formats(sys.modules["IPython"].get_ipython())
+    if (shell := get_ipython()) is not None:  # a script has none
+        _choose_formats(shell)
 
 
 def _choose_formats(shell: Any) -> None:
     """Let an IPython shell show each figure in the one format that suits it."""
-    if shell is None:
-        return
     import matplotlib_inline.backend_inline  # noqa: F401 - it registers its own choice when imported
     from IPython.core.pylabtools import print_figure
 
@@ -161,7 +158,5 @@ def _holds_images(figure: Figure) -> bool:
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Show a table in the page: names in the first column; columns of figures are flush right."""
-    from IPython.display import Markdown, display  # only a notebook needs it, and has it
-
     table = Table("", tuple(header), [tuple(map(str, row)) for row in rows])
     display(Markdown(table.markdown()))

@@ -1,7 +1,5 @@
 """Pictures of the chapter on paper and code: the norm of the code, and the ablation."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt

@@ -1,18 +1,16 @@
 """Pictures of masks, squeezes, the multi-scale architecture and the network of a coupling."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from nvp_book import figures
-from nvp_book.figures.diagram import Point, arrow, box, circle, label, sheet
+from nvp_book.figures.contexts import paint_board
+from nvp_book.figures.diagram import Point, arrow, arrows, box, circle, label, sheet
 
 KEPT, CHANGED = "#404040", "white"
 
@@ -56,13 +54,7 @@ def plot_halves(halves: Mapping[str, Tensor]) -> None:
     for column, (name, half) in enumerate(halves.items()):
         for row, (channel, colour) in enumerate(colours):
             one = axes[row, column]
-            paint = ListedColormap(["white", colour])
-            one.pcolormesh(
-                half[row], cmap=paint, vmin=0, vmax=1, ec=figures.GREY, lw=0.5, clip_on=False
-            )
-            one.invert_yaxis()
-            one.set(aspect="equal", xticks=[], yticks=[])
-            one.spines[:].set_visible(False)
+            paint_board(one, half[row], ["white", colour], lw=0.5)
             if row == 0:
                 one.set_title(name)
             if column == 0:
@@ -157,12 +149,9 @@ def plot_network() -> None:
     box(axes, (5.4, trunk), (1.3, 0.8), "3 × 3")
     box(axes, (7.9, trunk), (1.7, 0.8), "block 1", fill=figures.ORANGE)
     box(axes, (10.8, trunk), (1.7, 0.8), "block $B$", fill=figures.ORANGE)
-    arrow(axes, (1.5, trunk), (2.05, trunk))
-    arrow(axes, (4.15, trunk), (4.75, trunk))
-    arrow(axes, (6.05, trunk), (7.05, trunk))
+    arrows(axes, trunk, (1.5, 2.05), (4.15, 4.75), (6.05, 7.05), (9.6, 9.95))
     arrow(axes, (8.75, trunk), (9.1, trunk), head=False)
     label(axes, (9.35, trunk), "…", size=13)
-    arrow(axes, (9.6, trunk), (9.95, trunk))
     # Every output on the trunk is also added, through a 1 x 1 convolution, to one sum.
     taps = (6.45, 9.0, 12.1)
     arrow(axes, (11.65, trunk), (12.1, trunk), head=False)
@@ -186,9 +175,6 @@ def plot_network() -> None:
     label(axes, (0.6, block), "$h$", size=12)
     for x in (3.6, 7.6):
         box(axes, (x, block), (3, 1), "batch norm\nReLU, 3 × 3", fill=figures.PALE)
-    arrow(axes, (0.9, block), (2.1, block))
-    arrow(axes, (5.1, block), (6.1, block))
-    arrow(axes, (9.1, block), (10.05, block))
+    arrows(axes, block, (0.9, 2.1), (5.1, 6.1), (9.1, 10.05), (10.55, 11.6))
     circle(axes, (10.3, block), "+", radius=0.25)
     arrow(axes, (1.5, block), (1.5, block + 0.85), (10.3, block + 0.85), (10.3, block + 0.25))
-    arrow(axes, (10.55, block), (11.6, block))

@@ -1,7 +1,5 @@
 """Pictures of the appendix on the statistics of batch normalisation."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt

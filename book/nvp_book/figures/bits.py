@@ -1,7 +1,5 @@
 """Pictures of the way from integers to bits: pixels, noise, logits, and the floor (section 4.1)."""
 
-from __future__ import annotations
-
 import math
 
 import matplotlib.pyplot as plt

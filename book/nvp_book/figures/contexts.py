@@ -1,13 +1,12 @@
 """Pictures of what a pixel depends on: masks, receptive fields, skewing (Figures 2 to 5)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import ListedColormap, to_hex
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from torch import Tensor
@@ -148,7 +147,7 @@ def plot_fields(
         index = torch.arange(seen.numel()).reshape(seen.shape)
         earlier = index < index[pixel] + own
         kinds = torch.where(earlier, seen.int() + HIDDEN, LEAK * seen.int())
-        _paint(ax, kinds, [FIELD[k][1] for k in range(4)])
+        paint_board(ax, kinds, [FIELD[k][1] for k in range(4)])
         for row, column in (kinds == LEAK).nonzero().tolist():
             ax.plot(column + 0.5, row + 0.5, "x", color="white", ms=5, mew=1.4)
         corner = (pixel[1], pixel[0])
@@ -171,7 +170,14 @@ def plot_boards(boards: Mapping[str, Tensor]) -> None:
     height = WIDTH * max(len(board) for board in boards.values()) / (sum(widths) + len(widths))
     _, axes = plt.subplots(1, len(boards), figsize=(WIDTH, height + 0.4), width_ratios=widths)
     for ax, (title, board) in zip(axes, boards.items(), strict=True):
-        _numbers(ax, board)
+        top = max(int(board.max()), 1)
+        shades = plt.get_cmap("viridis_r")(torch.linspace(0.05, 0.95, top + 1).numpy())
+        fills = ["white", *map(to_hex, shades)]
+        paint_board(ax, board.clamp(min=-1) + 1, fills, empty=board < 0)
+        for row, column in (board >= 0).nonzero().tolist():
+            number = int(board[row, column])
+            style: dict[str, Any] = {"color": ink_on(shades[number]), "fontsize": 9.5}
+            ax.text(column + 0.5, row + 0.5, f"{number}", ha="center", va="center", **style)
         ax.set_title(title)
 
 
@@ -197,19 +203,16 @@ def plot_scan(skewed: Tensor, steps: Sequence[int], taps: Sequence[tuple[int, in
         kinds[read] = 3
         kinds[skewed < 0] = 0
         colours = ["white", DONE, NOW, STATE]
-        _paint(upper, kinds, colours, empty=skewed < 0)
+        paint_board(upper, kinds, colours, empty=skewed < 0)
         rows, columns = (skewed >= 0).nonzero(as_tuple=True)
         image = torch.zeros(height, image_width, dtype=torch.int)
         image[rows, skewed[rows, columns]] = kinds[rows, columns]
-        _paint(lower, image, colours)
+        paint_board(lower, image, colours)
         upper.set_title(f"step {step}")
     axes[0, 0].set_ylabel("skewed")
     axes[1, 0].set_ylabel("in the image")
-    handles = [
-        Patch(fc=NOW, ec=GREY, label="computed now"),
-        Patch(fc=STATE, ec=GREY, label="read"),
-        Patch(fc=DONE, ec=GREY, label="computed before"),
-    ]
+    names = {NOW: "computed now", STATE: "read", DONE: "computed before"}
+    handles = [Patch(fc=colour, ec=GREY, label=name) for colour, name in names.items()]
     axes[0, 0].figure.legend(handles=handles, loc="outside lower center", ncols=3)
 
 
@@ -217,19 +220,15 @@ def plot_row_step(kernel: int, width: int, column: int) -> None:
     """One step of the Row LSTM: what the state of a pixel is made of (eq 3)."""
     axes = sheet(11, 4.6)
     half = kernel // 2
-    above = torch.zeros(1, width)
-    above[0, column - half : column + half + 1] = 1
-    row = torch.zeros(1, width)
-    row[0, column - half : column + 1] = 1
-    here = torch.zeros(1, width)
-    here[0, column] = 1
     left = 3.0
-    for y, name, board, colour in (
-        (3.4, "$h_{r-1},\\ c_{r-1}$", above, SKY),
-        (1.9, "$h_r,\\ c_r$", here, ORANGE),
-        (0.3, "input map, row $r$", row, GREEN),
+    for y, name, first, last, colour in (
+        (3.4, "$h_{r-1},\\ c_{r-1}$", column - half, column + half, SKY),
+        (1.9, "$h_r,\\ c_r$", column, column, ORANGE),
+        (0.3, "input map, row $r$", column - half, column, GREEN),
     ):
         label(axes, (left - 0.3, y + 0.4), name, size=11, align="right")
+        board = torch.zeros(1, width)
+        board[0, first : last + 1] = 1
         _cells(axes, (left, y), board, ["white", colour], side=0.8)
     at = left + 0.8 * (column + 0.5)
     for offset in range(-half, half + 1):
@@ -264,34 +263,20 @@ def _cells(axes: Axes, corner: Point, kinds: Tensor, fills: Sequence[str], side:
             axes.add_patch(Rectangle(place, side, side, fc=fills[kind], ec=GREY, lw=0.6))
 
 
-def _paint(axes: Axes, kinds: Tensor, colours: Sequence[str], empty: Tensor | None = None) -> None:
+def paint_board(
+    axes: Axes,
+    kinds: Tensor,
+    colours: Sequence[str],
+    *,
+    empty: Tensor | None = None,
+    lw: float = 0.4,
+) -> None:
     """A board that fills its axes, row 0 at the top; cells that are `empty` have no frame."""
-    shown = kinds.float()
-    if empty is not None:
-        shown = shown.masked_fill(empty, torch.nan)
-    axes.pcolormesh(
-        shown,
-        cmap=ListedColormap(list(colours)),
-        vmin=-0.5,
-        vmax=len(colours) - 0.5,
-        ec=GREY,
-        lw=0.4,
-        clip_on=False,
-        rasterized=kinds.numel() > MANY,
-    )
+    shown = kinds.float() if empty is None else kinds.float().masked_fill(empty, torch.nan)
+    colormap = ListedColormap(list(colours))
+    style: dict[str, Any] = {"ec": GREY, "lw": lw, "clip_on": False}
+    style["rasterized"] = kinds.numel() > MANY
+    axes.pcolormesh(shown, cmap=colormap, vmin=-0.5, vmax=len(colours) - 0.5, **style)
     axes.invert_yaxis()
     axes.set(aspect="equal", xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
-
-
-def _numbers(axes: Axes, board: Tensor) -> None:
-    """Numbers in cells, shaded from light to dark; negative ones are empty cells."""
-    top = max(int(board.max()), 1)
-    shades = plt.get_cmap("viridis_r")(torch.linspace(0.05, 0.95, top + 1).numpy())
-    fills = ["white", *map(tuple, shades)]
-    _paint(axes, board.clamp(min=-1) + 1, fills, empty=board < 0)  # type: ignore[arg-type]
-    for row, line in enumerate(board.tolist()):
-        for column, number in enumerate(line):
-            if number >= 0:
-                ink, at = ink_on(shades[number]), (column + 0.5, row + 0.5)
-                axes.text(*at, f"{number}", color=ink, ha="center", va="center", fontsize=9.5)

@@ -1,14 +1,12 @@
 """Pictures of coupling layers, their Jacobians and their composition (sections 3.2 to 3.5)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
-from matplotlib.colors import Normalize
 from torch import Tensor
 
 from nvp_book import figures
@@ -31,15 +29,13 @@ def _graph(axes: Axes, title: str, start: str, end: str, first: str, second: str
     left, middle, right = 0.7, 2.5, 4.4
     # The operation that comes first is the lower one: s forward, t in the inverse.
     lower, upper = ("s", "t") if first == "×" else ("t", "s")
-    box(axes, (left, 0.4), (1, 0.6), f"${start}_{{1:d}}$", fill=KEPT)
-    box(axes, (right, 0.4), (1.3, 0.6), f"${start}_{{d+1:D}}$", fill=CHANGED)
-    box(axes, (left, 3.5), (1, 0.6), f"${end}_{{1:d}}$", fill=KEPT)
-    box(axes, (right, 3.5), (1.3, 0.6), f"${end}_{{d+1:D}}$", fill=CHANGED)
+    for y, name in ((0.4, start), (3.5, end)):
+        box(axes, (left, y), (1, 0.6), f"${name}_{{1:d}}$", fill=KEPT)
+        box(axes, (right, y), (1.3, 0.6), f"${name}_{{d+1:D}}$", fill=CHANGED)
     arrow(axes, (left, 0.7), (left, 3.2))
     label(axes, (left - 0.2, 1.9), "=")
-    arrow(axes, (right, 0.7), (right, 1.2))
-    arrow(axes, (right, 1.6), (right, 2.2))
-    arrow(axes, (right, 2.6), (right, 3.2))
+    for low, high in ((0.7, 1.2), (1.6, 2.2), (2.6, 3.2)):
+        arrow(axes, (right, low), (right, high))
     for height, name, sign in ((1.4, lower, first), (2.4, upper, second)):
         arrow(axes, (left, height), (middle - 0.35, height))
         box(axes, (middle, height), (0.7, 0.6), f"${name}$")
@@ -71,20 +67,14 @@ def plot_areas(vertices: Mapping[str, Tensor]) -> None:
     """
     grids = list(vertices.values())
     unit = _areas(grids[0]).mean()
-    figure, axes = plt.subplots(
-        1, len(grids), figsize=(figures.WIDTH, 2.7), sharex=True, sharey=True
-    )
+    size = (figures.WIDTH, 2.7)
+    figure, axes = plt.subplots(1, len(grids), figsize=size, sharex=True, sharey=True)
     for one, (title, grid) in zip(axes, vertices.items(), strict=True):
         corners = [grid[:-1, :-1], grid[1:, :-1], grid[1:, 1:], grid[:-1, 1:]]
-        cells = torch.stack(corners, dim=2).reshape(-1, 4, 2)
-        collection = PolyCollection(
-            list(cells.numpy()),
-            array=(_areas(grid) / unit).log().numpy(),
-            cmap=figures.DIVERGING,
-            norm=Normalize(-1.2, 1.2),
-            edgecolor=figures.GREY,
-            linewidth=0.5,
-        )
+        cells = torch.stack(corners, dim=2).reshape(-1, 4, 2).numpy()
+        style: dict[str, Any] = {"cmap": figures.DIVERGING, "ec": figures.GREY, "lw": 0.5}
+        shown = (_areas(grid) / unit).log()
+        collection = PolyCollection(list(cells), array=shown, clim=(-1.2, 1.2), **style)
         one.add_collection(collection)
         one.set(title=title, aspect="equal", xticks=[], yticks=[])
         one.autoscale_view()

@@ -1,8 +1,7 @@
 """Pictures of changes of variables, on the line and in the plane (section 3.1, figure 1)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.image import AxesImage
 from torch import Tensor
 
 from nvp_book import figures
@@ -39,10 +39,8 @@ def plot_map(x: Tensor, z: Tensor, density_x: Tensor, density_z: Tensor) -> None
         below.fill_between(x[span], density_x[span], color=colour, lw=0)
         left.fill_betweenx(z[span], density_z[span], color=colour, lw=0)
         if i:
-            first = inside[0]
-            centre.plot(
-                [x[0], x[first], x[first]], [z[first], z[first], z[0]], color="#b0b0b0", lw=0.8
-            )
+            here, there = x[inside[0]], z[inside[0]]
+            centre.plot([x[0], here, here], [there, there, z[0]], color="#b0b0b0", lw=0.8)
     centre.plot(x, z, color=figures.INK)
     centre.set(xlim=(x[0], x[-1]), ylim=(z[0], z[-1]), title="$z = f(x)$")
     left.plot(density_z, z, color=figures.INK, lw=1.2)
@@ -94,9 +92,8 @@ def plot_spaces(
             (before, points, straight, start),
             (after, moved, warped, end),
         ):
-            one.add_collection(
-                LineCollection([line.numpy() for line in curves], color="#b8b8b8", lw=0.6)
-            )
+            net = LineCollection([line.numpy() for line in curves], color="#b8b8b8", lw=0.6)
+            one.add_collection(net)
             one.scatter(here[:, 0], here[:, 1], s=4, c=colour, lw=0, zorder=2)
             one.set_title(title)
         set_plane(axes[row][0], data_limit)
@@ -127,9 +124,14 @@ def show_density(axes: Axes, log_density: Map, limit: float, side: int) -> None:
     line = torch.linspace(-limit, limit, side)
     with torch.no_grad():
         density = log_density(torch.cartesian_prod(line, line)).exp().reshape(side, side)
-    # The first coordinate of cartesian_prod runs slowest, imshow wants it along the columns.
-    extent = (-limit, limit, -limit, limit)
-    axes.imshow(density.T, origin="lower", extent=extent, cmap=figures.SEQUENTIAL)
+    show_map(axes, density, -limit, limit)
+
+
+def show_map(axes: Axes, values: Tensor, low: float, high: float, **style: Any) -> AxesImage:
+    """Values (n, n) over [low, high]^2, first coordinate first."""
+    style = {"cmap": figures.SEQUENTIAL, **style}
+    # imshow wants the second coordinate along the rows.
+    return axes.imshow(values.T, origin="lower", extent=(low, high, low, high), **style)
 
 
 def set_plane(axes: Axes, limit: float) -> None:

@@ -1,6 +1,6 @@
 """Boxes, circles and arrows: what the drawn diagrams of the book are made of."""
 
-from __future__ import annotations
+from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -26,13 +26,7 @@ def sheet(width: float, height: float) -> Axes:
 
 
 def box(
-    axes: Axes,
-    centre: Point,
-    size: Point,
-    text: str = "",
-    *,
-    fill: str = "white",
-    fontsize: float = 10,
+    axes: Axes, centre: Point, size: Point, text: str, *, fill: str = "white", fontsize: float = 10
 ) -> None:
     """A box with round corners and a text in its middle."""
     (x, y), (width, height) = centre, size
@@ -52,22 +46,17 @@ def circle(axes: Axes, centre: Point, text: str, *, radius: float = 0.2) -> None
 
 def arrow(axes: Axes, *points: Point, colour: str = figures.INK, head: bool = True) -> None:
     """A line through `points`, with a head at its end."""
+    line: dict[str, Any] = {"color": colour, "lw": 1.2, "zorder": 1}
     if len(points) > 2:
-        xs, ys = zip(*points[:-1], strict=True)
-        axes.plot(xs, ys, color=colour, lw=1.2, zorder=1, solid_joinstyle="miter")
-    style = "-|>" if head else "-"
-    patch = FancyArrowPatch(
-        points[-2],
-        points[-1],
-        arrowstyle=style,
-        mutation_scale=10,
-        shrinkA=0,
-        shrinkB=0,
-        color=colour,
-        lw=1.2,
-        zorder=1,
-    )
-    axes.add_patch(patch)
+        axes.plot(*zip(*points[:-1], strict=True), solid_joinstyle="miter", **line)
+    style: dict[str, Any] = {"arrowstyle": "-|>" if head else "-", "mutation_scale": 10}
+    axes.add_patch(FancyArrowPatch(points[-2], points[-1], shrinkA=0, shrinkB=0, **style, **line))
+
+
+def arrows(axes: Axes, y: float, *spans: Point) -> None:
+    """Arrows on one line at the height `y`, each from a start to an end."""
+    for start, end in spans:
+        arrow(axes, (start, y), (end, y))
 
 
 def label(axes: Axes, at: Point, text: str, *, size: float = 9.5, align: str = "center") -> None:

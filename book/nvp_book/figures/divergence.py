@@ -1,15 +1,13 @@
 """Pictures of the chapter on training that fails."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 from torch import Tensor
 
-from nvp_book import figures
 from nvp_book.figures import BLUE, GREEN, GREY, INK, ORANGE, SKY, STYLES, VERMILION, WIDTH
+from nvp_book.figures.densities import show_map
 
 
 def plot_losses(
@@ -40,16 +38,8 @@ def plot_losses(
 def plot_collapse(densities: Mapping[str, Tensor], limits: tuple[float, float]) -> None:
     """Log-densities (n, n) of pairs over a square [low, high]^2, to one scale of colours."""
     figure, axes = plt.subplots(1, len(densities), figsize=(WIDTH, 3.2))
-    low, high = limits
     for ax, (title, log_density) in zip(axes, densities.items(), strict=True):
-        image = ax.imshow(
-            (log_density / math.log(10)).T,
-            origin="lower",
-            extent=(low, high, low, high),
-            cmap=figures.SEQUENTIAL,
-            vmin=-2,
-            vmax=2,
-        )
+        image = show_map(ax, log_density / math.log(10), *limits, vmin=-2, vmax=2)
         ax.set(title=title, xlabel="left pixel", xticks=[0, 1, 2], yticks=[0, 1, 2])
         for level in (0, 1, 2):
             ax.axhline(level, color="white", lw=0.6, ls=":")
@@ -92,15 +82,8 @@ def plot_inverse_errors(errors: Mapping[str, Tensor], data: Tensor, limit: float
     """Maps (n, n) of |g(f(x)) - x| over [-limit, limit]^2, and the training data (N, 2)."""
     figure, axes = plt.subplots(1, len(errors), figsize=(WIDTH, 2.6))
     for ax, (title, error) in zip(axes, errors.items(), strict=True):
-        shown = error.nan_to_num(math.inf).clamp(1e-8, 1e4).log10().T
-        image = ax.imshow(
-            shown,
-            origin="lower",
-            extent=(-limit, limit, -limit, limit),
-            cmap=figures.SEQUENTIAL,
-            vmin=-8,
-            vmax=4,
-        )
+        shown = error.nan_to_num(math.inf).clamp(1e-8, 1e4).log10()
+        image = show_map(ax, shown, -limit, limit, vmin=-8, vmax=4)
         ax.scatter(*data.T, s=0.3, color=VERMILION, lw=0)
         ax.set(title=title, xticks=[], yticks=[])
     figure.colorbar(image, ax=axes, label="log10 of the error", shrink=0.85)

@@ -1,7 +1,5 @@
 """Pictures of the first chapter: divergences, train against test, and four families of models."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -9,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from nvp_book.figures import BLUE, GREEN, GREY, INK, ORANGE, PALE, SEQUENTIAL, VERMILION, WIDTH
-from nvp_book.figures.densities import set_plane
+from nvp_book.figures import BLUE, GREEN, GREY, INK, ORANGE, PALE, VERMILION, WIDTH
+from nvp_book.figures.densities import set_plane, show_map
 
 Curve = tuple[Tensor, Tensor]
 
@@ -30,9 +28,8 @@ def plot_divergences(
     """
     _, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.3), width_ratios=(1.25, 1))
     axes[0].fill_between(line, target, color=PALE, lw=0, label="the target")
-    limits = (float(side[0]), float(side[-1]))
-    # imshow wants the second coordinate along the rows.
-    axes[1].imshow(plane.T, origin="lower", extent=(*limits, *limits), cmap="Greys")
+    low, high = float(side[0]), float(side[-1])
+    show_map(axes[1], plane, low, high, cmap="Greys")
     for (name, found), colour in zip(fits.items(), (BLUE, VERMILION), strict=True):
         for i, gaussian in enumerate(found):
             density = gaussian.log_prob(line[:, None]).exp()
@@ -42,7 +39,7 @@ def plot_divergences(
     axes[0].set(xlabel="$x$", ylabel="density", xlim=(line[0], line[-1]))
     axes[0].set_ylim(0, 1.35 * axes[0].get_ylim()[1])
     axes[0].legend(loc="upper right", fontsize=9.5)
-    set_plane(axes[1], limits[1])
+    set_plane(axes[1], high)
 
 
 def plot_train_and_test(
@@ -86,16 +83,13 @@ def plot_field(
     the names.
     """
     _, axes = plt.subplots(2, len(samples), figsize=(WIDTH, 3.15), squeeze=False)
-    extent = (-limit, limit, -limit, limit)
     brightest = max(float(d.max()) for d in densities.values() if d is not None)
     for (name, points), above, below in zip(samples.items(), axes[0], axes[1], strict=True):
         density = densities[name]
         if density is None:
             above.text(0, 0, "no density", ha="center", va="center", color=GREY)
         else:
-            above.imshow(
-                density.T, origin="lower", extent=extent, cmap=SEQUENTIAL, vmin=0, vmax=brightest
-            )
+            show_map(above, density, -limit, limit, vmin=0, vmax=brightest)
         below.scatter(points[:, 0], points[:, 1], s=1.5, color=GREEN, lw=0, rasterized=True)
         above.set_title(f"{name}\n{notes.get(name, '')}", fontsize=10)
         for ax in (above, below):

@@ -1,7 +1,5 @@
 """Pictures of the families of models: one image under all, bounds, a discriminator, classes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

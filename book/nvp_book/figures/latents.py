@@ -3,8 +3,6 @@
 Every function plots one new figure and returns nothing. Images are uint8, (N, C, H, W).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

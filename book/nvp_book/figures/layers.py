@@ -1,9 +1,7 @@
 """Diagrams of the Pixel RNN: an LSTM's cell, the blocks of Figure 5, and the whole network."""
 
-from __future__ import annotations
-
 from nvp_book.figures import GREEN, ORANGE, PALE, SKY
-from nvp_book.figures.diagram import arrow, box, circle, label, sheet
+from nvp_book.figures.diagram import arrow, arrows, box, circle, label, sheet
 
 
 def plot_lstm_cell() -> None:
@@ -100,20 +98,14 @@ def plot_pixel_rnn() -> None:
     label(axes, (8.7, skips + 0.3), "skip connections, $2h$")
     label(axes, (7.75, y), "…", size=13)
     circle(axes, (11.0, y), "+", radius=0.25)
-    for x, text in ((13.0, "ReLU\n1 × 1"), (14.9, "ReLU\n1 × 1"), (16.8, "ReLU\n1 × 1")):
-        box(axes, (x, y), (1.3, 1.2), text, fill=PALE)
-    stops = ((1.75, 2.85), (4.55, 5.55), (9.95, 10.75), (11.25, 12.35), (13.65, 14.25))
-    for start, end in (*stops, (15.55, 16.15)):
-        arrow(axes, (start, y), (end, y))
+    for x in (13.0, 14.9, 16.8):
+        box(axes, (x, y), (1.3, 1.2), "ReLU\n1 × 1", fill=PALE)
+    arrows(axes, y, (1.75, 2.85), (4.55, 5.55), (9.95, 10.75), (11.25, 12.35))
+    arrows(axes, y, (13.65, 14.25), (15.55, 16.15))
     arrow(axes, (16.8, y - 0.6), (16.8, 3.75))
     label(axes, (17.5, 3.45), "256-way softmax for each colour", align="right")
-    shapes = {
-        1.0: "$C × H × W$",
-        3.7: "to $2h × H × W$",
-        7.75: "$2h$ to $2h$ each",
-        13.95: "1024 maps each",
-    }
-    for x, text in shapes.items():
+    shapes = ("$C × H × W$", "to $2h × H × W$", "$2h$ to $2h$ each", "1024 maps each")
+    for x, text in zip((1.0, 3.7, 7.75, 13.95), shapes, strict=True):
         label(axes, (x, y - 0.95), text)
     label(axes, (15.5, y + 0.95), "256 $C$ maps", align="left")
     # One layer, enlarged.
@@ -124,17 +116,13 @@ def plot_pixel_rnn() -> None:
     box(axes, (10.0, low), (1.9, 1.0), "1 × 1", fill=PALE)
     box(axes, (10.0, low + 1.55), (1.9, 1.0), "1 × 1", fill=PALE)
     circle(axes, (12.9, low), "+", radius=0.25)
-    arrow(axes, (1.5, low), (3.0, low))
-    label(axes, (2.55, low + 0.3), "$2h$")
-    arrow(axes, (7.6, low), (9.05, low))
-    label(axes, (8.0, low + 0.3), "$h$")
+    arrows(axes, low, (1.5, 3.0), (7.6, 9.05), (10.95, 12.65), (13.15, 14.1))
+    for x, width in ((2.55, "$2h$"), (8.0, "$h$"), (11.8, "$2h$")):
+        label(axes, (x, low + 0.3), width)
     arrow(axes, (8.4, low), (8.4, low + 1.55), (9.05, low + 1.55))
     arrow(axes, (10.95, low + 1.55), (12.3, low + 1.55))
     label(axes, (12.5, low + 1.55), "to the head, $2h$", align="left")
-    arrow(axes, (10.95, low), (12.65, low))
-    label(axes, (11.8, low + 0.3), "$2h$")
     arrow(axes, (1.9, low), (1.9, 0.1), (12.9, 0.1), (12.9, low - 0.25))
-    arrow(axes, (13.15, low), (14.1, low))
     label(axes, (14.25, low), "to the next layer, $2h$", align="left")
 
 
@@ -145,19 +133,15 @@ def plot_conditioning() -> None:
     box(axes, (1.1, y), (1.5, 1.2), "small\nimage $s$", fill=SKY)
     box(axes, (3.9, y), (2.5, 1.2), "convolutions,\nno mask")
     box(axes, (7.4, y), (2.9, 1.2), "deconvolutions,\nside × 2 each")
-    for start, end in ((1.85, 2.65), (5.15, 5.95)):
-        arrow(axes, (start, y), (end, y))
+    arrows(axes, y, (1.85, 2.65), (5.15, 5.95))
     label(axes, (10.3, y + 0.35), "$c$ maps, $n × n$")
     arrow(axes, (8.85, y), (13.6, y), head=False)
     box(axes, (1.1, low), (1.5, 1.2), "image $x$", fill=SKY)
     box(axes, (4.0, low), (1.7, 1.2), "7 × 7\nmask A")
-    arrow(axes, (1.85, low), (3.15, low))
-    arrow(axes, (4.85, low), (10.6, low))
+    arrows(axes, low, (1.85, 3.15), (4.85, 10.6), (12.35, 12.75), (14.45, 15.3))
     for x, name in ((11.5, "layer 1"), (13.6, "layer $L$")):
         box(axes, (x, low), (1.7, 1.2), name, fill=ORANGE)
         box(axes, (x, 2.6), (1.3, 0.8), "1 × 1", fill=PALE)
         arrow(axes, (x, y), (x, 3.0))
         arrow(axes, (x, 2.2), (x, low + 0.6))
-    arrow(axes, (12.35, low), (12.75, low))
-    arrow(axes, (14.45, low), (15.3, low))
     label(axes, (10.7, 2.0), "added", align="right")

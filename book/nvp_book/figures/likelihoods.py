@@ -3,8 +3,6 @@
 Every function plots one new figure and returns nothing. Scores are in bits/dim.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -36,15 +34,8 @@ def plot_score_rows(scores: Mapping[str, Tensor]) -> None:
     for row, (bits, colour) in enumerate(zip(scores.values(), _colours(len(scores)), strict=True)):
         counts, _ = np.histogram(bits, bins)
         foot = np.full(len(counts), -float(row))
-        ax.stairs(
-            foot + 0.85 * counts / counts.max(),
-            bins,
-            baseline=foot,
-            fill=True,
-            fc=colour,
-            ec=INK,
-            lw=0.5,
-        )
+        tops = foot + 0.85 * counts / counts.max()
+        ax.stairs(tops, bins, baseline=foot, fill=True, fc=colour, ec=INK, lw=0.5)
         ax.axhline(-row, color=GREY, lw=0.5)
     ax.set_yticks([0.2 - row for row in range(len(scores))], list(scores))
     ax.tick_params(axis="y", length=0)

@@ -1,7 +1,5 @@
 """Pictures of the chapter on where the two papers meet: densities, and what a patch sees."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt

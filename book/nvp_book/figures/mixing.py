@@ -1,7 +1,5 @@
 """Pictures of the chapter on a model of one's own: channels of an image, mixed by a matrix."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt

@@ -1,7 +1,5 @@
 """Pictures of the chapter on networks and training."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt

@@ -1,7 +1,5 @@
 """Pictures of the PixelCNN, of two scales, and of what a Pixel RNN says of single pixels."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +14,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 from torch import Tensor
 
 from nvp_book.figures import GREY, INK, ORANGE, PALE, PALETTE, SKY, WIDTH, YELLOW, ink_of
+from nvp_book.figures.contexts import paint_board
 from nvp_book.figures.samples import colour_bar, image_axes, over_images
 
 NEVER, LATER = -1, -2  # in place of a number of layers
@@ -69,19 +68,14 @@ def plot_two_scales(
     """
     figure, axes = plt.subplots(1, len(small), figsize=(WIDTH, WIDTH / len(small) + 0.7))
     for ax, (name, seen) in zip(axes, small.items(), strict=True):
-        # Cells are dots inside the drawing, which stays small.
-        cells: dict[str, Any] = {"edgecolor": GREY, "lw": 0.4, "rasterized": True}
-        cells["clip_on"] = False  # the outer edges, too
-        ax.pcolormesh(large.int(), cmap=ListedColormap(["white", SKY]), vmin=0, vmax=1, **cells)
+        paint_board(ax, large, ["white", SKY])
         for row, line in enumerate(seen.tolist()):
             for column, is_seen in enumerate(line):
                 at = (factor * column + 0.5, factor * row + 0.5)
                 colour = ORANGE if is_seen else "white"
                 ax.plot(*at, "o", ms=6, mfc=colour, mec=INK, mew=0.8)
         ax.add_patch(Rectangle((pixel[1], pixel[0]), 1, 1, fc="none", ec=INK, lw=2.4, zorder=3))
-        ax.invert_yaxis()
-        ax.set(aspect="equal", xticks=[], yticks=[], title=name)
-        ax.spines[:].set_visible(False)
+        ax.set_title(name)
     dot: dict[str, Any] = {"marker": "o", "ls": "", "mec": INK, "ms": 7}
     handles = [
         Patch(fc="white", ec=INK, lw=2.2, label="the pixel that looks"),

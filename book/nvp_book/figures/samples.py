@@ -3,8 +3,6 @@
 Every function plots one new figure and returns nothing. Images are uint8, (N, C, H, W).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from torch import Tensor
+from torch.nn import functional as F
 
 from nvp_book.figures import BLUE, INK, ORANGE, PALETTE, WIDTH, ink_of
 
@@ -27,15 +26,10 @@ CURVE_POINTS = 1000  # of a learning curve, at most: a page holds them all
 
 def tile(images: Tensor, columns: int) -> np.ndarray:
     """One picture of many, row by row: uint8, (height, width, 3); what is left over is white."""
-    count, channels, height, width = images.shape
-    rows = math.ceil(count / columns)
-    step_y, step_x = height + GAP, width + GAP
-    sheet = np.full((rows * step_y - GAP, columns * step_x - GAP, 3), 255, np.uint8)
-    pixels = images.expand(-1, 3, -1, -1) if channels == 1 else images
-    for i, image in enumerate(pixels.permute(0, 2, 3, 1).cpu().numpy()):
-        top, left = i // columns * step_y, i % columns * step_x
-        sheet[top : top + height, left : left + width] = image
-    return sheet
+    tiles = F.pad(images.cpu().expand(-1, 3, -1, -1), (0, GAP, 0, GAP), value=255)
+    left_over = tiles.new_full((-len(tiles) % columns, *tiles.shape[1:]), 255)
+    rows = torch.cat([tiles, left_over]).unflatten(0, (-1, columns)).permute(0, 3, 1, 4, 2)
+    return rows.flatten(2, 3).flatten(0, 1)[:-GAP, :-GAP].numpy()
 
 
 def plot_beside(sheets: Mapping[str, Tensor], *, columns: int) -> None:

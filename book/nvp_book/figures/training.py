@@ -1,7 +1,5 @@
 """Pictures of the appendix on training."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt

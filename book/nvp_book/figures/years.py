@@ -1,7 +1,5 @@
 """Published likelihoods over the years, by family of models."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 from operator import itemgetter

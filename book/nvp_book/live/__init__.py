@@ -5,15 +5,14 @@ its code, and fetches nothing. The sources stand beside this file; the rules and
 stand in files of their own, without a browser, and the tests compare those with the package.
 """
 
-from __future__ import annotations
-
 import json
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from IPython.display import HTML
 from torch import Tensor
 
 from nvp.autoregressive.pixelrnn import PixelRNN
@@ -22,9 +21,6 @@ from nvp.files import write_text
 from nvp.flows.realnvp import RealNVP
 from nvp.flows.toy import ToyData, ToyFlow, fit
 from nvp_book.live import pixelrnn, realnvp
-
-if TYPE_CHECKING:
-    from IPython.display import HTML
 
 SOURCES = Path(__file__).parent
 # The parts of each figure, in the order in which they are put together.
@@ -49,7 +45,7 @@ DIGITS = 5  # of a weight in a page, in all
 
 def masks() -> HTML:
     """The pixels that a pixel sees: by Real NVP's masks, and by the layers of the Pixel RNN."""
-    return _shown(fragment("masks"))
+    return HTML(fragment("masks"))
 
 
 def plane(flows: Mapping[str, tuple[ToyFlow, Tensor]] | None = None) -> HTML:
@@ -61,7 +57,7 @@ def plane(flows: Mapping[str, tuple[ToyFlow, Tensor]] | None = None) -> HTML:
     if flows is not None and not flows:
         raise NVPError("there is no flow to show: pass at least one, or nothing for the recorded")
     data = None if flows is None else {name: flow_data(*pair) for name, pair in flows.items()}
-    return _shown(fragment("plane", data))
+    return HTML(fragment("plane", data))
 
 
 def images(model: RealNVP | None = None, images: Tensor | None = None) -> HTML:
@@ -73,7 +69,7 @@ def images(model: RealNVP | None = None, images: Tensor | None = None) -> HTML:
     if (model is None) != (images is None):
         raise NVPError("pass a model and images of its, or neither")
     given = () if model is None or images is None else realnvp.content(model, images)
-    return _shown(fragment("images", *given))
+    return HTML(fragment("images", *given))
 
 
 def completion(model: PixelRNN | None = None, images: Tensor | None = None) -> HTML:
@@ -86,7 +82,7 @@ def completion(model: PixelRNN | None = None, images: Tensor | None = None) -> H
     if (model is None) != (images is None):
         raise NVPError("pass a model and images of its, or neither")
     given = None if model is None or images is None else pixelrnn.content(model, images)
-    return _shown(fragment("completion", given))
+    return HTML(fragment("completion", given))
 
 
 def flow_data(flow: ToyFlow, points: Tensor) -> dict[str, Any]:
@@ -156,12 +152,6 @@ def _rounded(values: Tensor) -> Any:
     if values.dim() == 0:
         return float(f"{values.item():.{DIGITS}g}")
     return [_rounded(value) for value in values]
-
-
-def _shown(html: str) -> HTML:
-    from IPython.display import HTML  # only a notebook needs it, and has it
-
-    return HTML(html)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ The weights go into the page as a safetensors file in half precision, as the rec
 them; pixelrnn.js reads it and computes in float64, pixel by pixel.
 """
 
-from __future__ import annotations
-
 import base64
 import functools
 

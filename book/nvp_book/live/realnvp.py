@@ -4,8 +4,6 @@ The weights go into the page as a safetensors file, parameters in half precision
 keeps them; realnvp.js reads it and computes what the model does in evaluation mode.
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 import math
