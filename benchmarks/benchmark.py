@@ -1,7 +1,5 @@
 """The parts of a benchmark: kinds of models, their contenders, and the sizes to time them at."""
 
-from __future__ import annotations
-
 import importlib
 import os
 from collections.abc import Callable, Mapping

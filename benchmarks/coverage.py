@@ -4,8 +4,6 @@ Takes some minutes, and writes results_coverage.json, which the book reads. `--r
 one recorded run and keeps what the file says of the others.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from pathlib import Path
@@ -94,10 +92,9 @@ def main(arguments: list[str] | None = None) -> None:
     if (results.get("count"), results.get("seeds")) != (options.count, options.seeds):
         results = {"count": options.count, "seeds": options.seeds, "runs": {}}
     real = list(images[: options.count * options.seeds].split(options.count))
-    results["real"] = describe(real, coverage, images, labels)
-    results["real"]["from_nearest_training_image"] = describe(
-        [test.images], coverage, images, labels
-    )["from_nearest_training_image"]
+    of_test = describe([test.images], coverage, images, labels)
+    distance = "from_nearest_training_image"
+    results["real"] = describe(real, coverage, images, labels) | {distance: of_test[distance]}
     for name in options.run or RUNS:
         drawn = samples(runs()[name].load_model(), options.count, options.seeds)
         results["runs"][name] = describe(drawn, coverage, images, labels)

@@ -4,8 +4,6 @@ Writes results_families.json, which the book reads. Times are those of one proce
 operating system counts them for this process: they hold on a machine that is not idle, too.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import time
@@ -34,13 +32,6 @@ CONFIGS = (
     "fashion-mnist-diagonal-bilstm",
     "fashion-mnist-diffusion",
 )
-
-
-def processor_seconds(work: Callable[[], object]) -> float:
-    """Of processor time that one call takes."""
-    started = time.process_time()
-    work()
-    return time.process_time() - started
 
 
 def prepare(config: RunConfig, images: Tensor, batch: int) -> dict[str, Callable[[], object]]:
@@ -75,10 +66,12 @@ def measure(batch: int, repeats: int) -> dict[str, Any]:
         for name, those in work.items():
             for what, call in those.items():
                 whole = what == "train" and name in fitted
+                started = time.process_time()
                 with torch.set_grad_enabled(what == "train"):
-                    took = processor_seconds(call) / (len(images) if whole else batch)
+                    call()
+                took = time.process_time() - started
                 if turn:
-                    times[name][what].append(took)
+                    times[name][what].append(took / (len(images) if whole else batch))
     return {"batch": batch, "machine": machine(), "seconds_an_image": times}
 
 

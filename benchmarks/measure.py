@@ -4,8 +4,6 @@
 one of the benchmark's: KIND/CONTENDER, KIND/sampling, or `ceiling` for the machine's convolutions.
 """
 
-from __future__ import annotations
-
 import importlib
 import json
 import math
@@ -159,17 +157,12 @@ def convolution_rates(
     """GFLOP/s of one convolution, forward and backward, in each precision and layout."""
     gflop = 3 * 2 * batch * side**2 * kernel**2 * inputs * outputs / 1e9
     rates: dict[str, list[float]] = {}
+    image, filters = (batch, inputs, side, side), (outputs, inputs, kernel, kernel)
     for name, (dtype, layout) in FORMATS.items():
         x, weight, gradient = (
-            torch.randn(shape, dtype=dtype).to(memory_format=layout)
-            for shape in (
-                (batch, inputs, side, side),
-                (outputs, inputs, kernel, kernel),
-                (batch, outputs, side, side),
-            )
+            torch.randn(shape, dtype=dtype).to(memory_format=layout).requires_grad_()
+            for shape in (image, filters, (batch, outputs, side, side))
         )
-        x.requires_grad_()
-        weight.requires_grad_()
 
         def both(x: Tensor = x, weight: Tensor = weight, gradient: Tensor = gradient) -> None:
             y = F.conv2d(x, weight, padding=kernel // 2)

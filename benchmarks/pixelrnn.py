@@ -3,8 +3,6 @@
 Writes results_pixelrnn.json and results_pixelrnn.md.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from benchmarks import processes

@@ -4,8 +4,6 @@ The contenders take turns, round after round: what slows the machine for a while
 them, and ratios hold.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

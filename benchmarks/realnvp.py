@@ -3,8 +3,6 @@
 Writes results.json and results.md.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from benchmarks import processes

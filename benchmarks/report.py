@@ -1,9 +1,6 @@
 """Tables from what was measured."""
 
-from __future__ import annotations
-
-from collections import Counter
-from statistics import median
+from statistics import median, mode
 from typing import Any
 
 from benchmarks.benchmark import CEILING, PLAIN, SAMPLING, Benchmark
@@ -21,6 +18,7 @@ def render(benchmark: Benchmark, results: dict[str, Any]) -> str:
 
 def section(benchmark: Benchmark, name: str, record: dict[str, Any]) -> str:
     machine, ceilings = record["machine"], ceiling_rates(record)
+    picked = mode(run["auto"] for run in record["measured"][CEILING])  # most often
     parts = [
         f"## {name}: {record['what']}; batch {record['batch']}",
         f"{machine['cpu']} ({', '.join(machine['flags'])}), matrix unit {matrix_unit(machine)}, "
@@ -28,8 +26,7 @@ def section(benchmark: Benchmark, name: str, record: dict[str, Any]) -> str:
         f"{machine['torch']}, {machine['date']}. Medians over {len(record['measured'][CEILING])} "
         f"processes of {record['steps']} repeats. Peak memory is that of training, FLOPs are two a "
         "multiply-add, a step is three forwards. The ceiling is the first convolution below, in "
-        f"the precision and layout that are fastest for it. `nvp train` picks {picked(record)} "
-        "here.",
+        f"the precision and layout that are fastest for it. `nvp train` picks {picked} here.",
         *(contender_table(benchmark, kind, record) for kind in benchmark.kinds),
     ]
     if benchmark.draws_by_pixel:
@@ -98,12 +95,6 @@ def ceiling_rates(record: dict[str, Any]) -> dict[str, dict[str, float]]:
 def matrix_unit(machine: dict[str, Any]) -> str:
     """The unit that multiplies bfloat16 matrices on this machine."""
     return next((unit for unit in MATRIX_UNITS if unit in machine["flags"]), "none")
-
-
-def picked(record: dict[str, Any]) -> str:
-    """The precision that `nvp train` chose most often."""
-    votes = Counter(run["auto"] for run in record["measured"][CEILING])
-    return str(votes.most_common(1)[0][0])
 
 
 def middle(runs: list[dict[str, Any]], key: str) -> float:

@@ -4,8 +4,6 @@ Each variant is trained and scored for each seed, on one thread, `--jobs` of the
 is written as soon as its run is done, and a run whose row is there is not made again.
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 import signal

@@ -31,16 +31,6 @@ def chapters() -> list[str]:
     return [Path(name).name + ".ipynb" for name in files if name.startswith("notebooks/")]
 
 
-def check_notebook(path: Path) -> None:
-    """Raise ValueError for a notebook that is missing, or in which a cell raised."""
-    if not path.is_file():
-        raise ValueError(f"{path} is in _toc.yml but not there; run: make notebooks")
-    for number, cell in enumerate(nbformat.read(path, as_version=4).cells):
-        for output in cell.get("outputs", []):
-            if output.output_type == "error":
-                raise ValueError(f"{path}, cell {number}: {output.ename}: {output.evalue}")
-
-
 def build(notebooks: Path, target: Path, plain: bool = False) -> None:
     """Build the book with the executed `notebooks` and put its HTML at `target`.
 
@@ -51,8 +41,13 @@ def build(notebooks: Path, target: Path, plain: bool = False) -> None:
         target.exists() and not (target / "searchindex.js").is_file() and any(target.iterdir())
     ):
         raise ValueError(f"{target} holds no book to replace: name a new or an empty folder")
-    for name in chapters():
-        check_notebook(notebooks / name)
+    for path in (notebooks / name for name in chapters()):
+        if not path.is_file():
+            raise ValueError(f"{path} is in _toc.yml but not there; run: make notebooks")
+        for number, cell in enumerate(nbformat.read(path, as_version=4).cells):
+            for output in cell.get("outputs", []):
+                if output.output_type == "error":
+                    raise ValueError(f"{path}, cell {number}: {output.ename}: {output.evalue}")
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "source")
         for name in SOURCES:

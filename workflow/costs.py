@@ -5,8 +5,6 @@
 Takes some minutes, no GPU and no data. Tests compare the file with the configurations.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict
 

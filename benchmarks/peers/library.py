@@ -11,8 +11,6 @@ Where it has to differ:
 * there is no unsqueeze before factoring out: the halves that leave are other pixels.
 """
 
-from __future__ import annotations
-
 import math
 
 import normflows as nf

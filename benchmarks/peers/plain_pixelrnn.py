@@ -5,8 +5,6 @@ weights they give the same logits as `nvp` (tests/test_benchmarks.py), so their 
 be compared. States start from zeros, as they do in public code: `nvp` learns its first ones.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import cast
 

@@ -4,8 +4,6 @@ float32, NCHW, `torch.nn` modules throughout, an Adam that is not fused. With th
 gives the same likelihoods as `nvp` (tests/test_benchmarks.py), so their times can be compared.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch
