@@ -891,7 +891,7 @@ for family, each in measurements.items():
     )
 figures.show_table(
     [
-        "",
+        "source",
         "bits/dim",
         "coverage",
         "distance from equal shares of classes",
