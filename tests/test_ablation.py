@@ -174,11 +174,8 @@ def test_without_weight_norm_it_is_the_same_function_at_first() -> None:
 
 
 def test_without_skips_no_weight_is_of_a_skip() -> None:
-    nets = {}
-    for skips in (True, False):
+    for skips, kind in ((True, CouplingNet), (False, TrunkNet)):
         config = RealNVPConfig.paper((1, 8, 8), num_blocks=2, width=4, skips=skips)
-        (net, *_) = (m for m in RealNVP(config).modules() if isinstance(m, CouplingNet))
-        nets[skips] = net
-    assert type(nets[True]) is CouplingNet
-    assert type(nets[False]) is TrunkNet
-    assert not any("skip" in name for name, _ in nets[False].named_parameters())
+        nets = [m for m in RealNVP(config).modules() if isinstance(m, CouplingNet)]
+        assert {type(net) for net in nets} == {kind}
+        assert any("skip" in name for name, _ in nets[0].named_parameters()) == skips

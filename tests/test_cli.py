@@ -125,9 +125,7 @@ def test_a_run_that_diverged_goes_on_as_its_message_says(home: Path) -> None:
     assert changed == [{}, {"learning_rate": 1e-4}]  # no step by 1e30 was saved
 
 
-def test_evaluate_takes_both_statistics_and_as_many_draws_as_the_run_or_the_command_says(
-    tmp_path: Path,
-) -> None:
+def test_evaluate_takes_both_statistics_and_the_draws_that_are_asked_for(tmp_path: Path) -> None:
     tree = tiny.config_tree()
     tree["evaluation"]["num_draws"] = 3
     folder, root = tiny.train(tmp_path, tree), tmp_path / "data"

@@ -144,9 +144,7 @@ def test_bad_values_are_named(section: str, key: str, value: Any, complaint: str
     assert complaint in refused(tree)
 
 
-def test_numbers_are_those_of_yaml_1_2_and_norms_and_cadences_may_be_infinite(
-    tmp_path: Path,
-) -> None:
+def test_numbers_are_those_of_yaml_1_2_and_some_may_be_infinite(tmp_path: Path) -> None:
     keys = ("clip_norm", "checkpoint_minutes", "validate_minutes")
     changes = ["steps=010", "learning_rate=1e-2", *(f"{key}=.Inf" for key in keys)]
     path = tiny.write_config(tmp_path / "tiny.yaml")

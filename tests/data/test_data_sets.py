@@ -118,9 +118,7 @@ def test_sets_without_a_validation_split_say_so(idx_root: Path, npy_folder: Path
 
 
 @pytest.mark.parametrize(("split", "start"), [("train", "79cbd299108e"), ("test", "77b7ae9b2848")])
-def test_the_embedded_set_is_binarised_by_its_pixels_and_always_alike(
-    split: str, start: str
-) -> None:
+def test_binarised_images_follow_their_pixels_and_stay_alike(split: str, start: str) -> None:
     grey, binary = load(EMBEDDED, split), load(EMBEDDED_BINARY, split)
     assert binary.checksum.startswith(start)
     assert torch.equal(load(EMBEDDED_BINARY, split, limit=5).images, binary.images[:5])
