@@ -407,17 +407,17 @@ def log_prob(flow, x):
 
 def fit(flow, steps):
     generator = torch.Generator().manual_seed(1)
-    optimiser = torch.optim.Adam(flow.parameters(), lr=7e-3, fused=True)
+    optimiser = torch.optim.Adam(flow.parameters(), lr=1.5e-2, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in range(steps):
-        loss = -log_prob(flow, moons(128, generator)).mean()
+        loss = -log_prob(flow, moons(512, generator)).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
 
 
-STEPS = {"laptop": 2000, "paper": 10_000}[profile]
+STEPS = {"laptop": 800, "paper": 10_000}[profile]
 fit(flow, STEPS)
 
 # %% [markdown]
