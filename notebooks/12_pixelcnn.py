@@ -614,7 +614,7 @@ def train(model, images, steps, rate=0.02, batch=8):
 
 torch.manual_seed(0)
 model = PixelRNN(RowLSTM, shape, levels=8)
-losses = train(model, images, steps=2000 if profile == "paper" else 400)
+losses = train(model, images, steps=2000 if profile == "paper" else 300)
 
 # %% [markdown]
 # How good is it? The next cells compare the model's bits per dimension on test images with a baseline of independent pixels:
@@ -678,17 +678,17 @@ plot_rows({"image": grey(test[:9]), **finished})
 plt.show()
 
 # %% [markdown]
-# The model saw 3,200 images in all. About half of its samples look like clothes, and it continues most
-# garments sensibly. To use another layer, change one word. Here are 50 steps of each:
+# The model saw 2,400 images in all. About half of its samples look like clothes, and it continues most
+# garments sensibly. To use another layer, change one word. Here are 30 steps of each:
 
 # %%
 curves = {"Diagonal BiLSTM": [], "Row LSTM": [], "PixelCNN": []}
 for layer, losses in zip(kinds, curves.values(), strict=True):
     torch.manual_seed(0)
     model = PixelRNN(layer, shape, levels=8)
-    losses += train(model, images, steps=50)
+    losses += train(model, images, steps=30)
 
-# %% mystnb={"figure": {"caption": "The three layers in the same network: loss on training batches over 50 steps. Dotted: a histogram for each pixel.", "name": "fig-any-layer"}, "image": {"alt": "Nats per image over 50 steps. Three noisy curves fall from about 400 to about 190 and cross the dotted line of the histograms, at about 275, within ten steps."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The three layers in the same network: loss on training batches over 30 steps. Dotted: a histogram for each pixel.", "name": "fig-any-layer"}, "image": {"alt": "Nats per image over 30 steps. Three noisy curves fall from about 400 to about 200 and cross the dotted line of the histograms, at about 275, within ten steps."}} tags=["hide-input"]
 marks = {"a histogram for each pixel": independent * 14 * 14}
 contexts.plot_nats(curves, marks)
 plt.legend(loc="upper right", ncols=2)
@@ -696,7 +696,7 @@ plt.show()
 
 # %% tags=["remove-cell"]
 assert all(
-    sum(losses[-20:]) / 20 < independent * 14 * 14
+    sum(losses[-10:]) / 10 < independent * 14 * 14
     for losses in curves.values()
 )
 for layer in kinds:  # a sampler may leave out the rows below
@@ -705,7 +705,7 @@ for layer in kinds:  # a sampler may leave out the rows below
     assert torch.allclose(whole[..., :5, :], cut, atol=1e-4)
 
 # %% [markdown]
-# All three beat the histograms within 50 steps. One short run each says nothing about their order; the recorded runs of
+# All three beat the histograms within 30 steps. One short run each says nothing about their order; the recorded runs of
 # {ref}`pixelrnn-results` do.
 #
 # ## The paper's networks
@@ -818,7 +818,7 @@ assert 15.5 < diagonal / pixelcnn < 16.5
 #
 # The layer of the *Gated PixelCNN* {cite}`oord2016gated` has no ReLUs, but one gate after the 3 × 3 convolution, as an
 # LSTM has it. The convolution makes $a$ and $b$, $h$ maps each. The output is $\tanh(a) \odot \sigma(b)$. Build the layer, with maps of
-# one colour for each unit, and train it in `PixelRNN` for 60 steps.
+# one colour for each unit, and train it in `PixelRNN` for 40 steps.
 # ```
 #
 # ```{solution-start} ex-gated-layer
@@ -840,7 +840,7 @@ class Gated(nn.Module):
 
 
 torch.manual_seed(0)
-losses = train(PixelRNN(Gated, shape, levels=8), images, steps=60)
+losses = train(PixelRNN(Gated, shape, levels=8), images, steps=40)
 assert sum(losses[-20:]) / 20 < independent * 14 * 14
 
 # %% [markdown]
