@@ -418,12 +418,11 @@ for n in sizes:
     at_new.append(constant + outside)
 
 steps = (1, 4, 16, 64, 256)
+both = torch.cat([train, test])
+bits = [baselines.bits_per_dim(train, both, number) for number in steps]
 curves = {
-    name: [
-        baselines.bits_per_dim(train, images, number).mean().item()
-        for number in steps
-    ]
-    for name, images in (("training", train), ("test", test))
+    "training": [each[: len(train)].mean().item() for each in bits],
+    "test": [each[len(train) :].mean().item() for each in bits],
 }
 
 # %% tags=["remove-cell"]
