@@ -774,24 +774,28 @@ class Unbounded(Coupling):
         return (1 - self.b) * s, (1 - self.b) * t
 
 
-def largest_latent(kind, gain):
+@torch.no_grad()
+def largest_latents(kind, gains):
+    """For gains of which each is twice the one before."""
     torch.manual_seed(0)
-    fresh = without_norms(RealNVP())
+    fresh, found = without_norms(RealNVP()), []
     for part in fresh.modules():
-        if isinstance(part, Network):
-            kappa_omega(part.last[2])[0].data *= gain
-        elif isinstance(part, Coupling):
+        if isinstance(part, Coupling):
             part.__class__ = kind
     x = torch.logit(0.05 + 0.9 * (test_images[:8] + 0.5) / 256)
-    with torch.no_grad():
-        latents, _ = fresh.flow(x)
-    return max(z.abs().nan_to_num(math.inf).max().item() for z in latents)
+    for _ in gains:
+        latents = torch.cat([z.flatten() for z in fresh.flow(x)[0]])
+        found.append(latents.abs().nan_to_num(math.inf).max().item())
+        for part in fresh.modules():
+            if isinstance(part, Network):
+                kappa_omega(part.last[2])[0].mul_(2)
+    return found
 
 
 gains = (1, 2, 4, 8, 16, 32, 64)
 largest = {
-    name: [largest_latent(kind, gain) for gain in gains]
-    for name, kind in (("s unbounded", Unbounded), ("s = a tanh", Coupling))
+    "s unbounded": largest_latents(Unbounded, gains),
+    "s = a tanh": largest_latents(Coupling, gains),
 }
 pictures.plot_blow_up(gains, largest)
 plt.show()

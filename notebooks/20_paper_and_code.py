@@ -816,7 +816,7 @@ for name in differ:
         z, log_det = flow(x)
         back, _ = flow.inverse(z)
     assert torch.allclose(back, x, atol=1e-8)
-    jacobian = torch.autograd.functional.jacobian(flow, x)[0]
+    jacobian = torch.autograd.functional.jacobian(flow, x, vectorize=True)[0]
     _, by_hand = torch.linalg.slogdet(jacobian.reshape(64, 64))
     assert torch.allclose(log_det, by_hand, atol=1e-8)
 

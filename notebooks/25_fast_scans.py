@@ -345,7 +345,7 @@ assert 7 < faster["diagonal_bilstm"] < 9
 # ````
 #
 # How much does it save? Count the multiplications and additions of all matrix products and convolutions that are
-# executed, for one image of 6 × 6 pixels, grey and in colour:
+# executed, for one image of 5 × 5 pixels, grey and in colour:
 
 
 # %%
@@ -369,13 +369,13 @@ def network(kind, shape):
 rows = []
 for kind, title in kinds.items():
     for colours in (1, 3):
-        shape = (colours, 6, 6)
+        shape = (colours, 5, 5)
         model = network(kind, shape)
         blank = torch.zeros(1, *shape, dtype=torch.uint8)
         one_pass = multiply_adds(lambda m=model, b=blank: m.logits(b))
         kept = multiply_adds(lambda m=model: m.sample(1))
         passes = f"{kept / one_pass:.1f}"
-        rows.append([title, colours, colours * 36, passes])
+        rows.append([title, colours, colours * 25, passes])
         assert kept < 1.5 * colours * one_pass
 figures.show_table(
     ["network", "colours", "by definition, passes", "with kept states"], rows
