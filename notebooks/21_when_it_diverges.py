@@ -124,7 +124,7 @@ def unbounded(model):
             )
 
 
-def worst(bounded, scope, rate, count=8):
+def worst(bounded, scope, rate, count=5):
     """The largest loss of a few steps, or the error that ended them."""
     run = small_run({"learning_rate": rate}, norm_scope=scope)
     state = start(run)
@@ -220,8 +220,8 @@ def learn_pairs(dequantised, count):
     return flow, losses
 
 
-with_noise, honest = learn_pairs(True, 300)
-without_noise, too_good = learn_pairs(False, 300)
+with_noise, honest = learn_pairs(True, 160)
+without_noise, too_good = learn_pairs(False, 160)
 assert sum(honest[-50:]) / 50 > entropy
 assert min(too_good) < 0
 
