@@ -143,11 +143,11 @@ assert (whole[[0, 2, 16, 18]] == garments).double().mean() > 0.999
 #
 # How good is a walk? With $z_3 = z_4 = 0$ and $\phi = 0$, {eq}`eq:manifold` is a quarter of a circle from $z_1$ to
 # $z_2$. Compare it with the straight line $(1 - t)\, z_1 + t\, z_2$, and with the fade from one image to the other, pixel by
-# pixel, which needs no model. We decode seven steps of each and *score* the results, as if they were images that
+# pixel, which needs no model. We decode five steps of each and *score* the results, as if they were images that
 # we had found.
 
 # %%
-count, steps = (64 if full else 32), 7
+count, steps = (64 if full else 32), 5
 first, second = test.images[:count], test.images[count : 2 * count]
 generator = torch.Generator().manual_seed(0)
 z1, z2 = (model.encode(x.to(device), generator) for x in (first, second))
@@ -168,7 +168,7 @@ bits = {
     for name, images in walks.items()
 }
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Three ways between the first two of these test images, each step over its bits/dim.", "name": "fig-walks"}, "image": {"alt": "Three rows of seven images. On the circle a boot turns into another garment by way of dark, ragged shapes; on the line everything between the ends is darker; in the fade both are seen through each other."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Three ways between the first two of these test images, each step over its bits/dim.", "name": "fig-walks"}, "image": {"alt": "Three rows of five images. On the circle a boot turns into another garment by way of dark, ragged shapes; on the line everything between the ends is darker; in the fade both are seen through each other."}}
 pictures.plot_scored(
     {name: (images[:, 0], bits[name][:, 0]) for name, images in walks.items()}
 )
@@ -199,12 +199,12 @@ assert (ends == torch.stack([first, second])).double().mean() > 0.999
 assert abs(squares["circle"][middle] - 1) < 0.1
 assert abs(squares["line"][middle] - 0.5) < 0.1
 assert against["line"].mean() < -2 * against["line"].std() / math.sqrt(count)
-assert round(against["circle"].mean().item(), 2) == 0.33
+assert round(against["circle"].mean().item(), 2) == 0.32
 assert means["fade"][middle] > means["circle"][middle] + 0.3
 
 # %% [markdown]
 # The model does not punish the line. It finds the dark, smooth images in its middle *more* probable than the images at its
-# ends. A density can be highest where no image ever is. The middle of the circle costs 0.33 bits/dim more
+# ends. A density can be highest where no image ever is. The middle of the circle costs 0.32 bits/dim more
 # than the ends, about what the line saves. The fade costs most.
 #
 # In $D = 784$ dimensions the samples of the prior lie in a thin shell: the length of $z$ is $\sqrt D$, give or take a
@@ -916,7 +916,7 @@ class ConditionalFlow(torch.nn.Module):
 
 torch.manual_seed(0)
 both, one_hot = ConditionalFlow(), torch.eye(2)
-optimiser = torch.optim.Adam(both.parameters(), lr=5e-3)
+optimiser = torch.optim.Adam(both.parameters(), lr=5e-3, fused=True)
 with torch.enable_grad():
     for _ in range(300):
         x, moon = moons(256)

@@ -515,7 +515,7 @@ model:
 data:
   name: fashion-mnist-small
 training:
-  steps: 40
+  steps: 30
   batch_size: 8
   learning_rate: 5.0e-3
   anneal: 0.5
@@ -525,7 +525,7 @@ evaluation:
 """
 
 # %% [markdown]
-# In this page the module is the page, `__main__`. The loop is that of `nvp train`. Forty steps take a few seconds:
+# In this page the module is the page, `__main__`. The loop is that of `nvp train`. Thirty steps take a few seconds:
 
 # %%
 scratch = Path(tempfile.mkdtemp())
