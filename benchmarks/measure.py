@@ -160,9 +160,11 @@ def convolution_rates(
     image, filters = (batch, inputs, side, side), (outputs, inputs, kernel, kernel)
     for name, (dtype, layout) in FORMATS.items():
         x, weight, gradient = (
-            torch.randn(shape, dtype=dtype).to(memory_format=layout).requires_grad_()
+            torch.randn(shape, dtype=dtype).to(memory_format=layout)
             for shape in (image, filters, (batch, outputs, side, side))
         )
+        x.requires_grad_()
+        weight.requires_grad_()
 
         def both(x: Tensor = x, weight: Tensor = weight, gradient: Tensor = gradient) -> None:
             y = F.conv2d(x, weight, padding=kernel // 2)

@@ -776,19 +776,19 @@ class Unbounded(Coupling):
 
 @torch.no_grad()
 def largest_latents(kind, gains):
-    """For gains of which each is twice the one before."""
     torch.manual_seed(0)
-    fresh, found = without_norms(RealNVP()), []
+    fresh, before, found = without_norms(RealNVP()), 1, []
     for part in fresh.modules():
         if isinstance(part, Coupling):
             part.__class__ = kind
     x = torch.logit(0.05 + 0.9 * (test_images[:8] + 0.5) / 256)
-    for _ in gains:
-        latents = torch.cat([z.flatten() for z in fresh.flow(x)[0]])
-        found.append(latents.abs().nan_to_num(math.inf).max().item())
+    for gain in gains:
         for part in fresh.modules():
             if isinstance(part, Network):
-                kappa_omega(part.last[2])[0].mul_(2)
+                kappa_omega(part.last[2])[0].mul_(gain / before)
+        before = gain
+        latents = torch.cat([z.flatten() for z in fresh.flow(x)[0]])
+        found.append(latents.abs().nan_to_num(math.inf).max().item())
     return found
 
 
