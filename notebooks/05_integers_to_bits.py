@@ -389,7 +389,7 @@ assert abs(floor + math.log2(within) - 0.13) < 0.005
 
 # %% tags=["hide-input"]
 torch.manual_seed(0)
-small = RealNVPConfig.paper((1, 8, 8), num_scales=1, num_blocks=0, width=8)
+small = RealNVPConfig.paper((1, 8, 8), num_blocks=1, width=8)
 blank_model = RealNVP(small)
 optimiser = torch.optim.Adam(blank_model.parameters(), lr=1e-2, fused=True)
 generator = torch.Generator().manual_seed(0)
