@@ -23,8 +23,8 @@ export PYTHONUNBUFFERED := 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv reproduce check test test-slow notebooks record book sphinx lint lock \
-	benchmarks ablation clean
+.PHONY: help venv reproduce check test test-slow notebooks lab record book sphinx lint \
+	lock benchmarks ablation clean
 
 help: ## list what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -72,6 +72,10 @@ test-slow: venv ## kill training, recording and table writing at random, and com
 notebooks: venv ## execute every notebook under build/, with PROFILE
 	$(SNAKEMAKE) notebooks
 
+lab: venv ## open the chapters in JupyterLab
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[lab]'
+	$(BIN)/jupyter lab notebooks/
+
 record: venv ## run the notebooks that changed and keep their outputs in notebooks/
 	$(MAKE) $(patsubst %.py,%.ipynb,$(wildcard notebooks/[0-9]*.py))
 
@@ -93,7 +97,7 @@ lint: venv ## ruff, mypy and import-linter
 
 lock: ## write requirements.lock from a fresh environment
 	rm -rf build/lock-venv && $(PYTHON) -m venv build/lock-venv
-	build/lock-venv/bin/python -m pip install --quiet '.[cli,import,book,dev,cluster,benchmarks]'
+	build/lock-venv/bin/python -m pip install --quiet '.[cli,import,book,dev,lab,cluster,benchmarks]'
 	build/lock-venv/bin/python workflow/lock.py > build/requirements.lock
 	mv build/requirements.lock requirements.lock
 

@@ -28,8 +28,8 @@ chapter = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_conda_installs_the_project_itself() -> None:
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     *packages, pip = environment["dependencies"]
-    assert pip == {"pip": ["-e .[cli,import,book,dev]"]}
-    assert {"cli", "import", "book", "dev"} <= set(PROJECT["optional-dependencies"])
+    assert pip == {"pip": ["-e .[cli,import,book,dev,lab]"]}
+    assert {"cli", "import", "book", "dev", "lab"} <= set(PROJECT["optional-dependencies"])
     assert f"python{PROJECT['requires-python']}" in packages
 
 
