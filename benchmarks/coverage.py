@@ -28,7 +28,7 @@ NEIGHBOUR = 5  # the one at which a ball ends
 
 
 def small(images: Tensor) -> Tensor:
-    """Means over 2x2 pixels, so that grain does not decide: uint8, (N, 1, 28, 28) -> (N, 196)."""
+    """Means over 2x2 pixels, so that grain counts for less: uint8, (N, 1, 28, 28) -> (N, 196)."""
     return F.avg_pool2d(images.double() / 255, 2).flatten(1)
 
 

@@ -256,7 +256,8 @@ plt.show()
 # \text{bits/dim}(v) = -\frac{\mathbb E_u[\log p_V(v + u)]}{D \log 2} .
 # $$ (eq:bits)
 #
-# This is a length. A code built on the model needs that many bits for each sub-pixel, where a raw file spends 8.
+# This bounds a length. A code for $P(v)$ needs at most that many bits for each sub-pixel, where a raw file spends 8.
+# Chapter {ref}`compression` writes such files.
 
 
 # %%

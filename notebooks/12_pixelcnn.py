@@ -256,8 +256,10 @@ def seen_by(num_layers, first=A, layer=B):
 # With a first convolution of 7 × 7 and $L$ layers of 3 × 3, a pixel sees exactly
 #
 # $$
-# S_L = {} & \{ d = 0,\; -L - 3 \le \delta \le -1 \} \;\cup \\
-#   & \{ 1 \le d \le L + 3,\; -L - 3 \le \delta \le \min(d + 2,\, L + 3) \} .
+# S_L = {} & \{ d = 0,\\
+#   & \quad -L - 3 \le \delta \le -1 \} \;\cup \\
+#   & \{ 1 \le d \le L + 3,\\
+#   & \quad -L - 3 \le \delta \le \min(d + 2,\, L + 3) \} .
 # $$ (eq:wedge)
 #
 # No offset with $d \ge 1$ and $\delta \ge d + 3$ is in any $S_L$.
@@ -355,7 +357,7 @@ plt.show()
 # %% tags=["hide-input"]
 
 
-def shares(num_layers, side):
+def shares(num_layers, side, edge=3):
     """Of all pairs (pixel, earlier pixel): seen, and seen at no depth."""
     within = wedge(num_layers)
     seen = blind = 0
@@ -363,7 +365,7 @@ def shares(num_layers, side):
         for across in range(-side + 1, side):
             pairs = (side - d) * (side - abs(across))
             seen += pairs * ((d, across) in within)
-            blind += pairs * (d >= 1 and across >= d + 3)
+            blind += pairs * (d >= 1 and across >= d + edge)
     pairs = side**2 * (side**2 - 1) // 2
     return seen / pairs, blind / pairs
 
@@ -378,9 +380,13 @@ for side in (28, 32):
     assert later < 1e-12  # 31 layers see all that can be seen
 header = ["images", "layers", "seen", "seen if deeper", "blind spot"]
 figures.show_table(header, rows)
+three_by_three = seen_by(9, first=B - {(0, 0)})  # mask A is B without itself
+assert max(across - d for d, across in three_by_three) == 0
+assert round(shares(0, 32, edge=1)[1], 2) == 0.22
 
 # %% [markdown]
-# The blind spot takes 18 to 19% of the context, at any depth. The Row LSTM after its first convolution has the *same*
+# The blind spot takes 18 to 19% of the context, at any depth. With 3 × 3 convolutions alone it would take 22%, and more yet
+# far from the border of an image. The Row LSTM after its first convolution has the *same*
 # right edge, $d + 2$, but sees all rows above at once. The Diagonal BiLSTM misses one pixel. On CIFAR-10 the paper's
 # likelihoods have the three in this order.
 #
@@ -449,7 +455,7 @@ layers.plot_pixel_rnn()
 plt.show()
 
 # %% [markdown]
-# Table 1 of the paper lists the same, layer by layer:
+# Layer by layer, sections 3 and 4 of the paper give the following. Its table 1 lists it, too, but we have seen that table only in a copy:
 #
 # | stage | PixelCNN | Row LSTM | Diagonal BiLSTM |
 # |:--|:--|:--|:--|

@@ -18,7 +18,7 @@
 # networks. Neither paper builds such a model.
 # ```
 #
-# * One equation has both papers as special cases.
+# * One equation has Real NVP's coupling as a special case, and takes the masks of Pixel RNN.
 # * Stacked over patches, with a causal Transformer inside, it is **TarFlow** {cite}`zhai2025tarflow`, a flow of 2024.
 #   You will write it in three short classes.
 # * Recorded runs show how it compares with Real NVP on the same images, and what a sample costs.
@@ -769,7 +769,7 @@ figures.show_table(
 #
 # ## Ten years in one picture
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Published likelihoods by family and date of the first preprint, in bits/dim: lower is better. Lines join the models that led their family, which carry their names. Circles are exact, triangles bounds, crosses estimates by samples or by the solver of an equation. ‡ on other images. A model that was trained on augmented images is left out. Sources: the table of {doc}`../book/summary`.", "name": "fig-years"}, "image": {"alt": "Two line charts from 2014 to 2025. CIFAR-10: flows fall from NICE at 4.5 to VFlow just below 3, autoregressive models from PixelRNN at 3.0 to the Sparse Transformer at 2.8, variational autoencoders from 3.1 to 2.9, and diffusion models from 3.7 in 2020 to below 2.6 in 2023. ImageNet 64 by 64: flows from Real NVP near 4 to Jet, with TarFlow as a hollow mark at 3; autoregressive models from 3.6 to 3.4; diffusion models end at 3.4."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Published likelihoods by family and date of the first preprint, in bits/dim: lower is better. Lines join the models that led their family, which carry their names. Circles are exact, triangles bounds, crosses estimates. ‡ on other images. A model that was trained on augmented images is left out. Sources: the table of {doc}`../book/summary`.", "name": "fig-years"}, "image": {"alt": "Two line charts from 2014 to 2025. CIFAR-10: flows fall from NICE at 4.5 to VFlow just below 3, autoregressive models from PixelRNN at 3.0 to the Sparse Transformer at 2.8, variational autoencoders from 3.1 to 2.9, and diffusion models from 3.7 in 2020 to below 2.6 in 2023. ImageNet 64 by 64: flows from Real NVP near 4 to Jet, with TarFlow as a hollow mark at 3; autoregressive models from 3.6 to 3.4; diffusion models end at 3.4."}}
 years.plot_years(facts)
 plt.show()
 

@@ -198,7 +198,11 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConf
     try:
         tree = read_yaml(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise NVPError(f"cannot read the configuration {path}: {error.strerror}") from error
+        found = Path(path).is_dir()
+        instead = f"go on with a run by --resume {path}" if found else "such as configs/mnist.yaml"
+        raise NVPError(
+            f"cannot read the configuration {path} ({error.strerror}): name a file, {instead}"
+        ) from error
     except ValueError as error:
         raise NVPError(f"{path} is not YAML: {error}") from error
     if not isinstance(tree, dict):

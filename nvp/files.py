@@ -115,6 +115,8 @@ def locked(folder: Path) -> Iterator[None]:
     another process holds it. A folder that is empty in the end is removed.
     """
     path = folder / LOCK
+    if folder.is_file():
+        raise NVPError(f"{folder} is a file: name a folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = path.open("a+")

@@ -113,7 +113,7 @@ def score_images(
                 f"{type(model).__name__}.log_prob gave {tuple(log_prob.shape)} scores for "
                 f"{len(batch)} images: mend the model"
             )
-        scores.append(bits_per_dim(log_prob, model.image_shape).cpu())
+        scores.append(bits_per_dim(log_prob.cpu(), model.image_shape))
         if progress is not None:
             progress(part.stop)
     return torch.cat(scores)

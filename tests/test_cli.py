@@ -20,6 +20,7 @@ from nvp.data import splits
 from nvp.data.sets import Dataset, load
 from nvp.ledger import enter, scoring
 from nvp.ledger import entry as ledger
+from nvp.paths import results_root
 from nvp.runs import folder as folders
 from nvp.runs import load as load_module
 from nvp.runs.folder import RunFolder
@@ -284,14 +285,27 @@ def test_train_needs_one_thing_to_train(trained: Path, tmp_path: Path) -> None:
     assert "--run-folder" in fails("train", "--resume", run, "--run-folder", tmp_path)
     assert "nothing to go on with" in fails("train", "--resume", tmp_path)
     assert f"no run folder {Path.home()}" in fails("train", "--resume=~/no/run")
-    assert "cannot read" in fails("train", tmp_path / "none.yaml")
+    assert "name a file, such as" in fails("train", tmp_path / "none.yaml")
+    assert f"go on with a run by --resume {run}" in fails("train", run)
+    assert f"{config} is a file: name a folder" in fails("train", config, "--run-folder", config)
 
 
 def test_a_name_leads_to_its_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folders, "repository_root", lambda: tmp_path)
     trained = folders.default_folder("only-trained")
     trained.mkdir(parents=True)
-    assert f"no run folder only-trained: name {trained}" in fails("evaluate", "only-trained")
+    for command in ("evaluate", "record"):
+        assert f"no run folder only-trained: name {trained}" in fails(command, "only-trained")
+
+
+def test_a_folder_without_a_run_hides_no_recorded_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mnist").mkdir()
+    assert folders.find_run(Path("mnist")) == results_root() / "runs" / "mnist"
+    Path("mnist/config.yaml").touch()
+    assert folders.find_run(Path("mnist")) == Path("mnist")
 
 
 def test_evaluate_refuses_what_is_no_run(trained: Path, tmp_path: Path) -> None:

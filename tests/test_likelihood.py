@@ -137,6 +137,17 @@ def test_what_is_no_tensor_is_refused(wrap: Callable[[Tensor], Any]) -> None:
         evaluate(fresh(), wrap(noise(2)))
 
 
+def test_half_precision_seeds_and_lost_weights_are_refused() -> None:
+    model = fresh()
+    with refusal("generator is 0: pass"):
+        model.sample(1, generator=0)
+    with refusal("bfloat16, too coarse"):
+        fresh().bfloat16().log_prob(noise(2))
+    next(model.parameters()).data.fill_(math.nan)
+    with refusal("a weight of the model is not finite"):
+        draw(model, 1)
+
+
 def test_a_callers_autocast_changes_no_score() -> None:
     model, images = fresh().eval(), noise(20)
     reestimate_statistics(model, images)

@@ -16,6 +16,7 @@ from nvp.cli.options import DataRoot, Device, RunFolder, Trust, at_home
 from nvp.cli.terminal import OneLineErrors, console, flush
 from nvp.config import LARGEST_SEED
 from nvp.errors import NVPError
+from nvp.training.allocator import keep_freed_memory
 
 app = typer.Typer(
     cls=OneLineErrors,
@@ -169,13 +170,14 @@ def record(
 ) -> None:
     """Score a run on the full test set, and enter it into the ledger."""
     from nvp.ledger import enter
+    from nvp.runs.folder import find_run
     from nvp.runs.load import trust_option
     from nvp.tables.cells import how_it_ended
     from nvp.training.distributed import is_first, processes
 
     with processes():
         run = enter.record(
-            run_folder,
+            find_run(run_folder),
             name=name,
             data_root=data_root,
             num_draws=num_draws,
@@ -274,6 +276,7 @@ def verify(
 def main() -> None:
     """The entry point of the `nvp` command."""
     faulthandler.enable()  # a damaged library ends the process; this says where
+    keep_freed_memory()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # where the terminal knows ASCII alone

@@ -209,9 +209,9 @@ class RealNVP(ImageModel):
             for module in self.modules():
                 if isinstance(module, ChannelCoupling):
                     del roles[module.scale]
-        scales = (p for p, role in roles.items() if role in (Role.GAIN, Role.TANH_SCALE))
-        penalty = sum((p.square().sum() for p in scales), torch.zeros((), device=self.device))
-        return self.config.weight_scale_l2 * penalty
+        scales = [p.flatten() for p, role in roles.items() if role in (Role.GAIN, Role.TANH_SCALE)]
+        none = torch.zeros(0, device=self.device)  # a flow of other couplings may have no scales
+        return self.config.weight_scale_l2 * torch.cat([none, *scales]).square().sum()
 
     def sample(
         self,

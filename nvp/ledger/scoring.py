@@ -19,7 +19,6 @@ from nvp.model.protocol import ImageModel, batch_statistics
 from nvp.progress import counting
 from nvp.runs.load import TrainedRun
 from nvp.runs.sheet import draw
-from nvp.training.allocator import keep_freed_memory
 from nvp.training.distributed import shared
 
 # Largest accepted change of a test score, by rounding the weights or by scoring again.
@@ -61,7 +60,6 @@ def score(
     """
     if len(images) < 2:
         raise NVPError(f"{what}: one image has no standard error, use 2 or more")
-    keep_freed_memory()
     mode = batch_statistics(run.model) if of_batches else nullcontext()
     with mode, counting(what, len(images)) as progress:
         return score_images(

@@ -11,11 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nvp.errors import NVPError
+
 LEVELS = 256
 
 
 def device_of(generator: torch.Generator | None) -> torch.device:
     """The device of a generator; the CPU for None, PyTorch's global one."""
+    if not isinstance(generator, torch.Generator | None):
+        raise NVPError(f"generator is {generator!r}: pass torch.Generator().manual_seed(0)")
     return torch.device("cpu") if generator is None else generator.device
 
 

@@ -30,7 +30,8 @@ class ImageModel(nn.Module, ABC):
     """A model of discrete images: uint8, shape (N, C, H, W), with (C, H, W) = `image_shape`.
 
     A model writes `_log_probs` and `sample`; the other methods follow from these. Images may be on
-    any device: they are moved to the model's. A model whose `num_classes` K is not 0 is
+    any device: they are moved to the model's. There is no `forward`: call `log_prob`, or in
+    training `loss`. A model whose `num_classes` K is not 0 is
     conditional. It needs `labels`, one for each image, integers (N,) in 0..K-1 or vectors (N, K),
     and its probabilities are of images given labels. Every method raises `NVPError` for images or
     labels that do not fit.
@@ -78,8 +79,13 @@ class ImageModel(nn.Module, ABC):
         Where the likelihood is a bound, this is a lower bound, from `num_draws` = K sets of noise:
         log (1/K) sum_k P_k. Its expectation grows with K, to log P(x) where noise is all that makes
         it a bound. A model that `averages_noise` has (1/K) sum_k log P_k instead: with K only the
-        noise of the estimate falls.
+        noise of the estimate falls. Raises `NVPError` for weights in half precision.
         """
+        if self.dtype.itemsize < 4:
+            raise NVPError(
+                f"the weights are {self.dtype}, too coarse for the noise within a level: call "
+                "model.float(), and leave half precision to torch.autocast"
+            )
         images = self.check_images(images)
         check_count("num_draws", num_draws)
         y = self.condition(labels, len(images))

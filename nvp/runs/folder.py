@@ -82,8 +82,8 @@ def default_folder(name: str) -> Path:
 
 def find_run(folder: Path) -> Path:
     """`folder` itself, or the recorded run of that name."""
-    recorded = RunFolder(results_root() / "runs" / folder)
-    if not folder.exists() and recorded.config.is_file():
+    here, recorded = RunFolder(folder), RunFolder(results_root() / "runs" / folder)
+    if recorded.config.is_file() and not (here.config.is_file() or here.checkpoint.is_file()):
         return recorded.path
     if not folder.is_dir():
         trained = default_folder(str(folder))

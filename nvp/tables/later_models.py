@@ -20,6 +20,7 @@ KINDS = {
     "variational": "bound, variational",
     "sampled": "estimate, several draws",
     "ode": "estimate, ODE solver",
+    "series": "estimate, truncated series",
 }
 
 

@@ -89,7 +89,9 @@ class Figure(Section):
         return f"{'below ' if self.below else ''}{value}{train}{unit}{marked}"
 
 
-FigureKind = Literal["exact", "uniform noise", "learned noise", "variational", "sampled", "ode"]
+FigureKind = Literal[
+    "exact", "uniform noise", "learned noise", "variational", "sampled", "ode", "series"
+]
 Approach = Literal["flow", "autoregressive", "latent", "diffusion"]
 
 

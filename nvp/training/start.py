@@ -11,7 +11,6 @@ from nvp.files import locked
 from nvp.likelihood import nats_per_bit
 from nvp.runs.folder import RunFolder, default_folder
 from nvp.runs.provenance import current_leg, note_leg, write_legs
-from nvp.training.allocator import keep_freed_memory
 from nvp.training.distributed import is_first, number_of_processes
 from nvp.training.loop import Job, prepare
 
@@ -44,7 +43,6 @@ def train(
 
     `data` are its training images, where they are loaded already.
     """
-    keep_freed_memory()
     RunFolder(folder).check_free()  # before a lock is written there
     with locked(folder) if is_first() else nullcontext():
         job = prepare(config, folder, data_root=data_root, device=device, data=data)
