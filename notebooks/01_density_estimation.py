@@ -155,7 +155,7 @@ p_hat = torch.bincount(train.flatten(), minlength=256).double()
 p_hat /= p_hat.sum()
 entropy = -torch.special.xlogy(p_hat, p_hat).sum()
 for q in (histogram.p, torch.full((256,), 1 / 256)):
-    nats = -(p_hat * q.log()).sum()  # minus the likelihood, per pixel
+    nats = -(p_hat * q.log()).sum()  # minus the log-likelihood, per pixel
     divergence = (torch.special.xlogy(p_hat, p_hat / q)).sum()
     assert torch.isclose(nats, entropy + divergence)
     print(f"{nats:.2f} nats a pixel = {entropy:.2f} + {divergence:.2f}")
@@ -310,7 +310,9 @@ for name, score in baselines.score(train, test).items():
 # invertible maps, and the result is again *normalised*. They made the posterior $q$ of a VAE in this way; Real NVP
 # makes the density of images.
 #
-# In the plane all four are short. These are their losses in nats, for points `x` of shape (N, 2):
+# In the plane all four are short. These are their losses in nats, for points `x` of shape (N, 2). The folded cell below them makes
+# the networks: an encoder $q(z \mid x)$ and a decoder $p(x \mid z)$ of the VAE, `G` and `D` of the GAN, and the flow `f`. $D(x)$ is a
+# logit, and `softplus(-a)` is $-\log \operatorname{sigmoid}(a)$:
 
 
 # %%
@@ -595,7 +597,7 @@ print(f"three neighbours: {bits:.2f} bits/dim")
 # P(x) = \frac1N \sum_n \prod_i \bigl( (1 - \epsilon) [x_i = x^{(n)}_i] + \epsilon / 256 \bigr)
 # $$
 #
-# depends only on how many pixels agree with each image of the list. The best $\epsilon$ replaces about half of all
+# ($[\cdot]$ is 1 if true, else 0) depends only on how many pixels agree with each image of the list. The best $\epsilon$ replaces about half of all
 # pixels, and the model is still a little worse than one histogram. Garments do not differ by noise in single pixels.
 # Both are scored on the same 40 images, which are darker than most.
 

@@ -201,7 +201,7 @@ from nvp.flows.masks import Parity
 package = CheckerboardCoupling(Parity.ODD, on_board.net, scale_init=1.0)
 assert torch.allclose(y, package(images)[0])
 
-# %% tags=["remove-cell"]
+# %% tags=["hide-input"]
 assert torch.allclose(log_det, package(images)[1])
 assert torch.allclose(on_board.inverse(y), images)
 assert torch.allclose(package.inverse(y)[0], images)
@@ -510,8 +510,8 @@ plt.show()
 # :label: ex-nice
 #
 # Write `Shift`, a coupling with $s = 0$, and `Diagonal`, the scaling of NICE: $z_i = x_i\, e^{r_i}$ with learned
-# $r_i$. Compose six shifts and one scaling, train them with `fit`, and compare with the table above. Which
-# number do you expect?
+# $r_i$. Compose six shifts and one scaling, train them with `fit`, and compare with the table above. Between
+# which of its rows do you expect the score?
 # ```
 #
 # ```{solution-start} ex-nice

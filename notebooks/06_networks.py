@@ -374,6 +374,7 @@ def reestimate(model, images):
 #
 # The paper has no ablation. Ours trains each variant three times, for 450 steps on the embedded images (section
 # {ref}`ablation`). A positive number means that the model is worse without the part.
+# After ± is one standard error, here over the seeds.
 
 # %% tags=["hide-input"]
 comparisons = {
@@ -698,10 +699,10 @@ assert sum(bare[19].values()) > sum(history[19].values()) + 0.3
 # %% [markdown]
 # This figure shows how the first scale begins to *Gaussianise* its units, and how the loss is *distributed* (chapter
 # {ref}`multi-scale`). Each scale has a prior term of its own, and half of the latents belong to the first. **Without
-# norms** that term starts above 7 bits. Within ten steps the first scale has learned to shrink its units, since their
+# norms** that term starts above 7 bits/dim. Within ten steps the first scale has learned to shrink its units, since their
 # loss reaches it directly. (It overshoots: later the term is below that of unit variance.) Then the flow starts to
 # improve. **With norms** mean and variance are right from the first step, and a prior term depends only on
-# the mean square of its latents. So the terms stay at $\frac12 \log_2 2\pi e = 2.05$ bits for each latent, and all learning happens
+# the mean square of its latents. So the terms stay at $\frac12 \log_2 2\pi e = 2.05$ bits for each latent, 1.02 bits/dim for the half in scale 1, and all learning happens
 # in the log-determinants. After twenty steps the loss with norms is lower by about a bit. These are losses in training mode, of
 # two single runs with different schedules; the ablation above compares scores of three seeds.
 #

@@ -82,7 +82,7 @@ pictures.plot_beside(beside(colour, 5), columns=5)
 plt.show()
 
 # %% [markdown]
-# The samples have colours, edges and surfaces as photographs have them, and no objects. Likelihood is a sum
+# The samples have colours, edges and surfaces as photographs have them, and no objects. The log-likelihood is a sum
 # over all $D$ dimensions, most of which are texture. So a model is rewarded for texture long before it is rewarded for
 # a dog.
 #
@@ -613,8 +613,9 @@ print(f"test images: {scores.mean():.1f}")
 # ```{solution-start} ex-nearer
 # :class: dropdown
 # ```
-# An honest model learned only what both sets have in common, so a half. A copying model would be nearer to the training
-# images nearly always. Of 32 samples chance alone moves the share by 9%. Ours is 66%, less than two such errors above
+# An honest model learned only what both sets have in common, so a half. A model that copies *these* 1,000 training images would be
+# nearer to them nearly always. But the run was trained on 59,000. If it copied any of those, one sample in 59 would be one of the
+# 1,000, and the share would be 51%. To notice that, take all training images. Of 32 samples chance alone moves the share by 9%. Ours is 66%, less than two such errors above
 # a half, so 32 samples do not decide.
 
 # %% tags=["hide-input"]

@@ -405,7 +405,7 @@ drawing.plot_to_scale(
 )
 plt.show()
 
-# %% tags=["remove-cell"]
+# %% tags=["hide-input"]
 assert drawn[10].shape[2:] == (280, 280)
 config = model.config.model_copy(update={"image_shape": (1, 56, 56)})
 wide = RealNVP(config).to(device).eval()

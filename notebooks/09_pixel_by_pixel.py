@@ -203,7 +203,7 @@ masks = {f"mask {m}": MaskedConv(m, 3, 3, 5, colours=3).mask for m in "AB"}
 contexts.plot_masks(masks)
 plt.show()
 
-# %% tags=["remove-cell"]
+# %% tags=["hide-input"]
 centres = {name: mask[:, :, 2, 2] for name, mask in masks.items()}
 assert torch.equal(centres["mask A"], torch.ones(3, 3).tril(-1))
 assert torch.equal(centres["mask B"], torch.ones(3, 3).tril())
@@ -554,7 +554,7 @@ assert (forwards - backwards).abs().max() > 1e-4
 # ```{solution-start} ex-batch-norm
 # :class: dropdown
 # ```
-# It sees all pixels except the very last. The mean is taken over the whole map, so it depends on every pixel that some
+# It sees all pixels except the very last, of *every image in the batch*. The mean is taken over all their maps, so it depends on every pixel that some
 # map reads. After mask A no map reads the last pixel. A layer norm over channels stays within its pixel but mixes
 # the colours, so red would learn of its own red and green. (No map after mask A reads its own blue.) Normalise within a
 # pixel *and* a colour, or not at all.
@@ -563,11 +563,11 @@ assert (forwards - backwards).abs().max() > 1e-4
 first, *others = stack("AB")
 norm = nn.BatchNorm2d(12, track_running_stats=False).double()
 network = nn.Sequential(first, norm, *others)
-image = torch.randn(1, 1, 5, 5, dtype=torch.float64)
-jacobian = torch.autograd.functional.jacobian(network, image)
-seen = jacobian[0, 0, 2, 2, 0, 0].abs() > 1e-12
-assert seen.flatten()[:-1].all()
-assert not seen[-1, -1]
+images = torch.randn(2, 1, 5, 5, dtype=torch.float64)
+jacobian = torch.autograd.functional.jacobian(network, images)
+for seen in jacobian[0, 0, 2, 2].abs().squeeze(1) > 1e-12:
+    assert seen.flatten()[:-1].all()
+    assert not seen[-1, -1]
 
 # %% [markdown]
 # ```{solution-end}

@@ -84,7 +84,7 @@ plt.show()
 # h_r &= o_r \odot \tanh(c_r),
 # $$ (eq:row-lstm)
 #
-# where $\sigma$ is logistic for $o$, $f$ and $i$, and $\tanh$ for $g$. The two kernels do different work:
+# where $\sigma$ is logistic for $o$, $f$ and $i$, and $\tanh$ for $g$. (As in the paper, the bias is not written. It is part of $K^{is} \circledast x_r$.) The two kernels do different work:
 #
 # * **Input to state**, $K^{is}$, reads the row itself, so it has **mask B**. It does not depend on the recurrence:
 #   one convolution computes it for all rows at once.
@@ -472,8 +472,8 @@ plt.show()
 # A GRU has no cell. It has two gates, $u$ and $z$, each a logistic of a sum as in {eq}`eq:row-lstm`. It computes
 # $h \leftarrow z \odot h$ $+\ (1 - z) \odot \tanh(x_n + u \odot h_n)$, where $x_n$ is a part of the input-to-state map and $h_n$ a
 # part of $K^{ss} \circledast h$. (This $n$ stands for *new*.) Build a `RowGRU` with three outputs for each unit. It must see the
-# triangle of {eq}`eq:triangle`. Let it learn black and white images of 8 × 8 pixels, each of which copies the pixel above, to
-# below 12 nats.
+# triangle of {eq}`eq:triangle`. Let it learn black and white images of 8 × 8 pixels to below 12 nats. Their first row is fair coins, and
+# every other pixel copies the one above.
 # ```
 #
 # ```{solution-start} ex-row-gru

@@ -321,9 +321,9 @@ for kind in (DiagonalBiLSTM, WithoutShift):
 #
 # One layer sees the whole past of its input map: a *global* receptive field. Larger kernels or more layers cannot add
 # to it. Now put the mask A convolution in front. The derivative says which pixels a prediction sees, and how much each
-# of them counts:
+# of them counts. The folded cell takes 28 × 28 pixels, and the Row LSTM of the chapter before:
 
-# %% tags=["remove-cell"]
+# %% tags=["hide-input"]
 SHAPE, PLACE = (1, 28, 28), (20, 10)
 
 

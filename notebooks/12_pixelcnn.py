@@ -214,7 +214,7 @@ A |= {(0, -3), (0, -2), (0, -1)}  # 7 x 7, mask A
 B = {(1, -1), (1, 0), (1, 1), (0, -1), (0, 0)}  # 3 x 3, mask B
 
 
-# %% tags=["remove-cell"]
+# %% tags=["hide-input"]
 def offsets(mask, side):
     """The taps of a mask as (rows up, columns right)."""
     kept = MaskedConv(mask, 1, 1, side).mask[0, 0].nonzero()

@@ -468,7 +468,7 @@ plt.show()
 # sketch, most images are one garment in one place, though the layers are the same.
 #
 # The paper's finding is the same in kind. On ImageNet at 64 × 64 pixels it reports that the multi-scale network has about
-# the same likelihood, and that its samples are globally more coherent. We found no number for the multi-scale network. Likelihood
+# the same likelihood, and that its samples are globally more coherent. We found no number for the multi-scale network. The log-likelihood
 # is a sum over pixels, and the layout is a small part of it. Chapter {ref}`results` says the same of texture and objects.
 #
 # ## Summary

@@ -927,7 +927,7 @@ for few_shown in ("trousers", "sandal"):
 # * The diffusion covers most, nearly two thirds of the test images. The Pixel RNN has fewer bits/dim and covers less than half.
 # * The GAN, which states no likelihood, covers as much as Real NVP.
 # * The VAE is two bits/dim better than the Gaussian and covers hardly more. Three sets of samples do not settle that difference. Part of it is grain: the means of its decoder, without the noise of the pixels, cover about a fifth. The samples of both are equally far from the training images.
-# * Of the two runs on 4,500 images, the PixelCNN has the better likelihood and a coverage of 2%. It sees too little of the image to put its parts together. The Diagonal BiLSTM, which sees
+# * Of the two runs on 4,500 images, the PixelCNN has the better likelihood and a coverage of 2%. We suspect that it sees too little of the image to put its parts together. The Diagonal BiLSTM, which sees
 #   all of the past but one pixel, covers nearly five times as much.
 #
 # The GAN did not collapse onto a few images. But it draws half as many trousers and sandals as there are, and nothing in its training says so.

@@ -397,7 +397,7 @@ assert judged["Fashion-MNIST test"][1] > 0.05
 #
 # The mean of ten images varies less, and then digits are found out. Blurred images still pass, because their bits are those of clothes. To be typical in one
 # number is a necessary condition, and a weak one. (About one in ten test images is rejected, too. The threshold comes from 200 training
-# images and the share from 100, so chance may explain the excess over one in twenty.)
+# images and the share from 100, so much of the excess over one in twenty may be chance. And the flow was trained on the images that set the threshold.)
 #
 # The latents say more. Under the prior, $|z|^2 / D$ has mean 1 and standard deviation $\sqrt{2 / D}$:
 
@@ -576,7 +576,7 @@ assert all(likelier(usual, excess[name]) > 0.6 for name in list(sets)[1:])
 # ```
 # Those at 0.7 are likelier than those at 1, and than test images. Their latents are too short: $|z|^2$ was drawn at half of what
 # the prior expects. After rounding to levels and new noise it is about three quarters. Yet by their bits, ten at a time, nearly all of them
-# pass for test images. More than half of the groups of ten of the model's own samples, at 1, do not, since they need too many bits. So a score can pass for that of a test image where the latent does not.
+# pass for test images. About half of the groups of ten of the model's own samples, at 1, do not, since they need too many bits. So a score can pass for that of a test image where the latent does not.
 
 # %%
 costs = {}
@@ -590,7 +590,7 @@ for t in (0.7, 1.0):
     print(f"tens rejected: {verdicts(costs[t])[2]:.0%}")
 assert costs[0.7].mean() < bits_of_test.mean() < costs[1.0].mean()
 assert verdicts(costs[0.7])[2] < 0.2
-assert verdicts(costs[1.0])[2] > 0.5
+assert 0.3 < verdicts(costs[1.0])[2] < 0.7
 
 # %% [markdown]
 # ```{solution-end}

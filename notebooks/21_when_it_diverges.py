@@ -154,7 +154,7 @@ for title, bounded, scope in (
 ):
     outcomes[title] = [worst(bounded, scope, rate) for rate in rates]
     rows.append([title, *map(cell, outcomes[title])])
-header = ["largest loss, bits/dim"] + [f"rate {rate:g}" for rate in rates]
+header = ["largest loss of five steps"] + [f"rate {rate:g}" for rate in rates]
 figures.show_table(header, rows)
 assert all(end < 100 for end in outcomes["as it is"])
 assert isinstance(outcomes["no bound"][-1], NVPError)
@@ -162,7 +162,7 @@ assert isinstance(outcomes["neither"][-1], NVPError)
 assert outcomes["neither"][2] > 1e6
 
 # %% [markdown]
-# From a rate of 0.01, ten times the paper's, to 0.1 no row changes much. At a rate of 1 the run with neither bound nor norms explodes. At 10
+# (In bits/dim, one seed.) From a rate of 0.01, ten times the paper's, to 0.1 no row changes much. At a rate of 1 the run with neither bound nor norms explodes. Here, at 10,
 # only the run with all guards stays finite, and you can lower the rate and continue. When
 # the loss is not finite, `nvp train` stops with this message:
 
@@ -728,15 +728,15 @@ assert norms["not clipped"] > 5 * norms["not clipped, no bad batch"]
 assert late["not clipped"] > late["not clipped, no bad batch"] + 0.1
 assert late["not clipped"] > late["clipped at 100"] + 0.1
 harm = late["clipped at 100"] - late["clipped at 100, no bad batch"]
-assert abs(harm) < 0.1
+assert 0.01 < harm < 0.03
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "One batch of noise, at the grey line, in two runs that differ in clipping only; and both runs once more, without that batch. The first two leave the plot there.", "name": "fig-bad-batch"}, "image": {"alt": "Bits per dimension over 100 steps. All four curves fall. The blue and the red one shoot up at step 50 beyond the upper edge. The blue one, clipped, is back at once at the sky blue one, which met no bad batch; the red one, not clipped, stays above the orange one, which met none, until the end."}}
 pictures.plot_losses(curves, limits=(5, 9), at=spike)
 plt.show()
 
 # %% [markdown]
-# Both runs survive the step itself. With clipping the bad batch leaves no trace: at the end the two clipped runs differ by
-# less than 0.1 bits/dim. Without clipping the harm lasts. Adam divides by $\sqrt{v}$, where $v$ is a mean of squared gradients
+# Both runs survive the step itself. With clipping the bad batch leaves little trace: here the two clipped runs end
+# 0.02 bits/dim apart. Without clipping the harm lasts. Adam divides by $\sqrt{v}$, where $v$ is a mean of squared gradients
 # with a memory of a thousand steps. The huge gradient enters $v$ as its square. So for hundreds of steps all others look
 # small beside it, and their steps are short. The log does not show why. {ref}`ex-adam-spike` computes the effect. (Clipped
 # runs are ahead even without a bad batch. These are single runs with one rate.)

@@ -486,7 +486,7 @@ for rates, lead, default in (
     assert round(gap(rates, "Adam", "Muon").mean, 2) == lead < default / 2
 
 # %% [markdown]
-# The second and the third run of Adam and of Muon computed in float32, all others in bfloat16.
+# The second and the third run of Adam and of Muon computed in float32, all others in bfloat16. So two of the three pairs of Muon and Adamax differ in precision, too.
 #
 # Are equal images equal work? We count the multiplications of one step on clothes, under either optimiser:
 

@@ -1,5 +1,6 @@
 """The files around the package agree with each other, and with it."""
 
+import ast
 import functools
 import importlib
 import re
@@ -190,3 +191,26 @@ def test_a_chapter_keeps_its_rules(source: Path) -> None:
     code = [cell.source for cell in cells(source) if cell.cell_type == "code"]
     wide = [line for cell in code for line in cell.splitlines() if len(line) > 79]
     assert not wide
+
+
+def bound(tree: ast.AST) -> set[str]:
+    """The names that code binds, in any scope."""
+    nodes = list(ast.walk(tree))
+    names = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    names |= {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    return names | {n.arg for n in nodes if isinstance(n, ast.arg)}
+
+
+@chapter
+def test_what_a_reader_sees_runs_without_the_rest(source: Path) -> None:
+    """No cell of the page uses a name that only removed cells bind."""
+    removed: set[str] = set()
+    shown: set[str] = set()
+    for cell in (cell for cell in cells(source) if cell.cell_type == "code"):
+        tree = ast.parse(cell.source)
+        if "remove-cell" in cell.metadata.get("tags", []):
+            removed |= bound(tree)
+            continue
+        shown |= bound(tree)
+        used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+        assert not used & removed - shown
