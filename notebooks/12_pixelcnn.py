@@ -253,13 +253,12 @@ def seen_by(num_layers, first=A, layer=B):
 # ```{prf:proposition} Receptive field of the PixelCNN
 # :label: prop-pixelcnn-field
 #
-# With a first convolution of 7 × 7 and $L$ layers of 3 × 3, a pixel sees exactly
+# With a first convolution of 7 × 7 and $L$ layers of 3 × 3, let $m = L + 3$. A pixel sees exactly
 #
 # $$
-# S_L = {} & \{ d = 0,\\
-#   & \quad -L - 3 \le \delta \le -1 \} \;\cup \\
-#   & \{ 1 \le d \le L + 3,\\
-#   & \quad -L - 3 \le \delta \le \min(d + 2,\, L + 3) \} .
+# S_L = {} & \{ d = 0,\; -m \le \delta \le -1 \} \;\cup \\
+#   & \{ 1 \le d \le m,\\
+#   & \quad -m \le \delta \le \min(d + 2,\, m) \} .
 # $$ (eq:wedge)
 #
 # No offset with $d \ge 1$ and $\delta \ge d + 3$ is in any $S_L$.

@@ -73,7 +73,7 @@ test = load(EMBEDDED, "test").images
 # | `image_shape`, `levels` | $(C, H, W)$, and the number of values of a sub-pixel: 256 unless you say otherwise |
 # | `likelihood` | `"exact"`, `"bound"`, or `"none"` for a model without one |
 # | `autoregressive` | `True` if each sub-pixel is predicted from those before it. If there is a method `logits(images)`, `check_model` tests that no logit sees its own or a later sub-pixel |
-# | `_log_probs(images, num_draws, generator, y)` | the log-probability of each image, $(N,)$, in nats, once for each set of noise |
+# | `_log_probs(images, num_draws, generator, y)` | yields the log-probability of each image, $(N,)$, in nats, once for each set of noise |
 # | `sample(n, generator, temperature, labels)` | `n` new images |
 #
 # Images are integers, `uint8`, $(N, C, H, W)$. The base class derives `log_prob`, the training loss, the checks of images and labels, and the

@@ -278,6 +278,14 @@ def test_the_end_of_a_run_is_not_told_by_an_older_row(home: Path) -> None:
     assert "lacks the row of its last validation; next: nvp record" in told
 
 
+def test_a_budget_that_grows_is_said_and_logged(home: Path) -> None:
+    spent = int(read_log(home / "run" / "log.csv")[-1]["step"])
+    told = tiny.nvp(*going_on(home, spent + 5), "--set", "training.log_every=50").stderr
+    assert f"goes on after step {spent:,} of {home / 'run'}, whose budget was spent: the" in told
+    steps = [row["step"] for row in read_log(home / "run" / "log.csv")]
+    assert steps[-2:] == [spent + 1, spent + 5]
+
+
 def test_train_needs_one_thing_to_train(trained: Path, tmp_path: Path) -> None:
     config, run = trained / "tiny.yaml", trained / "run"
     assert "name either a configuration" in fails("train")

@@ -5,6 +5,7 @@
 Takes some minutes, no GPU and no data. Tests compare the file with the configurations.
 """
 
+import argparse
 import json
 from dataclasses import asdict
 
@@ -16,6 +17,7 @@ from nvp.tables.rows import COSTS, TABLES
 from nvp.training.cost import Cost, count_step
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     facts = read_published()
     names = [row.config for table in TABLES for row in facts.tables[table]]
     configs = {name: load_config(repository_root() / "configs" / f"{name}.yaml") for name in names}

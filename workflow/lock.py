@@ -5,6 +5,7 @@ stay the ranges of pyproject.toml, because which of their builds is right (CPU, 
 version, ROCm) depends on the machine, and so do the packages that only those builds bring.
 """
 
+import argparse
 import sys
 import tomllib
 from importlib.metadata import distributions
@@ -34,4 +35,6 @@ def lock() -> str:
     return HEADER.format(python=python) + "\n".join(sorted(pins.union(ranges), key=str.lower))
 
 
-print(lock())
+if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    print(lock())

@@ -106,7 +106,8 @@ def evaluate(
         images = scored_images(run, split, data_root, limit)
         title = f"{run.config.name} on {run.config.data.name}, {split}"
         table = Table(title, "bits/dim", "nats", "images", "sets of noise")
-        ways = [("log-likelihood", False)]
+        exact = run.model.likelihood == "exact"
+        ways = [("log-likelihood" if exact else "bound of the log-likelihood", False)]
         if batch_norms(run.model):
             ways = [("running statistics", False), ("statistics of each batch", True)]
         for what, of_batches in ways:

@@ -108,7 +108,10 @@ def reopen(
 
 def _check_free(files: RunFolder) -> None:
     if files.checkpoint.exists():
-        raise NVPError(f"{files.path} holds a run already: resume that one, or name a --run-folder")
+        raise NVPError(
+            f"{files.path} holds a run already: go on with it by --resume {files.quoted}, or name "
+            "another --run-folder"
+        )
     files.check_free()
 
 

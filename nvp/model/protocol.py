@@ -95,8 +95,9 @@ class ImageModel(nn.Module, ABC):
         shapes = {str(tuple(d.shape)) if isinstance(d, Tensor) else str(d) for d in draws}
         if shapes != {f"({len(images)},)"}:
             raise NVPError(
-                f"{type(self).__name__}._log_probs must give tensors ({len(images)},), one number "
-                f"for each image, got {', '.join(sorted(shapes)) or 'nothing'}: mend the model"
+                f"{type(self).__name__}._log_probs must yield tensors ({len(images)},), one number "
+                "for each image, once for each set of noise, got "
+                f"{', '.join(sorted(shapes)) or 'nothing'}: mend the model"
             )
         return torch.stack(draws).mean(0) if self.averages_noise else log_mean_exp(draws)
 

@@ -47,6 +47,7 @@ def check_model(model: ImageModel, images: Tensor, labels: Tensor | None = None)
     hide mistakes. A likelihood that is too low passes, and so do samples of another distribution:
     check the bijections of a flow by `check_bijection`.
     """
+    require(len(images) > 1, "give two images or more")
     before = copy.deepcopy(model.state_dict())
     given, images = images, images.clone()
     _check_attributes(model)
@@ -94,7 +95,7 @@ def fill_by_definition(
 
 
 def _check_attributes(model: ImageModel) -> None:
-    shape = tuple(model.image_shape)
+    shape = tuple(getattr(model, "image_shape", ()))
     require(len(shape) == 3 and min(shape) > 0, f"image_shape is {shape}, not (C, H, W)")
     require(2 <= model.levels <= 256, f"levels is {model.levels}, not in 2..256")
     kinds = get_args(Likelihood)
@@ -235,7 +236,8 @@ def _check_noise(model: ImageModel, labels: Tensor | None) -> None:
     require(
         not scores.mean() + slack < least,
         f"uniform noise takes {scores.mean():.3f} bits a sub-pixel, less than {least:.3f}: "
-        "something is counted that should not be, or seen",
+        "something is counted that should not be, or seen, or D log(levels) is not subtracted "
+        "after `dequantise`",
     )
 
 

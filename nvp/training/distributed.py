@@ -198,6 +198,20 @@ class Shared(nn.Module):
         return whole
 
 
+class _Sum(torch.autograd.Function):
+    """The sum over processes; its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(_ctx: Any, x: Tensor) -> Tensor:
+        dist.all_reduce(total := x.clone())
+        return total
+
+    @staticmethod
+    def backward(_ctx: Any, grad: Tensor) -> Tensor:
+        dist.all_reduce(total := grad.clone())
+        return total
+
+
 class _WholeBatch(TorchFunctionMode):
     """Within this block random numbers and moments are those of the whole batch of `total` images.
 
@@ -237,9 +251,7 @@ class _WholeBatch(TorchFunctionMode):
 
     def _of_all(self, mean: Tensor) -> Tensor:
         """The mean over all rows, of those of this process; gradients flow through the sum."""
-        from torch.distributed.nn.functional import all_reduce  # not in every build
-
-        return all_reduce((self.own.stop - self.own.start) / self.total * mean)
+        return _Sum.apply((self.own.stop - self.own.start) / self.total * mean)
 
     def _random(self, func: Any, *shape: Any, size: Any = None, **options: Any) -> Tensor:
         """`func`, in any of the ways to name a shape, of the whole batch."""

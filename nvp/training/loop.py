@@ -96,6 +96,13 @@ class Job:
         spent = self.config.training.spent(self.state.step, self.state.minutes)
         return self.before is not None and spent >= 1
 
+    @property
+    def is_extension(self) -> bool:
+        """Whether the budget was spent before, and now is larger: the rate rises again."""
+        settings = (self.before or self.config).training
+        was_spent = settings.spent(self.state.step, self.state.minutes) >= 1
+        return was_spent and self.before is not None and not self.is_spent
+
     def run(self) -> dict[str, float]:
         """Train until the budget is spent; returns the last row of the log, if it has any.
 
@@ -120,7 +127,7 @@ class Job:
             self._initialise()
         validation = spread(self.data.validation, config.evaluation.validation_images)
         log = RunLog(self.folder, state.step) if is_first() else None
-        saved = state.minutes
+        saved, extended = state.minutes, self.is_extension
         with shown(config.name) as show, stop_requests() as stop:
             reporter = Reporter(settings, state.model.image_shape, show)
             # One step at least, if `initialise` took all of the budget.
@@ -138,7 +145,9 @@ class Job:
                         row = self._validate(validation)
                     except NVPError as error:  # the steps so far are saved first
                         failure = error
-                if row or finished or state.step % settings.log_every == 0:
+                # The first row of an extension shows that the rate rose.
+                if row or finished or extended or state.step % settings.log_every == 0:
+                    extended = False
                     row = {**means(state, settings), **row}
                     if log is not None:
                         log.write(row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -53,6 +54,8 @@ def train(
             state = job.state
             leg = current_leg(state.device, state.precision.value, number_of_processes())
             note_leg(job.folder, leg, state.step, before, config.training)
+            if state.step:
+                print(_going_on(job), file=sys.stderr)
         spent = job.is_spent
         ended = _report(job, job.run())
     if spent:
@@ -62,6 +65,13 @@ def train(
             f"{ended}"
         )
     return ended
+
+
+def _going_on(job: Job) -> str:
+    told = f"{job.config.name}: goes on after step {job.state.step:,} of {job.folder.path}"
+    if job.is_extension:
+        told += ", whose budget was spent: the rate rises again; --run-folder begins a new run"
+    return told
 
 
 def _report(job: Job, last: dict[str, float]) -> str:

@@ -124,7 +124,8 @@ def test_subfolders_may_be_splits(train: str, validation: str, test: str, tmp_pa
     made = imported(tmp_path / "photos", tmp_path)
     assert made.images == {"train": 12, "validation": 6, "test": 4}
     assert load("mine", "test", root=tmp_path).labels.bincount().tolist() == [2, 2]
-    assert made.summary().endswith("; with labels, for a Real NVP: model.num_classes: 2")
+    told = "; with labels, for a Real NVP: model.num_classes: 2\nlabels: 0 a, 1 b"
+    assert made.summary().endswith(told)
 
 
 def test_a_missing_split_is_drawn_from_training_images(tmp_path: Path) -> None:
@@ -297,7 +298,7 @@ def test_what_is_refused_before_anything_is_read(tmp_path: Path) -> None:
 
 def test_a_set_needs_images_to_train_on_and_to_score(tmp_path: Path) -> None:
     photographs(tmp_path / "photos", 5)
-    match = "the number of images for test is 0: .*--test and --validation draw them"
+    match = "the number of images for test is 0: .*--test 0 draws none: leave it out"
     refused(match, tmp_path / "photos", tmp_path, fractions=Fractions(test=0))
     unfinished = {entry.name: entry.note for entry in survey(tmp_path)}["mine"]
     assert "or remove .mine.import" in unfinished

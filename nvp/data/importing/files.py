@@ -181,7 +181,10 @@ def _archive(path: Path, prefix: str) -> Iterator[File]:
 
 
 def _zip(path: Path) -> Iterator[File]:
-    archive = zipfile.ZipFile(path)
+    try:  # many programs write UTF-8 and do not say so
+        archive = zipfile.ZipFile(path, metadata_encoding="utf-8")
+    except UnicodeDecodeError:
+        archive = zipfile.ZipFile(path)
     opener = archive.open
     for info in archive.infolist():
         if info.is_dir():

@@ -25,7 +25,7 @@ def read_folder(files: Files, fractions: Fractions) -> Source:
 
     Subfolders named train or training, val, valid or validation, and test or testing are the
     splits; without them, splits are drawn. Where every image lies in a subfolder (of its split),
-    subfolders are classes: labels are their numbers, in alphabetical order.
+    subfolders are classes: labels are their numbers, in the order of `sorted`.
     """
     images = files.ending(*IMAGES)
     if not images:

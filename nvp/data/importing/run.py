@@ -34,7 +34,7 @@ from nvp.files import locked, write_text
 from nvp.paths import data_root, expanded
 from nvp.progress import counting
 
-SHOWN = 10  # names of unreadable images in a message
+SHOWN = 10  # names of unreadable images, or of classes, in a message
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,10 @@ class Imported:
             )
         data = yaml.safe_dump({"data.name": self.folder.name}).strip()  # 2024 needs quotes
         lines.append(f"in a configuration: {data}, {shape}")
-        if classes := len(note.get("classes", ())):
-            lines[-1] += f"; with labels, for a Real NVP: model.num_classes: {classes}"
+        if classes := note.get("classes", ()):
+            lines[-1] += f"; with labels, for a Real NVP: model.num_classes: {len(classes)}"
+            named = ", ".join(f"{n} {name}" for n, name in enumerate(classes[:SHOWN]))
+            lines.append(f"labels: {named}{', ...' if len(classes) > SHOWN else ''}")
         return "\n".join(lines)
 
 
@@ -209,6 +211,8 @@ def _check_whole(source: Source, columns: Columns, options: Options) -> None:
         if number < 2 and (split, number) not in (("train", 1), ("validation", 0)):
             unreadable = len(journal.unreadable)
             left_out = f"{unreadable} could not be read: remove those; " if unreadable else ""
+            if split == "test" and not options.fractions.test:
+                left_out += "--test 0 draws none: leave it out; "
             raise NVPError(
                 f"the number of images for {split} is {number}: a set needs images to train on and "
                 f"two or more to score; {left_out}without folders train/ and test/, --test and "
