@@ -402,15 +402,17 @@ official = comparisons["official-norm"].difference
 assert official.mean > 2 * official.error
 changed = comparisons["changed-half-norm"].difference
 assert abs(changed.mean) < 2 * changed.error
+mask_channel = comparisons["no-mask-channel"].difference
+assert 0 < mask_channel.mean < 4.303 * mask_channel.error  # Student's t
 
 # %% [markdown]
-# The norm after couplings matters most by far. Skips and the mask channel help a little. Weight normalisation costs
+# The norm after couplings matters most by far. Skips help a little. Whether the mask channel does, three seeds do not settle. Weight normalisation costs
 # something in so short a run. Two more results of section {ref}`ablation` concern this chapter. The norm of the authors' code leaves
 # the kept half alone, and counts the zeros of the masked map. The likelihood stays right, but training suffers. It does not
 # suffer, as far as three seeds can show, from a norm that leaves the kept half alone and counts no zeros. And the authors start the scale $a$ of
 # checkerboard couplings at 0 and that of the others at 1. Starting all at 1 makes no difference that three seeds can
-# show. (The recorded runs start at 1 and give $a$ three or ten times the rate. Two trials of that pair of changes
-# improved the score on MNIST. They cannot say which of the two helped.)
+# show. (The recorded runs start at 1 and give $a$ three or ten times the rate. A trial of both changes at once on MNIST scored
+# 1.78 in place of 1.92 bits/dim, with a tenth more steps in the same minutes.)
 #
 # ## Real NVP in a hundred lines
 #
@@ -693,13 +695,14 @@ for name, share in (
     ("prior 3", 1 / 4),
 ):
     assert all(abs(step[name] - share * gaussian) < 0.01 for step in history)
-assert bare[0]["prior 1"] > 5 > gaussian / 2 > bare[10]["prior 1"]
+assert round(bare[0]["prior 1"], 1) == 7.5
+assert gaussian / 2 > bare[10]["prior 1"]
 assert sum(bare[19].values()) > sum(history[19].values()) + 0.3
 
 # %% [markdown]
 # This figure shows how the first scale begins to *Gaussianise* its units, and how the loss is *distributed* (chapter
 # {ref}`multi-scale`). Each scale has a prior term of its own, and half of the latents belong to the first. **Without
-# norms** that term starts above 7 bits/dim. Within ten steps the first scale has learned to shrink its units, since their
+# norms** that term starts at 7.5 bits/dim here. Within ten steps the first scale has learned to shrink its units, since their
 # loss reaches it directly. (It overshoots: later the term is below that of unit variance.) Then the flow starts to
 # improve. **With norms** mean and variance are right from the first step, and a prior term depends only on
 # the mean square of its latents. So the terms stay at $\frac12 \log_2 2\pi e = 2.05$ bits for each latent, 1.02 bits/dim for the half in scale 1, and all learning happens
@@ -708,7 +711,7 @@ assert sum(bare[19].values()) > sum(history[19].values()) + 0.3
 #
 # ### Averaged weights
 #
-# Late in training the weights jitter around a point that is better than any that they visit. So the recorded runs score an
+# Late in training the weights jitter around a point that may be better than any that they visit. So the recorded runs score an
 # exponential moving average of the weights $\theta_k$ (the paper does not mention one):
 #
 # $$

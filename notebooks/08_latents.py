@@ -205,7 +205,7 @@ assert means["fade"][middle] > means["circle"][middle] + 0.3
 # %% [markdown]
 # The model does not punish the line. It finds the dark, smooth images in its middle *more* probable than the images at its
 # ends. A density can be highest where no image ever is. The middle of the circle costs 0.32 bits/dim more
-# than the ends, about what the line saves. The fade costs most.
+# than the ends, and the line saves about as much. The fade costs most.
 #
 # In $D = 784$ dimensions the samples of the prior lie in a thin shell: the length of $z$ is $\sqrt D$, give or take a
 # little ({ref}`ex-norm`). Latents of test images lie in the shell or near it. The middle of a line lies inside it.
@@ -360,7 +360,7 @@ plt.show()
 
 # %% [markdown]
 # Setting latents to zero moves $z$ towards the origin. So images become smooth and dark. At 25% they match their originals worse than
-# those with latents drawn anew; with nothing kept, all are $g(0)$.
+# those with latents drawn anew. At every other share they are nearer, as a dark smooth image is nearer to anything. With nothing kept, all are $g(0)$.
 #
 # ## Larger images
 #
@@ -504,7 +504,11 @@ of_size = {
 }
 alone, together, small, large = (s.mean() for s in of_size.values())
 assert (decoded == mosaics[:1]).double().mean() < 0.5
-assert abs(together - alone) < 0.2
+dearer = of_size["the same, four to an image"] - of_size[
+    f"{len(several)} test images, alone"
+].view(-1, 4).mean(dim=1)
+assert 0.09 < dearer.mean() < 0.105
+assert dearer.std() / math.sqrt(len(dearer)) < 0.01
 assert large > together + 0.5
 rows = []
 for name, s in of_size.items():
@@ -513,7 +517,7 @@ for name, s in of_size.items():
 figures.show_table(["scored", "bits/dim", "±"], rows)
 
 # %% [markdown]
-# Together, four garments on black cost hardly more than one by one. They cost much less than the cloth that the model
+# Together, four garments on black cost 0.10 ± 0.01 bits/dim more than the same four one by one. They cost much less than the cloth that the model
 # samples at this size. Most of the likelihood is local, and locally the garments are right. A score can be good where samples
 # are not.
 #
@@ -697,7 +701,7 @@ of_tests = as_class(test.images[:1000]) == test.labels[:1000]
 light = torch.stack([brightness(images)[c_old], brightness(every)])
 alike = torch.corrcoef(light[:, other])[0, 1]
 assert as_new.sum() > 3 * as_old.sum()
-assert alike > 0.4
+assert 0.6 < alike < 0.8
 figures.show_table(
     ["nearest training image has", "share"],
     [
@@ -710,7 +714,7 @@ figures.show_table(
 
 # %% [markdown]
 # A change of class succeeds about as often as a sample of that class does, and the old class hardly ever remains. Brightness is
-# handed on: before and after, its correlation is above 0.4. (The samples stem from six latents and the changed images
+# handed on: before and after, its correlation is 0.7 for these ten images. (The samples stem from six latents and the changed images
 # from ten. Within each set they are not independent, so their errors are larger than printed.)
 #
 # ### How much a label is worth
@@ -778,7 +782,9 @@ nats = nats_of_classes(conditional, images)
 of_class = nats.gather(1, labels[:, None])[:, 0]
 worth = of_class - (nats.logsumexp(dim=1) - limit)
 wrong = (nats.sum(dim=1) - of_class) / (K - 1)
-print(f"the label is worth {worth.mean():.1f} of {limit:.1f} nats at most")
+error = worth.std() / math.sqrt(len(worth))
+print(f"the label is worth {worth.mean():.1f} ± {error:.1f} nats", end="")
+print(f" of {limit:.1f} at most")
 print(f"a wrong one costs {(of_class - wrong).mean():.0f} nats on average")
 
 # %% tags=["remove-cell"]
@@ -840,11 +846,11 @@ if not full:
 
 # %% tags=["hide-input"]
 rows = []
-edges = (0, 0.9, 0.999, 1.01)
+edges = (0, 0.999, 1.01)
 for low, high in itertools.pairwise(edges):
     these = (certainty >= low) & (certainty < high)
     sure, good = certainty[these].mean(), right_ones[these].double().mean()
-    assert high != 0.999 or sure - good > 0.2
+    assert sure - good > (0.2 if high < 1 else 0.01)
     span = f"{low} to {min(high, 1)}"
     rows.append([span, int(these.sum()), f"{sure:.1%}", f"{good:.0%}"])
 every_sure, every_good = certainty.mean(), right_ones.double().mean()
@@ -854,7 +860,7 @@ header = ["probability of the class chosen", "images", "mean", "right"]
 figures.show_table(header, rows)
 
 # %% [markdown]
-# No. Predictions above 99.9% are nearly always right; those between 90% and 99.9% are far less often right than they say. Each
+# No. Predictions below 99.9% are right far less often than they say. Those above are wrong in a few of a hundred cases, where they claim fewer than one in a thousand. Each
 # number is a difference of sums over 784 pixels, so being slightly wrong about each pixel adds up. The order of the
 # classes is of use, the probabilities are not ({ref}`ex-temper`). 120 images cannot say whether
 # classifiers that are trained as such {cite}`xiao2017fashion` do better.

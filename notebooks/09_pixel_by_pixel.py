@@ -41,7 +41,7 @@ from nvp.ledger import runs
 figures.use_style()
 torch.set_num_threads(1)
 
-# %% mystnb={"figure": {"caption": "Four images while they are sampled. A trained Diagonal BiLSTM ({doc}`11_diagonal_bilstm`) draws every pixel from its predicted distribution, from the upper left to the lower right. Blue pixels are not drawn yet.", "name": "fig-being-drawn"}, "image": {"alt": "Four rows of five small pictures, headed 0, 25, 50, 75 and 100% of the pixels. The first column is blue. In the others a handwritten digit appears from the top downwards, white on black; the last column shows four whole digits."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Four of eight images while they are sampled. A trained Diagonal BiLSTM ({doc}`11_diagonal_bilstm`) draws every pixel from its predicted distribution, from the upper left to the lower right. Blue pixels are not drawn yet.", "name": "fig-being-drawn"}, "image": {"alt": "Four rows of five small pictures, headed 0, 25, 50, 75 and 100% of the pixels. The first column is blue. In the others a handwritten digit appears from the top downwards, white on black; the last column shows four whole digits."}} tags=["hide-input"]
 run = runs()["binarized-mnist-diagonal-7"]
 generator = torch.Generator().manual_seed(1)
 digits = 255 * run.load_model("cpu").sample(8, generator=generator)[4:]

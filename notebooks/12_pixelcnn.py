@@ -710,8 +710,8 @@ for layer in kinds:  # a sampler may leave out the rows below
     assert torch.allclose(whole[..., :5, :], cut, atol=1e-4)
 
 # %% [markdown]
-# All three beat the histograms within 30 steps. One short run each says nothing about their order; the recorded runs of
-# {ref}`pixelrnn-results` do.
+# All three beat the histograms within 30 steps. One short run each says nothing about their order; longer runs, one of each, are in
+# {ref}`pixelrnn-results`.
 #
 # ## The paper's networks
 #

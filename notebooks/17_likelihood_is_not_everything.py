@@ -489,7 +489,7 @@ assert lost < 0.005 * -log_p.mean()
 # %% [markdown]
 # The second and the last row have nearly the same bits/dim, and their samples could hardly differ more. So a likelihood does not tell how samples look,
 # nor do samples tell the likelihood. This may hold for models of one kind, too. In chapter {ref}`pixelrnn-results`
-# the Pixel RNN of the best likelihood has the most samples that dissolve into dots: 8 of 64, against 2 and 3. (One run of each, so this is a hint.)
+# the Pixel RNN of the best likelihood does not have the smoothest samples. Those of the Row LSTM are smoother by two standard errors, in one run of each.
 #
 # Diffusion models show the same at full size. {cite:t}`ho2020ddpm` trained one network in two ways. Trained on the variational bound, it reached
 # 3.70 bits/dim on CIFAR-10, against 3.75. A reweighted loss, which neglects fine detail, gave the better samples by
