@@ -189,7 +189,7 @@ class WrongShape(PerPixel):
 def test_a_model_must_give_one_number_for_each_image(given: Any) -> None:
     model = WrongShape()
     model.given = given
-    with refusal(r"WrongShape\._log_probs must give tensors \(4,\)"):
+    with refusal(r"WrongShape\._log_probs must yield tensors \(4,\)"):
         evaluate(model, noise(4, (1, 2, 2)))
 
 

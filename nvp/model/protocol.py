@@ -79,9 +79,10 @@ class ImageModel(nn.Module, ABC):
         Where the likelihood is a bound, this is a lower bound, from `num_draws` = K sets of noise:
         log (1/K) sum_k P_k. Its expectation grows with K, to log P(x) where noise is all that makes
         it a bound. A model that `averages_noise` has (1/K) sum_k log P_k instead: with K only the
-        noise of the estimate falls. Raises `NVPError` for weights in half precision.
+        noise of the estimate falls. Raises `NVPError` for weights in half precision, unless the
+        model is `autoregressive`: those add no noise to an image, or add it in float32.
         """
-        if self.dtype.itemsize < 4:
+        if self.dtype.itemsize < 4 and not self.autoregressive:
             raise NVPError(
                 f"the weights are {self.dtype}, too coarse for the noise within a level: call "
                 "model.float(), and leave half precision to torch.autocast"
