@@ -728,7 +728,7 @@ assert norms["not clipped"] > 5 * norms["not clipped, no bad batch"]
 assert late["not clipped"] > late["not clipped, no bad batch"] + 0.1
 assert late["not clipped"] > late["clipped at 100"] + 0.1
 harm = late["clipped at 100"] - late["clipped at 100, no bad batch"]
-assert 0.01 < harm < 0.03
+assert abs(harm) < 0.1
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "One batch of noise, at the grey line, in two runs that differ in clipping only; and both runs once more, without that batch. The first two leave the plot there.", "name": "fig-bad-batch"}, "image": {"alt": "Bits per dimension over 100 steps. All four curves fall. The blue and the red one shoot up at step 50 beyond the upper edge. The blue one, clipped, is back at once at the sky blue one, which met no bad batch; the red one, not clipped, stays above the orange one, which met none, until the end."}}
 pictures.plot_losses(curves, limits=(5, 9), at=spike)
@@ -736,7 +736,7 @@ plt.show()
 
 # %% [markdown]
 # Both runs survive the step itself. With clipping the bad batch leaves little trace: here the two clipped runs end
-# 0.02 bits/dim apart. Without clipping the harm lasts. Adam divides by $\sqrt{v}$, where $v$ is a mean of squared gradients
+# less than 0.1 bits/dim apart. Without clipping the harm lasts. Adam divides by $\sqrt{v}$, where $v$ is a mean of squared gradients
 # with a memory of a thousand steps. The huge gradient enters $v$ as its square. So for hundreds of steps all others look
 # small beside it, and their steps are short. The log does not show why. {ref}`ex-adam-spike` computes the effect. (Clipped
 # runs are ahead even without a bad batch. These are single runs with one rate.)
