@@ -71,7 +71,7 @@ def draw(
     """Samples from the noise of `seed`, (number, C, H, W) uint8 on the CPU, some at a time."""
     check_count("number", number)
     if not all(p.isfinite().all() for p in model.parameters()):
-        raise NVPError("a weight of the model is not finite, and so is no sample: train it again")
+        raise NVPError("a weight of the model is not finite, so it has no samples: train it again")
     generator = torch.Generator().manual_seed(seed)
     drawn: list[Tensor] = []
     with counting("samples", number) as progress:
