@@ -384,8 +384,7 @@ assert max(across - d for d, across in three_by_three) == 0
 assert round(shares(0, 32, edge=1)[1], 2) == 0.22
 
 # %% [markdown]
-# The blind spot takes 18 to 19% of the context, at any depth. With 3 × 3 convolutions alone it would take 22%, and more yet
-# far from the border of an image. The Row LSTM after its first convolution has the *same*
+# The blind spot takes 18 to 19% of the context, at any depth. With 3 × 3 convolutions alone it would take 22%. The Row LSTM after its first convolution has the *same*
 # right edge, $d + 2$, but sees all rows above at once. The Diagonal BiLSTM misses one pixel. On CIFAR-10 the paper's
 # likelihoods have the three in this order.
 #

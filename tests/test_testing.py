@@ -228,6 +228,18 @@ def test_a_mistake_in_a_model_is_named(mistake: type[ImageModel], complaint: str
         check_model(model, images_of(model), labels)
 
 
+def test_a_model_without_a_shape_and_a_single_image_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    images = images_of(Histogram())
+    with pytest.raises(AssertionError, match="give two images or more"):
+        check_model(Histogram(), images[:1])
+    model = Histogram()
+    monkeypatch.delattr(Histogram, "image_shape")
+    with pytest.raises(AssertionError, match=r"image_shape is \(\), not \(C, H, W\)"):
+        check_model(model, images)
+
+
 @pytest.mark.parametrize("says_so", [True, False])
 def test_a_leak_is_named(says_so: bool) -> None:
     sizes = {"num_layers": 1, "hidden": 6, "head": 8, "first_kernel": 3, "levels": 3}

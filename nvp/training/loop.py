@@ -99,9 +99,10 @@ class Job:
     @property
     def is_extension(self) -> bool:
         """Whether the budget was spent before, and now is larger: the rate rises again."""
-        settings = (self.before or self.config).training
-        was_spent = settings.spent(self.state.step, self.state.minutes) >= 1
-        return was_spent and self.before is not None and not self.is_spent
+        if self.before is None:
+            return False
+        was_spent = self.before.training.spent(self.state.step, self.state.minutes) >= 1
+        return was_spent and not self.is_spent
 
     def run(self) -> dict[str, float]:
         """Train until the budget is spent; returns the last row of the log, if it has any.
