@@ -161,7 +161,7 @@ for q in (histogram.p, torch.full((256,), 1 / 256)):
     print(f"{nats:.2f} nats a pixel = {entropy:.2f} + {divergence:.2f}")
 
 # %% [markdown]
-# The divergence also says what maximum likelihood forgives. An image that the model forgets costs much, since
+# The divergence also says which errors cost much. An image to which the model gives almost no probability does, since
 # $-\log p_\theta$ explodes. Odd samples cost little: their probability is only missing elsewhere. So a model that is
 # too small *covers* its data and spreads beyond them ({ref}`two-divergences` shows it). In the paper's words, this
 # principle "values diversity over sample quality in a limited capacity setting" (section 4.2).
@@ -237,7 +237,7 @@ for name, score in baselines.score(train, test).items():
     bits = -models[name].log2_prob(test).mean() / 784
     assert abs(bits - score.bits_per_dim) < 1e-9
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test images of the embedded subset of Fashion-MNIST {cite:p}`xiao2017fashion`, and samples of the two baselines. None is chosen.", "name": "fig-baselines"}, "image": {"alt": "Three rows of ten images. Test images: clothes and shoes. One histogram: noise, half of it black. Two neighbours: streaky bright patches on black, in no shape."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test images of the embedded subset of Fashion-MNIST {cite:p}`xiao2017fashion`, and samples of the two baselines. None was selected by hand.", "name": "fig-baselines"}, "image": {"alt": "Three rows of ten images. Test images: clothes and shoes. One histogram: noise, half of it black. Two neighbours: streaky bright patches on black, in no shape."}}
 generator = torch.Generator().manual_seed(2)
 rows = {name: model.sample(10, generator) for name, model in models.items()}
 plot_rows({"test images": test[:10], **rows})
@@ -304,7 +304,7 @@ for name, score in baselines.score(train, test).items():
 # * An **autoregressive model** is the chain rule with a network. Likelihood is exact; sampling takes one step for each
 #   number.
 # * A **normalizing flow** maps $x$ to $z$ by an invertible network. Likelihood, inference and sampling are exact, and
-#   take one pass each. The price is a network whose inverse and Jacobian determinant are cheap.
+#   take one pass each. The network must then have a cheap inverse and a cheap Jacobian determinant.
 #
 # {cite:t}`rezende2015flows` made the name known {cite}`kobyzev2021review`: probability *flows* through a chain of
 # invertible maps, and the result is again *normalised*. They made the posterior $q$ of a VAE in this way; Real NVP

@@ -251,14 +251,14 @@ assert (flow(g(flow, z))[0] - z).abs().max() < 1e-4
 # substitution rule for integrals in several variables.)
 # ```
 #
-# The good news: everything is one of two passes.
+# Two passes are enough for everything.
 #
 # * **Inference**, $x \mapsto z = f(x)$, gives the latent of an image and, by {eq}`eq:change`, its density. It is exact,
 #   and training needs this direction alone.
-# * **Sampling**, $z \mapsto x = g(z)$ with $z \sim p_Z$.
+# * **Sampling**, $x = g(z)$, gives an image for a latent $z \sim p_Z$.
 #
 # And bijections compose. For $f = f_2 \circ f_1$ the chain rule multiplies the Jacobians, so the log-determinants add.
-# Here are two maps of the plane. One turns points about the origin, the nearer ones further. The other shifts and
+# Here are two maps of the plane. One rotates points about the origin, by a larger angle near it. The other shifts and
 # scales the second coordinate by functions of the first.
 
 
@@ -344,7 +344,7 @@ plt.show()
 # layers where both are cheap. They shift and do not scale, so their determinants are 1; a single scaling ends the
 # model. Real NVP scales in every layer.
 #
-# ## Bad news
+# ## Two obstacles: cost and conditioning
 #
 # Section 2 of the paper calls the naive formula expensive and *poorly conditioned*. Both can be seen.
 #
@@ -424,7 +424,7 @@ plt.show()
 # After five layers the condition number is more than float32 can hold. After sixteen the log-likelihood of *one* input
 # is wrong by tens of nats. With triangular layers the error stays below 0.01.
 #
-# ## Observe
+# ## Why triangular Jacobians
 #
 # {eq}`eq:change` needs only the determinant, not the Jacobian. A triangular determinant is the product of its diagonal,
 # and determinants of compositions multiply. So we look for layers that are *flexible, have a triangular Jacobian, and
@@ -556,7 +556,7 @@ assert torch.allclose(log_density, p_z(points).log().sum(dim=1))
 # ```{solution-end}
 # ```
 #
-# ```{exercise} Two roads to one place
+# ```{exercise} A map that is not one to one
 # :label: ex-square
 #
 # Let $X = Z^2$ with $Z$ Gaussian. The map is not invertible and {prf:ref}`thm-line` does not apply. What is

@@ -341,9 +341,9 @@ assert torch.allclose(same(images)[0], z)
 assert torch.allclose(same(images)[1], log_det)
 
 # %% [markdown]
-# How many couplings does it take until every output depends on every input? The whole is *not* triangular any more,
-# in any order of the pixels. It is a product of triangular matrices under two different orders, and its determinant
-# is still cheap.
+# A composition is *not* triangular any more, in any order of the pixels. Its Jacobian is a product of matrices that are
+# triangular under two different orders, so its determinant is still cheap. How many couplings does it take until every
+# output depends on every input?
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Jacobians of one, two and three alternating couplings, pixels that the first one keeps first. After three, every output depends on every input.", "name": "fig-composition"}, "image": {"alt": "Three matrices. One coupling: lower triangular with a diagonal block. Two: full but for the lower right block, which is diagonal. Three: full."}}
 matrices = {}
@@ -466,7 +466,7 @@ plt.show()
 # both to $z$. The lower row is **generation**: $g = f^{-1}$ carries noise and *its* grid to $x$. Two calls make
 # it, `flow(x)` and `flow.inverse(z)`.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 1 of {cite:t}`dinh2017realnvp`, by the couplings of this page. Above: test data $x$ and $z = f(x)$. Below: $z \\sim p_Z$ and $x = g(z)$. The grid is square on the left above and on the right below, and the map carries it along. Colours tell where in the square of its row a point came from.", "name": "fig-figure-one"}, "image": {"alt": "Four panels. Upper left, moons on a square grid; upper right, the same points as a round cloud on a strongly curved grid. Lower right, a round cloud on a square grid; lower left, the same points as two moons, on a grid that is folded into their shape."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 1 of {cite:t}`dinh2017realnvp`, by the couplings of this page. Above: test data $x$ and $z = f(x)$. Below: $z \\sim p_Z$ and $x = g(z)$. The grid is square on the left above and on the right below, and the map carries it along. The colour of a point says where it lies in the square of its row.", "name": "fig-figure-one"}, "image": {"alt": "Four panels. Upper left, moons on a square grid; upper right, the same points as a round cloud on a strongly curved grid. Lower right, a round cloud on a square grid; lower left, the same points as two moons, on a grid that is folded into their shape."}}
 densities.plot_spaces(
     lambda x: flow(x)[0],
     flow.inverse,
@@ -619,7 +619,7 @@ for layer in jumps.layers:
 # ```{solution-end}
 # ```
 #
-# ```{exercise} A step too far
+# ```{exercise} A scale that sees its own part
 # :label: ex-own-scale
 #
 # Could $s$ depend on the part that it scales? Take $D = 1$ and $y = x\, e^{s(x)}$ with $s(x) = -x^2$.

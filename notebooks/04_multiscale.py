@@ -180,8 +180,8 @@ plt.show()
 
 # %% [markdown]
 # Compare the two sides in the block of 1, 2, 3 and 4. The checkerboard separates one diagonal from the other, {2, 3}
-# from {1, 4}. The channel-wise mask separates the rows, {1, 2} from {3, 4}. So one coupling of the second kind can
-# condition 4 on 1, which no single one of the first kind can. The paper asks for a partition that is "not redundant" with the
+# from {1, 4}. The channel-wise mask separates the rows, {1, 2} from {3, 4}. So a single channel-wise coupling can
+# condition 4 on 1. A single checkerboard coupling cannot. The paper asks for a partition that is "not redundant" with the
 # checkerboard.
 #
 # ## Factoring out
@@ -202,12 +202,11 @@ architecture.plot_factoring_out([1536, 768, 384, 384])
 plt.show()
 
 # %% [markdown]
-# Factoring out does more than save. Units that leave early must have a Gaussian distribution *there*, so the first
+# Factoring out does more than save. Latents that leave early must have a Gaussian distribution *there*, so the first
 # scale has to **Gaussianise** them. Their term of the likelihood comes straight from the first scale. So the loss is
 # **distributed throughout the network**, as intermediate classifiers distribute it in a deep classifier. In a
 # model of five scales half of the latents meet the prior after 6 of 28 couplings. Chapter {ref}`networks` shows
-# the term of each scale while a model learns ({numref}`fig-terms`). The paper also expects the early
-# units to hold local, fine-grained features; chapter {ref}`latents` tests that.
+# the term of each scale while a model learns ({numref}`fig-terms`). The paper also expects the early latents to hold local, fine-grained features; chapter {ref}`latents` tests that.
 #
 # ### The whole flow
 #

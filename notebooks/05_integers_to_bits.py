@@ -349,11 +349,12 @@ assert surprise > 8
 # ## The price of noise: a floor
 #
 # Noise has a price that shows on MNIST more than anywhere. Take a pixel that is certain, such as a corner that is
-# always black. An ideal model spends no bits on it. But the flow sees noise, uniform on an interval of some width
-# $w$. Given the pixel's neighbours, an affine coupling makes the latent a nearly affine function of $u$ (the logit bends it
-# a little within one level). So the latent is still nearly uniform, and the prior is Gaussian. The noise has density 1 on its interval of length 1. So
-# its score $-\mathbb E[\log_2 p(v + u)]$ is its divergence from $p$, and an invertible map changes no divergence. The best that an
-# affine map can do is to match mean and variance, $w^2/12$. Then
+# always black. An ideal model spends no bits on it. But the flow sees noise, with density 1 on an interval of length 1.
+# So the pixel's score $-\mathbb E[\log_2 p(v + u)]$ is the divergence of $p$ from this noise. An invertible map changes
+# no divergence, so we compute it at the latent. Given the pixel's neighbours, an affine coupling makes the latent a
+# nearly affine function of $u$ (the logit bends it a little within one level). So the latent is nearly uniform, on an
+# interval of some width $w$. The best affine map makes the latent's mean and variance, $w^2/12$, those of the prior.
+# Then
 #
 # $$
 # \mathrm{KL}\bigl(\mathcal U \,\|\, \mathcal N\bigr)
@@ -364,7 +365,7 @@ assert surprise > 8
 #
 # whatever the width.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The noise of a pixel that is certain, scaled to variance 1, and the Gaussian that the prior holds against it. The divergence between the two is {eq}`eq:floor`.", "name": "fig-floor"}, "image": {"alt": "A flat box between about -1.7 and 1.7, and a bell curve that is above it in the middle and has tails beyond both edges."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The noise of a pixel that is certain, scaled to variance 1, and the Gaussian prior. The divergence between the two is {eq}`eq:floor`.", "name": "fig-floor"}, "image": {"alt": "A flat box between about -1.7 and 1.7, and a bell curve that is above it in the middle and has tails beyond both edges."}}
 floor = 0.5 * math.log2(math.pi * math.e / 6)
 pictures.plot_uniform_and_gaussian()
 plt.show()
@@ -586,8 +587,8 @@ print(f"the best Gaussian scores noise at {8 + lost:.2f} bits/dim")
 # ```
 # As $\lambda \to 0$ the density of $x$ becomes a full logistic, of standard deviation $\pi/\sqrt3$, too wide for the
 # prior. A large $\lambda$ leaves a narrow range. In between lies a best one, above the paper's. Even there a unit Gaussian
-# costs 0.12 bits more than 8. With one scale and one shift the order turns round: the best Gaussian then costs 0.06 more at the paper's
-# $\lambda$ and still 0.12 at this one, and a smaller $\lambda$ is better. The rest takes a map that bends.
+# costs 0.12 bits more than 8. A Gaussian with a scale and a shift of its own prefers a smaller $\lambda$. It costs 0.06
+# bits more than 8 at the paper's $\lambda$, and still 0.12 at this one. Only a map that bends can remove the rest.
 
 
 # %% tags=["hide-input"]

@@ -726,7 +726,7 @@ assert sum(bare[19].values()) > sum(history[19].values()) + 0.3
 #
 # The model scores the test images and draws ten.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test images; samples after 70 steps on this page; and samples of the same hundred lines with the weights of the recorded run, which trained for half an hour. None is chosen.", "name": "fig-fifteen-seconds"}, "image": {"alt": "Three rows of ten images. Above, clothes and shoes. In the middle, bright shapes of cloth-like texture, roughly of the size of a garment. Below, shapes most of which can be named: a bag, a pullover, trousers, a boot."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test images; samples after 70 steps on this page; and samples of the same hundred lines with the weights of the recorded run, which trained for half an hour. None was selected by hand.", "name": "fig-fifteen-seconds"}, "image": {"alt": "Three rows of ten images. Above, clothes and shoes. In the middle, bright shapes of cloth-like texture, roughly of the size of a garment. Below, shapes most of which can be named: a bag, a pullover, trousers, a boot."}}
 torch.manual_seed(1)
 with torch.no_grad():
     batches = test_images.split(100)
@@ -855,7 +855,7 @@ assert shares[1] > 0.9
 
 # %% [markdown]
 # Nine tenths of the parameters of the CIFAR-10 model are the 3 × 3 convolutions of its blocks. Its eight blocks are
-# the fewest with which the first networks see the whole image from its middle. But where does an output come from?
+# the fewest with which a first network sees the whole image from its middle. But where does an output come from?
 # The folded cell differentiates one output by all inputs, in the first coupling of each scale of the recorded run.
 # It asks how much of the squared gradient lies at the nearest pixels.
 

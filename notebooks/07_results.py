@@ -63,7 +63,7 @@ name, record = data_title(colour.record.data.name), colour.record
 # beside 40 test images.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 5 of {cite:t}`dinh2017realnvp`: test images of CIFAR-10 {cite}`krizhevsky2009cifar`, and samples of the run `cifar10-small`. None is chosen.", "name": "fig-samples"}, "image": {"classes": "whole", "alt": "Two sheets of forty small colour images. Left, photographs of animals, ships, cars and planes. Right, samples: patches of colour with edges, light and shade as in photographs, in which hardly an object can be named."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 5 of {cite:t}`dinh2017realnvp`: test images of CIFAR-10 {cite}`krizhevsky2009cifar`, and samples of the run `cifar10-small`. None was selected by hand.", "name": "fig-samples"}, "image": {"classes": "whole", "alt": "Two sheets of forty small colour images. Left, photographs of animals, ships, cars and planes. Right, samples: patches of colour with edges, light and shade as in photographs, in which hardly an object can be named."}}
 def beside(run, columns, rows=None):
     """The first columns of an entry's sheets: real images, samples."""
     side = run.config.model.image_shape[1]
@@ -187,7 +187,8 @@ assert float(glow.bits_per_dim) == 3.141
 
 # %% [markdown]
 # For clothes we could check one figure of a flow, printed in a notebook: 3.141 bits/dim, of a Glow with 69 million parameters
-# {cite}`kirichenko2020fail`. (It counts ln(255/256) too much for each dimension; without that it would be 3.135.) Our run of half an hour on one core scores better. ({cite:t}`nalisnick2019know` also trained
+# {cite}`kirichenko2020fail`. (Its score is too high by $\log_2(256/255) = 0.006$ for each dimension; corrected, it is
+# 3.135.) Our run of half an hour on one core scores better. ({cite:t}`nalisnick2019know` also trained
 # a Glow on these images. We have not seen their figure in print; it may be lower than ours.) The run that is conditioned on the class is ahead of the other by less than 0.01 bits/dim. A class is worth 0.004 at most (chapter {ref}`latents`). The rest may be
 # chance, or come from the 4% more images that it saw.
 #
@@ -304,7 +305,8 @@ display(
 # A gap to a published score has parts, and some of them can be measured.
 #
 # * **Training.** A curve that still falls when the budget ends has more to give. The table shows how far the loss fell in the
-#   second half of the steps. (The rate is annealed there, in an extended budget more than once. So much of the fall can be that.)
+#   second half of the steps. (The rate is annealed there, in an extended budget more than once. Much of the fall can
+#   come from annealing.)
 # * **Sets of noise.** One set of noise gives a bound. Eight sets of noise give a better one, on the same images. Published
 #   figures that average over several have this advantage.
 # * **Size.** Networks of the paper have more parameters.
@@ -353,7 +355,8 @@ assert {leg.precision for leg in colour.record.legs} == {"bf16"}
 assert not colour.config.model.norm_running_average
 
 # %% [markdown]
-# In every row the loss fell by more than eight sets of noise save. But that fall contains the annealing. It says what was gained, not what more steps would give.
+# In every row the loss fell by more than eight sets of noise save. Part of that fall comes from annealing. So it shows
+# what was gained, not what more steps would give.
 #
 # And **generalisation**? The training loss is no score, since it comes from
 # batch statistics and other weights. So the next cell scores training images and test images in the same way, in
@@ -394,9 +397,9 @@ print(f"difference of the two differences: {more:+.3f} ± {error:.3f}")
 assert more + 2 * error < 0.025
 
 # %% [markdown]
-# Neither difference is larger than its error by much. But both rows have the same images, so they share an accident of
-# these images, which the difference of the differences does not have. By that, `quickstart` overfits by 0.02 bits/dim at most
-# beside the other (two errors).
+# Each difference is about as large as its error. Both runs are scored on the same images, so chance in the choice of
+# images cancels in the difference of the differences. It says that `quickstart` overfits by at most 0.02 bits/dim more
+# than the other run (two standard errors).
 #
 # ### What section 4.2 claims
 #
@@ -619,7 +622,7 @@ print(f"test images: {scores.mean():.1f}")
 # ```{solution-start} ex-nearer
 # :class: dropdown
 # ```
-# An honest model learned only what both sets have in common, so a half. A model that copies *these* 1,000 training images would be
+# An honest model learned only what both sets have in common, so expect a half. A model that copies *these* 1,000 training images would be
 # nearer to them nearly always. But the run was trained on 59,000. If it copied any of those, one sample in 59 would be one of the
 # 1,000, and the share would be 51%. To notice that, take all training images.
 
@@ -691,7 +694,7 @@ print(f"each alone: {n} images; the same images: {paired}")
 # ```{exercise} An interval without a formula
 # :label: ex-bootstrap
 #
-# The ± of this book takes the mean of many scores for nearly Gaussian. Build an interval that does not. From the scores of the test
+# The ± of this book assumes that the mean of many scores is nearly Gaussian. Build an interval without this assumption. From the scores of the test
 # images draw as many, with replacement, and take their mean. Do so a thousand times. Between which two numbers are 95% of the
 # means? Compare them with the mean ± 1.96 standard errors.
 # ```

@@ -168,13 +168,13 @@ bits = {
     for name, images in walks.items()
 }
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Three ways between the first two of these test images, each step over its bits/dim.", "name": "fig-walks"}, "image": {"alt": "Three rows of five images. On the circle a boot turns into another garment by way of dark, ragged shapes; on the line everything between the ends is darker; in the fade both are seen through each other."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Three walks between the first two of these test images, each step over its bits/dim.", "name": "fig-walks"}, "image": {"alt": "Three rows of five images. On the circle a boot turns into another garment by way of dark, ragged shapes; on the line everything between the ends is darker; in the fade both are seen through each other."}}
 pictures.plot_scored(
     {name: (images[:, 0], bits[name][:, 0]) for name, images in walks.items()}
 )
 plt.show()
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Along the ways of all pairs: the mean square of a latent, and the bits/dim of its image, with standard errors over pairs.", "name": "fig-along"}, "image": {"alt": "Left: the mean square stays near 1 on the circle and falls to a half in the middle of the line. Right: bits per dimension over the same ways; far above both ends for the fade, less far for the circle, below both for the line."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Along the walks of all pairs: the mean square of a latent, and the bits/dim of its image, with standard errors over pairs.", "name": "fig-along"}, "image": {"alt": "Left: the mean square stays near 1 on the circle and falls to a half in the middle of the line. Right: bits per dimension over the same walks; far above both ends for the fade, less far for the circle, below both for the line."}}
 means = {name: b.mean(dim=1) for name, b in bits.items()}
 errors = {name: b.std(dim=1) / math.sqrt(count) for name, b in bits.items()}
 squares = {
@@ -266,7 +266,8 @@ pictures.plot_latent_histograms(named)
 plt.show()
 
 # %% [markdown]
-# Together the latents pass for Gaussian at every scale. Image by image they do not at any scale, least of all at the finest: some images get latents that are too long, others too short. A well-shaped histogram is a weak test.
+# At every scale the latents of all images together look Gaussian. The latents of a single image do not: some images get
+# latents that are too long, others too short, most of all at the finest scale. A well-shaped histogram is a weak test.
 #
 # ### What survives
 #
@@ -384,7 +385,7 @@ generator = torch.Generator().manual_seed(2)
 drawn = {t: larger(model, n, t) for t, n in ((1, 60), (2, 16), (10, 1))}
 in_colour = {t: larger(colour, n, t) for t, n in ((1, 4), (2, 1), (4, 1))}
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "After appendix C of {cite:t}`dinh2017realnvp`: samples of `cifar10-small` at the size of training, at twice and at four times that size, by the same weights and to one scale.", "name": "fig-larger-colour"}, "image": {"alt": "Left, four small patches of colour. Middle and right, larger ones of the same kind of texture, without larger objects in them."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "After appendix C of {cite:t}`dinh2017realnvp`: samples of `cifar10-small` at the size of training, at twice and at four times that size, from the same weights, with all pixels at one size.", "name": "fig-larger-colour"}, "image": {"alt": "Left, four small patches of colour. Middle and right, larger ones of the same kind of texture, without larger objects in them."}}
 drawing.plot_to_scale(
     {
         "32 × 32": (in_colour[1], 1),
@@ -395,7 +396,7 @@ drawing.plot_to_scale(
 )
 plt.show()
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The same for `fashion-mnist`: at the size of training, at twice that size, and the upper left quarter of a sample at ten times that size. None is chosen.", "name": "fig-larger"}, "image": {"alt": "Left, small samples, most like garments or shoes. Middle, samples of twice the size: one or two pieces of cloth each, with a black margin and large holes. Right, the corner of one of ten times the size: a sheet of cloth with holes, and a thin black margin along the border above and on the left."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The same for `fashion-mnist`: at the size of training, at twice that size, and the upper left quarter of a sample at ten times that size. None was selected by hand.", "name": "fig-larger"}, "image": {"alt": "Left, small samples, most like garments or shoes. Middle, samples of twice the size: one or two pieces of cloth each, with a black margin and large holes. Right, the corner of one of ten times the size: a sheet of cloth with holes, and a thin black margin along the border above and on the left."}}
 drawing.plot_to_scale(
     {
         "28 × 28": (drawn[1][:12], 3),
@@ -620,7 +621,7 @@ figures.show_table(
 #
 # In each row one and the same $z$ is decoded under all ten classes.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples of the conditional model at $T = 1$: a column for each class, a row for each $z$. None is chosen.", "name": "fig-by-class"}, "image": {"alt": "Three rows of ten images. Columns show garments of their class, some of them ragged; pullovers, coats and shirts look alike. Within a row brightness and blemishes recur from class to class."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples of the conditional model at $T = 1$: a column for each class, a row for each $z$. None was selected by hand.", "name": "fig-by-class"}, "image": {"alt": "Three rows of ten images. Columns show garments of their class, some of them ragged; pullovers, coats and shirts look alike. Within a row brightness and blemishes recur from class to class."}}
 generator = torch.Generator().manual_seed(0)
 z = torch.randn(6, *conditional.image_shape, generator=generator)
 c = torch.arange(K)
@@ -713,8 +714,8 @@ figures.show_table(
 )
 
 # %% [markdown]
-# A change of class succeeds about as often as a sample of that class does, and the old class hardly ever remains. Brightness is
-# handed on: before and after, its correlation is 0.7 for these ten images. (The samples stem from six latents and the changed images
+# A change of class succeeds about as often as a sample of that class does, and the old class hardly ever remains. Brightness
+# is kept: before and after, its correlation is 0.7 for these ten images. (The samples stem from six latents and the changed images
 # from ten. Within each set they are not independent, so their errors are larger than printed.)
 #
 # ### How much a label is worth
@@ -871,7 +872,7 @@ figures.show_table(header, rows)
 #   it, and the model finds the dark images there *more* probable.
 # * The coarsest quarter of the latents holds which garment it is; the finer three quarters hold its texture.
 # * The weights decode latents of any size. Centred objects become cloth, since their layout depends on the border.
-# * A class enters by $s$ and $t$. Another class changes the form and hands on light and pattern.
+# * A class enters by $s$ and $t$. Another class changes the form and keeps brightness and pattern.
 # * A label is worth $\log K$ nats at most, {eq}`eq:label`. By Bayes' rule the model classifies, but too surely.
 #
 # ## Exercises
@@ -1036,8 +1037,8 @@ assert reaches == sorted(reaches)
 # ```{solution-start} ex-temper
 # :class: dropdown
 # ```
-# No decision changes, since the order stays. A $\tau$ above 1 says by what factor the differences in nats exaggerate. On the other half the
-# rule is then much nearer to being as sure as it is right.
+# No decision changes, since the order stays. A $\tau$ above 1 is the factor by which the differences in nats are too
+# large. With it the rule is calibrated much better on the other half.
 
 # %% tags=["hide-input"]
 half = torch.arange(len(labels)) % 2 == 0

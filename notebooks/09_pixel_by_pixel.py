@@ -210,8 +210,8 @@ assert torch.equal(centres["mask B"], torch.ones(3, 3).tril())
 
 # %% [markdown]
 # The two masks differ only in the three centres on the diagonal. Seen as a 3 × 3 matrix over colours, the centre
-# of mask B is lower triangular and that of mask A strictly so. It is the triangle that made a coupling's Jacobian
-# cheap, here over colours. A product of lower-triangular matrices is lower triangular, and strictly so if one
+# of mask B is lower triangular and that of mask A strictly so. The same form, there over pixels, made a coupling's
+# determinant cheap. A product of lower-triangular matrices is lower triangular, and strictly so if one
 # factor is. So one mask A followed by any number of masks B never lets a colour see itself.
 
 # %% mystnb={"figure": {"caption": "After figure 2 of {cite:t}`oord2016pixelrnn`, right. Connections between the colours of one pixel, upwards: mask A in the first layer, mask B in all others. Every map may also read all colours of earlier pixels.", "name": "fig-connections"}, "image": {"alt": "Three rows of boxes, red, green and blue, the image at the bottom, two layers above it. Mask A: from red to green and blue, from green to blue. Mask B: the same arrows, and one from each colour to itself. From the box of earlier pixels arrows lead to all three colours."}} tags=["hide-input"]
@@ -373,7 +373,7 @@ print("pixels seen:", *(int(seen.sum()) for seen in fields.values()))
 # Behind mask A the maps at a pixel know only what came *before* the pixel. So later layers may read their own
 # centre, which is mask B. Other combinations fail, in opposite ways:
 
-# %% mystnb={"figure": {"caption": "Three layers each. A, B, B is right. With B first, the pixel sees itself. With A throughout, nothing leaks, but every later layer loses a left neighbour, and near pixels say most.", "name": "fig-wrong-masks"}, "image": {"alt": "Three boards. A, B, B: the earlier pixels of the last figure. B, B, B: the pixel itself is marked as a leak. A, A, A: the two nearest pixels on the left are grey, and only the third one is blue."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Three layers each. A, B, B is right. With B first, the pixel sees itself. With A throughout, nothing leaks, but every later layer loses a left neighbour, and near pixels matter most.", "name": "fig-wrong-masks"}, "image": {"alt": "Three boards. A, B, B: the earlier pixels of the last figure. B, B, B: the pixel itself is marked as a leak. A, A, A: the two nearest pixels on the left are grey, and only the third one is blue."}} tags=["hide-input"]
 fields = {", ".join(masks): field(masks) for masks in ("ABB", "BBB", "AAA")}
 contexts.plot_fields(fields, CENTRE)
 plt.show()
@@ -431,7 +431,7 @@ trained = {", ".join(masks): learn_coins(masks) for masks in ("ABB", "BBB")}
 curves = {masks: losses for masks, (_, losses) in trained.items()}
 assert curves["B, B, B"][-1] < 1 < entropy - 0.5 < min(curves["A, B, B"])
 
-# %% mystnb={"figure": {"caption": "Two networks learn fair coins, 36 an image, new ones in every step. No model can do better than the entropy, on average. The network whose first mask lets each pixel see itself seems to.", "name": "fig-coins"}, "image": {"alt": "Nats per image over 60 steps. The curve of A, B, B stays on the dotted line of the entropy, at 25. The curve of B, B, B starts there and falls to nearly zero."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Two networks learn fair coins, 36 an image, new ones in every step. No model can do better than the entropy, on average. The loss of B, B, B, whose first mask lets each pixel see itself, falls below it.", "name": "fig-coins"}, "image": {"alt": "Nats per image over 60 steps. The curve of A, B, B stays on the dotted line of the entropy, at 25. The curve of B, B, B starts there and falls to nearly zero."}} tags=["hide-input"]
 contexts.plot_nats(curves, {"entropy of the coins": entropy})
 plt.show()
 

@@ -234,7 +234,7 @@ header = ["h", "leaks, colours per gate", "leaks, colours over 4h"]
 figures.show_table(header, rows)
 
 # %% [markdown]
-# With 6 units both are right, so a test at a width that 3 divides never sees the mistake. With random weights the
+# With 6 units both assignments are right, so a test at a width that 3 divides never sees the mistake. With random weights the
 # leak is small, and only a strict tolerance shows it. Training makes it large, because it lowers the loss.
 #
 # ## What it sees: a triangle
@@ -530,7 +530,7 @@ assert loss / 16 < 12
 # ```{exercise} How far the beginning reaches
 # :label: ex-initial-reach
 #
-# Which entries of the learned first states does $h_r$ at column $j$ depend on? Check it.
+# Which entries of the learned first states does $h_r$ at column $j$ depend on? Check your answer by differentiation.
 # ```
 #
 # ```{solution-start} ex-initial-reach
@@ -555,7 +555,8 @@ assert of_c.nonzero().flatten().tolist() == list(range(5, 10))
 # ```{exercise} Why not a mask on the states?
 # :label: ex-masked-states
 #
-# Someone masks $K^{ss}$ as well, "to be safe", with mask B in the row above. What does the layer see then?
+# Someone also sets the right tap of $K^{ss}$, that of the upper right neighbour, to zero, "to be safe". What does the
+# layer see then?
 # ```
 #
 # ```{solution-start} ex-masked-states

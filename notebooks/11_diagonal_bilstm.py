@@ -385,7 +385,7 @@ assert missed.nonzero().tolist() == [[PLACE[0] - 1, 27]]
 # of the edge. (With three colours only the last colour of that pixel is missed.)
 #
 # Both fields fade least in the direction in which the cell runs: up the columns in the Row LSTM, along the rows here.
-# In that direction the cell is multiplied by nothing but forget gates.
+# In that direction the cell is multiplied by forget gates only.
 #
 # ## A trained layer completes digits
 #
@@ -537,7 +537,7 @@ assert not seen[:4].any()
 # ```{exercise} Two layers, one direction
 # :label: ex-one-direction
 #
-# Do two layers that both run to the right see more than one? What if the second one runs to the left?
+# Do two layers that both run to the right see more than one such layer does? What if the second one runs to the left?
 # ```
 #
 # ```{solution-start} ex-one-direction

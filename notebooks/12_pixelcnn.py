@@ -661,7 +661,7 @@ three = test[:9].repeat(3, 1, 1, 1)
 completed = sample(model, three, first_row=7).unflatten(0, (3, 9))
 
 
-# %% mystnb={"figure": {"caption": "Samples of the Row LSTM that this page trained, beside test images of the same size. None is chosen.", "name": "fig-page-samples"}, "image": {"alt": "Three rows of nine grey images of 14 by 14 pixels. The first row shows real clothes and shoes. The other two show shapes, many of which look like shirts, coats or trousers, and some like none."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Samples of the Row LSTM that this page trained, beside test images of the same size. None was selected by hand.", "name": "fig-page-samples"}, "image": {"alt": "Three rows of nine grey images of 14 by 14 pixels. The first row shows real clothes and shoes. The other two show shapes, many of which look like shirts, coats or trousers, and some like none."}} tags=["hide-input"]
 def grey(images):
     """Levels as they are shown."""
     return (images * 255 // 7).byte()
@@ -811,8 +811,8 @@ assert 15.5 < diagonal / pixelcnn < 16.5
 # * A PixelCNN layer is a 3 × 3 convolution with mask B between two 1 × 1s. All pixels are computed at once.
 # * Its field grows by a row and a column with each layer; the right edge stays at $d + 2$. Behind that edge lies the
 #   blind spot, 18 to 19% of the context.
-# * One network takes any of the three layers: a 7 × 7 with mask A, layers with residual and skip connections, two 1 × 1s,
-#   a third for the logits, and a softmax.
+# * One network takes any of the three layers. Before them stands a 7 × 7 with mask A; after them two 1 × 1s, a third
+#   for the logits, and a softmax.
 # * Training is a sum of cross-entropies; sampling and completion are the same loop.
 #
 # ## Exercises

@@ -42,7 +42,8 @@ torch.set_num_threads(1)
 # %% [markdown]
 # ## The sketch comes first
 #
-# Take every $k$-th row and column of an image of $n \times n$ pixels. They form the **small image** $s$. One Pixel RNN
+# Take every $k$-th row and column of an image of $n \times n$ pixels. These pixels, the *grid*, form the **small
+# image** $s$. One Pixel RNN
 # models it. Another one models the large image *given* the small one:
 #
 # $$
@@ -51,7 +52,7 @@ torch.set_num_threads(1)
 # $$ (eq:two-scales)
 #
 # Every factor of the second product knows the whole of $s$. Our data are the embedded images of Fashion-MNIST
-# {cite}`xiao2017fashion` with eight grey levels, and $k = 4$: the sketch has 7 × 7 pixels.
+# {cite}`xiao2017fashion` with eight grey levels, and $k = 4$: the small image has 7 × 7 pixels.
 
 
 # %%
@@ -83,7 +84,7 @@ plot_rows({"image": grey(test[:8]), "small": grey(blocks(shrink(test[:8])))})
 plt.show()
 
 # %% [markdown]
-# The sketch has a sixteenth of the pixels. It still says where the garment is and, roughly, what it is.
+# The small image has a sixteenth of the pixels. It still says where the garment is and, roughly, what it is.
 #
 # ## Conditioning on an image
 #
@@ -98,7 +99,7 @@ plt.show()
 
 # %% [markdown]
 # The paper gives neither $c$ nor the number of deconvolutions. Here each one doubles the side. With deconvolutions alone
-# a pixel knows only the part of the sketch that is near to it. So we put two convolutions of 7 × 7 before them. Together
+# a pixel knows only the part of the small image that is near to it. So we put two convolutions of 7 × 7 before them. Together
 # they reach six pixels in each direction, which is all of a 7 × 7 image from any of its corners. A larger small image
 # needs more of them:
 
@@ -315,7 +316,7 @@ assert torch.allclose(-(of_s + of_x), theirs.log_prob(x.byte()), rtol=1e-4)
 # ```
 # ````
 #
-# Is the whole sketch seen? Differentiate one prediction by both images, for deconvolutions alone and for our upsampler:
+# Is the whole small image seen? Differentiate one prediction by both images, for deconvolutions alone and for our upsampler:
 
 
 # %% mystnb={"figure": {"caption": "After figure 2 of {cite:t}`oord2016pixelrnn`, middle: what the prediction of one pixel depends on, by differentiation. The three layers of PixelCNN see six rows above the pixel. With deconvolutions alone only nearby pixels of the small image are seen; with two convolutions of 7 × 7 before them all 49 are seen.", "name": "fig-two-scales"}, "image": {"alt": "Two boards of 28 by 28 with a pixel near the middle; blue, a region of its own row and the six above. Circles on a regular grid, every fourth row and column. On the left only the circles near the pixel are orange, on the right all of them."}} tags=["hide-input"]
@@ -358,7 +359,7 @@ with torch.no_grad():
 assert torch.allclose(shown, whole, atol=1e-6)
 
 # %% [markdown]
-# From its first pixel on, the large network knows the whole sketch, also what is going to be in the lower right corner.
+# From its first pixel on, the large network knows the whole small image, also what is going to be in the lower right corner.
 #
 # ## What the number means
 #
@@ -384,7 +385,7 @@ assert torch.allclose(shown, whole, atol=1e-6)
 # ## Plain against two scales
 #
 # Train one PixelCNN of three layers, and a pair. Three layers see six rows above a pixel: the network is small on purpose, to
-# show what the sketch adds. The two networks of the pair share no parameters, so they can be trained one after the other. The
+# show what the small image adds. The two networks of the pair share no parameters, so they can be trained one after the other. The
 # small one is cheap, and gets three times as many steps.
 
 
@@ -444,16 +445,16 @@ assert of_s + of_others < 1.05 * of_plain
 assert of_grid < 0.8 * of_s
 
 # %% [markdown]
-# In likelihood the sketch buys nothing here. After so few steps the pair costs more, by less than a tenth. It pays for the 49 pixels of the
-# grid twice, and the second time it should pay nothing, since it was told them. Without this part the two cost about the
-# same. One short run of each says no more. Now the samples:
+# The small image does not improve the likelihood here. After so few steps the pair costs more, by less than a tenth. It
+# pays twice for the 49 pixels of the small image, although the large network is given them. Without the second payment
+# both cost about the same. These are single short runs. Now the samples:
 
 # %%
 torch.manual_seed(1)
 alone = sample(plain, 8)
 sketches, drawn = pair.sample(8)
 
-# %% mystnb={"figure": {"caption": "Samples of the two models that this page trained. None is chosen.", "name": "fig-two-scales-samples"}, "image": {"alt": "Four rows of eight grey images. First row: test images. Second: samples of one PixelCNN, patches of cloth in the wrong places. Third: small images of 7 by 7 blocks, most with one bright region in the middle. Fourth: images drawn around them, most with the outline of one garment in the middle."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Samples of the two models that this page trained. None was selected by hand.", "name": "fig-two-scales-samples"}, "image": {"alt": "Four rows of eight grey images. First row: test images. Second: samples of one PixelCNN, patches of cloth in the wrong places. Third: small images of 7 by 7 blocks, most with one bright region in the middle. Fourth: images drawn around them, most with the outline of one garment in the middle."}} tags=["hide-input"]
 rows = {
     "test image": test[:8],
     "one PixelCNN": alone,
@@ -474,8 +475,8 @@ plt.show()
 # ## Summary
 #
 # * A small image is drawn first, and a large one given the small one. Both networks are Pixel RNNs.
-# * The conditional network gets a map for each layer, without a mask: the small image is known in full. How much of it a
-#   pixel knows is decided by the upsampler.
+# * The conditional network gets a map for each layer, without a mask: the small image is known in full. The upsampler
+#   decides how much of it a pixel knows.
 # * The sum of the two costs bounds the cost of the large image.
 # * Samples become coherent. In this chapter the pair costs more nats, mostly because it pays for the pixels of the grid twice.
 #

@@ -68,7 +68,7 @@ name, record = data_title(colour.record.data.name), colour.record
 # images.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test images of CIFAR-10 {cite}`krizhevsky2009cifar`, and samples of our best run on held-out images, `cifar10-small-diagonal-bilstm`, at temperature 1. None is chosen.", "name": "fig-pixelrnn-samples"}, "image": {"classes": "whole", "alt": "Two sheets of thirty small colour images. Left, photographs of animals, ships, cars and planes. Right, samples: areas, edges and shadows in the colours of photographs, in which hardly an object can be named. A few dissolve into coloured dots."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test images of CIFAR-10 {cite}`krizhevsky2009cifar`, and samples of our best run on held-out images, `cifar10-small-diagonal-bilstm`, at temperature 1. None was selected by hand.", "name": "fig-pixelrnn-samples"}, "image": {"classes": "whole", "alt": "Two sheets of thirty small colour images. Left, photographs of animals, ships, cars and planes. Right, samples: areas, edges and shadows in the colours of photographs, in which hardly an object can be named. A few dissolve into coloured dots."}}
 def sheet(run, path, columns, rows=None):
     """Images of a sheet of the ledger: the first columns and rows."""
     tiles = sheet_images(path, run.config.model.image_shape[1])
@@ -90,7 +90,7 @@ plt.show()
 # hours on one core; the table below has the numbers. Some samples dissolve into dots of every colour. One unlikely pixel
 # leads to surroundings that training never showed, and the errors add up. Here are the other two networks:
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples of the two other networks at temperature 1. None is chosen. All sheets were drawn with the same random numbers.", "name": "fig-other-samples"}, "image": {"classes": "whole", "alt": "Two sheets of twenty small colour images, with edges and areas as in photographs and hardly an object. On either side one or two dissolve in places into coloured dots."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples of the two other networks at temperature 1. None was selected by hand. All sheets were drawn with the same random numbers.", "name": "fig-other-samples"}, "image": {"classes": "whole", "alt": "Two sheets of twenty small colour images, with edges and areas as in photographs and hardly an object. On either side one or two dissolve in places into coloured dots."}}
 pictures.plot_beside(
     {
         model: sheet(in_colour[model], in_colour[model].files.samples, 5, 4)
@@ -136,8 +136,10 @@ figures.show_table(
 )
 
 # %% [markdown]
-# The best score did not bring the smoothest sheet here ({doc}`17_likelihood_is_not_everything` says more). All sheets of samples are rougher than the test images. The samples of the Row LSTM are smoother
-# than those of the Diagonal BiLSTM by two standard errors, in one run of each; those of the PixelCNN are as rough. (Early in each run the first convolution read levels rounded
+# The network with the best score does not have the smoothest samples here ({doc}`17_likelihood_is_not_everything` says
+# more). All sheets of samples are rougher than the test images. In one run of each, the samples of the Row LSTM are
+# smoother than those of the Diagonal BiLSTM by two standard errors. Those of the PixelCNN are as rough as the latter's.
+# (Early in each run the first convolution read levels rounded
 # to bfloat16, a format of 16 bits, while a network that samples reads exact levels. This part is 14% of the steps of the
 # Row LSTM, 19% for the Diagonal BiLSTM and 28% for the PixelCNN. Whether it matters, one run of each cannot say.)
 #
@@ -152,7 +154,7 @@ figures.show_table(
 # completion. A flow has no such thing: it would have to search its latents for images that agree with the visible part.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 1 of {cite:t}`oord2016pixelrnn`: upper halves of test images, six completions of each by the same run, and the whole images. None is chosen.", "name": "fig-completions"}, "image": {"alt": "Five rows of eight small colour images. The first of a row has a grey lower half. In the next six the lower half is drawn, each time in another way; colours and edges go on across the border. The last is the original."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 1 of {cite:t}`oord2016pixelrnn`: upper halves of test images, six completions of each by the same run, and the whole images. None was selected by hand.", "name": "fig-completions"}, "image": {"alt": "Five rows of eight small colour images. The first of a row has a grey lower half. In the next six the lower half is drawn, each time in another way; colours and edges go on across the border. The last is the original."}}
 def completions(run, rows):
     """Rows of an entry's completions."""
     tiles = sheet_images(
@@ -244,7 +246,8 @@ assert ahead > 0
 # %% [markdown]
 # (We counted the parameters of the paper's networks.) In the paper, a network that sees more of the
 # context scores better. The PixelCNN misses the wedge on its right, and all rows beyond its depth. The Row LSTM misses the wedge
-# and, with six layers, a tenth of the context at the far left; the Diagonal BiLSTM misses one pixel. The Diagonal BiLSTM is the best of our networks, too, and the other two are level. But the Row LSTM saw
+# and, with six layers, a tenth of the context at the far left; the Diagonal BiLSTM misses one pixel. The Diagonal BiLSTM is the best of our networks, too, and
+# the scores of the other two are equal within their errors. But the Row LSTM saw
 # three tenths fewer images than the Diagonal BiLSTM, and the PixelCNN a twelfth more. Over their first 30,000 images all
 # three can be compared: they had batches of 16, the same optimiser and the same constant rate.
 
@@ -332,7 +335,7 @@ digits = sorted((ledger[key] for key in rows_of), key=lambda run: run.nats)
 best = digits[0]
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test digits, and samples of the best recorded run on binarised MNIST, a Diagonal BiLSTM of seven layers. None is chosen.", "name": "fig-digit-samples"}, "image": {"classes": "whole", "alt": "Two sheets of 24 black and white digits. Most of the samples on the right can be read as a digit."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test digits, and samples of the best recorded run on binarised MNIST, a Diagonal BiLSTM of seven layers. None was selected by hand.", "name": "fig-digit-samples"}, "image": {"classes": "whole", "alt": "Two sheets of 24 black and white digits. Most of the samples on the right can be read as a digit."}}
 beside(best, 6, 4)
 plt.show()
 
@@ -766,8 +769,8 @@ pixels.plot_distributions(
 plt.show()
 
 # %% [markdown]
-# The softmax has spikes at 0 and 255 and several humps, as the paper reports. It does not know that 17 is next to 18; that
-# it has to learn. In return, no shape is ruled out.
+# The softmax has spikes at 0 and 255 and several humps, as the paper reports. It does not know that 17 is next to 18,
+# and has to learn it. In return, no shape is ruled out.
 #
 # ## What a sample costs
 #

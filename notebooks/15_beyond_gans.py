@@ -97,7 +97,7 @@ for family, run in recorded.items():
 #
 # The Pixel RNN of this chapter is a Diagonal BiLSTM of three layers. First the pictures. These are the samples that the ledger keeps of each run, in the order in which they were drawn:
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test images, and eight samples of each family at temperature 1. None is chosen.", "name": "fig-families"}, "image": {"classes": "whole", "alt": "Seven columns of eight grey images. Real clothes first. The VAE's are grainy shapes of clothes; five of the GAN's are whole shapes with some speckle, and three are fragments; Real NVP's are clothes and shoes with blotched surfaces; the Pixel RNN's have clean edges, and nearly all are whole; the diffusion's have even surfaces, and most are whole; the Gaussian's are woven patches in the rough outline of a shirt."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test images, and eight samples of each family at temperature 1. None was selected by hand.", "name": "fig-families"}, "image": {"classes": "whole", "alt": "Seven columns of eight grey images. Real clothes first. The VAE's are grainy shapes of clothes; five of the GAN's are whole shapes with some speckle, and three are fragments; Real NVP's are clothes and shoes with blotched surfaces; the Pixel RNN's have clean edges, and nearly all are whole; the diffusion's have even surfaces, and most are whole; the Gaussian's are woven patches in the rough outline of a shirt."}}
 real = sheet_images(ledger["fashion-mnist"].files.real, 28)
 columns = {"real": real[:8]} | {
     family: sheet_images(run.files.samples, 28)[:8]
@@ -113,7 +113,8 @@ plt.show()
 #   which are blurred.
 # * The **GAN** draws whole shapes with some speckle, and fragments: the third, the fifth and the eighth. Nothing here shows which clothes it leaves out.
 # * **Real NVP** has whole clothes and shoes with blotched surfaces, and some that fall apart.
-# * The **Pixel RNN** has clean edges and fine detail. Most of its shapes hold together from top to bottom; a few change their mind on the way down.
+# * The **Pixel RNN** has clean edges and fine detail. Most of its shapes hold together from top to bottom; a few change
+#   shape on the way down.
 # * The **diffusion** has even surfaces, and most of its shapes are whole. The sixth and the eighth come out as fragments.
 # * The **Gaussian** knows which pairs of pixels go together and nothing else: every sample is a woven patch.
 #
@@ -785,7 +786,7 @@ assert all(ahead[a] > gap_of[b] for a, b in pairwise(ranking) if b in gap_of)
 # So chance alone explains differences of up to 0.13 bits/dim, two such errors, if the other families vary as much. The leads of the Pixel RNN over the diffusion and
 # of the diffusion over Real NVP are about as large as that, so another seed might turn them. That of Real NVP over the VAE is larger by more than half, and that of the VAE over the Gaussian is far larger.
 #
-# Each figure also charges for something else. For a pixel that is surely black, up to a quarter of a bit goes
+# Each score also contains a cost of its own kind. For a pixel that is surely black, up to a quarter of a bit goes
 # to the noise of dequantisation, {eq}`eq:floor`, and Real NVP pays most of that. The Gaussian pays it only where its spread
 # is as small as the noise ({ref}`ex-gaussian-pixels`); elsewhere it loses by misfit. A VAE pays for the disagreement of $q$ with the true posterior. A diffusion pays
 # for the errors of its denoiser, and a Pixel RNN for its wrong predictions.

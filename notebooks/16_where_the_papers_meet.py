@@ -92,7 +92,7 @@ class AffineFlow(nn.Module):
 # The inverse starts from any guess. Numbers that are conditioned on no other are right after one round. Every further
 # number is right one round after those that it is conditioned on. So each round settles at least one more.
 #
-# ### The other half: Real NVP
+# ### Real NVP: half the pixels, given the others
 #
 # Within this equation only the net tells a coupling from an autoregressive layer. In a coupling, $\mu$ and $\alpha$ are 0 for the half that a mask $b$
 # keeps. For the other half they depend on the kept half alone:
@@ -127,7 +127,7 @@ real_nvp = b * x + (1 - b) * (x * torch.exp(s) + t)
 assert torch.allclose(coupling(x)[0], real_nvp)
 
 # %% [markdown]
-# ### All that came before: the masks of Pixel RNN
+# ### The masks of Pixel RNN: all earlier pixels
 #
 # A PixelCNN has masked convolutions: the first hides the pixel itself (mask A), the others do not (mask B), and none sees a
 # later pixel. The layer below is that of chapter {ref}`pixel-by-pixel` for one colour, in fewer lines. The output per pixel was a softmax there. Here it
@@ -678,7 +678,7 @@ assert round(long.minutes / short.minutes) == 6
 # million images and eight blocks of eight layers. On ImageNet 64 × 64 they print a far lower
 # figure than Real NVP's, with a caution (‡): see the end of this chapter. And look at the samples:
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples at temperature 1 of the two flows of half an hour, the first 24 that the ledger keeps. None is chosen.", "name": "fig-meeting-longer"}, "image": {"classes": "whole", "alt": "Two sheets of 4 by 6 grey images. On the left, Real NVP: about half are shirts, trousers, shoes and a bag, the others blotched fragments. On the right, TarFlow: most are whole shoes, shirts, trousers or bags, and some are blotched."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples at temperature 1 of the two flows of half an hour, the first 24 that the ledger keeps. None was selected by hand.", "name": "fig-meeting-longer"}, "image": {"classes": "whole", "alt": "Two sheets of 4 by 6 grey images. On the left, Real NVP: about half are shirts, trousers, shoes and a bag, the others blotched fragments. On the right, TarFlow: most are whole shoes, shirts, trousers or bags, and some are blotched."}}
 pictures.plot_beside(
     {
         name: sheet_images(longer[name].files.samples, 28)[:24]
@@ -689,7 +689,7 @@ pictures.plot_beside(
 plt.show()
 
 # %% [markdown]
-# More of TarFlow's are whole garments and shoes, and its likelihood is lower all the same. We suspect that its
+# More of TarFlow's are whole garments and shoes, and yet its likelihood is lower. We suspect that its
 # Transformer sees further, that Real NVP's convolutions know neighbours better, and that a likelihood is mostly about neighbours.
 
 # %% tags=["remove-cell"]
@@ -774,7 +774,7 @@ years.plot_years(facts)
 plt.show()
 
 # %% [markdown]
-# Until 2020 the autoregressive models led, but for a VAE's estimate of 2016. On CIFAR-10 flows were 0.5 bits/dim behind at first, and 0.2 at the end. From 2021 on the diffusion models lead on CIFAR-10. On ImageNet 64 × 64
+# Until 2020 the autoregressive models led, except for a VAE's estimate of 2016. On CIFAR-10 flows were 0.5 bits/dim behind at first, and 0.2 at the end. From 2021 on the diffusion models lead on CIFAR-10. On ImageNet 64 × 64
 # the lowest figure is that of TarFlow, which joins the two papers of this book. Its images may be others (‡), so it is not a proven lead.
 #
 # ## Summary

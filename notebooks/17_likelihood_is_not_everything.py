@@ -163,8 +163,8 @@ assert likelier(bits[digits], bits_of_test) > 0.9
 assert likelier(bits[drawn], bits_of_test) > 0.8
 
 # %% [markdown]
-# So it holds here too. A difference of log-likelihoods is the logarithm of a ratio. By this mean, a digit is $e$ to the number just
-# printed times as likely as a piece of clothing.
+# So it holds here too. A difference of log-likelihoods is the logarithm of a ratio. By this mean, a digit is $e^g$
+# times as likely as a piece of clothing, where $g$ is the number just printed.
 #
 # ### Likely is not the same as near
 #
@@ -290,7 +290,7 @@ assert (constant[10:20] > bits_of_test.mean()).all()  # the middle
 assert constant[1:].min() > 2
 
 # %% [markdown]
-# (The last figure is {eq}`eq:floor`, the price of dequantisation noise on a certain pixel. This flow pays a twentieth of a bit less: several couplings
+# (The last number printed is {eq}`eq:floor`, the price of dequantisation noise on a certain pixel. This flow pays a twentieth of a bit less: several couplings
 # can bend the noise.)
 #
 # {cite:t}`nalisnick2019know` explain the effect for flows of constant volume by the mean and variance of a set, and the curvature of the model's density.
@@ -395,7 +395,7 @@ assert judged["Fashion-MNIST test"][1] > 0.05
 # The one-sided rule rejects almost none of the digits. The two-sided rule rejects most of the typeset digits, and few of
 # the sampled ones. The others pass because clothes differ so much: some need as few bits as a digit.
 #
-# The mean of ten images varies less, and then digits are found out. Blurred images still pass, because their bits are those of clothes. To be typical in one
+# The mean of ten images varies less, and then digits are rejected. Blurred images still pass, because their bits are those of clothes. To be typical in one
 # number is a necessary condition, and a weak one. (About one in ten test images is rejected, too. The threshold comes from 200 training
 # images and the share from 100, so much of the excess over one in twenty may be chance. And the flow was trained on the images that set the threshold.)
 #
@@ -478,7 +478,7 @@ for name, (log_prob, samples) in models.items():
     score = bits_per_dim(log_prob, shape).mean().item()
     sheets[f"{name}\n{score:.2f} bits/dim"] = samples
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Four models, their bits/dim on test images, and ten samples of each. None is chosen. (After {cite:t}`theis2016note`.)", "name": "fig-mixtures"}, "image": {"alt": "Four rows of ten images, each with its score. The flow: rough clothes. One per cent flow and 99 noise, with hardly more bits: grains of noise. One per cent noise and 99 copies, with by far the most bits: real clothes. One per cent flow and 99 copies, with as few as the second: real clothes."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Four models, their bits/dim on test images, and ten samples of each. None was selected by hand. (After {cite:t}`theis2016note`.)", "name": "fig-mixtures"}, "image": {"alt": "Four rows of ten images, each with its score. The flow: rough clothes. One per cent flow and 99 noise, with hardly more bits: grains of noise. One per cent noise and 99 copies, with by far the most bits: real clothes. One per cent flow and 99 copies, with as few as the second: real clothes."}}
 plot_rows(sheets)
 plt.show()
 
@@ -491,9 +491,10 @@ assert lost < 0.005 * -log_p.mean()
 # nor do samples tell the likelihood. This may hold for models of one kind, too. In chapter {ref}`pixelrnn-results`
 # the Pixel RNN of the best likelihood does not have the smoothest samples. Those of the Row LSTM are smoother by two standard errors, in one run of each.
 #
-# Diffusion models show the same at full size. {cite:t}`ho2020ddpm` trained one network in two ways. Trained on the variational bound, it reached
-# 3.70 bits/dim on CIFAR-10, against 3.75. A reweighted loss, which neglects fine detail, gave the better samples by
-# far: a Fréchet Inception distance of 3.2 against 13.5. It compares features of samples with those of real images, and lower is better. {cite:t}`kingma2021vdm` optimise the bound alone and reach 2.65 bits/dim.
+# Diffusion models show the same at full size. {cite:t}`ho2020ddpm` trained one network in two ways. On the variational
+# bound it reached 3.70 bits/dim on CIFAR-10. On a reweighted loss, which neglects fine detail, it reached 3.75, but its
+# samples were far better. Their Fréchet Inception distance was 3.2, against 13.5 for the bound. This distance compares
+# features of samples with those of real images; lower is better. {cite:t}`kingma2021vdm` optimise the bound alone and reach 2.65 bits/dim.
 #
 # ## Summary
 #

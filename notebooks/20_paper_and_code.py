@@ -481,8 +481,8 @@ plt.show()
 #
 # Does any of this matter for the score? `workflow/ablation.yaml` takes the preset `paper` and changes one thing at a time.
 # First come the fields above that can affect a likelihood, one by one and then all together, as in the preset
-# `official`. (`num_blocks` is 1 in every run.) Then come the logit as printed and the norm of appendix E. A norm that neither has follows, and two choices that the paper leaves open.
-# Then parts of both presets are left out or changed. (A network that sees $h$ alone has no ReLU before its first
+# `official`. (`num_blocks` is 1 in every run.) Then come the logit as printed and the norm of appendix E. Next come a
+# norm that neither paper nor code has, and two choices that the paper leaves open. Then parts of both presets are left out or changed. (A network that sees $h$ alone has no ReLU before its first
 # convolution. Without skips $s$ and $t$ are read from the end of the trunk.) The last two variants have a part of a later
 # model, Glow's learned mixing of channels, which chapter {ref}`your-turn` builds. These runs have been recorded, as settings for `nvp train configs/ablation/base.yaml --set ...`:
 
@@ -532,8 +532,8 @@ display(
 #
 # When is a difference more than chance? Two runs of *one* configuration with two seeds differ too, as the baseline below
 # shows. So the runs are compared in pairs of the same seed. Both runs of a pair see the same images in the same order
-# with the same noise. They start from the same weights where shapes agree, unless a first layer of another size shifts all later draws: of the variant without mask channel
-# and of that without $-h$. Eight variants ran later, on another processor, which alone moves a loss by some thousandths. Let $d_i$ be the test bits/dim of a variant
+# with the same noise. They start from the same weights where shapes agree. Two variants are exceptions, the one without
+# mask channel and the one without $-h$: their first layer has another size, which shifts all later draws. Eight variants ran later, on another processor, which alone moves a loss by some thousandths. Let $d_i$ be the test bits/dim of a variant
 # minus those of the baseline, for seed $i$ of $n$. Their mean and its standard error are
 #
 # $$
@@ -912,9 +912,9 @@ for num_blocks in (0, 2):
 # ```{solution-start} ex-halfway
 # :class: dropdown
 # ```
-# We correlate the ranks of paired mean differences of the training loss. A figure near 1 says that the order was settled by the middle of *this*
+# We correlate the ranks of paired mean differences of the training loss. A number near 1 says that the order was settled by the middle of *this*
 # budget. Ten times the steps need not keep it, because the learning rate falls in the last part of each run. The second
-# figure is the median ratio of a gap at the end to the gap halfway.
+# number is the median ratio of a gap at the end to the gap halfway.
 
 
 # %%

@@ -144,9 +144,9 @@ pictures.plot_saturation(x, curves, [math.sqrt(N - 1) for N in (4, 16, 64)])
 plt.show()
 
 # %% [markdown]
-# So no $x$ has a latent beyond $\sqrt{N - 1}$. With its true derivative the density that this map gives to $x$ has the
-# mass that the prior puts between the bounds. With the derivative that training uses, $1/\varsigma$, which falls
-# only like $1/|x|$, it has *infinite* mass: each factor of ten in the range adds the same amount. A number computed
+# So no $x$ has a latent beyond $\sqrt{N - 1}$. This map gives $x$ a density. By the true derivative, its mass is the
+# mass of the prior between the bounds. By the derivative that training uses, $1/\varsigma$, its mass is *infinite*. For
+# $1/\varsigma$ falls only like $1/|x|$, so each factor of ten in the range adds the same mass. A number computed
 # in training mode is no likelihood of anything.
 
 # %% tags=["hide-input"]
@@ -208,9 +208,9 @@ assert round(score_of[2] - score_of[40], 1) == 0.6
 # \tilde\sigma^2_{k+1} &= \rho\, \tilde\sigma^2_k + (1 - \rho)\, \hat\sigma^2_k ,
 # $$ (eq:running)
 #
-# with the batch's own $\hat\mu_k$, $\hat\sigma^2_k$. The left side normalises. Gradients pass through $\hat\mu_k$ and
-# $\hat\sigma_k^2$ alone: the past is a constant. Appendix E says that the CIFAR-10 model was trained so, since it allows
-# very small batches. It gives no value of $\rho$, the "momentum"; ours is 0.9. In the package this is
+# with the batch's own $\hat\mu_k$, $\hat\sigma^2_k$. The layer normalises by the left sides. Gradients pass through $\hat\mu_k$ and
+# $\hat\sigma_k^2$ alone: the past is a constant. Appendix E says that the CIFAR-10 model was trained in this way, which
+# allows very small batches. It gives no value of $\rho$, the "momentum"; ours is 0.9. In the package this is
 # `norm_running_average`, for the norms between couplings alone. As a layer:
 
 
@@ -366,8 +366,8 @@ cosine = F.cosine_similarity(reference, other, dim=0).item()
 assert 0.5 < cosine < 0.99
 
 # %% [markdown]
-# With such a past the gradient is quieter. In batches of 2 and 8 it is also less biased, in batches of 32 more. A bias stays that no batch size removes: with all
-# images, too, the two gradients point in different directions. Does training profit? The next table has two short
+# With such a past the gradient has less noise. In batches of 2 and 8 its bias is smaller, too; in batches of 32 it is
+# larger. Some bias remains at any batch size: even with all images the two gradients point in different directions. Does training profit? The next table has two short
 # runs with two images in a batch, alike except for the norm.
 
 # %% tags=["hide-input"]
@@ -444,7 +444,7 @@ assert lag["at the end"] < lag["halfway"]
 # training loss is fine. So `nvp train` logs two numbers for held-out images, by evaluation mode and by batch
 # statistics. Only the first is a likelihood, but when the two part, something is wrong with the moments.
 #
-# How much can hang on it? Take the moments of the recorded run away: set every mean to 0 and every variance to 1, as if
+# How much can a score depend on the moments? Take the moments of the recorded run away: set every mean to 0 and every variance to 1, as if
 # new. Then let it find them again in two ways, by moving averages and by re-estimation.
 
 
@@ -506,7 +506,7 @@ assert again[8] < min(moving_bits[40], as_recorded + 0.1)
 # * In evaluation mode batch norm is a diagonal bijection with log-determinant {eq}`eq:batch-norm`. In training mode it is a
 #   map of the batch with determinant 0; as a map of a single image it is not onto. A score in training mode is not
 #   a likelihood.
-# * Running averages with a good past make gradients quieter, by a gradient that is not quite the true one. In a short run
+# * Running averages with a good past reduce the noise of the gradient, but it is not quite the true gradient. In a short run
 #   with two images a batch the training loss came closer to the held-out score, which did not improve.
 # * With the moments of a new model a trained one needs hundreds of bits/dim. Eight images nearly restore them. Moving averages that lag cost a small model 0.2.
 #

@@ -8,7 +8,7 @@
 
 # %% [markdown]
 # (training-them)=
-# # Training them: what closed the gap
+# # Training: what closed the gap
 #
 # Our first runs fell short of the papers by much more than the recorded ones do. The architectures stayed the same. What
 # closed the gap? This appendix writes the optimiser out, checks it against the package, and compares budgets, optimisers and
@@ -288,7 +288,7 @@ assert values["Muon"].min() > 0.5
 assert 8.5 < 1 / values["gradient descent"].min() < 9.5
 
 # %% [markdown]
-# The smallest direction of the gradient is nine times as short as the largest. Muon leaves less than a factor of two between them.
+# The smallest direction of the gradient is a ninth as long as the largest. Muon leaves less than a factor of two between them.
 #
 # ## In the page
 #
@@ -374,7 +374,7 @@ worst = max(score for name, (_, score) in results.items())
 assert worst - min(scores.values()) > 0.5
 
 # %% [markdown]
-# One seed does not tell. With the best of three rates each, the curves stay close for most of the run, and Muon ends less
+# One seed does not show which optimiser is better. With the best of three rates each, the curves stay close for most of the run, and Muon ends less
 # than 0.2 bits/dim ahead. The choice of the rate matters more: it is worth over half a bit. So beside a badly chosen rate
 # any optimiser looks good. A step of Muon also costs more: fifteen small matrix products for each kernel. This page compares flows at
 # equal steps, and the trials of PixelCNNs below at equal minutes.
@@ -488,7 +488,7 @@ for rates, lead, default in (
 # %% [markdown]
 # The second and the third run of Adam and of Muon computed in float32, all others in bfloat16. So two of the three pairs of Muon and Adamax differ in precision, too.
 #
-# Are equal images equal work? We count the multiplications of one step on clothes, under either optimiser:
+# Are equal images equal work? We count the multiplications of one step on Fashion-MNIST, under either optimiser:
 
 # %% tags=["hide-input"]
 base = repository_root() / "configs/ablation/optimisers-fashion-mnist.yaml"
@@ -536,7 +536,7 @@ figures.show_table(
 )
 
 # %% [markdown]
-# In these trials the first and the last convolution still went by Adam, and the rate was constant.
+# In these trials the first and the last convolution were still trained by Adam, and the rate was constant.
 # At equal size Muon led by two nats over Adam all the same. A wider net did not lead yet. At eight times the better
 # rate Muon diverged. Other trials of Adam, three rates and two batch sizes in all, are in `results/trials-pixelrnn.csv`. All have $\beta_2 = 0.999$, no
 # warm-up and one seed. A better tuned Adam may be closer.
@@ -684,7 +684,7 @@ figures.show_table(
 # %% [markdown]
 # (These are nats on 2,000 images of each kind, so they differ from the table above.) With a decay of 0.1 the training loss rose
 # and that of validation fell, a little. Every trial had decay or dropout, and three of the four were stopped early: take it
-# as a hint. Three times as much, at twice the rate, was too much. So was **dropout** {cite}`tompson2015dropout` of one map in ten: the narrow network lost more than it could gain. A direction needs no
+# as a hint. A decay of 0.3, at twice the rate, was too much. So was **dropout** {cite}`tompson2015dropout` of one map in ten: the narrow network lost more than it could gain. A direction needs no
 # decay, since its length has no effect.
 #
 # ## Trials of the flow
@@ -710,8 +710,9 @@ figures.show_table(
 
 # %% [markdown]
 # Two changes stand out: scales of the tanh that start at 1 and learn ten times faster, and a higher rate. The first is a pair of changes, and the
-# trial cannot separate them. The ablation cannot, either. For the start alone, on other images, section {ref}`ablation` has +0.02 bits/dim, which is
-# worse, with a standard error of 0.04. From three seeds the 95% interval is −0.17 to +0.20. It still holds the whole gain, −0.14.
+# trial cannot separate them. The ablation changed the start alone, on other images: section {ref}`ablation` has +0.02 ±
+# 0.04 bits/dim, which is slightly worse. Its 95% interval, −0.17 to +0.20 from three seeds, contains the whole gain of
+# the pair, −0.14. So the ablation does not decide.
 
 # %% tags=["remove-cell"]
 (start,) = (
@@ -759,8 +760,8 @@ figures.show_table(
 # ## Summary
 #
 # * Muon moves kernels equally along all directions, and weight-normalised directions by an angle.
-# * On digits, Muon brought a PixelCNN to Adam's best score with 13% of the images at most: one rate and one seed of each.
-# * Beside Adam at a good rate, Muon was 0.15 bits/dim ahead on clothes and 0.17 in colour, after 400 steps of a flow: means of three seeds.
+# * On binarised MNIST, Muon brought a PixelCNN to Adam's best score with 13% of the images at most: one rate and one seed of each.
+# * Beside Adam at a good rate, Muon was 0.15 bits/dim ahead on Fashion-MNIST and 0.17 on CIFAR-10, after 400 steps of a flow: means of three seeds.
 # * Short trials hint that weight decay helps a run that overfits.
 # * A comparison of optimisers needs the rates that were tried, the seeds, and the budget.
 #
@@ -890,8 +891,8 @@ assert abs(omega.norm() / start - (1 + 0.02**2) ** 500) < 0.01
 # \frac{\operatorname{var}(\bar w)}{V} = \frac{1 - d}{1 + d} \cdot \frac{1 + d \varphi}{1 - d \varphi} .
 # $$
 #
-# The average calms the steepest direction a hundredfold, and the flattest by half. The falling rate calms the steep ones less, and the
-# flattest as much. But the loss of a network is no parabola. The average of weights that lie far apart need not be a good network, and a low rate
+# The average divides the variance by about 100 in the steepest direction and by 2 in the flattest. The falling rate
+# reduces it less in the steep directions, and as much in the flattest. But the loss of a network is no parabola. The average of weights that lie far apart need not be a good network, and a low rate
 # keeps them closer together. So we do both.
 
 

@@ -137,8 +137,8 @@ plt.show()
 # %% [markdown]
 # The forward fit covers both modes, and the gap between them. The reverse fit finds one mode, and which one depends
 # on its start. So maximum likelihood **covers**: a model that is too small spreads, and some of its samples fall
-# where there are no data. A method that only asks whether samples are convincing has the opposite temptation, to
-# forget. With an optimal discriminator a GAN minimises the Jensen-Shannon divergence, a symmetrised version of the
+# where there are no data. A method that only asks whether samples are convincing tends to the opposite error: it leaves
+# places out. With an optimal discriminator a GAN minimises the Jensen-Shannon divergence, a symmetrised version of the
 # two {cite}`goodfellow2014gan`.
 #
 # ## Bits are file lengths
@@ -249,7 +249,8 @@ print(f"noise, by the histogram of our images: {8 + extra:.1f} bits/dim")
 #
 # **A mixture** has eight sets of such tables, each for images of one kind, and $P(x) = \sum_k \pi_k P_k(x)$. (A
 # set adds 1/8 where {eq}`eq:histograms` adds 1.) The
-# kinds are found by hard expectation-maximisation. Start at the nearest of eight images. Then move each image to the
+# kinds are found by hard expectation-maximisation. At first each image belongs to the nearest of eight chosen images.
+# Then move each image to the
 # set that finds it most probable, a few times. One kind is the first model.
 
 
@@ -333,7 +334,7 @@ for name, (size, bits) in models.items():
 header = ["model", "parameters", "training", "test", "difference"]
 figures.show_table(header, rows)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test images, and ten samples of each of three models. None is chosen.", "name": "fig-more-baselines"}, "image": {"alt": "Four rows of ten images. Test images: clothes. One for each pixel: noise in the shape of a vague shirt. A mixture: grainy noise in the shapes of shirts, trousers, shoes. Gaussian: blurred grey patches with stripes, some in the outline of a shirt or a dress."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test images, and ten samples of each of three models. None was selected by hand.", "name": "fig-more-baselines"}, "image": {"alt": "Four rows of ten images. Test images: clothes. One for each pixel: noise in the shape of a vague shirt. A mixture: grainy noise in the shapes of shirts, trousers, shoes. Gaussian: blurred grey patches with stripes, some in the outline of a shirt or a dress."}}
 generator = torch.Generator().manual_seed(2)
 plot_rows(
     {

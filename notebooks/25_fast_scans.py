@@ -12,7 +12,7 @@
 #
 # ```{admonition} In the paper
 # Sections 3.1, 3.2 and 3.5 of {cite:t}`oord2016pixelrnn` say what an LSTM layer computes, and that sampling is sequential.
-# How to compute it fast is our matter.
+# The fast implementation is ours.
 # ```
 #
 # The layers of {doc}`10_row_lstm` and {doc}`11_diagonal_bilstm` are written to be read. How does the package run them
@@ -121,7 +121,7 @@ by_diagonals = scan_diagonals(*scan).permute(0, 3, 1, 2)
 assert torch.allclose(by_pixels(layer, x), by_diagonals)
 
 # %% [markdown]
-# It must be so. The recurrence says which states each state is made of. An order of evaluation is right if every pixel comes
+# They must agree. The recurrence says which states each state is made of. An order of evaluation is right if every pixel comes
 # after its taps, and all right orders give the same. Which of three orders are right for which layer?
 
 # %% mystnb={"figure": {"caption": "The step in which a pixel is computed, in three orders.", "name": "fig-schedules"}, "image": {"alt": "Three boards of 5 by 5 numbers. By rows: all of row r have number r. By diagonals: r plus column, from 0 to 8. By pixels: 0 to 24 in reading order."}} tags=["hide-input"]

@@ -96,7 +96,7 @@ class TrainingConfig(Section):
     # The last share of the budget, in which the rate falls to 0.
     anneal: float = Field(default=0.0, ge=0, le=1)
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
-    early_stopping: bool = False  # keep the averaged weights that validation likes best
+    early_stopping: bool = False  # keep the averaged weights with the best validation score
     precision: Precision = Precision.AUTO
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     log_every: int = Field(default=50, ge=1)  # steps

@@ -120,7 +120,7 @@ def score_images(
 
 
 def batches(number: int, batch_size: int) -> Iterator[slice]:
-    """Slices that cover `number` images; a last one alone joins the others, for it has no variance.
+    """Slices that cover `number` images; a last one joins the others, as norms need two images.
 
     >>> list(batches(7, batch_size=3))
     [slice(0, 3, None), slice(3, 7, None)]

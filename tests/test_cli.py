@@ -119,7 +119,7 @@ def test_a_run_that_diverged_goes_on_as_its_message_says(home: Path) -> None:
     steady = ("--set", "training.steps=3")
     done(*f"{advised[1]}1e-4".split(), *steady)
     again = done(*f"{advised[1]}1e-2".split(), *steady)  # has nothing to do
-    assert again.startswith("nothing was trained, for the budget")
+    assert again.startswith("nothing was trained, because the budget")
     kept = yaml.safe_load((home / "run" / "config.yaml").read_text())
     assert kept["training"]["learning_rate"] == 1e-4
     changed = [leg.changed for leg in read_legs(RunFolder(home / "run"))]

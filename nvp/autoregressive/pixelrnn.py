@@ -53,7 +53,7 @@ class PixelRNN(ImageModel):
     def logits(self, images: Tensor) -> Tensor:
         """Log-probabilities of every level, (N, C, H, W, levels); uint8 in.
 
-        Those of a softmax are not normalised. Those of a mixture are, but for the mass that lies
+        Those of a softmax are not normalised. Those of a mixture are, except for the mass that lies
         outside of all levels.
         """
         return self.output.logits(self.parameters_of(self.check_images(images)))

@@ -149,7 +149,7 @@ def sample(
 
 @app.command()
 def record(
-    run_folder: Annotated[Path, typer.Argument(help="What `nvp train` wrote, finished or not")],
+    run_folder: Annotated[Path, typer.Argument(help="Run folder of `nvp train`, finished or not")],
     name: Annotated[
         str | None, typer.Option(help="Name of the entry [default: the run's name]")
     ] = None,

@@ -21,7 +21,7 @@ DataRoot = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:1; auto takes a GPU if there is one")]
 RunFolder = Annotated[
-    Path, typer.Argument(help="What `nvp train` wrote, or the name of a recorded run")
+    Path, typer.Argument(help="Run folder of `nvp train`, or name of a recorded run")
 ]
 Trust = Annotated[
     bool, typer.Option("--trust", help="Run the code of a model that this repository does not hold")

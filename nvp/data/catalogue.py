@@ -142,7 +142,7 @@ def _entry(name: str, known: Known, root: str | Path | None) -> Entry:
     elif data_root(root).joinpath(f".{name}{UNFINISHED}").is_dir():
         state, note = (
             "import unfinished",
-            "give the same command again, mended if it was refused: it goes on; or remove "
+            "repeat the import command, corrected if it was refused: it goes on; or remove "
             f".{name}{UNFINISHED}",
         )
     if damage:

@@ -68,7 +68,7 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
     def paper(cls, image_shape: tuple[int, int, int], **fields: Any) -> RealNVPConfig:
         """The model as the paper describes it.
 
-        Where the paper is silent the official code fills in, but for `first_kept`,
+        Where the paper is silent the official code fills in, except for `first_kept`,
         `channel_squeeze`, `undo_data_constraint` and `sample_batch_statistics`, which are ours.
         Two fields depart from the paper: the logit is the code's symmetric form, since the printed
         one is infinite at white (`logit="paper"` gives it); and the norm takes the moments of each

@@ -34,9 +34,9 @@ VECTOR_FLAGS = {
 def compiled(source: Path, what: str) -> bool:
     """Whether the operators of `source` can be called, as torch.ops.nvp_STEM.
 
-    No compiler, no operators: one line then says so, once, and calls them `what`. The variable
-    NVP_PLAIN=1 says no to all of them: to compare, to debug, and for what the operators lack, which
-    is second derivatives, the transforms of `torch.func`, and `torch.export`.
+    Without a compiler they cannot. One line then says so, once, and names them by `what`. The
+    variable NVP_PLAIN=1 says no to all of them: to compare, to debug, and for what the operators
+    lack, which is second derivatives, the transforms of `torch.func`, and `torch.export`.
     """
     return os.environ.get("NVP_PLAIN", "") != "1" and _build(source, what)
 

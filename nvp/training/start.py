@@ -60,7 +60,7 @@ def train(
         ended = _report(job, job.run())
     if spent:
         return (
-            "nothing was trained, for the budget of this run is spent: raise training.steps or "
+            "nothing was trained, because the budget of this run is spent: raise training.steps or "
             "training.minutes, or train the configuration in another --run-folder; it ended so: "
             f"{ended}"
         )
