@@ -117,7 +117,7 @@ def test_columns_examples_and_literal_text() -> None:
 
 
 def test_fields_have_their_defaults_and_comments() -> None:
-    from nvp.config import DataConfig, RunConfig
+    from nvp.config import DataConfig, Optimiser, RunConfig
     from nvp.data.importing.source import Picture
     from nvp.flows.config import RealNVPConfig
     from nvp.flows.realnvp import RealNVP
@@ -135,7 +135,10 @@ def test_fields_have_their_defaults_and_comments() -> None:
     assert picture[-1] == "* ``label: Label = None``"
     assert docstrings.skip_member(None, "attribute", "label", Picture.label, False, None)
     assert docstrings.fields(ImageModel, NAMES, "nvp.model.protocol")[0] == (
-        "* ``levels: int = 256``: number of values of a sub-pixel: 0..levels-1"
+        "* ``image_shape: tuple[int, int, int]``: (C, H, W)"
+    )
+    assert docstrings.fields(Optimiser, NAMES, "nvp.config")[1] == (
+        "* ``ADAMAX = 'adamax'``: of neither paper; later flows use it (Glow's code)"
     )
     assert docstrings.fields(RealNVP, NAMES, "nvp.flows.realnvp") == []  # those of the protocol
 

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -207,6 +208,8 @@ def test_vae_samples_have_latents_of_the_prior() -> None:
 def test_shapes_that_do_not_fit_are_refused(family: str) -> None:
     with pytest.raises(NVPError, match=r"z must be \(N, .*\), got \(4, 1, 2, 32\)"):
         fresh(family).decode(torch.randn(4, 1, 2, 32))
+    with pytest.raises(NVPError, match=r"z must be a torch.Tensor, got ndarray"):
+        fresh(family).decode(np.zeros((4, 8)))
     if family != "gaussian":
         with pytest.raises(NVPError, match="6x8 must be divisible by 4"):
             configuration(family, side=6)

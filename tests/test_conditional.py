@@ -16,6 +16,7 @@ from nvp import RealNVP, RealNVPConfig
 from nvp.errors import NVPError
 from nvp.flows.masks import Parity
 from nvp.flows.resnet import InputTreatment
+from nvp.model.labels import Labelled
 from nvp.runs.sheet import write_samples
 from nvp.testing import check_bijection
 
@@ -114,6 +115,9 @@ def test_negative_attributes_pass_the_rectifier() -> None:
         (torch.tensor([0, -1, 1, 2]), "labels must be in 0..2, there is a -1"),
         (torch.zeros(4), r"integers \(N,\) or vectors \(N, 3\), got torch.float32 \(4,\)"),
         (torch.zeros(4, 2), r"got torch.float32 \(4, 2\)"),
+        (CLASSES > 0, r"got torch.bool \(4,\)"),
+        (torch.zeros(4, 3, dtype=torch.complex64), r"got torch.complex64 \(4, 3\)"),
+        (torch.full((4, 3), torch.nan), "a label is not finite"),
     ],
 )
 def test_labels_that_do_not_fit(labels: Tensor | None, match: str, model: RealNVP) -> None:
@@ -127,6 +131,11 @@ def test_labels_that_do_not_fit(labels: Tensor | None, match: str, model: RealNV
     for call in calls:
         with refusal(match):
             call()
+
+
+def test_each_image_has_one_label() -> None:
+    with refusal("labels hold 4 for 3 images"):
+        Labelled(noise(3, 1, 8, 8), CLASSES)
 
 
 def test_labels_for_a_model_that_takes_none(lived, tmp_path: Path) -> None:

@@ -88,6 +88,15 @@ def test_the_least_temperature_leaves_no_chance_and_none_below_it_is_taken(case:
             model.sample(5, temperature=temperature, labels=labels)
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_a_model_of_damaged_weights_draws_no_black_images(case: str) -> None:
+    model = model_of(case).eval()
+    for weight in model.parameters():
+        torch.nn.init.constant_(weight, math.nan)
+    with refusal(r"is nan: look for weights or la"):
+        model.sample(2, labels=torch.zeros(2, dtype=torch.int64) if model.num_classes else None)
+
+
 BY_MUON, BY_RMSPROP = {"optimiser": "muon"}, {"optimiser": "rmsprop", "early_stopping": True}
 
 

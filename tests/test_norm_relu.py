@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.func import functional_call
 from torch.nn import functional as F
 
 from nvp.flows import norm_relu as operator
@@ -80,6 +81,17 @@ def test_layout_changes_no_bit() -> None:
 def test_one_value_a_channel_is_refused() -> None:
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         ShiftedBatchNorm(4).rectified(torch.zeros(1, 4, 1, 1, dtype=torch.bfloat16))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_plain_norm_has_second_derivatives(training: bool) -> None:
+    x, beta, _ = (a.detach().double().requires_grad_() for a in inputs(2))
+    norm = ShiftedBatchNorm(2).double().train(training)
+
+    def moved(x: Tensor, beta: Tensor) -> Tensor:
+        return functional_call(norm, {"beta": beta}, x)
+
+    assert torch.autograd.gradgradcheck(moved, (x, beta))
 
 
 def test_in_the_network_it_is_the_norm_and_a_rectifier(monkeypatch: pytest.MonkeyPatch) -> None:

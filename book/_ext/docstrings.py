@@ -110,7 +110,7 @@ def definition_list(rows: list[str], names: Namespace, module: str) -> list[str]
 
 
 def declared(cls: type) -> dict[str, tuple[str, str]]:
-    """Annotated names in the body of a class: the declaration, and the comment on it.
+    """Annotated names in the body of a class, and members of an enum: with the comment on each.
 
     A comment stands behind the field, or in full sentences on the lines above it.
     """
@@ -124,8 +124,13 @@ def declared(cls: type) -> dict[str, tuple[str, str]]:
     found = {}
     (body,) = (node.body for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
     for node in body:
-        if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
-            continue
+        match node:
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                pass
+            case ast.Assign(targets=[ast.Name(id=name)]) if issubclass(cls, Enum):
+                pass
+            case _:
+                continue
         above: list[str] = []
         line = node.lineno - 1
         while line in said and rows[line - 1].lstrip().startswith("#"):
@@ -133,12 +138,12 @@ def declared(cls: type) -> dict[str, tuple[str, str]]:
             line -= 1
         text = " ".join(above) if above and above[-1].endswith(".") else ""
         declaration = ast.unparse(node).partition(" = field(")[0]  # how, not what
-        found[node.target.id] = (declaration, said.get(node.end_lineno or 0, text))
+        found[name] = (declaration, said.get(node.end_lineno or 0, text))
     return found
 
 
 def fields(cls: type, names: Namespace, module: str) -> list[str]:
-    """A list of a class's fields: of configurations and records all, else those with a comment."""
+    """A list of a class's fields: all of what it is made of, else those with a comment."""
     said: dict[str, tuple[str, str]] = {}
     for base in reversed(cls.__mro__) if is_data(cls) else [cls]:  # models share the protocol's
         if base.__module__.startswith("nvp."):
@@ -159,7 +164,8 @@ def fields(cls: type, names: Namespace, module: str) -> list[str]:
 
 def is_data(cls: type) -> bool:
     """Whether the fields of a class are what it is made of."""
-    return issubclass(cls, BaseModel) or dataclasses.is_dataclass(cls) or hasattr(cls, "_fields")
+    kinds = BaseModel, Enum
+    return issubclass(cls, kinds) or dataclasses.is_dataclass(cls) or hasattr(cls, "_fields")
 
 
 def default_of(cls: type[BaseModel], name: str) -> str:
@@ -185,11 +191,8 @@ def process_docstring(
     if what in ("method", "attribute", "property"):
         module = name.rsplit(".", 2)[0]
     text = restructured(lines, names, module)
-    if what == "class" and inspect.isclass(obj):
-        if issubclass(obj, Enum):
-            text += ["Values: " + ", ".join(f"``{each.value}``" for each in obj) + ".", ""]
-        elif found := fields(obj, names, module):
-            text += [*found, ""]
+    if what == "class" and inspect.isclass(obj) and (found := fields(obj, names, module)):
+        text += [*found, ""]
     lines[:] = text
 
 
@@ -197,7 +200,7 @@ def process_signature(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str, returns: str
 ) -> tuple[str, str] | None:
     """Leave out signatures that say nothing, and those of classes whose fields are listed."""
-    listed = inspect.isclass(obj) and (issubclass(obj, Enum) or is_data(obj))
+    listed = inspect.isclass(obj) and is_data(obj)
     empty = what == "exception" or str(signature).startswith("(*args")
     return ("", "") if listed or empty else None
 

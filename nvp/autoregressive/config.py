@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
 from nvp.model.config import Depth, Family, ModelConfig, NoClasses, Width
-from nvp.model.protocol import ImageModel
+
+if TYPE_CHECKING:
+    from nvp.autoregressive.multiscale import MultiScalePixelRNN
+    from nvp.autoregressive.pixelrnn import PixelRNN
 
 
 class Kind(StrEnum):
@@ -56,7 +59,7 @@ class PixelRNNConfig(ModelConfig, family="pixelrnn"):
     num_components: Depth = 8  # of the mixture
     num_scales: Depth = 4  # standard deviations of each component, not sizes of the image
 
-    def build(self) -> ImageModel:
+    def build(self) -> PixelRNN:
         from nvp.autoregressive.pixelrnn import PixelRNN  # which is made from this class
 
         return PixelRNN(self)
@@ -83,7 +86,7 @@ class MultiScaleConfig(Family, family="multiscale_pixelrnn"):
     large: PixelRNNConfig
     width: Width = 32
 
-    def build(self) -> ImageModel:
+    def build(self) -> MultiScalePixelRNN:
         from nvp.autoregressive.multiscale import MultiScalePixelRNN  # which is made from this
 
         return MultiScalePixelRNN(self)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nvp.autoregressive.softmax import compiled, log_softmax_at
+from nvp.errors import NVPError
 from nvp.model.autocast import at_least_float32
 from nvp.model.dequantisation import dequantise, normal_noise, quantise, uniform_noise
 
@@ -153,6 +154,8 @@ def _choose(probabilities: Tensor, generator: torch.Generator | None) -> Tensor:
     """One index for each row of (N, K), by inverting the cumulative sum: one uniform each."""
     uniform = uniform_noise(probabilities[:, :1], probabilities.dtype, generator)
     reached = probabilities.cumsum(dim=-1)
+    if reached[:, -1].isnan().any():  # which would draw black
+        raise NVPError("a probability is nan: look for weights or labels that are not finite")
     # Rounding may leave the last sum below 1. A number above it takes the last index that has any
     # probability, which is the first to reach that sum.
     return ((reached <= uniform) & (reached < reached[:, -1:])).sum(dim=-1)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nvp.baselines.config import StridedConfig
 from nvp.model.config import Depth
-from nvp.model.dequantisation import device_of, normal_noise
+from nvp.model.dequantisation import as_levels, device_of, normal_noise
 from nvp.model.protocol import ImageModel, check_temperature, places
 
 
@@ -40,7 +40,7 @@ class DiffusionConfig(StridedConfig, family="diffusion"):
             raise ValueError(f"gamma_0 = {self.gamma_0} must be below gamma_1 = {self.gamma_1}")
         return self
 
-    def build(self) -> ImageModel:
+    def build(self) -> Diffusion:
         return Diffusion(self)
 
 
@@ -134,7 +134,7 @@ class Diffusion(ImageModel):
             e = self.network(z, gamma_t.expand(n))
             z = alpha_s / alpha_t * (z - sigma_t * share * e)
             z = z + temperature * sigma_s * share.sqrt() * self._noise(size, generator)
-        return to_levels(z / alpha_s, self.levels).round().clamp(0, self.levels - 1).byte()
+        return as_levels(to_levels(z / alpha_s, self.levels).round(), self.levels)
 
     def _uniform(self, n: int, generator: torch.Generator | None) -> Tensor:
         u = torch.rand(n, generator=generator, dtype=self.dtype, device=device_of(generator))

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from nvp.baselines.config import StridedConfig
 from nvp.errors import NVPError
 from nvp.model.config import Width
-from nvp.model.dequantisation import normal_noise
+from nvp.model.dequantisation import as_levels, normal_noise
 from nvp.model.protocol import ImageModel, check_latents, check_temperature
 
 SLOPE = 0.2  # of the leaky rectifiers
@@ -23,7 +23,7 @@ class GANConfig(StridedConfig, family="gan"):
 
     latent: Width = 64
 
-    def build(self) -> ImageModel:
+    def build(self) -> GAN:
         return GAN(self)
 
 
@@ -119,7 +119,7 @@ class GAN(ImageModel):
         """x = G(z) rounded to a level: (N, latent) -> uint8, (N, C, H, W)."""
         check_latents(z, (self.config.latent,))
         x = (self._generate(z.to(self.device, self.dtype)) + 1) * (self.levels - 1) / 2
-        return x.round().to(torch.uint8)
+        return as_levels(x.round(), self.levels)
 
     def _generate(self, z: Tensor) -> Tensor:
         """G(z) in [-1, 1], (N, C, H, W), of the type of z whatever G computes in."""

@@ -31,7 +31,7 @@ class GaussianConfig(ModelConfig, family="gaussian"):
     num_classes: NoClasses = 0
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
 
-    def build(self) -> ImageModel:
+    def build(self) -> Gaussian:
         return Gaussian(self)
 
     @model_validator(mode="after")

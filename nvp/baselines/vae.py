@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from nvp.baselines.config import StridedConfig
 from nvp.model.config import Width
-from nvp.model.dequantisation import normal_noise, uniform_noise
+from nvp.model.dequantisation import as_levels, normal_noise, uniform_noise
 from nvp.model.protocol import ImageModel, check_latents, check_temperature
 
 # Of s, in levels: from a twentieth, which puts all but 1e-4 of the mass on one level, to 22,000.
@@ -23,7 +23,7 @@ class VAEConfig(StridedConfig, family="vae"):
 
     latent: Width = 32
 
-    def build(self) -> ImageModel:
+    def build(self) -> VAE:
         return VAE(self)
 
 
@@ -104,13 +104,14 @@ class VAE(ImageModel):
 
         (N, latent) -> uint8, (N, C, H, W).
         """
+        check_temperature(temperature)
         check_latents(z, (self.config.latent,))
         mu, log_scale = self.pixels(z.to(self.device, self.dtype))
         if temperature:
             # Away from 0 and 1, where the logit is infinite.
             u = uniform_noise(mu, mu.dtype, generator).clamp(1e-6, 1 - 1e-6)
             mu = mu + temperature * log_scale.exp() * torch.logit(u)
-        return mu.round().clamp(0, self.levels - 1).to(torch.uint8)
+        return as_levels(mu.round(), self.levels)
 
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation of q(z | x), each (N, latent). uint8 in."""

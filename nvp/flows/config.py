@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -13,7 +13,9 @@ from nvp.flows.preprocess import LogitForm
 from nvp.flows.prior import PriorName
 from nvp.flows.squeeze import SqueezeOrder
 from nvp.model.config import ModelConfig, Width
-from nvp.model.protocol import ImageModel
+
+if TYPE_CHECKING:
+    from nvp.flows.realnvp import RealNVP
 
 
 class RealNVPConfig(ModelConfig, family="realnvp"):
@@ -55,7 +57,7 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
     weight_scale_l2: float = Field(default=5e-5, ge=0)
     prior: PriorName = PriorName.GAUSSIAN
 
-    def build(self) -> ImageModel:
+    def build(self) -> RealNVP:
         from nvp.flows.realnvp import RealNVP  # which is made from this class
 
         return RealNVP(self)
@@ -72,9 +74,10 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
         `channel_squeeze`, `undo_data_constraint` and `sample_batch_statistics`, which are ours.
         Two fields depart from the paper: the logit is the code's symmetric form, since the printed
         one is infinite at white (`logit="paper"` gives it); and the norm takes the moments of each
-        batch, where appendix E has running averages for CIFAR-10 (`norm_running_average`). Sizes
-        default to the paper's: of 32x32 to those for CIFAR-10; ImageNet has others
-        (configs/imagenet32.yaml).
+        batch, where appendix E has running averages for CIFAR-10 (`norm_running_average`). Scales,
+        blocks and maps follow the height: 64 and 32 have the paper's (32 those of CIFAR-10;
+        configs/imagenet32.yaml has others). For any other the paper gives none. It then has 2
+        scales, 2 blocks and 32 maps, which are few for large images.
         """
         return cls.model_validate({"preset": "paper", "image_shape": image_shape, **fields})
 
@@ -120,8 +123,9 @@ Preset = Literal["paper", "official"]
 def preset_fields(preset: Preset, image_shape: tuple[int, int, int]) -> dict[str, Any]:
     """The fields that a preset sets; the others keep their defaults.
 
-    Blocks, maps and scales are those of section 4.1. For 64x64 it names no maps, and we read those
-    of ImageNet 32x32 as meant for both; for 28x28 all are ours, since it has no such data set.
+    For the heights 32 and 64 blocks, maps and scales are those of section 4.1. For 64x64 it names
+    no maps, and we read those of ImageNet 32x32 as meant for both. For any other height all are
+    ours, since it has no such data set.
     """
     paper: dict[str, Any] = {"num_scales": 2, "num_blocks": 2, "width": 32}
     if image_shape[1] == 64:

@@ -18,8 +18,14 @@ from nvp.flows.masks import Half, Parity
 from nvp.flows.preprocess import Logit
 from nvp.flows.resnet import CouplingNet, InputTreatment, TrunkNet, remove_weight_norm
 from nvp.flows.squeeze import squeeze, unsqueeze
-from nvp.model.dequantisation import LEVELS, dequantise, quantise, uniform_noise
-from nvp.model.protocol import ImageModel, batch_statistics, check_count, check_temperature
+from nvp.model.dequantisation import LEVELS, as_levels, dequantise, quantise, uniform_noise
+from nvp.model.protocol import (
+    ImageModel,
+    batch_statistics,
+    check_count,
+    check_temperature,
+    check_tensor,
+)
 from nvp.model.roles import Role, parameter_roles
 
 
@@ -259,7 +265,7 @@ class RealNVP(ImageModel):
         logits, _ = self.flow.inverse(z.to(self.device, self.dtype), y)
         if self.config.undo_data_constraint:
             return quantise(self.logit.inverse(logits)[0])
-        return (torch.sigmoid(logits) * 255).to(torch.uint8)  # truncated, as in the official code
+        return as_levels(torch.sigmoid(logits) * 255)  # rounded down, as in the official code
 
     def latents_by_scale(self, z: Tensor) -> list[Tensor]:
         """z in image layout -> [z^1 (finest), ..., z^L (coarsest)] of eq 16."""
@@ -271,6 +277,7 @@ class RealNVP(ImageModel):
         return self.logit(dequantise(images, uniform_noise(images, self.dtype, generator)))
 
     def _check_latents(self, z: Tensor) -> None:
+        check_tensor("z", z)
         channels, factor = self.image_shape[0], 2 ** (self.config.num_scales - 1)
         sides = z.shape[2:]
         fits = z.ndim == 4 and z.shape[1] == channels and all(s and s % factor == 0 for s in sides)

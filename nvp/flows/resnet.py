@@ -95,6 +95,7 @@ class ShiftedBatchNorm(nn.Module):
             x,
             self.running_mean,
             self.running_var,
+            weight=torch.ones_like(self.beta),  # without one PyTorch has no second derivative
             bias=self.beta,
             training=self.training,
             momentum=self.momentum,

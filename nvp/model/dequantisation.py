@@ -56,7 +56,16 @@ def dequantise(images: Tensor, noise: Tensor, levels: int = LEVELS) -> Tensor:
 
 def quantise(x: Tensor, levels: int = LEVELS) -> Tensor:
     """Undo `dequantise`: the level, uint8, in whose interval x lies, or else the nearest level."""
-    return (levels * x).floor().clamp(0, levels - 1).to(torch.uint8)
+    return as_levels(levels * x, levels)
+
+
+def as_levels(values: Tensor, levels: int = LEVELS) -> Tensor:
+    """Numbers rounded down to a level, uint8 in 0..levels-1; raises `NVPError` where one is nan."""
+    if values.isnan().any():  # which would be drawn black
+        raise NVPError(
+            "a value of an image is nan: look for weights or latents that are not finite"
+        )
+    return values.clamp(0, levels - 1).to(torch.uint8)
 
 
 def logit(x: Tensor, alpha: float, slope: float) -> tuple[Tensor, Tensor]:

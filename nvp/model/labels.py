@@ -23,6 +23,12 @@ class Labelled:
     images: Tensor
     labels: Tensor
 
+    def __post_init__(self) -> None:
+        if len(self.images) != len(self.labels):
+            raise NVPError(
+                f"labels hold {len(self.labels)} for {len(self.images)} images: pass one for each"
+            )
+
     def __len__(self) -> int:
         return len(self.images)
 
@@ -63,9 +69,13 @@ def check_labels(labels: Tensor | None, number: int, num_classes: int) -> None:
     if labels.ndim == 0 or len(labels) != number:
         count = len(labels) if labels.ndim else "a single number"
         raise NVPError(f"labels hold {count} for {number} images: pass one for each image")
-    if labels.ndim == 2 and labels.shape[1] == num_classes:
+    is_vector = labels.ndim == 2 and labels.shape[1] == num_classes
+    if is_vector and not labels.is_complex():
+        if not labels.isfinite().all():
+            raise NVPError("a label is not finite: mend the vectors, or leave their images out")
         return
-    if labels.ndim != 1 or labels.is_floating_point():
+    has_classes = not (labels.is_floating_point() or labels.is_complex())
+    if labels.ndim != 1 or not has_classes or labels.dtype is torch.bool:
         raise NVPError(
             f"labels must be integers (N,) or vectors (N, {num_classes}), got {labels.dtype} "
             f"{tuple(labels.shape)}: the model has model.num_classes = {num_classes}"

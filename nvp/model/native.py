@@ -36,7 +36,7 @@ def compiled(source: Path, what: str) -> bool:
 
     Without a compiler they cannot. One line then says so, once, and names them by `what`. The
     variable NVP_PLAIN=1 says no to all of them: to compare, to debug, and for what the operators
-    lack, which is second derivatives, the transforms of `torch.func`, and `torch.export`.
+    lack: second derivatives, `grad` and `jacrev` of `torch.func`, and `torch.export`.
     """
     return os.environ.get("NVP_PLAIN", "") != "1" and _build(source, what)
 

@@ -37,7 +37,7 @@ class ImageModel(nn.Module, ABC):
     labels that do not fit.
     """
 
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, int, int]  # (C, H, W)
     levels: int = 256  # number of values of a sub-pixel: 0..levels-1
     num_classes: int = 0  # number of classes or attributes K; 0: unconditional
     likelihood: Likelihood = "bound"  # kind of `log_prob`; "none": it raises `NVPError`
@@ -145,9 +145,9 @@ class ImageModel(nn.Module, ABC):
         Raises `NVPError` unless they are uint8, (N > 0, C, H, W) and within the levels.
         """
         if not isinstance(images, Tensor):
+            how = "images.to('cpu')" if hasattr(images, "to") else "torch.from_numpy"
             raise NVPError(
-                f"images must be a torch.Tensor, got {type(images).__name__}: convert a NumPy "
-                "array by torch.from_numpy"
+                f"images must be a torch.Tensor, got {type(images).__name__}: make one by {how}"
             )
         if images.dtype != torch.uint8:
             raise NVPError(
@@ -259,8 +259,15 @@ def check_count(what: str, number: int) -> None:
         raise NVPError(f"{what} must be at least 1, got {number}")
 
 
+def check_tensor(what: str, x: object) -> None:
+    """Raise `NVPError` unless `x` is a tensor."""
+    if not isinstance(x, Tensor):
+        raise NVPError(f"{what} must be a torch.Tensor, got {type(x).__name__}")
+
+
 def check_latents(z: Tensor, shape: tuple[int, ...]) -> None:
-    """Raise `NVPError` unless `z` is (N, *shape)."""
+    """Raise `NVPError` unless `z` is a tensor, (N, *shape)."""
+    check_tensor("z", z)
     if tuple(z.shape[1:]) != shape:
         sides = ", ".join(map(str, ("N", *shape)))
         raise NVPError(f"z must be ({sides}), got {tuple(z.shape)}")

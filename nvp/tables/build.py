@@ -51,7 +51,7 @@ FIGURES = (
 )
 
 
-def table(name: str, *, roles: bool = False, root: Path | None = None) -> Table:
+def table(name: str, *, roles: bool = False, root: str | Path | None = None) -> Table:
     """The table `name`, one of `NAMES`, from the ledger as it is now.
 
     Citations are links or, for the book, `roles`.

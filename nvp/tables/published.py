@@ -132,9 +132,9 @@ class Published(Section):
         return self
 
 
-def read_published(root: Path | None = None) -> Published:
+def read_published(root: str | Path | None = None) -> Published:
     """The published figures; `root` is `results/` by default."""
-    path = (root or results_root()) / "published.yaml"
+    path = Path(root or results_root()) / "published.yaml"
     try:
         return Published.model_validate(read_yaml(read(path).decode()))
     except ValueError as error:  # a `ValidationError` is one
