@@ -447,7 +447,7 @@ def nats_by_pixel(model, images):
     return -logs.gather(-1, images.long().unsqueeze(-1)).squeeze(-1)
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test digits, and below them the cost of each pixel by our best run, $-\\log p(x_i \\mid x_{<i})$. White: less than a hundredth of a nat.", "name": "fig-nats-maps"}, "image": {"alt": "Eight digits; below each a map that is white in the background and inside strokes, and dark along their outlines, darkest at the upper left ends of strokes."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test digits, and below them the cost of each pixel by our best run, $-\\log p(x_i \\mid x_{<i})$. White: less than a hundredth of a nat.", "name": "fig-nats-maps"}, "image": {"alt": "Eight digits; below each a map that is white in the background and yellow, which is cheap, on and around the strokes, with scattered green and a few dark blue pixels along their edges."}}
 some = sheet(best, best.files.real, 8)[4::8, :1] // 255  # 0 and 1
 costs = nats_by_pixel(best.load_model(), some)[:, 0]
 pixels.plot_nats_maps(255 * some, costs)

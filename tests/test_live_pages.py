@@ -357,13 +357,18 @@ def test_the_map_is_drawn_and_chosen_from(opened: Callable[..., Figure], browser
     assert far(places[0], FOUR[0, 0]) == 0
     assert far(places[2], FOUR[3, 0]) == 0
     assert far(places[3], FOUR[0, 0]) == 0  # half a turn of both angles
-    figure.click(".map")  # its middle is the corner of four places
+    figure.click(".map")  # its middle is the upper left corner of a picture
     angles = figure.value("['phi', 'psi'].map(n => +root.querySelector(`[name=${n}]`).value)")
-    assert angles == pytest.approx([157.5, 157.5], abs=2)
+    assert angles == [180, 180]
     figure.value("root.querySelector('[name=phi]').focus()")
     figure.press("ArrowRight")
-    assert figure.status.startswith(f"φ = {angles[0] + 1}°, φ′ = {angles[1]}°")
+    assert figure.status.startswith("φ = 185°, φ′ = 180°")
+    last = "[...root.querySelector('.map canvas').getContext('2d')"
+    last += ".getImageData(211, 211, 28, 28).data]"
+    before = figure.value(last)
     figure.click("button:last-child")
+    printed = figure.value(f"(dispatchEvent(new Event('beforeprint')), {last})")
+    assert printed != before  # at once
     figure.slide("phi", 0)
     figure.slide("psi", 0)
     fifth = load(EMBEDDED, "test", limit=5).images[4, 0]

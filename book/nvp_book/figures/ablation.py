@@ -29,7 +29,7 @@ def plot_norm(
 def plot_forest(
     comparisons: Sequence[Comparison], half_width: Callable[[Comparison], float]
 ) -> None:
-    """Differences to the baseline in test bits/dim, worst on top: a dot, its interval, each seed.
+    """Differences to the baseline in test bits/dim, best on top: a dot, its interval, each seed.
 
     An interval reaches `half_width` to both sides; those that do not meet 0 are filled.
     """
@@ -46,4 +46,4 @@ def plot_forest(
         ax.plot(each.differences, [y] * len(each.differences), "|", color=ORANGE, ms=9, mew=1.6)
     ax.set_yticks(range(len(ordered)), [each.variant.title for each in ordered])
     ax.tick_params(axis="y", length=0)
-    ax.set(xlabel="test bits/dim, minus those of the preset paper", ylim=(-0.6, len(ordered) - 0.4))
+    ax.set(xlabel="test bits/dim, minus those of the preset paper", ylim=(len(ordered) - 0.4, -0.6))

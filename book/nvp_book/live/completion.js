@@ -109,12 +109,12 @@ function buildCompletion(root) {
     return { canvas, label, card };
   });
   const status = make("p", { class: "status", role: "status" });
+  board.node.append(status);
   const time = make("p", { class: "time" });
   root.append(
     make("div", { class: "controls" }, pens, clear, digit, again),
     make("div", { class: "panels" }, board.node, map.node),
     make("div", { class: "drawings" }, ...cards.map(({ card }) => card)),
-    status,
     time,
   );
 

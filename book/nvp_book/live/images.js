@@ -14,7 +14,7 @@ function greyOf(value) {
 
 /**
  * The map: pictures at 8 x 8 pairs of angles, phi downwards, psi to the right, and a frame around
- * the pair that is shown. `place` gets the angles of a click, in degrees.
+ * the pair that is shown. `place` gets the angles of the picture that is clicked, in degrees.
  */
 function makeMap({ height, width }, place) {
   const [high, wide] = [height + GAP, width + GAP];
@@ -34,7 +34,7 @@ function makeMap({ height, width }, place) {
   svg.append(...frames);
   const node = make("div", { class: "map square" }, canvas, svg);
 
-  const angle = (share) => Math.round(((share * STEPS - 0.5 + STEPS) % STEPS) * (360 / STEPS));
+  const angle = (share) => clamp(Math.floor(share * STEPS), 0, STEPS - 1) * (360 / STEPS);
   onPress(node, (right, down) => place(angle(down), angle(right)));
 
   function mark(phi, psi) {
@@ -95,7 +95,8 @@ function buildImages(root) {
     redrawMap();
   };
   const angle = (label, name) => {
-    const range = { min: 0, max: 360, value: state[name], shown: (value) => `${value}°` };
+    // Steps that a finger can hit: images stand at 0 and 90 degrees.
+    const range = { min: 0, max: 360, step: 5, value: state[name], shown: (value) => `${value}°` };
     return slider(label, name, range, (value) => turn({ [name]: value }));
   };
   const phi = angle("Angle φ", "phi");
@@ -139,10 +140,9 @@ function buildImages(root) {
     make(
       "div",
       { class: "panels" },
-      panel("x = g(z)", make("div", { class: "picture square" }, picture)),
+      panel("x = g(z)", make("div", { class: "picture square" }, picture), status),
       panel("The manifold: φ downwards, φ′ to the right", map.node),
     ),
-    status,
     time,
   );
 
@@ -182,23 +182,29 @@ function buildImages(root) {
   let drawing = null;
   let seen = false;
   function drawTile() {
-    if (tile === STEPS * STEPS || !seen) return;
     const [row, column] = [Math.floor(tile / STEPS), tile % STEPS];
     const z = latentsAt((row * 360) / STEPS, (column * 360) / STEPS);
     map.paintTile(pixelsOf(flow, decode(flow, z).logits), row, column);
     tile++;
-    drawing = setTimeout(drawTile);
+  }
+  function drawTiles() {
+    if (tile === STEPS * STEPS || !seen) return;
+    drawTile();
+    drawing = setTimeout(drawTiles);
   }
   function redrawMap() {
     tile = 0;
     clearTimeout(drawing);
-    drawing = setTimeout(drawTile, REST);
+    drawing = setTimeout(drawTiles, REST);
   }
   new IntersectionObserver((entries) => {
     clearTimeout(drawing);
     seen = entries[entries.length - 1].isIntersecting;
-    drawing = setTimeout(drawTile, REST);
+    drawing = setTimeout(drawTiles, REST);
   }).observe(map.node);
+  window.addEventListener("beforeprint", () => {
+    while (tile < STEPS * STEPS) drawTile();
+  });
 
   draw();
 }

@@ -121,7 +121,7 @@ function makePanel(name, events) {
       handle.classList.toggle("is-chosen", which === chosen);
       const what = which === CENTRE ? "Mean of the Gaussian" : `Point ${which + 1}`;
       handle.setAttribute("transform", `translate(${toX(places[i][0])} ${toY(places[i][1])})`);
-      handle.setAttribute("aria-label", `${what} at ${pair(places[i])}; arrow keys move it`);
+      handle.setAttribute("aria-label", `${what} at ${pair(places[i])}; arrow keys move it, with Shift faster`);
     });
   }
 
