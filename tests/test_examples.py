@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from itertools import product
 from typing import Any
 
 import pytest
 import tiny
 import torch
-from pixels import all_images, counts, generator, noise, p_value, randomised
+from pixels import all_images, counts, generator, noise, p_value, perturb, randomised
 from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Normal
 from torch.func import jacrev
 
@@ -34,11 +33,10 @@ MODELS = {
     "gated-pixelcnn": {"family": "examples.gated_pixelcnn:GatedPixelCNNConfig", **GATED},
     "mixed-realnvp": {"family": "examples.mixed_realnvp:MixedRealNVPConfig", **MIXED},
 }
-Perturb = Callable[[nn.Module, float], None]
 
 
 @pytest.fixture
-def tarflow(perturb: Perturb) -> TarFlow:
+def tarflow() -> TarFlow:
     """In float64, with random weights and statistics: nothing is the identity."""
     torch.manual_seed(0)
     model = TarFlow(TarFlowConfig(image_shape=SHAPE, **SIZES)).double()
@@ -66,7 +64,7 @@ def test_the_flow_is_a_bijection(tarflow: TarFlow) -> None:
 
 
 @pytest.mark.parametrize("backwards", [False, True])
-def test_a_patch_depends_on_those_before_it_alone(backwards: bool, perturb: Perturb) -> None:
+def test_a_patch_depends_on_those_before_it_alone(backwards: bool) -> None:
     torch.manual_seed(1)
     block = Block(TarFlowConfig(image_shape=SHAPE, **SIZES), backwards=backwards).double()
     perturb(block, 0.1)
@@ -78,7 +76,7 @@ def test_a_patch_depends_on_those_before_it_alone(backwards: bool, perturb: Pert
     assert torch.equal(within != 0, torch.eye(8).bool().expand(6, 8, 8))
 
 
-def test_a_block_keeps_its_sums_in_full_under_autocast(perturb: Perturb) -> None:
+def test_a_block_keeps_its_sums_in_full_under_autocast() -> None:
     """Its network may multiply in bfloat16; log|det| is still that of the map it applied."""
     torch.manual_seed(1)
     block = Block(TarFlowConfig(image_shape=SHAPE, **SIZES), backwards=False)

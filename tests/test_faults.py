@@ -49,11 +49,11 @@ def test_a_second_run_in_one_folder_is_refused(pixel_home: Path) -> None:
     with locked(run):
         for each in (command, ("train", pixel_home / "tiny.yaml", *where)):
             assert f"is in use by process {os.getpid()} on " in fails(*each)
-    del before[run / LOCK]
+    del before[LOCK]
     assert before.items() <= content(run).items()
     done(*command)
     log = RunFolder(run).log  # whose rows stay as they were written
-    assert log.read_bytes().startswith(before[log])
+    assert log.read_bytes().startswith(before[log.name])
 
 
 def test_a_folder_that_stays_empty_is_removed(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from pixels import generator, noise
+from pixels import generator, lived, noise
 from tiny import refusal
 from torch import Tensor
 
@@ -52,7 +52,7 @@ def images(config: RealNVPConfig) -> Tensor:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_log_det_and_inverse_are_exact(name: str, lived) -> None:
+def test_log_det_and_inverse_are_exact(name: str) -> None:
     config = CONFIGS[name]
     # At a last scale of one pixel, half of the couplings have nothing to change.
     gradients = config.image_shape[1] > 2 ** (config.num_scales - 1)
@@ -64,7 +64,7 @@ def test_log_det_and_inverse_are_exact(name: str, lived) -> None:
 @pytest.mark.parametrize("which", [0, 1])  # what one keeps, the next one changes
 @pytest.mark.parametrize(("kind", "channels"), [("checkerboard", 1), ("channelwise", 4)])
 def test_one_coupling(
-    kind: str, channels: int, which: int, order: AffineOrder, scope: NormScope | None, lived
+    kind: str, channels: int, which: int, order: AffineOrder, scope: NormScope | None
 ) -> None:
     config = RealNVPConfig.paper((1, 4, 4), affine_order=order, norm_scope=scope, **SMALL)
     layer = getattr(lived(config).flow.scales[0], kind).bijections[which]
@@ -93,7 +93,7 @@ def test_one_coupling(
     ("num_scales", "shapes"),
     [(1, [(3, 8, 4)]), (2, [(6, 4, 2)] * 2), (3, [(6, 4, 2), (12, 2, 1), (12, 2, 1)])],
 )
-def test_latents_by_scale(order: SqueezeOrder, num_scales: int, shapes: list, lived) -> None:
+def test_latents_by_scale(order: SqueezeOrder, num_scales: int, shapes: list) -> None:
     sizes = {**SMALL, "num_scales": num_scales}
     model = lived(RealNVPConfig.paper((3, 8, 4), factor_out_squeeze=order, **sizes))
     x = images(model.config)
@@ -107,7 +107,7 @@ def test_latents_by_scale(order: SqueezeOrder, num_scales: int, shapes: list, li
     assert torch.equal(latents[0], expected)
 
 
-def test_fully_convolutional(lived) -> None:
+def test_fully_convolutional() -> None:
     config = RealNVPConfig.paper((1, 8, 8), **SMALL)
     model = lived(config)
     z = torch.randn(2, 1, 16, 16, dtype=torch.float64)
@@ -122,7 +122,7 @@ def test_fully_convolutional(lived) -> None:
 @pytest.mark.parametrize(
     "shape", [(2, 1, 7, 8), (2, 1, 8, 6), (2, 3, 8, 8), (1, 8, 8), (1, 1, 0, 0)]
 )
-def test_latents_that_the_scales_cannot_halve(shape: tuple[int, ...], lived) -> None:
+def test_latents_that_the_scales_cannot_halve(shape: tuple[int, ...]) -> None:
     model = lived(RealNVPConfig.paper((1, 8, 8), num_scales=3, **SMALL))
     complaint = r"z must be \(N, 1, H, W\) with sides divisible by 4.*: crop or pad it"
     for use in (model.decode, model.latents_by_scale):
@@ -130,7 +130,7 @@ def test_latents_that_the_scales_cannot_halve(shape: tuple[int, ...], lived) -> 
             use(torch.zeros(shape))
 
 
-def test_tensors_follow_their_input_to_its_device_and_type(lived) -> None:
+def test_tensors_follow_their_input_to_its_device_and_type() -> None:
     model = lived(RealNVPConfig.paper((1, 4, 4), **SMALL)).float().to("meta")
     for mode in (True, False):
         z, log_det = model.train(mode).flow(images(model.config).float().to("meta"))

@@ -49,11 +49,10 @@ def test_the_ends_of_tanh_are_black_and_white() -> None:
 def test_a_gan_trains_without_a_score(gan: tuple[Path, Path], tmp_path: Path) -> None:
     run = Path(shutil.copytree(gan[0].parent / "run", tmp_path / "run"))
     changes = ("--set", "training.steps=3", "--set", "training.log_every=5")
-    result = tiny.nvp("train", "--resume", run, "--data-root", gan[0], *changes)
-    assert result.exit_code == 0
+    output = tiny.done("train", "--resume", run, "--data-root", gan[0], *changes)
     there = f"--data-root {gan[0]}"
     sample, record = f"nvp sample {run} --out samples.png {there}", f"nvp record {run} {there}"
-    assert result.output.endswith(f"no likelihood; next: {sample}, or {record}\n")
+    assert output.endswith(f"no likelihood; next: {sample}, or {record}\n")
     rows = read_log(run / "log.csv")
     assert [row["step"] for row in rows] == [1, 2, 3]
     for row in rows:
@@ -65,18 +64,14 @@ def test_a_gan_is_sampled_and_recorded_but_not_scored(
     gan: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, run = gan[0], gan[0].parent / "run"
-    result = tiny.nvp("evaluate", run, "--data-root", root)
-    assert result.exit_code == 2
-    (line,) = result.stderr.strip().splitlines()
+    line = tiny.fails("evaluate", run, "--data-root", root)
     assert line.startswith("nvp: a GAN has no likelihood, so it cannot be scored: look at what it")
     monkeypatch.setattr("nvp.ledger.enter.results_root", lambda: tmp_path)
-    recorded = tiny.nvp("record", run, "--data-root", root)
-    assert recorded.exit_code == 0
-    assert "a-gan: no likelihood, finished" in recorded.output
+    recorded = tiny.done("record", run, "--data-root", root)
+    assert "a-gan: no likelihood, finished" in recorded
     assert (tmp_path / "runs" / "a-gan" / "weights.safetensors").is_file()
     sheet = tmp_path / "sheet.png"
-    sampled = tiny.nvp("sample", run, "--out", sheet, "-n", 4, "--data-root", root)
-    assert sampled.exit_code == 0
+    tiny.done("sample", run, "--out", sheet, "-n", 4, "--data-root", root)
     assert sheet.is_file()
 
 

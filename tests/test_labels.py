@@ -149,22 +149,19 @@ def test_samples_have_the_classes_in_turn(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_command_line(labelled: Path, trained: Path, tmp_path: Path) -> None:
     where = ("--data-root", labelled)
-    result = tiny.nvp("evaluate", trained, *where)
-    assert result.exit_code == 0
-    assert result.output.splitlines()[-2].split()[-4:] == ["30", "│", "1", "│"]
+    output = tiny.done("evaluate", trained, *where)
+    assert output.splitlines()[-2].split()[-4:] == ["30", "│", "1", "│"]
     sheets = {}
     for name, options in {"all": (), "zero": ("--label", 0), "one": ("--label", 1)}.items():
         out = tmp_path / f"{name}.png"
-        result = tiny.nvp("sample", trained, "--out", out, "-n", 9, *options, *where)
-        assert result.exit_code == 0, result.output
+        tiny.done("sample", trained, "--out", out, "-n", 9, *options, *where)
         sheets[name] = np.array(Image.open(out))
     assert not np.array_equal(sheets["zero"], sheets["one"])
     # Three columns, one a class: the first is that of class 0 from the same noise.
     assert np.array_equal(sheets["all"][:, :12], sheets["zero"][:, :12])
     assert not np.array_equal(sheets["all"][:, 12:], sheets["zero"][:, 12:])
-    result = tiny.nvp("sample", trained, "--out", out, "--label", 3, *where)
-    assert result.exit_code == 2
-    assert "labels must be in 0..2" in result.output
+    line = tiny.fails("sample", trained, "--out", out, "--label", 3, *where)
+    assert "labels must be in 0..2" in line
 
 
 @pytest.mark.parametrize(("split", "number"), [("train", 60), ("test", 30)])

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from operator import attrgetter
 from typing import Any
 
+import pixels
 import pytest
 import torch
 from tiny import refusal
@@ -31,8 +32,7 @@ from nvp.runs.sheet import draw
 
 def noise(n: int = 200, shape: tuple[int, int, int] = (3, 8, 8), seed: int = 0) -> Tensor:
     """Images of uniform pixels, which no model can code in fewer than 8 bits per sub-pixel."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(256, (n, *shape), generator=generator, dtype=torch.uint8)
+    return pixels.noise(n, *shape, seed=seed)
 
 
 def fresh(**changes: Any) -> RealNVP:
@@ -303,11 +303,11 @@ def test_no_image_is_a_batch_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("running_average", [False, True])
-def test_batch_statistics_learn_nothing(running_average: bool, lived) -> None:
+def test_batch_statistics_learn_nothing(running_average: bool) -> None:
     config = RealNVPConfig.paper(
         (3, 8, 8), num_blocks=1, width=4, norm_running_average=running_average
     )
-    model = lived(config)
+    model = pixels.lived(config)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     moved = noise(20) // 4  # darker than what the statistics were taken from
     outside = evaluate(model, moved).bits_per_dim

@@ -10,7 +10,7 @@ import pytest
 import torch
 from node import evaluate
 from nvp_book import live
-from pixels import generator, randomised, reached
+from pixels import generator, perturb, randomised, reached
 from torch import Tensor, nn
 
 from nvp import PixelRNN, PixelRNNConfig, RealNVPConfig
@@ -194,7 +194,7 @@ def test_a_recorded_flow_is_better_than_a_gaussian(name: str) -> None:
     assert flow > gaussian.log_prob(fresh).mean() + 0.3  # nats per point
 
 
-def test_a_flow_of_ones_own_is_shown(perturb: Callable[..., None]) -> None:
+def test_a_flow_of_ones_own_is_shown() -> None:
     flow = ToyFlow(num_couplings=3, width=4)
     perturb(flow)
     points = torch.randn(70, 2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from node import evaluate
 from nvp_book import live
 from nvp_book.live import realnvp as live_images
 from PIL import Image
+from pixels import lived
 from torch import Tensor
 
 from nvp import RealNVP, RealNVPConfig
@@ -100,7 +100,7 @@ def test_the_flow_in_the_page_is_the_recorded_run() -> None:
     ],
 )
 def test_a_flow_of_any_size_is_that_of_pytorch(
-    shape: tuple[int, int, int], sizes: dict[str, Any], lived: Callable[..., RealNVP]
+    shape: tuple[int, int, int], sizes: dict[str, Any]
 ) -> None:
     # Through half precision, as the page carries the weights.
     model = lived(RealNVPConfig.paper(shape, **sizes)).float()

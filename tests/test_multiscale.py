@@ -12,9 +12,9 @@ from pixels import (
     all_images,
     config,
     generator,
-    leaks,
     moved_by_change,
     moved_by_gradient,
+    names,
     randomised,
 )
 from torch import Tensor
@@ -116,7 +116,7 @@ def test_causality_given_the_small_image(
     given = partial(large.parameters_of, biases=[b.detach() for b in biases(model, small)])
     monkeypatch.setattr(large, "parameters_of", given)
     for moved in (moved_by_change(large, trials=3), moved_by_gradient(large, trials=3)):
-        assert leaks(large, moved) == []
+        assert names(large, moved.triu()) == []  # nothing of a sub-pixel itself or a later one
         assert moved.any()
 
 

@@ -120,7 +120,7 @@ def test_recording_that_is_killed_leaves_an_entry_or_none(home: Path) -> None:
     after = content(fork / "results" / "runs" / "tiny")
     assert after.keys() == whole.keys()
     # The header of tensors is written in any order, and run.json has the checksum of that.
-    differing = {path.name for path in whole if whole[path] != after[path]}
+    differing = {name for name in whole if whole[name] != after[name]}
     assert differing <= {"run.json", "weights.safetensors"}
     again = load_tensors(RunFolder(fork / "results" / "runs" / "tiny").weights)[0]
     assert [key for key in tensors if not torch.equal(tensors[key], again[key])] == []
@@ -131,9 +131,9 @@ def test_recording_that_is_killed_leaves_an_entry_or_none(home: Path) -> None:
             table.write_text("old")
         kill_at_random(seconds, "tables", root=fork)
         for table in (fork / "results" / "tables").glob("*.md"):
-            assert table.read_bytes() in (b"old", tables[table])
+            assert table.read_bytes() in (b"old", tables[table.name])
     finish("tables", root=fork)
-    kept = {p: c for p, c in content(fork / "results" / "tables").items() if p.suffix == ".md"}
+    kept = {p: c for p, c in content(fork / "results" / "tables").items() if p.endswith(".md")}
     assert kept == tables
 
 

@@ -162,9 +162,9 @@ def flow(x: Array, official: bool, weights: Weights) -> tuple[Array, float]:
 
 
 @pytest.mark.parametrize("preset", ["paper", "official"])
-def test_a_real_nvp(preset: str, lived) -> None:
+def test_a_real_nvp(preset: str) -> None:
     sizes = {"num_scales": 2, "num_blocks": 2, "width": 2, "preset": preset}
-    model = lived(RealNVPConfig.model_validate({"image_shape": (3, 4, 4), **sizes}))
+    model = pixels.lived(RealNVPConfig.model_validate({"image_shape": (3, 4, 4), **sizes}))
     image = torch.randint(256, (1, 3, 4, 4), generator=torch.Generator().manual_seed(1))
     noise = torch.rand(image.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     x = (image[0].numpy() + noise[0].numpy()) / 256

@@ -9,6 +9,7 @@ import math
 
 import pytest
 import torch
+from pixels import lived, perturb
 from torch import Tensor, nn
 
 from nvp import RealNVP, RealNVPConfig
@@ -50,7 +51,7 @@ def test_first_values() -> None:
             assert all(coupling.scale.item() == start for coupling in of_type(model, kind))
 
 
-def test_l2_covers_magnitudes_and_checkerboard_scalars_but_not_channel_scalars(perturb) -> None:
+def test_l2_covers_magnitudes_and_checkerboard_scalars_but_not_channel_scalars() -> None:
     images = torch.full((2, 3, 8, 8), 99, dtype=torch.uint8)
     for preset in ("official", "paper"):
         model = small(preset)
@@ -80,7 +81,7 @@ def test_samples_are_shown_without_undoing_the_data_constraint() -> None:
         assert set(shown.unique().tolist()) <= expected
 
 
-def test_sampling_takes_the_statistics_of_the_sample_inside_the_nets(lived) -> None:
+def test_sampling_takes_the_statistics_of_the_sample_inside_the_nets() -> None:
     """As the code's sampling does; the norms of the couplings' outputs stay as they are."""
     model = lived(RealNVPConfig.official((1, 8, 8), num_blocks=0, width=4))
     kept = {name: value.clone() for name, value in model.state_dict().items()}

@@ -51,8 +51,7 @@ def test_training_goes_on_and_says_from_which_step(
 ) -> None:
     run = tmp_path / "run"
     command = ("train", "--resume", entry, "--run-folder", run, "--data-root", trained / "data")
-    result = tiny.nvp(*command, "--set", "training.steps=4")
-    assert result.exit_code == 0, result.output
+    tiny.done(*command, "--set", "training.steps=4")
     assert [row["step"] for row in read_log(run / "log.csv")] == [1, 2, 3, 4]
     assert [leg.reopened_at for leg in read_legs(RunFolder(run))] == [None, 2]
     again = record.record(
@@ -74,7 +73,7 @@ def test_the_images_are_loaded_once(
     monkeypatch.setattr(splits, "load", counted)
     command = ("train", "--resume", entry, "--run-folder", tmp_path / "run")
     root = ("--data-root", trained / "data")
-    assert tiny.nvp(*command, *root, "--set", "training.steps=3").exit_code == 0
+    tiny.done(*command, *root, "--set", "training.steps=3")
     assert sorted(loaded) == ["test", "train", "validation"]
 
 
@@ -147,6 +146,4 @@ def test_what_early_stopping_chose_stays_the_best(
     for name, tensor in entry.load_model().state_dict().items():
         assert torch.equal(kept[name], tensor), name
     # Its budget is spent: what is scored is what was recorded.
-    result = tiny.nvp("train", "--resume", tmp_path, "--data-root", data_root)
-    assert result.exit_code == 0, result.output
-    assert "after step 2;" in result.output
+    assert "after step 2;" in tiny.done("train", "--resume", tmp_path, "--data-root", data_root)

@@ -87,7 +87,6 @@ def write_images(root: Path, config: RunConfig) -> None:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.config)
 def test_the_model_has_the_parameters_that_are_counted(row: TableRow) -> None:
     config = configuration(row)
-    assert config.data.name == row.data
     with torch.device("meta"):  # takes no memory and no time
         model = config.build_model()
     cost = read_costs()[row.config]

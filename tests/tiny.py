@@ -55,11 +55,10 @@ def config_tree() -> dict:
     }
 
 
-def configuration(flips: bool = False, **training: Any) -> RunConfig:
+def configuration(**training: Any) -> RunConfig:
     """`config_tree()` with one residual block, for tests of the loop itself."""
     tree = config_tree()
     tree["model"]["num_blocks"] = 1
-    tree["data"]["flips"] = flips
     tree["training"] |= training
     return parse_config(tree, "tiny")
 

@@ -5,7 +5,6 @@ in results/baselines.csv.
 """
 
 import csv
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -55,20 +54,20 @@ def score(train: Tensor, test: Tensor) -> dict[str, Score]:
     return {name: summarise(bits_per_dim(train, test, steps), 1) for name, steps in STEPS.items()}
 
 
-def recorded(root: Path | None = None) -> dict[str, dict[str, Score]]:
+def recorded() -> dict[str, dict[str, Score]]:
     """The recorded figures on whole test sets: data set -> baseline -> score."""
     found: dict[str, dict[str, Score]] = {}
-    with ((root or results_root()) / "baselines.csv").open() as file:
+    with (results_root() / "baselines.csv").open() as file:
         for row in csv.DictReader(file):
             figures = float(row["bits_per_dim"]), float(row["standard_error"]), int(row["images"])
             found.setdefault(row["data"], {})[row["model"]] = Score(*figures, num_draws=1)
     return found
 
 
-def record(root: Path | None = None) -> None:
+def record() -> None:
     """Score the data sets that are here; the figures of the others stay."""
-    path = (root or results_root()) / "baselines.csv"
-    scores = recorded(root) if path.exists() else {}
+    path = results_root() / "baselines.csv"
+    scores = recorded() if path.exists() else {}
     for name in DATA:
         try:
             scores[name] = score(load(name, "train").images, load(name, "test").images)

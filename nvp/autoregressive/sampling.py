@@ -232,11 +232,10 @@ class _DiagonalBiLSTM:
         self.gates = _Conv(layer.input_to_state, count, height, width)
         self.weight = layer.state_to_state  # (directions, taps, h, 4h)
         self.first = layer.initial.unsqueeze(3).expand(-1, -1, -1, count, -1)  # (2, 2, H, N, h)
-        nothing = torch.zeros_like(self.first[0, 0, 0])
-        self.nothing = [nothing] * width
-        self.above, self.right = list(self.nothing), list(self.nothing)  # both of the row above
-        self.h, self.c = list(self.nothing), list(self.nothing)
-        self.waiting = [nothing] * width  # gates of the other direction, (N, 4h)
+        nothing = [torch.zeros_like(self.first[0, 0, 0])] * width
+        self.above, self.right = nothing.copy(), nothing.copy()  # both of the row above
+        self.h, self.c = nothing.copy(), nothing.copy()
+        self.waiting = nothing.copy()  # gates of the other direction, (N, 4h)
 
     def __call__(self, x: Tensor, bias: Tensor | None, row: int, column: int) -> Tensor:
         gates = self.gates(x, row, column)

@@ -26,7 +26,7 @@ CHANGEABLE = (
 )
 
 Count = Annotated[int, Field(ge=0)]
-Minutes = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Minutes = Annotated[float, Field(ge=0)]
 
 
 class Header(Section):
@@ -49,7 +49,7 @@ class Best(Section):
 
     step: Count
     minutes: Minutes
-    validation: float = Field(allow_inf_nan=False)  # bits/dim of the averaged model
+    validation: float  # bits/dim of the averaged model
 
 
 @dataclass(frozen=True)

@@ -89,18 +89,14 @@ class Figure(Section):
         return f"{'below ' if self.below else ''}{value}{train}{unit}{marked}"
 
 
-FigureKind = Literal[
-    "exact", "uniform noise", "learned noise", "variational", "sampled", "ode", "series"
-]
-Approach = Literal["flow", "autoregressive", "latent", "diffusion"]
-
-
 class Model(Section):
     """One of the two papers' models, or one that came before or after; its figures name it."""
 
-    family: Approach
+    family: Literal["flow", "autoregressive", "latent", "diffusion"]
     preprint: str = Field(pattern=r"^20\d\d-[01]\d$")  # year and month of the first one
-    kind: FigureKind  # of its figures
+    kind: Literal[  # of its figures
+        "exact", "uniform noise", "learned noise", "variational", "sampled", "ode", "series"
+    ]
     augmented: bool = False  # trained on more than the training images
 
 

@@ -18,7 +18,7 @@ from nvp.data.splits import TrainingData, check_test_split, shuffled, spread, tr
 from nvp.devices import pick_device
 from nvp.errors import NVPError
 from nvp.files import write_text
-from nvp.likelihood import evaluate, reestimate_statistics, score_images
+from nvp.likelihood import evaluate, nats_per_bit, reestimate_statistics, score_images
 from nvp.model.labels import Examples, Labelled, images_and_labels
 from nvp.model.protocol import batch_norms, batch_statistics
 from nvp.progress import shown
@@ -233,7 +233,7 @@ def means(state: State, settings: TrainingConfig) -> dict[str, float]:
         "gradient_norm": sum(norm for _, norm in window) / len(window),
     }
     if state.model.likelihood != "none":
-        row["bits_per_dim"] = loss / (state.model.num_dimensions * math.log(2))
+        row["bits_per_dim"] = loss / nats_per_bit(state.model.image_shape)
     return row
 
 

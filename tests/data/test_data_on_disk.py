@@ -156,10 +156,10 @@ def test_what_cannot_be_cut(tmp_path: Path, npy_folder: Path) -> None:
 # In training.
 
 
-def cropped(steps: int, flips: bool = True) -> RunConfig:
+def cropped(steps: int) -> RunConfig:
     """A configuration that cuts 8x8 squares out of the set `large`."""
     tree = tiny.config_tree()
-    tree["data"] = {"name": "large", "crop": 8, "flips": flips}
+    tree["data"] = {"name": "large", "crop": 8, "flips": True}
     tree["training"]["steps"] = steps
     return parse_config(tree, "cropped")
 

@@ -16,6 +16,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+from ledgers import content
 from sources import encoded, photographs, pixels, write
 from tiny import refusal
 
@@ -25,10 +26,6 @@ from nvp.data.importing.options import Crop, Fractions, Options
 from nvp.data.importing.run import import_set
 from nvp.data.sets import load
 from nvp.errors import NVPError
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 @pytest.fixture
@@ -68,7 +65,7 @@ def check_it_goes_on(source: Path, root: Path, options: Options = OPTIONS) -> No
     """The import that stopped makes the set that one makes that did not."""
     for each in (root, root / "undisturbed"):
         import_set(source, "mine", options, root=each)
-    assert contents(root / "mine") == contents(root / "undisturbed/mine")
+    assert content(root / "mine") == content(root / "undisturbed/mine")
 
 
 def at_20(what: str, done: int) -> bool:
@@ -95,7 +92,7 @@ def test_killed_at_any_moment_it_makes_the_same_set(
     mixed: Path, tmp_path: Path, monkeypatch
 ) -> None:
     import_set(mixed, "mine", OPTIONS, root=tmp_path / "undisturbed")
-    expected = contents(tmp_path / "undisturbed/mine")
+    expected = content(tmp_path / "undisturbed/mine")
     monkeypatch.setattr(writer, "SYNC_SECONDS", 0.0)
     root, rng, positions, last = tmp_path / "killed", random.Random(0), [0], 0
     while not (root / "mine").is_dir():
@@ -122,7 +119,7 @@ def test_killed_at_any_moment_it_makes_the_same_set(
     assert len(set(positions)) > 4
     assert last > 4
     # The last was killed between the rename and the end: the journal lies in the finished folder.
-    found = contents(root / "mine")
+    found = content(root / "mine")
     assert {name: found[name] for name in expected} == expected
 
 
@@ -244,11 +241,11 @@ def test_a_set_is_replaced_when_the_new_one_is_whole(tmp_path: Path) -> None:
     photographs(tmp_path / "one", 10)
     photographs(tmp_path / "two", 20)
     import_set(tmp_path / "one", "mine", root=tmp_path)
-    before = contents(tmp_path / "mine")
+    before = content(tmp_path / "mine")
     write(tmp_path / "two/bad.png", b"no image")
     with pytest.raises(NVPError, match="cannot be read"):
         import_set(tmp_path / "two", "mine", Options(replace=True), root=tmp_path)
-    assert contents(tmp_path / "mine") == before
+    assert content(tmp_path / "mine") == before
     options = Options(replace=True, skip_unreadable=True)
     assert sum(import_set(tmp_path / "two", "mine", options, root=tmp_path).images.values()) == 20
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]

@@ -141,11 +141,11 @@ def set_plane(axes: Axes, limit: float) -> None:
         spine.set(visible=True, color=figures.PALE)
 
 
-def _grid(limit: float, lines: int = 17, points: int = 100) -> list[Tensor]:
-    """The lines of a square grid, each (points, 2): first the vertical ones."""
-    along = torch.linspace(-limit, limit, points)
-    across = torch.linspace(-limit, limit, lines)
-    vertical = [torch.stack([c.expand(points), along], dim=1) for c in across]
+def _grid(limit: float) -> list[Tensor]:
+    """The 34 lines of a square grid, each (100, 2): first the vertical ones."""
+    along = torch.linspace(-limit, limit, 100)
+    across = torch.linspace(-limit, limit, 17)
+    vertical = [torch.stack([c.expand(100), along], dim=1) for c in across]
     return vertical + [line.flip(1) for line in vertical]
 
 

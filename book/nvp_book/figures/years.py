@@ -27,18 +27,16 @@ Place = tuple[float, float, str]
 Point = tuple[Axes, str, tuple[float, float], str]
 
 
-def plot_years(facts: Published, sets: Sequence[str] = ("cifar10", "imagenet64")) -> None:
+def plot_years(facts: Published) -> None:
     """Bits/dim over the dates of preprints, a panel for each data set.
 
     A line joins the models that were the best of their family when they came; they carry their
     names. A figure on other images is hollow, and no line goes there.
     """
-    figure, axes = plt.subplots(
-        len(sets), 1, figsize=(WIDTH, 4.2 * len(sets)), sharex=True, squeeze=False
-    )
+    figure, axes = plt.subplots(2, 1, figsize=(WIDTH, 8.4), sharex=True)
     models = {name: model for name, model in facts.models.items() if not model.augmented}
     points: list[Point] = []
-    for ax, data in zip(axes[:, 0], sets, strict=True):
+    for ax, data in zip(axes, ("cifar10", "imagenet64"), strict=True):
         printed = [f for f in facts.figures if f.data == data and f.model in models]
         printed.sort(key=lambda f: (models[f.model].preprint, f.bits_per_dim))
         for family in APPROACHES:
@@ -46,7 +44,7 @@ def plot_years(facts: Published, sets: Sequence[str] = ("cifar10", "imagenet64")
             points += _draw_family(ax, theirs, COLOURS[family])
         ax.set(title=DATA[data], ylabel="bits/dim")
         ax.margins(y=0.1)
-    axes[-1, 0].set(xlim=(2014, 2027), xticks=range(2014, 2027))
+    axes[-1].set(xlim=(2014, 2027), xticks=range(2014, 2027))
     lines = [Line2D([], [], color=colour, label=APPROACHES[f]) for f, colour in COLOURS.items()]
     lines += [Line2D([], [], color=INK, ls="", marker=m, label=k) for k, m in SHAPES.items()]
     figure.legend(handles=lines, loc="outside lower center", ncols=4, fontsize=9)

@@ -82,14 +82,14 @@ def weights_text(model: RealNVP) -> str:
 
 
 @torch.no_grad()
-def decoded_manifold(model: RealNVP, images: Tensor, steps: int = 8) -> Tensor:
-    """Figure 6 for four images (4, 1, H, W) uint8: uint8, (steps^2, 1, H, W), row by row.
+def decoded_manifold(model: RealNVP, images: Tensor) -> Tensor:
+    """Figure 6 for four images (4, 1, H, W) uint8: uint8, (64, 1, H, W), row by row.
 
-    Both angles of eq 19 take `steps` values of a full turn, the first one downwards.
+    Both angles of eq 19 take eight values of a full turn, the first one downwards.
     """
     y, _ = model.logit(dequantise(images, torch.full(images.shape, 0.5)))
     z, _ = model.flow(y)
-    angles = torch.arange(steps) * 2 * math.pi / steps
+    angles = torch.arange(8) * math.pi / 4
     turn = torch.stack([angles.cos(), angles.sin()], dim=1)
     factors = torch.einsum("ai,bj->abij", turn, turn).reshape(-1, 4)
     return model.decode((factors @ z.flatten(1)).reshape(-1, *model.image_shape))

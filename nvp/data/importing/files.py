@@ -106,9 +106,6 @@ class Files:
                     files += _archive(file.key, file.name + "/")
         self.all = sorted(files, key=lambda file: file.name)
 
-    def __iter__(self) -> Iterator[File]:
-        return iter(self.all)
-
     def ending(self, *suffixes: str) -> list[File]:
         """The files that have one of these suffixes."""
         return [file for file in self.all if file.path.suffix.lower() in suffixes]

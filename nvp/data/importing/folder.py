@@ -34,7 +34,7 @@ def read_folder(files: Files, fractions: Fractions) -> Source:
             "that `nvp data import` knows: name the folder that holds them (arrays need no "
             "import: see data/README.md)"
         )
-    others = Counter(file.path.suffix.lower() for file in files) - Counter(
+    others = Counter(file.path.suffix.lower() for file in files.all) - Counter(
         file.path.suffix.lower() for file in (*images, *files.opened)
     )
     paths = _below_the_common_folder([file.path for file in images])

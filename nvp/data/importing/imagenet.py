@@ -25,7 +25,7 @@ SPLITS = {"train": "train", **dict.fromkeys(("val", "valid", "validation"), "tes
 
 def is_imagenet(files: Files) -> bool:
     """Whether there are tables or folders that are named as the two sets name them."""
-    return bool(_tables(files)) or any(map(_split_and_side, files))
+    return bool(_tables(files)) or any(map(_split_and_side, files.all))
 
 
 def read_imagenet(files: Files) -> Source:

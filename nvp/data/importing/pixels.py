@@ -16,9 +16,8 @@ from nvp.data.importing.files import Unreadable
 from nvp.data.importing.options import Crop
 
 Preparation: TypeAlias = Callable[[Image.Image], Image.Image]
-LARGEST_IMAGE = (
-    89_000_000  # pixels, of which a small file can announce any number; Pillow warns above
-)
+# Pixels, of which a small file can announce any number; Pillow warns above.
+LARGEST_IMAGE = 89_000_000
 # Errors of Pillow for damaged files of one kind or another.
 DAMAGED = (
     *(OSError, EOFError, ValueError, SyntaxError, IndexError, KeyError, OverflowError),
