@@ -63,7 +63,11 @@ check test: export GLIBC_TUNABLES := glibc.malloc.hugetlb=1:glibc.malloc.mmap_ma
 check: lint ## the inner loop, about a minute: lint, and the tests that are quick
 	$(BIN)/python -m pytest $(WORKERS) -m 'not (slow or nightly or book or browser)'
 
-test: lint ## all checks: lint, every test, recorded weights among them, every notebook
+# In a new environment every worker would compile the same sources: one process does, beside lint.
+test: venv ## all checks: lint, every test, recorded weights among them, every notebook
+	@{ $(BIN)/python -c 'import torch._dynamo, torchvision.datasets'; \
+	  $(BIN)/python -m pytest --collect-only -qq tests/ > /dev/null; } & \
+	$(MAKE) --no-print-directory lint && wait
 	$(BIN)/python -m pytest $(WORKERS) --nbval --nbval-sanitize-with nbval_sanitize.cfg \
 		--ignore-glob='*.failed.ipynb' tests/ notebooks/
 

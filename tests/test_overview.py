@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 
 from nvp.config import load_config
@@ -13,11 +12,6 @@ from nvp.tables.cells import Table
 from nvp.tables.overview import glance
 
 REPOSITORY = repository_root()
-
-
-@functools.cache  # it reads all runs, which takes seconds
-def ledger_table(roles: bool = False) -> Table:
-    return results.table("ledger", roles=roles)
 
 
 def by_run(table: Table) -> dict[str, dict[str, str]]:
@@ -32,7 +26,9 @@ def by_run(table: Table) -> dict[str, dict[str, str]]:
 
 
 def test_every_run_has_its_commits_and_a_command_that_makes_it_again() -> None:
-    shown = by_run(ledger_table())
+    table = results.table("ledger")
+    assert "download" not in table.markdown()  # a link of the book
+    shown = by_run(table)
     runs = ledger.runs()
     assert list(shown) == list(runs)
     for name, run in runs.items():
@@ -43,11 +39,10 @@ def test_every_run_has_its_commits_and_a_command_that_makes_it_again() -> None:
 
 
 def test_files_can_be_downloaded_from_the_book() -> None:
-    for lines in by_run(ledger_table(roles=True)).values():
+    for lines in by_run(results.table("ledger", roles=True)).values():
         paths = re.findall(r"<\.\./(results/\S+)>", lines["files"])
         assert len(paths) == 3
         assert all((REPOSITORY / path).is_file() for path in paths)
-    assert "download" not in ledger_table().markdown()
 
 
 def test_at_a_glance_a_run_that_is_not_recorded_is_not_shown() -> None:

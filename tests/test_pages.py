@@ -1,7 +1,12 @@
 """Parts of pages that follow from the ledger, and the picture of the rooms from the source."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
+import pytest
+from IPython.core.formatters import DisplayFormatter
+from matplotlib.figure import Figure
 from nvp_book import figures, rooms
 from nvp_book.pages import COLOUR, folded_entries, progress, sheets
 
@@ -58,6 +63,30 @@ def test_every_room_is_drawn_and_listed_once() -> None:
     assert len(axes.patches) == len(names) + 1 + len(rooms.arrows())
     assert [row[0] for row in rooms.table().rows] == [f"`{name}`" for name in names]
     assert all(room.purpose and room.lines for floor in rooms.floors() for room in floor)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "kind"),
+    [(np.eye(2), "image/svg+xml"), (np.eye(2, dtype=np.uint8), "image/png")],
+    ids=["a drawing", "an image"],
+)
+def test_a_figure_is_shown_in_one_format(drawn: np.ndarray, kind: str) -> None:
+    shell = SimpleNamespace(display_formatter=DisplayFormatter())
+    figures.choose_formats(shell)
+    figure = Figure()
+    figure.subplots().imshow(drawn)
+    shown, _ = shell.display_formatter.format(figure)
+    assert set(shown) == {"text/plain", kind}
+
+
+def test_a_heavy_drawing_is_shown_as_dots_of_its_size() -> None:
+    shell = SimpleNamespace(display_formatter=DisplayFormatter())
+    figures.choose_formats(shell)
+    figure = Figure(figsize=(5, 2))
+    figure.subplots().scatter(*np.random.default_rng(0).random((2, 5000)))
+    shown, about = shell.display_formatter.format(figure)
+    assert set(shown) == {"text/plain", "image/png"}
+    assert 4 * 96 < about["image/png"]["width"] < 6 * 96  # CSS pixels, with its margins
 
 
 def test_arrows_point_down_and_none_follows_from_others() -> None:

@@ -11,7 +11,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import grimp
-import networkx as nx
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
@@ -70,6 +69,8 @@ def floors() -> list[list[Room]]:
 
 def arrows() -> set[Arrow]:
     """Who imports from whom, without the arrows that follow from others."""
+    import networkx as nx  # which takes half a second
+
     graph = grimp.build_graph("nvp", BOOK, cache_dir=None)
     every = {
         (_room_of(module), _room_of(imported))

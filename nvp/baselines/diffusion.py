@@ -5,9 +5,10 @@ Sections and appendices below are those of "Variational Diffusion Models", arXiv
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -71,6 +72,7 @@ class Diffusion(ImageModel):
         self.levels = config.levels
         self.network = Denoiser(config)
         losses = _end_losses(config.levels, config.gamma_0, config.gamma_1)
+        losses = losses.to(torch.get_default_device(), torch.get_default_dtype(), copy=True)
         self.register_buffer("end_losses", losses, persistent=False)
 
     def loss(
@@ -158,22 +160,24 @@ def _alpha_sigma(gamma: Tensor) -> tuple[Tensor, Tensor]:
     return torch.sigmoid(-gamma).sqrt(), torch.sigmoid(gamma).sqrt()
 
 
+@functools.cache
 def _end_losses(levels: int, gamma_0: float, gamma_1: float) -> Tensor:
-    """Prior plus reconstruction loss of a sub-pixel of each level, (levels,), nats.
+    """Prior plus reconstruction loss of a sub-pixel of each level, (levels,), float64, nats.
 
     The latter is -E[log softmax_j(-(x_i + s e - x_j)^2 / 2 s^2)_i], e ~ N(0, 1); the term
     -e^2 / 2, common to all j, cancels.
     """
-    x = from_levels(torch.arange(levels, dtype=torch.float64), levels)
-    gamma = torch.tensor([gamma_0, gamma_1], dtype=torch.float64)
+    kind: Any = {"dtype": torch.float64, "device": "cpu"}
+    x = from_levels(torch.arange(levels, **kind), levels)
+    gamma = torch.tensor([gamma_0, gamma_1], **kind)
     alpha, sigma = _alpha_sigma(gamma)
     prior = 0.5 * ((alpha[1] * x).square() + sigma[1].square() - 1) - sigma[1].log()
-    e = torch.linspace(-8, 8, 65, dtype=torch.float64)  # the trapezium rule errs by 1e-5 or less
+    e = torch.linspace(-8, 8, 65, **kind)  # the trapezium rule errs by 1e-5 or less
     weight = torch.softmax(-0.5 * e.square(), 0)
     far = (x[:, None] - x) / (sigma[0] / alpha[0])
     logits = -0.5 * far.square()[..., None] - far[..., None] * e
     reconstruction = (logits.logsumexp(1) * weight).sum(1)
-    return (prior + reconstruction).to(torch.get_default_dtype())
+    return prior + reconstruction
 
 
 class Block(nn.Module):

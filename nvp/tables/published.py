@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal
@@ -128,11 +129,16 @@ class Published(Section):
         return self
 
 
+@functools.cache  # it takes a tenth of a second, and every table asks
+def _parsed(text: str) -> Published:
+    return Published.model_validate(read_yaml(text))
+
+
 def read_published(root: str | Path | None = None) -> Published:
     """The published figures; `root` is `results/` by default."""
     path = Path(root or results_root()) / "published.yaml"
     try:
-        return Published.model_validate(read_yaml(read(path).decode()))
+        return _parsed(read(path).decode())
     except ValueError as error:  # a `ValidationError` is one
         reason = " ".join(str(error).split())
         if isinstance(error, ValidationError):

@@ -104,10 +104,10 @@ def use_style() -> None:
         }
     )
     if (shell := get_ipython()) is not None:  # a script has none
-        _choose_formats(shell)
+        choose_formats(shell)
 
 
-def _choose_formats(shell: Any) -> None:
+def choose_formats(shell: Any) -> None:
     """Let an IPython shell show each figure in the one format that suits it."""
     import matplotlib_inline.backend_inline  # noqa: F401 - it registers its own choice when imported
     from IPython.core.pylabtools import print_figure
