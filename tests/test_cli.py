@@ -178,6 +178,8 @@ def test_a_pixel_rnn_goes_on_and_is_evaluated_in_nats_and_sampled(pixel_home: Pa
     np.save(path, images)
     outside = fails("evaluate", run_folder, "--data-root", root)
     assert "must have values in 0..1 for model.levels = 2, there is a 200" in outside
+    (root / "tiny-binary" / "train_images.npy").unlink()  # of which no batch norm is estimated
+    done("sample", run_folder, "--out", pixel_home / "sheet.png", "--data-root", root)
 
 
 def test_record_then_evaluate_by_name(

@@ -1,5 +1,7 @@
 """Parts of pages that follow from the ledger, and the picture of the rooms from the source."""
 
+import re
+from itertools import chain, combinations
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 from IPython.core.formatters import DisplayFormatter
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
 from nvp_book import figures, rooms
 from nvp_book.pages import COLOUR, folded_entries, progress, sheets
 
@@ -15,11 +18,20 @@ from nvp.ledger.entry import runs
 from nvp.paths import repository_root
 from nvp.tables.build import NAMES, table
 
+ROOT = repository_root()
+
 
 def test_every_table_stands_in_the_book() -> None:
-    pages = "".join(page.read_text() for page in (repository_root() / "book").glob("*.md"))
+    sources = chain(*(ROOT.glob(each) for each in ("book/*.md", "notebooks/*.py")))
+    pages = "".join(page.read_text() for page in sources)
     missing = [name for name in NAMES if f"results/tables/{name}.md" not in pages]
-    assert missing == ["ledger"]  # which is folded, entry by entry
+    assert missing == ["ledger"], "a page includes each"  # but this one, folded by entry
+
+
+def test_every_chapter_is_in_the_book() -> None:
+    listed = re.findall(r"- file: (notebooks/.*)", (ROOT / "_toc.yml").read_text())
+    chapters = sorted(ROOT.glob("notebooks/[0-9]*.py"))
+    assert listed == [f"notebooks/{source.stem}" for source in chapters]
 
 
 def test_samples_in_colour_stand_beside_real_images() -> None:
@@ -60,6 +72,8 @@ def test_every_room_is_drawn_and_listed_once() -> None:
     figures.use_style()
     (axes,) = rooms.plot_rooms().axes
     assert sorted(text.get_text() for text in axes.texts) == sorted([*names, rooms.BOOK])
+    boxes = [patch.get_extents() for patch in axes.patches if isinstance(patch, FancyBboxPatch)]
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
     assert len(axes.patches) == len(names) + 1 + len(rooms.arrows())
     assert [row[0] for row in rooms.table().rows] == [f"`{name}`" for name in names]
     assert all(room.purpose and room.lines for floor in rooms.floors() for room in floor)

@@ -330,6 +330,26 @@ class InPlaceBack(Scaling):
         return z.mul_((-self.a).exp()), super().inverse(z)[1]
 
 
+class Hidden(Scaling):
+    """Its scale depends on the first half of x, and autograd does not see that."""
+
+    def scale(self, x):
+        return self.a + x[:, :1].detach().tanh() * torch.tensor([[0.0], [1.0]]).to(x)
+
+    def forward(self, x, y=None):
+        s = self.scale(x)
+        return x * s.exp(), s.flatten(1).sum(1)
+
+    def inverse(self, z, y=None):
+        s = self.scale(torch.cat([z[:, :1] * (-self.a[:1]).exp(), z[:, 1:]], dim=1))
+        return z * (-s).exp(), -s.flatten(1).sum(1)
+
+
+class Alone(Scaling):
+    def forward(self, x):
+        return super().forward(x)
+
+
 POINTS = torch.randn(2, 2, 3, generator=torch.Generator().manual_seed(0))
 
 
@@ -351,6 +371,8 @@ POINTS = torch.randn(2, 2, 3, generator=torch.Generator().manual_seed(0))
         (partial(Composition, []), "f changes nothing at x"),
         (InPlace, "f changes the points that it is given"),
         (InPlaceBack, "the inverse changes the points that it is given"),
+        (Hidden, "the log-determinant changes by .* where its gradient says"),
+        (Alone, "forward must take x and y=None: too many positional arguments"),
     ],
 )
 def test_a_mistake_in_a_bijection_is_named(mistake: Any, complaint: str) -> None:

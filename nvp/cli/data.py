@@ -33,7 +33,7 @@ def data_list(data_root: DataRoot = None) -> None:
         column.justify = "right"
     console().print(table)
     typer.echo(
-        f"Data root: {sets.data_root(data_root)}\n"
+        f"Data root: {sets.data_root(data_root)}. Pixels are compared when a set is loaded.\n"
         "Your own images: nvp data import FOLDER NAME --size 32 makes a set of a folder of them; "
         "data/README.md says more."
     )

@@ -113,7 +113,7 @@ def write_film(run: Run, film: Path, *, data_root: Path | None = None, device: s
         for path in paths:
             checkpoint = read_checkpoint(path, config)
             checkpoint.check_data(data)
-            model = finished_model(config, checkpoint.averaged, path, data, device)
+            model = finished_model(config, checkpoint.averaged, path, lambda: data, device)
             columns[checkpoint.header.step] = greys(draw_samples(model, FILM_ROWS), model.levels)
             progress(len(columns))
     steps = sorted(columns)

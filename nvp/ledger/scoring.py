@@ -41,11 +41,13 @@ def scored_images(
 
     Those that came with the run from training are not loaded again.
     """
-    config, data = run.config, run.training.data if run.training else None
-    if data is not None and split == "train" and config.data.limit is None:
-        return data.whole[:limit]
-    if data is not None and split == "validation" and len(data.images) == len(data.whole):
-        return data.validation[:limit]
+    config = run.config
+    if run.training is not None and split != "test":
+        data = run.training.data
+        if split == "train" and config.data.limit is None:
+            return data.whole[:limit]
+        if split == "validation" and len(data.images) == len(data.whole):
+            return data.validation[:limit]
     found = load(config.data.name, split, root=data_root, limit=limit, crop=config.data.crop)
     return examples(config, found)
 

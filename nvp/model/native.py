@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import subprocess
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from functools import cache, wraps
@@ -60,9 +61,18 @@ def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
     return checked
 
 
+_seconds: list[float] = []  # of each operator that this process compiled or loaded
+
+
+def seconds_compiling() -> float:
+    """What this process has spent on compiling and loading operators."""
+    return sum(_seconds)
+
+
 @cache
 def _build(source: Path, what: str) -> bool:
     """Compile for this machine's vectors, or load what an earlier process compiled."""
+    started = time.perf_counter()
     capability = torch.backends.cpu.get_cpu_capability()
     # PyTorch's vector classes choose their width by these two names.
     flags = ["-O3", "-fopenmp", f"-DCPU_CAPABILITY={capability}", f"-DCPU_CAPABILITY_{capability}"]
@@ -76,6 +86,8 @@ def _build(source: Path, what: str) -> bool:
         folder = _folder(source, capability)
         library = folder / f"nvp_{source.stem}.so"
         with _alone(library, what), _undamaged(library), _on_path(ninja.BIN_DIR):
+            if not library.exists():
+                logger.warning("compiling %s, once on this machine", what)
             load(
                 library.stem,
                 [str(source)],
@@ -84,6 +96,7 @@ def _build(source: Path, what: str) -> bool:
                 build_directory=str(folder),
                 is_python_module=False,
             )
+        _seconds.append(time.perf_counter() - started)
     except (RuntimeError, OSError, ImportError, subprocess.SubprocessError) as error:
         # The compiler's own complaint, where PyTorch hands it on among much else.
         lines = str(error).strip().splitlines() or [type(error).__name__]

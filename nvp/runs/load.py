@@ -6,7 +6,9 @@ import contextlib
 import importlib.util
 import shlex
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,9 @@ from nvp.devices import pick_device
 from nvp.errors import NVPError
 from nvp.likelihood import reestimate_statistics
 from nvp.model.custom import is_path
-from nvp.model.protocol import ImageModel, use_channels_last
+from nvp.model.protocol import ImageModel, batch_norms, use_channels_last
 from nvp.paths import repository_root
-from nvp.runs.checkpoint import Header, read_best, read_checkpoint, trained_config
+from nvp.runs.checkpoint import Checkpoint, Header, read_best, read_checkpoint, trained_config
 from nvp.runs.folder import RunFolder
 from nvp.runs.tensors import load_tensors, load_weights
 
@@ -38,9 +40,21 @@ class TrainedRun:
 class Training:
     """How a run that comes from its checkpoint was trained."""
 
-    header: Header
-    data: TrainingData
+    checkpoint: Checkpoint  # without its tensors
+    data_root: str | Path | None
     chosen_step: int | None  # by early stopping; None: the last one
+
+    @property
+    def header(self) -> Header:
+        """Of the checkpoint."""
+        return self.checkpoint.header
+
+    @cached_property
+    def data(self) -> TrainingData:
+        """The images that it was trained on; raises `NVPError` for missing and for other ones."""
+        data = training_data(self.checkpoint.config, self.data_root)
+        self.checkpoint.check_data(data)
+        return data
 
 
 def load_run(
@@ -52,8 +66,8 @@ def load_run(
 ) -> TrainedRun:
     """The model of a run folder, recorded or fresh from training.
 
-    A recorded model comes with its batch-norm statistics; those of a checkpoint are estimated
-    again on training images, which must be there. Raises `NVPError` for anything that is missing,
+    A recorded model comes with its batch-norm statistics. Those of a checkpoint are estimated again
+    on training images, which must then be there. Raises `NVPError` for anything that is missing,
     damaged or foreign, and as `read_config` does.
     """
     files = RunFolder(Path(folder))
@@ -81,13 +95,12 @@ def load_run(
                 f"{checkpoint.header.step}, since training was cut short between the two: go on "
                 f"with `nvp train --resume {files.quoted}{next_options(config, data_root)}`"
             )
-    data = training_data(config, data_root)
-    checkpoint.check_data(data)
-    model = finished_model(config, weights, source, data, device)
+    training = Training(replace(checkpoint, tensors={}), data_root, chosen)
+    model = finished_model(config, weights, source, lambda: training.data, device)
     # config.yaml may say what trained nothing: of a run that was killed before its first
     # checkpoint, or changed by hand. Its title alone is free.
     config = checkpoint.config.model_copy(update={"title": config.title})
-    return TrainedRun(config, model, Training(checkpoint.header, data, chosen))
+    return TrainedRun(config, model, training)
 
 
 def read_config(
@@ -153,12 +166,17 @@ def _is_held(family: str) -> bool:
 
 
 def finished_model(
-    config: RunConfig, weights: dict[str, Tensor], source: Path, data: TrainingData, device: str
+    config: RunConfig,
+    weights: dict[str, Tensor],
+    source: Path,
+    data: Callable[[], TrainingData],
+    device: str,
 ) -> ImageModel:
-    """A model of the `weights` from `source`, its batch-norm statistics estimated on `data`."""
+    """A model of the `weights` from `source`, its batch norms, if any, estimated on `data()`."""
     model = _with_weights(config, weights, source, device)
-    few = shuffled(data.images, config.evaluation.statistics_images)
-    reestimate_statistics(model, few, batch_size=config.evaluation.batch_size)
+    if batch_norms(model):
+        few = shuffled(data().images, config.evaluation.statistics_images)
+        reestimate_statistics(model, few, batch_size=config.evaluation.batch_size)
     return model.eval()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import torch
 from torch import Tensor
 
@@ -18,10 +20,16 @@ def check_bijection(
 
     The inverse must undo f, the log-determinant, (N,), must be that of the autograd Jacobian, each
     point must be mapped by itself, the same each time, and every parameter must have a gradient
-    (unless not asked for: some matter at other points only). That of the log-determinant is
-    compared with a difference. Weights and statistics of batch norms are moved away from their
+    (unless not asked for: some matter at other points only). Those of z and the log-determinant
+    are compared with differences. Weights and statistics of batch norms are moved away from their
     first values, which hide mistakes. `y` is the condition, (N, K).
     """
+    for method in (f.forward, f.inverse):
+        try:
+            inspect.signature(method).bind(x, y)
+            inspect.signature(method).bind(x)
+        except TypeError as error:
+            raise AssertionError(f"{method.__name__} must take x and y=None: {error}") from error
     f = moved(f).double().eval()
     given, y = x.detach().double(), None if y is None else y.double()
     x = given.clone()
@@ -66,22 +74,38 @@ def check_bijection(
 
 
 def _check_slope(f: Bijection, x: Tensor, y: Tensor | None) -> None:
-    """Compare the gradient of the log-determinants with a difference, in one direction; moves f."""
-    weights, generator = [p for p in f.parameters() if p.requires_grad], seeded()
-    along = [torch.randn(p.shape, generator=generator).to(p) for p in weights]
-    total = f(x, y)[1].sum()
-    slope = 0.0
-    if total.requires_grad:  # not where the volume is the same for all weights
-        gradients = torch.autograd.grad(total, weights, materialize_grads=True)
-        slope = sum((g * a).sum().item() for g, a in zip(gradients, along, strict=True))
+    """Compare gradients, by x and the weights, with differences in one direction; moves f.
+
+    First that of the log-determinants, then that of z: a Jacobian by autograd does not see what
+    passed through `detach`.
+    """
+    x = x.clone().requires_grad_()
+    inputs, generator = [x, *(p for p in f.parameters() if p.requires_grad)], seeded()
+    along = [torch.randn(p.shape, generator=generator).to(p) for p in inputs]
+    mix = torch.randn(x.shape, generator=generator).to(x)
+
+    def values() -> list[Tensor]:
+        z, log_det = f(x, y)
+        return [log_det.sum(), (mix * z).sum()]
+
+    slopes = []
+    for total in values():
+        slope = 0.0
+        if total.requires_grad:  # not where the volume is the same for all weights
+            gradients = torch.autograd.grad(
+                total, inputs, retain_graph=True, materialize_grads=True
+            )
+            slope = sum((g * a).sum().item() for g, a in zip(gradients, along, strict=True))
+        slopes.append(slope)
     ends = []
     with torch.no_grad():
         for step in (STEP, -2 * STEP):
-            for p, a in zip(weights, along, strict=True):
+            for p, a in zip(inputs, along, strict=True):
                 p.add_(step * a)
-            ends.append(f(x, y)[1].sum().item())
-    by_difference = (ends[0] - ends[1]) / (2 * STEP)
-    require(
-        abs(slope - by_difference) < 1e-4 * max(1, abs(slope)),
-        f"the log-determinant changes by {by_difference:.3g} where its gradient says {slope:.3g}",
-    )
+            ends.append([value.item() for value in values()])
+    for what, slope, one, other in zip(("the log-determinant", "z"), slopes, *ends, strict=True):
+        by_difference = (one - other) / (2 * STEP)
+        require(
+            abs(slope - by_difference) < 1e-4 * max(1, abs(slope)),
+            f"{what} changes by {by_difference:.3g} where its gradient says {slope:.3g}",
+        )

@@ -137,13 +137,16 @@ def make_optimiser(model: nn.Module, settings: TrainingConfig) -> torch.optim.Op
     for role in (Role.KERNEL, Role.RECURRENT):
         options[role] = {"factor": 1.0, "role": role, "weight_decay": settings.weight_decay}
     groups = [{"params": members[role], **options[role]} for role in options if role in members]
-    if settings.optimiser == Optimiser.RMSPROP:
-        return torch.optim.RMSprop(groups, lr=rate, alpha=settings.alpha, eps=epsilon, foreach=True)
-    betas = settings.betas
-    if settings.optimiser == Optimiser.ADAMAX:
-        return torch.optim.Adamax(groups, lr=rate, betas=betas, eps=epsilon, foreach=True)
-    chosen = Muon if settings.optimiser == Optimiser.MUON else torch.optim.Adam
-    return chosen(groups, lr=rate, betas=betas, eps=epsilon, fused=True)
+    betas, alpha = settings.betas, settings.alpha
+    match settings.optimiser:
+        case Optimiser.ADAM:
+            return torch.optim.Adam(groups, lr=rate, betas=betas, eps=epsilon, fused=True)
+        case Optimiser.ADAMAX:
+            return torch.optim.Adamax(groups, lr=rate, betas=betas, eps=epsilon, foreach=True)
+        case Optimiser.RMSPROP:
+            return torch.optim.RMSprop(groups, lr=rate, alpha=alpha, eps=epsilon, foreach=True)
+        case Optimiser.MUON:
+            return Muon(groups, lr=rate, betas=betas, eps=epsilon, fused=True)
 
 
 def rate_at(step: int, done: float, settings: TrainingConfig) -> float:

@@ -18,7 +18,7 @@ from tiny import done
 
 from nvp import paths
 from nvp.data import catalogue, sets
-from nvp.data.sets import EMBEDDED, EMBEDDED_BINARY, MissingData, NoValidationSplit, load
+from nvp.data.sets import EMBEDDED, EMBEDDED_BINARY, NAMES, MissingData, NoValidationSplit, load
 from nvp.tables.published import read_published
 
 EMBEDDED_FOLDER = paths.embedded_root() / EMBEDDED
@@ -259,6 +259,7 @@ def test_a_missing_set_of_the_papers_says_the_command_that_makes_it(tmp_path: Pa
     tables = read_published().tables
     wanted = {row.data for name in tables if name != "28x28" for row in tables[name]}
     notes = {entry.name: entry.note for entry in catalogue.survey(tmp_path)}
+    assert notes.keys() >= set(NAMES)
     for name in wanted - {"cifar10-validation"}:
         command = "nvp data get" if name in catalogue.DOWNLOADS else "nvp data import FOLDER"
         assert notes[name].startswith(f"{command} {name}")
