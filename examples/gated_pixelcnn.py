@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from nvp.errors import NVPError
 from nvp.model import ImageModel, ModelConfig
 from nvp.model.autocast import in_full
 from nvp.model.dequantisation import uniform_noise
@@ -118,6 +119,8 @@ class GatedPixelCNN(ImageModel):
         for row in range(images.shape[2]):
             for column in range(images.shape[3]):
                 logits = self.logits(images[:, :, : row + 1])[:, 0, row, column]
+                if logits.isnan().any():
+                    raise NVPError("a logit is nan: look for weights that are not finite")
                 # The largest of logits plus Gumbel noise is a draw from their softmax.
                 u = uniform_noise(logits, self.dtype, generator).clamp(min=1e-12)
                 images[:, 0, row, column] = (logits - temperature * (-u.log()).log()).argmax(1)

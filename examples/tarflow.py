@@ -74,16 +74,17 @@ class Layer(nn.Module):
             nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
         )
 
-    def forward(self, h: Tensor, kept: list[tuple[Tensor, Tensor]] | None = None) -> Tensor:
+    def forward(self, h: Tensor, kept: list[Tensor] | None = None) -> Tensor:
         """(N, T, W) as is. With `kept`, h is only the next token, (N, 1, W), and `kept` holds the
         keys and values of those before it, to which its own are added.
         """
         number, length, width = h.shape
         parts = (number, length, 3, self.heads, width // self.heads)
         q, k, v = self.to_qkv(self.norm1(h)).view(parts).permute(2, 0, 3, 1, 4)
+        if kept:
+            k, v = (torch.cat(each, dim=2) for each in zip(kept, (k, v), strict=True))
         if kept is not None:
-            kept.append((k, v))
-            k, v = (torch.cat(each, dim=2) for each in zip(*kept, strict=True))
+            kept[:] = k, v
         seen = F.scaled_dot_product_attention(q, k, v, is_causal=kept is None)
         h = h + self.out(seen.transpose(1, 2).reshape(h.shape))
         return h + self.mlp(self.norm2(h))
@@ -123,7 +124,7 @@ class Block(Bijection):
         """x_i = z_i exp(alpha_i) + mu_i, one patch after another."""
         patches, log_det = [], z.new_zeros(len(z))
         alpha = mu = torch.zeros_like(z[:, :1])
-        kept: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self.layers]
+        kept: list[list[Tensor]] = [[] for _ in self.layers]
         for z_i, place in zip(self._in_order(z).split(1, dim=1), self.place, strict=True):
             x_i = z_i * torch.exp(alpha) + mu
             patches.append(x_i)

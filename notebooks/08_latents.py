@@ -199,13 +199,15 @@ assert (ends == torch.stack([first, second])).double().mean() > 0.999
 assert abs(squares["circle"][middle] - 1) < 0.1
 assert abs(squares["line"][middle] - 0.5) < 0.1
 assert against["line"].mean() < -2 * against["line"].std() / math.sqrt(count)
-assert round(against["circle"].mean().item(), 2) == 0.32
+assert against["circle"].mean() > 2 * against["circle"].std() / math.sqrt(
+    count
+)
 assert means["fade"][middle] > means["circle"][middle] + 0.3
 
 # %% [markdown]
 # The model does not punish the line. It finds the dark, smooth images in its middle *more* probable than the images at its
-# ends. A density can be highest where no image ever is. The middle of the circle costs 0.32 bits/dim more
-# than the ends, and the line saves about as much. The fade costs most.
+# ends. A density can be highest where no image ever is. The middle of the circle costs more than
+# the ends, by over two standard errors. The fade costs most.
 #
 # In $D = 784$ dimensions the samples of the prior lie in a thin shell: the length of $z$ is $\sqrt D$, give or take a
 # little ({ref}`ex-norm`). Latents of test images lie in the shell or near it. The middle of a line lies inside it.
@@ -231,10 +233,11 @@ plt.show()
 # %% tags=["remove-cell"]
 assert abs(lengths["test images"].mean() - 1) < 0.05
 assert lengths["test images"].std() > 1.5 * lengths["prior"].std()
-assert lengths["halfway on lines"].max() < lengths["prior"].min()
+beyond = lengths["halfway on lines"] >= lengths["prior"].min()
+assert beyond.float().mean() < 0.02
 
 # %% [markdown]
-# No point halfway on a line is as long as the shortest of 2,000 samples of the prior.
+# Fewer than one in fifty points halfway on a line are as long as the shortest of 2,000 samples of the prior.
 #
 # ## Scale by scale
 #

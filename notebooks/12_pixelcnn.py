@@ -335,7 +335,7 @@ plt.show()
 # From 1 to 15 layers the field grows by 14 rows and columns, and its edge on the upper right stays where it was. The
 # wedge beyond that edge is the **blind spot**. How many layers does it take to see a place?
 
-# %% mystnb={"figure": {"caption": "The number of layers after which the pixel sees a place; the outline is that of fifteen. The hatched wedge is the blind spot.", "name": "fig-depths"}, "image": {"alt": "A board of 28 by 28 with a pixel low on the left. Places near it are light, those further up and right are darker, up to 18 layers. A hatched wedge lies right of a diagonal staircase that rises from the pixel to the upper right."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The number of layers after which the pixel sees a place; the outline is that of fifteen. The hatched wedge is the blind spot.", "name": "fig-depths"}, "image": {"alt": "A board of 28 columns and 22 rows with a pixel on the left of the last row. Places near it are light, those further up and right are darker, up to 18 layers. A hatched wedge lies right of a diagonal staircase that rises from the pixel to the upper right."}} tags=["hide-input"]
 index = torch.arange(SIDE**2).reshape(SIDE, SIDE)
 earlier = index < index[PIXEL]
 depths = torch.where(earlier, pixels.NEVER, pixels.LATER)

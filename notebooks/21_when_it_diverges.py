@@ -225,7 +225,7 @@ without_noise, too_good = learn_pairs(False, 160)
 assert sum(honest[-50:]) / 50 > entropy
 assert min(too_good) < 0
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Two flows that learn pairs of black and white pixels, with and without dequantisation, and the entropy of the pairs, which no code can beat. Zero is a code of no length at all.", "name": "fig-no-noise"}, "image": {"alt": "Bits per dimension over steps. The blue curve falls to just above the black line of the entropy and stays. The red curve crosses the black line within the first thirty steps, falls below zero, and goes on, jagged, to below minus two."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Two flows that learn pairs of black and white pixels, with and without dequantisation, and the entropy of the pairs, which no code can beat. Zero is a code of no length at all.", "name": "fig-no-noise"}, "image": {"alt": "Bits per dimension over steps. The blue curve falls to just above the black line of the entropy and stays. The red curve crosses the black line within the first thirty steps, falls below zero, and goes on, jagged, to below minus two; once it jumps up to two."}}
 pictures.plot_losses(
     {"with noise": honest, "without noise": too_good},
     {"entropy of the pairs": entropy},
@@ -749,7 +749,7 @@ plt.show()
 # | symptom | likely cause | check | cure |
 # |:--|:--|:--|:--|
 # | loss is `nan` or `inf`, early | rate too high; $s$ unbounded | the layer that the error names; norm of the gradient | lower or warm up the rate; $s = a \tanh$; norms |
-# | loss is `inf`, suddenly, late | a pixel at 0 or 1 of the logit | `logit` in the error; smallest and largest $x$ | $\lambda = 0.05$, symmetric form |
+# | loss is `nan`, suddenly, late | a pixel at 0 or 1 of the logit | `logit` in the error; smallest and largest $x$ | $\lambda = 0.05$, symmetric form |
 # | bits/dim fall without limit, below any code | no dequantisation | score with noise; uniform noise must cost 8 | noise of one level, fresh each step |
 # | bits/dim too good from the start | mask; forgotten constant; $s$ summed where $b = 1$; data of fewer levels | inverse; autograd Jacobian; noise costs 8 | the mask, $\log 256$, $(1 - b) \odot s$ |
 # | Pixel RNN: nats near 0, samples blank | mask B in the first layer, or a gate of another colour | derivative by own and later pixels | mask A first, colours gate by gate |

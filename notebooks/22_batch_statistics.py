@@ -192,10 +192,10 @@ figures.show_table(
         ["evaluation mode", f"{as_recorded:.2f}"],
     ],
 )
-assert round(score_of[2] - score_of[40], 1) == 0.6
+assert score_of[2] - score_of[40] > 0.3
 
 # %% [markdown]
-# In pairs the images seem to cost 0.6 bits/dim more, not less: the weights were not trained with the moments of pairs. The
+# In pairs the images seem to cost more, not less, by over 0.3 bits/dim: the weights were not trained with the moments of pairs. The
 # weights and the images are the same in all rows, and only the last one is a likelihood.
 #
 # ## Running averages: appendix E

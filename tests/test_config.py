@@ -160,6 +160,7 @@ def test_numbers_are_those_of_yaml_1_2_and_some_may_be_infinite(tmp_path: Path) 
         ("preset", "paper", " model.preset: unknown key"),
         ("num_classes", 3, " model.num_classes: this family takes no labels"),
         ("kernel_size", 4, " model: kernel_size must be odd"),
+        ("num_scales", 2, " model: num_scales is for model.output: mixture"),
         ("image_shape", [2, 8, 8], " model: image_shape must have 1 or 3 channels"),
     ],
 )

@@ -143,6 +143,8 @@ def test_half_precision_seeds_and_lost_weights_are_refused() -> None:
         model.sample(1, generator=0)
     with refusal("bfloat16, too coarse"):
         fresh().bfloat16().log_prob(noise(2))
+    with refusal("bfloat16, too coarse"):
+        fresh().bfloat16().encode(noise(2))
     next(model.parameters()).data.fill_(math.nan)
     with refusal("a weight of the model is not finite"):
         draw(model, 1)

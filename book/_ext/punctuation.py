@@ -1,4 +1,4 @@
-"""Sphinx extension: no line begins with the comma that follows a formula.
+"""Sphinx extension: no line begins with the comma that follows a formula, or breaks in 3 × 3.
 
 A formula is a box to a browser, which may break a line on either side of it, whatever comes next.
 So the two are put into one element, in which nvp.css forbids that.
@@ -11,7 +11,11 @@ from sphinx.application import Sphinx
 
 
 def join(_app: Sphinx, doctree: nodes.document, _name: str) -> None:
-    """Put every formula in a line and the punctuation behind it into one inline element."""
+    """Put every formula in a line and the punctuation behind it into one inline element, and
+    spaces that do not break around a × between numbers.
+    """
+    for text in [text for text in doctree.findall(nodes.Text) if " × " in text]:
+        text.parent.replace(text, nodes.Text(re.sub(r"(?<=\w) × (?=\w)", "\u00a0×\u00a0", text)))
     for formula in list(doctree.findall(nodes.math)):
         parent = formula.parent
         place = parent.index(formula)

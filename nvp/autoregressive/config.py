@@ -59,6 +59,14 @@ class PixelRNNConfig(ModelConfig, family="pixelrnn"):
     num_components: Depth = 8  # of the mixture
     num_scales: Depth = 4  # standard deviations of each component, not sizes of the image
 
+    @model_validator(mode="after")
+    def _a_mixture_has_them(self) -> PixelRNNConfig:
+        for name in ("num_components", "num_scales"):
+            differs = getattr(self, name) != type(self).model_fields[name].default
+            if differs and self.output != OutputKind.MIXTURE:
+                raise ValueError(f"{name} is for model.output: mixture")
+        return self
+
     def build(self) -> PixelRNN:
         from nvp.autoregressive.pixelrnn import PixelRNN  # which is made from this class
 

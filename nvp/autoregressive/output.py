@@ -106,7 +106,8 @@ class Mixture(Output):
         self.shape = (num_components, num_scales)
 
     def _parts(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-weights, means and log-scales, each (..., K S)."""
+        """Log-weights, means and log-scales, each (..., K S), in float32 or more."""
+        parameters = at_least_float32(parameters)
         weights, means, scales = parameters.split(self.sizes, dim=-1)
         components, num_scales = self.shape
         # Before training: means spread over [0, 1], scales from a fifth of the range down.

@@ -222,9 +222,10 @@ class Denoiser(nn.Module):
         nn.init.zeros_(self.out.weight)
 
     def forward(self, z: Tensor, gamma: Tensor) -> Tensor:
-        """The noise that z holds, (N, C, H, W) as z: two predictors plus the U-Net; gamma is (N,).
+        """The noise that z holds, (N, C, H, W) as z; gamma is (N,).
 
-        One predictor is right for nearly no noise, the other for nearly no signal.
+        The U-Net corrects a first guess: the noise that would lead from the nearest level to z,
+        which is right for nearly no noise, plus sigma z.
         """
         alpha, sigma = _alpha_sigma(gamma[:, None, None, None])
         level = to_levels(z / alpha, self.levels).round().clamp(0, self.levels - 1)

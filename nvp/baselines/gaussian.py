@@ -145,8 +145,8 @@ class Gaussian(ImageModel):
     def _factor(self) -> Tensor:
         """L, (D, D)."""
         d = self.num_dimensions
-        rows, columns = torch.tril_indices(d, d, -1, device=self.mean.device)
-        return self.log_diagonal.exp().diag().index_put((rows, columns), self.below)
+        under = torch.ones(d, d, dtype=torch.bool, device=self.mean.device).tril(-1)
+        return self.log_diagonal.exp().diag().masked_scatter(under, self.below)
 
     def _dequantise(
         self, images: Tensor, generator: torch.Generator | None

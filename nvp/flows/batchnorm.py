@@ -18,17 +18,13 @@ EPSILON = 1e-4
 
 
 class NormScope(StrEnum):
-    """Which scalars of a coupling's output are normalised, and over which the moments are taken.
+    """Which scalars of a coupling's output are normalised, and over which the moments are taken."""
 
-    WHOLE        all of them, as section 3.7 says ("the whole coupling layer output")
-    TRANSFORMED  only those that the coupling changed (b = 0)
-    OFFICIAL     only those that it changed, but with the moments of (1 - b) x, zeros included, as
-                 in the official code: under a checkerboard of even sides, mean m and variance v
-                 become m/2 and v/2 + m^2/4
-    """
-
-    WHOLE = "whole"
-    TRANSFORMED = "transformed"
+    WHOLE = "whole"  # all of them, as section 3.7 says ("the whole coupling layer output")
+    TRANSFORMED = "transformed"  # only those that the coupling changed (b = 0)
+    # Only those that it changed, but with the moments of (1 - b) x, zeros included, as in the
+    # official code: under a checkerboard of even sides, mean m and variance v become m/2 and
+    # v/2 + m^2/4.
     OFFICIAL = "official"
 
 

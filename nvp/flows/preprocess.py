@@ -11,15 +11,12 @@ from nvp.model.dequantisation import inverse_logit, logit
 
 
 class LogitForm(StrEnum):
-    """How the logit avoids infinity.
+    """How the logit avoids infinity."""
 
-    SYMMETRIC  logit(alpha + (1 - 2 alpha) x): the official code's, bounded at both ends
-    PAPER      logit(alpha + (1 - alpha) x): as printed in section 4.1. It has no bound as x -> 1:
-               white pixels come near infinity. Where rounding to float32 would reach it, `logit`
-               stops just short
-    """
-
+    # logit(alpha + (1 - 2 alpha) x): the official code's, bounded at both ends.
     SYMMETRIC = "symmetric"
+    # logit(alpha + (1 - alpha) x): as printed in section 4.1. It has no bound as x -> 1: white
+    # pixels come near infinity. Where rounding to float32 would reach it, `logit` stops just short.
     PAPER = "paper"
 
 

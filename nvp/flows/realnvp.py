@@ -249,6 +249,7 @@ class RealNVP(ImageModel):
         labels: Tensor | None = None,
     ) -> Tensor:
         """z = f(logit((x + u) / 256)), in image layout, (N, C, H, W). uint8 in."""
+        self.check_precision()
         logits, _ = self._logits(self.check_images(images), generator)
         return self.flow(logits, self.condition(labels, len(images)))[0]
 

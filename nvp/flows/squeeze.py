@@ -18,17 +18,15 @@ DIAGONAL_INVERSE = (0, 2, 3, 1)
 
 
 class SqueezeOrder(StrEnum):
-    """Order of the 4c channels that a squeeze makes.
+    """Order of the 4c channels that a squeeze makes. TLr is red of the top-left pixels."""
 
-    CHANNEL_MAJOR   TLr TRr BLr BRr, TLg ...: the plain squeeze of the official code
-    POSITION_MAJOR  TLr TLg TLb, TRr ...: the first half is the top row of every block, all
-                    colours, as figure 3 shows for one channel
-    DIAGONAL        TLr TLg TLb, BRr ..., TRr ..., BLr ...: the "ordered" squeeze of the official
-                    code. Its first half, top-left and bottom-right, is a checkerboard
-    """
-
+    # TLr TRr BLr BRr, TLg ...: the plain squeeze of the official code.
     CHANNEL_MAJOR = "channel_major"
+    # TLr TLg TLb, TRr ...: the first half is the top row of every block, all colours, as figure 3
+    # shows for one channel.
     POSITION_MAJOR = "position_major"
+    # TLr TLg TLb, BRr ..., TRr ..., BLr ...: the "ordered" squeeze of the official code. Its first
+    # half, top-left and bottom-right, is a checkerboard.
     DIAGONAL = "diagonal"
 
 

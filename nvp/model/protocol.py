@@ -82,11 +82,8 @@ class ImageModel(nn.Module, ABC):
         noise of the estimate falls. Raises `NVPError` for weights in half precision, unless the
         model is `autoregressive`: those add no noise to an image, or add it in float32.
         """
-        if self.dtype.itemsize < 4 and not self.autoregressive:
-            raise NVPError(
-                f"the weights are {self.dtype}, too coarse for the noise within a level: call "
-                "model.float(), and leave half precision to torch.autocast"
-            )
+        if not self.autoregressive:
+            self.check_precision()
         images = self.check_images(images)
         check_count("num_draws", num_draws)
         y = self.condition(labels, len(images))
@@ -162,6 +159,14 @@ class ImageModel(nn.Module, ABC):
         check_count("the number of images", len(images))
         check_levels(images, self.levels)
         return images.to(self.device)
+
+    def check_precision(self) -> None:
+        """Raise `NVPError` for weights in half precision, which round away noise within a level."""
+        if self.dtype.itemsize < 4:
+            raise NVPError(
+                f"the weights are {self.dtype}, too coarse for the noise within a level: call "
+                "model.float(), and leave half precision to torch.autocast"
+            )
 
     def condition(self, labels: Tensor | None, n: int) -> Tensor | None:
         """y of `n` images, (n, K), on the model's device; None for an unconditional model.

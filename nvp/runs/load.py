@@ -137,13 +137,13 @@ def _check_settings(files: RunFolder, tree: dict[str, Any], config: RunConfig) -
 
 
 def trust_option(config: RunConfig) -> str:
-    """ " --trust", which a later command needs, for a family that this repository does not hold."""
+    """` --trust`, which a later command needs, for a family that this repository does not hold."""
     family = config.model.family
     return " --trust" if is_path(family) and not _is_held(family) else ""
 
 
 def next_options(config: RunConfig, data_root: str | Path | None) -> str:
-    """ " --data-root FOLDER" and " --trust", where the next command on a run needs them."""
+    """` --data-root FOLDER` and ` --trust`, where the next command on a run needs them."""
     data = f" --data-root {shlex.quote(str(data_root))}" if data_root else ""
     return data + trust_option(config)
 

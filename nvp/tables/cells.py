@@ -72,9 +72,10 @@ def unbroken(cell: str) -> str:
 
 
 def _has_figures(column: Sequence[str]) -> bool:
-    """Whether a column holds figures, and dashes or nothing beside them."""
-    rest = [cell for cell in column if not re.match(r"[<≈]? ?[+−-]?\d", cell)]
-    return len(rest) < len(column) and all(cell in ("", "–") for cell in rest)
+    """Whether a column holds figures, and dashes, nothing or fewer short words beside them."""
+    figures = [cell for cell in column if re.match(r"[<≈]? ?[+−-]?\d", cell)]
+    words = [cell for cell in column if cell not in figures and cell not in ("", "–")]
+    return len(figures) > len(words) and all(len(cell) <= len(NO_LIKELIHOOD) for cell in words)
 
 
 def mean_cell(run: Run, score: Score) -> str:

@@ -42,7 +42,8 @@ def train(
 ) -> str:
     """Train in `folder`, from its checkpoint if it has one; returns how it ended.
 
-    `data` are its training images, where they are loaded already.
+    `data` are its training images, where they are loaded already. PyTorch's global generator is
+    seeded anew in each step.
     """
     RunFolder(folder).check_free()  # before a lock is written there
     with locked(folder) if is_first() else nullcontext():

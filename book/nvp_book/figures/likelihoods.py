@@ -84,8 +84,8 @@ def plot_shells(dimensions: Sequence[int], draws: int = 20_000) -> None:
         ax.axvline(mean, color=INK, ls="--", lw=1.2)
         ax.plot(least, 0, "^", color=ORANGE, ms=9, clip_on=False, zorder=3)
         ax.set(yticks=[])
+        ax.set_ylabel(f"D = {size}", rotation=0, ha="right")
         ax.spines["left"].set_visible(False)
-        ax.text(0.98, 0.75, f"D = {size}", transform=ax.transAxes, ha="right", va="top")
     axes[-1].set_xlabel(r"$-\log_2 p(z)\,/\,D$")
 
 
