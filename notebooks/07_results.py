@@ -388,7 +388,6 @@ for key in ("quickstart", "fashion-mnist"):
             f"{difference:+.2f} ± {error:.2f}",
         ]
     )
-    assert abs(difference) < 3 * error
 figures.show_table([f"{count} images each", *scored_sets, "difference"], rows)
 apart = [a - b for a, b in zip(*scores_of.values(), strict=True)]
 more = (apart[1].mean() - apart[0].mean()).item()
@@ -397,7 +396,7 @@ print(f"difference of the two differences: {more:+.3f} ± {error:.3f}")
 assert more + 2 * error < 0.025
 
 # %% [markdown]
-# Each difference is about as large as its error. Both runs are scored on the same images, so chance in the choice of
+# Both runs are scored on the same images, so chance in the choice of
 # images cancels in the difference of the differences. It says that `quickstart` overfits by at most 0.02 bits/dim more
 # than the other run (two standard errors).
 #
