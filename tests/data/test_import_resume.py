@@ -148,7 +148,7 @@ def test_it_goes_on_where_it_was(mixed: Path, tmp_path: Path, monkeypatch) -> No
     interrupt(mixed, tmp_path, at_20)
     entry = next(e for e in catalogue.survey(tmp_path) if e.name == "mine")
     assert entry.state == "import unfinished"
-    assert "mended if it was refused: it goes on; or remove .mine.import" in entry.note
+    assert "corrected if it was refused: it goes on; or remove .mine.import" in entry.note
     assert interrupt(mixed, tmp_path, lambda what, done: True) == [21]
     import_set(mixed, "mine", OPTIONS, root=tmp_path)
     assert not (tmp_path / ".mine.import").exists()
