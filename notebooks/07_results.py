@@ -551,8 +551,8 @@ figures.show_table(
 
 # %% tags=["remove-cell"]
 assert (distances < 11).all()
-assert of_samples.min().round() == 28  # none is a copy
-assert of_tests.min().round() == 15
+assert of_samples.min() > 20  # none is a copy
+assert of_tests.min() < of_samples.min() - 5
 assert of_samples.mean() > of_tests.mean()
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples of `fashion-mnist` and, under each, the nearest training image; then the same for test images.", "name": "fig-neighbours"}, "image": {"alt": "Four rows of eight images. Samples, and below them training images that share their place and size and little else; test images, and below them training images that are close relatives, most of them the same kind of garment."}}
@@ -567,7 +567,7 @@ pictures.plot_rows(
 plt.show()
 
 # %% [markdown]
-# No sample is a copy: even the nearest training image is 28 grey levels away. For test images it is 15. On average, too,
+# No sample is a copy: even the nearest training image is over 20 grey levels away. For test images it is nearer. On average, too,
 # samples are farther from the training images than test images are. Two cautions. A distance
 # over pixels misses a copy that was shifted by one pixel. And this page searches 5,000 of the run's 59,000 images.
 #
@@ -577,7 +577,7 @@ plt.show()
 # * Eight sets of noise would close about 0.01 bits/dim of the distance to the paper's score. Longer training and larger networks may close the rest; this page cannot
 #   separate them.
 # * Read a score with its images, its kind, what the model is conditioned on, and its cost.
-# * Of 32 samples none is a copy of the 5,000 training images that we searched.
+# * No sample is a copy of one of the 5,000 training images that we searched.
 #
 # ## Exercises
 #
