@@ -567,7 +567,8 @@ pictures.plot_rows(
 plt.show()
 
 # %% [markdown]
-# No sample is a copy: even the nearest training image is over 20 grey levels away. For test images it is nearer. On average, too,
+# No sample is a copy: even the nearest training image is over 20 grey levels away. For the test images the least
+# distance is smaller. On average, too,
 # samples are farther from the training images than test images are. Two cautions. A distance
 # over pixels misses a copy that was shifted by one pixel. And this page searches 5,000 of the run's 59,000 images.
 #

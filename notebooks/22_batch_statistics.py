@@ -145,8 +145,8 @@ plt.show()
 
 # %% [markdown]
 # So no $x$ has a latent beyond $\sqrt{N - 1}$. This map gives $x$ a density. By the true derivative, its mass is the
-# mass of the prior between the bounds. By the derivative that training uses, $1/\varsigma$, its mass is *infinite*. For
-# $1/\varsigma$ falls only like $1/|x|$, so each factor of ten in the range adds the same mass. A number computed
+# mass of the prior between the bounds. By the derivative that training uses, $1/\varsigma$, its mass is *infinite*. Since
+# $1/\varsigma$ falls only like $1/|x|$, each factor of ten in the range adds the same mass. A number computed
 # in training mode is no likelihood of anything.
 
 # %% tags=["hide-input"]

@@ -435,6 +435,7 @@ assert curves["test"][0] > min(curves["test"])
 assert curves["test"][-1] > min(curves["test"]) + 0.2
 assert min(curves["test"]) in curves["test"][2:4]
 assert curves["training"][-1] > curves["training"][-2]
+assert train.numel() < steps[-1] ** 2 * 256 / 2  # cells
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: nats per point when the mean of a Gaussian in 8 dimensions is fitted to $N$ points. Marks are means over many training sets, lines are {eq}`eq:parameter-cost`. Right: bits/dim of our images under tables for a pixel given its two neighbours, with 1 to 256 steps for each.", "name": "fig-train-test"}, "image": {"alt": "Left, two curves over N on a logarithmic axis; training rises from below, test falls from above, both towards a dashed line, the entropy. Right, over the size of the table: training and test fall together, part at the middle, and then test rises above training, which rises a little at the end, too."}}
 n = torch.logspace(math.log10(sizes[0]), math.log10(sizes[-1]), 50)
@@ -450,7 +451,7 @@ plt.show()
 
 # %% [markdown]
 # The test score of the table is best at 16 steps, nearly as good at 64, and worse beyond. With 256 steps that of training is
-# worse, too: few cells hold more than the one with which each count starts. Does the law predict the differences in
+# worse, too: most cells hold only the one with which each count starts. Does the law predict the differences in
 # the table of baselines? It says parameters over $N$, in nats per image:
 
 # %% tags=["hide-input"]

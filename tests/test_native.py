@@ -27,6 +27,7 @@ from nvp.errors import NVPError
 from nvp.flows import norm_relu
 from nvp.flows.resnet import BATCH_NORM_EPSILON
 from nvp.model import native
+from nvp.training import loop
 
 
 def norm(x: Tensor, beta: Tensor) -> Tensor:
@@ -68,6 +69,12 @@ def test_threads_change_no_bit_and_there_are_no_second_derivatives(
     total = run(*values).float().square().sum()
     with pytest.raises(NVPError, match="NVP_PLAIN=1"):
         torch.autograd.grad(total, values[0], create_graph=True)
+
+
+def test_compiling_is_no_time_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = loop._clock()
+    monkeypatch.setattr(native, "_seconds", [*native._seconds, 60.0])
+    assert before - 60 <= loop._clock() < before
 
 
 @pytest.fixture
