@@ -10,8 +10,7 @@ import torch
 from pixels import generator, noise
 from torch import Tensor, nn
 
-from nvp.baselines.diffusion import Diffusion, DiffusionConfig
-from nvp.likelihood import evaluate
+from nvp.baselines.diffusion import Diffusion, DiffusionConfig, from_levels
 
 
 class BestDenoiser(nn.Module):
@@ -86,9 +85,14 @@ def test_a_sample_takes_the_steps_that_are_asked_for() -> None:
     assert len(calls) == 3
 
 
-def test_a_fresh_network_already_predicts() -> None:
-    model = Diffusion(DiffusionConfig(image_shape=(1, 8, 8), width=8, times=8))
-    assert 8 <= evaluate(model, noise(50, 1, 8, 8)).bits_per_dim < 12
+@pytest.mark.parametrize("gamma", [-13.3, 5.0])
+def test_a_fresh_network_already_predicts_at_both_ends(gamma: float) -> None:
+    model = Diffusion(DiffusionConfig(image_shape=(1, 8, 8), width=8))
+    x = from_levels(noise(50, 1, 8, 8).float(), 256)
+    e = torch.randn(x.shape, generator=generator())
+    z = torch.tensor(-gamma).sigmoid().sqrt() * x + torch.tensor(gamma).sigmoid().sqrt() * e
+    error = e - model.network(z, torch.full((50,), gamma))
+    assert error.square().mean().item() < 0.2
 
 
 def test_noise_that_does_not_grow_is_refused() -> None:

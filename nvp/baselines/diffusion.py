@@ -180,6 +180,11 @@ def _end_losses(levels: int, gamma_0: float, gamma_1: float) -> Tensor:
     return prior + reconstruction
 
 
+def _zero(conv: nn.Conv2d) -> None:
+    for parameter in conv.parameters():
+        nn.init.zeros_(parameter)
+
+
 class Block(nn.Module):
     """h + conv(act(norm(conv(act(norm(h))) + the noise level's))), its last conv zero at first."""
 
@@ -188,7 +193,7 @@ class Block(nn.Module):
         self.norm1, self.norm2 = nn.GroupNorm(8, width), nn.GroupNorm(8, width)
         self.conv1, self.conv2 = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
         self.level = nn.Linear(embedding, width)
-        nn.init.zeros_(self.conv2.weight)
+        _zero(self.conv2)
 
     def forward(self, h: Tensor, embedded: Tensor) -> Tensor:
         """(N, width, H, W) as is; `embedded` is (N, embedding)."""
@@ -219,22 +224,20 @@ class Denoiser(nn.Module):
         self.up = nn.Conv2d(wide, 4 * width, 1)
         self.after = nn.ModuleList(Block(width, wide) for _ in range(config.blocks))
         self.norm, self.out = nn.GroupNorm(8, width), nn.Conv2d(width, channels, 3, padding=1)
-        nn.init.zeros_(self.out.weight)
+        _zero(self.out)
 
     def forward(self, z: Tensor, gamma: Tensor) -> Tensor:
         """The noise that z holds, (N, C, H, W) as z; gamma is (N,).
 
-        The U-Net corrects a first guess: the noise that would lead from the nearest level to z,
-        which is right for nearly no noise, plus sigma z.
+        The U-Net corrects a first guess, the noise if x were alpha^2 times the nearest level: x is
+        the level itself where there is nearly no noise, and 0 where there is nearly nothing else.
         """
         alpha, sigma = _alpha_sigma(gamma[:, None, None, None])
         level = to_levels(z / alpha, self.levels).round().clamp(0, self.levels - 1)
-        nearest, black, white = (
-            (z - alpha * from_levels(v, self.levels)) / sigma
-            for v in (level, torch.zeros_like(z), torch.full_like(z, self.levels - 1))
-        )
-        embedded = self.embed(self._waves((gamma - self.ends[0]) / (self.ends[1] - self.ends[0])))
+        x, end = from_levels(level, self.levels), torch.full_like(z, 1 - 1 / self.levels)
+        nearest, black, white = ((z - alpha * v) / sigma for v in (x, -end, end))
         seen = torch.cat([z, nearest, torch.tanh(black / 3), torch.tanh(white / 3)], dim=1)
+        embedded = self.embed(self._waves((gamma - self.ends[0]) / (self.ends[1] - self.ends[0])))
         fine = self.into(F.pixel_unshuffle(seen, 2))
         for block in self.before:
             fine = block(fine, embedded)
@@ -245,7 +248,7 @@ class Denoiser(nn.Module):
         for block in self.after:
             fine = block(fine, embedded)
         correction = F.pixel_shuffle(self.out(F.silu(self.norm(fine))), 2)
-        return nearest + sigma * z + correction.to(z.dtype)
+        return (z - alpha**3 * x) / sigma + correction.to(z.dtype)
 
     def _waves(self, t: Tensor) -> Tensor:
         """sin and cos of t in [0, 1] at frequencies from 1 to 1,000, (N, width)."""
