@@ -119,32 +119,3 @@ def names(model: PixelRNN, pairs: Tensor) -> list[tuple[tuple[int, ...], tuple[i
     channels, height, width = model.image_shape
     places = list(product(range(height), range(width), range(channels)))
     return [(places[o], places[i]) for o, i in pairs.nonzero().tolist()]
-
-
-def all_images(shape: tuple[int, int, int], levels: int) -> Tensor:
-    """Every image there is, uint8; the last sub-pixel runs fastest."""
-    size = shape[0] * shape[1] * shape[2]
-    values = list(product(range(levels), repeat=size))
-    return torch.tensor(values, dtype=torch.uint8).unflatten(1, shape)
-
-
-def counts(images: Tensor, levels: int) -> Tensor:
-    """How often each of `all_images` occurs."""
-    flat = images.flatten(1).long()
-    powers = levels ** torch.arange(flat.shape[1]).flip(0)
-    return (flat * powers).sum(1).bincount(minlength=levels ** flat.shape[1]).double()
-
-
-def p_value(observed: Tensor, probabilities: Tensor) -> float:
-    """Pearson's chi-square: how probable a larger deviation is, if `probabilities` are right.
-
-    Outcomes that are expected fewer than five times are counted together.
-    """
-    expected = observed.sum() * probabilities
-    rare = expected < 5
-    observed = torch.cat([observed[~rare], observed[rare].sum().unsqueeze(0)])
-    expected = torch.cat([expected[~rare], expected[rare].sum().unsqueeze(0)])
-    kept = expected > 0
-    statistic = ((observed - expected)[kept].square() / expected[kept]).sum()
-    freedom = kept.sum().double() - 1
-    return torch.special.gammaincc(freedom / 2, statistic / 2).item()

@@ -11,7 +11,7 @@ import pytest
 import tiny
 import torch
 from nvp_book.baselines import STEPS, bits_per_dim, recorded, score
-from pixels import all_images, generator, noise, perturb
+from pixels import generator, noise, perturb
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, Normal
 
@@ -22,6 +22,7 @@ from nvp.data.sets import EMBEDDED, load
 from nvp.errors import NVPError
 from nvp.model.protocol import ImageModel
 from nvp.runs.load import load_run
+from nvp.testing.counting import all_images
 from nvp.training.loop import prepare
 
 MODELS: dict[str, dict[str, Any]] = {

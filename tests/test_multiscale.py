@@ -8,20 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from pixels import (
-    all_images,
-    config,
-    generator,
-    moved_by_change,
-    moved_by_gradient,
-    names,
-    randomised,
-)
+from pixels import config, generator, moved_by_change, moved_by_gradient, names, randomised
 from torch import Tensor
 
 from nvp import MultiScaleConfig, MultiScalePixelRNN
 from nvp.autoregressive.config import Kind
 from nvp.errors import NVPError
+from nvp.testing.counting import all_images
 
 kinds = pytest.mark.parametrize("kind", Kind)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from pixels import OUTPUTS, VARIANTS, all_images, config, counts, generator, p_value, randomised
+from pixels import OUTPUTS, VARIANTS, config, generator, randomised
 from tiny import refusal
 from torch import Tensor
 
@@ -18,6 +18,7 @@ from nvp.autoregressive.masked_conv import MaskedConv2d, colour_groups
 from nvp.autoregressive.output import Mixture, Softmax
 from nvp.errors import NVPError
 from nvp.testing import fill_by_definition
+from nvp.testing.counting import all_images, counts, p_value
 
 kinds = pytest.mark.parametrize("kind", Kind)
 

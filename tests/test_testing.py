@@ -24,13 +24,13 @@ class Histogram(ImageModel):
     """One distribution over the levels for every sub-pixel."""
 
     image_shape = (1, 2, 3)
-    levels = 4
+    levels = 3
     likelihood = "exact"
     noise = 0.0  # what a score is off by at random
 
     def __init__(self) -> None:
         super().__init__()
-        self.logits_of_levels = nn.Parameter(torch.tensor([0.5, -0.2, 0.3, 0.0]))
+        self.logits_of_levels = nn.Parameter(torch.tensor([0.5, -0.2, 0.3]))
 
     def _log_probs(self, images, num_draws, generator, y):
         log_p = self.logits_of_levels.log_softmax(0)[images.long()].flatten(1).sum(1)
@@ -146,7 +146,7 @@ class Indefinite(Histogram):
     """Has no number for images that are uniform noise."""
 
     def _log_probs(self, images, num_draws, generator, y):
-        wild = images.float().flatten(1).var(dim=1) > 1.2
+        wild = images.float().flatten(1).var(dim=1) > 0.9
         return [
             p.masked_fill(wild, math.nan) if len(images) > 8 else p
             for p in super()._log_probs(images, num_draws, generator, y)
@@ -211,12 +211,14 @@ class Painter(Histogram):
             "samples of another seed are the same",
         ),
         (drawn(Tensor.float), "samples are torch.float32, not uint8"),
-        (drawn(lambda x: x + 1), "a sample has the level 4 of 4"),
+        (drawn(lambda x: x + 1), "a sample has the level 3 of 3"),
         (Unlabelled, "sample with labels that it has no use for gives TypeError"),
         (
             but(loss=lambda self, x, *_, labels=None: -self.log_prob(x, labels=labels)),
             "no finite scalar",
         ),
+        (scored(lambda p: p - 0.5), "the probabilities of all images sum to 0.6065, not 1"),
+        (drawn(lambda x: 2 - x), "samples are not as frequent as log_prob says"),
         (Painter, "the model changes the images that it is given"),
         (scored(Tensor.float), "in double precision is torch.float32"),
     ],

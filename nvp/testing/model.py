@@ -25,8 +25,12 @@ from nvp.testing.common import (
     require_refusal,
     seeded,
 )
+from nvp.testing.counting import all_images, counts, p_value
 
 NOISE_IMAGES = 100
+MOST_IMAGES = 1024  # that are counted
+SAMPLES = 10  # for each image that there is
+CHANCE = 1e-6  # of a right sampler to be called wrong
 CHANGES = 32  # sub-pixels that are changed to see what depends on them
 
 
@@ -40,12 +44,15 @@ def check_model(model: ImageModel, images: Tensor, labels: Tensor | None = None)
     * the score of an image does not depend on those beside it
     * `logits(images)`, (N, C, H, W, levels), if there, do not see their own or later sub-pixels
     * an exact likelihood is that of the `logits`
+    * where it gives each of at most 1,024 images a probability, these sum to 1, and samples are as
+      frequent as they are probable
     * uniform noise takes log2(levels) bits a sub-pixel or more
 
     A conditional model takes `labels`, one for each image and not all the same; other labels must
     give other scores and samples. Some checks move the weights away from their first values, which
-    hide mistakes. A likelihood that is too low passes, and so do samples of another distribution:
-    check the bijections of a flow by `check_bijection`.
+    hide mistakes. A likelihood that is too low and samples of another distribution pass where
+    images are too many to count: check a model of tiny images with few levels too, and the
+    bijections of a flow by `check_bijection`.
     """
     require(len(images) > 1, "give two images or more")
     before = copy.deepcopy(model.state_dict())
@@ -63,6 +70,8 @@ def check_model(model: ImageModel, images: Tensor, labels: Tensor | None = None)
         _check_independence(moved(quiet).double(), images, labels)
         for of_noise in (quiet, moved(quiet)):
             _check_noise(of_noise, labels)
+    if model.likelihood == "exact" and model.levels**model.num_dimensions <= MOST_IMAGES:
+        _check_distribution(moved(quiet), labels)
     if labels is not None:
         _check_labels(moved(quiet), images, labels)
     _check_state(quiet, images, labels)
@@ -238,6 +247,25 @@ def _check_noise(model: ImageModel, labels: Tensor | None) -> None:
         f"uniform noise takes {scores.mean():.3f} bits a sub-pixel, less than {least:.3f}: "
         "something is counted that should not be, or seen, or D log(levels) is not subtracted "
         "after `dequantise`",
+    )
+
+
+@torch.no_grad()
+def _check_distribution(model: ImageModel, labels: Tensor | None) -> None:
+    """Score all images that there are, and count samples, all with the first label."""
+    images = all_images(model.image_shape, model.levels)
+
+    def first_label(n: int) -> Tensor | None:
+        return None if labels is None else labels[:1].repeat(n)
+
+    p = model.log_prob(images, labels=first_label(len(images))).double().exp().cpu()
+    total = p.sum().item()
+    require(abs(total - 1) < 1e-4, f"the probabilities of all images sum to {total:.4f}, not 1")
+    n = SAMPLES * len(images)
+    drawn = model.sample(n, generator=seeded(), labels=first_label(n))
+    require(
+        p_value(counts(drawn.cpu(), model.levels), p) > CHANCE,
+        "samples are not as frequent as log_prob says that they are probable",
     )
 
 
