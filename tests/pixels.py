@@ -35,8 +35,10 @@ def config(
     kind: str, image_shape: tuple[int, int, int] = (1, 3, 4), **changes: Any
 ) -> PixelRNNConfig:
     """A tiny Pixel RNN of this kind."""
-    settings = {"levels": 2, "num_layers": 1, "hidden": 4, "head": 12, "first_kernel": 3}
-    return PixelRNNConfig(kind=kind, image_shape=image_shape, **{**settings, **changes})
+    settings = {"levels": 2, "num_layers": 1, "hidden": 4, "head": 12, "first_kernel": 3} | changes
+    if kind == "diagonal_bilstm":
+        settings.pop("kernel_size", None)
+    return PixelRNNConfig(kind=kind, image_shape=image_shape, **settings)
 
 
 def randomised(model: Model, seed: int = 0) -> Model:

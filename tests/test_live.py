@@ -10,10 +10,10 @@ import pytest
 import torch
 from node import evaluate
 from nvp_book import live
-from pixels import generator, perturb, randomised, reached
+from pixels import config, generator, perturb, randomised, reached
 from torch import Tensor, nn
 
-from nvp import PixelRNN, PixelRNNConfig, RealNVPConfig
+from nvp import PixelRNN, RealNVPConfig
 from nvp.autoregressive.masked_conv import MaskedConv2d, colour_groups
 from nvp.errors import NVPError
 from nvp.flows.bijection import Composition
@@ -50,17 +50,8 @@ KINDS = {"convolutions": "pixelcnn", "row": "row_lstm", "diagonal": "diagonal_bi
 @pytest.mark.parametrize(("first", "kernel", "count"), [(3, 3, 2), (5, 3, 3), (3, 5, 3)])
 def test_pixel_rnns_see_what_is_drawn(kind: str, first: int, kernel: int, count: int) -> None:
     height, width = 7, 8
-    config = PixelRNNConfig(
-        kind=KINDS[kind],
-        image_shape=(1, height, width),
-        levels=2,
-        num_layers=count - 1,
-        hidden=8,
-        head=8,
-        first_kernel=first,
-        kernel_size=kernel,
-    )
-    model = randomised(PixelRNN(config)).float()
+    sizes = {"num_layers": count - 1, "hidden": 8, "first_kernel": first, "kernel_size": kernel}
+    model = randomised(PixelRNN(config(KINDS[kind], (1, height, width), **sizes))).float()
     assert isinstance(model, PixelRNN)
 
     def outputs(images: Tensor) -> Tensor:

@@ -60,11 +60,15 @@ class PixelRNNConfig(ModelConfig, family="pixelrnn"):
     num_scales: Depth = 4  # standard deviations of each component, not sizes of the image
 
     @model_validator(mode="after")
-    def _a_mixture_has_them(self) -> PixelRNNConfig:
-        for name in ("num_components", "num_scales"):
-            differs = getattr(self, name) != type(self).model_fields[name].default
-            if differs and self.output != OutputKind.MIXTURE:
-                raise ValueError(f"{name} is for model.output: mixture")
+    def _nothing_is_idle(self) -> PixelRNNConfig:
+        idle = {}
+        if self.output != OutputKind.MIXTURE:
+            idle = dict.fromkeys(("num_components", "num_scales"), "model.output: mixture")
+        if self.kind == Kind.DIAGONAL_BILSTM:
+            idle["kernel_size"] = "the other kinds: a Diagonal BiLSTM's are 1x1 and 2x1"
+        for name, whose in idle.items():
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is for {whose}")
         return self
 
     def build(self) -> PixelRNN:

@@ -218,7 +218,9 @@ def read_run(folder: str | Path) -> Run:
         record = Record.model_validate_json(read(path))
     except ValidationError as error:
         files.check_schema()  # newer code may have written it
-        raise NVPError(f"{path} is damaged: {first_fault(error)}; restore it") from error
+        raise NVPError(
+            f"{path} is damaged: {first_fault(error)}; restore it, or move its folder away"
+        ) from error
     if record.name != folder.resolve().name:  # within it, the folder is "."
         raise NVPError(f"{path} is the record of {record.name}: rename the folder to that")
     return Run(folder, record)

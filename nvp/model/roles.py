@@ -13,7 +13,7 @@ class Role(StrEnum):
     Of the parameters that it does not name, a vector is a BIAS and anything larger a KERNEL.
     """
 
-    KERNEL = "kernel"  # a matrix, or a convolution's filters: the first dimension is the output
+    KERNEL = "kernel"  # a matrix, or a convolution's filters, transposed or not
     DIRECTION = "direction"  # v of weight normalisation, g v / ||v||: its length has no effect
     GAIN = "gain"  # g of weight normalisation
     TANH_SCALE = "tanh scale"  # the learned bound of s (section 4.1 of Real NVP)

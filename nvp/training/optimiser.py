@@ -34,10 +34,11 @@ class Muon(torch.optim.Adam):
 
         v <- v - rate ||v|| U V^T / sqrt(min(rows, columns)), a step of length rate ||v||.
 
-    `torch.optim.Muon` takes matrices only. Here a filter is a matrix with one row per output.
-    Recurrent weights form one matrix per direction of the scan, with a row for each gate of each
-    unit. Muon's authors leave the first and the last layer to Adam; here Muon updates them too.
-    Where several processes train, each orthogonalises a part of the matrices.
+    `torch.optim.Muon` takes matrices only. Here filters are a matrix with one row per output, or
+    per input where the convolution is transposed, since that is their first dimension. Recurrent
+    weights form one matrix per direction of the scan, with a row for each gate of each unit. Muon's
+    authors leave the first and the last layer to Adam; here Muon updates them too. Where several
+    processes train, each orthogonalises a part of the matrices.
     """
 
     MOMENTUM = 0.95
