@@ -19,7 +19,7 @@
 # trained. You may know two answers, variational autoencoders and adversarial networks. This book is about two
 # others, Real NVP and Pixel RNN.
 #
-# After this chapter you can say what such a model maximises, and read a figure in bits per dimension. You can build
+# After this chapter you can say what such a model maximises, and read a score in bits per dimension. You can build
 # two baselines that every later model has to beat. The chapter ends with the game plan for the first paper.
 
 # %% tags=["parameters"]

@@ -11,7 +11,7 @@
 # # Results and samples
 #
 # How good is the model that you have built? This chapter shows what it samples in colour, sets its score beside the
-# paper's, follows the score through training, and asks why it falls short. You will be able to read a figure in
+# paper's, follows the score through training, and asks why it falls short. You will be able to read a score in
 # bits/dim with its conditions, and to check samples for copies.
 #
 # ```{admonition} In the paper
@@ -136,7 +136,7 @@ gap = ours.bits_per_dim - float(printed["Real NVP"].bits_per_dim)
 ahead = counted["two neighbours"].bits_per_dim - ours.bits_per_dim
 display(
     Markdown(
-        f"Our run is **{gap:+.2f} bits/dim** from the paper's figure, and "
+        f"Our run is **{gap:+.2f} bits/dim** from the paper's score, and "
         f"{ahead:.1f} bits/dim better than a table of two neighbours. Its "
         f"standard error over test images is {ours.standard_error:.3f}."
     )
@@ -186,23 +186,23 @@ assert round(again * 32 / on_digits.record.trained_on, 1) == 3.6
 assert float(glow.bits_per_dim) == 3.141
 
 # %% [markdown]
-# For clothes we could check one figure of a flow, printed in a notebook: 3.141 bits/dim, of a Glow with 69 million parameters
+# For clothes we could check one score of a flow, printed in a notebook: 3.141 bits/dim, of a Glow with 69 million parameters
 # {cite}`kirichenko2020fail`. (Its score is too high by $\log_2(256/255) = 0.006$ for each dimension; corrected, it is
 # 3.135.) Our run of half an hour on one core scores better. ({cite:t}`nalisnick2019know` also trained
-# a Glow on these images. We have not seen their figure in print; it may be lower than ours.) The run that is conditioned on the class is ahead of the other by less than 0.01 bits/dim. A class is worth 0.004 at most (chapter {ref}`latents`). The rest may be
+# a Glow on these images. We have not seen their score in print; it may be lower than ours.) The run that is conditioned on the class is ahead of the other by less than 0.01 bits/dim. A class is worth 0.004 at most (chapter {ref}`latents`). The rest may be
 # chance, or come from the 4% more images that it saw.
 #
-# Four conditions belong to every such figure.
+# Four conditions belong to every such score.
 #
-# * **The images.** Figures on different images cannot be compared.
-# * **The kind of figure.** An exact value, a bound, and a bound with several sets of noise are different quantities
+# * **The images.** Scores on different images cannot be compared.
+# * **The kind of score.** An exact value, a bound, and a bound with several sets of noise are different quantities
 #   (chapter {ref}`integers-to-bits`).
 # * **What the model is conditioned on.** A class is worth $\log_2 10$ bits an image at most (chapter {ref}`latents`).
 # * **The cost.** Hours of one core and days of a GPU are different experiments.
 #
 # ## Learning curves
 #
-# Is our model on track, and would it reach the paper's figure? The curve tells more than the score.
+# Is our model on track, and would it reach the paper's score? The curve tells more than its end.
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "`cifar10-small`: the training loss, penalty included (thin line), and 1,000 held-out images under averaged weights (dots). Squares: published curves of another implementation, trained by Adam; its score on test images, by the [README of November 2018](https://github.com/chrischute/real-nvp/blob/f1ad5e8/README.md) (a later one has other scores), and the training loss of a [user of its code](https://github.com/PolinaKirichenko/flows_ood/issues/5), with three scales, batches of 32 and a rate of 1e-4. The horizontal line is the paper's score. Our curve jumps where the budget was extended, so that the rate rose again.", "name": "fig-curves"}, "image": {"alt": "Bits per dimension over training images seen, on a logarithmic axis. Our curve falls to below 3.8 within one epoch, jumps there and wherever the budget was extended, and falls each time. Those of the other implementation start above 4.5 after one epoch and come down to 3.7 after fifty. The paper's line is at 3.49."}}
@@ -308,7 +308,7 @@ display(
 #   second half of the steps. (The rate is annealed there, in an extended budget more than once. Much of the fall can
 #   come from annealing.)
 # * **Sets of noise.** One set of noise gives a bound. Eight sets of noise give a better one, on the same images. Published
-#   figures that average over several have this advantage.
+#   scores that average over several have this advantage.
 # * **Size.** Networks of the paper have more parameters.
 # * **The recipe.** Our run on CIFAR-10 departs from section 4.1 in more than size. It has Muon, batches of 32 in place of
 #   64, an annealed rate and averaged weights. Its norms take the moments of each batch where appendix E has running
@@ -425,7 +425,7 @@ ahead = colour.score.bits_per_dim - rival.score.bits_per_dim
 display(
     Markdown(
         f"The autoregressive model is {ahead:.2f} bits/dim ahead here, and "
-        f"{second - first:.2f} in the paper's table. (Its figure is exact; "
+        f"{second - first:.2f} in the paper's table. (Its score is exact; "
         "that of the flow is a bound, by one set of noise.)"
     )
 )
@@ -585,7 +585,7 @@ plt.show()
 # ```{exercise} Its own images
 # :label: ex-own-samples
 #
-# Score the model on its own samples, at several temperatures. Which quantity does the figure at $T = 1$ estimate? What
+# Score the model on its own samples, at several temperatures. Which quantity does the score at $T = 1$ estimate? What
 # follows if it is above that of test images?
 # ```
 #

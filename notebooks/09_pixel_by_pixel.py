@@ -452,7 +452,7 @@ for masks, (model, _) in trained.items():
 # %% [markdown]
 # The leaking network is sure of every one of the 64 images. So two tests need no data: change the input and watch
 # the output, and sum over all small images. A third needs data: distrust a likelihood that is *too good*, with
-# published figures as the yardstick.
+# published scores as the yardstick.
 #
 # ## Summary
 #

@@ -370,11 +370,11 @@ assert 13 < ledger["binarized-mnist-row-lstm"].record.epochs < 14
 assert all(abs(gap) < 0.5 for gap in short.values())
 
 # %% [markdown]
-# († marks a figure that we have not seen in print.) All four are within half a nat of the paper. The ± is the standard error over test images. It does not tell whether a gap
-# to the paper is real: both figures are of the *same* 10,000 images, so most of this noise is shared. The spread of the
+# († marks a score that we have not seen in print.) All four are within half a nat of the paper. The ± is the standard error over test images. It does not tell whether a gap
+# to the paper is real: both scores are of the *same* 10,000 images, so most of this noise is shared. The spread of the
 # differences is not known, because the paper prints no scores of single images.
 #
-# Another seed would move our figures, too. How far? We trained the Diagonal BiLSTM of one layer three times, for one
+# Another seed would move our scores, too. How far? We trained the Diagonal BiLSTM of one layer three times, for one
 # epoch each. Only the seed differs:
 
 # %% tags=["hide-input"]
@@ -399,7 +399,7 @@ assert len(by_seed) == 3
 
 # %% [markdown]
 # {doc}`12_pixelcnn` says which of these sizes are the paper's, which are unverified, and which are our choice. The paper's
-# figure of the Row LSTM is unverified, too. Ours saw each image more than thirteen times.
+# score of the Row LSTM is unverified, too. Ours saw each image more than thirteen times.
 #
 # On the 256 **grey levels** of MNIST the paper reports nothing. Our small PixelCNN trained for four hours of one core. It is behind
 # the gated PixelCNN of a well-known tutorial, which trained for 150 epochs on a GPU:
@@ -482,7 +482,7 @@ assert of_red > 1.3 * max(of_green, of_blue)
 #
 # ## Learning curves
 #
-# Are the colour runs on their way to the paper's figures? Their curves say more than their scores.
+# Are the colour runs on their way to the paper's scores? Their curves say more than their ends.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The three runs on CIFAR-10: the training loss (lines), held-out images under averaged weights (dots), and the score of the paper's best network on test images (horizontal line). The lines jump where a budget was extended, because the rate rose again there.", "name": "fig-pixelcnn-curve"}, "image": {"alt": "Bits per dimension over training images seen, on a logarithmic axis. Three curves fall ever more slowly, and are still falling at their ends, above the line of the paper. That of the Diagonal BiLSTM is the lowest for most of the way, and ends lowest; that of the Row LSTM ends earlier, close above it; that of the PixelCNN goes on a little longer."}}
 leader = "Diagonal BiLSTM"
@@ -663,7 +663,7 @@ assert max(moved.values()) < 0.05
 # With either seed the order is that of both tables of the paper. In the first three rows the paper's networks have 12 layers, and its
 # network of 12 layers with both kinds of connection has 3.06. Depth is worth about as much as in the paper. The connections are worth more: 2,000
 # steps are few, and without any connection a network of six layers learns slowly. How slowly depends on the seed: its two runs differ by 0.3. In the
-# other rows another seed moves the figure by less than 0.05.
+# other rows another seed moves the score by less than 0.05.
 #
 # Section 5.3 asks about the output. Is a pixel better described by a **softmax** over 256 unordered names, or by a
 # **density**: a mixture of conditional Gaussian scale mixtures {cite}`theis2015spatial`? How can the two be compared at all? A
@@ -924,8 +924,8 @@ assert drawn.flatten(1).any(dim=1).all()
 # ```{exercise} How many images?
 # :label: ex-how-many
 #
-# The test set has 10,000 images. How large a difference between two figures of the table could be chance, if their errors were
-# independent? How many images would it take to tell two figures apart that differ by 0.2 nats?
+# The test set has 10,000 images. How large a difference between two scores of the table could be chance, if their errors were
+# independent? How many images would it take to tell two scores apart that differ by 0.2 nats?
 # ```
 #
 # ```{solution-start} ex-how-many

@@ -20,7 +20,7 @@
 #
 # * say what each family can tell of an image: its probability, a bound of it, or nothing;
 # * write the loss of each in ten lines;
-# * tell which comparisons of their figures prove something.
+# * tell which comparisons of their scores prove something.
 
 # %% tags=["parameters"]
 profile = "laptop"
@@ -190,7 +190,7 @@ print(spread(found["real"]["coverage"]))
 # * Only the Pixel RNN states an **exact** likelihood. Three networks state a *bound*, and the GAN states nothing.
 # * Among networks, only Real NVP has **a latent that loses nothing** and needs **one step to score and one to draw**.
 # * The Pixel RNN waits 784 times for each sample, and the diffusion 128 times. The VAE and the GAN draw in one cheap step.
-# * The lowest figure is the Pixel RNN's, and it is exact. The bound of the diffusion is an eighth of a bit/dim above it, that of Real NVP a quarter.
+# * The lowest score is the Pixel RNN's, and it is exact. The bound of the diffusion is an eighth of a bit/dim above it, that of Real NVP a quarter.
 # * A sample costs the diffusion the most time by far.
 #
 # The half hour is that of the clock. Other work shared the cores, more with some runs than with others.
@@ -610,7 +610,7 @@ assert above <= blank | {"negatives of real images"}
 # The images above the real ones are blank, or clothes in negative, which the data do not contain. $D$ was trained to tell apart two kinds of dark images with something
 # bright in the middle. On anything else its output is arbitrary.
 #
-# ## Two kinds of bound, and an exact figure
+# ## Two kinds of bound, and an exact score
 #
 # The bounds of the Gaussian, Real NVP and the VAE are means of a log weight. They get tighter when several weights are averaged *inside* the logarithm:
 #
@@ -703,25 +703,25 @@ figures.show_table(
 # %% [markdown]
 # ### Which comparisons prove something
 #
-# If the bound of model A is lower than the exact figure of model B, A is better: that is proved. If the bound is *higher*, nothing is proved, since
+# If the bound of model A is lower than the exact score of model B, A is better: that is proved. If the bound is *higher*, nothing is proved, since
 # A may be better than its bound. Of two bounds nothing follows, strictly, in either direction.
 
 
 # %%
 def proves(a, b):
     """Whether what is known shows a to have the higher likelihood."""
-    return figure_of[a] < figure_of[b] and b in exactly
+    return score_of[a] < score_of[b] and b in exactly
 
 
 exactly = {"Pixel RNN"}
-figure_of = {
+score_of = {
     family: run.score.bits_per_dim
     for family, run in recorded.items()
     if run.has_likelihood
 }
-ranking = sorted(figure_of, key=figure_of.get)
+ranking = sorted(score_of, key=score_of.get)
 proven = [(a, b) for a in ranking for b in ranking if proves(a, b)]
-print("order of the figures:", " < ".join(ranking))
+print("order of the scores:", " < ".join(ranking))
 print("pairs that are proven:", proven or "none")
 
 # %% [markdown]
@@ -756,8 +756,8 @@ figures.show_table(
 )
 
 # %% [markdown]
-# Here the exact figure is the lowest, so nothing is proven: each of the others may be better than its bound. But where there is a rule of thumb, its gap is smaller
-# than the lead. So from the diffusion down, the order of the figures is probably that of the models. Between the Pixel RNN and the diffusion it stays open.
+# Here the exact score is the lowest, so nothing is proven: each of the others may be better than its bound. But where there is a rule of thumb, its gap is smaller
+# than the lead. So from the diffusion down, the order of the scores is probably that of the models. Between the Pixel RNN and the diffusion it stays open.
 #
 # A proof about two trained models is no proof about two families, since another seed gives another model. Our other families have one seed. For
 # Real NVP the ablation of appendix {ref}`paper-and-code` says how much a seed changes, in shorter runs on 4,500 of these images:
@@ -773,7 +773,7 @@ print(f"a difference of two runs: ± {math.sqrt(2) * by_seed:.2f}")
 # %% tags=["remove-cell"]
 assert {len(tests) for tests in by_variant.values()} == {3}
 chance = 2 * math.sqrt(2) * by_seed
-ahead = {a: figure_of[b] - figure_of[a] for a, b in pairwise(ranking)}
+ahead = {a: score_of[b] - score_of[a] for a, b in pairwise(ranking)}
 assert round(chance, 2) == 0.13
 assert 0.1 < ahead["Pixel RNN"] < 0.15
 assert 0.2 < ahead["Pixel RNN"] + ahead["diffusion"] < 0.25
@@ -941,7 +941,7 @@ for few_shown in ("trousers", "sandal"):
 # * A Pixel RNN states an exact likelihood. Real NVP, the VAE, the diffusion and the Gaussian state a bound, and a GAN nothing.
 # * The loss of each family is ten lines of code. That of a diffusion is the error of a denoiser, and still counts bits.
 # * A discriminator is a ratio, not a density: the trained one prefers some images that are no clothes to real ones.
-# * A comparison of two figures proves something only if the higher one is exact, and then about two trained models.
+# * A comparison of two scores proves something only if the higher one is exact, and then about two trained models.
 # * Coverage and likelihood put these models in different orders.
 #
 # ## Exercises

@@ -676,7 +676,7 @@ assert round(long.minutes / short.minutes) == 6
 #
 # This TarFlow was not tuned, though. Its rate is the first that we tried with the bound. Its authors give it more than a
 # million images and eight blocks of eight layers. On ImageNet 64 × 64 they print a far lower
-# figure than Real NVP's, with a caution (‡): see the end of this chapter. And look at the samples:
+# score than Real NVP's, with a caution (‡): see the end of this chapter. And look at the samples:
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples at temperature 1 of the two flows of half an hour, the first 24 that the ledger keeps. None was selected by hand.", "name": "fig-meeting-longer"}, "image": {"classes": "whole", "alt": "Two sheets of 4 by 6 grey images. On the left, Real NVP: about half are shirts, trousers, shoes and a bag, the others blotched fragments. On the right, TarFlow: most are whole shoes, shirts, trousers or bags, and some are blotched."}}
 pictures.plot_beside(
@@ -775,7 +775,7 @@ plt.show()
 
 # %% [markdown]
 # Until 2020 the autoregressive models led, except for a VAE's estimate of 2016. On CIFAR-10 flows were 0.5 bits/dim behind at first, and 0.2 at the end. From 2021 on the diffusion models lead on CIFAR-10. On ImageNet 64 × 64
-# the lowest figure is that of TarFlow, which joins the two papers of this book. Its images may be others (‡), so it is not a proven lead.
+# the lowest score is that of TarFlow, which joins the two papers of this book. Its images may be others (‡), so it is not a proven lead.
 #
 # ## Summary
 #
@@ -785,7 +785,7 @@ plt.show()
 #   number can depend on all before it, and the inverse takes up to as many rounds as there are numbers.
 # * A stack in one order has Gaussian factors again. A stack that reverses the order after each layer does not.
 # * TarFlow is such a stack over patches, with a causal Transformer in each block.
-# * Here it is behind Real NVP in likelihood, after minutes on 4,500 images and after half an hour on 60,000. At full size its published figure is the lowest of all, with the caution of the
+# * Here it is behind Real NVP in likelihood, after minutes on 4,500 images and after half an hour on 60,000. At full size its published score is the lowest of all, with the caution of the
 #   note. A sample takes as many steps as there are patches, in each block.
 #
 # ## Exercises

@@ -193,7 +193,7 @@ figures.show_table(["field", "value", "what it is"], rows)
 # * The paper does not say how long to train. The code has a flag for it. Its default is ten steps in the version that was
 #   ported to TensorFlow 2 {cite}`dinh2016code`. In the archived version before that it is $10^{18}$ steps, so training
 #   continues until someone stops it.
-# * The code resizes CelebA and does *not round* the result to integers before it adds noise. So a figure in bits is not
+# * The code resizes CelebA and does *not round* the result to integers before it adds noise. So a score in bits is not
 #   the length of a code for images of 8 bits.
 # * The code crops LSUN at random, at evaluation too, so each score is of other images.
 # * Under a checkerboard, a factor of two follows the code's first normalisation inside $s$ and $t$. The paper does not
@@ -616,7 +616,7 @@ header = [
 figures.show_table(header, table)
 
 # %% [markdown]
-# The fourth column is a mean over seeds, and the fifth the mean of paired differences. A figure below zero is better than
+# The fourth column is a mean over seeds, and the fifth the mean of paired differences. A number below zero is better than
 # the preset `paper`.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The ablation. Orange: each seed's difference to the preset `paper`. Dot: their mean, with two standard errors to both sides where there is more than one seed; filled where this interval does not meet zero. The best are on top.", "name": "fig-ablation"}, "image": {"alt": "A forest plot. One line for each variant, the best on top, by its mean difference to the baseline in test bits per dimension; a vertical line marks zero, short orange strokes mark single seeds, bars mark two standard errors. The table above has the numbers."}}

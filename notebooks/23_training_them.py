@@ -72,7 +72,7 @@ def as_code(changes):
 # %% [markdown]
 # ## The distance at first, and now
 #
-# Binarised MNIST is small enough to train every network for several epochs, and the paper has a figure for each. Here are the runs
+# Binarised MNIST is small enough to train every network for several epochs, and the paper has a score for each. Here are the runs
 # of the ledger: the first PixelCNN, by Adam, and those that came after.
 
 # %% tags=["hide-input"]
