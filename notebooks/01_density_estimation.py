@@ -51,6 +51,8 @@ test = load(EMBEDDED, "test").images
 # %% [markdown]
 # ## A probability for every image
 #
+# The images of this chapter come with the book: 5,000 training and 1,000 test images of Fashion-MNIST {cite:p}`xiao2017fashion`, the *embedded* images.
+#
 # A grey image of 28 × 28 pixels is a list of $D = 784$ integers from 0 to 255. There are finitely many, so a
 # **generative model** is a table: a probability $P(x) \ge 0$ for every image $x$, with $\sum_x P(x) = 1$. We can
 # *score* an image by looking it up, and we can *sample* a new one. Often we also want to *describe* an image by a few
@@ -70,7 +72,8 @@ print(f"the table has 256^784 rows, a number of {len(str(256**784))} digits")
 # \end{aligned}
 # $$ (eq:histogram)
 #
-# Here $m_v$ of the $m$ training pixels have the level $v$. The added ones (Laplace smoothing) give unseen levels a small probability. This is the whole model:
+# Here $m_v$ of the $m$ training pixels have the level $v$. The 1 added to each count (Laplace smoothing) gives unseen
+# levels a small probability. This is the whole model:
 
 
 # %%
@@ -161,8 +164,8 @@ for q in (histogram.p, torch.full((256,), 1 / 256)):
     print(f"{nats:.2f} nats a pixel = {entropy:.2f} + {divergence:.2f}")
 
 # %% [markdown]
-# The divergence also says which errors cost much. An image to which the model gives almost no probability does, since
-# $-\log p_\theta$ explodes. Odd samples cost little: their probability is only missing elsewhere. So a model that is
+# The divergence also says which errors cost much. A real image to which the model gives almost no probability costs
+# much, since $-\log p_\theta$ explodes. Odd samples cost little: their probability is only missing elsewhere. So a model that is
 # too small *covers* its data and spreads beyond them ({ref}`two-divergences` shows it). In the paper's words, this
 # principle "values diversity over sample quality in a limited capacity setting" (section 4.2).
 #
@@ -175,8 +178,8 @@ for q in (histogram.p, torch.full((256,), 1 / 256)):
 # $$ (eq:bits-per-dim)
 #
 # Lower is better. The unit means something in practice, too: there is a code, made from the model, that stores $x$ in a file of
-# less than $-\log_2 P(x) + 1$ bits ({prf:ref}`prop-code`). So bits/dim is the size of a file, and the entropy of the
-# data is a floor that no model beats on average.
+# less than $-\log_2 P(x) + 1$ bits ({prf:ref}`prop-code`). So bits/dim is the size of a file for each sub-pixel. The
+# entropy of the data, counted in the same unit, is a floor that no model beats on average.
 #
 # For images the floor is unknown. For uniform noise it is known: every image has probability $256^{-D}$, which is 8.0
 # bits/dim. Any other model scores more than 8 on noise, on average. Make this check first, on any code that
@@ -267,8 +270,8 @@ for name, score in baselines.score(train, test).items():
     )
 
 # %% [markdown]
-# Two neighbours save more than a quarter of the bits of Fashion-MNIST. Likelihood rewards
-# every detail of an image, not only its shape. (Each colour of CIFAR-10 {cite}`krizhevsky2009cifar` has its own tables. Our copy lacks 77 of the
+# On Fashion-MNIST two neighbours need less than three quarters of the bits of one histogram, though their samples show
+# no garment. Likelihood rewards every detail of an image, not only its shape. (Each colour of CIFAR-10 {cite}`krizhevsky2009cifar` has its own tables. Our copy lacks 77 of the
 # 50,000 training images and 21 of the 10,000 test images.)
 #
 # Scores are of *test* images, for a reason. A list of the 5,000 training images, each with probability $1/5000$, has

@@ -365,8 +365,8 @@ figures.show_table(header, rows)
 
 # %% [markdown]
 # **Poorly conditioned.** The *condition number* of a matrix is its largest singular value over its smallest. In
-# float32 every entry has an error of about $10^{-7}$ of the largest ones. Smaller singular values are noise, and so is
-# their part of the log-determinant. In a deep network the condition number grows with every layer. The next cell
+# float32 every entry has an error of about $10^{-7}$ of the largest ones. Singular values below this error are noise,
+# and so is their part of the log-determinant. In a deep network the condition number grows with every layer. The next cell
 # stacks layers $x \mapsto h + \tanh h$ with $h = Wx$ and random $64 \times 64$ matrices $W$. The exact
 # log-determinant is a sum over layers, in float64.
 
@@ -407,6 +407,8 @@ for depth in depths:
     found = stack(weights.float(), x.float())[1]
     easy.append((found - stack(weights, x)[1]).abs())
 assert errors[-1] > 10 > 0.01 > max(easy)
+by_layers = stack(full.float(), x.float())[1]
+assert (by_layers - stack(full, x)[1]).abs() < 0.01
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: condition number of the Jacobian of a random network of 64 dimensions. Above the dashed line float32 cannot hold its singular values. Beyond ten to the sixteen float64 cannot hold them either: do not trust the last three points. Right: error of its log-determinant in float32, and that of triangular layers.", "name": "fig-conditioning"}, "image": {"alt": "Two logarithmic plots over the number of layers, 1 to 16. Left, the condition number rises from a thousand to more than ten to the sixteen, and crosses a dashed line at ten to the seven after four layers. Right, the error of the full Jacobian rises from a hundred-thousandth to about a hundred nats; that of triangular layers stays below a thousandth."}}
 _, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 2.8))
@@ -508,9 +510,10 @@ assert collapsed(test)[0].std() < 0.2
 # ```{solution-start} ex-units
 # :class: dropdown
 # ```
-# The map from centimetres to metres is $f(x) = x / 100$, so $\log p_X(x) = \log p(x/100) - \log 100$, and
-# $D \log 100$ for $D$ of them. Log-densities of continuous data depend on the unit; differences between two models do not.
-# In {doc}`05_integers_to_bits` the same constant, with 256 for 100, turns nats of rescaled pixels into bits per dimension.
+# The map from centimetres to metres is $f(x) = x / 100$, so $\log p_X(x) = \log p(x/100) - \log 100$. For $D$ heights
+# it is lower by $D \log 100$. Log-densities of continuous data depend on the unit; differences between two models do
+# not. In {doc}`05_integers_to_bits` the same constant, with 256 for 100, leads from the density of rescaled pixels to
+# that of grey levels.
 
 # %%
 metres = torch.distributions.Normal(1.7, 0.1)

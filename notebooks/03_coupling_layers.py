@@ -581,7 +581,8 @@ assert torch.allclose(z, images * (s1 + s2).exp() + t1 * s2.exp() + t2)
 # ```{exercise} As arbitrary as you like
 # :label: ex-arbitrary
 #
-# Use {eq}`eq:coupling` with $t(k) = \lfloor 10 k \rfloor$ and $s(k) = \operatorname{sign} k$. Is the layer still
+# Write $k$ for the kept part. Use {eq}`eq:coupling` with $t(k) = \lfloor 10 k \rfloor$ and $s(k) = \operatorname{sign}
+# k$. Is the layer still
 # invertible? Is the log-determinant still right? Now let $t(k) = \lfloor 10\, n_t(k) \rfloor$ and
 # $s(k) = \operatorname{sign} n_s(k)$, with networks $n_t$ and $n_s$. What happens when you train a stack of such layers?
 # ```

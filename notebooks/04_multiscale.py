@@ -295,7 +295,7 @@ assert torch.allclose(flow.inverse(latents), x, atol=1e-4)
 
 # %% [markdown]
 # Is it the package's flow? Give our couplings the package's networks and its factors $a$ of the tanh, and both must
-# compute the same. (The package leaves its batch norms away here; they come in chapter {ref}`networks`.)
+# compute the same. (The package leaves out its batch norms here; they come in chapter {ref}`networks`.)
 
 
 # %% tags=["hide-input"]
@@ -524,8 +524,8 @@ figures.show_table([*header, "maps", "$z^{(i)}$", "dimensions"], rows)
 #
 # ## The saving, in numbers
 #
-# How much memory and computation, and how many parameters, does factoring out save? Without factoring out, a squeeze leaves all $4c$ channels of a block,
-# so scale $k$ has $4^{k-1} c$ channels instead of $2^{k-1} c$. One can then keep the networks as they are, or widen
+# How much memory and computation, and how many parameters, does factoring out save? Without factoring out, all $4c$
+# channels go on after a squeeze, so scale $k$ has $4^{k-1} c$ channels instead of $2^{k-1} c$. One can then keep the networks as they are, or widen
 # them in proportion to the channels that they serve. The folded cell builds all three designs for images of 64 × 64
 # pixels, with networks of two residual blocks. It counts multiplications and additions, parameters, and the bytes
 # that automatic differentiation keeps for the backward pass.
@@ -709,7 +709,8 @@ assert matrix.det().abs() == 1
 # :label: ex-any-size
 #
 # Nothing in the mathematics of the flow knows the size of the image. Change `Flow` so that one and the same model
-# encodes images of 8 × 8 and of 16 × 16 pixels. Why is it no good model of the larger ones? (Appendix C of the
+# encodes images of 8 × 8 and of 16 × 16 pixels. If it was trained on the smaller ones, why is it no good model of the
+# larger ones? (Appendix C of the
 # paper decodes latents of twice and ten times the size.)
 # ```
 #

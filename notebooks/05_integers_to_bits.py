@@ -12,7 +12,7 @@
 # # From integers to bits
 #
 # A flow is a density of real numbers. An image file is a list of integers. How can such a density score integers? Three steps
-# lie between them: noise makes integers continuous, a logit spreads them over the whole line, and some bookkeeping
+# lie between them: noise makes integers continuous, a logit stretches the ends of their range, and some bookkeeping
 # turns a density into bits. At the end you will have written the log-likelihood of integer images with every
 # constant in it, and two tests that catch most mistakes.
 #
@@ -95,8 +95,8 @@ plt.show()
 #
 # ## Dequantisation
 #
-# Why may the density at $v + u$ stand for the probability of $v$? A density on the line assigns a probability to
-# each integer: the mass on the unit cube above it.
+# Why may the density at $v + u$ stand for the probability of $v$? A density assigns a probability to each image of
+# integers: its mass on the unit cube that begins there.
 #
 # ```{prf:proposition} Dequantisation bounds the likelihood
 # :label: prop-dequantisation
@@ -157,8 +157,9 @@ assert torch.allclose(mass.log() - bound, gap, atol=1e-5)
 # ## The logit
 #
 # With noise a pixel lies in $[0, 256)$. A flow with a Gaussian prior would have to learn that nothing lies beyond.
-# So the paper rescales to $\tilde x = (v + u) / 256 \in [0, 1)$ and models the logit of a number $p$. A margin
-# $\lambda = 0.05$ keeps $p$ away from the ends. (The paper calls it $\alpha$, the package `alpha`.)
+# To reduce the effect of these edges the paper rescales to $\tilde x = (v + u) / 256 \in [0, 1)$. It models the logit
+# of a number $p$. The logit stretches both ends of the range. A margin $\lambda = 0.05$ keeps $p$ away from the ends,
+# where the logit is infinite. (The paper calls it $\alpha$, the package `alpha`.)
 #
 # $$
 # x = \operatorname{logit}(p) = \log \frac{p}{1 - p}, \qquad
@@ -239,7 +240,8 @@ plt.show()
 # ## Bits per dimension, with every constant
 #
 # Now the whole chain, from an integer image $v$ to a number: $v + u$, then $\tilde x$, then $x$, then $z = f(x)$. Each
-# step is a change of variables ({prf:ref}`thm-change`), and the density of $z$ is known:
+# step after the noise is a change of variables ({prf:ref}`thm-change`), and the density of $z$ is known. So the density
+# $p_V$ of $v + u$ is
 #
 # $$
 # \log p_V(v + u) = {}
@@ -249,7 +251,7 @@ plt.show()
 #   - \underbrace{D \log 256}_{v + u \,\to\, \tilde x} .
 # $$ (eq:bits-chain)
 #
-# The last term is the one that people forget. Squeezing $[0, 256)^D$ into $[0, 1)^D$ makes every density larger by
+# The last term is the one that people forget. Scaling $[0, 256)^D$ down to $[0, 1)^D$ multiplies every density by
 # $256^D$. By {prf:ref}`prop-dequantisation` the expectation over $u$ is a lower bound of $\log P(v)$, in nats for
 # the whole image. Divide it by the number $D$ of sub-pixels and by $\log 2$, and change the sign:
 #
@@ -348,13 +350,13 @@ assert surprise > 8
 # %% [markdown]
 # ## The price of noise: a floor
 #
-# Noise has a price that shows on MNIST more than anywhere. Take a pixel that is certain, such as a corner that is
+# The noise of dequantisation has a price that shows on MNIST more than anywhere. Take a pixel that is certain, such as a corner that is
 # always black. An ideal model spends no bits on it. But the flow sees noise, with density 1 on an interval of length 1.
 # So the pixel's score $-\mathbb E[\log_2 p(v + u)]$ is the divergence of $p$ from this noise. An invertible map changes
 # no divergence, so we compute it at the latent. Given the pixel's neighbours, an affine coupling makes the latent a
 # nearly affine function of $u$ (the logit bends it a little within one level). So the latent is nearly uniform, on an
-# interval of some width $w$. The best affine map makes the latent's mean and variance, $w^2/12$, those of the prior.
-# Then
+# interval of some width $w$. The divergence is least when the Gaussian has the latent's mean and its variance,
+# $w^2/12$. (The prior has variance 1, so the best coupling makes $w = \sqrt{12}$.) Then
 #
 # $$
 # \mathrm{KL}\bigl(\mathcal U \,\|\, \mathcal N\bigr)
@@ -588,7 +590,7 @@ print(f"the best Gaussian scores noise at {8 + lost:.2f} bits/dim")
 # As $\lambda \to 0$ the density of $x$ becomes a full logistic, of standard deviation $\pi/\sqrt3$, too wide for the
 # prior. A large $\lambda$ leaves a narrow range. In between lies a best one, above the paper's. Even there a unit Gaussian
 # costs 0.12 bits more than 8. A Gaussian with a scale and a shift of its own prefers a smaller $\lambda$. It costs 0.06
-# bits more than 8 at the paper's $\lambda$, and still 0.12 at this one. Only a map that bends can remove the rest.
+# bits more than 8 at the paper's $\lambda$, and still 0.12 at the $\lambda$ that is best for the unit Gaussian. Only a map that bends can remove the rest.
 
 
 # %% tags=["hide-input"]

@@ -61,7 +61,7 @@ plt.show()
 # * **Residual paths and skips** give gradients a short way through a deep network.
 # * **Concatenated ReLU** {cite}`shang2016crelu`. A ReLU at the entrance would lose every negative value. The pair
 #   $\operatorname{relu}(h)$ and $\operatorname{relu}(-h)$ loses nothing, since their difference is $h$.
-# * **The mask as a channel.** A masked grey image, where $h = 0$, looks the same at kept pixels and in the gaps. With
+# * **The mask as a channel.** A kept pixel of value 0 looks the same as a gap, since the mask puts a 0 there. With
 #   $b$ as one more channel the network knows where its gaps are.
 # * **Weight normalisation** {cite}`salimans2016weightnorm`. Each filter is a direction and a gain,
 #
@@ -120,7 +120,7 @@ class Network(nn.Module):
 
 
 # %% [markdown]
-# The package's network has fewer parameters. Under a channel-wise mask it sees one half of the channels, without the mask,
+# The package's network is a special case of ours, with fewer parameters. Under a channel-wise mask it sees one half of the channels, without the mask,
 # and changes the other. Its norms have no gain, nor has its first convolution. The first convolution of a block has neither
 # gain nor bias. Under a checkerboard the network multiplies its input by 2 after the norm (appendix {ref}`paper-and-code` asks
 # why). So ours can copy its weights, and must then compute the same.
@@ -243,7 +243,7 @@ for seen, kinds in ((on_board, 2), (torch.zeros(1, 1, 12, 12), 1)):
 # ```{prf:proof}
 # $w$ does not change when $\omega$ is multiplied by $k > 0$, so the loss $\ell$ does not either. Differentiate
 # $\ell(k\omega) = \ell(\omega)$ by $k$ at $k = 1$: $\omega^{\mathsf T} \nabla_\omega = 0$, and
-# {eq}`eq:filter-length` is Pythagoras. Differentiate it by $\omega$: $k\, \nabla_{k\omega} = \nabla_\omega$.
+# {eq}`eq:filter-length` is Pythagoras. Differentiate it with respect to $\omega$: $k\, \nabla_{k\omega} = \nabla_\omega$.
 # ```
 #
 # So a filter that receives large or erratic gradients lengthens, and thereby lowers its own rate. (Adam changes the
@@ -272,8 +272,8 @@ assert (torch.stack(lengths).diff(dim=0) > 0).all()
 # batch norm is a layer like any other: the determinant does not depend on how they are made. The second
 # place is the **output of each coupling** (section 3.7). The paper gives two reasons. With the norm one can train a
 # deeper stack of couplings. And it eases the instability that comes with training a conditional distribution whose
-# scale is a parameter. There the norm is part of $f$: it divides by a standard deviation, so it changes volume and must
-# report by how much. With a mean $\tilde\mu$ and a variance $\tilde\sigma^2$ for each channel (equations 17 and 18),
+# scale is a parameter. After a coupling the norm is part of $f$: it divides by a standard deviation, so it changes
+# volume and must report by how much. With a mean $\tilde\mu$ and a variance $\tilde\sigma^2$ for each channel (equations 17 and 18),
 #
 # $$
 # x \mapsto \frac{x - \tilde\mu}{\sqrt{\tilde\sigma^2 + \epsilon}},
@@ -282,7 +282,8 @@ assert (torch.stack(lengths).diff(dim=0) > 0).all()
 # $$ (eq:batch-norm)
 #
 # The Jacobian is diagonal, and the sum runs over *every scalar*. All pixels of a channel share their variance, so
-# each channel counts as often as it has pixels. A gain and a shift are not needed: the next coupling has both.
+# each channel counts as often as it has pixels. The norm has no gain and no shift. Couplings have both, and the prior
+# expects mean 0 and variance 1 at the end.
 
 
 # %%
@@ -406,9 +407,10 @@ mask_channel = comparisons["no-mask-channel"].difference
 assert 0 < mask_channel.mean < 4.303 * mask_channel.error  # Student's t
 
 # %% [markdown]
-# The norm after couplings matters most by far. Skips help a little. Whether the mask channel does, three seeds do not settle. Weight normalisation costs
-# something in so short a run. Two more results of section {ref}`ablation` concern this chapter. The norm of the authors' code leaves
-# the kept half alone, and counts the zeros of the masked map. The likelihood stays right, but training suffers. It does not
+# The norm after couplings matters most by far. Skips help a little. Three seeds do not settle whether the mask channel
+# helps. Weight normalisation costs something in so short a run. Two more results of section {ref}`ablation` concern
+# this chapter. The norm of the authors' code leaves the kept half alone. But its mean and variance count the kept
+# pixels, too, as zeros. The likelihood stays right, but training suffers. It does not
 # suffer, as far as three seeds can show, from a norm that leaves the kept half alone and counts no zeros. And the authors start the scale $a$ of
 # checkerboard couplings at 0 and that of the others at 1. Starting all at 1 makes no difference that three seeds can
 # show. (The recorded runs start at 1 and give $a$ three or ten times the rate. A trial of both changes at once on MNIST scored
@@ -621,7 +623,8 @@ assert 90 < sum(bool(line.strip()) for line in collected) < 110
 #
 # We read "weight scales" as the gains $\kappa$ of the weight-normalised convolutions and the scales $a$ of the tanh. As
 # in the authors' code, the sum of their squares, times $5 \cdot 10^{-5}$, is added to the loss. (That code leaves out the
-# $a$ of channel-wise couplings.) The loss is in nats for an image, so its gradient is large. In these runs its norm is never below 100, averaged over the 50 steps of a log entry:
+# $a$ of channel-wise couplings.) The loss is in nats for an image, so its gradient is large. The next table has its
+# smallest norm in three runs, as a mean over the 50 steps of a log entry:
 
 # %% tags=["hide-input"]
 lowest = {}
@@ -635,7 +638,8 @@ figures.show_table(
 )
 
 # %% [markdown]
-# So "at most 100" clips practically every step. It means normalised gradients.
+# Even the smallest of these means is several times 100. So "at most 100" probably scales nearly every gradient to
+# length 100.
 #
 # Here is the loop. It draws a batch with fresh noise, minimises $-\log P$, and keeps the terms of
 # {eq}`eq:bits-chain` for a figure. The rate warms up over ten steps and falls to zero in the second half. A rate of $10^{-2}$
@@ -700,10 +704,10 @@ assert gaussian / 2 > bare[10]["prior 1"]
 assert sum(bare[19].values()) > sum(history[19].values()) + 0.3
 
 # %% [markdown]
-# This figure shows how the first scale begins to *Gaussianise* its units, and how the loss is *distributed* (chapter
+# This figure shows how the first scale begins to *Gaussianise* its latents, and how the loss is *distributed* (chapter
 # {ref}`multi-scale`). Each scale has a prior term of its own, and half of the latents belong to the first. **Without
-# norms** that term starts at 7.5 bits/dim here. Within ten steps the first scale has learned to shrink its units, since their
-# loss reaches it directly. (It overshoots: later the term is below that of unit variance.) Then the flow starts to
+# norms** that term starts at 7.5 bits/dim here. Within ten steps the first scale has learned to shrink its latents,
+# since their loss reaches it directly. (It overshoots: later the term is below that of unit variance.) Then the flow starts to
 # improve. **With norms** mean and variance are right from the first step, and a prior term depends only on
 # the mean square of its latents. So the terms stay at $\frac12 \log_2 2\pi e = 2.05$ bits for each latent, 1.02 bits/dim for the half in scale 1, and all learning happens
 # in the log-determinants. After twenty steps the loss with norms is lower by about a bit. These are losses in training mode, of
@@ -998,7 +1002,7 @@ with torch.no_grad():
 #
 # In the authors' code the entries of $\omega$ are drawn uniformly between $-\sqrt{2/C}$ and $\sqrt{2/C}$, for $C$ input channels, and $\kappa = \sqrt{k^2/6}$ for a kernel of side $k$. Let
 # the input of a convolution have the mean square $q$. Show that its output has the mean square $\kappa^2 q$ in
-# expectation, away from the edges. Which mean square have $t$ and the raw $s$ of a fresh network?
+# expectation, away from the edges. What is the mean square of $t$ and of the raw $s$ in a fresh network?
 # ```
 #
 # ```{solution-start} ex-fresh

@@ -187,8 +187,8 @@ assert float(glow.bits_per_dim) == 3.141
 
 # %% [markdown]
 # For clothes we could check one score of a flow, printed in a notebook: 3.141 bits/dim, of a Glow with 69 million parameters
-# {cite}`kirichenko2020fail`. (Its score is too high by $\log_2(256/255) = 0.006$ for each dimension; corrected, it is
-# 3.135.) Our run of half an hour on one core scores better. ({cite:t}`nalisnick2019know` also trained
+# {cite}`kirichenko2020fail`. (Its log-determinant counts a factor 255/256 too much in each dimension, $\log_2(256/255)
+# = 0.006$ bits. Without it the score is 3.135.) Our run of half an hour on one core scores better. ({cite:t}`nalisnick2019know` also trained
 # a Glow on these images. We have not seen their score in print; it may be lower than ours.) The run that is conditioned on the class is ahead of the other by less than 0.01 bits/dim. A class is worth 0.004 at most (chapter {ref}`latents`). The rest may be
 # chance, or come from the 4% more images that it saw.
 #
@@ -202,7 +202,7 @@ assert float(glow.bits_per_dim) == 3.141
 #
 # ## Learning curves
 #
-# Is our model on track, and would it reach the paper's score? The curve tells more than its end.
+# How fast did our model learn, compared with other implementations? A whole curve tells more than its last point.
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "`cifar10-small`: the training loss, penalty included (thin line), and 1,000 held-out images under averaged weights (dots). Squares: published curves of another implementation, trained by Adam; its score on test images, by the [README of November 2018](https://github.com/chrischute/real-nvp/blob/f1ad5e8/README.md) (a later one has other scores), and the training loss of a [user of its code](https://github.com/PolinaKirichenko/flows_ood/issues/5), with three scales, batches of 32 and a rate of 1e-4. The horizontal line is the paper's score. Our curve jumps where the budget was extended, so that the rate rose again.", "name": "fig-curves"}, "image": {"alt": "Bits per dimension over training images seen, on a logarithmic axis. Our curve falls to below 3.8 within one epoch, jumps there and wherever the budget was extended, and falls each time. Those of the other implementation start above 4.5 after one epoch and come down to 3.7 after fifty. The paper's line is at 3.49."}}
@@ -243,8 +243,8 @@ display(
 
 # %% [markdown]
 # Part of this lead may be the optimiser: ours is Muon (appendix {ref}`training-them`). Part is the schedule: our first budget ended after one epoch, so its rate had just been
-# annealed to 0. The models and the scored images differ as well. That code had no norm between couplings from December 2018 on, after its own curve.
-# We do not know whether its user's curve had one. We found
+# annealed to 0. The models and the scored images differ as well. The other implementation had no norm between couplings
+# from December 2018 on, which is after its curve. We do not know whether its user trained with one. We found
 # no scores of the paper's authors after so few epochs.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples from the same noise at several points of training; above each column the training images seen.", "name": "fig-film"}, "image": {"alt": "Rows of samples, each from the same noise. From left to right colours settle and edges become sharper, while places of light and dark stay."}}
@@ -258,7 +258,8 @@ if colour.files.filmstrip.is_file():
     plt.show()
 
 # %% [markdown]
-# The grey runs have curves, too. The run on MNIST lasted nine epochs; those on Fashion-MNIST ended before three.
+# The samples gain edges and smooth surfaces, and still no objects. The next figure has the curves of the grey runs. The
+# run on MNIST lasted nine epochs; those on Fashion-MNIST ended before three.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Runs on grey images, as in {numref}`fig-curves`, and a published score on MNIST. On MNIST the budget was extended after 3.6 epochs, and the rate rose again there. Held-out training images and test images are different images: the table below has both.", "name": "fig-grey-curves"}, "image": {"alt": "Two panels. On MNIST the curve falls over nine epochs towards the line of a published score and stays above it. On Fashion-MNIST two curves fall together and end after nearly three epochs."}}
 panels = {}
@@ -358,8 +359,8 @@ assert not colour.config.model.norm_running_average
 # In every row the loss fell by more than eight sets of noise save. Part of that fall comes from annealing. So it shows
 # what was gained, not what more steps would give.
 #
-# And **generalisation**? The training loss is no score, since it comes from
-# batch statistics and other weights. So the next cell scores training images and test images in the same way, in
+# And **generalisation**? The training loss is no score, since it comes from batch statistics and from the weights
+# before averaging. So the next cell scores training images and test images in the same way, in
 # evaluation mode. It takes two runs whose images are part of this book. `quickstart` saw its 4,500 images ten times.
 # `fashion-mnist` saw these and many others fewer than three times.
 
@@ -396,9 +397,9 @@ print(f"difference of the two differences: {more:+.3f} ± {error:.3f}")
 assert more + 2 * error < 0.025
 
 # %% [markdown]
-# Both runs are scored on the same images, so chance in the choice of
-# images cancels in the difference of the differences. It says that `quickstart` overfits by at most 0.02 bits/dim more
-# than the other run (two standard errors).
+# By chance the test images may be easier or harder than the training images. Both runs are scored on the same images,
+# so this chance cancels in the difference of the two differences. `quickstart` overfits by at most 0.02 bits/dim (two
+# standard errors) more than `fashion-mnist`, which saw each image fewer than three times.
 #
 # ### What section 4.2 claims
 #
@@ -483,7 +484,7 @@ pictures.plot_scored({k: (scored[i], scores[i]) for k, i in ends.items()})
 plt.show()
 
 # %% [markdown]
-# Smooth dark images need few bits; bright textured ones need several times as many. Chapter
+# Smooth images with much black need few bits; textured ones that fill the image need several times as many. Chapter
 # {ref}`not-everything` shows what follows from this.
 #
 # ## Temperature
@@ -622,9 +623,9 @@ print(f"test images: {scores.mean():.1f}")
 # ```{solution-start} ex-nearer
 # :class: dropdown
 # ```
-# An honest model learned only what both sets have in common, so expect a half. A model that copies *these* 1,000 training images would be
-# nearer to them nearly always. But the run was trained on 59,000. If it copied any of those, one sample in 59 would be one of the
-# 1,000, and the share would be 51%. To notice that, take all training images.
+# An honest model learned only what both sets have in common, so expect a half. Samples of a model that copies *these*
+# 1,000 training images would nearly always be nearer to them. But the run was trained on 59,000. If every sample copied
+# one of the 59,000, one in 59 would copy one of our 1,000, and the share would be 51%. To notice that, take all training images.
 
 # %% tags=["hide-input"]
 spread = torch.arange(len(test)) * len(train) // len(test)

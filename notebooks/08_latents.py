@@ -210,7 +210,8 @@ assert means["fade"][middle] > means["circle"][middle] + 0.3
 # the ends, by over two standard errors. The fade costs most.
 #
 # In $D = 784$ dimensions the samples of the prior lie in a thin shell: the length of $z$ is $\sqrt D$, give or take a
-# little ({ref}`ex-norm`). Latents of test images lie in the shell or near it. The middle of a line lies inside it.
+# little ({ref}`ex-norm`). Latents of test images lie in the shell or near it. The middle of a line lies closer to the
+# origin than the shell.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Lengths of latents, as shares of $\\sqrt D$.", "name": "fig-lengths"}, "image": {"alt": "Four histograms. The prior is a narrow peak at 1; latents of test images lie around 1 and are spread more widely, as are the points halfway on circles; the points halfway on lines lie near 0.7."}}
 scored = test.images[torch.arange(500 if full else 100) * 7 % len(test)]
@@ -269,8 +270,8 @@ pictures.plot_latent_histograms(named)
 plt.show()
 
 # %% [markdown]
-# At every scale the latents of all images together look Gaussian. The latents of a single image do not: some images get
-# latents that are too long, others too short, most of all at the finest scale. A well-shaped histogram is a weak test.
+# At every scale the latents of all images together look Gaussian. The lengths of single images' latents vary more than
+# under the prior, most clearly at the finest scale. A well-shaped histogram is a weak test.
 #
 # ### What survives
 #
@@ -356,7 +357,7 @@ assert measured["zero", "25%"][1] < measured["anew", "25%"][1] - 0.1
 # The two finer scales, three quarters of all latents, hold textures, edges and small parts. The coarsest quarter holds which
 # garment it is and where its parts are. Appendix D concludes that the semantics of the latent space are "more on a graphic level
 # rather than higher level concept". It suspects the heavy use of convolution. Our pictures agree: what survives is the
-# layout of light and dark.
+# layout of light and dark, by which one can tell the garment.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The same with the other latents set to zero. (By the authors' code. Appendix D speaks of sampling anew only.)", "name": "fig-zeroed"}, "image": {"alt": "Rows of six images. With fewer latents kept they become smooth and dark; in the last row all are the same dim, upright shape."}}
 pictures.plot_rows({name: sheets["zero"][name][:6] for name in names[1:]})
@@ -418,7 +419,7 @@ z = wide.encode(drawn[2][:4].to(device), generator)
 assert (model.decode(z).cpu() == drawn[2][:4]).double().mean() > 0.999
 
 # %% [markdown]
-# The garments become cloth: one piece with holes, and a black margin around it. How does a convolution, which is the same
+# In colour, a larger sample is a larger patch of the same texture. The garments become cloth: one piece with holes, and a black margin around it. How does a convolution, which is the same
 # everywhere, know where the margin belongs? It pads with zeros. Next to the border it sees them, in the middle it does not. In 28 × 28
 # pixels nothing is far from a border, so the whole layout can depend on it. The next figure measures the share
 # of black pixels by their distance from the border.
@@ -451,7 +452,7 @@ assert 0.15 < sizes[-1][14:].mean() < 0.25
 assert 0.08 < sizes[0][10:].mean() < 0.13
 
 # %% [markdown]
-# Samples of all sizes agree with the test images about the margin. Further inside, cloth goes on and on.
+# Samples of all sizes roughly agree with the test images about the margin. Further inside, cloth goes on and on.
 # About a fifth of it is black, against a tenth in the middle of a test image.
 #
 # Far from the border, position has no meaning: shift the latents, and the image shifts with them, pixel for pixel. (The
@@ -470,8 +471,8 @@ assert inner > 0.99
 assert outer < 0.5
 
 # %% [markdown]
-# The authors' code also lays the latents of several images side by side, and decodes them as one large latent. If latents were
-# local and the same everywhere, the images would come back side by side.
+# The authors' code also lays the latents of several images side by side, and decodes them as one large latent. If each
+# latent acted only nearby, and in the same way everywhere, the images would come back side by side.
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Four test images, and the image that their latents decode to, side by side as one. (By the authors' code, not shown in the paper.)", "name": "fig-mosaic"}, "image": {"alt": "Left, a boot, a pullover and two pairs of trousers on black. Right, one large garment that has their outlines along the outer border only; where there was black between the four there is cloth."}}
@@ -718,7 +719,7 @@ figures.show_table(
 
 # %% [markdown]
 # A change of class succeeds about as often as a sample of that class does, and the old class hardly ever remains. Brightness
-# is kept: before and after, its correlation is 0.7 for these ten images. (The samples stem from six latents and the changed images
+# is mostly kept: over these ten images its values before and after have a correlation of 0.7. (The samples stem from six latents and the changed images
 # from ten. Within each set they are not independent, so their errors are larger than printed.)
 #
 # ### How much a label is worth
@@ -761,8 +762,8 @@ figures.show_table(
 # %% [markdown]
 # A difference between the two runs that is larger than the first row has other reasons, such as chance.
 #
-# To maximum likelihood the class is a detail, a few bits among thousands, and a model that ignored it would lose no more.
-# How much of it did this model learn to use? We score the same test images, with the same noise, under every class.
+# To maximum likelihood the class is a detail, a few bits among thousands, and a model that ignored it would lose only
+# these. How many of them does this model use? We score the same test images, with the same noise, under every class.
 
 
 # %%
@@ -864,8 +865,8 @@ header = ["probability of the class chosen", "images", "mean", "right"]
 figures.show_table(header, rows)
 
 # %% [markdown]
-# No. Predictions below 99.9% are right far less often than they say. Those above are wrong in a few of a hundred cases, where they claim fewer than one in a thousand. Each
-# number is a difference of sums over 784 pixels, so being slightly wrong about each pixel adds up. The order of the
+# No. Predictions below 99.9% are right far less often than they say. Those above are wrong in a few of a hundred cases, where they claim fewer than one in a thousand. The
+# log-odds of two classes are a difference of two sums over 784 pixels, so small errors in each pixel add up. The order of the
 # classes is of use, the probabilities are not ({ref}`ex-temper`). 120 images cannot say whether
 # classifiers that are trained as such {cite}`xiao2017fashion` do better.
 #

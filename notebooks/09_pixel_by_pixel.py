@@ -101,7 +101,7 @@ assert abs(sum(p.values()) - 1) < 1e-12
 # to zero, so that output $i$ sees only inputs before $i$: one pass then gives all conditionals. Both see the
 # image as a list of numbers and do not know which pixels are neighbours. Two-dimensional recurrent networks do
 # ({doc}`11_diagonal_bilstm` names them). The paper's contribution is to make such networks deep and fast, and to
-# predict integers instead of densities.
+# predict a distribution over integers instead of a density.
 #
 # ## A softmax, and the loss
 #
@@ -137,7 +137,8 @@ assert torch.allclose(bits, torch.full((2,), 8.0))
 # How do we keep a convolution from looking ahead? We set weights to zero (section 3.4). The kernel's centre lies
 # on the pixel that is predicted. Taps below the centre, and right of it in its row, would read later pixels.
 # They are set to zero. Whether the centre is set to zero depends on the colours. Split the maps of every layer into three groups, one for each colour.
-# **Mask A** lets the centre read the colours *before* its own. **Mask B** lets it also read its *own*.
+# Under **mask A** an output map reads, at the centre, only the colours *before* its own. Under **mask B** it also reads
+# its *own*.
 #
 # | tap | mask A | mask B |
 # |:--|:-:|:-:|
@@ -186,7 +187,7 @@ assert torch.allclose(mine(x), theirs(x), atol=1e-6)
 # so an optimiser with momentum cannot bring a forbidden weight back.
 #
 # ````{dropdown} The package's version
-# It takes the colour of every map as an argument, which {doc}`10_row_lstm` will need. It scales the first
+# It takes the colour of every map as an argument, which {doc}`10_row_lstm` will need. It also scales the initial
 # weights by the number of taps that are left.
 #
 # ```{literalinclude} ../nvp/autoregressive/masked_conv.py
@@ -554,8 +555,9 @@ assert (forwards - backwards).abs().max() > 1e-4
 # ```{solution-start} ex-batch-norm
 # :class: dropdown
 # ```
-# It sees all pixels except the very last, of *every image in the batch*. The mean is taken over all their maps, so it depends on every pixel that some
-# map reads. After mask A no map reads the last pixel. A layer norm over channels stays within its pixel but mixes
+# It sees all pixels except the very last, of *every image in the batch*. The mean of a channel is taken over all places
+# of all images. So it depends on every pixel that the first convolution reads at any place. Under mask A no place reads
+# the last pixel. A layer norm over channels stays within its pixel but mixes
 # the colours, so red would learn of its own red and green. (No map after mask A reads its own blue.) Normalise within a
 # pixel *and* a colour, or not at all.
 

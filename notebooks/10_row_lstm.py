@@ -91,7 +91,8 @@ plt.show()
 # * **State to state**, $K^{ss}$, reads the states of the row above. All of them belong to earlier pixels, so it has
 #   **no mask**.
 #
-# Being convolutions, both use the same weights in every column. So all pixels of a row are computed together.
+# Neither reads a state of its own row. So all pixels of a row are computed together, with the same weights in every
+# column.
 
 # %% mystnb={"figure": {"caption": "One pixel of one row, $k = 3$. Its gates read three states of the row above and, through mask B, its own place and the left neighbour of the input map. The cell comes straight down.", "name": "fig-row-step"}, "image": {"alt": "Three rows of seven cells. From three neighbouring cells of the upper row, the states of the row above, arrows lead down to one cell of the middle row. From two cells of the lower row, the input at the same place and left of it, arrows lead up to the same cell."}} tags=["hide-input"]
 contexts.plot_row_step(kernel=3, width=7, column=3)
@@ -189,7 +190,8 @@ assert torch.allclose(mine(x), theirs(x))
 #
 # Maps belong to red, green and blue in turn. Four gates of $h$ units make $4h$ outputs: unit $j$ owns outputs $j$, $j + h$,
 # $j + 2h$ and $j + 3h$. Suppose that the colours take turns over all $4h$ outputs. Then the four gates of a unit belong to
-# *different* colours, unless 3 divides $h$. For the $h = 128$ of the paper's CIFAR-10 models:
+# *different* colours, unless 3 divides $h$. The cell shows it for unit 0 at $h = 128$, the width of the paper's
+# CIFAR-10 models:
 
 # %%
 h = 128
@@ -234,8 +236,9 @@ header = ["h", "leaks, colours per gate", "leaks, colours over 4h"]
 figures.show_table(header, rows)
 
 # %% [markdown]
-# With 6 units both assignments are right, so a test at a width that 3 divides never sees the mistake. With random weights the
-# leak is small, and only a strict tolerance shows it. Training makes it large, because it lowers the loss.
+# With 6 units both assignments are right, so a test at a width that 3 divides never sees the mistake. With random
+# weights the leak is small, and only a strict tolerance shows it. Training would make it large, because a leak lowers
+# the loss.
 #
 # ## What it sees: a triangle
 #
@@ -257,7 +260,7 @@ figures.show_table(header, rows)
 # $(j - m) - dm$ to $(j + m) + (d - 1) m$, and without gaps.
 # ```
 #
-# To measure it, differentiate a state by the whole input, and look where the derivative is not zero. One backward
+# To measure it, differentiate a state with respect to the whole input, and look where the derivative is not zero. One backward
 # pass does it for all inputs at once.
 #
 # ````{dropdown} How a receptive field is measured

@@ -221,7 +221,8 @@ class DiagonalBiLSTM(nn.Module):
 
 
 # %% [markdown]
-# The package has both directions in one tensor each. With its weights copied over, the layers agree:
+# The package keeps the weights of both directions together, in one tensor for each parameter. With these weights copied
+# over, the layers agree:
 
 # %%
 torch.manual_seed(0)
@@ -252,8 +253,8 @@ assert torch.allclose(mine(x), theirs(x))
 # ```
 # ````
 #
-# Does the shift do what it should? Differentiate a state by every input, as in {doc}`10_row_lstm`, for each direction
-# and for both sums:
+# Does the shift do what it should? Differentiate a state with respect to every input, as in {doc}`10_row_lstm`, for each direction
+# and for their sum, with and without the shift:
 
 # %% mystnb={"figure": {"caption": "After figure 4 of {cite:t}`oord2016pixelrnn`, right: what the state of one pixel depends on, by differentiation. Each direction sees a rectangle. Without the shift the sum sees the rest of its own row; with it, exactly the past and its own place.", "name": "fig-diagonal-fields"}, "image": {"alt": "Four boards of 8 by 11. To the right: the rectangle to the upper left, own row included. To the left, shifted: the rectangle to the upper right, own row excluded. Sum, not shifted: all earlier pixels, and all pixels to the right in the own row marked as leaks. Sum, shifted: all earlier pixels and nothing else."}} tags=["hide-input"]
 SHAPE, PLACE = (8, 11), (5, 5)
@@ -289,7 +290,7 @@ print("later pixels that the sum without a shift sees:", leaks)
 # Without the shift the sum sees all 5 pixels on the right of its own row. Reimplementations have made this mistake.
 # [An issue of pixel-rnn-tensorflow](https://github.com/carpedm20/pixel-rnn-tensorflow/issues/16) reports one that drops the last row and appends zeros at the
 # *bottom*, which moves nothing. Such a model reports likelihoods that are too good, and its "probabilities" do not sum
-# to 1. Here they are for all images of 2 × 3 pixels:
+# to 1. The cell sums them over all images of 2 × 3 pixels:
 
 
 # %%
@@ -321,7 +322,8 @@ for kind in (DiagonalBiLSTM, WithoutShift):
 #
 # One layer sees the whole past of its input map: a *global* receptive field. Larger kernels or more layers cannot add
 # to it. Now put the mask A convolution in front. The derivative says which pixels a prediction sees, and how much each
-# of them counts. The folded cell takes 28 × 28 pixels, and the Row LSTM of the chapter before:
+# of them counts. The folded cell repeats the Row LSTM of the last chapter, to compare with. The images have 28 × 28
+# pixels:
 
 # %% tags=["hide-input"]
 SHAPE, PLACE = (1, 28, 28), (20, 10)

@@ -56,10 +56,10 @@ layers.plot_pixelcnn_block()
 plt.show()
 
 # %% [markdown]
-# The 1 × 1 convolutions have mask B, too; without it they would mix the colours. Here are all classes of the last three
-# chapters, to copy (they need PyTorch and `itertools` alone), and then the new layer. One thing is new: the scan of the diagonals takes
-# images without their last rows, too. The layer leaves the last 1 × 1 and
-# the sum to the network, as the LSTM layers do:
+# The 1 × 1 convolutions have mask B, too; without it they would mix the colours. The folded cell has all classes of the
+# last three chapters, to copy (they need PyTorch and `itertools` alone). One thing has changed: the scan of the
+# diagonals also takes images without their last rows, for the sampler below. Then comes the new layer. Like the LSTM
+# layers, it leaves the last 1 × 1 and the sum to the network:
 
 
 # %% tags=["hide-input"]
@@ -386,7 +386,7 @@ assert round(shares(0, 32, edge=1)[1], 2) == 0.22
 # %% [markdown]
 # The blind spot takes 18 to 19% of the context, at any depth. With 3 × 3 convolutions alone it would take 22%. The Row LSTM after its first convolution has the *same*
 # right edge, $d + 2$, but sees all rows above at once. The Diagonal BiLSTM misses one pixel. On CIFAR-10 the paper's
-# likelihoods have the three in this order.
+# likelihoods improve in this order, from the PixelCNN to the Diagonal BiLSTM.
 #
 # ### Does it matter?
 #
@@ -441,8 +441,8 @@ assert min(far) > side**2 * math.log(2) - 1
 # %% [markdown]
 # The copy at 3 is learned within a few dozen steps. The copy at 4 is never learned. The loss stays at $144 \ln 2 = 99.8$
 # nats, that of a fair coin for every pixel. No other pixel that the network sees carries information about the
-# copied one. Real images are kinder, as the surroundings of the wedge say something about it. Still some likelihood is
-# lost, and {cite:t}`oord2016gated` close the gap with two stacks of convolutions ({ref}`ex-two-stacks`).
+# copied one. Real images are kinder, as the surroundings of the wedge say something about it. {cite:t}`oord2016gated`
+# remove the blind spot with two stacks of convolutions ({ref}`ex-two-stacks`).
 #
 # ## One network for all three layers
 #
@@ -765,8 +765,8 @@ assert not models["cifar10-pixelcnn"].skip
 # sixteen times. On hardware that does many things at once this decides how long training takes. *Sampling* gains
 # nothing: every network has to draw one sub-pixel after the other.
 #
-# * For MNIST we found a source for the Diagonal BiLSTM of seven layers alone. The width of the one-layer network, 32
-#   features, is unverified. The sizes of the other two networks are our choice.
+# * For MNIST we found a source only for the Diagonal BiLSTM of seven layers. The width of the one-layer network, 32
+#   features, is unverified. We chose the sizes of the Row LSTM and the PixelCNN for MNIST ourselves.
 # * The network for 64 × 64 images has no residual connections. We read section 4 as saying that all others have both
 #   kinds of connections. Our PixelCNNs on digits and on CIFAR-10 leave skip connections out, which by that reading
 #   differs from the paper.
@@ -821,8 +821,8 @@ assert 15.5 < diagonal / pixelcnn < 16.5
 # :label: ex-gated-layer
 #
 # The layer of the *Gated PixelCNN* {cite}`oord2016gated` has no ReLUs, but one gate after the 3 × 3 convolution, as an
-# LSTM has it. The convolution makes $a$ and $b$, $h$ maps each. The output is $\tanh(a) \odot \sigma(b)$. Build the layer, with maps of
-# one colour for each unit, and train it in `PixelRNN` for 40 steps.
+# LSTM has it. The convolution makes $a$ and $b$, $h$ maps each. The output is $\tanh(a) \odot \sigma(b)$. Build the
+# layer, with one colour for both maps of a unit, and train it in `PixelRNN` for 40 steps.
 # ```
 #
 # ```{solution-start} ex-gated-layer
@@ -865,8 +865,8 @@ assert sum(losses[-20:]) / 20 < independent * 14 * 14
 # :class: dropdown
 # ```
 # The later vertical kernels read maps that know only what is above *them*. After $L$ layers the vertical stack sees
-# $1 \le d \le L + 1$ and $|\delta| \le L$: a rectangle, as a path may go *right* within a row. In its own row it is
-# $-L \le \delta \le -1$.
+# $1 \le d \le L + 1$ and $|\delta| \le L$: a rectangle, as a path may go *right* within a row. In the pixel's own row
+# the horizontal stack sees $-L \le \delta \le -1$.
 
 # %%
 first_v = {(d, across) for d in (1, 2) for across in (-1, 0, 1)}

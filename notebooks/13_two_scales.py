@@ -316,7 +316,7 @@ assert torch.allclose(-(of_s + of_x), theirs.log_prob(x.byte()), rtol=1e-4)
 # ```
 # ````
 #
-# Is the whole small image seen? Differentiate one prediction by both images, for deconvolutions alone and for our upsampler:
+# Is the whole small image seen? Differentiate one prediction with respect to both images, for deconvolutions alone and for our upsampler:
 
 
 # %% mystnb={"figure": {"caption": "After figure 2 of {cite:t}`oord2016pixelrnn`, middle: what the prediction of one pixel depends on, by differentiation. The three layers of PixelCNN see six rows above the pixel. With deconvolutions alone only nearby pixels of the small image are seen; with two convolutions of 7 × 7 before them all 49 are seen.", "name": "fig-two-scales"}, "image": {"alt": "Two boards of 28 by 28 with a pixel near the middle; blue, a region of its own row and the six above. Circles on a regular grid, every fourth row and column. On the left only the circles near the pixel are orange, on the right all of them."}} tags=["hide-input"]
@@ -447,7 +447,7 @@ assert of_grid < 0.8 * of_s
 # %% [markdown]
 # The small image does not improve the likelihood here. After so few steps the pair costs more, by less than a tenth. It
 # pays twice for the 49 pixels of the small image, although the large network is given them. Without the second payment
-# both cost about the same. These are single short runs. Now the samples:
+# the pair and the single PixelCNN cost about the same. These are single short runs. Now the samples:
 
 # %%
 torch.manual_seed(1)
@@ -469,8 +469,9 @@ plt.show()
 # sketch, most images are one garment in one place, though the layers are the same.
 #
 # The paper's finding is the same in kind. On ImageNet at 64 × 64 pixels it reports that the multi-scale network has about
-# the same likelihood, and that its samples are globally more coherent. We found no number for the multi-scale network. The log-likelihood
-# is a sum over pixels, and the layout is a small part of it. Chapter {ref}`results` says the same of texture and objects.
+# the same likelihood, and that its samples are globally more coherent. We found no number for the multi-scale network.
+# Why does the log-likelihood not show the better layout? It is a sum over pixels, and the layout is a small part of the
+# sum. Chapter {ref}`results` says the same of texture and objects.
 #
 # ## Summary
 #
@@ -551,8 +552,9 @@ assert torch.equal(shrink(x, 2), s)
 # ```{solution-start} ex-pair-gap
 # :class: dropdown
 # ```
-# Sum over both values of the one pixel of $s$. The pair's probabilities sum to less than 1, those of $x$ to 1. The gap of an image is
-# the logarithm of their ratio.
+# Sum $p(s')\, p(x \mid s')$ over both values of the one pixel of $s'$: this gives $p(x)$. Over all images the pair's
+# probabilities sum to less than 1, and $p(x)$ to 1. The gap of an image is $\log p(x)$ minus the logarithm of its
+# pair's probability.
 
 # %%
 with torch.no_grad():

@@ -366,11 +366,10 @@ short = {r.name: r.nats[0] - float(table4[r.name].nats) for r in reproduced}
 
 # %% tags=["remove-cell"]
 assert len(reproduced) == 4
-assert 13 < ledger["binarized-mnist-row-lstm"].record.epochs < 14
 assert all(abs(gap) < 0.5 for gap in short.values())
 
 # %% [markdown]
-# († marks a score that we have not seen in print.) All four are within half a nat of the paper. The ± is the standard error over test images. It does not tell whether a gap
+# († marks a score that we have not seen in print. {doc}`12_pixelcnn` says which sizes are the paper's.) All four are within half a nat of the paper. The ± is the standard error over test images. It does not tell whether a gap
 # to the paper is real: both scores are of the *same* 10,000 images, so most of this noise is shared. The spread of the
 # differences is not known, because the paper prints no scores of single images.
 #
@@ -398,9 +397,6 @@ display(
 assert len(by_seed) == 3
 
 # %% [markdown]
-# {doc}`12_pixelcnn` says which of these sizes are the paper's, which are unverified, and which are our choice. The paper's
-# score of the Row LSTM is unverified, too. Ours saw each image more than thirteen times.
-#
 # On the 256 **grey levels** of MNIST the paper reports nothing. Our small PixelCNN trained for four hours of one core. It is behind
 # the gated PixelCNN of a well-known tutorial, which trained for 150 epochs on a GPU:
 
@@ -439,7 +435,7 @@ plt.show()
 #
 # ## Where the nats are
 #
-# A likelihood is a sum over pixels, so a map can show it. These are the terms of the sum:
+# A log-likelihood is a sum over pixels, so a map can show its terms. The next cell computes them:
 
 
 # %%
@@ -749,7 +745,7 @@ display(
 assert on_black > elsewhere > 0
 
 # %% [markdown]
-# The noise explains little of the gap. Many pixels are *exactly* 0, which a softmax says in one number. A density
+# By mass the gap is nearly as large as by noise, so the noise explains little of it. Many pixels are *exactly* 0, which a softmax says in one number. A density
 # has to pile its mass up within one level of 256. (One run each, and few images.)
 #
 # What do the two say of single pixels? Three are chosen by rules. At the first the softmax is least sure whether it is
@@ -861,8 +857,8 @@ assert torch.allclose(total.sum(), torch.tensor(1.0))
 # ```{solution-start} ex-other-half
 # :class: dropdown
 # ```
-# Each hidden pixel is drawn given the earlier ones only; the visible ones below had no say. So the lower half may not fit
-# the images that are drawn. By Bayes' rule the conditional weighs each of them with
+# Each hidden pixel is drawn given the earlier ones only; the visible ones below had no say. So the lower half may not
+# fit the upper half that is drawn. By Bayes' rule the conditional weighs each upper half with
 # $p(x_{\text{visible}} \mid x_{\text{hidden}})$. One pass gives this weight. But the weights must be normalised, by a sum over all
 # hidden halves.
 
@@ -932,8 +928,9 @@ assert drawn.flatten(1).any(dim=1).all()
 # :class: dropdown
 # ```
 # The standard error of a mean is $s / \sqrt n$, and that of a difference of two independent means is $\sqrt 2$ times as
-# much. With $s / \sqrt n \approx 0.20$, differences up to $2 \sqrt 2 \cdot 0.20 \approx 0.57$ nats could be chance. To tell $\Delta$
-# apart, $n = 2 (2s / \Delta)^2$. Scored on the *same* images the errors are shared, and far fewer images suffice.
+# much. With $s / \sqrt n \approx 0.20$, differences up to $2 \sqrt 2 \cdot 0.20 \approx 0.57$ nats could be chance. Here
+# $s$ is the standard deviation over images. To tell two scores apart that differ by $\Delta$, it takes $n = 2 (2s /
+# \Delta)^2$ images. Scored on the *same* images the errors are shared, and far fewer images suffice.
 
 # %%
 _, error = best.nats

@@ -232,7 +232,8 @@ assert torch.allclose(flow_loss(flow, few, u), theirs, rtol=1e-4)
 # %% [markdown]
 # ### Pixel RNN: cross-entropy
 #
-# A table of 256 probabilities for each pixel, given those before it (chapter {ref}`pixel-by-pixel`). The loss is exact.
+# The network computes 256 probabilities for each pixel, conditioned on the pixels before it (chapter
+# {ref}`pixel-by-pixel`). The loss is exactly $-\log P(x)$.
 
 
 # %%
@@ -336,8 +337,9 @@ except NVPError as error:
 # & \sigma_t^2 = \operatorname{sigmoid}(\gamma(t)), \quad \alpha_t^2 = 1 - \sigma_t^2 .
 # $$ (eq:diffusion)
 #
-# Here $x$ is scaled to $(-1, 1)$, and $\gamma(t) = \gamma_0 + (\gamma_1 - \gamma_0)\, t$ runs from $\gamma_0 = -13.3$ to $\gamma_1 = 5$. The ratio of signal to noise is $e^{-\gamma}$. A network $\hat e(z_t, \gamma)$ finds the noise. This is a VAE with a fixed encoder and infinitely many
-# layers of latents. Its bound has three terms {cite}`kingma2021vdm`:
+# Here $x$ is scaled to $(-1, 1)$, and $\gamma(t) = \gamma_0 + (\gamma_1 - \gamma_0)\, t$ runs from $\gamma_0 = -13.3$ to $\gamma_1 = 5$. The ratio of signal to noise is $e^{-\gamma}$. A network $\hat e(z_t, \gamma)$ finds the noise. This
+# is a VAE with infinitely many layers of latents. Its encoder $q(z_t \mid x)$ is fixed: it is {eq}`eq:diffusion`. Its
+# bound has three terms {cite}`kingma2021vdm`:
 #
 # $$
 # -\log P(x) \le {} & \underbrace{\mathrm{KL}(q(z_1 \mid x) \,\|\, \mathcal N(0, I))}_{\text{prior}}
@@ -517,7 +519,7 @@ plt.show()
 # ```{prf:proposition} The best discriminator
 # :label: prop-best-discriminator
 #
-# Where $G$ draws from a density $q$, the $D$ that maximises $V$ is $D^*(x) = p(x) / (p(x) + q(x))$, and
+# If the data have a density $p$ and $G$ draws from a density $q$, the $D$ that maximises $V$ is $D^*(x) = p(x) / (p(x) + q(x))$, and
 # $V(D^*, G) = -\log 4 + 2\, \mathrm{JSD}(p \,\|\, q)$, with the Jensen–Shannon divergence.
 # ```
 #
@@ -531,7 +533,8 @@ plt.show()
 # ```
 #
 # So $D^* / (1 - D^*) = p / q$. A discriminator estimates only the *ratio* of the data's density to the generator's. It is highest
-# where $G$ draws too little, not where the data are. For a perfect $G$, $D^*$ is $1/2$ everywhere. On a line everything can be
+# where $G$ draws too little, not where the data are. For a perfect $G$, $D^*$ is $1/2$ everywhere. (Our $G$ has no
+# density. The proposition holds for it once a little noise is added to both kinds of images.) On a line everything can be
 # integrated:
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The best discriminator between two known densities on a line. It is sure of itself in the tail, where the generator draws nothing and the data are rare.", "name": "fig-discriminator"}, "image": {"alt": "Left: the density of the data with two humps, the higher one at minus one, and a bell curve of the generator around it. Right: the best discriminator, a little above one half at minus one, below one half at one, close to one from four to seven, then a little lower. A dotted line marks where the data's density is highest, at minus one; another, where the discriminator is highest, near six."}}
@@ -573,8 +576,8 @@ assert p[best.argmax()] < 0.01 * p.max()
 assert (ratio * dx).sum() > 2  # a density would have 1
 
 # %% [markdown]
-# Now the trained discriminator. If its logit were a log density, up to a constant, real images should have more of it than
-# images that are no clothes. (Like all weights in the ledger, those of $D$ and $G$ are averages over the last steps, so this is not quite the
+# Now the trained discriminator. If its logit were the data's log density, up to a constant, it should be higher for
+# real images than for images that are no clothes. (Like all weights in the ledger, those of $D$ and $G$ are averages over the last steps, so this is not quite the
 # $D$ that $G$ played against.)
 
 # %% tags=["hide-input"]
@@ -703,7 +706,8 @@ figures.show_table(
 # %% [markdown]
 # ### Which comparisons prove something
 #
-# If the bound of model A is lower than the exact score of model B, A is better: that is proved. If the bound is *higher*, nothing is proved, since
+# In bits/dim, a bound lies above the true score. If the bound of model A is lower than the exact score of model B, A is
+# better: that is proved. If the bound is *higher*, nothing is proved, since
 # A may be better than its bound. Of two bounds nothing follows, strictly, in either direction.
 
 

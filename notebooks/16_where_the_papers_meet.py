@@ -207,7 +207,7 @@ for name, flow in (("coupling", coupling), ("masked", autoregressive)):
     print(f"{name}: a chain of {chain}")
 
 # %% [markdown]
-# Real NVP asks for more zeros, and its inverse takes one round for the kept half and one for the other. The masked flow lets
+# A coupling has more zeros in its Jacobian, and its inverse takes one round for the kept half and one for the other. The masked flow lets
 # each pixel see more, and takes nearly as many rounds as there are pixels. That is the price of Pixel RNN, too.
 # {cite:t}`ma2019macow` build flows with masked convolutions for whole images, and rotate the masks from layer to layer. The
 # next section shows why the order must change.
@@ -315,7 +315,8 @@ assert gain["four, one order"] < 0.1
 assert gain["four, turned round"] > 0.4
 
 # %% [markdown]
-# Four layers in one order gain less than a tenth of a nat over one, as the proposition says. With the order reversed after each layer ("turned round" in the figure) they gain half a nat and follow the moons.
+# Four layers in one order gain less than a tenth of a nat over one: by the proposition their factors are still
+# Gaussian. With the order reversed after each layer ("turned round" in the figure) they gain half a nat and follow the moons.
 #
 # ## TarFlow
 #
@@ -343,7 +344,8 @@ plt.show()
 #
 # A Transformer {cite}`vaswani2017attention` turns each patch into a vector $h_i$, a *token*. A layer adds to each token an average over
 # tokens (attention), and then a function of the token alone (an MLP). Linear maps make a *query*, a *key* and a *value* of each token. Token $i$ averages the
-# values. The weights are a softmax over the products of its query with their keys. The attention is **causal** here: token $i$
+# values. The weights are a softmax over the products of its query with their keys. Several *heads* do this side by
+# side, each with its own slice of queries, keys and values. The attention is **causal** here: token $i$
 # averages over tokens 1 to $i$. That is mask B. The layer norms stand before the two parts.
 
 
@@ -380,7 +382,8 @@ class Layer(nn.Module):
 # %% [markdown]
 # ### A block
 #
-# A block is {eq}`eq:tarflow`. The output at token $i$ has seen patch $i$, so it serves patch $i + 1$: a shift by one token makes
+# A block is {eq}`eq:tarflow`. A linear map turns patches into tokens, and a learned vector, `place`, tells each token
+# its position. The output at token $i$ has seen patch $i$, so it serves patch $i + 1$: a shift by one token makes
 # mask A out of mask B. The first patch has nothing before it, so its $\alpha$ and $\mu$ are 0. The last linear map starts at
 # zero, so that training starts at the identity.
 #
@@ -518,10 +521,10 @@ plt.show()
 #
 # ### The likelihood of integers
 #
-# Noise, logit and constants are those of chapter {ref}`training`, so the likelihoods of TarFlow and Real NVP can be compared. Beside the bound, one thing is
-# in neither paper. We subtract from the logit of each pixel its mean over 2,000 training images. Then we divide by its deviation, or by 0.3 if that is larger.
-# (Some pixels are black in nearly every image. Without the 0.3 a rare bright value there would lie very far out.) Real NVP has batch
-# normalisation for that, and a few minutes are too short to learn it. The authors of TarFlow add Gaussian noise to their training images, and denoise and guide their samples.
+# Noise, logit and constants are those of chapter {ref}`training`, so the likelihoods of TarFlow and Real NVP can be compared. Besides
+# the bound, one more thing is our own: we standardise the logits. We subtract from the logit of each pixel its mean over 2,000 training images. Then we divide by its deviation, or by 0.3 if that is larger.
+# (Some pixels are black in nearly every image. Without the 0.3 a rare bright value there would lie very far out.) In
+# Real NVP batch normalisation does that. TarFlow has none, and a few minutes are too short to learn the scales. The authors of TarFlow add Gaussian noise to their training images, and denoise and guide their samples.
 # We leave this out. It improves samples, and gives up the likelihood of the integers.
 
 
@@ -675,8 +678,8 @@ assert round(long.minutes / short.minutes) == 6
 # Not here: with thirteen times as large a set and six times the minutes TarFlow is still 0.14 behind. The two gaps cannot be compared, since Adam trained Real NVP in the first. (TarFlow computed in float32, the others in bfloat16. The first convolution of the Diagonal BiLSTM, too, read rounded levels in training.)
 #
 # This TarFlow was not tuned, though. Its rate is the first that we tried with the bound. Its authors give it more than a
-# million images and eight blocks of eight layers. On ImageNet 64 × 64 they print a far lower
-# score than Real NVP's, with a caution (‡): see the end of this chapter. And look at the samples:
+# million images and eight blocks of eight layers. On ImageNet 64 × 64 they print a far lower score than Real NVP's, but
+# perhaps on other images (‡): see the end of this chapter. And look at the samples:
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples at temperature 1 of the two flows of half an hour, the first 24 that the ledger keeps. None was selected by hand.", "name": "fig-meeting-longer"}, "image": {"classes": "whole", "alt": "Two sheets of 4 by 6 grey images. On the left, Real NVP: about half are shirts, trousers, shoes and a bag, the others blotched fragments. On the right, TarFlow: most are whole shoes, shirts, trousers or bags, and some are blotched."}}
 pictures.plot_beside(
@@ -768,6 +771,8 @@ figures.show_table(
 # {doc}`../book/summary`.)
 #
 # ## Ten years in one picture
+#
+# Which family led, and when? The next cell plots the published scores on two sets over the years:
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Published likelihoods by family and date of the first preprint, in bits/dim: lower is better. Lines join the models that led their family, which carry their names. Circles are exact, triangles bounds, crosses estimates. ‡ on other images. A model that was trained on augmented images is left out. Sources: the table of {doc}`../book/summary`.", "name": "fig-years"}, "image": {"alt": "Two line charts from 2014 to 2025. CIFAR-10: flows fall from NICE at 4.5 to VFlow just below 3, autoregressive models from PixelRNN at 3.0 to the Sparse Transformer at 2.8, variational autoencoders from 3.1 to 2.9, and diffusion models from 3.7 in 2020 to below 2.6 in 2023. ImageNet 64 by 64: flows from Real NVP near 4 to Jet, with TarFlow as a hollow mark at 3; autoregressive models from 3.6 to 3.4; diffusion models end at 3.4."}}
 years.plot_years(facts)
@@ -781,12 +786,12 @@ plt.show()
 #
 # * $z_i = (x_i - \mu_i(x_{<i}))\, e^{-\alpha_i(x_{<i})}$ is an autoregressive model with Gaussian factors and a flow with a triangular
 #   Jacobian.
-# * Real NVP is the case in which one half depends on the other. It asks for more zeros, and two rounds invert it. With the masks of Pixel RNN a
+# * Real NVP is the case in which one half depends on the other. Its Jacobian has more zeros, and two rounds invert it. With the masks of Pixel RNN a
 #   number can depend on all before it, and the inverse takes up to as many rounds as there are numbers.
 # * A stack in one order has Gaussian factors again. A stack that reverses the order after each layer does not.
 # * TarFlow is such a stack over patches, with a causal Transformer in each block.
-# * Here it is behind Real NVP in likelihood, after minutes on 4,500 images and after half an hour on 60,000. At full size its published score is the lowest of all, with the caution of the
-#   note. A sample takes as many steps as there are patches, in each block.
+# * Here it is behind Real NVP in likelihood, after minutes on 4,500 images and after half an hour on 60,000. At full
+#   size its published score on ImageNet 64 × 64 is the lowest, but perhaps on other images (‡). A sample takes as many steps as there are patches, in each block.
 #
 # ## Exercises
 #

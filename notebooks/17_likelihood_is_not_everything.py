@@ -290,10 +290,11 @@ assert (constant[10:20] > bits_of_test.mean()).all()  # the middle
 assert constant[1:].min() > 2
 
 # %% [markdown]
-# (The last number printed is {eq}`eq:floor`, the price of dequantisation noise on a certain pixel. This flow pays a twentieth of a bit less: several couplings
+# (The last number printed is {eq}`eq:floor`, the price of dequantisation noise on a pixel whose value is certain. This flow pays a twentieth of a bit less: several couplings
 # can bend the noise.)
 #
-# {cite:t}`nalisnick2019know` explain the effect for flows of constant volume by the mean and variance of a set, and the curvature of the model's density.
+# Why do images of another set need fewer bits? For flows of constant volume, {cite:t}`nalisnick2019know` explain it by
+# three things: the mean and the variance of that set's pixels, and the curvature of the model's log-density.
 #
 # ## Typical, not likely
 #
@@ -339,10 +340,12 @@ plt.show()
 
 # %% [markdown]
 # The more dimensions, the narrower the hump, and the further it is from the mode. The same holds wherever $-\log P$ is a sum of many weakly dependent
-# terms. Then the samples of a model have values close to the mean, neither far above *nor below*. They form the **typical set**.
+# terms. Then the samples of a model have values of $-\log P$ close to the mean, neither far above *nor below*. The
+# images with such values form the **typical set**.
 #
-# {cite:t}`nalisnick2019typicality` therefore call an image out of distribution if its bits are too few *or* too many. The next
-# cell tries three rules. Each has a threshold that rejects one in twenty training images, or groups of them:
+# {cite:t}`nalisnick2019typicality` therefore call an image out of distribution if its bits are too few *or* too many. The
+# next cell tries three rules. Training images stand in for the model's own samples. Each rule has a threshold that
+# rejects one in twenty of them, or of their groups:
 #
 # * one-sided: too many bits;
 # * two-sided: too far from the mean of the training images;
@@ -395,11 +398,15 @@ assert judged["Fashion-MNIST test"][1] > 0.05
 # The one-sided rule rejects almost none of the digits. The two-sided rule rejects most of the typeset digits, and few of
 # the sampled ones. The others pass because clothes differ so much: some need as few bits as a digit.
 #
-# The mean of ten images varies less, and then digits are rejected. Blurred images still pass, because their bits are those of clothes. To be typical in one
-# number is a necessary condition, and a weak one. (About one in ten test images is rejected, too. The threshold comes from 200 training
+# The mean of ten images varies less, and then digits are rejected. Blurred images and constant greys still pass,
+# because their bits are those of clothes. To be typical in one
+# number is a necessary condition, and a weak one. Nor do the model's own samples pass: they need more bits than
+# clothes, and about half of their tens are rejected ({ref}`ex-cheaper`). (About one in ten test images is rejected,
+# too. The threshold comes from 200 training
 # images and the share from 100, so much of the excess over one in twenty may be chance. And the flow was trained on the images that set the threshold.)
 #
-# The latents say more. Under the prior, $|z|^2 / D$ has mean 1 and standard deviation $\sqrt{2 / D}$:
+# The latents say more. Under the prior, $|z|^2 / D$ has mean 1 and standard deviation $\sqrt{2 / D}$, so its samples
+# lie in a thin *shell*:
 
 # %%
 rows = []
@@ -500,7 +507,7 @@ assert lost < 0.005 * -log_p.mean()
 #
 # * A flow of Fashion-MNIST finds digits likelier than clothes. The cost of a set is its entropy plus its distance from the model,
 #   {eq}`eq:cost`, so a simple set can be likely and far away.
-# * This flow needs few bits for images that are short to describe, and for black.
+# * This flow needs few bits for clothes that are short to describe, and for black, but not for every simple image.
 # * Samples of a model are typical, not likeliest: too few bits are as suspicious as too many. For single images this test is
 #   weak.
 # * A mixture with 1% of a model has its likelihood to within $\log 100$ nats, and any samples one likes.

@@ -81,8 +81,8 @@ def some(images, count, seed=0):
 # $x_i$. The last interval has width $P(x)$, and different $x$ have disjoint intervals. Take the least $\ell$ with
 # $2^{-\ell} \le P(x) / 2$. The least multiple of $2^{-\ell}$ in the interval, written with $\ell$ binary digits, is
 # the file: whatever digits follow, the number stays inside. And $\ell < -\log_2 P(x) + 2$. For the second claim:
-# $\mathbb E[L(x)]$ exceeds the entropy by $\mathbb E[\log_2 (P(x) / 2^{-L(x)})]$, by Kraft's inequality a
-# divergence or more.
+# $\mathbb E[L(x)]$ exceeds the entropy by $\mathbb E[\log_2 (P(x) / 2^{-L(x)})]$. By Kraft's inequality the numbers
+# $2^{-L(x)}$ sum to at most 1. So this is at least a divergence, which is never negative.
 # ```
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The message *abca*, with probabilities $\\frac12$, $\\frac14$ and $\\frac14$ at each step: each symbol keeps its share of the interval.", "name": "fig-intervals"}, "image": {"alt": "Four bars, one below the other, each split into parts a, b and c. One part of each is blue and opens into the bar below; the ends of the bars are labelled: 0 and 1, 0 and 0.5, 0.25 and 0.375, 0.3438 and 0.375."}}
@@ -213,7 +213,8 @@ print(f"{len(coded)} of {len(coded)} images come back exactly")
 # %% [markdown]
 # ## The same numbers on both sides
 #
-# A decoder that computes a slightly different probability takes a wrong turn, and loses everything that follows. This is more delicate than
+# A decoder that computes a slightly different probability may take a wrong turn, and then loses everything that
+# follows. This is more delicate than
 # it seems. Sums of floating-point numbers depend on their order. The order depends on the size of the batch, the number of threads, the library and
 # the machine. *Scoring* images in one pass and *stepping* through their pixels already are two orders. How far apart do they end up?
 
@@ -466,7 +467,7 @@ figures.show_table(
 # ```{solution-start} ex-adaptive
 # :class: dropdown
 # ```
-# Adding 8 makes the levels that were never seen cost little. No weights are sent, because the decoder collects the same counts. Forty images are
+# Adding 8 leaves little probability to the levels that were never seen. No weights are sent, because the decoder collects the same counts. Forty images are
 # enough to need fewer bytes than zlib and PNG.
 
 
@@ -509,8 +510,8 @@ print(f"{size / len(coded):.0f} bytes an image")
 # :class: dropdown
 # ```
 # The plus one takes a share of about $256 / 2^k$ from all that is probable. So the loss is at most about $784 \cdot
-# 256 / (2^k \ln 2)$ bits, and it hurts up to $k = 14$. At $k = 18$ it is a gain of a fraction of a bit, since the model was a little too sure of
-# itself on test images. A small $k$ makes disagreements rarer, in proportion to $2^k$.
+# 256 / (2^k \ln 2)$ bits, and it hurts up to $k = 14$. Beyond, the plus one is a small gain, since the model was a
+# little too sure of itself on test images. A small $k$ makes disagreements rarer, in proportion to $2^k$.
 
 # %%
 p = (counts - 1) / RESOLUTION

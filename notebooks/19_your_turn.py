@@ -78,7 +78,8 @@ test = load(EMBEDDED, "test").images
 #
 # Images are integers, `uint8`, $(N, C, H, W)$. The base class derives `log_prob`, the training loss, the checks of images and labels, and the
 # importance-weighted bound of chapter {ref}`training`. Everything else in the package asks for no more: the training loop, the score, the ledger and the
-# tables. Here is the smallest model, a histogram for each pixel:
+# tables. Here is the smallest model, a histogram for each pixel. (To sample, it takes the `argmax` of logits plus
+# Gumbel noise, which is a draw from their softmax.)
 
 
 # %%
@@ -110,7 +111,8 @@ check_model(Histograms((1, 28, 28)), test[:4])
 
 # %% [markdown]
 # {py:func}`check_model <nvp.testing.model.check_model>` applies the checks that the project's own models must pass. Shapes, types and errors are right. The same seed gives the same result. A gradient
-# reaches every parameter. Images do not influence each other's scores, and uniform noise needs eight bits. It is silent where all is well, and raises an `AssertionError`
+# reaches every parameter. Images do not influence each other's scores. Images of uniform noise need at least eight
+# bits/dim. `check_model` is silent where all is well, and raises an `AssertionError`
 # with one line where something is not.
 #
 # ## A step of a flow
@@ -125,8 +127,9 @@ check_model(Histograms((1, 28, 28)), test[:4])
 # $$ (eq:mixing)
 #
 # This is a convolution with a kernel of 1 × 1; {ref}`ex-mix` built a first form. What could be gained? The picture has one real image, after noise and logit, squeezed to
-# four channels. They are the four pixels of each 2 × 2 block: nearly the same picture four times, whichever half one keeps. An orthogonal
-# $W$ can turn them into a mean and three differences, and then it matters which half is kept.
+# four channels. The channels are the four pixels of each 2 × 2 block. All four look alike, so it hardly matters which
+# half one keeps. An orthogonal $W$ can turn them into a mean and three differences. Then it matters which half is kept,
+# and a learned $W$ can choose it.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Four channels of a squeezed test image, as they are and after an orthogonal matrix. A channel-wise mask keeps the first two.", "name": "fig-mixed-channels"}, "image": {"alt": "Two rows of four small maps of an ankle boot in red and blue. In the upper row all four look alike. In the lower row the first is a stronger copy of them, and the other three are pale, showing little but outlines."}}
 noise = uniform_noise(
@@ -159,8 +162,9 @@ plt.show()
 # $(\det W)^{h w}$. Renumbering both $x$ and $y$ changes no determinant.
 # ```
 #
-# The determinant of a $c \times c$ matrix takes about $c^3$ operations, once for the whole image. Glow's authors describe how
-# to avoid even these. (Their published code leaves it switched off, and learns $W$ itself.) One learns the factors of $W$ instead,
+# The determinant of a $c \times c$ matrix takes about $c^3$ operations, once for the whole image. Glow's authors
+# describe how to avoid even these. One learns the factors of $W$ instead (their published code has this switched off,
+# and learns $W$ itself),
 #
 # $$
 # W = P L \bigl(U + \operatorname{diag}(s)\bigr), \qquad \log\left|\det W\right| = \sum_{k=1}^{c} \log\left|s_k\right|,
@@ -298,7 +302,8 @@ assert torch.equal(ours, theirs)
 # %% [markdown]
 # Before you train, ask whether the new model contains the old one. Let $S$ be the matrix that swaps the two halves of the channels. Let $f_1$ and
 # $f_2$ be couplings with the *same* network that keep the first and the second half. Then $f_2 = S \circ f_1 \circ S$: swap, keep what is now
-# first, swap back. So three alternating couplings are three that all keep the first half:
+# first, swap back. So three alternating couplings equal three that all keep the first half, with a swap before the
+# second and the third. Primes tell their networks apart:
 #
 # $$
 # f_1'' \circ f_2' \circ f_1 = f_1'' \circ S \circ f_1' \circ S \circ f_1 .
@@ -354,8 +359,8 @@ assert sizes_of["mixed"] - sizes_of["paper"] == 240
 # \operatorname{gate}(a, b) = \tanh(a) \odot \sigma(b).
 # $$ (eq:gate)
 #
-# Neither stack needs a mask. To see only what is above or on the left, pad the map there, and nowhere else. Mask A is a shift of the image by one row
-# for $v$, and by one pixel for $h$.
+# Neither stack needs a mask. To see only what is above or on the left, pad the map there, and nowhere else. A shift of
+# the image takes the place of mask A: by one row for $v$, and by one pixel for $h$.
 
 
 # %%
@@ -444,7 +449,7 @@ gated = GatedPixelCNN((1, 9, 9))
 check_model(gated, torch.randint(256, (4, 1, 9, 9)).byte())
 
 # %% [markdown]
-# (`argmax` of logits plus Gumbel noise is a draw from their softmax, at any temperature.) The file `examples/gated_pixelcnn.py` holds the same model.
+# The file `examples/gated_pixelcnn.py` holds the same model.
 
 # %%
 config = GatedPixelCNNConfig(image_shape=(1, 9, 9), width=16, layers=4)
@@ -607,8 +612,8 @@ print(f"about {score.bits_per_dim:.0f} bits/dim")
 #
 # * A model is `_log_probs` and `sample`. A bijection is `forward` and `inverse`, each with its log-determinant. `check_model` and `check_bijection`
 #   hold them to what the project demands of its own; see a check fail once.
-# * A 1 × 1 convolution has the determinant $(\det W)^{hw}$ ({prf:ref}`prop-mixing`). In the form {eq}`eq:plu` that is a sum, and $W$ is never
-#   singular. Alternating masks are a special case, {eq}`eq:swap`.
+# * A 1 × 1 convolution has the determinant $(\det W)^{hw}$ ({prf:ref}`prop-mixing`). In the form {eq}`eq:plu` its
+#   logarithm is a sum, and $W$ is never singular. Alternating masks are a special case, {eq}`eq:swap`.
 # * Two stacks of padded convolutions need no mask and have no blind spot: with enough layers they see every earlier pixel.
 # * `family: module:Class` names a model in a configuration. Four commands lead from there to a row of the tables.
 
@@ -626,7 +631,7 @@ print(f"about {score.bits_per_dim:.0f} bits/dim")
 # ```{solution-start} ex-actnorm
 # :class: dropdown
 # ```
-# The log-determinant is $h\, w \sum_c a_c$. After the first batch it is a fixed map of one image. So training and evaluation agree, images do not
+# The log-determinant is $h\, w \sum_c a_c$. After the first batch actnorm maps each image on its own. So training and evaluation agree, images do not
 # depend on each other, and no statistics must be estimated again before a model is scored.
 
 

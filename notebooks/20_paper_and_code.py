@@ -150,7 +150,7 @@ display(Markdown("\n".join(lines)))
 # read it. On the other four it is silent: it does not say which coupling comes first, how several colours are squeezed,
 # or how samples are shown and normalised. There the preset `paper` has our choice.
 #
-# On the fields of the next table the paper is silent, too, and both presets follow the code:
+# On the fields of the next table the paper is silent, too, but for one. Both presets follow the code:
 
 # %% tags=["hide-input"]
 silent = {
@@ -483,8 +483,9 @@ plt.show()
 # First come the fields above that can affect a likelihood, one by one and then all together, as in the preset
 # `official`. (`num_blocks` is 1 in every run.) Then come the logit as printed and the norm of appendix E. Next come a
 # norm that neither paper nor code has, and two choices that the paper leaves open. Then parts of both presets are left out or changed. (A network that sees $h$ alone has no ReLU before its first
-# convolution. Without skips $s$ and $t$ are read from the end of the trunk.) The last two variants have a part of a later
-# model, Glow's learned mixing of channels, which chapter {ref}`your-turn` builds. These runs have been recorded, as settings for `nvp train configs/ablation/base.yaml --set ...`:
+# convolution. Without skips, $s$ and $t$ are computed from the output of the last block.) The last two variants have a part of a later
+# model, Glow's learned mixing of channels, which chapter {ref}`your-turn` builds. The table has each variant as
+# settings for `nvp train configs/ablation/base.yaml --set ...`:
 
 # %% tags=["hide-input"]
 ablation = load_ablation()
@@ -532,8 +533,8 @@ display(
 #
 # When is a difference more than chance? Two runs of *one* configuration with two seeds differ too, as the baseline below
 # shows. So the runs are compared in pairs of the same seed. Both runs of a pair see the same images in the same order
-# with the same noise. They start from the same weights where shapes agree. Two variants are exceptions, the one without
-# mask channel and the one without $-h$: their first layer has another size, which shifts all later draws. Eight variants ran later, on another processor, which alone moves a loss by some thousandths. Let $d_i$ be the test bits/dim of a variant
+# with the same noise. They start from the same weights, unless a variant changes the size of a layer, which shifts all
+# later draws. That holds for the variant of twice the maps, the one without mask channel and the one without $-h$. Eight variants ran later, on another processor, which alone moves a loss by some thousandths. Let $d_i$ be the test bits/dim of a variant
 # minus those of the baseline, for seed $i$ of $n$. Their mean and its standard error are
 #
 # $$
@@ -708,8 +709,8 @@ display(
 # ```{exercise} Build a translator
 # :label: ex-translator
 #
-# Both orders of shift and scale represent the same maps. Write `translate(flow)`, which gives the couplings of a flow in the
-# code's order the paper's order, and changes no weight. Latents, log-determinants and inverse must stay as they are. Does the translated flow train as
+# Both orders of shift and scale represent the same maps. Write `translate(flow)`, which takes a flow in the code's
+# order and gives its couplings the paper's order. It changes no weight. Latents, log-determinants and inverse must stay as they are. Does the translated flow train as
 # the paper's does, or as the code's?
 # ```
 
@@ -912,8 +913,8 @@ for num_blocks in (0, 2):
 # ```{solution-start} ex-halfway
 # :class: dropdown
 # ```
-# We correlate the ranks of paired mean differences of the training loss. A number near 1 says that the order was settled by the middle of *this*
-# budget. Ten times the steps need not keep it, because the learning rate falls in the last part of each run. The second
+# We correlate the ranks of paired mean differences of the training loss. A number near 1 says that the order was
+# settled by the middle of *this* budget. Runs of ten times the steps may end in another order. The second
 # number is the median ratio of a gap at the end to the gap halfway.
 
 

@@ -269,8 +269,9 @@ print("trained without: more than ten")
 # %% [markdown]
 # On whole images the fall takes longer, since a network must first find the integers. That makes the mistake easy to miss.
 # Two kinds of data cause a similar surprise. Images that were resized, blurred or stored as floats are not on the integers,
-# so their score bounds no probability. Images with fewer levels than 256, say 16 greys, keep the bound. But they need few
-# bits, 4 at most for 16 greys, and compare with no others. With noise, neither of these losses can fall without limit.
+# so their score bounds no probability. Images with fewer levels than 256, say 16 greys, keep the bound. But they need
+# few bits, 4 at most for 16 greys, and their scores compare with no others. With noise, the loss on either kind of data
+# cannot fall without limit.
 #
 # **Cure.** Add noise of exactly one level, anew in every step. In the package it is inside `log_prob` and cannot be left
 # out.
@@ -402,8 +403,8 @@ pictures.plot_stale(at, losses, moments)
 plt.show()
 
 # %% [markdown]
-# Nothing is wrong with the weights. But the moments belong to weights of long ago, and a log density is very sensitive to a
-# wrong scale. Here $z$ comes out too large, and the prior charges $z^2/2$. Overfitting would look the same at first glance,
+# Nothing is wrong with the weights. But most of each moment is still its first value, 0 or 1, and the rest comes from
+# earlier weights. A log density is very sensitive to a wrong scale. Here $z$ comes out too large, and the prior charges $z^2/2$. Overfitting would look the same at first glance,
 # but re-estimated moments would not cure it. It would also show in the score with the statistics of the batch, which
 # `nvp train` logs as `validation_batch_statistics`.
 #
@@ -492,8 +493,8 @@ plt.show()
 # %% [markdown]
 # On the data all three return $x$ to within $10^{-4}$, since the likelihood asks for $z$ of the size of the prior there.
 # *Elsewhere* it asks for nothing, and the flow with the large $a$ has lost its inverse. Data of another kind land there.
-# {cite:t}`behrmann2021exploding` studied the failure, and met it in sampling, too. There the log-determinant is still that
-# of the formula, but not that of the map which the machine computes.
+# {cite:t}`behrmann2021exploding` studied the failure, and met it in sampling, too. Where the inverse is lost, the
+# log-determinant is still that of the formula, but not that of the map which the machine computes.
 #
 # **Check.** Compare $g(f(x))$ with $x$ on the images that you want to decode. **Cure.** Keep $a$ small; the penalty on weight
 # scales helps. Encode and decode in float64, which has eight more digits to lose. The last flow loses them, too.
@@ -584,6 +585,8 @@ assert max(stuck[:2]) < 1e-9
 assert stuck[2] == 32
 
 # %% [markdown]
+# Where every coupling keeps the same half, 32 of the 64 outputs see one input only. The right masks leave none.
+#
 # ### The same in a Pixel RNN
 #
 # Chapter {ref}`pixel-by-pixel` gave fair coins to a network whose first mask is B. On real images the mistake looks even more
@@ -646,7 +649,7 @@ plt.show()
 
 # %% [markdown]
 # A pixel that reads itself learns to repeat itself. In sampling its place still holds the 0 of an unknown pixel, so it
-# repeats 0. A test catches this: no output may have a derivative by its own pixel or a later one.
+# repeats 0. A test catches this: no output may have a derivative with respect to its own pixel or a later one.
 
 
 # %%
@@ -665,7 +668,7 @@ assert leaks["mask B first"] > 0
 # **Cure.** Run these tests on random weights, in float64, at a few pixels, before the first run and after every change. The
 # `tests/` of this project do.
 #
-# ## One huge gradient: why to clip
+# ## One huge gradient: why gradients are clipped
 #
 # The authors' code clips the norm of the gradient at 100; the paper does not mention it. How often does it act? The logs
 # of the recorded runs keep the mean norm of every fifty steps, before clipping:
@@ -793,8 +796,9 @@ third = "flow.scales.0.checkerboard.bijections.2"
 # ```{solution-start} ex-build-search
 # :class: dropdown
 # ```
-# A layer is done before the layer that contains it, so the first name is that of the smallest part. The scale of the tanh belongs
-# to the coupling itself, and the coupling's norm is done before the coupling: look just before the layer that is named, too.
+# A layer is done before the layer that contains it, so the first name is that of the smallest part. The scale of the
+# tanh belongs to the coupling itself. But the norm inside the coupling sees the bad numbers and is done first, so its
+# name is found. Look just before the layer that is named, too.
 
 
 # %% tags=["hide-input"]

@@ -10,8 +10,8 @@
 # (training-them)=
 # # Training: what closed the gap
 #
-# Our first runs fell short of the papers by much more than the recorded ones do. The architectures stayed the same. What
-# closed the gap? This appendix writes the optimiser out, checks it against the package, and compares budgets, optimisers and
+# Our first runs fell short of the papers by much more than the recorded ones do. The kinds of layers stayed the same.
+# What closed the gap? This appendix writes the optimiser out, checks it against the package, and compares budgets, optimisers and
 # weight decay by recorded runs and trials. You will be able to read such a comparison with care.
 #
 # ```{admonition} In the paper
@@ -104,8 +104,8 @@ figures.show_table(
 )
 
 # %% [markdown]
-# The first PixelCNN was several nats short of the paper's figure. Three changes followed: another optimiser, a wider network with weight
-# decay, and more images. The rest of this page takes them in turn.
+# The first PixelCNN was several nats short of the paper's figure. Three changes followed: another optimiser, a wider
+# network with weight decay, and more images than at first. The rest of this page takes them in turn.
 #
 # The other rows had several attempts, too, each with more steps, other units or dropout. A better run took the place of the one before:
 
@@ -137,7 +137,8 @@ for name, held_out in best_of.items():
 #
 # ## Roles of parameters
 #
-# An optimiser has to know the meaning of a parameter. A bias is a vector. A kernel is a matrix with one row for each output. In weight
+# The next section has another optimiser, Muon, which moves matrices only. So an optimiser has to know the meaning of a
+# parameter. A bias is a vector. A kernel is a matrix with one row for each output. In weight
 # normalisation (chapter {ref}`networks`), $w = \kappa\, \omega / \lVert \omega \rVert$, the length of the direction $\omega$ has no
 # effect. In the package every module names the **role** of its parameters, and the optimiser asks for roles:
 
@@ -168,15 +169,15 @@ assert counted["Real NVP"][Role.DIRECTION] > 0.9 * sum(
 # ## Muon
 #
 # Take the weights of a convolution as a matrix with one row for each output, and write the momentum of its gradients as
-# $M = U S V^{\mathsf T}$. Gradient descent moves far along directions with a large singular value and hardly along
-# the others. **Muon** sets all singular values to 1, and steps with the rate $\eta$:
+# $M = U S V^{\mathsf T}$. Gradient descent moves far along singular directions with a large singular value, and hardly
+# along the others. **Muon** sets all singular values to 1, and steps with the rate $\eta$:
 #
 # $$
 # W \leftarrow W - \eta\, \sqrt{\max(1, \text{rows} / \text{columns})} \; U V^{\mathsf T} .
 # $$ (eq:muon-step)
 #
 # So the step has the same length along every direction, whether the gradient is large there or small. Adam equalises
-# entries, Muon directions. Recurrent weights are one matrix for each direction of the scan, with a row for each gate of each
+# entries, Muon singular directions. Recurrent weights are one matrix for each direction of the scan, with a row for each gate of each
 # unit. Adam moves the other roles, at the same rate $\eta$. The product $U V^{\mathsf T}$ needs no decomposition. A polynomial of matrices, applied five times, lifts all singular
 # values of a matrix to near 1:
 
@@ -262,7 +263,7 @@ assert (ours - start).abs().mean() > 0.01  # it did move
 # ```
 # ````
 #
-# How unequal are the directions of a real gradient? The next figure takes the gradient of a $\omega$ in the recorded run on
+# How unequal are the singular values of a real gradient? The next figure takes the gradient of a $\omega$ in the recorded run on
 # Fashion-MNIST, and the steps that three rules make of it.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Singular values, in falling order, of the gradient of one $\\omega$ in `fashion-mnist` and of the steps that Adam and Muon make of it, each divided by its largest. Adam is shown after one step, where it takes the sign of each entry.", "name": "fig-singular-values"}, "image": {"alt": "Three curves over the number of a singular value, on a logarithmic axis. That of gradient descent falls to about a tenth, that of Adam to a fifth; that of Muon stays above one half."}}
@@ -288,7 +289,7 @@ assert values["Muon"].min() > 0.5
 assert 8.5 < 1 / values["gradient descent"].min() < 9.5
 
 # %% [markdown]
-# The smallest direction of the gradient is a ninth as long as the largest. Muon leaves less than a factor of two between them.
+# The smallest singular value of the gradient is a ninth of the largest. Muon leaves less than a factor of two between them.
 #
 # ## In the page
 #
@@ -381,8 +382,9 @@ assert worst - min(scores.values()) > 0.5
 #
 # On images of full size the lead comes early, and lasts to the end, step 400. The next two figures are of two Real NVPs with two scales each, one for
 # Fashion-MNIST and one for CIFAR-10. We train each by three optimisers, on the same 12,800 images, at several rates. Held-out
-# images choose the rate. **Adamax** {cite}`kingma2015adam` divides each entry of Adam's step by its largest gradient so far, in
-# place of the root mean square. Older gradients shrink by 0.999 a step.
+# images choose the rate. **Adamax** {cite}`kingma2015adam` divides each entry of the mean gradient by the entry's
+# largest size so far, where Adam divides by the root mean square. Earlier sizes count 0.999 times as much after each
+# step.
 
 
 # %% tags=["hide-input"]
@@ -537,8 +539,8 @@ figures.show_table(
 
 # %% [markdown]
 # In these trials the first and the last convolution were still trained by Adam, and the rate was constant.
-# At equal size Muon led by two nats over Adam all the same. A wider net did not lead yet. At eight times the better
-# rate Muon diverged. Other trials of Adam, three rates and two batch sizes in all, are in `results/trials-pixelrnn.csv`. All have $\beta_2 = 0.999$, no
+# At equal size Muon led by two nats over Adam all the same. A wider net did not lead yet. Muon diverged at the largest
+# of its three rates, eight times the best one. Other trials of Adam, three rates and two batch sizes in all, are in `results/trials-pixelrnn.csv`. All have $\beta_2 = 0.999$, no
 # warm-up and one seed. A better tuned Adam may be closer.
 #
 # The paper's own optimiser is neither of the two. **RMSProp** {cite}`tieleman2012rmsprop` divides each gradient by the root of its mean square, as Adam
@@ -683,8 +685,8 @@ figures.show_table(
 
 # %% [markdown]
 # (These are nats on 2,000 images of each kind, so they differ from the table above.) With a decay of 0.1 the training loss rose
-# and that of validation fell, a little. Every trial had decay or dropout, and three of the four were stopped early: take it
-# as a hint. A decay of 0.3, at twice the rate, was too much. So was **dropout** {cite}`tompson2015dropout` of one map in ten: the narrow network lost more than it could gain. A direction needs no
+# and that of validation fell, a little. Every trial had decay or dropout, so none is a control, and three of the four
+# were stopped early: take it as a hint. A decay of 0.3, at twice the rate, was too much. So was **dropout** {cite}`tompson2015dropout` of one map in ten: the narrow network lost more than it could gain. A direction needs no
 # decay, since its length has no effect.
 #
 # ## Trials of the flow
@@ -759,7 +761,7 @@ figures.show_table(
 #
 # ## Summary
 #
-# * Muon moves kernels equally along all directions, and weight-normalised directions by an angle.
+# * Muon moves kernels equally along all singular directions, and the $\omega$ of weight norm by an angle.
 # * On binarised MNIST, Muon brought a PixelCNN to Adam's best score with 13% of the images at most: one rate and one seed of each.
 # * Beside Adam at a good rate, Muon was 0.15 bits/dim ahead on Fashion-MNIST and 0.17 on CIFAR-10, after 400 steps of a flow: means of three seeds.
 # * Short trials hint that weight decay helps a run that overfits.
@@ -876,15 +878,15 @@ assert abs(omega.norm() / start - (1 + 0.02**2) ** 500) < 0.01
 # :label: ex-average
 #
 # Our runs lower the rate at the end, and score an average of the weights whose memory is $d = 0.999$. A small model shows what
-# each does. On the loss $\lambda w^2 / 2$, noise of the batches turns descent into $w \leftarrow w - r (\lambda w + \epsilon)$ with
-# $\epsilon \sim \mathcal N(0, 1)$. What is the variance of $w$ after many steps at a constant rate $r$? By which factor does the average lower it? Simulate
-# $r = 0.1$, and $\lambda$ of 1, 0.1 and 0.01. Then let the rate fall to 0 in a straight line over 3,000 steps, without an average.
+# each does. On the loss $\lambda w^2 / 2$, noise of the batches turns descent into $w \leftarrow w - \eta (\lambda w + \epsilon)$ with
+# $\epsilon \sim \mathcal N(0, 1)$. What is the variance of $w$ after many steps at a constant rate $\eta$? By which factor does the average lower it? Simulate
+# $\eta = 0.1$, and $\lambda$ of 1, 0.1 and 0.01. Then let the rate fall to 0 in a straight line over 3,000 steps, without an average.
 # ```
 #
 # ```{solution-start} ex-average
 # :class: dropdown
 # ```
-# Let $\varphi = 1 - r \lambda$. A variance $V$ that stays satisfies $V = \varphi^2 V + r^2$. So it is $r^2 / (1 - \varphi^2)$. States $k$ steps
+# Let $\varphi = 1 - \eta \lambda$. A variance $V$ that stays satisfies $V = \varphi^2 V + \eta^2$. So it is $\eta^2 / (1 - \varphi^2)$. States $k$ steps
 # apart have the correlation $\varphi^k$. The weights of the average are $(1 - d)\, d^k$, and the sum over all pairs is
 #
 # $$

@@ -138,8 +138,8 @@ plt.show()
 # The forward fit covers both modes, and the gap between them. The reverse fit finds one mode, and which one depends
 # on its start. So maximum likelihood **covers**: a model that is too small spreads, and some of its samples fall
 # where there are no data. A method that only asks whether samples are convincing tends to the opposite error: it leaves
-# places out. With an optimal discriminator a GAN minimises the Jensen-Shannon divergence, a symmetrised version of the
-# two {cite}`goodfellow2014gan`.
+# places out. A GAN is between the two: with an optimal discriminator it minimises the Jensen-Shannon divergence, which
+# is symmetric {cite}`goodfellow2014gan`.
 #
 # ## Bits are file lengths
 #
@@ -176,7 +176,7 @@ plt.show()
 # from {eq}`eq:projection`.
 # ```
 #
-# The mean length {eq}`eq:wrong-book` has three terms: a **floor** that belongs to the data, the model's lack of knowledge,
+# The bound {eq}`eq:wrong-book` has three terms: a **floor** that belongs to the data, the model's lack of knowledge,
 # and rounding. The rounding is one bit at most for a whole image, so it is negligible. The other two add up to the mean of
 # $-\log_2 P(x)$. The floor of images is unknown. A model that scores $b$ bits/dim on new images shows that it is at most $b$.
 #
@@ -250,8 +250,8 @@ print(f"noise, by the histogram of our images: {8 + extra:.1f} bits/dim")
 # **A mixture** has eight sets of such tables, each for images of one kind, and $P(x) = \sum_k \pi_k P_k(x)$. (A
 # set adds 1/8 where {eq}`eq:histograms` adds 1.) The
 # kinds are found by hard expectation-maximisation. At first each image belongs to the nearest of eight chosen images.
-# Then move each image to the
-# set that finds it most probable, a few times. One kind is the first model.
+# Then count each set again and move each image to the set that finds it most probable, a few times. With one kind this
+# is the first model.
 
 
 # %%
@@ -353,7 +353,8 @@ assert max(of_test, key=of_test.get) == "Gaussian (a bound)"
 
 # %% [markdown]
 # The samples of the Gaussian look most like clothes, and it scores worst. One reason is black. Half of the pixels are
-# exactly 0; a histogram can represent that, a Gaussian cannot. On the photographs of CIFAR-10 a Gaussian does better:
+# exactly 0; a histogram can represent that, a Gaussian cannot. On the photographs of CIFAR-10 a Gaussian needs fewer
+# bits, though scores of different images compare only loosely:
 
 # %%
 black = (train == 0).double().mean().item()
@@ -450,8 +451,8 @@ estimation.plot_train_and_test(
 plt.show()
 
 # %% [markdown]
-# The test score of the table is best at 16 steps, nearly as good at 64, and worse beyond. With 256 steps that of training is
-# worse, too: most cells hold only the one with which each count starts. Does the law predict the differences in
+# The test score of the table is best at 16 steps, nearly as good at 64, and worse beyond. With 256 steps the training
+# score is worse, too: most cells hold nothing but the 1 that is added to each count. Does the law predict the differences in
 # the table of baselines? It says parameters over $N$, in nats per image:
 
 # %% tags=["hide-input"]

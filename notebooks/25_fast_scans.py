@@ -164,7 +164,8 @@ figures.show_table(
 )
 
 # %% [markdown]
-# Reading order is right for both. (The direction to the left needs each row backwards.) So all are *one* recurrence with different taps:
+# Reading order is right for both. (The direction to the left needs each row backwards.) So one function serves all,
+# with different taps:
 #
 # | layer | taps (row, column) | cell | reads a row |
 # |:--|:--|:--|:--|

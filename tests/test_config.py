@@ -173,9 +173,7 @@ def test_bad_keys_of_a_pixel_rnn_are_named(key: str, value: Any, complaint: str)
 def test_a_diagonal_bilstm_takes_no_kernel_size() -> None:
     tree = tiny.pixelrnn_tree()
     tree["model"] |= {"kind": "diagonal_bilstm", "kernel_size": 5}
-    assert " model: kernel_size is for the other kinds: a Diagonal" in refused(
-        tree
-    )
+    assert " model: kernel_size is for the other kinds: a Diagonal" in refused(tree)
 
 
 def test_bad_keys_of_a_multi_scale_pixel_rnn_are_named() -> None:
