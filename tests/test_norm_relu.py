@@ -43,7 +43,7 @@ def assert_rounded(found: Tensor, exact: Tensor) -> None:
 @pytest.mark.parametrize(("n", "side"), [(1, 2), (3, 5), (9, 16)], ids=["few", "some", "chunks"])
 def test_equals_the_formula(channels: int, n: int, side: int) -> None:
     x, beta, grad = inputs(channels, n, side)
-    out, mean, variance = norm_relu(x, beta, BATCH_NORM_EPSILON)
+    out, same, mean, variance = norm_relu(x, beta, BATCH_NORM_EPSILON)
     exact_x, exact_beta = (a.detach().double().requires_grad_() for a in (x, beta))
     options = {"bias": exact_beta, "training": True, "eps": BATCH_NORM_EPSILON}
     exact = F.relu(F.batch_norm(exact_x, None, None, **options))
@@ -51,23 +51,28 @@ def test_equals_the_formula(channels: int, n: int, side: int) -> None:
     moments = torch.var_mean(exact_x, (0, 2, 3), correction=0)
     assert torch.allclose(variance.double(), moments[0], rtol=1e-4)
     assert torch.allclose(mean.double(), moments[1], rtol=1e-5)
-    found = torch.autograd.grad(out, [x, beta], grad)
-    wanted = torch.autograd.grad(exact, [exact_x, exact_beta], grad.double())
-    for a, b in zip(found, wanted, strict=True):
-        assert_rounded(a, b)
+    assert torch.equal(same, x)
+    beside = grad.roll(1, 2)  # the gradient of x on its way around
+    for ours, theirs in (([out], [exact]), ([out, same], [exact, exact_x])):
+        grads = [grad, beside][: len(ours)]
+        found = torch.autograd.grad(ours, [x, beta], grads, retain_graph=True)
+        exact_grads = [each.double() for each in grads]
+        wanted = torch.autograd.grad(theirs, [exact_x, exact_beta], exact_grads, retain_graph=True)
+        for a, b in zip(found, wanted, strict=True):
+            assert_rounded(a, b)
 
 
 def test_a_channel_that_is_not_finite_has_no_variance() -> None:
     x, beta, _ = inputs(3)
     with torch.no_grad():
         x[0, 1, 0, 0] = torch.inf
-    _, _, variance = norm_relu(x, beta, BATCH_NORM_EPSILON)
+    *_, variance = norm_relu(x, beta, BATCH_NORM_EPSILON)
     assert variance.isnan().tolist() == [False, True, False]
 
 
 def test_small_variance_far_from_zero() -> None:
     x = (1000 + 8 * torch.arange(2.0).repeat(300)).reshape(2, 1, 15, 20).bfloat16()
-    _, mean, variance = norm_relu(x, torch.zeros(1), BATCH_NORM_EPSILON)
+    *_, mean, variance = norm_relu(x, torch.zeros(1), BATCH_NORM_EPSILON)
     assert mean.item() == pytest.approx(1004)
     assert variance.item() == pytest.approx(16)
 

@@ -14,6 +14,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <tuple>
 #include <vector>
 
@@ -133,13 +134,17 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& x, cons
 }
 
 // With g the gradient where the rectifier is open, else 0, and k = 1 / sqrt(variance + epsilon):
-//   dx = k (g - mean(g) - k^2 (x - mean(x)) mean(g (x - mean(x)))),   dbeta = sum(g).
-std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad, const at::Tensor& x,
-                                            const at::Tensor& beta, const at::Tensor& mean,
-                                            const at::Tensor& variance, double epsilon) {
+//   dx = k (g - mean(g) - k^2 (x - mean(x)) mean(g (x - mean(x)))) + beside,   dbeta = sum(g),
+// where `beside` is the gradient of x from elsewhere.
+std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad,
+                                            const std::optional<at::Tensor>& beside,
+                                            const at::Tensor& x, const at::Tensor& beta,
+                                            const at::Tensor& mean, const at::Tensor& variance,
+                                            double epsilon) {
   const int64_t channels = x.size(1), rows = x.numel() / channels;
   at::Tensor to_x = at::empty_like(x), to_beta = at::empty_like(beta);
   const auto *in = x.const_data_ptr<at::BFloat16>(), *above = grad.const_data_ptr<at::BFloat16>();
+  const auto* more = beside ? beside->const_data_ptr<at::BFloat16>() : nullptr;
   auto* out = to_x.mutable_data_ptr<at::BFloat16>();
   const float* means = mean.const_data_ptr<float>();
   const Affine norm(beta.const_data_ptr<float>(), means, variance.const_data_ptr<float>(), channels,
@@ -171,7 +176,9 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor& grad, const at::Te
     const auto open = through(c, n);
     for (; row < last; ++row) {
       const Pair v = load(in + row * channels + c, n), g = open(row, v);
-      store(out + row * channels + c, fmadd(scale, g, fmadd(a, v, b)), n);
+      Pair gradient = fmadd(scale, g, fmadd(a, v, b));
+      if (more) gradient = gradient + load(more + row * channels + c, n);
+      store(out + row * channels + c, gradient, n);
     }
   });
   return {to_x, to_beta};

@@ -24,10 +24,11 @@ def compiled(x: Tensor, beta: Tensor) -> bool:
     return can and native.compiled(SOURCE, "the batch norm of flows")
 
 
-def norm_relu(x: Tensor, beta: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
-    """max(0, (x - mean) / sqrt(variance + epsilon) + beta), the mean, and the variance (biased).
+def norm_relu(x: Tensor, beta: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """max(0, (x - mean) / sqrt(variance + epsilon) + beta), x, the mean, and the variance (biased).
 
-    x is (N, C, H, W) in bfloat16, the moments are (C,) in float32 and pass no gradient on.
+    x is (N, C, H, W) in bfloat16, the moments are (C,) in float32 and pass no gradient on. The
+    gradient of the x that is returned is added where that of the norm is made.
     """
     return _NormReLU.apply(x, beta, epsilon)
 
@@ -40,10 +41,16 @@ class _NormReLU(torch.autograd.Function):
         ctx.save_for_backward(x, beta, mean, variance)
         ctx.epsilon = epsilon
         ctx.mark_non_differentiable(mean, variance)
-        return out, mean, variance
+        ctx.set_materialize_grads(False)
+        return out, x, mean, variance
 
     @staticmethod
     @native.once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, None]:
-        grad = grad.contiguous(memory_format=torch.channels_last)
-        return *torch.ops.nvp_norm_relu.backward(grad, *ctx.saved_tensors, ctx.epsilon), None
+    def backward(
+        ctx: Any, grad: Tensor, beside: Tensor | None, *_: Tensor
+    ) -> tuple[Tensor, Tensor, None]:
+        grads = [
+            each if each is None else each.contiguous(memory_format=torch.channels_last)
+            for each in (grad, beside)
+        ]
+        return *torch.ops.nvp_norm_relu.backward(*grads, *ctx.saved_tensors, ctx.epsilon), None

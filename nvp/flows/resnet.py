@@ -8,12 +8,14 @@ official code, the only source for it.
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nvp.flows.conv_add import conv_add, fused
 from nvp.flows.masks import Parity, checkerboard_mask
 from nvp.flows.norm_relu import compiled, norm_relu
 from nvp.model.protocol import is_whole_batch
@@ -52,21 +54,30 @@ class WeightNormConv2d(nn.Module):
         return f"{in_channels}, {out_channels}, kernel={kernel}x{kernel}{parts}"
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight(), self.bias, padding=self.padding)
+        return F.conv2d(x, self.weight, self.bias, padding=self.padding)
 
+    @property
     def weight(self) -> Tensor:
         """w = g v / ||v||, (out_channels, in_channels, kernel, kernel)."""
-        scale = torch.rsqrt(self.v.square().sum(dim=(1, 2, 3)))
-        if self.g is not None:
-            scale = scale * self.g
-        return self.v * scale[:, None, None, None]
+        g = self.v.new_ones(len(self.v)) if self.g is None else self.g
+        return torch._weight_norm(self.v, g[:, None, None, None])  # as PyTorch's own weight norm
 
     def plain(self) -> nn.Conv2d:
         """The same function with its weights themselves as parameters."""
         out_channels, in_channels, kernel, _ = self.v.shape
         conv = nn.Conv2d(in_channels, out_channels, kernel, padding=self.padding, device="meta")
-        conv.weight, conv.bias = nn.Parameter(self.weight().detach()), self.bias
+        conv.weight, conv.bias = nn.Parameter(self.weight.detach()), self.bias
         return conv
+
+
+def add_conv(
+    total: Tensor, conv: WeightNormConv2d | nn.Conv2d, x: Tensor, *, keep: bool = False
+) -> Tensor:
+    """total + conv(x), in one pass where it can be had; may overwrite `total` unless `keep`."""
+    if conv.bias is None or total.dtype is not x.dtype or not fused(x):
+        # In place, here and below: no backward pass needs the output of a norm or convolution.
+        return conv(x).add_(total)
+    return conv_add(total.clone() if keep else total, x, conv.weight, conv.bias)
 
 
 class ShiftedBatchNorm(nn.Module):
@@ -107,14 +118,17 @@ class ShiftedBatchNorm(nn.Module):
 
         That operator takes the moments of x itself, so it needs the whole batch.
         """
+        return self.branch(x)[0]
+
+    def branch(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """`rectified(x)`, and x for a way around: the operator adds the gradients of both."""
         if not (self.training and is_whole_batch(x) and compiled(x, self.beta)):
-            # In place, here and below: no backward pass needs the output of a norm or convolution.
-            return F.relu_(self(x))
-        out, mean, variance = norm_relu(x, self.beta, BATCH_NORM_EPSILON)
+            return F.relu_(self(x)), x
+        out, x, mean, variance = norm_relu(x, self.beta, BATCH_NORM_EPSILON)
         count = x.numel() / len(mean)
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
-        return out
+        return out, x
 
 
 class ResidualBlock(nn.Module):
@@ -128,8 +142,9 @@ class ResidualBlock(nn.Module):
         self.conv2 = WeightNormConv2d(width, width, 3, magnitude=True, bias=True)
 
     def forward(self, h: Tensor) -> Tensor:
-        inner = self.conv1(self.norm1.rectified(h))
-        return self.conv2(self.norm2.rectified(inner)).add_(h)
+        inner, h = self.norm1.branch(h)
+        inner = self.norm2.rectified(self.conv1(inner))
+        return add_conv(h, self.conv2, inner, keep=True)
 
 
 class InputTreatment(nn.Module):
@@ -203,7 +218,8 @@ class CouplingNet(nn.Module):
         )
         self.skip_in = skip()
         self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(num_blocks))
-        self.skips = nn.ModuleList(skip() for _ in range(num_blocks))
+        skips = nn.ModuleList(skip() for _ in range(num_blocks))
+        self.skips = cast(Sequence[WeightNormConv2d], skips)
         self.norm_out = ShiftedBatchNorm(width)
         self.conv_out = WeightNormConv2d(width, 2 * out_channels, 1, magnitude=True, bias=True)
 
@@ -213,7 +229,7 @@ class CouplingNet(nn.Module):
         total = self.skip_in(h)
         for block, skip in zip(self.blocks, self.skips, strict=True):
             h = block(h)
-            total.add_(skip(h))
+            total = add_conv(total, skip, h)
         return self.conv_out(self.norm_out.rectified(total))
 
 

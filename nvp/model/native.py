@@ -35,11 +35,18 @@ VECTOR_FLAGS = {
 def compiled(source: Path, what: str) -> bool:
     """Whether the operators of `source` can be called, as torch.ops.nvp_STEM.
 
-    Without a compiler they cannot. One line then says so, once, and names them by `what`. The
-    variable NVP_PLAIN=1 says no to all of them: to compare, to debug, and for what the operators
-    lack: second derivatives, `grad` and `jacrev` of `torch.func`, and `torch.export`.
+    Without a compiler they cannot. One line then says so, once, and names them by `what`.
     """
-    return os.environ.get("NVP_PLAIN", "") != "1" and _build(source, what)
+    return wanted() and _build(source, what)
+
+
+def wanted() -> bool:
+    """Whether operators may be used. The variable NVP_PLAIN=1 says no to all of them.
+
+    It is there to compare, to debug, and for what the operators lack: second derivatives, `grad`
+    and `jacrev` of `torch.func`, and `torch.export`.
+    """
+    return os.environ.get("NVP_PLAIN", "") != "1"
 
 
 def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
