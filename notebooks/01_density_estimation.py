@@ -105,7 +105,7 @@ print(f"log2 P of the first test image: {log2_p:.0f}")
 # ## Maximum likelihood
 #
 # Let $p_\theta(x)$ be the probability of $x$ under parameters $\theta$. The **likelihood** of $\theta$ is the
-# probability of all $N$ training images. In logarithms, and per image, it is
+# probability of all $N$ training images, drawn independently. In logarithms, and per image, it is
 #
 # $$
 # \ell(\theta) = \frac1N \sum_{n=1}^N \log p_\theta\bigl(x^{(n)}\bigr).
@@ -270,8 +270,8 @@ for name, score in baselines.score(train, test).items():
     )
 
 # %% [markdown]
-# On Fashion-MNIST two neighbours need less than three quarters of the bits of one histogram, though their samples show
-# no garment. Likelihood rewards every detail of an image, not only its shape. (Each colour of CIFAR-10 {cite}`krizhevsky2009cifar` has its own tables. Our copy lacks 77 of the
+# On Fashion-MNIST two neighbours need less than three quarters of the bits of one histogram all the same. Likelihood
+# rewards every detail of an image, not only its shape. (Each colour of CIFAR-10 {cite}`krizhevsky2009cifar` has its own tables. Our copy lacks 77 of the
 # 50,000 training images and 21 of the 10,000 test images.)
 #
 # Scores are of *test* images, for a reason. A list of the 5,000 training images, each with probability $1/5000$, has
@@ -291,8 +291,8 @@ for name, score in baselines.score(train, test).items():
 # \end{aligned}
 # $$ (eq:partition)
 #
-# is a distribution, but the partition function $Z_\theta$ has as many terms as there are images. Boltzmann machines
-# {cite}`salakhutdinov2009dbm` approximate it by Markov chains. Four families avoid it:
+# is a distribution, but the partition function $Z_\theta$ has as many terms as there are images. For Boltzmann machines
+# {cite}`salakhutdinov2009dbm` Markov chains estimate the gradient of its logarithm. Four families avoid $Z_\theta$:
 #
 # * A **variational autoencoder** {cite}`kingma2014vae,rezende2014` samples latents $z \sim p(z)$, then
 #   $x \sim p_\theta(x \mid z)$. A second network $q$ infers $z$ from $x$ and gives the evidence lower *bound*
@@ -313,9 +313,10 @@ for name, score in baselines.score(train, test).items():
 # invertible maps, and the result is again *normalised*. They made the posterior $q$ of a VAE in this way; Real NVP
 # makes the density of images.
 #
-# In the plane all four are short. These are their losses in nats, for points `x` of shape (N, 2). The folded cell below them makes
-# the networks: an encoder $q(z \mid x)$ and a decoder $p(x \mid z)$ of the VAE, `G` and `D` of the GAN, and the flow `f`. $D(x)$ is a
-# logit, and `softplus(-a)` is $-\log \operatorname{sigmoid}(a)$:
+# In the plane all four are short. These are their losses in nats, for points `x` of shape (N, 2). The folded cell below
+# them defines what they use: an encoder $q(z \mid x)$ and a decoder $p(x \mid z)$ of the VAE, `G` and `D` of the GAN,
+# and the flow `f`. The autoregressive model mixes Gaussians, by `weights` for $x_1$ and by `network` for $x_2$. $D(x)$
+# is a logit, and `softplus(-a)` is $-\log \operatorname{sigmoid}(a)$:
 
 
 # %%
@@ -537,8 +538,8 @@ assert max(nats["flow"], nats["autoregressive"]) < nats["the data"] + 0.15
 # :class: dropdown
 # ```
 # The first has $79.2 / (784 \log 2) = 0.146$ bits/dim. The second needs $3.49 \cdot 3072 / 8 = 1340$ bytes, where the levels themselves
-# take 3,072. A flat model scores 1 bit/dim on two levels and 8 on 256. So scores on images of other levels, sizes or subjects cannot be
-# compared.
+# take 3,072. A flat model scores 1 bit/dim on two levels and 8 on 256, so the two scores cannot be compared. Nor can
+# scores on images of different sizes or subjects.
 
 # %% tags=["hide-input"]
 assert round(79.2 / (784 * math.log(2)), 3) == 0.146

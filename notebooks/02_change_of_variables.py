@@ -108,7 +108,8 @@ plt.show()
 #
 # ## A flow that learns
 #
-# Now we learn $f$. A network of one input increases if its weights are positive, so this is a bijection:
+# Now we learn $f$. A network of one input increases if its weights are positive and its activations increase. With the
+# term $a x$ its values fill the line, so this is a bijection:
 #
 # $$
 # f(x) = b + a x + \sum_k w_k \tanh\bigl(v_k (x - c_k)\bigr), \qquad a, w_k, v_k > 0 .
@@ -175,7 +176,7 @@ def learn(flow, loss, steps=400):
 
 
 flow = learn(MonotoneFlow(), loss)
-gaussian = math.log(2 * math.pi * math.e) / 2  # the best Gaussian's
+gaussian = (test.square().mean() + math.log(2 * math.pi)) / 2
 print(f"test images: {loss(flow, test):.2f} nats, a Gaussian {gaussian:.2f}")
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "A learned flow on the line. Left: the share of black pixels of 5,000 garments, the best Gaussian (dashed), and the density of the flow. Middle: $f$, and the nearly straight curve that it started from (dashed). Right: the same garments as $z = f(x)$, and the unit Gaussian.", "name": "fig-monotone"}, "image": {"alt": "Three panels. Left, a histogram with two peaks; the dashed Gaussian has its peak in the valley between, the solid curve follows both peaks. Middle, an increasing curve, steep twice, beside a dashed line. Right, a histogram in the shape of a bell, under the curve of the unit Gaussian."}}
@@ -336,7 +337,7 @@ plt.show()
 #
 # ### An old formula
 #
-# The formula is older than its name. With a linear $f$ it is *independent component analysis*: one matrix is learned
+# The method is older than the name *normalizing flow*. With a linear $f$ it is *independent component analysis*: one matrix is learned
 # whose outputs are independent {cite}`bell1995ica`. *Gaussianization* alternates rotations with maps of single
 # coordinates, such as our monotone flow, until the data are Gaussian {cite}`chen2000gaussianization`. *Deep density
 # models* learn a deep bijective network {cite}`rippel2013deep`. {cite:t}`rezende2015flows` composed simple maps with
@@ -366,7 +367,7 @@ figures.show_table(header, rows)
 # %% [markdown]
 # **Poorly conditioned.** The *condition number* of a matrix is its largest singular value over its smallest. In
 # float32 every entry has an error of about $10^{-7}$ of the largest ones. Singular values below this error are noise,
-# and so is their part of the log-determinant. In a deep network the condition number grows with every layer. The next cell
+# and so is their part of the log-determinant. In a deep network the condition number tends to grow with every layer. The next cell
 # stacks layers $x \mapsto h + \tanh h$ with $h = Wx$ and random $64 \times 64$ matrices $W$. The exact
 # log-determinant is a sum over layers, in float64.
 
@@ -428,8 +429,7 @@ plt.show()
 #
 # ## Why triangular Jacobians
 #
-# {eq}`eq:change` needs only the determinant, not the Jacobian. A triangular determinant is the product of its diagonal,
-# and determinants of compositions multiply. So we look for layers that are *flexible, have a triangular Jacobian, and
+# {eq}`eq:change` needs only the determinant, not the Jacobian, and determinants of compositions multiply. So we look for layers that are *flexible, have a triangular Jacobian, and
 # are as easy to invert as to apply.* We compose many of them, train by maximum likelihood, then sample and infer. And
 # where are the deep networks? They come in {ref}`coupling-layers`, at a place where nobody has to invert them or to
 # know their Jacobians.
@@ -454,8 +454,8 @@ plt.show()
 # ```{solution-start} ex-prior
 # :class: dropdown
 # ```
-# $p_X$ hardly changes, since $f$ adapts. The new $f$ is the old one, followed by the monotone map that takes the unit
-# Gaussian to the logistic distribution. In one dimension a flexible $f$ makes the prior a matter of taste.
+# $p_X$ hardly changes, since $f$ adapts. The new $f$ is nearly the old one, followed by the monotone map that takes the
+# unit Gaussian to the logistic distribution. In one dimension a flexible $f$ makes the prior a matter of taste.
 
 
 # %%
@@ -529,7 +529,7 @@ assert torch.isclose(change, torch.tensor(-math.log(100)))
 # ```{exercise} Box and Muller
 # :label: ex-box-muller
 #
-# Take $u_1, u_2$ uniform in $(0, 1)$, $r = \sqrt{-2 \log u_1}$, and
+# Take independent $u_1, u_2$, uniform in $(0, 1)$, $r = \sqrt{-2 \log u_1}$, and
 # $x = (r \cos 2\pi u_2,\; r \sin 2\pi u_2)$. Show with {eq}`eq:change` that $x$ is Gaussian. Which of
 # $f$ and $g$ is the map given here?
 # ```
@@ -537,8 +537,9 @@ assert torch.isclose(change, torch.tensor(-math.log(100)))
 # ```{solution-start} ex-box-muller
 # :class: dropdown
 # ```
-# It is $g$, from latent (uniform, density 1) to data. Its determinant is
-# $|\det \partial g / \partial u^{\mathsf T}| = 2\pi / u_1$, and $u_1 = e^{-|x|^2/2}$, so
+# It is $g$, from latent (uniform, density 1) to data. In polar coordinates an area is $r\, \mathrm dr\, \mathrm
+# d\varphi$, with $|\mathrm dr / \mathrm du_1| = 1 / (r u_1)$ and $\varphi = 2\pi u_2$. So $|\det \partial g / \partial
+# u^{\mathsf T}| = 2\pi / u_1$. And $u_1 = e^{-|x|^2/2}$, so
 # $p_X(x) = u_1 / 2\pi = e^{-|x|^2/2} / 2\pi$. With autograd:
 
 

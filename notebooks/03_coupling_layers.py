@@ -158,7 +158,7 @@ assert torch.allclose(layer.inverse(y), x)
 # triangular matrix is the product of its diagonal, $1 \cdots 1 \cdot e^{s_1} \cdots e^{s_{D-d}}$.
 # ```
 #
-# Two things did *not* enter. First, the lower left block holds the derivatives of $s$ and $t$. It has no influence on the
+# Two things follow. First, the lower left block, with the derivatives of $s$ and $t$, has no influence on the
 # determinant, so nobody computes it. Second, the proof assumes only that $s$ and $t$ have derivatives. They
 # **are arbitrary**: they may be deep networks, and need not be invertible. Automatic differentiation does not know the proof, so it can check
 # the result:
@@ -478,8 +478,8 @@ densities.plot_spaces(
 plt.show()
 
 # %% [markdown]
-# No two lines of the same direction ever meet, since the map is one-to-one. Where the cells of a warped grid are
-# small, the map compresses: their area is the determinant, made visible. The next figure shows how the flow gets
+# No two lines of the same direction ever meet, since the map is one-to-one. Where the cells of a warped grid are small,
+# the map compresses. The next figure shows how the flow gets
 # there, one coupling at a time.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The data on their way to the Gaussian, after each of the six couplings. Vertical and horizontal moves alternate.", "name": "fig-moons-trace"}, "image": {"alt": "Seven panels. Two half moons are pulled apart, straightened and blown up, until after six steps they form a round cloud."}}

@@ -427,7 +427,7 @@ assert likeness(z).abs() < 0.2
 #
 # ### To noise and back
 #
-# The other two scales treat $h^{(1)}$ in the same way. The next cell starts from the latents of seven images and inverts
+# The second scale treats $h^{(1)}$ in the same way, and the last one has checkerboards only. The next cell starts from the latents of seven images and inverts
 # one scale at a time. After each it lays all numbers out in the places of their pixels.
 
 
@@ -718,7 +718,7 @@ assert matrix.det().abs() == 1
 # :class: dropdown
 # ```
 # Only the checkerboards have a size. A coupling can make its own from the shape of $x$. The flow is then a bijection
-# for every side that can be halved. But it was trained to make patches of 8 × 8 probable, with zeros beyond their
+# for every side that can be halved $L - 1$ times. But it was trained to make patches of 8 × 8 probable, with zeros beyond their
 # edge; of larger images it knows only what is local.
 
 

@@ -157,9 +157,9 @@ assert torch.allclose(mass.log() - bound, gap, atol=1e-5)
 # ## The logit
 #
 # With noise a pixel lies in $[0, 256)$. A flow with a Gaussian prior would have to learn that nothing lies beyond.
-# To reduce the effect of these edges the paper rescales to $\tilde x = (v + u) / 256 \in [0, 1)$. It models the logit
-# of a number $p$. The logit stretches both ends of the range. A margin $\lambda = 0.05$ keeps $p$ away from the ends,
-# where the logit is infinite. (The paper calls it $\alpha$, the package `alpha`.)
+# To reduce the effect of these edges the paper rescales to $\tilde x = (v + u) / 256 \in [0, 1)$. It then models the
+# logit of $p$, an affine function of $\tilde x$. The logit stretches both ends of the range $(0, 1)$. A margin $\lambda
+# = 0.05$ is meant to keep $p$ away from the ends, where the logit is infinite. (The paper calls it $\alpha$, the package `alpha`.)
 #
 # $$
 # x = \operatorname{logit}(p) = \log \frac{p}{1 - p}, \qquad
@@ -259,7 +259,8 @@ plt.show()
 # \text{bits/dim}(v) = -\frac{\mathbb E_u[\log p_V(v + u)]}{D \log 2} .
 # $$ (eq:bits)
 #
-# This bounds a length. A code for $P(v)$ needs at most that many bits for each sub-pixel, where a raw file spends 8.
+# This bounds a length. There is a code for $P(v)$ that needs at most that many bits for each sub-pixel, and one bit
+# more for the image. A raw file spends 8 bits for each.
 # Chapter {ref}`compression` writes such files.
 
 
@@ -350,7 +351,7 @@ assert surprise > 8
 # %% [markdown]
 # ## The price of noise: a floor
 #
-# The noise of dequantisation has a price that shows on MNIST more than anywhere. Take a pixel that is certain, such as a corner that is
+# The noise of dequantisation has a price, which shows most on MNIST. Take a pixel that is certain, such as a corner that is
 # always black. An ideal model spends no bits on it. But the flow sees noise, with density 1 on an interval of length 1.
 # So the pixel's score $-\mathbb E[\log_2 p(v + u)]$ is the divergence of $p$ from this noise. An invertible map changes
 # no divergence, so we compute it at the latent. Given the pixel's neighbours, an affine coupling makes the latent a
@@ -459,7 +460,7 @@ figures.show_table(
 # \qquad L_1 \le L_2 \le \dots \le \log P(v) .
 # $$ (eq:draws)
 #
-# This is the importance-weighted bound of {cite:t}`burda2016iwae`. It matters when figures are compared: one set of
+# This is the importance-weighted bound of {cite:t}`burda2016iwae`. It matters when scores are compared: one set of
 # noise and eight are different yardsticks, and papers do not always say which they used. In the package it is
 # `num_draws`, and this book uses one. How much would more be worth? The folded cell regroups sixteen sets for each
 # image under the recorded run on Fashion-MNIST.
@@ -492,14 +493,14 @@ assert torch.allclose(
 assert 0.005 < one - bounds[16].mean() < 0.1
 
 # %% [markdown]
-# Each doubling saves less than a hundredth of a bit. The noise has as many dimensions as the image. A
+# Four doublings together save less than a tenth of a bit. The noise has as many dimensions as the image. A
 # few sets of noise cannot find the places that the model prefers in all of them at once. More sets correct a comparison;
 # they do not close a gap.
 #
 # ## Summary
 #
-# * A density diverges on integers. With uniform noise its log-likelihood is a lower bound of the log-probability of the
-#   image, {eq}`eq:dequantisation`, and the gap is the divergence {eq}`eq:gap`.
+# * On integers the log-likelihood of a density is unbounded. With uniform noise it is a lower bound on the
+#   log-probability of the image, {eq}`eq:dequantisation`, and the gap is the divergence {eq}`eq:gap`.
 # * The logit as printed is infinite at white. The symmetric one of the authors' code is not.
 # * Bits/dim are the negative log-likelihood with every constant, {eq}`eq:bits-chain`: prior, flow, logit and 256.
 #   Noise scores 8 at least, and 8.21 without a flow.
@@ -588,9 +589,9 @@ print(f"the best Gaussian scores noise at {8 + lost:.2f} bits/dim")
 # :class: dropdown
 # ```
 # As $\lambda \to 0$ the density of $x$ becomes a full logistic, of standard deviation $\pi/\sqrt3$, too wide for the
-# prior. A large $\lambda$ leaves a narrow range. In between lies a best one, above the paper's. Even there a unit Gaussian
-# costs 0.12 bits more than 8. A Gaussian with a scale and a shift of its own prefers a smaller $\lambda$. It costs 0.06
-# bits more than 8 at the paper's $\lambda$, and still 0.12 at the $\lambda$ that is best for the unit Gaussian. Only a map that bends can remove the rest.
+# prior. A large $\lambda$ leaves a narrow range. In between lies a best one, above the paper's. Even there a unit
+# Gaussian costs 0.12 bits more than 8, and a scale and a shift of its own hardly help. Only a map that bends can remove
+# the rest.
 
 
 # %% tags=["hide-input"]

@@ -340,8 +340,9 @@ assert torch.allclose(log_det, of_package)
 #
 # ### Training mode is not a likelihood
 #
-# In **evaluation mode** $\tilde\mu$ and $\tilde\sigma^2$ are constants, and {eq}`eq:batch-norm` is exact. In
-# **training mode** they are the moments of the current batch. Then an image's output depends on the other images, and
+# In **evaluation mode** $\tilde\mu$ and $\tilde\sigma^2$ are constants, and {eq}`eq:batch-norm` is exact. In **training
+# mode** they depend on the current batch: here they are its moments, in the paper a running average over recent batches
+# (section 3.7). Then an image's output depends on the other images, and
 # its "density" does too. That is a fine way to train and no way to score. Appendix {ref}`batch-statistics` finds the
 # determinant of training mode: as a map of the whole batch it is 0.
 #
@@ -397,6 +398,8 @@ figures.show_table(["without the", "bits/dim more"], rows)
 assert round(comparisons["no-norm"].difference.mean, 1) == 0.6
 without = comparisons["no-weight-norm"].difference
 assert without.mean + 2 * without.error < 0
+skips = comparisons["no-skips"].difference
+assert skips.mean - 2 * skips.error > 0
 from_one = comparisons["scales-from-1"].difference
 assert abs(from_one.mean) < 2 * from_one.error
 official = comparisons["official-norm"].difference
@@ -409,8 +412,8 @@ assert 0 < mask_channel.mean < 4.303 * mask_channel.error  # Student's t
 # %% [markdown]
 # The norm after couplings matters most by far. Skips help a little. Three seeds do not settle whether the mask channel
 # helps. Weight normalisation costs something in so short a run. Two more results of section {ref}`ablation` concern
-# this chapter. The norm of the authors' code leaves the kept half alone. But its mean and variance count the kept
-# pixels, too, as zeros. The likelihood stays right, but training suffers. It does not
+# this chapter. The norm of the authors' code leaves the kept half alone. But under a checkerboard its mean and variance
+# count the kept pixels, too, as zeros. The likelihood stays right, but training suffers. It does not
 # suffer, as far as three seeds can show, from a norm that leaves the kept half alone and counts no zeros. And the authors start the scale $a$ of
 # checkerboard couplings at 0 and that of the others at 1. Starting all at 1 makes no difference that three seeds can
 # show. (The recorded runs start at 1 and give $a$ three or ten times the rate. A trial of both changes at once on MNIST scored
@@ -643,7 +646,7 @@ figures.show_table(
 #
 # Here is the loop. It draws a batch with fresh noise, minimises $-\log P$, and keeps the terms of
 # {eq}`eq:bits-chain` for a figure. The rate warms up over ten steps and falls to zero in the second half. A rate of $10^{-2}$
-# is ten times that of the code, so that something is to be seen within fifteen seconds. The loop leaves out the L2
+# is ten times that of the code, so that there is something to see within fifteen seconds. The loop leaves out the L2
 # penalty.
 
 
@@ -710,7 +713,7 @@ assert sum(bare[19].values()) > sum(history[19].values()) + 0.3
 # since their loss reaches it directly. (It overshoots: later the term is below that of unit variance.) Then the flow starts to
 # improve. **With norms** mean and variance are right from the first step, and a prior term depends only on
 # the mean square of its latents. So the terms stay at $\frac12 \log_2 2\pi e = 2.05$ bits for each latent, 1.02 bits/dim for the half in scale 1, and all learning happens
-# in the log-determinants. After twenty steps the loss with norms is lower by about a bit. These are losses in training mode, of
+# in the log-determinants. After twenty steps the loss with norms is clearly lower. These are losses in training mode, of
 # two single runs with different schedules; the ablation above compares scores of three seeds.
 #
 # ### Averaged weights
@@ -724,7 +727,7 @@ assert sum(bare[19].values()) > sum(history[19].values()) + 0.3
 # $$ (eq:ema)
 #
 # The first average, $\bar\theta_0 = \theta_0$, is a copy of the weights after the first step. The second argument of the minimum
-# lets the memory grow with the run. Without it a short run would be an average over its random start.
+# lets the memory grow with the run. Without it the average of a short run would be little more than its random start.
 #
 # ## What fifteen seconds give
 #
@@ -819,8 +822,8 @@ assert largest["s = a tanh"][-1] < 1e6
 # ## How large, and how far
 #
 # How many parameters do the models of the paper have, and how far do their networks see? A 3 × 3 convolution at the
-# beginning and two in each of $B$ blocks reach $1 + 2B$ pixels in every direction. At scale $k$ neighbours of the tensor
-# are $2^{k-1}$ pixels of the image apart. A network of width $d$, whose first convolution sees $i$ maps and whose last gives $o$, has
+# beginning and two in each of $B$ blocks reach $1 + 2B$ pixels in every direction. Under the checkerboards of scale $k$
+# neighbours of the tensor are $2^{k-1}$ pixels of the image apart; under the channel masks, after the squeeze, $2^k$. A network of width $d$, whose first convolution sees $i$ maps and whose last gives $o$, has
 #
 # $$
 # \underbrace{B \cdot 2 \cdot 9 d^2}_{\text{blocks}} + \underbrace{(B + 1)\, d^2}_{\text{skips}}
@@ -860,8 +863,8 @@ assert shares[1] > 0.9
 # %% [markdown]
 # Nine tenths of the parameters of the CIFAR-10 model are the 3 × 3 convolutions of its blocks. Its eight blocks are
 # the fewest with which a first network sees the whole image from its middle. But where does an output come from?
-# The folded cell differentiates one output by all inputs, in the first coupling of each scale of the recorded run.
-# It asks how much of the squared gradient lies at the nearest pixels.
+# The folded cell takes the first coupling of each scale of the recorded run. It differentiates a random combination of
+# the outputs at one pixel with respect to all inputs. How much of the squared gradient lies at the nearest pixels?
 
 
 # %% tags=["hide-input"]
@@ -887,8 +890,9 @@ for k in (1, 2, 3):
     b = checkerboard(side, side)
     cropped = x[..., :side, :side]
     torch.manual_seed(0)
-    fresh = Network(x.shape[1], 24, b).eval()
-    trained = Network(x.shape[1], 24 * 2 ** (k - 1), b).eval()
+    fresh, trained = (
+        Network(x.shape[1], 24 * 2 ** (k - 1), b).eval() for _ in range(2)
+    )
     weights = net.state_dict()
     trained.load_state_dict(weights | {"b": b})
     found = [from_nearest(which, cropped, b) for which in (fresh, trained)]
@@ -962,7 +966,7 @@ with torch.no_grad():
 # :label: ex-no-gain
 #
 # The norms inside the authors' networks have a shift and no gain. Show that a gain $\gamma_i > 0$ for each channel, before
-# the ReLU, would add nothing to what a following weight-normalised convolution can represent.
+# the ReLU, would add nothing to what a following weight-normalised convolution with a gain $\kappa$ can represent.
 # ```
 #
 # ```{solution-start} ex-no-gain
@@ -1000,7 +1004,8 @@ with torch.no_grad():
 # ```{exercise} A fresh network is not silent
 # :label: ex-fresh
 #
-# In the authors' code the entries of $\omega$ are drawn uniformly between $-\sqrt{2/C}$ and $\sqrt{2/C}$, for $C$ input channels, and $\kappa = \sqrt{k^2/6}$ for a kernel of side $k$. Let
+# In the authors' code the entries of $\omega$ are drawn uniformly between $-\sqrt{2/C}$ and $\sqrt{2/C}$, for $C$ input channels, and
+# $\kappa = \sqrt{k^2/6}$ for a kernel of side $k$. Biases and shifts are 0. Let
 # the input of a convolution have the mean square $q$. Show that its output has the mean square $\kappa^2 q$ in
 # expectation, away from the edges. What is the mean square of $t$ and of the raw $s$ in a fresh network?
 # ```

@@ -82,7 +82,7 @@ pictures.plot_beside(beside(colour, 5), columns=5)
 plt.show()
 
 # %% [markdown]
-# The samples have colours, edges and surfaces as photographs have them, and no objects. The log-likelihood is a sum
+# The samples have the colours, edges and surfaces of photographs, but no objects. The log-likelihood is a sum
 # over all $D$ dimensions, most of which are texture. So a model is rewarded for texture long before it is rewarded for
 # a dog.
 #
@@ -136,15 +136,15 @@ gap = ours.bits_per_dim - float(printed["Real NVP"].bits_per_dim)
 ahead = counted["two neighbours"].bits_per_dim - ours.bits_per_dim
 display(
     Markdown(
-        f"Our run is **{gap:+.2f} bits/dim** from the paper's score, and "
+        f"Our run is **{gap:.2f} bits/dim** above the paper's score, and "
         f"{ahead:.1f} bits/dim better than a table of two neighbours. Its "
         f"standard error over test images is {ours.standard_error:.3f}."
     )
 )
 
 # %% [markdown]
-# (We counted the parameters of the paper's model; the paper gives no number. Our copy of CIFAR-10 lacks a few images ({ref}`density-estimation`).) The
-# paper's other six rows are of data sets that we did not train on. {doc}`../book/tables` has them beside the paper's other
+# We counted the parameters of the paper's model; the paper gives no number. Our copy of CIFAR-10 lacks a few images
+# ({ref}`density-estimation`). The paper's other six rows are of data sets that we did not train on. {doc}`../book/tables` has them beside the paper's other
 # models, and {doc}`../book/reproduce` the commands and what they need. Here are our runs on grey images:
 
 # %% tags=["hide-input"]
@@ -187,9 +187,11 @@ assert float(glow.bits_per_dim) == 3.141
 
 # %% [markdown]
 # For clothes we could check one score of a flow, printed in a notebook: 3.141 bits/dim, of a Glow with 69 million parameters
-# {cite}`kirichenko2020fail`. (Its log-determinant counts a factor 255/256 too much in each dimension, $\log_2(256/255)
-# = 0.006$ bits. Without it the score is 3.135.) Our run of half an hour on one core scores better. ({cite:t}`nalisnick2019know` also trained
-# a Glow on these images. We have not seen their score in print; it may be lower than ours.) The run that is conditioned on the class is ahead of the other by less than 0.01 bits/dim. A class is worth 0.004 at most (chapter {ref}`latents`). The rest may be
+# {cite}`kirichenko2020fail`. Its log-determinant counts a factor 255/256 too much in each dimension,
+# $\log_2(256/255) = 0.006$ bits. Our run of half an hour on one core scores better than the 3.135 that remain.
+# {cite:t}`nalisnick2019know` also trained a Glow on these images. We have not seen their score in print; it may be lower than ours.
+#
+# The run that is conditioned on the class is ahead of the other by less than 0.01 bits/dim. A class is worth 0.004 at most (chapter {ref}`latents`). The rest may be
 # chance, or come from the 4% more images that it saw.
 #
 # Four conditions belong to every such score.
@@ -242,8 +244,8 @@ display(
 )
 
 # %% [markdown]
-# Part of this lead may be the optimiser: ours is Muon (appendix {ref}`training-them`). Part is the schedule: our first budget ended after one epoch, so its rate had just been
-# annealed to 0. The models and the scored images differ as well. The other implementation had no norm between couplings
+# Part of this lead may be the optimiser: ours is Muon (appendix {ref}`training-them`). Part may be the schedule: our
+# first budget ended after one epoch, so the rate had just been annealed to 0. The models and the scored images differ as well. The other implementation had no norm between couplings
 # from December 2018 on, which is after its curve. We do not know whether its user trained with one. We found
 # no scores of the paper's authors after so few epochs.
 
@@ -309,7 +311,7 @@ display(
 #   second half of the steps. (The rate is annealed there, in an extended budget more than once. Much of the fall can
 #   come from annealing.)
 # * **Sets of noise.** One set of noise gives a bound. Eight sets of noise give a better one, on the same images. Published
-#   scores that average over several have this advantage.
+#   scores that average over several *inside* the logarithm have this advantage.
 # * **Size.** Networks of the paper have more parameters.
 # * **The recipe.** Our run on CIFAR-10 departs from section 4.1 in more than size. It has Muon, batches of 32 in place of
 #   64, an annealed rate and averaged weights. Its norms take the moments of each batch where appendix E has running
@@ -356,8 +358,8 @@ assert {leg.precision for leg in colour.record.legs} == {"bf16"}
 assert not colour.config.model.norm_running_average
 
 # %% [markdown]
-# In every row the loss fell by more than eight sets of noise save. Part of that fall comes from annealing. So it shows
-# what was gained, not what more steps would give.
+# In every row the loss fell by more than eight sets of noise save. The fall shows what was gained, not what more steps
+# would give.
 #
 # And **generalisation**? The training loss is no score, since it comes from batch statistics and from the weights
 # before averaging. So the next cell scores training images and test images in the same way, in
@@ -398,10 +400,10 @@ assert more + 2 * error < 0.025
 
 # %% [markdown]
 # By chance the test images may be easier or harder than the training images. Both runs are scored on the same images,
-# so this chance cancels in the difference of the two differences. `quickstart` overfits by at most 0.02 bits/dim (two
-# standard errors) more than `fashion-mnist`, which saw each image fewer than three times.
+# so this chance cancels in the difference of the two differences. Up to two standard errors, `quickstart` overfits by
+# at most 0.02 bits/dim more than `fashion-mnist`, which saw each image fewer than three times.
 #
-# ### What section 4.2 claims
+# ## What section 4.2 claims
 #
 # The paper's own comments on its results, and what this book can say of each:
 #
@@ -443,7 +445,7 @@ assert wider.mean < -2 * wider.error
 # %% [markdown]
 # * *More parameters help.* The paper shows no curve. In the ablation of section {ref}`ablation` a small flow with twice the maps scores
 #   0.16 bits/dim better after as many steps.
-# * *Little overfitting on CelebA and LSUN.* We could not run these. On clothes the table above finds little, too, after ten epochs or fewer.
+# * *Little overfitting on CelebA and LSUN.* We could not run these. On clothes the table above finds little, but only for runs of ten epochs or fewer.
 # * *Maximum likelihood "values diversity over sample quality in a limited capacity setting".* So a model may spend
 #   probability on images that are highly improbable in truth. {ref}`ex-own-samples` measures it: our model's own samples
 #   cost it far more bits than test images do.
@@ -625,7 +627,8 @@ print(f"test images: {scores.mean():.1f}")
 # ```
 # An honest model learned only what both sets have in common, so expect a half. Samples of a model that copies *these*
 # 1,000 training images would nearly always be nearer to them. But the run was trained on 59,000. If every sample copied
-# one of the 59,000, one in 59 would copy one of our 1,000, and the share would be 51%. To notice that, take all training images.
+# one of the 59,000, one in 59 would copy one of our 1,000, and the share would be 51%. To notice that, take all
+# training images. An honest model's share is then the share of these images in both sets together.
 
 # %% tags=["hide-input"]
 spread = torch.arange(len(test)) * len(train) // len(test)
@@ -695,8 +698,8 @@ print(f"each alone: {n} images; the same images: {paired}")
 # ```{exercise} An interval without a formula
 # :label: ex-bootstrap
 #
-# The ± of this book assumes that the mean of many scores is nearly Gaussian. Build an interval without this assumption. From the scores of the test
-# images draw as many, with replacement, and take their mean. Do so a thousand times. Between which two numbers are 95% of the
+# The interval of ±1.96 standard errors assumes that the mean of many scores is nearly Gaussian. Build one without this
+# assumption. From the scores of the test images draw as many as there are, with replacement, and take their mean. Do so a thousand times. Between which two numbers are 95% of the
 # means? Compare them with the mean ± 1.96 standard errors.
 # ```
 #

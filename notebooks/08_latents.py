@@ -365,7 +365,8 @@ plt.show()
 
 # %% [markdown]
 # Setting latents to zero moves $z$ towards the origin. So images become smooth and dark. At 25% they match their originals worse than
-# those with latents drawn anew. At every other share they are nearer, as a dark smooth image is nearer to anything. With nothing kept, all are $g(0)$.
+# those with latents drawn anew. At the other shares below 100% they are nearer, probably because a dark smooth image is
+# not far from any garment. With nothing kept, all are $g(0)$.
 #
 # ## Larger images
 #
@@ -574,7 +575,8 @@ assert torch.allclose(layer.inverse(y, c), x, atol=1e-6)
 assert not torch.allclose(layer(x, c.roll(1, dims=1))[0], y)
 
 # %% [markdown]
-# The package's coupling takes the class in the same place. A point is an image of two pixels to it:
+# The package's coupling takes the class in the same place. Given the points as images of two pixels, it returns the
+# same:
 
 
 # %%
@@ -740,13 +742,14 @@ figures.show_table(
 # No term of the sum is negative, so $p(x) \ge \frac1K\, p(x \mid c)$.
 # ```
 #
-# So the score with the label is better by at most $\log_2 10$ bits for a whole image. This also bounds the score of our conditional
+# So the label improves the score of the *same* model by at most $\log_2 10$ bits for a whole image. This also bounds the score of our conditional
 # run as a model of images alone:
 
 # %% tags=["hide-input"]
 limit = math.log(K)
 limit_bits = limit / nats_per_bit(model.image_shape)
 behind = run.score.bits_per_dim - told_run.score.bits_per_dim
+assert behind > limit_bits
 figures.show_table(
     ["bits/dim", ""],
     [
@@ -760,7 +763,8 @@ figures.show_table(
 )
 
 # %% [markdown]
-# A difference between the two runs that is larger than the first row has other reasons, such as chance.
+# The two runs differ by more than the first row. So the conditional run is ahead even without labels, perhaps by
+# chance.
 #
 # To maximum likelihood the class is a detail, a few bits among thousands, and a model that ignored it would lose only
 # these. How many of them does this model use? We score the same test images, with the same noise, under every class.

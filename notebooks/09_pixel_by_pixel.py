@@ -54,8 +54,8 @@ plot_rows(
 plt.show()
 
 # %% [markdown]
-# Each picture took 784 steps. Up to 25% nearly all pixels are black; from 50% on, the model finishes the digit
-# that it has begun.
+# Each picture took 784 steps. Of the first 25% of the pixels nearly all are black. From 50% on, the model finishes the
+# digit that it has begun.
 #
 # ## The chain rule, over pixels and colours
 #
@@ -220,7 +220,7 @@ contexts.plot_connections(list(centres.items()))
 plt.show()
 
 # %% [markdown]
-# Count the arrows between colours: mask A has three, mask B six.
+# Mask A has three arrows from colour to colour; mask B has six, since each colour also reads itself.
 #
 # ## Trained in parallel, sampled in sequence
 #
@@ -310,7 +310,7 @@ header = ["images", "passes to score", "to sample", "Real NVP, to sample"]
 figures.show_table(header, rows)
 
 # %% [markdown]
-# Each pass of the loop computes every pixel and uses one. {doc}`25_fast_scans` keeps the features of
+# Each pass of the loop predicts every sub-pixel and uses one of the predictions. {doc}`25_fast_scans` keeps the features of
 # earlier pixels and computes only the new one; the images are the same. The sequence remains.
 #
 # ## Ask the network what a pixel sees
@@ -468,7 +468,7 @@ for masks, (model, _) in trained.items():
 # ```{exercise} A masked convolution without a mask
 # :label: ex-shifted-conv
 #
-# Half of the products of a masked convolution are products with zero. For one colour, build mask A of side
+# About half of the products of a masked convolution are products with zero. For one colour, build mask A of side
 # $2m + 1$ from two ordinary convolutions: one of $m \times (2m + 1)$ for the rows above, one of $1 \times m$ for the
 # pixels on the left. Pad the input so that each sees what it should. Fill in `forward`; `sees` must find the same
 # pixels as for `MaskedConv("A", …)`. (It computes in float64, so call `.double()` on your layer.)

@@ -50,8 +50,8 @@ torch.set_default_dtype(torch.float64)  # so that a check can be strict
 #
 # An LSTM {cite}`hochreiter1997lstm` carries two vectors of $h$ numbers from step to step: a **cell** $c$, its memory, and
 # a **hidden state**, its output. Each step computes $4h$ numbers from the last hidden state and the new input: four
-# **gates** of $h$ numbers. Forget $f$, input $i$ and output $o$ lie between 0 and 1. The fourth, $g$, is new content
-# between −1 and 1:
+# **gates** of $h$ numbers. Forget $f$ (which the first LSTM lacked), input $i$ and output $o$ lie between 0 and 1. The
+# fourth, $g$, is new content between −1 and 1:
 
 
 # %%
@@ -68,8 +68,8 @@ layers.plot_lstm_cell()
 plt.show()
 
 # %% [markdown]
-# Along the orange line the cell is only multiplied by $f$. Where $f$ is near 1, memory and gradient survive many
-# steps. So the bias of the forget gates starts at 1 here and in the package. The paper does not say how its gates
+# Along the orange line the old cell is only multiplied by $f$, and so is its gradient on the way back. Where $f$ is
+# near 1, both survive many steps. So the bias of the forget gates starts at 1 here and in the package. The paper does not say how its gates
 # start.
 #
 # ## Equation 3
@@ -565,8 +565,8 @@ assert of_c.nonzero().flatten().tolist() == list(range(5, 10))
 # ```{solution-start} ex-masked-states
 # :class: dropdown
 # ```
-# It sees nothing on its right: the field is $j - (d + 1)m$ to $j$. That is safe and half blind. In the row above,
-# the pixel to the upper right is one of the four nearest.
+# It sees nothing on its right: the field is $j - (d + 1)m$ to $j$. That is safe and half blind. Of the four earlier
+# pixels that touch a pixel, one is to its upper right.
 
 # %%
 layer = row_lstms(3, 1, 15)[0]

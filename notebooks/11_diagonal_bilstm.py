@@ -17,8 +17,8 @@
 # The Row LSTM never sees a wedge on its right, because nothing is passed along a row. Can one layer see the whole
 # past? The **Diagonal BiLSTM** passes its state along the rows, too. A pixel that reads its left neighbour and the
 # pixel above has seen the whole rectangle to its upper left. A second pass from the other side sees the upper right.
-# After this chapter you can write both passes and say which pixels can be computed at the same time. You can also find the
-# one pixel that the layer misses.
+# After this chapter you can write both passes and say which pixels can be computed at the same time. You can also find
+# the one earlier pixel that a prediction misses.
 
 # %% tags=["parameters"]
 profile = "laptop"
@@ -187,8 +187,9 @@ class DiagonalLSTM(nn.Module):
 
 
 # %% [markdown]
-# Two details matter. The missing row above the first is padded *at the top*. And row $r$ has no pixel before step $r$, so
-# until then it keeps its learned first state. The zeros around the skewed map are never read.
+# Two details matter. Zeros stand for the row above the first, so the padding is *at the top*. And row $r$ has no pixel
+# before step $r$, so until then it keeps its learned first state. The zeros around the skewed map reach no pixel's
+# state.
 #
 # ## Both directions, and the shift
 #
@@ -287,8 +288,8 @@ leaks = (fields["sum, not shifted"] & ~past).sum().item()
 print("later pixels that the sum without a shift sees:", leaks)
 
 # %% [markdown]
-# Without the shift the sum sees all 5 pixels on the right of its own row. Reimplementations have made this mistake.
-# [An issue of pixel-rnn-tensorflow](https://github.com/carpedm20/pixel-rnn-tensorflow/issues/16) reports one that drops the last row and appends zeros at the
+# Without the shift the sum sees all 5 pixels to the right in its own row. A reimplementation has made this mistake. [An
+# issue of pixel-rnn-tensorflow](https://github.com/carpedm20/pixel-rnn-tensorflow/issues/16) reports that it drops the last row and appends zeros at the
 # *bottom*, which moves nothing. Such a model reports likelihoods that are too good, and its "probabilities" do not sum
 # to 1. The cell sums them over all images of 2 × 3 pixels:
 

@@ -16,8 +16,8 @@
 #
 # The LSTM layers remember, and pay for it with steps that wait for each other. What if we give up memory? A
 # **PixelCNN** is a stack of masked convolutions, which computes all pixels at once. This chapter says exactly what it
-# never sees. Then it puts any of the three layers into *one network of about twenty lines*. After it you can train that
-# network, sample from it, and complete real images.
+# never sees. Then it puts any of the three layers into *one network of about twenty lines*. After this chapter you can
+# train that network, sample from it, and complete real images.
 
 # %% tags=["parameters"]
 profile = "laptop"
@@ -56,7 +56,7 @@ layers.plot_pixelcnn_block()
 plt.show()
 
 # %% [markdown]
-# The 1 × 1 convolutions have mask B, too; without it they would mix the colours. The folded cell has all classes of the
+# The 1 × 1 convolutions have mask B, too; without it they would pass later colours to earlier ones. The folded cell has all classes of the
 # last three chapters, to copy (they need PyTorch and `itertools` alone). One thing has changed: the scan of the
 # diagonals also takes images without their last rows, for the sampler below. Then comes the new layer. Like the LSTM
 # layers, it leaves the last 1 × 1 and the sum to the network:
@@ -709,7 +709,7 @@ for layer in kinds:  # a sampler may leave out the rows below
     assert torch.allclose(whole[..., :5, :], cut, atol=1e-4)
 
 # %% [markdown]
-# All three beat the histograms within 30 steps. One short run each says nothing about their order; longer runs, one of each, are in
+# All three beat the histograms within 30 steps. One short run of each says nothing about their order; longer runs, one of each, are in
 # {ref}`pixelrnn-results`.
 #
 # ## The paper's networks
@@ -764,6 +764,8 @@ assert not models["cifar10-pixelcnn"].skip
 # The PixelCNN for CIFAR-10 has 49 operations in sequence, the Row LSTM more than eight times as many, the Diagonal BiLSTM
 # sixteen times. On hardware that does many things at once this decides how long training takes. *Sampling* gains
 # nothing: every network has to draw one sub-pixel after the other.
+#
+# Some of these sizes are unverified, or our own choice or reading:
 #
 # * For MNIST we found a source only for the Diagonal BiLSTM of seven layers. The width of the one-layer network, 32
 #   features, is unverified. We chose the sizes of the Row LSTM and the PixelCNN for MNIST ourselves.
@@ -865,7 +867,8 @@ assert sum(losses[-20:]) / 20 < independent * 14 * 14
 # :class: dropdown
 # ```
 # The later vertical kernels read maps that know only what is above *them*. After $L$ layers the vertical stack sees
-# $1 \le d \le L + 1$ and $|\delta| \le L$: a rectangle, as a path may go *right* within a row. In the pixel's own row
+# $1 \le d \le L + 1$ and $|\delta| \le L$: a rectangle, as a path may go *right* within a row. The left steps of the
+# horizontal stack stay within it, since the vertical one widens as fast. In the pixel's own row
 # the horizontal stack sees $-L \le \delta \le -1$.
 
 # %%
@@ -915,7 +918,7 @@ for d in range(1, 7):
 # ```{solution-start} ex-deep-enough
 # :class: dropdown
 # ```
-# The pixel furthest from its context is in the last row. It needs $L + 3 \ge n - 1$ rows, and as many columns
+# The pixel with the furthest context is in the last row. It needs $L + 3 \ge n - 1$ rows, and as many columns
 # on the left if it is at the right edge. So $L = n - 4$: 24 for MNIST, 28 for CIFAR-10. Fifteen do not suffice.
 
 # %%

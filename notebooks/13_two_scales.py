@@ -359,7 +359,7 @@ with torch.no_grad():
 assert torch.allclose(shown, whole, atol=1e-6)
 
 # %% [markdown]
-# From its first pixel on, the large network knows the whole small image, also what is going to be in the lower right corner.
+# From its first pixel on, the large network knows the whole small image, including its lower right corner.
 #
 # ## What the number means
 #

@@ -87,8 +87,8 @@ plt.show()
 
 # %% [markdown]
 # The samples have colours, edges and shadows like photographs. Hardly any shows an object. The network was trained for
-# hours on one core; the table below has the numbers. Some samples dissolve into dots of every colour. One unlikely pixel
-# leads to surroundings that training never showed, and the errors add up. Here are the other two networks:
+# hours on one core; the table below has the numbers. Some samples dissolve into dots of every colour. We suspect that
+# one unlikely pixel leads to surroundings that training never showed, and that the errors then add up. Here are the other two networks:
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples of the two other networks at temperature 1. None was selected by hand. All sheets were drawn with the same random numbers.", "name": "fig-other-samples"}, "image": {"classes": "whole", "alt": "Two sheets of twenty small colour images, with edges and areas as in photographs and hardly an object. On either side one or two dissolve in places into coloured dots."}}
 pictures.plot_beside(
@@ -322,8 +322,8 @@ assert all(of_sheet.mean() > 1.3 * real.mean() for of_sheet in rough.values())
 # ## Digits
 #
 # On **binarised MNIST** {cite}`salakhutdinov2008dbn` the paper compares its networks with many earlier
-# models ({doc}`../book/tables` has them all). Each pixel was drawn once, black or white, with the probability of its grey, and the files have been the
-# same for everybody since. Here time on a CPU was enough for four rows of table 4. Only the
+# models ({doc}`../book/tables` has them all). Each pixel was drawn once, white with a probability equal to its grey
+# value, and everybody has used the same files since. Here time on a CPU was enough for four rows of table 4. Only the
 # Diagonal BiLSTM of seven layers has a size that the paper gives. We found no size in print for the PixelCNN and the Row LSTM, and no width
 # for the Diagonal BiLSTM of one layer. These sizes are ours. We widened the first two after smaller runs fell short ({doc}`23_training_them`).
 
@@ -422,7 +422,8 @@ plt.show()
 #
 # The Diagonal BiLSTM of one layer has fewer than 50,000 parameters, so it goes with this page. Scribble the upper half of a
 # digit. The network draws the lower half, six times, and says what each pixel cost, {math}`-\log p(x_i \mid x_{<i})`
-# in nats. Choose a completion to see it large; point at a pixel to read its cost, or move the cursor by the arrow keys. The space bar draws, too.
+# in nats. Choose a completion to see it large; point at a pixel to read its cost, or move the cursor with the arrow
+# keys. The space bar draws, too.
 #
 # ```{live-figure} completion
 # ```
@@ -587,7 +588,7 @@ figures.show_table(
 # | first states of an LSTM | learned | the same |
 # | regularisation | small batches seem to regularise, it says | weight decay or dropout in some configurations |
 #
-# For the PixelCNN on digits the largest step came with another optimiser, another schedule and more images. Appendix
+# For the PixelCNN on digits the largest improvement came with another optimiser, another schedule and more images. Appendix
 # {ref}`training-them` compares Adam and Muon.
 #
 # ## What a layer, a connection, an output is worth
@@ -662,9 +663,10 @@ assert max(moved.values()) < 0.05
 # other rows another seed moves the score by less than 0.05.
 #
 # Section 5.3 asks about the output. Is a pixel better described by a **softmax** over 256 unordered names, or by a
-# **density**: a mixture of conditional Gaussian scale mixtures {cite}`theis2015spatial`? How can the two be compared at all? A
-# mass for each level is also a density, constant over a bin of width one. So the density is scored with uniform noise
-# on the pixels, as in {doc}`05_integers_to_bits`, which gives a bound. The paper's Row LSTM has 3.06 bits/dim with the
+# **density**: a mixture of conditional Gaussian scale mixtures {cite}`theis2015spatial`? How can the two be compared at
+# all? A mass for each level is also a density, constant over a bin of width one. So both can be scored with uniform
+# noise on the pixels, as in {doc}`05_integers_to_bits`. For the mixture this gives a bound, for the softmax the exact
+# likelihood. The paper's Row LSTM has 3.06 bits/dim with the
 # softmax and 3.22 with the mixture. It does not give the parametrisation. Ours, with $v + u$ scaled to $[0, 1)$, is
 #
 # $$

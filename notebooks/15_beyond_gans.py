@@ -250,8 +250,8 @@ assert torch.allclose(pixel_loss(pixels, few), pixels.loss(few), rtol=1e-4)
 # ### VAE: a bound by inference
 #
 # A VAE {cite}`kingma2014vae` has a latent $z \sim \mathcal N(0, I)$ of 32 numbers. Given $z$, a network states a logistic distribution for each pixel, independently of
-# the others. A level has the mass of its bin ({ref}`ex-logistic-mixture`). The probability of an image, $P(x) = \int p(x \mid z)\, p(z)\, \mathrm dz$, cannot be computed. A second network proposes where to look: $q(z \mid x)$, a Gaussian. For any $q$, the
-# **weight**
+# the others. A level has the mass of its bin ({ref}`ex-logistic-mixture`). The probability of an image, $P(x) = \int p(x \mid z)\, p(z)\, \mathrm dz$, cannot be computed. A
+# second network proposes where to look: $q(z \mid x)$, a Gaussian. For any $q > 0$, the **weight**
 #
 # $$
 # w(z) = \frac{p(x \mid z)\, p(z)}{q(z \mid x)}
@@ -338,8 +338,8 @@ except NVPError as error:
 # $$ (eq:diffusion)
 #
 # Here $x$ is scaled to $(-1, 1)$, and $\gamma(t) = \gamma_0 + (\gamma_1 - \gamma_0)\, t$ runs from $\gamma_0 = -13.3$ to $\gamma_1 = 5$. The ratio of signal to noise is $e^{-\gamma}$. A network $\hat e(z_t, \gamma)$ finds the noise. This
-# is a VAE with infinitely many layers of latents. Its encoder $q(z_t \mid x)$ is fixed: it is {eq}`eq:diffusion`. Its
-# bound has three terms {cite}`kingma2021vdm`:
+# is a VAE with infinitely many layers of latents. Its encoder $q(z_t \mid x)$ is fixed: it is {eq}`eq:diffusion`. With
+# $t$ uniform on $[0, 1]$, its bound has three terms {cite}`kingma2021vdm`:
 #
 # $$
 # -\log P(x) \le {} & \underbrace{\mathrm{KL}(q(z_1 \mid x) \,\|\, \mathcal N(0, I))}_{\text{prior}}
@@ -706,7 +706,7 @@ figures.show_table(
 # %% [markdown]
 # ### Which comparisons prove something
 #
-# In bits/dim, a bound lies above the true score. If the bound of model A is lower than the exact score of model B, A is
+# In bits/dim, a bound lies above the true score, up to the noise of its draws. If the bound of model A is lower than the exact score of model B, A is
 # better: that is proved. If the bound is *higher*, nothing is proved, since
 # A may be better than its bound. Of two bounds nothing follows, strictly, in either direction.
 
@@ -788,7 +788,7 @@ assert all(ahead[a] > gap_of[b] for a, b in pairwise(ranking) if b in gap_of)
 
 # %% [markdown]
 # So chance alone explains differences of up to 0.13 bits/dim, two such errors, if the other families vary as much. The leads of the Pixel RNN over the diffusion and
-# of the diffusion over Real NVP are about as large as that, so another seed might turn them. That of Real NVP over the VAE is larger by more than half, and that of the VAE over the Gaussian is far larger.
+# of the diffusion over Real NVP are about as large as that, so another seed might reverse them. That of Real NVP over the VAE is larger by more than half, and that of the VAE over the Gaussian is far larger.
 #
 # Each score also contains a cost of its own kind. For a pixel that is surely black, up to a quarter of a bit goes
 # to the noise of dequantisation, {eq}`eq:floor`, and Real NVP pays most of that. The Gaussian pays it only where its spread
@@ -866,7 +866,7 @@ without_noise = coverage(means)
 
 # %% [markdown]
 # `python -m benchmarks.coverage` did this for three sets of 300 samples of each run, with 1,000 test images and 4,500 training images. Two runs on 4,500 images join them: a
-# Diagonal BiLSTM of 26 minutes on two cores, and a PixelCNN of four minutes on one. Of the two the PixelCNN has the better likelihood, but it sees only eight rows up, less than a third of the image.
+# Diagonal BiLSTM of 26 minutes on two cores, and a PixelCNN of four minutes on one.
 
 # %% tags=["hide-input"]
 shown = names | {
@@ -932,7 +932,8 @@ for few_shown in ("trousers", "sandal"):
 # * The diffusion covers most, nearly two thirds of the test images. The Pixel RNN has fewer bits/dim and covers less than half.
 # * The GAN, which states no likelihood, covers as much as Real NVP.
 # * The VAE is two bits/dim better than the Gaussian and covers hardly more. Three sets of samples do not settle that difference. Part of it is grain: the means of its decoder, without the noise of the pixels, cover about a fifth. The samples of both are equally far from the training images.
-# * Of the two runs on 4,500 images, the PixelCNN has the better likelihood and a coverage of 2%. We suspect that it sees too little of the image to put its parts together. The Diagonal BiLSTM, which sees
+# * Of the two runs on 4,500 images, the PixelCNN has the better likelihood and a coverage of 2%. It sees only eight
+#   rows up, less than a third of the image. We suspect that this is too little to put its parts together. The Diagonal BiLSTM, which sees
 #   all of the past but one pixel, covers nearly five times as much.
 #
 # The GAN did not collapse onto a few images. But it draws half as many trousers and sandals as there are, and nothing in its training says so.
@@ -1057,7 +1058,7 @@ print(f"one Gaussian: {of_one:.0f} nats")
 # :label: ex-linear-vae
 #
 # Let $z \sim \mathcal N(0, I)$ and $x \mid z \sim \mathcal N(W z, \sigma^2 I)$. Here the posterior is a Gaussian. Give $q$ its
-# mean and covariance, and show that every weight equals $P(x)$, so that one draw is as good as a thousand. What happens
+# mean and covariance, and show that every weight equals the density $p(x)$, so that one draw is as good as a thousand. What happens
 # when $q$ is the best *diagonal* Gaussian instead?
 # ```
 #
@@ -1065,7 +1066,7 @@ print(f"one Gaussian: {of_one:.0f} nats")
 # :class: dropdown
 # ```
 # $p(z \mid x)$ has precision $A = I + W^\top W / \sigma^2$ and mean $A^{-1} W^\top x / \sigma^2$. With $q = p(z \mid x)$,
-# {eq}`eq:weight` is $P(x)$ whatever $z$ is. The diagonal Gaussian with the least $\mathrm{KL}(q \,\|\, p(z \mid x))$ has the
+# {eq}`eq:weight` is $p(x)$ whatever $z$ is. The diagonal Gaussian with the least $\mathrm{KL}(q \,\|\, p(z \mid x))$ has the
 # same mean and variances $1 / A_{ii}$; the gap is $\frac12 (\sum_i \log A_{ii} - \log\det A)$, by Hadamard's inequality not
 # negative.
 
@@ -1112,7 +1113,7 @@ print(f"gap of the diagonal q: {gaps['diagonal']:.2f} nats")
 # ```
 # $y = m + L z$ says that $y_i$ is $L_{ii} z_i$ plus a function of $z_1, \dots, z_{i-1}$, and those are functions of $y_1,
 # \dots, y_{i-1}$. So $y_i \mid y_{<i}$ is a Gaussian of standard deviation $L_{ii}$, whose mean is the best linear
-# prediction; its weights are in row $i$ of $L^{-1}$. The log density is a sum of such terms, as in chapter
+# prediction; its weights are row $i$ of $L^{-1}$, times $-L_{ii}$. The log density is a sum of such terms, as in chapter
 # {ref}`pixel-by-pixel`. The easy pixels are those that are black in nearly every image: in a corner hardly more than
 # the noise is left unknown.
 

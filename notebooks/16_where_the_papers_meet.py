@@ -344,7 +344,8 @@ plt.show()
 #
 # A Transformer {cite}`vaswani2017attention` turns each patch into a vector $h_i$, a *token*. A layer adds to each token an average over
 # tokens (attention), and then a function of the token alone (an MLP). Linear maps make a *query*, a *key* and a *value* of each token. Token $i$ averages the
-# values. The weights are a softmax over the products of its query with their keys. Several *heads* do this side by
+# values. The weights are a softmax over the products of its query with the keys, divided by the square root of their
+# length. Several *heads* do this side by
 # side, each with its own slice of queries, keys and values. The attention is **causal** here: token $i$
 # averages over tokens 1 to $i$. That is mask B. The layer norms stand before the two parts.
 
@@ -384,7 +385,7 @@ class Layer(nn.Module):
 #
 # A block is {eq}`eq:tarflow`. A linear map turns patches into tokens, and a learned vector, `place`, tells each token
 # its position. The output at token $i$ has seen patch $i$, so it serves patch $i + 1$: a shift by one token makes
-# mask A out of mask B. The first patch has nothing before it, so its $\alpha$ and $\mu$ are 0. The last linear map starts at
+# mask A out of mask B. The first patch has nothing before it. We set its $\alpha$ and $\mu$ to 0. The last linear map starts at
 # zero, so that training starts at the identity.
 #
 # The network of TarFlow may give any $\alpha$. Ours may not: as Real NVP bounds its $s$, we bound $\alpha = 3 \tanh(r / 3)$, where $r$ is what the
@@ -517,15 +518,17 @@ plt.show()
 
 # %% [markdown]
 # On the diagonal of one block each patch has a diagonal matrix: within a patch, no pixel is conditioned on another. Larger patches need
-# fewer steps to sample, but more pixels are then not conditioned on each other. The second block fills the matrix.
+# fewer steps to sample, but more pixels are then not conditioned on each other. The second block fills nearly all of
+# the matrix.
 #
 # ### The likelihood of integers
 #
 # Noise, logit and constants are those of chapter {ref}`training`, so the likelihoods of TarFlow and Real NVP can be compared. Besides
-# the bound, one more thing is our own: we standardise the logits. We subtract from the logit of each pixel its mean over 2,000 training images. Then we divide by its deviation, or by 0.3 if that is larger.
+# the bound on $\alpha$, one more thing is our own: we standardise the logits. We subtract from the logit of each pixel its mean over 2,000 training images. Then we divide by its deviation, or by 0.3 if that is larger.
 # (Some pixels are black in nearly every image. Without the 0.3 a rare bright value there would lie very far out.) In
-# Real NVP batch normalisation does that. TarFlow has none, and a few minutes are too short to learn the scales. The authors of TarFlow add Gaussian noise to their training images, and denoise and guide their samples.
-# We leave this out. It improves samples, and gives up the likelihood of the integers.
+# Real NVP batch normalisation does that. TarFlow has none, and a few minutes are too short to learn the scales. For
+# better samples, the authors of TarFlow add Gaussian noise to their training images, and denoise and guide what they
+# draw. We leave this out, because it gives up the likelihood of the integers.
 
 
 # %%
@@ -741,7 +744,7 @@ assert torch.allclose(kept, again, atol=1e-3)
 #
 # ## Jet: Real NVP with Vision Transformers
 #
-# There is another way to bring Real NVP up to date: keep the couplings, and exchange the networks in them. **Jet**
+# There is another way to bring Real NVP up to date: keep the couplings, and replace the networks in them. **Jet**
 # {cite}`kolesnikov2025jet` does that, and removes nearly all else.
 #
 # | part | Real NVP | Jet |
@@ -750,7 +753,7 @@ assert torch.allclose(kept, again, atol=1e-3)
 # | layout | squeeze, several scales, half of the latents leave early | patches of 4 × 4 pixels as tokens, one scale |
 # | masks | checkerboards, halves of the channels | four couplings by halves of each token, in random fixed orders, then one by halves of the tokens |
 # | network | residual convolutions | Vision Transformer {cite}`dosovitskiy2021vit`, last map zero at the start |
-# | scale | $e^{s}$, $s$ bounded by a learned tanh | $2\,\sigma(s)$, so at most 2 |
+# | scale | $e^{s}$, $s$ bounded by a learned multiple of tanh | $2\,\sigma(s)$, so below 2 |
 # | normalisation | batch normalisation | none |
 #
 # A sample still takes one pass through all couplings. On ImageNet 64 × 64, all with uniform noise:

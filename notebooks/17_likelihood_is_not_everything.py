@@ -12,7 +12,8 @@
 #
 # ```{admonition} In the papers
 # Both papers rank their models by likelihood: table 1 of {cite:t}`dinh2017realnvp`, tables 4 to 6 of
-# {cite:t}`oord2016pixelrnn`. Neither asks what the number leaves out. This chapter does, after work by others.
+# {cite:t}`oord2016pixelrnn`. Both note in passing that likelihood and samples can disagree. This chapter asks what the
+# number leaves out, after work by others.
 # ```
 #
 # Does a good likelihood mean that samples look right? Does a high likelihood mean that an image looks like the data? Neither
@@ -178,8 +179,8 @@ assert likelier(bits[drawn], bits_of_test) > 0.8
 # $$ (eq:cost)
 #
 # A set with little variety has a small entropy. It can be far from the model and still cost less
-# {cite}`caterini2021entropic`. For the typeset digits we can compute both terms: a random image out of a list of $n$ has an entropy of at most
-# $\log n$.
+# {cite}`caterini2021entropic`. For the typeset digits we can bound both terms: a random image out of a list of $n$ has
+# an entropy of at most $\log n$. At least the rest is distance.
 
 # %%
 entropy = math.log2(len(sets[digits])) / D
@@ -294,7 +295,7 @@ assert constant[1:].min() > 2
 # can bend the noise.)
 #
 # Why do images of another set need fewer bits? For flows of constant volume, {cite:t}`nalisnick2019know` explain it by
-# three things: the mean and the variance of that set's pixels, and the curvature of the model's log-density.
+# the means and variances of both sets' pixels, and the curvature of the model's log-density.
 #
 # ## Typical, not likely
 #
@@ -399,9 +400,9 @@ assert judged["Fashion-MNIST test"][1] > 0.05
 # the sampled ones. The others pass because clothes differ so much: some need as few bits as a digit.
 #
 # The mean of ten images varies less, and then digits are rejected. Blurred images and constant greys still pass,
-# because their bits are those of clothes. To be typical in one
-# number is a necessary condition, and a weak one. Nor do the model's own samples pass: they need more bits than
-# clothes, and about half of their tens are rejected ({ref}`ex-cheaper`). (About one in ten test images is rejected,
+# because their bits are those of clothes. To be typical in one number is a necessary condition, and a weak one. Even
+# the model's own samples fail it often: they need more bits than clothes, and about half of their tens are rejected
+# ({ref}`ex-cheaper`). (About one in ten test images is rejected,
 # too. The threshold comes from 200 training
 # images and the share from 100, so much of the excess over one in twenty may be chance. And the flow was trained on the images that set the threshold.)
 #
@@ -499,7 +500,8 @@ assert lost < 0.005 * -log_p.mean()
 # the Pixel RNN of the best likelihood does not have the smoothest samples. Those of the Row LSTM are smoother by two standard errors, in one run of each.
 #
 # Diffusion models show the same at full size. {cite:t}`ho2020ddpm` trained one network in two ways. On the variational
-# bound it reached 3.70 bits/dim on CIFAR-10. On a reweighted loss, which neglects fine detail, it reached 3.75, but its
+# bound it reached 3.70 bits/dim on CIFAR-10. On a reweighted loss, which gives less weight to fine detail, it reached
+# 3.75, but its
 # samples were far better. Their Fréchet Inception distance was 3.2, against 13.5 for the bound. This distance compares
 # features of samples with those of real images; lower is better. {cite:t}`kingma2021vdm` optimise the bound alone and reach 2.65 bits/dim.
 #

@@ -67,7 +67,8 @@ def some(images, count, seed=0):
 # ```{prf:proposition} Arithmetic coding
 # :label: prop-coding
 #
-# Let $P$ be given by its conditionals $p(x_i \mid x_{<i})$. There is a code, computed one $x_i$ at a time, with
+# Let $P$ be given by its conditionals $p(x_i \mid x_{<i})$. The $x$ with $P(x) > 0$ have a code, computed one $x_i$ at
+# a time, in which no file is the beginning of another, with
 #
 # $$
 # -\log_2 P(x) \;\le\; L(x) \;<\; -\log_2 P(x) + 2 \quad \text{bits.}
@@ -80,7 +81,8 @@ def some(images, count, seed=0):
 # Start with $[0, 1)$. For each $i$ split the interval in the ratios of $p(\cdot \mid x_{<i})$ and keep the part of
 # $x_i$. The last interval has width $P(x)$, and different $x$ have disjoint intervals. Take the least $\ell$ with
 # $2^{-\ell} \le P(x) / 2$. The least multiple of $2^{-\ell}$ in the interval, written with $\ell$ binary digits, is
-# the file: whatever digits follow, the number stays inside. And $\ell < -\log_2 P(x) + 2$. For the second claim:
+# the file. It is less than $2^{-\ell}$ above the lower end, so whatever digits follow, the number stays inside. Hence
+# no file is the beginning of another. And $\ell < -\log_2 P(x) + 2$. For the second claim:
 # $\mathbb E[L(x)]$ exceeds the entropy by $\mathbb E[\log_2 (P(x) / 2^{-L(x)})]$. By Kraft's inequality the numbers
 # $2^{-L(x)}$ sum to at most 1. So this is at least a divergence, which is never negative.
 # ```
@@ -248,8 +250,9 @@ assert others == [0, 0]
 #
 # * Encoder and decoder are the same code. Both *sample*: the encoder's random numbers are replaced by the image, the decoder's by the file.
 # * They compute in float64, on the CPU, whatever the model was trained in.
-# * Each probability is rounded to a multiple of $2^{-20}$, plus one so that nothing is impossible. Errors of float64 are
-#   near $10^{-14}$. They change an integer only if it was that close to a half.
+# * Each probability is rounded to a whole number of units of $2^{-20}$, plus one unit so that nothing is impossible.
+#   Errors of float64 are near $10^{-14}$. They change this integer only where the number before rounding was about as
+#   close to a half.
 #
 # The last measure makes a disagreement rare, about one in $10^8$ pixels, not impossible. Only integer arithmetic throughout
 # would exclude it.
@@ -502,8 +505,8 @@ print(f"{size / len(coded):.0f} bytes an image")
 # ```{exercise} How coarse may the integers be?
 # :label: ex-coarse
 #
-# Round the probabilities to multiples of $2^{-k}$, plus one, for $k = 8, 10, \dots, 20$. How many bits does an image lose,
-# and why might one want a small $k$?
+# Round the probabilities to units of $2^{-k}$, plus one unit, for $k = 8, 10, \dots, 20$. How many bits does an image
+# lose against $k = 20$, and why might one want a small $k$?
 # ```
 #
 # ```{solution-start} ex-coarse
@@ -539,8 +542,8 @@ assert all(b < D * 256 / (2**k * math.log(2)) for k, b in lost.items())
 # ```{solution-start} ex-nothing
 # :class: dropdown
 # ```
-# No: there are $256^{784}$ images, and fewer files than that are shorter than $784$ bytes. A model that saves bytes on clothes
-# loses them elsewhere, and most of all on noise.
+# No: there are $256^{784}$ images, and fewer files than that are shorter than $784$ bytes. A model that saves bytes on
+# clothes loses them elsewhere, for example on noise.
 
 # %%
 generator = torch.Generator().manual_seed(0)

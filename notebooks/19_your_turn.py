@@ -111,8 +111,8 @@ check_model(Histograms((1, 28, 28)), test[:4])
 
 # %% [markdown]
 # {py:func}`check_model <nvp.testing.model.check_model>` applies the checks that the project's own models must pass. Shapes, types and errors are right. The same seed gives the same result. A gradient
-# reaches every parameter. Images do not influence each other's scores. Images of uniform noise need at least eight
-# bits/dim. `check_model` is silent where all is well, and raises an `AssertionError`
+# reaches every parameter. Images do not influence each other's scores. Images of uniform noise of 256 levels need at
+# least eight bits/dim on average. `check_model` is silent where all is well, and raises an `AssertionError`
 # with one line where something is not.
 #
 # ## A step of a flow
@@ -159,19 +159,19 @@ plt.show()
 # ```{prf:proof}
 # Number the components of $x$ and $y$ pixel by pixel: all channels of the first pixel, then all of the second. A pixel of $y$ depends on
 # the same pixel of $x$ alone, through $W$. The Jacobian is block-diagonal with $h\,w$ blocks $W$, and its determinant is
-# $(\det W)^{h w}$. Renumbering both $x$ and $y$ changes no determinant.
+# $(\det W)^{h w}$. Renumbering $x$ and $y$ in the same way changes no determinant.
 # ```
 #
 # The determinant of a $c \times c$ matrix takes about $c^3$ operations, once for the whole image. Glow's authors
-# describe how to avoid even these. One learns the factors of $W$ instead (their published code has this switched off,
-# and learns $W$ itself),
+# describe how to avoid even these. One learns the factors of $W$ instead:
 #
 # $$
 # W = P L \bigl(U + \operatorname{diag}(s)\bigr), \qquad \log\left|\det W\right| = \sum_{k=1}^{c} \log\left|s_k\right|,
 # $$ (eq:plu)
 #
-# where $P$ is a permutation, $L$ is lower triangular with ones on its diagonal, and $U$ is upper triangular with zeros on its diagonal. $P$ and the
-# signs of $s$ stay as they were drawn. The rest is learned: $c^2$ numbers, as many as $W$ has. No value of them makes $W$ singular.
+# where $P$ is a permutation, $L$ is lower triangular with ones on its diagonal, and $U$ is upper triangular with zeros on its diagonal. $P$
+# and the signs of $s$ stay as they were drawn. $L$, $U$ and $\log|s|$ are learned: $c^2$ numbers, as many as $W$ has.
+# No value of them makes $W$ singular. Glow's published code has this form switched off, and learns $W$ itself.
 #
 # ### The bijection
 #
@@ -359,8 +359,8 @@ assert sizes_of["mixed"] - sizes_of["paper"] == 240
 # \operatorname{gate}(a, b) = \tanh(a) \odot \sigma(b).
 # $$ (eq:gate)
 #
-# Neither stack needs a mask. To see only what is above or on the left, pad the map there, and nowhere else. A shift of
-# the image takes the place of mask A: by one row for $v$, and by one pixel for $h$.
+# Neither stack needs a mask. The map of $v$ is padded above and on both sides, but not below. The map of $h$ is padded
+# on the left only. A shift of the image takes the place of mask A: by one row for $v$, and by one pixel for $h$.
 
 
 # %%
@@ -685,7 +685,8 @@ check_bijection(actnorm, batch[:1])
 # $s_1 = \epsilon$, $W = \begin{bmatrix} \epsilon & 1 \\ 1 & 0 \end{bmatrix}$ has $L_{21} = 1/\epsilon$ and
 # $s_2 = -1/\epsilon$. The fixed signs also fix the sign of $\det W$, which is negative for the swap. If the signs of $s$ differ, training can come as
 # near to the swap as it likes, at the price of factors that grow without bound. If they are equal, $W$ stays on the other side of the singular
-# matrices. A fixed sign costs no density: to turn the sign of a channel changes neither the prior nor the couplings, if the networks follow.
+# matrices. A fixed sign excludes no density: flipping the sign of a channel does not change the prior, and the networks
+# of the couplings can adapt to it.
 
 # %%
 for epsilon in (1e-1, 1e-3):

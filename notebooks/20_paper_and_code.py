@@ -244,8 +244,8 @@ figures.show_table(["field", "value", "what it is"], rows)
 #
 # ```{prf:proof}
 # Half of the numbers are zeros: the mean is $m/2$, the mean of the squares $(v + m^2)/2$, and their variance $(v + m^2)/2 - m^2/4
-# = v/2 + m^2/4$. The norm takes $m$ to $(m - m/2) / \sqrt{v/2 + m^2/4}$ and multiplies the deviation $\sqrt v$ by the same factor. Divide
-# both by $\sqrt v$, above and below. The last claim is $(r^2 + 2) / (2 + r^2) = 1$.
+# = v/2 + m^2/4$. The norm takes $m$ to $(m - m/2) / \sqrt{v/2 + m^2/4}$ and divides the deviation $\sqrt v$ by the same
+# root. In both fractions divide numerator and denominator by $\sqrt v$. The last claim is $(r^2 + 2) / (2 + r^2) = 1$.
 # ```
 #
 # A mean of zero leaves a deviation of $\sqrt 2$. But $t$ can give the changed half any mean, and a larger mean leaves *less*
@@ -326,8 +326,8 @@ print(f"kept squares after the norm: {after_norm:.2f}; doubled: {h.std():.2f}")
 # determinants.
 # ```
 #
-# The paper mirrors the images of CIFAR-10 at random in training. On such images two models of one scale that differ in
-# this field can reach exactly the same likelihoods. With several scales the argument stops, because the diagonal of a
+# The paper mirrors the images of CIFAR-10, CelebA and LSUN at random in training. On a set that contains every image with its mirror
+# image, two models of one scale that differ in this field can reach exactly the same mean log-likelihood. With several scales the argument stops, because the diagonal of a
 # block that is factored out is not its own mirror image. The next cell checks both:
 
 
@@ -404,9 +404,10 @@ for channels, same in ((1, True), (2, False)):
 # ## Shift, then scale
 #
 # Since $(x + t)\, e^s = x\, e^s + t\, e^s$, both orders can represent the same maps (chapter {ref}`coupling-layers`). But a
-# step of the optimiser has a different effect. The derivative of the output by $t$ is 1 for the paper and $e^s$ for the
-# code, and {eq}`eq:bounded` puts it between $e^{-|a|}$ and $e^{|a|}$. Under a checkerboard $a$ starts at 0, so at first
-# there is no difference at all. The folded cell measures the derivative for $a = 0$ and $a = 1$:
+# step of the optimiser has a different effect. The derivative of the output with respect to $t$ is 1 for the paper. For
+# the code it is $e^s$, which {eq}`eq:bounded` puts between $e^{-|a|}$ and $e^{|a|}$. Under a checkerboard $a$ starts at
+# 0, so at first this derivative is 1 for both. (That with respect to $s$ differs even then: it is $x$ for the paper and
+# $x + t$ for the code.) The folded cell measures the first derivative for $a = 0$ and $a = 1$:
 
 
 # %% tags=["hide-input"]

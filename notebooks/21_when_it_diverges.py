@@ -159,6 +159,7 @@ figures.show_table(header, rows)
 assert all(end < 100 for end in outcomes["as it is"])
 assert isinstance(outcomes["no bound"][-1], NVPError)
 assert isinstance(outcomes["neither"][-1], NVPError)
+assert isinstance(outcomes["no batch norm between couplings"][-1], NVPError)
 assert outcomes["neither"][2] > 1e6
 
 # %% [markdown]
@@ -269,8 +270,8 @@ print("trained without: more than ten")
 # %% [markdown]
 # On whole images the fall takes longer, since a network must first find the integers. That makes the mistake easy to miss.
 # Two kinds of data cause a similar surprise. Images that were resized, blurred or stored as floats are not on the integers,
-# so their score bounds no probability. Images with fewer levels than 256, say 16 greys, keep the bound. But they need
-# few bits, 4 at most for 16 greys, and their scores compare with no others. With noise, the loss on either kind of data
+# so their score bounds no probability. Images with fewer levels than 256, say 16 greys, keep the bound. But under a
+# good model they need few bits, 4 at most for 16 greys, and their scores cannot be compared with others. With noise, the loss on either kind of data
 # cannot fall without limit.
 #
 # **Cure.** Add noise of exactly one level, anew in every step. In the package it is inside `log_prob` and cannot be left
@@ -369,8 +370,8 @@ plt.show()
 # %% [markdown]
 # At $\lambda = 0.05$ the noise costs a quarter of a bit; from $10^{-6}$ down it costs 0.6.
 #
-# **Cure.** Take $\lambda = 0.05$ in the symmetric form (chapter {ref}`integers-to-bits`). The same holds at white, where the
-# form as printed in the paper is infinite for *every* $\lambda$.
+# **Cure.** Take $\lambda = 0.05$ in the symmetric form (chapter {ref}`integers-to-bits`). The form as printed in the
+# paper is infinite at white for *every* $\lambda$.
 #
 # ## Training is fine, validation explodes
 #
@@ -665,7 +666,7 @@ assert leaks["mask A first"] == 0
 assert leaks["mask B first"] > 0
 
 # %% [markdown]
-# **Cure.** Run these tests on random weights, in float64, at a few pixels, before the first run and after every change. The
+# **Cure.** Run these tests on random weights, in float64, on images of a few pixels, before the first run and after every change. The
 # `tests/` of this project do.
 #
 # ## One huge gradient: why gradients are clipped
@@ -691,7 +692,7 @@ assert bounds == {100}
 assert max(bounds) / nats_per_bit((1, 28, 28)) < 1 / 5  # in bits/dim
 
 # %% [markdown]
-# It acts in every row of both logs. The loss is in nats for an image, so its gradient is large, and a bound of 100 makes
+# It acts in every row of both logs. The loss is in nats for an image, so its gradient is large, and a bound of 100 probably makes
 # nearly all gradients equally long. (The bound depends on the unit. In bits/dim the same clipping would need a bound of less
 # than one fifth. If you change the unit, change the bound.)
 #
@@ -766,8 +767,8 @@ plt.show()
 #
 # * Each guard of the recipe prevents a failure, and the failure returns without the guard.
 # * A likelihood can be wrong in two directions. Too good is the more dangerous, because nothing stops the run.
-# * Three tests take seconds and find most mistakes: inverse and Jacobian in float64 at a tiny size, noise that must cost 8
-#   bits, and one changed pixel.
+# * Three tests take seconds and find most mistakes: inverse and Jacobian in float64 at a tiny size, noise that must
+#   cost at least 8 bits, and derivatives with respect to later pixels.
 # * Scores change with the mode of batch norm. Log both, and report that of evaluation.
 #
 # ## Exercises
@@ -957,7 +958,7 @@ after = [math.hypot(100 * 0.9**k, usual) / usual for k in range(80)]
 assert after[24] > math.sqrt(1001) > after[26]
 assert after[70] < 1.05
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Adam's step over the rate, $1 / \\sqrt v$, around one gradient that is a thousand times too large.", "name": "fig-adam-spike"}, "image": {"alt": "On a logarithmic axis over 8000 steps: a flat line at 1, and a red curve that drops to one thirtieth at step 100 and rises in a straight line back to nearly 1 at 8000."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Adam's step over the rate and the mean gradient, $1 / \\sqrt v$, around one gradient that is a thousand times too large.", "name": "fig-adam-spike"}, "image": {"alt": "On a logarithmic axis over 8000 steps: a flat line at 1, and a red curve that drops to one thirtieth at step 100 and rises in a straight line back to nearly 1 at 8000."}}
 pictures.plot_spike(torch.arange(8000), sizes, at=100)
 plt.show()
 

@@ -145,8 +145,9 @@ plt.show()
 
 # %% [markdown]
 # So no $x$ has a latent beyond $\sqrt{N - 1}$. This map gives $x$ a density. By the true derivative, its mass is the
-# mass of the prior between the bounds. By the derivative that training uses, $1/\varsigma$, its mass is *infinite*. Since
-# $1/\varsigma$ falls only like $1/|x|$, each factor of ten in the range adds the same mass. A number computed
+# mass of the prior between the bounds. By the derivative that training uses, $1/\varsigma$, its mass is *infinite*. As
+# $|x|$ grows, $\hat x$ tends to its bound, where the prior has a positive density. And $1/\varsigma$ falls only like
+# $1/|x|$. So each further factor of ten in the range adds about the same mass. A number computed
 # in training mode is no likelihood of anything.
 
 # %% tags=["hide-input"]
@@ -255,8 +256,8 @@ assert torch.allclose(log_det, of_package, atol=1e-4)
 # What does it change? An average with memory $\rho$ of independent batches has $(1 - \rho) / (1 + \rho)$ times the variance
 # of one of them. And the gradient through the moments is multiplied by $1 - \rho$, so it is another gradient, however
 # large the batch. Which weighs more? The folded cell takes a small model that is half trained, on images of 8 × 8
-# pixels. The norms inside $s$ and $t$ are in evaluation mode throughout. The reference is the gradient of one batch of all 4,500 images, the mean of three sets of noise; 120 small batches are compared with it. The
-# running average starts from the moments of all images. Small batches would give it a worse start.
+# pixels. The norms inside $s$ and $t$ are in evaluation mode throughout. The reference is the gradient of one batch of all 4,500 images, the mean of three sets of noise; 120 small batches are compared with it. Before
+# each batch the running average is set to the moments of all images, a better past than small batches would give it.
 
 # %% tags=["hide-input"]
 thumbs = F.avg_pool2d(F.pad(images.float(), (2, 2, 2, 2)), 4)
@@ -510,7 +511,7 @@ assert again[8] < min(moving_bits[40], as_recorded + 0.1)
 # * In evaluation mode batch norm is a diagonal bijection with log-determinant {eq}`eq:batch-norm`. In training mode it is a
 #   map of the batch with determinant 0; as a map of a single image it is not onto. A score in training mode is not
 #   a likelihood.
-# * Running averages with a good past reduce the noise of the gradient, but it is not quite the true gradient. In a short run
+# * Running averages with a good past reduce the noise of the gradient, but leave a bias at any batch size. In a short run
 #   with two images a batch the training loss came closer to the held-out score, which did not improve.
 # * With the moments of a new model a trained one needs hundreds of bits/dim. Eight images nearly restore them. Moving
 #   averages that lag cost a small model 0.2 bits/dim halfway through its run.
@@ -574,8 +575,8 @@ print(f"the last ten batches: {1 - 0.9**10:.0%}; {steps_needed} steps")
 # ```{exercise} Re-estimated in twos
 # :label: ex-in-twos
 #
-# Images differ in brightness: let the mean of a channel over an image vary with variance $\tau^2$ from image to image,
-# and within an image with $\omega^2$. What is the expected variance of a batch of $N$ images? What follows for
+# Images differ in brightness. Let the mean of a channel over an image have variance $\tau^2$ from image to image.
+# Within an image, let the channel have variance $\omega^2$ about that mean. What is the expected variance of a batch of $N$ images? What follows for
 # re-estimation with batches of two? Try it on the first norm between couplings of the recorded run.
 # ```
 #

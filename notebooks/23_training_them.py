@@ -16,8 +16,8 @@
 #
 # ```{admonition} In the paper
 # Section 4.1 of {cite:t}`dinh2017realnvp`: Adam with its default parameters, batches of 64. Section 5.2 of
-# {cite:t}`oord2016pixelrnn`: RMSProp, and a learning rate chosen by hand for each data set. Neither says how long its models
-# trained. Muon {cite}`jordan2024muon` is of 2024.
+# {cite:t}`oord2016pixelrnn`: RMSProp, with learning-rate schedules set by hand for each data set. Neither says how long
+# its models trained. Muon {cite}`jordan2024muon` came later, in 2024.
 # ```
 
 # %% tags=["parameters"]
@@ -204,8 +204,8 @@ assert sizes.max() < 1.5
 # ### A direction moves by an angle
 #
 # How long should the step of a direction $\omega$ be? (Here $\omega$ holds all filters of a layer, one in each row.) Its
-# length has no effect, so only its angle counts. A step of length
-# $\vartheta \lVert \omega \rVert$ turns it by about $\vartheta$, whatever its length. Since $U V^{\mathsf T}$ has the length
+# length has no effect, so only its angle counts. A step of length $\vartheta \lVert \omega \rVert$ turns it by about
+# $\vartheta$ if it is orthogonal to $\omega$, and by less if not, whatever the length of $\omega$. Since $U V^{\mathsf T}$ has the length
 # $\sqrt{\min(\text{rows}, \text{columns})}$ ({ref}`ex-length`),
 #
 # $$
@@ -213,7 +213,7 @@ assert sizes.max() < 1.5
 # $$ (eq:relative-step)
 #
 # With steps of a fixed length, a long $\omega$ would turn by less than a short one, though both are the same filters. The recorded
-# run on CIFAR-10 has $\vartheta = 0.02$: each step turns a filter bank by about one degree.
+# run on CIFAR-10 has $\vartheta = 0.02$: at the full rate each step turns a filter bank by about one degree at most.
 
 
 # %%
@@ -490,7 +490,7 @@ for rates, lead, default in (
 # %% [markdown]
 # The second and the third run of Adam and of Muon computed in float32, all others in bfloat16. So two of the three pairs of Muon and Adamax differ in precision, too.
 #
-# Are equal images equal work? We count the multiplications of one step on Fashion-MNIST, under either optimiser:
+# Are equal images equal work? We count the operations of one step on Fashion-MNIST, under either optimiser:
 
 # %% tags=["hide-input"]
 base = repository_root() / "configs/ablation/optimisers-fashion-mnist.yaml"
@@ -692,7 +692,7 @@ figures.show_table(
 # ## Trials of the flow
 #
 # Our first flow on MNIST, by Adam, was chosen by nine trials of minutes. (The recorded one has the recipe of the run on CIFAR-10: Muon, and an
-# annealed rate.) Those of equal batch size in the order in which they were made:
+# annealed rate.) The table has those of equal batch size, in the order in which they were made:
 
 # %% tags=["hide-input"]
 rows = []
@@ -852,8 +852,8 @@ for ours, theirs in zip(*nets, strict=True):
 # ```{solution-start} ex-length
 # :class: dropdown
 # ```
-# $\lVert U V^{\mathsf T} \rVert^2 = \operatorname{tr}(V U^{\mathsf T} U V^{\mathsf T}) = \operatorname{tr} I_r = r$. By Pythagoras each
-# relative step lengthens $\omega$ by $\sqrt{1 + \vartheta^2}$ and turns it by $\arctan \vartheta$, always the same. After $k$ steps its length is
+# $\lVert U V^{\mathsf T} \rVert^2 = \operatorname{tr}(V U^{\mathsf T} U V^{\mathsf T}) = \operatorname{tr} I_r = r$. By
+# Pythagoras each relative step multiplies the length of $\omega$ by $\sqrt{1 + \vartheta^2}$ and turns it by $\arctan \vartheta$, always the same. After $k$ steps its length is
 # $(1 + \vartheta^2)^{k/2}$ times the first: 1.2 after 1,000 steps of 0.02. With steps of a fixed length $\ell$ it is
 # $\sqrt{\lVert \omega \rVert^2 + k \ell^2}$. So the angles fall as $1 / \sqrt k$: weight normalisation then has a schedule
 # of its own.

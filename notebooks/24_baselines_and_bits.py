@@ -238,7 +238,7 @@ print(f"noise, by the histogram of our images: {8 + extra:.1f} bits/dim")
 # %% [markdown]
 # ## More baselines
 #
-# Beside one histogram and two neighbours, here are three more models without a network.
+# Besides one histogram and two neighbours, here are three more models without a network.
 #
 # **A histogram for each pixel** keeps one table for each place $i$:
 #

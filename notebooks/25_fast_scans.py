@@ -164,8 +164,7 @@ figures.show_table(
 )
 
 # %% [markdown]
-# Reading order is right for both. (The direction to the left needs each row backwards.) So one function serves all,
-# with different taps:
+# Reading order is right for both. So one function serves all, with different taps:
 #
 # | layer | taps (row, column) | cell | reads a row |
 # |:--|:--|:--|:--|
@@ -334,8 +333,8 @@ assert 7 < faster["diagonal_bilstm"] < 9
 #
 # ## Sampling with kept states
 #
-# {doc}`09_pixel_by_pixel` samples by one pass for each pixel, of which one pixel is used. The features of earlier pixels
-# cannot change any more, by the masks. So keep them: each layer computes *one* pixel, from the features and states that
+# {doc}`09_pixel_by_pixel` samples by one pass for each pixel, and uses one pixel of its output. Because of the masks,
+# the features of earlier pixels cannot change any more. So keep them: each layer computes *one* pixel, from the features and states that
 # it kept. The second direction of the Diagonal BiLSTM reaches a pixel one row late. It is computed for a whole row when
 # that row is complete.
 #
@@ -345,7 +344,7 @@ assert 7 < faster["diagonal_bilstm"] < 9
 # ```
 # ````
 #
-# How much does it save? Count the multiplications and additions of all matrix products and convolutions that are
+# How much does it save? Count the multiply-adds of all matrix products and convolutions that are
 # executed, for one image of 5 × 5 pixels, grey and in colour:
 
 
@@ -458,8 +457,8 @@ assert torch.equal(unskew(skew(maps)), maps)
 # ```{solution-start} ex-two-cores
 # :class: dropdown
 # ```
-# As soon as $(0, j)$ is done, one step after the first core. The first core may begin row 2 when it has finished row 0,
-# as $(1, 0)$ is done by then. Two rows take $n$ steps, so all of them take $n^2 / 2 + 1$ for even $n$.
+# As soon as $(0, j)$ is done, one step after the first core. The first core may begin row 2 when it has finished row 0.
+# By then only the last pixel of row 1 is missing, and it is done in the next step. Two rows take $n$ steps, so all of them take $n^2 / 2 + 1$ for even $n$.
 
 # %%
 n = 6
@@ -492,8 +491,8 @@ assert not respects(earlier, DIAGONAL_TAPS)
 # :class: dropdown
 # ```
 # One place maps $c$ to $f_j c + u_j$. Two such maps, one after the other, are a map of the same form: $f_j f_{j-1}\, c + f_j u_{j-1} + u_j$. Each step doubles the
-# number of places that a pair stands for. In an LSTM the gates $f_j$ and $u_j$ depend on $h_{j-1}$, and so on $c_{j-1}$. They are not
-# known beforehand.
+# number of places that a pair stands for. In an LSTM $f_j$ and $u_j$ depend on $h_{j-1}$, and so on $c_{j-1}$. They are
+# not known beforehand.
 
 
 # %%
