@@ -43,7 +43,7 @@ class GatedLayer(nn.Module):
     """A layer of both stacks (figure 2), whose features v and h are (N, width, H, W).
 
     v sees its own row and those above, h its own pixel and those to the left. No mask is needed,
-    since the padding stands above and on the left.
+    since nothing is padded below, nor on the right of h.
     """
 
     def __init__(self, width: int, reach: int) -> None:

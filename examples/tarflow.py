@@ -149,8 +149,9 @@ class TarFlow(ImageModel):
     """log P(x) >= E_u[log N(z; 0, I) + log|det dz/dy| + log|dy/dx~|] - D log levels, as for
     Real NVP, with x~ = (x + u) / levels, u ~ U[0, 1), and y = logit(0.05 + 0.9 x~).
 
-    The flow sees y less its mean over training images and noise, over its deviation, pixel by
-    pixel. This is ours: Real NVP has batch norm for it, Glow its first batch.
+    The flow sees (y - mean) / deviation, with the moments of each sub-pixel over the first 2,000
+    training images and noise. This is our choice: Real NVP has batch norm for it, Glow the moments
+    of its first batch.
     """
 
     likelihood = "bound"

@@ -76,7 +76,10 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TrainingConfig(Section):
-    """Optimisation. The defaults are Real NVP's, and where it is silent the official code's."""
+    """Optimisation. The defaults are Real NVP's, and where it is silent the official code's.
+
+    Averaged weights (`ema_decay`) and `precision` are ours.
+    """
 
     steps: int | None = Field(default=None, ge=1, le=10**18)
     minutes: float | None = Field(default=None, gt=0)  # of training steps, over all resumptions
@@ -303,7 +306,7 @@ def read_yaml(text: str) -> Any:
         return yaml.load(text, _Loader)
     except RecursionError as error:
         raise ValueError("its brackets are nested too deeply") from error
-    except (yaml.YAMLError, ValueError, AttributeError) as error:  # PyYAML raises all of them
+    except (yaml.YAMLError, ValueError, AttributeError, LookupError) as error:  # PyYAML's, all
         raise ValueError(" ".join(str(error).split())) from error
 
 
@@ -313,7 +316,9 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         raise NVPError(f"override {override!r} should look like training.minutes=5")
     *parents, last = path.split(".")
     for parent in parents:
-        tree = tree.setdefault(parent, {})
+        if tree.get(parent) is None:  # not there, or without keys
+            tree[parent] = {}
+        tree = tree[parent]
         if not isinstance(tree, dict):
             raise NVPError(f"override {override!r}: {parent} has no keys below it")
     try:

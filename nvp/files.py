@@ -27,8 +27,8 @@ def read(path: Path) -> bytes:
     """The content of a file. Raises `NVPError` where it cannot be read."""
     try:
         return path.read_bytes()
-    except OSError as error:
-        raise NVPError(f"cannot read {path}: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise NVPError(f"cannot read {path}: {getattr(error, 'strerror', error)}") from error
 
 
 def write(path: Path, content: bytes) -> None:
@@ -70,9 +70,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def replace_folder(folder: Path, target: Path) -> None:
-    """Rename `folder` to `target`, and remove what was there; where that fails, it stays there.
+    """Rename `folder` to `target`, and remove the folder that was there.
 
-    A kill between the two renames leaves it beside `target`, as `.NAME.old`.
+    If renaming fails, the old folder stays. A kill between the two renames leaves it beside
+    `target`, as `.NAME.old`.
     """
     old = target.with_name(f".{target.name}.old")
     try:

@@ -93,8 +93,9 @@ def score_images(
     """Bits/dim of each image, (N,) float64, in the mode that the model is in.
 
     float32 models are scored in full precision. The noise comes from one generator, so the same
-    seed and batch size give the same figures. `progress` is called with the number of images done.
-    Raises `NVPError` where there are no images, and for a model that gives more or fewer scores.
+    seed and batch size give the same scores. `progress` is called with the number of images done.
+    Raises `NVPError` for no images, for images that are not a tensor or `Labelled`, and for a model
+    that does not give one score an image.
     """
     check_count("the number of images", len(images))
     check_count("batch_size", batch_size)
@@ -120,7 +121,7 @@ def score_images(
 
 
 def batches(number: int, batch_size: int) -> Iterator[slice]:
-    """Slices that cover `number` images; a last one joins the others, as norms need two images.
+    """Slices that cover `number` images. A single last image joins the slice before, for norms.
 
     >>> list(batches(7, batch_size=3))
     [slice(0, 3, None), slice(3, 7, None)]
@@ -135,9 +136,10 @@ def batches(number: int, batch_size: int) -> Iterator[slice]:
 def evaluate(
     model: ImageModel, images: Examples, *, num_draws: int = 1, batch_size: int = 250, seed: int = 0
 ) -> Score:
-    """Score uint8 `images`, (N, C, H, W), in evaluation mode. Raises `NVPError` if not finite.
+    """Score uint8 `images`, (N, C, H, W), in evaluation mode, and restore the modes of the model.
 
-    A conditional model takes `nvp.model.labels.Labelled(images, labels)`.
+    A conditional model takes `nvp.model.labels.Labelled(images, labels)`. Raises `NVPError` where a
+    score is not finite.
     """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -169,8 +171,8 @@ def summarise(scores: Tensor, num_draws: int) -> Score:
 def reestimate_statistics(model: ImageModel, images: Examples, *, batch_size: int = 250) -> None:
     """Set every batch norm's running statistics to their mean over batches of training `images`.
 
-    The moving averages of training remember about ten batches, and of weights that have since
-    moved; a test figure computed with them can be off by anything from 0.01 bits/dim to thousands.
+    The moving averages of training cover about ten batches, under weights that have since moved. A
+    test score computed with them can be off by anything from 0.01 bits/dim to thousands.
     """
     check_count("the number of images", len(images))
     check_count("batch_size", batch_size)

@@ -218,6 +218,8 @@ def test_overrides(tmp_path: Path) -> None:
     assert (training.minutes, training.steps, training.learning_rate) == (5, None, 0.01)
     assert (config.data.flips, config.evaluation.num_draws, config.title) == (True, 3, "a=b")
     assert config.model.logit is LogitForm.PAPER
+    path.write_text(path.read_text().partition("training:")[0] + "training:\n")  # without keys
+    assert load_config(path, ["training.minutes=5"]).training.minutes == 5
 
 
 @pytest.mark.parametrize(
@@ -248,6 +250,8 @@ def test_bad_overrides_are_one_line(override: str, complaint: str, tmp_path: Pat
         (b"\xff\xfe\x00", "is not YAML"),
         (b"name: 2020-13-45", "is not YAML: month must be in 1..12"),
         (b"name: !!timestamp x", "is not YAML"),
+        (b"name: !!bool tiny", "is not YAML"),
+        (b"name: !!int ''", "is not YAML"),
         (b"training: {steps: 1}\ntraining: {}", "is not YAML: training is given twice"),
         (b"name: " + b"9" * 5000, "is not YAML"),
         (b"[" * 1000, "is not YAML: its brackets are nested too deeply"),

@@ -53,6 +53,8 @@ def test_equals_the_formula(channels: int, n: int, side: int) -> None:
     assert torch.allclose(mean.double(), moments[1], rtol=1e-5)
     assert torch.equal(same, x)
     beside = grad.roll(1, 2)  # the gradient of x on its way around
+    (alone,) = torch.autograd.grad(same, [x], beside, retain_graph=True)
+    assert torch.equal(alone, beside)
     for ours, theirs in (([out], [exact]), ([out, same], [exact, exact_x])):
         grads = [grad, beside][: len(ours)]
         found = torch.autograd.grad(ours, [x, beta], grads, retain_graph=True)

@@ -80,11 +80,12 @@ def test_verify_makes_the_samples_again(
     sheet[: len(sheet) // 8] = 255 - sheet[: len(sheet) // 8]  # the first of eight rows
     Image.fromarray(sheet).save(run.files.samples)
     assert states(verify.verify(data_root=tmp_path, root=own))["samples"] == "differs"
-    run.files.samples.write_bytes(b"no picture")
-    checks = list(verify.verify(data_root=tmp_path, root=own))
-    assert any("is damaged" in check.found for check in checks)
-    (differs,) = [what for what, state in states(checks).items() if state == "differs"]
-    assert differs == "samples"
+    content = run.files.samples.read_bytes()
+    for damaged in (b"no picture", content[:11] + b"\0" + content[12:]):
+        run.files.samples.write_bytes(damaged)
+        checks = list(verify.verify(data_root=tmp_path, root=own))
+        assert any("is damaged" in check.found for check in checks)
+        assert [what for what, state in states(checks).items() if state == "differs"] == ["samples"]
     run.files.samples.unlink()
     assert states(verify.verify(data_root=tmp_path, root=own))["samples"] == "not checked"
 

@@ -49,6 +49,8 @@ def test_a_damaged_file_is_one_line(text: str, tmp_path: Path) -> None:
     (tmp_path / "published.yaml").write_text(text)
     with refusal(r"is damaged: .*; restore it with git checkout"):
         read_published(tmp_path)
+    with refusal("^cannot read "):
+        read_published(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from nvp.flows.bijection import Bijection, Composition
 from nvp.model import ImageModel
 from nvp.model.protocol import check_temperature
 from nvp.testing import check_bijection, check_model
+from nvp.testing.counting import p_value
 
 
 class Histogram(ImageModel):
@@ -251,6 +252,12 @@ def test_a_leak_is_named(says_so: bool) -> None:
     model.autoregressive = says_so
     with pytest.raises(AssertionError, match="a logit depends on its own sub-pixel"):
         check_model(model, images_of(model))
+
+
+def test_what_has_no_probability_must_not_be_drawn() -> None:
+    p = torch.tensor([0.5, 0.5, 0.0])
+    assert p_value(torch.tensor([490.0, 510.0, 0.0]), p) > 0.1
+    assert p_value(torch.tensor([490.0, 509.0, 1.0]), p) == 0
 
 
 class Scaling(Bijection):

@@ -67,7 +67,9 @@ def build(notebooks: Path, target: Path, plain: bool = False) -> None:
             run(source, "sphinx-build", *strictly, "-b", "html", ".", pages)
         else:
             run(source, "jupyter-book", "build", *strictly, "--path-output", folder, ".")
-        shutil.rmtree(target, ignore_errors=True)
+        target = target.resolve()  # a link stays a link
+        if target.exists():
+            shutil.rmtree(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(pages, target)
 

@@ -1,8 +1,9 @@
 """Print the lock of the environment that runs this file: `make lock` keeps what it prints.
 
-Exact versions of everything that pip installed, with two exceptions: torch and torchvision
-stay the ranges of pyproject.toml, because which of their builds is right (CPU, a CUDA
-version, ROCm) depends on the machine, and so do the packages that only those builds bring.
+It has exact versions of what pip installed. Only torch and torchvision keep the ranges of
+pyproject.toml, because which of their builds is right (CPU, a CUDA version, ROCm) depends on
+the machine. Packages that only some of those builds bring are left out, as are nvp, pip,
+setuptools and wheel.
 """
 
 import argparse

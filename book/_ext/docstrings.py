@@ -43,10 +43,8 @@ class Namespace:
             return f":py:mod:`{name}`"
         where, _, last = name.rpartition(".")
         home = sys.modules.get(where or module)
-        for place in (home, vars(home).get(where) if home else None):
-            if found := self._defined(place, last):
-                return f":py:obj:`{name} <{found}>`"
-        return None
+        found = self._defined(home, last)
+        return f":py:obj:`{name} <{found}>`" if found else None
 
     def _defined(self, place: object, name: str) -> str | None:
         found = vars(place).get(name) if isinstance(place, ModuleType) else None

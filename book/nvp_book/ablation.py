@@ -63,7 +63,7 @@ class Ablation(Section):
 
 
 class VariantRun(Section):
-    """One run. Scores are bits/dim, one draw of the noise; `train` is the loss, penalty included.
+    """One run. Scores are bits/dim with one set of noise; `train` is the loss, penalty included.
 
     `train_halfway` and `train` are means over the last steps before half of the budget, and before
     its end; `standard_error` is that of `test` over its images; `seconds` are those of the steps.

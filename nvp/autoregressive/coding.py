@@ -62,9 +62,9 @@ def encode(model: ImageModel, images: Tensor) -> bytes:
 def decode(model: ImageModel, file: bytes, count: int) -> Tensor:
     """The `count` images, uint8 (count, C, H, W), of which `encode` made `file`.
 
-    It needs the same model and count. A file from another model is not always detected; it then
-    decodes to random samples. Raises `NVPError` for one that is detected, for a model that is no
-    `PixelRNN`, for less than one image, and without the package constriction.
+    It needs the same model and count. Another model or count, or a file that was cut short, is
+    seldom detected: the result is then random samples. Raises `NVPError` where it is detected, for
+    a model that is no `PixelRNN`, a count below 1, and without the package constriction.
     """
     streams = _streams()
     if len(file) % 4:

@@ -62,7 +62,7 @@ def _core(config: PixelRNNConfig) -> Core:
 
 
 def bias_maps(config: PixelRNNConfig) -> int:
-    """The number of feature maps of a layer's bias: that of its input-to-state convolution."""
+    """How many feature maps a layer's bias has: 4h a direction for an LSTM, h for a PixelCNN."""
     gates = {Kind.PIXELCNN: 1, Kind.ROW_LSTM: 4, Kind.DIAGONAL_BILSTM: 8}
     return gates[config.kind] * config.hidden
 

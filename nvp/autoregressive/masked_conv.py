@@ -25,10 +25,10 @@ def colour_groups(features: int, num_colours: int) -> Tensor:
 def conv_mask(
     mask: Mask, out_groups: Tensor, in_groups: Tensor, kernel_size: tuple[int, int]
 ) -> Tensor:
-    """1 where a weight may be used, else 0: (out, in, kH, kW) float32.
+    """1 where a weight may be used, else 0: (out, in, kH, kW), in the default floating-point type.
 
-    Rows above the centre and columns to its left see every colour. The centre itself sees the
-    colours that come before its own (A) or also its own (B); nothing later is seen.
+    Weights above the centre, or left of it in its row, connect all colours. Those at the centre
+    connect a colour to the ones before it (A), or also to itself (B). All later ones are 0.
     """
     height, width = kernel_size
     row, column = height // 2, width // 2

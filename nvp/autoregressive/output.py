@@ -122,7 +122,7 @@ class Mixture(Output):
         edges = torch.arange(self.levels + 1, device=means.device, dtype=means.dtype) / self.levels
         scaled = (edges - means.unsqueeze(-1)) / (math.sqrt(2) * log_scales.exp().unsqueeze(-1))
         lower, upper = scaled[..., :-1], scaled[..., 1:]
-        # A bin above the mean by its mirror image: erfc has digits near 0, and none near 2.
+        # A bin above the mean is replaced by its mirror image: erfc near 2 loses the digits.
         above = lower > 0
         lower, upper = torch.where(above, -upper, lower), torch.where(above, -lower, upper)
         share = (torch.erfc(-upper) - torch.erfc(-lower)) / 2
@@ -156,7 +156,7 @@ def _choose(probabilities: Tensor, generator: torch.Generator | None) -> Tensor:
     uniform = uniform_noise(probabilities[:, :1], probabilities.dtype, generator)
     reached = probabilities.cumsum(dim=-1)
     if reached[:, -1].isnan().any():  # which would draw black
-        raise NVPError("a probability is nan: look for weights or labels that are not finite")
+        raise NVPError("a probability is nan: look for weights that are not finite")
     # Rounding may leave the last sum below 1. A number above it takes the last index that has any
     # probability, which is the first to reach that sum.
     return ((reached <= uniform) & (reached < reached[:, -1:])).sum(dim=-1)

@@ -84,8 +84,8 @@ class PixelRNN(ImageModel):
     ) -> Tensor:
         """Draw sub-pixel after sub-pixel: uint8, (n, C, H, W), values 0..levels-1.
 
-        The logits are divided by `temperature`; of a mixture those of the components, and the
-        scales are multiplied by it. Raises `NVPError` if it is below a millionth, or n < 1.
+        `temperature` divides the logits; for a mixture it divides those of the components, and
+        multiplies the scales. Raises `NVPError` for a temperature below 1e-6, n < 1, or labels.
         """
         self.condition(labels, n)
         images = torch.zeros(n, *self.image_shape, dtype=torch.uint8, device=self.device)
@@ -103,8 +103,8 @@ class PixelRNN(ImageModel):
     ) -> Tensor:
         """Keep the first `visible_rows` rows of each image and draw the others (Figure 1).
 
-        uint8 (N, C, H, W) -> (N, num_samples, C, H, W). Raises `NVPError` for rows that the image
-        does not have.
+        uint8 (N, C, H, W) -> (N, num_samples, C, H, W). Raises `NVPError` for images that do
+        not fit, `visible_rows` outside 0..H, `num_samples` < 1, or a temperature below 1e-6.
         """
         self.check_images(images)
         height = self.image_shape[1]

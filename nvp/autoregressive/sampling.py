@@ -27,7 +27,7 @@ from nvp.model.autocast import in_full
 from nvp.model.protocol import check_temperature
 
 IMAGES_A_THREAD = 256
-# Smaller values may overflow the logits and draw black; at this one the largest logit always wins.
+# At this one the largest logit practically always wins. Far smaller ones make the logits infinite.
 LEAST_TEMPERATURE = 1e-6
 
 
@@ -51,9 +51,10 @@ def fill(
     generator: torch.Generator | None = None,
     temperature: float = 1.0,
 ) -> Tensor:
-    """Draw all rows of uint8 `images`, (N, C, H, W), from `first_row` on; the others are kept.
+    """A copy of uint8 `images`, (N, C, H, W), with all rows from `first_row` on drawn anew.
 
-    `biases` holds a map for each layer, which is added to its input-to-state map (section 3.6).
+    `biases` holds a map (N, `bias_maps(config)`, H, W) for each layer, which its core adds (section
+    3.6). Raises `NVPError` for a temperature below `LEAST_TEMPERATURE`.
     """
     check_temperature(temperature, LEAST_TEMPERATURE)
     device, images = images.device, images.to(network.first.weight.device, copy=True)
@@ -125,7 +126,7 @@ class _Pixels:
         return x if total is None else x + total
 
     def put(self, pixel: Tensor, row: int, column: int) -> None:
-        """Enter the finished pixel, (N, C). Mask A keeps its last colour from its own features."""
+        """Enter the finished pixel, (N, C): by mask A its last colour changes no feature of it."""
         self.first.put(self.network.centred(pixel), row, column)
 
     def end_row(self, row: int) -> None:

@@ -402,7 +402,7 @@ Geometry geometry_of(const at::Tensor& map, const at::Tensor& weight, int64_t ke
 // Whether the scan can take bfloat16: it needs a unit for matrices of them.
 bool tiles() { return at::native::cpublas::could_pack(at::kBFloat16); }
 
-// Calls body(task) for every block and direction, over the threads.
+// Calls body(task, block, direction) for every block and direction, over the threads.
 template <typename Body>
 void for_tasks(const Geometry& g, bool tiles, const Body& body) {
   at::parallel_for(0, g.blocks() * g.directions, 1, [&](int64_t begin, int64_t end) {

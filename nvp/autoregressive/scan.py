@@ -36,9 +36,8 @@ def scan(plain: Scan, gates: Tensor, weight: Tensor, initial: Tensor, kernel: in
 
 
 def compiled(gates: Tensor) -> bool:
-    """Whether the scan of these gates can run compiled, which it does on a CPU.
-
-    They are float32 or float64, or bfloat16 where the processor has a unit for its matrices.
+    """Whether the scan of these gates can run compiled: on a CPU, in float32 or float64, or in
+    bfloat16 where the processor has a unit for such matrices. Loads the library on first use.
     """
     known = gates.dtype in (torch.float32, torch.float64, torch.bfloat16)
     if not (known and gates.device.type == "cpu" and native.compiled(SOURCE, "the LSTM scan")):
@@ -47,7 +46,7 @@ def compiled(gates: Tensor) -> bool:
 
 
 def raster_lstm(gates: Tensor, weight: Tensor, initial: Tensor, kernel: int) -> Tensor:
-    """The map of hidden states of eq 3, (N, H, W, h), both directions summed.
+    """The map of hidden states of eq 3, (N, H, W, h), both directions summed; needs `compiled`.
 
     `gates` is the input-to-state map, (N, H, W, directions, 4, h), in the order o, f, i, g;
     `weight` (directions, taps, h, 4h) maps the states of the neighbours to it; `initial`

@@ -87,6 +87,7 @@ class Diffusion(ImageModel):
         They are t_i = (u + i / N) mod 1 with one uniform u, which makes the mean less noisy
         (appendix I.1).
         """
+        self.check_precision()
         images = self.check_images(images)
         self.condition(labels, len(images))
         t = (self._uniform(1, generator) + places(images)) % 1
@@ -123,7 +124,7 @@ class Diffusion(ImageModel):
     ) -> Tensor:
         """From z_1 ~ N(0, I) by `steps` draws of p(z_s | z_t), s < t (section 3.3), to z_0.
 
-        uint8, (n, C, H, W): the levels nearest to z_0. `temperature` scales all noise.
+        uint8, (n, C, H, W): the levels nearest to z_0 / alpha_0. `temperature` scales all noise.
         """
         self.condition(labels, n)
         check_temperature(temperature)
@@ -172,7 +173,7 @@ def _end_losses(levels: int, gamma_0: float, gamma_1: float) -> Tensor:
     gamma = torch.tensor([gamma_0, gamma_1], **kind)
     alpha, sigma = _alpha_sigma(gamma)
     prior = 0.5 * ((alpha[1] * x).square() + sigma[1].square() - 1) - sigma[1].log()
-    e = torch.linspace(-8, 8, 65, **kind)  # the trapezium rule errs by 1e-5 or less
+    e = torch.linspace(-8, 8, 65, **kind)  # the trapezium rule errs by 1e-7 or less
     weight = torch.softmax(-0.5 * e.square(), 0)
     far = (x[:, None] - x) / (sigma[0] / alpha[0])
     logits = -0.5 * far.square()[..., None] - far[..., None] * e
@@ -206,8 +207,8 @@ class Denoiser(nn.Module):
 
     Every 2x2 pixels are the channels of one place; `blocks` at H/2, twice as many in the middle at
     H/4 and twice as wide, `blocks` at H/2 again. The paper gives its network sines of z, to show it
-    the fine detail (section 3.4). Ours sees the noise itself, supposing that a sub-pixel had the
-    level nearest to z, or black, or white.
+    the fine detail (section 3.4). Ours sees the noise that z
+    would hold if a sub-pixel had the level nearest to z / alpha, or were black, or white.
     """
 
     def __init__(self, config: DiffusionConfig) -> None:
@@ -229,8 +230,8 @@ class Denoiser(nn.Module):
     def forward(self, z: Tensor, gamma: Tensor) -> Tensor:
         """The noise that z holds, (N, C, H, W) as z; gamma is (N,).
 
-        The U-Net corrects a first guess, the noise if x were alpha^2 times the nearest level: x is
-        the level itself where there is nearly no noise, and 0 where there is nearly nothing else.
+        The U-Net corrects a first guess: the noise if x were alpha^2 times the nearest level. This
+        is the level itself where z has almost no noise, and 0 where z is almost only noise.
         """
         alpha, sigma = _alpha_sigma(gamma[:, None, None, None])
         level = to_levels(z / alpha, self.levels).round().clamp(0, self.levels - 1)

@@ -130,6 +130,7 @@ class Gaussian(ImageModel):
 
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """z = L^-1 (y - m), (N, C, H, W): as white as the images are Gaussian. uint8 in."""
+        self.check_precision()
         y, _ = self._dequantise(self.check_images(images), generator)
         z = torch.linalg.solve_triangular(self._factor(), (y - self.mean).T, upper=False).T
         return z.unflatten(1, self.image_shape)

@@ -85,8 +85,8 @@ Stack: TypeAlias = np.ndarray | Rows  # (N, H, W, C)
 class StoredImages:
     """Images on disk that a loop uses as it would a tensor, (N, C, H, W) uint8.
 
-    A slice is a view; an index by a tensor, and `to`, read images into memory. With `crop` each is
-    cut to a square of that side: here at its centre, by `at_random` anywhere.
+    A slice is a view; an index by a tensor, and `to`, read images into memory. With `crop` each
+    is cut to a square of that side: at its centre, or by `at_random` at a random place.
     """
 
     def __init__(

@@ -9,9 +9,9 @@ What is read, under the data root (`nvp.paths.data_root`):
     NAME/                          a folder of .npy files, imported or of your own
 
 A folder of .npy files holds `train_images.npy` and `test_images.npy`, uint8, (N, H, W, C) with
-one or three channels, and optionally `validation_images.npy`; labels, classes as integers, (N,),
-or attributes as floats, (N, K), are `train_labels.npy` and so on, optional too. `nvp data import`
-writes such folders. The embedded set is always read from the repository itself. Pixels of binary
+one or three channels. Optional are `validation_images.npy`, and `train_labels.npy` and so on:
+classes as integers, (N,), or attributes as floats, (N, K). `nvp data import` writes such
+folders. The embedded set is always read from the repository itself. Pixels of binary
 images are 0 and 1.
 """
 

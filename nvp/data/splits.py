@@ -41,9 +41,9 @@ class TrainingData:
     validation: Examples
 
     def check(self, checksum: str, labels_checksum: str | None, trained: Path) -> None:
-        """Raise `NVPError` unless they are those of these checksums, which `trained` learned from.
+        """Raise `NVPError` unless images and labels have these checksums, noted by `trained`.
 
-        A run that noted no checksum of labels takes any.
+        A run that noted no checksum of labels (None) takes any labels.
         """
         labels_differ = labels_checksum not in (None, self.labels_checksum)
         if self.checksum != checksum or labels_differ:

@@ -21,10 +21,9 @@ if TYPE_CHECKING:
 class RealNVPConfig(ModelConfig, family="realnvp"):
     """Every choice that makes one Real NVP. `paper` and `official` are the two faithful presets.
 
-    The key `preset` of a file names one of them; other keys change its fields. From `affine_order`
-    to `sample_batch_statistics` are those in which paper and official code disagree, or in which
-    the paper is silent. The book's appendix "Paper against official code" measures the effect of
-    most.
+    The key `preset` of a file names one of them; other keys change its fields. In the fields from
+    `affine_order` to `sample_batch_statistics` paper and official code disagree, or the paper is
+    silent. The book's appendix "Paper against official code" measures the effect of most.
     """
 
     levels: Literal[256] = 256
@@ -76,8 +75,8 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
         one is infinite at white (`logit="paper"` gives it); and the norm takes the moments of each
         batch, where appendix E has running averages for CIFAR-10 (`norm_running_average`). Scales,
         blocks and maps follow the height: 64 and 32 have the paper's (32 those of CIFAR-10;
-        configs/imagenet32.yaml has others). For any other the paper gives none. It then has 2
-        scales, 2 blocks and 32 maps, which are few for large images.
+        configs/imagenet32.yaml has others). For any other height the paper gives none, and there
+        are 2 scales, 2 blocks and 32 maps, which are few for large images.
         """
         return cls.model_validate({"preset": "paper", "image_shape": image_shape, **fields})
 
@@ -129,9 +128,9 @@ Preset = Literal["paper", "official"]
 def preset_fields(preset: Preset, image_shape: tuple[int, int, int]) -> dict[str, Any]:
     """The fields that a preset sets; the others keep their defaults.
 
-    For the heights 32 and 64 blocks, maps and scales are those of section 4.1. For 64x64 it names
+    For the heights 32 and 64 blocks, maps and scales are those of section 4.1. For 64x64 that names
     no maps, and we read those of ImageNet 32x32 as meant for both. For any other height all are
-    ours, since it has no such data set.
+    ours, since the paper has no such data set. For 64x64 `official` has 4 blocks.
     """
     paper: dict[str, Any] = {"num_scales": 2, "num_blocks": 2, "width": 32}
     if image_shape[1] == 64:

@@ -1,4 +1,4 @@
-"""A convolution whose output oneDNN adds to a sum where it makes it."""
+"""A convolution and an addition as one operation of oneDNN: total + conv(x)."""
 
 from __future__ import annotations
 

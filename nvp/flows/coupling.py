@@ -30,9 +30,10 @@ class AffineOrder(StrEnum):
 class AffineCoupling(Bijection):
     """z = b x + (1 - b) (x exp(s(b x)) + t(b x)), log|det| = sum of (1 - b) s  (eqs 4 to 9).
 
-    `net` maps the kept part to 2 C maps, t first, then the pre-activation of s. s is bounded: a
-    learned scale times tanh (section 4.1). x and its image are (N, C, H, W). A condition y is
-    passed to `net` with b x: s and t may depend on it in any way (appendix F).
+    x and z are (N, C, H, W). `net` maps the kept part to t and the pre-activation of s, in this
+    order: 2 C maps under a checkerboard, C under a channel-wise mask. s is bounded: a learned scale
+    times tanh (section 4.1). A condition y is passed to `net` with b x: s and t may depend on it in
+    any way (appendix F).
     """
 
     roles: ClassVar = {"scale": Role.TANH_SCALE}

@@ -28,7 +28,7 @@ def norm_relu(x: Tensor, beta: Tensor, epsilon: float) -> tuple[Tensor, Tensor, 
     """max(0, (x - mean) / sqrt(variance + epsilon) + beta), x, the mean, and the variance (biased).
 
     x is (N, C, H, W) in bfloat16, the moments are (C,) in float32 and pass no gradient on. The
-    gradient of the x that is returned is added where that of the norm is made.
+    norm's backward pass also adds the gradient of the x that is returned.
     """
     return _NormReLU.apply(x, beta, epsilon)
 
@@ -49,6 +49,8 @@ class _NormReLU(torch.autograd.Function):
     def backward(
         ctx: Any, grad: Tensor, beside: Tensor | None, *_: Tensor
     ) -> tuple[Tensor, Tensor, None]:
+        if grad is None:  # only x went on
+            return beside, None, None
         grads = [
             each if each is None else each.contiguous(memory_format=torch.channels_last)
             for each in (grad, beside)

@@ -145,7 +145,10 @@ class MultiScaleFlow(Bijection):
         return h, log_det
 
     def split(self, z: Tensor) -> list[Tensor]:
-        """z in image layout -> [z^1, ..., z^L] of eq 16; z^k is (N, 2^k C, H/2^k, W/2^k), k < L."""
+        """z in image layout -> [z^1, ..., z^L] of eq 16.
+
+        z^k is (N, 2^k C, H/2^k, W/2^k) for k < L, and z^L has the shape of z^(L-1).
+        """
         latents = []
         for _ in range(len(self.scales) - 1):
             z, factored_out = squeeze(z, self.order).chunk(2, dim=1)
@@ -167,9 +170,9 @@ class RealNVP(ImageModel):
     x~ = (x + u) / 256, u ~ U[0, 1), and y = logit(alpha + (1 - 2 alpha) x~), or the paper's form
     of it: eq 3 with every constant of section 4.1 counted.
 
-    With `config.num_classes` = K the model is conditional (appendix F): every method wants
-    `labels`. To encode with one label and decode with another changes the property of the image
-    that the label names.
+    With `config.num_classes` = K the model is conditional (appendix F): it needs `labels` to score,
+    sample, encode and decode. Encoding with one label and decoding with another changes the
+    property of the image that the label names.
 
     >>> model = RealNVP(RealNVPConfig.paper((1, 28, 28), num_scales=2, num_blocks=2, width=32))
     >>> nats = model.eval().log_prob(torch.zeros(4, 1, 28, 28, dtype=torch.uint8))

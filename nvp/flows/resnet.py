@@ -121,7 +121,7 @@ class ShiftedBatchNorm(nn.Module):
         return self.branch(x)[0]
 
     def branch(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """`rectified(x)`, and x for a way around: the operator adds the gradients of both."""
+        """`rectified(x)`, and x for the shortcut: the operator adds the gradients of both."""
         if not (self.training and is_whole_batch(x) and compiled(x, self.beta)):
             return F.relu_(self(x)), x
         out, x, mean, variance = norm_relu(x, self.beta, BATCH_NORM_EPSILON)

@@ -43,8 +43,8 @@ from nvp.runs.tensors import save_tensors, save_weights
 from nvp.training.distributed import is_first, together
 
 MAX_BYTES = 12_000_000  # of one run's weights: what a repository bears for its largest run
-# By data set, the scores below which a model is presumed to see what it predicts, until it is shown
-# not to: bits/dim, or nats for two levels. No autoregressive model is known to reach them.
+# By data set, scores that no published autoregressive model is known to beat: bits/dim, or nats for
+# two levels. A model below them is presumed to see what it predicts, until it is shown not to.
 FLOORS = {"cifar10": 2.8, "binarized-mnist": 78.0}
 
 
@@ -64,15 +64,15 @@ def record(
     """Score the run in `folder` on its full test set, and write it to `root`/runs/NAME.
 
     The first `first` test images are also scored with `num_draws` sets of noise, and with the
-    statistics of each batch. Weights are kept in half precision if the test figure is the same
+    statistics of each batch. Weights are kept in half precision if the test score is the same
     within `tolerance`, else in float32. By default those over 12 MB are left out, and a line says
-    so. `nvp.ledger.pictures` lie beside them. A model without likelihood is not scored: the images
-    that it samples from fixed noise are described instead. Of several processes each scores a part
-    of the images, and the first writes.
+    so. `nvp.ledger.pictures` adds pictures. A model without likelihood is not scored: the images
+    that it samples from fixed noise are described instead. With several processes each scores a
+    part of the images, and the first writes.
 
     Raises `NVPError`, writing nothing, for weights over 12 MB if `keep_weights` is True, a score
-    below `FLOORS`, a damaged log, or a name that is not a valid folder. So does a name that is
-    taken, unless `replace` is given and an entry is there.
+    that `check_floor` refuses, a damaged log, a name that cannot be a folder's, and a name that is
+    taken, unless `replace` is given and the name is that of an entry.
     """
     commit = code_commit()  # of the code that scores: a commit may be made meanwhile
     files = RunFolder(Path(folder))

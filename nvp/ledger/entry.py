@@ -31,7 +31,7 @@ from nvp.runs.provenance import Leg
 class RecordedData(Section):
     """The images of a run. Checksums are `nvp.data.sets.fingerprint`.
 
-    That of the training images is of the first `data.limit`.
+    With `data.limit`, only so many training images are counted, and covered by their checksums.
     """
 
     name: str
@@ -55,7 +55,8 @@ class RecordedScores(Section):
     """Bits/dim in float32 arithmetic, with statistics re-estimated on training images.
 
     `test` is the full test set under the weights that are kept, with one set of noise for each
-    image. Unless it says otherwise the rest has one set too, and evaluation-mode statistics.
+    image. The others have one set too, and evaluation-mode statistics, unless a comment says
+    otherwise.
     """
 
     test: Score
@@ -112,7 +113,7 @@ class Record(Section):
 
     @property
     def epochs(self) -> float:
-        """How often it saw each of them."""
+        """How often it saw each of the images that it learned from, on average."""
         return self.images / self.trained_on
 
     @property
@@ -179,7 +180,7 @@ class Run:
 
     @cached_property
     def fresh_model(self) -> ImageModel:
-        """A model of the same configuration with random weights, for what it says of its kind."""
+        """A model of the same configuration with random weights, to ask for its kind."""
         with torch.random.fork_rng(devices=[]):
             return self.config.build_model()
 
@@ -248,9 +249,10 @@ def runs(root: str | Path | None = None) -> dict[str, Run]:
 
 
 def record_text(record: Record) -> str:
-    """The record as it is written; figures keep six digits after the point, more is noise.
+    """The record as it is written, as JSON.
 
-    Those below a thousandth, such as a rate of 1.25e-05, keep six digits of their own.
+    Numbers keep six decimals, since more are noise; those below a thousandth, such as a rate of
+    1.25e-05, keep six significant digits.
     """
 
     def shorter(value: object) -> object:

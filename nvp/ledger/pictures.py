@@ -56,12 +56,15 @@ def complete(model: PixelRNN, images: Tensor) -> Tensor:
 
 
 def differing(path: Path, model: ImageModel) -> float:
-    """The share of pixels of the samples at `path` that are others when they are made again."""
+    """The share of the picture at `path`, in 0..1, that differs when its samples are made again.
+
+    Values of pixels count, one for each colour, that differ by more than 1 of 255.
+    """
     from PIL import Image  # only the extra `cli` brings it
 
     try:
         stored = np.asarray(Image.open(path)).astype(int)
-    except OSError as error:
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all of them
         raise NVPError(f"{path} is damaged ({error}): restore it with git checkout") from error
     drawn = greys(draw_samples(model, NUMBER), model.levels)
     # A sheet that was too large has fewer columns, and one of a single image no border.

@@ -20,14 +20,14 @@ from nvp.ledger.scoring import describe_draw, in_float64, score, score_probe, to
 from nvp.likelihood import Score, summarise
 from nvp.runs.load import TrainedRun, load_run
 
-# Both are scored in float64 from the same noise; what is left is rounding in the record.
-PROBE_TOLERANCE = 1e-4
+# Both are computed in float64 from the same noise, so only rounding is left.
+PROBE_TOLERANCE = 1e-4  # bits/dim
 DRAW_TOLERANCE = 1e-3  # levels: rounding may change a few sampled levels by one
 
 
 @dataclass(frozen=True)
 class Check:
-    """One figure of one run: what the ledger says, what came back, and whether they agree."""
+    """One check of a run: what the ledger says, what was found, and whether they agree."""
 
     run: str
     what: str
@@ -44,13 +44,13 @@ def verify(
     device: str = "auto",
     root: Path | None = None,
 ) -> Iterator[Check]:
-    """Check the weights of each run of the ledger, or of those named, and its probe images' score.
+    """Check each recorded run, or those named: its weights' SHA-256, and its score on probe images.
 
-    The checks of a run are yielded as soon as they are made. Unless `quick`, check its samples, and
-    its score on the full test set where that is under the data root. A model without likelihood has
-    no scores: its draws from fixed noise are compared. A run whose record or weights cannot be read
-    counts as differing, and the others still run. Raises `NVPError` for a name that the ledger does
-    not have.
+    Unless `quick`, also check its samples, and its score on the full test set where that is under
+    the data root. A model without likelihood has no scores: its samples from fixed noise are
+    described and compared. Each check is yielded as soon as it is made. A run whose record or
+    weights cannot be read counts as differing, and the others are still checked. Raises `NVPError`
+    for a name that the ledger does not have, and for a device that is not here.
     """
     recorded = entry_folders(root)
     if unknown := sorted(set(names) - {folder.name for folder in recorded}):

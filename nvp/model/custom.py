@@ -40,7 +40,9 @@ def import_family(path: str) -> type[Family]:
         for part in name.split("."):
             found = getattr(found, part, None)
     except (Exception, SystemExit) as error:  # whatever a module of others may do
-        reason = str(error) if isinstance(error, Exception) else "it ends the program"
+        reason = "it ends the program"
+        if isinstance(error, Exception):
+            reason = " ".join(str(error).split())
         raise ValueError(
             f"family names {module}, which cannot be imported ({reason}): mend it, or put the "
             f"folder of {module.partition('.')[0]} on PYTHONPATH, or install it"

@@ -42,7 +42,7 @@ class ImageModel(nn.Module, ABC):
     num_classes: int = 0  # number of classes or attributes K; 0: unconditional
     likelihood: Likelihood = "bound"  # kind of `log_prob`; "none": it raises `NVPError`
     autoregressive: bool = False  # True: each sub-pixel is predicted from those before it
-    averages_noise: bool = False  # True: a set of noise estimates the bound, and no probability
+    averages_noise: bool = False  # True: a set of noise estimates the bound, not a probability
     fitted_in_closed_form: bool = False  # True: `initialise` finds the optimal weights
 
     @abstractmethod
@@ -64,7 +64,11 @@ class ImageModel(nn.Module, ABC):
         temperature: float = 1.0,
         labels: Tensor | None = None,
     ) -> Tensor:
-        """Draw `n` images: uint8, (n, C, H, W)."""
+        """Draw `n` images: uint8, (n, C, H, W).
+
+        `temperature` 1 samples the model; a lower one gives less varied images. Raises `NVPError`
+        for n < 1, for a temperature that is not finite, and for labels that do not fit.
+        """
 
     def log_prob(
         self,
@@ -188,7 +192,7 @@ def log_mean_exp(log_probs: Iterable[Tensor]) -> Tensor:
 
 
 def use_channels_last(model: ImageModel) -> None:
-    """Lay out every tensor of rank 4, as kernels are, as CPUs and tensor cores prefer; in place.
+    """Lay out every tensor of rank 4, such as a kernel, channels last: the faster layout. In place.
 
     `Module.to` would do so too, but it fails for a model that has a tensor of rank five.
     """
@@ -232,8 +236,10 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
 
 
 def of_whole_batch(moment: Tensor) -> Tensor:
-    """A mean over the images of a batch as it is, or where several processes share the batch, over
-    the images of all of them (`nvp.training.distributed`).
+    """`moment`, a mean over the images of a batch, as it is.
+
+    Where several processes share the batch: the mean over the images of all of them
+    (`nvp.training.distributed`).
     """
     if has_torch_function_unary(moment):
         return handle_torch_function(of_whole_batch, (moment,), moment)

@@ -17,8 +17,8 @@ from nvp.model.custom import is_path
 from nvp.runs.folder import RunFolder
 from nvp.runs.tensors import load_tensors, part
 
-# Settings that a resumed run may change: its length, how often it logs and saves, and those that
-# are lowered after a divergence, which its legs then note.
+# Settings that a resumed run may change: its length, how often it logs, saves and validates, and
+# those that are lowered after a divergence. Its legs note changes of the latter.
 AFTER_DIVERGENCE = ("learning_rate", "relative_step", "clip_norm")
 CHANGEABLE = (
     *("steps", "minutes", "log_every", "checkpoint_minutes", "validate_minutes"),
@@ -91,7 +91,11 @@ def read_checkpoint(path: Path, config: RunConfig) -> Checkpoint:
 
 
 def trained_config(path: Path, tree: dict[str, Any], config: RunConfig) -> RunConfig:
-    """The configuration in the header of `path`, whose model must be of the family of `config`."""
+    """The configuration `tree` in the header of `path`.
+
+    Raises `NVPError` where it is damaged, and for a family `module:Class` other than that of
+    `config`: to parse it would run that code.
+    """
     model = tree.get("model")
     family = model.get("family") if isinstance(model, dict) else None
     if is_path(family) and family != config.model.family:  # to parse it would run that code

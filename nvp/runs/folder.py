@@ -81,7 +81,10 @@ def default_folder(name: str) -> Path:
 
 
 def find_run(folder: Path) -> Path:
-    """`folder` itself, or the recorded run of that name."""
+    """`folder` itself, or the recorded run of that name. Raises `NVPError` where neither is there.
+
+    A folder with neither configuration nor checkpoint gives way to a recorded run.
+    """
     here, recorded = RunFolder(folder), RunFolder(results_root() / "runs" / folder)
     if recorded.config.is_file() and not (here.config.is_file() or here.checkpoint.is_file()):
         return recorded.path

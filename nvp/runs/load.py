@@ -156,13 +156,14 @@ def _is_held(family: str) -> bool:
         return True
     if found is None:
         return True
-    place = Path(found.origin or next(iter(found.submodule_search_locations or "/")))
+    place = Path(found.origin or next(iter(found.submodule_search_locations or "/"))).resolve()
     root = repository_root()
     if not (root / "pyproject.toml").is_file() or not place.is_relative_to(root):
         return False
     # Run folders and data sets lie in a checkout, too, and may come from others.
     inside = place.relative_to(root).parts
-    return inside[0] not in ("build", "data", "results") and "site-packages" not in inside
+    others = {"build", "data", "results"}
+    return inside != () and inside[0] not in others and "site-packages" not in inside
 
 
 def finished_model(

@@ -21,9 +21,9 @@ from nvp.runs.folder import RunFolder
 
 
 class Leg(BaseModel):
-    """A stretch of training on one machine with the same settings, and when it began.
+    """A stretch of training on one machine, by the same code and settings, and when it began.
 
-    A run that was moved to another machine, or whose settings changed, has several.
+    A run has several if its machine, code, versions or settings changed.
     """
 
     # "constants" writes infinity, which a clip_norm may be, as it can be read again.
@@ -120,8 +120,9 @@ def read_legs(folder: RunFolder) -> list[Leg]:
 def code_commit() -> str | None:
     """The commit of this checkout, "+" appended where `nvp/` or `examples/` differ from it.
 
-    Without git it is the variable NVP_COMMIT: a copy on a rented machine has no history. It is so,
-    too, where `repository_root()` does not hold this package: its commits are of other code.
+    Without git, as on a rented machine with a copy of the code, it is the variable NVP_COMMIT, else
+    None. So it is where `repository_root()` does not hold this package: its commits are of other
+    code.
     """
     root = repository_root()
     if (root / "nvp").is_dir() and Path(__file__).resolve().is_relative_to(root.resolve()):

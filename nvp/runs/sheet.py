@@ -32,11 +32,11 @@ def write_samples(
     seed: int = 0,
     label: int | None = None,
 ) -> None:
-    """Write a square sheet of samples as a PNG, the highest level white.
+    """Write a sheet of samples as a PNG, as square as can be, the highest level white.
 
-    A conditional model samples the class `label`; without one it samples all classes in turn, a
-    column for each. Raises `NVPError` as `check_path` does, and for a `label` that the model does
-    not take.
+    A conditional model samples the class `label`; without one it samples all classes in turn, on a
+    sheet with a column for each. Raises `NVPError` as `check_path` and `draw` do, and for a `label`
+    that the model does not take.
     """
     check_path(path)
     check_count("number", number)
@@ -68,14 +68,17 @@ def draw(
     seed: int = 0,
     labels: Tensor | None = None,
 ) -> Tensor:
-    """Samples from the noise of `seed`, (number, C, H, W) uint8 on the CPU, some at a time."""
+    """Samples from the noise of `seed`, (number, C, H, W) uint8 on the CPU, drawn in batches.
+
+    Raises `NVPError` for a weight that is not finite, and for samples of another type or shape.
+    """
     check_count("number", number)
     if not all(p.isfinite().all() for p in model.parameters()):
         raise NVPError("a weight of the model is not finite, so it has no samples: train it again")
     generator = torch.Generator().manual_seed(seed)
     drawn: list[Tensor] = []
     with counting("samples", number) as progress:
-        # Batches of one size.
+        # Batches of nearly one size, at most SHEET_BATCH.
         for batch in torch.arange(number).tensor_split(math.ceil(number / SHEET_BATCH)):
             given = {} if labels is None else {"labels": labels[batch]}
             images = model.sample(len(batch), generator=generator, temperature=temperature, **given)
@@ -91,7 +94,7 @@ def draw(
 
 
 def greys(images: Tensor, levels: int) -> Tensor:
-    """Images of values below `levels` as they are shown, uint8 of their shape: the top is 255."""
+    """Images with values 0..levels-1, scaled to 0..255 to be shown: uint8, the same shape."""
     return (images.int() * 255 // (levels - 1)).byte()
 
 

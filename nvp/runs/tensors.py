@@ -64,9 +64,9 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _crc32(tensors: dict[str, Tensor], header: str, named: bool = True) -> str:
-    """A checksum of the header and of every tensor, of its name too unless not `named`.
+    """A checksum of the header and every tensor; if `named`, also of its name, type and shape.
 
-    The format itself has none.
+    Files of safetensors have none themselves.
     """
     crc = zlib.crc32(header.encode())
     for name in sorted(tensors):

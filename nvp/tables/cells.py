@@ -58,14 +58,14 @@ def text(words: str) -> str:
 
 
 def code(words: str) -> str:
-    """The same as code."""
+    """Words of a user as code in Markdown, in one line; a backtick becomes an apostrophe."""
     return f"`{' '.join(words.replace('`', chr(39)).split())}`".replace("|", "\\|")
 
 
 def unbroken(cell: str) -> str:
     """A cell with a minus for a hyphen, no sign before zero, and no breaks within a figure."""
     text = re.sub(r"^-(?=\d)", "−", cell)
-    text = re.sub(r"^−(?=0(\.0*)?$)", "", text)
+    text = re.sub(r"^−(?=0(\.0*)?(?![\d.]))", "", text)
     text = re.sub(r"(?<=\w) ([±×=]) (?=\d)", "\u00a0\\1\u00a0", text)
     gap = r"(?<=^[<≈±]) (?=\d)|(?<=\d) (?=†|%|nats|M\b)|(?<=nats) (?=†)"
     return re.sub(gap, "\u00a0", text)
@@ -132,7 +132,9 @@ def length(run: Run) -> str:
     entry = run.record
     if run.fresh_model.fitted_in_closed_form:
         return "fitted in closed form"
-    took = f"{minutes(run)} minutes" if entry.minutes >= 1 else "seconds"
+    took = (
+        f"{minutes(run)} minute{'s' * (minutes(run) != '1')}" if entry.minutes >= 1 else "seconds"
+    )
     return f"{entry.steps:,} step{'s' * (entry.steps > 1)}, {entry.epochs:.3g} epochs, {took}"
 
 

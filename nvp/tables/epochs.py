@@ -45,7 +45,7 @@ def by_epochs(facts: Published, ledger: dict[str, Run], _roles: bool) -> Table:
 
 
 def _nearest(curve: Curve, epochs: int) -> str:
-    """The published figure after so many epochs, or after a tenth more or less."""
+    """The published figure nearest to so many epochs, a dash if none is within a tenth of them."""
     nearest = min(curve.points, key=lambda epoch: abs(epoch - epochs))
     if abs(nearest - epochs) > epochs / 10:
         return "–"

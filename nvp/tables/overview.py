@@ -71,7 +71,10 @@ def full_ledger(_facts: Published, ledger: dict[str, Run], roles: bool) -> Table
 
 
 def glance(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
-    """Recorded runs that have a published figure of their kind, or that the list names anyway."""
+    """The rows `glance` of published.yaml that were run, each beside its published figure, if any.
+
+    The caption says which were scored on fewer test images than the published set has.
+    """
     rows: list[tuple[str, ...]] = []
     fewer = {}
     for row in facts.tables["glance"]:

@@ -70,7 +70,7 @@ class Figure(Section):
 
     @property
     def cell_with_unit(self) -> str:
-        """The same with its unit where that is nats."""
+        """`cell`, with its unit where that is nats."""
         return f"{self._sign}{self._written(' nats' if self.nats is not None else '')}"
 
     @property
@@ -135,10 +135,14 @@ def _parsed(text: str) -> Published:
 
 
 def read_published(root: str | Path | None = None) -> Published:
-    """The published figures; `root` is `results/` by default."""
+    """The published figures; `root` is `results/` by default.
+
+    Raises `NVPError` where the file is missing or damaged.
+    """
     path = Path(root or results_root()) / "published.yaml"
+    content = read(path)
     try:
-        return _parsed(read(path).decode())
+        return _parsed(content.decode())
     except ValueError as error:  # a `ValidationError` is one
         reason = " ".join(str(error).split())
         if isinstance(error, ValidationError):

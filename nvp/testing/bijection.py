@@ -18,11 +18,12 @@ def check_bijection(
 ) -> None:
     """Check `f` at the points `x`, (N, ...), in float64 and evaluation mode.
 
-    The inverse must undo f, the log-determinant, (N,), must be that of the autograd Jacobian, each
-    point must be mapped by itself, the same each time, and every parameter must have a gradient
-    (unless not asked for: some matter at other points only). Those of z and the log-determinant
-    are compared with differences. Weights and statistics of batch norms are moved away from their
-    first values, which hide mistakes. `y` is the condition, (N, K).
+    The inverse must undo f, and the log-determinant, (N,), must be that of the autograd Jacobian.
+    Each point must be mapped independently of the others, and the same each time. With `gradients`
+    every parameter must have a gradient (ask for none where some matter at other points only), and
+    the gradients of z and of the log-determinant must agree with finite differences. Weights and
+    statistics of batch norms are moved away from their first values, which hide mistakes. `y` is
+    the condition, (N, K). Raises `AssertionError`.
     """
     for method in (f.forward, f.inverse):
         try:
@@ -44,7 +45,8 @@ def check_bijection(
     back, log_det_back = f.inverse(z, y)
     require(torch.equal(z, before), "the inverse changes the points that it is given")
     require(
-        log_det_back.shape == (len(x),), f"those of the inverse are {tuple(log_det_back.shape)}"
+        log_det_back.shape == (len(x),),
+        f"the log-determinants of the inverse are {tuple(log_det_back.shape)}",
     )
     require(not torch.allclose(z, x), "f changes nothing at x, so nothing is checked")
     require(torch.equal(f(x, y)[0], z), "f maps the same x to another z")

@@ -28,10 +28,12 @@ def p_value(observed: Tensor, probabilities: Tensor) -> float:
     Outcomes that are expected fewer than five times are counted together.
     """
     expected = observed.sum() * probabilities
+    if observed[expected == 0].any():
+        return 0.0
     rare = expected < 5
     observed = torch.cat([observed[~rare], observed[rare].sum().unsqueeze(0)])
     expected = torch.cat([expected[~rare], expected[rare].sum().unsqueeze(0)])
-    kept = expected > 0
+    kept = expected > 0  # what is rare may be empty
     statistic = ((observed - expected)[kept].square() / expected[kept]).sum()
     freedom = kept.sum().double() - 1
     return torch.special.gammaincc(freedom / 2, statistic / 2).item()

@@ -88,9 +88,10 @@ def fill_by_definition(
     generator: torch.Generator | None = None,
     temperature: float = 1.0,
 ) -> Tensor:
-    """The same as `nvp.autoregressive.sampling.fill`, by a forward pass for every sub-pixel.
+    """Draw the rows from `first_row` on, as `nvp.autoregressive.sampling.fill` does.
 
-    It takes C H W times the work, and needs no caches: a reference to compare with.
+    Each sub-pixel takes a forward pass, so this is about H W times the work of `fill`. It needs no
+    caches: a reference to compare with.
     """
     images = images.clone()
     _, colours, height, width = images.shape
@@ -245,8 +246,8 @@ def _check_noise(model: ImageModel, labels: Tensor | None) -> None:
     require(
         not scores.mean() + slack < least,
         f"uniform noise takes {scores.mean():.3f} bits a sub-pixel, less than {least:.3f}: "
-        "something is counted that should not be, or seen, or D log(levels) is not subtracted "
-        "after `dequantise`",
+        "a term is counted that should not be, a sub-pixel sees its own level, or D log(levels) "
+        "is not subtracted after `dequantise`",
     )
 
 

@@ -17,8 +17,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nvp.config import Optimiser, RunConfig
 
-# Of one GPU of 80 GB, assumed: sustained speed of convolutions in single precision or better, and
-# the time to launch an operation, below which none is.
+# Assumed of one GPU of 80 GB: sustained speed of convolutions in single precision or better, and
+# the time to launch an operation, which is the least that one takes.
 FLOPS_A_SECOND = 20e12
 SECONDS_AN_OPERATION = 10e-6
 # Copies of the parameters beside themselves, at most: gradient, average, the optimiser's moments.
@@ -40,7 +40,7 @@ class Cost:
         return (4 * copies * self.parameters + self.kept) / 1e9
 
     def hours(self, config: RunConfig) -> float | None:
-        """Of the steps of a configuration, estimated; None for a budget in minutes."""
+        """Hours that `training.steps` take, estimated; None where only minutes are set."""
         if config.training.steps is None:
             return None
         seconds = max(self.flops / FLOPS_A_SECOND, self.operations * SECONDS_AN_OPERATION)

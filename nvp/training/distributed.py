@@ -7,7 +7,7 @@ single one would, and computes its own rows. Moments of batch norms, and the log
 follow from them, are those of the whole batch, and gradients flow through their reduction. So the
 number of processes does not change what a run learns, and a checkpoint goes on in any number.
 
-In a single process every function here returns what it is given.
+In a single process nothing here has an effect.
 """
 
 from __future__ import annotations

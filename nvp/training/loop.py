@@ -228,13 +228,13 @@ def training_step(
 
 def means(state: State, settings: TrainingConfig) -> dict[str, float]:
     """A row of the log: means since the last one; the loss includes its regulariser."""
-    window = state.window
+    window, group = state.window, state.optimiser.param_groups[0]
     loss = sum(loss for loss, _ in window) / len(window)
     row = {
         "step": state.step,
         "images": state.step * settings.batch_size,
         "minutes": round(state.minutes, 3),
-        "rate": state.optimiser.param_groups[0]["lr"],
+        "rate": group["lr"] / group["factor"],
         "loss": loss,
         "gradient_norm": sum(norm for _, norm in window) / len(window),
     }
@@ -244,7 +244,10 @@ def means(state: State, settings: TrainingConfig) -> dict[str, float]:
 
 
 def next_batch(state: State, images: Examples, config: RunConfig) -> Examples:
-    """The next `batch_size` images of a fresh random order per epoch, augmented where asked."""
+    """The next `batch_size` images of a fresh random order per epoch, augmented where asked.
+
+    Images at its end that are too few for a batch are left out.
+    """
     size = config.training.batch_size
     if state.position + size > len(images):
         state.order = torch.randperm(len(images), generator=state.noise)
@@ -275,9 +278,9 @@ def training_batch(
 def validate(
     state: State, images: Examples, validation: Examples, config: RunConfig
 ) -> dict[str, float]:
-    """Bits/dim of the averaged model on the images for validation.
+    """Bits/dim of the averaged model on the images for validation, as columns of the log.
 
-    With both kinds of statistics, where the model has batch norms.
+    Batch norms use re-estimated statistics; in a second column, those of one validation batch.
     """
     settings = config.evaluation
     model = shared(state.average)
@@ -295,7 +298,7 @@ def validate(
 
 
 def keep_if_best(state: State, folder: RunFolder, validation: float) -> None:
-    """Keep the averaged weights unless those kept have a figure as low, in bits/dim."""
+    """Keep the averaged weights unless those kept so far scored as low or lower, in bits/dim."""
     if state.best is not None and state.best.validation <= validation:
         return
     state.best = Best(step=state.step, minutes=state.minutes, validation=validation)

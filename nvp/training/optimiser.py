@@ -30,7 +30,8 @@ class Muon(torch.optim.Adam):
 
         W <- (1 - rate decay) W - rate sqrt(max(1, rows / columns)) U V^T.
 
-    A direction v of weight normalisation has no effect by its length, so its steps are relative:
+    The length of a direction v of weight normalisation has no effect, so its steps are relative to
+    it. Their rate is `relative_step`, scheduled like the learning rate:
 
         v <- v - rate ||v|| U V^T / sqrt(min(rows, columns)), a step of length rate ||v||.
 

@@ -37,7 +37,7 @@ class State:
     model: ImageModel
     ema: AveragedModel
     optimiser: torch.optim.Optimizer
-    noise: torch.Generator  # flips, and the model's own: dequantisation
+    noise: torch.Generator  # of the order, crops and flips, and of the model: dequantisation
     order: Tensor  # this epoch's order of the training images
     precision: Precision
     seed: int  # of dropout, with the step

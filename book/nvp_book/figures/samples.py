@@ -1,6 +1,6 @@
 """Pictures of results: sheets of images, curves of learning, scores and latents (figures 5 and 6).
 
-Every function plots one new figure and returns nothing. Images are uint8, (N, C, H, W).
+Every `plot_` function plots one new figure and returns nothing. Images are uint8, (N, C, H, W).
 """
 
 import math

@@ -34,7 +34,7 @@ FIGURES = {
     ),
 }
 FLOWS = "flows.json"
-# The data of a figure that needs some, where its caller brings none, and what stands in for it.
+# For each figure that needs data: what gives the recorded data, and HTML for where no script runs.
 RECORDED: dict[str, Callable[[], tuple[object, str]]] = {
     "plane": lambda: (json.loads(_source(FLOWS)), ""),
     "images": realnvp.recorded,

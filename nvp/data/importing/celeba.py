@@ -46,7 +46,7 @@ def read_celeba(files: Files) -> Source:
 
 
 def _text(files: Files, name: str, least: int) -> list[str]:
-    """The lines of a file that has at `least` so many."""
+    """The lines of the file `name` that are not blank. Raises `NVPError` for fewer than `least`."""
     found = files.named(name)
     if len(found) != 1:
         raise NVPError(f"{files.source} should hold one {name}: get it from the set's publisher")

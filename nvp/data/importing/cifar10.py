@@ -27,7 +27,7 @@ def read_cifar10(source: Path) -> Source:
     the binary files no such list is at hand: their sizes are checked.
     """
     files = _batches(source)
-    pickled = any(not name.endswith(".bin") for name in files)
+    pickled = not any(name.endswith(".bin") for name in files)
     parse, end = (_from_pickle, "") if pickled else (_from_binary, ".bin")
     names = [*(f"data_batch_{number}{end}" for number in range(1, 6)), f"test_batch{end}"]
     if missing := [name for name in names if name not in files]:

@@ -86,9 +86,10 @@ class File(NamedTuple):
 
 
 class Files:
-    """All files of a source, ascending by name; of a folder without images also its archives'.
+    """All files of a source, ascending by name. A folder without images adds those of its archives.
 
-    Raises `NVPError` for links that lead out of the folder and for names that would.
+    Raises `NVPError` for links out of the folder or to folders, and for names that lead out of an
+    archive.
     """
 
     def __init__(self, source: Path) -> None:
@@ -139,7 +140,8 @@ def _folder(root: Path) -> Iterator[File]:
             # A link may lead to a file of this folder; to a folder none may lead.
             if path.is_symlink() and (not path.resolve().is_relative_to(root) or path.is_dir()):
                 raise NVPError(
-                    f"{path} is a link that leads out of {root}, which is not followed: "
+                    f"{path} is a link that leads out of {root} or to a folder, and is not "
+                    "followed: "
                     "put the images themselves there"
                 )
             if path.is_symlink() and not path.exists():

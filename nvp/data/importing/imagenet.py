@@ -62,7 +62,7 @@ def _tables(files: Files) -> list[tuple[str, File]]:
 
 
 def _table(split: str, file: File) -> tuple[str, int, Part]:
-    """The array `data` of an .npz file, (N, 3 side^2), and `labels`, read a row at a time."""
+    """(split, side, part) of an .npz file: `data`, (N, 3 side^2), by rows, and `labels`, whole."""
     with _member(file, "data") as member:
         number, columns = _header(file, member)
     side = round((columns / 3) ** 0.5)
