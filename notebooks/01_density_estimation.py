@@ -270,8 +270,8 @@ for name, score in baselines.score(train, test).items():
     )
 
 # %% [markdown]
-# On Fashion-MNIST two neighbours need less than three quarters of the bits of one histogram all the same. Likelihood
-# rewards every detail of an image, not only its shape. (Each colour of CIFAR-10 {cite}`krizhevsky2009cifar` has its own tables. Our copy lacks 77 of the
+# Although their samples show no garment, two neighbours need less than three quarters of the bits of one histogram on
+# Fashion-MNIST. Likelihood rewards every detail of an image, not only its shape. (Each colour of CIFAR-10 {cite}`krizhevsky2009cifar` has its own tables. Our copy lacks 77 of the
 # 50,000 training images and 21 of the 10,000 test images.)
 #
 # Scores are of *test* images, for a reason. A list of the 5,000 training images, each with probability $1/5000$, has
@@ -291,8 +291,9 @@ for name, score in baselines.score(train, test).items():
 # \end{aligned}
 # $$ (eq:partition)
 #
-# is a distribution, but the partition function $Z_\theta$ has as many terms as there are images. For Boltzmann machines
-# {cite}`salakhutdinov2009dbm` Markov chains estimate the gradient of its logarithm. Four families avoid $Z_\theta$:
+# is a distribution, but the partition function $Z_\theta$ has as many terms as there are images. Boltzmann machines
+# {cite}`salakhutdinov2009dbm` are trained with an estimate of the gradient of $\log Z_\theta$, from Markov chains. Four
+# families avoid $Z_\theta$:
 #
 # * A **variational autoencoder** {cite}`kingma2014vae,rezende2014` samples latents $z \sim p(z)$, then
 #   $x \sim p_\theta(x \mid z)$. A second network $q$ infers $z$ from $x$ and gives the evidence lower *bound*

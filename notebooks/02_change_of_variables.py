@@ -337,7 +337,7 @@ plt.show()
 #
 # ### An old formula
 #
-# The method is older than the name *normalizing flow*. With a linear $f$ it is *independent component analysis*: one matrix is learned
+# Flows are older than their name. With a linear $f$ the method is *independent component analysis*: one matrix is learned
 # whose outputs are independent {cite}`bell1995ica`. *Gaussianization* alternates rotations with maps of single
 # coordinates, such as our monotone flow, until the data are Gaussian {cite}`chen2000gaussianization`. *Deep density
 # models* learn a deep bijective network {cite}`rippel2013deep`. {cite:t}`rezende2015flows` composed simple maps with
@@ -511,7 +511,7 @@ assert collapsed(test)[0].std() < 0.2
 # :class: dropdown
 # ```
 # The map from centimetres to metres is $f(x) = x / 100$, so $\log p_X(x) = \log p(x/100) - \log 100$. For $D$ heights
-# it is lower by $D \log 100$. Log-densities of continuous data depend on the unit; differences between two models do
+# the log-likelihood is lower by $D \log 100$. Log-densities of continuous data depend on the unit; differences between two models do
 # not. In {doc}`05_integers_to_bits` the same constant, with 256 for 100, leads from the density of rescaled pixels to
 # that of grey levels.
 
@@ -537,8 +537,8 @@ assert torch.isclose(change, torch.tensor(-math.log(100)))
 # ```{solution-start} ex-box-muller
 # :class: dropdown
 # ```
-# It is $g$, from latent (uniform, density 1) to data. In polar coordinates an area is $r\, \mathrm dr\, \mathrm
-# d\varphi$, with $|\mathrm dr / \mathrm du_1| = 1 / (r u_1)$ and $\varphi = 2\pi u_2$. So $|\det \partial g / \partial
+# It is $g$, from latent (uniform, density 1) to data. In polar coordinates the element of area is $r\, \mathrm dr\,
+# \mathrm d\varphi$, with $|\mathrm dr / \mathrm du_1| = 1 / (r u_1)$ and $\varphi = 2\pi u_2$. So $|\det \partial g / \partial
 # u^{\mathsf T}| = 2\pi / u_1$. And $u_1 = e^{-|x|^2/2}$, so
 # $p_X(x) = u_1 / 2\pi = e^{-|x|^2/2} / 2\pi$. With autograd:
 

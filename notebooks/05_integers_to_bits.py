@@ -158,8 +158,8 @@ assert torch.allclose(mass.log() - bound, gap, atol=1e-5)
 #
 # With noise a pixel lies in $[0, 256)$. A flow with a Gaussian prior would have to learn that nothing lies beyond.
 # To reduce the effect of these edges the paper rescales to $\tilde x = (v + u) / 256 \in [0, 1)$. It then models the
-# logit of $p$, an affine function of $\tilde x$. The logit stretches both ends of the range $(0, 1)$. A margin $\lambda
-# = 0.05$ is meant to keep $p$ away from the ends, where the logit is infinite. (The paper calls it $\alpha$, the package `alpha`.)
+# logit of $p$, an affine function of $\tilde x$. The logit stretches both ends of the range $(0, 1)$. A margin
+# $\lambda$ of 0.05 is meant to keep $p$ away from the ends, where the logit is infinite. (The paper calls it $\alpha$, the package `alpha`.)
 #
 # $$
 # x = \operatorname{logit}(p) = \log \frac{p}{1 - p}, \qquad
@@ -260,7 +260,7 @@ plt.show()
 # $$ (eq:bits)
 #
 # This bounds a length. There is a code for $P(v)$ that needs at most that many bits for each sub-pixel, and one bit
-# more for the image. A raw file spends 8 bits for each.
+# more for the image. A raw file spends 8 bits for each sub-pixel.
 # Chapter {ref}`compression` writes such files.
 
 
@@ -590,8 +590,8 @@ print(f"the best Gaussian scores noise at {8 + lost:.2f} bits/dim")
 # ```
 # As $\lambda \to 0$ the density of $x$ becomes a full logistic, of standard deviation $\pi/\sqrt3$, too wide for the
 # prior. A large $\lambda$ leaves a narrow range. In between lies a best one, above the paper's. Even there a unit
-# Gaussian costs 0.12 bits more than 8, and a scale and a shift of its own hardly help. Only a map that bends can remove
-# the rest.
+# Gaussian costs 0.12 bits more than 8, and a scale and a shift of its own hardly help. At this $\lambda$ only a map
+# that bends can remove the rest.
 
 
 # %% tags=["hide-input"]

@@ -187,8 +187,8 @@ assert float(glow.bits_per_dim) == 3.141
 
 # %% [markdown]
 # For clothes we could check one score of a flow, printed in a notebook: 3.141 bits/dim, of a Glow with 69 million parameters
-# {cite}`kirichenko2020fail`. Its log-determinant counts a factor 255/256 too much in each dimension,
-# $\log_2(256/255) = 0.006$ bits. Our run of half an hour on one core scores better than the 3.135 that remain.
+# {cite}`kirichenko2020fail`. Its log-determinant counts an extra factor of 255/256 in each dimension, which costs
+# $\log_2(256/255) = 0.006$ bits. Without it the score is 3.135. Our run of half an hour on one core scores better.
 # {cite:t}`nalisnick2019know` also trained a Glow on these images. We have not seen their score in print; it may be lower than ours.
 #
 # The run that is conditioned on the class is ahead of the other by less than 0.01 bits/dim. A class is worth 0.004 at most (chapter {ref}`latents`). The rest may be
@@ -400,7 +400,7 @@ assert more + 2 * error < 0.025
 
 # %% [markdown]
 # By chance the test images may be easier or harder than the training images. Both runs are scored on the same images,
-# so this chance cancels in the difference of the two differences. Up to two standard errors, `quickstart` overfits by
+# so most of this chance cancels in the difference of the two differences. Up to two standard errors, `quickstart` overfits by
 # at most 0.02 bits/dim more than `fashion-mnist`, which saw each image fewer than three times.
 #
 # ## What section 4.2 claims
@@ -625,8 +625,8 @@ print(f"test images: {scores.mean():.1f}")
 # ```{solution-start} ex-nearer
 # :class: dropdown
 # ```
-# An honest model learned only what both sets have in common, so expect a half. Samples of a model that copies *these*
-# 1,000 training images would nearly always be nearer to them. But the run was trained on 59,000. If every sample copied
+# An honest model learned only what both sets have in common, so expect a half. If a model copied *these* 1,000 training
+# images, nearly all of its samples would be nearer to them. But the run was trained on 59,000. If every sample copied
 # one of the 59,000, one in 59 would copy one of our 1,000, and the share would be 51%. To notice that, take all
 # training images. An honest model's share is then the share of these images in both sets together.
 

@@ -187,8 +187,8 @@ assert torch.allclose(mine(x), theirs(x), atol=1e-6)
 # so an optimiser with momentum cannot bring a forbidden weight back.
 #
 # ````{dropdown} The package's version
-# It takes the colour of every map as an argument, which {doc}`10_row_lstm` will need. It also scales the initial
-# weights by the number of taps that are left.
+# It takes the colour of every map as an argument, which {doc}`10_row_lstm` will need. The range of its initial weights
+# depends on how many weights the mask leaves.
 #
 # ```{literalinclude} ../nvp/autoregressive/masked_conv.py
 # :pyobject: conv_mask

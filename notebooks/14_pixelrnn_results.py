@@ -237,7 +237,7 @@ display(
         f"Our runs are {min(gaps.values()):.2f} to {max(gaps.values()):.2f} "
         "bits/dim from the paper's. The best of them is "
         f"{ahead:.2f} bits/dim better than our Real NVP of chapter 7, "
-        f"which trained for {cost(flow)}. (The flow's figure is a bound by "
+        f"which trained for {cost(flow)}. (The flow's score is a bound by "
         f"one set of noise; eight sets lower it by {by_eight:.2f}.)"
     )
 )
@@ -369,7 +369,7 @@ assert len(reproduced) == 4
 assert all(abs(gap) < 0.5 for gap in short.values())
 
 # %% [markdown]
-# († marks a score that we have not seen in print. {doc}`12_pixelcnn` says which sizes are the paper's.) All four are within half a nat of the paper. The ± is the standard error over test images. It does not tell whether a gap
+# († marks a score that we have not seen in print.) All four are within half a nat of the paper. The ± is the standard error over test images. It does not tell whether a gap
 # to the paper is real: both scores are of the *same* 10,000 images, so most of this noise is shared. The spread of the
 # differences is not known, because the paper prints no scores of single images.
 #
@@ -479,7 +479,7 @@ assert of_red > 1.3 * max(of_green, of_blue)
 #
 # ## Learning curves
 #
-# Are the colour runs on their way to the paper's scores? Their curves say more than their ends.
+# Are the colour runs on their way to the paper's scores? A whole curve says more than its last point.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The three runs on CIFAR-10: the training loss (lines), held-out images under averaged weights (dots), and the score of the paper's best network on test images (horizontal line). The lines jump where a budget was extended, because the rate rose again there.", "name": "fig-pixelcnn-curve"}, "image": {"alt": "Bits per dimension over training images seen, on a logarithmic axis. Three curves fall ever more slowly, and are still falling at their ends, above the line of the paper. That of the Diagonal BiLSTM is the lowest for most of the way, and ends lowest; that of the Row LSTM ends earlier, close above it; that of the PixelCNN goes on a little longer."}}
 leader = "Diagonal BiLSTM"
@@ -747,7 +747,7 @@ display(
 assert on_black > elsewhere > 0
 
 # %% [markdown]
-# By mass the gap is nearly as large as by noise, so the noise explains little of it. Many pixels are *exactly* 0, which a softmax says in one number. A density
+# By mass the gap between the two outputs is nearly as large as by noise, so the noise explains little of it. Many pixels are *exactly* 0, which a softmax says in one number. A density
 # has to pile its mass up within one level of 256. (One run each, and few images.)
 #
 # What do the two say of single pixels? Three are chosen by rules. At the first the softmax is least sure whether it is
@@ -929,10 +929,9 @@ assert drawn.flatten(1).any(dim=1).all()
 # ```{solution-start} ex-how-many
 # :class: dropdown
 # ```
-# The standard error of a mean is $s / \sqrt n$, and that of a difference of two independent means is $\sqrt 2$ times as
-# much. With $s / \sqrt n \approx 0.20$, differences up to $2 \sqrt 2 \cdot 0.20 \approx 0.57$ nats could be chance. Here
-# $s$ is the standard deviation over images. To tell two scores apart that differ by $\Delta$, it takes $n = 2 (2s /
-# \Delta)^2$ images. Scored on the *same* images the errors are shared, and far fewer images suffice.
+# Let $s$ be the standard deviation over images. The standard error of a mean is $s / \sqrt n$, and that of a difference
+# of two independent means is $\sqrt 2$ times as much. With $s / \sqrt n \approx 0.20$, differences up to $2 \sqrt 2 \cdot 0.20 \approx 0.57$ nats could be chance. To
+# tell two scores apart that differ by $\Delta$, it takes $n = 2 (2s / \Delta)^2$ images. Scored on the *same* images the errors are shared, and far fewer images suffice.
 
 # %%
 _, error = best.nats

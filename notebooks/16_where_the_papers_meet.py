@@ -344,8 +344,8 @@ plt.show()
 #
 # A Transformer {cite}`vaswani2017attention` turns each patch into a vector $h_i$, a *token*. A layer adds to each token an average over
 # tokens (attention), and then a function of the token alone (an MLP). Linear maps make a *query*, a *key* and a *value* of each token. Token $i$ averages the
-# values. The weights are a softmax over the products of its query with the keys, divided by the square root of their
-# length. Several *heads* do this side by
+# values. The weights are a softmax of the products of its query with the keys. Before the softmax the products are
+# divided by the square root of the number of entries of a key. Several *heads* do this side by
 # side, each with its own slice of queries, keys and values. The attention is **causal** here: token $i$
 # averages over tokens 1 to $i$. That is mask B. The layer norms stand before the two parts.
 
@@ -528,7 +528,7 @@ plt.show()
 # (Some pixels are black in nearly every image. Without the 0.3 a rare bright value there would lie very far out.) In
 # Real NVP batch normalisation does that. TarFlow has none, and a few minutes are too short to learn the scales. For
 # better samples, the authors of TarFlow add Gaussian noise to their training images, and denoise and guide what they
-# draw. We leave this out, because it gives up the likelihood of the integers.
+# draw. We leave all this out, because noise of this kind gives up the likelihood of the integers.
 
 
 # %%

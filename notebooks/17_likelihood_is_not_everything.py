@@ -179,8 +179,8 @@ assert likelier(bits[drawn], bits_of_test) > 0.8
 # $$ (eq:cost)
 #
 # A set with little variety has a small entropy. It can be far from the model and still cost less
-# {cite}`caterini2021entropic`. For the typeset digits we can bound both terms: a random image out of a list of $n$ has
-# an entropy of at most $\log n$. At least the rest is distance.
+# {cite}`caterini2021entropic`. For the typeset digits we can bound both terms. A random image out of a list of $n$ has
+# an entropy of at most $\log n$. The distance is at least the rest of the cost.
 
 # %%
 entropy = math.log2(len(sets[digits])) / D
@@ -295,7 +295,7 @@ assert constant[1:].min() > 2
 # can bend the noise.)
 #
 # Why do images of another set need fewer bits? For flows of constant volume, {cite:t}`nalisnick2019know` explain it by
-# the means and variances of both sets' pixels, and the curvature of the model's log-density.
+# the means and variances of the pixels of both sets, and by the curvature of the model's log-density.
 #
 # ## Typical, not likely
 #
@@ -400,9 +400,9 @@ assert judged["Fashion-MNIST test"][1] > 0.05
 # the sampled ones. The others pass because clothes differ so much: some need as few bits as a digit.
 #
 # The mean of ten images varies less, and then digits are rejected. Blurred images and constant greys still pass,
-# because their bits are those of clothes. To be typical in one number is a necessary condition, and a weak one. Even
-# the model's own samples fail it often: they need more bits than clothes, and about half of their tens are rejected
-# ({ref}`ex-cheaper`). (About one in ten test images is rejected,
+# because their bits are those of clothes. To be typical in one number is a necessary condition, and a weak one. The
+# thresholds come from training images, so even the model's own samples often fail. They need more bits than clothes,
+# and about half of their groups of ten are rejected ({ref}`ex-cheaper`). (About one in ten test images is rejected,
 # too. The threshold comes from 200 training
 # images and the share from 100, so much of the excess over one in twenty may be chance. And the flow was trained on the images that set the threshold.)
 #

@@ -251,8 +251,8 @@ assert others == [0, 0]
 # * Encoder and decoder are the same code. Both *sample*: the encoder's random numbers are replaced by the image, the decoder's by the file.
 # * They compute in float64, on the CPU, whatever the model was trained in.
 # * Each probability is rounded to a whole number of units of $2^{-20}$, plus one unit so that nothing is impossible.
-#   Errors of float64 are near $10^{-14}$. They change this integer only where the number before rounding was about as
-#   close to a half.
+#   Errors of float64 are near $10^{-14}$. That is $10^{-8}$ of a unit. They change this integer only where the number
+#   before rounding lies as close as that to a half.
 #
 # The last measure makes a disagreement rare, about one in $10^8$ pixels, not impossible. Only integer arithmetic throughout
 # would exclude it.

@@ -459,8 +459,8 @@ pixels = torch.randint(256, (4, 1, 9, 9)).byte()
 assert torch.allclose(package.log_prob(pixels), gated.log_prob(pixels))
 
 # %% [markdown]
-# Does it sample what it scores? There are 81 images of four pixels with three levels. Where a model is exact and its images are so few, `check_model` sums
-# all probabilities, and counts how often each image is drawn.
+# Does it sample what it scores? There are 81 images of four pixels with three levels. Where a likelihood is exact and
+# there are at most 1,024 images, `check_model` sums all probabilities, and counts how often each image is drawn.
 
 # %%
 tiny = GatedPixelCNNConfig(image_shape=(1, 2, 2), levels=3, width=16, layers=4)

@@ -150,14 +150,14 @@ display(Markdown("\n".join(lines)))
 # read it. On the other four it is silent: it does not say which coupling comes first, how several colours are squeezed,
 # or how samples are shown and normalised. There the preset `paper` has our choice.
 #
-# On the fields of the next table the paper is silent, too, but for one. Both presets follow the code:
+# On the fields of the next table the paper is silent, too, or leaves the choice open. Both presets follow the code:
 
 # %% tags=["hide-input"]
 silent = {
     "factor_out_squeeze": "half that goes on to the next scale (3.6)",
     "concatenated_relu": "the nets see h and −h",
     "mask_channel": "the nets see the checkerboard",
-    "scale_per_channel": 'no: the "learned scale" of 4.1 is one number',
+    "scale_per_channel": 'no: we read the "learned scale" of 4.1 as one number',
     "checkerboard_scale_init": "at which it starts, under a checkerboard",
     "channel_scale_init": "at which it starts, under a channel mask",
 }
@@ -535,7 +535,8 @@ display(
 # When is a difference more than chance? Two runs of *one* configuration with two seeds differ too, as the baseline below
 # shows. So the runs are compared in pairs of the same seed. Both runs of a pair see the same images in the same order
 # with the same noise. They start from the same weights, unless a variant changes the size of a layer, which shifts all
-# later draws. That holds for the variant of twice the maps, the one without mask channel and the one without $-h$. Eight variants ran later, on another processor, which alone moves a loss by some thousandths. Let $d_i$ be the test bits/dim of a variant
+# later draws. That holds for the variant of twice the maps, the one without mask channel and the one without $-h$. The
+# variant of one scale shares the first three of its four couplings. Eight variants ran later, on another processor, which alone moves a loss by some thousandths. Let $d_i$ be the test bits/dim of a variant
 # minus those of the baseline, for seed $i$ of $n$. Their mean and its standard error are
 #
 # $$

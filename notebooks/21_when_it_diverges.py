@@ -756,7 +756,8 @@ plt.show()
 # | loss is `nan`, suddenly, late | a pixel at 0 or 1 of the logit | `logit` in the error; smallest and largest $x$ | $\lambda = 0.05$, symmetric form |
 # | bits/dim fall without limit, below any code | no dequantisation | score with noise; uniform noise must cost 8 | noise of one level, fresh each step |
 # | bits/dim too good from the start | mask; forgotten constant; $s$ summed where $b = 1$; data of fewer levels | inverse; autograd Jacobian; noise costs 8 | the mask, $\log 256$, $(1 - b) \odot s$ |
-# | Pixel RNN: nats near 0, samples blank | mask B in the first layer, or a gate of another colour | derivative by own and later pixels | mask A first, colours gate by gate |
+# | Pixel RNN: nats near 0, samples blank | mask B in the first layer, or a gate of another colour | derivative with
+# respect to own and later pixels | mask A first, colours gate by gate |
 # | loss stuck above others' | couplings keep the same half | outputs that depend on one input | alternate the masks |
 # | training fine, validation explodes | stale batch-norm moments | statistics of the batch; re-estimate | `reestimate_statistics` before scoring |
 # | training fine, validation rises slowly | overfitting | both kinds of statistics rise | more data, early stopping |
@@ -767,8 +768,8 @@ plt.show()
 #
 # * Each guard of the recipe prevents a failure, and the failure returns without the guard.
 # * A likelihood can be wrong in two directions. Too good is the more dangerous, because nothing stops the run.
-# * Three tests take seconds and find most mistakes: inverse and Jacobian in float64 at a tiny size, noise that must
-#   cost at least 8 bits, and derivatives with respect to later pixels.
+# * Three tests take seconds and find most mistakes: inverse and Jacobian in float64, noise that must cost at least 8
+#   bits, and derivatives with respect to later pixels.
 # * Scores change with the mode of batch norm. Log both, and report that of evaluation.
 #
 # ## Exercises

@@ -196,7 +196,7 @@ figures.show_table(
 assert score_of[2] - score_of[40] > 0.3
 
 # %% [markdown]
-# In pairs the images seem to cost more, not less, by over 0.3 bits/dim than in batches of 40. The weights were not
+# In pairs the images seem to cost over 0.3 bits/dim more than in batches of 40, not less. The weights were not
 # trained with the moments of pairs. The
 # weights and the images are the same in all rows, and only the last one is a likelihood.
 #
@@ -576,14 +576,14 @@ print(f"the last ten batches: {1 - 0.9**10:.0%}; {steps_needed} steps")
 # :label: ex-in-twos
 #
 # Images differ in brightness. Let the mean of a channel over an image have variance $\tau^2$ from image to image.
-# Within an image, let the channel have variance $\omega^2$ about that mean. What is the expected variance of a batch of $N$ images? What follows for
+# Within an image, let the channel have variance $\nu^2$ about that mean. What is the expected variance of a batch of $N$ images? What follows for
 # re-estimation with batches of two? Try it on the first norm between couplings of the recorded run.
 # ```
 #
 # ```{solution-start} ex-in-twos
 # :class: dropdown
 # ```
-# $\omega^2 + (1 - 1/N)\, \tau^2$: the mean of the batch is fitted to it and takes $\tau^2 / N$ away. In twos, half of
+# $\nu^2 + (1 - 1/N)\, \tau^2$: the mean of the batch is fitted to it and takes $\tau^2 / N$ away. In twos, half of
 # the variance between images is missing from every norm. Pass all images at once, or in batches as large as memory
 # allows.
 

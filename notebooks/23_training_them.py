@@ -104,7 +104,7 @@ figures.show_table(
 )
 
 # %% [markdown]
-# The first PixelCNN was several nats short of the paper's figure. Three changes followed: another optimiser, a wider
+# The first PixelCNN was several nats short of the paper's score. Three changes followed: another optimiser, a wider
 # network with weight decay, and more images than at first. The rest of this page takes them in turn.
 #
 # The other rows had several attempts, too, each with more steps, other units or dropout. A better run took the place of the one before:
@@ -176,7 +176,7 @@ assert counted["Real NVP"][Role.DIRECTION] > 0.9 * sum(
 # W \leftarrow W - \eta\, \sqrt{\max(1, \text{rows} / \text{columns})} \; U V^{\mathsf T} .
 # $$ (eq:muon-step)
 #
-# So the step has the same length along every direction, whether the gradient is large there or small. Adam equalises
+# So the step has the same length along every singular direction, whether the gradient is large there or small. Adam equalises
 # entries, Muon singular directions. Recurrent weights are one matrix for each direction of the scan, with a row for each gate of each
 # unit. Adam moves the other roles, at the same rate $\eta$. The product $U V^{\mathsf T}$ needs no decomposition. A polynomial of matrices, applied five times, lifts all singular
 # values of a matrix to near 1:
@@ -204,8 +204,8 @@ assert sizes.max() < 1.5
 # ### A direction moves by an angle
 #
 # How long should the step of a direction $\omega$ be? (Here $\omega$ holds all filters of a layer, one in each row.) Its
-# length has no effect, so only its angle counts. A step of length $\vartheta \lVert \omega \rVert$ turns it by about
-# $\vartheta$ if it is orthogonal to $\omega$, and by less if not, whatever the length of $\omega$. Since $U V^{\mathsf T}$ has the length
+# length has no effect, so only its angle counts. A step of length $\vartheta \lVert \omega \rVert$ turns $\omega$ by
+# about $\vartheta$ if the step is orthogonal to $\omega$, and by less if not. This holds for any length of $\omega$. Since $U V^{\mathsf T}$ has the length
 # $\sqrt{\min(\text{rows}, \text{columns})}$ ({ref}`ex-length`),
 #
 # $$

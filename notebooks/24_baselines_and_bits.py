@@ -353,8 +353,8 @@ assert max(of_test, key=of_test.get) == "Gaussian (a bound)"
 
 # %% [markdown]
 # The samples of the Gaussian look most like clothes, and it scores worst. One reason is black. Half of the pixels are
-# exactly 0; a histogram can represent that, a Gaussian cannot. On the photographs of CIFAR-10 a Gaussian needs fewer
-# bits, though scores of different images compare only loosely:
+# exactly 0; a histogram can represent that, a Gaussian cannot. Photographs have few such
+# pixels. The cell prints the published score of a Gaussian on those of CIFAR-10:
 
 # %%
 black = (train == 0).double().mean().item()

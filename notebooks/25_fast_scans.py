@@ -164,7 +164,8 @@ figures.show_table(
 )
 
 # %% [markdown]
-# Reading order is right for both. So one function serves all, with different taps:
+# Reading order is right for both. So one function serves all three scans. They differ in their taps, and in the
+# direction in which they read a row:
 #
 # | layer | taps (row, column) | cell | reads a row |
 # |:--|:--|:--|:--|

@@ -258,6 +258,7 @@ def test_what_has_no_probability_must_not_be_drawn() -> None:
     p = torch.tensor([0.5, 0.5, 0.0])
     assert p_value(torch.tensor([490.0, 510.0, 0.0]), p) > 0.1
     assert p_value(torch.tensor([490.0, 509.0, 1.0]), p) == 0
+    assert p_value(torch.tensor([10.0, 0.0]), torch.tensor([1.0, 0.0])) == 1
 
 
 class Scaling(Bijection):

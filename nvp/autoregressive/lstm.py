@@ -51,7 +51,8 @@ def state_to_state(directions: int, taps: int, hidden: int) -> nn.Parameter:
 def initial_states(directions: int, length: int, hidden: int) -> nn.Parameter:
     """The learned h and c before the first row or column, (directions, 2, length, h).
 
-    `length` is the width for the Row LSTM, the height for the Diagonal BiLSTM."""
+    `length` is the width for the Row LSTM, the height for the Diagonal BiLSTM.
+    """
     return nn.Parameter(torch.zeros(directions, 2, length, hidden))
 
 

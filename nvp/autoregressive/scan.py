@@ -36,8 +36,10 @@ def scan(plain: Scan, gates: Tensor, weight: Tensor, initial: Tensor, kernel: in
 
 
 def compiled(gates: Tensor) -> bool:
-    """Whether the scan of these gates can run compiled: on a CPU, in float32 or float64, or in
-    bfloat16 where the processor has a unit for such matrices. Loads the library on first use.
+    """Whether the scan of these gates can run compiled, which it does on a CPU.
+
+    They are float32 or float64, or bfloat16 where the processor has a unit for its matrices. The
+    first use compiles or loads the library.
     """
     known = gates.dtype in (torch.float32, torch.float64, torch.bfloat16)
     if not (known and gates.device.type == "cpu" and native.compiled(SOURCE, "the LSTM scan")):

@@ -207,8 +207,8 @@ class Denoiser(nn.Module):
 
     Every 2x2 pixels are the channels of one place; `blocks` at H/2, twice as many in the middle at
     H/4 and twice as wide, `blocks` at H/2 again. The paper gives its network sines of z, to show it
-    the fine detail (section 3.4). Ours sees the noise that z
-    would hold if a sub-pixel had the level nearest to z / alpha, or were black, or white.
+    the fine detail (section 3.4). Ours sees the noise that z would hold if a sub-pixel had the
+    level nearest to z / alpha, or were black, or white.
     """
 
     def __init__(self, config: DiffusionConfig) -> None:

@@ -36,4 +36,6 @@ def p_value(observed: Tensor, probabilities: Tensor) -> float:
     kept = expected > 0  # what is rare may be empty
     statistic = ((observed - expected)[kept].square() / expected[kept]).sum()
     freedom = kept.sum().double() - 1
+    if freedom == 0:  # a single outcome
+        return 1.0
     return torch.special.gammaincc(freedom / 2, statistic / 2).item()

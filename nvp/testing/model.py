@@ -44,15 +44,15 @@ def check_model(model: ImageModel, images: Tensor, labels: Tensor | None = None)
     * the score of an image does not depend on those beside it
     * `logits(images)`, (N, C, H, W, levels), if there, do not see their own or later sub-pixels
     * an exact likelihood is that of the `logits`
-    * where it gives each of at most 1,024 images a probability, these sum to 1, and samples are as
-      frequent as they are probable
+    * if there are at most 1,024 images, its probabilities sum to 1, and samples are as frequent as
+      they are probable
     * uniform noise takes log2(levels) bits a sub-pixel or more
 
     A conditional model takes `labels`, one for each image and not all the same; other labels must
     give other scores and samples. Some checks move the weights away from their first values, which
-    hide mistakes. A likelihood that is too low and samples of another distribution pass where
-    images are too many to count: check a model of tiny images with few levels too, and the
-    bijections of a flow by `check_bijection`.
+    hide mistakes. A likelihood that is too low and samples of another distribution pass where the
+    likelihood is a bound, or the images are too many to count. So check an exact model at tiny
+    images with few levels, too, and the bijections of a flow by `check_bijection`.
     """
     require(len(images) > 1, "give two images or more")
     before = copy.deepcopy(model.state_dict())
