@@ -157,7 +157,7 @@ silent = {
     "factor_out_squeeze": "half that goes on to the next scale (3.6)",
     "concatenated_relu": "the nets see h and −h",
     "mask_channel": "the nets see the checkerboard",
-    "scale_per_channel": 'no: we read the "learned scale" of 4.1 as one number',
+    "scale_per_channel": 'no: 4.1\'s "learned scale", read as one number',
     "checkerboard_scale_init": "at which it starts, under a checkerboard",
     "channel_scale_init": "at which it starts, under a channel mask",
 }
