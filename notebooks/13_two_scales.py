@@ -545,8 +545,9 @@ assert torch.equal(shrink(x, 2), s)
 # ```{exercise} The gap
 # :label: ex-pair-gap
 #
-# Take `tiny` of the last solution: images of 2 × 2 pixels with two levels, so few that all can be listed. How large is the gap of
-# {prf:ref}`prop-pair` for it?
+# Take `tiny` of the last solution, and let its large network draw all pixels again. Its images have 2 × 2 pixels with
+# two levels, so few that all can be listed. How large is the gap of {prf:ref}`prop-pair`, on average over images that
+# this model draws?
 # ```
 #
 # ```{solution-start} ex-pair-gap

@@ -794,8 +794,9 @@ plt.show()
 # :label: ex-logistic-mixture
 #
 # PixelCNN++ {cite}`salimans2017pixelcnnpp` takes a mixture of logistic distributions and gives each level the mass of its bin. The
-# lowest level takes all mass below, the highest all mass above. Write it. Fit a mixture of five to the levels of all embedded
-# training images. Compare it with a single logistic and with the histogram.
+# lowest level takes all mass below, the highest all mass above. Write a function for the log-probabilities of the
+# levels. Fit one mixture of five to all pixels of the embedded training images. Compare its nats a pixel with those of
+# a single logistic and of the histogram.
 # ```
 #
 # ```{solution-start} ex-logistic-mixture
@@ -897,14 +898,13 @@ assert (given_white - in_order).abs().max() > 0.1
 # ```{exercise} The most probable image
 # :label: ex-most-probable
 #
-# What does an image without any ink cost? Why is it never drawn?
+# What does an image without any ink cost under our best run on digits? Why is it never drawn?
 # ```
 #
 # ```{solution-start} ex-most-probable
 # :class: dropdown
 # ```
-# Less than two thirds of the mean digit: nearly every pixel is black and cheap, and there are no edges to pay for. (In the middle rows
-# black costs more, since a digit is overdue.) It may be among the most probable images. But there is *one* of it, and
+# Less than two thirds of the mean digit: nearly every pixel is black and cheap, and there are no edges to pay for. It may be among the most probable images. But there is *one* of it, and
 # digits are many: it comes up about once in $10^{18}$ samples. A sample is a typical image, not the most probable one.
 
 # %%
@@ -922,8 +922,8 @@ assert drawn.flatten(1).any(dim=1).all()
 # ```{exercise} How many images?
 # :label: ex-how-many
 #
-# The test set has 10,000 images. How large a difference between two scores of the table could be chance, if their errors were
-# independent? How many images would it take to tell two scores apart that differ by 0.2 nats?
+# The test set has 10,000 images. How large a difference between two scores of the table could be chance, up to two
+# standard errors, if their errors were independent? How many images would it take to tell two scores apart that differ by 0.2 nats?
 # ```
 #
 # ```{solution-start} ex-how-many

@@ -944,7 +944,8 @@ for few_shown in ("trousers", "sandal"):
 # * A Pixel RNN states an exact likelihood. Real NVP, the VAE, the diffusion and the Gaussian state a bound, and a GAN nothing.
 # * The loss of each family is ten lines of code. That of a diffusion is the error of a denoiser, and still counts bits.
 # * A discriminator is a ratio, not a density: the trained one prefers some images that are no clothes to real ones.
-# * A comparison of two scores proves something only if the higher one is exact, and then about two trained models.
+# * A comparison of two scores proves something only if the worse one is exact. Even then it is about two trained
+#   models, not two families.
 # * Coverage and likelihood put these models in different orders.
 #
 # ## Exercises
@@ -959,7 +960,7 @@ for few_shown in ("trousers", "sandal"):
 # $$
 #
 # At the end, divide by $\alpha$ and round to the nearest level. Build `ancestral(model, n, steps, generator)` and check it against `model.sample`.
-# How few steps will do?
+# What do samples look like after 4, 16 and 64 steps?
 # ```
 #
 # ```{solution-start} ex-ancestral
@@ -1004,15 +1005,16 @@ plt.show()
 # ```{exercise} A likelihood for the GAN?
 # :label: ex-parzen
 #
-# One could draw samples and put a little Gaussian on each (a *Parzen window*): that is a density. Do it for the GAN
-# on images of 14 × 14, and for as many real training images, each with its best width. What does it measure?
+# One could draw samples and put a little Gaussian on each (a *Parzen window*): that is a density. Do it for 200 samples
+# of the GAN on images of 14 × 14, and for as many real training images. Give each set the width that is best on
+# held-out images. What does the score of test images measure?
 # ```
 #
 # ```{solution-start} ex-parzen
 # :class: dropdown
 # ```
-# In 196 dimensions two hundred windows cover next to nothing, and the best width makes a blur of each. It measures how
-# near samples are to test images, as coverage does. Even windows on *real* images score far below one Gaussian with the
+# In 196 dimensions two hundred windows cover next to nothing, and the best width makes a blur of each. The score
+# measures how near samples are to test images, as coverage does. Even windows on *real* images score far below one Gaussian with the
 # full covariance of the training images, whose samples are no clothes. {cite:t}`theis2016note` give worse examples.
 
 
@@ -1102,8 +1104,8 @@ print(f"gap of the diagonal q: {gaps['diagonal']:.2f} nats")
 # ```{exercise} A Gaussian, pixel by pixel
 # :label: ex-gaussian-pixels
 #
-# $L$ is triangular. Show that the Gaussian is an autoregressive model, and that $L_{ii}$ is what is left unknown of
-# pixel $i$ when those before it are known. Which pixels are easy?
+# $L$ is triangular. Show that the Gaussian is an autoregressive model, and that $L_{ii}$ is the standard deviation of
+# pixel $i$ given those before it. Which pixels are easy?
 # ```
 #
 # ```{solution-start} ex-gaussian-pixels
@@ -1121,7 +1123,6 @@ y = mean_of[x] - m
 i = 14 * 28 + 14  # a pixel in the middle
 prediction = -(y[:, :i] @ inverse[i, :i]) * L[i, i]
 left = (y[:, i] - prediction).var(correction=0)
-noise = variance_of[x[:, i]].mean()
 assert left < y[:, i].var(correction=0) / 3
 assert left < L[i, i] ** 2
 border = L.diagonal().reshape(28, 28)[0].mean()

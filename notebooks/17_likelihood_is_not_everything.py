@@ -578,14 +578,14 @@ assert all(likelier(usual, excess[name]) > 0.6 for name in list(sets)[1:])
 # :label: ex-cheaper
 #
 # Samples of the flow at a temperature of 0.7 look smoother than those at 1. Which are likelier under the flow? Which
-# pass for test images, ten at a time?
+# pass the third rule above, ten images at once?
 # ```
 #
 # ```{solution-start} ex-cheaper
 # :class: dropdown
 # ```
-# Those at 0.7 are likelier than those at 1, and than test images. Their latents are too short: $|z|^2$ was drawn at half of what
-# the prior expects. After rounding to levels and new noise it is about three quarters. Yet by their bits, ten at a time, nearly all of them
+# Those at 0.7 are likelier than those at 1, and than test images. Their latents are too short: as drawn, $|z|^2$ is
+# about half of what the prior expects. After rounding to levels and new noise it is about three quarters. Yet by their bits, ten at a time, nearly all of them
 # pass for test images. About half of the groups of ten of the model's own samples, at 1, do not, since they need too many bits. So a score can pass for that of a test image where the latent does not.
 
 # %%

@@ -462,9 +462,10 @@ figures.show_table(
 # ```{exercise} Build a coder that learns as it goes
 # :label: ex-adaptive
 #
-# No network this time. Predict a pixel from its left and upper neighbours, each rounded to one of sixteen greys. Count how often each level has followed such a pair
+# No network this time. Predict a pixel from its left and upper neighbours, each rounded down to one of sixteen greys. A
+# missing neighbour counts as a seventeenth. Count how often each level has followed such a pair
 # so far: start all counts at 1, and let each observation add 8. Build `counts_as_it_goes(images)`, whose rows `write` and `read` can use. How
-# do its files compare with those of zlib and PNG?
+# does one file of all images compare with those of zlib and PNG?
 # ```
 #
 # ```{solution-start} ex-adaptive
@@ -523,10 +524,10 @@ for k in range(8, 22, 2):
     coarser = (2**k * p.double()).round() + 1
     lost[k] = (promised(coarser, coded) - promise).mean().item()
 rows = [[f"k = {k}", f"{b:.1f}"] for k, b in lost.items()]
-figures.show_table(["multiples", "bits lost an image"], rows)
+figures.show_table(["units", "bits lost an image"], rows)
 assert abs(lost[20]) < 1e-6
 assert lost[8] > lost[10] > lost[12] > 10 > lost[14] > 1
-assert -1 < lost[18] < 0
+assert -2 < lost[16] < lost[18] < 0
 assert all(b < D * 256 / (2**k * math.log(2)) for k, b in lost.items())
 
 # %% [markdown]
@@ -536,7 +537,7 @@ assert all(b < D * 256 / (2**k * math.log(2)) for k, b in lost.items())
 # ```{exercise} No code shortens everything
 # :label: ex-nothing
 #
-# Can a code make every image shorter? Try yours on noise.
+# Can a code make every image shorter? Try that of the Row LSTM on noise.
 # ```
 #
 # ```{solution-start} ex-nothing

@@ -702,14 +702,14 @@ for epsilon in (1e-1, 1e-3):
 # ```{exercise} Begin where the old model is
 # :label: ex-mixing-start
 #
-# Give the three $W$ of `MixedRealNVP` first values with which the new model *is* Real NVP, by {eq}`eq:swap`, and check it. Then train both starts for a few
-# steps on the same batches. Which is ahead, and why? (From one seed both classes draw the same couplings.)
+# Give the three $W$ of `MixedRealNVP` first values with which the new model *is* Real NVP, by {eq}`eq:swap`, and check it. Then
+# train the new model from this start and from rotations, for a few steps on the same batches. Which is ahead, and why? (From one seed both classes draw the same couplings.)
 # ```
 #
 # ```{solution-start} ex-mixing-start
 # :class: dropdown
 # ```
-# $W = I$ before the first coupling, $W = S$ before the two others. In {eq}`eq:plu` that is $P = I$ or $P = S$ with all factors 0, as they hold
+# The first $W$ is $I$, and the two others are $S$. In {eq}`eq:plu` that is $P = I$ or $P = S$ with all factors 0, as they hold
 # $\log|s|$. The likelihoods agree to rounding. From there training is ahead of the random rotations. We suspect the reason: those mix four pixels
 # that the masks had kept apart, so each coupling first has to find out what it keeps. These are short runs, one of each, and say nothing of long ones.
 

@@ -712,7 +712,8 @@ display(
 # :label: ex-translator
 #
 # Both orders of shift and scale represent the same maps. Write `translate(flow)`, which takes a flow in the code's
-# order and gives its couplings the paper's order. It changes no weight. Latents, log-determinants and inverse must stay as they are. Does the translated flow train as
+# order and gives its couplings the paper's order. Each `AffineCoupling` has an `order`, and its `shift_and_log_scale(x,
+# b, y)` returns $t$ and $s$. No weight may change, and latents, log-determinants and inverse must stay as they are. Does the translated flow train as
 # the paper's does, or as the code's?
 # ```
 
@@ -794,7 +795,8 @@ with torch.no_grad():
 # ```
 # We check in evaluation, where batch norms are fixed maps. A first batch in training gives them moments, so that they are
 # not the identity. The scales start away from 0, so that no coupling is only a shift. With three scales the two orders of
-# channels differ. Four fields are left out: `num_blocks` changes networks and no map, `undo_data_constraint` acts after the
+# channels differ. Four fields are left out: `num_blocks` changes only the networks, which may be any functions,
+# `undo_data_constraint` acts after the
 # flow, `sample_batch_statistics` acts in sampling alone, and `penalise_channel_scales` changes the loss alone.
 
 # %%
@@ -869,8 +871,8 @@ for r, factor in (
 # ```{solution-start} ex-factor
 # :class: dropdown
 # ```
-# A batch norm right after a convolution removes any factor, except for its $\epsilon$. But the network also has a residual
-# path. It adds the output of the convolution, factor included, to the output of a block, whose size does not depend on
+# A batch norm right after a convolution removes any factor, except for its $\epsilon$. So without residual blocks
+# nothing changes. But blocks have a residual path beside them. It adds the output of the convolution, factor included, to the output of a block, whose size does not depend on
 # the factor. So the *proportion* of the two changes, and the output with it. (We leave out the mask channel of the presets. The
 # doubling does not reach it, so with it the proportion changes in the first convolution already.)
 
@@ -915,8 +917,8 @@ for num_blocks in (0, 2):
 # ```{solution-start} ex-halfway
 # :class: dropdown
 # ```
-# We correlate the ranks of paired mean differences of the training loss. A number near 1 says that the order was
-# settled by the middle of *this* budget. Runs of ten times the steps may end in another order. The second
+# We correlate the ranks of paired mean differences of the training loss. The correlation is above 0.8, so most of the
+# order was settled by the middle of *this* budget. Runs of ten times the steps may end in another order. The second
 # number is the median ratio of a gap at the end to the gap halfway.
 
 

@@ -558,7 +558,7 @@ assert max(normalise(row).abs().max() for row in many) < math.sqrt(m - 1)
 # :class: dropdown
 # ```
 # A batch that is $k$ steps old has the weight $0.1 \cdot 0.9^k$, so the last ten have $1 - 0.9^{10}$. The start has
-# $0.9^n$ after $n$ steps.
+# $0.9^n$ after $n$ steps, so it needs $n \ge \ln 0.01 / \ln 0.9$.
 
 # %% tags=["hide-input"]
 average, steps_needed = 1.0, 0
@@ -606,7 +606,7 @@ print(f"bits/dim: {found[2][1]:.2f} in twos, {found[64][1]:.2f} at once")
 # ```{exercise} Moments of parts
 # :label: ex-moments-of-parts
 #
-# The last exercise loses the variance *between* batches. Write `combined(parts)`. It takes the mean, the variance and the size of each batch, and
+# Re-estimation in twos loses the variance *between* batches. Write `combined(parts)`. It takes the mean, the variance and the size of each batch, and
 # returns mean and variance of all numbers. It must hold for batches of unequal size. For which norms of a flow would this make
 # re-estimation exact?
 # ```
@@ -615,7 +615,7 @@ print(f"bits/dim: {found[2][1]:.2f} in twos, {found[64][1]:.2f} at once")
 # :class: dropdown
 # ```
 # With $N = \sum_i n_i$ the mean is $\mu = \sum_i n_i \mu_i / N$, and the variance is $\sum_i n_i \bigl(\sigma_i^2 + (\mu_i - \mu)^2\bigr) / N$.
-# It makes the first norm exact. Later ones see what earlier norms made of each batch by its own moments.
+# It makes only the very first norm exact, which is at the input of the first network. Later ones see what earlier norms made of each batch by its own moments.
 
 
 # %%

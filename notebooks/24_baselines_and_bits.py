@@ -581,7 +581,8 @@ print(f"{worth:.1f} bits/dim in training, {gains[1]:.1f} on test images")
 # ```{exercise} The price of a round number
 # :label: ex-rounding
 #
-# Call a pixel white if its level is 200 or more. A code for *one* such pixel takes a bit, however rare white is. Code
+# Call a pixel white if its level is 200 or more, and code only whether it is. For *one* pixel that takes a bit, however
+# rare white is. Code
 # $k$ pixels together, as if they were independent. How many bits does each take, for $k = 1, 2, 4, 8$, and what does
 # {eq}`eq:wrong-book` say about it?
 # ```

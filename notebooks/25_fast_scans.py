@@ -478,7 +478,7 @@ assert not respects(earlier, DIAGONAL_TAPS)
 # :label: ex-prefix
 #
 # A recurrence that is linear, $c_j = f_j\, c_{j-1} + u_j$ with $c_{-1} = 0$, need not go from left to right. Compute all $c_j$ of a row of $n$ numbers in
-# $\lceil \log_2 n \rceil$ steps, each over the whole row at once. Why does this not do for the cell of an LSTM?
+# $\lceil \log_2 n \rceil$ steps, each over the whole row at once. Why does this not work for the cell of an LSTM?
 #
 #     def linear_scan(f, u):
 #         shift = 1
