@@ -531,7 +531,8 @@ assert max(nats["flow"], nats["autoregressive"]) < nats["the data"] + 0.15
 # :label: ex-nats
 #
 # One model costs 79.2 nats an image on 28 × 28 pixels that are black or white. Another costs 3.49 bits/dim on colour images
-# of 32 × 32 pixels with 256 levels. How many bits/dim has the first? How many bytes does the second need for an image? What does a flat model
+# of 32 × 32 pixels with 256 levels. How many bits/dim does the first cost? How many bytes does the second need for an
+# image, on average? What does a flat model
 # score on each kind of image? Can the two scores be compared?
 # ```
 #
@@ -590,7 +591,8 @@ print(f"three neighbours: {bits:.2f} bits/dim")
 # :label: ex-hedge
 #
 # Repair the list of training images: to sample, take one of them and replace each of its pixels, with probability
-# $\epsilon$, by a random level. Find the best $\epsilon$ for test images. Does this model beat one histogram?
+# $\epsilon$, by a random level. Find the best $\epsilon$ for the first 40 test images. Does this model beat one
+# histogram on them?
 # ```
 #
 # ```{solution-start} ex-hedge

@@ -454,7 +454,8 @@ plt.show()
 # ```{solution-start} ex-prior
 # :class: dropdown
 # ```
-# $p_X$ hardly changes, since $f$ adapts. The new $f$ is nearly the old one, followed by the monotone map that takes the
+# $p_X$ hardly changes, since $f$ adapts. Since $F_X(x) = F_Z(f(x))$, an increasing $f$ is fixed by $p_X$ and $p_Z$. So
+# the new $f$ is nearly the old one, followed by the monotone map that takes the
 # unit Gaussian to the logistic distribution. In one dimension a flexible $f$ makes the prior a matter of taste.
 
 
@@ -482,7 +483,7 @@ assert abs(difference) < 0.02
 # ```{solution-start} ex-no-determinant
 # :class: dropdown
 # ```
-# $f$ maps all data to 0, the most probable latent, and the loss falls towards $\frac12 \log 2\pi = 0.92$, far below
+# $f$ maps all data nearly to 0, the most probable latent, and the loss falls towards $\frac12 \log 2\pi = 0.92$, far below
 # that of the trained flow. It is no likelihood: without the derivative, $p_Z(f(x))$ does not integrate to 1.
 
 
@@ -539,7 +540,7 @@ assert torch.isclose(change, torch.tensor(-math.log(100)))
 # ```
 # It is $g$, from latent (uniform, density 1) to data. In polar coordinates the element of area is $r\, \mathrm dr\,
 # \mathrm d\varphi$, with $|\mathrm dr / \mathrm du_1| = 1 / (r u_1)$ and $\varphi = 2\pi u_2$. So $|\det \partial g / \partial
-# u^{\mathsf T}| = 2\pi / u_1$. And $u_1 = e^{-|x|^2/2}$, so
+# u^{\mathsf T}| = 2\pi / u_1$. The determinant of $f$ is the reciprocal. And $u_1 = e^{-|x|^2/2}$, so
 # $p_X(x) = u_1 / 2\pi = e^{-|x|^2/2} / 2\pi$. With autograd:
 
 
@@ -563,7 +564,7 @@ assert torch.allclose(log_density, p_z(points).log().sum(dim=1))
 # ```{exercise} A map that is not one to one
 # :label: ex-square
 #
-# Let $X = Z^2$ with $Z$ Gaussian. The map is not invertible and {prf:ref}`thm-line` does not apply. What is
+# Let $X = Z^2$, where $Z$ is a unit Gaussian. The map is not invertible and {prf:ref}`thm-line` does not apply. What is
 # $p_X$? (Follow the proof.)
 # ```
 #

@@ -616,8 +616,8 @@ assert round(proportional[0] / out[0]) == 55
 # ```{exercise} Build a learned permutation
 # :label: ex-mix
 #
-# Glow {cite}`kingma2018glow` replaces the alternating channel masks by a learned mixing of the channels: at every
-# pixel $y = W x$ with one $C \times C$ matrix $W$. Write it as a bijection with `forward` and `inverse`. What is its
+# Glow {cite}`kingma2018glow` replaces the alternation of the channel masks by a learned mixing of the channels. At
+# every pixel $y = W x$ with one $C \times C$ matrix $W$. Write it as a bijection with `forward` and `inverse`. What is its
 # log-determinant? Start with a random orthogonal matrix, and use `F.conv2d`.
 # ```
 #
@@ -686,13 +686,15 @@ for k in (1, 2, 3):
 # ```{exercise} Nothing stretched
 # :label: ex-permutation
 #
-# Write a squeeze as a matrix. Why is its log-determinant 0, whatever the order of the channels?
+# Find the matrix of a squeeze of 3 × 4 × 4 numbers: squeeze the 48 images with a single 1. How does it show that the
+# log-determinant is 0, whatever the order of the channels?
 # ```
 #
 # ```{solution-start} ex-permutation
 # :class: dropdown
 # ```
-# Each output is one input. The matrix is a permutation matrix, with determinant 1 or −1.
+# Each row and each column has a single 1, since each output is one input. So this is a permutation matrix, with
+# determinant 1 or −1. Another order of the channels is one more permutation.
 
 # %% tags=["hide-input"]
 basis = torch.eye(48).reshape(48, 3, 4, 4)  # one sub-pixel lit in each
@@ -708,8 +710,8 @@ assert matrix.det().abs() == 1
 # ```{exercise} Any size
 # :label: ex-any-size
 #
-# Nothing in the mathematics of the flow knows the size of the image. Change `Flow` so that one and the same model
-# encodes images of 8 × 8 and of 16 × 16 pixels. If it was trained on the smaller ones, why is it no good model of the
+# Nothing in the mathematics of the flow knows the size of the image. Change a class of this chapter so that one and the
+# same model encodes images of 8 × 8 and of 16 × 16 pixels. If it was trained on the smaller ones, why is it no good model of the
 # larger ones? (Appendix C of the
 # paper decodes latents of twice and ten times the size.)
 # ```

@@ -551,7 +551,7 @@ print(f"uniform noise {floor:.2f}, learned noise {abs(learned):.1f} bits")
 # :label: ex-eight-bits
 #
 # Which density on $[0, 256)^D$ scores *every* image, not only noise, at exactly 8 bits/dim? Which density of $x$ is
-# that, and can an affine map of a Gaussian be it?
+# that? Is it a Gaussian, for some mean and variance?
 # ```
 #
 # ```{solution-start} ex-eight-bits

@@ -913,7 +913,7 @@ figures.show_table(["from the nearest pixels", "fresh", "trained"], rows)
 #
 # * One residual network makes $s$ and $t$, with norm and ReLU before the convolutions of its blocks. The norm *after*
 #   each coupling matters most, by 0.6 bits/dim in a short run.
-# * There batch normalisation is a bijection with log-determinant {eq}`eq:batch-norm`. Score in evaluation mode, with
+# * After a coupling, batch normalisation is a bijection with log-determinant {eq}`eq:batch-norm`. Score in evaluation mode, with
 #   statistics re-estimated on training images.
 # * A hundred lines, a network and a norm are a complete Real NVP. They load the weights of the package's models.
 # * Without norms the first scale must learn the right variance. With norms mean and variance are right from the first
@@ -1007,7 +1007,8 @@ with torch.no_grad():
 # In the authors' code the entries of $\omega$ are drawn uniformly between $-\sqrt{2/C}$ and $\sqrt{2/C}$, for $C$ input channels, and
 # $\kappa = \sqrt{k^2/6}$ for a kernel of side $k$. Biases and shifts are 0. Let
 # the input of a convolution have the mean square $q$. Show that its output has the mean square $\kappa^2 q$ in
-# expectation, away from the edges. What is the mean square of $t$ and of the raw $s$ in a fresh network?
+# expectation, away from the edges. What is the mean square of $t$ and the raw $s$ in a fresh network, if the outputs of
+# its last norm are distributed symmetrically?
 # ```
 #
 # ```{solution-start} ex-fresh
@@ -1016,7 +1017,7 @@ with torch.no_grad():
 # Flipping the sign of one entry of $\omega$ changes neither its distribution nor $\lVert \omega \rVert$, so
 # $\mathbb E[w_i w_j] = 0$ for $i \ne j$. All entries are alike and $\sum_i w_i^2 = \kappa^2$, so
 # $\mathbb E[w_i^2] = \kappa^2 / m$ for $m$ entries, and $\mathbb E[(w^{\mathsf T} r)^2] = \frac{\kappa^2}{m} \sum_i r_i^2$.
-# Behind a norm $n$ has mean square 1. Since $\operatorname{relu}(n)^2 + \operatorname{relu}(-n)^2 = n^2$, a
+# Its mean over all places is $\kappa^2 q$. The output $n$ of a norm has the mean square 1. Since $\operatorname{relu}(n)^2 + \operatorname{relu}(-n)^2 = n^2$, a
 # symmetric $n$ gives $q = 1/2$. The last convolution has $k = 1$, so the answer is $\frac16 \cdot \frac12 = 1/12$,
 # whatever the width, the depth and the image: $t$ is about $\pm 0.3$.
 

@@ -618,8 +618,8 @@ print(f"test images: {scores.mean():.1f}")
 # ```{exercise} Nearer to which?
 # :label: ex-nearer
 #
-# Take as many training images as there are test images. To which of the two sets is a sample nearer? Which share do you
-# expect of an honest model, and which of one that copies?
+# Take as many training images as there are test images. What share of the samples is nearer to the training images than
+# to the test images? What do you expect for an honest model, and for one that copies?
 # ```
 #
 # ```{solution-start} ex-nearer
@@ -699,8 +699,8 @@ print(f"each alone: {n} images; the same images: {paired}")
 # :label: ex-bootstrap
 #
 # The interval of ±1.96 standard errors assumes that the mean of many scores is nearly Gaussian. Build one without this
-# assumption. From the scores of the test images draw as many as there are, with replacement, and take their mean. Do so a thousand times. Between which two numbers are 95% of the
-# means? Compare them with the mean ± 1.96 standard errors.
+# assumption. From the scores of the test images draw as many as there are, with replacement, and take their mean. Do so a thousand times. Between
+# which two numbers are the middle 95% of the means? Compare them with the mean ± 1.96 standard errors.
 # ```
 #
 # ```{solution-start} ex-bootstrap

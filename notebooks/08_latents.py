@@ -880,7 +880,8 @@ figures.show_table(header, rows)
 #   it, and the model finds the dark images there *more* probable.
 # * The coarsest quarter of the latents holds which garment it is; the finer three quarters hold its texture.
 # * The weights decode latents of any size. Centred objects become cloth, since their layout depends on the border.
-# * A class enters by $s$ and $t$. Another class changes the form and keeps brightness and pattern.
+# * A class enters by $s$ and $t$. Another class changes the form and mostly keeps the brightness. Between similar
+#   garments it also keeps the pattern.
 # * A label is worth $\log K$ nats at most, {eq}`eq:label`. By Bayes' rule the model classifies, but too surely.
 #
 # ## Exercises
@@ -888,7 +889,7 @@ figures.show_table(header, rows)
 # ```{exercise} Build a conditional flow
 # :label: ex-conditional-moons
 #
-# Two half moons in the plane, and $c$ says which one a point is from. Stack six `ConditionalCoupling`s with alternating masks, write
+# The data are two half moons in the plane, and $c$ says which moon a point is from. Stack six `ConditionalCoupling`s with alternating masks, write
 # `log_prob(x, c)`, and train for 300 steps. Classify 1,000 new points by Bayes' rule. More than 97% must be right.
 # (`moons` of chapter {ref}`coupling-layers` draws a `sign`: let it return that, too. This page has switched gradients off: train
 # inside `with torch.enable_grad():`.)
@@ -958,7 +959,9 @@ assert (torch.stack(under).argmax(dim=0) == moon).double().mean() > 0.97
 # ```{solution-start} ex-norm
 # :class: dropdown
 # ```
-# $\lVert z \rVert^2$ has mean $D$ and variance $2D$, so $\lVert z \rVert = \sqrt D$ up to about $1/\sqrt2$, whatever $D$. The middle of a line
+# $\lVert z \rVert^2$ has mean $D$ and variance $2D$. A small change of $\lVert z \rVert^2$, divided by $2 \sqrt D$, is
+# the change of $\lVert z \rVert$. So $\lVert z \rVert = \sqrt D$ up to about $\sqrt{2D} / (2 \sqrt D) = 1/\sqrt2$, for
+# every large $D$. The middle of a line
 # is at $\sqrt{D/2}$: for an image, a distance that no sample has ever had.
 
 # %% tags=["hide-input"]
@@ -1001,15 +1004,16 @@ print(f"nearest is its own: {found:.0%}, distance {distance:.0f}")
 # ```{exercise} How far does a latent reach?
 # :label: ex-latent-reach
 #
-# Decode one latent of 160 × 160 pixels twice, the second time with one number of $z^{(1)}$ changed by 1; likewise for $z^{(2)}$ and
-# $z^{(3)}$. How far away does $x$ change by more than $10^{-4}$, and within how many pixels is nine tenths of the change?
+# Decode one latent of 160 × 160 pixels twice, the second time with one number in the middle of $z^{(1)}$ changed by 1;
+# likewise for $z^{(2)}$ and $z^{(3)}$. How far away does $x$ change by more than $10^{-4}$? Within how many pixels are
+# nine tenths of the sum of all absolute changes?
 # ```
 #
 # ```{solution-start} ex-latent-reach
 # :class: dropdown
 # ```
 # Coarser latents reach further, and all of them much further than they matter. From the middle of 28 × 28 pixels the
-# coarsest reach every border. So the layout can depend on them.
+# coarsest latents reach every border. So the layout of the whole image can depend on them.
 
 # %% tags=["hide-input"]
 generator = torch.Generator().manual_seed(0)
@@ -1038,8 +1042,8 @@ assert reaches == sorted(reaches)
 # ```{exercise} Less sure of itself
 # :label: ex-temper
 #
-# Divide the ten log-likelihoods by a number $\tau$ before Bayes' rule. Which decisions change? Choose $\tau$ on one half of
-# the images so that their classes are as probable as possible. Is the rule calibrated on the other half?
+# Divide the ten log-likelihoods by a number $\tau$ before Bayes' rule. Which decisions change? On one half of the
+# images choose the $\tau$ with the greatest mean log-probability of the true class. Is the rule calibrated on the other half?
 # ```
 #
 # ```{solution-start} ex-temper

@@ -484,8 +484,9 @@ for masks, (model, _) in trained.items():
 # ```{solution-start} ex-shifted-conv
 # :class: dropdown
 # ```
-# Pad $m$ rows at the top and $m$ columns at both sides. The convolution of the rows above then has one row too many
-# at the bottom, since the last row is above no pixel. In the same way the other one has a column too many.
+# For the rows above, pad $m$ rows at the top and $m$ columns at both sides. The output then has one row too many at the
+# bottom, since the last row is above no pixel. For the pixels on the left, pad $m$ columns on the left. The output then
+# has one column too many on the right.
 
 
 # %%
@@ -586,8 +587,9 @@ for seen in jacobian[0, 0, 2, 2].abs().squeeze(1) > 1e-12:
 # :class: dropdown
 # ```
 # In its own row it sees $m + L - 1$ on the left. In row $d$ above, for $d = 1, \dots, m + L - 1$, it sees its own column and as
-# many columns on the left. On the right it sees $m + L - 1$ columns, but no more than the edge allows. That edge is
-# at $d + m - 1$: the first row up brings $m$ columns at once, and each further row one more.
+# many columns on the left. On the right it sees $m + L - 1$ columns, but no more than the edge allows. That edge is at
+# $d + m - 1$: the first row up brings $m$ columns at once, and each further row one more. With $w = m + L - 1$ the
+# total is $w + \sum_{d=1}^{w} \bigl(w + 1 + \min(w,\, d + m - 1)\bigr)$.
 
 # %%
 SIDE, CENTRE = 21, (12, 10)

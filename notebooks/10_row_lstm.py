@@ -475,8 +475,8 @@ plt.show()
 # A GRU has no cell. It has two gates, $u$ and $z$, each a logistic of a sum as in {eq}`eq:row-lstm`. It computes
 # $h \leftarrow z \odot h$ $+\ (1 - z) \odot \tanh(x_n + u \odot h_n)$, where $x_n$ is a part of the input-to-state map and $h_n$ a
 # part of $K^{ss} \circledast h$. (This $n$ stands for *new*.) Build a `RowGRU` with three outputs for each unit. It must see the
-# triangle of {eq}`eq:triangle`. Let it learn black and white images of 8 × 8 pixels to below 12 nats. Their first row is fair coins, and
-# every other pixel copies the one above.
+# triangle of {eq}`eq:triangle`. Let it learn black and white images of 8 × 8 pixels to below 12 nats an image. Their
+# first row is fair coins, and each pixel below copies the one above it.
 # ```
 #
 # ```{solution-start} ex-row-gru

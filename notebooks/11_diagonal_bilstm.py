@@ -502,14 +502,15 @@ assert torch.allclose(together(x), mine(x))
 # ```{exercise} Padded on the wrong side
 # :label: ex-pad-below
 #
-# A library that keeps the size of a map under a 2 × 1 convolution may add its row of zeros at the bottom. Which
-# pixel does the second tap read then? Change one line of the scan and measure.
+# A library that keeps the size of a map under a 2 × 1 convolution may add its row of zeros at the bottom. Which pixels
+# do the two taps read then? Change one line of the scan and measure.
 # ```
 #
 # ```{solution-start} ex-pad-below
 # :class: dropdown
 # ```
-# The taps are $(r, t - 1)$ and $(r + 1, t - 1)$. The second is pixel $(r + 1, j - 2)$, in a row *below*, so it comes later.
+# The taps are $(r, t - 1)$ and $(r + 1, t - 1)$. The first is the left neighbour. The second is pixel $(r + 1, j - 2)$,
+# in a row *below*, so it comes later.
 # And the row above is never read.
 
 
@@ -540,7 +541,8 @@ assert not seen[:4].any()
 # ```{exercise} Two layers, one direction
 # :label: ex-one-direction
 #
-# Do two layers that both run to the right see more than one such layer does? What if the second one runs to the left?
+# Do two layers that both run to the right see more than one such layer does? What if the second one runs to the left,
+# and its map is shifted down by one row?
 # ```
 #
 # ```{solution-start} ex-one-direction
@@ -581,8 +583,8 @@ assert not seen[5:].any()
 # :class: dropdown
 # ```
 # It is pixel $(r - 2, j + 1)$: up two rows and to the right. It comes earlier, so it is safe. One direction sees a little
-# more than its rectangle: one more column on the right for every two rows up. The sum of both directions saw all of it
-# before.
+# more than its rectangle: one more column on the right for every two rows up. The whole layer sees no more: the sum of
+# both directions saw all of this without the third tap.
 
 
 # %%

@@ -890,7 +890,8 @@ assert horizontal == above | own
 # ```{exercise} Wider kernels
 # :label: ex-wider-kernels
 #
-# Does a PixelCNN of 5 × 5 layers have a blind spot? Where is its edge?
+# Give the layers of a PixelCNN kernels of 5 × 5, after the same first convolution of 7 × 7. Is there a blind spot, and
+# where is its edge?
 # ```
 #
 # ```{solution-start} ex-wider-kernels
