@@ -303,7 +303,8 @@ for name, score in baselines.score(train, test).items():
 #     - \mathrm{KL}\bigl( q(z \mid x) \,\|\, p(z) \bigr) .
 #   $$ (eq:elbo)
 #
-# * An **adversarial network** {cite}`goodfellow2014gan` has no likelihood. A discriminator learns to tell samples
+# * An **adversarial network** {cite}`goodfellow2014gan` defines a distribution through its samples alone, and gives no
+#   likelihood. A discriminator learns to tell samples
 #   $G(z)$ from data, and the generator $G$ learns to deceive it.
 # * An **autoregressive model** is the chain rule with a network. Likelihood is exact; sampling takes one step for each
 #   number.

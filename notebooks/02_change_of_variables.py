@@ -143,7 +143,8 @@ by_autograd = vmap(grad(lambda x: flow(x[None])[0][0]))(x)
 assert torch.allclose(flow(x)[1], by_autograd.log(), atol=1e-5)
 
 # %% [markdown]
-# The data are one number for each image: its share of black pixels, scaled to mean 0 and variance 1.
+# The data are one number for each image: its share of black pixels, scaled to mean 0 and variance 1. (Shares are
+# multiples of 1/784, fine enough here to pass for real numbers. {ref}`integers-to-bits` treats integers with care.)
 
 
 # %%
@@ -337,8 +338,8 @@ plt.show()
 #
 # ### An old formula
 #
-# Flows are older than their name. With a linear $f$ the method is *independent component analysis*: one matrix is learned
-# whose outputs are independent {cite}`bell1995ica`. *Gaussianization* alternates rotations with maps of single
+# Flows are older than their name. With a linear $f$ and a prior that is not Gaussian the method is *independent
+# component analysis*. It learns one matrix whose outputs are as independent as possible {cite}`bell1995ica`. *Gaussianization* alternates rotations with maps of single
 # coordinates, such as our monotone flow, until the data are Gaussian {cite}`chen2000gaussianization`. *Deep density
 # models* learn a deep bijective network {cite}`rippel2013deep`. {cite:t}`rezende2015flows` composed simple maps with
 # cheap determinants, which have no cheap inverse. *NICE* {cite}`dinh2015nice`, by the first author of Real NVP, found
@@ -347,7 +348,7 @@ plt.show()
 #
 # ## Two obstacles: cost and conditioning
 #
-# Section 2 of the paper calls the naive formula expensive and *poorly conditioned*. Both can be seen.
+# Section 2 of the paper calls a naive use of the formula expensive and *poorly conditioned*. Both can be seen.
 #
 # **Expensive.** Suppose that $f$ is any network that happens to be invertible. Its Jacobian has $D^2$ entries, and
 # automatic differentiation needs $D$ passes to fill it. Gaussian elimination then takes about $D^3/3$
@@ -425,7 +426,8 @@ plt.show()
 
 # %% [markdown]
 # After five layers the condition number is more than float32 can hold. After sixteen the log-likelihood of *one* input
-# is wrong by tens of nats. With triangular layers the error stays below 0.01.
+# is wrong by tens of nats. With triangular layers the error stays below 0.01. Their matrices are even worse
+# conditioned, but the log-determinant needs only their diagonals.
 #
 # ## Why triangular Jacobians
 #
@@ -437,7 +439,7 @@ plt.show()
 # ## Summary
 #
 # * A flow is an invertible $f$ and a simple $p_Z$. Its density {eq}`eq:change` is exact, and normalised for any
-#   parameters, so it is trained by plain gradient ascent on the likelihood.
+#   parameters, so it is trained by plain gradient ascent on the log-likelihood.
 # * $\log p_X$ has two terms: how probable the latent is, and how much $f$ stretches space there.
 # * Inference and sampling are one pass each, if $f$ is as easy to invert as to apply.
 # * A general determinant is expensive and poorly conditioned. A triangular one is a product.

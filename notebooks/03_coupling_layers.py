@@ -358,7 +358,8 @@ plt.show()
 
 # %% [markdown]
 # After two couplings one block is still diagonal. Pixels of the half that was changed first depend on the other half, but not
-# yet on each other. Three are enough. The paper's architecture (chapter {ref}`multi-scale`) takes
+# yet on each other. Three are enough, since these networks are dense; convolutions see only near pixels. The paper's
+# architecture (chapter {ref}`multi-scale`) takes
 # three couplings for each of its two kinds of mask, and four at the end.
 #
 # ## A flow that learns
@@ -421,7 +422,8 @@ STEPS = {"laptop": 800, "paper": 10_000}[profile]
 fit(flow, STEPS)
 
 # %% [markdown]
-# How good is it? We made the moons, so we know their true density, and the best score that any model can reach.
+# How good is it? We made the moons, so we know their true density, and the best score that any model can reach on
+# average.
 
 # %% tags=["hide-input"]
 test = moons(2000, torch.Generator().manual_seed(2))

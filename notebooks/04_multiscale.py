@@ -202,8 +202,8 @@ architecture.plot_factoring_out([1536, 768, 384, 384])
 plt.show()
 
 # %% [markdown]
-# Factoring out does more than save. Latents that leave early must have a Gaussian distribution *there*, so the first
-# scale has to **Gaussianise** them. Their term of the likelihood comes straight from the first scale. So the loss is
+# Factoring out does more than save. Latents that leave early must be Gaussian *there*, and independent of the half that
+# goes on. So the first scale has to **Gaussianise** them. Their term of the likelihood comes straight from the first scale. So the loss is
 # **distributed throughout the network**, as intermediate classifiers distribute it in a deep classifier. In a
 # model of five scales half of the latents meet the prior after 6 of 28 couplings. Chapter {ref}`networks` shows
 # the term of each scale while a model learns ({numref}`fig-terms`). The paper also expects the early latents to hold local, fine-grained features; chapter {ref}`latents` tests that.

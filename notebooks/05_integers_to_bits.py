@@ -96,7 +96,7 @@ plt.show()
 # ## Dequantisation
 #
 # Why may the density at $v + u$ stand for the probability of $v$? A density assigns a probability to each image of
-# integers: its mass on the unit cube that begins there.
+# integers: its mass on the unit cube that begins there. The bound is that of {cite:t}`theis2016note`.
 #
 # ```{prf:proposition} Dequantisation bounds the likelihood
 # :label: prop-dequantisation
@@ -130,7 +130,7 @@ plt.show()
 # $$ (eq:gap)
 #
 # The bound is tight when the model is flat within every cube. Training on noisy pixels maximises a lower bound of the
-# discrete likelihood. It cannot diverge, since $\log P \le 0$.
+# discrete log-likelihood. The bound cannot grow to infinity, since $\log P \le 0$.
 
 # %% tags=["remove-cell"]
 dark = Normal(torch.tensor(3.0, dtype=torch.double), 2.0)
@@ -261,7 +261,7 @@ plt.show()
 #
 # This bounds a length. There is a code for $P(v)$ that needs at most that many bits for each sub-pixel, and one bit
 # more for the image. A raw file spends 8 bits for each sub-pixel.
-# Chapter {ref}`compression` writes such files.
+# Chapter {ref}`compression` writes such files for a Pixel RNN, and shows how a flow can reach its bound.
 
 
 # %%
@@ -425,8 +425,8 @@ if "mnist" in ledger:
     print(f"black images cost it {price / floor:.1f} times the floor")
 
 # %% [markdown]
-# That flow has learned to bend the noise, but only in part. So a model of this kind pays up to $0.25\, r$ bits/dim for
-# images of which a share $r$ of the pixels is certain. How large is $r$? Nearly black pixels are a stand-in: some of them
+# That flow has learned to bend the noise, but only in part. So a well-fitted model of this kind pays up to $0.25\, r$
+# bits/dim for images of which a share $r$ of the pixels is certain. How large is $r$? Nearly black pixels are a stand-in: some of them
 # are not certain, and some certain ones are not black.
 
 # %% tags=["hide-input"]
@@ -449,7 +449,8 @@ figures.show_table(
 # measured, the noise takes about a twelfth. These bits say nothing about digits.
 # Two ways out are known. *Variational dequantisation* {cite}`ho2019flowpp` learns a noise $q(u \mid v)$ that the flow
 # can model easily. In the tutorial of {cite:t}`lippe2024uvadlc` it lowers the score of one flow from 1.08 to 1.04
-# bits/dim. And a model of the integers themselves, as in the part on Pixel RNN, adds no noise at all.
+# bits/dim. And models of the integers themselves, such as Pixel RNNs and integer flows {cite}`hoogeboom2019idf`, add no
+# noise at all.
 #
 # ## More sets of noise
 #
@@ -493,13 +494,13 @@ assert torch.allclose(
 assert 0.005 < one - bounds[16].mean() < 0.1
 
 # %% [markdown]
-# Four doublings together save less than a tenth of a bit. The noise has as many dimensions as the image. A
+# Four doublings together save less than 0.1 bits/dim. The noise has as many dimensions as the image. A
 # few sets of noise cannot find the places that the model prefers in all of them at once. More sets correct a comparison;
 # they do not close a gap.
 #
 # ## Summary
 #
-# * On integers the log-likelihood of a density is unbounded. With uniform noise it is a lower bound on the
+# * On integers the log-likelihood of a density that can form spikes is unbounded. With uniform noise it is a lower bound on the
 #   log-probability of the image, {eq}`eq:dequantisation`, and the gap is the divergence {eq}`eq:gap`.
 # * The logit as printed is infinite at white. The symmetric one of the authors' code is not.
 # * Bits/dim are the negative log-likelihood with every constant, {eq}`eq:bits-chain`: prior, flow, logit and 256.

@@ -224,7 +224,8 @@ for seen, kinds in ((on_board, 2), (torch.zeros(1, 1, 12, 12), 1)):
     assert len(rows.detach().round(decimals=5).unique(dim=0)) == kinds
 
 # %% [markdown]
-# Weight normalisation has a consequence for training by gradients.
+# Weight normalisation has a consequence for training by gradients, which its authors point out
+# {cite}`salimans2016weightnorm`.
 #
 # ```{prf:proposition} Filters only lengthen
 # :label: prop-weight-norm
@@ -281,7 +282,7 @@ assert (torch.stack(lengths).diff(dim=0) > 0).all()
 # \log\left|\det\right| = -\frac12 \sum_i \log\bigl(\tilde\sigma_i^2 + \epsilon\bigr).
 # $$ (eq:batch-norm)
 #
-# The Jacobian is diagonal, and the sum runs over *every scalar*. All pixels of a channel share their variance, so
+# With both held constant the Jacobian is diagonal, and the sum runs over *every scalar*. All pixels of a channel share their variance, so
 # each channel counts as often as it has pixels. The norm has no gain and no shift. Couplings have both, and the prior
 # expects mean 0 and variance 1 at the end.
 

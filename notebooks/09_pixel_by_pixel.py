@@ -525,7 +525,7 @@ for m in (1, 2, 3):
 # :class: dropdown
 # ```
 # Turn the images by half a turn before they go in. The result is a distribution, but another one: the same weights
-# now predict each pixel from those after it. A network that can represent every conditional reaches the same
+# now predict each pixel from those after it. A network that can represent every conditional can reach the same
 # likelihood in both orders; real networks differ.
 
 # %%

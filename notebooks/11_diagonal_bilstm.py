@@ -46,7 +46,7 @@ torch.set_default_dtype(torch.float64)  # so that a check can be strict
 # %% [markdown]
 # ## Earlier LSTMs in two dimensions
 #
-# {cite:t}`graves2009multidimensional` built the **multidimensional LSTM** to read handwriting: each pixel reads the
+# {cite:t}`graves2009multidimensional` read handwriting with a **multidimensional LSTM**: each pixel reads the
 # states of its left and upper neighbours, with one forget gate for each. {cite:t}`theis2015spatial` made a generative
 # model of it. Their **RIDE** stacks *spatial LSTMs* in one direction and predicts a pixel by a mixture of densities.
 # The **Grid LSTM** {cite}`kalchbrenner2016grid` treats depth as one more dimension of the grid. The layer of this

@@ -470,8 +470,8 @@ plt.show()
 #
 # The paper's finding is the same in kind. On ImageNet at 64 × 64 pixels it reports that the multi-scale network has about
 # the same likelihood, and that its samples are globally more coherent. We found no number for the multi-scale network.
-# Why does the log-likelihood not show the better layout? It is a sum over pixels, and the layout is a small part of the
-# sum. Chapter {ref}`results` says the same of texture and objects.
+# Why does the log-likelihood not show the better layout? Probably because it is a sum over pixels, and the layout is a
+# small part of the sum. Chapter {ref}`results` says the same of texture and objects.
 #
 # ## Summary
 #

@@ -456,7 +456,8 @@ assert abs(closed - on_train) < 0.01
 assert ledger["fashion-small-gaussian"].score.bits_per_dim > closed + 0.2
 
 # %% [markdown]
-# The fit of these 4,500 images is perfect, and it overfits: they are few for a covariance of $784^2$ numbers. The Gaussian of the table is fitted to
+# The fit to these 4,500 images is the best possible, and it overfits: they are few for a symmetric covariance with
+# $784^2$ entries. The Gaussian of the table is fitted to
 # the whole training set.
 #
 # ## One image under all of them
@@ -673,7 +674,8 @@ pictures.plot_bounds(
 plt.show()
 
 # %% [markdown]
-# Draws take a few hundredths of a bit/dim off the bounds of the VAE and of Real NVP, and nothing off that of the Gaussian.
+# Draws take a few hundredths of a bit/dim off the bounds of the VAE and Real NVP, and hardly anything off that of the
+# Gaussian.
 # How far is the lowest point above the truth? No computation can tell. As a rule of thumb, if $\log w$ were a
 # Gaussian, the whole gap of one draw would be half of its variance over draws:
 
@@ -706,8 +708,8 @@ figures.show_table(
 # %% [markdown]
 # ### Which comparisons prove something
 #
-# In bits/dim, a bound lies above the true score, up to the noise of its draws. If the bound of model A is lower than the exact score of model B, A is
-# better: that is proved. If the bound is *higher*, nothing is proved, since
+# In bits/dim, a bound lies above the true score, up to the noise of its draws. If the bound of model A is below the
+# exact score of model B, A has the higher likelihood on these images. That is proved. If the bound is *higher*, nothing is proved, since
 # A may be better than its bound. Of two bounds nothing follows, strictly, in either direction.
 
 
@@ -785,7 +787,7 @@ assert {a for a, lead in ahead.items() if lead < 1.5 * chance} == near
 assert all(ahead[a] > gap_of[b] for a, b in pairwise(ranking) if b in gap_of)
 
 # %% [markdown]
-# So chance alone explains differences of up to 0.13 bits/dim, two such errors, if the other families vary as much. The lead of the Pixel RNN over the diffusion is smaller, and
+# So chance alone could explain differences of up to 0.13 bits/dim, two such errors, if the other families vary as much. The lead of the Pixel RNN over the diffusion is smaller, and
 # that of the diffusion over Real NVP little larger, so another seed might reverse them. That of Real NVP over the VAE is larger by more than half, and that of the VAE over the Gaussian is far larger.
 #
 # Each score also contains a cost of its own kind. For a pixel that is surely black, up to a quarter of a bit goes
@@ -934,7 +936,8 @@ for few_shown in ("trousers", "sandal"):
 #   rows up, less than a third of the image. We suspect that this is too little to put its parts together. The Diagonal BiLSTM, which sees
 #   all of the past but one pixel, covers nearly five times as much.
 #
-# The GAN did not collapse onto a few images. But it draws half as many trousers and sandals as there are, and nothing in its training says so.
+# The GAN did not collapse onto a few images. But by this count it draws less than half as many trousers and sandals as
+# there are, and nothing in its training says so.
 #
 # So coverage and likelihood put these models in different orders, and neither is the quality of a generative model
 # {cite}`theis2016note`. Chapter {ref}`not-everything` says why.

@@ -214,8 +214,8 @@ for name, flow in (("coupling", coupling), ("masked", autoregressive)):
 #
 # ## Why the order must be reversed
 #
-# Gaussian factors are a poor model of pixels, as one hump is all that they have. A flow has a remedy that Pixel RNN lacks: it
-# can be stacked. The order matters, though.
+# Gaussian factors are a poor model of pixels, as one hump is all that they have. Pixel RNN takes a softmax instead. A
+# flow has another remedy: it can be stacked. The order matters, though.
 #
 # ```{prf:proposition} A stack in one order is one layer
 # :label: prop-one-order
@@ -620,7 +620,8 @@ figures.show_table(
 
 # %% [markdown]
 # Here TarFlow does not win: it needs a tenth of a bit/dim more than Real NVP. Some of its samples are whole garments, such as the trousers and coats on the right; others are as
-# blotched as Real NVP's. The PixelCNN has the best likelihood of the three, and its samples are fragments. Chapter {ref}`not-everything` explains how that can be.
+# blotched as Real NVP's. The PixelCNN has the lowest score of the three, an exact one beside two bounds, and its
+# samples are fragments. Chapter {ref}`not-everything` explains how that can be.
 # (In training its first convolution read levels that were rounded to bfloat16; see {ref}`pixelrnn-results`.)
 #
 # The test images are the same for all, so a comparison image by image is sharper than the two errors in the table suggest:
@@ -695,7 +696,7 @@ pictures.plot_beside(
 plt.show()
 
 # %% [markdown]
-# More of TarFlow's are whole garments and shoes, and yet its likelihood is lower. We suspect that its
+# More of TarFlow's are whole garments and shoes, and yet its likelihood bound is worse. We suspect that its
 # Transformer sees further, that Real NVP's convolutions know neighbours better, and that a likelihood is mostly about neighbours.
 
 # %% tags=["remove-cell"]

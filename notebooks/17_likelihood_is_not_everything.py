@@ -296,6 +296,8 @@ assert constant[1:].min() > 2
 #
 # Why do images of another set need fewer bits? For flows of constant volume, {cite:t}`nalisnick2019know` explain it by
 # the means and variances of the pixels of both sets, and by the curvature of the model's log-density.
+# {cite:t}`kirichenko2020fail` find that coupling flows learn local correlations of pixels, which many sets share,
+# rather than the content of the images.
 #
 # ## Typical, not likely
 #
@@ -320,8 +322,8 @@ assert constant[1:].min() > 2
 # minimum is at $z = 0$.
 # ```
 #
-# The likeliest point is better than an average sample by $D/2$ nats. Samples differ from each other by only $\sqrt{D/2}$ nats. So
-# the mode is $\sqrt{D/2}$ standard deviations away from the samples:
+# The likeliest point needs $D/2$ nats less than the average sample. Samples have a standard deviation of only
+# $\sqrt{D/2}$ nats. So the mode is $\sqrt{D/2}$ standard deviations away from the average sample:
 
 # %%
 z = torch.randn(4000, D, generator=torch.Generator().manual_seed(0))
@@ -437,7 +439,7 @@ assert abs(float(rows[0][1]) - 1) < 0.05
 # -\log P'(x) &\le -\log P(x) + \log 100 .
 # $$ (eq:mixture)
 #
-# Of a hundred samples, 99 come from $Q$, and the likelihood loses at most $\log 100 \approx 4.6$ nats. First let $Q$ be uniform
+# Of a hundred samples, 99 come from $Q$ on average, and the log-likelihood loses at most $\log 100 \approx 4.6$ nats. First let $Q$ be uniform
 # noise:
 
 
@@ -512,7 +514,7 @@ assert lost < 0.005 * -log_p.mean()
 # * This flow needs few bits for clothes that are short to describe, and for black, but not for every simple image.
 # * Samples of a model are typical, not likeliest: too few bits are as suspicious as too many. For single images this test is
 #   weak.
-# * A mixture with 1% of a model has its likelihood to within $\log 100$ nats, and any samples one likes.
+# * A mixture with 1% of a model has its log-likelihood to within $\log 100$ nats, and nearly any samples one likes.
 #
 # ## Exercises
 #

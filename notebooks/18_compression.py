@@ -411,8 +411,9 @@ assert ours["Binarised clothes"] > least_of["Binarised clothes"]
 #
 # ## Flows: getting bits back
 #
-# A flow gives a density and no probability of an integer, and its bits/dim is a bound, {eq}`eq:dequantisation`. Can a file be as short as the bound? Yes, by
-# getting **bits back** {cite}`townsend2019bbans`. To send $x$, choose the noise $u$ and code $x + u$ to a precision of $\delta$ in each
+# A flow gives a density. The probability of an integer image is an integral of it, which cannot be computed, so its
+# bits/dim are a bound, {eq}`eq:dequantisation`. Can a file be as short as the bound? Yes, by
+# getting **bits back** {cite}`hinton1993bits,townsend2019bbans`. To send $x$, choose the noise $u$ and code $x + u$ to a precision of $\delta$ in each
 # dimension. That costs
 #
 # $$

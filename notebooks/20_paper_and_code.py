@@ -703,7 +703,7 @@ display(
 # * On mirrored images, keeping odd or even squares first cannot matter to a flow of one scale. On grey images, the order
 #   of a squeeze cannot matter to a flow of two scales.
 # * Shift and scale in either order give the same maps and different gradients.
-# * The ablation is paired by seed, and small. It separates large effects from none, and says how often chance alone would
+# * The ablation is paired by seed, and small. It can show large effects only, and says how often chance alone would
 #   pass its rule.
 #
 # ## Exercises

@@ -768,7 +768,7 @@ plt.show()
 #
 # * Each guard of the recipe prevents a failure, and the failure returns without the guard.
 # * A likelihood can be wrong in two directions. Too good is the more dangerous, because nothing stops the run.
-# * Three tests take seconds and find most mistakes: inverse and Jacobian in float64, noise that must cost at least 8
+# * Three tests take seconds and find many mistakes: inverse and Jacobian in float64, noise that must cost at least 8
 #   bits, and derivatives with respect to later pixels.
 # * Scores change with the mode of batch norm. Log both, and report that of evaluation.
 #

@@ -138,8 +138,9 @@ plt.show()
 # The forward fit covers both modes, and the gap between them. The reverse fit finds one mode, and which one depends
 # on its start. So maximum likelihood **covers**: a model that is too small spreads, and some of its samples fall
 # where there are no data. A method that only asks whether samples are convincing tends to the opposite error: it leaves
-# places out. A GAN is between the two: with an optimal discriminator it minimises the Jensen-Shannon divergence, which
-# is symmetric {cite}`goodfellow2014gan`.
+# places out. A GAN is between the two: with an optimal discriminator, the original game minimises the Jensen–Shannon
+# divergence, which is symmetric {cite}`goodfellow2014gan`. The generator's loss that is used in practice has no such
+# property.
 #
 # ## Bits are file lengths
 #
