@@ -317,8 +317,8 @@ for name, score in baselines.score(train, test).items():
 #
 # In the plane all four are short. These are their losses in nats, for points `x` of shape (N, 2). The folded cell below
 # them defines what they use: an encoder $q(z \mid x)$ and a decoder $p(x \mid z)$ of the VAE, `G` and `D` of the GAN,
-# and the flow `f`. The autoregressive model mixes Gaussians, by `weights` for $x_1$ and by `network` for $x_2$. $D(x)$
-# is a logit, and `softplus(-a)` is $-\log \operatorname{sigmoid}(a)$:
+# and the flow `f`. The autoregressive model mixes Gaussians, by `weights` for $x_1$ and by `network` for $x_2$. `D`
+# returns a logit, and `softplus(-a)` is $-\log \operatorname{sigmoid}(a)$:
 
 
 # %%

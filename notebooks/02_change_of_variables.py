@@ -456,7 +456,7 @@ plt.show()
 # ```{solution-start} ex-prior
 # :class: dropdown
 # ```
-# $p_X$ hardly changes, since $f$ adapts. Since $F_X(x) = F_Z(f(x))$, an increasing $f$ is fixed by $p_X$ and $p_Z$. So
+# $p_X$ hardly changes, because $f$ adapts. By $F_X(x) = F_Z(f(x))$ an increasing $f$ is fixed by $p_X$ and $p_Z$. So
 # the new $f$ is nearly the old one, followed by the monotone map that takes the
 # unit Gaussian to the logistic distribution. In one dimension a flexible $f$ makes the prior a matter of taste.
 

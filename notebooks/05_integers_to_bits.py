@@ -463,7 +463,7 @@ figures.show_table(
 #
 # This is the importance-weighted bound of {cite:t}`burda2016iwae`. It matters when scores are compared: one set of
 # noise and eight are different yardsticks, and papers do not always say which they used. In the package it is
-# `num_draws`, and this book uses one. How much would more be worth? The folded cell regroups sixteen sets for each
+# `num_draws`, and this book uses one unless it says otherwise. How much would more be worth? The folded cell regroups sixteen sets for each
 # image under the recorded run on Fashion-MNIST.
 
 # %% tags=["hide-input"]

@@ -456,8 +456,9 @@ assert wider.mean < -2 * wider.error
 #   cannot be seen at this quality.
 # * *A class-conditional model keeps a consistent meaning of its latents.* Chapter {ref}`latents` tries it on clothes.
 #
-# Section 5 hopes for a bridge between autoregressive models, VAEs and GANs, and for semi-supervised use. Chapters
-# {ref}`beyond-gans` and {ref}`latents` (Bayes' rule) return to both.
+# Section 5 calls Real NVP a bridge between autoregressive models, VAEs and GANs, and hopes for semi-supervised use.
+# Chapters {ref}`beyond-gans` and {ref}`where-the-papers-meet` return to the first, chapter {ref}`latents` (Bayes' rule)
+# to the second.
 #
 # ## From image to image
 #

@@ -764,7 +764,7 @@ figures.show_table(
 
 # %% [markdown]
 # The two runs differ by more than the first row. So the conditional run is ahead even without labels, perhaps by
-# chance.
+# chance, perhaps by the 4% more images that it saw.
 #
 # To maximum likelihood the class is a detail, a few bits among thousands, and a model that ignored it would lose only
 # these. How many of them does this model use? We score the same test images, with the same noise, under every class.

@@ -17,7 +17,8 @@
 #
 # After four chapters of layers: what do trained models achieve? This chapter shows what they draw and complete, sets
 # their scores beside the paper's, and asks for which pixels they pay. You can scribble half a digit and let the page draw
-# the rest. As in {doc}`07_results`, every number comes from the **ledger** of recorded runs.
+# the rest. As in {doc}`07_results`, no number of ours in a table or figure was typed in. They come from the **ledger**
+# of recorded runs, and from tables of short trials.
 
 # %% tags=["parameters"]
 profile = "laptop"
@@ -327,8 +328,9 @@ assert all(of_sheet.mean() > 1.3 * real.mean() for of_sheet in rough.values())
 # models ({doc}`../book/tables` has them all). Each pixel was drawn once, white with a probability equal to its grey
 # value, and the same files have been in common use since. (Some papers draw the pixels anew in every epoch; their
 # scores cannot be compared.) Here time on a CPU was enough for four rows of table 4. Only the
-# Diagonal BiLSTM of seven layers has a size that the paper gives. We found no size in print for the PixelCNN and the Row LSTM, and no width
-# for the Diagonal BiLSTM of one layer. These sizes are ours. We widened the first two after smaller runs fell short ({doc}`23_training_them`).
+# Diagonal BiLSTM of seven layers has a size that the paper gives. We found no size in print for the PixelCNN and the
+# Row LSTM. We chose them, and widened both networks after smaller runs fell short ({doc}`23_training_them`). The width
+# of the Diagonal BiLSTM of one layer is unverified ({doc}`12_pixelcnn`).
 
 # %% tags=["hide-input"]
 rows_of = {
@@ -502,7 +504,7 @@ plt.show()
 # They still fall where the budgets end. On digits the training losses fell by 0.6 to 1.5 nats in the last quarter of the steps, and the
 # scores of held-out images by 0.03 to 0.4:
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The four runs on binarised MNIST: the training loss (lines), images held out for validation under averaged weights (dots), and at the right the paper's figures on test images (dashes).", "name": "fig-nats-curves"}, "image": {"alt": "Nats an image over training images seen, on a logarithmic axis. Four lines fall to between 78 and 81, about where the dashes at the right edge are. The dots level off, but for those of the Diagonal BiLSTM of one layer, which still fall a little."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The four runs on binarised MNIST: the training loss (lines), images held out for validation under averaged weights (dots), and at the right the paper's scores on test images (dashes).", "name": "fig-nats-curves"}, "image": {"alt": "Nats an image over training images seen, on a logarithmic axis. Four lines fall to between 78 and 81, about where the dashes at the right edge are. The dots level off, but for those of the Diagonal BiLSTM of one layer, which still fall a little."}}
 factor = nats_per_bit((1, 28, 28))
 of_one = "binarized-mnist-diagonal-1"  # last: the others' colours stay
 pixels.plot_curves(
@@ -772,8 +774,8 @@ pixels.plot_distributions(
 plt.show()
 
 # %% [markdown]
-# The softmax has spikes at 0 and 255 and several humps, as the paper reports. It does not know that 17 is next to 18,
-# and has to learn it. In return, no shape is ruled out.
+# The softmax has spikes at 0 and 255 and several humps, as the paper reports. No shape is ruled out (chapter
+# {ref}`pixel-by-pixel`).
 #
 # ## What a sample costs
 #

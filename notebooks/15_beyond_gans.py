@@ -11,7 +11,7 @@
 # # Beyond GANs
 #
 # ```{admonition} In the papers
-# Sections 1 and 2 of {cite:t}`dinh2017realnvp` set flows beside variational auto-encoders, autoregressive models and adversarial networks.
+# Sections 1 and 2 of {cite:t}`dinh2017realnvp` set flows beside variational autoencoders, autoregressive models and adversarial networks.
 # Neither paper puts all of them on the same images.
 # ```
 #
@@ -402,12 +402,12 @@ assert 0.005 < ends < 0.015
 #
 # ### Gaussian: in closed form
 #
-# How far does a model without a network get? Replace the flow of Real NVP by a triangular matrix: $y \sim \mathcal N(m, L L^\top)$.
+# How far does a model without a network get? Replace the flow of Real NVP by a triangular matrix: $y \sim \mathcal N(m, L L^{\mathsf T})$.
 #
 # ```{prf:proposition} The best Gaussian
 # :label: prop-best-gaussian
 #
-# Let $y$ have $d$ dimensions, and vary $m$ and $\Sigma = L L^\top > 0$. The mean of $\log \mathcal N(y; m, \Sigma)$ over images
+# Let $y$ have $d$ dimensions, and vary $m$ and $\Sigma = L L^{\mathsf T} > 0$. The mean of $\log \mathcal N(y; m, \Sigma)$ over images
 # and noise is highest where $m$ and $\Sigma$ are the mean and covariance of $y$, if that covariance is invertible. There it is
 #
 # $$
@@ -419,7 +419,7 @@ assert 0.005 < ends < 0.015
 # With $S$ the covariance of $y$ and $\bar y$ its mean, the mean of the log density is $-\frac12$ times
 #
 # $$
-# d \log 2\pi + \log \det \Sigma + \operatorname{tr}(\Sigma^{-1} S) + (\bar y - m)^\top \Sigma^{-1} (\bar y - m).
+# d \log 2\pi + \log \det \Sigma + \operatorname{tr}(\Sigma^{-1} S) + (\bar y - m)^{\mathsf T} \Sigma^{-1} (\bar y - m).
 # $$
 #
 # The last term is 0 for $m = \bar y$. With $\lambda_i$ the eigenvalues of $\Sigma^{-1/2} S \Sigma^{-1/2}$, the rest
@@ -931,7 +931,9 @@ for few_shown in ("trousers", "sandal"):
 #
 # * The diffusion covers most, seven tenths of the test images. The Pixel RNN has fewer bits/dim and covers less than half.
 # * The GAN, which states no likelihood, covers as much as Real NVP.
-# * The VAE is two bits/dim better than the Gaussian and covers hardly more. Three sets of samples do not settle that difference. Part of it is grain: the means of its decoder, without the noise of the pixels, cover about a fifth. The samples of both are equally far from the training images.
+# * The VAE is two bits/dim better than the Gaussian and covers hardly more. Three sets of samples do not settle that
+#   difference. Grain is one reason why the VAE covers so little: the means of its decoder, without the noise of the
+#   pixels, cover about a fifth. The samples of both are equally far from the training images.
 # * Of the two runs on 4,500 images, the PixelCNN has the better likelihood and a coverage of 2%. It sees only eight
 #   rows up, less than a third of the image. We suspect that this is too little to put its parts together. The Diagonal BiLSTM, which sees
 #   all of the past but one pixel, covers nearly five times as much.
@@ -1068,7 +1070,7 @@ print(f"one Gaussian: {of_one:.0f} nats")
 # ```{solution-start} ex-linear-vae
 # :class: dropdown
 # ```
-# $p(z \mid x)$ has precision $A = I + W^\top W / \sigma^2$ and mean $A^{-1} W^\top x / \sigma^2$. With $q = p(z \mid x)$,
+# $p(z \mid x)$ has precision $A = I + W^{\mathsf T} W / \sigma^2$ and mean $A^{-1} W^{\mathsf T} x / \sigma^2$. With $q = p(z \mid x)$,
 # {eq}`eq:weight` is $p(x)$ whatever $z$ is. The diagonal Gaussian with the least $\mathrm{KL}(q \,\|\, p(z \mid x))$ has the
 # same mean and variances $1 / A_{ii}$; the gap is $\frac12 (\sum_i \log A_{ii} - \log\det A)$, by Hadamard's inequality not
 # negative.

@@ -10,13 +10,13 @@
 # (where-the-papers-meet)=
 # # Where the two papers meet
 #
-# One paper bends a Gaussian by a bijection, the other predicts pixel after pixel. Can one model do both? This chapter
-# takes the flow of the first paper and gives it the masks of the second.
-#
 # ```{admonition} In the papers
-# Section 5 of {cite:t}`dinh2017realnvp` calls flows a bridge between autoregressive models, variational auto-encoders and adversarial
-# networks. Neither paper builds such a model.
+# Section 5 of {cite:t}`dinh2017realnvp` calls Real NVP a bridge between autoregressive models, variational autoencoders
+# and adversarial networks. Neither paper builds such a model.
 # ```
+#
+# One paper bends a Gaussian by a bijection, the other predicts pixel after pixel. Can one model do both? This chapter
+# takes the flow of the first paper and gives it the masks of the second. What you will see:
 #
 # * One equation has Real NVP's coupling as a special case, and takes the masks of Pixel RNN.
 # * Stacked over patches, with a causal Transformer inside, it is **TarFlow** {cite}`zhai2025tarflow`, a flow of 2024.
@@ -794,7 +794,7 @@ plt.show()
 #   number can depend on all before it, and the inverse takes up to as many rounds as there are numbers.
 # * A stack in one order has Gaussian factors again. A stack that reverses the order after each layer does not.
 # * TarFlow is such a stack over patches, with a causal Transformer in each block.
-# * Here it is behind Real NVP in likelihood, after minutes on 4,500 images and after half an hour on 60,000. At full
+# * Here it is behind Real NVP in likelihood, after minutes on 4,500 images and after half an hour on 59,000. At full
 #   size its published score on ImageNet 64 × 64 is the lowest, but perhaps on other images (‡). A sample takes as many steps as there are patches, in each block.
 #
 # ## Exercises

@@ -309,8 +309,8 @@ assert torch.equal(ours, theirs)
 # f_1'' \circ f_2' \circ f_1 = f_1'' \circ S \circ f_1' \circ S \circ f_1 .
 # $$ (eq:swap)
 #
-# Real NVP is the case $W = I, S, S$, and {ref}`ex-mixing-start` builds that start. Does it matter, and what is the mixing worth? The ablation of
-# chapter {ref}`paper-and-code` trained both starts, for 450 steps with three seeds each. The table has their bits/dim on test images, minus those
+# Real NVP is the case $W = I, S, S$, and {ref}`ex-mixing-start` builds that start. Does it matter, and what is the mixing worth? The
+# ablation of appendix {ref}`paper-and-code` trained both starts, for 450 steps with three seeds each. The table has their bits/dim on test images, minus those
 # of Real NVP with the same seed:
 
 # %% tags=["hide-input"]

@@ -243,8 +243,8 @@ figures.show_table(["field", "value", "what it is"], rows)
 # ```
 #
 # ```{prf:proof}
-# Half of the numbers are zeros: the mean is $m/2$, the mean of the squares $(v + m^2)/2$, and their variance $(v + m^2)/2 - m^2/4
-# = v/2 + m^2/4$. The norm takes $m$ to $(m - m/2) / \sqrt{v/2 + m^2/4}$ and divides the deviation $\sqrt v$ by the same
+# Half of the numbers are zeros: the mean is $m/2$, the mean of the squares $(v + m^2)/2$, and their variance, the
+# difference to $m^2/4$, is $v/2 + m^2/4$. The norm takes $m$ to $(m - m/2) / \sqrt{v/2 + m^2/4}$ and divides the deviation $\sqrt v$ by the same
 # root. In both fractions divide numerator and denominator by $\sqrt v$. The last claim is $(r^2 + 2) / (2 + r^2) = 1$.
 # ```
 #
@@ -403,7 +403,7 @@ for channels, same in ((1, True), (2, False)):
 #
 # ## Shift, then scale
 #
-# Since $(x + t)\, e^s = x\, e^s + t\, e^s$, both orders can represent the same maps (chapter {ref}`coupling-layers`). But a
+# Since $(x + t)\, e^s = x\, e^s + t\, e^s$, both orders can represent the same maps. But a
 # step of the optimiser has a different effect. The derivative of the output with respect to $t$ is 1 for the paper. For
 # the code it is $e^s$, which {eq}`eq:bounded` puts between $e^{-|a|}$ and $e^{|a|}$. Under a checkerboard $a$ starts at
 # 0, so at first this derivative is 1 for both. (That with respect to $s$ differs even then: it is $x$ for the paper and

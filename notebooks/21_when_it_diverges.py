@@ -692,8 +692,7 @@ assert bounds == {100}
 assert max(bounds) / nats_per_bit((1, 28, 28)) < 1 / 5  # in bits/dim
 
 # %% [markdown]
-# It acts in every row of both logs. The loss is in nats for an image, so its gradient is large, and a bound of 100 probably makes
-# nearly all gradients equally long. (The bound depends on the unit. In bits/dim the same clipping would need a bound of less
+# It acts in every row of both logs, so it probably makes nearly all gradients equally long (chapter {ref}`networks`). (The bound depends on the unit. In bits/dim the same clipping would need a bound of less
 # than one fifth. If you change the unit, change the bound.)
 #
 # Now let one batch be bad: 32 images of pure noise, once, at step 50, in a flow without norms between its couplings. Four
@@ -756,8 +755,7 @@ plt.show()
 # | loss is `nan`, suddenly, late | a pixel at 0 or 1 of the logit | `logit` in the error; smallest and largest $x$ | $\lambda = 0.05$, symmetric form |
 # | bits/dim fall without limit, below any code | no dequantisation | score with noise; uniform noise must cost 8 | noise of one level, fresh each step |
 # | bits/dim too good from the start | mask; forgotten constant; $s$ summed where $b = 1$; data of fewer levels | inverse; autograd Jacobian; noise costs 8 | the mask, $\log 256$, $(1 - b) \odot s$ |
-# | Pixel RNN: nats near 0, samples blank | mask B in the first layer, or a gate of another colour | derivative with
-# respect to own and later pixels | mask A first, colours gate by gate |
+# | Pixel RNN: nats near 0, samples blank | mask B in the first layer, or a gate of another colour | derivatives by own and later pixels | mask A first, colours gate by gate |
 # | loss stuck above others' | couplings keep the same half | outputs that depend on one input | alternate the masks |
 # | training fine, validation explodes | stale batch-norm moments | statistics of the batch; re-estimate | `reestimate_statistics` before scoring |
 # | training fine, validation rises slowly | overfitting | both kinds of statistics rise | more data, early stopping |

@@ -255,8 +255,8 @@ assert torch.allclose(log_det, of_package, atol=1e-4)
 # %% [markdown]
 # What does it change? An average with memory $\rho$ of independent batches has $(1 - \rho) / (1 + \rho)$ times the variance
 # of one of them. And the gradient through the moments is multiplied by $1 - \rho$, so it is another gradient, however
-# large the batch. Which weighs more? The folded cell takes a small model that is half trained, on images of 8 × 8
-# pixels. The norms inside $s$ and $t$ are in evaluation mode throughout. The reference is the gradient of one batch of all 4,500 images, the mean of three sets of noise; 120 small batches are compared with it. Before
+# large the batch. Which weighs more? The folded cell takes a small model after 100 steps of training, on images of 8 ×
+# 8 pixels. The norms inside $s$ and $t$ are in evaluation mode throughout. The reference is the gradient of one batch of all 4,500 images, the mean of three sets of noise; 120 small batches are compared with it. Before
 # each batch the running average is set to the moments of all images, a better past than small batches would give it.
 
 # %% tags=["hide-input"]
@@ -426,9 +426,8 @@ assert not any(getattr(each, "norm_running_average", 0) for each in configs)
 #
 # ## Moments that belong to the weights
 #
-# Evaluation mode needs constants. Moving averages with the usual momentum of 0.1 remember about ten batches, seen
-# through weights that have moved since. Re-estimation passes training images through the finished weights. The small
-# model above shows the difference twice: halfway (at the full rate) and at the end (where the rate is zero):
+# Chapter {ref}`networks` re-estimates the moments, because moving averages lag behind the weights. How much does the
+# lag cost? The small model above shows it twice: halfway (at the full rate) and at the end (where the rate is zero):
 
 # %% tags=["hide-input"]
 fresh = {}
@@ -514,7 +513,7 @@ assert again[8] < min(moving_bits[40], as_recorded + 0.1)
 # * Running averages with a good past reduce the noise of the gradient, but leave a bias at any batch size. In a short run
 #   with two images a batch the training loss came closer to the held-out score, which did not improve.
 # * With the moments of a new model a trained one needs hundreds of bits/dim. Eight images nearly restore them. Moving
-#   averages that lag cost a small model 0.2 bits/dim halfway through its run.
+#   averages that lag cost a small model 0.1 bits/dim halfway through its run.
 #
 # ## Exercises
 #

@@ -154,7 +154,7 @@ plt.show()
 # mean length is at least the entropy,
 #
 # $$
-# E[L(x)] \ge H_2(p^*) = -\sum_x p^*(x) \log_2 p^*(x) .
+# \mathbb E[L(x)] \ge H_2(p^*) = -\sum_x p^*(x) \log_2 p^*(x) .
 # $$
 #
 # For any distribution $P$ that is nowhere zero there is a code of $L(x) < -\log_2 P(x) + 1$ bits. Its mean length is
@@ -168,7 +168,7 @@ plt.show()
 # ```{prf:proof}
 # Throw a fair coin for each bit of a string. The string of $x$ comes up with probability $2^{-L(x)}$. No string
 # begins another, so at most one comes up, and $\sum_x 2^{-L(x)} \le 1$. So $q(x) = 2^{-L(x)}$ sums to at most 1, and
-# $E[L] - H_2(p^*) = \mathrm{KL}_2(p^* \,\|\, q) \ge 0$ by the proof of {prf:ref}`prop-likelihood`, which needs no
+# $\mathbb E[L] - H_2(p^*) = \mathrm{KL}_2(p^* \,\|\, q) \ge 0$ by the proof of {prf:ref}`prop-likelihood`, which needs no
 # more than that.
 #
 # Conversely let $L(x)$ be $-\log_2 P(x)$, rounded up, so that $\sum_x 2^{-L(x)} \le 1$. Hand out strings in the order
@@ -384,10 +384,10 @@ print(f"a Gaussian on CIFAR-10: {reported.cell} bits/dim (published)")
 #
 # ```{prf:proof}
 # $-\log p_{m}(x) = \frac d2 \log 2\pi + \frac12 |x - m|^2$, whose mean at $m = \mu$ is $H$. The estimate is
-# $\hat\mu = \frac1N \sum_n x^{(n)}$, with $E|\hat\mu - \mu|^2 = d/N$. A new point is independent of it, so
+# $\hat\mu = \frac1N \sum_n x^{(n)}$, with $\mathbb E|\hat\mu - \mu|^2 = d/N$. A new point is independent of it, so
 #
 # $$
-# E|x - \hat\mu|^2 = E|x - \mu|^2 + E|\hat\mu - \mu|^2 = d + d/N .
+# \mathbb E|x - \hat\mu|^2 = \mathbb E|x - \mu|^2 + \mathbb E|\hat\mu - \mu|^2 = d + d/N .
 # $$
 #
 # At the training points
