@@ -325,7 +325,8 @@ _, axes = plt.subplots(1, 3, figsize=(figures.WIDTH, 2.6))
 for ax, (title, (density, curves)) in zip(axes, panels.items(), strict=True):
     if density is not None:
         image = density.reshape(401, 401).T  # rows are the second coordinate
-        ax.imshow(image, origin="lower", extent=(-8, 8, -8, 8), cmap="viridis")
+        scale = {"vmin": 0, "vmax": log_p.exp().max(), "cmap": "viridis"}
+        ax.imshow(image, origin="lower", extent=(-8, 8, -8, 8), **scale)
     colour = figures.INK if density is None else "white"
     ax.add_collection(LineCollection(curves.numpy(), color=colour, lw=0.5))
     ax.set_title(title)

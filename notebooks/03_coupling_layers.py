@@ -468,7 +468,7 @@ plt.show()
 # both to $z$. The lower row is **generation**: $g = f^{-1}$ carries noise and *its* grid to $x$. Two calls make
 # it, `flow(x)` and `flow.inverse(z)`.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 1 of {cite:t}`dinh2017realnvp`, by the couplings of this page. Above: test data $x$ and $z = f(x)$. Below: $z \\sim p_Z$ and $x = g(z)$. The grid is square on the left above and on the right below, and the map carries it along. The colour of a point says where it lies in the square of its row.", "name": "fig-figure-one"}, "image": {"alt": "Four panels. Upper left, moons on a square grid; upper right, the same points as a round cloud on a strongly curved grid. Lower right, a round cloud on a square grid; lower left, the same points as two moons, on a grid that is folded into their shape."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 1 of {cite:t}`dinh2017realnvp`, by the couplings of this page. Above: test data $x$ and $z = f(x)$. Below: $z \\sim p_Z$ and $x = g(z)$. The grid is square on the left above and on the right below, and the map carries it along. The colour of a point is its direction from the centre of the square panel of its row.", "name": "fig-figure-one"}, "image": {"alt": "Four panels. Upper left, moons on a square grid; upper right, the same points as a round cloud on a strongly curved grid. Lower right, a round cloud on a square grid; lower left, the same points as two moons, on a grid that is folded into their shape."}}
 densities.plot_spaces(
     lambda x: flow(x)[0],
     flow.inverse,
@@ -484,7 +484,7 @@ plt.show()
 # the map compresses. The next figure shows how the flow gets
 # there, one coupling at a time.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The data on their way to the Gaussian, after each of the six couplings. Vertical and horizontal moves alternate.", "name": "fig-moons-trace"}, "image": {"alt": "Seven panels. Two half moons are pulled apart, straightened and blown up, until after six steps they form a round cloud."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The data on their way to the Gaussian, after each of the six couplings. Vertical and horizontal moves alternate. A point keeps its colour, that of {numref}`fig-figure-one`, above.", "name": "fig-moons-trace"}, "image": {"alt": "Seven panels. Two half moons are pulled apart, straightened and blown up, until after six steps they form a round cloud."}}
 steps, h = [], test[:400]
 with torch.no_grad():
     for coupling in flow.layers:

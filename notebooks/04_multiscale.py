@@ -197,7 +197,7 @@ plt.show()
 # z &= \bigl(z^{(1)}, \dots, z^{(L)}\bigr).
 # $$ (eq:factor)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 4(b) of {cite:t}`dinh2017realnvp`: factoring out, with the dimensions of a 32 × 32 × 3 image and four scales. The height of a box is its share of the dimensions.", "name": "fig-factor"}, "image": {"alt": "From left to right boxes x, h1, h2, h3, each half as high as the one before, joined by maps f1 to f4. From each map but the last half of the output goes straight to the right, where z1, with 1536 dimensions, z2, with 768, z3 and z4, with 384 each, make up z."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 4(b) of {cite:t}`dinh2017realnvp`: factoring out, with the dimensions of a 32 × 32 × 3 image and four scales. The height of a grey or coloured box is its share of the dimensions; white boxes are the maps of the scales.", "name": "fig-factor"}, "image": {"alt": "From left to right boxes x, h1, h2, h3, each half as high as the one before, joined by maps f1 to f4. From each map but the last half of the output goes straight to the right, where z1, with 1536 dimensions, z2, with 768, z3 and z4, with 384 each, make up z."}}
 architecture.plot_factoring_out([1536, 768, 384, 384])
 plt.show()
 
@@ -369,7 +369,7 @@ assert torch.allclose(jacobian.slogdet().logabsdet, small(one)[1])
 # figure follows a test image through the first one. The model's input is the logit of the noisy image
 # ({ref}`integers-to-bits`): black is about −2.9, white about 2.9.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "A boot in the first scale of the recorded run on Fashion-MNIST. Above, the first coupling: the image, the part that $s$ and $t$ see, what they answer (red is positive, blue negative, white is 0 or kept), and the output, after the batch norm of chapter {ref}`networks`. Below: after all three checkerboard couplings; squeezed to four channels; after three channel-wise couplings, the half $h^{(1)}$ that goes on and the half $z^{(1)}$ that leaves.", "name": "fig-one-scale"}, "image": {"alt": "Two rows. Above: a boot; the same boot with every second pixel missing; two maps, s and t, in which red and blue follow the outline of the boot; a boot of less contrast. Below: a boot with grainy background; four small boots; two small boots, blurred and still recognisable; two squares of noise in which nothing can be seen."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "A boot in the first scale of the recorded run on Fashion-MNIST. Above, the first coupling: the image, the part that $s$ and $t$ see, what they answer (red is positive, blue negative, white is 0 or kept), and the output, after the batch norm of chapter {ref}`networks`. Each panel has its own scale of greys or colours. Below: after all three checkerboard couplings; squeezed to four channels; after three channel-wise couplings, the half $h^{(1)}$ that goes on and the half $z^{(1)}$ that leaves.", "name": "fig-one-scale"}, "image": {"alt": "Two rows. Above: a boot; the same boot with every second pixel missing; two checkered maps: s is dark red around the boot and pale on it, t is red around the boot and blue on it; a boot with a faint checkered pattern. Below: a boot with grainy background; four small boots; two small boots, blurred and still recognisable; two squares of noise in which nothing can be seen."}}
 model = runs()["fashion-mnist"].load_model().eval()
 image = load(EMBEDDED, "test").images[:1]
 generator = torch.Generator().manual_seed(0)

@@ -205,7 +205,7 @@ assert float(glow.bits_per_dim) == 3.141
 #
 # ## Learning curves
 #
-# How fast did our model learn, compared with other implementations? A whole curve tells more than its last point.
+# How fast did our model learn, compared with another implementation? A whole curve tells more than its last point.
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "`cifar10-small`: the training loss, penalty included (thin line), and 1,000 held-out images under averaged weights (dots). Squares: published curves of another implementation, trained by Adam; its score on test images, by the [README of November 2018](https://github.com/chrischute/real-nvp/blob/f1ad5e8/README.md) (a later one has other scores), and the training loss of a [user of its code](https://github.com/PolinaKirichenko/flows_ood/issues/5), with three scales, batches of 32 and a rate of 1e-4. The horizontal line is the paper's score. Our curve jumps where the budget was extended, so that the rate rose again.", "name": "fig-curves"}, "image": {"alt": "Bits per dimension over training images seen, on a logarithmic axis. Our curve falls to below 3.8 within one epoch, jumps there and wherever the budget was extended, and falls each time. Those of the other implementation start above 4.5 after one epoch and come down to 3.7 after fifty. The paper's line is at 3.49."}}
@@ -249,8 +249,10 @@ display(
 # first budget ended after one epoch, so the rate had just been annealed to 0. The models and the scored images differ as well. The other implementation had no norm between couplings
 # from December 2018 on, which is after its curve. We do not know whether its user trained with one. We found
 # no scores of the paper's authors after so few epochs.
+#
+# What does a sample look like on the way? The next figure decodes the same noise at several points of training.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples from the same noise at several points of training; above each column the training images seen.", "name": "fig-film"}, "image": {"alt": "Rows of samples, each from the same noise. From left to right colours settle and edges become sharper, while places of light and dark stay."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples of `cifar10-small` at eight points of training, each row from one and the same noise; above each column the training images seen, in thousands.", "name": "fig-film"}, "image": {"alt": "Six rows of eight small colour images, after 4,000 to 1.6 million training images. From left to right grainy patches become smooth surfaces with sharper edges, while places of light and dark stay; no object appears."}}
 if colour.files.filmstrip.is_file():
     film = sheet_images(colour.files.filmstrip, 32)
     film = film.unflatten(0, (-1, len(record.film)))[:6]
@@ -264,7 +266,7 @@ if colour.files.filmstrip.is_file():
 # The samples gain edges and smooth surfaces, and still no objects. The next figure has the curves of the grey runs. The
 # run on MNIST lasted nine epochs; those on Fashion-MNIST ended before three.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Runs on grey images, as in {numref}`fig-curves`, and a published score on MNIST. On MNIST the budget was extended after 3.6 epochs, and the rate rose again there. Held-out training images and test images are different images: the table below has both.", "name": "fig-grey-curves"}, "image": {"alt": "Two panels. On MNIST the curve falls over nine epochs towards the line of a published score and stays above it. On Fashion-MNIST two curves fall together and end after nearly three epochs."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Runs on grey images, as in {numref}`fig-curves`, and a published score on MNIST. On Fashion-MNIST both runs are ours; the one called conditional is told the class of an image. On MNIST the budget was extended after 3.6 epochs, and the rate rose again there. Held-out training images and test images are different images: the table below has both.", "name": "fig-grey-curves"}, "image": {"alt": "Two panels. On MNIST the curve falls over nine epochs towards the line of a published score and stays above it. On Fashion-MNIST two curves fall together and end after nearly three epochs."}}
 panels = {}
 for key in grey:
     run = ledger[key]
@@ -481,7 +483,7 @@ figures.show_table(
 )
 assert scores.mean() < rivals["two neighbours"].mean()
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The eight test images of fewest and of most bits/dim, each over its score.", "name": "fig-ranked"}, "image": {"alt": "Two rows of eight images. Above, plain ones with little area; below, bright ones with patterns that fill the image."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Of the test images of this page the eight of fewest and the eight of most bits/dim, each over its score by `fashion-mnist`.", "name": "fig-ranked"}, "image": {"alt": "Two rows of eight images. Above, from 1.22 to 1.75 bits per dimension, sandals, plain dresses and trousers with much black around them; below, from 4.55 to 5.50, patterned tops and bags that fill the image, most of them bright."}}
 order = scores.argsort()
 ends = {"fewest bits": order[:8], "most bits": order[-8:]}
 pictures.plot_scored({k: (scored[i], scores[i]) for k, i in ends.items()})
@@ -497,7 +499,7 @@ plt.show()
 # samples from the model. (If $f$ preserved volume, other $T$ would sample from a power of $p_X$ {cite}`kingma2018glow`.
 # Here they do not.)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples of `fashion-mnist-conditional` at four temperatures, one class a column, the same $z$ in each column.", "name": "fig-temperature"}, "image": {"alt": "Four rows of ten images. At temperature 0.7 the garments are smooth, dark and alike; towards 1 they become brighter, rougher and more varied."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples of `fashion-mnist-conditional` at four temperatures. Each column has one class and one $z$, which is multiplied by $T$.", "name": "fig-temperature"}, "image": {"alt": "Four rows of ten images. At temperature 0.7 the garments are smooth and dark; towards 1 they become brighter and rougher, and some are torn."}}
 told = ledger["fashion-mnist-conditional"].load_model()
 temperatures = (0.7, 0.8, 0.9, 1.0)
 strip = {}
@@ -515,7 +517,7 @@ assert means == sorted(means)
 assert not torch.equal(strip["T = 0.7"], strip["T = 1.0"])
 
 # %% [markdown]
-# T < 1 gives smoother, less varied samples; garments also come out darker.
+# T < 1 gives smoother samples; garments also come out darker.
 #
 # ## Copies?
 #
@@ -561,7 +563,7 @@ assert of_samples.min() > 20  # none is a copy
 assert of_tests.min() < of_samples.min() - 5
 assert of_samples.mean() > of_tests.mean()
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples of `fashion-mnist` and, under each, the nearest training image; then the same for test images.", "name": "fig-neighbours"}, "image": {"alt": "Four rows of eight images. Samples, and below them training images that share their place and size and little else; test images, and below them training images that are close relatives, most of them the same kind of garment."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples of `fashion-mnist` and, under each, the nearest training image; then the same for test images.", "name": "fig-neighbours"}, "image": {"alt": "Four rows of eight images. Samples, and below them training images of about the same outline: for a clean shoe, boot or pullover of the same kind, for a ragged sample often of little else in common. Test images, and below them training images of the same kind, which look much alike."}}
 pictures.plot_rows(
     {
         "samples": drawn[:8],

@@ -168,13 +168,13 @@ bits = {
     for name, images in walks.items()
 }
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Three walks between the first two of these test images, each step over its bits/dim.", "name": "fig-walks"}, "image": {"alt": "Three rows of five images. On the circle a boot turns into another garment by way of dark, ragged shapes; on the line everything between the ends is darker; in the fade both are seen through each other."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Three walks between the first two of these test images, each step over its bits/dim.", "name": "fig-walks"}, "image": {"alt": "Three rows of five images. On the circle a boot turns into a narrow patterned garment by way of a ragged boot (middle: 2.69 bits per dimension); on the line everything between the ends is darker (2.06); in the fade both are seen through each other (3.19). The ends cost 2.20 and 1.92."}}
 pictures.plot_scored(
     {name: (images[:, 0], bits[name][:, 0]) for name, images in walks.items()}
 )
 plt.show()
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Along the walks of all pairs: the mean square of a latent, and the bits/dim of its image, with standard errors over pairs.", "name": "fig-along"}, "image": {"alt": "Left: the mean square stays near 1 on the circle and falls to a half in the middle of the line. Right: bits per dimension over the same walks; far above both ends for the fade, less far for the circle, below both for the line."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Along the walks of all pairs: the mean square of a latent (the fade has none), and the bits/dim of its image, with standard errors over pairs. Images differ more than steps do, so the differences within pairs, printed below, have smaller errors.", "name": "fig-along"}, "image": {"alt": "Left: the mean square stays near 1 on the circle and falls to a half in the middle of the line. Right: bits per dimension over the same walks; far above both ends for the fade, less far for the circle, below both for the line."}}
 means = {name: b.mean(dim=1) for name, b in bits.items()}
 errors = {name: b.std(dim=1) / math.sqrt(count) for name, b in bits.items()}
 squares = {
@@ -213,7 +213,7 @@ assert means["fade"][middle] > means["circle"][middle] + 0.3
 # little ({ref}`ex-norm`). Latents of test images lie in the shell or near it. The middle of a line lies closer to the
 # origin than the shell.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Lengths of latents, as shares of $\\sqrt D$.", "name": "fig-lengths"}, "image": {"alt": "Four histograms. The prior is a narrow peak at 1; latents of test images lie around 1 and are spread more widely, as are the points halfway on circles; the points halfway on lines lie near 0.7."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Lengths of latents, divided by $\\sqrt D$: of samples of the prior, of test images, and of the points halfway between two test images, on circles and on lines.", "name": "fig-lengths"}, "image": {"alt": "Four histograms. The prior is a narrow peak at 1; latents of test images lie around 1 and are spread more widely, as are the points halfway on circles; the points halfway on lines lie near 0.7."}}
 scored = test.images[torch.arange(500 if full else 100) * 7 % len(test)]
 generator = torch.Generator().manual_seed(0)
 z = model.encode(scored.to(device), generator).cpu()
@@ -359,7 +359,7 @@ assert measured["zero", "25%"][1] < measured["anew", "25%"][1] - 0.1
 # rather than higher level concept". It suspects the heavy use of convolution. Our pictures agree: what survives is the
 # layout of light and dark, by which one can tell the garment.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The same with the other latents set to zero. (By the authors' code. Appendix D speaks of sampling anew only.)", "name": "fig-zeroed"}, "image": {"alt": "Rows of six images. With fewer latents kept they become smooth and dark; in the last row all are the same dim, upright shape."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The same with the other latents set to zero. (An experiment of the authors' code; appendix D speaks of sampling anew only.)", "name": "fig-zeroed"}, "image": {"alt": "Five rows of six images. With fewer latents kept they become smooth and dark. From 12.5 percent on all are nearly the same dim pullover; in the last row they are the same."}}
 pictures.plot_rows({name: sheets["zero"][name][:6] for name in names[1:]})
 plt.show()
 
@@ -476,7 +476,7 @@ assert outer < 0.5
 # latent acted only nearby, and in the same way everywhere, the images would come back side by side.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Four test images, and the image that their latents decode to, side by side as one. (By the authors' code, not shown in the paper.)", "name": "fig-mosaic"}, "image": {"alt": "Left, a boot, a pullover and two pairs of trousers on black. Right, one large garment that has their outlines along the outer border only; where there was black between the four there is cloth."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Four test images, and the image that their latents decode to, side by side as one. (An experiment of the authors' code, not shown in the paper.)", "name": "fig-mosaic"}, "image": {"alt": "Left, a boot, a pullover and two pairs of trousers on black. Right, one large garment that has their outlines along the outer border only; where there was black between the four there is cloth."}}
 def two_by_two(x):
     """(4n, C, H, W) -> (n, C, 2H, 2W): images or latents, side by side."""
     n, (channels, height, width) = len(x) // 4, x.shape[1:]
@@ -833,7 +833,7 @@ figures.show_table(
 )
 assert right_ones.double().mean() > 0.3
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "How often an image of each class is taken for each of the ten.", "name": "fig-confusion"}, "image": {"alt": "A square of ten by ten, dark along the diagonal. Off it there is little, the most in the rows of coats and boots."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "How often an image of each class is taken for each of the ten by Bayes' rule, {eq}`eq:bayes`. Empty squares are 0%.", "name": "fig-confusion"}, "image": {"alt": "A square of ten by ten, dark along the diagonal with 83 to 100% in eight rows. Coats have 58%, and a quarter of them are taken for pullovers; boots have 67%, and the others are taken for sandals or sneakers."}}
 confused = torch.zeros(K, K, dtype=torch.double)
 confused.index_put_(
     (labels, decided), torch.tensor(1 / per_class).double(), accumulate=True

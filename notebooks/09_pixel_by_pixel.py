@@ -374,7 +374,7 @@ print("pixels seen:", *(int(seen.sum()) for seen in fields.values()))
 # Behind mask A the maps at a pixel know only what came *before* the pixel. So later layers may read their own
 # centre, which is mask B. Other combinations fail, in opposite ways:
 
-# %% mystnb={"figure": {"caption": "Three layers each. A, B, B is right. With B first, the pixel sees itself. With A throughout, nothing leaks, but every later layer loses a left neighbour, and near pixels matter most.", "name": "fig-wrong-masks"}, "image": {"alt": "Three boards. A, B, B: the earlier pixels of the last figure. B, B, B: the pixel itself is marked as a leak. A, A, A: the two nearest pixels on the left are grey, and only the third one is blue."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Three layers each. A, B, B is right. With B first, the pixel sees itself. With A throughout, nothing leaks, but near pixels are lost on the left and above, and near pixels matter most.", "name": "fig-wrong-masks"}, "image": {"alt": "Three boards. A, B, B: the earlier pixels of the last figure. B, B, B: the pixel itself is marked as a leak. A, A, A: no leak, but of the pixels on the left only the third is blue; the two nearest are grey, as is the pixel directly above."}} tags=["hide-input"]
 fields = {", ".join(masks): field(masks) for masks in ("ABB", "BBB", "AAA")}
 contexts.plot_fields(fields, CENTRE)
 plt.show()
@@ -386,7 +386,7 @@ nearest = fields["A, A, A"][row, column - 3 : column]
 assert nearest.tolist() == [True, False, False]
 
 # %% [markdown]
-# Under A, A, A the two nearest pixels on the left are lost. A shortcut from the raw input around the mask A
+# Under A, A, A five of the 21 pixels are lost, among them the two nearest on the left and the one directly above. A shortcut from the raw input around the mask A
 # convolution would be as wrong as B, B, B: it hands the pixel to its own prediction. Residual connections
 # therefore start after mask A.
 #
@@ -437,7 +437,7 @@ contexts.plot_nats(curves, {"entropy of the coins": entropy})
 plt.show()
 
 # %% [markdown]
-# Within 60 steps the leaking network is below 1 nat. It is no distribution, and there is a test for that. Take all
+# Within 20 steps the leaking network is below 1 nat. It is no distribution, and there is a test for that. Take all
 # 64 images of 2 × 3 pixels. Their probabilities must sum to 1:
 
 # %%

@@ -94,7 +94,7 @@ plt.show()
 # Neither reads a state of its own row. So all pixels of a row are computed together, with the same weights in every
 # column.
 
-# %% mystnb={"figure": {"caption": "One pixel of one row, $k = 3$. Its gates read three states of the row above and, through mask B, its own place and the left neighbour of the input map. The cell comes straight down.", "name": "fig-row-step"}, "image": {"alt": "Three rows of seven cells. From three neighbouring cells of the upper row, the states of the row above, arrows lead down to one cell of the middle row. From two cells of the lower row, the input at the same place and left of it, arrows lead up to the same cell."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "One pixel of one row, orange, $k = 3$. Its gates read three states of the row above, blue, and, through mask B, the input map at its own place and left of it, green. Its old cell comes from straight above.", "name": "fig-row-step"}, "image": {"alt": "Three rows of seven cells. From three neighbouring cells of the upper row, the states of the row above, arrows lead down to one cell of the middle row. From two cells of the lower row, the input at the same place and left of it, arrows lead up to the same cell."}} tags=["hide-input"]
 contexts.plot_row_step(kernel=3, width=7, column=3)
 plt.show()
 
@@ -446,7 +446,7 @@ assert gradient_at_first(False, False, forget=0.0) < norms[0] / 10
 # images of Fashion-MNIST {cite}`xiao2017fashion` with all 256 levels. Hide the lower half of real test images
 # and let it draw the rest:
 
-# %% mystnb={"figure": {"caption": "After figure 1 of {cite:t}`oord2016pixelrnn`: completions by a recorded Row LSTM of two layers. First row: test images. Below: the upper 14 rows are given, the lower 14 drawn, three times each. No image is chosen.", "name": "fig-row-completions"}, "image": {"alt": "Four rows of seven grey images of clothes and shoes. The upper halves are alike in each column. The lower halves of the last three rows continue the garment, each in another way; edges go on for some rows, then many garments break off or spread sideways, and shoes become shapeless."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "After figure 1 of {cite:t}`oord2016pixelrnn`: completions by a recorded Row LSTM of two layers. First row: test images. Below: the upper 14 rows are given, the lower 14 drawn, three times each. None was selected by hand.", "name": "fig-row-completions"}, "image": {"alt": "Four rows of seven grey images, a boot and six garments. The upper halves are alike in each column. The lower halves of the last three rows continue the garment, each in another way; edges go on for some rows, then many garments break off or spread sideways, and the boot becomes shapeless."}} tags=["hide-input"]
 run = runs()["fashion-small-row-lstm-softmax"]
 some = load(EMBEDDED, "test").images[:7]
 generator = torch.Generator().manual_seed(0)

@@ -371,7 +371,7 @@ for name, gradient in maps.items():
     seen = int((gradient > 0).sum())
     print(f"{name}: sees {seen} of {earlier} earlier pixels")
 
-# %% mystnb={"figure": {"caption": "How much one prediction of a fresh model of one layer changes with each pixel. White pixels are not seen at all, or come later than the one in the frame.", "name": "fig-influence"}, "image": {"alt": "Two maps of 28 by 28. Row LSTM: bright near the pixel and fading upwards within a triangle, white outside. Diagonal BiLSTM: bright near the pixel, fading quickly upwards and slowly along the rows, and only one earlier pixel white, at the right edge of the row above."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "How much one prediction of a fresh model of one layer changes with each pixel: the size of the derivative. The darkest pixels count at most $10^{-8}$ times as much as the brightest. White pixels are not seen at all, or come later than the one in the frame.", "name": "fig-influence"}, "image": {"alt": "Two maps of 28 by 28. Row LSTM: a triangle that opens upwards, bright in the columns above the pixel, fading slowly upwards and quickly to both sides, white outside. Diagonal BiLSTM: bright near the pixel, fading quickly upwards and slowly along the rows, and only one earlier pixel white, at the right edge of the row above."}} tags=["hide-input"]
 architecture.plot_reach(maps, PLACE)
 plt.show()
 

@@ -332,7 +332,7 @@ contexts.plot_fields(fields, PIXEL)
 plt.show()
 
 # %% [markdown]
-# From 1 to 15 layers the field grows by 14 rows and columns, and its edge on the upper right stays where it was. The
+# From 1 to 15 layers the field grows by 14 rows and, where the image has room, by 14 columns on either side. Its edge on the upper right stays where it was. The
 # wedge beyond that edge is the **blind spot**. How many layers does it take to see a place?
 
 # %% mystnb={"figure": {"caption": "The number of layers after which the pixel sees a place; the outline is that of fifteen. The hatched wedge is the blind spot.", "name": "fig-depths"}, "image": {"alt": "A board of 28 columns and 22 rows with a pixel on the left of the last row. Places near it are light, those further up and right are darker, up to 18 layers. A hatched wedge lies right of a diagonal staircase that rises from the pixel to the upper right."}} tags=["hide-input"]
@@ -350,7 +350,7 @@ pixels.plot_depths(depths, PIXEL, board(wedge(15), PIXEL))
 plt.show()
 
 # %% [markdown]
-# Take all pairs of a pixel and an earlier one. They fall into three parts: seen, seen by a deeper network, and seen
+# The top row takes 18 layers, and the wedge is seen at no depth. Take all pairs of a pixel and an earlier one. They fall into three parts: seen, seen by a deeper network, and seen
 # at no depth.
 
 # %% tags=["hide-input"]
@@ -677,14 +677,14 @@ plot_rows(
 )
 plt.show()
 
-# %% mystnb={"figure": {"caption": "Completions of test images by the same model: the upper 7 rows are given, the lower 7 drawn, three times each.", "name": "fig-page-completions"}, "image": {"alt": "Four rows of nine grey images of 14 by 14 pixels, test images in the first. The upper halves of a column are alike. In the last three rows trousers, shirts and coats mostly go on to the lower edge, in several ways."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Completions by the same model. First row: test images. Below: the upper 7 rows are given, the lower 7 drawn, three times each.", "name": "fig-page-completions"}, "image": {"alt": "Four rows of nine grey images of 14 by 14 pixels, test images in the first. The upper halves of a column are alike. In the last three rows most shirts and coats go on to the lower edge, in several ways; most trousers lose a leg or end early, and the sandal becomes a blot."}} tags=["hide-input"]
 finished = {f"completion {i + 1}": grey(c) for i, c in enumerate(completed)}
 plot_rows({"image": grey(test[:9]), **finished})
 plt.show()
 
 # %% [markdown]
-# The model saw 2,400 images in all. About half of its samples look like clothes, and it continues most
-# garments sensibly. To use another layer, change one word. Here are 30 steps of each:
+# The model saw 2,400 images in all. About half of its samples look like clothes. It continues most
+# shirts and coats sensibly, but most trousers lose a leg or end early. To use another layer, change one word. Here are 30 steps of each:
 
 # %%
 curves = {"Diagonal BiLSTM": [], "Row LSTM": [], "PixelCNN": []}
@@ -693,7 +693,7 @@ for layer, losses in zip(kinds, curves.values(), strict=True):
     model = PixelRNN(layer, shape, levels=8)
     losses += train(model, images, steps=30)
 
-# %% mystnb={"figure": {"caption": "The three layers in the same network: loss on training batches over 30 steps. Dotted: a histogram for each pixel.", "name": "fig-any-layer"}, "image": {"alt": "Nats per image over 30 steps. Three noisy curves fall from about 400 to about 200 and cross the dotted line of the histograms, at about 275, within ten steps."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The three layers in the same network: loss on training batches of 8 over 30 steps. Dotted: test images under a histogram for each pixel.", "name": "fig-any-layer"}, "image": {"alt": "Nats per image over 30 steps. Three noisy curves fall from about 400 to about 200. They first cross the dotted line of the histograms, at about 275, within seven steps, and stay below it from step 11 on."}} tags=["hide-input"]
 marks = {"a histogram for each pixel": independent * 14 * 14}
 contexts.plot_nats(curves, marks)
 plt.legend(loc="upper right", ncols=2)

@@ -69,7 +69,7 @@ def shrink(x, factor=4):
 images, test = eight_levels("train"), eight_levels("test")[:200]
 
 
-# %% mystnb={"figure": {"caption": "Test images and their small images, each pixel of which is enlarged to 4 × 4.", "name": "fig-small-images"}, "image": {"alt": "Two rows of eight grey images. Above: a boot, a pullover, trousers and other garments. Below: the same in blocks of 7 by 7, in which a trouser and a top can still be told apart."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Test images and their small images, each pixel of which is enlarged to 4 × 4.", "name": "fig-small-images"}, "image": {"alt": "Two rows of eight grey images. Above: a boot, a pullover, trousers and other garments. Below: the same as 7 by 7 blocks, in which trousers and tops can still be told apart."}} tags=["hide-input"]
 def grey(images):
     """Levels as they are shown."""
     return (images * 255 // 7).byte()
@@ -319,7 +319,7 @@ assert torch.allclose(-(of_s + of_x), theirs.log_prob(x.byte()), rtol=1e-4)
 # Is the whole small image seen? Differentiate one prediction with respect to both images, for deconvolutions alone and for our upsampler:
 
 
-# %% mystnb={"figure": {"caption": "After figure 2 of {cite:t}`oord2016pixelrnn`, middle: what the prediction of one pixel depends on, by differentiation. The three layers of PixelCNN see six rows above the pixel. With deconvolutions alone only nearby pixels of the small image are seen; with two convolutions of 7 × 7 before them all 49 are seen.", "name": "fig-two-scales"}, "image": {"alt": "Two boards of 28 by 28 with a pixel near the middle; blue, a region of its own row and the six above. Circles on a regular grid, every fourth row and column. On the left only the circles near the pixel are orange, on the right all of them."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "After figure 2 of {cite:t}`oord2016pixelrnn`, middle: what the prediction of one pixel depends on, by differentiation. Circles are the pixels of the small image, at their places in the large one. The three layers of PixelCNN see six rows above the pixel. With deconvolutions alone only the nearest nine pixels of the small image are seen; with two convolutions of 7 × 7 before them all 49 are seen.", "name": "fig-two-scales"}, "image": {"alt": "Two boards of 28 by 28 with a pixel near the middle; blue, a region of its own row and the six above. Circles on a regular grid, every fourth row and column. On the left only the nine circles nearest to the pixel are orange, on the right all of them."}} tags=["hide-input"]
 def seen(model, place):
     """What the prediction at `place` sees of x and of s: bools."""
     generator = torch.Generator().manual_seed(0)
@@ -425,7 +425,7 @@ with torch.no_grad():
     of_others = of_x.sum() / len(test) - of_grid
     of_s = of_s.sum() / len(test)
 
-# %% mystnb={"figure": {"caption": "Nats for a test image. The pair pays for the pixels of the grid twice: once in the small image, and once more in the large one.", "name": "fig-two-scales-nats"}, "image": {"alt": "Two horizontal bars. One PixelCNN: a single part of about 540 nats. Two scales: about 45 for the small image, about 30 for the grid again and about 510 for all other pixels."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Nats for a test image, on average. The pair pays for the pixels of the grid twice: once in the small image, and once more in the large one.", "name": "fig-two-scales-nats"}, "image": {"alt": "Two horizontal bars. One PixelCNN: a single part of about 540 nats. Two scales: about 590 in all, of which about 45 for the small image, about 30 for the grid again and about 510 for all other pixels."}} tags=["hide-input"]
 bills = {
     "one PixelCNN": {"all pixels": of_plain.item()},
     "two scales": {
@@ -454,7 +454,7 @@ torch.manual_seed(1)
 alone = sample(plain, 8)
 sketches, drawn = pair.sample(8)
 
-# %% mystnb={"figure": {"caption": "Samples of the two models that this page trained. None was selected by hand.", "name": "fig-two-scales-samples"}, "image": {"alt": "Four rows of eight grey images. First row: test images. Second: samples of one PixelCNN, patches of cloth in the wrong places. Third: small images of 7 by 7 blocks, most with one bright region in the middle. Fourth: images drawn around them, most with the outline of one garment in the middle."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Test images, and samples of the two models that this page trained. The last two rows belong together: the pair's small images, and the large image that it drew around each. None was selected by hand.", "name": "fig-two-scales-samples"}, "image": {"alt": "Four rows of eight grey images. First row: test images. Second: samples of one PixelCNN, patches of cloth in the wrong places. Third: small images of 7 by 7 blocks, most with one bright region in the middle. Fourth: images drawn around them, most with the outline of one garment in the middle."}} tags=["hide-input"]
 rows = {
     "test image": test[:8],
     "one PixelCNN": alone,

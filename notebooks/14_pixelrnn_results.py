@@ -156,7 +156,7 @@ figures.show_table(
 # part.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 1 of {cite:t}`oord2016pixelrnn`: upper halves of test images, six completions of each by the same run, and the whole images. None was selected by hand.", "name": "fig-completions"}, "image": {"alt": "Five rows of eight small colour images. The first of a row has a grey lower half. In the next six the lower half is drawn, each time in another way; colours and edges go on across the border. The last is the original."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 1 of {cite:t}`oord2016pixelrnn`: upper halves of test images, six completions of each by `cifar10-small-diagonal-bilstm`, and the whole images. None was selected by hand.", "name": "fig-completions"}, "image": {"alt": "Five rows of eight small colour images. The first of a row has a grey lower half. In the next six the lower half is drawn, each time in another way; colours and edges go on across the border. The last is the original."}}
 def completions(run, rows):
     """Rows of an entry's completions."""
     tiles = sheet_images(
@@ -330,7 +330,7 @@ assert all(of_sheet.mean() > 1.3 * real.mean() for of_sheet in rough.values())
 # scores cannot be compared.) Here time on a CPU was enough for four rows of table 4. Only the
 # Diagonal BiLSTM of seven layers has a size that the paper gives. We found no size in print for the PixelCNN and the
 # Row LSTM. We chose them, and widened both networks after smaller runs fell short ({doc}`23_training_them`). The width
-# of the Diagonal BiLSTM of one layer is unverified ({doc}`12_pixelcnn`).
+# of the Diagonal BiLSTM of one layer is unverified ({doc}`12_pixelcnn`). Most samples of the best of the four can be read:
 
 # %% tags=["hide-input"]
 rows_of = {
@@ -451,7 +451,7 @@ def nats_by_pixel(model, images):
     return -logs.gather(-1, images.long().unsqueeze(-1)).squeeze(-1)
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test digits, and below them the cost of each pixel by our best run, $-\\log p(x_i \\mid x_{<i})$. White: less than a hundredth of a nat.", "name": "fig-nats-maps"}, "image": {"alt": "Eight digits; below each a map that is white in the background and yellow, which is cheap, on and around the strokes, with scattered green and a few dark blue pixels along their edges."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test digits, and below them the cost of each pixel by our best run, $-\\log p(x_i \\mid x_{<i})$, with the sum over the digit. White: less than a hundredth of a nat.", "name": "fig-nats-maps"}, "image": {"alt": "Eight digits; below each a map that is white in the background and yellow, which is cheap, on and around the strokes, with scattered green and a few dark blue pixels along their edges. The sums go from 54 nats, for a 1, to 147, for a 0."}}
 some = sheet(best, best.files.real, 8)[4::8, :1] // 255  # 0 and 1
 costs = nats_by_pixel(best.load_model(), some)[:, 0]
 pixels.plot_nats_maps(255 * some, costs)
@@ -466,7 +466,7 @@ print("a tenth of the pixels: more than four fifths of all nats")
 # The model pays for the edges of strokes, above all where a stroke begins or turns. In the background and inside strokes a
 # pixel costs next to nothing. In colour this is different:
 
-# %% mystnb={"figure": {"caption": "Test images of CIFAR-10, and below them the cost of each pixel, its three colours together, by `cifar10-small-diagonal-bilstm`.", "name": "fig-colour-maps"}, "image": {"alt": "Seven colour images; below each a map of costs, from yellow, cheap, to dark blue, expensive. White and plain backgrounds are yellow; animals, leaves and the boat are green or blue; a few single pixels are dark."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Test images of CIFAR-10, and below them the cost of each pixel, its three colours together, by `cifar10-small-diagonal-bilstm`, with the sum over the image.", "name": "fig-colour-maps"}, "image": {"alt": "Seven colour images; below each a map of costs, from yellow, cheap, to dark blue, expensive. White backgrounds are yellow and other plain ones yellow-green; animals, leaves, water and grass are green or blue-green; a few single pixels are dark. The sums go from 5,214 nats, for a cat on white, to 9,378, for an animal among leaves."}} tags=["hide-input"]
 model = colour.load_model()
 photographs = sheet(colour, colour.files.real, 8)[:: 2 if full else 4]
 by_colour = torch.cat([nats_by_pixel(model, x) for x in photographs.split(4)])
@@ -504,7 +504,7 @@ plt.show()
 # They still fall where the budgets end. On digits the training losses fell by 0.6 to 1.5 nats in the last quarter of the steps, and the
 # scores of held-out images by 0.03 to 0.4:
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The four runs on binarised MNIST: the training loss (lines), images held out for validation under averaged weights (dots), and at the right the paper's scores on test images (dashes).", "name": "fig-nats-curves"}, "image": {"alt": "Nats an image over training images seen, on a logarithmic axis. Four lines fall to between 78 and 81, about where the dashes at the right edge are. The dots level off, but for those of the Diagonal BiLSTM of one layer, which still fall a little."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The four runs on binarised MNIST: the training loss, a running mean (lines), images held out for validation under averaged weights (dots), and at the right the paper's scores on test images (dashes). Where a budget was extended, the rate rose again and a line jumps.", "name": "fig-nats-curves"}, "image": {"alt": "Nats an image over training images seen, on a logarithmic axis. Four lines fall to between 78 and 81, about where the dashes at the right edge are; those of the two Diagonal BiLSTMs jump up by one or two nats on the way. The dots level off, but for those of the Diagonal BiLSTM of one layer, which still fall a little."}}
 factor = nats_per_bit((1, 28, 28))
 of_one = "binarized-mnist-diagonal-1"  # last: the others' colours stay
 pixels.plot_curves(
@@ -758,7 +758,7 @@ assert on_black > elsewhere > 0
 # What do the two say of single pixels? Three are chosen by rules. At the first the softmax is least sure whether it is
 # black; the second has the greatest entropy, and the third the highest $p(255)$.
 
-# %% mystnb={"figure": {"caption": "After figure 6 of {cite:t}`oord2016pixelrnn`: outputs of the two recorded runs for three pixels of a test image, given the true pixels before them. The triangle is the true level. The vertical axes are square roots, so that small probabilities show; each panel has its own scale.", "name": "fig-softmax"}, "image": {"alt": "Panels of 256 bars, a row for each output, a column for each of three pixels. The softmax: a spike at 0 beside a low tail; two ragged humps; a rise towards 255 with a spike there. The mixture: smooth curves with a few bumps, and lower or no spikes at the ends."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "After figure 6 of {cite:t}`oord2016pixelrnn`: outputs of the two recorded runs for three pixels of a test image, given the true pixels before them. The triangle is the true level. The vertical axes have a square-root scale, so that small probabilities show; each panel has its own range.", "name": "fig-softmax"}, "image": {"alt": "Six panels of 256 bars, a row for each output, a column for each of three pixels. The softmax: about one half at 0 beside a low tail; two ragged humps with spikes at both ends; a rise towards 255 with a spike there. The mixture: smooth curves of one to three humps, each with a spike of about a hundredth or less near 0 and none at 255."}} tags=["hide-input"]
 p = says["softmax"][4].flatten(0, 1)  # (pixels, levels) of one image
 entropies = -torch.special.xlogy(p, p).sum(dim=-1)
 chosen = [

@@ -504,7 +504,7 @@ back = {
     "Gaussian": gaussian.decode(gaussian.encode(one, generator=seeded())),
 }
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "One test image. Above: where its bits are, with the bits/dim of the whole image. Below: the image that comes back from its latent, in the families that have one.", "name": "fig-one-image"}, "image": {"alt": "Two rows. Above: a sandal, and four maps of it, dark where the image is black and brighter on edges and texture; the Gaussian's map is much brighter than the others. Below: the VAE returns a blurred sandal, Real NVP and the Gaussian return the sandal itself."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "One test image. Above: the bits of each of its pixels, with the bits/dim of the whole image; the brightest pixels cost 12 bits or more. Below: the image that comes back from its latent, in the families that have one.", "name": "fig-one-image"}, "image": {"alt": "Two rows. Above: a sandal, and four maps of it, dark where the image is black and brighter on edges and texture; the Gaussian's map is much brighter than the others. Below: the VAE returns a blurred sandal, Real NVP and the Gaussian return the sandal itself."}}
 pictures.plot_one_image(one, totals, maps, back)
 plt.show()
 
@@ -538,7 +538,7 @@ plt.show()
 # density. The proposition holds for it once a little noise is added to both kinds of images.) On a line everything can be
 # integrated:
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The best discriminator between two known densities on a line. It is sure of itself in the tail, where the generator draws nothing and the data are rare.", "name": "fig-discriminator"}, "image": {"alt": "Left: the density of the data with two humps, the higher one at minus one, and a bell curve of the generator around it. Right: the best discriminator, a little above one half at minus one, below one half at one, close to one from four to seven, then a little lower. A dotted line marks where the data's density is highest, at minus one; another, where the discriminator is highest, near six."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The best discriminator between two known densities on a line. It is sure of itself in the tail, where the generator draws almost nothing and the data are rare.", "name": "fig-discriminator"}, "image": {"alt": "Left: the density of the data with two humps, the higher one at minus one, and a bell curve of the generator beside it. Right: the best discriminator, a little above one half at minus one, a quarter at one, close to one from four to seven, then a little lower. A dotted line marks where the data's density is highest, at minus one; a dashed one, where the discriminator is highest, near six."}}
 line = torch.linspace(-8, 8, 3201, dtype=torch.double)
 dx = line[1] - line[0]
 p = (
@@ -819,7 +819,7 @@ walks = {
     family: models[family].decode(walk(z)) for family, z in latents.items()
 }
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "From one latent to another in eight steps. The ends are test images in the rows of Real NVP and the Gaussian, and the VAE's reconstructions of them in its row.", "name": "fig-family-walks"}, "image": {"alt": "Four rows of eight images, from a boot at the left to a jacket at the right. The VAE's images in between are blurred and dark. The GAN's row goes from one bright, ragged shape to another. Those of Real NVP fall into fragments of both ends; those of the Gaussian show both on top of each other."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "From one latent to another in eight images. The ends are test images in the rows of Real NVP and the Gaussian, the VAE's reconstructions of them in its row, and two samples in the GAN's row.", "name": "fig-family-walks"}, "image": {"alt": "Four rows of eight images, from a boot at the left to a jacket at the right. The VAE's images in between are blurred and dark. The GAN's row goes from one bright, ragged shape to another. Those of Real NVP fall into fragments of both ends; those of the Gaussian show both on top of each other."}}
 sheets.plot_rows(walks)
 plt.show()
 
@@ -907,7 +907,7 @@ figures.show_table(
     rows,
 )
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Classes of the samples of each family, by the nearest training image. Dashed: equal shares.", "name": "fig-classes"}, "image": {"alt": "Seven panels of ten horizontal bars, one for each class of clothes. For real images all bars are near the dashed line at ten percent. All models have too many shirts and too few sandals; the VAE and the GAN have few trousers."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Classes of 900 samples of each family, by the nearest training image; real: as many training images. Dashed: equal shares.", "name": "fig-classes"}, "image": {"alt": "Seven panels of ten horizontal bars, one for each class of clothes. For real images all bars are near the dashed line at ten percent. All models have too many shirts and too few sandals; the VAE and the GAN have few trousers."}}
 pictures.plot_classes(shares, FASHION_CLASSES)
 plt.show()
 
@@ -971,11 +971,11 @@ for few_shown in ("trousers", "sandal"):
 # ```{solution-start} ex-ancestral
 # :class: dropdown
 # ```
-# With few steps each one removes much noise at once. Four steps give blurred tops only. Sixteen give shoes, a bag and other shapes, and 64 add finer texture.
+# With few steps each one removes much noise at once. Four steps give mostly blurred tops. Sixteen give shoes, bags and other shapes, and 64 add finer texture.
 # The more steps, the closer the samples are to the model that the bound is about.
 
 
-# %% mystnb={"image": {"alt": "Three rows of ten images of clothes. After 4 steps, blurred tops only. After 16, shoes, a dress, trousers and a bag among them. After 64, the same kinds with finer texture."}}
+# %% mystnb={"image": {"alt": "Three rows of ten images of clothes. After 4 steps, blurred tops, but for a bag and a dark blot. After 16, boots, dresses, trousers and bags among them. After 64, shoes, tops, dresses and bags with finer texture."}}
 def ancestral(model, n, steps, generator):
     """From noise to images in `steps` steps."""
     gamma_0, gamma_1 = model.config.gamma_0, model.config.gamma_1

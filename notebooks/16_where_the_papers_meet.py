@@ -168,7 +168,7 @@ assert torch.allclose(as_factors, as_a_flow)
 # %% [markdown]
 # The Jacobians show who sees whom.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Jacobians of two affine flows on images of 4 × 4 pixels, positive entries red, negative ones blue, zeros white. The coupling is in order of its mask, kept pixels first; the masked convolutions are in reading order.", "name": "fig-two-triangles"}, "image": {"alt": "Two matrices of 16 by 16. Left: a diagonal, and below it one block of 8 by 8, three quarters of it filled. Right: a lower triangle, filled near the diagonal and in stripes further away."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Jacobians of two affine flows on images of 4 × 4 pixels: positive entries red, negative ones blue, zeros white; darker is larger. The coupling is in order of its mask, kept pixels first; the masked convolutions are in reading order.", "name": "fig-two-triangles"}, "image": {"alt": "Two matrices of 16 by 16. Left: a diagonal, and below it one block of 8 by 8, three quarters of it filled. Right: a lower triangle, all of it filled but three entries beside the diagonal, where a new row of pixels begins."}}
 kept_first = torch.cat(
     [torch.nonzero(b.flatten() == k).flatten() for k in (1, 0)]
 )
@@ -283,7 +283,7 @@ def train(layers, turn, data, steps=500):
     return stack
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The two moons, and the densities of three stacks of {eq}`eq:maf` that were trained on them.", "name": "fig-turning-round"}, "image": {"alt": "Four square panels. First the points of two interlocking half circles. Under one layer and under four layers in one order the density is a blurred band that covers both moons. Under four layers whose order is reversed after each it follows each of the two arcs."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The two moons, and the densities of three stacks of {eq}`eq:maf` that were trained on them: brighter is denser, on a scale of its own in each panel. Turned round: the order is reversed after each layer.", "name": "fig-turning-round"}, "image": {"alt": "Four square panels. First the points of two interlocking half circles. Under one layer and under four layers in one order the density is a blurred band that covers both moons. Under four layers whose order is reversed after each it follows each of the two arcs."}}
 moons, unseen = (
     ToyData.MOONS.sample(4000, seed=1),
     ToyData.MOONS.sample(4000, seed=2),
@@ -588,7 +588,7 @@ assert torch.isclose(recorded.deviation.min(), torch.tensor(0.3))
 # the other families.) Muon trained TarFlow, Adam the other two. Short trials on held-out images had chosen TarFlow's optimiser and depth. TarFlow computed in float32, the others in bfloat16, in which a convolution took
 # less time. First the images, then the numbers.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test images, and samples at temperature 1 of three recorded models.", "name": "fig-meeting-samples"}, "image": {"alt": "Eight rows of ten grey images, two rows each. The test images are garments, shoes and bags. Those of Real NVP have the outlines of garments and blotched surfaces. Those of TarFlow are partly blotched too, with a few whole trousers, coats and a shoe. Those of PixelCNN are sharp fragments."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test images, and samples at temperature 1 of three recorded models. None was selected by hand.", "name": "fig-meeting-samples"}, "image": {"alt": "Eight rows of ten grey images, two rows for each name. The test images are garments, shoes and a bag. Real NVP's samples have the outlines of garments or shoes and blotched surfaces. TarFlow's are partly blotched too, with a few whole trousers, coats and a shoe, and one is black. PixelCNN's are sharp fragments."}}
 ledger = runs()
 names = {
     "Real NVP": "quickstart",
@@ -778,7 +778,7 @@ figures.show_table(
 #
 # Which family led, and when? The next cell plots the published scores on two sets over the years:
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Published likelihoods by family and date of the first preprint, in bits/dim: lower is better. Lines join the models that led their family, which carry their names. Circles are exact, triangles bounds, crosses estimates. ‡ on other images. A model that was trained on augmented images is left out. Sources: the table of {doc}`../book/summary`.", "name": "fig-years"}, "image": {"alt": "Two line charts from 2014 to 2025. CIFAR-10: flows fall from NICE at 4.5 to VFlow just below 3, autoregressive models from PixelRNN at 3.0 to the Sparse Transformer at 2.8, variational autoencoders from 3.1 to 2.9, and diffusion models from 3.7 in 2020 to below 2.6 in 2023. ImageNet 64 by 64: flows from Real NVP near 4 to Jet, with TarFlow as a hollow mark at 3; autoregressive models from 3.6 to 3.4; diffusion models end at 3.4."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Published likelihoods by family and date of the first preprint, in bits/dim: lower is better. Lines join the models that led their family, which carry their names; pale marks are the others. Circles are exact, triangles bounds, crosses estimates. Hollow and ‡: perhaps on other images. Models that were trained on augmented images are left out. Sources: the table of {doc}`../book/summary`.", "name": "fig-years"}, "image": {"alt": "Two line charts from 2014 to 2025. CIFAR-10: flows fall from NICE at 4.5 to VFlow just below 3, autoregressive models from PixelRNN at 3.0 to the Sparse Transformer at 2.8, variational autoencoders from 3.1 to 2.9, and diffusion models from 3.7 in 2020 to below 2.6 in 2023. ImageNet 64 by 64: flows from Real NVP near 4 to Jet, with TarFlow as a hollow mark at 3; autoregressive models from 3.6 to 3.4; diffusion models end at 3.4."}}
 years.plot_years(facts)
 plt.show()
 

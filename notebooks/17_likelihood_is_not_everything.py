@@ -133,7 +133,7 @@ eight = 11 * torch.arange(8)  # this stride meets all of the fonts
 plot_rows({name: x[eight % len(x)] for name, x in sets.items()})
 plt.show()
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Bits/dim of single images under the flow that was trained on Fashion-MNIST. Dashed: the mean of its own test images; grey: the middle half of them. Images left of the dashed line are likelier than the average test image. (After {cite:t}`nalisnick2019know`.)", "name": "fig-elsewhere-scores"}, "image": {"alt": "Histograms, one below the other. The test images spread widely around the dashed line. Typeset digits and samples of the MNIST flow lie to its left, most of them left of the grey band. Darkened images lie a little to the left of the test images, blurred ones on them, negatives to the right. Constant greys gather around the dashed line, but for one near zero; smooth noise lies further to the right, noise furthest."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Bits/dim of single images under the flow that was trained on Fashion-MNIST. Dashed: the mean of its own test images; grey: the middle half of them. Each histogram has a height of its own. Images left of the dashed line are likelier than the average test image. (After {cite:t}`nalisnick2019know`.)", "name": "fig-elsewhere-scores"}, "image": {"alt": "Nine histograms, one below the other. The test images spread widely around the dashed line, at 3. Typeset digits and samples of the MNIST flow lie to its left, most of them left of the grey band. Darkened images lie a little to the left of the test images, blurred ones on them. Constant greys lie within one bit of the dashed line, but for one near zero. Smooth noise, near 4.7, and negatives, near 5.3, lie to the right, and noise, near 9, furthest."}}
 pictures.plot_score_rows(bits)
 plt.show()
 
@@ -337,7 +337,7 @@ assert abs(nats.mean() - D / 2 * math.log(2 * math.pi * math.e)) < 1.5
 assert abs(nats.std() - math.sqrt(D / 2)) < 1
 assert nats.min() > least + 0.8 * D / 2
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Bits per dimension of samples of a unit Gaussian, {eq}`eq:shell`, in ever more dimensions. Dashed: the mean, which is the entropy. Triangle: the mode.", "name": "fig-shells"}, "image": {"alt": "Four histograms. In one dimension draws pile up at the mode, at 1.3 bits. In 10 dimensions they spread around 2, in 100 they gather in a hump around 2.05, in 784 in a narrow one, far to the right of the triangle."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Bits per dimension of 20,000 samples of a unit Gaussian, {eq}`eq:shell`, in ever more dimensions. Dashed: the mean, which is the entropy. Triangle: the mode. For $D = 1$ one sample in twenty lies beyond the right end.", "name": "fig-shells"}, "image": {"alt": "Four histograms. In one dimension samples pile up at the mode, at 1.3 bits. In 10 dimensions they spread around 2, in 100 they gather in a hump around 2.05, in 784 in a narrow one, far to the right of the triangle."}}
 pictures.plot_shells((1, 10, 100, D))
 plt.show()
 

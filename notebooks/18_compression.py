@@ -87,7 +87,7 @@ def some(images, count, seed=0):
 # $2^{-L(x)}$ sum to at most 1. So this is at least a divergence, which is never negative.
 # ```
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The message *abca*, with probabilities $\\frac12$, $\\frac14$ and $\\frac14$ at each step: each symbol keeps its share of the interval.", "name": "fig-intervals"}, "image": {"alt": "Four bars, one below the other, each split into parts a, b and c. One part of each is blue and opens into the bar below; the ends of the bars are labelled: 0 and 1, 0 and 0.5, 0.25 and 0.375, 0.3438 and 0.375."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The message *abca*, with probabilities $\\frac12$, $\\frac14$ and $\\frac14$ at each step. Each symbol keeps its share of the interval (blue), and the next bar is that share, stretched; the ends are above each bar. The last share, from 0.3438 to 0.3594, is $1/64$ wide.", "name": "fig-intervals"}, "image": {"alt": "Four bars, one below the other, each split into parts a, b and c. From the top, the parts a, b, c and a are blue. Each of the first three opens into the bar below. The ends of the bars are labelled: 0 and 1, 0 and 0.5, 0.25 and 0.375, 0.3438 and 0.375."}}
 pictures.plot_intervals({"a": 0.5, "b": 0.25, "c": 0.25}, "abca")
 plt.show()
 
@@ -275,12 +275,12 @@ missed = (in_order(wrong) != in_order(three)).double().mean(dim=0)
 assert missed.max() > 0
 print(f"pixels lost: {', '.join(f'{share:.0%}' for share in missed)}")
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Three images, and their files decoded by a model of which a single weight differs in the seventh digit.", "name": "fig-wrong-decoder"}, "image": {"alt": "Two rows of three images: a shirt, a sandal, a bag. Below, the shirt keeps its collar and turns into folds that do not fit; the sandal is as above; the bag keeps its upper half."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Three images, and below them their files, decoded by a model of which a single weight differs by a part in a million.", "name": "fig-wrong-decoder"}, "image": {"alt": "Two rows of three images: a shirt, a sandal, a bag. Below, the shirt keeps only its collar and turns into folds that do not fit; the sandal is as above; the bag keeps its upper half, and its lower half is torn."}}
 plot_rows({"written": three, "read": wrong})
 plt.show()
 
 # %% [markdown]
-# After the first disagreement, the rest of the file is a sequence of random numbers to the decoder. From random numbers it makes a *sample*, and no single pixel looks
+# Up to the first disagreement every pixel is right. After it, the rest of the file is a sequence of random numbers to the decoder. From random numbers it makes a *sample*, and no single pixel looks
 # suspicious. A format for real use needs a checksum.
 #
 # ## Beside PNG and WebP
@@ -348,7 +348,7 @@ assert all(
     for each, _ in list(sizes.values())[:-1]
 )
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Files of single images over the length that the likelihood promises.", "name": "fig-promises"}, "image": {"alt": "A scatter plot. The files of the Row LSTM lie on the diagonal. Those of zlib, WebP and PNG rise beside it, nearly all above, PNG the highest."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Lengths of files of single images over the length that the likelihood promises. Each image has four marks, one above the other, one for each coder.", "name": "fig-promises"}, "image": {"alt": "A scatter plot. The files of the Row LSTM lie on the diagonal. Those of zlib, WebP and PNG lie above it, mostly by 50 to 200 bytes, and PNG is mostly the highest."}}
 pictures.plot_promises(
     promise / 8, {name: each for name, (each, _) in sizes.items()}
 )

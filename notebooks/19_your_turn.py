@@ -131,7 +131,7 @@ check_model(Histograms((1, 28, 28)), test[:4])
 # half one keeps. An orthogonal $W$ can turn them into a mean and three differences. Then it matters which half is kept,
 # and a learned $W$ can choose it.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Four channels of a squeezed test image, as they are and after an orthogonal matrix. A channel-wise mask keeps the first two.", "name": "fig-mixed-channels"}, "image": {"alt": "Two rows of four small maps of an ankle boot in red and blue. In the upper row all four look alike. In the lower row the first is a stronger copy of them, and the other three are pale, showing little but outlines."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Four channels of a squeezed test image, as they are and after an orthogonal matrix: red above 0, blue below, white at 0, all to one scale. A channel-wise mask keeps the first two.", "name": "fig-mixed-channels"}, "image": {"alt": "Two rows of four small maps of an ankle boot in red and blue. In the upper row all four look alike. In the lower row the first is a stronger copy of them, and the other three are pale, showing little but outlines."}}
 noise = uniform_noise(
     test[:1], torch.float32, torch.Generator().manual_seed(0)
 )
@@ -501,7 +501,7 @@ contexts.plot_fields(fields, place, columns=2)
 plt.show()
 
 # %% [markdown]
-# The PixelCNN misses the grey wedge, and more layers do not help. The Gated PixelCNN sees all 66 earlier pixels of this board, and no later one.
+# The PixelCNN misses the 14 pixels of the grey wedge, and more layers do not help. The Gated PixelCNN sees all 66 earlier pixels of this board, and no later one.
 #
 # ## From a file to a row
 #

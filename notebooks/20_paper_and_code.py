@@ -251,7 +251,7 @@ figures.show_table(["field", "value", "what it is"], rows)
 # A mean of zero leaves a deviation of $\sqrt 2$. But $t$ can give the changed half any mean, and a larger mean leaves *less*
 # spread. The folded cell measures this on random images:
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Mean and standard deviation of the changed half after the norm of the official code: {eq}`eq:official-norm` and, as dots, measured on random images. A plain norm would give 0 and 1.", "name": "fig-official-norm"}, "image": {"alt": "Two curves over the ratio of mean and deviation, from 0 to 6. The deviation falls from 1.41 to 0.3, the mean rises from 0 towards 1. Dots lie on both."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Mean and standard deviation of the changed half after the norm of the official code: {eq}`eq:official-norm` and, as dots and squares, measured on random images. A plain norm would give 0 and 1 (dotted lines).", "name": "fig-official-norm"}, "image": {"alt": "Two curves over the ratio of mean and deviation, from 0 to 6. The deviation falls from 1.41 to 0.3, the mean rises from 0 towards 1, and they cross at a ratio of 2. The measured dots and squares lie on them."}}
 generator = torch.Generator().manual_seed(0)
 b = checkerboard_mask(16, 16)
 noise = torch.randn(200, 1, 16, 16, generator=generator)
@@ -380,7 +380,7 @@ assert apart[2] > 0.1
 #   red and the upper rows of green.
 # * *Diagonal* is the code's order for factoring out. Both presets take it, since the paper is silent.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Which sub-pixels make up the first half of the twelve channels, painted in, for an image of three colours under each order. The channel-wise mask keeps this half.", "name": "fig-orders"}, "image": {"alt": "Nine boards of 6 by 6, three orders by three colours. Channel major: all of red, every other row of green, none of blue. Position major: every other row of each colour. Diagonal: a checkerboard in each colour."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The sub-pixels in the first half of the twelve channels (painted in), for each colour of an image (rows) under each order (columns). A channel-wise mask keeps this half.", "name": "fig-orders"}, "image": {"alt": "Nine boards of 6 by 6, three orders by three colours. Channel major: all of red, every other row of green, none of blue. Position major: every other row of each colour. Diagonal: a checkerboard in each colour."}}
 first_half = channel_mask(12).expand(1, 12, 3, 3).float()
 architecture.plot_halves(
     {
@@ -398,8 +398,10 @@ for channels, same in ((1, True), (2, False)):
     assert torch.equal(one, other) is same
 
 # %% [markdown]
-# A model of two scales for grey images squeezes only once for its channel-wise couplings. So it is the same model under
-# both orders. The ablation below has three scales.
+# In the order channel major the first half has all of red and none of blue. In the other two orders every colour gives
+# half of its pixels. For one channel, channel major and position major agree, as the cell checks. A model of two scales for
+# grey images squeezes only once for its channel-wise couplings. So it is the same model under both orders. The ablation
+# below has three scales.
 #
 # ## Shift, then scale
 #
@@ -622,7 +624,7 @@ figures.show_table(header, table)
 # The fourth column is a mean over seeds, and the fifth the mean of paired differences. A number below zero is better than
 # the preset `paper`.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The ablation. Orange: each seed's difference to the preset `paper`. Dot: their mean, with two standard errors to both sides where there is more than one seed; filled where this interval does not meet zero. The best are on top.", "name": "fig-ablation"}, "image": {"alt": "A forest plot. One line for each variant, the best on top, by its mean difference to the baseline in test bits per dimension; a vertical line marks zero, short orange strokes mark single seeds, bars mark two standard errors. The table above has the numbers."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The ablation. Orange: each seed's difference to the preset `paper`. Dot: their mean, with two standard errors to both sides where there is more than one seed; filled where this interval does not meet zero. The best are on top.", "name": "fig-ablation"}, "image": {"alt": "A forest plot of the variants, the best on top, by their mean difference to the preset paper in test bits per dimension. Three lie clearly left of the line at zero, at -0.11 to -0.17: no weight norm, twice the maps, and learned mixing from the masks. Two lie far to the right, at 0.6 and 0.7: no norm after couplings, and one scale of three. All others are within 0.2 of zero. The table above has the numbers."}}
 pictures.plot_forest(others, lambda each: 2 * each.difference.error)
 plt.show()
 

@@ -226,14 +226,14 @@ without_noise, too_good = learn_pairs(False, 160)
 assert sum(honest[-50:]) / 50 > entropy
 assert min(too_good) < 0
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Two flows that learn pairs of black and white pixels, with and without dequantisation, and the entropy of the pairs, which no code can beat. Zero is a code of no length at all.", "name": "fig-no-noise"}, "image": {"alt": "Bits per dimension over steps. The blue curve falls to just above the black line of the entropy and stays. The red curve crosses the black line within the first thirty steps, falls below zero, and goes on, jagged, to below minus two; once it jumps up to two."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Two flows that learn pairs of black and white pixels, with and without dequantisation, and the entropy of the pairs, which no code can beat. Zero is a code of no length at all.", "name": "fig-no-noise"}, "image": {"alt": "Bits per dimension over steps. The blue curve falls to about 0.9, a little above the black line of the entropy at 0.7, and stays. The red curve crosses the black line within the first thirty steps, falls below zero, and goes on, jagged, to below minus two; once it jumps up to two."}}
 pictures.plot_losses(
     {"with noise": honest, "without noise": too_good},
     {"entropy of the pairs": entropy},
 )
 plt.show()
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The two densities. With noise each pair has a square of side 1 to fill. Without, it runs to the points $v + \\frac12$ along thin ridges; the spike is that of the commonest pair, black and black.", "name": "fig-collapse"}, "image": {"alt": "Two heat maps of a square from 0 to 2 in both directions, cut into four by thin lines. Left: all four are filled smoothly, the lower left one and the upper right one brightest. Right: thin bright ridges that meet in one yellow spot in the middle of the lower left square, and dark emptiness elsewhere."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The two densities, to one scale: dark is $10^{-2}$ or less, yellow $10^2$ or more. With noise each pair has a square of side 1 to fill. Without noise, ridges run through the points $v + \\frac12$; the spike is at that of the commonest pair, black and black.", "name": "fig-collapse"}, "image": {"alt": "Two heat maps of a square from 0 to 2 in both directions, cut into four by thin lines. Left: a soft patch over all four squares, brightest in the lower left one, with a dark gap in the upper left one. Right: one yellow spot in the middle of the lower left square, from which a thin ridge leads to the upper right square and two broader ones to the other two. The rest is dark."}}
 side = torch.linspace(-1.25, 1.25, 161)
 plane = torch.cartesian_prod(side, side)
 densities = {}
@@ -248,7 +248,8 @@ pictures.plot_collapse(densities, (-0.25, 2.25))
 plt.show()
 
 # %% [markdown]
-# Without noise the density gathers at the points, and the loss falls below the entropy.
+# Without noise the density gathers where both pixels are black: there it is more than ten times that of the flow with
+# noise. The loss falls below the entropy.
 #
 # **Check.** Take the model that was trained without noise, and score it with noise. The bound of
 # {prf:ref}`prop-dequantisation` holds for any density, and shows that this one is worthless:
@@ -404,7 +405,8 @@ pictures.plot_stale(at, losses, moments)
 plt.show()
 
 # %% [markdown]
-# Nothing is wrong with the weights. But most of each moment is still its first value, 0 or 1, and the rest comes from
+# The moving averages end above 20 bits/dim, re-estimated moments at about 5. So nothing is wrong with the weights. But most
+# of each moment is still its first value, 0 or 1, and the rest comes from
 # earlier weights. A log density is very sensitive to a wrong scale. Here $z$ comes out too large, and the prior charges $z^2/2$. Overfitting would look the same at first glance,
 # but re-estimated moments would not cure it. It would also show in the score with the statistics of the batch, which
 # `nvp train` logs as `validation_batch_statistics`.
@@ -487,7 +489,7 @@ assert around[1] < 1e-4
 assert in_double[1] < 1e-9
 assert min(around[16], in_double[16]) > 1
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "How far $g(f(x))$ is from $x$ in float32, for three flows that were trained on two moons (red). Dark is an error of $10^{-8}$, yellow one of $10^4$ or more.", "name": "fig-lost-inverse"}, "image": {"alt": "Three square maps with two red moons in the middle. From a = 1 the whole map is dark. From a = 4 it is dark in a star around the moons and blue-green in the corners. From a = 16 it is dark around the moons, and wide areas further out are green to yellow."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "How far $g(f(x))$ is from $x$ in float32, for three flows that were trained on two moons (red). The scales of their couplings started from $a$. Each map reaches from −6 to 6 in both directions. Dark is an error of $10^{-8}$ or less, yellow one of $10^4$ or more.", "name": "fig-lost-inverse"}, "image": {"alt": "Three square maps with two red moons in the middle. From a = 1 the whole map is dark. From a = 4 it is dark in a star around the moons and blue-green in the corners. From a = 16 it is dark around the moons, and three of the corners are yellow, with narrow green edges."}}
 pictures.plot_inverse_errors(maps, moons, LIMIT)
 plt.show()
 
@@ -547,7 +549,7 @@ right, leaky, stuck = ends.values()
 assert leaky < 2 < right
 assert stuck > right + 0.3
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The same flow with the masks that it should have, and with two mistakes.", "name": "fig-wrong-flow-masks"}, "image": {"alt": "Bits per dimension over 80 steps. Blue, right, falls to about 5.5. Orange, the same squares, stays above it at about 6. Red, the network that sees everything, falls below both from the start, and to about zero."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The same flow with the masks that it should have, and with two mistakes.", "name": "fig-wrong-flow-masks"}, "image": {"alt": "Bits per dimension over 80 steps. Blue, right, falls to about 5.5. Orange, the same squares, stays above it at about 6. Red, the network that sees everything, is below both after five steps and falls to about zero."}}
 pictures.plot_losses(curves, limits=(-2, 8))
 plt.show()
 
@@ -649,7 +651,8 @@ samples.plot_rows(drawn)
 plt.show()
 
 # %% [markdown]
-# A pixel that reads itself learns to repeat itself. In sampling its place still holds the 0 of an unknown pixel, so it
+# With mask B first the loss falls to nearly 0, and every sample is black. A pixel that reads itself learns to repeat
+# itself. In sampling its place still holds the 0 of an unknown pixel, so it
 # repeats 0. A test catches this: no output may have a derivative with respect to its own pixel or a later one.
 
 
@@ -739,7 +742,8 @@ plt.show()
 
 # %% [markdown]
 # Both runs survive the step itself. With clipping the bad batch leaves little trace: here the two clipped runs end
-# less than 0.1 bits/dim apart. Without clipping the harm lasts. Adam divides by $\sqrt{v}$, where $v$ is a mean of squared gradients
+# less than 0.1 bits/dim apart. Without clipping the harm lasts: the two other runs end over 0.3 bits/dim apart. Adam divides
+# by $\sqrt{v}$, where $v$ is a mean of squared gradients
 # with a memory of a thousand steps. The huge gradient enters $v$ as its square. So for hundreds of steps all others look
 # small beside it, and their steps are short. The log does not show why. {ref}`ex-adam-spike` computes the effect. (Clipped
 # runs are ahead even without a bad batch. These are single runs with one rate.)
@@ -957,7 +961,7 @@ after = [math.hypot(100 * 0.9**k, usual) / usual for k in range(80)]
 assert after[24] > math.sqrt(1001) > after[26]
 assert after[70] < 1.05
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Adam's step over the rate and the mean gradient, $1 / \\sqrt v$, around one gradient that is a thousand times too large.", "name": "fig-adam-spike"}, "image": {"alt": "On a logarithmic axis over 8000 steps: a flat line at 1, and a red curve that drops to one thirtieth at step 100 and rises in a straight line back to nearly 1 at 8000."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Adam's step, divided by the rate and the mean gradient: $1 / \\sqrt v$, before and after one gradient (grey line) that is a thousand times as large as the others.", "name": "fig-adam-spike"}, "image": {"alt": "On a logarithmic axis over 8000 steps: the blue line, clipped, is flat at 1. The red curve, not clipped, drops to one thirtieth at step 100, rises in a straight line and then bends towards 1; at step 8000 it is at 0.85."}}
 pictures.plot_spike(torch.arange(8000), sizes, at=100)
 plt.show()
 

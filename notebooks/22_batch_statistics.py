@@ -127,7 +127,7 @@ assert torch.allclose(alone, bracket.log() - n * sigma.log(), atol=1e-12)
 # cannot reach $\sqrt{N - 1}$.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Batch normalisation of one scalar per image in training, as a function of one of them, the other $N - 1$ being fixed at mean 0 and variance 1. Dotted: $\\pm\\sqrt{N - 1}$. In evaluation it is the dashed line.", "name": "fig-saturation"}, "image": {"alt": "Normalised value over x from -12 to 12. The dashed line rises straight. The curves for N = 4, 16 and 64 rise along it and level off, the earlier the smaller N, below the dotted lines."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Batch normalisation of one scalar per image in training, as a function of one of them, the other $N - 1$ being fixed at mean 0 and variance 1. Dotted, in the colour of the curve: $\\pm\\sqrt{N - 1}$. In evaluation it is the dashed line.", "name": "fig-saturation"}, "image": {"alt": "Normalised value over x from -12 to 12. The dashed line rises straight. The curves for N = 4, 16 and 64 follow it near 0 and bend away on both sides, the earlier the smaller N. Each stays between its two dotted lines, at 1.7, 3.9 and 7.9 above and below 0."}}
 def normalised_beside(x, N):
     """Batch norm of x beside N - 1 scalars of mean 0, variance 1."""
     mean = x / N
@@ -343,7 +343,7 @@ def errors(size, running_average, repeats=500 if full else 120):
     return (variance.sqrt() / length).item(), (bias / length).item()
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The gradient of a small batch under the two ways of normalising. The reference is the gradient of a batch of all 4,500 images in the usual way. Noise is the standard deviation, and bias the distance of the mean from the reference. Both are relative to the length of the reference.", "name": "fig-gradient-errors"}, "image": {"alt": "Two panels over batches of 2, 8 and 32 images. Noise: both curves fall, and that of running averages lies below the other one. Bias: the moments of the batch start above 2 and fall to about one half at 32; running averages lie below them at 2 and 8 and above them at 32, between one half and 1."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The gradient of a small batch under the two ways of normalising. The reference is the gradient of a batch of all 4,500 images in the usual way. Noise is the standard deviation, and bias the distance of the mean from the reference. Both are relative to the length of the reference; the two panels have different scales.", "name": "fig-gradient-errors"}, "image": {"alt": "Two panels over batches of 2, 8 and 32 images. Noise: both curves fall, from 5.0 to 2.1 for the moments of the batch, and below it from 3.6 to 0.8 for running averages. Bias: the moments of the batch start above 2 and fall to 0.6 at 32; running averages lie below them at 2 and 8 and above them at 32, between 0.6 and 1."}}
 reference = sum(gradient(seen, False, seed) for seed in range(3)) / 3
 batch_sizes = (2, 8, 32)
 kinds = {"moments of the batch": False, "running averages": True}
@@ -368,7 +368,7 @@ cosine = F.cosine_similarity(reference, other, dim=0).item()
 assert 0.5 < cosine < 0.99
 
 # %% [markdown]
-# With such a past the gradient has less noise. In batches of 2 and 8 its bias is smaller, too; in batches of 32 it is
+# With such a past the gradient has less noise, less than half as much in batches of 8 and of 32. In batches of 2 and 8 its bias is smaller, too; in batches of 32 it is
 # larger. Some bias remains at any batch size: even with all images the two gradients point in different directions. Does training profit? The next table has two short
 # runs with two images in a batch, alike except for the norm.
 

@@ -56,8 +56,9 @@ D = train[0].numel()
 # $q$ forgets a place, $\log (p/q)$ explodes there. Mass that $q$ puts where $p$ is zero costs nothing directly; it is
 # only missing elsewhere. The other order, $\mathrm{KL}(q \,\|\, p)$, asks the opposite.
 #
-# The difference shows when the model is too simple to be right. The next cell fits a Gaussian $q$ to a target with
-# two modes, by gradient descent on either divergence. The integrals are sums over a grid.
+# The difference shows when the model is too simple to be right. The next cells fit a Gaussian $q$ to two targets, one with
+# two modes on the line and the two moons in the plane, by gradient descent on either divergence. The reverse fit has two
+# starts. The integrals are sums over a grid.
 
 
 # %%
@@ -353,7 +354,7 @@ assert min(of_test, key=of_test.get) == "two neighbours"
 assert max(of_test, key=of_test.get) == "Gaussian (a bound)"
 
 # %% [markdown]
-# The samples of the Gaussian look most like clothes, and it scores worst. One reason is black. Half of the pixels are
+# The samples of the Gaussian are the smoothest, and it scores worst. One reason is black. Half of the pixels are
 # exactly 0; a histogram can represent that, a Gaussian cannot. Photographs have few such
 # pixels. The cell prints the published score of a Gaussian on those of CIFAR-10:
 
@@ -452,7 +453,8 @@ estimation.plot_train_and_test(
 plt.show()
 
 # %% [markdown]
-# The test score of the table is best at 16 steps, nearly as good at 64, and worse beyond. With 256 steps the training
+# On the left, the measured means lie on the lines of {eq}`eq:parameter-cost`. On the right, the test score of the table is
+# best at 16 steps, nearly as good at 64, and worse beyond. With 256 steps the training
 # score is worse, too: most cells hold nothing but the 1 that is added to each count. Does the law predict the differences in
 # the table of baselines? It says parameters over $N$, in nats per image:
 

@@ -205,7 +205,7 @@ def skew(x):
     return skewed.unflatten(-1, (height, -1))
 
 
-# %% mystnb={"figure": {"caption": "Skewing an image of 4 × 5 pixels, each with the number of its diagonal. Padded rows of 9 places are cut again into rows of 8, and equal numbers end up below each other.", "name": "fig-skewing-fast"}, "image": {"alt": "Three boards. The image, 4 by 5, its numbers growing from 0 in the upper left to 7 in the lower right, equal along diagonals. The same with four empty places behind each row. And the skewed map, 4 by 8, each row one place further to the right, equal numbers in columns."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Skewing an image of 4 × 5 pixels, each with the number of its diagonal. Padded rows of 9 places are laid end to end, without the last 4 places, and cut again into rows of 8. Equal numbers end up below each other.", "name": "fig-skewing-fast"}, "image": {"alt": "Three boards. The image, 4 by 5, its numbers growing from 0 in the upper left to 7 in the lower right, equal along diagonals. The same with four empty places behind each row. And the skewed map, 4 by 8, each row one place further to the right, equal numbers in columns."}} tags=["hide-input"]
 numbers = torch.arange(4)[:, None] + torch.arange(5)
 padded = F.pad(numbers + 1, (0, 4)) - 1  # empty places are -1
 skewed = skew(numbers + 1) - 1

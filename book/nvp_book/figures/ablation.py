@@ -19,7 +19,8 @@ def plot_norm(
     _, ax = plt.subplots(figsize=(WIDTH, 2.9))
     for (name, curve), colour, marker in zip(curves.items(), (BLUE, ORANGE), "os", strict=True):
         ax.plot(ratios, curve, color=colour, label=name)
-        ax.plot(list(points[name]), list(points[name].values()), marker, color=colour)
+        found = points[name]
+        ax.plot(list(found), list(found.values()), marker, color=colour, mfc="none", ms=7)
     ax.axhline(1, color=GREY, lw=1, ls=":")
     ax.axhline(0, color=GREY, lw=1, ls=":")
     ax.set(xlabel="mean before, in standard deviations: $m / \\sqrt{v}$", ylabel="after the norm")
@@ -42,8 +43,8 @@ def plot_forest(
         colour = BLUE if clear else GREY
         ax.axhline(y, color=PALE, lw=0.8, zorder=0)
         ax.plot([mean - half, mean + half], [y, y], color=colour, lw=1.8)
-        ax.plot(mean, y, "o", color=colour, mfc=colour if clear else "white", ms=7)
-        ax.plot(each.differences, [y] * len(each.differences), "|", color=ORANGE, ms=9, mew=1.6)
+        ax.plot(each.differences, [y] * len(each.differences), "|", color=ORANGE, ms=13, mew=1.6)
+        ax.plot(mean, y, "o", color=colour, mfc=colour if clear else "white", ms=7, zorder=3)
     ax.set_yticks(range(len(ordered)), [each.variant.title for each in ordered])
     ax.tick_params(axis="y", length=0)
     ax.set(xlabel="test bits/dim, minus those of the preset paper", ylim=(len(ordered) - 0.4, -0.6))

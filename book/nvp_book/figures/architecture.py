@@ -136,7 +136,7 @@ def plot_reach(gradients: Mapping[str, Tensor], pixel: tuple[int, int]) -> None:
         one.add_patch(Rectangle(corner, 1, 1, fill=False, ec=figures.INK, lw=2))
         one.set(title=title, xticks=[], yticks=[])
         one.spines[:].set(visible=True, color=figures.PALE)
-    figure.colorbar(image, ax=axes, shrink=0.7, label="log10 of the derivative")
+    figure.colorbar(image, ax=axes, shrink=0.7, label="log10 of the |derivative|", extend="min")
 
 
 def plot_network() -> None:

@@ -21,7 +21,8 @@ def plot_saturation(x: Tensor, normalised: Mapping[str, Tensor], bounds: Sequenc
     high = 1.25 * max(bounds)
     ax.set(xlabel="x, in standard deviations of the other images", ylabel="normalised")
     ax.set(xlim=(x[0].item(), x[-1].item()), ylim=(-high, high))
-    ax.legend(loc="lower right", fontsize=9, frameon=True, facecolor="white", edgecolor="white")
+    white = {"facecolor": "white", "edgecolor": "white", "framealpha": 1}
+    ax.legend(loc="lower right", fontsize=9, frameon=True, **white)
 
 
 def plot_gradient_errors(

@@ -18,7 +18,7 @@ def plot_spikes(widths: Tensor, raw: Tensor, noisy: Tensor, entropy: float) -> N
     ax.plot(widths, noisy, color=BLUE, label="at integer + noise")
     ax.axhline(entropy, color=INK, ls="--", lw=1.2, label="entropy of the pixel: the floor")
     ax.axhline(0, color=GREY, lw=0.8)
-    ax.set(xscale="log", xlabel="width σ of the spike at black", ylabel="bits per pixel")
+    ax.set(xscale="log", xlabel="width σ of the spike at black, levels", ylabel="bits per pixel")
     ax.invert_xaxis()
     ax.legend(loc="lower left")
 

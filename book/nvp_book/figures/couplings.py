@@ -74,12 +74,12 @@ def plot_areas(vertices: Mapping[str, Tensor]) -> None:
         cells = torch.stack(corners, dim=2).reshape(-1, 4, 2).numpy()
         style: dict[str, Any] = {"cmap": figures.DIVERGING, "ec": figures.GREY, "lw": 0.5}
         shown = (_areas(grid) / unit).log()
-        collection = PolyCollection(list(cells), array=shown, clim=(-1.2, 1.2), **style)
+        collection = PolyCollection(list(cells), array=shown, clim=(-0.7, 0.7), **style)
         one.add_collection(collection)
         one.set(title=title, aspect="equal", xticks=[], yticks=[])
         one.autoscale_view()
         one.spines[:].set_visible(False)
-    figure.colorbar(collection, ax=axes, label="log area", shrink=0.8)
+    figure.colorbar(collection, ax=axes, label="log of the change in area", shrink=0.8)
 
 
 def _areas(grid: Tensor) -> Tensor:

@@ -21,11 +21,11 @@ def plot_losses(
 ) -> None:
     """Bits/dim over steps, horizontal lines to compare with, and `at`, a step to point to.
 
-    A loss stands for `every` steps, of which it is drawn at the first.
+    A loss stands for `every` steps, of which it is plotted at the last.
     """
     _, ax = plt.subplots(figsize=(WIDTH, 3.0))
     for (name, losses), colour, style in zip(curves.items(), colours, STYLES, strict=False):
-        steps = range(0, every * len(losses), every)
+        steps = range(every - 1, every * len(losses), every)
         ax.plot(steps, losses, style, color=colour, lw=1.4, label=name)
     for name, height in (marks or {}).items():
         ax.axhline(height, color=INK, lw=1.2, label=name)
@@ -45,7 +45,7 @@ def plot_collapse(densities: Mapping[str, Tensor], limits: tuple[float, float]) 
             ax.axhline(level, color="white", lw=0.6, ls=":")
             ax.axvline(level, color="white", lw=0.6, ls=":")
     axes[0].set_ylabel("right pixel")
-    figure.colorbar(image, ax=axes, label="log10 density", shrink=0.85)
+    figure.colorbar(image, ax=axes, label="log10 density", shrink=0.85, extend="both")
 
 
 def plot_alpha_floor(alphas: Tensor, bits: Tensor, limits: tuple[float, float]) -> None:
@@ -86,7 +86,7 @@ def plot_inverse_errors(errors: Mapping[str, Tensor], data: Tensor, limit: float
         image = show_map(ax, shown, -limit, limit, vmin=-8, vmax=4)
         ax.scatter(*data.T, s=0.3, color=VERMILION, lw=0)
         ax.set(title=title, xticks=[], yticks=[])
-    figure.colorbar(image, ax=axes, label="log10 of the error", shrink=0.85)
+    figure.colorbar(image, ax=axes, label="log10 of the error", shrink=0.85, extend="both")
 
 
 def plot_spike(steps: Tensor, sizes: Mapping[str, Tensor], at: int) -> None:
@@ -94,6 +94,6 @@ def plot_spike(steps: Tensor, sizes: Mapping[str, Tensor], at: int) -> None:
     _, ax = plt.subplots(figsize=(WIDTH, 2.7))
     for (name, values), colour in zip(sizes.items(), (VERMILION, BLUE), strict=True):
         ax.semilogy(steps, values, color=colour, label=name)
-    ax.axvline(at, color=GREY, lw=1)
+    ax.axvline(at, color=GREY, lw=1, zorder=0)
     ax.set(xlabel="step", ylabel=r"$1 / \sqrt{v}$")
     ax.legend(fontsize=9)

@@ -90,7 +90,7 @@ def plot_confusion(shares: Tensor, names: Sequence[str]) -> None:
     for row, column in shares.nonzero().tolist():
         share = shares[row, column].item()
         colour = ink_on(plt.get_cmap("Blues")(share / 1.15))
-        ax.text(column, row, f"{share:.0%}", ha="center", va="center", fontsize=9, color=colour)
+        ax.text(column, row, f"{share:.0%}", ha="center", va="center", fontsize=8, color=colour)
     ax.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize=9.5)
     ax.set_yticks(range(len(names)), names, fontsize=9.5)
     ax.set(xlabel="class chosen", ylabel="class of the image")

@@ -86,7 +86,7 @@ def plot_shells(dimensions: Sequence[int], draws: int = 20_000) -> None:
         ax.set(yticks=[])
         ax.set_ylabel(f"D = {size}", rotation=0, ha="right")
         ax.spines["left"].set_visible(False)
-    axes[-1].set_xlabel(r"$-\log_2 p(z)\,/\,D$")
+    axes[-1].set_xlabel(r"bits per dimension, $-\log_2 p(z)\,/\,D$")
 
 
 def plot_promises(promised: Tensor, sizes: Mapping[str, Tensor]) -> None:

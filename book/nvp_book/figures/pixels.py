@@ -129,7 +129,9 @@ def plot_curves(
     for (name, rows), colour in zip(curves.items(), PALETTE, strict=False):
         seen, losses = over_images(rows, "loss")
         width = max(1, len(losses) // 50)
-        means = np.convolve(losses, np.ones(width) / width, "valid")
+        images = np.diff(seen, prepend=0)  # a row after a resumed step stands for few of them
+        sums = (np.convolve(each, np.ones(width), "valid") for each in (losses * images, images))
+        means = np.divide(*sums)
         some = slice(None, None, max(1, width // 5))
         ax.plot(seen[width - 1 :][some], means[some], color=colour, lw=1.2)
         at, bits = over_images(rows, "validation")

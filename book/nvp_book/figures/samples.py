@@ -113,7 +113,7 @@ def plot_learning_curves(panels: Mapping[str, Curves]) -> None:
             if len(curves.logs) == 1:
                 end = {"ha": "right", "va": "top"}  # a falling curve leaves room there
                 at = (dots[0][-1], dots[1][-1])
-                ax.annotate(name, at, (-3, -8), color=ink_of(colour), **end, **OFFSET)
+                ax.annotate(name, at, (-3, -14), color=ink_of(colour), **end, **OFFSET)
             lows.append(dots[1][-1])
             starts.append((seen[len(seen) // 20], bits[len(seen) // 20]))
         for (name, points), colour in zip(curves.published.items(), PALETTE[2:], strict=False):
@@ -124,7 +124,7 @@ def plot_learning_curves(panels: Mapping[str, Curves]) -> None:
         for name, value in curves.figures.items():
             ax.axhline(value, color=INK, lw=1)
             spot = {"va": "bottom", "fontsize": 9, "transform": ax.get_yaxis_transform()}
-            ax.text(0.02, value, f"{name}: {value}", **spot)
+            ax.text(0.02, value, f"{name}: {value:.2f}", **spot)
         if len(curves.logs) > 1:
             ax.legend(loc="upper right")
         first, high = min(x for x, _ in starts), max(y for _, y in starts)
@@ -135,6 +135,7 @@ def plot_learning_curves(panels: Mapping[str, Curves]) -> None:
         ax.set_xlim(first * 0.8, last * (last / first) ** (0.35 if curves.published else 0.05))
         epochs = ax.secondary_xaxis("top", functions=_times(1 / curves.epoch))
         epochs.set_xlabel("epochs")
+        epochs.xaxis.set_major_formatter("{x:g}")
         for axis in (ax.xaxis, epochs.xaxis):
             axis.set_minor_formatter("")
     axes[0, 0].set_ylabel("bits/dim")

@@ -44,7 +44,7 @@ def plot_years(facts: Published) -> None:
             points += _draw_family(ax, theirs, COLOURS[family])
         ax.set(title=DATA[data], ylabel="bits/dim")
         ax.margins(y=0.1)
-    axes[-1].set(xlim=(2014, 2027), xticks=range(2014, 2027))
+    axes[-1].set(xlim=(2013.5, 2027), xticks=range(2014, 2027))
     lines = [Line2D([], [], color=colour, label=APPROACHES[f]) for f, colour in COLOURS.items()]
     lines += [Line2D([], [], color=INK, ls="", marker=m, label=k) for k, m in SHAPES.items()]
     figure.legend(handles=lines, loc="outside lower center", ncols=4, fontsize=9)
