@@ -44,10 +44,11 @@ class Browser:
             flags.append("--no-sandbox")  # Chromium has no sandbox for root
         quiet = subprocess.DEVNULL
         self.process = subprocess.Popen([executable, *flags], stdout=quiet, stderr=quiet)
-        self.port = self._port()
-        self.socket: websocket.WebSocket | None = None
+        self.socket = self._tab(self._port())
         self.number = 0
         self.events: list[dict[str, Any]] = []
+        for domain in ("Page", "Network", "Runtime", "Log"):
+            self.call(f"{domain}.enable")
 
     def _port(self) -> str:
         """The port that the browser listens on, once it has written it down."""
@@ -59,10 +60,10 @@ class Browser:
             time.sleep(0.1)
         raise TimeoutError(f"Chromium did not start within {PATIENCE} s")
 
-    def _tab(self) -> websocket.WebSocket:
+    def _tab(self, port: str) -> websocket.WebSocket:
         """A connection to a new tab."""
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/json/new", method="PUT")
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/json/new", method="PUT")
         address = json.load(direct.open(request))["webSocketDebuggerUrl"]
         return websocket.create_connection(
             address, timeout=PATIENCE, suppress_origin=True, http_no_proxy=["127.0.0.1"]
@@ -70,7 +71,6 @@ class Browser:
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Call one method of the protocol and return its result; events are kept."""
-        assert self.socket is not None
         self.number += 1
         self.socket.send(json.dumps({"id": self.number, "method": method, "params": parameters}))
         while (message := json.loads(self.socket.recv())).get("id") != self.number:
@@ -81,10 +81,6 @@ class Browser:
 
     def open(self, page: Path, *, width: int = 1400, dark: bool = False) -> None:
         """Open a local page at this width, and wait until its equations are set."""
-        if self.socket is None:
-            self.socket = self._tab()
-            for domain in ("Page", "Network", "Runtime", "Log"):
-                self.call(f"{domain}.enable")
         self.call("Emulation.setTouchEmulationEnabled", enabled=False)
         self.events.clear()
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
@@ -130,8 +126,7 @@ class Browser:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.socket is not None:
-            self.socket.close()
+        self.socket.close()
         self.process.terminate()
         self.process.wait(PATIENCE)
         shutil.rmtree(self.profile, ignore_errors=True)

@@ -110,9 +110,7 @@ def gan(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture
 def handled() -> Iterator[None]:
     """Signals as a terminal has them: one that starts in the background ignores Ctrl-C."""
-    former = {number: signal.getsignal(number) for number in SIGNALS}
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
+    former = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, handler in former.items():

@@ -17,14 +17,9 @@ from nvp.ledger.scoring import probe_images
 from nvp.runs.load import load_run
 
 
-@pytest.mark.parametrize(
-    ("text", "match"),
-    [('{"name": "tiny"}', "damaged: title"), ("{", "damaged"), (None, "record of other")],
-)
-def test_a_damaged_record_is_named(text: str | None, match: str, own: Path) -> None:
-    file = own / "runs" / "tiny" / "run.json"
-    file.write_text(text or file.read_text().replace('"name": "tiny"', '"name": "other"', 1))
-    with pytest.raises(NVPError, match=match):
+def test_a_damaged_record_is_named(own: Path) -> None:
+    (own / "runs" / "tiny" / "run.json").write_text("{")
+    with pytest.raises(NVPError, match="damaged"):
         ledger.runs(own)
 
 
@@ -53,6 +48,8 @@ def test_an_entry_of_a_newer_schema_is_refused_in_one_line(own: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "match"),
     [
+        ("name", "other", "record of other"),
+        ("title", None, "damaged: title"),
         ("minutes", math.nan, "damaged: minutes: Input should be a finite number"),
         ("scores", None, "give scores or draw, one of them"),
         ("draw", {"mean": 1.0, "standard_deviation": 1.0, "num_images": 9}, "one of them"),

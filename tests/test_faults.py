@@ -450,12 +450,10 @@ def test_a_signal_is_heard_where_nobody_reads() -> None:
         os.close(writer)
 
 
-def test_a_signal_that_is_ignored_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("handled")
+def test_a_signal_that_is_ignored_stays_so() -> None:
     """Under nohup a closed terminal does not stop a run."""
-    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with stop_requests() as stop:
-            os.kill(os.getpid(), signal.SIGHUP)
-            assert not stop.is_set()
-    finally:
-        signal.signal(signal.SIGHUP, former)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with stop_requests() as stop:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not stop.is_set()

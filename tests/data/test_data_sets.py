@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
+import runpy
 import shutil
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -45,12 +45,8 @@ def test_embedded_set_is_small_and_carries_its_licence() -> None:
     assert "Permission is hereby granted, free of charge" in licence
 
 
-def make_embedded() -> ModuleType:
-    path = EMBEDDED_FOLDER / "make_embedded.py"
-    spec = importlib.util.spec_from_file_location("make_embedded", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def make_embedded() -> SimpleNamespace:
+    return SimpleNamespace(**runpy.run_path(str(EMBEDDED_FOLDER / "make_embedded.py")))
 
 
 def test_subset_rule_takes_the_first_of_each_class_in_order() -> None:
