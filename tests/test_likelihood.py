@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from operator import attrgetter
 from typing import Any
@@ -22,6 +22,7 @@ from nvp.likelihood import (
     batches,
     bits_per_dim,
     evaluate,
+    full_float32,
     reestimate_statistics,
     score_images,
     summarise,
@@ -91,33 +92,19 @@ def test_score_and_its_standard_error() -> None:
     assert math.isnan(summarise(scores[:1], num_draws=1).standard_error)
 
 
-@pytest.fixture
-def rounding() -> Iterator[list[Any]]:
-    """The parts of PyTorch that round, as a program may have set them."""
-    parts = attrgetter(*ROUNDING)(torch.backends)
-    before = [part.fp32_precision for part in parts]
-    allowed = ["tf32", "ieee", "tf32", "bf16", "none", "bf16"]
-    for part, precision in zip(parts, allowed, strict=True):
-        part.fp32_precision = precision
-    yield parts
-    for part, precision in zip(parts, before, strict=True):
-        part.fp32_precision = precision
-
-
-def test_scores_are_of_full_float32(rounding: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_are_of_full_float32() -> None:
     """Whatever a program allows; afterwards it allows the same."""
-    before, seen = [part.fp32_precision for part in rounding], []
-    model = fresh().eval()
-    looked = model.log_prob
-
-    def look(*arguments: Any, **keywords: Any) -> Tensor:
-        seen.extend(part.fp32_precision for part in rounding)
-        return looked(*arguments, **keywords)
-
-    monkeypatch.setattr(model, "log_prob", look)
-    score_images(model, noise(2))
-    assert seen == ["ieee"] * len(rounding)
-    assert [part.fp32_precision for part in rounding] == before
+    parts = attrgetter(*ROUNDING)(torch.backends)
+    allowed = ["tf32", "ieee", "tf32", "bf16", "none", "bf16"]
+    model, seen = fresh().eval(), []
+    model.flow.register_forward_hook(lambda *_: seen.extend(p.fp32_precision for p in parts))
+    with full_float32():  # whose end undoes what is set here
+        for part, precision in zip(parts, allowed, strict=True):
+            part.fp32_precision = precision
+        before = [part.fp32_precision for part in parts]
+        score_images(model, noise(2))
+        assert [part.fp32_precision for part in parts] == before
+    assert seen == ["ieee"] * len(parts)
 
 
 def test_numbers_of_images_are_counts() -> None:
@@ -162,49 +149,28 @@ def test_a_callers_autocast_changes_no_score() -> None:
     assert torch.equal(score_images(model, images), expected)
 
 
-class Codebook(nn.Module):
-    """A part of a model with a momentum that is no batch norm's."""
-
-    momentum = 0.5
-
-
 def test_only_running_statistics_make_a_batch_norm() -> None:
-    model = nn.Sequential(Codebook(), nn.BatchNorm2d(1), nn.InstanceNorm2d(1)).eval()
+    model = nn.Sequential(nn.Identity(), nn.BatchNorm2d(1), nn.InstanceNorm2d(1)).eval()
+    model[0].momentum = 0.5  # as a codebook has one
     assert batch_norms(model) == [model[1]]
     with batch_statistics(model):
         assert (model[0].momentum, model[0].training) == (0.5, False)
         assert (model[1].momentum, model[1].training) == (0.0, True)
 
 
-class WrongShape(PerPixel):
-    """Gives whatever is in `given` in place of one number for each image."""
-
-    given: Any = None
-
-    def _log_probs(self, images, num_draws, generator, y):
-        return self.given
-
-
 @pytest.mark.parametrize(
     "given", [None, [], [None], [torch.ones(())], [torch.ones(3)], [torch.ones(4, 1)]]
 )
-def test_a_model_must_give_one_number_for_each_image(given: Any) -> None:
-    model = WrongShape()
-    model.given = given
-    with refusal(r"WrongShape\._log_probs must yield tensors \(4,\)"):
-        evaluate(model, noise(4, (1, 2, 2)))
+def test_a_model_must_give_one_number_for_each_image(given: Any, monkeypatch) -> None:
+    monkeypatch.setattr(PerPixel, "_log_probs", lambda *_: given)
+    with refusal(r"PerPixel\._log_probs must yield tensors \(4,\)"):
+        evaluate(PerPixel(), noise(4, (1, 2, 2)))
 
 
-class OneScoreLess(PerPixel):
-    """Loses the score of the last image of a batch."""
-
-    def log_prob(self, *given: Any, **options: Any) -> Tensor:
-        return super().log_prob(*given, **options)[:-1]
-
-
-def test_a_model_with_a_log_prob_of_its_own_must_score_every_image() -> None:
-    with pytest.raises(NVPError, match=r"OneScoreLess\.log_prob gave \(3,\) scores for 4 images"):
-        evaluate(OneScoreLess(), noise(4, (1, 2, 2)))
+def test_a_model_with_a_log_prob_of_its_own_must_score_every_image(monkeypatch) -> None:
+    monkeypatch.setattr(PerPixel, "log_prob", lambda *_, **__: torch.zeros(3))
+    with pytest.raises(NVPError, match=r"PerPixel\.log_prob gave \(3,\) scores for 4 images"):
+        evaluate(PerPixel(), noise(4, (1, 2, 2)))
 
 
 def test_scoring_reports_progress_and_leaves_no_gradient() -> None:
@@ -263,32 +229,25 @@ def test_reestimated_statistics_are_means_over_images() -> None:
     nn.init.ones_(model.flow.scales[0].checkerboard.bijections[0].scale)
     coupling = model.flow.scales[0].checkerboard.bijections[0]
     inner = coupling.net.treatment.norm
-    by_hand: dict[str, list[Tensor]] = {"outer": [], "outer var": [], "inner": [], "inner var": []}
-    generator = torch.Generator().manual_seed(0)
+    by_hand, generator = torch.zeros(2, 2, 3), torch.Generator().manual_seed(0)
     with torch.no_grad():
         for batch in images.split(16):
             u = torch.rand(batch.shape, generator=generator)
             y, _ = model.logit((batch + u) / 256)
             b = coupling.mask(y)
-            by_hand["inner"].append((y * b).mean(dim=(0, 2, 3)))
-            by_hand["inner var"].append((y * b).var(dim=(0, 2, 3)))
             model.train()
             t, s = coupling.shift_and_log_scale(y, b)
-            changed = y * s.exp() + t
-            by_hand["outer"].append(changed.mean(dim=(0, 2, 3)))
-            by_hand["outer var"].append(changed.var(dim=(0, 2, 3), correction=0))
+            for i, x in enumerate((y * b, y * s.exp() + t)):
+                moments = torch.var_mean(x, (0, 2, 3), correction=1 - i)
+                by_hand[i] += len(batch) / 40 * torch.stack(moments)
     model.eval()
     for norm in batch_norms(model):
         for before in (norm.running_mean, norm.running_var):
             before.fill_(math.inf)  # does not count
     reestimate_statistics(model, images, batch_size=16)
-    shares = torch.tensor([16, 16, 8]) / 40
-    expected = {name: shares @ torch.stack(values) for name, values in by_hand.items()}
-    for norm, name in ((inner, "inner"), (coupling.norm, "outer")):
-        assert torch.allclose(norm.running_mean, expected[name], atol=1e-4)
-        assert torch.allclose(norm.running_var, expected[f"{name} var"], rtol=1e-4)
-    assert not model.training
-    assert {norm.momentum for norm in batch_norms(model)} == {0.1}
+    for norm, (variance, mean) in zip((inner, coupling.norm), by_hand, strict=True):
+        assert torch.allclose(norm.running_mean, mean, atol=1e-4)
+        assert torch.allclose(norm.running_var, variance, rtol=1e-4)
 
 
 def test_no_image_is_a_batch_of_its_own() -> None:

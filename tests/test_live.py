@@ -52,15 +52,11 @@ def test_pixel_rnns_see_what_is_drawn(kind: str, first: int, kernel: int, count:
     height, width = 7, 8
     sizes = {"num_layers": count - 1, "hidden": 8, "first_kernel": first, "kernel_size": kernel}
     model = randomised(PixelRNN(config(KINDS[kind], (1, height, width), **sizes))).float()
-    assert isinstance(model, PixelRNN)
-
-    def outputs(images: Tensor) -> Tensor:
-        return model.parameters_of(images)[:, 0].movedim(-1, 1)
-
     drawn = drawn_sets(
         height, width, kind=kind, count=count, mask="A", first=first, kernel=kernel, blocks=0
     )
-    assert torch.equal(drawn, measured_sets(outputs, height, width))
+    measured = measured_sets(lambda x: model.parameters_of(x)[:, 0].movedim(-1, 1), height, width)
+    assert torch.equal(drawn, measured)
 
 
 @pytest.mark.parametrize("mask", ["A", "B"])
@@ -95,20 +91,12 @@ def test_couplings_see_what_is_drawn(kind: str, count: int, blocks: int, order: 
         (1, height, width), num_scales=2, num_blocks=blocks, width=16, channel_squeeze=orders[order]
     )
     scale = randomised(Scale(config, 0)).float().eval()
-    assert isinstance(scale, Scale)
-    boards, halves = list(scale.checkerboard.bijections), list(scale.channelwise.bijections)
-    if kind == "channels":
-        boards, halves = [], halves[:count]
-    else:
-        boards, halves = boards[:count], halves[: max(count - len(boards), 0)]
+    boards = [] if kind == "channels" else list(scale.checkerboard.bijections)[:count]
+    halves = list(scale.channelwise.bijections)[: count - len(boards)]
 
     def encode(images: Tensor) -> Tensor:
-        for layer in boards:
-            images, _ = layer(images)
-        images = squeeze(images, orders[order])
-        for layer in halves:
-            images, _ = layer(images)
-        return unsqueeze(images, orders[order])
+        images = squeeze(Composition(boards)(images)[0], orders[order])
+        return unsqueeze(Composition(halves)(images)[0], orders[order])
 
     drawn = drawn_sets(height, width, kind=kind, count=count, blocks=blocks, order=order)
     measured = measured_sets(encode, height, width)
@@ -147,14 +135,10 @@ def test_the_flow_is_that_of_pytorch(name: str) -> None:
         density = flow.log_prob(x)
     ways = [(x, 0, level + 1) for level in range(len(steps))]
     *moved, (returned, change_back, _) = in_javascript(data, *ways, (z, len(steps), 0))
-    for (points, *_), step in zip(moved, steps, strict=True):
-        assert (points - step).abs().max() < 1e-3
-    points, change, log_density = moved[-1]
-    assert (points - z).abs().max() < 1e-3
-    assert (change - log_det).abs().max() < 1e-3
-    assert (log_density - density).abs().max() < 1e-3
-    assert (returned - back).abs().max() < 1e-3
-    assert (change_back - log_det_back).abs().max() < 1e-3
+    found = [*(points for points, *_ in moved), *moved[-1][1:], returned, change_back]
+    stated = [*steps, log_det, density, back, log_det_back]
+    for ours, theirs in zip(found, stated, strict=True):
+        assert (ours - theirs).abs().max() < 1e-3
 
 
 def test_levels_between_two_couplings_are_bijections() -> None:

@@ -10,9 +10,10 @@ from node import evaluate
 from nvp_book import live
 from nvp_book.live import pixelrnn as live_completion
 from nvp_book.selection import binary_digits
+from pixels import config, randomised
 from torch import Tensor
 
-from nvp import PixelRNN, PixelRNNConfig
+from nvp import PixelRNN
 from nvp.errors import NVPError
 from nvp.ledger.entry import runs
 
@@ -54,26 +55,17 @@ def by_pytorch(model: PixelRNN, images: Tensor) -> Tensor:
     return -logs.gather(-1, images.long().unsqueeze(-1)).flatten(1)
 
 
-def recorded() -> PixelRNN:
-    model = runs()[live_completion.RUN].load_model().double()
-    assert isinstance(model, PixelRNN)
+def small(kind: str = "diagonal_bilstm", **changes: Any) -> PixelRNN:
+    """With random weights, rounded as in a page."""
+    sizes = {"num_layers": 2, "hidden": 3, "first_kernel": 5}
+    model = randomised(PixelRNN(config(kind, (1, 5, 7), **sizes | changes)))
+    for parameter in model.parameters():
+        parameter.data = parameter.half().double()
     return model
 
 
-def small(**changes: Any) -> PixelRNN:
-    """With random weights, rounded as in a page."""
-    sizes: dict[str, Any] = {"image_shape": (1, 5, 7), "num_layers": 2, "hidden": 3, "head": 4}
-    kind = {"kind": "diagonal_bilstm", "levels": 2, "first_kernel": 5}
-    torch.manual_seed(0)
-    model = PixelRNN(PixelRNNConfig(**{**sizes, **kind, **changes}))
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.5)
-        parameter.data = parameter.half().double()
-    return model.double()
-
-
 def test_the_network_in_the_page_is_the_recorded_run() -> None:
-    model, digits = recorded(), binary_digits()[::21]
+    model, digits = runs()[live_completion.RUN].load_model().double(), binary_digits()[::21]
     costs, _ = by_javascript(model, digits, 784, [])
     assert (costs - by_pytorch(model, digits)).abs().max() < TOLERANCE
     data, _ = live_completion.recorded()

@@ -119,6 +119,7 @@ def opened(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Figure]]:
         page.write_text(PAGE.format(body=live.fragment(name)), encoding="utf-8")
         assert page.stat().st_size < 3e6
         browser.open(page, **how)
+        assert browser.value(WIDE_OVER) <= 0
         return Figure(browser)
 
     browser.events.clear()
@@ -166,7 +167,6 @@ def test_a_chosen_pixel_shows_what_it_sees(opened: Callable[..., Figure]) -> Non
 
 def test_masks_work_under_a_finger(opened: Callable[..., Figure], browser: Browser) -> None:
     figure = opened("masks", width=390)
-    assert browser.value(WIDE_OVER) <= 0
     assert figure.value("root.querySelector('.board .cell').getBoundingClientRect().width") > 22
     figure.tap(".board .cell:nth-of-type(33)")
     assert "Row 3, column 5" in figure.status
@@ -267,11 +267,8 @@ def test_the_couplings_are_stepped_through(opened: Callable[..., Figure]) -> Non
     assert float(figure.value("root.querySelector('input[name=level]').value")) > 0
 
 
-def test_the_plane_works_with_finger_and_keyboard(
-    opened: Callable[..., Figure], browser: Browser
-) -> None:
+def test_the_plane_works_with_finger_and_keyboard(opened: Callable[..., Figure]) -> None:
     figure = opened("plane", width=390)
-    assert browser.value(WIDE_OVER) <= 0
     handle = '[data-panel=x] .handle[data-which="3"]'
     before = place(figure, "x", 3), place(figure, "z", 3)
     figure.value(f"root.querySelector('{handle}').focus()")
@@ -344,9 +341,8 @@ def test_latents_are_given_up_finest_first(opened: Callable[..., Figure]) -> Non
     assert "Mean square of z: 0.00." in figure.status
 
 
-def test_the_map_is_drawn_and_chosen_from(opened: Callable[..., Figure], browser: Browser) -> None:
+def test_the_map_is_drawn_and_chosen_from(opened: Callable[..., Figure]) -> None:
     figure = opened("images", width=390)
-    assert browser.value(WIDE_OVER) <= 0
     figure.middle(".map")  # scrolls there
     figure.value(
         "new Promise(done => { const map = root.querySelector('.map canvas').getContext('2d');"
@@ -404,11 +400,8 @@ def test_the_rest_of_a_scribble_is_drawn_several_times(opened: Callable[..., Fig
     assert not torch.equal(again, first[2])
 
 
-def test_a_digit_is_scribbled_by_mouse_finger_and_keyboard(
-    opened: Callable[..., Figure], browser: Browser
-) -> None:
+def test_a_digit_is_scribbled_by_mouse_finger_and_keyboard(opened: Callable[..., Figure]) -> None:
     figure = opened("completion", width=390)
-    assert browser.value(WIDE_OVER) <= 0
     figure.click(".controls button")
     assert levels(figure, ".square canvas")[:14].sum() == 0
     figure.drag(".paper", (60, 0))

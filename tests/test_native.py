@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -77,14 +77,6 @@ def test_compiling_is_no_time_of_training(monkeypatch: pytest.MonkeyPatch) -> No
     assert before - 60 <= loop._clock() < before
 
 
-@pytest.fixture
-def rebuilt() -> Iterator[None]:
-    """Let a test, and whatever follows it, build anew."""
-    native._build.cache_clear()
-    yield
-    native._build.cache_clear()
-
-
 @pytest.mark.parametrize(
     "error",
     [
@@ -97,7 +89,6 @@ def rebuilt() -> Iterator[None]:
     ],
     ids=repr,
 )
-@pytest.mark.usefixtures("rebuilt")
 def test_no_compiler(
     error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -108,6 +99,7 @@ def test_no_compiler(
 
     monkeypatch.delenv("NVP_PLAIN", raising=False)
     monkeypatch.setattr(cpp_extension, "load", fail)
+    monkeypatch.setattr(native, "_build", cache(native._build.__wrapped__))  # nothing is built yet
     model = randomised(PixelRNN(config("diagonal_bilstm")))
     images = torch.zeros(2, 1, 3, 4, dtype=torch.uint8)
     with caplog.at_level(logging.WARNING), torch.no_grad():

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
 import torch
-from tiny import batch, configuration, fresh_state, pixelrnn_configuration, refusal
+from tiny import batch, configuration, fresh_state, images_of, pixelrnn_configuration, refusal
 from torch import Tensor
 
 from nvp import RealNVP, RealNVPConfig
 from nvp.autoregressive.config import Kind
 from nvp.config import TrainingConfig, parse_config
-from nvp.data.sets import load
 from nvp.errors import NVPError
 from nvp.flows.resnet import WeightNormConv2d
 from nvp.model.roles import Role, parameter_roles
@@ -27,7 +25,6 @@ from nvp.training.optimiser import (
     orthogonal,
     orthogonal_each,
 )
-from nvp.training.state import begin
 
 
 def test_roles_of_a_real_nvp() -> None:
@@ -85,14 +82,13 @@ def test_orthogonal_keeps_the_directions_and_levels_their_sizes(
     assert torch.equal(orthogonal(torch.zeros(shape)), torch.zeros(shape))
 
 
-def one_step(kind: Kind, root: Path, **changes: Any) -> tuple[dict[str, Tensor], ...]:
+def one_step(kind: Kind, **changes: Any) -> tuple[dict[str, Tensor], ...]:
     """The parameters of a tiny Pixel RNN before and after one step; `changes` are of training."""
     config = pixelrnn_configuration(**{"optimiser": "muon", **changes})
     model = config.model.model_copy(update={"kind": kind})
-    state = begin(config.model_copy(update={"model": model}), torch.device("cpu"), 54)
+    state = fresh_state(config.model_copy(update={"model": model}))
     before = {name: p.detach().clone() for name, p in state.model.named_parameters()}
-    images = load("tiny-binary", "train", root=root).images[:8]
-    training_step(state, images, config.training, 0.0)
+    training_step(state, images_of(state.model), config.training, 0.0)
     return before, {name: p.detach() for name, p in state.model.named_parameters()}
 
 
@@ -104,11 +100,9 @@ def test_matrices_of_one_shape_are_made_orthogonal_together_and_keep_their_place
 
 
 @pytest.mark.parametrize("kind", Kind)
-def test_muon_moves_kernels_by_orthogonal_steps_and_the_rest_as_adam_does(
-    kind: Kind, root: Path
-) -> None:
-    before, by_muon = one_step(kind, root)
-    _, by_adam = one_step(kind, root, optimiser="adam")
+def test_muon_moves_kernels_by_orthogonal_steps_and_the_rest_as_adam_does(kind: Kind) -> None:
+    before, by_muon = one_step(kind)
+    _, by_adam = one_step(kind, optimiser="adam")
     for name, parameter in by_muon.items():
         moved = parameter - before[name]
         if name.endswith(("bias", "initial")):
@@ -128,9 +122,9 @@ def test_muon_moves_kernels_by_orthogonal_steps_and_the_rest_as_adam_does(
 
 
 @pytest.mark.parametrize("kind", Kind)
-def test_weight_decay_shrinks_the_kernels_and_nothing_else(kind: Kind, root: Path) -> None:
-    before, plain = one_step(kind, root)
-    _, decayed = one_step(kind, root, weight_decay=0.1)
+def test_weight_decay_shrinks_the_kernels_and_nothing_else(kind: Kind) -> None:
+    before, plain = one_step(kind)
+    _, decayed = one_step(kind, weight_decay=0.1)
     for name, parameter in decayed.items():
         if name.endswith(("bias", "initial")):
             assert torch.equal(parameter, plain[name])
@@ -154,12 +148,11 @@ def test_a_setting_of_another_optimiser_is_refused(
         pixelrnn_configuration(optimiser=optimiser, **setting)
 
 
-def test_muon_passes_over_what_has_no_gradient(root: Path) -> None:
+def test_muon_passes_over_what_has_no_gradient() -> None:
     state = fresh_state(pixelrnn_configuration(optimiser="muon"))
     frozen = state.model.get_parameter("first.weight").requires_grad_(False)
     before = frozen.clone()
-    images = load("tiny-binary", "train", root=root).images[:8]
-    training_step(state, images, pixelrnn_configuration().training, 0.0)
+    training_step(state, images_of(state.model), pixelrnn_configuration().training, 0.0)
     assert torch.equal(frozen, before)
 
 

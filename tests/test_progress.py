@@ -19,11 +19,8 @@ def minutes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_bar_counts_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    stream = Terminal()
+    stream = io.StringIO()
+    stream.isatty = lambda: True
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr("sys.stderr", stream)
     with progress.counting("images", 40) as done:

@@ -10,7 +10,7 @@ import tiny
 import torch
 
 from nvp.data import splits
-from nvp.data.sets import Dataset, load
+from nvp.data.sets import load
 from nvp.data.splits import TrainingData, training_data
 from nvp.errors import NVPError
 from nvp.ledger import enter as record
@@ -64,16 +64,12 @@ def test_training_goes_on_and_says_from_which_step(
 def test_the_images_are_loaded_once(
     trained: Path, entry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loaded = []
-
-    def counted(name: str, split: str, **options: object) -> Dataset:
-        loaded.append(split)
-        return load(name, split, **options)
-
-    monkeypatch.setattr(splits, "load", counted)
-    command = ("train", "--resume", entry, "--run-folder", tmp_path / "run")
-    root = ("--data-root", trained / "data")
-    tiny.done(*command, *root, "--set", "training.steps=3")
+    loaded: list[str] = []
+    monkeypatch.setattr(
+        splits, "load", lambda name, split, **how: loaded.append(split) or load(name, split, **how)
+    )
+    where = ("--run-folder", tmp_path / "run", "--data-root", trained / "data")
+    tiny.done("train", "--resume", entry, *where, "--set", "training.steps=3")
     assert sorted(loaded) == ["test", "train", "validation"]
 
 

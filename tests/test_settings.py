@@ -6,26 +6,20 @@ import itertools
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
-from tiny import fresh_state, pixelrnn_configuration
+from tiny import fresh_state, images_of, pixelrnn_configuration
 from torch import Tensor, nn
 
 from nvp.config import Precision, TrainingConfig
-from nvp.data.sets import load
 from nvp.runs.folder import RunFolder
 from nvp.runs.log import RunLog, read_log
 from nvp.training import state
 from nvp.training.loop import prepare, training_step
 from nvp.training.optimiser import make_optimiser, orthogonal
 from nvp.training.reporter import Reporter
-from nvp.training.state import State, save
-
-
-def digits(root: Path) -> Tensor:
-    return load("tiny-binary", "train", root=root).images[:8]
+from nvp.training.state import save
 
 
 def test_first_weights_and_order_follow_from_the_seed() -> None:
@@ -35,12 +29,12 @@ def test_first_weights_and_order_follow_from_the_seed() -> None:
     assert not torch.equal(one.order, other.order)
 
 
-def test_dropout_differs_from_step_to_step_and_with_the_seed(root: Path) -> None:
+def test_dropout_differs_from_step_to_step_and_with_the_seed() -> None:
     config = pixelrnn_configuration()
     model = config.model.model_copy(update={"dropout": 0.5})
     state, losses = fresh_state(config.model_copy(update={"model": model})), []
     for state.step, state.seed in ((0, 0), (0, 0), (1, 0), (0, 1)):
-        losses.append(state.loss(digits(root), state.noise).item())
+        losses.append(state.loss(images_of(state.model), state.noise).item())
     assert losses[0] == losses[1]
     assert len(set(losses)) == 3
 
@@ -66,11 +60,11 @@ def test_the_momentum_of_muon_is_nesterovs() -> None:
         assert torch.allclose((conv.weight.detach() - before).flatten(1), -1e-3 * ahead, atol=2e-5)
 
 
-def test_the_decay_of_the_average_is_that_of_the_configuration(root: Path) -> None:
+def test_the_decay_of_the_average_is_that_of_the_configuration() -> None:
     config = pixelrnn_configuration(ema_decay=0.0)
     state = fresh_state(config)
     for _ in range(2):
-        training_step(state, digits(root), config.training, 0.0)
+        training_step(state, images_of(state.model), config.training, 0.0)
     for ours, theirs in zip(state.average.parameters(), state.model.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
@@ -105,12 +99,9 @@ def test_cadences_count_from_the_last_time(root: Path, tmp_path: Path, monkeypat
     clock = SimpleNamespace(perf_counter=itertools.count(0, 60).__next__)
     monkeypatch.setattr("nvp.training.loop.time", clock)
     saved: list[int] = []
-
-    def noted(state: State, *rest: Any) -> None:
-        saved.append(state.step)
-        save(state, *rest)
-
-    monkeypatch.setattr("nvp.training.loop.save", noted)
+    monkeypatch.setattr(
+        "nvp.training.loop.save", lambda s, *rest: saved.append(s.step) or save(s, *rest)
+    )
     for steps in (4, 10):
         config = pixelrnn_configuration(steps=steps, validate_minutes=3.0, checkpoint_minutes=3.0)
         prepare(config, tmp_path, data_root=root).run()
@@ -147,14 +138,11 @@ def test_tensorboard_gets_what_the_log_gets(
 ) -> None:
     begun, points = [], set()
 
-    class SummaryWriter:
-        def __init__(self, folder: Path, purge_step: int) -> None:
-            begun.append((folder, purge_step))
+    def writer(folder: Path, purge_step: int) -> SimpleNamespace:
+        begun.append((folder, purge_step))
+        return SimpleNamespace(add_scalar=lambda *point: points.add(point))
 
-        def add_scalar(self, name: str, value: float, step: int) -> None:
-            points.add((name, value, step))
-
-    module = SimpleNamespace(SummaryWriter=SummaryWriter)
+    module = SimpleNamespace(SummaryWriter=writer)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
     folder = RunFolder(tmp_path)
     RunLog(folder, 6).write({"step": 7, "loss": 2.5, "rate": 1e-3})

@@ -92,18 +92,21 @@ def insisting(**settings: Callable[[], object]) -> type[Histogram]:
     return Insisting
 
 
-class Deaf(Bound):
-    """Takes one set of noise, however many are asked for."""
+def asked(change: Callable[..., tuple]) -> type[Bound]:
+    """A model that scores something else than it is asked for."""
 
-    def _log_probs(self, images, num_draws, generator, y):
-        return super()._log_probs(images, 1, generator, y)
+    class Asked(Bound):
+        def _log_probs(self, *given):
+            return super()._log_probs(*change(*given))
+
+    return Asked
 
 
-class Restless(Bound):
-    """Draws from PyTorch's own generator."""
-
-    def _log_probs(self, images, num_draws, generator, y):
-        return super()._log_probs(images, num_draws, None, y)
+def also(model: Any, **members: Any) -> Any:
+    """A model or a bijection with these parameters and tensors besides."""
+    for name, value in members.items():
+        setattr(model, name, value)
+    return model
 
 
 class Leaky(Histogram):
@@ -127,22 +130,6 @@ class Sequential(Histogram):
         return [p - before for p in super()._log_probs(images, num_draws, generator, y)]
 
 
-class Idle(Histogram):
-    """Has a parameter that does nothing."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.unused = nn.Parameter(torch.zeros(3))
-
-
-class Hidden(Histogram):
-    """Keeps a tensor where neither a state dict nor a move of the model finds it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.table = torch.zeros(3)
-
-
 class Indefinite(Histogram):
     """Has no number for images that are uniform noise."""
 
@@ -162,23 +149,11 @@ class Mirrored(Histogram):
         return torch.cat([each[..., :2, :], each[..., 2:, :].flip(-1)], dim=-2)
 
 
-class Unlabelled(Histogram):
-    def sample(self, n, *, generator=None, temperature=1.0):
-        return super().sample(n, generator=generator, temperature=temperature)
-
-
-class Painter(Histogram):
-    """Changes the images that it is given."""
-
-    def _log_probs(self, images, num_draws, generator, y):
-        return super()._log_probs(images.clamp_(min=1), num_draws, generator, y)
-
-
 @pytest.mark.parametrize(
     ("mistake", "complaint"),
     [
-        (Deaf, "not the log of the mean over these sets of noise"),
-        (Restless, "log_prob of the same seed differs"),
+        (asked(lambda x, n, g, y: (x, 1, g, y)), "not the log of the mean over these sets"),
+        (asked(lambda x, n, g, y: (x, n, None, y)), "log_prob of the same seed differs"),
         (scored(lambda p: p + 1), "uniform noise takes"),  # as by a wrong log-determinant
         (Leaky, "the score of an image depends on those beside it"),
         (Sequential, "the score of an image depends on those beside it"),
@@ -192,8 +167,8 @@ class Painter(Histogram):
             but(condition=lambda self, labels, n: None),
             "with labels that it has no use for is not refused",
         ),
-        (Idle, "unused has no gradient"),
-        (Hidden, "keeps the tensor table outside its state"),
+        (lambda: also(Histogram(), idle=nn.Parameter(torch.zeros(3))), "idle has no gradient"),
+        (lambda: also(Histogram(), table=torch.zeros(3)), "the tensor table outside its state"),
         (
             but(load_state_dict=lambda self, state: None),
             "a model that loads the state dict does something else",
@@ -213,34 +188,28 @@ class Painter(Histogram):
         ),
         (drawn(Tensor.float), "samples are torch.float32, not uint8"),
         (drawn(lambda x: x + 1), "a sample has the level 3 of 3"),
-        (Unlabelled, "sample with labels that it has no use for gives TypeError"),
+        (but(sample=lambda self, n: None), "with labels that it has no use for gives TypeError"),
         (
             but(loss=lambda self, x, *_, labels=None: -self.log_prob(x, labels=labels)),
             "no finite scalar",
         ),
         (scored(lambda p: p - 0.5), "the probabilities of all images sum to 0.6065, not 1"),
         (drawn(lambda x: 2 - x), "samples are not as frequent as log_prob says"),
-        (Painter, "the model changes the images that it is given"),
+        (asked(lambda x, *rest: (x.clamp_(min=1), *rest)), "the model changes the images that it"),
         (scored(Tensor.float), "in double precision is torch.float32"),
+        (but(image_shape=property()), r"image_shape is \(\), not \(C, H, W\)"),  # it has none
     ],
 )
-def test_a_mistake_in_a_model_is_named(mistake: type[ImageModel], complaint: str) -> None:
-    model = mistake()
+def test_a_mistake_in_a_model_is_named(mistake: Callable[[], Any], complaint: str) -> None:
+    model, images = mistake(), images_of(Histogram())
     labels = torch.arange(8) % 3 if model.num_classes else None
     with pytest.raises(AssertionError, match=complaint):
-        check_model(model, images_of(model), labels)
+        check_model(model, images, labels)
 
 
-def test_a_model_without_a_shape_and_a_single_image_are_named(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    images = images_of(Histogram())
+def test_a_single_image_is_too_few() -> None:
     with pytest.raises(AssertionError, match="give two images or more"):
-        check_model(Histogram(), images[:1])
-    model = Histogram()
-    monkeypatch.delattr(Histogram, "image_shape")
-    with pytest.raises(AssertionError, match=r"image_shape is \(\), not \(C, H, W\)"):
-        check_model(model, images)
+        check_model(Histogram(), images_of(Histogram())[:1])
 
 
 @pytest.mark.parametrize("says_so", [True, False])
@@ -320,12 +289,6 @@ class Mixing(Scaling):
         return super().inverse(z - 1e-6 * mean)
 
 
-class Spare(Scaling):
-    def __init__(self) -> None:
-        super().__init__()
-        self.spare = nn.Parameter(torch.zeros(3))
-
-
 class InPlace(Scaling):
     def forward(self, x, y=None):
         return super().forward(x.sub_(1))
@@ -374,7 +337,7 @@ POINTS = torch.randn(2, 2, 3, generator=torch.Generator().manual_seed(0))
         (changed(lambda z, log_det: (z + 1e-12 * torch.rand(()), log_det)), "to another z"),
         (Mixing, "depends on those beside it"),
         (changed(lambda z, log_det: (z, log_det.detach())), "changes by .* its gradient says 0"),
-        (Spare, "spare has no gradient"),
+        (lambda: also(Scaling(), spare=nn.Parameter(torch.zeros(3))), "spare has no gradient"),
         (changed(lambda z, log_det: (z * math.nan, log_det)), "numbers that are not finite"),
         (changed(lambda z, log_det: (z.float(), log_det)), "f maps torch.float64 to torch.float32"),
         (changed(lambda z, log_det: (z, log_det.float())), "of f are torch.float32"),
