@@ -132,6 +132,8 @@ def test_bad_input() -> None:
             model.complete(good, *arguments)
     with pytest.raises(NVPError, match=r"n must be a whole number, got 1\.5"):
         model.sample(1.5)  # type: ignore[arg-type]
+    with pytest.raises(NVPError, match="num_draws must be at least 1"):
+        PixelRNN(config("row_lstm", output="mixture")).log_prob(good, num_draws=0)
 
 
 BINARY, COLOURED = {"levels": 2}, {"levels": 256}
