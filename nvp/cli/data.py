@@ -31,6 +31,7 @@ def data_list(data_root: DataRoot = None) -> None:
         table.add_row(entry.name, size, *counts, entry.state, entry.note)
     for column in table.columns[2:5]:
         column.justify = "right"
+    table.columns[-1].overflow = "fold"  # what to type, and an address, are shown whole
     console().print(table)
     typer.echo(
         f"Data root: {sets.data_root(data_root)}. Pixels are compared when a set is loaded.\n"

@@ -144,7 +144,8 @@ def sample(
     check_path(out)  # before the run is loaded
     run = load_run(find_run(run_folder), data_root=data_root, device=device, trust=trust)
     write_samples(run.model, out, number, temperature=temperature, seed=seed, label=label)
-    typer.echo(f"{number} samples of {run.config.name} are in {out}")
+    what = "1 sample" if number == 1 else f"{number} samples"
+    typer.echo(f"{what} of {run.config.name}: {out}")
 
 
 @app.command()

@@ -38,7 +38,8 @@ def one_line() -> Iterator[None]:
         if type(error).__name__ == "NoArgsIsHelpError":
             raise  # it is the help
         command = error.ctx.command_path if error.ctx else "nvp"
-        line = f"{error.format_message().rstrip('.')}: see `{command} --help`"
+        fault = error.format_message().replace("Value error, ", "").rstrip(".?")
+        line = f"{fault}: see `{command} --help`"
     else:
         return
     typer.echo("nvp: " + " ".join(line.split()), err=True)
