@@ -91,9 +91,9 @@ def make_pictures(
 
     Raises `NVPError` as `nvp.runs.load.read_config` does.
     """
+    read_config(RunFolder(name), trust=trust)
     if not RunFolder(name).is_recorded:
         raise NVPError(f"{name} is no recorded run: record it first, by `nvp record {name}`")
-    read_config(RunFolder(name), trust=trust)
     run = read_run(name)
     if film is not None:
         return write_film(run, film, data_root=data_root, device=device)
