@@ -87,6 +87,9 @@ shares = pixels.long().bincount(minlength=256) / len(pixels)
 entropy = -torch.special.xlogy(shares, shares).sum() / math.log(2)
 assert raw[-1] < 0  # a code of negative length
 assert (noisy > entropy).all()
+assert round(noisy.min().item(), 1) == 5.6
+assert round(entropy.item(), 1) == 4.9
+assert round(widths[noisy.argmin()].item(), 1) == 0.7
 pictures.plot_spikes(widths, raw, noisy, entropy.item())
 plt.show()
 
