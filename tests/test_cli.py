@@ -123,7 +123,7 @@ def test_a_run_that_diverged_goes_on_as_its_message_says(home: Path) -> None:
     kept = yaml.safe_load((home / "run" / "config.yaml").read_text())
     assert kept["training"]["learning_rate"] == 1e-4
     changed = [leg.changed for leg in read_legs(RunFolder(home / "run"))]
-    assert changed == [{}, {"learning_rate": 1e-4}]  # no step by 1e30 was saved
+    assert changed == [{}, {"training.learning_rate": 1e-4}]  # no step by 1e30 was saved
 
 
 def test_evaluate_takes_both_statistics_and_the_draws_that_are_asked_for(tmp_path: Path) -> None:

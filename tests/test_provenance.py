@@ -11,7 +11,6 @@ import pytest
 import tiny
 import torch
 
-from nvp.config import TrainingConfig
 from nvp.errors import NVPError
 from nvp.runs import provenance
 from nvp.runs.folder import RunFolder
@@ -22,8 +21,8 @@ def note(
     folder: RunFolder, before: dict[str, Any] | None = None, step: int = 0, **now: Any
 ) -> None:
     """Note this machine, for settings `now` after a checkpoint of the settings `before`."""
-    settings = TrainingConfig(steps=1, **now)
-    began = settings if before is None else TrainingConfig(steps=1, **before)
+    settings = tiny.configuration(**now)
+    began = settings if before is None else tiny.configuration(**before)
     leg = provenance.current_leg(torch.device("cpu"), "fp32")
     provenance.note_leg(folder, leg, step, began, settings)
 
@@ -40,7 +39,7 @@ def test_legs_are_the_machines_in_order(tmp_path: Path) -> None:
     note(folder, step=1)
     assert [each.gpu for each in provenance.read_legs(folder)] == ["a GPU", None]
     note(folder, before={}, clip_norm=math.inf)  # which clips nothing
-    assert provenance.read_legs(folder)[-1].changed == {"clip_norm": math.inf}
+    assert provenance.read_legs(folder)[-1].changed == {"training.clip_norm": math.inf}
     path.write_text("[")
     with pytest.raises(NVPError, match="damaged"):
         provenance.read_legs(folder)
@@ -76,7 +75,7 @@ def test_a_change_is_noted_once_and_against_the_leg_before(tmp_path: Path) -> No
     for step, rate in ((0, 1e-3), (5, 1e-4), (5, 1e-4), (5, 1e-3), (5, 1e-5), (6, 1e-5)):
         note(folder, {"learning_rate": 1e-3}, step, learning_rate=rate)
     first, last = provenance.read_legs(folder)
-    assert (first.changed, last.changed) == ({}, {"learning_rate": 1e-5})
+    assert (first.changed, last.changed) == ({}, {"training.learning_rate": 1e-5})
     assert provenance.legs_until(folder, 5) == [first]
     assert provenance.legs_until(folder, 6) == [first, last]
 
@@ -90,6 +89,13 @@ def test_a_change_is_noted_by_the_machine_that_goes_on_with_it(tmp_path: Path) -
     note(folder, {"learning_rate": 1e-3}, 5, learning_rate=1e-4)
     _, here = provenance.read_legs(folder)
     assert (here.cpu, here.changed) == (lost.cpu, lost.changed)
+
+
+def test_dropout_that_begins_later_is_noted(pixel_home: Path) -> None:
+    run = pixel_home / "run"
+    command = ("train", "--resume", run, "--data-root", pixel_home / "data")
+    tiny.done(*command, "--set", "training.steps=4", "--set", "model.dropout=0.1")
+    assert provenance.read_legs(RunFolder(run))[-1].changed == {"model.dropout": 0.1}
 
 
 @pytest.fixture

@@ -17,13 +17,12 @@ from nvp.model.custom import is_path
 from nvp.runs.folder import RunFolder
 from nvp.runs.tensors import load_tensors, part
 
-# Settings that a resumed run may change: its length, how often it logs, saves and validates, and
-# those that are lowered after a divergence. Its legs note changes of the latter.
-AFTER_DIVERGENCE = ("learning_rate", "relative_step", "clip_norm")
-CHANGEABLE = (
-    *("steps", "minutes", "log_every", "checkpoint_minutes", "validate_minutes"),
-    *AFTER_DIVERGENCE,
-)
+# Settings that a resumed run may change: those that are lowered after a divergence, dropout where
+# the run began to over-fit, and its length and how often it logs, saves and validates. Its legs
+# note changes of the former.
+NOTED = ("training.learning_rate", "training.relative_step", "training.clip_norm", "model.dropout")
+_UNNOTED = ("steps", "minutes", "log_every", "checkpoint_minutes", "validate_minutes")
+CHANGEABLE = (*(f"training.{key}" for key in _UNNOTED), *NOTED)
 
 Count = Annotated[int, Field(ge=0)]
 Minutes = Annotated[float, Field(ge=0)]
@@ -106,7 +105,7 @@ def trained_config(path: Path, tree: dict[str, Any], config: RunConfig) -> RunCo
 def check_unchanged(path: Path, trained: RunConfig, config: RunConfig) -> None:
     """Raise `NVPError` where more than `CHANGEABLE` differs from what trained `path`."""
     for key, (before, now) in differences(trained, config).items():
-        if key.removeprefix("training.") not in CHANGEABLE:
+        if key not in CHANGEABLE:
             raise _other(path, key, before, now)
 
 
@@ -114,7 +113,7 @@ def _other(path: Path, key: str, before: Any, now: Any) -> NVPError:
     return NVPError(
         f"{path} was trained with {key}={before}, the configuration says {now}: restore the "
         "configuration or use another --run-folder; a run that goes on may change only "
-        f"training.{{{','.join(CHANGEABLE)}}}"
+        f"{', '.join(CHANGEABLE)}"
     )
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from nvp.config import TrainingConfig
+from nvp.config import RunConfig
 from nvp.errors import NVPError
 from nvp.files import write_text
 from nvp.paths import repository_root
-from nvp.runs.checkpoint import AFTER_DIVERGENCE
+from nvp.runs.checkpoint import NOTED
 from nvp.runs.folder import RunFolder
 
 
@@ -41,7 +41,7 @@ class Leg(BaseModel):
     # from a checkpoint.
     reopened_at: int | None = None
     from_step: int | None = None  # the first step of it comes after this one; None: not noted
-    changed: dict[str, float] = {}  # settings of training that were others before
+    changed: dict[str, float] = {}  # settings that were others before, such as "model.dropout"
 
     @property
     def hardware(self) -> str:
@@ -76,24 +76,29 @@ def current_leg(
     )
 
 
-def note_leg(
-    folder: RunFolder, leg: Leg, step: int, before: TrainingConfig, now: TrainingConfig
-) -> None:
+def note_leg(folder: RunFolder, leg: Leg, step: int, before: RunConfig, now: RunConfig) -> None:
     """Add a machine to a run folder, unless it was noted last and goes on as it did.
 
-    Settings of `AFTER_DIVERGENCE` are noted where they differ from those of the last leg, which
-    began with the settings `before`, of the checkpoint.
+    Settings of `NOTED` are noted where they differ from those of the last leg, which began with
+    the settings `before`, of the checkpoint.
     """
     legs = legs_until(folder, step)
-    last = {key: getattr(before, key) for key in AFTER_DIVERGENCE}
+    last = _noted(before)
     for each in legs:
         last.update(each.changed)
-    changed = {key: getattr(now, key) for key in last if getattr(now, key) != last[key]}
+    changed = {key: value for key, value in _noted(now).items() if value != last[key]}
     since = {"started", "reopened_at", "from_step", "changed"}
     same = legs and legs[-1].model_dump(exclude=since) == leg.model_dump(exclude=since)
     if changed or not same:
         legs.append(leg.model_copy(update={"from_step": step, "changed": changed}))
     write_legs(folder, legs)  # without those that were lost
+
+
+def _noted(config: RunConfig) -> dict[str, float]:
+    """The settings of `NOTED` that `config` has."""
+    places = {key: key.split(".") for key in NOTED}
+    sections = config.model_dump(exclude={"name", "title"})
+    return {key: sections[s][name] for key, (s, name) in places.items() if name in sections[s]}
 
 
 def write_legs(folder: RunFolder, legs: list[Leg]) -> None:

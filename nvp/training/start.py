@@ -48,13 +48,13 @@ def train(
     RunFolder(folder).check_free()  # before a lock is written there
     with locked(folder) if is_first() else nullcontext():
         job = prepare(config, folder, data_root=data_root, device=device, data=data)
-        before = (job.before or config).training
+        before = job.before or config
         if is_first() and not job.is_spent:
             if job.before is None:  # those of a run lost before its first checkpoint
                 write_legs(job.folder, [])
             state = job.state
             leg = current_leg(state.device, state.precision.value, number_of_processes())
-            note_leg(job.folder, leg, state.step, before, config.training)
+            note_leg(job.folder, leg, state.step, before, config)
             if state.step:
                 print(_going_on(job), file=sys.stderr)
         spent = job.is_spent
