@@ -201,10 +201,10 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConf
     try:
         tree = read_yaml(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        found = Path(path).is_dir()
-        instead = f"go on with a run by --resume {path}" if found else "such as configs/mnist.yaml"
+        instead = f", or go on with a run by --resume {path}" if Path(path).is_dir() else ""
         raise NVPError(
-            f"cannot read the configuration {path} ({error.strerror}): name a file, {instead}"
+            f"cannot read the configuration {path} ({error.strerror}): name a file, such as "
+            f"configs/mnist.yaml{instead}"
         ) from error
     except ValueError as error:
         raise NVPError(f"{path} is not YAML: {error}") from error
@@ -212,7 +212,7 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConf
         raise NVPError(f"{path} should hold the keys name, model, data and training")
     for override in overrides or []:
         _apply(tree, override)
-    return parse_config(tree, str(path))
+    return parse_config(tree, " --set ".join([str(path), *(overrides or [])]))
 
 
 def parse_config(tree: dict[str, Any], source: str) -> RunConfig:
@@ -226,6 +226,8 @@ def parse_config(tree: dict[str, Any], source: str) -> RunConfig:
     keys = [str(part) for part in first["loc"]]
     where = ".".join(keys) or "the configuration"
     fault = first["msg"].removeprefix("Value error, ")
+    if first["type"] != "value_error" and isinstance(first["input"], str | int | float):
+        fault += f", got {first['input']!r}"
     if first["type"] == "extra_forbidden":
         fault = _unknown(keys, tree)
     if keys == ["name"] and first["type"] == "string_pattern_mismatch":

@@ -168,11 +168,18 @@ def summarise(scores: Tensor, num_draws: int) -> Score:
 
 @torch.no_grad()
 @full_float32()
-def reestimate_statistics(model: ImageModel, images: Examples, *, batch_size: int = 250) -> None:
+def reestimate_statistics(
+    model: ImageModel,
+    images: Examples,
+    *,
+    batch_size: int = 250,
+    progress: Callable[[int], None] | None = None,
+) -> None:
     """Set every batch norm's running statistics to their mean over batches of training `images`.
 
     The moving averages of training cover about ten batches, under weights that have since moved. A
     test score computed with them can be off by anything from 0.01 bits/dim to thousands.
+    `progress` is called with the number of images done.
     """
     check_count("the number of images", len(images))
     check_count("batch_size", batch_size)
@@ -191,3 +198,5 @@ def reestimate_statistics(model: ImageModel, images: Examples, *, batch_size: in
             batch, labels = images_and_labels(images[part].to(model.device))
             # What training computes: a model without likelihood has norms, too.
             model.loss(batch, generator, labels=labels)
+            if progress is not None:
+                progress(part.stop)

@@ -16,6 +16,7 @@ from PIL import Image
 from tiny import done, fails, going_on
 from torch import Tensor
 
+import nvp
 from nvp.data import splits
 from nvp.data.sets import Dataset, load
 from nvp.ledger import enter, scoring
@@ -46,6 +47,10 @@ def test_help_says_in_a_line_what_a_command_does(group: tuple[str, ...]) -> None
     commands = lines[lines.index("Commands:") + 1 :]
     assert max(map(len, lines)) <= 80
     assert not [line for line in commands if line.endswith("...")]
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert done("--version") == f"nvp {nvp.__version__}\n"
 
 
 @pytest.mark.parametrize(
@@ -293,8 +298,9 @@ def test_train_needs_one_thing_to_train(trained: Path, tmp_path: Path) -> None:
     assert "name either a configuration" in fails("train")
     assert "name either a configuration" in fails("train", config, "--resume", run)
     assert "--run-folder" in fails("train", "--resume", run, "--run-folder", tmp_path)
+    (tmp_path / "config.yaml").write_text("name: tiny\n")
     assert "nothing to go on with" in fails("train", "--resume", tmp_path)
-    assert f"no run folder {Path.home()}" in fails("train", "--resume=~/no/run")
+    assert f"no run in {Path.home()}" in fails("train", "--resume=~/no/run")
     assert "name a file, such as" in fails("train", tmp_path / "none.yaml")
     assert f"go on with a run by --resume {run}" in fails("train", run)
     assert f"{config} is a file: name a folder" in fails("train", config, "--run-folder", config)
@@ -304,8 +310,9 @@ def test_a_name_leads_to_its_run_folder(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(folders, "repository_root", lambda: tmp_path)
     trained = folders.default_folder("only-trained")
     trained.mkdir(parents=True)
+    (trained / "config.yaml").touch()
     for command in ("evaluate", "record"):
-        assert f"no run folder only-trained: name {trained}" in fails(command, "only-trained")
+        assert f"no run in only-trained: name {trained}" in fails(command, "only-trained")
 
 
 def test_a_folder_without_a_run_hides_no_recorded_run(
@@ -319,8 +326,10 @@ def test_a_folder_without_a_run_hides_no_recorded_run(
 
 
 def test_evaluate_refuses_what_is_no_run(trained: Path, tmp_path: Path) -> None:
-    assert "no run folder" in fails("evaluate", tmp_path / "none")
+    assert "no run in" in fails("evaluate", tmp_path)
+    RunFolder(tmp_path).checkpoint.touch()
     assert "cannot read" in fails("evaluate", tmp_path)
+    RunFolder(tmp_path).checkpoint.unlink()
     shutil.copy(trained / "run" / "config.yaml", tmp_path)
     assert "neither" in fails("evaluate", tmp_path)
     assert "no data set" in fails("evaluate", trained / "run", "--data-root", tmp_path)

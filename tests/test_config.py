@@ -229,7 +229,7 @@ def test_overrides(tmp_path: Path) -> None:
         # What is no number is not made one.
         ("training.steps=yes", "training.steps: must not be true or false, got True"),
         ("model.image_shape=[true, 8, 8]", "model.image_shape: must not be true or false"),
-        ("training.minutes=4:30", "training.minutes: Input should be a valid number"),
+        ("training.minutes=4:30", "tiny.yaml --set training.minutes=4:30: training.minutes: Input"),
         ("training.steps=0x10", "training.steps: Input should be a valid integer"),
     ],
 )

@@ -112,15 +112,15 @@ def test_cadences_count_from_the_last_time(root: Path, tmp_path: Path, monkeypat
 
 def test_the_time_left_and_the_share_of_a_bar() -> None:
     shown: list[tuple[float, str]] = []
-    training = TrainingConfig(steps=100)
-    reporter = Reporter(training, (1, 8, 8), lambda *each: shown.append(each[:2]))
+    config = pixelrnn_configuration(steps=100)
+    reporter = Reporter(config, lambda *each: shown.append(each[:2]))
     reporter.update(9, 0.9, {})  # before the first row
     assert shown == [(0.0, "step 9  0:00:54 gone")]
     for step in (10, 20):
-        reporter.update(step, step / 10, {"loss": 1.0})
+        reporter.update(step, step / 10, {"loss": 1.0, "bits_per_dim": 0.5})
     share, status = shown[-1]
     assert share == pytest.approx(0.2)
-    assert status.endswith("0:02:00 gone, 0:08:00 to go")
+    assert status == "step 20  0:02:00 gone, 0:08:00 to go  22.18 nats"
 
 
 def test_a_row_of_the_log_has_means_since_the_one_before(root: Path, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def progress(run: Run, minutes: Iterable[float]) -> str:
     """
     rows = [row for row in read_log(run.files.log) if "validation" in row]
     with redirect_stderr(io.StringIO()) as printed, shown(run.name) as show:
-        reporter = Reporter(run.config.training, run.config.model.image_shape, show)
+        reporter = Reporter(run.config, show)
         for wanted in minutes:
             row = min(rows, key=lambda row: abs(row["minutes"] - wanted))
             reporter.update(int(row["step"]), row["minutes"], row)

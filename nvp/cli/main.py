@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+import nvp
 from nvp.cli.data import data_app
 from nvp.cli.options import DataRoot, Device, RunFolder, Trust, at_home
 from nvp.cli.terminal import OneLineErrors, console, flush
@@ -20,13 +21,28 @@ from nvp.training.allocator import keep_freed_memory
 
 app = typer.Typer(
     cls=OneLineErrors,
-    help="Real NVP and Pixel RNN: data, training, evaluation, and the ledger of results.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # brackets in a help text are meant
 )
 app.add_typer(data_app, name="data", no_args_is_help=True)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"nvp {nvp.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    _: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Real NVP and Pixel RNN: data, training, evaluation, and the ledger of results."""
 
 
 @app.command()
@@ -105,7 +121,7 @@ def evaluate(
         num_draws = num_draws or run.config.evaluation.num_draws
         images = scored_images(run, split, data_root, limit)
         title = f"{run.config.name} on {run.config.data.name}, {split}"
-        table = Table(title, "bits/dim", "nats", "images", "sets of noise")
+        table = Table("", "bits/dim", "nats", "images", "sets of noise", title=title)
         exact = run.model.likelihood == "exact"
         ways = [("log-likelihood" if exact else "bound of the log-likelihood", False)]
         if batch_norms(run.model):

@@ -86,10 +86,11 @@ def find_run(folder: Path) -> Path:
     A folder with neither configuration nor checkpoint gives way to a recorded run.
     """
     here, recorded = RunFolder(folder), RunFolder(results_root() / "runs" / folder)
-    if recorded.config.is_file() and not (here.config.is_file() or here.checkpoint.is_file()):
+    if here.config.is_file() or here.checkpoint.is_file():
+        return folder
+    if recorded.config.is_file():
         return recorded.path
-    if not folder.is_dir():
-        trained = default_folder(str(folder))
-        instead = f"name {trained}" if trained.is_dir() else "train one, or name a recorded run"
-        raise NVPError(f"there is no run folder {folder}: {instead}")
-    return folder
+    trained = default_folder(str(folder))
+    found = RunFolder(trained).config.is_file()
+    instead = f"name {trained}" if found else "train one, or name a recorded run"
+    raise NVPError(f"there is no run in {folder}: {instead}")

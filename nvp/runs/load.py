@@ -22,6 +22,7 @@ from nvp.likelihood import reestimate_statistics
 from nvp.model.custom import is_path
 from nvp.model.protocol import ImageModel, batch_norms, use_channels_last
 from nvp.paths import repository_root
+from nvp.progress import counting
 from nvp.runs.checkpoint import Checkpoint, Header, read_best, read_checkpoint, trained_config
 from nvp.runs.folder import RunFolder
 from nvp.runs.tensors import load_tensors, load_weights
@@ -179,7 +180,9 @@ def finished_model(
     model = _with_weights(config, weights, source, device)
     if batch_norms(model):
         few = shuffled(data().images, config.evaluation.statistics_images)
-        reestimate_statistics(model, few, batch_size=config.evaluation.batch_size)
+        with counting("batch-norm statistics", len(few)) as progress:
+            size = config.evaluation.batch_size
+            reestimate_statistics(model, few, batch_size=size, progress=progress)
     return model.eval()
 
 

@@ -131,7 +131,7 @@ class Job:
         log = RunLog(self.folder, state.step) if is_first() else None
         saved, extended = state.minutes, self.is_extension
         with shown(config.name) as show, stop_requests() as stop:
-            reporter = Reporter(settings, state.model.image_shape, show)
+            reporter = Reporter(config, show)
             # One step at least, if `initialise` took all of the budget.
             while (done := settings.spent(state.step, state.minutes)) < 1 or state.step == 0:
                 started = _clock()

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nvp.config import TrainingConfig
+from nvp.config import RunConfig
 from nvp.likelihood import nats_per_bit
 from nvp.progress import Show, clock
 
 
 class Reporter:
-    """Says how far a training run is, its score (its loss, if it has none) and the time left."""
+    """Says how far a training run is, the time left and its score (its loss, if it has none).
 
-    def __init__(
-        self, settings: TrainingConfig, image_shape: tuple[int, int, int], show: Show
-    ) -> None:
-        self.steps, self.minutes, self.show = settings.steps, settings.minutes, show
-        self.nats_per_bit = nats_per_bit(image_shape)
+    In the papers' units: nats an image for two levels, else bits/dim.
+    """
+
+    def __init__(self, config: RunConfig, show: Show) -> None:
+        self.steps, self.minutes = config.training.steps, config.training.minutes
+        self.show = show
+        self.units = (1.0, 3, "bits/dim")  # of 1 bit/dim, and the decimals
+        if config.model.levels == 2:
+            self.units = (nats_per_bit(config.model.image_shape), 2, "nats")
         self.first: tuple[int, float] | None = None
         self.score = ""  # of the latest row
 
@@ -28,19 +32,20 @@ class Reporter:
         at_once = self.first is None or "validation" in row
         self.first = self.first or (step, minutes)
         if row:
-            self.score = f"loss {row['loss']:.3f}  "
+            self.score = f"  loss {row['loss']:.3f}"
         if "bits_per_dim" in row:
-            self.score = f"{self._both(row['bits_per_dim'])}  "
+            self.score = f"  {self._in_units(row['bits_per_dim'])}"
         if "validation" in row:
-            self.score += f"validation {self._both(row['validation'])}  "
+            self.score += f", validation {self._in_units(row['validation'])}"
         left = self._minutes_left(step, minutes)
-        status = f"step {step}  {self.score}{clock(minutes)} gone"
+        status = f"step {step}  {clock(minutes)} gone"
         status += "" if left is None else f", {clock(left)} to go"
-        self.show(0.0 if left is None else minutes / (minutes + left), status, at_once)
+        share = 0.0 if left is None else minutes / (minutes + left)
+        self.show(share, status + self.score, at_once)
 
-    def _both(self, bits_per_dim: float) -> str:
-        """In bits/dim, and in nats an image, the unit of binary images."""
-        return f"{bits_per_dim:.3f} bits/dim ({self.nats_per_bit * bits_per_dim:.2f} nats)"
+    def _in_units(self, bits_per_dim: float) -> str:
+        factor, decimals, unit = self.units
+        return f"{factor * bits_per_dim:.{decimals}f} {unit}"
 
     def _minutes_left(self, step: int, minutes: float) -> float | None:
         left = [] if self.minutes is None else [max(0.0, self.minutes - minutes)]

@@ -72,7 +72,10 @@ def _going_on(job: Job) -> str:
     """From where a run goes on, and whether its rate rises again."""
     told = f"{job.config.name}: goes on after step {job.state.step:,} of {job.folder.path}"
     if job.is_extension:
-        told += ", whose budget was spent: the rate rises again; --run-folder begins a new run"
+        told += (
+            ", whose budget was spent: the rate rises again; to begin anew, train the "
+            "configuration in another --run-folder"
+        )
     return told
 
 
