@@ -25,8 +25,8 @@ from nvp.model import ImageModel, ModelConfig
 from nvp.model.dequantisation import dequantise, quantise, uniform_noise
 from nvp.model.protocol import check_temperature
 
-# Of |alpha|. The authors leave it free. On all of Fashion-MNIST the loss of this model was then
-# infinite within 500 steps, at rates from 0.002 to 0.01 (results/trials-tarflow.csv).
+# The bound of |alpha|, which the authors leave free. On all of Fashion-MNIST the loss of this model
+# was then infinite within 500 steps, at rates from 0.002 to 0.01 (results/trials-tarflow.csv).
 BOUND = 3.0
 
 
@@ -94,7 +94,7 @@ class Block(Bijection):
     """z_i = (x_i - mu_i) exp(-alpha_i), alpha_i and mu_i being functions of x_1, ..., x_{i-1}.
 
     The equation of MAF (Papamakarios et al. 2017), where x_i is a patch of S numbers; x and z are
-    (N, T, S). `backwards`, the last patch is x_1.
+    (N, T, S). With `backwards`, the last patch is x_1.
     """
 
     def __init__(self, config: TarFlowConfig, *, backwards: bool) -> None:
@@ -172,7 +172,7 @@ class TarFlow(ImageModel):
         """Take mean and deviation of each sub-pixel's logit from the first images."""
         y, _ = self._logits(self.check_images(images[:2000]), torch.Generator().manual_seed(0))
         self.mean.copy_(y.mean(0))
-        # Of pixels that are nearly always black the rare bright one must not be too far out.
+        # A rare bright value of a pixel that is nearly always black must not lie too far out.
         self.deviation.copy_(y.std(0, correction=0).clamp(min=0.3))
 
     def _log_probs(

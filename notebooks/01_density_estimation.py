@@ -53,8 +53,9 @@ test = load(EMBEDDED, "test").images
 #
 # The images of this chapter come with the book: 5,000 training and 1,000 test images of Fashion-MNIST {cite:p}`xiao2017fashion`, the *embedded* images.
 #
-# A grey image of 28 × 28 pixels is a list of $D = 784$ integers from 0 to 255. There are finitely many, so a
-# **generative model** is a table: a probability $P(x) \ge 0$ for every image $x$, with $\sum_x P(x) = 1$. We can
+# A grey image of 28 × 28 pixels is a list of $D = 784$ integers from 0 to 255. There are finitely
+# many such images, so a **generative model** is a table: a probability $P(x) \ge 0$ for every image
+# $x$, with $\sum_x P(x) = 1$. We can
 # *score* an image by looking it up, and we can *sample* a new one. Often we also want to *describe* an image by a few
 # numbers, its latents.
 
@@ -404,7 +405,7 @@ def minimise(loss, parameters):
 
 torch.manual_seed(0)
 encoder, decoder = net(2, 4), net(2, 4)
-with torch.no_grad():  # both start sharp, or one latent is never used
+with torch.no_grad():  # small deviations, or one latent is never used
     encoder[-1].bias[2:] -= 1
     decoder[-1].bias[2:] -= 2
 warm = iter(torch.linspace(0, 10 / 3, steps).clamp(max=1).tolist())
@@ -522,7 +523,8 @@ assert max(nats["flow"], nats["autoregressive"]) < nats["the data"] + 0.15
 #
 # * A generative model scores images and samples new ones.
 # * Maximum likelihood minimises $\mathrm{KL}(\text{data} \,\|\, \text{model})$, so it covers the data.
-# * Bits/dim is the size of a file per sub-pixel; for uniform noise the floor is 8.0. Compare test images only.
+# * Bits/dim is the size of a file per sub-pixel; for uniform noise the floor is 8.0. Compare scores
+#   of test images only.
 # * One histogram and two neighbours are the baselines of this book.
 # * Networks are complex but not normalised. A flow is normalised, and its network must be invertible.
 #
@@ -562,8 +564,9 @@ assert round(3.49 * 3 * 32**2 / 8) == 1340
 # ```{solution-start} ex-third-neighbour
 # :class: dropdown
 # ```
-# The table has $16^3 \times 255 \approx 10^6$ free numbers, and there are $3.9 \times 10^6$ training pixels. In
-# seven rows of ten the added ones outnumber the pixels, but such rows are seldom used. It helps a little.
+# The table has $16^3 \times 255 \approx 10^6$ free numbers, and there are $3.9 \times 10^6$
+# training pixels. In 70% of the table's rows the 256 added ones outnumber the training pixels, but
+# such rows are seldom used. The third neighbour helps a little.
 
 
 # %%
@@ -588,7 +591,7 @@ print(f"three neighbours: {bits:.2f} bits/dim")
 # ```{solution-end}
 # ```
 #
-# ```{exercise} A list that hedges
+# ```{exercise} A list with noise
 # :label: ex-hedge
 #
 # Repair the list of training images: to sample, take one of them and replace each of its pixels, with probability

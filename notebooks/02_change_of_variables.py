@@ -144,7 +144,8 @@ assert torch.allclose(flow(x)[1], by_autograd.log(), atol=1e-5)
 
 # %% [markdown]
 # The data are one number for each image: its share of black pixels, scaled to mean 0 and variance 1. (Shares are
-# multiples of 1/784, fine enough here to pass for real numbers. {ref}`integers-to-bits` treats integers with care.)
+# multiples of 1/784, fine enough here to be treated as real numbers. {ref}`integers-to-bits` treats
+# integers with care.)
 
 
 # %%
@@ -202,7 +203,8 @@ axes[1].set(xlabel="$x$", ylabel="$f(x)$")
 plt.show()
 
 # %% [markdown]
-# Training made $f$ steep at both peaks, and less steep between them. Seen through $f$ the garments are Gaussian.
+# Training made $f$ steep at both peaks, and less steep between them. The values $f(x)$ of the
+# garments look Gaussian.
 #
 # To sample, draw $z$ and return $g(z)$. This $f$ has no inverse in closed form, but it increases, so bisection finds
 # it:
@@ -246,11 +248,11 @@ assert (flow(g(flow, z))[0] - z).abs().max() < 1e-4
 #
 # ```{prf:proof}
 # In outline. Near $x$ the map is linear up to a smaller error:
-# $f(x + \delta) \approx f(x) + J\delta$ with $J = \partial f(x)/\partial x^{\mathsf T}$. A linear map $J$ sends a
-# small box of volume $v$ to a parallelepiped of volume $|\det J|\, v$; that is what a determinant
-# measures. The probability that $X$ is in the box is the probability that $Z$ is in its image,
-# $p_X(x)\, v \approx p_Z(f(x))\, |\det J|\, v$. Divide by $v$ and let it shrink. (The proof in full is the
-# substitution rule for integrals in several variables.)
+# $f(x + \delta) \approx f(x) + J\delta$ with $J = \partial f(x)/\partial x^{\mathsf T}$. A linear
+# map $J$ sends a small box of volume $V$ to a parallelepiped of volume $|\det J|\, V$; that is what
+# a determinant measures. The probability that $X$ is in the box is the probability that $Z$ is in
+# its image, $p_X(x)\, V \approx p_Z(f(x))\, |\det J|\, V$. Divide by $V$ and let the box shrink.
+# (The proof in full is the substitution rule for integrals in several variables.)
 # ```
 #
 # Two passes are enough for everything.
@@ -367,10 +369,11 @@ header = ["image", "$D$", "Jacobian", "its determinant", "if triangular"]
 figures.show_table(header, rows)
 
 # %% [markdown]
-# **Poorly conditioned.** The *condition number* of a matrix is its largest singular value over its smallest. In
-# float32 every entry has an error of about $10^{-7}$ of the largest ones. Singular values below this error are noise,
-# and so is their part of the log-determinant. In a deep network the condition number tends to grow with every layer. The next cell
-# stacks layers $x \mapsto h + \tanh h$ with $h = Wx$ and random $64 \times 64$ matrices $W$. The exact
+# **Poorly conditioned.** The *condition number* of a matrix is its largest singular value over its
+# smallest. In float32 every entry has an error of about $10^{-7}$ times the largest entry. Singular
+# values below this error are noise, and so is their part of the log-determinant. In a deep network
+# the condition number tends to grow with every layer. The next cell stacks layers
+# $x \mapsto h + \tanh h$ with $h = Wx$ and random $64 \times 64$ matrices $W$. The exact
 # log-determinant is a sum over layers, in float64.
 
 
@@ -399,8 +402,9 @@ for depth in depths:
     errors.append((found - stack(weights, x)[1]).abs())
 
 # %% [markdown]
-# The sum over layers is accurate in float32, too, but needs a determinant for every layer. For triangular matrices
-# $W$ that is a sum of logarithms (`slogdet` finds the same sum).
+# The sum over layers is accurate in float32, too, but needs a determinant for every layer. For a
+# triangular $W$ the logarithm of the determinant is a sum of logarithms (`slogdet` finds the same
+# sum).
 
 # %%
 triangular = full.tril()
@@ -459,7 +463,8 @@ plt.show()
 # ```
 # $p_X$ hardly changes, because $f$ adapts. By $F_X(x) = F_Z(f(x))$ an increasing $f$ is fixed by $p_X$ and $p_Z$. So
 # the new $f$ is nearly the old one, followed by the monotone map that takes the
-# unit Gaussian to the logistic distribution. In one dimension a flexible $f$ makes the prior a matter of taste.
+# unit Gaussian to the logistic distribution. In one dimension, with a flexible $f$, the choice of
+# the prior hardly matters.
 
 
 # %%
@@ -516,8 +521,8 @@ assert collapsed(test)[0].std() < 0.2
 # ```
 # The map from centimetres to metres is $f(x) = x / 100$, so $\log p_X(x) = \log p(x/100) - \log 100$. For $D$ heights
 # the log-likelihood is lower by $D \log 100$. Log-densities of continuous data depend on the unit; differences between two models do
-# not. In {doc}`05_integers_to_bits` the same constant, with 256 for 100, leads from the density of rescaled pixels to
-# that of grey levels.
+# not. In {doc}`05_integers_to_bits` the same constant, with 256 in place of 100, leads from the
+# density of rescaled pixels to that of grey levels.
 
 # %%
 metres = torch.distributions.Normal(1.7, 0.1)

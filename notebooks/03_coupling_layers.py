@@ -75,7 +75,8 @@ plt.show()
 # y = b \odot x + (1 - b) \odot \Bigl( x \odot \exp\bigl(s(b \odot x)\bigr) + t(b \odot x) \Bigr).
 # $$ (eq:mask)
 #
-# Where $b = 1$ the input is kept. The networks see $b \odot x$ and nothing else.
+# Where $b = 1$ the input is kept. Here $s$ and $t$ take and return $D$ numbers. The networks see
+# $b \odot x$ and nothing else.
 #
 # ### How much may it stretch?
 #
@@ -237,8 +238,8 @@ couplings.plot_matrices(
 plt.show()
 
 # %% [markdown]
-# Row by row the middle matrix does not look triangular. Renumber the pixels, kept ones first, and it is. The
-# determinant does not change when rows and columns are renumbered alike.
+# Row by row the middle matrix does not look triangular. It becomes triangular when the kept pixels
+# are numbered first. The determinant does not change when rows and columns are renumbered alike.
 #
 # ```{admonition} A common mistake
 # :class: warning
@@ -459,8 +460,9 @@ densities.plot_density(
 plt.show()
 
 # %% [markdown]
-# Look for the thread that joins the right ends of the moons. Both $f$ and its inverse are continuous. They can stretch the Gaussian's one
-# blob as thin as they like, but cannot tear it in two. So some probability is always left on the way.
+# Look for the thread that joins the right ends of the moons. Both $f$ and its inverse are
+# continuous. They can make the Gaussian's single cloud very thin in places, but cannot cut it in
+# two. So some probability always remains between the two moons.
 #
 # ## Figure 1 of the paper
 #
@@ -468,7 +470,7 @@ plt.show()
 # both to $z$. The lower row is **generation**: $g = f^{-1}$ carries noise and *its* grid to $x$. Two calls make
 # it, `flow(x)` and `flow.inverse(z)`.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 1 of {cite:t}`dinh2017realnvp`, by the couplings of this page. Above: test data $x$ and $z = f(x)$. Below: $z \\sim p_Z$ and $x = g(z)$. The grid is square on the left above and on the right below, and the map carries it along. The colour of a point is its direction from the centre of the square panel of its row.", "name": "fig-figure-one"}, "image": {"alt": "Four panels. Upper left, moons on a square grid; upper right, the same points as a round cloud on a strongly curved grid. Lower right, a round cloud on a square grid; lower left, the same points as two moons, on a grid that is folded into their shape."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 1 of {cite:t}`dinh2017realnvp`, by the couplings of this page. Above: test data $x$ and $z = f(x)$. Below: $z \\sim p_Z$ and $x = g(z)$. The grid is square on the left above and on the right below, and the map carries it along. The colour of a point is its direction from the centre in the panel with the square grid.", "name": "fig-figure-one"}, "image": {"alt": "Four panels. Upper left, moons on a square grid; upper right, the same points as a round cloud on a strongly curved grid. Lower right, a round cloud on a square grid; lower left, the same points as two moons, on a grid that is folded into their shape."}}
 densities.plot_spaces(
     lambda x: flow(x)[0],
     flow.inverse,
@@ -494,8 +496,8 @@ densities.plot_trace(test[:400], steps)
 plt.show()
 
 # %% [markdown]
-# Each coupling moves points along one axis only; the other coordinate decides how far. You can take hold of such a
-# flow, and play its couplings, on the page {doc}`../book/live`.
+# Each coupling moves points along one axis only; the other coordinate decides how far. On the page
+# {doc}`../book/live` you can drag points of such a flow, and see what each coupling does.
 #
 # ## Summary
 #
@@ -649,14 +651,17 @@ assert torch.allclose(rises.diff(), torch.tensor(1e-3), atol=1e-6)
 # ```{exercise} Three shears make a rotation
 # :label: ex-rotation
 #
-# Rotate the plane by an angle $\theta \ne \pi$ with three additive couplings that take turns. Why would two not do?
+# Rotate the plane by an angle $\theta$, $0 < |\theta| < \pi$, with three additive couplings that
+# take turns. Why are two not enough?
 # ```
 #
 # ```{solution-start} ex-rotation
 # :class: dropdown
 # ```
-# The first of two would give one coordinate its final value, $x_1 + t(x_2)$. A rotation has $x_1 \cos\theta - x_2 \sin\theta$ there, so no
-# $t$ will do. Three do it, all of them shears, with $t = -\tan(\theta/2)\, x_2$, then $\sin\theta\; x_1$, then
+# The first of two would give one coordinate its final value, $x_1 + t(x_2)$. A rotation has
+# $x_1 \cos\theta - x_2 \sin\theta$ there, so no $t$ is right. Three are enough, each of them a
+# *shear*, a shift that is linear in the other coordinate: $t = -\tan(\theta/2)\, x_2$, then
+# $\sin\theta\; x_1$, then
 # $-\tan(\theta/2)\, x_2$ again. So three couplings of NICE, which preserve volume, can mix two coordinates completely.
 
 # %% tags=["hide-input"]

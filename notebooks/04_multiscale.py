@@ -130,8 +130,8 @@ for odd in (True, False):
 # ## Squeeze: space becomes channels
 #
 # A grey image has one channel, too few to halve. A **squeeze** makes more. It cuts the image into blocks of 2 × 2
-# pixels and makes the four pixels of a block four channels. So $S \times S \times c$ becomes
-# $\frac S2 \times \frac S2 \times 4c$: the squeeze trades space for channels.
+# pixels and makes the four pixels of a block four channels. So $S \times S \times C$ becomes
+# $\frac S2 \times \frac S2 \times 4C$: the squeeze trades space for channels.
 
 
 # %%
@@ -202,8 +202,10 @@ architecture.plot_factoring_out([1536, 768, 384, 384])
 plt.show()
 
 # %% [markdown]
-# Factoring out does more than save. Latents that leave early must be Gaussian *there*, and independent of the half that
-# goes on. So the first scale has to **Gaussianise** them. Their term of the likelihood comes straight from the first scale. So the loss is
+# Factoring out has a second effect. Under the prior $\mathcal N(0, I)$ latents that leave early
+# must be Gaussian *there*, and independent of the half that goes on. So the first scale has to
+# **Gaussianise** them. Their term of the likelihood comes straight from the first scale. So the
+# loss is
 # **distributed throughout the network**, as intermediate classifiers distribute it in a deep classifier. In a
 # model of five scales half of the latents meet the prior after 6 of 28 couplings. Chapter {ref}`networks` shows
 # the term of each scale while a model learns ({numref}`fig-terms`). The paper also expects the early latents to hold local, fine-grained features; chapter {ref}`latents` tests that.
@@ -369,7 +371,7 @@ assert torch.allclose(jacobian.slogdet().logabsdet, small(one)[1])
 # figure follows a test image through the first one. The model's input is the logit of the noisy image
 # ({ref}`integers-to-bits`): black is about −2.9, white about 2.9.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "A boot in the first scale of the recorded run on Fashion-MNIST. Above, the first coupling: the image, the part that $s$ and $t$ see, what they answer (red is positive, blue negative, white is 0 or kept), and the output, after the batch norm of chapter {ref}`networks`. Each panel has its own scale of greys or colours. Below: after all three checkerboard couplings; squeezed to four channels; after three channel-wise couplings, the half $h^{(1)}$ that goes on and the half $z^{(1)}$ that leaves.", "name": "fig-one-scale"}, "image": {"alt": "Two rows. Above: a boot; the same boot with every second pixel missing; two checkered maps: s is dark red around the boot and pale on it, t is red around the boot and blue on it; a boot with a faint checkered pattern. Below: a boot with grainy background; four small boots; two small boots, blurred and still recognisable; two squares of noise in which nothing can be seen."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "A boot in the first scale of the recorded run on Fashion-MNIST. Above, the first coupling: the image, the part that $s$ and $t$ see, their values (red is positive, blue negative, white is 0 or kept), and the output, after the batch norm of chapter {ref}`networks`. Each panel has its own scale of greys or colours. Below: after all three checkerboard couplings; squeezed to four channels; after three channel-wise couplings, the half $h^{(1)}$ that goes on and the half $z^{(1)}$ that leaves.", "name": "fig-one-scale"}, "image": {"alt": "Two rows. Above: a boot; the same boot with every second pixel missing; two checkered maps: s is dark red around the boot and pale on it, t is red around the boot and blue on it; a boot with a faint checkered pattern. Below: a boot with grainy background; four small boots; two small boots, blurred and still recognisable; two squares of noise in which nothing can be seen."}}
 model = runs()["fashion-mnist"].load_model().eval()
 image = load(EMBEDDED, "test").images[:1]
 generator = torch.Generator().manual_seed(0)
@@ -460,15 +462,16 @@ samples.plot_rows(dict(reversed(list(zip(steps, grey, strict=True)))))
 plt.show()
 
 # %% [markdown]
-# After one scale half of the pixels are noise, and the garment stands between them. After two scales a quarter of the
-# pixels still holds it. In $z$ it is gone, except for traces of the print on the pullover: this flow has not Gaussianised
-# every detail.
+# After one scale half of the pixels are noise, and the other half still shows the garment. After
+# two scales a quarter of the pixels still holds it. In $z$ it is gone, except for traces of the
+# print on the pullover: this flow has not Gaussianised every detail.
 #
 # ## The sizes of the paper
 #
 # The paper goes on until a scale has 4 × 4 pixels, except on CIFAR-10, where it halves the side once (section 4.1).
-# It does not treat images of 28 × 28 pixels. Those allow 28, 14 and 7, which is odd, so at most three scales.
-# For 64 × 64 it does not name the number of maps; we read the 32 of ImageNet 32 × 32 as meant for both.
+# It does not treat images of 28 × 28 pixels. Their side can be 28, 14 and 7. Since 7 is odd, they
+# allow at most three scales. For 64 × 64 it does not name the number of maps; we read the 32 of
+# ImageNet 32 × 32 as meant for both.
 
 
 # %% tags=["hide-input"]
@@ -524,11 +527,12 @@ figures.show_table([*header, "maps", "$z^{(i)}$", "dimensions"], rows)
 #
 # ## The saving, in numbers
 #
-# How much memory and computation, and how many parameters, does factoring out save? Without factoring out, all $4c$
-# channels go on after a squeeze, so scale $k$ has $4^{k-1} c$ channels instead of $2^{k-1} c$. One can then keep the networks as they are, or widen
-# them in proportion to the channels that they serve. The folded cell builds all three designs for images of 64 × 64
-# pixels, with networks of two residual blocks. It counts multiplications and additions, parameters, and the bytes
-# that automatic differentiation keeps for the backward pass.
+# How much memory and computation, and how many parameters, does factoring out save? Without
+# factoring out, all $4C$ channels go on after a squeeze, so scale $k$ has $4^{k-1} C$ channels
+# instead of $2^{k-1} C$. One can then keep the networks as they are, or widen them in proportion to
+# the channels that they serve. The folded cell builds all three designs for images of 64 × 64
+# pixels, with networks of two residual blocks. It counts multiplications and additions, parameters,
+# and the bytes that automatic differentiation keeps for the backward pass.
 
 
 # %% tags=["hide-input"]
@@ -538,7 +542,7 @@ def bytes_kept(scale, images):
 
     def keep(tensor):
         storage = tensor.untyped_storage()
-        storages[storage._cdata] = storage  # holding it keeps the key its own
+        storages[storage._cdata] = storage  # kept, so that its key is unique
         return tensor
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
@@ -667,9 +671,11 @@ assert torch.allclose(mix(x)[1][0], jacobian.slogdet().logabsdet)
 # ```{solution-start} ex-diagonal
 # :class: dropdown
 # ```
-# The top left and the bottom right of a block have row and column both even or both odd. At the next squeeze blocks
-# play the part of pixels. The survivors have row $= 2p + e$ and column $= 2q + e$ with $p \equiv q$ modulo 2, so
-# row − column $= 2(p - q)$ is a multiple of 4. And so on.
+# The top left and the bottom right of a block have row and column both even or both odd. At the
+# next squeeze the block in row $p$ and column $q$ takes the place of a pixel. Its two pixels have
+# row $= 2p + e$ and column $= 2q + e$ with $e = 0$ or 1. They go on if $p \equiv q$ modulo 2, so
+# row − column $= 2(p - q)$ is a multiple of 4. And so on. After $k$ scales a share $2^{-k}$ of the
+# pixels is left, just the share with row ≡ column modulo $2^k$.
 
 # %% tags=["hide-input"]
 goes_on = torch.arange(256).reshape(1, 1, 16, 16)  # each its own number
@@ -728,7 +734,7 @@ assert matrix.det().abs() == 1
 class AnySize(Coupling):
     def s_and_t(self, x):
         if self.b.shape[1] == 1:  # a checkerboard
-            odd = self.b[0, 0, 0, 0] == 0  # also of a board of one square
+            odd = self.b[0, 0, 0, 0] == 0  # the corner square says which
             self.b = checkerboard(*x.shape[2:], odd).to(x)
         return super().s_and_t(x)
 

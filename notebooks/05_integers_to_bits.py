@@ -12,9 +12,9 @@
 # # From integers to bits
 #
 # A flow is a density of real numbers. An image file is a list of integers. How can such a density score integers? Three steps
-# lie between them: noise makes integers continuous, a logit stretches the ends of their range, and some bookkeeping
-# turns a density into bits. At the end you will have written the log-likelihood of integer images with every
-# constant in it, and two tests that catch most mistakes.
+# lie between them: noise makes integers continuous, a logit stretches the ends of their range, and
+# a few constants turn a density into bits. At the end you will have written the log-likelihood of
+# integer images with every constant in it, and two tests that catch most mistakes.
 #
 # ```{admonition} In the paper
 # Section 4.1 of {cite:t}`dinh2017realnvp`, and the unit of its table 1.
@@ -67,7 +67,7 @@ recorded = ledger["fashion-mnist"].load_model().eval()
 # $[0, 1)$, each time that the pixel is used.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Bits for a pixel of the training images, $-\\log_2 q_\\sigma$, under {eq}`eq:spike`. At the integers a narrower spike is always better, past zero bits and on to minus infinity. With noise the best width is about that of a level, and the score stays above the entropy of the pixel.", "name": "fig-spikes"}, "image": {"alt": "Bits per pixel over the width of the spike, which shrinks to the right. The curve without noise falls in a straight line below zero. The curve with noise has a minimum at a width near one grey level, and stays above a dashed line, the entropy."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Bits for a pixel of the training images, $-\\log_2 q_\\sigma$, under {eq}`eq:spike`. Without noise a narrower spike always costs fewer bits, with no lower bound. With noise the best width is about that of a level, and the score stays above the entropy of the pixel.", "name": "fig-spikes"}, "image": {"alt": "Bits per pixel over the width of the spike, which shrinks to the right. The curve without noise falls in a straight line below zero. The curve with noise has a minimum at a width near one grey level, and stays above a dashed line, the entropy."}}
 def spike(v, sigma):
     """log q_sigma(v), a spike at black and a flat rest, in nats."""
     peak = Normal(0.0, sigma).log_prob(v)
@@ -99,8 +99,9 @@ plt.show()
 #
 # ## Dequantisation
 #
-# Why may the density at $v + u$ stand for the probability of $v$? A density assigns a probability to each image of
-# integers: its mass on the unit cube that begins there. The bound is that of {cite:t}`theis2016note`.
+# Why may the density at $v + u$ stand for the probability of $v$? A density assigns a probability
+# to each image $v$ of integers: its mass on the unit cube $v + [0, 1)^D$. The bound is that of
+# {cite:t}`theis2016note`.
 #
 # ```{prf:proposition} Dequantisation bounds the likelihood
 # :label: prop-dequantisation
@@ -161,8 +162,9 @@ assert torch.allclose(mass.log() - bound, gap, atol=1e-5)
 # ## The logit
 #
 # With noise a pixel lies in $[0, 256)$. A flow with a Gaussian prior would have to learn that nothing lies beyond.
-# To reduce the effect of these edges the paper rescales to $\tilde x = (v + u) / 256 \in [0, 1)$. It then models the
-# logit of $p$, an affine function of $\tilde x$. The logit stretches both ends of the range $(0, 1)$. A margin
+# To reduce the effect of these edges the paper rescales to $\tilde x = (v + u) / 256 \in [0, 1)$.
+# It then models $\operatorname{logit}(p)$, where the number $p$ is an affine function of
+# $\tilde x$. The logit stretches both ends of the range $(0, 1)$. A margin
 # $\lambda$ of 0.05 is meant to keep $p$ away from the ends, where the logit is infinite. (The paper calls it $\alpha$, the package `alpha`.)
 #
 # $$
@@ -321,9 +323,10 @@ assert torch.allclose(ours, theirs.double())
 #
 # ### Two tests that catch most mistakes
 #
-# **Noise costs 8 bits.** Draw every pixel uniformly from its 256 levels. For any model $P$ the expected score is a
-# cross-entropy, $8 + \frac1D \mathrm{KL}_2(\mathcal U \,\|\, P)$ with the divergence in bits, which is never negative. So no model
-# scores noise below 8.0, on average. A likelihood that does has lost a constant.
+# **Noise costs 8 bits.** Draw every pixel uniformly from its 256 levels. For any model $P$ the
+# expected score is a cross-entropy, $8 + \frac1D \mathrm{KL}_2(\mathcal U \,\|\, P)$. Here
+# $\mathcal U$ is uniform over all images, and the divergence, in bits, is never negative. So no
+# model scores noise below 8.0, on average. A likelihood that does has lost a constant.
 #
 # **Without a flow, noise costs 8.21.** If $f$ is the identity, {eq}`eq:bits` is an integral over one pixel, which a
 # midpoint rule gives to as many digits as one likes.
@@ -357,10 +360,12 @@ assert surprise > 8
 #
 # The noise of dequantisation has a price, which shows most on MNIST. Take a pixel that is certain, such as a corner that is
 # always black. An ideal model spends no bits on it. But the flow sees noise, with density 1 on an interval of length 1.
-# So the pixel's score $-\mathbb E[\log_2 p(v + u)]$ is the divergence of $p$ from this noise. An invertible map changes
-# no divergence, so we compute it at the latent. Given the pixel's neighbours, an affine coupling makes the latent a
-# nearly affine function of $u$ (the logit bends it a little within one level). So the latent is nearly uniform, on an
-# interval of some width $w$. The divergence is least when the Gaussian has the latent's mean and its variance,
+# The entropy of this noise is 0, so the pixel's score $-\mathbb E[\log_2 p(v + u)]$ is the
+# divergence of $p$ from it. An invertible map changes no divergence, so we compute it at the
+# latent. Given the pixel's neighbours, an affine coupling makes the latent a nearly affine function
+# of $u$ (the logit bends it a little within one level). So the latent is nearly uniform, on an
+# interval of some width $w$. The divergence is least when the Gaussian has the latent's mean and
+# its variance,
 # $w^2/12$. (The prior has variance 1, so the best coupling makes $w = \sqrt{12}$.) Then
 #
 # $$
@@ -429,9 +434,9 @@ if "mnist" in ledger:
     print(f"black images cost it {price / floor:.1f} times the floor")
 
 # %% [markdown]
-# That flow has learned to bend the noise, but only in part. So a well-fitted model of this kind pays up to $0.25\, r$
-# bits/dim for images of which a share $r$ of the pixels is certain. How large is $r$? Nearly black pixels are a stand-in: some of them
-# are not certain, and some certain ones are not black.
+# That flow has learned to bend the noise, but only in part. So a well-fitted model of this kind
+# pays up to $0.25\, r$ bits/dim if a share $r$ of the pixels is certain. How large is $r$? Nearly
+# black pixels are a stand-in: some of them are not certain, and some certain ones are not black.
 
 # %% tags=["hide-input"]
 dark = {"Fashion-MNIST, images": (images < 8).double().mean()}
@@ -465,10 +470,11 @@ figures.show_table(
 # \qquad L_1 \le L_2 \le \dots \le \log P(v) .
 # $$ (eq:draws)
 #
-# This is the importance-weighted bound of {cite:t}`burda2016iwae`. It matters when scores are compared: one set of
-# noise and eight are different yardsticks, and papers do not always say which they used. In the package it is
-# `num_draws`, and this book uses one unless it says otherwise. How much would more be worth? The folded cell regroups sixteen sets for each
-# image under the recorded run on Fashion-MNIST.
+# This is the importance-weighted bound of {cite:t}`burda2016iwae`. It matters when scores are
+# compared: a score by one set of noise and one by eight are not comparable, and papers do not
+# always say which they used. In the package $K$ is `num_draws`, and this book uses $K = 1$ unless
+# it says otherwise. How much would a larger $K$ be worth? The folded cell regroups sixteen sets for
+# each image under the recorded run on Fashion-MNIST.
 
 # %% tags=["hide-input"]
 few = test_images[: 200 if full else 25]
@@ -499,8 +505,8 @@ assert 0.005 < one - bounds[16].mean() < 0.1
 
 # %% [markdown]
 # Four doublings together save less than 0.1 bits/dim. The noise has as many dimensions as the image. A
-# few sets of noise cannot find the places that the model prefers in all of them at once. More sets correct a comparison;
-# they do not close a gap.
+# few sets of noise cannot find the places that the model prefers in all of them at once. An equal
+# $K$ makes two scores comparable; a larger $K$ does not close the gap.
 #
 # ## Summary
 #
@@ -509,8 +515,9 @@ assert 0.005 < one - bounds[16].mean() < 0.1
 # * The logit as printed is infinite at white. The symmetric one of the authors' code is not.
 # * Bits/dim are the negative log-likelihood with every constant, {eq}`eq:bits-chain`: prior, flow, logit and 256.
 #   Noise scores 8 at least, and 8.21 without a flow.
-# * Under a Gaussian prior and affine couplings each certain pixel pays up to about a quarter of a bit for its
-#   noise. In the recorded run on MNIST it pays about half of that, on an image that is all black.
+# * Under a Gaussian prior and affine couplings each pixel that is certain pays up to about a
+#   quarter of a bit for its noise. In the recorded run on MNIST it pays about half of that, on an
+#   image that is all black.
 #
 # ## Exercises
 #
@@ -520,13 +527,14 @@ assert 0.005 < one - bounds[16].mean() < 0.1
 # The floor {eq}`eq:floor` belongs to *uniform* noise. Replace it for one pixel by $u = \operatorname{sigmoid}(m + k \varepsilon)$ with
 # $\varepsilon \sim \mathcal N(0, 1)$ and learned $m$, $k$. The bound is now
 # $\log P(v) \ge$ $\mathbb E_q[\log p(v + u) - \log q(u)]$. Let $p$ be a Gaussian with learned mean and deviation, and train
-# all four numbers. How many bits does a certain pixel cost?
+# all four numbers. How many bits does a pixel that is certain cost?
 # ```
 #
 # ```{solution-start} ex-learned-noise
 # :class: dropdown
 # ```
-# Next to nothing. Noise and Gaussian shrink together until both fit into the cube. By the change of variables
+# Almost none. Noise and Gaussian shrink together until both fit into the cube. By the change of
+# variables
 # $\log q(u) = \log \mathcal N(\varepsilon) - \log k$ $-\ \log u - \log(1 - u)$.
 
 # %% tags=["hide-input"]
@@ -562,9 +570,10 @@ print(f"uniform noise {floor:.2f}, learned noise {abs(learned):.1f} bits")
 # ```{solution-start} ex-eight-bits
 # :class: dropdown
 # ```
-# The uniform one, $p_V = 256^{-D}$. Through the symmetric logit it becomes
-# $p_X(x) = \mathrm d\tilde x / \mathrm dx = \operatorname{sigmoid}'(x) / 0.9$ on $|x| < \operatorname{logit}(0.95)$: a logistic
-# density cut off at both ends. No Gaussian is that, and the best one loses a little:
+# The uniform one, $p_V = 256^{-D}$. Through the symmetric logit it becomes, for each sub-pixel,
+# $p_X(x) = \mathrm d\tilde x / \mathrm dx = \operatorname{sigmoid}'(x) / 0.9$ on
+# $|x| < \operatorname{logit}(0.95)$: a logistic density cut off at both ends. This is no Gaussian,
+# and the best Gaussian loses a little:
 
 
 # %% tags=["hide-input"]
@@ -594,9 +603,10 @@ print(f"the best Gaussian scores noise at {8 + lost:.2f} bits/dim")
 # :class: dropdown
 # ```
 # As $\lambda \to 0$ the density of $x$ becomes a full logistic, of standard deviation $\pi/\sqrt3$, too wide for the
-# prior. A large $\lambda$ leaves a narrow range. In between lies a best one, above the paper's. Even there a unit
-# Gaussian costs 0.12 bits more than 8, and a scale and a shift of its own hardly help. At this $\lambda$ only a map
-# that bends can remove the rest.
+# prior. A large $\lambda$ leaves a narrow range. The best $\lambda$ lies between, and is larger
+# than the paper's. Even there a unit Gaussian costs 0.12 bits more than 8, so no $\lambda$ makes it
+# right. A learned scale and shift hardly help. At this $\lambda$ only a map that bends can remove
+# the rest.
 
 
 # %% tags=["hide-input"]

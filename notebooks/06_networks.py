@@ -64,6 +64,7 @@ plt.show()
 # * **The mask as a channel.** A kept pixel of value 0 looks the same as a gap, since the mask puts a 0 there. With
 #   $b$ as one more channel the network knows where its gaps are.
 # * **Weight normalisation** {cite}`salimans2016weightnorm`. Each filter is a direction and a gain,
+#   which are learned separately,
 #
 # $$
 # w = \kappa\, \frac{\omega}{\lVert \omega \rVert} ,
@@ -121,9 +122,10 @@ class Network(nn.Module):
 
 # %% [markdown]
 # The package's network is a special case of ours, with fewer parameters. Under a channel-wise mask it sees one half of the channels, without the mask,
-# and changes the other. Its norms have no gain, nor has its first convolution. The first convolution of a block has neither
-# gain nor bias. Under a checkerboard the network multiplies its input by 2 after the norm (appendix {ref}`paper-and-code` asks
-# why). So ours can copy its weights, and must then compute the same.
+# and changes the other. Its norms and its first convolution have no gain. The first convolution of
+# a block has neither gain nor bias. Under a checkerboard the network multiplies its input by 2
+# after the norm (appendix {ref}`paper-and-code` asks why). So ours can copy its weights, and must
+# then compute the same.
 
 
 # %% tags=["hide-input"]
@@ -344,12 +346,14 @@ assert torch.allclose(log_det, of_package)
 # In **evaluation mode** $\tilde\mu$ and $\tilde\sigma^2$ are constants, and {eq}`eq:batch-norm` is exact. In **training
 # mode** they depend on the current batch: here they are its moments, in the paper a running average over recent batches
 # (section 3.7). Then an image's output depends on the other images, and
-# its "density" does too. That is a fine way to train and no way to score. Appendix {ref}`batch-statistics` finds the
-# determinant of training mode: as a map of the whole batch it is 0.
+# its "density" does too. This is good for training, but it gives no score. Appendix
+# {ref}`batch-statistics` finds the determinant of training mode: as a map of the whole batch it is
+# 0.
 #
-# So which constants should evaluation use? The usual ones are moving averages, which remember about ten batches, seen
-# through weights that have moved since. A better way is to pass training images through the *finished* model once and
-# average the moments, as {cite:t}`papamakarios2017maf` do. PyTorch does it for any model with norms:
+# So which constants should evaluation use? The usual ones are moving averages over about the last
+# ten batches, computed with weights that have changed since. A better way is to pass training
+# images through the *finished* model once and average the moments, as {cite:t}`papamakarios2017maf`
+# do. PyTorch does it for any model with norms:
 
 
 # %%
@@ -370,8 +374,9 @@ def reestimate(model, images):
 
 
 # %% [markdown]
-# Every score in this book comes from evaluation mode with re-estimated statistics, unless it says otherwise. The appendix
-# measures how much depends on it: hundreds of bits/dim, when the moments do not belong to the weights.
+# Every score in this book comes from evaluation mode with re-estimated statistics, unless it says
+# otherwise. The appendix measures the effect: hundreds of bits/dim, when the moments do not belong
+# to the weights.
 #
 # ### What each part is worth
 #
@@ -412,12 +417,14 @@ assert 0 < mask_channel.mean < 4.303 * mask_channel.error  # Student's t
 
 # %% [markdown]
 # The norm after couplings matters most by far. Skips help a little. Three seeds do not settle whether the mask channel
-# helps. Weight normalisation costs something in so short a run. Two more results of section {ref}`ablation` concern
-# this chapter. The norm of the authors' code leaves the kept half alone. But under a checkerboard its mean and variance
-# count the kept pixels, too, as zeros. The likelihood stays right, but training suffers. It does not
-# suffer, as far as three seeds can show, from a norm that leaves the kept half alone and counts no zeros. And the authors start the scale $a$ of
-# checkerboard couplings at 0 and that of the others at 1. Starting all at 1 makes no difference that three seeds can
-# show. (The recorded runs start at 1 and give $a$ three or ten times the rate. A trial of both changes at once on MNIST scored
+# helps. In so short a run weight normalisation makes the score worse. Two more results of section
+# {ref}`ablation` concern this chapter. The norm of the authors' code leaves the kept half alone.
+# But under a checkerboard its mean and variance count the kept pixels, too, as zeros. The
+# likelihood stays right, but training suffers. It does not suffer, as far as three seeds can show,
+# from a norm that leaves the kept half alone and counts no zeros. And the authors start the scale
+# $a$ of checkerboard couplings at 0 and that of the others at 1. Starting all at 1 makes no
+# difference that three seeds can show. (The recorded runs start at 1 and give $a$ three or ten
+# times the rate. A trial of both changes at once on MNIST scored
 # 1.78 in place of 1.92 bits/dim, with a tenth more steps in the same minutes.)
 #
 # ## Real NVP in a hundred lines
@@ -627,8 +634,8 @@ assert 90 < sum(bool(line.strip()) for line in collected) < 110
 #
 # We read "weight scales" as the gains $\kappa$ of the weight-normalised convolutions and the scales $a$ of the tanh. As
 # in the authors' code, the sum of their squares, times $5 \cdot 10^{-5}$, is added to the loss. (That code leaves out the
-# $a$ of channel-wise couplings.) The loss is in nats for an image, so its gradient is large. The next table has its
-# smallest norm in three runs, as a mean over the 50 steps of a log entry:
+# $a$ of channel-wise couplings.) The loss is in nats for an image, so its gradient is large. The
+# next table has its smallest logged norm in three runs. A logged norm is a mean over 50 steps:
 
 # %% tags=["hide-input"]
 lowest = {}
@@ -774,9 +781,10 @@ assert quick.score.bits_per_dim < baseline["two neighbours"].bits_per_dim
 #
 # ## Why s is bounded
 #
-# What would happen if $s$ were the bare output of the network? Each coupling multiplies by $e^s$, and its product is
-# the input of the next network and of the next product. The folded cell takes fresh models without norms after
-# couplings. It raises the gain of the last convolution of every network, as a few large steps would.
+# What would happen if $s$ were the bare output of the network? Each coupling multiplies by $e^s$.
+# The next network reads the result, and the next coupling multiplies it again. The folded cell
+# takes fresh models without norms after couplings. It raises the gain of the last convolution of
+# every network, as a few large steps would.
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The largest latent of eight images, in fresh models without norms between couplings, as the gain of the last convolution of every network is raised. The bounded model has $a = 1$. A point on the dashed line is infinite.", "name": "fig-blow-up"}, "image": {"alt": "On logarithmic axes, the largest latent over a gain of 1 to 64. The bounded curve rises gently from some tens to about ten thousand. The unbounded one is far above it and soon meets the line of the largest float32."}}
@@ -862,10 +870,11 @@ assert [row[3] for row in rows] == ["1.7", "19.6", "46.2", "96.4"]
 assert shares[1] > 0.9
 
 # %% [markdown]
-# Nine tenths of the parameters of the CIFAR-10 model are the 3 × 3 convolutions of its blocks. Its eight blocks are
-# the fewest with which a first network sees the whole image from its middle. But where does an output come from?
-# The folded cell takes the first coupling of each scale of the recorded run. It differentiates a random combination of
-# the outputs at one pixel with respect to all inputs. How much of the squared gradient lies at the nearest pixels?
+# Nine tenths of the parameters of the CIFAR-10 model are the 3 × 3 convolutions of its blocks. With
+# eight blocks, and not with fewer, its first network sees the whole image from the middle pixel.
+# But where does an output come from? The folded cell takes the first coupling of each scale of the
+# recorded run. It differentiates a random combination of the outputs at one pixel with respect to
+# all inputs. How much of the squared gradient lies at the nearest pixels?
 
 
 # %% tags=["hide-input"]
@@ -973,14 +982,16 @@ with torch.no_grad():
 # ```{solution-start} ex-no-gain
 # :class: dropdown
 # ```
-# A positive factor passes through the ReLU,
+# Let $n_i$ be the normalised channel and $\beta_i$ its shift. A positive factor passes through the
+# ReLU,
 #
 # $$
 # \operatorname{relu}(\gamma_i n_i + \beta_i) = \gamma_i \operatorname{relu}(n_i + \beta_i / \gamma_i) ,
 # $$
 #
-# and one on an input channel can be moved into the filter: $\omega'_{oi} = \gamma_i \omega_{oi}$. Its length has
-# changed, which $\kappa' = \kappa\, \lVert \omega' \rVert / \lVert \omega \rVert$ makes good.
+# and one on an input channel can be moved into the filter: $\omega'_{oi} = \gamma_i \omega_{oi}$.
+# Its length has changed, and $\kappa' = \kappa\, \lVert \omega' \rVert / \lVert \omega \rVert$
+# compensates for this.
 
 # %% tags=["hide-input"]
 torch.manual_seed(0)
@@ -1017,10 +1028,12 @@ with torch.no_grad():
 # ```
 # Flipping the sign of one entry of $\omega$ changes neither its distribution nor $\lVert \omega \rVert$, so
 # $\mathbb E[w_i w_j] = 0$ for $i \ne j$. All entries are alike and $\sum_i w_i^2 = \kappa^2$, so
-# $\mathbb E[w_i^2] = \kappa^2 / m$ for $m$ entries, and $\mathbb E[(w^{\mathsf T} r)^2] = \frac{\kappa^2}{m} \sum_i r_i^2$.
-# Its mean over all places is $\kappa^2 q$. The output $n$ of a norm has the mean square 1. Since $\operatorname{relu}(n)^2 + \operatorname{relu}(-n)^2 = n^2$, a
-# symmetric $n$ gives $q = 1/2$. The last convolution has $k = 1$, so the answer is $\frac16 \cdot \frac12 = 1/12$,
-# whatever the width, the depth and the image: $t$ is about $\pm 0.3$.
+# $\mathbb E[w_i^2] = \kappa^2 / m$ for $m$ entries. For the $m$ inputs $r$ at one place,
+# $\mathbb E[(w^{\mathsf T} r)^2] = \frac{\kappa^2}{m} \sum_i r_i^2$. Its mean over all places is
+# $\kappa^2 q$. The output $n$ of a norm has the mean square 1. Since
+# $\operatorname{relu}(n)^2 + \operatorname{relu}(-n)^2 = n^2$, a symmetric $n$ gives $q = 1/2$. The
+# last convolution has $k = 1$, so the answer is $\frac16 \cdot \frac12 = 1/12$, whatever the width,
+# the depth and the image: $t$ is about $\pm 0.3$.
 
 # %% tags=["hide-input"]
 squares = []

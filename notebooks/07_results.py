@@ -308,9 +308,9 @@ display(
 #
 # A gap to a published score has parts, and some of them can be measured.
 #
-# * **Training.** A curve that still falls when the budget ends has more to give. The table shows how far the loss fell in the
-#   second half of the steps. (The rate is annealed there, in an extended budget more than once. Much of the fall can
-#   come from annealing.)
+# * **Training.** A curve that still falls when the budget ends could fall further. The table shows
+#   how far the loss fell in the second half of the steps. (The rate is annealed there, in an
+#   extended budget more than once. Much of the fall can come from annealing.)
 # * **Sets of noise.** One set of noise gives a bound. Eight sets of noise give a better one, on the same images. Published
 #   scores that average over several *inside* the logarithm have this advantage.
 # * **Size.** Networks of the paper have more parameters.
@@ -359,8 +359,8 @@ assert {leg.precision for leg in colour.record.legs} == {"bf16"}
 assert not colour.config.model.norm_running_average
 
 # %% [markdown]
-# In every row the loss fell by more than eight sets of noise save. The fall shows what was gained, not what more steps
-# would give.
+# In every row the fall of the loss is larger than the saving by eight sets of noise. The fall shows
+# what was gained, not what more steps would give.
 #
 # And **generalisation**? The training loss is no score, since it comes from batch statistics and from the weights
 # before averaging. So the next cell scores training images and test images in the same way, in
@@ -408,8 +408,8 @@ assert more + 2 * error < 0.025
 #
 # The paper's own comments on its results, and what this book can say of each:
 #
-# * *Not better than Pixel RNN, but competitive.* In the ledger, too, the autoregressive model is compared on the
-#   same images:
+# * *Not better than Pixel RNN, but competitive.* The ledger, too, has an autoregressive model and a
+#   flow, scored on the same images:
 
 # %% tags=["hide-input"]
 rival = ledger["cifar10-small-diagonal-bilstm"]
@@ -481,7 +481,7 @@ figures.show_table(
 )
 assert scores.mean() < rivals["two neighbours"].mean()
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Of the test images of this page the eight of fewest and the eight of most bits/dim, each over its score by `fashion-mnist`.", "name": "fig-ranked"}, "image": {"alt": "Two rows of eight images. Above, from 1.22 to 1.75 bits per dimension, sandals, plain dresses and trousers with much black around them; below, from 4.55 to 5.50, patterned tops and bags that fill the image, most of them bright."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Of the test images of this page the eight of fewest and the eight of most bits/dim, each with its score by `fashion-mnist` below it.", "name": "fig-ranked"}, "image": {"alt": "Two rows of eight images. Above, from 1.22 to 1.75 bits per dimension, sandals, plain dresses and trousers with much black around them; below, from 4.55 to 5.50, patterned tops and bags that fill the image, most of them bright."}}
 order = scores.argsort()
 ends = {"fewest bits": order[:8], "most bits": order[-8:]}
 pictures.plot_scored({k: (scored[i], scores[i]) for k, i in ends.items()})
@@ -493,9 +493,9 @@ plt.show()
 #
 # ## Temperature
 #
-# A common knob, which the paper does not mention, is a temperature $T$: decode $T z$ in place of $z$. Only $T = 1$
-# samples from the model. (If $f$ preserved volume, other $T$ would sample from a power of $p_X$ {cite}`kingma2018glow`.
-# Here they do not.)
+# A common setting, which the paper does not mention, is a temperature $T$: decode $T z$ in place of
+# $z$. Only $T = 1$ samples from the model. (If $f$ preserved volume, other $T$ would sample from a
+# power of $p_X$ {cite}`kingma2018glow`. Here they do not.)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples of `fashion-mnist-conditional` at four temperatures. Each column has one class and one $z$, which is multiplied by $T$.", "name": "fig-temperature"}, "image": {"alt": "Four rows of ten images. At temperature 0.7 the garments are smooth and dark; towards 1 they become brighter and rougher, and some are torn."}}
 told = ledger["fashion-mnist-conditional"].load_model()
@@ -520,8 +520,8 @@ assert not torch.equal(strip["T = 0.7"], strip["T = 1.0"])
 # ## Copies?
 #
 # A model could score well on its training images, and sample well, by storing them. So look for the training image that
-# is nearest to each sample, by the root mean square difference of pixels. The yardstick is the distance of *test*
-# images from *their* nearest training images.
+# is nearest to each sample, by the root mean square difference of pixels. We compare it with the
+# distance of *test* images from *their* nearest training images.
 
 
 # %%
@@ -536,7 +536,7 @@ some = torch.arange(0, len(train), len(train) // 50)
 generator = torch.Generator().manual_seed(0)
 noise = 10 * torch.randn(train.images[some].shape, generator=generator)
 found, distances = nearest(train.images[some] + noise, train.images)
-assert torch.equal(found, some)  # a copy would be found, noise and all
+assert torch.equal(found, some)  # a copy is found, even with noise
 
 # %% tags=["hide-input"]
 generator = torch.Generator().manual_seed(3)
@@ -599,8 +599,9 @@ plt.show()
 # :class: dropdown
 # ```
 # At $T = 1$ it estimates the entropy of the model, $-\mathbb E_{x \sim p} \log p(x)$, up to the noise. On test images it is a
-# cross-entropy. If the model were the truth, they would agree. Here the model's own samples cost more bits than garments: it
-# spends probability on rough images that nobody wears. Lower temperatures take away the roughness, and the bits.
+# cross-entropy. If the model were the truth, they would agree. Here the model's own samples cost
+# more bits than garments: it spends probability on rough images that are no garments. Lower
+# temperatures take away the roughness, and the bits.
 
 # %% tags=["hide-input"]
 own = {}
@@ -631,7 +632,8 @@ print(f"test images: {scores.mean():.1f}")
 # An honest model learned only what both sets have in common, so expect a half. If a model copied *these* 1,000 training
 # images, nearly all of its samples would be nearer to them. But the run was trained on 59,000. If every sample copied
 # one of the 59,000, one in 59 would copy one of our 1,000, and the share would be 51%. To notice that, take all
-# training images. An honest model's share is then the share of these images in both sets together.
+# training images. An honest model's share is then $n / (n + m)$, for $n$ training images and $m$
+# test images.
 
 # %% tags=["hide-input"]
 spread = torch.arange(len(test)) * len(train) // len(test)
@@ -657,9 +659,10 @@ print(f"nearer to a training image: {share:.0%}, ± {error:.0%} by chance")
 # :class: dropdown
 # ```
 # It is one image, the same at every draw: the mode of the prior, decoded. The mode of $p_Z$ need not go to the mode of $p_X$,
-# since the determinant has a say too ({prf:ref}`thm-change`). But the prior term of $z = 0$ is the
-# highest there is, $-\frac D2 \log 2\pi$ nats. Rounding and fresh noise move the latent of the image away from 0, and yet
-# it costs fewer bits than a typical image. It is not the most probable one: a black image costs less than an eighth of its bits.
+# since the determinant also matters ({prf:ref}`thm-change`). But the prior term of $z = 0$ is the
+# highest there is, $-\frac D2 \log 2\pi$ nats. Rounding and fresh noise move the latent of the
+# image away from 0, and yet it costs fewer bits than a typical image. It is not the most probable
+# one: a black image costs less than an eighth of its bits.
 
 # %% tags=["hide-input"]
 zero = model.sample(1, temperature=0.0)
@@ -676,15 +679,17 @@ assert 8 * black < bits < scores.mean()
 # :label: ex-error
 #
 # Two models differ by 0.01 bits/dim on a test set. How many images does it take for the standard error of one score to be
-# 0.005? And for that of the difference, if both score the *same* images? Take the spreads from the recorded runs
+# 0.005? And for that of the difference, if both score the *same* images? Take the standard
+# deviations from the recorded runs
 # `fashion-mnist` and `live-fashion`, a smaller flow on the same images.
 # ```
 #
 # ```{solution-start} ex-error
 # :class: dropdown
 # ```
-# The standard error is $\sigma / \sqrt n$ for a spread $\sigma$ of the scores, so $n = (\sigma / 0.005)^2$. On the same images
-# the scores of two models go up and down together. Their *difference* spreads much less.
+# The standard error is $\sigma / \sqrt n$ for a standard deviation $\sigma$ of the scores, so
+# $n = (\sigma / 0.005)^2$. On the same images the scores of two models go up and down together.
+# Their *difference* varies much less.
 
 # %% tags=["hide-input"]
 other = score_images(ledger["live-fashion"].load_model(), scored)
@@ -710,7 +715,8 @@ print(f"each alone: {n} images; the same images: {paired}")
 # :class: dropdown
 # ```
 # This is the **bootstrap**: the scores at hand stand for all images. Its interval is nearly that of the formula, so the formula will do here.
-# Both say how the mean would differ on other test images. Neither knows of another seed of the training.
+# Both say how the mean would differ on other test images. Neither includes the differences between
+# seeds of training.
 
 # %%
 which = torch.randint(

@@ -168,7 +168,7 @@ bits = {
     for name, images in walks.items()
 }
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Three walks between the first two of these test images, each step over its bits/dim.", "name": "fig-walks"}, "image": {"alt": "Three rows of five images. On the circle a boot turns into a narrow patterned garment by way of a ragged boot (middle: 2.69 bits per dimension); on the line everything between the ends is darker (2.06); in the fade both are seen through each other (3.19). The ends cost 2.20 and 1.92."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Three walks between the first two of these test images, each step with its bits/dim below it.", "name": "fig-walks"}, "image": {"alt": "Three rows of five images. On the circle a boot turns into a narrow patterned garment by way of a ragged boot (middle: 2.69 bits per dimension); on the line everything between the ends is darker (2.06); in the fade both are seen through each other (3.19). The ends cost 2.20 and 1.92."}}
 pictures.plot_scored(
     {name: (images[:, 0], bits[name][:, 0]) for name, images in walks.items()}
 )
@@ -209,9 +209,9 @@ assert means["fade"][middle] > means["circle"][middle] + 0.3
 # ends. A density can be highest where no image ever is. The middle of the circle costs more than
 # the ends, by over two standard errors. The fade costs most.
 #
-# In $D = 784$ dimensions the samples of the prior lie in a thin shell: the length of $z$ is $\sqrt D$, give or take a
-# little ({ref}`ex-norm`). Latents of test images lie in the shell or near it. The middle of a line lies closer to the
-# origin than the shell.
+# In $D = 784$ dimensions the samples of the prior lie in a thin shell: the length of $z$ is close
+# to $\sqrt D$ ({ref}`ex-norm`). Latents of test images lie in the shell or near it. The middle of a
+# line lies closer to the origin than the shell.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Lengths of latents, divided by $\\sqrt D$: of samples of the prior, of test images, and of the points halfway between two test images, on circles and on lines.", "name": "fig-lengths"}, "image": {"alt": "Four histograms. The prior is a narrow peak at 1; latents of test images lie around 1 and are spread more widely, as are the points halfway on circles; the points halfway on lines lie near 0.7."}}
 scored = test.images[torch.arange(500 if full else 100) * 7 % len(test)]
@@ -243,9 +243,9 @@ assert beyond.float().mean() < 0.02
 # ## Scale by scale
 #
 # A well trained $f$ makes the data Gaussian. Each scale factors out its share of the latents (chapter {ref}`multi-scale`).
-# How Gaussian is each share? The table has the variance of all latents of a scale together. It also has the mean square
-# of the latents of *one* image: how much does it vary from image to image? Under the prior its standard deviation is
-# $\sqrt{2 / D_k}$ for $D_k$ dimensions.
+# How Gaussian is each share? The table has the variance of all latents of a scale together. It also
+# has the standard deviation, from image to image, of the mean square of *one* image's latents.
+# Under the prior it is $\sqrt{2 / D_k}$ for $D_k$ dimensions.
 
 # %% tags=["hide-input"]
 by_scale = model.latents_by_scale(z)
@@ -669,9 +669,9 @@ plt.show()
 
 # %% [markdown]
 # Partly. The letters on the pullover stay where they are on a T-shirt, a dress, a coat and a shirt.
-# In shoes they are lost. Clothes made from clothes are mostly good ones. Clothes made from a sandal or a boot
-# are dark rags: the same latents mean other things under another class. To count, we ask for the class of the nearest
-# training image.
+# In shoes they are lost. Clothes made from other clothes mostly look right. Clothes made from a
+# sandal or a boot are dark rags: the same latents mean other things under another class. To count,
+# we ask for the class of the nearest training image.
 
 
 # %% tags=["hide-input"]
@@ -876,13 +876,15 @@ figures.show_table(header, rows)
 #
 # ## Summary
 #
-# * An image is encoded and decoded without loss. Walks by {eq}`eq:manifold` stay where the prior lives. A straight line leaves
-#   it, and the model finds the dark images there *more* probable.
+# * An image is encoded and decoded without loss. Walks by {eq}`eq:manifold` stay where the prior
+#   has its mass. A straight line leaves it, and the model finds the dark images there *more*
+#   probable.
 # * The coarsest quarter of the latents holds which garment it is; the finer three quarters hold its texture.
 # * The weights decode latents of any size. Centred objects become cloth, since their layout depends on the border.
 # * A class enters by $s$ and $t$. Another class changes the form and mostly keeps the brightness. Between similar
 #   garments it also keeps the pattern.
-# * A label is worth $\log K$ nats at most, {eq}`eq:label`. By Bayes' rule the model classifies, but too surely.
+# * A label is worth $\log K$ nats at most, {eq}`eq:label`. By Bayes' rule the model classifies, but
+#   with too much confidence.
 #
 # ## Exercises
 #
@@ -987,7 +989,7 @@ assert middle.max() < norms.min()
 # ```{solution-start} ex-fine
 # :class: dropdown
 # ```
-# Nothing to speak of. The share of the dimensions is a poor measure of what is in them.
+# Almost nothing. The share of the dimensions is a poor measure of what is in them.
 
 # %% tags=["hide-input"]
 generator = torch.Generator().manual_seed(1)
@@ -1012,8 +1014,9 @@ print(f"nearest is its own: {found:.0%}, distance {distance:.0f}")
 # ```{solution-start} ex-latent-reach
 # :class: dropdown
 # ```
-# Coarser latents reach further, and all of them much further than they matter. From the middle of 28 × 28 pixels the
-# coarsest latents reach every border. So the layout of the whole image can depend on them.
+# Coarser latents reach further. All of them reach much further than the region with nine tenths of
+# the change. From the middle of 28 × 28 pixels the coarsest latents reach every border. So the
+# layout of the whole image can depend on them.
 
 # %% tags=["hide-input"]
 generator = torch.Generator().manual_seed(0)

@@ -17,8 +17,9 @@
 #
 # How can a network that is no bijection say how probable an image is? Put the pixels in an order, predict each
 # one from those before it, and multiply. The result is an exact probability, without noise and without a bound.
-# The network must not look ahead. After this chapter you can build the **masked convolution** that keeps it from
-# doing so, train it, sample from it, and catch it cheating.
+# The network must not look ahead. After this chapter you can build the **masked convolution** that
+# prevents this. You can train a network of them, sample from it, and detect a network that looks
+# ahead.
 
 # %% tags=["parameters"]
 profile = "laptop"
@@ -129,16 +130,17 @@ assert torch.allclose(bits, torch.full((2,), 8.0))
 #
 # The softmax does not know that level 17 lies next to level 18, and has to learn it. In return it can have any
 # shape, with several peaks, and puts no probability outside 0 to 255. Its bits per dimension may be compared
-# with those of a flow. The probability of an integer is also a density, constant over the unit interval above it,
-# and {doc}`05_integers_to_bits` scores flows on such intervals.
+# with those of a flow. The probability of an integer $v$ is also a density, constant over
+# $[v, v + 1)$, and {doc}`05_integers_to_bits` scores flows on such intervals.
 #
 # ## Masks
 #
 # How do we keep a convolution from looking ahead? We set weights to zero (section 3.4). The kernel's centre lies
-# on the pixel that is predicted. Taps below the centre, and right of it in its row, would read later pixels.
-# They are set to zero. Whether the centre is set to zero depends on the colours. Split the maps of every layer into three groups, one for each colour.
-# Under **mask A** an output map reads, at the centre, only the colours *before* its own. Under **mask B** it also reads
-# its *own*.
+# on the pixel that is predicted. A *tap* is one place of the kernel. Taps below the centre, and
+# right of it in its row, would read later pixels. They are set to zero. Whether the centre is set
+# to zero depends on the colours. Split the maps of every layer into three groups, one for each
+# colour. Under **mask A** an output map reads, at the centre, only the colours *before* its own.
+# Under **mask B** it also reads its *own*.
 #
 # | tap | mask A | mask B |
 # |:--|:-:|:-:|
@@ -311,12 +313,14 @@ figures.show_table(header, rows)
 
 # %% [markdown]
 # Each pass of the loop predicts every sub-pixel and uses one of the predictions. {doc}`25_fast_scans` keeps the features of
-# earlier pixels and computes only the new one; the images are the same. The sequence remains.
+# earlier pixels and computes only the new one; the images are the same. Sampling still takes one
+# step for each sub-pixel.
 #
 # ## Ask the network what a pixel sees
 #
-# A mask is a claim, and one wrong line breaks it. So ask the network. Change *one* sub-pixel of the input and see
-# which outputs move. One batch does it for all sub-pixels:
+# A mask is meant to hide later pixels, and one wrong line of code defeats it. So test the network.
+# Change *one* sub-pixel of the input and see which outputs move. One batch does it for all
+# sub-pixels:
 
 
 # %%
@@ -407,9 +411,11 @@ assert torch.equal(seen, torch.ones(3, 3).tril(-1).bool())
 # %% [markdown]
 # ## A leak looks like success
 #
-# A leak raises no error; it lowers the loss. Train two networks on fair coins: images of 6 × 6 pixels, each 0 or 1
-# with probability one half. No model can expect less than $36 \ln 2 = 24.95$ nats, the entropy of the coins. One
-# network has masks A, B, B, the other B, B, B. This is the training loop of the whole part:
+# A **leak** is a path from a sub-pixel to its own prediction, or to an earlier one. It raises no
+# error, but lowers the loss. Train two networks on fair coins: images of 6 × 6 pixels, each 0 or 1
+# with probability one half. No model can expect less than $36 \ln 2 = 24.95$ nats, the entropy of
+# the coins. One network has masks A, B, B, the other B, B, B. All chapters of this part train with
+# such a loop:
 
 
 # %%
@@ -455,9 +461,9 @@ for masks, (model, _) in trained.items():
     assert (abs(total - 1) < 1e-4) == (masks == "A, B, B")
 
 # %% [markdown]
-# The leaking network is sure of every one of the 64 images. So two tests need no data: change the input and watch
-# the output, and sum over all small images. A third needs data: distrust a likelihood that is *too good*, with
-# published scores as the yardstick.
+# The leaking network is sure of every one of the 64 images. We have two tests that need no data:
+# change the input and watch the output, and sum over all small images. A third needs data: distrust
+# a likelihood that is *too good*, compared with published scores.
 #
 # ## Summary
 #
@@ -590,10 +596,11 @@ for seen in jacobian[0, 0, 2, 2].abs().squeeze(1) > 1e-12:
 # ```{solution-start} ex-count-seen
 # :class: dropdown
 # ```
-# In its own row it sees $m + L - 1$ on the left. In row $d$ above, for $d = 1, \dots, m + L - 1$, it sees its own column and as
-# many columns on the left. On the right it sees $m + L - 1$ columns, but no more than the edge allows. That edge is at
-# $d + m - 1$: the first row up brings $m$ columns at once, and each further row one more. With $w = m + L - 1$ the
-# total is $w + \sum_{d=1}^{w} \bigl(w + 1 + \min(w,\, d + m - 1)\bigr)$.
+# In its own row it sees $m + L - 1$ on the left. In row $d$ above, for $d = 1, \dots, m + L - 1$,
+# it sees its own column and $m + L - 1$ columns on the left. On the right it sees the smaller of
+# $m + L - 1$ and $d + m - 1$ columns: the first row up brings $m$ columns at once, and each further
+# row one more. With $w = m + L - 1$ the total is
+# $w + \sum_{d=1}^{w} \bigl(w + 1 + \min(w,\, d + m - 1)\bigr)$.
 
 # %%
 SIDE, CENTRE = 21, (12, 10)

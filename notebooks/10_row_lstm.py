@@ -99,8 +99,9 @@ contexts.plot_row_step(kernel=3, width=7, column=3)
 plt.show()
 
 # %% [markdown]
-# The layer needs the masked convolution of {doc}`09_pixel_by_pixel`, with one more argument. `gates=4` makes four
-# outputs for each unit, all of the unit's colour; a section below shows why.
+# The layer needs the masked convolution of {doc}`09_pixel_by_pixel`, with one more argument.
+# `gates=4` makes four outputs for each *unit*, one of the $h$ numbers of a state. All four have the
+# unit's colour; a section below shows why.
 
 
 # %% tags=["hide-input"]
@@ -475,8 +476,9 @@ plt.show()
 # A GRU has no cell. It has two gates, $u$ and $z$, each a logistic of a sum as in {eq}`eq:row-lstm`. It computes
 # $h \leftarrow z \odot h$ $+\ (1 - z) \odot \tanh(x_n + u \odot h_n)$, where $x_n$ is a part of the input-to-state map and $h_n$ a
 # part of $K^{ss} \circledast h$. (This $n$ stands for *new*.) Build a `RowGRU` with three outputs for each unit. It must see the
-# triangle of {eq}`eq:triangle`. Let it learn black and white images of 8 × 8 pixels to below 12 nats an image. Their
-# first row is fair coins, and each pixel below copies the one above it.
+# triangle of {eq}`eq:triangle`. Train it on black and white images of 8 × 8 pixels, until the loss
+# is below 12 nats an image. Their first row is fair coins, and each pixel below copies the one
+# above it.
 # ```
 #
 # ```{solution-start} ex-row-gru
@@ -565,8 +567,9 @@ assert of_c.nonzero().flatten().tolist() == list(range(5, 10))
 # ```{solution-start} ex-masked-states
 # :class: dropdown
 # ```
-# It sees nothing on its right: the field is $j - (d + 1)m$ to $j$. That is safe and half blind. Of the four earlier
-# pixels that touch a pixel, one is to its upper right.
+# It sees nothing on its right: the field is $j - (d + 1)m$ to $j$. That is safe, but the layer no
+# longer sees the right half of the triangle. Of the four earlier pixels that touch a pixel, one is
+# to its upper right.
 
 # %%
 layer = row_lstms(3, 1, 15)[0]

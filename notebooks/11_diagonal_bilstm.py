@@ -382,10 +382,11 @@ print("missed (row, column):", *missed.nonzero().tolist())
 assert missed.nonzero().tolist() == [[PLACE[0] - 1, 27]]
 
 # %% [markdown]
-# The Diagonal BiLSTM sees every earlier pixel except *one*, the last of the row above. No state carries it. Mask A hides a
-# pixel from the map at its own place. Usually the place to its right sees it, but the last pixel of a row has none. The
-# places below see it through the 7 × 7 kernel. They come later than our pixel, unless our pixel is within three columns
-# of the edge. (With three colours only the last colour of that pixel is missed.)
+# The Diagonal BiLSTM sees every earlier pixel except *one*, the last of the row above. No state
+# carries it. Mask A hides a pixel from the map at its own place. Usually the map at the next place
+# on the right sees the pixel, but the last pixel of a row has no such place. The places below see
+# it through the 7 × 7 kernel. They come later than the predicted pixel, unless that is within three
+# columns of the edge. (With three colours only the last colour of that pixel is missed.)
 #
 # Both fields fade least in the direction in which the cell runs: up the columns in the Row LSTM, along the rows here.
 # In that direction the cell is multiplied by forget gates only.

@@ -390,9 +390,10 @@ assert round(shares(0, 32, edge=1)[1], 2) == 0.22
 #
 # ### Does it matter?
 #
-# Let us make data for which it does. The first row of a 12 × 12 image is fair coins. Each further pixel copies the one
-# in the row above, $s$ columns to the right; where there is none, it is another coin. For $s = 3$ the copied pixel lies
-# just inside a PixelCNN's field, for $s = 4$ just outside. Two PixelCNNs of two layers learn one kind each:
+# Let us make data for which it does. The first row of a 12 × 12 image is fair coins. Each further
+# pixel copies the one in the row above, $\delta$ columns to the right; where there is none, it is
+# another coin. For $\delta = 3$ the copied pixel lies just inside a PixelCNN's field, for
+# $\delta = 4$ just outside. Two PixelCNNs of two layers learn one kind each:
 
 # %% tags=["hide-input"]
 side = 12
@@ -440,10 +441,11 @@ assert min(far) > side**2 * math.log(2) - 1
 
 # %% [markdown]
 # The copy at 3 is learned within a few dozen steps. The copy at 4 is never learned. The loss stays at $144 \ln 2 = 99.8$
-# nats, that of a fair coin for every pixel. No other pixel that the network sees carries information about the
-# copied one. Real images are kinder, as the surroundings of the wedge say something about it. {cite:t}`oord2016gated`
-# remove the blind spot with two stacks of convolutions ({ref}`ex-two-stacks`). With gates as well, their PixelCNN
-# scores 3.03 bits/dim on CIFAR-10, near the 3.00 of the Diagonal BiLSTM.
+# nats, that of a fair coin for every pixel. No pixel that the network sees carries information
+# about the one that it predicts. On real images less is lost, since pixels near the wedge say
+# something about it. {cite:t}`oord2016gated` remove the blind spot with two stacks of convolutions
+# ({ref}`ex-two-stacks`). With gates as well, their PixelCNN scores 3.03 bits/dim on CIFAR-10, near
+# the 3.00 of the Diagonal BiLSTM.
 #
 # ## One network for all three layers
 #
@@ -774,7 +776,7 @@ assert not models["cifar10-pixelcnn"].skip
 #   kinds of connections. Our PixelCNNs on digits and on CIFAR-10 leave skip connections out, which by that reading
 #   differs from the paper.
 # * The introduction calls the PixelCNN a network of **fifteen layers**. The paper does not say what it counts. We read
-#   fifteen residual blocks, as reimplementations do. Two other readings:
+#   fifteen residual blocks, as reimplementations do. The table has this and two other readings:
 
 # %% tags=["hide-input"]
 readings = {
@@ -813,8 +815,8 @@ assert 15.5 < diagonal / pixelcnn < 16.5
 #
 # * A PixelCNN layer is a 3 × 3 convolution with mask B between two 1 × 1s. In training and scoring all pixels are
 #   computed at once.
-# * Its field grows by a row and a column with each layer; the right edge stays at $d + 2$. Behind that edge lies the
-#   blind spot, 18 to 19% of the context.
+# * Its field grows by a row and a column with each layer; the right edge stays at $d + 2$. The
+#   blind spot beyond that edge takes 18 to 19% of the context.
 # * One network takes any of the three layers. Before them stands a 7 × 7 with mask A; after them two 1 × 1s, a third
 #   for the logits, and a softmax.
 # * Training is a sum of cross-entropies; sampling and completion are the same loop.
@@ -899,9 +901,9 @@ assert horizontal == above | own
 # ```{solution-start} ex-wider-kernels
 # :class: dropdown
 # ```
-# Yes. A row up now buys two columns, so the edge is less steep: $\delta \le 2d + 1$. For any width of the
-# kernel there is a slope, and behind it a wedge. In the row above the pixel it begins four columns to the
-# right, as before.
+# Yes. Each row up now allows two columns to the right, so the edge is less steep:
+# $\delta \le 2d + 1$. For any width of the kernel there is a slope, and behind it a wedge. In the
+# row above the pixel it begins four columns to the right, as before.
 
 # %%
 wide = seen_by(6, layer=offsets("B", 5))

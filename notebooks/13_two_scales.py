@@ -100,8 +100,8 @@ plt.show()
 # %% [markdown]
 # The paper gives neither $c$ nor the number of deconvolutions. Here each one doubles the side. With deconvolutions alone
 # a pixel knows only the part of the small image that is near to it. So we put two convolutions of 7 × 7 before them. Together
-# they reach six pixels in each direction, which is all of a 7 × 7 image from any of its corners. A larger small image
-# needs more of them:
+# they reach six pixels in each direction, which is all of a 7 × 7 image from any of its corners. If
+# the small image has more pixels, more of these convolutions are needed:
 
 
 # %%
@@ -380,7 +380,8 @@ assert torch.allclose(shown, whole, atol=1e-6)
 # ```
 #
 # So the pair's cost is an upper bound on the cost of $x$. The bound has a gap because our large network draws *all* pixels
-# again, also those of the grid. It need not repeat what it was told. {ref}`ex-copy-the-grid` makes it exact.
+# again, also those of the grid. It need not repeat what it was told. {ref}`ex-copy-the-grid` makes
+# the bound exact.
 #
 # ## Plain against two scales
 #
@@ -468,10 +469,11 @@ plt.show()
 # The PixelCNN alone draws parts that do not make a whole: it sees six rows above a pixel, and nothing beyond. With the
 # sketch, most images are one garment in one place, though the layers are the same.
 #
-# The paper's finding is the same in kind. On ImageNet at 64 × 64 pixels it reports that the multi-scale network has about
-# the same likelihood, and that its samples are globally more coherent. We found no number for the multi-scale network.
-# Why does the log-likelihood not show the better layout? Probably because it is a sum over pixels, and the layout is a
-# small part of the sum. Chapter {ref}`results` says the same of texture and objects.
+# The paper finds something similar. On ImageNet at 64 × 64 pixels it reports that the multi-scale
+# network has about the same likelihood, and that its samples are globally more coherent. We found
+# no number for the multi-scale network. Why does the log-likelihood not show the better layout?
+# Probably because it is a sum over pixels, and the layout is a small part of the sum. Chapter
+# {ref}`results` says the same of texture and objects.
 #
 # ## Summary
 #

@@ -140,9 +140,10 @@ figures.show_table(
 # The network with the best score does not have the smoothest samples here ({doc}`17_likelihood_is_not_everything` says
 # more). All sheets of samples are rougher than the test images. In one run of each, the samples of the Row LSTM are
 # smoother than those of the Diagonal BiLSTM by two standard errors. Those of the PixelCNN are as rough as those of the
-# Diagonal BiLSTM. (Early in each run the first convolution read levels rounded
-# to bfloat16, a format of 16 bits, while a network that samples reads exact levels. This part is 14% of the steps of the
-# Row LSTM, 19% for the Diagonal BiLSTM and 28% for the PixelCNN. Whether it matters, one run of each cannot say.)
+# Diagonal BiLSTM. (Early in each run the first convolution read levels rounded to bfloat16, a
+# format of 16 bits, while a network that samples reads exact levels. These early steps are 14% of
+# all for the Row LSTM, 19% for the Diagonal BiLSTM and 28% for the PixelCNN. One run of each cannot
+# say whether the rounding matters.)
 #
 # Figure 1 of the paper hides the lower half of an image and lets the model go on. For a Pixel RNN this is exact, since the
 # chain rule begins with the visible part:
@@ -152,8 +153,8 @@ figures.show_table(
 # $$ (eq:completion)
 #
 # if the visible pixels are the *first* $m$. Keep them, start to draw at the first hidden pixel, and repeat for another
-# completion. Real NVP has no such thing: it would have to search its latents for images that agree with the visible
-# part.
+# completion. Real NVP cannot complete an image in this way. It would have to search its latents for
+# images that agree with the visible part.
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 1 of {cite:t}`oord2016pixelrnn`: upper halves of test images, six completions of each by `cifar10-small-diagonal-bilstm`, and the whole images. None was selected by hand.", "name": "fig-completions"}, "image": {"alt": "Five rows of eight small colour images. The first of a row has a grey lower half. In the next six the lower half is drawn, each time in another way; colours and edges go on across the border. The last is the original."}}
@@ -395,8 +396,8 @@ apart = max(by_seed) - min(by_seed)
 display(
     Markdown(
         f"The best and the worst are **{apart:.3f} nats** apart. A gap of "
-        "that size between two rows may be chance. Longer runs may differ "
-        "less, or more: each row of the table is one run."
+        "that size between two rows of the table of scores may be chance: "
+        "each of its rows is one run. Longer runs may differ less, or more."
     )
 )
 assert len(by_seed) == 3
@@ -572,8 +573,8 @@ figures.show_table(
 # %% [markdown]
 # (In nats an image for digits, in bits/dim for colours.)
 #
-# * **Budget.** Where the loss fell in the last quarter, a part of the fall is the annealing. It says what was gained, not
-#   what more steps would give.
+# * **Budget.** Where the loss fell in the last quarter, a part of the fall is the annealing. The
+#   fall says what was gained, not what more steps would give.
 # * **Generalisation.** Where held-out images cost more than training images, a part of what training gains does not carry
 #   over. Regularisation may help. (The Row LSTM on digits had dropout. Its training loss includes that noise, so
 #   the difference looks smaller than it is.)
@@ -599,8 +600,9 @@ figures.show_table(
 # ## What a layer, a connection, an output is worth
 #
 # Tables 2 and 3 of the paper take the Row LSTM apart, on validation images of CIFAR-10 (chapter {doc}`10_row_lstm` prints
-# them). Either kind of connection alone is worth 0.13 to 0.15 bits/dim, and the second one adds 0.01 to 0.03. Twelve layers are worth 0.24
-# more than one, and six give nearly all of it. At the paper's size each row needs a GPU
+# them). Either kind of connection alone is worth 0.13 to 0.15 bits/dim. Adding the other kind gains
+# 0.01 to 0.03 more. Twelve layers are worth 0.24 more than one, and six give nearly all of it. At
+# the paper's size each row needs a GPU
 # (`configs/cifar10-row-lstm-*.yaml`). A miniature does not: it has 16 maps, and makes 2,000 steps on the same 32,000 images.
 
 # %% tags=["hide-input"]
@@ -667,20 +669,24 @@ assert max(moved.values()) < 0.05
 # steps are few, and without any connection a network of six layers learns slowly. How slowly depends on the seed: its two runs differ by 0.3. In the
 # other rows another seed moves the score by less than 0.05.
 #
-# Section 5.3 asks about the output. Is a pixel better described by a **softmax** over 256 unordered names, or by a
+# Section 5.3 asks about the output. Is a pixel better described by a **softmax** over 256 unordered
+# levels, or by a
 # **density**: a mixture of conditional Gaussian scale mixtures {cite}`theis2015spatial`? How can the two be compared at
 # all? A mass for each level is also a density, constant over a bin of width one. So both can be scored with uniform
-# noise on the pixels, as in {doc}`05_integers_to_bits`. For the mixture this gives a bound, for the softmax the exact
-# likelihood. The paper's Row LSTM has 3.06 bits/dim with the
-# softmax and 3.22 with the mixture. It does not give the parametrisation. Ours, with $v + u$ scaled to $[0, 1)$, is
+# noise on the pixels, as in {doc}`05_integers_to_bits`. For the mixture this gives a bound, for the
+# softmax the exact likelihood. The mixture can also be scored exactly, by its *mass*: the integral
+# of its density over the bin of a level. The paper's Row LSTM has 3.06 bits/dim with the softmax
+# and 3.22 with the mixture. It does not give the parametrisation. Ours, with $v + u$ scaled to
+# $[0, 1)$, is
 #
 # $$
 # p(\tilde x_i \mid x_{<i}) = \sum_{k=1}^{8} \sum_{l=1}^{4} \pi_{kl}\,
 # \mathcal N(\tilde x_i;\, \mu_k,\, \sigma_{kl}^2),
 # $$ (eq:mcgsm)
 #
-# and the network computes all $\pi$, $\mu$ and $\sigma$ from the pixels before. Our two runs are Row LSTMs of two layers and 24 maps, on the embedded images of
-# Fashion-MNIST. Both outputs have the same layers, data and minutes:
+# with eight means and four widths for each mean. The network computes all $\pi$, $\mu$ and $\sigma$
+# from the pixels before. Our two runs are Row LSTMs of two layers and 24 maps, on the embedded
+# images of Fashion-MNIST. Both outputs have the same layers, data and minutes:
 
 
 # %% tags=["hide-input"]
@@ -742,11 +748,12 @@ outside = -inside.log2()  # of the mixture, the last one
 display(
     Markdown(
         f"On these {len(few)} images {share:.0%} of the pixels are black. "
-        f"Of a gap of {on_black + elsewhere:.2f} bits/dim, **{on_black:.2f} "
-        f"are at black pixels** and {elsewhere:.2f} at all others. The mass "
-        f"that the mixture puts outside of the levels costs "
+        f"Of a gap of {on_black + elsewhere:.2f} bits/dim by mass, "
+        f"**{on_black:.2f} are at black pixels** and {elsewhere:.2f} at all "
+        f"others. The mass that the mixture puts outside of the levels costs "
         f"{outside[black].mean():.2f} bits at a black pixel and "
-        f"{outside[~black].mean():.2f} at another, and is part of both."
+        f"{outside[~black].mean():.2f} at another. Both parts of the gap "
+        f"contain this cost."
     )
 )
 assert on_black > elsewhere > 0
@@ -865,8 +872,9 @@ assert torch.allclose(total.sum(), torch.tensor(1.0))
 # ```{solution-start} ex-other-half
 # :class: dropdown
 # ```
-# Each hidden pixel is drawn given the earlier ones only; the visible ones below had no say. So the lower half may not
-# fit the upper half that is drawn. By Bayes' rule the conditional weighs each upper half with
+# Each hidden pixel is drawn given the earlier ones only, and does not depend on the visible ones
+# below. So the lower half may not fit the upper half that is drawn. By Bayes' rule the conditional
+# weighs each upper half with
 # $p(x_{\text{visible}} \mid x_{\text{hidden}})$. One pass gives this weight. But the weights must be normalised, by a sum over all
 # hidden halves.
 

@@ -286,8 +286,10 @@ assert torch.allclose(vae_loss(vae, few, e), vae.loss(few, seeded()))
 # %% [markdown]
 # ### GAN: a game
 #
-# A GAN {cite}`goodfellow2014gan` maps a latent of 64 numbers to an image $G(z)$. It has no density: its images lie on a surface of 64 dimensions in a space of 784. A
-# **discriminator** $D(x) \in (0, 1)$ bets on whether $x$ is an image of the data or one of $G$'s. They play $\min_G \max_D V$ for
+# A GAN {cite}`goodfellow2014gan` maps a latent of 64 numbers to an image $G(z)$. It has no density:
+# its images lie on a surface of 64 dimensions in a space of 784. A **discriminator**
+# $D(x) \in (0, 1)$ states the probability that $x$ is an image of the data, and not one of $G$'s.
+# With $p$ the density of the data, they play $\min_G \max_D V$ for
 #
 # $$
 # V = \mathbb E_{x \sim p}[\log D(x)] + \mathbb E_{z}[\log(1 - D(G(z)))] .
@@ -330,15 +332,18 @@ except NVPError as error:
 # %% [markdown]
 # ### Diffusion: find the noise
 #
-# A diffusion model {cite}`ho2020ddpm,kingma2021vdm` mixes the image with noise, from nearly none at $t = 0$ to nearly nothing else at $t = 1$:
+# A diffusion model {cite}`ho2020ddpm,kingma2021vdm` mixes the image with noise. At $t = 0$ there is
+# nearly no noise, at $t = 1$ nearly no image:
 #
 # $$
 # z_t = {} & \alpha_t x + \sigma_t e, \qquad e \sim \mathcal N(0, I), \\
 # & \sigma_t^2 = \operatorname{sigmoid}(\gamma(t)), \quad \alpha_t^2 = 1 - \sigma_t^2 .
 # $$ (eq:diffusion)
 #
-# Here $x$ is scaled to $(-1, 1)$, and $\gamma(t) = \gamma_0 + (\gamma_1 - \gamma_0)\, t$ runs from $\gamma_0 = -13.3$ to $\gamma_1 = 5$. The ratio of signal to noise is $e^{-\gamma}$. A network $\hat e(z_t, \gamma)$ finds the noise. This
-# is a VAE with infinitely many layers of latents. Its encoder $q(z_t \mid x)$ is fixed: it is {eq}`eq:diffusion`. With
+# Here $x$ is scaled to $(-1, 1)$, and $\gamma(t) = \gamma_0 + (\gamma_1 - \gamma_0)\, t$ runs from
+# $\gamma_0 = -13.3$ to $\gamma_1 = 5$. The ratio of signal to noise is $e^{-\gamma}$. A network
+# $\hat e(z_t, \gamma)$ finds the noise. The whole model is a VAE with infinitely many layers of
+# latents. Its encoder $q(z_t \mid x)$ is fixed: it is {eq}`eq:diffusion`. With
 # $t$ uniform on $[0, 1]$, its bound has three terms {cite}`kingma2021vdm`:
 #
 # $$
@@ -521,12 +526,14 @@ plt.show()
 # :label: prop-best-discriminator
 #
 # If the data have a density $p$ and $G$ draws from a density $q$, the $D$ that maximises $V$ is $D^*(x) = p(x) / (p(x) + q(x))$, and
-# $V(D^*, G) = -\log 4 + 2\, \mathrm{JSD}(p \,\|\, q)$, with the Jensen–Shannon divergence.
+# $V(D^*, G) = -\log 4 + 2\, \mathrm{JSD}(p \,\|\, q)$. The Jensen–Shannon divergence is
+# $\mathrm{JSD}(p \,\|\, q) = \frac12 \mathrm{KL}(p \,\|\, r) + \frac12 \mathrm{KL}(q \,\|\, r)$
+# with $r = (p + q) / 2$.
 # ```
 #
 # ```{prf:proof}
 # $V = \int p \log D + q \log(1 - D)\, \mathrm dx$. For each $x$, $p \log D + q \log (1 - D)$ is concave in $D$ and
-# stationary where $p / D = q / (1 - D)$. Put that in: with $r = (p + q)/2$,
+# stationary where $p / D = q / (1 - D)$, at $D^* = p / (p + q)$. Insert $D^*$:
 #
 # $$
 # V = \int p \log \frac{p}{2r} + q \log \frac{q}{2r} = -2 \log 2 + \mathrm{KL}(p \,\|\, r) + \mathrm{KL}(q \,\|\, r).
@@ -677,7 +684,7 @@ plt.show()
 # Draws take a few hundredths of a bit/dim off the bounds of the VAE and Real NVP, and hardly anything off that of the
 # Gaussian.
 # How far is the lowest point above the truth? No computation can tell. As a rule of thumb, if $\log w$ were a
-# Gaussian, the whole gap of one draw would be half of its variance over draws:
+# Gaussian, the whole gap of one draw would be half of the variance of $\log w$ over draws:
 
 # %% tags=["hide-input"]
 unit = nats_per_bit(vae.image_shape)
@@ -710,7 +717,7 @@ figures.show_table(
 #
 # In bits/dim, a bound lies above the true score, up to the noise of its draws. If the bound of model A is below the
 # exact score of model B, A has the higher likelihood on these images. That is proved. If the bound is *higher*, nothing is proved, since
-# A may be better than its bound. Of two bounds nothing follows, strictly, in either direction.
+# A may be better than its bound. Strictly, two bounds prove nothing, in either direction.
 
 
 # %%
@@ -787,8 +794,10 @@ assert {a for a, lead in ahead.items() if lead < 1.5 * chance} == near
 assert all(ahead[a] > gap_of[b] for a, b in pairwise(ranking) if b in gap_of)
 
 # %% [markdown]
-# So chance alone could explain differences of up to 0.13 bits/dim, two such errors, if the other families vary as much. The lead of the Pixel RNN over the diffusion is smaller, and
-# that of the diffusion over Real NVP little larger, so another seed might reverse them. That of Real NVP over the VAE is larger by more than half, and that of the VAE over the Gaussian is far larger.
+# So chance alone could explain differences of up to 0.13 bits/dim, two such errors, if the other
+# families vary as much. The lead of the Pixel RNN over the diffusion is smaller. The lead of the
+# diffusion over Real NVP is only a little larger. So another seed might reverse either order. Real
+# NVP leads the VAE by more than 1.5 times 0.13, and the VAE leads the Gaussian by far more.
 #
 # Each score also contains a cost of its own kind. For a pixel that is surely black, up to a quarter of a bit goes
 # to the noise of dequantisation, {eq}`eq:floor`, and Real NVP pays most of that. The Gaussian pays it only where its spread
@@ -931,9 +940,10 @@ for few_shown in ("trousers", "sandal"):
 #
 # * The diffusion covers most, seven tenths of the test images. The Pixel RNN has fewer bits/dim and covers less than half.
 # * The GAN, which states no likelihood, covers as much as Real NVP.
-# * The VAE is two bits/dim better than the Gaussian and covers hardly more. Three sets of samples do not settle that
-#   difference. Grain is one reason why the VAE covers so little: the means of its decoder, without the noise of the
-#   pixels, cover about a fifth. The samples of both are equally far from the training images.
+# * The VAE is two bits/dim better than the Gaussian and covers hardly more. Three sets of samples
+#   do not settle the difference in coverage. Grain is one reason why the VAE covers so little: the
+#   means of its decoder, without the noise of the pixels, cover about a fifth. The samples of the
+#   VAE and of the Gaussian are equally far from the training images.
 # * Of the two runs on 4,500 images, the PixelCNN has the better likelihood and a coverage of 2%. It sees only eight
 #   rows up, less than a third of the image. We suspect that this is too little to put its parts together. The Diagonal BiLSTM, which sees
 #   all of the past but one pixel, covers nearly five times as much.
@@ -958,14 +968,15 @@ for few_shown in ("trousers", "sandal"):
 # ```{exercise} Build the sampler of the diffusion
 # :label: ex-ancestral
 #
-# With $s < t$ and $c = 1 - e^{\gamma(s) - \gamma(t)}$, one step is
+# With $s < t$ and $c = 1 - e^{\gamma(s) - \gamma(t)}$, one step from $z_t$ to $z_s$ is
 #
 # $$
 # z_s = \frac{\alpha_s}{\alpha_t} \left( z_t - \sigma_t c\, \hat e(z_t, \gamma(t)) \right) + \sigma_s \sqrt c\; e', \qquad e' \sim \mathcal N(0, I) .
 # $$
 #
-# At the end, divide by $\alpha$ and round to the nearest level. Build `ancestral(model, n, steps, generator)` and check it against `model.sample`.
-# What do samples look like after 4, 16 and 64 steps?
+# At the end, divide by $\alpha_0$ and round to the nearest level. Build
+# `ancestral(model, n, steps, generator)` and check it against `model.sample`. What do samples look
+# like after 4, 16 and 64 steps?
 # ```
 #
 # ```{solution-start} ex-ancestral
@@ -1072,8 +1083,8 @@ print(f"one Gaussian: {of_one:.0f} nats")
 # ```
 # $p(z \mid x)$ has precision $A = I + W^{\mathsf T} W / \sigma^2$ and mean $A^{-1} W^{\mathsf T} x / \sigma^2$. With $q = p(z \mid x)$,
 # {eq}`eq:weight` is $p(x)$ whatever $z$ is. The diagonal Gaussian with the least $\mathrm{KL}(q \,\|\, p(z \mid x))$ has the
-# same mean and variances $1 / A_{ii}$; the gap is $\frac12 (\sum_i \log A_{ii} - \log\det A)$, by Hadamard's inequality not
-# negative.
+# same mean and variances $1 / A_{ii}$. The gap is $\frac12 (\sum_i \log A_{ii} - \log\det A)$. By
+# Hadamard's inequality it is not negative.
 
 # %%
 generator = seeded()

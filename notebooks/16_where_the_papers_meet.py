@@ -64,8 +64,8 @@ full = profile == "paper"
 # \log \left| \det \frac{\partial z}{\partial x^{\mathsf T}} \right| = -\sum_i \alpha_i(x_{<i}) .
 # $$ (eq:maf)
 #
-# This is a bijection with a triangular Jacobian, as Real NVP wants one. {cite:t}`papamakarios2017maf` stack such
-# layers and call the stack a *masked autoregressive flow*, MAF. In code:
+# This is a bijection with a triangular Jacobian, as in Real NVP. {cite:t}`papamakarios2017maf`
+# stack such layers and call the stack a *masked autoregressive flow*, MAF. In code:
 
 
 # %%
@@ -94,8 +94,9 @@ class AffineFlow(nn.Module):
 #
 # ### Real NVP: half the pixels, given the others
 #
-# Within this equation only the net tells a coupling from an autoregressive layer. In a coupling, $\mu$ and $\alpha$ are 0 for the half that a mask $b$
-# keeps. For the other half they depend on the kept half alone:
+# In this equation a coupling differs from an autoregressive layer only in its net. In a coupling,
+# $\mu$ and $\alpha$ are 0 for the half that a mask $b$ keeps. For the other half they depend on the
+# kept half alone:
 
 
 # %%
@@ -214,8 +215,8 @@ for name, flow in (("coupling", coupling), ("masked", autoregressive)):
 #
 # ## Why the order must be reversed
 #
-# Gaussian factors are a poor model of pixels, as one hump is all that they have. Pixel RNN takes a softmax instead. A
-# flow has another remedy: it can be stacked. The order matters, though.
+# Gaussian factors are a poor model of pixels, because each has only one hump. Pixel RNN takes a
+# softmax instead. A flow has another remedy: it can be stacked. The order matters, though.
 #
 # ```{prf:proposition} A stack in one order is one layer
 # :label: prop-one-order
@@ -389,7 +390,8 @@ class Layer(nn.Module):
 # zero, so that training starts at the identity.
 #
 # The network of TarFlow may give any $\alpha$. Ours may not: as Real NVP bounds its $s$, we bound $\alpha = 3 \tanh(r / 3)$, where $r$ is what the
-# network gives. Free, $e^{-\alpha}$ can grow from block to block. In short trials on all of Fashion-MNIST the free model had no finite loss for long:
+# network gives. Without a bound, $e^{-\alpha}$ can grow from block to block. In short trials on all
+# of Fashion-MNIST the loss of the unbounded model soon became infinite or undefined:
 
 # %% tags=["hide-input"]
 with (results_root() / "trials-tarflow.csv").open(newline="") as file:
@@ -679,7 +681,10 @@ assert round(long.trained_on / short.trained_on) == 13
 assert round(long.minutes / short.minutes) == 6
 
 # %% [markdown]
-# Not here: with thirteen times as large a set and six times the minutes TarFlow is still 0.14 behind. The two gaps cannot be compared, since Adam trained Real NVP in the first. (TarFlow computed in float32, the others in bfloat16. The first convolution of the Diagonal BiLSTM, too, read rounded levels in training.)
+# The budget does not decide here. With a set thirteen times as large and six times the minutes,
+# TarFlow is still 0.14 bits/dim behind. This gap cannot be compared with the first one, since there
+# Adam trained Real NVP. (TarFlow computed in float32, the others in bfloat16. The first convolution
+# of the Diagonal BiLSTM, too, read rounded levels in training.)
 #
 # This TarFlow was not tuned, though. Its rate is the first that we tried with the bound. Its authors give it more than a
 # million images and eight blocks of eight layers. On ImageNet 64 × 64 they print a far lower score than Real NVP's, but
@@ -713,8 +718,8 @@ assert error < 0.05
 # %% [markdown]
 # ## The cost of a sample
 #
-# Every model needs some networks one after another for a sample, whatever the machine. We count them: couplings, blocks times patches,
-# and sub-pixels.
+# For a sample, every model must evaluate some networks one after another, on any machine. We count
+# these evaluations: couplings, blocks times patches, and sub-pixels.
 
 # %%
 sequential = {

@@ -402,11 +402,12 @@ assert judged["Fashion-MNIST test"][1] > 0.05
 # the sampled ones. The others pass because clothes differ so much: some need as few bits as a digit.
 #
 # The mean of ten images varies less, and then digits are rejected. Blurred images and constant greys still pass,
-# because their bits are those of clothes. To be typical in one number is a necessary condition, and a weak one. The
-# thresholds come from training images, so even the model's own samples often fail. They need more bits than clothes,
-# and about half of their groups of ten are rejected ({ref}`ex-cheaper`). (About one in ten test images is rejected,
-# too. The threshold comes from 200 training
-# images and the share from 100, so much of the excess over one in twenty may be chance. And the flow was trained on the images that set the threshold.)
+# because their bits are those of clothes. So a test by one number can reject an image, but passing
+# the test says little about the image. The thresholds come from training images, so even the
+# model's own samples often fail. They need more bits than clothes, and about half of their groups
+# of ten are rejected ({ref}`ex-cheaper`). (About one in ten test images is rejected, too. The
+# threshold comes from 200 training images and the share from 100, so much of the excess over one in
+# twenty may be chance. And the flow was trained on the images that set the threshold.)
 #
 # The latents say more. Under the prior, $|z|^2 / D$ has mean 1 and standard deviation $\sqrt{2 / D}$, so its samples
 # lie in a thin *shell*:
@@ -427,8 +428,9 @@ assert float(rows[0][2]) > 1.5 * spread
 assert abs(float(rows[0][1]) - 1) < 0.05
 
 # %% [markdown]
-# Blurred images lie inside the shell. But test images do not lie *on* it either. Their mean is right, because training makes it so, but their lengths
-# vary more than those of samples. The flow is not that good a model.
+# Blurred images lie inside the shell. But test images do not lie *on* it either. Their mean squared
+# length is right, because training makes it so, but their lengths vary more than those of samples
+# of the prior. So the flow is not a perfect model.
 #
 # ## Good likelihood, bad samples, and the reverse
 #
@@ -460,7 +462,8 @@ print(f"or {lost / factor:.4f} bits/dim")
 # %% [markdown]
 # Now the reverse. Let $Q$ be a list of training images, each as probable as the others, and let $P$ be noise. Then 99 samples of
 # 100 are photographs, better than those of any model in this book. But an image outside the list gains nothing from the list, so the likelihood is close to that of pure
-# noise. A mixture of 1% flow and 99% copies has both a good likelihood and perfect samples, and all of it is borrowed.
+# noise. A mixture of 1% flow and 99% copies has a good likelihood and perfect samples. The
+# likelihood comes from the flow, the samples from the list.
 
 # %% tags=["hide-input"]
 seen = {x.numpy().tobytes() for x in train}
@@ -514,7 +517,8 @@ assert lost < 0.005 * -log_p.mean()
 # * This flow needs few bits for clothes that are short to describe, and for black, but not for every simple image.
 # * Samples of a model are typical, not likeliest: too few bits are as suspicious as too many. For single images this test is
 #   weak.
-# * A mixture with 1% of a model has its log-likelihood to within $\log 100$ nats, and nearly any samples one likes.
+# * A mixture with 1% of a model loses at most $\log 100$ nats of its log-likelihood. 99% of its
+#   samples can be anything.
 #
 # ## Exercises
 #
@@ -559,9 +563,10 @@ print(f"digits found: {found:.0%}; clothes taken for digits: {mistaken:.0%}")
 # ```{solution-start} ex-complexity
 # :class: dropdown
 # ```
-# Now every set is on the right side of one half, digits and greys included. PNG needs less than half as many bits for a
-# digit as for a piece of clothing, and the difference takes account of that. The
-# difference is the logarithm of a ratio of two likelihoods, and the bits that both would pay cancel.
+# Now every set has the larger difference in more than half of the pairs, digits and greys included.
+# PNG needs less than half as many bits for a digit as for a piece of clothing, and the difference
+# takes account of that. The difference is the logarithm of a ratio of two likelihoods, and the bits
+# that both would pay cancel.
 
 # %%
 excess = {
@@ -588,7 +593,9 @@ assert all(likelier(usual, excess[name]) > 0.6 for name in list(sets)[1:])
 # ```
 # Those at 0.7 are likelier than those at 1, and than test images. Their latents are too short: as drawn, $|z|^2$ is
 # about half of what the prior expects. After rounding to levels and new noise it is about three quarters. Yet by their bits, ten at a time, nearly all of them
-# pass for test images. About half of the groups of ten of the model's own samples, at 1, do not, since they need too many bits. So a score can pass for that of a test image where the latent does not.
+# pass for test images. About half of the groups of ten of the model's own samples, at 1, do not,
+# since they need too many bits. So an image can have the score of a test image, and a latent of
+# another length.
 
 # %%
 costs = {}

@@ -62,7 +62,8 @@ def some(images, count, seed=0):
 # ## From probabilities to bits
 #
 # Suppose that every $x$ has a file of $L(x)$ bits, and that no file is the beginning of another. Then $\sum_x 2^{-L(x)} \le 1$ (Kraft,
-# {prf:ref}`prop-code`): lengths are probabilities. The converse holds as well:
+# {prf:ref}`prop-code`). So lengths $L$ give probabilities $2^{-L}$, up to a factor. Conversely,
+# probabilities give lengths:
 #
 # ```{prf:proposition} Arithmetic coding
 # :label: prop-coding
@@ -84,7 +85,7 @@ def some(images, count, seed=0):
 # the file. It is less than $2^{-\ell}$ above the lower end, so whatever digits follow, the number stays inside. Hence
 # no file is the beginning of another. And $\ell < -\log_2 P(x) + 2$. For the second claim:
 # $\mathbb E[L(x)]$ exceeds the entropy by $\mathbb E[\log_2 (P(x) / 2^{-L(x)})]$. By Kraft's inequality the numbers
-# $2^{-L(x)}$ sum to at most 1. So this is at least a divergence, which is never negative.
+# $2^{-L(x)}$ sum to at most 1. So the excess is at least a divergence, which is never negative.
 # ```
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The message *abca*, with probabilities $\\frac12$, $\\frac14$ and $\\frac14$ at each step. Each symbol keeps its share of the interval (blue), and the next bar is that share, stretched; the ends are above each bar. The last share, from 0.3438 to 0.3594, is $1/64$ wide.", "name": "fig-intervals"}, "image": {"alt": "Four bars, one below the other, each split into parts a, b and c. From the top, the parts a, b, c and a are blue. Each of the first three opens into the bar below. The ends of the bars are labelled: 0 and 1, 0 and 0.5, 0.25 and 0.375, 0.3438 and 0.375."}}
@@ -420,19 +421,21 @@ assert ours["Binarised clothes"] > least_of["Binarised clothes"]
 # -\log_2 p(x + u) + D \log_2 \tfrac1\delta \quad \text{bits,}
 # $$ (eq:bits-back)
 #
-# too many by the second term. But $u$ may be anything. So the sender does not draw $u$ at random. It *decodes* $u$ from the file as it is so far, which makes the file
-# shorter by $D \log_2 (1/\delta)$ bits. The receiver decodes $x + u$, splits it into integer and noise, and encodes the noise to recover the bits. On
-# average, the net length is the bound. This takes a coder that works like a stack (ANS), and a file that has some bits to begin with. The next cell counts the bits for a flow
-# with one dimension, by an exact table.
+# which exceeds the bound by the second term. But $u$ may be anything. So the sender does not draw
+# $u$ at random. It *decodes* $u$ from the file as written so far, which makes the file shorter by
+# $D \log_2 (1/\delta)$ bits. The receiver decodes $x + u$, splits it into integer and noise, and
+# encodes the noise to recover the bits. On average, the net length is the bound. This takes a coder
+# that works like a stack (ANS), and a file that has some bits to begin with. The next cell counts
+# the bits for a flow with one dimension, by an exact table.
 
 # %%
 levels, cells_of_u = 4, 2**10  # x in 0..3, and u to ten binary digits
-v = (torch.arange(levels * cells_of_u) + 0.5) / cells_of_u  # x + u
-flow = torch.distributions.Normal(1.7, 0.8)  # z = (v - 1.7) / 0.8
-mass = flow.cdf(v + 0.5 / cells_of_u) - flow.cdf(v - 0.5 / cells_of_u)
+noisy = (torch.arange(levels * cells_of_u) + 0.5) / cells_of_u  # x + u
+flow = torch.distributions.Normal(1.7, 0.8)  # z = (noisy - 1.7) / 0.8
+mass = flow.cdf(noisy + 0.5 / cells_of_u) - flow.cdf(noisy - 0.5 / cells_of_u)
 sent = -mass.log2().view(levels, cells_of_u)  # bits for each (x, u)
 net = sent.mean(1) - math.log2(cells_of_u)  # u was read from the file
-density = flow.log_prob(v).view(levels, cells_of_u).mean(1)
+density = flow.log_prob(noisy).view(levels, cells_of_u).mean(1)
 bound = -density / math.log(2)
 exact = -(flow.cdf(torch.arange(1, 5)) - flow.cdf(torch.arange(4))).log2()
 assert torch.allclose(net, bound, atol=1e-3)

@@ -175,7 +175,9 @@ plt.show()
 #
 # ### The bijection
 #
-# A {py:class}`Bijection <nvp.flows.bijection.Bijection>` has two methods. Each returns its result and a log-determinant of shape $(N,)$. The second argument, `y`, is the condition $c$ of a conditional model; this one has no use for it.
+# A {py:class}`Bijection <nvp.flows.bijection.Bijection>` has two methods. Each returns its result
+# and a log-determinant of shape $(N,)$. The second argument, `y`, is the condition of a conditional
+# model, which this layer does not use.
 
 
 # %%
@@ -287,7 +289,7 @@ check_model(mixed_model, pixels)
 
 # %% [markdown]
 # The file `examples/mixed_realnvp.py` holds the same model, with two starts to choose from. Its convolution stays in float32 where training
-# multiplies in bfloat16, since a rounded $W x$ is not what the inverse undoes.
+# multiplies in bfloat16, since the inverse would not undo a rounded $W x$.
 
 # %%
 config = MixedRealNVPConfig.paper((1, 8, 8), num_blocks=1, width=4)
@@ -303,7 +305,7 @@ assert torch.equal(ours, theirs)
 # Before you train, ask whether the new model contains the old one. Let $S$ be the matrix that swaps the two halves of the channels. Let $f_1$ and
 # $f_2$ be couplings with the *same* network that keep the first and the second half. Then $f_2 = S \circ f_1 \circ S$: swap, keep what is now
 # first, swap back. So three alternating couplings equal three that all keep the first half, with a swap before the
-# second and the third. Primes tell their networks apart:
+# second and the third. The marks $'$ and $''$ stand for different networks:
 #
 # $$
 # f_1'' \circ f_2' \circ f_1 = f_1'' \circ S \circ f_1' \circ S \circ f_1 .
@@ -563,8 +565,8 @@ print(f"about {score.bits_per_dim:.0f} bits/dim")
 # Weights of up to 12 MB are kept with it, larger ones are left out.
 #
 # The entry says on what machine and commit the run was trained, on which images, and what it scored. All tables are made from these entries and from
-# `results/published.yaml`, and a run appears where its data set does. In the terminal, the file must name a module that
-# can be imported:
+# `results/published.yaml`, and a run appears in the tables of its data set. In the terminal, the
+# file must name a module that can be imported:
 #
 # ```yaml
 # family: examples.gated_pixelcnn:GatedPixelCNNConfig
@@ -579,11 +581,13 @@ print(f"about {score.bits_per_dim:.0f} bits/dim")
 # .venv/bin/nvp verify                   # scores the weights again
 # ```
 #
-# {doc}`../book/reproduce` goes the same way for a row of the papers, from the download on.
+# {doc}`../book/reproduce` gives the same steps for a row of the papers, from the download on.
 #
 # Put your module into `examples/`, and call it `family: examples.my_model:MyConfig`, so that whoever reads the ledger has it. The three files that are there
-# now show how: the two of this chapter, and `examples/tarflow.py` of chapter {ref}`where-the-papers-meet`. A module elsewhere must be on `PYTHONPATH`. To
-# read a configuration is to run the module that it names. So `nvp evaluate` and its like ask for `--trust` where the repository does not hold that module.
+# now show how: the two of this chapter, and `examples/tarflow.py` of chapter
+# {ref}`where-the-papers-meet`. A module elsewhere must be on `PYTHONPATH`. Reading a configuration
+# runs the module that it names. So `nvp evaluate` and the other commands that read a run ask for
+# `--trust` where the repository does not hold that module.
 # `nvp verify` and `nvp tables` trust the ledger: read an entry's `config.yaml` before you add it.
 #
 # ## Your own images
@@ -610,8 +614,9 @@ print(f"about {score.bits_per_dim:.0f} bits/dim")
 #
 # ## Summary
 #
-# * A model is `_log_probs` and `sample`. A bijection is `forward` and `inverse`, each with its log-determinant. `check_model` and `check_bijection`
-#   hold them to what the project demands of its own; see a check fail once.
+# * A model is `_log_probs` and `sample`. A bijection is `forward` and `inverse`, each with its
+#   log-determinant. `check_model` and `check_bijection` apply the project's own checks to them.
+#   Make a check fail once.
 # * A 1 × 1 convolution has the determinant $(\det W)^{hw}$ ({prf:ref}`prop-mixing`). In the form {eq}`eq:plu` its
 #   logarithm is a sum, and $W$ is never singular. Alternating masks are a special case, {eq}`eq:swap`.
 # * Two stacks of padded convolutions need no mask and have no blind spot: with enough layers they see every earlier pixel.
@@ -624,8 +629,9 @@ print(f"about {score.bits_per_dim:.0f} bits/dim")
 # :label: ex-actnorm
 #
 # Glow has no batch normalisation. Its *actnorm* shifts and scales each channel, $y_c = (x_c + b_c)\, e^{a_c}$, with learned
-# $a$ and $b$. Their first values give the channels of the first batch mean 0 and variance 1. Write it as a bijection and check it. What does
-# it save, compared with the batch normalisation of chapter {ref}`networks`?
+# $a$ and $b$. The first batch sets $a$ and $b$ so that each of its channels gets mean 0 and
+# variance 1. Write actnorm as a bijection and check it. What does it save, compared with the batch
+# normalisation of chapter {ref}`networks`?
 # ```
 #
 # ```{solution-start} ex-actnorm
@@ -681,12 +687,15 @@ check_bijection(actnorm, batch[:1])
 # ```{solution-start} ex-plu
 # :class: dropdown
 # ```
-# $L(U + \operatorname{diag} s)$ has the upper left entry $s_1 \ne 0$. So every $W$ with 0 there is out, the swap among them. No other is. Matrices near the swap are in: with a small
+# $L(U + \operatorname{diag} s)$ has the upper left entry $s_1 \ne 0$. So no $W$ with 0 there is a
+# product of this form, for example the swap. Every other invertible $W$ is. Matrices near the swap
+# are such products: with a small
 # $s_1 = \epsilon$, $W = \begin{bmatrix} \epsilon & 1 \\ 1 & 0 \end{bmatrix}$ has $L_{21} = 1/\epsilon$ and
 # $s_2 = -1/\epsilon$. The fixed signs also fix the sign of $\det W$, which is negative for the swap. If the signs of $s$ differ, training can come as
-# near to the swap as it likes, at the price of factors that grow without bound. If they are equal, $W$ stays on the other side of the singular
-# matrices. A fixed sign excludes no density: flipping the sign of a channel does not change the prior, and the networks
-# of the couplings can adapt to it.
+# near to the swap as it likes, at the price of factors that grow without bound. If they are equal,
+# $\det W$ stays positive, so $W$ cannot come near the swap. A fixed sign excludes no density:
+# flipping the sign of a channel does not change the prior, and the networks of the couplings can
+# adapt to it.
 
 # %%
 for epsilon in (1e-1, 1e-3):
@@ -773,8 +782,8 @@ print(f"{gap:.2f} bits/dim")
 # :class: dropdown
 # ```
 # An image that costs one model many bits costs the other many, so the differences spread less than the scores. But they are differences of *these two
-# runs*. Another seed gives other first weights and other batches, and another difference. With one run of each nothing is known of that spread. A small error over
-# images is no evidence for a method.
+# runs*. Another seed gives other first weights and other batches, and another difference. One run
+# of each says nothing about that spread. A small error over images is no evidence for a method.
 
 # %%
 ledger = runs()

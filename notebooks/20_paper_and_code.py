@@ -154,12 +154,12 @@ display(Markdown("\n".join(lines)))
 
 # %% tags=["hide-input"]
 silent = {
-    "factor_out_squeeze": "half that goes on to the next scale (3.6)",
+    "factor_out_squeeze": "order of channels before factoring out (3.6)",
     "concatenated_relu": "the nets see h and −h",
     "mask_channel": "the nets see the checkerboard",
-    "scale_per_channel": 'no: 4.1\'s "learned scale", read as one number',
-    "checkerboard_scale_init": "at which it starts, under a checkerboard",
-    "channel_scale_init": "at which it starts, under a channel mask",
+    "scale_per_channel": "a tanh scale per channel; we read one (4.1)",
+    "checkerboard_scale_init": "first value of that scale, checkerboard",
+    "channel_scale_init": "first value of that scale, channel mask",
 }
 assert all(getattr(paper, key) == getattr(official, key) for key in silent)
 rows = [
@@ -171,7 +171,7 @@ rows += [
     [
         "`clip_norm`",
         f"`{defaults.clip_norm:g}`",
-        "of the gradient, in training",
+        "largest norm of the gradient, in training",
     ]
 ]
 figures.show_table(["field", "value", "what it is"], rows)
@@ -243,9 +243,11 @@ figures.show_table(["field", "value", "what it is"], rows)
 # ```
 #
 # ```{prf:proof}
-# Half of the numbers are zeros: the mean is $m/2$, the mean of the squares $(v + m^2)/2$, and their variance, the
-# difference to $m^2/4$, is $v/2 + m^2/4$. The norm takes $m$ to $(m - m/2) / \sqrt{v/2 + m^2/4}$ and divides the deviation $\sqrt v$ by the same
-# root. In both fractions divide numerator and denominator by $\sqrt v$. The last claim is $(r^2 + 2) / (2 + r^2) = 1$.
+# Half of the numbers are zeros. So the mean is $m/2$, and the mean of the squares is $(v + m^2)/2$.
+# The variance is $(v + m^2)/2 - m^2/4 = v/2 + m^2/4$. The norm takes $m$ to
+# $(m - m/2) / \sqrt{v/2 + m^2/4}$ and divides the deviation $\sqrt v$ by the same root. In both
+# fractions divide numerator and denominator by $\sqrt v$. The last claim is
+# $(r^2 + 2) / (2 + r^2) = 1$.
 # ```
 #
 # A mean of zero leaves a deviation of $\sqrt 2$. But $t$ can give the changed half any mean, and a larger mean leaves *less*
@@ -536,10 +538,12 @@ display(
 #
 # When is a difference more than chance? Two runs of *one* configuration with two seeds differ too, as the baseline below
 # shows. So the runs are compared in pairs of the same seed. Both runs of a pair see the same images in the same order
-# with the same noise. They start from the same weights, unless a variant changes the size of a layer, which shifts all
-# later draws. That holds for the variant of twice the maps, the one without mask channel and the one without $-h$. The
-# variant of one scale shares the first three of its four couplings. Eight variants ran later, on another processor, which alone moves a loss by some thousandths. Let $d_i$ be the test bits/dim of a variant
-# minus those of the baseline, for seed $i$ of $n$. Their mean and its standard error are
+# with the same noise. They start from the same weights, unless a variant changes the size of a
+# layer, which shifts all later draws. Three variants do this: twice the maps, no mask channel, and
+# no $-h$. The variant of one scale shares the first three of its four couplings. Eight variants ran
+# later, on another processor, which alone moves a loss by some thousandths. Let $d_i$ be the test
+# bits/dim of a variant minus those of the baseline, for seed $i$ of $n$. Their mean and its
+# standard error are
 #
 # $$
 # \bar d = \frac1n \sum_i d_i, \qquad
@@ -674,8 +678,8 @@ larger = [c for c in others if abs(c.difference.mean) > spread]
 display(
     Markdown(
         f"The {len(base_test)} runs of the preset `paper` lie up to "
-        f"{spread:.3f} bits/dim apart. Larger than that is the mean "
-        f"difference of: {listed(larger)}."
+        f"{spread:.3f} bits/dim apart. The mean difference is larger than "
+        f"that for: {listed(larger)}."
     )
 )
 
@@ -692,9 +696,11 @@ display(
 # * **One learning rate** serves all variants, though some may want another.
 # * **One data set** of grey images is used. The order of a squeeze matters most for colours.
 #
-# You can ask more of it. `workflow/ablation.yaml` holds seeds and variants, `configs/ablation/base.yaml` the model and the
-# budget. Change them and run `python workflow/ablation.py --output FILE.csv`, which makes every run that is not in the
-# file. (It refuses rows that were made with other settings, so that one table never mixes two experiments.)
+# You can extend the ablation. `workflow/ablation.yaml` holds seeds and variants,
+# `configs/ablation/base.yaml` the model and the budget. Change them and run
+# `python workflow/ablation.py --output FILE.csv`, which makes every run that is not in the file.
+# (It refuses rows that were made with other settings, so that one table never mixes two
+# experiments.)
 #
 # ## Summary
 #
@@ -912,8 +918,8 @@ for num_blocks in (0, 2):
 # ```{exercise} Half of the budget
 # :label: ex-halfway
 #
-# Each row also keeps the training loss at half of the steps. Is the order of the variants there the order at the end?
-# Use the rank correlation.
+# Each row also keeps the training loss at half of the steps. Is the order of the variants at that
+# point also the order at the end? Use the rank correlation.
 # ```
 #
 # ```{solution-start} ex-halfway

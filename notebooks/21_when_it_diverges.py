@@ -163,9 +163,10 @@ assert isinstance(outcomes["no batch norm between couplings"][-1], NVPError)
 assert outcomes["neither"][2] > 1e6
 
 # %% [markdown]
-# (In bits/dim, one seed.) From a rate of 0.01, ten times the paper's, to 0.1 no row changes much. At a rate of 1 the run with neither bound nor norms explodes. Here, at 10,
-# only the run with all guards stays finite, and you can lower the rate and continue. When
-# the loss is not finite, `nvp train` stops with this message:
+# (In bits/dim, one seed.) No row changes much between a rate of 0.01, ten times the paper's, and
+# 0.1. At a rate of 1 the run with neither bound nor norms explodes. Here, at 10, only the run with
+# all guards stays finite, and you can lower the rate and continue. When the loss is not finite,
+# `nvp train` stops with this message:
 
 # %% tags=["hide-input"]
 error = outcomes["no bound"][-1]
@@ -197,7 +198,7 @@ entropy = -torch.special.xlogy(shares, shares).sum().item() / math.log(2) / 2
 
 
 def pair_bits(flow, pairs, noise):
-    """-log2 of the density at x + u, for each dimension, (N,)."""
+    """-log2 of the density at v + u, for each dimension, (N,)."""
     return -flow.log_prob(pairs + noise - 1) / (2 * math.log(2))
 
 
@@ -240,7 +241,7 @@ densities = {}
 for title, flow in (("with noise", with_noise), ("without", without_noise)):
     with torch.no_grad():
         densities[title] = flow.log_prob(plane).reshape(161, 161)
-black = (48, 48)  # the place of two black pixels, x + 1/2
+black = (48, 48)  # the place of two black pixels, v + 1/2
 assert side[48].abs() == 0.5
 gain = densities["without"][black] - densities["with noise"][black]
 assert gain > math.log(10)
@@ -494,10 +495,12 @@ pictures.plot_inverse_errors(maps, moons, LIMIT)
 plt.show()
 
 # %% [markdown]
-# On the data all three return $x$ to within $10^{-4}$, since the likelihood asks for $z$ of the size of the prior there.
-# *Elsewhere* it asks for nothing, and the flow with the large $a$ has lost its inverse. Data of another kind land there.
-# {cite:t}`behrmann2021exploding` studied the failure, and met it in sampling, too. Where the inverse is lost, the
-# log-determinant is still that of the formula, but not that of the map which the machine computes.
+# On the data all three return $x$ to within $10^{-4}$. There a coupling with $s < 0$ lowers the
+# log-likelihood by $|s|$, so training avoids strong contraction. *Elsewhere* the likelihood asks
+# for nothing, and the flow with the large $a$ has lost its inverse. Data of another kind land
+# there. {cite:t}`behrmann2021exploding` studied the failure, and met it in sampling, too. Where the
+# inverse is lost, the log-determinant is still that of the formula, but not that of the map which
+# the machine computes.
 #
 # **Check.** Compare $g(f(x))$ with $x$ on the images that you want to decode. **Cure.** Keep $a$ small; the penalty on weight
 # scales helps. Encode and decode in float64, which has eight more digits to lose. The last flow loses them, too.
@@ -695,8 +698,9 @@ assert bounds == {100}
 assert max(bounds) / nats_per_bit((1, 28, 28)) < 1 / 5  # in bits/dim
 
 # %% [markdown]
-# It acts in every row of both logs, so it probably makes nearly all gradients equally long (chapter {ref}`networks`). (The bound depends on the unit. In bits/dim the same clipping would need a bound of less
-# than one fifth. If you change the unit, change the bound.)
+# Clipping acts in every row of both logs, so it probably makes nearly all gradients equally long
+# (chapter {ref}`networks`). (The bound depends on the unit. In bits/dim the same clipping would
+# need a bound of less than one fifth. If you change the unit, change the bound.)
 #
 # Now let one batch be bad: 32 images of pure noise, once, at step 50, in a flow without norms between its couplings. Four
 # runs separate the effects of the batch and of clipping.
@@ -757,8 +761,8 @@ plt.show()
 # |:--|:--|:--|:--|
 # | loss is `nan` or `inf`, early | rate too high; $s$ unbounded | the layer that the error names; norm of the gradient | lower or warm up the rate; $s = a \tanh$; norms |
 # | loss is `nan`, suddenly, late | a pixel at 0 or 1 of the logit | `logit` in the error; smallest and largest $x$ | $\lambda = 0.05$, symmetric form |
-# | bits/dim fall without limit, below any code | no dequantisation | score with noise; uniform noise must cost 8 | noise of one level, fresh each step |
-# | bits/dim too good from the start | mask; forgotten constant; $s$ summed where $b = 1$; data of fewer levels | inverse; autograd Jacobian; noise costs 8 | the mask, $\log 256$, $(1 - b) \odot s$ |
+# | bits/dim fall without limit, below any code | no dequantisation | score with noise; uniform noise must cost at least 8 | noise of one level, fresh each step |
+# | bits/dim too good from the start | mask; forgotten constant; $s$ summed where $b = 1$; data of fewer levels | inverse; autograd Jacobian; noise costs at least 8 | the mask, $\log 256$, $(1 - b) \odot s$ |
 # | Pixel RNN: nats near 0, samples blank | mask B in the first layer, or a gate of another colour | derivatives by own and later pixels | mask A first, colours gate by gate |
 # | loss stuck above others' | couplings keep the same half | outputs that depend on one input | alternate the masks |
 # | training fine, validation explodes | stale batch-norm moments | statistics of the batch; re-estimate | `reestimate_statistics` before scoring |

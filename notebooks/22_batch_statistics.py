@@ -81,7 +81,8 @@ ledger = runs()
 #   & - \frac{(\mathbf 1^{\mathsf T} \hat x)^2}{m^2} \Bigr]
 # $$ (eq:own-determinant)
 #
-# with $\hat x$ now that image's part. For $\lVert \hat x \rVert^2 = n$ and $\mathbf 1^{\mathsf T} \hat x = 0$ this is
+# where $\hat x$ and $\mathbf 1$ are now the $n$ entries of that image. For
+# $\lVert \hat x \rVert^2 = n$ and $\mathbf 1^{\mathsf T} \hat x = 0$ this is
 # $\varsigma^{-n} (1 - 1/N)^2$.
 # ```
 #
@@ -89,9 +90,9 @@ ledger = runs()
 # $\partial \mu / \partial x_j = 1/m$ and $\partial \varsigma / \partial x_j = (x_j - \mu) / (m \varsigma) = \hat x_j / m$, and the
 # quotient rule gives {eq}`eq:training-jacobian`. As $\mathbf 1^{\mathsf T} \hat x = 0$ over the batch and
 # $\lVert \hat x \rVert^2 = m \sigma^2 / \varsigma^2$, the eigenvalue along $\hat x$ is
-# $\frac{1}{\varsigma}(1 - \sigma^2 / \varsigma^2)$. For one image take its rows and columns: the same form, with the
-# $n$ rows of $U$ that belong to it. And $\det(I_n - \frac1m U U^{\mathsf T}) = \det(I_2 - \frac1m U^{\mathsf T} U)$,
-# which is the bracket.
+# $\frac{1}{\varsigma}(1 - \sigma^2 / \varsigma^2)$. For one image take its rows and columns of this
+# matrix. They have the same form, with the $n$ rows of $U$ that belong to the image. And
+# $\det(I_n - \frac1m U U^{\mathsf T}) = \det(I_2 - \frac1m U^{\mathsf T} U)$, which is the bracket.
 # ```
 #
 # As a map of the whole batch it is therefore *not* a bijection: it forgets the mean of the batch, and nearly its scale.
@@ -144,8 +145,9 @@ pictures.plot_saturation(x, curves, [math.sqrt(N - 1) for N in (4, 16, 64)])
 plt.show()
 
 # %% [markdown]
-# So no $x$ has a latent beyond $\sqrt{N - 1}$. This map gives $x$ a density. By the true derivative, its mass is the
-# mass of the prior between the bounds. By the derivative that training uses, $1/\varsigma$, its mass is *infinite*. As
+# So no $x$ has a latent beyond $\sqrt{N - 1}$. This map gives $x$ a density. With the true
+# derivative, the mass of this density is the mass of the prior between the bounds. With the
+# derivative that training uses, $1/\varsigma$, the mass is *infinite*. As
 # $|x|$ grows, $\hat x$ tends to its bound, where the prior has a positive density. And $1/\varsigma$ falls only like
 # $1/|x|$. So each further factor of ten in the range adds about the same mass. A number computed
 # in training mode is no likelihood of anything.
@@ -196,9 +198,10 @@ figures.show_table(
 assert score_of[2] - score_of[40] > 0.3
 
 # %% [markdown]
-# In pairs the images seem to cost over 0.3 bits/dim more than in batches of 40, not less. The weights were not
-# trained with the moments of pairs. The
-# weights and the images are the same in all rows, and only the last one is a likelihood.
+# Training mode counts too much likelihood, above all in small batches. Yet in pairs the images seem
+# to cost over 0.3 bits/dim *more* than in batches of 40. The weights were not trained with the
+# moments of pairs. The weights and the images are the same in all rows, and only the last one is a
+# likelihood.
 #
 # ## Running averages: appendix E
 #
@@ -255,9 +258,12 @@ assert torch.allclose(log_det, of_package, atol=1e-4)
 # %% [markdown]
 # What does it change? An average with memory $\rho$ of independent batches has $(1 - \rho) / (1 + \rho)$ times the variance
 # of one of them. And the gradient through the moments is multiplied by $1 - \rho$, so it is another gradient, however
-# large the batch. Which weighs more? The folded cell takes a small model after 100 steps of training, on images of 8 ×
-# 8 pixels. The norms inside $s$ and $t$ are in evaluation mode throughout. The reference is the gradient of one batch of all 4,500 images, the mean of three sets of noise; 120 small batches are compared with it. Before
-# each batch the running average is set to the moments of all images, a better past than small batches would give it.
+# large the batch. Which effect is larger, less noise or the different gradient? The folded cell
+# takes a small model after 100 steps of training, on images of 8 × 8 pixels. The norms inside $s$
+# and $t$ are in evaluation mode throughout. The reference is the gradient of one batch of all 4,500
+# images, the mean of three sets of noise; 120 small batches are compared with it. Before each batch
+# the running average is set to the moments of all images, a better past than small batches would
+# give it.
 
 # %% tags=["hide-input"]
 thumbs = F.avg_pool2d(F.pad(images.float(), (2, 2, 2, 2)), 4)
@@ -446,7 +452,8 @@ assert lag["at the end"] < lag["halfway"]
 # While the weights still move, the averages lag behind and the score is off. In
 # [an issue of flows_ood](https://github.com/PolinaKirichenko/flows_ood/issues/5) the test likelihood explodes in this way while the
 # training loss is fine. So `nvp train` logs two numbers for held-out images, by evaluation mode and by batch
-# statistics. Only the first is a likelihood, but when the two part, something is wrong with the moments.
+# statistics. Only the first is a likelihood. But when the two numbers move apart, something is
+# wrong with the moments.
 #
 # How much can a score depend on the moments? Take the moments of the recorded run away: set every mean to 0 and every variance to 1, as if
 # new. Then let it find them again in two ways, by moving averages and by re-estimation.

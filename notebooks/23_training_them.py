@@ -468,11 +468,11 @@ default_grey, default_colour = (
 )
 display(
     Markdown(
-        "After as many images Muon is ahead of the best Adam by "
+        "After the same number of images Muon is ahead of the best Adam by "
         f"**{over_adam[0]} bits/dim** on clothes and **{over_adam[1]}** in "
         f"colour, and of the best Adamax by {over_adamax[0]} and "
         f"{over_adamax[1]}. A ± is the standard error of a mean of three "
-        "seeds. What has none has one seed, the one that chose the rates. At "
+        "seeds. A score without ± has one seed, which chose the rates. At "
         "its default rate of 0.001, which the paper used, Adam is "
         f"{default_grey:.2f} and {default_colour:.2f} behind. So most of that "
         "gap is Adam's rate. Adamax was best at the largest rate that we "
@@ -541,9 +541,11 @@ figures.show_table(
 
 # %% [markdown]
 # In these trials the first and the last convolution were still trained by Adam, and the rate was constant.
-# At equal size Muon led by two nats over Adam all the same. A wider net did not lead yet. Muon diverged at the largest
-# of its three rates, eight times the best one. Other trials of Adam, three rates and two batch sizes in all, are in `results/trials-pixelrnn.csv`. All have $\beta_2 = 0.999$, no
-# warm-up and one seed. A better tuned Adam may be closer.
+# At equal size Muon led by two nats over Adam all the same. A wider net with fewer layers was not
+# ahead of it after three minutes. Muon diverged at the largest of its three rates, eight times the
+# best one. Other trials of Adam, three rates and two batch sizes in all, are in
+# `results/trials-pixelrnn.csv`. All have $\beta_2 = 0.999$, no warm-up and one seed. A better tuned
+# Adam may be closer.
 #
 # The paper's own optimiser is neither of the two. **RMSProp** {cite}`tieleman2012rmsprop` divides each gradient by the root of its mean square, as Adam
 # does, and has no momentum. The paper gives none of its constants. Ours are PyTorch's: the mean square starts at 0,
@@ -650,9 +652,10 @@ assert over[2] < over[1]
 
 # %% [markdown]
 # At its first validation, after about an eighth of the images, Muon was already past Adam's best validation score. After as many images as Adam saw, it was ahead by
-# more than half of the distance between Adam's run and the paper. So in our runs the larger part of that distance
-# went with the change of optimiser and schedule, at an unchanged architecture. A better tuned Adam might have closed some of it. Be careful when you compare architectures under a single
-# optimiser.
+# more than half of the distance between Adam's run and the paper. So in our runs the larger part of
+# that distance disappeared with the change of optimiser and schedule, at an unchanged architecture.
+# A better tuned Adam might have closed some of it. Be careful when you compare architectures under
+# a single optimiser.
 #
 # ## Weight decay
 #
@@ -664,8 +667,8 @@ assert over[2] < over[1]
 # \qquad \delta = 0.1 .
 # $$ (eq:weight-decay)
 #
-# It overfits less, and is the PixelCNN of the results. Did the width help, or the decay? No pair of full runs tells. Short trials
-# went on from the weights of the second run:
+# It overfits less, and is the PixelCNN of the results. Did the width help, or the decay? No pair of
+# full runs answers this. Short trials started from the weights of the second run:
 
 # %% tags=["hide-input"]
 warm = [
@@ -775,8 +778,8 @@ figures.show_table(
 # :label: ex-build-muon
 #
 # Write `TinyMuon`, a `torch.optim.Optimizer` for parameters that are matrices: momentum 0.95 with Nesterov's look ahead, then
-# {eq}`eq:muon-step`. Train the two matrices of the network below for 60 steps, at a rate of 0.05. It must end below a tenth of its
-# first loss.
+# {eq}`eq:muon-step`. Train the two matrices of the network below for 60 steps, at a rate of 0.05.
+# The last loss must be below a tenth of the first.
 # ```
 
 
@@ -895,9 +898,10 @@ assert abs(omega.norm() / start - (1 + 0.02**2) ** 500) < 0.01
 # \frac{\operatorname{var}(\bar w)}{V} = \frac{1 - d}{1 + d} \cdot \frac{1 + d \varphi}{1 - d \varphi} .
 # $$
 #
-# The average divides the variance by about 100 in the steepest direction and by 2 in the flattest. The falling rate
-# reduces it less in the steep directions, and as much in the flattest. But the loss of a network is no parabola. The average of weights that lie far apart need not be a good network, and a low rate
-# keeps them closer together. So we do both.
+# The average divides the variance by about 100 for $\lambda = 1$, and by 2 for $\lambda = 0.01$.
+# The falling rate reduces the variance less for the two larger $\lambda$, and as much for the
+# smallest. But the loss of a network is no parabola. The average of weights that lie far apart need
+# not be a good network, and a low rate keeps them closer together. So we do both.
 
 
 # %% tags=["hide-input"]

@@ -56,9 +56,10 @@ D = train[0].numel()
 # $q$ forgets a place, $\log (p/q)$ explodes there. Mass that $q$ puts where $p$ is zero costs nothing directly; it is
 # only missing elsewhere. The other order, $\mathrm{KL}(q \,\|\, p)$, asks the opposite.
 #
-# The difference shows when the model is too simple to be right. The next cells fit a Gaussian $q$ to two targets, one with
-# two modes on the line and the two moons in the plane, by gradient descent on either divergence. The reverse fit has two
-# starts. The integrals are sums over a grid.
+# The difference shows when the model is too simple to be right. The next cells fit a Gaussian $q$
+# to two targets by gradient descent on either divergence. One target has two modes on the line. The
+# other is the two moons in the plane. The reverse fit has two starts. The integrals are sums over a
+# grid.
 
 
 # %%
@@ -169,8 +170,8 @@ plt.show()
 # ```{prf:proof}
 # Throw a fair coin for each bit of a string. The string of $x$ comes up with probability $2^{-L(x)}$. No string
 # begins another, so at most one comes up, and $\sum_x 2^{-L(x)} \le 1$. So $q(x) = 2^{-L(x)}$ sums to at most 1, and
-# $\mathbb E[L] - H_2(p^*) = \mathrm{KL}_2(p^* \,\|\, q) \ge 0$ by the proof of {prf:ref}`prop-likelihood`, which needs no
-# more than that.
+# $\mathbb E[L] - H_2(p^*) = \mathrm{KL}_2(p^* \,\|\, q) \ge 0$ by the proof of
+# {prf:ref}`prop-likelihood`, which needs only that $q$ sums to at most 1.
 #
 # Conversely let $L(x)$ be $-\log_2 P(x)$, rounded up, so that $\sum_x 2^{-L(x)} \le 1$. Hand out strings in the order
 # of their lengths, each time the first one that does not begin with a string already given. The given ones use up
@@ -240,7 +241,8 @@ print(f"noise, by the histogram of our images: {8 + extra:.1f} bits/dim")
 # %% [markdown]
 # ## More baselines
 #
-# Besides one histogram and two neighbours, here are three more models without a network.
+# Chapter {ref}`density-estimation` has two models without a network: one histogram, and a table of
+# a pixel given two neighbours. Here are three more.
 #
 # **A histogram for each pixel** keeps one table for each place $i$:
 #

@@ -384,8 +384,9 @@ figures.show_table(
 
 # %% [markdown]
 # A sample costs about one pass for each colour, whatever the size of the image. A pixel is computed once for each of its
-# colours, since green is drawn given red. It can be less than a full pass: kept states skip the masked half of each kernel,
-# and the empty places of a skewed map. In time the gain is smaller, because the small steps still wait for each other:
+# colours, since green is drawn given red. The cost can be less than one pass for each colour: kept
+# states skip the masked half of each kernel, and the empty places of a skewed map. In time the gain
+# is smaller, because the small steps still wait for each other:
 
 # %% tags=["hide-input"]
 rows = []
