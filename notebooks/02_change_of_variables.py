@@ -365,7 +365,7 @@ for name, size in images.items():
     power = in_powers(f"{size**3 / 3:.0e}")
     memory = f"{size**2 * 4 / 2**20:.0f} MiB"  # 4 bytes each
     rows.append([name, f"{size:,}", memory, power, f"{size:,}"])
-header = ["image", "$D$", "Jacobian", "its determinant", "if triangular"]
+header = ["image", "$D$", "its Jacobian", "multiplications", "if triangular"]
 figures.show_table(header, rows)
 
 # %% [markdown]

@@ -134,7 +134,9 @@ for name, held_out in best_of.items():
     assert kept < held_out
 
 # %% [markdown]
-# Held-out images decided each time: every run scores better on them than the run that it replaced.
+# Every run scores better on held-out images than the run that it replaced. But the test scores in
+# the last column were seen after each attempt. They chose no weights, and they did help to decide
+# whether to try again. The number of attempts was not fixed beforehand.
 #
 # ## Roles of parameters
 #
@@ -488,9 +490,17 @@ for rates, lead, default in (
     assert {row.steps for rows in rates.values() for row in rows} == {400}
     assert best_of(rates, "Adamax")[0] == "Adamax, rate 0.1"
     assert round(gap(rates, "Adam", "Muon").mean, 2) == lead < default / 2
+    for kind in ("Adam", "Adamax"):
+        (_, worse), (_, better) = best_of(rates, kind), best_of(rates, "Muon")
+        pairs = zip(worse, better, strict=True)
+        on_test = Mean.of([high.test - low.test for high, low in pairs])
+        assert abs(on_test.mean - gap(rates, kind, "Muon").mean) < 0.005
 
 # %% [markdown]
-# The second and the third run of Adam and of Muon computed in float32, all others in bfloat16. So two of the three pairs of Muon and Adamax differ in precision, too.
+# The second and the third run of Adam and of Muon computed in float32, all others in bfloat16. So
+# two of the three pairs of Muon and Adamax differ in precision, too. The held-out images that
+# measured these leads had also chosen the rates, by the first seed. On test images, which chose
+# nothing, each lead is the same to within 0.005 bits/dim.
 #
 # Are equal images equal work? We count the operations of one step on Fashion-MNIST, under either optimiser:
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -71,10 +72,15 @@ def test_a_damaged_test_set_is_no_fault_of_the_record(
     assert (found.what, found.outcome) == ("test set of tiny", "differs")
 
 
-def test_verify_notices_other_test_images(own: Path, tmp_path: Path) -> None:
-    tiny.write_data(tmp_path / "other", seed=1)
-    checks = verify.verify(data_root=tmp_path / "other", root=own)
-    assert states(checks)["test"] == "differs"
+@pytest.mark.parametrize(("kept", "outcome"), [(30, "differs"), (29, "not checked")])
+def test_verify_notices_other_test_images(
+    kept: int, outcome: str, own: Path, tmp_path: Path
+) -> None:
+    tiny.write_data(tmp_path, seed=1)
+    path = tmp_path / "tiny" / "test_images.npy"
+    np.save(path, np.load(path)[:kept])
+    checks = verify.verify(data_root=tmp_path, root=own)
+    assert states(checks)["test"] == outcome
 
 
 @pytest.mark.parametrize("fault", ["truncated", "missing", "foreign", "altered", "record"])

@@ -187,7 +187,9 @@ def _table_1(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
             if run.record.data.name == row.data and run.config.model.family == "realnvp"
         ]
         if found:
-            run = min(found, key=lambda run: (run.name != row.config, run.score.bits_per_dim))
+            run = min(
+                found, key=lambda run: (run.name != row.config, run.scores.validation.bits_per_dim)
+            )
             here = f"{scored(run, row)}; {provenance(run)}"
         else:
             here = ": ".join(not_run(row))
@@ -196,7 +198,8 @@ def _table_1(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
     caption = (
         f"Bits/dim; columns two to five as published in {cite(facts, first, roles)}: test images "
         "for CIFAR-10, validation images for the others, training images in parentheses, and < "
-        "for bounds. The last column is this code."
+        "for bounds. The last column is this code: the run of the row's configuration, else the "
+        "one with the best validation score."
     )
     return Table(caption, ("data", *models, "recorded here"), rows)
 

@@ -38,7 +38,9 @@ def by_epochs(facts: Published, ledger: dict[str, Run], _roles: bool) -> Table:
         rows.append((told, curve.of, *(_nearest(curve, epochs) for epochs in EPOCHS)))
     caption = (
         "CIFAR-10: bits/dim after 1, 5, 10 and 20 epochs. Rows without a link are recorded runs, "
-        "under averaged weights. An epoch in parentheses is the nearest published one."
+        "under averaged weights, interpolated between two validations. At some of these epochs the "
+        "rate had just been annealed, at others it was still high, so a column does not rank the "
+        "runs. An epoch in parentheses is the nearest published one."
     )
     counted = (f"{epochs} epoch{'s' * (epochs > 1)}" for epochs in EPOCHS)
     return Table(caption, ("model", "of", *counted), rows)
