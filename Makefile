@@ -7,9 +7,9 @@ PYTHON ?= python3
 # laptop: recorded weights and the embedded images. paper: full test sets, for a GPU.
 PROFILE ?= laptop
 CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
-# A worker for each core and one more, since a worker waits for kernels, browsers and compilers. A file
-# to one worker, since its tests share what takes long to make. In the order of names: by number of
-# tests, all workers would begin with the scan and wait for its compiler.
+# One worker more than cores, since workers wait for kernels, browsers and compilers. All tests of a
+# file go to one worker, since they share what takes long to make. Files come in the order of their
+# names. Sorted by number of tests, all workers would begin with the scan and wait for its compiler.
 WORKERS = --numprocesses $(shell expr $(CORES) + 1) --maxprocesses 8 --dist loadfile \
 	--no-loadscope-reorder
 

@@ -42,8 +42,8 @@ class TimedKind:
 class Setting:
     """One size: a configuration for each kind, and how often it is timed.
 
-    `convolutions`, each (kernel, maps in, maps out, side), do most of the work: the ceiling is
-    what they reach by themselves, first of all the first one.
+    `convolutions`, each (kernel, maps in, maps out, side), do most of the work. They are also timed
+    alone: the speed of the first one is the ceiling.
     """
 
     what: str

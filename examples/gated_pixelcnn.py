@@ -42,8 +42,9 @@ class GatedPixelCNNConfig(ModelConfig):
 class GatedLayer(nn.Module):
     """A layer of both stacks (figure 2), whose features v and h are (N, width, H, W).
 
-    v sees its own row and those above, h its own pixel and those to the left. No mask is needed,
-    since nothing is padded below, nor on the right of h.
+    v sees its own row of the layer's input and those above, h its own pixel and those to the left.
+    The first inputs are shifted, so this never includes the pixel that is predicted. No mask is
+    needed, since nothing is padded below, nor on the right of h.
     """
 
     def __init__(self, width: int, reach: int) -> None:
@@ -86,7 +87,7 @@ class GatedPixelCNN(ImageModel):
         )
 
     def logits(self, images: Tensor) -> Tensor:
-        """Of every pixel given those before it: (N, 1, H, W, levels); integers in."""
+        """The logits of every pixel given those before it: (N, 1, H, W, levels); integers in."""
         x = 2 * images.to(self.dtype) / (self.levels - 1) - 1
         # Mask A is a shift: one row down, one pixel to the right.
         with in_full(x):  # bfloat16 would move the levels

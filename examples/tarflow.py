@@ -75,8 +75,8 @@ class Layer(nn.Module):
         )
 
     def forward(self, h: Tensor, kept: list[Tensor] | None = None) -> Tensor:
-        """(N, T, W) as is. With `kept`, h is only the next token, (N, 1, W), and `kept` holds the
-        keys and values of those before it, to which its own are added.
+        """(N, T, W) -> the same shape. With `kept`, h is only the next token, (N, 1, W). `kept`
+        holds keys and values of the tokens before it, and those of h are added.
         """
         number, length, width = h.shape
         parts = (number, length, 3, self.heads, width // self.heads)
@@ -169,7 +169,10 @@ class TarFlow(ImageModel):
 
     @torch.no_grad()
     def initialise(self, images: Tensor) -> None:
-        """Take mean and deviation of each sub-pixel's logit from the first images."""
+        """Set mean and deviation of each sub-pixel's logit by the first 2,000 images and noise.
+
+        A deviation is at least 0.3.
+        """
         y, _ = self._logits(self.check_images(images[:2000]), torch.Generator().manual_seed(0))
         self.mean.copy_(y.mean(0))
         # A rare bright value of a pixel that is nearly always black must not lie too far out.

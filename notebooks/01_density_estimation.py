@@ -112,8 +112,9 @@ print(f"log2 P of the first test image: {log2_p:.0f}")
 # \ell(\theta) = \frac1N \sum_{n=1}^N \log p_\theta\bigl(x^{(n)}\bigr).
 # $$ (eq:average-log)
 #
-# Why maximise this? Let $\hat p(x)$ be the fraction of training images that equal $x$. For distributions $p$ and
-# $q$ define the **entropy** and the **Kullback-Leibler divergence**
+# Why maximise this? Let $\hat p(x)$ be the fraction of training images that equal $x$. For
+# distributions $p$ and $q$ define, with $0 \log 0 = 0$, the **entropy** and the **Kullback-Leibler
+# divergence**
 #
 # $$
 # \begin{aligned}
@@ -162,7 +163,7 @@ for q in (histogram.p, torch.full((256,), 1 / 256)):
     nats = -(p_hat * q.log()).sum()  # minus the log-likelihood, per pixel
     divergence = (torch.special.xlogy(p_hat, p_hat / q)).sum()
     assert torch.isclose(nats, entropy + divergence)
-    print(f"{nats:.2f} nats a pixel = {entropy:.2f} + {divergence:.2f}")
+    print(f"{nats:.4f} nats a pixel = {entropy:.4f} + {divergence:.4f}")
 
 # %% [markdown]
 # The divergence also says which errors cost much. A real image to which the model gives almost no probability costs
@@ -271,11 +272,11 @@ for name, score in baselines.score(train, test).items():
     )
 
 # %% [markdown]
-# Although their samples show no garment, two neighbours need less than three quarters of the bits of one histogram on
-# Fashion-MNIST. Likelihood rewards every detail of an image, not only its shape. (Each colour of
-# CIFAR-10 {cite}`krizhevsky2009cifar` has its own tables. Our copy lacks 77 of the 50,000 training
-# images and 21 of the 10,000 test images. They are no random part: 73 and 20 of them are ships. A
-# score on all 10,000 test images may differ a little.)
+# Although their samples show no garment, two neighbours need less than three quarters of the bits
+# of one histogram, on every set of the table. Likelihood rewards every detail of an image, not only
+# its shape. (Each colour of CIFAR-10 {cite}`krizhevsky2009cifar` has its own tables. Our copy lacks
+# 77 of the 50,000 training images and 21 of the 10,000 test images. They are no random part: 73 and
+# 20 of them are ships. A score on all 10,000 test images may differ a little.)
 #
 # Scores are of *test* images, for a reason. A list of the 5,000 training images, each with probability $1/5000$, has
 # the greatest training likelihood of all: $\log_2(5000) / 784 = 0.016$ bits/dim. And it gives any other image
@@ -314,9 +315,10 @@ for name, score in baselines.score(train, test).items():
 # * A **normalizing flow** maps $x$ to $z$ by an invertible network. Likelihood, inference and sampling are exact, and
 #   take one pass each. The network must then have a cheap inverse and a cheap Jacobian determinant.
 #
-# {cite:t}`rezende2015flows` made the name known {cite}`kobyzev2021review`: probability *flows* through a chain of
-# invertible maps, and the result is again *normalised*. They made the posterior $q$ of a VAE in this way; Real NVP
-# makes the density of images.
+# {cite:t}`rezende2015flows` made the name known {cite}`kobyzev2021review`: probability *flows*
+# through a chain of invertible maps, and the result is again *normalised*. They made the posterior
+# $q$ of a VAE in this way; Real NVP makes the density of images. Such chains are older: they are
+# the densities of {cite:t}`tabak2010dual` and {cite:t}`tabak2013family`.
 #
 # In the plane all four are short. These are their losses in nats, for points `x` of shape (N, 2). The folded cell below
 # them defines what they use: an encoder $q(z \mid x)$ and a decoder $p(x \mid z)$ of the VAE, `G` and `D` of the GAN,

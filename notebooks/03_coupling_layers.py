@@ -140,7 +140,7 @@ assert torch.allclose(layer.inverse(y), x)
 # ```{prf:proposition} Determinant of a coupling layer
 # :label: prop-jacobian
 #
-# The Jacobian of {eq}`eq:coupling` is (equation 6)
+# Let $s$ and $t$ be differentiable. Then the Jacobian of {eq}`eq:coupling` is (equation 6)
 #
 # $$
 # \frac{\partial y}{\partial x^{\mathsf T}} &=
@@ -160,9 +160,11 @@ assert torch.allclose(layer.inverse(y), x)
 # ```
 #
 # Two things follow. First, the lower left block, with the derivatives of $s$ and $t$, has no influence on the
-# determinant, so nobody computes it. Second, the proof assumes only that $s$ and $t$ have derivatives. They
-# **are arbitrary**: they may be deep networks, and need not be invertible. Automatic differentiation does not know the proof, so it can check
-# the result:
+# determinant, so nobody computes it. Second, $s$ and $t$ **are arbitrary**: they may be deep
+# networks, and need not be invertible. The density needs not even their derivatives. For a given
+# $x_{1:d}$ the layer is an affine map of the other numbers, and {prf:ref}`thm-change` applies to
+# that map alone. (So a ReLU, which has no derivative at 0, does no harm.) Automatic differentiation
+# does not know the proof, so it can check the result:
 
 # %%
 jacobian = vmap(jacrev(lambda x: layer(x[None])[0][0]))(x)  # (100, 8, 8)
@@ -594,9 +596,10 @@ assert torch.allclose(z, images * (s1 + s2).exp() + t1 * s2.exp() + t2)
 # ```{solution-start} ex-arbitrary
 # :class: dropdown
 # ```
-# It is invertible, since nothing was assumed about $s$ and $t$. The log-determinant is right wherever the layer is
-# differentiable, which is everywhere except on a set of probability 0. But the derivatives of $\lfloor \cdot \rfloor$
-# and $\operatorname{sign}$ are 0. The gradient of the loss reaches every layer, through the kept half and through
+# It is invertible, since nothing was assumed about $s$ and $t$. The log-determinant is right, even
+# at the jumps. For a given $k$ the layer is an affine map of the other part, with the factors
+# $e^{s(k)}$. But the derivatives of $\lfloor \cdot \rfloor$ and $\operatorname{sign}$ are 0. The
+# gradient of the loss reaches every layer, through the kept half and through
 # $x\, e^s$. It stops before the networks, and they hold all the parameters. So training changes nothing.
 
 # %% tags=["hide-input"]
@@ -634,7 +637,9 @@ for layer in jumps.layers:
 # :class: dropdown
 # ```
 # Then $y = x\, e^{-x^2}$ rises from $x = -1/\sqrt 2$ to $x = 1/\sqrt 2$ and falls outside. Two $x$ share one $y$, so there is no
-# inverse. The derivative is not $e^{s(x)}$ either, but $(1 - 2x^2)\, e^{s(x)}$.
+# inverse. The derivative is not $e^{s(x)}$ either, but $(1 - 2x^2)\, e^{s(x)}$. In general it is
+# $(1 + x\, s'(x))\, e^{s(x)}$. Where $1 + x\, s'(x)$ is positive everywhere, $y$ increases, but its
+# inverse needs a search, as in chapter {ref}`change-of-variables`.
 
 # %% tags=["hide-input"]
 x = torch.linspace(-3, 3, 6001)

@@ -275,10 +275,12 @@ plt.show()
 #
 # ### What survives
 #
-# What do latents of each scale *mean*? Appendix D keeps the coarse latents of an image and samples the fine ones anew,
-# more and more of them. The coarse ones hold the part that survives. The paper's models of 64 × 64 have five scales, and keep 100, 50,
-# 25, 12.5 and 6.25% of the dimensions. Ours has three scales. Below 25% there is no further scale, so we go on by maps.
-# The last scale has four; we keep two, one and none of them.
+# What do latents of each scale *mean*? Appendix D keeps the coarse latents of an image and samples
+# the fine ones anew, more and more of them. The first author's page {cite}`dinh2016page` names its
+# model, the *conceptual compression* of Conv DRAW {cite}`gregor2016compression`. The coarse ones
+# hold the part that survives. The paper's models of 64 × 64 have five scales, and keep 100, 50, 25,
+# 12.5 and 6.25% of the dimensions. Ours has three scales. Below 25% there is no further scale, so
+# we go on by maps. The last scale has four; we keep two, one and none of them.
 
 # %%
 generator = torch.Generator().manual_seed(0)
@@ -963,8 +965,9 @@ assert (torch.stack(under).argmax(dim=0) == moon).double().mean() > 0.97
 # ```
 # $\lVert z \rVert^2$ has mean $D$ and variance $2D$. A small change of $\lVert z \rVert^2$, divided by $2 \sqrt D$, is
 # the change of $\lVert z \rVert$. So $\lVert z \rVert = \sqrt D$ up to about $\sqrt{2D} / (2 \sqrt D) = 1/\sqrt2$, for
-# every large $D$. The middle of a line
-# is at $\sqrt{D/2}$: for an image, a distance that no sample has ever had.
+# every large $D$. The middle of a line is at about $\sqrt{D/2}$. By Chernoff's bound a sample is no
+# longer than that with probability at most $(\sqrt e / 2)^{D/2}$, which for $D = 784$ is below
+# $10^{-32}$.
 
 # %% tags=["hide-input"]
 dims = test.images[0].numel()
@@ -975,6 +978,7 @@ middle = pairs.mean(dim=0).norm(dim=1)
 assert abs(norms.mean() - math.sqrt(dims)) < 0.2
 assert abs(norms.std() - math.sqrt(0.5)) < 0.1
 assert middle.max() < norms.min()
+assert dims / 2 * math.log10(math.sqrt(math.e) / 2) < -32
 
 # %% [markdown]
 # ```{solution-end}

@@ -97,10 +97,13 @@ assert abs(sum(p.values()) - 1) < 1e-12
 #
 # ### Earlier models of this kind
 #
-# The idea is older than the paper. **NADE** {cite}`larochelle2011nade` predicts each binary pixel by a network of one
-# hidden layer. All pixels share the weights into that layer, and each has output weights of its own. **MADE** {cite}`germain2015made` takes any autoencoder and sets weights
-# to zero, so that output $i$ sees only inputs before $i$: one pass then gives all conditionals. Both see the
-# image as a list of numbers and do not know which pixels are neighbours. Two-dimensional recurrent networks do
+# The idea is older than the paper. {cite:t}`frey1996wakesleep` predict each binary pixel by a
+# logistic regression on the pixels before it, {cite:t}`bengio2000discrete` by a network. **NADE**
+# {cite}`larochelle2011nade` has a network of one hidden layer. All pixels share the weights into
+# that layer, and each has output weights of its own. **MADE** {cite}`germain2015made` takes any
+# autoencoder and sets weights to zero, so that output $i$ sees only inputs before $i$: one pass
+# then gives all conditionals. Both see the image as a list of numbers and do not know which pixels
+# are neighbours. Two-dimensional recurrent networks do
 # ({doc}`11_diagonal_bilstm` names them). The paper's contribution is to make such networks deep and fast, and to
 # predict a distribution over integers instead of a density.
 #

@@ -50,8 +50,8 @@ torch.set_default_dtype(torch.float64)  # so that a check can be strict
 #
 # An LSTM {cite}`hochreiter1997lstm` carries two vectors of $h$ numbers from step to step: a **cell** $c$, its memory, and
 # a **hidden state**, its output. Each step computes $4h$ numbers from the last hidden state and the new input: four
-# **gates** of $h$ numbers. Forget $f$ (which the first LSTM lacked), input $i$ and output $o$ lie between 0 and 1. The
-# fourth, $g$, is new content between −1 and 1:
+# **gates** of $h$ numbers. Forget $f$ (added later, {cite:t}`gers2000forget`), input $i$ and output
+# $o$ lie between 0 and 1. The fourth, $g$, is new content between −1 and 1:
 
 
 # %%
@@ -246,8 +246,8 @@ figures.show_table(header, rows)
 # ```{prf:proposition} Receptive field of a Row LSTM layer
 # :label: prop-row-field
 #
-# Let $k = 2m + 1$. The state at row $r$ and column $j$ depends on the input at row $r - d$, for each $d \ge 0$,
-# exactly in the columns
+# Let $k = 2m + 1$ and $0 \le d \le r$. Of the input at row $r - d$, the state at row $r$ and column
+# $j$ can depend on exactly the columns of the image among
 #
 # $$
 # j - (d + 1)\, m, \;\; \dots, \;\; j + d\, m.
@@ -473,7 +473,8 @@ plt.show()
 # ```{exercise} A Row GRU
 # :label: ex-row-gru
 #
-# A GRU has no cell. It has two gates, $u$ and $z$, each a logistic of a sum as in {eq}`eq:row-lstm`. It computes
+# A GRU {cite}`cho2014gru` has no cell. It has two gates, $u$ and $z$, each a logistic of a sum as
+# in {eq}`eq:row-lstm`. It computes
 # $h \leftarrow z \odot h$ $+\ (1 - z) \odot \tanh(x_n + u \odot h_n)$, where $x_n$ is a part of the input-to-state map and $h_n$ a
 # part of $K^{ss} \circledast h$. (This $n$ stands for *new*.) Build a `RowGRU` with three outputs for each unit. It must see the
 # triangle of {eq}`eq:triangle`. Train it on black and white images of 8 × 8 pixels, until the loss

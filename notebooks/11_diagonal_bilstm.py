@@ -46,12 +46,13 @@ torch.set_default_dtype(torch.float64)  # so that a check can be strict
 # %% [markdown]
 # ## Earlier LSTMs in two dimensions
 #
-# {cite:t}`graves2009multidimensional` read handwriting with a **multidimensional LSTM**: each pixel reads the
-# states of its left and upper neighbours, with one forget gate for each. {cite:t}`theis2015spatial` made a generative
-# model of it. Their **RIDE** stacks *spatial LSTMs* in one direction and predicts a pixel by a mixture of densities.
-# The **Grid LSTM** {cite}`kalchbrenner2016grid` treats depth as one more dimension of the grid. The layer of this
-# chapter is their relative. It has a single forget gate, computes a diagonal at a time, and adds a second direction
-# without looking ahead.
+# In a **multidimensional LSTM** {cite}`graves2007multidimensional` each pixel reads the states of
+# its left and upper neighbours, with one forget gate for each. {cite:t}`graves2009multidimensional`
+# read handwriting with it. {cite:t}`theis2015spatial` made a generative model of it. Their **RIDE**
+# stacks *spatial LSTMs* in one direction and predicts a pixel by a mixture of densities. The **Grid
+# LSTM** {cite}`kalchbrenner2016grid` treats depth as one more dimension of the grid. The layer of
+# this chapter is their relative. It has a single forget gate, computes a diagonal at a time, and
+# adds a second direction without looking ahead.
 #
 # ## Skewing
 #
@@ -428,7 +429,7 @@ figures.show_table(header, rows)
 # %% [markdown]
 # For each pixel both layers need about the same number of multiplications. State to state costs $4h^2$ for each tap and pixel: $12h^2$ in the Row
 # LSTM with its three taps, $16h^2$ here with two taps in two directions. The input of $2h$ maps costs another $24h^2$ there
-# and $16h^2$ here.
+# and $16h^2$ here. (A scan of the skewed map as it stands also multiplies on its empty places, see {doc}`25_fast_scans`.)
 
 # %% tags=["remove-cell"]
 h = 4

@@ -253,7 +253,8 @@ def seen_by(num_layers, first=A, layer=B):
 # ```{prf:proposition} Receptive field of the PixelCNN
 # :label: prop-pixelcnn-field
 #
-# With a first convolution of 7 × 7 and $L$ layers of 3 × 3, let $m = L + 3$. A pixel sees exactly
+# With a first convolution of 7 × 7 and $L \ge 0$ layers of 3 × 3, on images of one colour, let
+# $m = L + 3$. A pixel can see exactly those offsets that lie in the image and in
 #
 # $$
 # S_L = {} & \{ d = 0,\; -m \le \delta \le -1 \} \;\cup \\

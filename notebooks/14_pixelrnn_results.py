@@ -682,12 +682,13 @@ assert max(moved.values()) < 0.05
 #
 # Section 5.3 asks about the output. Is a pixel better described by a **softmax** over 256 unordered
 # levels, or by a
-# **density**: a mixture of conditional Gaussian scale mixtures {cite}`theis2015spatial`? How can the two be compared at
-# all? A mass for each level is also a density, constant over a bin of width one. So both can be scored with uniform
-# noise on the pixels, as in {doc}`05_integers_to_bits`. For the mixture this gives a bound, for the
-# softmax the exact likelihood. The mixture can also be scored exactly, by its *mass*: the integral
-# of its density over the bin of a level. The paper's Row LSTM has 3.06 bits/dim with the softmax
-# and 3.22 with the mixture. It does not give the parametrisation. Ours, with $v + u$ scaled to
+# **density**: a mixture of conditional Gaussian scale mixtures
+# {cite}`theis2012mcgsm,theis2015spatial`? How can the two be compared at all? A mass for each level
+# is also a density, constant over a bin of width one. So both can be scored with uniform noise on
+# the pixels, as in {doc}`05_integers_to_bits`. For the mixture this gives a bound, for the softmax
+# the exact likelihood. The mixture can also be scored exactly, by its *mass*: the integral of its
+# density over the bin of a level. The paper's Row LSTM has 3.06 bits/dim with the softmax and 3.22
+# with the mixture. It does not give the parametrisation. Ours, with $v + u$ scaled to
 # $[0, 1)$, is
 #
 # $$

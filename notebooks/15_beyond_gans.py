@@ -250,8 +250,10 @@ assert torch.allclose(pixel_loss(pixels, few), pixels.loss(few), rtol=1e-4)
 # ### VAE: a bound by inference
 #
 # A VAE {cite}`kingma2014vae` has a latent $z \sim \mathcal N(0, I)$ of 32 numbers. Given $z$, a network states a logistic distribution for each pixel, independently of
-# the others. A level has the mass of its bin ({ref}`ex-logistic-mixture`). The probability of an image, $P(x) = \int p(x \mid z)\, p(z)\, \mathrm dz$, cannot be computed. A
-# second network proposes where to look: $q(z \mid x)$, a Gaussian. For any $q > 0$, the **weight**
+# the others. A level has the mass of its bin ({ref}`ex-logistic-mixture`), as in the VAEs of
+# {cite:t}`kingma2016iaf`. The probability of an image,
+# $P(x) = \int p(x \mid z)\, p(z)\, \mathrm dz$, cannot be computed. A second network proposes where
+# to look: $q(z \mid x)$, a Gaussian. For any $q > 0$, the **weight**
 #
 # $$
 # w(z) = \frac{p(x \mid z)\, p(z)}{q(z \mid x)}
@@ -332,8 +334,8 @@ except NVPError as error:
 # %% [markdown]
 # ### Diffusion: find the noise
 #
-# A diffusion model {cite}`ho2020ddpm,kingma2021vdm` mixes the image with noise. At $t = 0$ there is
-# nearly no noise, at $t = 1$ nearly no image:
+# A diffusion model {cite}`sohldickstein2015diffusion,ho2020ddpm,kingma2021vdm` mixes the image with
+# noise. At $t = 0$ there is nearly no noise, at $t = 1$ nearly no image:
 #
 # $$
 # z_t = {} & \alpha_t x + \sigma_t e, \qquad e \sim \mathcal N(0, I), \\
@@ -521,6 +523,7 @@ plt.show()
 # ## A discriminator is no density
 #
 # The GAN's $D(x)$ is a number for every image. Can it take the place of a density?
+# {cite:t}`goodfellow2014gan` found what the best $D$ is:
 #
 # ```{prf:proposition} The best discriminator
 # :label: prop-best-discriminator

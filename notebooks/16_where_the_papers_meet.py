@@ -782,20 +782,21 @@ figures.show_table(
 )
 
 # %% [markdown]
-# (‡ TarFlow's authors call their images the official ones, and these may be another downsampling than that of the other rows. See
-# {doc}`../book/summary`.)
+# (‡ TarFlow's authors call their images the official ones. These are probably another downsampling than that of the
+# other rows, see {doc}`../book/summary`.)
 #
 # ## Ten years in one picture
 #
 # Which family led, and when? The next cell plots the published scores on two sets over the years:
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Published likelihoods by family and date of the first preprint, in bits/dim: lower is better. Lines join the models that led their family, which carry their names; pale marks are the others. Circles are exact, triangles bounds, crosses estimates. Hollow and ‡: perhaps on other images. VDM's second score, by more augmentation, is left out. Others saw mirrored images, Real NVP on CIFAR-10 among them. Sources: the table of {doc}`../book/summary`.", "name": "fig-years"}, "image": {"alt": "Two line charts from 2014 to 2025. CIFAR-10: flows fall from NICE at 4.5 to VFlow just below 3, autoregressive models from PixelRNN at 3.0 to the Sparse Transformer at 2.8, variational autoencoders from 3.1 to 2.9, and diffusion models from 3.7 in 2020 to below 2.6 in 2023. ImageNet 64 by 64: flows from Real NVP near 4 to Jet, with TarFlow as a hollow mark at 3; autoregressive models from 3.6 to 3.4; diffusion models end at 3.4."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Published likelihoods by family and date of the first preprint, in bits/dim: lower is better. Lines join the models that led their family, which carry their names; pale marks are the others. Circles are exact, triangles bounds, crosses estimates. ‡: probably on other images. VDM's second score, by more augmentation, is left out. Others saw mirrored images, Real NVP on CIFAR-10 among them. Sources: the table of {doc}`../book/summary`.", "name": "fig-years"}, "image": {"alt": "Two line charts from 2014 to 2025. CIFAR-10: flows fall from NICE at 4.5 to VFlow just below 3, autoregressive models from PixelRNN at 3.0 to the Sparse Transformer at 2.8, variational autoencoders from 3.1 to 2.9, and diffusion models from 3.7 in 2020 to below 2.6 in 2023. ImageNet 64 by 64: flows from Real NVP near 4 to Jet, with DenseFlow as a cross at 3.35 and TarFlow as a hollow mark at 3; autoregressive models from 3.6 to 3.4; diffusion models end at 3.4."}}
 years.plot_years(facts)
 plt.show()
 
 # %% [markdown]
 # Until 2020 the autoregressive models led, except for a VAE's estimate of 2016. On CIFAR-10 flows were 0.5 bits/dim behind at first, and 0.2 at the end. From 2021 on the diffusion models lead on CIFAR-10. On ImageNet 64 × 64
-# the lowest score is that of TarFlow, which joins the two papers of this book. Its images may be others (‡), so it is not a proven lead.
+# the lowest score is that of TarFlow, which joins the two papers of this book. Its images are probably the newer ones, as DenseFlow's
+# are (‡), so it is not a proven lead.
 #
 # ## Summary
 #
@@ -891,8 +892,10 @@ print(f"{loss:.2f} bits a black pixel, {loss * black:.2f} bits/dim")
 # ```{solution-start} ex-jacobi
 # :class: dropdown
 # ```
-# Most blocks settle within 20 rounds; the last one, which is inverted first, needs about half of the 49. Each round is a pass over all patches at once, so
-# on a GPU a few rounds can be faster than 49 steps. Only 49 rounds are certain to be enough.
+# This is the Jacobi iteration of {cite:t}`song2021jacobi`. Most blocks settle within 20 rounds; the
+# last one, which is inverted first, needs about half of the 49. Each round is a pass over all
+# patches at once, so on a GPU a few rounds can be faster than 49 steps. Only 49 rounds are certain
+# to be enough.
 
 
 # %%

@@ -507,8 +507,9 @@ assert lost < 0.005 * -log_p.mean()
 # Diffusion models show the same at full size. {cite:t}`ho2020ddpm` trained one network in two ways. On the variational
 # bound it reached 3.70 bits/dim on CIFAR-10. On a reweighted loss, which gives less weight to fine detail, it reached
 # 3.75, but its
-# samples were far better. Their Fréchet Inception distance was 3.2, against 13.5 for the bound. This distance compares
-# features of samples with those of real images; lower is better. {cite:t}`kingma2021vdm` optimise the bound alone and reach 2.65 bits/dim.
+# samples were far better. Their Fréchet Inception distance {cite}`heusel2017fid` was 3.2, against
+# 13.5 for the bound. This distance compares features of samples with those of real images; lower is
+# better. {cite:t}`kingma2021vdm` optimise the bound alone and reach 2.65 bits/dim.
 #
 # ## Summary
 #

@@ -79,8 +79,9 @@ def some(images, count, seed=0):
 # ```
 #
 # ```{prf:proof}
-# Start with $[0, 1)$. For each $i$ split the interval in the ratios of $p(\cdot \mid x_{<i})$ and keep the part of
-# $x_i$. The last interval has width $P(x)$, and different $x$ have disjoint intervals. Take the least $\ell$ with
+# This is the construction of {cite:t}`rissanen1976arithmetic`. Start with $[0, 1)$. For each $i$
+# split the interval in the ratios of $p(\cdot \mid x_{<i})$ and keep the part of $x_i$. The last
+# interval has width $P(x)$, and different $x$ have disjoint intervals. Take the least $\ell$ with
 # $2^{-\ell} \le P(x) / 2$. The least multiple of $2^{-\ell}$ in the interval, written with $\ell$ binary digits, is
 # the file. It is less than $2^{-\ell}$ above the lower end, so whatever digits follow, the number stays inside. Hence
 # no file is the beginning of another. And $\ell < -\log_2 P(x) + 2$. For the second claim:
@@ -165,7 +166,8 @@ print(f"-log2 P = {promise[0]:.1f}, the file has {len(file)} bits")
 
 # %% [markdown]
 # The file is within two bits of the promise. Integers of nearly five thousand digits are fine for one page, but slow. A **range coder** keeps a window of 64
-# bits and writes words of 32 as they become certain. Another design, ANS, does so with a stack. The coders used here come from the package
+# bits and writes words of 32 as they become certain. Another design, ANS {cite}`duda2009ans`, does
+# so with a stack. The coders used here come from the package
 # [constriction](https://bamler-lab.github.io/constriction/) {cite}`bamler2022ans`.
 
 # %%

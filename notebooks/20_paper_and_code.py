@@ -285,9 +285,10 @@ plt.show()
 # {eq}`eq:batch-norm` counts the factor that was really applied. But a normalisation should give the next layer numbers of
 # one size, and this one does not.
 #
-# The *first* norm inside $s$ and $t$ sees zeros too, those of the masked input, and the factor of two follows it. In
-# [an issue of a port](https://github.com/chrischute/real-nvp/issues/3) its users ask what the factor is for. Here is the output for an
-# input of deviation 1:
+# The *first* norm inside $s$ and $t$ sees zeros too, those of the masked input, and the factor of
+# two follows it. In [an issue of a port](https://github.com/chrischute/real-nvp/issues/3) a user
+# asks what the factor is for. The port's author answers that it makes the norm the same as one over
+# the kept squares alone. Does it? Here is the output for an input of deviation 1:
 
 # %%
 treatment = InputTreatment(
@@ -300,8 +301,9 @@ print(f"kept squares after the norm: {after_norm:.2f}; doubled: {h.std():.2f}")
 
 # %% [markdown]
 # The zeros halve the variance that the norm divides by. So the kept squares are too *large* by $\sqrt 2$ before they are
-# doubled, and too large by $2 \sqrt 2$ after it. A factor of $1 / \sqrt 2$ would compensate for the zeros. The program does
-# not say what was meant. {numref}`Exercise %s <ex-factor>` measures what the factor changes in the output of a network.
+# doubled, and too large by $2 \sqrt 2$ after it. A factor of $1 / \sqrt 2$ would compensate for the
+# zeros, so the answer is not right. The authors' program does not say what was meant.
+# {numref}`Exercise %s <ex-factor>` measures what the factor changes in the output of a network.
 #
 # ## Even squares first
 #

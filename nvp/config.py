@@ -41,7 +41,7 @@ class DataConfig(Section):
     flips: bool = False  # horizontal, in training: CIFAR-10, CelebA, LSUN (section 4.1)
     # The side of a square that is cut out: at random in training, else at the centre.
     crop: int | None = Field(default=None, ge=1)
-    limit: int | None = Field(default=None, ge=1)  # use only the first so many training images
+    limit: int | None = Field(default=None, ge=1)  # use only the first `limit` training images
 
 
 class Precision(StrEnum):
@@ -95,15 +95,16 @@ class TrainingConfig(Section):
     # Of Muon: ||step|| / ||v|| of weight-normalised v.
     relative_step: float = Field(default=0.02, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)  # of Muon's kernels: times the rate, a step
-    warmup_steps: int = Field(default=0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0)  # in which the rate rises from 0
     # The last share of the budget, in which the rate falls to 0.
     anneal: float = Field(default=0.0, ge=0, le=1)
+    # What the average of the weights keeps of itself in a step, once the run is long enough.
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     early_stopping: bool = False  # keep the averaged weights with the best validation score
     precision: Precision = Precision.AUTO
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     log_every: int = Field(default=50, ge=1)  # steps
-    checkpoint_minutes: float = Field(default=5.0, gt=0, allow_inf_nan=True)  # inf: when done
+    checkpoint_minutes: float = Field(default=5.0, gt=0, allow_inf_nan=True)  # inf: at the end only
     validate_minutes: float = Field(default=10.0, gt=0, allow_inf_nan=True)  # the same
 
     @model_validator(mode="after")
@@ -197,7 +198,10 @@ class RunConfig(Section):
 
 
 def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
-    """Read a YAML file, apply overrides such as "training.minutes=5", and check every key."""
+    """Read a YAML file, apply overrides such as "training.minutes=5", and check every key.
+
+    Raises `NVPError` for a file or an override that cannot be read, and for the first fault in it.
+    """
     try:
         tree = read_yaml(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

@@ -88,7 +88,7 @@ def replace_folder(folder: Path, target: Path) -> None:
 
 
 def empty(folder: Path) -> None:
-    """Remove all files from a folder, if it is there, but its lock."""
+    """Remove all files of a folder but its lock; a missing folder is no error."""
     for path in folder.glob("*"):
         if path.name != LOCK:
             path.unlink()
@@ -112,8 +112,8 @@ def _sweep(target: Path) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """Hold `folder`, which is made if it is not there, until the end of the block.
 
-    The system lets go of it when the process ends, however that is. Raises `NVPError` where
-    another process holds it. A folder that is empty in the end is removed.
+    The system releases the folder when the process ends, even if it is killed. Raises `NVPError`
+    where another process holds it. If the folder is empty at the end, it is removed.
     """
     path = folder / LOCK
     if folder.is_file():

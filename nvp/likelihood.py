@@ -45,7 +45,7 @@ class Score:
         return factor * self.bits_per_dim, factor * self.standard_error
 
     def cells(self, image_shape: tuple[int, int, int]) -> tuple[str, str]:
-        """In bits/dim and in nats, each with its standard error, for a table."""
+        """Two texts for a table: bits/dim, and nats an image, each with its standard error."""
         mean, error = self.nats(image_shape)
         return f"{self.bits_per_dim:.4f} ± {self.standard_error:.4f}", f"{mean:.2f} ± {error:.2f}"
 
@@ -61,9 +61,10 @@ ROUNDING = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.c
 def full_float32() -> Iterator[None]:
     """Within this block convolutions and matrix products in float32 use full precision.
 
-    An NVIDIA GPU would round the factors of a convolution to 10 bits (TF32). A caller's autocast,
-    or its precision of matrix products, may allow fewer. Within the block the older names of these
-    settings (`allow_tf32`) cannot be read. After it a precision that was inherited is set.
+    Otherwise an NVIDIA GPU rounds the factors of a convolution to 10 bits (TF32), and a caller's
+    autocast, or its precision of matrix products, may allow fewer. Within the block the older names
+    of these settings (`allow_tf32`) cannot be read. After the block, each setting has its former
+    value, also where it was inherited before.
     """
     parts = attrgetter(*ROUNDING)(torch.backends)
     before = [part.fp32_precision for part in parts]
@@ -101,7 +102,7 @@ def score_images(
     check_count("batch_size", batch_size)
     if not hasattr(images, "to"):  # an array of NumPy, or a pair
         raise NVPError(
-            "images must be a torch.Tensor, or of a conditional model nvp.model.labels.Labelled, "
+            "images must be a torch.Tensor or, for a conditional model, nvp.model.labels.Labelled, "
             f"got {type(images).__name__}"
         )
     generator = torch.Generator().manual_seed(seed)
@@ -190,7 +191,7 @@ def reestimate_statistics(
     with batch_statistics(model):  # its end restores mode and momenta
         for part in batches(len(images), batch_size):
             for module in norms:
-                if part.start == 0:  # 0 times infinity would stay, not a number
+                if part.start == 0:  # an old average that is infinite would make the new one nan
                     module.running_mean.zero_()
                     module.running_var.fill_(1)
                 # The running mean of all batches so far, each of the weight of its images.

@@ -17,9 +17,9 @@ Show: TypeAlias = Callable[[float, str, bool], None]
 
 @contextmanager
 def shown(name: str) -> Iterator[Show]:
-    """Yield what shows how far work is: a bar, gone at the end of the block, or lines.
+    """Yield a function that shows how far work is: by a bar, removed at the end, or by lines.
 
-    Of several processes, which torchrun numbers, the first one speaks.
+    Of the processes that torchrun starts, only the first shows anything.
     """
     last_line = time.perf_counter()
 
@@ -51,9 +51,10 @@ def shown(name: str) -> Iterator[Show]:
 
 @contextmanager
 def counting(what: str, total: int, before: int = 0) -> Iterator[Callable[[int], None]]:
-    """Show how many of `total` are done: the block is given a function to tell it.
+    """Show how many of `total` are done, and the time left; the block calls the yielded function.
 
-    Those done `before` the block count, but say nothing about its pace.
+    That function takes the number that is done. The first `before` were done earlier, so they do
+    not count for the pace.
     """
     with shown(what) as show:
         started = time.perf_counter()

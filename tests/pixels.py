@@ -57,7 +57,7 @@ def perturb(module: nn.Module, size: float = 0.3) -> None:
 
 
 def lived(config: RealNVPConfig, size: float = 0.3, batches: int = 3) -> RealNVP:
-    """In float64, in evaluation mode, with random weights and running statistics."""
+    """A Real NVP as after training: float64, evaluation mode, random weights, moved statistics."""
     torch.manual_seed(0)
     model = RealNVP(config).double().train()
     perturb(model, size)

@@ -107,7 +107,7 @@ def test_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
         "uint8": lambda: encode(model, images.float()),
         "n must be at least 1": lambda: decode(model, b"", 0),
         "cut off": lambda: decode(model, b"abc", 1),
-        "not of this model": lambda: decode(model, b"\xff" * 40, 7),
+        "not made by this model": lambda: decode(model, b"\xff" * 40, 7),
     }
     for words, call in bad.items():
         with pytest.raises(NVPError, match=words):

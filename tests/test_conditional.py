@@ -39,7 +39,7 @@ def model() -> RealNVP:
 
 
 def conditional(config: RealNVPConfig) -> RealNVP:
-    """A lived model, its statistics those of images under random classes."""
+    """A model with random weights, and statistics of images under random classes."""
     model = lived(config, batches=0).train()
     for _ in range(3):
         images = torch.randint(256, (8, *config.image_shape), dtype=torch.uint8)

@@ -97,7 +97,7 @@ def test_a_required_key_that_is_spelt_wrong_is_told_from_a_missing_one(
 
 
 def test_no_size_fills_the_memory() -> None:
-    """Each of these was built until something stopped it."""
+    """A size that is far too large is refused before the model is built."""
     flow, pixels, huge = tiny.config_tree(), tiny.pixelrnn_tree(), 10**9 + 1
     for tree, keys in (
         (flow, ("width", "num_blocks", "num_scales")),

@@ -229,7 +229,7 @@ def test_a_model_without_likelihood_cannot_stop_early(module: str, tmp_path: Pat
 )
 def test_a_module_that_fails_is_named(code: str, reason: str, module: str) -> None:
     edit(MODULE, code)
-    with pytest.raises(NVPError, match=rf"cannot be imported \({reason}\): mend it"):
+    with pytest.raises(NVPError, match=rf"cannot be imported \({reason}\): correct it"):
         parse_config(tree_of(f"{module}:HistogramsConfig"), "mine.yaml")
 
 

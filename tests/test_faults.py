@@ -141,7 +141,7 @@ def test_a_record_has_no_rows_after_its_checkpoint(pixel_home: Path, tmp_path: P
 
 
 def test_a_run_that_lost_the_row_of_its_best_step_is_reopened(pixel_home: Path) -> None:
-    """As one does that is killed after its best weights, and before the next checkpoint."""
+    """A kill after the best weights, and before the next checkpoint, loses that row."""
     entry = pixel_home / "results" / "runs" / "tiny-pixelrnn"
     log = RunFolder(entry).log
     lines = log.read_bytes().splitlines(keepends=True)

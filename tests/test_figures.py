@@ -1,4 +1,4 @@
-"""Figures are of the kind that they say: of which weights, images, draws and statistics."""
+"""Each score of a record is what its name says: of which weights, images, draws and statistics."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def test_the_hardware_of_a_leg(gpu: str | None, processes: int, hardware: str) -
 
 
 def test_a_change_is_noted_once_and_against_the_leg_before(tmp_path: Path) -> None:
-    """All from step 5 on end without a checkpoint, but the last: they trained nothing."""
+    """Of the legs from step 5 on only the last reached a checkpoint; the others trained nothing."""
     folder = RunFolder(tmp_path)
     for step, rate in ((0, 1e-3), (5, 1e-4), (5, 1e-4), (5, 1e-3), (5, 1e-5), (6, 1e-5)):
         note(folder, {"learning_rate": 1e-3}, step, learning_rate=rate)

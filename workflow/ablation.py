@@ -91,7 +91,7 @@ def run_all(ablation: Ablation, output: Path, pool: Executor) -> int:
     order = [(variant.name, seed) for variant, seed in ablation.runs]
     there = {(row.variant, row.seed) for row in rows}
     missing = [job for job in ablation.runs if (job[0].name, job[1]) not in there]
-    # Seed by seed: one that is stopped leaves a table of fewer seeds, and not of fewer variants.
+    # Seed by seed: an ablation that is stopped has fewer seeds, but all variants.
     missing.sort(key=lambda job: job[1])
     print(f"{len(there)} of {len(order)} runs are in {output}", flush=True)
     machine = current_leg(torch.device("cpu"))  # and the commit, as the processes begin with it
@@ -134,7 +134,7 @@ def main() -> int:
     pool = ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn"))
     try:
         ablation = load_ablation(arguments.file)
-        # Each of two would write its own rows alone.
+        # Of two processes, each would write only its own rows, and the other's would be lost.
         with locked(arguments.output.with_suffix(".lock")):
             return run_all(ablation, arguments.output, pool)
     except NVPError as error:

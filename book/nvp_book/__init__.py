@@ -1,1 +1,1 @@
-"""Code for the book alone: figures, live figures, ablation. `nvp` does not know it."""
+"""Code for the book alone: figures, live figures, ablation. `nvp` does not import it."""

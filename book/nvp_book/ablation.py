@@ -151,9 +151,9 @@ class Mean:
 class Comparison:
     """A variant beside the baseline: its rows by seed, and test bits/dim minus the baseline's.
 
-    Pairs share a seed, so the order of the images and the noise that was added to them. They share
-    initial weights, too, up to the first of another shape. `differences` is empty for the baseline
-    itself.
+    The two runs of a pair have one seed. So they have the same order of images, the same noise, and
+    the same initial weights up to the first weight of another shape. `differences` is empty for the
+    baseline itself.
     """
 
     variant: Variant

@@ -1,4 +1,4 @@
-"""Kernels for the tests of the chapters: forked from a process that has the imports behind it.
+"""Kernels for the tests of the chapters, forked from a process that has already imported PyTorch.
 
 Every chapter imports PyTorch and Matplotlib, and its first optimiser imports PyTorch's compiler.
 That takes seconds. One process for each worker of pytest does it once, and forks the
@@ -47,7 +47,7 @@ def show_nothing(shell: Any) -> None:
 
 
 class Forked:
-    """A forked process, with what a provisioner asks of `subprocess.Popen`."""
+    """A forked process with the methods of `subprocess.Popen` that a provisioner calls."""
 
     stdin = stdout = stderr = None
 

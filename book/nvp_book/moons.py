@@ -1,4 +1,4 @@
-"""The true density of the two half moons of the toy data."""
+"""The density of the two half moons of the toy data, as a mixture of Gaussians."""
 
 import math
 
@@ -9,8 +9,8 @@ from torch import Tensor
 def log_moons(x: Tensor, arcs: int = 200) -> Tensor:
     """Log-density of `ToyData.MOONS` at points (N, 2), in nats, (N,).
 
-    They are spread evenly along two half circles and blurred by a Gaussian, so this is a mixture
-    of Gaussians whose centres lie on the circles, `arcs` on each.
+    The points lie evenly along two half circles, with Gaussian noise. The density is approximated
+    by a mixture of Gaussians whose centres lie on the half circles, `arcs` of them on each.
     """
     angle = math.pi * (torch.arange(arcs, dtype=x.dtype) + 0.5) / arcs
     upper = torch.stack([angle.cos() - 0.5, angle.sin() - 0.25], dim=1)

@@ -49,9 +49,10 @@ def sheets(ledger: Mapping[str, Run]) -> str:
 
 
 def progress(run: Run, minutes: Iterable[float]) -> str:
-    """What `nvp train` printed for `run` after so many minutes, at the nearest validations.
+    """The lines that `nvp train` prints for `run`, made from its log, in MyST.
 
-    And what it scored in the end, on which machine.
+    There is a line for the validation nearest to each of `minutes`. A sentence below says what the
+    run took, on which machine, and what it scored.
     """
     rows = [row for row in read_log(run.files.log) if "validation" in row]
     with redirect_stderr(io.StringIO()) as printed, shown(run.name) as show:

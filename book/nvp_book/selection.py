@@ -39,9 +39,9 @@ def in_powers(number: str) -> str:
 
 
 def images_for(run: Run, split: str, *, full: bool = False) -> Dataset | None:
-    """Images of the kind that `run` was trained on: the embedded ones of that kind, if any.
+    """Images of the data set of `run`: those of the embedded subset, or None if it has none.
 
-    With `full`, the whole `split` of the data set, where it is here.
+    With `full`, the whole `split` of the data set, if it is on this machine.
     """
     name = run.record.data.name
     if full:

@@ -68,7 +68,10 @@ def decode(model: ImageModel, file: bytes, count: int) -> Tensor:
     """
     streams = _streams()
     if len(file) % 4:
-        raise NVPError(f"a file of {len(file)} bytes is not of 32-bit words: it is cut off")
+        raise NVPError(
+            f"a file of {len(file)} bytes does not consist of 32-bit words, so it is cut off: pass "
+            "the whole file"
+        )
     coder = streams.queue.RangeDecoder(np.frombuffer(file, "<u4").astype(np.uint32))
     family = streams.model.Categorical(perfect=False)
 
@@ -78,7 +81,9 @@ def decode(model: ImageModel, file: bytes, count: int) -> Tensor:
     try:
         return _sample(model, count, read)
     except AssertionError as error:  # which is what the coder raises
-        raise NVPError("this file is not of this model and this number of images") from error
+        raise NVPError(
+            "this file was not made by this model from this number of images: use those of `encode`"
+        ) from error
 
 
 def _walk(model: ImageModel, images: Tensor, visit: Callable[[Tensor, Tensor], None]) -> None:

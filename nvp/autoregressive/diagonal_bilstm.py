@@ -48,7 +48,8 @@ class DiagonalBiLSTM(nn.Module):
 def skew(x: Tensor) -> Tensor:
     """Figure 3: shift row r right by r places, (..., H, W) -> (..., H, W + H - 1), zeros around."""
     height, width = x.shape[-2:]
-    # Rows one longer than the skewed map, laid end to end, start one place later each.
+    # A padded row is one longer than a row of the skewed map. Laid end to end, and cut at that
+    # shorter length, row r starts r places later.
     padded = F.pad(x, (0, height)).flatten(-2)
     return padded[..., : height * (width + height - 1)].unflatten(-1, (height, -1))
 

@@ -68,7 +68,10 @@ def bias_maps(config: PixelRNNConfig) -> int:
 
 
 class Head(nn.Module):
-    """Two ReLU, 1x1 (mask B) pairs of `maps` features, then a ReLU and the output's 1x1."""
+    """Twice ReLU and a 1x1 (mask B) to `maps` features, then ReLU and the 1x1 of the output.
+
+    (N, features, H, W) -> (N, C * output.size, H, W), the parameters of every sub-pixel.
+    """
 
     def __init__(self, features: int, maps: int, num_colours: int, output: Output) -> None:
         super().__init__()

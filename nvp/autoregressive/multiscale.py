@@ -48,11 +48,11 @@ class Upsampler(nn.Module):
 
 
 class MultiScalePixelRNN(ImageModel):
-    """A Pixel RNN draws every `factor`-th row and column, a second one the image given those.
+    """A Pixel RNN draws every `factor`-th row and column; a second one draws the image given those.
 
-    log p(small) + log p(image | small) is exact for the pair, and a lower bound on log p(image):
-    the second model can also draw the image given another small one. With softmax outputs
-    there is no noise in it, so more sets of noise leave it as it is.
+    log p(small) + log p(image | small) is exact for the pair, and a lower bound on log p(image),
+    since the second model can also draw the image given another small one. With softmax outputs the
+    bound has no noise, so more sets of noise do not change it.
     """
 
     likelihood = "bound"
@@ -109,7 +109,8 @@ class MultiScalePixelRNN(ImageModel):
     ) -> Tensor:
         """Draw full images given small ones: uint8, (N, C, h, w) -> (N, C, factor h, factor w).
 
-        Raises `NVPError` for images that the small model could not have drawn.
+        Raises `NVPError` for `small` of another type, shape or level than those of the small model,
+        and for a temperature below 1e-6.
         """
         self.small.check_images(small)
         images = torch.zeros(len(small), *self.image_shape, dtype=torch.uint8, device=small.device)

@@ -25,8 +25,8 @@ Scan = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 def scan(plain: Scan, gates: Tensor, weight: Tensor, initial: Tensor, kernel: int) -> Tensor:
     """`raster_lstm` where it can run, else `plain`, which takes and gives the same.
 
-    A recurrence loses too much in half precision: under autocast the plain scan stays in full. The
-    compiled one may take bfloat16, since it keeps its sums, gates and cells in float32.
+    A recurrence loses too much in half precision, so under autocast the plain scan runs in full
+    precision. The compiled one may take bfloat16: it keeps its sums, gates and cells in float32.
     """
     if not compiled(gates):
         gates = gates.to(initial.dtype)
@@ -38,8 +38,8 @@ def scan(plain: Scan, gates: Tensor, weight: Tensor, initial: Tensor, kernel: in
 def compiled(gates: Tensor) -> bool:
     """Whether the scan of these gates can run compiled, which it does on a CPU.
 
-    They are float32 or float64, or bfloat16 where the processor has a unit for its matrices. The
-    first use compiles or loads the library.
+    The gates must be float32 or float64, or bfloat16 where the processor has a unit for bfloat16
+    matrices. The first use compiles or loads the library.
     """
     known = gates.dtype in (torch.float32, torch.float64, torch.bfloat16)
     if not (known and gates.device.type == "cpu" and native.compiled(SOURCE, "the LSTM scan")):

@@ -10,7 +10,10 @@ from nvp.model.config import ModelConfig, NoClasses, Width
 
 
 class StridedConfig(ModelConfig):
-    """Two halvings of the sides, which must be divisible by 4; `width` maps, then twice as many."""
+    """The networks halve the sides twice, so these must be divisible by 4.
+
+    There are `width` maps after the first halving, and twice as many after the second.
+    """
 
     num_classes: NoClasses = 0
     width: Width = 32

@@ -22,7 +22,7 @@ from nvp.model.protocol import ImageModel, check_temperature, places
 
 
 class DiffusionConfig(StridedConfig, family="diffusion"):
-    """gamma(t) runs from `gamma_0` to `gamma_1`, minus the log of the signal-to-noise ratio.
+    """gamma(t), minus the log of the signal-to-noise ratio, runs from `gamma_0` to `gamma_1`.
 
     A sample takes `steps` passes of the network. A score is a mean over `times` values of t for
     each image.
@@ -187,7 +187,7 @@ def _zero(conv: nn.Conv2d) -> None:
 
 
 class Block(nn.Module):
-    """h + conv(act(norm(conv(act(norm(h))) + the noise level's))), its last conv zero at first."""
+    """h + conv(act(norm(conv(act(norm(h))) + linear(noise level)))); the outer conv begins at 0."""
 
     def __init__(self, width: int, embedding: int) -> None:
         super().__init__()
@@ -205,10 +205,10 @@ class Block(nn.Module):
 class Denoiser(nn.Module):
     """A small U-Net: (N, C, H, W) and gamma, (N,) -> the noise e, (N, C, H, W).
 
-    Every 2x2 pixels are the channels of one place; `blocks` at H/2, twice as many in the middle at
-    H/4 and twice as wide, `blocks` at H/2 again. The paper gives its network sines of z, to show it
-    the fine detail (section 3.4). Ours sees the noise that z would hold if a sub-pixel had the
-    level nearest to z / alpha, or were black, or white.
+    The values of 2x2 pixels become the channels of one place. There are `blocks` residual blocks at
+    H/2, then twice as many, and twice as wide, at H/4, and `blocks` at H/2 again. The paper's
+    network gets sines of z, to show it the fine detail (section 3.4). Ours sees the noise that z
+    would hold if a sub-pixel had the level nearest to z / alpha, or were black, or white.
     """
 
     def __init__(self, config: DiffusionConfig) -> None:

@@ -19,7 +19,7 @@ SLOPE = 0.2  # of the leaky rectifiers
 
 
 class GANConfig(StridedConfig, family="gan"):
-    """`latent` dimensions of z; D has convolutions of stride 2, and G undoes them."""
+    """z has `latent` dimensions. D has convolutions of stride 2, G transposed ones."""
 
     latent: Width = 64
 

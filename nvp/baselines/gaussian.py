@@ -129,7 +129,7 @@ class Gaussian(ImageModel):
         return self.decode(temperature * z)
 
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """z = L^-1 (y - m), (N, C, H, W): as white as the images are Gaussian. uint8 in."""
+        """z = L^-1 (y - m), (N, C, H, W): N(0, I) if the logits y were N(m, L L^T). uint8 in."""
         self.check_precision()
         y, _ = self._dequantise(self.check_images(images), generator)
         z = torch.linalg.solve_triangular(self._factor(), (y - self.mean).T, upper=False).T

@@ -19,7 +19,7 @@ LOG_SCALES = (-3.0, 10.0)
 
 
 class VAEConfig(StridedConfig, family="vae"):
-    """`latent` dimensions of z; convolutions of stride 2 to it, and transposed ones from it."""
+    """z has `latent` dimensions. Encoder and decoder have (transposed) convolutions of stride 2."""
 
     latent: Width = 32
 

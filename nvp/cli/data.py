@@ -34,7 +34,7 @@ def data_list(data_root: DataRoot = None) -> None:
     table.columns[-1].overflow = "fold"  # what to type, and an address, are shown whole
     console().print(table)
     typer.echo(
-        f"Data root: {sets.data_root(data_root)}. Pixels are compared when a set is loaded.\n"
+        f"Data root: {sets.data_root(data_root)}. Loading a set compares its checksums.\n"
         "Your own images: nvp data import FOLDER NAME --size 32 makes a set of a folder of them; "
         "data/README.md says more."
     )
@@ -68,7 +68,7 @@ def data_import(
     crop: Annotated[
         Crop | None,
         typer.Option(
-            help="center cuts squares of --size; none leaves it to training (data.crop) "
+            help="center cuts squares of --size; none cuts nothing: training does (data.crop) "
             "[default: center]"
         ),
     ] = None,

@@ -104,8 +104,8 @@ def evaluate(
     """Score a run in bits/dim and nats an image, with standard errors.
 
     A model with batch norms is scored with their running statistics, and with those of each batch.
-    A run whose family is module:Class runs the code of that module: it needs --trust, if that is
-    not in this repository.
+    A run whose family is module:Class runs the code of that module. It needs --trust if the module
+    is not in this repository.
     """
     from nvp.data.sets import check_split
     from nvp.ledger.scoring import score, scored_images
@@ -142,7 +142,7 @@ def sample(
         int, typer.Option("-n", "--number", min=1, max=10_000, help="Number of images")
     ] = 64,
     temperature: Annotated[
-        float, typer.Option(min=0.0, max=1e6, help="Factor of a flow's z, or divisor of logits")
+        float, typer.Option(min=0.0, max=1e6, help="1 samples the model; lower varies less")
     ] = 1.0,
     label: Annotated[
         int | None, typer.Option(help="Class of a conditional model [default: all in turn]")

@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from nvp.errors import NVPError
 
-# Of all bad options and commands. The click that it is from is Typer's own in new versions.
+# The base class of errors in options and commands. New versions of Typer have a click of their own.
 _UsageError: Any = typer.BadParameter.__base__
 
 

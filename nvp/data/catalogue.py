@@ -95,7 +95,7 @@ BRING_YOUR_OWN = {
     "lsun-tower": _lsun("tower"),
     "lsun-church-outdoor": _lsun("church_outdoor"),
 }
-# Names that stand for one set each, so that no figure is of other images than its name says.
+# Names that stand for one set each, so that a score is always of the images that its set names.
 RESERVED = frozenset((*BRING_YOUR_OWN, "cifar10", "imagenet32-2017", "imagenet64-2017"))
 
 
@@ -103,7 +103,7 @@ def survey(root: str | Path | None = None) -> list[Entry]:
     """Every set known by name, then every other folder of .npy files under the data root.
 
     Checks headers and sizes, not pixels: an altered pixel shows only when the set is loaded. Only
-    CIFAR-10's published batches are read whole, and compared with their md5s.
+    CIFAR-10's published batches are compared with their md5s at once.
     """
     embedded = Known((1, 28, 28), {}, f"git checkout -- data/{EMBEDDED}")
     known = {EMBEDDED: embedded, EMBEDDED_BINARY: embedded, **DOWNLOADS, **BRING_YOUR_OWN}
@@ -143,7 +143,7 @@ def _entry(name: str, known: Known, root: str | Path | None) -> Entry:
     elif data_root(root).joinpath(f".{name}{UNFINISHED}").is_dir():
         state, note = (
             "import unfinished",
-            "repeat the import command, corrected if it was refused: it goes on; or remove "
+            "give the import command again, corrected if it was refused, to go on; or remove "
             f".{name}{UNFINISHED}",
         )
     if damage:

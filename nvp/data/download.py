@@ -52,8 +52,8 @@ def get(name: str, root: str | Path | None = None) -> Path:
 
     torchvision fetches it and compares its checksums; binarised MNIST comes from its publisher.
     The files go to a temporary folder, are loaded once, and are then renamed into place, so an
-    interrupted download never replaces a good copy. After Ctrl-C nothing is left behind, after a
-    kill a folder .download-... is.
+    interrupted download never replaces a good copy. Ctrl-C leaves nothing behind, a kill leaves a
+    folder .download-...
 
     Raises `NVPError`: a name that cannot be downloaded, no network, wrong checksums, a data root
     that cannot be written.
@@ -68,7 +68,7 @@ def get(name: str, root: str | Path | None = None) -> Path:
     except NVPError as error:
         if isinstance(error.__cause__, OSError):
             raise
-        # A damaged download is fetched again; files that a user put there are theirs to mend.
+        # A damaged download is fetched again; the user must repair files that the user put there.
         if name == "cifar10" and (under / "cifar10").is_dir():
             raise
     try:

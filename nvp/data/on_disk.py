@@ -19,16 +19,16 @@ from torch import Tensor
 
 from nvp.errors import NVPError
 
-BLOCK = 1 << 22  # bytes that are read at once where a whole file is
+BLOCK = 1 << 22  # bytes of one read, when a whole file is read
 
 
 class Rows:
-    """A file of bytes as an array, (N, ...) uint8, that begins `offset` bytes after its start."""
+    """An array (N, ...) of uint8 in a file, which begins at the byte `offset` of the file."""
 
     def __init__(self, path: Path, shape: tuple[int, ...], offset: int = 0) -> None:
         self.path, self.shape, self.offset = path, shape, offset
         self.stride = int(np.prod(shape[1:], dtype=np.int64))
-        # Open from here on, so that a file that takes its place does not mix with it.
+        # The file stays open: if another file takes its name, we still read the old one.
         self._file = path.open("rb", buffering=0)
         weakref.finalize(self, self._file.close)
 
@@ -118,7 +118,7 @@ class StoredImages:
         return self._read(which, torch.full((2, len(which)), 0.5))
 
     def to(self, device: torch.device | str) -> Tensor:
-        """All of them in memory, there."""
+        """All images in memory, on `device`: uint8, (N, C, H, W)."""
         return self._read(torch.arange(len(self)), torch.full((2, len(self)), 0.5)).to(device)
 
     def at_random(self, which: Tensor, generator: torch.Generator) -> Tensor:

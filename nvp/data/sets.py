@@ -116,12 +116,14 @@ def load(
     """Read a split of the data set `name`: one of `NAMES`, or a folder of .npy files.
 
     A folder is given as a path, or by its name under the data root. `limit` keeps the first
-    images only. Splits are those of the publisher: `train`, `test` and, of a few sets,
-    `validation`; without that one training holds its last images out (`nvp.data.splits.hold_out`).
+    images only. Splits are those of the publisher: `train`, `test` and, for a few sets,
+    `validation`. For the other sets training holds out its last images for validation
+    (`nvp.data.splits.hold_out`).
     A split of more than `IN_MEMORY` bytes, or one to `crop`, stays on disk (`StoredImages`).
 
-    Raises `NVPError`: an unknown name or split, a missing set, a truncated or altered file,
-    images that are not uint8 or not (N, H, W, C); `NoValidationSplit` where there is none.
+    Raises `NVPError`: an unknown name or split, a `limit` or `crop` below 1, a `crop` larger than
+    the smallest image, a missing set, a truncated or altered file, images that are not uint8 or not
+    (N, H, W, C); `NoValidationSplit` where there is no validation split.
     """
     check_split(split)
     if limit is not None and limit < 1:
@@ -177,7 +179,7 @@ def _compare(what: str, stored: Stored, split: str, noted: str | None, found: st
 def find(name: str | Path, split: str, root: str | Path | None = None) -> Stored:
     """Open `split` (one of `SPLITS`) of a data set: headers and sizes are checked, not pixels.
 
-    Raises `MissingData` when it is not there, `NVPError` when it cannot be what it should be.
+    Raises `MissingData` when it is not there, `NVPError` when its files are damaged or unreadable.
     """
     try:
         return _find(name, split, data_root(root))

@@ -17,7 +17,7 @@ BLOCK_IMAGES = 10_000
 
 
 def load_split(config: RunConfig, split: str, data_root: str | Path | None = None) -> Dataset:
-    """A split of the data set that `config` names, as it says; a limit is of training images."""
+    """A split of the data set of `config`, with its `data.crop`; `data.limit` cuts "train" only."""
     limit = config.data.limit if split == "train" else None
     return load(config.data.name, split, root=data_root, limit=limit, crop=config.data.crop)
 
@@ -93,7 +93,7 @@ def examples(config: RunConfig, data: Dataset) -> Examples:
 
 
 def _scored(config: RunConfig, data: Dataset) -> Examples:
-    """The same of images to score, of which there must be two or more."""
+    """`examples`, for images to score. Raises `NVPError` also for fewer than two."""
     if len(data) < 2:
         raise NVPError(
             f"{config.data.name} has one {data.split} image, whose score has no standard error: "
@@ -107,9 +107,10 @@ def hold_out(
 ) -> tuple[Examples, Examples]:
     """The images to train on, and those for validation.
 
-    The latter are the whole validation split of the data set where it has one, else the last of
-    the training `images`: at most a tenth, at least two, whose score has a standard error. Raises
-    `NVPError` for a split of one image, and where fewer than two are left to train on.
+    The images for validation are the whole validation split, if the data set has one. Else they are
+    the last of the training `images`: `evaluation.validation_images` of them, but at most a tenth,
+    and at least two, since a standard error needs two. Raises `NVPError` for a split of one image,
+    and where fewer than two are left to train on.
     """
     try:
         validation = load_split(config, "validation", data_root)
@@ -136,7 +137,7 @@ def spread(images: Examples, number: int) -> Examples:
 def shuffled(images: Examples, number: int) -> Examples:
     """At most `number` of the images, always the same ones, in a fixed random order.
 
-    Batch norms take their statistics of these; a batch of a single class would bias them.
+    Batch norms take their statistics from these images: batches of a single class would bias them.
     """
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     return images[order[:number]]

@@ -30,7 +30,9 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
     # Sizes
     num_scales: int = Field(default=2, ge=1, le=12)
     num_blocks: int = Field(default=2, ge=0, le=256)  # residual blocks of s and t
-    width: Width = 32  # their maps at first; channel-wise, and in the next scale, twice as many
+    # Maps of these blocks in the first checkerboard couplings. Channel-wise couplings, and the next
+    # scale, have twice as many.
+    width: Width = 32
     # Where paper and official code differ
     affine_order: AffineOrder = AffineOrder.SCALE_THEN_SHIFT
     first_kept: Parity = Parity.ODD  # squares with b = 1 in the first coupling of a scale
@@ -41,14 +43,17 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
     norm_momentum: float = Field(default=0.1, gt=0, le=1)
     logit: LogitForm = LogitForm.SYMMETRIC
     alpha: float = Field(default=0.05, gt=0, lt=0.5)  # the margin of the logit
-    scale_per_channel: bool = False  # half of a channel-wise coupling's then have no effect
+    # A learned scale of the tanh for each channel. In a channel-wise coupling, half of them have no
+    # effect: those of the kept channels.
+    scale_per_channel: bool = False
     checkerboard_scale_init: float = 0.0  # of the learned scale of the tanh, section 4.1
     channel_scale_init: float = 1.0
     concatenated_relu: bool = True  # the nets see h and -h, rectified
     mask_channel: bool = True  # and b, as one more map
     penalise_channel_scales: bool = True
     undo_data_constraint: bool = True  # in samples; the official code leaves the margin in
-    sample_batch_statistics: bool = False  # the nets' own norms, when images are drawn
+    # In `sample`, the norms inside s and t use the statistics of the sampled images.
+    sample_batch_statistics: bool = False
     # Parts that both have; only the ablation leaves them out
     weight_norm: bool = True
     skips: bool = True
@@ -74,9 +79,9 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
         Two fields depart from the paper: the logit is the code's symmetric form, since the printed
         one is infinite at white (`logit="paper"` gives it); and the norm takes the moments of each
         batch, where appendix E has running averages for CIFAR-10 (`norm_running_average`). Scales,
-        blocks and maps follow the height: 64 and 32 have the paper's (32 those of CIFAR-10;
-        configs/imagenet32.yaml has others). For any other height the paper gives none, and there
-        are 2 scales, 2 blocks and 32 maps, which are few for large images.
+        blocks and maps follow the height. For 64 and 32 they are the paper's, for 32 those of
+        CIFAR-10 (configs/imagenet32.yaml sets those of ImageNet). For any other height the paper
+        gives none, and there are 2 scales, 2 blocks and 32 maps, which are few for large images.
         """
         return cls.model_validate({"preset": "paper", "image_shape": image_shape, **fields})
 
@@ -96,7 +101,7 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
         if preset not in get_args(Preset):
             raise ValueError(f"preset must be paper or official, got {preset!r}")
         if "image_shape" not in tree:
-            return changes  # which is refused, by that key or by one that nobody knows
+            return changes  # which is refused: image_shape is missing, or misspelt as another key
         if not isinstance(shape, list | tuple) or len(shape) != 3:
             raise ValueError(
                 f"image_shape must be [channels, height, width], such as [1, 28, 28], got {shape!r}"
@@ -128,9 +133,10 @@ Preset = Literal["paper", "official"]
 def preset_fields(preset: Preset, image_shape: tuple[int, int, int]) -> dict[str, Any]:
     """The fields that a preset sets; the others keep their defaults.
 
-    For the heights 32 and 64 blocks, maps and scales are those of section 4.1. For 64x64 that names
-    no maps, and we read those of ImageNet 32x32 as meant for both. For any other height all are
-    ours, since the paper has no such data set. For 64x64 `official` has 4 blocks.
+    For the heights 32 and 64, blocks, maps and scales are those of section 4.1. That section gives
+    no number of maps for 64x64: we read the 32 maps of ImageNet 32x32 as meant for both. For any
+    other height all three are ours, since the paper has no such data set. For 64x64, `official` has
+    4 blocks.
     """
     paper: dict[str, Any] = {"num_scales": 2, "num_blocks": 2, "width": 32}
     if image_shape[1] == 64:

@@ -11,10 +11,10 @@ from nvp.model import native
 
 
 def fused(x: Tensor) -> bool:
-    """Whether `conv_add` can be had for this input: on a CPU that computes in bfloat16.
+    """Whether `conv_add` can run for x: on a CPU that computes in bfloat16, without NVP_PLAIN=1.
 
-    An addition of its own reads and writes whole maps, and takes as long as a 1x1 convolution. In
-    float32 convolutions take nearly all of the time.
+    A separate addition reads and writes whole maps, and takes as long as a 1x1 convolution. In
+    float32, convolutions take nearly all of the time, so there is nothing to gain.
     """
     on_cpu = x.device.type == "cpu" and x.dtype is torch.bfloat16 and native.wanted()
     here = on_cpu and torch.backends.mkldnn.is_available()  # oneDNN's old name
@@ -22,9 +22,10 @@ def fused(x: Tensor) -> bool:
 
 
 def conv_add(total: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """total + conv(x), in the place of `total`, with zero padding that keeps the side.
+    """total + conv(x), which replaces the values of `total`; zero padding keeps height and width.
 
-    x is (N, i, H, W), `total` (N, o, H, W), both in bfloat16.
+    x is (N, i, H, W) and `total` (N, o, H, W), both in bfloat16. `weight` is (o, i, k, k) with k
+    odd, `bias` (o,).
     """
     return _ConvAdd.apply(total, x, weight.to(x.dtype), bias.to(x.dtype))
 

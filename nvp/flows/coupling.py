@@ -33,7 +33,8 @@ class AffineCoupling(Bijection):
     x and z are (N, C, H, W). `net` maps the kept part to t and the pre-activation of s, in this
     order: 2 C maps under a checkerboard, C under a channel-wise mask. s is bounded: a learned scale
     times tanh (section 4.1). A condition y is passed to `net` with b x: s and t may depend on it in
-    any way (appendix F).
+    any way (appendix F). `order` says whether the scale or the shift comes first. With `norm`, z is
+    then normalised, and the log-determinant of the norm is added.
     """
 
     roles: ClassVar = {"scale": Role.TANH_SCALE}
@@ -120,7 +121,7 @@ class CheckerboardCoupling(AffineCoupling):
 class ChannelCoupling(AffineCoupling):
     """A coupling under the channel-wise mask of section 3.4: one half of the channels has b = 1.
 
-    Their number is even.
+    The number of channels must be even.
     """
 
     kept: Half
@@ -129,7 +130,8 @@ class ChannelCoupling(AffineCoupling):
         return channel_mask(x.shape[1], self.kept, x.device)
 
     def net_output(self, x: Tensor, b: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        # The net sees and changes half of the channels; zeros stand in for the half it keeps.
+        # The net reads the kept half, and its output is for the other half; t and s are 0 where
+        # x is kept.
         first, second = x.chunk(2, dim=1)
         keeps_first = self.kept == Half.FIRST
         t, raw = self.ask_net(first if keeps_first else second, y)

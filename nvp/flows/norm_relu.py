@@ -14,10 +14,10 @@ SOURCE = Path(__file__).with_name("norm_relu.cpp")
 
 
 def compiled(x: Tensor, beta: Tensor) -> bool:
-    """Whether the norm of this map can run compiled: on a CPU, in bfloat16, by float32 weights.
+    """Whether the norm of the map x can run compiled: on a CPU, x in bfloat16, beta in float32.
 
-    In float32 convolutions take nearly all of the time, and PyTorch's own norm will do. One value a
-    channel has no variance, and PyTorch's norm says so.
+    In float32, convolutions take nearly all of the time, and PyTorch's own norm is fast enough. One
+    value per channel has no variance: PyTorch's norm is then called, since it raises an error.
     """
     types = x.dtype is torch.bfloat16 and beta.dtype is torch.float32
     can = x.device.type == "cpu" and types and x.numel() > x.size(1)

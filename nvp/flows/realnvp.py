@@ -233,9 +233,10 @@ class RealNVP(ImageModel):
         """x = g(temperature z), z ~ p_Z: uint8, (n, C, H, W).
 
         With `config.sample_batch_statistics`, as in the official code, the norms inside s and t
-        use the statistics of these n images, and keep their averages. Without it they do so in
-        training mode alone, and move them: call `eval()` first. The norms of the couplings'
-        outputs never do.
+        use the statistics of these n images, and their running averages stay. Without it, call
+        `eval()` first, so that they use their running averages. In training mode they would use,
+        and store, the statistics of these images. The norms of the couplings' outputs always use
+        running averages.
         """
         check_count("n", n)
         check_temperature(temperature)

@@ -73,7 +73,7 @@ class WeightNormConv2d(nn.Module):
 def add_conv(
     total: Tensor, conv: WeightNormConv2d | nn.Conv2d, x: Tensor, *, keep: bool = False
 ) -> Tensor:
-    """total + conv(x), in one pass where it can be had; may overwrite `total` unless `keep`."""
+    """total + conv(x), in one operation where possible; may overwrite `total` unless `keep`."""
     if conv.bias is None or total.dtype is not x.dtype or not fused(x):
         # In place, here and below: no backward pass needs the output of a norm or convolution.
         return conv(x).add_(total)
@@ -155,9 +155,9 @@ class InputTreatment(nn.Module):
     of the norm's input is zeros, so kept squares of mean 0 have a standard deviation of sqrt(2)
     after it; the factor makes that 2 sqrt(2).)
 
-    A conditional net sees y, (N, num_classes), as that many more channels, each constant over the
+    A conditional net sees y, (N, num_classes), as num_classes more channels, each constant over the
     image. Appendix F makes s and t depend on y; we could not verify how y enters them, and the
-    official code has no such model. We show y to the net as that code shows it the mask.
+    official code has no such model. We append y to the channels, as that code appends the mask.
     """
 
     def __init__(

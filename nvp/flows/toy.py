@@ -68,7 +68,8 @@ class ToyFlow(Bijection):
 def _net(width: int) -> nn.Module:
     """The kept coordinate, (N, 1, 1, 1), to t and the pre-activation of s, (N, 2, 1, 1).
 
-    It is smooth, and so is the density; it starts at zero, so the flow starts as the identity.
+    The network is smooth, and so is the density. Its output starts at zero, so the flow starts as
+    the identity.
     """
     last = nn.Linear(width, 2)
     nn.init.zeros_(last.weight)

@@ -42,7 +42,7 @@ from nvp.runs.provenance import Leg, code_commit, legs_until
 from nvp.runs.tensors import save_tensors, save_weights
 from nvp.training.distributed import is_first, together
 
-MAX_BYTES = 12_000_000  # of one run's weights: what a repository bears for its largest run
+MAX_BYTES = 12_000_000  # of one run's weights, so that the repository stays small
 # By data set, scores that no published autoregressive model is known to beat: bits/dim, or nats for
 # two levels. A model below them is presumed to see what it predicts, until it is shown not to.
 FLOORS = {"cifar10": 2.8, "binarized-mnist": 78.0}
@@ -166,7 +166,7 @@ def score_all(
     first: int,
     may_round: bool,
 ) -> RecordedScores:
-    """Every figure of a record; the weights are rounded in place, if they may be and can be."""
+    """Every score of a record. With `may_round`, `round_weights` rounds the weights in place."""
     trained = score(run, images, "test set")
     check_floor(run.config, summarise(trained, 1), autoregressive=run.model.autoregressive)
     kept = round_weights(run, images, trained) if may_round else trained
@@ -186,10 +186,10 @@ def score_all(
 
 
 def check_floor(config: RunConfig, score: Score, *, autoregressive: bool) -> None:
-    """Raise `NVPError` for a figure on test images that no right model reaches.
+    """Raise `NVPError` for a test score that no correct model reaches.
 
-    Below 0 the probability of an image is more than 1. An autoregressive model that is below the
-    floor of its set is presumed to see what it predicts.
+    A score below 0 means a probability above 1. An autoregressive model whose score is below the
+    floor of its data set probably sees what it predicts.
     """
     figure, unit = score.bits_per_dim, "bits/dim"
     if figure < 0:
@@ -227,9 +227,9 @@ def fits(size: int, how: str, asked: bool | None) -> bool:
 
 
 def round_weights(run: TrainedRun, images: Examples, trained: Tensor) -> Tensor:
-    """Put the model's parameters through float16, if the test figure allows it.
+    """Round the model's parameters to float16, unless the test score changes by over `tolerance`.
 
-    `trained` are the scores of `images` before; returns those of the model as it is left, (N,).
+    `trained` are the scores of `images` before, (N,). Returns the scores afterwards, (N,).
     """
     parameters = list(run.model.parameters())
     exact = [p.detach().clone() for p in parameters]
@@ -258,7 +258,7 @@ def store_weights(run: TrainedRun, path: Path, asked: bool | None) -> RecordedWe
     how = "in half precision"
     if not halves:
         how = (
-            "in float32, since half precision was not seen to keep the test figure within "
+            "in float32, since with half precision the test score was not shown to stay within "
             f"{tolerance(run.config):.1g} bits/dim"
         )
     if not fits(size, how, asked):

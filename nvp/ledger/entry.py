@@ -31,7 +31,7 @@ from nvp.runs.provenance import Leg
 class RecordedData(Section):
     """The images of a run. Checksums are `nvp.data.sets.fingerprint`.
 
-    With `data.limit`, only so many training images are counted, and covered by their checksums.
+    With `data.limit`, number and checksums are those of the training images within the limit.
     """
 
     name: str
@@ -153,7 +153,7 @@ class Run:
 
     @property
     def scores(self) -> RecordedScores:
-        """Every figure. Raises `NVPError` for a model without likelihood."""
+        """All its scores. Raises `NVPError` for a model without likelihood."""
         if self.record.scores is None:
             raise NVPError(f"{self.name} has no likelihood and no score: look at what it draws")
         return self.record.scores

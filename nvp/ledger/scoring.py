@@ -37,9 +37,9 @@ def tolerance(config: RunConfig) -> float:
 def scored_images(
     run: TrainedRun, split: str, data_root: Path | None = None, limit: int | None = None
 ) -> Examples:
-    """The images of `split`, checked, with labels if the model is conditional.
+    """The images of `split`, checked, with labels if the model is conditional; the first `limit`.
 
-    Those that came with the run from training are not loaded again.
+    Images that a run from its checkpoint has loaded already are not loaded again.
     """
     config = run.config
     if run.training is not None and split != "test":
@@ -138,7 +138,7 @@ def check_own(run: TrainedRun) -> None:
 
 
 def in_float64(run: TrainedRun) -> ImageModel:
-    """A copy of the model, on the CPU, in evaluation mode."""
+    """A copy of the model of `run` in float64, on the CPU, in evaluation mode."""
     model = run.config.build_model().double()
     model.load_state_dict(run.model.state_dict())
     return model.eval()

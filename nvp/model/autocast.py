@@ -1,4 +1,4 @@
-"""What stays in full precision where training multiplies in bfloat16."""
+"""Helpers that keep parts of a model in full precision while training multiplies in bfloat16."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 
 
 def in_full(x: Tensor) -> AbstractContextManager[object]:
-    """A block in which operations on the device of x keep the precision of what they are given."""
+    """A block without autocast on the device of x: operations keep the type of their inputs."""
     device = x.device.type
     known = torch.amp.is_autocast_available(device)
     return torch.autocast(device, enabled=False) if known else nullcontext()
 
 
 def as_multiplied(x: Tensor) -> Tensor:
-    """x in the type in which autocast multiplies: as it is, where autocast is off."""
+    """x in the type in which autocast multiplies; x itself where autocast is off."""
     device = x.device.type
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         return x.to(torch.get_autocast_dtype(device))

@@ -19,7 +19,7 @@ Depth: TypeAlias = Annotated[int, Field(ge=1, le=256)]  # layers or parts
 
 def _no_classes(number: Any) -> Any:
     if number != 0:
-        raise ValueError("this family takes no labels: leave it out, or use realnvp")
+        raise ValueError("this family takes no labels: leave the key out, or use family: realnvp")
     return number
 
 

@@ -44,14 +44,15 @@ def import_family(path: str) -> type[Family]:
         if isinstance(error, Exception):
             reason = " ".join(str(error).split())
         raise ValueError(
-            f"family names {module}, which cannot be imported ({reason}): mend it, or put the "
+            f"family names {module}, which cannot be imported ({reason}): correct it, put the "
             f"folder of {module.partition('.')[0]} on PYTHONPATH, or install it"
         ) from error
     if found is None:
         raise ValueError(f"family names {name}, but {module} has no {name}: correct its spelling")
     if not isinstance(found, type) or not issubclass(found, Family) or isabstract(found):
         raise ValueError(
-            f"family names {name} of {module}, which is no subclass of ModelConfig with a build()"
+            f"family names {name} of {module}, which is no subclass of ModelConfig with a build(): "
+            "name such a class"
         )
     return found
 

@@ -47,7 +47,8 @@ def normal_noise(
 def dequantise(images: Tensor, noise: Tensor, levels: int = LEVELS) -> Tensor:
     """(x + u) / levels in [0, 1): uint8 images and noise of one shape -> floats of noise's type.
 
-    In float32 one draw in 130,000 of the brightest levels is rounded up to the next, white to 1.
+    In float32 about one result in 130,000 is rounded up to the next level, for the levels from 128
+    to 255. White is then exactly 1.
     A density p of the result bounds the probability of the image from below:
     log P(x) >= E_u[log p((x + u) / levels)] - D log levels.
     """
@@ -61,7 +62,7 @@ def quantise(x: Tensor, levels: int = LEVELS) -> Tensor:
 
 def as_levels(values: Tensor, levels: int = LEVELS) -> Tensor:
     """Numbers rounded down to a level, uint8 in 0..levels-1; raises `NVPError` where one is nan."""
-    if values.isnan().any():  # which would be drawn black
+    if values.isnan().any():  # `to` would turn nan into level 0
         raise NVPError(
             "a value of an image is nan: look for weights or latents that are not finite"
         )

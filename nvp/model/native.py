@@ -72,7 +72,7 @@ _seconds: list[float] = []  # of each operator that this process compiled or loa
 
 
 def seconds_compiling() -> float:
-    """What this process has spent on compiling and loading operators."""
+    """The seconds that this process has spent on compiling and loading operators."""
     return sum(_seconds)
 
 
@@ -147,7 +147,7 @@ def _alone(library: Path, what: str) -> Iterator[None]:
 def _undamaged(library: Path) -> Iterator[None]:
     """Within this block `library` is as it was compiled, or it is compiled again.
 
-    To load one that was cut short would end the process, without a word.
+    Loading a library that was cut short would end the process without a message.
     """
     note = library.with_suffix(".crc32")
 

@@ -42,7 +42,7 @@ class ImageModel(nn.Module, ABC):
     num_classes: int = 0  # number of classes or attributes K; 0: unconditional
     likelihood: Likelihood = "bound"  # kind of `log_prob`; "none": it raises `NVPError`
     autoregressive: bool = False  # True: each sub-pixel is predicted from those before it
-    averages_noise: bool = False  # True: a set of noise estimates the bound, not a probability
+    averages_noise: bool = False  # True: `log_prob` averages log P_k over sets of noise, not P_k
     fitted_in_closed_form: bool = False  # True: `initialise` finds the optimal weights
 
     @abstractmethod
@@ -52,7 +52,7 @@ class ImageModel(nn.Module, ABC):
         """The log-probability of each image, (N,), in nats, once for each set of noise.
 
         Images are checked and on the model's device, and so is `y`, (N, K) floats. `num_draws` is
-        1 for an exact likelihood. A generator function can compute what the sets share only once.
+        1 for an exact likelihood. With `yield`, what all sets of noise share is computed only once.
         """
 
     @abstractmethod
@@ -67,7 +67,7 @@ class ImageModel(nn.Module, ABC):
         """Draw `n` images: uint8, (n, C, H, W).
 
         `temperature` 1 samples the model; a lower one gives less varied images. Raises `NVPError`
-        for n < 1, for a temperature that is not finite, and for labels that do not fit.
+        for n < 1, for a temperature that is negative or not finite, and for labels that do not fit.
         """
 
     def log_prob(
@@ -81,10 +81,11 @@ class ImageModel(nn.Module, ABC):
         """Natural log of the probability of each image, (N,), in nats; uint8 in.
 
         Where the likelihood is a bound, this is a lower bound, from `num_draws` = K sets of noise:
-        log (1/K) sum_k P_k. Its expectation grows with K, to log P(x) where noise is all that makes
-        it a bound. A model that `averages_noise` has (1/K) sum_k log P_k instead: with K only the
-        noise of the estimate falls. Raises `NVPError` for weights in half precision, unless the
-        model is `autoregressive`: those add no noise to an image, or add it in float32.
+        log (1/K) sum_k P_k. Its expectation grows with K. It tends to log P(x) if the noise is the
+        only reason for the bound. A model that `averages_noise` has (1/K) sum_k log P_k instead,
+        whose expectation is the same for every K: a larger K only makes the estimate less noisy.
+        Raises `NVPError` for weights in half precision, unless the model is `autoregressive`. Such
+        a model adds no noise to an image, or adds it in float32.
         """
         if not self.autoregressive:
             self.check_precision()
@@ -116,8 +117,8 @@ class ImageModel(nn.Module, ABC):
     def initialise(self, images: Tensor) -> None:
         """Set weights from training `images` on the CPU, once, before the first step.
 
-        Most models set none, and get `evaluation.statistics_images` of them at most. One that is
-        `fitted_in_closed_form` gets all.
+        Most models set no weights here. A model that is `fitted_in_closed_form` gets all training
+        images; any other gets at most `evaluation.statistics_images` of them.
         """
 
     @property
@@ -208,9 +209,9 @@ def batch_norms(model: nn.Module) -> list[Any]:
 
 @contextmanager
 def batch_statistics(model: nn.Module) -> Iterator[None]:
-    """Within this block batch norms use the statistics of each batch, and keep their averages.
+    """Within this block batch norms use the statistics of each batch; their averages stay.
 
-    A caller who sets their momentum moves the averages.
+    A caller who sets the momentum of a norm within the block lets its averages move.
     """
     before = [
         (
@@ -228,7 +229,8 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for module, momentum, was_training, averages in before:
-            if module.momentum == 0.0:  # 0 times infinity is no number, and PyTorch's count goes on
+            # With momentum 0 an infinite statistic still gives nan, and PyTorch counts the batch.
+            if module.momentum == 0.0:
                 for name, average in averages.items():
                     getattr(module, name).copy_(average)
             module.momentum = momentum
@@ -254,8 +256,10 @@ def is_whole_batch(x: Tensor) -> bool:
 
 
 def places(images: Tensor) -> Tensor:
-    """i / N of each of the N images of a batch, (N,), or where several processes share the batch,
-    of the whole (`nvp.training.distributed`).
+    """i / N for image i of a batch of N images, (N,).
+
+    Where several processes share a batch, i and N count in the whole batch
+    (`nvp.training.distributed`).
     """
     if has_torch_function_unary(images):
         return handle_torch_function(places, (images,), images)
@@ -298,5 +302,6 @@ def check_levels(images: Tensor, levels: int) -> None:
     if levels < 256 and images.numel() and (largest := int(images.max())) >= levels:
         raise NVPError(
             f"images must have values in 0..{levels - 1} for model.levels = {levels}, there is a "
-            f"{largest}: use data of as many levels, such as binarized-mnist for 2, or more levels"
+            f"{largest}: use data of as many levels, such as binarized-mnist for 2, or raise "
+            "model.levels"
         )

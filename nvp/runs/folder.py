@@ -41,7 +41,7 @@ class RunFolder:
         return shlex.quote(str(self.path))
 
     def check_free(self) -> None:
-        """Raise `NVPError` where training would write over what no training wrote."""
+        """Raise `NVPError` where training would overwrite an entry, or files of something else."""
         if self.is_recorded:
             raise NVPError(
                 f"{self.path} is a recorded run: go on with it by --resume {self.path.name}, or "
@@ -71,12 +71,12 @@ class RunFolder:
         if newer:
             raise NVPError(
                 f"{self.record} has schema {schema}, this code reads up to {SCHEMA}: use a newer "
-                "version of it"
+                "version of this code"
             )
 
 
 def default_folder(name: str) -> Path:
-    """Where a run of this name is trained when nothing else is said."""
+    """The folder in which a run of this name is trained, unless --run-folder names another."""
     return repository_root() / "build" / "runs" / name
 
 

@@ -52,7 +52,7 @@ class Training:
 
     @cached_property
     def data(self) -> TrainingData:
-        """The images that it was trained on; raises `NVPError` for missing and for other ones."""
+        """The images that it was trained on. Raises `NVPError` if they are missing or differ."""
         data = training_data(self.checkpoint.config, self.data_root)
         self.checkpoint.check_data(data)
         return data
@@ -100,8 +100,8 @@ def load_run(
             )
     training = Training(replace(checkpoint, tensors={}), data_root, chosen)
     model = finished_model(config, weights, source, lambda: training.data, device)
-    # config.yaml may say what trained nothing: of a run that was killed before its first
-    # checkpoint, or changed by hand. Its title alone is free.
+    # config.yaml may hold settings that did not train the weights: training was killed before it
+    # saved, or somebody changed the file. Only its title is taken.
     config = checkpoint.config.model_copy(update={"title": config.title})
     return TrainedRun(config, model, training)
 

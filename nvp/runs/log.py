@@ -88,7 +88,7 @@ def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, float]]]:
         except ValueError as error:
             raise NVPError(
                 f"{path} is damaged in line {number} ({error}): restore the file, or "
-                "remove it, and with it the curve so far"
+                "remove it; the curve so far is then lost"
             ) from error
         yield line, row
 

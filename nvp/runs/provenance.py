@@ -37,10 +37,10 @@ class Leg(BaseModel):
     commit: str | None
     precision: str | None = None  # of the networks; None: not noted
     processes: int = 1  # that share each batch, each with its GPU
-    # The step whose recorded weights it began from, all else being new; None: from the start, or
-    # from a checkpoint.
+    # If it began from recorded weights, their step: moments, order and noise began anew. None: it
+    # began at the start, or from a checkpoint.
     reopened_at: int | None = None
-    from_step: int | None = None  # the first step of it comes after this one; None: not noted
+    from_step: int | None = None  # the number of steps before it; None: not noted
     changed: dict[str, float] = {}  # settings that were others before, such as "model.dropout"
 
     @property
@@ -61,7 +61,7 @@ def current_leg(
     processes: int = 1,
     reopened_at: int | None = None,
 ) -> Leg:
-    """This machine, now."""
+    """A `Leg` that begins now: this machine, its versions, and the commit of the code."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return Leg(
         started=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -77,10 +77,10 @@ def current_leg(
 
 
 def note_leg(folder: RunFolder, leg: Leg, step: int, before: RunConfig, now: RunConfig) -> None:
-    """Add a machine to a run folder, unless it was noted last and goes on as it did.
+    """Add `leg` to a run folder, unless the last one has the same machine, code and settings.
 
-    Settings of `NOTED` are noted where they differ from those of the last leg, which began with
-    the settings `before`, of the checkpoint.
+    It notes the settings of `NOTED` that differ from those of the leg before. `before` is the
+    configuration of the checkpoint after `step`, and `now` the one that goes on.
     """
     legs = legs_until(folder, step)
     last = _noted(before)
@@ -119,7 +119,9 @@ def read_legs(folder: RunFolder) -> list[Leg]:
     try:
         return _LEGS.validate_json(path.read_bytes())
     except ValidationError as error:
-        raise NVPError(f"{path} is damaged: remove it, and the hardware is not noted") from error
+        raise NVPError(
+            f"{path} is damaged: restore it, or remove it; the hardware is then not noted"
+        ) from error
 
 
 def code_commit() -> str | None:

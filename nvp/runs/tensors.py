@@ -78,7 +78,10 @@ def _crc32(tensors: dict[str, Tensor], header: str, named: bool = True) -> str:
 
 
 def load_weights(module: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
-    """Fill `module` (any float type) from tensors named as its state dict; all must match."""
+    """Fill `module` (any float type) from tensors named as in its state dict.
+
+    Raises `NVPError` where a name is missing or unknown, or a shape differs.
+    """
     state = module.state_dict()
     missing, foreign = state.keys() - tensors.keys(), tensors.keys() - state.keys()
     shapes = [n for n in state.keys() & tensors.keys() if state[n].shape != tensors[n].shape]

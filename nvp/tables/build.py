@@ -234,8 +234,8 @@ _TABLES: dict[str, Callable[[Published, dict[str, Run], bool], Table]] = {
     "28x28": _listing(
         "28x28",
         "Test images, 8 bits a pixel, bits/dim. Runs of this code: ± the standard error over "
-        "images; a bound is of one set of noise an image. Figures on the embedded images compare "
-        "with no others.",
+        "images; a bound is of one set of noise an image. Scores on the embedded images cannot be "
+        "compared with the others.",
     ),
     "binarized-mnist": _listing(
         "binarized-mnist",

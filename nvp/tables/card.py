@@ -14,7 +14,7 @@ LIKELIHOODS = {
     "exact": "The likelihood is exact.",
     "bound": "The likelihood is a lower bound, so the score is an upper bound, from one set of "
     "noise an image unless a row says otherwise.",
-    "none": "The model has no likelihood: it can be sampled, and scores nothing.",
+    "none": "The model has no likelihood: it can be sampled, but not scored.",
 }
 
 
@@ -147,9 +147,7 @@ def _limits(run: Run) -> str:
     entry = run.record
     parts = [f"It models the images of {code(entry.data.name)} and no others."]
     if run.has_likelihood:
-        parts.append(
-            "Images unlike those it was trained on may have higher likelihoods than those."
-        )
+        parts.append("Images of another kind may have higher likelihoods than its training images.")
     parts += [
         "It is no measure of what its family can reach in more time.",
         "It is one run with one seed: the standard errors are over images, and say nothing about "

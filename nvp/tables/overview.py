@@ -62,7 +62,7 @@ def full_ledger(_facts: Published, ledger: dict[str, Run], roles: bool) -> Table
             ("again", f"`nvp train {folder}/config.yaml`"),
         ]
     caption = (
-        "Every recorded run, and its figure on test images: bits/dim, or nats an image for binary "
+        "Every recorded run, and its score on test images: bits/dim, or nats an image for binary "
         "images, ± the standard error over images. Minutes are those of training steps. Code is "
         "given as a commit, with a + where changes to it were not committed; images and weights "
         "by the first digits of their SHA-256, of which each run's record has all."

@@ -36,7 +36,7 @@ class TableRow(Section):
     config: str
     needs: str
     remark: str = ""
-    split: Literal["test", "validation"] = "test"  # of the set's own, that the paper scores
+    split: Literal["test", "validation"] = "test"  # the split of the data set that the paper scores
     beside: str = ""  # the published model shown next to it, in tables that compare one with one
 
 

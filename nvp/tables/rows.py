@@ -29,7 +29,7 @@ def paper_rows(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
             raise NVPError(f"{COSTS} lacks {row.config}: run python workflow/costs.py")
         cost, run = costs[row.config], ledger.get(row.config)
         figure = published_figure(facts, row)
-        printed = "no figure was found in print"
+        printed = "no score was found in print"
         if figure is not None:
             printed = f"{figure.cell_with_unit}: {cite(facts, figure, roles)}"
         # On the images that the paper scores.

@@ -20,7 +20,7 @@ def check_bijection(
 
     The inverse must undo f, and the log-determinant, (N,), must be that of the autograd Jacobian.
     Each point must be mapped independently of the others, and the same each time. With `gradients`
-    every parameter must have a gradient (ask for none where some matter at other points only), and
+    every parameter must have a gradient (pass False if some matter only at other points), and
     the gradients of z and of the log-determinant must agree with finite differences. Weights and
     statistics of batch norms are moved away from their first values, which hide mistakes. `y` is
     the condition, (N, K). Raises `AssertionError`.

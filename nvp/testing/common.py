@@ -33,12 +33,12 @@ def moved(module: Any) -> Any:
 
 
 def seeded(seed: int = 0) -> torch.Generator:
-    """A new generator."""
+    """A new generator on the CPU with this seed."""
     return torch.Generator().manual_seed(seed)
 
 
 def near(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors of one shape agree in float64."""
+    """Whether two tensors of one shape agree in float64: `off(a, b)` is below `TOLERANCE`."""
     return bool(off(a, b) < TOLERANCE)
 
 

@@ -9,14 +9,20 @@ from torch import Tensor
 
 
 def all_images(shape: tuple[int, int, int], levels: int) -> Tensor:
-    """Every image there is, uint8; the last sub-pixel runs fastest."""
+    """Every image of `shape` (C, H, W): uint8, (levels^(C H W), C, H, W).
+
+    From one image to the next, the last sub-pixel changes first.
+    """
     size = shape[0] * shape[1] * shape[2]
     values = list(product(range(levels), repeat=size))
     return torch.tensor(values, dtype=torch.uint8).unflatten(1, shape)
 
 
 def counts(images: Tensor, levels: int) -> Tensor:
-    """How often each of `all_images` occurs."""
+    """How often each of `all_images` occurs in `images`, (N, C, H, W).
+
+    float64, (levels^(C H W),).
+    """
     flat = images.flatten(1).long()
     powers = levels ** torch.arange(flat.shape[1]).flip(0)
     return (flat * powers).sum(1).bincount(minlength=levels ** flat.shape[1]).double()
@@ -25,7 +31,8 @@ def counts(images: Tensor, levels: int) -> Tensor:
 def p_value(observed: Tensor, probabilities: Tensor) -> float:
     """Pearson's chi-square: how probable a larger deviation is, if `probabilities` are right.
 
-    Outcomes that are expected fewer than five times are counted together.
+    `observed` are counts and `probabilities` sum to 1, both (K,). Outcomes that are expected fewer
+    than five times are counted together.
     """
     expected = observed.sum() * probabilities
     if observed[expected == 0].any():

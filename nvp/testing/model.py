@@ -37,10 +37,13 @@ CHANGES = 32  # sub-pixels that are changed to see what depends on them
 def check_model(model: ImageModel, images: Tensor, labels: Tensor | None = None) -> None:
     """Check that a model keeps the protocol at a few of its images, uint8 (N > 1, C, H, W).
 
+    Raises `AssertionError` with one line that says what is wrong. The checks are:
+
     * shapes, types and levels are right, and what does not fit is refused in one line
     * the same seed gives the same samples and scores, and another seed other samples
     * every parameter has a gradient, and all of them come back from the state dict
-    * a bound is that of its sets of noise; an exact likelihood needs none
+    * a bound of K sets of noise is the mean, or the log of the mean, over these sets; an exact
+      likelihood is the same for all noise
     * the score of an image does not depend on those beside it
     * `logits(images)`, (N, C, H, W, levels), if there, do not see their own or later sub-pixels
     * an exact likelihood is that of the `logits`

@@ -143,7 +143,8 @@ def shared(model: ImageModel) -> Any:
 def check_batch_size(size: int) -> None:
     """Raise `NVPError` unless the processes can share batches of `size` images equally.
 
-    Of one image each, one random number for the whole batch would look like one for each image.
+    One image for each process is refused, too: within a process, one random number for the whole
+    batch could not be told from one random number for each image.
     """
     number = number_of_processes()
     if size % number:
@@ -175,9 +176,10 @@ class Shared(nn.Module):
     def forward(
         self, images: Tensor, generator: torch.Generator, *, labels: Tensor | None = None
     ) -> Tensor:
-        """The loss of this process's rows, () in nats an image; its mean is the batch's.
+        """The loss of this process's rows, (), in nats an image.
 
-        Of a last batch that is too small to share, it is the loss of all rows.
+        The mean over processes is the loss of the batch. Where a last batch is too small to share,
+        every process computes the loss of all rows.
         """
         if len(images) < 2 * number_of_processes():
             return self.model.loss(images, generator, labels=labels)

@@ -25,9 +25,9 @@ class Reporter:
         self.score = ""  # of the latest row
 
     def update(self, step: int, minutes: float, row: Mapping[str, float]) -> None:
-        """Report after `step` steps and `minutes` of training; `row` is this step's of the log.
+        """Report after `step` steps and `minutes` of training.
 
-        It is empty for a step without one.
+        `row` is the row of the log for this step, empty if there is none.
         """
         at_once = self.first is None or "validation" in row
         self.first = self.first or (step, minutes)

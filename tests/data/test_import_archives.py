@@ -112,7 +112,7 @@ def test_damaged_archives(suffix: str, tmp_path: Path) -> None:
     refused("is cut short or damaged|is damaged|cannot be read", path, tmp_path)
     with tarfile.open(tmp_path / "packed.tar.gz", "w:gz") as file:
         file.add(__file__, "a.png")
-    refused("is a compressed tar, or none: unpack it first", tmp_path / "packed.tar.gz", tmp_path)
+    refused("is a compressed tar, or no tar: unpack it first", tmp_path / "packed.tar.gz", tmp_path)
 
 
 @pytest.mark.parametrize("damaged", [b"\0.png", b"\xff.png"])

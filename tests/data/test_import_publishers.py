@@ -219,7 +219,7 @@ def test_the_two_imagenets_are_told_apart(tmp_path: Path, few) -> None:
     cases = [
         ("new", "imagenet32", "4 validation images, not imagenet32: import it as imagenet32-2017"),
         ("old", "imagenet32-2017", "not imagenet32-2017: import it as imagenet32;"),
-        ("large", "imagenet32-2017", "import it as imagenet64-2017; figures on the two do not"),
+        ("large", "imagenet32-2017", "import it as imagenet64-2017; scores on the two cannot"),
         ("part", "imagenet32", "holds 2 validation images, a downsampled ImageNet has 3 or 4"),
     ]
     for folder, name, match in cases:

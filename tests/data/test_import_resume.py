@@ -44,7 +44,7 @@ OPTIONS = Options(crop=Crop.NONE, skip_unreadable=True)
 def interrupt(
     place: Path, root: Path, stop: Callable[[str, int], bool], options: Options = OPTIONS
 ) -> list[int]:
-    """Import `place` until `stop`, told what is counted and how many are done: those numbers."""
+    """Import `place` until `stop(what, done)` is true; returns the numbers that were counted."""
     counts: list[int] = []
 
     @contextmanager
@@ -62,7 +62,7 @@ def interrupt(
 
 
 def check_it_goes_on(source: Path, root: Path, options: Options = OPTIONS) -> None:
-    """The import that stopped makes the set that one makes that did not."""
+    """An import that was stopped and goes on makes the same set as one that was not stopped."""
     for each in (root, root / "undisturbed"):
         import_set(source, "mine", options, root=each)
     assert content(root / "mine") == content(root / "undisturbed/mine")
@@ -148,7 +148,7 @@ def test_it_goes_on_where_it_was(mixed: Path, tmp_path: Path, monkeypatch) -> No
     interrupt(mixed, tmp_path, at_20)
     entry = next(e for e in catalogue.survey(tmp_path) if e.name == "mine")
     assert entry.state == "import unfinished"
-    assert "corrected if it was refused: it goes on; or remove .mine.import" in entry.note
+    assert "corrected if it was refused, to go on; or remove .mine.import" in entry.note
     assert interrupt(mixed, tmp_path, lambda what, done: True) == [21]
     import_set(mixed, "mine", OPTIONS, root=tmp_path)
     assert not (tmp_path / ".mine.import").exists()

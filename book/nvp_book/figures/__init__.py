@@ -45,7 +45,7 @@ DIVERGING = "RdBu_r"
 
 WIDTH = 7.2  # inches, the text of a page
 DOTS = 220  # an inch, of what a line drawing holds as dots: densities, clouds of points
-HEAVY = 100_000  # bytes, of a line drawing that is shown as dots if these are smaller
+HEAVY = 100_000  # bytes: a larger SVG is shown as PNG, if the PNG is smaller
 
 
 def contrast(colour: ColorType, other: ColorType) -> float:

@@ -28,7 +28,10 @@ def plot_saturation(x: Tensor, normalised: Mapping[str, Tensor], bounds: Sequenc
 def plot_gradient_errors(
     sizes: Sequence[int], errors: Mapping[str, tuple[Sequence[float], Sequence[float]]]
 ) -> None:
-    """For each kind of norm its (standard deviations, biases) by batch size, relative."""
+    """Noise (left) and bias (right) of the gradient over `sizes` of batches, for each kind of norm.
+
+    `errors` has (standard deviations, biases), relative to the length of the reference gradient.
+    """
     _, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.8))
     for (name, both), colour, marker in zip(errors.items(), (BLUE, ORANGE), "os", strict=True):
         for ax, values in zip(axes, both, strict=True):

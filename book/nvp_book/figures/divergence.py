@@ -90,7 +90,7 @@ def plot_inverse_errors(errors: Mapping[str, Tensor], data: Tensor, limit: float
 
 
 def plot_spike(steps: Tensor, sizes: Mapping[str, Tensor], at: int) -> None:
-    """1 over the root of v, on a logarithmic axis, with a spike of the gradient at `at`."""
+    """1 / sqrt(v) over `steps`, for v, Adam's mean of squared gradients; a line marks `at`."""
     _, ax = plt.subplots(figsize=(WIDTH, 2.7))
     for (name, values), colour in zip(sizes.items(), (VERMILION, BLUE), strict=True):
         ax.semilogy(steps, values, color=colour, label=name)

@@ -52,10 +52,10 @@ def plane(flows: Mapping[str, tuple[ToyFlow, Tensor]] | None = None) -> HTML:
     """Real NVP of points in the plane: drag them, and the Gaussian, and step through the couplings.
 
     `flows` are flows of your own under their names, each with some points (M, 2) to show; without
-    them, the recorded flows of the three sets of `ToyData`. Raises `NVPError` where there is none.
+    them, the recorded flows of the three sets of `ToyData`. Raises `NVPError` for an empty mapping.
     """
     if flows is not None and not flows:
-        raise NVPError("there is no flow to show: pass at least one, or nothing for the recorded")
+        raise NVPError("there is no flow to show: pass one or more, or None for the recorded ones")
     data = None if flows is None else {name: flow_data(*pair) for name, pair in flows.items()}
     return HTML(fragment("plane", data))
 

@@ -55,8 +55,8 @@ def content(model: PixelRNN, images: Tensor) -> dict[str, str]:
     fields = [name for name in PixelRNNConfig.model_fields if name not in FREE]
     if differing := [name for name in fields if getattr(config, name) != getattr(same, name)]:
         raise NVPError(
-            "the figure computes a Diagonal BiLSTM of two levels with both kinds of connections, "
-            f"and this model differs in {', '.join(differing)}: take another model"
+            "the figure computes a Diagonal BiLSTM of two levels with residual and skip "
+            f"connections, and this model differs in {', '.join(differing)}: take another model"
         )
     bits = np.packbits(model.check_images(images).cpu().numpy())
     return {"weights": weights_text(model), "images": base64_text(bits.tobytes())}

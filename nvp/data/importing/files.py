@@ -27,7 +27,7 @@ IMAGES = frozenset(
 )
 ARCHIVES = (".zip", ".tar")
 LARGEST_FILE = 1 << 28  # bytes of one image, compressed
-# Of a zip's member: bytes after decompression for each byte before, where they are many.
+# A zip's member of more than MANY bytes may have LARGEST_GROWTH bytes for each compressed byte.
 LARGEST_GROWTH, MANY = 100, 1 << 24
 # Errors of reading a damaged or locked archive, table or database.
 BROKEN = (
@@ -42,7 +42,7 @@ class Unreadable(Exception):
 
 @contextmanager
 def reading(place: Path | str, *errors: type[Exception]) -> Iterator[None]:
-    """Refuse `place` where reading it here meets a fault: one of `BROKEN`, or of these `errors`."""
+    """In this block an error of `BROKEN` or `errors` becomes an `NVPError` that names `place`."""
     try:
         yield
     except NVPError:
@@ -58,7 +58,7 @@ def _reason(error: Exception) -> str:
 class File(NamedTuple):
     """A file of a source, by its name there, with "/" between folders.
 
-    There may be a million: a folder's or an archive's share one `opener`.
+    All files of a folder or of an archive share one `opener`, since there may be a million files.
     """
 
     name: str
@@ -117,7 +117,10 @@ class Files:
 
     @cached_property
     def identity(self) -> str:
-        """SHA-256 of all names and sizes, and of the source's own time: the same source again."""
+        """SHA-256 of all names and sizes and of the source's time of change.
+
+        It tells whether an import that goes on has the same source again.
+        """
         digest = hashlib.sha256(f"{self.source.stat().st_mtime_ns}".encode())
         for file in self.all:
             digest.update(f"{file.name}\0{file.size}\n".encode(errors="surrogateescape"))
@@ -208,7 +211,7 @@ def _tar(path: Path) -> Iterator[File]:
     try:
         archive = tarfile.open(path, "r:")  # noqa: SIM115 - closed below
     except tarfile.ReadError as error:
-        raise NVPError(f"{path} is a compressed tar, or none: unpack it first") from error
+        raise NVPError(f"{path} is a compressed tar, or no tar: unpack it first") from error
     opener = partial(_part, path)
     with archive:
         for member in archive:

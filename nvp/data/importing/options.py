@@ -24,10 +24,10 @@ class Fractions:
     seed: int = 0
 
     def draw(self, splits: np.ndarray) -> np.ndarray:
-        """Give some of the images for training, in `splits`, (N,), to the splits that it lacks.
+        """A copy of `splits`, (N,), in which some training images are in the splits that it lacks.
 
-        A split has two images at least, since a standard error needs them, or none. Some are left
-        for training.
+        A new split gets at least two images, since a standard error needs two, or none. Training
+        keeps at least one image.
         """
         splits, training = splits.copy(), np.flatnonzero(splits == "train")
         given, number = set(splits), len(training)
@@ -42,7 +42,7 @@ class Fractions:
 
 @dataclass(frozen=True)
 class Options:
-    """How images are made alike and parted; sets of the papers have their own rules."""
+    """How images are resized and divided into splits; the papers' sets have rules of their own."""
 
     size: int | None = None  # of the smaller side, in pixels
     crop: Crop = Crop.CENTER

@@ -16,7 +16,7 @@ from nvp.data.importing.files import Unreadable
 from nvp.data.importing.options import Crop
 
 Preparation: TypeAlias = Callable[[Image.Image], Image.Image]
-# Pixels, of which a small file can announce any number; Pillow warns above.
+# In pixels. A small file can announce any number of them; Pillow warns above this one.
 LARGEST_IMAGE = 89_000_000
 # Errors of Pillow for damaged files of one kind or another.
 DAMAGED = (
@@ -27,9 +27,9 @@ DAMAGED = (
 
 @dataclass(frozen=True)
 class Resize:
-    """The smaller side becomes `size` pixels, each by a triangle filter over those that it covers.
+    """The smaller side becomes `size` pixels, by Pillow's bilinear filter over the old pixels.
 
-    `crop` says whether the longer side is then cut, at both ends alike.
+    `crop` says whether the longer side is then cut, by the same number of pixels at both ends.
     """
 
     size: int
@@ -58,7 +58,7 @@ def central_face(image: Image.Image) -> Image.Image:
 
 
 def decode(content: bytes, *, gray: bool) -> Image.Image:
-    """An image file as one of mode "L" or "RGB"; `Unreadable` says why there is none."""
+    """The image in a file's bytes, in mode "L" or "RGB". Raises `Unreadable` with the reason."""
     try:
         with Image.open(io.BytesIO(content)) as image:
             width, height = image.size

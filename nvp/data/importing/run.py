@@ -139,7 +139,11 @@ def import_set(
 
 
 def open_source(source: Path, name: str, fractions: Fractions) -> Source:
-    """What a reader finds in `source`. The name of a set of the papers must be its own."""
+    """The images in `source`, by the reader for its kind.
+
+    Raises `NVPError` where `name` is reserved for another set (`nvp.data.catalogue.RESERVED`), and
+    as the reader does.
+    """
     if source.is_dir() and any(source.glob("*_train_lmdb")):
         opened = read_lsun(source, name)
     elif name == "cifar10":
@@ -155,8 +159,8 @@ def open_source(source: Path, name: str, fractions: Fractions) -> Source:
     if name in RESERVED and name != opened.published:
         another = opened.published or "another name"
         raise NVPError(
-            f"{source} holds {opened.kind}, not {name}: import it as {another}; figures on the two "
-            "do not compare"
+            f"{source} holds {opened.kind}, not {name}: import it as {another}; scores on the two "
+            "cannot be compared"
         )
     return opened
 
@@ -215,8 +219,8 @@ def _check_whole(source: Source, columns: Columns, options: Options) -> None:
                 left_out += "--test 0 draws none: leave it out; "
             raise NVPError(
                 f"the number of images for {split} is {number}: a set needs images to train on and "
-                f"two or more to score; {left_out}without folders train/ and test/, --test and "
-                "--validation draw them; with them, add images"
+                f"two or more to score; {left_out}add images, to the folders train/ and test/ if "
+                "there are such folders"
             )
 
 

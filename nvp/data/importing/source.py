@@ -24,7 +24,7 @@ class Picture(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Some images of a source: `pictures(start)` gives those from `start` on, always alike."""
+    """Some images of a source: `pictures(start)` gives those from `start` on, in a fixed order."""
 
     number: int
     pictures: Callable[[int], Iterator[Picture]]

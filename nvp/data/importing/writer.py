@@ -24,7 +24,7 @@ SIZES, LABELS = "<i4", ("<i8", "<f4")  # of an image; of a class, of attributes
 
 @dataclass
 class Journal:
-    """How far an import is: all that `Columns` and a source need to go on, and what was met."""
+    """How far an import is: what `Columns` and a source need to go on, and facts for the note."""
 
     what: dict[str, Any]
     position: int = 0  # of the next image of the source
@@ -61,7 +61,8 @@ class Columns:
             )
         if label_shape != journal.label_shape:
             raise NVPError(
-                f"{picture.name}: it has a label where others have none, or the other way round"
+                f"{picture.name}: it has a label where others have none, or no label where others "
+                "have one: give every image a label, or none of them"
             )
         self.append(f"{split}_images.npy", image)
         self.append(f"{split}_sizes{PART}", np.array(shape[:2], SIZES))
@@ -85,7 +86,7 @@ class Columns:
         return self.files[name]
 
     def sync(self, *, now: bool = False) -> None:
-        """Note how far this is, once in a while or `now`: after the data, which it counts."""
+        """Write data, then journal, to the disk: every `SYNC_SECONDS` or, if `now`, at once."""
         if not now and time.monotonic() - self.synced < SYNC_SECONDS:
             return
         for file in self.files.values():
@@ -142,9 +143,9 @@ def _read_journal(folder: Path, what: dict[str, Any]) -> Journal:
 
 
 def put_in_place(folder: Path, target: Path) -> None:
-    """Rename: from one moment to the next the set is there, whole.
+    """Rename `folder` to `target`, so that the whole set appears at once.
 
-    A kill after that leaves journal, lock and sizes in it, which nothing reads.
+    A kill after the renaming leaves journal, lock and sizes in the set. Nothing reads them.
     """
     replace_folder(folder, target)
     for path in (target / LOCK, *target.glob(f"*{PART}"), target / JOURNAL):
