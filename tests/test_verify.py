@@ -83,8 +83,7 @@ def test_verify_notices_other_test_images(
 @pytest.mark.parametrize("fault", ["truncated", "missing", "foreign", "altered", "record"])
 def test_verify_notices_damage_and_goes_on_past_it(fault: str, own: Path) -> None:
     shutil.copytree(own / "runs" / "tiny", own / "runs" / "zebra")
-    file = own / "runs" / "zebra" / "run.json"
-    file.write_text(file.read_text().replace('"name": "tiny"', '"name": "zebra"', 1))
+    rewrite(own, "name", "zebra", "zebra")
     path = own / "runs" / "tiny" / "weights.safetensors"
     if fault == "truncated":
         path.write_bytes(path.read_bytes()[:-50])
