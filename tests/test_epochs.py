@@ -9,7 +9,7 @@ import pytest
 from ledgers import rewrite
 
 from nvp.ledger.entry import Run, runs
-from nvp.runs.log import COLUMNS
+from nvp.runs.log import FILLED, RunLog
 from nvp.tables.build import table
 from nvp.tables.card import card
 from nvp.tables.epochs import EPOCHS, held_out_after
@@ -19,9 +19,9 @@ from nvp.tables.published import read_published
 def with_log(root: Path, rows: list[dict[str, float]]) -> Run:
     """The entry "tiny", with a log of these rows; what they lack of a row is 1."""
     run = runs(root)["tiny"]
-    filled = [{**dict.fromkeys(COLUMNS[:5], 1.0), **row} for row in rows]
-    lines = [",".join(str(row.get(column, "")) for column in COLUMNS) for row in filled]
-    run.files.log.write_text("\r\n".join([",".join(COLUMNS), *lines, ""]))
+    log = RunLog(run.files, step=0)
+    for row in rows:
+        log.write(dict.fromkeys(FILLED, 1.0) | row)
     return run
 
 

@@ -66,13 +66,13 @@ def test_the_validation_figure_is_of_the_images_for_validation(pixelrnn: tuple[P
     assert run.scores.validation.bits_per_dim == pytest.approx(again, abs=ROUNDED)
 
 
-def test_the_share_of_a_budget_in_minutes(own: Path, trained: Path, tmp_path: Path) -> None:
-    folder = RunFolder(Path(shutil.copytree(trained / "run", tmp_path / "run")))
+def test_the_share_of_a_budget_in_minutes(own: Path, home: Path) -> None:
+    folder = RunFolder(home / "run")
     tensors, header = load_tensors(folder.checkpoint)
     header["config"]["training"] |= {"steps": None, "minutes": 4 * header["minutes"]}
     save_tensors(folder.checkpoint, tensors, header)
-    run, entry = load_run(folder.path, data_root=trained / "data"), runs(own)["tiny"]
-    test = load("tiny", "test", root=trained / "data")
+    run, entry = load_run(folder.path, data_root=home / "data"), runs(own)["tiny"]
+    test = load("tiny", "test", root=home / "data")
     told = describe(run, test, "tiny", [], None, entry.scores, None, None)
     assert (told.state, told.share_of_budget) == ("interrupted", pytest.approx(0.25))
 

@@ -11,6 +11,7 @@ import pytest
 import tiny
 import torch
 from ledgers import states
+from nvp_book.selection import sheet_images
 from PIL import Image
 
 from nvp import progress
@@ -24,16 +25,9 @@ from nvp.runs.sheet import sheet
 from nvp.training.loop import prepare
 
 
-def tiles(path: Path, side: int = 8) -> np.ndarray:
-    """The images of a sheet of grey images, (rows, columns, side, side)."""
-    sheet = np.asarray(Image.open(path)).astype(int)
-    zoom = 3
-    assert sheet.ndim == 2
-    assert (sheet == sheet[::zoom, ::zoom].repeat(zoom, 0).repeat(zoom, 1)).all()
-    sheet = sheet[::zoom, ::zoom][2:, 2:]
-    rows, columns = (n // (side + 2) for n in sheet.shape)
-    cells = sheet.reshape(rows, side + 2, columns, side + 2).swapaxes(1, 2)
-    return cells[..., :side, :side]
+def tiles(path: Path, columns: int = 8) -> np.ndarray:
+    """The images of a sheet of grey images, (rows, columns, 8, 8)."""
+    return sheet_images(path, 8)[:, 0].int().numpy().reshape(-1, columns, 8, 8)
 
 
 def test_a_sheet_shows_grey_or_colour() -> None:
@@ -135,7 +129,7 @@ def test_a_filmstrip_has_a_column_for_each_checkpoint(
     run = make_pictures(entry, film, data_root=trained / "data")
     assert "tiny, filmstrip: 1 of 2, 0:00:0" in capsys.readouterr().err
     assert run.record.film == read_run(entry).record.film == (8, 16)
-    shown = tiles(run.files.filmstrip)
+    shown = tiles(run.files.filmstrip, columns=2)
     assert shown.shape == (8, 2, 8, 8)
     assert (shown[:, 0] != shown[:, 1]).any()
     (film / "other.safetensors").write_bytes(b"")

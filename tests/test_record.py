@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import torch
 import yaml
 from ledgers import content, states
@@ -21,13 +22,11 @@ from nvp.ledger import enter, scoring, verify
 from nvp.ledger import entry as ledger
 from nvp.ledger.enter import record
 from nvp.likelihood import Score
-from nvp.paths import repository_root, results_root
+from nvp.paths import repository_root
 from nvp.runs.load import TrainedRun, load_run
 from nvp.runs.tensors import load_tensors, save_tensors
 from nvp.tables import build as results
 from nvp.training.loop import prepare
-
-REPOSITORY = repository_root()
 
 
 @pytest.fixture
@@ -106,28 +105,26 @@ def test_large_weights_are_left_out_unless_asked_for(
     assert states(verify.verify(root=tmp_path)) == {"test": "not checked"}
 
 
-def test_an_interrupted_run_says_how_far_it_came(
-    trained: Path, tmp_path: Path, options: dict[str, Any]
-) -> None:
-    folder = Path(shutil.copytree(trained / "run", tmp_path / "run"))
-    tensors, header = load_tensors(folder / "checkpoint.safetensors")
+def test_an_interrupted_run_says_how_far_it_came(home: Path, options: dict[str, Any]) -> None:
+    checkpoint = home / "run" / "checkpoint.safetensors"
+    tensors, header = load_tensors(checkpoint)
     header["config"]["training"]["steps"] = 8
-    save_tensors(folder / "checkpoint.safetensors", tensors, header)
-    run = record(folder, name="half", **options)
+    save_tensors(checkpoint, tensors, header)
+    run = record(home / "run", name="half", **options)
     assert (run.name, run.record.state, run.record.share_of_budget) == ("half", "interrupted", 0.25)
-    shutil.copy(results_root() / "published.yaml", tmp_path)
-    assert "interrupted at 25% of its budget" in results.table("ledger", root=tmp_path).markdown()
+    root = tiny.ledger(options["root"])
+    assert "interrupted at 25% of its budget" in results.table("ledger", root=root).markdown()
 
 
 def test_an_entry_has_the_settings_of_the_checkpoint(
-    recorded: Path, trained: Path, tmp_path: Path, options: dict[str, Any]
+    recorded: Path, home: Path, options: dict[str, Any]
 ) -> None:
     """Those of `config.yaml` trained nothing where they differ; its title may."""
-    folder = Path(shutil.copytree(trained / "run", tmp_path / "run"))
-    tree = yaml.safe_load((folder / "config.yaml").read_text())
+    config = home / "run" / "config.yaml"
+    tree = yaml.safe_load(config.read_text())
     tree["training"] |= {"steps": 8, "learning_rate": 0.5}
-    (folder / "config.yaml").write_text(yaml.safe_dump(tree | {"title": "Another"}))
-    run = record(folder, **options)
+    config.write_text(yaml.safe_dump(tree | {"title": "Another"}))
+    run = record(home / "run", **options)
     before = ledger.runs(recorded)["tiny"]
     assert run.config == before.config.model_copy(update={"title": "Another"})
     assert (run.record.state, run.record.title) == ("finished", "Another")
@@ -215,7 +212,7 @@ def test_a_figure_that_only_a_leak_explains_is_refused(
 
 
 def test_floors_on_cifar10() -> None:
-    config = load_config(REPOSITORY / "configs" / "cifar10.yaml")
+    config = load_config(repository_root() / "configs" / "cifar10.yaml")
     for bits, autoregressive, match in (
         (2.81, True, None),
         (2.79, True, r"scores 2\.79 .*, below 2\.8, as if"),

@@ -112,10 +112,9 @@ def test_other_training_images_are_refused(entry: Path, tmp_path: Path) -> None:
         reopen(entry, tmp_path / "run", data_root=tmp_path)
 
 
-def test_without_test_images_no_folder_is_left(trained: Path, entry: Path, tmp_path: Path) -> None:
-    data = Path(shutil.copytree(trained / "data", tmp_path / "data"))
-    (data / "tiny" / "test_images.npy").unlink()
-    where = ("--run-folder", tmp_path / "run", "--data-root", data)
+def test_without_test_images_no_folder_is_left(home: Path, entry: Path, tmp_path: Path) -> None:
+    (home / "data" / "tiny" / "test_images.npy").unlink()
+    where = ("--run-folder", tmp_path / "run", "--data-root", home / "data")
     line = tiny.fails("train", "--resume", entry, *where, "--set", "training.steps=4")
     assert "the test split is missing" in line
     assert not (tmp_path / "run").exists()

@@ -61,13 +61,10 @@ def test_verify_notices_an_altered_figure(
     assert {check.what.split()[0] for check in checks if check.outcome == "differs"} == {what}
 
 
-def test_a_damaged_test_set_is_no_fault_of_the_record(
-    own: Path, trained: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(trained / "data", tmp_path / "data")
-    for file in (tmp_path / "data").rglob("*test*"):
+def test_a_damaged_test_set_is_no_fault_of_the_record(recorded: Path, home: Path) -> None:
+    for file in (home / "data").rglob("*test*"):
         file.write_bytes(b"damaged")
-    checks = verify.verify(data_root=tmp_path / "data", root=own)
+    checks = verify.verify(data_root=home / "data", root=recorded)
     (found,) = (check for check in checks if check.outcome != "agrees")
     assert (found.what, found.outcome) == ("test set of tiny", "differs")
 
@@ -86,8 +83,7 @@ def test_verify_notices_other_test_images(
 @pytest.mark.parametrize("fault", ["truncated", "missing", "foreign", "altered", "record"])
 def test_verify_notices_damage_and_goes_on_past_it(fault: str, own: Path) -> None:
     shutil.copytree(own / "runs" / "tiny", own / "runs" / "zebra")
-    file = own / "runs" / "zebra" / "run.json"
-    file.write_text(file.read_text().replace('"name": "tiny"', '"name": "zebra"', 1))
+    rewrite(own, "name", "zebra", "zebra")
     path = own / "runs" / "tiny" / "weights.safetensors"
     if fault == "truncated":
         path.write_bytes(path.read_bytes()[:-50])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from nvp.errors import NVPError
 from nvp.ledger.entry import Run
 from nvp.paths import repository_root
@@ -42,11 +40,11 @@ def readme_parts(facts: Published, ledger: dict[str, Run]) -> dict[str, str]:
 
 def _pictures(facts: Published, run: Run) -> str:
     """Samples in colour beside real images, and how far they are from the paper's."""
-    sheets = [run.files.real, run.files.samples]
+    sheets = [each.relative_to(repository_root()) for each in (run.files.real, run.files.samples)]
     paper = next(f for f in facts.figures if (f.data, f.model) == ("cifar10", "Real NVP"))
     names = ("Test images of CIFAR-10", "Images sampled from the model")
     pictures = " ".join(
-        f'<img src="{_address(sheet)}" width="400" alt="{name}, in a square sheet">'
+        f'<img src="{sheet.as_posix()}" width="400" alt="{name}, in a square sheet">'
         for sheet, name in zip(sheets, names, strict=True)
     )
     machine = "a GPU" if any(leg.gpu for leg in run.record.legs) else "a processor, without a GPU"
@@ -55,9 +53,3 @@ def _pictures(facts: Published, run: Run) -> str:
         f"`{run.name}` on the right. It scores {score_cell(run)} bits/dim after {length(run)} on "
         f"{machine}; the paper's larger model scores {paper.cell}.\n"
     )
-
-
-def _address(path: Path) -> str:
-    """A path from the repository's root, where it is in the repository."""
-    root = repository_root()
-    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()

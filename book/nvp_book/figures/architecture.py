@@ -85,8 +85,7 @@ def plot_factoring_out(dimensions: Sequence[int]) -> None:
         height = unit * dimensions[i]
         middle = top - alive + height / 2
         split = (x + 1.5, top - alive / 2)
-        last = i == scales - 1
-        if not last:
+        if i < scales - 1:
             arrow(axes, split, (x + 1.9, top - alive / 2), (x + 1.9, top - alive / 4))
             arrow(axes, (x + 1.9, top - alive / 4), (x + 2.25, top - alive / 4))
             arrow(axes, (x + 1.9, top - alive / 2), (x + 1.9, middle), head=False)

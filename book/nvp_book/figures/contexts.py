@@ -20,6 +20,7 @@ from nvp_book.figures import (
     PALE,
     PALETTE,
     SKY,
+    STYLES,
     VERMILION,
     WIDTH,
     ink_on,
@@ -244,9 +245,7 @@ def plot_row_step(kernel: int, width: int, column: int) -> None:
 def plot_nats(curves: Mapping[str, Sequence[float]], marks: Mapping[str, float]) -> None:
     """Nats per image over steps, and horizontal lines to compare with."""
     _, ax = plt.subplots(figsize=(WIDTH, 2.9))
-    for (name, nats), colour, dashes in zip(
-        curves.items(), PALETTE, ("-", "--", "-."), strict=False
-    ):
+    for (name, nats), colour, dashes in zip(curves.items(), PALETTE, STYLES, strict=False):
         ax.plot(nats, color=colour, ls=dashes, label=name)
     for (name, value), dashes in zip(marks.items(), (":", "--"), strict=False):
         ax.axhline(value, color=INK, ls=dashes, lw=1.2, label=name)

@@ -137,8 +137,7 @@ def show_map(axes: Axes, values: Tensor, low: float, high: float, **style: Any) 
 def set_plane(axes: Axes, limit: float) -> None:
     """A square piece of the plane around the origin, without ticks, in a pale frame."""
     axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set(visible=True, color=figures.PALE)
+    axes.spines[:].set(visible=True, color=figures.PALE)
 
 
 def _grid(limit: float) -> list[Tensor]:

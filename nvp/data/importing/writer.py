@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import time
@@ -110,13 +109,11 @@ class Columns:
 
     def _close(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
         """Write the header of a file, and close it."""
-        header = io.BytesIO()
         facts = {"descr": dtype, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(header, facts)
-        assert len(header.getvalue()) == HEADER
         with self._file(name) as file:
             file.seek(0)
-            file.write(header.getvalue())
+            np.lib.format.write_array_header_1_0(file, facts)
+            assert file.tell() == HEADER
             _sync(file)
 
 
