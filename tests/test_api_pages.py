@@ -126,7 +126,7 @@ def test_fields_have_their_defaults_and_comments() -> None:
 
     data = docstrings.fields(DataConfig, NAMES, "nvp.config")
     assert data[0] == "* ``name: str``"
-    assert "* ``limit: int | None = null``: use only the first so many training images" in data
+    assert "* ``limit: int | None = null``: use only the first ``limit`` training images" in data
     assert '* ``title: str = ""``' in docstrings.fields(RunConfig, NAMES, "nvp.config")
     base, own = (docstrings.fields(c, NAMES, c.__module__) for c in (ModelConfig, RealNVPConfig))
     assert (base[0], own[0]) == ("* ``family: str``", "* ``family: str = realnvp``")
