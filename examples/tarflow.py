@@ -125,14 +125,14 @@ class Block(Bijection):
         patches, log_det = [], z.new_zeros(len(z))
         alpha = mu = torch.zeros_like(z[:, :1])
         kept: list[list[Tensor]] = [[] for _ in self.layers]
-        for z_i, place in zip(self._in_order(z).split(1, dim=1), self.place, strict=True):
-            x_i = z_i * torch.exp(alpha) + mu
-            patches.append(x_i)
+        for i, z_i in enumerate(self._in_order(z).split(1, dim=1)):
+            if i:  # the first patch has alpha = mu = 0
+                h = self.into(patches[-1]) + self.place[i - 1]
+                for layer, before in zip(self.layers, kept, strict=True):
+                    h = layer(h, before)
+                alpha, mu = _alpha_and_mu(self.out(h).to(z.dtype))
+            patches.append(z_i * torch.exp(alpha) + mu)
             log_det = log_det + alpha.sum(dim=(1, 2))
-            h = self.into(x_i) + place
-            for layer, before in zip(self.layers, kept, strict=True):
-                h = layer(h, before)
-            alpha, mu = _alpha_and_mu(self.out(h).to(z.dtype))
         return self._in_order(torch.cat(patches, dim=1)), log_det
 
     def _in_order(self, x: Tensor) -> Tensor:

@@ -399,9 +399,12 @@ figures.show_table(
     ],
 )
 apart = max(by_seed) - min(by_seed)
+chance = 2 * math.sqrt(2) * torch.tensor(by_seed).std().item()
+assert 0.20 < chance < 0.24
 display(
     Markdown(
-        f"The best and the worst are **{apart:.3f} nats** apart. A gap of "
+        f"The best and the worst are **{apart:.2f} nats** apart. Two errors "
+        f"of a difference of two single runs are {chance:.2f} nats. A gap of "
         "that size between two rows of the table of scores may be chance: "
         "each of its rows is one run. Longer runs may differ less, or more."
     )
@@ -553,11 +556,12 @@ def parts_of_the_gap(run):
     end = sum(log[-few:]) / few
     before = sum(log[: len(log) * 3 // 4][-few:]) / few
     held_out = unit * run.scores.validation.bits_per_dim
+    error = unit * run.scores.validation.standard_error
     chosen = (run.record.chosen_step or run.record.steps) / run.record.steps
     return [
         f"{run.record.epochs:.1f} times",
         f"{end - before:+.2f}",
-        f"{held_out - end:+.2f}",
+        f"{held_out - end:+.2f} ± {error:.2f}",
         f"{chosen:.0%}",
     ]
 
@@ -577,13 +581,16 @@ figures.show_table(
 )
 
 # %% [markdown]
-# (In nats an image for digits, in bits/dim for colours.)
+# (In nats an image for digits, in bits/dim for colours. The ± is the standard error over held-out
+# images. A training loss is the mean over the last twentieth of the steps. It is that of the
+# weights before they are averaged.)
 #
 # * **Budget.** Where the loss fell in the last quarter, a part of the fall is the annealing. The
 #   fall says what was gained, not what more steps would give.
-# * **Generalisation.** Where held-out images cost more than training images, a part of what training gains does not carry
-#   over. Regularisation may help. (The Row LSTM on digits had dropout. Its training loss includes that noise, so
-#   the difference looks smaller than it is.)
+# * **Generalisation.** Where held-out images cost more than training images, a part of what
+#   training gains does not carry over. Regularisation may help. In colour the differences are
+#   smaller than their errors. (The Row LSTM on digits had dropout. Its training loss includes that
+#   noise, so the difference looks smaller than it is.)
 # * **Weights chosen.** Validation chooses the weights. Where it chose some from before the end, the scores of held-out images had
 #   stopped falling.
 # * **The paper's training.** It is not known: the paper gives no learning rate, no schedule and no number of epochs.
@@ -814,7 +821,9 @@ plt.show()
 # * A completion is an exact sample of the conditional, as long as the hidden pixels come last.
 # * A digit is paid for at the edges of its strokes. A photograph is paid for everywhere, and red more than
 #   green and blue.
-# * A softmax can represent any distribution over the levels. The mixture's density is smooth, is scored by a bound, and loses mass outside of the range.
+# * A softmax can represent any distribution over the levels. The mixture's density is smooth and
+#   loses mass outside of the range. With noise it is scored by a bound, by the mass of bins
+#   exactly.
 #
 # ## Exercises
 #

@@ -189,7 +189,8 @@ assert torch.equal(matrices["masked"], matrices["masked"].tril())
 plt.show()
 
 # %% [markdown]
-# How many rounds does the inverse take? As many as the longest chain of numbers of which each sees the one before it:
+# From any guess, how many rounds settle every number? As many as the longest chain of numbers of
+# which each sees the one before it:
 
 
 # %%
@@ -206,12 +207,16 @@ for name, flow in (("coupling", coupling), ("masked", autoregressive)):
     chain = longest_chain(matrices[name])
     assert torch.allclose(flow.inverse(flow(x)[0], chain), x)
     print(f"{name}: a chain of {chain}")
+assert torch.allclose(coupling.inverse(coupling(x)[0], rounds=1), x)
 
 # %% [markdown]
-# A coupling has more zeros in its Jacobian, and its inverse takes one round for the kept half and one for the other. The masked flow lets
-# each pixel see more, and takes nearly as many rounds as there are pixels. That is the price of Pixel RNN, too.
-# {cite:t}`ma2019macow` build flows with masked convolutions for whole images, and rotate the masks from layer to layer. The
-# next section shows why the order must change.
+# A coupling has more zeros in its Jacobian. From any guess its inverse takes one round for the kept
+# half and one for the other. Our guess is $z$, whose kept half is right already. So one round is
+# enough, which is one evaluation of the network, as in Real NVP. The masked flow lets each pixel
+# see more. From some guesses it takes nearly as many rounds as there are pixels. (Small weights
+# need fewer for a good approximation, see {ref}`ex-jacobi`.) That is the price of Pixel RNN, too.
+# {cite:t}`ma2019macow` build flows with masked convolutions for whole images, and rotate the masks
+# from layer to layer. The next section shows why the order must change.
 #
 # ## Why the order must be reversed
 #
@@ -443,7 +448,7 @@ class Block(nn.Module):
     def inverse(self, z):
         z = z.flip(1) if self.backwards else z
         x = z
-        for _ in range(z.shape[1]):  # each round settles one more patch
+        for _ in range(z.shape[1] - 1):  # the first patch is z's own
             alpha, mu = self.alpha_and_mu(x)
             x = z * torch.exp(alpha) + mu
         return x.flip(1) if self.backwards else x
@@ -725,12 +730,12 @@ assert error < 0.05
 # ## The cost of a sample
 #
 # For a sample, every model must evaluate some networks one after another, on any machine. We count
-# these evaluations: couplings, blocks times patches, and sub-pixels.
+# these evaluations: couplings, blocks times patches (of which the first needs none), and sub-pixels.
 
 # %%
 sequential = {
     "Real NVP": sum(hasattr(m, "net") for m in models["Real NVP"].modules()),
-    "TarFlow": len(flow.blocks) * flow.blocks[0].place.shape[0],
+    "TarFlow": len(flow.blocks) * (flow.blocks[0].place.shape[0] - 1),
     "PixelCNN": models["PixelCNN"].num_dimensions,
 }
 figures.show_table(
@@ -802,14 +807,15 @@ plt.show()
 #
 # * $z_i = (x_i - \mu_i(x_{<i}))\, e^{-\alpha_i(x_{<i})}$ is an autoregressive model with Gaussian factors and a flow with a triangular
 #   Jacobian.
-# * Real NVP is the case in which one half depends on the other. Its Jacobian has more zeros, and two rounds invert it. With the masks of Pixel RNN a
-#   number can depend on all before it, and the inverse takes up to as many rounds as there are numbers.
+# * Real NVP is the case in which one half depends on the other. Its Jacobian has more zeros, and
+#   one evaluation of its network inverts it. With the masks of Pixel RNN a number can depend on all
+#   before it, and the inverse takes up to as many rounds as there are numbers.
 # * A stack in one order has Gaussian factors again. A stack that reverses the order after each layer does not.
 # * TarFlow is such a stack over patches, with a causal Transformer in each block.
 # * Here one run of it is behind one of Real NVP. After minutes on 4,500 images chance could explain
 #   the gap; after half an hour on 59,000 it is 0.14 bits/dim. At full size its published score on
-#   ImageNet 64 × 64 is the lowest, but perhaps on other images (‡). A sample takes as many steps as
-#   there are patches, in each block.
+#   ImageNet 64 × 64 is the lowest, but perhaps on other images (‡). A sample takes nearly as many
+#   steps as there are patches, in each block.
 #
 # ## Exercises
 #
@@ -885,8 +891,9 @@ print(f"{loss:.2f} bits a black pixel, {loss * black:.2f} bits/dim")
 # ```{exercise} All patches at once
 # :label: ex-jacobi
 #
-# The rounds of `Block.inverse` settle one patch each, for certain. Perhaps most patches are nearly right much earlier. Stop as soon as a round changes nothing by
-# more than $10^{-3}$, and count the rounds of each block of the recorded model.
+# The rounds of `Block.inverse` settle one more patch each, for certain. Perhaps most patches are
+# nearly right much earlier. Stop as soon as a round changes nothing by more than $10^{-3}$, and
+# count the rounds of each block of the recorded model.
 # ```
 #
 # ```{solution-start} ex-jacobi
@@ -894,8 +901,8 @@ print(f"{loss:.2f} bits a black pixel, {loss * black:.2f} bits/dim")
 # ```
 # This is the Jacobi iteration of {cite:t}`song2021jacobi`. Most blocks settle within 20 rounds; the
 # last one, which is inverted first, needs about half of the 49. Each round is a pass over all
-# patches at once, so on a GPU a few rounds can be faster than 49 steps. Only 49 rounds are certain
-# to be enough.
+# patches at once, so on a GPU a few rounds can be faster than 48 steps. Only 48 rounds are certain
+# to be enough: the first patch has $\alpha = \mu = 0$, so it is right at the start.
 
 
 # %%

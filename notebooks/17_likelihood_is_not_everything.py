@@ -406,8 +406,9 @@ assert judged["Fashion-MNIST test"][1] > 0.05
 # the test says little about the image. The thresholds come from training images, so even the
 # model's own samples often fail. They need more bits than clothes, and about half of their groups
 # of ten are rejected ({ref}`ex-cheaper`). (About one in ten test images is rejected, too. The
-# threshold comes from 200 training images and the share from 100, so much of the excess over one in
-# twenty may be chance. And the flow was trained on the images that set the threshold.)
+# threshold comes from 200 training images and the share from 100, so a part of the excess over one
+# in twenty may be chance. Another part may be real, since the flow was trained on the images that
+# set the threshold.)
 #
 # The latents say more. Under the prior, $|z|^2 / D$ has mean 1 and standard deviation $\sqrt{2 / D}$, so its samples
 # lie in a thin *shell*:

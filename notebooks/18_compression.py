@@ -72,7 +72,7 @@ def some(images, count, seed=0):
 # a time, in which no file is the beginning of another, with
 #
 # $$
-# -\log_2 P(x) \;\le\; L(x) \;<\; -\log_2 P(x) + 2 \quad \text{bits.}
+# -\log_2 P(x) + 1 \;\le\; L(x) \;<\; -\log_2 P(x) + 2 \quad \text{bits.}
 # $$ (eq:length)
 #
 # On average over $x \sim P$ no such code is shorter than the entropy $\mathbb E[-\log_2 P(x)]$.
@@ -84,7 +84,8 @@ def some(images, count, seed=0):
 # interval has width $P(x)$, and different $x$ have disjoint intervals. Take the least $\ell$ with
 # $2^{-\ell} \le P(x) / 2$. The least multiple of $2^{-\ell}$ in the interval, written with $\ell$ binary digits, is
 # the file. It is less than $2^{-\ell}$ above the lower end, so whatever digits follow, the number stays inside. Hence
-# no file is the beginning of another. And $\ell < -\log_2 P(x) + 2$. For the second claim:
+# no file is the beginning of another. By its choice $-\log_2 P(x) + 1 \le \ell < -\log_2 P(x) + 2$.
+# For the second claim:
 # $\mathbb E[L(x)]$ exceeds the entropy by $\mathbb E[\log_2 (P(x) / 2^{-L(x)})]$. By Kraft's inequality the numbers
 # $2^{-L(x)}$ sum to at most 1. So the excess is at least a divergence, which is never negative.
 # ```
@@ -161,7 +162,7 @@ promise = promised(counts, coded)
 first, message = counts[:, 0].tolist(), in_order(coded)[:, 0].tolist()
 file = write(first, message)
 assert read(first, file) == message
-assert promise[0] <= len(file) < promise[0] + 2
+assert promise[0] + 1 <= len(file) < promise[0] + 2
 print(f"-log2 P = {promise[0]:.1f}, the file has {len(file)} bits")
 
 # %% [markdown]
@@ -254,11 +255,10 @@ assert others == [0, 0]
 # * Encoder and decoder are the same code. Both *sample*: the encoder's random numbers are replaced by the image, the decoder's by the file.
 # * They compute in float64, on the CPU, whatever the model was trained in.
 # * Each probability is rounded to a whole number of units of $2^{-20}$, plus one unit so that nothing is impossible.
-#   Errors of float64 are near $10^{-14}$. That is $10^{-8}$ of a unit. They change this integer only where the number
+#   An error of float64 is far below $10^{-8}$ of a unit. It changes this integer only where the number
 #   before rounding lies as close as that to a half.
 #
-# The last measure makes a disagreement rare, about one in $10^8$ pixels, not impossible. Only integer arithmetic throughout
-# would exclude it.
+# The last measure makes a disagreement rare, not impossible. Only integer arithmetic throughout would exclude it.
 #
 # ````{dropdown} The package's version: sampling with a coder in place of random numbers
 # ```{literalinclude} ../nvp/autoregressive/coding.py

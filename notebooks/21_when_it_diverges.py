@@ -308,21 +308,28 @@ print(textwrap.fill(ended, 75))
 assert "first in layer logit" in ended
 
 # %% [markdown]
-# Noise seems to cure this, and does not. The noise is a multiple of $2^{-24}$, and now and then it is 0. Then a black pixel
-# becomes minus infinity, in the middle of a run that was fine for hundreds of steps:
+# Noise seems to cure this, and does not. The noise is a multiple of $2^{-24}$, and now and then it
+# is 0. Then a black pixel becomes minus infinity. White is worse. Just below 256, neighbouring
+# float32 numbers are $2^{-16}$ apart. So $255 + u$ is rounded up to 256 if $u \ge 1 - 2^{-17}$, and
+# the pixel becomes plus infinity. (Our `Logit` stops just short of it.) Either ends a run that was
+# fine for hundreds of steps:
 
 # %% tags=["hide-input"]
 draws = 2**26
 generator = torch.Generator().manual_seed(0)
-zeros = sum(
-    int((torch.rand(2**22, generator=generator) == 0).sum())
-    for _ in range(draws // 2**22)
-)
-black = (images == 0).double().mean().item()
-until = 2**24 / (64 * 28 * 28 * black)
+zeros = tops = 0
+for _ in range(draws // 2**22):
+    u = torch.rand(2**22, generator=generator)
+    zeros += int((u == 0).sum())
+    tops += int((255 + u == 256).sum())
 assert 0 < zeros < 20
-print(f"exact zeros in {draws:,} samples of the noise: {zeros}")
-print(f"batches of 64 until one meets a black pixel: {until:.0f}")
+assert 400 < tops < 620
+print(f"of {draws:,} samples of the noise {zeros} are exactly 0,", end=" ")
+print(f"and {tops} round 255 + u up")
+for name, level, rare in (("black", 0, 2**24), ("white", 255, 2**17)):
+    share = (images == level).double().mean().item()
+    until = rare / (64 * 28 * 28 * share)
+    print(f"batches of 64 until one meets a {name} pixel: {until:.0f}")
 
 # %% [markdown]
 # Some implementations take a tiny margin. It keeps the logit finite, but it costs bits. As $\lambda \to 0$ a black pixel
@@ -396,7 +403,8 @@ for _ in range(total // every):
     moments["re-estimated"].append(evaluate(model, held_out).bits_per_dim)
 
 stale, fresh = moments["moving averages"], moments["re-estimated"]
-assert stale[-1] > 2 * fresh[-1]
+assert stale[-1] > 20
+assert 4.5 < fresh[-1] < 5.5
 assert stale[-1] > stale[0]
 assert fresh[-1] < fresh[0]
 
@@ -549,7 +557,7 @@ for title, spoil in (
     models[title] = state.model
 ends = {title: sum(curve[-20:]) / 20 for title, curve in curves.items()}
 right, leaky, stuck = ends.values()
-assert leaky < 2 < right
+assert leaky < 1 < right
 assert stuck > right + 0.3
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The same flow with the masks that it should have, and with two mistakes.", "name": "fig-wrong-flow-masks"}, "image": {"alt": "Bits per dimension over 80 steps. Blue, right, falls to about 5.5. Orange, the same squares, stays above it at about 6. Red, the network that sees everything, is below both after five steps and falls to about zero."}}
@@ -735,7 +743,7 @@ for title, clip_norm, with_bad in (
     curves[title], norms[title] = interrupted(clip_norm, with_bad)
 late = {title: sum(curve[-30:]) / 30 for title, curve in curves.items()}
 assert norms["not clipped"] > 5 * norms["not clipped, no bad batch"]
-assert late["not clipped"] > late["not clipped, no bad batch"] + 0.1
+assert late["not clipped"] > late["not clipped, no bad batch"] + 0.3
 assert late["not clipped"] > late["clipped at 100"] + 0.1
 harm = late["clipped at 100"] - late["clipped at 100, no bad batch"]
 assert abs(harm) < 0.1

@@ -362,6 +362,11 @@ for usual, running in zip(
 ):
     assert running < usual
 of_batch, of_past = (bias for _, bias in measured.values())
+assert all(
+    measured["running averages"][0][k] < 0.5 * noise
+    for k, noise in enumerate(measured["moments of the batch"][0])
+    if k > 0
+)
 assert of_past[0] < of_batch[0] - 0.5
 assert of_past[1] < of_batch[1] - 0.2
 assert of_past[2] > of_batch[2]

@@ -6,8 +6,8 @@ its random numbers.
 
 Encoder and decoder must get the same numbers, to the last bit. So both take the sampler's steps, on
 the CPU in float64, and round each probability to an integer. Batches of other sizes and other
-machines add in another order. That changes a float64 probability by about 1e-14, and its integer
-only if it crosses a half: about once in 1e8 sub-pixels, which is rare but not never.
+machines add in another order. That changes a float64 probability by about 1e-15, and its integer
+only if it crosses a half, which is rare but not impossible.
 """
 
 from __future__ import annotations
