@@ -122,7 +122,8 @@ class Block(Bijection):
 
     def inverse(self, z: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x_i = z_i exp(alpha_i) + mu_i, one patch after another."""
-        patches, log_det = [], z.new_zeros(len(z))
+        patches: list[Tensor] = []
+        log_det = z.new_zeros(len(z))
         alpha = mu = torch.zeros_like(z[:, :1])
         kept: list[list[Tensor]] = [[] for _ in self.layers]
         for i, z_i in enumerate(self._in_order(z).split(1, dim=1)):

@@ -183,6 +183,10 @@ def test_vae_samples_follow_its_pixels() -> None:
     images[:, 0, 0, 0] = levels
     p = model.log_likelihood(images, z[:8].double()).softmax(0)
     assert torch.allclose(frequencies, p, atol=0.03)
+    mu, log_scale = model.pixels(z.double())
+    u = torch.rand(mu.shape, generator=generator(), dtype=mu.dtype)
+    cool = (mu + 0.5 * log_scale.exp() * torch.logit(u)).round().clamp(0, 7).byte()
+    assert torch.equal(model.decode(z, generator=generator(), temperature=0.5), cool)
     still = model.decode(z, generator=generator(), temperature=1e-6)
     assert torch.equal(still, model.pixels(z.double())[0].round().byte())
     assert torch.equal(model.decode(z[:1]), still[:1])

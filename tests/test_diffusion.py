@@ -73,8 +73,10 @@ def test_the_noise_of_samples_is_that_of_the_last_gamma() -> None:
     model = Diffusion(config)
     model.register_parameter("any", nn.Parameter(torch.zeros(1)))  # it has the type of the samples
     model.add_module("network", Grey())
-    drawn = model.sample(1000, generator=generator()).double()
-    assert drawn.std().item() == pytest.approx(128 * math.exp(-1.5), rel=0.03)
+    for temperature in (1.0, 0.5):  # which scales all of it
+        drawn = model.sample(1000, generator=generator(), temperature=temperature).double()
+        expected = temperature * 128 * math.exp(-1.5)
+        assert drawn.std().item() == pytest.approx(expected, rel=0.03)
 
 
 def test_a_sample_takes_the_steps_that_are_asked_for() -> None:

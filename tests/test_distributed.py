@@ -30,6 +30,7 @@ from nvp.ledger.enter import record
 from nvp.ledger.entry import RecordedScores, runs
 from nvp.ledger.reopen import reopen
 from nvp.likelihood import score_images
+from nvp.model.labels import Labelled
 from nvp.model.protocol import batch_statistics
 from nvp.paths import repository_root
 from nvp.runs.folder import RunFolder
@@ -181,11 +182,15 @@ def test_scores_do_not_depend_on_the_number_of_processes(root: Path, tmp_path: P
     config = CONFIGS["official preset"]
     images = training_data(config, root).whole[:31]
     model = begin(config, torch.device("cpu"), 54).model.eval()
+    conditional = begin(real_nvp(num_classes=3), torch.device("cpu"), 54).model.eval()
+    labelled = Labelled(images, torch.arange(31) % 3)
 
     def scores() -> list[Tensor]:
         plain = score_images(shared(model), images, batch_size=10)
+        told = score_images(shared(conditional), labelled, batch_size=10)
         with batch_statistics(model):
-            return [plain, score_images(shared(model), images[:25], num_draws=2, batch_size=10)]
+            some = score_images(shared(model), images[:25], num_draws=2, batch_size=10)
+        return [plain, told, some]
 
     found, _ = found_by_two(scores, tmp_path)
     for ours, expected in zip(found, scores(), strict=True):

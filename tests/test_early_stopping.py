@@ -23,7 +23,7 @@ from nvp.training.state import State, save
 
 def test_early_stopping_keeps_and_scores_the_best_weights(root: Path, tmp_path: Path) -> None:
     """A rate so high that the run gets worse: the best step is not the last one."""
-    settings = {"steps": 30, "validate_minutes": 1e-9, "ema_decay": 0.0, "learning_rate": 0.3}
+    settings = {"steps": 30, "validate_minutes": 1e-9, "ema_decay": 0.5, "learning_rate": 0.3}
     RunFolder(tmp_path).legs.write_text("[]")
     RunFolder(tmp_path).best.write_text("left over from a lost run")
     prepare(pixelrnn_configuration(early_stopping=True, **settings), tmp_path, data_root=root).run()

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from ledgers import rewrite
 from PIL import Image
 
+from nvp.config import parse_config
 from nvp.data.sets import load
 from nvp.ledger.enter import describe
 from nvp.ledger.entry import runs
@@ -23,6 +25,7 @@ from nvp.runs.tensors import load_tensors, part, save_tensors
 from nvp.tables.build import table
 from nvp.tables.cells import scored
 from nvp.tables.published import read_published
+from nvp.training.loop import prepare
 
 ROUNDED = 2e-6  # figures of a record have six digits
 
@@ -36,6 +39,16 @@ def test_a_finished_model_is_the_average_with_new_statistics(trained: Path) -> N
     moments = {name: m for name, m in model.named_buffers() if name.endswith("running_var")}
     assert moments
     assert not any(torch.equal(moment, average[name]) for name, moment in moments.items())
+
+
+def test_the_validation_of_a_log_is_of_the_finished_model(root: Path, tmp_path: Path) -> None:
+    """Both take the statistics of training images alone, here of equally many."""
+    tree = tiny.config_tree()
+    tree["evaluation"]["statistics_images"] = 2 * tree["evaluation"]["validation_images"]
+    last = prepare(parse_config(tree, "tiny"), tmp_path, data_root=root).run()
+    run = load_run(tmp_path, data_root=root)
+    found = evaluate(run.model, run.training.data.validation, batch_size=10).bits_per_dim
+    assert found == pytest.approx(last["validation"], abs=1e-6)
 
 
 def test_figures_of_a_record_are_those_of_their_kind(recorded: Path, trained: Path) -> None:

@@ -80,6 +80,9 @@ def test_a_score_follows_from_its_seed_and_its_draws() -> None:
     assert one == again != other
     assert many.bits_per_dim < one.bits_per_dim
     assert (one.num_draws, many.num_draws) == (1, 20)
+    assert one == evaluate(model.eval(), images, seed=1)  # it was in training mode before
+    first, second = score_images(model, images.repeat(2, 1, 1, 1), batch_size=30).split(30)
+    assert not torch.equal(first, second)  # each batch has noise of its own
 
 
 def test_score_and_its_standard_error() -> None:

@@ -88,6 +88,15 @@ def test_the_least_temperature_leaves_no_chance_and_none_below_it_is_taken(case:
             model.sample(5, temperature=temperature, labels=labels)
 
 
+@pytest.mark.parametrize(
+    ("case", "latents"), [("realnvp", (1, 8, 8)), ("gaussian", (1, 4, 4)), ("gan", (3,))]
+)
+def test_a_temperature_multiplies_the_latents(case: str, latents: tuple[int, ...]) -> None:
+    model = randomised(model_of(case)).float().eval()
+    z = 0.5 * torch.randn(5, *latents, generator=generator())
+    assert torch.equal(model.sample(5, generator=generator(), temperature=0.5), model.decode(z))
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_model_of_damaged_weights_draws_no_black_images(case: str) -> None:
     model = model_of(case).eval()

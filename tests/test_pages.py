@@ -7,10 +7,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from IPython.core.formatters import DisplayFormatter
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from nvp_book import figures, rooms
+from nvp_book.figures.densities import show_map
+from nvp_book.figures.pixels import undrawn
 from nvp_book.pages import COLOUR, folded_entries, progress, sheets
 
 import nvp
@@ -101,6 +104,16 @@ def test_a_heavy_drawing_is_shown_as_dots_of_its_size() -> None:
     shown, about = shell.display_formatter.format(figure)
     assert set(shown) == {"text/plain", "image/png"}
     assert 4 * 96 < about["image/png"]["width"] < 6 * 96  # CSS pixels, with its margins
+
+
+def test_a_map_has_its_first_coordinate_across() -> None:
+    shown = show_map(Figure().subplots(), np.array([[0, 1], [2, 3]]), 0, 2)
+    assert (shown.get_array().tolist(), shown.origin) == ([[0, 2], [1, 3]], "lower")
+
+
+def test_a_quarter_of_the_pixels_is_drawn() -> None:
+    images = undrawn(torch.zeros(1, 3, 4, 5, dtype=torch.uint8), 0.25)
+    assert (images == 0).all(dim=1).flatten().nonzero().flatten().tolist() == list(range(5))
 
 
 def test_arrows_point_down_and_none_follows_from_others() -> None:

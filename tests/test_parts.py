@@ -102,7 +102,7 @@ def norm_and_input(scope: NormScope, **options) -> tuple[CouplingBatchNorm, Tens
 def test_norm_of_a_batch(scope: NormScope) -> None:
     """Eq 17: each of the scalars that move counts. The official code's moments count zeros too."""
     norm, x, b = norm_and_input(scope)
-    z, log_det = norm(x, b)
+    z, log_det = norm(x.requires_grad_(), b)
     by_channel = (x * ~b if scope is NormScope.OFFICIAL else x).movedim(1, 0).flatten(2)
     if scope is NormScope.TRANSFORMED:
         by_channel = by_channel[:, :, ~b.flatten()]
@@ -111,9 +111,14 @@ def test_norm_of_a_batch(scope: NormScope) -> None:
     assert torch.allclose(norm.running_var, 0.75 + 0.25 * var)
     normalised = (x - mean[:, None, None]) / (var + EPSILON).sqrt()[:, None, None]
     moved = torch.ones_like(b) if scope is NormScope.WHOLE else ~b
-    assert torch.allclose(z, torch.where(moved, normalised, x))
+    by_hand = torch.where(moved, normalised, x)
+    assert torch.allclose(z, by_hand)
     expected = -0.5 * moved.sum() * torch.log(var + EPSILON).sum()
     assert torch.allclose(log_det, expected.expand(6))
+    # Gradients flow through the moments of the batch.
+    totals = ((z**3).sum() + log_det.sum(), (by_hand**3).sum() + 6 * expected)
+    slopes = (torch.autograd.grad(total, x, retain_graph=True)[0] for total in totals)
+    assert torch.allclose(*slopes)
 
 
 def test_running_average_norm_of_appendix_e() -> None:

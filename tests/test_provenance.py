@@ -38,8 +38,10 @@ def test_legs_are_the_machines_in_order(tmp_path: Path) -> None:
     path.write_text(json.dumps([elsewhere.model_dump()]))
     note(folder, step=1)
     assert [each.gpu for each in provenance.read_legs(folder)] == ["a GPU", None]
-    note(folder, before={}, clip_norm=math.inf)  # which clips nothing
-    assert provenance.read_legs(folder)[-1].changed == {"training.clip_norm": math.inf}
+    changes = {"clip_norm": math.inf, "relative_step": 0.1}  # the first clips nothing
+    note(folder, {"optimiser": "muon"}, optimiser="muon", **changes)
+    expected = {f"training.{key}": value for key, value in changes.items()}
+    assert provenance.read_legs(folder)[-1].changed == expected
     path.write_text("[")
     with pytest.raises(NVPError, match="damaged"):
         provenance.read_legs(folder)

@@ -91,6 +91,8 @@ def test_a_run_that_comes_meanwhile_is_not_written_over(
     [
         (("--set", "training.stepz=4"), "stepz"),
         (("--set", "training.batch_size=3"), "a run that goes on may change only"),
+        (("--set", "training.ema_decay=0.9"), "a run that goes on may change only"),
+        (("--set", "training.anneal=0.5"), "a run that goes on may change only"),
         (("--set", "training.steps=4", "--device", "nothing"), "there is no device 'nothing'"),
         (
             (),

@@ -3,9 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 import torch
+from nvp_book.figures.samples import tile
 from nvp_book.selection import binary_digits, images_for, in_powers, sheet_images
 
 from nvp.data.sets import EMBEDDED, FASHION_CLASSES, load
@@ -74,3 +76,6 @@ def test_images_are_cut_out_of_a_sheet(side: int, columns: int, zoom: int, tmp_p
     images = torch.randint(256, (2 * columns, 3, side, side)).byte()
     (tmp_path / "sheet.png").write_bytes(encode(sheet(images, columns, zoom)))
     assert torch.equal(sheet_images(tmp_path / "sheet.png", side), images)
+    # As a figure shows them, without the white border.
+    shown = np.asarray(sheet(images, columns))[2:-2, 2:-2]
+    assert np.array_equal(tile(images, columns), shown)

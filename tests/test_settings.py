@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -131,6 +132,8 @@ def test_a_row_of_the_log_has_means_since_the_one_before(root: Path, tmp_path: P
     for key in ("loss", "gradient_norm"):
         a, b, c, d = (row[key] for row in each)
         assert [row[key] for row in pairs] == pytest.approx([(a + b) / 2, (c + d) / 2])
+    for row in pairs:  # the loss is in nats an image, and this model adds no regulariser
+        assert row["bits_per_dim"] == pytest.approx(row["loss"] / (64 * math.log(2)))
 
 
 def test_tensorboard_gets_what_the_log_gets(

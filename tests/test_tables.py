@@ -166,6 +166,12 @@ def test_a_card_without_weights_says_how_to_train_it(own: Path) -> None:
     assert "No weights are kept. Train it: `nvp train results/runs/tiny/config.yaml`" in page
 
 
+def test_a_run_that_is_interrupted_is_never_at_100_percent(own: Path) -> None:
+    for key, value in (("state", "interrupted"), ("share_of_budget", 0.998)):
+        rewrite(own, key, value)
+    assert "interrupted at 99% of its budget" in card(ledger.runs(own)["tiny"])
+
+
 def test_titles_are_text(own: Path) -> None:
     """A title with marks of Markdown and a line break leaves the rows and columns as they are."""
     title = "a | b\n# <b>c</b> `d` [e](f) \\ *g* {h}"

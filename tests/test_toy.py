@@ -7,6 +7,7 @@ from itertools import product
 
 import pytest
 import torch
+from nvp_book.moons import log_moons
 from torch.distributions import MultivariateNormal
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
@@ -57,6 +58,15 @@ def test_the_density_integrates_to_one_and_samples_follow_it(fitted: ToyFlow) ->
         assert inside[1].float().mean().item() == pytest.approx(expected, abs=0.03)
     cool = fitted.sample(400, generator=torch.Generator().manual_seed(3), temperature=0.1)
     assert fitted(cool)[0].norm(dim=1).max() < 0.5
+
+
+def test_the_true_density_of_the_moons_is_that_of_their_points() -> None:
+    axis = torch.linspace(-4, 4, 101)
+    log_density = log_moons(torch.cartesian_prod(axis, axis))
+    mass = log_density.exp() * (axis[1] - axis[0]) ** 2
+    assert mass.sum().item() == pytest.approx(1, abs=1e-3)
+    mean = log_moons(ToyData.MOONS.sample(10_000)).mean().item()
+    assert mean == pytest.approx((mass * log_density).sum().item(), abs=0.03)
 
 
 def test_a_fit_repeats_and_its_seed_counts() -> None:

@@ -31,7 +31,7 @@ from torch import nn
 
 from nvp.config import EvaluationConfig, RunConfig, TrainingConfig, parse_config
 from nvp.data.sets import load
-from nvp.data.splits import hold_out, shuffled, spread
+from nvp.data.splits import hold_out, load_split, shuffled, spread
 from nvp.errors import NVPError
 from nvp.runs.folder import RunFolder
 from nvp.runs.log import read_log
@@ -218,6 +218,10 @@ def test_a_validation_split_is_used_where_there_is_one(root: Path) -> None:
     images, validation = hold_out(data, few, root)
     assert (len(images), len(validation)) == (57, 3)
     assert torch.equal(torch.cat((images, validation)), data)
+    limited = config.data.model_copy(update={"limit": 5})
+    config = config.model_copy(update={"data": limited})
+    splits = (load_split(config, split, root) for split in ("train", "validation", "test"))
+    assert list(map(len, splits)) == [5, 30, 30]  # a limit is of training images
 
 
 def test_a_few_images_are_spread_over_all() -> None:

@@ -92,6 +92,12 @@ def test_a_split_of_few_images_has_two_or_none(number: int) -> None:
     assert splits.count("train") == number - test - validation
 
 
+def test_shares_are_of_all_images() -> None:
+    shares = Fractions(validation=0.25, test=0.25)
+    splits = shares.draw(np.full(40, "train", "<U10")).tolist()
+    assert [splits.count(split) for split in SPLITS] == [20, 10, 10]
+
+
 def test_an_image_beside_the_classes_is_named(tmp_path: Path) -> None:
     photographs(tmp_path / "photos/cat", 10)
     photographs(tmp_path / "photos/dog", 9)
