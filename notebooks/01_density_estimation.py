@@ -10,10 +10,6 @@
 # (density-estimation)=
 # # Density estimation
 #
-# ```{admonition} In the paper
-# Sections 1 and 2 of {cite:t}`dinh2017realnvp`, and the unit of its table 1.
-# ```
-#
 # The goal is a generative probabilistic model: a program that says how probable an image is, and that makes new
 # ones. Images are high-dimensional and highly structured. The challenge is a model that is complex and can still be
 # trained. You may know two answers, variational autoencoders and adversarial networks. This book is about two
@@ -21,6 +17,10 @@
 #
 # After this chapter you can say what such a model maximises, and read a score in bits per dimension. You can build
 # two baselines that every later model has to beat. The chapter ends with the game plan for the first paper.
+#
+# ```{admonition} In the paper
+# Sections 1 and 2 of {cite:t}`dinh2017realnvp`, and the unit of its table 1.
+# ```
 
 # %% tags=["parameters"]
 profile = "laptop"
@@ -51,7 +51,7 @@ test = load(EMBEDDED, "test").images
 # %% [markdown]
 # ## A probability for every image
 #
-# The images of this chapter come with the book: 5,000 training and 1,000 test images of Fashion-MNIST {cite:p}`xiao2017fashion`, the *embedded* images.
+# How can an image have a probability?
 #
 # A grey image of 28 × 28 pixels is a list of $D = 784$ integers from 0 to 255. There are finitely
 # many such images, so a **generative model** is a table: a probability $P(x) \ge 0$ for every image
@@ -63,8 +63,10 @@ test = load(EMBEDDED, "test").images
 print(f"the table has 256^784 rows, a number of {len(str(256**784))} digits")
 
 # %% [markdown]
-# No computer holds this table. A model computes $P(x)$ from fewer numbers, its parameters, which are learned from
-# data. The simplest one draws all pixels from one histogram of grey levels:
+# No computer holds this table. A model computes $P(x)$ from fewer numbers, its parameters, which
+# are learned from data. Our data come with the book: 5,000 training and 1,000 test images of
+# Fashion-MNIST {cite:p}`xiao2017fashion`, the *embedded* images. The simplest model draws all
+# pixels from one histogram of grey levels:
 #
 # $$
 # \begin{aligned}
@@ -317,8 +319,8 @@ for name, score in baselines.score(train, test).items():
 #
 # {cite:t}`rezende2015flows` made the name known {cite}`kobyzev2021review`: probability *flows*
 # through a chain of invertible maps, and the result is again *normalised*. They made the posterior
-# $q$ of a VAE in this way; Real NVP makes the density of images. Such chains are older: they are
-# the densities of {cite:t}`tabak2010dual` and {cite:t}`tabak2013family`.
+# $q$ of a VAE in this way; Real NVP makes the density of images. Such chains are older:
+# {cite:t}`tabak2010dual` and {cite:t}`tabak2013family` built densities from them.
 #
 # In the plane all four are short. These are their losses in nats, for points `x` of shape (N, 2). The folded cell below
 # them defines what they use: an encoder $q(z \mid x)$ and a decoder $p(x \mid z)$ of the VAE, `G` and `D` of the GAN,
@@ -355,8 +357,9 @@ def flow_loss(x):
 
 
 # %% [markdown]
-# The folded cell trains them on two half moons. VAE, GAN and flow have two latents each. The flow is that of
-# {ref}`coupling-layers`.
+# The folded cell trains them on two half moons. VAE, GAN and flow have two latents each.
+# {ref}`change-of-variables` derives the loss of the flow, and {ref}`coupling-layers` builds the
+# flow itself.
 
 # %% tags=["hide-input"]
 points = ToyData.MOONS.sample(20_000, seed=1)
@@ -530,7 +533,9 @@ assert max(nats["flow"], nats["autoregressive"]) < nats["the data"] + 0.15
 # * Bits/dim is the size of a file per sub-pixel; for uniform noise the floor is 8.0. Compare scores
 #   of test images only.
 # * One histogram and two neighbours are the baselines of this book.
-# * Networks are complex but not normalised. A flow is normalised, and its network must be invertible.
+# * Networks are complex, but their outputs are not normalised. An autoregressive model is
+#   normalised and samples number by number. A flow is normalised, and its network must be
+#   invertible.
 #
 # ## Exercises
 #
@@ -569,8 +574,8 @@ assert round(3.49 * 3 * 32**2 / 8) == 1340
 # :class: dropdown
 # ```
 # The table has $16^3 \times 255 \approx 10^6$ free numbers, and there are $3.9 \times 10^6$
-# training pixels. In 70% of the table's rows the 256 added ones outnumber the training pixels, but
-# such rows are seldom used. The third neighbour helps a little.
+# training pixels. In 70% of the table's rows the 256 added ones outnumber the training pixels of
+# the row, but such rows are seldom used. The third neighbour helps a little.
 
 
 # %%

@@ -10,14 +10,14 @@
 # (change-of-variables)=
 # # Change of variables
 #
-# ```{admonition} In the paper
-# Section 3.1, equations 2 and 3, of {cite:t}`dinh2017realnvp`, and equation 1 of its section 2.
-# ```
-#
 # Step two of the {ref}`game plan <game-plan>` is to write the likelihood so that it can be computed. A **normalizing
 # flow** starts from a density that is normalised already, a Gaussian, and *moves* it by an invertible map. The change
 # of variables says what happens to the density. After this chapter you can train a flow on the line, plot one in the
 # plane, and say why images need a special map.
+#
+# ```{admonition} In the paper
+# Section 3.1, equations 2 and 3, of {cite:t}`dinh2017realnvp`, and equation 1 of its section 2.
+# ```
 
 # %% tags=["parameters"]
 profile = "laptop"
@@ -339,18 +339,6 @@ plt.show()
 # Where cells of the left grid are smaller than those of the middle grid, $g$ compresses. There $p_X$ is higher than $p_Z$ at
 # the same crossing of lines. The area of a cell is the determinant made visible.
 #
-# ### An old formula
-#
-# Flows are older than their name. With a linear $f$ and a prior that is not Gaussian the method is *independent
-# component analysis*. It learns one matrix whose outputs are as independent as possible {cite}`bell1995ica`. *Gaussianization* alternates rotations with maps of single
-# coordinates, such as our monotone flow, until the data are Gaussian
-# {cite}`chen2000gaussianization`. {cite:t}`tabak2010dual` compose many simple maps, each of which
-# makes the data a little more Gaussian. *Deep density models* learn a deep bijective network
-# {cite}`rippel2013deep`. *NICE* {cite}`dinh2015nice`, of 2014 and by the first author of Real NVP,
-# found layers where determinant and inverse are cheap. They shift and do not scale, so their
-# determinants are 1; a single scaling ends the model. {cite:t}`rezende2015flows` composed maps with
-# cheap determinants, which have no cheap inverse. Real NVP scales in every layer.
-#
 # ## Two obstacles: cost and conditioning
 #
 # Section 2 of the paper calls a naive use of the formula expensive and *poorly conditioned*. Both can be seen.
@@ -415,8 +403,7 @@ for depth in depths:
 # %% [markdown]
 # The sum over layers is accurate in float32, too, but needs a determinant for every layer. For a
 # triangular $W$ the logarithm of the determinant is the sum of the logarithms of its diagonal. The
-# next cell computes this sum. A general routine eliminates and may swap rows: on the transpose of
-# the first matrix it loses more than a nat.
+# next cell computes this sum.
 
 # %%
 triangular = full.tril()
@@ -426,8 +413,6 @@ for depth in depths:
     found = stack(weights.float(), x.float(), by_diagonal)[1]
     easy.append((found - stack(weights, x, by_diagonal)[1]).abs())
 assert errors[-1] > 10 > 0.01 > max(easy)
-turned = triangular[0].float().T.contiguous()  # the same determinant
-assert (by_elimination(turned) - by_diagonal(turned)).abs() > 1
 by_layers = stack(full.float(), x.float())[1]
 assert (by_layers - stack(full, x)[1]).abs() < 0.01
 
@@ -454,6 +439,18 @@ plt.show()
 # are as easy to invert as to apply.* We compose many of them, train by maximum likelihood, then sample and infer. And
 # where are the deep networks? They come in {ref}`coupling-layers`, at a place where nobody has to invert them or to
 # know their Jacobians.
+#
+# ## An old formula
+#
+# Flows are older than their name. With a linear $f$ and a prior that is not Gaussian the method is *independent
+# component analysis*. It learns one matrix whose outputs are as independent as possible {cite}`bell1995ica`. *Gaussianization* alternates rotations with maps of single
+# coordinates, such as our monotone flow, until the data are Gaussian
+# {cite}`chen2000gaussianization`. {cite:t}`tabak2010dual` compose many simple maps, each of which
+# makes the data a little more Gaussian. *Deep density models* learn a deep bijective network
+# {cite}`rippel2013deep`. *NICE* {cite}`dinh2015nice`, of 2014 and by the first author of Real NVP,
+# found layers where determinant and inverse are cheap. They shift and do not scale, so their
+# determinants are 1; a single scaling ends the model. {cite:t}`rezende2015flows` composed maps with
+# cheap determinants, which have no cheap inverse. Real NVP scales in every layer.
 #
 # ## Summary
 #
@@ -553,8 +550,8 @@ assert torch.isclose(change, torch.tensor(-math.log(100)))
 # :label: ex-box-muller
 #
 # Take independent $u_1, u_2$, uniform in $(0, 1)$, $r = \sqrt{-2 \log u_1}$, and
-# $x = (r \cos 2\pi u_2,\; r \sin 2\pi u_2)$. Show with {eq}`eq:change` that $x$ is Gaussian. Which of
-# $f$ and $g$ is the map given here?
+# $x = (r \cos 2\pi u_2,\; r \sin 2\pi u_2)$. Show with {eq}`eq:change` that $x$ is Gaussian. Which
+# of $f$ and $g$ is the map given here? *Hint*: go through polar coordinates.
 # ```
 #
 # ```{solution-start} ex-box-muller
@@ -562,8 +559,8 @@ assert torch.isclose(change, torch.tensor(-math.log(100)))
 # ```
 # It is $g$, from latent (uniform, density 1) to data. In polar coordinates the element of area is $r\, \mathrm dr\,
 # \mathrm d\varphi$, with $|\mathrm dr / \mathrm du_1| = 1 / (r u_1)$ and $\varphi = 2\pi u_2$. So $|\det \partial g / \partial
-# u^{\mathsf T}| = 2\pi / u_1$. The determinant of $f$ is the reciprocal. And $u_1 = e^{-|x|^2/2}$, so
-# $p_X(x) = u_1 / 2\pi = e^{-|x|^2/2} / 2\pi$. With autograd:
+# u^{\mathsf T}| = 2\pi / u_1$. The determinant of $f$ is the reciprocal. And $u_1 = e^{-\lVert x \rVert^2/2}$, so
+# $p_X(x) = u_1 / 2\pi = e^{-\lVert x \rVert^2/2} / 2\pi$. With autograd:
 
 
 # %%

@@ -56,8 +56,11 @@ torch.set_default_dtype(torch.float64)  # so that a check can be strict
 # x_{d+1:D} &= \bigl(y_{d+1:D} - t(y_{1:d})\bigr) \odot \exp\bigl(-s(y_{1:d})\bigr).
 # $$ (eq:coupling-inverse)
 #
-# The inverse needs $s(x_{1:d})$ and $t(x_{1:d})$. Since $y_{1:d} = x_{1:d}$, it can compute both. So both
-# directions evaluate $s$ and $t$, and neither inverts them. Sampling is as cheap as inference.
+# The inverse needs $s(x_{1:d})$ and $t(x_{1:d})$. Since $y_{1:d} = x_{1:d}$, it can compute both.
+# So both directions evaluate $s$ and $t$, and neither inverts them. Sampling is as cheap as
+# inference. For example, let $x = (1, 2)$ with $d = 1$, and let the networks give $s(1) = \log 2$
+# and $t(1) = 3$. Then $y = (1,\, 2 \cdot 2 + 3) = (1, 7)$. The inverse finds the same $s$ and $t$
+# at $y_1 = 1$, and $(7 - 3) / 2 = 2$.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 2 of {cite:t}`dinh2017realnvp`. A coupling layer and its inverse use the same two networks, in the same direction. Blue is kept, orange is changed.", "name": "fig-graphs"}, "image": {"alt": "Two flow diagrams, to be read upwards. Forward: the kept half goes straight up, and through s and t it scales and then shifts the other half. Inverse: the same, but t is subtracted first and then the scale divided out."}}
 couplings.plot_graphs()
@@ -161,7 +164,8 @@ assert torch.allclose(layer.inverse(y), x)
 #
 # Two things follow. First, the lower left block, with the derivatives of $s$ and $t$, has no influence on the
 # determinant, so nobody computes it. Second, $s$ and $t$ **are arbitrary**: they may be deep
-# networks, and need not be invertible. The density needs not even their derivatives. For a given
+# networks, and need not be invertible. The density does not even need their derivatives. For a
+# given
 # $x_{1:d}$ the layer is an affine map of the other numbers, and {prf:ref}`thm-change` applies to
 # that map alone. (So a ReLU, which has no derivative at 0, does no harm.) Automatic differentiation
 # does not know the proof, so it can check the result:
@@ -657,7 +661,7 @@ assert torch.allclose(rises.diff(), torch.tensor(1e-3), atol=1e-6)
 # :label: ex-rotation
 #
 # Rotate the plane by an angle $\theta$, $0 < |\theta| < \pi$, with three additive couplings that
-# take turns. Why are two not enough?
+# take turns. Why are two not enough? *Hint*: let each shift be linear in the other coordinate.
 # ```
 #
 # ```{solution-start} ex-rotation

@@ -96,9 +96,10 @@ class Composition(nn.Module):
 # ## Two masks
 #
 # Neighbouring pixels resemble each other. If a split separates neighbours, a network that sees one part can say much
-# about the other. A *convolutional* network can do so well, since everything that it needs is close by. So the first
-# mask is a **checkerboard**, with $b = 1$ where row + column is odd. The second mask, **channel-wise**, keeps the
-# first half of the channels (section 3.4). Couplings alternate, so each mask also comes with its opposite.
+# about the other. A *convolutional* network can do so well, since everything that it needs is close
+# by. So the first mask is the **checkerboard** of chapter {ref}`coupling-layers`. The second mask,
+# **channel-wise**, keeps the first half of the channels (section 3.4). Couplings alternate, so each
+# mask also comes with its opposite.
 
 
 # %%

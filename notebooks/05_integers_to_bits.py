@@ -472,12 +472,14 @@ figures.show_table(
 # \qquad L_1 \le L_2 \le \dots \le \log P(v) .
 # $$ (eq:draws)
 #
-# This is the importance-weighted bound of {cite:t}`burda2016iwae`.
-# {cite:t}`hoogeboom2020dequantization` train flows with it. The number of sets matters when scores
-# are compared: a score by one set of noise and one by eight are not comparable, and papers do not
-# always say which they used. In the package $K$ is `num_draws`, and this book uses $K = 1$ unless
-# it says otherwise. How much would a larger $K$ be worth? The folded cell regroups sixteen sets for
-# each image under the recorded run on Fashion-MNIST.
+# For example, let two sets of noise give the densities $\frac18$ and $\frac12$. The mean of their
+# logarithms is $-2$ bits. The logarithm of their mean is $\log_2 \frac5{16} = -1.68$ bits.
+# {prf:ref}`prop-more-draws` proves the order of the bounds. They are the importance-weighted bounds
+# of {cite:t}`burda2016iwae`. {cite:t}`hoogeboom2020dequantization` train flows with it. The number
+# of sets matters when scores are compared. A score by one set of noise and one by eight are not
+# comparable, and papers do not always say which they used. In the package $K$ is `num_draws`, and
+# this book uses $K = 1$ unless it says otherwise. How much would a larger $K$ be worth? The folded
+# cell regroups sixteen sets for each image under the recorded run on Fashion-MNIST.
 
 # %% tags=["hide-input"]
 few = test_images[: 200 if full else 25]
@@ -517,11 +519,11 @@ assert 0.005 < one - bounds[16].mean() < 0.1
 # * On integers the log-likelihood of a density that can form spikes is unbounded. With uniform noise it is a lower bound on the
 #   log-probability of the image, {eq}`eq:dequantisation`, and the gap is the divergence {eq}`eq:gap`.
 # * The logit as printed is infinite at white. The symmetric one of the authors' code is not.
-# * Bits/dim are the negative log-likelihood with every constant, {eq}`eq:bits-chain`: prior, flow, logit and 256.
-#   Noise scores 8 at least, and 8.21 without a flow.
+# * Bits/dim are the negative log-likelihood with every constant, {eq}`eq:bits-chain`: prior, flow,
+#   logit and 256. Noise scores 8 at least, and 8.21 without a flow. More sets of noise tighten the
+#   bound, so scores by different numbers of sets cannot be compared.
 # * Under a Gaussian prior and affine couplings each pixel that is certain pays up to about a
-#   quarter of a bit for its noise. In the recorded run on MNIST it pays about two fifths of that,
-#   on an image that is all black.
+#   quarter of a bit for its noise.
 #
 # ## Exercises
 #

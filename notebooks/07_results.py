@@ -145,11 +145,11 @@ display(
 # %% [markdown]
 # We counted the parameters of the paper's model; the paper gives no number. Our copy of CIFAR-10 lacks a few images
 # ({ref}`density-estimation`). Another 1,000 of its images were held out. The run went on from its
-# own weights several times. Test images were scored after most of these budgets, and chose no
-# weights. The paper's other six rows are of data sets that we did not train on: ImageNet
-# {cite}`russakovsky2015imagenet`, LSUN {cite}`yu2015lsun` and CelebA {cite}`liu2015celeba`.
-# {doc}`../book/tables` has them beside the paper's other models, and {doc}`../book/reproduce` the
-# commands and what they need. Here are our runs on grey images:
+# own weights several times, each time with a longer budget. Test images were scored after most of
+# these budgets, and chose no weights. The paper's other six rows are of data sets that we did not
+# train on: ImageNet {cite}`russakovsky2015imagenet`, LSUN {cite}`yu2015lsun` and CelebA
+# {cite}`liu2015celeba`. {doc}`../book/tables` has them beside the paper's other models, and
+# {doc}`../book/reproduce` the commands and what they need. Here are our runs on grey images:
 
 # %% tags=["hide-input"]
 grey, rows = ("mnist", "fashion-mnist", "fashion-mnist-conditional"), []
@@ -188,14 +188,14 @@ assert round(on_digits.record.epochs) == 20
 assert float(glow.bits_per_dim) == 3.141
 
 # %% [markdown]
-# The published score on MNIST comes from the authors of FFJORD {cite}`grathwohl2019ffjord`, as quoted in a review. It
-# does not say how their Real NVP was built and trained, or with how many sets of noise it was scored. So we cannot
-# divide the gap of our run into parts.
+# The published score on MNIST comes from the authors of FFJORD {cite}`grathwohl2019ffjord`, as
+# quoted in a review. The review does not say how their Real NVP was built and trained, or with how
+# many sets of noise it was scored. So we cannot divide the gap of our run into parts.
 #
 # For clothes we could check one score of a flow, printed in a notebook: 3.141 bits/dim, of a Glow with 69 million parameters
 # {cite}`kirichenko2020fail`. Its log-determinant counts an extra factor of 255/256 in each dimension, which costs
-# $\log_2(256/255) = 0.006$ bits. Without it the score is 3.135. Our run of half an hour on one core scores better.
-# {cite:t}`nalisnick2019know` also trained a Glow on these images. We have not seen their score in print; it may be lower than ours.
+# $\log_2(256/255) = 0.006$ bits. Without it the score is 3.135. Our run of half an hour on one core
+# scores better.
 #
 # The run that is conditioned on the class is ahead of the other by less than 0.01 bits/dim. A class is worth 0.004 at most (chapter {ref}`latents`). The rest may be
 # chance, or come from the 4% more images that it saw.
@@ -254,9 +254,8 @@ display(
 
 # %% [markdown]
 # Part of this lead may be the optimiser: ours is Muon (appendix {ref}`training-them`). Part may be the schedule: our
-# first budget ended after one epoch, so the rate had just been annealed to 0. The models and the scored images differ as well. The other implementation had no norm between couplings
-# from December 2018 on, which is after its curve. We do not know whether its user trained with one. We found
-# no scores of the paper's authors after so few epochs.
+# first budget ended after one epoch, so the rate had just been annealed to 0. The models and the
+# scored images differ as well. We found no scores of the paper's authors after so few epochs.
 #
 # What does a sample look like on the way? The next figure decodes the same noise at several points of training.
 
@@ -506,7 +505,7 @@ plt.show()
 #
 # A common setting, which the paper does not mention, is a temperature $T$: decode $T z$ in place of
 # $z$. Only $T = 1$ samples from the model. (If $f$ preserved volume, other $T$ would sample from
-# $p_X^{1/T^2}$, scaled to sum to 1 {cite}`kingma2018glow`. Here they do not.)
+# $p_X^{1/T^2}$, scaled to integrate to 1 {cite}`kingma2018glow`. Here they do not.)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples of `fashion-mnist-conditional` at four temperatures. Each column has one class and one $z$, which is multiplied by $T$.", "name": "fig-temperature"}, "image": {"alt": "Four rows of ten images. At temperature 0.7 the garments are smooth and dark; towards 1 they become brighter and rougher, and some are torn."}}
 told = ledger["fashion-mnist-conditional"].load_model()
@@ -530,9 +529,9 @@ assert not torch.equal(strip["T = 0.7"], strip["T = 1.0"])
 #
 # ## Copies?
 #
-# A model could score well on its training images, and sample well, by storing them. So look for the training image that
-# is nearest to each sample, by the root mean square difference of pixels. We compare it with the
-# distance of *test* images from *their* nearest training images.
+# A model could score well on its training images, and sample well, by storing them. So look for the
+# training image that is nearest to each sample, by the root mean square difference of pixels. We
+# compare this distance with that of *test* images from *their* nearest training images.
 
 
 # %%

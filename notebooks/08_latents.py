@@ -137,7 +137,8 @@ assert (grid[[0, 5, 30, 35]] == photos).double().mean() > 0.999
 assert (whole[[0, 2, 16, 18]] == garments).double().mean() > 0.999
 
 # %% [markdown]
-# Between two marked images one turns into the other, and every step has the texture of its data set.
+# Between two marked images one turns into the other, and every step has the texture of its data
+# set. On the page {doc}`../book/live` you can walk on such a manifold.
 #
 # ## Between two images
 #
@@ -276,9 +277,10 @@ plt.show()
 # ### What survives
 #
 # What do latents of each scale *mean*? Appendix D keeps the coarse latents of an image and samples
-# the fine ones anew, more and more of them. The first author's page {cite}`dinh2016page` names its
-# model, the *conceptual compression* of Conv DRAW {cite}`gregor2016compression`. The coarse ones
-# hold the part that survives. The paper's models of 64 × 64 have five scales, and keep 100, 50, 25,
+# the fine ones anew, more and more of them. The coarse ones hold the part that survives. The first
+# author's page {cite}`dinh2016page` names the model for this experiment, the *conceptual
+# compression* of Conv DRAW {cite}`gregor2016compression`. The paper's models of 64 × 64 have five
+# scales, and keep 100, 50, 25,
 # 12.5 and 6.25% of the dimensions. Ours has three scales. Below 25% there is no further scale, so
 # we go on by maps. The last scale has four; we keep two, one and none of them.
 

@@ -10,15 +10,15 @@
 # (row-lstm)=
 # # Row LSTM
 #
+# A stack of convolutions sees as far as it is deep. How can a pixel see all the way up to the first row? Give the
+# network a memory. The **Row LSTM** reads an image like a page, from top to bottom, but takes in a whole row at
+# once. After this chapter you can write the layer in twenty lines, keep its colours apart, and say
+# exactly what it sees.
+#
 # ```{admonition} In the paper
 # Sections 3.1 and 3.3 of {cite:t}`oord2016pixelrnn`: equation 3, figure 4 (middle), figure 5 (right), and tables 2
 # and 3.
 # ```
-#
-# A stack of convolutions sees as far as it is deep. How can a pixel see all the way up to the first row? Give the
-# network a memory. The **Row LSTM** reads an image like a page, from top to bottom, but takes in a whole row at
-# once. After this chapter you can write the layer in twenty lines, say exactly what it sees, and keep its colours
-# apart.
 
 # %% tags=["parameters"]
 profile = "laptop"
@@ -68,9 +68,10 @@ layers.plot_lstm_cell()
 plt.show()
 
 # %% [markdown]
-# Along the orange line the old cell is only multiplied by $f$, and so is its gradient on the way back. Where $f$ is
-# near 1, both survive many steps. So the bias of the forget gates starts at 1 here and in the package. The paper does not say how its gates
-# start.
+# Along the orange line the old cell is only multiplied by $f$, and so is its gradient on the way
+# back. Where $f$ is near 1, both survive many steps. Over 28 rows $f = 0.99$ leaves
+# $0.99^{28} = 0.75$ of the cell, and $f = 0.5$ leaves $4 \cdot 10^{-9}$. So the bias of the forget
+# gates starts at 1 here and in the package. The paper does not say how its gates start.
 #
 # ## Equation 3
 #
@@ -206,8 +207,8 @@ for name, colour in {"over all 4h": over_all, "per gate": per_gate}.items():
 # green one may. The next layer takes the unit for red and passes this on to red outputs. (The paper does not say
 # how it splits 128 maps in three.)
 #
-# Count the damage in whole models. A **leak** is an output that depends on an input, although the input does not come earlier. We
-# count such pairs:
+# Count the leaks of whole models. We count each pair of an output and an input that moves it but
+# does not come earlier:
 
 
 # %%

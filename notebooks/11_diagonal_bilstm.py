@@ -10,15 +10,15 @@
 # (diagonal-bilstm)=
 # # Diagonal BiLSTM
 #
-# ```{admonition} In the paper
-# Section 3.2 of {cite:t}`oord2016pixelrnn`: figure 3 and figure 4 (right).
-# ```
-#
 # The Row LSTM never sees a wedge on its right, because nothing is passed along a row. Can one layer see the whole
 # past? The **Diagonal BiLSTM** passes its state along the rows, too. A pixel that reads its left neighbour and the
 # pixel above has seen the whole rectangle to its upper left. A second pass from the other side sees the upper right.
 # After this chapter you can write both passes and say which pixels can be computed at the same time. You can also find
 # the one earlier pixel that a prediction misses.
+#
+# ```{admonition} In the paper
+# Section 3.2 of {cite:t}`oord2016pixelrnn`: figure 3 and figure 4 (right).
+# ```
 
 # %% tags=["parameters"]
 profile = "laptop"
@@ -44,16 +44,6 @@ torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)  # so that a check can be strict
 
 # %% [markdown]
-# ## Earlier LSTMs in two dimensions
-#
-# In a **multidimensional LSTM** {cite}`graves2007multidimensional` each pixel reads the states of
-# its left and upper neighbours, with one forget gate for each. {cite:t}`graves2009multidimensional`
-# read handwriting with it. {cite:t}`theis2015spatial` made a generative model of it. Their **RIDE**
-# stacks *spatial LSTMs* in one direction and predicts a pixel by a mixture of densities. The **Grid
-# LSTM** {cite}`kalchbrenner2016grid` treats depth as one more dimension of the grid. The layer of
-# this chapter is their relative. It has a single forget gate, computes a diagonal at a time, and
-# adds a second direction without looking ahead.
-#
 # ## Skewing
 #
 # Which pixels can be computed together? The pixel at row $r$ and column $j$ waits for $(r, j - 1)$ and $(r - 1, j)$. Both
@@ -394,9 +384,10 @@ assert missed.nonzero().tolist() == [[PLACE[0] - 1, 27]]
 #
 # ## A trained layer completes digits
 #
-# A model of a single layer is one of the paper's entries on binarised MNIST {cite}`salakhutdinov2008dbn`. (Its width,
-# 32, is unverified: see {doc}`12_pixelcnn`.) The ledger has ours, with $h = 32$ and fewer than 50,000 parameters. Hide the lower half
-# of real test digits and let it draw the rest:
+# A model of a single layer is one of the paper's entries on binarised MNIST
+# {cite}`salakhutdinov2008dbn`, digits of black and white pixels ({ref}`pixelrnn-results`). (Its
+# width, 32, is unverified: see {doc}`12_pixelcnn`.) The ledger has ours, with $h = 32$ and fewer
+# than 50,000 parameters. Hide the lower half of real test digits and let it draw the rest:
 
 # %% mystnb={"figure": {"caption": "After figure 1 of {cite:t}`oord2016pixelrnn`: completions by a recorded Diagonal BiLSTM of one layer. First row: test digits. Below: the upper 14 rows are given, the lower 14 drawn, three times each. The digits were not chosen for their completions.", "name": "fig-diagonal-completions"}, "image": {"alt": "Four rows of seven binary digits. The upper halves are alike in each column. The lower halves of the last three rows mostly finish a legible digit, sometimes another digit than the first row has."}} tags=["hide-input"]
 run = runs()["binarized-mnist-diagonal-1"]
@@ -445,6 +436,16 @@ for layer, state, inputs in (
     assert counted == [state * h**2, inputs * h**2]
 
 # %% [markdown]
+# ## Earlier LSTMs in two dimensions
+#
+# In a **multidimensional LSTM** {cite}`graves2007multidimensional` each pixel reads the states of
+# its left and upper neighbours, with one forget gate for each. {cite:t}`graves2009multidimensional`
+# read handwriting with it. {cite:t}`theis2015spatial` made a generative model of it. Their **RIDE**
+# stacks *spatial LSTMs* in one direction and predicts a pixel by a mixture of densities. The **Grid
+# LSTM** {cite}`kalchbrenner2016grid` treats depth as one more dimension of the grid. The layer of
+# this chapter is their relative. It has a single forget gate, computes a diagonal at a time, and
+# adds a second direction without looking ahead.
+#
 # ## Summary
 #
 # * Skewing turns diagonals into columns. An LSTM over the columns reads, for each pixel, its left neighbour and the

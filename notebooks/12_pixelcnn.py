@@ -10,14 +10,14 @@
 # (pixelcnn)=
 # # PixelCNN, and the whole network
 #
-# ```{admonition} In the paper
-# Sections 3.5 and 4 of {cite:t}`oord2016pixelrnn`: table 1, figure 4 (left) and figure 5 (left).
-# ```
-#
 # The LSTM layers remember, and pay for it with steps that wait for each other. What if we give up memory? A
 # **PixelCNN** is a stack of masked convolutions, which computes all pixels at once. This chapter says exactly what it
 # never sees. Then it puts any of the three layers into *one network of about twenty lines*. After this chapter you can
 # train that network, sample from it, and complete real images.
+#
+# ```{admonition} In the paper
+# Sections 3.5 and 4 of {cite:t}`oord2016pixelrnn`: table 1, figure 4 (left) and figure 5 (left).
+# ```
 
 # %% tags=["parameters"]
 profile = "laptop"
@@ -333,8 +333,10 @@ contexts.plot_fields(fields, PIXEL)
 plt.show()
 
 # %% [markdown]
-# From 1 to 15 layers the field grows by 14 rows and, where the image has room, by 14 columns on either side. Its edge on the upper right stays where it was. The
-# wedge beyond that edge is the **blind spot**. How many layers does it take to see a place?
+# From 1 to 15 layers the field grows by 14 rows and, where the image has room, by 14 columns on
+# either side. Its edge on the upper right stays where it was. The wedge beyond that edge is the
+# **blind spot**. On the page {doc}`../book/live` you can add layers and watch it. How many layers
+# does it take to see a place?
 
 # %% mystnb={"figure": {"caption": "The number of layers after which the pixel sees a place; the outline is that of fifteen. The hatched wedge is the blind spot.", "name": "fig-depths"}, "image": {"alt": "A board of 28 columns and 22 rows with a pixel on the left of the last row. Places near it are light, those further up and right are darker, up to 18 layers. A hatched wedge lies right of a diagonal staircase that rises from the pixel to the upper right."}} tags=["hide-input"]
 index = torch.arange(SIDE**2).reshape(SIDE, SIDE)

@@ -10,14 +10,14 @@
 # (two-scales)=
 # # Two scales
 #
-# ```{admonition} In the paper
-# Section 3.6 of {cite:t}`oord2016pixelrnn`, and figure 2 (middle).
-# ```
-#
 # A Pixel RNN begins in the upper left corner, before it knows what it is going to draw. A painter begins with a sketch.
 # The **multi-scale Pixel RNN** does so, too: one network draws a small image, a second one draws the large image around
 # it. After this chapter you can condition any Pixel RNN on another image, train the pair, and say what its likelihood
 # means.
+#
+# ```{admonition} In the paper
+# Section 3.6 of {cite:t}`oord2016pixelrnn`, and figure 2 (middle).
+# ```
 
 # %% tags=["parameters"]
 profile = "laptop"
@@ -212,8 +212,9 @@ class PixelRNN(nn.Module):
 # ## The pair
 #
 # A pair has two costs, $-\log p(s)$ and $-\log p(x \mid s)$. Both are cross-entropies. In training the second network is
-# told the true small image, as every Pixel RNN is told the true earlier pixels (*teacher forcing*). To sample, draw $s$
-# and then $x$. By {prf:ref}`prop-pixelcnn-field` a pixel sees $L + 3$ rows above its own, so `predict` computes no others:
+# told the true small image, as every Pixel RNN is told the true earlier pixels (teacher forcing).
+# To sample, draw $s$ and then $x$. By {prf:ref}`prop-pixelcnn-field` a pixel sees $L + 3$ rows
+# above its own, so `predict` computes no others:
 
 
 # %%

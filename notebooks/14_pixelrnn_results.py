@@ -10,15 +10,15 @@
 # (pixelrnn-results)=
 # # Results of the Pixel RNNs
 #
-# ```{admonition} In the paper
-# Section 5 of {cite:t}`oord2016pixelrnn`: table 4 (binarised MNIST), tables 5 and 6 (colour images), tables 2 and 3
-# (the Row LSTM taken apart), figure 1 (completions) and figure 6 (softmax outputs).
-# ```
-#
 # After four chapters of layers: what do trained models achieve? This chapter shows what they draw and complete, sets
 # their scores beside the paper's, and asks for which pixels they pay. You can scribble half a digit and let the page draw
 # the rest. As in {doc}`07_results`, no number of ours in a table or figure was typed in. They come from the **ledger**
 # of recorded runs, and from tables of short trials.
+#
+# ```{admonition} In the paper
+# Section 5 of {cite:t}`oord2016pixelrnn`: table 4 (binarised MNIST), tables 5 and 6 (colour images), tables 2 and 3
+# (the Row LSTM taken apart), figure 1 (completions) and figure 6 (softmax outputs).
+# ```
 
 # %% tags=["parameters"]
 profile = "laptop"
@@ -403,8 +403,8 @@ chance = 2 * math.sqrt(2) * torch.tensor(by_seed).std().item()
 assert 0.20 < chance < 0.24
 display(
     Markdown(
-        f"The best and the worst are **{apart:.2f} nats** apart. Two errors "
-        f"of a difference of two single runs are {chance:.2f} nats. A gap of "
+        f"The best and the worst are **{apart:.2f} nats** apart. Two standard "
+        f"errors of a difference of two runs are {chance:.2f} nats. A gap of "
         "that size between two rows of the table of scores may be chance: "
         "each of its rows is one run. Longer runs may differ less, or more."
     )
@@ -602,7 +602,7 @@ figures.show_table(
 # | optimiser | RMSProp | Adam for the Diagonal BiLSTM of one layer, Muon for the others |
 # | batch | 16 for MNIST and CIFAR-10 | 32 for the Diagonal BiLSTM of one layer, 16 for the others |
 # | learning rate | by hand for each set; not given | annealed; trials are recorded for the one-layer network and the PixelCNN on digits only (`results/trials-pixelrnn.csv`) |
-# | weights that are scored | the paper does not say | an average over training; on digits the average that validation chose |
+# | weights that are scored | the paper does not say | a moving average; on digits that of the step which validation chose |
 # | clipping of gradients | the paper does not say | at a norm of 1 |
 # | arithmetic of training | the paper does not say | bfloat16, but float32 for the Diagonal BiLSTM of one layer |
 # | augmentation | none | none |
@@ -805,12 +805,6 @@ plt.show()
 # %% [markdown]
 # The softmax has spikes at 0 and 255 and several humps, as the paper reports. No shape is ruled out (chapter
 # {ref}`pixel-by-pixel`).
-#
-# ## What a sample costs
-#
-# Real NVP samples an image in one pass. A Pixel RNN takes as many steps as there are sub-pixels. With kept states all steps
-# together cost the arithmetic of about one pass for each colour; {doc}`25_fast_scans` counts it. They still wait for each
-# other, and no cache can change that.
 #
 # ## Summary
 #

@@ -10,17 +10,17 @@
 # (beyond-gans)=
 # # Beyond GANs
 #
-# ```{admonition} In the papers
-# Sections 1 and 2 of {cite:t}`dinh2017realnvp` set flows beside variational autoencoders, autoregressive models and adversarial networks.
-# Neither paper puts all of them on the same images.
-# ```
-#
 # The talk that this book follows {cite:p}`kumar2017beyond` is called *Beyond GANs*. There are many ways to model images: how do they differ? This chapter compares six
 # families on the training images of Fashion-MNIST. Five were trained for half an hour of one processor core each; the sixth has a closed form. You will be able to
 #
 # * say what each family can tell of an image: its probability, a bound of it, or nothing;
 # * write the loss of each in ten lines;
 # * tell which comparisons of their scores prove something.
+#
+# ```{admonition} In the papers
+# Sections 1 and 2 of {cite:t}`dinh2017realnvp` set flows beside variational autoencoders, autoregressive models and adversarial networks.
+# Neither paper puts all of them on the same images.
+# ```
 
 # %% tags=["parameters"]
 profile = "laptop"
@@ -201,8 +201,10 @@ print(spread(found["real"]["coverage"]))
 #
 # ## The loss of each family
 #
-# All six follow one protocol: images are integers. So a likelihood is the probability of an *integer* image, whoever states it, and
-# bits/dim mean the same for all ({ref}`integers-to-bits`). Each loss below is checked against the package.
+# Chapter {ref}`density-estimation` wrote four losses for points in the plane. Here are those for
+# images. All six families follow one protocol: images are integers. So a likelihood is the
+# probability of an *integer* image, whoever states it, and bits/dim mean the same for all
+# ({ref}`integers-to-bits`). Each loss below is checked against the package.
 #
 # ### Real NVP: change of variables
 #
@@ -291,7 +293,7 @@ assert torch.allclose(vae_loss(vae, few, e), vae.loss(few, seeded()))
 # A GAN {cite}`goodfellow2014gan` maps a latent of 64 numbers to an image $G(z)$. It has no density:
 # its images lie on a surface of at most 64 dimensions in a space of 784. A **discriminator**
 # $D(x) \in (0, 1)$ states the probability that $x$ is an image of the data, and not one of $G$'s.
-# With $p$ the density of the data, they play $\min_G \max_D V$ for
+# With $p$ the density of the data, $G$ and $D$ play $\min_G \max_D V$ for
 #
 # $$
 # V = \mathbb E_{x \sim p}[\log D(x)] + \mathbb E_{z}[\log(1 - D(G(z)))] .
@@ -805,9 +807,9 @@ assert all(ahead[a] > gap_of[b] for a, b in pairwise(ranking) if b in gap_of)
 # %% [markdown]
 # So chance alone could explain differences of up to 0.13 bits/dim, two such errors, if the other
 # families vary as much. This is a cautious bound. The error is pooled over 22 variants, and two of
-# them have nearly half of the variance. The median deviation is only 0.03. The lead of the Pixel
-# RNN over the diffusion is smaller. The lead of the diffusion over Real NVP is only a little
-# larger. So another seed might reverse either order. Real NVP leads the VAE by more than 1.5 times
+# them have nearly half of the variance. The median deviation is only 0.03. The Pixel RNN leads the
+# diffusion by less than 0.13 bits/dim, and the diffusion leads Real NVP by only a little more. So
+# another seed might reverse either order. Real NVP leads the VAE by more than 1.5 times
 # 0.13, and the VAE leads the Gaussian by far more.
 #
 # Each score also contains a cost of its own kind. For a pixel that is surely black, up to a quarter of a bit goes
@@ -948,9 +950,10 @@ for few_shown in ("trousers", "sandal"):
     assert 0.03 < share_of < 0.05
 
 # %% [markdown]
-# An equal number of training images covers three quarters of the test images. By chance 900 samples with equal shares of
-# all classes would be at a distance of 0.04. Read each difference beside the spread. (The spread is over sets of samples. We did not measure
-# how much coverage changes from seed to seed.)
+# An equal number of training images covers three quarters of the test images. By chance 900 samples
+# of a source with equal shares of all classes are 0.04 away from equal shares, on average. Read
+# each difference beside the spread. (The spread is over sets of samples. We did not measure how
+# much coverage changes from seed to seed.)
 #
 # * The diffusion covers most, seven tenths of the test images. The Pixel RNN has fewer bits/dim and covers less than half.
 # * The GAN, which states no likelihood, covers as much as Real NVP.

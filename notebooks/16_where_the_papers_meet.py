@@ -10,11 +10,6 @@
 # (where-the-papers-meet)=
 # # Where the two papers meet
 #
-# ```{admonition} In the papers
-# Section 5 of {cite:t}`dinh2017realnvp` calls Real NVP a bridge between autoregressive models, variational autoencoders
-# and adversarial networks. Neither paper builds such a model.
-# ```
-#
 # One paper bends a Gaussian by a bijection, the other predicts pixel after pixel. Can one model do both? This chapter
 # takes the flow of the first paper and gives it the masks of the second. What you will see:
 #
@@ -22,6 +17,11 @@
 # * Stacked over patches, with a causal Transformer inside, it is **TarFlow** {cite}`zhai2025tarflow`, a flow of 2024.
 #   You will write it in three short classes.
 # * Recorded runs show how it compares with Real NVP on the same images, and what a sample costs.
+#
+# ```{admonition} In the papers
+# Section 5 of {cite:t}`dinh2017realnvp` calls Real NVP a bridge between autoregressive models, variational autoencoders
+# and adversarial networks. Neither paper builds such a model.
+# ```
 
 # %% tags=["parameters"]
 profile = "laptop"
@@ -592,7 +592,7 @@ assert torch.isclose(recorded.deviation.min(), torch.tensor(0.3))
 # ## Results
 #
 # The models below learned from the same 4,500 images, for four to five minutes of one core each.
-# TarFlow had the most time, and another processor: an Intel Xeon, the other two an AMD EPYC.
+# TarFlow had the most time, and another processor, an Intel Xeon. The other two had an AMD EPYC.
 # (Chapter {ref}`beyond-gans` has the other families.) Muon trained TarFlow, Adam the other two.
 # Short trials on held-out images had chosen TarFlow's optimiser and depth, before $\alpha$ had a
 # bound; these trials were not recorded. TarFlow computed in float32, the others in bfloat16, in
@@ -633,7 +633,8 @@ figures.show_table(
 # Here TarFlow does not win: it needs a tenth of a bit/dim more than Real NVP. Some of its samples are whole garments, such as the trousers and coats on the right; others are as
 # blotched as Real NVP's. The PixelCNN has the lowest score of the three, an exact one beside two bounds, and its
 # samples are fragments. Chapter {ref}`not-everything` explains how that can be.
-# (In training its first convolution read levels that were rounded to bfloat16; see {ref}`pixelrnn-results`.)
+# (In training the first convolution of both Pixel RNNs of this chapter read levels that were
+# rounded to bfloat16; see {ref}`pixelrnn-results`.)
 #
 # The test images are the same for all, so a comparison image by image is sharper than the two errors in the table suggest:
 
@@ -694,12 +695,12 @@ assert round(long.minutes / short.minutes) == 6
 # %% [markdown]
 # The budget does not decide here. With a set thirteen times as large and six times the minutes,
 # TarFlow is still 0.14 bits/dim behind. This gap cannot be compared with the first one, since there
-# Adam trained Real NVP. (TarFlow computed in float32, the others in bfloat16. The first convolution
-# of the Diagonal BiLSTM, too, read rounded levels in training.)
+# Adam trained Real NVP. (TarFlow computed in float32, the others in bfloat16.)
 #
 # This TarFlow was not tuned, though. Its rate is the first that we tried with the bound. Its authors give it more than a
-# million images and eight blocks of eight layers. On ImageNet 64 × 64 they print a far lower score than Real NVP's, but
-# perhaps on other images (‡): see the end of this chapter. And look at the samples:
+# million images and eight blocks of eight layers. On ImageNet 64 × 64 they print a far lower score
+# than Real NVP's, but probably on other images (‡): see the end of this chapter. And look at the
+# samples:
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples at temperature 1 of the two flows of half an hour, the first 24 that the ledger keeps. None was selected by hand.", "name": "fig-meeting-longer"}, "image": {"classes": "whole", "alt": "Two sheets of 4 by 6 grey images. On the left, Real NVP: about half are shirts, trousers, shoes and a bag, the others blotched fragments. On the right, TarFlow: most are whole shoes, shirts, trousers or bags, and some are blotched."}}
 pictures.plot_beside(
@@ -794,7 +795,7 @@ figures.show_table(
 #
 # Which family led, and when? The next cell plots the published scores on two sets over the years:
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Published likelihoods by family and date of the first preprint, in bits/dim: lower is better. Lines join the models that led their family, which carry their names; pale marks are the others. Circles are exact, triangles bounds, crosses estimates. ‡: probably on other images. VDM's second score, by more augmentation, is left out. Others saw mirrored images, Real NVP on CIFAR-10 among them. Sources: the table of {doc}`../book/summary`.", "name": "fig-years"}, "image": {"alt": "Two line charts from 2014 to 2025. CIFAR-10: flows fall from NICE at 4.5 to VFlow just below 3, autoregressive models from PixelRNN at 3.0 to the Sparse Transformer at 2.8, variational autoencoders from 3.1 to 2.9, and diffusion models from 3.7 in 2020 to below 2.6 in 2023. ImageNet 64 by 64: flows from Real NVP near 4 to Jet, with DenseFlow as a cross at 3.35 and TarFlow as a hollow mark at 3; autoregressive models from 3.6 to 3.4; diffusion models end at 3.4."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Published likelihoods by family and date of the first preprint, in bits/dim: lower is better. Lines join the models that led their family, which carry their names; pale marks are the others. Circles are exact, triangles bounds, crosses estimates. ‡: probably on other images. The score of VDM that was trained on augmented images is left out. Other models saw mirrored images, Real NVP on CIFAR-10 among them. Sources: the table of {doc}`../book/summary`.", "name": "fig-years"}, "image": {"alt": "Two line charts from 2014 to 2025. CIFAR-10: flows fall from NICE at 4.5 to VFlow just below 3, autoregressive models from PixelRNN at 3.0 to the Sparse Transformer at 2.8, variational autoencoders from 3.1 to 2.9, and diffusion models from 3.7 in 2020 to below 2.6 in 2023. ImageNet 64 by 64: flows from Real NVP near 4 to Jet, with DenseFlow as a cross at 3.35 and TarFlow as a hollow mark at 3; autoregressive models from 3.6 to 3.4; diffusion models end at 3.4."}}
 years.plot_years(facts)
 plt.show()
 
@@ -812,10 +813,9 @@ plt.show()
 #   before it, and the inverse takes up to as many rounds as there are numbers.
 # * A stack in one order has Gaussian factors again. A stack that reverses the order after each layer does not.
 # * TarFlow is such a stack over patches, with a causal Transformer in each block.
-# * Here one run of it is behind one of Real NVP. After minutes on 4,500 images chance could explain
-#   the gap; after half an hour on 59,000 it is 0.14 bits/dim. At full size its published score on
-#   ImageNet 64 × 64 is the lowest, but perhaps on other images (‡). A sample takes nearly as many
-#   steps as there are patches, in each block.
+# * Here one run of TarFlow is behind one of Real NVP, by 0.14 bits/dim after half an hour each. Its
+#   published score on ImageNet 64 × 64 is the lowest, but probably on other images. A sample takes
+#   nearly as many steps as there are patches, in each block.
 #
 # ## Exercises
 #
@@ -900,9 +900,9 @@ print(f"{loss:.2f} bits a black pixel, {loss * black:.2f} bits/dim")
 # :class: dropdown
 # ```
 # This is the Jacobi iteration of {cite:t}`song2021jacobi`. Most blocks settle within 20 rounds; the
-# last one, which is inverted first, needs about half of the 49. Each round is a pass over all
-# patches at once, so on a GPU a few rounds can be faster than 48 steps. Only 48 rounds are certain
-# to be enough: the first patch has $\alpha = \mu = 0$, so it is right at the start.
+# last one, which is inverted first, needs 20 to 30. Each round is a pass over all patches at once,
+# so on a GPU a few rounds can be faster than 48 steps. Only 48 rounds are certain to be enough: the
+# first patch has $\alpha = \mu = 0$, so it is right at the start.
 
 
 # %%

@@ -10,12 +10,6 @@
 # (not-everything)=
 # # Likelihood is not everything
 #
-# ```{admonition} In the papers
-# Both papers rank their models by likelihood: table 1 of {cite:t}`dinh2017realnvp`, tables 4 to 6 of
-# {cite:t}`oord2016pixelrnn`. Both note in passing that likelihood and samples can disagree. This chapter asks what the
-# number leaves out, after work by others.
-# ```
-#
 # Does a good likelihood mean that samples look right? Does a high likelihood mean that an image looks like the data? Neither
 # is true. This chapter shows
 #
@@ -24,6 +18,12 @@
 # * models whose likelihoods and samples contradict each other.
 #
 # A likelihood does promise the length of a file. Chapter {ref}`compression` keeps that promise, bit by bit.
+#
+# ```{admonition} In the papers
+# Both papers rank their models by likelihood: table 1 of {cite:t}`dinh2017realnvp`, tables 4 to 6 of
+# {cite:t}`oord2016pixelrnn`. Both note in passing that likelihood and samples can disagree. This chapter asks what the
+# number leaves out, after work by others.
+# ```
 
 # %% tags=["parameters"]
 profile = "laptop"
@@ -308,7 +308,7 @@ assert constant[1:].min() > 2
 # :label: prop-shell
 #
 # For $z \sim \mathcal N(0, I)$ in $D$ dimensions, the mean, the standard deviation and the minimum of
-# $-\log p(z) = \tfrac D2 \log 2\pi + \tfrac12 |z|^2$ are
+# $-\log p(z) = \tfrac D2 \log 2\pi + \tfrac12 \lVert z \rVert^2$ are
 #
 # $$
 # \text{mean} &= \tfrac D2 \log 2\pi e, \\
@@ -318,7 +318,7 @@ assert constant[1:].min() > 2
 # ```
 #
 # ```{prf:proof}
-# $|z|^2$ is a sum of $D$ independent squares $z_i^2$, each of mean $1$ and variance $\mathbb E z_i^4 - 1 = 2$. The
+# $\lVert z \rVert^2$ is a sum of $D$ independent squares $z_i^2$, each of mean $1$ and variance $\mathbb E z_i^4 - 1 = 2$. The
 # minimum is at $z = 0$.
 # ```
 #
@@ -410,8 +410,9 @@ assert judged["Fashion-MNIST test"][1] > 0.05
 # in twenty may be chance. Another part may be real, since the flow was trained on the images that
 # set the threshold.)
 #
-# The latents say more. Under the prior, $|z|^2 / D$ has mean 1 and standard deviation $\sqrt{2 / D}$, so its samples
-# lie in a thin *shell*:
+# The latents say more. Under the prior, $\lVert z \rVert^2 / D$ has mean 1 and standard deviation
+# $\sqrt{2 / D}$: the thin shell of chapter {ref}`latents`. The next cell has both numbers for each
+# set:
 
 # %%
 rows = []
@@ -593,7 +594,7 @@ assert all(likelier(usual, excess[name]) > 0.6 for name in list(sets)[1:])
 # ```{solution-start} ex-cheaper
 # :class: dropdown
 # ```
-# Those at 0.7 are likelier than those at 1, and than test images. Their latents are too short: as drawn, $|z|^2$ is
+# Those at 0.7 are likelier than those at 1, and than test images. Their latents are too short: as drawn, $\lVert z \rVert^2$ is
 # about half of what the prior expects. After rounding to levels and new noise it is about three quarters. Yet by their bits, ten at a time, nearly all of them
 # pass for test images. About half of the groups of ten of the model's own samples, at 1, do not,
 # since they need too many bits. So an image can have the score of a test image, and a latent of

@@ -10,15 +10,15 @@
 # (compression)=
 # # Compression
 #
-# ```{admonition} In the papers
-# Both papers report bits per dimension, the length of a file that neither of them writes. This chapter writes it.
-# ```
-#
 # A likelihood promises the length of a file: $-\log_2 P(x)$ bits for the image $x$. Can a real coder keep the promise?
 #
 # * You will write an arithmetic coder in 25 lines, in exact integers, and code an image with a recorded Pixel RNN.
 # * You will see what goes wrong when the two sides disagree by a part in a million.
 # * The files are compared with zlib, PNG and WebP, with the weights of the network counted.
+#
+# ```{admonition} In the papers
+# Both papers report bits per dimension, the length of a file that neither of them writes. This chapter writes it.
+# ```
 
 # %% tags=["parameters"]
 profile = "laptop"
@@ -131,7 +131,9 @@ assert read(ratios, file) == message
 print(f"abca, of probability 1/64: {file}")
 
 # %% [markdown]
-# A message of probability $1/64$ takes 7 bits, one more than $\log_2 64$.
+# A message of probability $1/64$ takes 7 bits, one more than $\log_2 64$. The code of
+# {prf:ref}`prop-code` would take 6, but it needs a list of all messages. An arithmetic coder needs
+# one symbol at a time.
 #
 # ## A Pixel RNN writes a file
 #

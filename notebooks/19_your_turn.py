@@ -48,8 +48,7 @@ from nvp.flows.bijection import Bijection, Composition
 from nvp.flows.masks import Half
 from nvp.flows.preprocess import Logit
 from nvp.flows.squeeze import SqueezeOrder, squeeze
-from nvp.ledger import runs
-from nvp.likelihood import evaluate, score_images
+from nvp.likelihood import evaluate
 from nvp.model import ImageModel, ModelConfig
 from nvp.model.dequantisation import dequantise, uniform_noise
 from nvp.model.protocol import check_temperature
@@ -177,7 +176,7 @@ plt.show()
 #
 # A {py:class}`Bijection <nvp.flows.bijection.Bijection>` has two methods. Each returns its result
 # and a log-determinant of shape $(N,)$. The second argument, `y`, is the condition of a conditional
-# model, which this layer does not use.
+# model. This layer does not use it.
 
 
 # %%
@@ -687,9 +686,9 @@ check_bijection(actnorm, batch[:1])
 # ```{solution-start} ex-plu
 # :class: dropdown
 # ```
-# $L(U + \operatorname{diag} s)$ has the upper left entry $s_1 \ne 0$. So no $W$ with 0 there is a
-# product of this form, for example the swap. Every other invertible $W$ is. Matrices near the swap
-# are such products: with a small
+# $L(U + \operatorname{diag} s)$ has the upper left entry $s_1 \ne 0$. So a $W$ with 0 in this
+# place, such as the swap, is no product of this form. Every other invertible $W$ is one. Matrices
+# near the swap are such products: with a small
 # $s_1 = \epsilon$, $W = \begin{bmatrix} \epsilon & 1 \\ 1 & 0 \end{bmatrix}$ has $L_{21} = 1/\epsilon$ and
 # $s_2 = -1/\epsilon$. The fixed signs also fix the sign of $\det W$, which is negative for the swap. If the signs of $s$ differ, training can come as
 # near to the swap as it likes, at the price of factors that grow without bound. If they are equal,
@@ -766,37 +765,6 @@ assert torch.allclose(one, other, rtol=1e-4)
 gap = train(fresh(MixedRealNVP)) - train(start)
 assert gap > 0
 print(f"{gap:.2f} bits/dim")
-
-# %% [markdown]
-# ```{solution-end}
-# ```
-#
-# ```{exercise} How sure is a difference?
-# :label: ex-paired
-#
-# Two recorded models are scored on the same images: Real NVP and the VAE on the embedded ones. What is the standard error of the *difference* of
-# their means, and why is it smaller than the two errors suggest? What does it say about Real NVPs and VAEs?
-# ```
-#
-# ```{solution-start} ex-paired
-# :class: dropdown
-# ```
-# An image that costs one model many bits costs the other many, so the differences spread less than the scores. But they are differences of *these two
-# runs*. Another seed gives other first weights and other batches, and another difference. One run
-# of each says nothing about that spread. A small error over images is no evidence for a method.
-
-# %%
-ledger = runs()
-flow_bits, vae_bits = (
-    score_images(ledger[name].load_model(), test[:250])
-    for name in ("quickstart", "fashion-small-vae")
-)
-root = math.sqrt(len(flow_bits))
-paired = (flow_bits - vae_bits).std() / root
-unpaired = (flow_bits.var() + vae_bits.var()).sqrt() / root
-assert paired < unpaired / 2
-print(f"standard error of the difference: {paired:.2f} bits/dim")
-print(f"if each model had images of its own: {unpaired:.2f} bits/dim")
 
 # %% [markdown]
 # ```{solution-end}

@@ -10,16 +10,16 @@
 # (paper-and-code)=
 # # Paper against official code
 #
-# ```{admonition} In the paper
-# Sections 3.2 to 3.7 and 4.1 of {cite:t}`dinh2017realnvp`, beside the program that its first author published
-# {cite}`dinh2016code`. The paper has no ablation; this chapter has one.
-# ```
-#
 # Real NVP is described twice, in a paper and in a program, and the two differ. Each version is a bijection with the right
 # determinant, so both are correct models. If you reimplement one and compare with the other, you will meet the
 # differences. Which are they, and what is each worth? This appendix lists them and looks at those that surprise. Then it
 # measures one choice at a time, on the same images and in the same number of steps. (We could not find out whether the
 # published program made the paper's table 1.)
+#
+# ```{admonition} In the paper
+# Sections 3.2 to 3.7 and 4.1 of {cite:t}`dinh2017realnvp`, beside the program that its first author published
+# {cite}`dinh2016code`. The paper has no ablation; this chapter has one.
+# ```
 
 # %% tags=["parameters"]
 profile = "laptop"
@@ -187,7 +187,8 @@ figures.show_table(["field", "value", "what it is"], rows)
 #   it, and its default, zero, leaves the average off. In the code's formula $\rho$ is the weight of the batch, in the
 #   appendix that of the past. (We have read the appendix in a translation.)
 #
-# Some differences are in neither table. Only the last is inside the model, and both presets have it:
+# ````{dropdown} More differences, in neither table
+# Between paper and code. Only the last is inside the model, and both presets have it:
 #
 # * CIFAR-10 is in table 1. The code reads ImageNet, CelebA and LSUN only.
 # * The paper does not say how long to train. The code has a flag for it. Its default is ten steps in the version that was
@@ -199,7 +200,7 @@ figures.show_table(["field", "value", "what it is"], rows)
 # * Under a checkerboard, a factor of two follows the code's first normalisation inside $s$ and $t$. The paper does not
 #   mention it.
 #
-# These differences between the code and the preset `official` are not in the tables:
+# Between the code and the preset `official`:
 #
 # * The norms inside $s$ and $t$ keep a moving variance for evaluation. In the code it is the biased one, and here the
 #   unbiased one, as everywhere in PyTorch. On maps of 4 × 4 and with 64 images the two differ by a thousandth, on larger
@@ -212,6 +213,7 @@ figures.show_table(["field", "value", "what it is"], rows)
 # * At 32 × 32 the preset has the paper's sizes for CIFAR-10. The README of the code has 4 blocks, 32 maps and 4 scales, for ImageNet.
 # * The code's sheets of twice and ten times the size use the statistics of a batch, too. Here `decode` at other sizes uses the running ones.
 # * The code trains in float32. Here the networks may train in bfloat16.
+# ````
 #
 # How close is the preset to the code, then? We compared them outside of this repository. We ran the authors' TensorFlow
 # code in float64 beside `official`, on two small models with equal starting values. In evaluation, $z$ agreed within
@@ -688,8 +690,8 @@ display(Markdown("\n\n".join(paragraphs)))
 
 # %% [markdown]
 # There is a yardstick without a standard error, the spread of the *baseline* from seed to seed. The
-# cell also counts how often the luckiest of these runs shows in the differences. By chance it would
-# be a third:
+# cell also counts the variants in which the seed of the best baseline has the largest difference.
+# By chance that would be a third of them:
 
 # %% tags=["hide-input"]
 spread = max(base_test.values()) - min(base_test.values())
@@ -702,7 +704,7 @@ worst = [
 shared = worst.count(lucky)
 assert shared > len(others) / 2
 print(f"the best baseline has seed {lucky}, and in {shared} of", end=" ")
-print(f"{len(others)} variants its difference is the largest")
+print(f"{len(others)} variants this seed has the largest difference")
 display(
     Markdown(
         f"The {len(base_test)} runs of the preset `paper` lie up to "
@@ -739,8 +741,8 @@ display(
 # * On mirrored images, keeping odd or even squares first cannot matter to a flow of one scale. On grey images, the order
 #   of a squeeze cannot matter to a flow of two scales.
 # * Shift and scale in either order give the same maps and different gradients.
-# * The ablation is paired by seed, and small. It can show large effects only, and says how often chance alone would
-#   pass its rule.
+# * The ablation is paired by seed, and small, so it can show large effects only. The largest are
+#   those of the number of scales and of the norm after couplings.
 #
 # ## Exercises
 #

@@ -81,7 +81,7 @@ ledger = runs()
 #   & - \frac{(\mathbf 1^{\mathsf T} \hat x)^2}{m^2} \Bigr]
 # $$ (eq:own-determinant)
 #
-# where $\hat x$ and $\mathbf 1$ are now the $n$ entries of that image. For
+# where $\hat x$ and $\mathbf 1$ now have only the $n$ entries of that image. For
 # $\lVert \hat x \rVert^2 = n$ and $\mathbf 1^{\mathsf T} \hat x = 0$ this is
 # $\varsigma^{-n} (1 - 1/N)^2$.
 # ```
@@ -524,8 +524,8 @@ assert again[8] < min(moving_bits[40], as_recorded + 0.1)
 #   a likelihood.
 # * Running averages with a good past reduce the noise of the gradient, but leave a bias at any batch size. In a short run
 #   with two images a batch the training loss came closer to the held-out score, which did not improve.
-# * With the moments of a new model a trained one needs hundreds of bits/dim. Eight images nearly restore them. Moving
-#   averages that lag cost a small model 0.1 bits/dim halfway through its run.
+# * With the moments of a new model a trained one needs hundreds of bits/dim. Eight images nearly
+#   restore them, so re-estimate the moments before you score.
 #
 # ## Exercises
 #
@@ -533,7 +533,8 @@ assert again[8] < min(moving_bits[40], as_recorded + 0.1)
 # :label: ex-samuelson
 #
 # Prove the bound of {numref}`fig-saturation`: of $m$ numbers normalised to mean 0 and mean square at most 1, none
-# exceeds $\sqrt{m - 1}$. (Statisticians know this as Samuelson's inequality.)
+# exceeds $\sqrt{m - 1}$. (Statisticians know this as Samuelson's inequality.) *Hint*: the other
+# $m - 1$ numbers sum to $-\hat x_1$.
 # ```
 #
 # ```{solution-start} ex-samuelson

@@ -134,8 +134,8 @@ for name, held_out in best_of.items():
     assert kept < held_out
 
 # %% [markdown]
-# Every run scores better on held-out images than the run that it replaced. But the test scores in
-# the last column were seen after each attempt. They chose no weights, and they did help to decide
+# Every run scores better on held-out images than the run that it replaced. The test scores in the
+# last column were seen after each attempt, too. They chose no weights, but they helped to decide
 # whether to try again. The number of attempts was not fixed beforehand.
 #
 # ## Roles of parameters
@@ -553,9 +553,9 @@ figures.show_table(
 
 # %% [markdown]
 # In these trials the first and the last convolution were still trained by Adam, and the rate was constant.
-# At equal size Muon led by two nats over Adam all the same. A wider net with fewer layers was not
-# ahead of it after three minutes. Muon diverged at the largest of its three rates, eight times the
-# best one. Other trials of Adam, three rates and two batch sizes in all, are in
+# At equal size Muon led by two nats over Adam all the same. A wider net with fewer layers, also by
+# Muon, was behind this one after three minutes. Muon diverged at the largest of its three rates,
+# eight times the best one. Other trials of Adam, three rates and two batch sizes in all, are in
 # `results/trials-pixelrnn.csv`. All have $\beta_2 = 0.999$, no warm-up and one seed. A better tuned
 # Adam may be closer.
 #
@@ -878,8 +878,9 @@ for ours, theirs in zip(*nets, strict=True):
 # $\lVert U V^{\mathsf T} \rVert^2 = \operatorname{tr}(V U^{\mathsf T} U V^{\mathsf T}) = \operatorname{tr} I_r = r$. By
 # Pythagoras each relative step multiplies the length of $\omega$ by $\sqrt{1 + \vartheta^2}$ and turns it by $\arctan \vartheta$, always the same. After $k$ steps its length is
 # $(1 + \vartheta^2)^{k/2}$ times the first: 1.2 after 1,000 steps of 0.02. With steps of a fixed length $\ell$ it is
-# $\sqrt{\lVert \omega \rVert^2 + k \ell^2}$. So the angles fall as $1 / \sqrt k$: weight normalisation then has a schedule
-# of its own.
+# $\sqrt{\lVert \omega \rVert^2 + k \ell^2}$. So the angles fall as $1 / \sqrt k$: weight
+# normalisation then has a schedule of its own. ({prf:ref}`prop-weight-norm` is the case of plain
+# gradient steps.)
 
 # %% tags=["hide-input"]
 torch.manual_seed(0)
@@ -902,7 +903,9 @@ assert abs(omega.norm() / start - (1 + 0.02**2) ** 500) < 0.01
 #
 # Our runs lower the rate at the end, and score an average of the weights whose memory is $d = 0.999$. A small model shows what
 # each does. On the loss $\lambda w^2 / 2$, noise of the batches turns descent into $w \leftarrow w - \eta (\lambda w + \epsilon)$ with
-# $\epsilon \sim \mathcal N(0, 1)$. What is the variance of $w$ after many steps at a constant rate $\eta$? By which factor does the average lower it? Simulate
+# $\epsilon \sim \mathcal N(0, 1)$. What is the variance of $w$ after many steps at a constant rate
+# $\eta$? (*Hint*: then one more step leaves the variance unchanged.) By which factor does the
+# average lower it? Simulate
 # $\eta = 0.1$, and $\lambda$ of 1, 0.1 and 0.01. Then let the rate fall to 0 in a straight line over 3,000 steps, without an average.
 # ```
 #

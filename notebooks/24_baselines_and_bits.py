@@ -386,8 +386,8 @@ print(f"a Gaussian on CIFAR-10: {reported.cell} bits/dim (published)")
 # ```
 #
 # ```{prf:proof}
-# $-\log p_{m}(x) = \frac d2 \log 2\pi + \frac12 |x - m|^2$, whose mean at $m = \mu$ is $H$. The estimate is
-# $\hat\mu = \frac1N \sum_n x^{(n)}$, with $\mathbb E|\hat\mu - \mu|^2 = d/N$. A new point is independent of it, so
+# $-\log p_{m}(x) = \frac d2 \log 2\pi + \frac12 \lVert x - m \rVert^2$, whose mean at $m = \mu$ is $H$. The estimate is
+# $\hat\mu = \frac1N \sum_n x^{(n)}$, with $\mathbb E\lVert \hat\mu - \mu \rVert^2 = d/N$. A new point is independent of it, so
 #
 # $$
 # \mathbb E|x - \hat\mu|^2 = \mathbb E|x - \mu|^2 + \mathbb E|\hat\mu - \mu|^2 = d + d/N .

@@ -10,15 +10,15 @@
 # (fast-scans)=
 # # Fast scans
 #
-# ```{admonition} In the paper
-# Sections 3.1, 3.2 and 3.5 of {cite:t}`oord2016pixelrnn` say what an LSTM layer computes, and that sampling is sequential.
-# The fast implementation is ours.
-# ```
-#
 # The layers of {doc}`10_row_lstm` and {doc}`11_diagonal_bilstm` are written to be read. How does the package run them
 # several times faster? This appendix finds out which orders of computation are allowed, skews without a loop, runs both
 # directions at once, and ends with the compiled scan. A last section samples with kept states, in the
 # arithmetic of about one pass for each colour.
+#
+# ```{admonition} In the paper
+# Sections 3.1, 3.2 and 3.5 of {cite:t}`oord2016pixelrnn` say what an LSTM layer computes, and that sampling is sequential.
+# The fast implementation is ours.
+# ```
 
 # %% tags=["parameters"]
 profile = "laptop"
@@ -59,8 +59,9 @@ torch.set_default_dtype(torch.float64)  # so that a check can be strict
 # ## Any order that respects the neighbours
 #
 # A scan by rows or by diagonals is one way to evaluate a recurrence. The recurrence itself needs no skewing: a
-# pixel reads the hidden states of some neighbours, its **taps**, and the cell of one. Here it is for any taps, one pixel
-# after another in reading order. `lstm_cell` is the package's, with the gates in the last dimension.
+# pixel reads the hidden states of some neighbours, at the **taps** of its kernel, and the cell of
+# one. Here it is for any taps, one pixel after another in reading order. `lstm_cell` is the
+# package's, with the gates in the last dimension.
 
 
 # %%
@@ -229,21 +230,8 @@ for t, column in enumerate(skewed.T):
 # ```
 # ````
 #
-# The price is work on empty places. A skewed map of $n \times (2n - 1)$ places has nearly as many empty ones as pixels:
-
-# %% tags=["hide-input"]
-rows = []
-for n in (28, 32, 64):
-    steps = skew(torch.zeros(n, n)).shape[1]
-    empty = 1 - n * n / (n * steps)
-    rows.append([f"{n} × {n}", n, steps, n * n, f"{empty:.0%}"])
-figures.show_table(
-    ["image", "by rows", "by diagonals", "by pixels", "skewed map, empty"],
-    rows,
-)
-
-# %% [markdown]
-# This work is wasted. Chapter {ref}`diagonal-bilstm` counts the multiplications that are needed.
+# The price is work on empty places. Nearly half of a skewed map is empty, as a table of chapter {ref}`diagonal-bilstm`
+# shows. That chapter also counts the multiplications that are needed.
 #
 # ## Small steps: the compiled scan
 #
@@ -384,7 +372,7 @@ figures.show_table(
 
 # %% [markdown]
 # A sample costs about one pass for each colour, whatever the size of the image. A pixel is computed once for each of its
-# colours, since green is drawn given red. The cost can be less than one pass for each colour: kept
+# colours, since green is drawn given red. The cost can be less than one pass for each colour. Kept
 # states skip the masked half of each kernel, and the empty places of a skewed map. In time the gain
 # is smaller, because the small steps still wait for each other:
 

@@ -37,12 +37,11 @@ def after(facts: Published, _ledger: dict[str, Run], roles: bool) -> Table:
             places = "; ".join(printed)
             rows.append((name, model.preprint[:4], KINDS[model.kind], *cells, places))
     caption = (
-        "Bits/dim, all of them published; a dash where no score was seen, or where the source does "
-        "not name the images. CIFAR-10: test images; ImageNet: validation images of the "
-        "downsampling of 2016, as far as the sources name it; training images in parentheses. The "
-        "year is that of the first preprint."
+        "Bits/dim, all of them published; a dash where no score was seen. CIFAR-10: test images; "
+        "ImageNet: validation images of the downsampling of 2016, as far as the sources name it; "
+        "training images in parentheses. The year is that of the first preprint."
     )
     if any(UNLIKE in cell for row in rows for cell in row):
-        caption += f" {UNLIKE} on other images: the downsampling of 2017, or one that is not named."
+        caption += f" {UNLIKE} on other images, certainly or probably: the downsampling of 2017."
     header = ("model", "year", "likelihood", *DATA.values(), "published in")
     return Table(caption + mark_note(rows), header, rows)

@@ -91,7 +91,8 @@ def glance(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
         rows.append((row.title, row.model, score_cell(run, unit=True), *cells))
     caption = (
         "Test images; bits/dim, or nats an image for binary images, ± the standard error over "
-        "images. Each is one run with one seed; optimisers, schedules and most sizes are ours."
+        "images. Each of our scores is of one run with one seed; optimisers, schedules and most "
+        "sizes are ours."
         f"{''.join(fewer.values())}{mark_note(rows)}"
     )
     return Table(caption, ("data", "model", "this code", "published", "by"), rows)

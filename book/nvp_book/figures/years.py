@@ -31,7 +31,8 @@ def plot_years(facts: Published) -> None:
     """Bits/dim over the dates of preprints, a panel for each data set.
 
     A line joins the models that were the best of their family when they came; they carry their
-    names. A figure on other images is hollow, and no line goes there.
+    names. A score on other images has ‡ in its name, its mark is hollow unless it is a cross, and
+    no line goes there.
     """
     figure, axes = plt.subplots(2, 1, figsize=(WIDTH, 8.4), sharex=True)
     models = {name: model for name, model in facts.models.items() if not model.augmented}
