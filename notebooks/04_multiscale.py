@@ -618,6 +618,30 @@ assert round(proportional[0] / out[0]) == 55
 #
 # ## Exercises
 #
+# ```{exercise} Nothing stretched
+# :label: ex-permutation
+#
+# Find the matrix of a squeeze of 3 × 4 × 4 numbers: squeeze the 48 images with a single 1. How does it show that the
+# log-determinant is 0, whatever the order of the channels?
+# ```
+#
+# ```{solution-start} ex-permutation
+# :class: dropdown
+# ```
+# Each row and each column has a single 1, since each output is one input. So this is a permutation matrix, with
+# determinant 1 or −1. Another order of the channels is one more permutation.
+
+# %% tags=["hide-input"]
+basis = torch.eye(48).reshape(48, 3, 4, 4)  # one sub-pixel lit in each
+matrix = squeeze(basis).reshape(48, 48)
+assert (matrix.sum(dim=0) == 1).all()
+assert (matrix.sum(dim=1) == 1).all()
+assert matrix.det().abs() == 1
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
 # ```{exercise} Build a learned permutation
 # :label: ex-mix
 #
@@ -685,30 +709,6 @@ for k in (1, 2, 3):
     row, column = goes_on // 16, goes_on % 16
     assert ((row - column) % 2**k == 0).all()
     assert goes_on.numel() == 256 // 2**k
-
-# %% [markdown]
-# ```{solution-end}
-# ```
-#
-# ```{exercise} Nothing stretched
-# :label: ex-permutation
-#
-# Find the matrix of a squeeze of 3 × 4 × 4 numbers: squeeze the 48 images with a single 1. How does it show that the
-# log-determinant is 0, whatever the order of the channels?
-# ```
-#
-# ```{solution-start} ex-permutation
-# :class: dropdown
-# ```
-# Each row and each column has a single 1, since each output is one input. So this is a permutation matrix, with
-# determinant 1 or −1. Another order of the channels is one more permutation.
-
-# %% tags=["hide-input"]
-basis = torch.eye(48).reshape(48, 3, 4, 4)  # one sub-pixel lit in each
-matrix = squeeze(basis).reshape(48, 48)
-assert (matrix.sum(dim=0) == 1).all()
-assert (matrix.sum(dim=1) == 1).all()
-assert matrix.det().abs() == 1
 
 # %% [markdown]
 # ```{solution-end}

@@ -895,7 +895,8 @@ figures.show_table(header, rows)
 # ```{exercise} Build a conditional flow
 # :label: ex-conditional-moons
 #
-# The data are two half moons in the plane, and $c$ says which moon a point is from. Stack six `ConditionalCoupling`s with alternating masks, write
+# The data are two half moons in the plane, and $c$ says which moon a point is from. Stack six
+# layers `ConditionalCoupling` with alternating masks, write
 # `log_prob(x, c)`, and train for 300 steps. Classify 1,000 new points by Bayes' rule. More than 97% must be right.
 # (`moons` of chapter {ref}`coupling-layers` draws a `sign`: let it return that, too. This page has switched gradients off: train
 # inside `with torch.enable_grad():`.)

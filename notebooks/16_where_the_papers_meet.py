@@ -774,7 +774,8 @@ assert torch.allclose(kept, again, atol=1e-3)
 # | scale | $e^{s}$, $s$ bounded by a learned multiple of tanh | $2\,\sigma(s)$, so below 2 |
 # | normalisation | batch normalisation | none |
 #
-# A sample still takes one pass through all couplings. On ImageNet 64 × 64, all with uniform noise:
+# A sample still takes one pass through all couplings. Here are scores on ImageNet 64 × 64, all with
+# uniform noise; the score of training images is in parentheses:
 
 # %% tags=["hide-input"]
 facts = read_published()

@@ -448,7 +448,7 @@ rows = [
     for x in range(levels)
 ]
 figures.show_table(
-    ["bits", "for x + u", "after bits are back", "-log2 P(x)"], rows
+    ["bits", "for $x + u$", "after bits are back", r"$-\log_2 P(x)$"], rows
 )
 
 # %% [markdown]

@@ -11,6 +11,8 @@ from sphinx.application import Sphinx
 NAMES = {
     "*.html": {
         '<summary aria-label="Toggle hidden content">': "<summary>",
+        # The space before the link is not underlined with it.
+        "Solution to<a class": "Solution to <a class",
         '<summary><span class="toctree-toggle"': (
             '<summary aria-label="pages of this part"><span class="toctree-toggle"'
         ),

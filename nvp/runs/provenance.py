@@ -86,7 +86,7 @@ def note_leg(folder: RunFolder, leg: Leg, step: int, before: RunConfig, now: Run
     last = _noted(before)
     for each in legs:
         last.update(each.changed)
-    changed = {key: value for key, value in _noted(now).items() if value != last[key]}
+    changed = {key: value for key, value in _noted(now).items() if value != last.get(key)}
     since = {"started", "reopened_at", "from_step", "changed"}
     same = legs and legs[-1].model_dump(exclude=since) == leg.model_dump(exclude=since)
     if changed or not same:
@@ -98,7 +98,8 @@ def _noted(config: RunConfig) -> dict[str, float]:
     """The settings of `NOTED` that `config` has."""
     places = {key: key.split(".") for key in NOTED}
     sections = config.model_dump(exclude={"name", "title"})
-    return {key: sections[s][name] for key, (s, name) in places.items() if name in sections[s]}
+    found = {key: sections[s].get(name) for key, (s, name) in places.items()}
+    return {key: value for key, value in found.items() if isinstance(value, float)}
 
 
 def write_legs(folder: RunFolder, legs: list[Leg]) -> None:

@@ -35,7 +35,7 @@ def plot_depths(depths: Tensor, pixel: tuple[int, int], seen: Tensor) -> None:
 
     `seen`, bool (H, W), is what a stack of some depth sees; its outline is drawn.
     """
-    figure, ax = plt.subplots(figsize=(0.9 * WIDTH, 5.3))
+    figure, ax = plt.subplots(figsize=(0.9 * WIDTH, 4.6))
     shown = np.ma.masked_less(depths.numpy(), 0)
     # Cells are dots inside the drawing, which stays small.
     cells: dict[str, Any] = {"edgecolor": "white", "lw": 0.3, "rasterized": True}
@@ -47,7 +47,7 @@ def plot_depths(depths: Tensor, pixel: tuple[int, int], seen: Tensor) -> None:
         ax.add_patch(cell).set_rasterized(True)
     _outline(ax, seen)
     ax.add_patch(Rectangle((pixel[1], pixel[0]), 1, 1, fc="white", ec=INK, lw=2.2))
-    ax.invert_yaxis()
+    ax.set_ylim(pixel[0] + 1.1, -0.1)  # nothing below is earlier
     ax.set(aspect="equal", xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     figure.colorbar(image, ax=ax, label="layers until the pixel sees it")

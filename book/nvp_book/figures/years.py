@@ -19,7 +19,8 @@ COLOURS = dict(zip(APPROACHES, (BLUE, VERMILION, PURPLE, GREEN), strict=True))
 SHAPES = {"exact": "o", "bound": "v", "estimate": "x"}
 # Where a name may stand from its point, in points, first choice first, and how it is aligned.
 PLACES = [(6, 3, "left"), (6, -10, "left"), (-6, 3, "right"), (-6, -10, "right")]
-PLACES += [(0, up, side) for up in (9, -16, 20, -27, 31) for side in ("left", "center", "right")]
+HEIGHTS = (9, -16, 20, -27, 31, 42, -38, -49)
+PLACES += [(0, up, side) for up in HEIGHTS for side in ("left", "center", "right")]
 NEAR = 10  # points: beyond, a line leads from a point to its name
 
 Place = tuple[float, float, str]
