@@ -475,7 +475,7 @@ figures.show_table(
 # For example, let two sets of noise give the densities $\frac18$ and $\frac12$. The mean of their
 # logarithms is $-2$ bits. The logarithm of their mean is $\log_2 \frac5{16} = -1.68$ bits.
 # {prf:ref}`prop-more-draws` proves the order of the bounds. They are the importance-weighted bounds
-# of {cite:t}`burda2016iwae`. {cite:t}`hoogeboom2020dequantization` train flows with it. The number
+# of {cite:t}`burda2016iwae`. {cite:t}`hoogeboom2020dequantization` train flows with them. The number
 # of sets matters when scores are compared. A score by one set of noise and one by eight are not
 # comparable, and papers do not always say which they used. In the package $K$ is `num_draws`, and
 # this book uses $K = 1$ unless it says otherwise. How much would a larger $K$ be worth? The folded
