@@ -306,6 +306,11 @@ def test_train_needs_one_thing_to_train(trained: Path, tmp_path: Path) -> None:
     assert f"{config} is a file: name a folder" in fails("train", config, "--run-folder", config)
 
 
+def test_tables_in_a_terminal_cut_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nvp.tables.build.write_tables", list)
+    assert "…" not in done("tables", "--print")
+
+
 def test_a_name_leads_to_its_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folders, "repository_root", lambda: tmp_path)
     trained = folders.default_folder("only-trained")

@@ -261,6 +261,8 @@ def tables(
             shown = Table(*plain.header, caption=plain.caption, caption_justify="left")
             for row in plain.rows:
                 shown.add_row(*row)
+            for column in shown.columns:
+                column.overflow = "fold"  # a command is shown whole
             console().print(shown)
 
 
