@@ -612,7 +612,22 @@ figures.show_table(
 #
 # For the PixelCNN on digits the largest improvement came with another optimiser, another schedule and more images. Appendix
 # {ref}`training-them` compares Adam and Muon.
-#
+
+# %% tags=["remove-cell"]
+digits = ("diagonal-1", "diagonal-7", "pixelcnn", "row-lstm")
+for run in (
+    *(ledger[f"binarized-mnist-{key}"] for key in digits),
+    *in_colour.values(),
+):
+    training = run.config.training
+    found = training.optimiser, training.batch_size, run.record.precision
+    one_layer = run.name == "binarized-mnist-diagonal-1"
+    assert found == (
+        ("adam", 32, "fp32") if one_layer else ("muon", 16, "bf16")
+    )
+    assert training.clip_norm == 1
+
+# %% [markdown]
 # ## What a layer, a connection, an output is worth
 #
 # Tables 2 and 3 of the paper take the Row LSTM apart, on validation images of CIFAR-10 (chapter {doc}`10_row_lstm` prints

@@ -576,6 +576,8 @@ for each in others:
 later = {row.variant for row in read_rows() if "AMD" not in row.hardware}
 assert len(later) == 8
 assert baseline.variant.name not in later
+by_size = sorted(others, key=lambda c: abs(c.difference.mean))
+assert {c.variant.name for c in by_size[-2:]} == {"one-scale", "no-norm"}
 
 # %% [markdown]
 # How far can you trust two standard errors from so few seeds? If the $d_i$ are normal and their true mean is zero,

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from nvp.cli.options import DataRoot
-from nvp.cli.terminal import console
+from nvp.cli.terminal import show_table
 from nvp.config import LARGEST_SEED
 from nvp.data.importing.options import Crop, Fractions, Options
 from nvp.errors import NVPError
@@ -31,8 +31,7 @@ def data_list(data_root: DataRoot = None) -> None:
         table.add_row(entry.name, size, *counts, entry.state, entry.note)
     for column in table.columns[2:5]:
         column.justify = "right"
-    table.columns[-1].overflow = "fold"  # what to type, and an address, are shown whole
-    console().print(table)
+    show_table(table)
     typer.echo(
         f"Data root: {sets.data_root(data_root)}. Loading a set compares its checksums.\n"
         "Your own images: nvp data import FOLDER NAME --size 32 makes a set of a folder of them; "

@@ -14,7 +14,7 @@ from rich.table import Table
 import nvp
 from nvp.cli.data import data_app
 from nvp.cli.options import DataRoot, Device, RunFolder, Trust, at_home
-from nvp.cli.terminal import OneLineErrors, console, flush
+from nvp.cli.terminal import OneLineErrors, flush, show_table
 from nvp.config import LARGEST_SEED
 from nvp.errors import NVPError
 from nvp.training.allocator import keep_freed_memory
@@ -131,7 +131,7 @@ def evaluate(
             mean = summarise(scores, num_draws)
             figures = mean.cells(run.model.image_shape)
             table.add_row(what, *figures, f"{mean.num_images:,}", str(num_draws))
-        console().print(table)
+        show_table(table)
 
 
 @app.command()
@@ -261,9 +261,7 @@ def tables(
             shown = Table(*plain.header, caption=plain.caption, caption_justify="left")
             for row in plain.rows:
                 shown.add_row(*row)
-            for column in shown.columns:
-                column.overflow = "fold"  # a command is shown whole
-            console().print(shown)
+            show_table(shown)
 
 
 @app.command()
@@ -288,7 +286,10 @@ def verify(
                 typer.echo(f"{check.run}, {check.what}: {check.outcome}", err=True)
             table.add_row(check.run, check.what, check.recorded, check.found, check.outcome)
             differs |= check.outcome == "differs"
-        console().print(table if table.rows else "The ledger is empty: nothing to verify.")
+        if table.rows:
+            show_table(table)
+        else:
+            typer.echo("The ledger is empty: nothing to verify.")
     if differs:
         raise typer.Exit(1)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 from typer.core import TyperGroup
 
 from nvp.errors import NVPError
@@ -62,6 +63,13 @@ def console() -> Console:
     """A console that is as wide as the terminal, and wide enough for one line a row elsewhere."""
     width = None if sys.stdout.isatty() else 160
     return Console(width=width, markup=False, emoji=False, highlight=False)
+
+
+def show_table(table: Table) -> None:
+    """Print a table. A word that is longer than its column is folded: a command is shown whole."""
+    for column in table.columns:
+        column.overflow = "fold"
+    console().print(table)
 
 
 def flush() -> None:
