@@ -1,8 +1,8 @@
 """Sphinx extension: docstrings of plain text, as this package has them, become pages.
 
 autodoc takes a docstring for reStructuredText; ours hold |det|, *given and `code`, as mathematics
-and Python write them. So marks are escaped, `code` is set as code and linked where a page of
-book/api has that name, and rows with a star and columns of names with their meanings become
+and Python write them. So marks are escaped, `code` is set as code and linked where
+book/api.md lists its module, and rows with a star and columns of names with their meanings become
 lists. Under a class stand its fields, with the comments on them in the source: for configurations,
 the keys of a file.
 """
@@ -26,16 +26,15 @@ from sphinx.application import Sphinx
 
 from nvp.model.config import Family
 
-PAGES = Path("book") / "api"
+LIST = Path("book") / "api.md"
 ENTRY = re.compile(r"(\S+(?:, \S+)*) {2,}(\S.*)")
 
 
 class Namespace:
-    """Which names have a place: the modules that the pages list, and what they define."""
+    """Which names have a place: the modules that book/api.md lists, and what they define."""
 
-    def __init__(self, pages: Path) -> None:
-        texts = [page.read_text() for page in pages.glob("*.md")]
-        self.modules = re.findall(r"automodule:: (\S+)", "".join(texts))
+    def __init__(self, overview: Path) -> None:
+        self.modules = re.findall(r"^   (nvp\.\S+)$", overview.read_text(), re.M)
 
     def target(self, name: str, module: str) -> str | None:
         """The reference for `name` as written in a docstring of `module`, if there is one."""
@@ -184,7 +183,7 @@ def process_docstring(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:
     """Rewrite the docstring of one object in place."""
-    names = Namespace(Path(app.srcdir, PAGES))
+    names = Namespace(Path(app.srcdir, LIST))
     module = name if what == "module" else getattr(obj, "__module__", None) or ""
     if what in ("method", "attribute", "property"):
         module = name.rsplit(".", 2)[0]

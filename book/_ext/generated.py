@@ -1,7 +1,7 @@
 """Sphinx extension: the parts of pages that are made from the source and from the ledger.
 
-They are written next to the pages before these are read, into book/generated/, so no page carries
-a copy that could be stale.
+They are written before pages are read, so no page carries a copy that could be stale: parts of
+pages into book/generated/, and a page for each section of book/api.md into book/api/.
 """
 
 from pathlib import Path
@@ -28,8 +28,12 @@ def write(app: Sphinx) -> None:
         "progress": pages.progress(ledger[RUN], minutes=(10, 30, 130)),
         "entries": pages.folded_entries(table("ledger", roles=True)),
     }
-    for name, text in parts.items():
-        (folder / f"{name}.md").write_text(text)
+    reference = Path(app.srcdir, "book", "api")
+    reference.mkdir(exist_ok=True)
+    overview = reference.with_suffix(".md").read_text()
+    for place, texts in ((folder, parts), (reference, pages.reference(overview))):
+        for name, text in texts.items():
+            (place / f"{name}.md").write_text(text)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -1,6 +1,7 @@
 """Parts of pages that follow from the ledger, as MyST: sheets of images, a run's log, entries."""
 
 import io
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import redirect_stderr
 from textwrap import fill
@@ -46,6 +47,16 @@ def sheets(ledger: Mapping[str, Run]) -> str:
         for path, caption in shown
     ]
     return "::::{grid} 1 2 2 2\n" + "".join(items) + "::::\n"
+
+
+def reference(overview: str) -> dict[str, str]:
+    """The pages of book/api/: each section of book/api.md, with all that its modules describe."""
+    section = r"\(api-(\w+)\)=\n#(# .+?)```\{eval-rst\}\n\.\. autosummary::\n\n(.+?)```"
+    module = "## {0}\n\n```{{eval-rst}}\n.. automodule:: {0}\n```\n"
+    return {
+        name: "\n".join([text, *map(module.format, listed.split())])
+        for name, text, listed in re.findall(section, overview, re.S)
+    }
 
 
 def progress(run: Run, minutes: Iterable[float]) -> str:
