@@ -93,8 +93,7 @@ def main(arguments: list[str] | None = None) -> None:
         results = {"count": options.count, "seeds": options.seeds, "runs": {}}
     real = list(images[: options.count * options.seeds].split(options.count))
     of_test = describe([test.images], coverage, images, labels)
-    distance = "from_nearest_training_image"
-    results["real"] = describe(real, coverage, images, labels) | {distance: of_test[distance]}
+    results["real"] = of_test | {"coverage": [coverage(each) for each in real]}
     for name in options.run or RUNS:
         drawn = samples(runs()[name].load_model(), options.count, options.seeds)
         results["runs"][name] = describe(drawn, coverage, images, labels)

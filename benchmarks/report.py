@@ -39,7 +39,7 @@ def section(benchmark: Benchmark, name: str, record: dict[str, Any]) -> str:
 def contender_table(benchmark: Benchmark, kind: str, record: dict[str, Any]) -> str:
     """Medians of each contender of one kind, and what follows from them."""
     ceiling = max(next(iter(ceiling_rates(record).values())).values())
-    plain = middle(record["measured"][f"{kind}/{PLAIN}"], "step")
+    plain = record["measured"][f"{kind}/{PLAIN}"]
     rows = []
     for name in benchmark.kinds[kind].contenders:
         runs = record["measured"][f"{kind}/{name}"]
@@ -48,7 +48,7 @@ def contender_table(benchmark: Benchmark, kind: str, record: dict[str, Any]) -> 
         row = {
             benchmark.kinds[kind].title: name,
             "step": f"{1000 * step:.0f} ms",
-            "plain over it": f"{plain / step:.2f}",
+            "plain over it": ratio(plain, runs),
             "evaluate": f"{1000 * middle(runs, 'evaluate'):.0f} ms",
             "peak memory": f"{median(run['peak_megabytes'] for run in runs):.0f} MB",
             "parameters": f"{runs[0]['parameters']}",
@@ -100,6 +100,12 @@ def matrix_unit(machine: dict[str, Any]) -> str:
 def middle(runs: list[dict[str, Any]], key: str) -> float:
     """The median of what all `runs` measured under `key`."""
     return median(value for run in runs for value in run[key])
+
+
+def ratio(plain: list[dict[str, Any]], runs: list[dict[str, Any]]) -> str:
+    """How many times the step of `runs` the plain one takes: the middle round, and the range."""
+    rounds = [median(a["step"]) / median(b["step"]) for a, b in zip(plain, runs, strict=True)]
+    return f"{median(rounds):.2f} ({min(rounds):.2f} to {max(rounds):.2f})"
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

@@ -94,7 +94,8 @@ class TrainingConfig(Section):
     tanh_scale_rate: float = Field(default=1.0, gt=0)  # times learning_rate, for tanh scales
     # Of Muon: ||step|| / ||v|| of weight-normalised v.
     relative_step: float = Field(default=0.02, gt=0)
-    weight_decay: float = Field(default=0.0, ge=0)  # of Muon's kernels: times the rate, a step
+    # Of Muon's kernels and recurrent weights: times the rate, a step.
+    weight_decay: float = Field(default=0.0, ge=0)
     warmup_steps: int = Field(default=0, ge=0)  # in which the rate rises from 0
     # The last share of the budget, in which the rate falls to 0.
     anneal: float = Field(default=0.0, ge=0, le=1)

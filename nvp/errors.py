@@ -10,4 +10,5 @@ class NVPError(ValueError):
 def first_fault(error: ValidationError) -> str:
     """The first fault that pydantic found, such as "scores.test: Field required"."""
     first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
+    where = ".".join(map(str, first["loc"])) or "the whole"
+    return f"{where}: {first['msg'].removeprefix('Value error, ')}"

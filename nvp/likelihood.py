@@ -179,8 +179,9 @@ def reestimate_statistics(
     """Set every batch norm's running statistics to their mean over batches of training `images`.
 
     The moving averages of training cover about ten batches, under weights that have since moved. A
-    test score computed with them can be off by anything from 0.01 bits/dim to thousands.
-    `progress` is called with the number of images done.
+    test score computed with them can be off by anything from 0.01 bits/dim to thousands. A norm
+    with `running_average` normalises each batch by its averages so far, so the order of the images
+    matters. `progress` is called with the number of images done.
     """
     check_count("the number of images", len(images))
     check_count("batch_size", batch_size)

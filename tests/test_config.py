@@ -163,6 +163,7 @@ def test_numbers_are_those_of_yaml_1_2_and_some_may_be_infinite(tmp_path: Path) 
         ({"kind": "diagonal_bilstm", "kernel_size": 5}, ": kernel_size is for the other kinds"),
         ({"num_scales": 2}, ": num_scales is for model.output: mixture"),
         ({"image_shape": [2, 8, 8]}, ": image_shape must have 1 or 3 channels"),
+        ({"image_shape": [3, 8, 8], "head": 2}, ": hidden and head must be at least 3"),
     ],
 )
 def test_bad_keys_of_a_pixel_rnn_are_named(keys: dict[str, Any], complaint: str) -> None:

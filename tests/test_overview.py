@@ -56,5 +56,5 @@ def test_at_a_glance_a_run_that_is_not_recorded_is_not_shown() -> None:
 def test_every_glance_names_a_figure_or_says_why_there_is_none() -> None:
     facts = results.read_published()
     known = {(figure.data, figure.model) for figure in facts.figures}
-    for row in facts.tables["glance"]:
+    for row in facts.rows("glance"):
         assert ((row.data, row.beside) in known) != bool(row.remark), row.config

@@ -170,12 +170,13 @@ def cells(path: Path) -> list[Any]:
 @chapter
 def test_a_chapter_is_recorded_as_it_is_written(source: Path) -> None:
     recorded = source.with_suffix(".ipynb")
-    assert recorded.exists(), f"{source.name} was never recorded; run: make record"
+    run = f"run: make notebooks/{recorded.name}"
+    assert recorded.exists(), f"{source.name} was never recorded; {run}"
     halves = [
         [(cell.cell_type, cell.metadata.get("tags", []), cell.source) for cell in cells(half)]
         for half in (source, recorded)
     ]
-    assert halves[0] == halves[1], f"{recorded.name} is behind {source.name}; run: make record"
+    assert halves[0] == halves[1], f"{recorded.name} is behind {source.name}; {run}"
     assert recorded.stat().st_size < 1_000_000
     code = [cell for cell in cells(recorded) if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in code), "a cell was never run"
@@ -188,7 +189,8 @@ def test_a_chapter_keeps_its_rules(source: Path) -> None:
     for cell in cells(source):
         told = cell.metadata.get("mystnb", {})
         if "figure" in told or "plt.show()" in cell.source.splitlines():
-            assert told.get("image", {}).get("alt"), f"no alt text: {told or cell.source}"
+            what = 'add mystnb={"image": {"alt": "..."}} to the header of its cell'
+            assert told.get("image", {}).get("alt"), f"no alt text, {what}: {told or cell.source}"
     code = [cell.source for cell in cells(source) if cell.cell_type == "code"]
     wide = [line for cell in code for line in cell.splitlines() if len(line) > 79]
     assert not wide

@@ -76,7 +76,7 @@ def test_figures_models_and_sources_belong_together(
 
 def test_every_variant_of_the_row_lstm_has_a_configuration() -> None:
     """Tables 2 and 3 and section 5.3: a file a row, each but for one choice that of Table 5."""
-    rows = read_published().tables["pixelrnn-variants"]
+    rows = read_published().rows("pixelrnn-variants")
     configs = [load_config(REPOSITORY / "configs" / f"{row.config}.yaml") for row in rows]
     whole = next(c for c in configs if c.name == "cifar10-row-lstm").model_dump()
     changes = []

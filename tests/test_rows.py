@@ -28,7 +28,7 @@ from nvp.training.cost import count_step
 from nvp.training.loop import prepare
 
 FACTS = read_published()
-ROWS = [row for name in TABLES for row in FACTS.tables[name]]
+ROWS = [row for name in TABLES for row in FACTS.rows(name)]
 FIRST_LSUN, *OTHER_LSUN = (row for row in ROWS if row.data.startswith("lsun-"))
 REHEARSED = (
     *("cifar10", "imagenet32", "imagenet64", FIRST_LSUN.config, "celeba"),

@@ -19,7 +19,7 @@ from nvp.training.cost import Cost, count_step
 if __name__ == "__main__":
     argparse.ArgumentParser(description=__doc__).parse_args()
     facts = read_published()
-    names = [row.config for table in TABLES for row in facts.tables[table]]
+    names = [row.config for table in TABLES for row in facts.rows(table)]
     configs = {name: load_config(repository_root() / "configs" / f"{name}.yaml") for name in names}
     counted: dict[str, Cost] = {}  # by model and batch size, which several rows share
     costs = {}

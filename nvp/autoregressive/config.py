@@ -83,6 +83,8 @@ class PixelRNNConfig(ModelConfig, family="pixelrnn"):
                 raise ValueError(f"{name} must be odd, so that a kernel has a centre")
         if self.image_shape[0] not in (1, 3):
             raise ValueError("image_shape must have 1 or 3 channels: grey, or red, green and blue")
+        if min(self.hidden, self.head) < self.image_shape[0]:
+            raise ValueError("hidden and head must be at least 3, so that every colour has a map")
         return self
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -24,9 +25,11 @@ Core = PixelCNNBlock | RowLSTM | DiagonalBiLSTM
 class ResidualLayer(nn.Module):
     """Figure 5: a core (2h -> h), a 1x1 up to 2h, and the sum with the input.
 
-    With `config.skip` a second 1x1 (h -> 2h) leads to the head. Both have mask B. In training each
-    map of the core is dropped, whole, from each image with probability `config.dropout`, and the
-    others are scaled to make up for it (Tompson et al., 2015). Sampling drops none.
+    With `config.skip` a second 1x1 (h -> 2h) leads to the head, which reads the sum of these and of
+    the last layer's output. Section 3.3 does not give the form of skip connections: this is ours.
+    Both 1x1s have mask B. In training each map of the core is dropped, whole, from each image with
+    probability `config.dropout`, and the others are scaled to make up for it (Tompson et al.,
+    2015). Sampling drops none.
     """
 
     def __init__(self, config: PixelRNNConfig) -> None:
@@ -62,7 +65,10 @@ def _core(config: PixelRNNConfig) -> Core:
 
 
 def bias_maps(config: PixelRNNConfig) -> int:
-    """How many feature maps a layer's bias has: 4h a direction for an LSTM, h for a PixelCNN."""
+    """How many feature maps a layer's bias has: 4h a direction for an LSTM, h for a PixelCNN.
+
+    Section 3.6 has 4h a layer. Maps for each direction, and those of a PixelCNN, are our choice.
+    """
     gates = {Kind.PIXELCNN: 1, Kind.ROW_LSTM: 4, Kind.DIAGONAL_BILSTM: 8}
     return gates[config.kind] * config.hidden
 
@@ -70,7 +76,8 @@ def bias_maps(config: PixelRNNConfig) -> int:
 class Head(nn.Module):
     """Twice ReLU and a 1x1 (mask B) to `maps` features, then ReLU and the 1x1 of the output.
 
-    (N, features, H, W) -> (N, C * output.size, H, W), the parameters of every sub-pixel.
+    (N, features, H, W) -> (N, C * output.size, H, W), the parameters of every sub-pixel. Section 4
+    has two 1x1s. It does not say whether the second is the output: we read the output as a third.
     """
 
     def __init__(self, features: int, maps: int, num_colours: int, output: Output) -> None:
@@ -78,11 +85,7 @@ class Head(nn.Module):
         wide, groups = colour_groups(features, num_colours), colour_groups(maps, num_colours)
         # Of the outputs the first `size` are red's, then green's, then blue's.
         of_outputs = colour_groups(num_colours, num_colours).repeat_interleave(output.size)
-        convs = [
-            MaskedConv2d("B", wide, groups),
-            MaskedConv2d("B", groups, groups),
-            MaskedConv2d("B", groups, of_outputs),
-        ]
+        convs = [MaskedConv2d("B", *ends) for ends in pairwise([wide, groups, groups, of_outputs])]
         self.convs = cast(Sequence[MaskedConv2d], nn.ModuleList(convs))
         self.needs_float32 = output.needs_float32
 

@@ -26,10 +26,11 @@ def lstm_cell(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
 def input_to_state(
     features: int, hidden: int, num_colours: int, directions: int, kernel_size: tuple[int, int]
 ) -> MaskedConv2d:
-    """The mask B convolution that makes the gates' inputs, (N, directions 4h, H, W).
+    """K^is of eq 3: the mask B convolution that makes the input-to-state map.
 
-    The colours cycle over the h units, alike in every gate. If they cycled over all 4h outputs, a
-    unit would have gates of several colours where three does not divide h, and leak.
+    (N, features, H, W) -> (N, directions 4h, H, W). The colours cycle over the h units, alike in
+    every gate. If they cycled over all 4h outputs, a unit would have gates of several colours where
+    three does not divide h, and leak.
     """
     own = colour_groups(hidden, num_colours).repeat(4 * directions)
     conv = MaskedConv2d("B", colour_groups(features, num_colours), own, kernel_size)
@@ -40,16 +41,16 @@ def input_to_state(
 
 
 def state_to_state(directions: int, taps: int, hidden: int) -> nn.Parameter:
-    """The weights from the hidden states of `taps` neighbours to the gates; they are not masked.
+    """K^ss of eq 3: the weights from the hidden states of `taps` neighbours to the gates.
 
-    Shape (directions, taps, h, 4h). Every neighbour is an earlier pixel.
+    Shape (directions, taps, h, 4h). Every neighbour is an earlier pixel, so no mask is needed.
     """
     bound = 1 / math.sqrt(taps * hidden)
     return nn.Parameter(torch.empty(directions, taps, hidden, 4 * hidden).uniform_(-bound, bound))
 
 
 def initial_states(directions: int, length: int, hidden: int) -> nn.Parameter:
-    """The learned h and c before the first row or column, (directions, 2, length, h).
+    """The learned h and c before the first row or column, (directions, 2, length, h) (section 5.2).
 
     `length` is the width for the Row LSTM, the height for the Diagonal BiLSTM.
     """

@@ -36,7 +36,7 @@ def conv_mask(
     allowed[:, :, :row] = 1
     allowed[:, :, row, :column] = 1
     before, own = in_groups[None, :], out_groups[:, None]
-    allowed[:, :, row, column] = (before < own if mask == "A" else before <= own).float()
+    allowed[:, :, row, column] = before < own if mask == "A" else before <= own
     return allowed
 
 

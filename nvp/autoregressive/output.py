@@ -88,13 +88,14 @@ class Softmax(Output):
 
 
 class Mixture(Output):
-    """A density over v = (x + u) / levels in [0, 1), u ~ U[0, 1): Gaussian scale mixtures, mixed.
+    """A density over x~ = (x + u) / levels in [0, 1), u ~ U[0, 1): Gaussian scale mixtures, mixed.
 
-    p(v) = sum_ks w_ks N(v; m_k, s_ks): each of K components has one mean and S scales. The
-    paper compares such a continuous output with the softmax, in the same Row LSTM, and does not
-    give its parametrisation. Here the network computes all parameters. log p(x) >= E_u log p(v) -
-    log(levels). Values outside [0, 1) are of no level: their mass counts as lost in a score, and
-    what is drawn there becomes the nearest level.
+    p(x~) = sum_kl w_kl N(x~; m_k, s_kl^2): each of K components has one mean and several scales.
+    Section 5.3 compares such an output, an MCGSM (mixture of conditional Gaussian scale mixtures),
+    with the softmax, in the same Row LSTM, and does not give its parametrisation. Here the network
+    computes all parameters. log P(x) >= E_u log p(x~) - log(levels). Values outside [0, 1) are of
+    no level: their mass counts as lost in a score, and what is drawn there becomes the nearest
+    level.
     """
 
     # bfloat16 moves a mean by more than a narrow scale, and the gradient then points elsewhere.

@@ -22,6 +22,9 @@ class PixelCNNBlock(nn.Module):
         self.conv = MaskedConv2d("B", narrow, narrow, (kernel_size, kernel_size))
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """`bias`, (N, h, H, W), is added to the masked convolution's map (section 3.6)."""
+        """`bias`, (N, h, H, W), is added to the masked convolution's map.
+
+        Section 3.6 biases the input-to-state map of an LSTM. For the PixelCNN the place is ours.
+        """
         y = self.conv(F.relu(self.reduce(F.relu(x))))
         return F.relu(y if bias is None else y + bias)

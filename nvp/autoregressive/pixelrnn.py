@@ -19,7 +19,7 @@ from nvp.model.protocol import ImageModel, check_count
 
 
 class PixelRNN(ImageModel):
-    """p(x) = prod_i p(x_i | x_1, ..., x_{i-1}), pixel by pixel and R, then G, then B (section 2).
+    """p(x) = prod_i p(x_i | x_1, ..., x_{i-1}), pixel by pixel (eq 1), R, then G, then B (eq 2).
 
     The likelihood is exact (dropout, in training mode, makes it noisy). The mixture output is a
     density, scored on dequantised images: its likelihood is a bound.
@@ -51,10 +51,10 @@ class PixelRNN(ImageModel):
         self.head = Head(2 * config.hidden, config.head, colours, self.output)
 
     def logits(self, images: Tensor) -> Tensor:
-        """Log-probabilities of every level, (N, C, H, W, levels); uint8 in.
+        """Log-probabilities of every level, (N, C, H, W, levels), nats; uint8 (N, C, H, W) in.
 
         Those of a softmax are not normalised. Those of a mixture are, except for the mass that lies
-        outside of all levels.
+        outside of all levels. Raises `NVPError` for images that do not fit.
         """
         return self.output.logits(self.parameters_of(self.check_images(images)))
 

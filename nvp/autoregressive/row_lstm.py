@@ -18,7 +18,7 @@ from nvp.autoregressive.scan import scan
 
 
 class RowLSTM(nn.Module):
-    """A row at a time, from the top: (N, features, H, W) -> (N, h, H, W).
+    """Eq 3, a row at a time, from the top: (N, features, H, W) -> (N, h, H, W).
 
     Both convolutions are k wide along the row. Input to state has mask B; state to state reads the
     row above, without a mask. The hidden state of a pixel depends on the triangle above it, which

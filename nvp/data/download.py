@@ -36,12 +36,18 @@ BINARIZED_MNIST = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized
 
 # The folder under the data root that a download fills, and torchvision's class for it.
 TARGETS = {**IDX_FOLDERS, "binarized-mnist": AMAT_FOLDER, "cifar10": CIFAR10_FOLDER}
-TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10"}
+# Of an IDX set torchvision names the folder by its class.
+TORCHVISION = {
+    **{name: folder.split("/")[0] for name, folder in IDX_FOLDERS.items()},
+    "cifar10": "CIFAR10",
+}
 # Of the network, and of what it brought.
 FAULTS = (OSError, HTTPException, RuntimeError, EOFError, zlib.error)
 MANUAL = {
-    "mnist": "put the four decompressed IDX files in {root}/MNIST/raw",
-    "fashion-mnist": "put the four decompressed IDX files in {root}/FashionMNIST/raw",
+    **{
+        name: f"put the four decompressed IDX files in {{root}}/{folder}"
+        for name, folder in IDX_FOLDERS.items()
+    },
     "binarized-mnist": f"put {', '.join(AMAT_MD5)} of {BINARIZED_MNIST} in {{root}}/{AMAT_FOLDER}",
     "cifar10": "put the folder of the publisher's cifar-10-python.tar.gz in {root}",
 }

@@ -29,14 +29,15 @@ class NormScope(StrEnum):
 
 
 class CouplingBatchNorm(nn.Module):
-    """Normalises the output of a coupling with mask b; no gain and no shift.
+    """Normalises the output of a coupling with mask b (eqs 17 and 18); no gain and no shift.
 
     Training normalises by the moments of the batch, and gradients flow through them. The moments
     also move the running averages (by `momentum`, which is 1 - rho) that evaluation and the inverse
-    use. With `running_average` (appendix E), training normalises by the running averages after they
-    have taken in this batch: mean_t+1 = rho mean_t + (1 - rho) mean_batch, the same for the
-    variance. Gradients then flow through this batch's moments only. With momentum 0 the averages
-    stay as they are and the batch's own moments are used, with or without `running_average`.
+    use. With `running_average` (eqs 20 and 21, appendix E), training normalises by the running
+    averages after they have taken in this batch: mean_t+1 = rho mean_t + (1 - rho) mean_batch, the
+    same for the variance. Gradients then flow through this batch's moments only. With momentum 0
+    the averages stay as they are and the batch's own moments are used, with or without
+    `running_average`.
     """
 
     running_mean: Tensor

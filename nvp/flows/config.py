@@ -50,15 +50,15 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
     channel_scale_init: float = 1.0
     concatenated_relu: bool = True  # the nets see h and -h, rectified
     mask_channel: bool = True  # and b, as one more map
-    penalise_channel_scales: bool = True
+    penalise_channel_scales: bool = True  # the L2 penalty includes tanh scales of channel couplings
     undo_data_constraint: bool = True  # in samples; the official code leaves the margin in
     # In `sample`, the norms inside s and t use the statistics of the sampled images.
     sample_batch_statistics: bool = False
     # Parts that both have; only the ablation leaves them out
     weight_norm: bool = True
     skips: bool = True
-    # Free choices of the paper
-    weight_scale_l2: float = Field(default=5e-5, ge=0)
+    # Given in section 4.1
+    weight_scale_l2: float = Field(default=5e-5, ge=0)  # times the squares of gains and tanh scales
     prior: PriorName = PriorName.GAUSSIAN
 
     def build(self) -> RealNVP:

@@ -35,8 +35,8 @@ def checkerboard_mask(
     All channels of a pixel share its bit. The paper has b = 1 where row + column is odd.
     """
     rows, columns = (torch.arange(side, device=device) for side in (height, width))
-    parity = (rows[:, None] + columns[None, :]) % 2
-    return (parity == (1 if kept == Parity.ODD else 0))[None, None]
+    odd = (rows[:, None] + columns) % 2 == 1
+    return (odd if kept == Parity.ODD else ~odd)[None, None]
 
 
 def channel_mask(

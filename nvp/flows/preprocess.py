@@ -21,7 +21,7 @@ class LogitForm(StrEnum):
 
 
 class Logit(Bijection):
-    """y = logit(alpha + (1 - k alpha) x), x in [0, 1); k is 2 if symmetric, 1 for the paper's."""
+    """z = logit(alpha + (1 - k alpha) x), x in [0, 1); k is 2 if symmetric, 1 for the paper's."""
 
     def __init__(self, form: LogitForm = LogitForm.SYMMETRIC, alpha: float = 0.05) -> None:
         super().__init__()

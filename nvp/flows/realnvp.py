@@ -166,8 +166,8 @@ class MultiScaleFlow(Bijection):
 class RealNVP(ImageModel):
     """Density estimation using Real NVP: dequantise, logit, flow, prior.
 
-    log P(x) >= E_u[log p_Z(f(y)) + log|det df/dy| + log|dy/dx~|] - D log 256, where
-    x~ = (x + u) / 256, u ~ U[0, 1), and y = logit(alpha + (1 - 2 alpha) x~), or the paper's form
+    log P(v) >= E_u[log p_Z(f(x)) + log|det df/dx| + log|dx/dx~|] - D log 256 for an image v, where
+    x~ = (v + u) / 256, u ~ U[0, 1), and x = logit(alpha + (1 - 2 alpha) x~), or the paper's form
     of it: eq 3 with every constant of section 4.1 counted.
 
     With `config.num_classes` = K the model is conditional (appendix F): it needs `labels` to score,
@@ -217,7 +217,8 @@ class RealNVP(ImageModel):
         if not self.config.penalise_channel_scales:
             for module in self.modules():
                 if isinstance(module, ChannelCoupling):
-                    del roles[module.scale]
+                    for scale in module.parameters(recurse=False):
+                        del roles[scale]
         scales = [p.flatten() for p, role in roles.items() if role in (Role.GAIN, Role.TANH_SCALE)]
         none = torch.zeros(0, device=self.device)  # a flow of other couplings may have no scales
         return self.config.weight_scale_l2 * torch.cat([none, *scales]).square().sum()
@@ -252,7 +253,10 @@ class RealNVP(ImageModel):
         *,
         labels: Tensor | None = None,
     ) -> Tensor:
-        """z = f(logit((x + u) / 256)), in image layout, (N, C, H, W). uint8 in."""
+        """z = f(x) for the logits x of noisy images, in image layout, (N, C, H, W). uint8 in.
+
+        Call `eval()` first: in training mode the norms use, and store, the statistics of the batch.
+        """
         self.check_precision()
         logits, _ = self._logits(self.check_images(images), generator)
         return self.flow(logits, self.condition(labels, len(images)))[0]
@@ -262,8 +266,8 @@ class RealNVP(ImageModel):
         """x = g(z) as uint8, (N, C, H, W); z in image layout, at the training size or any other.
 
         Without `config.undo_data_constraint` the logit's alpha is not undone, as in the official
-        code: images then have less contrast. Raises `NVPError` for sides that the scales cannot
-        halve.
+        code: images then have less contrast. Call `eval()` first, as for `sample`. Raises
+        `NVPError` for sides that the scales cannot halve.
         """
         self._check_latents(z)
         y = self.condition(labels, len(z))
@@ -278,7 +282,7 @@ class RealNVP(ImageModel):
         return self.flow.split(z)
 
     def _logits(self, images: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """The input of the flow, for one set of noise, and log|dy/dx~|, (N,)."""
+        """x, the input of the flow, for one set of noise, and log|dx/dx~|, (N,), nats."""
         return self.logit(dequantise(images, uniform_noise(images, self.dtype, generator)))
 
     def _check_latents(self, z: Tensor) -> None:

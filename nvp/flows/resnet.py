@@ -132,7 +132,7 @@ class ShiftedBatchNorm(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Pre-activation block: h + conv(relu(bn(conv(relu(bn(h)))))), both convolutions 3x3."""
+    """h + conv(relu(bn(conv(relu(bn(h)))))), both 3x3; (N, width, H, W) to the same."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -148,7 +148,7 @@ class ResidualBlock(nn.Module):
 
 
 class InputTreatment(nn.Module):
-    """The input of the first convolution, made from the kept half, as the official code has it.
+    """(N, channels, H, W), the kept half -> (N, out_channels, H, W), as the official code has it.
 
     Batch norm; for a checkerboard a factor of 2; [h, -h], so that the ReLU is a concatenated one;
     and the checkerboard itself as one more channel. The code gives no reason for the factor. (Half
@@ -174,8 +174,7 @@ class InputTreatment(nn.Module):
         self.kept = kept
         self.concatenated_relu = concatenated_relu
         self.mask_channel = mask_channel and kept is not None
-        self.out_channels = channels * (2 if concatenated_relu else 1) + self.mask_channel
-        self.out_channels += num_classes
+        self.out_channels = channels * (1 + concatenated_relu) + self.mask_channel + num_classes
 
     def extra_repr(self) -> str:
         kept = f"kept={self.kept}, " * (self.kept is not None)

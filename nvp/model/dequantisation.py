@@ -71,7 +71,7 @@ def as_levels(values: Tensor, levels: int = LEVELS) -> Tensor:
 
 def logit(x: Tensor, alpha: float, slope: float) -> tuple[Tensor, Tensor]:
     """y = log(p / (1 - p)), p = alpha + slope x, x in [0, 1), and log dy/dx; both like x."""
-    # The clamp acts only where x was rounded to 1 and slope is 1 - alpha.
+    # The clamp acts only where p is rounded to 1: at white, if slope is 1 - alpha or alpha is tiny.
     p = (alpha + slope * x).clamp(max=1 - torch.finfo(x.dtype).eps / 2)
     y = torch.logit(p)
     return y, _log_derivative(y, slope)

@@ -131,9 +131,9 @@ def _listing(
 
     def make(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
         rows: list[tuple[str, ...]] = []
-        titles = dict.fromkeys(row.title for row in facts.tables[name])
+        titles = dict.fromkeys(row.title for row in facts.rows(name))
         for title in titles:
-            reported = [row for row in facts.tables[name] if row.title == title]
+            reported = [row for row in facts.rows(name) if row.title == title]
             data = reported[0].data
             here = [run for run in ledger.values() if run.record.data.name == data]
             if autoregressive:
@@ -151,14 +151,15 @@ def _listing(
             rows += [(title, "others", "–", row.remark) for row in reported if row.remark]
         first = 0 if len(titles) > 1 else 1  # rows of one set need no column that names it
         header = ("data", "model", unit, "what it is")[first:]
-        return Table(caption + mark_note(rows), header, [row[first:] for row in rows])
+        told = f"{caption} The parameters of a Pixel RNN include those that its masks hide."
+        return Table(told + mark_note(rows), header, [row[first:] for row in rows])
 
     return make
 
 
 def _variants(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
     rows: list[tuple[str, ...]] = []
-    for row in facts.tables["pixelrnn-variants"]:
+    for row in facts.rows("pixelrnn-variants"):
         figure = published_figure(facts, row)
         if figure is None:
             raise NVPError(f"published.yaml has no figure of {row.beside} on {row.data}: add it")
@@ -178,7 +179,7 @@ def _variants(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
 def _table_1(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
     models = ("PixelRNN", "Real NVP", "Conv DRAW", "IAF-VAE")
     rows = []
-    for row in facts.tables["table1"]:
+    for row in facts.rows("table1"):
         printed = [f for f in facts.figures if (f.data, f.source) == (row.data, "dinh2017realnvp")]
         cells = {figure.model: figure.cell for figure in printed}
         found = [

@@ -77,7 +77,7 @@ def glance(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
     """
     rows: list[tuple[str, ...]] = []
     fewer = {}
-    for row in facts.tables["glance"]:
+    for row in facts.rows("glance"):
         run = ledger.get(row.config)
         if run is None:
             continue

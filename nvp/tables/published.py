@@ -128,6 +128,12 @@ class Published(Section):
             raise ValueError(f"no figure names {', '.join(sorted(nameless))}")
         return self
 
+    def rows(self, table: str) -> list[TableRow]:
+        """The rows of one table. Raises `NVPError` where it has none."""
+        if table not in self.tables:
+            raise NVPError(f"published.yaml has no rows under tables.{table}: add them")
+        return self.tables[table]
+
 
 @functools.cache  # it takes a tenth of a second, and every table asks
 def _parsed(text: str) -> Published:
@@ -147,7 +153,9 @@ def read_published(root: str | Path | None = None) -> Published:
         reason = " ".join(str(error).split())
         if isinstance(error, ValidationError):
             reason = first_fault(error)
-        raise NVPError(f"{path} is damaged: {reason}; restore it with git checkout") from error
+        raise NVPError(
+            f"{path} is damaged: {reason}; restore it with git checkout, or correct your change"
+        ) from error
 
 
 def published(data: str | None = None, model: str | None = None) -> list[Figure]:

@@ -23,7 +23,7 @@ def paper_rows(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
     """
     costs = read_costs()
     lines: list[tuple[str, ...]] = []
-    for row in (row for name in TABLES for row in facts.tables[name]):
+    for row in (row for name in TABLES for row in facts.rows(name)):
         config = load_config(repository_root() / "configs" / f"{row.config}.yaml")
         if row.config not in costs:
             raise NVPError(f"{COSTS} lacks {row.config}: run python workflow/costs.py")

@@ -37,8 +37,10 @@ class Muon(torch.optim.Adam):
 
     `torch.optim.Muon` takes matrices only. Here filters are a matrix with one row per output, or
     per input where the convolution is transposed, since that is their first dimension. Recurrent
-    weights form one matrix per direction of the scan, with a row for each gate of each unit. Muon's
-    authors leave the first and the last layer to Adam; here Muon updates them too. Where several
+    weights form one matrix per direction of the scan, with a row for each gate of each unit. Of the
+    masked filters of a colour model, U V^T also moves weights that the mask hides, without effect:
+    the singular values of the rest are then a little less equal. Muon's authors leave the first and
+    the last layer to Adam; here Muon updates them too. Where several
     processes train, each orthogonalises a part of the matrices.
     """
 
@@ -46,10 +48,8 @@ class Muon(torch.optim.Adam):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        with torch.enable_grad():
+            loss = None if closure is None else closure()
         for group in self.param_groups:
             if "role" in group:
                 moved = [(w, w.grad) for w in group["params"] if w.grad is not None]

@@ -25,7 +25,7 @@ def network(monkeypatch, retrieve: Callable[..., None]) -> None:
     monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, **kwargs: url)
 
 
-@pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "binarized-mnist", "cifar10"])
+@pytest.mark.parametrize("name", download.TARGETS)
 @pytest.mark.parametrize(
     ("code", "match"),
     [
@@ -98,7 +98,7 @@ def test_a_users_own_damaged_cifar10_is_not_replaced(npy_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "match"),
     [
-        ("nothing", "no download is known for 'nothing': use mnist, fashion-mnist, binar"),
+        ("nothing", "no download is known for 'nothing': use mnist, fashion-mnist, "),
         ("celeba", "get its publisher's files, then run nvp data import FOLDER celeba"),
         (EMBEDDED_BINARY, "comes with the repository and needs no download"),
     ],
