@@ -12,8 +12,10 @@ from typing import Any, Self
 
 import websocket
 
+# Chrome first: Ubuntu 24.04 gives its sandbox alone what a sandbox needs, and GitHub's machines have
+# both programs.
 CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    filter(None, map(shutil.which, ("google-chrome", "chromium", "chromium-browser"))), None
 )
 FLAGS = [
     "--headless",
@@ -57,6 +59,8 @@ class Browser:
         while time.monotonic() < deadline:
             if file.exists() and (lines := file.read_text().split()):
                 return lines[0]
+            if self.process.poll() is not None:
+                raise ChildProcessError(f"Chromium ended at once, with {self.process.returncode}")
             time.sleep(0.1)
         raise TimeoutError(f"Chromium did not start within {PATIENCE} s")
 
