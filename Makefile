@@ -67,7 +67,7 @@ check: lint ## the inner loop, about a minute: lint, and the tests that are quic
 test: venv ## all checks: lint, every test, recorded weights among them, every notebook
 	@{ $(BIN)/python -c 'import torch._dynamo, torchvision.datasets'; \
 	  $(BIN)/python -m pytest --collect-only -qq tests/ > /dev/null; } & \
-	$(MAKE) --no-print-directory lint && wait
+	$(MAKE) --no-print-directory lint || { wait; exit 1; }; wait
 	$(BIN)/python -m pytest $(WORKERS) --nbval --nbval-sanitize-with nbval_sanitize.cfg \
 		--ignore-glob='*.failed.ipynb' tests/ notebooks/
 
@@ -100,7 +100,7 @@ lint: venv ## ruff, mypy and import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
 
-lock: ## write requirements.lock from a fresh environment
+lock: ## write requirements.lock from a fresh environment of Python 3.11
 	rm -rf build/lock-venv && $(PYTHON) -m venv build/lock-venv
 	build/lock-venv/bin/python -m pip install --quiet '.[cli,import,book,dev,lab,cluster,benchmarks]'
 	build/lock-venv/bin/python workflow/lock.py > build/requirements.lock

@@ -314,7 +314,8 @@ def read_yaml(text: str) -> Any:
     except RecursionError as error:
         raise ValueError("its brackets are nested too deeply") from error
     except (yaml.YAMLError, ValueError, AttributeError, LookupError) as error:  # PyYAML's, all
-        raise ValueError(" ".join(str(error).split())) from error
+        fault = " ".join(str(error).split())
+        raise ValueError(fault.replace(' in "<unicode string>",', " at")) from error
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:

@@ -98,13 +98,7 @@ def score_images(
     Raises `NVPError` for no images, for images that are not a tensor or `Labelled`, and for a model
     that does not give one score an image.
     """
-    check_count("the number of images", len(images))
-    check_count("batch_size", batch_size)
-    if not hasattr(images, "to"):  # an array of NumPy, or a pair
-        raise NVPError(
-            "images must be a torch.Tensor or, for a conditional model, nvp.model.labels.Labelled, "
-            f"got {type(images).__name__}"
-        )
+    _check_batches(images, batch_size)
     generator = torch.Generator().manual_seed(seed)
     scores = []
     for part in batches(len(images), batch_size):
@@ -119,6 +113,16 @@ def score_images(
         if progress is not None:
             progress(part.stop)
     return torch.cat(scores)
+
+
+def _check_batches(images: Examples, batch_size: int) -> None:
+    check_count("the number of images", len(images))
+    check_count("batch_size", batch_size)
+    if not hasattr(images, "to"):  # an array of NumPy, or a pair
+        raise NVPError(
+            "images must be a torch.Tensor or, for a conditional model, nvp.model.labels.Labelled, "
+            f"got {type(images).__name__}"
+        )
 
 
 def batches(number: int, batch_size: int) -> Iterator[slice]:
@@ -183,8 +187,7 @@ def reestimate_statistics(
     with `running_average` normalises each batch by its averages so far, so the order of the images
     matters. `progress` is called with the number of images done.
     """
-    check_count("the number of images", len(images))
-    check_count("batch_size", batch_size)
+    _check_batches(images, batch_size)
     norms = batch_norms(model)
     if not norms:
         return

@@ -12,8 +12,7 @@ from typing import Any, Self
 
 import websocket
 
-# Chrome first: Ubuntu 24.04 gives its sandbox alone what a sandbox needs, and GitHub's machines have
-# both programs.
+# Chrome first: Ubuntu 24.04 lets its sandbox alone work, and GitHub's machines have both programs.
 CHROMIUM = next(
     filter(None, map(shutil.which, ("google-chrome", "chromium", "chromium-browser"))), None
 )
@@ -83,13 +82,15 @@ class Browser:
             raise RuntimeError(f"{method}: {message['error']['message']}")
         return message["result"]
 
-    def open(self, page: Path, *, width: int = 1400, dark: bool = False) -> None:
-        """Open a local page at this width, and wait until its equations are set."""
+    def open(
+        self, page: Path, *, width: int = 1400, height: int = 1600, dark: bool = False
+    ) -> None:
+        """Open a local page in a window of this size, and wait until its equations are set."""
         self.call("Emulation.setTouchEmulationEnabled", enabled=False)
         self.events.clear()
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
-        size = {"width": width, "height": 1600, "deviceScaleFactor": 1, "mobile": False}
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.call("Emulation.setDeviceMetricsOverride", **size)
         self.call("Page.navigate", url=page.as_uri())
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):

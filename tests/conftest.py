@@ -32,6 +32,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """A test draws the same random numbers, whichever tests this process ran before."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root with the set `tiny`: 60 training images, 8x8, of which 6 are held out; and

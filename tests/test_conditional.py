@@ -136,6 +136,8 @@ def test_labels_that_do_not_fit(labels: Tensor | None, match: str, model: RealNV
 def test_each_image_has_one_label() -> None:
     with refusal("labels hold 4 for 3 images"):
         Labelled(noise(3, 1, 8, 8), CLASSES)
+    with refusal("labels must be a torch.Tensor, got list"):
+        Labelled(noise(4, 1, 8, 8), CLASSES.tolist())
 
 
 def test_labels_for_a_model_that_takes_none(tmp_path: Path) -> None:

@@ -248,7 +248,7 @@ def test_bad_overrides_are_one_line(override: str, complaint: str, tmp_path: Pat
         (b"name: !!timestamp x", "is not YAML"),
         (b"name: !!bool tiny", "is not YAML"),
         (b"name: !!int ''", "is not YAML"),
-        (b"training: {steps: 1}\ntraining: {}", "is not YAML: training is given twice"),
+        (b"training: {steps: 1}\ntraining: {}", "training is given twice at line 2, column 1"),
         (b"name: " + b"9" * 5000, "is not YAML"),
         (b"[" * 1000, "is not YAML: its brackets are nested too deeply"),
         (b"- 1", "should hold the keys name, model, data and training"),

@@ -117,6 +117,8 @@ def test_numbers_of_images_are_counts() -> None:
             score(model, images, batch_size=-1)
         with pytest.raises(NVPError, match="the number of images must be at least 1, got 0"):
             score(model, images[:0])
+        with pytest.raises(NVPError, match=r"images must be a torch.Tensor or, .* got ndarray"):
+            score(model, images.numpy())
     with pytest.raises(NVPError, match="number must be at least 1, got 0"):
         draw(model, 0)
 

@@ -13,7 +13,7 @@ from nvp.flows.batchnorm import EPSILON, CouplingBatchNorm, NormScope
 from nvp.flows.masks import Half, Parity, channel_mask, checkerboard_mask
 from nvp.flows.preprocess import Logit, LogitForm
 from nvp.flows.prior import PriorName
-from nvp.flows.squeeze import SqueezeOrder, squeeze
+from nvp.flows.squeeze import SqueezeOrder, squeeze, unsqueeze
 from nvp.flows.toy import ToyData
 from nvp.model.dequantisation import dequantise, uniform_noise
 from nvp.testing import check_bijection
@@ -28,6 +28,13 @@ def test_a_word_means_what_the_name_of_an_option_means() -> None:
     assert all(Logit(form).slope == Logit(str(form)).slope for form in LogitForm)
     x = torch.randn(1, 2, 2, 2)
     assert all(torch.equal(squeeze(x, o), squeeze(x, str(o))) for o in SqueezeOrder)
+    for wrong in (squeeze, unsqueeze):
+        with pytest.raises(ValueError, match="'position-major' is not a valid SqueezeOrder"):
+            wrong(x, "position-major")
+    with pytest.raises(ValueError, match="'first' is not a valid Parity"):
+        checkerboard_mask(4, 4, "first")
+    with pytest.raises(ValueError, match="'odd' is not a valid Half"):
+        channel_mask(4, "odd")
 
 
 @pytest.mark.parametrize("form", LogitForm)

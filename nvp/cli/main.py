@@ -111,13 +111,12 @@ def evaluate(
     from nvp.ledger.scoring import score, scored_images
     from nvp.likelihood import summarise
     from nvp.model.protocol import batch_norms
-    from nvp.runs.folder import find_run
     from nvp.runs.load import load_run
     from nvp.training.distributed import processes
 
     check_split(split)  # before the run is loaded
     with processes():
-        run = load_run(find_run(run_folder), data_root=data_root, device=device, trust=trust)
+        run = load_run(run_folder, data_root=data_root, device=device, trust=trust)
         num_draws = num_draws or run.config.evaluation.num_draws
         images = scored_images(run, split, data_root, limit)
         title = f"{run.config.name} on {run.config.data.name}, {split}"
@@ -153,12 +152,11 @@ def sample(
     trust: Trust = False,
 ) -> None:
     """Sample images, and write them as one picture."""
-    from nvp.runs.folder import find_run
     from nvp.runs.load import load_run
     from nvp.runs.sheet import check_path, write_samples
 
     check_path(out)  # before the run is loaded
-    run = load_run(find_run(run_folder), data_root=data_root, device=device, trust=trust)
+    run = load_run(run_folder, data_root=data_root, device=device, trust=trust)
     write_samples(run.model, out, number, temperature=temperature, seed=seed, label=label)
     what = "1 sample" if number == 1 else f"{number} samples"
     typer.echo(f"{what} of {run.config.name}: {out}")

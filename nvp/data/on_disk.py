@@ -85,7 +85,7 @@ Stack: TypeAlias = np.ndarray | Rows  # (N, H, W, C)
 class StoredImages:
     """Images on disk that a loop uses as it would a tensor, (N, C, H, W) uint8.
 
-    A slice is a view; an index by a tensor, and `to`, read images into memory. With `crop` each
+    A slice is a view; an index by numbers, and `to`, read images into memory. With `crop` each
     is cut to a square of that side: at its centre, or by `at_random` at a random place.
     """
 
@@ -110,9 +110,11 @@ class StoredImages:
     def __len__(self) -> int:
         return len(self.which)
 
-    def __getitem__(self, which: slice | Tensor) -> StoredImages | Tensor:
+    def __getitem__(self, which: int | slice | Tensor) -> StoredImages | Tensor:
         if isinstance(which, slice):
             return StoredImages(self.rows, self.crop, self.which[which])
+        if isinstance(which, int):  # as a DataLoader does, and `for image in images`
+            return self._read(torch.tensor([which]), torch.full((2, 1), 0.5))[0]
         if which.dtype is torch.bool:
             which = which.nonzero().flatten()
         return self._read(which, torch.full((2, len(which)), 0.5))

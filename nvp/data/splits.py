@@ -121,9 +121,10 @@ def hold_out(
     else:
         kept, held_out = images, _scored(config, validation)
     if len(kept) < 2:
+        more = "add images" if config.data.limit is None else "raise data.limit or add images"
         raise NVPError(
             f"of {len(images)} training images of {config.data.name} {len(kept)} are left to train "
-            "on beside those for validation, and a batch needs 2: raise data.limit or add images"
+            f"on beside those for validation, and a batch needs 2: {more}"
         )
     return kept, held_out
 

@@ -36,7 +36,7 @@ def checkerboard_mask(
     """
     rows, columns = (torch.arange(side, device=device) for side in (height, width))
     odd = (rows[:, None] + columns) % 2 == 1
-    return (odd if kept == Parity.ODD else ~odd)[None, None]
+    return (odd if Parity(kept) == Parity.ODD else ~odd)[None, None]
 
 
 def channel_mask(
@@ -44,4 +44,4 @@ def channel_mask(
 ) -> Tensor:
     """Channel-wise mask b, bool, shape (1, channels, 1, 1): one half of the channels is kept."""
     first = torch.arange(channels, device=device) < channels // 2
-    return (first if kept == Half.FIRST else ~first)[None, :, None, None]
+    return (first if Half(kept) == Half.FIRST else ~first)[None, :, None, None]

@@ -32,7 +32,7 @@ class SqueezeOrder(StrEnum):
 
 def squeeze(x: Tensor, order: SqueezeOrder) -> Tensor:
     """(N, c, H, W) -> (N, 4c, H/2, W/2). H and W must be even."""
-    squeezed = F.pixel_unshuffle(x, 2)
+    squeezed, order = F.pixel_unshuffle(x, 2), SqueezeOrder(order)
     if order == SqueezeOrder.CHANNEL_MAJOR:
         return squeezed
     n, channels, height, width = squeezed.shape
@@ -44,7 +44,7 @@ def squeeze(x: Tensor, order: SqueezeOrder) -> Tensor:
 
 def unsqueeze(z: Tensor, order: SqueezeOrder) -> Tensor:
     """The inverse of `squeeze`: (N, 4c, H, W) -> (N, c, 2H, 2W)."""
-    if order == SqueezeOrder.CHANNEL_MAJOR:
+    if SqueezeOrder(order) == SqueezeOrder.CHANNEL_MAJOR:
         return F.pixel_shuffle(z, 2)
     n, channels, height, width = z.shape
     blocks = z.reshape(n, 4, channels // 4, height, width)

@@ -24,7 +24,7 @@ from nvp.model.protocol import ImageModel, batch_norms, use_channels_last
 from nvp.paths import repository_root
 from nvp.progress import counting
 from nvp.runs.checkpoint import Checkpoint, Header, read_best, read_checkpoint, trained_config
-from nvp.runs.folder import RunFolder
+from nvp.runs.folder import RunFolder, find_run
 from nvp.runs.tensors import load_tensors, load_weights
 
 
@@ -65,13 +65,13 @@ def load_run(
     device: str = "auto",
     trust: bool = False,
 ) -> TrainedRun:
-    """The model of a run folder, recorded or fresh from training.
+    """The model of a run folder, fresh from training or recorded; a recorded one by its name, too.
 
     A recorded model comes with its batch-norm statistics. Those of a checkpoint are estimated again
     on training images, which must then be there. Raises `NVPError` for anything that is missing,
     damaged or foreign, and as `read_config` does.
     """
-    files = RunFolder(Path(folder))
+    files = RunFolder(find_run(Path(folder)))
     files.check_schema()
     config = read_config(files, trust=trust)
     if files.weights.is_file():

@@ -25,7 +25,7 @@ SHEET_BATCH = 100
 
 def write_samples(
     model: ImageModel,
-    path: Path,
+    path: str | Path,
     number: int,
     *,
     temperature: float = 1.0,
@@ -38,6 +38,7 @@ def write_samples(
     sheet with a column for each. Raises `NVPError` as `check_path` and `draw` do, and for a `label`
     that the model does not take.
     """
+    path = Path(path)
     check_path(path)
     check_count("number", number)
     if label is not None and not model.num_classes:

@@ -10,6 +10,7 @@ import pytest
 import tiny
 import torch
 from sources import refused
+from torch.utils.data import DataLoader
 
 from nvp.config import RunConfig, parse_config
 from nvp.data import sets
@@ -110,6 +111,9 @@ def test_scoring_takes_the_central_crop(npy_folder: Path) -> None:
     assert np.array_equal(images.to("cpu").numpy(), stored[:, :, 1:5, 1:5])
     which = torch.arange(len(images)) % 3 == 1  # as a mask chooses of a tensor
     assert torch.equal(images[which], images.to("cpu")[which])
+    assert torch.equal(images[-1], images.to("cpu")[-1])
+    assert torch.equal(next(iter(DataLoader(images, batch_size=9))), images.to("cpu")[:9])
+    assert len(list(images)) == 40
     whole = load(npy_folder, "train")
     assert load(npy_folder, "train", crop=4).checksum == whole.checksum
 

@@ -189,6 +189,8 @@ def _zip(path: Path) -> Iterator[File]:
         archive = zipfile.ZipFile(path)
     opener = archive.open
     for info in archive.infolist():
+        if not info.filename:
+            raise zipfile.BadZipFile("a file in it has no name")
         if info.is_dir():
             continue
         if stat.S_ISLNK(info.external_attr >> 16):
