@@ -255,6 +255,13 @@ assert (flow(g(flow, z))[0] - z).abs().max() < 1e-4
 # (The proof in full is the substitution rule for integrals in several variables.)
 # ```
 #
+# Equation 1 of the paper is the same density, written with $g$. At $z = f(x)$ the Jacobians of $f$
+# and $g$ are inverse matrices, so
+#
+# $$
+# p_X(x) = p_Z(z) \left|\det \frac{\partial g(z)}{\partial z^{\mathsf T}}\right|^{-1} .
+# $$
+#
 # Two passes are enough for everything.
 #
 # * **Inference**, $x \mapsto z = f(x)$, gives the latent of an image and, by {eq}`eq:change`, its density. It is exact,

@@ -377,12 +377,15 @@ plt.show()
 
 
 # %%
+BLUR = 0.08
+
+
 def moons(n, generator):
     """Two half circles that reach into each other, blurred: (n, 2)."""
     angle = math.pi * torch.rand(n, generator=generator)
     upper = torch.stack([angle.cos() - 0.5, angle.sin() - 0.25], dim=1)
     sign = 2 * torch.randint(2, (n, 1), generator=generator) - 1
-    return 1.5 * (sign * upper + 0.08 * torch.randn(n, 2, generator=generator))
+    return 1.5 * (sign * upper + BLUR * torch.randn(n, 2, generator=generator))
 
 
 def small_net(width=32):
@@ -397,8 +400,6 @@ def small_net(width=32):
 
 
 first, second = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
-torch.manual_seed(0)
-flow = Composition(Coupling(small_net(), b) for b in 3 * [first, second])
 
 # %% [markdown]
 # The density of the flow is the change of variables, {eq}`eq:change`. Its negative logarithm is the loss. These
@@ -426,6 +427,8 @@ def fit(flow, steps):
 
 
 STEPS = {"laptop": 800, "paper": 10_000}[profile]
+torch.manual_seed(0)
+flow = Composition(Coupling(small_net(), b) for b in 3 * [first, second])
 fit(flow, STEPS)
 
 # %% [markdown]
@@ -436,7 +439,7 @@ fit(flow, STEPS)
 test = moons(2000, torch.Generator().manual_seed(2))
 angle = math.pi * (torch.arange(400) + 0.5) / 400
 arc = torch.stack([angle.cos() - 0.5, angle.sin() - 0.25], dim=1)
-centres, width = 1.5 * torch.cat([arc, -arc]), 1.5 * 0.08
+centres, width = 1.5 * torch.cat([arc, -arc]), 1.5 * BLUR
 squares = (test[:, None] - centres).square().sum(dim=-1) / width**2
 true = torch.logsumexp(-squares / 2, dim=1)
 true = true - math.log(len(centres) * 2 * math.pi * width**2)

@@ -24,6 +24,8 @@
 profile = "laptop"
 
 # %% tags=["hide-input"]
+import functools
+
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
@@ -551,6 +553,7 @@ def bytes_kept(scale, images):
     return sum(storage.nbytes() for storage in storages.values())
 
 
+@functools.cache  # the designs have the first scale in common
 def cost(channels, side, width, last):
     """One scale, one image: GFLOP, million parameters, MiB kept."""
     config = RealNVPConfig.paper(

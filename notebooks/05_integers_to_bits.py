@@ -545,7 +545,7 @@ assert 0.005 < one - bounds[16].mean() < 0.1
 
 # %% tags=["hide-input"]
 m, log_k, mean, log_deviation = (
-    torch.zeros(()).requires_grad_() for _ in "1234"
+    torch.zeros(()).requires_grad_() for _ in range(4)
 )
 optimiser = torch.optim.Adam([m, log_k, mean, log_deviation], lr=0.03)
 generator = torch.Generator().manual_seed(0)
@@ -652,7 +652,7 @@ print(f"best margin {best_margin}: {scores[best_margin]:.2f} bits/dim")
 # the cube.
 
 # %% tags=["hide-input"]
-centred = (torch.arange(100_000, dtype=torch.double) + 0.5) / 100_000 - 0.5
+centred = (torch.arange(10_000, dtype=torch.double) + 0.5) / 10_000 - 0.5
 scales = torch.linspace(0.05, 0.6, 200, dtype=torch.double)
 z = centred / scales[:, None]
 log_p = -F.softplus(z) - F.softplus(-z) - scales[:, None].log()

@@ -15,9 +15,10 @@
 # picture comes with a measurement.
 #
 # ```{admonition} In the paper
-# Figure 6 and equation 19 of {cite:t}`dinh2017realnvp` (the manifold of four images), and appendices C
-# (extrapolation), D (what the latents hold) and F (changing attributes). Of C and F we know what the main text, the
-# first author's page {cite}`dinh2016page` and the authors' code {cite}`dinh2016code` say.
+# Figure 6 and equation 19 of {cite:t}`dinh2017realnvp` (the manifold of four images), and
+# appendices C (extrapolation), D (what the latents hold, figures 22 to 26) and F (changing
+# attributes). Of C and F we know what the main text, the first author's page {cite}`dinh2016page`
+# and the authors' code {cite}`dinh2016code` say.
 # ```
 
 # %% tags=["parameters"]
@@ -189,8 +190,8 @@ plt.show()
 
 # %% tags=["hide-input"]
 middle = steps // 2
-against = {name: b[middle] - (b[0] + b[-1]) / 2 for name, b in bits.items()}
-for name, gaps in against.items():
+raised = {name: b[middle] - (b[0] + b[-1]) / 2 for name, b in bits.items()}
+for name, gaps in raised.items():
     error = gaps.std() / math.sqrt(count)
     print(f"middle of the {name}: {gaps.mean():+.2f} ± {error:.2f} bits/dim")
 
@@ -199,10 +200,8 @@ ends = walks["circle"][[0, -1]]
 assert (ends == torch.stack([first, second])).double().mean() > 0.999
 assert abs(squares["circle"][middle] - 1) < 0.1
 assert abs(squares["line"][middle] - 0.5) < 0.1
-assert against["line"].mean() < -2 * against["line"].std() / math.sqrt(count)
-assert against["circle"].mean() > 2 * against["circle"].std() / math.sqrt(
-    count
-)
+assert raised["line"].mean() < -2 * raised["line"].std() / math.sqrt(count)
+assert raised["circle"].mean() > 2 * raised["circle"].std() / math.sqrt(count)
 assert means["fade"][middle] > means["circle"][middle] + 0.3
 
 # %% [markdown]
@@ -755,7 +754,7 @@ limit_bits = limit / nats_per_bit(model.image_shape)
 behind = run.score.bits_per_dim - told_run.score.bits_per_dim
 assert behind > limit_bits
 figures.show_table(
-    ["bits/dim", ""],
+    ["quantity", "bits/dim"],
     [
         ["a label is worth at most", f"{limit_bits:.4f}"],
         [

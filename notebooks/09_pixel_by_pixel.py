@@ -307,7 +307,7 @@ assert torch.equal(drawn[:, :, :2], images[:, :, :2])
 
 # %% [markdown]
 # A sample takes 784 passes for MNIST, 3,072 for CIFAR-10 and 12,288 for ImageNet 64 × 64. Real NVP takes one.
-# Each pass of the loop predicts every sub-pixel and uses one of the predictions. {doc}`25_fast_scans` keeps the features of
+# Each pass of the loop predicts every sub-pixel and uses one of the predictions. {ref}`fast-scans` keeps the features of
 # earlier pixels and computes only the new one; the images are the same. Sampling still takes one
 # step for each sub-pixel.
 #
@@ -359,7 +359,8 @@ contexts.plot_fields(fields, CENTRE)
 plt.show()
 
 # %%
-earlier = torch.arange(SIDE**2).reshape(SIDE, SIDE) < 9 * SIDE + 6
+pixel = CENTRE[0] * SIDE + CENTRE[1]
+earlier = torch.arange(SIDE**2).reshape(SIDE, SIDE) < pixel
 assert not any((seen & ~earlier).any() for seen in fields.values())
 print("pixels seen:", *(int(seen.sum()) for seen in fields.values()))
 
@@ -571,9 +572,9 @@ assert (forwards - backwards).abs().max() > 1e-4
 # %%
 first, *others = stack("AB")
 norm = nn.BatchNorm2d(12, track_running_stats=False).double()
-network = nn.Sequential(first, norm, *others)
-images = torch.randn(2, 1, 5, 5, dtype=torch.float64)
-jacobian = torch.autograd.functional.jacobian(network, images)
+normed = nn.Sequential(first, norm, *others)
+x = torch.randn(2, 1, 5, 5, dtype=torch.float64)
+jacobian = torch.autograd.functional.jacobian(normed, x)
 for seen in jacobian[0, 0, 2, 2].abs().squeeze(1) > 1e-12:
     assert seen.flatten()[:-1].all()
     assert not seen[-1, -1]
@@ -599,12 +600,11 @@ for seen in jacobian[0, 0, 2, 2].abs().squeeze(1) > 1e-12:
 # $w + \sum_{d=1}^{w} \bigl(w + 1 + \min(w,\, d + m - 1)\bigr)$.
 
 # %%
-SIDE, CENTRE = 21, (12, 10)
 for m, num_layers in ((1, 3), (3, 1), (3, 3), (3, 5)):
     first = MaskedConv("A", 1, 12, 2 * m + 1).double()
     rest = stack("B" * num_layers, maps=12)[2:]  # without its first layer
-    network = nn.Sequential(first, nn.Tanh(), *rest)
-    seen = sees(network, (1, SIDE, SIDE), CENTRE).any(dim=0)
+    deep = nn.Sequential(first, nn.Tanh(), *rest)
+    seen = sees(deep, (1, 21, 21), (12, 10)).any(dim=0)
     far = m + num_layers - 1
     rows = [far + 1 + min(far, d + m - 1) for d in range(1, far + 1)]
     assert seen.sum() == far + sum(rows)

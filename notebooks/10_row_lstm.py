@@ -16,8 +16,8 @@
 # exactly what it sees.
 #
 # ```{admonition} In the paper
-# Sections 3.1 and 3.3 of {cite:t}`oord2016pixelrnn`: equation 3, figure 4 (middle), figure 5 (right), and tables 2
-# and 3.
+# Sections 3.1, 3.3 and 5.4 of {cite:t}`oord2016pixelrnn`: equation 3, figure 4 (middle), figure 5
+# (right), and tables 2 and 3.
 # ```
 
 # %% tags=["parameters"]
@@ -414,8 +414,9 @@ def gradient_at_first(residual, skip, forget=1.0):
         skip=skip,
     )
     model = PixelRNN(config)
+    h = config.hidden
     for layer in model.layers:
-        layer.core.input_to_state.bias.data[8:16] = forget
+        layer.core.input_to_state.bias.data[h : 2 * h] = forget
     model.loss(load(EMBEDDED_BINARY, "train").images[:4]).backward()
     return model.first.weight.grad.norm().item()
 

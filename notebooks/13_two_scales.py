@@ -62,7 +62,7 @@ def eight_levels(split):
 
 
 def shrink(x, factor=4):
-    """Every 4th row and column: the small image."""
+    """Every `factor`-th row and column: the small image."""
     return x[:, :, ::factor, ::factor]
 
 
@@ -75,9 +75,10 @@ def grey(images):
     return (images * 255 // 7).byte()
 
 
-def blocks(small):
+def blocks(small, side=28):
     """A small image, as large as the large one."""
-    return small.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
+    times = side // small.shape[2]
+    return small.repeat_interleave(times, 2).repeat_interleave(times, 3)
 
 
 plot_rows({"image": grey(test[:8]), "small": grey(blocks(shrink(test[:8])))})
@@ -129,8 +130,9 @@ class Upsampler(nn.Module):
 
 
 # %% [markdown]
-# The layers of {doc}`12_pixelcnn` take the map as one more argument. In the PixelCNN it is added after the 3 × 3
-# convolution. In the `RowLSTM` it would be `self.input_to_state(x) + bias`, which takes $4h$ maps for each layer:
+# The layers of {doc}`12_pixelcnn` take the map as one more argument. The paper conditions LSTMs
+# only. In the PixelCNN we add the map after the 3 × 3 convolution. In the `RowLSTM` it would be
+# `self.input_to_state(x) + bias`, which takes $4h$ maps for each layer:
 # `Upsampler(C, factor, 4 * h, depth)`. In the `DiagonalBiLSTM` each direction takes $4h$ maps of its own. Those of the
 # second direction are mirrored, as its input is.
 
@@ -203,7 +205,7 @@ class PixelRNN(nn.Module):
             biases or [0] * len(self.layers),
             strict=True,
         ):
-            y = layer(x, bias)  # the only line that is new
+            y = layer(x, bias)  # the bias is new
             x, to_head = x + up(y), to_head + skip(y)
         return self.head(x + to_head).unflatten(1, (self.levels, -1))
 
@@ -414,7 +416,7 @@ train(plain, lambda x: nats(plain(x), x).sum(), images, steps)
 train(
     pair.small,
     lambda s: nats(pair.small(s), s).sum(),
-    shrink(images),
+    shrink(images, pair.factor),
     3 * steps,
 )
 train(pair, lambda x: pair(x)[1].sum(), images, steps)
@@ -423,7 +425,7 @@ train(pair, lambda x: pair(x)[1].sum(), images, steps)
 with torch.no_grad():
     of_plain = nats(plain(test), test).sum() / len(test)
     of_s, of_x = pair(test)
-    of_grid = shrink(of_x).sum() / len(test)
+    of_grid = shrink(of_x, pair.factor).sum() / len(test)
     of_others = of_x.sum() / len(test) - of_grid
     of_s = of_s.sum() / len(test)
 
@@ -565,9 +567,9 @@ with torch.no_grad():
     bound, p = 0, 0
     for value in (0, 1):
         s = torch.full((16, 1, 1, 1), value)
-        of_s = nats(tiny.small(s), s).flatten(1).sum(1)
-        of_x = nats(tiny.large(every, tiny.told(s)), every).flatten(1).sum(1)
-        term = (-of_s - of_x).exp()
+        first = nats(tiny.small(s), s).flatten(1).sum(1)
+        other = nats(tiny.large(every, tiny.told(s)), every).flatten(1).sum(1)
+        term = (-first - other).exp()
         p = p + term
         bound = bound + term * (shrink(every, 2) == s).flatten()
 assert (bound <= p).all()

@@ -31,7 +31,7 @@ import matplotlib.pyplot as plt
 import torch
 from IPython.display import Markdown, display
 from nvp_book import baselines, figures
-from nvp_book.ablation import load_ablation, read_rows
+from nvp_book.ablation import STUDENT, load_ablation, read_rows
 from nvp_book.figures import pixels
 from nvp_book.figures import samples as pictures
 from nvp_book.selection import cost, data_title, in_powers, sheet_images
@@ -137,7 +137,7 @@ figures.show_table(
 )
 
 # %% [markdown]
-# The network with the best score does not have the smoothest samples here ({doc}`17_likelihood_is_not_everything` says
+# The network with the best score does not have the smoothest samples here ({ref}`not-everything` says
 # more). All sheets of samples are rougher than the test images. In one run of each, the samples of the Row LSTM are
 # smoother than those of the Diagonal BiLSTM by two standard errors. Those of the PixelCNN are as rough as those of the
 # Diagonal BiLSTM. (Early in each run the first convolution read levels rounded to bfloat16, a
@@ -296,6 +296,14 @@ kinds = [(c.model.num_layers, c.model.skip) for c in settings]
 assert kinds == [(6, True), (6, True), (15, False)]
 counts = [run.record.parameters for run in in_colour.values()]
 assert {round(count / 1e6, 1) for count in counts} == {0.6, 0.7}
+unused, used = [], []
+for run in in_colour.values():
+    masks = [m.mask for m in run.fresh_model.modules() if hasattr(m, "mask")]
+    zeros = sum(int((mask == 0).sum()) for mask in masks)
+    unused.append(round(zeros / run.record.parameters, 2))
+    used.append(round((run.record.parameters - zeros) / 1e6, 2))
+assert unused == [0.21, 0.3, 0.41]
+assert used == [0.54, 0.5, 0.35]
 for diagonal, row, cnn in zip(*early.values(), strict=True):
     assert diagonal < row < cnn
 diagonal, row, cnn = in_colour.values()
@@ -317,9 +325,11 @@ assert abs(mean) < error
 assert all(of_sheet.mean() > 1.3 * real.mean() for of_sheet in rough.values())
 
 # %% [markdown]
-# For each number of images the order is the paper's. The networks have 0.6 to 0.7 million parameters each. But the receptive
-# field is not their only difference: the PixelCNN has 15 layers without skip connections, the others have six layers with them. And
-# there is one seed of each.
+# For each number of images the order is the paper's. The networks have 0.6 to 0.7 million
+# parameters each. But masks set 41% of the PixelCNN's to zero, 30% of the Row LSTM's and 21% of the
+# Diagonal BiLSTM's. So the order is also that of the parameters in use: 0.35, 0.50 and 0.54
+# million. Depth and connections differ, too: the PixelCNN has 15 layers without skip connections,
+# the others have six layers with them. And there is one seed of each.
 #
 # Table 6 has the paper's networks on ImageNet, at 3.86 bits/dim for 32 × 32 pixels and 3.63 for 64 × 64. The paper finds
 # ImageNet harder to compress than CIFAR-10: its images vary more, and were made small in a way that leaves neighbours
@@ -332,13 +342,13 @@ assert all(of_sheet.mean() > 1.3 * real.mean() for of_sheet in rough.values())
 # value, and the same files have been in common use since. (Some papers draw the pixels anew in every epoch; their
 # scores cannot be compared.) Here time on a CPU was enough for four rows of table 4. Only the
 # Diagonal BiLSTM of seven layers has a size that the paper gives. We found no size in print for the PixelCNN and the
-# Row LSTM. We chose them, and widened both networks after smaller runs fell short ({doc}`23_training_them`). The width
+# Row LSTM. We chose them, and widened both networks after smaller runs fell short ({ref}`training-them`). The width
 # of the Diagonal BiLSTM of one layer is unverified ({doc}`12_pixelcnn`). Most samples of the best of the four can be read:
 
 # %% tags=["hide-input"]
 rows_of = {
     row.config: row.model
-    for row in read_published().tables["binarized-mnist"]
+    for row in read_published().rows("binarized-mnist")
     if row.config in ledger
 }
 digits = sorted((ledger[key] for key in rows_of), key=lambda run: run.nats)
@@ -380,7 +390,7 @@ assert all(abs(gap) < 0.5 for gap in short.values())
 # († marks a score that we have not seen in print.) All four are within half a nat of the paper. But
 # the number and the length of our attempts were not fixed beforehand. Test images chose no weights.
 # Yet their scores were seen after each attempt, and helped to decide when to stop
-# ({doc}`23_training_them`). So how close the scores are proves little. The ± is the standard error
+# ({ref}`training-them`). So how close the scores are proves little. The ± is the standard error
 # over test images. It does not tell whether a gap to the paper is real: both scores are of the
 # *same* 10,000 images, so most of this noise is shared. The spread of the differences is not known,
 # because the paper prints no scores of single images.
@@ -399,12 +409,14 @@ figures.show_table(
     ],
 )
 apart = max(by_seed) - min(by_seed)
-chance = 2 * math.sqrt(2) * torch.tensor(by_seed).std().item()
-assert 0.20 < chance < 0.24
+of_two = math.sqrt(2) * torch.tensor(by_seed).std().item()
+chance = STUDENT[len(by_seed) - 2] * of_two
+assert 0.45 < chance < 0.49
 display(
     Markdown(
-        f"The best and the worst are **{apart:.2f} nats** apart. Two standard "
-        f"errors of a difference of two runs are {chance:.2f} nats. A gap of "
+        f"The best and the worst are **{apart:.2f} nats** apart. By Student's "
+        "$t$ two runs may then differ by up to "
+        f"{chance:.2f} nats by chance, in 95% of cases. A gap of "
         "that size between two rows of the table of scores may be chance: "
         "each of its rows is one run. Longer runs may differ less, or more."
     )
@@ -614,14 +626,10 @@ figures.show_table(
 # {ref}`training-them` compares Adam and Muon.
 
 # %% tags=["remove-cell"]
-digits = ("diagonal-1", "diagonal-7", "pixelcnn", "row-lstm")
-for run in (
-    *(ledger[f"binarized-mnist-{key}"] for key in digits),
-    *in_colour.values(),
-):
+for run in (*reproduced, *in_colour.values()):
     training = run.config.training
     found = training.optimiser, training.batch_size, run.record.precision
-    one_layer = run.name == "binarized-mnist-diagonal-1"
+    one_layer = run.name == of_one
     assert found == (
         ("adam", 32, "fp32") if one_layer else ("muon", 16, "bf16")
     )
@@ -978,7 +986,10 @@ assert drawn.flatten(1).any(dim=1).all()
 # ```
 # Let $s$ be the standard deviation over images. The standard error of a mean is $s / \sqrt n$, and that of a difference
 # of two independent means is $\sqrt 2$ times as much. With $s / \sqrt n \approx 0.20$, differences up to $2 \sqrt 2 \cdot 0.20 \approx 0.57$ nats could be chance. To
-# tell two scores apart that differ by $\Delta$, it takes $n = 2 (2s / \Delta)^2$ images. Scored on the *same* images the errors are shared, and far fewer images suffice.
+# tell two scores apart that differ by $\Delta$, it takes $n = 2 (2s / \Delta)^2$ images. Scored on
+# the *same* images the errors are shared, and far fewer images suffice. (With this $n$ a true
+# difference of $\Delta$ is found in half of all test sets. To find it in four of five takes about
+# twice as many images.)
 
 # %%
 _, error = best.nats

@@ -416,9 +416,9 @@ assert judged["Fashion-MNIST test"][1] > 0.05
 
 # %%
 rows = []
-noise = torch.Generator().manual_seed(0)
+generator = torch.Generator().manual_seed(0)
 for name, images in sets.items():
-    z = flow.encode(images[:30].to(device), noise).cpu().flatten(1)
+    z = flow.encode(images[:30].to(device), generator).cpu().flatten(1)
     size = z.square().mean(dim=1)
     rows.append([name, f"{size.mean():.2f}", f"{size.std():.2f}"])
 figures.show_table(["squared length of z / D", "mean", "spread"], rows)

@@ -603,18 +603,18 @@ print(f"{worth:.1f} bits/dim in training, {gains[1]:.1f} on test images")
 # %%
 white = (train >= 200).double().mean().item()
 one = torch.tensor([1 - white, white], dtype=torch.double)
-floor = -(one * one.log2()).sum().item()
+least = -(one * one.log2()).sum().item()
 rows, blocks = [], torch.ones(1, dtype=torch.double)
 for k in range(1, 9):
     blocks = torch.kron(blocks, one)  # probabilities of all 2^k blocks
     words = huffman(blocks)
     lengths = torch.tensor([len(words[x]) for x in range(2**k)])
     each = (blocks * lengths).sum().item() / k
-    assert floor <= each < floor + 1 / k
+    assert least <= each < least + 1 / k
     if k in (1, 2, 4, 8):
         rows.append([k, f"{each:.3f}"])
 figures.show_table(["pixels at once", "bits for each"], rows)
-print(f"{white:.0%} of the pixels are white; the entropy: {floor:.3f} bits")
+print(f"{white:.0%} of the pixels are white; the entropy: {least:.3f} bits")
 
 # %% [markdown]
 # ```{solution-end}

@@ -452,11 +452,12 @@ assert torch.equal(unskew(skew(maps)), maps)
 
 # %%
 n = 6
-start = n * (r.new_tensor(range(n)) // 2) + r.new_tensor(range(n)) % 2
-schedule = start[:, None] + torch.arange(n)
+row = torch.arange(n)
+start = n * (row // 2) + row % 2
+schedule = start[:, None] + row
 assert respects(schedule, DIAGONAL_TAPS)
 assert schedule.max() + 1 == n * n // 2 + 1
-earlier = schedule - (torch.arange(n) % 2)[:, None]  # both at once
+earlier = schedule - (row % 2)[:, None]  # both at once
 assert not respects(earlier, DIAGONAL_TAPS)
 
 # %% [markdown]

@@ -33,6 +33,7 @@ MUTE = (
     "[...document.querySelectorAll('summary')].filter(s => !(s.ariaLabel || s.textContent.trim()))"
 )
 HIDDEN_NAMES = "document.querySelectorAll('[aria-label^=\"Toggle hidden\"]').length"
+NAMELESS_ROWS = "document.querySelectorAll('tbody td:first-child:not([role])').length"
 TAB_STOPS = "document.querySelectorAll('mjx-container[tabindex=\"0\"]').length"
 # So is what scrolls, if only by the overhang of a slanted letter.
 SCROLLING = (
@@ -83,6 +84,7 @@ def test_a_page_needs_no_network_and_fits_a_phone(book: Path, browser: Browser, 
     assert browser.value(RENDERED) == browser.value(EQUATIONS)
     assert browser.value(f"{MUTE}.length") == 0
     assert browser.value(HIDDEN_NAMES) == browser.value(TAB_STOPS) == 0
+    assert browser.value(NAMELESS_ROWS) == 0
 
 
 def test_a_picture_that_reaches_into_the_margin_is_not_cut(book: Path, browser: Browser) -> None:

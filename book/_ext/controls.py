@@ -1,6 +1,7 @@
-"""Sphinx extension: the controls that fold and unfold are read aloud by the words beside them.
+"""Sphinx extension: what folds, and the rows of tables, are read aloud by the words beside them.
 
-The theme gives them one hidden name, "Toggle hidden content", and those of a list of pages none.
+The theme gives the controls that fold one hidden name, "Toggle hidden content", and those of a list
+of pages none.
 """
 
 from pathlib import Path
@@ -11,6 +12,11 @@ from sphinx.application import Sphinx
 NAMES = {
     "*.html": {
         '<summary aria-label="Toggle hidden content">': "<summary>",
+        # The first cell of a row names the row, and is read with each of its cells.
+        '<tr class="row-even"><td': '<tr class="row-even"><td role="rowheader"',
+        '<tr class="row-odd"><td': '<tr class="row-odd"><td role="rowheader"',
+        # A role that is withdrawn, and which a list may not hold.
+        'role="doc-biblioentry"': 'role="listitem"',
         # The space before the link is not underlined with it.
         "Solution to<a class": "Solution to <a class",
         '<summary><span class="toctree-toggle"': (
@@ -18,7 +24,9 @@ NAMES = {
         ),
     },
     "togglebutton.js": {
-        "Toggle hidden content": "${item.querySelector('.admonition-title').textContent.trim()}"
+        "Toggle hidden content": "${item.querySelector('.admonition-title').textContent.trim()}",
+        # A link in a title leads away. The script would fold what was folded or unfolded last.
+        "console.log(`[togglebutton]: Couldn't find button for ${click.target}`);": "return;",
     },
 }
 

@@ -46,6 +46,11 @@ DIVERGING = "RdBu_r"
 WIDTH = 7.2  # inches, the text of a page
 DOTS = 220  # an inch, of what a line drawing holds as dots: densities, clouds of points
 HEAVY = 100_000  # bytes: a larger SVG is shown as PNG, if the PNG is smaller
+# A legend above the axes, at the left: the part of a wide picture that a phone shows first.
+ABOVE: dict[str, Any] = {
+    **{"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.3},
+    **{"ncols": 2, "fontsize": 9},
+}
 
 
 def contrast(colour: ColorType, other: ColorType) -> float:

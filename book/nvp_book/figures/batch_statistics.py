@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 from torch import Tensor
 
-from nvp_book.figures import BLUE, GREEN, INK, ORANGE, VERMILION, WIDTH
+from nvp_book.figures import ABOVE, BLUE, GREEN, INK, ORANGE, VERMILION, WIDTH
 
 
 def plot_saturation(x: Tensor, normalised: Mapping[str, Tensor], bounds: Sequence[float]) -> None:
@@ -21,8 +21,7 @@ def plot_saturation(x: Tensor, normalised: Mapping[str, Tensor], bounds: Sequenc
     high = 1.25 * max(bounds)
     ax.set(xlabel="x, in standard deviations of the other images", ylabel="normalised")
     ax.set(xlim=(x[0].item(), x[-1].item()), ylim=(-high, high))
-    white = {"facecolor": "white", "edgecolor": "white", "framealpha": 1}
-    ax.legend(loc="lower right", fontsize=9, frameon=True, **white)
+    ax.legend(**ABOVE)
 
 
 def plot_gradient_errors(

@@ -12,6 +12,7 @@ from matplotlib.patches import Patch, Rectangle
 from torch import Tensor
 
 from nvp_book.figures import (
+    ABOVE,
     BLUE,
     GREEN,
     GREY,
@@ -250,7 +251,7 @@ def plot_nats(curves: Mapping[str, Sequence[float]], marks: Mapping[str, float])
     for (name, value), dashes in zip(marks.items(), (":", "--"), strict=False):
         ax.axhline(value, color=INK, ls=dashes, lw=1.2, label=name)
     ax.set(xlabel="step", ylabel="nats per image", ylim=(0, None))
-    ax.legend()
+    ax.legend(**ABOVE)
 
 
 def _cells(axes: Axes, corner: Point, kinds: Tensor, fills: Sequence[str], side: float = 1) -> None:

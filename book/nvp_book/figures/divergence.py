@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 from torch import Tensor
 
-from nvp_book.figures import BLUE, GREEN, GREY, INK, ORANGE, SKY, STYLES, VERMILION, WIDTH
+from nvp_book.figures import ABOVE, BLUE, GREEN, GREY, INK, ORANGE, SKY, STYLES, VERMILION, WIDTH
 from nvp_book.figures.densities import show_map
 
 
@@ -32,7 +32,7 @@ def plot_losses(
     if at is not None:
         ax.axvline(at, color=GREY, lw=1)
     ax.set(xlabel="step", ylabel="bits/dim", ylim=limits)
-    ax.legend(fontsize=9)
+    ax.legend(**ABOVE)
 
 
 def plot_collapse(densities: Mapping[str, Tensor], limits: tuple[float, float]) -> None:

@@ -127,7 +127,7 @@ def plot_learning_curves(panels: Mapping[str, Curves]) -> None:
             ax.text(0.02, value, f"{name}: {value:.2f}", **spot)
         if len(curves.logs) > 1:
             # Below the curves, where room is kept; above, a jump of a curve could meet it.
-            ax.legend(loc="lower right", ncols=3, fontsize=9, borderaxespad=0)
+            ax.legend(loc="lower left", ncols=3, fontsize=9, borderaxespad=0)
         first, high = min(x for x, _ in starts), max(y for _, y in starts)
         pad = 0.08 * (high - min(lows))
         last = max(max(line.get_xdata()) for line in ax.lines)

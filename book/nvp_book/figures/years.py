@@ -35,7 +35,7 @@ def plot_years(facts: Published) -> None:
     names. A score on other images has ‡ in its name, its mark is hollow unless it is a cross, and
     no line goes there.
     """
-    figure, axes = plt.subplots(2, 1, figsize=(WIDTH, 8.4), sharex=True)
+    figure, axes = plt.subplots(2, 1, figsize=(WIDTH, 8.8), sharex=True)
     models = {name: model for name, model in facts.models.items() if not model.augmented}
     points: list[Point] = []
     for ax, data in zip(axes, ("cifar10", "imagenet64"), strict=True):
@@ -49,7 +49,7 @@ def plot_years(facts: Published) -> None:
     axes[-1].set(xlim=(2013.5, 2027), xticks=range(2014, 2027))
     lines = [Line2D([], [], color=colour, label=APPROACHES[f]) for f, colour in COLOURS.items()]
     lines += [Line2D([], [], color=INK, ls="", marker=m, label=k) for k, m in SHAPES.items()]
-    figure.legend(handles=lines, loc="outside lower center", ncols=4, fontsize=9)
+    figure.legend(handles=lines, loc="outside lower left", ncols=2, fontsize=9)
     figure.draw_without_rendering()
     _name(points)
 

@@ -135,7 +135,8 @@ def fragment(name: str, data: object = None, still: str = "") -> str:
     # Several figures of one kind may enter a page at once: each script finds the place of its data.
     place = f"{name}-{zlib.crc32(script.encode()):08x}"
     return (
-        f'<div class="nvp-live" data-figure="{place}">{still}This figure needs JavaScript.</div>\n'
+        f'<div class="nvp-live" data-figure="{place}">{still}'
+        "<p>This figure needs JavaScript. The text around it says what it shows.</p></div>\n"
         f'<script>\n(() => {{\nconst PLACE = "{place}";\n{script}\n}})();\n</script>'
     )
 

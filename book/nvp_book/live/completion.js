@@ -66,7 +66,7 @@ function buildCompletion(root) {
     const svg = make("svg", { viewBox, "aria-hidden": "true" }, halfway, cursor);
     const square = make("div", { class: "square", tabindex: 0, role: "application" }, canvas, svg);
     square.style.aspectRatio = width / height;
-    const keys = "arrow keys move the cursor, space draws above the line";
+    const keys = "arrow keys move the cursor, space draws or erases above the line";
     square.setAttribute("aria-label", `${title}; ${keys}`);
     onArrow(square, (down, right) => point(state.row + down, state.column + right));
     square.addEventListener("keydown", (event) => {
@@ -203,14 +203,20 @@ function buildCompletion(root) {
     });
     const done = shown.count === size;
     time.textContent = done ? `${Math.round(took)} ms for ${COUNT} completions.` : "Drawing.";
-    if (!done) return;
     const p = state.row * width + state.column;
     const level = shown.image[p];
+    const place = `Row ${state.row + 1}, column ${state.column + 1}`;
+    if (!done) {
+      // The place of the cursor is said at once: who draws by keyboard goes on before the end.
+      const what = state.row < half ? (level ? "ink" : "no ink") : "below the line";
+      say(status, `${place}: ${what}. Drawing.`);
+      return;
+    }
     const chance = Math.exp(-shown.costs[p]);
     const ofInk = level ? chance : 1 - chance;
     say(
       status,
-      `Row ${state.row + 1}, column ${state.column + 1}: ${level ? "ink" : "no ink"}, ` +
+      `${place}: ${level ? "ink" : "no ink"}, ` +
         `${shown.costs[p].toFixed(2)} nats; ink had probability ${ofInk.toFixed(2)}. ` +
         `Upper half: ${inWords(nats(shown.costs, 0, half * width))}. ` +
         `Completion ${state.chosen + 1}: ${inWords(nats(shown.costs, half * width, size))}.`,
