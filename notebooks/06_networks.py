@@ -125,7 +125,8 @@ class Network(nn.Module):
 # and changes the other. Its norms and its first convolution have no gain. The first convolution of
 # a block has neither gain nor bias. Under a checkerboard the network multiplies its input by 2
 # after the norm (appendix {ref}`paper-and-code` asks why). So ours can copy its weights, and must
-# then compute the same.
+# then compute the same. Fresh weights differ: ours start as in PyTorch, the package's as in the
+# authors' code ({ref}`ex-fresh`).
 
 
 # %% tags=["hide-input"]
@@ -339,7 +340,9 @@ assert torch.allclose(log_det, of_package)
 
 # %% [markdown]
 # ````{dropdown} The package's version
-# It can also leave the kept half alone, as the authors' code does, and use the running averages of appendix E, {eq}`eq:running`.
+# It can also leave the kept half alone, as the authors' code does, and use the running averages of
+# appendix E, {eq}`eq:running`. Its moving variance is the biased one. Ours inherits PyTorch's
+# unbiased one, which is larger by $n / (n - 1)$ for the $n$ values of a channel.
 # ```{literalinclude} ../nvp/flows/batchnorm.py
 # :pyobject: CouplingBatchNorm
 # ```
@@ -384,10 +387,10 @@ def reestimate(model, images):
 #
 # ### What each part is worth
 #
-# The paper has no ablation. Ours trains each variant three times, for 450 steps on the embedded images (section
+# The paper has no ablation. Ours trains each variant five times, for 450 steps on the embedded images (section
 # {ref}`ablation`). A positive number means that the model is worse without the part.
-# After ± is one standard error, here over the seeds. With three seeds a 95% interval reaches 4.3
-# standard errors to either side (Student's $t$).
+# After ± is half of a 95% interval over the seeds, by Student's $t$ (section {ref}`ablation`). In
+# other tables of this book ± is one standard error.
 
 # %% tags=["hide-input"]
 comparisons = {
@@ -402,21 +405,20 @@ parts = {
 rows = []
 for name, part in parts.items():
     difference = comparisons[name].difference
-    rows.append([part, f"{difference.mean:+.2f} ± {difference.error:.2f}"])
+    rows.append(
+        [part, f"{difference.mean:+.2f} ± {difference.half_width:.2f}"]
+    )
 figures.show_table(["without the", "bits/dim more"], rows)
 
 # %% tags=["remove-cell"]
 assert round(comparisons["no-norm"].difference.mean, 1) == 0.6
 without = comparisons["no-weight-norm"].difference
-assert without.mean + 4.303 * without.error < 0
-skips = comparisons["no-skips"].difference
-assert skips.mean - 4.303 * skips.error > 0
-mask_channel = comparisons["no-mask-channel"].difference
-assert 0 < mask_channel.mean < 4.303 * mask_channel.error  # Student's t
+assert without.mean < -without.half_width
+for unsettled in ("no-skips", "no-mask-channel"):
+    assert not comparisons[unsettled].difference.beyond_chance
 
 # %% [markdown]
-# The norm after couplings matters most by far. Skips help a little. Three seeds do not settle whether the mask channel
-# helps. In so short a run weight normalisation makes the score worse. Section {ref}`ablation` has
+# The norm after couplings matters most by far. Five seeds do not settle whether skips or the mask channel help. In so short a run weight normalisation makes the score worse. Section {ref}`ablation` has
 # all variants, among them the norm and the first scales $a$ of the authors' code. The recorded runs
 # start all $a$ at 1 and give them three or ten times the rate. Appendix {ref}`training-them` has
 # the trial behind this choice.
@@ -563,9 +565,12 @@ class RealNVP(nn.Module):  # section 4.1
     def log_prob(self, images):
         return sum(self.terms(images).values())
 
+    def draw(self, z):
+        return torch.randn_like(z)
+
     def sample(self, n):
         latents, _ = self.eval().flow(torch.zeros(n, *self.shape))
-        x = self.flow.inverse([torch.randn_like(z) for z in latents])
+        x = self.flow.inverse([self.draw(z) for z in latents])
         return (256 * (torch.sigmoid(x) - 0.05) / 0.9).clamp(0, 255).byte()
 
 
@@ -659,7 +664,7 @@ def train(model, images, steps, batch_size=12, rate=1e-2):
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda k: min(1, (k + 1) / 10, 2 * (1 - k / steps))
     )
-    unit, history = images[0].numel() * math.log(2), []
+    bit, history = images[0].numel() * math.log(2), []  # nats in a bit/dim
     for _ in range(steps):
         batch = images[torch.randint(len(images), (batch_size,))]
         terms = model.train().terms(batch)
@@ -669,7 +674,7 @@ def train(model, images, steps, batch_size=12, rate=1e-2):
         nn.utils.clip_grad_norm_(model.parameters(), 100)
         optimiser.step()
         schedule.step()
-        history.append({k: -t.mean().item() / unit for k, t in terms.items()})
+        history.append({k: -t.mean().item() / bit for k, t in terms.items()})
     return history
 
 
@@ -716,7 +721,7 @@ assert sum(bare[19].values()) > sum(history[19].values()) + 0.3
 # improve. **With norms** mean and variance are right from the first step, and a prior term depends only on
 # the mean square of its latents. So the terms stay at $\frac12 \log_2 2\pi e = 2.05$ bits for each latent, 1.02 bits/dim for the half in scale 1, and all learning happens
 # in the log-determinants. After twenty steps the loss with norms is clearly lower. These are losses in training mode, of
-# two single runs with different schedules; the ablation above compares scores of three seeds.
+# two single runs with different schedules; the ablation above compares scores of five seeds.
 #
 # ### Averaged weights
 #
@@ -762,7 +767,7 @@ scores = {
     f"`quickstart`, {minutes}": quick.score.bits_per_dim,
 }
 figures.show_table(
-    [f"bits/dim of {len(test_images):,} test images", ""],
+    ["model", f"bits/dim of {len(test_images):,} test images"],
     [[name, f"{value:.1f}"] for name, value in scores.items()],
 )
 
@@ -932,8 +937,9 @@ figures.show_table(["from the nearest pixels", "fresh", "trained"], rows)
 # :label: ex-own-prior
 #
 # {ref}`ex-prior` changed the prior of a flow on the line. Write `Logistic`, a `RealNVP` with that
-# logistic prior, as in NICE {cite}`dinh2015nice`: its density, and its samples. It must pass the
-# first test of chapter {ref}`integers-to-bits`: noise costs at least 8 bits.
+# logistic prior, as in NICE {cite}`dinh2015nice`: its density, and the samples of its latents. It
+# must pass the first test of chapter {ref}`integers-to-bits`: noise costs at least 8 bits. Its
+# latents must have the variance $\pi^2 / 3$.
 # ```
 #
 # ```{solution-start} ex-own-prior
@@ -948,11 +954,8 @@ class Logistic(RealNVP):
     def log_prior(self, z):
         return -F.softplus(z) - F.softplus(-z)
 
-    def sample(self, n):
-        latents, _ = self.eval().flow(torch.zeros(n, *self.shape))
-        z = [torch.logit(torch.rand_like(z), eps=1e-6) for z in latents]
-        x = self.flow.inverse(z)
-        return (256 * (torch.sigmoid(x) - 0.05) / 0.9).clamp(0, 255).byte()
+    def draw(self, z):
+        return torch.logit(torch.rand_like(z), eps=1e-6)
 
 
 torch.manual_seed(0)
@@ -964,6 +967,8 @@ static = torch.randint(0, 256, (20, 1, 28, 28))
 with torch.no_grad():
     assert -logistic.log_prob(static).mean() / (784 * math.log(2)) > 8
     assert logistic.sample(3).shape == (3, 1, 28, 28)
+z = logistic.draw(torch.zeros(100_000))
+assert abs(z.var() - math.pi**2 / 3) < 0.1  # a Gaussian has 1
 
 # %% [markdown]
 # ```{solution-end}

@@ -10,7 +10,16 @@ import pytest
 import tiny
 import torch
 import yaml
-from nvp_book.ablation import Ablation, VariantRun, compare, load_ablation, read_rows, write_rows
+from nvp_book.ablation import (
+    STUDENT,
+    Ablation,
+    Mean,
+    VariantRun,
+    compare,
+    load_ablation,
+    read_rows,
+    write_rows,
+)
 from tiny import refusal
 
 from nvp import RealNVP, RealNVPConfig
@@ -133,6 +142,17 @@ def test_differences_are_paired_by_seed(small: Ablation) -> None:
     assert alone.differences == pytest.approx((0.1,))
     assert math.isnan(alone.difference.error)
     assert [each.variant.name for each in compare(small, rows[:2])] == ["plain"]
+
+
+@pytest.mark.parametrize("freedom", range(1, len(STUDENT) + 1))
+def test_an_interval_is_that_of_students_t(freedom: int) -> None:
+    values = [(-1.0) ** i for i in range(freedom + 1)]
+    found = Mean.of(values)
+    t = torch.linspace(0, found.half_width / found.error, 10_001, dtype=torch.float64)
+    density = torch.distributions.StudentT(torch.tensor(float(freedom))).log_prob(t).exp()
+    assert 2 * torch.trapezoid(density, t).item() == pytest.approx(0.95, abs=1e-4)
+    assert not found.beyond_chance
+    assert Mean.of([value + 100 for value in values]).beyond_chance
 
 
 def test_every_difference_of_the_presets_is_a_variant() -> None:

@@ -134,17 +134,32 @@ def write_rows(rows: Iterable[VariantRun], path: Path) -> None:
     write_text(path, text.getvalue())
 
 
+# Student's t is within these bounds with a probability of 95%, for 2, 3, ... values. For more than
+# ten the last bound serves, which is a little too wide.
+STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+
+
 @dataclass(frozen=True)
 class Mean:
-    """A mean over seeds, and its standard error; nan for a single seed."""
+    """A mean over seeds, its standard error, and half of its 95% interval; nan for a single seed.
+
+    The interval is that of Student's t, with one degree of freedom less than there are seeds.
+    """
 
     mean: float
     error: float
+    half_width: float
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Self:
-        deviation = statistics.stdev(values) if len(values) > 1 else math.nan
-        return cls(statistics.fmean(values), deviation / math.sqrt(len(values)))
+        mean, n = statistics.fmean(values), len(values)
+        error = statistics.stdev(values) / math.sqrt(n) if n > 1 else math.nan
+        return cls(mean, error, STUDENT[min(n - 2, len(STUDENT) - 1)] * error)
+
+    @property
+    def beyond_chance(self) -> bool:
+        """Whether the 95% interval leaves out 0."""
+        return abs(self.mean) > self.half_width
 
 
 @dataclass(frozen=True)

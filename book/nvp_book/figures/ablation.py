@@ -1,6 +1,6 @@
 """Pictures of the chapter on paper and code: the norm of the code, and the ablation."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 from torch import Tensor
@@ -27,19 +27,17 @@ def plot_norm(
     ax.legend(loc="center right")
 
 
-def plot_forest(
-    comparisons: Sequence[Comparison], half_width: Callable[[Comparison], float]
-) -> None:
+def plot_forest(comparisons: Sequence[Comparison]) -> None:
     """Differences to the baseline in test bits/dim, best on top: a dot, its interval, each seed.
 
-    An interval reaches `half_width` to both sides; those that do not meet 0 are filled.
+    The interval is that of 95%; where it leaves out 0 the dot is filled.
     """
     ordered = sorted(comparisons, key=lambda each: each.difference.mean)
     _, ax = plt.subplots(figsize=(WIDTH, 0.34 * len(ordered) + 0.9))
     ax.axvline(0, color=INK, lw=1)
     for y, each in enumerate(ordered):
-        mean, half = each.difference.mean, half_width(each)
-        clear = abs(mean) > half
+        mean, half = each.difference.mean, each.difference.half_width
+        clear = each.difference.beyond_chance
         colour = BLUE if clear else GREY
         ax.axhline(y, color=PALE, lw=0.8, zorder=0)
         ax.plot([mean - half, mean + half], [y, y], color=colour, lw=1.8)
