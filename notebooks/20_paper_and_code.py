@@ -605,11 +605,12 @@ for n in range(2, 6):
     print(f"5% lie beyond {bound:.1f}")
 
 # %% [markdown]
-# So a 95% interval reaches 2.8 standard errors to both sides of the mean of five seeds. Two things remain. All
+# So a 95% interval reaches 2.8 standard errors to both sides of the mean of five seeds. Three cautions remain. All
 # variants are compared with the *same* runs of the baseline. If one of those is lucky, all
 # differences of its seed move in one direction. And of 21 comparisons, one is expected beyond a bound
 # of 5% even if no variant makes a difference. To hold the risk of *any* false alarm to 5%, each comparison gets a 21st of
-# it (Bonferroni), and the bound becomes 6.8 standard errors.
+# it (Bonferroni), and the bound becomes 6.8 standard errors. Last, two of the five seeds were added to all variants when
+# three had left six of them undecided. To look twice raises the risk a little.
 #
 # ### The result
 
@@ -678,8 +679,7 @@ assert abs(beyond_strict - 0.05 / len(others)) < 1e-4
 # %% [markdown]
 # ### What the pairs are worth
 #
-# Without pairs the variance of a difference would be the sum of both variances. And luck of the
-# baseline should show in all differences of its seed:
+# Without pairs the variance of a difference would be the sum of both variances:
 
 # %% tags=["hide-input"]
 apart = statistics.variance(base_test.values())
@@ -689,27 +689,11 @@ narrower = [
     if statistics.variance(c.differences)
     < apart + statistics.variance([row.test for row in c.rows])
 ]
-unlucky = max(base_test, key=base_test.get)
-lowest = [
-    min(c.rows, key=lambda row: row.test - base_test[row.seed]).seed
-    for c in others
-]
-among = f"of {len(others)} variants"
-print(f"pairs make the error smaller for {len(narrower)} {among}")
-print(f"the baseline is worst with seed {unlucky}, whose difference", end=" ")
-print(f"is the lowest for {lowest.count(unlucky)} {among}")
-
-# %% tags=["remove-cell"]
+print(f"pairs make the error smaller for {len(narrower)}", end=" ")
+print(f"of {len(others)} variants")
 assert len(narrower) > 0.8 * len(others)
-assert lowest.count(unlucky) > len(others) / 2
-one, other = torch.randn(2, 100_000, 5, generator=generator)
-alike = (other - one).argmin(dim=1) == one.argmax(dim=1)
-assert 0.53 < alike.double().mean() < 0.56
 
 # %% [markdown]
-# So the pairs help, for most variants. The second count shows little: if the two runs of a pair
-# shared no luck at all, it would be a little more than half of the variants.
-#
 # ### How to read it
 #
 # * **Short runs say little about long ones.** After so few steps a score tells mostly how *fast* a variant learns. A
