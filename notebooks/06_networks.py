@@ -389,8 +389,8 @@ def reestimate(model, images):
 #
 # The paper has no ablation. Ours trains each variant five times, for 450 steps on the embedded images (section
 # {ref}`ablation`). A positive number means that the model is worse without the part.
-# After ± is half of a 95% interval over the seeds, by Student's $t$ (section {ref}`ablation`). In
-# other tables of this book ± is one standard error.
+# After ± is half of a 95% interval over the seeds, by Student's $t$ (section {ref}`ablation`).
+# Elsewhere ± is one standard error, unless the text says otherwise.
 
 # %% tags=["hide-input"]
 comparisons = {
@@ -418,10 +418,11 @@ for unsettled in ("no-skips", "no-mask-channel"):
     assert not comparisons[unsettled].difference.beyond_chance
 
 # %% [markdown]
-# The norm after couplings matters most by far. Five seeds do not settle whether skips or the mask channel help. In so short a run weight normalisation makes the score worse. Section {ref}`ablation` has
-# all variants, among them the norm and the first scales $a$ of the authors' code. The recorded runs
-# start all $a$ at 1 and give them three or ten times the rate. Appendix {ref}`training-them` has
-# the trial behind this choice.
+# The norm after couplings matters most by far. Five seeds do not settle whether skips help, or the
+# mask channel. In so short a run weight normalisation makes the score worse. Section
+# {ref}`ablation` has all variants, among them the norm and the first scales $a$ of the authors'
+# code. The recorded runs start all $a$ at 1 and give them three or ten times the rate. Appendix
+# {ref}`training-them` has the trial behind this choice.
 #
 # ## Real NVP in a hundred lines
 #

@@ -454,8 +454,8 @@ assert wider.mean < -wider.half_width
 
 # %% [markdown]
 # * *More parameters help.* The paper shows no curve. In the ablation of section {ref}`ablation` a
-#   small flow with twice the maps scores 0.19 ± 0.10 bits/dim lower after as many steps (95% interval
-#   of five seeds).
+#   small flow with twice the maps scores lower after as many steps. The difference is 0.19 ± 0.10
+#   bits/dim (95% interval of five seeds).
 # * *Little overfitting on CelebA and LSUN.* We could not run these. On clothes the table above finds little, but only for runs of ten epochs or fewer.
 # * *Maximum likelihood "values diversity over sample quality in a limited capacity setting".* So a model may spend
 #   probability on images that are highly improbable in truth. {ref}`ex-own-samples` measures it: our model's own samples
@@ -657,7 +657,7 @@ apart = torch.cdist(many, both)
 
 
 def share_nearer(order):
-    """Of the samples nearer to the first half of the images."""
+    """Share of samples nearer to the first half of the images, in `order`."""
     first, second = apart[:, order].unflatten(1, (2, -1)).amin(dim=2).T
     return (first < second).double().mean()
 

@@ -422,8 +422,8 @@ figures.show_table(header, rows)
 # %% [markdown]
 # For each pixel both layers need about the same number of multiplications. State to state costs $4h^2$ for each tap and pixel: $12h^2$ in the Row
 # LSTM with its three taps, $16h^2$ here with two taps in two directions. The input of $2h$ maps
-# costs another $24h^2$ there and $16h^2$ here. (Of the $24h^2$ at least a third are products with
-# zeros of mask B, whose right tap is hidden.) (A scan of the skewed map as it stands also
+# costs another $24h^2$ there and $16h^2$ here. (Mask B hides the right tap of the Row LSTM, so at
+# least a third of the $24h^2$ are products with zeros. A scan of the skewed map as it stands also
 # multiplies on its empty places, see {ref}`fast-scans`.)
 
 # %% tags=["remove-cell"]

@@ -806,9 +806,9 @@ assert all(ahead[a] > gap_of[b] for a, b in pairwise(ranking) if b in gap_of)
 
 # %% [markdown]
 # So chance alone could explain differences of up to 0.16 bits/dim, two such errors, if the other
-# families vary as much. The Pixel RNN leads the diffusion by less than that, and so does the
-# diffusion Real NVP. So another seed might reverse either order. Real NVP leads the VAE by a little
-# more than 0.16, and the VAE leads the Gaussian by far more.
+# families vary as much. The Pixel RNN leads the diffusion by less than that. The diffusion leads
+# Real NVP by less, too. So another seed might reverse either order. Real NVP leads the VAE by more
+# than 0.16, and the VAE leads the Gaussian by far more.
 #
 # Each score also contains a cost of its own kind. For a pixel that is surely black, up to a quarter of a bit goes
 # to the noise of dequantisation, {eq}`eq:floor`, and Real NVP pays most of that. The Gaussian pays it only where its spread
@@ -951,13 +951,14 @@ for few_shown in ("trousers", "sandal"):
     assert 0.03 < share_of < 0.05
 
 # %% [markdown]
-# An equal number of training images covers three quarters of the test images. More cannot be
-# expected of 300 samples. A ball stays empty if the five nearest of the 999 other test images and
-# the 300 samples are all test images. So a perfect model covers 73% on average, and with 1,000
-# samples it would cover 97%. Coverages by different numbers of samples do not compare. By chance
-# 900 samples of a source with equal shares of all classes are 0.04 away from equal shares, on
-# average. Read each difference beside the spread. (The spread is over sets of samples. We did not
-# measure how much coverage changes from seed to seed.)
+# In the first row the coverage is that of training images. Its distance from equal shares is that
+# of the 1,000 test images. So many training images cover three quarters of the test images. More
+# cannot be expected of 300 samples. A ball stays empty if the five nearest of the 999 other test
+# images and the 300 samples are all test images. So a perfect model covers 73% on average, and with
+# 1,000 samples it would cover 97%. Coverages by different numbers of samples do not compare. By
+# chance 900 samples of a source with equal shares of all classes are 0.04 away from equal shares,
+# on average. Read each difference beside the spread. (The spread is over sets of samples. We did
+# not measure how much coverage changes from seed to seed.)
 #
 # * The diffusion covers most, seven tenths of the test images, which is nearly as much as a perfect
 #   model would. The Pixel RNN has fewer bits/dim and covers less than half.

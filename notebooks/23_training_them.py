@@ -453,7 +453,7 @@ figures.show_table(
 
 
 def gaps(runs, behind, ahead, images="validation"):
-    """Between two optimisers at the best rate of each, seed by seed."""
+    """Bits/dim of `behind` minus `ahead`, best rate of each, by seed."""
     (_, worse), (_, better) = best_of(runs, behind), best_of(runs, ahead)
     pairs = zip(worse, better, strict=True)
     return [
@@ -507,8 +507,8 @@ for rates, lead, fresh, default in (
 # The second and the third run of Adam and of Muon computed in float32, all others in bfloat16. So
 # two of the three pairs of Muon and Adamax differ in precision, too. The first seed had also chosen
 # the rates, so its leads are no fair test. The other two seeds chose nothing: with them the leads
-# over Adam are 0.16 on clothes and 0.18 in colour. On test images each lead is the same to within
-# 0.005 bits/dim.
+# over Adam are 0.16 on clothes and 0.18 in colour. On test images the mean over all three seeds is
+# the same for each lead, to within 0.005 bits/dim.
 #
 # Are equal images equal work? We count the operations of one step on Fashion-MNIST, under either optimiser:
 
@@ -602,9 +602,9 @@ assert [title.split()[-1] for title in bests] == ["0.003", "0.01", "0.01"]
 
 # %% [markdown]
 # Here, too, the first seed had chosen the rates. With the other two seeds RMSProp is 0.33 nats
-# behind Adam and 2.1 behind Muon. On test images the leads of all three are the same to within 0.01
-# nats. RMSProp and Adam were worse on both sides of their best rate. Muon was best at the largest
-# of its rates; at twice that rate the trial above diverged.
+# behind Adam and 2.1 behind Muon. On test images the means over all three seeds are the same to
+# within 0.01 nats. RMSProp and Adam were worse on both sides of their best rate. Muon was best at
+# the largest of its rates; at twice that rate the trial above diverged.
 #
 # ## Three PixelCNNs
 #

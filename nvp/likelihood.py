@@ -185,7 +185,8 @@ def reestimate_statistics(
     The moving averages of training cover about ten batches, under weights that have since moved. A
     test score computed with them can be off by anything from 0.01 bits/dim to thousands. A norm
     with `running_average` normalises each batch by its averages so far, so the order of the images
-    matters. `progress` is called with the number of images done.
+    matters. `progress` is called with the number of images done. Raises `NVPError` for no images,
+    and for images that are not a tensor or `Labelled`.
     """
     _check_batches(images, batch_size)
     norms = batch_norms(model)

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import websocket
 
-# Chrome first: Ubuntu 24.04 lets its sandbox alone work, and GitHub's machines have both programs.
+# Chrome first: Ubuntu 24.04 allows only its sandbox, and GitHub's machines have both programs.
 CHROMIUM = next(
     filter(None, map(shutil.which, ("google-chrome", "chromium", "chromium-browser"))), None
 )

@@ -264,7 +264,7 @@ def test_the_couplings_are_stepped_through(opened: Callable[..., Figure]) -> Non
     assert torch.equal(density(figure, "x"), density(figure, "z"))
     figure.click(PLAY)
     moved = "+root.querySelector('input[name=level]').value > 0"
-    figure.value(  # in vain for as long as the browser is waited for, which is an error
+    figure.value(  # raises an error if the slider does not move within the browser's time limit
         "new Promise(done => { const wait = () =>"
         f" {moved} ? done() : setTimeout(wait, 50); wait(); }})"
     )

@@ -1,8 +1,8 @@
 """Sphinx extension: docstrings of plain text, as this package has them, become pages.
 
 autodoc takes a docstring for reStructuredText; ours hold |det|, *given and `code`, as mathematics
-and Python write them. So marks are escaped, `code` is set as code and linked where
-book/api.md lists its module, and rows with a star and columns of names with their meanings become
+and Python write them. So marks are escaped. `code` is set as code, and linked where
+book/api.md lists its module. Rows with a star, and columns of names with their meanings, become
 lists. Under a class stand its fields, with the comments on them in the source: for configurations,
 the keys of a file.
 """

@@ -143,7 +143,7 @@ STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 class Mean:
     """A mean over seeds, its standard error, and half of its 95% interval; nan for a single seed.
 
-    The interval is that of Student's t, with one degree of freedom less than there are seeds.
+    The interval is that of Student's t, with one degree of freedom fewer than there are seeds.
     """
 
     mean: float

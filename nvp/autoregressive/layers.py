@@ -27,9 +27,9 @@ class ResidualLayer(nn.Module):
 
     With `config.skip` a second 1x1 (h -> 2h) leads to the head, which reads the sum of these and of
     the last layer's output. Section 3.3 does not give the form of skip connections: this is ours.
-    Both 1x1s have mask B. In training each map of the core is dropped, whole, from each image with
-    probability `config.dropout`, and the others are scaled to make up for it (Tompson et al.,
-    2015). Sampling drops none.
+    Both 1x1s have mask B. In training each whole map of the core is dropped from each image with
+    probability `config.dropout` (Tompson et al., 2015). The others are scaled to make up for it.
+    Sampling drops none.
     """
 
     def __init__(self, config: PixelRNNConfig) -> None:

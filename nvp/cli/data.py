@@ -41,7 +41,7 @@ def data_list(data_root: DataRoot = None) -> None:
 
 @data_app.command("get")
 def data_get(
-    name: Annotated[str, typer.Argument(help="A set that `nvp data list` says can be got")],
+    name: Annotated[str, typer.Argument(help="A set that can be downloaded: see `nvp data list`")],
     data_root: DataRoot = None,
 ) -> None:
     """Download a published data set, and compare its checksums."""

@@ -263,7 +263,7 @@ class RealNVP(ImageModel):
 
     @torch.no_grad()
     def decode(self, z: Tensor, *, labels: Tensor | None = None) -> Tensor:
-        """x = g(z) as uint8, (N, C, H, W); z in image layout, at the training size or any other.
+        """The image v of x = g(z), uint8, (N, C, H, W); z in image layout, at any size.
 
         Without `config.undo_data_constraint` the logit's alpha is not undone, as in the official
         code: images then have less contrast. Call `eval()` first, as for `sample`. Raises

@@ -40,8 +40,8 @@ class Muon(torch.optim.Adam):
     weights form one matrix per direction of the scan, with a row for each gate of each unit. Of the
     masked filters of a colour model, U V^T also moves weights that the mask hides, without effect:
     the singular values of the rest are then a little less equal. Muon's authors leave the first and
-    the last layer to Adam; here Muon updates them too. Where several
-    processes train, each orthogonalises a part of the matrices.
+    the last layer to Adam; here Muon updates them too. Where several processes train, each
+    orthogonalises a part of the matrices.
     """
 
     MOMENTUM = 0.95

@@ -207,7 +207,7 @@ function buildCompletion(root) {
     const level = shown.image[p];
     const place = `Row ${state.row + 1}, column ${state.column + 1}`;
     if (!done) {
-      // The place of the cursor is said at once: who draws by keyboard goes on before the end.
+      // Say the place of the cursor at once: drawing by keyboard goes on before the completions end.
       const what = state.row < half ? (level ? "ink" : "no ink") : "below the line";
       say(status, `${place}: ${what}. Drawing.`);
       return;
