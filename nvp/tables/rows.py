@@ -53,7 +53,8 @@ def paper_rows(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
         "were not measured. Memory is that of weights, gradients, moments, the average, and what "
         "the backward pass keeps at the configuration's batch size, in float32. A step takes its "
         f"arithmetic at {FLOPS_A_SECOND / 1e12:.0f} TFLOP/s, or its operations at "
-        f"{SECONDS_AN_OPERATION * 1e6:.0f} microseconds each, whichever is longer; both are counted."
+        f"{SECONDS_AN_OPERATION * 1e6:.0f} microseconds each, whichever is longer; both are "
+        "counted."
     )
     header = ("row", "published", "this code", "parameters", "memory", "budget")
     return Table(caption, header, lines)
