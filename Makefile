@@ -79,6 +79,8 @@ notebooks: venv ## execute every notebook under build/, with PROFILE
 
 lab: venv ## open the chapters in JupyterLab
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[lab]'
+	@# It shows no picture of a notebook that it does not trust.
+	$(BIN)/jupyter trust notebooks/*.ipynb > /dev/null
 	$(BIN)/jupyter lab notebooks/
 
 record: venv ## run the notebooks that changed and keep their outputs in notebooks/
