@@ -773,11 +773,11 @@ figures.show_table(
 )
 
 # %% tags=["remove-cell"]
-assert round(baseline["one histogram"].bits_per_dim - score, 1) == 0.8
+assert abs(baseline["one histogram"].bits_per_dim - score - 0.8) < 0.15
 assert quick.score.bits_per_dim < baseline["two neighbours"].bits_per_dim
 
 # %% [markdown]
-# Fifteen seconds beat one histogram by 0.8 bits/dim, and do not reach the table of two neighbours. Four minutes do, with a
+# Fifteen seconds beat one histogram by about 0.8 bits/dim, and do not reach the table of two neighbours. Four minutes do, with a
 # network twice as wide: `quickstart` is a recorded run of the same architecture on 4,500 of the same 5,000 images.
 # Chapter {ref}`results` has the longer runs.
 #

@@ -85,6 +85,9 @@ def _build(source: Path, what: str) -> bool:
     flags = ["-O3", "-fopenmp", f"-DCPU_CAPABILITY={capability}", f"-DCPU_CAPABILITY_{capability}"]
     try:
         import ninja
+
+        # Where CUDA is and no GPU, it would warn of that; the operators are for a CPU.
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         from torch.utils.cpp_extension import get_cxx_compiler, load
 
         compiler = (get_cxx_compiler().split() or [""])[0]
