@@ -111,3 +111,13 @@ def test_parameter_counts() -> None:
     # At 64x64 the code has four blocks where the paper has two.
     for preset, millions in ((RealNVPConfig.official, 185.9), (RealNVPConfig.paper, 96.4)):
         assert round(count(preset((3, 64, 64))) / 1e6, 1) == millions
+
+
+def test_channel_couplings_may_have_no_scales() -> None:
+    model = RealNVP(RealNVPConfig.official((1, 8, 8), num_scales=2, num_blocks=1, width=4))
+    before = model.weight_scale_penalty()
+    couplings = [m for m in model.modules() if isinstance(m, ChannelCoupling)]
+    assert couplings
+    for coupling in couplings:
+        del coupling.scale
+    assert torch.equal(model.weight_scale_penalty(), before)

@@ -74,6 +74,11 @@ def test_figures_models_and_sources_belong_together(
         read_published(tmp_path)
 
 
+def test_a_table_without_rows_is_named() -> None:
+    with refusal("published.yaml has no rows under tables.table9: add them"):
+        read_published().rows("table9")
+
+
 def test_every_variant_of_the_row_lstm_has_a_configuration() -> None:
     """Tables 2 and 3 and section 5.3: a file a row, each but for one choice that of Table 5."""
     rows = read_published().rows("pixelrnn-variants")
