@@ -18,7 +18,7 @@ from torch.distributions import MultivariateNormal, Normal
 from nvp.baselines.gaussian import Gaussian, GaussianConfig
 from nvp.baselines.vae import VAE, VAEConfig
 from nvp.config import RunConfig, parse_config
-from nvp.data.sets import EMBEDDED, load
+from nvp.data import EMBEDDED, load
 from nvp.errors import NVPError
 from nvp.model.protocol import ImageModel
 from nvp.runs.load import load_run

@@ -18,7 +18,7 @@ from pixels import lived
 from torch import Tensor
 
 from nvp import RealNVP, RealNVPConfig
-from nvp.data.sets import EMBEDDED, load
+from nvp.data import EMBEDDED, load
 from nvp.errors import NVPError
 from nvp.ledger.entry import runs
 from nvp.model.dequantisation import dequantise

@@ -16,7 +16,7 @@ from nvp_book.live import pixelrnn as completion
 from nvp_book.selection import binary_digits
 from torch import Tensor
 
-from nvp.data.sets import EMBEDDED, load
+from nvp.data import EMBEDDED, load
 from nvp.flows.bijection import Composition
 from nvp.ledger.entry import runs
 

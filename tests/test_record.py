@@ -242,7 +242,7 @@ def test_a_model_without_likelihood_is_recorded_by_what_it_draws(gan: tuple[Path
 def test_a_missing_probe_is_noticed_before_scoring(
     trained: Path, tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nvp.data.sets.embedded_root", lambda: tmp_path / "data")
+    monkeypatch.setattr("nvp.data.named.embedded_root", lambda: tmp_path / "data")
     monkeypatch.setattr(enter, "score", lambda *_: pytest.fail("scored"))
     with pytest.raises(NVPError, match="run this in a checkout"):
         record(trained / "run", **options)

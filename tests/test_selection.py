@@ -10,7 +10,7 @@ import torch
 from nvp_book.figures.samples import tile
 from nvp_book.selection import binary_digits, images_for, in_powers, sheet_images
 
-from nvp.data.sets import EMBEDDED, FASHION_CLASSES, load
+from nvp.data import EMBEDDED, FASHION_CLASSES, load
 from nvp.ledger.entry import Run, runs
 from nvp.runs.sheet import encode, sheet
 

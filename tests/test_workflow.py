@@ -15,7 +15,7 @@ import nbformat
 import pytest
 import tiny
 
-from nvp.data.catalogue import DOWNLOADS
+from nvp.data.named import NAMED
 from nvp.ledger import entry as ledger
 from nvp.runs.folder import RunFolder
 from nvp.runs.load import load_run
@@ -123,7 +123,9 @@ def test_a_notebook_runs_again_when_what_it_reads_changes() -> None:
         assert f"{path}<" in graph.stdout, path
     assert "build/data/{name}<" in graph.stdout  # of which mnist is one
     (listed,) = re.findall(r"^DOWNLOADS = (.*)", (ROOT / "workflow/Snakefile").read_text(), re.M)
-    assert ast.literal_eval(listed) == tuple(DOWNLOADS)
+    assert ast.literal_eval(listed) == tuple(
+        name for name, known in NAMED.items() if known.download
+    )
 
 
 @pytest.fixture

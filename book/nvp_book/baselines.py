@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nvp.data.sets import EMBEDDED, MissingData, load
+from nvp.data import EMBEDDED, MissingData, load
 from nvp.files import write_text
 from nvp.likelihood import Score, summarise
 from nvp.paths import results_root

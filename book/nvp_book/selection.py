@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from nvp.data.sets import EMBEDDED, Dataset, MissingData, load
+from nvp.data import EMBEDDED, Dataset, MissingData, load
 from nvp.ledger.entry import Run, runs
 from nvp.tables.published import read_published
 

@@ -19,7 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from nvp.data.sets import FASHION_CLASSES, IDX_MD5, fingerprint, load
+from nvp.data.named import FASHION_CLASSES, FASHION_MNIST_MD5
+from nvp.data.on_disk import fingerprint
+from nvp.data.sets import load
 from nvp.files import write_text
 
 HERE = Path(__file__).resolve().parent
@@ -36,7 +38,7 @@ def make(folder: Path, root: str | None = None) -> None:
     arrays: dict[str, np.ndarray] = {}
     checksums: dict[str, object] = {
         "rule": "the first images of each class, in the published order",
-        "made_from_md5": IDX_MD5["fashion-mnist"],
+        "made_from_md5": FASHION_MNIST_MD5,
     }
     for split, count in PER_CLASS.items():
         full = load("fashion-mnist", split, root=root)

@@ -21,19 +21,21 @@ data_app = typer.Typer(help="Say which data sets are here, get others, make your
 @data_app.command("list")
 def data_list(data_root: DataRoot = None) -> None:
     """Say which data sets are here, and how to get the others."""
-    from nvp.data import catalogue, sets
+    from nvp.data import catalogue
+    from nvp.data.formats import SPLITS
+    from nvp.paths import data_root as chosen
 
-    table = Table("name", "image", *sets.SPLITS, "state", "where, or how to get it")
+    table = Table("name", "image", *SPLITS, "state", "where, or how to get it")
     for entry in catalogue.survey(data_root):
         channels, *sides = entry.image_shape or ("?", "?", "?")
-        counts = [f"{entry.images[s]:,}" if s in entry.images else "-" for s in sets.SPLITS]
+        counts = [f"{entry.images[s]:,}" if s in entry.images else "-" for s in SPLITS]
         size = "x".join(map(str, (*sides, channels)))
         table.add_row(entry.name, size, *counts, entry.state, entry.note)
     for column in table.columns[2:5]:
         column.justify = "right"
     show_table(table)
     typer.echo(
-        f"Data root: {sets.data_root(data_root)}. Loading a set compares its checksums.\n"
+        f"Data root: {chosen(data_root)}. Loading a set compares its checksums.\n"
         "Your own images: nvp data import FOLDER NAME --size 32 makes a set of a folder of them; "
         "data/README.md says more."
     )

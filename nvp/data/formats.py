@@ -1,4 +1,4 @@
-"""How images lie on disk: IDX, text of zeros and ones, .npy, CIFAR-10's batches.
+"""How images lie on disk: IDX, text of zeros and ones, .npy, CIFAR-10's batches, one .npz.
 
 A reader compares headers with sizes, and leaves the pixels where they are until they are used.
 """
@@ -10,13 +10,15 @@ import json
 import struct
 import tokenize
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from nvp.data.on_disk import RaggedRows, Rows, Stack
+from nvp.data.on_disk import RaggedRows, Rows, Stack, fingerprint, nchw
 from nvp.errors import NVPError
 
 SPLITS = ("train", "validation", "test")
@@ -248,3 +250,26 @@ def read_cifar10(under: Path, split: str, remedy: str) -> Stored:
             "run `nvp data get cifar10` to replace it"
         ) from error
     return Stored(published.data, np.array(published.targets), folder)
+
+
+def read_embedded(folder: Path, split: str) -> Stored:
+    """The embedded set: the arrays of a folder of .npy files, compressed into one file."""
+    remedy = f"restore it with `git checkout -- data/{folder.name}`"
+    path = folder / "images.npz"
+    if not path.is_file():
+        raise MissingData(
+            f"the embedded set is missing (no {path}): run this in a checkout of the repository; "
+            f"if this is one, {remedy}"
+        )
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            images, labels = archive[f"{split}_images"], archive[f"{split}_labels"]
+        expected = json.loads((folder / "checksums.json").read_text())[split]["sha256"]
+    except (zlib.error, KeyError, OSError, *DAMAGED_NPY) as error:
+        raise NVPError(f"{path} or its checksums are damaged ({error}): {remedy}") from error
+
+    def verify() -> None:
+        if fingerprint(torch.from_numpy(nchw(images))) != expected:
+            raise NVPError(f"{path} was altered, its pixels miss their SHA-256: {remedy}")
+
+    return Stored(images, labels, path, verify)

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from nvp.config import RunConfig
-from nvp.data.sets import Dataset, NoValidationSplit, load
+from nvp.data.formats import NoValidationSplit
+from nvp.data.sets import Dataset, load
 from nvp.errors import NVPError
 from nvp.model.labels import Examples, Labelled, check_labels
 from nvp.model.protocol import check_levels

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nvp.config import RunConfig
-from nvp.data.sets import EMBEDDED, EMBEDDED_BINARY, load
+from nvp.data import EMBEDDED, EMBEDDED_BINARY, load
 from nvp.data.splits import examples
 from nvp.errors import NVPError
 from nvp.ledger.entry import RecordedDraw

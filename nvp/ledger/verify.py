@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from nvp.data.sets import MissingData
+from nvp.data import MissingData
 from nvp.data.splits import examples, load_split
 from nvp.devices import pick_device
 from nvp.errors import NVPError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nvp.data.catalogue import DOWNLOADS
+from nvp.data.named import NAMED
 from nvp.ledger.entry import Run
 from nvp.tables.cells import (
     Table,
@@ -85,7 +85,7 @@ def glance(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
         cells = ("–", row.remark)
         if printed is not None:
             cells = (printed.cell_with_unit, f"{printed.model}: {cite(facts, printed, roles)}")
-        known = DOWNLOADS.get(run.record.data.name)
+        known = NAMED.get(run.record.data.name)
         if known is not None and run.score.num_images < (whole := known.images["test"]):
             fewer[row.title] = f" {row.title}: {run.score.num_images:,} of {whole:,} test images."
         rows.append((row.title, row.model, score_cell(run, unit=True), *cells))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nvp import paths
-from nvp.data import download, sets
+from nvp.data import named
 
 
 @pytest.fixture(autouse=True)
@@ -37,10 +37,11 @@ def idx_root(tmp_path: Path, monkeypatch) -> Path:
             body = rng.integers(0, 10, shape, dtype=np.uint8).tobytes()
             content = struct.pack(f">{1 + len(shape)}I", 0x800 + len(shape), *shape) + body
             md5[f"{prefix}-{kind}-ubyte"] = hashlib.md5(content).hexdigest()
-            for folder in sets.IDX_FOLDERS.values():
-                (tmp_path / folder).mkdir(parents=True, exist_ok=True)
-                (tmp_path / folder / f"{prefix}-{kind}-ubyte").write_bytes(content)
-    monkeypatch.setattr(sets, "IDX_MD5", dict.fromkeys(sets.IDX_FOLDERS, md5))
+            for kept_in in ("MNIST", "FashionMNIST"):
+                (folder := tmp_path / kept_in / "raw").mkdir(parents=True, exist_ok=True)
+                (folder / f"{prefix}-{kind}-ubyte").write_bytes(content)
+    for name, kept_in in (("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST")):
+        monkeypatch.setitem(named.NAMED, name, named.idx(name, kept_in, md5))
     return tmp_path
 
 
@@ -59,13 +60,12 @@ def npy_folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def amat_root(tmp_path: Path, monkeypatch) -> Path:
     """Three small text files that count as the published ones: 30, 10 and 20 images."""
-    rng, folder, md5 = np.random.default_rng(0), tmp_path / sets.AMAT_FOLDER, {}
+    rng, folder, md5 = np.random.default_rng(0), tmp_path / "binarized_mnist", {}
     folder.mkdir()
-    for file, count in zip(sets.AMAT_MD5, (30, 10, 20), strict=True):
+    for file, count in zip(named.BINARIZED_MNIST_MD5, (30, 10, 20), strict=True):
         rows = rng.integers(0, 2, (count, 784), dtype=np.uint8)
         content = "".join(" ".join(map(str, row)) + "\n" for row in rows).encode()
         (folder / file).write_bytes(content)
         md5[file] = hashlib.md5(content).hexdigest()
-    monkeypatch.setattr(sets, "AMAT_MD5", md5)
-    monkeypatch.setattr(download, "AMAT_MD5", md5)
+    monkeypatch.setitem(named.NAMED, "binarized-mnist", named.binarized_mnist(md5))
     return tmp_path

@@ -9,15 +9,14 @@ import pytest
 import torch
 from sources import refused, write_cifar10
 
-from nvp.data import download, sets
-from nvp.data.sets import EMBEDDED_BINARY, MissingData, load
+from nvp.data import EMBEDDED_BINARY, MissingData, load
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 30), ("validation", 10), ("test", 20)])
 def test_amat_is_read_as_numpy_reads_it(split: str, count: int, amat_root: Path) -> None:
     dataset = load("binarized-mnist", split, root=amat_root)
     file = f"binarized_mnist_{'valid' if split == 'validation' else split}.amat"
-    expected = np.loadtxt(amat_root / sets.AMAT_FOLDER / file)
+    expected = np.loadtxt(amat_root / "binarized_mnist" / file)
     assert dataset.images.shape == (count, 1, 28, 28)
     assert dataset.images.dtype == torch.uint8
     assert np.array_equal(dataset.images.reshape(count, 784).numpy(), expected)
@@ -25,7 +24,7 @@ def test_amat_is_read_as_numpy_reads_it(split: str, count: int, amat_root: Path)
 
 
 def test_damaged_amat_files(amat_root: Path) -> None:
-    path = amat_root / sets.AMAT_FOLDER / "binarized_mnist_valid.amat"
+    path = amat_root / "binarized_mnist" / "binarized_mnist_valid.amat"
     whole = path.read_bytes()
     remedy = "run `nvp data get binarized-mnist` to replace it"
     for broken in (whole[:-1], b"", b"0 1\n"):
@@ -43,11 +42,16 @@ def test_damaged_amat_files(amat_root: Path) -> None:
 # IDX files.
 
 
-@pytest.mark.parametrize(("name", "split"), [("mnist", "train"), ("fashion-mnist", "test")])
-def test_idx_is_read_as_torchvision_reads_it(name: str, split: str, idx_root: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "kind", "split"),
+    [("mnist", "MNIST", "train"), ("fashion-mnist", "FashionMNIST", "test")],
+)
+def test_idx_is_read_as_torchvision_reads_it(
+    name: str, kind: str, split: str, idx_root: Path
+) -> None:
     from torchvision import datasets
 
-    reader = getattr(datasets, download.TORCHVISION[name])
+    reader = getattr(datasets, kind)
     ours, theirs = load(name, split, root=idx_root), reader(str(idx_root), train=split == "train")
     assert torch.equal(ours.images[:, 0], theirs.data)
     assert torch.equal(ours.labels, theirs.targets)

@@ -17,8 +17,10 @@ from sources import refused
 from tiny import done
 
 from nvp import paths
-from nvp.data import catalogue, sets
-from nvp.data.sets import EMBEDDED, EMBEDDED_BINARY, NAMES, MissingData, NoValidationSplit, load
+from nvp.data import EMBEDDED, EMBEDDED_BINARY, MissingData, catalogue, load
+from nvp.data.formats import NoValidationSplit
+from nvp.data.named import NAMED
+from nvp.data.on_disk import fingerprint
 from nvp.tables.published import read_published
 
 EMBEDDED_FOLDER = paths.embedded_root() / EMBEDDED
@@ -71,7 +73,7 @@ def test_embedded_set_is_made_again_bit_for_bit(full_root: Path, tmp_path: Path)
 def test_damaged_embedded_set(tmp_path: Path, monkeypatch) -> None:
     folder = tmp_path / EMBEDDED
     shutil.copytree(EMBEDDED_FOLDER, folder)
-    monkeypatch.setattr(sets, "embedded_root", lambda: tmp_path)
+    monkeypatch.setattr("nvp.data.named.embedded_root", lambda: tmp_path)
     archive = folder / "images.npz"
     whole = archive.read_bytes()
 
@@ -96,7 +98,7 @@ def test_limit_keeps_the_first_images_and_their_own_checksum() -> None:
     few, all_ = load(EMBEDDED, "test", limit=7), load(EMBEDDED, "test")
     assert torch.equal(few.images, all_.images[:7])
     assert torch.equal(few.labels, all_.labels[:7])
-    assert few.checksum == sets.fingerprint(all_.images[:7]) != all_.checksum
+    assert few.checksum == fingerprint(all_.images[:7]) != all_.checksum
     assert len(load(EMBEDDED, "test", limit=5000)) == 1000
 
 
@@ -135,8 +137,10 @@ def test_missing_sets_say_what_to_do(tmp_path: Path, monkeypatch) -> None:
     for name in ("mnist", "fashion-mnist", "cifar10"):
         remedy = f"run `nvp data get {name}`.*embedded {EMBEDDED}"
         refused(remedy, name, "test", root=tmp_path, error=MissingData)
-    remedy = "no data set 'mnits': use mnist, .* or a folder .*; `nvp data get NAME` .* or says how"
+    remedy = "no data set 'mnits': use .*, mnist, .* or a folder .*; `nvp data get NAME` gets"
     refused(remedy, "mnits", "test", root=tmp_path)
+    remedy = "celeba is missing under .*: nvp data import FOLDER celeba, where .* img_align"
+    refused(remedy, "celeba", "test", root=tmp_path, error=MissingData)
 
 
 # Where things are.
@@ -177,7 +181,7 @@ def test_labels_have_a_fingerprint_of_their_own(npy_folder: Path) -> None:
     after = load(npy_folder, "train")
     assert after.checksum == before.checksum
     assert after.labels_checksum != before.labels_checksum
-    assert load(EMBEDDED, "test", limit=3).labels_checksum == sets.fingerprint(
+    assert load(EMBEDDED, "test", limit=3).labels_checksum == fingerprint(
         load(EMBEDDED, "test").labels[:3]
     )
 
@@ -219,7 +223,7 @@ def test_the_description_has_what_croissant_1_requires() -> None:
 
 @pytest.mark.slow
 def test_survey_tells_the_states_apart(idx_root: Path, npy_folder: Path) -> None:
-    raw = idx_root / sets.IDX_FOLDERS["fashion-mnist"]
+    raw = idx_root / "FashionMNIST/raw"
     (raw / "t10k-images-idx3-ubyte").write_bytes(b"cut")
     shutil.copytree(npy_folder, idx_root / "celeba")
     (npy_folder / "test_images.npy").unlink()
@@ -250,7 +254,7 @@ def test_a_missing_set_of_the_papers_says_the_command_that_makes_it(tmp_path: Pa
     tables = read_published().tables
     wanted = {row.data for name in tables if name != "28x28" for row in tables[name]}
     notes = {entry.name: entry.note for entry in catalogue.survey(tmp_path)}
-    assert notes.keys() >= set(NAMES)
+    assert notes.keys() >= set(NAMED)
     for name in wanted - {"cifar10-validation"}:
-        command = "nvp data get" if name in catalogue.DOWNLOADS else "nvp data import FOLDER"
+        command = "nvp data get" if NAMED[name].download else "nvp data import FOLDER"
         assert notes[name].startswith(f"{command} {name}")

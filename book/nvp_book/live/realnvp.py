@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nvp.data.sets import EMBEDDED, load
+from nvp.data import EMBEDDED, load
 from nvp.errors import NVPError
 from nvp.flows.config import RealNVPConfig
 from nvp.flows.realnvp import RealNVP

@@ -14,8 +14,7 @@ import yaml
 
 import nvp
 from nvp.config import NAME, NAME_RULE
-from nvp.data.catalogue import RESERVED
-from nvp.data.formats import NOTE, UNFINISHED, read_npy
+from nvp.data.formats import NOTE, SPLITS, UNFINISHED, read_npy
 from nvp.data.importing.celeba import SPLITS_FILE, read_celeba
 from nvp.data.importing.cifar10 import read_cifar10
 from nvp.data.importing.files import Files, Unreadable
@@ -27,8 +26,8 @@ from nvp.data.importing.parquet import read_parquet
 from nvp.data.importing.pixels import Preparation, Resize, decode, to_array
 from nvp.data.importing.source import Source
 from nvp.data.importing.writer import JOURNAL, Columns, put_in_place
+from nvp.data.named import NAMED
 from nvp.data.on_disk import RaggedRows, fingerprint, fingerprint_rows
-from nvp.data.sets import NAMES, SPLITS
 from nvp.errors import NVPError
 from nvp.files import locked, write_text
 from nvp.paths import data_root, expanded
@@ -141,7 +140,7 @@ def import_set(
 def open_source(source: Path, name: str, fractions: Fractions) -> Source:
     """The images in `source`, by the reader for its kind.
 
-    Raises `NVPError` where `name` is reserved for another set (`nvp.data.catalogue.RESERVED`), and
+    Raises `NVPError` where `name` is that of another set (`nvp.data.named.NAMED`), and
     as the reader does.
     """
     if source.is_dir() and any(source.glob("*_train_lmdb")):
@@ -156,7 +155,7 @@ def open_source(source: Path, name: str, fractions: Fractions) -> Source:
         opened = read_parquet(files, fractions)
     else:
         opened = read_folder(files, fractions)
-    if name in RESERVED and name != opened.published:
+    if name in NAMED and name != opened.published:
         another = opened.published or "another name"
         raise NVPError(
             f"{source} holds {opened.kind}, not {name}: import it as {another}; scores on the two "
@@ -168,7 +167,7 @@ def open_source(source: Path, name: str, fractions: Fractions) -> Source:
 def _check_name(name: str, target: Path, replace: bool) -> None:
     if not re.fullmatch(NAME, name):
         raise NVPError(f"{name!r} cannot name a data set: {NAME_RULE}")
-    if name in NAMES and name != "cifar10":
+    if name in NAMED and not NAMED[name].imported:
         raise NVPError(f"{name} is read from its publisher's own files: choose another name")
     if target.exists() and not replace:
         raise NVPError(f"{target} is there already: pass --replace, or choose another name")
