@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -103,23 +104,19 @@ def embedded(binary: bool = False) -> NamedSet:
 
     def read(under: Path, split: str) -> Stored:
         stored = read_embedded(embedded_root() / EMBEDDED, split)
-        return replace(stored, decode=_binarise(split)) if binary else stored
+        return replace(stored, decode=partial(_binarise, split)) if binary else stored
 
     counts = {"train": 5_000, "test": 1_000}
     return NamedSet((1, 28, 28), counts, f"git checkout -- data/{EMBEDDED}", read)
 
 
-def _binarise(split: str) -> Callable[[np.ndarray], np.ndarray]:
+def _binarise(split: str, images: np.ndarray) -> np.ndarray:
     """Each pixel 1 with probability pixel / 255, by the raw numbers of one seed a split.
 
     NumPy keeps the streams of its bit generators as they are, so the images stay the same.
     """
-
-    def decode(images: np.ndarray) -> np.ndarray:
-        raw = np.random.PCG64(SPLITS.index(split)).random_raw(images.size)
-        return (raw.reshape(images.shape) % 255 < images).astype(np.uint8)
-
-    return decode
+    raw = np.random.PCG64(SPLITS.index(split)).random_raw(images.size)
+    return (raw.reshape(images.shape) % 255 < images).astype(np.uint8)
 
 
 def idx(name: str, torchvision: str, md5: dict[str, str]) -> NamedSet:
