@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from nvp.data.formats import SPLITS, UNFINISHED, MissingData, NoValidationSplit
-from nvp.data.named import NAMED, NamedSet
+from nvp.data.named import NAMED
 from nvp.data.sets import find
 from nvp.errors import NVPError
 from nvp.paths import data_root
@@ -40,18 +38,17 @@ def survey(root: str | Path | None = None) -> list[Entry]:
     Checks headers and sizes, not pixels: an altered pixel shows only when the set is loaded. Only
     CIFAR-10's published batches are compared with their md5s at once.
     """
-    entries = [_entry(name, known, root) for name, known in NAMED.items()]
     under = data_root(root)
     folders = {path.parent.name for path in under.glob("[!.]*/*_images.npy")}
     folders |= {path.name[1 : -len(UNFINISHED)] for path in under.glob(f".*{UNFINISHED}")}
-    return entries + [_entry(name, None, root) for name in sorted(folders - NAMED.keys())]
+    return [_entry(name, under) for name in (*NAMED, *sorted(folders - NAMED.keys()))]
 
 
-def _entry(name: str, known: NamedSet | None, root: str | Path | None) -> Entry:
-    found, damage, missing = {}, "", False
+def _entry(name: str, under: Path) -> Entry:
+    known, found, damage, missing = NAMED.get(name), {}, "", False
     for split in SPLITS:
         try:
-            found[split] = find(name, split, root)
+            found[split] = find(name, split, under)
         except NoValidationSplit:
             pass
         except MissingData:
@@ -65,15 +62,15 @@ def _entry(name: str, known: NamedSet | None, root: str | Path | None) -> Entry:
     if found:
         counts = {split: len(stored.images) for split, stored in found.items()}
         stored = next(iter(found.values()))
-        height, width, channels = stored.images.shape[1:]
-        if stored.decode is not None:  # it changes the shape
-            height, width, channels = stored.decode(np.asarray(stored.images[0])[None]).shape[1:]
-        shape, note = (channels, height, width), str(stored.place)
+        if stored.decode is None:  # else pixels have the shape that is known
+            height, width, channels = stored.images.shape[1:]
+            shape = channels, height, width
+        note = str(stored.place)
         short = any(counts.get(split, n) != n for split, n in published.items())
         state = "incomplete" if missing or short else "present"
         if short:
             note += f" (published: {' + '.join(f'{n:,}' for n in published.values())} images)"
-    elif data_root(root).joinpath(f".{name}{UNFINISHED}").is_dir():
+    elif under.joinpath(f".{name}{UNFINISHED}").is_dir():
         state, note = (
             "import unfinished",
             "give the import command again, corrected if it was refused, to go on; or remove "
