@@ -81,16 +81,15 @@ def load(
     stored.verify()
     number = min(len(stored.images), limit or len(stored.images))
     images, checksum = _images(stored, number, crop)
-    labels = None
+    if number == len(stored.images):
+        _compare("images", stored, split, stored.noted.get("sha256"), checksum)
+    labels, labels_checksum = None, None
     if stored.labels is not None:
         kind = np.float32 if stored.labels.dtype.kind == "f" else np.int64
         labels = torch.from_numpy(stored.labels.astype(kind))
-    if number == len(stored.images):
-        _compare("images", stored, split, stored.noted.get("sha256"), checksum)
-    if labels is not None:
         _compare("labels", stored, split, stored.noted.get("labels_sha256"), fingerprint(labels))
         labels = labels[:number]
-    labels_checksum = None if labels is None else fingerprint(labels)
+        labels_checksum = fingerprint(labels)
     return Dataset(str(name), split, images, labels, checksum, labels_checksum)
 
 
