@@ -14,7 +14,7 @@ import yaml
 
 import nvp
 from nvp.config import NAME, NAME_RULE
-from nvp.data.formats import NOTE, SPLITS, UNFINISHED, read_npy
+from nvp.data.formats import NOTE, SPLITS, UNFINISHED, is_npy_folder, read_npy
 from nvp.data.importing.celeba import SPLITS_FILE, read_celeba
 from nvp.data.importing.cifar10 import read_cifar10
 from nvp.data.importing.files import Files, Unreadable
@@ -173,7 +173,7 @@ def _check_name(name: str, target: Path, replace: bool) -> None:
         raise NVPError(f"{target} is there already: pass --replace, or choose another name")
     if target.is_symlink():
         raise NVPError(f"{target} is a link: remove it, or choose another name")
-    if target.exists() and not any((target / f"{s}_images.npy").is_file() for s in SPLITS):
+    if target.exists() and not is_npy_folder(target):
         raise NVPError(f"{target} is no data set: move it away, or choose another name")
 
 
