@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -200,12 +199,7 @@ class Run:
 
     def load_model(self, device: str = "cpu") -> ImageModel:
         """The recorded model, in evaluation mode. Raises `NVPError` if no weights are kept."""
-        if self.record.weights is None:
-            raise NVPError(
-                f"no weights are kept for {self.name}: train it again with "
-                f"`nvp train {shlex.quote(str(self.files.config))}`"
-            )
-        if not self.files.weights.is_file():
+        if self.record.weights is not None and not self.files.weights.is_file():
             raise NVPError(f"{self.files.weights} is missing: restore it with git checkout")
         return load_run(self.folder, device=device, trust=True).model
 
