@@ -59,17 +59,15 @@ class OneLineErrors(TyperGroup):
             return super().invoke(ctx)
 
 
-def console() -> Console:
-    """A console that is as wide as the terminal, and wide enough for one line a row elsewhere."""
-    width = None if sys.stdout.isatty() else 160
-    return Console(width=width, markup=False, emoji=False, highlight=False)
-
-
 def show_table(table: Table) -> None:
-    """Print a table. A word that is longer than its column is folded: a command is shown whole."""
+    """Print a table, as wide as the terminal; elsewhere wide enough for one line a row.
+
+    A word that is longer than its column is folded: a command is shown whole.
+    """
     for column in table.columns:
         column.overflow = "fold"
-    console().print(table)
+    width = None if sys.stdout.isatty() else 160
+    Console(width=width, markup=False, emoji=False, highlight=False).print(table)
 
 
 def flush() -> None:
