@@ -71,11 +71,11 @@ def test_the_hardware_of_a_leg(gpu: str | None, processes: int, hardware: str) -
     assert leg.hardware == hardware
 
 
-def test_a_change_is_noted_once_and_against_the_leg_before(tmp_path: Path) -> None:
+def test_a_change_is_noted_once_and_against_the_checkpoint(tmp_path: Path) -> None:
     """Of the legs from step 5 on only the last reached a checkpoint; the others trained nothing."""
     folder = RunFolder(tmp_path)
     for step, rate in ((0, 1e-3), (5, 1e-4), (5, 1e-4), (5, 1e-3), (5, 1e-5), (6, 1e-5)):
-        note(folder, {"learning_rate": 1e-3}, step, learning_rate=rate)
+        note(folder, {"learning_rate": 1e-5 if step == 6 else 1e-3}, step, learning_rate=rate)
     first, last = provenance.read_legs(folder)
     assert (first.changed, last.changed) == ({}, {"training.learning_rate": 1e-5})
     assert provenance.legs_until(folder, 5) == [first]

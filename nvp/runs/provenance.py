@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from nvp.config import RunConfig
+from nvp.config import RunConfig, differences
 from nvp.errors import NVPError
 from nvp.files import write_text
 from nvp.paths import repository_root
@@ -79,27 +79,20 @@ def current_leg(
 def note_leg(folder: RunFolder, leg: Leg, step: int, before: RunConfig, now: RunConfig) -> None:
     """Add `leg` to a run folder, unless the last one has the same machine, code and settings.
 
-    It notes the settings of `NOTED` that differ from those of the leg before. `before` is the
-    configuration of the checkpoint after `step`, and `now` the one that goes on.
+    It notes the settings of `NOTED` that differ between `before`, the configuration of the
+    checkpoint after `step`, and `now`, the one that goes on.
     """
     legs = legs_until(folder, step)
-    last = _noted(before)
-    for each in legs:
-        last.update(each.changed)
-    changed = {key: value for key, value in _noted(now).items() if value != last.get(key)}
+    changed = {
+        key: value
+        for key, (_, value) in differences(before, now).items()
+        if key in NOTED and isinstance(value, float)
+    }
     since = {"started", "reopened_at", "from_step", "changed"}
     same = legs and legs[-1].model_dump(exclude=since) == leg.model_dump(exclude=since)
     if changed or not same:
         legs.append(leg.model_copy(update={"from_step": step, "changed": changed}))
     write_legs(folder, legs)  # without those that were lost
-
-
-def _noted(config: RunConfig) -> dict[str, float]:
-    """The settings of `NOTED` that `config` has."""
-    places = {key: key.split(".") for key in NOTED}
-    sections = config.model_dump(exclude={"name", "title"})
-    found = {key: sections[s].get(name) for key, (s, name) in places.items()}
-    return {key: value for key, value in found.items() if isinstance(value, float)}
 
 
 def write_legs(folder: RunFolder, legs: list[Leg]) -> None:
