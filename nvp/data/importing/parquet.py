@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -51,9 +51,9 @@ def read_parquet(files: Files, fractions: Fractions) -> Source:
         batches = table.iter_batches(batch_size=ROWS, columns=columns)
         rows = ((batch, row) for batch in batches for row in range(len(batch)))
         for number, (batch, row) in itertools.islice(enumerate(rows), start, None):
-            place, content = f"row {number} ({file.name})", _content(batch.column(column), row)
+            content = partial(_content, batch.column(column), row)
             value = batch.column(label)[row].as_py() if label else None
-            yield Picture(str(splits[number]), place, content, value)
+            yield Picture(str(splits[number]), f"row {number} ({file.name})", content, value)
 
     drawn = np.split(fractions.draw(splits), np.cumsum(counts)[:-1])
     classes = _class_names(schema, label)
@@ -68,16 +68,13 @@ def read_parquet(files: Files, fractions: Fractions) -> Source:
     )
 
 
-def _content(images: Any, row: int) -> Callable[[], bytes]:
-    def read() -> bytes:
-        value = images[row]
-        # Of a struct nothing else is decoded: the path beside the bytes may be damaged.
-        content = (value["bytes"] if images.type.num_fields else value).as_py()
-        if not content:
-            raise Unreadable("the row holds no bytes")
-        return content
-
-    return read
+def _content(images: Any, row: int) -> bytes:
+    value = images[row]
+    # Of a struct nothing else is decoded: the path beside the bytes may be damaged.
+    content = (value["bytes"] if images.type.num_fields else value).as_py()
+    if not content:
+        raise Unreadable("the row holds no bytes")
+    return content
 
 
 def _image_columns(schema: Any, name: str) -> list[str]:
