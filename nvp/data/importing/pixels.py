@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from nvp.data.importing.files import Unreadable
@@ -76,11 +75,6 @@ def decode(content: bytes, *, gray: bool) -> Image.Image:
         raise Unreadable("it is no image file of a known kind") from error
     except DAMAGED as error:
         raise Unreadable(str(error) or type(error).__name__) from error
-
-
-def to_array(image: Image.Image) -> np.ndarray:
-    """(H, W, C) uint8."""
-    return np.asarray(image).reshape(image.height, image.width, -1)
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 
@@ -23,7 +24,7 @@ from nvp.data.importing.imagenet import is_imagenet, read_imagenet
 from nvp.data.importing.lsun import read_lsun
 from nvp.data.importing.options import Crop, Fractions, Options
 from nvp.data.importing.parquet import read_parquet
-from nvp.data.importing.pixels import Preparation, Resize, decode, to_array
+from nvp.data.importing.pixels import Preparation, Resize, decode
 from nvp.data.importing.source import Source
 from nvp.data.importing.writer import JOURNAL, Columns, put_in_place
 from nvp.data.named import NAMED
@@ -186,7 +187,8 @@ def _write(source: Source, columns: Columns, prepare: Preparation | None, gray: 
                 pixels = picture.content()
                 if isinstance(pixels, bytes):
                     image = decode(pixels, gray=gray)
-                    pixels = to_array(image if prepare is None else prepare(image))
+                    prepared = image if prepare is None else prepare(image)
+                    pixels = np.atleast_3d(np.asarray(prepared))  # gray images, too, have channels
                     if isinstance(prepare, Resize) and min(image.size) < prepare.size:
                         journal.enlarged += 1
             except Unreadable as error:
