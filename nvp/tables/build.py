@@ -6,6 +6,7 @@ not run (with the command that would run it, and its needs).
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -26,11 +27,9 @@ from nvp.tables.cells import (
     mean_cell,
     not_run,
     provenance,
-    publication,
     schedule,
     score_cell,
     scored,
-    sort_key,
     text,
 )
 from nvp.tables.epochs import by_epochs
@@ -139,7 +138,9 @@ def _listing(
             here = [run for run in ledger.values() if run.record.data.name == data]
             if autoregressive:
                 here = [run for run in here if run.fresh_model.autoregressive]
-            for run in sorted(here, key=sort_key):
+            # The best first; one without likelihood comes last.
+            here.sort(key=lambda run: run.score.bits_per_dim if run.has_likelihood else math.inf)
+            for run in here:
                 model = f"**{text(run.record.title)}, this code**"
                 rows.append((title, model, score_cell(run), provenance(run)))
             for row in reported:
@@ -147,7 +148,8 @@ def _listing(
                     rows.append((title, f"{row.model}, this code", *not_run(row)))
             for figure in facts.figures:
                 if figure.data == data and source in (None, figure.source):
-                    place = publication(facts, figure, roles)
+                    draws = f", {figure.draws} sets of noise an image" if figure.draws else ""
+                    place = f"published: {cite(facts, figure, roles)}{draws}"
                     rows.append((title, figure.model, figure.cell, place))
             rows += [(title, "others", "–", row.remark) for row in reported if row.remark]
         first = 0 if len(titles) > 1 else 1  # rows of one set need no column that names it

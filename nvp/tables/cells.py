@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -104,11 +103,6 @@ def short(commit: str) -> str:
     return commit[:9] + ("+" if commit.endswith("+") else "")
 
 
-def sort_key(run: Run) -> float:
-    """Orders runs, the best first; one without likelihood comes last."""
-    return run.score.bits_per_dim if run.has_likelihood else math.inf
-
-
 def scored(run: Run, row: TableRow) -> str:
     """The figure on the split that the paper scores, in the unit of the run, ± its standard error.
 
@@ -169,9 +163,3 @@ def cite(facts: Published, figure: Figure, roles: bool) -> str:
     source = facts.sources[figure.source]
     link = f"{{cite:t}}`{figure.source}`" if roles else f"[{source.text}]({source.url})"
     return f"{link}, {figure.where}"
-
-
-def publication(facts: Published, figure: Figure, roles: bool) -> str:
-    """`cite`, and of how many sets of noise the figure is."""
-    draws = f", {figure.draws} sets of noise an image" if figure.draws else ""
-    return f"published: {cite(facts, figure, roles)}{draws}"
