@@ -65,15 +65,15 @@ class Stored:
     noted: dict[str, str] = field(default_factory=dict)
 
 
-def read_idx(name: str, folder: Path, split: str, md5: dict[str, str], remedy: str) -> Stored:
+def read_idx(name: str, folder: Path, split: str, md5: dict[str, str]) -> Stored:
     """MNIST's own format: a big-endian header of magic number and sizes, then the bytes.
 
-    `md5` holds those of the published files; `remedy` says what to do when one is missing.
+    `md5` holds those of the published files.
     """
     paths = [folder / f"{IDX_PREFIX[split]}-{k}-ubyte" for k in ("images-idx3", "labels-idx1")]
     for path in paths:
         if not path.is_file():
-            raise MissingData(f"{name}: the {split} split is missing (no {path}): {remedy}")
+            raise MissingData(f"{name}: the {split} split is missing (no {path})")
     images, labels = (_idx_rows(path, name) for path in paths)
     images.shape = (*images.shape, 1)
 
@@ -113,11 +113,11 @@ def _compare_md5(path: Path, published: str, name: str) -> None:
         )
 
 
-def read_amat(name: str, folder: Path, split: str, md5: dict[str, str], remedy: str) -> Stored:
+def read_amat(name: str, folder: Path, split: str, md5: dict[str, str]) -> Stored:
     """MNIST as Larochelle binarised it: "0 1 ... 0" a line. Digits are every other byte."""
     path = folder / f"binarized_mnist_{'valid' if split == 'validation' else split}.amat"
     if not path.is_file():
-        raise MissingData(f"{name}: the {split} split is missing (no {path}): {remedy}")
+        raise MissingData(f"{name}: the {split} split is missing (no {path})")
     size = path.stat().st_size
     if size % AMAT_LINE or not size:
         raise NVPError(
@@ -229,15 +229,14 @@ def _alike(path: Path) -> Stack:
     return images
 
 
-def read_cifar10(under: Path, split: str, remedy: str) -> Stored:
+def read_cifar10(under: Path, split: str) -> Stored:
     """CIFAR-10 from .npy files where they are, else from torchvision's layout."""
     if (under / "cifar10" / f"{split}_images.npy").is_file():
         return read_npy(under / "cifar10", split)
     folder = under / CIFAR10_FOLDER
     if not folder.is_dir():
         raise MissingData(
-            f"cifar10: the {split} split is missing (no {under / 'cifar10'} and no {folder}): "
-            f"{remedy}"
+            f"cifar10: the {split} split is missing (no {under / 'cifar10'} and no {folder})"
         )
     from torchvision.datasets import CIFAR10  # only the extra `cli` brings it
 

@@ -63,8 +63,8 @@ class Download:
     """Where `nvp data get` finds a set, and the `folder` under the data root that it fills.
 
     The set is fetched by the class of that name in `torchvision.datasets`; without one, file by
-    file, from the addresses in `md5`. Without a network `by_hand` says what to do, and `instead` is
-    the embedded set to use.
+    file, from the addresses in `md5`. Without a network `by_hand` says what to do. Without the set
+    `instead` is the embedded one to use.
     """
 
     folder: str
@@ -90,13 +90,6 @@ class NamedSet:
     read: Callable[[Path, str], Stored] | None = None
     download: Download | None = None
     imported: bool = False
-
-
-def _remedy(name: str, instead: str = EMBEDDED) -> str:
-    return (
-        f"run `nvp data get {name}`, or point --data-root or NVP_DATA at it, or use the embedded "
-        f"{instead}"
-    )
 
 
 def embedded(binary: bool = False) -> NamedSet:
@@ -126,7 +119,7 @@ def idx(name: str, torchvision: str, md5: dict[str, str]) -> NamedSet:
         (1, 28, 28),
         {"train": 60_000, "test": 10_000},
         f"nvp data get {name}",
-        lambda under, split: read_idx(name, under / folder, split, md5, _remedy(name)),
+        lambda under, split: read_idx(name, under / folder, split, md5),
         Download(folder, f"put the four decompressed IDX files in {{root}}/{folder}", torchvision),
     )
 
@@ -135,12 +128,11 @@ def binarized_mnist(md5: dict[str, str]) -> NamedSet:
     """MNIST as Larochelle binarised it. `md5` has one for each file."""
     name, folder = "binarized-mnist", "binarized_mnist"
     publisher = f"http://www.cs.toronto.edu/~larocheh/public/datasets/{folder}"
-    remedy = _remedy(name, EMBEDDED_BINARY)
     return NamedSet(
         (1, 28, 28),
         {"train": 50_000, "validation": 10_000, "test": 10_000},
         f"nvp data get {name}",
-        lambda under, split: read_amat(name, under / folder, split, md5, remedy),
+        lambda under, split: read_amat(name, under / folder, split, md5),
         Download(
             folder,
             f"put {', '.join(md5)} of {publisher} in {{root}}/{folder}",
@@ -154,7 +146,7 @@ CIFAR10 = NamedSet(
     (3, 32, 32),
     {"train": 50_000, "test": 10_000},
     "nvp data get cifar10",
-    lambda under, split: read_cifar10(under, split, _remedy("cifar10")),
+    read_cifar10,
     Download(
         CIFAR10_FOLDER,
         "put the folder of the publisher's cifar-10-python.tar.gz in {root}",

@@ -137,7 +137,15 @@ def _find(name: str | Path, split: str, under: Path) -> Stored:
     if isinstance(name, str) and (named := NAMED.get(name)) and named.read is not None:
         if split not in named.images:
             raise NoValidationSplit(name)
-        return named.read(under, split)
+        try:
+            return named.read(under, split)
+        except MissingData as error:
+            if named.download is None:
+                raise
+            raise MissingData(
+                f"{error}: run `{named.how}`, or point --data-root or NVP_DATA at it, or use the "
+                f"embedded {named.download.instead}"
+            ) from error
     for folder in (under / name, expanded(name)):
         if is_npy_folder(folder):
             return read_npy(folder, split)
