@@ -249,11 +249,9 @@ def record_text(record: Record) -> str:
     1.25e-05, keep six significant digits.
     """
 
-    def shorter(value: object) -> object:
-        if isinstance(value, float):
-            return round(value, 6) if abs(value) >= 1e-3 else float(f"{value:.6g}")
-        if isinstance(value, dict):
-            return {key: shorter(each) for key, each in value.items()}
-        return [shorter(each) for each in value] if isinstance(value, list) else value
+    def shorter(digits: str) -> float:
+        value = float(digits)
+        return round(value, 6) if abs(value) >= 1e-3 else float(f"{value:.6g}")
 
-    return json.dumps(shorter(record.model_dump(mode="json", by_alias=True)), indent=2) + "\n"
+    text = json.dumps(record.model_dump(mode="json", by_alias=True))
+    return json.dumps(json.loads(text, parse_float=shorter), indent=2) + "\n"
