@@ -134,9 +134,10 @@ def find(name: str | Path, split: str, root: str | Path | None = None) -> Stored
 
 
 def _find(name: str | Path, split: str, under: Path) -> Stored:
-    if isinstance(name, str) and (named := NAMED.get(name)) and named.read is not None:
+    named = NAMED.get(name) if isinstance(name, str) else None  # a path is a folder
+    if named is not None and named.read is not None:
         if split not in named.images:
-            raise NoValidationSplit(name)
+            raise NoValidationSplit(str(name))
         try:
             return named.read(under, split)
         except MissingData as error:
@@ -149,8 +150,8 @@ def _find(name: str | Path, split: str, under: Path) -> Stored:
     for folder in (under / name, expanded(name)):
         if is_npy_folder(folder):
             return read_npy(folder, split)
-    if str(name) in NAMED:
-        raise MissingData(f"{name} is missing under {under}: {NAMED[str(name)].how}")
+    if named is not None:
+        raise MissingData(f"{name} is missing under {under}: {named.how}")
     raise MissingData(
         f"no data set {str(name)!r}: use {', '.join(NAMED)}, or a folder that holds "
         f"train_images.npy and test_images.npy, as a path or by its name under {under}; "
