@@ -13,6 +13,7 @@ import tiny
 import yaml
 from ledgers import content, rewrite
 from PIL import Image
+from rich.console import Console
 from tiny import done, fails, going_on
 from torch import Tensor
 
@@ -309,6 +310,8 @@ def test_train_needs_one_thing_to_train(trained: Path, tmp_path: Path) -> None:
 
 def test_tables_in_a_terminal_cut_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nvp.tables.build.write_tables", list)
+    monkeypatch.setattr("nvp.tables.build.PRINTED", ("28x28",))
+    monkeypatch.setattr("nvp.cli.terminal.Console", lambda **_: Console(width=80))
     assert "…" not in done("tables", "--print")
 
 
@@ -344,11 +347,12 @@ def test_evaluate_refuses_what_is_no_run(trained: Path, tmp_path: Path) -> None:
     assert "no data set" in fails("evaluate", trained / "run", "--data-root", tmp_path)
 
 
+@pytest.mark.usefixtures("results")  # where one that is believed would be recorded
 @pytest.mark.parametrize(
     ("command", "change", "match"),
     [
         ("evaluate", None, "images"),
-        ("train", ("model", "width", 8), "was trained with model.width=4"),
+        ("train", ("model", "width", 8), "trained with model.width=4, the configuration says 8"),
         ("evaluate", ("training", "batch_size", 4), "was trained with training.batch_size=8"),
         ("record", ("training", "betas", [0.5, 0.9]), "was trained with training.betas="),
     ],
