@@ -35,9 +35,9 @@ SHAPE = (1, 28, 28)
 def small(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ablation:
     """Two variants of a model for tiny images, two steps, two seeds."""
     monkeypatch.setenv("NVP_DATA", str(root))
-    tiny.write_config(tmp_path / "base.yaml")
+    tiny.write_config(tmp_path / "base.yaml", tiny.pixelrnn_tree())
     variants = [{"name": "plain", "title": "as it is"}, {"name": "wide", "title": "wider"}]
-    variants[1]["set"] = ["model.width=6"]
+    variants[1]["set"] = ["model.hidden=6"]
     tree = {"base": "base.yaml", "seeds": [0, 1], "variants": variants}
     (tmp_path / "ablation.yaml").write_text(yaml.safe_dump(tree))
     return load_ablation(tmp_path / "ablation.yaml")
@@ -64,7 +64,6 @@ def test_files_that_are_no_text(tmp_path: Path) -> None:
         read_rows(path)
 
 
-@pytest.mark.slow
 def test_runs_that_are_recorded_are_not_made_again(
     small: Ablation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
