@@ -109,7 +109,7 @@ def test_a_formula_that_fits_is_no_stop_of_the_tab_key(book: Path, browser: Brow
 
 
 def test_a_dark_page_is_printed_in_light_colours(book: Path, browser: Browser) -> None:
-    browser.open(book / "notebooks/02_change_of_variables.html", dark=True)
+    browser.open(book / "book/own_images.html", dark=True)
     assert browser.value(THEME) == "dark"
     browser.value("void dispatchEvent(new Event('beforeprint'))")
     assert browser.value(THEME) == "light"
