@@ -72,7 +72,6 @@ def copy_flow(ours: RealNVP, plain: PlainRealNVP) -> None:
 
 def test_plain_code_is_the_same_flow() -> None:
     """With the same weights and noise, the plain code gives the likelihoods of `nvp`."""
-    torch.manual_seed(0)
     config = RealNVPConfig.paper(
         (3, 8, 8), num_scales=3, num_blocks=1, width=4, checkerboard_scale_init=0.5
     )
@@ -124,7 +123,6 @@ def copy_network(ours: PixelRNN, plain: PlainPixelRNN) -> None:
 @pytest.mark.parametrize("kind", Kind)
 def test_plain_code_is_the_same_network(kind: Kind, channels: int, levels: int) -> None:
     """With the same weights the plain code gives the logits and log-likelihoods of `nvp`."""
-    torch.manual_seed(0)
     update = {"image_shape": (channels, 5, 7), "levels": levels, "num_layers": 2}
     config = tiny(kind).model_copy(update=update)
     ours, plain = PixelRNN(config), PlainPixelRNN(config)

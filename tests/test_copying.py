@@ -32,7 +32,6 @@ def copied(chapter: str, *classes: str) -> dict[str, Any]:
 
 def test_real_nvp_is_three_cells() -> None:
     names = copied("06_networks", "Network", "BatchNorm", "RealNVP")
-    torch.manual_seed(0)
     model = names["RealNVP"](channels=1, side=8, maps=2, scales=2)
     images = torch.randint(256, (16, 1, 8, 8))
     model.log_prob(images).mean().backward()
@@ -44,7 +43,6 @@ def test_the_pixel_rnns_are_three_cells() -> None:
     names = copied("12_pixelcnn", "MaskedConv", "PixelCNN", "PixelRNN")
     images = torch.randint(4, (2, 3, 5, 6))
     for layer in ("RowLSTM", "DiagonalBiLSTM", "PixelCNN"):
-        torch.manual_seed(0)
         model = names["PixelRNN"](names[layer], (3, 5, 6), levels=4, h=6, head=6)
         logits = model(images)
         assert logits.shape == (2, 4, 3, 5, 6)

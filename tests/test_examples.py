@@ -38,7 +38,6 @@ MODELS = {
 @pytest.fixture
 def tarflow() -> TarFlow:
     """In float64, with random weights and statistics: nothing is the identity."""
-    torch.manual_seed(0)
     model = TarFlow(TarFlowConfig(image_shape=SHAPE, **SIZES)).double()
     model.initialise(noise(20, *SHAPE, seed=5))
     perturb(model, 0.1)
@@ -55,7 +54,6 @@ def tarflow() -> TarFlow:
 )
 def test_a_model_keeps_the_protocol(name: str, levels: int, shape: list[int]) -> None:
     model = {**MODELS[name], "image_shape": shape, "levels": levels}
-    torch.manual_seed(0)
     model = parse_config({**tiny.config_tree(), "model": model}, "test").build_model()
     check_model(model, noise(6, *shape, levels=levels))
     still = model.sample(3, generator=generator(), temperature=0.0)
@@ -149,7 +147,6 @@ def test_learned_mixing_starts_as_real_nvp_or_as_rotations(start: str) -> None:
 
 
 def test_learned_mixing_is_a_bijection_that_autocast_leaves_alone() -> None:
-    torch.manual_seed(0)
     conv, x = InvertibleConv(torch.randn(4, 4)), torch.randn(2, 4, 3, 3)
     check_bijection(conv, x[:1])
     with torch.autocast("cpu", torch.bfloat16):
@@ -161,7 +158,6 @@ def test_learned_mixing_is_a_bijection_that_autocast_leaves_alone() -> None:
 
 def test_a_pixel_of_the_gated_pixelcnn_sees_all_before_it_and_nothing_else() -> None:
     """No blind spot, where the layers reach: the gradient finds every earlier pixel."""
-    torch.manual_seed(0)
     sizes = {**GATED, "layers": 5}
     model = GatedPixelCNN(GatedPixelCNNConfig(image_shape=(1, 5, 5), **sizes)).double()
     images = noise(1, 1, 5, 5)

@@ -118,7 +118,7 @@ def test_scoring_takes_the_central_crop(npy_folder: Path) -> None:
     assert load(npy_folder, "train", crop=4).checksum == whole.checksum
 
 
-def test_random_crops_reach_every_place_and_no_other(tmp_path: Path) -> None:
+def test_random_crops_reach_every_place_and_no_other() -> None:
     rows = np.arange(5 * 4, dtype=np.uint8).reshape(1, 5, 4, 1)
     images = StoredImages(rows, crop=3)
     cut = images.at_random(torch.zeros(2000, dtype=torch.long), torch.Generator().manual_seed(0))
