@@ -32,7 +32,7 @@ ATTRIBUTES = torch.tensor(
 )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model() -> RealNVP:
     """Conditional on three classes, 8x8 images, float64, far from its first values."""
     return conditional(RealNVPConfig.paper((1, 8, 8), **SMALL))
