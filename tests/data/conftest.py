@@ -9,23 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nvp import paths
 from nvp.data import named
 
 
 @pytest.fixture(autouse=True)
-def no_data_root_from_outside(request: pytest.FixtureRequest, monkeypatch) -> None:
-    if "full_root" not in request.fixturenames:
-        monkeypatch.delenv("NVP_DATA", raising=False)
-
-
-@pytest.fixture
-def full_root() -> Path:
-    """A data root with all of Fashion-MNIST."""
-    root = paths.data_root()
-    if not (root / "FashionMNIST/raw/train-images-idx3-ubyte").is_file():
-        pytest.skip(f"the full Fashion-MNIST is not under {root}: nvp data get fashion-mnist")
-    return root
+def no_data_root_from_outside(monkeypatch) -> None:
+    monkeypatch.delenv("NVP_DATA", raising=False)
 
 
 @pytest.fixture
