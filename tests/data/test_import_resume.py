@@ -26,6 +26,7 @@ from nvp.data.importing.options import Crop, Fractions, Options
 from nvp.data.importing.run import import_set
 from nvp.data.sets import load
 from nvp.errors import NVPError
+from nvp.files import locked
 
 
 @pytest.fixture
@@ -203,11 +204,9 @@ def test_a_disk_that_is_full(mixed: Path, tmp_path: Path, monkeypatch) -> None:
 
 
 def test_two_imports_of_one_name(mixed: Path, tmp_path: Path) -> None:
-    (tmp_path / ".mine.import").mkdir()
-    with (tmp_path / ".mine.import/.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(NVPError, match=r"\.mine\.import is in use by"):
-            import_set(mixed, "mine", OPTIONS, root=tmp_path)
+    in_use = pytest.raises(NVPError, match=r"\.mine\.import is in use by")
+    with locked(tmp_path / ".mine.import"), in_use:
+        import_set(mixed, "mine", OPTIONS, root=tmp_path)
     import_set(mixed, "mine", OPTIONS, root=tmp_path)
 
 
