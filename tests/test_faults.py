@@ -64,17 +64,17 @@ def test_a_folder_that_stays_empty_is_removed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["entry", "configuration", "log"])
 def test_training_writes_over_nothing_that_it_did_not_write(
-    kind: str, home: Path, own: Path, tmp_path: Path
+    kind: str, pixel_home: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "mine"
     if kind == "entry":
-        folder = own / "runs" / "tiny"
+        folder = pixel_home / "results" / "runs" / "tiny-pixelrnn"
     else:
         folder.mkdir()
         (folder / {"configuration": "config.yaml", "log": "log.csv"}[kind]).write_text("mine")
     before = content(folder)
-    command = ("train", home / "tiny.yaml", "--run-folder", folder, "--data-root", home / "data")
-    assert "name another --run-folder" in fails(*command)
+    where = ("--run-folder", folder, "--data-root", pixel_home / "data")
+    assert "name another --run-folder" in fails("train", pixel_home / "tiny.yaml", *where)
     assert content(folder) == before
 
 
@@ -180,26 +180,29 @@ def test_the_best_weights_are_missed(command: str, fault: str, pixel_home: Path)
 # The ledger
 
 
-def test_what_a_killed_recording_leaves_is_no_entry(own: Path) -> None:
-    shutil.copytree(own / "runs" / "tiny", own / "runs" / ".tiny.part")
-    assert list(ledger.runs(own)) == ["tiny"]
-    (own / "runs" / "tiny").rename(own / "runs" / ".tiny.old")
-    with pytest.raises(NVPError, match=r"\.tiny\.old is the entry tiny"):
-        ledger.runs(own)
+def test_what_a_killed_recording_leaves_is_no_entry(pixel_home: Path) -> None:
+    root = pixel_home / "results"
+    entry = root / "runs" / "tiny-pixelrnn"
+    shutil.copytree(entry, entry.with_name(".tiny-pixelrnn.part"))
+    assert list(ledger.runs(root)) == ["tiny-pixelrnn"]
+    entry.rename(entry.with_name(".tiny-pixelrnn.old"))
+    with pytest.raises(NVPError, match=r"\.tiny-pixelrnn\.old is the entry tiny-pixelrnn"):
+        ledger.runs(root)
 
 
-def test_two_recordings_of_one_name_do_not_mix(home: Path, own: Path) -> None:
-    before = content(own)
-    options = {"data_root": home / "data", "root": own, "first": 20, "replace": True}
-    with locked(own / "runs" / ".tiny.part"), pytest.raises(NVPError, match="is in use by process"):
-        record(home / "run", **options)
-    assert content(own) == before
-    (own / "runs" / ".tiny.part").mkdir()
+def test_two_recordings_of_one_name_do_not_mix(pixel_home: Path) -> None:
+    root = pixel_home / "results"
+    before, part = content(root), root / "runs" / ".tiny-pixelrnn.part"
+    options = {"data_root": pixel_home / "data", "root": root, "first": 20, "replace": True}
+    with locked(part), pytest.raises(NVPError, match="is in use by process"):
+        record(pixel_home / "run", **options)
+    assert content(root) == before
+    part.mkdir()
     for name in ("weights.safetensors", ".weights.safetensors.123.part"):
-        (own / "runs" / ".tiny.part" / name).write_text("of a killed process")
-    assert record(home / "run", **options).name == "tiny"
-    assert [path.name for path in (own / "runs").iterdir()] == ["tiny"]
-    assert not list((own / "runs" / "tiny").glob(".*"))
+        (part / name).write_text("of a killed process")
+    entry = record(pixel_home / "run", **options)
+    assert list((root / "runs").iterdir()) == [entry.folder]
+    assert not list(entry.folder.glob(".*"))
 
 
 # Words of users
@@ -305,15 +308,14 @@ def strangers_tree(code: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any
     """A configuration whose family is in a module of somebody: to read it is to run that module."""
     (code / "strangers.py").write_text(
         "from pathlib import Path\n"
-        "from nvp import RealNVPConfig\n"
+        "from nvp.baselines.gaussian import GaussianConfig\n"
         "Path(__file__).with_name('ran').touch()\n"
-        "class Config(RealNVPConfig): ...\n"
+        "class Config(GaussianConfig): ...\n"
     )
     monkeypatch.syspath_prepend(str(code))
     monkeypatch.delitem(sys.modules, "strangers", raising=False)
-    tree = tiny.config_tree()
-    tree["model"]["family"] = "strangers:Config"
-    return tree
+    model = {"family": "strangers:Config", "image_shape": [1, 8, 8]}
+    return tiny.config_tree() | {"model": model}
 
 
 def test_the_code_of_a_stranger_needs_trust(tmp_path: Path, monkeypatch) -> None:
