@@ -29,4 +29,4 @@ def parameter_roles(model: nn.Module) -> dict[nn.Parameter, Role]:
         said: dict[str, Role] = getattr(module, "roles", {})
         for name, parameter in module.named_parameters(recurse=False):
             roles[parameter] = said.get(name, Role.KERNEL if parameter.ndim > 1 else Role.BIAS)
-    return {parameter: roles[parameter] for parameter in model.parameters()}
+    return roles
