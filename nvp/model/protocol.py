@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import handle_torch_function, has_torch_function_unary
+from torch.overrides import wrap_torch_function
 
 from nvp.errors import NVPError
 from nvp.model.labels import check_labels
@@ -237,32 +237,29 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
             module.train(was_training)
 
 
+@wrap_torch_function(lambda moment: (moment,))
 def of_whole_batch(moment: Tensor) -> Tensor:
     """`moment`, a mean over the images of a batch, as it is.
 
     Where several processes share the batch: the mean over the images of all of them
     (`nvp.training.distributed`).
     """
-    if has_torch_function_unary(moment):
-        return handle_torch_function(of_whole_batch, (moment,), moment)
     return moment
 
 
+@wrap_torch_function(lambda x: (x,))
 def is_whole_batch(x: Tensor) -> bool:
     """Whether the rows of x are all of their batch: not where several processes share it."""
-    if has_torch_function_unary(x):
-        return handle_torch_function(is_whole_batch, (x,), x)
     return True
 
 
+@wrap_torch_function(lambda images: (images,))
 def places(images: Tensor) -> Tensor:
     """i / N for image i of a batch of N images, (N,).
 
     Where several processes share a batch, i and N count in the whole batch
     (`nvp.training.distributed`).
     """
-    if has_torch_function_unary(images):
-        return handle_torch_function(places, (images,), images)
     return torch.arange(len(images), device=images.device) / len(images)
 
 
