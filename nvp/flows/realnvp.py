@@ -19,13 +19,7 @@ from nvp.flows.preprocess import Logit
 from nvp.flows.resnet import CouplingNet, InputTreatment, TrunkNet, remove_weight_norm
 from nvp.flows.squeeze import squeeze, unsqueeze
 from nvp.model.dequantisation import LEVELS, as_levels, dequantise, quantise, uniform_noise
-from nvp.model.protocol import (
-    ImageModel,
-    batch_statistics,
-    check_count,
-    check_temperature,
-    check_tensor,
-)
+from nvp.model.protocol import ImageModel, batch_statistics, check_temperature, check_tensor
 from nvp.model.roles import Role, parameter_roles
 
 
@@ -239,7 +233,7 @@ class RealNVP(ImageModel):
         and store, the statistics of these images. The norms of the couplings' outputs always use
         running averages.
         """
-        check_count("n", n)
+        self.condition(labels, n)
         check_temperature(temperature)
         z = temperature * self.prior.sample((n, *self.image_shape), generator)
         of_batch = self.config.sample_batch_statistics
