@@ -201,25 +201,21 @@ class _RowLSTM:
         self.gates = _Conv(layer.input_to_state, count, height, width)
         self.weight = layer.state_to_state[0].flatten(0, 1)  # (taps h, 4h)
         self.taps = layer.state_to_state.shape[1]
-        first = layer.initial[0].unsqueeze(2).expand(-1, -1, count, -1)  # (2, W, N, h)
-        self.nothing = torch.zeros_like(first[0, 0])
-        self.above, self.cells = list(first[0]), list(first[1])
-        self.h, self.c = list(self.above), list(self.cells)
+        h, c = layer.initial[0].unsqueeze(2).expand(-1, -1, count, -1)  # each (W, N, h)
+        self.border = [torch.zeros_like(h[0])] * (self.taps // 2)
+        self.h, self.c = list(h), list(c)
+        self.end_row(-1)  # they stand above the first row
 
     def __call__(self, x: Tensor, bias: Tensor | None, row: int, column: int) -> Tensor:
         gates = self.gates(x, row, column)
-        places = range(column - self.taps // 2, column + self.taps // 2 + 1)
-        inside = range(len(self.above))
-        states = [self.above[i] if i in inside else self.nothing for i in places]
-        gates = torch.addmm(
-            gates if bias is None else gates + bias, torch.cat(states, 1), self.weight
-        )
+        states = torch.cat(self.above[column : column + self.taps], dim=1)
+        gates = torch.addmm(gates if bias is None else gates + bias, states, self.weight)
         self.h[column], self.c[column] = lstm_cell(gates, self.cells[column])
         return self.h[column]
 
     def end_row(self, row: int) -> None:
         """This row's states become those of the row above."""
-        self.above, self.cells = list(self.h), list(self.c)
+        self.above, self.cells = [*self.border, *self.h, *self.border], list(self.c)
 
 
 class _DiagonalBiLSTM:
