@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from itertools import pairwise
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -91,7 +90,7 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.needs_float32:
-            x = x.to(torch.promote_types(x.dtype, self.convs[0].weight.dtype))
+            x = x.to(self.convs[0].weight.dtype)
         with in_full(x) if self.needs_float32 else nullcontext():
             for conv in self.convs:
                 x = conv(F.relu(x))
