@@ -24,10 +24,9 @@ class Labelled:
     labels: Tensor
 
     def __post_init__(self) -> None:
-        for what in ("images", "labels"):
-            if not hasattr(getattr(self, what), "to"):  # an array of NumPy, or a list
-                kind = type(getattr(self, what)).__name__
-                raise NVPError(f"{what} must be a torch.Tensor, got {kind}")
+        for what, given in vars(self).items():
+            if not hasattr(given, "to"):  # an array of NumPy, or a list
+                raise NVPError(f"{what} must be a torch.Tensor, got {type(given).__name__}")
         if len(self.images) != len(self.labels):
             raise NVPError(
                 f"labels hold {len(self.labels)} for {len(self.images)} images: pass one for each"
