@@ -14,8 +14,10 @@ from browser import Browser
 from nvp_book import live
 from nvp_book.live import pixelrnn as completion
 from nvp_book.selection import binary_digits
+from pixels import config, lived, noise, randomised
 from torch import Tensor
 
+from nvp import PixelRNN, RealNVPConfig
 from nvp.data import EMBEDDED, load
 from nvp.flows.bijection import Composition
 from nvp.ledger.entry import runs
@@ -113,10 +115,11 @@ def opened(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Figure]]:
         assert browser.errors() == []
         assert all(url.startswith(("file:", "data:")) for url in browser.requests())
 
-    def open_page(name: str, **how: Any) -> Figure:
+    def open_page(name: str, html: str | None = None, **how: Any) -> Figure:
+        """`html` is the figure of a model of one's own."""
         check()  # of the figure before, whose events are forgotten now
         page = tmp_path / f"{name}.html"
-        page.write_text(PAGE.format(body=live.fragment(name)), encoding="utf-8")
+        page.write_text(PAGE.format(body=html or live.fragment(name)), encoding="utf-8")
         assert page.stat().st_size < 3e6
         browser.open(page, **how)
         assert browser.value(WIDE_OVER) <= 0
@@ -283,10 +286,7 @@ def test_the_plane_works_with_finger_and_keyboard(opened: Callable[..., Figure])
     assert place(figure, "x", 3)[1] > before[0][1] + 0.8
 
 
-FOUR = load(EMBEDDED, "test", limit=4).images
-
-
-def greys(figure: Figure, canvas: str, corner: int = 0, side: int = 28) -> Tensor:
+def greys(figure: Figure, canvas: str, side: int = 28, corner: int = 0) -> Tensor:
     """The levels on a canvas, (side, side), from a corner as far from the left as from the top."""
     levels = figure.value(
         f"[...root.querySelector('{canvas}').getContext('2d')"
@@ -300,15 +300,15 @@ def far(picture: Tensor, image: Tensor) -> int:
 
 
 def test_sliders_walk_between_the_four_images(opened: Callable[..., Figure]) -> None:
-    figure = opened("images")
+    figure, four = opened("images"), load(EMBEDDED, "test", limit=4).images
     seen = []
     for i, (phi, psi) in enumerate([(0, 0), (0, 90), (90, 0), (90, 90), (0, 45)]):
         figure.slide("phi", phi)
         figure.slide("psi", psi)
         seen.append(greys(figure, ".picture canvas"))
         if i < 4:  # encoded and decoded: the image itself
-            assert far(seen[-1], FOUR[i, 0]) == 0
-    assert min(far(seen[4], image[0]) for image in FOUR) > 50
+            assert far(seen[-1], four[i, 0]) == 0
+    assert min(far(seen[4], image[0]) for image in four) > 50
     figure.slide("temperature", 0.5)
     cooler = greys(figure, ".picture canvas")
     assert far(cooler, seen[4]) > 50
@@ -317,8 +317,17 @@ def test_sliders_walk_between_the_four_images(opened: Callable[..., Figure]) -> 
     )
 
 
+SMALL = noise(8, 1, 8, 8)
+
+
+def small_flow() -> str | None:
+    """The figure of these images and of a Real NVP whose three scales take no time."""
+    sizes: dict[str, Any] = {"num_scales": 3, "num_blocks": 0, "width": 2}
+    return live.images(lived(RealNVPConfig.paper((1, 8, 8), **sizes)), SMALL).data
+
+
 def test_latents_are_given_up_finest_first(opened: Callable[..., Figure]) -> None:
-    figure = opened("images")
+    figure = opened("images", small_flow())
     figure.slide("phi", 0)
     figure.slide("psi", 0)
     moved = []
@@ -331,31 +340,31 @@ def test_latents_are_given_up_finest_first(opened: Callable[..., Figure]) -> Non
     ):
         figure.slide("kept", kept)
         assert f"{named}. " in figure.status
-        moved.append((greys(figure, ".picture canvas") - FOUR[0, 0].int()).abs().float().mean())
+        moved.append((greys(figure, ".picture canvas", 8) - SMALL[0, 0].int()).abs().float().mean())
     assert moved[0] == 0
     assert moved == sorted(moved)
     # Nothing is left: all places show one picture, and another one when drawn again.
-    sample = greys(figure, ".picture canvas")
+    sample = greys(figure, ".picture canvas", 8)
     figure.slide("phi", 200)
-    assert far(greys(figure, ".picture canvas"), sample) == 0
+    assert far(greys(figure, ".picture canvas", 8), sample) == 0
     figure.click("button")
-    assert far(greys(figure, ".picture canvas"), sample) > 50
+    assert far(greys(figure, ".picture canvas", 8), sample) > 50
     figure.choose("others", "zero")
     assert "Mean square of z: 0.00." in figure.status
 
 
 def test_the_map_is_drawn_and_chosen_from(opened: Callable[..., Figure]) -> None:
-    figure = opened("images", width=390)
+    figure = opened("images", small_flow(), width=390)
     figure.middle(".map")  # scrolls there
     figure.value(
         "new Promise(done => { const map = root.querySelector('.map canvas').getContext('2d');"
-        " const wait = () => map.getImageData(225, 225, 1, 1).data[3]"
+        " const wait = () => map.getImageData(75, 75, 1, 1).data[3]"
         " ? done() : setTimeout(wait, 50); wait(); })"
     )
-    places = [greys(figure, ".map canvas", 1 + 30 * i) for i in (0, 1, 2, 4)]
-    assert far(places[0], FOUR[0, 0]) == 0
-    assert far(places[2], FOUR[3, 0]) == 0
-    assert far(places[3], FOUR[0, 0]) == 0  # half a turn of both angles
+    places = [greys(figure, ".map canvas", 8, 1 + 10 * i) for i in (0, 1, 2, 4)]
+    assert far(places[0], SMALL[0, 0]) == 0
+    assert far(places[2], SMALL[3, 0]) == 0
+    assert far(places[3], SMALL[0, 0]) == 0  # half a turn of both angles
     figure.click(".map")  # its middle is the upper left corner of a picture
     angles = figure.value("['phi', 'psi'].map(n => +root.querySelector(`[name=${n}]`).value)")
     assert angles == [180, 180]
@@ -363,15 +372,14 @@ def test_the_map_is_drawn_and_chosen_from(opened: Callable[..., Figure]) -> None
     figure.press("ArrowRight")
     assert figure.status.startswith("φ = 185°, φ′ = 180°")
     last = "[...root.querySelector('.map canvas').getContext('2d')"
-    last += ".getImageData(211, 211, 28, 28).data]"
+    last += ".getImageData(71, 71, 8, 8).data]"
     before = figure.value(last)
     figure.click("button:last-child")
     printed = figure.value(f"(dispatchEvent(new Event('beforeprint')), {last})")
     assert printed != before  # at once
     figure.slide("phi", 0)
     figure.slide("psi", 0)
-    fifth = load(EMBEDDED, "test", limit=5).images[4, 0]
-    assert far(greys(figure, ".picture canvas"), fifth) == 0
+    assert far(greys(figure, ".picture canvas", 8), SMALL[4, 0]) == 0
 
 
 DRAWN = "new Promise(d => { const wait = () => root.querySelector('.time').textContent"
@@ -404,7 +412,10 @@ def test_the_rest_of_a_scribble_is_drawn_several_times(opened: Callable[..., Fig
 
 
 def test_a_digit_is_scribbled_by_mouse_finger_and_keyboard(opened: Callable[..., Figure]) -> None:
-    figure = opened("completion", width=390)
+    sizes = {"hidden": 2, "head": 2}  # a network that takes no time
+    network = randomised(PixelRNN(config("diagonal_bilstm", (1, 28, 28), **sizes)))
+    html = live.completion(network, binary_digits()[:1]).data
+    figure = opened("completion", html, width=390)
     figure.click(".controls button")
     assert levels(figure, ".square canvas")[:14].sum() == 0
     figure.drag(".paper", (60, 0))
