@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 import torch
 from browser import Browser
 from nvp_book import live
@@ -26,7 +25,7 @@ ATTACH = """{
 SETS = """[...document.querySelectorAll(".nvp-live")].map((host) =>
   [...host.shadowRoot.querySelectorAll("input[name=set]")].map((input) => input.value))"""
 # Whether the board of a figure leaves a key to the browser.
-LEFT = """document.querySelector(".nvp-live").shadowRoot.querySelector("[tabindex='0']")
+LEFT = """document.querySelector("[data-figure^={name}]").shadowRoot.querySelector("[tabindex='0']")
   .dispatchEvent(new KeyboardEvent("keydown", {{cancelable: true, {key}}}))"""
 
 
@@ -40,14 +39,15 @@ def test_figures_of_one_kind_have_data_of_their_own(browser: Browser, tmp_path: 
     assert browser.value(SETS) == [["one"], ["two"]]
 
 
-@pytest.mark.parametrize("name", ["masks", "plane", "completion"])
-def test_shortcuts_are_left_to_the_browser(name: str, browser: Browser, tmp_path: Path) -> None:
-    page = tmp_path / f"{name}.html"
-    page.write_text(PAGE.format(body=live.fragment(name)), encoding="utf-8")
+def test_shortcuts_are_left_to_the_browser(browser: Browser, tmp_path: Path) -> None:
+    page, names = tmp_path / "three.html", ("masks", "plane", "completion")
+    page.write_text(PAGE.format(body="".join(map(live.fragment, names))), encoding="utf-8")
     browser.open(page)
-    assert not browser.value(LEFT.format(key="key: 'ArrowLeft'"))
-    for modifier in ("altKey", "ctrlKey", "metaKey"):
-        assert browser.value(LEFT.format(key=f"key: 'ArrowLeft', {modifier}: true"))
-    if name == "completion":  # a space draws or does nothing, but never scrolls the page away
-        for key in (" ", "ArrowDown", " "):
-            assert not browser.value(LEFT.format(key=f"key: '{key}'"))
+    for name in names:
+        assert not browser.value(LEFT.format(name=name, key="key: 'ArrowLeft'")), name
+        for modifier in ("altKey", "ctrlKey", "metaKey"):
+            key = f"key: 'ArrowLeft', {modifier}: true"
+            assert browser.value(LEFT.format(name=name, key=key)), name
+    # A space draws or does nothing, but never scrolls the page away.
+    for key in (" ", "ArrowDown", " "):
+        assert not browser.value(LEFT.format(name="completion", key=f"key: '{key}'"))
