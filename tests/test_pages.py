@@ -53,7 +53,7 @@ def test_the_page_prints_what_training_printed() -> None:
     assert f"{hours}:{minutes:02}:00 gone, 0:00:00 to go" in " ".join(shown.split())
 
 
-def test_every_entry_is_folded_under_its_title() -> None:
+def test_every_entry_is_folded_under_its_title_with_its_commits_and_files() -> None:
     shown = folded_entries(table("ledger", roles=True))
     ledger = runs()
     assert shown.count(":::{dropdown}") == len(ledger)
@@ -62,7 +62,13 @@ def test_every_entry_is_folded_under_its_title() -> None:
     }
     assert list(folded) == list(ledger)
     for name, part in folded.items():
-        assert part.startswith(ledger[name].record.title)
+        entry = ledger[name].record
+        assert part.startswith(entry.title)
+        (trained_by,) = re.findall(r"^\| trained by \| (.*) \|$", part, re.M)
+        assert all(leg.commit[:9] in trained_by for leg in entry.legs if leg.commit)
+        paths = re.findall(r"<\.\./(results/\S+)>", part)
+        assert len(paths) == 3
+        assert all((ROOT / path).is_file() for path in paths)
         assert f"`nvp train results/runs/{name}/config.yaml`" in part
 
 
