@@ -96,7 +96,7 @@ def test_the_flow_in_the_page_is_the_recorded_run() -> None:
     [
         ((1, 6, 10), {"num_scales": 1, "num_blocks": 2, "width": 3}),
         ((1, 8, 12), {"num_scales": 2, "num_blocks": 0, "width": 5, "alpha": 0.02}),
-        ((1, 28, 28), {"num_scales": 3, "num_blocks": 1, "width": 4}),
+        ((1, 12, 20), {"num_scales": 3, "num_blocks": 1, "width": 4}),
     ],
 )
 def test_a_flow_of_any_size_is_that_of_pytorch(

@@ -18,7 +18,7 @@ from nvp.model import ImageModel
 from nvp.model.custom import build
 from nvp.testing import check_model
 
-FLOW = {"family": "realnvp", "image_shape": [1, 8, 8], "num_blocks": 1, "width": 4}
+FLOW = {"family": "realnvp", "image_shape": [1, 8, 8], "num_blocks": 0, "width": 4}
 PIXELS = {
     **{"family": "pixelrnn", "image_shape": [1, 4, 5], "first_kernel": 3},
     **{"num_layers": 2, "hidden": 6, "head": 8},
@@ -28,10 +28,13 @@ SMALL, LARGE = ({**PIXELS, "kind": "row_lstm", "image_shape": [1, k, k]} for k i
 DIFFUSION = {"family": "diffusion", "width": 8, "blocks": 1, "steps": 4, "times": 2}
 CASES: dict[str, dict[str, Any]] = {
     "realnvp": {**FLOW, "preset": "paper"},
-    "realnvp, official": {**FLOW, "preset": "official", "image_shape": [3, 8, 8]},
+    "realnvp, official": {
+        **{**FLOW, "preset": "official", "image_shape": [3, 8, 8], "num_blocks": 1}
+    },
     "realnvp, appendix E": {**FLOW, "norm_running_average": True},
     "realnvp, without norms, plain networks": {
-        **{**FLOW, "norm_scope": None, "prior": "logistic", "weight_norm": False, "skips": False}
+        **{**FLOW, "norm_scope": None, "prior": "logistic", "num_blocks": 1},
+        **{"weight_norm": False, "skips": False},
     },
     "realnvp, conditional": {**FLOW, "preset": "paper", "num_classes": 3},
     "pixelcnn": {**PIXELS, "kind": "pixelcnn"},

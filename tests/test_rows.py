@@ -140,6 +140,7 @@ def test_a_steps_arithmetic_is_that_of_its_convolutions() -> None:
 
 def test_labels_cost_the_channels_that_carry_them() -> None:
     tree = tiny.config_tree()
+    tree["model"]["num_scales"] = 1
     plain = count_step(parse_config(tree, "tiny"))
     tree["model"]["num_classes"] = 3
     told = count_step(parse_config(tree, "tiny"))

@@ -290,8 +290,8 @@ def test_gradients_are_clipped(clip_norm: float, root: Path, tmp_path: Path) -> 
 
 
 def test_bfloat16_runs_and_sums_in_float32(root: Path, tmp_path: Path) -> None:
-    prepare(configuration(steps=3, precision="bf16"), tmp_path / "bf16", data_root=root).run()
-    prepare(configuration(steps=3), tmp_path / "fp32", data_root=root).run()
+    prepare(configuration(steps=2, precision="bf16"), tmp_path / "bf16", data_root=root).run()
+    prepare(configuration(steps=2), tmp_path / "fp32", data_root=root).run()
     half, full = (losses(tmp_path / name) for name in ("bf16", "fp32"))
     assert half != full
     assert [loss for _, loss, _ in half] == pytest.approx([loss for _, loss, _ in full], rel=0.02)
