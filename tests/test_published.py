@@ -79,6 +79,13 @@ def test_a_table_without_rows_is_named() -> None:
         read_published().rows("table9")
 
 
+def test_every_glance_names_a_figure_or_says_why_there_is_none() -> None:
+    facts = read_published()
+    known = {(figure.data, figure.model) for figure in facts.figures}
+    for row in facts.rows("glance"):
+        assert ((row.data, row.beside) in known) != bool(row.remark), row.config
+
+
 def test_every_variant_of_the_row_lstm_has_a_configuration() -> None:
     """Tables 2 and 3 and section 5.3: a file a row, each but for one choice that of Table 5."""
     rows = read_published().rows("pixelrnn-variants")

@@ -19,6 +19,7 @@ from nvp.paths import repository_root, results_root
 from nvp.tables import build as results
 from nvp.tables.card import card
 from nvp.tables.cells import Table
+from nvp.tables.overview import glance
 from nvp.tables.published import read_published
 from nvp.tables.readme import readme_parts
 
@@ -187,6 +188,20 @@ def test_titles_are_text(own: Path) -> None:
             assert "<b>" not in re.sub(r"\\.", "", table.markdown())
             cells = [cell for row in table.plain().rows for cell in row]
             assert any(" ".join(title.split()) in cell for cell in cells)
+
+
+def test_the_book_alone_has_links_to_files(recorded: Path) -> None:
+    for roles in (True, False):
+        text = results.table("ledger", roles=roles, root=recorded).markdown()
+        assert ("{download}" in text) == roles
+
+
+def test_at_a_glance_a_run_that_is_not_recorded_is_not_shown() -> None:
+    facts, runs = read_published(), ledger.runs()
+    row = ("binarised MNIST", "Diagonal BiLSTM, 1 layer")
+    assert row in [each[:2] for each in glance(facts, runs, False).rows]
+    del runs["binarized-mnist-diagonal-1"]
+    assert row not in [each[:2] for each in glance(facts, runs, False).rows]
 
 
 @pytest.mark.slow
