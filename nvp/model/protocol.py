@@ -31,10 +31,9 @@ class ImageModel(nn.Module, ABC):
 
     A model writes `_log_probs` and `sample`; the other methods follow from these. Images may be on
     any device: they are moved to the model's. There is no `forward`: call `log_prob`, or in
-    training `loss`. A model whose `num_classes` K is not 0 is
-    conditional. It needs `labels`, one for each image, integers (N,) in 0..K-1 or vectors (N, K),
-    and its probabilities are of images given labels. Every method raises `NVPError` for images or
-    labels that do not fit.
+    training `loss`. A model whose `num_classes` K is not 0 is conditional. It needs `labels`, one
+    for each image, integers (N,) in 0..K-1 or vectors (N, K), and its probabilities are of images
+    given labels. Every method raises `NVPError` for images or labels that do not fit.
     """
 
     image_shape: tuple[int, int, int]  # (C, H, W)
