@@ -39,11 +39,11 @@ def run_kernel(arguments: list[str], folder: str, environment: Mapping[str, str]
 def show_nothing(shell: Any) -> None:
     """Let an IPython shell draw each figure and show none: nbval compares no pictures."""
     import matplotlib_inline.backend_inline  # noqa: F401 - it registers its own choice when imported
+    from IPython.core.pylabtools import select_figure_formats
     from matplotlib.figure import Figure
 
-    formatters = shell.display_formatter.formatters
-    formatters["image/svg+xml"].for_type(Figure, Figure.draw_without_rendering)
-    formatters["image/png"].for_type(Figure, lambda _: None)
+    select_figure_formats(shell, ())
+    shell.display_formatter.mimebundle_formatter.for_type(Figure, Figure.draw_without_rendering)
 
 
 class Forked:

@@ -8,7 +8,6 @@ readers who do not see all of them, and in print.
 import io
 from base64 import b64encode
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import matplotlib as mpl
@@ -115,37 +114,26 @@ def use_style() -> None:
 def choose_formats(shell: Any) -> None:
     """Let an IPython shell show each figure in the one format that suits it."""
     import matplotlib_inline.backend_inline  # noqa: F401 - it registers its own choice when imported
-    from IPython.core.pylabtools import print_figure
+    from IPython.core.pylabtools import print_figure, select_figure_formats
 
-    @lru_cache(maxsize=1)  # both formats ask
-    def shown(figure: Figure) -> str | bytes:
-        """SVG or PNG."""
+    def shown(figure: Figure) -> dict[str, Any] | tuple[dict[str, Any], dict[str, Any]]:
+        """SVG or PNG by its MIME type, and what is to be known of it, if anything."""
         if _holds_images(figure):
-            return _smallest(print_figure(figure, "png"))
+            return {"image/png": _smallest(print_figure(figure, "png"))}
         drawing = print_figure(figure, "svg", dpi=DOTS, metadata={"Date": None})
         # On one line: a notebook indents every line, and a path has one for each of its corners.
         drawing = drawing.replace("\n", " ")
         if len(drawing) <= HEAVY:
-            return drawing
+            return {"image/svg+xml": drawing}
         dots = _smallest(print_figure(figure, "png", dpi=DOTS))
-        return drawing if len(drawing) < len(b64encode(dots)) else dots
-
-    def svg(figure: Figure) -> str | None:
-        return drawing if isinstance(drawing := shown(figure), str) else None
-
-    def png(figure: Figure) -> bytes | tuple[bytes, dict[str, int]] | None:
-        dots = shown(figure)
-        shown.cache_clear()  # PNG is asked last, and the figure may change before it is shown again
-        if not isinstance(dots, bytes):
-            return None
-        if _holds_images(figure):
-            return dots
+        if len(drawing) < len(b64encode(dots)):
+            return {"image/svg+xml": drawing}
         with Image.open(io.BytesIO(dots)) as picture:
-            return dots, {"width": round(picture.width * 96 / DOTS)}  # CSS pixels, as of an SVG
+            width = round(picture.width * 96 / DOTS)  # CSS pixels, as of an SVG
+        return {"image/png": dots}, {"image/png": {"width": width}}
 
-    formatters = shell.display_formatter.formatters
-    formatters["image/svg+xml"].for_type(Figure, svg)
-    formatters["image/png"].for_type(Figure, png)
+    select_figure_formats(shell, ())
+    shell.display_formatter.mimebundle_formatter.for_type(Figure, shown)
 
 
 def _smallest(png: bytes) -> bytes:
