@@ -28,7 +28,6 @@ import repository  # noqa: E402
 
 PAGES = pages.reference((BOOK / "api.md").read_text())
 LISTED = [name for page in PAGES.values() for name in re.findall(r"automodule:: (\S+)", page)]
-NAMES = docstrings.Namespace(BOOK / "api.md")
 MODULES = {
     found.name
     for found in pkgutil.walk_packages(nvp.__path__, "nvp.")
@@ -38,13 +37,13 @@ MODULES = {
 
 def rst(text: str, module: str = "nvp.flows.coupling") -> str:
     """A docstring as the pages have it."""
-    return "\n".join(docstrings.restructured(inspect.cleandoc(text).splitlines(), NAMES, module))
+    return "\n".join(docstrings.restructured(inspect.cleandoc(text).splitlines(), module))
 
 
 def test_every_module_has_its_place_and_only_one() -> None:
     """If this fails for a new module, add it to book/api.md."""
     assert sorted(LISTED) == sorted(MODULES)
-    assert NAMES.modules == LISTED
+    assert docstrings.MODULES == LISTED
 
 
 def test_the_pages_are_in_the_book() -> None:
@@ -68,7 +67,7 @@ def test_every_docstring_can_be_set(name: str) -> None:
         if getattr(each, "__module__", None) == name and callable(each) and each.__doc__:
             assert rst(each.__doc__, name)
             if inspect.isclass(each):
-                docstrings.fields(each, NAMES, name)
+                docstrings.fields(each)
 
 
 def test_examples_in_docstrings_run() -> None:
@@ -121,23 +120,23 @@ def test_fields_have_their_defaults_and_comments() -> None:
     from nvp.model.config import ModelConfig
     from nvp.model.protocol import ImageModel
 
-    data = docstrings.fields(DataConfig, NAMES, "nvp.config")
+    data = docstrings.fields(DataConfig)
     assert data[0] == "* ``name: str``"
     assert "* ``limit: int | None = null``: use only the first ``limit`` training images" in data
-    assert '* ``title: str = ""``' in docstrings.fields(RunConfig, NAMES, "nvp.config")
-    base, own = (docstrings.fields(c, NAMES, c.__module__) for c in (ModelConfig, RealNVPConfig))
+    assert '* ``title: str = ""``' in docstrings.fields(RunConfig)
+    base, own = (docstrings.fields(c) for c in (ModelConfig, RealNVPConfig))
     assert (base[0], own[0]) == ("* ``family: str``", "* ``family: str = realnvp``")
     assert "* ``affine_order: AffineOrder = scale_then_shift``" in own
-    picture = docstrings.fields(Picture, NAMES, "nvp.data.importing.source")
+    picture = docstrings.fields(Picture)
     assert picture[-1] == "* ``label: Label = None``"
     assert docstrings.skip_member(None, "attribute", "label", Picture.label, False, None)
-    assert docstrings.fields(ImageModel, NAMES, "nvp.model.protocol")[0] == (
+    assert docstrings.fields(ImageModel)[0] == (
         "* ``image_shape: tuple[int, int, int]``: (C, H, W)"
     )
-    assert docstrings.fields(Optimiser, NAMES, "nvp.config")[1] == (
+    assert docstrings.fields(Optimiser)[1] == (
         "* ``ADAMAX = 'adamax'``: of neither paper; later flows use it (Glow's code)"
     )
-    assert docstrings.fields(RealNVP, NAMES, "nvp.flows.realnvp") == []  # those of the protocol
+    assert docstrings.fields(RealNVP) == []  # those of the protocol
 
 
 def test_buttons_follow_from_the_address_of_the_repository() -> None:

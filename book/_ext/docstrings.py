@@ -18,7 +18,6 @@ import textwrap
 import tokenize
 from enum import Enum
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from pydantic import BaseModel
@@ -26,41 +25,32 @@ from sphinx.application import Sphinx
 
 from nvp.model.config import Family
 
-LIST = Path("book") / "api.md"
+# The modules that have a place in the book.
+OVERVIEW = Path(__file__).parent.parent / "api.md"
+MODULES = re.findall(r"^   (nvp\.\S+)$", OVERVIEW.read_text(), re.M)
 ENTRY = re.compile(r"(\S+(?:, \S+)*) {2,}(\S.*)")
 
 
-class Namespace:
-    """Which names have a place: the modules that book/api.md lists, and what they define."""
-
-    def __init__(self, overview: Path) -> None:
-        self.modules = re.findall(r"^   (nvp\.\S+)$", overview.read_text(), re.M)
-
-    def target(self, name: str, module: str) -> str | None:
-        """The reference for `name` as written in a docstring of `module`, if there is one."""
-        if name in self.modules:
-            return f":py:mod:`{name}`"
-        where, _, last = name.rpartition(".")
-        home = sys.modules.get(where or module)
-        found = self._defined(home, last)
-        return f":py:obj:`{name} <{found}>`" if found else None
-
-    def _defined(self, place: object, name: str) -> str | None:
-        found = vars(place).get(name) if isinstance(place, ModuleType) else None
-        module = getattr(found, "__module__", None)
-        if module in self.modules and callable(found) and found.__doc__:
-            return f"{module}.{name}"
-        return None
+def reference(name: str, module: str) -> str | None:
+    """The reference for `name` as written in a docstring of `module`, if it has a place."""
+    if name in MODULES:
+        return f":py:mod:`{name}`"
+    where, _, last = name.rpartition(".")
+    found = getattr(sys.modules.get(where or module), last, None)
+    home = getattr(found, "__module__", None)
+    if home in MODULES and callable(found) and found.__doc__:
+        return f":py:obj:`{name} <{home}.{last}>`"
+    return None
 
 
-def inline(text: str, names: Namespace, module: str) -> str:
+def inline(text: str, module: str) -> str:
     """Escape what reStructuredText would read as marks; `code` stays code, or becomes a link."""
     parts = text.split("`")
     if len(parts) % 2 == 0:
         raise ValueError(f"a docstring of {module} has an odd number of backticks: {text!r}")
     for i, part in enumerate(parts):
         if i % 2:
-            parts[i] = names.target(part, module) or f"``{part}``"
+            parts[i] = reference(part, module) or f"``{part}``"
         else:
             escaped = re.sub(r"([\\*|])", r"\\\1", part.replace("->", "→"))
             parts[i] = re.sub(r"(\w)_(?!\w)", r"\1\\_", escaped)
@@ -69,7 +59,7 @@ def inline(text: str, names: Namespace, module: str) -> str:
     return "".join(parts)
 
 
-def restructured(lines: list[str], names: Namespace, module: str) -> list[str]:
+def restructured(lines: list[str], module: str) -> list[str]:
     """The lines of a plain docstring in reStructuredText, paragraph by paragraph."""
     result = []
     for block in "\n".join(lines).strip("\n").split("\n\n"):
@@ -79,18 +69,18 @@ def restructured(lines: list[str], names: Namespace, module: str) -> list[str]:
             result += rows
         elif rows and rows[0].startswith("* "):
             items = "\n".join(rows).removeprefix("* ").split("\n* ")
-            result += ["* " + inline(" ".join(item.split()), names, module) for item in items]
+            result += ["* " + inline(" ".join(item.split()), module) for item in items]
         elif any(ENTRY.fullmatch(row) for row in rows):
-            result += definition_list(rows, names, module)
+            result += definition_list(rows, module)
         elif indented:
             result += ["::", "", *("    " + row for row in rows)]
         else:
-            result += inline("\n".join(rows), names, module).splitlines()
+            result += inline("\n".join(rows), module).splitlines()
         result.append("")
     return result
 
 
-def definition_list(rows: list[str], names: Namespace, module: str) -> list[str]:
+def definition_list(rows: list[str], module: str) -> list[str]:
     """A column of names, and behind it their meanings, as a list."""
     gathered: list[list[str]] = []
     for row in rows:
@@ -101,8 +91,7 @@ def definition_list(rows: list[str], names: Namespace, module: str) -> list[str]
         else:
             gathered.append(["", row])
     return [
-        "* " + (f"``{name}``: " if name else "") + inline(text, names, module)
-        for name, text in gathered
+        "* " + (f"``{name}``: " if name else "") + inline(text, module) for name, text in gathered
     ]
 
 
@@ -139,7 +128,7 @@ def declared(cls: type) -> dict[str, tuple[str, str]]:
     return found
 
 
-def fields(cls: type, names: Namespace, module: str) -> list[str]:
+def fields(cls: type) -> list[str]:
     """A list of a class's fields: all of what it is made of, else those with a comment."""
     said: dict[str, tuple[str, str]] = {}
     for base in reversed(cls.__mro__) if is_data(cls) else [cls]:  # models share the protocol's
@@ -153,7 +142,7 @@ def fields(cls: type, names: Namespace, module: str) -> list[str]:
     elif not is_data(cls):
         said = {name: both for name, both in said.items() if both[1]}
     return [
-        f"* ``{declaration}``" + (f": {inline(comment, names, module)}" if comment else "")
+        f"* ``{declaration}``" + (f": {inline(comment, cls.__module__)}" if comment else "")
         for name, (declaration, comment) in said.items()
         if not name.startswith("_")
     ]
@@ -183,12 +172,11 @@ def process_docstring(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:
     """Rewrite the docstring of one object in place."""
-    names = Namespace(Path(app.srcdir, LIST))
     module = name if what == "module" else getattr(obj, "__module__", None) or ""
     if what in ("method", "attribute", "property"):
         module = name.rsplit(".", 2)[0]
-    text = restructured(lines, names, module)
-    if what == "class" and inspect.isclass(obj) and (found := fields(obj, names, module)):
+    text = restructured(lines, module)
+    if what == "class" and inspect.isclass(obj) and (found := fields(obj)):
         text += [*found, ""]
     lines[:] = text
 
