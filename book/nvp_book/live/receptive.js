@@ -49,31 +49,23 @@ function rowLSTM(side) {
 }
 
 /** Two scans, from the left and from the right; the second one's map is shifted down by a row. */
-function diagonalBiLSTM() {
-  return (map, board) => {
-    const input = (row, column) => setAt(map, board, row, column);
-    const left = eachPixel(
+function diagonalBiLSTM(map, board) {
+  const mirrored = (column) => board.width - 1 - column;
+  /** A scan from the left of the columns that `from` names. */
+  const scan = (from) =>
+    eachPixel(
       board,
       (row, column, states) =>
-        input(row, column) |
+        setAt(map, board, row, from(column)) |
         setAt(states, board, row, column - 1) |
         setAt(states, board, row - 1, column),
     );
-    // The mirrored scan, in mirrored columns.
-    const mirrored = eachPixel(
-      board,
-      (row, column, states) =>
-        input(row, board.width - 1 - column) |
-        setAt(states, board, row, column - 1) |
-        setAt(states, board, row - 1, column),
-    );
-    return eachPixel(
-      board,
-      (row, column) =>
-        setAt(left, board, row, column) |
-        setAt(mirrored, board, row - 1, board.width - 1 - column),
-    );
-  };
+  const [left, right] = [scan((column) => column), scan(mirrored)];
+  return eachPixel(
+    board,
+    (row, column) =>
+      setAt(left, board, row, column) | setAt(right, board, row - 1, mirrored(column)),
+  );
 }
 
 /** Position in the 2 x 2 block -> channel after a squeeze: 0 top left, 1 top right, 2, 3 below. */
@@ -132,22 +124,17 @@ function layersOf({ kind, count, mask, first, kernel, blocks, order }) {
     const name = `channel-wise ${i + 1}`;
     return { name, kept, squeezed: true, apply: coupling(kept, reach, 2) };
   };
-  const side = kernel >> 1;
+  const [begin, side] = [first >> 1, kernel >> 1];
   const later = {
-    convolutions: () => ["mask B", maskedConvolution("B", side, side)],
-    row: () => ["Row LSTM", rowLSTM(side)],
-    diagonal: () => ["Diagonal BiLSTM", diagonalBiLSTM()],
+    convolutions: { name: "mask B", apply: maskedConvolution("B", side, side) },
+    row: { name: "Row LSTM", apply: rowLSTM(side) },
+    diagonal: { name: "Diagonal BiLSTM", apply: diagonalBiLSTM },
   };
-  const named = ([name, apply]) => ({ name, apply });
-  const layer = {
-    checkerboard: board,
-    channels,
-    scale: (i) => (i < 3 ? board(i) : channels(i - 3)),
-  };
+  const boards = { checkerboard: count, channels: 0, scale: 3 }; // and channels after them
   return Array.from({ length: count }, (_, i) => {
-    if (layer[kind]) return layer[kind](i);
-    if (i > 0) return named(later[kind]());
-    return named([`mask ${mask}`, maskedConvolution(mask, first >> 1, first >> 1)]);
+    if (kind in boards) return i < boards[kind] ? board(i) : channels(i - boards[kind]);
+    if (i > 0) return later[kind];
+    return { name: `mask ${mask}`, apply: maskedConvolution(mask, begin, begin) };
   });
 }
 
