@@ -7,12 +7,12 @@ const KEY_STEP = 0.05;
 const CENTRE = -1; // the handle that is the mean of the Gaussian
 const COLOURS = ["#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#d55e00"]; // under dark figures
 
-/** A function that computes anew only when its key has changed. */
-function remembering(make) {
+/** A function that acts anew only when its key has changed. */
+function remembering(act) {
   let last = null;
   let value = null;
   return (key, ...given) => {
-    if (key !== last) [last, value] = [key, make(...given)];
+    if (key !== last) [last, value] = [key, act(...given)];
     return value;
   };
 }
@@ -101,7 +101,7 @@ function makePanel(name, events) {
   });
 
   /** Paint the density at a level; the Gaussian has this mean and spread. */
-  function paintDensity({ flow, set, mean, spread }, level, size) {
+  const paintDensity = remembering(({ flow, set, mean, spread }, level, size) => {
     const field = lattice(`${set} ${level} ${size}`, flow, level, size);
     // The unit Gaussian sets the scale, so that a narrower one is seen to be denser.
     const usual = logDensity(field, [0, 0], 1).reduce((a, b) => Math.max(a, b));
@@ -111,7 +111,10 @@ function makePanel(name, events) {
       const share = Math.min(Math.exp(value - usual), 1);
       return [...accent, 255 * share ** 0.6];
     });
-  }
+  });
+
+  const drawing = (node) => remembering((path) => node.setAttribute("d", path()));
+  const paths = { grid: drawing(grid), dots: drawing(dots) };
 
   /** Put the handles at these places; the chosen one stands out. */
   function placeHandles(places, chosen) {
@@ -125,5 +128,5 @@ function makePanel(name, events) {
     });
   }
 
-  return { node, svg, title, grid, dots, circle, paintDensity, placeHandles };
+  return { node, svg, title, circle, paths, paintDensity, placeHandles };
 }

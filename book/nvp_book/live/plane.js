@@ -157,20 +157,14 @@ function buildPlane(root) {
     const moved = move(state.flow, points, from, level).points;
     return what === "grid" ? linePath(moved, lines.perLine) : dotPath(moved);
   };
-  const paths = new Map([left, right].map((panel) => [panel, {}]));
 
   function drawPanel(panel, level, size) {
     const gaussian = `${state.set} ${state.mean} ${state.spread}`;
     const { theme } = root.getRootNode().host.dataset;
-    const density = `${gaussian} ${level} ${size} ${theme}`;
-    const memory = paths.get(panel);
-    if (memory.density !== density) panel.paintDensity(state, level, size);
-    memory.density = density;
+    panel.paintDensity(`${gaussian} ${level} ${size} ${theme}`, state, level, size);
     for (const what of ["grid", "dots"]) {
-      const key = `${gaussian} ${level} ${state[what]}`;
-      if (memory[what] === key) continue;
-      memory[what] = key;
-      panel[what].setAttribute("d", state[what] === "none" ? "" : pathAt(level, what));
+      const path = () => (state[what] === "none" ? "" : pathAt(level, what));
+      panel.paths[what](`${gaussian} ${level} ${state[what]}`, path);
     }
     const centre = at(state.mean, state.flow.length, level);
     const places = [centre, ...state.points.map((point) => at(point, 0, level))];
