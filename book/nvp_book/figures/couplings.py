@@ -88,31 +88,26 @@ def _areas(grid: Tensor) -> Tensor:
     return 0.5 * (down[..., 0] * across[..., 1] - down[..., 1] * across[..., 0]).abs().flatten()
 
 
-def plot_alternation(num_couplings: int = 3) -> None:
+def plot_alternation() -> None:
     """Figure 4(a): what one coupling keeps, the next one changes."""
-    height = 1.5 * num_couplings + 1.2
-    axes = sheet(7.9, height)
-    left, right = 1.2, 5.0
-    for layer in range(num_couplings + 1):
+    axes = sheet(7.9, 5.7)
+    left, centre, right = 1.2, 3.1, 5.0
+    for layer, name in enumerate(("x", "h^{(1)}", "h^{(2)}", "z")):
         y = 0.5 + 1.5 * layer
-        name = "x" if layer == 0 else "z" if layer == num_couplings else f"h^{{({layer})}}"
-        # Half k has been changed by the layers whose turn it was.
-        for half, x in enumerate((left, right), start=1):
-            turns = [i for i in range(layer) if (half == 1) == (i % 2 == 1)]
-            fill = CHANGED if turns else KEPT
+        # The first coupling changes half 2, the second half 1.
+        for half, x, changed_by in ((1, left, 2), (2, right, 1)):
+            fill = CHANGED if layer >= changed_by else KEPT
             box(axes, (x, y), (1.5, 0.6), f"${name}_{half}$", fill=fill)
-    for layer in range(num_couplings):
+    for layer in range(3):
         y = 0.5 + 1.5 * layer
-        kept, changed = (left, right) if layer % 2 == 0 else (right, left)
+        # From the kept half to the changed one it goes to the right (1) or to the left (-1).
+        kept, changed, way = (left, right, 1) if layer % 2 == 0 else (right, left, -1)
         arrow(axes, (kept, y + 0.3), (kept, y + 1.2))
-        label(axes, (kept + (-0.25 if kept == left else 0.25), y + 0.75), "=")
+        label(axes, (kept - 0.25 * way, y + 0.75), "=")
         arrow(axes, (changed, y + 0.3), (changed, y + 0.55))
         arrow(axes, (changed, y + 0.95), (changed, y + 1.2))
         circle(axes, (changed, y + 0.75), "×+")
-        side = 0.2 if changed < kept else -0.2
-        box(axes, ((left + right) / 2, y + 0.75), (1.1, 0.5), "$s,\\, t$")
-        towards = -0.55 if changed < kept else 0.55
-        centre = (left + right) / 2
-        arrow(axes, (kept, y + 0.75), (centre - towards, y + 0.75))
-        arrow(axes, (centre + towards, y + 0.75), (changed + side, y + 0.75))
+        box(axes, (centre, y + 0.75), (1.1, 0.5), "$s,\\, t$")
+        arrow(axes, (kept, y + 0.75), (centre - 0.55 * way, y + 0.75))
+        arrow(axes, (centre + 0.55 * way, y + 0.75), (changed - 0.2 * way, y + 0.75))
         label(axes, (6.9, y + 0.75), f"coupling {layer + 1}")
