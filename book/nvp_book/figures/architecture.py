@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from nvp_book import figures
-from nvp_book.figures.contexts import paint_board
+from nvp_book.figures.contexts import COLOURS, paint_board
 from nvp_book.figures.diagram import Point, arrow, arrows, box, circle, label, sheet
 
 KEPT, CHANGED = "#404040", "white"
@@ -50,9 +50,8 @@ def _cells(axes: Axes, corner: Point, numbers: Tensor, mask: Tensor) -> None:
 def plot_halves(halves: Mapping[str, Tensor]) -> None:
     """Where the first half of the squeezed channels comes from: bool maps (3, H, W) by order."""
     _, axes = plt.subplots(3, len(halves), figsize=(figures.WIDTH, 5.4))
-    colours = (("red", figures.VERMILION), ("green", figures.GREEN), ("blue", figures.BLUE))
     for column, (name, half) in enumerate(halves.items()):
-        for row, (channel, colour) in enumerate(colours):
+        for row, (channel, colour) in enumerate(COLOURS):
             one = axes[row, column]
             paint_board(one, half[row], ["white", colour], lw=0.5)
             if row == 0:

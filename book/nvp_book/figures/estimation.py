@@ -98,8 +98,8 @@ def plot_field(
     axes[1, 0].set_ylabel("samples")
 
 
-def _ellipse(gaussian: MultivariateNormal, radius: float = 2.0) -> Tensor:
-    """The curve at `radius` standard deviations of a Gaussian in the plane, (181, 2)."""
+def _ellipse(gaussian: MultivariateNormal) -> Tensor:
+    """The curve at two standard deviations of a Gaussian in the plane, (181, 2)."""
     angle = torch.linspace(0, 2 * torch.pi, 181, dtype=gaussian.mean.dtype)
     circle = torch.stack([angle.cos(), angle.sin()], dim=1)
-    return gaussian.mean + radius * circle @ gaussian.scale_tril.T
+    return gaussian.mean + 2 * circle @ gaussian.scale_tril.T

@@ -69,7 +69,7 @@ def plot_causes(scores: Mapping[str, Tensor], causes: Mapping[str, Mapping[str, 
     figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=9)
 
 
-def plot_shells(dimensions: Sequence[int], draws: int = 20_000) -> None:
+def plot_shells(dimensions: Sequence[int]) -> None:
     """-log2 p of draws of a unit Gaussian, per dimension, in several numbers of dimensions.
 
     Dashes mark the mean, the triangle the mode: the least that any point costs.
@@ -79,7 +79,7 @@ def plot_shells(dimensions: Sequence[int], draws: int = 20_000) -> None:
     rng = np.random.default_rng(0)
     bins = np.linspace(least - 0.03, 4.0, 200)
     for ax, size in zip(axes, dimensions, strict=True):
-        bits = least + rng.chisquare(size, draws) / (2 * size * math.log(2))
+        bits = least + rng.chisquare(size, 20_000) / (2 * size * math.log(2))
         ax.hist(bits, bins, density=True, color=BLUE)
         ax.axvline(mean, color=INK, ls="--", lw=1.2)
         ax.plot(least, 0, "^", color=ORANGE, ms=9, clip_on=False, zorder=3)
