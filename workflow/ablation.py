@@ -9,6 +9,7 @@ import io
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, as_completed
 from contextlib import redirect_stderr
 from datetime import UTC, datetime
@@ -73,9 +74,9 @@ def run(ablation: Ablation, machine: Leg, variant: Variant, seed: int) -> Varian
     )
 
 
-def check_settings(ablation: Ablation, rows: list[VariantRun], output: Path) -> None:
+def check_settings(ablation: Ablation, rows: Iterable[VariantRun], output: Path) -> None:
     """Raise `NVPError` for a row that is not of this ablation: one table holds one experiment."""
-    wanted = {(variant.name, seed): ablation.settings(variant) for variant, seed in ablation.runs}
+    wanted = {job: ablation.settings(variant) for job, variant in ablation.runs.items()}
     for row in rows:
         if wanted.get((row.variant, row.seed)) != row.settings:
             raise NVPError(
@@ -86,20 +87,18 @@ def check_settings(ablation: Ablation, rows: list[VariantRun], output: Path) -> 
 
 def run_all(ablation: Ablation, output: Path, pool: Executor) -> int:
     """Make the runs that `output` lacks; 0 when all are there, 1 when one failed."""
-    rows = read_rows(output)
-    check_settings(ablation, rows, output)
-    order = [(variant.name, seed) for variant, seed in ablation.runs]
-    there = {(row.variant, row.seed) for row in rows}
-    missing = [job for job in ablation.runs if (job[0].name, job[1]) not in there]
+    rows = {(row.variant, row.seed): row for row in read_rows(output)}
+    check_settings(ablation, rows.values(), output)
+    variants = ablation.runs
     # Seed by seed: an ablation that is stopped has fewer seeds, but all variants.
-    missing.sort(key=lambda job: job[1])
-    print(f"{len(there)} of {len(order)} runs are in {output}", flush=True)
+    missing = sorted((job for job in variants if job not in rows), key=lambda job: job[1])
+    print(f"{len(rows)} of {len(variants)} runs are in {output}", flush=True)
     machine = current_leg(torch.device("cpu"))  # and the commit, as the processes begin with it
     started = time.perf_counter()
-    futures = {pool.submit(run, ablation, machine, *job): job for job in missing}
+    futures = {pool.submit(run, ablation, machine, variants[job], job[1]): job for job in missing}
     failed = 0
     for done, future in enumerate(as_completed(futures), start=1):
-        variant, seed = futures[future]
+        name, seed = futures[future]
         gone = (time.perf_counter() - started) / 60
         left = gone / done * (len(missing) - done)
         try:
@@ -111,11 +110,11 @@ def run_all(ablation: Ablation, output: Path, pool: Executor) -> int:
             kind = "" if isinstance(error, NVPError) else f"{type(error).__name__}: "
             result = f"failed: {kind}{error}"
         else:
-            rows = sorted([*rows, row], key=lambda row: order.index((row.variant, row.seed)))
-            write_rows(rows, output)
+            rows[name, seed] = row
+            write_rows([rows[job] for job in variants if job in rows], output)
             result = f"{row.test:.3f} bits/dim, {row.seconds:.0f} s of steps"
         print(
-            f"{done}/{len(missing)} {variant.name}, seed {seed}: {result}; "
+            f"{done}/{len(missing)} {name}, seed {seed}: {result}; "
             f"{gone:.1f} minutes gone, about {left:.1f} to go",
             flush=True,
         )

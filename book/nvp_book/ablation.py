@@ -47,9 +47,9 @@ class Ablation(Section):
         return self.variants[0]
 
     @property
-    def runs(self) -> list[tuple[Variant, int]]:
-        """Each variant with each of its seeds."""
-        return [(each, seed) for each in self.variants for seed in each.seeds or self.seeds]
+    def runs(self) -> dict[tuple[str, int], Variant]:
+        """The variant of each run, by its name and the seed."""
+        return {(v.name, seed): v for v in self.variants for seed in v.seeds or self.seeds}
 
     def config(self, variant: Variant, seed: int) -> RunConfig:
         """One run: the variant's model, with the seed for weights, data order and noise."""
