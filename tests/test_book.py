@@ -147,6 +147,7 @@ def small_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Chapter")])
     (tmp_path / "notebooks").mkdir()
     nbformat.write(notebook, tmp_path / f"{CHAPTERS[0]}.ipynb")
+    (tmp_path / "welcome.md").write_text("# Welcome")
     monkeypatch.setattr(builder, "ROOT", tmp_path)
     monkeypatch.setattr(builder, "SOURCES", ("_config.yml", "_toc.yml", "welcome.md"))
     return tmp_path

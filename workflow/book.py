@@ -50,14 +50,13 @@ def build(notebooks: Path, target: Path, plain: bool = False) -> None:
                     raise ValueError(f"{path}, cell {number}: {output.ename}: {output.evalue}")
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "source")
+        (source / "notebooks").mkdir(parents=True)
         for name in SOURCES:
             if (ROOT / name).is_dir():
                 unused = shutil.ignore_patterns("__pycache__", "*.safetensors")
                 shutil.copytree(ROOT / name, source / name, ignore=unused)
-            elif (ROOT / name).exists():
-                source.mkdir(exist_ok=True)
+            else:
                 shutil.copy(ROOT / name, source)
-        (source / "notebooks").mkdir()
         for name in chapters():
             shutil.copy(notebooks / name, source / "notebooks")
         pages = Path(folder, "_build", "html")
