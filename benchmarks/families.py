@@ -33,19 +33,19 @@ CONFIGS = (
     "fashion-mnist-diffusion",
 )
 
+Work = tuple[Callable[[], object], int]  # what to call, and for how many images
 
-def prepare(config: RunConfig, images: Tensor, batch: int) -> dict[str, Callable[[], object]]:
-    """The work to time, each for `batch` images: training, scoring (no GAN) and sampling."""
+
+def prepare(config: RunConfig, images: Tensor, batch: int) -> dict[str, Work]:
+    """The work to time, each for so many images: training, scoring (no GAN) and sampling."""
     state = begin(config, torch.device("cpu"), len(images))
     model, settings, few = state.average, config.training, images[:batch]
-    work: dict[str, Callable[[], object]] = {
-        "train": lambda: training_step(state, few, settings, 0)
-    }
+    work: dict[str, Work] = {"train": (lambda: training_step(state, few, settings, 0), batch)}
     if model.fitted_in_closed_form:
-        work["train"] = lambda: state.model.initialise(images)
+        work["train"] = (lambda: state.model.initialise(images), len(images))
     if model.likelihood != "none":
-        work["score"] = lambda: model.log_prob(few)
-    work["sample"] = lambda: model.sample(batch)
+        work["score"] = (lambda: model.log_prob(few), batch)
+    work["sample"] = (lambda: model.sample(batch), batch)
     model.eval()
     return work
 
@@ -58,20 +58,18 @@ def measure(batch: int, repeats: int) -> dict[str, Any]:
     images = load("fashion-mnist-small", "train").images
     configs = {name: load_config(repository_root() / f"configs/{name}.yaml") for name in CONFIGS}
     work = {name: prepare(config, images, batch) for name, config in configs.items()}
-    fitted = [name for name in configs if configs[name].build_model().fitted_in_closed_form]
     times: dict[str, dict[str, list[float]]] = {
         name: {what: [] for what in those} for name, those in work.items()
     }
     for turn in range(repeats + 1):
         for name, those in work.items():
-            for what, call in those.items():
-                whole = what == "train" and name in fitted
+            for what, (call, count) in those.items():
                 started = time.process_time()
                 with torch.set_grad_enabled(what == "train"):
                     call()
                 took = time.process_time() - started
                 if turn:
-                    times[name][what].append(took / (len(images) if whole else batch))
+                    times[name][what].append(took / count)
     return {"batch": batch, "machine": machine(), "seconds_an_image": times}
 
 
