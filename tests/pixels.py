@@ -56,11 +56,11 @@ def perturb(module: nn.Module, size: float = 0.3) -> None:
             parameter.add_(size * torch.randn_like(parameter))
 
 
-def lived(config: RealNVPConfig, size: float = 0.3, batches: int = 3) -> RealNVP:
+def lived(config: RealNVPConfig, batches: int = 3) -> RealNVP:
     """A Real NVP as after training: float64, evaluation mode, random weights, moved statistics."""
     torch.manual_seed(0)
     model = RealNVP(config).double().train()
-    perturb(model, size)
+    perturb(model)
     with torch.no_grad():
         for _ in range(batches):
             model.flow(1.5 * torch.randn(8, *config.image_shape, dtype=torch.float64) + 0.2)
