@@ -9,7 +9,7 @@ import pytest
 import tiny
 import torch
 from pixels import generator, noise
-from test_baselines import fresh
+from test_baselines import configuration
 from torch import nn
 
 from nvp import GAN, GANConfig
@@ -18,7 +18,7 @@ from nvp.runs.log import read_log
 
 
 def test_each_player_of_the_gan_has_its_own_gradient() -> None:
-    model = fresh("gan")
+    model = configuration("gan").build_model()
     assert isinstance(model, GAN)
     images = noise(8, 1, 8, 8)
     z = torch.randn(8, 3, generator=generator())
