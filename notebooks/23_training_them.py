@@ -611,7 +611,7 @@ assert [title.split()[-1] for title in bests] == ["0.003", "0.01", "0.01"]
 # The trials became runs of more than an hour. The first two differ in optimiser, length and schedule: the rate is annealed over the last 30%
 # and 60% of the budget. The third is twice as wide, has weight decay, sees fewer images than the second, and is annealed over the last 90%.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "A PixelCNN by two optimisers, and a wider one with weight decay: the training loss (lines, running means), 2,000 images held out for validation under averaged weights (dots), and the paper's score on test images (dashes at the right).", "name": "fig-three-pixelcnns"}, "image": {"alt": "Nats an image over training images seen, on a logarithmic axis. All curves fall. Those by Muon lie below that by Adam from the left edge on, and their first dots are already below its last. The wider network ends lowest, near the paper's dashes."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "A PixelCNN by two optimisers, and a wider one with weight decay: the training loss (lines, running means), 2,000 images held out for validation under averaged weights (marks), and the paper's score on test images (dashes at the right).", "name": "fig-three-pixelcnns"}, "image": {"alt": "Nats an image over training images seen, on a logarithmic axis. All curves fall. Those by Muon lie below that by Adam from the left edge on, and their first marks are already below its last. The wider network ends lowest, near the paper's dashes."}}
 by = {
     "Adam, 32 maps": f"{cnn}-adam",
     "Muon, 32 maps": f"{cnn}-muon",

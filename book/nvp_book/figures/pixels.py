@@ -13,12 +13,13 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from torch import Tensor
 
-from nvp_book.figures import GREY, INK, ORANGE, PALE, PALETTE, SKY, WIDTH, YELLOW, ink_of
+from nvp_book.figures import ABOVE, GREY, INK, ORANGE, PALE, PALETTE, SKY, WIDTH, YELLOW
 from nvp_book.figures.contexts import paint_board
 from nvp_book.figures.samples import colour_bar, image_axes, over_images
 
 NEVER, LATER = -1, -2  # in place of a number of layers
 HATCH = "////"
+MARKS = "os^DvPX"  # of curves, beside their colours
 WAITING = (191, 219, 238)  # a pixel that is not drawn yet: a colour that no grey image has
 
 
@@ -119,14 +120,14 @@ def plot_curves(
 ) -> None:
     """Nats an image over images seen: the rows of each run's log, and the paper's figure for it.
 
-    Lines are the training loss, a running mean over a fiftieth of the run;
-    dots are images for validation, which a log has in bits/dim, of `factor` nats each; dashes at
-    the right are what the paper reports, if it does. A line leads from there to the run's name.
+    Lines are the training loss, a running mean over a fiftieth of the run; marks are images for
+    validation, which a log has in bits/dim, of `factor` nats each; dashes at the right are what the
+    paper reports, if it does.
     """
     _, ax = plt.subplots(figsize=(WIDTH, 4.0))
-    ends, last = {}, max(rows[-1]["images"] for rows in curves.values())
-    first, high = last / 40, 0.0
-    for (name, rows), colour in zip(curves.items(), PALETTE, strict=False):
+    last = max(rows[-1]["images"] for rows in curves.values())
+    first, low, high = last / 40, np.inf, 0.0
+    for (name, rows), colour, mark in zip(curves.items(), PALETTE, MARKS, strict=False):
         seen, losses = over_images(rows, "loss")
         width = max(1, len(losses) // 50)
         images = np.diff(seen, prepend=0)  # a row after a resumed step stands for few of them
@@ -135,22 +136,18 @@ def plot_curves(
         some = slice(None, None, max(1, width // 5))
         ax.plot(seen[width - 1 :][some], means[some], color=colour, lw=1.2)
         at, bits = over_images(rows, "validation")
-        ax.plot(at, [factor * b for b in bits], "o", color=colour, ms=5, mec="white", zorder=3)
+        style: dict[str, Any] = {"color": colour, "ms": 6, "mec": "white"}
+        ax.plot(at, [factor * b for b in bits], mark, zorder=3, **style)
+        ax.plot([], [], f"-{mark}", label=name, **style)
+        low = min(low, published.get(name, factor * bits[-1]))
         if name in published:
-            ax.plot([1.03 * last, 1.3 * last], 2 * [published[name]], "--", color=colour, lw=1.6)
-        ends[name] = (published.get(name, factor * bits[-1]), colour, at[-1])
+            paper = [1.03 * last, 1.3 * last], 2 * [published[name]]
+            ax.plot(*paper, f"--{mark}", lw=1.6, markevery=[1], clip_on=False, **style)
         high = max(high, *(y for x, y in zip(seen[width - 1 :], means, strict=True) if x > first))
-    low = min(end for end, *_ in ends.values())
-    # Names stand right of the dashes, in their order, far enough apart to be read, each at a line.
-    free = low - 1.0
-    for name, (end, colour, x) in sorted(ends.items(), key=lambda item: item[1]):
-        free = max(end, free + 0.75)
-        ax.text(1.55 * last, free, name, color=ink_of(colour), va="center", fontsize=9.5)
-        at = [1.3 * last if name in published else x, 1.52 * last]
-        ax.plot(at, [end, free], color=colour, lw=0.8, clip_on=False)
     ax.set(xscale="log", xlabel="training images seen", ylabel="nats an image")
     ax.set(xlim=(first, 1.32 * last), ylim=(low - 2.5, min(low + 14, high + 0.5)))
     ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.legend(**ABOVE)
 
 
 def plot_nats_maps(images: Tensor, nats: Tensor) -> None:
