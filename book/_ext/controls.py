@@ -15,6 +15,8 @@ NAMES = {
         # The first cell of a row names the row, and is read with each of its cells.
         '<tr class="row-even"><td': '<tr class="row-even"><td role="rowheader"',
         '<tr class="row-odd"><td': '<tr class="row-odd"><td role="rowheader"',
+        # An empty one continues the row above, and names nothing.
+        ' role="rowheader" class="text-left"><p></p></td>': ' class="text-left"><p></p></td>',
         # A role that is withdrawn, and which a list may not hold.
         'role="doc-biblioentry"': 'role="listitem"',
         # The space before the link is not underlined with it.
