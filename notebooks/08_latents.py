@@ -393,7 +393,7 @@ generator = torch.Generator().manual_seed(2)
 drawn = {t: larger(model, n, t) for t, n in ((1, 60), (2, 16), (10, 1))}
 in_colour = {t: larger(colour, n, t) for t, n in ((1, 4), (2, 1), (4, 1))}
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "After appendix C of {cite:t}`dinh2017realnvp`: samples of `cifar10-small` at the size of training, at twice and at four times that size, from the same weights, with all pixels at one size.", "name": "fig-larger-colour"}, "image": {"alt": "Left, four small patches of colour. Middle and right, larger ones of the same kind of texture, without larger objects in them."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "After appendix C of {cite:t}`dinh2017realnvp`: samples of `cifar10-small` at the size of training, at twice and at four times that size, from the same weights, with all pixels at one size.", "name": "fig-larger-colour"}, "image": {"classes": "whole", "alt": "Left, four small patches of colour. Middle and right, larger ones of the same kind of texture, without larger objects in them."}}
 drawing.plot_to_scale(
     {
         "32 × 32": (in_colour[1], 1),
@@ -479,7 +479,7 @@ assert outer < 0.5
 # latent acted only nearby, and in the same way everywhere, the images would come back side by side.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Four test images, and the image that their latents decode to, side by side as one. (An experiment of the authors' code, not shown in the paper.)", "name": "fig-mosaic"}, "image": {"alt": "Left, a boot, a pullover and two pairs of trousers on black. Right, one large garment that has their outlines along the outer border only; where there was black between the four there is cloth."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Four test images, and the image that their latents decode to, side by side as one. (An experiment of the authors' code, not shown in the paper.)", "name": "fig-mosaic"}, "image": {"classes": "whole", "alt": "Left, a boot, a pullover and two pairs of trousers on black. Right, one large garment that has their outlines along the outer border only; where there was black between the four there is cloth."}}
 def two_by_two(x):
     """(4n, C, H, W) -> (n, C, 2H, 2W): images or latents, side by side."""
     n, (channels, height, width) = len(x) // 4, x.shape[1:]

@@ -469,7 +469,7 @@ print(f"dy/dt, shift first, a = 1: from {low:.2f} to {high:.2f}")
 # $255\, \sigma(x)$ without its fraction. So black comes out as a dark grey and white as a light one. We do not know whether figure 5 of the paper was made in this way. The next
 # figure decodes the same latents of a recorded model in both ways:
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The same latents decoded with the map $0.05 + 0.9\\,\\tilde x$ undone, and as in the official code. Cf. figure 5 of {cite:t}`dinh2017realnvp`.", "name": "fig-contrast"}, "image": {"alt": "Two sheets of the same garments. On the left black is black; on the right the ground is a very dark grey and the brightest parts are a little darker."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The same latents decoded with the map $0.05 + 0.9\\,\\tilde x$ undone, and as in the official code. Cf. figure 5 of {cite:t}`dinh2017realnvp`.", "name": "fig-contrast"}, "image": {"classes": "whole", "alt": "Two sheets of the same garments. On the left black is black; on the right the ground is a very dark grey and the brightest parts are a little darker."}}
 recorded = runs()["fashion-mnist"].load_model()
 torch.set_default_dtype(torch.float32)
 images = load(EMBEDDED, "test").images[::168]
