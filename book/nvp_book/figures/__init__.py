@@ -50,6 +50,7 @@ ABOVE: dict[str, Any] = {
     **{"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.3},
     **{"ncols": 2, "fontsize": 9},
 }
+BELOW: dict[str, Any] = {"loc": "outside lower left", "ncols": 2, "fontsize": 9}  # of a figure
 
 
 def contrast(colour: ColorType, other: ColorType) -> float:

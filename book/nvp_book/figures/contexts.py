@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nvp_book.figures import (
     ABOVE,
+    BELOW,
     BLUE,
     GREEN,
     GREY,
@@ -160,7 +161,7 @@ def plot_fields(
         Patch(fc="white", ec=INK, lw=2.2, label="the pixel that looks"),
         *(Patch(fc=c, ec=GREY, label=name) for k, (name, c) in FIELD.items() if k in present),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9.5)
+    figure.legend(handles=handles, **BELOW)
 
 
 def plot_boards(boards: Mapping[str, Tensor]) -> None:
@@ -215,7 +216,7 @@ def plot_scan(skewed: Tensor, steps: Sequence[int], taps: Sequence[tuple[int, in
     axes[1, 0].set_ylabel("in the image")
     names = {NOW: "computed now", STATE: "read", DONE: "computed before"}
     handles = [Patch(fc=colour, ec=GREY, label=name) for colour, name in names.items()]
-    axes[0, 0].figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    axes[0, 0].figure.legend(handles=handles, **BELOW)
 
 
 def plot_row_step(kernel: int, width: int, column: int) -> None:

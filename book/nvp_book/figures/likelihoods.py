@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nvp_book.figures import BLUE, GREY, INK, ORANGE, PALE, PALETTE, SKY, WIDTH
+from nvp_book.figures import BELOW, BLUE, GREY, INK, ORANGE, PALE, PALETTE, SKY, WIDTH
 
 # Shapes besides colours, so that many sets of points keep apart.
 MARKERS = "osD^vP*Xhd"
@@ -51,12 +51,12 @@ def plot_constants(levels: Tensor, bits: Tensor, reference: Tensor) -> None:
     ax.axhline(mean, color=INK, ls="--", lw=1.2, label="their mean")
     ax.plot(levels, bits, "o-", color=BLUE, ms=4, label="a constant image")
     ax.set(xlabel="grey level", ylabel="bits/dim", ylim=(0, None), xlim=(-4, 259))
-    figure.legend(loc="outside lower center", ncols=3, fontsize=9.5)
+    figure.legend(**BELOW)
 
 
 def plot_causes(scores: Mapping[str, Tensor], causes: Mapping[str, Mapping[str, Tensor]]) -> None:
     """Bits/dim of images over each cause (a name for its axis -> set -> (N,)); a panel each."""
-    figure, axes = plt.subplots(1, len(causes), figsize=(WIDTH, 4.3), sharey=True)
+    figure, axes = plt.subplots(1, len(causes), figsize=(WIDTH, 4.7), sharey=True)
     for ax, (cause, values) in zip(axes, causes.items(), strict=True):
         for (name, bits), colour, marker in zip(
             scores.items(), _colours(len(scores)), MARKERS, strict=False
@@ -66,7 +66,7 @@ def plot_causes(scores: Mapping[str, Tensor], causes: Mapping[str, Mapping[str, 
         ax.set_xlabel(cause)
     axes[0].set_ylabel("bits/dim of the flow")
     handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=9)
+    figure.legend(handles, names, **BELOW)
 
 
 def plot_shells(dimensions: Sequence[int]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import torch
 
-from nvp_book.figures import BLUE, GREEN, GREY, INK, SKY, VERMILION, WIDTH
+from nvp_book.figures import BELOW, BLUE, GREEN, GREY, INK, SKY, VERMILION, WIDTH
 
 TERMS = {
     "flow": (VERMILION, "-"),
@@ -28,7 +28,7 @@ def plot_terms(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
         ax.axhline(0, color=GREY, lw=0.8)
         ax.set(title=title, xlabel="step", ylim=(-4, 9))
     axes[0].set_ylabel("bits/dim")
-    axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
+    axes[0].figure.legend(*axes[0].get_legend_handles_labels(), **{**BELOW, "ncols": 3})
 
 
 def plot_blow_up(gains: Sequence[float], largest: Mapping[str, Sequence[float]]) -> None:

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from torch import Tensor
 
-from nvp_book.figures import ABOVE, GREY, INK, ORANGE, PALE, PALETTE, SKY, WIDTH, YELLOW
+from nvp_book.figures import ABOVE, BELOW, GREY, INK, ORANGE, PALE, PALETTE, SKY, WIDTH, YELLOW
 from nvp_book.figures.contexts import paint_board
 from nvp_book.figures.samples import colour_bar, image_axes, over_images
 
@@ -56,7 +56,7 @@ def plot_depths(depths: Tensor, pixel: tuple[int, int], seen: Tensor) -> None:
         Patch(fc="white", ec=INK, lw=2.2, label="the pixel that looks"),
         Patch(fc=PALE, ec=GREY, hatch=HATCH, label="seen at no depth"),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9.5)
+    figure.legend(handles=handles, **BELOW)
 
 
 def plot_two_scales(
@@ -84,7 +84,7 @@ def plot_two_scales(
         Line2D([], [], mfc=ORANGE, label="small image: seen", **dot),
         Line2D([], [], mfc="white", label="small image: not seen", **dot),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9.5)
+    figure.legend(handles=handles, **BELOW)
 
 
 def plot_bills(bills: Mapping[str, Mapping[str, float]]) -> None:

@@ -12,7 +12,7 @@ from matplotlib.text import Annotation
 
 from nvp.tables.later_models import APPROACHES, DATA, KINDS
 from nvp.tables.published import Figure, Model, Published
-from nvp_book.figures import BLUE, GREEN, INK, PURPLE, VERMILION, WIDTH, ink_of
+from nvp_book.figures import BELOW, BLUE, GREEN, INK, PURPLE, VERMILION, WIDTH, ink_of
 from nvp_book.figures.samples import OFFSET
 
 COLOURS = dict(zip(APPROACHES, (BLUE, VERMILION, PURPLE, GREEN), strict=True))
@@ -49,7 +49,7 @@ def plot_years(facts: Published) -> None:
     axes[-1].set(xlim=(2013.5, 2027), xticks=range(2014, 2027))
     lines = [Line2D([], [], color=colour, label=APPROACHES[f]) for f, colour in COLOURS.items()]
     lines += [Line2D([], [], color=INK, ls="", marker=m, label=k) for k, m in SHAPES.items()]
-    figure.legend(handles=lines, loc="outside lower left", ncols=2, fontsize=9)
+    figure.legend(handles=lines, **BELOW)
     figure.draw_without_rendering()
     _name(points)
 
