@@ -31,8 +31,9 @@ PURPLE = "#CC79A7"
 SKY = "#56B4E9"
 YELLOW = "#F0E442"
 PALETTE = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW)
-# Beside the colours: curves that touch can be told apart without them.
+# Beside the colours: curves that touch, and sets of points, can be told apart without them.
 STYLES = ("-", "--", "-.", ":") * 2
+MARKERS = "osD^vP*Xhd"
 
 INK = "#1a1a1a"
 GREY = "#767676"  # the lightest grey that is still legible on white (contrast 4.5)

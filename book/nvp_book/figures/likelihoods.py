@@ -13,10 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nvp_book.figures import BELOW, BLUE, GREY, INK, ORANGE, PALE, PALETTE, SKY, WIDTH
-
-# Shapes besides colours, so that many sets of points keep apart.
-MARKERS = "osD^vP*Xhd"
+from nvp_book.figures import BELOW, BLUE, GREY, INK, MARKERS, ORANGE, PALE, PALETTE, SKY, WIDTH
 
 
 def plot_score_rows(scores: Mapping[str, Tensor]) -> None:

@@ -13,13 +13,24 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from torch import Tensor
 
-from nvp_book.figures import ABOVE, BELOW, GREY, INK, ORANGE, PALE, PALETTE, SKY, WIDTH, YELLOW
+from nvp_book.figures import (
+    ABOVE,
+    BELOW,
+    GREY,
+    INK,
+    MARKERS,
+    ORANGE,
+    PALE,
+    PALETTE,
+    SKY,
+    WIDTH,
+    YELLOW,
+)
 from nvp_book.figures.contexts import paint_board
 from nvp_book.figures.samples import colour_bar, image_axes, over_images
 
 NEVER, LATER = -1, -2  # in place of a number of layers
 HATCH = "////"
-MARKS = "os^DvPX"  # of curves, beside their colours
 WAITING = (191, 219, 238)  # a pixel that is not drawn yet: a colour that no grey image has
 
 
@@ -127,7 +138,7 @@ def plot_curves(
     _, ax = plt.subplots(figsize=(WIDTH, 4.0))
     last = max(rows[-1]["images"] for rows in curves.values())
     first, low, high = last / 40, np.inf, 0.0
-    for (name, rows), colour, mark in zip(curves.items(), PALETTE, MARKS, strict=False):
+    for (name, rows), colour, mark in zip(curves.items(), PALETTE, MARKERS, strict=False):
         seen, losses = over_images(rows, "loss")
         width = max(1, len(losses) // 50)
         images = np.diff(seen, prepend=0)  # a row after a resumed step stands for few of them
