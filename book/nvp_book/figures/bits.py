@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nvp.flows.preprocess import Logit, LogitForm
-from nvp_book.figures import BLUE, GREY, INK, PALE, VERMILION, WIDTH
+from nvp_book.figures import ABOVE, BLUE, GREY, INK, PALE, VERMILION, WIDTH
 
 
 def plot_spikes(widths: Tensor, raw: Tensor, noisy: Tensor, entropy: float) -> None:
@@ -63,4 +63,4 @@ def plot_uniform_and_gaussian() -> None:
     ax.fill_between(z, uniform, color=PALE, step="mid", label="noise of a certain pixel")
     ax.plot(z, gaussian, color=BLUE, label="best Gaussian")
     ax.set(xlabel="z", ylabel="density")
-    ax.legend(loc="upper right", fontsize=9)
+    ax.legend(**ABOVE)

@@ -12,7 +12,7 @@ import torch
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from nvp_book.figures import ORANGE, PALETTE, STYLES, WIDTH, ink_on
+from nvp_book.figures import ABOVE, ORANGE, PALETTE, STYLES, WIDTH, ink_on
 from nvp_book.figures.samples import GAP, sheet_axes, side_by_side, tile
 
 
@@ -20,7 +20,7 @@ def plot_along(
     shares: Tensor, sizes: Mapping[str, Tensor], bits: Mapping[str, tuple[Tensor, Tensor]]
 ) -> None:
     """|z|^2 / D, and bits/dim with standard errors, over the share of the way, (steps,)."""
-    _, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.9))
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.9))
     colours = dict(zip(bits, PALETTE, strict=False))
     for name, values in sizes.items():
         axes[0].plot(shares, values, "o-", ms=3.5, color=colours[name])
@@ -31,7 +31,7 @@ def plot_along(
         )
     axes[0].set(xlabel="share of the way", ylabel="|z|² / D", ylim=(0, 1.1))
     axes[1].set(xlabel="share of the way", ylabel="bits/dim")
-    axes[1].legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncol=len(bits), fontsize=9.5)
+    figure.legend(loc="outside upper left", ncols=len(bits), fontsize=9)
 
 
 def plot_lengths(lengths: Mapping[str, Tensor]) -> None:
@@ -61,7 +61,7 @@ def plot_border(shares: Mapping[str, Tensor]) -> None:
     for (name, share), colour, style in zip(shares.items(), PALETTE, STYLES, strict=False):
         ax.plot(range(len(share)), share, style, color=colour, label=name)
     ax.set(xlabel="pixels to the nearest border", ylabel="share of black pixels", ylim=(0, 1))
-    ax.legend(fontsize=9.5)
+    ax.legend(**ABOVE)
 
 
 def plot_by_class(

@@ -100,7 +100,7 @@ def plot_two_scales(
 
 def plot_bills(bills: Mapping[str, Mapping[str, float]]) -> None:
     """Costs in nats an image, one bar for each name, of parts that add up."""
-    _, ax = plt.subplots(figsize=(WIDTH, 0.55 * len(bills) + 1.0))
+    figure, ax = plt.subplots(figsize=(WIDTH, 0.55 * len(bills) + 1.2))
     parts = dict.fromkeys(part for bill in bills.values() for part in bill)
     fills = dict(zip(parts, (PALE, ORANGE, YELLOW, SKY), strict=False))
     for row, bill in enumerate(bills.values()):
@@ -112,7 +112,7 @@ def plot_bills(bills: Mapping[str, Mapping[str, float]]) -> None:
             left += nats
     ax.set_yticks(range(len(bills)), list(bills))
     handles = [Patch(fc=fill, ec=INK, lw=0.8, label=part) for part, fill in fills.items()]
-    ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.45), ncols=len(parts))
+    figure.legend(handles=handles, **BELOW)
     ax.set(xlabel="nats an image")
     ax.invert_yaxis()
 
