@@ -162,3 +162,10 @@ def test_punctuation_stays_with_the_formula_before_it() -> None:
         ["inline", "Text", "math", "Text", "inline", "Text", "math"]
     )
     assert [paragraph[i].astext() for i in (0, 1, 4, 5)] == ["x,", " so", "x.", " Then"]
+
+
+def test_a_product_of_sides_stays_on_one_line_and_code_is_left_as_it_is() -> None:
+    document = new_document("page")
+    document += [nodes.paragraph("", "28 × 28"), nodes.literal_block("28 × 28", "28 × 28")]
+    punctuation.join(None, document, "page")
+    assert [part.astext() for part in document] == ["28\u00a0×\u00a028", "28 × 28"]

@@ -12,9 +12,11 @@ from sphinx.application import Sphinx
 
 def join(_app: Sphinx, doctree: nodes.document, _name: str) -> None:
     """Put every formula in a line and the punctuation behind it into one inline element, and
-    spaces that do not break around a × between numbers.
+    spaces that do not break around a × between numbers, though not in code: that is copied.
     """
     for text in [text for text in doctree.findall(nodes.Text) if " × " in text]:
+        if isinstance(text.parent, nodes.literal_block):  # changed, it would have no colours
+            continue
         text.parent.replace(text, nodes.Text(re.sub(r"(?<=\w) × (?=\w)", "\u00a0×\u00a0", text)))
     for formula in list(doctree.findall(nodes.math)):
         parent = formula.parent
