@@ -49,7 +49,7 @@ HEAVY = 100_000  # bytes: a larger SVG is shown as PNG, if the PNG is smaller
 # A legend above the axes, at the left: the part of a wide picture that a phone shows first.
 ABOVE: dict[str, Any] = {
     **{"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.3},
-    **{"ncols": 2, "fontsize": 9},
+    **{"ncols": 2, "fontsize": 9, "columnspacing": 1},
 }
 BELOW: dict[str, Any] = {"loc": "outside lower left", "ncols": 2, "fontsize": 9}  # of a figure
 
