@@ -623,10 +623,10 @@ for name, key in names.items():
     score = ledger[key].score
     kind = "exact" if name == "PixelCNN" else "bound"
     figure = f"{score.bits_per_dim:.2f} ± {score.standard_error:.2f}"
-    rows.append([name, f"{entry.parameters:,}", steps, kind, figure])
+    rows.append([name, figure, kind, f"{entry.parameters:,}", steps])
     assert ("Xeon" in entry.hardware) == (name == "TarFlow")
 figures.show_table(
-    ["model", "parameters", "steps", "likelihood", "bits/dim, test"], rows
+    ["model", "bits/dim, test", "likelihood", "parameters", "steps"], rows
 )
 
 # %% [markdown]
@@ -670,9 +670,9 @@ for name, entry in longer.items():
     kind = "exact" if name == "Diagonal BiLSTM" else "bound"
     figure = f"{score.bits_per_dim:.3f} ± {score.standard_error:.3f}"
     counts = (f"{n:,}" for n in (record.parameters, record.steps))
-    rows.append([name, *counts, f"{record.epochs:.1f}", kind, figure])
+    rows.append([name, figure, kind, *counts, f"{record.epochs:.1f}"])
 figures.show_table(
-    ["model", "parameters", "steps", "epochs", "likelihood", "bits/dim, test"],
+    ["model", "bits/dim, test", "likelihood", "parameters", "steps", "epochs"],
     rows,
 )
 

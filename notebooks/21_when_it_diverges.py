@@ -550,7 +550,7 @@ run = small_run()
 for title, spoil in (
     ("right", nothing),
     ("the network sees everything", sees_everything),
-    ("the same squares are kept", same_squares),
+    ("the same squares", same_squares),
 ):
     state = start(run)
     spoil(state.model)
