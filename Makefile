@@ -4,7 +4,7 @@
 # Where the environment lives, and which Python it is made from.
 VENV ?= .venv
 PYTHON ?= python3
-# laptop: recorded weights and the embedded images. paper: full test sets, for a GPU.
+# laptop: recorded weights and the embedded images. paper: full test sets and longer training.
 PROFILE ?= laptop
 CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 # One worker more than cores, since workers wait for kernels, browsers and compilers. All tests of a
@@ -33,7 +33,8 @@ help: ## list what make can do
 	@echo "  PYTHON=python3.12 chooses the Python of $(VENV)."
 
 $(STAMP): pyproject.toml requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	@python=$(BIN)/python; [ -x $$python ] || python=$(PYTHON); \
+	  $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "nvp needs Python 3.11 to 3.13; name one with: make PYTHON=python3.12"; exit 1; }
 	@$(BIN)/python -c 'import pip' 2>/dev/null || $(PYTHON) -m venv $(VENV) || \
 	  { echo "python -m venv failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
@@ -78,7 +79,8 @@ notebooks: venv ## execute every notebook under build/, with PROFILE
 	$(SNAKEMAKE) notebooks
 
 lab: venv ## open the chapters in JupyterLab
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[lab]'
+	@$(BIN)/python -c 'import jupyterlab, jupyterlab_myst' 2>/dev/null || \
+	  $(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[lab]'
 	@# It shows no picture of a notebook that it does not trust.
 	$(BIN)/jupyter trust notebooks/*.ipynb > /dev/null
 	$(BIN)/jupyter lab notebooks/
@@ -86,7 +88,7 @@ lab: venv ## open the chapters in JupyterLab
 record: venv ## run the notebooks that changed and keep their outputs in notebooks/
 	$(MAKE) $(patsubst %.py,%.ipynb,$(wildcard notebooks/[0-9]*.py))
 
-notebooks/%.ipynb: notebooks/%.py
+notebooks/%.ipynb: notebooks/%.py | venv
 	$(BIN)/python workflow/execute.py $< $@
 
 book: venv ## build the book from executed notebooks
@@ -103,6 +105,8 @@ lint: venv ## ruff, mypy and import-linter
 	$(BIN)/lint-imports --no-cache --no-logo
 
 lock: ## write requirements.lock from a fresh environment of Python 3.11
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	  { echo "the lock is of the oldest Python: make lock PYTHON=python3.11"; exit 1; }
 	rm -rf build/lock-venv && $(PYTHON) -m venv build/lock-venv
 	build/lock-venv/bin/python -m pip install --quiet '.[cli,import,book,dev,lab,cluster,benchmarks]'
 	build/lock-venv/bin/python workflow/lock.py > build/requirements.lock

@@ -6,8 +6,9 @@
 #
 # As root, on Debian or Ubuntu. Two configurations with two seeds each are trained for a few steps, as
 # a job array; one job is killed by SIGKILL, and Snakemake submits it again. Then `train.sbatch` meets
-# its time limit, goes back into the queue, goes on, and records. Slurm's settings are in /etc/slurm
-# meanwhile. All other files are in a scratch folder, the checkout that is trained in too.
+# its time limit, goes back into the queue, goes on, and records. Another one is cancelled. Slurm's
+# settings are in /etc/slurm meanwhile. All other files are in a scratch folder, the checkout that is
+# trained in too.
 # `results/slurm_smoke.log` is what one run of this script printed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -131,6 +132,16 @@ ended() {
 until_true ended || until_true ended
 sed "s|$PWD/||; s|-$(hostname -s):|:|; s| ON $(hostname -s)||" "$work/slurm-$job.out"
 test -s results/runs/fashion-small-vae/run.json
+
+say "scancel ends a job whose step is saved"
+job=$(NVP=$(dirname "$python")/nvp sbatch --parsable --time=5 --cpus-per-task=1 --mem=1500 \
+  --output="$work/slurm-%j.out" workflow/train.sbatch configs/fashion-small-gan.yaml \
+  --set training.minutes=4 --set training.checkpoint_minutes=0.05)
+until_true test -s build/runs/fashion-small-gan/checkpoint.safetensors
+scancel "$job"
+gone() { ! squeue --noheader --jobs="$job" 2>/dev/null | grep -q .; }
+until_true gone
+grep "which is saved" "$work/slurm-$job.out"
 
 say "sacct"
 # It complains of the fields of job arrays, which it does not know in a text file.
