@@ -150,8 +150,8 @@ class TarFlow(ImageModel):
     """log P(x) >= E_u[log N(z; 0, I) + log|det dz/dy| + log|dy/dx~|] - D log levels, as for
     Real NVP, with x~ = (x + u) / levels, u ~ U[0, 1), and y = logit(0.05 + 0.9 x~).
 
-    The flow sees (y - mean) / deviation, with the moments of each sub-pixel over the first 2,000
-    training images and noise. This is our choice: Real NVP has batch norm for it, Glow the moments
+    The flow sees (y - mean) / deviation, with the moments of each sub-pixel over 2,000 training
+    images and noise. This is our choice: Real NVP has batch norm for it, Glow the moments
     of its first batch.
     """
 
@@ -170,7 +170,7 @@ class TarFlow(ImageModel):
 
     @torch.no_grad()
     def initialise(self, images: Tensor) -> None:
-        """Set mean and deviation of each sub-pixel's logit by the first 2,000 images and noise.
+        """Set mean and deviation of each sub-pixel's logit by 2,000 of the `images` and noise.
 
         A deviation is at least 0.3.
         """

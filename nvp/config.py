@@ -86,7 +86,8 @@ class TrainingConfig(Section):
     batch_size: int = Field(default=64, ge=2)  # of all processes together
     optimiser: Optimiser = Optimiser.ADAM
     learning_rate: float = Field(default=1e-3, gt=0)
-    betas: tuple[Beta, Beta] = (0.9, 0.999)  # of Adam, Adamax and Muon
+    # Of Adam and Adamax; of Muon only for the parameters that it leaves to Adam.
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     # Of RMSprop: PyTorch's default, since the paper has none.
     alpha: float = Field(default=0.99, ge=0, lt=1)
     epsilon: float = Field(default=1e-8, gt=0)  # of all optimisers
@@ -134,8 +135,8 @@ class EvaluationConfig(Section):
     # Sets of noise for each image; the ledger's score has one.
     num_draws: int = Field(default=1, ge=1)
     batch_size: int = Field(default=250, ge=2)
-    # In training: so many images of the validation split or, without one, the last images of the
-    # training set, which are then held out.
+    # In training: so many images of the validation split. Without one, so many of the last training
+    # images, but at most a tenth of them, are held out.
     validation_images: int = Field(default=1000, ge=2)
     # Training images that re-estimate the statistics of batch norms, and that `initialise` gets.
     statistics_images: int = Field(default=10000, ge=2)
@@ -166,7 +167,8 @@ def _model(model: Any) -> Any:
     if isinstance(model, Family):
         return model
     if not isinstance(model, dict):
-        raise ValueError(f"must hold the keys of a model, got {model!r}")
+        got = f"a {type(model).__name__}" if isinstance(model, ImageModel) else repr(model)
+        raise ValueError(f"must hold the keys of a model, or be its configuration, got {got}")
     family = family_of(model)
     if not issubclass(family, ModelConfig | MultiScaleConfig):
         raise ValueError(f"{family.__name__} is no subclass of ModelConfig: derive it from that")

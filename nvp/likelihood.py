@@ -155,7 +155,7 @@ def evaluate(
 
 
 def summarise(scores: Tensor, num_draws: int) -> Score:
-    """Mean and standard error of bits/dim per image, (N,).
+    """Mean and standard error of bits/dim per image, (N,); the error of one image is nan.
 
     Raises `NVPError` for one that is not finite.
     """

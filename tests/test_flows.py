@@ -8,12 +8,13 @@ import pytest
 import torch
 from pixels import generator, lived, noise
 from tiny import refusal
-from torch import Tensor
+from torch import Tensor, nn
 
 from nvp import RealNVP, RealNVPConfig
 from nvp.flows.batchnorm import NormScope
 from nvp.flows.bijection import Composition
-from nvp.flows.coupling import AffineOrder
+from nvp.flows.coupling import AffineOrder, CheckerboardCoupling
+from nvp.flows.masks import Parity
 from nvp.flows.squeeze import SqueezeOrder, squeeze
 from nvp.testing import check_bijection
 
@@ -84,6 +85,14 @@ def test_one_coupling(
     assert (t[b] == 0).all()
     assert (s[b] == 0).all()
     assert (s.abs() < layer.scale.abs()).all()
+
+
+@pytest.mark.parametrize("maps", [1, 2, 5])
+def test_a_net_whose_maps_would_be_broadcast_is_refused(maps: int) -> None:
+    """With t and s of one map z has the right shape, and a wrong log-determinant."""
+    net = nn.Conv2d(2, maps, 3, padding=1)
+    with refusal(r"must map \(1, 2, 4, 4\) to t and s, \(1, 4, 4, 4\), got"):
+        CheckerboardCoupling(Parity.ODD, net, scale_init=1.0)(torch.randn(1, 2, 4, 4))
 
 
 @pytest.mark.parametrize("order", SqueezeOrder)

@@ -22,7 +22,8 @@ class PixelRNN(ImageModel):
     """p(x) = prod_i p(x_i | x_1, ..., x_{i-1}), pixel by pixel (eq 1), R, then G, then B (eq 2).
 
     The likelihood is exact (dropout, in training mode, makes it noisy). The mixture output is a
-    density, scored on dequantised images: its likelihood is a bound.
+    density, scored on dequantised images: its likelihood is a bound. The parts of the network are
+    `first`, `layers`, `head` and `output`.
 
     >>> config = PixelRNNConfig(kind="row_lstm", image_shape=(1, 28, 28), levels=2, num_layers=2,
     ...                         hidden=16)
@@ -109,7 +110,9 @@ class PixelRNN(ImageModel):
         self.check_images(images)
         height = self.image_shape[1]
         if visible_rows not in range(height + 1):
-            raise NVPError(f"visible_rows must be in 0..{height}, got {visible_rows}")
+            raise NVPError(
+                f"visible_rows must be a whole number in 0..{height}, got {visible_rows}"
+            )
         check_count("num_samples", num_samples)
         repeated = images.repeat_interleave(num_samples, dim=0)
         filled = sampling.fill(

@@ -62,9 +62,10 @@ BINARIZED_MNIST_MD5 = {
 class Download:
     """Where `nvp data get` finds a set, and the `folder` under the data root that it fills.
 
-    The set is fetched by the class of that name in `torchvision.datasets`; without one, file by
-    file, from the addresses in `md5`. Without a network `by_hand` says what to do. Without the set
-    `instead` is the embedded one to use.
+    `torchvision` names the class of `torchvision.datasets` that fetches the set. Where there is
+    none, the keys of `md5` are the addresses of the files, and its values their MD5 sums. `by_hand`
+    says what to do without a network; "{root}" in it stands for the data root. `instead` names the
+    embedded set to use without this one.
     """
 
     folder: str
@@ -78,10 +79,10 @@ class Download:
 class NamedSet:
     """What is known of a set before it is here.
 
-    `image_shape` is (C, H, W), `images` counts them by split, `how` says how to get it. `read`
-    opens a split under the data root; without it the set is the folder of .npy files of its name.
-    `imported`: `nvp data import` makes it, and takes no other set for it, so that a score is always
-    of the images that its set names.
+    `image_shape` is (C, H, W). `images` counts the images of a split, where the count is known.
+    `how` says how to get the set. `read` opens a split under the data root; without it the set is
+    the folder of .npy files of its name. `imported` says whether `nvp data import` makes the set.
+    The import refuses other images under such a name, so scores of one name are of the same images.
     """
 
     image_shape: tuple[int, int, int]
@@ -113,7 +114,10 @@ def _binarise(split: str, images: np.ndarray) -> np.ndarray:
 
 
 def idx(name: str, torchvision: str, md5: dict[str, str]) -> NamedSet:
-    """A set in MNIST's format, fetched by the class `torchvision`. `md5` has one for each file."""
+    """A set in MNIST's format. `torchvision` names the class there that fetches it.
+
+    `md5` maps each file, decompressed, to its MD5 sum.
+    """
     folder = f"{torchvision}/raw"
     return NamedSet(
         (1, 28, 28),

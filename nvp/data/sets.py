@@ -66,7 +66,8 @@ def load(
     images only. Splits are those of the publisher: `train`, `test` and, for a few sets,
     `validation`. For the other sets training holds out its last images for validation
     (`nvp.data.splits.hold_out`).
-    A split of more than `IN_MEMORY` bytes, or one to `crop`, stays on disk (`StoredImages`).
+    A split of more than 1 GiB (`IN_MEMORY`), or one to `crop`, stays on disk. Its images are
+    `StoredImages`, which a model does not take: `images[:100].to("cpu")` reads a hundred.
 
     Raises `NVPError`: an unknown name or split, a `limit` or `crop` below 1, a `crop` larger than
     the smallest image, a missing set, a truncated or altered file, images that are not uint8 or not

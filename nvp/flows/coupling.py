@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nvp.errors import NVPError
 from nvp.flows.batchnorm import CouplingBatchNorm
 from nvp.flows.bijection import Bijection, sum_over_image
 from nvp.flows.masks import Half, Parity, channel_mask, checkerboard_mask
@@ -72,7 +73,14 @@ class AffineCoupling(Bijection):
 
     def ask_net(self, kept: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
         """t and the pre-activation of s, halves of the net's output, from the kept part and y."""
-        t, raw = (self.net(kept) if y is None else self.net(kept, y)).chunk(2, dim=1)
+        output = self.net(kept) if y is None else self.net(kept, y)
+        expected = (len(kept), 2 * kept.shape[1], *kept.shape[2:])
+        if output.shape != expected:  # which could be broadcast: the log-determinant would be wrong
+            raise NVPError(
+                f"the net of a {type(self).__name__} must map {tuple(kept.shape)} to t and s, "
+                f"{expected}, got {tuple(output.shape)}: mend its last layer"
+            )
+        t, raw = output.chunk(2, dim=1)
         return t, raw
 
     def shift_and_log_scale(

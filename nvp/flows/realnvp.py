@@ -162,7 +162,8 @@ class RealNVP(ImageModel):
 
     log P(v) >= E_u[log p_Z(f(x)) + log|det df/dx| + log|dx/dx~|] - D log 256 for an image v, where
     x~ = (v + u) / 256, u ~ U[0, 1), and x = logit(alpha + (1 - 2 alpha) x~), or the paper's form
-    of it: eq 3 with every constant of section 4.1 counted.
+    of it: eq 3 with every constant of section 4.1 counted. Its parts are `logit`, `flow` (a
+    `MultiScaleFlow`) and `prior`.
 
     With `config.num_classes` = K the model is conditional (appendix F): it needs `labels` to score,
     sample, encode and decode. Encoding with one label and decoding with another changes the

@@ -78,7 +78,7 @@ class RecordedDraw(Section):
 class Record(Section):
     """The content of `run.json`. A model has scores or, without a likelihood, a `draw`."""
 
-    version: int = Field(default=SCHEMA, alias="schema", ge=1, le=SCHEMA)
+    version: int = Field(default=SCHEMA, alias="schema", ge=1, le=SCHEMA)  # `schema` in the file
     name: str
     title: str
     recorded: str  # UTC date

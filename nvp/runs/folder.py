@@ -13,7 +13,12 @@ SCHEMA = 1  # of `run.json`; a change that old code would misread raises it
 
 
 class RunFolder:
-    """The files of a run at `path`: of training first, then of the ledger."""
+    """The files of a run at `path`, by name.
+
+    Of training they are `config`, `log`, `checkpoint`, `best`, `tensorboard` and `legs`. The ledger
+    has `config` and `log`, too, and `record`, `weights`, `samples`, `real`, `completions`, `card`
+    and `filmstrip`.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -76,7 +81,7 @@ class RunFolder:
 
 
 def default_folder(name: str) -> Path:
-    """The folder in which a run of this name is trained, unless --run-folder names another."""
+    """The folder in which a run of this name is trained, unless `--run-folder` names another."""
     return repository_root() / "build" / "runs" / name
 
 

@@ -140,13 +140,19 @@ def _check_settings(files: RunFolder, tree: dict[str, Any], config: RunConfig) -
 
 
 def trust_option(config: RunConfig) -> str:
-    """` --trust`, which a later command needs, for a family that this repository does not hold."""
+    """The option `--trust`, after a space, for a family that is not of this repository; else "".
+
+    A later command on the run needs it.
+    """
     family = config.model.family
     return " --trust" if is_path(family) and not _is_held(family) else ""
 
 
 def next_options(config: RunConfig, data_root: str | Path | None) -> str:
-    """` --data-root FOLDER` and ` --trust`, where the next command on a run needs them."""
+    """The options `--data-root FOLDER` and `--trust` where the next command on a run needs them.
+
+    Each comes after a space.
+    """
     data = f" --data-root {shlex.quote(str(data_root))}" if data_root else ""
     return data + trust_option(config)
 

@@ -37,7 +37,9 @@ CHANGES = 32  # sub-pixels that are changed to see what depends on them
 def check_model(model: ImageModel, images: Tensor, labels: Tensor | None = None) -> None:
     """Check that a model keeps the protocol at a few of its images, uint8 (N > 1, C, H, W).
 
-    Raises `AssertionError` with one line that says what is wrong. The checks are:
+    It works on copies, and leaves the model as it was. Raises `AssertionError` with one line that
+    says what is wrong, and `NVPError` for images or labels that the model does not take. The checks
+    are:
 
     * shapes, types and levels are right, and what does not fit is refused in one line
     * the same seed gives the same samples and scores, and another seed other samples

@@ -17,11 +17,11 @@ from nvp.training.loop import Job, prepare
 
 
 def start(
-    config_path: Path,
+    config_path: str | Path,
     changes: list[str] | None = None,
-    folder: Path | None = None,
+    folder: str | Path | None = None,
     *,
-    data_root: Path | None = None,
+    data_root: str | Path | None = None,
     device: str = "auto",
 ) -> str:
     """Train a configuration in `folder`, build/runs/NAME by default; returns how it ended.
@@ -35,9 +35,9 @@ def start(
 
 def train(
     config: RunConfig,
-    folder: Path,
-    data_root: Path | None,
-    device: str,
+    folder: str | Path,
+    data_root: str | Path | None = None,
+    device: str = "auto",
     data: TrainingData | None = None,
 ) -> str:
     """Train in `folder`, from its checkpoint if it has one; returns how it ended.
@@ -45,6 +45,7 @@ def train(
     `data` are its training images, where they are loaded already. PyTorch's global generator is
     seeded anew in each step.
     """
+    folder = Path(folder)
     RunFolder(folder).check_free()  # before a lock is written there
     with locked(folder) if is_first() else nullcontext():
         job = prepare(config, folder, data_root=data_root, device=device, data=data)
