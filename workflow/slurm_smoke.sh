@@ -29,7 +29,9 @@ stop() {
   [ -z "${pipeline:-}" ] || kill -KILL "$pipeline" 2>/dev/null || true
   if scancel --me 2>/dev/null; then sleep 5; fi # until the jobs have ended
   for daemon in "${daemons[@]}"; do
-    [ ! -e "$work/$daemon.pid" ] || kill "$(cat "$work/$daemon.pid")" 2>/dev/null || true
+    process=$(cat "$work/$daemon.pid" 2>/dev/null) || continue
+    kill "$process" 2>/dev/null || true
+    while kill -0 "$process" 2>/dev/null; do sleep 0.2; done # it writes until it ends
   done
   if [ "${finished:-no}" = no ]; then
     tail -n 20 "$work"/*.log "$work"/slurm-*.out >&2 || true
@@ -123,7 +125,7 @@ done
 say "train.sbatch meets its time limit of three minutes, and goes on"
 job=$(REPLACE=1 NVP=$(dirname "$python")/nvp sbatch --parsable --time=3 --cpus-per-task=1 --mem=1500 \
   --output="$work/slurm-%j.out" workflow/train.sbatch configs/fashion-small-vae.yaml \
-  --set training.minutes=1.5)
+  --set training.minutes=2.5)
 ended() {
   # Otherwise a job that went back into the queue waits there for two minutes.
   scontrol update jobid="$job" starttime=now || true
