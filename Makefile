@@ -4,7 +4,7 @@
 # Where the environment lives, and which Python it is made from.
 VENV ?= .venv
 PYTHON ?= python3
-# laptop: recorded weights and the embedded images. paper: full test sets and longer training.
+# laptop: recorded weights and the embedded images. paper: more images and longer training.
 PROFILE ?= laptop
 CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 # One worker more than cores, since workers wait for kernels, browsers and compilers. All tests of a
@@ -29,7 +29,7 @@ export PYTHONDONTWRITEBYTECODE :=
 help: ## list what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo "  PROFILE=paper runs the notebooks on full test sets (now: $(PROFILE));"
+	@echo "  PROFILE=paper runs the notebooks on more images, for longer (now: $(PROFILE));"
 	@echo "  PYTHON=python3.12 chooses the Python of $(VENV)."
 
 $(STAMP): pyproject.toml requirements.lock

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -87,12 +89,20 @@ def test_one_coupling(
     assert (s.abs() < layer.scale.abs()).all()
 
 
-@pytest.mark.parametrize("maps", [1, 2, 5])
-def test_a_net_whose_maps_would_be_broadcast_is_refused(maps: int) -> None:
-    """With t and s of one map z has the right shape, and a wrong log-determinant."""
-    net = nn.Conv2d(2, maps, 3, padding=1)
-    with refusal(r"must map \(1, 2, 4, 4\) to t and s, \(1, 4, 4, 4\), got"):
-        CheckerboardCoupling(Parity.ODD, net, scale_init=1.0)(torch.randn(1, 2, 4, 4))
+@pytest.mark.parametrize(
+    ("net", "got"),
+    [
+        (lambda x: x, "(1, 2, 4, 4)"),  # two maps would be broadcast, and the log-determinant wrong
+        (lambda x: x.repeat(1, 2, 2, 1), "(1, 4, 8, 4)"),
+        (lambda x: (x, x), "tuple"),
+    ],
+)
+def test_a_net_of_another_shape_is_refused(net: Callable[[Tensor], Any], got: str) -> None:
+    coupling = CheckerboardCoupling(Parity.ODD, nn.Identity(), scale_init=1.0)
+    coupling.net.forward = net
+    expected = f"(1, 2, 4, 4) to t and s in one tensor, (1, 4, 4, 4), got {got}: mend the net"
+    with refusal(re.escape(expected)):
+        coupling(torch.randn(1, 2, 4, 4))
 
 
 @pytest.mark.parametrize("order", SqueezeOrder)

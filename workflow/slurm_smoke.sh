@@ -31,7 +31,10 @@ stop() {
   for daemon in "${daemons[@]}"; do
     process=$(cat "$work/$daemon.pid" 2>/dev/null) || continue
     kill "$process" 2>/dev/null || true
-    while kill -0 "$process" 2>/dev/null; do sleep 0.2; done # it writes until it ends
+    for _ in $(seq 50); do # it writes until it ends
+      kill -0 "$process" 2>/dev/null || break
+      sleep 0.2
+    done
   done
   if [ "${finished:-no}" = no ]; then
     tail -n 20 "$work"/*.log "$work"/slurm-*.out >&2 || true

@@ -29,9 +29,10 @@ FAULTS = (OSError, HTTPException, RuntimeError, EOFError, zlib.error)
 def get(name: str, root: str | Path | None = None) -> Path:
     """Download `name` into the data root, unless a sound copy is there; return its folder.
 
-    torchvision fetches it and compares its checksums. The files go to a temporary folder, are
-    loaded once, and are then renamed into place, so an interrupted download never replaces a good
-    copy. Ctrl-C leaves nothing behind, a kill leaves a folder .download-...
+    torchvision fetches it from its mirrors or from the publisher, and compares its checksums. The
+    files go to a temporary folder, are loaded once, and are then renamed into place, so an
+    interrupted download never replaces a good copy. Ctrl-C leaves nothing behind, a kill leaves a
+    folder .download-...
 
     Raises `NVPError`: a name that cannot be downloaded, no network, wrong checksums, a data root
     that cannot be written.

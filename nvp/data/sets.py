@@ -152,7 +152,10 @@ def _find(name: str | Path, split: str, under: Path) -> Stored:
         if is_npy_folder(folder):
             return read_npy(folder, split)
     if named is not None:
-        raise MissingData(f"{name} is missing under {under}: {named.how}")
+        raise MissingData(
+            f"{name} is missing under {under}: point --data-root or NVP_DATA at it, or run "
+            f"{named.how}"
+        )
     raise MissingData(
         f"no data set {str(name)!r}: use {', '.join(NAMED)}, or a folder that holds "
         f"train_images.npy and test_images.npy, as a path or by its name under {under}; "

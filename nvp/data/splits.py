@@ -35,7 +35,7 @@ class TrainingData:
     """The training images of a run: all, those that it trains on, and those that validate it."""
 
     name: str
-    checksum: str  # `nvp.data.sets.fingerprint` of all
+    checksum: str  # `nvp.data.on_disk.fingerprint` of all
     labels_checksum: str | None  # that of their labels, of a conditional model
     whole: Examples
     images: Examples

@@ -72,13 +72,17 @@ class AffineCoupling(Bijection):
         """
 
     def ask_net(self, kept: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
-        """t and the pre-activation of s, halves of the net's output, from the kept part and y."""
+        """t and the pre-activation of s, halves of the net's output, from the kept part and y.
+
+        Raises `NVPError` for an output of another shape.
+        """
         output = self.net(kept) if y is None else self.net(kept, y)
         expected = (len(kept), 2 * kept.shape[1], *kept.shape[2:])
-        if output.shape != expected:  # which could be broadcast: the log-determinant would be wrong
+        got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        if got != expected:  # one map would be broadcast, and the log-determinant wrong
             raise NVPError(
-                f"the net of a {type(self).__name__} must map {tuple(kept.shape)} to t and s, "
-                f"{expected}, got {tuple(output.shape)}: mend its last layer"
+                f"the net of a {type(self).__name__} must map {tuple(kept.shape)} to t and s in "
+                f"one tensor, {expected}, got {got}: mend the net"
             )
         t, raw = output.chunk(2, dim=1)
         return t, raw

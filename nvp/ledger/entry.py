@@ -28,7 +28,7 @@ from nvp.runs.provenance import Leg
 
 
 class RecordedData(Section):
-    """The images of a run. Checksums are `nvp.data.sets.fingerprint`.
+    """The images of a run. Checksums are `nvp.data.on_disk.fingerprint`.
 
     With `data.limit`, number and checksums are those of the training images within the limit.
     """

@@ -32,7 +32,7 @@ class Header(Section):
     """The header of a checkpoint: all that is no tensor."""
 
     config: dict[str, Any]
-    data_checksum: str  # `nvp.data.sets.fingerprint` of the training images
+    data_checksum: str  # `nvp.data.on_disk.fingerprint` of the training images
     labels_checksum: str | None = None  # that of their labels, of a conditional model
     step: Count
     position: Count  # of the next image in this epoch's order

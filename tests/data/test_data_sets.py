@@ -144,7 +144,7 @@ def test_missing_sets_say_what_to_do(tmp_path: Path, monkeypatch) -> None:
         refused(remedy, name, "test", root=tmp_path, error=MissingData)
     remedy = "no data set 'mnits': use .*, mnist, .* or a folder .*; `nvp data get NAME` gets"
     refused(remedy, "mnits", "test", root=tmp_path)
-    remedy = "celeba is missing under .*: nvp data import FOLDER celeba, where .* img_align"
+    remedy = "celeba is missing under .*, or run nvp data import FOLDER celeba, where .* img_align"
     refused(remedy, "celeba", "test", root=tmp_path, error=MissingData)
 
 
@@ -259,7 +259,6 @@ def test_a_missing_set_of_the_papers_says_the_command_that_makes_it(tmp_path: Pa
     tables = read_published().tables
     wanted = {row.data for name in tables if name != "28x28" for row in tables[name]}
     notes = {entry.name: entry.note for entry in catalogue.survey(tmp_path)}
-    assert notes.keys() >= set(NAMED)
     for name in wanted - {"cifar10-validation"}:
         command = "nvp data get" if NAMED[name].download else "nvp data import FOLDER"
         assert notes[name].startswith(f"{command} {name}")
