@@ -82,8 +82,8 @@ class NamedSet:
     `image_shape` is (C, H, W). `images` counts the images of a split, where the count is known. A
     set with `read` has the splits that `images` names, and no others. `how` says how to get the
     set. `read` opens a split under the data root; without it the set is the folder of .npy files of
-    its name. `imported` says whether `nvp data import` makes the set.
-    The import refuses other images under such a name, so scores of one name are of the same images.
+    its name. `imported` says whether `nvp data import` makes the set. The import refuses other
+    images under such a name, so scores of one name are of the same images.
     """
 
     image_shape: tuple[int, int, int]
@@ -155,7 +155,7 @@ CIFAR10 = NamedSet(
     Download(
         CIFAR10_FOLDER,
         "put the folder of the publisher's cifar-10-python.tar.gz in {root}",
-        "CIFAR10",
+        torchvision="CIFAR10",
     ),
     imported=True,
 )

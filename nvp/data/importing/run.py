@@ -141,8 +141,8 @@ def import_set(
 def open_source(source: Path, name: str, fractions: Fractions) -> Source:
     """The images in `source`, by the reader for its kind.
 
-    Raises `NVPError` where `name` is that of another set (`nvp.data.named.NAMED`), and
-    as the reader does.
+    Raises `NVPError` where `name` is that of another set (`nvp.data.named.NAMED`), and as the
+    reader does.
     """
     if source.is_dir() and any(source.glob("*_train_lmdb")):
         opened = read_lsun(source, name)
