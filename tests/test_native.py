@@ -146,6 +146,35 @@ def test_without_a_compiler_the_notice_names_it(
     assert f"(there is no C++ compiler {compiler}".rstrip() in caplog.records[0].getMessage()
 
 
+@pytest.mark.parametrize(
+    ("system", "capability", "named", "threads"),
+    [
+        ("linux", "AVX2", "AVX2", True),
+        ("linux", "SVE256", "DEFAULT", True),
+        ("darwin", "DEFAULT", "DEFAULT", False),
+    ],
+)
+@pytest.mark.usefixtures("compiler")
+def test_flags_are_those_that_the_compiler_knows(
+    system: str,
+    capability: str,
+    named: str,
+    threads: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """PyTorch's headers need flags of their own for SVE; Apple's compiler has no -fopenmp."""
+    given: dict[str, Any] = {}
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("sys.platform", system)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(cpp_extension, "load", lambda *_, **settings: given.update(settings))
+    assert native._build.__wrapped__(scan.SOURCE, "the LSTM scan")
+    assert f"-DCPU_CAPABILITY_{named}" in given["extra_cflags"]
+    assert ("-mavx2" in given["extra_cflags"]) == (capability == "AVX2")
+    assert given["extra_ldflags"] == ["-fopenmp"] * threads
+
+
 def test_a_library_that_was_cut_short_is_compiled_again(tmp_path: Path) -> None:
     library = tmp_path / "nvp_scan.so"
     with native._undamaged(library):

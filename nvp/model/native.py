@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import subprocess
+import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 # The flags of PyTorch itself for each. Not "native": a cache may be shared by machines.
 VECTOR_FLAGS = {
+    "DEFAULT": [],
     "AVX2": ["-mavx2", "-mfma", "-mf16c"],
     "AVX512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mf16c"],
 }
@@ -81,8 +83,12 @@ def _build(source: Path, what: str) -> bool:
     """Compile for this machine's vectors, or load what an earlier process compiled."""
     started = time.perf_counter()
     capability = torch.backends.cpu.get_cpu_capability()
+    if capability not in VECTOR_FLAGS:  # those of ARM need no flags either
+        capability = "DEFAULT"
     # PyTorch's vector classes choose their width by these two names.
-    flags = ["-O3", "-fopenmp", f"-DCPU_CAPABILITY={capability}", f"-DCPU_CAPABILITY_{capability}"]
+    flags = ["-O3", f"-DCPU_CAPABILITY={capability}", f"-DCPU_CAPABILITY_{capability}"]
+    # Apple's compiler refuses this flag; without it, an operator has one thread.
+    openmp = [] if sys.platform == "darwin" else ["-fopenmp"]
     try:
         import ninja
 
@@ -101,8 +107,8 @@ def _build(source: Path, what: str) -> bool:
             load(
                 library.stem,
                 [str(source)],
-                extra_cflags=flags + VECTOR_FLAGS.get(capability, []),
-                extra_ldflags=["-fopenmp"],
+                extra_cflags=flags + openmp + VECTOR_FLAGS[capability],
+                extra_ldflags=openmp,
                 build_directory=str(folder),
                 is_python_module=False,
             )
