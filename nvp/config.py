@@ -217,6 +217,8 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConf
         raise NVPError(f"{path} is not YAML: {error}") from error
     if not isinstance(tree, dict):
         raise NVPError(f"{path} should hold the keys name, model, data and training")
+    if isinstance(overrides, str):  # its letters would be taken one by one
+        raise NVPError(f"overrides must be a list, got {overrides!r}: write [{overrides!r}]")
     for override in overrides or []:
         _apply(tree, override)
     return parse_config(tree, " --set ".join([str(path), *(overrides or [])]))

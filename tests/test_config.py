@@ -238,6 +238,8 @@ def test_bad_overrides_are_one_line(override: str, complaint: str, tmp_path: Pat
     path = tiny.write_config(tmp_path / "tiny.yaml")
     with refusal(re.escape(complaint)):
         load_config(path, [override])
+    with refusal("must be a list"):
+        load_config(path, override)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from nvp.data.formats import SPLITS, MissingData, NoValidationSplit, Stored, is_
 from nvp.data.named import NAMED
 from nvp.data.on_disk import RaggedRows, StoredImages, fingerprint, fingerprint_rows, nchw
 from nvp.errors import NVPError
+from nvp.model.protocol import check_count
 from nvp.paths import data_root, expanded
 
 IN_MEMORY = 1 << 30  # bytes; a larger split stays on disk
@@ -69,15 +70,14 @@ def load(
     A split of more than 1 GiB (`IN_MEMORY`), or one to `crop`, stays on disk. Its images are
     `StoredImages`, which a model does not take: `images[:100].to("cpu")` reads a hundred.
 
-    Raises `NVPError`: an unknown name or split, a `limit` or `crop` below 1, a `crop` larger than
-    the smallest image, a missing set, a truncated or altered file, images that are not uint8 or not
-    (N, H, W, C); `NoValidationSplit` where there is no validation split.
+    Raises `NVPError`: an unknown name or split, a `limit` or `crop` that is not whole or below
+    1, a `crop` larger than the smallest image, a missing set, a truncated or altered file, images
+    that are not uint8 or not (N, H, W, C); `NoValidationSplit` where there is no validation split.
     """
     check_split(split)
-    if limit is not None and limit < 1:
-        raise NVPError(f"limit must be at least 1 image, got {limit}")
-    if crop is not None and crop < 1:
-        raise NVPError(f"crop must be at least 1 pixel, got {crop}")
+    for key, value in (("limit", limit), ("crop", crop)):
+        if value is not None:
+            check_count(key, value)
     stored = find(name, split, root)
     stored.verify()
     number = min(len(stored.images), limit or len(stored.images))

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from numbers import Integral
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import torch
 import torch.nn.functional as F
@@ -30,10 +30,10 @@ class ImageModel(nn.Module, ABC):
     """A model of discrete images: uint8, shape (N, C, H, W), with (C, H, W) = `image_shape`.
 
     A model writes `_log_probs` and `sample`; the other methods follow from these. Images may be on
-    any device: they are moved to the model's. There is no `forward`: call `log_prob`, or in
-    training `loss`. A model whose `num_classes` K is not 0 is conditional. It needs `labels`, one
-    for each image, integers (N,) in 0..K-1 or vectors (N, K), and its probabilities are of images
-    given labels. Every method raises `NVPError` for images or labels that do not fit.
+    any device: they are moved to the model's. Call `log_prob`, or in training `loss`;
+    `forward` raises `NVPError`. A model whose `num_classes` K is not 0 is conditional. It needs
+    `labels`, one for each image, integers (N,) in 0..K-1 or vectors (N, K), and its probabilities
+    are of images given labels. Every method raises `NVPError` for images or labels that do not fit.
     """
 
     image_shape: tuple[int, int, int]  # (C, H, W)
@@ -68,6 +68,10 @@ class ImageModel(nn.Module, ABC):
         `temperature` 1 samples the model; a lower one gives less varied images. Raises `NVPError`
         for n < 1, for a temperature that is negative or not finite, and for labels that do not fit.
         """
+
+    def forward(self, *_: object, **__: object) -> NoReturn:
+        """Raises `NVPError`, since `model(images)` would not say what is asked."""
+        raise NVPError("a model is not called: use log_prob(images), loss(images) or sample(n)")
 
     def log_prob(
         self,

@@ -109,8 +109,9 @@ def test_limit_keeps_the_first_images_and_their_own_checksum() -> None:
 
 def test_unknown_split_and_bad_limit() -> None:
     refused("unknown split 'valid': use one of train, validation, test", EMBEDDED, "valid")
-    refused("limit must be at least 1 image, got 0", EMBEDDED, "test", limit=0)
-    refused("crop must be at least 1 pixel, got 0", EMBEDDED, "test", crop=0)
+    refused("limit must be at least 1, got 0", EMBEDDED, "test", limit=0)
+    refused("crop must be at least 1, got 0", EMBEDDED, "test", crop=0)
+    refused("limit must be a whole number, got 1.5", EMBEDDED, "test", limit=1.5)
 
 
 def test_sets_without_a_validation_split_say_so(idx_root: Path, npy_folder: Path) -> None:
