@@ -161,13 +161,19 @@ def test_other_and_hidden_files_are_no_images(tmp_path: Path) -> None:
 
 
 def test_the_smaller_side_is_resized_and_the_centre_cut(tmp_path: Path) -> None:
-    image = Image.fromarray(pixels(20, 50))
+    wide = Image.fromarray(pixels(20, 50))
+    tall = wide.transpose(Image.Transpose.ROTATE_90)
     for index in range(3):
-        write(tmp_path / f"photos/{index}.png", encoded(image))
-    made = imported(tmp_path / "photos", tmp_path, size=8)
-    expected = np.asarray(image.resize((20, 8), Image.Resampling.BILINEAR))[:, 6:14]
+        write(tmp_path / f"wide/{index}.png", encoded(wide))
+        write(tmp_path / f"tall/{index}.png", encoded(tall))
+    made = imported(tmp_path / "wide", tmp_path, size=8)
+    expected = np.asarray(wide.resize((20, 8), Image.Resampling.BILINEAR))[:, 6:14]
     assert np.array_equal(stored(tmp_path)[0], expected)
     assert (made.shape, made.note["enlarged"]) == ((3, 8, 8), 0)
+    assert made.note["splits"]["train"]["shape"] == [8, 8, 3]
+    imported(tmp_path / "tall", tmp_path, size=8, replace=True)
+    expected = np.asarray(tall.resize((8, 20), Image.Resampling.BILINEAR))[6:14]
+    assert np.array_equal(stored(tmp_path)[0], expected)
 
 
 def test_images_of_two_sizes_need_one_and_the_enlarged_are_counted(tmp_path: Path) -> None:
