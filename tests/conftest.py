@@ -115,7 +115,7 @@ def gan(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture
 def handled() -> Iterator[None]:
-    """Signals as a terminal has them: one that starts in the background ignores Ctrl-C."""
+    """Signals as a terminal has them: the background ignores Ctrl-C, and nohup SIGHUP."""
     former = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield

@@ -130,6 +130,7 @@ def test_recording_that_is_killed_leaves_an_entry_or_none(home: Path) -> None:
     assert kept == tables
 
 
+@pytest.mark.usefixtures("handled")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_scheduler_stops_a_run_and_nothing_is_lost(number: signal.Signals, home: Path) -> None:
     where = ("--run-folder", home / "run", "--data-root", home / "data")
