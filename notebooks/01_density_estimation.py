@@ -236,7 +236,19 @@ class TwoNeighbours:
 neighbours = TwoNeighbours(train)
 
 # %% [markdown]
-# The package has both baselines, too. On test images it finds the same scores:
+# Later chapters take both baselines from a module of the book.
+#
+# ````{dropdown} The book's version
+# ```{literalinclude} ../book/nvp_book/baselines.py
+# :pyobject: context
+# ```
+#
+# ```{literalinclude} ../book/nvp_book/baselines.py
+# :pyobject: bits_per_dim
+# ```
+# ````
+#
+# On test images it finds the same scores:
 
 # %%
 models = {"one histogram": histogram, "two neighbours": neighbours}

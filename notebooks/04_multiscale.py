@@ -359,7 +359,21 @@ assert torch.allclose(jacobian.slogdet().logabsdet, small(one)[1])
 
 # %% [markdown]
 # ````{dropdown} The package's version
-# Its `merge` also puts every $z^{(i)}$ back where it came from, so that $z$ is laid out like an image.
+# Its masks are of booleans, and its squeeze has three orders of the channels. Its `merge` also puts every $z^{(i)}$ back
+# where it came from, so that $z$ is laid out like an image.
+#
+# ```{literalinclude} ../nvp/flows/masks.py
+# :pyobject: checkerboard_mask
+# ```
+#
+# ```{literalinclude} ../nvp/flows/masks.py
+# :pyobject: channel_mask
+# ```
+#
+# ```{literalinclude} ../nvp/flows/squeeze.py
+# :pyobject: squeeze
+# ```
+#
 # ```{literalinclude} ../nvp/flows/realnvp.py
 # :pyobject: Scale
 # ```
@@ -374,7 +388,7 @@ assert torch.allclose(jacobian.slogdet().logabsdet, small(one)[1])
 # figure follows a test image through the first one. The model's input is the logit of the noisy image
 # ({ref}`integers-to-bits`): black is about −2.9, white about 2.9.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "A boot in the first scale of the recorded run on Fashion-MNIST. Above, the first coupling: the image, the part that $s$ and $t$ see, their values (red is positive, blue negative, white is 0 or kept), and the output, after the batch norm of chapter {ref}`networks`. Each panel has its own scale of greys or colours. Below: after all three checkerboard couplings; squeezed to four channels; after three channel-wise couplings, the half $h^{(1)}$ that goes on and the half $z^{(1)}$ that leaves.", "name": "fig-one-scale"}, "image": {"alt": "Two rows. Above: a boot; the same boot with every second pixel missing; two checkered maps: s is dark red around the boot and pale on it, t is red around the boot and blue on it; a boot with a faint checkered pattern. Below: a boot with grainy background; four small boots; two small boots, blurred and still recognisable; two squares of noise in which nothing can be seen."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "A boot in the first scale of the recorded run on Fashion-MNIST. Above, the first coupling: the image, the part that $s$ and $t$ see, their values, and the output, after the batch norm of chapter {ref}`networks`. In $s$ and $t$ red is positive, blue negative, and white 0 or kept. Each panel has its own scale of greys or colours. Below: after all three checkerboard couplings; squeezed to four channels; after three channel-wise couplings, the half $h^{(1)}$ that goes on and the half $z^{(1)}$ that leaves.", "name": "fig-one-scale"}, "image": {"alt": "Two rows. Above: a boot; the same boot with every second pixel missing; two checkered maps: s is dark red around the boot and pale on it, t is red around the boot and blue on it; a boot with a faint checkered pattern. Below: a boot with grainy background; four small boots; two small boots, blurred and still recognisable; two squares of noise in which nothing can be seen."}}
 model = runs()["fashion-mnist"].load_model().eval()
 image = load(EMBEDDED, "test").images[:1]
 generator = torch.Generator().manual_seed(0)

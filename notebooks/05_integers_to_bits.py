@@ -234,7 +234,7 @@ white = 255 + torch.rand(1_000_000, generator=generator)
 printed = torch.logit(0.05 + 0.95 * white / 256)
 assert printed.isinf().any()
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Pixels of 250 training images, the first two panels up to level 23: as integers, a set of spikes; with uniform noise, a histogram and so a density; after the logit, the density that the flow is trained on, here over the whole range. The vertical axes are logarithmic.", "name": "fig-stages"}, "image": {"alt": "Three histograms. Left, isolated bars at the integers, that at zero much the highest. Middle, the same filled out to steps of width one. Right, a density on -3 to 3: a sharp peak at its left end, a broad hump, and a small peak at its right end."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Pixels of 250 training images. Left: integers, a set of spikes. Middle: with uniform noise, a histogram and so a density. These two panels end at level 23. Right: after the logit, the density that the flow is trained on, over the whole range. The vertical axes are logarithmic.", "name": "fig-stages"}, "image": {"alt": "Three histograms. Left, isolated bars at the integers, that at zero much the highest. Middle, the same filled out to steps of width one. Right, a density on -3 to 3: a sharp peak at its left end, a broad hump, and a small peak at its right end."}}
 few = images[::20]
 noise = torch.rand(few.shape, generator=generator)
 pictures.plot_stages(few, few + noise, to_line(few, noise)[0])

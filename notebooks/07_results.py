@@ -214,7 +214,7 @@ assert float(glow.bits_per_dim) == 3.141
 # How fast did our model learn, compared with another implementation? A whole curve tells more than its last point.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "`cifar10-small`: the training loss, penalty included (thin line), and 1,000 held-out images under averaged weights (dots). Squares: published curves of another implementation, trained by Adam; its score on test images, by the [README of November 2018](https://github.com/chrischute/real-nvp/blob/f1ad5e8/README.md) (a later one has other scores), and the training loss of a [user of its code](https://github.com/PolinaKirichenko/flows_ood/issues/5), with three scales, batches of 32 and a rate of 1e-4. The horizontal line is the paper's score. Our curve jumps where the budget was extended, so that the rate rose again.", "name": "fig-curves"}, "image": {"alt": "Bits per dimension over training images seen, on a logarithmic axis. Our curve falls to below 3.8 within one epoch, jumps there and wherever the budget was extended, and falls each time. Those of the other implementation start above 4.5 after one epoch and come down to 3.7 after fifty. The paper's line is at 3.49."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "`cifar10-small`: the training loss, penalty included (thin line), and 1,000 held-out images under averaged weights (dots). Squares: published curves of another implementation, trained by Adam. One has its scores on test images, by the [README of November 2018](https://github.com/chrischute/real-nvp/blob/f1ad5e8/README.md) (a later one has other scores). The other is the training loss of a [user of its code](https://github.com/PolinaKirichenko/flows_ood/issues/5), with three scales, batches of 32 and a rate of 1e-4. The horizontal line is the paper's score. Our curve jumps where the budget was extended, so that the rate rose again.", "name": "fig-curves"}, "image": {"alt": "Bits per dimension over training images seen, on a logarithmic axis. Our curve falls to below 3.8 within one epoch, jumps there and wherever the budget was extended, and falls each time. Those of the other implementation start above 4.5 after one epoch and come down to 3.7 after fifty. The paper's line is at 3.49."}}
 facts, epoch = read_published(), record.trained_on
 others = {
     curve.name: [(n * epoch, bits) for n, bits in curve.points.items()]
@@ -458,17 +458,19 @@ assert wider.mean < -wider.half_width
 #   bits/dim (95% interval of five seeds).
 # * *Little overfitting on CelebA and LSUN.* We could not run these. On clothes the table above finds little, but only for runs of ten epochs or fewer.
 # * *Maximum likelihood "values diversity over sample quality in a limited capacity setting".* So a model may spend
-#   probability on images that are highly improbable in truth. {ref}`ex-own-samples` measures it: our model's own samples
-#   cost it far more bits than test images do.
+#   probability on images that are highly improbable in truth. The paper sees such samples on CelebA
+#   above all. {ref}`ex-own-samples` measures it: our model's own samples cost it far more bits than
+#   test images do.
 # * *Samples are sharp where those of a VAE blur.* The paper suspects the fixed form of a VAE's reconstruction cost. Chapter
 #   {ref}`beyond-gans` puts both side by side.
 # * *Background, foreground and lighting are learned.* Our samples show light and surfaces. Whether a patch is foreground
 #   cannot be seen at this quality.
 # * *A class-conditional model keeps a consistent meaning of its latents.* Chapter {ref}`latents` tries it on clothes.
 #
-# Section 5 calls Real NVP a bridge between autoregressive models, VAEs and GANs, and hopes for semi-supervised use.
-# Chapters {ref}`beyond-gans` and {ref}`where-the-papers-meet` return to the first, chapter {ref}`latents` (Bayes' rule)
-# to the second.
+# Section 5 calls Real NVP a bridge between autoregressive models, VAEs and GANs. As future work it
+# names semi-supervised use and other domains. We did not try other domains. Chapters
+# {ref}`beyond-gans` and {ref}`where-the-papers-meet` return to the bridge. Chapter {ref}`latents`
+# (Bayes' rule) returns to the labels.
 #
 # ## From image to image
 #

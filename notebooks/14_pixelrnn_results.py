@@ -526,7 +526,7 @@ plt.show()
 # They still fall where the budgets end. On digits the training losses fell by 0.6 to 1.5 nats in the last quarter of the steps, and the
 # scores of held-out images by 0.03 to 0.4:
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The four runs on binarised MNIST: the training loss, a running mean (lines), images held out for validation under averaged weights (marks), and at the right the paper's scores on test images (dashes). Where a budget was extended, the rate rose again and a line jumps.", "name": "fig-nats-curves"}, "image": {"alt": "Nats an image over training images seen, on a logarithmic axis. Four lines fall to between 78 and 81, about where the dashes at the right edge are; those of the two Diagonal BiLSTMs jump up by one or two nats on the way. The marks level off, but for those of the Diagonal BiLSTM of one layer, which still fall a little."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The four runs on binarised MNIST. Lines: the training loss, a running mean. Marks: images held out for validation, under averaged weights. Dashes at the right: the paper's scores on test images. Where a budget was extended, the rate rose again and a line jumps.", "name": "fig-nats-curves"}, "image": {"alt": "Nats an image over training images seen, on a logarithmic axis. Four lines fall to between 78 and 81, about where the dashes at the right edge are; those of the two Diagonal BiLSTMs jump up by one or two nats on the way. The marks level off, but for those of the Diagonal BiLSTM of one layer, which still fall a little."}}
 factor = nats_per_bit((1, 28, 28))
 of_one = "binarized-mnist-diagonal-1"  # last: the others' colours stay
 pixels.plot_curves(

@@ -41,7 +41,7 @@ from nvp.training.distributed import _WholeBatch, is_first, processes, shared
 from nvp.training.loop import next_batch, prepare, training_step
 from nvp.training.state import State, begin
 
-STEPS = 4  # the last is of a second epoch
+STEPS = 10  # of more than three epochs
 
 
 def in_processes(work: Callable[[], Any], number: int = 2) -> list[int]:
@@ -162,7 +162,7 @@ def test_moments_in_half_precision_are_those_of_the_whole_batch(root: Path, tmp_
     ("name", "optimiser"),
     [
         *((name, "adam") for name in CONFIGS),
-        *((name, "muon") for name in ("official preset", "pixelcnn", "diagonal bilstm")),
+        *((name, "muon") for name in CONFIGS if name != "diffusion"),
     ],
 )
 def test_two_processes_learn_what_one_does(

@@ -60,6 +60,16 @@ def test_log_det_and_inverse_are_exact(name: str) -> None:
     check_bijection(lived(config).flow, images(config), gradients=gradients)
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+@torch.no_grad()
+def test_single_precision_loses_little(name: str) -> None:
+    flow, x = lived(CONFIGS[name]).flow.float(), images(CONFIGS[name]).float()
+    z, log_det = flow(x)
+    back, log_det_back = flow.inverse(z)
+    assert (back - x).abs().max() < 1e-5
+    assert (log_det + log_det_back).abs().max() < 1e-4
+
+
 @pytest.mark.parametrize("scope", [*NormScope, None])
 @pytest.mark.parametrize("order", AffineOrder)
 @pytest.mark.parametrize("which", [0, 1])  # what one keeps, the next one changes

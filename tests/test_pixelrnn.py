@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import product
 from typing import Any
 
@@ -30,6 +31,16 @@ def softened(model: PixelRNN, images: Tensor, temperature: float) -> Tensor:
 
 
 @kinds
+def test_a_fresh_model_takes_about_8_bits(kind: Kind) -> None:
+    torch.manual_seed(0)
+    model = PixelRNN(config(kind, (3, 4, 4), levels=256, hidden=8, head=16)).eval()
+    images = torch.randint(256, (50, 3, 4, 4), generator=generator(), dtype=torch.uint8)
+    with torch.no_grad():
+        bits = -model.log_prob(images).mean().item() / (48 * math.log(2))
+    assert bits == pytest.approx(8, abs=0.1)
+
+
+@kinds
 @pytest.mark.parametrize(("shape", "levels"), [((1, 2, 2), 3), ((1, 2, 3), 2), ((3, 1, 2), 2)])
 def test_probabilities_of_all_images_sum_to_one(
     kind: Kind, shape: tuple[int, int, int], levels: int
@@ -45,7 +56,8 @@ def test_probabilities_of_all_images_sum_to_one(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "shape", "levels"), [("row_lstm", (1, 2, 2), 3), ("pixelcnn", (3, 1, 2), 2)]
+    ("kind", "shape", "levels"),
+    [("row_lstm", (1, 2, 2), 3), ("pixelcnn", (3, 1, 2), 2), ("diagonal_bilstm", (1, 2, 3), 2)],
 )
 def test_samples_are_as_frequent_as_they_are_probable(
     kind: str, shape: tuple[int, int, int], levels: int

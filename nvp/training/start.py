@@ -90,7 +90,8 @@ def _report(job: Job, last: dict[str, float]) -> str:
             f"{name}: its budget is spent, but {job.folder.log} lacks the row of its last "
             f"validation; next: {record}"
         )
-    done = f"{name}: {last['step']:.0f} steps in {last['minutes']:.1f} minutes, "
+    steps = f"{last['step']:.0f} step{'s' * (last['step'] > 1)}"
+    done = f"{name}: {steps} in {last['minutes']:.1f} minutes, "
     if "validation" not in last:
         return (
             f"{done}loss {last['loss']:.4f}, no likelihood; "
