@@ -415,10 +415,10 @@ assert torch.equal(seen, torch.ones(3, 3).tril(-1).bool())
 
 
 # %%
-def learn_coins(masks, steps=60):
-    """A stack trained on new coins in every step, and its loss in nats."""
+def learn_coins(layers, steps=60):
+    """A network trained on new coins in every step, and its loss in nats."""
     head = MaskedConv("B", 12, 2, 1)  # two logits for the two levels
-    model = nn.Sequential(stack(masks).float(), nn.Tanh(), head)
+    model = nn.Sequential(layers, nn.Tanh(), head)
     optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
     losses = []
     for _ in range(steps):
@@ -433,7 +433,10 @@ def learn_coins(masks, steps=60):
 
 
 entropy = 36 * math.log(2)
-trained = {", ".join(masks): learn_coins(masks) for masks in ("ABB", "BBB")}
+trained = {
+    ", ".join(masks): learn_coins(stack(masks).float())
+    for masks in ("ABB", "BBB")
+}
 curves = {masks: losses for masks, (_, losses) in trained.items()}
 assert max(curves["B, B, B"][20:]) < 1
 assert entropy - 0.5 < min(curves["A, B, B"])
@@ -478,7 +481,8 @@ for masks, (model, _) in trained.items():
 # About half of the products of a masked convolution are products with zero. For one colour, build mask A of side
 # $2m + 1$ from two ordinary convolutions: one of $m \times (2m + 1)$ for the rows above, one of $1 \times m$ for the
 # pixels on the left. Pad the input so that each sees what it should. Fill in `forward`; `sees` must find the same
-# pixels as for `MaskedConv("A", …)`. (It computes in float64, so call `.double()` on your layer.)
+# pixels as for `MaskedConv("A", …)`. (It computes in float64, so call `.double()` on your layer.) Then train it
+# by `learn_coins`. Does the loss stay at the entropy?
 #
 #     class ShiftedConv(nn.Module):
 #         def __init__(self, inputs, outputs, m):
@@ -516,6 +520,9 @@ for m in (1, 2, 3):
     assert torch.equal(
         sees(shifted, (1, 9, 9), (5, 4)), sees(masked, (1, 9, 9), (5, 4))
     )
+
+_, losses = learn_coins(ShiftedConv(1, 12, 2))
+assert entropy - 0.5 < min(losses)
 
 # %% [markdown]
 # ```{solution-end}
