@@ -55,10 +55,15 @@ class GatedLayer(nn.Module):
         self.link = nn.Conv2d(2 * width, 2 * width, 1)
         self.out = nn.Conv2d(width, width, 1)
 
-    def forward(self, v: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    def look_up(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """The next v, and what h reads of the rows above, (N, 2 width, H, W)."""
         above = self.vertical(F.pad(v, (self.reach, self.reach, self.reach, 0)))
-        left = self.horizontal(F.pad(h, (self.reach, 0))) + self.link(above)
-        return gate(above), h + self.out(gate(left))
+        return gate(above), self.link(above)
+
+    def look_left(self, h: Tensor, above: Tensor) -> Tensor:
+        """The next h."""
+        left = self.horizontal(F.pad(h, (self.reach, 0)))
+        return h + self.out(gate(left + above))
 
 
 def gate(x: Tensor) -> Tensor:
@@ -88,13 +93,31 @@ class GatedPixelCNN(ImageModel):
 
     def logits(self, images: Tensor) -> Tensor:
         """The logits of every pixel given those before it: (N, 1, H, W, levels); integers in."""
-        x = 2 * images.to(self.dtype) / (self.levels - 1) - 1
-        # Mask A is a shift: one row down, one pixel to the right.
+        return self._along_rows(images, self._from_above(images))
+
+    def _centred(self, images: Tensor) -> Tensor:
+        return 2 * images.to(self.dtype) / (self.levels - 1) - 1
+
+    def _from_above(self, images: Tensor) -> list[Tensor]:
+        """What each layer's h reads of the rows above."""
+        x = self._centred(images)
         with in_full(x):  # bfloat16 would move the levels
-            v = self.into_v(F.pad(x, (0, 0, 1, 0))[:, :, :-1])
-            h = self.into_h(F.pad(x, (1, 0))[:, :, :, :-1])
+            v = self.into_v(F.pad(x, (0, 0, 1, 0))[:, :, :-1])  # mask A, as a shift by one row
+        read = []
         for layer in self.layers:
-            v, h = layer(v, h)
+            assert isinstance(layer, GatedLayer)
+            v, above = layer.look_up(v)
+            read.append(above)
+        return read
+
+    def _along_rows(self, images: Tensor, from_above: list[Tensor]) -> Tensor:
+        """The logits; each row depends on itself and on what it reads from above."""
+        x = self._centred(images)
+        with in_full(x):
+            h = self.into_h(F.pad(x, (1, 0))[:, :, :, :-1])  # and by one pixel
+        for layer, above in zip(self.layers, from_above, strict=True):
+            assert isinstance(layer, GatedLayer)
+            h = layer.look_left(h, above)
         return self.head(h).movedim(1, -1)[:, None]
 
     def _log_probs(
@@ -113,13 +136,16 @@ class GatedPixelCNN(ImageModel):
         temperature: float = 1.0,
         labels: Tensor | None = None,
     ) -> Tensor:
-        """Pixel after pixel: uint8, (n, 1, H, W). Rows that are still empty are not computed."""
+        """Pixel after pixel: uint8, (n, 1, H, W). The vertical stack is computed once a row."""
         self.condition(labels, n)
         check_temperature(temperature)
         images = torch.zeros(n, *self.image_shape, dtype=torch.uint8, device=self.device)
         for row in range(images.shape[2]):
+            from_above = [x[:, :, row:] for x in self._from_above(images[:, :, : row + 1])]
             for column in range(images.shape[3]):
-                logits = self.logits(images[:, :, : row + 1])[:, 0, row, column]
+                so_far = images[:, :, row : row + 1, : column + 1]
+                above = [x[..., : column + 1] for x in from_above]
+                logits = self._along_rows(so_far, above)[:, 0, 0, column]
                 if logits.isnan().any():
                     raise NVPError("a logit is nan: look for weights that are not finite")
                 # The largest of logits plus Gumbel noise is a draw from their softmax.

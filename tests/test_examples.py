@@ -156,6 +156,15 @@ def test_learned_mixing_is_a_bijection_that_autocast_leaves_alone() -> None:
     assert torch.allclose(back, x, atol=1e-5)
 
 
+def test_the_gated_pixelcnn_draws_what_its_logits_say() -> None:
+    """Without noise each pixel is the most probable level, given those before it."""
+    model = GatedPixelCNN(GatedPixelCNNConfig(image_shape=(1, 5, 6), **GATED)).double()
+    perturb(model, 0.5)
+    drawn = model.sample(4, temperature=0.0)
+    assert len(drawn.unique()) > 9
+    assert torch.equal(drawn, model.logits(drawn).argmax(dim=-1))
+
+
 def test_a_pixel_of_the_gated_pixelcnn_sees_all_before_it_and_nothing_else() -> None:
     """No blind spot, where the layers reach: the gradient finds every earlier pixel."""
     sizes = {**GATED, "layers": 5}
