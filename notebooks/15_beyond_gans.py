@@ -157,17 +157,18 @@ def seen(family):
 
 
 kinds = {
-    "VAE": ("bound", f"{models['VAE'].config.latent}, approximate", 1),
-    "GAN": ("none", f"{models['GAN'].config.latent}, of samples only", 1),
-    "Real NVP": ("bound", f"{D}, exact", 1),
-    "Pixel RNN": ("exact", "none", D),
-    "diffusion": ("bound", f"{D}, noisy", models["diffusion"].config.steps),
-    "Gaussian": ("bound", f"{D}, exact", 1),
+    "VAE": ("bound", models["VAE"].config.latent, "approximate", 1),
+    "GAN": ("none", models["GAN"].config.latent, "none", 1),
+    "Real NVP": ("bound", D, "exact", 1),
+    "Pixel RNN": ("exact", "none", "–", D),
+    "diffusion": ("bound", D, "noisy", models["diffusion"].config.steps),
+    "Gaussian": ("bound", D, "exact", 1),
 }
 lines = {
     "likelihood": lambda f: kinds[f][0],
-    "numbers in a latent": lambda f: kinds[f][1],
-    "steps to draw": lambda f: f"{kinds[f][2]}",
+    "numbers in a latent": lambda f: f"{kinds[f][1]}",
+    "inference of the latent": lambda f: kinds[f][2],
+    "steps to draw": lambda f: f"{kinds[f][3]}",
     "bits/dim": bits,
     "coverage": lambda f: spread(found["runs"][names[f]]["coverage"]),
     "parameters": lambda f: f"{recorded[f].record.parameters / 1e6:.2f} M",
@@ -522,7 +523,8 @@ plt.show()
 # %% [markdown]
 # All four agree that black pixels cost least and that edges and texture need the bits. They differ in how many. (The VAE also pays for $z$, which
 # has no place in the image.) Real NVP has no map, since its Jacobian mixes all pixels. From their latents, Real NVP and the Gaussian return the image
-# itself, and the VAE a blurred one: 32 numbers are a summary.
+# itself, and the VAE a blurred one: 32 numbers are a summary. The GAN is missing here. It states no probability, and
+# infers no latent from an image.
 #
 # ## A discriminator is no density
 #

@@ -407,6 +407,8 @@ for name, images in {
     sizes[of_digits.config.title] = range_coded(counts_of, images), len(file)
     display(Markdown(f"*{name}*: promised, {bits_of.mean() / 8:.1f} bytes"))
     show_sizes(sizes, number, D // 8)
+
+# %% tags=["remove-cell"]
 assert ours["Samples of the model"] < 0.5 * least_of["Samples of the model"]
 assert ours["Binarised clothes"] > least_of["Binarised clothes"]
 
