@@ -225,7 +225,7 @@ def test_names_are_no_markup(tmp_path: Path) -> None:
         (("sample", "no run", "--out", "a.jpg"), "a.jpg: samples are written as PNG"),
         (("evaluate", "no run", "--split", "tset"), "unknown split 'tset': use one of train"),
         (("evaluate", "{run}", "--device", "meta"), "no device 'meta'"),
-        (("sample", "{run}", "--device", "meta"), "no device 'meta'"),
+        (("sample", "{run}", "--out", "a.png", "--device", "meta"), "no device 'meta'"),
         (("record", "{run}", "--name", "n" * 300), "File name too long"),
     ],
 )
