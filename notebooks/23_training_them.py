@@ -201,9 +201,10 @@ torch.manual_seed(0)
 matrix = torch.randn(32, 288)
 matrix[:16] *= 0.05  # half of the outputs have small gradients
 sizes = torch.linalg.svdvals(orthogonal(matrix))
+assert 0.5 < sizes.min() < sizes.max() < 1.5
+
+# %% tags=["remove-cell"]
 assert torch.linalg.svdvals(matrix).max() > 20 * matrix[:16].norm() / 4
-assert sizes.min() > 0.5
-assert sizes.max() < 1.5
 
 # %% [markdown]
 # ### A direction moves by an angle
@@ -604,14 +605,15 @@ assert [title.split()[-1] for title in bests] == ["0.003", "0.01", "0.01"]
 # Here, too, the first seed had chosen the rates. With the other two seeds RMSProp is 0.33 nats
 # behind Adam and 2.1 behind Muon. On test images the means over all three seeds are the same to
 # within 0.01 nats. RMSProp and Adam were worse on both sides of their best rate. Muon was best at
-# the largest of its rates; at twice that rate the trial above diverged.
+# the largest of its rates; at twice that rate the trial above diverged. On another network, of one
+# layer, a long run by RMSProp is level with Adam ({ref}`pixelrnn-results`).
 #
 # ## Three PixelCNNs
 #
 # The trials became runs of more than an hour. The first two differ in optimiser, length and schedule: the rate is annealed over the last 30%
 # and 60% of the budget. The third is twice as wide, has weight decay, sees fewer images than the second, and is annealed over the last 90%.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "A PixelCNN by two optimisers, and a wider one with weight decay: the training loss (lines, running means), 2,000 images held out for validation under averaged weights (marks), and the paper's score on test images (dashes at the right).", "name": "fig-three-pixelcnns"}, "image": {"alt": "Nats an image over training images seen, on a logarithmic axis. All curves fall. Those by Muon lie below that by Adam from the left edge on, and their first marks are already below its last. The wider network ends lowest, near the paper's dashes."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "A PixelCNN by two optimisers, and a wider one with weight decay. Lines: the training loss, running means. Marks: 2,000 images held out for validation, under averaged weights. Dashes at the right: the paper's score on test images.", "name": "fig-three-pixelcnns"}, "image": {"alt": "Nats an image over training images seen, on a logarithmic axis. All curves fall. Those by Muon lie below that by Adam from the left edge on, and their first marks are already below its last. The wider network ends lowest, near the paper's dashes."}}
 by = {
     "Adam, 32 maps": f"{cnn}-adam",
     "Muon, 32 maps": f"{cnn}-muon",
