@@ -83,7 +83,7 @@ def _build(source: Path, what: str) -> bool:
     """Compile for this machine's vectors, or load what an earlier process compiled."""
     started = time.perf_counter()
     capability = torch.backends.cpu.get_cpu_capability()
-    if capability not in VECTOR_FLAGS:  # those of ARM need no flags either
+    if capability not in VECTOR_FLAGS:  # on ARM: the plain vectors need no flags
         capability = "DEFAULT"
     # PyTorch's vector classes choose their width by these two names.
     flags = ["-O3", f"-DCPU_CAPABILITY={capability}", f"-DCPU_CAPABILITY_{capability}"]
