@@ -655,7 +655,7 @@ for title, run, end in (
     rows.append([title, f"{epochs:.0f}", f"{held_out[title]:.2f}", whole])
 rows.append(["the paper", "–", "–", table4[of_one].cell])
 figures.show_table(
-    ["one layer, h = 32", "epochs", "2,000 held-out images", "test images"],
+    ["one layer, nats", "epochs", "2,000 held-out images", "test images"],
     rows,
 )
 
