@@ -655,8 +655,7 @@ for title, run, end in (
     rows.append([title, f"{epochs:.0f}", f"{held_out[title]:.2f}", whole])
 rows.append(["the paper", "–", "–", table4[of_one].cell])
 figures.show_table(
-    ["one layer, nats", "epochs", "2,000 held-out images", "test images"],
-    rows,
+    ["one layer, nats", "epochs", "2,000 held-out images", "test images"], rows
 )
 
 # %% tags=["remove-cell"]
