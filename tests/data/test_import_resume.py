@@ -269,8 +269,8 @@ def test_pixels_and_labels_that_change_after_the_import(ragged: bool, tmp_path: 
         np.save(path, changed)
         with pytest.raises(NVPError, match=r"the train images in .*mine changed after"):
             load("mine", "train", root=tmp_path, crop=crop)
-    assert len(load("mine", "train", root=tmp_path, crop=crop, limit=3)) == 3
-    path.write_bytes(whole)
+        assert len(load("mine", "train", root=tmp_path, crop=crop, limit=3)) == 3
+        path.write_bytes(whole)
     labels = np.load(tmp_path / "mine/train_labels.npy")
     np.save(tmp_path / "mine/train_labels.npy", 1 - labels)
     with pytest.raises(NVPError, match=r"the train labels in .* changed after"):
