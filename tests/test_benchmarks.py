@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny import two_threads
+from tiny import done, two_threads
 from torch import nn
 
-from benchmarks import coverage, families, pixelrnn, processes, realnvp
+from benchmarks import coverage, families, pixelrnn, processes, realnvp, seeds
 from benchmarks.benchmark import CEILING, FP32, PLAIN, SAMPLING, Benchmark
 from benchmarks.measure import measure
 from benchmarks.peers.plain_pixelrnn import Diagonal, PlainPixelRNN, Row
@@ -25,9 +26,12 @@ from nvp.autoregressive.diagonal_bilstm import DiagonalBiLSTM
 from nvp.autoregressive.masked_conv import MaskedConv2d
 from nvp.autoregressive.row_lstm import RowLSTM
 from nvp.config import RunConfig, load_config
+from nvp.errors import NVPError
 from nvp.flows.coupling import AffineCoupling
 from nvp.flows.resnet import ShiftedBatchNorm, WeightNormConv2d
+from nvp.ledger import runs
 from nvp.paths import repository_root
+from nvp.runs.load import load_run
 
 BENCHMARKS = (realnvp.BENCHMARK, pixelrnn.BENCHMARK)
 EVERYTHING = [
@@ -310,3 +314,33 @@ def test_what_is_known_of_other_runs_is_kept(tmp_path: Path) -> None:
         assert len(found["coverage"]) == 2
         assert sum(found["classes"]) == pytest.approx(1)
         assert found["from_nearest_training_image"] > 0
+
+
+def test_another_seed_is_scored_and_another_setting_is_refused(tmp_path: Path) -> None:
+    """A run of another seed may differ from the recorded one by its budget, and by nothing else."""
+    recorded = runs()["fashion-small-vae"].config
+
+    def trained(folder: str, *changes: str) -> Path:
+        of = ["training.minutes=null", "training.steps=1", *changes]
+        config = repository_root() / "configs" / "fashion-small-vae.yaml"
+        done("train", config, "--run-folder", tmp_path / folder, *(f"--set={one}" for one in of))
+        return tmp_path / folder
+
+    folder = trained("one", "training.seed=1")
+    seeds.main([str(folder), "--output", str(tmp_path)])
+    found = json.loads((tmp_path / "results_seeds.json").read_text())["fashion-small-vae"]
+    assert list(found) == ["1"]
+    run = found["1"]
+    assert (run["steps"], run["precision"], len(run["coverage"])) == (1, "fp32", 3)
+    assert run["bits_per_dim"] > runs()["fashion-small-vae"].score.bits_per_dim + 1
+    rate = ["training.seed=1", "training.learning_rate=0.5"]
+    for other, changes, why in (("rate", rate, "learning_rate"), ("same", [], "has the seed")):
+        with pytest.raises(NVPError, match=why):
+            seeds.check(load_run(trained(other, *changes)), recorded)
+    one = load_run(folder)
+    assert one.training is not None
+    half = one.config.training.model_copy(update={"steps": 2})
+    with pytest.raises(NVPError, match="is not finished"):
+        seeds.check(replace(one, config=one.config.model_copy(update={"training": half})), recorded)
+    with pytest.raises(NVPError, match="is a recorded run"):
+        seeds.check(load_run("fashion-small-vae"), recorded)
