@@ -24,6 +24,7 @@ profile = "laptop"
 
 # %% tags=["hide-input"]
 import itertools
+import math
 
 import matplotlib.pyplot as plt
 import torch
@@ -585,14 +586,60 @@ print(f"the gap is {gap:.1f} nats, in the mean over images that are drawn")
 # ```{exercise} Three scales
 # :label: ex-three-scales
 #
-# The paper speaks of *one or more* conditional networks. Write {eq}`eq:two-scales` for three scales of 7, 14 and 28 pixels,
-# and say which networks can be trained at the same time.
+# The paper speaks of *one or more* conditional networks. Write {eq}`eq:two-scales` for three scales of 4, 8 and 16 pixels.
+# Which networks can be trained at the same time? Build the model for any number of scales, and train it on the middle of the
+# garments, 16 × 16 pixels.
 # ```
 #
-# ```{solution} ex-three-scales
+# ```{solution-start} ex-three-scales
 # :class: dropdown
-#
+# ```
 # With $s_1 = s(s_2)$ and $s_2 = s(x)$ for $k = 2$: $p(x, s_2, s_1) = p(s_1)\, p(s_2 \mid s_1)\, p(x \mid s_2)$. All three can be
 # trained at the same time, on any three machines: each is told true images only, and no parameter is shared. Sampling goes
 # through them in order. Leaving $s_1$ out of the last factor loses nothing, since $s_1$ is a part of $s_2$.
+#
+# The small network of a pair may itself be a pair, and so on. A quarter of the pixels of each larger image is
+# then paid for twice.
+
+
+# %%
+def middle(images):
+    return images[:, :, 6:22, 6:22]
+
+
+class Scales(TwoScales):
+    """The small network is again of this class, while `scales` > 2."""
+
+    def __init__(self, shape, levels, scales):
+        super().__init__(shape, factor=2, levels=levels)
+        if scales > 2:
+            self.small = Scales(self.small.shape, levels, scales - 1)
+
+    def forward(self, x):
+        """The costs in nats by pixel, smallest image first."""
+        if not isinstance(self.small, Scales):
+            return super().forward(x)
+        s = shrink(x, self.factor)
+        return *self.small(s), nats(self.large(x, self.told(s)), x)
+
+    def sample(self, count):
+        """Images of all scales, smallest first."""
+        if not isinstance(self.small, Scales):
+            return super().sample(count)
+        smaller = self.small.sample(count)
+        maps = self.told(smaller[-1])
+        return *smaller, sample(self.large, count, maps)
+
+
+torch.manual_seed(0)
+three = Scales((1, 16, 16), levels=8, scales=3)
+train(three, lambda x: sum(c.sum() for c in three(x)), middle(images), 140)
+with torch.no_grad():
+    costs = [cost.sum().item() / len(test) for cost in three(middle(test))]
+uniform = [math.log(8) * side**2 for side in (4, 8, 16)]
+assert all(a < 0.9 * b for a, b in zip(costs, uniform, strict=True))
+assert [x.shape[2] for x in three.sample(2)] == [4, 8, 16]
+
+# %% [markdown]
+# ```{solution-end}
 # ```
