@@ -494,6 +494,13 @@ def logistic_loss(flow, x):
 logistic = learn(MonotoneFlow(), logistic_loss)
 difference = logistic_loss(logistic, test) - loss(flow, test)
 assert abs(difference) < 0.02
+with torch.no_grad():
+    (z, log_slope), (new, new_slope) = flow(test), logistic(test)
+p_new = (-new - 2 * F.softplus(-new) + new_slope).exp()
+assert (p_z(z) * log_slope.exp() - p_new).abs().max() < 0.05
+assert (new - z).abs().max() > 1  # another f
+followed = torch.logit(torch.special.ndtr(z))  # Gaussian to logistic
+assert (new - followed)[z.abs() < 2].abs().max() < 0.2
 
 # %% [markdown]
 # ```{solution-end}
@@ -597,8 +604,9 @@ assert torch.allclose(log_density, p_z(points).log().sum(dim=1))
 # ```{solution-start} ex-square
 # :class: dropdown
 # ```
-# There are two roots, and $F_X(x) = P(-\sqrt x \le Z \le \sqrt x)$ $= F_Z(\sqrt x) - F_Z(-\sqrt x)$. Its derivative is
-# the sum over both,
+# For $x < 0$ the density is 0. For $x > 0$ there are two roots, and
+# $F_X(x) = P(-\sqrt x \le Z \le \sqrt x)$ $= F_Z(\sqrt x) - F_Z(-\sqrt x)$. Its derivative is the
+# sum over both,
 #
 # $$
 # p_X(x) = \frac{p_Z(\sqrt x) + p_Z(-\sqrt x)}{2 \sqrt x} ,

@@ -530,8 +530,9 @@ plt.show()
 # ```{solution-start} ex-nice
 # :class: dropdown
 # ```
-# `Shift` inherits everything from `Coupling` and sets $s$ to 0. The score lies between that of the Gaussian and that
-# of the affine couplings: the flow can bend the plane, but it stretches all places alike.
+# `Shift` inherits everything from `Coupling` and sets $s$ to 0. The score lies between that of the
+# Gaussian and that of the affine couplings. The flow can bend the plane, but it stretches all
+# places alike.
 
 
 # %% tags=["hide-input"]
@@ -624,6 +625,8 @@ class Jumps(Coupling):
 
 
 jumps = Composition(Jumps(small_net(), b) for b in 3 * [first, second])
+jacobian = vmap(jacrev(lambda x: jumps(x[None])[0][0]))(test[:100])
+assert torch.allclose(jacobian.slogdet().logabsdet, jumps(test[:100])[1])
 x = test[:100].requires_grad_()
 log_prob(jumps, x).sum().backward()
 assert (x.grad != 0).all()
@@ -637,7 +640,9 @@ for layer in jumps.layers:
 # ```{exercise} A scale that sees its own part
 # :label: ex-own-scale
 #
-# Could $s$ depend on the part that it scales? Take $D = 1$ and $y = x\, e^{s(x)}$ with $s(x) = -x^2$.
+# Could $s$ depend on the part that it scales? Take $D = 1$ and $y = x\, e^{s(x)}$ with
+# $s(x) = -x^2$. Is there an inverse? Is the derivative $e^{s(x)}$? Which condition on $s$ makes $y$
+# increase?
 # ```
 #
 # ```{solution-start} ex-own-scale

@@ -390,7 +390,7 @@ assert torch.allclose(jacobian.slogdet().logabsdet, small(one)[1])
 # figure follows a test image through the first one. The model's input is the logit of the noisy image
 # ({ref}`integers-to-bits`): black is about −2.9, white about 2.9.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "A boot in the first scale of the recorded run on Fashion-MNIST. Above, the first coupling: the image, the part that $s$ and $t$ see, their values, and the output, after the batch norm of chapter {ref}`networks`. In $s$ and $t$ red is positive, blue negative, and white 0 or kept. Each panel has its own scale of greys or colours. Below: after all three checkerboard couplings; squeezed to four channels; after three channel-wise couplings, the half $h^{(1)}$ that goes on and the half $z^{(1)}$ that leaves.", "name": "fig-one-scale"}, "image": {"alt": "Two rows. Above: a boot; the same boot with every second pixel missing; two checkered maps: s is dark red around the boot and pale on it, t is red around the boot and blue on it; a boot with a faint checkered pattern. Below: a boot with grainy background; four small boots; two small boots, blurred and still recognisable; two squares of noise in which nothing can be seen."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "A boot in the first scale of the recorded run on Fashion-MNIST. Above, the first coupling: the image, the part that $s$ and $t$ see, their values, and the output, after the batch norm of chapter {ref}`networks`. In $s$ and $t$ red is positive, blue negative, and white 0 or kept. Each panel has its own scale of greys or colours. Below: after all three checkerboard couplings, and squeezed to four channels. The last two, after three channel-wise couplings, are the half $h^{(1)}$ that goes on and the half $z^{(1)}$ that leaves.", "name": "fig-one-scale"}, "image": {"alt": "Two rows. Above: a boot; the same boot with every second pixel missing; two checkered maps: s is dark red around the boot and pale on it, t is red around the boot and blue on it; a boot with a faint checkered pattern. Below: a boot with grainy background; four small boots; two small boots, blurred and still recognisable; two squares of noise in which nothing can be seen."}}
 model = runs()["fashion-mnist"].load_model().eval()
 image = load(EMBEDDED, "test").images[:1]
 generator = torch.Generator().manual_seed(0)
@@ -640,22 +640,31 @@ assert round(proportional[0] / out[0]) == 55
 # ```{exercise} Nothing stretched
 # :label: ex-permutation
 #
-# Find the matrix of a squeeze of 3 × 4 × 4 numbers: squeeze the 48 images with a single 1. How does it show that the
-# log-determinant is 0, whatever the order of the channels?
+# Find the matrix of a squeeze of 3 × 4 × 4 numbers: squeeze the 48 images with a single 1. Is its
+# determinant 1 or −1? Can another order of the channels change the sign? Does the likelihood change
+# then?
 # ```
 #
 # ```{solution-start} ex-permutation
 # :class: dropdown
 # ```
-# Each row and each column has a single 1, since each output is one input. So this is a permutation matrix, with
-# determinant 1 or −1. Another order of the channels is one more permutation.
+# Each row and each column has a single 1, since each output is one input. So this is a permutation
+# matrix. Its determinant is 1. To exchange two channels is to exchange four pairs of numbers, so
+# the sign stays. With 2 × 2 pixels it is one pair, and the sign changes. The likelihood does not
+# change: {eq}`eq:change` has $\left|\det\right|$.
 
 # %% tags=["hide-input"]
 basis = torch.eye(48).reshape(48, 3, 4, 4)  # one sub-pixel lit in each
 matrix = squeeze(basis).reshape(48, 48)
 assert (matrix.sum(dim=0) == 1).all()
 assert (matrix.sum(dim=1) == 1).all()
-assert matrix.det().abs() == 1
+assert matrix.det() == 1
+for side, sign in ((4, 1), (2, -1)):
+    size = 3 * side**2
+    out = squeeze(torch.eye(size).reshape(size, 3, side, side))
+    swapped = out[:, [1, 0, *range(2, 12)]]  # exchange two channels
+    dets = [each.reshape(size, size).det() for each in (out, swapped)]
+    assert dets[1] == sign * dets[0]
 
 # %% [markdown]
 # ```{solution-end}
@@ -672,8 +681,8 @@ assert matrix.det().abs() == 1
 # ```{solution-start} ex-mix
 # :class: dropdown
 # ```
-# The Jacobian consists of one block $W$ for each of the $h\,w$ pixels, so $\log|\det| = h\,w \log|\det W|$. For the
-# few channels of an image a determinant is cheap.
+# The Jacobian consists of one block $W$ for each of the $n$ pixels, so
+# $\log|\det| = n \log|\det W|$. For the few channels of an image a determinant is cheap.
 
 
 # %% tags=["hide-input"]
@@ -737,9 +746,13 @@ for k in (1, 2, 3):
 # :label: ex-any-size
 #
 # Nothing in the mathematics of the flow knows the size of the image. Change a class of this chapter so that one and the
-# same model encodes images of 8 × 8 and of 16 × 16 pixels. Train it on squares of 8 × 8 pixels, cut from garments. Which
-# size has the better score for each number, if both sizes show the same pixels? And what can the model not know of the
-# larger ones? (Appendix C of the paper decodes latents of twice and ten times the size.)
+# same model encodes images of 8 × 8 and of 16 × 16 pixels. Train it on squares of 8 × 8 pixels, cut
+# from garments: take `torch.logit(0.05 + 0.9 * (images + noise) / 256)`, with noise uniform in
+# $[0, 1)$. The loss is that of chapter {ref}`coupling-layers`, with the prior of all latents. Two
+# scales, 200 steps of Adam at a rate of 0.002 and a gradient norm of at most 1 are enough. Which
+# size has the better score per pixel, if both sizes show the same pixels? And what can the model
+# not know of the larger ones? (Appendix C of the paper decodes latents of twice and ten times the
+# size.)
 # ```
 #
 # ```{solution-start} ex-any-size
@@ -778,7 +791,7 @@ def middle(split, count):
 
 
 def nats(flow, x):
-    """-log p of these logits, for each number."""
+    """-log p of these logits, for each pixel."""
     latents, log_det = flow(x)
     z = torch.cat([z.flatten(1) for z in latents], dim=1)
     log_p = Normal(0, 1).log_prob(z).sum(dim=1) + log_det
@@ -800,7 +813,7 @@ quarters = torch.cat([q for h in large.chunk(2, 2) for q in h.chunk(2, 3)])
 with torch.no_grad():
     better = (nats(flow, quarters) - nats(flow, large)) / math.log(2)
 assert 0.02 < better < 0.2
-print(f"16 x 16: better by {better:.1f} bits a number")
+print(f"16 x 16: better by {better:.1f} bits per pixel")
 
 # %% [markdown]
 # ```{solution-end}

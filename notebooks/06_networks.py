@@ -47,11 +47,12 @@ ledger = runs()
 # %% [markdown]
 # ## The network for s and t
 #
-# The paper describes it in a few words: a convolutional residual network {cite}`he2016identity` with rectifiers, batch
-# and weight normalisation, and skip connections as in PixelRNN {cite}`oord2016pixelrnn`. Kernel sizes and layout
-# come from the authors' code {cite}`dinh2016code`.
+# The paper describes it in a few words. It is a convolutional residual network
+# {cite}`he2016identity` with rectifiers, batch and weight normalisation. It has skip connections as
+# in PixelRNN {cite}`oord2016pixelrnn`. Kernel sizes and layout come from the authors' code
+# {cite}`dinh2016code`.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The network behind $s$ and $t$, as in the authors' code. The first convolution and each of the $B$ residual blocks contribute to one sum, through a 1 × 1 convolution; $s$ and $t$ are read from this sum, not from the end of the trunk.", "name": "fig-network"}, "image": {"alt": "A diagram. The masked input goes through batch norm, is joined by its negative and by the mask, through a ReLU, and a 3 by 3 convolution into a row of residual blocks. From the convolution and from each block a 1 by 1 convolution leads up to a chain of sums; after the last sum batch norm, ReLU and a 1 by 1 convolution give t and s. Below, a residual block: batch norm, ReLU, 3 by 3 convolution, twice, and a connection around both."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The network behind $s$ and $t$, as in the authors' code. The first convolution and each of the $B$ residual blocks contribute to one sum, through a 1 × 1 convolution. $s$ and $t$ are read from this sum, not from the end of the trunk.", "name": "fig-network"}, "image": {"alt": "A diagram. The masked input goes through batch norm, is joined by its negative and by the mask, through a ReLU, and a 3 by 3 convolution into a row of residual blocks. From the convolution and from each block a 1 by 1 convolution leads up to a chain of sums; after the last sum batch norm, ReLU and a 1 by 1 convolution give t and s. Below, a residual block: batch norm, ReLU, 3 by 3 convolution, twice, and a connection around both."}}
 architecture.plot_network()
 plt.show()
 
@@ -728,8 +729,8 @@ assert sum(bare[19].values()) > sum(history[19].values()) + 0.3
 #
 # Late in training the weights jitter around a point that may be better than any that they visit. So
 # the recorded runs score an exponential moving average, which the paper of Real NVP does not
-# mention. It is a relative of the plain average of {cite:t}`polyak1992averaging`. For the weights
-# $\theta_k$ after $k$ steps it is
+# mention. It is a relative of the plain average of {cite:t}`polyak1992averaging`. Let $\theta_k$ be
+# the weights after $k + 1$ steps. Then it is
 #
 # $$
 # \bar\theta_k = c_k\, \bar\theta_{k-1} + (1 - c_k)\, \theta_k , \qquad
@@ -743,7 +744,7 @@ assert sum(bare[19].values()) > sum(history[19].values()) + 0.3
 #
 # The model scores the test images and draws ten.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test images; samples after 70 steps on this page; and samples of the same hundred lines with the weights of the recorded run, which trained for half an hour. None was selected by hand.", "name": "fig-fifteen-seconds"}, "image": {"alt": "Three rows of ten images. Above, clothes and shoes. In the middle, bright shapes of cloth-like texture, roughly of the size of a garment. Below, shapes most of which can be named: a bag, a pullover, trousers, a boot."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Above, test images. In the middle, samples after 70 steps on this page. Below, samples of the same hundred lines with the weights of the recorded run, which trained for half an hour. None was selected by hand.", "name": "fig-fifteen-seconds"}, "image": {"alt": "Three rows of ten images. Above, clothes and shoes. In the middle, bright shapes of cloth-like texture, roughly of the size of a garment. Below, shapes most of which can be named: a bag, a pullover, trousers, a boot."}}
 torch.manual_seed(1)
 with torch.no_grad():
     batches = test_images.split(100)
@@ -937,26 +938,33 @@ figures.show_table(["from the nearest pixels", "fresh", "trained"], rows)
 # ```{exercise} Build another prior
 # :label: ex-own-prior
 #
-# {ref}`ex-prior` changed the prior of a flow on the line. Write `Logistic`, a `RealNVP` with that
-# logistic prior, as in NICE {cite}`dinh2015nice`: its density, and the samples of its latents. It
-# must pass the first test of chapter {ref}`integers-to-bits`: noise costs at least 8 bits. Its
-# latents must have the variance $\pi^2 / 3$.
+# {ref}`ex-prior` changed the prior of a flow on the line. Write `Logistic`, a `RealNVP` with a
+# logistic prior, as in NICE {cite}`dinh2015nice`: its density, and the samples of its latents. Here
+# a norm ends every stack. Which scale must the prior have? `Logistic` must pass the first test of
+# chapter {ref}`integers-to-bits`: noise costs at least 8 bits. What `draw` returns must have the
+# variance of the latents of images.
 # ```
 #
 # ```{solution-start} ex-own-prior
 # :class: dropdown
 # ```
-# The density of {ref}`ex-prior`, $-z - 2 \log(1 + e^{-z})$, equals
-# $-\log(1 + e^{z}) - \log(1 + e^{-z})$. The logit of a uniform number is a sample.
+# The log-density of {ref}`ex-prior`, $-z - 2 \log(1 + e^{-z})$, equals
+# $-\log(1 + e^{z}) - \log(1 + e^{-z})$. The logit of a uniform number is a sample. Its variance is
+# $\pi^2 / 3$, but the last norms give the latents of images the variance 1. So divide $z$ by
+# $r = \sqrt3 / \pi$, and subtract $\log r$ from the log-density. Multiply the samples by $r$. On
+# the line $f$ could adapt to any scale.
 
 
 # %% tags=["hide-input"]
+r = math.sqrt(3) / math.pi  # for the variance 1
+
+
 class Logistic(RealNVP):
     def log_prior(self, z):
-        return -F.softplus(z) - F.softplus(-z)
+        return -F.softplus(z / r) - F.softplus(-z / r) - math.log(r)
 
     def draw(self, z):
-        return torch.logit(torch.rand_like(z), eps=1e-6)
+        return r * torch.logit(torch.rand_like(z), eps=1e-6)
 
 
 torch.manual_seed(0)
@@ -968,8 +976,11 @@ static = torch.randint(0, 256, (20, 1, 28, 28))
 with torch.no_grad():
     assert -logistic.log_prob(static).mean() / (784 * math.log(2)) > 8
     assert logistic.sample(3).shape == (3, 1, 28, 28)
+    x = torch.logit(0.05 + 0.9 * (images[:100] + 0.5) / 256)
+    latents, _ = logistic.flow(x)
+assert all(abs(z.var() - 1) < 0.2 for z in latents)
 z = logistic.draw(torch.zeros(100_000))
-assert abs(z.var() - math.pi**2 / 3) < 0.1  # a Gaussian has 1
+assert abs(z.var() - 1) < 0.05
 
 # %% [markdown]
 # ```{solution-end}
@@ -978,8 +989,9 @@ assert abs(z.var() - math.pi**2 / 3) < 0.1  # a Gaussian has 1
 # ```{exercise} No gain needed
 # :label: ex-no-gain
 #
-# The norms inside the authors' networks have a shift and no gain. Show that a gain $\gamma_i > 0$ for each channel, before
-# the ReLU, would add nothing to what a following weight-normalised convolution with a gain $\kappa$ can represent.
+# The norms inside the authors' networks have a shift and no gain. Let a weight-normalised
+# convolution with a gain $\kappa$ follow. Show that a gain $\gamma_i > 0$ for each channel, before
+# the ReLU, would add nothing to what it can represent.
 # ```
 #
 # ```{solution-start} ex-no-gain
@@ -1019,12 +1031,12 @@ with torch.no_grad():
 # ```{exercise} A fresh network is not silent
 # :label: ex-fresh
 #
-# In the authors' code the entries of $\omega$ are drawn uniformly between $-\sqrt{2/C}$ and $\sqrt{2/C}$, for $C$ input channels, and
-# $\kappa = \sqrt{k^2/6}$ for a kernel of side $k$. Biases and shifts are 0. Let
-# the input of a convolution have the mean square $q$. Show that its output has the mean square $\kappa^2 q$ in
-# expectation, away from the edges. What is the mean square of $t$ and the raw $s$ in a fresh
-# network, if the outputs of its last norm are distributed symmetrically? *Hint*: what changes when
-# one entry of $\omega$ changes its sign?
+# In the authors' code the entries of $\omega$ are drawn uniformly between $-\sqrt{2/C}$ and
+# $\sqrt{2/C}$, for $C$ input channels. The gain is $\kappa = \sqrt{k^2/6}$ for a kernel of side
+# $k$. Biases and shifts are 0. Let the input of a convolution have the mean square $q$. Show that
+# its output has the mean square $\kappa^2 q$ in expectation, away from the edges. What is the mean
+# square of $t$ and the raw $s$ in a fresh network in training mode, if the outputs of its last norm
+# are distributed symmetrically? *Hint*: what changes when one entry of $\omega$ changes its sign?
 # ```
 #
 # ```{solution-start} ex-fresh
@@ -1034,7 +1046,7 @@ with torch.no_grad():
 # $\mathbb E[w_i w_j] = 0$ for $i \ne j$. All entries are alike and $\sum_i w_i^2 = \kappa^2$, so
 # $\mathbb E[w_i^2] = \kappa^2 / m$ for $m$ entries. For the $m$ inputs $r$ at one place,
 # $\mathbb E[(w^{\mathsf T} r)^2] = \frac{\kappa^2}{m} \sum_i r_i^2$. Its mean over all places is
-# $\kappa^2 q$. The output $n$ of a norm has the mean square 1. Since
+# $\kappa^2 q$. In training mode the output $n$ of a norm has the mean square 1. Since
 # $\operatorname{relu}(n)^2 + \operatorname{relu}(-n)^2 = n^2$, a symmetric $n$ gives $q = 1/2$. The
 # last convolution has $k = 1$, so the answer is $\frac16 \cdot \frac12 = 1/12$, whatever the width,
 # the depth and the image: $t$ is about $\pm 0.3$.

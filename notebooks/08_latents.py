@@ -176,7 +176,7 @@ pictures.plot_scored(
 )
 plt.show()
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Along the walks of all pairs: the mean square of a latent (the fade has none), and the bits/dim of its image, with standard errors over pairs. Images differ more than steps do, so the differences within pairs, printed below, have smaller errors.", "name": "fig-along"}, "image": {"alt": "Left: the mean square stays near 1 on the circle and falls to a half in the middle of the line. Right: bits per dimension over the same walks; far above both ends for the fade, less far for the circle, below both for the line."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Along the walks of all pairs: the mean square of a latent (the fade has none), and the bits/dim of its image. Bars are standard errors over pairs. Images differ more than steps do, so the differences within pairs, printed below, have smaller errors.", "name": "fig-along"}, "image": {"alt": "Left: the mean square stays near 1 on the circle and falls to a half in the middle of the line. Right: bits per dimension over the same walks; far above both ends for the fade, less far for the circle, below both for the line."}}
 means = {name: b.mean(dim=1) for name, b in bits.items()}
 errors = {name: b.std(dim=1) / math.sqrt(count) for name, b in bits.items()}
 squares = {
@@ -213,7 +213,7 @@ assert means["fade"][middle] > means["circle"][middle] + 0.3
 # to $\sqrt D$ ({ref}`ex-norm`). Latents of test images lie in the shell or near it. The middle of a
 # line lies closer to the origin than the shell.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Lengths of latents, divided by $\\sqrt D$: of samples of the prior, of test images, and of the points halfway between two test images, on circles and on lines.", "name": "fig-lengths"}, "image": {"alt": "Four histograms. The prior is a narrow peak at 1; latents of test images lie around 1 and are spread more widely, as are the points halfway on circles; the points halfway on lines lie near 0.7."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Lengths of latents, divided by $\\sqrt D$. They are of samples of the prior, of test images, and of the points halfway between two of these, on circles and on lines.", "name": "fig-lengths"}, "image": {"alt": "Four histograms. The prior is a narrow peak at 1; latents of test images lie around 1 and are spread more widely, as are the points halfway on circles; the points halfway on lines lie near 0.7."}}
 scored = test.images[torch.arange(500 if full else 100) * 7 % len(test)]
 generator = torch.Generator().manual_seed(0)
 z = model.encode(scored.to(device), generator).cpu()
@@ -357,10 +357,11 @@ assert measured["anew", "0%"][1] < 0.2
 assert measured["zero", "25%"][1] < measured["anew", "25%"][1] - 0.1
 
 # %% [markdown]
-# The two finer scales, three quarters of all latents, hold textures, edges and small parts. The coarsest quarter holds which
-# garment it is and where its parts are. Appendix D concludes that the semantics of the latent space are "more on a graphic level
-# rather than higher level concept". It suspects the heavy use of convolution. Our pictures agree: what survives is the
-# layout of light and dark, by which one can tell the garment.
+# The two finer scales, three quarters of all latents, decide the details of textures, edges and
+# small parts. The coarsest quarter holds which garment it is, where its parts are, and how rough it
+# is. Appendix D concludes that the semantics of the latent space are "more on a graphic level
+# rather than higher level concept". It suspects the heavy use of convolution. Our pictures agree:
+# what survives is the layout of light and dark, by which one can tell the garment.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The same with the other latents set to zero. (An experiment of the authors' code; appendix D speaks of sampling anew only.)", "name": "fig-zeroed"}, "image": {"alt": "Five rows of six images. With fewer latents kept they become smooth and dark. From 12.5 percent on all are nearly the same dim pullover; in the last row they are the same."}}
 pictures.plot_rows({name: sheets["zero"][name][:6] for name in names[1:]})
@@ -393,7 +394,7 @@ generator = torch.Generator().manual_seed(2)
 drawn = {t: larger(model, n, t) for t, n in ((1, 60), (2, 16), (10, 1))}
 in_colour = {t: larger(colour, n, t) for t, n in ((1, 4), (2, 1), (4, 1))}
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "After appendix C of {cite:t}`dinh2017realnvp`: samples of `cifar10-small` at the size of training, at twice and at four times that size, from the same weights, with all pixels at one size.", "name": "fig-larger-colour"}, "image": {"classes": "whole", "alt": "Left, four small patches of colour. Middle and right, larger ones of the same kind of texture, without larger objects in them."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "After appendix C of {cite:t}`dinh2017realnvp`: samples of `cifar10-small` at the size of training, at twice and at four times that size. The weights are the same, and all pixels are shown at one size.", "name": "fig-larger-colour"}, "image": {"classes": "whole", "alt": "Left, four small patches of colour. Middle and right, larger ones of the same kind of texture, without larger objects in them."}}
 drawing.plot_to_scale(
     {
         "32 × 32": (in_colour[1], 1),
@@ -404,7 +405,7 @@ drawing.plot_to_scale(
 )
 plt.show()
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The same for `fashion-mnist`: at the size of training, at twice that size, and the upper left quarter of a sample at ten times that size. None was selected by hand.", "name": "fig-larger"}, "image": {"alt": "Left, small samples, most like garments or shoes. Middle, samples of twice the size: one or two pieces of cloth each, with a black margin and large holes. Right, the corner of one of ten times the size: a sheet of cloth with holes, and a thin black margin along the border above and on the left."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The same for `fashion-mnist`: at the size of training, and at twice that size. Last, the upper left quarter of a sample at ten times that size. None was selected by hand.", "name": "fig-larger"}, "image": {"alt": "Left, small samples, most like garments or shoes. Middle, samples of twice the size: one or two pieces of cloth each, with a black margin and large holes. Right, the corner of one of ten times the size: a sheet of cloth with holes, and a thin black margin along the border above and on the left."}}
 drawing.plot_to_scale(
     {
         "28 × 28": (drawn[1][:12], 3),
@@ -654,7 +655,7 @@ plt.show()
 # With $c' = c$ the image comes back. Section 4.2 says of such a model of CelebA that its representation had a consistent semantic meaning
 # across class labels. Has ours?
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "After appendix F of {cite:t}`dinh2017realnvp`, with classes for attributes: the first test image of five of the classes, encoded under its own class (framed) and decoded under each of the ten, {eq}`eq:attributes`.", "name": "fig-attributes"}, "image": {"alt": "Five rows of ten images; in each one is framed, a test image. Along a row a garment turns into others of about the same brightness. Letters on a pullover stay on the T-shirt, the dress, the coat and the shirt made from it, and are lost in shoes and bags. Clothes made from a sandal or a boot are dark and ragged."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "After appendix F of {cite:t}`dinh2017realnvp`, with classes for attributes: the first test image of five of the classes. It is encoded under its own class (framed) and decoded under each of the ten, {eq}`eq:attributes`.", "name": "fig-attributes"}, "image": {"alt": "Five rows of ten images; in each one is framed, a test image. Along a row a garment turns into others of about the same brightness. Letters on a pullover stay on the T-shirt, the dress, the coat and the shirt made from it, and are lost in shoes and bags. Clothes made from a sandal or a boot are dark and ragged."}}
 chosen = [int((test.labels == k).nonzero()[0]) for k in range(K)]
 images, labels = test.images[chosen], test.labels[chosen]
 z = conditional.encode(
@@ -882,7 +883,8 @@ figures.show_table(header, rows)
 # * An image is encoded and decoded without loss. Walks by {eq}`eq:manifold` stay where the prior
 #   has its mass. A straight line leaves it, and the model finds the dark images there *more*
 #   probable.
-# * The coarsest quarter of the latents holds which garment it is; the finer three quarters hold its texture.
+# * The coarsest quarter of the latents holds which garment it is, and how rough. The finer three
+#   quarters fill in details, and show almost nothing of the garment on their own.
 # * The weights decode latents of any size. Centred objects become cloth, since their layout depends on the border.
 # * A class enters by $s$ and $t$. Another class changes the form and mostly keeps the brightness. Between similar
 #   garments it also keeps the pattern.
@@ -995,14 +997,36 @@ assert dims / 2 * math.log10(math.sqrt(math.e) / 2) < -32
 # ```{solution-start} ex-fine
 # :class: dropdown
 # ```
-# Almost nothing. The share of the dimensions is a poor measure of what is in them.
+# Almost nothing, not even how rough the garment is. The fine latents are details of what the coarse
+# ones decide. The share of the dimensions is a poor measure of what is in them.
 
 # %% tags=["hide-input"]
 generator = torch.Generator().manual_seed(1)
 coarse_anew = model.flow.merge([*fine, anew(last)])
-distance, found = against(model.decode(coarse_anew).cpu(), some)
+decoded = model.decode(coarse_anew).cpu()
+distance, found = against(decoded, some)
 assert found < 0.3
 assert distance > 2 * measured["anew", "25%"][0]
+
+
+def roughness(images):
+    """Mean step between neighbours that are not black, (N,)."""
+    x, total, count = images.float(), 0.0, 0.0
+    for a, b in ((x[..., 1:], x[..., :-1]), (x.mT[..., 1:], x.mT[..., :-1])):
+        lit = (a >= 8) & (b >= 8)
+        total = total + ((a - b).abs() * lit).flatten(1).sum(dim=1)
+        count = count + lit.flatten(1).sum(dim=1)
+    return total / count.clamp(min=1)
+
+
+def alike(images):
+    """Correlation of the roughness with that of the originals."""
+    pair = torch.stack([roughness(images), roughness(some)])
+    return torch.corrcoef(pair)[0, 1]
+
+
+assert alike(sheets["anew"]["25%"]) > 0.6
+assert alike(decoded) < 0.5
 print(f"nearest is its own: {found:.0%}, distance {distance:.0f}")
 
 # %% [markdown]
@@ -1012,9 +1036,9 @@ print(f"nearest is its own: {found:.0%}, distance {distance:.0f}")
 # ```{exercise} How far does a latent reach?
 # :label: ex-latent-reach
 #
-# Decode one latent of 160 × 160 pixels twice, the second time with one number in the middle of $z^{(1)}$ changed by 1;
-# likewise for $z^{(2)}$ and $z^{(3)}$. How far away does $x$ change by more than 0.002? Within how many pixels are
-# nine tenths of the sum of all absolute changes?
+# Decode one latent of 160 × 160 pixels twice. The second time, change one number in the middle of
+# $z^{(1)}$ by 1. Do the same for $z^{(2)}$ and $z^{(3)}$. How far away does $x$ change by more than
+# 0.002? Within how many pixels are nine tenths of the sum of all absolute changes?
 # ```
 #
 # ```{solution-start} ex-latent-reach
@@ -1040,9 +1064,13 @@ for scale in range(model.config.num_scales):
     at_all = int(distance[change > 2e-3].max())
     total = torch.stack([change[distance <= r].sum() for r in range(80)])
     most = int((total < 0.9 * change.sum()).sum())
-    reaches.append(most)
+    reaches.append((at_all, most))
     print(f"scale {scale + 1}: {at_all} pixels, nine tenths within {most}")
-assert reaches == sorted(reaches)
+ends, cores = zip(*reaches, strict=True)
+assert list(ends) == sorted(set(ends))
+assert list(cores) == sorted(set(cores))
+assert all(end > core for end, core in reaches)
+assert ends[-1] >= 14  # from the middle of 28 x 28 to its border
 
 # %% [markdown]
 # ```{solution-end}
@@ -1051,30 +1079,35 @@ assert reaches == sorted(reaches)
 # ```{exercise} Less sure of itself
 # :label: ex-temper
 #
-# Divide the ten log-likelihoods by a number $\tau$ before Bayes' rule. Which decisions change? On one half of the
-# images choose the $\tau$ with the greatest mean log-probability of the true class. Is the rule calibrated on the other half?
+# Divide the ten log-likelihoods by a number $\tau > 0$ before Bayes' rule. Which decisions change?
+# On one half of the images choose the $\tau$ with the greatest mean log-probability of the true
+# class. Is the rule calibrated on the other half?
 # ```
 #
 # ```{solution-start} ex-temper
 # :class: dropdown
 # ```
-# No decision changes, since the order stays. A $\tau$ above 1 is the factor by which the differences in nats are too
-# large. With it the rule is calibrated much better on the other half.
+# No decision changes, since the order stays. The best $\tau$ is above 1: it is the factor by which
+# the differences in nats are too large. On the other half the mean probability is now nearer to the
+# share that is right. The rest of the gap is about one standard error.
 
 # %% tags=["hide-input"]
 half = torch.arange(len(labels)) % 2 == 0
-candidates = torch.logspace(0, 2, 101, dtype=torch.double)
+candidates = torch.logspace(-1, 2, 151, dtype=torch.double)
 losses = [
     torch.nn.functional.cross_entropy(nats[half] / tau, labels[half])
     for tau in candidates
 ]
 tau = candidates[torch.stack(losses).argmin()]
+assert tau > 1
 softer = (nats[~half] / tau).softmax(dim=1).max(dim=1)
 assert torch.equal(softer.indices, decided[~half])
 share = right_ones[~half].double().mean()
 sure, too_sure = softer.values.mean(), certainty[~half].mean()
 assert abs(sure - share) < abs(too_sure - share)
-print(f"tau = {tau:.0f}: sure to {sure:.0%}, right in {share:.0%}")
+error = (share * (1 - share) / len(softer.values)).sqrt()
+print(f"tau = {tau:.0f}: sure to {sure:.0%},", end=" ")
+print(f"right in {share:.0%} ± {error:.0%}")
 
 # %% [markdown]
 # ```{solution-end}

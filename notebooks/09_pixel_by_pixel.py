@@ -389,9 +389,10 @@ reached = [fields[masks].sum().item() for masks in ("A, B, B", "A, A, A")]
 assert reached == [21, 16]
 
 # %% [markdown]
-# Under A, A, A five of the 21 pixels are lost, among them the two nearest on the left and the one directly above. A shortcut from the raw input around the mask A
-# convolution would be as wrong as B, B, B: it hands the pixel to its own prediction. Residual connections
-# therefore start after mask A.
+# Under A, A, A five of the 21 pixels are lost, among them the two nearest on the left and the one
+# directly above. A shortcut from the raw input around the mask A convolution would be as wrong as
+# B, B, B. It hands the pixel to its own prediction. Residual connections therefore start after mask
+# A.
 #
 # Within a pixel, the table shows which of its own colours each output saw through A, B, B:
 
@@ -478,10 +479,11 @@ for masks, (model, _) in trained.items():
 # ```{exercise} A masked convolution without a mask
 # :label: ex-shifted-conv
 #
-# About half of the products of a masked convolution are products with zero. For one colour, build mask A of side
-# $2m + 1$ from two ordinary convolutions: one of $m \times (2m + 1)$ for the rows above, one of $1 \times m$ for the
-# pixels on the left. Pad the input so that each sees what it should. Fill in `forward`; `sees` must find the same
-# pixels as for `MaskedConv("A", …)`. (It computes in float64, so call `.double()` on your layer.) Then train it
+# About half of the products of a masked convolution are products with zero. For one colour, build
+# mask A of side $2m + 1$ from two ordinary convolutions. One, of $m \times (2m + 1)$, reads the
+# rows above. The other, of $1 \times m$, reads the pixels on the left. Pad the input so that each
+# sees what it should. Fill in `forward`; `sees` must find the same pixels as for
+# `MaskedConv("A", …)`. (It computes in float64, so call `.double()` on your layer.) Then train it
 # by `learn_coins`. Does the loss stay at the entropy?
 #
 #     class ShiftedConv(nn.Module):
@@ -602,8 +604,8 @@ for seen in jacobian[0, 0, 2, 2].abs().squeeze(1) > 1e-12:
 # ```
 # In its own row it sees $m + L - 1$ on the left. In row $d$ above, for $d = 1, \dots, m + L - 1$,
 # it sees its own column and $m + L - 1$ columns on the left. On the right it sees the smaller of
-# $m + L - 1$ and $d + m - 1$ columns: the first row up brings $m$ columns at once, and each further
-# row one more. With $w = m + L - 1$ the total is
+# $m + L - 1$ and $d + m - 1$ columns. The first row up brings $m$ columns at once, and each further
+# row brings one more. With $w = m + L - 1$ the total is
 # $w + \sum_{d=1}^{w} \bigl(w + 1 + \min(w,\, d + m - 1)\bigr)$.
 
 # %%

@@ -63,7 +63,7 @@ def lstm_cell(gates, c):
     return o * c.tanh(), c  # show some
 
 
-# %% mystnb={"figure": {"caption": "One step of an LSTM, as the Row LSTM uses it. The gates are a sum of two convolutions: one of the state of the row above (state to state), one of the row of the input map (input to state). The cell, orange, passes a product and a sum, and nothing else.", "name": "fig-lstm-cell"}, "image": {"alt": "A diagram. From h of the row above and from x of this row, arrows lead through two boxes, state to state without a mask and input to state with mask B, to a sum. From there lines lead up to four boxes: f, i and o with a logistic, g with a tanh. An orange line runs along the top from the old cell through a product with f and a sum with i times g to the new cell. Below it, the tanh of the new cell times o is the new h."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "One step of an LSTM, as the Row LSTM uses it. The gates are a sum of two convolutions. One is of the state of the row above (state to state), the other of the row of the input map (input to state). The cell, orange, passes a product and a sum, and nothing else.", "name": "fig-lstm-cell"}, "image": {"alt": "A diagram. From h of the row above and from x of this row, arrows lead through two boxes, state to state without a mask and input to state with mask B, to a sum. From there lines lead up to four boxes: f, i and o with a logistic, g with a tanh. An orange line runs along the top from the old cell through a product with f and a sum with i times g to the new cell. Below it, the tanh of the new cell times o is the new h."}} tags=["hide-input"]
 layers.plot_lstm_cell()
 plt.show()
 
@@ -95,7 +95,7 @@ plt.show()
 # Neither reads a state of its own row. So all pixels of a row are computed together, with the same weights in every
 # column.
 
-# %% mystnb={"figure": {"caption": "One pixel of one row, orange, $k = 3$. Its gates read three states of the row above, blue, and, through mask B, the input map at its own place and left of it, green. Its old cell comes from straight above.", "name": "fig-row-step"}, "image": {"alt": "Three rows of seven cells. From three neighbouring cells of the upper row, the states of the row above, arrows lead down to one cell of the middle row. From two cells of the lower row, the input at the same place and left of it, arrows lead up to the same cell."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "One pixel of one row, orange, $k = 3$. Its gates read three states of the row above, blue. Through mask B they read the input map at its own place and left of it, green. Its old cell comes from straight above.", "name": "fig-row-step"}, "image": {"alt": "Three rows of seven cells. From three neighbouring cells of the upper row, the states of the row above, arrows lead down to one cell of the middle row. From two cells of the lower row, the input at the same place and left of it, arrows lead up to the same cell."}} tags=["hide-input"]
 contexts.plot_row_step(kernel=3, width=7, column=3)
 plt.show()
 
@@ -203,9 +203,9 @@ for name, colour in {"over all 4h": over_all, "per gate": per_gate}.items():
     print(f"{name}: unit 0 is", *("RGB"[c] for c in colour[:, 0]))
 
 # %% [markdown]
-# Unit 0 counts as red, but its forget gate may read whatever a blue unit may read, and its input gate whatever a
-# green one may. The next layer takes the unit for red and passes this on to red outputs. (The paper does not say
-# how it splits 128 maps in three.)
+# Unit 0 counts as red. But its forget gate may read whatever a blue unit may read, and its input
+# gate whatever a green one may. The next layer takes the unit for red and passes this on to red
+# outputs. (The paper does not say how it splits 128 maps in three.)
 #
 # Count the leaks of whole models. We count each pair of an output and an input that moves it but
 # does not come earlier:
@@ -257,8 +257,9 @@ figures.show_table(header, rows)
 #
 # ```{prf:proof}
 # By induction over $d$. For $d = 0$ only $K^{is}$ reads row $r$, and mask B leaves it the columns $j - m$ to
-# $j$. For $d > 0$ all paths go through the states of row $r - 1$ at the columns $j - m$ to $j + m$ (the cell
-# comes down from $j$, which is among them). Those see row $r - d$, which is $d - 1$ rows above them, from
+# $j$. For $d > 0$ all paths go through the states of row $r - 1$ at the columns $j - m$ to $j + m$.
+# (The cell comes down from $j$, which is among them.) Those see row $r - d$, which is $d - 1$ rows
+# above them, from
 # $(j - m) - dm$ to $(j + m) + (d - 1) m$, and without gaps.
 # ```
 #
@@ -271,7 +272,7 @@ figures.show_table(header, rows)
 # ```
 # ````
 
-# %% mystnb={"figure": {"caption": "After figure 4 of {cite:t}`oord2016pixelrnn`, middle: the receptive field of one pixel of the state, measured by differentiation, for $k = 3$, for $k = 5$, and for two layers with $k = 3$.", "name": "fig-triangle"}, "image": {"alt": "Three boards of 15 by 15. One layer, k = 3: a triangle that widens by one column a row on both sides and stands one column further left. k = 5: twice as wide. Two layers: the first triangle with one more column on the left in each row, and the same edge on the right."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "After figure 4 of {cite:t}`oord2016pixelrnn`, middle: the receptive field of one pixel of the state, by differentiation, for $k = 3$, for $k = 5$, and for two layers with $k = 3$.", "name": "fig-triangle"}, "image": {"alt": "Three boards of 15 by 15. One layer, k = 3: a triangle that widens by one column a row on both sides and stands one column further left. k = 5: twice as wide. Two layers: the first triangle with one more column on the left in each row, and the same edge on the right."}} tags=["hide-input"]
 SIDE, PLACE = 15, (11, 6)
 
 
@@ -464,8 +465,9 @@ plt.show()
 #
 # ## Summary
 #
-# * The Row LSTM computes a row at a time: a masked convolution over the input, and an unmasked one over the states
-#   of the row above. It takes $n$ steps, and its first states are learned.
+# * The Row LSTM computes a row at a time. It has a masked convolution over the input, and an
+#   unmasked one over the states of the row above. It takes $n$ steps, and its first states are
+#   learned.
 # * The four gates of a unit must have one colour.
 # * One layer sees a triangle that opens upwards. More layers see no further to the right.
 # * Residual and skip connections let a gradient through twelve layers.
@@ -563,8 +565,8 @@ assert of_c.nonzero().flatten().tolist() == list(range(5, 10))
 # ```{exercise} Why not a mask on the states?
 # :label: ex-masked-states
 #
-# Someone also sets the right tap of $K^{ss}$, that of the upper right neighbour, to zero, "to be safe". What does the
-# layer see then?
+# Let $k = 3$. Someone also sets the right tap of $K^{ss}$, that of the upper right neighbour, to
+# zero, "to be safe". What does the layer see then?
 # ```
 #
 # ```{solution-start} ex-masked-states
@@ -578,8 +580,8 @@ assert of_c.nonzero().flatten().tolist() == list(range(5, 10))
 layer = row_lstms(3, 1, 15)[0]
 layer.state_to_state.weight.data[:, :, 2] = 0  # the tap on the right
 seen = receptive_field(layer, (3, 15, 15), (11, 6))
-assert not seen[:, 7:].any()
-assert seen[:12, 6].all()
+field = triangle(1, side=15, place=(11, 6))
+assert torch.equal(seen, field & (torch.arange(15) <= 6))
 
 # %% [markdown]
 # ```{solution-end}

@@ -421,11 +421,12 @@ header = ["image", "Row LSTM, steps", "Diagonal, steps", "its map empty"]
 figures.show_table(header, rows)
 
 # %% [markdown]
-# For each pixel both layers need about the same number of multiplications. State to state costs $4h^2$ for each tap and pixel: $12h^2$ in the Row
-# LSTM with its three taps, $16h^2$ here with two taps in two directions. The input of $2h$ maps
-# costs another $24h^2$ there and $16h^2$ here. (Mask B hides the right tap of the Row LSTM, so at
-# least a third of the $24h^2$ are products with zeros. A scan of the skewed map as it stands also
-# multiplies on its empty places, see {ref}`fast-scans`.)
+# For each pixel both layers need about the same number of multiplications. State to state costs
+# $4h^2$ for each tap and pixel. That is $12h^2$ in the Row LSTM with its three taps, and $16h^2$
+# here with two taps in two directions. The input of $2h$ maps costs another $24h^2$ there and
+# $16h^2$ here. (Mask B hides the right tap of the Row LSTM, so at least a third of the $24h^2$ are
+# products with zeros. A scan of the skewed map as it stands also multiplies on its empty places,
+# see {ref}`fast-scans`.)
 
 # %% tags=["remove-cell"]
 h = 4
@@ -511,8 +512,10 @@ assert torch.allclose(together(x), mine(x))
 # :label: ex-pad-below
 #
 # A library that keeps the size of a map under a 2 × 1 convolution may add its row of zeros at the bottom. Which pixels
-# do the two taps read then? Change one line of the scan and measure. Then train a network of one layer in one direction, with and without
-# the mistake, on every second row and column of digits. Which loss is lower, and why is that no success?
+# do the two taps read then? Change one line of the scan and measure. Then put the layer, in one
+# direction, between the paper's first convolution, 7 × 7 with mask A, and a 1 × 1 with mask B.
+# Train this network on every second row and column of binary digits, with and without the mistake.
+# Which loss is lower, and why is that no success?
 # ```
 #
 # ```{solution-start} ex-pad-below
@@ -523,8 +526,9 @@ assert torch.allclose(together(x), mine(x))
 # And the row above is never read.
 #
 # The loss with the mistake falls far below the other. The features at $(r + 1, j - 2)$ come from a 7 × 7 convolution that has seen
-# pixel $(r, j)$. So the network copies the pixel that it should predict. A loss too good to be true is how most leaks come
-# to light.
+# pixel $(r, j)$. So the network copies the pixel that it should predict. (A first convolution of 3
+# × 3 does not reach that far, and hides the mistake.) A loss too good to be true is how most leaks
+# come to light.
 
 
 # %%

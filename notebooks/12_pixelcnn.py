@@ -626,8 +626,8 @@ model = PixelRNN(RowLSTM, shape, levels=8)
 losses = train(model, images, steps=2000 if profile == "paper" else 300)
 
 # %% [markdown]
-# How good is it? The next cells compare the model's bits per dimension on test images with a baseline of independent pixels:
-# a histogram of the levels for each pixel.
+# How good is it? The next cells compare its bits per dimension on test images with a baseline of
+# independent pixels: a histogram of the levels for each pixel.
 
 # %% tags=["hide-input"]
 counts = 1 + F.one_hot(images, 8).sum(0)  # (1, 14, 14, 8)
@@ -834,8 +834,10 @@ assert 15.5 < diagonal / pixelcnn < 16.5
 # :label: ex-gated-layer
 #
 # The layer of the *Gated PixelCNN* {cite}`oord2016gated` has no ReLUs, but one gate after the 3 × 3 convolution, as an
-# LSTM has it. The convolution makes $a$ and $b$, $h$ maps each. The output is $\tanh(a) \odot \sigma(b)$. Build the
-# layer, with one colour for both maps of a unit, and train it in `PixelRNN` for 40 steps.
+# LSTM has it. The convolution makes $a$ and $b$, $h$ maps each. The output is
+# $\tanh(a) \odot \sigma(b)$. Build the layer, with one colour for both maps of a unit. In three
+# colours no output may see itself or a later sub-pixel. Then train it in `PixelRNN` for 40 steps on
+# the grey images. Its loss must fall below that of the histograms.
 # ```
 #
 # ```{solution-start} ex-gated-layer
@@ -859,6 +861,11 @@ class Gated(nn.Module):
 torch.manual_seed(0)
 losses = train(PixelRNN(Gated, shape, levels=8), images, steps=40)
 assert sum(losses[-20:]) / 20 < independent * 14 * 14
+tiny = PixelRNN(Gated, (3, 2, 3), levels=2, depth=1, h=4, head=6)
+x = torch.rand(1, 3, 2, 3)
+jacobian = torch.autograd.functional.jacobian(lambda x: tiny(x).sum(1), x)
+jacobian = jacobian[0, :, :, :, 0].permute(1, 2, 0, 4, 5, 3)  # in order
+assert not jacobian.reshape(18, 18).triu().any()
 
 # %% [markdown]
 # ```{solution-end}
@@ -924,7 +931,8 @@ for d in range(1, 7):
 # ```{exercise} Deep enough
 # :label: ex-deep-enough
 #
-# How many layers does it take on $n \times n$ pixels until every pixel sees all that it can ever see?
+# Take the PixelCNN of {prf:ref}`prop-pixelcnn-field` on $n \times n$ pixels. How many layers does
+# it take until every pixel sees all that it can ever see?
 # ```
 #
 # ```{solution-start} ex-deep-enough

@@ -323,7 +323,7 @@ assert torch.allclose(-(of_s + of_x), theirs.log_prob(x.byte()), rtol=1e-4)
 # Is the whole small image seen? Differentiate one prediction with respect to both images, for deconvolutions alone and for our upsampler:
 
 
-# %% mystnb={"figure": {"caption": "After figure 2 of {cite:t}`oord2016pixelrnn`, middle: what the prediction of one pixel depends on, by differentiation. Circles are the pixels of the small image, at their places in the large one. The three layers of PixelCNN see six rows above the pixel. With deconvolutions alone only the nearest nine pixels of the small image are seen; with two convolutions of 7 × 7 before them all 49 are seen.", "name": "fig-two-scales"}, "image": {"alt": "Two boards of 28 by 28 with a pixel near the middle; blue, a region of its own row and the six above. Circles on a regular grid, every fourth row and column. On the left only the nine circles nearest to the pixel are orange, on the right all of them."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "After figure 2 of {cite:t}`oord2016pixelrnn`, middle: what the prediction of one pixel depends on, by differentiation. Circles are the pixels of the small image, at their places in the large one. The three layers of PixelCNN see six rows above the pixel. With deconvolutions alone only the nearest nine pixels of the small image are seen. With two convolutions of 7 × 7 before them all 49 are seen.", "name": "fig-two-scales"}, "image": {"alt": "Two boards of 28 by 28 with a pixel near the middle; blue, a region of its own row and the six above. Circles on a regular grid, every fourth row and column. On the left only the nine circles nearest to the pixel are orange, on the right all of them."}} tags=["hide-input"]
 def seen(model, place):
     """What the prediction at `place` sees of x and of s: bools."""
     generator = torch.Generator().manual_seed(0)
@@ -551,9 +551,10 @@ assert torch.equal(shrink(x, 2), s)
 # ```{exercise} The gap
 # :label: ex-pair-gap
 #
-# Take `tiny` of the last solution, and let its large network draw all pixels again. Its images have 2 × 2 pixels with
-# two levels, so few that all can be listed. How large is the gap of {prf:ref}`prop-pair`, on average over images that
-# this model draws?
+# Take `TwoScales((1, 2, 2), factor=2, levels=2, depth=1, h=4)` after `torch.manual_seed(0)`, with
+# normal weights of deviation 0.3. (It is `tiny` of the last solution.) Its large network draws all
+# pixels again. Its images have 2 × 2 pixels with two levels, so few that all can be listed. How
+# large is the gap of {prf:ref}`prop-pair`, on average over images that this model draws?
 # ```
 #
 # ```{solution-start} ex-pair-gap

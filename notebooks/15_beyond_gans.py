@@ -271,8 +271,10 @@ assert torch.allclose(pixel_loss(pixels, few), pixels.loss(few), rtol=1e-4)
 # \log P(x) \ge \mathbb E_q[\log w] = \mathbb E_q[\log p(x \mid z)] - \mathrm{KL}(q(z \mid x) \,\|\, p(z)) .
 # $$ (eq:evidence)
 #
-# The gap is $\mathrm{KL}(q(z \mid x) \,\|\, p(z \mid x))$, since $w = P(x)\, p(z \mid x) / q(z \mid x)$. It is {eq}`eq:gap` again, with $z$ for $u$. In fact a flow with dequantisation *is* such a model:
-# its latent is $x + u$, its decoder rounds down, and its $q$ is uniform and cannot learn.
+# The gap is $\mathrm{KL}(q(z \mid x) \,\|\, p(z \mid x))$, since
+# $w = P(x)\, p(z \mid x) / q(z \mid x)$. It is {eq}`eq:gap` again, with $z$ for $u$. In fact a flow
+# with dequantisation *is* such a model. Its latent is $x + u$, its decoder rounds down, and its $q$
+# is uniform and cannot learn.
 
 
 # %%
@@ -419,8 +421,9 @@ assert 0.005 < ends < 0.015
 # ```{prf:proposition} The best Gaussian
 # :label: prop-best-gaussian
 #
-# Let $y$ have $d$ dimensions, and vary $m$ and $\Sigma = L L^{\mathsf T} > 0$. The mean of $\log \mathcal N(y; m, \Sigma)$ over images
-# and noise is highest where $m$ and $\Sigma$ are the mean and covariance of $y$, if that covariance is invertible. There it is
+# Let $y$ have $d$ dimensions, and vary $m$ and $\Sigma = L L^{\mathsf T} > 0$. Let the covariance
+# of $y$ be invertible. The mean of $\log \mathcal N(y; m, \Sigma)$ over images and noise is highest
+# where $m$ and $\Sigma$ are the mean and covariance of $y$. There it is
 #
 # $$
 # -\frac d2 \log(2 \pi e) - \sum_i \log L_{ii} .
@@ -594,8 +597,10 @@ assert p[best.argmax()] < 0.01 * p.max()
 assert (ratio * dx).sum() > 2  # a density would have 1
 
 # %% [markdown]
-# Now the trained discriminator. If its logit were the data's log density, up to a constant, it should be higher for
-# real images than for images that are no clothes. (Like all weights in the ledger, those of $D$ and $G$ are averages over the last steps, so this is not quite the
+# Now the trained discriminator. Suppose that its logit were the data's log density, up to a
+# constant. Then it should be higher for real images than for images that are no clothes. (Like all
+# weights in the ledger, those of $D$ and $G$ are averages over the last steps. So this is not quite
+# the
 # $D$ that $G$ played against.)
 
 # %% tags=["hide-input"]
@@ -694,7 +699,7 @@ plt.show()
 # Draws take a few hundredths of a bit/dim off the bounds of the VAE and Real NVP, and hardly anything off that of the
 # Gaussian.
 # How far is the lowest point above the truth? No computation can tell. As a rule of thumb, if $\log w$ were a
-# Gaussian, the whole gap of one draw would be half of the variance of $\log w$ over draws:
+# Gaussian, the gap of one draw would be half of the variance of $\log w$ over draws:
 
 # %% tags=["hide-input"]
 unit = nats_per_bit(vae.image_shape)
@@ -813,9 +818,10 @@ assert all(ahead[a] > gap_of[b] for a, b in pairwise(ranking) if b in gap_of)
 # than 0.16, and the VAE leads the Gaussian by far more.
 #
 # Each score also contains a cost of its own kind. For a pixel that is surely black, up to a quarter of a bit goes
-# to the noise of dequantisation, {eq}`eq:floor`, and Real NVP pays most of that. The Gaussian pays it only where its spread
-# is as small as the noise ({ref}`ex-gaussian-pixels`); elsewhere it loses by misfit. A VAE pays for the disagreement of $q$ with the true posterior. A diffusion pays
-# for the errors of its denoiser, and a Pixel RNN for its wrong predictions.
+# to the noise of dequantisation, {eq}`eq:floor`. Real NVP pays most of that. The Gaussian pays it
+# only where its spread is as small as the noise ({ref}`ex-gaussian-pixels`); elsewhere it loses by
+# misfit. A VAE pays for the disagreement of $q$ with the true posterior. A diffusion pays for the
+# errors of its denoiser, and a Pixel RNN for its wrong predictions.
 #
 # ## Between two latents
 #
@@ -841,7 +847,7 @@ walks = {
     family: models[family].decode(walk(z)) for family, z in latents.items()
 }
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "From one latent to another in eight images. The ends are test images in the rows of Real NVP and the Gaussian, the VAE's reconstructions of them in its row, and two samples in the GAN's row.", "name": "fig-family-walks"}, "image": {"alt": "Four rows of eight images, from a boot at the left to a jacket at the right. The VAE's images in between are blurred and dark. The GAN's row goes from one bright, ragged shape to another. Those of Real NVP fall into fragments of both ends; those of the Gaussian show both on top of each other."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "From one latent to another in eight images. The ends are test images in the rows of Real NVP and the Gaussian. In the VAE's row they are its reconstructions of them, and in the GAN's two samples.", "name": "fig-family-walks"}, "image": {"alt": "Four rows of eight images, from a boot at the left to a jacket at the right. The VAE's images in between are blurred and dark. The GAN's row goes from one bright, ragged shape to another. Those of Real NVP fall into fragments of both ends; those of the Gaussian show both on top of each other."}}
 sheets.plot_rows(walks)
 plt.show()
 
@@ -850,8 +856,8 @@ for family in ("Gaussian", "Real NVP"):
     assert (walks[family][[0, -1]] == ends).double().mean() > 0.99
 
 # %% [markdown]
-# Halfway, the Gaussian's images show both ends, one on top of the other, and those of Real NVP are fragments of them: no garment in between. The VAE's are dark
-# and blurred.
+# Halfway, the Gaussian's images show both ends, one on top of the other. Those of Real NVP are
+# fragments of both ends, and not a garment in between. The VAE's are dark and blurred.
 #
 # ## What do they leave out?
 #
@@ -999,9 +1005,10 @@ for few_shown in ("trousers", "sandal"):
 # z_s = \frac{\alpha_s}{\alpha_t} \left( z_t - \sigma_t c\, \hat e(z_t, \gamma(t)) \right) + \sigma_s \sqrt c\; e', \qquad e' \sim \mathcal N(0, I) .
 # $$
 #
-# At the end, divide by $\alpha_0$ and round to the nearest level. Build
-# `ancestral(model, n, steps, generator)` and check it against `model.sample`. What do samples look
-# like after 4, 16 and 64 steps?
+# Begin with $z_1 \sim \mathcal N(0, I)$. The times are evenly spaced from 1 to 0. At the end,
+# divide by $\alpha_0$ and round to the nearest level. Build
+# `ancestral(model, n, steps, generator)` and check it against `model.sample`, which takes 128
+# steps. What do samples look like after 4, 16 and 64 steps?
 # ```
 #
 # ```{solution-start} ex-ancestral
@@ -1165,7 +1172,10 @@ i = 14 * 28 + 14  # a pixel in the middle
 prediction = -(y[:, :i] @ inverse[i, :i]) * L[i, i]
 left = (y[:, i] - prediction).var(correction=0)
 assert left < y[:, i].var(correction=0) / 3
-assert left < L[i, i] ** 2
+S = L @ L.T
+best = torch.linalg.solve(S[:i, :i], S[:i, i])  # the linear prediction
+assert torch.allclose(best, -inverse[i, :i] * L[i, i])
+assert torch.isclose(S[i, i] - best @ S[:i, i], L[i, i] ** 2)
 border = L.diagonal().reshape(28, 28)[0].mean()
 middle = L.diagonal().reshape(28, 28)[10:18, 10:18].mean()
 assert border < middle

@@ -289,7 +289,7 @@ def train(layers, turn, data, steps=500):
     return stack
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The two moons, and the densities of three stacks of {eq}`eq:maf` that were trained on them: brighter is denser, on a scale of its own in each panel. Turned round: the order is reversed after each layer.", "name": "fig-turning-round"}, "image": {"alt": "Four square panels. First the points of two interlocking half circles. Under one layer and under four layers in one order the density is a blurred band that covers both moons. Under four layers whose order is reversed after each it follows each of the two arcs."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The two moons, and the densities of three stacks of {eq}`eq:maf` that were trained on them. Brighter is denser, on a scale of its own in each panel. Turned round: the order is reversed after each layer.", "name": "fig-turning-round"}, "image": {"alt": "Four square panels. First the points of two interlocking half circles. Under one layer and under four layers in one order the density is a blurred band that covers both moons. Under four layers whose order is reversed after each it follows each of the two arcs."}}
 moons, unseen = (
     ToyData.MOONS.sample(4000, seed=1),
     ToyData.MOONS.sample(4000, seed=2),
@@ -336,7 +336,7 @@ assert gain["four, turned round"] > 0.4
 #
 # Every second block reads the patches from the other end.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "A test image in 49 patches of 4 × 4 pixels. The orange patch is scaled and shifted by what the blue ones say: those before it in reading order or, in every second block, those after it.", "name": "fig-patches"}, "image": {"alt": "A small image of a garment twice, with a grid of seven by seven squares. Left: the squares above and to the left of the marked one are blue. Right: those below and to its right."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "A test image in 49 patches of 4 × 4 pixels. The orange patch is scaled and shifted by what the blue ones say. These come before it in reading order or, in every second block, after it.", "name": "fig-patches"}, "image": {"alt": "A small image of a garment twice, with a grid of seven by seven squares. Left: the squares above and to the left of the marked one are blue. Right: those below and to its right."}}
 test = load(EMBEDDED, "test").images
 meeting.plot_patches(
     test[1, 0], 4, 24, ["first, third, ... block", "second, fourth, ... block"]
@@ -390,9 +390,9 @@ class Layer(nn.Module):
 # ### A block
 #
 # A block is {eq}`eq:tarflow`. A linear map turns patches into tokens, and a learned vector, `place`, tells each token
-# its position. The output at token $i$ has seen patch $i$, so it serves patch $i + 1$: a shift by one token makes
-# mask A out of mask B. The first patch has nothing before it. We set its $\alpha$ and $\mu$ to 0. The last linear map starts at
-# zero, so that training starts at the identity.
+# its position. The output at token $i$ has seen patch $i$, so it serves patch $i + 1$. A shift by
+# one token makes mask A out of mask B. The first patch has nothing before it. We set its $\alpha$
+# and $\mu$ to 0. The last linear map starts at zero, so that training starts at the identity.
 #
 # The network of TarFlow may give any $\alpha$. Ours may not: as Real NVP bounds its $s$, we bound $\alpha = 3 \tanh(r / 3)$, where $r$ is what the
 # network gives. Without a bound, $e^{-\alpha}$ can grow from block to block. In short trials on all
@@ -502,7 +502,7 @@ jacobian = jacrev(lambda x: small(x)[0])(x).reshape(16, 16).detach()
 assert torch.allclose(jacobian.slogdet().logabsdet, log_det.sum())
 assert torch.allclose(small.inverse(z), x)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Jacobians of TarFlow on an image of four patches of 2 × 2 pixels, numbered patch by patch: one block, and two blocks of which the second reads backwards. Positive entries are red, negative ones blue, zeros white.", "name": "fig-block-triangles"}, "image": {"alt": "Two matrices of 16 by 16. Left: a diagonal, and below it full blocks of 4 by 4 in a triangle. Right: nearly all entries are filled."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Jacobians of TarFlow on an image of four patches of 2 × 2 pixels, numbered patch by patch. Left: one block. Right: two blocks of which the second reads backwards. Positive entries are red, negative ones blue, zeros white.", "name": "fig-block-triangles"}, "image": {"alt": "Two matrices of 16 by 16. Left: a diagonal, and below it full blocks of 4 by 4 in a triangle. Right: nearly all entries are filled."}}
 patches = F.unfold(x, 2, stride=2).mT
 
 
@@ -811,7 +811,7 @@ plt.show()
 #   Jacobian.
 # * Real NVP is the case in which one half depends on the other. Its Jacobian has more zeros, and
 #   one evaluation of its network inverts it. With the masks of Pixel RNN a number can depend on all
-#   before it, and the inverse takes up to as many rounds as there are numbers.
+#   before it. The inverse then takes up to as many rounds as there are numbers.
 # * A stack in one order has Gaussian factors again. A stack that reverses the order after each layer does not.
 # * TarFlow is such a stack over patches, with a causal Transformer in each block.
 # * Here one run of TarFlow is behind one of Real NVP, by 0.14 bits/dim after half an hour each. Its
@@ -868,8 +868,8 @@ assert torch.allclose(latent, z)
 # :label: ex-uniform-by-gaussian
 #
 # A pixel is black in every image. After noise its value is uniform on an interval of width $w$ (ignore the logit). A single block knows that, and chooses
-# the best $\mu$ and $\alpha$. How many bits does it lose against the true density? How could a second block get them
-# back?
+# the best $\mu$ and $\alpha$. Fit a Gaussian to such values, and measure how many bits it loses
+# against the true density. How could a second block get them back?
 # ```
 #
 # ```{solution-start} ex-uniform-by-gaussian
@@ -877,11 +877,17 @@ assert torch.allclose(latent, z)
 # ```
 # By {eq}`eq:floor` the loss is $\frac12 \log_2 (\pi e / 6)$, a quarter of a bit, for any $w$. About half of the pixels
 # of Fashion-MNIST are black. If one block were sure of all of them, it would lose about an eighth of a bit/dim there. A
-# second block in the same order cannot help ({prf:ref}`prop-one-order`). One that reads backwards can: it scales $z_i$ by what *later* patches say, and
-# the first block may have made these depend on the value of $x_i$.
+# second block in the same order cannot help ({prf:ref}`prop-one-order`). One that reads backwards
+# can. It scales $z_i$ by what *later* patches say. The first block may have made these depend on
+# the value of $x_i$.
 
 # %%
 loss = 0.5 * math.log(2 * math.pi * math.e / 12) / math.log(2)
+for w in (1 / 256, 1):
+    x = w * (torch.arange(1000, dtype=torch.double) + 0.5) / 1000
+    fitted = Normal(x.mean(), x.std(correction=0))  # the best Gaussian
+    lost = (-fitted.log_prob(x).mean() - math.log(w)) / math.log(2)
+    assert abs(lost - loss) < 1e-3
 black = (test == 0).float().mean().item()
 print(f"{loss:.2f} bits a black pixel, {loss * black:.2f} bits/dim")
 

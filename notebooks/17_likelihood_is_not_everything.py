@@ -197,8 +197,8 @@ assert divergence > 0.95 * bits[digits].mean()
 #
 # ### Which images need few bits?
 #
-# Compare the flow with two things that know nothing of clothes: the size of the image as a PNG file, and its share of black
-# pixels.
+# Compare the flow with two numbers that know nothing of clothes. One is the size of the image as a
+# PNG file, the other its share of black pixels.
 
 
 # %% tags=["hide-input"]
@@ -262,7 +262,7 @@ assert negatives > 1.5
 assert abs(described[0].mean() / described[1].mean() - 1) < 0.05
 assert black > 0.5
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Bits/dim under the flow over the size of the image as a PNG file (left) and over the share of pixels that are black or nearly so (right). (The left panel is after {cite:t}`serra2020complexity`.)", "name": "fig-causes"}, "image": {"alt": "Two scatter plots. Left: most sets lie along one rising band, from digits at the lower left to clothes at the upper right, with noise far above. Negatives lie on a band of their own, higher up; constant greys lie in a column at the left edge. Right: bits fall as the share of black pixels rises."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Bits/dim under the flow. Left: over the size of the image as a PNG file. Right: over the share of pixels that are black or nearly so. (The left panel is after {cite:t}`serra2020complexity`.)", "name": "fig-causes"}, "image": {"alt": "Two scatter plots. Left: most sets lie along one rising band, from digits at the lower left to clothes at the upper right, with noise far above. Negatives lie on a band of their own, higher up; constant greys lie in a column at the left edge. Right: bits fall as the share of black pixels rises."}}
 pictures.plot_causes(bits, causes)
 plt.show()
 
@@ -295,9 +295,9 @@ assert constant[1:].min() > 2
 # can bend the noise.)
 #
 # Why do images of another set need fewer bits? For flows of constant volume, {cite:t}`nalisnick2019know` explain it by
-# the means and variances of the pixels of both sets, and by the curvature of the model's log-density.
-# {cite:t}`kirichenko2020fail` find that coupling flows learn local correlations of pixels, which many sets share,
-# rather than the content of the images.
+# the means and variances of the pixels of both sets. The curvature of the model's log-density also
+# enters. {cite:t}`kirichenko2020fail` find that coupling flows learn local correlations of pixels,
+# which many sets share, rather than the content of the images.
 #
 # ## Typical, not likely
 #

@@ -516,8 +516,9 @@ print(f"{size / len(coded):.0f} bytes an image")
 # ```{exercise} How coarse may the integers be?
 # :label: ex-coarse
 #
-# Round the probabilities to units of $2^{-k}$, plus one unit, for $k = 8, 10, \dots, 20$. How many bits does an image
-# lose against $k = 20$, and why might one want a small $k$?
+# Round the probabilities of the Row LSTM to units of $2^{-k}$, plus one unit, for
+# $k = 8, 10, \dots, 20$. (`counts` has them for $k = 20$.) How many bits does an image lose against
+# $k = 20$, and why might one want a small $k$?
 # ```
 #
 # ```{solution-start} ex-coarse

@@ -131,7 +131,7 @@ check_model(Histograms((1, 28, 28)), test[:4])
 # half one keeps. An orthogonal $W$ can turn them into a mean and three differences. Then it matters which half is kept,
 # and a learned $W$ can choose it.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Four channels of a squeezed test image, as they are and after an orthogonal matrix: red above 0, blue below, white at 0, all to one scale. A channel-wise mask keeps the first two.", "name": "fig-mixed-channels"}, "image": {"alt": "Two rows of four small maps of an ankle boot in red and blue. In the upper row all four look alike. In the lower row the first is a stronger copy of them, and the other three are pale, showing little but outlines."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Four channels of a squeezed test image, as they are and after an orthogonal matrix. Red above 0, blue below, white at 0, all to one scale. A channel-wise mask keeps the first two.", "name": "fig-mixed-channels"}, "image": {"alt": "Two rows of four small maps of an ankle boot in red and blue. In the upper row all four look alike. In the lower row the first is a stronger copy of them, and the other three are pale, showing little but outlines."}}
 noise = uniform_noise(
     test[:1], torch.float32, torch.Generator().manual_seed(0)
 )
@@ -245,7 +245,7 @@ try:
 except AssertionError as error:
     print("caught:", str(error).split(" by ")[0])
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The Jacobian of the convolution at an image of four channels and 3 × 3 pixels, positive entries red, negative ones blue, zeros white; the same with components numbered pixel by pixel; and $W$.", "name": "fig-mixing-jacobian"}, "image": {"alt": "Three matrices. Left, 36 by 36: sixteen diagonal stripes. Middle, the same entries as nine equal blocks along the diagonal. Right, one of these blocks, 4 by 4."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The Jacobian of the convolution at an image of four channels and 3 × 3 pixels. Positive entries are red, negative ones blue, zeros white. Then the same with components numbered pixel by pixel, and $W$.", "name": "fig-mixing-jacobian"}, "image": {"alt": "Three matrices. Left, 36 by 36: sixteen diagonal stripes. Middle, the same entries as nine equal blocks along the diagonal. Right, one of these blocks, 4 by 4."}}
 jacobian = jacrev(lambda x: conv(x)[0])(patch).reshape(36, 36).detach()
 by_pixel = torch.arange(36).reshape(4, 9).T.flatten()
 blocks = jacobian[by_pixel][:, by_pixel]
@@ -729,11 +729,12 @@ assert constant.isfinite().all()
 # place, such as the swap, is no product of this form. Every other invertible $W$ is one. Matrices
 # near the swap are such products: with a small
 # $s_1 = \epsilon$, $W = \begin{bmatrix} \epsilon & 1 \\ 1 & 0 \end{bmatrix}$ has $L_{21} = 1/\epsilon$ and
-# $s_2 = -1/\epsilon$. The fixed signs also fix the sign of $\det W$, which is negative for the swap. If the signs of $s$ differ, training can come as
-# near to the swap as it likes, at the price of factors that grow without bound. If they are equal,
-# $\det W$ stays positive, so $W$ cannot come near the swap. A fixed sign excludes no density:
-# flipping the sign of a channel does not change the prior, and the networks of the couplings can
-# adapt to it.
+# $s_2 = -1/\epsilon$. The fixed signs also fix the sign of $\det W$, which is negative for the
+# swap. If the signs of $s$ differ, training can come as near to the swap as it likes. The price is
+# factors that grow without bound. If they are equal,
+# $\det W$ stays positive, so $W$ cannot come near the swap. A fixed sign excludes no density. To
+# flip the sign of a channel does not change the prior, and the networks of the couplings can adapt
+# to it.
 
 # %%
 for epsilon in (1e-1, 1e-3):
@@ -749,16 +750,18 @@ for epsilon in (1e-1, 1e-3):
 # ```{exercise} Begin where the old model is
 # :label: ex-mixing-start
 #
-# Give the three $W$ of `MixedRealNVP` first values with which the new model *is* Real NVP, by {eq}`eq:swap`, and check it. Then
-# train the new model from this start and from rotations, for a few steps on the same batches. Which is ahead, and why? (From one seed both classes draw the same couplings.)
+# Take two scales, so that `MixedRealNVP` has three $W$. Give them first values with which the new model *is* Real NVP, by
+# {eq}`eq:swap`, and check it. Then train the new model from this start and from rotations, for 40 steps on the same
+# batches, after `torch.manual_seed(1)`. Which is ahead? Does the table above agree? (From one seed both classes draw the same couplings.)
 # ```
 #
 # ```{solution-start} ex-mixing-start
 # :class: dropdown
 # ```
 # The first $W$ is $I$, and the two others are $S$. In {eq}`eq:plu` that is $P = I$ or $P = S$ with all factors 0, as they hold
-# $\log|s|$. The likelihoods agree to rounding. From there training is ahead of the random rotations. We suspect the reason: those mix four pixels
-# that the masks had kept apart, so each coupling first has to find out what it keeps. These are short runs, one of each, and say nothing of long ones.
+# $\log|s|$. The likelihoods agree to rounding. After 40 steps from this seed the rotations are ahead.
+# The table has five seeds of 450 steps. There the masks gain over Real NVP with every seed, and the rotations do not. So one short run
+# of each does not tell which start is better.
 
 
 # %%
@@ -766,7 +769,7 @@ sizes = RealNVPConfig.paper((1, 28, 28), num_scales=2, num_blocks=0, width=8)
 
 
 def fresh(kind):
-    torch.manual_seed(0)
+    torch.manual_seed(1)
     return kind(sizes)
 
 
@@ -802,8 +805,8 @@ one, other = (
 )
 assert torch.allclose(one, other, rtol=1e-4)
 gap = train(fresh(MixedRealNVP)) - train(start)
-assert gap > 0
-print(f"{gap:.2f} bits/dim")
+assert gap < 0
+print(f"rotations minus masks: {gap:.1f} bits/dim")
 
 # %% [markdown]
 # ```{solution-end}

@@ -146,8 +146,9 @@ display(Markdown("\n".join(lines)))
 #   So an image depends on those beside it, and the model that samples is not quite the model that is scored.
 #
 # The paper contradicts the code in `num_blocks`, `affine_order` and `norm_scope`, and in `penalise_channel_scales` as we
-# read it. On the other four it is silent: it does not say which coupling comes first, how several colours are squeezed,
-# or how samples are shown and normalised. There the preset `paper` has our choice.
+# read it. On the other four it is silent. It does not say which coupling comes first, how several
+# colours are squeezed, or how samples are shown and normalised. There the preset `paper` has our
+# choice.
 #
 # On the fields of the next table the paper is silent, too, or leaves the choice open. Both presets follow the code:
 
@@ -181,9 +182,10 @@ figures.show_table(["field", "value", "what it is"], rows)
 # * Its **logit**, of $\lambda + (1 - \lambda)\, \tilde x$, is infinite at white. Both presets have the code's, of
 #   $\lambda + (1 - 2\lambda)\, \tilde x$ (chapter {ref}`training` derives it).
 # * The batch norm with a **running average** of appendix E is off, as in the published code. The appendix says that the
-#   model for CIFAR-10 was trained with it, so the preset `paper` is not quite the model of table 1's first row. The
-#   field `norm_running_average` turns it on, as `configs/cifar10.yaml` does. The appendix gives no value for the momentum $\rho$. The code has an option for
-#   it, and its default, zero, leaves the average off. In the code's formula $\rho$ is the weight of the batch, in the
+#   model for CIFAR-10 was trained with it. So the preset `paper` is not quite the model of table
+#   1's first row. The field `norm_running_average` turns it on, as `configs/cifar10.yaml` does. The
+#   appendix gives no value for the momentum $\rho$. The code has an option for it, and its default,
+#   zero, leaves the average off. In the code's formula $\rho$ is the weight of the batch, in the
 #   appendix that of the past. (We have read the appendix in a translation.)
 #
 # ````{dropdown} More differences, in neither table
@@ -210,7 +212,8 @@ figures.show_table(["field", "value", "what it is"], rows)
 #   maps by less. Training does not use them.
 # * A network without residual blocks has two 3 × 3 convolutions in the code. Here it has a 3 × 3
 #   and two 1 × 1.
-# * Without batch norm the code also leaves out the norms and the doubling inside $s$ and $t$, and adds a learned number to
+# * Without batch norm the code also leaves out the norms and the doubling inside $s$ and $t$. It
+#   then adds a learned number to
 #   $s$ (`scale_shift`), which starts at 0. Here `norm_scope: null` leaves out the norm after couplings and nothing else.
 #   Both presets have that norm.
 # * Adam adds $\epsilon$ to $\sqrt v$ after the bias correction in PyTorch, and before it in TensorFlow 1. At the first step
@@ -343,9 +346,11 @@ print(f"kept squares after the norm: {after_norm:.2f}; doubled: {h.std():.2f}")
 # determinants.
 # ```
 #
-# The paper mirrors the images of CIFAR-10, CelebA and LSUN at random in training. On a set that contains every image with its mirror
-# image, two models of one scale that differ in this field can reach exactly the same mean log-likelihood. With several scales the argument stops, because the diagonal of a
-# block that is factored out is not its own mirror image. The next cell checks both:
+# The paper mirrors the images of CIFAR-10, CelebA and LSUN at random in training. Take a set that
+# contains every image with its mirror image. There two models of one scale that differ in this
+# field can reach exactly the same mean log-likelihood. With several scales the argument stops,
+# because the diagonal of a block that is factored out is not its own mirror image. The next cell
+# checks both:
 
 
 # %%
@@ -828,9 +833,9 @@ with torch.no_grad():
 # ```
 # We check in evaluation, where batch norms are fixed maps. A first batch in training gives them moments, so that they are
 # not the identity. The scales start away from 0, so that no coupling is only a shift. With three scales the two orders of
-# channels differ. Four fields are left out: `num_blocks` changes only the networks, which may be any functions,
-# `undo_data_constraint` acts after the
-# flow, `sample_batch_statistics` acts in sampling alone, and `penalise_channel_scales` changes the loss alone.
+# channels differ. Four fields are left out. `num_blocks` changes only the networks, which may be
+# any functions. `undo_data_constraint` acts after the flow. `sample_batch_statistics` acts in
+# sampling alone, and `penalise_channel_scales` in the loss alone.
 
 # %%
 no_part_of_a_map = {
@@ -897,8 +902,9 @@ for r, factor in (
 # ```{exercise} What is left of a factor
 # :label: ex-factor
 #
-# Leave the doubling out of a network for $s$ and $t$. A convolution follows, and after it batch norms: does the
-# output change?
+# Take a new network for $s$ and $t$ without the mask channel, in training mode. Leave out the
+# doubling. A convolution follows, and after it batch norms. Does the output change if there are no
+# residual blocks? And if there are two?
 # ```
 #
 # ```{solution-start} ex-factor
@@ -943,8 +949,9 @@ for num_blocks in (0, 2):
 # ```{exercise} Half of the budget
 # :label: ex-halfway
 #
-# Each row also keeps the training loss at half of the steps. Is the order of the variants at that
-# point also the order at the end? Use the rank correlation.
+# Each comparison also has `halfway`, the paired differences of the training loss at half of the
+# steps. Is the order of the variants at that point also the order of the training loss at the end
+# (`train` of a row)? Use the rank correlation.
 # ```
 #
 # ```{solution-start} ex-halfway

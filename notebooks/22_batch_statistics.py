@@ -73,8 +73,8 @@ ledger = runs()
 # $$ (eq:training-jacobian)
 #
 # Its eigenvalues are 0 along $\mathbf 1$, $\epsilon / \varsigma^3$ along $\hat x$, and $1 / \varsigma$
-# otherwise. If $n = m / N$ of the scalars belong to one image of a batch of $N$, and the other images are held fixed, the
-# determinant of that image's own map is
+# otherwise. Let $n = m / N$ of the scalars belong to one image of a batch of $N$. If the other
+# images are held fixed, the determinant of that image's own map is
 #
 # $$
 # \frac{1}{\varsigma^{n}} \Bigl[ & \Bigl(1 - \frac1N\Bigr) \Bigl(1 - \frac{\lVert \hat x \rVert^2}{m}\Bigr) \\
@@ -128,7 +128,7 @@ assert torch.allclose(alone, bracket.log() - n * sigma.log(), atol=1e-12)
 # cannot reach $\sqrt{N - 1}$.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Batch normalisation of one scalar per image in training, as a function of one of them, the other $N - 1$ being fixed at mean 0 and variance 1. Dotted, in the colour of the curve: $\\pm\\sqrt{N - 1}$. In evaluation it is the dashed line.", "name": "fig-saturation"}, "image": {"alt": "Normalised value over x from -12 to 12. The dashed line rises straight. The curves for N = 4, 16 and 64 follow it near 0 and bend away on both sides, the earlier the smaller N. Each stays between its two dotted lines, at 1.7, 3.9 and 7.9 above and below 0."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Batch normalisation of one scalar per image in training, as a function of one of them. The other $N - 1$ are fixed at mean 0 and variance 1. Dotted, in the colour of the curve: $\\pm\\sqrt{N - 1}$. In evaluation it is the dashed line.", "name": "fig-saturation"}, "image": {"alt": "Normalised value over x from -12 to 12. The dashed line rises straight. The curves for N = 4, 16 and 64 follow it near 0 and bend away on both sides, the earlier the smaller N. Each stays between its two dotted lines, at 1.7, 3.9 and 7.9 above and below 0."}}
 def normalised_beside(x, N):
     """Batch norm of x beside N - 1 scalars of mean 0, variance 1."""
     mean = x / N
@@ -261,7 +261,7 @@ assert torch.allclose(log_det, of_package, atol=1e-4)
 # large the batch. Which effect is larger, less noise or the different gradient? The folded cell
 # takes a small model after 100 steps of training, on images of 8 × 8 pixels. The norms inside $s$
 # and $t$ are in evaluation mode throughout. The reference is the gradient of one batch of all 4,500
-# images, the mean of three sets of noise; 120 small batches are compared with it. Before each batch
+# images, the mean of three sets of noise. We compare 120 small batches with it. Before each batch
 # the running average is set to the moments of all images, a better past than small batches would
 # give it.
 
@@ -518,8 +518,9 @@ assert again[8] < min(moving_bits[40], as_recorded + 0.1)
 
 # %% [markdown]
 # With moments that are not its own the model needs more than a hundred times the bits, although nothing in the weights has
-# changed. A moving average forgets its start as $0.9^k$: forty batches later 1.5% of it is left, and every norm
-# passes its error on to the next. Re-estimation is within a few hundredths of a bit after *eight images*.
+# changed. A moving average forgets its start as $0.9^k$. Forty batches later 1.5% of it is left,
+# and every norm passes its error on to the next. Re-estimation is within a few hundredths of a bit
+# after *eight images*.
 #
 # ## Summary
 #
@@ -566,15 +567,16 @@ assert max(normalise(row).abs().max() for row in many) < math.sqrt(m - 1)
 # ```{exercise} The memory of a moving average
 # :label: ex-memory
 #
-# A moving average changes by a tenth of the difference at each step. Which share of it stems from the last ten batches?
-# After how many steps has the starting value lost 99% of its weight?
+# A moving average changes by a tenth of the difference at each step. After how many steps has the starting value lost
+# 99% of its weight? Now let the true moment grow by the same amount at each step. How many steps does the average lag behind?
 # ```
 #
 # ```{solution-start} ex-memory
 # :class: dropdown
 # ```
-# A batch that is $k$ steps old has the weight $0.1 \cdot 0.9^k$, so the last ten have $1 - 0.9^{10}$. The start has
-# $0.9^n$ after $n$ steps, so it needs $n \ge \ln 0.01 / \ln 0.9$.
+# The start has the weight $0.9^n$ after $n$ steps, so it needs $n \ge \ln 0.01 / \ln 0.9$. Let the moment at step $n$ be $n$,
+# and the average $n - a$ with a constant lag $a$. Then $n - a = 0.9\, (n - 1 - a) + 0.1\, n$, so $a = 9$. While the
+# weights move, the average describes those of nine steps ago.
 
 # %% tags=["hide-input"]
 average, steps_needed = 1.0, 0
@@ -582,7 +584,11 @@ while average > 0.01:
     average = 0.9 * average + 0.1 * 0.0
     steps_needed += 1
 assert steps_needed == math.ceil(math.log(0.01) / math.log(0.9))
-print(f"the last ten batches: {1 - 0.9**10:.0%}; {steps_needed} steps")
+lagging = 0.0
+for step in range(400):
+    lagging = 0.9 * lagging + 0.1 * step
+assert abs(step - lagging - 9) < 1e-6
+print(f"{steps_needed} steps; the average lags by {step - lagging:.0f}")
 
 # %% [markdown]
 # ```{solution-end}
@@ -612,6 +618,13 @@ for size in (2, 64):
     found[size] = (first.running_var.item(), bits(one))
 assert found[2][0] < found[64][0]
 assert found[2][1] > found[64][1]
+for size in (2, 64):  # the formula, for nu = 1 and tau = 2
+    level = 2 * torch.randn(4000, size, 1, generator=generator)
+    within = torch.randn(4000, size, 30, generator=generator)
+    within -= within.mean(dim=2, keepdim=True)
+    of_batch = (level + within).flatten(1).var(1, correction=0).mean()
+    expected = within.square().mean() + (1 - 1 / size) * 4
+    assert abs(of_batch / expected - 1) < 0.05
 print(f"variance: {found[2][0]:.2f} in twos, {found[64][0]:.2f} at once")
 print(f"bits/dim: {found[2][1]:.2f} in twos, {found[64][1]:.2f} at once")
 

@@ -274,7 +274,7 @@ assert (ours - start).abs().mean() > 0.01  # it did move
 # How unequal are the singular values of a real gradient? The next figure takes the gradient of a $\omega$ in the recorded run on
 # Fashion-MNIST, and the steps that three rules make of it.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Singular values, in falling order, of the gradient of one $\\omega$ in `fashion-mnist` and of the steps that Adam and Muon make of it, each divided by its largest. Adam is shown after one step, where it takes the sign of each entry.", "name": "fig-singular-values"}, "image": {"alt": "Three curves over the number of a singular value, on a logarithmic axis. That of gradient descent falls to about a tenth, that of Adam to a fifth; that of Muon stays above one half."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Singular values, in falling order, of the gradient of one $\\omega$ in `fashion-mnist` and of the steps that Adam and Muon make of it. Each is divided by its largest. Adam is shown after one step, where it takes the sign of each entry.", "name": "fig-singular-values"}, "image": {"alt": "Three curves over the number of a singular value, on a logarithmic axis. That of gradient descent falls to about a tenth, that of Adam to a fifth; that of Muon stays above one half."}}
 images = load(EMBEDDED, "train").images
 recorded = ledger["fashion-mnist"].load_model().train()
 recorded.loss(images[:32], torch.Generator().manual_seed(0)).backward()
@@ -429,10 +429,10 @@ def plot_best(runs, limits):
 clothes = comparison("optimisers-fashion-mnist")
 colour = comparison("optimisers-cifar10")
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "A Real NVP on Fashion-MNIST by three optimisers, each at the best of its rates: training loss of the first seed, means over twenty steps, each plotted at the last of them.", "name": "fig-three-optimisers"}, "image": {"alt": "Bits per dimension over 400 steps. Three curves fall. That of Muon starts the highest, and from step 100 on it is the lowest; those of Adam and Adamax lie close to each other above it."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "A Real NVP on Fashion-MNIST by three optimisers, each at the best of its rates. The training loss of the first seed, means over twenty steps, each plotted at the last of them.", "name": "fig-three-optimisers"}, "image": {"alt": "Bits per dimension over 400 steps. Three curves fall. That of Muon starts the highest, and from step 100 on it is the lowest; those of Adam and Adamax lie close to each other above it."}}
 plot_best(clothes, (3, 7.5))
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "A Real NVP on CIFAR-10 by three optimisers, each at the best of its rates: training loss of the first seed, means over twenty steps, each plotted at the last of them.", "name": "fig-optimisers-in-colour"}, "image": {"alt": "Bits per dimension over 400 steps. Three curves fall. That of Muon starts the highest, and from step 120 on it is the lowest; those of Adam and Adamax lie close to each other above it."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "A Real NVP on CIFAR-10 by three optimisers, each at the best of its rates. The training loss of the first seed, means over twenty steps, each plotted at the last of them.", "name": "fig-optimisers-in-colour"}, "image": {"alt": "Bits per dimension over 400 steps. Three curves fall. That of Muon starts the highest, and from step 120 on it is the lowest; those of Adam and Adamax lie close to each other above it."}}
 plot_best(colour, (3.5, 8))
 
 
@@ -791,7 +791,8 @@ figures.show_table(
 #
 # * Muon moves kernels equally along all singular directions, and the $\omega$ of weight norm by an angle.
 # * On binarised MNIST, Muon brought a PixelCNN to Adam's best score with about an eighth of the images: one rate and one seed of each.
-# * Beside Adam at a good rate, Muon was 0.15 bits/dim ahead on Fashion-MNIST and 0.17 on CIFAR-10, after 400 steps of a flow: means of three seeds.
+# * After 400 steps of a flow, Muon was 0.15 bits/dim ahead of Adam at a good rate on Fashion-MNIST,
+#   and 0.17 on CIFAR-10. These are means of three seeds.
 # * Short trials hint that weight decay helps a run that overfits.
 # * A comparison of optimisers needs the rates that were tried, the seeds, and the budget.
 #

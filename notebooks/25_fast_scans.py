@@ -58,10 +58,10 @@ torch.set_default_dtype(torch.float64)  # so that a check can be strict
 # %% [markdown]
 # ## Any order that respects the neighbours
 #
-# A scan by rows or by diagonals is one way to evaluate a recurrence. The recurrence itself needs no skewing: a
-# pixel reads the hidden states of some neighbours, at the **taps** of its kernel, and the cell of
-# one. Here it is for any taps, one pixel after another in reading order. `lstm_cell` is the
-# package's, with the gates in the last dimension.
+# A scan by rows or by diagonals is one way to evaluate a recurrence. The recurrence itself needs no
+# skewing. A pixel reads the hidden states of some neighbours, at the **taps** of its kernel, and
+# the cell of one. Here it is for any taps, one pixel after another in reading order. `lstm_cell` is
+# the package's, with the gates in the last dimension.
 
 
 # %%
@@ -448,17 +448,20 @@ assert torch.equal(unskew(skew(maps)), maps)
 # :class: dropdown
 # ```
 # As soon as $(0, j)$ is done, one step after the first core. The first core may begin row 2 when it has finished row 0.
-# By then only the last pixel of row 1 is missing, and it is done in the next step. Two rows take $n$ steps, so all of them take $n^2 / 2 + 1$ for even $n$.
+# By then only the last pixel of row 1 is missing, and it is done in the next step. Two rows take
+# $n$ steps, so all of them take $n^2 / 2 + 1$ for even $n$. For odd $n$ the last row has no
+# partner, and they take $n (n + 1) / 2$.
 
 # %%
-n = 6
-row = torch.arange(n)
-start = n * (row // 2) + row % 2
-schedule = start[:, None] + row
-assert respects(schedule, DIAGONAL_TAPS)
-assert schedule.max() + 1 == n * n // 2 + 1
-earlier = schedule - (row % 2)[:, None]  # both at once
-assert not respects(earlier, DIAGONAL_TAPS)
+for n in (5, 6):
+    row = torch.arange(n)
+    start = n * (row // 2) + row % 2
+    schedule = start[:, None] + row
+    assert respects(schedule, DIAGONAL_TAPS)
+    steps = n * (n + 1) // 2 if n % 2 else n * n // 2 + 1
+    assert schedule.max() + 1 == steps
+    earlier = schedule - (row % 2)[:, None]  # both at once
+    assert not respects(earlier, DIAGONAL_TAPS)
 
 # %% [markdown]
 # ```{solution-end}
