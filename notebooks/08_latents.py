@@ -314,7 +314,7 @@ pictures.plot_rows({name: x[:6] for name, x in sheets["anew"].items()})
 plt.show()
 
 # %% [markdown]
-# At 25% these are the same garments with another texture; at 12.5% most are lost. To measure "the same" we ask: of all 30
+# At 25% these are the same garments with other details; at 12.5% most are lost. To measure "the same" we ask: of all 30
 # test images, is the original the nearest to the decoded image? (Distances are root mean squares, in grey levels.) The table also has the other
 # experiment of the authors' code, in which latents are set to zero.
 
