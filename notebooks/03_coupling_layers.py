@@ -650,7 +650,7 @@ for layer in jumps.layers:
 # ```
 # Then $y = x\, e^{-x^2}$ rises from $x = -1/\sqrt 2$ to $x = 1/\sqrt 2$ and falls outside. Two $x$ share one $y$, so there is no
 # inverse. The derivative is not $e^{s(x)}$ either, but $(1 - 2x^2)\, e^{s(x)}$. In general it is
-# $(1 + x\, s'(x))\, e^{s(x)}$. Where $1 + x\, s'(x)$ is positive everywhere, $y$ increases, but its
+# $(1 + x\, s'(x))\, e^{s(x)}$. If $1 + x\, s'(x)$ is positive everywhere, $y$ increases, but its
 # inverse needs a search, as in chapter {ref}`change-of-variables`.
 
 # %% tags=["hide-input"]

@@ -650,8 +650,8 @@ assert round(proportional[0] / out[0]) == 55
 # ```
 # Each row and each column has a single 1, since each output is one input. So this is a permutation
 # matrix. Its determinant is 1. To exchange two channels is to exchange four pairs of numbers, so
-# the sign stays. With 2 × 2 pixels it is one pair, and the sign changes. The likelihood does not
-# change: {eq}`eq:change` has $\left|\det\right|$.
+# the sign stays. For an image of 2 × 2 pixels it is one pair, and the sign changes. The likelihood
+# does not change: {eq}`eq:change` has $\left|\det\right|$.
 
 # %% tags=["hide-input"]
 basis = torch.eye(48).reshape(48, 3, 4, 4)  # one sub-pixel lit in each

@@ -730,7 +730,7 @@ assert sum(bare[19].values()) > sum(history[19].values()) + 0.3
 # Late in training the weights jitter around a point that may be better than any that they visit. So
 # the recorded runs score an exponential moving average, which the paper of Real NVP does not
 # mention. It is a relative of the plain average of {cite:t}`polyak1992averaging`. Let $\theta_k$ be
-# the weights after $k + 1$ steps. Then it is
+# the weights after $k + 1$ steps. Then the average is
 #
 # $$
 # \bar\theta_k = c_k\, \bar\theta_{k-1} + (1 - c_k)\, \theta_k , \qquad
@@ -941,7 +941,7 @@ figures.show_table(["from the nearest pixels", "fresh", "trained"], rows)
 # {ref}`ex-prior` changed the prior of a flow on the line. Write `Logistic`, a `RealNVP` with a
 # logistic prior, as in NICE {cite}`dinh2015nice`: its density, and the samples of its latents. Here
 # a norm ends every stack. Which scale must the prior have? `Logistic` must pass the first test of
-# chapter {ref}`integers-to-bits`: noise costs at least 8 bits. What `draw` returns must have the
+# chapter {ref}`integers-to-bits`: noise costs at least 8 bits. The samples of `draw` must have the
 # variance of the latents of images.
 # ```
 #
@@ -991,7 +991,7 @@ assert abs(z.var() - 1) < 0.05
 #
 # The norms inside the authors' networks have a shift and no gain. Let a weight-normalised
 # convolution with a gain $\kappa$ follow. Show that a gain $\gamma_i > 0$ for each channel, before
-# the ReLU, would add nothing to what it can represent.
+# the ReLU, would add nothing to what this convolution can represent.
 # ```
 #
 # ```{solution-start} ex-no-gain
@@ -1034,9 +1034,9 @@ with torch.no_grad():
 # In the authors' code the entries of $\omega$ are drawn uniformly between $-\sqrt{2/C}$ and
 # $\sqrt{2/C}$, for $C$ input channels. The gain is $\kappa = \sqrt{k^2/6}$ for a kernel of side
 # $k$. Biases and shifts are 0. Let the input of a convolution have the mean square $q$. Show that
-# its output has the mean square $\kappa^2 q$ in expectation, away from the edges. What is the mean
-# square of $t$ and the raw $s$ in a fresh network in training mode, if the outputs of its last norm
-# are distributed symmetrically? *Hint*: what changes when one entry of $\omega$ changes its sign?
+# its output has the mean square $\kappa^2 q$ in expectation, away from the edges. Let the outputs
+# of the last norm be distributed symmetrically. What is the mean square of $t$ and the raw $s$ in a
+# fresh network in training mode? *Hint*: what changes when one entry of $\omega$ changes its sign?
 # ```
 #
 # ```{solution-start} ex-fresh

@@ -213,7 +213,7 @@ assert means["fade"][middle] > means["circle"][middle] + 0.3
 # to $\sqrt D$ ({ref}`ex-norm`). Latents of test images lie in the shell or near it. The middle of a
 # line lies closer to the origin than the shell.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Lengths of latents, divided by $\\sqrt D$. They are of samples of the prior, of test images, and of the points halfway between two of these, on circles and on lines.", "name": "fig-lengths"}, "image": {"alt": "Four histograms. The prior is a narrow peak at 1; latents of test images lie around 1 and are spread more widely, as are the points halfway on circles; the points halfway on lines lie near 0.7."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Lengths of latents, divided by $\\sqrt D$: of prior samples, of test images, and of points halfway between two test images, on circles and on lines.", "name": "fig-lengths"}, "image": {"alt": "Four histograms. The prior is a narrow peak at 1; latents of test images lie around 1 and are spread more widely, as are the points halfway on circles; the points halfway on lines lie near 0.7."}}
 scored = test.images[torch.arange(500 if full else 100) * 7 % len(test)]
 generator = torch.Generator().manual_seed(0)
 z = model.encode(scored.to(device), generator).cpu()
@@ -309,7 +309,7 @@ sheets = {
 }
 assert (sheets["anew"]["100%"] == some).double().mean() > 0.999
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "After appendix D of {cite:t}`dinh2017realnvp`: test images decoded with that share of their latents kept, the coarsest ones, and the others sampled anew.", "name": "fig-kept"}, "image": {"alt": "Rows of six images. At 50 and 25 percent they are the same garments with other textures; at 12.5 percent most are no longer to be recognised, and at 0 percent they are unrelated."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "After appendix D of {cite:t}`dinh2017realnvp`: test images decoded with that share of their latents kept, the coarsest ones, and the others sampled anew.", "name": "fig-kept"}, "image": {"alt": "Rows of six images. At 50 and 25 percent they are the same garments with other details; at 12.5 percent most are no longer to be recognised, and at 0 percent they are unrelated."}}
 pictures.plot_rows({name: x[:6] for name, x in sheets["anew"].items()})
 plt.show()
 
@@ -655,7 +655,7 @@ plt.show()
 # With $c' = c$ the image comes back. Section 4.2 says of such a model of CelebA that its representation had a consistent semantic meaning
 # across class labels. Has ours?
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "After appendix F of {cite:t}`dinh2017realnvp`, with classes for attributes: the first test image of five of the classes. It is encoded under its own class (framed) and decoded under each of the ten, {eq}`eq:attributes`.", "name": "fig-attributes"}, "image": {"alt": "Five rows of ten images; in each one is framed, a test image. Along a row a garment turns into others of about the same brightness. Letters on a pullover stay on the T-shirt, the dress, the coat and the shirt made from it, and are lost in shoes and bags. Clothes made from a sandal or a boot are dark and ragged."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "After appendix F of {cite:t}`dinh2017realnvp`, with classes for attributes: the first test image of five of the classes. Each is encoded under its own class (framed) and decoded under each of the ten, {eq}`eq:attributes`.", "name": "fig-attributes"}, "image": {"alt": "Five rows of ten images; in each one is framed, a test image. Along a row a garment turns into others of about the same brightness. Letters on a pullover stay on the T-shirt, the dress, the coat and the shirt made from it, and are lost in shoes and bags. Clothes made from a sandal or a boot are dark and ragged."}}
 chosen = [int((test.labels == k).nonzero()[0]) for k in range(K)]
 images, labels = test.images[chosen], test.labels[chosen]
 z = conditional.encode(
@@ -1002,9 +1002,10 @@ assert dims / 2 * math.log10(math.sqrt(math.e) / 2) < -32
 
 # %% tags=["hide-input"]
 generator = torch.Generator().manual_seed(1)
-coarse_anew = model.flow.merge([*fine, anew(last)])
-decoded = model.decode(coarse_anew).cpu()
-distance, found = against(decoded, some)
+drawn = [
+    model.decode(model.flow.merge([*fine, anew(last)])).cpu() for _ in range(5)
+]
+distance, found = against(drawn[0], some)
 assert found < 0.3
 assert distance > 2 * measured["anew", "25%"][0]
 
@@ -1026,7 +1027,7 @@ def alike(images):
 
 
 assert alike(sheets["anew"]["25%"]) > 0.6
-assert alike(decoded) < 0.5
+assert sum(map(alike, drawn)) / len(drawn) < 0.4
 print(f"nearest is its own: {found:.0%}, distance {distance:.0f}")
 
 # %% [markdown]
@@ -1106,6 +1107,7 @@ share = right_ones[~half].double().mean()
 sure, too_sure = softer.values.mean(), certainty[~half].mean()
 assert abs(sure - share) < abs(too_sure - share)
 error = (share * (1 - share) / len(softer.values)).sqrt()
+assert abs(sure - share) < 1.5 * error
 print(f"tau = {tau:.0f}: sure to {sure:.0%},", end=" ")
 print(f"right in {share:.0%} ± {error:.0%}")
 

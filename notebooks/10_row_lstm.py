@@ -258,9 +258,8 @@ figures.show_table(header, rows)
 # ```{prf:proof}
 # By induction over $d$. For $d = 0$ only $K^{is}$ reads row $r$, and mask B leaves it the columns $j - m$ to
 # $j$. For $d > 0$ all paths go through the states of row $r - 1$ at the columns $j - m$ to $j + m$.
-# (The cell comes down from $j$, which is among them.) Those see row $r - d$, which is $d - 1$ rows
-# above them, from
-# $(j - m) - dm$ to $(j + m) + (d - 1) m$, and without gaps.
+# (The cell comes down from $j$, which is among them.) These states see row $r - d$, which is
+# $d - 1$ rows above them, from $(j - m) - dm$ to $(j + m) + (d - 1) m$, and without gaps.
 # ```
 #
 # To measure it, differentiate a state with respect to the whole input, and look where the derivative is not zero. One backward
@@ -272,7 +271,7 @@ figures.show_table(header, rows)
 # ```
 # ````
 
-# %% mystnb={"figure": {"caption": "After figure 4 of {cite:t}`oord2016pixelrnn`, middle: the receptive field of one pixel of the state, by differentiation, for $k = 3$, for $k = 5$, and for two layers with $k = 3$.", "name": "fig-triangle"}, "image": {"alt": "Three boards of 15 by 15. One layer, k = 3: a triangle that widens by one column a row on both sides and stands one column further left. k = 5: twice as wide. Two layers: the first triangle with one more column on the left in each row, and the same edge on the right."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "After figure 4 of {cite:t}`oord2016pixelrnn`, middle: the receptive field of one pixel of the state, by differentiation. The third board has two layers.", "name": "fig-triangle"}, "image": {"alt": "Three boards of 15 by 15. One layer, k = 3: a triangle that widens by one column a row on both sides and stands one column further left. k = 5: twice as wide. Two layers: the first triangle with one more column on the left in each row, and the same edge on the right."}} tags=["hide-input"]
 SIDE, PLACE = 15, (11, 6)
 
 

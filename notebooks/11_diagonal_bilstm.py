@@ -514,8 +514,8 @@ assert torch.allclose(together(x), mine(x))
 # A library that keeps the size of a map under a 2 × 1 convolution may add its row of zeros at the bottom. Which pixels
 # do the two taps read then? Change one line of the scan and measure. Then put the layer, in one
 # direction, between the paper's first convolution, 7 × 7 with mask A, and a 1 × 1 with mask B.
-# Train this network on every second row and column of binary digits, with and without the mistake.
-# Which loss is lower, and why is that no success?
+# Train this network on every second row and column of `load(EMBEDDED_BINARY, "train").images`, with
+# and without the mistake. Which loss is lower, and why is that no success?
 # ```
 #
 # ```{solution-start} ex-pad-below
@@ -527,8 +527,8 @@ assert torch.allclose(together(x), mine(x))
 #
 # The loss with the mistake falls far below the other. The features at $(r + 1, j - 2)$ come from a 7 × 7 convolution that has seen
 # pixel $(r, j)$. So the network copies the pixel that it should predict. (A first convolution of 3
-# × 3 does not reach that far, and hides the mistake.) A loss too good to be true is how most leaks
-# come to light.
+# × 3 does not reach that far, and hides the mistake.) A loss that is too good to be true is often a
+# leak.
 
 
 # %%

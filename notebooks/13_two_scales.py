@@ -599,8 +599,8 @@ print(f"the gap is {gap:.1f} nats, in the mean over images that are drawn")
 # trained at the same time, on any three machines: each is told true images only, and no parameter is shared. Sampling goes
 # through them in order. Leaving $s_1$ out of the last factor loses nothing, since $s_1$ is a part of $s_2$.
 #
-# The small network of a pair may itself be a pair, and so on. A quarter of the pixels of each larger image is
-# then paid for twice.
+# The small network of a pair may itself be a pair, and so on. A quarter of the pixels of each
+# larger image is then paid for again.
 
 
 # %%

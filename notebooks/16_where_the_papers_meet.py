@@ -29,11 +29,13 @@ profile = "laptop"
 # %% tags=["hide-input"]
 import csv
 import math
+from statistics import mean, variance
 
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from nvp_book import figures
+from nvp_book.ablation import read_rows
 from nvp_book.figures import couplings, meeting, years
 from nvp_book.figures import samples as pictures
 from nvp_book.selection import sheet_images
@@ -645,10 +647,17 @@ difference = scores["TarFlow"] - scores["Real NVP"]
 error = difference.std() / math.sqrt(len(few))
 print(f"TarFlow minus Real NVP: {difference.mean():.2f} ± {error:.2f}")
 
+# %% tags=["remove-cell"]
+by_variant = {}
+for row in read_rows():
+    by_variant.setdefault(row.variant, []).append(row.test)
+of_one_run = mean(variance(scores) for scores in by_variant.values())
+assert round(math.sqrt(2 * of_one_run), 2) == 0.08
+
 # %% [markdown]
 # So the gap is no accident of the test images. It is a gap between two runs, one of each model, of
-# a few minutes each. Seeds alone may move it by ± 0.08, as chapter {ref}`beyond-gans` finds for
-# Real NVP. So two other seeds might reverse it. The optimisers differ, too. Appendix
+# a few minutes each. In the short runs of section {ref}`ablation`, seeds alone move such a gap by ±
+# 0.08. So two other seeds might reverse it. The optimisers differ, too. Appendix
 # {ref}`training-them` finds Muon ahead of Adam on clothes, so between equal optimisers the gap may
 # be larger.
 #
@@ -694,7 +703,8 @@ assert round(long.minutes / short.minutes) == 6
 
 # %% [markdown]
 # The budget does not decide here. With a set thirteen times as large and six times the minutes,
-# TarFlow is still 0.14 bits/dim behind. This gap cannot be compared with the first one, since there
+# TarFlow is still 0.14 bits/dim behind. Two more seeds of Real NVP are within a few thousandths of the
+# first ({ref}`beyond-gans`), so chance hardly explains the gap. It cannot be compared with the first one, since there
 # Adam trained Real NVP. (TarFlow computed in float32, the others in bfloat16.)
 #
 # This TarFlow was not tuned, though. Its rate is the first that we tried with the bound. Its authors give it more than a
@@ -960,8 +970,8 @@ print(f"{quick} of {len(counts)} blocks take at most 20 rounds")
 # nothing, since $t$ can make them larger.)
 #
 # A number costs at least $\frac12 \log_2 2\pi$ bits under the Gaussian, which is its cost at 0. Four couplings take less than two bits off. So
-# the cost stays above −0.67 bits, and the true density has −7.0. This stack comes near its limit. (Others may not: if all four permutations
-# keep the same number, it is never scaled.)
+# the cost stays above −0.68 bits, and the true density has −7.0. This stack comes near its limit.
+# (Others may not: if all four permutations keep the same number, it is never scaled.)
 
 
 # %%

@@ -731,10 +731,9 @@ assert constant.isfinite().all()
 # $s_1 = \epsilon$, $W = \begin{bmatrix} \epsilon & 1 \\ 1 & 0 \end{bmatrix}$ has $L_{21} = 1/\epsilon$ and
 # $s_2 = -1/\epsilon$. The fixed signs also fix the sign of $\det W$, which is negative for the
 # swap. If the signs of $s$ differ, training can come as near to the swap as it likes. The price is
-# factors that grow without bound. If they are equal,
-# $\det W$ stays positive, so $W$ cannot come near the swap. A fixed sign excludes no density. To
-# flip the sign of a channel does not change the prior, and the networks of the couplings can adapt
-# to it.
+# factors that grow without bound. If the signs are equal, $\det W$ stays positive, so $W$ cannot
+# come near the swap. A fixed sign excludes no density. Flipping the sign of a channel does not
+# change the prior, and the networks of the couplings can adapt to it.
 
 # %%
 for epsilon in (1e-1, 1e-3):

@@ -921,8 +921,8 @@ assert costs[-1] < 7 < 8 < costs[0]
 # :label: ex-eight-missing
 #
 # A flow scores $-3.2$ bits/dim on your images, and its masks are right. Which constant is
-# forgotten? A test of the table above finds it without your images. Why does that test fail on a
-# flow that was trained on images? Which flow do you take instead?
+# forgotten? Which test of the table above finds it without your images? Why does this test miss it
+# in a flow that was trained on images? Which flow do you take instead?
 # ```
 #
 # ```{solution-start} ex-eight-missing

@@ -575,8 +575,8 @@ assert max(normalise(row).abs().max() for row in many) < math.sqrt(m - 1)
 # :class: dropdown
 # ```
 # The start has the weight $0.9^n$ after $n$ steps, so it needs $n \ge \ln 0.01 / \ln 0.9$. Let the moment at step $n$ be $n$,
-# and the average $n - a$ with a constant lag $a$. Then $n - a = 0.9\, (n - 1 - a) + 0.1\, n$, so $a = 9$. While the
-# weights move, the average describes those of nine steps ago.
+# and the average $n - a$ with a constant lag $a$. Then $n - a = 0.9\, (n - 1 - a) + 0.1\, n$, so
+# $a = 9$. While the weights move steadily, the average describes those of about nine steps ago.
 
 # %% tags=["hide-input"]
 average, steps_needed = 1.0, 0

@@ -450,7 +450,7 @@ assert torch.equal(unskew(skew(maps)), maps)
 # As soon as $(0, j)$ is done, one step after the first core. The first core may begin row 2 when it has finished row 0.
 # By then only the last pixel of row 1 is missing, and it is done in the next step. Two rows take
 # $n$ steps, so all of them take $n^2 / 2 + 1$ for even $n$. For odd $n$ the last row has no
-# partner, and they take $n (n + 1) / 2$.
+# partner, and all rows take $n (n + 1) / 2$.
 
 # %%
 for n in (5, 6):
