@@ -1,12 +1,13 @@
 """How much a seed changes the families: `python -m benchmarks.seeds FOLDER ...`.
 
-Each folder holds a finished run of a recorded configuration with another seed, as
-`snakemake build/seeds/NAME/SEED/finished` trains it. Scores it on all test images, measures its
-coverage, and adds both to results_seeds.json, which the book reads.
+Each folder holds a finished run of a recorded configuration on Fashion-MNIST with another seed.
+Scores it on all test images, measures its coverage, and adds both to results_seeds.json, which the
+book reads.
 """
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +15,32 @@ import torch
 
 from benchmarks.coverage import Coverage, samples
 from benchmarks.processes import HERE
-from nvp.config import RunConfig, differences
+from nvp.config import differences
 from nvp.data.sets import load
 from nvp.errors import NVPError
 from nvp.files import write_text
 from nvp.ledger import runs
+from nvp.ledger.entry import Run
 from nvp.ledger.scoring import score, scored_images
 from nvp.likelihood import summarise
 from nvp.runs.folder import RunFolder
 from nvp.runs.load import TrainedRun, load_run
 from nvp.runs.provenance import legs_until
 
-BUDGET = {"training.minutes", "training.steps", "training.precision"}  # may differ, and is told
+FREE = {"training.minutes", "training.steps", "training.precision"}  # may differ; results say so
 COUNT, SETS = 300, 3  # of samples, as in results_coverage.json
 
 
-def check(run: TrainedRun, recorded: RunConfig) -> None:
-    """Raise `NVPError` unless `run` is finished and differs from `recorded` by seed and budget."""
+def check(run: TrainedRun, entries: Mapping[str, Run]) -> None:
+    """Raise `NVPError` unless `run` is finished, and an entry has its settings and another seed."""
     config, training = run.config, run.training
     if training is None:
-        raise NVPError(f"{config.name} is a recorded run: name the folder of one by nvp train")
+        raise NVPError(f"{config.name} is a recorded run: give the folder of a run by nvp train")
     where = training.checkpoint.path
-    other = differences(config, recorded).keys() - BUDGET - {"training.seed"}
+    if config.name not in entries or not config.data.name.startswith("fashion-mnist"):
+        raise NVPError(f"{where}: no run on Fashion-MNIST is recorded as {config.name}")
+    recorded = entries[config.name].config
+    other = differences(config, recorded).keys() - FREE - {"training.seed"}
     if other:
         raise NVPError(f"{where} has other settings than {config.name}: {', '.join(sorted(other))}")
     if config.training.seed == recorded.training.seed:
@@ -48,19 +53,17 @@ def describe(run: TrainedRun, coverage: Coverage, data_root: Path | None) -> dic
     """Score, coverage and origin of a run."""
     assert run.training is not None
     header, images = run.training.header, scored_images(run, "test", data_root)
+    legs = legs_until(RunFolder(run.training.checkpoint.path.parent), header.step)
     found: dict[str, Any] = {}
     if run.model.likelihood != "none":
         test = summarise(score(run, images, "test"), 1)
         found |= {"bits_per_dim": test.bits_per_dim, "standard_error": test.standard_error}
-    (leg, *_) = legs_until(RunFolder(run.training.checkpoint.path.parent), header.step)
     return found | {
         "coverage": [coverage(drawn) for drawn in samples(run.model, COUNT, SETS)],
         "steps": header.step,
         "minutes": header.minutes,
         "precision": header.precision.value,
-        "hardware": leg.hardware,
-        "torch": leg.torch,
-        "commit": leg.commit,
+        "legs": [leg.model_dump() for leg in legs],
     }
 
 
@@ -73,16 +76,16 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     coverage = Coverage(load("fashion-mnist-small", "test").images)
-    file, recorded = options.output / "results_seeds.json", runs()
+    file, entries = options.output / "results_seeds.json", runs()
     results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     for folder in options.folder:
         run = load_run(folder, data_root=options.data_root)
+        check(run, entries)
         name, seed = run.config.name, str(run.config.training.seed)
-        check(run, recorded[name].config)
         found = describe(run, coverage, options.data_root)
         results.setdefault(name, {})[seed] = found
         write_text(file, json.dumps(results, indent=1, sort_keys=True) + "\n")
-        print(f"{name}, seed {seed}: {found.get('bits_per_dim', '–')} bits/dim")
+        print(f"{name}, seed {seed}:", ", ".join(f"{share:.1%}" for share in found["coverage"]))
     print(f"written to {file}")
 
 

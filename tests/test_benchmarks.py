@@ -318,7 +318,7 @@ def test_what_is_known_of_other_runs_is_kept(tmp_path: Path) -> None:
 
 def test_another_seed_is_scored_and_another_setting_is_refused(tmp_path: Path) -> None:
     """A run of another seed may differ from the recorded one by its budget, and by nothing else."""
-    recorded = runs()["fashion-small-vae"].config
+    entries = runs()
 
     def trained(folder: str, *changes: str) -> Path:
         of = ["training.minutes=null", "training.steps=1", *changes]
@@ -332,15 +332,18 @@ def test_another_seed_is_scored_and_another_setting_is_refused(tmp_path: Path) -
     assert list(found) == ["1"]
     run = found["1"]
     assert (run["steps"], run["precision"], len(run["coverage"])) == (1, "fp32", 3)
-    assert run["bits_per_dim"] > runs()["fashion-small-vae"].score.bits_per_dim + 1
+    assert run["bits_per_dim"] > entries["fashion-small-vae"].score.bits_per_dim + 1
+    assert [leg["cores"] >= 1 for leg in run["legs"]] == [True]
     rate = ["training.seed=1", "training.learning_rate=0.5"]
     for other, changes, why in (("rate", rate, "learning_rate"), ("same", [], "has the seed")):
         with pytest.raises(NVPError, match=why):
-            seeds.check(load_run(trained(other, *changes)), recorded)
+            seeds.check(load_run(trained(other, *changes)), entries)
     one = load_run(folder)
     assert one.training is not None
     half = one.config.training.model_copy(update={"steps": 2})
     with pytest.raises(NVPError, match="is not finished"):
-        seeds.check(replace(one, config=one.config.model_copy(update={"training": half})), recorded)
+        seeds.check(replace(one, config=one.config.model_copy(update={"training": half})), entries)
+    with pytest.raises(NVPError, match="no run on Fashion-MNIST is recorded as fashion-small-vae"):
+        seeds.check(one, {})
     with pytest.raises(NVPError, match="is a recorded run"):
-        seeds.check(load_run("fashion-small-vae"), recorded)
+        seeds.check(load_run("fashion-small-vae"), entries)
