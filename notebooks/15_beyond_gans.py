@@ -803,19 +803,14 @@ scores = {
 figures.show_table(
     ["bits/dim", "recorded", "seed 1", "seed 2", "deviation"],
     [
-        [
-            family,
-            *(f"{value:.3f}" for value in values),
-            *(3 - len(values)) * ["–"],
-            f"{stdev(values):.3f}",
-        ]
+        [family, *(f"{value:.3f}" for value in (*values, stdev(values)))]
         for family, values in scores.items()
     ],
 )
 
 # %% tags=["remove-cell"]
 assert set(scores) == {"Pixel RNN", "diffusion", "Real NVP"}
-assert all(len(each) >= 2 for each in scores.values())
+assert all(len(each) == 3 for each in scores.values())
 for family, others in again.items():
     assert {run["steps"] for run in others} == {recorded[family].record.steps}
     assert {run["precision"] for run in others} == {"fp32"}
