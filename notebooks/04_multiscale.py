@@ -761,8 +761,8 @@ for k in (1, 2, 3):
 # Only the checkerboards have a size. A coupling can make its own from the shape of $x$. The flow is then a bijection
 # for every side that can be halved $L - 1$ times.
 #
-# The larger images score better: fewer of their pixels lie at an edge, beyond which the networks see zeros. The model
-# knows only what is local. No square that it was trained on held a whole garment.
+# The larger images score better. Probably that is because a smaller share of their pixels lies at an edge, beyond which the
+# networks see zeros. The model knows only what is local. No square that it was trained on held a whole garment.
 
 
 # %% tags=["hide-input"]

@@ -526,8 +526,8 @@ assert torch.allclose(together(x), mine(x))
 # And the row above is never read.
 #
 # The loss with the mistake falls far below the other. The features at $(r + 1, j - 2)$ come from a 7 × 7 convolution that has seen
-# pixel $(r, j)$. So the network copies the pixel that it should predict. (A first convolution of 3
-# × 3 does not reach that far, and hides the mistake.) A loss that is too good to be true is often a
+# pixel $(r, j)$. So the network copies the pixel that it should predict. (A first convolution of
+# 3 × 3 does not reach that far.) A loss that is too good to be true is often a
 # leak.
 
 
@@ -572,6 +572,11 @@ for kind in (DiagonalLSTM, PaddedBelow):
         adam.step()
     losses[kind] = loss.item() / len(x)  # nats an image
 assert losses[PaddedBelow] < 0.6 * losses[DiagonalLSTM]
+for size in (3, 7):
+    first = MaskedConv("A", 3, 4, size)
+    reader = nn.Sequential(first, PaddedBelow(4, 4, (1, 9, 9)))
+    copies = receptive_field(reader, (3, 9, 9), (4, 5))[4, 5]
+    assert copies == (size == 7)
 
 # %% [markdown]
 # ```{solution-end}

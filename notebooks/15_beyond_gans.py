@@ -869,7 +869,7 @@ for family in ("Gaussian", "Real NVP"):
 
 # %% [markdown]
 # Halfway, the Gaussian's images show both ends, one on top of the other. Those of Real NVP are
-# fragments of both ends, and not a garment in between. The VAE's are dark and blurred.
+# fragments of both ends, and no garment lies in between. The VAE's are dark and blurred.
 #
 # ## What do they leave out?
 #
