@@ -18,6 +18,7 @@ from torch.func import jacrev
 from examples.gated_pixelcnn import GatedPixelCNN, GatedPixelCNNConfig
 from examples.mixed_realnvp import InvertibleConv, MixedRealNVP, MixedRealNVPConfig
 from examples.tarflow import Block, TarFlow, TarFlowConfig
+from examples.unfactored_realnvp import UnfactoredRealNVP, UnfactoredRealNVPConfig
 from nvp import RealNVP
 from nvp.config import parse_config
 from nvp.model import ModelConfig
@@ -28,10 +29,12 @@ SHAPE = (2, 4, 6)  # six patches of eight numbers
 SIZES: dict[str, Any] = {"patch": 2, "width": 8, "heads": 2, "layers": 2, "blocks": 3}
 GATED: dict[str, Any] = {"width": 6, "layers": 2, "reach": 1}
 MIXED: dict[str, Any] = {"preset": "paper", "num_blocks": 0, "width": 4}
+UNFACTORED = "examples.unfactored_realnvp:UnfactoredRealNVPConfig"
 MODELS = {
     "tarflow": {"family": "examples.tarflow:TarFlowConfig", **SIZES},
     "gated-pixelcnn": {"family": "examples.gated_pixelcnn:GatedPixelCNNConfig", **GATED},
     "mixed-realnvp": {"family": "examples.mixed_realnvp:MixedRealNVPConfig", **MIXED},
+    "unfactored-realnvp": {"family": UNFACTORED, **MIXED},
 }
 
 
@@ -154,6 +157,25 @@ def test_learned_mixing_is_a_bijection_that_autocast_leaves_alone() -> None:
         back, _ = conv.inverse(z)
     assert torch.equal(z, conv(x)[0])
     assert torch.allclose(back, x, atol=1e-5)
+
+
+@pytest.mark.parametrize(("networks", "width"), [("same", 16), ("proportion", 64)])
+def test_nothing_leaves_a_flow_without_factoring_out(networks: str, width: int) -> None:
+    """Its last scale has all numbers, as channels; its first is that of Real NVP."""
+    sizes = {**MIXED, "image_shape": [3, 8, 8], "num_scales": 3, "networks": networks}
+    models = []
+    for kind in (UnfactoredRealNVP, RealNVP):
+        torch.manual_seed(0)
+        models.append(kind(UnfactoredRealNVPConfig.model_validate(sizes)).double().eval())
+    ours, theirs = models
+    first = zip(ours.flow.scales[0].parameters(), theirs.flow.scales[0].parameters(), strict=True)
+    assert all(torch.equal(mine, other) for mine, other in first)
+    net = ours.flow.scales[-1].checkerboard.bijections[0].net
+    assert net.conv_in.v.shape[:2] == (width, 2 * 48 + 1)
+    x = torch.randn(1, 3, 8, 8, dtype=torch.float64)
+    check_bijection(ours.flow, x)
+    (z,) = ours.latents_by_scale(ours.flow(x)[0])
+    assert z.shape == (1, 48, 2, 2)
 
 
 def test_the_gated_pixelcnn_draws_by_its_logits() -> None:
