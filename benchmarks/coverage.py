@@ -25,6 +25,7 @@ RUNS = (
     *("fashion-small-diagonal-bilstm", "fashion-small-pixelcnn"),  # of 4,500 images
 )
 NEIGHBOUR = 5  # the one at which a ball ends
+COUNT, SETS = 300, 3  # of samples
 
 
 def small(images: Tensor) -> Tensor:
@@ -76,8 +77,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.coverage", description=__doc__)
     parser.add_argument("--run", choices=RUNS, action="append", help="repeatable; default: all")
-    parser.add_argument("--count", type=int, default=300, help="samples in a set")
-    parser.add_argument("--seeds", type=int, default=3, help="sets of samples")
+    parser.add_argument("--count", type=int, default=COUNT, help="samples in a set")
+    parser.add_argument("--seeds", type=int, default=SETS, help="sets of samples")
     parser.add_argument("--output", type=Path, default=HERE, help="folder of the results")
     options = parser.parse_args(arguments)
     if options.count < 1 or options.seeds < 1:

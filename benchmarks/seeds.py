@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.coverage import Coverage, samples
+from benchmarks.coverage import COUNT, SETS, Coverage, samples
 from benchmarks.processes import HERE
 from nvp.config import differences
 from nvp.data.sets import load
@@ -28,7 +28,6 @@ from nvp.runs.load import TrainedRun, load_run
 from nvp.runs.provenance import legs_until
 
 FREE = {"training.minutes", "training.steps", "training.precision"}  # may differ; results say so
-COUNT, SETS = 300, 3  # of samples, as in results_coverage.json
 
 
 def check(run: TrainedRun, entries: Mapping[str, Run]) -> None:
@@ -79,8 +78,11 @@ def main(arguments: list[str] | None = None) -> None:
     file, entries = options.output / "results_seeds.json", runs()
     results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     for folder in options.folder:
-        run = load_run(folder, data_root=options.data_root)
-        check(run, entries)
+        try:
+            run = load_run(folder, data_root=options.data_root)
+            check(run, entries)
+        except NVPError as error:
+            parser.error(str(error))
         name, seed = run.config.name, str(run.config.training.seed)
         found = describe(run, coverage, options.data_root)
         results.setdefault(name, {})[seed] = found

@@ -316,7 +316,9 @@ def test_what_is_known_of_other_runs_is_kept(tmp_path: Path) -> None:
         assert found["from_nearest_training_image"] > 0
 
 
-def test_another_seed_is_scored_and_another_setting_is_refused(tmp_path: Path) -> None:
+def test_another_seed_is_scored_and_another_setting_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A run of another seed may differ from the recorded one by its budget, and by nothing else."""
     entries = runs()
 
@@ -345,5 +347,6 @@ def test_another_seed_is_scored_and_another_setting_is_refused(tmp_path: Path) -
         seeds.check(replace(one, config=one.config.model_copy(update={"training": half})), entries)
     with pytest.raises(NVPError, match="no run on Fashion-MNIST is recorded as fashion-small-vae"):
         seeds.check(one, {})
-    with pytest.raises(NVPError, match="is a recorded run"):
-        seeds.check(load_run("fashion-small-vae"), entries)
+    with pytest.raises(SystemExit, match="2"):
+        seeds.main(["fashion-small-vae", "--output", str(tmp_path)])
+    assert "fashion-small-vae is a recorded run: give the folder" in capsys.readouterr().err
