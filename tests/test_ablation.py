@@ -163,7 +163,7 @@ def test_every_difference_of_the_presets_is_a_variant() -> None:
     base, *others = (ablation.config(v, 1).model.model_dump() for v in ablation.variants)
     assert ablation.config(ablation.baseline, 1).training.seed == 1
     assert base == RealNVPConfig.paper(SHAPE, num_scales=3, num_blocks=1, width=8).model_dump()
-    base["start"] = "rotation"  # of learned mixing, which is another family
+    base |= {"start": "rotation", "networks": "same"}  # of families that examples/ adds
     changes = [{key: m[key] for key in m if m[key] != base[key]} for m in others]
     assert all(changes)
     single = [change for change in changes if len(change) == 1]
@@ -171,9 +171,9 @@ def test_every_difference_of_the_presets_is_a_variant() -> None:
     of_samples = {"undo_data_constraint", "sample_batch_statistics"}
     for key in official.keys() - preset_fields("paper", SHAPE).keys() - of_samples:
         assert {key: official[key]} in single
-    *preset, masks = (set(change) for change in changes if len(change) > 1)
+    *preset, wide, masks = (set(change) for change in changes if len(change) > 1)
     assert [len(change) for change in preset] == [7]  # the whole preset
-    assert masks == {"family", "start"}
+    assert (wide, masks) == ({"family", "networks"}, {"family", "start"})
 
 
 def test_without_weight_norm_it_is_the_same_function_at_first() -> None:
