@@ -59,7 +59,6 @@ from nvp.training.loop import prepare
 
 figures.use_style()
 torch.set_num_threads(1)
-full = profile == "paper"
 test = load(EMBEDDED, "test").images
 
 # %% [markdown]

@@ -9,7 +9,7 @@
 #
 #     --set training.optimiser=muon --set training.relative_step=0.02 \
 #     --set training.learning_rate=2e-3 --set training.tanh_scale_rate=3 \
-#     --set training.warmup_steps=200 \
+#     --set training.warmup_steps=200 --set training.anneal=0.7 \
 #     --set model.checkerboard_scale_init=1.0 --set model.norm_running_average=false
 #
 # It needs a Python that has torch and the packages of pyproject.toml, and cifar10 under NVP_DATA

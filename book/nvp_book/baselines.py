@@ -4,6 +4,7 @@
 in results/baselines.csv.
 """
 
+import argparse
 import csv
 
 import torch
@@ -82,4 +83,5 @@ def record() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     record()
