@@ -255,6 +255,25 @@ def test_a_model_that_does_not_fit_is_one_line(line: str, complaint: str, module
         config.build_model()
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "self.sharpness = float(torch.rand(()))",
+        'self.register_buffer("k", torch.rand(()), persistent=False); self.sharpness = self.k',
+    ],
+)
+def test_a_part_that_no_checkpoint_keeps_is_refused_before_training(
+    line: str, module: str, tmp_path: Path
+) -> None:
+    """Loaded again it would be another model, and score otherwise than in training."""
+    edit("self.logits = nn.Parameter", f"{line}\n        self.logits = nn.Parameter")
+    tiny.write_data(tmp_path / "data")
+    config = parse_config(tree_of(f"{module}:HistogramsConfig"), "mine.yaml")
+    with refusal(r"build\(\) makes another model each time"):
+        prepare(config, tmp_path / "run", data_root=tmp_path / "data")
+    assert not (tmp_path / "run").exists()
+
+
 def test_weights_may_be_shared(module: str, tmp_path: Path) -> None:
     """One tensor under two names, as with tied embeddings."""
     edit("self.logits = nn.Parameter", "self.tied = self.logits = nn.Parameter")

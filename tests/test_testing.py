@@ -141,6 +141,33 @@ class Indefinite(Histogram):
         ]
 
 
+class Lukewarm(Histogram):
+    """Samples at temperature 1 whatever it is asked for, if that is a temperature."""
+
+    def sample(self, n, *, temperature=1.0, **options):
+        check_temperature(temperature)
+        return super().sample(n, **options)
+
+
+def acting(act: Callable[[Any], object]) -> type[Histogram]:
+    """A model that does something to itself when it samples."""
+
+    class Acting(Histogram):
+        def sample(self, n, **options):
+            act(self)
+            return super().sample(n, **options)
+
+    return Acting
+
+
+class InFloat32(Histogram):
+    """Counts levels by a product with numbers of float32."""
+
+    def _log_probs(self, images, num_draws, generator, y):
+        shown = nn.functional.one_hot(images.long(), self.levels).float()
+        yield (shown @ self.logits_of_levels.log_softmax(0)).flatten(1).sum(1)
+
+
 class Mirrored(Histogram):
     """Scores another image than its logits predict."""
 
@@ -168,7 +195,9 @@ class Mirrored(Histogram):
             "with labels that it has no use for is not refused",
         ),
         (lambda: also(Histogram(), idle=nn.Parameter(torch.zeros(3))), "idle has no gradient"),
-        (lambda: also(Histogram(), table=torch.zeros(3)), "the tensor table outside its state"),
+        (lambda: also(Histogram(), table=torch.zeros(3)), "keeps table outside its state"),
+        (lambda: also(Histogram(), parts=[nn.Linear(1, 1)]), "keeps parts outside its state"),
+        (lambda: also(Histogram(), parts={"a": torch.ones(1)}), "keeps parts outside its state"),
         (
             but(load_state_dict=lambda self, state: None),
             "a model that loads the state dict does something else",
@@ -178,6 +207,14 @@ class Mirrored(Histogram):
         (Mirrored, "log_prob is not of the logits"),
         (insisting(generator=lambda: None), "samples of the same seed differ"),
         (insisting(temperature=lambda: 1.0), "a temperature that is no number is not refused"),
+        (Lukewarm, "samples of temperature 0.001 are those of temperature 1"),
+        (acting(lambda model: model.train()), "a method switches training mode on"),
+        (
+            acting(lambda model: model.logits_of_levels.data.add_(1)),
+            "in evaluation mode, scoring or sampling changes logits_of_levels",
+        ),
+        (InFloat32, r"in double precision the model fails \(.*make tensors in self.dtype"),
+        (but(logits=lambda self: None), "logits must take images alone: too many"),
         (but(num_classes=3), "log_prob is the same for other labels"),
         (but(noise=0.5), "exact log_prob needs noise"),
         (scored(lambda p: p + 100), "a probability above 1"),
@@ -205,6 +242,49 @@ def test_a_mistake_in_a_model_is_named(mistake: Callable[[], Any], complaint: st
     labels = torch.arange(8) % 3 if model.num_classes else None
     with pytest.raises(AssertionError, match=complaint):
         check_model(model, images, labels)
+
+
+class Conditional(Histogram):
+    """One distribution over the levels for each class."""
+
+    num_classes = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_class = nn.Parameter(torch.randn(3, 3, generator=torch.Generator().manual_seed(0)))
+
+    def logits(self, images, y):
+        each = (self.logits_of_levels + y @ self.of_class)[:, None, None, None]
+        return each.expand(*images.shape, -1)
+
+    def _log_probs(self, images, num_draws, generator, y):
+        log_p = self.logits(images, y).log_softmax(-1).gather(-1, images.long()[..., None])
+        return [log_p.flatten(1).sum(1)] * num_draws
+
+    def sample(self, n, *, generator=None, temperature=1.0, labels=None):
+        y = self.condition(labels, n)
+        check_temperature(temperature)
+        p = ((self.logits_of_levels + y @ self.of_class) / temperature).softmax(-1)
+        drawn = torch.multinomial(p, self.num_dimensions, replacement=True, generator=generator)
+        return drawn.to(torch.uint8).reshape(n, *self.image_shape)
+
+
+class Seeing(Conditional):
+    """The sub-pixel 20 sees the sub-pixel 41."""
+
+    image_shape = (1, 8, 8)
+
+    def logits(self, images, y):
+        logits, seen = super().logits(images, y).clone(), images.flatten(1)[:, 41, None]
+        logits[:, 0, 2, 4] = logits[:, 0, 2, 4] + seen * self.logits_of_levels
+        return logits
+
+
+def test_the_logits_of_a_conditional_model_are_checked_too() -> None:
+    labels = torch.arange(8) % 3
+    check_model(Conditional(), images_of(Histogram()), labels)
+    with pytest.raises(AssertionError, match="a logit depends on its own sub-pixel, or on a later"):
+        check_model(Seeing(), images_of(Seeing()), labels)
 
 
 def test_a_single_image_is_too_few() -> None:

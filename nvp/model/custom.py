@@ -15,6 +15,7 @@ from __future__ import annotations
 from importlib import import_module
 from inspect import isabstract
 
+import torch
 from torch.nn.parameter import is_lazy
 
 from nvp.errors import NVPError
@@ -92,3 +93,25 @@ def build(config: Family) -> ImageModel:
             "train: register them as nn.Parameter"
         )
     return model
+
+
+def check_repeats(config: Family) -> None:
+    """Raise `NVPError` where two models of `config` with one state dict differ in their loss.
+
+    A part outside the state dict is then made anew at each build, as by a random number or by a
+    layer in a list. Draws from PyTorch's global generator.
+    """
+    models = [build(config).eval() for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    images = torch.randint(models[0].levels, (2, *models[0].image_shape)).byte()
+    labels = torch.zeros(2, dtype=torch.int64) if models[0].num_classes else None
+    losses = []
+    for model in models:
+        torch.manual_seed(0)
+        losses.append(model.loss(images, torch.Generator().manual_seed(0), labels=labels))
+    if not torch.allclose(losses[0], losses[1], equal_nan=True):
+        raise NVPError(
+            f"{config.family}: build() makes another model each time, even with the same state "
+            "dict: keep what is random in a parameter or a persistent buffer, and layers in an "
+            "nn.ModuleList"
+        )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nvp.flows.bijection import Bijection
-from nvp.testing.common import check_gradients, moved, near, off, require, seeded
+from nvp.testing.common import check_gradients, check_parts, moved, near, off, require, seeded
 
 STEP = 1e-6  # of the weights, for a difference
 
@@ -16,7 +16,7 @@ STEP = 1e-6  # of the weights, for a difference
 def check_bijection(
     f: Bijection, x: Tensor, y: Tensor | None = None, *, gradients: bool = True
 ) -> None:
-    """Check `f` at the points `x`, (N, ...), in float64 and evaluation mode.
+    """Check `f` at the points `x`, (N, ...), in float64 and evaluation mode; give two or more.
 
     The inverse must undo f, and the log-determinant, (N,), must be that of the autograd Jacobian.
     Each point must be mapped independently of the others, and the same each time. With `gradients`
@@ -31,6 +31,7 @@ def check_bijection(
             inspect.signature(method).bind(x)
         except TypeError as error:
             raise AssertionError(f"{method.__name__} must take x and y=None: {error}") from error
+    check_parts(f)
     f = moved(f).double().eval()
     given, y = x.detach().double(), None if y is None else y.double()
     x = given.clone()

@@ -65,6 +65,22 @@ def require_refusal(what: str, call: Callable[[], object]) -> None:
         raise AssertionError(f"{what} is not refused")
 
 
+def check_parts(whole: nn.Module) -> None:
+    """Require that no tensor and no layer is kept outside the state dict."""
+    for where, module in whole.named_modules():
+        where = where or type(whole).__name__
+        for name, value in vars(module).items():
+            if name in ("_parameters", "_buffers", "_modules"):
+                continue
+            inside = value.values() if isinstance(value, dict) else value
+            each = inside if isinstance(value, dict | list | tuple) else [value]
+            require(
+                not any(isinstance(part, Tensor | nn.Module) for part in each),
+                f"{where} keeps {name} outside its state: make it a parameter, a buffer or an "
+                "nn.ModuleList",
+            )
+
+
 def check_gradients(module: nn.Module) -> None:
     """Require a gradient of every parameter that is trained, after a backward pass."""
     for name, p in module.named_parameters():

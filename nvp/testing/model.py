@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Callable
 from functools import partial
@@ -10,7 +11,6 @@ from typing import Any, get_args
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from nvp.autoregressive.pixelrnn import PixelRNN
 from nvp.likelihood import score_images
@@ -19,6 +19,7 @@ from nvp.model.protocol import ImageModel, Likelihood, log_mean_exp
 from nvp.testing.common import (
     TOLERANCE,
     check_gradients,
+    check_parts,
     moved,
     near,
     require,
@@ -31,7 +32,7 @@ NOISE_IMAGES = 100
 MOST_IMAGES = 1024  # that are counted
 SAMPLES = 10  # for each image that there is
 CHANCE = 1e-6  # of a right sampler to be called wrong
-CHANGES = 32  # sub-pixels that are changed to see what depends on them
+CHANGES = 32  # sets of sub-pixels that are changed to see what depends on them
 
 
 def check_model(model: ImageModel, images: Tensor, labels: Tensor | None = None) -> None:
@@ -47,7 +48,8 @@ def check_model(model: ImageModel, images: Tensor, labels: Tensor | None = None)
     * a bound of K sets of noise is the mean, or the log of the mean, over these sets; an exact
       likelihood is the same for all noise
     * the score of an image does not depend on those beside it
-    * `logits(images)`, (N, C, H, W, levels), if there, do not see their own or later sub-pixels
+    * `logits(images)`, (N, C, H, W, levels), if there, do not see their own or later sub-pixels; a
+      conditional model has `logits(images, y)`, with the y of `_log_probs`
     * an exact likelihood is that of the `logits`
     * if there are at most 1,024 images, its probabilities sum to 1, and samples are as frequent as
       they are probable
@@ -55,9 +57,11 @@ def check_model(model: ImageModel, images: Tensor, labels: Tensor | None = None)
 
     A conditional model takes `labels`, one for each image and not all the same; other labels must
     give other scores and samples. Some checks move the weights away from their first values, which
-    hide mistakes. A likelihood that is too low and samples of another distribution pass where the
-    likelihood is a bound, or the images are too many to count. So check an exact model at tiny
-    images with few levels, too, and the bijections of a flow by `check_bijection`.
+    hide mistakes. Where the likelihood is a bound, or the images are too many to count, these pass:
+    a likelihood that is too low, one that is too high with other weights, and samples of another
+    distribution. So check an exact model at tiny images with few levels, too, the bijections of a
+    flow by `check_bijection`, and any model after training on uniform noise, as in the chapter
+    "Your turn".
     """
     require(len(images) > 1, "give two images or more")
     before = copy.deepcopy(model.state_dict())
@@ -69,16 +73,20 @@ def check_model(model: ImageModel, images: Tensor, labels: Tensor | None = None)
     quiet = copy.deepcopy(model).eval()
     _check_samples(quiet, len(images), labels)
     if callable(getattr(model, "logits", None)):
-        _check_causality(moved(quiet).double(), images[0].cpu())
+        _in_float64(_check_causality, quiet, images[0].cpu(), labels)
     if model.likelihood != "none":
         _check_log_prob(quiet, images, labels)
-        _check_independence(moved(quiet).double(), images, labels)
+        _in_float64(_check_independence, quiet, images, labels)
         for of_noise in (quiet, moved(quiet)):
             _check_noise(of_noise, labels)
     if model.likelihood == "exact" and model.levels**model.num_dimensions <= MOST_IMAGES:
         _check_distribution(moved(quiet), labels)
     if labels is not None:
         _check_labels(moved(quiet), images, labels)
+    now = quiet.state_dict()
+    changed = [name for name in before if not torch.equal(before[name], now[name])]
+    require(not changed, f"in evaluation mode, scoring or sampling changes {', '.join(changed)}")
+    require(not any(m.training for m in quiet.modules()), "a method switches training mode on")
     _check_state(quiet, images, labels)
     after = model.state_dict()
     same = all(torch.equal(before[name], after[name]) for name in before)
@@ -109,6 +117,16 @@ def fill_by_definition(
     return images
 
 
+def _in_float64(check: Callable[..., None], model: ImageModel, *given: Tensor | None) -> None:
+    try:
+        check(moved(model).double(), *given)
+    except RuntimeError as error:
+        reason = str(error).split("\n")[0]
+        raise AssertionError(
+            f"in double precision the model fails ({reason}): make tensors in self.dtype"
+        ) from error
+
+
 def _check_attributes(model: ImageModel) -> None:
     shape = tuple(getattr(model, "image_shape", ()))
     require(len(shape) == 3 and min(shape) > 0, f"image_shape is {shape}, not (C, H, W)")
@@ -116,13 +134,7 @@ def _check_attributes(model: ImageModel) -> None:
     kinds = get_args(Likelihood)
     require(model.likelihood in kinds, f"likelihood is {model.likelihood!r}, not in {kinds}")
     require(any(True for _ in model.parameters()), "the model has no parameters")
-    for where, module in model.named_modules():
-        for name, value in vars(module).items():
-            require(
-                not isinstance(value, Tensor),
-                f"{where or 'the model'} keeps the tensor {name} outside its state: make it a "
-                "parameter or a buffer",
-            )
+    check_parts(model)
 
 
 def _check_refusals(model: ImageModel, images: Tensor, labels: Tensor | None) -> None:
@@ -176,7 +188,11 @@ def _check_samples(model: ImageModel, n: int, labels: Tensor | None) -> None:
     require(len(drawn.unique(dim=0)) > 1, "the images of one call of sample are all the same")
     require(torch.equal(drawn, again), "samples of the same seed differ")
     require(not torch.equal(drawn, other), "samples of another seed are the same")
-    model.sample(n, generator=seeded(), temperature=0.5, labels=labels)
+    model = moved(model)  # logits that are all 0 would draw the same at any temperature
+    hot, cold = (
+        model.sample(n, generator=seeded(), temperature=t, labels=labels) for t in (1.0, 1e-3)
+    )
+    require(not torch.equal(hot, cold), "samples of temperature 0.001 are those of temperature 1")
 
 
 @torch.no_grad()
@@ -193,10 +209,9 @@ def _check_log_prob(model: ImageModel, images: Tensor, labels: Tensor | None) ->
     if model.likelihood == "exact":
         require(torch.equal(scored(generator=seeded(1)), log_prob), "exact log_prob needs noise")
         require(bool((log_prob < 1e-3).all()), "an image has a probability above 1")
-        logits: Any = getattr(model, "logits", None)
-        if callable(logits):
+        if callable(getattr(model, "logits", None)):
             levels = images.to(model.device).long()[..., None]
-            each = logits(images).log_softmax(-1).gather(-1, levels)
+            each = _logits(model, images, labels).log_softmax(-1).gather(-1, levels)
             of_logits = each.flatten(1).sum(1)
             require(torch.allclose(log_prob, of_logits, rtol=1e-4), "log_prob is not of the logits")
         return
@@ -260,24 +275,39 @@ def _check_noise(model: ImageModel, labels: Tensor | None) -> None:
 def _check_distribution(model: ImageModel, labels: Tensor | None) -> None:
     """Score all images that there are, and count samples, all with the first label."""
     images = all_images(model.image_shape, model.levels)
-
-    def first_label(n: int) -> Tensor | None:
-        return None if labels is None else labels[:1].repeat(n)
-
-    p = model.log_prob(images, labels=first_label(len(images))).double().exp().cpu()
+    p = model.log_prob(images, labels=_first_of(labels, len(images))).double().exp().cpu()
     total = p.sum().item()
     require(abs(total - 1) < 1e-4, f"the probabilities of all images sum to {total:.4f}, not 1")
     n = SAMPLES * len(images)
-    drawn = model.sample(n, generator=seeded(), labels=first_label(n))
+    drawn = model.sample(n, generator=seeded(), labels=_first_of(labels, n))
     require(
         p_value(counts(drawn.cpu(), model.levels), p) > CHANCE,
         "samples are not as frequent as log_prob says that they are probable",
     )
 
 
+def _first_of(labels: Tensor | None, n: int) -> Tensor | None:
+    return None if labels is None else labels[:1].repeat_interleave(n, dim=0)
+
+
+def _logits(model: Any, images: Tensor, labels: Tensor | None) -> Tensor:
+    y = model.condition(labels, len(images))
+    given = (images,) if y is None else (images, y)
+    try:
+        inspect.signature(model.logits).bind(*given)
+    except TypeError as error:
+        what = "images alone" if y is None else "images and y"
+        raise AssertionError(f"logits must take {what}: {error}") from error
+    logits: Tensor = model.logits(*given)
+    return logits
+
+
 @torch.no_grad()
-def _check_causality(model: Any, image: Tensor) -> None:
-    """Change sub-pixels of one image, and see whose `logits`, (N, C, H, W, levels), change."""
+def _check_causality(model: Any, image: Tensor, labels: Tensor | None) -> None:
+    """Change sub-pixels of one image, and see whose `logits`, (N, C, H, W, levels), change.
+
+    Each change is of one sub-pixel and a random half of those after it.
+    """
 
     def in_order(x: Tensor) -> Tensor:  # by row, then column, then colour
         return x.movedim(1, 3).flatten(1, 3)
@@ -285,15 +315,18 @@ def _check_causality(model: Any, image: Tensor) -> None:
     size = model.num_dimensions
     changed = torch.linspace(0, size - 1, min(size, CHANGES)).long()
     channels, height, width = model.image_shape
-    others = functional.one_hot(changed, size) + in_order(image[None]).int()
+    places = torch.arange(size)
+    half = torch.rand(len(changed), size, generator=seeded()) < 0.5
+    later = half & (places > changed[:, None]) | (places == changed[:, None])
+    others = later + in_order(image[None]).int()
     images = torch.cat([in_order(image[None]), others % model.levels]).to(torch.uint8)
     images = images.unflatten(1, (height, width, channels)).movedim(3, 1)
-    logits = model.logits(images)
+    logits = _logits(model, images, _first_of(labels, len(images)))
     expected = (*images.shape, model.levels)
     require(logits.shape == expected, f"logits are {tuple(logits.shape)}, not {expected}")
     logits = in_order(logits)
     moved = (logits[1:] - logits[0]).abs().amax(-1) > TOLERANCE
-    leaks = moved.cpu() & (torch.arange(size) <= changed[:, None])
+    leaks = moved.cpu() & (places <= changed[:, None])
     require(not leaks.any(), "a logit depends on its own sub-pixel, or on a later one")
 
 

@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 from nvp.config import Precision, RunConfig
 from nvp.data.splits import TrainingData
 from nvp.errors import NVPError
+from nvp.model.custom import check_repeats, is_path
 from nvp.model.labels import Examples, images_and_labels
 from nvp.model.protocol import ImageModel, use_channels_last
 from nvp.runs.checkpoint import Best, Checkpoint, Header
@@ -84,6 +85,8 @@ class State:
 def begin(config: RunConfig, device: torch.device, num_images: int) -> State:
     """A fresh state: weights, noise and data order all follow from `training.seed`."""
     settings = config.training
+    if is_path(config.model.family):  # before hours of training
+        check_repeats(config.model)
     torch.manual_seed(settings.seed)
     model = config.build_model().to(device).train()
     use_channels_last(model)
