@@ -311,11 +311,13 @@ right, wrong = MixedRealNVP(small), MixedRealNVP(small)
 for part in wrong.modules():
     if isinstance(part, InvertibleConv):
         part.__class__ = Forgetful
-check_model(wrong, pixels)  # is silent
-assert 8 < after_noise(right) < 8.2
-assert after_noise(wrong) < 7.5
+check_model(wrong, pixels)
+for name, model in {"right": right, "wrong": wrong}.items():
+    print(f"the {name} model: about {after_noise(model):.0f} bits/dim")
 
 # %% [markdown]
+# `check_model` is silent about the wrong model, and training finds it.
+#
 # The file `examples/mixed_realnvp.py` holds the same model, with two starts to choose from. Its convolution stays in float32 where training
 # multiplies in bfloat16, since the inverse would not undo a rounded $W x$.
 

@@ -266,7 +266,7 @@ def test_a_part_that_no_checkpoint_keeps_is_refused_before_training(
     line: str, module: str, tmp_path: Path
 ) -> None:
     """Loaded again it would be another model, and score otherwise than in training."""
-    edit("self.logits = nn.Parameter", f"{line}\n        self.logits = nn.Parameter")
+    edit("self.logits = nn.Parameter(0.01 *", f"{line}\n        self.logits = nn.Parameter(0 *")
     tiny.write_data(tmp_path / "data")
     config = parse_config(tree_of(f"{module}:HistogramsConfig"), "mine.yaml")
     with refusal(r"build\(\) makes another model each time"):

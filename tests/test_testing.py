@@ -213,7 +213,7 @@ class Mirrored(Histogram):
             acting(lambda model: model.logits_of_levels.data.add_(1)),
             "in evaluation mode, scoring or sampling changes logits_of_levels",
         ),
-        (InFloat32, r"in double precision the model fails \(.*make tensors in self.dtype"),
+        (InFloat32, r"in double precision the model fails \(.*make it in self.dtype"),
         (but(logits=lambda self: None), "logits must take images alone: too many"),
         (but(num_classes=3), "log_prob is the same for other labels"),
         (but(noise=0.5), "exact log_prob needs noise"),
@@ -285,6 +285,35 @@ def test_the_logits_of_a_conditional_model_are_checked_too() -> None:
     check_model(Conditional(), images_of(Histogram()), labels)
     with pytest.raises(AssertionError, match="a logit depends on its own sub-pixel, or on a later"):
         check_model(Seeing(), images_of(Seeing()), labels)
+
+
+class Recurrent(Histogram):
+    """Has a recurrent layer, which PyTorch keeps in a list too, and a layer named `logits`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.logits = nn.LSTM(1, 3), nn.Linear(3, 3)
+
+    def _log_probs(self, images, num_draws, generator, y):
+        x = images.flatten(1).T[..., None].to(self.dtype)
+        seen, _ = self.lstm(torch.cat([torch.zeros_like(x[:1]), x[:-1]]))
+        log_p = (self.logits(seen) + self.logits_of_levels).log_softmax(-1)
+        yield log_p.gather(-1, x.long()).sum((0, 2))
+
+    def sample(self, n, *, generator=None, temperature=1.0, labels=None):
+        self.condition(labels, n)
+        check_temperature(temperature)
+        x = torch.zeros(n, 0)
+        for _ in range(self.num_dimensions):
+            seen, _ = self.lstm(torch.cat([torch.zeros(n, 1), x], dim=1).T[..., None])
+            logits = self.logits(seen[-1]) + self.logits_of_levels
+            p = (logits / temperature).softmax(-1)
+            x = torch.cat([x, torch.multinomial(p, 1, generator=generator)], dim=1)
+        return x.to(torch.uint8).reshape(n, *self.image_shape)
+
+
+def test_what_a_layer_keeps_twice_is_no_mistake() -> None:
+    check_model(Recurrent(), images_of(Histogram()))
 
 
 def test_a_single_image_is_too_few() -> None:

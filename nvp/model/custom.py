@@ -95,23 +95,27 @@ def build(config: Family) -> ImageModel:
     return model
 
 
-def check_repeats(config: Family) -> None:
+def check_repeats(config: Family, device: torch.device) -> None:
     """Raise `NVPError` where two models of `config` with one state dict differ in their loss.
 
     A part outside the state dict is then made anew at each build, as by a random number or by a
-    layer in a list. Draws from PyTorch's global generator.
+    layer in a list. Seeds PyTorch's global generator.
     """
-    models = [build(config).eval() for _ in range(2)]
+    models = [build(config).to(device).eval() for _ in range(2)]
+    with torch.no_grad():
+        for weight in models[0].parameters():  # a last layer of zeros hides those before it
+            weight.add_(0.1 * torch.randn_like(weight))
     models[1].load_state_dict(models[0].state_dict())
     images = torch.randint(models[0].levels, (2, *models[0].image_shape)).byte()
     labels = torch.zeros(2, dtype=torch.int64) if models[0].num_classes else None
     losses = []
     for model in models:
         torch.manual_seed(0)
-        losses.append(model.loss(images, torch.Generator().manual_seed(0), labels=labels))
+        loss = model.loss(images, torch.Generator().manual_seed(0), labels=labels)
+        losses.append(torch.as_tensor(loss).detach())  # `State.loss` names what is no tensor
     if not torch.allclose(losses[0], losses[1], equal_nan=True):
         raise NVPError(
             f"{config.family}: build() makes another model each time, even with the same state "
-            "dict: keep what is random in a parameter or a persistent buffer, and layers in an "
-            "nn.ModuleList"
+            "dict: keep what is random in a parameter or a persistent buffer and layers in an "
+            "nn.ModuleList, and let loss draw from its generator"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import torch
@@ -66,7 +67,8 @@ def require_refusal(what: str, call: Callable[[], object]) -> None:
 
 
 def check_parts(whole: nn.Module) -> None:
-    """Require that no tensor and no layer is kept outside the state dict."""
+    """Require that no tensor and no layer is kept outside the state dict alone."""
+    registered = {id(part) for part in chain(whole.parameters(), whole.modules())}
     for where, module in whole.named_modules():
         where = where or type(whole).__name__
         for name, value in vars(module).items():
@@ -75,7 +77,7 @@ def check_parts(whole: nn.Module) -> None:
             inside = value.values() if isinstance(value, dict) else value
             each = inside if isinstance(value, dict | list | tuple) else [value]
             require(
-                not any(isinstance(part, Tensor | nn.Module) for part in each),
+                all(id(p) in registered for p in each if isinstance(p, Tensor | nn.Module)),
                 f"{where} keeps {name} outside its state: make it a parameter, a buffer or an "
                 "nn.ModuleList",
             )

@@ -72,7 +72,7 @@ def check_model(model: ImageModel, images: Tensor, labels: Tensor | None = None)
     require(torch.equal(images, given), "the model changes the images that it is given")
     quiet = copy.deepcopy(model).eval()
     _check_samples(quiet, len(images), labels)
-    if callable(getattr(model, "logits", None)):
+    if inspect.ismethod(getattr(model, "logits", None)):
         _in_float64(_check_causality, quiet, images[0].cpu(), labels)
     if model.likelihood != "none":
         _check_log_prob(quiet, images, labels)
@@ -123,7 +123,8 @@ def _in_float64(check: Callable[..., None], model: ImageModel, *given: Tensor | 
     except RuntimeError as error:
         reason = str(error).split("\n")[0]
         raise AssertionError(
-            f"in double precision the model fails ({reason}): make tensors in self.dtype"
+            f"in double precision the model fails ({reason}): if a tensor has another type, make "
+            "it in self.dtype"
         ) from error
 
 
@@ -209,7 +210,7 @@ def _check_log_prob(model: ImageModel, images: Tensor, labels: Tensor | None) ->
     if model.likelihood == "exact":
         require(torch.equal(scored(generator=seeded(1)), log_prob), "exact log_prob needs noise")
         require(bool((log_prob < 1e-3).all()), "an image has a probability above 1")
-        if callable(getattr(model, "logits", None)):
+        if inspect.ismethod(getattr(model, "logits", None)):
             levels = images.to(model.device).long()[..., None]
             each = _logits(model, images, labels).log_softmax(-1).gather(-1, levels)
             of_logits = each.flatten(1).sum(1)
@@ -320,7 +321,7 @@ def _check_causality(model: Any, image: Tensor, labels: Tensor | None) -> None:
     later = half & (places > changed[:, None]) | (places == changed[:, None])
     others = later + in_order(image[None]).int()
     images = torch.cat([in_order(image[None]), others % model.levels]).to(torch.uint8)
-    images = images.unflatten(1, (height, width, channels)).movedim(3, 1)
+    images = images.unflatten(1, (height, width, channels)).movedim(3, 1).contiguous()
     logits = _logits(model, images, _first_of(labels, len(images)))
     expected = (*images.shape, model.levels)
     require(logits.shape == expected, f"logits are {tuple(logits.shape)}, not {expected}")

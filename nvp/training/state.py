@@ -86,7 +86,7 @@ def begin(config: RunConfig, device: torch.device, num_images: int) -> State:
     """A fresh state: weights, noise and data order all follow from `training.seed`."""
     settings = config.training
     if is_path(config.model.family):  # before hours of training
-        check_repeats(config.model)
+        check_repeats(config.model, device)
     torch.manual_seed(settings.seed)
     model = config.build_model().to(device).train()
     use_channels_last(model)
