@@ -77,8 +77,11 @@ test = load(EMBEDDED, "test").images
 #
 # Images are integers, `uint8`, $(N, C, H, W)$. The base class derives `log_prob`, the training loss, the checks of images and labels, and the
 # importance-weighted bound of chapter {ref}`training`. Everything else in the package asks for no more: the training loop, the score, the ledger and the
-# tables. Here is the smallest model, a histogram for each pixel. (To sample, it takes the `argmax` of logits plus
-# Gumbel noise, which is a draw from their softmax.)
+# tables. For noise from a `generator`, in the model's `dtype`, there are
+# {py:func}`uniform_noise <nvp.model.dequantisation.uniform_noise>` and
+# {py:func}`normal_noise <nvp.model.dequantisation.normal_noise>`. Here is the smallest
+# model, a histogram for each pixel. (To sample, it takes the `argmax` of logits plus Gumbel noise, which is a draw
+# from their softmax.)
 
 
 # %%
@@ -614,6 +617,9 @@ print(f"about {score.bits_per_dim:.0f} bits/dim")
 # .venv/bin/nvp tables                   # to results/tables, README.md
 # .venv/bin/nvp verify                   # scores the weights again
 # ```
+#
+# To try it first, call {py:func}`record <nvp.ledger.enter.record>` and {py:func}`verify <nvp.ledger.verify.verify>` in Python, with
+# another folder as `root`.
 #
 # {doc}`../book/reproduce` gives the same steps for a row of the papers, from the download on.
 #
