@@ -321,7 +321,7 @@ for name, model in {"right": right, "wrong": wrong}.items():
 # %% [markdown]
 # `check_model` is silent about the wrong model, and training finds it.
 #
-# The file `examples/mixed_realnvp.py` holds the same model, with two starts to choose from. Its convolution stays in float32 where training
+# The file `examples/mixed_realnvp.py` holds `MixedRealNVP` too, with two starts to choose from. Its convolution stays in float32 where training
 # multiplies in bfloat16, since the inverse would not undo a rounded $W x$.
 
 # %%
