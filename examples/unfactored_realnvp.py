@@ -24,7 +24,7 @@ class UnfactoredRealNVPConfig(RealNVPConfig):
 
 
 class UnfactoredFlow(MultiScaleFlow):
-    """f with a squeeze between scales. z, in image layout, leaves after the last scale."""
+    """f with a squeeze between scales: (N, C, H, W) -> z in image layout, the same shape."""
 
     def __init__(self, first: nn.Module, config: UnfactoredRealNVPConfig) -> None:
         nn.Module.__init__(self)
@@ -56,7 +56,10 @@ class UnfactoredFlow(MultiScaleFlow):
         return x, log_det
 
     def split(self, z: Tensor) -> list[Tensor]:
-        """z in image layout -> all latents as the last scale leaves them."""
+        """z in image layout -> [z] as the last of L scales leaves it.
+
+        That is (N, 4^(L-1) C, H / 2^(L-1), W / 2^(L-1)).
+        """
         for _ in self.scales[1:]:
             z = squeeze(z, self.order)
         return [z]

@@ -621,6 +621,8 @@ assert abs(counter.get_total_flops() / 1e9 - out[0]) < 1e-9
 more = [round(100 * (wide[i] / out[i] - 1)) for i in range(3)]
 assert more == [21, 46, 13]
 assert round(proportional[0] / out[0]) == 55
+by_scale = work["all kept, width in proportion"]
+assert by_scale == sorted(set(by_scale))  # each scale costs more
 
 # %% [markdown]
 # If the networks stay as they are, keeping all dimensions costs 13% more memory, 21% more computation and 46% more
@@ -632,8 +634,9 @@ assert round(proportional[0] / out[0]) == 55
 # ### And the score?
 #
 # What does factoring out do to the likelihood? The paper does not say. A flow that keeps everything
-# *contains* one that does not, with the squeeze of this chapter and up to its norms: its later couplings may leave half of the channels
-# as they are ({ref}`ex-nothing-leaves`). So it need not be worse. The file
+# *contains* one that does not: its later couplings may leave half of the channels as they are
+# ({ref}`ex-nothing-leaves`). (This holds for the squeeze of this chapter, and up to the norms of
+# chapter {ref}`networks`.) So it need not be worse. The file
 # `examples/unfactored_realnvp.py` holds such a Real NVP. Its first scale is the same, and every
 # later scale has all the channels:
 #
