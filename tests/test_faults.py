@@ -220,7 +220,7 @@ def test_names_are_no_markup(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        (("evaluate", "n" * 300), "File name too long"),
+        (("evaluate", "n" * 300), "n" * 300),
         (("sample", "no run", "--out", ""), ". is a folder: name a file in it"),
         (("sample", "no run", "--out", "a.jpg"), "a.jpg: samples are written as PNG"),
         (("evaluate", "no run", "--split", "tset"), "unknown split 'tset': use one of train"),
