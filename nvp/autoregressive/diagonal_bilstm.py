@@ -6,14 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nvp.autoregressive.lstm import (
-    ROLES,
-    initial_states,
-    input_to_state,
-    lstm_cell,
-    split_gates,
-    state_to_state,
-)
+from nvp.autoregressive import lstm
 from nvp.autoregressive.scan import DIAGONAL, scan
 
 
@@ -26,13 +19,13 @@ class DiagonalBiLSTM(nn.Module):
     state at a place depends on the input at that place and at all earlier ones.
     """
 
-    roles = ROLES
+    roles = lstm.ROLES
 
     def __init__(self, features: int, hidden: int, num_colours: int, height: int) -> None:
         super().__init__()
-        self.input_to_state = input_to_state(features, hidden, num_colours, 2, (1, 1))
-        self.state_to_state = state_to_state(2, 2, hidden)
-        self.initial = initial_states(2, height, hidden)
+        self.input_to_state = lstm.input_to_state(features, hidden, num_colours, 2, (1, 1))
+        self.state_to_state = lstm.state_to_state(2, 2, hidden)
+        self.initial = lstm.initial_states(2, height, hidden)
 
     def extra_repr(self) -> str:
         return f"hidden={self.initial.shape[-1]}"
@@ -40,7 +33,7 @@ class DiagonalBiLSTM(nn.Module):
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """`bias`, (N, 8h, H, W), is added to the input-to-state map (section 3.6)."""
         gates = self.input_to_state(x)
-        gates = split_gates(gates if bias is None else gates + bias, 2)
+        gates = lstm.split_gates(gates if bias is None else gates + bias, 2)
         states = scan(scan_diagonals, gates, self.state_to_state, self.initial, DIAGONAL)
         return states.permute(0, 3, 1, 2)
 
@@ -86,7 +79,7 @@ def scan_diagonals(gates: Tensor, weight: Tensor, initial: Tensor, _kernel: int)
         # The pixel above stands, in the previous skewed column, one row up; zeros above the top.
         upper = shift_down(h).flatten(1, 2)
         recurrent = torch.baddbmm(torch.bmm(state, left), upper, above)
-        new_h, new_c = lstm_cell(column + recurrent.unflatten(1, (images, height)), c)
+        new_h, new_c = lstm.lstm_cell(column + recurrent.unflatten(1, (images, height)), c)
         begun = rows <= step
         h, c = torch.where(begun, new_h, h), torch.where(begun, new_c, c)
         states.append(h)

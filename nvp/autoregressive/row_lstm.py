@@ -6,14 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nvp.autoregressive.lstm import (
-    ROLES,
-    initial_states,
-    input_to_state,
-    lstm_cell,
-    split_gates,
-    state_to_state,
-)
+from nvp.autoregressive import lstm
 from nvp.autoregressive.scan import scan
 
 
@@ -25,15 +18,17 @@ class RowLSTM(nn.Module):
     widens by (k - 1) / 2 columns a row, and on its left neighbours through the input.
     """
 
-    roles = ROLES
+    roles = lstm.ROLES
 
     def __init__(
         self, features: int, hidden: int, num_colours: int, kernel_size: int, width: int
     ) -> None:
         super().__init__()
-        self.input_to_state = input_to_state(features, hidden, num_colours, 1, (1, kernel_size))
-        self.state_to_state = state_to_state(1, kernel_size, hidden)
-        self.initial = initial_states(1, width, hidden)
+        self.input_to_state = lstm.input_to_state(
+            features, hidden, num_colours, 1, (1, kernel_size)
+        )
+        self.state_to_state = lstm.state_to_state(1, kernel_size, hidden)
+        self.initial = lstm.initial_states(1, width, hidden)
 
     def extra_repr(self) -> str:
         return f"hidden={self.initial.shape[-1]}, k={self.state_to_state.shape[1]}"
@@ -41,7 +36,7 @@ class RowLSTM(nn.Module):
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """`bias`, (N, 4h, H, W), is added to the input-to-state map (section 3.6)."""
         gates = self.input_to_state(x)
-        gates = split_gates(gates if bias is None else gates + bias, 1)
+        gates = lstm.split_gates(gates if bias is None else gates + bias, 1)
         taps = self.state_to_state.shape[1]
         states = scan(scan_rows, gates, self.state_to_state, self.initial, taps)
         return states.permute(0, 3, 1, 2)
@@ -55,6 +50,6 @@ def scan_rows(gates: Tensor, weight: Tensor, initial: Tensor, kernel: int) -> Te
     states = []
     for row in rows:
         above = F.conv1d(h.transpose(1, 2), kernel_weight, padding=kernel // 2)
-        h, c = lstm_cell(row + above.transpose(1, 2), c)
+        h, c = lstm.lstm_cell(row + above.transpose(1, 2), c)
         states.append(h)
     return torch.stack(states, dim=1)
