@@ -217,27 +217,22 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
     A caller who sets the momentum of a norm within the block lets its averages move.
     """
     before = [
-        (
-            module,
-            module.momentum,
-            module.training,
-            copy.deepcopy(dict(module.named_buffers(recurse=False))),
-        )
-        for module in batch_norms(model)
+        (norm, norm.momentum, norm.training, copy.deepcopy(dict(norm.named_buffers(recurse=False))))
+        for norm in batch_norms(model)
     ]
-    for module, *_ in before:  # and nothing else: dropout stays as it is
-        module.momentum = 0.0
-        module.train()
+    for norm, *_ in before:  # and nothing else: dropout stays as it is
+        norm.momentum = 0.0
+        norm.train()
     try:
         yield
     finally:
-        for module, momentum, was_training, averages in before:
+        for norm, momentum, was_training, averages in before:
             # With momentum 0 an infinite statistic still gives nan, and PyTorch counts the batch.
-            if module.momentum == 0.0:
+            if norm.momentum == 0.0:
                 for name, average in averages.items():
-                    getattr(module, name).copy_(average)
-            module.momentum = momentum
-            module.train(was_training)
+                    getattr(norm, name).copy_(average)
+            norm.momentum = momentum
+            norm.train(was_training)
 
 
 @wrap_torch_function(lambda moment: (moment,))
