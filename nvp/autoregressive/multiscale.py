@@ -63,14 +63,10 @@ class MultiScalePixelRNN(ImageModel):
         self.config = config
         self.image_shape = config.image_shape
         self.levels = config.levels
-        self.small = PixelRNN(config.small)
-        self.large = PixelRNN(config.large)
+        small, large = config.small, config.large
+        self.small, self.large = PixelRNN(small), PixelRNN(large)
         self.upsampler = Upsampler(
-            config.small.image_shape,
-            config.factor,
-            config.width,
-            bias_maps(config.large),
-            config.large.num_layers,
+            small.image_shape, config.factor, config.width, bias_maps(large), large.num_layers
         )
 
     def subsample(self, images: Tensor) -> Tensor:
@@ -114,11 +110,7 @@ class MultiScalePixelRNN(ImageModel):
         """
         self.small.check_images(small)
         images = torch.zeros(len(small), *self.image_shape, dtype=torch.uint8, device=small.device)
+        biases = self.upsampler(self.small.centred(small))
         return sampling.fill(
-            self.large,
-            images,
-            0,
-            biases=self.upsampler(self.small.centred(small)),
-            generator=generator,
-            temperature=temperature,
+            self.large, images, 0, biases=biases, generator=generator, temperature=temperature
         )
