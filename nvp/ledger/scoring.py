@@ -63,14 +63,9 @@ def score(
     if len(images) < 2:
         raise NVPError(f"{what}: one image has no standard error, use 2 or more")
     mode = batch_statistics(run.model) if of_batches else nullcontext()
+    model, size = shared(run.model), run.config.evaluation.batch_size
     with mode, counting(what, len(images)) as progress:
-        return score_images(
-            shared(run.model),
-            images,
-            num_draws=num_draws,
-            batch_size=run.config.evaluation.batch_size,
-            progress=progress,
-        )
+        return score_images(model, images, num_draws=num_draws, batch_size=size, progress=progress)
 
 
 def probe_images(image_shape: tuple[int, int, int], levels: int = 256) -> Tensor:
