@@ -184,18 +184,12 @@ def _table_1(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
     for row in facts.rows("table1"):
         printed = [f for f in facts.figures if (f.data, f.source) == (row.data, "dinh2017realnvp")]
         cells = {figure.model: figure.cell for figure in printed}
-        found = [
-            run
-            for run in ledger.values()
-            if run.record.data.name == row.data and run.config.model.family == "realnvp"
-        ]
-        if found:
-            run = min(
-                found, key=lambda run: (run.name != row.config, run.scores.validation.bits_per_dim)
-            )
-            here = f"{scored(run, row)}; {provenance(run)}"
-        else:
-            here = ": ".join(not_run(row))
+        found = [run for run in ledger.values() if run.record.data.name == row.data]
+        flows = [run for run in found if run.config.model.family == "realnvp"]
+        flows.sort(key=lambda run: (run.name != row.config, run.scores.validation.bits_per_dim))
+        here = ": ".join(not_run(row))
+        if flows:
+            here = f"{scored(flows[0], row)}; {provenance(flows[0])}"
         rows.append((row.title, *(cells.get(model, "–") for model in models), here))
     first = next(f for f in facts.figures if (f.data, f.source) == ("cifar10", "dinh2017realnvp"))
     caption = (
