@@ -20,7 +20,7 @@ COLOUR = {
 }
 SHEET = """:::{{grid-item}}
 ```{{figure}} ../{path}
-:alt: {alt}
+:alt: Sixty-four small images in colour. {caption}
 :class: sheet
 :width: 274px
 {caption}
@@ -39,11 +39,7 @@ def sheets(ledger: Mapping[str, Run]) -> str:
     for kind, files in found.items():
         shown.append((files.samples, f"Samples of a {kind}."))
     items = [
-        SHEET.format(
-            path=path.relative_to(repository_root()).as_posix(),
-            alt=f"Sixty-four small images in colour. {caption}",
-            caption=caption,
-        )
+        SHEET.format(path=path.relative_to(repository_root()).as_posix(), caption=caption)
         for path, caption in shown
     ]
     return "::::{grid} 1 2 2 2\n" + "".join(items) + "::::\n"
