@@ -30,8 +30,12 @@ def full_ledger(_facts: Published, ledger: dict[str, Run], roles: bool) -> Table
         torch = dict.fromkeys(leg.torch for leg in entry.legs)
         # What is fitted in closed form has taken in all images before the first step.
         seen = "all images" if run.fresh_model.fitted_in_closed_form else f"{entry.images:,} images"
-        step = entry.chosen_step
-        chosen = "of the last step" if step is None else f"of step {step:,}"
+        trained_on = f"{entry.trained_on:,} of {code(data.name)}, `{data.train_sha256[:12]}`"
+        kept = "not kept"
+        if weights:
+            step = "the last step" if entry.chosen_step is None else f"step {entry.chosen_step:,}"
+            size, digits = f"{weights.bytes / 1e6:.1f} MB", weights.sha256[:12]
+            kept = f"of {step}; {weights.precision}, {size}, `{digits}`"
         scorer = short(entry.commit) if entry.commit else "not noted"
         folder = f"results/runs/{run.name}"
         files = f"`{folder}/`"
@@ -46,18 +50,9 @@ def full_ledger(_facts: Published, ledger: dict[str, Run], roles: bool) -> Table
             ("machine", f"{text(entry.hardware)}; torch {', '.join(torch) or 'not noted'}"),
             ("trained by", ", ".join(commits) or "not noted"),
             ("scored by", f"{scorer}, {entry.recorded}"),
-            (
-                "training images",
-                f"{entry.trained_on:,} of {code(data.name)}, `{data.train_sha256[:12]}`",
-            ),
+            ("training images", trained_on),
             ("test images", f"{data.test_images:,}, `{data.test_sha256[:12]}`"),
-            (
-                "weights",
-                f"{chosen}; {weights.precision}, {weights.bytes / 1e6:.1f} MB, "
-                f"`{weights.sha256[:12]}`"
-                if weights
-                else "not kept",
-            ),
+            ("weights", kept),
             ("files", files),
             ("again", f"`nvp train {folder}/config.yaml`"),
         ]
