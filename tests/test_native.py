@@ -18,7 +18,6 @@ import torch
 from pixels import config, generator, noise, randomised
 from tiny import two_threads
 from torch import Tensor
-from torch.utils import cpp_extension
 
 from nvp import PixelRNN
 from nvp.autoregressive import scan, softmax
@@ -77,54 +76,55 @@ def test_compiling_is_no_time_of_training(monkeypatch: pytest.MonkeyPatch) -> No
     assert before - 60 <= loop._clock() < before
 
 
+@pytest.fixture
+def unbuilt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """No operator is compiled or loaded yet, and those of the next process neither; their place."""
+    monkeypatch.delenv("NVP_PLAIN", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(native, "_build", cache(native._build.__wrapped__))
+    return tmp_path
+
+
 @pytest.mark.parametrize(
-    "error",
+    ("error", "reason"),
     [
-        RuntimeError(
-            "Error building extension 'nvp_scan': [1/2] c++\nscan.cpp: error\nninja: stopped"
-        ),
-        ImportError("no module named setuptools"),
-        subprocess.CalledProcessError(1, ["c++", "--version"]),
-        RuntimeError(),
+        (subprocess.CalledProcessError(1, ["c++"], stderr="In file\nscan.cpp: error: no\n"), "no"),
+        (subprocess.CalledProcessError(1, ["c++"]), "non-zero exit status"),
+        (OSError(), "OSError"),
     ],
     ids=repr,
 )
+@pytest.mark.usefixtures("unbuilt", "compiler")
 def test_no_compiler(
-    error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    error: Exception, reason: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One line says so, once, and everything works."""
 
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.delenv("NVP_PLAIN", raising=False)
-    monkeypatch.setattr(cpp_extension, "load", fail)
-    monkeypatch.setattr(native, "_build", cache(native._build.__wrapped__))  # nothing is built yet
+    monkeypatch.setattr(subprocess, "run", fail)
     model = randomised(PixelRNN(config("diagonal_bilstm")))
     images = torch.zeros(2, 1, 3, 4, dtype=torch.uint8)
     with caplog.at_level(logging.WARNING), torch.no_grad():
         logs = model.log_prob(images)
         model.log_prob(images)
     assert logs.isfinite().all()
-    (record,) = caplog.records
-    assert "\n" not in record.getMessage()
-    assert "uncompiled" in record.getMessage()
+    _, notice = (record.getMessage() for record in caplog.records)  # after that of the attempt
+    assert "\n" not in notice
+    assert "uncompiled" in notice
+    assert reason in notice
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_a_killed_compilation_stops_nobody(
+def test_another_process_is_waited_for(
     there: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The lock file, for which PyTorch's loader would wait, goes; another process is waited for.
-
-    A process that only loads what is there takes no time worth a notice.
-    """
+    """A process that only loads what is there takes no time worth a notice."""
     library = tmp_path / "nvp_scan.so"
     if there:
         library.touch()
-    (tmp_path / "lock").touch()
     with native._alone(library, "the LSTM scan"):
-        assert not (tmp_path / "lock").exists()
         waits = threading.Thread(target=lambda: native._alone(library, "the LSTM scan").__enter__())
         with caplog.at_level(logging.WARNING):
             waits.start()
@@ -135,15 +135,14 @@ def test_a_killed_compilation_stops_nobody(
     waits.join()
 
 
-@pytest.mark.parametrize("compiler", ["no-such-compiler", ""])
+@pytest.mark.usefixtures("unbuilt")
 def test_without_a_compiler_the_notice_names_it(
-    compiler: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("CXX", f"{compiler} -x" if compiler else "")
-    monkeypatch.setattr(cpp_extension, "load", lambda *_, **__: None)
+    monkeypatch.setenv("CXX", "no-such-compiler -x")
     with caplog.at_level(logging.WARNING):
-        assert not native._build.__wrapped__(scan.SOURCE, "the LSTM scan")
-    assert f"(there is no C++ compiler {compiler}".rstrip() in caplog.records[0].getMessage()
+        assert not native.compiled(scan.SOURCE, "the LSTM scan")
+    assert "(there is no C++ compiler no-such-compiler)" in caplog.records[0].getMessage()
 
 
 @pytest.mark.parametrize(
@@ -156,35 +155,35 @@ def test_without_a_compiler_the_notice_names_it(
 )
 @pytest.mark.usefixtures("compiler")
 def test_flags_are_those_that_the_compiler_knows(
-    system: str,
-    capability: str,
-    named: str,
-    threads: bool,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    system: str, capability: str, named: str, threads: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PyTorch's headers need flags of their own for SVE; Apple's compiler has no -fopenmp."""
-    given: dict[str, Any] = {}
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("sys.platform", system)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    monkeypatch.setattr(cpp_extension, "load", lambda *_, **settings: given.update(settings))
-    assert native._build.__wrapped__(scan.SOURCE, "the LSTM scan")
-    assert f"-DCPU_CAPABILITY_{named}" in given["extra_cflags"]
-    assert ("-mavx2" in given["extra_cflags"]) == (capability == "AVX2")
-    assert given["extra_ldflags"] == ["-fopenmp"] * threads
+    flags = native._command(scan.SOURCE)
+    assert f"-DCPU_CAPABILITY_{named}" in flags
+    assert ("-mavx2" in flags) == (capability == "AVX2")
+    assert ("-fopenmp" in flags) == threads
 
 
-def test_a_library_that_was_cut_short_is_compiled_again(tmp_path: Path) -> None:
-    library = tmp_path / "nvp_scan.so"
-    with native._undamaged(library):
-        library.write_bytes(b"compiled")
-    with native._undamaged(library):
-        assert library.read_bytes() == b"compiled"
-    for damaged, content in ((library, b"comp"), (tmp_path / "nvp_scan.crc32", b"\xff")):
-        damaged.write_bytes(content)
-        with native._undamaged(library):
-            assert not library.exists()
-            library.write_bytes(b"compiled anew")
-    with native._undamaged(library):
-        assert library.exists()
+@pytest.mark.usefixtures("compiler")
+def test_what_a_killed_compiler_leaves_is_not_loaded(
+    unbuilt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An edit of the source is compiled, too, in a folder whose name has a space."""
+    source = unbuilt / "own folder" / "own.cpp"
+    source.parent.mkdir()
+    source.write_text("#error\n")
+
+    def killed(command: Sequence[str], **_: Any) -> None:
+        Path(command[-1]).write_bytes(b"cut sh")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "run", killed)
+        with pytest.raises(KeyboardInterrupt):
+            native._build(source, "it")
+    assert not native._build(source, "it")
+    source.write_text("int nvp = 0;\n")
+    assert native._build.__wrapped__(source, "it")
+    assert native._build.__wrapped__(source, "it")

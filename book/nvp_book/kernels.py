@@ -5,6 +5,7 @@ That takes seconds. One process for each worker of pytest does it once, and fork
 kernels. JupyterLab and the batch start kernels of their own.
 """
 
+import logging
 import multiprocessing
 import os
 from collections.abc import Mapping
@@ -33,6 +34,8 @@ def run_kernel(arguments: list[str], folder: str, environment: Mapping[str, str]
     # Matplotlib asks the environment when it is imported, which was before.
     matplotlib.rcParams["backend"] = "module://matplotlib_inline.backend_inline"
     figures.choose_formats = show_nothing
+    # Whether an operator is compiled on this machine, or can be, is no output of a chapter.
+    logging.getLogger("nvp.model.native").setLevel(logging.ERROR)
     launch_new_instance(argv=arguments)
 
 

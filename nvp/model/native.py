@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -82,62 +83,74 @@ def seconds_compiling() -> float:
 def _build(source: Path, what: str) -> bool:
     """Compile for this machine's vectors, or load what an earlier process compiled."""
     started = time.perf_counter()
-    capability = torch.backends.cpu.get_cpu_capability()
-    if capability not in VECTOR_FLAGS:  # on ARM: the plain vectors need no flags
-        capability = "DEFAULT"
-    # PyTorch's vector classes choose their width by these two names.
-    flags = ["-O3", f"-DCPU_CAPABILITY={capability}", f"-DCPU_CAPABILITY_{capability}"]
-    # Apple's compiler refuses this flag; without it, an operator has one thread.
-    openmp = [] if sys.platform == "darwin" else ["-fopenmp"]
     try:
-        import ninja
-
-        # Where CUDA is and no GPU, it would warn of that; the operators are for a CPU.
-        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-        from torch.utils.cpp_extension import get_cxx_compiler, load
-
-        compiler = (get_cxx_compiler().split() or [""])[0]
-        if shutil.which(compiler) is None:
-            raise OSError(f"there is no C++ compiler {compiler}")
-        folder = _folder(source, capability)
-        library = folder / f"nvp_{source.stem}.so"
-        with _alone(library, what), _undamaged(library), _on_path(ninja.BIN_DIR):
+        command = _command(source)
+        library = _library(source, command)
+        with _alone(library, what):
             if not library.exists():
                 logger.warning("compiling %s, once on this machine", what)
-            load(
-                library.stem,
-                [str(source)],
-                extra_cflags=flags + openmp + VECTOR_FLAGS[capability],
-                extra_ldflags=openmp,
-                build_directory=str(folder),
-                is_python_module=False,
-            )
+                _compile(command, library)
+            torch.ops.load_library(library)
         _seconds.append(time.perf_counter() - started)
-    except (RuntimeError, OSError, ImportError, subprocess.SubprocessError) as error:
-        # The compiler's own complaint, where PyTorch hands it on among much else.
-        lines = str(error).strip().splitlines() or [type(error).__name__]
+    except (OSError, subprocess.CalledProcessError) as error:
+        text = str(getattr(error, "stderr", None) or error).strip() or type(error).__name__
+        lines = text.splitlines()
         reason = next((line for line in lines if "error:" in line), lines[0])[:100]
         logger.warning("%s runs uncompiled, which takes longer (%s)", what, reason)
         return False
     return True
 
 
-def _folder(source: Path, capability: str) -> Path:
-    """Where the library is kept: a folder for each PyTorch, kind of CPU and checkout."""
+def _command(source: Path) -> list[str]:
+    """What compiles `source`, less the name of the library. CXX names another compiler.
+
+    PyTorch's own loader cannot link where the path of PyTorch has a space.
+    """
+    capability = torch.backends.cpu.get_cpu_capability()
+    if capability not in VECTOR_FLAGS:  # on ARM: the plain vectors need no flags
+        capability = "DEFAULT"
+    compiler = shlex.split(os.environ.get("CXX", "")) or ["c++"]
+    if shutil.which(compiler[0]) is None:
+        raise OSError(f"there is no C++ compiler {compiler[0]}")
+    # Apple's compiler refuses -fopenmp; without it, an operator has one thread.
+    system = ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-fopenmp"]
+    torch_folder = Path(torch.__file__).parent
+    headers = torch_folder / "include"
+    return [
+        *compiler,
+        *("-shared", "-fPIC", "-std=c++20", "-O3"),
+        f"-D_GLIBCXX_USE_CXX11_ABI={torch.compiled_with_cxx11_abi():d}",
+        # PyTorch's vector classes choose their width by these two names.
+        *(f"-DCPU_CAPABILITY={capability}", f"-DCPU_CAPABILITY_{capability}"),
+        *VECTOR_FLAGS[capability],
+        *("-isystem", f"{headers}", "-isystem", f"{headers / 'torch/csrc/api/include'}"),
+        *(f"{source}", f"-L{torch_folder / 'lib'}", "-lc10", "-ltorch_cpu", "-ltorch", *system),
+    ]
+
+
+def _library(source: Path, command: list[str]) -> Path:
+    """Where the library is kept: each source, command and PyTorch has a place of its own."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    checkout = zlib.crc32(str(source).encode())
-    name = f"{source.stem}-{torch.__version__}-{capability}-{checkout:08x}"
-    folder = root / "nvp" / name
+    what = f"{torch.__version__} {command} {source.read_text()}"
+    folder = root / "nvp" / f"{source.stem}-{zlib.crc32(what.encode()):08x}"
     folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return folder / f"nvp_{source.stem}.so"
+
+
+def _compile(command: list[str], library: Path) -> None:
+    """Write `library` at once: to load one that was cut short would end the process in silence."""
+    part = library.with_suffix(".part")
+    subprocess.run([*command, "-o", f"{part}"], check=True, capture_output=True, text=True)
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    part.replace(library)
 
 
 @contextlib.contextmanager
 def _alone(library: Path, what: str) -> Iterator[None]:
     """Let one process at a time compile or load; the others wait, and say so if it compiles.
 
-    The system frees this lock when its process ends, however it ends. PyTorch's own lock is a file
-    that a killed process leaves behind, and for which its loader would wait for ever.
+    The system frees this lock when its process ends, however it ends.
     """
     with library.with_name("compiling").open("w") as file:
         try:
@@ -148,33 +161,4 @@ def _alone(library: Path, what: str) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError:  # some network file systems have no locks
             pass
-        library.with_name("lock").unlink(missing_ok=True)
         yield
-
-
-@contextlib.contextmanager
-def _undamaged(library: Path) -> Iterator[None]:
-    """Within this block `library` is as it was compiled, or it is compiled again.
-
-    Loading a library that was cut short would end the process without a message.
-    """
-    note = library.with_suffix(".crc32")
-
-    def checksum() -> bytes:
-        return b"%d" % zlib.crc32(library.read_bytes()) if library.exists() else b""
-
-    if not note.exists() or note.read_bytes() != checksum():
-        library.unlink(missing_ok=True)
-    yield
-    note.write_bytes(checksum())
-
-
-@contextlib.contextmanager
-def _on_path(folder: str) -> Iterator[None]:
-    """Let PyTorch find a program that was installed beside Python."""
-    before = os.environ.get("PATH", "")
-    os.environ["PATH"] = f"{folder}{os.pathsep}{before}"
-    try:
-        yield
-    finally:
-        os.environ["PATH"] = before
