@@ -320,15 +320,10 @@ def test_another_seed_is_scored_and_another_setting_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A run of another seed may differ from the recorded one by its budget, and by nothing else."""
-    entries = runs()
-
-    def trained(folder: str, *changes: str) -> Path:
-        of = ["training.minutes=null", "training.steps=1", *changes]
-        config = repository_root() / "configs" / "fashion-small-vae.yaml"
-        done("train", config, "--run-folder", tmp_path / folder, *(f"--set={one}" for one in of))
-        return tmp_path / folder
-
-    folder = trained("one", "training.seed=1")
+    entries, folder = runs(), tmp_path / "one"
+    changes = ("training.minutes=null", "training.steps=1", "training.seed=1")
+    config = repository_root() / "configs" / "fashion-small-vae.yaml"
+    done("train", config, "--run-folder", folder, *(f"--set={change}" for change in changes))
     seeds.main([str(folder), "--output", str(tmp_path)])
     found = json.loads((tmp_path / "results_seeds.json").read_text())["fashion-small-vae"]
     assert list(found) == ["1"]
@@ -336,15 +331,16 @@ def test_another_seed_is_scored_and_another_setting_is_refused(
     assert (run["steps"], run["precision"], len(run["coverage"])) == (1, "fp32", 3)
     assert run["bits_per_dim"] > entries["fashion-small-vae"].score.bits_per_dim + 1
     assert [leg["cores"] >= 1 for leg in run["legs"]] == [True]
-    rate = ["training.seed=1", "training.learning_rate=0.5"]
-    for other, changes, why in (("rate", rate, "learning_rate"), ("same", [], "has the seed")):
-        with pytest.raises(NVPError, match=why):
-            seeds.check(load_run(trained(other, *changes)), entries)
     one = load_run(folder)
-    assert one.training is not None
-    half = one.config.training.model_copy(update={"steps": 2})
-    with pytest.raises(NVPError, match="is not finished"):
-        seeds.check(replace(one, config=one.config.model_copy(update={"training": half})), entries)
+    for key, value, why in (
+        ("learning_rate", 0.5, "learning_rate"),
+        ("seed", 0, "has the seed"),
+        ("steps", 2, "is not finished"),
+    ):
+        training = one.config.training.model_copy(update={key: value})
+        other = replace(one, config=one.config.model_copy(update={"training": training}))
+        with pytest.raises(NVPError, match=why):
+            seeds.check(other, entries)
     with pytest.raises(NVPError, match="no run on Fashion-MNIST is recorded as fashion-small-vae"):
         seeds.check(one, {})
     with pytest.raises(SystemExit, match="2"):
