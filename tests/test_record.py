@@ -35,6 +35,12 @@ def options(trained: Path, tmp_path: Path) -> dict[str, Any]:
     return {"data_root": trained / "data", "root": tmp_path, "first": 20, "num_draws": 2}
 
 
+@pytest.fixture
+def pixel_options(pixel_home: Path) -> dict[str, Any]:
+    """Of a recording of the run in `pixel_home` into the ledger beside it, which is cheaper."""
+    return {"data_root": pixel_home / "data", "root": pixel_home / "results", "first": 20}
+
+
 def test_a_record_says_what_the_run_was(recorded: Path, trained: Path) -> None:
     entry = ledger.runs(recorded)["tiny"].record
     run = load_run(trained / "run", data_root=trained / "data")
@@ -83,26 +89,26 @@ def test_weights_that_rounding_would_hurt_stay_in_float32(
 def test_large_weights_are_left_out_unless_asked_for(
     bytes_each: int,
     how: str,
-    trained: Path,
-    recorded: Path,
+    pixel_home: Path,
+    pixel_options: dict[str, Any],
     tmp_path: Path,
-    options: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    parameters = ledger.runs(recorded)["tiny"].record.parameters
-    monkeypatch.setattr(enter, "MAX_BYTES", bytes_each * parameters)
-    monkeypatch.setattr(scoring, "TOLERANCE", -1.0)
+    (before,) = ledger.runs(pixel_home / "results").values()
+    monkeypatch.setattr(enter, "MAX_BYTES", bytes_each * before.record.parameters)
+    monkeypatch.setattr(scoring, "BINARY_TOLERANCE", -1.0)
+    options = pixel_options | {"root": tmp_path / "empty"}
     with pytest.raises(NVPError, match=f"{how}.*--no-weights"):
-        record(trained / "run", keep_weights=True, **options)
-    assert content(tmp_path) == {}
-    run = record(trained / "run", **options)
+        record(pixel_home / "run", keep_weights=True, **options)
+    assert content(tmp_path / "empty") == {}
+    run = record(pixel_home / "run", **options)
     assert "are kept: they are left out\n" in capsys.readouterr().err
     assert run.record.weights is None
     assert not (run.folder / "weights.safetensors").exists()
     with pytest.raises(NVPError, match="no weights are kept"):
         run.load_model()
-    assert states(verify.verify(root=tmp_path)) == {"test": "not checked"}
+    assert states(verify.verify(root=tmp_path / "empty")) == {"test": "not checked"}
 
 
 def test_an_interrupted_run_says_how_far_it_came(home: Path, options: dict[str, Any]) -> None:
@@ -117,15 +123,15 @@ def test_an_interrupted_run_says_how_far_it_came(home: Path, options: dict[str, 
 
 
 def test_an_entry_has_the_settings_of_the_checkpoint(
-    recorded: Path, home: Path, options: dict[str, Any]
+    pixel_home: Path, pixel_options: dict[str, Any]
 ) -> None:
     """Those of `config.yaml` trained nothing where they differ; its title may."""
-    config = home / "run" / "config.yaml"
+    (before,) = ledger.runs(pixel_home / "results").values()
+    config = pixel_home / "run" / "config.yaml"
     tree = yaml.safe_load(config.read_text())
     tree["training"] |= {"steps": 8, "learning_rate": 0.5}
     config.write_text(yaml.safe_dump(tree | {"title": "Another"}))
-    run = record(home / "run", **options)
-    before = ledger.runs(recorded)["tiny"]
+    run = record(pixel_home / "run", replace=True, **pixel_options)
     assert run.config == before.config.model_copy(update={"title": "Another"})
     assert (run.record.state, run.record.title) == ("finished", "Another")
     assert load_tensors(run.files.weights)[1]["config"] == run.config.model_dump(mode="json")
@@ -142,15 +148,14 @@ def test_a_name_must_do_for_a_folder_of_the_ledger(
     assert content(own) == before
 
 
-def test_only_an_entry_is_replaced(own: Path, trained: Path, options: dict[str, Any]) -> None:
-    folder = own / "runs" / "notes"
+def test_only_an_entry_is_replaced(pixel_home: Path, pixel_options: dict[str, Any]) -> None:
+    folder, run = pixel_home / "results" / "runs" / "notes", pixel_home / "run"
     folder.mkdir()
     (folder / "notes.txt").write_text("not to be lost")
-    options |= {"root": own, "replace": True}
     with pytest.raises(NVPError, match="no entry to replace: remove it yourself"):
-        record(trained / "run", name="notes", **options)
+        record(run, name="notes", replace=True, **pixel_options)
     assert (folder / "notes.txt").read_text() == "not to be lost"
-    assert record(trained / "run", name="tiny", **options).name == "tiny"
+    assert record(run, replace=True, **pixel_options).name == "tiny-pixelrnn"
 
 
 def test_a_name_that_was_taken_meanwhile_is_refused(
@@ -168,19 +173,19 @@ def test_a_name_that_was_taken_meanwhile_is_refused(
 
 
 def test_an_entry_that_cannot_be_replaced_is_kept(
-    own: Path, trained: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    pixel_home: Path, pixel_options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before, move = content(own), os.replace
+    before, move = content(pixel_home / "results"), os.replace
 
     def refuse(source: Path, target: Path) -> None:
-        if Path(source).name == ".tiny.part":  # all is written, and cannot be put in its place
+        if Path(source).name == ".tiny-pixelrnn.part":  # all is written, and cannot be put there
             raise PermissionError("no")
         move(source, target)
 
     monkeypatch.setattr("nvp.files.os.replace", refuse)
     with pytest.raises(NVPError, match="nothing was recorded"):
-        record(trained / "run", **options | {"root": own, "replace": True})
-    assert content(own) == before
+        record(pixel_home / "run", replace=True, **pixel_options)
+    assert content(pixel_home / "results") == before
 
 
 def test_a_pixel_rnn_is_recorded_with_the_step_that_was_chosen(pixelrnn: tuple[Path, Path]) -> None:
