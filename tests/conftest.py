@@ -4,10 +4,12 @@ tiny runs and ledgers, and a browser.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -121,6 +123,12 @@ def handled() -> Iterator[None]:
     yield
     for number, handler in former.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def clock() -> SimpleNamespace:
+    """In the place of the module `time`: a reading is a minute after the last one."""
+    return SimpleNamespace(perf_counter=itertools.count(0, 60).__next__)
 
 
 @pytest.fixture

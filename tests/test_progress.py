@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 from types import SimpleNamespace
 
 import pytest
@@ -12,9 +11,7 @@ from nvp import progress
 
 
 @pytest.fixture(autouse=True)
-def minutes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each look at the clock is a minute later."""
-    clock = SimpleNamespace(perf_counter=itertools.count(0, 60).__next__)
+def minutes(clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "time", clock)
 
 

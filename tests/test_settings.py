@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import sys
 from pathlib import Path
@@ -95,9 +94,10 @@ def test_the_faster_precision_is_the_one_of_less_time(monkeypatch) -> None:
     assert state.faster_precision(torch.device("cpu")) is Precision.FP32
 
 
-def test_cadences_count_from_the_last_time(root: Path, tmp_path: Path, monkeypatch) -> None:
-    """A reading of the clock is a minute after the last one; the run goes on after step 4."""
-    clock = SimpleNamespace(perf_counter=itertools.count(0, 60).__next__)
+def test_cadences_count_from_the_last_time(
+    clock: SimpleNamespace, root: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """Also where the run goes on, after step 4."""
     monkeypatch.setattr("nvp.training.loop.time", clock)
     saved: list[int] = []
     monkeypatch.setattr(

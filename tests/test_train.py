@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 import re
@@ -189,10 +188,9 @@ def test_a_loss_beyond_the_last_layer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_time_budget_is_kept(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clock: SimpleNamespace, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A reading of the clock is a minute after the last one, and the first weights take one."""
-    clock = SimpleNamespace(perf_counter=itertools.count(0, 60).__next__)
+    """Of which the first weights take a minute, too."""
     monkeypatch.setattr("nvp.training.loop.time", clock)
     config = pixelrnn_configuration(steps=None, minutes=4)
     for _ in range(2):  # the second run has nothing to do
