@@ -143,9 +143,9 @@ def test_plain_code_is_the_same_network(kind: Kind, channels: int, levels: int) 
 
 
 @pytest.mark.parametrize("kind", [Kind.DIAGONAL_BILSTM, Kind.ROW_LSTM])
-def test_flops_of_the_scan(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("compiler")
+def test_flops_of_the_scan(kind: Kind) -> None:
     """Ours take as many as plain code, less the corners of the skewed maps."""
-    monkeypatch.delenv("NVP_PLAIN", raising=False)
     setting = pixelrnn.BENCHMARK.settings["tiny"]
     found = {
         name: measure(pixelrnn.BENCHMARK, f"{kind}/{name}", setting, batch=2, steps=0)
