@@ -1,5 +1,6 @@
 # The front door. `make` alone lists what can be done; `make reproduce` and `make test` need nothing
-# prepared but Python 3.11 to 3.14 and make. A C++ compiler makes training several times faster.
+# prepared but Python 3.11 to 3.14 and make. A C++ compiler makes training several times faster. On
+# Python 3.14 they need a C compiler and Python's headers.
 
 # Where the environment lives, and which Python it is made from.
 VENV ?= .venv
@@ -36,12 +37,13 @@ $(STAMP): pyproject.toml requirements.lock
 	@python=$(BIN)/python; [ -x $$python ] || python=$(PYTHON); \
 	  $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' || \
 	  { echo "nvp needs Python 3.11 to 3.14; name one with: make PYTHON=python3.12"; exit 1; }
+	@python=$(BIN)/python; [ -x $$python ] || python=$(PYTHON); \
+	  $$python -c 'import os, sys, sysconfig; sys.exit(sys.version_info >= (3, 14) and not \
+	  os.path.exists(sysconfig.get_path("include") + "/Python.h"))' || \
+	  { echo "on Python 3.14 pip compiles a library, which needs Python's headers: on Debian and" \
+	    "Ubuntu apt install python3.14-dev, or make PYTHON=python3.12"; exit 1; }
 	@$(BIN)/python -c 'import pip' 2>/dev/null || $(PYTHON) -m venv $(VENV) || \
 	  { echo "python -m venv failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
-	@$(BIN)/python -c 'import os, sys, sysconfig; sys.exit(sys.version_info >= (3, 14) and not \
-	  os.path.exists(sysconfig.get_path("include") + "/Python.h"))' || \
-	  { echo "pip compiles a library on Python 3.14, which needs its headers; on Debian and" \
-	    "Ubuntu: apt install python3-dev"; exit 1; }
 	@# The pip that comes with an older Python takes twice as long.
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --no-compile --constraint requirements.lock \

@@ -86,22 +86,27 @@ def unbuilt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"),
+    ("outcome", "reason"),
     [
-        (subprocess.CalledProcessError(1, ["c++"], stderr="In file\nscan.cpp: error: no\n"), "no"),
-        (subprocess.CalledProcessError(1, ["c++"]), "non-zero exit status"),
+        (
+            subprocess.CompletedProcess([], 1, b"", b"In file\n1: error: \xffno\n"),
+            "(1: error: \ufffdno)",
+        ),
+        (subprocess.CompletedProcess([], -9, b"", b""), "c++ ended with -9"),
         (OSError(), "OSError"),
     ],
     ids=repr,
 )
 @pytest.mark.usefixtures("unbuilt", "compiler")
 def test_no_compiler(
-    error: Exception, reason: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    outcome: Any, reason: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One line says so, once, and everything works."""
 
-    def fail(*_: Any, **__: Any) -> None:
-        raise error
+    def fail(*_: Any, **__: Any) -> Any:
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     monkeypatch.setattr(subprocess, "run", fail)
     model = randomised(PixelRNN(config("diagonal_bilstm")))
@@ -173,7 +178,7 @@ def test_what_a_killed_compiler_leaves_is_not_loaded(
     """An edit of the source is compiled, too, in a folder whose name has a space."""
     source = unbuilt / "own folder" / "own.cpp"
     source.parent.mkdir()
-    source.write_text("#error\n")
+    source.write_text("int nvp = 0;\n")
 
     def killed(command: Sequence[str], **_: Any) -> None:
         Path(command[-1]).write_bytes(b"cut sh")
@@ -183,7 +188,7 @@ def test_what_a_killed_compiler_leaves_is_not_loaded(
         patch.setattr(subprocess, "run", killed)
         with pytest.raises(KeyboardInterrupt):
             native._build(source, "it")
-    assert not native._build(source, "it")
-    source.write_text("int nvp = 0;\n")
+    assert native._build(source, "it")
     assert native._build.__wrapped__(source, "it")
-    assert native._build.__wrapped__(source, "it")
+    source.write_text("#error\n")
+    assert not native._build.__wrapped__(source, "it")

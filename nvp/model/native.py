@@ -14,6 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -92,9 +93,8 @@ def _build(source: Path, what: str) -> bool:
                 _compile(command, library)
             torch.ops.load_library(library)
         _seconds.append(time.perf_counter() - started)
-    except (OSError, subprocess.CalledProcessError) as error:
-        text = str(getattr(error, "stderr", None) or error).strip() or type(error).__name__
-        lines = text.splitlines()
+    except (OSError, RuntimeError, ValueError) as error:  # no home; an open quotation in CXX
+        lines = str(error).strip().splitlines() or [type(error).__name__]
         reason = next((line for line in lines if "error:" in line), lines[0])[:100]
         logger.warning("%s runs uncompiled, which takes longer (%s)", what, reason)
         return False
@@ -124,6 +124,8 @@ def _command(source: Path) -> list[str]:
         *(f"-DCPU_CAPABILITY={capability}", f"-DCPU_CAPABILITY_{capability}"),
         *VECTOR_FLAGS[capability],
         *("-isystem", f"{headers}", "-isystem", f"{headers / 'torch/csrc/api/include'}"),
+        # Conda keeps headers of other libraries, which PyTorch's include, in its own place.
+        *("-idirafter", f"{sys.base_prefix}/include"),
         *(f"{source}", f"-L{torch_folder / 'lib'}", "-lc10", "-ltorch_cpu", "-ltorch", *system),
     ]
 
@@ -139,11 +141,15 @@ def _library(source: Path, command: list[str]) -> Path:
 
 def _compile(command: list[str], library: Path) -> None:
     """Write `library` at once: to load one that was cut short would end the process in silence."""
-    part = library.with_suffix(".part")
-    subprocess.run([*command, "-o", f"{part}"], check=True, capture_output=True, text=True)
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(library)
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:  # of its own: see `_alone`
+        part = Path(folder) / library.name
+        done = subprocess.run([*command, "-o", f"{part}"], capture_output=True, check=False)
+        if done.returncode:
+            said = done.stderr.decode(errors="replace").strip()
+            raise OSError(said or f"{command[0]} ended with {done.returncode}")
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(library)
 
 
 @contextlib.contextmanager
