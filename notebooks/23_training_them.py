@@ -333,7 +333,7 @@ def small_run(**training):
 
 
 def trained(run):
-    """Losses in bits/dim, and the score of held-out images, if it has one."""
+    """Losses in bits/dim, and the held-out score: infinite if it diverges."""
     state = begin(run, torch.device("cpu"), len(seen))
     losses = []
     for step in range(count):

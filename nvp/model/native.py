@@ -133,15 +133,16 @@ def _command(source: Path) -> list[str]:
 def _library(source: Path, command: list[str]) -> Path:
     """Where the library is kept: each source, command and PyTorch has a place of its own."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    what = f"{torch.__version__} {command} {source.read_text()}"
-    folder = root / "nvp" / f"{source.stem}-{zlib.crc32(what.encode()):08x}"
+    checksum = zlib.crc32(f"{torch.__version__} {command}".encode())
+    checksum = zlib.crc32(source.read_bytes(), checksum)
+    folder = root / "nvp" / f"{source.stem}-{checksum:08x}"
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"nvp_{source.stem}.so"
 
 
 def _compile(command: list[str], library: Path) -> None:
     """Write `library` at once: to load one that was cut short would end the process in silence."""
-    with tempfile.TemporaryDirectory(dir=library.parent) as folder:  # of its own: see `_alone`
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:  # there may be no locks
         part = Path(folder) / library.name
         done = subprocess.run([*command, "-o", f"{part}"], capture_output=True, check=False)
         if done.returncode:
