@@ -252,6 +252,19 @@ def test_the_heap_is_of_huge_pages() -> None:
     assert sum(huge) == pytest.approx(allocator.HEAP / 1024, rel=1e-3)
 
 
+def test_subnormal_numbers_are_zero_in_all_threads() -> None:
+    """In a process of its own, since the threads that are there already keep their setting."""
+    code = (
+        "import torch; from nvp.training.process import tune_process; tune_process()\n"
+        "torch.set_num_threads(2)\n"
+        "print(torch.full((2**20,), 2e-38).mul(0.25).count_nonzero().item())"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", code], text=True, capture_output=True, check=True
+    )
+    assert printed.stdout == "0\n"
+
+
 def test_statistics_of_a_batch_are_scored_as_a_run_is() -> None:
     """In full precision and without dropout: of all modules the batch norms alone train."""
     convolutions = torch.backends.cudnn.conv

@@ -17,7 +17,7 @@ from nvp.cli.options import DataRoot, Device, RunFolder, Trust, at_home
 from nvp.cli.terminal import OneLineErrors, flush, show_table
 from nvp.config import LARGEST_SEED
 from nvp.errors import NVPError
-from nvp.training.allocator import keep_freed_memory
+from nvp.training.process import tune_process
 
 app = typer.Typer(
     cls=OneLineErrors,
@@ -295,7 +295,7 @@ def verify(
 def main() -> None:
     """The entry point of the `nvp` command."""
     faulthandler.enable()  # a damaged library ends the process; this says where
-    keep_freed_memory()
+    tune_process()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # where the terminal knows ASCII alone
