@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from nvp.autoregressive.config import PixelRNNConfig
 from nvp.config import DataConfig, Precision, RunConfig, TrainingConfig
 from nvp.flows.config import RealNVPConfig
+from nvp.training.allocator import keep_freed_memory
 from nvp.training.loop import training_step
-from nvp.training.process import tune_process
 from nvp.training.state import begin
 
 CLIP_NORM = 100.0
@@ -83,7 +83,7 @@ def ours(precision: Precision, *, compiled: bool = True) -> Callable[[Config, in
     def make(model: Config, batch_size: int) -> Contender:
         if not compiled:
             os.environ["NVP_PLAIN"] = "1"
-        tune_process()  # as `nvp train` does
+        keep_freed_memory()  # as `nvp train` does
         config = RunConfig(
             name="benchmark",
             model=model,

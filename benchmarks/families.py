@@ -20,8 +20,8 @@ from nvp.config import RunConfig, load_config
 from nvp.data.sets import load
 from nvp.files import write_text
 from nvp.paths import repository_root
+from nvp.training.allocator import keep_freed_memory
 from nvp.training.loop import training_step
-from nvp.training.process import tune_process
 from nvp.training.state import begin
 
 CONFIGS = (
@@ -84,7 +84,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error("--batch must be at least 2 and --repeats at least 1")
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    tune_process()
+    keep_freed_memory()
     results = measure(options.batch, options.repeats)
     for name, times in results["seconds_an_image"].items():
         shown = ", ".join(f"{what} {1000 * median(t):.3g} ms" for what, t in times.items())

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,7 +36,7 @@ from nvp.errors import NVPError
 from nvp.runs.folder import RunFolder
 from nvp.runs.log import read_log
 from nvp.runs.tensors import load_tensors
-from nvp.training import allocator
+from nvp.training import allocator, start
 from nvp.training.divergence import check_sound
 from nvp.training.loop import prepare, training_step, validate
 
@@ -252,17 +253,27 @@ def test_the_heap_is_of_huge_pages() -> None:
     assert sum(huge) == pytest.approx(allocator.HEAP / 1024, rel=1e-3)
 
 
-def test_subnormal_numbers_are_zero_in_all_threads() -> None:
-    """In a process of its own, since the threads that are there already keep their setting."""
-    code = (
-        "import torch; from nvp.training.process import tune_process; tune_process()\n"
-        "torch.set_num_threads(2)\n"
-        "print(torch.full((2**20,), 2e-38).mul(0.25).count_nonzero().item())"
-    )
-    printed = subprocess.run(
-        [sys.executable, "-c", code], text=True, capture_output=True, check=True
-    )
-    assert printed.stdout == "0\n"
+def test_subnormal_numbers_are_zero_while_a_run_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[float] = []
+
+    def halve() -> None:
+        found.append((torch.tensor(2e-38) / 2).item())
+
+    def prepare(*_: object, **__: object) -> None:
+        halve()
+        thread = Thread(target=halve)
+        thread.start()
+        thread.join()
+        raise NVPError("that is all")
+
+    monkeypatch.setattr(start, "prepare", prepare)
+    with refusal("that is all"):
+        start.train(configuration(), tmp_path)
+    assert found == [0, 0]
+    halve()
+    assert found[-1] > 0
 
 
 def test_statistics_of_a_batch_are_scored_as_a_run_is() -> None:

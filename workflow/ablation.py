@@ -37,14 +37,14 @@ from nvp.runs.folder import RunFolder
 from nvp.runs.load import load_run
 from nvp.runs.log import read_log
 from nvp.runs.provenance import Leg, current_leg
+from nvp.training.allocator import keep_freed_memory
 from nvp.training.loop import prepare
-from nvp.training.process import tune_process
 
 
 def run(ablation: Ablation, machine: Leg, variant: Variant, seed: int) -> VariantRun:
     """Train and score one variant with one seed, on one thread of `machine`."""
     torch.set_num_threads(1)
-    tune_process()
+    keep_freed_memory()
     config = ablation.config(variant, seed)
     with TemporaryDirectory() as folder, redirect_stderr(io.StringIO()):
         prepare(config, Path(folder), device="cpu").run()

@@ -17,7 +17,7 @@ from nvp.cli.options import DataRoot, Device, RunFolder, Trust, at_home
 from nvp.cli.terminal import OneLineErrors, flush, show_table
 from nvp.config import LARGEST_SEED
 from nvp.errors import NVPError
-from nvp.training.process import tune_process
+from nvp.training.allocator import keep_freed_memory
 
 app = typer.Typer(
     cls=OneLineErrors,
@@ -295,7 +295,7 @@ def verify(
 def main() -> None:
     """The entry point of the `nvp` command."""
     faulthandler.enable()  # a damaged library ends the process; this says where
-    tune_process()
+    keep_freed_memory()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # where the terminal knows ASCII alone

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+
+import torch
 
 from nvp.config import RunConfig, load_config
 from nvp.data.splits import TrainingData
@@ -47,7 +50,7 @@ def train(
     """
     folder = Path(folder)
     RunFolder(folder).check_free()  # before a lock is written there
-    with locked(folder) if is_first() else nullcontext():
+    with subnormals_as_zero(), locked(folder) if is_first() else nullcontext():
         job = prepare(config, folder, data_root=data_root, device=device, data=data)
         before = job.before or config
         if is_first() and not job.is_spent:
@@ -67,6 +70,23 @@ def train(
             f"{ended}"
         )
     return ended
+
+
+@contextmanager
+def subnormals_as_zero() -> Iterator[None]:
+    """Within this block, numbers below 1.2e-38 are 0: in this thread, and in those that it starts.
+
+    The momentum of a unit that no gradient reaches any more falls until it is so small, and there
+    rounding keeps it from 0. Intel's processors are slow at such numbers. On a Xeon they took 44%
+    of a training step of the PixelCNN on binarised MNIST, by Muon in float32. Threads that were
+    there before keep their setting.
+    """
+    before = (torch.tensor(2e-38) / 2).item() == 0  # PyTorch has no other way to ask
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
 
 
 def _going_on(job: Job) -> str:
