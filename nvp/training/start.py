@@ -74,12 +74,12 @@ def train(
 
 @contextmanager
 def subnormals_as_zero() -> Iterator[None]:
-    """Within this block, numbers below 1.2e-38 are 0: in this thread, and in those that it starts.
+    """Within this block, numbers smaller than 1.2e-38 are 0: in this thread and those it starts.
 
-    The momentum of a unit that no gradient reaches any more falls until it is so small, and there
-    rounding keeps it from 0. Intel's processors are slow at such numbers: on a Xeon they took
-    nearly half of a training step of the PixelCNN on binarised MNIST, by Muon in float32. Threads
-    that were there before keep their setting.
+    The momentum of a unit that no gradient reaches any more falls until it is so small. Rounding
+    then keeps it from 0. Intel's processors are slow at such numbers. On a Xeon they took nearly
+    half of a training step of the PixelCNN on binarised MNIST, by Muon in float32. Threads that
+    were there before keep their setting.
     """
     before = (torch.tensor(2e-38) / 2).item() == 0  # PyTorch has no other way to ask
     torch.set_flush_denormal(True)
