@@ -56,8 +56,8 @@ test = load(EMBEDDED, "test").images
 # A grey image of 28 × 28 pixels is a list of $D = 784$ integers from 0 to 255. There are finitely
 # many such images, so a **generative model** is a table: a probability $P(x) \ge 0$ for every image
 # $x$, with $\sum_x P(x) = 1$. We can
-# *score* an image by looking it up, and we can *sample* a new one. Often we also want to *describe* an image by a few
-# numbers, its latents.
+# *score* an image by looking it up, and we can *sample* a new one. Often we also want to *describe* an image by other
+# numbers, its latents: a few, or as many as it has pixels.
 
 # %%
 print(f"the table has 256^784 rows, a number of {len(str(256**784))} digits")
@@ -452,11 +452,9 @@ adam = torch.optim.Adam(
     fused=True,
 )
 for x, z in batches(3 * steps // 2):
+    adam.zero_grad()
     for player, loss in zip(players, gan_losses(x, z), strict=True):
-        own = list(player.parameters())
-        gradients = torch.autograd.grad(loss, own, retain_graph=True)
-        for parameter, gradient in zip(own, gradients, strict=True):
-            parameter.grad = gradient
+        loss.backward(inputs=list(player.parameters()), retain_graph=True)
     adam.step()
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Four families on the same data: densities above, where there is one, and samples below. Numbers are $-\\log p$ in nats per point, averaged over 1,000 new points. In the first column they are of the true density. They are a bound for the VAE, exact for the last two. Runs of a few seconds; no family is at its best.", "name": "fig-field"}, "image": {"alt": "Five columns. Data: two half moons. VAE: a blurred S in which the two moons run into each other. GAN: no density; samples on two moons thinner than the data, with stray points between them. Autoregressive and flow: two moons, nearly as sharp as the data; in the flow the upper moon runs into the lower one at its right end."}}
@@ -633,7 +631,7 @@ print(f"three neighbours: {bits:.2f} bits/dim")
 #
 # ($[\cdot]$ is 1 if true, else 0) depends only on how many pixels agree with each image of the list. The best $\epsilon$ replaces about half of all
 # pixels, and the model is still a little worse than one histogram. Garments do not differ by noise in single pixels.
-# Both are scored on the same 40 images, which are darker than most.
+# Both are scored on the same 40 images, which are darker on average than all test images.
 
 # %%
 listed, few = train.flatten(1), test[:40].flatten(1)

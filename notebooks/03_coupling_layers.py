@@ -30,6 +30,7 @@ import matplotlib.pyplot as plt
 import torch
 from nvp_book import figures
 from nvp_book.figures import couplings, densities
+from nvp_book.moons import log_moons
 from torch import nn
 from torch.func import jacrev, vmap
 
@@ -437,20 +438,13 @@ fit(flow, STEPS)
 
 # %% tags=["hide-input"]
 test = moons(2000, torch.Generator().manual_seed(2))
-angle = math.pi * (torch.arange(400) + 0.5) / 400
-arc = torch.stack([angle.cos() - 0.5, angle.sin() - 0.25], dim=1)
-centres, width = 1.5 * torch.cat([arc, -arc]), 1.5 * BLUR
-squares = (test[:, None] - centres).square().sum(dim=-1) / width**2
-true = torch.logsumexp(-squares / 2, dim=1)
-true = true - math.log(len(centres) * 2 * math.pi * width**2)
-
 with torch.no_grad():
     by_flow = log_prob(flow, test)
 gaussian = torch.distributions.MultivariateNormal(test.mean(0), test.T.cov())
 scores = {
     "a fitted Gaussian": -gaussian.log_prob(test).mean().item(),
     "six couplings": -by_flow.mean().item(),
-    "the moons themselves": -true.mean().item(),
+    "the moons themselves": -log_moons(test).mean().item(),
 }
 figures.show_table(
     ["model of the moons", "nats for a test point"],

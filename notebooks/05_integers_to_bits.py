@@ -363,8 +363,8 @@ assert surprise > 8
 #
 # The noise of dequantisation has a price, which shows most on MNIST. Take a pixel that is certain, such as a corner that is
 # always black. An ideal model spends no bits on it. But the flow sees noise, with density 1 on an interval of length 1.
-# The entropy of this noise is 0, so the pixel's score $-\mathbb E[\log_2 p(v + u)]$ is the
-# divergence of $p$ from it. An invertible map changes no divergence, so we compute it at the
+# The entropy of this noise is 0, so the pixel's score $-\mathbb E[\log_2 p_V(v + u)]$ is the
+# divergence of $p_V$ from it. An invertible map changes no divergence, so we compute it at the
 # latent. Given the pixel's neighbours, an affine coupling makes the latent a nearly affine function
 # of $u$ (the logit bends it a little within one level). So the latent is nearly uniform, on an
 # interval of some width $w$. The divergence is least when the Gaussian has the latent's mean and
@@ -470,7 +470,7 @@ figures.show_table(
 # The gap {eq}`eq:gap` shrinks without a change of the model when one averages over $K$ sets of noise *inside* the logarithm:
 #
 # $$
-# L_K(v) = \mathbb E_{u_1, \dots, u_K}\!\left[ \log \frac1K \sum_{k=1}^K p(v + u_k) \right],
+# L_K(v) = \mathbb E_{u_1, \dots, u_K}\!\left[ \log \frac1K \sum_{k=1}^K p_V(v + u_k) \right],
 # \qquad L_1 \le L_2 \le \dots \le \log P(v) .
 # $$ (eq:draws)
 #
@@ -618,8 +618,8 @@ print(f"the best Gaussian scores noise at {8 + lost:.2f} bits/dim")
 # As $\lambda \to 0$ the density of $x$ becomes a full logistic, of standard deviation $\pi/\sqrt3$, too wide for the
 # prior. A large $\lambda$ leaves a narrow range. The best $\lambda$ lies between, and is larger
 # than the paper's. Even there a unit Gaussian costs 0.12 bits more than 8, so no $\lambda$ makes it
-# right. A learned scale and shift hardly help. At this $\lambda$ only a map that bends can remove
-# the rest.
+# right. A learned scale and shift hardly help at this $\lambda$: only a map that bends can remove
+# the rest. At $\lambda = 0.01$ they leave 0.01 bits of 0.52.
 
 
 # %% tags=["hide-input"]

@@ -389,9 +389,8 @@ def reestimate(model, images):
 # ### What each part is worth
 #
 # The paper has no ablation. Ours trains each variant five times, for 450 steps on the embedded images (section
-# {ref}`ablation`). A positive number means that the model is worse without the part.
-# After ± is half of a 95% interval over the seeds, by Student's $t$ (section {ref}`ablation`).
-# Elsewhere ± is one standard error, unless the text says otherwise.
+# {ref}`ablation`). A positive number means that the model is worse without the part. After ± is half of a 95% interval
+# over the seeds, by Student's $t$. Elsewhere ± is one standard error, unless the text says otherwise.
 
 # %% tags=["hide-input"]
 comparisons = {
@@ -421,8 +420,8 @@ for unsettled in ("no-skips", "no-mask-channel"):
 # %% [markdown]
 # The norm after couplings matters most by far. Five seeds do not settle whether skips help, or the
 # mask channel. In so short a run weight normalisation makes the score worse. Section
-# {ref}`ablation` has all variants, among them the norm and the first scales $a$ of the authors'
-# code. The recorded runs start all $a$ at 1 and give them three or ten times the rate. Appendix
+# {ref}`ablation` has all variants, among them the norm of the authors' code and its initial values of
+# $a$. The recorded runs start all $a$ at 1 and train them at three or ten times the learning rate. Appendix
 # {ref}`training-them` has the trial behind this choice.
 #
 # ## Real NVP in a hundred lines
@@ -555,7 +554,7 @@ class RealNVP(nn.Module):  # section 4.1
         return -0.5 * (z**2 + math.log(2 * math.pi))
 
     def terms(self, images):
-        """The terms of log P(v), each (N,), nats."""
+        """The terms of the bound on log P(v), each (N,), nats."""
         p = 0.05 + 0.9 * (images + torch.rand(images.shape)) / 256
         latents, log_det = self.flow(torch.logit(p))
         slope = math.log(0.9) - p.log() - (1 - p).log() - math.log(256)
@@ -577,8 +576,8 @@ class RealNVP(nn.Module):  # section 4.1
 
 
 # %% [markdown]
-# (In `sample` the zeros only tell the shapes of the latents. It leaves the model in evaluation mode, which the inverse of a
-# norm needs.) Is it the package's model? Let it copy the weights of the recorded
+# (In `sample` the zeros only tell the shapes of the latents. It leaves the model in evaluation mode. In training mode the
+# zeros would move the running averages, and the networks would use the moments of the new images.) Is it the package's model? Let it copy the weights of the recorded
 # run on Fashion-MNIST, which has the same sizes with 24 feature maps. With the same noise both must give the same
 # likelihoods.
 
@@ -653,7 +652,7 @@ figures.show_table(
 # Even the smallest of these means is several times 100. So "at most 100" probably scales nearly every gradient to
 # length 100.
 #
-# Here is the loop. It draws a batch with fresh noise, minimises $-\log P$, and keeps the terms of
+# Here is the loop. It draws a batch with fresh noise, minimises $-\log p_V(v + u)$, and keeps the terms of
 # {eq}`eq:bits-chain` for a figure. The rate warms up over ten steps and falls to zero in the second half. A rate of $10^{-2}$
 # is ten times that of the code, so that there is something to see within fifteen seconds. The loop leaves out the L2
 # penalty.
@@ -749,8 +748,8 @@ assert sum(bare[19].values()) > sum(history[19].values()) + 0.3
 torch.manual_seed(1)
 with torch.no_grad():
     batches = test_images.split(100)
-    bits = torch.cat([-model.log_prob(batch) for batch in batches])
-    score = bits.mean().item() / (784 * math.log(2))
+    nats = torch.cat([-model.log_prob(batch) for batch in batches])
+    score = nats.mean().item() / (784 * math.log(2))
     rows = {
         "test images": test_images[:10],
         "this page": model.sample(10),
@@ -932,7 +931,7 @@ figures.show_table(["from the nearest pixels", "fresh", "trained"], rows)
 #   each coupling matters most, by 0.6 bits/dim in a short run.
 # * After a coupling, batch normalisation is a bijection with log-determinant {eq}`eq:batch-norm`. Score in evaluation mode, with
 #   statistics re-estimated on training images.
-# * A hundred lines, a network and a norm are a complete Real NVP. They load the weights of the package's models.
+# * A hundred lines, a network and a norm are a complete Real NVP. They load the weights of a recorded run.
 # * Without norms the first scale must learn the right variance. With norms mean and variance are right from the first
 #   step, and all learning happens in the log-determinants.
 # * $s$ is bounded, since otherwise a few large steps are enough for infinity.

@@ -189,8 +189,8 @@ assert float(glow.bits_per_dim) == 3.141
 
 # %% [markdown]
 # The published score on MNIST comes from the authors of FFJORD {cite}`grathwohl2019ffjord`, as
-# quoted in a review. The review does not say how their Real NVP was built and trained, or with how
-# many sets of noise it was scored. So we cannot divide the gap of our run into parts.
+# quoted in a review {cite}`kobyzev2021review`. The review does not say how their Real NVP was built and trained, or
+# with how many sets of noise it was scored. So we cannot say how much of our gap each difference explains.
 #
 # For clothes we could check one score of a flow, printed in a notebook: 3.141 bits/dim, of a Glow with 69 million parameters
 # {cite}`kirichenko2020fail`. Its log-determinant counts an extra factor of 255/256 in each dimension, which costs
@@ -237,9 +237,10 @@ plt.show()
 
 # %% [markdown]
 # The next table reads the curves at whole epochs, as far as the runs go, and interpolates between
-# two validations. At some of these epochs a rate had just been annealed, at others it was high, so
-# a column does not rank the runs. An epoch in parentheses is the nearest published one. The Pixel
-# RNNs are those of {doc}`14_pixelrnn_results`.
+# two validations. The rate of our runs is **annealed**: in the last part of a budget it falls to 0.
+# At some of these epochs that had just happened, at others the rate was high. So a column does not
+# rank the runs. An epoch in parentheses is the nearest published one. The Pixel RNNs are those of
+# {doc}`14_pixelrnn_results`.
 
 # %% tags=["hide-input"]
 table = by_epochs(facts, ledger, False)
@@ -324,7 +325,8 @@ display(
 #   scores that average over several *inside* the logarithm have this advantage.
 # * **Size.** Networks of the paper have more parameters.
 # * **The recipe.** Our run on CIFAR-10 departs from section 4.1 in more than size. It has Muon, batches of 32 in place of
-#   64, an annealed rate and averaged weights. Its norms take the moments of each batch where appendix E has running
+#   64, an annealed rate and averaged weights. Its scales $a$ of the tanh start at 1 and learn at three times the rate
+#   (chapter {ref}`networks`). Its norms take the moments of each batch where appendix E has running
 #   averages. Its networks trained in bfloat16, a format of 16 bits. (All scores are in float32.) No full run isolates these. Appendices
 #   {ref}`batch-statistics` and {ref}`training-them` have short trials of the norm and of the optimiser.
 # * **Noise of integers.** A pixel that is certain costs a well-fitted flow up to a quarter of a bit, {eq}`eq:floor`. All Real NVPs pay
@@ -363,6 +365,8 @@ figures.show_table(
 # %% tags=["remove-cell"]
 recipe = colour.config.training
 assert (recipe.optimiser, recipe.batch_size) == ("muon", 32)
+assert recipe.tanh_scale_rate == 3
+assert colour.config.model.checkerboard_scale_init == 1
 assert 0 < recipe.anneal <= 1
 assert {leg.precision for leg in colour.record.legs} == {"bf16"}
 assert not colour.config.model.norm_running_average

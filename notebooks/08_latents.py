@@ -143,8 +143,8 @@ assert (whole[[0, 2, 16, 18]] == garments).double().mean() > 0.999
 #
 # ## Between two images
 #
-# How good is a walk? With $z_3 = z_4 = 0$ and $\phi = 0$, {eq}`eq:manifold` is a quarter of a circle from $z_1$ to
-# $z_2$. Compare it with the straight line $(1 - t)\, z_1 + t\, z_2$, and with the fade from one image to the other, pixel by
+# How good is a walk? With $\phi = 0$, {eq}`eq:manifold` leads from $z_1$ to $z_2$, without $z_3$ and $z_4$. It is a
+# quarter of a circle if $z_1$ and $z_2$ are orthogonal and equally long, as samples of the prior nearly are. Compare it with the straight line $(1 - t)\, z_1 + t\, z_2$, and with the fade from one image to the other, pixel by
 # pixel, which needs no model. We decode five steps of each and *score* the results, as if they were images that
 # we had found.
 

@@ -71,7 +71,8 @@ plt.show()
 # Along the orange line the old cell is only multiplied by $f$, and so is its gradient on the way
 # back. Where $f$ is near 1, both survive many steps. Over 28 rows $f = 0.99$ leaves
 # $0.99^{28} = 0.75$ of the cell, and $f = 0.5$ leaves $4 \cdot 10^{-9}$. So the bias of the forget
-# gates starts at 1 here and in the package. The paper does not say how its gates start.
+# gates starts at 1 here and in the package. Then $f$ is about 0.73, which leaves
+# $2 \cdot 10^{-4}$. The paper does not say how its gates start.
 #
 # ## Equation 3
 #
@@ -346,7 +347,7 @@ for name, seen in fields.items():
 # ## Residual and skip connections
 #
 # How can twelve such layers be trained? A layer takes $2h$ maps and makes $h$. A 1 × 1 convolution with mask B takes those
-# back up to $2h$, and the layer's input is added, as in a residual network {cite}`he2015residual`:
+# back up to $2h$. Then the layer's input is added, as in a residual network {cite}`he2015residual`:
 
 # %% mystnb={"figure": {"caption": "After figure 5 of {cite:t}`oord2016pixelrnn`, right: the residual connection around an LSTM layer, with the number of maps at each place.", "name": "fig-lstm-block"}, "image": {"alt": "From left to right: x with 2h features, an LSTM layer, h features, a 1 by 1 convolution with mask B, 2h features, a sum. A second path leads from x around both boxes to the sum."}} tags=["hide-input"]
 layers.plot_lstm_block()

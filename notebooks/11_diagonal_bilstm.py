@@ -512,8 +512,8 @@ assert torch.allclose(together(x), mine(x))
 # :label: ex-pad-below
 #
 # A library that keeps the size of a map under a 2 × 1 convolution may add its row of zeros at the bottom. Which pixels
-# do the two taps read then? Change one line of the scan and measure. Then put the layer, in one
-# direction, between the paper's first convolution, 7 × 7 with mask A, and a 1 × 1 with mask B.
+# do the two taps read then? Change one line of the scan and measure. Then build a network: the
+# paper's first convolution (7 × 7, mask A), the layer in one direction, and a 1 × 1 with mask B.
 # Train this network on every second row and column of `load(EMBEDDED_BINARY, "train").images`, with
 # and without the mistake. Which loss is lower, and why is that no success?
 # ```

@@ -196,7 +196,7 @@ assert torch.allclose(mine(x), theirs(x), atol=1e-6)
 
 # %% [markdown]
 # ````{dropdown} The package's version
-# Its `bias` conditions the layer on a small image, as section 3.6 does.
+# Its `bias` conditions the layer on a small image. The paper does so for LSTMs ({doc}`13_two_scales`).
 #
 # ```{literalinclude} ../nvp/autoregressive/pixelcnn.py
 # :pyobject: PixelCNNBlock

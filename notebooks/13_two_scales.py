@@ -473,8 +473,8 @@ plt.show()
 # The PixelCNN alone draws parts that do not make a whole: it sees six rows above a pixel, and nothing beyond. With the
 # sketch, most images are one garment in one place, though the layers are the same.
 #
-# The paper finds something similar. On ImageNet at 64 × 64 pixels it reports that the multi-scale
-# network has about the same likelihood, and that its samples are globally more coherent. We found
+# The paper finds something similar on ImageNet at 64 × 64 pixels. It reports about the same
+# likelihood for the multi-scale network, and samples that are globally more coherent. We found
 # no number for the multi-scale network. Why does the log-likelihood not show the better layout?
 # Probably because it is a sum over pixels, and the layout is a small part of the sum. Chapter
 # {ref}`results` says the same of texture and objects.
@@ -612,7 +612,8 @@ class Scales(TwoScales):
     """The small network is again of this class, while `scales` > 2."""
 
     def __init__(self, shape, levels, scales):
-        super().__init__(shape, factor=2, levels=levels)
+        wide = math.ceil((shape[1] // 2 - 1) / 3)  # to see all of s
+        super().__init__(shape, factor=2, levels=levels, wide=wide)
         if scales > 2:
             self.small = Scales(self.small.shape, levels, scales - 1)
 

@@ -254,8 +254,8 @@ assert abs(row.bits_per_dim - cnn.bits_per_dim) < row.standard_error
 # {ref}`density-estimation`. Each run went on several times, and test images were scored after most
 # of its budgets.) In the paper, a network that sees more of the context scores better. The PixelCNN
 # misses the wedge on its right, and all rows beyond its depth. The Row LSTM misses the wedge and,
-# with six layers, a tenth of the context at the far left; the Diagonal BiLSTM misses one pixel. The
-# Diagonal BiLSTM is the best of our networks, too, and the scores of the other two differ by less
+# with six layers, a tenth of the context at the far left; the Diagonal BiLSTM misses the last colour
+# of one pixel ({ref}`diagonal-bilstm`). The Diagonal BiLSTM is the best of our networks, too, and the scores of the other two differ by less
 # than 0.002 bits/dim. But the Row LSTM saw three tenths fewer images than the Diagonal BiLSTM, and
 # the PixelCNN a twelfth more. Over their first 30,000 images all three can be compared: they had
 # batches of 16, the same optimiser and the same constant rate.
@@ -343,7 +343,7 @@ assert all(of_sheet.mean() > 1.3 * real.mean() for of_sheet in rough.values())
 # value, and the same files have been in common use since. (Some papers draw the pixels anew in every epoch; their
 # scores cannot be compared.) Here time on a CPU was enough for four rows of table 4. Only the
 # Diagonal BiLSTM of seven layers has a size that the paper gives. We found no size in print for the PixelCNN and the
-# Row LSTM. We chose them, and widened both networks after smaller runs fell short ({ref}`training-them`). The width
+# Row LSTM. So we chose their sizes, and widened both after smaller runs fell short ({ref}`training-them`). The width
 # of the Diagonal BiLSTM of one layer is unverified ({doc}`12_pixelcnn`). Most samples of the best of the four can be read:
 
 # %% tags=["hide-input"]
@@ -754,8 +754,8 @@ assert max(moved.values()) < 0.05
 # the pixels, as in {doc}`05_integers_to_bits`. For the mixture this gives a bound, for the softmax
 # the exact likelihood. The mixture can also be scored exactly, by its *mass*: the integral of its
 # density over the bin of a level. The paper's Row LSTM has 3.06 bits/dim with the softmax and 3.22
-# with the mixture. It does not give the parametrisation. Ours, with $v + u$ scaled to
-# $[0, 1)$, is
+# with the mixture. The paper does not give the parametrisation. Let $\tilde x$ be the pixels with
+# uniform noise, scaled to $[0, 1)$. Ours is
 #
 # $$
 # p(\tilde x_i \mid x_{<i}) = \sum_{k=1}^{8} \sum_{l=1}^{4} \pi_{kl}\,

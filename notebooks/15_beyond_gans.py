@@ -982,7 +982,7 @@ for few_shown in ("trousers", "sandal"):
 
 # %% [markdown]
 # In the first row the coverage is that of training images. Its distance from equal shares is that
-# of the 1,000 test images. So many training images cover three quarters of the test images. More
+# of the 1,000 test images. A set of 300 training images covers three quarters of the test images. More
 # cannot be expected of 300 samples. A ball stays empty if the five nearest of the 999 other test
 # images and the 300 samples are all test images. So a perfect model covers 73% on average, and with
 # 1,000 samples it would cover 97%. Coverages by different numbers of samples do not compare. By
@@ -1048,11 +1048,8 @@ def ancestral(model, n, steps, generator):
     gammas = torch.linspace(gamma_1, gamma_0, steps + 1)
     z = torch.randn(n, *model.image_shape, generator=generator)
     for gamma_t, gamma_s in pairwise(gammas):
-        alpha_t, alpha_s = (
-            (-gamma_t).sigmoid().sqrt(),
-            (-gamma_s).sigmoid().sqrt(),
-        )
-        sigma_t, sigma_s = gamma_t.sigmoid().sqrt(), gamma_s.sigmoid().sqrt()
+        alpha_t, alpha_s = ((-g).sigmoid().sqrt() for g in (gamma_t, gamma_s))
+        sigma_t, sigma_s = (g.sigmoid().sqrt() for g in (gamma_t, gamma_s))
         c = 1 - (gamma_s - gamma_t).exp()
         z = z - sigma_t * c * model.network(z, gamma_t.expand(n))
         e = torch.randn(z.shape, generator=generator)

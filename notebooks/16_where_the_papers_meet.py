@@ -355,7 +355,8 @@ plt.show()
 # values. The weights are a softmax of the products of its query with the keys. Before the softmax the products are
 # divided by the square root of the number of entries of a key. Several *heads* do this side by
 # side, each with its own slice of queries, keys and values. The attention is **causal** here: token $i$
-# averages over tokens 1 to $i$. That is mask B. The layer norms stand before the two parts.
+# averages over tokens 1 to $i$. That is mask B. A *layer norm* stands before each of the two parts. It brings the
+# entries of each token to mean 0 and variance 1, then scales and shifts them by learned numbers.
 
 
 # %%
@@ -704,8 +705,9 @@ assert round(long.minutes / short.minutes) == 6
 # %% [markdown]
 # The budget does not decide here. With a set thirteen times as large and six times the minutes,
 # TarFlow is still 0.14 bits/dim behind. Two more seeds of Real NVP are within a few thousandths of the
-# first ({ref}`beyond-gans`), so chance hardly explains the gap. It cannot be compared with the first one, since there
-# Adam trained Real NVP. (TarFlow computed in float32, the others in bfloat16.)
+# first ({ref}`beyond-gans`). TarFlow has one seed. If others differ as little, chance does not explain
+# the gap. It cannot be compared with that of the short runs, since there Adam trained Real NVP.
+# (TarFlow computed in float32, the others in bfloat16.)
 #
 # This TarFlow was not tuned, though. Its rate is the first that we tried with the bound. Its authors give it more than a
 # million images and eight blocks of eight layers. On ImageNet 64 × 64 they print a far lower score
@@ -811,7 +813,7 @@ years.plot_years(facts)
 plt.show()
 
 # %% [markdown]
-# Until 2020 the autoregressive models led, except for a VAE's estimate of 2016. On CIFAR-10 flows were 0.5 bits/dim behind at first, and 0.2 at the end. From 2021 on the diffusion models lead on CIFAR-10. On ImageNet 64 × 64
+# From 2016 to 2020 the autoregressive models led, except for a VAE's estimate of 2016. On CIFAR-10 flows were 0.5 bits/dim behind at first, and 0.2 at the end. From 2021 on the diffusion models lead on CIFAR-10. On ImageNet 64 × 64
 # the lowest score is that of TarFlow, which joins the two papers of this book. Its images are probably the newer ones, as DenseFlow's
 # are (‡), so it is not a proven lead.
 #

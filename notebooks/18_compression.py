@@ -257,7 +257,7 @@ assert others == [0, 0]
 # * Encoder and decoder are the same code. Both *sample*: the encoder's random numbers are replaced by the image, the decoder's by the file.
 # * They compute in float64, on the CPU, whatever the model was trained in.
 # * Each probability is rounded to a whole number of units of $2^{-20}$, plus one unit so that nothing is impossible.
-#   An error of float64 is far below $10^{-8}$ of a unit. It changes this integer only where the number
+#   An error of float64 is about $10^{-8}$ of a unit at most. It changes this integer only where the number
 #   before rounding lies as close as that to a half.
 #
 # The last measure makes a disagreement rare, not impossible. Only integer arithmetic throughout would exclude it.
@@ -383,7 +383,7 @@ assert 100 < enough < 10_000
 # Files of binary images are far smaller. The recorded Diagonal BiLSTM of chapter {ref}`pixelrnn-results` was trained on binarised digits, which are not part of the
 # book. Two other sets take their place:
 #
-# * samples of the model itself, for which no code is shorter on average than its own;
+# * samples of the model itself, for which no code is shorter on average than the promised bits;
 # * the binarised clothes of the embedded set, which it has never seen.
 
 # %%

@@ -150,7 +150,8 @@ display(Markdown("\n".join(lines)))
 # colours are squeezed, or how samples are shown and normalised. There the preset `paper` has our
 # choice.
 #
-# On the fields of the next table the paper is silent, too, or leaves the choice open. Both presets follow the code:
+# On the choices of the next table the paper is silent, too, or leaves them open. Both presets follow the code. So does
+# the default of `clip_norm`, which is a setting of training:
 
 # %% tags=["hide-input"]
 silent = {
@@ -393,9 +394,9 @@ assert apart[2] > 0.1
 # %% [markdown]
 # ## The order of a squeeze
 #
-# In which order does a squeeze stack its channels? For a grey image figure 3 answers, and the code agrees with it at the
-# first scale. From the second scale on there are several channels, and the orders differ. The next figure shows three
-# orders for a colour image.
+# In which order does a squeeze stack its channels? For a grey image figure 3 answers, and before the channel-wise
+# couplings of the first scale the code agrees with it. From the second scale on there are several channels, and the
+# orders differ. The next figure shows three orders for a colour image.
 #
 # * *Position major* is figure 3 for every colour. The preset `paper` takes it for the channel-wise couplings.
 # * *Channel major* is the code's order there. Its first and third coupling predict blue, and the lower rows of green, from
@@ -604,7 +605,7 @@ assert {c.variant.name for c in others if c.difference.mean < -0.11} == {
 }
 
 # %% [markdown]
-# How large must a mean difference be? If the $d_i$ are normal and their true mean is zero,
+# How large must a mean difference be? If the $d_i$ are independent and normal with a true mean of zero,
 # $\bar d / \operatorname{se}$ has Student's distribution with $n - 1$ degrees of freedom. Its tails are heavier than those of the
 # normal distribution, in which 5% lie beyond about two standard errors. For $n = 2$ it is Cauchy's distribution, and for $n = 3$
 # there is a formula as well. The cell counts how often chance alone goes beyond two standard
@@ -749,7 +750,7 @@ assert len(narrower) > 0.8 * len(others)
 # * The code's norm under a checkerboard counts zeros, and leaves mean and deviation with mean² + deviation² / 2 = 1. Its
 #   first norm inside $s$ and $t$ makes the kept squares too large by $\sqrt 2$, and the doubling after it adds to that.
 # * On mirrored images, keeping odd or even squares first cannot matter to a flow of one scale. On grey images, the order
-#   of a squeeze cannot matter to a flow of two scales.
+#   of the squeeze before channel-wise couplings cannot matter to a flow of two scales.
 # * Shift and scale in either order give the same maps and different gradients.
 # * The ablation is paired by seed, and its runs are short. A few small effects are beyond chance,
 #   and some larger ones are not. The largest effects are those of the number of scales and of the

@@ -178,8 +178,8 @@ assert "first in layer flow.scales.0.checkerboard.bijections.0.norm" in str(
 # %% [markdown]
 # It names the first layer whose output is not a finite number. Look there, or just before. Here it is the norm of the
 # first coupling, which receives $x\, e^s + t$. Where all outputs are finite and a derivative is not, as after a square root
-# of 0, it says "the gradient is not finite" instead. The bad step has not changed the optimiser, and the last checkpoint is
-# older than that step. So a run can continue from there.
+# of 0, it says "the gradient is not finite" instead. The bad step has changed neither weights nor optimiser, and the last
+# checkpoint is older than that step. So a run can continue from there.
 #
 # **Cure.** Check the learning rate first, and warm it up. Keep $s = a \tanh(\cdot)$ and a norm.
 #
@@ -330,7 +330,7 @@ print(f"and {tops} round 255 + u up")
 for name, level, rare in (("black", 0, 2**24), ("white", 255, 2**17)):
     share = (images == level).double().mean().item()
     until = rare / (64 * 28 * 28 * share)
-    print(f"batches of 64 until one meets a {name} pixel: {until:.0f}")
+    print(f"one batch of 64 in {until:.0f} makes a {name} pixel infinite")
 
 # %% [markdown]
 # Some implementations take a tiny margin. It keeps the logit finite, but it costs bits. As $\lambda \to 0$ a black pixel
@@ -760,7 +760,7 @@ plt.show()
 # less than 0.1 bits/dim apart. Without clipping the harm lasts: the two other runs end over 0.3 bits/dim apart. Adam divides
 # by $\sqrt{v}$, where $v$ is a mean of squared gradients
 # with a memory of a thousand steps. The huge gradient enters $v$ as its square. So for hundreds of steps all others look
-# small beside it, and their steps are short. The log does not show why. {ref}`ex-adam-spike` computes the effect. (Clipped
+# small beside it, and their steps are short. The log does not show $v$. {ref}`ex-adam-spike` computes the effect. (Clipped
 # runs are ahead even without a bad batch. These are single runs with one rate.)
 #
 # **Check.** Look for jumps of `gradient_norm` in `log.csv`; its height says little. **Cure.** Clip at a norm that is usual for
@@ -928,7 +928,7 @@ assert costs[-1] < 7 < 8 < costs[0]
 # ```{solution-start} ex-eight-missing
 # :class: dropdown
 # ```
-# The constant is $D \log 256$: the density is that of $v / 256$. The test is uniform noise, which costs at least 8 bits. Take a
+# The constant is $D \log 256$: the density is that of $(v + u) / 256$. The test is uniform noise, which costs at least 8 bits. Take a
 # fresh flow and give it the moments of noise. It needs a little more than 8 bits, or a little more than 0 if the constant
 # is forgotten. (A flow that was *trained* on images does not serve here. Noise surprises it so much that even eight bits
 # less are above 8.)

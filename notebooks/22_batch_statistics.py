@@ -430,8 +430,8 @@ assert not any(getattr(each, "norm_running_average", 0) for each in configs)
 
 # %% [markdown]
 # At equal steps the running averages are behind. In the small flows of section {ref}`ablation` they
-# are behind with each of five seeds, by 0.19 ± 0.12 (95% interval). But so few steps cannot contradict the paper, whose batches were larger and whose runs were longer. The recorded runs of this
-# book use the moments of the batch.
+# are behind with each of five seeds, by 0.19 ± 0.12 (95% interval). But so few steps cannot contradict the paper: its
+# batches were larger, and it does not say how long it trained. The recorded runs of this book use the moments of the batch.
 #
 # ## Moments that belong to the weights
 #

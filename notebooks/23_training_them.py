@@ -183,9 +183,10 @@ assert counted["Real NVP"][Role.DIRECTION] > 0.9 * sum(
 #
 # So the step has the same length along every singular direction, whether the gradient is large there or small. Adam equalises
 # entries, Muon singular directions. Recurrent weights are one matrix for each direction of the scan, with a row for each gate of each
-# unit. Adam moves the other roles, at the same rate $\eta$. The product $U V^{\mathsf T}$ needs no decomposition. A
-# polynomial of matrices, applied five times (a *Newton–Schulz iteration*), brings all but tiny singular values of a
-# matrix to near 1:
+# unit. Adam moves the other roles, at the same rate $\eta$, times `tanh_scale_rate` for the scales of the tanh.
+#
+# The product $U V^{\mathsf T}$ needs no decomposition. A polynomial of matrices, applied five times (a *Newton–Schulz
+# iteration*), brings all but tiny singular values of a matrix to near 1:
 
 
 # %%

@@ -254,8 +254,8 @@ print(f"noise, by the histogram of our images: {8 + extra:.1f} bits/dim")
 # **A mixture** has eight sets of such tables, each for images of one kind, and $P(x) = \sum_k \pi_k P_k(x)$. (A
 # set adds 1/8 where {eq}`eq:histograms` adds 1.) The
 # kinds are found by hard expectation-maximisation. At first each image belongs to the nearest of eight chosen images.
-# Then count each set again and move each image to the set that finds it most probable, a few times. With one kind this
-# is the first model.
+# Then count each set again and move each image to the kind $k$ with the largest $\pi_k P_k(x)$, a few times. With one
+# kind this is the first model.
 
 
 # %%
@@ -390,13 +390,15 @@ print(f"a Gaussian on CIFAR-10: {reported.cell} bits/dim (published)")
 # $\hat\mu = \frac1N \sum_n x^{(n)}$, with $\mathbb E\lVert \hat\mu - \mu \rVert^2 = d/N$. A new point is independent of it, so
 #
 # $$
-# \mathbb E|x - \hat\mu|^2 = \mathbb E|x - \mu|^2 + \mathbb E|\hat\mu - \mu|^2 = d + d/N .
+# \mathbb E\lVert x - \hat\mu \rVert^2
+#   = \mathbb E\lVert x - \mu \rVert^2 + \mathbb E\lVert \hat\mu - \mu \rVert^2 = d + d/N .
 # $$
 #
 # At the training points
 #
 # $$
-# \sum_n |x^{(n)} - \hat\mu|^2 = \sum_n |x^{(n)} - \mu|^2 - N |\hat\mu - \mu|^2 ,
+# \sum_n \lVert x^{(n)} - \hat\mu \rVert^2
+#   = \sum_n \lVert x^{(n)} - \mu \rVert^2 - N \lVert \hat\mu - \mu \rVert^2 ,
 # $$
 #
 # with the mean $Nd - d$.
