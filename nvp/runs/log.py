@@ -10,18 +10,8 @@ from nvp.errors import NVPError
 from nvp.files import read, write
 from nvp.runs.folder import RunFolder
 
-COLUMNS = (
-    "step",
-    "images",
-    "minutes",
-    "rate",
-    "loss",
-    "bits_per_dim",
-    "gradient_norm",
-    "validation",
-    "validation_batch_statistics",
-)
-FILLED = COLUMNS[:5]  # in every row
+FILLED = ("step", "images", "minutes", "rate", "loss")  # in every row
+COLUMNS = (*FILLED, "bits_per_dim", "gradient_norm", "validation", "validation_batch_statistics")
 
 
 class RunLog:
