@@ -9,7 +9,6 @@ import socket
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
 
@@ -91,8 +90,11 @@ def _fetch(name: str, download: Download, into: Path, under: Path) -> None:
     from torchvision.datasets.utils import download_url
 
     target, shown = into / download.folder, sys.stderr if sys.stderr.isatty() else io.StringIO()
+    before = socket.getdefaulttimeout()
+    # torchvision sets no timeout of its own, and a silent server would hang it for ever.
+    socket.setdefaulttimeout(STALLED_SECONDS)
     try:
-        with _stall_timeout(), contextlib.redirect_stderr(shown):
+        with contextlib.redirect_stderr(shown):
             if download.torchvision:
                 getattr(torchvision.datasets, download.torchvision)(str(into), download=True)
             for url, md5 in download.md5.items():
@@ -105,16 +107,7 @@ def _fetch(name: str, download: Download, into: Path, under: Path) -> None:
             f"could not download {name} ({reason}): check the network and try again, or "
             f"{download.by_hand.format(root=under)}; {download.instead} needs no download"
         ) from error
-    for archive in target.glob("*.gz"):
-        archive.unlink()
-
-
-@contextlib.contextmanager
-def _stall_timeout() -> Iterator[None]:
-    """torchvision sets no timeout of its own, and a silent server would hang it for ever."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(STALLED_SECONDS)
-    try:
-        yield
     finally:
         socket.setdefaulttimeout(before)
+    for archive in target.glob("*.gz"):
+        archive.unlink()
