@@ -70,18 +70,11 @@ def decode(content: bytes, *, gray: bool) -> Image.Image:
             if deep or image.mode[0] in "IF":
                 raise Unreadable("it has more than 8 bits a channel: convert it")
             upright = ImageOps.exif_transpose(image)
-            return _on_white(upright).convert("L" if gray else "RGB")
+            if upright.has_transparency_data:  # on white: the colours beneath would be arbitrary
+                upright = upright.convert("RGBA")
+                upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
+            return upright.convert("L" if gray else "RGB")
     except UnidentifiedImageError as error:
         raise Unreadable("it is no image file of a known kind") from error
     except DAMAGED as error:
         raise Unreadable(str(error) or type(error).__name__) from error
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    """The image on white where it is transparent: the colours beneath would be arbitrary."""
-    if not image.has_transparency_data:
-        return image
-    seen = image.convert("RGBA")
-    ground = Image.new("RGBA", seen.size, "white")
-    ground.alpha_composite(seen)
-    return ground

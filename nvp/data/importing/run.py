@@ -101,9 +101,7 @@ def import_set(
     opened = open_source(place, name, options.fractions)
     if opened.published and (options.size or options.gray or options.crop != Crop.CENTER):
         raise NVPError(f"{name} is made by the papers' rule: leave --size, --crop and --gray out")
-    prepare = opened.prepare
-    if options.size is not None:
-        prepare = Resize(options.size, options.crop)
+    prepare = opened.prepare if options.size is None else Resize(options.size, options.crop)
     crop = prepare.crop if isinstance(prepare, Resize) else options.crop
     ragged = crop == Crop.NONE
     what = {
