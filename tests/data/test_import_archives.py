@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
-from sources import encoded, photographs, pixels, write
+from sources import archive, encoded, photographs, pixels, write
 from test_import_folder import imported, refused
 
 from nvp.data.importing import files as importing_files
 from nvp.data.sets import load
-
-
-def archive(path: Path, members: dict[str, bytes]) -> Path:
-    """A .zip or .tar of these files."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
-            for name, content in members.items():
-                file.writestr(name, content)
-        return path
-    with tarfile.open(path, "w") as file:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            file.addfile(info, io.BytesIO(content))
-    return path
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar"])
@@ -87,13 +70,11 @@ def test_a_member_that_would_grow_without_end(tmp_path: Path, monkeypatch) -> No
 
 def test_a_damaged_image_in_a_zip_is_named(tmp_path: Path) -> None:
     images = {f"{index}.bmp": encoded(pixels(20, 20, index), "BMP") for index in range(5)}
-    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as file:
-        for name, content in images.items():
-            file.writestr(name, content)
-    packed = bytearray((tmp_path / "photos.zip").read_bytes())
+    path = archive(tmp_path / "photos.zip", images, zipfile.ZIP_STORED)
+    packed = bytearray(path.read_bytes())
     packed[packed.index(images["3.bmp"]) + 500] ^= 1
-    (tmp_path / "photos.zip").write_bytes(packed)
-    refused(r"1 of 5 images cannot be read: 3\.bmp: .*CRC", tmp_path / "photos.zip", tmp_path)
+    path.write_bytes(packed)
+    refused(r"1 of 5 images cannot be read: 3\.bmp: .*CRC", path, tmp_path)
 
 
 def test_names_in_utf8_that_a_zip_does_not_mark(tmp_path: Path) -> None:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import json
 import mmap
 import pickle
 import shutil
 import sys
-import tarfile
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from sources import BATCHES, encoded, photographs, pixels, write, write_cifar10
+from sources import BATCHES, archive, encoded, photographs, pixels, write, write_cifar10
 from test_import_folder import holds, refused, stored
 from tiny import refusal
 
@@ -110,14 +108,10 @@ def celeba(folder: Path) -> list[np.ndarray]:
     """Eight faces of 218x178, with the official split file and two attributes."""
     faces = [pixels(218, 178, seed) for seed in range(8)]
     names = [f"{number:06d}.jpg" for number in range(1, 9)]
-    folder.mkdir()
-    with zipfile.ZipFile(folder / "img_align_celeba.zip", "w") as file:
-        for name, face in zip(names, faces, strict=True):
-            file.writestr(f"img_align_celeba/{name}", encoded(face))
-    partition = [0, 0, 0, 0, 1, 1, 2, 2]
-    (folder / "list_eval_partition.txt").write_text(
-        "".join(f"{name} {part}\n" for name, part in zip(names, partition, strict=True))
-    )
+    images = {f"img_align_celeba/{names[i]}": encoded(face) for i, face in enumerate(faces)}
+    archive(folder / "img_align_celeba.zip", images)
+    parts = [f"{name} {part}\n" for name, part in zip(names, "00001122", strict=True)]
+    (folder / "list_eval_partition.txt").write_text("".join(parts))
     rows = [f"{name} {'1' if i % 2 else '-1'}  1 \n" for i, name in enumerate(names)]
     (folder / "list_attr_celeba.txt").write_text("8\nSmiling Young \n" + "".join(rows))
     return faces
@@ -153,10 +147,9 @@ def test_celeba_that_is_not_whole(tmp_path: Path) -> None:
 
 
 def test_celeba_whose_split_file_is_damaged(tmp_path: Path) -> None:
-    with zipfile.ZipFile(source := tmp_path / "celeba.zip", "w") as file:
-        file.writestr("list_eval_partition.txt", "000001.jpg 0\n")
-    content = source.read_bytes()
-    source.write_bytes(content.replace(b"000001.jpg 0", b"000001.jpg 1"))
+    splits = {"list_eval_partition.txt": b"000001.jpg 0\n"}
+    source = archive(tmp_path / "celeba.zip", splits, zipfile.ZIP_STORED)
+    source.write_bytes(source.read_bytes().replace(b"000001.jpg 0", b"000001.jpg 1"))
     refused(r"list_eval_partition\.txt is damaged \(Bad CRC-32", source, tmp_path, "celeba")
 
 
@@ -203,8 +196,7 @@ def test_the_older_imagenet_from_its_files(side: int, packed: bool, tmp_path: Pa
         folder = tmp_path / f"small/{split}_{side}x{side}"
         images = photographs(folder, number, (side, side))
         if packed:
-            with tarfile.open(f"{folder}.tar", "w") as file:
-                file.add(folder, folder.name)
+            shutil.make_archive(str(folder), "tar", folder.parent, folder.name)
             shutil.rmtree(folder)
     made = import_set(tmp_path / "small", f"imagenet{side}", root=tmp_path)
     assert made.images == {"train": 5, "test": 3}
@@ -267,9 +259,7 @@ def test_cifar10_from_its_pickled_batches(packed: bool, tmp_path: Path, monkeypa
     rows = write_cifar10(tmp_path / "cifar", monkeypatch)
     source = tmp_path / "cifar"
     if packed:
-        source = tmp_path / "cifar-10-python.tar.gz"
-        with tarfile.open(source, "w:gz") as file:
-            file.add(tmp_path / "cifar/cifar-10-batches-py", "cifar-10-batches-py")
+        source = shutil.make_archive(str(tmp_path / "cifar-10-python"), "gztar", source)
     made = import_set(source, "cifar10", root=tmp_path)
     assert made.images == {"train": 10, "test": 2}
     train = load("cifar10", "train", root=tmp_path)
@@ -307,18 +297,15 @@ def test_cifar10_from_its_binary_batches(tmp_path: Path) -> None:
 
 def test_a_batch_that_never_ends(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(importing_cifar10, "LARGEST", 1000)
-    with tarfile.open(source := tmp_path / "bomb.tar.gz", "w:gz") as file:
-        info = tarfile.TarInfo("cifar-10-batches-py/data_batch_1")
-        info.size = 100_000
-        file.addfile(info, io.BytesIO(bytes(info.size)))
+    batch = {"cifar-10-batches-py/data_batch_1": bytes(100_000)}
+    source = archive(tmp_path / "bomb.tar", batch)
     refused("data_batch_1 holds more bytes than a batch", source, tmp_path, "cifar10")
 
 
 @pytest.mark.parametrize("kind", ["gz", "xz"])
 def test_a_packed_batch_that_is_damaged(kind: str, tmp_path: Path) -> None:
-    batch = write(tmp_path / "data_batch_1", pixels(300, 300).tobytes())
-    with tarfile.open(source := tmp_path / f"cifar-10-python.tar.{kind}", f"w:{kind}") as file:
-        file.add(batch, batch.name)
+    batch = write(tmp_path / "batches/data_batch_1", pixels(300, 300).tobytes())
+    source = Path(shutil.make_archive(str(tmp_path / "cifar"), f"{kind}tar", batch.parent))
     packed = bytearray(source.read_bytes())
     middle = len(packed) // 2
     packed[middle:] = b"\xff" * (len(packed) - middle)
