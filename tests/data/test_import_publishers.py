@@ -23,11 +23,6 @@ from nvp.data.importing.options import Crop, Options
 from nvp.data.importing.run import import_set
 from nvp.data.sets import load
 
-
-def note(root: Path, name: str) -> dict:
-    return json.loads((root / name / "import.json").read_text())
-
-
 # LSUN.
 
 
@@ -65,8 +60,7 @@ def test_a_category_of_lsun_is_chosen_by_its_name(tmp_path: Path) -> None:
     for category in ("tower", "bedroom"):
         lsun(source, category)
     refused(match, source, tmp_path, "lsun-church-outdoor")
-    import_set(source, "lsun-tower", root=tmp_path)
-    assert note(tmp_path, "lsun-tower")["kind"] == "LSUN, tower"
+    assert import_set(source, "lsun-tower", root=tmp_path).note["kind"] == "LSUN, tower"
     refused(match, source, tmp_path, "rooms")
 
 
@@ -127,7 +121,7 @@ def test_celeba_is_cut_resized_and_rounded(tmp_path: Path) -> None:
     assert np.array_equal(stored(tmp_path, "validation", "celeba")[0], expected)
     train = load("celeba", "train", root=tmp_path)
     assert train.labels.tolist() == [[0, 1], [1, 1], [0, 1], [1, 1]]
-    assert note(tmp_path, "celeba")["attributes"] == ["Smiling", "Young"]
+    assert made.note["attributes"] == ["Smiling", "Young"]
 
 
 def test_celeba_that_is_not_whole(tmp_path: Path) -> None:
@@ -346,7 +340,7 @@ def test_parquet_files_of_a_data_hub(tmp_path: Path) -> None:
     assert np.array_equal(stored(tmp_path, "test"), originals[16:])
     assert holds(tmp_path, originals)
     assert load("mine", "test", root=tmp_path).labels.tolist() == [0] * 4
-    assert note(tmp_path, "mine")["classes"] == ["cat", "dog"]
+    assert made.note["classes"] == ["cat", "dog"]
 
 
 def test_parquet_files_whose_columns_differ(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from ledgers import content
 from sources import encoded, photographs, pixels, write
+from test_import_folder import imported, refused
 from tiny import refusal
 
 from nvp.data import catalogue
@@ -184,8 +185,7 @@ def test_another_import_begins_anew(change: str, mixed: Path, tmp_path: Path) ->
 
 
 def test_after_a_refusal_nothing_is_read_twice(mixed: Path, tmp_path: Path, monkeypatch) -> None:
-    with pytest.raises(NVPError, match="1 of 41 images cannot be read"):
-        import_set(mixed, "mine", Options(crop=Crop.NONE), root=tmp_path)
+    refused("1 of 41 images cannot be read", mixed, tmp_path, crop=Crop.NONE)
     monkeypatch.setattr("nvp.data.importing.run.decode", None)  # which would fail if it were called
     made = import_set(mixed, "mine", OPTIONS, root=tmp_path)
     assert sum(made.images.values()) == 40
@@ -204,9 +204,8 @@ def test_a_disk_that_is_full(mixed: Path, tmp_path: Path, monkeypatch) -> None:
 
 
 def test_two_imports_of_one_name(mixed: Path, tmp_path: Path) -> None:
-    in_use = pytest.raises(NVPError, match=r"\.mine\.import is in use by")
-    with locked(tmp_path / ".mine.import"), in_use:
-        import_set(mixed, "mine", OPTIONS, root=tmp_path)
+    with locked(tmp_path / ".mine.import"):
+        refused(r"\.mine\.import is in use by", mixed, tmp_path)
     import_set(mixed, "mine", OPTIONS, root=tmp_path)
 
 
@@ -239,14 +238,11 @@ def test_a_file_system_without_locks(mixed: Path, tmp_path: Path, monkeypatch, c
 def test_a_set_is_replaced_when_the_new_one_is_whole(tmp_path: Path) -> None:
     photographs(tmp_path / "one", 10)
     photographs(tmp_path / "two", 20)
-    import_set(tmp_path / "one", "mine", root=tmp_path)
-    before = content(tmp_path / "mine")
+    imported(tmp_path / "one", tmp_path)
     write(tmp_path / "two/bad.png", b"no image")
-    with pytest.raises(NVPError, match="cannot be read"):
-        import_set(tmp_path / "two", "mine", Options(replace=True), root=tmp_path)
-    assert content(tmp_path / "mine") == before
-    options = Options(replace=True, skip_unreadable=True)
-    assert sum(import_set(tmp_path / "two", "mine", options, root=tmp_path).images.values()) == 20
+    refused("cannot be read", tmp_path / "two", tmp_path, replace=True)
+    made = imported(tmp_path / "two", tmp_path, replace=True, skip_unreadable=True)
+    assert sum(made.images.values()) == 20
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
