@@ -214,10 +214,3 @@ def test_reading_while_another_thread_replaces_the_file(tmp_path: Path) -> None:
     finally:
         over.set()
         thread.join()
-
-
-def test_a_lock_names_its_holder_alone(tmp_path: Path) -> None:
-    (tmp_path / files.LOCK).write_text("process 1 on a machine that is gone")
-    with files.locked(tmp_path):
-        holder = (tmp_path / files.LOCK).read_text()
-    assert holder.startswith(f"process {os.getpid()} on ")

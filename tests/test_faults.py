@@ -43,6 +43,7 @@ from nvp.training.loop import prepare
 
 def test_a_second_run_in_one_folder_is_refused(pixel_home: Path) -> None:
     run = pixel_home / "run"
+    (run / LOCK).write_text("process 1 on a machine that is gone")
     before = content(run)
     command = going_on(pixel_home, 4)
     where = ("--run-folder", run, "--data-root", pixel_home / "data")
