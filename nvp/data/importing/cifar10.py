@@ -57,11 +57,10 @@ def _batches(source: Path) -> dict[str, bytes]:
             paths = [path for path in source.rglob("*_batch*") if path.is_file()]
             return {path.name: _bounded(path.name, path.open("rb")) for path in paths}
         with tarfile.open(source) as archive:
-            members = {Path(each.name).name: each for each in archive if each.isreg()}
             return {
                 name: _bounded(name, cast(IO[bytes], archive.extractfile(member)))
-                for name, member in members.items()
-                if "_batch" in name
+                for member in archive
+                if member.isreg() and "_batch" in (name := Path(member.name).name)
             }
 
 
