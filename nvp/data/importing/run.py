@@ -237,8 +237,7 @@ def _note(source: Source, columns: Columns, folder: Path) -> dict[str, Any]:
                 "sha256": fingerprint_rows(stored.images, number),
             }
             if stored.labels is not None:
-                labels = torch.from_numpy(stored.labels)
-                splits[split]["labels_sha256"] = fingerprint(labels)
+                splits[split]["labels_sha256"] = fingerprint(torch.from_numpy(stored.labels))
             done += number
             progress(done)
     return {
