@@ -144,8 +144,7 @@ def _folder(root: Path) -> Iterator[File]:
             if path.is_symlink() and (not path.resolve().is_relative_to(root) or path.is_dir()):
                 raise NVPError(
                     f"{path} is a link that leads out of {root} or to a folder, and is not "
-                    "followed: "
-                    "put the images themselves there"
+                    "followed: put the images themselves there"
                 )
             if path.is_symlink() and not path.exists():
                 raise NVPError(f"{path} is a link to nothing: mend or remove it")

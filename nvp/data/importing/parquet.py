@@ -98,10 +98,8 @@ def _image_columns(schema: Any, name: str) -> list[str]:
 def _label_column(schema: Any) -> str | None:
     import pyarrow as pa
 
-    for name in ("label", "labels", "fine_label"):
-        if name in schema.names and pa.types.is_integer(schema.field(name).type):
-            return name
-    return None
+    integers = [field.name for field in schema if pa.types.is_integer(field.type)]
+    return next((name for name in ("label", "labels", "fine_label") if name in integers), None)
 
 
 def _class_names(schema: Any, label: str | None) -> list[str]:
