@@ -99,11 +99,12 @@ def test_damaged_embedded_set(tmp_path: Path, monkeypatch) -> None:
 # Splits and the checksum.
 
 
-def test_limit_keeps_the_first_images_and_their_own_checksum() -> None:
+def test_limit_keeps_the_first_images_and_labels_and_their_own_checksums() -> None:
     few, all_ = load(EMBEDDED, "test", limit=7), load(EMBEDDED, "test")
     assert torch.equal(few.images, all_.images[:7])
     assert torch.equal(few.labels, all_.labels[:7])
     assert few.checksum == fingerprint(all_.images[:7]) != all_.checksum
+    assert few.labels_checksum == fingerprint(all_.labels[:7]) != all_.labels_checksum
     assert len(load(EMBEDDED, "test", limit=5000)) == 1000
 
 
@@ -179,17 +180,6 @@ def test_places_that_cannot_be() -> None:
     for name, root in (("mine", place), (place, "/nowhere")):
         refused("cannot find the home folder of '~nosuchuser", name, "test", root=root)
     refused("(cannot read|no data set) '?x{300}", "x" * 300, "test")  # before Python 3.14, or since
-
-
-def test_labels_have_a_fingerprint_of_their_own(npy_folder: Path) -> None:
-    before = load(npy_folder, "train")
-    np.save(npy_folder / "train_labels.npy", before.labels.numpy()[::-1])
-    after = load(npy_folder, "train")
-    assert after.checksum == before.checksum
-    assert after.labels_checksum != before.labels_checksum
-    assert load(EMBEDDED, "test", limit=3).labels_checksum == fingerprint(
-        load(EMBEDDED, "test").labels[:3]
-    )
 
 
 # Its description in the Croissant format.
