@@ -163,10 +163,10 @@ CIFAR10 = NamedSet(
 
 def _bring(
     name: str, image_shape: tuple[int, int, int], images: dict[str, int], files: str
-) -> NamedSet:
-    """A set whose terms, or whose size, leave the fetching to the user."""
+) -> dict[str, NamedSet]:
+    """A set whose terms, or whose size, leave the fetching to the user, under its name."""
     how = f"nvp data import FOLDER {name}, where FOLDER holds {files}"
-    return NamedSet(image_shape, images, how, imported=True)
+    return {name: NamedSet(image_shape, images, how, imported=True)}
 
 
 def _imagenet(side: int) -> dict[str, NamedSet]:
@@ -177,17 +177,15 @@ def _imagenet(side: int) -> dict[str, NamedSet]:
         "paper, with 49,999 validation images"
     )
     newer = f"the .npz files, {side}x{side}, of https://image-net.org/download-images.php"
-    return {
-        name: _bring(name, shape, {"test": 49_999}, files),
-        f"{name}-2017": _bring(f"{name}-2017", shape, {"test": 50_000}, newer),
-    }
+    older = _bring(name, shape, {"test": 49_999}, files)
+    return older | _bring(f"{name}-2017", shape, {"test": 50_000}, newer)
 
 
 def _lsun(category: str) -> dict[str, NamedSet]:
     """Smaller side 96; training cuts 64x64 (`data.crop`). Its 300 validation images are scored."""
     files = f"{category}_train_lmdb and {category}_val_lmdb of https://github.com/fyu/lsun"
     name = f"lsun-{category.replace('_', '-')}"
-    return {name: _bring(name, (3, 96, 96), {"test": 300}, files)}
+    return _bring(name, (3, 96, 96), {"test": 300}, files)
 
 
 NAMED: dict[str, NamedSet] = {
@@ -199,7 +197,7 @@ NAMED: dict[str, NamedSet] = {
     "cifar10": CIFAR10,
     **_imagenet(32),
     **_imagenet(64),
-    "celeba": _bring(
+    **_bring(
         "celeba",
         (3, 64, 64),
         {"validation": 19_867, "test": 19_962},
