@@ -156,32 +156,28 @@ def few(monkeypatch) -> None:
     monkeypatch.setattr(importing_imagenet, "VALIDATION_IMAGES", {3: "", 4: "-2017"})
 
 
-def arrays(folder: Path, validation: int, side: int = 32, packed: bool = False) -> np.ndarray:
+def arrays(folder: Path, validation: int, side: int = 32) -> np.ndarray:
     """Ten batches of .npz files of channels after each other; returns the rows of the tenth."""
-    rows = np.zeros(0)
     folder.mkdir()
-    names = {f"train_data_batch_{number}": 2 for number in range(1, 11)}
-    for number, (name, count) in enumerate({**names, "val_data": validation}.items()):
+    counts = {"val_data": validation, **{f"train_data_batch_{n}": 2 for n in range(1, 11)}}
+    for number, (name, count) in enumerate(counts.items()):
         data = np.random.default_rng(number).integers(0, 256, (count, 3 * side**2), dtype=np.uint8)
         labels = np.full(count, number + 1)
-        rows = data if name.endswith("_10") else rows
         np.savez(folder / f"{name}.npz", data=data, labels=labels, mean=np.zeros(3 * side**2))
-    if packed:
-        with zipfile.ZipFile(folder / "Imagenet32_train_npz.zip", "w", 8) as file:
-            for path in sorted(folder.glob("*.npz")):
-                file.write(path, path.name)
-                path.unlink()
-    return rows
+    return data
 
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_the_imagenet_of_2017_from_its_arrays(packed: bool, tmp_path: Path, few) -> None:
-    tenth = arrays(tmp_path / "arrays", 4, packed=packed)
-    made = import_set(tmp_path / "arrays", "imagenet32-2017", root=tmp_path)
+    tenth = arrays(source := tmp_path / "arrays", 4)
+    if packed:
+        shutil.make_archive(str(tmp_path / "packed/Imagenet32_npz"), "zip", source)
+        source = tmp_path / "packed"
+    made = import_set(source, "imagenet32-2017", root=tmp_path)
     assert made.images == {"train": 20, "test": 4}
     train = load("imagenet32-2017", "train", root=tmp_path)
     assert np.array_equal(train.images[-2:].numpy(), tenth.reshape(2, 3, 32, 32))
-    assert train.labels.tolist() == [number for number in range(10) for _ in range(2)]
+    assert train.labels.tolist() == [number for number in range(1, 11) for _ in range(2)]
 
 
 @pytest.mark.parametrize(("side", "packed"), [(32, True), (64, False)])
@@ -198,19 +194,16 @@ def test_the_older_imagenet_from_its_files(side: int, packed: bool, tmp_path: Pa
 
 
 def test_the_two_imagenets_are_told_apart(tmp_path: Path, few) -> None:
-    arrays(tmp_path / "new", 4)
-    arrays(tmp_path / "old", 3)
-    arrays(tmp_path / "part", 2)
-    arrays(tmp_path / "large", 4, side=64)
     cases = [
-        ("new", "imagenet32", "4 validation images, not imagenet32: import it as imagenet32-2017"),
-        ("old", "imagenet32-2017", "not imagenet32-2017: import it as imagenet32;"),
-        ("large", "imagenet32-2017", "import it as imagenet64-2017; scores on the two cannot"),
-        ("part", "imagenet32", "holds 2 validation images, a downsampled ImageNet has 3 or 4"),
+        (4, 32, "imagenet32", "4 validation images, not imagenet32: import it as imagenet32-2017"),
+        (3, 32, "imagenet32-2017", "not imagenet32-2017: import it as imagenet32;"),
+        (4, 64, "imagenet32-2017", "import it as imagenet64-2017; scores on the two cannot"),
+        (2, 32, "imagenet32", "holds 2 validation images, a downsampled ImageNet has 3 or 4"),
     ]
-    for folder, name, match in cases:
-        refused(match, tmp_path / folder, tmp_path, name)
-    assert import_set(tmp_path / "old", "imagenet32", root=tmp_path).images["test"] == 3
+    for validation, side, name, match in cases:
+        arrays(source := tmp_path / f"{validation}-{side}", validation, side)
+        refused(match, source, tmp_path, name)
+    assert import_set(tmp_path / "3-32", "imagenet32", root=tmp_path).images["test"] == 3
 
 
 def test_arrays_that_are_not_what_they_should_be(tmp_path: Path, few) -> None:
