@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nvp.errors import NVPError
 from nvp.model import ImageModel, ModelConfig
-from nvp.model.autocast import in_full
+from nvp.model.autocast import at_least_float32, in_full
 from nvp.model.dequantisation import uniform_noise
 from nvp.model.protocol import check_temperature
 
@@ -124,7 +124,7 @@ class GatedPixelCNN(ImageModel):
         self, images: Tensor, num_draws: int, generator: torch.Generator | None, y: Tensor | None
     ) -> Iterator[Tensor]:
         # A sum over so many pixels needs more digits than bfloat16 has.
-        log_p = self.logits(images).to(self.dtype).log_softmax(dim=-1)
+        log_p = at_least_float32(self.logits(images)).log_softmax(dim=-1)
         yield log_p.gather(-1, images.long()[..., None]).flatten(1).sum(dim=1)
 
     @torch.no_grad()
@@ -145,10 +145,10 @@ class GatedPixelCNN(ImageModel):
             for column in range(images.shape[3]):
                 so_far = images[:, :, row : row + 1, : column + 1]
                 above = [x[..., : column + 1] for x in from_above]
-                logits = self._along_rows(so_far, above)[:, 0, 0, column]
+                logits = at_least_float32(self._along_rows(so_far, above)[:, 0, 0, column])
                 if logits.isnan().any():
                     raise NVPError("a logit is nan: look for weights that are not finite")
                 # The largest of logits plus Gumbel noise is a draw from their softmax.
-                u = uniform_noise(logits, self.dtype, generator).clamp(min=1e-12)
+                u = uniform_noise(logits, logits.dtype, generator).clamp(min=1e-12)
                 images[:, 0, row, column] = (logits - temperature * (-u.log()).log()).argmax(1)
         return images

@@ -19,7 +19,8 @@ from nvp.model.protocol import ImageModel, batch_norms, batch_statistics, check_
 
 def nats_per_bit(image_shape: tuple[int, int, int]) -> float:
     """D ln 2: the nats that an image costs at one bit/dim."""
-    return math.prod(image_shape) * math.log(2)
+    channels, height, width = image_shape  # that of a batch has one more
+    return channels * height * width * math.log(2)
 
 
 def bits_per_dim(log_prob: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
@@ -64,7 +65,8 @@ def full_float32() -> Iterator[None]:
     Otherwise an NVIDIA GPU rounds the factors of a convolution to 10 bits (TF32), and a caller's
     autocast, or its precision of matrix products, may allow fewer. Within the block the older names
     of these settings (`allow_tf32`) cannot be read. After the block, each setting has its former
-    value, also where it was inherited before.
+    value. One that was inherited is then set itself, and no longer follows a later change of
+    `torch.backends.fp32_precision`.
     """
     parts = attrgetter(*ROUNDING)(torch.backends)
     before = [part.fp32_precision for part in parts]
@@ -114,13 +116,13 @@ def score_images(
 
 
 def _check_batches(images: Examples, batch_size: int) -> None:
-    check_count("the number of images", len(images))
-    check_count("batch_size", batch_size)
     if not hasattr(images, "to"):  # an array of NumPy, or a pair
         raise NVPError(
             "images must be a torch.Tensor or, for a conditional model, nvp.model.labels.Labelled, "
             f"got {type(images).__name__}"
         )
+    check_count("the number of images", len(images))
+    check_count("batch_size", batch_size)
 
 
 def batches(number: int, batch_size: int) -> Iterator[slice]:

@@ -188,6 +188,8 @@ def test_the_gated_pixelcnn_draws_by_its_logits() -> None:
     for pixel, place in zip(drawn.flatten(1).unbind(1), logits.unbind(1), strict=True):
         u = uniform_noise(place, place.dtype, again)
         assert torch.equal((place - (-u.log()).log()).argmax(1), pixel)
+    # A sum over pixels in half precision would be a multiple of some nats.
+    assert model.bfloat16().log_prob(drawn).dtype is torch.float32
 
 
 def test_a_pixel_of_the_gated_pixelcnn_sees_all_before_it_and_nothing_else() -> None:

@@ -61,6 +61,8 @@ def test_the_constant_of_bits_per_dim() -> None:
     bits = bits_per_dim(nats, (3, 2, 2))
     assert bits.dtype == torch.float64
     assert bits.tolist() == pytest.approx([8, 1 / math.log(2), 0])
+    with pytest.raises(ValueError, match="too many values"):
+        bits_per_dim(nats, (3, 3, 2, 2))  # the shape of a batch
 
 
 def test_noise_costs_8_21_bits_under_the_identity() -> None:
@@ -117,7 +119,7 @@ def test_what_is_scored_is_a_tensor_of_some_images() -> None:
             score(model, images, batch_size=-1)
         with pytest.raises(NVPError, match="the number of images must be at least 1, got 0"):
             score(model, images[:0])
-        for other in (images.numpy(), list(images), (images, images)):
+        for other in (images.numpy(), list(images), (images, images), None):
             got = type(other).__name__
             with pytest.raises(NVPError, match=rf"images must be a torch.Tensor or, .* got {got}"):
                 score(model, other)

@@ -6,10 +6,11 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Normal, SigmoidTransform, TransformedDistribution, Uniform
 
 from nvp.flows.batchnorm import EPSILON, CouplingBatchNorm, NormScope
+from nvp.flows.coupling import ChannelCoupling
 from nvp.flows.masks import Half, Parity, channel_mask, checkerboard_mask
 from nvp.flows.preprocess import Logit, LogitForm
 from nvp.flows.prior import PriorName
@@ -35,6 +36,12 @@ def test_a_word_means_what_the_name_of_an_option_means() -> None:
         checkerboard_mask(4, 4, "first")
     with pytest.raises(ValueError, match="'odd' is not a valid Half"):
         channel_mask(4, "odd")
+    with pytest.raises(ValueError, match="'Paper' is not a valid LogitForm"):
+        Logit("Paper")
+    with pytest.raises(ValueError, match="'Whole' is not a valid NormScope"):
+        CouplingBatchNorm(2, "Whole", momentum=0.1, running_average=False)
+    with pytest.raises(ValueError, match="'shift first' is not a valid AffineOrder"):
+        ChannelCoupling(Half.FIRST, nn.Identity(), scale_init=1.0, order="shift first")
 
 
 @pytest.mark.parametrize("form", LogitForm)

@@ -128,7 +128,7 @@ class VAE(ImageModel):
     def log_likelihood(self, images: Tensor, z: Tensor) -> Tensor:
         """log p(x | z), (N,), nats."""
         mu, log_scale = self.pixels(z)
-        x = images.to(mu)
+        x = self.check_images(images).to(mu)
         inverse = torch.exp(-log_scale)
         above = F.logsigmoid((x + 0.5 - mu) * inverse)
         below = F.logsigmoid(-(x - 0.5 - mu) * inverse)

@@ -47,7 +47,7 @@ class CouplingBatchNorm(nn.Module):
         self, channels: int, scope: NormScope, *, momentum: float, running_average: bool
     ) -> None:
         super().__init__()
-        self.scope = scope
+        self.scope = NormScope(scope)
         self.momentum = momentum
         self.running_average = running_average
         self.register_buffer("running_mean", torch.zeros(channels))
@@ -69,7 +69,7 @@ class CouplingBatchNorm(nn.Module):
         return z, sum_over_image((moved * log_scale).expand_as(x))
 
     def inverse(self, z: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """Undo `forward`, with the running averages whatever the mode (as the official code)."""
+        """Undo `forward` of evaluation mode, whatever the mode (as the official code)."""
         moved = self.moved(b)
         mean = self.running_mean[:, None, None]
         log_scale = 0.5 * torch.log(self.running_var + EPSILON)[:, None, None]

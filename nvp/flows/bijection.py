@@ -13,8 +13,9 @@ class Bijection(nn.Module, ABC):
 
     Both return new tensors, and the log-determinant of the map they applied, shape (N,), in nats,
     summed over all dimensions of an image (eqs 2 and 3). In training mode batch norms move their
-    running averages. The map may depend on a condition y, (N, K), which is None in an
-    unconditional model (appendix F).
+    running averages, and those after couplings use the batch in `forward`. So `inverse` is sure to
+    undo `forward` in evaluation mode only. The map may depend on a condition y, (N, K), which is
+    None in an unconditional model (appendix F).
     """
 
     @abstractmethod

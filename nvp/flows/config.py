@@ -22,8 +22,9 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
     """Every choice that makes one Real NVP. `paper` and `official` are the two faithful presets.
 
     The key `preset` of a file names one of them; other keys change its fields. In the fields from
-    `affine_order` to `sample_batch_statistics` paper and official code disagree, or the paper is
-    silent. The book's appendix "Paper against official code" measures the effect of most.
+    `affine_order` to `sample_batch_statistics`, but for `alpha`, paper and official code disagree,
+    or the paper is silent. The book's appendix "Paper against official code" measures the effect of
+    most.
     """
 
     levels: Literal[256] = 256

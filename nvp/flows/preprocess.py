@@ -26,7 +26,7 @@ class Logit(Bijection):
     def __init__(self, form: LogitForm = LogitForm.SYMMETRIC, alpha: float = 0.05) -> None:
         super().__init__()
         self.alpha = alpha
-        self.slope = 1 - (2 if form == LogitForm.SYMMETRIC else 1) * alpha
+        self.slope = 1 - (2 if LogitForm(form) == LogitForm.SYMMETRIC else 1) * alpha
 
     def extra_repr(self) -> str:
         return f"alpha={self.alpha}, slope={self.slope:g}"

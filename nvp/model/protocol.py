@@ -33,7 +33,8 @@ class ImageModel(nn.Module, ABC):
     any device: they are moved to the model's. Call `log_prob`, or in training `loss`;
     `forward` raises `NVPError`. A model whose `num_classes` K is not 0 is conditional. It needs
     `labels`, one for each image, integers (N,) in 0..K-1 or vectors (N, K), and its probabilities
-    are of images given labels. Every method raises `NVPError` for images or labels that do not fit.
+    are of images given labels. The methods of this class raise `NVPError` for images or labels that
+    do not fit; those that a model adds need not.
     """
 
     image_shape: tuple[int, int, int]  # (C, H, W)
