@@ -181,8 +181,8 @@ flow = learn(MonotoneFlow(), loss)
 gaussian = (test.square().mean() + math.log(2 * math.pi)) / 2
 print(f"test images: {loss(flow, test):.2f} nats, a Gaussian {gaussian:.2f}")
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "A learned flow on the line. Left: the share of black pixels of 5,000 garments, the best Gaussian (dashed), and the density of the flow. Middle: $f$, and the nearly straight curve that it started from (dashed). Right: the same garments as $z = f(x)$, and the unit Gaussian.", "name": "fig-monotone"}, "image": {"alt": "Three panels. Left, a histogram with two peaks; the dashed Gaussian has its peak in the valley between, the solid curve follows both peaks. Middle, an increasing curve, steep twice, beside a dashed line. Right, a histogram in the shape of a bell, under the curve of the unit Gaussian."}}
-grid = torch.linspace(-3.2, 2.8, 400)
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "A learned flow on the line. Left: the share of black pixels of 5,000 garments, the best Gaussian (dashed), and the density of the flow. Middle: $f$, and the nearly straight curve that it started from (dashed). Right: the same garments as $z = f(x)$, and the unit Gaussian.", "name": "fig-monotone"}, "image": {"alt": "Three panels. Left, a histogram with two peaks; the dashed Gaussian has its peak in the valley between, the solid curve follows both peaks. Middle, an increasing curve beside a dashed line, steep at both peaks and again at both ends. Right, a histogram in the shape of a bell, under the curve of the unit Gaussian."}}
+grid = torch.linspace(-3.2, 3.2, 400)
 with torch.no_grad():
     start, (end, log_slope) = MonotoneFlow()(grid)[0], flow(grid)
     curves = {
@@ -527,7 +527,7 @@ def first_term(flow, x):
 
 
 collapsed = learn(MonotoneFlow(), first_term)
-assert first_term(collapsed, test) < 0.95
+assert first_term(collapsed, test) < min(0.95, loss(flow, test) - 0.3)
 assert collapsed(test)[0].std() < 0.2
 
 # %% [markdown]
@@ -571,7 +571,8 @@ assert torch.isclose(change, torch.tensor(-math.log(100)))
 # ```{solution-start} ex-box-muller
 # :class: dropdown
 # ```
-# It is $g$, from latent (uniform, density 1) to data. In polar coordinates the element of area is $r\, \mathrm dr\,
+# It is $g$, from latent (uniform, density 1) to data. It takes the open square one to one to the plane without the
+# half-line $x_2 = 0$, $x_1 \ge 0$, which has no probability. In polar coordinates the element of area is $r\, \mathrm dr\,
 # \mathrm d\varphi$, with $|\mathrm dr / \mathrm du_1| = 1 / (r u_1)$ and $\varphi = 2\pi u_2$. So $|\det \partial g / \partial
 # u^{\mathsf T}| = 2\pi / u_1$. The determinant of $f$ is the reciprocal. And $u_1 = e^{-\lVert x \rVert^2/2}$, so
 # $p_X(x) = u_1 / 2\pi = e^{-\lVert x \rVert^2/2} / 2\pi$. With autograd:

@@ -473,7 +473,7 @@ plt.show()
 # both to $z$. The lower row is **generation**: $g = f^{-1}$ carries noise and *its* grid to $x$. Two calls make
 # it, `flow(x)` and `flow.inverse(z)`.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 1 of {cite:t}`dinh2017realnvp`, by the couplings of this page. Above: test data $x$ and $z = f(x)$. Below: $z \\sim p_Z$ and $x = g(z)$. The grid is square on the left above and on the right below, and the map carries it along. The colour of a point is its direction from the centre in the panel with the square grid.", "name": "fig-figure-one"}, "image": {"alt": "Four panels. Upper left, moons on a square grid; upper right, the same points as a round cloud on a strongly curved grid. Lower right, a round cloud on a square grid; lower left, the same points as two moons, on a grid that is folded into their shape."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 1 of {cite:t}`dinh2017realnvp`, by the couplings of this page. Above: test data $x$ and $z = f(x)$. Below: $z \\sim p_Z$ and $x = g(z)$. The grid is square on the left above and on the right below, and the map carries it along. The colour of a point is its direction from the centre in the panel with the square grid: blue on the left, orange on the right, darker above.", "name": "fig-figure-one"}, "image": {"alt": "Four panels. Upper left, moons on a square grid; upper right, the same points as a round cloud on a strongly curved grid. Lower right, a round cloud on a square grid; lower left, the same points as two moons, on a grid that is folded into their shape."}}
 densities.plot_spaces(
     lambda x: flow(x)[0],
     flow.inverse,
@@ -602,7 +602,7 @@ assert torch.allclose(z, images * (s1 + s2).exp() + t1 * s2.exp() + t2)
 # at the jumps. For a given $k$ the layer is an affine map of the other part, with the factors
 # $e^{s(k)}$. But the derivatives of $\lfloor \cdot \rfloor$ and $\operatorname{sign}$ are 0. The
 # gradient of the loss reaches every layer, through the kept half and through
-# $x\, e^s$. It stops before the networks, and they hold all the parameters. So training changes nothing.
+# $x\, e^s$. It stops before the networks, and no other parameter is used. So training changes nothing.
 
 # %% tags=["hide-input"]
 kept, changed = torch.randn(2, 100, 4)
@@ -626,6 +626,7 @@ log_prob(jumps, x).sum().backward()
 assert (x.grad != 0).all()
 for layer in jumps.layers:
     assert all((p.grad == 0).all() for p in layer.net.parameters())
+    assert layer.a.grad is None  # not used
 
 # %% [markdown]
 # ```{solution-end}
@@ -663,7 +664,8 @@ assert torch.allclose(rises.diff(), torch.tensor(1e-3), atol=1e-6)
 # :label: ex-rotation
 #
 # Rotate the plane by an angle $\theta$, $0 < |\theta| < \pi$, with three additive couplings that
-# take turns. Why are two not enough? *Hint*: let each shift be linear in the other coordinate.
+# take turns. *Hint*: let each shift be linear in the other coordinate. Why are two couplings not enough, whatever their
+# shifts?
 # ```
 #
 # ```{solution-start} ex-rotation

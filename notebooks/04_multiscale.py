@@ -812,11 +812,11 @@ assert torch.allclose(mix(x)[1][0], jacobian.slogdet().logabsdet)
 # ```{solution-start} ex-diagonal
 # :class: dropdown
 # ```
-# The top left and the bottom right of a block have row and column both even or both odd. At the
-# next squeeze the block in row $p$ and column $q$ takes the place of a pixel. Its two pixels have
-# row $= 2p + e$ and column $= 2q + e$ with $e = 0$ or 1. They go on if $p \equiv q$ modulo 2, so
-# row − column $= 2(p - q)$ is a multiple of 4. And so on. After $k$ scales a share $2^{-k}$ of the
-# pixels is left, just the share with row ≡ column modulo $2^k$.
+# Show more: after $k$ scales the place in row $p$ and column $q$ holds the pixels with row $= 2^k p + e$ and column
+# $= 2^k q + e$, for $e = 0, \dots, 2^k - 1$. For $k = 0$ that is the pixel itself. Of each block of places the next
+# squeeze keeps the top left, $(2p, 2q)$, and the bottom right, $(2p + 1, 2q + 1)$. They hold row $= 2^{k+1} p + e$ and
+# column $= 2^{k+1} q + e$, the first one for $e < 2^k$, the second one for $2^k \le e < 2^{k+1}$. So the pixels left are
+# those whose row and column have the same remainder modulo $2^k$. For $k = 1$ they are the even squares.
 
 # %% tags=["hide-input"]
 goes_on = torch.arange(256).reshape(1, 1, 16, 16)  # each its own number
@@ -825,6 +825,9 @@ for k in (1, 2, 3):
     row, column = goes_on // 16, goes_on % 16
     assert ((row - column) % 2**k == 0).all()
     assert goes_on.numel() == 256 // 2**k
+    place = torch.arange(16 // 2**k)
+    assert (row // 2**k == place[:, None]).all()
+    assert (column // 2**k == place).all()
 
 # %% [markdown]
 # ```{solution-end}

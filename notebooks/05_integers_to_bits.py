@@ -541,8 +541,8 @@ assert 0.005 < one - bounds[16].mean() < 0.1
 # ```{solution-start} ex-learned-noise
 # :class: dropdown
 # ```
-# Almost none. Noise and Gaussian shrink together until both fit into the cube. By the change of
-# variables
+# Almost none. Noise and Gaussian shrink together until both fit into the cube. And for a small $k$ the noise itself is
+# nearly Gaussian, as the sigmoid is nearly linear there. So the cost tends to 0 with $k$. By the change of variables
 # $\log q(u) = \log \mathcal N(\varepsilon) - \log k$ $-\ \log u - \log(1 - u)$.
 
 # %% tags=["hide-input"]
@@ -562,6 +562,9 @@ for _ in range(500):
     optimiser.step()
 learned = cost.item() / math.log(2)
 assert abs(learned) < 0.05 < floor
+ends = Normal(mean, log_deviation.exp()).cdf(torch.tensor([0.0, 1.0]))
+assert ends.diff() > 0.999  # the Gaussian is in the cube
+assert log_k < -0.5
 print(f"uniform noise {floor:.2f}, learned noise {abs(learned):.1f} bits")
 
 # %% [markdown]
@@ -635,6 +638,7 @@ best_margin = min(scores, key=scores.get)
 assert abs(scores[0.05] - exact) < 1e-6
 assert 0.05 < best_margin < 0.4
 assert round(scores[best_margin] - 8, 2) == 0.12
+assert round(scores[0.01] - 8, 2) == 0.52
 fitted = [best_gaussian(margin) for margin in (0.01, 0.05, best_margin)]
 assert [f"{bits:.2f}" for bits in fitted] == ["0.01", "0.06", "0.12"]
 for margin in (0.01, 0.05, best_margin, 0.4):

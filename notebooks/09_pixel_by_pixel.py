@@ -574,9 +574,9 @@ assert (forwards - backwards).abs().max() > 1e-4
 # ```
 # It sees all pixels except the very last, of *every image in the batch*. The mean of a channel is taken over all places
 # of all images. So it depends on every pixel that the first convolution reads at any place. Under mask A no place reads
-# the last pixel. A layer norm over channels stays within its pixel but mixes
-# the colours, so red would learn of its own red and green. (No map after mask A reads its own blue.) Normalise within a
-# pixel *and* a colour, or not at all.
+# the last pixel. A layer norm over channels stays within its pixel but mixes the colours: red would learn of its own red
+# and green, and green of its own green. (No map after mask A reads its own blue.) Normalise within a pixel *and* a
+# colour, or not at all.
 
 # %%
 first, *others = stack("AB")
@@ -587,6 +587,18 @@ jacobian = torch.autograd.functional.jacobian(normed, x)
 for seen in jacobian[0, 0, 2, 2].abs().squeeze(1) > 1e-12:
     assert seen.flatten()[:-1].all()
     assert not seen[-1, -1]
+
+
+class ChannelNorm(nn.LayerNorm):
+    def forward(self, x):
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+first, *others = stack("AB", colours=3)
+mixed = nn.Sequential(first, ChannelNorm(12).double(), *others)
+own = sees(mixed, (3, 5, 5), (2, 2))[:3, :, 2, 2]  # of red, green, blue
+assert own[:, :2].all()
+assert not own[:, 2].any()
 
 # %% [markdown]
 # ```{solution-end}

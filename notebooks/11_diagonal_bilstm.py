@@ -652,6 +652,12 @@ class TallKernel(DiagonalLSTM):
 seen = receptive_field(TallKernel(3, 4, (1, 9, 9)), (3, 9, 9), (6, 3))
 up, right = 6 - torch.arange(9)[:, None], torch.arange(9) - 3
 assert torch.equal(seen, (up >= 0) & (right <= up // 2))
+whole = DiagonalBiLSTM(3, 4, (1, 9, 9))
+whole.to_right = TallKernel(3, 4, (1, 9, 9))
+whole.to_left = TallKernel(3, 4, (1, 9, 9))
+index = torch.arange(81).reshape(9, 9)
+seen = receptive_field(whole, (3, 9, 9), (6, 3))
+assert torch.equal(seen, index <= index[6, 3])
 
 # %% [markdown]
 # ```{solution-end}

@@ -69,7 +69,7 @@ name, record = data_title(colour.record.data.name), colour.record
 # images.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test images of CIFAR-10 {cite}`krizhevsky2009cifar`, and samples of our best run on held-out images, `cifar10-small-diagonal-bilstm`, at temperature 1. None was selected by hand.", "name": "fig-pixelrnn-samples"}, "image": {"classes": "whole", "alt": "Two sheets of thirty small colour images. Left, photographs of animals, ships, cars and planes. Right, samples: areas, edges and shadows in the colours of photographs, in which hardly an object can be named. A few dissolve into coloured dots."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Test images of CIFAR-10 {cite}`krizhevsky2009cifar`, and samples of our best run on held-out images, `cifar10-small-diagonal-bilstm`, at temperature 1. None was selected by hand.", "name": "fig-pixelrnn-samples"}, "image": {"classes": "whole", "alt": "Two sheets of 25 small colour images. Left, photographs of animals, ships, cars and planes. Right, samples: areas, edges and shadows in the colours of photographs, in which hardly an object can be named. A few dissolve into coloured dots."}}
 def sheet(run, path, columns, rows=None):
     """Images of a sheet of the ledger: the first columns and rows."""
     tiles = sheet_images(path, run.config.model.image_shape[1])
@@ -83,7 +83,7 @@ def beside(run, columns, rows=None):
     pictures.plot_beside(sheets, columns=columns)
 
 
-beside(colour, 5, 6)
+beside(colour, 5, 5)
 plt.show()
 
 # %% [markdown]
@@ -341,10 +341,10 @@ assert all(of_sheet.mean() > 1.3 * real.mean() for of_sheet in rough.values())
 # On **binarised MNIST** {cite}`salakhutdinov2008dbn` the paper compares its networks with many earlier
 # models ({doc}`../book/tables` has them all). Each pixel was drawn once, white with a probability equal to its grey
 # value, and the same files have been in common use since. (Some papers draw the pixels anew in every epoch; their
-# scores cannot be compared.) Here time on a CPU was enough for four rows of table 4. Only the
-# Diagonal BiLSTM of seven layers has a size that the paper gives. We found no size in print for the PixelCNN and the
-# Row LSTM. So we chose their sizes, and widened both after smaller runs fell short ({ref}`training-them`). The width
-# of the Diagonal BiLSTM of one layer is unverified ({doc}`12_pixelcnn`). Most samples of the best of the four can be read:
+# scores cannot be compared.) Here time on a CPU was enough for four rows of table 4. We found a source for the size of
+# the Diagonal BiLSTM of seven layers only. The width of the one with a single layer is unverified ({doc}`12_pixelcnn`).
+# We found no size in print for the PixelCNN and the Row LSTM. So we chose their sizes, and widened both after smaller
+# runs fell short ({ref}`training-them`). Most samples of the best of the four can be read:
 
 # %% tags=["hide-input"]
 rows_of = {
@@ -509,7 +509,7 @@ assert of_red > 1.3 * max(of_green, of_blue)
 #
 # Are the colour runs on their way to the paper's scores? A whole curve says more than its last point.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The three runs on CIFAR-10. Lines: the training loss. Dots: held-out images, under averaged weights. Horizontal: the paper's best network on test images. The lines jump where a budget was extended, because the rate rose again there.", "name": "fig-pixelcnn-curve"}, "image": {"alt": "Bits per dimension over training images seen, on a logarithmic axis. Three curves fall ever more slowly, and are still falling at their ends, above the line of the paper. That of the Diagonal BiLSTM is the lowest for most of the way, and ends lowest; that of the Row LSTM ends earlier, close above it; that of the PixelCNN goes on a little longer."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The three runs on CIFAR-10. Lines: the training loss. Marks: held-out images, under averaged weights. Horizontal: the paper's best network on test images. The lines jump where a budget was extended, because the rate rose again there.", "name": "fig-pixelcnn-curve"}, "image": {"alt": "Bits per dimension over training images seen, on a logarithmic axis. Three curves fall ever more slowly, and are still falling at their ends, above the line of the paper. That of the Diagonal BiLSTM is the lowest for most of the way, and ends lowest; that of the Row LSTM ends earlier, close above it; that of the PixelCNN goes on a little longer."}}
 leader = "Diagonal BiLSTM"
 pictures.plot_learning_curves(
     {
@@ -870,7 +870,7 @@ plt.show()
 # * In colour our networks learned texture, edges and light. They are well short of the paper's scores; their curves were
 #   still falling.
 # * On binarised MNIST four networks come within half a nat of their rows of table 4, after several
-#   attempts. One of them has a size that the paper gives, and one of these rows is unverified.
+#   attempts. We found a source for the size of one of them, and one of these rows is unverified.
 # * A completion is an exact sample of the conditional, as long as the hidden pixels come last.
 # * A digit is paid for at the edges of its strokes. A photograph is paid for everywhere, and red more than
 #   green and blue.

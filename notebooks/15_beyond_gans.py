@@ -39,7 +39,7 @@ from nvp_book import figures
 from nvp_book.figures import families as pictures
 from nvp_book.figures import samples as sheets
 from nvp_book.selection import sheet_images
-from torch.distributions import MultivariateNormal, Normal
+from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from nvp.data import EMBEDDED, FASHION_CLASSES, load
 from nvp.errors import NVPError
@@ -545,8 +545,9 @@ plt.show()
 # ```
 #
 # ```{prf:proof}
-# $V = \int p \log D + q \log(1 - D)\, \mathrm dx$. For each $x$, $p \log D + q \log (1 - D)$ is concave in $D$ and
-# stationary where $p / D = q / (1 - D)$, at $D^* = p / (p + q)$. Insert $D^*$:
+# $V = \int p \log D + q \log(1 - D)\, \mathrm dx$. For each $x$ with $p, q > 0$, $p \log D + q \log (1 - D)$ is concave in
+# $D$ and stationary where $p / D = q / (1 - D)$, at $D^* = p / (p + q)$. Where one of the two is 0, the other term is
+# highest at $D^* = 0$ or $1$, if we allow these values. Insert $D^*$, with $0 \log 0 = 0$:
 #
 # $$
 # V = \int p \log \frac{p}{2r} + q \log \frac{q}{2r} = -2 \log 2 + \mathrm{KL}(p \,\|\, r) + \mathrm{KL}(q \,\|\, r).
@@ -1134,9 +1135,10 @@ print(f"one Gaussian: {of_one:.0f} nats")
 # :class: dropdown
 # ```
 # $p(z \mid x)$ has precision $A = I + W^{\mathsf T} W / \sigma^2$ and mean $A^{-1} W^{\mathsf T} x / \sigma^2$. With $q = p(z \mid x)$,
-# {eq}`eq:weight` is $p(x)$ whatever $z$ is. The diagonal Gaussian with the least $\mathrm{KL}(q \,\|\, p(z \mid x))$ has the
-# same mean and variances $1 / A_{ii}$. The gap is $\frac12 (\sum_i \log A_{ii} - \log\det A)$. By
-# Hadamard's inequality it is not negative.
+# {eq}`eq:weight` is $p(x)$ whatever $z$ is. Let a diagonal $q$ have the variances $d_i$. Up to a constant,
+# $\mathrm{KL}(q \,\|\, p(z \mid x))$ is $\frac12 \sum_i (A_{ii} d_i - \log d_i)$, plus a square that is 0 if $q$ has the
+# mean of the posterior. So the best $q$ has this mean, and $d_i = 1 / A_{ii}$. Its gap is
+# $\frac12 (\sum_i \log A_{ii} - \log\det A)$. By Hadamard's inequality it is not negative.
 
 # %%
 generator = seeded()
@@ -1163,6 +1165,12 @@ for name, q_z in {"exact": posterior, "diagonal": diagonal}.items():
         assert torch.allclose(log_w, data.log_prob(x6), atol=1e-8)
 expected = (A.diagonal().log().sum() - torch.logdet(A)).item() / 2
 assert abs(gaps["diagonal"] - expected) < 0.05
+least = kl_divergence(diagonal, posterior).item()
+assert math.isclose(least, expected)
+for _ in range(20):
+    factors = (0.2 * torch.randn(3, generator=generator).double()).exp()
+    other = MultivariateNormal(centre, (factors / A.diagonal()).diag())
+    assert kl_divergence(other, posterior) > least
 print(f"gap of the diagonal q: {gaps['diagonal']:.2f} nats")
 
 # %% [markdown]

@@ -569,7 +569,7 @@ print(f"digits found: {found:.0%}; clothes taken for digits: {mistaken:.0%}")
 # :class: dropdown
 # ```
 # Now every set has the larger difference in more than half of the pairs, digits and greys included.
-# PNG needs less than half as many bits for a digit as for a piece of clothing, and the difference
+# PNG needs less than half as many bits for a typeset digit as for a piece of clothing, and the difference
 # takes account of that. The difference is the logarithm of a ratio of two likelihoods, and the bits
 # that both would pay cancel.
 
@@ -581,6 +581,8 @@ usual = excess["Fashion-MNIST test"]
 rows = [[n, f"{likelier(usual, e):.0%}"] for n, e in excess.items()]
 figures.show_table(["images", "larger than that of a test image"], rows)
 assert all(likelier(usual, excess[name]) > 0.6 for name in list(sets)[1:])
+as_png = causes["bits/dim as a PNG"]
+assert as_png[digits].mean() < as_png["Fashion-MNIST test"].mean() / 2
 
 # %% [markdown]
 # ```{solution-end}
@@ -609,6 +611,7 @@ for t in (0.7, 1.0):
     images = flow.sample(40, generator=generator, temperature=t)
     costs[t] = score_images(flow, images)
     z = flow.encode(images, generator)
+    assert t == 1 or 0.7 < z.square().mean() < 0.8
     print(f"T = {t}: {costs[t].mean():.2f} bits/dim,", end=" ")
     print(f"|z|² / D = {z.square().mean():.2f},", end=" ")
     print(f"tens rejected: {verdicts(costs[t])[2]:.0%}")

@@ -79,7 +79,7 @@ def some(images, count, seed=0):
 # ```
 #
 # ```{prf:proof}
-# This is the construction of {cite:t}`rissanen1976arithmetic`. Start with $[0, 1)$. For each $i$
+# This is arithmetic coding {cite}`rissanen1976arithmetic` with exact intervals. Start with $[0, 1)$. For each $i$
 # split the interval in the ratios of $p(\cdot \mid x_{<i})$ and keep the part of $x_i$. The last
 # interval has width $P(x)$, and different $x$ have disjoint intervals. Take the least $\ell$ with
 # $2^{-\ell} \le P(x) / 2$. The least multiple of $2^{-\ell}$ in the interval, written with $\ell$ binary digits, is
@@ -353,7 +353,7 @@ assert all(
     for each, _ in list(sizes.values())[:-1]
 )
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Lengths of files of single images over the length that the likelihood promises. Each image has four marks, one above the other, one for each coder.", "name": "fig-promises"}, "image": {"alt": "A scatter plot. The files of the Row LSTM lie on the diagonal. Those of zlib, WebP and PNG lie above it, mostly by 50 to 200 bytes, and PNG is mostly the highest."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Lengths of files of single images over the length that the likelihood promises. Each image has four marks, one above the other, one for each coder.", "name": "fig-promises"}, "image": {"alt": "A scatter plot. The files of the Row LSTM lie on the diagonal. Those of zlib, WebP and PNG lie above it, but for one of zlib, mostly by 50 to 200 bytes, and PNG is mostly the highest."}}
 pictures.plot_promises(
     promise / 8, {name: each for name, (each, _) in sizes.items()}
 )

@@ -765,8 +765,8 @@ assert constant.isfinite().all()
 # :class: dropdown
 # ```
 # $L(U + \operatorname{diag} s)$ has the upper left entry $s_1 \ne 0$. So a $W$ with 0 in this
-# place, such as the swap, is no product of this form. Every other invertible $W$ is one. Matrices
-# near the swap are such products: with a small
+# place, such as the swap, is no product of this form. Every other invertible $W$ is one, with $s_1 = W_{11}$,
+# $U_{12} = W_{12}$, $L_{21} = W_{21} / W_{11}$ and $s_2 = \det W / W_{11}$. So matrices near the swap are such products: with a small
 # $s_1 = \epsilon$, $W = \begin{bmatrix} \epsilon & 1 \\ 1 & 0 \end{bmatrix}$ has $L_{21} = 1/\epsilon$ and
 # $s_2 = -1/\epsilon$. The fixed signs also fix the sign of $\det W$, which is negative for the
 # swap. If the signs of $s$ differ, training can come as near to the swap as it likes. The price is
@@ -775,10 +775,13 @@ assert constant.isfinite().all()
 # change the prior, and the networks of the couplings can adapt to it.
 
 # %%
-for epsilon in (1e-1, 1e-3):
-    L = torch.tensor([[1, 0], [1 / epsilon, 1]])
-    U = torch.tensor([[epsilon, 1], [0, -1 / epsilon]])
-    W = torch.tensor([[epsilon, 1], [1, 0]])
+for W in (
+    torch.randn(2, 2),
+    torch.tensor([[1e-1, 1], [1, 0]]),
+    torch.tensor([[1e-3, 1], [1, 0]]),
+):
+    L, U = torch.eye(2), W.triu()
+    L[1, 0], U[1, 1] = W[1, 0] / W[0, 0], W.det() / W[0, 0]
     assert torch.allclose(L @ U, W, atol=1e-4)
 
 # %% [markdown]

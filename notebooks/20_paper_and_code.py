@@ -270,7 +270,7 @@ figures.show_table(["field", "value", "what it is"], rows)
 # A mean of zero leaves a deviation of $\sqrt 2$. But $t$ can give the changed half any mean, and a larger mean leaves *less*
 # spread. The folded cell measures this on random images:
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Mean and standard deviation of the changed half after the norm of the official code: {eq}`eq:official-norm` and, as dots and squares, measured on random images. A plain norm would give 0 and 1 (dotted lines).", "name": "fig-official-norm"}, "image": {"alt": "Two curves over the ratio of mean and deviation, from 0 to 6. The deviation falls from 1.41 to 0.3, the mean rises from 0 towards 1, and they cross at a ratio of 2. The measured dots and squares lie on them."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Mean and standard deviation of the changed half after the norm of the official code: {eq}`eq:official-norm` and, as circles and squares, measured on random images. A plain norm would give 0 and 1 (dotted lines).", "name": "fig-official-norm"}, "image": {"alt": "Two curves over the ratio of mean and deviation, from 0 to 6. The deviation falls from 1.41 to 0.3, the mean rises from 0 towards 1, and they cross at a ratio of 2. The measured circles and squares lie on them."}}
 generator = torch.Generator().manual_seed(0)
 b = checkerboard_mask(16, 16)
 noise = torch.randn(200, 1, 16, 16, generator=generator)

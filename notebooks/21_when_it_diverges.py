@@ -501,7 +501,7 @@ assert around[1] < 1e-4
 assert in_double[1] < 1e-9
 assert min(around[16], in_double[16]) > 1
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "How far $g(f(x))$ is from $x$ in float32, for three flows that were trained on two moons (red). The scales of their couplings started from $a$. Each map reaches from −6 to 6 in both directions. Dark is an error of $10^{-8}$ or less, yellow one of $10^4$ or more.", "name": "fig-lost-inverse"}, "image": {"alt": "Three square maps with two red moons in the middle. From a = 1 the whole map is dark. From a = 4 it is dark in a star around the moons and blue-green in the corners. From a = 16 it is dark around the moons, and three of the corners are yellow, with narrow green edges."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "How far $g(f(x))$ is from $x$ in float32, for three flows that were trained on two moons (red). The scales of their couplings started from $a$. Each map reaches from −6 to 6 in both directions. Dark is an error of $10^{-8}$ or less, yellow one of $10^4$ or more.", "name": "fig-lost-inverse"}, "image": {"alt": "Three square maps with two red moons in the middle. From a = 1 the whole map is dark. From a = 4 it is dark around the moons and on the right, and blue-green in the two corners on the left. From a = 16 it is dark around the moons, and three of the corners are yellow, with narrow green edges."}}
 pictures.plot_inverse_errors(maps, moons, LIMIT)
 plt.show()
 

@@ -151,5 +151,9 @@ def _grid(limit: float) -> list[Tensor]:
 def _colour_wheel(points: Tensor) -> np.ndarray:
     """A colour for each point, (N, 4), by its direction from the origin."""
     wheel = [figures.BLUE, figures.GREEN, figures.ORANGE, figures.VERMILION, figures.PURPLE]
-    angle = torch.atan2(points[:, 1], points[:, 0]) / (2 * torch.pi) + 0.5
-    return LinearSegmentedColormap.from_list("wheel", [*wheel, wheel[0]])(angle.numpy())
+    angle = torch.atan2(points[:, 1], points[:, 0])
+    turn = (angle / (2 * torch.pi) + 0.5).numpy()
+    colours = LinearSegmentedColormap.from_list("wheel", [*wheel, wheel[0]])(turn)
+    # Purple, above, and green, below, look alike to some readers: so what is above is darker.
+    colours[:, :3] *= 1 - 0.6 * angle.sin().clamp(min=0).numpy()[:, None]
+    return colours

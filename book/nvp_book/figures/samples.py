@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from torch import Tensor
 from torch.nn import functional as F
@@ -97,24 +98,28 @@ def plot_learning_curves(panels: Mapping[str, Curves]) -> None:
     """A panel for each data set, with published scores as lines. One curve has its name at its end,
     several have a legend. The first twentieth of a run, where the loss falls steeply, is left out.
 
-    Of our runs lines are the training loss, penalty included; dots are held-out images under
+    Of our runs lines are the training loss, penalty included; marks are held-out images under
     averaged weights.
     """
     _, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 3.7), squeeze=False)
     for ax, (data, curves) in zip(axes[0], panels.items(), strict=True):
-        lows, starts = list(curves.figures.values()), []
-        for (name, rows), colour in zip(curves.logs.items(), PALETTE, strict=False):
+        lows, starts, handles = list(curves.figures.values()), [], []
+        for (name, rows), colour, mark in zip(curves.logs.items(), PALETTE, "oD^", strict=False):
             seen, bits = over_images(rows, "bits_per_dim")
             # Evenly spaced on the logarithmic axis; where rows are further apart, all of them.
             which = np.unique(np.geomspace(1, len(rows), CURVE_POINTS).astype(int)) - 1
-            ax.plot(np.take(seen, which), np.take(bits, which), color=colour, lw=1, label=name)
-            dots = over_images(rows, "validation")
-            ax.plot(*dots, "o", color=colour, ms=4)
+            ax.plot(np.take(seen, which), np.take(bits, which), color=colour, lw=1)
+            marks = over_images(rows, "validation")
+            ax.plot(*marks, mark, color=colour, ms=4)
+            handles.append(Line2D([], [], color=colour, marker=mark, ms=4, lw=1, label=name))
             if len(curves.logs) == 1:
-                end = {"ha": "right", "va": "top"}  # a falling curve leaves room there
-                at = (dots[0][-1], dots[1][-1])
-                ax.annotate(name, at, (-3, -14), color=ink_of(colour), **end, **OFFSET)
-            lows.append(dots[1][-1])
+                # A falling curve leaves room below its end; where others go further, beside it.
+                spot: dict[str, Any] = {"xytext": (-3, -14), "ha": "right", "va": "top"}
+                if curves.published:
+                    spot = {"xytext": (5, -1), "va": "bottom"}
+                end = (marks[0][-1], marks[1][-1])
+                ax.annotate(name, end, color=ink_of(colour), **spot, **OFFSET)
+            lows.append(marks[1][-1])
             starts.append((seen[len(seen) // 20], bits[len(seen) // 20]))
         for (name, points), colour in zip(curves.published.items(), PALETTE[2:], strict=False):
             ax.plot(*zip(*points, strict=True), "s--", color=colour, ms=3, lw=1)
@@ -127,7 +132,7 @@ def plot_learning_curves(panels: Mapping[str, Curves]) -> None:
             ax.text(0.02, value, f"{name}: {value:.2f}", **spot)
         if len(curves.logs) > 1:
             # Below the curves, where room is kept; above, a jump of a curve could meet it.
-            ax.legend(loc="lower left", ncols=3, fontsize=9, borderaxespad=0)
+            ax.legend(handles=handles, loc="lower left", ncols=3, fontsize=9, borderaxespad=0)
         first, high = min(x for x, _ in starts), max(y for _, y in starts)
         pad = 0.08 * (high - min(lows))
         last = max(max(line.get_xdata()) for line in ax.lines)

@@ -12,10 +12,12 @@ from matplotlib.text import Annotation
 
 from nvp.tables.later_models import APPROACHES, DATA, KINDS
 from nvp.tables.published import Figure, Model, Published
-from nvp_book.figures import BELOW, BLUE, GREEN, INK, PURPLE, VERMILION, WIDTH, ink_of
+from nvp_book.figures import BELOW, BLUE, GREEN, INK, PURPLE, STYLES, VERMILION, WIDTH, ink_of
 from nvp_book.figures.samples import OFFSET
 
+# Purple and green look alike to some readers, so each line has a style as well.
 COLOURS = dict(zip(APPROACHES, (BLUE, VERMILION, PURPLE, GREEN), strict=True))
+LINES = dict(zip(APPROACHES, STYLES[:4], strict=True))
 SHAPES = {"exact": "o", "bound": "v", "estimate": "x"}
 # Where a name may stand from its point, in points, first choice first, and how it is aligned.
 PLACES = [(6, 3, "left"), (6, -10, "left"), (-6, 3, "right"), (-6, -10, "right")]
@@ -43,18 +45,23 @@ def plot_years(facts: Published) -> None:
         printed.sort(key=lambda f: (models[f.model].preprint, f.bits_per_dim))
         for family in APPROACHES:
             theirs = [(f, models[f.model]) for f in printed if models[f.model].family == family]
-            points += _draw_family(ax, theirs, COLOURS[family])
+            points += _draw_family(ax, theirs, COLOURS[family], LINES[family])
         ax.set(title=DATA[data], ylabel="bits/dim")
         ax.margins(y=0.1)
     axes[-1].set(xlim=(2013.5, 2027), xticks=range(2014, 2027))
-    lines = [Line2D([], [], color=colour, label=APPROACHES[f]) for f, colour in COLOURS.items()]
+    lines = [
+        Line2D([], [], color=colour, ls=LINES[family], label=APPROACHES[family])
+        for family, colour in COLOURS.items()
+    ]
     lines += [Line2D([], [], color=INK, ls="", marker=m, label=k) for k, m in SHAPES.items()]
     figure.legend(handles=lines, **BELOW)
     figure.draw_without_rendering()
     _name(points)
 
 
-def _draw_family(ax: Axes, figures: Sequence[tuple[Figure, Model]], colour: str) -> list[Point]:
+def _draw_family(
+    ax: Axes, figures: Sequence[tuple[Figure, Model]], colour: str, style: str
+) -> list[Point]:
     """Draw the line of a family and all its points; only those that lead it have names."""
     line: list[tuple[float, float]] = []
     points: list[Point] = []
@@ -72,7 +79,7 @@ def _draw_family(ax: Axes, figures: Sequence[tuple[Figure, Model]], colour: str)
     for (x, y), (next_x, next_y) in pairwise(line):  # so that names keep off the line
         steps = [k / 12 for k in range(1, 12)]
         points += [(ax, "", (x + s * (next_x - x), y + s * (next_y - y)), colour) for s in steps]
-    ax.plot(*zip(*line, strict=True), color=colour, lw=1.2, alpha=0.6)
+    ax.plot(*zip(*line, strict=True), color=colour, ls=style, lw=1.2, alpha=0.6)
     return points
 
 
