@@ -47,7 +47,9 @@ class DataConfig(Section):
 class Precision(StrEnum):
     """The arithmetic of the networks in training; log-dets and sums are always in float32.
 
-    AUTO times a convolution both ways on the machine at hand and takes the faster.
+    AUTO times a convolution both ways on the machine at hand and takes the faster. With FP32 an
+    NVIDIA GPU still rounds the factors of a convolution to 10 bits (TF32), PyTorch's default, but
+    not in scoring (`nvp.likelihood.full_float32`).
     """
 
     AUTO = "auto"
@@ -106,8 +108,10 @@ class TrainingConfig(Section):
     precision: Precision = Precision.AUTO
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     log_every: int = Field(default=50, ge=1)  # steps
-    checkpoint_minutes: float = Field(default=5.0, gt=0, allow_inf_nan=True)  # inf: at the end only
-    validate_minutes: float = Field(default=10.0, gt=0, allow_inf_nan=True)  # the same
+    # There is a checkpoint at the end, at a stop and with each best score of early stopping, too;
+    # inf: no others.
+    checkpoint_minutes: float = Field(default=5.0, gt=0, allow_inf_nan=True)
+    validate_minutes: float = Field(default=10.0, gt=0, allow_inf_nan=True)  # inf: at the end only
 
     @model_validator(mode="after")
     def _has_a_budget(self) -> TrainingConfig:
@@ -247,12 +251,14 @@ def parse_config(tree: dict[str, Any], source: str) -> RunConfig:
 def differences(one: RunConfig, other: RunConfig) -> dict[str, tuple[Any, Any]]:
     """The settings that differ, such as "training.seed", with both values; titles may differ."""
 
-    def flat(config: RunConfig) -> dict[str, Any]:
-        sections = config.model_dump(mode="json", exclude={"name", "title"})
-        named = {f"{s}.{key}": value for s, keys in sections.items() for key, value in keys.items()}
-        return {"name": config.name, **named}
+    def flat(tree: dict[str, Any], above: str = "") -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in tree.items():
+            nested = isinstance(value, dict) and value
+            found |= flat(value, f"{above}{key}.") if nested else {above + key: value}
+        return found
 
-    a, b = flat(one), flat(other)
+    a, b = (flat(config.model_dump(mode="json", exclude={"title"})) for config in (one, other))
     pairs = {key: (a.get(key), b.get(key)) for key in sorted(a.keys() | b.keys())}
     return {key: (before, now) for key, (before, now) in pairs.items() if before != now}
 

@@ -70,15 +70,22 @@ def test_training_writes_over_nothing_that_it_did_not_write(name: str, pixel_hom
 # Losses and validations that are not finite
 
 
-def test_a_validation_that_is_not_finite_saves_first(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (NVPError("no finite likelihood"), "in validation after step 3, which is saved: no finite"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "^CUDA out of memory"),
+    ],
+)
+def test_a_validation_that_fails_saves_first(
+    error: Exception, message: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def infinite(*_: Any) -> dict[str, float]:
-        raise NVPError("no finite likelihood")
+    def fail(*_: Any) -> dict[str, float]:
+        raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "validate", infinite)
-        with pytest.raises(NVPError, match="in validation after step 3, which is saved: no finite"):
+        patch.setattr(loop, "validate", fail)
+        with pytest.raises(type(error), match=message):
             prepare(pixelrnn_configuration(steps=3), tmp_path, data_root=root).run()
     assert [row["step"] for row in read_log(RunFolder(tmp_path).log)] == [1, 2, 3]
     last = prepare(pixelrnn_configuration(steps=4), tmp_path, data_root=root).run()
@@ -206,7 +213,7 @@ def test_names_are_no_markup(tmp_path: Path) -> None:
         (("sample", "no run", "--out", "a.jpg"), "a.jpg: samples are written as PNG"),
         (("evaluate", "no run", "--split", "tset"), "unknown split 'tset': use one of train"),
         (("evaluate", "{run}", "--device", "meta"), "no device 'meta'"),
-        (("sample", "{run}", "--out", "a.png", "--device", "meta"), "no device 'meta'"),
+        (("sample", "{run}", "--out", "a.png", "--device", "hpu"), "no device 'hpu'"),
         (("record", "{run}", "--name", "n" * 300), "File name too long"),
     ],
 )

@@ -13,7 +13,10 @@ from torch import Tensor
 
 from nvp import MultiScaleConfig, MultiScalePixelRNN
 from nvp.autoregressive.config import Kind
+from nvp.config import RunConfig, differences
+from nvp.data import EMBEDDED
 from nvp.errors import NVPError
+from nvp.runs.checkpoint import NOTED
 from nvp.testing.counting import all_images
 
 kinds = pytest.mark.parametrize("kind", Kind)
@@ -156,6 +159,21 @@ def test_small_images_that_the_small_model_could_not_have_drawn() -> None:
 def test_sizes_that_disagree(small: tuple[int, int, int], large: tuple[int, int, int]) -> None:
     with pytest.raises(ValueError, match=r"must be large\.image_shape"):
         MultiScaleConfig(small=config("pixelcnn", small), large=config("pixelcnn", large))
+
+
+def test_settings_of_one_scale_are_told_apart() -> None:
+    small, large = config("pixelcnn", (1, 2, 2)), config("pixelcnn", (1, 4, 4))
+    one, other = (
+        RunConfig(
+            name="two",
+            model=MultiScaleConfig(small=small, large=large.model_copy(update={"dropout": each})),
+            data={"name": EMBEDDED},
+            training={"steps": 1},
+        )
+        for each in (0.0, 0.5)
+    )
+    assert differences(one, other) == {"model.large.dropout": (0.0, 0.5)}
+    assert "model.large.dropout" in NOTED
 
 
 def test_levels_that_disagree() -> None:

@@ -319,6 +319,13 @@ def test_first_weights_are_scaled_by_the_inputs_that_are_there() -> None:
     assert state_to_state(2, 3, 16).abs().max().item() == pytest.approx(48**-0.5, rel=0.02)
 
 
+@pytest.mark.parametrize(("mask", "sides"), [("a", (3, 3)), ("B", (2, 3)), ("B", (3, 2))])
+def test_a_mask_that_would_see_ahead_is_refused(mask: str, sides: tuple[int, int]) -> None:
+    groups = colour_groups(3, 3)
+    with refusal("a mask is 'A' or 'B' and has odd sides, got"):
+        MaskedConv2d(mask, groups, groups, sides)
+
+
 @pytest.mark.parametrize("kind", ["row_lstm", "diagonal_bilstm"])
 @torch.no_grad()
 def test_the_plain_scan_is_in_full_under_autocast(

@@ -244,11 +244,15 @@ def test_a_model_without_likelihood_is_recorded_by_what_it_draws(gan: tuple[Path
     assert run.record.weights.precision == "float32"
 
 
-def test_a_missing_probe_is_noticed_before_scoring(
+def test_what_is_refused_is_refused_before_scoring(
     trained: Path, tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nvp.data.named.embedded_root", lambda: tmp_path / "data")
     monkeypatch.setattr(enter, "score", lambda *_: pytest.fail("scored"))
     with pytest.raises(NVPError, match="run this in a checkout"):
         record(trained / "run", **options)
+    with pytest.raises(NVPError, match=r"first must be 2 or more, .*, got 1"):
+        record(trained / "run", **options | {"first": 1})
+    with pytest.raises(NVPError, match="num_draws must be at least 1, got 0"):
+        record(trained / "run", **options | {"num_draws": 0})
     assert content(tmp_path) == {}

@@ -57,7 +57,9 @@ class PixelRNNConfig(ModelConfig, family="pixelrnn"):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     output: OutputKind = OutputKind.DISCRETE
     num_components: Depth = 8  # of the mixture
-    num_scales: Depth = 4  # standard deviations of each component, not sizes of the image
+    # Standard deviations of each component, not sizes of the image. A ninth would start below the
+    # least that the mixture allows, and get no gradient.
+    num_scales: int = Field(default=4, ge=1, le=8)
 
     @model_validator(mode="after")
     def _nothing_is_idle(self) -> PixelRNNConfig:

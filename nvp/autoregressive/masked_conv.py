@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from nvp.errors import NVPError
 
 Mask = Literal["A", "B"]
 
@@ -28,9 +30,12 @@ def conv_mask(
     """1 where a weight may be used, else 0: (out, in, kH, kW), in the default floating-point type.
 
     Weights above the centre, or left of it in its row, connect all colours. Those at the centre
-    connect a colour to the ones before it (A), or also to itself (B). All later ones are 0.
+    connect a colour to the ones before it (A), or also to itself (B). All later ones are 0. Raises
+    `NVPError` for another letter, and for a kernel with an even side, which has no centre.
     """
     height, width = kernel_size
+    if mask not in get_args(Mask) or height % 2 == 0 or width % 2 == 0:
+        raise NVPError(f"a mask is 'A' or 'B' and has odd sides, got {mask!r}, {height}x{width}")
     row, column = height // 2, width // 2
     allowed = torch.zeros(len(out_groups), len(in_groups), height, width, device=in_groups.device)
     allowed[:, :, :row] = 1

@@ -33,7 +33,7 @@ from nvp.ledger.scoring import check_own, describe_draw, probe_images, score, sc
 from nvp.likelihood import Score, summarise
 from nvp.model.custom import is_path
 from nvp.model.labels import Examples
-from nvp.model.protocol import batch_norms
+from nvp.model.protocol import batch_norms, check_count
 from nvp.paths import results_root
 from nvp.runs.folder import RunFolder
 from nvp.runs.load import TrainedRun, load_run, read_config
@@ -43,8 +43,8 @@ from nvp.runs.tensors import save_tensors, save_weights
 from nvp.training.distributed import is_first, together
 
 MAX_BYTES = 12_000_000  # of one run's weights, so that the repository stays small
-# By data set, scores that no published autoregressive model is known to beat: bits/dim, or nats for
-# two levels. A model below them is presumed to see what it predicts, until it is shown not to.
+# By data set, scores that few published autoregressive models beat: bits/dim, or nats for two
+# levels. A model below them is presumed to see what it predicts, until it is shown not to.
 FLOORS = {"cifar10": 2.8, "binarized-mnist": 78.0}
 
 
@@ -74,6 +74,9 @@ def record(
     that `check_floor` refuses, a damaged log, a name that cannot be a folder's, and a name that is
     taken, unless `replace` is given and the name is that of an entry.
     """
+    check_count("num_draws", num_draws)  # before hours of scoring
+    if first < 2:
+        raise NVPError(f"first must be 2 or more, as one score has no standard error, got {first}")
     commit = code_commit()  # of the code that scores: a commit may be made meanwhile
     files = RunFolder(Path(folder))
     if not files.checkpoint.is_file():
@@ -186,7 +189,7 @@ def score_all(
 
 
 def check_floor(config: RunConfig, score: Score, *, autoregressive: bool) -> None:
-    """Raise `NVPError` for a test score that no correct model reaches.
+    """Raise `NVPError` for a test score that is impossible, or so low that a leak is likely.
 
     A score below 0 means a probability above 1. An autoregressive model whose score is below the
     floor of its data set probably sees what it predicts.

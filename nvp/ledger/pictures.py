@@ -1,6 +1,7 @@
 """The pictures of an entry: samples beside real images, completions, and a filmstrip.
 
-They are made from fixed noise, and samples in float64, so that other machines make the same ones.
+They are made from fixed noise. All but the filmstrip are drawn in float64, so that other machines
+make the same ones.
 """
 
 from __future__ import annotations

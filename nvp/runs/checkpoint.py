@@ -20,7 +20,10 @@ from nvp.runs.tensors import load_tensors, part
 # Settings that a resumed run may change: those that are lowered after a divergence, dropout where
 # the run began to overfit, its length, and how often it logs, saves and validates. The legs of a
 # run (`nvp.runs.provenance.Leg`) note changes of the settings in NOTED.
-NOTED = ("training.learning_rate", "training.relative_step", "training.clip_norm", "model.dropout")
+NOTED = (
+    *(f"training.{key}" for key in ("learning_rate", "relative_step", "clip_norm")),
+    *(f"model.{part}dropout" for part in ("", "small.", "large.")),  # of two scales
+)
 _UNNOTED = ("steps", "minutes", "log_every", "checkpoint_minutes", "validate_minutes")
 CHANGEABLE = (*(f"training.{key}" for key in _UNNOTED), *NOTED)
 

@@ -31,7 +31,7 @@ class Leg(BaseModel):
 
     started: str  # UTC, ISO 8601
     cpu: str
-    cores: int  # that the process may use
+    cores: int  # one for each thread of PyTorch, as far as the processes may use so many
     gpu: str | None
     torch: str
     commit: str | None
@@ -62,11 +62,11 @@ def current_leg(
     reopened_at: int | None = None,
 ) -> Leg:
     """A `Leg` that begins now: this machine, its versions, and the commit of the code."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return Leg(
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         cpu=cpu_name(),
-        cores=cores or 1,
+        cores=min(allowed or 1, processes * torch.get_num_threads()),
         gpu=torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         torch=str(torch.__version__),
         commit=code_commit(),

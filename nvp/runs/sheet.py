@@ -71,7 +71,9 @@ def draw(
 ) -> Tensor:
     """Samples from the noise of `seed`, (number, C, H, W) uint8 on the CPU, drawn in batches.
 
-    Raises `NVPError` for a weight that is not finite, and for samples of another type or shape.
+    Call `model.eval()` first: in training mode batch norms would use, and store, the statistics of
+    these samples. Raises `NVPError` for a weight that is not finite, and for samples of another
+    type or shape.
     """
     check_count("number", number)
     if not all(p.isfinite().all() for p in model.parameters()):

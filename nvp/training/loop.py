@@ -28,7 +28,7 @@ from nvp.runs.folder import RunFolder
 from nvp.runs.load import next_options
 from nvp.runs.log import RunLog, read_log
 from nvp.runs.tensors import save_tensors
-from nvp.training.distributed import agree, check_batch_size, is_first, shared
+from nvp.training.distributed import agree, check_batch_size, is_first, number_of_processes, shared
 from nvp.training.divergence import Divergence, advice, check_sound, explain
 from nvp.training.interrupt import stop_requests
 from nvp.training.optimiser import rate_at
@@ -110,7 +110,8 @@ class Job:
 
         Writes `config.yaml`, `log.csv`, the checkpoint and, with `training.early_stopping`, the
         best weights so far. Raises `NVPError` when a loss is not finite, and after saving when a
-        validation is not, or when a signal asks for a stop. Of several processes the first writes.
+        validation is not, or when a signal asks for a stop. Any other error in a validation is
+        raised after saving, too, unless there are several processes. Of these the first writes.
         """
         try:
             return self._train()
@@ -140,12 +141,14 @@ class Job:
                 state.minutes += agree(_clock() - started) / 60
                 finished = settings.spent(state.step, state.minutes) >= 1
                 row: dict[str, float] = {}
-                failure: NVPError | None = None
+                failure: Exception | None = None
                 if finished or state.minutes - state.validated >= settings.validate_minutes:
                     state.validated = state.minutes
                     try:
                         row = self._validate(validation)
-                    except NVPError as error:  # the steps so far are saved first
+                    except Exception as error:  # the steps so far are saved first
+                        if number_of_processes() > 1 and not isinstance(error, NVPError):
+                            raise  # the others wait within the validation
                         failure = error
                 # The first row of an extension shows that the rate rose.
                 if row or finished or extended or state.step % settings.log_every == 0:
@@ -164,10 +167,12 @@ class Job:
                     check_sound(state, batch)  # a step may ruin weights and look well
                     if is_first():
                         save(state, self.folder, config, self.data)
-                if failure is not None:
+                if isinstance(failure, NVPError):
                     raise NVPError(
                         f"in validation after step {state.step}, which is saved: {failure}"
                     ) from failure
+                if failure is not None:  # such as too little memory
+                    raise failure
                 if stopping and not finished:
                     raise NVPError(
                         f"stopped after step {state.step}, which is saved: go on with "
