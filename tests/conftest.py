@@ -80,8 +80,10 @@ def own(recorded: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def pixelrnn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A data root, and a ledger that holds a PixelCNN of binary images; do not change them."""
+def pixelrnn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder around `data`, a `run` of a PixelCNN of binary images, three steps with early
+    stopping, and `results`, a ledger that holds it; do not change it.
+    """
     folder = tmp_path_factory.mktemp("pixelrnn")
     tree = tiny.pixelrnn_tree()
     tree["training"] |= {"early_stopping": True, "validate_minutes": 1e-9, "steps": 3}
@@ -93,26 +95,24 @@ def pixelrnn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     save_tensors(RunFolder(run).best, tensors, header | {"step": 2})
     root = tiny.ledger(folder / "results")
     record(run, data_root=folder / "data", first=20, num_draws=4, root=root)
-    return folder / "data", root
+    return folder
 
 
 @pytest.fixture
-def pixel_home(pixelrnn: tuple[Path, Path], tmp_path: Path) -> Path:
-    """A copy of all that to change: `run`, of three steps with early stopping, and `results`
-    beside `data` and `tiny.yaml`. Its steps are cheaper than those of `home`.
-    """
-    return Path(shutil.copytree(pixelrnn[0].parent, tmp_path / "pixel_home"))
+def pixel_home(pixelrnn: Path, tmp_path: Path) -> Path:
+    """A copy of that folder to change. Its steps are cheaper than those of `home`."""
+    return Path(shutil.copytree(pixelrnn, tmp_path / "pixel_home"))
 
 
 @pytest.fixture(scope="session")
-def gan(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A data root, and a ledger that holds a GAN beside a Real NVP; do not change them."""
+def gan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same folder of a GAN; do not change it."""
     folder = tmp_path_factory.mktemp("gan")
     tree = tiny.config_tree() | {"name": "a-gan", "title": "A tiny GAN"}
     tree["model"] = {"family": "gan", "image_shape": [1, 8, 8], "latent": 3, "width": 4}
     root = tiny.ledger(folder / "results")
     record(tiny.train(folder, tree), data_root=folder / "data", root=root)
-    return folder / "data", root
+    return folder
 
 
 @pytest.fixture

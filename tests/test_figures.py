@@ -71,10 +71,9 @@ def test_before_rounding_is_of_the_weights_as_trained(recorded: Path, trained: P
     assert scores.test.bits_per_dim != pytest.approx(again, abs=ROUNDED)
 
 
-def test_the_validation_figure_is_of_the_images_for_validation(pixelrnn: tuple[Path, Path]) -> None:
-    data_root, root = pixelrnn
-    run = runs(root)["tiny-pixelrnn"]
-    images = load("tiny-binary", "validation", root=data_root).images
+def test_the_validation_figure_is_of_the_images_for_validation(pixelrnn: Path) -> None:
+    run = runs(pixelrnn / "results")["tiny-pixelrnn"]
+    images = load("tiny-binary", "validation", root=pixelrnn / "data").images
     again = evaluate(run.load_model(), images, batch_size=10).bits_per_dim
     assert run.scores.validation.bits_per_dim == pytest.approx(again, abs=ROUNDED)
 

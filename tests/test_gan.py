@@ -46,11 +46,11 @@ def test_the_ends_of_tanh_are_black_and_white() -> None:
         assert (model.decode(torch.zeros(1, 64)) == level).all()
 
 
-def test_a_gan_trains_without_a_score(gan: tuple[Path, Path], tmp_path: Path) -> None:
-    run = Path(shutil.copytree(gan[0].parent / "run", tmp_path / "run"))
+def test_a_gan_trains_without_a_score(gan: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(gan / "run", tmp_path / "run"))
     changes = ("--set", "training.steps=3", "--set", "training.log_every=5")
-    output = tiny.done("train", "--resume", run, "--data-root", gan[0], *changes)
-    there = f"--data-root {gan[0]}"
+    output = tiny.done("train", "--resume", run, "--data-root", gan / "data", *changes)
+    there = f"--data-root {gan / 'data'}"
     sample, record = f"nvp sample {run} --out samples.png {there}", f"nvp record {run} {there}"
     assert output.endswith(f"no likelihood; next: {sample}, or {record}\n")
     rows = read_log(run / "log.csv")
@@ -61,9 +61,9 @@ def test_a_gan_trains_without_a_score(gan: tuple[Path, Path], tmp_path: Path) ->
 
 
 def test_a_gan_is_sampled_and_recorded_but_not_scored(
-    gan: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root, run = gan[0], gan[0].parent / "run"
+    root, run = gan / "data", gan / "run"
     line = tiny.fails("evaluate", run, "--data-root", root)
     assert line.startswith("nvp: a GAN has no likelihood, so it cannot be scored: look at what it")
     monkeypatch.setattr("nvp.ledger.enter.results_root", lambda: tmp_path)

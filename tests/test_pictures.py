@@ -48,10 +48,9 @@ def test_an_entry_has_samples_and_real_images(recorded: Path, trained: Path) -> 
     assert not run.files.completions.exists()
 
 
-def test_a_pixel_rnn_completes_the_upper_halves(pixelrnn: tuple[Path, Path]) -> None:
-    data_root, root = pixelrnn
-    run = runs(root)["tiny-pixelrnn"]
-    real = 255 * load("tiny-binary", "test", root=data_root).images[:8, 0].numpy()
+def test_a_pixel_rnn_completes_the_upper_halves(pixelrnn: Path) -> None:
+    run = runs(pixelrnn / "results")["tiny-pixelrnn"]
+    real = 255 * load("tiny-binary", "test", root=pixelrnn / "data").images[:8, 0].numpy()
     shown = tiles(run.files.completions)
     assert shown.shape == (8, 8, 8, 8)
     assert (shown[:, :, :4] == real[:, None, :4]).all()
@@ -61,8 +60,8 @@ def test_a_pixel_rnn_completes_the_upper_halves(pixelrnn: tuple[Path, Path]) -> 
     assert (shown[:, 1, 4:] != shown[:, 2, 4:]).any()
 
 
-def test_verify_makes_the_samples_again(pixelrnn: tuple[Path, Path], tmp_path: Path) -> None:
-    own = Path(shutil.copytree(pixelrnn[1], tmp_path / "own"))
+def test_verify_makes_the_samples_again(pixel_home: Path, tmp_path: Path) -> None:
+    own = pixel_home / "results"
     (run,) = runs(own).values()
     sheet = np.array(Image.open(run.files.samples))
     sheet[: len(sheet) // 20] = 255 - sheet[: len(sheet) // 20]  # 4.9% of it: 4 of 82 lines

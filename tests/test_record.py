@@ -188,15 +188,14 @@ def test_an_entry_that_cannot_be_replaced_is_kept(
     assert content(pixel_home / "results") == before
 
 
-def test_a_pixel_rnn_is_recorded_with_the_step_that_was_chosen(pixelrnn: tuple[Path, Path]) -> None:
-    data_root, root = pixelrnn
-    run = ledger.runs(root)["tiny-pixelrnn"]
+def test_a_pixel_rnn_is_recorded_with_the_step_that_was_chosen(pixelrnn: Path) -> None:
+    run = ledger.runs(pixelrnn / "results")["tiny-pixelrnn"]
     entry = run.record
     assert (entry.steps, entry.chosen_step) == (3, 2)
     assert entry.scores.validation.num_images == 30  # the whole split
     assert entry.data.train_images == entry.trained_on == 60
     assert entry.scores.first_more_draws.bits_per_dim == entry.scores.first.bits_per_dim
-    images = load("tiny-binary", "test", root=data_root).images
+    images = load("tiny-binary", "test", root=pixelrnn / "data").images
     nats = -run.load_model().log_prob(images).double()
     mean, error = run.nats
     assert mean == pytest.approx(nats.mean().item(), abs=1e-3)
@@ -204,10 +203,10 @@ def test_a_pixel_rnn_is_recorded_with_the_step_that_was_chosen(pixelrnn: tuple[P
 
 
 def test_a_figure_that_only_a_leak_explains_is_refused(
-    pixelrnn: tuple[Path, Path], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    pixelrnn: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options["data_root"], root = pixelrnn
-    run, folder = ledger.runs(root)["tiny-pixelrnn"], root.parent / "run"
+    options["data_root"] = pixelrnn / "data"
+    run, folder = ledger.runs(pixelrnn / "results")["tiny-pixelrnn"], pixelrnn / "run"
     monkeypatch.setitem(enter.FLOORS, "tiny-binary", run.nats[0] + 0.1)
     with refusal(r"nats on tiny-binary, below .*test_causality"):
         record(folder, **options)
@@ -228,8 +227,8 @@ def test_floors_on_cifar10() -> None:
             enter.check_floor(config, Score(bits, 0.0, 10, 1), autoregressive=autoregressive)
 
 
-def test_a_model_without_likelihood_is_recorded_by_what_it_draws(gan: tuple[Path, Path]) -> None:
-    run = ledger.runs(gan[1])["a-gan"]
+def test_a_model_without_likelihood_is_recorded_by_what_it_draws(gan: Path) -> None:
+    run = ledger.runs(gan / "results")["a-gan"]
     assert run.record.scores is None
     assert not run.has_likelihood
     with pytest.raises(NVPError, match="a-gan has no likelihood"):

@@ -129,16 +129,14 @@ def test_an_entry_without_weights_cannot_go_on(trained: Path, entry: Path, tmp_p
         reopen(bare, tmp_path / "run", data_root=trained / "data")
 
 
-def test_what_early_stopping_chose_stays_the_best(
-    pixelrnn: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_what_early_stopping_chose_stays_the_best(pixelrnn: Path, tmp_path: Path) -> None:
     """Of a run whose record has the weights of its second step of three."""
-    data_root, root = pixelrnn
-    entry = read_run(root / "runs" / "tiny-pixelrnn")
+    data_root = pixelrnn / "data"
+    entry = read_run(pixelrnn / "results" / "runs" / "tiny-pixelrnn")
     assert (entry.record.steps, entry.record.chosen_step) == (3, 2)
     reopen(entry.folder, tmp_path, data_root=data_root)
     kept, header = load_tensors(RunFolder(tmp_path).best)
-    _, second, _ = read_log(data_root.parent / "run" / "log.csv")
+    _, second, _ = read_log(pixelrnn / "run" / "log.csv")
     assert header == {key: second[key] for key in ("step", "minutes", "validation")}
     for name, tensor in entry.load_model().state_dict().items():
         assert torch.equal(kept[name], tensor), name

@@ -137,24 +137,19 @@ def test_probe_images_have_the_levels_of_the_model(levels: int) -> None:
         assert torch.equal(images, (grey.double() * levels / 256).floor().byte())
 
 
-def test_a_binary_run_is_verified_to_a_hundredth_of_a_nat(
-    pixelrnn: tuple[Path, Path], tmp_path: Path
-) -> None:
-    data_root, root = pixelrnn
+def test_a_binary_run_is_verified_to_a_hundredth_of_a_nat(pixel_home: Path) -> None:
+    data_root, root = pixel_home / "data", pixel_home / "results"
     agree = {"weights": "agrees", "probe": "agrees", "samples": "agrees", "test": "agrees"}
     assert states(verify.verify(data_root=data_root, root=root)) == agree
-    own = Path(shutil.copytree(root, tmp_path / "own"))
-    run = ledger.runs(own)["tiny-pixelrnn"]
+    run = ledger.runs(root)["tiny-pixelrnn"]
     shift = 0.011 / nats_per_bit(run.config.model.image_shape)
-    rewrite(own, "scores.test.bits_per_dim", run.score.bits_per_dim + shift, "tiny-pixelrnn")
-    assert states(verify.verify(data_root=data_root, root=own))["test"] == "differs"
+    rewrite(root, "scores.test.bits_per_dim", run.score.bits_per_dim + shift, "tiny-pixelrnn")
+    assert states(verify.verify(data_root=data_root, root=root))["test"] == "differs"
 
 
-def test_verify_compares_what_a_gan_draws_and_says_so(
-    gan: tuple[Path, Path], tmp_path: Path
-) -> None:
-    data_root, root = gan
-    checks = list(verify.verify(data_root=data_root, root=root))
+def test_verify_compares_what_a_gan_draws_and_says_so(gan: Path, tmp_path: Path) -> None:
+    root = gan / "results"
+    checks = list(verify.verify(data_root=gan / "data", root=root))
     assert states(checks) == {"weights": "agrees", "draws": "agrees", "samples": "agrees"}
     assert any("no likelihood" in check.what for check in checks)
     own = Path(shutil.copytree(root, tmp_path / "own"))
