@@ -106,6 +106,11 @@ class Figure:
         """Wait until what was asked for has been drawn."""
         self.browser.value("new Promise(d => requestAnimationFrame(() => setTimeout(d, 50)))")
 
+    def wait(self, condition: str) -> None:
+        """Wait until an expression is true; an error at the browser's time limit."""
+        step = f"{condition} ? done() : setTimeout(wait, 50)"
+        self.value(f"new Promise(done => {{ const wait = () => {step}; wait(); }})")
+
 
 @pytest.fixture
 def opened(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Figure]]:
@@ -266,11 +271,7 @@ def test_the_couplings_are_stepped_through(opened: Callable[..., Figure]) -> Non
     figure.slide("level", 0)
     assert torch.equal(density(figure, "x"), density(figure, "z"))
     figure.click(PLAY)
-    moved = "+root.querySelector('input[name=level]').value > 0"
-    figure.value(  # raises an error if the slider does not move within the browser's time limit
-        "new Promise(done => { const wait = () =>"
-        f" {moved} ? done() : setTimeout(wait, 50); wait(); }})"
-    )
+    figure.wait("+root.querySelector('input[name=level]').value > 0")
 
 
 def test_the_plane_works_with_finger_and_keyboard(opened: Callable[..., Figure]) -> None:
@@ -357,11 +358,8 @@ def test_latents_are_given_up_finest_first(opened: Callable[..., Figure]) -> Non
 def test_the_map_is_drawn_and_chosen_from(opened: Callable[..., Figure]) -> None:
     figure = opened("images", small_flow(), width=390)
     figure.middle(".map")  # scrolls there
-    figure.value(
-        "new Promise(done => { const map = root.querySelector('.map canvas').getContext('2d');"
-        " const wait = () => map.getImageData(75, 75, 1, 1).data[3]"
-        " ? done() : setTimeout(wait, 50); wait(); })"
-    )
+    paint = "root.querySelector('.map canvas').getContext('2d')"
+    figure.wait(f"{paint}.getImageData(75, 75, 1, 1).data[3]")
     # The four images at 0 and 90 degrees, and again the first after half a turn of both angles.
     for i, row, column in ((0, 0, 0), (1, 0, 2), (2, 2, 0), (3, 2, 2), (0, 4, 4)):
         shown = greys(figure, ".map canvas", 8, 1 + 10 * column, 1 + 10 * row)
@@ -372,8 +370,7 @@ def test_the_map_is_drawn_and_chosen_from(opened: Callable[..., Figure]) -> None
     figure.value("root.querySelector('[name=phi]').focus()")
     figure.press("ArrowRight")
     assert figure.status.startswith("φ = 185°, φ′ = 180°")
-    last = "[...root.querySelector('.map canvas').getContext('2d')"
-    last += ".getImageData(71, 71, 8, 8).data]"
+    last = f"[...{paint}.getImageData(71, 71, 8, 8).data]"
     before = figure.value(last)
     figure.click("button:last-child")
     printed = figure.value(f"(dispatchEvent(new Event('beforeprint')), {last})")
@@ -383,13 +380,9 @@ def test_the_map_is_drawn_and_chosen_from(opened: Callable[..., Figure]) -> None
     assert far(greys(figure, ".picture canvas", 8), SMALL[4, 0]) == 0
 
 
-DRAWN = "new Promise(d => { const wait = () => root.querySelector('.time').textContent"
-DRAWN += ".includes(' ms for ') ? d() : setTimeout(wait, 50); wait(); })"
-
-
 def levels(figure: Figure, canvas: str) -> Tensor:
     """What is painted there when all is drawn: 0 and 1, (28, 28)."""
-    figure.value(DRAWN)
+    figure.wait("root.querySelector('.time').textContent.includes(' ms for ')")
     return greys(figure, canvas) // 255
 
 
