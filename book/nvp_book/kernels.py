@@ -25,6 +25,7 @@ def run_kernel(arguments: list[str], folder: str, environment: Mapping[str, str]
     """Be the kernel, in the process that was forked for it."""
     import matplotlib
     from ipykernel.kernelapp import launch_new_instance
+    from matplotlib.figure import Figure
 
     from nvp_book import figures
 
@@ -33,20 +34,11 @@ def run_kernel(arguments: list[str], folder: str, environment: Mapping[str, str]
     os.environ.update(environment)
     # Matplotlib asks the environment when it is imported, which was before.
     matplotlib.rcParams["backend"] = "module://matplotlib_inline.backend_inline"
-    figures.choose_formats = show_nothing
+    # Draw each figure and show none: nbval compares no pictures.
+    figures.shown = Figure.draw_without_rendering  # type: ignore[assignment]
     # Whether an operator is compiled on this machine, or can be, is no output of a chapter.
     logging.getLogger("nvp.model.native").setLevel(logging.ERROR)
     launch_new_instance(argv=arguments)
-
-
-def show_nothing(shell: Any) -> None:
-    """Let an IPython shell draw each figure and show none: nbval compares no pictures."""
-    import matplotlib_inline.backend_inline  # noqa: F401 - it registers its own choice when imported
-    from IPython.core.pylabtools import select_figure_formats
-    from matplotlib.figure import Figure
-
-    select_figure_formats(shell, ())
-    shell.display_formatter.mimebundle_formatter.for_type(Figure, Figure.draw_without_rendering)
 
 
 class Forked:

@@ -14,6 +14,7 @@ import matplotlib as mpl
 import numpy as np
 from cycler import cycler
 from IPython.core.getipython import get_ipython
+from IPython.core.pylabtools import print_figure, select_figure_formats
 from IPython.display import Markdown, display
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
@@ -116,26 +117,26 @@ def use_style() -> None:
 def choose_formats(shell: Any) -> None:
     """Let an IPython shell show each figure in the one format that suits it."""
     import matplotlib_inline.backend_inline  # noqa: F401 - it registers its own choice when imported
-    from IPython.core.pylabtools import print_figure, select_figure_formats
-
-    def shown(figure: Figure) -> dict[str, Any] | tuple[dict[str, Any], dict[str, Any]]:
-        """SVG or PNG by its MIME type, and what is to be known of it, if anything."""
-        if _holds_images(figure):
-            return {"image/png": _smallest(print_figure(figure, "png"))}
-        drawing = print_figure(figure, "svg", dpi=DOTS, metadata={"Date": None})
-        # On one line: a notebook indents every line, and a path has one for each of its corners.
-        drawing = drawing.replace("\n", " ")
-        if len(drawing) <= HEAVY:
-            return {"image/svg+xml": drawing}
-        dots = _smallest(print_figure(figure, "png", dpi=DOTS))
-        if len(drawing) < len(b64encode(dots)):
-            return {"image/svg+xml": drawing}
-        with Image.open(io.BytesIO(dots)) as picture:
-            width = round(picture.width * 96 / DOTS)  # CSS pixels, as of an SVG
-        return {"image/png": dots}, {"image/png": {"width": width}}
 
     select_figure_formats(shell, ())
     shell.display_formatter.mimebundle_formatter.for_type(Figure, shown)
+
+
+def shown(figure: Figure) -> dict[str, Any] | tuple[dict[str, Any], dict[str, Any]]:
+    """SVG or PNG by its MIME type, and what is to be known of it, if anything."""
+    if _holds_images(figure):
+        return {"image/png": _smallest(print_figure(figure, "png"))}
+    drawing = print_figure(figure, "svg", dpi=DOTS, metadata={"Date": None})
+    # On one line: a notebook indents every line, and a path has one for each of its corners.
+    drawing = drawing.replace("\n", " ")
+    if len(drawing) <= HEAVY:
+        return {"image/svg+xml": drawing}
+    dots = _smallest(print_figure(figure, "png", dpi=DOTS))
+    if len(drawing) < len(b64encode(dots)):
+        return {"image/svg+xml": drawing}
+    with Image.open(io.BytesIO(dots)) as picture:
+        width = round(picture.width * 96 / DOTS)  # CSS pixels, as of an SVG
+    return {"image/png": dots}, {"image/png": {"width": width}}
 
 
 def _smallest(png: bytes) -> bytes:
