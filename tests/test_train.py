@@ -24,6 +24,7 @@ from tiny import (
     configuration,
     fresh_state,
     images_of,
+    losses,
     pixelrnn_configuration,
     refusal,
 )
@@ -41,12 +42,6 @@ from nvp.training.divergence import check_sound
 from nvp.training.loop import prepare, training_step, validate
 
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage")
-
-
-def losses(folder: Path) -> list[tuple[float, float, float]]:
-    return [
-        (row["step"], row["loss"], row["gradient_norm"]) for row in read_log(folder / "log.csv")
-    ]
 
 
 @pytest.mark.slow
