@@ -47,11 +47,16 @@ def test_it_begins_where_the_record_ends(trained: Path, entry: Path, tmp_path: P
 
 
 def test_training_goes_on_and_says_from_which_step(
-    trained: Path, entry: Path, tmp_path: Path
+    trained: Path, entry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    loaded: list[str] = []
+    monkeypatch.setattr(
+        splits, "load", lambda name, split, **how: loaded.append(split) or load(name, split, **how)
+    )
     run = tmp_path / "run"
     command = ("train", "--resume", entry, "--run-folder", run, "--data-root", trained / "data")
     tiny.done(*command, "--set", "training.steps=4")
+    assert sorted(loaded) == ["test", "train", "validation"]  # once each
     assert [row["step"] for row in read_log(run / "log.csv")] == [1, 2, 3, 4]
     assert [leg.reopened_at for leg in read_legs(RunFolder(run))] == [None, 2]
     again = record.record(
@@ -59,18 +64,6 @@ def test_training_goes_on_and_says_from_which_step(
     )
     assert (again.record.steps, again.record.state) == (4, "finished")
     assert again.record.legs[-1].reopened_at == 2
-
-
-def test_the_images_are_loaded_once(
-    trained: Path, entry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loaded: list[str] = []
-    monkeypatch.setattr(
-        splits, "load", lambda name, split, **how: loaded.append(split) or load(name, split, **how)
-    )
-    where = ("--run-folder", tmp_path / "run", "--data-root", trained / "data")
-    tiny.done("train", "--resume", entry, *where, "--set", "training.steps=3")
-    assert sorted(loaded) == ["test", "train", "validation"]
 
 
 def test_a_run_that_comes_meanwhile_is_not_written_over(
