@@ -56,14 +56,22 @@ def perturb(module: nn.Module, size: float = 0.3) -> None:
             parameter.add_(size * torch.randn_like(parameter))
 
 
-def lived(config: RealNVPConfig, batches: int = 3) -> RealNVP:
+def small_flow(preset: str = "paper", **changes: Any) -> RealNVP:
+    """A Real NVP with few features and first values, the same each time; of 8x8 images."""
+    torch.manual_seed(0)
+    sizes = {"image_shape": (3, 8, 8), "num_blocks": 1, "width": 4}
+    return RealNVP(RealNVPConfig.model_validate({"preset": preset, **sizes, **changes}))
+
+
+def lived(config: RealNVPConfig) -> RealNVP:
     """A Real NVP as after training: float64, evaluation mode, random weights, moved statistics."""
     torch.manual_seed(0)
     model = RealNVP(config).double().train()
     perturb(model)
     with torch.no_grad():
-        for _ in range(batches):
-            model.flow(1.5 * torch.randn(8, *config.image_shape, dtype=torch.float64) + 0.2)
+        for _ in range(3):
+            x = 1.5 * torch.randn(8, *config.image_shape, dtype=torch.float64) + 0.2
+            model.flow(x, torch.randn(8, config.num_classes, dtype=torch.float64))
     return model.eval()
 
 

@@ -35,17 +35,7 @@ ATTRIBUTES = torch.tensor(
 @pytest.fixture(scope="module")
 def model() -> RealNVP:
     """Conditional on three classes, 8x8 images, float64, far from its first values."""
-    return conditional(RealNVPConfig.paper((1, 8, 8), **SMALL))
-
-
-def conditional(config: RealNVPConfig) -> RealNVP:
-    """A model with random weights, and statistics of images under random classes."""
-    model = lived(config, batches=0).train()
-    for _ in range(3):
-        images = torch.randint(256, (8, *config.image_shape), dtype=torch.uint8)
-        with torch.no_grad():
-            model.log_prob(images, labels=torch.randint(3, (8,)))
-    return model.eval()
+    return lived(RealNVPConfig.paper((1, 8, 8), **SMALL))
 
 
 @pytest.mark.parametrize(
@@ -53,14 +43,14 @@ def conditional(config: RealNVPConfig) -> RealNVP:
     list(zip(CONFIGS, (ATTRIBUTES, torch.eye(3)[CLASSES], ATTRIBUTES), strict=True)),
 )
 def test_exact_for_each_y(config: RealNVPConfig, y: Tensor) -> None:
-    flow = conditional(config).flow
+    flow = lived(config).flow
     x = 1.5 * torch.randn(2, *config.image_shape, dtype=torch.float64)
     check_bijection(flow, x, y[1:3])  # each point with a y of its own
 
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_a_class_is_its_one_hot_vector(config: RealNVPConfig) -> None:
-    model, images = conditional(config), noise(4, *config.image_shape)
+    model, images = lived(config), noise(4, *config.image_shape)
     one_hot = torch.eye(3, dtype=torch.float64)[CLASSES]
     classes, vectors, others = (
         model.log_prob(images, generator=generator(), labels=labels)
@@ -72,7 +62,7 @@ def test_a_class_is_its_one_hot_vector(config: RealNVPConfig) -> None:
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_gradients_reach_each_channel_that_carries_y(config: RealNVPConfig) -> None:
-    model = conditional(config)
+    model = lived(config)
     model.loss(noise(4, *config.image_shape), generator(), labels=CLASSES).backward()
     first = [p for name, p in model.named_parameters() if name.endswith("conv_in.v")]
     assert len(first) == 10

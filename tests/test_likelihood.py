@@ -11,10 +11,11 @@ from typing import Any
 import pixels
 import pytest
 import torch
+from pixels import small_flow
 from tiny import refusal
 from torch import Tensor, nn
 
-from nvp import RealNVP, RealNVPConfig
+from nvp import RealNVPConfig
 from nvp.errors import NVPError
 from nvp.flows.bijection import Composition
 from nvp.likelihood import (
@@ -31,15 +32,9 @@ from nvp.model.protocol import ImageModel, batch_norms, batch_statistics, use_ch
 from nvp.runs.sheet import draw
 
 
-def noise(n: int = 200, shape: tuple[int, int, int] = (3, 8, 8), seed: int = 0) -> Tensor:
+def noise(n: int, shape: tuple[int, int, int] = (3, 8, 8), seed: int = 0) -> Tensor:
     """Images of uniform pixels, which no model can code in fewer than 8 bits per sub-pixel."""
     return pixels.noise(n, *shape, seed=seed)
-
-
-def fresh(**changes: Any) -> RealNVP:
-    torch.manual_seed(0)
-    config = {"image_shape": (3, 8, 8), "num_blocks": 1, "width": 4, **changes}
-    return RealNVP(RealNVPConfig.paper(**config))
 
 
 class PerPixel(ImageModel):
@@ -66,7 +61,7 @@ def test_the_constant_of_bits_per_dim() -> None:
 
 
 def test_noise_costs_8_21_bits_under_the_identity() -> None:
-    model = fresh()
+    model = small_flow()
     model.flow = Composition([])
     score = evaluate(model, noise(500))
     assert score.bits_per_dim == pytest.approx(8.21, abs=0.01)
@@ -74,7 +69,7 @@ def test_noise_costs_8_21_bits_under_the_identity() -> None:
 
 
 def test_a_score_follows_from_its_seed_and_its_draws() -> None:
-    model, images = fresh(), noise(30)
+    model, images = small_flow(), noise(30)
     one, again, other, many = (
         evaluate(model, images, seed=seed, num_draws=draws)
         for seed, draws in ((1, 1), (1, 1), (2, 1), (1, 20))
@@ -101,7 +96,7 @@ def test_scores_are_of_full_float32() -> None:
     """Whatever a program allows; afterwards it allows the same."""
     parts = attrgetter(*ROUNDING)(torch.backends)
     allowed = ["tf32", "ieee", "tf32", "bf16", "none", "bf16"]
-    model, seen = fresh().eval(), []
+    model, seen = small_flow().eval(), []
     model.flow.register_forward_hook(lambda *_: seen.extend(p.fp32_precision for p in parts))
     with full_float32():  # whose end undoes what is set here
         for part, precision in zip(parts, allowed, strict=True):
@@ -113,7 +108,7 @@ def test_scores_are_of_full_float32() -> None:
 
 
 def test_what_is_scored_is_a_tensor_of_some_images() -> None:
-    model, images = fresh(), noise(4)
+    model, images = small_flow(), noise(4)
     for score in (evaluate, reestimate_statistics):
         with pytest.raises(NVPError, match="batch_size must be at least 1, got -1"):
             score(model, images, batch_size=-1)
@@ -128,20 +123,20 @@ def test_what_is_scored_is_a_tensor_of_some_images() -> None:
 
 
 def test_half_precision_seeds_and_lost_weights_are_refused() -> None:
-    model = fresh()
+    model = small_flow()
     with refusal("generator is 0: pass"):
         model.sample(1, generator=0)
     with refusal("bfloat16, too coarse"):
-        fresh().bfloat16().log_prob(noise(2))
+        small_flow().bfloat16().log_prob(noise(2))
     with refusal("bfloat16, too coarse"):
-        fresh().bfloat16().encode(noise(2))
+        small_flow().bfloat16().encode(noise(2))
     next(model.parameters()).data.fill_(math.nan)
     with refusal("a weight of the model is not finite"):
         draw(model, 1)
 
 
 def test_a_callers_autocast_changes_no_score() -> None:
-    model, images = fresh().eval(), noise(20)
+    model, images = small_flow().eval(), noise(20)
     reestimate_statistics(model, images)
     expected = score_images(model, images)
     with torch.autocast("cpu", torch.bfloat16):
@@ -177,7 +172,7 @@ def test_a_model_with_a_log_prob_of_its_own_must_score_every_image(monkeypatch) 
 
 
 def test_scoring_reports_progress_and_leaves_no_gradient() -> None:
-    model, done = fresh().eval(), []
+    model, done = small_flow().eval(), []
     scores = score_images(model, noise(25), batch_size=10, progress=done.append)
     assert done == [10, 20, 25]
     assert len(scores) == 25
@@ -189,7 +184,7 @@ def test_scoring_reports_progress_and_leaves_no_gradient() -> None:
 def test_modes_and_momenta_are_restored_even_after_an_interrupt(
     work: Callable[..., object], stopped: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, batches = fresh(), []
+    model, batches = small_flow(), []
     model.flow.scales[0].eval()  # a part may be frozen
     modes = [module.training for module in model.modules()]
     log_prob = model.log_prob
@@ -216,7 +211,7 @@ def test_images_without_a_likelihood_are_an_error() -> None:
 
 
 def test_channels_last_leaves_other_ranks_alone() -> None:
-    model = fresh()
+    model = small_flow()
     model.other = nn.Parameter(torch.zeros(2, 3, 4, 5, 6))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     use_channels_last(model)
@@ -228,7 +223,7 @@ def test_channels_last_leaves_other_ranks_alone() -> None:
 
 def test_reestimated_statistics_are_means_over_images() -> None:
     """Of the first norm of the flow and of the first inside a net, by hand; the last is short."""
-    model, images = fresh(), noise(40)
+    model, images = small_flow(), noise(40)
     nn.init.ones_(model.flow.scales[0].checkerboard.bijections[0].scale)
     coupling = model.flow.scales[0].checkerboard.bijections[0]
     inner = coupling.net.treatment.norm
@@ -255,7 +250,7 @@ def test_reestimated_statistics_are_means_over_images() -> None:
 
 def test_no_image_is_a_batch_of_its_own() -> None:
     """At a last scale of one pixel its norm would have no variance."""
-    model = fresh(image_shape=(1, 2, 2), num_scales=2, num_blocks=0, width=2)
+    model = small_flow(image_shape=(1, 2, 2), num_scales=2, num_blocks=0, width=2)
     images = noise(7, (1, 2, 2))
     reestimate_statistics(model, images, batch_size=3)
     assert all(torch.isfinite(norm.running_mean).all() for norm in batch_norms(model))
@@ -297,7 +292,7 @@ def test_batch_statistics_learn_nothing(running_average: bool) -> None:
 
 
 def test_a_model_can_go_on_after_inference_mode() -> None:
-    model = fresh()
+    model = small_flow()
     with torch.inference_mode():
         reestimate_statistics(model, noise(8))
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
