@@ -182,8 +182,8 @@ def test_the_gated_pixelcnn_draws_by_its_logits() -> None:
     """Those of the whole images, which see what each row and pixel was drawn from."""
     model = GatedPixelCNN(GatedPixelCNNConfig(image_shape=(1, 5, 6), **GATED)).double()
     perturb(model, 0.5)
-    drawn = model.sample(4, generator=torch.Generator().manual_seed(0))
-    again = torch.Generator().manual_seed(0)
+    drawn = model.sample(4, generator=generator())
+    again = generator()
     logits = model.logits(drawn).flatten(1, 3)
     for pixel, place in zip(drawn.flatten(1).unbind(1), logits.unbind(1), strict=True):
         u = uniform_noise(place, place.dtype, again)

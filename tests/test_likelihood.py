@@ -11,7 +11,7 @@ from typing import Any
 import pixels
 import pytest
 import torch
-from pixels import small_flow
+from pixels import generator, small_flow
 from tiny import refusal
 from torch import Tensor, nn
 
@@ -140,7 +140,7 @@ def test_a_callers_autocast_changes_no_score() -> None:
     reestimate_statistics(model, images)
     expected = score_images(model, images)
     with torch.autocast("cpu", torch.bfloat16):
-        half = model.log_prob(images, generator=torch.Generator().manual_seed(0))
+        half = model.log_prob(images, generator=generator())
         assert not torch.equal(bits_per_dim(half.detach(), model.image_shape), expected)
         assert torch.equal(score_images(model, images), expected)
         reestimate_statistics(model, images)
@@ -227,10 +227,10 @@ def test_reestimated_statistics_are_means_over_images() -> None:
     nn.init.ones_(model.flow.scales[0].checkerboard.bijections[0].scale)
     coupling = model.flow.scales[0].checkerboard.bijections[0]
     inner = coupling.net.treatment.norm
-    by_hand, generator = torch.zeros(2, 2, 3), torch.Generator().manual_seed(0)
+    by_hand, draw_noise = torch.zeros(2, 2, 3), generator()
     with torch.no_grad():
         for batch in images.split(16):
-            u = torch.rand(batch.shape, generator=generator)
+            u = torch.rand(batch.shape, generator=draw_noise)
             y, _ = model.logit((batch + u) / 256)
             b = coupling.mask(y)
             model.train()

@@ -10,7 +10,7 @@ from node import evaluate
 from nvp_book import live
 from nvp_book.live import pixelrnn as live_completion
 from nvp_book.selection import binary_digits
-from pixels import config, randomised
+from pixels import config, generator, noise, randomised
 from torch import Tensor
 
 from nvp import PixelRNN
@@ -74,10 +74,9 @@ def test_the_network_in_the_page_is_the_recorded_run() -> None:
 
 def test_it_draws_what_the_package_draws() -> None:
     model = small()
-    images = torch.randint(2, (1, 1, 5, 7), dtype=torch.uint8)
-    theirs = model.complete(images, 2, 1, generator=torch.Generator().manual_seed(3))[:, 0]
-    generator = torch.Generator().manual_seed(3)
-    uniform = [torch.rand(1, generator=generator, dtype=torch.float64).item() for _ in range(3 * 7)]
+    images, draw = noise(1, 1, 5, 7, levels=2), generator(3)
+    theirs = model.complete(images, 2, 1, generator=generator(3))[:, 0]
+    uniform = [torch.rand(1, generator=draw, dtype=torch.float64).item() for _ in range(3 * 7)]
     costs, drawn = by_javascript(model, images, 2 * 7, uniform)
     assert torch.equal(drawn, theirs.flatten(1).long())
     assert (costs - by_pytorch(model, theirs)).abs().max() < TOLERANCE

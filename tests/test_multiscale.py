@@ -80,7 +80,7 @@ def test_probabilities_of_all_pairs_sum_to_one(
 def test_cached_draws_equal_those_by_definition(kind: Kind, channels: int) -> None:
     shape = (channels, 4, 4)
     model = build(kind, shape, levels=3)
-    small = torch.randint(3, (2, channels, 2, 2), generator=generator(), dtype=torch.uint8)
+    small = noise(2, channels, 2, 2, levels=3)
     drawn = model.enlarge(small, generator=generator(1), temperature=0.8)
     images, draw = torch.zeros_like(drawn), generator(1)
     for row, column, colour in product(range(4), range(4), range(channels)):
@@ -99,7 +99,7 @@ def test_causality_given_the_small_image(
     kind: Kind, channels: int, hidden: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = build(kind, (channels, 4, 4), hidden=hidden)
-    small = torch.randint(2, (1, channels, 2, 2), generator=generator(), dtype=torch.uint8)
+    small = noise(1, channels, 2, 2, levels=2)
     large = model.large
     given = partial(large.parameters_of, biases=[b.detach() for b in biases(model, small)])
     monkeypatch.setattr(large, "parameters_of", given)
@@ -121,7 +121,7 @@ def test_every_pixel_sees_the_whole_small_image(
 ) -> None:
     """By the gradient of a logit at each corner, with random weights for ReLU's zeros."""
     model = build(kind, shape, factor)
-    images = torch.randint(2, (8, *shape), generator=generator(), dtype=torch.uint8)
+    images = noise(8, *shape, levels=2)
     small = model.small.centred(model.subsample(images)).double().requires_grad_()
     logits = model.large.parameters_of(images, model.upsampler(small))[..., 0]
     for row, column in product((0, -1), repeat=2):

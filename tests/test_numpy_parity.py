@@ -165,18 +165,17 @@ def flow(x: Array, official: bool, weights: Weights) -> tuple[Array, float]:
 def test_a_real_nvp(preset: str) -> None:
     sizes = {"num_scales": 2, "num_blocks": 2, "width": 2, "preset": preset}
     model = pixels.lived(RealNVPConfig.model_validate({"image_shape": (3, 4, 4), **sizes}))
-    image = torch.randint(256, (1, 3, 4, 4), generator=torch.Generator().manual_seed(1))
-    noise = torch.rand(image.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    image = pixels.noise(1, 3, 4, 4, seed=1)
+    noise = torch.rand(image.shape, generator=pixels.generator(2), dtype=torch.float64)
     x = (image[0].numpy() + noise[0].numpy()) / 256
     p = 0.05 + 0.9 * x
     z, log_det = flow(np.log(p / (1 - p)), preset == "official", under(weights_of(model), "flow."))
     log_prior = -0.5 * (z**2 + np.log(2 * np.pi)).sum()
     of_logit = (np.log(0.9) - np.log(p) - np.log(1 - p)).sum()
     expected = log_prior + log_det + of_logit - x.size * np.log(256)
-    pixels_ = image.to(torch.uint8)
     with torch.no_grad():
-        found = model.encode(pixels_, torch.Generator().manual_seed(2))[0].numpy()
-        nats = model.log_prob(pixels_, generator=torch.Generator().manual_seed(2)).item()
+        found = model.encode(image, pixels.generator(2))[0].numpy()
+        nats = model.log_prob(image, generator=pixels.generator(2)).item()
     np.testing.assert_allclose(found, z, rtol=1e-9, atol=1e-9)
     assert nats == pytest.approx(expected, rel=1e-11)
 
@@ -299,10 +298,9 @@ def test_a_pixel_rnn(
     monkeypatch.setenv("NVP_PLAIN", "1")  # the compiled scan is compared with the plain one
     changes = {"num_layers": 2, "levels": 3 if residual else 2, "residual": residual}
     changes["kernel_size"] = 5 if residual else 3
-    model = pixels.randomised(
-        PixelRNN(pixels.config(kind, (colours, 3, 4), **changes, skip=residual))
-    )
-    image = torch.randint(model.levels, (1, colours, 3, 4), dtype=torch.uint8)
+    config = pixels.config(kind, (colours, 3, 4), **changes, skip=residual)
+    model = pixels.randomised(PixelRNN(config))
+    image = pixels.noise(1, *model.image_shape, levels=model.levels)
     with torch.no_grad():
         nats = model.log_prob(image).item()
     assert nats == pytest.approx(log_probability(kind, image[0].numpy(), model), rel=1e-12)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from pixels import OUTPUTS, VARIANTS, config, generator, randomised
+from pixels import OUTPUTS, VARIANTS, config, generator, noise, randomised
 from tiny import refusal
 from torch import Tensor
 
@@ -34,7 +34,7 @@ def softened(model: PixelRNN, images: Tensor, temperature: float) -> Tensor:
 def test_a_fresh_model_takes_about_8_bits(kind: Kind) -> None:
     torch.manual_seed(0)
     model = PixelRNN(config(kind, (3, 4, 4), levels=256, hidden=8, head=16)).eval()
-    images = torch.randint(256, (50, 3, 4, 4), generator=generator(), dtype=torch.uint8)
+    images = noise(50, 3, 4, 4)
     with torch.no_grad():
         bits = -model.log_prob(images).mean().item() / (48 * math.log(2))
     assert bits == pytest.approx(8, abs=0.1)
@@ -85,7 +85,7 @@ def test_cached_draws_equal_those_by_definition(
     kind: Kind, shape: tuple[int, int, int], settings: dict[str, Any]
 ) -> None:
     model = randomised(PixelRNN(config(kind, shape, num_layers=2, **settings)))
-    images = torch.randint(model.levels, (2, *shape), generator=generator(), dtype=torch.uint8)
+    images = noise(2, *shape, levels=model.levels)
     with torch.no_grad():
         drawn = model.sample(3, generator=generator(1), temperature=0.8)
         by_definition = fill_by_definition(
@@ -124,7 +124,7 @@ def test_cached_draws_at_every_border(
 @kinds
 def test_completions_of_nothing_and_of_everything(kind: Kind) -> None:
     model = randomised(PixelRNN(config(kind)))
-    images = torch.randint(2, (2, 1, 3, 4), generator=generator(), dtype=torch.uint8)
+    images = noise(2, 1, 3, 4, levels=2)
     before = images.clone()
     assert torch.equal(model.complete(images, 3, 2), images[:, None].expand(-1, 2, -1, -1, -1))
     from_nothing = model.complete(images, 0, 2, generator=generator())
@@ -171,7 +171,7 @@ def test_bfloat16_is_near_float32(
     tolerance = 0.01 if output is MIXED else 0.1  # of the gradient, over its length
     torch.manual_seed(0)
     model = PixelRNN(config(kind, (1, 8, 8), num_layers=2, hidden=16, head=32, **output))
-    images = torch.randint(model.levels, (16, 1, 8, 8), generator=generator(), dtype=torch.uint8)
+    images = noise(16, 1, 8, 8, levels=model.levels)
     if isinstance(model.output, Mixture):
         images = images % 4 + 178
         # Both means at 0.7, and scales of two levels and less.
@@ -290,7 +290,7 @@ def test_a_mixture_begins_spread_out_and_cools() -> None:
 @kinds
 def test_dropout_leaves_out_whole_maps_in_training_alone(kind: Kind) -> None:
     model = randomised(PixelRNN(config(kind, (1, 6, 5), hidden=8, dropout=0.5)))
-    images = torch.randint(0, 2, (3, 1, 6, 5), generator=generator()).to(torch.uint8)
+    images = noise(3, 1, 6, 5, levels=2)
     layer = model.layers[0]
     seen: list[Tensor] = []
     layer.up.register_forward_hook(lambda _module, given, _out: seen.append(given[0]))
