@@ -14,8 +14,6 @@ from torch import Tensor
 from nvp import PixelRNN, PixelRNNConfig
 from nvp.autoregressive.config import Kind
 
-kinds = pytest.mark.parametrize("kind", Kind)
-
 
 def receptive_field(of: PixelRNNConfig) -> Tensor:
     """[o, i]: whether sub-pixel o sees sub-pixel i, derived on paper: (D, D) bool, in order.
@@ -80,7 +78,7 @@ def check_fields(settings: PixelRNNConfig) -> None:
 
 
 @pytest.mark.slow
-@kinds
+@pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize(
     ("channels", "settings"),
     [
@@ -96,7 +94,7 @@ def test_causality(kind: Kind, channels: int, settings: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-@kinds
+@pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize(
     ("shape", "first_kernel", "kernel_size", "num_layers"),
     [
@@ -119,7 +117,7 @@ def test_receptive_field(
     check_fields(config(kind, shape, hidden=6, num_layers=num_layers, **kernels))
 
 
-@kinds
+@pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_field_that_the_chapters_measure(kind: Kind, channels: int) -> None:
     """Of a place, whatever the colour: the last one's features see what any of its colours may."""

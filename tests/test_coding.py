@@ -16,8 +16,6 @@ from nvp.autoregressive.coding import RESOLUTION, decode, encode, frequencies
 from nvp.autoregressive.config import Kind
 from nvp.errors import NVPError
 
-kinds = pytest.mark.parametrize("kind", Kind)
-
 
 def tiny(kind: str = "row_lstm", channels: int = 1, **changes: object) -> PixelRNN:
     """A model with random weights; float32, as recorded ones are."""
@@ -31,7 +29,7 @@ def bits(counts: Tensor, images: Tensor) -> float:
     return -of_levels.gather(-1, levels).log2().sum().item()
 
 
-@kinds
+@pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize(
     ("channels", "output"), [(1, OUTPUTS[0]), *((3, output) for output in OUTPUTS)], ids=str
 )
@@ -46,7 +44,7 @@ def test_a_file_is_lossless_and_as_long_as_it_is_improbable(
     assert expected - 0.01 < 8 * len(file) < expected + 64
 
 
-@kinds
+@pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize("levels", [2, 256])
 def test_the_coder_is_told_what_the_model_says(kind: Kind, levels: int) -> None:
     model = tiny(kind, 3, levels=levels, hidden=6).double()
@@ -62,7 +60,7 @@ def test_the_coder_is_told_what_the_model_says(kind: Kind, levels: int) -> None:
     assert abs(spent) < 1e-3 * images.numel()
 
 
-@kinds
+@pytest.mark.parametrize("kind", Kind)
 def test_counts_are_those_of_any_batch(kind: Kind) -> None:
     model = tiny(kind, levels=256)
     images = any_images(model)

@@ -19,8 +19,6 @@ from nvp.errors import NVPError
 from nvp.runs.checkpoint import NOTED
 from nvp.testing.counting import all_images
 
-kinds = pytest.mark.parametrize("kind", Kind)
-
 
 def build(
     kind: Kind, shape: tuple[int, int, int], factor: int = 2, **changes: Any
@@ -50,7 +48,7 @@ def test_half_precision_does_not_move_the_levels() -> None:
 
 
 @pytest.mark.slow
-@kinds
+@pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize(("shape", "levels"), [((1, 2, 2), 3), ((1, 2, 4), 2), ((3, 2, 2), 2)])
 @torch.no_grad()
 def test_probabilities_of_all_pairs_sum_to_one(
@@ -74,7 +72,7 @@ def test_probabilities_of_all_pairs_sum_to_one(
     assert abs(model.loss(images).item() + logs.mean().item()) < 1e-12
 
 
-@kinds
+@pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize("channels", [1, 3])
 @torch.no_grad()
 def test_cached_draws_equal_those_by_definition(kind: Kind, channels: int) -> None:
@@ -93,7 +91,7 @@ def test_cached_draws_equal_those_by_definition(kind: Kind, channels: int) -> No
     assert torch.equal(both, model.enlarge(model.small.sample(2, generator=draw), generator=draw))
 
 
-@kinds
+@pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize(("channels", "hidden"), [(1, 6), (3, 6), (3, 7)])
 def test_causality_given_the_small_image(
     kind: Kind, channels: int, hidden: int, monkeypatch: pytest.MonkeyPatch

@@ -21,8 +21,6 @@ from nvp.errors import NVPError
 from nvp.testing import fill_by_definition
 from nvp.testing.counting import all_images, counts, p_value
 
-kinds = pytest.mark.parametrize("kind", Kind)
-
 
 def softened(model: PixelRNN, images: Tensor, temperature: float) -> Tensor:
     """log p of images whose sub-pixels are drawn with logits / temperature."""
@@ -30,7 +28,7 @@ def softened(model: PixelRNN, images: Tensor, temperature: float) -> Tensor:
     return logs.gather(-1, images.long().unsqueeze(-1)).flatten(1).sum(1)
 
 
-@kinds
+@pytest.mark.parametrize("kind", Kind)
 def test_a_fresh_model_takes_about_8_bits(kind: Kind) -> None:
     torch.manual_seed(0)
     model = PixelRNN(config(kind, (3, 4, 4), levels=256, hidden=8, head=16)).eval()
@@ -40,7 +38,7 @@ def test_a_fresh_model_takes_about_8_bits(kind: Kind) -> None:
     assert bits == pytest.approx(8, abs=0.1)
 
 
-@kinds
+@pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize(("shape", "levels"), [((1, 2, 2), 3), ((1, 2, 3), 2), ((3, 1, 2), 2)])
 def test_probabilities_of_all_images_sum_to_one(
     kind: Kind, shape: tuple[int, int, int], levels: int
@@ -75,7 +73,7 @@ def test_samples_are_as_frequent_as_they_are_probable(
 
 
 @pytest.mark.slow
-@kinds
+@pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize(
     ("shape", "settings"),
     [*(((3, 3, 3), each) for each in VARIANTS), *(((1, 4, 5), each) for each in OUTPUTS)],
@@ -99,7 +97,7 @@ def test_cached_draws_equal_those_by_definition(
         assert torch.equal(completed.flatten(0, 1), by_definition)
 
 
-@kinds
+@pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize(
     ("shape", "changes"),
     [
@@ -121,7 +119,7 @@ def test_cached_draws_at_every_border(
         assert torch.equal(drawn, fill_by_definition(model, blank, 0, generator=generator()))
 
 
-@kinds
+@pytest.mark.parametrize("kind", Kind)
 def test_completions_of_nothing_and_of_everything(kind: Kind) -> None:
     model = randomised(PixelRNN(config(kind)))
     images = noise(2, 1, 3, 4, levels=2)
@@ -206,7 +204,7 @@ def test_a_mixture_with_weights_of_half_precision_is_scored() -> None:
     assert model.bfloat16().log_prob(images).isfinite().all()
 
 
-@kinds
+@pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize("output", OUTPUTS, ids=lambda output: str(output["levels"]))
 def test_draws_are_in_full_under_autocast(kind: Kind, output: dict[str, Any]) -> None:
     """As the scans and the mixture's head are in a forward pass."""
@@ -287,7 +285,7 @@ def test_a_mixture_begins_spread_out_and_cools() -> None:
     assert drawn.std().item() == pytest.approx(128 * log_scales[0, 0].exp().item(), rel=0.02)
 
 
-@kinds
+@pytest.mark.parametrize("kind", Kind)
 def test_dropout_leaves_out_whole_maps_in_training_alone(kind: Kind) -> None:
     model = randomised(PixelRNN(config(kind, (1, 6, 5), hidden=8, dropout=0.5)))
     images = noise(3, 1, 6, 5, levels=2)
