@@ -74,8 +74,6 @@ def test_dequantisation_stays_in_its_bin() -> None:
 
 
 LOGISTIC = TransformedDistribution(Uniform(0.0, 1.0), SigmoidTransform().inv, validate_args=False)
-
-
 # Of one dimension, and its entropy.
 REFERENCES = {
     PriorName.GAUSSIAN: (Normal(0.0, 1.0), 0.5 * math.log(2 * math.pi * math.e)),

@@ -18,14 +18,13 @@ KEPT, CHANGED = figures.SKY, figures.ORANGE
 def plot_graphs() -> None:
     """Figure 2: the computation of a coupling layer, forward and inverse."""
     _, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 3.1))
-    for one in axes:
-        canvas(one, 5.2, 4.4)
     _graph(axes[0], "forward, equations 4 and 5", "x", "y", "×", "+")
     _graph(axes[1], "inverse, equation 8", "y", "x", "−", "÷")
 
 
 def _graph(axes: Axes, title: str, start: str, end: str, first: str, second: str) -> None:
     """Upwards: the kept half on the left, the changed half on the right, s and t between."""
+    canvas(axes, 5.2, 4.4)
     left, middle, right = 0.7, 2.5, 4.4
     # The operation that comes first is the lower one: s forward, t in the inverse.
     lower, upper = ("s", "t") if first == "×" else ("t", "s")

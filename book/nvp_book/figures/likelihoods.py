@@ -62,8 +62,7 @@ def plot_causes(scores: Mapping[str, Tensor], causes: Mapping[str, Mapping[str, 
             ax.scatter(values[name], bits, label=name, **style)
         ax.set_xlabel(cause)
     axes[0].set_ylabel("bits/dim of the flow")
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, **BELOW)
+    figure.legend(*axes[0].get_legend_handles_labels(), **BELOW)
 
 
 def plot_shells(dimensions: Sequence[int]) -> None:
