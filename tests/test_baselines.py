@@ -86,17 +86,9 @@ def test_gaussian_latents_are_white_and_invert() -> None:
     model = fit((1, 2, 2), images)
     z = model.encode(images, generator=generator())
     assert z.shape == images.shape
+    assert z.mean(0).abs().max() < 0.05
     assert torch.allclose(z.flatten(1).T.cov(), torch.eye(4, dtype=z.dtype), atol=0.05)
     assert torch.equal(model.decode(z), images)
-
-
-def test_gaussian_samples_have_its_moments() -> None:
-    images = 90 + noise(3000, 1, 2, 2, levels=40)
-    images[:, :, 1] = images[:, :, 0]
-    drawn = fit((1, 2, 2), images).sample(3000, generator=generator()).flatten(1).T.double()
-    expected = images.flatten(1).T.double()
-    assert torch.allclose(drawn.mean(1), expected.mean(1), atol=1)
-    assert torch.allclose(drawn.cov(), expected.cov(), rtol=0.15, atol=8)
 
 
 def test_probabilities_under_the_gaussian_sum_to_at_most_one() -> None:
@@ -186,17 +178,11 @@ def test_vae_samples_follow_its_pixels() -> None:
     assert model.encode(drawn[:3]).shape == (3, 1)
 
 
-@torch.no_grad()
 def test_vae_samples_have_latents_of_the_prior() -> None:
-    """Of one pixel, beside the integral of p(x | z) over the prior."""
-    model = small_vae(8)
-    drawn = model.sample(20_000, generator=generator())[:, 0, 0, 0]
-    grid = torch.linspace(-4, 4, 81, dtype=torch.float64)[:, None]
-    images = torch.zeros(8, 1, 4, 4, dtype=torch.uint8)
-    images[:, 0, 0, 0] = torch.arange(8)
-    p = torch.stack([model.log_likelihood(images, z.expand(8, 1)).softmax(0) for z in grid])
-    p = Normal(0.0, 1.0).log_prob(grid).softmax(0).mul(p).sum(0)
-    assert torch.allclose(drawn.bincount(minlength=8) / len(drawn), p.float(), atol=0.01)
+    model, draw = small_vae(8), generator()
+    z = 0.5 * torch.randn(9, 1, generator=draw)
+    expected = model.decode(z, generator=draw, temperature=0.5)
+    assert torch.equal(model.sample(9, generator=generator(), temperature=0.5), expected)
 
 
 @pytest.mark.parametrize("family", MODELS)
