@@ -103,12 +103,10 @@ def test_a_figure_is_shown_in_one_format(drawn: np.ndarray, kind: str) -> None:
 
 
 def test_a_heavy_drawing_is_shown_as_dots_of_its_size() -> None:
-    shell = SimpleNamespace(display_formatter=DisplayFormatter())
-    figures.choose_formats(shell)
     figure = Figure(figsize=(5, 2))
     figure.subplots().scatter(*np.random.default_rng(0).random((2, 5000)))
-    shown, about = shell.display_formatter.format(figure)
-    assert set(shown) == {"text/plain", "image/png"}
+    shown, about = figures.shown(figure)
+    assert set(shown) == {"image/png"}
     assert 4 * 96 < about["image/png"]["width"] < 6 * 96  # CSS pixels, with its margins
 
 
