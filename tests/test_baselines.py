@@ -17,7 +17,7 @@ from torch.distributions import MultivariateNormal, Normal
 
 from nvp.baselines.gaussian import Gaussian, GaussianConfig
 from nvp.baselines.vae import VAE, VAEConfig
-from nvp.config import RunConfig, parse_config
+from nvp.config import RunConfig
 from nvp.data import EMBEDDED, load
 from nvp.errors import NVPError
 from nvp.runs.load import load_run
@@ -32,10 +32,8 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 def configuration(family: str, side: int = 8, **training: Any) -> RunConfig:
-    tree = tiny.config_tree()
-    tree["model"] = {**MODELS[family], "image_shape": [1, side, 8]}
-    tree["training"] |= training
-    return parse_config(tree, "test")
+    tree = tiny.config_tree() | {"model": {**MODELS[family], "image_shape": [1, side, 8]}}
+    return tiny.configured(tree, training=training)
 
 
 def fit(shape: tuple[int, int, int], images: Tensor, levels: int = 256) -> Gaussian:

@@ -316,10 +316,9 @@ def test_a_real_nvp_of_ones_own_trains_like_that_of_the_package(root: Path, tmp_
     """Bit for bit, with every setting that asks for the roles of parameters."""
     states = []
     for family in ("realnvp", f"{__name__}:MyConfig"):
-        tree = tiny.config_tree()
-        tree["model"] |= {"family": family, "num_blocks": 1}
-        tree["training"] |= {"tanh_scale_rate": 10, "optimiser": "muon"}
-        config = parse_config(tree, "mine.yaml")
+        model = {"family": family, "num_blocks": 1}
+        training = {"tanh_scale_rate": 10, "optimiser": "muon"}
+        config = tiny.configured(tiny.config_tree(), model=model, training=training)
         assert (type(config.build_model()) is RealNVP) == (family == "realnvp")
         prepare(config, tmp_path / family, data_root=root).run()
         states.append(load_tensors(tmp_path / family / "checkpoint.safetensors")[0])

@@ -23,7 +23,7 @@ from tiny import refusal
 from torch import Tensor
 
 from nvp.cli.terminal import one_line
-from nvp.config import RunConfig, parse_config
+from nvp.config import RunConfig
 from nvp.data.splits import training_data
 from nvp.errors import NVPError
 from nvp.ledger.enter import record
@@ -84,16 +84,17 @@ def found_by_two(work: Callable[[], Any], folder: Path) -> list[Any]:
 
 
 def real_nvp(**model: Any) -> RunConfig:
-    tree = tiny.config_tree()
-    tree["model"] |= {"num_scales": 1, **model}
-    tree["data"]["flips"] = True
-    return parse_config(tree, "tiny")
+    changes = {"model": {"num_scales": 1, **model}, "data": {"flips": True}}
+    return tiny.configured(tiny.config_tree(), **changes)
 
 
 def pixel_rnn(kind: str, **model: Any) -> RunConfig:
-    tree = tiny.pixelrnn_tree()
-    tree["model"] |= {"kind": kind, **model}
-    return parse_config(tree, "tiny")
+    return tiny.configured(tiny.pixelrnn_tree(), model={"kind": kind, **model})
+
+
+def trained_by(name: str, **training: Any) -> RunConfig:
+    """One of `CONFIGS` with these settings of training."""
+    return tiny.configured(CONFIGS[name].model_dump(mode="json"), training=training)
 
 
 DIFFUSION = {"family": "diffusion", "image_shape": [1, 8, 8], "width": 8}
@@ -103,7 +104,7 @@ CONFIGS = {
     "official preset": real_nvp(preset="official"),
     "pixelcnn": pixel_rnn("pixelcnn", dropout=0.3),
     "diagonal bilstm": pixel_rnn("diagonal_bilstm"),
-    "diffusion": parse_config({**tiny.config_tree(), "model": DIFFUSION}, "tiny"),
+    "diffusion": tiny.configured(tiny.config_tree() | {"model": DIFFUSION}),
 }
 
 
@@ -141,9 +142,7 @@ def double() -> Iterator[None]:
 
 def test_moments_in_half_precision_are_those_of_the_whole_batch(root: Path, tmp_path: Path) -> None:
     """There one process has a compiled norm, which takes the moments of the rows that it sees."""
-    tree = CONFIGS["statistics of the batch"].model_dump(mode="json")
-    tree["training"] |= {"precision": "bf16"}
-    config = parse_config(tree, "tiny")
+    config = trained_by("statistics of the batch", precision="bf16")
 
     def averages() -> dict[str, Tensor]:
         data = training_data(config, root)
@@ -170,9 +169,7 @@ def test_moments_in_half_precision_are_those_of_the_whole_batch(root: Path, tmp_
 def test_two_processes_learn_what_one_does(
     name: str, optimiser: str, root: Path, tmp_path: Path
 ) -> None:
-    tree = CONFIGS[name].model_dump(mode="json")
-    tree["training"] |= {"optimiser": optimiser, "batch_size": 18}
-    config = parse_config(tree, "tiny")
+    config = trained_by(name, optimiser=optimiser, batch_size=18)
     found, _ = found_by_two(lambda: few_steps(config, root), tmp_path)
     torch.testing.assert_close(found, few_steps(config, root), rtol=1e-5, atol=1e-5)
 
@@ -237,9 +234,8 @@ def test_a_run_goes_on_in_another_number_of_processes(
     name: str, legs: tuple[int, int], root: Path, tmp_path: Path
 ) -> None:
     def train(folder: Path, steps: int) -> None:
-        tree = CONFIGS[name].model_dump(mode="json")
-        tree["training"] |= {"steps": steps, "early_stopping": True, "validate_minutes": 1e-9}
-        prepare(parse_config(tree, "tiny"), folder, data_root=root, device="cpu").run()
+        config = trained_by(name, steps=steps, early_stopping=True, validate_minutes=1e-9)
+        prepare(config, folder, data_root=root, device="cpu").run()
 
     train(tmp_path / "whole", 4)
     for number, steps in zip(legs, (2, 4), strict=True):

@@ -12,7 +12,6 @@ import torch
 from ledgers import rewrite
 from PIL import Image
 
-from nvp.config import parse_config
 from nvp.data.sets import load
 from nvp.ledger.enter import describe
 from nvp.ledger.entry import runs
@@ -43,9 +42,9 @@ def test_a_finished_model_is_the_average_with_new_statistics(trained: Path) -> N
 
 def test_the_validation_of_a_log_is_of_the_finished_model(root: Path, tmp_path: Path) -> None:
     """Both take the statistics of training images alone, here of equally many."""
-    tree = tiny.config_tree()
-    tree["evaluation"]["statistics_images"] = 2 * tree["evaluation"]["validation_images"]
-    last = prepare(parse_config(tree, "tiny"), tmp_path, data_root=root).run()
+    twice = {"validation_images": 6, "statistics_images": 12}
+    config = tiny.configured(tiny.config_tree(), evaluation=twice)
+    last = prepare(config, tmp_path, data_root=root).run()
     run = load_run(tmp_path, data_root=root)
     found = evaluate(run.model, run.training.data.validation, batch_size=10).bits_per_dim
     assert found == pytest.approx(last["validation"], abs=1e-6)

@@ -13,7 +13,7 @@ import tiny
 import torch
 from PIL import Image
 
-from nvp.config import RunConfig, parse_config
+from nvp.config import RunConfig
 from nvp.data.sets import load
 from nvp.data.splits import examples
 from nvp.errors import NVPError
@@ -45,11 +45,8 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def configuration(data: str = "tiny", flips: bool = False, **training: Any) -> RunConfig:
-    tree = tiny.config_tree()
-    tree["model"] |= {"num_classes": 3}
-    tree["data"] = {"name": data, "flips": flips}
-    tree["training"] |= training
-    return parse_config(tree, "tiny")
+    changes = {"model": {"num_classes": 3}, "data": {"name": data, "flips": flips}}
+    return tiny.configured(tiny.config_tree(), **changes, training=training)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from pixels import generator, randomised
 from tiny import refusal
 
 from nvp.autoregressive.sampling import LEAST_TEMPERATURE
-from nvp.config import FAMILIES, RunConfig, family_of, parse_config
+from nvp.config import FAMILIES, RunConfig, family_of
 from nvp.model import ImageModel
 from nvp.model.custom import build
 from nvp.testing import check_model
@@ -129,10 +129,8 @@ def test_resuming_is_exact(case: str, training: dict[str, Any], root: Path, tmp_
     tree["model"] = CASES[case]
     if "image_shape" in CASES[case]:
         tree["model"] = {**CASES[case], "image_shape": [1, 8, 8]}
-    tree["training"] |= training
 
     def configure(steps: int) -> RunConfig:
-        tree["training"]["steps"] = steps
-        return parse_config(tree, case)
+        return tiny.configured(tree, training={**training, "steps": steps})
 
     tiny.check_resuming(configure, tmp_path, root)

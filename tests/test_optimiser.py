@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from nvp import RealNVP, RealNVPConfig
 from nvp.autoregressive.config import Kind
-from nvp.config import TrainingConfig, parse_config
+from nvp.config import RunConfig, TrainingConfig
 from nvp.errors import NVPError
 from nvp.flows.resnet import WeightNormConv2d
 from nvp.model.roles import Role, parameter_roles
@@ -84,9 +85,9 @@ def test_orthogonal_keeps_the_directions_and_levels_their_sizes(
 
 def one_step(kind: Kind, **changes: Any) -> tuple[dict[str, Tensor], ...]:
     """The parameters of a tiny Pixel RNN before and after one step; `changes` are of training."""
-    config = pixelrnn_configuration(**{"optimiser": "muon", **changes})
-    model = config.model.model_copy(update={"kind": kind})
-    state = fresh_state(config.model_copy(update={"model": model}))
+    training = {"optimiser": "muon", **changes}
+    config = tiny.configured(tiny.pixelrnn_tree(), model={"kind": kind}, training=training)
+    state = fresh_state(config)
     before = {name: p.detach().clone() for name, p in state.model.named_parameters()}
     training_step(state, images_of(state.model), config.training, 0.0)
     return before, {name: p.detach() for name, p in state.model.named_parameters()}
@@ -177,20 +178,18 @@ def test_muon_turns_a_direction_by_its_relative_step(rate: float, relative_step:
 
 
 @pytest.mark.parametrize(
-    ("family", "setting", "complaint"),
+    ("configure", "setting", "complaint"),
     [
-        ("pixelrnn", {"tanh_scale_rate": 10}, r"PixelRNN has no .* \(tanh scale\): remove it"),
-        ("pixelrnn", {"relative_step": 0.1}, r"PixelRNN has no .* \(direction\): remove it"),
-        ("realnvp", {"weight_decay": 0.1}, r"RealNVP has no .* \(kernel or recurrent\): remove"),
+        (pixelrnn_configuration, {"tanh_scale_rate": 10}, r"PixelRNN has no .* \(tanh scale\)"),
+        (pixelrnn_configuration, {"relative_step": 0.1}, r"PixelRNN has no .* \(direction\)"),
+        (configuration, {"weight_decay": 0.1}, r"RealNVP has no .* \(kernel or recurrent\)"),
     ],
 )
 def test_a_setting_that_no_parameter_uses_is_refused(
-    family: str, setting: dict[str, float], complaint: str
+    configure: Callable[..., RunConfig], setting: dict[str, float], complaint: str
 ) -> None:
-    tree = tiny.config_tree() if family == "realnvp" else tiny.pixelrnn_tree()
-    tree["training"] |= {"optimiser": "muon", **setting}
-    with refusal(complaint):
-        fresh_state(parse_config(tree, "test"))
+    with refusal(f"{complaint}: remove it"):
+        fresh_state(configure(optimiser="muon", **setting))
 
 
 def test_the_average_forgets_its_start() -> None:

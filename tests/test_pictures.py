@@ -114,9 +114,8 @@ def test_a_filmstrip_has_a_column_for_each_checkpoint(
 ) -> None:
     film = own / "film"
     film.mkdir()
-    config = tiny.configuration_of(trained / "run")
-    first = {"training": config.training.model_copy(update={"steps": 1})}
-    prepare(config.model_copy(update=first), own / "first", data_root=trained / "data").run()
+    config = tiny.configured(tiny.config_tree(), training={"steps": 1})
+    prepare(config, own / "first", data_root=trained / "data").run()
     for name, run in (("8", own / "first"), ("7", trained / "run")):
         shutil.copy(RunFolder(run).checkpoint, film / f"{name}.safetensors")
     entry = own / "runs" / "tiny"

@@ -148,11 +148,9 @@ def test_a_steps_arithmetic_is_that_of_its_convolutions() -> None:
     reason="this PyTorch has no gradient of a weight norm without numbers",
 )
 def test_labels_cost_the_channels_that_carry_them() -> None:
-    tree = tiny.config_tree()
-    tree["model"]["num_scales"] = 1
-    plain = count_step(parse_config(tree, "tiny"))
-    tree["model"]["num_classes"] = 3
-    told = count_step(parse_config(tree, "tiny"))
+    sizes = ({"num_scales": 1}, {"num_scales": 1, "num_classes": 3})
+    configs = (tiny.configured(tiny.config_tree(), model=each) for each in sizes)
+    plain, told = map(count_step, configs)
     assert told.parameters > plain.parameters
     assert told.flops > plain.flops
 

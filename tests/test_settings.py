@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny import fresh_state, images_of, pixelrnn_configuration
+from tiny import configured, fresh_state, images_of, pixelrnn_configuration, pixelrnn_tree
 from torch import Tensor, nn
 
 from nvp.config import Precision, TrainingConfig
@@ -30,9 +30,7 @@ def test_first_weights_and_order_follow_from_the_seed() -> None:
 
 
 def test_dropout_differs_from_step_to_step_and_with_the_seed() -> None:
-    config = pixelrnn_configuration()
-    model = config.model.model_copy(update={"dropout": 0.5})
-    state, losses = fresh_state(config.model_copy(update={"model": model})), []
+    state, losses = fresh_state(configured(pixelrnn_tree(), model={"dropout": 0.5})), []
     for state.step, state.seed in ((0, 0), (0, 0), (1, 0), (0, 1)):
         losses.append(state.loss(images_of(state.model), state.noise).item())
     assert losses[0] == losses[1]

@@ -22,15 +22,17 @@ from tiny import (
     batch,
     config_tree,
     configuration,
+    configured,
     fresh_state,
     images_of,
     losses,
     pixelrnn_configuration,
+    pixelrnn_tree,
     refusal,
 )
 from torch import nn
 
-from nvp.config import EvaluationConfig, RunConfig, TrainingConfig, parse_config
+from nvp.config import RunConfig, TrainingConfig
 from nvp.data.sets import load
 from nvp.data.splits import hold_out, load_split, shuffled, spread
 from nvp.errors import NVPError
@@ -207,13 +209,11 @@ def test_a_validation_split_is_used_where_there_is_one(root: Path) -> None:
     images, validation = hold_out(data, config, root)
     assert torch.equal(images, data)
     assert torch.equal(validation, load("tiny-binary", "validation", root=root).images)
-    three = EvaluationConfig(validation_images=3)
-    few = configuration().model_copy(update={"evaluation": three})
+    few = configured(config_tree(), evaluation={"validation_images": 3})
     images, validation = hold_out(data, few, root)
     assert (len(images), len(validation)) == (57, 3)
     assert torch.equal(torch.cat((images, validation)), data)
-    limited = config.data.model_copy(update={"limit": 5})
-    config = config.model_copy(update={"data": limited})
+    config = configured(pixelrnn_tree(), data={"limit": 5})
     splits = (load_split(config, split, root) for split in ("train", "validation", "test"))
     assert list(map(len, splits)) == [5, 30, 30]  # a limit is of training images
 
@@ -286,10 +286,8 @@ def test_statistics_of_a_batch_are_scored_as_a_run_is() -> None:
 
 
 def test_a_closed_form_reads_images_that_stay_on_disk(root: Path, tmp_path: Path) -> None:
-    tree = config_tree()
-    tree["model"] = {"family": "gaussian", "image_shape": [1, 4, 4]}
-    tree["data"]["crop"] = 4
-    prepare(parse_config(tree, "test"), tmp_path, data_root=root).run()
+    tree = config_tree() | {"model": {"family": "gaussian", "image_shape": [1, 4, 4]}}
+    prepare(configured(tree, data={"crop": 4}), tmp_path, data_root=root).run()
     assert RunFolder(tmp_path).checkpoint.is_file()
 
 
@@ -326,26 +324,22 @@ def test_bfloat16_runs_and_sums_in_float32(root: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"model.image_shape": [1, 16, 16]}, r"is \[1, 16, 16\] but tiny holds \[1, 8, 8\]"),
-        ({"training.batch_size": 55}, "batch_size 55 exceeds the 54 training images of tiny"),
-        ({"data.limit": 5}, "batch_size 8 exceeds the 3 training images of tiny"),
-        ({"data.limit": 2}, "of 2 training images of tiny 0 are left .* raise data.limit"),
+        ({"model": {"image_shape": [1, 16, 16]}}, r"is \[1, 16, 16\] but tiny holds \[1, 8, 8\]"),
+        ({"training": {"batch_size": 55}}, "batch_size 55 exceeds the 54 training images of tiny"),
+        ({"data": {"limit": 5}}, "batch_size 8 exceeds the 3 training images of tiny"),
+        ({"data": {"limit": 2}}, "of 2 training images of tiny 0 are left .* raise data.limit"),
         (
-            {"data.limit": 1, "data.name": "tiny-binary"},
+            {"data": {"limit": 1, "name": "tiny-binary"}},
             "of 1 training images of tiny-binary 1 are left .* raise data.limit",
         ),
-        ({"data.name": "nothing"}, "nothing"),
+        ({"data": {"name": "nothing"}}, "nothing"),
     ],
 )
 def test_bad_input_is_one_line(
     changes: dict[str, Any], complaint: str, root: Path, tmp_path: Path
 ) -> None:
-    tree = config_tree()
-    for path, value in changes.items():
-        section, key = path.split(".")
-        tree[section][key] = value
     with refusal(complaint):
-        prepare(parse_config(tree, "test"), tmp_path / "run", data_root=root).run()
+        prepare(configured(config_tree(), **changes), tmp_path / "run", data_root=root).run()
     assert not (tmp_path / "run").exists()
 
 

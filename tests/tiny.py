@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -55,12 +55,15 @@ def config_tree() -> dict:
     }
 
 
+def configured(tree: dict, **changes: Mapping[str, Any]) -> RunConfig:
+    """The configuration of a tree with these changes to its sections."""
+    changed = {name: {**tree[name], **values} for name, values in changes.items()}
+    return parse_config({**tree, **changed}, tree["name"])
+
+
 def configuration(**training: Any) -> RunConfig:
     """`config_tree()` with one residual block, for tests of the loop itself."""
-    tree = config_tree()
-    tree["model"]["num_blocks"] = 1
-    tree["training"] |= training
-    return parse_config(tree, "tiny")
+    return configured(config_tree(), model={"num_blocks": 1}, training=training)
 
 
 def write_binary_data(root: Path, name: str = "tiny-binary") -> None:
@@ -106,9 +109,7 @@ def images_of(model: ImageModel) -> Tensor:
 
 def pixelrnn_configuration(**training: Any) -> RunConfig:
     """`pixelrnn_tree()`, for tests of the loop itself."""
-    tree = pixelrnn_tree()
-    tree["training"] |= training
-    return parse_config(tree, "tiny-pixelrnn")
+    return configured(pixelrnn_tree(), training=training)
 
 
 def configuration_of(folder: Path) -> RunConfig:
@@ -161,9 +162,8 @@ def check_resuming(configure: Callable[[int], RunConfig], folder: Path, data_roo
     whole, parts = RunFolder(folder / "whole"), RunFolder(folder / "parts")
     # Stopped within the first epoch of 3 steps, then within the second.
     for run, steps in ((whole, 5), (parts, 2), (parts, 4), (parts, 5)):
-        config = configure(steps)
-        training = config.training.model_copy(update={"batch_size": 18})
-        config = config.model_copy(update={"training": training})
+        tree = configure(steps).model_dump(mode="json")
+        config = configured(tree, training={"batch_size": 18})
         prepare(config, run.path, data_root=data_root).run()
     assert losses(parts.path) == losses(whole.path)
     (expected, header), (tensors, again) = (load_tensors(run.checkpoint) for run in (whole, parts))
