@@ -18,18 +18,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from tiny import (
-    batch,
-    config_tree,
-    configuration,
-    configured,
-    fresh_state,
-    images_of,
-    losses,
-    pixelrnn_configuration,
-    pixelrnn_tree,
-    refusal,
-)
+from tiny import batch, configuration, fresh_state, images_of, pixelrnn_configuration, refusal
 from torch import nn
 
 from nvp.config import RunConfig, TrainingConfig
@@ -94,7 +83,7 @@ def test_a_stop_loses_nothing(root: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert header["minutes"] > header["validated"] == 0  # so the next one is not put off
     prepare(config, tmp_path / "parts", data_root=root).run()
     assert steps == 12
-    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    assert tiny.losses(tmp_path / "parts") == tiny.losses(tmp_path / "whole")
 
 
 @pytest.mark.usefixtures("handled")
@@ -131,10 +120,10 @@ def test_a_lost_run_repeats_the_steps_after_its_checkpoint(root: Path, tmp_path:
     prepare(pixelrnn_configuration(steps=6), tmp_path, data_root=root).run()
     at_six = checkpoint.read_bytes()
     prepare(pixelrnn_configuration(steps=9), tmp_path, data_root=root).run()
-    first = losses(tmp_path)
+    first = tiny.losses(tmp_path)
     checkpoint.write_bytes(at_six)
     prepare(pixelrnn_configuration(steps=9), tmp_path, data_root=root).run()
-    assert losses(tmp_path) == first
+    assert tiny.losses(tmp_path) == first
 
 
 def test_a_loss_that_is_not_finite_names_the_first_layer() -> None:
@@ -209,11 +198,11 @@ def test_a_validation_split_is_used_where_there_is_one(root: Path) -> None:
     images, validation = hold_out(data, config, root)
     assert torch.equal(images, data)
     assert torch.equal(validation, load("tiny-binary", "validation", root=root).images)
-    few = configured(config_tree(), evaluation={"validation_images": 3})
+    few = tiny.configured(tiny.config_tree(), evaluation={"validation_images": 3})
     images, validation = hold_out(data, few, root)
     assert (len(images), len(validation)) == (57, 3)
     assert torch.equal(torch.cat((images, validation)), data)
-    config = configured(pixelrnn_tree(), data={"limit": 5})
+    config = tiny.configured(tiny.pixelrnn_tree(), data={"limit": 5})
     splits = (load_split(config, split, root) for split in ("train", "validation", "test"))
     assert list(map(len, splits)) == [5, 30, 30]  # a limit is of training images
 
@@ -286,8 +275,8 @@ def test_statistics_of_a_batch_are_scored_as_a_run_is() -> None:
 
 
 def test_a_closed_form_reads_images_that_stay_on_disk(root: Path, tmp_path: Path) -> None:
-    tree = config_tree() | {"model": {"family": "gaussian", "image_shape": [1, 4, 4]}}
-    prepare(configured(tree, data={"crop": 4}), tmp_path, data_root=root).run()
+    tree = tiny.config_tree() | {"model": {"family": "gaussian", "image_shape": [1, 4, 4]}}
+    prepare(tiny.configured(tree, data={"crop": 4}), tmp_path, data_root=root).run()
     assert RunFolder(tmp_path).checkpoint.is_file()
 
 
@@ -296,7 +285,7 @@ def test_gradients_are_clipped(clip_norm: float, root: Path, tmp_path: Path) -> 
     for steps in (1, 2):  # it comes back from a checkpoint
         config = pixelrnn_configuration(steps=steps, clip_norm=clip_norm)
         prepare(config, tmp_path, data_root=root).run()
-    assert len(losses(tmp_path)) == 2
+    assert len(tiny.losses(tmp_path)) == 2
     state = fresh_state(config)
     _, norm = training_step(state, images_of(state.model), config.training, 0.0)
     assert norm > 0.5
@@ -307,7 +296,7 @@ def test_gradients_are_clipped(clip_norm: float, root: Path, tmp_path: Path) -> 
 def test_bfloat16_runs_and_sums_in_float32(root: Path, tmp_path: Path) -> None:
     prepare(configuration(steps=2, precision="bf16"), tmp_path / "bf16", data_root=root).run()
     prepare(configuration(steps=2), tmp_path / "fp32", data_root=root).run()
-    half, full = (losses(tmp_path / name) for name in ("bf16", "fp32"))
+    half, full = (tiny.losses(tmp_path / name) for name in ("bf16", "fp32"))
     assert half != full
     assert [loss for _, loss, _ in half] == pytest.approx([loss for _, loss, _ in full], rel=0.02)
     model, seen = fresh_state().model, []
@@ -339,7 +328,8 @@ def test_bad_input_is_one_line(
     changes: dict[str, Any], complaint: str, root: Path, tmp_path: Path
 ) -> None:
     with refusal(complaint):
-        prepare(configured(config_tree(), **changes), tmp_path / "run", data_root=root).run()
+        config = tiny.configured(tiny.config_tree(), **changes)
+        prepare(config, tmp_path / "run", data_root=root).run()
     assert not (tmp_path / "run").exists()
 
 
