@@ -94,7 +94,6 @@ def one_step(kind: Kind, **changes: Any) -> tuple[dict[str, Tensor], ...]:
 
 
 def test_matrices_of_one_shape_are_made_orthogonal_together_and_keep_their_places() -> None:
-    torch.manual_seed(0)
     matrices = [torch.randn(shape) for shape in [(4, 9), (3, 2), (4, 9), (2, 4, 9), (3, 2)]]
     for step, matrix in zip(orthogonal_each(matrices), matrices, strict=True):
         assert torch.allclose(step, orthogonal(matrix), atol=1e-4)
@@ -160,7 +159,6 @@ def test_muon_passes_over_what_has_no_gradient() -> None:
 @pytest.mark.parametrize(("rate", "relative_step"), [(1e-3, 0.02), (1e-2, 0.02), (1e-3, 0.1)])
 def test_muon_turns_a_direction_by_its_relative_step(rate: float, relative_step: float) -> None:
     """||step|| / ||v|| is `relative_step`, whatever the rate, as far as `orthogonal` is exact."""
-    torch.manual_seed(0)
     conv = WeightNormConv2d(8, 6, 3, magnitude=True, bias=True)
     settings = {"optimiser": "muon", "learning_rate": rate, "relative_step": relative_step}
     optimiser = make_optimiser(conv, TrainingConfig(steps=1, **settings))

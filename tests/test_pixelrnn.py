@@ -30,7 +30,6 @@ def softened(model: PixelRNN, images: Tensor, temperature: float) -> Tensor:
 
 @pytest.mark.parametrize("kind", Kind)
 def test_a_fresh_model_takes_about_8_bits(kind: Kind) -> None:
-    torch.manual_seed(0)
     model = PixelRNN(config(kind, (3, 4, 4), levels=256, hidden=8, head=16)).eval()
     images = noise(50, 3, 4, 4)
     with torch.no_grad():
@@ -167,7 +166,6 @@ def test_bfloat16_is_near_float32(
     """
     monkeypatch.setenv("NVP_PLAIN", plain)
     tolerance = 0.01 if output is MIXED else 0.1  # of the gradient, over its length
-    torch.manual_seed(0)
     model = PixelRNN(config(kind, (1, 8, 8), num_layers=2, hidden=16, head=32, **output))
     images = noise(16, 1, 8, 8, levels=model.levels)
     if isinstance(model.output, Mixture):

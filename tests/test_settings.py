@@ -45,7 +45,6 @@ def test_the_rate_of_a_run_warms_up_and_anneals(root: Path, tmp_path: Path) -> N
 
 
 def test_the_momentum_of_muon_is_nesterovs() -> None:
-    torch.manual_seed(0)
     conv = nn.Conv2d(3, 4, 3, bias=False)
     optimiser = make_optimiser(conv, TrainingConfig(steps=1, optimiser="muon"))
     momentum = torch.zeros_like(conv.weight)
