@@ -20,9 +20,10 @@ from nvp_book.ablation import (
     read_rows,
     write_rows,
 )
+from pixels import generator, noise, small_flow
 from tiny import refusal
 
-from nvp import RealNVP, RealNVPConfig
+from nvp import RealNVPConfig
 from nvp.errors import NVPError
 from nvp.flows.config import preset_fields
 from nvp.flows.resnet import CouplingNet, TrunkNet, WeightNormConv2d
@@ -177,14 +178,9 @@ def test_every_difference_of_the_presets_is_a_variant() -> None:
 
 
 def test_without_weight_norm_it_is_the_same_function_at_first() -> None:
-    models = []
-    for weight_norm in (True, False):
-        torch.manual_seed(0)
-        config = RealNVPConfig.paper((1, 8, 8), num_blocks=1, width=4, weight_norm=weight_norm)
-        models.append(RealNVP(config))
-    normed, plain = models
-    images = torch.randint(256, (4, *plain.image_shape), dtype=torch.uint8)
-    scores = [m.log_prob(images, generator=torch.Generator().manual_seed(0)) for m in models]
+    normed, plain = models = [small_flow(weight_norm=each) for each in (True, False)]
+    images = noise(4, *plain.image_shape)
+    scores = [m.log_prob(images, generator=generator()) for m in models]
     assert torch.allclose(*scores, rtol=1e-5)
     assert any(isinstance(m, WeightNormConv2d) for m in normed.modules())
     assert not any(isinstance(m, WeightNormConv2d) for m in plain.modules())
@@ -194,7 +190,7 @@ def test_without_weight_norm_it_is_the_same_function_at_first() -> None:
 
 def test_without_skips_no_weight_is_of_a_skip() -> None:
     for skips, kind in ((True, CouplingNet), (False, TrunkNet)):
-        config = RealNVPConfig.paper((1, 8, 8), num_blocks=2, width=4, skips=skips)
-        nets = [m for m in RealNVP(config).modules() if isinstance(m, CouplingNet)]
+        model = small_flow(num_blocks=2, skips=skips)
+        nets = [m for m in model.modules() if isinstance(m, CouplingNet)]
         assert {type(net) for net in nets} == {kind}
         assert any("skip" in name for name, _ in nets[0].named_parameters()) == skips

@@ -15,7 +15,6 @@ from pixels import generator, small_flow
 from tiny import refusal
 from torch import Tensor, nn
 
-from nvp import RealNVPConfig
 from nvp.errors import NVPError
 from nvp.flows.bijection import Composition
 from nvp.likelihood import (
@@ -263,10 +262,7 @@ def test_no_image_is_a_batch_of_its_own() -> None:
 
 @pytest.mark.parametrize("running_average", [False, True])
 def test_batch_statistics_learn_nothing(running_average: bool) -> None:
-    config = RealNVPConfig.paper(
-        (3, 8, 8), num_blocks=1, width=4, norm_running_average=running_average
-    )
-    model = pixels.lived(config)
+    model = pixels.lived(small_flow(norm_running_average=running_average).config)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     moved = noise(20) // 4  # darker than what the statistics were taken from
     outside = evaluate(model, moved).bits_per_dim
