@@ -124,7 +124,8 @@ def choose_formats(shell: Any) -> None:
 
 def shown(figure: Figure) -> dict[str, Any] | tuple[dict[str, Any], dict[str, Any]]:
     """SVG or PNG by its MIME type, and what is to be known of it, if anything."""
-    if _holds_images(figure):
+    images = [image for axes in figure.axes for image in axes.get_images()]
+    if any(np.asarray(image.get_array()).dtype == np.uint8 for image in images):
         return {"image/png": _smallest(print_figure(figure, "png"))}
     drawing = print_figure(figure, "svg", dpi=DOTS, metadata={"Date": None})
     # On one line: a notebook indents every line, and a path has one for each of its corners.
@@ -145,11 +146,6 @@ def _smallest(png: bytes) -> bytes:
         whole = picture.convert("RGB")
     red, green, blue = whole.split()
     return encode(red if red == green == blue else whole)
-
-
-def _holds_images(figure: Figure) -> bool:
-    images = [image for axes in figure.axes for image in axes.get_images()]
-    return any(np.asarray(image.get_array()).dtype == np.uint8 for image in images)
 
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
