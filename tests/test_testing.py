@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from pixels import generator
 from tiny import images_of
 from torch import Tensor, nn
 
@@ -61,12 +62,12 @@ def but(**members: Any) -> type[Histogram]:
     return type("Mistaken", (Histogram,), members)
 
 
-def scored(change: Callable[[Tensor], Tensor]) -> type[Histogram]:
-    """A model whose scores are changed so."""
+def scored(change: Callable[[Tensor, Tensor], Tensor]) -> type[Histogram]:
+    """A model whose scores are changed so, given the images."""
 
     class Scored(Histogram):
         def _log_probs(self, images, num_draws, generator, y):
-            return map(change, super()._log_probs(images, num_draws, generator, y))
+            return [change(p, images) for p in super()._log_probs(images, num_draws, generator, y)]
 
     return Scored
 
@@ -81,15 +82,20 @@ def drawn(change: Callable[[Tensor], Tensor]) -> type[Histogram]:
     return Drawn
 
 
-def insisting(**settings: Callable[[], object]) -> type[Histogram]:
-    """A model that samples with settings of its own, whatever it is asked for."""
+def acting(act: Callable[[Any, dict[str, Any]], object]) -> type[Histogram]:
+    """A model that does something to itself, or to the options, before it samples."""
 
-    class Insisting(Histogram):
+    class Acting(Histogram):
         def sample(self, n, **options):
-            own = {name: value() for name, value in settings.items()}
-            return super().sample(n, **options | own)
+            act(self, options)
+            return super().sample(n, **options)
 
-    return Insisting
+    return Acting
+
+
+def lukewarm(_: Histogram, options: dict[str, Any]) -> None:
+    """Samples at temperature 1 whatever it is asked for, if that is a temperature."""
+    check_temperature(options.pop("temperature", 1.0))
 
 
 def asked(change: Callable[..., tuple]) -> type[Bound]:
@@ -121,43 +127,16 @@ class Leaky(Histogram):
         return [p - self.share.square() * p.mean().square() for p in of_each]
 
 
-class Sequential(Histogram):
+def sequential(p: Tensor, images: Tensor) -> Tensor:
     """Reads the batch as a sequence: each image pays for those before it."""
-
-    def _log_probs(self, images, num_draws, generator, y):
-        brightness = images.double().mean((1, 2, 3))
-        before = (brightness.cumsum(0) - brightness).float()
-        return [p - before for p in super()._log_probs(images, num_draws, generator, y)]
+    brightness = images.double().mean((1, 2, 3))
+    return p - (brightness.cumsum(0) - brightness).float()
 
 
-class Indefinite(Histogram):
+def indefinite(p: Tensor, images: Tensor) -> Tensor:
     """Has no number for images that are uniform noise."""
-
-    def _log_probs(self, images, num_draws, generator, y):
-        wild = images.float().flatten(1).var(dim=1) > 0.9
-        return [
-            p.masked_fill(wild, math.nan) if len(images) > 8 else p
-            for p in super()._log_probs(images, num_draws, generator, y)
-        ]
-
-
-class Lukewarm(Histogram):
-    """Samples at temperature 1 whatever it is asked for, if that is a temperature."""
-
-    def sample(self, n, *, temperature=1.0, **options):
-        check_temperature(temperature)
-        return super().sample(n, **options)
-
-
-def acting(act: Callable[[Any], object]) -> type[Histogram]:
-    """A model that does something to itself when it samples."""
-
-    class Acting(Histogram):
-        def sample(self, n, **options):
-            act(self)
-            return super().sample(n, **options)
-
-    return Acting
+    wild = images.float().flatten(1).var(dim=1) > 0.9
+    return p.masked_fill(wild, math.nan) if len(images) > 8 else p
 
 
 class InFloat32(Histogram):
@@ -181,11 +160,11 @@ class Mirrored(Histogram):
     [
         (asked(lambda x, n, g, y: (x, 1, g, y)), "not the log of the mean over these sets"),
         (asked(lambda x, n, g, y: (x, n, None, y)), "log_prob of the same seed differs"),
-        (scored(lambda p: p + 1), "uniform noise takes"),  # as by a wrong log-determinant
+        (scored(lambda p, x: p + 1), "uniform noise takes"),  # as by a wrong log-determinant
         (Leaky, "the score of an image depends on those beside it"),
-        (Sequential, "the score of an image depends on those beside it"),
-        (scored(Tensor.half), "log_prob is torch.float16, not torch.float32"),
-        (scored(lambda p: p - math.inf), "the loss is inf"),
+        (scored(sequential), "the score of an image depends on those beside it"),
+        (scored(lambda p, x: p.half()), "log_prob is torch.float16, not torch.float32"),
+        (scored(lambda p, x: p - math.inf), "the loss is inf"),
         (
             but(check_images=lambda self, images: torch.as_tensor(images)),
             "loss of floats is not refused",
@@ -203,24 +182,24 @@ class Mirrored(Histogram):
             "a model that loads the state dict does something else",
         ),
         (drawn(lambda x: x[:1].expand_as(x).clone()), "one call of sample are all the same"),
-        (Indefinite, "the score of uniform noise is no number"),
+        (scored(indefinite), "the score of uniform noise is no number"),
         (Mirrored, "log_prob is not of the logits"),
-        (insisting(generator=lambda: None), "samples of the same seed differ"),
-        (insisting(temperature=lambda: 1.0), "a temperature that is no number is not refused"),
-        (Lukewarm, "samples of temperature 0.001 are those of temperature 1"),
-        (acting(lambda model: model.train()), "a method switches training mode on"),
+        (acting(lambda model, o: o.update(generator=None)), "samples of the same seed differ"),
+        (acting(lambda model, o: o.update(temperature=1.0)), "a temperature that is no number"),
+        (acting(lukewarm), "samples of temperature 0.001 are those of temperature 1"),
+        (acting(lambda model, o: model.train()), "a method switches training mode on"),
         (
-            acting(lambda model: model.logits_of_levels.data.add_(1)),
+            acting(lambda model, o: model.logits_of_levels.data.add_(1)),
             "in evaluation mode, scoring or sampling changes logits_of_levels",
         ),
         (InFloat32, r"in double precision the model fails \(.*make it in self.dtype"),
         (but(logits=lambda self: None), "logits must take images alone: too many"),
         (but(num_classes=3), "log_prob is the same for other labels"),
         (but(noise=0.5), "exact log_prob needs noise"),
-        (scored(lambda p: p + 100), "a probability above 1"),
+        (scored(lambda p, x: p + 100), "a probability above 1"),
         (drawn(lambda x: x.mT), r"samples are \(8, 1, 3, 2\)"),
         (
-            insisting(generator=lambda: torch.Generator().manual_seed(0)),
+            acting(lambda model, o: o.update(generator=generator())),
             "samples of another seed are the same",
         ),
         (drawn(Tensor.float), "samples are torch.float32, not uint8"),
@@ -230,10 +209,10 @@ class Mirrored(Histogram):
             but(loss=lambda self, x, *_, labels=None: -self.log_prob(x, labels=labels)),
             "no finite scalar",
         ),
-        (scored(lambda p: p - 1e-3), "the probabilities of all images sum to 0.9990, not 1"),
+        (scored(lambda p, x: p - 1e-3), "the probabilities of all images sum to 0.9990, not 1"),
         (drawn(lambda x: 2 - x), "samples are not as frequent as log_prob says"),
         (asked(lambda x, *rest: (x.clamp_(min=1), *rest)), "the model changes the images that it"),
-        (scored(Tensor.float), "in double precision is torch.float32"),
+        (scored(lambda p, x: p.float()), "in double precision is torch.float32"),
         (but(image_shape=property()), r"image_shape is \(\), not \(C, H, W\)"),  # it has none
     ],
 )
@@ -251,7 +230,7 @@ class Conditional(Histogram):
 
     def __init__(self) -> None:
         super().__init__()
-        self.of_class = nn.Parameter(torch.randn(3, 3, generator=torch.Generator().manual_seed(0)))
+        self.of_class = nn.Parameter(torch.randn(3, 3, generator=generator()))
 
     def logits(self, images, y):
         each = (self.logits_of_levels + y @ self.of_class)[:, None, None, None]
@@ -434,7 +413,7 @@ class Alone(Scaling):
         return super().forward(x)
 
 
-POINTS = torch.randn(2, 2, 3, generator=torch.Generator().manual_seed(0))
+POINTS = torch.randn(2, 2, 3, generator=generator())
 
 
 @pytest.mark.parametrize(
