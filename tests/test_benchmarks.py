@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import done, two_threads
+from tiny import done, refusal, two_threads
 from torch import nn
 
 from benchmarks import coverage, families, pixelrnn, processes, realnvp, seeds
@@ -26,7 +26,6 @@ from nvp.autoregressive.diagonal_bilstm import DiagonalBiLSTM
 from nvp.autoregressive.masked_conv import MaskedConv2d
 from nvp.autoregressive.row_lstm import RowLSTM
 from nvp.config import RunConfig, load_config
-from nvp.errors import NVPError
 from nvp.flows.coupling import AffineCoupling
 from nvp.flows.resnet import ShiftedBatchNorm, WeightNormConv2d
 from nvp.ledger import runs
@@ -339,9 +338,9 @@ def test_another_seed_is_scored_and_another_setting_is_refused(
     ):
         training = one.config.training.model_copy(update={key: value})
         other = replace(one, config=one.config.model_copy(update={"training": training}))
-        with pytest.raises(NVPError, match=why):
+        with refusal(why):
             seeds.check(other, entries)
-    with pytest.raises(NVPError, match="no run on Fashion-MNIST is recorded as fashion-small-vae"):
+    with refusal("no run on Fashion-MNIST is recorded as fashion-small-vae"):
         seeds.check(one, {})
     with pytest.raises(SystemExit, match="2"):
         seeds.main(["fashion-small-vae", "--output", str(tmp_path)])

@@ -20,7 +20,6 @@ from torch import Tensor
 import nvp
 from nvp.data import splits
 from nvp.data.sets import Dataset, load
-from nvp.errors import NVPError
 from nvp.ledger import enter, scoring
 from nvp.ledger import entry as ledger
 from nvp.paths import results_root
@@ -325,7 +324,7 @@ def test_a_folder_without_a_run_hides_no_recorded_run(
     Path("mnist").mkdir()
     assert folders.find_run(Path("mnist")) == results_root() / "runs" / "mnist"
     assert load_run("quickstart").config.name == "quickstart"
-    with pytest.raises(NVPError, match="there is no run in nothing: train one, or name"):
+    with tiny.refusal("there is no run in nothing: train one, or name"):
         load_run("nothing")
     Path("mnist/config.yaml").touch()
     assert folders.find_run(Path("mnist")) == Path("mnist")

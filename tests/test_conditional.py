@@ -13,7 +13,6 @@ from tiny import refusal
 from torch import Tensor
 
 from nvp import RealNVP, RealNVPConfig
-from nvp.errors import NVPError
 from nvp.flows.masks import Parity
 from nvp.flows.resnet import InputTreatment
 from nvp.model.labels import Labelled
@@ -132,5 +131,5 @@ def test_each_image_has_one_label() -> None:
 
 def test_labels_for_a_model_that_takes_none(tmp_path: Path) -> None:
     model = lived(RealNVPConfig.paper((1, 8, 8), num_blocks=1, width=4))
-    with pytest.raises(NVPError, match="takes no labels: leave --label out"):
+    with refusal("takes no labels: leave --label out"):
         write_samples(model, tmp_path / "sheet.png", 4, label=1)

@@ -16,7 +16,6 @@ from tiny import refusal
 
 from nvp import RealNVP, RealNVPConfig
 from nvp.config import parse_config
-from nvp.errors import NVPError
 from nvp.ledger import enter as record
 from nvp.ledger import entry as ledger
 from nvp.ledger import verify
@@ -125,7 +124,7 @@ def test_a_model_that_cannot_be_recorded_is_found_before_it_is_scored(
     run = tiny.train(tmp_path, tree_of(f"{module}:HistogramsConfig"))
     monkeypatch.setattr(sys.modules[module].Histograms, "sample", lambda self, n: None)
     monkeypatch.setattr("nvp.ledger.enter.score_all", None)
-    with pytest.raises(NVPError, match=r"a score in float64 and a sample \(TypeError: "):
+    with refusal(r"a score in float64 and a sample \(TypeError: "):
         record.record(run, data_root=tmp_path / "data", root=tmp_path)
 
 
@@ -183,7 +182,7 @@ def test_a_module_that_is_gone_is_named_when_the_ledger_is_read(
     run = tiny.train(tmp_path, tree_of(f"{module}:HistogramsConfig"))
     (tmp_path / "code" / "my_histograms.py").unlink()
     monkeypatch.delitem(sys.modules, "my_histograms")
-    with pytest.raises(NVPError, match="put the folder of my_histograms on PYTHONPATH"):
+    with refusal("put the folder of my_histograms on PYTHONPATH"):
         load_run(run, data_root=tmp_path / "data")
 
 
@@ -228,7 +227,7 @@ def test_a_model_without_likelihood_cannot_stop_early(module: str, tmp_path: Pat
 )
 def test_a_module_that_fails_is_named(code: str, reason: str, module: str) -> None:
     edit(MODULE, code)
-    with pytest.raises(NVPError, match=rf"cannot be imported \({reason}\): correct it"):
+    with refusal(rf"cannot be imported \({reason}\): correct it"):
         parse_config(tree_of(f"{module}:HistogramsConfig"), "mine.yaml")
 
 

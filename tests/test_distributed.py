@@ -25,7 +25,6 @@ from torch import Tensor
 from nvp.cli.terminal import one_line
 from nvp.config import RunConfig
 from nvp.data.splits import training_data
-from nvp.errors import NVPError
 from nvp.ledger.enter import record
 from nvp.ledger.entry import RecordedScores, runs
 from nvp.ledger.reopen import reopen
@@ -314,7 +313,7 @@ def test_a_stop_of_one_process_stops_all(
 
     def work() -> None:
         config = tiny.pixelrnn_configuration(steps=9)
-        with pytest.raises(NVPError, match="stopped after step 4"):
+        with refusal("stopped after step 4"):
             prepare(config, tmp_path / "run", data_root=root, device="cpu").run()
 
     monkeypatch.setattr("nvp.training.loop.training_step", interrupted)
@@ -369,5 +368,5 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("WORLD_SIZE", "3")
     monkeypatch.setenv("LOCAL_RANK", "2")
-    with pytest.raises(NVPError, match="nproc-per-node=2 fits"), processes():
+    with refusal("nproc-per-node=2 fits"), processes():
         pytest.fail("it went on")

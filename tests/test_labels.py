@@ -16,7 +16,6 @@ from PIL import Image
 from nvp.config import RunConfig
 from nvp.data.sets import load
 from nvp.data.splits import examples
-from nvp.errors import NVPError
 from nvp.flows.config import RealNVPConfig
 from nvp.ledger import enter as record
 from nvp.ledger import entry as ledger
@@ -79,9 +78,9 @@ def test_neither_a_run_nor_its_record_goes_on_with_other_labels(
     data = Path(shutil.copytree(labelled, tmp_path / "data"))
     path = data / "tiny" / "train_labels.npy"
     np.save(path, np.load(path)[::-1])
-    with pytest.raises(NVPError, match=r"the training labels of tiny found here are not those of"):
+    with tiny.refusal(r"the training labels of tiny found here are not those of"):
         prepare(configuration(steps=3), trained, data_root=data)
-    with pytest.raises(NVPError, match="the training labels of tiny found here are not those"):
+    with tiny.refusal("the training labels of tiny found here are not those"):
         reopen(entered / "runs" / "tiny", tmp_path / "run", data_root=data)
 
 
@@ -170,7 +169,7 @@ def test_data_without_labels_or_with_others(
         labels.unlink(missing_ok=True)
         if fault is not None:
             np.save(labels, fault)
-        with pytest.raises(NVPError, match=re.escape(match)):
+        with tiny.refusal(re.escape(match)):
             prepare(configuration(), tmp_path / "run", data_root=tmp_path).run()
     assert not (tmp_path / "run").exists()
 

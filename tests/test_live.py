@@ -11,11 +11,11 @@ import torch
 from node import evaluate
 from nvp_book import live
 from pixels import config, generator, perturb, randomised, reached
+from tiny import refusal
 from torch import Tensor, nn
 
 from nvp import PixelRNN, RealNVPConfig
 from nvp.autoregressive.masked_conv import MaskedConv2d, colour_groups
-from nvp.errors import NVPError
 from nvp.flows.bijection import Composition
 from nvp.flows.realnvp import Scale
 from nvp.flows.squeeze import SqueezeOrder, squeeze, unsqueeze
@@ -181,7 +181,7 @@ def test_a_flow_of_ones_own_is_shown() -> None:
 
 
 def test_a_figure_that_is_not_there_is_named() -> None:
-    with pytest.raises(NVPError, match="no live figure 'mask'"):
+    with refusal("no live figure 'mask'"):
         live.fragment("mask")
 
 

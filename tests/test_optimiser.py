@@ -15,7 +15,6 @@ from torch import Tensor
 from nvp import RealNVP, RealNVPConfig
 from nvp.autoregressive.config import Kind
 from nvp.config import RunConfig, TrainingConfig
-from nvp.errors import NVPError
 from nvp.flows.resnet import WeightNormConv2d
 from nvp.model.roles import Role, parameter_roles
 from nvp.training.loop import training_step
@@ -144,7 +143,7 @@ def test_weight_decay_shrinks_the_kernels_and_nothing_else(kind: Kind) -> None:
 def test_a_setting_of_another_optimiser_is_refused(
     optimiser: str, setting: dict[str, Any], users: str
 ) -> None:
-    with pytest.raises(NVPError, match=f"{next(iter(setting))} is for .*optimiser: {users}"):
+    with refusal(f"{next(iter(setting))} is for .*optimiser: {users}"):
         pixelrnn_configuration(optimiser=optimiser, **setting)
 
 

@@ -16,7 +16,6 @@ from PIL import Image
 
 from nvp import progress
 from nvp.data.sets import load
-from nvp.errors import NVPError
 from nvp.ledger import pictures, verify
 from nvp.ledger.entry import read_run, runs
 from nvp.ledger.pictures import make_pictures
@@ -31,7 +30,7 @@ def tiles(path: Path, columns: int = 8) -> np.ndarray:
 
 
 def test_a_sheet_shows_grey_or_colour() -> None:
-    with pytest.raises(NVPError, match="1 or 3 channels, these have 2"):
+    with tiny.refusal("1 or 3 channels, these have 2"):
         sheet(torch.zeros(4, 2, 2, 2, dtype=torch.uint8), columns=2)
 
 
@@ -127,7 +126,7 @@ def test_a_filmstrip_has_a_column_for_each_checkpoint(
     assert shown.shape == (8, 2, 8, 8)
     assert (shown[:, 0] != shown[:, 1]).any()
     (film / "other.safetensors").write_bytes(b"")
-    with pytest.raises(NVPError, match="damaged"):
+    with tiny.refusal("damaged"):
         make_pictures(entry, film, data_root=trained / "data")
-    with pytest.raises(NVPError, match="holds no checkpoints"):
+    with tiny.refusal("holds no checkpoints"):
         make_pictures(entry, own, data_root=trained / "data")

@@ -10,7 +10,6 @@ import pytest
 from tiny import refusal
 
 from nvp.config import load_config
-from nvp.errors import NVPError
 from nvp.paths import repository_root, results_root
 from nvp.tables import build as results
 from nvp.tables.later_models import APPROACHES, DATA
@@ -70,7 +69,7 @@ def test_figures_models_and_sources_belong_together(
 ) -> None:
     text = (results_root() / "published.yaml").read_text()
     (tmp_path / "published.yaml").write_text(text.replace(old, new, 1))
-    with pytest.raises(NVPError, match=complaint):
+    with refusal(complaint):
         read_published(tmp_path)
 
 

@@ -17,7 +17,6 @@ from tiny import refusal
 
 from nvp.config import load_config
 from nvp.data.sets import load
-from nvp.errors import NVPError
 from nvp.ledger import enter, scoring, verify
 from nvp.ledger import entry as ledger
 from nvp.ledger.enter import record
@@ -99,14 +98,14 @@ def test_large_weights_are_left_out_unless_asked_for(
     monkeypatch.setattr(enter, "MAX_BYTES", bytes_each * before.record.parameters)
     monkeypatch.setattr(scoring, "BINARY_TOLERANCE", -1.0)
     options = pixel_options | {"root": tmp_path / "empty"}
-    with pytest.raises(NVPError, match=f"{how}.*--no-weights"):
+    with refusal(f"{how}.*--no-weights"):
         record(pixel_home / "run", keep_weights=True, **options)
     assert content(tmp_path / "empty") == {}
     run = record(pixel_home / "run", **options)
     assert "are kept: they are left out\n" in capsys.readouterr().err
     assert run.record.weights is None
     assert not (run.folder / "weights.safetensors").exists()
-    with pytest.raises(NVPError, match="no weights are kept"):
+    with refusal("no weights are kept"):
         run.load_model()
     assert states(verify.verify(root=tmp_path / "empty")) == {"test": "not checked"}
 
@@ -152,7 +151,7 @@ def test_only_an_entry_is_replaced(pixel_home: Path, pixel_options: dict[str, An
     folder, run = pixel_home / "results" / "runs" / "notes", pixel_home / "run"
     folder.mkdir()
     (folder / "notes.txt").write_text("not to be lost")
-    with pytest.raises(NVPError, match="no entry to replace: remove it yourself"):
+    with refusal("no entry to replace: remove it yourself"):
         record(run, name="notes", replace=True, **pixel_options)
     assert (folder / "notes.txt").read_text() == "not to be lost"
     assert record(run, replace=True, **pixel_options).name == "tiny-pixelrnn"
@@ -166,7 +165,7 @@ def test_a_name_that_was_taken_meanwhile_is_refused(
         return load_run(*arguments, **options)
 
     monkeypatch.setattr("nvp.ledger.enter.load_run", slowly)
-    with pytest.raises(NVPError, match="--replace"):
+    with refusal("--replace"):
         record(trained / "run", name="new", **options | {"root": own})
     new, tiny = ((own / "runs" / name / "run.json").read_bytes() for name in ("new", "tiny"))
     assert new == tiny
@@ -183,7 +182,7 @@ def test_an_entry_that_cannot_be_replaced_is_kept(
         move(source, target)
 
     monkeypatch.setattr("nvp.files.os.replace", refuse)
-    with pytest.raises(NVPError, match="nothing was recorded"):
+    with refusal("nothing was recorded"):
         record(pixel_home / "run", replace=True, **pixel_options)
     assert content(pixel_home / "results") == before
 
@@ -223,7 +222,7 @@ def test_floors_on_cifar10() -> None:
         (1.0, False, None),  # a flow has none
         (-0.1, False, "probabilities above 1"),
     ):
-        with pytest.raises(NVPError, match=match) if match else nullcontext():
+        with refusal(match) if match else nullcontext():
             enter.check_floor(config, Score(bits, 0.0, 10, 1), autoregressive=autoregressive)
 
 
@@ -231,7 +230,7 @@ def test_a_model_without_likelihood_is_recorded_by_what_it_draws(gan: Path) -> N
     run = ledger.runs(gan / "results")["a-gan"]
     assert run.record.scores is None
     assert not run.has_likelihood
-    with pytest.raises(NVPError, match="a-gan has no likelihood"):
+    with refusal("a-gan has no likelihood"):
         _ = run.score
     model, draw = run.load_model().double(), torch.manual_seed(0)
     levels = model.sample(scoring.PROBE_IMAGES, generator=draw).double()
@@ -248,7 +247,7 @@ def test_what_is_refused_is_refused_before_scoring(
 ) -> None:
     monkeypatch.setattr("nvp.data.named.embedded_root", lambda: tmp_path / "data")
     monkeypatch.setattr(enter, "score", lambda *_: pytest.fail("scored"))
-    with pytest.raises(NVPError, match="run this in a checkout"):
+    with refusal("run this in a checkout"):
         record(trained / "run", **options)
     with pytest.raises(NVPError, match=r"first must be 2 or more, .*, got 1"):
         record(trained / "run", **options | {"first": 1})

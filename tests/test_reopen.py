@@ -12,7 +12,6 @@ import torch
 from nvp.data import splits
 from nvp.data.sets import load
 from nvp.data.splits import TrainingData, training_data
-from nvp.errors import NVPError
 from nvp.ledger import enter as record
 from nvp.ledger.entry import read_run
 from nvp.ledger.reopen import reopen
@@ -74,7 +73,7 @@ def test_a_run_that_comes_meanwhile_is_not_written_over(
         return training_data(*arguments)
 
     monkeypatch.setattr("nvp.ledger.reopen.training_data", slowly)
-    with pytest.raises(NVPError, match="holds a run already"):
+    with tiny.refusal("holds a run already"):
         reopen(entry, tmp_path, data_root=trained / "data")
     assert RunFolder(tmp_path).checkpoint.read_text() == "of another process"
 
@@ -103,7 +102,7 @@ def test_what_is_refused_is_refused_before_anything_is_written(
 
 def test_other_training_images_are_refused(entry: Path, tmp_path: Path) -> None:
     tiny.write_data(tmp_path, seed=1)
-    with pytest.raises(NVPError, match="the training images of tiny found here"):
+    with tiny.refusal("the training images of tiny found here"):
         reopen(entry, tmp_path / "run", data_root=tmp_path)
 
 
@@ -118,7 +117,7 @@ def test_without_test_images_no_folder_is_left(home: Path, entry: Path, tmp_path
 def test_an_entry_without_weights_cannot_go_on(trained: Path, entry: Path, tmp_path: Path) -> None:
     bare = Path(shutil.copytree(entry, tmp_path / "tiny"))
     (bare / "weights.safetensors").unlink()
-    with pytest.raises(NVPError, match="missing"):
+    with tiny.refusal("missing"):
         reopen(bare, tmp_path / "run", data_root=trained / "data")
 
 

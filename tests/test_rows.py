@@ -20,7 +20,6 @@ from nvp.autoregressive.config import MultiScaleConfig
 from nvp.autoregressive.multiscale import MultiScalePixelRNN
 from nvp.config import RunConfig, load_config, parse_config
 from nvp.data.splits import load_split
-from nvp.errors import NVPError
 from nvp.likelihood import evaluate
 from nvp.runs.load import load_run
 from nvp.tables.published import TableRow, read_published
@@ -157,8 +156,8 @@ def test_labels_cost_the_channels_that_carry_them() -> None:
 
 def test_costs_that_are_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nvp.tables.rows.results_root", lambda: tmp_path)
-    with pytest.raises(NVPError, match="run `python workflow/costs"):
+    with tiny.refusal("run `python workflow/costs"):
         read_costs()
     (tmp_path / "costs.json").write_text('{"cifar10": {"flops": 1}}')
-    with pytest.raises(NVPError, match="run `python workflow/costs"):
+    with tiny.refusal("run `python workflow/costs"):
         read_costs()

@@ -13,7 +13,6 @@ import tiny
 import yaml
 from ledgers import rewrite
 
-from nvp.errors import NVPError
 from nvp.ledger import entry as ledger
 from nvp.paths import repository_root, results_root
 from nvp.tables import build as results
@@ -99,7 +98,7 @@ def test_only_columns_of_figures_are_flush_right(column: tuple[str, ...], mark: 
 
 
 def test_a_table_that_is_not_there_is_named() -> None:
-    with pytest.raises(NVPError, match="no table"):
+    with tiny.refusal("no table"):
         results.table("table2")
 
 
@@ -118,7 +117,7 @@ def test_tables_are_written_between_the_markers_only(own: Path, tmp_path: Path) 
     assert results.table("glance", root=own).markdown() in text
     assert results.write_tables(own, repository) == []
     readme.write_text("<!-- results:begin -->\n")
-    with pytest.raises(NVPError, match=r"results:end"):
+    with tiny.refusal(r"results:end"):
         results.write_tables(own, repository)
 
 

@@ -11,7 +11,6 @@ import tiny
 import torch
 from ledgers import rewrite, states
 
-from nvp.errors import NVPError
 from nvp.ledger import entry as ledger
 from nvp.ledger import verify
 from nvp.ledger.scoring import PROBE_IMAGES, probe_images, score_probe
@@ -29,9 +28,9 @@ def test_the_weights_of_a_recorded_run_score_as_recorded(name: str) -> None:
 
 
 def test_a_name_that_is_not_recorded_is_an_error(recorded: Path) -> None:
-    with pytest.raises(NVPError, match="no recorded run is called tinny"):
+    with tiny.refusal("no recorded run is called tinny"):
         next(verify.verify(["tiny", "tinny"], root=recorded))
-    with pytest.raises(NVPError, match="there is no device 'nothing'"):
+    with tiny.refusal("there is no device 'nothing'"):
         next(verify.verify(["tiny"], root=recorded, device="nothing"))
 
 
