@@ -12,7 +12,7 @@ import tiny
 import torch
 from nvp_book.baselines import STEPS, bits_per_dim, recorded, score
 from pixels import generator, noise, perturb
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal
 
 from nvp.baselines.gaussian import Gaussian, GaussianConfig
@@ -103,9 +103,7 @@ def small_vae(levels: int) -> VAE:
     with torch.no_grad():
         for parameter in model.decoder.parameters():
             parameter.mul_(2)
-        last = model.encoder[-1]
-        assert isinstance(last, nn.Linear)
-        last.bias[1:] = 0.3
+        model.encoder[-1].bias[1:] = 0.3
     return model
 
 

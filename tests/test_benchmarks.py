@@ -42,9 +42,7 @@ LIBRARY = "realnvp/normflows"
 
 
 def tiny(kind: str) -> PixelRNNConfig:
-    config = pixelrnn.BENCHMARK.settings["tiny"].models[kind]
-    assert isinstance(config, PixelRNNConfig)
-    return config
+    return pixelrnn.BENCHMARK.settings["tiny"].models[kind]
 
 
 @torch.no_grad()

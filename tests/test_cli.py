@@ -120,13 +120,12 @@ def test_a_run_that_diverged_goes_on_as_its_message_says(home: Path) -> None:
     assert result.exit_code == 2
     line = result.stderr.splitlines()[-1]  # after those of the steps that went well
     assert "the last good checkpoint is kept" in line
-    advised = re.search(
+    (advised,) = re.findall(
         r"`nvp (train --resume \S+ --data-root \S+ --set training.learning_rate=)\.\.\.`", line
     )
-    assert advised is not None
     steady = ("--set", "training.steps=3")
-    done(*f"{advised[1]}1e-4".split(), *steady)
-    again = done(*f"{advised[1]}1e-2".split(), *steady)  # has nothing to do
+    done(*f"{advised}1e-4".split(), *steady)
+    again = done(*f"{advised}1e-2".split(), *steady)  # has nothing to do
     assert again.startswith("nothing was trained, because the budget")
     kept = yaml.safe_load((home / "run" / "config.yaml").read_text())
     assert kept["training"]["learning_rate"] == 1e-4
@@ -164,10 +163,9 @@ def test_sample_is_a_sheet_that_seed_and_temperature_decide(trained: Path, tmp_p
 
 def test_a_pixel_rnn_goes_on_and_is_evaluated_in_nats_and_sampled(pixel_home: Path) -> None:
     run_folder, root = pixel_home / "run", pixel_home / "data"
-    told = re.search(r"\(([\d.]+) nats\) after step (\d)", done(*going_on(pixel_home, 4)))
-    assert told is not None
-    row = read_log(run_folder / "log.csv")[int(told[2]) - 1]
-    assert told[1] == f"{64 * math.log(2) * row['validation']:.2f}"
+    (told,) = re.findall(r"\(([\d.]+) nats\) after step (\d)", done(*going_on(pixel_home, 4)))
+    row = read_log(run_folder / "log.csv")[int(told[1]) - 1]
+    assert told[0] == f"{64 * math.log(2) * row['validation']:.2f}"
     for split, count in (("test", 30), ("validation", 30), ("train", 60)):
         told = done("evaluate", run_folder, "--data-root", root, "--split", split)
         run = load_run(run_folder, data_root=root)

@@ -78,9 +78,7 @@ def check_script(model: RealNVP, pixels: Tensor) -> None:
 
 
 def recorded_model() -> RealNVP:
-    model = runs()[live_images.RUN].load_model().double()
-    assert isinstance(model, RealNVP)
-    return model
+    return runs()[live_images.RUN].load_model().double()
 
 
 def test_the_flow_in_the_page_is_the_recorded_run() -> None:
@@ -133,9 +131,8 @@ def test_a_picture_stands_in_where_no_script_runs() -> None:
     html = live.fragment("images")
     assert len(html) < 1e6
     place, _ = html.split("<script>")
-    found = re.search(r'<img alt="([^"]+)" src="data:image/png;base64,([^"]+)">', place)
-    assert found is not None
-    sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(found[2]))))
+    (picture,) = re.findall(r'<img alt="[^"]+" src="data:image/png;base64,([^"]+)">', place)
+    sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))))
     assert sheet.shape == (238, 238)  # eight pictures, and two pixels between them
     corner, first = torch.tensor(sheet[:28, :28]), load(EMBEDDED, "test", limit=1).images[0, 0]
     assert (corner.int() - first.int()).abs().max() <= 1  # it is image 1, encoded and decoded

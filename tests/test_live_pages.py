@@ -395,11 +395,10 @@ def test_the_rest_of_a_scribble_is_drawn_several_times(opened: Callable[..., Fig
     assert len({image.numpy().tobytes() for image in first}) > 3
     figure.click(".drawing:nth-child(3)")
     assert torch.equal(levels(figure, ".square canvas"), first[2])
-    shown = re.search(r"Upper half: ([\d.]+) nats\. Completion 3: ([\d.]+) nats", figure.status)
-    assert shown is not None
+    (shown,) = re.findall(r"Upper half: ([\d.]+) nats\. Completion 3: ([\d.]+) nats", figure.status)
     model = runs()[completion.RUN].load_model().double()
     total = -model.log_prob(first[2][None, None].byte()).item()
-    assert sum(map(float, shown.groups())) == pytest.approx(total, abs=0.11)  # one decimal each
+    assert sum(map(float, shown)) == pytest.approx(total, abs=0.11)  # one decimal each
     figure.click(".controls button:last-child")
     again = levels(figure, ".drawing:nth-child(3) canvas")
     assert not torch.equal(again, first[2])

@@ -139,7 +139,7 @@ def test_bad_input() -> None:
         with refusal():
             model.complete(good, *arguments)
     with refusal(r"n must be a whole number, got 1\.5"):
-        model.sample(1.5)  # type: ignore[arg-type]
+        model.sample(1.5)
     with refusal("num_draws must be at least 1"):
         PixelRNN(config("row_lstm", output="mixture")).log_prob(good, num_draws=0)
 

@@ -55,7 +55,6 @@ def test_a_record_says_what_the_run_was(recorded: Path, trained: Path) -> None:
     assert entry.hardware == entry.legs[0].hardware
     assert entry.scores.first_more_draws.num_draws == 4
     assert entry.scores.first_batch_statistics.num_images == 20
-    assert entry.weights is not None
     assert entry.weights.precision == "float16"
     weights = ledger.runs(recorded)["tiny"].files.weights
     assert entry.weights.bytes == weights.stat().st_size
@@ -77,7 +76,6 @@ def test_weights_that_rounding_would_hurt_stay_in_float32(
 ) -> None:
     monkeypatch.setattr(scoring, "TOLERANCE", -1.0)
     run = record(trained / "run", **options)
-    assert run.record.weights is not None
     assert run.record.weights.precision == "float32"
     assert run.score == run.record.scores.before_rounding
     checks = verify.verify(quick=True, root=options["root"])
@@ -234,11 +232,9 @@ def test_a_model_without_likelihood_is_recorded_by_what_it_draws(gan: Path) -> N
         _ = run.score
     model, draw = run.load_model().double(), torch.manual_seed(0)
     levels = model.sample(scoring.PROBE_IMAGES, generator=draw).double()
-    assert run.record.draw is not None
     assert run.record.draw.num_images == scoring.PROBE_IMAGES
     assert run.record.draw.mean == pytest.approx(levels.mean().item(), abs=1e-5)
     assert run.record.draw.standard_deviation == pytest.approx(levels.std().item(), abs=1e-5)
-    assert run.record.weights is not None
     assert run.record.weights.precision == "float32"
 
 

@@ -168,8 +168,7 @@ def test_a_coupling_that_overflows_is_named_itself() -> None:
 
 def test_a_loss_beyond_the_last_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     state = fresh_state()
-    infinite = lambda z: z.new_full((len(z),), torch.inf)  # noqa: E731
-    monkeypatch.setattr(state.model.prior, "log_prob", infinite)
+    monkeypatch.setattr(state.model.prior, "log_prob", lambda z: z.new_full((len(z),), torch.inf))
     with refusal(r"not finite after the last layer$"):
         training_step(state, batch(), configuration().training, 0.0)
 
