@@ -2,8 +2,6 @@
 tiny runs and ledgers, and a browser.
 """
 
-from __future__ import annotations
-
 import itertools
 import shutil
 import signal

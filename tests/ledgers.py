@@ -1,7 +1,5 @@
 """Changing a ledger, and comparing it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """JavaScript of the live figures, evaluated in Node.js."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

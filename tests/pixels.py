@@ -3,8 +3,6 @@
 Random weights in float64, which sub-pixel moves which, and all images that there are.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from itertools import product
 from typing import Any, TypeVar

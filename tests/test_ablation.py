@@ -1,7 +1,5 @@
 """The ablation: the two switches that only it uses, its runner, and its statistics."""
 
-from __future__ import annotations
-
 import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The book's own Sphinx extensions: no module is forgotten, and plain docstrings become pages."""
 
-from __future__ import annotations
-
 import doctest
 import importlib
 import inspect

@@ -1,7 +1,5 @@
 """The Gaussian, the VAE and the GAN: a proper likelihood or, for the last, one clear line."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

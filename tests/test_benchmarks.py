@@ -1,7 +1,5 @@
 """The benchmarks' machinery, on tiny sizes. Nothing here looks at how long anything took."""
 
-from __future__ import annotations
-
 import json
 import sys
 from dataclasses import replace

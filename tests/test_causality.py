@@ -1,7 +1,5 @@
 """What each sub-pixel sees: nothing at or after its own place, and all that the paper says."""
 
-from __future__ import annotations
-
 from itertools import product
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The command line on tiny runs: what it makes, and one line for everything that goes wrong."""
 
-from __future__ import annotations
-
 import math
 import re
 import shutil

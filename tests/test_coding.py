@@ -1,7 +1,5 @@
 """Files of an entropy coder: lossless, as long as the model says, and only for that model."""
 
-from __future__ import annotations
-
 import math
 import sys
 

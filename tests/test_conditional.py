@@ -1,7 +1,5 @@
 """Real NVP given y: exact for every y, changed by it, and clear about labels that do not fit."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Configurations: what is refused and in which words, overrides, and every file of configs/."""
 
-from __future__ import annotations
-
 import math
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The convolution that oneDNN adds to a sum, against two operations in float64."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """A model of one's own, named by a configuration: from the file to the tables."""
 
-from __future__ import annotations
-
 import re
 import sys
 from pathlib import Path

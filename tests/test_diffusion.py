@@ -1,7 +1,5 @@
 """The diffusion model: its bound holds every constant, and its samples follow its network."""
 
-from __future__ import annotations
-
 import math
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """Two processes that share each batch learn what one does, and go on where one stopped."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

@@ -1,7 +1,5 @@
 """Early stopping keeps the weights of the lowest validation score, whatever kills the run."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Reading the ledger: a damaged record is named, and every recorded run keeps its promises."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Scores by epoch, and where a run's budget was extended: read from its log."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

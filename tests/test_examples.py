@@ -1,7 +1,5 @@
 """The models of one's own in examples/: what the package demands of its own models."""
 
-from __future__ import annotations
-
 import math
 from itertools import product
 from typing import Any

@@ -1,7 +1,5 @@
 """Each score of a record is what its name says: of which weights, images, draws and statistics."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The flow in float64, with random weights: exact log-determinants, inverses and gradients."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from copy import deepcopy

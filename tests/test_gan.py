@@ -1,7 +1,5 @@
 """The GAN: two players with a gradient each, samples, and no likelihood anywhere."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Labels through a whole run: trained with, resumed, recorded, verified, sampled and refused."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from pathlib import Path

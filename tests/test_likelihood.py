@@ -1,7 +1,5 @@
 """Nats, bits per dimension, and the scoring of a data set."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from contextlib import nullcontext

@@ -1,7 +1,5 @@
 """The live figures' rules and mathematics, run in Node.js, agree with PyTorch."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """The Pixel RNN in the page: its JavaScript, run in Node.js, against PyTorch."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

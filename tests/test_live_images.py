@@ -1,7 +1,5 @@
 """The Real NVP of images in the page: its JavaScript, run in Node.js, against PyTorch."""
 
-from __future__ import annotations
-
 import base64
 import io
 import re

@@ -1,7 +1,5 @@
 """Live figures beside others in a page, and beside the shortcuts of a browser."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

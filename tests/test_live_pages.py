@@ -1,7 +1,5 @@
 """The live figures in headless Chromium: driven by mouse, finger and keyboard, and read again."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Every family at once: it keeps the protocol, resumes exactly, and says what it is made of."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The multi-scale Pixel RNN: p(small) p(image | small), and draws that follow it."""
 
-from __future__ import annotations
-
 from functools import partial
 from itertools import product
 from typing import Any

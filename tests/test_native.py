@@ -1,7 +1,5 @@
 """Operators in C++: compiled once, shared by processes, and done without where they cannot be."""
 
-from __future__ import annotations
-
 import logging
 import subprocess
 import threading

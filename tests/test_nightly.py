@@ -3,8 +3,6 @@
 Each test runs real commands. What they leave is compared, bit for bit, with what nobody disturbed.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import random

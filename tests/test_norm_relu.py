@@ -1,7 +1,5 @@
 """The compiled norm and rectifier against the formula in float64."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

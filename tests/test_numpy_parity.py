@@ -3,8 +3,6 @@
 Nothing here calls the package but for its weights, by name. All in float64.
 """
 
-from __future__ import annotations
-
 from itertools import product
 
 import numpy as np

@@ -3,8 +3,6 @@
 What it computes with given weights and moments is compared in tests/test_numpy_parity.py.
 """
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """Roles of parameters, the steps that each takes, and the average of the weights."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable
 from typing import Any

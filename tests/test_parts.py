@@ -1,7 +1,5 @@
 """The parts of the flow by themselves: masks, logit, priors, batch norm."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """The pictures of an entry: made from fixed noise, small enough, and compared by verify."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """The Pixel RNNs: the probabilities, the draws and the completions agree; bad input; sizes."""
 
-from __future__ import annotations
-
 import math
 from itertools import product
 from typing import Any

@@ -1,7 +1,5 @@
 """Progress of long work: on a terminal, elsewhere, and in several processes."""
 
-from __future__ import annotations
-
 import io
 from types import SimpleNamespace
 

@@ -1,7 +1,5 @@
 """Where a run was made: its legs, and the commit of the code."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

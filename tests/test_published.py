@@ -1,7 +1,5 @@
 """The figures that papers print: digits, sources and marks, and the configurations beside them."""
 
-from __future__ import annotations
-
 import re
 from itertools import pairwise
 from pathlib import Path

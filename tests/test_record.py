@@ -1,7 +1,5 @@
 """Recording: what an entry of the ledger keeps, and what is refused."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from contextlib import nullcontext

@@ -1,7 +1,5 @@
 """Going on with a recorded run: from its weights, its step and its minutes, in a folder anew."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

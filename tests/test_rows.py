@@ -5,8 +5,6 @@ generated images of the row's shape, under the name and in the layout that an im
 on LSUN differ in names alone, so one of them is rehearsed.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

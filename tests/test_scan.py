@@ -1,7 +1,5 @@
 """The compiled LSTM scan against the plain one, which test_numpy_parity.py compares with eq 3."""
 
-from __future__ import annotations
-
 import math
 from itertools import product
 from typing import Any

@@ -1,7 +1,5 @@
 """What a configuration asks for reaches the run: seed, rate, momentum, average, log, files."""
 
-from __future__ import annotations
-
 import math
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The tables of results: made from the ledger and the published figures, and in step with them."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -1,7 +1,5 @@
 """The checks of `nvp.testing` can fail: each mistake in a small model or bijection is named."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import partial

@@ -1,7 +1,5 @@
 """The flows of points in the plane: exact, normalised, and better than a Gaussian after a fit."""
 
-from __future__ import annotations
-
 import math
 from itertools import product
 

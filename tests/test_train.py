@@ -1,7 +1,5 @@
 """The training loop on tiny data: it learns, resumes exactly, and stops with one clear line."""
 
-from __future__ import annotations
-
 import math
 import os
 import re

@@ -1,7 +1,5 @@
 """Scoring again: an honest ledger agrees, and every alteration is noticed."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A data set and a run that take no time: 8x8 images, a model of a few hundred weights."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
