@@ -38,6 +38,14 @@ def seeded() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def double() -> Iterator[None]:
+    """New tensors, models among them, are float64."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root with the set `tiny`: 60 training images, 8x8, of which 6 are held out; and

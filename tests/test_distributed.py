@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -129,14 +129,6 @@ def few_steps(config: RunConfig, root: Path) -> dict[str, Tensor]:
     }
 
 
-@pytest.fixture
-def double() -> Iterator[None]:
-    """Models in float64: Adam makes steps of what in float32 is rounding alone."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
 def test_moments_in_half_precision_are_those_of_the_whole_batch(root: Path, tmp_path: Path) -> None:
     """There one process has a compiled norm, which takes the moments of the rows that it sees."""
     config = trained_by("statistics of the batch", precision="bf16")
@@ -154,7 +146,7 @@ def test_moments_in_half_precision_are_those_of_the_whole_batch(root: Path, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("double")
+@pytest.mark.usefixtures("double")  # Adam makes steps of what in float32 is rounding alone
 @pytest.mark.parametrize(
     ("name", "optimiser"),
     [

@@ -93,14 +93,11 @@ def test_priors(name: PriorName) -> None:
     assert abs(drawn.mean().item()) < 0.05
 
 
+@pytest.mark.usefixtures("double")
 def test_draws_are_float32_whatever_the_default_is() -> None:
-    torch.set_default_dtype(torch.float64)
-    try:
-        for prior in PriorName:
-            assert prior.build().sample((1, 1, 2, 2)).dtype == torch.float32
-        assert all(data.sample(3).dtype == torch.float32 for data in ToyData)
-    finally:
-        torch.set_default_dtype(torch.float32)
+    for prior in PriorName:
+        assert prior.build().sample((1, 1, 2, 2)).dtype == torch.float32
+    assert all(data.sample(3).dtype == torch.float32 for data in ToyData)
 
 
 def norm_and_input(scope: NormScope, **options) -> tuple[CouplingBatchNorm, Tensor, Tensor]:
