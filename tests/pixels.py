@@ -1,18 +1,16 @@
-"""What the tests of the Pixel RNNs share: models small enough to check in full.
+"""What the tests of Pixel RNNs and flows share: models small enough to check in full.
 
 Random weights in float64, which sub-pixel moves which, and all images that there are.
 """
 
 from collections.abc import Callable
 from itertools import product
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nvp import PixelRNN, PixelRNNConfig, RealNVP, RealNVPConfig
-
-Model = TypeVar("Model", bound=nn.Module)
 
 OUTPUTS: list[dict[str, Any]] = [
     {"levels": 3},
@@ -39,7 +37,7 @@ def config(
     return PixelRNNConfig(kind=kind, image_shape=image_shape, **settings)
 
 
-def randomised(model: Model, seed: int = 0) -> Model:
+def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
     """In float64, every parameter from N(0, 0.3^2): biases and first states are no longer 0."""
     torch.manual_seed(seed)
     for parameter in model.double().parameters():
@@ -69,7 +67,8 @@ def lived(config: RealNVPConfig) -> RealNVP:
     with torch.no_grad():
         for _ in range(3):
             x = 1.5 * torch.randn(8, *config.image_shape, dtype=torch.float64) + 0.2
-            model.flow(x, torch.randn(8, config.num_classes, dtype=torch.float64))
+            y = torch.randn(8, config.num_classes, dtype=torch.float64)  # (8, 0) without classes
+            model.flow(x, y)
     return model.eval()
 
 
