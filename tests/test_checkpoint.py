@@ -1,7 +1,5 @@
 """Checkpoints: a full disk, a damaged or a foreign file gives one line, and nothing is lost."""
 
-from __future__ import annotations
-
 import errno
 import os
 import threading

@@ -1,7 +1,5 @@
 """What breaks when somebody breaks it on purpose: one line, and nothing that was good is lost."""
 
-from __future__ import annotations
-
 import errno
 import json
 import math

@@ -243,8 +243,8 @@ def test_what_is_refused_is_refused_before_scoring(
     monkeypatch.setattr(enter, "score", lambda *_: pytest.fail("scored"))
     with refusal("run this in a checkout"):
         record(trained / "run", **options)
-    with pytest.raises(NVPError, match=r"first must be 2 or more, .*, got 1"):
+    with refusal(r"first must be 2 or more, .*, got 1"):
         record(trained / "run", **options | {"first": 1})
-    with pytest.raises(NVPError, match="num_draws must be at least 1, got 0"):
+    with refusal("num_draws must be at least 1, got 0"):
         record(trained / "run", **options | {"num_draws": 0})
     assert content(tmp_path) == {}

@@ -1,7 +1,5 @@
 """Small data sets in the formats of their publishers, which count as the published ones."""
 
-from __future__ import annotations
-
 import hashlib
 import struct
 from pathlib import Path

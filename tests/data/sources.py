@@ -1,7 +1,5 @@
 """Sources for `nvp data import`, in their publishers' formats."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import pickle

@@ -1,7 +1,5 @@
 """Downloads, with the network played by these tests."""
 
-from __future__ import annotations
-
 import errno
 import shutil
 import socket

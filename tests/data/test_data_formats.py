@@ -1,7 +1,5 @@
 """Formats of files: read as others read them, and refused when damaged."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

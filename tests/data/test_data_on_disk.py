@@ -1,7 +1,5 @@
 """Images on disk: those in memory, cut as asked; a file that shrinks raises no signal."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

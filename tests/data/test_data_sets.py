@@ -1,7 +1,5 @@
 """Named sets: what loads, what is refused and how, and the embedded set."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import runpy

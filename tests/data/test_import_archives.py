@@ -1,7 +1,5 @@
 """`nvp data import` of archives: what they hold, and what they may not do."""
 
-from __future__ import annotations
-
 import tarfile
 import zipfile
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`nvp data import` of a folder of images."""
 
-from __future__ import annotations
-
 import json
 import os
 import tracemalloc

@@ -1,7 +1,5 @@
 """`nvp data import` of the papers' sets, from small files in their publishers' formats."""
 
-from __future__ import annotations
-
 import json
 import mmap
 import pickle

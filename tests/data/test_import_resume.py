@@ -1,7 +1,5 @@
 """An import that is killed, crowded out or refused, and a set that changes afterwards."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import itertools
