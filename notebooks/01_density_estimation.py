@@ -339,7 +339,8 @@ for name, score in baselines.score(train, test).items():
 # The folded cell below them defines what they use. The VAE has an encoder $q(z \mid x)$ and a
 # decoder $p(x \mid z)$, the GAN has `G` and `D`, and the flow is `f`. The autoregressive model
 # mixes Gaussians, by `weights` for $x_1$ and by `network` for $x_2$. `D` returns a logit, and
-# `softplus(-a)` is $-\log \operatorname{sigmoid}(a)$:
+# `softplus(-a)` is $-\log \operatorname{sigmoid}(a)$. The `weight` of the VAE's divergence rises from 0 to 1 in the first
+# three tenths of its training:
 
 
 # %%

@@ -44,7 +44,7 @@ torch.set_num_threads(1)  # nothing here is large enough to share
 # ## On the line
 #
 # Throughout this book $f$ goes from data to latent, $z = f(x)$, and $g = f^{-1}$ goes back, $x = g(z)$. This is the
-# paper's direction.
+# paper's direction. The density $p_Z$ of the latents, which we choose, is the **prior**.
 #
 # ```{prf:theorem} Change of variables on the line
 # :label: thm-line

@@ -372,8 +372,8 @@ plt.show()
 #
 # ## A flow that learns
 #
-# Now everything is ready for a **normalizing flow** {cite}`rezende2015flows`: a composition $f$ of couplings, a
-# Gaussian prior, and maximum likelihood. The data are two half moons in the plane, since the paper does not say
+# Now everything is ready for a normalizing flow of couplings: their composition $f$, a Gaussian prior, and maximum
+# likelihood. The data are two half moons in the plane, since the paper does not say
 # which points its figure 1 shows.
 
 
@@ -470,7 +470,7 @@ plt.show()
 # ## Figure 1 of the paper
 #
 # The upper row of the figure is **inference**. Data stand on the straight grid of their own space, and $f$ carries
-# both to $z$. The lower row is **generation**: $g = f^{-1}$ carries noise and *its* grid to $x$. Two calls make
+# both to $z$. The lower row is **generation**, that is, sampling: $g = f^{-1}$ carries noise and *its* grid to $x$. Two calls make
 # it, `flow(x)` and `flow.inverse(z)`.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 1 of {cite:t}`dinh2017realnvp`, by the couplings of this page. Above: test data $x$ and $z = f(x)$. Below: $z \\sim p_Z$ and $x = g(z)$. The grid is square on the left above and on the right below, and the map carries it along. The colour of a point is its direction from the centre in the panel with the square grid: blue on the left, orange on the right, darker above.", "name": "fig-figure-one"}, "image": {"alt": "Four panels. Upper left, moons on a square grid; upper right, the same points as a round cloud on a strongly curved grid. Lower right, a round cloud on a square grid; lower left, the same points as two moons, on a grid that is folded into their shape."}}

@@ -12,8 +12,8 @@
 #
 # A coupling needs a split into a kept and a changed part. How should one split an *image*? And must all of its
 # numbers pass through all layers? This chapter answers both questions in code: two masks, one squeeze, and a
-# `Flow` that lets half of its dimensions leave at each scale. At the end you will have the whole architecture of the
-# paper, for any number of scales. You will see a real garment pass through it.
+# `Flow` that lets half of its dimensions leave on the way, several times. At the end you will have the whole
+# architecture of the paper, for any number of scales. You will see a real garment pass through it.
 #
 # ```{admonition} In the paper
 # Section 3.4, section 3.6 and the sizes of section 4.1 of {cite:t}`dinh2017realnvp`: equations 13 to 16, figures 3
@@ -195,8 +195,9 @@ plt.show()
 # ## Factoring out
 #
 # A flow keeps all its dimensions: $z$ has as many as $x$. Carrying all of them through all layers costs memory,
-# computation and parameters (section 3.6). So after some couplings **half of the dimensions leave**. They are
-# finished latents, and only the other half goes on to the next scale (equations 13 to 16):
+# computation and parameters (section 3.6). So after some couplings **half of the dimensions leave**. They are finished
+# latents, and only the other half goes on. The layers between two such places are a **scale** of the flow. (The word
+# has nothing to do with the scale $s$ of a coupling.) With $L$ scales (equations 13 to 16):
 #
 # $$
 # h^{(0)} &= x, \\
@@ -205,7 +206,7 @@ plt.show()
 # z &= \bigl(z^{(1)}, \dots, z^{(L)}\bigr).
 # $$ (eq:factor)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 4(b) of {cite:t}`dinh2017realnvp`: factoring out, with the dimensions of a 32 × 32 × 3 image and four scales. The height of a grey or coloured box is its share of the dimensions; white boxes are the maps of the scales.", "name": "fig-factor"}, "image": {"alt": "From left to right boxes x, h1, h2, h3, each half as high as the one before, joined by maps f1 to f4. From each map but the last half of the output goes straight to the right, where z1, with 1536 dimensions, z2, with 768, z3 and z4, with 384 each, make up z."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 4(b) of {cite:t}`dinh2017realnvp`: factoring out, with the dimensions of a 32 × 32 × 3 image and four scales. The height of a grey or coloured box is its share of the dimensions; white boxes are the functions of the scales.", "name": "fig-factor"}, "image": {"alt": "From left to right boxes x, h1, h2, h3, each half as high as the one before, joined by maps f1 to f4. From each map but the last half of the output goes straight to the right, where z1, with 1536 dimensions, z2, with 768, z3 and z4, with 384 each, make up z."}}
 architecture.plot_factoring_out([1536, 768, 384, 384])
 plt.show()
 
@@ -260,8 +261,8 @@ class Flow(nn.Module):
 
 
 # %% [markdown]
-# Three small functions complete it. `net(channels, maps, b)` makes a network for $s$ and $t$; the next chapters
-# write a good one. Which half leaves? The paper does not say. As in the authors' code, the top left and the bottom
+# Three small functions complete it. `net(channels, maps, b)` makes a network for $s$ and $t$; chapter {ref}`networks`
+# writes a good one. Which half leaves? The paper does not say. As in the authors' code, the top left and the bottom
 # right pixel of each block go on, a checkerboard again.
 
 
@@ -553,7 +554,7 @@ figures.show_table([*header, "maps", "$z^{(i)}$", "dimensions"], rows)
 # factoring out, all $4C$ channels go on after a squeeze, so scale $k$ has $4^{k-1} C$ channels
 # instead of $2^{k-1} C$. One can then keep the networks as they are, or widen them in proportion to
 # the channels that they serve. The folded cell builds all three designs for images of 64 × 64
-# pixels, with networks of two residual blocks. It counts multiplications and additions, parameters,
+# pixels, with networks of two residual blocks (chapter {ref}`networks`). It counts multiplications and additions, parameters,
 # and the bytes that automatic differentiation keeps for the backward pass.
 
 
@@ -649,7 +650,7 @@ assert by_scale == sorted(set(by_scale))  # each scale costs more
 # Two experiments compare it with Real NVP on Fashion-MNIST. The ablation of appendix
 # {ref}`paper-and-code` trained small flows for 450 steps, with five seeds each. The single run
 # `fashion-mnist-unfactored` has the settings and the 4,997 steps of `fashion-mnist`, but for its precision:
-# float32 in place of bfloat16. The table has the multiplications and additions from an image to
+# float32 in place of bfloat16, a format of 16 bits. The table has the multiplications and additions from an image to
 # $z$, relative to Real NVP, and the difference of the test scores to Real NVP. (After ± is half of a 95%
 # interval over the seeds.)
 
@@ -717,7 +718,7 @@ assert max(abs(x - short.score.bits_per_dim) for x in others) < 0.004
 #
 # * The checkerboard splits space. A squeeze trades space for channels, and the channel-wise mask splits those. The
 #   two partitions differ.
-# * After each scale half of the dimensions leave and meet the prior there. This saves memory, computation and
+# * After each scale but the last, half of the dimensions leave and meet the prior there. This saves memory, computation and
 #   parameters, and it distributes the loss throughout the network.
 # * A flow in which nothing leaves contains this one. On Fashion-MNIST it learns faster, and is a little ahead after 4,997 steps.
 # * `Flow` is the architecture of the paper for any number of scales. It takes any network for $s$ and $t$.

@@ -197,8 +197,8 @@ assert float(glow.bits_per_dim) == 3.141
 # $\log_2(256/255) = 0.006$ bits. Without it the score is 3.135. Our run of half an hour on one core
 # scores better.
 #
-# The run that is conditioned on the class is ahead of the other by less than 0.01 bits/dim. A class is worth 0.004 at most (chapter {ref}`latents`). The rest may be
-# chance, or come from the 4% more images that it saw.
+# The run that is conditioned on the class is ahead of the other by less than 0.01 bits/dim. Chapter {ref}`latents` asks
+# how much of this the class can explain.
 #
 # Four conditions belong to every such score.
 #
@@ -422,7 +422,7 @@ assert more + 2 * error < 0.03
 # The paper's own comments on its results, and what this book can say of each:
 #
 # * *Not better than Pixel RNN, but competitive.* The ledger, too, has an autoregressive model and a
-#   flow, scored on the same images:
+#   flow, scored on the same images. (The PixelRNN of the paper's table is a Diagonal BiLSTM on this set, as ours is.)
 
 # %% tags=["hide-input"]
 rival = ledger["cifar10-small-diagonal-bilstm"]

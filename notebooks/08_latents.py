@@ -281,7 +281,7 @@ plt.show()
 # compression* of Conv DRAW {cite}`gregor2016compression`. The paper's models of 64 × 64 have five
 # scales, and keep 100, 50, 25,
 # 12.5 and 6.25% of the dimensions. Ours has three scales. Below 25% there is no further scale, so
-# we go on by maps. The last scale has four; we keep two, one and none of them.
+# we go on by channels. The last scale has four; we keep two, one and none of them.
 
 # %%
 generator = torch.Generator().manual_seed(0)
@@ -806,7 +806,7 @@ assert worth.mean() > 0.2 * limit  # it does use the label
 # %% [markdown]
 # ### Bayes' rule
 #
-# The same ten numbers are a classifier. With equal priors
+# The same ten numbers are a classifier. For equally frequent classes
 #
 # $$
 # p(c \mid x) = \frac{p(x \mid c)}{\sum_{c'} p(x \mid c')},

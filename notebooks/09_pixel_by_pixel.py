@@ -109,8 +109,9 @@ assert abs(sum(p.values()) - 1) < 1e-12
 #
 # ## A softmax, and the loss
 #
-# The network has one output for each of the 256 levels of a sub-pixel, and a **softmax** turns them into
-# probabilities. (For two levels one sigmoid is enough.) Training minimises $-\log p(x)$. By the chain rule that is
+# The network has one output for each of the 256 levels of a sub-pixel, its **logit**, and a **softmax** turns these into
+# probabilities. (In {doc}`05_integers_to_bits` the logit is a map of pixels. For two levels one sigmoid is enough.)
+# Training minimises $-\log p(x)$. By the chain rule that is
 # a sum of cross-entropies, one for each sub-pixel:
 
 
@@ -141,8 +142,9 @@ assert torch.allclose(bits, torch.full((2,), 8.0))
 # How do we keep a convolution from looking ahead? We set weights to zero (section 3.4). The kernel's centre lies
 # on the pixel that is predicted. A *tap* is one place of the kernel. Taps below the centre, and
 # right of it in its row, would read later pixels. They are set to zero. Whether the centre is set
-# to zero depends on the colours. Split the maps of every layer into three groups, one for each
-# colour. Under **mask A** an output map reads, at the centre, only the colours *before* its own.
+# to zero depends on the colours. Split the feature maps (channels) of every layer into three groups, one for each
+# colour. The green group serves the prediction of green. So of its own pixel it may know red alone. Under **mask A** an
+# output map reads, at the centre, only the colours *before* its own.
 # Under **mask B** it also reads its *own*.
 #
 # | tap | mask A | mask B |
@@ -152,8 +154,8 @@ assert torch.allclose(bits, torch.full((2,), 8.0))
 # | the centre | earlier colours | earlier colours and its own |
 # | centre row, right; rows below | none | none |
 #
-# Mask A is for the first layer, mask B for all others. Here is the layer. The maps take turns in belonging to red,
-# green and blue, in every layer alike:
+# Mask A is for the first layer, of 7 × 7 in the paper, and mask B for all others. Here is the layer. The maps take turns
+# in belonging to red, green and blue, in every layer alike:
 
 
 # %%
@@ -314,8 +316,8 @@ assert torch.equal(drawn[:, :, :2], images[:, :, :2])
 # ## Ask the network what a pixel sees
 #
 # A mask is meant to hide later pixels, and one wrong line of code defeats it. So test the network.
-# Change *one* sub-pixel of the input and see which outputs move. One batch does it for all
-# sub-pixels:
+# Change *one* sub-pixel of the input and see which outputs move. The inputs that move an output are its **receptive
+# field**. One batch does it for all sub-pixels:
 
 
 # %%

@@ -76,8 +76,8 @@ plt.show()
 #
 # ## Equation 3
 #
-# In the Row LSTM, time runs down the image. Let $x_r$ be row $r$ of the layer's input map. Each of the $n$ pixels of a row
-# has a hidden state and a cell. (The paper writes $h$ for the state and for its size, and so do we.) Let $\circledast$ be
+# In the Row LSTM, time runs down the image. Let $x_r$ be row $r$ of the layer's input, with all its channels. Each of the
+# $n$ pixels of a row has a hidden state and a cell. (The paper writes $h$ for the state and for its size, and so do we.) Let $\circledast$ be
 # a convolution along the row, $k$ pixels wide, and $\odot$ a product of elements. Then
 #
 # $$
@@ -313,7 +313,8 @@ plt.show()
 #
 # A path that leads one pixel to the right must go up one row, in whichever layer it does so. So $L$ layers of $k = 3$
 # see row $r - d$ from $j - (d + L)$ to $j + d$. The wedge on the right, below the edge of the triangle, stays hidden from
-# every Row LSTM. In a whole model the 7 × 7 convolution at the front moves that edge, once, to $j + d + 2$:
+# every Row LSTM. A whole model begins with a convolution of 7 × 7 with mask A ({doc}`12_pixelcnn`). It moves that edge,
+# once, to $j + d + 2$:
 
 # %% mystnb={"figure": {"caption": "The first convolution and Row LSTM layers on 28 × 28 pixels: what the prediction of one pixel depends on. Left, one layer; middle, seven; right, the first convolution alone.", "name": "fig-row-model"}, "image": {"alt": "Three boards of 28 by 28 with a pixel low in the middle. The Row LSTM of one layer sees a wide triangle up to the upper edge; that of seven layers also more columns on its left. What lies to the right of the triangle is grey. The first convolution alone sees three rows of seven columns and three pixels on the left."}} tags=["hide-input"]
 SIDE, PLACE = 28, (20, 13)

@@ -363,6 +363,9 @@ except NVPError as error:
 #
 # For each pixel $P(x \mid z_0)$ is proportional to $q(z_0 \mid x)$, over the 256 levels. So the first two terms need no network. With these
 # $\gamma_0$ and $\gamma_1$ they come to 0.01 bits/dim. So the loss is nearly the error of a denoiser, and yet it counts bits.
+# Why this weight? A small step back in time costs the divergence of two Gaussians of equal variance. It is half of the
+# rise of $e^{-\gamma}$ in the step, times the squared error of the image. That error is $\sigma_t^2 / \alpha_t^2 = e^{\gamma}$
+# times the squared error of the noise. So $\frac12 \gamma'\, \mathrm dt$ is left, with $\gamma' = \gamma_1 - \gamma_0$.
 
 
 # %%
@@ -698,8 +701,9 @@ plt.show()
 # %% [markdown]
 # Draws take a few hundredths of a bit/dim off the bounds of the VAE and Real NVP, and hardly anything off that of the
 # Gaussian.
-# How far is the lowest point above the truth? No computation can tell. As a rule of thumb, if $\log w$ were a
-# Gaussian, the gap of one draw would be half of the variance of $\log w$ over draws:
+# How far is the lowest point above the truth? No computation can tell. There is a rule of thumb. If $\log w$ were a
+# Gaussian, $\log \mathbb E[w]$ would be $\mathbb E[\log w]$ plus half of the variance of $\log w$. So the gap of one draw
+# would be this half:
 
 # %% tags=["hide-input"]
 unit = nats_per_bit(vae.image_shape)
@@ -877,9 +881,11 @@ for family in ("Gaussian", "Real NVP"):
 #
 # A likelihood punishes a model for every image of the data that it finds impossible. A game does not: a generator
 # that draws nothing but one perfect shirt does well against a slow discriminator. This is **mode
-# collapse**. For a model without a likelihood, only its samples can show it. Two measurements:
+# collapse**. For a model without a likelihood, only its samples can show it. Three measurements:
 #
-# * **Classes.** Give each sample the class of the nearest training image.
+# * **Classes.** Give each sample the class of the nearest training image. The *distance from equal shares* is half of
+#   the sum of $|\text{share} - 0.1|$ over the ten classes: the share of samples that would have to change class.
+# * **Nearness.** Average the distance of a sample from the nearest training image. Divide by the same for test images.
 # * **Coverage** {cite}`naeem2020coverage`. Put a ball around each test image that reaches to its fifth nearest neighbour among test images. Count the balls with a sample
 #   inside. Training images, as many as there are samples, set the standard.
 #

@@ -171,7 +171,7 @@ assert torch.allclose(as_factors, as_a_flow)
 # %% [markdown]
 # The Jacobians show who sees whom.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Jacobians of two affine flows on images of 4 × 4 pixels: positive entries red, negative ones blue, zeros white; darker is larger. The coupling is in order of its mask, kept pixels first; the masked convolutions are in reading order.", "name": "fig-two-triangles"}, "image": {"alt": "Two matrices of 16 by 16. Left: a diagonal, and below it one block of 8 by 8, three quarters of it filled. Right: a lower triangle, all of it filled but three entries beside the diagonal, where a new row of pixels begins."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Jacobians of two affine flows on images of 4 × 4 pixels: positive entries red, negative ones blue, zeros white; darker is larger. The coupling is in order of its mask, kept pixels first; the masked convolutions are in raster order.", "name": "fig-two-triangles"}, "image": {"alt": "Two matrices of 16 by 16. Left: a diagonal, and below it one block of 8 by 8, three quarters of it filled. Right: a lower triangle, all of it filled but three entries beside the diagonal, where a new row of pixels begins."}}
 kept_first = torch.cat(
     [torch.nonzero(b.flatten() == k).flatten() for k in (1, 0)]
 )
@@ -328,8 +328,9 @@ assert gain["four, turned round"] > 0.4
 #
 # ## TarFlow
 #
-# An image of 28 × 28 takes 784 steps a layer to sample, and TarFlow has several layers. So it treats *patches* as the numbers of
-# {eq}`eq:maf`. Cut the image into $T$ squares of $S$ pixels, $x_1, \dots, x_T$, in reading order. Each $x_i$ is a vector:
+# An image of 28 × 28 takes 784 steps a layer to sample, and TarFlow stacks several. So it treats *patches* as the numbers
+# of {eq}`eq:maf`. From here on one such map is a **block**, since a *layer* is one of the Transformer inside it. Cut the
+# image into $T$ squares of $S$ pixels, $x_1, \dots, x_T$, in raster order ({ref}`pixel-by-pixel`). Each $x_i$ is a vector:
 #
 # $$
 # z_i = \bigl( x_i - \mu_i(x_{<i}) \bigr) \odot e^{-\alpha_i(x_{<i})}, \qquad
@@ -338,7 +339,7 @@ assert gain["four, turned round"] > 0.4
 #
 # Every second block reads the patches from the other end.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "A test image in 49 patches of 4 × 4 pixels. The orange patch is scaled and shifted by what the blue ones say. These come before it in reading order or, in every second block, after it.", "name": "fig-patches"}, "image": {"alt": "A small image of a garment twice, with a grid of seven by seven squares. Left: the squares above and to the left of the marked one are blue. Right: those below and to its right."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "A test image in 49 patches of 4 × 4 pixels. The orange patch is scaled and shifted by what the blue ones say. These come before it in raster order or, in every second block, after it.", "name": "fig-patches"}, "image": {"alt": "A small image of a garment twice, with a grid of seven by seven squares. Left: the squares above and to the left of the marked one are blue. Right: those below and to its right."}}
 test = load(EMBEDDED, "test").images
 meeting.plot_patches(
     test[1, 0], 4, 24, ["first, third, ... block", "second, fourth, ... block"]
@@ -346,7 +347,7 @@ meeting.plot_patches(
 plt.show()
 
 # %% [markdown]
-# The orange patch is the 25th in reading order. So 24 patches decide about it in one order, and 24 others in the next.
+# The orange patch is the 25th in raster order. So 24 patches decide about it in one order, and 24 others in the next.
 #
 # ### A layer of the Transformer
 #
