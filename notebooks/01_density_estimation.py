@@ -163,7 +163,7 @@ p_hat /= p_hat.sum()
 entropy = -torch.special.xlogy(p_hat, p_hat).sum()
 for q in (histogram.p, torch.full((256,), 1 / 256)):
     nats = -(p_hat * q.log()).sum()  # minus the log-likelihood, per pixel
-    divergence = (torch.special.xlogy(p_hat, p_hat / q)).sum()
+    divergence = torch.special.xlogy(p_hat, p_hat / q).sum()
     assert torch.isclose(nats, entropy + divergence)
     print(f"{nats:.4f} nats a pixel = {entropy:.4f} + {divergence:.4f}")
 

@@ -499,7 +499,7 @@ densities.plot_trace(test[:400], steps)
 plt.show()
 
 # %% [markdown]
-# Each coupling moves points along one axis only; the other coordinate decides how far. On the page
+# Each coupling moves points along one axis only; the other coordinate decides their scale and shift. On the page
 # {doc}`../book/live` you can drag points of such a flow, and see what each coupling does.
 #
 # ## Summary

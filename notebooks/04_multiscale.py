@@ -675,13 +675,13 @@ for name, title in {
 }.items():
     variant, gap = variants[name].variant, variants[name].difference
     more_work[name] = flops(ablation.config(variant, 0).model) / of_small
-    change = f"{gap.mean:+.2f} ± {gap.half_width:.2f}".replace("-", "−")
+    change = f"{gap.mean:+.2f} ± {gap.half_width:.2f}"
     rows.append([f"450 steps: {title}", f"{more_work[name]:.2f}", change])
 short, long = runs()["fashion-mnist"], runs()["fashion-mnist-unfactored"]
 more_work["long"] = flops(long.config.model) / flops(short.config.model)
 gain = short.score.bits_per_dim - long.score.bits_per_dim
 title = f"{long.record.steps:,} steps: nothing factored out, networks as wide"
-rows.append([title, f"{more_work['long']:.2f}", f"−{gain:.2f}"])
+rows.append([title, f"{more_work['long']:.2f}", f"{-gain:+.2f}"])
 figures.show_table(["", "work", "bits/dim"], rows)
 
 # %% tags=["remove-cell"]
@@ -707,8 +707,8 @@ assert max(abs(x - short.score.bits_per_dim) for x in others) < 0.004
 # %% [markdown]
 # After 450 steps the flow that keeps everything leads by 0.18 bits/dim, for a tenth more work.
 # Twice the maps bring as much, for nearly four times the work. After 4,997 steps of flows that are
-# three times as wide, 0.02 are left. That is still more than the few thousandths by which seed and
-# precision move such a score ({ref}`beyond-gans`). The two experiments differ in the optimiser and the
+# three times as wide, 0.02 are left. That is still more than the few thousandths by which seed and precision move the
+# score of Real NVP ({ref}`beyond-gans`). But the flow that keeps everything has one seed. The two experiments differ in the optimiser and the
 # number of images, too. But the long runs say the same: by their training loss the lead is 0.09 bits/dim
 # after 450 steps, and 0.02 at the end. So on these images factoring out slows learning, and costs little
 # after 4,997 steps. It saves little work where the networks stay as wide, and more with each scale

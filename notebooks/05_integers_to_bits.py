@@ -233,7 +233,7 @@ plt.show()
 # %%
 white = 255 + torch.rand(1_000_000, generator=generator)
 printed = torch.logit(0.05 + 0.95 * white / 256)
-assert printed.isinf().any()
+assert printed.isinf().sum() > 3
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Pixels of 250 training images. Left: integers, a set of spikes. Middle: with uniform noise, a histogram and so a density. These two panels end at level 23. Right: after the logit, the density that the flow is trained on, over the whole range. The vertical axes are logarithmic.", "name": "fig-stages"}, "image": {"alt": "Three histograms. Left, isolated bars at the integers, that at zero much the highest. Middle, the same filled out to steps of width one. Right, a density on -3 to 3: a sharp peak at its left end, a broad hump, and a small peak at its right end."}}
 few = images[::20]
@@ -429,12 +429,11 @@ print(f"black images cost {score / floor:.1f} times the floor")
 # run on MNIST?
 
 # %% tags=["hide-input"]
-if "mnist" in ledger:
-    digits = ledger["mnist"].load_model()
-    black = torch.zeros(64, 1, 28, 28, dtype=torch.uint8)
-    price = evaluate(digits, black, seed=1).bits_per_dim
-    assert 0.36 < price / floor < 0.45  # two fifths
-    print(f"black images cost it {price / floor:.1f} times the floor")
+digits = ledger["mnist"].load_model()
+black = torch.zeros(64, 1, 28, 28, dtype=torch.uint8)
+price = evaluate(digits, black, seed=1).bits_per_dim
+assert 0.36 < price / floor < 0.45  # two fifths
+print(f"black images cost it {price / floor:.1f} times the floor")
 
 # %% [markdown]
 # That flow has learned to bend the noise, but only in part. So a well-fitted model of this kind
@@ -442,15 +441,16 @@ if "mnist" in ledger:
 # black pixels are a stand-in: some of them are not certain, and some certain ones are not black.
 
 # %% tags=["hide-input"]
-dark = {"Fashion-MNIST, images": (images < 8).double().mean()}
-if "mnist" in ledger:
-    generator = torch.Generator().manual_seed(0)
-    samples = digits.sample(64, generator=generator)
-    share = (samples < 8).double().mean()
-    dark["MNIST, samples of the recorded run"] = share
-    whole = ledger["mnist"].score.bits_per_dim
-    assert abs(share * price / whole - 0.07) < 0.01
-    assert 1 / 7 < share * floor / whole < 1 / 5  # a sixth
+generator = torch.Generator().manual_seed(0)
+samples = digits.sample(64, generator=generator)
+share = (samples < 8).double().mean()
+dark = {
+    "Fashion-MNIST, images": (images < 8).double().mean(),
+    "MNIST, samples of the recorded run": share,
+}
+whole = ledger["mnist"].score.bits_per_dim
+assert abs(share * price / whole - 0.07) < 0.01
+assert 1 / 7 < share * floor / whole < 1 / 5  # a sixth
 rows = [[name, f"{r:.1f}", f"{r * floor:.1f}"] for name, r in dark.items()]
 figures.show_table(
     ["images", "share of black", "at the floor, bits/dim"], rows
@@ -508,10 +508,12 @@ with torch.no_grad():
 assert torch.allclose(
     draws[:4].logsumexp(dim=0) - math.log(4), four, atol=1e-2
 )
-assert 0.005 < one - bounds[16].mean() < 0.1
+saved = bounds[1] - bounds[16]
+assert full or round(saved.mean().item(), 2) == 0.02
+assert full or round(saved.std().item() / math.sqrt(len(few)), 3) == 0.002
 
 # %% [markdown]
-# Four doublings together save less than 0.1 bits/dim. The noise has as many dimensions as the image. A
+# Four doublings together save 0.02 bits/dim, with a standard error of 0.002. The noise has as many dimensions as the image. A
 # few sets of noise cannot find the places that the model prefers in all of them at once. An equal
 # $K$ makes two scores comparable. The bound tends to $\log P(v)$ as $K$ grows. But in so many
 # dimensions no $K$ that one can afford closes the gap.

@@ -96,7 +96,10 @@ def unit(i, o, kernel):
 
 
 class Network(nn.Module):
-    """b * x, (N, C, H, W) -> t and the raw s, (N, 2C, H, W)."""
+    """b * x, (N, C, H, W) -> t and the raw s, (N, 2C, H, W).
+
+    b is (1, 1, H, W) for a checkerboard, (1, C, 1, 1) for channels.
+    """
 
     def __init__(self, channels, maps, b, blocks=1):
         super().__init__()

@@ -181,7 +181,7 @@ figures.show_table(
 # %% tags=["remove-cell"]
 (glow,) = published("fashion-mnist")
 assert glow.model == "Glow, 69 M parameters"
-told, not_told = (ledger[key].score.bits_per_dim for key in grey[:0:-1])
+_, not_told, told = (ledger[key].score.bits_per_dim for key in grey)
 assert not_told - 0.01 < told < not_told < float(glow.bits_per_dim)
 on_digits = ledger["mnist"]
 assert round(on_digits.record.epochs) == 20
@@ -261,14 +261,13 @@ display(
 # What does a sample look like on the way? The next figure decodes the same noise at several points of training.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples of `cifar10-small` at eight points of training, each row from one and the same noise; above each column the training images seen, in thousands.", "name": "fig-film"}, "image": {"alt": "Six rows of eight small colour images, after 4,000 to 1.6 million training images. From left to right grainy patches become smooth surfaces with sharper edges, while places of light and dark stay; no object appears."}}
-if colour.files.filmstrip.is_file():
-    film = sheet_images(colour.files.filmstrip, 32)
-    film = film.unflatten(0, (-1, len(record.film)))[:6]
-    pictures.plot_rows(
-        {f"noise {i}": row for i, row in enumerate(film, start=1)},
-        titles=[f"{round(seen / 1000)}k" for seen in record.film],
-    )
-    plt.show()
+film = sheet_images(colour.files.filmstrip, 32)
+film = film.unflatten(0, (-1, len(record.film)))[:6]
+pictures.plot_rows(
+    {f"noise {i}": row for i, row in enumerate(film, start=1)},
+    titles=[f"{round(seen / 1000)}k" for seen in record.film],
+)
+plt.show()
 
 # %% [markdown]
 # The samples gain edges and smooth surfaces, and still no objects. The next figure has the curves of the grey runs. The
@@ -410,12 +409,12 @@ apart = [a - b for a, b in zip(*scores_of.values(), strict=True)]
 more = (apart[1].mean() - apart[0].mean()).item()
 error = math.sqrt(sum(each.var().item() / count for each in apart))
 print(f"difference of the two differences: {more:+.3f} ± {error:.3f}")
-assert more + 2 * error < 0.03
+assert more + 2 * error < (0.03 if full else 0.02)
 
 # %% [markdown]
 # By chance the test images may be easier or harder than the training images. Both runs are scored on the same images,
 # so most of this chance cancels in the difference of the two differences. Up to two standard errors, `quickstart` overfits by
-# at most 0.03 bits/dim more than `fashion-mnist`, which saw each image fewer than three times.
+# at most 0.02 bits/dim more than `fashion-mnist`, which saw each image fewer than three times.
 #
 # ## What section 4.2 claims
 #
@@ -526,10 +525,11 @@ pictures.plot_rows(strip)
 plt.show()
 
 # %% tags=["remove-cell"]
-means = [row.float().mean().item() for row in strip.values()]
-assert means == sorted(means)
-coldest, *_, warmest = strip.values()
-assert not torch.equal(coldest, warmest)
+levels = [row.float() for row in strip.values()]
+means = torch.stack([x.mean() for x in levels])
+jumps = torch.stack([x.diff(dim=-1).abs().mean() for x in levels])
+assert (means.diff() > 0).all()
+assert ((jumps / means).diff() > 0).all()  # rougher for their brightness
 
 # %% [markdown]
 # T < 1 gives smoother samples; garments also come out darker.
@@ -576,7 +576,8 @@ figures.show_table(
 assert (distances < 11).all()
 assert of_samples.min() > 20  # none is a copy
 assert of_tests.min() < of_samples.min() - 5
-assert of_samples.mean() > of_tests.mean()
+error = math.sqrt(sum(d.var().item() / len(d) for d in (of_samples, of_tests)))
+assert of_samples.mean() > of_tests.mean() + 2 * error
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples of `fashion-mnist` and, under each, the nearest training image; then the same for test images.", "name": "fig-neighbours"}, "image": {"alt": "Four rows of eight images. Samples, and below them training images of about the same outline: for a clean shoe, boot or pullover of the same kind, for a ragged sample often of little else in common. Test images, and below them training images of the same kind, which look much alike."}}
 pictures.plot_rows(
@@ -591,9 +592,8 @@ plt.show()
 
 # %% [markdown]
 # No sample is a copy: even the nearest training image is over 20 grey levels away. For the test images the least
-# distance is smaller. On average, too,
-# samples are farther from the training images than test images are. Two cautions. A distance
-# over pixels misses a copy that was shifted by one pixel. And this page searches 5,000 of the run's 59,000 images.
+# distance is smaller. On average, too, samples are farther from the training images than test images are, by more than
+# two standard errors. Two cautions. A distance over pixels misses a copy that was shifted by one pixel. And this page searches 5,000 of the run's 59,000 images.
 #
 # ## Summary
 #

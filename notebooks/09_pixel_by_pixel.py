@@ -334,9 +334,9 @@ def sees(network, shape, place):
 def stack(masks, side=3, maps=12, colours=1):
     """Convolutions with these masks, tanh between them."""
     torch.manual_seed(0)
-    sizes = [colours] + [maps] * len(masks)
+    sizes = itertools.pairwise([colours] + [maps] * len(masks))
     layers = []
-    for mask, inputs, outputs in zip(masks, sizes, sizes[1:], strict=False):
+    for mask, (inputs, outputs) in zip(masks, sizes, strict=True):
         conv = MaskedConv(mask, inputs, outputs, side, colours)
         layers += [conv, nn.Tanh()]
     return nn.Sequential(*layers[:-1]).double()

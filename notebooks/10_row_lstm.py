@@ -148,7 +148,7 @@ class RowLSTM(nn.Module):
         self.first = nn.Parameter(torch.zeros(2, 1, h, width))
 
     def forward(self, x):
-        h, c = self.first.expand(-1, len(x), -1, -1)
+        h, c = self.first.expand(-1, len(x), -1, -1)  # (N, h, W) each
         rows = []
         for row in self.input_to_state(x).unbind(2):  # (N, 4h, W) each
             h, c = lstm_cell(row + self.state_to_state(h), c)

@@ -344,12 +344,12 @@ class RowLSTM(nn.Module):
 
 
 # %%
-def influence(kind):
+def influence(kind, pixel=PIXEL):
     """|derivative| of one fresh prediction by each pixel, (H, W)."""
     torch.manual_seed(0)
     network = nn.Sequential(MaskedConv("A", 1, 16, 7), kind(16, 8, IMAGE))
     x = torch.zeros(1, *IMAGE, requires_grad=True)
-    features = network(x)[0, :, *PIXEL]
+    features = network(x)[0, :, *pixel]
     (gradient,) = torch.autograd.grad(features @ torch.randn(8), x)
     return gradient[0, 0].abs()
 
@@ -369,11 +369,12 @@ plt.show()
 
 # %%
 index = torch.arange(IMAGE[1] * IMAGE[2]).reshape(IMAGE[1:])
-missed = ((index < earlier) & (maps["Diagonal BiLSTM"] == 0)).nonzero()
-print("missed (row, column):", *missed.tolist())
-last = IMAGE[2] - 1
-near_edge = PIXEL[1] >= last - 3  # within reach of the 7 x 7 kernel
-assert missed.tolist() == ([] if near_edge else [[PIXEL[0] - 1, last]])
+row, last = PIXEL[0], IMAGE[2] - 1
+for column in (PIXEL[1], last - 4, last - 3):  # 7 x 7 reaches 3 columns
+    seen = influence(DiagonalBiLSTM, (row, column)) > 0
+    missed = ((index < index[row, column]) & ~seen).nonzero().tolist()
+    print(f"from column {column} the layer misses", *missed or ["none"])
+    assert missed == ([[row - 1, last]] if column < last - 3 else [])
 
 # %% [markdown]
 # The Diagonal BiLSTM sees every earlier pixel except *one*, the last of the row above. No state

@@ -447,6 +447,8 @@ total = of_s + of_grid + of_others
 least = 0.95 if profile == "paper" else 1.0  # long training evens it out
 assert least < total / of_plain < 1.1
 assert of_s + of_others < 1.05 * of_plain
+assert profile == "paper" or of_s + of_others > 0.95 * of_plain
+assert profile == "paper" or of_grid > (total - of_plain) / 2
 assert of_grid < 0.8 * of_s
 
 # %% [markdown]

@@ -486,7 +486,7 @@ assert ledger["fashion-small-gaussian"].score.bits_per_dim > closed + 0.2
 
 # %% tags=["hide-input"]
 one = test.images[[11]]
-nat = math.log(2)
+bit = math.log(2)  # in nats
 totals = {
     family: score_images(model, one.expand(2, -1, -1, -1))[0].item()
     for family, model in models.items()
@@ -515,7 +515,7 @@ maps = {
     "diffusion": diffusion.losses(many, times, seeded()).mean(0),
     "Gaussian": of_gaussian,
 }
-maps = {family: nats.view(28, 28) / nat for family, nats in maps.items()}
+maps = {family: nats.view(28, 28) / bit for family, nats in maps.items()}
 back = {
     "VAE": vae.decode(z),
     "Real NVP": flow.decode(flow.encode(one, generator=seeded())),
@@ -971,7 +971,12 @@ for family, others in again.items():
 assert max(covered, key=covered.get) == "training images"
 assert 0.67 < covered["diffusion"] < 0.74
 assert covered["Pixel RNN"] < 0.5
-assert abs(covered["GAN"] - covered["Real NVP"]) < 0.03
+of_gan, of_flow = (
+    [covered[f], *(mean(run["coverage"]) for run in again[f])]
+    for f in ("GAN", "Real NVP")
+)
+assert 0.365 < min(of_gan) < max(of_gan) < 0.405
+assert 0.325 < min(of_flow) < max(of_flow) < 0.365
 of_seeds = [mean(run["coverage"]) for run in again["VAE"]]
 assert round(covered["Gaussian"], 2) == 0.12
 assert {round(x, 2) for x in (covered["VAE"], *of_seeds)} == {0.15, 0.17, 0.18}
@@ -999,7 +1004,7 @@ for few_shown in ("trousers", "sandal"):
 #
 # * The diffusion covers most, seven tenths of the test images, which is nearly as much as a perfect
 #   model would. The Pixel RNN has fewer bits/dim and covers less than half.
-# * The GAN, which states no likelihood, covers as much as Real NVP.
+# * The GAN, which states no likelihood, covers at least as much as Real NVP: 37 to 40% with three seeds, against 33 to 36%.
 # * The VAE is two bits/dim better than the Gaussian and covers little more: 15 to 18% with three
 #   seeds, against 12%. Grain is one reason why the VAE covers so little: the
 #   means of its decoder, without the noise of the pixels, cover about a fifth. The samples of the

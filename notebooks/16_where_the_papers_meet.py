@@ -142,13 +142,13 @@ class MaskedConv(nn.Conv2d):
     """A convolution without later pixels; mask A hides the centre, too."""
 
     def __init__(self, kind, channels, out, size):
-        super().__init__(channels, out, size, padding=size // 2)
+        super().__init__(channels, out, size)
         mask = torch.ones(size * size)
         mask[size * size // 2 + (kind == "B") :] = 0
         self.register_buffer("mask", mask.reshape(size, size))
 
     def forward(self, x):
-        return self._conv_forward(x, self.weight * self.mask, self.bias)
+        return F.conv2d(x, self.weight * self.mask, self.bias, padding="same")
 
 
 torch.manual_seed(0)
@@ -284,9 +284,10 @@ def train(layers, turn, data, steps=500):
     adam = torch.optim.Adam(stack.parameters(), lr=1.5e-2, fused=True)
     for step in range(steps):
         adam.param_groups[0]["lr"] = 1.5e-2 * (1 - step / steps)
-        loss = -log_density(stack, data[torch.randint(4000, (512,))], turn)
+        batch = data[torch.randint(len(data), (512,))]
+        loss = -log_density(stack, batch, turn).mean()
         adam.zero_grad()
-        loss.mean().backward()
+        loss.backward()
         adam.step()
     return stack
 
@@ -319,11 +320,11 @@ with torch.no_grad():
         for name, (_, turn) in designs.items()
     }
 gain = {name: nats["one layer"] - each for name, each in nats.items()}
-assert gain["four, one order"] < 0.1
+assert abs(gain["four, one order"]) < 0.05
 assert gain["four, turned round"] > 0.4
 
 # %% [markdown]
-# Four layers in one order gain less than a tenth of a nat over one: by the proposition their factors are still
+# Four layers in one order gain nothing over one, to within 0.05 nats: by the proposition their factors are still
 # Gaussian. With the order reversed after each layer ("turned round" in the figure) they gain half a nat and follow the moons.
 #
 # ## TarFlow

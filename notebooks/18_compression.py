@@ -301,9 +301,10 @@ def file_size(picture, kind, **options):
     if set(np.unique(picture)) == {0, 255}:
         image = image.convert("1")  # one bit a pixel, where a format can
     image.save(file, kind, **options)
+    size = file.tell()  # before the file is read back
     back = Image.open(file).convert("L")
     assert np.array_equal(np.array(back), picture)
-    return file.tell()
+    return size
 
 
 RIVALS = {

@@ -176,6 +176,8 @@ def test_masks_work_under_a_finger(opened: Callable[..., Figure], browser: Brows
     assert figure.value("root.querySelector('.board .cell').getBoundingClientRect().width") > 22
     figure.tap(".board .cell:nth-of-type(33)")
     assert "Row 3, column 5" in figure.status
+    figure.tap(".board .cell:nth-of-type(20)", (0, -120))  # scrolls the page
+    assert "Row 3, column 5" in figure.status
     for kind in ("row", "diagonal", "checkerboard", "channels", "scale"):
         figure.choose("kind", kind)
         assert browser.value(WIDE_OVER) <= 0

@@ -84,6 +84,7 @@ function buildCompletion(root) {
     return { canvas, cursor, square, node: panel(title, square), at };
   });
   const paper = make("div", { class: "paper" });
+  paper.style.bottom = `${100 * (1 - half / height)}%`;
   board.square.append(paper);
   let last = null;
   paper.addEventListener("pointerdown", (event) => {

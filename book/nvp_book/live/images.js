@@ -33,6 +33,7 @@ function makeMap({ height, width }, place) {
   const frames = [0, 1, 2, 3].map(() => make("rect", frame));
   svg.append(...frames);
   const node = make("div", { class: "map square" }, canvas, svg);
+  node.style.aspectRatio = wide / high;
 
   const angle = (share) => clamp(Math.floor(share * STEPS), 0, STEPS - 1) * (360 / STEPS);
   onPress(node, (right, down) => place(angle(down), angle(right)));
@@ -131,6 +132,8 @@ function buildImages(root) {
     turn({ phi: down, psi: right });
   });
   const picture = make("canvas", { height, width, role: "img" });
+  const square = make("div", { class: "picture square" }, picture);
+  square.style.aspectRatio = width / height;
   const status = make("p", { class: "status", role: "status" });
   const time = make("p", { class: "time" });
   root.append(
@@ -140,7 +143,7 @@ function buildImages(root) {
     make(
       "div",
       { class: "panels" },
-      panel("x = g(z)", make("div", { class: "picture square" }, picture), status),
+      panel("x = g(z)", square, status),
       panel("The manifold: φ downwards, φ′ to the right", map.node),
     ),
     time,

@@ -98,14 +98,14 @@ function placeIn(node, { clientX, clientY }) {
   return [(clientX - box.left) / box.width, (clientY - box.top) / box.height];
 }
 
-/** Call `choose` with the place within a node that a pointer presses. */
+/** Call `choose` with the place within a node that a mouse presses or a finger taps. */
 function onPress(node, choose) {
-  const pressed = (event) => choose(...placeIn(node, event));
-  node.addEventListener("pointerdown", pressed);
-  // A finger that moves scrolls the page; a mouse that is held down goes on choosing.
-  node.addEventListener("pointermove", (event) => {
-    if (event.pointerType === "mouse" && event.buttons) pressed(event);
-  });
+  for (const kind of ["pointerdown", "pointermove", "pointerup"])
+    node.addEventListener(kind, (event) => {
+      // A finger that scrolls the page sends no "pointerup"; a mouse that is held down goes on choosing.
+      const chooses = event.pointerType === "mouse" ? event.buttons : kind === "pointerup";
+      if (chooses) choose(...placeIn(node, event));
+    });
 }
 
 /** Call `step` with the rows down and the columns to the right that an arrow key means. */

@@ -8,8 +8,8 @@ CHANNEL_NAMES.diagonal = [0, 3, 1, 2].map((position) => CHANNEL_NAMES.position[p
 
 const ABOUT = {
   convolutions:
-    "Mask A once, then mask B. Each layer reaches further left and up, but to the right only " +
-    "together with a row upwards: a wedge at the upper right stays a blind spot.",
+    "The first mask once, then mask B. Each layer reaches further left and up, but to the right " +
+    "only together with a row upwards: a wedge at the upper right stays a blind spot.",
   row:
     "The state of a row is made from the row above: a triangle that widens upwards. " +
     "The masked convolutions of the input add what stands to the left.",
@@ -263,7 +263,6 @@ function buildMasks(root) {
   }
 
   update();
-  return update;
 }
 
 mount(PLACE, STYLE, buildMasks);

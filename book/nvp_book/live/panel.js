@@ -84,7 +84,9 @@ function makePanel(name, events) {
     handle.addEventListener("focus", () => events.choose(which));
     onArrow(handle, (down, right, { shiftKey }) => {
       const size = shiftKey ? 5 * KEY_STEP : KEY_STEP;
-      drag(which, handle.at[0] + size * right, handle.at[1] - size * down);
+      // Only the coordinate that moves is kept in the panel: the other may lie outside.
+      const moved = (value, by) => (by ? clamp(value + size * by, -RANGE, RANGE) : value);
+      events.drag(which, [moved(handle.at[0], right), moved(handle.at[1], -down)]);
     });
   }
   function drag(which, ...place) {

@@ -109,7 +109,7 @@ function copyState({ image, count, kept }) {
 }
 
 /** The logit of p(x_i = 1 | x_<i) for the next pixel. */
-function nextLogit({ height, width, first, layers, head }, { image, count, kept }) {
+function nextLogit({ width, first, layers, head }, { image, count, kept }) {
   const [row, column] = [Math.floor(count / width), count % width];
   const patch = first.taps.map(([down, right]) => {
     const [y, x] = [row + down, column + right];

@@ -65,7 +65,7 @@ function buildPlane(root) {
   const levels = slider(
     "Couplings applied",
     "level",
-    { min: 0, max: state.flow.length, step: 0.05, value: state.level, shown: (v) => v.toFixed(1) },
+    { min: 0, max: state.flow.length, step: 0.05, value: state.level, shown: (v) => v.toFixed(2) },
     (value) => {
       stop();
       change("level")(value);
@@ -187,7 +187,7 @@ function buildPlane(root) {
     const end = state.flow.length;
     if (state.chosen === CENTRE) {
       const inX = pair(at(state.mean, end, 0));
-      return `The Gaussian: mean ${pair(state.mean)} in z, which is ${inX} in x.`;
+      return `The Gaussian: mean ${pair(state.mean)} in z, which g maps to ${inX} in x.`;
     }
     const moved = move(state.flow, state.points[state.chosen], 0, end);
     const log = logDensity(moved, state.mean, state.spread)[0];
@@ -202,7 +202,7 @@ function buildPlane(root) {
     if (level === end) return `z = f(x), after all ${end} couplings`;
     if (level === 0) return "x, before the first coupling";
     const next = Math.ceil(level) - 1;
-    return `Coupling ${next + 1} of ${end}: moves the ${next % 2 ? "horizontal" : "vertical"}`;
+    return `Coupling ${next + 1} of ${end}: moves points ${next % 2 ? "horizontally" : "vertically"}`;
   }
 
   function draw() {
