@@ -87,6 +87,8 @@ def main(arguments: list[str] | None = None) -> None:
     test, train = load("fashion-mnist-small", "test"), load("fashion-mnist-small", "train")
     assert train.labels is not None
     images, labels = train.images[:4500], train.labels[:4500]  # the rest is for validation
+    if options.count * options.seeds > len(images):
+        parser.error("--count times --seeds must be at most 4500, the number of real images")
     coverage = Coverage(test.images)
     file = options.output / "results_coverage.json"
     results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}

@@ -2,7 +2,8 @@
 
     python workflow/costs.py
 
-Takes some minutes, no GPU and no data. Tests compare the file with the configurations.
+Takes some minutes, no GPU and no data. Run it where a model or a batch size changes: tests compare
+only the numbers of parameters with the configurations, and all counts of one of them.
 """
 
 import argparse

@@ -22,6 +22,7 @@ from nvp.tables.cells import (
     NO_LIKELIHOOD,
     Table,
     cite,
+    comparable,
     length,
     mark_note,
     mean_cell,
@@ -135,7 +136,7 @@ def _listing(
         for title in titles:
             reported = [row for row in facts.rows(name) if row.title == title]
             data = reported[0].data
-            here = [run for run in ledger.values() if run.record.data.name == data]
+            here = [r for r in ledger.values() if comparable(r, reported[0], given_labels=True)]
             if autoregressive:
                 here = [run for run in here if run.fresh_model.autoregressive]
             # The best first; one without likelihood comes last.
@@ -184,7 +185,7 @@ def _table_1(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
     for row in facts.rows("table1"):
         printed = [f for f in facts.figures if (f.data, f.source) == (row.data, "dinh2017realnvp")]
         cells = {figure.model: figure.cell for figure in printed}
-        found = [run for run in ledger.values() if run.record.data.name == row.data]
+        found = [run for run in ledger.values() if comparable(run, row)]
         flows = [run for run in found if run.config.model.family == "realnvp"]
         flows.sort(key=lambda run: (run.name != row.config, run.scores.validation.bits_per_dim))
         here = ": ".join(not_run(row))

@@ -98,8 +98,8 @@ def _scores(run: Run) -> str:
     if batch_norms(run.fresh_model):
         rows.append(("the same, statistics of each batch", scores.first_batch_statistics))
     caption = (
-        "± is the standard error over images. The scores are of float32 arithmetic, with the "
-        "weights that are kept."
+        "± is the standard error over images. The scores are of float32 arithmetic"
+        f"{', with the weights that are kept' * (run.record.weights is not None)}."
     )
     shape = run.config.model.image_shape
     table = Table(

@@ -6,8 +6,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nvp.config import load_config
 from nvp.ledger.entry import Run
 from nvp.likelihood import Score
+from nvp.paths import repository_root
 from nvp.tables.published import UNVERIFIED, UNVERIFIED_NOTE, Figure, Published, TableRow
 
 NO_LIKELIHOOD = "no likelihood"
@@ -111,12 +113,27 @@ def scored(run: Run, row: TableRow) -> str:
     return score_cell(run, run.scores.validation if row.split == "validation" else None)
 
 
+def comparable(run: Run, row: TableRow, *, given_labels: bool = False) -> bool:
+    """Whether a run scores the images of a row, in its unit: its data set, with its crop, if any.
+
+    Scores `given_labels` are left out, unless asked for.
+    """
+    if run.record.data.name != row.data:
+        return False
+    planned = load_config(repository_root() / "configs" / f"{row.config}.yaml")
+    if run.config.model.num_classes and not given_labels:
+        return False
+    same_unit = run.is_binary == (planned.model.levels == 2)
+    return same_unit and run.config.data.crop == planned.data.crop
+
+
 def provenance(run: Run) -> str:
     """A run in one line: its size, length, machine and state."""
     entry = run.record
-    bound = ", a bound" if run.fresh_model.likelihood == "bound" else ""
+    kind = ", a bound" if run.fresh_model.likelihood == "bound" else ""
+    kind += ", given labels" if run.config.model.num_classes else ""
     return (
-        f"recorded (`{run.name}`){bound}: {entry.parameters / 1e6:.2f} M parameters, {length(run)} "
+        f"recorded (`{run.name}`){kind}: {entry.parameters / 1e6:.2f} M parameters, {length(run)} "
         f"on {text(entry.hardware)}, {how_it_ended(run)}"
     )
 

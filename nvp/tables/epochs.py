@@ -29,7 +29,8 @@ def by_epochs(facts: Published, ledger: dict[str, Run], _roles: bool) -> Table:
     """A row for each recorded run on CIFAR-10, and for each published curve."""
     rows = []
     for run in ledger.values():
-        if run.record.data.name == "cifar10" and run.has_likelihood:
+        whole = run.record.data.name == "cifar10" and run.config.data.crop is None
+        if whole and run.has_likelihood and not run.config.model.num_classes:
             found = [held_out_after(run, epochs) for epochs in EPOCHS]
             cells = ("–" if np.isnan(bits) else f"{bits:.2f}" for bits in found)
             rows.append((text(run.record.title), "held-out images", *cells))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from nvp.config import RunConfig, load_config
+from nvp.config import RunConfig, differences, load_config
 from nvp.errors import NVPError
 from nvp.ledger.entry import Run
 from nvp.paths import repository_root, results_root
@@ -36,6 +36,8 @@ def paper_rows(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
         here = f"not run: `nvp train configs/{row.config}.yaml`"
         if run is not None:
             here = f"{scored(run, row)}, recorded"
+            if changed := differences(run.config, config):
+                here += f" with other settings ({', '.join(changed)})"
         lines.append(
             (
                 f"{row.model} on {row.title}",
@@ -48,11 +50,12 @@ def paper_rows(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
         )
     caption = (
         "Bits/dim or, for binarised MNIST, nats; test images for CIFAR-10 and MNIST, validation "
-        f"images for the others. {UNVERIFIED} unverified. Parameters are counted, with those that "
-        "the masks of a Pixel RNN hide. Memory and hours are estimates for one GPU of 80 GB, and "
-        "were not measured. Memory is that of weights, gradients, moments, the average, and what "
-        "the backward pass keeps at the configuration's batch size, in float32. A step takes its "
-        f"arithmetic at {FLOPS_A_SECOND / 1e12:.0f} TFLOP/s, or its operations at "
+        f"images for the others. {UNVERIFIED} unverified. Parameters, memory and budget are of the "
+        "configuration. Parameters are counted, with those that the masks of a Pixel RNN hide. "
+        "Memory and hours are estimates for one GPU of 80 GB, and were not measured. Memory is "
+        "that of weights, gradients, moments, the average, and what the backward pass keeps at the "
+        "configuration's batch size, in float32. A step takes its arithmetic at "
+        f"{FLOPS_A_SECOND / 1e12:.0f} TFLOP/s, or its operations at "
         f"{SECONDS_AN_OPERATION * 1e6:.0f} microseconds each, whichever is longer; both are "
         "counted."
     )

@@ -19,11 +19,12 @@ def check_bijection(
     """Check `f` at the points `x`, (N, ...), in float64 and evaluation mode; give two or more.
 
     The inverse must undo f, and the log-determinant, (N,), must be that of the autograd Jacobian.
-    Each point must be mapped independently of the others, and the same each time. With `gradients`
-    every parameter must have a gradient (pass False if some matter only at other points), and
-    the gradients of z and of the log-determinant must agree with finite differences. Weights and
-    statistics of batch norms are moved away from their first values, which hide mistakes. `y` is
-    the condition, (N, K). It works on a copy, and raises `AssertionError` with one line.
+    Each point must be mapped independently of the others, and the same each time. The inverse must
+    need nothing that the last forward pass left behind. The gradients of z and of the
+    log-determinant must agree with finite differences. With `gradients` every parameter must have a
+    gradient: pass False if some matter only at other points. Weights and statistics of batch norms
+    are moved away from their first values, which hide mistakes. `y` is the condition, (N, K). It
+    works on a copy, and raises `AssertionError` with one line.
     """
     for method in (f.forward, f.inverse):
         try:
@@ -43,6 +44,7 @@ def check_bijection(
     require(log_det.shape == (len(x),), f"the log-determinants of f are {tuple(log_det.shape)}")
     require(log_det.dtype is x.dtype, f"the log-determinants of f are {log_det.dtype}")
     before = z.clone()
+    f(x.flip(0), None if y is None else y.flip(0))  # of which the inverse must need nothing
     back, log_det_back = f.inverse(z, y)
     require(torch.equal(z, before), "the inverse changes the points that it is given")
     require(
@@ -69,11 +71,11 @@ def check_bijection(
             near(log_det[i], by_autograd),
             f"the log-determinant is off by {off(log_det[i], by_autograd):.1e}",
         )
-    if gradients and list(f.parameters()):
+    if gradients and any(p.requires_grad for p in f.parameters()):
         mixed = (z * torch.randn(z.shape, generator=seeded(), dtype=z.dtype).to(z.device)).sum()
         (mixed + log_det.sum()).backward()
         check_gradients(f)
-        _check_slope(f, x, y)
+    _check_slope(f, x, y)
 
 
 def _check_slope(f: Bijection, x: Tensor, y: Tensor | None) -> None:

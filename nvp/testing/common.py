@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any
 
@@ -74,13 +74,24 @@ def check_parts(whole: nn.Module) -> None:
         for name, value in vars(module).items():
             if name in ("_parameters", "_buffers", "_modules"):
                 continue
-            inside = value.values() if isinstance(value, dict) else value
-            each = inside if isinstance(value, dict | list | tuple) else [value]
             require(
-                all(id(p) in registered for p in each if isinstance(p, Tensor | nn.Module)),
+                all(
+                    id(p) in registered for p in inside(value) if isinstance(p, Tensor | nn.Module)
+                ),
                 f"{where} keeps {name} outside its state: make it a parameter, a buffer or an "
                 "nn.ModuleList",
             )
+
+
+def inside(value: object) -> Iterator[object]:
+    """What a dict, a list or a tuple holds, at any depth; any other value itself."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for each in value:
+            yield from inside(each)
+    else:
+        yield value
 
 
 def check_gradients(module: nn.Module) -> None:

@@ -19,7 +19,7 @@ from nvp.ledger.entry import runs
 from nvp_book.selection import binary_digits
 
 RUN = "binarized-mnist-diagonal-1"
-# Keys that the script reads from the weights, or need not know; all else follows the paper's networks.
+# Keys that the script reads from the weights or need not know; all else is as in the paper.
 FREE = {"num_layers", "hidden", "head", "first_kernel", "dropout", "kernel_size"}
 ALT = (
     "Eight rows of eight binary digits: in each the upper half of a test digit, six completions, "
