@@ -120,7 +120,7 @@ def locked(folder: Path) -> Iterator[None]:
         raise NVPError(f"{folder} is a file: name a folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")
+        file = path.open("a+b", buffering=0)
     except OSError as error:
         raise NVPError(
             f"cannot write {folder} ({error}): nothing was written; name another folder"
@@ -130,17 +130,23 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.seek(0)
+            holder = file.read().decode(errors="replace") or "another process"
             raise NVPError(
-                f"{folder} is in use by {file.read() or 'another process'}: wait until it ends, or "
-                "name another folder"
+                f"{folder} is in use by {holder}: wait until it ends, or name another folder"
             ) from error
         except OSError as error:  # some network file systems have no locks
             print(
                 f"nvp: {folder} cannot be locked ({error}): use it once at a time", file=sys.stderr
             )
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+        try:  # another process may have removed the lock between our opening and locking it
+            ours = os.path.samestat(path.stat(), os.fstat(file.fileno()))
+        except FileNotFoundError:
+            ours = False
+        if not ours:
+            raise NVPError(f"another process has just ended its work in {folder}: try again")
+        with contextlib.suppress(OSError):  # on a full disk the next file that is written says so
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
         try:
             yield
         finally:

@@ -60,9 +60,9 @@ class OneLineErrors(TyperGroup):
 
 
 def show_table(table: Table) -> None:
-    """Print a table, as wide as the terminal; elsewhere wide enough for one line a row.
+    """Print a table, as wide as the terminal; elsewhere 160 characters wide.
 
-    A word that is longer than its column is folded: a command is shown whole.
+    What is longer than its column is folded: a command is shown whole.
     """
     for column in table.columns:
         column.overflow = "fold"

@@ -40,13 +40,19 @@ def get(name: str, root: str | Path | None = None) -> Path:
     try:
         return _verified(name, under)
     except MissingData:
-        pass
+        if NAMED[name].imported and is_npy_folder(under / name):
+            raise
     except NVPError as error:
         if isinstance(error.__cause__, OSError):
             raise
         # A damaged download is fetched again; the user must repair files that the user put there.
         if NAMED[name].imported and is_npy_folder(under / name):
             raise
+    if is_npy_folder(under / download.folder):
+        raise NVPError(
+            f"{under / download.folder} is a data set of your own, and the download would replace "
+            "it: rename it"
+        )
     try:
         under.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".download-", dir=under) as temporary:

@@ -230,7 +230,7 @@ def _alike(path: Path) -> Stack:
 
 def read_cifar10(under: Path, split: str) -> Stored:
     """CIFAR-10 from .npy files where they are, else from torchvision's layout."""
-    if (under / "cifar10" / f"{split}_images.npy").is_file():
+    if is_npy_folder(under / "cifar10"):
         return read_npy(under / "cifar10", split)
     folder = under / CIFAR10_FOLDER
     if not folder.is_dir():

@@ -80,10 +80,11 @@ class NamedSet:
     """What is known of a set before it is here.
 
     `image_shape` is (C, H, W). `images` counts the images of a split, where the count is known. A
-    set with `read` has the splits that `images` names, and no others. `how` says how to get the
-    set. `read` opens a split under the data root; without it the set is the folder of .npy files of
-    its name. `imported` says whether `nvp data import` makes the set. The import refuses other
-    images under such a name, so scores of one name are of the same images.
+    set with `read` has the splits that `images` names; as a folder of .npy files it may have
+    `validation`, too. `how` says how to get the set. `read` opens a split under the data root;
+    without it the set is the folder of .npy files of its name. `imported` says whether `nvp data
+    import` makes the set. The import refuses another set under such a name, and says where a number
+    of images is not the published one.
     """
 
     image_shape: tuple[int, int, int]

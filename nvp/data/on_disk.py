@@ -1,13 +1,15 @@
 """Images that stay on disk: rows of a file, read when they are asked for.
 
-They are read with `read`, not through a memory map. A file that another process cuts short is then
-an error in one line; under a map it would end this process by SIGBUS.
+They are read with `pread`, not through a memory map. A file that another process cuts short is then
+an error in one line; under a map it would end this process by SIGBUS. The workers of a `DataLoader`
+share the open file, and so they must not share a place in it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import weakref
 from collections.abc import Iterable
 from pathlib import Path
@@ -44,14 +46,14 @@ class Rows:
 
     def _read(self, first: int, number: int) -> np.ndarray:
         array = np.empty((number, *self.shape[1:]), np.uint8)
-        left = array.reshape(-1).data
+        left, place = array.reshape(-1).data, self.offset + first * self.stride
         try:
-            self._file.seek(self.offset + first * self.stride)
             while left.nbytes:
-                got = self._file.readinto(left)
+                got = os.pread(self._file.fileno(), min(left.nbytes, BLOCK), place)
                 if not got:
                     raise NVPError(f"{self.path} was cut short while it was read: restore it")
-                left = left[got:]
+                left[: len(got)] = got
+                left, place = left[len(got) :], place + len(got)
         except OSError as error:
             raise NVPError(f"cannot read {self.path}: {error.strerror}") from error
         return array

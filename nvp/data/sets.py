@@ -137,18 +137,19 @@ def find(name: str | Path, split: str, root: str | Path | None = None) -> Stored
 def _find(name: str | Path, split: str, under: Path) -> Stored:
     named = NAMED.get(name) if isinstance(name, str) else None  # a path is a folder
     if named is not None and named.read is not None:
-        if split not in named.images:
+        own = named.imported and is_npy_folder(under / name)
+        if split not in named.images and not own:
             raise NoValidationSplit(str(name))
         try:
             return named.read(under, split)
         except MissingData as error:
-            if named.download is None:
+            if named.download is None or own:
                 raise
             raise MissingData(
                 f"{error}: run `{named.how}`, or point --data-root or NVP_DATA at it, or use the "
                 f"embedded {named.download.instead}"
             ) from error
-    for folder in (under / name, expanded(name)):
+    for folder in (under / name,) if named is not None else (under / name, expanded(name)):
         if is_npy_folder(folder):
             return read_npy(folder, split)
     if named is not None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from nvp.data.importing.files import Files, Unreadable
+from nvp.data.importing.files import File, Files, Unreadable
 from nvp.data.importing.pixels import central_face
 from nvp.data.importing.source import Part, Picture, Source
 from nvp.errors import NVPError
@@ -18,7 +18,14 @@ PARTITIONS = ("train", "validation", "test")  # 0, 1 and 2 in its file
 def read_celeba(files: Files) -> Source:
     """The aligned images, by the official split file; the 40 attributes become labels, 0 or 1."""
     partition = [line.split() for line in _text(files, SPLITS_FILE, 1)]
-    images = {file.path.name: file for file in files.ending(".jpg")}
+    images: dict[str, File] = {}
+    for file in files.ending(".jpg"):
+        other = images.setdefault(file.path.name, file)
+        if other is not file:  # the images in the wild have the same names
+            raise NVPError(
+                f"{files.source} holds {other.name} and {file.name}: leave only the aligned images "
+                "there"
+            )
     _, header, *rows = _text(files, LABELS_FILE, 2)
     names, attributes = header.split(), {row.split()[0]: row.split()[1:] for row in rows}
     if any(len(row) != 2 or row[1] not in ("0", "1", "2") for row in partition):

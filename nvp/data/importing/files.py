@@ -6,6 +6,7 @@ in their folder, and so is a member that would grow more than any image does.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import lzma
@@ -48,6 +49,11 @@ def reading(place: Path | str, *errors: type[Exception]) -> Iterator[None]:
     except NVPError:
         raise
     except BROKEN + errors as error:
+        # Of the system. A damaged archive can ask for a place that is invalid.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise NVPError(
+                f"cannot read {place} ({error.strerror}): mend its permissions, or its disk"
+            ) from error
         raise NVPError(f"{place} is damaged ({_reason(error)}): download it again") from error
 
 
@@ -65,6 +71,7 @@ class File(NamedTuple):
     size: int
     opener: Callable[[Any], IO[bytes]]  # takes the key
     key: Any
+    changed: int = 0  # when, in nanoseconds, of a file that is in no archive
 
     @property
     def path(self) -> PurePosixPath:
@@ -117,18 +124,21 @@ class Files:
 
     @cached_property
     def identity(self) -> str:
-        """SHA-256 of all names and sizes and of the source's time of change.
+        """SHA-256 of all names, sizes and times of change.
 
         It tells whether an import that goes on has the same source again.
         """
         digest = hashlib.sha256(f"{self.source.stat().st_mtime_ns}".encode())
         for file in self.all:
-            digest.update(f"{file.name}\0{file.size}\n".encode(errors="surrogateescape"))
+            line = f"{file.name}\0{file.size}\0{file.changed}\n"
+            digest.update(line.encode(errors="surrogateescape"))
         return digest.hexdigest()
 
 
 def _on_disk(path: Path, root: Path) -> File:
-    return File(path.relative_to(root).as_posix(), path.stat().st_size, _open, path)
+    found = path.stat()
+    name = path.relative_to(root).as_posix()
+    return File(name, found.st_size, _open, path, found.st_mtime_ns)
 
 
 def _open(path: Path) -> IO[bytes]:

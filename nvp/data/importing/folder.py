@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from nvp.data.importing.files import IMAGES, Files
+from nvp.data.importing.files import IMAGES, File, Files
 from nvp.data.importing.options import Fractions
 from nvp.data.importing.source import Part, Picture, Source
 from nvp.errors import NVPError
@@ -34,9 +34,6 @@ def read_folder(files: Files, fractions: Fractions) -> Source:
             "that `nvp data import` knows: name the folder that holds them (arrays need no "
             "import: see data/README.md)"
         )
-    others = Counter(file.path.suffix.lower() for file in files.all) - Counter(
-        file.path.suffix.lower() for file in (*images, *files.opened)
-    )
     paths = _below_the_common_folder([file.path for file in images])
     named = [path.parts[0].lower() in SPLIT_FOLDERS and len(path.parts) > 1 for path in paths]
     splits = np.full(len(images), "train", "<U10")
@@ -48,9 +45,10 @@ def read_folder(files: Files, fractions: Fractions) -> Source:
                 "into train/, val/ or test/"
             )
         splits[:] = [SPLIT_FOLDERS[path.parts[0].lower()] for path in paths]
-        paths = [PurePosixPath(*path.parts[1:]) for path in paths]
+        paths = _below_the_common_folder([PurePosixPath(*path.parts[1:]) for path in paths])
     splits = fractions.draw(splits)
     classes = sorted({path.parts[0] for path in paths}) if _in_folders(paths) else []
+    trained = {path.parts[0] for path in np.array(paths, object)[splits == "train"]}
     in_none = [file.name for file, path in zip(images, paths, strict=True) if len(path.parts) == 1]
     number_of = {name: number for number, name in enumerate(classes)}
     order = np.random.Generator(np.random.PCG64(fractions.seed)).permutation(len(images))
@@ -67,11 +65,18 @@ def read_folder(files: Files, fractions: Fractions) -> Source:
         identity=files.identity,
         facts={
             "classes": classes,
-            "other files": dict(others),
+            "other files": other_files(files, images),
+            "untrained": sorted(set(classes) - trained),
             # Some images are in subfolders, so somebody may have meant these as classes.
             "in no subfolder": in_none[:1] if 0 < len(in_none) < len(images) else [],
         },
     )
+
+
+def other_files(files: Files, images: list[File]) -> dict[str, int]:
+    """How many files, by their suffix, are neither `images` nor archives that were opened."""
+    taken = Counter(file.path.suffix.lower() for file in (*images, *files.opened))
+    return dict(Counter(file.path.suffix.lower() for file in files.all) - taken)
 
 
 def _below_the_common_folder(paths: list[PurePosixPath]) -> list[PurePosixPath]:

@@ -37,7 +37,8 @@ def read_imagenet(files: Files) -> Source:
         known = " or ".join(f"{known:,}" for known in VALIDATION_IMAGES)
         raise NVPError(
             f"{files.source} holds {validation:,} validation images, a downsampled ImageNet has "
-            f"{known}: download the rest or, for images of your own, name the folders train and val"
+            f"{known}: download the rest, unpack archives that lie beside images or, for images of "
+            "your own, name the folders train and val"
         )
     side, *others = sorted({side for _, side, _ in found})
     if others:

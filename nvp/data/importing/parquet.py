@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nvp.data.importing.files import File, Files, Unreadable, reading
-from nvp.data.importing.folder import SPLIT_FOLDERS
+from nvp.data.importing.folder import SPLIT_FOLDERS, other_files
 from nvp.data.importing.options import Fractions
 from nvp.data.importing.source import Part, Picture, Source
 from nvp.errors import NVPError
@@ -32,39 +32,53 @@ def read_parquet(files: Files, fractions: Fractions) -> Source:
         raise NVPError("Parquet files need pyarrow: pip install '.[import]'") from error
     tables = files.ending(".parquet")
     with reading(f"a Parquet file of {files.source}"):
-        opened = [pq.ParquetFile(file.open()) for file in tables]
-        schemas = [table.schema_arrow for table in opened]
-        counts = [table.metadata.num_rows for table in opened]
-        splits = np.repeat([_split_of(file) for file in tables], counts).astype("<U10")
+        schemas, counts = [], []
+        for file in tables:  # one at a time: a set may have more files than a process may open
+            with file.open() as content, pq.ParquetFile(content) as table:
+                schemas.append(table.schema_arrow)
+                counts.append(table.metadata.num_rows)
+    named = [_split_of(file) for file in tables]
+    if any(named) and not all(named):
+        raise NVPError(
+            f"{files.source} holds tables of splits, and {tables[named.index(None)].name} beside "
+            "them: begin its name with train, val or test, or move it away"
+        )
+    splits = np.repeat([split or "train" for split in named], counts).astype("<U10")
     schema = schemas[0]
     column, label = _image_columns(schema, tables[0].name)[0], _label_column(schema)
     columns = [column, *([label] if label else [])]
     for file, found in zip(tables, schemas, strict=True):
         images = _image_columns(found, file.name)
-        if column not in images or label not in (None, _label_column(found)):
+        if column not in images or label != _label_column(found):
             raise NVPError(
                 f"{file.name} has other columns than {tables[0].name} ({', '.join(columns)}): "
                 "give them the same names and types"
             )
 
-    def pictures(file: File, table: Any, splits: np.ndarray, start: int) -> Iterator[Picture]:
-        batches = table.iter_batches(batch_size=ROWS, columns=columns)
-        rows = ((batch, row) for batch in batches for row in range(len(batch)))
-        for number, (batch, row) in itertools.islice(enumerate(rows), start, None):
-            content = partial(_content, batch.column(column), row)
-            value = batch.column(label)[row].as_py() if label else None
-            yield Picture(str(splits[number]), f"row {number} ({file.name})", content, value)
+    def pictures(file: File, splits: np.ndarray, start: int) -> Iterator[Picture]:
+        with file.open() as opened, pq.ParquetFile(opened) as table:
+            batches = table.iter_batches(batch_size=ROWS, columns=columns)
+            rows = ((batch, row) for batch in batches for row in range(len(batch)))
+            for number, (batch, row) in itertools.islice(enumerate(rows), start, None):
+                content = partial(_content, batch.column(column), row)
+                value = batch.column(label)[row].as_py() if label else None
+                yield Picture(str(splits[number]), f"row {number} ({file.name})", content, value)
 
     drawn = np.split(fractions.draw(splits), np.cumsum(counts)[:-1])
     classes = _class_names(schema, label)
     return Source(
         kind="Parquet files",
         parts=[
-            Part(len(each), partial(pictures, file, table, each))
-            for file, table, each in zip(tables, opened, drawn, strict=True)
+            Part(len(each), partial(pictures, file, each))
+            for file, each in zip(tables, drawn, strict=True)
         ],
         identity=files.identity,
-        facts={"classes": classes} if classes else {},
+        facts={
+            "classes": classes,
+            "column": column,
+            "other columns of images": _image_columns(schema, tables[0].name)[1:],
+            "other files": other_files(files, tables),
+        },
     )
 
 
@@ -111,10 +125,13 @@ def _class_names(schema: Any, label: str | None) -> list[str]:
         return []
 
 
-def _split_of(file: File) -> str:
-    """The split that the file's name begins with, as in train-00000.parquet, or its folder's."""
+def _split_of(file: File) -> str | None:
+    """The split that the file's name begins with, as in train-00000.parquet, or its folder's.
+
+    None without one. Of a large set a data hub converts a part, in the folder partial-train.
+    """
     for part in reversed(file.path.parts):
-        first = re.split(r"[-_.]", part.lower())[0]
+        first = re.split(r"[-_.]", part.lower().removeprefix("partial-"))[0]
         if first in SPLIT_FOLDERS:
             return SPLIT_FOLDERS[first]
-    return "train"
+    return None

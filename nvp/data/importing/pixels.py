@@ -17,6 +17,8 @@ from nvp.data.importing.options import Crop
 Preparation: TypeAlias = Callable[[Image.Image], Image.Image]
 # In pixels. A small file can announce any number of them; Pillow warns above this one.
 LARGEST_IMAGE = 89_000_000
+# Those of the suffixes `IMAGES`. Pillow goes by the content, and gives PostScript to Ghostscript.
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "PPM", "WEBP")
 # Errors of Pillow for damaged files of one kind or another.
 DAMAGED = (
     *(OSError, EOFError, ValueError, SyntaxError, IndexError, KeyError, OverflowError),
@@ -53,13 +55,15 @@ def central_face(image: Image.Image) -> Image.Image:
 
     Unlike the official code this rounds to whole levels, without which bits/dim is no code length.
     """
+    if image.size != (178, 218):
+        raise Unreadable("it has {}x{} pixels, aligned images have 178x218".format(*image.size))
     return image.crop((15, 40, 163, 188)).resize((64, 64), Image.Resampling.BILINEAR)
 
 
 def decode(content: bytes, *, gray: bool) -> Image.Image:
     """The image in a file's bytes, in mode "L" or "RGB". Raises `Unreadable` with the reason."""
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             width, height = image.size
             if width * height > LARGEST_IMAGE:
                 raise Unreadable(f"it announces {width:,}x{height:,} pixels")

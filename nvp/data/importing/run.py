@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -57,8 +57,16 @@ class Imported:
         if others := note.get("other files"):
             kinds = ", ".join(sorted(kind or "without a suffix" for kind in others))
             lines.append(f"{sum(others.values()):,} other files are left out ({kinds})")
+        if more := note.get("other columns of images"):
+            lines.append(f"the images are those of the column {note['column']}, not of {more[0]}")
+        for name in note.get("untrained", ())[:SHOWN]:
+            lines.append(f"no training image has the class {name}: is that folder a class?")
         for name in note.get("in no subfolder", ()):
             lines.append(f"no labels are kept: {name} lies in no subfolder")
+        known = NAMED.get(self.folder.name)
+        for split, number in known.images.items() if known else ():
+            if (here := self.images.get(split, 0)) != number:
+                lines.append(f"{here:,} {split} images are here, {number:,} are published")
         if note["enlarged"]:
             lines.append(
                 f"{note['enlarged']:,} were smaller than the size asked for and were enlarged: "
@@ -99,15 +107,20 @@ def import_set(
     if place.resolve().is_relative_to(target.resolve()):
         raise NVPError(f"{place} lies in {target}, which would be replaced: move it out of there")
     opened = open_source(place, name, options.fractions)
-    if opened.published and (options.size or options.gray or options.crop != Crop.CENTER):
-        raise NVPError(f"{name} is made by the papers' rule: leave --size, --crop and --gray out")
+    chosen = replace(options, skip_unreadable=False, replace=False)
+    if opened.published and chosen != Options():
+        raise NVPError(
+            f"{name} is made by the papers' rule: leave --size, --crop, --gray, --validation, "
+            "--test and --seed out"
+        )
     prepare = opened.prepare if options.size is None else Resize(options.size, options.crop)
     crop = prepare.crop if isinstance(prepare, Resize) else options.crop
     ragged = crop == Crop.NONE
     what = {
         "source": str(place.absolute()),
         "identity": opened.identity,
-        **{key: asdict(options)[key] for key in ("size", "crop", "gray", "fractions")},
+        **{key: asdict(options)[key] for key in ("size", "gray", "fractions")},
+        "crop": crop,
     }
     folder = target.with_name(f".{name}{UNFINISHED}")
     try:
