@@ -299,7 +299,9 @@ def test_coverage_counts_the_balls_that_hold_a_sample() -> None:
     assert of_test(torch.full_like(test[:1], 200)) == pytest.approx(1 / 7)
 
 
-def test_what_is_known_of_other_runs_is_kept(tmp_path: Path) -> None:
+def test_what_is_known_of_other_runs_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("fashion-mnist-gan", "fashion-mnist-gaussian"):
         arguments = ["--run", name, "--count", "20", "--seeds", "2", "--output", str(tmp_path)]
         coverage.main(arguments)
@@ -309,6 +311,9 @@ def test_what_is_known_of_other_runs_is_kept(tmp_path: Path) -> None:
         assert len(found["coverage"]) == 2
         assert sum(found["classes"]) == pytest.approx(1)
         assert found["from_nearest_training_image"] > 0
+    with pytest.raises(SystemExit, match="2"):
+        coverage.main([*arguments, "--count", "2251"])
+    assert "must be at most 4500" in capsys.readouterr().err
 
 
 def test_another_seed_is_scored_and_another_setting_is_refused(
@@ -336,6 +341,11 @@ def test_another_seed_is_scored_and_another_setting_is_refused(
         other = replace(one, config=one.config.model_copy(update={"training": training}))
         with refusal(why):
             seeds.check(other, entries)
+    labelled = entries["fashion-mnist-conditional"].config
+    training = labelled.training.model_copy(update={"minutes": None, "steps": 1, "seed": 1})
+    with refusal("is conditional"):
+        config = labelled.model_copy(update={"training": training})
+        seeds.check(replace(one, config=config), entries)
     with refusal("no run on Fashion-MNIST is recorded as fashion-small-vae"):
         seeds.check(one, {})
     with pytest.raises(SystemExit, match="2"):

@@ -5,6 +5,8 @@ generated images of the row's shape, under the name and in the layout that an im
 on LSUN differ in names alone, so one of them is rehearsed.
 """
 
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from ledgers import rewrite
 
 from nvp import PixelRNN, RealNVPConfig, paths
 from nvp.autoregressive.config import MultiScaleConfig
@@ -20,6 +23,7 @@ from nvp.config import RunConfig, load_config, parse_config
 from nvp.data.splits import load_split
 from nvp.likelihood import evaluate
 from nvp.runs.load import load_run
+from nvp.tables.build import table
 from nvp.tables.published import TableRow, read_published
 from nvp.tables.rows import TABLES, read_costs
 from nvp.training.cost import count_step
@@ -150,6 +154,13 @@ def test_labels_cost_the_channels_that_carry_them() -> None:
     plain, told = map(count_step, configs)
     assert told.parameters > plain.parameters
     assert told.flops > plain.flops
+
+
+def test_a_run_with_other_settings_than_its_row_says_so(own: Path) -> None:
+    os.rename(own / "runs" / "tiny", own / "runs" / "cifar10")
+    rewrite(own, "name", "cifar10", name="cifar10")
+    here = {row[0]: row[2] for row in table("rows", root=own).rows}["Real NVP on CIFAR-10"]
+    assert re.search(r", recorded with other settings \(.*, training.steps.*\)$", here)
 
 
 def test_costs_that_are_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,12 @@ from nvp.tables.readme import readme_parts
 REPOSITORY = repository_root()
 
 
+def reconfigure(root: Path, **changes: dict[str, int]) -> None:
+    """Change these settings of the run."""
+    config = tiny.configured(tiny.config_tree(), **changes)
+    tiny.write_config(root / "runs" / "tiny" / "config.yaml", config.model_dump(mode="json"))
+
+
 def test_every_cell_is_recorded_published_or_not_run(own: Path) -> None:
     rewrite(own, "data.name", "cifar10")
     rows = {row[0]: row[1:] for row in results.table("table1", root=own).rows}
@@ -45,6 +51,25 @@ def test_a_recorded_run_stands_above_the_yardsticks(own: Path) -> None:
     assert rows[1][3].startswith("`nvp train configs/mnist.yaml`")  # it is not the tiny run
     kinds = ("recorded (", "published: ", "`nvp train configs/", "no Real NVP")
     assert all(row[3].startswith(kinds) for row in rows)
+    reconfigure(own, model={"num_classes": 3})
+    told = results.table("28x28", root=own).rows[0][3]
+    assert told.startswith("recorded (`tiny`), a bound, given labels: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "changes"),
+    [
+        ("binarized-mnist", "binarized-mnist", {}),  # its score is in bits/dim, the column in nats
+        *((name, "cifar10", {"data": {"crop": 8}}) for name in ("table1", "epochs")),
+        *((name, "cifar10", {"model": {"num_classes": 3}}) for name in ("table1", "epochs")),
+    ],
+)
+def test_a_run_that_does_not_compare_is_left_out(
+    name: str, data: str, changes: dict[str, dict[str, int]], own: Path
+) -> None:
+    rewrite(own, "data.name", data)
+    reconfigure(own, **changes)
+    assert not re.search("`tiny`|tiny Real NVP", results.table(name, root=own).markdown())
 
 
 def test_a_recorded_variant_shows_its_validation_figure(own: Path) -> None:
@@ -162,6 +187,7 @@ def test_a_card_without_weights_says_how_to_train_it(own: Path) -> None:
     rewrite(own, "weights", None)
     page = card(ledger.runs(own)["tiny"])
     assert "No weights are kept. Train it: `nvp train results/runs/tiny/config.yaml`" in page
+    assert "the weights that are kept" not in page
 
 
 def test_a_run_that_is_interrupted_is_never_at_100_percent(own: Path) -> None:

@@ -1,8 +1,7 @@
-"""The checks of `nvp.testing` can fail: each mistake in a small model or bijection is named."""
+"""`check_model` can fail: each mistake in a small model is named."""
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import pytest
@@ -13,10 +12,10 @@ from torch import Tensor, nn
 
 from nvp import PixelRNN, PixelRNNConfig
 from nvp.autoregressive.masked_conv import conv_mask
-from nvp.flows.bijection import Bijection, Composition
+from nvp.errors import NVPError
 from nvp.model import ImageModel
 from nvp.model.protocol import check_temperature
-from nvp.testing import check_bijection, check_model
+from nvp.testing import check_model
 from nvp.testing.counting import p_value
 
 
@@ -107,10 +106,15 @@ def asked(change: Callable[..., tuple]) -> type[Bound]:
 
 
 def also(model: Any, **members: Any) -> Any:
-    """A model or a bijection with these parameters and tensors besides."""
+    """A model with these attributes, parameters among them, besides."""
     for name, value in members.items():
         setattr(model, name, value)
     return model
+
+
+def losing(share: float) -> type[Histogram]:
+    """A model whose loss is this share of what it should be."""
+    return but(loss=lambda self, *x, **y: share * ImageModel.loss(self, *x, **y))
 
 
 class Leaky(Histogram):
@@ -174,17 +178,29 @@ class Mirrored(Histogram):
         (lambda: also(Histogram(), idle=nn.Parameter(torch.zeros(3))), "idle has no gradient"),
         (lambda: also(Histogram(), table=torch.zeros(3)), "keeps table outside its state"),
         (lambda: also(Histogram(), parts=[nn.Linear(1, 1)]), "keeps parts outside its state"),
-        (lambda: also(Histogram(), parts={"a": torch.ones(1)}), "keeps parts outside its state"),
+        (lambda: also(Histogram(), parts={"a": (torch.ones(1),)}), "keeps parts outside its state"),
         (
             but(load_state_dict=lambda self, state: None),
+            "a model that loads the state dict does something else",
+        ),
+        (
+            but(initialise=lambda self, images: also(self, noise=0.5)),
             "a model that loads the state dict does something else",
         ),
         (drawn(lambda x: x[:1].expand_as(x).clone()), "one call of sample are all the same"),
         (scored(indefinite), "the score of uniform noise is no number"),
         (Mirrored, "log_prob is not of the logits"),
+        (
+            lambda: also(Mirrored(), logits_of_levels=nn.Parameter(torch.zeros(3))),
+            "log_prob is not of the logits",
+        ),
         (acting(lambda model, o: o.update(generator=None)), "samples of the same seed differ"),
         (acting(lambda model, o: o.update(temperature=1.0)), "a temperature that is no number"),
         (acting(lukewarm), "samples of temperature 0.001 are those of temperature 1"),
+        (
+            acting(lambda model, o: o.update(temperature=1 / o.get("temperature", 1.0))),
+            "samples of temperature 0.001 vary no less than those of temperature 1",
+        ),
         (acting(lambda model, o: model.train()), "a method switches training mode on"),
         (
             acting(lambda model, o: model.logits_of_levels.data.add_(1)),
@@ -195,6 +211,8 @@ class Mirrored(Histogram):
         (but(num_classes=3), "log_prob is the same for other labels"),
         (but(noise=0.5), "exact log_prob needs noise"),
         (scored(lambda p, x: p + 100), "a probability above 1"),
+        (scored(lambda p, x: p - 1 / len(x)), "a score depends on the number of images"),
+        (drawn(lambda x: x.squeeze(0)), r"one sample is \(1, 2, 3\)"),
         (drawn(lambda x: x.mT), r"samples are \(8, 1, 3, 2\)"),
         (
             acting(lambda model, o: o.update(generator=generator())),
@@ -207,6 +225,8 @@ class Mirrored(Histogram):
             but(loss=lambda self, x, *_, labels=None: -self.log_prob(x, labels=labels)),
             "no finite scalar",
         ),
+        (losing(-1), "the loss is -.*, the nats of log_prob, plus a regulariser"),
+        (losing(1 / (6 * math.log(2))), "the nats of log_prob, plus a regulariser"),  # bits/dim
         (scored(lambda p, x: p - 1e-3), "the probabilities of all images sum to 0.9990, not 1"),
         (drawn(lambda x: 2 - x), "samples are not as frequent as log_prob says"),
         (asked(lambda x, *rest: (x.clamp_(min=1), *rest)), "the model changes the images that it"),
@@ -219,6 +239,31 @@ def test_a_mistake_in_a_model_is_named(mistake: Callable[[], Any], complaint: st
     labels = torch.arange(8) % 3 if model.num_classes else None
     with pytest.raises(AssertionError, match=complaint):
         check_model(model, images, labels)
+
+
+class Demanding(Histogram):
+    """Asks for a generator."""
+
+    def sample(self, n, *, generator=None, **options):
+        images = super().sample(n, generator=generator, **options)
+        generator.initial_seed()
+        return images
+
+
+@pytest.mark.parametrize(
+    ("mistake", "complaint"),
+    [
+        (
+            lambda: also(scored(lambda p, x: p.squeeze())(), likelihood="bound"),
+            "must yield tensors",
+        ),
+        (asked(lambda x, n, g, y: (x, n, (g.initial_seed(), g)[1], y)), "initial_seed"),
+        (Demanding, "initial_seed"),
+    ],
+)
+def test_one_image_and_no_generator_are_tried(mistake: Callable[[], Any], complaint: str) -> None:
+    with pytest.raises((NVPError, AttributeError), match=complaint):
+        check_model(mistake(), images_of(Histogram()))
 
 
 class Conditional(Histogram):
@@ -257,11 +302,40 @@ class Seeing(Conditional):
         return logits
 
 
-def test_the_logits_of_a_conditional_model_are_checked_too() -> None:
-    labels = torch.arange(8) % 3
+class Heavier(Conditional):
+    """The probabilities of class 1 are too high, by less than rounding may change a score."""
+
+    def _log_probs(self, images, num_draws, generator, y):
+        return [p + 2e-4 * y[:, 1] for p in super()._log_probs(images, num_draws, generator, y)]
+
+
+def told(change: Callable[[Tensor], Tensor]) -> type[Conditional]:
+    """A model that samples for other labels than it is given."""
+
+    class Told(Conditional):
+        def sample(self, n, *, labels=None, **options):
+            labels = labels if labels is None else change(labels)
+            return super().sample(n, labels=labels, **options)
+
+    return Told
+
+
+@pytest.mark.parametrize(
+    ("mistake", "complaint"),
+    [
+        (Seeing, "a logit depends on its own sub-pixel, or on a later"),
+        (Heavier, "the probabilities of all images sum to 1.0002, not 1"),
+        (told(lambda labels: (3 - labels) % 3), "samples are not as frequent as log_prob says"),
+        (told(lambda labels: labels.flip(0)), "samples are not as frequent as log_prob says"),
+    ],
+)
+def test_a_mistake_in_a_conditional_model_is_named(
+    mistake: Callable[[], Any], complaint: str
+) -> None:
+    model, labels = mistake(), torch.arange(8) % 3
     check_model(Conditional(), images_of(Histogram()), labels)
-    with pytest.raises(AssertionError, match="a logit depends on its own sub-pixel, or on a later"):
-        check_model(Seeing(), images_of(Seeing()), labels)
+    with pytest.raises(AssertionError, match=complaint):
+        check_model(model, images_of(model), labels)
 
 
 class Recurrent(Histogram):
@@ -316,129 +390,3 @@ def test_what_has_no_probability_must_not_be_drawn() -> None:
     assert p_value(torch.tensor([490.0, 510.0]), p[:2]) == pytest.approx(math.erfc(0.2**0.5))
     assert p_value(torch.tensor([490.0, 509.0, 1.0]), p) == 0
     assert p_value(torch.tensor([10.0, 0.0]), torch.tensor([1.0, 0.0])) == 1
-
-
-class Scaling(Bijection):
-    """z = x exp(a)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.a = nn.Parameter(torch.ones(2, 3))
-
-    def forward(self, x, y=None):
-        return x * self.a.exp(), self.a.sum().expand(len(x))
-
-    def inverse(self, z, y=None):
-        return z * (-self.a).exp(), -self.a.sum().expand(len(z))
-
-
-Change = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-
-
-def as_it_is(z: Tensor, log_det: Tensor) -> tuple[Tensor, Tensor]:
-    return z, log_det
-
-
-def half(z: Tensor, log_det: Tensor) -> tuple[Tensor, Tensor]:
-    """Forgets half of the log-determinant."""
-    return z, log_det / 2
-
-
-def changed(there: Change, back: Change = as_it_is) -> type[Scaling]:
-    """A bijection that makes these mistakes in its two directions."""
-
-    class Changed(Scaling):
-        def forward(self, x, y=None):
-            return there(*super().forward(x))
-
-        def inverse(self, z, y=None):
-            return back(*super().inverse(z))
-
-    return Changed
-
-
-class Flattened(Scaling):
-    def forward(self, x, y=None):
-        z, log_det = super().forward(x)
-        return z.flatten(1), log_det
-
-    def inverse(self, z, y=None):
-        return super().inverse(z.unflatten(1, (2, 3)))
-
-
-class Mixing(Scaling):
-    """Takes its scale from the whole batch."""
-
-    def forward(self, x, y=None):
-        return x * self.a.exp() + 1e-6 * x.mean().detach(), self.a.sum().expand(len(x))
-
-    def inverse(self, z, y=None):
-        mean = (z * (-self.a).exp()).mean()
-        return super().inverse(z - 1e-6 * mean)
-
-
-class InPlace(Scaling):
-    def forward(self, x, y=None):
-        return super().forward(x.sub_(1))
-
-    def inverse(self, z, y=None):
-        x, log_det = super().inverse(z)
-        return x + 1, log_det
-
-
-class InPlaceBack(Scaling):
-    def inverse(self, z, y=None):
-        return z.mul_((-self.a).exp()), super().inverse(z)[1]
-
-
-class Hidden(Scaling):
-    """Its scale depends on the first half of x, and autograd does not see that."""
-
-    def scale(self, x):
-        return self.a + x[:, :1].detach().tanh() * torch.tensor([[0.0], [1.0]]).to(x)
-
-    def forward(self, x, y=None):
-        s = self.scale(x)
-        return x * s.exp(), s.flatten(1).sum(1)
-
-    def inverse(self, z, y=None):
-        s = self.scale(torch.cat([z[:, :1] * (-self.a[:1]).exp(), z[:, 1:]], dim=1))
-        return z * (-s).exp(), -s.flatten(1).sum(1)
-
-
-class Alone(Scaling):
-    def forward(self, x):
-        return super().forward(x)
-
-
-POINTS = torch.randn(2, 2, 3, generator=generator())
-
-
-@pytest.mark.parametrize(
-    ("mistake", "complaint"),
-    [
-        (changed(half), "the log-determinants of the two directions differ"),
-        (changed(half, half), "the log-determinant is off by"),
-        (changed(lambda z, log_det: (z, log_det[0])), r"the log-determinants of f are \(\)"),
-        (changed(as_it_is, lambda x, log_det: (2 * x, log_det)), "the inverse is off by"),
-        (Flattened, r"f maps shape \(2, 2, 3\) to \(2, 6\)"),
-        (changed(lambda z, log_det: (z + 1e-12 * torch.rand(()), log_det)), "to another z"),
-        (Mixing, "depends on those beside it"),
-        (changed(lambda z, log_det: (z, log_det.detach())), "changes by .* its gradient says 0"),
-        (lambda: also(Scaling(), spare=nn.Parameter(torch.zeros(3))), "spare has no gradient"),
-        (changed(lambda z, log_det: (z * math.nan, log_det)), "numbers that are not finite"),
-        (changed(lambda z, log_det: (z.float(), log_det)), "f maps torch.float64 to torch.float32"),
-        (changed(lambda z, log_det: (z, log_det.float())), "of f are torch.float32"),
-        (partial(Composition, []), "f changes nothing at x"),
-        (InPlace, "f changes the points that it is given"),
-        (InPlaceBack, "the inverse changes the points that it is given"),
-        (Hidden, "the log-determinant changes by .* where its gradient says"),
-        (Alone, "forward must take x and y=None: too many positional arguments"),
-    ],
-)
-def test_a_mistake_in_a_bijection_is_named(mistake: Any, complaint: str) -> None:
-    check_bijection(Scaling(), POINTS)
-    points = POINTS.double()
-    with pytest.raises(AssertionError, match=complaint):
-        check_bijection(mistake(), points)
-    assert torch.equal(points, POINTS.double())

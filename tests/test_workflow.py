@@ -71,30 +71,60 @@ def test_a_cell_that_fails_is_an_error(source: Path, capsys: Captured) -> None:
     assert source.with_suffix(".failed.ipynb").exists()
 
 
-def test_names_are_quoted(tmp_path: Path) -> None:
-    """A checkout with a space in its path trains, and the name of a file is no command."""
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """An empty checkout with a space in its path, where `nvp` writes down what it is asked for."""
     checkout = tmp_path / "my checkout"
-    (checkout / "configs").mkdir(parents=True)
-    (checkout / "configs" / "x$(touch broken).yaml").touch()
-    (checkout / "bin").mkdir()
-    python = checkout / "bin" / "python"
-    python.symlink_to(Path(sys.executable).resolve())
+    for folder in ("bin", "configs", "data", "notebooks", "workflow"):
+        (checkout / folder).mkdir(parents=True)
+    (checkout / "bin" / "python").symlink_to(Path(sys.executable).resolve())
     stand_in(checkout / "bin" / "nvp", 'printf "%s\\n" "$@" >> arguments')
+    return checkout
+
+
+def make(checkout: Path, *arguments: str) -> str:
+    """What `nvp` has been asked for in that checkout, once Snakemake ran with these arguments."""
     snakefile = ROOT / "workflow" / "Snakefile"
+    command = [checkout / "bin" / "python", "-m", "snakemake", "--snakefile", snakefile]
+    command += ["--cores", "1", *arguments]
+    packages = {"PYTHONPATH": sysconfig.get_path("purelib"), "NVP_DATA": str(checkout / "data")}
+    variables = {**os.environ, **packages}
+    result = subprocess.run(command, cwd=checkout, env=variables, text=True, capture_output=True)
+    assert result.returncode == 0, result.stderr
+    return (checkout / "arguments").read_text()
+
+
+def test_names_are_quoted(checkout: Path) -> None:
+    """A checkout with a space in its path trains, and the name of a file is no command."""
+    (checkout / "configs" / "x$(touch broken).yaml").touch()
     shorter = ("--config", 'set=["training.steps=3"]')
     folders = ("build/runs/x$(touch broken)", "build/seeds/x$(touch broken)/7")
-    command = [python, "-m", "snakemake", "--snakefile", snakefile, "--cores", "1", *shorter]
-    command += ["--", *(f"{folder}/finished" for folder in folders)]
-    packages = {**os.environ, "PYTHONPATH": sysconfig.get_path("purelib")}
-    result = subprocess.run(command, cwd=checkout, env=packages, text=True, capture_output=True)
-    assert result.returncode == 0, result.stderr
-    trained = (checkout / "arguments").read_text().removeprefix("train\n").split("train\n")
-    first, seventh = sorted(each.splitlines() for each in trained)
+    asked = make(checkout, *shorter, "--", *(f"{folder}/finished" for folder in folders))
+    first, seventh = sorted(
+        each.splitlines() for each in asked.removeprefix("train\n").split("train\n")
+    )
     command = ["configs/x$(touch broken).yaml", "--run-folder"]
     assert first == [*command, folders[0], "--set", "training.steps=3"]
     changes = ["--set", "training.steps=3", "--set", "training.seed=7"]
     assert seventh == [*command, folders[1], *changes]
     assert not (checkout / "broken").exists()
+
+
+def test_a_run_that_is_recorded_again_once_is_not_recorded_every_time(checkout: Path) -> None:
+    (checkout / "configs" / "one.yaml").touch()
+    once = make(checkout, "--config", "replace=true", "--", "build/runs/one/recorded")
+    assert once.endswith("record\nbuild/runs/one\n--replace\n")
+    assert make(checkout, "--", "build/runs/one/recorded") == once
+
+
+def test_a_notebook_of_full_sets_runs_again_where_there_is_another(checkout: Path) -> None:
+    (checkout / "notebooks" / "01_small.py").touch()
+    script = 'import sys\n[open(name, "a").write("run ") for name in ("arguments", sys.argv[2])]'
+    (checkout / "workflow" / "execute.py").write_text(script)
+    target = ("--config", "profile=paper", "--", "build/notebooks/01_small.ipynb")
+    assert make(checkout, *target) == "run "
+    (checkout / "data" / "mnist").mkdir()
+    assert make(checkout, *target) == "run run "
 
 
 def test_a_notebook_runs_again_when_what_it_reads_changes() -> None:
@@ -118,6 +148,7 @@ def test_a_notebook_runs_again_when_what_it_reads_changes() -> None:
         "results/published.yaml",
         "results/runs/mnist/weights.safetensors",
         "benchmarks/results_pixelrnn.json",
+        "data/fashion-mnist-small/images.npz",
     ):
         assert (ROOT / path).is_file()
         assert f"{path}<" in graph.stdout, path
