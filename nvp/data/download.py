@@ -12,7 +12,7 @@ import zlib
 from http.client import HTTPException
 from pathlib import Path
 
-from nvp.data.formats import SPLITS, MissingData, NoValidationSplit, is_npy_folder
+from nvp.data.formats import SPLITS, NoValidationSplit, is_npy_folder
 from nvp.data.named import NAMED, Download
 from nvp.data.sets import find, load
 from nvp.errors import NVPError
@@ -39,13 +39,10 @@ def get(name: str, root: str | Path | None = None) -> Path:
     download, under = _download(name), data_root(root)
     try:
         return _verified(name, under)
-    except MissingData:
-        if NAMED[name].imported and is_npy_folder(under / name):
-            raise
     except NVPError as error:
         if isinstance(error.__cause__, OSError):
             raise
-        # A damaged download is fetched again; the user must repair files that the user put there.
+        # A missing or damaged download is fetched; the user must repair files of the user's own.
         if NAMED[name].imported and is_npy_folder(under / name):
             raise
     if is_npy_folder(under / download.folder):
