@@ -1,9 +1,12 @@
 """Checkpoints: a full disk, a damaged or a foreign file gives one line, and nothing is lost."""
 
 import errno
+import fcntl
+import io
 import os
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from tiny import configuration, pixelrnn_configuration, refusal
 
 from nvp import files
 from nvp.errors import NVPError
-from nvp.files import STALE_SECONDS, replace_folder, write, write_text
+from nvp.files import STALE_SECONDS, locked, replace_folder, write, write_text
 from nvp.model.protocol import ImageModel
 from nvp.runs import log as runlog
 from nvp.runs.folder import RunFolder
@@ -141,6 +144,37 @@ def test_a_folder_is_replaced_or_stays(place: str, tmp_path: Path) -> None:
     replace_folder(tmp_path / "new", tmp_path / "set")
     assert (tmp_path / "set" / "name").read_text() == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_lock_that_was_removed_before_it_is_held_holds_nothing(
+    taken: bool, tmp_path: Path, monkeypatch
+) -> None:
+    others, flock = ExitStack(), fcntl.flock
+
+    def late(*arguments: Any) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        others.close()  # the process that held the folder ends
+        if taken:
+            others.enter_context(locked(tmp_path / "run"))
+        flock(*arguments)
+
+    others.enter_context(locked(tmp_path / "run"))
+    monkeypatch.setattr(fcntl, "flock", late)
+    match = "another process has just ended its work in .*: try again"
+    with others, refusal(match), locked(tmp_path / "run"):
+        pass
+
+
+def test_a_folder_is_held_on_a_full_disk(tmp_path: Path, monkeypatch) -> None:
+    class Full(io.FileIO):
+        write = no_space
+
+    monkeypatch.setattr(Path, "open", lambda path, mode, **_: Full(path, mode))
+    match = "is in use by another process"  # which had no space for its name
+    with locked(tmp_path / "run"), refusal(match), locked(tmp_path / "run"):
+        pass
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_device_is_written_to_and_stays_a_device(tmp_path: Path) -> None:

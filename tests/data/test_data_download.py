@@ -85,11 +85,28 @@ def test_an_altered_download_of_binarised_mnist_is_refused(
     assert list(root.iterdir()) == []
 
 
-def test_a_users_own_damaged_cifar10_is_not_replaced(npy_folder: Path) -> None:
+@pytest.fixture
+def no_fetching(monkeypatch) -> None:
+    monkeypatch.setattr(download, "_fetch", lambda *_: pytest.fail("fetched all the same"))
+
+
+def test_a_users_own_damaged_cifar10_is_not_replaced(npy_folder: Path, no_fetching) -> None:
     own = npy_folder.rename(npy_folder.with_name("cifar10"))
     (own / "test_images.npy").write_bytes(b"cut")
-    with pytest.raises(NVPError, match=r"write it again with numpy\.save"):
+    with refusal(r"write it again with numpy\.save"):
         download.get("cifar10", own.parent)
+    (own / "test_images.npy").unlink()
+    with refusal(r"the test split is missing .*: add it$"):
+        download.get("cifar10", own.parent)
+
+
+@pytest.mark.parametrize("folder", ["binarized_mnist", "cifar-10-batches-py"])
+def test_a_users_own_set_in_the_place_of_a_download_stays(
+    folder: str, npy_folder: Path, no_fetching
+) -> None:
+    own = npy_folder.rename(npy_folder.with_name(folder))
+    with refusal(f"{folder} is a data set of your own, .*: rename it"):
+        download.get("cifar10" if "cifar" in folder else "binarized-mnist", own.parent)
 
 
 @pytest.mark.parametrize(
@@ -147,11 +164,12 @@ def test_torchvision_fetches(
     assert not list(folder.glob("*.gz"))
 
 
-def test_a_copy_that_cannot_be_read_is_not_fetched_again(tmp_path: Path, monkeypatch) -> None:
+def test_a_copy_that_cannot_be_read_is_not_fetched_again(
+    tmp_path: Path, no_fetching, monkeypatch
+) -> None:
     def denied(*_: object, **__: object) -> None:
         raise NVPError("cannot read mnist") from PermissionError(13, "denied")
 
     monkeypatch.setattr(download, "load", denied)
-    monkeypatch.setattr(download, "_fetch", lambda *_: pytest.fail("fetched all the same"))
     with pytest.raises(NVPError, match="cannot read mnist"):
         download.get("mnist", tmp_path)

@@ -87,6 +87,8 @@ def test_npy_round_trip_by_path_and_by_name(npy_folder: Path, monkeypatch) -> No
     np.save(npy_folder / "train_images.npy", np.asfortranarray(stored))
     monkeypatch.chdir(npy_folder.parent)
     assert load("mine", "train", root="elsewhere").checksum == dataset.checksum
+    npy_folder.rename("celeba")  # a name of a published set is no path
+    refused("celeba is missing under", "celeba", "train", root="elsewhere", error=MissingData)
 
 
 def test_labels_are_optional_but_must_fit(npy_folder: Path) -> None:
@@ -159,5 +161,9 @@ def test_cifar10_from_torchvisions_layout(npy_folder: Path, tmp_path: Path, monk
     with (tmp_path / "cifar-10-batches-py/data_batch_1").open("ab") as file:
         file.write(b"!")
     refused("its md5s are not the published ones", "cifar10", "train", root=tmp_path)
-    npy_folder.rename(tmp_path / "cifar10")  # which goes first
+    own = npy_folder.rename(tmp_path / "cifar10")  # which goes first, in all splits
     assert len(load("cifar10", "train", root=tmp_path)) == 40
+    (own / "test_images.npy").rename(own / "validation_images.npy")
+    assert len(load("cifar10", "validation", root=tmp_path)) == 20
+    match = r"the test split is missing \(no .*test_images\.npy\): add it$"
+    refused(match, "cifar10", "test", root=tmp_path, error=MissingData)

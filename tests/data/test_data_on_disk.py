@@ -99,6 +99,13 @@ def test_a_file_that_is_replaced_is_still_read_as_it_was(npy_folder: Path, small
     assert torch.equal(images.to("cpu"), before)
 
 
+def test_reading_moves_no_place_in_the_open_file(npy_folder: Path, small_memory) -> None:
+    """The workers of a DataLoader share it, and would move each other's."""
+    images = load(npy_folder, "train").images
+    images.to("cpu")
+    assert images.rows._file.tell() == 0
+
+
 # Crops.
 
 

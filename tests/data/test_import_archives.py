@@ -94,6 +94,15 @@ def test_damaged_archives(suffix: str, tmp_path: Path) -> None:
     refused("is a compressed tar, or no tar: unpack it first", tmp_path / "packed.tar.gz", tmp_path)
 
 
+def test_an_archive_that_may_not_be_read_is_not_called_damaged(tmp_path: Path, monkeypatch) -> None:
+    def denied(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(zipfile, "is_zipfile", denied)
+    path = archive(tmp_path / "photos.zip", {"a.png": encoded(pixels(6, 6))})
+    refused(r"^cannot read .*photos\.zip \(Permission denied\): mend its perm", path, tmp_path)
+
+
 @pytest.mark.parametrize("damaged", [b"\0.png", b"\xff.png"])
 def test_a_damaged_name_in_a_zip(damaged: bytes, tmp_path: Path) -> None:
     name = "\u00e4.png"  # a zip marks such a name as UTF-8

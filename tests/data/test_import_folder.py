@@ -126,6 +126,17 @@ def test_subfolders_may_be_splits(train: str, validation: str, test: str, tmp_pa
     assert made.summary().endswith(told)
 
 
+def test_a_folder_in_a_split_that_is_no_class(tmp_path: Path) -> None:
+    for place in ("bare/train/images", "bare/test/images"):
+        photographs(tmp_path / place, 5)
+    for place in ("photos/train/cat", "photos/train/dog", "photos/test/images"):
+        photographs(tmp_path / place, 5)
+    assert "num_classes" not in imported(tmp_path / "bare", tmp_path).summary()
+    told = imported(tmp_path / "photos", tmp_path, replace=True).summary()
+    assert "no training image has the class images: is that folder a class?" in told
+    assert told.count("no training image") == 1
+
+
 def test_a_missing_split_is_drawn_from_training_images(tmp_path: Path) -> None:
     photographs(tmp_path / "photos/train", 18)
     photographs(tmp_path / "photos/test", 4)
@@ -235,6 +246,7 @@ def test_images_that_cannot_be_read(tmp_path: Path, monkeypatch) -> None:
         "cut.png": encoded(pixels(60, 60))[:2000],
         "empty.jpg": b"",
         "page.png": b"<html>",
+        "script.png": encoded(pixels(6, 6), "EPS"),  # which Ghostscript would run
         "deep.png": encoded(deep),
         "deep-colours.png": deep_colours(),
         "bomb.png": encoded(Image.new("L", (400, 400))),
@@ -245,9 +257,10 @@ def test_images_that_cannot_be_read(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(importing_files, "LARGEST_FILE", 4000)
     for name, damaged in bad.items():
         write(tmp_path / "photos" / name, damaged)
-    match = "8 of 28 images cannot be read: .*--skip-unreadable"
+    match = "9 of 29 images cannot be read: .*--skip-unreadable"
     line = refused(match, tmp_path / "photos", tmp_path)
     assert all(name in line for name in bad)
+    assert "script.png: it is no image file of a known kind" in line
     assert "bomb.png: it announces 400x400 pixels" in line
     for name in ("deep.png", "deep-colours.png", "deep.ppm"):
         assert f"{name}: it has more than 8 bits a channel" in line

@@ -7,6 +7,7 @@ import shutil
 import sys
 import zipfile
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -16,9 +17,11 @@ from test_import_folder import holds, refused, stored
 from tiny import refusal
 
 from nvp.data.importing import cifar10 as importing_cifar10
+from nvp.data.importing import files as importing_files
 from nvp.data.importing import imagenet as importing_imagenet
-from nvp.data.importing.options import Crop, Options
+from nvp.data.importing.options import Crop, Fractions, Options
 from nvp.data.importing.run import import_set
+from nvp.data.named import NAMED
 from nvp.data.sets import load
 
 # LSUN.
@@ -51,6 +54,7 @@ def test_lsun_has_a_smaller_side_of_96_and_is_cut_in_training(tmp_path: Path) ->
         top = (height - 64) // 2
         assert np.array_equal(found[index], np.asarray(expected)[top : top + 64, 16:80])
     assert load("lsun-church-outdoor", "train", root=tmp_path, crop=64).labels is None
+    assert made.note["crop"] == Crop.NONE
 
 
 def test_a_category_of_lsun_is_chosen_by_its_name(tmp_path: Path) -> None:
@@ -86,19 +90,20 @@ def test_a_damaged_lsun_leaves_no_database_open(tmp_path: Path) -> None:
             import_set(tmp_path / "lsun", "lsun-tower", root=tmp_path)
         held.append(caught)
         database.write_bytes(whole)
-    for options in ({"size": 32}, {"gray": True}, {"crop": Crop.NONE}):
+    for options in ({"size": 32}, {"gray": True}, {"crop": Crop.NONE}, {"fractions": Fractions(0)}):
         with refusal("is made by the papers' rule: leave --size") as caught:
             import_set(tmp_path / "lsun", "lsun-tower", Options(**options), root=tmp_path)
         held.append(caught)
-    import_set(tmp_path / "lsun", "lsun-tower", root=tmp_path)
+    harmless = Options(skip_unreadable=True, replace=True)
+    import_set(tmp_path / "lsun", "lsun-tower", harmless, root=tmp_path)
 
 
 # CelebA.
 
 
-def celeba(folder: Path) -> list[np.ndarray]:
-    """Eight faces of 218x178, with the official split file and two attributes."""
-    faces = [pixels(218, 178, seed) for seed in range(8)]
+def celeba(folder: Path, size: tuple[int, int] = (218, 178)) -> list[np.ndarray]:
+    """Eight faces, with the official split file and two attributes."""
+    faces = [pixels(*size, seed) for seed in range(8)]
     names = [f"{number:06d}.jpg" for number in range(1, 9)]
     images = {f"img_align_celeba/{names[i]}": encoded(face) for i, face in enumerate(faces)}
     archive(folder / "img_align_celeba.zip", images)
@@ -136,6 +141,16 @@ def test_celeba_that_is_not_whole(tmp_path: Path) -> None:
     refused(r"list_attr_celeba\.txt is cut short: download", source, tmp_path, "celeba")
     labels.unlink()
     refused(r"should hold one list_attr_celeba\.txt", source, tmp_path, "celeba")
+
+
+def test_celeba_in_the_wild_is_not_taken_for_the_aligned_images(tmp_path: Path) -> None:
+    celeba(wild := tmp_path / "wild", (64, 64))
+    match = r"8 of 8 .*: 000001\.jpg.*: it has 64x64 pixels, aligned images have 178x218"
+    refused(match, wild, tmp_path, "celeba")
+    celeba(source := tmp_path / "both")
+    (wild / "img_align_celeba.zip").rename(source / "img_celeba.zip")
+    match = r"img_align_celeba\.zip/.*/000001\.jpg and img_celeba.*: leave only the aligned images"
+    refused(match, source, tmp_path, "celeba")
 
 
 def test_celeba_whose_split_file_is_damaged(tmp_path: Path) -> None:
@@ -196,7 +211,7 @@ def test_the_two_imagenets_are_told_apart(tmp_path: Path, few) -> None:
         (4, 32, "imagenet32", "4 validation images, not imagenet32: import it as imagenet32-2017"),
         (3, 32, "imagenet32-2017", "not imagenet32-2017: import it as imagenet32;"),
         (4, 64, "imagenet32-2017", "import it as imagenet64-2017; scores on the two cannot"),
-        (2, 32, "imagenet32", "holds 2 validation images, a downsampled ImageNet has 3 or 4"),
+        (2, 32, "imagenet32", "2 validation images, a downsampled ImageNet has 3 or 4: .* unpack"),
     ]
     for validation, side, name, match in cases:
         arrays(source := tmp_path / f"{validation}-{side}", validation, side)
@@ -227,8 +242,9 @@ def test_arrays_that_are_not_what_they_should_be(tmp_path: Path, few) -> None:
     labels_begin = whole.index(b"\n", whole.index(b"labels.npy")) + 1  # after NumPy's header
     path.write_bytes(whole[:labels_begin] + b"\7" + whole[labels_begin + 1 :])
     refused("holds labels that are no numbers .*CRC", source, tmp_path, "imagenet32-2017")
-    path.write_bytes(whole[:-50])
-    refused("download it again", source, tmp_path, "imagenet32-2017")
+    for part in (whole[:-50], whole[5:]):  # the second lacks its beginning
+        path.write_bytes(part)
+        refused("download it again", source, tmp_path, "imagenet32-2017")
     damaged = bytearray(whole)
     damaged[damaged.index(b"PK\1\2") + 8] = 1  # in the list of the zip's members
     path.write_bytes(damaged)
@@ -265,12 +281,15 @@ def test_a_pickle_that_is_not_the_published_one_is_not_opened(tmp_path: Path, mo
     assert not (tmp_path / "opened").exists()
 
 
-def test_cifar10_from_its_binary_batches(tmp_path: Path) -> None:
+def test_cifar10_from_its_binary_batches(tmp_path: Path, monkeypatch) -> None:
     source = tmp_path / "cifar"
+    monkeypatch.setitem(NAMED["cifar10"].images, "train", 15)
     for number, name in enumerate(BATCHES):
         rows = pixels(3, 1024, number).reshape(3, 3072)
         write(source / f"{name}.bin", np.insert(rows, 0, number, axis=1).tobytes())
-    import_set(source, "cifar10", root=tmp_path)
+    told = import_set(source, "cifar10", root=tmp_path).summary()
+    assert "3 test images are here, 10,000 are published" in told
+    assert "15 train images are here" not in told
     test = load("cifar10", "test", root=tmp_path)
     assert np.array_equal(test.images.numpy().reshape(3, -1), rows)
     assert test.labels.tolist() == [5, 5, 5]
@@ -320,18 +339,41 @@ def parquet(path: Path, images: list[bytes | None], labels: list[int] | None = N
     table(path, columns, huggingface=json.dumps({"info": {"features": features}}))
 
 
-def test_parquet_files_of_a_data_hub(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["data/{}-0000{}-of-00002", "default/partial-{}/000{}"])
+def test_parquet_files_of_a_data_hub(name: str, tmp_path: Path) -> None:
     originals = [pixels(6, 6, seed) for seed in range(20)]
     images = [encoded(image) for image in originals]
-    parquet(tmp_path / "hub/data/train-00000-of-00002.parquet", images[:8], [0, 1] * 4)
-    parquet(tmp_path / "hub/data/train-00001-of-00002.parquet", images[8:16], [1, 1] * 4)
-    parquet(tmp_path / "hub/data/test-00000-of-00001.parquet", images[16:], [0] * 4)
+    for split, number, held, labels in (
+        ("train", 0, images[:8], [0, 1] * 4),
+        ("train", 1, images[8:16], [1, 1] * 4),
+        ("test", 0, images[16:], [0] * 4),
+    ):
+        parquet(tmp_path / f"hub/{name.format(split, number)}.parquet", held, labels)
     made = import_set(tmp_path / "hub", "mine", root=tmp_path)
     assert made.images == {"train": 14, "validation": 2, "test": 4}
     assert np.array_equal(stored(tmp_path, "test"), originals[16:])
     assert holds(tmp_path, originals)
     assert load("mine", "test", root=tmp_path).labels.tolist() == [0] * 4
     assert made.note["classes"] == ["cat", "dog"]
+    parquet(tmp_path / "hub/data/dev-0.parquet", images[:8], [0] * 8)
+    match = r"holds tables of splits, and data/dev-0\.parquet beside them"
+    refused(match, tmp_path / "hub", tmp_path, replace=True)
+
+
+def test_parquet_files_are_opened_one_at_a_time(tmp_path: Path, monkeypatch) -> None:
+    """A set may have more of them than a process may open."""
+    opened: list[BinaryIO] = []
+
+    def open_alone(path: Path) -> BinaryIO:
+        assert all(file.closed for file in opened)
+        opened.append(path.open("rb"))
+        return opened[-1]
+
+    for number in range(3):
+        parquet(tmp_path / f"hub/{number}.parquet", [encoded(pixels(6, 6))] * 3)
+    monkeypatch.setattr(importing_files, "_open", open_alone)
+    assert sum(import_set(tmp_path / "hub", "mine", root=tmp_path).images.values()) == 9
+    assert len(opened) == 6  # for their rows to be counted, then to be read
 
 
 def test_parquet_files_whose_columns_differ(tmp_path: Path) -> None:
@@ -345,6 +387,18 @@ def test_parquet_files_whose_columns_differ(tmp_path: Path) -> None:
     ):
         table(tmp_path / "hub/train.parquet", columns)
         refused("train.parquet has other columns than test.parquet", tmp_path / "hub", tmp_path)
+    parquet(tmp_path / "hub/test.parquet", images)  # without labels, as in a competition
+    parquet(tmp_path / "hub/train.parquet", images, [0] * 4)
+    refused("train.parquet has other columns than test.parquet", tmp_path / "hub", tmp_path)
+
+
+def test_columns_and_files_beside_those_of_a_table_are_said(tmp_path: Path) -> None:
+    images = [encoded(pixels(6, 6, seed)) for seed in range(10)]
+    table(tmp_path / "hub/photos.parquet", {"mask": images, "image": images})
+    photographs(tmp_path / "hub", 3)
+    told = import_set(tmp_path / "hub", "mine", root=tmp_path).summary()
+    assert "the images are those of the column mask, not of image" in told
+    assert "3 other files are left out (.png)" in told
 
 
 def test_a_column_of_plain_bytes(tmp_path: Path) -> None:
@@ -355,8 +409,9 @@ def test_a_column_of_plain_bytes(tmp_path: Path) -> None:
         assert sum(made.images.values()) == 10
     table(tmp_path / "photos.parquet", {"name": ["x"] * 10})
     refused("has no column of images .* among name", tmp_path, tmp_path / "root", "other")
-    (tmp_path / "photos.parquet").write_bytes(b"PAR1 and no more")
-    refused("a Parquet file of .* is damaged", tmp_path, tmp_path / "root", "other")
+    for damaged in (b"PAR1 and no more", b"PAR1\xff\1\0\0\0PAR1"):
+        (tmp_path / "photos.parquet").write_bytes(damaged)
+        refused("a Parquet file of .* is damaged", tmp_path, tmp_path / "root", "other")
 
 
 def test_a_path_in_a_row_is_not_followed(tmp_path: Path) -> None:

@@ -170,14 +170,18 @@ def test_an_unfinished_file_that_was_cut_is_not_gone_on_with(mixed: Path, tmp_pa
     check_it_goes_on(mixed, tmp_path)
 
 
-@pytest.mark.parametrize("change", ["options", "source"])
+@pytest.mark.parametrize("change", ["options", "source", "file"])
 def test_another_import_begins_anew(change: str, mixed: Path, tmp_path: Path) -> None:
-    interrupt(mixed, tmp_path, at_20)
+    with patch.object(writer, "SYNC_SECONDS", 0.0):
+        interrupt(mixed, tmp_path, lambda what, done: done == 3)
     options = OPTIONS
     if change == "options":
         options = Options(size=8, skip_unreadable=True)
-    else:
+    elif change == "source":
         write(mixed / "a/one-more.png", encoded(pixels(20, 20)))
+    else:
+        os.utime(mixed / "b/001.png", (0, 0))  # of another time, and of the same size
+    assert interrupt(mixed, tmp_path, lambda what, done: True, options) == [1]
     made = import_set(mixed, "mine", options, root=tmp_path)
     assert sum(made.images.values()) == 40 + (change == "source")
 
