@@ -206,7 +206,7 @@ class TarFlow(ImageModel):
         return quantise(self.logit.inverse(self.to_image(patches))[0], self.levels)
 
     def to_patches(self, y: Tensor) -> Tensor:
-        """Logits, (N, C, H, W), to what the flow sees, (N, T, S), in reading order."""
+        """Logits, (N, C, H, W), to what the flow sees, (N, T, S), in raster order."""
         patch = self.config.patch
         return F.unfold((y - self.mean) / self.deviation, patch, stride=patch).mT
 

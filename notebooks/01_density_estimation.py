@@ -338,9 +338,9 @@ for name, score in baselines.score(train, test).items():
 # In the plane all four are short. These are their losses in nats, for points `x` of shape (N, 2).
 # The folded cell below them defines what they use. The VAE has an encoder $q(z \mid x)$ and a
 # decoder $p(x \mid z)$, the GAN has `G` and `D`, and the flow is `f`. The autoregressive model
-# mixes Gaussians, by `weights` for $x_1$ and by `network` for $x_2$. `D` returns a logit, and
-# `softplus(-a)` is $-\log \operatorname{sigmoid}(a)$. The `weight` of the VAE's divergence rises from 0 to 1 in the first
-# three tenths of its training:
+# mixes Gaussians, by `weights` for $x_1$ and by `network` for $x_2$. The `weight` of the VAE's divergence rises from 0
+# to 1 in the first three tenths of its training. `D` returns a logit, and `softplus(-a)` is
+# $-\log \operatorname{sigmoid}(a)$:
 
 
 # %%
@@ -455,7 +455,7 @@ adam = torch.optim.Adam(
 for x, z in batches(3 * steps // 2):
     adam.zero_grad()
     for player, loss in zip(players, gan_losses(x, z), strict=True):
-        loss.backward(inputs=list(player.parameters()), retain_graph=True)
+        loss.backward(inputs=list(player.parameters()))
     adam.step()
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Four families on the same data: densities above, where there is one, and samples below. Numbers are $-\\log p$ in nats per point, averaged over 1,000 new points. In the first column they are of the true density. They are a bound for the VAE, exact for the last two. Runs of a few seconds; no family is at its best.", "name": "fig-field"}, "image": {"alt": "Five columns. Data: two half moons. VAE: a blurred wave in which the two moons run into each other. GAN: no density; samples on two moons thinner than the data, with stray points between them. Autoregressive and flow: two moons, nearly as sharp as the data; in the flow the upper moon runs into the lower one at its right end."}}

@@ -470,8 +470,8 @@ plt.show()
 # ## Figure 1 of the paper
 #
 # The upper row of the figure is **inference**. Data stand on the straight grid of their own space, and $f$ carries
-# both to $z$. The lower row is **generation**, that is, sampling: $g = f^{-1}$ carries noise and *its* grid to $x$. Two calls make
-# it, `flow(x)` and `flow.inverse(z)`.
+# both to $z$. The lower row is **generation**, that is, sampling: $g = f^{-1}$ carries noise and *its* grid to $x$.
+# Two calls make it, `flow(x)` and `flow.inverse(z)`.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 1 of {cite:t}`dinh2017realnvp`, by the couplings of this page. Above: test data $x$ and $z = f(x)$. Below: $z \\sim p_Z$ and $x = g(z)$. The grid is square on the left above and on the right below, and the map carries it along. The colour of a point is its direction from the centre in the panel with the square grid: blue on the left, orange on the right, darker above.", "name": "fig-figure-one"}, "image": {"alt": "Four panels. Upper left, moons on a square grid; upper right, the same points as a round cloud on a strongly curved grid. Lower right, a round cloud on a square grid; lower left, the same points as two moons, on a grid that is folded into their shape."}}
 densities.plot_spaces(

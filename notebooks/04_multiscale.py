@@ -12,7 +12,7 @@
 #
 # A coupling needs a split into a kept and a changed part. How should one split an *image*? And must all of its
 # numbers pass through all layers? This chapter answers both questions in code: two masks, one squeeze, and a
-# `Flow` that lets half of its dimensions leave on the way, several times. At the end you will have the whole
+# `Flow` from which half of the remaining dimensions leave, several times on the way. At the end you will have the whole
 # architecture of the paper, for any number of scales. You will see a real garment pass through it.
 #
 # ```{admonition} In the paper
@@ -196,8 +196,8 @@ plt.show()
 #
 # A flow keeps all its dimensions: $z$ has as many as $x$. Carrying all of them through all layers costs memory,
 # computation and parameters (section 3.6). So after some couplings **half of the dimensions leave**. They are finished
-# latents, and only the other half goes on. The layers between two such places are a **scale** of the flow. (The word
-# has nothing to do with the scale $s$ of a coupling.) With $L$ scales (equations 13 to 16):
+# latents, and only the other half goes on. Such places divide the layers of the flow into its **scales**. (The word has
+# nothing to do with the log-scale $s$ of a coupling.) With $L$ scales (equations 13 to 16):
 #
 # $$
 # h^{(0)} &= x, \\
@@ -550,12 +550,11 @@ figures.show_table([*header, "maps", "$z^{(i)}$", "dimensions"], rows)
 #
 # ## The saving, in numbers
 #
-# How much memory and computation, and how many parameters, does factoring out save? Without
-# factoring out, all $4C$ channels go on after a squeeze, so scale $k$ has $4^{k-1} C$ channels
-# instead of $2^{k-1} C$. One can then keep the networks as they are, or widen them in proportion to
-# the channels that they serve. The folded cell builds all three designs for images of 64 × 64
-# pixels, with networks of two residual blocks (chapter {ref}`networks`). It counts multiplications and additions, parameters,
-# and the bytes that automatic differentiation keeps for the backward pass.
+# How much memory and computation, and how many parameters, does factoring out save? Without factoring out, all $4C$
+# channels go on after a squeeze, so scale $k$ has $4^{k-1} C$ channels instead of $2^{k-1} C$. One can then keep the
+# networks as they are, or widen them in proportion to the channels that they serve. The folded cell builds all three
+# designs for images of 64 × 64 pixels, with networks of two residual blocks (chapter {ref}`networks`). It counts
+# multiplications and additions, parameters, and the bytes that automatic differentiation keeps for the backward pass.
 
 
 # %% tags=["hide-input"]
@@ -705,21 +704,21 @@ assert long.score.bits_per_dim < min(others) - 0.01
 assert max(abs(x - short.score.bits_per_dim) for x in others) < 0.004
 
 # %% [markdown]
-# After 450 steps the flow that keeps everything leads by 0.18 bits/dim, for a tenth more work.
-# Twice the maps bring as much, for nearly four times the work. After 4,997 steps of flows that are
-# three times as wide, 0.02 are left. That is still more than the few thousandths by which seed and precision move the
-# score of Real NVP ({ref}`beyond-gans`). But the flow that keeps everything has one seed. The two experiments differ in the optimiser and the
-# number of images, too. But the long runs say the same: by their training loss the lead is 0.09 bits/dim
-# after 450 steps, and 0.02 at the end. So on these images factoring out slows learning, and costs little
-# after 4,997 steps. It saves little work where the networks stay as wide, and more with each scale
-# where they grow in proportion.
+# After 450 steps the flow that keeps everything leads by 0.18 bits/dim, for a tenth more work. Twice the maps bring
+# as much, for nearly four times the work. After 4,997 steps of flows that are three times as wide, 0.02 are left.
+# That is still more than the few thousandths by which seed and precision move the score of Real NVP
+# ({ref}`beyond-gans`). The flow that keeps everything was trained with one seed only. The two experiments also differ
+# in the optimiser and the number of images. But the long runs say the same: by their training loss the lead is 0.09
+# bits/dim after 450 steps, and 0.02 at the end. So on these images factoring out slows learning, and costs little
+# after 4,997 steps. It saves little work where the networks stay as wide, and more with each scale where they grow in
+# proportion.
 #
 # ## Summary
 #
 # * The checkerboard splits space. A squeeze trades space for channels, and the channel-wise mask splits those. The
 #   two partitions differ.
-# * After each scale but the last, half of the dimensions leave and meet the prior there. This saves memory, computation and
-#   parameters, and it distributes the loss throughout the network.
+# * After each scale but the last, half of the dimensions leave and meet the prior there. This saves memory,
+#   computation and parameters, and it distributes the loss throughout the network.
 # * A flow in which nothing leaves contains this one. On Fashion-MNIST it learns faster, and is a little ahead after 4,997 steps.
 # * `Flow` is the architecture of the paper for any number of scales. It takes any network for $s$ and $t$.
 # * In a trained model the half that leaves is Gaussianised, and the half that goes on still shows the image.
@@ -815,7 +814,7 @@ assert torch.allclose(mix(x)[1][0], jacobian.slogdet().logabsdet)
 # ```
 # Show more: after $k$ scales the place in row $p$ and column $q$ holds the pixels with row $= 2^k p + e$ and column
 # $= 2^k q + e$, for $e = 0, \dots, 2^k - 1$. For $k = 0$ that is the pixel itself. Of each block of places the next
-# squeeze keeps the top left, $(2p, 2q)$, and the bottom right, $(2p + 1, 2q + 1)$. They hold row $= 2^{k+1} p + e$ and
+# scale lets go on the top left, $(2p, 2q)$, and the bottom right, $(2p + 1, 2q + 1)$. They hold row $= 2^{k+1} p + e$ and
 # column $= 2^{k+1} q + e$, the first one for $e < 2^k$, the second one for $2^k \le e < 2^{k+1}$. So the pixels left are
 # those whose row and column have the same remainder modulo $2^k$. For $k = 1$ they are the even squares.
 

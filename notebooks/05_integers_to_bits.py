@@ -513,10 +513,10 @@ assert full or round(saved.mean().item(), 2) == 0.02
 assert full or round(saved.std().item() / math.sqrt(len(few)), 3) == 0.002
 
 # %% [markdown]
-# Four doublings together save 0.02 bits/dim, with a standard error of 0.002. The noise has as many dimensions as the image. A
-# few sets of noise cannot find the places that the model prefers in all of them at once. An equal
-# $K$ makes two scores comparable. The bound tends to $\log P(v)$ as $K$ grows. But in so many
-# dimensions no $K$ that one can afford closes the gap.
+# Four doublings together save 0.02 bits/dim, with a standard error of 0.002. The noise has as many dimensions as the
+# image. A few sets of noise cannot find the places that the model prefers in all of them at once. An equal $K$ makes
+# two scores comparable. The bound tends to $\log P(v)$ as $K$ grows. But in so many dimensions no $K$ that one can
+# afford closes the gap.
 #
 # ## Summary
 #

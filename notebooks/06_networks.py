@@ -386,8 +386,8 @@ def reestimate(model, images):
 
 # %% [markdown]
 # Every score in this book comes from evaluation mode with re-estimated statistics, unless it says
-# otherwise. The appendix measures the effect. For a small model at the end of its training moving averages
-# are worse by less than 0.08 bits/dim. But a trained model with the moments of a new one needs hundreds of bits/dim.
+# otherwise. The appendix measures the effect. At the end of training, moving averages cost a small model less than
+# 0.08 bits/dim. The moments of a new model cost a trained one hundreds of bits/dim.
 #
 # ### What each part is worth
 #
@@ -580,9 +580,9 @@ class RealNVP(nn.Module):  # section 4.1
 
 # %% [markdown]
 # (In `sample` the zeros only tell the shapes of the latents. It leaves the model in evaluation mode. In training mode the
-# zeros would move the running averages, and the networks would use the moments of the new images.) Is it the package's model? Let it copy the weights of the recorded
-# run on Fashion-MNIST, which has the same sizes with 24 feature maps. With the same noise both must give the same
-# likelihoods.
+# zeros would move the running averages, and the networks would use the moments of the new images.) Is it the
+# package's model? Let it copy the weights of the recorded run on Fashion-MNIST, which has the same sizes with 24
+# feature maps. With the same noise both must give the same likelihoods.
 
 
 # %% tags=["hide-input"]
@@ -784,9 +784,9 @@ assert profile == "paper" or (gain < 0.95 and score > neighbours)
 assert quick.score.bits_per_dim < neighbours
 
 # %% [markdown]
-# Eighty steps take fifteen seconds. They beat one histogram by about 0.8 bits/dim, and do not reach the table of two neighbours.
-# Four minutes do, with a network twice as wide: `quickstart` is a recorded run of the same architecture on 4,500 of the same 5,000 images.
-# Chapter {ref}`results` has the longer runs.
+# Eighty steps take fifteen seconds. They beat one histogram by about 0.8 bits/dim, and do not reach the table of two
+# neighbours. Four minutes do, with a network twice as wide: `quickstart` is a recorded run of the same architecture
+# on 4,500 of the same 5,000 images. Chapter {ref}`results` has the longer runs.
 #
 # ## Why s is bounded
 #

@@ -188,9 +188,9 @@ assert round(on_digits.record.epochs) == 20
 assert float(glow.bits_per_dim) == 3.141
 
 # %% [markdown]
-# The published score on MNIST is from table 2 of FFJORD {cite}`grathwohl2019ffjord`. It says that its Real NVP is
-# convolutional and multi-scale. It does not say how this model was trained, or with how many sets of noise it was
-# scored. So we cannot say how much of our gap each difference explains.
+# The published score on MNIST is from table 2 of the paper on FFJORD {cite}`grathwohl2019ffjord`. The paper says that its
+# Real NVP is convolutional and multi-scale. It does not say how this model was trained, or with how many sets of noise it
+# was scored. So we cannot say how much of our gap each difference explains.
 #
 # For clothes we could check one score of a flow, printed in a notebook: 3.141 bits/dim, of a Glow with 69 million parameters
 # {cite}`kirichenko2020fail`. Its log-determinant counts an extra factor of 255/256 in each dimension, which costs
@@ -214,7 +214,7 @@ assert float(glow.bits_per_dim) == 3.141
 # How fast did our model learn, compared with another implementation? A whole curve tells more than its last point.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "`cifar10-small`: the training loss, penalty included (thin line), and 1,000 held-out images under averaged weights (dots). Squares: published curves of another implementation, trained by Adam. One has its scores on test images, by the [README of November 2018](https://github.com/chrischute/real-nvp/blob/f1ad5e8/README.md) (a later one has other scores). The other is the training loss of a [user of its code](https://github.com/PolinaKirichenko/flows_ood/issues/5), with three scales, batches of 32 and a rate of 1e-4. The horizontal line is the paper's score. Our curve jumps where the budget was extended, so that the rate rose again.", "name": "fig-curves"}, "image": {"alt": "Bits per dimension over training images seen, on a logarithmic axis. Our curve falls to below 3.8 within one epoch, jumps there and wherever the budget was extended, and falls each time. Those of the other implementation start above 4.5 after one epoch and come down to 3.7 after fifty. The paper's line is at 3.49."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "`cifar10-small`: the training loss, penalty included (thin line), and 1,000 held-out images under averaged weights (marks). Squares: published curves of another implementation, trained by Adam. One has its scores on test images, by the [README of November 2018](https://github.com/chrischute/real-nvp/blob/f1ad5e8/README.md) (a later one has other scores). The other is the training loss of a [user of its code](https://github.com/PolinaKirichenko/flows_ood/issues/5), with three scales, batches of 32 and a rate of 1e-4. The horizontal line is the paper's score. Our curve jumps where the budget was extended, so that the rate rose again.", "name": "fig-curves"}, "image": {"alt": "Bits per dimension over training images seen, on a logarithmic axis. Our curve falls to below 3.8 within one epoch, jumps there and wherever the budget was extended, and falls each time. Those of the other implementation start above 4.5 after one epoch and come down to 3.7 after fifty. The paper's line is at 3.49."}}
 facts, epoch = read_published(), record.trained_on
 others = {
     curve.name: [(n * epoch, bits) for n, bits in curve.points.items()]
@@ -326,7 +326,7 @@ display(
 # * **The recipe.** Our run on CIFAR-10 departs from section 4.1 in more than size. It has Muon, batches of 32 in place of
 #   64, an annealed rate and averaged weights. Its scales $a$ of the tanh start at 1 and learn at three times the rate
 #   (chapter {ref}`networks`). Its norms take the moments of each batch where appendix E has running
-#   averages. Its networks trained in bfloat16, a format of 16 bits. (All scores are in float32.) No full run isolates these. Appendices
+#   averages. Its networks trained in bfloat16. (All scores are in float32.) No full run isolates these. Appendices
 #   {ref}`batch-statistics` and {ref}`training-them` have short trials of the norm and of the optimiser.
 # * **Noise of integers.** A pixel that is certain costs a well-fitted flow up to a quarter of a bit, {eq}`eq:floor`. All Real NVPs pay
 #   some of it. So it explains little of the gap between two flows. It may explain part of the gap to other kinds of models.
@@ -592,8 +592,9 @@ plt.show()
 
 # %% [markdown]
 # No sample is a copy: even the nearest training image is over 20 grey levels away. For the test images the least
-# distance is smaller. On average, too, samples are farther from the training images than test images are, by more than
-# two standard errors. Two cautions. A distance over pixels misses a copy that was shifted by one pixel. And this page searches 5,000 of the run's 59,000 images.
+# distance is smaller. On average, too, samples are farther from the training images than test images are, by more
+# than two standard errors. Two cautions. A distance over pixels misses a copy that was shifted by one pixel. And this
+# page searches 5,000 of the run's 59,000 images.
 #
 # ## Summary
 #

@@ -76,9 +76,9 @@ plt.show()
 #
 # ## Equation 3
 #
-# In the Row LSTM, time runs down the image. Let $x_r$ be row $r$ of the layer's input, with all its channels. Each of the
-# $n$ pixels of a row has a hidden state and a cell. (The paper writes $h$ for the state and for its size, and so do we.) Let $\circledast$ be
-# a convolution along the row, $k$ pixels wide, and $\odot$ a product of elements. Then
+# In the Row LSTM, time runs down the image. Let $x_r$ be row $r$ of the layer's input, with all its channels. Each of
+# the $n$ pixels of a row has a hidden state and a cell. (The paper writes $h$ for the state and for its size, and so
+# do we.) Let $\circledast$ be a convolution along the row, $k$ pixels wide, and $\odot$ a product of elements. Then
 #
 # $$
 # [o_r, f_r, i_r, g_r] &= \sigma\bigl(K^{ss} \circledast h_{r-1} + K^{is} \circledast x_r\bigr), \\

@@ -142,8 +142,8 @@ figures.show_table(
 # The network with the best score does not have the smoothest samples here ({ref}`not-everything` says
 # more). All sheets of samples are rougher than the test images. In one run of each, the samples of the Row LSTM are
 # smoother than those of the Diagonal BiLSTM by two standard errors. Those of the PixelCNN are as rough as those of the
-# Diagonal BiLSTM. (Early in each run the first convolution read levels rounded to bfloat16, a
-# format of 16 bits, while a network that samples reads exact levels. These early steps are 14% of
+# Diagonal BiLSTM. (Early in each run the first convolution read levels rounded to bfloat16,
+# while a network that samples reads exact levels. These early steps are 14% of
 # all for the Row LSTM, 19% for the Diagonal BiLSTM and 28% for the PixelCNN. One run of each cannot
 # say whether the rounding matters.)
 #
@@ -250,14 +250,13 @@ assert ahead > 0
 
 # %% [markdown]
 # (We counted the parameters of the paper's networks. Our copy of CIFAR-10 lacks a few images, see
-# {ref}`density-estimation`. Each run went on several times, and test images were scored after most
-# of its budgets.) In the paper, a network that sees more of the context scores better. The PixelCNN
-# misses the wedge on its right, and all rows beyond its depth. The Row LSTM misses the wedge and,
-# with six layers, a tenth of the context at the far left; the Diagonal BiLSTM misses the last colour
-# of one pixel ({ref}`diagonal-bilstm`). The Diagonal BiLSTM is the best of our networks, too, and the scores of the other two differ by less
-# than 0.002 bits/dim. But the Row LSTM saw three tenths fewer images than the Diagonal BiLSTM, and
-# the PixelCNN a twelfth more. Over their first 30,000 images all three can be compared: they had
-# batches of 16, the same optimiser and the same constant rate.
+# {ref}`density-estimation`. Each run went on several times, and test images were scored after most of its budgets.)
+# In the paper, a network that sees more of the context scores better. The PixelCNN misses the wedge on its right, and
+# all rows beyond its depth. The Row LSTM misses the wedge and, with six layers, a tenth of the context at the far
+# left; the Diagonal BiLSTM misses the last colour of one pixel ({ref}`diagonal-bilstm`). The Diagonal BiLSTM is the
+# best of our networks, too, and the scores of the other two differ by less than 0.002 bits/dim. But the Row LSTM saw
+# three tenths fewer images than the Diagonal BiLSTM, and the PixelCNN a twelfth more. Over their first 30,000 images
+# all three can be compared: they had batches of 16, the same optimiser and the same constant rate.
 
 
 # %% tags=["hide-input"]

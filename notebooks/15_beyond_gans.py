@@ -361,11 +361,12 @@ except NVPError as error:
 # & + \underbrace{\tfrac12 (\gamma_1 - \gamma_0)\, \mathbb E_{t, e}\, \lVert e - \hat e(z_t, \gamma(t)) \rVert^2}_{\text{diffusion}} .
 # $$ (eq:vdm-bound)
 #
-# For each pixel $P(x \mid z_0)$ is proportional to $q(z_0 \mid x)$, over the 256 levels. So the first two terms need no network. With these
-# $\gamma_0$ and $\gamma_1$ they come to 0.01 bits/dim. So the loss is nearly the error of a denoiser, and yet it counts bits.
-# Why this weight? A small step back in time costs the divergence of two Gaussians of equal variance. It is half of the
-# rise of $e^{-\gamma}$ in the step, times the squared error of the image. That error is $\sigma_t^2 / \alpha_t^2 = e^{\gamma}$
-# times the squared error of the noise. So $\frac12 \gamma'\, \mathrm dt$ is left, with $\gamma' = \gamma_1 - \gamma_0$.
+# For each pixel $P(x \mid z_0)$ is proportional to $q(z_0 \mid x)$, over the 256 levels. So the first two terms need
+# no network. With these $\gamma_0$ and $\gamma_1$ they come to 0.01 bits/dim. So the loss is nearly the error of a
+# denoiser, and yet it counts bits. Why this weight? A small step back in time costs the divergence of two Gaussians
+# of equal variance. It is half of the rise of $e^{-\gamma}$ in the step, times the squared error of the image. That
+# error is $\sigma_t^2 / \alpha_t^2 = e^{\gamma}$ times the squared error of the noise. So $\frac12 \gamma'\, \mathrm
+# dt$ is left, with $\gamma' = \gamma_1 - \gamma_0$.
 
 
 # %%
@@ -486,7 +487,6 @@ assert ledger["fashion-small-gaussian"].score.bits_per_dim > closed + 0.2
 
 # %% tags=["hide-input"]
 one = test.images[[11]]
-bit = math.log(2)  # in nats
 totals = {
     family: score_images(model, one.expand(2, -1, -1, -1))[0].item()
     for family, model in models.items()
@@ -515,7 +515,7 @@ maps = {
     "diffusion": diffusion.losses(many, times, seeded()).mean(0),
     "Gaussian": of_gaussian,
 }
-maps = {family: nats.view(28, 28) / bit for family, nats in maps.items()}
+maps = {f: nats.view(28, 28) / math.log(2) for f, nats in maps.items()}
 back = {
     "VAE": vae.decode(z),
     "Real NVP": flow.decode(flow.encode(one, generator=seeded())),
@@ -548,9 +548,9 @@ plt.show()
 # ```
 #
 # ```{prf:proof}
-# $V = \int p \log D + q \log(1 - D)\, \mathrm dx$. For each $x$ with $p, q > 0$, $p \log D + q \log (1 - D)$ is concave in
-# $D$ and stationary where $p / D = q / (1 - D)$, at $D^* = p / (p + q)$. Where one of the two is 0, the other term is
-# highest at $D^* = 0$ or $1$, if we allow these values. Insert $D^*$, with $0 \log 0 = 0$:
+# $V = \int p \log D + q \log(1 - D)\, \mathrm dx$. For each $x$ with $p, q > 0$, $p \log D + q \log (1 - D)$ is
+# concave in $D$ and stationary where $p / D = q / (1 - D)$, at $D^* = p / (p + q)$. Where one of the two is 0, the
+# other term is highest at $D^* = 0$ or $1$, if we allow these values. Insert $D^*$, with $0 \log 0 = 0$:
 #
 # $$
 # V = \int p \log \frac{p}{2r} + q \log \frac{q}{2r} = -2 \log 2 + \mathrm{KL}(p \,\|\, r) + \mathrm{KL}(q \,\|\, r).
@@ -1004,7 +1004,8 @@ for few_shown in ("trousers", "sandal"):
 #
 # * The diffusion covers most, seven tenths of the test images, which is nearly as much as a perfect
 #   model would. The Pixel RNN has fewer bits/dim and covers less than half.
-# * The GAN, which states no likelihood, covers at least as much as Real NVP: 37 to 40% with three seeds, against 33 to 36%.
+# * The GAN, which states no likelihood, covers a little more than Real NVP: 37 to 40% with three seeds, against
+#   33 to 36%.
 # * The VAE is two bits/dim better than the Gaussian and covers little more: 15 to 18% with three
 #   seeds, against 12%. Grain is one reason why the VAE covers so little: the
 #   means of its decoder, without the noise of the pixels, cover about a fifth. The samples of the

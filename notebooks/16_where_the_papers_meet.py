@@ -329,9 +329,10 @@ assert gain["four, turned round"] > 0.4
 #
 # ## TarFlow
 #
-# An image of 28 × 28 takes 784 steps a layer to sample, and TarFlow stacks several. So it treats *patches* as the numbers
-# of {eq}`eq:maf`. From here on one such map is a **block**, since a *layer* is one of the Transformer inside it. Cut the
-# image into $T$ squares of $S$ pixels, $x_1, \dots, x_T$, in raster order ({ref}`pixel-by-pixel`). Each $x_i$ is a vector:
+# An image of 28 × 28 takes 784 steps a layer to sample, and TarFlow stacks several. So it treats *patches* as the
+# numbers of {eq}`eq:maf`. From here on one such map is a **block**, since a *layer* is one of the Transformer inside
+# it. Cut the image into $T$ squares of $S$ pixels, $x_1, \dots, x_T$, in raster order ({ref}`pixel-by-pixel`). Each
+# $x_i$ is a vector:
 #
 # $$
 # z_i = \bigl( x_i - \mu_i(x_{<i}) \bigr) \odot e^{-\alpha_i(x_{<i})}, \qquad
@@ -636,8 +637,9 @@ figures.show_table(
 
 # %% [markdown]
 # Here TarFlow does not win: it needs a tenth of a bit/dim more than Real NVP. Some of its samples are whole garments,
-# such as two coats and the trousers of its first row; others are as blotched as Real NVP's. The PixelCNN has the lowest score of the three, an exact one beside two bounds, and its
-# samples are fragments. Chapter {ref}`not-everything` explains how that can be.
+# such as two coats and the trousers of its first row; others are as blotched as Real NVP's. The PixelCNN has the
+# lowest score of the three, an exact one beside two bounds, and its samples are fragments. Chapter
+# {ref}`not-everything` explains how that can be.
 # (In training the first convolution of both Pixel RNNs of this chapter read levels that were
 # rounded to bfloat16; see {ref}`pixelrnn-results`.)
 #
@@ -815,9 +817,10 @@ years.plot_years(facts)
 plt.show()
 
 # %% [markdown]
-# From 2016 to 2020 the autoregressive models led, except for a VAE's estimate of 2016. On CIFAR-10 flows were 0.5 bits/dim behind at first, and 0.2 at the end. From 2021 on the diffusion models lead on CIFAR-10. On ImageNet 64 × 64
-# the lowest score is that of TarFlow, which joins the two papers of this book. Its images are probably the newer ones, as DenseFlow's
-# are (‡), so it is not a proven lead.
+# From 2016 to 2020 the autoregressive models led, except for the estimate of a VAE in the first year. On CIFAR-10 flows
+# were 0.5 bits/dim behind at first, and 0.2 at the end. From 2021 on the diffusion models lead there. On ImageNet
+# 64 × 64 the lowest score is that of TarFlow, which joins the two papers of this book. Its images are probably the newer
+# ones, as DenseFlow's are (‡), so it is not a proven lead.
 #
 # ## Summary
 #
@@ -893,7 +896,7 @@ assert torch.allclose(latent, z)
 # of Fashion-MNIST are black. If one block were sure of all of them, it would lose about an eighth of a bit/dim there. A
 # second block in the same order cannot help ({prf:ref}`prop-one-order`). One that reads backwards gets a part of the
 # quarter back. It shifts and scales $z_i$ by what *later* patches say. The first block may have made these depend on
-# the value of $x_i$. The cell trains two layers on pairs of such numbers. In one order they lose a quarter of a bit a
+# the value of $x_i$. The cell trains two blocks on pairs of such numbers. In one order they lose a quarter of a bit a
 # number. With the order reversed between them they lose less than a fifth.
 
 # %%

@@ -180,8 +180,8 @@ assert likelier(bits[drawn], bits_of_test) > 0.8
 # $$ (eq:cost)
 #
 # A set with little variety has a small entropy. It can be far from the model and still cost less
-# {cite}`caterini2021entropic`. (In this chapter the *distance* of a set from a model is this divergence. It is not
-# symmetric.) For the typeset digits we can bound both terms. A random image out of a list of $n$ has
+# {cite}`caterini2021entropic`. (Here the *distance* of a set from a model is this divergence. It is not symmetric.)
+# For the typeset digits we can bound both terms. A random image out of a list of $n$ has
 # an entropy of at most $\log n$. The distance is at least the rest of the cost.
 
 # %%

@@ -115,7 +115,7 @@ check_model(Histograms((1, 28, 28)), test[:4])
 # {py:func}`check_model <nvp.testing.model.check_model>` applies the checks that the project's own models must pass. Shapes, types and errors are right. The same seed gives the same result. A gradient
 # reaches every parameter. Images do not influence each other's scores. Images of uniform noise of 256 levels need at
 # least eight bits/dim on average. `check_model` is silent where all is well, and raises an `AssertionError`
-# with one line where something is not.
+# with one line where a check fails.
 #
 # ## A step of a flow
 #
@@ -766,15 +766,14 @@ assert constant.isfinite().all()
 # ```{solution-start} ex-plu
 # :class: dropdown
 # ```
-# $L(U + \operatorname{diag} s)$ has the upper left entry $s_1 \ne 0$. So a $W$ with 0 in this
-# place, such as the swap, is no product of this form. Every other invertible $W$ is one, with $s_1 = W_{11}$,
-# $U_{12} = W_{12}$, $L_{21} = W_{21} / W_{11}$ and $s_2 = \det W / W_{11}$. So matrices near the swap are such products: with a small
-# $s_1 = \epsilon$, $W = \begin{bmatrix} \epsilon & 1 \\ 1 & 0 \end{bmatrix}$ has $L_{21} = 1/\epsilon$ and
-# $s_2 = -1/\epsilon$. The fixed signs also fix the sign of $\det W$, which is negative for the
-# swap. If the signs of $s$ differ, training can come as near to the swap as it likes. The price is
-# factors that grow without bound. If the signs are equal, $\det W$ stays positive, so $W$ cannot
-# come near the swap. A fixed sign excludes no density. Flipping the sign of a channel does not
-# change the prior, and the networks of the couplings can adapt to it.
+# $L(U + \operatorname{diag} s)$ has the upper left entry $s_1 \ne 0$. So a $W$ with 0 in this place, such as the
+# swap, is no product of this form. Every other invertible $W$ is one, with $s_1 = W_{11}$, $U_{12} = W_{12}$, $L_{21}
+# = W_{21} / W_{11}$ and $s_2 = \det W / W_{11}$. So matrices near the swap are such products: with a small $s_1 =
+# \epsilon$, $W = \begin{bmatrix} \epsilon & 1 \\ 1 & 0 \end{bmatrix}$ has $L_{21} = 1/\epsilon$ and $s_2 =
+# -1/\epsilon$. The fixed signs also fix the sign of $\det W$, which is negative for the swap. If the signs of $s$
+# differ, training can come as near to the swap as it likes. The price is factors that grow without bound. If the
+# signs are equal, $\det W$ stays positive, so $W$ cannot come near the swap. A fixed sign excludes no density.
+# Flipping the sign of a channel does not change the prior, and the networks of the couplings can adapt to it.
 
 # %%
 for W in (

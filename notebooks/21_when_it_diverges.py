@@ -757,11 +757,11 @@ plt.show()
 
 # %% [markdown]
 # Both runs survive the step itself. With clipping the bad batch leaves little trace: here the two clipped runs end
-# less than 0.1 bits/dim apart. Without clipping the harm lasts: the two other runs end over 0.3 bits/dim apart. Adam divides
-# by $\sqrt{v}$, where $v$ is a mean of squared gradients
-# with a memory of a thousand steps. The huge gradient enters $v$ as its square. So for hundreds of steps all others look
-# small beside it, and their steps are short. The log does not show $v$. {ref}`ex-adam-spike` computes the effect. (Clipped
-# runs are ahead even without a bad batch. These are single runs with one rate.)
+# less than 0.1 bits/dim apart. Without clipping the harm lasts: the two other runs end over 0.3 bits/dim apart. Adam
+# divides by $\sqrt{v}$, where $v$ is a mean of squared gradients with a memory of a thousand steps. The huge gradient
+# enters $v$ as its square. So for hundreds of steps all others look small beside it, and their steps are short. The
+# log does not show $v$. {ref}`ex-adam-spike` computes the effect. (Clipped runs are ahead even without a bad batch.
+# These are single runs with one rate.)
 #
 # **Check.** Look for jumps of `gradient_norm` in `log.csv`; its height says little. **Cure.** Clip at a norm that is usual for
 # the run, and look at the batches that make the norm jump.
@@ -928,10 +928,10 @@ assert costs[-1] < 7 < 8 < costs[0]
 # ```{solution-start} ex-eight-missing
 # :class: dropdown
 # ```
-# The constant is $D \log 256$: the density is that of $(v + u) / 256$. The test is uniform noise, which costs at least 8 bits. Take a
-# fresh flow and give it the moments of noise. It needs a little more than 8 bits, or a little more than 0 if the constant
-# is forgotten. (A flow that was *trained* on images does not serve here. Noise surprises it so much that even eight bits
-# less are above 8.)
+# The constant is $D \log 256$: the density is that of $(v + u) / 256$. The test is uniform noise, which costs at
+# least 8 bits. Take a fresh flow and give it the moments of noise. It needs a little more than 8 bits, or a little
+# more than 0 if the constant is forgotten. (A flow that was *trained* on images does not serve here. Noise surprises
+# it so much that even eight bits less are above 8.)
 
 # %% tags=["hide-input"]
 noise = torch.randint(256, (500, 1, 8, 8), generator=generator).byte()

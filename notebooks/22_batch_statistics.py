@@ -378,10 +378,11 @@ cosine = F.cosine_similarity(reference, other, dim=0).item()
 assert 0.5 < cosine < 0.99
 
 # %% [markdown]
-# With such a past the gradient has less noise, less than half as much in batches of 8 and of 32. In batches of 2 and 8 its
-# bias is smaller, too, by more than two standard errors. In batches of 32 the two biases are within two errors of each
-# other. Some bias remains at any batch size: even with all images the two gradients point in different directions. Does
-# training profit? The next table has two short runs with two images in a batch, alike except for the norm.
+# With such a past the gradient has less noise, less than half as much in batches of 8 and of 32. In batches of 2 and
+# 8 its bias is smaller, too, by more than two standard errors. In 120 batches of 32 the two biases are within two
+# errors of each other. Some bias remains at any batch size: even with all images the two gradients point in different
+# directions. Does training profit? The next table has two short runs with two images in a batch, alike except for the
+# norm.
 
 # %% tags=["hide-input"]
 results = {}
@@ -429,9 +430,9 @@ configs = [run.config.model for run in ledger.values()]
 assert not any(getattr(each, "norm_running_average", 0) for each in configs)
 
 # %% [markdown]
-# At equal steps the running averages are behind. In the small flows of section {ref}`ablation` they
-# are behind with each of five seeds, by 0.19 ± 0.12 (95% interval). But so few steps cannot contradict the paper: its
-# batches were larger, and it does not say how long it trained. The recorded runs of this book use the moments of the batch.
+# At equal steps the running averages are behind. In the small flows of section {ref}`ablation` they are behind with
+# each of five seeds, by 0.19 ± 0.12 (95% interval). But so few steps cannot contradict the paper: its batches were
+# larger, and it does not say how long it trained. The recorded runs of this book use the moments of the batch.
 #
 # ## Moments that belong to the weights
 #

@@ -386,11 +386,11 @@ scores = {kind: results[name][1] for kind, name in best.items()}
 assert 0 < scores["Adam"] - scores["Muon"] < 0.2
 for kind in best:
     of_rates = [s for n, (_, s) in results.items() if n.startswith(kind)]
-    assert full or max(of_rates) - min(of_rates) > 0.5
+    assert full or max(of_rates) - min(of_rates) > 0.4
 
 # %% [markdown]
 # One seed does not show which optimiser is better. With the best of three rates each, the curves stay close for most of the run, and Muon ends less
-# than 0.2 bits/dim ahead. The choice of the rate matters more: it is worth over half a bit. So beside a badly chosen rate
+# than 0.2 bits/dim ahead. The choice of the rate matters more: it is worth about half a bit or more. So beside a badly chosen rate
 # any optimiser looks good. A step of Muon also costs more: fifteen small matrix products for each kernel. This page
 # compares flows at equal steps. It compares PixelCNNs at equal minutes first, and then at equal steps.
 #
@@ -957,7 +957,7 @@ for slope in (1, 0.1, 0.01):
     ratio = 0.001 / 1.999 * (1 + 0.999 * phi) / (1 - 0.999 * phi)
     constant, averaged = variances(slope, 6000 * [0.1])
     falling, _ = variances(slope, torch.linspace(0.1, 0, 3000).tolist())
-    assert slope == 0.1 or round(1 / ratio) in (106, 2)
+    assert round(1 / ratio) == {1: 106, 0.1: 11, 0.01: 2}[slope]
     assert abs(constant / stays - 1) < 0.1
     assert abs(averaged / stays / ratio - 1) < 0.1
     assert falling < constant

@@ -60,7 +60,7 @@ torch.set_default_dtype(torch.float64)  # so that a check can be strict
 #
 # A scan by rows or by diagonals is one way to evaluate a recurrence. The recurrence itself needs no
 # skewing. A pixel reads the hidden states of some neighbours, at the **taps** of its kernel, and
-# the cell of one. Here it is for any taps, one pixel after another in reading order. `lstm_cell` is
+# the cell of one. Here it is for any taps, one pixel after another in raster order. `lstm_cell` is
 # the package's, with the gates in the last dimension.
 
 
@@ -93,7 +93,7 @@ LEFT, RIGHT, ABOVE = (0, -1), (0, 1), (-1, 0)
 
 
 def by_pixels(layer, x):
-    """A `DiagonalBiLSTM` in reading order: (N, h, H, W)."""
+    """A `DiagonalBiLSTM` in raster order: (N, h, H, W)."""
     gates = split_gates(layer.input_to_state(x), 2).flatten(4)
     images, height, width = gates.shape[:3]
     maps = []
@@ -125,7 +125,7 @@ assert torch.allclose(by_pixels(layer, x), by_diagonals)
 # They must agree. The recurrence says which states each state is made of. An order of evaluation is right if every pixel comes
 # after its taps, and all right orders give the same. Which of three orders are right for which layer?
 
-# %% mystnb={"figure": {"caption": "The step in which a pixel is computed, in three orders.", "name": "fig-schedules"}, "image": {"alt": "Three boards of 5 by 5 numbers. By rows: all of row r have number r. By diagonals: r plus column, from 0 to 8. By pixels: 0 to 24 in reading order."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The step in which a pixel is computed, in three orders.", "name": "fig-schedules"}, "image": {"alt": "Three boards of 5 by 5 numbers. By rows: all of row r have number r. By diagonals: r plus column, from 0 to 8. By pixels: 0 to 24 in raster order."}} tags=["hide-input"]
 n = 5
 r, j = torch.arange(n)[:, None], torch.arange(n)[None]
 schedules = {
@@ -404,7 +404,7 @@ figures.show_table(
 # * An order of computation is right if every pixel comes after its taps. Reading order is right for both LSTM layers,
 #   with backward rows for the direction to the left.
 # * On a GPU few wide steps are fast: skewed columns, both directions in one product.
-# * On a CPU many small steps are fast: a compiled scan in reading order, eight images side by side.
+# * On a CPU many small steps are fast: a compiled scan in raster order, eight images side by side.
 # * Sampling with kept states takes the arithmetic of about one pass for each colour, in as many steps as before.
 #
 # ## Exercises

@@ -113,7 +113,8 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold `folder`, which is made if it is not there, until the end of the block.
 
     The system releases the folder when the process ends, even if it is killed. Raises `NVPError`
-    where another process holds it. If the folder is empty at the end, it is removed.
+    where another process holds it or has just removed it. If the folder is empty at the end, it is
+    removed.
     """
     path = folder / LOCK
     if folder.is_file():

@@ -87,8 +87,8 @@ def own(recorded: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def pixelrnn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder around `data`, a `run` of a PixelCNN of binary images, three steps with early
-    stopping, and `results`, a ledger that holds it; do not change it.
+    """The folder around `data`, `tiny.yaml`, a `run` of a PixelCNN of binary images, three steps
+    with early stopping, and `results`, a ledger that holds it; do not change it.
     """
     folder = tmp_path_factory.mktemp("pixelrnn")
     tree = tiny.pixelrnn_tree()

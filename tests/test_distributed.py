@@ -192,7 +192,7 @@ def test_two_processes_record_what_one_does(trained: Path, recorded: Path, tmp_p
     ours, expected = (runs(root)["tiny"] for root in (tmp_path, recorded))
     for name in RecordedScores.model_fields:
         found, score = (getattr(run.scores, name) for run in (ours, expected))
-        assert found.bits_per_dim == pytest.approx(score.bits_per_dim, abs=2e-6)  # of six digits
+        assert found.bits_per_dim == pytest.approx(score.bits_per_dim, abs=2e-6)  # each is rounded
     assert {p.name for p in ours.folder.iterdir()} == {p.name for p in expected.folder.iterdir()}
 
 

@@ -161,6 +161,7 @@ def test_a_run_with_other_settings_than_its_row_says_so(own: Path) -> None:
     rewrite(own, "name", "cifar10", name="cifar10")
     here = {row[0]: row[2] for row in table("rows", root=own).rows}["Real NVP on CIFAR-10"]
     assert re.search(r", recorded with other settings \(.*, training.steps.*\)$", here)
+    assert ", name," not in here
 
 
 def test_costs_that_are_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

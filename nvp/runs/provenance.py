@@ -31,7 +31,7 @@ class Leg(BaseModel):
 
     started: str  # UTC, ISO 8601
     cpu: str
-    cores: int  # one for each thread of PyTorch, as far as the processes may use so many
+    cores: int  # the threads of PyTorch in all processes, at most the cores that they may use
     gpu: str | None
     torch: str
     commit: str | None

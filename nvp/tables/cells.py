@@ -118,11 +118,10 @@ def comparable(run: Run, row: TableRow, *, given_labels: bool = False) -> bool:
 
     Scores `given_labels` are left out, unless asked for.
     """
-    if run.record.data.name != row.data:
+    told = run.config.model.num_classes and not given_labels
+    if run.record.data.name != row.data or told:
         return False
     planned = load_config(repository_root() / "configs" / f"{row.config}.yaml")
-    if run.config.model.num_classes and not given_labels:
-        return False
     same_unit = run.is_binary == (planned.model.levels == 2)
     return same_unit and run.config.data.crop == planned.data.crop
 

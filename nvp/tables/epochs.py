@@ -26,7 +26,7 @@ def held_out_after(run: Run, epochs: float) -> float:
 
 
 def by_epochs(facts: Published, ledger: dict[str, Run], _roles: bool) -> Table:
-    """A row for each recorded run on CIFAR-10, and for each published curve."""
+    """A row for each recorded run on whole images of CIFAR-10 without labels, and each curve."""
     rows = []
     for run in ledger.values():
         whole = run.record.data.name == "cifar10" and run.config.data.crop is None

@@ -36,8 +36,8 @@ def paper_rows(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
         here = f"not run: `nvp train configs/{row.config}.yaml`"
         if run is not None:
             here = f"{scored(run, row)}, recorded"
-            if changed := differences(run.config, config):
-                here += f" with other settings ({', '.join(changed)})"
+            if changed := differences(run.config, config).keys() - {"name"}:
+                here += f" with other settings ({', '.join(sorted(changed))})"
         lines.append(
             (
                 f"{row.model} on {row.title}",

@@ -32,13 +32,13 @@ def check_model(model: ImageModel, images: Tensor, labels: Tensor | None = None)
     """Check that a model keeps the protocol at a few of its images, uint8 (N > 1, C, H, W).
 
     It works on copies, and leaves the model as it was. Raises `AssertionError` with one line that
-    says what is wrong, and `NVPError` for images or labels that the model does not take. The checks
-    are:
+    says what is wrong, and `NVPError` for images or labels that the model does not take. An error
+    of the model's own goes through. The checks are:
 
     * shapes, types and levels are right, and what does not fit is refused in one line
     * the same seed gives the same samples and scores, and another seed other samples
-    * every parameter has a gradient, and a copy that loads the state dict does the same, after
-      `initialise`, too
+    * every parameter has a gradient, and a copy that loads the state dict after `initialise` does
+      the same
     * the loss is at least half of the mean of -`log_prob`, since a regulariser only adds to it
     * samples vary less at a temperature near 0
     * a bound of K sets of noise is the mean, or the log of the mean, over these sets; an exact
@@ -195,10 +195,9 @@ def _check_samples(model: ImageModel, n: int, labels: Tensor | None) -> None:
         ).double()
         for t in (1.0, 1e-3)
     )
-    require(not torch.equal(hot, cold), "samples of temperature 0.001 are those of temperature 1")
     require(
         bool(cold.var(0).sum() < hot.var(0).sum() / 2),
-        "samples of temperature 0.001 vary no less than those of temperature 1",
+        "samples of temperature 0.001 vary more than half as much as those of temperature 1",
     )
 
 

@@ -18,7 +18,7 @@ from nvp.testing.counting import all_images, counts, p_value
 NOISE_IMAGES = 100
 MOST_IMAGES = 1024  # that are counted
 SAMPLES = 10  # for each image that there is
-CHANCE = 1e-6  # of a right sampler to be called wrong
+CHANCE = 1e-6  # of a right sampler to be called wrong, for each label
 CHANGES = 32  # sets of sub-pixels that are changed to see what depends on them
 
 

@@ -107,7 +107,8 @@ def plot_trace(data: Tensor, steps: Sequence[Tensor]) -> None:
     _, axes = plt.subplots(2, 4, figsize=(figures.WIDTH, 3.9), sharex=True, sharey=True)
     for one in axes.flat[1 + len(steps) :]:
         one.set_axis_off()
-    for i, (one, points) in enumerate(zip(axes.flat, [data, *steps], strict=False)):
+    for i, points in enumerate([data, *steps]):
+        one = axes.flat[i]
         one.scatter(points[:, 0], points[:, 1], s=2, c=colour, lw=0, rasterized=True)
         one.set_title("data" if i == 0 else f"after {i}")
         set_plane(one, limit)

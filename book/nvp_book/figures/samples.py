@@ -18,7 +18,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 from torch.nn import functional as F
 
-from nvp_book.figures import BLUE, INK, ORANGE, PALETTE, WIDTH, ink_of
+from nvp_book.figures import BLUE, INK, MARKERS, ORANGE, PALETTE, WIDTH, ink_of
 
 OFFSET: dict[str, Any] = {"textcoords": "offset points"}
 GAP = 2  # white pixels between the images of a sheet
@@ -104,7 +104,7 @@ def plot_learning_curves(panels: Mapping[str, Curves]) -> None:
     _, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 3.7), squeeze=False)
     for ax, (data, curves) in zip(axes[0], panels.items(), strict=True):
         lows, starts, handles = list(curves.figures.values()), [], []
-        for (name, rows), colour, mark in zip(curves.logs.items(), PALETTE, "oD^", strict=False):
+        for (name, rows), colour, mark in zip(curves.logs.items(), PALETTE, MARKERS, strict=False):
             seen, bits = over_images(rows, "bits_per_dim")
             # Evenly spaced on the logarithmic axis; where rows are further apart, all of them.
             which = np.unique(np.geomspace(1, len(rows), CURVE_POINTS).astype(int)) - 1

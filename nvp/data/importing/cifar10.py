@@ -23,8 +23,8 @@ LARGEST = 1 << 25  # bytes of a batch; the published ones have 31 MB
 def read_cifar10(source: Path) -> Source:
     """The six batches in a folder, or in the publisher's .tar.gz.
 
-    A pickle is opened only after its md5 agreed with torchvision's list of the published files. Of
-    the binary files, for which no such list is at hand, only whole rows are checked.
+    A pickle is opened only after its md5 agreed with torchvision's list of the published files.
+    There is no such list of the binary files: we check only that their rows are whole.
     """
     files = _batches(source)
     pickled = not any(name.endswith(".bin") for name in files)
@@ -46,7 +46,7 @@ def read_cifar10(source: Path) -> Source:
         parts=[Part(len(labels), partial(pictures, name)) for name, (_, labels) in batches.items()],
         identity=hashlib.sha256(b"".join(files[name] for name in names)).hexdigest(),
         published="cifar10",
-        facts={"checked": "md5 of each batch" if pickled else "whole rows alone"},
+        facts={"checked": "md5 of each batch" if pickled else "that rows are whole"},
     )
 
 

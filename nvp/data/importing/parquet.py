@@ -45,7 +45,8 @@ def read_parquet(files: Files, fractions: Fractions) -> Source:
         )
     splits = np.repeat([split or "train" for split in named], counts).astype("<U10")
     schema = schemas[0]
-    column, label = _image_columns(schema, tables[0].name)[0], _label_column(schema)
+    column, *others = _image_columns(schema, tables[0].name)
+    label = _label_column(schema)
     columns = [column, *([label] if label else [])]
     for file, found in zip(tables, schemas, strict=True):
         images = _image_columns(found, file.name)
@@ -76,7 +77,7 @@ def read_parquet(files: Files, fractions: Fractions) -> Source:
         facts={
             "classes": classes,
             "column": column,
-            "other columns of images": _image_columns(schema, tables[0].name)[1:],
+            "other columns of images": others,
             "other files": other_files(files, tables),
         },
     )
