@@ -701,8 +701,9 @@ assert over[2] < over[1]
 # $$ (eq:weight-decay)
 #
 # It overfits less, and is the PixelCNN of the results. Is more decay better? One more full run had $\delta = 0.2$ and
-# as many steps. It is half a nat behind on the images for validation, and more than a nat behind in training. So this
-# decay holds the network back. Did the width help the third run, or the decay? No pair of full runs answers this. Short
+# as many steps. (Its code is later, and its rate fell with the steps instead of the minutes.) It is half a nat behind
+# on the images for validation, and more than a nat behind in training. So this decay probably holds the network back.
+# Did the width help the third run, or the decay? No pair of full runs answers this. Short
 # trials started from the weights of the second run:
 
 # %% tags=["remove-cell"]
