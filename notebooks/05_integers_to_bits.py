@@ -7,7 +7,6 @@
 # ---
 
 # %% [markdown]
-# (training)=
 # (integers-to-bits)=
 # # From integers to bits
 #

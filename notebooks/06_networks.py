@@ -387,13 +387,13 @@ def reestimate(model, images):
 # %% [markdown]
 # Every score in this book comes from evaluation mode with re-estimated statistics, unless it says
 # otherwise. The appendix measures the effect. At the end of training, moving averages cost a small model less than
-# 0.08 bits/dim. The moments of a new model cost a trained one hundreds of bits/dim.
+# 0.08 bits/dim. With the moments of a new model a trained one needs more than a hundred times its bits.
 #
 # ### What each part is worth
 #
 # The paper has no ablation. Ours trains each variant five times, for 450 steps on the embedded images (section
 # {ref}`ablation`). A positive number means that the model is worse without the part. After ± is half of a 95% interval
-# over the seeds, by Student's $t$. Elsewhere ± is one standard error, unless the text says otherwise.
+# over the seeds, by Student's $t$.
 
 # %% tags=["hide-input"]
 comparisons = {
@@ -421,7 +421,7 @@ for unsettled in ("no-skips", "no-mask-channel"):
     assert not comparisons[unsettled].difference.beyond_chance
 
 # %% [markdown]
-# The norm after couplings matters most by far. Five seeds do not settle whether skips help, or the
+# Of these four the norm after couplings matters most by far. Five seeds do not settle whether skips help, or the
 # mask channel. In so short a run weight normalisation makes the score worse. Section
 # {ref}`ablation` has all variants, among them the norm of the authors' code and its initial values of
 # $a$. The recorded runs start all $a$ at 1 and train them at three or ten times the learning rate. Appendix
@@ -930,8 +930,8 @@ figures.show_table(["from the nearest pixels", "fresh", "trained"], rows)
 #
 # ## Summary
 #
-# * One residual network makes $s$ and $t$, with norm and ReLU before the convolutions of its blocks. The norm *after*
-#   each coupling matters most, by 0.6 bits/dim in a short run.
+# * One residual network makes $s$ and $t$, with norm and ReLU before the convolutions of its blocks. Of four parts the
+#   norm *after* each coupling matters most, by 0.6 bits/dim in a short run.
 # * After a coupling, batch normalisation is a bijection with log-determinant {eq}`eq:batch-norm`. Score in evaluation mode, with
 #   statistics re-estimated on training images.
 # * A hundred lines, a network and a norm are a complete Real NVP. They load the weights of a recorded run.

@@ -471,9 +471,9 @@ assert wider.mean < -wider.half_width
 # * *A class-conditional model keeps a consistent meaning of its latents.* Chapter {ref}`latents` tries it on clothes.
 #
 # Section 5 calls Real NVP a bridge between autoregressive models, VAEs and GANs. As future work it
-# names semi-supervised use and other domains. We did not try other domains. Chapters
-# {ref}`beyond-gans` and {ref}`where-the-papers-meet` return to the bridge. Chapter {ref}`latents`
-# (Bayes' rule) returns to the labels.
+# names semi-supervised use and other domains. We did not try other domains. Chapter {ref}`beyond-gans`
+# shows in which sense a flow is a VAE, chapter {ref}`where-the-papers-meet` in which it is
+# autoregressive. Chapter {ref}`latents` (Bayes' rule) returns to the labels.
 #
 # ## From image to image
 #

@@ -413,8 +413,8 @@ assert torch.equal(seen, torch.ones(3, 3).tril(-1).bool())
 # A **leak** is a path from a sub-pixel to its own prediction, or to an earlier one. It raises no
 # error, but lowers the loss. Train two networks on fair coins: images of 6 × 6 pixels, each 0 or 1
 # with probability one half. No model can expect less than $36 \ln 2 = 24.95$ nats, the entropy of
-# the coins. One network has masks A, B, B, the other B, B, B. All chapters of this part train with
-# such a loop:
+# the coins. One network has masks A, B, B, the other B, B, B. The chapters of this part that
+# train have such a loop:
 
 
 # %%

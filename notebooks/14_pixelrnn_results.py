@@ -339,10 +339,9 @@ assert all(of_sheet.mean() > 1.3 * real.mean() for of_sheet in rough.values())
 # On **binarised MNIST** {cite}`salakhutdinov2008dbn` the paper compares its networks with many earlier
 # models ({doc}`../book/tables` has them all). Each pixel was drawn once, white with a probability equal to its grey
 # value, and the same files have been in common use since. (Some papers draw the pixels anew in every epoch; their
-# scores cannot be compared.) Here time on a CPU was enough for four rows of table 4. We found a source for the size of
-# the Diagonal BiLSTM of seven layers only. The width of the one with a single layer is unverified ({doc}`12_pixelcnn`).
-# We found no size in print for the PixelCNN and the Row LSTM. So we chose their sizes, and widened both after smaller
-# runs fell short ({ref}`training-them`). Most samples of the best of the four can be read:
+# scores cannot be compared.) Here time on a CPU was enough for four rows of table 4. Not all of their sizes are the
+# paper's ({doc}`12_pixelcnn`), and we widened two after smaller runs fell short ({ref}`training-them`). Most samples of
+# the best of the four can be read:
 
 # %% tags=["hide-input"]
 rows_of = {
@@ -616,7 +615,7 @@ figures.show_table(
 # |:--|:--|:--|
 # | optimiser | RMSProp | Adam for the Diagonal BiLSTM of one layer, Muon for the others |
 # | batch | 16 for MNIST and CIFAR-10 | 32 for the Diagonal BiLSTM of one layer, 16 for the others |
-# | learning rate | by hand for each set; not given | annealed; trials are recorded for the one-layer network and the PixelCNN on digits only (`results/trials-pixelrnn.csv`) |
+# | learning rate | by hand for each set; not given | falls to 0 at the end ({ref}`results`); trials are recorded for the one-layer network and the PixelCNN on digits only (`results/trials-pixelrnn.csv`) |
 # | weights that are scored | the paper does not say | a moving average; on digits that of the step which validation chose |
 # | clipping of gradients | the paper does not say | at a norm of 1 |
 # | arithmetic of training | the paper does not say | bfloat16, but float32 for the Diagonal BiLSTM of one layer |

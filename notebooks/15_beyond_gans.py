@@ -10,8 +10,8 @@
 # (beyond-gans)=
 # # Beyond GANs
 #
-# The talk that this book follows {cite:p}`kumar2017beyond` is called *Beyond GANs*. There are many ways to model images: how do they differ? This chapter compares six
-# families on the training images of Fashion-MNIST. Five were trained for half an hour of one processor core each; the sixth has a closed form. You will be able to
+# The talk whose order the first part follows {cite:p}`kumar2017beyond` is called *Beyond GANs*. There
+# are many ways to model images: how do they differ? This chapter compares six families on the training images of Fashion-MNIST. Five were trained for half an hour of one processor core each; the sixth has a closed form. You will be able to
 #
 # * say what each family can tell of an image: its probability, a bound of it, or nothing;
 # * write the loss of each in ten lines;
@@ -264,12 +264,8 @@ assert torch.allclose(pixel_loss(pixels, few), pixels.loss(few), rtol=1e-4)
 # w(z) = \frac{p(x \mid z)\, p(z)}{q(z \mid x)}
 # $$ (eq:weight)
 #
-# has the right mean over $z \sim q$, $\mathbb E_q[w] = P(x)$. By Jensen's inequality, the mean of its logarithm is a lower bound, the **evidence lower bound**
-# {eq}`eq:elbo`:
-#
-# $$
-# \log P(x) \ge \mathbb E_q[\log w] = \mathbb E_q[\log p(x \mid z)] - \mathrm{KL}(q(z \mid x) \,\|\, p(z)) .
-# $$ (eq:evidence)
+# has the right mean over $z \sim q$, $\mathbb E_q[w] = P(x)$. By Jensen's inequality the mean of its
+# logarithm is at most $\log P(x)$: $\mathbb E_q[\log w]$ is the **evidence lower bound** {eq}`eq:elbo`.
 #
 # The gap is $\mathrm{KL}(q(z \mid x) \,\|\, p(z \mid x))$, since
 # $w = P(x)\, p(z \mid x) / q(z \mid x)$. It is {eq}`eq:gap` again, with $z$ for $u$. In fact a flow

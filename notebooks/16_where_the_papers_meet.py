@@ -536,7 +536,7 @@ plt.show()
 #
 # ### The likelihood of integers
 #
-# Noise, logit and constants are those of chapter {ref}`training`, so the likelihoods of TarFlow and Real NVP can be compared. Besides
+# Noise, logit and constants are those of chapter {ref}`integers-to-bits`, so the likelihoods of TarFlow and Real NVP can be compared. Besides
 # the bound on $\alpha$, one more thing is our own: we standardise the logits. We subtract from the logit of each pixel its mean over 2,000 training images. Then we divide by its deviation, or by 0.3 if that is larger.
 # (Some pixels are black in nearly every image. Without the 0.3 a rare bright value there would lie very far out.) In
 # Real NVP batch normalisation does that. TarFlow has none, and a few minutes are too short to learn the scales. For

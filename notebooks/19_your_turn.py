@@ -76,7 +76,7 @@ test = load(EMBEDDED, "test").images
 # | `sample(n, generator, temperature, labels)` | `n` new images |
 #
 # Images are integers, `uint8`, $(N, C, H, W)$. The base class derives `log_prob`, the training loss, the checks of images and labels, and the
-# importance-weighted bound of chapter {ref}`training`. Everything else in the package asks for no more: the training loop, the score, the ledger and the
+# importance-weighted bound of chapter {ref}`integers-to-bits`. Everything else in the package asks for no more: the training loop, the score, the ledger and the
 # tables. For noise from a `generator`, in the model's `dtype`, there are
 # {py:func}`uniform_noise <nvp.model.dequantisation.uniform_noise>` and
 # {py:func}`normal_noise <nvp.model.dequantisation.normal_noise>`. Here is the smallest
@@ -667,25 +667,8 @@ assert (gated.layers, 1 + gated.layers * gated.reach) == (7, 15)
 #
 # ## Your own images
 #
-# A data set is a folder of arrays. Ten lines make one from photographs:
-#
-# ```python
-# from pathlib import Path
-#
-# import numpy as np
-# from PIL import Image
-#
-# side, paths = 32, sorted(Path("photographs").glob("*.jpg"))
-# np.random.default_rng(0).shuffle(paths)  # training holds out the last images
-# images = [Image.open(path).convert("RGB").resize((side, side)) for path in paths]
-# images = np.stack([np.asarray(image, dtype=np.uint8) for image in images])
-# Path("data/photographs").mkdir(parents=True)
-# np.save("data/photographs/test_images.npy", images[: len(images) // 10])
-# np.save("data/photographs/train_images.npy", images[len(images) // 10 :])
-# ```
-#
-# The arrays are `uint8`, $(N, H, W, C)$. A configuration names the folder, `data: {name: photographs}`, and its `image_shape` is `[3, 32, 32]`. `nvp data import`
-# does the same for large folders, with crops and labels. {doc}`../book/own_images` has the rules: what must match, how small is too small, and in which order to save images.
+# No code is needed: `nvp data import FOLDER photographs --size 32` makes a data set of a folder of images. A
+# configuration names it, `data: {name: photographs}`. {doc}`../book/own_images` has the rules.
 #
 # ## Summary
 #

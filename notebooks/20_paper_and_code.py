@@ -181,7 +181,7 @@ figures.show_table(["field", "value", "what it is"], rows)
 # In two points neither preset does what the paper prints.
 #
 # * Its **logit**, of $\lambda + (1 - \lambda)\, \tilde x$, is infinite at white. Both presets have the code's, of
-#   $\lambda + (1 - 2\lambda)\, \tilde x$ (chapter {ref}`training` derives it).
+#   $\lambda + (1 - 2\lambda)\, \tilde x$ (chapter {ref}`integers-to-bits` derives it).
 # * The batch norm with a **running average** of appendix E is off, as in the published code. The appendix says that the
 #   model for CIFAR-10 was trained with it. So the preset `paper` is not quite the model of table
 #   1's first row. The field `norm_running_average` turns it on, as `configs/cifar10.yaml` does. The

@@ -309,11 +309,10 @@ assert "first in layer logit" in ended
 
 # %% [markdown]
 # Noise seems to cure this, and does not. The noise is a multiple of $2^{-24}$, and now and then it
-# is 0. Then a black pixel becomes minus infinity. White is worse. Just below 256, neighbouring
-# float32 numbers are $2^{-16}$ apart. So $255 + u$ is rounded up to 256 if $u \ge 1 - 2^{-17}$, and
-# the pixel becomes plus infinity. Either ends a run that was fine for hundreds of steps. (Our
-# `Logit` stops just short of plus infinity, so in our code white ends no run.) The cell counts
-# both:
+# is 0. Then a black pixel becomes minus infinity. White is worse. Rounding turns $255 + u$ into 256
+# if $u \ge 1 - 2^{-17}$ ({ref}`integers-to-bits`), and the pixel becomes plus infinity. Either ends
+# a run that was fine for hundreds of steps. (Our `Logit` stops just short of plus infinity, so in
+# our code white ends no run.) The cell counts both:
 
 # %% tags=["hide-input"]
 draws = 2**26

@@ -74,7 +74,10 @@ def train(
 
     where: dict[str, Any] = {"data_root": data_root, "device": device}
     if (config is None) == (resume is None):
-        raise NVPError("name either a configuration to train, or a run folder after --resume")
+        raise NVPError(
+            "name either a configuration to train, or a run folder after --resume; a --set goes "
+            "before each change"
+        )
     with processes():
         if resume is not None:
             typer.echo(reopen.resume(resume, changes, run_folder, **where, trust=trust))
