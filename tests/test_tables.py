@@ -154,7 +154,7 @@ def test_a_configuration_begins_with_what_to_expect(own: Path, tmp_path: Path) -
     results.write_tables(own, tmp_path)
     lines = config.read_text().splitlines()
     told = " ".join(line.removeprefix("#: ") for line in lines if line.startswith("#: "))
-    assert told.startswith(f"Expect {run.score.bits_per_dim:.3f} ± ")
+    assert told.startswith(f"Expect {run.score.bits_per_dim:.3f} bits/dim ")
     assert "2 steps, 0.296 epochs, seconds, on " in told
     assert config.read_text().endswith(written)
     assert results.write_tables(own, tmp_path) == []

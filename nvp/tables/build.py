@@ -107,7 +107,7 @@ def _expectation(path: Path, run: Run) -> list[str]:
     told = "Has no likelihood."
     if run.has_likelihood:
         unit = "" if run.is_binary else " bits/dim"
-        told = f"Expect {score_cell(run, unit=True)}{unit} on the test images."
+        told = f"Expect {mean_cell(run, run.score)}{unit} on the test images."
     told += f" The recorded run: {length(run)}{schedule(run)}, on {run.record.hardware}."
     changed = [key for key in differences(run.config, load_config(path)) if key != "name"]
     if changed:
