@@ -143,6 +143,7 @@ def evaluate(
 ) -> Score:
     """Score uint8 `images`, (N, C, H, W), in evaluation mode, and restore the modes of the model.
 
+    After a training loop of your own, call `reestimate_statistics` first if there are batch norms.
     A conditional model takes `nvp.model.labels.Labelled(images, labels)`. Raises `NVPError` where a
     score is not finite.
     """

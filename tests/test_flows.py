@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from nvp import RealNVP, RealNVPConfig
 from nvp.flows.batchnorm import NormScope
 from nvp.flows.bijection import Composition
-from nvp.flows.coupling import AffineOrder, CheckerboardCoupling
-from nvp.flows.masks import Parity
+from nvp.flows.coupling import AffineOrder, ChannelCoupling, CheckerboardCoupling
+from nvp.flows.masks import Half, Parity
 from nvp.flows.realnvp import MultiScaleFlow
 from nvp.flows.squeeze import SqueezeOrder, squeeze
 from nvp.testing import check_bijection
@@ -128,6 +128,12 @@ def test_scales_of_other_channels_are_refused() -> None:
     coupling = CheckerboardCoupling(Parity.ODD, net, scale_init=1.0, scale_channels=3)
     with refusal("scale_channels must be 1 or the 2 channels, got 3"):
         coupling(torch.randn(1, 2, 4, 4))
+
+
+def test_a_half_of_three_channels_is_refused() -> None:
+    coupling = ChannelCoupling(Half.SECOND, nn.Conv2d(1, 2, 1), scale_init=1.0)
+    with refusal("halves the channels, got 3: squeeze first"):
+        coupling(torch.randn(1, 3, 4, 4))
 
 
 @pytest.mark.parametrize("order", SqueezeOrder)

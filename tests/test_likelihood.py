@@ -120,7 +120,7 @@ def test_what_is_scored_is_a_tensor_of_some_images() -> None:
 
 def test_half_precision_seeds_and_lost_weights_are_refused() -> None:
     model = small_flow()
-    with refusal("generator is 0: pass"):
+    with refusal("generator must be a torch.Generator, got int: pass"):
         model.sample(1, generator=0)
     with refusal("bfloat16, too coarse"):
         small_flow().bfloat16().log_prob(noise(2))
@@ -282,6 +282,9 @@ def test_batch_statistics_learn_nothing(running_average: bool) -> None:
         model.log_prob(moved.float())
     assert not model.training
     assert {norm.momentum for norm in batch_norms(model)} == {0.1}
+    with refusal():
+        reestimate_statistics(model, moved.float())
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_a_model_can_go_on_after_inference_mode() -> None:

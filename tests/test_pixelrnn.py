@@ -15,6 +15,7 @@ from nvp.autoregressive.config import Kind
 from nvp.autoregressive.lstm import input_to_state, state_to_state
 from nvp.autoregressive.masked_conv import MaskedConv2d, colour_groups
 from nvp.autoregressive.output import Mixture, Softmax
+from nvp.autoregressive.pixelcnn import PixelCNNBlock
 from nvp.testing import fill_by_definition
 from nvp.testing.counting import all_images, counts, p_value
 
@@ -140,6 +141,16 @@ def test_bad_input() -> None:
         model.sample(1.5)
     with refusal("num_draws must be at least 1"):
         PixelRNN(config("row_lstm", output="mixture")).log_prob(good, num_draws=0)
+
+
+def test_a_layer_that_sampling_does_not_know_is_refused() -> None:
+    class WithElu(PixelCNNBlock):
+        pass
+
+    model = PixelRNN(config("pixelcnn"))
+    model.layers[0].core = WithElu(8, 4, 1, 3)
+    with refusal("sampling does not know the layer WithElu"):
+        model.sample(1)
 
 
 BINARY, COLOURED = {"levels": 2}, {"levels": 256}

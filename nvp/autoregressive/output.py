@@ -19,7 +19,11 @@ from nvp.model.dequantisation import dequantise, normal_noise, quantise, uniform
 
 
 class Output(nn.Module, ABC):
-    """A distribution over the levels 0..levels-1, for every sub-pixel by itself."""
+    """A distribution over the levels 0..levels-1, for every sub-pixel by itself.
+
+    A `PixelRNN` with another one sets `output`, and then
+    `head = Head(2 * config.hidden, config.head, config.image_shape[0], output)`.
+    """
 
     needs_float32: bool = False  # True: bfloat16 is too coarse, so autocast leaves its head alone
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from nvp.autoregressive.masked_conv import MaskedConv2d
 from nvp.autoregressive.output import Output
 from nvp.autoregressive.pixelcnn import PixelCNNBlock
 from nvp.autoregressive.row_lstm import RowLSTM
+from nvp.errors import NVPError
 from nvp.model.autocast import in_full
 from nvp.model.protocol import check_temperature
 
@@ -54,7 +55,8 @@ def fill(
     """A copy of uint8 `images`, (N, C, H, W), with all rows from `first_row` on drawn anew.
 
     `biases` holds a map (N, `bias_maps(config)`, H, W) for each layer, which its core adds (section
-    3.6). Raises `NVPError` for a temperature below `LEAST_TEMPERATURE`.
+    3.6). The layers' own `forward` is not called. Raises `NVPError` for a layer of another class,
+    and for a temperature below `LEAST_TEMPERATURE`.
     """
     check_temperature(temperature, LEAST_TEMPERATURE)
     device, images = images.device, images.to(network.first.weight.device, copy=True)
@@ -259,6 +261,11 @@ class _DiagonalBiLSTM:
 def _core(
     core: Core, count: int, height: int, width: int
 ) -> _PixelCNNBlock | _RowLSTM | _DiagonalBiLSTM:
+    if type(core) not in get_args(Core):  # a subclass may compute something else
+        raise NVPError(
+            f"sampling does not know the layer {type(core).__name__}: override `sample`, and draw by "
+            "nvp.testing.fill_by_definition"
+        )
     match core:
         case PixelCNNBlock():
             return _PixelCNNBlock(core, count, height, width)

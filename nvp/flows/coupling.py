@@ -135,10 +135,7 @@ class CheckerboardCoupling(AffineCoupling):
 
 
 class ChannelCoupling(AffineCoupling):
-    """A coupling under the channel-wise mask of section 3.4: one half of the channels has b = 1.
-
-    The number of channels must be even.
-    """
+    """A coupling under the channel-wise mask of section 3.4: one half of the channels has b = 1."""
 
     kept: Half
 

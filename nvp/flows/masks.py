@@ -7,6 +7,8 @@ from enum import StrEnum
 import torch
 from torch import Tensor
 
+from nvp.errors import NVPError
+
 
 class Parity(StrEnum):
     """Which squares of the checkerboard have b = 1, by the parity of row + column."""
@@ -42,6 +44,11 @@ def checkerboard_mask(
 def channel_mask(
     channels: int, kept: Half = Half.FIRST, device: torch.device | None = None
 ) -> Tensor:
-    """Channel-wise mask b, bool, shape (1, channels, 1, 1): one half of the channels is kept."""
+    """Channel-wise mask b, bool, shape (1, channels, 1, 1): one half of the channels is kept.
+
+    Raises `NVPError` for an odd number of channels.
+    """
+    if channels % 2:
+        raise NVPError(f"a channel-wise mask halves the channels, got {channels}: squeeze first")
     first = torch.arange(channels, device=device) < channels // 2
     return (first if Half(kept) == Half.FIRST else ~first)[None, :, None, None]

@@ -19,7 +19,10 @@ LEVELS = 256
 def device_of(generator: torch.Generator | None) -> torch.device:
     """The device of a generator; the CPU for None, PyTorch's global one."""
     if not isinstance(generator, torch.Generator | None):
-        raise NVPError(f"generator is {generator!r}: pass torch.Generator().manual_seed(0)")
+        raise NVPError(
+            f"generator must be a torch.Generator, got {type(generator).__name__}: pass "
+            "torch.Generator().manual_seed(0), and labels as labels=..."
+        )
     return torch.device("cpu") if generator is None else generator.device
 
 

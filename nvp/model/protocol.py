@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import wrap_torch_function
 
 from nvp.errors import NVPError
+from nvp.model.dequantisation import device_of
 from nvp.model.labels import check_labels
 
 Likelihood = Literal["exact", "bound", "none"]
@@ -71,7 +72,10 @@ class ImageModel(nn.Module, ABC):
         """
 
     def forward(self, *_: object, **__: object) -> NoReturn:
-        """Raises `NVPError`, since `model(images)` would not say what is asked."""
+        """Raises `NVPError`, since `model(images)` would not say what is asked.
+
+        So compile a method, as by `torch.compile(model.loss)`: `torch.compile(model)` does nothing.
+        """
         raise NVPError("a model is not called: use log_prob(images), loss(images) or sample(n)")
 
     def log_prob(
@@ -84,6 +88,9 @@ class ImageModel(nn.Module, ABC):
     ) -> Tensor:
         """Natural log of the probability of each image, (N,), in nats; uint8 in.
 
+        Call `eval()` first: in training mode batch norms use, and store, the statistics of these
+        images, and dropout makes scores noisy.
+
         Where the likelihood is a bound, this is a lower bound, from `num_draws` = K sets of noise:
         log (1/K) sum_k P_k. Its expectation grows with K. It tends to log P(x) if the noise is the
         only reason for the bound. A model that `averages_noise` has (1/K) sum_k log P_k instead,
@@ -91,6 +98,7 @@ class ImageModel(nn.Module, ABC):
         Raises `NVPError` for weights in half precision, unless the model is `autoregressive`. Such
         a model adds no noise to an image, or adds it in float32.
         """
+        device_of(generator)  # refuses anything else, such as labels
         if not self.autoregressive:
             self.check_precision()
         images = self.check_images(images)
@@ -151,7 +159,9 @@ class ImageModel(nn.Module, ABC):
         Raises `NVPError` unless they are uint8, (N > 0, C, H, W) and within the levels.
         """
         if not isinstance(images, Tensor):
-            how = "images.to('cpu')" if hasattr(images, "to") else "torch.from_numpy"
+            how = "torch.from_numpy, or pass the images of a Dataset"
+            if hasattr(images, "to"):
+                how = "images.to('cpu')"
             raise NVPError(
                 f"images must be a torch.Tensor, got {type(images).__name__}: make one by {how}"
             )
@@ -163,7 +173,8 @@ class ImageModel(nn.Module, ABC):
         if images.ndim != 4 or tuple(images.shape[1:]) != tuple(self.image_shape):
             raise NVPError(
                 f"images must be (N, C, H, W) with (C, H, W) = {tuple(self.image_shape)}, "
-                f"got {tuple(images.shape)}: load matching data or change model.image_shape"
+                f"got {tuple(images.shape)}: load matching data, reorder it as by "
+                "images.permute(0, 3, 1, 2), or change model.image_shape"
             )
         check_count("the number of images", len(images))
         check_levels(images, self.levels)
@@ -215,7 +226,8 @@ def batch_norms(model: nn.Module) -> list[Any]:
 def batch_statistics(model: nn.Module) -> Iterator[None]:
     """Within this block batch norms use the statistics of each batch; their averages stay.
 
-    A caller who sets the momentum of a norm within the block lets its averages move.
+    A caller who sets the momentum of a norm within the block lets its averages move, unless an
+    error ends it.
     """
     before = [
         (norm, norm.momentum, norm.training, copy.deepcopy(dict(norm.named_buffers(recurse=False))))
@@ -226,6 +238,10 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
         norm.train()
     try:
         yield
+    except BaseException:  # averages over a part of the images are of no use
+        for norm, *_ in before:
+            norm.momentum = 0.0
+        raise
     finally:
         for norm, momentum, was_training, averages in before:
             # With momentum 0 an infinite statistic still gives nan, and PyTorch counts the batch.

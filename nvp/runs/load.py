@@ -68,8 +68,10 @@ def load_run(
     """The model of a run folder, fresh from training or recorded; a recorded one by its name, too.
 
     A recorded model comes with its batch-norm statistics. Those of a checkpoint are estimated again
-    on training images, which must then be there. Raises `NVPError` for anything that is missing,
-    damaged or foreign, and as `read_config` does.
+    on training images, which must then be there. Kernels lie channels last: for code that flattens
+    weights by `view`, such as `torch.optim.LBFGS`, call
+    `model.to(memory_format=torch.contiguous_format)`. Raises `NVPError` for anything that is
+    missing, damaged or foreign, and as `read_config` does.
     """
     files = RunFolder(find_run(Path(folder)))
     files.check_schema()
