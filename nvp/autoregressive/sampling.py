@@ -263,8 +263,8 @@ def _core(
 ) -> _PixelCNNBlock | _RowLSTM | _DiagonalBiLSTM:
     if type(core) not in get_args(Core):  # a subclass may compute something else
         raise NVPError(
-            f"sampling does not know the layer {type(core).__name__}: override `sample`, and draw by "
-            "nvp.testing.fill_by_definition"
+            f"sampling does not know the layer {type(core).__name__}: override `sample`, and draw "
+            "by nvp.testing.fill_by_definition"
         )
     match core:
         case PixelCNNBlock():
