@@ -75,8 +75,7 @@ test: venv ## all checks: lint, every test, recorded weights among them, every n
 	@{ $(BIN)/python -c 'import torch._dynamo, torchvision.datasets'; \
 	  $(BIN)/python -m pytest --collect-only -qq tests/ > /dev/null; } & \
 	$(MAKE) --no-print-directory lint || { wait; exit 1; }; wait
-	$(BIN)/python -m pytest $(WORKERS) --nbval --nbval-sanitize-with nbval_sanitize.cfg \
-		--ignore-glob='*.failed.ipynb' tests/ notebooks/
+	$(BIN)/python -m pytest $(WORKERS) --nbval --ignore-glob='*.failed.ipynb' tests/ notebooks/
 
 test-slow: venv ## kill training, recording and table writing at random, and compare what is left
 	$(BIN)/python -m pytest -m nightly tests/

@@ -179,8 +179,7 @@ figures.show_table(
 )
 
 # %% tags=["remove-cell"]
-(glow,) = published("fashion-mnist")
-assert glow.model == "Glow, 69 M parameters"
+(glow,) = published("fashion-mnist", "Glow, 69 M parameters")
 _, not_told, told = (ledger[key].score.bits_per_dim for key in grey)
 rival = float(glow.bits_per_dim) - math.log2(256 / 255)  # 3.135
 assert not_told - 0.01 < told < not_told < rival
@@ -304,7 +303,8 @@ figures.show_table(
         for key in (colour.name, *grey)
     ],
 )
-(digits,) = (f for f in published("mnist") if "Real NVP" in f.model)
+by_others = "Real NVP, as scored by the authors of FFJORD"
+(digits,) = published("mnist", by_others)
 above = ledger["mnist"].score.bits_per_dim - float(digits.bits_per_dim)
 display(
     Markdown(

@@ -45,6 +45,7 @@ from nvp.ledger import runs
 from nvp.likelihood import bits_per_dim, nats_per_bit
 from nvp.paths import repository_root, results_root
 from nvp.tables.published import published, read_published
+from nvp.tables.rows import published_figure
 
 figures.use_style()
 torch.set_num_threads(1)  # sums in one order, however many cores
@@ -358,11 +359,11 @@ beside(best, 6, 4)
 plt.show()
 
 # %% tags=["hide-input"]
-table4 = {}
-for figure in published("binarized-mnist"):
-    for config, model in rows_of.items():
-        if figure.model.startswith(model):
-            table4[config] = figure
+facts = read_published()
+table4 = {
+    row.config: published_figure(facts, row)
+    for row in facts.rows("binarized-mnist")
+}
 figures.show_table(
     ["binarised MNIST, nats", "paper", "ours", "parameters", "training"],
     [
@@ -427,7 +428,7 @@ assert len(by_seed) == 3
 
 # %% tags=["hide-input"]
 grey = ledger["mnist-pixelcnn"]
-(gated,) = (f for f in published("mnist") if "gated" in f.model)
+(gated,) = published("mnist", "gated PixelCNN, an exact likelihood")
 figures.show_table(
     ["MNIST, grey levels", "bits/dim", "training"],
     [

@@ -46,7 +46,8 @@ from nvp.ledger import runs
 from nvp.likelihood import evaluate, nats_per_bit, reestimate_statistics
 from nvp.model.roles import Role, parameter_roles
 from nvp.paths import repository_root, results_root
-from nvp.tables.published import published, read_published
+from nvp.tables.published import read_published
+from nvp.tables.rows import published_figure
 from nvp.training import optimiser as package
 from nvp.training.divergence import Divergence
 from nvp.training.loop import next_batch, training_step
@@ -78,11 +79,11 @@ def as_code(changes):
 # of the ledger: the first PixelCNN, by Adam, and those that came after.
 
 # %% tags=["hide-input"]
-printed = {}
-for row in read_published().rows("binarized-mnist"):
-    for figure in published("binarized-mnist"):
-        if figure.model.startswith(row.model):
-            printed[row.config] = figure
+facts = read_published()
+printed = {
+    row.config: published_figure(facts, row)
+    for row in facts.rows("binarized-mnist")
+}
 cnn = "binarized-mnist-pixelcnn"
 names = dict.fromkeys([f"{cnn}-adam", f"{cnn}-muon", cnn, *printed])
 names = [name for name in names if name in ledger]

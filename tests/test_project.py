@@ -46,12 +46,14 @@ def test_the_lock_satisfies_the_project() -> None:
     extras = PROJECT["optional-dependencies"].values()
     wanted = [Requirement(line) for line in sum(extras, PROJECT["dependencies"])]
     for requirement in wanted:
+        assert canonicalize_name(requirement.name) in lock, f"{requirement}: run make lock"
         locked = lock[canonicalize_name(requirement.name)]
         if requirement.name in ("torch", "torchvision"):  # their builds differ between machines
             assert locked == requirement.specifier
         else:
             assert re.fullmatch(r"==[^+*]+", str(locked)), f"{requirement.name} is not pinned"
-            assert requirement.specifier.contains(str(locked).removeprefix("=="))
+            pinned = str(locked).removeprefix("==")
+            assert requirement.specifier.contains(pinned), f"{requirement}: run make lock"
 
 
 def test_every_target_that_is_named_can_be_made() -> None:

@@ -166,8 +166,8 @@ def test_a_run_with_other_settings_than_its_row_says_so(own: Path) -> None:
 
 def test_costs_that_are_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nvp.tables.rows.results_root", lambda: tmp_path)
-    with tiny.refusal("run `python workflow/costs"):
+    with tiny.refusal("run `.venv/bin/python workflow/costs"):
         read_costs()
     (tmp_path / "costs.json").write_text('{"cifar10": {"flops": 1}}')
-    with tiny.refusal("run `python workflow/costs"):
+    with tiny.refusal("run `.venv/bin/python workflow/costs"):
         read_costs()

@@ -33,10 +33,16 @@ def execute(source: Path, target: Path, parameters: dict[str, str]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_suffix(".failed.ipynb")
     notebook = papermill.execute_notebook(
-        notebook, unfinished, parameters, progress_bar=False, extra_arguments=QUIET
+        notebook,
+        unfinished,
+        parameters,
+        progress_bar=False,
+        extra_arguments=QUIET,
+        coalesce_streams=True,
     )
     del notebook.metadata["papermill"]
-    for cell in notebook.cells:
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number}"  # jupytext's are random, and would change with each recording
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
         if "injected-parameters" in cell.metadata.get("tags", []):
@@ -62,7 +68,8 @@ def main(argv: list[str] | None = None) -> int:
         execute(arguments.source, arguments.target, parameters)
     except papermill.PapermillExecutionError as error:
         failed = arguments.target.with_suffix(".failed.ipynb")
-        print(f"{arguments.source}: {error.ename}: {error.evalue}; see {failed}", file=sys.stderr)
+        what = f"cell {error.cell_index}: {error.ename}: {error.evalue}"
+        print(f"{arguments.source}, {what}; see {failed}", file=sys.stderr)
         return 1
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)

@@ -26,7 +26,7 @@ def paper_rows(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
     for row in (row for name in TABLES for row in facts.rows(name)):
         config = load_config(repository_root() / "configs" / f"{row.config}.yaml")
         if row.config not in costs:
-            raise NVPError(f"{COSTS} lacks {row.config}: run python workflow/costs.py")
+            raise NVPError(f"{COSTS} lacks {row.config}: run `.venv/bin/python workflow/costs.py`")
         cost, run = costs[row.config], ledger.get(row.config)
         figure = published_figure(facts, row)
         printed = "no score was found in print"
@@ -69,7 +69,9 @@ def read_costs() -> dict[str, Cost]:
     try:
         return {name: Cost(**counts) for name, counts in json.loads(path.read_text()).items()}
     except (OSError, ValueError, TypeError) as error:
-        raise NVPError(f"cannot read {path} ({error}): run `python workflow/costs.py`") from error
+        raise NVPError(
+            f"cannot read {path} ({error}): run `.venv/bin/python workflow/costs.py`"
+        ) from error
 
 
 def published_figure(facts: Published, row: TableRow) -> Figure | None:
