@@ -107,7 +107,7 @@ def test_a_picture_that_reaches_into_the_margin_is_not_cut(book: Path, browser: 
 
 
 def test_a_formula_that_fits_is_no_stop_of_the_tab_key(book: Path, browser: Browser) -> None:
-    browser.open(book / "notebooks/02_change_of_variables.html")
+    browser.open(book / "notebooks/21_when_it_diverges.html")
     assert browser.value(SCROLLING) == 0
 
 

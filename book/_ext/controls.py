@@ -1,5 +1,7 @@
 """Sphinx extension: what folds, and the rows of tables, are read aloud by the words beside them.
 
+The page that is open is called the current one, and buttons keep the focus of the keyboard.
+
 The theme gives the controls that fold one hidden name, "Toggle hidden content", and those of a list
 of pages none.
 """
@@ -24,7 +26,12 @@ NAMES = {
         '<summary><span class="toctree-toggle"': (
             '<summary aria-label="pages of this part"><span class="toctree-toggle"'
         ),
+        '<a class="current reference internal"': (
+            '<a aria-current="page" class="current reference internal"'
+        ),
     },
+    # A tooltip leaves with the mouse's click; a key keeps its place.
+    "sphinx-book-theme.js": {"(()=>{t.blur()})": "(e=>{e.detail&&t.blur()})"},
     "togglebutton.js": {
         "Toggle hidden content": "${item.querySelector('.admonition-title').textContent.trim()}",
         # A link in a title leads away. The script would fold what was folded or unfolded last.
