@@ -331,15 +331,17 @@ def read_yaml(text: str) -> Any:
 def _apply(tree: dict[str, Any], override: str) -> None:
     path, equals, text = override.partition("=")
     if not (path and equals):
-        raise NVPError(f"override {override!r} should look like training.minutes=5")
+        raise NVPError(f"--set {override!r} should look like training.minutes=5")
     *parents, last = path.split(".")
     for parent in parents:
         if tree.get(parent) is None:  # not there, or without keys
             tree[parent] = {}
         tree = tree[parent]
         if not isinstance(tree, dict):
-            raise NVPError(f"override {override!r}: {parent} has no keys below it")
+            raise NVPError(f"--set {override!r}: {parent} has no keys below it")
     try:
         tree[last] = read_yaml(text)
     except ValueError as error:
-        raise NVPError(f"override {override!r}: {text!r} is not YAML, try quotes") from error
+        raise NVPError(
+            f"--set {override!r}: {text!r} is not YAML, check brackets and quotes"
+        ) from error

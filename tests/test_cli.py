@@ -224,7 +224,7 @@ def test_verify_fails_with_a_table_when_a_figure_was_altered(
     assert f"{score.bits_per_dim:.4f}" in result.output
     shutil.copytree(results / "runs" / "tiny", results / "runs" / "other")
     rewrite(results, "name", "other", "other")
-    told = done("verify", "other", "--quick", *root)
+    told = done("verify", "results/runs/other", "--quick", *root)
     assert "other, probe images: agrees\n" in told
     assert "test set" not in told
     assert "tiny, " not in told
@@ -332,7 +332,8 @@ def test_evaluate_refuses_what_is_no_run(trained: Path, tmp_path: Path) -> None:
     assert "cannot read" in fails("evaluate", tmp_path)
     RunFolder(tmp_path).checkpoint.unlink()
     shutil.copy(trained / "run" / "config.yaml", tmp_path)
-    assert "neither" in fails("evaluate", tmp_path)
+    assert "holds no checkpoint.safetensors yet" in fails("evaluate", tmp_path)
+    assert "config.yaml is a file" in fails("evaluate", tmp_path / "config.yaml")
     assert "no data set" in fails("evaluate", trained / "run", "--data-root", tmp_path)
 
 

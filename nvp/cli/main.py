@@ -57,7 +57,9 @@ def train(
     ] = None,
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A change, such as training.minutes=5; repeatable"),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Such as training.minutes=5; a --set before each"
+        ),
     ] = None,
     run_folder: Annotated[
         Path | None,
@@ -74,10 +76,7 @@ def train(
 
     where: dict[str, Any] = {"data_root": data_root, "device": device}
     if (config is None) == (resume is None):
-        raise NVPError(
-            "name either a configuration to train, or a run folder after --resume; a --set goes "
-            "before each change"
-        )
+        raise NVPError("name either a configuration to train, or a run folder after --resume")
     with processes():
         if resume is not None:
             typer.echo(reopen.resume(resume, changes, run_folder, **where, trust=trust))
@@ -114,6 +113,7 @@ def evaluate(
     from nvp.ledger.scoring import score, scored_images
     from nvp.likelihood import summarise
     from nvp.model.protocol import batch_norms
+    from nvp.runs.folder import find_run
     from nvp.runs.load import load_run
     from nvp.training.distributed import processes
 
@@ -122,7 +122,7 @@ def evaluate(
         run = load_run(run_folder, data_root=data_root, device=device, trust=trust)
         num_draws = num_draws or run.config.evaluation.num_draws
         images = scored_images(run, split, data_root, limit)
-        title = f"{run.config.name} on {run.config.data.name}, {split}"
+        title = f"{find_run(run_folder)} on {run.config.data.name}, {split}"
         table = Table("", "bits/dim", "nats", "images", "sets of noise", title=title)
         exact = run.model.likelihood == "exact"
         ways = [("log-likelihood" if exact else "bound of the log-likelihood", False)]
@@ -155,6 +155,7 @@ def sample(
     trust: Trust = False,
 ) -> None:
     """Sample images, and write them as one picture."""
+    from nvp.runs.folder import find_run
     from nvp.runs.load import load_run
     from nvp.runs.sheet import check_path, write_samples
 
@@ -162,7 +163,7 @@ def sample(
     run = load_run(run_folder, data_root=data_root, device=device, trust=trust)
     write_samples(run.model, out, number, temperature=temperature, seed=seed, label=label)
     what = "1 sample" if number == 1 else f"{number} samples"
-    typer.echo(f"{what} of {run.config.name}: {out}")
+    typer.echo(f"{what} of {find_run(run_folder)}: {out}")
 
 
 @app.command()
@@ -280,9 +281,10 @@ def verify(
     from nvp.ledger import verify as ledger
     from nvp.training.distributed import is_first, processes
 
+    entries = [Path(name).name for name in names or ()]  # a shell completes results/runs/mnist
     differs, table = False, Table("run", "what", "in the ledger", "scored again", "")
     with processes():
-        for check in ledger.verify(names or (), quick=quick, data_root=data_root, device=device):
+        for check in ledger.verify(entries, quick=quick, data_root=data_root, device=device):
             if is_first():
                 typer.echo(f"{check.run}, {check.what}: {check.outcome}", err=True)
             table.add_row(check.run, check.what, check.recorded, check.found, check.outcome)

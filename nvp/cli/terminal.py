@@ -38,7 +38,7 @@ def one_line() -> Iterator[None]:
     except _UsageError as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             raise  # it is the help
-        command = error.ctx.command_path if error.ctx else "nvp"
+        command = error.ctx.command_path if error.ctx else "nvp COMMAND"
         fault = error.format_message().replace("Value error, ", "").rstrip(".?")
         line = f"{fault}: see `{command} --help`"
     else:

@@ -81,7 +81,8 @@ def record(
     files = RunFolder(Path(folder))
     if not files.checkpoint.is_file():
         raise NVPError(
-            f"there is no {files.checkpoint}: name the folder of a run that nvp train wrote"
+            f"there is no {files.checkpoint}: name the folder that nvp train wrote, such as "
+            f"build/runs/{files.path.name}"
         )
     config = read_config(files, trust=trust)
     ledger = Path(root or results_root())

@@ -95,6 +95,8 @@ def find_run(folder: Path) -> Path:
         return folder
     if recorded.config.is_file():
         return recorded.path
+    if folder.is_file():
+        raise NVPError(f"{folder} is a file: name the folder of a run")
     trained = default_folder(str(folder))
     found = RunFolder(trained).config.is_file()
     instead = f"name {trained}" if found else "train one, or name a recorded run"

@@ -82,11 +82,12 @@ def load_run(
             _check_settings(files, header["config"], config)
         return TrainedRun(config, _with_weights(config, weights, files.weights, device).eval())
     if not files.checkpoint.is_file():
-        again = f"train it again with `nvp train {shlex.quote(str(files.config))}`"
+        again = f"nvp train {shlex.quote(str(files.config))}"
         if files.is_recorded:
-            raise NVPError(f"no weights are kept for {files.path.name}: {again}")
+            raise NVPError(f"no weights are kept for {files.path.name}: train it again, `{again}`")
         raise NVPError(
-            f"{folder} holds neither {files.weights.name} nor {files.checkpoint.name}: {again}"
+            f"{folder} holds no {files.checkpoint.name} yet: wait for it, or start again, "
+            f"`{again} --run-folder {files.quoted}`"
         )
     checkpoint = read_checkpoint(files.checkpoint, config)
     weights, source, chosen = checkpoint.averaged, files.checkpoint, None
