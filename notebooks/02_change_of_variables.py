@@ -59,7 +59,7 @@ torch.set_num_threads(1)  # nothing here is large enough to share
 #
 # ```{prf:proof}
 # Work with cumulative distribution functions, which are probabilities, and differentiate at the end. Since $f$ is
-# continuous and one-to-one, it is monotone. Suppose that it increases. Applying $f$ to both sides of an inequality,
+# continuous and one-to-one, it is monotone. Suppose that it increases. Apply $f$ to both sides of the inequality:
 #
 # $$
 # F_X(x) = P\bigl(g(Z) \le x\bigr) = P\bigl(Z \le f(x)\bigr) = F_Z\bigl(f(x)\bigr)

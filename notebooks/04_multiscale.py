@@ -103,8 +103,8 @@ class Composition(nn.Module):
 # ## Two masks
 #
 # Neighbouring pixels resemble each other. If a split separates neighbours, a network that sees one part can say much
-# about the other. A *convolutional* network can do so well, since everything that it needs is close
-# by. So the first mask is the **checkerboard** of chapter {ref}`coupling-layers`. The second mask,
+# about the other. This is easy for a *convolutional* network, since everything that it needs is
+# close by. So the first mask is the **checkerboard** of chapter {ref}`coupling-layers`. The second mask,
 # **channel-wise**, keeps the first half of the channels (section 3.4). Couplings alternate, so each
 # mask also comes with its opposite.
 
@@ -838,8 +838,8 @@ for k in (1, 2, 3):
 #
 # Write `Whole`, a `Flow` in which nothing leaves: after the channel-wise couplings all channels go on
 # to the next scale. Its latents are a list of one tensor. Then show that it contains `Flow`. Take a
-# `Flow` of three scales, and give the couplings of a `Whole` such networks that both have the same
-# log-determinant and the same latents, but for their order.
+# `Flow` of three scales. Choose networks for the couplings of a `Whole` so that both flows have the
+# same log-determinant, and the same latents up to their order.
 # ```
 #
 # ```{solution-start} ex-nothing-leaves

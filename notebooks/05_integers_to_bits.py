@@ -225,7 +225,7 @@ pictures.plot_logits(margin=0.05)
 plt.show()
 
 # %% [markdown]
-# How bad is white under the printed form? Near 256 neighbouring float32 numbers are $2^{-16}$ apart, so $255 + u$ is
+# How bad is white under the printed form? Near 256, neighbouring float32 numbers are $2^{-16}$ apart, so $255 + u$ is
 # sometimes rounded to 256, and the logit is infinite. One such pixel makes the loss of its whole batch infinite.
 # Among a million noisy white pixels this happens several times:
 
@@ -246,7 +246,7 @@ plt.show()
 #
 # ## Bits per dimension, with every constant
 #
-# Now the whole chain, from an integer image $v$ to a number: $v + u$, then $\tilde x$, then $x$, then $z = f(x)$. Each
+# The whole chain leads from an integer image $v$ to a number, through $v + u$, $\tilde x$, $x$ and $z = f(x)$. Each
 # step after the noise is a change of variables ({prf:ref}`thm-change`), and the density of $z$ is known. So the density
 # $p_V$ of $v + u$ is
 #

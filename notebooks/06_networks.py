@@ -281,7 +281,7 @@ assert (torch.stack(lengths).diff(dim=0) > 0).all()
 # ## Batch normalisation
 #
 # Deep flows are hard to train. The paper normalises {cite}`ioffe2015batchnorm` in two places. Inside $s$ and $t$ a
-# batch norm is a layer like any other: the determinant does not depend on how they are made. The second
+# batch norm is a layer like any other: the determinant does not depend on how $s$ and $t$ are made. The second
 # place is the **output of each coupling** (section 3.7). The paper gives two reasons. With the norm one can train a
 # deeper stack of couplings. And it eases the instability that comes with training a conditional distribution whose
 # scale is a parameter. After a coupling the norm is part of $f$: it divides by a standard deviation, so it changes
@@ -387,7 +387,7 @@ def reestimate(model, images):
 # %% [markdown]
 # Every score in this book comes from evaluation mode with re-estimated statistics, unless it says
 # otherwise. The appendix measures the effect. At the end of training, moving averages cost a small model less than
-# 0.08 bits/dim. With the moments of a new model a trained one needs more than a hundred times its bits.
+# 0.08 bits/dim. With the moments of an untrained model, a trained one needs more than a hundred times as many bits.
 #
 # ### What each part is worth
 #
@@ -421,8 +421,8 @@ for unsettled in ("no-skips", "no-mask-channel"):
     assert not comparisons[unsettled].difference.beyond_chance
 
 # %% [markdown]
-# Of these four the norm after couplings matters most by far. Five seeds do not settle whether skips help, or the
-# mask channel. In so short a run weight normalisation makes the score worse. Section
+# Of these four the norm after couplings matters most by far. Five seeds do not settle whether the mask channel
+# or the skips help. In so short a run weight normalisation makes the score worse. Section
 # {ref}`ablation` has all variants, among them the norm of the authors' code and its initial values of
 # $a$. The recorded runs start all $a$ at 1 and train them at three or ten times the learning rate. Appendix
 # {ref}`training-them` has the trial behind this choice.
@@ -430,8 +430,8 @@ for unsettled in ("no-skips", "no-mask-channel"):
 # ## Real NVP in a hundred lines
 #
 # The next cell collects chapters {ref}`coupling-layers`, {ref}`multi-scale` and {ref}`integers-to-bits`. One function has
-# changed: `stack` now puts a `BatchNorm` after each coupling. Together with `conv`, `unit`, `Network` and `BatchNorm`
-# above it is a complete Real NVP. You can copy the three cells into an empty notebook. Its images are integers from 0 to
+# changed: `stack` now puts a `BatchNorm` after each coupling. With `conv`, `unit`, `Network` and `BatchNorm` from above,
+# the cell is a complete Real NVP. You can copy the three cells into an empty notebook. Its images are integers from 0 to
 # 255, of shape (N, C, H, W).
 
 
@@ -579,7 +579,7 @@ class RealNVP(nn.Module):  # section 4.1
 
 
 # %% [markdown]
-# (In `sample` the zeros only tell the shapes of the latents. It leaves the model in evaluation mode. In training mode the
+# (In `sample` the zeros only tell the shapes of the latents. The method leaves the model in evaluation mode. In training mode the
 # zeros would move the running averages, and the networks would use the moments of the new images.) Is it the
 # package's model? Let it copy the weights of the recorded run on Fashion-MNIST, which has the same sizes with 24
 # feature maps. With the same noise both must give the same likelihoods.
@@ -1010,7 +1010,8 @@ assert abs(z.var() - 1) < 0.05
 # \operatorname{relu}(\gamma_i n_i + \beta_i) = \gamma_i \operatorname{relu}(n_i + \beta_i / \gamma_i) ,
 # $$
 #
-# and one on an input channel can be moved into the filter: $\omega'_{oi} = \gamma_i \omega_{oi}$.
+# and a factor on an input channel can be moved into the filter:
+# $\omega'_{oi} = \gamma_i \omega_{oi}$.
 # Its length has changed, and $\kappa' = \kappa\, \lVert \omega' \rVert / \lVert \omega \rVert$
 # compensates for this.
 

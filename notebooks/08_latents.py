@@ -10,7 +10,7 @@
 # (latents)=
 # # What the latents hold
 #
-# Once its noise is drawn, an image has one latent, and each latent decodes to one image. What do the numbers in it mean? In this chapter you walk
+# An image with its noise has one latent, and each latent decodes to one image. What do the numbers in a latent mean? In this chapter you walk
 # between images, replace parts of a latent, decode latents of other sizes, and decode an image under another class. Each
 # picture comes with a measurement.
 #
@@ -879,7 +879,7 @@ header = ["probability of the class chosen", "images", "mean", "right"]
 figures.show_table(header, rows)
 
 # %% [markdown]
-# No. Predictions below 99.9% are right far less often than they say. Those above are wrong in a few of a hundred cases, where they claim fewer than one in a thousand. The
+# No. Predictions below 99.9% are right far less often than they say. Those above are wrong in a few of a hundred cases, although they claim fewer than one in a thousand. The
 # log-odds of two classes are a difference of two sums over 784 dimensions, so small errors in each add up. The order of the
 # classes is of use, the probabilities are not ({ref}`ex-temper`). 120 images cannot say whether
 # classifiers that are trained as such {cite}`xiao2017fashion` do better.

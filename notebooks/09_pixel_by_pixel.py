@@ -143,7 +143,7 @@ assert torch.allclose(bits, torch.full((2,), 8.0))
 # on the pixel that is predicted. A *tap* is one place of the kernel. Taps below the centre, and
 # right of it in its row, would read later pixels. They are set to zero. Whether the centre is set
 # to zero depends on the colours. Split the feature maps (channels) of every layer into three groups, one for each
-# colour. The green group serves the prediction of green. So of its own pixel it may know red alone. Under **mask A** an
+# colour. The green group serves the prediction of green. So it may know only the red of its own pixel. Under **mask A** an
 # output map reads, at the centre, only the colours *before* its own.
 # Under **mask B** it also reads its *own*.
 #

@@ -205,8 +205,8 @@ for name, colour in {"over all 4h": over_all, "per gate": per_gate}.items():
 
 # %% [markdown]
 # Unit 0 counts as red. But its forget gate may read whatever a blue unit may read, and its input
-# gate whatever a green one may. The next layer takes the unit for red and passes this on to red
-# outputs. (The paper does not say how it splits 128 maps in three.)
+# gate whatever a green one may. The next layer treats the unit as red, and so passes later
+# colours on to red outputs. (The paper does not say how it splits 128 maps in three.)
 #
 # Count the leaks of whole models. We count each pair of an output and an input that moves it but
 # does not come earlier:
@@ -248,8 +248,8 @@ figures.show_table(header, rows)
 # ```{prf:proposition} Receptive field of a Row LSTM layer
 # :label: prop-row-field
 #
-# Let $k = 2m + 1$ and $0 \le d \le r$. Of the input at row $r - d$, the state at row $r$ and column
-# $j$ can depend on exactly the columns of the image among
+# Let $k = 2m + 1$ and $0 \le d \le r$. The state at row $r$ and column $j$ can depend on row
+# $r - d$ of the input, in exactly the image's columns among
 #
 # $$
 # j - (d + 1)\, m, \;\; \dots, \;\; j + d\, m.

@@ -185,7 +185,7 @@ class DiagonalLSTM(nn.Module):
 #
 # ## Both directions, and the shift
 #
-# The second direction mirrors the image, does the same with weights of its own, and mirrors back. At $(r, j)$ it has
+# The second direction mirrors the image, runs the same scan with weights of its own, and mirrors back. At $(r, j)$ it has
 # seen the rectangle to the upper right, *with row $r$ itself*: pixels $j + 1, j + 2, \dots$, which come later. Adding its
 # state at $(r, j)$ would leak future pixels. One row further down, all of them belong to the past. So the paper
 # **shifts its map down by one row**, with zeros at the top, and then adds:

@@ -394,7 +394,7 @@ assert round(shares(0, 32, edge=1)[1], 2) == 0.22
 #
 # ### Does it matter?
 #
-# Let us make data for which it does. The first row of a 12 × 12 image is fair coins. Each further
+# Let us make data for which the blind spot matters. The first row of a 12 × 12 image is fair coins. Each further
 # pixel copies the one in the row above, $\delta$ columns to the right; where there is none, it is
 # another coin. For $\delta = 3$ the copied pixel lies just inside a PixelCNN's field, for
 # $\delta = 4$ just outside. Two PixelCNNs of two layers learn one kind each:

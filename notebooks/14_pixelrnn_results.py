@@ -388,8 +388,8 @@ assert all(abs(gap) < 0.5 for gap in short.values())
 # %% [markdown]
 # († marks a score that we have not seen in print.) All four are within half a nat of the paper. But
 # the number and the length of our attempts were not fixed beforehand. Test images chose no weights.
-# Yet their scores were seen after each attempt, and helped to decide when to stop
-# ({ref}`training-them`). So how close the scores are proves little. The ± is the standard error
+# Yet the test scores were seen after each attempt, and helped to decide when to stop
+# ({ref}`training-them`). So the closeness of the scores proves little. The ± is the standard error
 # over test images. It does not tell whether a gap to the paper is real. Both scores are of the
 # *same* 10,000 images, so most of this noise is shared. The spread of the differences is not known,
 # because the paper prints no scores of single images.
@@ -640,8 +640,8 @@ for run in (*reproduced, *in_colour.values()):
 
 # %% [markdown]
 # What does the paper's own recipe give? One run has its optimiser and its batches, on the network of one layer. Its rate
-# is the best of three on held-out images, and its budget was fixed beforehand. Beside it stands the run by Adam: when its
-# rate had been annealed for the first time, and at its end.
+# is the best of three on held-out images, and its budget was fixed beforehand. The table also has the run by Adam, after
+# its rate was first annealed and at its end.
 
 # %% tags=["hide-input"]
 adam, rmsprop = ledger[of_one], ledger[f"{of_one}-rmsprop"]
@@ -670,7 +670,7 @@ assert round(at_first - in_the_end, 1) == 0.6
 assert rmsprop.config.training.batch_size == 16
 
 # %% [markdown]
-# RMSProp ends 0.3 nats behind the paper. On held-out images it is after 26 epochs level with Adam after 20. Adam
+# RMSProp ends 0.3 nats behind the paper. On held-out images RMSProp after 26 epochs is level with Adam after 20. Adam
 # then gained 0.6 nats in 28 more epochs. Whether RMSProp would gain as much is open, and the paper does not say how many
 # epochs it took. Each run has one seed.
 #
@@ -877,8 +877,7 @@ plt.show()
 # * A digit is paid for at the edges of its strokes. A photograph is paid for everywhere, and red more than
 #   green and blue.
 # * A softmax can represent any distribution over the levels. The mixture's density is smooth and
-#   loses mass outside of the range. With noise it is scored by a bound, by the mass of bins
-#   exactly.
+#   loses mass outside of the range. Noise gives the mixture a bound; the mass of bins gives its exact score.
 #
 # ## Exercises
 #

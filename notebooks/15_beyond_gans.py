@@ -198,7 +198,7 @@ print(spread(found["real"]["coverage"]))
 #
 # The half hour is that of the clock. Other work shared the cores, more with some runs than with others.
 # Half an hour of one core is no verdict on a family: each would gain from more time, and from other sizes. Optimisers differ, too: Muon for Real NVP,
-# the Pixel RNN and the diffusion, Adam for the VAE and the GAN (appendix {ref}`training-them`). So do precisions: Real NVP,
+# the Pixel RNN and the diffusion, Adam for the VAE and the GAN (appendix {ref}`training-them`). Precisions differ, too: Real NVP,
 # the Pixel RNN and the diffusion trained in bfloat16 (bf16), in which a convolution took less time. But the first convolution of the Pixel RNN read levels
 # rounded to that format all along ({ref}`pixelrnn-results`).
 #
@@ -393,7 +393,7 @@ assert 0.005 < ends < 0.015
 # The times of a batch, or of a score, are spread evenly over $[0, 1]$.
 #
 # ````{dropdown} The package's networks of the VAE, the GAN and the diffusion
-# `config.width` is 32, that of the diffusion 48; its `config.blocks` is 2.
+# `config.width` is 32, and 48 in the diffusion, where `config.blocks` is 2.
 # ```{literalinclude} ../nvp/baselines/vae.py
 # :pyobject: VAE.__init__
 # :dedent: 4
@@ -993,7 +993,7 @@ for few_shown in ("trousers", "sandal"):
 # of the 1,000 test images. A set of 300 training images covers three quarters of the test images. More
 # cannot be expected of 300 samples. A ball stays empty if the five nearest of the 999 other test
 # images and the 300 samples are all test images. So a perfect model covers 73% on average, and with
-# 1,000 samples it would cover 97%. Coverages by different numbers of samples do not compare. By
+# 1,000 samples it would cover 97%. Coverages by different numbers of samples cannot be compared. By
 # chance 900 samples of a source with equal shares of all classes are 0.04 away from equal shares,
 # on average. Read each difference beside the spread. (The spread is over sets of samples. Other
 # seeds moved coverage as much.)

@@ -166,7 +166,8 @@ assert likelier(bits[digits], bits_of_test) > 0.9
 assert likelier(bits[drawn], bits_of_test) > 0.8
 
 # %% [markdown]
-# So it holds here too. A difference of log-likelihoods is the logarithm of a ratio. By this mean, a digit is $e^g$
+# So digits are likelier than clothes here, too. A difference of log-likelihoods is the logarithm of a ratio. By
+# this mean, a digit is $e^g$
 # times as likely as a piece of clothing, where $g$ is the number just printed.
 #
 # ### Likely is not the same as near
@@ -500,7 +501,7 @@ assert lost < 0.005 * -log_p.mean()
 
 # %% [markdown]
 # The second and the last row have nearly the same bits/dim, and their samples could hardly differ more. So a likelihood does not tell how samples look,
-# nor do samples tell the likelihood. This may hold for models of one kind, too. In chapter {ref}`pixelrnn-results`
+# and samples do not tell the likelihood. This may hold for models of one kind, too. In chapter {ref}`pixelrnn-results`
 # the Pixel RNN of the best likelihood does not have the smoothest samples. Those of the Row LSTM are smoother by two standard errors, in one run of each.
 #
 # Diffusion models show the same at full size. {cite:t}`ho2020ddpm` trained one network in two ways. On the variational
@@ -595,8 +596,8 @@ assert as_png[digits].mean() < as_png["Fashion-MNIST test"].mean() / 2
 # ```
 # Those at 0.7 are likelier than those at 1, and than test images. Their latents are too short: as drawn, $\lVert z \rVert^2$ is
 # about half of what the prior expects. After rounding to levels and new noise it is about three quarters. Yet by their bits, ten at a time, nearly all of them
-# pass for test images. About half of the groups of ten of the model's own samples, at 1, do not,
-# since they need too many bits. So an image can have the score of a test image, and a latent of
+# pass for test images. With the model's own samples, at 1, about half of the groups of ten do
+# not pass, since they need too many bits. So an image can have the score of a test image, and a latent of
 # another length.
 
 # %%

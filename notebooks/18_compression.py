@@ -362,7 +362,7 @@ plt.show()
 
 # %% [markdown]
 # The promise is kept, image by image. The comparison is not quite fair. The rivals are made for pictures of any size and kind, and know nothing of clothes. The network knows
-# clothes, and its decoder needs the weights. If they are sent along, after how many images have they paid for themselves?
+# clothes, and its decoder needs the weights. If the weights are sent along, after how many images do they save more than they cost?
 
 # %%
 weights = run.record.weights.bytes

@@ -120,7 +120,7 @@ check_model(Histograms((1, 28, 28)), test[:4])
 # ## A step of a flow
 #
 # A channel-wise coupling keeps the first half of the channels and changes the second; the next one does the opposite
-# (chapter {ref}`multi-scale`). The order of the squeeze and the mask decide which channels form a half. We chose both; the model
+# (chapter {ref}`multi-scale`). The mask and the order of the squeeze decide which channels form a half. We chose both; the model
 # did not. {cite:t}`kingma2018glow` let the model choose. Between two couplings, every pixel's vector of $c$ channels is multiplied
 # by one matrix, the same at all pixels:
 #
@@ -147,7 +147,7 @@ mixing.plot_channels({"as they are": x[0], "mixed": mixed[0]}, kept=2)
 plt.show()
 
 # %% [markdown]
-# As they are, the mask keeps two of four channels that look alike. After the matrix it keeps the picture and one of three maps of outlines.
+# Without the matrix the mask keeps two of four channels that look alike. After the matrix it keeps the picture and one of three maps of outlines.
 #
 # ### Its determinant
 #
@@ -625,8 +625,8 @@ print(f"about {score.bits_per_dim:.0f} bits/dim")
 #
 # {doc}`../book/reproduce` gives the same steps for a row of the papers, from the download on.
 #
-# Put your module into `examples/`, and call it `family: examples.my_model:MyConfig`, so that whoever reads the ledger has it. The four files that are there
-# now show how: the two of this chapter, `examples/unfactored_realnvp.py` of chapter {ref}`multi-scale`,
+# Put your module into `examples/`, and call it `family: examples.my_model:MyConfig`, so that whoever reads the ledger has it. The four files there show
+# how: the two of this chapter, `examples/unfactored_realnvp.py` of chapter {ref}`multi-scale`,
 # and `examples/tarflow.py` of chapter {ref}`where-the-papers-meet`. The Gated PixelCNN of that folder has its row. Here it stands beside
 # the Diagonal BiLSTM of chapter {ref}`beyond-gans`, which sees every earlier pixel but one. The seven layers of the
 # Gated PixelCNN reach 15 rows up. Each was trained on Fashion-MNIST for half an hour of one processor core:
@@ -667,7 +667,7 @@ assert (gated.layers, 1 + gated.layers * gated.reach) == (7, 15)
 #
 # ## Your own images
 #
-# No code is needed: `nvp data import FOLDER photographs --size 32` makes a data set of a folder of images. A
+# No code is needed: `nvp data import FOLDER photographs --size 32` makes a data set from a folder of images. A
 # configuration names it, `data: {name: photographs}`. {doc}`../book/own_images` has the rules.
 #
 # ## Summary

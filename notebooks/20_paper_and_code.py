@@ -298,7 +298,7 @@ pictures.plot_norm(ratios, curves, points)
 plt.show()
 
 # %% [markdown]
-# At a mean of six deviations the changed half keeps a deviation of 0.3 only. The likelihood is right all the same, since
+# At a mean of six deviations the changed half keeps a deviation of 0.3 only. The likelihood is still right, since
 # {eq}`eq:batch-norm` counts the factor that was really applied. But a normalisation should give the next layer numbers of
 # one size, and this one does not.
 #

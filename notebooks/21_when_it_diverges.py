@@ -506,8 +506,8 @@ plt.show()
 
 # %% [markdown]
 # On the data all three return $x$ to within $10^{-4}$. There a coupling with $s < 0$ lowers the
-# log-likelihood by $|s|$, so training avoids strong contraction. *Elsewhere* the likelihood asks
-# for nothing, and the flow with the large $a$ has lost its inverse. Data of another kind land
+# log-likelihood by $|s|$, so training avoids strong contraction. *Elsewhere* the likelihood does
+# not limit contraction, and the flow with the large $a$ has lost its inverse. Data of another kind land
 # there. {cite:t}`behrmann2021exploding` studied the failure, and met it in sampling, too. Where the
 # inverse is lost, the log-determinant is still that of the formula, but not that of the map which
 # the machine computes.

@@ -529,8 +529,8 @@ assert again[8] < min(moving_bits[40], as_recorded + 0.05)
 #   a likelihood.
 # * Running averages with a good past reduce the noise of the gradient, but leave a bias at any batch size. In a short run
 #   with two images a batch the training loss came closer to the held-out score, which did not improve.
-# * With the moments of a new model a trained one needs more than a hundred times its bits. Eight images nearly
-#   restore them, so re-estimate the moments before you score.
+# * With the moments of an untrained model, a trained one needs more than a hundred times as many bits. Eight
+#   images nearly restore the score, so re-estimate the moments before you score.
 #
 # ## Exercises
 #

@@ -539,7 +539,7 @@ assert 0.015 < more < 0.025
 print(f"a step by Muon has {more:.1%} more operations")
 
 # %% [markdown]
-# In time it may be more, since small matrices use a processor less well than large ones. Our trials of the PixelCNN are by time instead of
+# In time the extra work may be more, since small matrices use a processor less well than large ones. Our trials of the PixelCNN are by time instead of
 # steps, and there Muon made fewer steps:
 
 # %% tags=["hide-input"]
@@ -566,7 +566,7 @@ figures.show_table(
 
 # %% [markdown]
 # In these trials the first and the last convolution were still trained by Adam, and the rate was constant.
-# At equal size Muon led by two nats over Adam all the same. A wider net with fewer layers, also by
+# At equal size Muon still led Adam by two nats. A wider net with fewer layers, also by
 # Muon, was behind this one after three minutes. Muon diverged at the largest of its three rates,
 # eight times the best one. Other trials of Adam, three rates and two batch sizes in all, are in
 # `results/trials-pixelrnn.csv`. All have $\beta_2 = 0.999$, no warm-up and one seed. A better tuned
@@ -614,7 +614,8 @@ assert max(of_adam) < digits["Muon, rate 0.003"][0].validation
 # behind Adam and 2.1 behind Muon. On test images the means over all three seeds are the same to
 # within 0.01 nats. RMSProp and Adam were worse on both sides of their best rate. Muon was best at
 # the largest of its rates; at twice that rate the trial above diverged. On another network, of one
-# layer, a long run by RMSProp took 26 epochs to where Adam was after 20 ({ref}`pixelrnn-results`).
+# layer, a long run by RMSProp took 26 epochs to reach the score of Adam after 20
+# ({ref}`pixelrnn-results`).
 #
 # ## Three PixelCNNs
 #
@@ -706,7 +707,7 @@ assert over[2] < over[1]
 # At its end training and validation are closer, after fewer images. It is the PixelCNN of the results. Is more decay better? One more full run had $\delta = 0.2$ and
 # as many steps. (Its code is later, and its rate fell with the steps instead of the minutes.) It is half a nat behind
 # on the images for validation, and more than a nat behind in training. So this decay probably holds the network back.
-# Did the width help the third run, or the decay? No pair of full runs answers this. Short
+# Did the width or the decay help the third run? No pair of full runs answers this. Short
 # trials started from the weights of the second run:
 
 # %% tags=["remove-cell"]
@@ -942,7 +943,7 @@ assert abs(omega.norm() / start - (1 + 0.02**2) ** 500) < 0.01
 # ```{solution-start} ex-average
 # :class: dropdown
 # ```
-# Let $\varphi = 1 - \eta \lambda$. A variance $V$ that stays satisfies $V = \varphi^2 V + \eta^2$. So it is $\eta^2 / (1 - \varphi^2)$. States $k$ steps
+# Let $\varphi = 1 - \eta \lambda$. A variance $V$ that does not change satisfies $V = \varphi^2 V + \eta^2$. So it is $\eta^2 / (1 - \varphi^2)$. States $k$ steps
 # apart have the correlation $\varphi^k$. The weights of the average are $(1 - d)\, d^k$, and the sum over all pairs is
 #
 # $$

@@ -311,7 +311,8 @@ gaussian = Gaussian(GaussianConfig(image_shape=(1, 28, 28)))
 gaussian.initialise(train)
 
 # %% [markdown]
-# All five in bits/dim, on the images that they were fitted to and on new ones:
+# The next cell scores all five in bits/dim, on the images that they were
+# fitted to and on new ones:
 
 # %% tags=["hide-input"]
 models = {
@@ -356,8 +357,8 @@ assert min(of_test, key=of_test.get) == "two neighbours"
 assert max(of_test, key=of_test.get) == "Gaussian (a bound)"
 
 # %% [markdown]
-# The samples of the Gaussian are the smoothest, and it scores worst. One reason is black. Half of the pixels are
-# exactly 0; a histogram can represent that, a Gaussian cannot. Photographs have few such
+# The samples of the Gaussian are the smoothest, and it scores worst. One reason is the black background. Half of
+# the pixels are exactly 0; a histogram can represent that, a Gaussian cannot. Photographs have few such
 # pixels. The cell prints the published score of a Gaussian on those of CIFAR-10:
 
 # %%
