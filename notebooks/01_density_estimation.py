@@ -183,7 +183,7 @@ for q in (histogram.p, torch.full((256,), 1 / 256)):
 #
 # Lower is better. The unit means something in practice, too. From the model one can make a code
 # that stores $x$ in less than $-\log_2 P(x) + 1$ bits ({prf:ref}`prop-code`). So bits/dim is the
-# size of a file for each sub-pixel. The entropy of the data, counted in the same unit, is a floor
+# size of a file for each sub-pixel; chapter {ref}`compression` compares such files with PNG. The entropy of the data, counted in the same unit, is a floor
 # that no model beats on average.
 #
 # For images the floor is unknown. For uniform noise it is known: every image has probability $256^{-D}$, which is 8.0
@@ -635,7 +635,8 @@ assert round((used[rare].sum() / used.sum()).item(), 2) == 0.07
 # $$
 #
 # ($[\cdot]$ is 1 if true, else 0) depends only on how many pixels agree with each image of the list. The best $\epsilon$ replaces about half of all
-# pixels, and the model is still a little worse than one histogram. Garments do not differ by noise in single pixels.
+# pixels. The model is still a little worse than one histogram, although these images chose its $\epsilon$. Garments do
+# not differ by noise in single pixels.
 # Both are scored on the same 40 images, which are darker on average than all test images.
 
 # %%

@@ -76,8 +76,9 @@ torch.set_num_threads(1)  # nothing here is large enough to share
 # $-p_Z(f(x))\, f'(x)$, which is not negative, as $f' \le 0$. Both cases are {eq}`eq:line`.
 # ```
 #
-# Where $f$ is steep, a short interval of $x$ receives the probability of a long interval of $z$. So $p_X(x)$ is higher than
-# $p_Z$ at $f(x)$.
+# For example, let $Z$ be a unit Gaussian and $f(x) = 2x$. Then $p_X(x) = 2\, p_Z(2x)$, a Gaussian of half the width and
+# twice the height. Where $|f'| > 1$, a short interval of $x$ receives the probability of a longer interval of $z$. So
+# $p_X(x)$ is higher than $p_Z$ at $f(x)$.
 # Here is an $f$ that is flat in the middle and steep on both sides:
 
 

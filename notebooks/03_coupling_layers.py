@@ -163,6 +163,8 @@ assert torch.allclose(layer.inverse(y), x)
 # triangular matrix is the product of its diagonal, $1 \cdots 1 \cdot e^{s_1} \cdots e^{s_{D-d}}$.
 # ```
 #
+# In the example above the log-determinant is $s(1) = \log 2$.
+#
 # Two things follow. First, the lower left block, with the derivatives of $s$ and $t$, has no influence on the
 # determinant, so nobody computes it. Second, $s$ and $t$ **are arbitrary**: they may be deep
 # networks, and need not be invertible. The density does not even need their derivatives. For a

@@ -222,7 +222,7 @@ plt.show()
 # ### The whole flow
 #
 # Each scale but the last has three checkerboard couplings, a squeeze, and three channel-wise couplings. Then half of
-# the numbers leave. The last scale has four checkerboard couplings. When the side is halved the networks get twice as
+# the numbers leave. The last scale has four checkerboard couplings, which change each half twice. When the side is halved the networks get twice as
 # many feature maps. {eq}`eq:factor` is a recursion, and so is the class. A flow of $L$ scales is one scale,
 # followed by a flow of $L - 1$ scales on the half that goes on.
 
@@ -839,16 +839,16 @@ for k in (1, 2, 3):
 # Write `Whole`, a `Flow` in which nothing leaves: after the channel-wise couplings all channels go on
 # to the next scale. Its latents are a list of one tensor. Then show that it contains `Flow`. Take a
 # `Flow` of three scales. Choose networks for the couplings of a `Whole` so that both flows have the
-# same log-determinant, and the same latents up to their order.
+# same log-determinant, and the same latents up to their order. *Hint*: a squeeze turns channel $c$ of $C$ into the
+# channels $c$, $C + c$, $2C + c$ and $3C + c$, one for each corner. Which two go on?
 # ```
 #
 # ```{solution-start} ex-nothing-leaves
 # :class: dropdown
 # ```
 # Each network of the `Flow` sees and moves some channels of the `Whole`: those that would have gone
-# on. On the others it answers $t = 0$ and $s = 0$. Which channels are these? A squeeze turns channel
-# $c$ of $C$ into the channels $c$, $C + c$, $2C + c$ and $3C + c$, one for each corner. The first
-# and the last go on.
+# on. On the others it answers $t = 0$ and $s = 0$. Of the four channels that a squeeze makes of one,
+# the first and the last go on.
 
 
 # %% tags=["hide-input"]

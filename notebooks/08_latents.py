@@ -1046,6 +1046,7 @@ print(f"nearest is its own: {found:.0%}, distance {distance:.0f}")
 # Decode one latent of 160 × 160 pixels twice. The second time, change one number in the middle of
 # $z^{(1)}$ by 1. Do the same for $z^{(2)}$ and $z^{(3)}$. How far away does $x$ change by more than
 # 0.002? Within how many pixels are nine tenths of the sum of all absolute changes?
+# (`model.flow.inverse` decodes without rounding; `model.flow.split` and `merge` take latents apart and join them.)
 # ```
 #
 # ```{solution-start} ex-latent-reach

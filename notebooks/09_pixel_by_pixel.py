@@ -542,9 +542,9 @@ assert entropy - 0.5 < min(losses)
 # ```{solution-start} ex-another-order
 # :class: dropdown
 # ```
-# Turn the images by half a turn before they go in. The result is a distribution, but another one: the same weights
-# now predict each pixel from those after it. A network that can represent every conditional can reach the same
-# likelihood in both orders; real networks differ.
+# Turn the images by half a turn before they go in, and samples when they come out. The result is a distribution, but
+# another one: the same weights now predict each pixel from those after it. A network that can represent every
+# conditional can reach the same likelihood in both orders; real networks differ.
 
 # %%
 model = stack("ABB", maps=2)

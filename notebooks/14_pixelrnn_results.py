@@ -500,7 +500,8 @@ plt.show()
 
 # %%
 of_red, of_green, of_blue = (by_colour.mean((0, 2, 3)) / math.log(2)).tolist()
-print(f"bits of red, green, blue: {of_red:.0f}, {of_green:.0f}, {of_blue:.0f}")
+found = ", ".join(f"{bits:.1f}" for bits in (of_red, of_green, of_blue))
+print(f"bits of red, green, blue: {found}")
 assert of_red > 1.3 * max(of_green, of_blue)
 
 # %% [markdown]
@@ -887,7 +888,7 @@ plt.show()
 # PixelCNN++ {cite}`salimans2017pixelcnnpp` takes a mixture of logistic distributions and gives each level the mass of its bin. The
 # lowest level takes all mass below, the highest all mass above. Write a function for the log-probabilities of the
 # levels. Fit one mixture of five to all pixels of the embedded training images. Compare its nats a pixel with those of
-# a single logistic and of the histogram.
+# a single logistic and of the histogram. (This page has switched gradients off: fit inside `with torch.enable_grad():`.)
 # ```
 #
 # ```{solution-start} ex-logistic-mixture
