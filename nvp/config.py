@@ -49,7 +49,7 @@ class Precision(StrEnum):
 
     AUTO times a convolution both ways on the machine at hand and takes the faster. With FP32 an
     NVIDIA GPU still rounds the factors of a convolution to 10 bits (TF32), PyTorch's default, but
-    not in scoring (`nvp.likelihood.full_float32`).
+    not in scoring, encoding and decoding (`nvp.model.autocast.full_float32`).
     """
 
     AUTO = "auto"

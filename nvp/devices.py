@@ -18,5 +18,6 @@ def pick_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.ones(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
-        raise NVPError(f"there is no device {name!r} here: use auto or cpu") from error
+        reason = str(error).split("\n")[0][:100]
+        raise NVPError(f"there is no device {name!r} here ({reason}): use cpu") from error
     return device

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from operator import attrgetter
 
 import torch
 from torch import Tensor
 
 from nvp.errors import NVPError
+from nvp.model.autocast import full_float32
 from nvp.model.labels import Examples, images_and_labels
 from nvp.model.protocol import ImageModel, batch_norms, batch_statistics, check_count
 
@@ -52,32 +51,6 @@ class Score:
 
     def __str__(self) -> str:
         return f"{self.bits_per_dim:.4f} ± {self.standard_error:.4f} bits/dim"
-
-
-# The parts of PyTorch that may round the factors of float32.
-ROUNDING = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn")
-
-
-@contextmanager
-def full_float32() -> Iterator[None]:
-    """Within this block convolutions and matrix products in float32 use full precision.
-
-    Otherwise an NVIDIA GPU rounds the factors of a convolution to 10 bits (TF32), and a caller's
-    autocast, or its precision of matrix products, may allow fewer. Within the block the older names
-    of these settings (`allow_tf32`) cannot be read. After the block, each setting has its former
-    value. One that was inherited is then set itself, and no longer follows a later change of
-    `torch.backends.fp32_precision`.
-    """
-    parts = attrgetter(*ROUNDING)(torch.backends)
-    before = [part.fp32_precision for part in parts]
-    try:
-        for part in parts:
-            part.fp32_precision = "ieee"
-        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-            yield
-    finally:
-        for part, precision in zip(parts, before, strict=True):
-            part.fp32_precision = precision
 
 
 @torch.no_grad()

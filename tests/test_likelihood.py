@@ -15,15 +15,14 @@ from torch import Tensor, nn
 
 from nvp.flows.bijection import Composition
 from nvp.likelihood import (
-    ROUNDING,
     batches,
     bits_per_dim,
     evaluate,
-    full_float32,
     reestimate_statistics,
     score_images,
     summarise,
 )
+from nvp.model.autocast import ROUNDING, full_float32
 from nvp.model.protocol import ImageModel, batch_norms, batch_statistics, use_channels_last
 from nvp.runs.sheet import draw
 
@@ -88,19 +87,21 @@ def test_score_and_its_standard_error() -> None:
     assert math.isnan(summarise(scores[:1], num_draws=1).standard_error)
 
 
-def test_scores_are_of_full_float32() -> None:
+def test_scores_and_latents_are_of_full_float32() -> None:
     """Whatever a program allows; afterwards it allows the same."""
     parts = attrgetter(*ROUNDING)(torch.backends)
     allowed = ["tf32", "ieee", "tf32", "bf16", "none", "bf16"]
     model, seen = small_flow().eval(), []
-    model.flow.register_forward_hook(lambda *_: seen.extend(p.fp32_precision for p in parts))
+    net = model.flow.scales[0].checkerboard.bijections[0].net
+    net.register_forward_hook(lambda *_: seen.append([p.fp32_precision for p in parts]))
     with full_float32():  # whose end undoes what is set here
         for part, precision in zip(parts, allowed, strict=True):
             part.fp32_precision = precision
         before = [part.fp32_precision for part in parts]
         score_images(model, noise(2))
+        model.decode(model.encode(noise(2)))
         assert [part.fp32_precision for part in parts] == before
-    assert seen == ["ieee"] * len(parts)
+    assert seen == 3 * [["ieee"] * len(parts)]
 
 
 def test_what_is_scored_is_a_tensor_of_some_images() -> None:

@@ -18,6 +18,7 @@ from nvp.flows.masks import Half, Parity
 from nvp.flows.preprocess import Logit
 from nvp.flows.resnet import CouplingNet, InputTreatment, TrunkNet, remove_weight_norm
 from nvp.flows.squeeze import squeeze, unsqueeze
+from nvp.model.autocast import full_float32
 from nvp.model.dequantisation import LEVELS, as_levels, dequantise, quantise, uniform_noise
 from nvp.model.protocol import ImageModel, batch_statistics, check_temperature, check_tensor
 from nvp.model.roles import Role, parameter_roles
@@ -241,6 +242,7 @@ class RealNVP(ImageModel):
         with batch_statistics(self) if of_batch else nullcontext():
             return self.decode(z, labels=labels)
 
+    @full_float32()  # an inverse that computes in other digits, as of TF32, is none
     def encode(
         self,
         images: Tensor,
@@ -257,6 +259,7 @@ class RealNVP(ImageModel):
         return self.flow(logits, self.condition(labels, len(images)))[0]
 
     @torch.no_grad()
+    @full_float32()
     def decode(self, z: Tensor, *, labels: Tensor | None = None) -> Tensor:
         """The image v of x = g(z), uint8, (N, C, H, W); z in image layout, at any size.
 

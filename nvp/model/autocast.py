@@ -1,11 +1,16 @@
-"""Helpers that keep parts of a model in full precision while training multiplies in bfloat16."""
+"""Helpers that keep parts of a model, or all of it, in full precision."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from operator import attrgetter
 
 import torch
 from torch import Tensor
+
+# The parts of PyTorch that may round the factors of float32.
+ROUNDING = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn")
 
 
 def in_full(x: Tensor) -> AbstractContextManager[object]:
@@ -26,3 +31,25 @@ def as_multiplied(x: Tensor) -> Tensor:
 def at_least_float32(x: Tensor) -> Tensor:
     """x, in float32 where it was in half precision."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Within this block convolutions and matrix products in float32 use full precision.
+
+    Otherwise an NVIDIA GPU rounds the factors of a convolution to 10 bits (TF32), and a caller's
+    autocast, or its precision of matrix products, may allow fewer. Within the block the older names
+    of these settings (`allow_tf32`) cannot be read. After the block, each setting has its former
+    value. One that was inherited is then set itself, and no longer follows a later change of
+    `torch.backends.fp32_precision`.
+    """
+    parts = attrgetter(*ROUNDING)(torch.backends)
+    before = [part.fp32_precision for part in parts]
+    try:
+        for part in parts:
+            part.fp32_precision = "ieee"
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            yield
+    finally:
+        for part, precision in zip(parts, before, strict=True):
+            part.fp32_precision = precision

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nvp.errors import NVPError
 from nvp.files import write
-from nvp.likelihood import full_float32
+from nvp.model.autocast import full_float32
 from nvp.model.protocol import ImageModel, check_count
 from nvp.progress import counting
 

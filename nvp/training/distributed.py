@@ -59,9 +59,12 @@ def processes() -> Iterator[None]:
         )
     try:
         store, rank, size = next(dist.rendezvous("env://"))
+        backend = "gloo"
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # what "cuda" means from here on
-        dist.init_process_group(store=dist.PrefixStore("nvp", store), rank=rank, world_size=size)
+            backend = "cpu:gloo,cuda:nccl"  # numbers on which processes agree are on the CPU
+        own = dist.PrefixStore("nvp", store)
+        dist.init_process_group(backend, store=own, rank=rank, world_size=size)
     except (ValueError, KeyError, RuntimeError) as error:
         raise NVPError(
             f"the processes do not find each other ({error}): start them by torchrun, or unset "

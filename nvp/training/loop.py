@@ -221,14 +221,14 @@ def training_step(
         raise NVPError(f"{type(state.model).__name__}.loss has no gradient: mend the model")
     loss.backward()
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), settings.clip_norm)
-    value = agree(loss.item())
-    if not (math.isfinite(value) and math.isfinite(norm.item())):
+    value, length = agree(loss.item()), norm.item()
+    if not (math.isfinite(value) and math.isfinite(length)):
         raise Divergence(explain(state, batch, value, noise))
     with state.autocast():
         state.optimiser.step()
     state.ema.update_parameters(state.model)
     state.step += 1
-    return value, norm.item()
+    return value, length
 
 
 def means(state: State, settings: TrainingConfig) -> dict[str, float]:

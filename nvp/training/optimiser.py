@@ -167,7 +167,8 @@ def exponential_average(decay: float) -> Callable[[Any, Any, Any], None]:
 
     def update(averages: Any, weights: Any, num_averaged: Any) -> None:
         # A fixed decay would remember the random start for thousands of steps.
-        current = min(decay, (1 + int(num_averaged)) / (10 + int(num_averaged)))
+        count = int(num_averaged)
+        current = min(decay, (1 + count) / (10 + count))
         torch._foreach_lerp_(averages, weights, 1 - current)
 
     return update
