@@ -222,6 +222,10 @@ assert torch.linalg.svdvals(matrix).max() > 20 * matrix[:16].norm() / 4
 # \omega \leftarrow \omega - \vartheta\, \lVert \omega \rVert \, \frac{U V^{\mathsf T}}{\sqrt{\min(\text{rows}, \text{columns})}} .
 # $$ (eq:relative-step)
 #
+# Momentum makes each step much like the last one, so such steps would lengthen $\omega$, and its gradient would shrink
+# in proportion. So each step gives $\omega$ its old length again. (Our recorded flows were trained without this. In
+# `fashion-mnist` the median $\omega$ became about ten thousand times as long.)
+#
 # With steps of a fixed length, a long $\omega$ would turn by less than a short one, though both are the same filters. The recorded
 # run on CIFAR-10 has $\vartheta = 0.02$: at the full rate each step turns a filter bank by about one degree at most.
 
@@ -236,7 +240,8 @@ def relative_step(omega, gradient, momentum, rate=0.02):
     turned = orthogonal(matrix if rows <= columns else matrix.mT)
     step = (turned if rows <= columns else turned.mT).reshape(omega.shape)
     length = rate * omega.norm() / math.sqrt(min(rows, columns))
-    return omega - length * step, momentum
+    moved = omega - length * step
+    return moved * (omega.norm() / moved.norm()), momentum
 
 
 # %%
@@ -297,6 +302,13 @@ assert values["gradient descent"].min() < values["Adam"].min()
 assert values["Adam"].min() < values["Muon"].min() / 3
 assert values["Muon"].min() > 0.5
 assert 8.5 < 1 / values["gradient descent"].min() < 9.5
+fresh = dict(recorded.config.build().named_parameters())
+grown = [
+    weight.norm() / fresh[name].norm()
+    for name, weight in recorded.named_parameters()
+    if name.endswith(".v")
+]
+assert 1e4 < torch.stack(grown).median() < 1.3e4
 
 # %% [markdown]
 # The smallest singular value of the gradient is a ninth of the largest. Muon leaves less than a factor of two between them.
@@ -312,7 +324,7 @@ assert 8.5 < 1 / values["gradient descent"].min() < 9.5
 thumbs = F.avg_pool2d(F.pad(images.float(), (2, 2, 2, 2)), 4)
 thumbs = thumbs.round().byte()
 seen, held_out = thumbs[:-500], thumbs[-500:]
-count = 600 if full else 70
+count = 600 if full else 75
 
 
 def small_run(**training):
@@ -383,14 +395,14 @@ figures.show_table(
 scores = {kind: results[name][1] for kind, name in best.items()}
 
 # %% tags=["remove-cell"]
-assert 0 < scores["Adam"] - scores["Muon"] < 0.2
+assert 0 < scores["Adam"] - scores["Muon"] < 0.3
 for kind in best:
     of_rates = [s for n, (_, s) in results.items() if n.startswith(kind)]
-    assert full or max(of_rates) - min(of_rates) > 0.4
+    assert full or max(of_rates) - min(of_rates) > 0.2
 
 # %% [markdown]
 # One seed does not show which optimiser is better. With the best of three rates each, the curves stay close for most of the run, and Muon ends less
-# than 0.2 bits/dim ahead. The choice of the rate matters more: it is worth about half a bit or more. So beside a badly chosen rate
+# than 0.3 bits/dim ahead. The choice of the rate is worth a fifth of a bit or more. So beside a badly chosen rate
 # any optimiser looks good. A step of Muon also costs more: fifteen small matrix products for each kernel. This page
 # compares flows at equal steps. It compares PixelCNNs at equal minutes first, and then at equal steps.
 #

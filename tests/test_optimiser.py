@@ -165,11 +165,21 @@ def test_muon_turns_a_direction_by_its_relative_step(rate: float, relative_step:
         parameter.grad = torch.randn_like(parameter)
     v, gradient, g = conv.v.detach().clone(), conv.v.grad.clone(), conv.g.detach().clone()
     optimiser.step()
-    step = conv.v - v
-    assert 0.65 < step.norm() / v.norm() / relative_step < 1.2
+    assert 0.65 < (conv.v - v).norm() / v.norm() / relative_step < 1.2
     turned = orthogonal(gradient.flatten(1)).reshape(v.shape) / 6**0.5
-    assert torch.allclose(step, -relative_step * v.norm() * turned, atol=1e-6)
+    moved = v - relative_step * v.norm() * turned
+    assert torch.allclose(conv.v, moved * (v.norm() / moved.norm()), atol=1e-6)
     assert torch.allclose((conv.g - g).abs(), torch.tensor(rate), rtol=1e-3)  # Adam's first step
+
+
+def test_muon_keeps_the_length_of_a_direction_under_a_steady_gradient() -> None:
+    conv = WeightNormConv2d(8, 6, 3, magnitude=True, bias=True)
+    optimiser = make_optimiser(conv, TrainingConfig(steps=1, optimiser="muon", relative_step=0.2))
+    length, gradient = conv.v.norm().item(), torch.randn_like(conv.v)
+    for _ in range(50):
+        conv.v.grad = gradient.clone()
+        optimiser.step()
+    assert conv.v.norm().item() == pytest.approx(length, rel=1e-4)
 
 
 @pytest.mark.parametrize(

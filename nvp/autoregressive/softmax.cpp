@@ -64,7 +64,7 @@ std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& logits, const at::T
     const float total = at::vec::vec_reduce_all<float>(
         [](const Float& a, const Float& b) { return a + b; }, sum);
     to_sum[row] = top + std::log(total);
-    to_p[row] = static_cast<float>(l[chosen[row]]) - to_sum[row];
+    to_p[row] = static_cast<float>(l[chosen[row]]) - top - std::log(total);
   });
   return {log_p, log_sum};
 }

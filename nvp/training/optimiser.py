@@ -36,6 +36,9 @@ class Muon(torch.optim.Adam):
 
         v <- v - rate ||v|| U V^T / sqrt(min(rows, columns)), a step of length rate ||v||.
 
+    Then v gets its old length again. Otherwise it would grow from step to step and its gradient
+    shrink, until float32 ends.
+
     `torch.optim.Muon` takes matrices only. Here filters are a matrix with one row per output, or
     per input where the convolution is transposed, since that is their first dimension. Recurrent
     weights form one matrix per direction of the scan, with a row for each gate of each unit. Of the
@@ -75,11 +78,12 @@ class Muon(torch.optim.Adam):
         rows, columns = step.shape[-2:]
         step = (step.mT if group["role"] is Role.RECURRENT else step).reshape(weight.shape)
         if group["role"] is Role.DIRECTION:
-            step, length = step * (weight.norm() / math.sqrt(min(rows, columns))), 1.0
+            length = weight.norm()
+            weight.sub_(step * (group["lr"] * length / math.sqrt(min(rows, columns))))
+            weight.mul_(length / weight.norm())
         else:
             weight.mul_(1 - group["lr"] * group["weight_decay"])
-            length = math.sqrt(max(1.0, rows / columns))
-        weight.add_(step, alpha=-group["lr"] * length)
+            weight.add_(step, alpha=-group["lr"] * math.sqrt(max(1.0, rows / columns)))
         weight.grad = None  # so that Adam passes over it
 
 
