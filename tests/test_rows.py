@@ -162,6 +162,10 @@ def test_a_run_with_other_settings_than_its_row_says_so(own: Path) -> None:
     here = {row[0]: row[2] for row in table("rows", root=own).rows}["Real NVP on CIFAR-10"]
     assert re.search(r", recorded with other settings \(.*, training.steps.*\)$", here)
     assert ", name," not in here
+    os.rename(own / "runs" / "cifar10", own / "runs" / "cifar10-small")
+    rewrite(own, "name", "cifar10-small", name="cifar10-small")
+    ((_, model, *_),) = table("glance", root=own).rows
+    assert re.fullmatch(r"Real NVP.* with other settings \(.*, training.steps.*\)", model)
 
 
 def test_costs_that_are_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

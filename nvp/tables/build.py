@@ -23,6 +23,7 @@ from nvp.tables.cells import (
     Table,
     cite,
     comparable,
+    deviation,
     length,
     mark_note,
     mean_cell,
@@ -169,7 +170,8 @@ def _variants(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
         here = f"not run: `{row.config}`"
         if row.config in ledger:
             run = ledger[row.config]
-            here = f"{mean_cell(run, run.scores.validation)} ({run.name})"
+            mean = mean_cell(run, run.scores.validation)
+            here = f"{mean} ({run.name}{deviation(run, row)})"
         rows.append((figure.model, here, figure.cell, cite(facts, figure, roles)))
     caption = (
         "Row LSTM, CIFAR-10, bits/dim on images held out for validation: what connections between "
@@ -190,7 +192,8 @@ def _table_1(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
         flows.sort(key=lambda run: (run.name != row.config, run.scores.validation.bits_per_dim))
         here = ": ".join(not_run(row))
         if flows:
-            here = f"{scored(flows[0], row)}; {provenance(flows[0])}"
+            other = deviation(flows[0], row) if flows[0].name == row.config else ""
+            here = f"{scored(flows[0], row)}{other}; {provenance(flows[0])}"
         rows.append((row.title, *(cells.get(model, "–") for model in models), here))
     first = next(f for f in facts.figures if (f.data, f.source) == ("cifar10", "dinh2017realnvp"))
     caption = (

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nvp.config import load_config
+from nvp.config import RunConfig, differences, load_config
 from nvp.ledger.entry import Run
 from nvp.likelihood import Score
 from nvp.paths import repository_root
@@ -121,9 +121,20 @@ def comparable(run: Run, row: TableRow, *, given_labels: bool = False) -> bool:
     told = run.config.model.num_classes and not given_labels
     if run.record.data.name != row.data or told:
         return False
-    planned = load_config(repository_root() / "configs" / f"{row.config}.yaml")
-    same_unit = run.is_binary == (planned.model.levels == 2)
-    return same_unit and run.config.data.crop == planned.data.crop
+    config = planned(row)
+    same_unit = run.is_binary == (config.model.levels == 2)
+    return same_unit and run.config.data.crop == config.data.crop
+
+
+def planned(row: TableRow) -> RunConfig:
+    """The configuration of a row, that of this checkout, wherever the ledger is."""
+    return load_config(repository_root() / "configs" / f"{row.config}.yaml")
+
+
+def deviation(run: Run, row: TableRow) -> str:
+    """The settings in which the run of a row differs from its configuration, if there are any."""
+    changed = sorted(differences(run.config, planned(row)).keys() - {"name"})
+    return f" with other settings ({', '.join(changed)})" * bool(changed)
 
 
 def provenance(run: Run) -> str:

@@ -8,6 +8,7 @@ from nvp.tables.cells import (
     Table,
     cite,
     code,
+    deviation,
     how_it_ended,
     length,
     mark_note,
@@ -83,7 +84,8 @@ def glance(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
         known = NAMED.get(run.record.data.name)
         if known is not None and run.score.num_images < (whole := known.images["test"]):
             fewer[row.title] = f" {row.title}: {run.score.num_images:,} of {whole:,} test images."
-        rows.append((row.title, row.model, score_cell(run, unit=True), *cells))
+        model = row.model + deviation(run, row)
+        rows.append((row.title, model, score_cell(run, unit=True), *cells))
     caption = (
         "Test images; bits/dim, or nats an image for binary images, ± the standard error over "
         "images. Each of our scores is of one run with one seed; optimisers, schedules and most "

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 
-from nvp.config import RunConfig, differences, load_config
+from nvp.config import RunConfig
 from nvp.errors import NVPError
 from nvp.ledger.entry import Run
-from nvp.paths import repository_root, results_root
-from nvp.tables.cells import Table, cite, scored
+from nvp.paths import results_root
+from nvp.tables.cells import Table, cite, deviation, planned, scored
 from nvp.tables.published import UNVERIFIED, Figure, Published, TableRow
 from nvp.training.cost import FLOPS_A_SECOND, SECONDS_AN_OPERATION, Cost
 
@@ -24,7 +24,7 @@ def paper_rows(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
     costs = read_costs()
     lines: list[tuple[str, ...]] = []
     for row in (row for name in TABLES for row in facts.rows(name)):
-        config = load_config(repository_root() / "configs" / f"{row.config}.yaml")
+        config = planned(row)
         if row.config not in costs:
             raise NVPError(f"{COSTS} lacks {row.config}: run `.venv/bin/python workflow/costs.py`")
         cost, run = costs[row.config], ledger.get(row.config)
@@ -35,9 +35,7 @@ def paper_rows(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
         # On the images that the paper scores.
         here = f"not run: `nvp train configs/{row.config}.yaml`"
         if run is not None:
-            here = f"{scored(run, row)}, recorded"
-            if changed := differences(run.config, config).keys() - {"name"}:
-                here += f" with other settings ({', '.join(sorted(changed))})"
+            here = f"{scored(run, row)}, recorded{deviation(run, row)}"
         lines.append(
             (
                 f"{row.model} on {row.title}",
