@@ -23,6 +23,7 @@ from benchmarks.benchmark import CEILING, SAMPLING, Benchmark, Setting
 from nvp import PixelRNN, PixelRNNConfig
 from nvp.model.protocol import use_channels_last
 from nvp.testing import fill_by_definition
+from nvp.training.allocator import keep_freed_memory
 from nvp.training.state import faster_precision
 
 CEILING_REPEATS = 10
@@ -113,11 +114,12 @@ def scan_flops() -> dict[Any, Any]:
 
 
 def measure_sampling(setting: Setting, kind: str, batch: int, steps: int) -> dict[str, Any]:
-    """Seconds of drawing `batch` images, of one forward pass, and of a row drawn by definition.
+    """Seconds of drawing `batch` images, and of a row drawn by definition.
 
     `differ` counts the images whose last row came out otherwise by definition, under the same
     random numbers: none, but for what rounding does to a draw that falls on a border.
     """
+    keep_freed_memory()  # as `nvp sample` does
     config = setting.models[kind]
     assert isinstance(config, PixelRNNConfig)
     model = PixelRNN(config).eval()
@@ -125,14 +127,12 @@ def measure_sampling(setting: Setting, kind: str, batch: int, steps: int) -> dic
     images = torch.randint(config.levels, (batch, *config.image_shape)).to(torch.uint8)
     colours, height, width = config.image_shape
     with torch.no_grad():
-        forward = seconds(lambda: model.parameters_of(images), steps)
         sample = seconds(lambda: model.sample(batch), steps)
         started = time.perf_counter()
         slow = fill_by_definition(model, images, height - 1, generator=torch.manual_seed(1))
         by_definition = time.perf_counter() - started
         fast = model.complete(images, height - 1, 1, generator=torch.manual_seed(1))[:, 0]
     return {
-        "forward": forward,
         "sample": sample,
         "sub_pixels": colours * height * width,
         "by_definition": by_definition,

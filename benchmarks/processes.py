@@ -19,7 +19,7 @@ import torch
 from benchmarks.benchmark import Benchmark
 from benchmarks.report import render
 from nvp.files import write_text
-from nvp.runs.provenance import cpu_name
+from nvp.runs.provenance import code_commit, cpu_name
 
 HERE = Path(__file__).resolve().parent
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "asimd", "bf16", "sve")
@@ -41,11 +41,11 @@ def main(benchmark: Benchmark, arguments: list[str] | None = None) -> None:
     names = benchmark.everything if options.setting == "all" else (options.setting,)
     file = options.output / f"{benchmark.stem}.json"
     results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-    started = time.perf_counter()
+    started, conditions = time.perf_counter(), machine()  # before any load of its own
     for name in names:
         setting = benchmark.settings[name]
         batch, rounds = options.batch or setting.batch, options.repeats or setting.rounds
-        results[name] = run(benchmark, name, batch, rounds)
+        results[name] = run(benchmark, name, batch, rounds, conditions)
         write_text(file, json.dumps(results, indent=1) + "\n")
         write_text(file.with_suffix(".md"), render(benchmark, results))
     print(render(benchmark, {name: results[name] for name in names}))
@@ -53,14 +53,16 @@ def main(benchmark: Benchmark, arguments: list[str] | None = None) -> None:
     print(f"{took:.1f} minutes in all; written to {file} and {file.with_suffix('.md')}")
 
 
-def run(benchmark: Benchmark, setting: str, batch: int, rounds: int) -> dict[str, Any]:
+def run(
+    benchmark: Benchmark, setting: str, batch: int, rounds: int, conditions: dict[str, Any]
+) -> dict[str, Any]:
     """All measurements of one setting: for each name, one per round."""
     chosen = benchmark.settings[setting]
     record: dict[str, Any] = {
         "what": chosen.what,
         "batch": batch,
         "steps": chosen.steps,
-        "machine": machine(),
+        "machine": conditions,
         "measured": {name: [] for name in benchmark.names},
     }
     started = time.perf_counter()
@@ -105,4 +107,5 @@ def machine() -> dict[str, Any]:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "date": time.strftime("%Y-%m-%d"),
+        "commit": code_commit(),
     }

@@ -3,7 +3,7 @@
 from statistics import median, mode
 from typing import Any
 
-from benchmarks.benchmark import CEILING, PLAIN, SAMPLING, Benchmark
+from benchmarks.benchmark import CEILING, FP32, PLAIN, SAMPLING, Benchmark
 
 # Units that multiply bfloat16 matrices, by the processor's flags, the fastest first.
 MATRIX_UNITS = ("amx_bf16", "avx512_bf16", "bf16")
@@ -24,9 +24,10 @@ def section(benchmark: Benchmark, name: str, record: dict[str, Any]) -> str:
         f"{machine['cpu']} ({', '.join(machine['flags'])}), matrix unit {matrix_unit(machine)}, "
         f"{machine['threads']} threads, load {machine['load_before']} before the run; PyTorch "
         f"{machine['torch']}, {machine['date']}. Medians over {len(record['measured'][CEILING])} "
-        f"processes of {record['steps']} repeats. Peak memory is that of training, FLOPs are two a "
-        "multiply-add, a step is three forwards. The ceiling is the first convolution below, in "
-        f"the precision and layout that are fastest for it. `nvp train` picks {picked} here.",
+        f"processes of {record['steps']} repeats. Peak memory is that of the process in training, "
+        "its libraries included. FLOPs are two a multiply-add, a step is three forwards. The "
+        "ceiling is the first convolution below in the same round, in the precision and layout "
+        f"that are fastest for it. `nvp train` picks {picked} here.",
         *(contender_table(benchmark, kind, record) for kind in benchmark.kinds),
     ]
     if benchmark.draws_by_pixel:
@@ -38,23 +39,25 @@ def section(benchmark: Benchmark, name: str, record: dict[str, Any]) -> str:
 
 def contender_table(benchmark: Benchmark, kind: str, record: dict[str, Any]) -> str:
     """Medians of each contender of one kind, and what follows from them."""
-    ceiling = max(next(iter(ceiling_rates(record).values())).values())
+    first = [next(iter(run["gflop_per_second"].values())) for run in record["measured"][CEILING]]
+    ceilings = [max(map(median, rates.values())) for rates in first]
     plain = record["measured"][f"{kind}/{PLAIN}"]
     rows = []
     for name in benchmark.kinds[kind].contenders:
         runs = record["measured"][f"{kind}/{name}"]
         step, gflop = middle(runs, "step"), runs[0]["gflop_per_image"]
-        rate = 3 * gflop * record["batch"] / step
+        work = 3 * gflop * record["batch"]
+        shares = [100 * work / median(r["step"]) / c for r, c in zip(runs, ceilings, strict=True)]
         row = {
             benchmark.kinds[kind].title: name,
             "step": f"{1000 * step:.0f} ms",
-            "plain over it": ratio(plain, runs),
+            "plain over it": by_round(ratios(plain, runs), ".2f"),
             "evaluate": f"{1000 * middle(runs, 'evaluate'):.0f} ms",
             "peak memory": f"{median(run['peak_megabytes'] for run in runs):.0f} MB",
             "parameters": f"{runs[0]['parameters']}",
             "GFLOP an image": f"{gflop:.3g}",
-            "GFLOP/s": f"{rate:.3g}",
-            "of ceiling": f"{100 * rate / ceiling:.0f} %",
+            "GFLOP/s": f"{work / step:.3g}",
+            "% of ceiling": by_round(shares, ".0f"),
         }
         if not benchmark.draws_by_pixel:
             row["sample"] = f"{1000 * middle(runs, 'sample'):.0f} ms"
@@ -67,7 +70,7 @@ def sampling_table(benchmark: Benchmark, record: dict[str, Any]) -> str:
     rows = []
     for key, kind in benchmark.kinds.items():
         runs = record["measured"][f"{key}/{SAMPLING}"]
-        sample, forward = middle(runs, "sample"), middle(runs, "forward")
+        sample, forward = middle(runs, "sample"), one_pass(record, key)
         estimated = runs[0]["sub_pixels"] * forward
         took, passes = median(r["by_definition"] for r in runs), runs[0]["passes_by_definition"]
         row = {
@@ -81,6 +84,11 @@ def sampling_table(benchmark: Benchmark, record: dict[str, Any]) -> str:
         }
         rows.append(row)
     return table(list(rows[0]), [list(row.values()) for row in rows])
+
+
+def one_pass(record: dict[str, Any], kind: str) -> float:
+    """Seconds of a pass in evaluation, which keeps freed memory as `nvp sample` does."""
+    return middle(record["measured"][f"{kind}/{FP32}"], "evaluate")
 
 
 def ceiling_rates(record: dict[str, Any]) -> dict[str, dict[str, float]]:
@@ -102,10 +110,15 @@ def middle(runs: list[dict[str, Any]], key: str) -> float:
     return median(value for run in runs for value in run[key])
 
 
-def ratio(plain: list[dict[str, Any]], runs: list[dict[str, Any]]) -> str:
-    """How many times the step of `runs` the plain one takes: the middle round, and the range."""
-    rounds = [median(a["step"]) / median(b["step"]) for a, b in zip(plain, runs, strict=True)]
-    return f"{median(rounds):.2f} ({min(rounds):.2f} to {max(rounds):.2f})"
+def ratios(plain: list[dict[str, Any]], runs: list[dict[str, Any]]) -> list[float]:
+    """How many times the step of `runs` the plain one takes, in each round."""
+    return [median(a["step"]) / median(b["step"]) for a, b in zip(plain, runs, strict=True)]
+
+
+def by_round(values: list[float], digits: str) -> str:
+    """The middle round, and the range."""
+    middle, least, most = (f"{f(values):{digits}}" for f in (median, min, max))
+    return f"{middle} ({least} to {most})"
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

@@ -223,7 +223,7 @@ assert torch.linalg.svdvals(matrix).max() > 20 * matrix[:16].norm() / 4
 # $$ (eq:relative-step)
 #
 # Momentum makes each step much like the last one, so such steps would lengthen $\omega$, and its gradient would shrink
-# in proportion. So each step gives $\omega$ its old length again. (Our recorded flows were trained without this. In
+# in proportion. So each step gives $\omega$ its old length again. (Our recorded flows, and those compared below, were trained without this. In
 # `fashion-mnist` the median $\omega$ became about ten thousand times as long.)
 #
 # With steps of a fixed length, a long $\omega$ would turn by less than a short one, though both are the same filters. The recorded
