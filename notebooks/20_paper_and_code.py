@@ -630,9 +630,9 @@ for n in range(2, 6):
 # variants are compared with the *same* runs of the baseline. If one of those is lucky, all
 # differences of its seed move in one direction. And of 23 comparisons, one is expected beyond a bound
 # of 5% even if no variant makes a difference. To hold the risk of *any* false alarm to 5%, each comparison gets a 23rd of
-# it (Bonferroni), and the bound becomes 7.0 standard errors. Last, 21 variants had three seeds at first. Six
-# of them lay beyond two standard errors, but within the bound of 4.3. So all got two
-# more seeds. To look twice raises the risk a little.
+# it (Bonferroni), and the bound becomes 7.0 standard errors. Last, most variants had three seeds at
+# first, and some lay beyond two standard errors, but within the bound for three. So all got two more seeds. To look twice
+# raises the risk a little.
 #
 # ### The result
 

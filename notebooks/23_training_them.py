@@ -222,9 +222,10 @@ assert torch.linalg.svdvals(matrix).max() > 20 * matrix[:16].norm() / 4
 # \omega \leftarrow \omega - \vartheta\, \lVert \omega \rVert \, \frac{U V^{\mathsf T}}{\sqrt{\min(\text{rows}, \text{columns})}} .
 # $$ (eq:relative-step)
 #
-# Momentum makes each step much like the last one, so such steps would lengthen $\omega$, and its gradient would shrink
-# in proportion. So each step gives $\omega$ its old length again. (Our recorded flows, and those compared below, were trained without this. In
-# `fashion-mnist` the median $\omega$ became about ten thousand times as long.)
+# Each such step lengthens $\omega$, with momentum even faster, and the gradient shrinks as $1 / \lVert \omega \rVert$. In
+# the end it would fall below the $10^{-7}$ in `orthogonal`, and the steps would shrink, too. So each step gives $\omega$
+# its old length again. (Our recorded flows, and those compared below, were trained without this. In `fashion-mnist` the
+# median $\omega$ became about ten thousand times as long.)
 #
 # With steps of a fixed length, a long $\omega$ would turn by less than a short one, though both are the same filters. The recorded
 # run on CIFAR-10 has $\vartheta = 0.02$: at the full rate each step turns a filter bank by about one degree at most.

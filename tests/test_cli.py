@@ -224,8 +224,9 @@ def test_verify_fails_with_a_table_when_a_figure_was_altered(
     assert f"{score.bits_per_dim:.4f}" in result.output
     shutil.copytree(results / "runs" / "tiny", results / "runs" / "other")
     rewrite(results, "name", "other", "other")
-    told = done("verify", "results/runs/other", "--quick", *root)
+    told = done("verify", results / "runs" / "other", "--quick", *root)
     assert "other, probe images: agrees\n" in told
+    assert "no recorded run is called build/runs/other" in fails("verify", "build/runs/other")
     assert "test set" not in told
     assert "tiny, " not in told
 

@@ -141,11 +141,14 @@ def test_bad_input() -> None:
         model.sample(1.5)
     with refusal("num_draws must be at least 1"):
         PixelRNN(config("row_lstm", output="mixture")).log_prob(good, num_draws=0)
+    with refusal("generator must be a torch.Generator, got Tensor: pass"):
+        model.loss(good, torch.zeros(2))
 
 
 def test_a_layer_that_sampling_does_not_know_is_refused() -> None:
     class WithElu(PixelCNNBlock):
-        pass
+        def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+            return torch.nn.functional.elu(super().forward(x, bias))
 
     model = PixelRNN(config("pixelcnn"))
     model.layers[0].core = WithElu(8, 4, 1, 3)

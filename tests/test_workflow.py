@@ -66,7 +66,7 @@ def test_what_cannot_be_executed_is_one_line(source: Path, capsys: Captured) -> 
 
 def test_a_cell_that_fails_is_an_error(source: Path, capsys: Captured) -> None:
     assert execute(source, "profile=broken") == 1
-    assert "broken on purpose" in capsys.readouterr().err
+    assert re.search(r"In \[\d+\]: .*broken on purpose", capsys.readouterr().err)
     assert not source.with_suffix(".ipynb").exists()
     assert source.with_suffix(".failed.ipynb").exists()
 

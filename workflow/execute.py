@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         execute(arguments.source, arguments.target, parameters)
     except papermill.PapermillExecutionError as error:
         failed = arguments.target.with_suffix(".failed.ipynb")
-        what = f"cell {error.cell_index}: {error.ename}: {error.evalue}"
+        what = f"In [{error.exec_count}]: {error.ename}: {error.evalue}"
         print(f"{arguments.source}, {what}; see {failed}", file=sys.stderr)
         return 1
     except (ValueError, OSError) as error:

@@ -279,9 +279,11 @@ def verify(
 ) -> None:
     """Score recorded runs again, and fail if score or samples differ."""
     from nvp.ledger import verify as ledger
+    from nvp.runs.folder import RunFolder
     from nvp.training.distributed import is_first, processes
 
-    entries = [Path(name).name for name in names or ()]  # a shell completes results/runs/mnist
+    # A shell completes results/runs/mnist.
+    entries = [Path(n).name if RunFolder(Path(n)).is_recorded else n for n in names or ()]
     differs, table = False, Table("run", "what", "in the ledger", "scored again", "")
     with processes():
         for check in ledger.verify(entries, quick=quick, data_root=data_root, device=device):

@@ -81,8 +81,8 @@ def record(
     files = RunFolder(Path(folder))
     if not files.checkpoint.is_file():
         raise NVPError(
-            f"there is no {files.checkpoint}: name the folder that nvp train wrote, such as "
-            f"build/runs/{files.path.name}"
+            f"there is no {files.checkpoint}: wait for it, or name the folder that nvp train "
+            "wrote, such as build/runs/NAME"
         )
     config = read_config(files, trust=trust)
     ledger = Path(root or results_root())

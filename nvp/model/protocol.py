@@ -159,9 +159,8 @@ class ImageModel(nn.Module, ABC):
         Raises `NVPError` unless they are uint8, (N > 0, C, H, W) and within the levels.
         """
         if not isinstance(images, Tensor):
-            how = "torch.from_numpy, or pass the images of a Dataset"
-            if hasattr(images, "to"):
-                how = "images.to('cpu')"
+            numpy = "torch.from_numpy, or pass its .images"
+            how = "images.to('cpu')" if hasattr(images, "to") else numpy
             raise NVPError(
                 f"images must be a torch.Tensor, got {type(images).__name__}: make one by {how}"
             )

@@ -82,12 +82,11 @@ def load_run(
             _check_settings(files, header["config"], config)
         return TrainedRun(config, _with_weights(config, weights, files.weights, device).eval())
     if not files.checkpoint.is_file():
-        again = f"nvp train {shlex.quote(str(files.config))}"
         if files.is_recorded:
+            again = f"nvp train {shlex.quote(str(files.config))}"
             raise NVPError(f"no weights are kept for {files.path.name}: train it again, `{again}`")
         raise NVPError(
-            f"{folder} holds no {files.checkpoint.name} yet: wait for it, or start again, "
-            f"`{again} --run-folder {files.quoted}`"
+            f"{folder} holds no {files.checkpoint.name} yet: wait for it, or train in a new folder"
         )
     checkpoint = read_checkpoint(files.checkpoint, config)
     weights, source, chosen = checkpoint.averaged, files.checkpoint, None

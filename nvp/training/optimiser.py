@@ -36,8 +36,8 @@ class Muon(torch.optim.Adam):
 
         v <- v - rate ||v|| U V^T / sqrt(min(rows, columns)), a step of length rate ||v||.
 
-    Then v gets its old length again. Otherwise it would grow from step to step and its gradient
-    shrink, until float32 ends.
+    Then v gets its old length again. Otherwise it would grow until its gradient is smaller than the
+    1e-7 in `orthogonal`, and the steps would shrink.
 
     `torch.optim.Muon` takes matrices only. Here filters are a matrix with one row per output, or
     per input where the convolution is transposed, since that is their first dimension. Recurrent
