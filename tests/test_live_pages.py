@@ -68,9 +68,10 @@ class Figure:
     def click(self, selector: str) -> None:
         self.drag(selector, (0, 0))
 
-    def drag(self, selector: str, by: tuple[float, float]) -> None:
-        """Press the mouse on the middle of an element, move it by so many pixels, release it."""
+    def drag(self, selector: str, by: tuple[float, float], off: float = 0) -> None:
+        """Press the mouse `off` the middle of an element, move it by so many pixels, release it."""
         x, y = self.middle(selector)
+        x += off
         there = (x + by[0], y + by[1])
         events = [("mousePressed", (x, y)), ("mouseMoved", there), ("mouseReleased", there)]
         for kind, (left, top) in events:
@@ -227,6 +228,13 @@ def test_a_dragged_point_moves_on_both_sides(opened: Callable[..., Figure], name
         expected = [2, *x, *z, flow(x[None])[1].item(), flow.log_prob(x[None]).item()]
     # Both places are written with two decimals.
     assert torch.allclose(torch.tensor(numbers), torch.tensor(expected), atol=0.06)
+
+
+def test_a_point_that_is_grabbed_off_its_middle_stays(opened: Callable[..., Figure]) -> None:
+    figure = opened("plane")
+    before = place(figure, "x", 0)
+    figure.drag('[data-panel=x] .handle[data-which="0"]', (0, 0), off=5)
+    assert torch.equal(place(figure, "x", 0), before)
 
 
 def test_a_dragged_gaussian_takes_the_density_along(opened: Callable[..., Figure]) -> None:

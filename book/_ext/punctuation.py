@@ -15,7 +15,7 @@ def join(_app: Sphinx, doctree: nodes.document, _name: str) -> None:
     spaces that do not break around a × between numbers, though not in code: that is copied.
     """
     for text in [text for text in doctree.findall(nodes.Text) if " × " in text]:
-        if isinstance(text.parent, nodes.literal_block):  # changed, it would have no colours
+        if isinstance(text.parent, nodes.literal | nodes.literal_block):  # a block would be grey
             continue
         text.parent.replace(text, nodes.Text(re.sub(r"(?<=\w) × (?=\w)", "\u00a0×\u00a0", text)))
     for formula in list(doctree.findall(nodes.math)):

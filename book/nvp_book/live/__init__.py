@@ -101,7 +101,10 @@ def flow_from(data: Mapping[str, Any]) -> ToyFlow:
 
 
 def record_flows() -> None:
-    """Fit a flow to each set of `ToyData`, under a minute each, and write what the book shows."""
+    """Fit a flow to each set of `ToyData`, under a minute each, and write what the book shows.
+
+    python -c "from nvp_book.live import record_flows; record_flows()"
+    """
     flows = {}
     for data in ToyData:
         torch.manual_seed(0)
@@ -153,7 +156,3 @@ def _rounded(values: Tensor) -> Any:
     if values.dim() == 0:
         return float(f"{values.item():.{DIGITS}g}")
     return [_rounded(value) for value in values]
-
-
-if __name__ == "__main__":
-    record_flows()

@@ -88,6 +88,7 @@ function buildCompletion(root) {
   board.square.append(paper);
   let last = null;
   paper.addEventListener("pointerdown", (event) => {
+    if (event.button || !event.isPrimary) return;
     paper.setPointerCapture(event.pointerId);
     last = board.at(event);
     stroke(last);

@@ -206,7 +206,7 @@ function buildImages(root) {
     drawing = setTimeout(drawTiles, REST);
   }).observe(map.node);
   window.addEventListener("beforeprint", () => {
-    while (tile < STEPS * STEPS) drawTile();
+    while (root.isConnected && tile < STEPS * STEPS) drawTile();
   });
 
   draw();

@@ -103,7 +103,7 @@ function onPress(node, choose) {
   for (const kind of ["pointerdown", "pointermove", "pointerup"])
     node.addEventListener(kind, (event) => {
       // A finger that scrolls the page sends no "pointerup"; a mouse that is held down goes on choosing.
-      const chooses = event.pointerType === "mouse" ? event.buttons : kind === "pointerup";
+      const chooses = event.pointerType === "mouse" ? event.buttons === 1 : kind === "pointerup";
       if (chooses) choose(...placeIn(node, event));
     });
 }

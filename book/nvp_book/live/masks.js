@@ -122,7 +122,7 @@ function buildMasks(root) {
     "Layers",
     "count",
     { min: 1, max: MOST_LAYERS, value: state.count },
-    change("count", true),
+    change("count"),
   );
   const options = {
     mask: radios("First mask", "mask", { A: "A", B: "B (wrong)" }, "A", change("mask")),
@@ -132,7 +132,7 @@ function buildMasks(root) {
       "Residual blocks in s and t",
       "blocks",
       { min: 0, max: 2, value: 0 },
-      change("blocks", true),
+      change("blocks"),
     ),
     order: radios(
       "First half of the channels",

@@ -72,14 +72,20 @@ function makePanel(name, events) {
     const which = Number(handle.dataset.which);
     // Not every browser minds `touch-action` within a drawing; this keeps the page from scrolling.
     handle.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
+    const under = (event) => {
+      const [right, down] = placeIn(svg, event);
+      return [(2 * right - 1) * RANGE, (1 - 2 * down) * RANGE];
+    };
+    let grip = null; // from the pointer to the middle of the handle
     handle.addEventListener("pointerdown", (event) => {
+      if (event.button) return;
       handle.setPointerCapture(event.pointerId);
+      grip = under(event).map((value, i) => handle.at[i] - value);
       events.choose(which);
     });
     handle.addEventListener("pointermove", (event) => {
       if (!handle.hasPointerCapture(event.pointerId)) return;
-      const [right, down] = placeIn(svg, event);
-      drag(which, (2 * right - 1) * RANGE, (1 - 2 * down) * RANGE);
+      drag(which, ...under(event).map((value, i) => value + grip[i]));
     });
     handle.addEventListener("focus", () => events.choose(which));
     onArrow(handle, (down, right, { shiftKey }) => {

@@ -1,7 +1,7 @@
 // Weights as they go with a page: a safetensors file in base 64.
 
 /** The number that 16 bits are in half precision. */
-function half(bits) {
+function fromHalf(bits) {
   const exponent = (bits >> 10) & 31;
   const fraction = (bits & 1023) / 1024;
   const size = exponent ? 2 ** (exponent - 15) * (1 + fraction) : 2 ** -14 * fraction;
@@ -21,7 +21,7 @@ function readTensors(text) {
     const { buffer } = bytes.slice(...data_offsets.map((offset) => start + offset));
     const data =
       dtype === "F16"
-        ? Float64Array.from(new Uint16Array(buffer), half)
+        ? Float64Array.from(new Uint16Array(buffer), fromHalf)
         : Float64Array.from(new Float32Array(buffer));
     tensors[name] = { data, shape };
   }
