@@ -327,13 +327,9 @@ for name, score in baselines.score(train, test).items():
 #   $G(z)$ from data, and the generator $G$ learns to deceive it.
 # * An **autoregressive model** is the chain rule with a network. Likelihood is exact; sampling takes one step for each
 #   number.
-# * A **normalizing flow** maps $x$ to $z$ by an invertible network. Likelihood, inference and sampling are exact, and
-#   take one pass each. The network must then have a cheap inverse and a cheap Jacobian determinant.
-#
-# {cite:t}`rezende2015flows` made the name known {cite}`kobyzev2021review`: probability *flows*
-# through a chain of invertible maps, and the result is again *normalised*. They made the posterior
-# $q$ of a VAE in this way; Real NVP makes the density of images. Such chains are older:
-# {cite:t}`tabak2010dual` and {cite:t}`tabak2013family` built densities from them.
+# * A **normalizing flow** {cite}`rezende2015flows,kobyzev2021review` maps $x$ to $z$ by an invertible network.
+#   Likelihood, inference and sampling are exact, and take one pass each. The network must then have a cheap inverse
+#   and a cheap Jacobian determinant.
 #
 # In the plane all four are short. These are their losses in nats, for points `x` of shape (N, 2).
 # The folded cell below them defines what they use. The VAE has an encoder $q(z \mid x)$ and a

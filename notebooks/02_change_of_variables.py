@@ -409,9 +409,8 @@ for depth in depths:
     errors.append((found - stack(weights, x)[1]).abs())
 
 # %% [markdown]
-# The sum over layers is accurate in float32, too, but needs a determinant for every layer. For a
-# triangular $W$ the logarithm of the determinant is the sum of the logarithms of its diagonal. The
-# next cell computes this sum.
+# The sum over layers is accurate in float32, too, but needs a determinant for every layer. The
+# next cell takes triangular $W$ and reads their diagonals.
 
 # %%
 triangular = full.tril()
@@ -443,22 +442,21 @@ plt.show()
 #
 # ## Why triangular Jacobians
 #
-# {eq}`eq:change` needs only the determinant, not the Jacobian, and determinants of compositions multiply. So we look for layers that are *flexible, have a triangular Jacobian, and
-# are as easy to invert as to apply.* We compose many of them, train by maximum likelihood, then sample and infer. And
-# where are the deep networks? They come in {ref}`coupling-layers`, at a place where nobody has to invert them or to
-# know their Jacobians.
+# {eq}`eq:change` needs only the determinant, not the Jacobian, and determinants of compositions multiply. So we look
+# for layers that are *flexible, have a triangular Jacobian, and are as easy to invert as to apply.* And where are the
+# deep networks? They come in {ref}`coupling-layers`, at a place where nobody has to invert them or to know their
+# Jacobians.
 #
 # ## An old formula
 #
 # Flows are older than their name. With a linear $f$ and a prior that is not Gaussian the method is *independent
-# component analysis*. It learns one matrix whose outputs are as independent as possible {cite}`bell1995ica`. *Gaussianization* alternates rotations with maps of single
-# coordinates, such as our monotone flow, until the data are Gaussian
-# {cite}`chen2000gaussianization`. {cite:t}`tabak2010dual` compose many simple maps, each of which
-# makes the data a little more Gaussian. *Deep density models* learn a deep bijective network
-# {cite}`rippel2013deep`. *NICE* {cite}`dinh2015nice`, of 2014 and by the first author of Real NVP,
-# found layers where determinant and inverse are cheap. They shift and do not scale, so their
-# determinants are 1; a single scaling ends the model. {cite:t}`rezende2015flows` composed maps with
-# cheap determinants, which have no cheap inverse. Real NVP scales in every layer.
+# component analysis*. It learns one matrix whose outputs are as independent as possible {cite}`bell1995ica`.
+# *Gaussianization* alternates rotations with maps of single coordinates, such as our monotone flow, until the data
+# are Gaussian {cite}`chen2000gaussianization`. {cite:t}`tabak2010dual` and {cite:t}`tabak2013family` compose many
+# simple maps, each of which makes the data a little more Gaussian. *Deep density models* learn a deep bijective
+# network {cite}`rippel2013deep`. *NICE* {cite}`dinh2015nice`, of 2014 and by the first author of Real NVP, found
+# layers where determinant and inverse are cheap; chapter {ref}`coupling-layers` has them. {cite:t}`rezende2015flows`
+# composed maps with cheap determinants, which have no cheap inverse.
 #
 # ## Summary
 #

@@ -171,8 +171,7 @@ assert torch.equal(squeeze(x), package_squeeze(x, SqueezeOrder.POSITION_MAJOR))
 
 # %% [markdown]
 # A squeeze is a permutation of the numbers, so its log-determinant is 0. (For several colours figure 3 leaves the
-# order of the channels open. Ours is `position_major` in the package; the authors' code, `official` in the package, has two others, see appendix
-# {ref}`paper-and-code`.)
+# order of the channels open. The authors' code has two others, see appendix {ref}`paper-and-code`.)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 3 of {cite:t}`dinh2017realnvp`, with its numbers. Dark squares have $b = 1$: they are kept, and $s$ and $t$ see them. Left: the checkerboard. Right: the image squeezed to four channels, under the channel-wise mask.", "name": "fig-masks"}, "image": {"alt": "On the left a board of 4 by 4 numbered squares, dark and white in turns. An arrow, squeeze, leads to four boards of 2 by 2: channel 1 holds 1, 5, 9, 13 and channel 2 holds 2, 6, 10, 14, both dark; channel 3 holds 3, 7, 11, 15 and channel 4 holds 4, 8, 12, 16, both white."}}
 numbers = torch.tensor(

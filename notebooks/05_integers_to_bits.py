@@ -67,7 +67,7 @@ recorded = ledger["fashion-mnist"].load_model().eval()
 # fresh $u$, uniform in $[0, 1)$, each time that the pixel is used {cite}`uria2013rnade`.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Bits for a pixel of the training images, $-\\log_2 q_\\sigma$, under {eq}`eq:spike`. Without noise a narrower spike always costs fewer bits, with no lower bound. With noise the best width is about that of a level, and the score stays above the entropy of the pixel.", "name": "fig-spikes"}, "image": {"alt": "Bits per pixel over the width of the spike, which shrinks to the right. The curve without noise falls in a straight line below zero. The curve with noise has a minimum at a width near one grey level, and stays above a dashed line, the entropy."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Bits for a pixel of the training images, $-\\log_2 q_\\sigma$, under {eq}`eq:spike`.", "name": "fig-spikes"}, "image": {"alt": "Bits per pixel over the width of the spike, which shrinks to the right. The curve without noise falls in a straight line below zero. The curve with noise has a minimum at a width near one grey level, and stays above a dashed line, the entropy."}}
 def spike(v, sigma):
     """log q_sigma(v), a spike at black and a flat rest, in nats."""
     peak = Normal(0.0, sigma).log_prob(v)
@@ -324,11 +324,9 @@ assert torch.allclose(ours, theirs.double())
 #
 # ### Two tests that catch most mistakes
 #
-# **Noise costs 8 bits.** Draw every pixel uniformly from its 256 levels. For any model $P$ the
-# expected score is a cross-entropy, $8 + \frac1D \mathrm{KL}_2(\mathcal U \,\|\, P)$. Here
-# $\mathcal U$ is uniform over all images, and the divergence, in bits, is never negative. So no
-# model scores noise below 8.0, on average. A likelihood that does is wrong. Often it has lost a
-# constant.
+# **Noise costs 8 bits.** Draw every pixel uniformly from its 256 levels. By
+# {prf:ref}`prop-likelihood` no model scores such noise below its entropy, 8.0, on average. A
+# likelihood that does is wrong. Often it has lost a constant.
 #
 # **Without a flow, noise costs 8.21.** If $f$ is the identity, {eq}`eq:bits` is an integral over one pixel, which a
 # midpoint rule gives to as many digits as one likes.
@@ -456,13 +454,10 @@ figures.show_table(
 )
 
 # %% [markdown]
-# On MNIST a floor of 0.2 bits/dim would be a sixth of the whole score (chapter {ref}`results`). At
-# the price that we measured, the noise takes about 7%. These bits say nothing about digits. Two
-# ways out are known. *Variational dequantisation* {cite}`ho2019flowpp` learns a noise $q(u \mid v)$
-# that the flow can model easily. In the tutorial of {cite:t}`lippe2024uvadlc` it lowers the score
-# of one flow from 1.08 to 1.04 bits/dim. Both are by eight sets of noise an image (see below). And
-# models of the integers themselves, such as Pixel RNNs and integer flows {cite}`hoogeboom2019idf`,
-# add no noise at all.
+# On MNIST a floor of 0.2 bits/dim would be a sixth of the whole score (chapter {ref}`results`). At the price that we
+# measured, the noise takes about 7%. These bits say nothing about digits. Two ways out are known. *Variational
+# dequantisation* {cite}`ho2019flowpp` learns a noise $q(u \mid v)$ that the flow can model easily. And models of the
+# integers themselves, such as Pixel RNNs and integer flows {cite}`hoogeboom2019idf`, add no noise at all.
 #
 # ## More sets of noise
 #
@@ -473,14 +468,13 @@ figures.show_table(
 # \qquad L_1 \le L_2 \le \dots \le \log P(v) .
 # $$ (eq:draws)
 #
-# For example, let two sets of noise give the densities $\frac18$ and $\frac12$. The mean of their
-# logarithms is $-2$ bits. The logarithm of their mean is $\log_2 \frac5{16} = -1.68$ bits.
-# {prf:ref}`prop-more-draws` proves the order of the bounds. They are the importance-weighted bounds
-# of {cite:t}`burda2016iwae`. {cite:t}`hoogeboom2020dequantization` train flows with them. The number
-# of sets matters when scores are compared. A score by one set of noise and one by eight are not
-# comparable, and papers do not always say which they used. In the package $K$ is `num_draws`, and
-# this book uses $K = 1$ unless it says otherwise. How much would a larger $K$ be worth? The folded
-# cell regroups sixteen sets for each image under the recorded run on Fashion-MNIST.
+# For example, let two sets of noise give the densities $\frac18$ and $\frac12$. The mean of their logarithms is $-2$
+# bits. The logarithm of their mean is $\log_2 \frac5{16} = -1.68$ bits. {prf:ref}`prop-more-draws` proves the order
+# of the bounds. They are the importance-weighted bounds of {cite:t}`burda2016iwae`.
+# {cite:t}`hoogeboom2020dequantization` train flows with them. Scores by one set and by eight are not comparable, and
+# papers do not always say which they used. In the package $K$ is `num_draws`, and this book uses $K = 1$ unless it
+# says otherwise. How much would a larger $K$ be worth? The folded cell regroups sixteen sets for each image under the
+# recorded run on Fashion-MNIST.
 
 # %% tags=["hide-input"]
 few = test_images[: 200 if full else 25]
@@ -513,9 +507,8 @@ assert full or round(saved.std().item() / math.sqrt(len(few)), 3) == 0.002
 
 # %% [markdown]
 # Four doublings together save 0.02 bits/dim, with a standard error of 0.002. The noise has as many dimensions as the
-# image. A few sets of noise cannot find the places that the model prefers in all of them at once. An equal $K$ makes
-# two scores comparable. The bound tends to $\log P(v)$ as $K$ grows. But in so many dimensions no $K$ that one can
-# afford closes the gap.
+# image. A few sets of noise cannot find the places that the model prefers in all of them at once. The bound tends to
+# $\log P(v)$ as $K$ grows. But in so many dimensions no $K$ that one can afford closes the gap.
 #
 # ## Summary
 #

@@ -259,8 +259,7 @@ for seen, kinds in ((on_board, 2), (torch.zeros(1, 1, 12, 12), 1)):
 # ```
 #
 # So a filter that receives large or erratic gradients lengthens, and thereby lowers its own rate. (Adam changes the
-# direction of a step, so that it need not be orthogonal to $\omega$. So does Muon, the optimiser of some recorded runs:
-# see appendix {ref}`training-them`.)
+# direction of a step, so that it need not be orthogonal to $\omega$.)
 
 # %% tags=["remove-cell"]
 torch.manual_seed(0)
@@ -580,10 +579,8 @@ class RealNVP(nn.Module):  # section 4.1
 
 
 # %% [markdown]
-# (In `sample` the zeros only tell the shapes of the latents. The method leaves the model in evaluation mode. In training mode the
-# zeros would move the running averages, and the networks would use the moments of the new images.) Is it the
-# package's model? Let it copy the weights of the recorded run on Fashion-MNIST, which has the same sizes with 24
-# feature maps. With the same noise both must give the same likelihoods.
+# (In `sample` the zeros only tell the shapes of the latents.) Is it the package's model? Let it copy the weights of the
+# recorded run on Fashion-MNIST, which has the same sizes with 24 feature maps. With the same noise both must give the same likelihoods.
 
 
 # %% tags=["hide-input"]
@@ -636,25 +633,10 @@ assert 90 < sum(bool(line.strip()) for line in collected) < 110
 # | clipping | not mentioned | gradient norm at most 100 |
 # | schedule, length | not mentioned | none; see appendix {ref}`paper-and-code` |
 #
-# We read "weight scales" as the gains $\kappa$ of the weight-normalised convolutions and the scales $a$ of the tanh. As
-# in the authors' code, the sum of their squares, times $5 \cdot 10^{-5}$, is added to the loss. (That code leaves out the
-# $a$ of channel-wise couplings.) The loss is in nats for an image, so its gradient is large. The
-# next table has its smallest logged norm in three runs. A logged norm is a mean over 50 steps:
-
-# %% tags=["hide-input"]
-lowest = {}
-for name in ("fashion-mnist", "mnist", "quickstart"):
-    norms = [row["gradient_norm"] for row in ledger[name].log()]
-    lowest[name] = min(norms)
-    assert lowest[name] > 500
-figures.show_table(
-    ["recorded run", "smallest gradient norm, before clipping"],
-    [[f"`{name}`", f"{norm:.0f}"] for name, norm in lowest.items()],
-)
-
-# %% [markdown]
-# Even the smallest of these means is several times 100. So "at most 100" probably scales nearly every gradient to
-# length 100.
+# We read "weight scales" as the gains $\kappa$ of the weight-normalised convolutions and the scales $a$ of the tanh.
+# As in the authors' code, the sum of their squares, times $5 \cdot 10^{-5}$, is added to the loss. The loss is in
+# nats for an image, so its gradient is large. "At most 100" probably scales nearly every gradient to length 100
+# ({ref}`when-it-diverges`).
 #
 # Here is the loop. It draws a batch with fresh noise, minimises $-\log p_V(v + u)$, and keeps the terms of
 # {eq}`eq:bits-chain` for a figure. The rate warms up over ten steps and falls to zero in the second half. A rate of $10^{-2}$
@@ -930,7 +912,7 @@ figures.show_table(["from the nearest pixels", "fresh", "trained"], rows)
 
 # %% [markdown]
 # Most of an output comes from its nearest neighbours, fresh or trained. Distant pixels enter by way of other couplings,
-# other scales, and the squeeze. With the same networks each scale sees twice as far as the one before.
+# other scales, and the squeeze.
 #
 # ## Summary
 #

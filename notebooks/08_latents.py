@@ -881,8 +881,7 @@ figures.show_table(header, rows)
 # %% [markdown]
 # No. Predictions below 99.9% are right far less often than they say. Those above are wrong in a few of a hundred cases, although they claim fewer than one in a thousand. The
 # log-odds of two classes are a difference of two sums over 784 dimensions, so small errors in each add up. The order of the
-# classes is of use, the probabilities are not ({ref}`ex-temper`). 120 images cannot say whether
-# classifiers that are trained as such {cite}`xiao2017fashion` do better.
+# classes is of use, the probabilities are not ({ref}`ex-temper`).
 #
 # ## Summary
 #

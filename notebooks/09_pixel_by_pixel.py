@@ -444,7 +444,7 @@ curves = {masks: losses for masks, (_, losses) in trained.items()}
 assert max(curves["B, B, B"][20:]) < 1
 assert entropy - 0.5 < min(curves["A, B, B"])
 
-# %% mystnb={"figure": {"caption": "Two networks learn fair coins, 36 an image, new ones in every step. No model can do better than the entropy, on average. The loss of B, B, B, whose first mask lets each pixel see itself, falls below it.", "name": "fig-coins"}, "image": {"alt": "Nats per image over 60 steps. The curve of A, B, B stays on the dotted line of the entropy, at 25. The curve of B, B, B starts there and falls to nearly zero."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Two networks learn fair coins, 36 an image, new ones in every step. The loss of B, B, B, whose first mask lets each pixel see itself, falls below the entropy.", "name": "fig-coins"}, "image": {"alt": "Nats per image over 60 steps. The curve of A, B, B stays on the dotted line of the entropy, at 25. The curve of B, B, B starts there and falls to nearly zero."}} tags=["hide-input"]
 contexts.plot_nats(curves, {"entropy of the coins": entropy})
 plt.show()
 
@@ -601,36 +601,6 @@ mixed = nn.Sequential(first, ChannelNorm(12).double(), *others)
 own = sees(mixed, (3, 5, 5), (2, 2))[:3, :, 2, 2]  # of red, green, blue
 assert own[:, :2].all()
 assert not own[:, 2].any()
-
-# %% [markdown]
-# ```{solution-end}
-# ```
-#
-# ```{exercise} The size of what is seen
-# :label: ex-count-seen
-#
-# Take one convolution of side $2m + 1$ with mask A, and $L - 1$ of 3 × 3 with mask B. How many pixels does a pixel see,
-# far from the borders? Check your answer for the paper's 7 × 7.
-# ```
-#
-# ```{solution-start} ex-count-seen
-# :class: dropdown
-# ```
-# In its own row it sees $m + L - 1$ on the left. In row $d$ above, for $d = 1, \dots, m + L - 1$,
-# it sees its own column and $m + L - 1$ columns on the left. On the right it sees the smaller of
-# $m + L - 1$ and $d + m - 1$ columns. The first row up brings $m$ columns at once, and each further
-# row brings one more. With $w = m + L - 1$ the total is
-# $w + \sum_{d=1}^{w} \bigl(w + 1 + \min(w,\, d + m - 1)\bigr)$.
-
-# %%
-for m, num_layers in ((1, 3), (3, 1), (3, 3), (3, 5)):
-    first = MaskedConv("A", 1, 12, 2 * m + 1).double()
-    rest = stack("B" * num_layers, maps=12)[2:]  # without its first layer
-    deep = nn.Sequential(first, nn.Tanh(), *rest)
-    seen = sees(deep, (1, 21, 21), (12, 10)).any(dim=0)
-    far = m + num_layers - 1
-    rows = [far + 1 + min(far, d + m - 1) for d in range(1, far + 1)]
-    assert seen.sum() == far + sum(rows)
 
 # %% [markdown]
 # ```{solution-end}

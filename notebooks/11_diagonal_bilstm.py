@@ -313,10 +313,9 @@ for kind in (DiagonalBiLSTM, WithoutShift):
 # %% [markdown]
 # ## The whole past, in one layer
 #
-# One layer sees the whole past of its input map: a *global* receptive field. Larger kernels or more layers cannot add
-# to it. Now put the mask A convolution in front. The derivative says which pixels a prediction sees, and how much each
-# of them counts. The folded cell repeats the Row LSTM of the last chapter, to compare with. The images have 28 × 28
-# pixels:
+# One layer sees the whole past of its input map: a *global* receptive field. Now put the mask A convolution in front.
+# The derivative says which pixels a prediction sees, and how much each of them counts. The folded cell repeats the
+# Row LSTM of the last chapter, to compare with. The images have 28 × 28 pixels:
 
 # %% tags=["hide-input"]
 IMAGE, PIXEL = (1, 28, 28), (20, 10)
@@ -425,9 +424,7 @@ figures.show_table(header, rows)
 # For each pixel both layers need about the same number of multiplications. State to state costs
 # $4h^2$ for each tap and pixel. That is $12h^2$ in the Row LSTM with its three taps, and $16h^2$
 # here with two taps in two directions. The input of $2h$ maps costs another $24h^2$ there and
-# $16h^2$ here. (Mask B hides the right tap of the Row LSTM, so at least a third of the $24h^2$ are
-# products with zeros. A scan of the skewed map as it stands also multiplies on its empty places,
-# see {ref}`fast-scans`.)
+# $16h^2$ here.
 
 # %% tags=["remove-cell"]
 h = 4

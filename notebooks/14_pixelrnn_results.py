@@ -12,8 +12,7 @@
 #
 # After four chapters of layers: what do trained models achieve? This chapter shows what they draw and complete, sets
 # their scores beside the paper's, and asks for which pixels they pay. You can scribble half a digit and let the page draw
-# the rest. As in {doc}`07_results`, no number of ours in a table or figure was typed in. They come from the **ledger**
-# of recorded runs, and from tables of short trials.
+# the rest. Our numbers come from the **ledger** of recorded runs ({doc}`../book/ledger`).
 #
 # ```{admonition} In the paper
 # Section 5 of {cite:t}`oord2016pixelrnn`: table 4 (binarised MNIST), tables 5 and 6 (colour images), tables 2 and 3

@@ -10,8 +10,9 @@
 # (beyond-gans)=
 # # Beyond GANs
 #
-# The talk whose order the first part follows {cite:p}`kumar2017beyond` is called *Beyond GANs*. There
-# are many ways to model images: how do they differ? This chapter compares six families on the training images of Fashion-MNIST. Five were trained for half an hour of one processor core each; the sixth has a closed form. You will be able to
+# There are many ways to model images: how do they differ? This chapter compares six families on the training images
+# of Fashion-MNIST. Five were trained for half an hour of one processor core each; the sixth has a closed form. You
+# will be able to
 #
 # * say what each family can tell of an image: its probability, a bound of it, or nothing;
 # * write the loss of each in ten lines;
@@ -194,7 +195,6 @@ print(spread(found["real"]["coverage"]))
 # * Among networks, only Real NVP has **a latent that loses nothing** and needs **one step to score and one to draw**.
 # * The Pixel RNN waits 784 times for each sample, and the diffusion 128 times. The VAE and the GAN draw in one cheap step.
 # * The lowest score is the Pixel RNN's, and it is exact. The bound of the diffusion is a tenth of a bit/dim above it, that of Real NVP a quarter.
-# * A sample costs the diffusion the most time by far.
 #
 # The half hour is that of the clock. Other work shared the cores, more with some runs than with others.
 # Half an hour of one core is no verdict on a family: each would gain from more time, and from other sizes. Optimisers differ, too: Muon for Real NVP,

@@ -217,8 +217,6 @@ assert torch.allclose(coupling.inverse(coupling(x)[0], rounds=1), x)
 # enough, which is one evaluation of the network, as in Real NVP. The masked flow lets each pixel
 # see more. From some guesses it takes nearly as many rounds as there are pixels. (Small weights
 # need fewer for a good approximation, see {ref}`ex-jacobi`.) That is the price of Pixel RNN, too.
-# {cite:t}`ma2019macow` build flows with masked convolutions for whole images, and rotate the masks
-# from layer to layer. The next section shows why the order must change.
 #
 # ## Why the order must be reversed
 #

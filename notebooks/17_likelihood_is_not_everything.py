@@ -166,9 +166,7 @@ assert likelier(bits[digits], bits_of_test) > 0.9
 assert likelier(bits[drawn], bits_of_test) > 0.8
 
 # %% [markdown]
-# So digits are likelier than clothes here, too. A difference of log-likelihoods is the logarithm of a ratio. By
-# this mean, a digit is $e^g$
-# times as likely as a piece of clothing, where $g$ is the number just printed.
+# So digits are likelier than clothes here, too.
 #
 # ### Likely is not the same as near
 #
@@ -501,8 +499,7 @@ assert lost < 0.005 * -log_p.mean()
 
 # %% [markdown]
 # The second and the last row have nearly the same bits/dim, and their samples could hardly differ more. So a likelihood does not tell how samples look,
-# and samples do not tell the likelihood. This may hold for models of one kind, too. In chapter {ref}`pixelrnn-results`
-# the Pixel RNN of the best likelihood does not have the smoothest samples. Those of the Row LSTM are smoother by two standard errors, in one run of each.
+# and samples do not tell the likelihood. This may hold for models of one kind, too ({ref}`pixelrnn-results`).
 #
 # Diffusion models show the same at full size. {cite:t}`ho2020ddpm` trained one network in two ways. On the variational
 # bound it reached 3.70 bits/dim on CIFAR-10. On a reweighted loss, which gives less weight to fine detail, it reached

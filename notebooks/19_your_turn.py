@@ -128,10 +128,10 @@ check_model(Histograms((1, 28, 28)), test[:4])
 # y_{\cdot, i, j} = W x_{\cdot, i, j}, \qquad W \in \mathbb R^{c \times c}.
 # $$ (eq:mixing)
 #
-# This is a convolution with a kernel of 1 × 1; {ref}`ex-mix` built a first form. What could be gained? The picture has one real image, after noise and logit, squeezed to
-# four channels. The channels are the four pixels of each 2 × 2 block. All four look alike, so it hardly matters which
-# half one keeps. An orthogonal $W$ can turn them into a mean and three differences. Then it matters which half is kept,
-# and a learned $W$ can choose it.
+# This is a convolution with a kernel of 1 × 1; {ref}`ex-mix` built a first form. What could be gained? The picture
+# has one real image, after noise and logit, squeezed to four channels. The channels are the four pixels of each 2 × 2
+# block. An orthogonal $W$ can turn them into a mean and three differences. Then it matters which half is kept, and a
+# learned $W$ can choose it.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Four channels of a squeezed test image, as they are and after an orthogonal matrix. Red above 0, blue below, white at 0, all to one scale. A channel-wise mask keeps the first two.", "name": "fig-mixed-channels"}, "image": {"alt": "Two rows of four small maps of an ankle boot in red and blue. In the upper row all four look alike. In the lower row the first is a stronger copy of them, and the other three are pale, showing little but outlines."}}
 noise = uniform_noise(
@@ -603,8 +603,7 @@ print(f"about {score.bits_per_dim:.0f} bits/dim")
 #
 # Weights of up to 12 MB are kept with it, larger ones are left out.
 #
-# The entry says on what machine and commit the run was trained, on which images, and what it scored. All tables are made from these entries and from
-# `results/published.yaml`, and a run appears in the tables of its data set. In the terminal, the
+# The run then appears in the tables of its data set ({doc}`../book/ledger`). In the terminal, the
 # file must name a module that can be imported:
 #
 # ```yaml

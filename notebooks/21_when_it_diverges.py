@@ -708,8 +708,8 @@ assert bounds == {100}
 assert max(bounds) / nats_per_bit((1, 28, 28)) < 1 / 5  # in bits/dim
 
 # %% [markdown]
-# Clipping acts in every row of both logs, so it probably makes nearly all gradients equally long
-# (chapter {ref}`networks`). (The bound depends on the unit. In bits/dim the same clipping would
+# Clipping acts in every row of both logs, so it probably makes nearly all gradients equally long.
+# (The bound depends on the unit. In bits/dim the same clipping would
 # need a bound of less than one fifth. If you change the unit, change the bound.)
 #
 # Now let one batch be bad: 32 images of pure noise, once, at step 50, in a flow without norms between its couplings. Four
