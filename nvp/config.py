@@ -47,9 +47,9 @@ class DataConfig(Section):
 class Precision(StrEnum):
     """The arithmetic of the networks in training; log-dets and sums are always in float32.
 
-    AUTO times a convolution both ways on the machine at hand and takes the faster. With FP32 an
-    NVIDIA GPU still rounds the factors of a convolution to 10 bits (TF32), PyTorch's default, but
-    not in scoring, encoding and decoding (`nvp.model.autocast.full_float32`).
+    AUTO measures how long a convolution takes in each on this machine, and takes the faster. With
+    FP32 an NVIDIA GPU still rounds the factors of a convolution to 10 bits (TF32), as PyTorch does
+    by default. Scoring, encoding and decoding do not round (`nvp.model.autocast.full_float32`).
     """
 
     AUTO = "auto"
@@ -97,7 +97,7 @@ class TrainingConfig(Section):
     tanh_scale_rate: float = Field(default=1.0, gt=0)  # times learning_rate, for tanh scales
     # Of Muon: ||step|| / ||v|| of weight-normalised v.
     relative_step: float = Field(default=0.02, gt=0)
-    # Of Muon's kernels and recurrent weights: times the rate, a step.
+    # In each step Muon multiplies kernels and recurrent weights by 1 - rate * weight_decay.
     weight_decay: float = Field(default=0.0, ge=0)
     warmup_steps: int = Field(default=0, ge=0)  # in which the rate rises from 0
     # The last share of the budget, in which the rate falls to 0.
@@ -124,11 +124,11 @@ class TrainingConfig(Section):
         for name, users in OPTIMISERS_WITH.items():
             differs = getattr(self, name) != type(self).model_fields[name].default
             if differs and self.optimiser not in users:
-                raise ValueError(f"{name} is for training.optimiser: {' or '.join(users)}")
+                raise ValueError(f"{name} is for optimiser: {' or '.join(users)}; leave it out")
         return self
 
     def spent(self, steps: int, minutes: float) -> float:
-        """The share of the budget that is used up, in 0..1; of two, the one nearer its end."""
+        """The share of the budget that is used up, in 0..1; of two budgets, the larger share."""
         shares = (steps / (self.steps or math.inf), minutes / (self.minutes or math.inf))
         return min(1.0, max(shares))
 
@@ -139,8 +139,8 @@ class EvaluationConfig(Section):
     # Sets of noise for each image; the ledger's score has one.
     num_draws: int = Field(default=1, ge=1)
     batch_size: int = Field(default=250, ge=2)
-    # In training: so many images of the validation split. Without one, so many of the last training
-    # images, but at most a tenth of them, are held out.
+    # Training validates with so many images of the validation split. Without that split it holds
+    # out so many of the last training images, but at most a tenth of them.
     validation_images: int = Field(default=1000, ge=2)
     # Training images that re-estimate the statistics of batch norms, and that `initialise` gets.
     statistics_images: int = Field(default=10000, ge=2)
@@ -249,7 +249,7 @@ def parse_config(tree: dict[str, Any], source: str) -> RunConfig:
 
 
 def differences(one: RunConfig, other: RunConfig) -> dict[str, tuple[Any, Any]]:
-    """The settings that differ, such as "training.seed", with both values; titles may differ."""
+    """The settings that differ, such as "training.seed", with both values; titles do not count."""
 
     def flat(tree: dict[str, Any], above: str = "") -> dict[str, Any]:
         found: dict[str, Any] = {}

@@ -137,7 +137,7 @@ def locked(folder: Path) -> Iterator[None]:
             ) from error
         except OSError as error:  # some network file systems have no locks
             print(
-                f"nvp: {folder} cannot be locked ({error}): use it once at a time", file=sys.stderr
+                f"nvp: {folder} cannot be locked ({error}): run one process there", file=sys.stderr
             )
         try:  # another process may have removed the lock between our opening and locking it
             ours = os.path.samestat(path.stat(), os.fstat(file.fileno()))

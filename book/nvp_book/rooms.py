@@ -25,7 +25,7 @@ from nvp_book.figures import diagram
 BOOK = "nvp_book"
 Arrow = tuple[str, str]  # the room that imports, and the one that it imports from
 
-# Of the drawing: the heights of a floor and of a box, its width, and where each box has its middle.
+# The heights of a floor and of a box, the width of the drawing, and the middle of each box.
 # Nothing stands above a room that a long arrow leads to.
 FLOOR, HEIGHT, WIDE = 1.8, 0.95, 24.6
 ACROSS = {

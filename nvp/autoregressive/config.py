@@ -70,7 +70,7 @@ class PixelRNNConfig(ModelConfig, family="pixelrnn"):
             idle["kernel_size"] = "the other kinds: a Diagonal BiLSTM's are 1x1 and 2x1"
         for name, whose in idle.items():
             if getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"{name} is for {whose}")
+                raise ValueError(f"{name} is for {whose}; leave it out")
         return self
 
     def build(self) -> PixelRNN:
@@ -114,7 +114,7 @@ class MultiScaleConfig(Family, family="multiscale_pixelrnn"):
 
     @property
     def levels(self) -> int:
-        """Of one sub-pixel."""
+        """Number of values of a sub-pixel."""
         return self.large.levels
 
     @property

@@ -1,7 +1,7 @@
 """The compiled LSTM scan: `scan.cpp`, with its own backward pass.
 
-The layers call `scan`. Where `raster_lstm` cannot run it calls their plain form in PyTorch, which
-follows the paper's words more closely.
+The layers call `scan`. Where `raster_lstm` cannot run, `scan` calls their plain form in PyTorch,
+which follows the paper's words more closely.
 """
 
 from __future__ import annotations

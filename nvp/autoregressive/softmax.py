@@ -18,7 +18,7 @@ def compiled(logits: Tensor) -> bool:
     """Whether the softmax of these logits can run compiled: on a CPU, in bfloat16, where the
     number of levels is a multiple of `VECTOR`.
 
-    In float32 convolutions take nearly all of the time, and PyTorch's own softmax will do.
+    In float32, convolutions take nearly all of the time, and PyTorch's own softmax will do.
     """
     can = logits.device.type == "cpu" and logits.dtype is torch.bfloat16
     return (

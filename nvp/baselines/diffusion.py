@@ -48,10 +48,10 @@ class DiffusionConfig(StridedConfig, family="diffusion"):
 class Diffusion(ImageModel):
     """z_t = alpha_t x + sigma_t e, t in [0, 1]; a network finds the noise e in z_t (section 3).
 
-    x has the levels in [-1, 1], sigma_t^2 = sigmoid(gamma(t)), alpha_t^2 = sigmoid(-gamma(t)), and
-    gamma is linear between fixed ends: in continuous time the bound does not depend on the path
-    between them, only the noise of its estimates does (section 5.1). So nothing is learned but the
-    network. The bound is minus the sum of three losses (section 3.5):
+    x has the levels in [-1, 1], sigma_t^2 = sigmoid(gamma(t)) and alpha_t^2 = sigmoid(-gamma(t)).
+    gamma is linear between fixed ends. In continuous time the path between the ends changes only
+    the noise of the bound's estimates, not the bound (section 5.1). So only the network is learned.
+    The bound is minus the sum of three losses (section 3.5):
 
     * the prior loss, KL(q(z_1 | x) || N(0, I)), in closed form
     * the reconstruction loss, E[-log P(x | z_0)], P(x_i | z_0) proportional to q(z_0 | x_i)
@@ -82,7 +82,7 @@ class Diffusion(ImageModel):
         *,
         labels: Tensor | None = None,
     ) -> Tensor:
-        """Minus the bound, from one time an image; those of a batch are spread evenly over [0, 1].
+        """Minus the bound, at one time t for each image; the times are spread evenly over [0, 1].
 
         They are t_i = (u + i / N) mod 1 with one uniform u, which makes the mean less noisy
         (appendix I.1).
@@ -106,7 +106,7 @@ class Diffusion(ImageModel):
     def _log_probs(
         self, images: Tensor, num_draws: int, generator: torch.Generator | None, y: Tensor | None
     ) -> Iterator[Tensor]:
-        """The bound, from `times` times an image, one in each part of [0, 1]."""
+        """The bound, at `times` values of t for each image, one in each part of [0, 1]."""
         parts = self.config.times
         for _ in range(num_draws):
             u = self._uniform(len(images), generator)

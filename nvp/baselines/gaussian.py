@@ -78,7 +78,7 @@ class Gaussian(ImageModel):
 
         The noise is not drawn: y of a level has a mean and a variance over u, and noise of
         different pixels is independent, so it adds to the diagonal alone. Any number of images
-        will do, since that alone makes the covariance positive.
+        will do, since the noise alone makes the covariance positive.
         """
         images = self.check_images(images).cpu()
         levels = torch.arange(self.levels, dtype=torch.float64)[:, None]

@@ -14,7 +14,7 @@ from nvp.model.config import Width
 from nvp.model.dequantisation import as_levels, normal_noise, uniform_noise
 from nvp.model.protocol import ImageModel, check_latents, check_temperature
 
-# Of s, in levels: from a twentieth, which puts all but 1e-4 of the mass on one level, to 22,000.
+# Bounds of log s. s is from 1/20 level, with all but 1e-4 of the mass on one level, to 22,000.
 LOG_SCALES = (-3.0, 10.0)
 
 
@@ -31,8 +31,8 @@ class VAE(ImageModel):
     """z ~ N(0, I), x | z independent pixels, q(z | x) a diagonal Gaussian (Kingma & Welling 2014).
 
     A sub-pixel is a discretised logistic: P(x) = F((x + 1/2 - mu) / s) - F((x - 1/2 - mu) / s), F
-    the logistic function, open-ended at the first and the last level. So P sums to 1 over levels
-    and the bound is one on discrete images, in the same bits/dim as every other model here.
+    the logistic function. The first and the last level are open-ended, so P sums to 1 over levels.
+    The bound then holds for discrete images, in the same bits/dim as every other model here.
     """
 
     likelihood = "bound"

@@ -69,7 +69,7 @@ def data_import(
     crop: Annotated[
         Crop | None,
         typer.Option(
-            help="center cuts squares of --size; none cuts nothing: training does (data.crop) "
+            help="center cuts squares of --size; none leaves the cutting to training (data.crop) "
             "[default: center]"
         ),
     ] = None,

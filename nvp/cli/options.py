@@ -11,7 +11,7 @@ from nvp.paths import expanded
 
 
 def at_home(path: Path | None) -> Path | None:
-    """The path with "~" as a home folder, which a shell leaves alone in --out=~/samples.png."""
+    """The path with the home folder for "~", which a shell leaves alone in --out=~/samples.png."""
     return None if path is None else expanded(path)
 
 

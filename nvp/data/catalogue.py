@@ -19,7 +19,7 @@ Availability = Literal[
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of `nvp data list`. `image_shape` is (C, H, W); `images` counts them by split.
+    """One row of `nvp data list`. `image_shape` is (C, H, W); `images` counts the images by split.
 
     For a set that is here the counts are those of the files; else those published, if known.
     `note` says where the set is or, if it is not usable, how to get it.

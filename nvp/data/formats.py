@@ -26,7 +26,7 @@ CIFAR10_FOLDER = "cifar-10-batches-py"  # by torchvision
 AMAT_LINE = 2 * 28 * 28  # bytes: a digit, and then a space or the line's end
 NOTE = "import.json"  # beside the files that `nvp data import` wrote
 UNFINISHED = ".import"  # ends the name of the hidden folder of a set that is being written
-# Errors of NumPy for a damaged .npy file: it parses the header as Python, or takes it for a zip.
+# NumPy's errors for a damaged .npy file: NumPy reads the header as Python, or the file as a zip.
 DAMAGED_NPY = (
     *(ValueError, EOFError, OverflowError, SyntaxError),
     *(tokenize.TokenError, zipfile.BadZipFile),
@@ -67,7 +67,7 @@ class Stored:
 def read_idx(name: str, folder: Path, split: str, md5: dict[str, str]) -> Stored:
     """MNIST's own format: a big-endian header of magic number and sizes, then the bytes.
 
-    `md5` holds those of the published files.
+    `md5` maps each published file to its MD5 sum.
     """
     paths = [folder / f"{IDX_PREFIX[split]}-{k}-ubyte" for k in ("images-idx3", "labels-idx1")]
     for path in paths:

@@ -131,7 +131,7 @@ def idx(name: str, torchvision: str, md5: dict[str, str]) -> NamedSet:
 
 
 def binarized_mnist(md5: dict[str, str]) -> NamedSet:
-    """MNIST as Larochelle binarised it. `md5` has one for each file."""
+    """MNIST as Larochelle binarised it. `md5` maps each file to its MD5 sum."""
     name, folder = "binarized-mnist", "binarized_mnist"
     publisher = f"http://www.cs.toronto.edu/~larocheh/public/datasets/{folder}"
     return NamedSet(
@@ -165,7 +165,7 @@ CIFAR10 = NamedSet(
 def _bring(
     name: str, image_shape: tuple[int, int, int], images: dict[str, int], files: str
 ) -> dict[str, NamedSet]:
-    """A set whose terms, or whose size, leave the fetching to the user, under its name."""
+    """{name: set}, for a set that a user must fetch, because of its terms or its size."""
     how = f"nvp data import FOLDER {name}, where FOLDER holds {files}"
     return {name: NamedSet(image_shape, images, how, imported=True)}
 

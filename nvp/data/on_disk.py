@@ -25,7 +25,7 @@ BLOCK = 1 << 22  # bytes of one read, when a whole file is read
 
 
 class Rows:
-    """An array (N, ...) of uint8 in a file, which begins at the byte `offset` of the file."""
+    """An array (N, ...) of uint8 in a file; the array begins at the byte `offset`."""
 
     def __init__(self, path: Path, shape: tuple[int, ...], offset: int = 0) -> None:
         self.path, self.shape, self.offset = path, shape, offset
@@ -99,8 +99,8 @@ class StoredImages:
         height, width, channels = rows.shape[1:]
         if crop is not None and crop > min(height, width):
             raise NVPError(
-                f"data.crop {crop} exceeds the smallest images, of which a side has "
-                f"{min(height, width)} pixels: lower it, or import them larger"
+                f"data.crop {crop} exceeds the smallest side of the images, "
+                f"{min(height, width)} pixels: lower data.crop, or import larger images"
             )
         if crop is None and isinstance(rows, RaggedRows):
             raise NVPError(
@@ -130,7 +130,7 @@ class StoredImages:
         return self._read(which, torch.rand(2, len(which), generator=generator))
 
     def _read(self, which: Tensor, places: Tensor) -> Tensor:
-        """`places`, (2, n) in [0, 1): how far down and to the right each is cut."""
+        """The images `which`; `places`, (2, n) in [0, 1), is how far down and right each is cut."""
         images = np.empty((len(which), *self.shape[2:], self.shape[1]), np.uint8)
         for i, index in enumerate(which.tolist()):
             image = self.rows[self.which[index]]

@@ -242,7 +242,7 @@ class RealNVP(ImageModel):
         with batch_statistics(self) if of_batch else nullcontext():
             return self.decode(z, labels=labels)
 
-    @full_float32()  # an inverse that computes in other digits, as of TF32, is none
+    @full_float32()  # with the rounding of TF32, `decode` would not undo this
     def encode(
         self,
         images: Tensor,

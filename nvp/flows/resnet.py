@@ -41,8 +41,8 @@ class WeightNormConv2d(nn.Module):
         bound = math.sqrt(2 / in_channels)
         v = torch.empty(out_channels, in_channels, kernel, kernel).uniform_(-bound, bound)
         self.v = nn.Parameter(v)
-        # Half the root mean square norm of the raw filters (official code): it divides by 12,
-        # where a uniform distribution over -bound..bound has the variance bound^2 / 3.
+        # Half the root mean square norm of the raw filters: the official code divides by 12, where
+        # a uniform distribution over -bound..bound has the variance bound^2 / 3.
         norm = bound * math.sqrt(in_channels * kernel**2 / 12)
         self.g = nn.Parameter(torch.full((out_channels,), norm)) if magnitude else None
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None

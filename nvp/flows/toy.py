@@ -23,7 +23,7 @@ from nvp.flows.prior import GaussianPrior
 class ToyFlow(Bijection):
     """f: R^2 -> R^2, affine couplings that keep one coordinate and then the other; points (N, 2).
 
-    The density of x is p_Z(f(x)) |det df/dx| with p_Z = N(0, I) (eq 2). It takes no condition: `y`
+    The density of x is p_Z(f(x)) |det df/dx| with p_Z = N(0, I) (eq 2). f takes no condition: `y`
     is None. Points are floats of the weights' type.
     """
 

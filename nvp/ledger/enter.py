@@ -248,7 +248,7 @@ def round_weights(run: TrainedRun, images: Examples, trained: Tensor) -> Tensor:
 
 
 def store_weights(run: TrainedRun, path: Path, asked: bool | None) -> RecordedWeights | None:
-    """Write the model: in half precision if it has been put through it, else as it is.
+    """Write the model: in half precision if its parameters were rounded to it, else as they are.
 
     None where it is too large, as `fits` says.
     """

@@ -59,7 +59,7 @@ def complete(model: PixelRNN, images: Tensor) -> Tensor:
 def differing(path: Path, model: ImageModel) -> float:
     """The share of the picture at `path`, in 0..1, that differs when its samples are made again.
 
-    Values of pixels count, one for each colour, that differ by more than 1 of 255.
+    A pixel has a value for each colour. Those that differ by more than 1 of 255 count.
     """
     from PIL import Image  # only the extra `cli` brings it
 

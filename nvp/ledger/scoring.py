@@ -71,8 +71,8 @@ def score(
 def probe_images(image_shape: tuple[int, int, int], levels: int = 256) -> Tensor:
     """The first embedded test images, (50, C, H, W) uint8, for a model of any shape and levels.
 
-    For other sides than 28 rows and columns are repeated or skipped, i -> floor(28 i / side), and
-    the one channel is copied. For two levels they are the binarised ones, else pixels become
+    For sides other than 28, rows and columns are repeated or skipped, i -> floor(28 i / side). The
+    one channel is copied. For two levels the images are the binarised ones, else pixels become
     floor(pixel levels / 256). They are a fixed input: their likelihood says nothing about a model.
     """
     channels, height, width = image_shape

@@ -56,7 +56,7 @@ def images_and_labels(examples: Examples) -> tuple[Tensor, Tensor | None]:
 def check_labels(labels: Tensor | None, number: int, num_classes: int) -> None:
     """Raise `NVPError` for labels that a model of `num_classes` cannot take for `number` images.
 
-    That is labels that are missing or not wanted, not one for each image, or out of range.
+    Such labels are missing or not wanted, not one for each image, or out of range.
     """
     if num_classes == 0:
         if labels is not None:

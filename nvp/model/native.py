@@ -102,7 +102,7 @@ def _build(source: Path, what: str) -> bool:
 
 
 def _command(source: Path) -> list[str]:
-    """What compiles `source`, less the name of the library. CXX names another compiler.
+    """The command that compiles `source`, without the library's name. CXX names another compiler.
 
     PyTorch's own loader cannot link where the path of PyTorch has a space.
     """

@@ -1,7 +1,7 @@
 """The one protocol that every model of images follows.
 
-A model turns uint8 images into natural-log probabilities. One loop can then train all of them
-(`nvp.training.loop`), one function score all (`nvp.likelihood`), one table compare all.
+A model turns uint8 images into natural-log probabilities. So one loop can train all models
+(`nvp.training.loop`), one function can score them (`nvp.likelihood`), a table can compare them.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
     """Within this block batch norms use the statistics of each batch; their averages stay.
 
     A caller who sets the momentum of a norm within the block lets its averages move, unless an
-    error ends it.
+    error ends the block.
     """
     before = [
         (norm, norm.momentum, norm.training, copy.deepcopy(dict(norm.named_buffers(recurse=False))))

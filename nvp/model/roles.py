@@ -10,7 +10,7 @@ from torch import nn
 class Role(StrEnum):
     """A module names the roles of its own parameters: `roles = {"v": Role.DIRECTION}`.
 
-    Of the parameters that it does not name, a vector is a BIAS and anything larger a KERNEL.
+    A parameter that it does not name is a BIAS if it is a vector, and a KERNEL if it is larger.
     """
 
     KERNEL = "kernel"  # a matrix, or a convolution's filters, transposed or not

@@ -47,7 +47,7 @@ class Training:
 
     @property
     def header(self) -> Header:
-        """Of the checkpoint."""
+        """The header of the checkpoint."""
         return self.checkpoint.header
 
     @cached_property

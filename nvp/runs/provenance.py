@@ -122,8 +122,8 @@ def code_commit() -> str | None:
     """The commit of this checkout, "+" appended where `nvp/` or `examples/` differ from it.
 
     Without git, as on a rented machine with a copy of the code, it is the variable NVP_COMMIT, else
-    None. So it is where `repository_root()` does not hold this package: its commits are of other
-    code.
+    None. The same holds where this package is not in `repository_root()`, whose commits are then of
+    other code.
     """
     root = repository_root()
     if (root / "nvp").is_dir() and Path(__file__).resolve().is_relative_to(root.resolve()):

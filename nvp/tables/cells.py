@@ -114,7 +114,7 @@ def scored(run: Run, row: TableRow) -> str:
 
 
 def comparable(run: Run, row: TableRow, *, given_labels: bool = False) -> bool:
-    """Whether a run scores the images of a row, in its unit: its data set, with its crop, if any.
+    """Whether a run has the data set, the unit and the crop, if any, of a row.
 
     Scores `given_labels` are left out, unless asked for.
     """

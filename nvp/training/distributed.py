@@ -46,8 +46,8 @@ def is_first() -> bool:
 def processes() -> Iterator[None]:
     """Within this block the processes that `torchrun` started, if it did, share the work.
 
-    The first alone prints to stdout. An error ends all of them, in one line, also where another
-    process died: the system closes its connections, which the others notice at once.
+    The first alone prints to stdout. An error ends all of them, with one line. If a process dies,
+    the system closes its connections, and the others notice at once.
     """
     if os.environ.get("WORLD_SIZE", "1") == "1":
         yield
@@ -153,7 +153,7 @@ def check_batch_size(size: int) -> None:
     if size % number:
         raise NVPError(
             f"{number} processes cannot share training.batch_size {size} equally: "
-            "start another number of processes, or change it"
+            "start another number of processes, or change the size"
         )
     if 1 < number == size:
         raise NVPError(

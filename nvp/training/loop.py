@@ -184,7 +184,7 @@ class Job:
         """Set weights from the training images, as part of the budget."""
         state, started = self.state, _clock()
         images = self.data.images
-        if not state.model.fitted_in_closed_form:  # which is by all of them
+        if not state.model.fitted_in_closed_form:  # a fit takes all images
             images = shuffled(images, self.config.evaluation.statistics_images)
         state.model.initialise(images_and_labels(images)[0].to("cpu"))  # they may be on disk
         state.minutes = agree(_clock() - started) / 60
@@ -251,7 +251,7 @@ def means(state: State, settings: TrainingConfig) -> dict[str, float]:
 def next_batch(state: State, images: Examples, config: RunConfig) -> Examples:
     """The next `batch_size` images of a fresh random order per epoch, augmented where asked.
 
-    Images at its end that are too few for a batch are left out.
+    Images at the end of an epoch that are too few for a batch are left out.
     """
     size = config.training.batch_size
     if state.position + size > len(images):

@@ -41,9 +41,9 @@ class Muon(torch.optim.Adam):
 
     `torch.optim.Muon` takes matrices only. Here filters are a matrix with one row per output, or
     per input where the convolution is transposed, since that is their first dimension. Recurrent
-    weights form one matrix per direction of the scan, with a row for each gate of each unit. Of the
-    masked filters of a colour model, U V^T also moves weights that the mask hides, without effect:
-    the singular values of the rest are then a little less equal. Muon's authors leave the first and
+    weights form one matrix per direction of the scan, with a row for each gate of each unit. In a
+    colour model, U V^T also moves weights that a mask hides. These have no effect, but they leave
+    the singular values of the others a little less equal. Muon's authors leave the first and
     the last layer to Adam; here Muon updates them too. Where several processes train, each
     orthogonalises a part of the matrices.
     """

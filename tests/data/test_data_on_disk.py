@@ -152,7 +152,7 @@ def test_images_of_different_sizes(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_cut(tmp_path: Path, npy_folder: Path) -> None:
-    refused(r"data\.crop 6 exceeds .* a side has 5 pixels", npy_folder, "train", crop=6)
+    refused(r"data\.crop 6 exceeds .*, 5 pixels", npy_folder, "train", crop=6)
     ragged(tmp_path / "wild", [(6, 9), (6, 6)])
     refused("the images differ in size: set data.crop", tmp_path / "wild", "train")
     for sizes in ([[6, 9], [6, 7]], [[2**32, 2**32]]):  # the product of the last wraps to 0

@@ -79,7 +79,7 @@ def test_a_damaged_lsun_leaves_no_database_open(tmp_path: Path) -> None:
     held = []
     for content, match in (
         (whole[:100], "tower_val_lmdb is damaged"),
-        (whole[: len(whole) // 2], r"data\.mdb is cut short, before"),
+        (whole[: len(whole) // 2], r"data\.mdb is cut short, it needs"),
         (damaged, "tower_val_lmdb is damaged .*CORRUPTED.*: download it again"),
         (b"", r"tower_val_lmdb holds no data\.mdb: unpack tower_val_lmdb.zip"),
     ):

@@ -67,7 +67,7 @@ def images(model: RealNVP | None = None, images: Tensor | None = None) -> HTML:
     images; without them, the recorded run `live-fashion` and embedded test images.
     """
     if (model is None) != (images is None):
-        raise NVPError("pass a model and images of its, or neither")
+        raise NVPError("pass a model and images for it, or neither")
     given = () if model is None or images is None else realnvp.content(model, images)
     return HTML(fragment("images", *given))
 
@@ -80,7 +80,7 @@ def completion(model: PixelRNN | None = None, images: Tensor | None = None) -> H
     MNIST. Raises `NVPError` for a model that the figure does not compute.
     """
     if (model is None) != (images is None):
-        raise NVPError("pass a model and images of its, or neither")
+        raise NVPError("pass a model and images for it, or neither")
     given = None if model is None or images is None else pixelrnn.content(model, images)
     return HTML(fragment("completion", given))
 

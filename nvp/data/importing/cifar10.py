@@ -85,6 +85,6 @@ def _from_pickle(name: str, content: bytes) -> tuple[np.ndarray, np.ndarray]:
 def _from_binary(name: str, content: bytes) -> tuple[np.ndarray, np.ndarray]:
     rows = np.frombuffer(content, np.uint8)
     if rows.size % 3073 or not rows.size:
-        raise NVPError(f"{name} is cut short: it holds {rows.size} bytes, not rows of 3073")
+        raise NVPError(f"{name} is cut short, it holds {rows.size} bytes: download it again")
     rows = rows.reshape(-1, 3073)
     return rows[:, 1:], rows[:, 0]

@@ -49,7 +49,7 @@ def reading(place: Path | str, *errors: type[Exception]) -> Iterator[None]:
     except NVPError:
         raise
     except BROKEN + errors as error:
-        # Of the system. A damaged archive can ask for a place that is invalid.
+        # Such an error is the system's. EINVAL is not: a damaged archive asks for an invalid place.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise NVPError(
                 f"cannot read {place} ({error.strerror}): mend its permissions, or its disk"
@@ -150,7 +150,7 @@ def _folder(root: Path) -> Iterator[File]:
         folders[:] = sorted(name for name in folders if _wanted(name))
         for name in (*folders, *filter(_wanted, names)):
             path = Path(folder, name)
-            # A link may lead to a file of this folder; to a folder none may lead.
+            # A link may lead to a file of this folder, but not to a folder.
             if path.is_symlink() and (not path.resolve().is_relative_to(root) or path.is_dir()):
                 raise NVPError(
                     f"{path} is a link that leads out of {root} or to a folder, and is not "
@@ -218,7 +218,7 @@ def check_growth(path: Path | str, info: zipfile.ZipInfo) -> None:
 
 
 def _tar(path: Path) -> Iterator[File]:
-    """Of each member the place of its bytes is kept, not the header: there may be a million."""
+    """The files of a tar. Each keeps the place of its bytes, no header: there may be a million."""
     try:
         archive = tarfile.open(path, "r:")  # noqa: SIM115 - closed below
     except tarfile.ReadError as error:

@@ -112,7 +112,7 @@ def _header(file: File, member: BinaryIO) -> tuple[int, int]:
     except (*BROKEN, AttributeError, TypeError) as error:
         raise NVPError(f"{file.name} holds no plain table of pixels ({error})") from error
     if fortran or dtype != np.uint8:
-        raise NVPError(f"{file.name} holds {dtype}, pixels must be uint8 in rows")
+        raise NVPError(f"{file.name} holds {dtype}, pixels must be uint8 rows: download it again")
     return number, columns
 
 

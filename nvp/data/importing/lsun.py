@@ -70,5 +70,5 @@ def _opened(path: Path) -> Iterator[Any]:
     with reading(path, lmdb.Error), lmdb.open(str(path), **flags) as opened:
         size = (opened.info()["last_pgno"] + 1) * opened.stat()["psize"]
         if file.stat().st_size < size:  # to read past its end would end the process
-            raise NVPError(f"{file} is cut short, before {size:,} bytes: download it again")
+            raise NVPError(f"{file} is cut short, it needs {size:,} bytes: download it again")
         yield opened

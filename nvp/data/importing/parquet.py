@@ -129,7 +129,7 @@ def _class_names(schema: Any, label: str | None) -> list[str]:
 def _split_of(file: File) -> str | None:
     """The split that the file's name begins with, as in train-00000.parquet, or its folder's.
 
-    None without one. Of a large set a data hub converts a part, in the folder partial-train.
+    None without one. A data hub may convert only a part of a large set, into partial-train/.
     """
     for part in reversed(file.path.parts):
         first = re.split(r"[-_.]", part.lower().removeprefix("partial-"))[0]

@@ -129,7 +129,7 @@ def import_set(
             _check_name(name, target, options.replace)
             columns = Columns(folder, what, ragged)
             refused = columns.journal.unreadable and columns.journal.position == opened.number
-            if refused and not options.skip_unreadable:  # since then they may have been mended
+            if refused and not options.skip_unreadable:  # the images may be mended by now
                 (folder / JOURNAL).unlink()
                 columns = Columns(folder, what, ragged)
             _write(opened, columns, prepare, options.gray)

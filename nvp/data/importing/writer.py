@@ -118,7 +118,7 @@ class Columns:
 
 
 def _sync(file: IO[bytes]) -> None:
-    """Have all that was written on the disk."""
+    """Force all that was written so far to the disk."""
     file.flush()
     os.fsync(file.fileno())
 
