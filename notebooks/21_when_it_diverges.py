@@ -983,12 +983,6 @@ after = [math.hypot(100 * 0.9**k, usual) / usual for k in range(80)]
 assert after[24] > math.sqrt(1001) > after[26]
 assert after[70] < 1.05
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Adam's step, divided by the rate and the mean gradient: $1 / \\sqrt v$, before and after one gradient (grey line) that is a thousand times as large as the others.", "name": "fig-adam-spike"}, "image": {"alt": "On a logarithmic axis over 8000 steps: the blue line, clipped, is flat at 1. The red curve, not clipped, drops to one thirtieth at step 100, rises in a straight line and then bends towards 1; at step 8000 it is at 0.85."}}
-pictures.plot_spike(torch.arange(8000), sizes, at=100)
-plt.show()
-
 # %% [markdown]
-# One gradient brings $1 / \sqrt v$ to a thirtieth at once, and thousands of steps pass before it is forgotten.
-#
 # ```{solution-end}
 # ```

@@ -137,12 +137,10 @@ estimation.plot_divergences(
 plt.show()
 
 # %% [markdown]
-# The forward fit covers both modes, and the gap between them. The reverse fit finds one mode, and which one depends
-# on its start. So maximum likelihood **covers**: a model that is too small spreads, and some of its samples fall
-# where there are no data. A method that only asks whether samples are convincing tends to the opposite error: it leaves
-# places out. A GAN is between the two: with an optimal discriminator, the original game minimises the Jensen–Shannon
-# divergence, which is symmetric {cite}`goodfellow2014gan`. The generator's loss that is used in practice has no such
-# property.
+# The forward fit covers both modes, and the gap between them. The reverse fit finds one mode, and which one depends on
+# its start. So maximum likelihood **covers**: a model that is too small spreads, and some of its samples fall where
+# there are no data. A method that only asks whether samples are convincing tends to the opposite error: it leaves
+# places out. A GAN is between the two ({ref}`beyond-gans`).
 #
 # ## Bits are file lengths
 #
@@ -600,8 +598,8 @@ print(f"{worth:.1f} bits/dim in training, {gains[1]:.1f} on test images")
 # :class: dropdown
 # ```
 # The rounding of up to one bit is now shared by $k$ pixels, so each takes less than the entropy plus $1/k$. An image
-# is coded with $k = D$. Huffman's code would then have $2^D$ words; {doc}`18_compression` has codes that need no list. (The means are
-# over independent pixels. Neighbours in an image are alike, so the same code can take fewer bits there.)
+# is coded with $k = D$. Huffman's code would then have $2^D$ words; {doc}`18_compression` has codes that need no
+# list.
 
 # %%
 white = (train >= 200).double().mean().item()

@@ -8,7 +8,7 @@ import tempfile
 import time
 import urllib.request
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import websocket
 
@@ -127,10 +127,7 @@ class Browser:
                 found.append(f"{what['entry']['text']} {what['entry'].get('url', '')}")
         return found
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self.socket.close()
         self.process.terminate()
         self.process.wait(PATIENCE)

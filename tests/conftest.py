@@ -6,6 +6,7 @@ import itertools
 import shutil
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -150,5 +151,5 @@ def browser() -> Iterator[Browser]:
     """A headless Chromium; a test that asks for it is skipped where there is none."""
     if CHROMIUM is None:
         missing("Chromium")
-    with Browser(CHROMIUM) as browser:
+    with closing(Browser(CHROMIUM)) as browser:
         yield browser

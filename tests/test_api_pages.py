@@ -85,15 +85,12 @@ def test_marks_are_text_and_code_is_code() -> None:
 
 def test_names_of_the_pages_are_links() -> None:
     link = ":py:obj:`AffineOrder <nvp.flows.coupling.AffineOrder>`"
-    assert (
-        rst("`AffineOrder` and `nvp.training.loop`") == f"{link} and :py:mod:`nvp.training.loop`\n"
-    )
+    text = "`AffineOrder` and `nvp.training.loop`"
+    assert rst(text) == f"{link} and :py:mod:`nvp.training.loop`\n"
     found = ":py:obj:`nvp.model.labels.Labelled <nvp.model.labels.Labelled>`"
     assert rst("`nvp.model.labels.Labelled`s") == f"{found}\\ s\n"
-    assert (
-        rst("`nvp.model.labels.nothing` `Path`", "nvp.data.sets")
-        == "``nvp.model.labels.nothing`` ``Path``\n"
-    )
+    name = "nvp.model.labels.nothing"
+    assert rst(f"`{name}` `Path`", "nvp.data.sets") == f"``{name}`` ``Path``\n"
 
 
 def test_columns_examples_and_literal_text() -> None:
@@ -105,9 +102,8 @@ def test_columns_examples_and_literal_text() -> None:
     assert rst(columns) == "* ``WHOLE``: all of them\n* ``TRANSFORMED``: only those that moved\n"
     assert rst("* a\n* b,\n  c*d") == "* a\n* b, c\\*d\n"
     assert rst(">>> a = b*c\n... | d") == ">>> a = b*c\n... | d\n"
-    assert rst("As in\n\n    model:\n      width: 8\n\nso.") == (
-        "As in\n\n::\n\n    model:\n      width: 8\n\nso.\n"
-    )
+    literal = "    model:\n      width: 8\n\nso."
+    assert rst(f"As in\n\n{literal}") == f"As in\n\n::\n\n{literal}\n"
 
 
 def test_fields_have_their_defaults_and_comments() -> None:
@@ -131,9 +127,8 @@ def test_fields_have_their_defaults_and_comments() -> None:
     assert docstrings.fields(ImageModel)[0] == (
         "* ``image_shape: tuple[int, int, int]``: (C, H, W)"
     )
-    assert docstrings.fields(Optimiser)[1] == (
-        "* ``ADAMAX = 'adamax'``: of neither paper; later flows use it (Glow's code)"
-    )
+    adamax = "* ``ADAMAX = 'adamax'``: of neither paper; later flows use it (Glow's code)"
+    assert docstrings.fields(Optimiser)[1] == adamax
     assert docstrings.fields(RealNVP) == []  # those of the protocol
 
 

@@ -20,6 +20,7 @@ from nvp.data import EMBEDDED, load
 from nvp.runs.load import load_run
 from nvp.testing.counting import all_images
 from nvp.training.loop import prepare
+from nvp.training.start import train
 
 MODELS: dict[str, dict[str, Any]] = {
     "gaussian": {"family": "gaussian"},
@@ -197,6 +198,13 @@ def test_the_first_step_of_a_gaussian_starts_at_its_fit(root: Path, tmp_path: Pa
     expected = Gaussian(GaussianConfig(image_shape=(1, 8, 8)))
     expected.initialise(load("tiny", "train", root=root).images[:54])
     torch.testing.assert_close(model.state_dict(), expected.state_dict(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_model_without_likelihood_cannot_stop_early(root: Path, tmp_path: Path) -> None:
+    config = configuration("gan", early_stopping=True)
+    with tiny.refusal("early_stopping must be off: tiny has no likelihood"):
+        train(config, tmp_path / "run", root)
+    assert not (tmp_path / "run").exists()
 
 
 # Tables of counts.

@@ -71,9 +71,8 @@ def copy_flow(ours: RealNVP, plain: PlainRealNVP) -> None:
 
 def test_plain_code_is_the_same_flow() -> None:
     """With the same weights and noise, the plain code gives the likelihoods of `nvp`."""
-    config = RealNVPConfig.paper(
-        (3, 8, 8), num_scales=3, num_blocks=1, width=4, checkerboard_scale_init=0.5
-    )
+    sizes = {"num_scales": 3, "num_blocks": 1, "width": 4}
+    config = RealNVPConfig.paper((3, 8, 8), checkerboard_scale_init=0.5, **sizes)
     ours, plain = RealNVP(config), PlainRealNVP(config)
     for module in ours.modules():
         if isinstance(module, ShiftedBatchNorm):
@@ -212,12 +211,8 @@ def test_a_run_writes_tables(
     report = (tmp_path / f"{benchmark.stem}.md").read_text()
     # Ours: 3 forwards of 5 GFLOP for each of 2 images in 1 s, of the 40 that a convolution reaches.
     for ms, ratio, rate, share in ((1000, "3.00", 30, 75), (3000, "1.00", 10, 25)):
-        for cell in (
-            f"{ms} ms",
-            f"{ratio} ({ratio} to {ratio})",
-            rate,
-            f"{share} ({share} to {share})",
-        ):
+        ranges = (f"{each} ({each} to {each})" for each in (ratio, share))
+        for cell in (f"{ms} ms", rate, *ranges):
             assert report.count(f" {cell} |") >= len(benchmark.kinds)
     if benchmark.draws_by_pixel:  # 49 passes of a second, against 2 seconds
         assert report.count(" 49 s |          24 |") == len(benchmark.kinds)

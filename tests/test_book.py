@@ -180,9 +180,8 @@ def test_sphinx_alone_builds_the_book(small_book: Path) -> None:
 
 def test_a_notebook_that_raised_is_not_built(small_book: Path) -> None:
     error = nbformat.v4.new_output("error", ename="ValueError", evalue="no luck", traceback=[])
-    notebook = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell("fail()", outputs=[error])]
-    )
+    cell = nbformat.v4.new_code_cell("fail()", outputs=[error])
+    notebook = nbformat.v4.new_notebook(cells=[cell])
     path = small_book / f"{CHAPTERS[0]}.ipynb"
     nbformat.write(notebook, path)
     with pytest.raises(ValueError, match=rf"{path}, cell 0: ValueError: no luck"):

@@ -83,9 +83,8 @@ def test_attributes_change_and_images_come_back(model: RealNVP) -> None:
 
 
 def test_negative_attributes_pass_the_rectifier() -> None:
-    treatment = InputTreatment(
-        1, Parity.ODD, concatenated_relu=True, mask_channel=True, num_classes=3
-    )
+    choices = {"concatenated_relu": True, "mask_channel": True, "num_classes": 3}
+    treatment = InputTreatment(1, Parity.ODD, **choices)
     h = treatment.eval()(torch.randn(4, 1, 2, 5), ATTRIBUTES.float())
     assert h.shape == (4, treatment.out_channels, 2, 5)
     assert (h[:, -3:] == ATTRIBUTES.float()[:, :, None, None]).all()

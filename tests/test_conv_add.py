@@ -33,10 +33,8 @@ def inputs(features: int, outputs: int, kernel: int) -> tuple[Tensor, Tensor, Te
 def test_equals_the_formula(features: int, outputs: int, kernel: int) -> None:
     total, x, weight, bias = of_exact = inputs(features, outputs, kernel)
     exact = total + F.conv2d(x, weight, bias, padding=kernel // 2)
-    halves = total.detach().bfloat16(), x.detach().bfloat16()
-    ours = [
-        each.requires_grad_() for each in (*halves, weight.detach().float(), bias.detach().float())
-    ]
+    types = (torch.bfloat16, torch.bfloat16, torch.float32, torch.float32)
+    ours = [v.detach().to(t).requires_grad_() for v, t in zip(of_exact, types, strict=True)]
     found = conv_add(ours[0].clone(), *ours[1:])
     assert found.dtype is torch.bfloat16
     assert (found - exact).abs().max() < ROUNDING * exact.abs().max()

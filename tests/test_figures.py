@@ -11,14 +11,13 @@ from ledgers import rewrite
 from PIL import Image
 
 from nvp.data.sets import load
-from nvp.ledger.enter import describe
 from nvp.ledger.entry import runs
 from nvp.ledger.pictures import write_pictures
 from nvp.likelihood import evaluate, score_images
 from nvp.model.protocol import batch_statistics
 from nvp.runs.folder import RunFolder
 from nvp.runs.load import load_run
-from nvp.runs.tensors import load_tensors, part, save_tensors
+from nvp.runs.tensors import load_tensors, part
 from nvp.tables.build import table
 from nvp.tables.cells import scored
 from nvp.tables.published import read_published
@@ -73,17 +72,6 @@ def test_the_validation_figure_is_of_the_images_for_validation(pixelrnn: Path) -
     images = load("tiny-binary", "validation", root=pixelrnn / "data").images
     again = evaluate(run.load_model(), images, batch_size=10).bits_per_dim
     assert run.scores.validation.bits_per_dim == pytest.approx(again, abs=ROUNDED)
-
-
-def test_the_share_of_a_budget_in_minutes(own: Path, home: Path) -> None:
-    folder = RunFolder(home / "run")
-    tensors, header = load_tensors(folder.checkpoint)
-    header["config"]["training"] |= {"steps": None, "minutes": 4 * header["minutes"]}
-    save_tensors(folder.checkpoint, tensors, header)
-    run, entry = load_run(folder.path, data_root=home / "data"), runs(own)["tiny"]
-    test = load("tiny", "test", root=home / "data")
-    told = describe(run, test, "tiny", [], None, entry.scores, None, None)
-    assert (told.state, told.share_of_budget) == ("interrupted", pytest.approx(0.25))
 
 
 def test_real_images_are_spread_over_the_set(recorded: Path, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """The live figures' rules and mathematics, run in Node.js, agree with PyTorch."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -101,7 +100,7 @@ def test_couplings_see_what_is_drawn(kind: str, count: int, blocks: int, order: 
     assert torch.equal(drawn, measured)
 
 
-RECORDED = json.loads((live.SOURCES / "flows.json").read_text())
+RECORDED, _ = live.RECORDED["plane"]()
 
 
 def in_javascript(

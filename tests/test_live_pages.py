@@ -1,6 +1,5 @@
 """The live figures in headless Chromium: driven by mouse, finger and keyboard, and read again."""
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from nvp.data import EMBEDDED, load
 from nvp.flows.bijection import Composition
 from nvp.ledger.entry import runs
 
-RECORDED = json.loads((live.SOURCES / "flows.json").read_text())
+RECORDED, _ = live.RECORDED["plane"]()
 PAGE = (
     '<!doctype html>\n<html lang="en"><meta charset="utf-8">'
     '<meta name="viewport" content="width=device-width, initial-scale=1">'

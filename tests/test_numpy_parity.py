@@ -1,4 +1,4 @@
-"""The models again, in NumPy and number by number, from the papers' equations alone.
+"""The models again, in NumPy, from the papers' equations alone.
 
 Nothing here calls the package but for its weights, by name. All in float64.
 """
@@ -9,6 +9,7 @@ import numpy as np
 import pixels
 import pytest
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from nvp import PixelRNN, RealNVPConfig
@@ -35,23 +36,22 @@ def sigmoid(x: Array) -> Array:
     return 1 / (1 + np.exp(-x))
 
 
+def sums(x: Array, kernel: Array) -> Array:
+    """A convolution, zeros around."""
+    around = [(0, 0), *((side // 2, side // 2) for side in kernel.shape[2:])]
+    windows = sliding_window_view(np.pad(x, around), kernel.shape[2:], axis=(1, 2))
+    return np.einsum("oidr,ihwdr->ohw", kernel, windows)
+
+
 # Real NVP. Maps are (C, H, W).
 
 
 def convolve(x: Array, weights: Weights) -> Array:
-    """g v / ||v||, the norm over all but the output channel; zeros around; without g it is 1."""
+    """g v / ||v||, the norm over all but the output channel; without g it is 1."""
     v = weights["v"]
-    height, width, side = *x.shape[1:], v.shape[2]
-    out = np.zeros((len(v), height, width))
-    for o, row, column in np.ndindex(*out.shape):
-        for i, down, right in np.ndindex(*v.shape[1:]):
-            r, c = row + down - side // 2, column + right - side // 2
-            if 0 <= r < height and 0 <= c < width:
-                out[o, row, column] += v[o, i, down, right] * x[i, r, c]
-    for o in range(len(v)):
-        out[o] *= weights.get("g", np.ones(len(v)))[o] / np.sqrt((v[o] ** 2).sum())
-        out[o] += weights.get("bias", np.zeros(len(v)))[o]
-    return out
+    gain = weights.get("g", np.ones(len(v))) / np.sqrt((v**2).sum((1, 2, 3)))
+    bias = weights.get("bias", np.zeros(len(v)))
+    return gain[:, None, None] * sums(x, v) + bias[:, None, None]
 
 
 def normalise(x: Array, weights: Weights) -> Array:
@@ -183,20 +183,14 @@ def test_a_real_nvp(preset: str) -> None:
 
 def masked(x: Array, weights: Weights, letter: str, own: list[int], colours: int) -> Array:
     """A convolution of section 3.4; `own` are the colours of its outputs."""
-    weight, bias = weights["weight"], weights["bias"]
-    height, width = x.shape[1:]
-    top, left = weight.shape[2] // 2, weight.shape[3] // 2
-    out = np.zeros((len(weight), height, width))
-    for o, row, column in np.ndindex(*out.shape):
-        out[o, row, column] = bias[o]
-        for i, down, right in np.ndindex(*weight.shape[1:]):
-            before = (down, right) < (top, left)
-            if (down, right) == (top, left):
-                before = i % colours < own[o] or (letter == "B" and i % colours == own[o])
-            r, c = row + down - top, column + right - left
-            if before and 0 <= r < height and 0 <= c < width:
-                out[o, row, column] += weight[o, i, down, right] * x[i, r, c]
-    return out
+    kernel = weights["weight"].copy()
+    middle = kernel.shape[2] // 2, kernel.shape[3] // 2
+    for o, i, *place in np.ndindex(*kernel.shape):
+        before = tuple(place) < middle
+        if tuple(place) == middle:
+            before = i % colours < own[o] or (letter == "B" and i % colours == own[o])
+        kernel[o, i, *place] *= before
+    return sums(x, kernel) + weights["bias"][:, None, None]
 
 
 def cell(gates: Array, c: Array) -> tuple[Array, Array]:

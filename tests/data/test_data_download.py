@@ -128,17 +128,11 @@ def test_cli_get(amat_root: Path) -> None:
 
 @pytest.mark.slow
 def test_cli_as_a_process_has_no_traceback(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "nvp.cli", "data", "get", "mnist"]
-    (tmp_path / "file").touch()
-    result = subprocess.run(
-        [*command, "--data-root", str(tmp_path / "file")],
-        capture_output=True,
-        text=True,
-        cwd=paths.repository_root(),
-    )
-    assert result.returncode == 2
-    assert result.stdout == ""
-    assert result.stderr.startswith(f"nvp: cannot write mnist under {tmp_path / 'file'}")
+    (file := tmp_path / "file").touch()
+    command = [sys.executable, "-m", "nvp.cli", "data", "get", "mnist", "--data-root", file]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=paths.repository_root())
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"nvp: cannot write mnist under {file}")
     assert len(result.stderr.splitlines()) == 1
 
 

@@ -72,9 +72,8 @@ def test_training_from_disk_is_training_from_memory(
     prepare(config, tmp_path / "memory", data_root=root).run()
     monkeypatch.setattr(sets, "IN_MEMORY", 0)
     prepare(config, tmp_path / "disk", data_root=root).run()
-    before, after = (
-        load_tensors(RunFolder(tmp_path / n).checkpoint)[0] for n in ("memory", "disk")
-    )
+    folders = (RunFolder(tmp_path / name) for name in ("memory", "disk"))
+    before, after = (load_tensors(folder.checkpoint)[0] for folder in folders)
     torch.testing.assert_close(after, before, rtol=0, atol=0)
 
 
@@ -195,9 +194,8 @@ def test_a_batch_is_cropped_then_flipped_by_the_runs_own_noise(large: Path) -> N
     assert not torch.equal(draw(0, True), draw(1, True))
     plain, flipped = draw(0, False), draw(0, True)
     assert not torch.equal(plain, images[which])  # which are the central crops
-    assert all(
-        torch.equal(a, b) or torch.equal(a.flip(-1), b) for a, b in zip(plain, flipped, strict=True)
-    )
+    for a, b in zip(plain, flipped, strict=True):
+        assert torch.equal(a, b) or torch.equal(a.flip(-1), b)
     labelled = draw(0, True, labelled=True)
     assert torch.equal(labelled.images, flipped)
     assert labelled.labels.tolist() == [4, 2, 4]

@@ -1,6 +1,5 @@
 """Named sets: what loads, what is refused and how, and the embedded set."""
 
-import hashlib
 import json
 import runpy
 import shutil
@@ -64,13 +63,10 @@ def test_subset_rule_takes_the_first_of_each_class_in_order() -> None:
 def test_embedded_set_is_made_again_bit_for_bit(tmp_path: Path) -> None:
     """From both splits of the published set, whose md5s are compared as they are loaded."""
     make_embedded().make(tmp_path, str(FULL_ROOT))
-    kept, made = (
-        json.loads((f / "checksums.json").read_text()) for f in (EMBEDDED_FOLDER, tmp_path)
-    )
-    assert kept == made
+    kept, made = (folder / "checksums.json" for folder in (EMBEDDED_FOLDER, tmp_path))
+    assert made.read_text() == kept.read_text()
     with np.load(EMBEDDED_FOLDER / "images.npz") as a, np.load(tmp_path / "images.npz") as b:
-        assert sorted(a) == sorted(b)
-        assert all(np.array_equal(a[key], b[key]) for key in a)
+        np.testing.assert_equal(dict(b), dict(a))
 
 
 def test_damaged_embedded_set(tmp_path: Path, monkeypatch) -> None:
@@ -186,9 +182,6 @@ def test_places_that_cannot_be() -> None:
 def test_the_description_is_of_the_files_that_are_here() -> None:
     recorded = json.loads((EMBEDDED_FOLDER / "croissant.json").read_text())
     assert recorded == make_embedded().croissant(EMBEDDED_FOLDER)
-    (archive,) = (each for each in recorded["distribution"] if "containedIn" not in each)
-    content = (EMBEDDED_FOLDER / archive["contentUrl"]).read_bytes()
-    assert archive["sha256"] == hashlib.sha256(content).hexdigest()
     inside = {each["contentUrl"] for each in recorded["distribution"] if "containedIn" in each}
     with np.load(EMBEDDED_FOLDER / "images.npz") as arrays:
         assert inside == {f"{name}.npy" for name in arrays}

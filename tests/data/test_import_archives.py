@@ -76,9 +76,7 @@ def test_a_damaged_image_in_a_zip_is_named(tmp_path: Path) -> None:
 
 
 def test_names_in_utf8_that_a_zip_does_not_mark(tmp_path: Path) -> None:
-    images = {
-        f"{kind}/{i}.png": encoded(pixels(6, 6, i)) for kind in ("xx", "yy") for i in range(9)
-    }
+    images = {f"{c}/{i}.png": encoded(pixels(6, 6, i)) for c in ("xx", "yy") for i in range(9)}
     path = archive(tmp_path / "photos.zip", images)
     path.write_bytes(path.read_bytes().replace(b"xx/", "\u00e4/".encode()))
     assert imported(path, tmp_path).note["classes"] == ["yy", "\u00e4"]

@@ -330,11 +330,8 @@ def table(path: Path, columns: dict[str, list], **notes: str) -> None:
 
 def parquet(path: Path, images: list[bytes | None], labels: list[int] | None = None) -> None:
     """A file as data hubs write them: a struct of bytes and a path, a label, names of classes."""
-    columns: dict[str, list] = {
-        "image": [{"bytes": image, "path": "/etc/passwd"} for image in images]
-    }
-    if labels is not None:
-        columns["label"] = labels
+    rows = [{"bytes": image, "path": "/etc/passwd"} for image in images]
+    columns = {"image": rows, **({"label": labels} if labels else {})}
     features = {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}
     table(path, columns, huggingface=json.dumps({"info": {"features": features}}))
 
@@ -426,12 +423,11 @@ def test_a_path_in_a_row_is_not_followed(tmp_path: Path) -> None:
     refused(match, path, tmp_path, "other")
 
 
-@pytest.mark.parametrize("missing", ["lmdb", "pyarrow"])
-def test_what_a_reader_needs_is_said(missing: str, tmp_path: Path, monkeypatch) -> None:
-    if missing == "lmdb":
-        lsun(tmp_path / "source", "tower")
-    else:
-        parquet(tmp_path / "source/train.parquet", [encoded(pixels(6, 6))])
+@pytest.mark.parametrize(
+    ("missing", "file"), [("lmdb", "tower_train_lmdb/data.mdb"), ("pyarrow", "train.parquet")]
+)
+def test_what_a_reader_needs_is_said(missing: str, file: str, tmp_path: Path, monkeypatch) -> None:
+    write(tmp_path / "source" / file, b"")
     monkeypatch.setitem(sys.modules, missing, None)
     match = rf"need {missing}: pip install '\.\[import\]'"
     refused(match, tmp_path / "source", tmp_path, "lsun-tower")

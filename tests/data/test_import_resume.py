@@ -193,15 +193,14 @@ def test_after_a_refusal_nothing_is_read_twice(mixed: Path, tmp_path: Path, monk
     assert sum(made.images.values()) == 40
 
 
-def test_a_disk_that_is_full(mixed: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_disk_that_is_full(mixed: Path, tmp_path: Path) -> None:
     def full() -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     counted = instead_of(62, full)(writer.Columns.append)
-    with monkeypatch.context() as patch:
-        patch.setattr(writer.Columns, "append", counted)
-        with refusal(r"No space left on device.*the same command goes on"):
-            import_set(mixed, "mine", OPTIONS, root=tmp_path)
+    match = "No space left on device.*the same command goes on"
+    with patch.object(writer.Columns, "append", counted), refusal(match):
+        import_set(mixed, "mine", OPTIONS, root=tmp_path)
     check_it_goes_on(mixed, tmp_path)
 
 

@@ -87,13 +87,3 @@ def plot_inverse_errors(errors: Mapping[str, Tensor], data: Tensor, limit: float
         ax.scatter(*data.T, s=0.3, color=VERMILION, lw=0)
         ax.set(title=title, xticks=[], yticks=[])
     figure.colorbar(image, ax=axes, label="log10 of the error", shrink=0.85, extend="both")
-
-
-def plot_spike(steps: Tensor, sizes: Mapping[str, Tensor], at: int) -> None:
-    """1 / sqrt(v) over `steps`, for v, Adam's mean of squared gradients; a line marks `at`."""
-    _, ax = plt.subplots(figsize=(WIDTH, 2.7))
-    for (name, values), colour in zip(sizes.items(), (VERMILION, BLUE), strict=True):
-        ax.semilogy(steps, values, color=colour, label=name)
-    ax.axvline(at, color=GREY, lw=1, zorder=0)
-    ax.set(xlabel="step", ylabel=r"$1 / \sqrt{v}$")
-    ax.legend(fontsize=9)
