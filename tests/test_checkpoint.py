@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 import safetensors.torch
-import tiny
 import torch
 from tiny import configuration, pixelrnn_configuration, refusal
 
 from nvp import files
+from nvp.config import load_config
 from nvp.errors import NVPError
 from nvp.files import STALE_SECONDS, locked, replace_folder, write, write_text
 from nvp.model.protocol import ImageModel
@@ -70,7 +70,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(root: Path, tmp_path: Path) ->
 
 def resume(home: Path) -> None:
     """Make the run in `home` ready to go on; this writes nothing."""
-    prepare(tiny.configuration_of(home / "run"), home / "run", data_root=home / "data")
+    prepare(load_config(home / "run" / "config.yaml"), home / "run", data_root=home / "data")
 
 
 def test_truncated_checkpoints_are_refused_and_flipped_bytes_noticed(home: Path) -> None:

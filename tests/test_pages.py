@@ -54,18 +54,12 @@ def test_the_page_prints_what_training_printed() -> None:
 
 
 def test_every_entry_is_folded_under_its_title_with_its_commits_and_files() -> None:
-    shown = folded_entries(table("ledger", roles=True))
-    ledger = runs()
-    assert shown.count(":::{dropdown}") == len(ledger)
-    folded = {
-        part.splitlines()[1].split("`")[1]: part for part in shown.split(":::{dropdown} ")[1:]
-    }
-    assert list(folded) == list(ledger)
-    for name, part in folded.items():
-        entry = ledger[name].record
-        assert part.startswith(entry.title)
+    _, *parts = folded_entries(table("ledger", roles=True)).split(":::{dropdown} ")
+    for part, (name, run) in zip(parts, runs().items(), strict=True):
+        assert part.splitlines()[1].split("`")[1] == name
+        assert part.startswith(run.record.title)
         (trained_by,) = re.findall(r"^\| trained by \| (.*) \|$", part, re.M)
-        assert all(leg.commit[:9] in trained_by for leg in entry.legs if leg.commit)
+        assert all(leg.commit[:9] in trained_by for leg in run.record.legs if leg.commit)
         paths = re.findall(r"<\.\./(results/\S+)>", part)
         assert len(paths) == 3
         assert all((ROOT / path).is_file() for path in paths)

@@ -139,8 +139,6 @@ def test_bad_input() -> None:
             model.complete(good, *arguments)
     with refusal(r"n must be a whole number, got 1\.5"):
         model.sample(1.5)
-    with refusal("num_draws must be at least 1"):
-        PixelRNN(config("row_lstm", output="mixture")).log_prob(good, num_draws=0)
     with refusal("generator must be a torch.Generator, got Tensor: pass"):
         model.loss(good, torch.zeros(2))
 

@@ -73,10 +73,9 @@ def test_every_target_that_is_named_can_be_made() -> None:
 
 def test_every_path_that_is_named_is_there() -> None:
     pages = [*ROOT.glob("*.md"), *(ROOT / ".github").rglob("*.md"), ROOT / "book/architecture.md"]
+    named = r"[`(]((?:\w+/)+[\w.-]*|\w+\.(?:md|toml|yml))[`)]"
     for page in pages:
-        for path in re.findall(
-            r"[`(]((?:\w+/)+[\w.-]*|\w+\.(?:md|toml|yml))[`)]", page.read_text()
-        ):
+        for path in re.findall(named, page.read_text()):
             made = path.startswith("build/") or re.search(r"NN_|NAME|runs/x", path)
             assert made or (ROOT / path).exists(), f"{page.relative_to(ROOT)} names {path}"
 
@@ -133,12 +132,10 @@ def test_the_command_line_says_which_extra_it_needs(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_missing_browser_skips_a_test_or_fails_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NVP_REQUIRE_BROWSER", raising=False)
-    with pytest.raises(pytest.skip.Exception, match="Chromium is not installed"):
-        missing("Chromium")
-    monkeypatch.setenv("NVP_REQUIRE_BROWSER", "1")
-    with pytest.raises(pytest.fail.Exception, match="Chromium is not installed"):
-        missing("Chromium")
+    for required, outcome in (("", pytest.skip.Exception), ("1", pytest.fail.Exception)):
+        monkeypatch.setenv("NVP_REQUIRE_BROWSER", required)
+        with pytest.raises(outcome, match="Chromium is not installed"):
+            missing("Chromium")
 
 
 def test_no_path_of_a_machine_is_kept() -> None:

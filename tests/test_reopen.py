@@ -31,10 +31,9 @@ def test_it_begins_where_the_record_ends(trained: Path, entry: Path, tmp_path: P
     recorded = read_run(entry)
     assert header["step"] == 2
     assert header["minutes"] == header["validated"] == recorded.record.minutes
+    weights = recorded.load_model().state_dict()
     for prefix in ("model", "ema.module"):
-        found = part(prefix, tensors)
-        for name, tensor in recorded.load_model().state_dict().items():
-            assert torch.equal(found[name], tensor), name
+        torch.testing.assert_close(part(prefix, tensors), weights, rtol=0, atol=0)
     assert tensors["ema.n_averaged"] == 2
     assert not part("optimiser", tensors)
     # The images come in another order.
@@ -81,13 +80,8 @@ def test_a_run_that_comes_meanwhile_is_not_written_over(
     [
         (("--set", "training.stepz=4"), "stepz"),
         (("--set", "training.batch_size=3"), "a run that goes on may change only"),
-        (("--set", "training.ema_decay=0.9"), "a run that goes on may change only"),
-        (("--set", "training.anneal=0.5"), "a run that goes on may change only"),
         (("--set", "training.steps=4", "--device", "nothing"), "there is no device 'nothing'"),
-        (
-            (),
-            "has used up its budget, 2 steps in 0 minutes: raise it, as in --set training.steps=4",
-        ),
+        ((), "used up its budget, 2 steps in 0 minutes: raise it, as in --set training.steps=4"),
     ],
 )
 def test_what_is_refused_is_refused_before_anything_is_written(
@@ -128,7 +122,6 @@ def test_what_early_stopping_chose_stays_the_best(pixelrnn: Path, tmp_path: Path
     kept, header = load_tensors(RunFolder(tmp_path).best)
     _, second, _ = read_log(pixelrnn / "run" / "log.csv")
     assert header == {key: second[key] for key in ("step", "minutes", "validation")}
-    for name, tensor in entry.load_model().state_dict().items():
-        assert torch.equal(kept[name], tensor), name
+    torch.testing.assert_close(kept, entry.load_model().state_dict(), rtol=0, atol=0)
     # Its budget is spent: what is scored is what was recorded.
     assert "after step 2;" in tiny.done("train", "--resume", tmp_path, "--data-root", data_root)

@@ -86,11 +86,9 @@ def test_a_recorded_variant_shows_its_validation_figure(own: Path) -> None:
 @pytest.mark.parametrize(
     ("cell", "text"),
     [
-        ("-1.5", "−1.5"),
         ("-0.00", "0.00"),
         ("-0.000 ± 0.002", "0.000_±_0.002"),
         ("-0.05 ± 0.02", "−0.05_±_0.02"),
-        ("83.18 ± 0.20", "83.18_±_0.20"),
         ("< 80.97", "<_80.97"),
         ("k = 3", "k_=_3"),
         ("28 × 28 pixels", "28_×_28 pixels"),
@@ -111,7 +109,6 @@ def test_figures_are_set_and_do_not_break_across_lines(cell: str, text: str) -> 
         (("1,024", "< 4.5"), "--:"),
         (("–", "0.5 ± 0.1"), "--:"),  # a missing figure
         (("64, not of an image", "none"), ":--"),
-        (("–", "–"), ":--"),
         ((), ":--"),
     ],
 )
