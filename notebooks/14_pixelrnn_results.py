@@ -422,8 +422,8 @@ display(
 assert len(by_seed) == 3
 
 # %% [markdown]
-# On the 256 **grey levels** of MNIST the paper reports nothing. Our small PixelCNN trained for four hours of one core. It is behind
-# the gated PixelCNN of a well-known tutorial, which trained for 150 epochs on a GPU:
+# On the 256 **grey levels** of MNIST the paper reports nothing. Our small PixelCNN trained for more than five hours
+# of a processor. It is behind the gated PixelCNN of a well-known tutorial, which trained for 150 epochs on a GPU:
 
 # %% tags=["hide-input"]
 grey = ledger["mnist-pixelcnn"]
