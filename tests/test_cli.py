@@ -205,8 +205,9 @@ def test_record_then_evaluate_by_name(
     assert samples.is_file()
     score = ledger.runs()["tiny"].score
     told = done("evaluate", "tiny", "--data-root", trained / "data")
+    assert "recorded run tiny on tiny, test" in told
     assert f"{score.bits_per_dim:.4f} ± {score.standard_error:.4f}" in told
-    done("sample", "tiny", "--out", results / "sheet.png")
+    assert "of recorded run tiny: " in done("sample", "tiny", "--out", results / "sheet.png")
 
 
 def test_verify_fails_with_a_table_when_a_figure_was_altered(

@@ -26,14 +26,14 @@ from nvp.training.loop import prepare
 from nvp.training.state import State, begin
 
 
-def write_data(root: Path, name: str = "tiny", seed: int = 0) -> None:
+def write_data(root: Path, name: str = "tiny", side: int = 8, seed: int = 0) -> None:
     """A folder of .npy files with 60 training and 30 test images: a bright square that moves."""
     rng = np.random.default_rng(seed)
     folder = root / name
     folder.mkdir(parents=True)
     for split, count in (("train", 60), ("test", 30)):
-        images = rng.integers(0, 40, (count, 8, 8, 1), dtype=np.uint8)
-        for image, row in zip(images, rng.integers(0, 5, count), strict=True):
+        images = rng.integers(0, 40, (count, side, side, 1), dtype=np.uint8)
+        for image, row in zip(images, rng.integers(0, side - 3, count), strict=True):
             image[row : row + 3, 2:5] += 180
         np.save(folder / f"{split}_images.npy", images)
 

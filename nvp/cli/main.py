@@ -113,7 +113,6 @@ def evaluate(
     from nvp.ledger.scoring import score, scored_images
     from nvp.likelihood import summarise
     from nvp.model.protocol import batch_norms
-    from nvp.runs.folder import find_run
     from nvp.runs.load import load_run
     from nvp.training.distributed import processes
 
@@ -122,7 +121,7 @@ def evaluate(
         run = load_run(run_folder, data_root=data_root, device=device, trust=trust)
         num_draws = num_draws or run.config.evaluation.num_draws
         images = scored_images(run, split, data_root, limit)
-        title = f"{find_run(run_folder)} on {run.config.data.name}, {split}"
+        title = f"{_named(run_folder, run.config.name)} on {run.config.data.name}, {split}"
         table = Table("", "bits/dim", "nats", "images", "sets of noise", title=title)
         exact = run.model.likelihood == "exact"
         ways = [("log-likelihood" if exact else "bound of the log-likelihood", False)]
@@ -155,7 +154,6 @@ def sample(
     trust: Trust = False,
 ) -> None:
     """Sample images, and write them as one picture."""
-    from nvp.runs.folder import find_run
     from nvp.runs.load import load_run
     from nvp.runs.sheet import check_path, write_samples
 
@@ -163,7 +161,14 @@ def sample(
     run = load_run(run_folder, data_root=data_root, device=device, trust=trust)
     write_samples(run.model, out, number, temperature=temperature, seed=seed, label=label)
     what = "1 sample" if number == 1 else f"{number} samples"
-    typer.echo(f"{what} of {find_run(run_folder)}: {out}")
+    typer.echo(f"{what} of {_named(run_folder, run.config.name)}: {out}")
+
+
+def _named(run_folder: Path, name: str) -> str:
+    """The run `name`, and whether it is the recorded one: a user may have trained another."""
+    from nvp.runs.folder import RunFolder, find_run
+
+    return "recorded run " * RunFolder(find_run(run_folder)).is_recorded + name
 
 
 @app.command()
