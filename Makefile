@@ -36,8 +36,7 @@ help: ## list what make can do
 $(STAMP): pyproject.toml requirements.lock
 	@python=$(BIN)/python; [ -x $$python ] || python=$(PYTHON); \
 	  $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' || \
-	  { echo "nvp needs Python 3.11 to 3.14; name one with: make PYTHON=python3.12"; exit 1; }
-	@python=$(BIN)/python; [ -x $$python ] || python=$(PYTHON); \
+	  { echo "nvp needs Python 3.11 to 3.14; name one with: make PYTHON=python3.12"; exit 1; }; \
 	  $$python -c 'import os, sys, sysconfig; sys.exit(sys.version_info >= (3, 14) and not \
 	  os.path.exists(sysconfig.get_path("include") + "/Python.h"))' || \
 	  { echo "on Python 3.14 pip compiles a library, which needs Python's headers: on Debian and" \
@@ -54,7 +53,7 @@ venv: $(STAMP) ## make the environment in .venv, once
 
 reproduce: venv ## the main job: train, re-score, run the notebooks, build the book
 	$(BIN)/nvp data list
-	$(SNAKEMAKE) quickstart
+	$(SNAKEMAKE) build/runs/quickstart/finished
 	$(BIN)/nvp evaluate build/runs/quickstart
 	$(BIN)/nvp verify
 	$(BIN)/nvp tables

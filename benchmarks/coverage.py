@@ -81,14 +81,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=SETS, help="sets of samples")
     parser.add_argument("--output", type=Path, default=HERE, help="folder of the results")
     options = parser.parse_args(arguments)
-    if options.count < 1 or options.seeds < 1:
-        parser.error("--count and --seeds must be at least 1")
     torch.set_num_threads(1)
     test, train = load("fashion-mnist-small", "test"), load("fashion-mnist-small", "train")
     assert train.labels is not None
     images, labels = train.images[:4500], train.labels[:4500]  # the rest is for validation
-    if options.count * options.seeds > len(images):
-        parser.error("--count times --seeds must be at most 4500, the number of real images")
+    if not 1 <= options.count * options.seeds <= len(images):
+        parser.error("--count times --seeds must be 1 to 4500, the number of real images")
     coverage = Coverage(test.images)
     file = options.output / "results_coverage.json"
     results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}

@@ -91,8 +91,7 @@ def measured(benchmark: str, name: str, setting: str, batch: int, steps: int) ->
         else:
             why = (child.stderr.strip().splitlines() or ["it said nothing"])[-1]
         sys.exit(f"{name} could not be measured: {why}")
-    measurement: dict[str, Any] = json.loads(child.stdout.splitlines()[-1])
-    return measurement
+    return json.loads(child.stdout.splitlines()[-1])
 
 
 def machine() -> dict[str, Any]:

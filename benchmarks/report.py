@@ -17,11 +17,12 @@ def render(benchmark: Benchmark, results: dict[str, Any]) -> str:
 
 
 def section(benchmark: Benchmark, name: str, record: dict[str, Any]) -> str:
-    machine, ceilings = record["machine"], ceiling_rates(record)
+    machine = record["machine"]
+    unit = next((unit for unit in MATRIX_UNITS if unit in machine["flags"]), "none")
     picked = mode(run["auto"] for run in record["measured"][CEILING])  # most often
     parts = [
         f"## {name}: {record['what']}; batch {record['batch']}",
-        f"{machine['cpu']} ({', '.join(machine['flags'])}), matrix unit {matrix_unit(machine)}, "
+        f"{machine['cpu']} ({', '.join(machine['flags'])}), matrix unit {unit}, "
         f"{machine['threads']} threads, load {machine['load_before']} before the run; PyTorch "
         f"{machine['torch']}, {machine['date']}. Medians over {len(record['measured'][CEILING])} "
         f"processes of {record['steps']} repeats. Peak memory is that of the process in training, "
@@ -32,9 +33,7 @@ def section(benchmark: Benchmark, name: str, record: dict[str, Any]) -> str:
     ]
     if benchmark.draws_by_pixel:
         parts.append(sampling_table(benchmark, record))
-    head = ["GFLOP/s, forward and backward", *next(iter(ceilings.values()))]
-    rows = [[shape, *(f"{rate:.0f}" for rate in row.values())] for shape, row in ceilings.items()]
-    return "\n\n".join([*parts, table(head, rows)])
+    return "\n\n".join([*parts, ceiling_table(record)])
 
 
 def contender_table(benchmark: Benchmark, kind: str, record: dict[str, Any]) -> str:
@@ -47,11 +46,12 @@ def contender_table(benchmark: Benchmark, kind: str, record: dict[str, Any]) -> 
         runs = record["measured"][f"{kind}/{name}"]
         step, gflop = middle(runs, "step"), runs[0]["gflop_per_image"]
         work = 3 * gflop * record["batch"]
+        ratios = [median(p["step"]) / median(r["step"]) for p, r in zip(plain, runs, strict=True)]
         shares = [100 * work / median(r["step"]) / c for r, c in zip(runs, ceilings, strict=True)]
         row = {
             benchmark.kinds[kind].title: name,
             "step": f"{1000 * step:.0f} ms",
-            "plain over it": by_round(ratios(plain, runs), ".2f"),
+            "plain over it": by_round(ratios, ".2f"),
             "evaluate": f"{1000 * middle(runs, 'evaluate'):.0f} ms",
             "peak memory": f"{median(run['peak_megabytes'] for run in runs):.0f} MB",
             "parameters": f"{runs[0]['parameters']}",
@@ -62,7 +62,7 @@ def contender_table(benchmark: Benchmark, kind: str, record: dict[str, Any]) -> 
         if not benchmark.draws_by_pixel:
             row["sample"] = f"{1000 * middle(runs, 'sample'):.0f} ms"
         rows.append(row)
-    return table(list(rows[0]), [list(row.values()) for row in rows])
+    return table(rows)
 
 
 def sampling_table(benchmark: Benchmark, record: dict[str, Any]) -> str:
@@ -70,8 +70,9 @@ def sampling_table(benchmark: Benchmark, record: dict[str, Any]) -> str:
     rows = []
     for key, kind in benchmark.kinds.items():
         runs = record["measured"][f"{key}/{SAMPLING}"]
-        sample, forward = middle(runs, "sample"), one_pass(record, key)
-        estimated = runs[0]["sub_pixels"] * forward
+        # A pass in evaluation keeps freed memory, as `nvp sample` does.
+        forward = middle(record["measured"][f"{key}/{FP32}"], "evaluate")
+        sample, estimated = middle(runs, "sample"), runs[0]["sub_pixels"] * forward
         took, passes = median(r["by_definition"] for r in runs), runs[0]["passes_by_definition"]
         row = {
             f"drawing {record['batch']} images, fp32": kind.title,
@@ -83,36 +84,23 @@ def sampling_table(benchmark: Benchmark, record: dict[str, Any]) -> str:
             "images differing": f"{max(run['differ'] for run in runs)}",
         }
         rows.append(row)
-    return table(list(rows[0]), [list(row.values()) for row in rows])
+    return table(rows)
 
 
-def one_pass(record: dict[str, Any], kind: str) -> float:
-    """Seconds of a pass in evaluation, which keeps freed memory as `nvp sample` does."""
-    return middle(record["measured"][f"{kind}/{FP32}"], "evaluate")
-
-
-def ceiling_rates(record: dict[str, Any]) -> dict[str, dict[str, float]]:
+def ceiling_table(record: dict[str, Any]) -> str:
     """Median GFLOP/s by shape of the convolution, then by precision and layout."""
     runs = [run["gflop_per_second"] for run in record["measured"][CEILING]]
-    return {
-        shape: {name: median(rate for run in runs for rate in run[shape][name]) for name in row}
-        for shape, row in runs[0].items()
-    }
-
-
-def matrix_unit(machine: dict[str, Any]) -> str:
-    """The unit that multiplies bfloat16 matrices on this machine."""
-    return next((unit for unit in MATRIX_UNITS if unit in machine["flags"]), "none")
+    rows = []
+    for shape, names in runs[0].items():
+        of_shape = [run[shape] for run in runs]
+        rates = {name: f"{middle(of_shape, name):.0f}" for name in names}
+        rows.append({"GFLOP/s, forward and backward": shape, **rates})
+    return table(rows)
 
 
 def middle(runs: list[dict[str, Any]], key: str) -> float:
     """The median of what all `runs` measured under `key`."""
     return median(value for run in runs for value in run[key])
-
-
-def ratios(plain: list[dict[str, Any]], runs: list[dict[str, Any]]) -> list[float]:
-    """How many times the step of `runs` the plain one takes, in each round."""
-    return [median(a["step"]) / median(b["step"]) for a, b in zip(plain, runs, strict=True)]
 
 
 def by_round(values: list[float], digits: str) -> str:
@@ -121,14 +109,13 @@ def by_round(values: list[float], digits: str) -> str:
     return f"{middle} ({least} to {most})"
 
 
-def table(head: list[str], rows: list[list[str]]) -> str:
+def table(rows: list[dict[str, str]]) -> str:
     """A Markdown table, its columns aligned so that it reads in a terminal too."""
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    head, *body = [list(rows[0]), *(list(row.values()) for row in rows)]
+    first, *others = (max(map(len, column)) for column in zip(head, *body, strict=True))
 
     def line(cells: list[str]) -> str:
-        first, *rest = zip(cells, widths, strict=True)
-        aligned = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]
-        return f"| {' | '.join(aligned)} |"
+        return " | ".join([cells[0].ljust(first), *map(str.rjust, cells[1:], others)])
 
-    rule = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]
-    return "\n".join([line(head), line(rule), *map(line, rows)])
+    rule = [":" + "-" * (first - 1), *("-" * (width - 1) + ":" for width in others)]
+    return "\n".join(f"| {line(cells)} |" for cells in (head, rule, *body))

@@ -17,7 +17,7 @@ def pick_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
         torch.ones(1, device=device).item()
-    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+    except (RuntimeError, AssertionError, ImportError) as error:
         reason = str(error).split("\n")[0]
         why = "" if reason.startswith("Expected one of") else f" ({reason[:100]})"
         raise NVPError(f"there is no device {name!r} here{why}: use cpu or auto") from error

@@ -54,10 +54,8 @@ def write(path: Path, content: bytes) -> None:
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         if part is not None:
             with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
-        kept = (
-            "the one already there is untouched" if os.path.exists(path) else "nothing was written"
-        )
+                part.unlink()
+        kept = "the old one is untouched" if os.path.exists(path) else "nothing was written"
         raise NVPError(
             f"cannot write {path} ({error}): {kept}; free some space, make the folder writable, or "
             "name another folder"
@@ -117,8 +115,6 @@ def locked(folder: Path) -> Iterator[None]:
     removed.
     """
     path = folder / LOCK
-    if folder.is_file():
-        raise NVPError(f"{folder} is a file: name a folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = path.open("a+b", buffering=0)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nvp import PixelRNN, PixelRNNConfig, RealNVP, RealNVPConfig
+from nvp.testing.common import seeded as generator
 
 OUTPUTS: list[dict[str, Any]] = [
     {"levels": 3},
@@ -70,10 +71,6 @@ def lived(config: RealNVPConfig) -> RealNVP:
             y = torch.randn(8, config.num_classes, dtype=torch.float64)  # (8, 0) without classes
             model.flow(x, y)
     return model.eval()
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def noise(n: int, *shape: int, levels: int = 256, seed: int = 0) -> Tensor:

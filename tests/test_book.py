@@ -164,14 +164,6 @@ def test_a_warning_is_an_error(small_book: Path, capfd: pytest.CaptureFixture[st
     assert not (small_book / "html").exists()
 
 
-def test_a_program_that_is_missing_is_named(
-    small_book: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "executable", str(small_book / "python"))
-    with pytest.raises(ValueError, match="jupyter-book is missing: pip install"):
-        builder.build(small_book / "notebooks", small_book / "html")
-
-
 def test_sphinx_alone_builds_the_book(small_book: Path) -> None:
     (small_book / "welcome.md").write_text("# Welcome\n\nSee {doc}`" + CHAPTERS[0] + "`.")
     builder.build(small_book / "notebooks", small_book / "html", plain=True)

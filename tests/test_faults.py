@@ -1,7 +1,6 @@
 """What breaks when somebody breaks it on purpose: one line, and nothing that was good is lost."""
 
 import errno
-import json
 import math
 import os
 import shutil
@@ -145,7 +144,7 @@ def test_a_run_that_cannot_be_reopened_leaves_no_folder(pixel_home: Path) -> Non
 def test_the_best_weights_are_missed(pixel_home: Path) -> None:
     run, where = RunFolder(pixel_home / "run"), ("--data-root", pixel_home / "data")
     run.best.unlink()
-    for match in ("there is no ", "not as it was written"):
+    for match in ("cannot read ", "not as it was written"):
         for command in (("train", "--resume"), ("evaluate",), ("record",)):
             assert match in fails(*command, run.path, *where)
         shutil.copy(run.checkpoint, run.best)  # a checkpoint in their place
@@ -197,7 +196,7 @@ def test_names_are_no_markup(tmp_path: Path) -> None:
         (("evaluate", "n" * 300), "n" * 300),
         (("sample", "no run", "--out", ""), ". is a folder: name a file in it"),
         (("sample", "no run", "--out", "a.jpg"), "a.jpg: samples are written as PNG"),
-        (("evaluate", "no run", "--split", "tset"), "unknown split 'tset': use one of train"),
+        (("evaluate", "no run", "--split", "tset"), "'tset' is not one of 'test', 'train'"),
         (("evaluate", "{run}", "--device", "meta"), "no device 'meta'"),
         (("sample", "{run}", "--out", "a.png", "--device", "hpu"), "no device 'hpu'"),
         (("record", "{run}", "--name", "n" * 300), "File name too long"),
@@ -346,7 +345,6 @@ def test_a_run_in_the_checkout_may_be_a_strangers(
     ("header", "match"),
     [
         (None, "the whole"),
-        ("{", "header that is no JSON"),
         ({"step": "x"}, "step"),
         ({"minutes": math.nan}, "minutes"),
         ({"precision": "fp8"}, "precision"),
@@ -356,17 +354,10 @@ def test_a_run_in_the_checkout_may_be_a_strangers(
         ({"window": [[1.0]]}, "window"),
     ],
 )
-def test_a_forged_header_is_one_line(
-    header: Any, match: str, pixel_home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path, dumps = RunFolder(pixel_home / "run").checkpoint, json.dumps
+def test_a_forged_header_is_one_line(header: Any, match: str, pixel_home: Path) -> None:
+    path = RunFolder(pixel_home / "run").checkpoint
     tensors, good = load_tensors(path)
-
-    def raw(what: Any, **how: Any) -> str:
-        return what if what == "{" else dumps(what, **how)
-
-    monkeypatch.setattr(json, "dumps", raw)
-    save_tensors(path, tensors, {**good, **header} if isinstance(header, dict) else header)
+    save_tensors(path, tensors, {**good, **header} if header else None)
     assert match in fails(*going_on(pixel_home, 3))
 
 

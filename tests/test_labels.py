@@ -19,7 +19,7 @@ from nvp.ledger import enter as record
 from nvp.ledger import entry as ledger
 from nvp.ledger import verify
 from nvp.ledger.reopen import reopen
-from nvp.ledger.scoring import PROBE_IMAGES, draw_samples, probe_images, probe_labels, score_probe
+from nvp.ledger.scoring import PROBE_IMAGES, probe_images, probe_labels, score_probe
 from nvp.likelihood import evaluate, summarise
 from nvp.model.labels import Labelled
 from nvp.runs.load import load_run
@@ -126,12 +126,6 @@ def test_a_run_is_recorded_and_verified(labelled: Path, entered: Path) -> None:
     assert summarise(score_probe(run), 1).bits_per_dim == pytest.approx(
         scores.probe.bits_per_dim, abs=1e-6
     )
-
-
-def test_samples_have_the_classes_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nvp.ledger.scoring.draw", lambda model, number, labels: labels)
-    given = draw_samples(configuration().build_model(), 8)
-    assert given.tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
 
 
 def test_the_command_line(labelled: Path, trained: Path, tmp_path: Path) -> None:

@@ -100,8 +100,8 @@ def test_draws_are_float32_whatever_the_default_is() -> None:
     assert all(data.sample(3).dtype == torch.float32 for data in ToyData)
 
 
-def norm_and_input(scope: NormScope, **options) -> tuple[CouplingBatchNorm, Tensor, Tensor]:
-    norm = CouplingBatchNorm(2, scope, momentum=0.25, running_average=False, **options).double()
+def norm_and_input(scope: NormScope) -> tuple[CouplingBatchNorm, Tensor, Tensor]:
+    norm = CouplingBatchNorm(2, scope, momentum=0.25, running_average=False).double()
     x = 3 * torch.randn(6, 2, 4, 4, dtype=torch.float64) + 1
     return norm, x, checkerboard_mask(4, 4)
 

@@ -18,18 +18,12 @@ from nvp.ledger import pictures, verify
 from nvp.ledger.entry import read_run, runs
 from nvp.ledger.pictures import make_pictures
 from nvp.runs.folder import RunFolder
-from nvp.runs.sheet import sheet
 from nvp.training.loop import prepare
 
 
 def tiles(path: Path, columns: int = 8) -> np.ndarray:
     """The images of a sheet of grey images, (rows, columns, 8, 8)."""
     return sheet_images(path, 8)[:, 0].int().numpy().reshape(-1, columns, 8, 8)
-
-
-def test_a_sheet_shows_grey_or_colour() -> None:
-    with tiny.refusal("1 or 3 channels, these have 2"):
-        sheet(torch.zeros(4, 2, 2, 2, dtype=torch.uint8), columns=2)
 
 
 def test_an_entry_has_samples_and_real_images(recorded: Path, trained: Path) -> None:
@@ -93,7 +87,7 @@ def test_a_sheet_that_was_too_large_shows_fewer_images_and_agrees_all_the_same(
 ) -> None:
     monkeypatch.setattr(pictures, "MAX_BYTES", limit)
     noise = torch.randint(256, (64, 1, 20, 20), generator=torch.manual_seed(0), dtype=torch.uint8)
-    monkeypatch.setattr(pictures, "draw_samples", lambda model, number: noise)
+    monkeypatch.setattr(pictures, "draw", lambda model, number: noise)
     path, model = tmp_path / "a.png", SimpleNamespace(levels=256)
     pictures._write(path, noise)
     assert pictures.differing(path, model) == 0

@@ -165,12 +165,3 @@ def test_a_run_with_other_settings_than_its_row_says_so(own: Path) -> None:
     rewrite(own, "name", "cifar10-small", name="cifar10-small")
     ((_, model, *_),) = table("glance", root=own).rows
     assert re.fullmatch(r"Real NVP.* with other settings \(.*, training.steps.*\)", model)
-
-
-def test_costs_that_are_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nvp.tables.rows.results_root", lambda: tmp_path)
-    with tiny.refusal("run `.venv/bin/python workflow/costs"):
-        read_costs()
-    (tmp_path / "costs.json").write_text('{"cifar10": {"flops": 1}}')
-    with tiny.refusal("run `.venv/bin/python workflow/costs"):
-        read_costs()

@@ -9,7 +9,6 @@ import io
 import signal
 import sys
 import time
-from collections.abc import Iterable
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, as_completed
 from contextlib import redirect_stderr
 from datetime import UTC, datetime
@@ -19,11 +18,11 @@ from tempfile import TemporaryDirectory
 
 import torch
 from nvp_book.ablation import (
+    BOOK_FILE,
+    BOOK_ROWS,
     Ablation,
     Variant,
     VariantRun,
-    default_file,
-    default_rows,
     load_ablation,
     read_rows,
     write_rows,
@@ -74,22 +73,20 @@ def run(ablation: Ablation, machine: Leg, variant: Variant, seed: int) -> Varian
     )
 
 
-def check_settings(ablation: Ablation, rows: Iterable[VariantRun], output: Path) -> None:
-    """Raise `NVPError` for a row that is not of this ablation: one table holds one experiment."""
-    wanted = {job: ablation.settings(variant) for job, variant in ablation.runs.items()}
-    for row in rows:
-        if wanted.get((row.variant, row.seed)) != row.settings:
-            raise NVPError(
-                f"{output}: the row of {row.variant}, seed {row.seed}, was made with other "
-                "settings: move the file away, or name another --output"
-            )
-
-
 def run_all(ablation: Ablation, output: Path, pool: Executor) -> int:
-    """Make the runs that `output` lacks; 0 when all are there, 1 when one failed."""
+    """Make the runs that `output` lacks; 0 when all are there, 1 when one failed.
+
+    Raises `NVPError` for a row that is not of this ablation: one table holds one experiment.
+    """
     rows = {(row.variant, row.seed): row for row in read_rows(output)}
-    check_settings(ablation, rows.values(), output)
     variants = ablation.runs
+    wanted = {job: ablation.settings(variant) for job, variant in variants.items()}
+    for (name, seed), row in rows.items():
+        if wanted.get((name, seed)) != row.settings:
+            raise NVPError(
+                f"{output}: the row of {name}, seed {seed}, was made with other settings: move "
+                "the file away, or name another --output"
+            )
     # Seed by seed: an ablation that is stopped has fewer seeds, but all variants.
     missing = sorted((job for job in variants if job not in rows), key=lambda job: job[1])
     print(f"{len(rows)} of {len(variants)} runs are in {output}", flush=True)
@@ -124,12 +121,10 @@ def run_all(ablation: Ablation, output: Path, pool: Executor) -> int:
 def main() -> int:
     """Read the command line, run, and say in one line what is wrong, if anything is."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("file", type=Path, nargs="?", default=default_file())
-    parser.add_argument("--output", type=Path, default=default_rows())
+    parser.add_argument("file", type=Path, nargs="?", default=BOOK_FILE)
+    parser.add_argument("--output", type=Path, default=BOOK_ROWS)
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time [default: 1]")
     arguments = parser.parse_args()
-    if arguments.jobs < 1:
-        parser.error("--jobs must be at least 1")
     pool = ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn"))
     try:
         ablation = load_ablation(arguments.file)

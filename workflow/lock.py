@@ -1,9 +1,6 @@
 """Print the lock of the environment that runs this file: `make lock` keeps what it prints.
 
-It has exact versions of what pip installed. Only torch and torchvision keep the ranges of
-pyproject.toml, because which of their builds is right (CPU, a CUDA version, ROCm) depends on
-the machine. Packages that only some of those builds bring are left out, as are nvp, pip,
-setuptools and wheel.
+It has exact versions of what pip installed, but for `RANGES` and `SKIPPED`.
 """
 
 import argparse
@@ -13,7 +10,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 HEADER = """\
-# Everything the project needs, at the versions it was tested with (Python {python}).
+# Everything the project needs, at the versions it was tested with (Python {0.major}.{0.minor}).
 # Made by `make lock`. Used as: pip install -c requirements.lock -e '.[cli,import,book,dev]'
 # torch and torchvision are ranges: their builds (CPU, CUDA, ROCm) differ from machine to machine.
 """
@@ -32,8 +29,8 @@ def lock() -> str:
         for dist in distributions()
         if dist.name not in RANGES and not dist.name.lower().startswith(SKIPPED)
     }
-    python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return HEADER.format(python=python) + "\n".join(sorted(pins.union(ranges), key=str.lower))
+    header = HEADER.format(sys.version_info)
+    return header + "\n".join(sorted(pins.union(ranges), key=str.lower))
 
 
 if __name__ == "__main__":

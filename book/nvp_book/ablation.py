@@ -18,9 +18,13 @@ from pydantic import Field
 
 from nvp.config import RunConfig, load_config, read_yaml
 from nvp.errors import NVPError
-from nvp.files import write_text
+from nvp.files import read, write_text
 from nvp.model.config import Section
 from nvp.paths import repository_root, results_root
+
+# The ablation of the book, and its recorded rows.
+BOOK_FILE = repository_root() / "workflow" / "ablation.yaml"
+BOOK_ROWS = results_root() / "ablation.csv"
 
 
 class Variant(Section):
@@ -58,7 +62,7 @@ class Ablation(Section):
 
     def settings(self, variant: Variant) -> str:
         """A short hash of a variant's settings, stored in each of its rows."""
-        asked = [yaml.safe_load(self.base.read_text()), variant.set]
+        asked = [yaml.safe_load(read(self.base)), variant.set]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -88,34 +92,19 @@ class VariantRun(Section):
     curve: str = ""
 
 
-def default_file() -> Path:
-    """The ablation of the book."""
-    return repository_root() / "workflow" / "ablation.yaml"
-
-
-def default_rows() -> Path:
-    """Its recorded rows."""
-    return results_root() / "ablation.csv"
-
-
-def load_ablation(path: Path | None = None) -> Ablation:
+def load_ablation(path: Path = BOOK_FILE) -> Ablation:
     """Read a YAML file; `base` is relative to it. Raises `NVPError` where it is not an ablation."""
-    path = path or default_file()
     try:
         ablation = Ablation.model_validate(read_yaml(path.read_text()))
     except (OSError, ValueError) as error:
         raise NVPError(f"{path} is no ablation: {' '.join(str(error).split())}") from error
     if len({variant.name for variant in ablation.variants}) < len(ablation.variants):
         raise NVPError(f"{path}: two variants have one name")
-    base = path.parent / ablation.base
-    if not base.is_file():
-        raise NVPError(f"{path}: there is no {base}, its base: name a configuration")
-    return ablation.model_copy(update={"base": base})
+    return ablation.model_copy(update={"base": path.parent / ablation.base})
 
 
-def read_rows(path: Path | None = None) -> list[VariantRun]:
+def read_rows(path: Path = BOOK_ROWS) -> list[VariantRun]:
     """The recorded runs; none where there is no file. Raises `NVPError` for a damaged one."""
-    path = path or default_rows()
     if not path.is_file():
         return []
     try:

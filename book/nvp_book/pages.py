@@ -9,7 +9,6 @@ from textwrap import fill
 from nvp.ledger.entry import Run
 from nvp.paths import repository_root
 from nvp.progress import shown
-from nvp.runs.log import read_log
 from nvp.tables.cells import Table, length, schedule, score_cell, unbroken
 from nvp.training.reporter import Reporter
 
@@ -34,10 +33,9 @@ def sheets(ledger: Mapping[str, Run]) -> str:
 
     Paths are seen from book/, where the page is that includes this.
     """
-    found = {kind: ledger[name].files for name, kind in COLOUR.items()}
-    shown = [(next(iter(found.values())).real, "Test images of CIFAR-10.")]
-    for kind, files in found.items():
-        shown.append((files.samples, f"Samples of a {kind}."))
+    shown = [(ledger["cifar10-small"].files.real, "Test images of CIFAR-10.")]
+    for name, kind in COLOUR.items():
+        shown.append((ledger[name].files.samples, f"Samples of a {kind}."))
     items = [
         SHEET.format(path=path.relative_to(repository_root()).as_posix(), caption=caption)
         for path, caption in shown
@@ -61,7 +59,7 @@ def progress(run: Run, minutes: Iterable[float]) -> str:
     There is a line for the validation nearest to each of `minutes`. A sentence below says what the
     run took, on which machine, and what it scored.
     """
-    rows = [row for row in read_log(run.files.log) if "validation" in row]
+    rows = [row for row in run.log() if "validation" in row]
     with redirect_stderr(io.StringIO()) as printed, shown(run.name) as show:
         reporter = Reporter(run.config, show)
         for wanted in minutes:

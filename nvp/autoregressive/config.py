@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from nvp.model.config import Depth, Family, ModelConfig, NoClasses, Width
+from nvp.model.config import Depth, Family, ModelConfig, Width
 
 if TYPE_CHECKING:
     from nvp.autoregressive.multiscale import MultiScalePixelRNN
@@ -44,7 +44,7 @@ class PixelRNNConfig(ModelConfig, family="pixelrnn"):
     sets. Forget gates start with a bias of 1, of which the paper says nothing.
     """
 
-    num_classes: NoClasses = 0
+    num_classes: Literal[0] = 0
     kind: Kind
     num_layers: Depth
     hidden: Width
@@ -62,7 +62,7 @@ class PixelRNNConfig(ModelConfig, family="pixelrnn"):
     num_scales: int = Field(default=4, ge=1, le=8)
 
     @model_validator(mode="after")
-    def _nothing_is_idle(self) -> PixelRNNConfig:
+    def _fits_together(self) -> PixelRNNConfig:
         idle = {}
         if self.output != OutputKind.MIXTURE:
             idle = dict.fromkeys(("num_components", "num_scales"), "model.output: mixture")
@@ -71,15 +71,6 @@ class PixelRNNConfig(ModelConfig, family="pixelrnn"):
         for name, whose in idle.items():
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} is for {whose}; leave it out")
-        return self
-
-    def build(self) -> PixelRNN:
-        from nvp.autoregressive.pixelrnn import PixelRNN  # which is made from this class
-
-        return PixelRNN(self)
-
-    @model_validator(mode="after")
-    def _has_centres_and_colours(self) -> PixelRNNConfig:
         for name in ("first_kernel", "kernel_size"):
             if getattr(self, name) % 2 == 0:
                 raise ValueError(f"{name} must be odd, so that a kernel has a centre")
@@ -88,6 +79,11 @@ class PixelRNNConfig(ModelConfig, family="pixelrnn"):
         if min(self.hidden, self.head) < self.image_shape[0]:
             raise ValueError("hidden and head must be at least 3, so that every colour has a map")
         return self
+
+    def build(self) -> PixelRNN:
+        from nvp.autoregressive.pixelrnn import PixelRNN  # which is made from this class
+
+        return PixelRNN(self)
 
 
 class MultiScaleConfig(Family, family="multiscale_pixelrnn"):

@@ -92,10 +92,7 @@ class MultiScalePixelRNN(ImageModel):
         temperature: float = 1.0,
         labels: Tensor | None = None,
     ) -> Tensor:
-        """Draw a small image, then the full one given it: uint8, (n, C, H, W).
-
-        Raises `NVPError` as `PixelRNN.sample` does.
-        """
+        """Draw a small image, then the full one given it: uint8, (n, C, H, W)."""
         small = self.small.sample(n, generator=generator, temperature=temperature, labels=labels)
         return self.enlarge(small, generator=generator, temperature=temperature)
 

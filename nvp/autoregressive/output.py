@@ -1,7 +1,4 @@
-"""The distribution of one sub-pixel: a softmax over its levels, or a density (section 5.3).
-
-Each output turns its parameters, (N, C * size, H, W), into probabilities of uint8 images.
-"""
+"""The distribution of one sub-pixel: a softmax over its levels, or a density (section 5.3)."""
 
 from __future__ import annotations
 
@@ -41,10 +38,7 @@ class Output(nn.Module, ABC):
 
     @abstractmethod
     def logits(self, parameters: Tensor) -> Tensor:
-        """Parameters (..., size) -> logarithms of the probability of each level, (..., levels).
-
-        Those of a softmax are not normalised.
-        """
+        """Parameters (..., size) -> log-probabilities, (..., levels), normalised or not."""
 
     @abstractmethod
     def log_prob(
@@ -74,7 +68,7 @@ class Softmax(Output):
     def log_prob(
         self, parameters: Tensor, images: Tensor, generator: torch.Generator | None
     ) -> Tensor:
-        if self.levels > 2 and compiled(parameters):
+        if compiled(parameters):
             return log_softmax_at(parameters, images)
         # A sum over so many sub-pixels needs more digits than bfloat16 has.
         parameters = at_least_float32(parameters)

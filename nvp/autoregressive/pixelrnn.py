@@ -38,13 +38,11 @@ class PixelRNN(ImageModel):
         self.image_shape = config.image_shape
         self.levels = config.levels
         colours, side = config.image_shape[0], config.first_kernel
-        discrete = config.output == OutputKind.DISCRETE
-        self.likelihood = "exact" if discrete else "bound"
-        self.output: Output = (
-            Softmax(config.levels)
-            if discrete
-            else Mixture(config.levels, config.num_components, config.num_scales)
-        )
+        self.likelihood = "exact"
+        self.output: Output = Softmax(config.levels)
+        if config.output == OutputKind.MIXTURE:
+            self.likelihood = "bound"
+            self.output = Mixture(config.levels, config.num_components, config.num_scales)
         wide = colour_groups(2 * config.hidden, colours)
         self.first = MaskedConv2d("A", colour_groups(colours, colours), wide, (side, side))
         layers = [ResidualLayer(config) for _ in range(config.num_layers)]

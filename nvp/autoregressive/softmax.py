@@ -20,10 +20,9 @@ def compiled(logits: Tensor) -> bool:
 
     In float32, convolutions take nearly all of the time, and PyTorch's own softmax will do.
     """
-    can = logits.device.type == "cpu" and logits.dtype is torch.bfloat16
-    return (
-        can and logits.size(-1) % VECTOR == 0 and native.compiled(SOURCE, "the softmax of levels")
-    )
+    known = logits.device.type == "cpu" and logits.dtype is torch.bfloat16
+    whole = logits.size(-1) % VECTOR == 0
+    return known and whole and native.compiled(SOURCE, "the softmax of levels")
 
 
 def log_softmax_at(logits: Tensor, images: Tensor) -> Tensor:

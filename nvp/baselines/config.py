@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import model_validator
 
-from nvp.model.config import ModelConfig, NoClasses, Width
+from nvp.model.config import ModelConfig, Width
 
 
 class StridedConfig(ModelConfig):
@@ -15,7 +15,7 @@ class StridedConfig(ModelConfig):
     There are `width` maps after the first halving, and twice as many after the second.
     """
 
-    num_classes: NoClasses = 0
+    num_classes: Literal[0] = 0
     width: Width = 32
 
     @model_validator(mode="after")

@@ -228,10 +228,9 @@ class Denoiser(nn.Module):
         _zero(self.out)
 
     def forward(self, z: Tensor, gamma: Tensor) -> Tensor:
-        """The noise that z holds, (N, C, H, W) as z; gamma is (N,).
+        """The U-Net corrects a first guess: the noise if x were alpha^2 times the nearest level.
 
-        The U-Net corrects a first guess: the noise if x were alpha^2 times the nearest level. This
-        is the level itself where z has almost no noise, and 0 where z is almost only noise.
+        This is the level itself where z has almost no noise, and 0 where z is almost only noise.
         """
         alpha, sigma = _alpha_sigma(gamma[:, None, None, None])
         level = to_levels(z / alpha, self.levels).round().clamp(0, self.levels - 1)

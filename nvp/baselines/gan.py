@@ -71,7 +71,6 @@ class GAN(ImageModel):
     def _log_probs(
         self, images: Tensor, num_draws: int, generator: torch.Generator | None, y: Tensor | None
     ) -> list[Tensor]:
-        """Raises `NVPError`: there is no likelihood to return."""
         raise NVPError(
             "a GAN has no likelihood, so it cannot be scored: look at what it draws with "
             "`nvp sample`, or train another family"
@@ -93,7 +92,7 @@ class GAN(ImageModel):
         images = self.check_images(images)
         self.condition(labels, len(images))
         z = normal_noise((len(images), self.config.latent), generator).to(self.device, self.dtype)
-        drawn = self._generate(z)
+        drawn = self.G(z).to(z.dtype)  # whatever G computes in
         real = 2 * images.to(drawn.dtype) / (self.levels - 1) - 1
         on_real, on_drawn = self.D(torch.cat([real, drawn.detach()])).chunk(2)
         fixed = {name: p.detach() for name, p in self.D.named_parameters()}
@@ -101,7 +100,6 @@ class GAN(ImageModel):
         of_d = F.softplus(-on_real.to(drawn.dtype)) + F.softplus(on_drawn.to(drawn.dtype))
         return of_d.mean() + F.softplus(-through.to(drawn.dtype)).mean()
 
-    @torch.no_grad()
     def sample(
         self,
         n: int,
@@ -119,9 +117,6 @@ class GAN(ImageModel):
     def decode(self, z: Tensor) -> Tensor:
         """x = G(z) rounded to a level: (N, latent) -> uint8, (N, C, H, W)."""
         check_latents(z, (self.config.latent,))
-        x = (self._generate(z.to(self.device, self.dtype)) + 1) * (self.levels - 1) / 2
+        z = z.to(self.device, self.dtype)
+        x = (self.G(z).to(z.dtype) + 1) * (self.levels - 1) / 2
         return as_levels(x.round(), self.levels)
-
-    def _generate(self, z: Tensor) -> Tensor:
-        """G(z) in [-1, 1], (N, C, H, W), of the type of z whatever G computes in."""
-        return self.G(z).to(z.dtype)

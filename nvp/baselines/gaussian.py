@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from nvp.model.config import ModelConfig, NoClasses
+from nvp.model.config import ModelConfig
 from nvp.model.dequantisation import (
     dequantise,
     inverse_logit,
@@ -28,7 +29,7 @@ MOST_DIMENSIONS = 20_000  # whose covariance takes 3.2 GB
 class GaussianConfig(ModelConfig, family="gaussian"):
     """The Gaussian has one choice, the alpha of the logit, which defaults to Real NVP's."""
 
-    num_classes: NoClasses = 0
+    num_classes: Literal[0] = 0
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
 
     def build(self) -> Gaussian:

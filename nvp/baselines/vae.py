@@ -88,7 +88,6 @@ class VAE(ImageModel):
     ) -> Tensor:
         """z ~ N(0, I), then x ~ p(x | z): uint8, (n, C, H, W). `temperature` scales both noises."""
         self.condition(labels, n)
-        check_temperature(temperature)
         z = temperature * normal_noise((n, self.config.latent), generator)
         return self.decode(z, generator=generator, temperature=temperature)
 

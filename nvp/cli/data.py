@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from nvp.cli.options import DataRoot
 from nvp.cli.terminal import show_table
@@ -25,14 +25,13 @@ def data_list(data_root: DataRoot = None) -> None:
     from nvp.data.formats import SPLITS
     from nvp.paths import data_root as chosen
 
-    table = Table("name", "image", *SPLITS, "state", "where, or how to get it")
+    numbers = [Column(split, justify="right") for split in SPLITS]
+    table = Table("name", "image", *numbers, "state", "where, or how to get it")
     for entry in catalogue.survey(data_root):
         channels, *sides = entry.image_shape or ("?", "?", "?")
         counts = [f"{entry.images[s]:,}" if s in entry.images else "-" for s in SPLITS]
         size = "x".join(map(str, (*sides, channels)))
         table.add_row(entry.name, size, *counts, entry.state, entry.note)
-    for column in table.columns[2:5]:
-        column.justify = "right"
     show_table(table)
     typer.echo(
         f"Data root: {chosen(data_root)}. Loading a set compares its checksums.\n"
@@ -75,16 +74,10 @@ def data_import(
     ] = None,
     gray: Annotated[bool, typer.Option("--gray", help="One channel instead of three")] = False,
     validation: Annotated[
-        float,
-        typer.Option(
-            min=0, max=0.9, help="Share of images for validation, if the source has no split"
-        ),
+        float, typer.Option(min=0, max=0.9, help="Share for validation, if the source has no split")
     ] = Fractions.validation,
     test: Annotated[
-        float,
-        typer.Option(
-            min=0, max=0.9, help="Share of images for testing, if the source has no split"
-        ),
+        float, typer.Option(min=0, max=0.9, help="Share for testing, if the source has no split")
     ] = Fractions.test,
     seed: Annotated[
         int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the split and of the order")

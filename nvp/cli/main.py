@@ -6,7 +6,7 @@ import faulthandler
 import io
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -88,13 +88,10 @@ def train(
 def evaluate(
     run_folder: RunFolder,
     split: Annotated[
-        str, typer.Option(help="test, train, or validation where a set has it")
+        Literal["test", "train", "validation"], typer.Option(help="validation where a set has it")
     ] = "test",
     num_draws: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Sets of noise an image [default: the run's evaluation.num_draws]"
-        ),
+        int | None, typer.Option(min=1, help="Sets of noise an image [default: the run's own]")
     ] = None,
     limit: Annotated[
         int | None, typer.Option(min=2, help="Score only the first LIMIT images")
@@ -109,14 +106,12 @@ def evaluate(
     A run whose family is module:Class runs the code of that module. It needs --trust if the module
     is not in this repository.
     """
-    from nvp.data.sets import check_split
     from nvp.ledger.scoring import score, scored_images
     from nvp.likelihood import summarise
     from nvp.model.protocol import batch_norms
     from nvp.runs.load import load_run
     from nvp.training.distributed import processes
 
-    check_split(split)  # before the run is loaded
     with processes():
         run = load_run(run_folder, data_root=data_root, device=device, trust=trust)
         num_draws = num_draws or run.config.evaluation.num_draws

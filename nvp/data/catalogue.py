@@ -62,9 +62,8 @@ def _entry(name: str, under: Path) -> Entry:
     if found:
         counts = {split: len(stored.images) for split, stored in found.items()}
         stored = next(iter(found.values()))
-        if stored.decode is None:  # else pixels have the shape that is known
-            height, width, channels = stored.images.shape[1:]
-            shape = channels, height, width
+        height, width, channels = stored.images.shape[1:]
+        shape = channels, height, width
         note = str(stored.place)
         short = any(counts.get(split, n) != n for split, n in published.items())
         state = "incomplete" if missing or short else "present"

@@ -68,15 +68,10 @@ def get(name: str, root: str | Path | None = None) -> Path:
 
 def _download(name: str) -> Download:
     known = NAMED.get(name)
-    if known is None:
+    if known is None or known.download is None:
         names = ", ".join(each for each, known in NAMED.items() if known.download)
-        raise NVPError(f"no download is known for {name!r}: use {names}")
-    if known.download is None and known.imported:
-        raise NVPError(
-            f"{name} is not downloaded for you: get its publisher's files, then run {known.how}"
-        )
-    if known.download is None:
-        raise NVPError(f"{name} comes with the repository and needs no download")
+        remedy = f"run {known.how}" if known else f"use {names}"
+        raise NVPError(f"no download is known for {name!r}: {remedy}")
     return known.download
 
 

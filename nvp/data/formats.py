@@ -1,6 +1,6 @@
 """How images lie on disk: IDX, text of zeros and ones, .npy, CIFAR-10's batches, one .npz.
 
-A reader compares headers with sizes, and leaves the pixels where they are until they are used.
+Headers are compared with sizes. Pixels of IDX and .npy files are not read before they are used.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -26,11 +25,7 @@ CIFAR10_FOLDER = "cifar-10-batches-py"  # by torchvision
 AMAT_LINE = 2 * 28 * 28  # bytes: a digit, and then a space or the line's end
 NOTE = "import.json"  # beside the files that `nvp data import` wrote
 UNFINISHED = ".import"  # ends the name of the hidden folder of a set that is being written
-# NumPy's errors for a damaged .npy file: NumPy reads the header as Python, or the file as a zip.
-DAMAGED_NPY = (
-    *(ValueError, EOFError, OverflowError, SyntaxError),
-    *(tokenize.TokenError, zipfile.BadZipFile),
-)
+DAMAGED_NPY = (ValueError, EOFError, zipfile.BadZipFile)  # for a damaged .npy or .npz
 
 
 class MissingData(NVPError):
@@ -49,18 +44,16 @@ class NoValidationSplit(MissingData):
 
 @dataclass(frozen=True)
 class Stored:
-    """One split as it lies on disk: images (N, H, W, C), not read before they are used.
+    """One split as it lies on disk; its images are (N, H, W, C).
 
-    `verify` compares with published checksums, `decode` maps the stored array to pixels.
-    `noted` holds checksums of an import: `sha256`, the `fingerprint_rows` of the images, and
-    `labels_sha256`, the `fingerprint` of the labels.
+    `verify` compares with published checksums. `noted` holds checksums of an import: `sha256`, the
+    `fingerprint_rows` of the images, and `labels_sha256`, the `fingerprint` of the labels.
     """
 
     images: Stack | RaggedRows
     labels: np.ndarray | None
     place: Path
     verify: Callable[[], None] = lambda: None
-    decode: Callable[[np.ndarray], np.ndarray] | None = None
     noted: dict[str, str] = field(default_factory=dict)
 
 
@@ -117,19 +110,14 @@ def read_amat(name: str, folder: Path, split: str, md5: dict[str, str]) -> Store
     path = folder / f"binarized_mnist_{'valid' if split == 'validation' else split}.amat"
     if not path.is_file():
         raise MissingData(f"{name}: the {split} split is missing (no {path})")
-    size = path.stat().st_size
-    if size % AMAT_LINE or not size:
+    text = np.fromfile(path, np.uint8)
+    if text.size % AMAT_LINE or not text.size:
         raise NVPError(
-            f"{path} is truncated or damaged: it holds {size} bytes, not a number of lines of "
+            f"{path} is truncated or damaged: it holds {text.size} bytes, not a number of lines of "
             f"{AMAT_LINE}: run `nvp data get {name}` to replace it"
         )
-    return Stored(
-        Rows(path, (size // AMAT_LINE, 28, 28, 2)),
-        None,
-        folder,
-        lambda: _compare_md5(path, md5[path.name], name),
-        lambda stored: stored[..., :1] & 1,  # of "0" and "1" the last bit is the value
-    )
+    images = text.reshape(-1, 28, 28, 2)[..., :1] & 1  # of "0" and "1" the last bit is the value
+    return Stored(images, None, folder, lambda: _compare_md5(path, md5[path.name], name))
 
 
 def is_npy_folder(folder: Path) -> bool:
@@ -218,20 +206,16 @@ def _npy_array(path: Path, mapped: bool = False) -> np.ndarray:
 
 def _alike(path: Path) -> Stack:
     images = _npy_rows(path)
-    if len(images.shape) == 4 and not len(images):
-        raise NVPError(f"{path} holds no images: save those of this split there")
     if len(images.shape) != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
         raise NVPError(
-            f"{path} has shape {images.shape}, images must be (N, H, W, C) with 1 or 3 channels: "
-            "reshape or transpose them and save again"
+            f"{path} has shape {images.shape}, images must be (N, H, W, C) with 1 or 3 channels, N "
+            "at least 1: reshape or transpose them and save again"
         )
     return images
 
 
 def read_cifar10(under: Path, split: str) -> Stored:
-    """CIFAR-10 from .npy files where they are, else from torchvision's layout."""
-    if is_npy_folder(under / "cifar10"):
-        return read_npy(under / "cifar10", split)
+    """CIFAR-10 in torchvision's layout."""
     folder = under / CIFAR10_FOLDER
     if not folder.is_dir():
         raise MissingData(
@@ -250,8 +234,12 @@ def read_cifar10(under: Path, split: str) -> Stored:
     return Stored(published.data, np.array(published.targets), folder)
 
 
-def read_embedded(folder: Path, split: str) -> Stored:
-    """The embedded set: the arrays of a folder of .npy files, compressed into one file."""
+def read_embedded(folder: Path, split: str, binary: bool) -> Stored:
+    """The embedded set: the arrays of a folder of .npy files, compressed into one file.
+
+    `binary`: each pixel is 1 with probability pixel / 255, else 0, by the raw numbers of one seed a
+    split. NumPy keeps the streams of its bit generators as they are, so the images stay the same.
+    """
     remedy = f"restore it with `git checkout -- data/{folder.name}`"
     path = folder / "images.npz"
     if not path.is_file():
@@ -270,4 +258,8 @@ def read_embedded(folder: Path, split: str) -> Stored:
         if fingerprint_rows(images, len(images)) != expected:
             raise NVPError(f"{path} was altered, its pixels miss their SHA-256: {remedy}")
 
-    return Stored(images, labels, path, verify)
+    if not binary:
+        return Stored(images, labels, path, verify)
+    raw = np.random.PCG64(SPLITS.index(split)).random_raw(images.size)
+    drawn = (raw.reshape(images.shape) % 255 < images).astype(np.uint8)
+    return Stored(drawn, labels, path, verify)

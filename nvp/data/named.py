@@ -14,15 +14,11 @@ The embedded set is always read from the repository itself. Pixels of binary ima
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
 
 from nvp.data.formats import (
     CIFAR10_FOLDER,
-    SPLITS,
     Stored,
     read_amat,
     read_cifar10,
@@ -83,8 +79,7 @@ class NamedSet:
     set with `read` has the splits that `images` names; as a folder of .npy files it may have
     `validation`, too. `how` says how to get the set. `read` opens a split under the data root;
     without it the set is the folder of .npy files of its name. `imported` says whether `nvp data
-    import` makes the set. The import refuses another set under such a name, and says where a number
-    of images is not the published one.
+    import` makes the set.
     """
 
     image_shape: tuple[int, int, int]
@@ -97,29 +92,16 @@ class NamedSet:
 
 def embedded(binary: bool = False) -> NamedSet:
     """The images of Fashion-MNIST in the repository; `binary`: each pixel drawn as 0 or 1."""
-
-    def read(under: Path, split: str) -> Stored:
-        stored = read_embedded(embedded_root() / EMBEDDED, split)
-        return replace(stored, decode=partial(_binarise, split)) if binary else stored
-
-    counts = {"train": 5_000, "test": 1_000}
-    return NamedSet((1, 28, 28), counts, f"git checkout -- data/{EMBEDDED}", read)
-
-
-def _binarise(split: str, images: np.ndarray) -> np.ndarray:
-    """Each pixel 1 with probability pixel / 255, by the raw numbers of one seed a split.
-
-    NumPy keeps the streams of its bit generators as they are, so the images stay the same.
-    """
-    raw = np.random.PCG64(SPLITS.index(split)).random_raw(images.size)
-    return (raw.reshape(images.shape) % 255 < images).astype(np.uint8)
+    return NamedSet(
+        (1, 28, 28),
+        {"train": 5_000, "test": 1_000},
+        f"git checkout -- data/{EMBEDDED}",
+        lambda _, split: read_embedded(embedded_root() / EMBEDDED, split, binary),
+    )
 
 
 def idx(name: str, torchvision: str, md5: dict[str, str]) -> NamedSet:
-    """A set in MNIST's format. `torchvision` names the class there that fetches it.
-
-    `md5` maps each file, decompressed, to its MD5 sum.
-    """
+    """A set in MNIST's format; `md5` as in `read_idx`, `torchvision` as in `Download`."""
     folder = f"{torchvision}/raw"
     return NamedSet(
         (1, 28, 28),
@@ -146,20 +128,6 @@ def binarized_mnist(md5: dict[str, str]) -> NamedSet:
             instead=EMBEDDED_BINARY,
         ),
     )
-
-
-CIFAR10 = NamedSet(
-    (3, 32, 32),
-    {"train": 50_000, "test": 10_000},
-    "nvp data get cifar10",
-    read_cifar10,
-    Download(
-        CIFAR10_FOLDER,
-        "put the folder of the publisher's cifar-10-python.tar.gz in {root}",
-        torchvision="CIFAR10",
-    ),
-    imported=True,
-)
 
 
 def _bring(
@@ -195,7 +163,18 @@ NAMED: dict[str, NamedSet] = {
     "mnist": idx("mnist", "MNIST", MNIST_MD5),
     "fashion-mnist": idx("fashion-mnist", "FashionMNIST", FASHION_MNIST_MD5),
     "binarized-mnist": binarized_mnist(BINARIZED_MNIST_MD5),
-    "cifar10": CIFAR10,
+    "cifar10": NamedSet(
+        (3, 32, 32),
+        {"train": 50_000, "test": 10_000},
+        "nvp data get cifar10",
+        read_cifar10,
+        Download(
+            CIFAR10_FOLDER,
+            "put the folder of the publisher's cifar-10-python.tar.gz in {root}",
+            torchvision="CIFAR10",
+        ),
+        imported=True,
+    ),
     **_imagenet(32),
     **_imagenet(64),
     **_bring(

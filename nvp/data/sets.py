@@ -70,11 +70,11 @@ def load(
     A split of more than 1 GiB (`IN_MEMORY`), or one to `crop`, stays on disk. Its images are
     `StoredImages`, which a model does not take: `images[:100].to("cpu")` reads a hundred.
 
-    Raises `NVPError`: an unknown name or split, a `limit` or `crop` that is not whole or below
-    1, a `crop` larger than the smallest image, a missing set, a truncated or altered file, images
-    that are not uint8 or not (N, H, W, C); `NoValidationSplit` where there is no validation split.
+    Raises `NVPError`: an unknown name or split, a wrong `limit` or `crop`, files that are missing,
+    damaged or altered; `NoValidationSplit` where there is no validation split.
     """
-    check_split(split)
+    if split not in SPLITS:
+        raise NVPError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
     for key, value in (("limit", limit), ("crop", crop)):
         if value is not None:
             check_count(key, value)
@@ -94,18 +94,9 @@ def load(
     return Dataset(str(name), split, images, labels, checksum, labels_checksum)
 
 
-def check_split(split: str) -> None:
-    """Raise `NVPError` unless it is one of `SPLITS`."""
-    if split not in SPLITS:
-        raise NVPError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
-
-
 def _images(stored: Stored, number: int, crop: int | None) -> tuple[Tensor, str]:
     """The first images, and their fingerprint before they are cut."""
     rows = stored.images
-    if stored.decode is not None:
-        assert not isinstance(rows, RaggedRows)
-        rows = stored.decode(rows[:number])
     size = number * math.prod(rows.shape[1:])
     if crop is None and not isinstance(rows, RaggedRows) and size <= IN_MEMORY:
         images = torch.from_numpy(nchw(rows[:number]))
@@ -136,14 +127,14 @@ def find(name: str | Path, split: str, root: str | Path | None = None) -> Stored
 
 def _find(name: str | Path, split: str, under: Path) -> Stored:
     named = NAMED.get(name) if isinstance(name, str) else None  # a path is a folder
-    if named is not None and named.read is not None:
-        own = named.imported and is_npy_folder(under / name)
-        if split not in named.images and not own:
+    # What was imported goes before what was downloaded.
+    if named and named.read and not (named.imported and is_npy_folder(under / name)):
+        if split not in named.images:
             raise NoValidationSplit(str(name))
         try:
             return named.read(under, split)
         except MissingData as error:
-            if named.download is None or own:
+            if named.download is None:
                 raise
             raise MissingData(
                 f"{error}: run `{named.how}`, or point --data-root or NVP_DATA at it, or use the "

@@ -24,9 +24,7 @@ def load_split(config: RunConfig, split: str, data_root: str | Path | None = Non
 
 
 def check_test_split(config: RunConfig, data_root: str | Path | None = None) -> None:
-    """Raise before training what scoring would raise after it: `NVPError` for test images that are
-    missing, fewer than two, or not of the shape, levels and labels of the model.
-    """
+    """Raise `NVPError`, before training, for test images that could not be scored after it."""
     _scored(config, load_split(config, "test", data_root))
 
 

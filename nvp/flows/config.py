@@ -110,12 +110,6 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
         return {**preset_fields(preset, (shape[0], shape[1], shape[2])), **changes}
 
     @model_validator(mode="after")
-    def _norms_are_there(self) -> RealNVPConfig:
-        if self.norm_scope is None and self.norm_running_average:
-            raise ValueError("norm_running_average needs norms: set norm_scope")
-        return self
-
-    @model_validator(mode="after")
     def _sides_divide(self) -> RealNVPConfig:
         _, height, width = self.image_shape
         factor = 2 ** (self.num_scales - 1)
@@ -134,10 +128,8 @@ Preset = Literal["paper", "official"]
 def preset_fields(preset: Preset, image_shape: tuple[int, int, int]) -> dict[str, Any]:
     """The fields that a preset sets; the others keep their defaults.
 
-    For the heights 32 and 64, blocks, maps and scales are those of section 4.1. That section gives
-    no number of maps for 64x64: we read the 32 maps of ImageNet 32x32 as meant for both. For any
-    other height all three are ours, since the paper has no such data set. For 64x64, `official` has
-    4 blocks.
+    `RealNVPConfig.paper` describes the sizes. Section 4.1 gives no number of maps for 64x64: we
+    read the 32 maps of ImageNet 32x32 as meant for both.
     """
     paper: dict[str, Any] = {"num_scales": 2, "num_blocks": 2, "width": 32}
     if image_shape[1] == 64:

@@ -143,8 +143,7 @@ class ChannelCoupling(AffineCoupling):
         return channel_mask(x.shape[1], self.kept, x.device)
 
     def net_output(self, x: Tensor, b: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        # The net reads the kept half, and its output is for the other half; t and s are 0 where
-        # x is kept.
+        # The net reads the kept half, and its output is for the other half.
         first, second = x.chunk(2, dim=1)
         keeps_first = self.kept == Half.FIRST
         t, raw = self.ask_net(first if keeps_first else second, y)

@@ -56,8 +56,4 @@ class PriorName(StrEnum):
 
     def build(self) -> Prior:
         """The prior of this name."""
-        match self:
-            case PriorName.GAUSSIAN:
-                return GaussianPrior()
-            case PriorName.LOGISTIC:
-                return LogisticPrior()
+        return GaussianPrior() if self == PriorName.GAUSSIAN else LogisticPrior()

@@ -286,8 +286,7 @@ class RealNVP(ImageModel):
     def _check_latents(self, z: Tensor) -> None:
         check_tensor("z", z)
         channels, factor = self.image_shape[0], 2 ** (self.config.num_scales - 1)
-        sides = z.shape[2:]
-        fits = z.ndim == 4 and z.shape[1] == channels and all(s and s % factor == 0 for s in sides)
+        fits = z.ndim == 4 and z.shape[1] == channels and all(s % factor == 0 for s in z.shape[2:])
         if not fits:
             raise NVPError(
                 f"z must be (N, {channels}, H, W) with sides divisible by {factor}, as "

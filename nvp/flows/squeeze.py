@@ -12,8 +12,7 @@ from enum import StrEnum
 import torch.nn.functional as F
 from torch import Tensor
 
-# Positions in a 2 x 2 block are numbered 0 top-left, 1 top-right, 2 bottom-left, 3 bottom-right.
-DIAGONAL_ORDER = (0, 3, 1, 2)
+DIAGONAL_ORDER = (0, 3, 1, 2)  # of the positions above, from 0
 DIAGONAL_INVERSE = (0, 2, 3, 1)
 
 
@@ -35,19 +34,17 @@ def squeeze(x: Tensor, order: SqueezeOrder) -> Tensor:
     squeezed, order = F.pixel_unshuffle(x, 2), SqueezeOrder(order)
     if order == SqueezeOrder.CHANNEL_MAJOR:
         return squeezed
-    n, channels, height, width = squeezed.shape
-    blocks = squeezed.reshape(n, channels // 4, 4, height, width).transpose(1, 2)
+    blocks = squeezed.unflatten(1, (-1, 4)).transpose(1, 2)
     if order == SqueezeOrder.DIAGONAL:
         blocks = blocks[:, DIAGONAL_ORDER]
-    return blocks.reshape(n, channels, height, width)
+    return blocks.flatten(1, 2)
 
 
 def unsqueeze(z: Tensor, order: SqueezeOrder) -> Tensor:
     """The inverse of `squeeze`: (N, 4c, H, W) -> (N, c, 2H, 2W)."""
     if SqueezeOrder(order) == SqueezeOrder.CHANNEL_MAJOR:
         return F.pixel_shuffle(z, 2)
-    n, channels, height, width = z.shape
-    blocks = z.reshape(n, 4, channels // 4, height, width)
+    blocks = z.unflatten(1, (4, -1))
     if order == SqueezeOrder.DIAGONAL:
         blocks = blocks[:, DIAGONAL_INVERSE]
-    return F.pixel_shuffle(blocks.transpose(1, 2).reshape(n, channels, height, width), 2)
+    return F.pixel_shuffle(blocks.transpose(1, 2).flatten(1, 2), 2)

@@ -7,7 +7,7 @@ image. The paper does not name the data set of its figure 1; the three here are 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import cast
 
@@ -37,12 +37,10 @@ class ToyFlow(Bijection):
         self.prior = GaussianPrior()
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """x (N, 2) -> z (N, 2), log|det df/dx| (N,)."""
         z, log_det = self._composition(x[:, :, None, None], y)
         return z.flatten(start_dim=1), log_det
 
     def inverse(self, z: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """z (N, 2) -> x (N, 2), log|det dg/dz| (N,)."""
         x, log_det = self._composition.inverse(z[:, :, None, None], y)
         return x.flatten(start_dim=1), log_det
 
@@ -116,7 +114,8 @@ class ToyData(StrEnum):
 
     def sample(self, n: int, *, seed: int = 0) -> Tensor:
         """Draw points, float32, (n, 2)."""
-        return _SAMPLERS[self](n, torch.Generator().manual_seed(seed)).float()
+        draw = {ToyData.MOONS: _moons, ToyData.RINGS: _rings, ToyData.PINWHEEL: _pinwheel}[self]
+        return draw(n, torch.Generator().manual_seed(seed)).float()
 
 
 def _moons(n: int, generator: torch.Generator) -> Tensor:
@@ -144,10 +143,3 @@ def _pinwheel(n: int, generator: torch.Generator) -> Tensor:
     x = along * angle.cos() - across * angle.sin()
     y = along * angle.sin() + across * angle.cos()
     return torch.stack([x, y], dim=1)
-
-
-_SAMPLERS: dict[ToyData, Callable[[int, torch.Generator], Tensor]] = {
-    ToyData.MOONS: _moons,
-    ToyData.RINGS: _rings,
-    ToyData.PINWHEEL: _pinwheel,
-}

@@ -39,7 +39,7 @@ from nvp.runs.folder import RunFolder
 from nvp.runs.load import TrainedRun, load_run, read_config
 from nvp.runs.log import log_until
 from nvp.runs.provenance import Leg, code_commit, legs_until
-from nvp.runs.tensors import save_tensors, save_weights
+from nvp.runs.tensors import save_tensors
 from nvp.training.distributed import is_first, together
 
 MAX_BYTES = 12_000_000  # of one run's weights, so that the repository stays small
@@ -252,19 +252,17 @@ def store_weights(run: TrainedRun, path: Path, asked: bool | None) -> RecordedWe
 
     None where it is too large, as `fits` says.
     """
-    header = {"config": run.config.model_dump(mode="json")}
+    tensors, how = run.model.state_dict(), "in half precision"
     halves = all(torch.equal(p, p.half().float()) for p in run.model.parameters())
-    if halves:
-        save_weights(path, run.model, header)
+    if halves:  # not running means and variances: they set the scale of everything, and are few
+        tensors |= {name: p.detach().half() for name, p in run.model.named_parameters()}
     else:
-        save_tensors(path, run.model.state_dict(), header)
-    size = path.stat().st_size
-    how = "in half precision"
-    if not halves:
         how = (
             "in float32, since with half precision the test score was not shown to stay within "
             f"{tolerance(run.config):.1g} bits/dim"
         )
+    save_tensors(path, tensors, {"config": run.config.model_dump(mode="json")})
+    size = path.stat().st_size
     if not fits(size, how, asked):
         path.unlink()
         return None

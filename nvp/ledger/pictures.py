@@ -17,14 +17,14 @@ from nvp.data.splits import examples, load_split, spread, training_data
 from nvp.errors import NVPError
 from nvp.files import write, write_text
 from nvp.ledger.entry import Run, read_run, record_text
-from nvp.ledger.scoring import draw_samples, in_float64
+from nvp.ledger.scoring import in_float64
 from nvp.model.labels import Examples, images_and_labels
 from nvp.model.protocol import ImageModel
 from nvp.progress import counting
 from nvp.runs.checkpoint import read_checkpoint
 from nvp.runs.folder import RunFolder
 from nvp.runs.load import TrainedRun, finished_model, load_run, read_config
-from nvp.runs.sheet import encode, greys, sheet
+from nvp.runs.sheet import draw, encode, greys, sheet
 
 NUMBER, COLUMNS = 64, 8
 MAX_BYTES, MAX_WIDTH = 300_000, 600  # of one picture
@@ -38,7 +38,7 @@ def write_pictures(run: TrainedRun, entry: RunFolder, test: Examples) -> None:
     """Write `samples.png`, `real.png` of `test` images and, of a Pixel RNN, `completions.png`."""
     model = in_float64(run)
     real, _ = images_and_labels(spread(test, NUMBER))
-    _write(entry.samples, greys(draw_samples(model, NUMBER), model.levels))
+    _write(entry.samples, greys(draw(model, NUMBER), model.levels))
     _write(entry.real, greys(real, model.levels))
     if isinstance(model, PixelRNN):
         _write(entry.completions, complete(model, real[:COLUMNS]))
@@ -67,7 +67,7 @@ def differing(path: Path, model: ImageModel) -> float:
         stored = np.asarray(Image.open(path)).astype(int)
     except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all of them
         raise NVPError(f"{path} is damaged ({error}): restore it with git checkout") from error
-    drawn = greys(draw_samples(model, NUMBER), model.levels)
+    drawn = greys(draw(model, NUMBER), model.levels)
     # A sheet that was too large has fewer columns, and one of a single image no border.
     columns = max(1, min(COLUMNS, stored.shape[1] // drawn.shape[3]))
     drawn = drawn if columns > 1 else drawn[:1]
@@ -119,8 +119,8 @@ def write_film(run: Run, film: Path, *, data_root: Path | None = None, device: s
         for path in paths:
             checkpoint = read_checkpoint(path, config)
             checkpoint.check_data(data)
-            model = finished_model(config, checkpoint.averaged, path, lambda: data, device)
-            columns[checkpoint.header.step] = greys(draw_samples(model, FILM_ROWS), model.levels)
+            model = finished_model(config, checkpoint.averaged, path, device, lambda: data)
+            columns[checkpoint.header.step] = greys(draw(model, FILM_ROWS), model.levels)
             progress(len(columns))
     steps = sorted(columns)
     rows = torch.stack([columns[step] for step in steps], dim=1).flatten(0, 1)

@@ -95,8 +95,9 @@ def reopen(
     if is_first():
         with locked(folder):
             _check_free(files)  # again: a run may have been written there since
-            here = state.device, state.precision.value, number_of_processes()
-            write_legs(files, [*record.legs, current_leg(*here, reopened_at=state.step)])
+            leg = current_leg(state.device, state.precision.value, number_of_processes())
+            leg = leg.model_copy(update={"reopened_at": state.step})
+            write_legs(files, [*record.legs, leg])
             shutil.copyfile(run.files.config, files.config)
             shutil.copyfile(run.files.log, files.log)
             if state.best is not None:

@@ -104,16 +104,10 @@ def describe_draw(run: TrainedRun) -> RecordedDraw:
 
     In float64, as `score_probe`: the fingerprint of a model that has no likelihood.
     """
-    levels = draw_samples(in_float64(run), PROBE_IMAGES).double()
+    levels = draw(in_float64(run), PROBE_IMAGES).double()
     return RecordedDraw(
         mean=levels.mean().item(), standard_deviation=levels.std().item(), num_images=len(levels)
     )
-
-
-def draw_samples(model: ImageModel, number: int) -> Tensor:
-    """Samples (number, C, H, W) from fixed noise, at temperature 1; of all classes in turn."""
-    labels = torch.arange(number) % model.num_classes if model.num_classes else None
-    return draw(model, number, labels=labels)
 
 
 def check_own(run: TrainedRun) -> None:
@@ -121,7 +115,7 @@ def check_own(run: TrainedRun) -> None:
     try:
         if run.model.likelihood != "none":
             score_probe(run)
-        draw_samples(run.model, 1)
+        draw(run.model, 1)
     except NVPError:
         raise
     except Exception as error:

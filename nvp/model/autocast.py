@@ -37,11 +37,9 @@ def at_least_float32(x: Tensor) -> Tensor:
 def full_float32() -> Iterator[None]:
     """Within this block convolutions and matrix products in float32 use full precision.
 
-    Otherwise an NVIDIA GPU rounds the factors of a convolution to 10 bits (TF32), and a caller's
-    autocast, or its precision of matrix products, may allow fewer. Within the block the older names
-    of these settings (`allow_tf32`) cannot be read. After the block, each setting has its former
-    value. One that was inherited is then set itself, and no longer follows a later change of
-    `torch.backends.fp32_precision`.
+    Otherwise an NVIDIA GPU rounds the factors of a convolution to 10 bits (TF32), and a caller may
+    allow fewer. Within the block `allow_tf32` cannot be read. Its end restores each setting, but
+    one that was inherited no longer follows `torch.backends.fp32_precision`.
     """
     parts = attrgetter(*ROUNDING)(torch.backends)
     before = [part.fp32_precision for part in parts]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias, Unpack, get_args
+from typing import Annotated, Any, ClassVar, TypeAlias, Unpack
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, field_validator
 
 from nvp.model.protocol import ImageModel
 
@@ -17,15 +17,6 @@ Width: TypeAlias = Annotated[int, Field(ge=1, le=65536)]  # features of a layer
 Depth: TypeAlias = Annotated[int, Field(ge=1, le=256)]  # layers or parts
 
 
-def _no_classes(number: Any) -> Any:
-    if number != 0:
-        raise ValueError("this family takes no labels: leave the key out, or use family: realnvp")
-    return number
-
-
-NoClasses: TypeAlias = Annotated[Literal[0], BeforeValidator(_no_classes)]
-
-
 class Section(BaseModel):
     """The base of configurations and records: refuses unknown keys, and `true` for a number.
 
@@ -35,22 +26,15 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    @field_validator("*", mode="before")
+    @field_validator("*", mode="wrap")
     @classmethod
-    def _is_no_truth_value(cls, value: Any, info: ValidationInfo) -> Any:
-        each = value if isinstance(value, list | tuple) else [value]
-        if any(isinstance(v, bool) for v in each):
-            field = cls.model_fields[str(info.field_name)].annotation
-            if not _takes_truth_values(field):
-                raise ValueError(f"must not be true or false, got {value}")
-        return value
-
-
-def _takes_truth_values(annotation: Any) -> bool:
-    """Whether `bool`, `Any` or a literal truth value stands anywhere in it."""
-    if annotation in (bool, Any) or isinstance(annotation, bool):
-        return True
-    return any(map(_takes_truth_values, get_args(annotation)))
+    def _is_no_truth_value(cls, value: Any, valid: ValidatorFunctionWrapHandler) -> Any:
+        found = valid(value)
+        several = isinstance(value, list | tuple) and isinstance(found, list | tuple)
+        pairs = [*zip(value, found, strict=False)] if several else [(value, found)]
+        if any(isinstance(given, bool) and not isinstance(taken, bool) for given, taken in pairs):
+            raise ValueError(f"must not be true or false, got {value}")
+        return found
 
 
 class Family(Section, ABC):

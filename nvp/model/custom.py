@@ -16,7 +16,6 @@ from importlib import import_module
 from inspect import isabstract
 
 import torch
-from torch.nn.parameter import is_lazy
 
 from nvp.errors import NVPError
 from nvp.model.config import Family
@@ -64,12 +63,7 @@ def build(config: Family) -> ImageModel:
     Raises `NVPError` for anything but an `ImageModel` with parameters, whose shape, levels and
     classes are those of the configuration.
     """
-    try:
-        model = config.build()
-    except SystemExit as error:
-        raise NVPError(
-            f"{config.family}: build() ends the program: let it return a model"
-        ) from error
+    model = config.build()
     if not isinstance(model, ImageModel):
         raise NVPError(
             f"{config.family}: build() returns {type(model).__name__}, which is no ImageModel: "
@@ -82,11 +76,6 @@ def build(config: Family) -> ImageModel:
                 f"{config.family}: the model has {name} {own}, its configuration {asked}: set "
                 f"self.{name} = config.{name} in {type(model).__name__}"
             )
-    if any(map(is_lazy, (*model.parameters(), *model.buffers()))):
-        raise NVPError(
-            f"{config.family}: {type(model).__name__} has a lazy layer, whose size is not known "
-            "before the first images: give it its size"
-        )
     if not any(True for _ in model.parameters()):
         raise NVPError(
             f"{config.family}: {type(model).__name__} has no parameters, so there is nothing to "

@@ -54,10 +54,7 @@ def images_and_labels(examples: Examples) -> tuple[Tensor, Tensor | None]:
 
 
 def check_labels(labels: Tensor | None, number: int, num_classes: int) -> None:
-    """Raise `NVPError` for labels that a model of `num_classes` cannot take for `number` images.
-
-    Such labels are missing or not wanted, not one for each image, or out of range.
-    """
+    """Raise `NVPError` for labels that a model of `num_classes` cannot take for `number` images."""
     if num_classes == 0:
         if labels is not None:
             raise NVPError("this model takes no labels: leave them out, or set model.num_classes")
@@ -69,16 +66,13 @@ def check_labels(labels: Tensor | None, number: int, num_classes: int) -> None:
         )
     if not isinstance(labels, Tensor):
         raise NVPError(f"labels must be a torch.Tensor, got {type(labels).__name__}")
-    if labels.ndim == 0 or len(labels) != number:
-        count = len(labels) if labels.ndim else "a single number"
-        raise NVPError(f"labels hold {count} for {number} images: pass one for each image")
-    is_vector = labels.ndim == 2 and labels.shape[1] == num_classes
-    if is_vector and not labels.is_complex():
+    if labels.shape[:1] != (number,):
+        raise NVPError(f"labels are {tuple(labels.shape)} for {number} images: pass one for each")
+    if labels.shape[1:] == (num_classes,):
         if not labels.isfinite().all():
             raise NVPError("a label is not finite: mend the vectors, or leave their images out")
         return
-    has_classes = not (labels.is_floating_point() or labels.is_complex())
-    if labels.ndim != 1 or not has_classes or labels.dtype is torch.bool:
+    if labels.ndim != 1 or labels.is_floating_point() or labels.dtype is torch.bool:
         raise NVPError(
             f"labels must be integers (N,) or vectors (N, {num_classes}), got {labels.dtype} "
             f"{tuple(labels.shape)}: the model has model.num_classes = {num_classes}"

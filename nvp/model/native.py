@@ -155,10 +155,7 @@ def _compile(command: list[str], library: Path) -> None:
 
 @contextlib.contextmanager
 def _alone(library: Path, what: str) -> Iterator[None]:
-    """Let one process at a time compile or load; the others wait, and say so if it compiles.
-
-    The system frees this lock when its process ends, however it ends.
-    """
+    """Let one process at a time compile or load; the others wait, and say so if it compiles."""
     with library.with_name("compiling").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

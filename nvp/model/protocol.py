@@ -159,10 +159,9 @@ class ImageModel(nn.Module, ABC):
         Raises `NVPError` unless they are uint8, (N > 0, C, H, W) and within the levels.
         """
         if not isinstance(images, Tensor):
-            numpy = "torch.from_numpy, or pass its .images"
-            how = "images.to('cpu')" if hasattr(images, "to") else numpy
             raise NVPError(
-                f"images must be a torch.Tensor, got {type(images).__name__}: make one by {how}"
+                f"images must be a torch.Tensor, got {type(images).__name__}: make one by "
+                "torch.from_numpy or by .to('cpu'), or pass its .images"
             )
         if images.dtype != torch.uint8:
             raise NVPError(
@@ -310,7 +309,7 @@ def check_temperature(temperature: float, least: float = 0.0) -> None:
 
 def check_levels(images: Tensor, levels: int) -> None:
     """Raise `NVPError` unless all values of uint8 `images` are in 0..levels-1."""
-    if levels < 256 and images.numel() and (largest := int(images.max())) >= levels:
+    if levels < 256 and (largest := int(images.max())) >= levels:
         raise NVPError(
             f"images must have values in 0..{levels - 1} for model.levels = {levels}, there is a "
             f"{largest}: use data of as many levels, such as binarized-mnist for 2, or raise "

@@ -100,7 +100,7 @@ def trained_config(path: Path, tree: dict[str, Any], config: RunConfig) -> RunCo
     """
     model = tree.get("model")
     family = model.get("family") if isinstance(model, dict) else None
-    if is_path(family) and family != config.model.family:  # to parse it would run that code
+    if is_path(family) and family != config.model.family:
         raise _other(path, "model.family", family, config.model.family)
     return parse_config(tree, str(path))
 

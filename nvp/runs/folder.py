@@ -22,8 +22,6 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-
-        # Of training, the first two also of the ledger.
         self.config = path / "config.yaml"  # as it was trained
         self.log = path / "log.csv"  # the curve
         self.checkpoint = path / "checkpoint.safetensors"  # all that the next step depends on
@@ -31,7 +29,6 @@ class RunFolder:
         self.tensorboard = path / "tensorboard"
         self.legs = path / "legs.json"  # the machines that trained it
 
-        # Of the ledger.
         self.record = path / "run.json"  # every number that tables and book show
         self.weights = path / "weights.safetensors"  # averaged, where they are small
         self.samples = path / "samples.png"  # 64 samples at temperature 1

@@ -80,7 +80,7 @@ def load_run(
         weights, header = load_tensors(files.weights)
         if "config" in header:  # as `nvp record` writes it
             _check_settings(files, header["config"], config)
-        return TrainedRun(config, _with_weights(config, weights, files.weights, device).eval())
+        return TrainedRun(config, finished_model(config, weights, files.weights, device))
     if not files.checkpoint.is_file():
         if files.is_recorded:
             again = f"nvp train {shlex.quote(str(files.config))}"
@@ -101,7 +101,7 @@ def load_run(
                 f"with `nvp train --resume {files.quoted}{next_options(config, data_root)}`"
             )
     training = Training(replace(checkpoint, tensors={}), data_root, chosen)
-    model = finished_model(config, weights, source, lambda: training.data, device)
+    model = finished_model(config, weights, source, device, lambda: training.data)
     # config.yaml may hold settings that did not train the weights: training was killed before it
     # saved, or somebody changed the file. Only its title is taken.
     config = checkpoint.config.model_copy(update={"title": config.title})
@@ -142,19 +142,13 @@ def _check_settings(files: RunFolder, tree: dict[str, Any], config: RunConfig) -
 
 
 def trust_option(config: RunConfig) -> str:
-    """The option `--trust`, after a space, for a family that is not of this repository; else "".
-
-    A later command on the run needs it.
-    """
+    """The option `--trust`, after a space, for a family that is not of this repository; else ""."""
     family = config.model.family
     return " --trust" if is_path(family) and not _is_held(family) else ""
 
 
 def next_options(config: RunConfig, data_root: str | Path | None) -> str:
-    """The options `--data-root FOLDER` and `--trust` where the next command on a run needs them.
-
-    Each comes after a space.
-    """
+    """The options `--data-root` and `--trust`, each after a space, that the next command needs."""
     data = f" --data-root {shlex.quote(str(data_root))}" if data_root else ""
     return data + trust_option(config)
 
@@ -181,23 +175,16 @@ def finished_model(
     config: RunConfig,
     weights: dict[str, Tensor],
     source: Path,
-    data: Callable[[], TrainingData],
     device: str,
+    data: Callable[[], TrainingData] | None = None,
 ) -> ImageModel:
-    """A model of the `weights` from `source`, its batch norms, if any, estimated on `data()`."""
-    model = _with_weights(config, weights, source, device)
-    if batch_norms(model):
+    """A model of the `weights` from `source`; `data()` gives its batch norms new statistics."""
+    model = config.build_model().to(pick_device(device))
+    use_channels_last(model)
+    load_weights(model, weights, source)
+    if data is not None and batch_norms(model):
         few = shuffled(data().images, config.evaluation.statistics_images)
         with counting("batch-norm statistics", len(few)) as progress:
             size = config.evaluation.batch_size
             reestimate_statistics(model, few, batch_size=size, progress=progress)
     return model.eval()
-
-
-def _with_weights(
-    config: RunConfig, weights: dict[str, Tensor], source: Path, device: str
-) -> ImageModel:
-    model = config.build_model().to(pick_device(device))
-    use_channels_last(model)
-    load_weights(model, weights, source)
-    return model

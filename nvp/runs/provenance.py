@@ -55,12 +55,7 @@ class Leg(BaseModel):
 _LEGS = TypeAdapter(list[Leg])
 
 
-def current_leg(
-    device: torch.device,
-    precision: str | None = None,
-    processes: int = 1,
-    reopened_at: int | None = None,
-) -> Leg:
+def current_leg(device: torch.device, precision: str | None = None, processes: int = 1) -> Leg:
     """A `Leg` that begins now: this machine, its versions, and the commit of the code."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return Leg(
@@ -72,7 +67,6 @@ def current_leg(
         commit=code_commit(),
         precision=precision,
         processes=processes,
-        reopened_at=reopened_at,
     )
 
 
@@ -102,7 +96,7 @@ def write_legs(folder: RunFolder, legs: list[Leg]) -> None:
 
 def legs_until(folder: RunFolder, step: int) -> list[Leg]:
     """The legs that trained a part of the first `step` steps; others were lost before a save."""
-    return [leg for leg in read_legs(folder) if leg.from_step is None or leg.from_step < step]
+    return [leg for leg in read_legs(folder) if (leg.from_step or 0) < step]
 
 
 def read_legs(folder: RunFolder) -> list[Leg]:

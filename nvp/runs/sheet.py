@@ -40,15 +40,13 @@ def write_samples(
     """
     path = Path(path)
     check_path(path)
-    check_count("number", number)
     if label is not None and not model.num_classes:
         raise NVPError("this model takes no labels: leave --label out")
+    labels = None if label is None else torch.tensor([label] * number)
+    images = draw(model, number, temperature=temperature, seed=seed, labels=labels)
     columns = math.ceil(math.sqrt(number))
-    labels = None if label is None else torch.full((number,), label)
     if label is None and model.num_classes:
         columns = model.num_classes
-        labels = torch.arange(number) % columns
-    images = draw(model, number, temperature=temperature, seed=seed, labels=labels)
     write(path, encode(sheet(greys(images, model.levels), columns)))
 
 
@@ -71,6 +69,8 @@ def draw(
 ) -> Tensor:
     """Samples from the noise of `seed`, (number, C, H, W) uint8 on the CPU, drawn in batches.
 
+    Without `labels` a conditional model samples all classes in turn.
+
     Call `model.eval()` first: in training mode batch norms would use, and store, the statistics of
     these samples. Raises `NVPError` for a weight that is not finite, and for samples of another
     type or shape.
@@ -78,6 +78,8 @@ def draw(
     check_count("number", number)
     if not all(p.isfinite().all() for p in model.parameters()):
         raise NVPError("a weight of the model is not finite, so it has no samples: train it again")
+    if labels is None and model.num_classes:
+        labels = torch.arange(number) % model.num_classes
     generator = torch.Generator().manual_seed(seed)
     drawn: list[Tensor] = []
     with counting("samples", number) as progress:
@@ -102,15 +104,10 @@ def greys(images: Tensor, levels: int) -> Tensor:
 
 
 def sheet(images: Tensor, columns: int, zoom: int = 1) -> Image.Image:
-    """Images, (N, C, H, W) uint8, side by side on white, each pixel a square of side `zoom`.
-
-    Raises `NVPError` unless C is 1 or 3.
-    """
+    """Images, (N, 1 or 3, H, W) uint8, side by side on white, pixels as squares of side `zoom`."""
     from PIL import Image
     from torchvision.utils import make_grid
 
-    if images.shape[1] not in (1, 3):
-        raise NVPError(f"a sheet shows images of 1 or 3 channels, these have {images.shape[1]}")
     grid = make_grid(images, nrow=columns, pad_value=255)[: images.shape[1]]
     grid = grid.repeat_interleave(zoom, 1).repeat_interleave(zoom, 2)
     return Image.fromarray(grid.permute(1, 2, 0).squeeze(2).numpy())

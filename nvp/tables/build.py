@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
-from nvp.config import differences, load_config
+from nvp.config import load_config
 from nvp.errors import NVPError
 from nvp.files import write_text
 from nvp.ledger.entry import Run, runs
@@ -110,34 +110,28 @@ def _expectation(path: Path, run: Run) -> list[str]:
         unit = "" if run.is_binary else " bits/dim"
         told = f"Expect {mean_cell(run, run.score)}{unit} on the test images."
     told += f" The recorded run: {length(run)}{schedule(run)}, on {run.record.hardware}."
-    changed = [key for key in differences(run.config, load_config(path)) if key != "name"]
-    if changed:
-        told = f"Recorded with other settings ({', '.join(changed)}): {told}"
+    if changed := deviation(run, load_config(path)):
+        told = f"Recorded{changed}: {told}"
     told += f" From the ledger ({run.name}), by `nvp tables`."
     return textwrap.wrap(told, 98, initial_indent="#: ", subsequent_indent="#: ")
 
 
 def _listing(
-    name: str,
-    caption: str,
-    *,
-    unit: str = "bits/dim",
-    source: str | None = None,
-    autoregressive: bool = False,
+    name: str, caption: str, *, unit: str = "bits/dim", autoregressive: bool = False
 ) -> Callable[[Published, dict[str, Run], bool], Table]:
     """A table of one score a row, by data set: recorded runs, planned runs, published figures.
 
-    With `source`, published figures are those of that paper. With `autoregressive`, runs are those
-    of autoregressive models.
+    With `autoregressive`, runs are of autoregressive models, and figures those of Pixel RNN.
     """
 
     def make(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
         rows: list[tuple[str, ...]] = []
+        sources = ["oord2016pixelrnn"] if autoregressive else list(facts.sources)
         titles = dict.fromkeys(row.title for row in facts.rows(name))
         for title in titles:
             reported = [row for row in facts.rows(name) if row.title == title]
             data = reported[0].data
-            here = [r for r in ledger.values() if comparable(r, reported[0], given_labels=True)]
+            here = [run for run in ledger.values() if comparable(run, reported[0])]
             if autoregressive:
                 here = [run for run in here if run.fresh_model.autoregressive]
             # The best first; one without likelihood comes last.
@@ -149,7 +143,7 @@ def _listing(
                 if row.config not in {run.name for run in here}:
                     rows.append((title, f"{row.model}, this code", *not_run(row)))
             for figure in facts.figures:
-                if figure.data == data and source in (None, figure.source):
+                if figure.data == data and figure.source in sources:
                     draws = f", {figure.draws} sets of noise an image" if figure.draws else ""
                     place = f"published: {cite(facts, figure, roles)}{draws}"
                     rows.append((title, figure.model, figure.cell, place))
@@ -171,7 +165,7 @@ def _variants(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
         if row.config in ledger:
             run = ledger[row.config]
             mean = mean_cell(run, run.scores.validation)
-            here = f"{mean} ({run.name}{deviation(run, row)})"
+            here = f"{mean} ({run.name}{deviation(run, row.planned)})"
         rows.append((figure.model, here, figure.cell, cite(facts, figure, roles)))
     caption = (
         "Row LSTM, CIFAR-10, bits/dim on images held out for validation: what connections between "
@@ -183,24 +177,24 @@ def _variants(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
 
 def _table_1(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
     models = ("PixelRNN", "Real NVP", "Conv DRAW", "IAF-VAE")
+    printed = [figure for figure in facts.figures if figure.source == "dinh2017realnvp"]
     rows = []
     for row in facts.rows("table1"):
-        printed = [f for f in facts.figures if (f.data, f.source) == (row.data, "dinh2017realnvp")]
-        cells = {figure.model: figure.cell for figure in printed}
+        cells = {figure.model: figure.cell for figure in printed if figure.data == row.data}
         found = [run for run in ledger.values() if comparable(run, row)]
+        found = [run for run in found if not run.config.model.num_classes]
         flows = [run for run in found if run.config.model.family == "realnvp"]
         flows.sort(key=lambda run: (run.name != row.config, run.scores.validation.bits_per_dim))
         here = ": ".join(not_run(row))
         if flows:
-            other = deviation(flows[0], row) if flows[0].name == row.config else ""
+            other = deviation(flows[0], row.planned) if flows[0].name == row.config else ""
             here = f"{scored(flows[0], row)}{other}; {provenance(flows[0])}"
         rows.append((row.title, *(cells.get(model, "–") for model in models), here))
-    first = next(f for f in facts.figures if (f.data, f.source) == ("cifar10", "dinh2017realnvp"))
     caption = (
-        f"Bits/dim; columns two to five as published in {cite(facts, first, roles)}: test images "
-        "for CIFAR-10, validation images for the others, training images in parentheses, and < "
-        "for bounds. The last column is this code: the run of the row's configuration, else the "
-        "one with the best validation score."
+        f"Bits/dim; columns two to five as published in {cite(facts, printed[0], roles)}: test "
+        "images for CIFAR-10, validation images for the others, training images in parentheses, "
+        "and < for bounds. The last column is this code: the run of the row's configuration, else "
+        "the one with the best validation score."
     )
     return Table(caption, ("data", *models, "recorded here"), rows)
 
@@ -250,7 +244,6 @@ _TABLES: dict[str, Callable[[Published, dict[str, Run], bool], Table]] = {
         "pixelrnn",
         "Bits/dim: test images for CIFAR-10, validation images for ImageNet, training images in "
         f"parentheses; ± the standard error over images for runs of this code. {MASKED}",
-        source="oord2016pixelrnn",
         autoregressive=True,
     ),
     "pixelrnn-variants": _variants,

@@ -6,10 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nvp.config import RunConfig, differences, load_config
+from nvp.config import RunConfig, differences
 from nvp.ledger.entry import Run
 from nvp.likelihood import Score
-from nvp.paths import repository_root
 from nvp.tables.published import UNVERIFIED, UNVERIFIED_NOTE, Figure, Published, TableRow
 
 NO_LIKELIHOOD = "no likelihood"
@@ -113,27 +112,17 @@ def scored(run: Run, row: TableRow) -> str:
     return score_cell(run, run.scores.validation if row.split == "validation" else None)
 
 
-def comparable(run: Run, row: TableRow, *, given_labels: bool = False) -> bool:
-    """Whether a run has the data set, the unit and the crop, if any, of a row.
-
-    Scores `given_labels` are left out, unless asked for.
-    """
-    told = run.config.model.num_classes and not given_labels
-    if run.record.data.name != row.data or told:
+def comparable(run: Run, row: TableRow) -> bool:
+    """Whether a run has the data set, the unit and the crop, if any, of a row."""
+    if run.record.data.name != row.data:
         return False
-    config = planned(row)
-    same_unit = run.is_binary == (config.model.levels == 2)
-    return same_unit and run.config.data.crop == config.data.crop
+    same_unit = run.is_binary == (row.planned.model.levels == 2)
+    return same_unit and run.config.data.crop == row.planned.data.crop
 
 
-def planned(row: TableRow) -> RunConfig:
-    """The configuration of a row, that of this checkout, wherever the ledger is."""
-    return load_config(repository_root() / "configs" / f"{row.config}.yaml")
-
-
-def deviation(run: Run, row: TableRow) -> str:
-    """The settings in which the run of a row differs from its configuration, if there are any."""
-    changed = sorted(differences(run.config, planned(row)).keys() - {"name"})
+def deviation(run: Run, config: RunConfig) -> str:
+    """The settings in which a run differs from its configuration in configs/, if there are any."""
+    changed = [key for key in differences(run.config, config) if key != "name"]
     return f" with other settings ({', '.join(changed)})" * bool(changed)
 
 
@@ -153,9 +142,8 @@ def length(run: Run) -> str:
     entry = run.record
     if run.fresh_model.fitted_in_closed_form:
         return "fitted in closed form"
-    took = (
-        f"{minutes(run)} minute{'s' * (minutes(run) != '1')}" if entry.minutes >= 1 else "seconds"
-    )
+    whole = minutes(run)
+    took = f"{whole} minute{'s' * (whole != '1')}" if entry.minutes >= 1 else "seconds"
     return f"{entry.steps:,} step{'s' * (entry.steps > 1)}, {entry.epochs:.3g} epochs, {took}"
 
 

@@ -84,7 +84,7 @@ def glance(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
         known = NAMED.get(run.record.data.name)
         if known is not None and run.score.num_images < (whole := known.images["test"]):
             fewer[row.title] = f" {row.title}: {run.score.num_images:,} of {whole:,} test images."
-        model = row.model + deviation(run, row)
+        model = row.model + deviation(run, row.planned)
         rows.append((row.title, model, score_cell(run, unit=True), *cells))
     caption = (
         "Test images; bits/dim, or nats an image for binary images, ± the standard error over "

@@ -9,11 +9,11 @@ from typing import Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from nvp.config import read_yaml
+from nvp.config import RunConfig, load_config, read_yaml
 from nvp.errors import NVPError, first_fault
 from nvp.files import read
 from nvp.model.config import Section
-from nvp.paths import results_root
+from nvp.paths import repository_root, results_root
 
 UNVERIFIED = "†"  # marks a figure that was not seen in print
 UNVERIFIED_NOTE = f" {UNVERIFIED} unverified: no print of it was at hand."
@@ -38,6 +38,11 @@ class TableRow(Section):
     remark: str = ""
     split: Literal["test", "validation"] = "test"  # the split of the data set that the paper scores
     beside: str = ""  # the published model shown next to it, in tables that compare one with one
+
+    @functools.cached_property
+    def planned(self) -> RunConfig:
+        """Its configuration, that of this checkout, wherever the ledger is."""
+        return load_config(repository_root() / "configs" / f"{self.config}.yaml")
 
 
 class Figure(Section):
@@ -150,9 +155,7 @@ def read_published(root: str | Path | None = None) -> Published:
     try:
         return _parsed(content.decode())
     except ValueError as error:  # a `ValidationError` is one
-        reason = " ".join(str(error).split())
-        if isinstance(error, ValidationError):
-            reason = first_fault(error)
+        reason = first_fault(error) if isinstance(error, ValidationError) else error
         raise NVPError(
             f"{path} is damaged: {reason}; restore it with git checkout, or correct your change"
         ) from error

@@ -6,9 +6,10 @@ import json
 
 from nvp.config import RunConfig
 from nvp.errors import NVPError
+from nvp.files import read
 from nvp.ledger.entry import Run
 from nvp.paths import results_root
-from nvp.tables.cells import Table, cite, deviation, planned, scored
+from nvp.tables.cells import Table, cite, deviation, scored
 from nvp.tables.published import UNVERIFIED, Figure, Published, TableRow
 from nvp.training.cost import FLOPS_A_SECOND, SECONDS_AN_OPERATION, Cost
 
@@ -24,7 +25,7 @@ def paper_rows(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
     costs = read_costs()
     lines: list[tuple[str, ...]] = []
     for row in (row for name in TABLES for row in facts.rows(name)):
-        config = planned(row)
+        config = row.planned
         if row.config not in costs:
             raise NVPError(f"{COSTS} lacks {row.config}: run `.venv/bin/python workflow/costs.py`")
         cost, run = costs[row.config], ledger.get(row.config)
@@ -35,7 +36,7 @@ def paper_rows(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
         # On the images that the paper scores.
         here = f"not run: `nvp train configs/{row.config}.yaml`"
         if run is not None:
-            here = f"{scored(run, row)}, recorded{deviation(run, row)}"
+            here = f"{scored(run, row)}, recorded{deviation(run, config)}"
         lines.append(
             (
                 f"{row.model} on {row.title}",
@@ -63,13 +64,8 @@ def paper_rows(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
 
 def read_costs() -> dict[str, Cost]:
     """The counts by name of configuration, those of this checkout."""
-    path = results_root() / COSTS
-    try:
-        return {name: Cost(**counts) for name, counts in json.loads(path.read_text()).items()}
-    except (OSError, ValueError, TypeError) as error:
-        raise NVPError(
-            f"cannot read {path} ({error}): run `.venv/bin/python workflow/costs.py`"
-        ) from error
+    counts = json.loads(read(results_root() / COSTS))
+    return {name: Cost(**each) for name, each in counts.items()}
 
 
 def published_figure(facts: Published, row: TableRow) -> Figure | None:

@@ -54,10 +54,10 @@ def require(holds: bool, complaint: str) -> None:
         raise AssertionError(complaint)
 
 
-def require_refusal(what: str, call: Callable[[], object]) -> None:
+def require_refusal(what: str, call: Callable[..., object], *given: Any, **options: Any) -> None:
     """Require that the `call`, of `what`, raises `NVPError` with one line."""
     try:
-        call()
+        call(*given, **options)
     except NVPError as error:
         require("\n" not in str(error), f"{what} is refused in more than one line")
     except Exception as error:
@@ -70,16 +70,12 @@ def check_parts(whole: nn.Module) -> None:
     """Require that no tensor and no layer is kept outside the state dict alone."""
     registered = {id(part) for part in chain(whole.parameters(), whole.modules())}
     for where, module in whole.named_modules():
-        where = where or type(whole).__name__
         for name, value in vars(module).items():
-            if name in ("_parameters", "_buffers", "_modules"):
-                continue
+            parts = (p for p in inside(value) if isinstance(p, Tensor | nn.Module))
             require(
-                all(
-                    id(p) in registered for p in inside(value) if isinstance(p, Tensor | nn.Module)
-                ),
-                f"{where} keeps {name} outside its state: make it a parameter, a buffer or an "
-                "nn.ModuleList",
+                name == "_buffers" or all(id(p) in registered for p in parts),
+                f"{where or type(whole).__name__} keeps {name} outside its state: make it a "
+                "parameter, a buffer or an nn.ModuleList",
             )
 
 

@@ -9,20 +9,14 @@ from torch import Tensor
 
 
 def all_images(shape: tuple[int, int, int], levels: int) -> Tensor:
-    """Every image of `shape` (C, H, W): uint8, (levels^(C H W), C, H, W).
-
-    From one image to the next, the last sub-pixel changes first.
-    """
+    """Every image of `shape` (C, H, W), the last sub-pixel changing first: uint8, (K, C, H, W)."""
     size = shape[0] * shape[1] * shape[2]
     values = list(product(range(levels), repeat=size))
     return torch.tensor(values, dtype=torch.uint8).unflatten(1, shape)
 
 
 def counts(images: Tensor, levels: int) -> Tensor:
-    """How often each of `all_images` occurs in `images`, (N, C, H, W).
-
-    float64, (levels^(C H W),).
-    """
+    """How often each of the K `all_images` occurs in `images`, (N, C, H, W): float64, (K,)."""
     flat = images.flatten(1).long()
     powers = levels ** torch.arange(flat.shape[1]).flip(0)
     return (flat * powers).sum(1).bincount(minlength=levels ** flat.shape[1]).double()

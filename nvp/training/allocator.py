@@ -16,10 +16,8 @@ def keep_freed_memory() -> None:
     """Let glibc reuse large blocks, in huge pages.
 
     By default it maps every tensor over 32 MiB afresh, in pages of 4 KiB that the kernel clears. In
-    trials beside other work that took a fifth of a training step of the seven-layer Diagonal
-    BiLSTM. It took more than half of the time of scoring the PixelCNN of 15 blocks. Where two runs
-    of one thread shared two cores, huge pages took another 13 to 28% off their steps. One run of
-    two threads gained nothing. Without glibc, or without Linux, this function does nothing.
+    trials that took a fifth of a training step of the seven-layer Diagonal BiLSTM, and more than
+    half of scoring the PixelCNN of 15 blocks. Without glibc, or without Linux, it does nothing.
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")

@@ -21,8 +21,6 @@ from nvp.config import Optimiser, RunConfig
 # the time to launch an operation, which is the least that one takes.
 FLOPS_A_SECOND = 20e12
 SECONDS_AN_OPERATION = 10e-6
-# Copies of the parameters beside themselves, at most: gradient, average, the optimiser's moments.
-COPIES = dict.fromkeys(Optimiser, 4) | {Optimiser.RMSPROP: 3}
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,8 @@ class Cost:
 
     def gigabytes(self, config: RunConfig) -> float:
         """Memory of training, estimated: parameters and their copies, and what is kept."""
-        copies = 1 + COPIES[config.training.optimiser]
+        # Parameters, gradient, average and at most two moments, of which RMSprop has one.
+        copies = 4 if config.training.optimiser == Optimiser.RMSPROP else 5
         return (4 * copies * self.parameters + self.kept) / 1e9
 
     def hours(self, config: RunConfig) -> float | None:

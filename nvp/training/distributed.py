@@ -17,7 +17,6 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -42,7 +41,7 @@ def is_first() -> bool:
     return number_of_processes() == 1 or dist.get_rank() == 0
 
 
-@contextmanager
+@contextlib.contextmanager
 def processes() -> Iterator[None]:
     """Within this block the processes that `torchrun` started, if it did, share the work.
 
@@ -169,12 +168,8 @@ class Shared(nn.Module):
         super().__init__()
         self.model = model
         self.image_shape = model.image_shape
+        self.device = model.device
         self.training = model.training
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.model.device
 
     def forward(
         self, images: Tensor, generator: torch.Generator, *, labels: Tensor | None = None

@@ -191,11 +191,15 @@ class Job:
 
     def _validate(self, validation: Examples) -> dict[str, float]:
         """The columns of a validation; early stopping keeps the weights, if they are the best."""
-        if self.state.model.likelihood == "none":
+        state = self.state
+        if state.model.likelihood == "none":
             return {}
-        row = validate(self.state, self.data.images, validation, self.config)
-        if self.config.training.early_stopping:
-            keep_if_best(self.state, self.folder, row["validation"])
+        row = validate(state, self.data.images, validation, self.config)
+        score, best = row["validation"], state.best
+        if self.config.training.early_stopping and (best is None or score < best.validation):
+            state.best = Best(step=state.step, minutes=state.minutes, validation=score)
+            if is_first():
+                save_tensors(self.folder.best, state.average.state_dict(), state.best.model_dump())
         return row
 
 
@@ -300,12 +304,3 @@ def validate(
         on_batch = score_images(model, batch, batch_size=settings.batch_size).mean()
     model.train()
     return {"validation": score.bits_per_dim, "validation_batch_statistics": on_batch.item()}
-
-
-def keep_if_best(state: State, folder: RunFolder, validation: float) -> None:
-    """Keep the averaged weights unless those kept so far scored as low or lower, in bits/dim."""
-    if state.best is not None and state.best.validation <= validation:
-        return
-    state.best = Best(step=state.step, minutes=state.minutes, validation=validation)
-    if is_first():
-        save_tensors(folder.best, state.average.state_dict(), state.best.model_dump())

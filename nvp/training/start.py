@@ -14,7 +14,7 @@ from nvp.data.splits import TrainingData
 from nvp.files import locked
 from nvp.likelihood import nats_per_bit
 from nvp.runs.folder import RunFolder, default_folder
-from nvp.runs.provenance import current_leg, note_leg, write_legs
+from nvp.runs.provenance import current_leg, note_leg
 from nvp.training.distributed import is_first, number_of_processes
 from nvp.training.loop import Job, prepare
 
@@ -52,13 +52,10 @@ def train(
     RunFolder(folder).check_free()  # before a lock is written there
     with subnormals_as_zero(), locked(folder) if is_first() else nullcontext():
         job = prepare(config, folder, data_root=data_root, device=device, data=data)
-        before = job.before or config
         if is_first() and not job.is_spent:
-            if job.before is None:  # those of a run lost before its first checkpoint
-                write_legs(job.folder, [])
             state = job.state
             leg = current_leg(state.device, state.precision.value, number_of_processes())
-            note_leg(job.folder, leg, state.step, before, config)
+            note_leg(job.folder, leg, state.step, job.before or config, config)
             if state.step:
                 print(_going_on(job), file=sys.stderr)
         spent = job.is_spent

@@ -12,7 +12,7 @@ import pytest
 from tiny import done, fails, refusal
 
 from nvp import paths
-from nvp.data import EMBEDDED_BINARY, download, load
+from nvp.data import EMBEDDED, EMBEDDED_BINARY, download, load
 from nvp.errors import NVPError
 
 
@@ -113,8 +113,8 @@ def test_a_users_own_set_in_the_place_of_a_download_stays(
     ("name", "match"),
     [
         ("nothing", "no download is known for 'nothing': use mnist, fashion-mnist, "),
-        ("celeba", "get its publisher's files, then run nvp data import FOLDER celeba"),
-        (EMBEDDED_BINARY, "comes with the repository and needs no download"),
+        ("celeba", "no download is known for 'celeba': run nvp data import FOLDER celeba, where"),
+        (EMBEDDED_BINARY, f"'{EMBEDDED_BINARY}': run git checkout -- data/{EMBEDDED}"),
     ],
 )
 def test_cli_get_of_what_cannot_be_got(name: str, match: str, tmp_path: Path) -> None:

@@ -20,8 +20,7 @@ def plot_one_image(
 ) -> None:
     """An image, where each family has its bits, (H, W), and what comes back from latents.
 
-    `totals` has the bits/dim of the whole image, also of families that have no map. The zoom is a
-    whole number.
+    `totals` has the bits/dim of the whole image, also of families that have no map.
     """
     _, _, height, width = image.shape
     columns = 1 + len(totals)

@@ -67,10 +67,7 @@ def plot_border(shares: Mapping[str, Tensor]) -> None:
 def plot_by_class(
     rows: Sequence[Tensor], columns: Sequence[str], marked: Sequence[int] | None = None
 ) -> None:
-    """Rows of images under slanted names of their columns; `marked` has a column for each row.
-
-    The zoom is a whole number.
-    """
+    """Rows of images under slanted names of their columns; `marked` has a column for each row."""
     images = torch.cat(list(rows))
     height, width = images.shape[2] + GAP, images.shape[3] + GAP
     ax = sheet_axes(tile(images, len(columns)))

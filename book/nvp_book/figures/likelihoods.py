@@ -15,6 +15,8 @@ from torch import Tensor
 
 from nvp_book.figures import BELOW, BLUE, GREY, INK, MARKERS, ORANGE, PALE, PALETTE, SKY, WIDTH
 
+COLOURS = (*PALETTE, INK, GREY, PALE)  # as many as there are markers
+
 
 def plot_score_rows(scores: Mapping[str, Tensor]) -> None:
     """A histogram of bits/dim, (N,), for each name, one below the other.
@@ -28,7 +30,7 @@ def plot_score_rows(scores: Mapping[str, Tensor]) -> None:
     middle = torch.quantile(reference, torch.tensor([0.25, 0.75], dtype=reference.dtype))
     ax.axvspan(*middle.tolist(), color=PALE, lw=0)
     ax.axvline(reference.mean().item(), color=INK, ls="--", lw=1.2)
-    for row, (bits, colour) in enumerate(zip(scores.values(), _colours(len(scores)), strict=True)):
+    for row, (bits, colour) in enumerate(zip(scores.values(), COLOURS, strict=False)):
         counts, _ = np.histogram(bits, bins)
         foot = np.full(len(counts), -float(row))
         tops = foot + 0.85 * counts / counts.max()
@@ -55,9 +57,7 @@ def plot_causes(scores: Mapping[str, Tensor], causes: Mapping[str, Mapping[str, 
     """Bits/dim of images over each cause (a name for its axis -> set -> (N,)); a panel each."""
     figure, axes = plt.subplots(1, len(causes), figsize=(WIDTH, 4.7), sharey=True)
     for ax, (cause, values) in zip(axes, causes.items(), strict=True):
-        for (name, bits), colour, marker in zip(
-            scores.items(), _colours(len(scores)), MARKERS, strict=False
-        ):
+        for (name, bits), colour, marker in zip(scores.items(), COLOURS, MARKERS, strict=False):
             style = {"fc": colour, "marker": marker, "s": 20, "lw": 0.3, "ec": INK}
             ax.scatter(values[name], bits, label=name, **style)
         ax.set_xlabel(cause)
@@ -121,8 +121,3 @@ def plot_intervals(shares: Mapping[str, float], message: str) -> None:
         low, width = low + width * borders[i], width * shares[symbol]
     ax.set(xlim=(-0.01, 1.01), ylim=(-len(message) + 0.95, 0.75))
     ax.axis("off")
-
-
-def _colours(count: int) -> list[str]:
-    """The palette, and greys for what comes after it."""
-    return [*PALETTE, INK, GREY, PALE][:count]

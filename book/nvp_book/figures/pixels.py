@@ -49,7 +49,6 @@ def plot_depths(depths: Tensor, pixel: tuple[int, int], seen: Tensor) -> None:
     """
     figure, ax = plt.subplots(figsize=(0.9 * WIDTH, 4.6))
     shown = np.ma.masked_less(depths.numpy(), 0)
-    # Cells are dots inside the drawing, which stays small.
     cells: dict[str, Any] = {"edgecolor": "white", "lw": 0.3, "rasterized": True}
     image = ax.pcolormesh(shown, cmap="viridis_r", vmin=0, **cells)
     blind = np.ma.masked_not_equal(depths.numpy(), NEVER)
@@ -164,8 +163,7 @@ def plot_curves(
 def plot_nats_maps(images: Tensor, nats: Tensor) -> None:
     """Images, uint8 (N, C, H, W), and below each the nats that each of its pixels cost, (N, H, W).
 
-    The scale is the same for all; pixels of at most a hundredth of a nat are white. The zoom is a
-    whole number.
+    The scale is the same for all; pixels of at most a hundredth of a nat are white.
     """
     count, _, height, width = images.shape
     axes = image_axes(count, (height, width), under=[0.06, 0.3], right=0.64)

@@ -1,6 +1,7 @@
 """Pictures of results: sheets of images, curves of learning, scores and latents (figures 5 and 6).
 
-Every `plot_` function plots one new figure and returns nothing. Images are uint8, (N, C, H, W).
+Every `plot_` function plots one new figure and returns nothing. Images are uint8, (N, C, H, W), at
+a whole-number zoom, so that all pixels of an image are equally large.
 """
 
 import math
@@ -159,10 +160,7 @@ def _times(factor: float) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
 
 
 def plot_scored(rows: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-    """Named rows of images of one length, each image over its bits/dim: (n, C, H, W) and (n,).
-
-    The zoom is a whole number.
-    """
+    """Named rows of images of one length, each image over its bits/dim: (n, C, H, W) and (n,)."""
     count, _, height, width = next(iter(rows.values()))[0].shape
     axes = image_axes(count, (height, width), under=[0.3] * len(rows), left=0.3)
     for line, (name, (images, bits)) in zip(axes, rows.items(), strict=True):
@@ -185,10 +183,7 @@ def plot_latent_histograms(latents: Mapping[str, Tensor]) -> None:
 
 
 def plot_rows(rows: Mapping[str, Tensor], *, titles: Sequence[str] = ()) -> None:
-    """Rows of images of one length, each with its name at the left; `titles` stand above columns.
-
-    The zoom is a whole number, so that all pixels of an image are equally large.
-    """
+    """Rows of images of one length, each with its name at the left; `titles` are above columns."""
     first = next(iter(rows.values()))
     picture = tile(torch.cat(list(rows.values())), len(first))
     ax = sheet_axes(picture, left=1.2)

@@ -29,15 +29,11 @@ ALT = (
 
 @functools.cache
 def recorded() -> tuple[dict[str, str], str]:
-    """`content` of the recorded run and its test digits, and for no script its completions.
-
-    Raises `NVPError` where the run is missing.
-    """
-    if RUN not in (ledger := runs()):
-        raise NVPError(f"there is no recorded run {RUN}: nvp train configs/{RUN}.yaml, nvp record")
-    model = ledger[RUN].load_model()
+    """`content` of the recorded run and its test digits, and for no script its completions."""
+    run = runs()[RUN]
+    model = run.load_model()
     assert isinstance(model, PixelRNN)
-    picture = base64_text(ledger[RUN].files.completions.read_bytes())
+    picture = base64_text(run.files.completions.read_bytes())
     still = f'<p><img alt="{ALT}" src="data:image/png;base64,{picture}"></p>'
     return content(model, binary_digits()), still
 
