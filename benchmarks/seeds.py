@@ -46,6 +46,8 @@ def check(run: TrainedRun, entries: Mapping[str, Run]) -> None:
         raise NVPError(f"{where} has the seed of {config.name}: train it with another")
     if config.training.spent(training.header.step, training.header.minutes) < 1:
         raise NVPError(f"{where} is not finished: go on with nvp train --resume")
+    if config.model.num_classes:
+        raise NVPError(f"{where}: {config.name} is conditional, and samples here have no labels")
 
 
 def describe(run: TrainedRun, coverage: Coverage, data_root: Path | None) -> dict[str, Any]:

@@ -28,7 +28,8 @@ def read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        raise NVPError(f"cannot read {path}: {getattr(error, 'strerror', error)}") from error
+        reason = getattr(error, "strerror", error)
+        raise NVPError(f"cannot read {path}: {reason}: restore it, or check its name") from error
 
 
 def write(path: Path, content: bytes) -> None:

@@ -335,6 +335,11 @@ def test_another_seed_is_scored_and_another_setting_is_refused(
         other = replace(one, config=one.config.model_copy(update={"training": training}))
         with refusal(why):
             seeds.check(other, entries)
+    labelled = entries["fashion-mnist-conditional"].config
+    training = labelled.training.model_copy(update={"minutes": None, "steps": 1, "seed": 1})
+    with refusal("is conditional"):
+        config = labelled.model_copy(update={"training": training})
+        seeds.check(replace(one, config=config), entries)
     with refusal("no run on Fashion-MNIST is recorded as fashion-small-vae"):
         seeds.check(one, {})
     with pytest.raises(SystemExit, match="2"):

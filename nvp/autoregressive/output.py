@@ -38,7 +38,7 @@ class Output(nn.Module, ABC):
 
     @abstractmethod
     def logits(self, parameters: Tensor) -> Tensor:
-        """Parameters (..., size) -> log-probabilities, (..., levels), normalised or not."""
+        """Parameters (..., size) -> (..., levels): log-probabilities plus any constant."""
 
     @abstractmethod
     def log_prob(

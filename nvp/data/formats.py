@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -25,7 +26,11 @@ CIFAR10_FOLDER = "cifar-10-batches-py"  # by torchvision
 AMAT_LINE = 2 * 28 * 28  # bytes: a digit, and then a space or the line's end
 NOTE = "import.json"  # beside the files that `nvp data import` wrote
 UNFINISHED = ".import"  # ends the name of the hidden folder of a set that is being written
-DAMAGED_NPY = (ValueError, EOFError, zipfile.BadZipFile)  # for a damaged .npy or .npz
+# NumPy's errors for a damaged .npy file: NumPy reads the header as Python, or the file as a zip.
+DAMAGED_NPY = (
+    *(ValueError, EOFError, OverflowError, SyntaxError),
+    *(tokenize.TokenError, zipfile.BadZipFile),
+)
 
 
 class MissingData(NVPError):
@@ -209,7 +214,7 @@ def _alike(path: Path) -> Stack:
     if len(images.shape) != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
         raise NVPError(
             f"{path} has shape {images.shape}, images must be (N, H, W, C) with 1 or 3 channels, N "
-            "at least 1: reshape or transpose them and save again"
+            "at least 1: mend them and save again"
         )
     return images
 

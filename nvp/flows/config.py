@@ -110,7 +110,9 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
         return {**preset_fields(preset, (shape[0], shape[1], shape[2])), **changes}
 
     @model_validator(mode="after")
-    def _sides_divide(self) -> RealNVPConfig:
+    def _fits_together(self) -> RealNVPConfig:
+        if self.norm_scope is None and self.norm_running_average:
+            raise ValueError("norm_running_average needs norms: set norm_scope")
         _, height, width = self.image_shape
         factor = 2 ** (self.num_scales - 1)
         if height % factor or width % factor:

@@ -31,7 +31,7 @@ class Section(BaseModel):
     def _is_no_truth_value(cls, value: Any, valid: ValidatorFunctionWrapHandler) -> Any:
         found = valid(value)
         several = isinstance(value, list | tuple) and isinstance(found, list | tuple)
-        pairs = [*zip(value, found, strict=False)] if several else [(value, found)]
+        pairs = zip(value, found, strict=False) if several else [(value, found)]
         if any(isinstance(given, bool) and not isinstance(taken, bool) for given, taken in pairs):
             raise ValueError(f"must not be true or false, got {value}")
         return found

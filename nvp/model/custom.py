@@ -16,6 +16,7 @@ from importlib import import_module
 from inspect import isabstract
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from nvp.errors import NVPError
 from nvp.model.config import Family
@@ -76,6 +77,9 @@ def build(config: Family) -> ImageModel:
                 f"{config.family}: the model has {name} {own}, its configuration {asked}: set "
                 f"self.{name} = config.{name} in {type(model).__name__}"
             )
+    if any(map(is_lazy, model.parameters())):
+        what = f"{config.family}: {type(model).__name__} has a lazy layer"
+        raise NVPError(f"{what}, whose size is not known: give it its size")
     if not any(True for _ in model.parameters()):
         raise NVPError(
             f"{config.family}: {type(model).__name__} has no parameters, so there is nothing to "

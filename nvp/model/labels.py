@@ -57,7 +57,7 @@ def check_labels(labels: Tensor | None, number: int, num_classes: int) -> None:
     """Raise `NVPError` for labels that a model of `num_classes` cannot take for `number` images."""
     if num_classes == 0:
         if labels is not None:
-            raise NVPError("this model takes no labels: leave them out, or set model.num_classes")
+            raise NVPError("this model takes no labels: leave them out, or use one with classes")
         return
     if labels is None:
         raise NVPError(

@@ -44,9 +44,7 @@ def write_samples(
         raise NVPError("this model takes no labels: leave --label out")
     labels = None if label is None else torch.tensor([label] * number)
     images = draw(model, number, temperature=temperature, seed=seed, labels=labels)
-    columns = math.ceil(math.sqrt(number))
-    if label is None and model.num_classes:
-        columns = model.num_classes
+    columns = (label is None and model.num_classes) or math.ceil(math.sqrt(number))
     write(path, encode(sheet(greys(images, model.levels), columns)))
 
 

@@ -22,7 +22,7 @@ def check_bijection(
     log-determinant must agree with finite differences. With `gradients` every parameter must have a
     gradient: pass False if some matter only at other points. Weights and statistics of batch norms
     are moved away from their first values, which hide mistakes. `y` is the condition, (N, K). It
-    works on a copy, and raises `AssertionError` with one line.
+    works on a copy, and raises `AssertionError` with one line. An error of f's own goes through.
     """
     check_parts(f)
     f = moved(f).double().eval()

@@ -127,6 +127,7 @@ def _check_attributes(model: ImageModel) -> None:
     require(2 <= model.levels <= 256, f"levels is {model.levels}, not in 2..256")
     kinds = get_args(Likelihood)
     require(model.likelihood in kinds, f"likelihood is {model.likelihood!r}, not in {kinds}")
+    require(any(True for _ in model.parameters()), "the model has no parameters")
     check_parts(model)
 
 

@@ -118,7 +118,17 @@ def test_npy_files_of_the_wrong_kind(npy_folder: Path, images: np.ndarray, match
 def test_damaged_npy_files(npy_folder: Path) -> None:
     path = npy_folder / "test_images.npy"
     whole = path.read_bytes()
-    for broken in (whole[:-1], whole[:50], b"", b"no array", b"PK\x03\x04 and no more"):
+    headers = [
+        whole.replace(old, new)
+        for old, new in (
+            (b"(20,", b"'20,"),  # a string that does not end
+            (b"'|u1'", b"'|01'"),  # no literal of Python
+            (b"(20, 6, 5, 3), }          ", b"(99999999999999999999,), }"),
+        )
+    ]
+    assert whole not in headers
+    ends = (whole[:-1], whole[:50], b"", b"no array", b"PK\x03\x04 and no more")
+    for broken in (*headers, *ends):
         path.write_bytes(broken)
         refused(f"{path} is truncated, damaged, or no .npy file", npy_folder, "test")
     with path.open("wb") as file:

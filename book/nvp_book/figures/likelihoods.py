@@ -30,7 +30,8 @@ def plot_score_rows(scores: Mapping[str, Tensor]) -> None:
     middle = torch.quantile(reference, torch.tensor([0.25, 0.75], dtype=reference.dtype))
     ax.axvspan(*middle.tolist(), color=PALE, lw=0)
     ax.axvline(reference.mean().item(), color=INK, ls="--", lw=1.2)
-    for row, (bits, colour) in enumerate(zip(scores.values(), COLOURS, strict=False)):
+    colours = COLOURS[: len(scores)]
+    for row, (bits, colour) in enumerate(zip(scores.values(), colours, strict=True)):
         counts, _ = np.histogram(bits, bins)
         foot = np.full(len(counts), -float(row))
         tops = foot + 0.85 * counts / counts.max()
