@@ -122,7 +122,7 @@ def test_fields_have_their_defaults_and_comments() -> None:
     assert (base[0], own[0]) == ("* ``family: str``", "* ``family: str = realnvp``")
     assert "* ``affine_order: AffineOrder = scale_then_shift``" in own
     picture = docstrings.fields(Picture)
-    assert picture[-1] == "* ``label: Label = None``"
+    assert picture[-1] == "* ``label: int | np.ndarray | None = None``"
     assert docstrings.skip_member(None, "attribute", "label", Picture.label, False, None)
     assert docstrings.fields(ImageModel)[0] == (
         "* ``image_shape: tuple[int, int, int]``: (C, H, W)"

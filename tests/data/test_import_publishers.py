@@ -16,7 +16,6 @@ from sources import BATCHES, archive, encoded, photographs, pixels, write, write
 from test_import_folder import holds, refused, stored
 from tiny import refusal
 
-from nvp.data.importing import cifar10 as importing_cifar10
 from nvp.data.importing import files as importing_files
 from nvp.data.importing import imagenet as importing_imagenet
 from nvp.data.importing.options import Crop, Fractions, Options
@@ -134,11 +133,11 @@ def test_celeba_that_is_not_whole(tmp_path: Path) -> None:
     splits.write_text(whole + "000009.jpg 0\n")
     refused(r"lacks 000009\.jpg, or its attributes", source, tmp_path, "celeba")
     splits.write_text(whole + "000009.jpg 3\n")
-    refused("should give each image 0, 1 or 2", source, tmp_path, "celeba")
+    refused(r"partition\.txt is damaged \('3'\): download", source, tmp_path, "celeba")
     splits.write_text(whole)
     labels = source / "list_attr_celeba.txt"
     labels.write_text("8\n")
-    refused(r"list_attr_celeba\.txt is cut short: download", source, tmp_path, "celeba")
+    refused(r"list_attr_celeba\.txt is damaged .*: download", source, tmp_path, "celeba")
     labels.unlink()
     refused(r"should hold one list_attr_celeba\.txt", source, tmp_path, "celeba")
 
@@ -226,22 +225,23 @@ def test_arrays_that_are_not_what_they_should_be(tmp_path: Path, few) -> None:
     table, labels = np.zeros((2, 3072), np.uint8), np.ones(2, np.int64)
     cases = [
         ({"data": table.astype(np.float32), "labels": labels}, "float32, pixels must be uint8"),
-        ({"data": np.zeros((2, 3000), np.uint8), "labels": labels}, "which are no square image"),
+        ({"data": np.zeros((2, 3000), np.uint8), "labels": labels}, "cannot reshape"),
         ({"data": table, "labels": np.ones(3)}, r"holds labels \(3,\) for 2 images"),
-        ({"data": table, "labels": np.array([{}, {}])}, "holds labels that are no numbers"),
-        ({"labels": labels}, "holds no array 'data'"),
-        ({"data": table}, r"^train_data_batch_3\.npz holds no array 'labels'"),
-        ({"data": table[0], "labels": labels}, "holds no plain table of pixels"),
+        ({"data": table, "labels": np.array([{}, {}])}, "is damaged .*Object arrays"),
+        ({"labels": labels}, "no item named 'data.npy'"),
+        ({"data": table}, r"^train_data_batch_3\.npz is damaged .*'labels.npy'"),
+        ({"data": table[0], "labels": labels}, "is damaged .*not enough values"),
     ]
     for content, match in cases:
         np.savez(path, **content)
         refused(match, source, tmp_path, "imagenet32-2017")
     middle = 2000  # within the pixels, whose checksum then differs
     path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
-    refused(r"the source \(.*\) is damaged .*CRC", source, tmp_path, "imagenet32-2017")
+    match = r"^train_data_batch_3\.npz is damaged .*CRC"
+    refused(match, source, tmp_path, "imagenet32-2017")
     labels_begin = whole.index(b"\n", whole.index(b"labels.npy")) + 1  # after NumPy's header
     path.write_bytes(whole[:labels_begin] + b"\7" + whole[labels_begin + 1 :])
-    refused("holds labels that are no numbers .*CRC", source, tmp_path, "imagenet32-2017")
+    refused(match, source, tmp_path, "imagenet32-2017")
     for part in (whole[:-50], whole[5:]):  # the second lacks its beginning
         path.write_bytes(part)
         refused("download it again", source, tmp_path, "imagenet32-2017")
@@ -294,16 +294,9 @@ def test_cifar10_from_its_binary_batches(tmp_path: Path, monkeypatch) -> None:
     assert np.array_equal(test.images.numpy().reshape(3, -1), rows)
     assert test.labels.tolist() == [5, 5, 5]
     (source / "data_batch_2.bin").write_bytes(b"cut")
-    refused(r"data_batch_2\.bin is cut short", source, tmp_path, "cifar10", replace=True)
+    refused(r"data_batch_2\.bin is damaged", source, tmp_path, "cifar10", replace=True)
     (source / "data_batch_2.bin").unlink()
     refused(r"lacks data_batch_2\.bin of CIFAR-10", source, tmp_path, "cifar10", replace=True)
-
-
-def test_a_batch_that_never_ends(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(importing_cifar10, "LARGEST", 1000)
-    batch = {"cifar-10-batches-py/data_batch_1": bytes(100_000)}
-    source = archive(tmp_path / "bomb.tar", batch)
-    refused("data_batch_1 holds more bytes than a batch", source, tmp_path, "cifar10")
 
 
 @pytest.mark.parametrize("kind", ["gz", "xz"])
@@ -408,7 +401,7 @@ def test_a_column_of_plain_bytes(tmp_path: Path) -> None:
     refused("has no column of images .* among name", tmp_path, tmp_path / "root", "other")
     for damaged in (b"PAR1 and no more", b"PAR1\xff\1\0\0\0PAR1"):
         (tmp_path / "photos.parquet").write_bytes(damaged)
-        refused("a Parquet file of .* is damaged", tmp_path, tmp_path / "root", "other")
+        refused(r"^photos\.parquet is damaged", tmp_path, tmp_path / "root", "other")
 
 
 def test_a_path_in_a_row_is_not_followed(tmp_path: Path) -> None:
@@ -419,7 +412,7 @@ def test_a_path_in_a_row_is_not_followed(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"/etc/passwd", b"/etc/\xffasswd"))
     assert sum(import_set(path, "mine", root=tmp_path).images.values()) == 5
     path.write_bytes(path.read_bytes().replace(b"image", b"\xffmage"))  # in the footer
-    match = r"a Parquet file of .* is damaged \(.*\): download it again"
+    match = r"^train\.parquet is damaged \(.*\): download it again"
     refused(match, path, tmp_path, "other")
 
 

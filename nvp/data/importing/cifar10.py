@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import pickle
 import tarfile
 from collections.abc import Iterator
@@ -17,7 +16,8 @@ from nvp.data.importing.files import reading
 from nvp.data.importing.source import Part, Picture, Source, held
 from nvp.errors import NVPError
 
-LARGEST = 1 << 25  # bytes of a batch; the published ones have 31 MB
+BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
+LARGEST = 1 << 25  # bytes that are read of a batch; the published ones have 31 MB
 
 
 def read_cifar10(source: Path) -> Source:
@@ -29,7 +29,7 @@ def read_cifar10(source: Path) -> Source:
     files = _batches(source)
     pickled = not any(name.endswith(".bin") for name in files)
     parse, end = (_from_pickle, "") if pickled else (_from_binary, ".bin")
-    names = [*(f"data_batch_{number}{end}" for number in range(1, 6)), f"test_batch{end}"]
+    names = [f"{name}{end}" for name in BATCHES]
     if missing := [name for name in names if name not in files]:
         raise NVPError(f"{source} lacks {', '.join(missing)} of CIFAR-10: download the rest")
     batches = {name: parse(name, files[name]) for name in names}
@@ -54,22 +54,14 @@ def _batches(source: Path) -> dict[str, bytes]:
     """The content of every file that is named as a batch, by that name."""
     with reading(source):
         if source.is_dir():
-            paths = [path for path in source.rglob("*_batch*") if path.is_file()]
-            return {path.name: _bounded(path.name, path.open("rb")) for path in paths}
+            paths = [path for path in source.rglob("*_batch*") if path.stem in BATCHES]
+            return {path.name: path.read_bytes() for path in paths}
         with tarfile.open(source) as archive:
             return {
-                name: _bounded(name, cast(IO[bytes], archive.extractfile(member)))
+                path.name: cast(IO[bytes], archive.extractfile(member)).read(LARGEST)
                 for member in archive
-                if member.isreg() and "_batch" in (name := Path(member.name).name)
+                if member.isreg() and (path := Path(member.name)).stem in BATCHES
             }
-
-
-def _bounded(name: str, file: IO[bytes]) -> bytes:
-    with file:
-        content = file.read(LARGEST + 1)
-    if len(content) > LARGEST:
-        raise NVPError(f"{name} holds more bytes than a batch of CIFAR-10: download it again")
-    return content
 
 
 def _from_pickle(name: str, content: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -78,13 +70,11 @@ def _from_pickle(name: str, content: bytes) -> tuple[np.ndarray, np.ndarray]:
     published = dict(map(tuple, CIFAR10.train_list + CIFAR10.test_list))
     if hashlib.md5(content, usedforsecurity=False).hexdigest() != published.get(name):
         raise NVPError(f"{name} is not CIFAR-10's published file, by its md5: download it again")
-    batch = pickle.load(io.BytesIO(content), encoding="latin1")
+    batch = pickle.loads(content, encoding="latin1")
     return np.asarray(batch["data"]), np.asarray(batch["labels"])
 
 
 def _from_binary(name: str, content: bytes) -> tuple[np.ndarray, np.ndarray]:
-    rows = np.frombuffer(content, np.uint8)
-    if rows.size % 3073 or not rows.size:
-        raise NVPError(f"{name} is cut short, it holds {rows.size} bytes: download it again")
-    rows = rows.reshape(-1, 3073)
+    with reading(name):
+        rows = np.frombuffer(content, np.uint8).reshape(-1, 3073)
     return rows[:, 1:], rows[:, 0]

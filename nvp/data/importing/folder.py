@@ -30,7 +30,7 @@ def read_folder(files: Files, fractions: Fractions) -> Source:
     images = files.ending(*IMAGES)
     if not images:
         raise NVPError(
-            f"{files.source} holds no images ({', '.join(sorted(IMAGES))}), and none of the sets "
+            f"{files.source} holds no images ({', '.join(IMAGES)}), and none of the sets "
             "that `nvp data import` knows: name the folder that holds them (arrays need no "
             "import: see data/README.md)"
         )

@@ -28,9 +28,7 @@ def read_lsun(folder: Path, name: str) -> Source:
     found = sorted(path.name.removesuffix("_train_lmdb") for path in folder.glob("*_train_lmdb"))
     category = name.removeprefix("lsun-").replace("-", "_")
     if category not in found:
-        if name.startswith("lsun-") or len(found) != 1:
-            raise NVPError(f"{folder} holds {', '.join(found)}: name one of them as lsun-CATEGORY")
-        (category,) = found
+        raise NVPError(f"{folder} holds {', '.join(found)}: name one of them as lsun-CATEGORY")
     counts, parts = {}, []
 
     def pictures(split: str, database: str, start: int) -> Iterator[Picture]:

@@ -31,12 +31,11 @@ def read_parquet(files: Files, fractions: Fractions) -> Source:
     except ImportError as error:
         raise NVPError("Parquet files need pyarrow: pip install '.[import]'") from error
     tables = files.ending(".parquet")
-    with reading(f"a Parquet file of {files.source}"):
-        schemas, counts = [], []
-        for file in tables:  # one at a time: a set may have more files than a process may open
-            with file.open() as content, pq.ParquetFile(content) as table:
-                schemas.append(table.schema_arrow)
-                counts.append(table.metadata.num_rows)
+    schemas, counts = [], []
+    for file in tables:  # one at a time: a set may have more files than a process may open
+        with reading(file.name), file.open() as content, pq.ParquetFile(content) as table:
+            schemas.append(table.schema_arrow)
+            counts.append(table.metadata.num_rows)
     named = [_split_of(file) for file in tables]
     if any(named) and not all(named):
         raise NVPError(
@@ -49,8 +48,7 @@ def read_parquet(files: Files, fractions: Fractions) -> Source:
     label = _label_column(schema)
     columns = [column, *([label] if label else [])]
     for file, found in zip(tables, schemas, strict=True):
-        images = _image_columns(found, file.name)
-        if column not in images or label != _label_column(found):
+        if column not in _image_columns(found, file.name) or label != _label_column(found):
             raise NVPError(
                 f"{file.name} has other columns than {tables[0].name} ({', '.join(columns)}): "
                 "give them the same names and types"

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from nvp.data.importing.files import reading
 from nvp.data.importing.pixels import Preparation
-
-Label: TypeAlias = int | np.ndarray | None
 
 
 class Picture(NamedTuple):
@@ -20,7 +18,7 @@ class Picture(NamedTuple):
     split: str
     name: str
     content: Callable[[], bytes | np.ndarray]
-    label: Label = None
+    label: int | np.ndarray | None = None
 
 
 class Part(NamedTuple):
