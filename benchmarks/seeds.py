@@ -23,9 +23,7 @@ from nvp.ledger import runs
 from nvp.ledger.entry import Run
 from nvp.ledger.scoring import score, scored_images
 from nvp.likelihood import summarise
-from nvp.runs.folder import RunFolder
 from nvp.runs.load import TrainedRun, load_run
-from nvp.runs.provenance import legs_until
 
 FREE = {"training.minutes", "training.steps", "training.precision"}  # may differ; results say so
 
@@ -54,7 +52,6 @@ def describe(run: TrainedRun, coverage: Coverage, data_root: Path | None) -> dic
     """Score, coverage and origin of a run."""
     assert run.training is not None
     header, images = run.training.header, scored_images(run, "test", data_root)
-    legs = legs_until(RunFolder(run.training.checkpoint.path.parent), header.step)
     found: dict[str, Any] = {}
     if run.model.likelihood != "none":
         test = summarise(score(run, images, "test"), 1)
@@ -64,7 +61,7 @@ def describe(run: TrainedRun, coverage: Coverage, data_root: Path | None) -> dic
         "steps": header.step,
         "minutes": header.minutes,
         "precision": header.precision.value,
-        "legs": [leg.model_dump() for leg in legs],
+        "legs": [leg.model_dump() for leg in header.legs],
     }
 
 

@@ -108,8 +108,8 @@ class TrainingConfig(Section):
     precision: Precision = Precision.AUTO
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     log_every: int = Field(default=50, ge=1)  # steps
-    # Between checkpoints. Each best score of early stopping, a stop, a failed validation and the
-    # end save one, too. With inf there are no others.
+    # Between checkpoints. A stop, a failed validation and the end save one, too. With inf there
+    # are no others.
     checkpoint_minutes: float = Field(default=5.0, gt=0, allow_inf_nan=True)
     validate_minutes: float = Field(default=10.0, gt=0, allow_inf_nan=True)  # inf: at the end only
 

@@ -98,8 +98,9 @@ def pixelrnn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     log = read_log(RunFolder(run).log)
     assert min(log, key=lambda row: row["validation"]) is log[-1]
     # As if step 2 had been the best, so that it can be told from the last one.
-    tensors, header = load_tensors(RunFolder(run).best)
-    save_tensors(RunFolder(run).best, tensors, header | {"step": 2})
+    tensors, header = load_tensors(RunFolder(run).checkpoint)
+    header["best"]["step"] = 2
+    save_tensors(RunFolder(run).checkpoint, tensors, header)
     root = tiny.ledger(folder / "results")
     record(run, data_root=folder / "data", first=20, num_draws=4, root=root)
     return folder

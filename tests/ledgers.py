@@ -4,7 +4,10 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from nvp.ledger.entry import read_run
+from nvp.ledger.reopen import reopen
 from nvp.ledger.verify import Check
+from nvp.training.loop import Job, prepare
 
 
 def rewrite(root: Path, path: str, value: object, name: str = "tiny") -> None:
@@ -28,3 +31,11 @@ def content(folder: Path) -> dict[str, bytes]:
     """Every file under `folder`, by its path there."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def reopened(entry: Path, folder: Path, data_root: Path) -> Job:
+    """A run in `folder` that begins where an entry of the ledger ends."""
+    run = read_run(entry)
+    job = prepare(run.config, folder, data_root=data_root, device="cpu")
+    reopen(job, run)
+    return job

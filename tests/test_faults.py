@@ -1,6 +1,7 @@
 """What breaks when somebody breaks it on purpose: one line, and nothing that was good is lost."""
 
 import errno
+import json
 import math
 import os
 import shutil
@@ -15,7 +16,7 @@ import pytest
 import tiny
 import torch
 import yaml
-from ledgers import content
+from ledgers import content, reopened
 from tiny import configuration, done, fails, going_on, pixelrnn_configuration
 
 from nvp import RealNVP
@@ -26,11 +27,10 @@ from nvp.errors import NVPError
 from nvp.files import LOCK, locked
 from nvp.ledger import entry as ledger
 from nvp.ledger.enter import record
-from nvp.ledger.reopen import reopen
 from nvp.runs.folder import RunFolder
-from nvp.runs.load import read_config
+from nvp.runs.load import load_run, read_config
 from nvp.runs.log import read_log
-from nvp.runs.tensors import load_tensors, save_tensors
+from nvp.runs.tensors import load_tensors, part, save_tensors
 from nvp.training import loop
 from nvp.training.interrupt import stop_requests
 from nvp.training.loop import prepare
@@ -54,7 +54,7 @@ def test_a_second_run_in_one_folder_is_refused(pixel_home: Path) -> None:
     assert log.read_bytes().startswith(before[log.name])
 
 
-@pytest.mark.parametrize("name", ["run.json", "config.yaml", "log.csv", "best.safetensors"])
+@pytest.mark.parametrize("name", ["run.json", "config.yaml", "log.csv"])
 def test_training_writes_over_nothing_that_it_did_not_write(name: str, pixel_home: Path) -> None:
     (folder := pixel_home / "mine").mkdir()
     (folder / name).write_text("mine")
@@ -118,36 +118,12 @@ def test_a_record_has_no_rows_after_its_checkpoint(pixel_home: Path, tmp_path: P
     assert run.files.log.read_bytes() == before
 
 
-# Early stopping
-
-
-def test_a_run_that_lost_the_row_of_its_best_step_is_reopened(pixel_home: Path) -> None:
-    """A kill after the best weights, and before the next checkpoint, loses that row."""
-    entry = pixel_home / "results" / "runs" / "tiny-pixelrnn"
-    log = RunFolder(entry).log
-    lines = log.read_bytes().splitlines(keepends=True)
-    log.write_bytes(b"".join(line for line in lines if not line.startswith(b"2,")))
-    reopen(entry, pixel_home / "again", data_root=pixel_home / "data")
-    header = load_tensors(RunFolder(pixel_home / "again").best)[1]
-    scores = ledger.read_run(entry).scores
-    assert (header["step"], header["validation"]) == (2, scores.validation.bits_per_dim)
-
-
 def test_a_run_that_cannot_be_reopened_leaves_no_folder(pixel_home: Path) -> None:
     entry = pixel_home / "results" / "runs" / "tiny-pixelrnn"
     RunFolder(entry).log.write_text("no log\n")
     with pytest.raises(NVPError, match="damaged"):
-        reopen(entry, pixel_home / "again", data_root=pixel_home / "data")
+        reopened(entry, pixel_home / "again", pixel_home / "data")
     assert not (pixel_home / "again").exists()
-
-
-def test_the_best_weights_are_missed(pixel_home: Path) -> None:
-    run, where = RunFolder(pixel_home / "run"), ("--data-root", pixel_home / "data")
-    run.best.unlink()
-    for match in ("cannot read ", "not as it was written"):
-        for command in (("train", "--resume"), ("evaluate",), ("record",)):
-            assert match in fails(*command, run.path, *where)
-        shutil.copy(run.checkpoint, run.best)  # a checkpoint in their place
 
 
 # The ledger
@@ -378,11 +354,19 @@ def test_a_forged_state_is_one_line(name: str, forge: Any, match: str, pixel_hom
 
 
 def test_a_checkpoint_of_the_first_edition_goes_on(pixel_home: Path) -> None:
-    """Its header has no checksum of labels, and does not say which step was the best."""
+    """Its header has no checksum of labels; its legs and the best weights lie beside it."""
     path = RunFolder(pixel_home / "run").checkpoint
     tensors, header = load_tensors(path)
-    del header["best_step"], header["labels_checksum"]
-    save_tensors(path, tensors, header)
+    save_tensors(path.with_name("best.safetensors"), part("best", tensors), header["best"])
+    (leg,) = header["legs"]
+    lost = leg | {"from_step": header["step"], "gpu": "a GPU"}
+    path.with_name("legs.json").write_text(json.dumps([leg, lost]))
+    del header["best"], header["legs"], header["labels_checksum"]
+    save_tensors(path, {n: t for n, t in tensors.items() if not n.startswith("best.")}, header)
+    run = load_run(pixel_home / "run", data_root=pixel_home / "data")
+    assert run.training.header.best.step == 2
+    assert [each.model_dump() for each in run.training.header.legs] == [leg]
+    torch.testing.assert_close(dict(run.model.state_dict()), part("best", tensors))
     done(*going_on(pixel_home, 4))
 
 

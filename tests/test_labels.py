@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from ledgers import reopened
 from PIL import Image
 
 from nvp.config import RunConfig
@@ -18,7 +19,6 @@ from nvp.flows.config import RealNVPConfig
 from nvp.ledger import enter as record
 from nvp.ledger import entry as ledger
 from nvp.ledger import verify
-from nvp.ledger.reopen import reopen
 from nvp.ledger.scoring import PROBE_IMAGES, probe_images, probe_labels, score_probe
 from nvp.likelihood import evaluate, summarise
 from nvp.model.labels import Labelled
@@ -79,7 +79,7 @@ def test_neither_a_run_nor_its_record_goes_on_with_other_labels(
     with tiny.refusal(r"the training labels of tiny found here are not those of"):
         prepare(configuration(steps=3), trained, data_root=data)
     with tiny.refusal("the training labels of tiny found here are not those"):
-        reopen(entered / "runs" / "tiny", tmp_path / "run", data_root=data)
+        reopened(entered / "runs" / "tiny", tmp_path / "run", data)
 
 
 def test_batches_show_each_image_once_an_epoch_with_its_label_and_flip_half_of_them() -> None:

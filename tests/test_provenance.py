@@ -1,6 +1,5 @@
 """Where a run was made: its legs, and the commit of the code."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -11,46 +10,28 @@ import torch
 
 from nvp.runs import provenance
 from nvp.runs.folder import RunFolder
-from nvp.training.start import start
+from nvp.runs.provenance import Leg, current_leg, note_leg
+from nvp.runs.tensors import load_tensors
 
 
-def note(
-    folder: RunFolder, before: dict[str, Any] | None = None, step: int = 0, **now: Any
-) -> None:
+def note(legs: list[Leg], before: dict[str, Any] | None = None, step: int = 0, **now: Any) -> None:
     """Note this machine, for settings `now` after a checkpoint of the settings `before`."""
     settings = tiny.configuration(**now)
     began = settings if before is None else tiny.configuration(**before)
-    leg = provenance.current_leg(torch.device("cpu"), "fp32")
-    provenance.note_leg(folder, leg, step, began, settings)
+    note_leg(legs, current_leg(torch.device("cpu"), "fp32"), step, began, settings)
 
 
-def test_legs_are_the_machines_in_order(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    assert provenance.read_legs(folder) == []
-    note(folder)
-    note(folder)
-    (here,) = provenance.read_legs(folder)
-    elsewhere = here.model_copy(update={"gpu": "a GPU"})
-    path = folder.legs
-    path.write_text(json.dumps([elsewhere.model_dump()]))
-    note(folder, step=1)
-    assert [each.gpu for each in provenance.read_legs(folder)] == ["a GPU", None]
+def test_legs_are_the_machines_in_order() -> None:
+    legs: list[Leg] = []
+    note(legs)
+    note(legs)
+    (here,) = legs
+    legs = [here.model_copy(update={"gpu": "a GPU"})]
+    note(legs, step=1)
+    assert [each.gpu for each in legs] == ["a GPU", None]
     changes = {"clip_norm": math.inf, "relative_step": 0.1}  # the first clips nothing
-    note(folder, {"optimiser": "muon"}, optimiser="muon", **changes)
-    expected = {f"training.{key}": value for key, value in changes.items()}
-    assert provenance.read_legs(folder)[-1].changed == expected
-    path.write_text("[")
-    with tiny.refusal("damaged"):
-        provenance.read_legs(folder)
-
-
-def test_legs_before_the_first_checkpoint_trained_nothing(root: Path, tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path / "run")
-    lost = provenance.current_leg(torch.device("cpu"), "bf16").model_copy(update={"gpu": "a GPU"})
-    provenance.write_legs(folder, [lost])
-    start(tiny.write_config(tmp_path / "tiny.yaml"), None, folder.path, data_root=root)
-    (here,) = provenance.read_legs(folder)
-    assert here.precision == "fp32"
+    note(legs, {"optimiser": "muon"}, optimiser="muon", **changes)
+    assert legs[-1].changed == {f"training.{key}": value for key, value in changes.items()}
 
 
 @pytest.mark.parametrize(
@@ -63,38 +44,25 @@ def test_legs_before_the_first_checkpoint_trained_nothing(root: Path, tmp_path: 
     ],
 )
 def test_the_hardware_of_a_leg(gpu: str | None, processes: int, hardware: str) -> None:
-    here = provenance.current_leg(torch.device("cpu"), processes=processes)
+    here = current_leg(torch.device("cpu"), processes=processes)
     leg = here.model_copy(update={"cpu": "a CPU", "cores": 2, "gpu": gpu})
     assert leg.hardware == hardware
 
 
-def test_a_change_is_noted_once_and_against_the_checkpoint(tmp_path: Path) -> None:
-    """Of the legs from step 5 on only the last reached a checkpoint; the others trained nothing."""
-    folder = RunFolder(tmp_path)
-    for step, rate in ((0, 1e-3), (5, 1e-4), (5, 1e-4), (5, 1e-3), (5, 1e-5), (6, 1e-5)):
-        note(folder, {"learning_rate": 1e-5 if step == 6 else 1e-3}, step, learning_rate=rate)
-    first, last = provenance.read_legs(folder)
-    assert (first.changed, last.changed) == ({}, {"training.learning_rate": 1e-5})
-    assert provenance.legs_until(folder, 5) == [first]
-    assert provenance.legs_until(folder, 6) == [first, last]
-
-
-def test_a_change_is_noted_by_the_machine_that_goes_on_with_it(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    for step, rate in ((0, 1e-3), (5, 1e-4)):
-        note(folder, {"learning_rate": 1e-3}, step, learning_rate=rate)
-    first, lost = provenance.read_legs(folder)
-    provenance.write_legs(folder, [first, lost.model_copy(update={"cpu": "that was killed"})])
-    note(folder, {"learning_rate": 1e-3}, 5, learning_rate=1e-4)
-    _, here = provenance.read_legs(folder)
-    assert (here.cpu, here.changed) == (lost.cpu, lost.changed)
+def test_a_change_is_noted_once() -> None:
+    legs: list[Leg] = []
+    for step, before, rate in ((0, 1e-3, 1e-3), (5, 1e-3, 1e-5), (6, 1e-5, 1e-5)):
+        note(legs, {"learning_rate": before}, step, learning_rate=rate)
+    assert [leg.changed for leg in legs] == [{}, {"training.learning_rate": 1e-5}]
+    assert [leg.from_step for leg in legs] == [0, 5]
 
 
 def test_dropout_that_begins_later_is_noted(pixel_home: Path) -> None:
     run = pixel_home / "run"
     command = ("train", "--resume", run, "--data-root", pixel_home / "data")
     tiny.done(*command, "--set", "training.steps=4", "--set", "model.dropout=0.1")
-    assert provenance.read_legs(RunFolder(run))[-1].changed == {"model.dropout": 0.1}
+    legs = load_tensors(RunFolder(run).checkpoint)[1]["legs"]
+    assert legs[-1]["changed"] == {"model.dropout": 0.1}
 
 
 @pytest.fixture

@@ -6,17 +6,15 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from ledgers import content, reopened
 
 from nvp.data import splits
 from nvp.data.sets import load
-from nvp.data.splits import TrainingData, training_data
 from nvp.ledger import enter as record
 from nvp.ledger.entry import read_run
-from nvp.ledger.reopen import reopen
 from nvp.runs.folder import RunFolder
 from nvp.runs.log import read_log
-from nvp.runs.provenance import read_legs
-from nvp.runs.tensors import load_tensors, part
+from nvp.runs.tensors import load_tensors
 
 
 @pytest.fixture
@@ -26,20 +24,17 @@ def entry(recorded: Path) -> Path:
 
 
 def test_it_begins_where_the_record_ends(trained: Path, entry: Path, tmp_path: Path) -> None:
-    reopen(entry, tmp_path, data_root=trained / "data")
-    tensors, header = load_tensors(RunFolder(tmp_path).checkpoint)
+    state = reopened(entry, tmp_path, trained / "data").state
     recorded = read_run(entry)
-    assert header["step"] == 2
-    assert header["minutes"] == header["validated"] == recorded.record.minutes
+    assert state.step == state.ema.n_averaged == 2
+    assert state.minutes == state.validated == recorded.record.minutes
     weights = recorded.load_model().state_dict()
-    for prefix in ("model", "ema.module"):
-        torch.testing.assert_close(part(prefix, tensors), weights, rtol=0, atol=0)
-    assert tensors["ema.n_averaged"] == 2
-    assert not part("optimiser", tensors)
+    for model in (state.model, state.average):
+        torch.testing.assert_close(dict(model.state_dict()), weights, rtol=0, atol=0)
     # The images come in another order.
     before = load_tensors(RunFolder(trained / "run").checkpoint)[0]["order"]
-    assert not torch.equal(tensors["order"], before)
-    assert torch.equal(tensors["order"].sort().values, before.sort().values)
+    assert not torch.equal(state.order, before)
+    assert torch.equal(state.order.sort().values, before.sort().values)
 
 
 def test_training_goes_on_and_says_from_which_step(
@@ -54,7 +49,8 @@ def test_training_goes_on_and_says_from_which_step(
     tiny.done(*command, "--set", "training.steps=4")
     assert sorted(loaded) == ["test", "train", "validation"]  # once each
     assert [row["step"] for row in read_log(run / "log.csv")] == [1, 2, 3, 4]
-    assert [leg.reopened_at for leg in read_legs(RunFolder(run))] == [None, 2]
+    legs = load_tensors(RunFolder(run).checkpoint)[1]["legs"]
+    assert [leg["reopened_at"] for leg in legs] == [None, 2]
     again = record.record(
         run, data_root=trained / "data", first=20, num_draws=2, root=tmp_path / "results"
     )
@@ -62,17 +58,11 @@ def test_training_goes_on_and_says_from_which_step(
     assert again.record.legs[-1].reopened_at == 2
 
 
-def test_a_run_that_comes_meanwhile_is_not_written_over(
-    trained: Path, entry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def slowly(*arguments: object) -> TrainingData:
-        RunFolder(tmp_path).checkpoint.write_text("of another process")
-        return training_data(*arguments)
-
-    monkeypatch.setattr("nvp.ledger.reopen.training_data", slowly)
+def test_a_run_that_is_there_is_not_written_over(home: Path, entry: Path) -> None:
+    before = content(home / "run")
     with tiny.refusal("holds a run already"):
-        reopen(entry, tmp_path, data_root=trained / "data")
-    assert RunFolder(tmp_path).checkpoint.read_text() == "of another process"
+        reopened(entry, home / "run", home / "data")
+    assert content(home / "run") == before
 
 
 @pytest.mark.parametrize(
@@ -95,7 +85,7 @@ def test_what_is_refused_is_refused_before_anything_is_written(
 def test_other_training_images_are_refused(entry: Path, tmp_path: Path) -> None:
     tiny.write_data(tmp_path, seed=1)
     with tiny.refusal("the training images of tiny found here"):
-        reopen(entry, tmp_path / "run", data_root=tmp_path)
+        reopened(entry, tmp_path / "run", tmp_path)
 
 
 def test_without_test_images_no_folder_is_left(home: Path, entry: Path, tmp_path: Path) -> None:
@@ -110,7 +100,7 @@ def test_an_entry_without_weights_cannot_go_on(trained: Path, entry: Path, tmp_p
     bare = Path(shutil.copytree(entry, tmp_path / "tiny"))
     (bare / "weights.safetensors").unlink()
     with tiny.refusal("missing"):
-        reopen(bare, tmp_path / "run", data_root=trained / "data")
+        reopened(bare, tmp_path / "run", trained / "data")
 
 
 def test_what_early_stopping_chose_stays_the_best(pixelrnn: Path, tmp_path: Path) -> None:
@@ -118,10 +108,9 @@ def test_what_early_stopping_chose_stays_the_best(pixelrnn: Path, tmp_path: Path
     data_root = pixelrnn / "data"
     entry = read_run(pixelrnn / "results" / "runs" / "tiny-pixelrnn")
     assert (entry.record.steps, entry.record.chosen_step) == (3, 2)
-    reopen(entry.folder, tmp_path, data_root=data_root)
-    kept, header = load_tensors(RunFolder(tmp_path).best)
+    state = reopened(entry.folder, tmp_path, data_root).state
     _, second, _ = read_log(pixelrnn / "run" / "log.csv")
-    assert header == {key: second[key] for key in ("step", "minutes", "validation")}
-    torch.testing.assert_close(kept, entry.load_model().state_dict(), rtol=0, atol=0)
-    # Its budget is spent: what is scored is what was recorded.
-    assert "after step 2;" in tiny.done("train", "--resume", tmp_path, "--data-root", data_root)
+    assert dict(state.best) == {key: second[key] for key in ("step", "minutes", "validation")}
+    assert all(
+        map(torch.equal, state.best_weights.values(), entry.load_model().state_dict().values())
+    )

@@ -38,7 +38,7 @@ from nvp.paths import results_root
 from nvp.runs.folder import RunFolder
 from nvp.runs.load import TrainedRun, load_run, read_config
 from nvp.runs.log import log_until
-from nvp.runs.provenance import Leg, code_commit, legs_until
+from nvp.runs.provenance import code_commit
 from nvp.runs.tensors import save_tensors
 from nvp.training.distributed import is_first, together
 
@@ -98,7 +98,6 @@ def record(
     if is_path(config.model.family):  # before hours of scoring, not after them
         check_own(run)
     log = log_until(files.log, run.training.header.step)
-    legs = legs_until(files, run.training.header.step)
     together()  # before one of the processes writes what others check for
     with new_entry(target) if is_first() else nullcontext() as entry:
         entry_folder(target.name, ledger, replace)  # another process may have taken the name
@@ -117,7 +116,7 @@ def record(
             plain = run.config.model_dump(mode="json")  # of the checkpoint: what trained it
             write_text(entry.config, yaml.safe_dump(plain, sort_keys=False))
             write(entry.log, log)
-            told = describe(run, test, target.name, legs, commit, scores, draw, weights)
+            told = describe(run, test, target.name, commit, scores, draw, weights)
             write_text(entry.record, record_text(told))
     together()
     return read_run(target)
@@ -275,13 +274,12 @@ def describe(
     run: TrainedRun,
     test: Dataset,
     name: str,
-    legs: list[Leg],
     commit: str | None,
     scores: RecordedScores | None,
     draw: RecordedDraw | None,
     weights: RecordedWeights | None,
 ) -> Record:
-    """The record of a run that `legs` trained, from its checkpoint's header and its scores."""
+    """The record of a run, from its checkpoint's header and its scores."""
     assert run.training is not None
     settings, header, data = run.config.training, run.training.header, run.training.data
     step, share = header.step, settings.spent(header.step, header.minutes)
@@ -292,13 +290,13 @@ def describe(
         state="finished" if share >= 1 else "interrupted",
         share_of_budget=share,
         steps=step,
-        chosen_step=run.training.chosen_step,
+        chosen_step=header.best.step if header.best else None,
         images=step * settings.batch_size,
         minutes=header.minutes,
         precision=header.precision.value,
         seed=settings.seed,
         parameters=sum(p.numel() for p in run.model.parameters()),
-        legs=legs,
+        legs=header.legs,
         commit=commit,
         data=RecordedData(
             name=run.config.data.name,

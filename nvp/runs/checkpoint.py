@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -12,23 +13,27 @@ from torch import Tensor
 from nvp.config import Precision, RunConfig, differences, parse_config
 from nvp.data.splits import TrainingData
 from nvp.errors import NVPError, first_fault
+from nvp.files import read
 from nvp.model.config import Section
 from nvp.model.custom import is_path
-from nvp.runs.folder import RunFolder
-from nvp.runs.tensors import load_tensors, part
+from nvp.runs.provenance import NOTED, Leg
+from nvp.runs.tensors import load_tensors, part, prefixed
 
 # Settings that a resumed run may change: those that are lowered after a divergence, dropout where
-# the run began to overfit, its length, and how often it logs, saves and validates. The legs of a
-# run (`nvp.runs.provenance.Leg`) note changes of the settings in NOTED.
-NOTED = (
-    *(f"training.{key}" for key in ("learning_rate", "relative_step", "clip_norm")),
-    *(f"model.{part}dropout" for part in ("", "small.", "large.")),  # of two scales
-)
+# the run began to overfit, its length, and how often it logs, saves and validates.
 _UNNOTED = ("steps", "minutes", "log_every", "checkpoint_minutes", "validate_minutes")
 CHANGEABLE = (*(f"training.{key}" for key in _UNNOTED), *NOTED)
 
 Count = Annotated[int, Field(ge=0)]
 Minutes = Annotated[float, Field(ge=0)]
+
+
+class Best(Section):
+    """The step whose weights early stopping keeps."""
+
+    step: Count
+    minutes: Minutes
+    validation: float  # bits/dim of the averaged model
 
 
 class Header(Section):
@@ -43,15 +48,9 @@ class Header(Section):
     minutes: Minutes  # spent in steps
     validated: Minutes  # the minute of the last validation
     precision: Precision
-    best_step: Count | None = None  # whose weights early stopping kept, if any
-
-
-class Best(Section):
-    """The header of the weights that early stopping keeps."""
-
-    step: Count
-    minutes: Minutes
-    validation: float  # bits/dim of the averaged model
+    legs: list[Leg] = Field(default_factory=list)  # the machines that trained it
+    best: Best | None = None  # of the tensors `best`, if early stopping kept some
+    best_step: Count | None = Field(default=None, exclude=True)  # in older files
 
 
 @dataclass(frozen=True)
@@ -67,10 +66,6 @@ class Checkpoint:
     def averaged(self) -> dict[str, Tensor]:
         """The averaged weights: what is scored and recorded."""
         return part("ema.module", self.tensors)
-
-    def has_best(self, folder: RunFolder) -> bool:
-        """Whether early stopping kept weights, which must then be there."""
-        return self.header.best_step is not None or folder.best.is_file()
 
     def check_data(self, data: TrainingData) -> None:
         """Raise `NVPError` unless the training images are those that it was trained on."""
@@ -89,6 +84,19 @@ def read_checkpoint(path: Path, config: RunConfig) -> Checkpoint:
     header = _checked(Header, plain, path)
     trained = trained_config(path, header.config, config)
     check_unchanged(path, trained, config)
+    # Older code kept the legs and the best weights in files beside it.
+    older = path.with_name("legs.json")
+    if "legs" not in plain and older.is_file():
+        noted = _checked(Header, plain | {"legs": json.loads(read(older))}, older).legs
+        legs = [leg for leg in noted if (leg.from_step or 0) < header.step]  # the others were lost
+        header = header.model_copy(update={"legs": legs})
+    older = path.with_name("best.safetensors")
+    if "best" not in plain and older.is_file():
+        weights, of_best = load_tensors(older)
+        best = _checked(Best, of_best, older)
+        if best.step <= header.step:  # else training was killed between the two files
+            tensors |= prefixed("best", weights)
+            header = header.model_copy(update={"best": best})
     return Checkpoint(path, tensors, header, trained)
 
 
@@ -118,12 +126,6 @@ def _other(path: Path, key: str, before: Any, now: Any) -> NVPError:
         "configuration or use another --run-folder; a run that goes on may change only "
         f"{', '.join(CHANGEABLE)}"
     )
-
-
-def read_best(folder: RunFolder) -> tuple[dict[str, Tensor], Best]:
-    """The weights that early stopping kept. Raises `NVPError` where they are lost or damaged."""
-    tensors, header = load_tensors(folder.best)
-    return tensors, _checked(Best, header, folder.best)
 
 
 _Part = TypeVar("_Part", bound=Section)

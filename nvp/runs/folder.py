@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 from nvp.errors import NVPError
+from nvp.files import LOCK
 from nvp.paths import repository_root, results_root
 
 SCHEMA = 1  # of `run.json`; a change that old code would misread raises it
@@ -15,9 +16,9 @@ SCHEMA = 1  # of `run.json`; a change that old code would misread raises it
 class RunFolder:
     """The files of a run at `path`, by name.
 
-    Of training they are `config`, `log`, `checkpoint`, `best`, `tensorboard` and `legs`. The ledger
-    has `config` and `log`, too, and `record`, `weights`, `samples`, `real`, `completions`, `card`
-    and `filmstrip`.
+    Of training they are `config`, `log`, `checkpoint` and `tensorboard`. The ledger has `config`
+    and `log`, too, and `record`, `weights`, `samples`, `real`, `completions`, `card` and
+    `filmstrip`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -25,9 +26,7 @@ class RunFolder:
         self.config = path / "config.yaml"  # as it was trained
         self.log = path / "log.csv"  # the curve
         self.checkpoint = path / "checkpoint.safetensors"  # all that the next step depends on
-        self.best = path / "best.safetensors"  # weights of the lowest validation score
         self.tensorboard = path / "tensorboard"
-        self.legs = path / "legs.json"  # the machines that trained it
 
         self.record = path / "run.json"  # every number that tables and book show
         self.weights = path / "weights.safetensors"  # averaged, where they are small
@@ -49,9 +48,9 @@ class RunFolder:
                 f"{self.path} is a recorded run: go on with it by --resume {self.path.name}, or "
                 "name another --run-folder"
             )
-        if self.legs.exists() or self.checkpoint.exists():
-            return
-        for path in (self.config, self.log, self.best):
+        if (self.path / LOCK).exists() or self.checkpoint.exists():
+            return  # training was here
+        for path in (self.config, self.log):
             if path.exists():
                 raise NVPError(
                     f"{path} was written by something else, and training would write over it: "

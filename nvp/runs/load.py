@@ -23,9 +23,9 @@ from nvp.model.custom import is_path
 from nvp.model.protocol import ImageModel, batch_norms, use_channels_last
 from nvp.paths import repository_root
 from nvp.progress import counting
-from nvp.runs.checkpoint import Checkpoint, Header, read_best, read_checkpoint, trained_config
+from nvp.runs.checkpoint import Checkpoint, Header, read_checkpoint, trained_config
 from nvp.runs.folder import RunFolder, find_run
-from nvp.runs.tensors import load_tensors, load_weights
+from nvp.runs.tensors import load_tensors, load_weights, part
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,6 @@ class Training:
 
     checkpoint: Checkpoint  # without its tensors
     data_root: str | Path | None
-    chosen_step: int | None  # by early stopping; None: the last one
 
     @property
     def header(self) -> Header:
@@ -89,19 +88,9 @@ def load_run(
             f"{folder} holds no {files.checkpoint.name} yet: wait for it, or train in a new folder"
         )
     checkpoint = read_checkpoint(files.checkpoint, config)
-    weights, source, chosen = checkpoint.averaged, files.checkpoint, None
-    if config.training.early_stopping and checkpoint.has_best(files):
-        source = files.best
-        weights, best = read_best(files)
-        chosen = best.step
-        if best.step > checkpoint.header.step:
-            raise NVPError(
-                f"{files.best} is of step {best.step} and {files.checkpoint.name} of step "
-                f"{checkpoint.header.step}, since training was cut short between the two: go on "
-                f"with `nvp train --resume {files.quoted}{next_options(config, data_root)}`"
-            )
-    training = Training(replace(checkpoint, tensors={}), data_root, chosen)
-    model = finished_model(config, weights, source, device, lambda: training.data)
+    training = Training(replace(checkpoint, tensors={}), data_root)
+    weights = part("best", checkpoint.tensors) or checkpoint.averaged
+    model = finished_model(config, weights, files.checkpoint, device, lambda: training.data)
     # config.yaml may hold settings that did not train the weights: training was killed before it
     # saved, or somebody changed the file. Only its title is taken.
     config = checkpoint.config.model_copy(update={"title": config.title})

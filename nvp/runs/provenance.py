@@ -10,14 +10,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from nvp.config import RunConfig, differences
-from nvp.errors import NVPError
-from nvp.files import write_text
 from nvp.paths import repository_root
-from nvp.runs.checkpoint import NOTED
-from nvp.runs.folder import RunFolder
+
+# Settings whose changes legs note.
+NOTED = (
+    *(f"training.{key}" for key in ("learning_rate", "relative_step", "clip_norm")),
+    *(f"model.{part}dropout" for part in ("", "small.", "large.")),  # of two scales
+)
 
 
 class Leg(BaseModel):
@@ -52,9 +54,6 @@ class Leg(BaseModel):
         return f"{self.cores} core{'s' * (self.cores > 1)} of {self.cpu}{shared}"
 
 
-_LEGS = TypeAdapter(list[Leg])
-
-
 def current_leg(device: torch.device, precision: str | None = None, processes: int = 1) -> Leg:
     """A `Leg` that begins now: this machine, its versions, and the commit of the code."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -70,13 +69,12 @@ def current_leg(device: torch.device, precision: str | None = None, processes: i
     )
 
 
-def note_leg(folder: RunFolder, leg: Leg, step: int, before: RunConfig, now: RunConfig) -> None:
-    """Add `leg` to a run folder, unless the last one has the same machine, code and settings.
+def note_leg(legs: list[Leg], leg: Leg, step: int, before: RunConfig, now: RunConfig) -> None:
+    """Add `leg` to `legs`, unless the last one has the same machine, code and settings.
 
     It notes the settings of `NOTED` that differ between `before`, the configuration of the
     checkpoint after `step`, and `now`, the one that goes on.
     """
-    legs = legs_until(folder, step)
     changed = {
         key: value
         for key, (_, value) in differences(before, now).items()
@@ -86,30 +84,6 @@ def note_leg(folder: RunFolder, leg: Leg, step: int, before: RunConfig, now: Run
     same = legs and legs[-1].model_dump(exclude=since) == leg.model_dump(exclude=since)
     if changed or not same:
         legs.append(leg.model_copy(update={"from_step": step, "changed": changed}))
-    write_legs(folder, legs)  # without those that were lost
-
-
-def write_legs(folder: RunFolder, legs: list[Leg]) -> None:
-    """Write what `read_legs` reads."""
-    write_text(folder.legs, _LEGS.dump_json(legs, indent=2).decode() + "\n")
-
-
-def legs_until(folder: RunFolder, step: int) -> list[Leg]:
-    """The legs that trained a part of the first `step` steps; others were lost before a save."""
-    return [leg for leg in read_legs(folder) if (leg.from_step or 0) < step]
-
-
-def read_legs(folder: RunFolder) -> list[Leg]:
-    """The machines that a run folder names; none for a run that was not trained by `nvp train`."""
-    path = folder.legs
-    if not path.is_file():
-        return []
-    try:
-        return _LEGS.validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise NVPError(
-            f"{path} is damaged: restore it, or remove it; the hardware is then not noted"
-        ) from error
 
 
 def code_commit() -> str | None:

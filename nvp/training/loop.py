@@ -23,11 +23,10 @@ from nvp.model.labels import Examples, Labelled, images_and_labels
 from nvp.model.native import seconds_compiling
 from nvp.model.protocol import batch_norms, batch_statistics
 from nvp.progress import shown
-from nvp.runs.checkpoint import Best, read_best, read_checkpoint
+from nvp.runs.checkpoint import Best, read_checkpoint
 from nvp.runs.folder import RunFolder
 from nvp.runs.load import next_options
 from nvp.runs.log import RunLog, read_log
-from nvp.runs.tensors import save_tensors
 from nvp.training.distributed import agree, check_batch_size, is_first, number_of_processes, shared
 from nvp.training.divergence import Divergence, advice, check_sound, explain
 from nvp.training.interrupt import stop_requests
@@ -42,11 +41,8 @@ def prepare(
     *,
     data_root: str | Path | None = None,
     device: str = "auto",
-    data: TrainingData | None = None,
 ) -> Job:
     """Make a run ready to train in `folder`, from its checkpoint if it has one; write nothing.
-
-    `data` are its training images, where all images were loaded and checked already.
 
     Raises `NVPError` for everything that can be refused: a configuration that is not the
     checkpoint's, images that are missing or others, a device that is not here.
@@ -55,9 +51,8 @@ def prepare(
     files.check_free()
     read_log(files.log)  # a damaged one is refused
     checkpoint = read_checkpoint(files.checkpoint, config) if files.checkpoint.exists() else None
-    if data is None:
-        check_test_split(config, data_root)
-        data = training_data(config, data_root)
+    check_test_split(config, data_root)
+    data = training_data(config, data_root)
     if len(data.images) < settings.batch_size:
         raise NVPError(
             f"training.batch_size {settings.batch_size} exceeds the {len(data.images)} training "
@@ -73,10 +68,6 @@ def prepare(
         return Job(config, files, data, state, options)
     checkpoint.check_data(data)
     restore(state, checkpoint)
-    if settings.early_stopping and checkpoint.has_best(files):
-        best = read_best(files)[1]
-        # Those of a later step are of a run that was killed before its checkpoint.
-        state.best = best if best.step <= state.step else None
     return Job(config, files, data, state, options, checkpoint.config)
 
 
@@ -108,10 +99,10 @@ class Job:
     def run(self) -> dict[str, float]:
         """Train until the budget is spent; returns the last row of the log, if it has any.
 
-        Writes `config.yaml`, `log.csv`, the checkpoint and, with `training.early_stopping`, the
-        best weights so far. Raises `NVPError` when a loss is not finite, and after saving when a
-        validation is not, or when a signal asks for a stop. Any other error in a validation is
-        raised after saving, too, unless there are several processes. Of these the first writes.
+        Writes `config.yaml`, `log.csv` and the checkpoint. Raises `NVPError` when a loss is not
+        finite, and after saving when a validation is not, or when a signal asks for a stop. Any
+        other error in a validation is raised after saving, too, unless there are several processes.
+        Of these the first writes.
         """
         try:
             return self._train()
@@ -125,8 +116,6 @@ class Job:
         if is_first() and not self.is_spent:
             write_text(self.folder.config, yaml.safe_dump(plain, sort_keys=False))
         if self.before is None:
-            if is_first():
-                self.folder.best.unlink(missing_ok=True)  # of a run lost before its checkpoint
             self._initialise()
         validation = spread(self.data.validation, config.evaluation.validation_images)
         log = RunLog(self.folder, state.step) if is_first() else None
@@ -159,9 +148,7 @@ class Job:
                     state.window.clear()
                 reporter.update(state.step, state.minutes, row)
                 stopping = agree(stop.is_set()) > 0
-                # A kill must not leave best weights of a step that the checkpoint has not reached.
-                due = state.best is not None and state.best.step == state.step
-                due |= state.minutes - saved >= settings.checkpoint_minutes
+                due = state.minutes - saved >= settings.checkpoint_minutes
                 if finished or due or stopping or failure:
                     saved = state.minutes
                     check_sound(state, batch)  # a step may ruin weights and look well
@@ -198,8 +185,8 @@ class Job:
         score, best = row["validation"], state.best
         if self.config.training.early_stopping and (best is None or score < best.validation):
             state.best = Best(step=state.step, minutes=state.minutes, validation=score)
-            if is_first():
-                save_tensors(self.folder.best, state.average.state_dict(), state.best.model_dump())
+            weights = state.average.state_dict().items()
+            state.best_weights = {name: each.to("cpu", copy=True) for name, each in weights}
         return row
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
 
 from nvp.config import RunConfig, load_config
-from nvp.data.splits import TrainingData
 from nvp.files import locked
 from nvp.likelihood import nats_per_bit
 from nvp.runs.folder import RunFolder, default_folder
@@ -41,21 +40,22 @@ def train(
     folder: str | Path,
     data_root: str | Path | None = None,
     device: str = "auto",
-    data: TrainingData | None = None,
+    begin: Callable[[Job], None] | None = None,
 ) -> str:
     """Train in `folder`, from its checkpoint if it has one; returns how it ended.
 
-    `data` are its training images, where they are loaded already. PyTorch's global generator is
-    seeded anew in each step.
+    `begin` is called before the first step. PyTorch's global generator is seeded anew in each step.
     """
     folder = Path(folder)
     RunFolder(folder).check_free()  # before a lock is written there
     with subnormals_as_zero(), locked(folder) if is_first() else nullcontext():
-        job = prepare(config, folder, data_root=data_root, device=device, data=data)
+        job = prepare(config, folder, data_root=data_root, device=device)
+        if begin is not None:
+            begin(job)
         if is_first() and not job.is_spent:
             state = job.state
             leg = current_leg(state.device, state.precision.value, number_of_processes())
-            note_leg(job.folder, leg, state.step, job.before or config, config)
+            note_leg(state.legs, leg, state.step, job.before or config, config)
             if state.step:
                 print(_going_on(job), file=sys.stderr)
         spent = job.is_spent

@@ -19,6 +19,7 @@ from nvp.model.labels import Examples, images_and_labels
 from nvp.model.protocol import ImageModel, use_channels_last
 from nvp.runs.checkpoint import Best, Checkpoint, Header
 from nvp.runs.folder import RunFolder
+from nvp.runs.provenance import Leg
 from nvp.runs.tensors import (
     load_optimiser,
     load_weights,
@@ -47,7 +48,9 @@ class State:
     position: int = 0  # of the next image in `order`
     minutes: float = 0.0  # spent in steps, over all resumptions
     validated: float = 0.0  # the minute of the last validation
-    best: Best | None = None  # of the weights that early stopping kept
+    best: Best | None = None  # of `best_weights`, if early stopping kept some
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    legs: list[Leg] = field(default_factory=list)  # the machines that trained it
     # (loss in nats, gradient norm) of the steps since the last row of the log
     window: list[tuple[float, float]] = field(default_factory=list)
 
@@ -132,6 +135,7 @@ def save(state: State, folder: RunFolder, config: RunConfig, data: TrainingData)
         **prefixed("model", state.model.state_dict()),
         **prefixed("ema", state.ema.state_dict()),
         **prefixed("optimiser", optimiser_tensors(state.optimiser, _names(state.model))),
+        **prefixed("best", state.best_weights),
         "noise": state.noise.get_state(),
         "order": state.order,
     }
@@ -145,7 +149,8 @@ def save(state: State, folder: RunFolder, config: RunConfig, data: TrainingData)
         minutes=state.minutes,
         validated=state.validated,
         precision=state.precision,
-        best_step=state.best.step if state.best else None,
+        legs=state.legs,
+        best=state.best,
     )
     save_tensors(folder.checkpoint, tensors, header.model_dump())
 
@@ -167,6 +172,8 @@ def restore(state: State, checkpoint: Checkpoint) -> None:
     state.minutes, state.validated = header.minutes, header.validated
     state.precision = header.precision
     state.window = list(header.window)
+    state.legs = list(header.legs)
+    state.best, state.best_weights = header.best, part("best", tensors)
 
 
 def _names(model: ImageModel) -> dict[Tensor, str]:
