@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nvp.errors import NVPError
 from nvp.model import ImageModel, ModelConfig
-from nvp.model.autocast import at_least_float32, in_full
+from nvp.model.autocast import at_least_float32, without_autocast
 from nvp.model.dequantisation import uniform_noise
 from nvp.model.protocol import check_temperature
 
@@ -101,7 +101,7 @@ class GatedPixelCNN(ImageModel):
     def _from_above(self, images: Tensor) -> list[Tensor]:
         """What each layer's h reads of the rows above."""
         x = self._centred(images)
-        with in_full(x):  # bfloat16 would move the levels
+        with without_autocast(x):  # bfloat16 would move the levels
             v = self.into_v(F.pad(x, (0, 0, 1, 0))[:, :, :-1])  # mask A, as a shift by one row
         read = []
         for layer in self.layers:
@@ -113,7 +113,7 @@ class GatedPixelCNN(ImageModel):
     def _along_rows(self, images: Tensor, from_above: list[Tensor]) -> Tensor:
         """The logits; each row depends on itself and on what it reads from above."""
         x = self._centred(images)
-        with in_full(x):
+        with without_autocast(x):
             h = self.into_h(F.pad(x, (1, 0))[:, :, :, :-1])  # and by one pixel
         for layer, above in zip(self.layers, from_above, strict=True):
             assert isinstance(layer, GatedLayer)

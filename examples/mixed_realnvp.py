@@ -17,7 +17,7 @@ from nvp.flows.config import RealNVPConfig
 from nvp.flows.coupling import ChannelCoupling
 from nvp.flows.masks import Half
 from nvp.flows.realnvp import RealNVP, Scale
-from nvp.model.autocast import in_full
+from nvp.model.autocast import without_autocast
 
 
 class MixedRealNVPConfig(RealNVPConfig):
@@ -57,11 +57,11 @@ class InvertibleConv(Bijection):
         return (x.shape[2] * x.shape[3] * self.factors.diagonal().sum()).expand(len(x))
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        with in_full(x):  # bfloat16 would move the image
+        with without_autocast(x):  # bfloat16 would move the image
             return F.conv2d(x, self.weight()[:, :, None, None]), self._log_det(x)
 
     def inverse(self, z: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        with in_full(z):
+        with without_autocast(z):
             inverse = torch.linalg.inv(self.weight())
             return F.conv2d(z, inverse[:, :, None, None]), -self._log_det(z)
 

@@ -1,8 +1,8 @@
 """TarFlow (Zhai et al. 2024, arXiv 2412.06329): a stack of autoregressive flows over patches.
 
 A coupling of Real NVP conditions one half of an image on the other. A block of this flow conditions
-each patch on all patches before it, by a causal Transformer, and the next block reads the patches
-from the other end. Noise, logit, prior and every constant are those of Real NVP (section 4.1), so
+each patch on all patches before it, by a causal Transformer. The next block reads the patches from
+the other end. Noise, logit, prior and every constant are those of Real NVP (section 4.1), so
 the two models differ in the flow alone. The authors' Gaussian noise, denoising and guidance are
 left out: they improve samples, and give up the likelihood of the integers.
 """

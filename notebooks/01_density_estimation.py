@@ -584,7 +584,7 @@ assert round(3.49 * 3 * 32**2 / 8) == 1340
 # ```
 # The table has $16^3 \times 255 \approx 10^6$ free numbers, and there are $3.9 \times 10^6$
 # training pixels. In 70% of the table's rows the 256 added ones outnumber the training pixels of
-# the row, but only 7% of the training pixels are in such rows. The third neighbour helps a little.
+# the row. But only 7% of the training pixels are in such rows. The third neighbour helps a little.
 
 
 # %%

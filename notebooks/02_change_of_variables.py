@@ -77,7 +77,8 @@ torch.set_num_threads(1)  # nothing here is large enough to share
 # ```
 #
 # For example, let $Z$ be a unit Gaussian and $f(x) = 2x$. Then $p_X(x) = 2\, p_Z(2x)$, a Gaussian of half the width and
-# twice the height. Where $|f'| > 1$, a short interval of $x$ receives the probability of a longer interval of $z$. So
+# twice the height. With $f(x) = 4x$ its peak is 1.6. A density may exceed 1, and its logarithm be positive; a
+# probability cannot. Where $|f'| > 1$, a short interval of $x$ receives the probability of a longer interval of $z$. So
 # $p_X(x)$ is higher than $p_Z$ at $f(x)$.
 # Here is an $f$ that is flat in the middle and steep on both sides:
 

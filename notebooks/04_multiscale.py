@@ -649,7 +649,7 @@ assert by_scale == sorted(set(by_scale))  # each scale costs more
 # {ref}`paper-and-code` trained small flows for 450 steps, with five seeds each. The single run
 # `fashion-mnist-unfactored` has the settings and the 4,997 steps of `fashion-mnist`, but for its precision:
 # float32 in place of bfloat16, a format of 16 bits. The table has the multiplications and additions from an image to
-# $z$, relative to Real NVP, and the difference of the test scores to Real NVP. (After ± is half of a 95%
+# $z$, relative to Real NVP. It also has the difference of the test scores to Real NVP. (After ± is half of a 95%
 # interval over the seeds.)
 
 

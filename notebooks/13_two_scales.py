@@ -454,7 +454,7 @@ assert of_grid < 0.8 * of_s
 # %% [markdown]
 # The small image does not improve the likelihood here. After so few steps the pair costs more, by less than a tenth. It
 # pays twice for the 49 pixels of the small image, although the large network is given them. Without the second payment
-# the pair and the single PixelCNN cost about the same. These are single short runs. Now the samples:
+# the pair and the single PixelCNN cost about the same. These are single short runs. Here are the samples:
 
 # %%
 torch.manual_seed(1)

@@ -95,7 +95,7 @@ for family, run in recorded.items():
 # %% [markdown]
 # ## Six families side by side
 #
-# The Pixel RNN of this chapter is a Diagonal BiLSTM of three layers. First the pictures. These are the samples that the ledger keeps of each run, in the order in which they were drawn:
+# The Pixel RNN of this chapter is a Diagonal BiLSTM of three layers. These are the samples that the ledger keeps of each run, in the order in which they were drawn:
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Test images, and eight samples of each family at temperature 1. None was selected by hand.", "name": "fig-families"}, "image": {"classes": "whole", "alt": "Seven columns of eight grey images. Real clothes first. The VAE's are grainy shapes of clothes; five of the GAN's are whole shapes with some speckle, and three are fragments; Real NVP's are clothes and shoes with blotched surfaces; the Pixel RNN's have clean edges, and nearly all are whole; the diffusion's have even surfaces, and most are whole; the Gaussian's are woven patches in the rough outline of a shirt."}}
 real = sheet_images(ledger["fashion-mnist"].files.real, 28)
@@ -876,8 +876,8 @@ for family in ("Gaussian", "Real NVP"):
 # ## What do they leave out?
 #
 # A likelihood punishes a model for every image of the data that it finds impossible. A game does not: a generator
-# that draws nothing but one perfect shirt does well against a slow discriminator. This is **mode
-# collapse**. For a model without a likelihood, only its samples can show it. Three measurements:
+# that draws only one perfect shirt does well against a slow discriminator. This is **mode
+# collapse**. For a model without a likelihood, only its samples can show it. Three measurements look for it:
 #
 # * **Classes.** Give each sample the class of the nearest training image. The *distance from equal shares* is half of
 #   the sum of $|\text{share} - 0.1|$ over the ten classes: the share of samples that would have to change class.

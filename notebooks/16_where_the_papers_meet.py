@@ -11,7 +11,7 @@
 # # Where the two papers meet
 #
 # One paper bends a Gaussian by a bijection, the other predicts pixel after pixel. Can one model do both? This chapter
-# takes the flow of the first paper and gives it the masks of the second. What you will see:
+# takes the flow of the first paper and gives it the masks of the second. You will see three things:
 #
 # * One equation has Real NVP's coupling as a special case, and takes the masks of Pixel RNN.
 # * Stacked over patches, with a causal Transformer inside, it is **TarFlow** {cite}`zhai2025tarflow`, a flow of 2024.
@@ -600,7 +600,7 @@ assert torch.isclose(recorded.deviation.min(), torch.tensor(0.3))
 # (Chapter {ref}`beyond-gans` has the other families.) Muon trained TarFlow, Adam the other two.
 # Short trials on held-out images had chosen TarFlow's optimiser and depth, before $\alpha$ had a
 # bound; these trials were not recorded. TarFlow computed in float32, the others in bfloat16, in
-# which a convolution took less time. First the images, then the numbers.
+# which a convolution took less time.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Test images, and samples at temperature 1 of three recorded models. None was selected by hand.", "name": "fig-meeting-samples"}, "image": {"alt": "Eight rows of ten grey images, two rows for each name. The test images are garments, shoes and a bag. Real NVP's samples have the outlines of garments or shoes and blotched surfaces. TarFlow's are partly blotched too, with a few whole trousers, coats and a shoe, and one is black. PixelCNN's are sharp fragments."}}
 ledger = runs()

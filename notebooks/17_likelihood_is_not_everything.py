@@ -458,7 +458,7 @@ print(f"lost: {lost:.2f} of {-log_p.mean():.0f} nats,", end=" ")
 print(f"or {lost / factor:.4f} bits/dim")
 
 # %% [markdown]
-# Now the reverse. Let $Q$ be a list of training images, each as probable as the others, and let $P$ be noise. Then 99 samples of
+# The reverse is possible, too. Let $Q$ be a list of training images, each as probable as the others, and let $P$ be noise. Then 99 samples of
 # 100 are photographs, better than those of any model in this book. But an image outside the list gains nothing from the list, so the likelihood is close to that of pure
 # noise. A mixture of 1% flow and 99% copies has a good likelihood and perfect samples. The
 # likelihood comes from the flow, the samples from the list.

@@ -127,8 +127,6 @@ for name in differ:
 display(Markdown("\n".join(lines)))
 
 # %% [markdown]
-# Each of them in a few words:
-#
 # * `num_blocks`: for images of 64 × 64 section 4.1 says two residual blocks. The commands in the code's README say four.
 # * `affine_order`: the paper scales and then shifts, $x\, e^s + t$. The code shifts first, $(x + t)\, e^s$.
 # * `first_kept`: in the paper $b = 1$ on the odd squares. The first coupling of the code keeps the even ones.
@@ -187,7 +185,7 @@ figures.show_table(["field", "value", "what it is"], rows)
 #   appendix that of the past. (We have read the appendix in a translation.)
 #
 # ````{dropdown} More differences, in neither table
-# Between paper and code. Only the last is inside the model, and both presets have it:
+# These are between paper and code. Only the last is inside the model, and both presets have it:
 #
 # * CIFAR-10 is in table 1. The code reads ImageNet, CelebA and LSUN only.
 # * The paper does not say how long to train. The code has a flag for it. Its default is ten steps in the version that was
@@ -203,7 +201,7 @@ figures.show_table(["field", "value", "what it is"], rows)
 # * Under a checkerboard, a factor of two follows the code's first normalisation inside $s$ and $t$. The paper does not
 #   mention it.
 #
-# Between the code and the preset `official`:
+# These are between the code and the preset `official`:
 #
 # * The norms inside $s$ and $t$ keep a moving variance for evaluation. In the code it is the biased one, and here the
 #   unbiased one, as everywhere in PyTorch. On maps of 4 × 4 and with 64 images the two differ by a thousandth, on larger

@@ -52,7 +52,6 @@ from nvp.flows.toy import ToyData, ToyFlow, fit
 from nvp.ledger import runs
 from nvp.likelihood import evaluate, nats_per_bit, reestimate_statistics
 from nvp.model import batch_norms
-from nvp.runs.log import read_log
 from nvp.training.loop import next_batch, training_step
 from nvp.training.state import begin
 
@@ -693,7 +692,7 @@ assert leaks["mask B first"] > 0
 # %% tags=["hide-input"]
 rows, bound_by = [], {}
 for name in ("fashion-mnist", "mnist"):
-    log = read_log(ledger[name].folder / "log.csv")
+    log = ledger[name].log()
     norms = torch.tensor([row["gradient_norm"] for row in log])
     bound_by[name] = (norms > 100).double().mean().item()
     cells = [norms.min(), norms.median(), norms.max()]

@@ -459,7 +459,7 @@ plt.show()
 # %% [markdown]
 # On the left, the measured means lie on the lines of {eq}`eq:parameter-cost`. On the right, the test score of the table is
 # best at 16 steps, nearly as good at 64, and worse beyond. With 256 steps the training
-# score is worse, too: most cells hold nothing but the 1 that is added to each count. Does the law predict the differences in
+# score is worse, too: most cells hold only the 1 that is added to each count. Does the law predict the differences in
 # the table of baselines? It says parameters over $N$, in nats per image:
 
 # %% tags=["hide-input"]

@@ -310,7 +310,7 @@ def read_yaml(text: str) -> Any:
     """The plain values of a text. Raises `ValueError`, in one line, where it is not YAML."""
     try:
         return yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         fault = " ".join(str(error).split())
         raise ValueError(fault.replace(' in "<unicode string>",', " at")) from error
 

@@ -172,6 +172,22 @@ def test_muon_turns_a_direction_by_its_relative_step(rate: float, relative_step:
     assert torch.allclose((conv.g - g).abs(), torch.tensor(rate), rtol=1e-3)  # Adam's first step
 
 
+def test_the_length_of_a_direction_has_no_effect() -> None:
+    outputs = []
+    for length in (1.0, 1e4):
+        torch.manual_seed(0)
+        conv = WeightNormConv2d(8, 6, 3, magnitude=True, bias=True)
+        conv.v.data.mul_(length)
+        optimiser = make_optimiser(conv, TrainingConfig(steps=1, optimiser="muon"))
+        x = torch.randn(4, 8, 5, 5)
+        for _ in range(5):
+            optimiser.zero_grad()
+            conv(x).square().mean().backward()
+            optimiser.step()
+        outputs.append(conv(x))
+    torch.testing.assert_close(*outputs, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("configure", "setting", "complaint"),
     [

@@ -18,10 +18,10 @@ from nvp.runs.tensors import load_tensors, save_tensors
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ledger.runs())
-def test_the_weights_of_a_recorded_run_score_as_recorded(name: str) -> None:
-    found = [check.outcome for check in verify.verify([name], quick=True)]
-    kept = ledger.runs()[name].record.weights is not None
+@pytest.mark.parametrize("folder", ledger.entry_folders(), ids=lambda folder: folder.name)
+def test_the_weights_of_a_recorded_run_score_as_recorded(folder: Path) -> None:
+    found = [check.outcome for check in verify.verify([folder.name], quick=True)]
+    kept = ledger.read_run(folder).record.weights is not None
     assert found == (["agrees", "agrees"] if kept else ["not checked"])
 
 

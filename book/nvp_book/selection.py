@@ -1,5 +1,6 @@
 """Shared by the chapters on results: data sets and numbers in words, and images at hand."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,22 @@ def cost(run: Run) -> str:
     number = f"{most}" if fewest == most else f"{fewest} to {most}"
     on = next((leg.gpu for leg in record.legs if leg.gpu), f"{number} core{'s' * (most > 1)}")
     return f"{record.epochs:.1f} epochs: {record.minutes / 60:.1f} hours on {on}"
+
+
+def pace(run: Run) -> float:
+    """How far bits/dim of held-out images fell for twice the epochs, scored where the rate was 0.
+
+    Those are the ends of a run's budgets. The last is compared with one at most 0.6 times as late.
+    """
+    low = 1e-3 * run.config.training.learning_rate
+    ends = {
+        row["images"]: row["validation"]
+        for row in run.log()
+        if "validation" in row and row["rate"] < low
+    }
+    last = max(ends)
+    before = max(images for images in ends if images <= 0.6 * last)
+    return (ends[before] - ends[last]) / math.log2(last / before)
 
 
 def in_powers(number: str) -> str:

@@ -16,7 +16,7 @@ from nvp.autoregressive.masked_conv import MaskedConv2d, colour_groups
 from nvp.autoregressive.output import Output
 from nvp.autoregressive.pixelcnn import PixelCNNBlock
 from nvp.autoregressive.row_lstm import RowLSTM
-from nvp.model.autocast import in_full
+from nvp.model.autocast import without_autocast
 
 Core = PixelCNNBlock | RowLSTM | DiagonalBiLSTM
 
@@ -91,7 +91,7 @@ class Head(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.needs_float32:
             x = x.to(self.convs[0].weight.dtype)
-        with in_full(x) if self.needs_float32 else nullcontext():
+        with without_autocast(x) if self.needs_float32 else nullcontext():
             for conv in self.convs:
                 x = conv(F.relu(x))
         return x

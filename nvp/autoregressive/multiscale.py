@@ -12,7 +12,7 @@ from nvp.autoregressive import sampling
 from nvp.autoregressive.config import MultiScaleConfig
 from nvp.autoregressive.layers import bias_maps
 from nvp.autoregressive.pixelrnn import PixelRNN
-from nvp.model.autocast import as_multiplied, in_full
+from nvp.model.autocast import as_multiplied, without_autocast
 from nvp.model.protocol import ImageModel
 
 
@@ -41,7 +41,7 @@ class Upsampler(nn.Module):
         self.biases = nn.ModuleList(nn.Conv2d(width, maps, 1) for _ in range(num_layers))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        with in_full(x):  # bfloat16 would move the levels
+        with without_autocast(x):  # bfloat16 would move the levels
             x = self.body[0](x)
         features = self.body[1:](as_multiplied(x))
         return [bias(features) for bias in self.biases]
@@ -50,7 +50,7 @@ class Upsampler(nn.Module):
 class MultiScalePixelRNN(ImageModel):
     """A Pixel RNN draws every `factor`-th row and column; a second one draws the image given those.
 
-    log p(small) + log p(image | small) is exact for the pair, and a lower bound on log p(image),
+    log p(small) + log p(image | small) is exact for the pair. It is a lower bound on log p(image),
     since the second model can also draw the image given another small one. With softmax outputs the
     bound has no noise, so more sets of noise do not change it.
     """

@@ -90,7 +90,7 @@ class Mixture(Output):
 
     p(x~) = sum_kl w_kl N(x~; m_k, s_kl^2): each of K components has one mean and S scales.
     Section 5.3 compares such an output, an MCGSM (mixture of conditional Gaussian scale mixtures),
-    with the softmax, in the same Row LSTM, and does not give its parametrisation. Here the network
+    with the softmax in the same Row LSTM. It does not give its parametrisation. Here the network
     computes all parameters. log P(x) >= E_u log p(x~) - log(levels). Values outside [0, 1) are of
     no level: their mass counts as lost in a score, and what is drawn there becomes the nearest
     level.

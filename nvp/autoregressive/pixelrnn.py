@@ -14,7 +14,7 @@ from nvp.autoregressive.layers import Head, ResidualLayer
 from nvp.autoregressive.masked_conv import MaskedConv2d, colour_groups
 from nvp.autoregressive.output import Mixture, Output, Softmax
 from nvp.errors import NVPError
-from nvp.model.autocast import as_multiplied, in_full
+from nvp.model.autocast import as_multiplied, without_autocast
 from nvp.model.protocol import ImageModel, check_count
 
 
@@ -121,7 +121,7 @@ class PixelRNN(ImageModel):
     def parameters_of(self, images: Tensor, biases: list[Tensor] | None = None) -> Tensor:
         """The output's parameters for every sub-pixel, (N, C, H, W, size)."""
         x = self.centred(images)
-        with in_full(x):  # bfloat16 would move the levels
+        with without_autocast(x):  # bfloat16 would move the levels
             x = self.first(x)
         # With one channel both layouts look the same, and PyTorch would choose the slower one.
         x = as_multiplied(x).contiguous(memory_format=torch.channels_last)

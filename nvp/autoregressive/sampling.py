@@ -24,7 +24,7 @@ from nvp.autoregressive.output import Output
 from nvp.autoregressive.pixelcnn import PixelCNNBlock
 from nvp.autoregressive.row_lstm import RowLSTM
 from nvp.errors import NVPError
-from nvp.model.autocast import in_full
+from nvp.model.autocast import without_autocast
 from nvp.model.protocol import check_temperature
 
 IMAGES_A_THREAD = 256
@@ -63,7 +63,7 @@ def fill(
     count, colours, height, width = images.shape
     pixels = _Pixels(network, count, height, width, biases)
     # In half precision the states of a recurrence and the mixture's means would be too coarse.
-    with _few_threads(count), in_full(images):
+    with _few_threads(count), without_autocast(images):
         for row in range(height):
             for column in range(width):
                 if row < first_row:
@@ -223,7 +223,7 @@ class _RowLSTM:
 class _DiagonalBiLSTM:
     """`DiagonalBiLSTM` at one pixel.
 
-    The map from right to left reaches a pixel one row late, so it is computed for a whole row
+    The map from right to left reaches a pixel one row late. So it is computed for a whole row
     when that is complete, and read while the next is drawn.
     """
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nvp.model import native
-from nvp.model.autocast import in_full
+from nvp.model.autocast import without_autocast
 
 SOURCE = Path(__file__).with_name("scan.cpp")
 DIAGONAL = 0  # in place of a kernel size: the taps of the Diagonal BiLSTM
@@ -31,7 +31,7 @@ def scan(plain: Scan, gates: Tensor, weight: Tensor, initial: Tensor, kernel: in
     if not compiled(gates):
         gates = gates.to(initial.dtype)
     run = raster_lstm if compiled(gates) else plain
-    with in_full(gates):
+    with without_autocast(gates):
         return run(gates, weight, initial, kernel)
 
 

@@ -30,7 +30,7 @@ class GANConfig(StridedConfig, family="gan"):
 class GAN(ImageModel):
     """x = G(z), z ~ N(0, I), trained against D(x) (Goodfellow et al. 2014).
 
-    The images of G fill a surface of `latent` dimensions in a space of C H W, so almost every image
+    The images of G fill a surface of `latent` dimensions in a space of C H W. So almost every image
     has density zero, and G has no inverse: `log_prob` raises `NVPError`, and there is no `encode`.
     Both networks have strided convolutions, as in DCGAN, but normalise within each image (group
     norm with one group), not over the batch: no image then depends on another, and no statistics

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 class Bijection(nn.Module, ABC):
     """An invertible map in the paper's direction: `forward` is f, `inverse` is g = f^-1.
 
-    Both return new tensors, and the log-determinant of the map they applied, shape (N,), in nats,
-    summed over all dimensions of an image (eqs 2 and 3). In training mode batch norms move their
+    Both return new tensors: the image of x, and the log-determinant of the map, (N,), in nats (eqs
+    2 and 3). In training mode batch norms move their
     running averages, and those after couplings use the batch in `forward`. So `inverse` is sure to
     undo `forward` in evaluation mode only. The map may depend on a condition y, (N, K), which is
     None in an unconditional model (appendix F).

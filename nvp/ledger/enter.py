@@ -70,9 +70,9 @@ def record(
     that it samples from fixed noise are described instead. With several processes each scores a
     part of the images, and the first writes.
 
-    Raises `NVPError`, writing nothing, for weights over 12 MB if `keep_weights` is True, a score
-    that `check_floor` refuses, a damaged log, a name that cannot be a folder's, and a name that is
-    taken, unless `replace` is given and the name is that of an entry.
+    Raises `NVPError`, and writes nothing, for weights over 12 MB if `keep_weights` is True, for a
+    score that `check_floor` refuses, and for a damaged log. It also refuses a name that cannot be a
+    folder's. A name that is taken needs `replace`, and must be that of an entry.
     """
     check_count("num_draws", num_draws)  # before hours of scoring
     if first < 2:

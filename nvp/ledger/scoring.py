@@ -39,7 +39,7 @@ def scored_images(
 ) -> Examples:
     """The images of `split`, checked, with labels if the model is conditional; the first `limit`.
 
-    Images that a run from its checkpoint has loaded already are not loaded again.
+    Images of training come from the run itself, compared with those of its checkpoint.
     """
     config = run.config
     if run.training is not None and split != "test":

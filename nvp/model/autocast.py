@@ -13,7 +13,7 @@ from torch import Tensor
 ROUNDING = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn")
 
 
-def in_full(x: Tensor) -> AbstractContextManager[object]:
+def without_autocast(x: Tensor) -> AbstractContextManager[object]:
     """A block without autocast on the device of x: operations keep the type of their inputs."""
     device = x.device.type
     known = torch.amp.is_autocast_available(device)

@@ -71,6 +71,10 @@ class ImageModel(nn.Module, ABC):
         for n < 1, for a temperature that is negative or not finite, and for labels that do not fit.
         """
 
+    def extra_repr(self) -> str:
+        classes = f", num_classes={self.num_classes}" * (self.num_classes > 0)
+        return f"image_shape={tuple(self.image_shape)}, levels={self.levels}{classes}"
+
     def forward(self, *_: object, **__: object) -> NoReturn:
         """Raises `NVPError`, since `model(images)` would not say what is asked.
 

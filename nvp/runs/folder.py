@@ -1,4 +1,4 @@
-"""The files of a run folder by name. No other module spells them."""
+"""The files of a run folder by name. `nvp.runs.checkpoint` knows two more, of older code."""
 
 from __future__ import annotations
 

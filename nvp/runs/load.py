@@ -102,9 +102,9 @@ def read_config(
 ) -> RunConfig:
     """The configuration of a run folder, with `changes` such as "training.minutes=5".
 
-    A family `module:Class` runs the code of that module. Raises `NVPError` for one that was not
-    imported before and is not in this repository, or is in its build/, data/ or results/, unless
-    you `trust` whoever wrote it.
+    A family `module:Class` runs the code of that module. Raises `NVPError` for one that this
+    repository does not hold, or holds in build/, data/ or results/. A module that is imported
+    already passes, and so does any if you `trust` whoever wrote it.
     """
     family = None
     # By the parser of `load_config`: what another one refuses must not hide the family.

@@ -35,7 +35,7 @@ from nvp.tables.cells import (
     text,
 )
 from nvp.tables.epochs import by_epochs
-from nvp.tables.later_models import after
+from nvp.tables.later_models import later_models
 from nvp.tables.overview import full_ledger, glance, hardware
 from nvp.tables.published import Published, read_published
 from nvp.tables.readme import readme_parts, with_parts
@@ -247,7 +247,7 @@ _TABLES: dict[str, Callable[[Published, dict[str, Run], bool], Table]] = {
         autoregressive=True,
     ),
     "pixelrnn-variants": _variants,
-    "after": after,
+    "after": later_models,
     "epochs": by_epochs,
     "runs": _table_runs,
     "ledger": full_ledger,

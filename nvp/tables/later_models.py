@@ -24,7 +24,7 @@ KINDS = {
 }
 
 
-def after(facts: Published, _ledger: dict[str, Run], roles: bool) -> Table:
+def later_models(facts: Published, _ledger: dict[str, Run], roles: bool) -> Table:
     """A row for each of `facts.models`, by family, then by age."""
     rows: list[tuple[str, ...]] = []
     for family, title in APPROACHES.items():

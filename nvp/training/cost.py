@@ -1,8 +1,8 @@
 """The cost of a training step, counted without computing it, and of a run on a GPU, estimated.
 
 A model on PyTorch's meta device has shapes and no values. Its loss and gradients run there in
-seconds, however large it is, while floating-point operations, operations of PyTorch and the tensors
-that the backward pass keeps are counted. Memory and hours are estimates from these counts.
+seconds, however large it is. Meanwhile floating-point operations, operations of PyTorch and the
+tensors that the backward pass keeps are counted. Memory and hours are estimates from these counts.
 """
 
 from __future__ import annotations

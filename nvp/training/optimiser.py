@@ -36,8 +36,7 @@ class Muon(torch.optim.Adam):
 
         v <- v - rate ||v|| U V^T / sqrt(min(rows, columns)), a step of length rate ||v||.
 
-    Then v gets its old length again. Otherwise it would grow until its gradient is smaller than the
-    1e-7 in `orthogonal`, and the steps would shrink.
+    Then v gets its old length again. Otherwise it would grow, and its gradient shrink, without end.
 
     `torch.optim.Muon` takes matrices only. Here filters are a matrix with one row per output, or
     per input where the convolution is transposed, since that is their first dimension. Recurrent
@@ -97,7 +96,7 @@ def orthogonal(matrix: Tensor) -> Tensor:
     a, b, c, rounds = 3.4445, -4.7750, 2.0315, 5
     rows, columns = matrix.shape[-2:]
     wide = matrix.mT if rows > columns else matrix
-    x = wide / (wide.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    x = wide / (wide.norm(dim=(-2, -1), keepdim=True) + 1e-15)
     for _ in range(rounds):
         gram = x @ x.mT
         x = ((b * gram + c * gram @ gram) @ x).add_(x, alpha=a)

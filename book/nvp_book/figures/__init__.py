@@ -1,6 +1,6 @@
-"""Every picture the book shows, and the one style in which they are drawn.
+"""Every picture the book shows, and the one style in which they are plotted.
 
-Pictures stand on white, also in the dark theme, and are as wide as the text of a page, so that
+Pictures stand on white, also in the dark theme. They are as wide as the text of a page, so that
 their letters come out at one size. The colours are those of Okabe and Ito, which keep apart for
 readers who do not see all of them, and in print.
 """
@@ -80,7 +80,7 @@ def ink_of(colour: ColorType) -> str:
 
 
 def use_style() -> None:
-    """Make matplotlib draw in the style of the book, for the rest of this process.
+    """Make matplotlib plot in the style of the book, for the rest of this process.
 
     A notebook then shows a figure as SVG, and as PNG where it holds images (uint8), or where its
     SVG would be over `HEAVY` and the larger of both.

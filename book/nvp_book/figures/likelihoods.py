@@ -101,7 +101,7 @@ def plot_promises(promised: Tensor, sizes: Mapping[str, Tensor]) -> None:
 def plot_intervals(shares: Mapping[str, float], message: str) -> None:
     """Arithmetic coding: each symbol of `message` keeps its share of the interval so far.
 
-    Every interval is drawn at full width, under its ends in [0, 1); the part that is kept is blue.
+    Every interval has full width, under its ends in [0, 1); the part that is kept is blue.
     """
     _, ax = plt.subplots(figsize=(WIDTH, 0.78 * len(message) + 0.5))
     borders = np.cumsum([0.0, *shares.values()])

@@ -32,7 +32,7 @@ def plot_terms(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
 
 
 def plot_blow_up(gains: Sequence[float], largest: Mapping[str, Sequence[float]]) -> None:
-    """The largest |z| over the gain of the last convolutions; infinity is drawn at the top."""
+    """The largest |z| over the gain of the last convolutions; infinity is plotted at the top."""
     limit = torch.finfo(torch.float32).max
     _, ax = plt.subplots(figsize=(WIDTH, 2.9))
     for (name, values), colour in zip(largest.items(), (VERMILION, BLUE), strict=True):

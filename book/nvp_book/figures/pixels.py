@@ -45,7 +45,7 @@ def undrawn(images: Tensor, share: float) -> Tensor:
 def plot_depths(depths: Tensor, pixel: tuple[int, int], seen: Tensor) -> None:
     """How many layers it takes until `pixel` sees each place, (H, W), or `NEVER` or `LATER`.
 
-    `seen`, bool (H, W), is what a stack of some depth sees; its outline is drawn.
+    `seen`, bool (H, W), is what a stack of some depth sees; its outline is plotted.
     """
     figure, ax = plt.subplots(figsize=(0.9 * WIDTH, 4.6))
     shown = np.ma.masked_less(depths.numpy(), 0)
