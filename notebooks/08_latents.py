@@ -777,7 +777,7 @@ figures.show_table(
         ],
         ["the run without classes minus the other", f"{behind:+.3f}"],
         [
-            "the same from two other seeds",
+            "the same from two other seeds, in float32",
             ", ".join(f"{ahead:+.3f}" for ahead in of_seeds),
         ],
     ],
@@ -787,7 +787,7 @@ assert min(of_seeds) > limit_bits
 
 # %% [markdown]
 # The two runs differ by more than the first row. So the conditional run is ahead even without labels. Chance explains
-# little, as the other seeds show. Perhaps the 4% more images that it saw do.
+# little, as other seeds of the run without classes show. Perhaps the 4% more images that it saw do.
 #
 # To maximum likelihood the class is a detail, a few bits among thousands, and a model that ignored it would lose only
 # these. How many of them does this model use? We score the same test images, with the same noise, under every class.

@@ -1,4 +1,4 @@
-"""Early stopping keeps the weights of the lowest validation score, whatever kills the run."""
+"""Early stopping keeps the weights of the lowest validation score, also where a run was stopped."""
 
 from pathlib import Path
 

@@ -362,11 +362,15 @@ def test_a_checkpoint_of_the_first_edition_goes_on(pixel_home: Path) -> None:
     lost = leg | {"from_step": header["step"], "gpu": "a GPU"}
     path.with_name("legs.json").write_text(json.dumps([leg, lost]))
     del header["best"], header["legs"], header["labels_checksum"]
+    header["best_step"] = 2
     save_tensors(path, {n: t for n, t in tensors.items() if not n.startswith("best.")}, header)
     run = load_run(pixel_home / "run", data_root=pixel_home / "data")
     assert run.training.header.best.step == 2
     assert [each.model_dump() for each in run.training.header.legs] == [leg]
     torch.testing.assert_close(dict(run.model.state_dict()), part("best", tensors))
+    path.with_name("best.safetensors").rename(path.with_name("away"))
+    with tiny.refusal("lacks the weights of step 2, which early stopping kept: restore"):
+        load_run(pixel_home / "run", data_root=pixel_home / "data")
     done(*going_on(pixel_home, 4))
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Protocol, get_args
 
 import torch
-from torch import Tensor
+from torch import Size, Tensor
 from torch.nn import functional as F
 
 from nvp.autoregressive.diagonal_bilstm import DiagonalBiLSTM
@@ -60,10 +60,10 @@ def fill(
     """
     check_temperature(temperature, LEAST_TEMPERATURE)
     device, images = images.device, images.to(network.first.weight.device, copy=True)
-    count, colours, height, width = images.shape
-    pixels = _Pixels(network, count, height, width, biases)
+    _, colours, height, width = images.shape
+    pixels = _Pixels(network, images.shape, biases)
     # In half precision the states of a recurrence and the mixture's means would be too coarse.
-    with _few_threads(count), without_autocast(images):
+    with _few_threads(len(images)), without_autocast(images):
         for row in range(height):
             for column in range(width):
                 if row < first_row:
@@ -74,8 +74,10 @@ def fill(
                     parameters = pixels.parameters_at(images[:, :, row, column], row, column)
                     drawn = network.output.draw(parameters[:, colour], generator, temperature)
                     images[:, colour, row, column] = drawn
-                pixels.put(images[:, :, row, column], row, column)
-            pixels.end_row(row)
+                # The finished pixel: by mask A its last colour changes no feature of it.
+                pixels.first.put(network.centred(images[:, :, row, column]), row, column)
+            for layer in pixels.layers:
+                layer.core.end_row(row)
     return images.to(device)
 
 
@@ -97,14 +99,14 @@ def _few_threads(count: int) -> Iterator[None]:
 class _Pixels:
     """All layers of a network, one pixel at a time, in raster order."""
 
-    def __init__(
-        self, network: Network, count: int, height: int, width: int, biases: list[Tensor] | None
-    ) -> None:
+    def __init__(self, network: Network, shape: Size, biases: list[Tensor] | None) -> None:
         self.network = network
-        self.first = _Conv(network.first, count, height, width)
-        self.layers = [_Residual(layer, count, height, width) for layer in network.layers]
-        self.head = [_Conv(conv, count, height, width) for conv in network.head.convs]
-        self.biases = biases
+        self.first = _Conv(network.first, shape)
+        self.layers = [
+            _Residual(layer, shape, None if biases is None else biases[i])
+            for i, layer in enumerate(network.layers)
+        ]
+        self.head = [_Conv(conv, shape) for conv in network.head.convs]
 
     def parameters_at(self, pixel: Tensor, row: int, column: int) -> Tensor:
         """The output's parameters at a pixel, (N, C, size)."""
@@ -120,28 +122,19 @@ class _Pixels:
         """
         x = self.first(self.network.centred(pixel), row, column)
         total: Tensor | None = None
-        for i, layer in enumerate(self.layers):
-            bias = None if self.biases is None else self.biases[i][:, :, row, column]
-            x, skipped = layer(x, bias, row, column)
+        for layer in self.layers:
+            x, skipped = layer(x, row, column)
             if skipped is not None:
                 total = skipped if total is None else total + skipped
         return x if total is None else x + total
 
-    def put(self, pixel: Tensor, row: int, column: int) -> None:
-        """Enter the finished pixel, (N, C): by mask A its last colour changes no feature of it."""
-        self.first.put(self.network.centred(pixel), row, column)
-
-    def end_row(self, row: int) -> None:
-        """Compute what needs the complete row."""
-        for layer in self.layers:
-            layer.core.end_row(row)
-
 
 class _Conv:
-    """A masked convolution at one pixel; keeps the map of its inputs."""
+    """A masked convolution at one pixel, plus the map `added`; keeps the map of its inputs."""
 
-    def __init__(self, conv: MaskedConv2d, count: int, height: int, width: int) -> None:
-        side = conv.weight.shape[2:]
+    def __init__(self, conv: MaskedConv2d, shape: Size, added: Tensor | None = None) -> None:
+        count, _, height, width = shape
+        side, self.added = conv.weight.shape[2:], added
         self.rows, self.columns = side[0] // 2 + 1, side[1]
         # Only rows up to the centre have weights. The map is (N, H, W, in), so is the patch.
         weight = conv.masked_weight()[:, :, : self.rows].permute(0, 2, 3, 1)
@@ -156,26 +149,24 @@ class _Conv:
 
     def __call__(self, x: Tensor, row: int, column: int) -> Tensor:
         """(N, in) at the pixel -> (N, out)."""
-        if self.pointwise:
-            return F.linear(x, self.weight, self.bias)
-        self.put(x, row, column)
-        patch = self.map[:, row : row + self.rows, column : column + self.columns]
-        return F.linear(patch.flatten(1), self.weight, self.bias)
+        if not self.pointwise:
+            self.put(x, row, column)
+            x = self.map[:, row : row + self.rows, column : column + self.columns].flatten(1)
+        y = F.linear(x, self.weight, self.bias)
+        return y if self.added is None else y + self.added[:, :, row, column]
 
 
 class _Residual:
     """`ResidualLayer` at one pixel."""
 
-    def __init__(self, layer: ResidualLayer, count: int, height: int, width: int) -> None:
-        self.core = _core(layer.core, count, height, width)
-        self.up = _Conv(layer.up, count, height, width)
-        self.skip = None if layer.skip is None else _Conv(layer.skip, count, height, width)
+    def __init__(self, layer: ResidualLayer, shape: Size, bias: Tensor | None) -> None:
+        self.core = _core(layer.core, shape, bias)
+        self.up = _Conv(layer.up, shape)
+        self.skip = None if layer.skip is None else _Conv(layer.skip, shape)
         self.residual = layer.residual
 
-    def __call__(
-        self, x: Tensor, bias: Tensor | None, row: int, column: int
-    ) -> tuple[Tensor, Tensor | None]:
-        h = self.core(x, bias, row, column)
+    def __call__(self, x: Tensor, row: int, column: int) -> tuple[Tensor, Tensor | None]:
+        h = self.core(x, row, column)
         up = self.up(h, row, column)
         skipped = None if self.skip is None else self.skip(h, row, column)
         return (x + up if self.residual else up), skipped
@@ -184,13 +175,11 @@ class _Residual:
 class _PixelCNNBlock:
     """`PixelCNNBlock` at one pixel."""
 
-    def __init__(self, block: PixelCNNBlock, count: int, height: int, width: int) -> None:
-        self.reduce = _Conv(block.reduce, count, height, width)
-        self.conv = _Conv(block.conv, count, height, width)
+    def __init__(self, block: PixelCNNBlock, shape: Size, bias: Tensor | None) -> None:
+        self.reduce, self.conv = _Conv(block.reduce, shape), _Conv(block.conv, shape, bias)
 
-    def __call__(self, x: Tensor, bias: Tensor | None, row: int, column: int) -> Tensor:
-        y = self.conv(F.relu(self.reduce(F.relu(x), row, column)), row, column)
-        return F.relu(y if bias is None else y + bias)
+    def __call__(self, x: Tensor, row: int, column: int) -> Tensor:
+        return F.relu(self.conv(F.relu(self.reduce(F.relu(x), row, column)), row, column))
 
     def end_row(self, row: int) -> None:
         """Nothing waits for the end of a row."""
@@ -199,19 +188,18 @@ class _PixelCNNBlock:
 class _RowLSTM:
     """`RowLSTM` at one pixel; keeps the states of this row and of the one above."""
 
-    def __init__(self, layer: RowLSTM, count: int, height: int, width: int) -> None:
-        self.gates = _Conv(layer.input_to_state, count, height, width)
+    def __init__(self, layer: RowLSTM, shape: Size, bias: Tensor | None) -> None:
+        self.gates = _Conv(layer.input_to_state, shape, bias)
         self.weight = layer.state_to_state[0].flatten(0, 1)  # (taps h, 4h)
         self.taps = layer.state_to_state.shape[1]
-        h, c = layer.initial[0].unsqueeze(2).expand(-1, -1, count, -1)  # each (W, N, h)
+        h, c = layer.initial[0].unsqueeze(2).expand(-1, -1, shape[0], -1)  # each (W, N, h)
         self.border = [torch.zeros_like(h[0])] * (self.taps // 2)
         self.h, self.c = list(h), list(c)
         self.end_row(-1)  # they stand above the first row
 
-    def __call__(self, x: Tensor, bias: Tensor | None, row: int, column: int) -> Tensor:
-        gates = self.gates(x, row, column)
+    def __call__(self, x: Tensor, row: int, column: int) -> Tensor:
         states = torch.cat(self.above[column : column + self.taps], dim=1)
-        gates = torch.addmm(gates if bias is None else gates + bias, states, self.weight)
+        gates = torch.addmm(self.gates(x, row, column), states, self.weight)
         self.h[column], self.c[column] = lstm_cell(gates, self.cells[column])
         return self.h[column]
 
@@ -227,18 +215,17 @@ class _DiagonalBiLSTM:
     when that is complete, and read while the next is drawn.
     """
 
-    def __init__(self, layer: DiagonalBiLSTM, count: int, height: int, width: int) -> None:
-        self.gates = _Conv(layer.input_to_state, count, height, width)
+    def __init__(self, layer: DiagonalBiLSTM, shape: Size, bias: Tensor | None) -> None:
+        self.gates = _Conv(layer.input_to_state, shape, bias)
         self.weight = layer.state_to_state  # (directions, taps, h, 4h)
-        self.first = layer.initial.unsqueeze(3).expand(-1, -1, -1, count, -1)  # (2, 2, H, N, h)
-        nothing = [torch.zeros_like(self.first[0, 0, 0])] * width
+        self.first = layer.initial.unsqueeze(3).expand(-1, -1, -1, shape[0], -1)  # (2, 2, H, N, h)
+        nothing = [torch.zeros_like(self.first[0, 0, 0])] * shape[3]
         self.above, self.right = nothing.copy(), nothing.copy()  # both of the row above
         self.h, self.c = nothing.copy(), nothing.copy()
         self.waiting = nothing.copy()  # gates of the other direction, (N, 4h)
 
-    def __call__(self, x: Tensor, bias: Tensor | None, row: int, column: int) -> Tensor:
-        gates = self.gates(x, row, column)
-        ours, self.waiting[column] = (gates if bias is None else gates + bias).chunk(2, dim=1)
+    def __call__(self, x: Tensor, row: int, column: int) -> Tensor:
+        ours, self.waiting[column] = self.gates(x, row, column).chunk(2, dim=1)
         h, c = (self.h[column - 1], self.c[column - 1]) if column else self.first[0, :, row]
         self.h[column], self.c[column] = self._cell(0, ours, h, self.above[column], c)
         return self.h[column] + self.right[column]
@@ -259,7 +246,7 @@ class _DiagonalBiLSTM:
 
 
 def _core(
-    core: Core, count: int, height: int, width: int
+    core: Core, shape: Size, bias: Tensor | None
 ) -> _PixelCNNBlock | _RowLSTM | _DiagonalBiLSTM:
     if type(core).forward not in [known.forward for known in get_args(Core)]:
         raise NVPError(
@@ -268,8 +255,8 @@ def _core(
         )
     match core:
         case PixelCNNBlock():
-            return _PixelCNNBlock(core, count, height, width)
+            return _PixelCNNBlock(core, shape, bias)
         case RowLSTM():
-            return _RowLSTM(core, count, height, width)
+            return _RowLSTM(core, shape, bias)
         case DiagonalBiLSTM():
-            return _DiagonalBiLSTM(core, count, height, width)
+            return _DiagonalBiLSTM(core, shape, bias)

@@ -11,7 +11,7 @@ from rich.table import Column, Table
 from nvp.cli.options import DataRoot
 from nvp.cli.terminal import show_table
 from nvp.config import LARGEST_SEED
-from nvp.data.importing.options import Crop, Fractions, Options
+from nvp.data.importing.options import Crop, Options
 from nvp.errors import NVPError
 from nvp.model.config import LARGEST_SIDE
 
@@ -75,13 +75,13 @@ def data_import(
     gray: Annotated[bool, typer.Option("--gray", help="One channel instead of three")] = False,
     validation: Annotated[
         float, typer.Option(min=0, max=0.9, help="Share for validation, if the source has no split")
-    ] = Fractions.validation,
+    ] = Options.validation,
     test: Annotated[
         float, typer.Option(min=0, max=0.9, help="Share for testing, if the source has no split")
-    ] = Fractions.test,
+    ] = Options.test,
     seed: Annotated[
         int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the split and of the order")
-    ] = Fractions.seed,
+    ] = Options.seed,
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Leave out, and note, what cannot be read")
     ] = False,
@@ -94,10 +94,9 @@ def data_import(
     """
     from nvp.data.importing.run import import_set
 
-    if crop == Crop.CENTER and size is None:
+    if crop == "center" and size is None:
         raise NVPError("--crop center cuts squares of --size: give a --size with it")
     if validation + test >= 1:
         raise NVPError("--validation and --test leave nothing to train on: lower one of them")
-    fractions = Fractions(validation, test, seed)
-    options = Options(size, crop or Crop.CENTER, gray, fractions, skip_unreadable, replace)
-    typer.echo(import_set(source, name, options, root=data_root).summary())
+    how = (size, crop or Options.crop, gray, validation, test, seed, skip_unreadable, replace)
+    typer.echo(import_set(source, name, Options(*how), root=data_root).summary())

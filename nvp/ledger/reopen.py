@@ -41,7 +41,10 @@ def resume(
         if folder is not None:
             raise NVPError("--resume writes to the folder that it reads: leave --run-folder out")
         if not files.checkpoint.is_file():
-            raise NVPError(f"there is no {files.checkpoint}: nothing to go on with, train a config")
+            raise NVPError(
+                f"there is no {files.checkpoint}: nothing to go on with, give the command that "
+                "began the run"
+            )
         config = read_config(files, changes, trust=trust)
         return start.train(config, files.path, data_root, device)
     config = read_config(files, changes, trust=trust)
@@ -90,7 +93,7 @@ def reopen(job: Job, entry: Run) -> None:
             state.best = Best.model_validate({key: row[key] for key in Best.model_fields})
             state.best_weights = weights
     job.before, log = entry.config, log_until(entry.files.log, record.steps)
-    together()  # all have seen that the folder is free
+    together()  # before anything is written: another process may have refused
     if is_first():
         leg = current_leg(state.device, state.precision.value, number_of_processes())
         state.legs = [*record.legs, leg.model_copy(update={"reopened_at": state.step})]

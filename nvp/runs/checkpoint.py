@@ -64,7 +64,7 @@ class Checkpoint:
 
     @property
     def averaged(self) -> dict[str, Tensor]:
-        """The averaged weights: what is scored and recorded."""
+        """The averaged weights, which are scored unless early stopping kept others."""
         return part("ema.module", self.tensors)
 
     def check_data(self, data: TrainingData) -> None:

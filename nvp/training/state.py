@@ -56,7 +56,7 @@ class State:
 
     @property
     def average(self) -> ImageModel:
-        """The model with averaged weights: what is scored and recorded."""
+        """The model with averaged weights, which are scored unless early stopping kept others."""
         return cast(ImageModel, self.ema.module)
 
     @property

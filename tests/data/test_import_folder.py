@@ -16,7 +16,7 @@ from tiny import done, fails, refusal
 
 from nvp.data.importing import files as importing_files
 from nvp.data.importing import pixels as importing_pixels
-from nvp.data.importing.options import Crop, Fractions, Options
+from nvp.data.importing.options import Options
 from nvp.data.importing.run import Imported, import_set
 from nvp.data.sets import load
 
@@ -54,7 +54,7 @@ def refused(match: str, source: Path, root: Path, name: str = "mine", **options)
 @pytest.mark.parametrize("name", ["photos", "set.parquet", "set.zip"])  # may look like a file's
 def test_a_folder_becomes_three_splits_of_its_images(name: str, tmp_path: Path) -> None:
     originals = photographs(tmp_path / name, 40)
-    made = imported(tmp_path / name, tmp_path, fractions=Fractions(0.25, 0.25))
+    made = imported(tmp_path / name, tmp_path, validation=0.25, test=0.25)
     assert made.images == {"train": 20, "validation": 10, "test": 10}  # shares are of all images
     assert made.shape == (3, 6, 6)
     assert holds(tmp_path, originals)
@@ -66,7 +66,7 @@ def test_splits_and_order_follow_the_seed(tmp_path: Path) -> None:
     photographs(tmp_path / "photos")
 
     def split(seed: int) -> bytes:
-        imported(tmp_path / "photos", tmp_path, replace=True, fractions=Fractions(seed=seed))
+        imported(tmp_path / "photos", tmp_path, replace=True, seed=seed)
         return stored(tmp_path).tobytes()
 
     first = split(0)
@@ -77,7 +77,7 @@ def test_splits_and_order_follow_the_seed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 20])
 def test_a_split_of_few_images_has_two_or_none(number: int) -> None:
     """One alone has no standard error, and would be refused after training."""
-    splits = Fractions().draw(np.full(number, "train", "<U10")).tolist()
+    splits = Options().draw(np.full(number, "train", "<U10")).tolist()
     test, validation = 2 * (number > 2), 2 * (number > 4)
     assert (splits.count("test"), splits.count("validation")) == (test, validation)
     assert splits.count("train") == number - test - validation
@@ -133,7 +133,7 @@ def test_a_folder_in_a_split_that_is_no_class(tmp_path: Path) -> None:
 def test_a_missing_split_is_drawn_from_training_images(tmp_path: Path) -> None:
     photographs(tmp_path / "photos/train", 18)
     photographs(tmp_path / "photos/test", 4)
-    made = imported(tmp_path / "photos", tmp_path, fractions=Fractions(0.1))
+    made = imported(tmp_path / "photos", tmp_path, validation=0.1)
     assert made.images == {"train": 16, "validation": 2, "test": 4}
 
 
@@ -182,10 +182,10 @@ def test_images_of_two_sizes_need_one_and_the_enlarged_are_counted(tmp_path: Pat
 
 def test_what_is_not_cut_is_a_plain_array_unless_it_differs_in_size(tmp_path: Path) -> None:
     originals = photographs(tmp_path / "photos", 10, (6, 9))
-    assert not imported(tmp_path / "photos", tmp_path, crop=Crop.NONE).ragged
+    assert not imported(tmp_path / "photos", tmp_path, crop="none").ragged
     assert stored(tmp_path).shape[1:] == (6, 9, 3)
     originals += photographs(tmp_path / "photos/more", 10, (8, 6))
-    made = imported(tmp_path / "photos", tmp_path, crop=Crop.NONE, replace=True)
+    made = imported(tmp_path / "photos", tmp_path, crop="none", replace=True)
     assert made.ragged
     assert "data.crop: S and model.image_shape: [3, S, S], with S at most 6" in made.summary()
     centres = [*(image[:, 2:8] for image in originals[:10]), *(i[1:7] for i in originals[10:])]
@@ -258,8 +258,7 @@ def test_images_that_cannot_be_read(tmp_path: Path, monkeypatch) -> None:
     for name in ("deep.png", "deep-colours.png", "deep.ppm"):
         assert f"{name}: it has more than 8 bits a channel" in line
     assert "vast.png: it holds" in line
-    shares = Fractions(validation=0.2, test=0.2)
-    made = imported(tmp_path / "photos", tmp_path, skip_unreadable=True, fractions=shares)
+    made = imported(tmp_path / "photos", tmp_path, skip_unreadable=True, validation=0.2, test=0.2)
     assert sum(made.images.values()) == 20
     assert sorted(line.split(":")[0] for line in made.note["unreadable"]) == sorted(bad)
 
@@ -300,7 +299,7 @@ def test_what_is_refused_before_anything_is_read(tmp_path: Path) -> None:
 def test_a_set_needs_images_to_train_on_and_to_score(tmp_path: Path) -> None:
     photographs(tmp_path / "photos", 5)
     match = "the number of images for test is 0: .*--test 0 draws none: leave it out"
-    refused(match, tmp_path / "photos", tmp_path, fractions=Fractions(test=0))
+    refused(match, tmp_path / "photos", tmp_path, test=0)
     for split, number in (("train", 6), ("test", 1)):
         photographs(tmp_path / "parted" / split, number)
     refused("the number of images for test is 1", tmp_path / "parted", tmp_path)
@@ -331,7 +330,7 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path, monkeypatch) -> No
     for index in range(60):
         write(tmp_path / f"photos/{index}.bmp", encoded(pixels(200, 200, index), "BMP"))
     tracemalloc.start()
-    imported(tmp_path / "photos", tmp_path, crop=Crop.NONE)
+    imported(tmp_path / "photos", tmp_path, crop="none")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     size = sum(path.stat().st_size for path in (tmp_path / "mine").glob("*_images.npy"))

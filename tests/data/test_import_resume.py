@@ -21,7 +21,7 @@ from tiny import refusal
 
 from nvp.data import catalogue
 from nvp.data.importing import run, writer
-from nvp.data.importing.options import Crop, Fractions, Options
+from nvp.data.importing.options import Options
 from nvp.data.importing.run import import_set
 from nvp.data.sets import load
 from nvp.errors import NVPError
@@ -38,7 +38,7 @@ def mixed(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-OPTIONS = Options(crop=Crop.NONE, skip_unreadable=True)
+OPTIONS = Options(crop="none", skip_unreadable=True)
 
 
 def interrupt(
@@ -154,9 +154,9 @@ def test_it_goes_on_where_it_was(mixed: Path, tmp_path: Path, monkeypatch) -> No
     assert not (tmp_path / ".mine.import").exists()
 
 
-@pytest.mark.parametrize("crop", [Crop.NONE, Crop.CENTER])
+@pytest.mark.parametrize("crop", ["none", "center"])
 def test_stopped_when_all_is_written_but_not_yet_checked(
-    crop: Crop, mixed: Path, tmp_path: Path
+    crop: str, mixed: Path, tmp_path: Path
 ) -> None:
     options = Options(size=8, crop=crop, skip_unreadable=True)
     interrupt(mixed, tmp_path, lambda what, done: what == "checksums", options)
@@ -187,7 +187,7 @@ def test_another_import_begins_anew(change: str, mixed: Path, tmp_path: Path) ->
 
 
 def test_after_a_refusal_nothing_is_read_twice(mixed: Path, tmp_path: Path, monkeypatch) -> None:
-    refused("1 of 41 images cannot be read", mixed, tmp_path, crop=Crop.NONE)
+    refused("1 of 41 images cannot be read", mixed, tmp_path, crop="none")
     monkeypatch.setattr("nvp.data.importing.run.decode", None)  # which would fail if it were called
     made = import_set(mixed, "mine", OPTIONS, root=tmp_path)
     assert sum(made.images.values()) == 40
@@ -255,7 +255,7 @@ def test_pixels_and_labels_that_change_after_the_import(ragged: bool, tmp_path: 
     for index in range(30):
         shade = pixels(6 + ragged * (index % 2), 6, index)
         write(tmp_path / f"photos/{'ab'[index % 2]}/{index}.png", encoded(shade))
-    import_set(tmp_path / "photos", "mine", Options(crop=Crop.NONE), root=tmp_path)
+    import_set(tmp_path / "photos", "mine", Options(crop="none"), root=tmp_path)
     crop = 6 if ragged else None
     path = tmp_path / "mine/train_images.npy"
     whole = path.read_bytes()
@@ -285,6 +285,6 @@ def test_a_damaged_note(tmp_path: Path) -> None:
 
 def test_a_split_may_be_added_by_hand(tmp_path: Path) -> None:
     photographs(tmp_path / "photos", 30)
-    import_set(tmp_path / "photos", "mine", Options(fractions=Fractions(0)), root=tmp_path)
+    import_set(tmp_path / "photos", "mine", Options(validation=0), root=tmp_path)
     np.save(tmp_path / "mine/validation_images.npy", np.load(tmp_path / "mine/test_images.npy"))
     assert len(load("mine", "validation", root=tmp_path)) == 3

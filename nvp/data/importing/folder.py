@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from nvp.data.importing.files import IMAGES, File, Files
-from nvp.data.importing.options import Fractions
+from nvp.data.importing.options import Options
 from nvp.data.importing.source import Part, Picture, Source
 from nvp.errors import NVPError
 
@@ -20,7 +20,7 @@ SPLIT_FOLDERS = {
 }
 
 
-def read_folder(files: Files, fractions: Fractions) -> Source:
+def read_folder(files: Files, options: Options) -> Source:
     """All images below a folder, in an order drawn from the seed.
 
     Subfolders named train or training, val, valid or validation, and test or testing are the
@@ -46,12 +46,12 @@ def read_folder(files: Files, fractions: Fractions) -> Source:
             )
         splits[:] = [SPLIT_FOLDERS[path.parts[0].lower()] for path in paths]
         paths = _below_the_common_folder([PurePosixPath(*path.parts[1:]) for path in paths])
-    splits = fractions.draw(splits)
+    splits = options.draw(splits)
     classes = sorted({path.parts[0] for path in paths}) if _in_folders(paths) else []
     trained = {path.parts[0] for path in np.array(paths, object)[splits == "train"]}
     in_none = [file.name for file, path in zip(images, paths, strict=True) if len(path.parts) == 1]
     number_of = {name: number for number, name in enumerate(classes)}
-    order = np.random.Generator(np.random.PCG64(fractions.seed)).permutation(len(images))
+    order = np.random.Generator(np.random.PCG64(options.seed)).permutation(len(images))
 
     def pictures(start: int) -> Iterator[Picture]:
         for index in order[start:].tolist():

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from nvp.data.importing.files import reading
-from nvp.data.importing.options import Crop
 from nvp.data.importing.pixels import Resize
 from nvp.data.importing.source import Part, Picture, Source, held
 from nvp.errors import NVPError
@@ -49,7 +48,7 @@ def read_lsun(folder: Path, name: str) -> Source:
         parts=parts,
         identity=hashlib.sha256(f"{category} {counts}".encode()).hexdigest(),
         published=f"lsun-{category.replace('_', '-')}",
-        prepare=Resize(SIDE, Crop.NONE),
+        prepare=Resize(SIDE, "none"),
         facts={"resized": f"the smaller side to {SIDE}", "data.crop": 64},
     )
 

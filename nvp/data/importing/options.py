@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 
-
-class Crop(StrEnum):
-    """Whether the longer side of an image is cut."""
-
-    CENTER = "center"  # cut to a square
-    NONE = "none"  # left as it is: training cuts squares (data.crop)
+# Whether the longer side of an image is cut to a square, or left: training cuts it (data.crop).
+Crop: TypeAlias = Literal["center", "none"]
 
 
 @dataclass(frozen=True)
-class Fractions:
-    """Which share of the images goes to `validation` and to `test`, where a source does not say."""
+class Options:
+    """How images are resized and divided into splits; the papers' sets have rules of their own."""
 
-    validation: float = 0.05
+    size: int | None = None  # of the smaller side, in pixels
+    crop: Crop = "center"
+    gray: bool = False
+    validation: float = 0.05  # of the images, where a source has no such split; `test` likewise
     test: float = 0.1
     seed: int = 0
+    skip_unreadable: bool = False
+    replace: bool = False
 
     def draw(self, splits: np.ndarray) -> np.ndarray:
         """A copy of `splits`, (N,), in which some training images are in the splits that it lacks.
@@ -38,15 +39,3 @@ class Fractions:
                 chosen, order = np.split(order, [size])
                 splits[chosen] = split
         return splits
-
-
-@dataclass(frozen=True)
-class Options:
-    """How images are resized and divided into splits; the papers' sets have rules of their own."""
-
-    size: int | None = None  # of the smaller side, in pixels
-    crop: Crop = Crop.CENTER
-    gray: bool = False
-    fractions: Fractions = field(default_factory=Fractions)
-    skip_unreadable: bool = False
-    replace: bool = False

@@ -13,14 +13,14 @@ import numpy as np
 
 from nvp.data.importing.files import File, Files, Unreadable, reading
 from nvp.data.importing.folder import SPLIT_FOLDERS, other_files
-from nvp.data.importing.options import Fractions
+from nvp.data.importing.options import Options
 from nvp.data.importing.source import Part, Picture, Source
 from nvp.errors import NVPError
 
 ROWS = 64  # that are in memory at once
 
 
-def read_parquet(files: Files, fractions: Fractions) -> Source:
+def read_parquet(files: Files, options: Options) -> Source:
     """The rows of all files, in their order. The splits are those of the files' names.
 
     The column of images holds the bytes of image files, plain or as the field `bytes`; a column
@@ -63,7 +63,7 @@ def read_parquet(files: Files, fractions: Fractions) -> Source:
                 value = batch.column(label)[row].as_py() if label else None
                 yield Picture(str(splits[number]), f"row {number} ({file.name})", content, value)
 
-    drawn = np.split(fractions.draw(splits), np.cumsum(counts)[:-1])
+    drawn = np.split(options.draw(splits), np.cumsum(counts)[:-1])
     classes = _class_names(schema, label)
     return Source(
         kind="Parquet files",

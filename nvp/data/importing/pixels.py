@@ -34,7 +34,7 @@ class Resize:
     """
 
     size: int
-    crop: Crop = Crop.CENTER
+    crop: Crop = "center"
 
     def __call__(self, image: Image.Image) -> Image.Image:
         width, height = image.size
@@ -44,7 +44,7 @@ class Resize:
             raise Unreadable(f"it would grow to {width:,}x{height:,} pixels")
         if (width, height) != image.size:
             image = image.resize((width, height), Image.Resampling.BILINEAR)
-        if self.crop == Crop.NONE:
+        if self.crop == "none":
             return image
         left, top = (width - self.size) // 2, (height - self.size) // 2
         return image.crop((left, top, left + self.size, top + self.size))

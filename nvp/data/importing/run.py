@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from nvp.data.importing.files import Files, Unreadable
 from nvp.data.importing.folder import read_folder
 from nvp.data.importing.imagenet import is_imagenet, read_imagenet
 from nvp.data.importing.lsun import read_lsun
-from nvp.data.importing.options import Crop, Fractions, Options
+from nvp.data.importing.options import Options
 from nvp.data.importing.parquet import read_parquet
 from nvp.data.importing.pixels import Preparation, Resize, decode
 from nvp.data.importing.source import Source
@@ -106,7 +106,7 @@ def import_set(
         raise NVPError(f"there is no {place}: name a folder or an archive")
     if place.resolve().is_relative_to(target.resolve()):
         raise NVPError(f"{place} lies in {target}, which would be replaced: move it out of there")
-    opened = open_source(place, name, options.fractions)
+    opened = open_source(place, name, options)
     chosen = replace(options, skip_unreadable=False, replace=False)
     if opened.published and chosen != Options():
         raise NVPError(
@@ -115,11 +115,13 @@ def import_set(
         )
     prepare = opened.prepare if options.size is None else Resize(options.size, options.crop)
     crop = prepare.crop if isinstance(prepare, Resize) else options.crop
-    ragged = crop == Crop.NONE
+    ragged = crop == "none"
     what = {
         "source": str(place.absolute()),
         "identity": opened.identity,
-        **{key: asdict(options)[key] for key in ("size", "gray", "fractions")},
+        "size": options.size,
+        "gray": options.gray,
+        "fractions": {key: getattr(options, key) for key in ("validation", "test", "seed")},
         "crop": crop,
     }
     folder = target.with_name(f".{name}{UNFINISHED}")
@@ -149,7 +151,7 @@ def import_set(
     return Imported(target, columns.journal.counts, shape, ragged, note)
 
 
-def open_source(source: Path, name: str, fractions: Fractions) -> Source:
+def open_source(source: Path, name: str, options: Options) -> Source:
     """The images in `source`, by the reader for its kind.
 
     Raises `NVPError` where `name` is that of another set (`nvp.data.named.NAMED`), and as the
@@ -164,9 +166,9 @@ def open_source(source: Path, name: str, fractions: Fractions) -> Source:
     elif is_imagenet(files):
         opened = read_imagenet(files)
     elif files.ending(".parquet"):
-        opened = read_parquet(files, fractions)
+        opened = read_parquet(files, options)
     else:
-        opened = read_folder(files, fractions)
+        opened = read_folder(files, options)
     if name in NAMED and name != opened.published:
         another = opened.published or "another name"
         raise NVPError(
@@ -227,7 +229,7 @@ def _check_whole(source: Source, columns: Columns, options: Options) -> None:
         if number < 2 and (split, number) not in (("train", 1), ("validation", 0)):
             unreadable = len(journal.unreadable)
             left_out = f"{unreadable} could not be read: remove those; " if unreadable else ""
-            if split == "test" and not options.fractions.test:
+            if split == "test" and not options.test:
                 left_out += "--test 0 draws none: leave it out; "
             raise NVPError(
                 f"the number of images for {split} is {number}: a set needs images to train on and "
