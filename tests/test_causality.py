@@ -115,24 +115,6 @@ def test_receptive_field(
     check_fields(config(kind, shape, hidden=6, num_layers=num_layers, **kernels))
 
 
-@pytest.mark.parametrize("kind", Kind)
-@pytest.mark.parametrize("channels", [1, 3])
-def test_the_field_that_the_chapters_measure(kind: Kind, channels: int) -> None:
-    """Of a place, whatever the colour: the last one's features see what any of its colours may."""
-    settings = config(kind, (channels, 5, 9), hidden=6)
-    where, seen = (3, 4), torch.zeros(5, 9, dtype=torch.bool)
-    for seed in range(3):
-        model = randomised(PixelRNN(settings), seed).float()
-        seen |= contexts.receptive_field(
-            lambda x, model=model: model.parameters_of(x)[:, -1].movedim(-1, 1),
-            settings.image_shape,
-            where,
-        )
-    last = (3 * 9 + 4) * channels + channels - 1
-    stated = receptive_field(settings)[last].unflatten(0, (5, 9, channels)).any(dim=-1)
-    assert torch.equal(seen, stated)
-
-
 def test_a_field_has_its_place_and_no_other_image() -> None:
     """The output at a place is the input one row up and two columns to the right."""
     seen = contexts.receptive_field(lambda x: x.roll((1, -2), (2, 3)).relu(), (2, 4, 5), (2, 1))

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 import torch
 import yaml
 from ledgers import content, states
@@ -27,14 +26,8 @@ from nvp.training.loop import prepare
 
 
 @pytest.fixture
-def options(trained: Path, tmp_path: Path) -> dict[str, Any]:
-    """Of a recording into a ledger of its own, which takes no time."""
-    return {"data_root": trained / "data", "root": tmp_path, "first": 20, "num_draws": 2}
-
-
-@pytest.fixture
-def pixel_options(pixel_home: Path) -> dict[str, Any]:
-    """Of a recording of the run in `pixel_home` into the ledger beside it, which is cheaper."""
+def options(pixel_home: Path) -> dict[str, Any]:
+    """Of a recording of the run in `pixel_home` into the ledger beside it."""
     return {"data_root": pixel_home / "data", "root": pixel_home / "results", "first": 20}
 
 
@@ -73,30 +66,24 @@ def test_a_path_may_be_a_string(recorded: Path, trained: Path, tmp_path: Path) -
 
 
 def test_weights_that_rounding_would_hurt_stay_in_float32(
-    trained: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scoring, "TOLERANCE", -1.0)
-    run = record(trained / "run", **options)
+    run = record(trained / "run", data_root=trained / "data", first=20, root=tmp_path)
     assert run.record.weights.precision == "float32"
     assert run.score == run.record.scores.before_rounding
-    checks = verify.verify(quick=True, root=options["root"])
+    checks = verify.verify(quick=True, root=tmp_path)
     assert states(checks) == {"weights": "agrees", "probe": "agrees"}
 
 
 @pytest.mark.parametrize(("bytes_each", "how"), [(1, "in half precision"), (2, "in float32")])
 def test_large_weights_are_left_out_unless_asked_for(
-    bytes_each: int,
-    how: str,
-    pixel_home: Path,
-    pixel_options: dict[str, Any],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    bytes_each: int, how: str, pixel_home: Path, options, tmp_path: Path, monkeypatch, capsys
 ) -> None:
     (before,) = ledger.runs(pixel_home / "results").values()
     monkeypatch.setattr(enter, "MAX_BYTES", bytes_each * before.record.parameters)
     monkeypatch.setattr(scoring, "BINARY_TOLERANCE", -1.0)
-    options = pixel_options | {"root": tmp_path / "empty"}
+    options |= {"root": tmp_path / "empty"}
     with refusal(f"{how}.*--no-weights"):
         record(pixel_home / "run", keep_weights=True, **options)
     assert content(tmp_path / "empty") == {}
@@ -109,69 +96,63 @@ def test_large_weights_are_left_out_unless_asked_for(
     assert states(verify.verify(root=tmp_path / "empty")) == {"test": "not checked"}
 
 
-def test_an_interrupted_run_says_how_far_it_came(home: Path, options: dict[str, Any]) -> None:
-    checkpoint = home / "run" / "checkpoint.safetensors"
+def test_an_interrupted_run_says_how_far_it_came(pixel_home: Path, options) -> None:
+    checkpoint = pixel_home / "run" / "checkpoint.safetensors"
     tensors, header = load_tensors(checkpoint)
     header["config"]["training"] |= {"steps": None, "minutes": 4 * header["minutes"]}
     save_tensors(checkpoint, tensors, header)
-    run = record(home / "run", name="half", **options)
+    run = record(pixel_home / "run", name="half", **options)
     assert (run.name, run.record.state, run.record.share_of_budget) == ("half", "interrupted", 0.25)
-    root = tiny.ledger(options["root"])
-    assert "interrupted at 25% of its budget" in results.table("ledger", root=root).markdown()
+    told = results.table("ledger", root=options["root"]).markdown()
+    assert "interrupted at 25% of its budget" in told
 
 
-def test_an_entry_has_the_settings_of_the_checkpoint(
-    pixel_home: Path, pixel_options: dict[str, Any]
-) -> None:
+def test_an_entry_has_the_settings_of_the_checkpoint(pixel_home: Path, options) -> None:
     """Those of `config.yaml` trained nothing where they differ; its title may."""
     (before,) = ledger.runs(pixel_home / "results").values()
     config = pixel_home / "run" / "config.yaml"
     tree = yaml.safe_load(config.read_text())
     tree["training"] |= {"steps": 8, "learning_rate": 0.5}
     config.write_text(yaml.safe_dump(tree | {"title": "Another"}))
-    run = record(pixel_home / "run", replace=True, **pixel_options)
+    run = record(pixel_home / "run", replace=True, **options)
     assert run.config == before.config.model_copy(update={"title": "Another"})
     assert (run.record.state, run.record.title) == ("finished", "Another")
     assert load_tensors(run.files.weights)[1]["config"] == run.config.model_dump(mode="json")
 
 
-@pytest.mark.parametrize("name", ["..", ".", "", "a/b", "../runs/tiny", "Tiny", "tiny\n"])
-def test_a_name_must_do_for_a_folder_of_the_ledger(
-    name: str, own: Path, trained: Path, options: dict[str, Any]
-) -> None:
-    before = content(own)
+@pytest.mark.parametrize("name", ["..", ".", "", "a/b", "../runs/tiny-pixelrnn", "Tiny", "tiny\n"])
+def test_a_name_must_do_for_a_folder(name: str, pixel_home: Path, options) -> None:
+    before = content(options["root"])
     with refusal("cannot name a folder of the ledger"):
-        record(trained / "run", name=name, **options | {"root": own, "replace": True})
-    assert content(own) == before
+        record(pixel_home / "run", name=name, replace=True, **options)
+    assert content(options["root"]) == before
 
 
-def test_only_an_entry_is_replaced(pixel_home: Path, pixel_options: dict[str, Any]) -> None:
+def test_only_an_entry_is_replaced(pixel_home: Path, options) -> None:
     folder, run = pixel_home / "results" / "runs" / "notes", pixel_home / "run"
     folder.mkdir()
     (folder / "notes.txt").write_text("not to be lost")
     with refusal("no entry to replace: remove it yourself"):
-        record(run, name="notes", replace=True, **pixel_options)
+        record(run, name="notes", replace=True, **options)
     assert (folder / "notes.txt").read_text() == "not to be lost"
-    assert record(run, replace=True, **pixel_options).name == "tiny-pixelrnn"
+    assert record(run, replace=True, **options).name == "tiny-pixelrnn"
 
 
-def test_a_name_that_was_taken_meanwhile_is_refused(
-    own: Path, trained: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_name_that_was_taken_meanwhile_is_refused(pixel_home: Path, options, monkeypatch) -> None:
+    runs = pixel_home / "results" / "runs"
+
     def slowly(*arguments: Any, **options: Any) -> TrainedRun:
-        shutil.copytree(own / "runs" / "tiny", own / "runs" / "new")
+        shutil.copytree(runs / "tiny-pixelrnn", runs / "new")
         return load_run(*arguments, **options)
 
     monkeypatch.setattr("nvp.ledger.enter.load_run", slowly)
     with refusal("--replace"):
-        record(trained / "run", name="new", **options | {"root": own})
-    new, tiny = ((own / "runs" / name / "run.json").read_bytes() for name in ("new", "tiny"))
-    assert new == tiny
+        record(pixel_home / "run", name="new", **options)
+    new, old = ((runs / name / "run.json").read_bytes() for name in ("new", "tiny-pixelrnn"))
+    assert new == old
 
 
-def test_an_entry_that_cannot_be_replaced_is_kept(
-    pixel_home: Path, pixel_options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_entry_that_cannot_be_replaced_is_kept(pixel_home: Path, options, monkeypatch) -> None:
     before, move = content(pixel_home / "results"), os.replace
 
     def refuse(source: Path, target: Path) -> None:
@@ -181,7 +162,7 @@ def test_an_entry_that_cannot_be_replaced_is_kept(
 
     monkeypatch.setattr("nvp.files.os.replace", refuse)
     with refusal("nothing was recorded"):
-        record(pixel_home / "run", replace=True, **pixel_options)
+        record(pixel_home / "run", replace=True, **options)
     assert content(pixel_home / "results") == before
 
 
@@ -200,16 +181,16 @@ def test_a_pixel_rnn_is_recorded_with_the_step_that_was_chosen(pixelrnn: Path) -
 
 
 def test_a_figure_that_only_a_leak_explains_is_refused(
-    pixelrnn: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    pixel_home: Path, options, monkeypatch
 ) -> None:
-    options["data_root"] = pixelrnn / "data"
-    run, folder = ledger.runs(pixelrnn / "results")["tiny-pixelrnn"], pixelrnn / "run"
+    (run,) = ledger.runs(options["root"]).values()
+    options |= {"root": pixel_home / "empty"}
     monkeypatch.setitem(enter.FLOORS, "tiny-binary", run.nats[0] + 0.1)
     with refusal(r"nats on tiny-binary, below .*test_causality"):
-        record(folder, **options)
+        record(pixel_home / "run", **options)
     assert content(options["root"]) == {}
     monkeypatch.setitem(enter.FLOORS, "tiny-binary", run.nats[0] - 0.1)
-    assert record(folder, **options).name == "tiny-pixelrnn"
+    assert record(pixel_home / "run", **options).name == "tiny-pixelrnn"
 
 
 def test_floors_on_cifar10() -> None:
@@ -238,15 +219,14 @@ def test_a_model_without_likelihood_is_recorded_by_what_it_draws(gan: Path) -> N
     assert run.record.weights.precision == "float32"
 
 
-def test_what_is_refused_is_refused_before_scoring(
-    trained: Path, tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("nvp.data.named.embedded_root", lambda: tmp_path / "data")
+def test_what_is_refused_is_refused_before_scoring(pixel_home: Path, options, monkeypatch) -> None:
+    options |= {"root": pixel_home / "empty"}
+    monkeypatch.setattr("nvp.data.named.embedded_root", lambda: pixel_home / "nowhere")
     monkeypatch.setattr(enter, "score", lambda *_: pytest.fail("scored"))
     with refusal("run this in a checkout"):
-        record(trained / "run", **options)
+        record(pixel_home / "run", **options)
     with refusal(r"first must be 2 or more, .*, got 1"):
-        record(trained / "run", **options | {"first": 1})
+        record(pixel_home / "run", **options | {"first": 1})
     with refusal("num_draws must be at least 1, got 0"):
-        record(trained / "run", **options | {"num_draws": 0})
-    assert content(tmp_path) == {}
+        record(pixel_home / "run", num_draws=0, **options)
+    assert content(options["root"]) == {}

@@ -72,13 +72,8 @@ def drawn(change: Callable[[Tensor], Tensor]) -> type[Histogram]:
 
 def acting(act: Callable[[Any, dict[str, Any]], object]) -> type[Histogram]:
     """A model that does something to itself, or to the options, before it samples."""
-
-    class Acting(Histogram):
-        def sample(self, n, **options):
-            act(self, options)
-            return super().sample(n, **options)
-
-    return Acting
+    sample = Histogram.sample
+    return but(sample=lambda self, n, **given: (act(self, given), sample(self, n, **given))[1])
 
 
 def lukewarm(_: Histogram, options: dict[str, Any]) -> None:
@@ -292,33 +287,10 @@ def test_a_mistake_in_a_conditional_model_is_named(
         check_model(model, images_of(model), labels)
 
 
-class Recurrent(Histogram):
-    """Has a recurrent layer, which PyTorch keeps in a list too, and a layer named `logits`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lstm, self.logits = nn.LSTM(1, 3), nn.Linear(3, 3)
-
-    def _log_probs(self, images, num_draws, generator, y):
-        x = images.flatten(1).T[..., None].to(self.dtype)
-        seen, _ = self.lstm(torch.cat([torch.zeros_like(x[:1]), x[:-1]]))
-        log_p = (self.logits(seen) + self.logits_of_levels).log_softmax(-1)
-        yield log_p.gather(-1, x.long()).sum((0, 2))
-
-    def sample(self, n, *, generator=None, temperature=1.0, labels=None):
-        self.condition(labels, n)
-        check_temperature(temperature)
-        x = torch.zeros(n, 0)
-        for _ in range(self.num_dimensions):
-            seen, _ = self.lstm(torch.cat([torch.zeros(n, 1), x], dim=1).T[..., None])
-            logits = self.logits(seen[-1]) + self.logits_of_levels
-            p = (logits / temperature).softmax(-1)
-            x = torch.cat([x, torch.multinomial(p, 1, generator=generator)], dim=1)
-        return x.to(torch.uint8).reshape(n, *self.image_shape)
-
-
 def test_what_a_layer_keeps_twice_is_no_mistake() -> None:
-    check_model(Recurrent(), images_of(Histogram()))
+    """PyTorch keeps the weights of a recurrent layer in a list, too; `logits` may be a layer."""
+    lstm, linear = (layer.requires_grad_(False) for layer in (nn.LSTM(1, 3), nn.Linear(3, 3)))
+    check_model(also(Histogram(), lstm=lstm, logits=linear), images_of(Histogram()))
 
 
 def test_a_single_image_is_too_few() -> None:

@@ -23,10 +23,12 @@ from nvp.config import RunConfig, TrainingConfig
 from nvp.data.sets import load
 from nvp.data.splits import hold_out, load_split, shuffled, spread
 from nvp.errors import NVPError
+from nvp.likelihood import evaluate
 from nvp.runs.folder import RunFolder
+from nvp.runs.load import load_run
 from nvp.runs.log import read_log
 from nvp.runs.tensors import load_tensors
-from nvp.training import allocator, start
+from nvp.training import allocator, loop, start
 from nvp.training.divergence import check_sound
 from nvp.training.loop import prepare, training_step, validate
 
@@ -112,6 +114,32 @@ def test_a_lost_run_repeats_the_steps_after_its_checkpoint(root: Path, tmp_path:
     checkpoint.write_bytes(at_six)
     prepare(pixelrnn_configuration(steps=9), tmp_path, data_root=root).run()
     assert tiny.losses(tmp_path) == first
+
+
+def test_early_stopping_keeps_and_scores_the_best_weights(root: Path, tmp_path: Path) -> None:
+    """A rate so high that the run gets worse: the best step is not the last one."""
+    settings = {"steps": 30, "validate_minutes": 1e-9, "ema_decay": 0.5, "learning_rate": 0.3}
+    prepare(pixelrnn_configuration(early_stopping=True, **settings), tmp_path, data_root=root).run()
+    rows = read_log(tmp_path / "log.csv")
+    best = min(rows, key=lambda row: row["validation"])
+    assert 1 < best["step"] < 30
+    run = load_run(tmp_path, data_root=root)
+    header = run.training.header
+    assert (header.best.step, header.step) == (best["step"], 30)
+    assert header.best.validation == best["validation"]
+    images = spread(load("tiny-binary", "validation", root=root).images, 6)
+    score = evaluate(run.model, images, batch_size=10).bits_per_dim
+    assert score == pytest.approx(best["validation"], abs=1e-6)
+
+
+def test_a_run_that_was_stopped_keeps_the_best_weights(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of its first step: every later one scores worse."""
+    monkeypatch.setattr(loop, "validate", lambda state, *_: {"validation": float(state.step)})
+    settings = {"early_stopping": True, "validate_minutes": 1e-9}
+    tiny.check_resuming(lambda n: pixelrnn_configuration(steps=n, **settings), tmp_path, root)
+    assert load_run(tmp_path / "parts", data_root=root).training.header.best.step == 1
 
 
 def test_a_loss_that_is_not_finite_names_the_first_layer() -> None:
