@@ -460,7 +460,7 @@ plt.show()
 # in nats. Choose a completion to see it large; point at a pixel to read its cost, or move the cursor with the arrow
 # keys. The space bar draws, too.
 #
-# ```{live-figure} completion
+# ```{include} ../book/generated/completion.md
 # ```
 #
 # * *A test digit*, then *Draw again*: how often does a 3 become a 5, or an 8?

@@ -301,7 +301,7 @@ def test_train_needs_one_thing_to_train(trained: Path, tmp_path: Path) -> None:
 
 def test_tables_in_a_terminal_cut_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nvp.tables.build.write_tables", list)
-    monkeypatch.setattr("nvp.tables.build.PRINTED", ("28x28",))
+    monkeypatch.setattr("nvp.tables.build.NAMES", ("28x28",))
     monkeypatch.setattr("nvp.cli.terminal.Console", lambda **_: Console(width=80))
     assert "…" not in done("tables", "--print")
 

@@ -99,7 +99,7 @@ def test_a_copied_state_goes_on_alone() -> None:
 
 
 def test_a_picture_stands_in_where_no_script_runs() -> None:
-    html = live.fragment("completion")
+    html = live.completion().data
     assert len(html) < 4e5
     place, _ = html.split("<script>")
     assert 'src="data:image/png;base64,' in place

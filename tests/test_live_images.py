@@ -126,7 +126,7 @@ def test_the_manifold_is_figure_6() -> None:
 
 
 def test_a_picture_stands_in_where_no_script_runs() -> None:
-    html = live.fragment("images")
+    html = live.images().data
     assert len(html) < 1e6
     place, _ = html.split("<script>")
     (picture,) = re.findall(r'<img alt="[^"]+" src="data:image/png;base64,([^"]+)">', place)

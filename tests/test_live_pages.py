@@ -1,5 +1,6 @@
 """The live figures in headless Chromium: driven by mouse, finger and keyboard, and read again."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from nvp.data import EMBEDDED, load
 from nvp.flows.bijection import Composition
 from nvp.ledger.entry import runs
 
-RECORDED, _ = live.RECORDED["plane"]()
+RECORDED = json.loads((live.SOURCES / live.FLOWS).read_text())
 PAGE = (
     '<!doctype html>\n<html lang="en"><meta charset="utf-8">'
     '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -122,7 +123,7 @@ def opened(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Figure]]:
         """`html` is the figure of a model of one's own."""
         check()  # of the figure before, whose events are forgotten now
         page = tmp_path / f"{name}.html"
-        page.write_text(PAGE.format(body=html or live.fragment(name)), encoding="utf-8")
+        page.write_text(PAGE.format(body=html or getattr(live, name)().data), encoding="utf-8")
         assert page.stat().st_size < 3e6
         browser.open(page, **how)
         assert browser.value(WIDE_OVER) <= 0

@@ -21,7 +21,7 @@ from nvp.likelihood import Score
 from nvp.paths import repository_root
 from nvp.runs.load import TrainedRun, load_run
 from nvp.runs.tensors import load_tensors, save_tensors
-from nvp.tables import build as results
+from nvp.tables.card import card
 from nvp.training.loop import prepare
 
 
@@ -103,8 +103,7 @@ def test_an_interrupted_run_says_how_far_it_came(pixel_home: Path, options) -> N
     save_tensors(checkpoint, tensors, header)
     run = record(pixel_home / "run", name="half", **options)
     assert (run.name, run.record.state, run.record.share_of_budget) == ("half", "interrupted", 0.25)
-    told = results.table("ledger", root=options["root"]).markdown()
-    assert "interrupted at 25% of its budget" in told
+    assert "interrupted at 25% of its budget" in card(run)
 
 
 def test_an_entry_has_the_settings_of_the_checkpoint(pixel_home: Path, options) -> None:

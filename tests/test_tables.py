@@ -198,7 +198,7 @@ def test_titles_are_text(own: Path) -> None:
     title = "a | b\n# <b>c</b> `d` [e](f) \\ *g* {h}"
     rewrite(own, "title", title)
     rewrite(own, "data.name", "a|`b`")
-    for name in ("ledger", "hardware", "runs"):
+    for name in ("hardware", "runs"):
         table = results.table(name, root=own)
         lines = [line for line in table.markdown().splitlines() if line.startswith("|")]
         assert len(lines) == len(table.rows) + 2
@@ -208,12 +208,6 @@ def test_titles_are_text(own: Path) -> None:
             assert "<b>" not in re.sub(r"\\.", "", table.markdown())
             cells = [cell for row in table.plain().rows for cell in row]
             assert any(" ".join(title.split()) in cell for cell in cells)
-
-
-def test_the_book_alone_has_links_to_files(recorded: Path) -> None:
-    for roles in (True, False):
-        text = results.table("ledger", roles=roles, root=recorded).markdown()
-        assert ("{download}" in text) == roles
 
 
 def test_at_a_glance_a_run_that_is_not_recorded_is_not_shown() -> None:

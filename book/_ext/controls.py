@@ -52,7 +52,6 @@ def name_controls(app: Sphinx, error: Exception | None) -> None:
             path.write_text(text)
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
+def setup(app: Sphinx) -> None:
     """Register the hook."""
     app.connect("build-finished", name_controls)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -197,9 +197,8 @@ def skip_member(
     return True if str(obj.__doc__).startswith("Alias for field number") else None
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
+def setup(app: Sphinx) -> None:
     """Register the hooks."""
     app.connect("autodoc-skip-member", skip_member)
     app.connect("autodoc-process-docstring", process_docstring)
     app.connect("autodoc-process-signature", process_signature)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

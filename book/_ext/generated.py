@@ -6,11 +6,10 @@ pages into book/generated/, and a page for each section of book/api.md into book
 
 from pathlib import Path
 
-from nvp_book import figures, pages, rooms
+from nvp_book import figures, live, pages, rooms
 from sphinx.application import Sphinx
 
 from nvp.ledger.entry import runs
-from nvp.tables.build import table
 
 RUN = "binarized-mnist-diagonal-1"  # the run that the page "Run it and reproduce it" makes again
 
@@ -26,8 +25,10 @@ def write(app: Sphinx) -> None:
         "rooms": rooms.table().markdown(),
         "sheets": pages.sheets(ledger),
         "progress": pages.progress(ledger[RUN], minutes=(10, 30, 130)),
-        "entries": pages.folded_entries(table("ledger", roles=True)),
+        "entries": pages.folded_entries(ledger),
     }
+    for figure in (live.masks, live.plane, live.images, live.completion):
+        parts[figure.__name__] = f"```{{raw}} html\n{figure().data}\n```\n"
     reference = Path(app.srcdir, "book", "api")
     reference.mkdir(exist_ok=True)
     overview = reference.with_suffix(".md").read_text()
@@ -36,7 +37,6 @@ def write(app: Sphinx) -> None:
             (place / f"{name}.md").write_text(text)
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
+def setup(app: Sphinx) -> None:
     """Register the hook."""
     app.connect("builder-inited", write)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -27,7 +27,6 @@ def join(_app: Sphinx, doctree: nodes.document, _name: str) -> None:
             parent[place : place + 2] = [both, nodes.Text(after[marks.end() :])]
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
+def setup(app: Sphinx) -> None:
     """Register the hook."""
     app.connect("doctree-resolved", join)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -17,7 +17,6 @@ def add_buttons(_app: Sphinx, config: Config) -> None:
         options["launch_buttons"] = BINDER
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
+def setup(app: Sphinx) -> None:
     """Register the hook."""
     app.connect("config-inited", add_buttons)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

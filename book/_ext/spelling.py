@@ -38,7 +38,6 @@ Stemmer = function() {{
         return super().stem(word)
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
+def setup(app: Sphinx) -> None:
     """Put it in the place of Sphinx's English."""
     app.add_search_language(EitherSpelling)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -9,9 +9,25 @@ from textwrap import fill
 from nvp.ledger.entry import Run
 from nvp.paths import repository_root
 from nvp.progress import shown
-from nvp.tables.cells import Table, length, schedule, score_cell, unbroken
+from nvp.tables.cells import (
+    Table,
+    code,
+    how_it_ended,
+    length,
+    schedule,
+    score_cell,
+    short,
+    text,
+    unbroken,
+)
 from nvp.training.reporter import Reporter
 
+ENTRIES = (
+    "Every recorded run, and its score on test images: bits/dim, or nats an image for binary "
+    "images, ± the standard error over images. Minutes are those of training steps. Code is "
+    "given as a commit, with a + where changes to it were not committed; images and weights "
+    "by the first digits of their SHA-256, of which each run's record has all."
+)
 COLOUR = {
     "cifar10-small": "Real NVP",
     "cifar10-small-pixelcnn": "PixelCNN",
@@ -73,20 +89,43 @@ def progress(run: Run, minutes: Iterable[float]) -> str:
     )
 
 
-def folded_entries(ledger: Table) -> str:
-    """The entries of the table "ledger", folded: the name of a run, and behind it all lines.
-
-    A line whose first cell is in bold begins a run, and its second cell says what it was.
-    """
-    runs: list[tuple[str, str, list[tuple[str, ...]]]] = []
-    for line in ledger.rows:
-        name, what = line
-        if name.startswith("**"):
-            runs.append((name.strip("*"), what.strip("*"), []))
-        else:
-            runs[-1][2].append(line)
+def folded_entries(ledger: Mapping[str, Run]) -> str:
+    """All that is kept of each run, folded under its title and score."""
     folded = []
-    for name, what, lines in runs:
-        whole = Table("", ("entry", f"`{name}`"), lines).markdown()
-        folded.append(f":::{{dropdown}} {unbroken(what)}\n{whole}\n:::\n")
-    return "\n".join([f"{ledger.caption}\n", *folded])
+    for run in ledger.values():
+        title = f"{text(run.record.title)}: {score_cell(run, unit=True)}"
+        whole = Table("", ("entry", f"`{run.name}`"), _entry_lines(run)).markdown()
+        folded.append(f":::{{dropdown}} {unbroken(title)}\n{whole}\n:::\n")
+    return "\n".join([f"{ENTRIES}\n", *folded])
+
+
+def _entry_lines(run: Run) -> list[tuple[str, ...]]:
+    """All that is kept of a run, a line for each kind; its files are downloads."""
+    entry, data, weights = run.record, run.record.data, run.record.weights
+    commits = dict.fromkeys(short(leg.commit) for leg in entry.legs if leg.commit)
+    torch = dict.fromkeys(leg.torch for leg in entry.legs)
+    # What is fitted in closed form has taken in all images before the first step.
+    seen = "all images" if run.fresh_model.fitted_in_closed_form else f"{entry.images:,} images"
+    trained_on = f"{entry.trained_on:,} of {code(data.name)}, `{data.train_sha256[:12]}`"
+    kept = "not kept"
+    if weights:
+        step = "the last step" if entry.chosen_step is None else f"step {entry.chosen_step:,}"
+        size, digits = f"{weights.bytes / 1e6:.1f} MB", weights.sha256[:12]
+        kept = f"of {step}; {weights.precision}, {size}, `{digits}`"
+    scorer = short(entry.commit) if entry.commit else "not noted"
+    folder = f"results/runs/{run.name}"
+    names = (path.name for path in (run.files.record, run.files.config, run.files.log))
+    files = ", ".join(f"{{download}}`{name} <../{folder}/{name}>`" for name in names)
+    return [
+        ("network", f"{entry.parameters:,} parameters, {entry.precisions}"),
+        ("training", f"{length(run)}{schedule(run)}, {how_it_ended(run)}; {seen} seen"),
+        ("seed", f"{entry.seed}"),
+        ("machine", f"{text(entry.hardware)}; torch {', '.join(torch) or 'not noted'}"),
+        ("trained by", ", ".join(commits) or "not noted"),
+        ("scored by", f"{scorer}, {entry.recorded}"),
+        ("training images", trained_on),
+        ("test images", f"{data.test_images:,}, `{data.test_sha256[:12]}`"),
+        ("weights", kept),
+        ("files", files),
+        ("again", f"`nvp train {folder}/config.yaml`"),
+    ]

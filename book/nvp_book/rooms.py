@@ -6,7 +6,6 @@ that import-linter checks (`tool.importlinter` of pyproject.toml).
 
 import ast
 import tomllib
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -36,33 +35,15 @@ ACROSS = {
 }
 
 
-@dataclass(frozen=True)
-class Room:
-    """A sub-package of `nvp`, or one of the modules at its top."""
+def floors() -> list[list[str]]:
+    """The rooms, floor by floor from the top, in the order that import-linter checks.
 
-    name: str
-    purpose: str  # the first line of its docstring
-    modules: int
-    lines: int
-
-
-def read_room(name: str) -> Room:
-    """The room `name` as its source has it."""
-    folder = Path(nvp.__file__).parent
-    inside = sorted((folder / name).rglob("*.py")) or [folder / f"{name}.py"]
-    first = folder / name / "__init__.py" if len(inside) > 1 else inside[0]
-    docstring = ast.get_docstring(ast.parse(first.read_text())) or ""
-    lines = sum(len(path.read_text().splitlines()) for path in inside)
-    modules = sum(path.name != "__init__.py" for path in inside)
-    return Room(name, " ".join(docstring.split("\n\n")[0].split()), modules, lines)
-
-
-def floors() -> list[list[Room]]:
-    """The rooms, floor by floor from the top, in the order that import-linter checks."""
+    A room is a sub-package of `nvp`, or one of the modules at its top.
+    """
     project = tomllib.loads((repository_root() / "pyproject.toml").read_text())
     contracts = project["tool"]["importlinter"]["contracts"]
     (layers,) = (each["layers"] for each in contracts if each["type"] == "layers")
-    return [[read_room(name) for name in layer.split(" | ")] for layer in layers]
+    return [layer.split(" | ") for layer in layers]
 
 
 def arrows() -> set[Arrow]:
@@ -87,7 +68,7 @@ def _room_of(module: str) -> str:
 
 def plot_rooms() -> Figure:
     """The rooms as boxes, floor upon floor, with the arrows between them."""
-    first, *rest = [[room.name for room in floor] for floor in floors()]
+    first, *rest = floors()
     rooms = [[BOOK, *first], *rest]
     levels = [FLOOR * (len(rooms) - floor - 0.5) for floor in range(len(rooms))]
     places = {
@@ -123,9 +104,14 @@ def _draw_arrow(axes: Axes, points: list[tuple[float, float]]) -> None:
 
 def table() -> Table:
     """A row for each room, from the top: what it holds, and how large it is."""
-    rows: list[tuple[str, ...]] = [
-        (f"`{room.name}`", room.purpose.replace("|", r"\|"), str(room.modules), f"{room.lines:,}")
-        for floor in floors()
-        for room in floor
-    ]
+    rows: list[tuple[str, ...]] = []
+    folder = Path(nvp.__file__).parent
+    for name in (name for floor in floors() for name in floor):
+        inside = sorted((folder / name).rglob("*.py")) or [folder / f"{name}.py"]
+        first = folder / name / "__init__.py" if len(inside) > 1 else inside[0]
+        docstring = ast.get_docstring(ast.parse(first.read_text())) or ""
+        purpose = " ".join(docstring.split("\n\n")[0].split()).replace("|", r"\|")
+        lines = sum(len(path.read_text().splitlines()) for path in inside)
+        modules = sum(path.name != "__init__.py" for path in inside)
+        rows.append((f"`{name}`", purpose, str(modules), f"{lines:,}"))
     return Table("", ("room", "what it holds", "modules", "lines"), rows)

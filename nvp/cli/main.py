@@ -258,7 +258,7 @@ def tables(
     for path in build.write_tables():
         typer.echo(f"wrote {path}", err=True)
     if show:
-        for name in build.PRINTED:
+        for name in build.NAMES:
             plain = build.table(name).plain()
             shown = Table(*plain.header, caption=plain.caption, caption_justify="left")
             for row in plain.rows:

@@ -36,7 +36,7 @@ from nvp.tables.cells import (
 )
 from nvp.tables.epochs import by_epochs
 from nvp.tables.later_models import later_models
-from nvp.tables.overview import full_ledger, glance, hardware
+from nvp.tables.overview import glance, hardware
 from nvp.tables.published import Published, read_published
 from nvp.tables.readme import readme_parts, with_parts
 from nvp.tables.rows import paper_rows, published_figure
@@ -250,10 +250,8 @@ _TABLES: dict[str, Callable[[Published, dict[str, Run], bool], Table]] = {
     "after": later_models,
     "epochs": by_epochs,
     "runs": _table_runs,
-    "ledger": full_ledger,
     "glance": glance,
     "hardware": hardware,
     "rows": paper_rows,
 }
 NAMES = tuple(_TABLES)
-PRINTED = tuple(name for name in NAMES if name != "ledger")  # in a terminal, which it would flood

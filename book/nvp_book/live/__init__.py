@@ -7,7 +7,7 @@ stand in files of their own, without a browser, and the tests compare those with
 
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,6 @@ FIGURES = {
     ),
 }
 FLOWS = "flows.json"
-# For each figure that needs data: what gives the recorded data, and HTML for where no script runs.
-RECORDED: dict[str, Callable[[], tuple[object, str]]] = {
-    "plane": lambda: (json.loads(_source(FLOWS)), ""),
-    "images": realnvp.recorded,
-    "completion": pixelrnn.recorded,
-}
 DIGITS = 5  # of a weight in a page, in all
 
 
@@ -54,8 +48,9 @@ def plane(flows: Mapping[str, tuple[ToyFlow, Tensor]] | None = None) -> HTML:
     `flows` are flows of your own under their names, each with some points (M, 2) to show; without
     them, the recorded flows of the three sets of `ToyData`.
     """
-    data = None if flows is None else {name: flow_data(*pair) for name, pair in flows.items()}
-    return HTML(fragment("plane", data))
+    if flows is None:
+        return HTML(fragment("plane", json.loads(_source(FLOWS))))
+    return HTML(fragment("plane", {name: flow_data(*pair) for name, pair in flows.items()}))
 
 
 def images(model: RealNVP | None = None, images: Tensor | None = None) -> HTML:
@@ -66,8 +61,9 @@ def images(model: RealNVP | None = None, images: Tensor | None = None) -> HTML:
     """
     if (model is None) != (images is None):
         raise NVPError("pass a model and images for it, or neither")
-    given = () if model is None or images is None else realnvp.content(model, images)
-    return HTML(fragment("images", *given))
+    if model is None or images is None:
+        return HTML(fragment("images", *realnvp.recorded()))
+    return HTML(fragment("images", *realnvp.content(model, images)))
 
 
 def completion(model: PixelRNN | None = None, images: Tensor | None = None) -> HTML:
@@ -79,8 +75,9 @@ def completion(model: PixelRNN | None = None, images: Tensor | None = None) -> H
     """
     if (model is None) != (images is None):
         raise NVPError("pass a model and images for it, or neither")
-    given = None if model is None or images is None else pixelrnn.content(model, images)
-    return HTML(fragment("completion", given))
+    if model is None or images is None:
+        return HTML(fragment("completion", *pixelrnn.recorded()))
+    return HTML(fragment("completion", pixelrnn.content(model, images)))
 
 
 def flow_data(flow: ToyFlow, points: Tensor) -> dict[str, Any]:
@@ -116,13 +113,8 @@ def record_flows() -> None:
 def fragment(name: str, data: object = None, still: str = "") -> str:
     """The HTML of a figure: its place and its script, in which `data` is the constant DATA.
 
-    Without `data` it is what was recorded for the figure, if it needs any. `still` is HTML for
-    where no script runs. Raises `NVPError` for a name that no figure has.
+    `still` is HTML for where no script runs.
     """
-    if name not in FIGURES:
-        raise NVPError(f"no live figure {name!r}; there are: {', '.join(FIGURES)}")
-    if data is None and name in RECORDED:
-        data, still = RECORDED[name]()
     style = "\n".join(_source(part) for part in FIGURES[name] if part.endswith(".css"))
     scripts = [_source(part) for part in FIGURES[name] if part.endswith(".js")]
     constants: dict[str, Any] = {"STYLE": style, "DATA": data}
