@@ -29,7 +29,7 @@ COUNT, SETS = 300, 3  # of samples
 
 
 def small(images: Tensor) -> Tensor:
-    """Means over 2x2 pixels, so that grain counts for less: uint8, (N, 1, 28, 28) -> (N, 196)."""
+    """Means over 2x2 pixels, against grain: uint8 (N, 1, 28, 28) -> float64 in 0..1, (N, 196)."""
     return F.avg_pool2d(images.double() / 255, 2).flatten(1)
 
 
@@ -52,7 +52,7 @@ class Coverage:
 def describe(
     sets: list[Tensor], coverage: Coverage, train: Tensor, labels: Tensor
 ) -> dict[str, Any]:
-    """Of each set of images its coverage; of all, shares of classes and distances to `train`.
+    """Of each set of images its coverage; of all, shares of classes and mean distance to `train`.
 
     The class of an image is that of the nearest training image.
     """

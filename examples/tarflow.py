@@ -152,8 +152,7 @@ class TarFlow(ImageModel):
     Real NVP, with x~ = (x + u) / levels, u ~ U[0, 1), and y = logit(0.05 + 0.9 x~).
 
     The flow sees (y - mean) / deviation, with the moments of each sub-pixel over 2,000 training
-    images and noise. This is our choice: Real NVP has batch norm for it, Glow the moments
-    of its first batch.
+    images and noise. This is our choice: Real NVP has batch norm, Glow its first batch's moments.
     """
 
     likelihood = "bound"

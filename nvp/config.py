@@ -37,7 +37,7 @@ from nvp.model.protocol import ImageModel
 class DataConfig(Section):
     """The data set, and how training augments it."""
 
-    name: str
+    name: str  # of a set, or a folder of .npy files: `nvp.data.sets`
     flips: bool = False  # horizontal, in training: CIFAR-10, CelebA, LSUN (section 4.1)
     # The side of a square that is cut out: at random in training, else at the centre.
     crop: int | None = Field(default=None, ge=1)
@@ -83,7 +83,7 @@ class TrainingConfig(Section):
     Averaged weights (`ema_decay`) and `precision` are ours.
     """
 
-    steps: int | None = Field(default=None, ge=1, le=10**18)
+    steps: int | None = Field(default=None, ge=1, le=10**18)  # or minutes: the first ends the run
     minutes: float | None = Field(default=None, gt=0)  # of training steps, over all resumptions
     batch_size: int = Field(default=64, ge=2)  # of all processes together
     optimiser: Optimiser = Optimiser.ADAM
@@ -130,15 +130,15 @@ class TrainingConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """How a finished run is scored."""
+    """How a run is scored, in training and after it."""
 
-    # Sets of noise for each image; the ledger's score has one.
+    # Sets of noise an image in `nvp evaluate`; the ledger's score has one.
     num_draws: int = Field(default=1, ge=1)
     batch_size: int = Field(default=250, ge=2)
     # Training validates with so many images of the validation split. Without that split it holds
     # out so many of the last training images, but at most a tenth of them.
     validation_images: int = Field(default=1000, ge=2)
-    # Training images that re-estimate the statistics of batch norms, and that `initialise` gets.
+    # Training images that re-estimate batch norms after training, and that `initialise` gets.
     statistics_images: int = Field(default=10000, ge=2)
 
 
@@ -150,7 +150,7 @@ FAMILIES = {config.name(): config for config in _CLASSES}
 
 
 def family_of(model: dict[str, Any]) -> type[Family]:
-    """The class of a model's configuration, by its key `family`; `ValueError` if there is none."""
+    """The class that the key `family` names, Real NVP's without it. `ValueError` if unknown."""
     family = model.get("family", RealNVPConfig.name())
     if is_path(family):
         return import_family(family)

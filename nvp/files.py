@@ -71,8 +71,8 @@ def write_text(path: Path, text: str) -> None:
 def replace_folder(folder: Path, target: Path) -> None:
     """Rename `folder` to `target`, and remove the folder that was there.
 
-    If renaming fails, the old folder stays. A kill between the two renames leaves it beside
-    `target`, as `.NAME.old`.
+    Where that raises `OSError`, the old folder stays. A kill between the two renames leaves it
+    beside `target`, as `.NAME.old`.
     """
     old = target.with_name(f".{target.name}.old")
     try:
@@ -111,9 +111,9 @@ def _sweep(target: Path) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """Hold `folder`, which is made if it is not there, until the end of the block.
 
-    The system releases the folder when the process ends, even if it is killed. Raises `NVPError`
-    where another process holds it or has just removed it. If the folder is empty at the end, it is
-    removed.
+    The system releases the folder when the process ends, even if it is killed. An empty folder is
+    removed at the end. Raises `NVPError` where the folder cannot be written, or another process
+    holds it or has just removed it. Without locks, as on some network file systems, it only warns.
     """
     path = folder / LOCK
     try:

@@ -23,7 +23,7 @@ def nats_per_bit(image_shape: tuple[int, int, int]) -> float:
 
 
 def bits_per_dim(log_prob: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
-    """-log P / (D ln 2): natural logs of discrete images, (N,) -> bits per sub-pixel, (N,) float64.
+    """-log P / (D ln 2): log P of images, (N,), nats -> bits per sub-pixel, (N,), float64.
 
     Uniform noise over 256 levels scores 8.0 under a perfect model.
     """
@@ -37,7 +37,7 @@ class Score:
     bits_per_dim: float
     standard_error: float
     num_images: int
-    num_draws: int
+    num_draws: int  # sets of noise for each image
 
     def nats(self, image_shape: tuple[int, int, int]) -> tuple[float, float]:
         """The mean and its standard error in nats an image."""

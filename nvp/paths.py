@@ -32,7 +32,7 @@ def embedded_root() -> Path:
 
 
 def data_root(root: str | Path | None = None) -> Path:
-    """The folder of the data sets: `root`, else the variable NVP_DATA, else `data/` here."""
+    """The data root: `root`, else the variable NVP_DATA, else `data/` of the repository."""
     chosen = root if root is not None else os.environ.get("NVP_DATA")
     return expanded(chosen).absolute() if chosen else embedded_root()
 

@@ -115,7 +115,7 @@ def test_fields_have_their_defaults_and_comments() -> None:
     from nvp.model.protocol import ImageModel
 
     data = docstrings.fields(DataConfig)
-    assert data[0] == "* ``name: str``"
+    assert data[0].startswith("* ``name: str``: of a set, or a folder of .npy files")
     assert "* ``limit: int | None = null``: use only the first ``limit`` training images" in data
     assert '* ``title: str = ""``' in docstrings.fields(RunConfig)
     base, own = (docstrings.fields(c) for c in (ModelConfig, RealNVPConfig))

@@ -1,9 +1,7 @@
 """Sphinx extension: what folds, and the rows of tables, are read aloud by the words beside them.
 
-The page that is open is called the current one, and buttons keep the focus of the keyboard.
-
-The theme gives the controls that fold one hidden name, "Toggle hidden content", and those of a list
-of pages none.
+The page that is open is called the current one, and buttons keep the focus of the keyboard. The
+theme names every control that folds "Toggle hidden content", and those of a list of pages nothing.
 """
 
 from pathlib import Path

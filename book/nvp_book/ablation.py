@@ -69,8 +69,8 @@ class Ablation(Section):
 class VariantRun(Section):
     """One run. Scores are bits/dim with one set of noise; `train` is the loss, penalty included.
 
-    `train_halfway` and `train` are means over the last steps before half of the budget, and before
-    its end; `standard_error` is that of `test` over its images; `seconds` are those of the steps.
+    `train_halfway` and `train` are means over the last steps up to half of all steps, and up to the
+    end; `standard_error` is that of `test` over its images; `seconds` are those of the steps.
     `curve` holds the means of the loss over each `training.log_every` steps, separated by spaces.
     """
 
@@ -99,7 +99,7 @@ def load_ablation(path: Path = BOOK_FILE) -> Ablation:
     except (OSError, ValueError) as error:
         raise NVPError(f"{path} is no ablation: {' '.join(str(error).split())}") from error
     if len({variant.name for variant in ablation.variants}) < len(ablation.variants):
-        raise NVPError(f"{path}: two variants have one name")
+        raise NVPError(f"{path}: two variants have one name: give each its own")
     return ablation.model_copy(update={"base": path.parent / ablation.base})
 
 

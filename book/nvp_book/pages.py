@@ -1,4 +1,4 @@
-"""Parts of pages that follow from the ledger, as MyST: sheets of images, a run's log, entries."""
+"""Parts of pages, as MyST: sheets of images, a run's log, the ledger's entries, the reference."""
 
 import io
 import re
@@ -90,7 +90,7 @@ def progress(run: Run, minutes: Iterable[float]) -> str:
 
 
 def folded_entries(ledger: Mapping[str, Run]) -> str:
-    """All that is kept of each run, folded under its title and score."""
+    """Training, images, weights and files of each run, folded under its title and test score."""
     folded = []
     for run in ledger.values():
         title = f"{text(run.record.title)}: {score_cell(run, unit=True)}"
@@ -100,7 +100,7 @@ def folded_entries(ledger: Mapping[str, Run]) -> str:
 
 
 def _entry_lines(run: Run) -> list[tuple[str, ...]]:
-    """All that is kept of a run, a line for each kind; its files are downloads."""
+    """The rows of an entry; its files are downloads."""
     entry, data, weights = run.record, run.record.data, run.record.weights
     commits = dict.fromkeys(short(leg.commit) for leg in entry.legs if leg.commit)
     torch = dict.fromkeys(leg.torch for leg in entry.legs)

@@ -22,7 +22,7 @@ Core = PixelCNNBlock | RowLSTM | DiagonalBiLSTM
 
 
 class ResidualLayer(nn.Module):
-    """Figure 5: a core (2h -> h), a 1x1 up to 2h, and the sum with the input.
+    """Figure 5: a core (2h -> h), a 1x1 up to 2h and, if `residual`, the sum with the input.
 
     With `config.skip` a second 1x1 (h -> 2h) leads to the head, which reads the sum of these and of
     the last layer's output. Section 3.3 does not give the form of skip connections: this is ours.

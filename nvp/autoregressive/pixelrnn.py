@@ -65,9 +65,7 @@ class PixelRNN(ImageModel):
         y: Tensor | None = None,
         biases: list[Tensor] | None = None,
     ) -> Iterator[Tensor]:
-        """`biases` holds a map (N, `bias_maps(config)`, H, W) for each layer, which is added to its
-        input-to-state map (section 3.6).
-        """
+        """`biases` holds a map (N, `bias_maps(config)`, H, W) for each layer (section 3.6)."""
         parameters = self.parameters_of(images, biases)
         for _ in range(num_draws):
             yield self.output.log_prob(parameters, images, generator).flatten(1).sum(1)
@@ -133,6 +131,6 @@ class PixelRNN(ImageModel):
         return self.output.per_pixel(self.head(x if total is None else x + total))
 
     def centred(self, images: Tensor) -> Tensor:
-        """Levels (N, C, H, W) as numbers from -1 to 1, the only preprocessing (section 5.2)."""
+        """Levels of any shape as numbers from -1 to 1, the only preprocessing (section 5.2)."""
         weight = self.first.weight
         return images.to(weight.device, weight.dtype) * (2 / (self.levels - 1)) - 1

@@ -15,7 +15,7 @@ class RowLSTM(nn.Module):
 
     Both convolutions are k wide along the row. Input to state has mask B; state to state reads the
     row above, without a mask. The hidden state of a pixel depends on the triangle above it, which
-    widens by (k - 1) / 2 columns a row. Through the input it depends on its left neighbours, too.
+    widens by k - 1 columns a row. Through the input it depends on its left neighbours, too.
     """
 
     roles = lstm.ROLES

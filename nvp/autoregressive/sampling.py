@@ -55,7 +55,7 @@ def fill(
     """A copy of uint8 `images`, (N, C, H, W), with all rows from `first_row` on drawn anew.
 
     `biases` holds a map (N, `bias_maps(config)`, H, W) for each layer, which its core adds (section
-    3.6). The layers' `forward` is not called. Raises `NVPError` for a layer with a `forward` of its
+    3.6). The layers' `forward` is not called. Raises `NVPError` for a core with a `forward` of its
     own, and for a temperature below `LEAST_TEMPERATURE`.
     """
     check_temperature(temperature, LEAST_TEMPERATURE)

@@ -15,8 +15,7 @@ VECTOR = 32  # the most numbers in bfloat16 that a processor's vector holds
 
 
 def compiled(logits: Tensor) -> bool:
-    """Whether the softmax of these logits can run compiled: on a CPU, in bfloat16, where the
-    number of levels is a multiple of `VECTOR`.
+    """Whether `log_softmax_at` can run: on a CPU, in bfloat16, over a multiple of `VECTOR` levels.
 
     In float32, convolutions take nearly all of the time, and PyTorch's own softmax will do.
     """
@@ -26,7 +25,7 @@ def compiled(logits: Tensor) -> bool:
 
 
 def log_softmax_at(logits: Tensor, images: Tensor) -> Tensor:
-    """log softmax(logits) at each sub-pixel's level, float32, in nats.
+    """log softmax(logits) at each sub-pixel's level, float32, in nats; needs `compiled`.
 
     `logits` are bfloat16, (N, C, H, W, levels). `images` are uint8, (N, C, H, W), and the result
     has their shape.

@@ -29,7 +29,7 @@ class DiffusionConfig(StridedConfig, family="diffusion"):
     """
 
     width: int = Field(default=48, ge=8, le=65536, multiple_of=8)
-    blocks: Depth = 2
+    blocks: Depth = 2  # residual blocks before and behind the middle, which has twice as many
     gamma_0: float = -13.3  # those of published runs on CIFAR-10
     gamma_1: float = 5.0
     steps: int = Field(default=128, ge=1)
@@ -230,7 +230,7 @@ class Denoiser(nn.Module):
     def forward(self, z: Tensor, gamma: Tensor) -> Tensor:
         """The U-Net corrects a first guess: the noise if x were alpha^2 times the nearest level.
 
-        This is the level itself where z has almost no noise, and 0 where z is almost only noise.
+        That x is the level itself where z has almost no noise, and 0 where z is almost only noise.
         """
         alpha, sigma = _alpha_sigma(gamma[:, None, None, None])
         level = to_levels(z / alpha, self.levels).round().clamp(0, self.levels - 1)

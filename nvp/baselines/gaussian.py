@@ -75,11 +75,9 @@ class Gaussian(ImageModel):
     def initialise(self, images: Tensor) -> None:
         """Maximum likelihood: m and L L^T become mean and covariance of y over `images` and noise.
 
-        `images` are uint8, (N, C, H, W). Raises `NVPError` for others.
-
-        The noise is not drawn: y of a level has a mean and a variance over u, and noise of
-        different pixels is independent, so it adds to the diagonal alone. Any number of images
-        will do, since the noise alone makes the covariance positive.
+        `images` are uint8, (N, C, H, W); others raise `NVPError`. The noise is not drawn: y of a
+        level has a mean and a variance over u. Noise of different pixels is independent, so it adds
+        to the diagonal alone, and makes the covariance positive for any number of images.
         """
         images = self.check_images(images).cpu()
         levels = torch.arange(self.levels, dtype=torch.float64)[:, None]

@@ -22,7 +22,7 @@ class Entry:
     """One row of `nvp data list`. `image_shape` is (C, H, W); `images` counts the images by split.
 
     For a set that is here the counts are those of the files; else those published, if known.
-    `note` says where the set is or, if it is not usable, how to get it.
+    `note` says where the set is, what is damaged, or how to get the set.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Entry:
 
 
 def survey(root: str | Path | None = None) -> list[Entry]:
-    """Every set known by name, then every other folder of .npy files under the data root.
+    """Every named set, then other folders of .npy files and unfinished imports at the data root.
 
     Checks headers and sizes, not pixels: an altered pixel shows only when the set is loaded. Only
     CIFAR-10's published batches are compared with their md5s at once.

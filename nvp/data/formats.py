@@ -38,7 +38,7 @@ class MissingData(NVPError):
 
 
 class NoValidationSplit(MissingData):
-    """The publisher of a data set made no validation split of it."""
+    """A data set has no validation split."""
 
     def __init__(self, name: str) -> None:
         super().__init__(
@@ -51,8 +51,8 @@ class NoValidationSplit(MissingData):
 class Stored:
     """One split as it lies on disk; its images are (N, H, W, C).
 
-    `verify` compares with published checksums. `noted` holds checksums of an import: `sha256`, the
-    `fingerprint_rows` of the images, and `labels_sha256`, the `fingerprint` of the labels.
+    `verify` raises `NVPError` where published checksums differ. `noted` holds those of an import:
+    `sha256`, the `fingerprint_rows` of the images, and `labels_sha256`, `fingerprint` of labels.
     """
 
     images: Stack | RaggedRows
@@ -126,12 +126,12 @@ def read_amat(name: str, folder: Path, split: str, md5: dict[str, str]) -> Store
 
 
 def is_npy_folder(folder: Path) -> bool:
-    """Whether one of the files is there that `read_npy` reads."""
+    """Whether `folder` holds train_images.npy or test_images.npy."""
     return any((folder / f"{split}_images.npy").is_file() for split in ("train", "test"))
 
 
 def read_npy(folder: Path, split: str) -> Stored:
-    """A folder of .npy files, and of the note of their import where there is one."""
+    """A split of a folder of .npy files, with the checksums that its import noted, if any."""
     path, labels_path, sizes_path = (
         folder / f"{split}_{what}.npy" for what in ("images", "labels", "sizes")
     )

@@ -55,7 +55,7 @@ class Rows:
                 left[: len(got)] = got
                 left, place = left[len(got) :], place + len(got)
         except OSError as error:
-            raise NVPError(f"cannot read {self.path}: {error.strerror}") from error
+            raise NVPError(f"cannot read {self.path} ({error.strerror}): restore it") from error
         return array
 
 
@@ -150,7 +150,7 @@ def nchw(images: np.ndarray) -> np.ndarray:
 
 
 def fingerprint(array: Tensor) -> str:
-    """SHA-256, in hex, of the shape written as "N,C,H,W" and the values in that order."""
+    """SHA-256, in hex, of the shape, such as "N,C,H,W", and of the values in that order."""
     return _sha256(array.shape, [array.contiguous().numpy()])
 
 

@@ -65,10 +65,9 @@ def load(
 
     A folder is given as a path, or by its name under the data root. `limit` keeps the first
     images only. Splits are those of the publisher: `train`, `test` and, for a few sets,
-    `validation`. For the other sets training holds out its last images for validation
-    (`nvp.data.splits.hold_out`).
-    A split of more than 1 GiB (`IN_MEMORY`), or one to `crop`, stays on disk. Its images are
-    `StoredImages`, which a model does not take: `images[:100].to("cpu")` reads a hundred.
+    `validation`; without it `nvp.data.splits.hold_out` takes the last training images. A split of
+    more than 1 GiB (`IN_MEMORY`), or one to `crop`, stays on disk. Its images are `StoredImages`,
+    which a model does not take: `images[:100].to("cpu")` reads a hundred.
 
     Raises `NVPError`: an unknown name or split, a wrong `limit` or `crop`, files that are missing,
     damaged or altered; `NoValidationSplit` where there is no validation split.

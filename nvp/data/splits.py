@@ -54,7 +54,7 @@ class TrainingData:
 
 
 def training_data(config: RunConfig, data_root: str | Path | None = None) -> TrainingData:
-    """Load and check the training images of a configuration, and hold some out for validation."""
+    """The training images of a configuration, checked, and those for validation by `hold_out`."""
     data = load_split(config, "train", data_root)
     whole = examples(config, data)
     labels = data.labels_checksum if config.model.num_classes else None

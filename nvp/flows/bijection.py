@@ -11,11 +11,10 @@ from torch import Tensor, nn
 class Bijection(nn.Module, ABC):
     """An invertible map in the paper's direction: `forward` is f, `inverse` is g = f^-1.
 
-    Both return new tensors: the image of x, and the log-determinant of the map, (N,), in nats (eqs
-    2 and 3). In training mode batch norms move their
-    running averages, and those after couplings use the batch in `forward`. So `inverse` is sure to
-    undo `forward` in evaluation mode only. The map may depend on a condition y, (N, K), which is
-    None in an unconditional model (appendix F).
+    Both return new tensors: the mapped points, (N, ...), and the log-determinant at each, (N,), in
+    nats (eqs 2 and 3). In training mode batch norms move their running averages, and those after
+    couplings use the batch in `forward`. So `inverse` is sure to undo `forward` in evaluation mode
+    only. The map may depend on a condition y, (N, K): None in an unconditional model (appendix F).
     """
 
     @abstractmethod

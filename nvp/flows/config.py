@@ -40,8 +40,8 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
     channel_squeeze: SqueezeOrder = SqueezeOrder.POSITION_MAJOR  # before channel-wise couplings
     factor_out_squeeze: SqueezeOrder = SqueezeOrder.DIAGONAL  # before half of the maps leave
     norm_scope: NormScope | None = NormScope.WHOLE  # of the norm after each coupling; null: none
-    norm_running_average: bool = False  # its moments in training, as in appendix E
-    norm_momentum: float = Field(default=0.1, gt=0, le=1)
+    norm_running_average: bool = False  # training normalises by running averages (appendix E)
+    norm_momentum: float = Field(default=0.1, gt=0, le=1)  # of the running averages: 1 - rho
     logit: LogitForm = LogitForm.SYMMETRIC
     alpha: float = Field(default=0.05, gt=0, lt=0.5)  # the margin of the logit
     # A learned scale of the tanh for each channel. In a channel-wise coupling, half of them have no
@@ -50,7 +50,7 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
     checkerboard_scale_init: float = 0.0  # of the learned scale of the tanh, section 4.1
     channel_scale_init: float = 1.0
     concatenated_relu: bool = True  # the nets see h and -h, rectified
-    mask_channel: bool = True  # and b, as one more map
+    mask_channel: bool = True  # and b, as one more map, if it is a checkerboard
     penalise_channel_scales: bool = True  # the L2 penalty includes tanh scales of channel couplings
     undo_data_constraint: bool = True  # in samples; the official code leaves the margin in
     # In `sample`, the norms inside s and t use the statistics of the sampled images.
@@ -88,7 +88,7 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
 
     @classmethod
     def official(cls, image_shape: tuple[int, int, int], **fields: Any) -> RealNVPConfig:
-        """The model of the authors' code, quirks included (the book's appendix lists them)."""
+        """The official code, quirks included; sizes as in `paper`, but 4 blocks at height 64."""
         return cls.model_validate({"preset": "official", "image_shape": image_shape, **fields})
 
     @model_validator(mode="before")

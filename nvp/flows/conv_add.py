@@ -11,7 +11,7 @@ from nvp.model import native
 
 
 def fused(x: Tensor) -> bool:
-    """Whether `conv_add` can run for x: on a CPU that computes in bfloat16, without NVP_PLAIN=1.
+    """Whether `conv_add` can run: x in bfloat16 on a CPU whose oneDNN takes it, no NVP_PLAIN=1.
 
     A separate addition reads and writes whole maps, and takes as long as a 1x1 convolution. In
     float32, convolutions take nearly all of the time, so there is nothing to gain.
@@ -25,7 +25,7 @@ def conv_add(total: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """total + conv(x), which replaces the values of `total`; zero padding keeps height and width.
 
     x is (N, i, H, W) and `total` (N, o, H, W), both in bfloat16. `weight` is (o, i, k, k) with k
-    odd, `bias` (o,).
+    odd, `bias` (o,). It needs `fused`.
     """
     return _ConvAdd.apply(total, x, weight.to(x.dtype), bias.to(x.dtype))
 

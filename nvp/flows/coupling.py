@@ -33,9 +33,9 @@ class AffineCoupling(Bijection):
 
     x and z are (N, C, H, W). `net` maps the kept part to t and the pre-activation of s, in this
     order: 2 C maps under a checkerboard, C under a channel-wise mask. s is bounded: a learned scale
-    times tanh (section 4.1). A condition y is passed to `net` with b x: s and t may depend on it in
-    any way (appendix F). `order` says whether the scale or the shift comes first. With `norm`, z is
-    then normalised, and the log-determinant of the norm is added.
+    times tanh (section 4.1). The scale starts at `scale_init`; `scale_channels` is 1, or C for one
+    scale a channel. A condition y is passed to `net` with b x (appendix F). `order` may put the
+    shift first. With `norm`, z is then normalised, and the norm's log-determinant is added.
     """
 
     roles: ClassVar = {"scale": Role.TANH_SCALE}

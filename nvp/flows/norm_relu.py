@@ -28,7 +28,7 @@ def norm_relu(x: Tensor, beta: Tensor, epsilon: float) -> tuple[Tensor, Tensor, 
     """max(0, (x - mean) / sqrt(variance + epsilon) + beta), x, the mean, and the variance (biased).
 
     x is (N, C, H, W) in bfloat16, the moments are (C,) in float32 and pass no gradient on. The
-    norm's backward pass also adds the gradient of the x that is returned.
+    norm's backward pass also adds the gradient of the x that is returned. It needs `compiled`.
     """
     return _NormReLU.apply(x, beta, epsilon)
 

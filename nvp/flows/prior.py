@@ -1,4 +1,4 @@
-"""Priors p_Z over latents z, in image layout. The paper uses a unit Gaussian, and allows others."""
+"""Priors p_Z over latents z, (N, ...). The paper uses a unit Gaussian, and allows others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nvp.model.dequantisation import device_of, normal_noise
 
 
 class Prior(nn.Module, ABC):
-    """A distribution over z, (N, C, H, W)."""
+    """A distribution over z, (N, ...)."""
 
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ class Prior(nn.Module, ABC):
 
     @abstractmethod
     def sample(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-        """Draw z of `shape` (N, C, H, W), float32, on the generator's device (or the CPU)."""
+        """Draw z of `shape`, (N, ...), float32, on the generator's device (or the CPU)."""
 
 
 class GaussianPrior(Prior):

@@ -27,8 +27,8 @@ from nvp.model.roles import Role, parameter_roles
 class Scale(Bijection):
     """One scale of section 3.6: three checkerboard couplings, a squeeze, three channel-wise ones.
 
-    The last scale has four checkerboard couplings and no squeeze. Maps (N, C, H, W) to the same
-    shape: the squeeze is undone at the end.
+    The last scale has four checkerboard couplings and no squeeze. Scale `index`, from 0, maps
+    (N, 2^index C, H, W) to the same shape: the squeeze is undone at the end.
     """
 
     def __init__(self, config: RealNVPConfig, index: int) -> None:
@@ -253,6 +253,7 @@ class RealNVP(ImageModel):
         """z = f(x) for the logits x of noisy images, in image layout, (N, C, H, W). uint8 in.
 
         Call `eval()` first: in training mode the norms use, and store, the statistics of the batch.
+        Raises `NVPError` for images or labels that do not fit.
         """
         self.check_precision()
         logits, _ = self._logits(self.check_images(images), generator)
@@ -265,7 +266,7 @@ class RealNVP(ImageModel):
 
         Without `config.undo_data_constraint` the logit's alpha is not undone, as in the official
         code: images then have less contrast. Call `eval()` first, as for `sample`. Raises
-        `NVPError` for sides that the scales cannot halve.
+        `NVPError` for labels that do not fit, and for sides that the scales cannot halve.
         """
         self._check_latents(z)
         y = self.condition(labels, len(z))

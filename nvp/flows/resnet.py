@@ -1,8 +1,7 @@
-"""The network behind s and t: a weight-normalised, batch-normalised residual net (section 3.4).
+"""The network behind s and t, in the layout of the official code, the only source for it.
 
 The paper says: convolutional residual networks with rectifiers, batch norm, weight norm, and
-skip connections to the output (sections 3.4, 3.7, 4.1). The layout of the blocks is that of the
-official code, the only source for it.
+skip connections to the output (sections 3.4, 3.7, 4.1).
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ BATCH_NORM_EPSILON = 1e-4
 
 
 class WeightNormConv2d(nn.Module):
-    """A convolution with weight normalisation, zero padding: (N, i, H, W) -> (N, o, H, W).
+    """A weight-normalised convolution, odd kernel, zero padding: (N, i, H, W) -> (N, o, H, W).
 
     Each output channel's filter v is divided by its L2 norm and, with `magnitude`, multiplied by
     a learned g: w = g v / ||v||. Without `magnitude` filters have norm 1; inside a block the next
@@ -83,9 +82,9 @@ def add_conv(
 class ShiftedBatchNorm(nn.Module):
     """Batch norm inside the nets: (h - mean) / sqrt(variance + 1e-4) + beta, with no gain.
 
-    A gain would add nothing: the convolution that follows can take it up. Training uses the
-    statistics of the batch; evaluation uses moving averages (0.9 of the old, 0.1 of the new), of
-    unbiased variances as everywhere in PyTorch.
+    A positive gain would add nothing: the convolution after the ReLU can take it up. Training uses
+    the statistics of the batch; evaluation uses moving averages (0.9 of the old, 0.1 of the new),
+    of unbiased variances as everywhere in PyTorch.
     """
 
     running_mean: Tensor

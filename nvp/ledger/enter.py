@@ -71,8 +71,7 @@ def record(
     part of the images, and the first writes.
 
     Raises `NVPError`, and writes nothing, for weights over 12 MB if `keep_weights` is True, for a
-    score that `check_floor` refuses, and for a damaged log. It also refuses a name that cannot be a
-    folder's. A name that is taken needs `replace`, and must be that of an entry.
+    damaged log, and as `entry_folder` and `check_floor` do.
     """
     check_count("num_draws", num_draws)  # before hours of scoring
     if first < 2:

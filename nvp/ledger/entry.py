@@ -86,7 +86,7 @@ class Record(Section):
     share_of_budget: float
     steps: int
     chosen_step: int | None = None  # whose weights early stopping kept; None: the last step's
-    images: int
+    images: int  # seen in training, repeats included
     minutes: float
     precision: str  # of the networks in training, at its end
     seed: int
@@ -130,7 +130,7 @@ class Record(Section):
 
 @dataclass(frozen=True)
 class Run:
-    """One entry of the ledger."""
+    """One entry of the ledger; `config` and models run the code of a family `module:Class`."""
 
     folder: Path
     record: Record

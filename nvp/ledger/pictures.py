@@ -45,7 +45,7 @@ def write_pictures(run: TrainedRun, entry: RunFolder, test: Examples) -> None:
 
 
 def complete(model: PixelRNN, images: Tensor) -> Tensor:
-    """For each image its upper half, completions of that, and itself, as a row of a sheet."""
+    """For each of N images its upper half, six completions, itself: uint8, (8 N, C, H, W)."""
     half = images.shape[2] // 2
     noise = torch.Generator().manual_seed(0)
     completed = model.complete(images, half, COLUMNS - 2, generator=noise)

@@ -1,4 +1,4 @@
-"""Resuming a recorded run from its weights, the only training state that the ledger keeps."""
+"""Going on with a run: from its checkpoint or, if it is recorded, from the weights it keeps."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def resume(
 ) -> str:
     """Go on with a run folder, or with a recorded run in `folder`, build/runs/NAME by default.
 
-    It goes on by its own configuration with `changes`; returns how it ended.
-    `nvp.runs.load.read_config` says what `trust` allows.
+    It goes on by its own configuration with `changes`; returns how it ended. Raises `NVPError` for
+    a recorded run whose budget is spent, and as `nvp.runs.load.read_config` does without `trust`.
     """
     files = RunFolder(find_run(run))
     if not files.is_recorded:

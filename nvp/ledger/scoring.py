@@ -39,7 +39,7 @@ def scored_images(
 ) -> Examples:
     """The images of `split`, checked, with labels if the model is conditional; the first `limit`.
 
-    Images of training come from the run itself, compared with those of its checkpoint.
+    But for test, a run's training images are first compared with its checkpoint, if it has one.
     """
     config = run.config
     if run.training is not None and split != "test":

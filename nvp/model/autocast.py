@@ -39,7 +39,7 @@ def full_float32() -> Iterator[None]:
 
     Otherwise an NVIDIA GPU rounds the factors of a convolution to 10 bits (TF32), and autocast
     or a caller's settings may allow fewer. Within the block `allow_tf32` cannot be read. Its end
-    restores each setting, but an inherited one stops to follow `torch.backends.fp32_precision`.
+    restores each setting, but an inherited one no longer follows `torch.backends.fp32_precision`.
     """
     parts = attrgetter(*ROUNDING)(torch.backends)
     before = [part.fp32_precision for part in parts]

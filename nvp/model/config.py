@@ -77,7 +77,7 @@ class Family(Section, ABC):
 class ModelConfig(Family):
     """The base of a model's configuration: fields of a subclass are the keys of its file.
 
-    `levels` and `num_classes` must be those of the model that `build` makes.
+    `image_shape`, `levels` and `num_classes` must be those of the model that `build` makes.
     """
 
     image_shape: Shape

@@ -50,10 +50,9 @@ def normal_noise(
 def dequantise(images: Tensor, noise: Tensor, levels: int = LEVELS) -> Tensor:
     """(x + u) / levels in [0, 1): uint8 images and noise of one shape -> floats of noise's type.
 
+    A density p of the result bounds P(x): log P(x) >= E_u[log p((x + u) / levels)] - D log levels.
     In float32 about one result in 130,000 is rounded up to the next level, for the levels from 128
     to 255. White is then exactly 1.
-    A density p of the result bounds the probability of the image from below:
-    log P(x) >= E_u[log p((x + u) / levels)] - D log levels.
     """
     return (images.to(noise.dtype) + noise) / levels
 

@@ -58,7 +58,7 @@ class Checkpoint:
     """A checkpoint that belongs to the configuration of its folder."""
 
     path: Path
-    tensors: dict[str, Tensor]
+    tensors: dict[str, Tensor]  # model.*, ema.*, optimiser.*, best.*, noise and order
     header: Header
     config: RunConfig  # that it was trained by
 
@@ -80,7 +80,7 @@ def read_checkpoint(path: Path, config: RunConfig) -> Checkpoint:
     """
     tensors, plain = load_tensors(path)
     if "order" not in tensors or "noise" not in tensors:
-        raise NVPError(f"{path} holds weights but no training state: it cannot be resumed")
+        raise NVPError(f"{path} holds weights but no training state: train in a new folder")
     header = _checked(Header, plain, path)
     trained = trained_config(path, header.config, config)
     check_unchanged(path, trained, config)

@@ -11,6 +11,8 @@ from nvp.files import read, write
 from nvp.runs.folder import RunFolder
 
 FILLED = ("step", "images", "minutes", "rate", "loss")  # in every row
+# `loss` (nats an image), `bits_per_dim` (the loss in bits/dim) and `gradient_norm` are means since
+# the row before. Both validation scores are bits/dim of the averaged model.
 COLUMNS = (*FILLED, "bits_per_dim", "gradient_norm", "validation", "validation_batch_statistics")
 
 

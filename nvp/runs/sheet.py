@@ -67,8 +67,7 @@ def draw(
 ) -> Tensor:
     """Samples from the noise of `seed`, (number, C, H, W) uint8 on the CPU, drawn in batches.
 
-    Without `labels` a conditional model samples all classes in turn.
-
+    Without `labels`, (number,) or (number, K), a conditional model samples all classes in turn.
     Call `model.eval()` first: in training mode batch norms would use, and store, the statistics of
     these samples. Raises `NVPError` for a weight that is not finite, and for samples of another
     type or shape.

@@ -48,7 +48,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (safetensors.SafetensorError, ValueError) as error:
         raise NVPError(f"{path} is damaged ({error}): restore it or start the run again") from error
     if metadata.get("format") not in (FORMAT, NAMELESS):
-        raise NVPError(f"{path} was not written by this package: expected format {FORMAT}")
+        raise NVPError(f"{path} was not written by this package: restore it")
     header = metadata.get("header", "")
     named = metadata["format"] == FORMAT
     if metadata.get("crc32") != _crc32(tensors, header, named):

@@ -1,4 +1,4 @@
-"""Three tables of the ledger: all that is kept of a run, its score, and its cost."""
+"""Two tables of the ledger: scores beside published figures, and runs by machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts of README.md that follow from the ledger: its pictures, and the table at a glance."""
+"""The parts of README.md that follow from the ledger: its pictures, and two of the tables."""
 
 from __future__ import annotations
 

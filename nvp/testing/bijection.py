@@ -21,8 +21,8 @@ def check_bijection(
     need nothing that the last forward pass left behind. The gradients of z and of the
     log-determinant must agree with finite differences. With `gradients` every parameter must have a
     gradient: pass False if some matter only at other points. Weights and statistics of batch norms
-    are moved away from their first values, which hide mistakes. `y` is the condition, (N, K). It
-    works on a copy, and raises `AssertionError` with one line. An error of f's own goes through.
+    are moved away from their first values, which hide mistakes. `y` is the condition, (N, K). The
+    check takes a copy, and raises `AssertionError` with one line. An error of f's own goes through.
     """
     check_parts(f)
     f = moved(f).double().eval()

@@ -67,7 +67,7 @@ def require_refusal(what: str, call: Callable[..., object], *given: Any, **optio
 
 
 def check_parts(whole: nn.Module) -> None:
-    """Require that no tensor and no layer is kept outside the state dict alone."""
+    """Require that each tensor and layer kept is a parameter, a buffer or a registered module."""
     registered = {id(part) for part in chain(whole.parameters(), whole.modules())}
     for where, module in whole.named_modules():
         for name, value in vars(module).items():

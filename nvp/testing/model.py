@@ -40,14 +40,16 @@ def check_model(model: ImageModel, images: Tensor, labels: Tensor | None = None)
       the same
     * the loss is at least half of the mean of -`log_prob`, since a regulariser only adds to it
     * samples vary less at a temperature near 0
+    * the loss does not change its images; in evaluation mode, scores and samples do not change the
+      state dict or the mode
     * a bound of K sets of noise is the mean, or the log of the mean, over these sets; an exact
       likelihood is the same for all noise
     * the score of an image does not depend on those beside it or, if exact, on their number
     * `logits(images)`, (N, C, H, W, levels), if there, do not see their own or later sub-pixels; a
       conditional model has `logits(images, y)`, with the y of `_log_probs`
     * an exact likelihood is that of the `logits`
-    * if there are at most 1,024 images, its probabilities sum to 1, and samples are as frequent as
-      they are probable, for each label that is given
+    * if at most 1,024 images are possible, exact probabilities sum to 1, and samples are as
+      frequent as they are probable, for each label that is given
     * uniform noise takes log2(levels) bits a sub-pixel or more
 
     A conditional model takes `labels`, one for each image and not all the same; other labels must
@@ -97,7 +99,7 @@ def fill_by_definition(
     """Draw the rows from `first_row` on, as `nvp.autoregressive.sampling.fill` does.
 
     Each sub-pixel takes a forward pass, so this is about H W times the work of `fill`. It needs no
-    caches: a reference to compare with.
+    caches: a reference to compare with, in evaluation mode.
     """
     images = images.clone()
     _, colours, height, width = images.shape

@@ -34,7 +34,7 @@ def check_sound(state: State, batch: Examples) -> None:
 def explain(state: State, batch: Examples, loss: float, noise: Tensor) -> str:
     """One line that names the first module whose output was not finite.
 
-    The step of that `loss` is repeated with the same `noise`, the state of its generator.
+    That `loss` is computed again from the same `noise`, the state of its generator.
     """
     names = {module: name for name, module in state.model.named_modules() if name}
     found: list[str] = []

@@ -99,10 +99,10 @@ class Job:
     def run(self) -> dict[str, float]:
         """Train until the budget is spent; returns the last row of the log, if it has any.
 
-        Writes `config.yaml`, `log.csv` and the checkpoint. Raises `NVPError` when a loss is not
-        finite, and after saving when a validation is not, or when a signal asks for a stop. Any
-        other error in a validation is raised after saving, too, unless there are several processes.
-        Of these the first writes.
+        Writes `config.yaml`, `log.csv` and the checkpoint; of several processes the first writes.
+        Raises `NVPError` when a loss or a gradient is not finite, and after saving when a
+        validation is not, or when a signal asks for a stop. A single process raises any other
+        error in a validation after saving, too.
         """
         try:
             return self._train()
@@ -198,7 +198,7 @@ def _clock() -> float:
 def training_step(
     state: State, batch: Examples, settings: TrainingConfig, done: float
 ) -> tuple[float, float]:
-    """One step on one batch; returns the loss in nats per image and the norm of the gradient.
+    """One step on one batch; returns the loss in nats per image and the gradient's unclipped norm.
 
     `done` is the share of the budget that is used up. Raises `Divergence`, and leaves weights as
     they are, when one of the two is not finite.

@@ -45,6 +45,7 @@ def train(
     """Train in `folder`, from its checkpoint if it has one; returns how it ended.
 
     `begin` is called before the first step. PyTorch's global generator is seeded anew in each step.
+    Raises `NVPError` as `prepare` and `Job.run` do.
     """
     folder = Path(folder)
     RunFolder(folder).check_free()  # before a lock is written there

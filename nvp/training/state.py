@@ -160,7 +160,6 @@ def restore(state: State, checkpoint: Checkpoint) -> None:
     tensors, header = checkpoint.tensors, checkpoint.header
     load_weights(state.model, part("model", tensors), checkpoint.path)
     load_weights(state.ema, part("ema", tensors), checkpoint.path)
-    # Empty for a recorded run that goes on: its moments begin anew.
     load_optimiser(state.optimiser, _names(state.model), part("optimiser", tensors))
     order = torch.arange(len(state.order))
     noise = state.noise.get_state()

@@ -1,7 +1,7 @@
 """The files of a source: a folder, or an archive that is read where it lies.
 
-Nothing is unpacked, so no name in an archive can lead anywhere. Links are refused unless they stay
-in their folder.
+Nothing is unpacked, so no name in an archive can lead anywhere. A link is refused unless it leads
+to a file within the folder that is read.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class File(NamedTuple):
         return self.opener(self.key)
 
     def read(self) -> bytes:
-        """All of its bytes. Raises `Unreadable` where it cannot be one image."""
+        """All of its bytes. Raises `Unreadable` where it cannot be read, or is too large."""
         if self.size > LARGEST_FILE:
             raise Unreadable(f"it holds {self.size:,} bytes, too many for an image")
         try:

@@ -66,7 +66,7 @@ def _table(split: str, file: File) -> tuple[str, int, Part]:
     with _member(file, "labels") as member:
         labels = np.lib.format.read_array(member, allow_pickle=False)
     if labels.shape != (number,) or labels.dtype.kind not in "iu":
-        raise NVPError(f"{file.name} holds labels {labels.shape} for {number} images")
+        raise NVPError(f"{file.name} holds labels {labels.shape} for {number} images: get it again")
 
     def pictures(start: int) -> Iterator[Picture]:
         with _member(file, "data") as member:

@@ -18,7 +18,7 @@ class Options:
     size: int | None = None  # of the smaller side, in pixels
     crop: Crop = "center"
     gray: bool = False
-    validation: float = 0.05  # of the images, where a source has no such split; `test` likewise
+    validation: float = 0.05  # of training images, where a source lacks this split; `test` too
     test: float = 0.1
     seed: int = 0
     skip_unreadable: bool = False

@@ -21,10 +21,10 @@ ROWS = 64  # that are in memory at once
 
 
 def read_parquet(files: Files, options: Options) -> Source:
-    """The rows of all files, in their order. The splits are those of the files' names.
+    """The rows of all files, in order. The files' names say the splits; missing ones are drawn.
 
-    The column of images holds the bytes of image files, plain or as the field `bytes`; a column
-    `label` of integers is taken along. Paths in rows are never followed.
+    The column of images holds the bytes of image files, plain or as the field `bytes`. Labels are
+    integers, in a column `label`, `labels` or `fine_label`. Paths in rows are never followed.
     """
     try:
         import pyarrow.parquet as pq
@@ -104,7 +104,7 @@ def _image_columns(schema: Any, name: str) -> list[str]:
         return found
     raise NVPError(
         f"{name} has no column of images (bytes, or a struct with bytes) among "
-        f"{', '.join(schema.names)}"
+        f"{', '.join(schema.names)}: name a folder of tables that have one"
     )
 
 

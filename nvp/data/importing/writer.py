@@ -36,7 +36,7 @@ class Journal:
 
 
 class Columns:
-    """The unfinished set in `folder`: for each split images, sizes where they vary, labels.
+    """The unfinished set in `folder`: for each split images, their sizes and labels.
 
     Each is a .npy file that grows by rows. Its header is written last, when its shape is known.
     """
