@@ -192,11 +192,9 @@ with torch.no_grad():
         "$z = f(x)$": (flow(train)[0], p_z(grid)),
     }
 _, axes = plt.subplots(1, 3, figsize=(figures.WIDTH, 2.6))
-for ax, (name, (values, density)) in zip(
-    (axes[0], axes[2]), curves.items(), strict=True
-):
+for ax, (name, (values, p)) in zip(axes[::2], curves.items(), strict=True):
     ax.hist(values.numpy(), bins=60, density=True, color=figures.SKY)
-    ax.plot(grid, density, color=figures.VERMILION)
+    ax.plot(grid, p, color=figures.VERMILION)
     ax.set(xlabel=name, ylabel="density", xlim=(-3.2, 3.2), ylim=(0, 0.5))
 axes[0].plot(grid, p_z(grid), "--", color=figures.INK, lw=1.2)
 axes[1].plot(grid, start, "--", color=figures.INK, lw=1.2)
@@ -317,27 +315,21 @@ parts = log_det(swirl, plane) + log_det(bend, swirl(plane))
 assert torch.allclose(g(f(plane)), plane)
 assert torch.allclose(of_f, parts)
 
-
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: the density $p_X$ in data space, and the square grid of latent space carried there by $g$. Middle: that grid, on the unit Gaussian $p_Z$. Right: a square grid of data space, carried to latent space by $f$.", "name": "fig-plane"}, "image": {"alt": "Three panels. Left, a bright, twisted crescent, under a grid whose cells are small where it is bright. Middle, a round bright spot under a square grid. Right, a grid that is wound around the centre and bent, with large cells in the middle."}}
-def lines(limit, number=17, points=200):
-    """A square grid: its lines, each of many points."""
-    across = torch.linspace(-limit, limit, number, dtype=torch.float64)
-    along = torch.linspace(-limit, limit, points, dtype=torch.float64)
-    vertical = torch.stack(torch.meshgrid(across, along, indexing="ij"), -1)
-    return torch.cat([vertical, vertical.flip(-1)])
-
-
+across = torch.linspace(-3, 3, 17, dtype=torch.float64)
+along = torch.linspace(-3, 3, 200, dtype=torch.float64)
+vertical = torch.cartesian_prod(across, along).reshape(17, 200, 2)
+grid = torch.cat([vertical, vertical.flip(-1)])  # 34 lines of 200 points
 panels = {
-    "$p_X$, and $g$ of a grid": (log_p.exp(), g(lines(3))),
-    "$p_Z$, and the grid": (p_z(plane).prod(dim=1), lines(3)),
-    "$f$ of a grid": (None, f(lines(3))),
+    "$p_X$, and $g$ of a grid": (log_p.exp(), g(grid)),
+    "$p_Z$, and the grid": (p_z(plane).prod(dim=1), grid),
+    "$f$ of a grid": (None, f(grid)),
 }
 _, axes = plt.subplots(1, 3, figsize=(figures.WIDTH, 2.6))
 for ax, (title, (density, curves)) in zip(axes, panels.items(), strict=True):
     if density is not None:
-        image = density.reshape(401, 401).T  # rows are the second coordinate
-        scale = {"vmin": 0, "vmax": log_p.exp().max(), "cmap": "viridis"}
-        ax.imshow(image, origin="lower", extent=(-8, 8, -8, 8), **scale)
+        scale = {"vmin": 0, "vmax": log_p.exp().max()}
+        densities.show_map(ax, density.reshape(401, 401), -8, 8, **scale)
     colour = figures.INK if density is None else "white"
     ax.add_collection(LineCollection(curves.numpy(), color=colour, lw=0.5))
     ax.set_title(title)

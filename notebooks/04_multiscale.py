@@ -125,14 +125,11 @@ def channel_mask(channels, first=True):
 # %% tags=["remove-cell"]
 from nvp.flows import masks
 
-for odd in (True, False):
-    parity = masks.Parity.ODD if odd else masks.Parity.EVEN
-    theirs = masks.checkerboard_mask(5, 6, parity)
-    assert torch.equal(checkerboard(5, 6, odd), theirs.float())
-    half = masks.Half.FIRST if odd else masks.Half.SECOND
-    assert torch.equal(
-        channel_mask(8, odd), masks.channel_mask(8, half).float()
-    )
+for yes, parity, half in zip([1, 0], masks.Parity, masks.Half, strict=True):
+    board = masks.checkerboard_mask(5, 6, parity).float()
+    assert torch.equal(checkerboard(5, 6, odd=yes), board)
+    halves = masks.channel_mask(8, half).float()
+    assert torch.equal(channel_mask(8, first=yes), halves)
 
 # %% [markdown]
 # ## Squeeze: space becomes channels
@@ -309,19 +306,18 @@ assert torch.allclose(flow.inverse(latents), x, atol=1e-4)
 
 
 # %% tags=["hide-input"]
-class OnHalf(nn.Module):
-    """A network that sees only the kept half of the channels."""
+class OnSome(nn.Module):
+    """A network that sees some of the channels, and moves some."""
 
-    def __init__(self, net, first):
+    def __init__(self, net, seen, moved):
         super().__init__()
-        self.net, self.first = net, first
+        self.net, self.seen, self.moved = net, seen, moved
 
     def forward(self, x):
-        seen = x.chunk(2, dim=1)[0 if self.first else 1]
-        t, raw = self.net(seen).chunk(2, dim=1)
-        none = torch.zeros_like(t)
-        parts = (none, t, none, raw) if self.first else (t, none, raw, none)
-        return torch.cat(parts, dim=1)
+        t, s = torch.zeros_like(x), torch.zeros_like(x)
+        parts = self.net(x[:, self.seen]).chunk(2, dim=1)
+        t[:, self.moved], s[:, self.moved] = parts
+        return torch.cat([t, s], dim=1)
 
 
 def borrow(flow, scales):
@@ -331,8 +327,8 @@ def borrow(flow, scales):
     ours = [*flow.boards.layers, *(() if flow.last else flow.halves.layers)]
     for mine, other in zip(ours, theirs, strict=True):
         on_board = mine.b.shape[1] == 1
-        first = mine.b[0, 0, 0, 0] == 1
-        mine.net = other.net if on_board else OnHalf(other.net, first)
+        kept = mine.b[0, :, 0, 0] == 1
+        mine.net = other.net if on_board else OnSome(other.net, kept, ~kept)
         mine.a.data = other.scale.data.flatten()
     if others:
         borrow(flow.rest, others)
@@ -435,9 +431,8 @@ assert abs(t[around].mean() - 1.4) < 0.2
 
 def likeness(sheets):
     """Correlation of neighbouring pixels."""
-    return torch.corrcoef(
-        torch.stack([sheets[..., 1:].flatten(), sheets[..., :-1].flatten()])
-    )[0, 1]
+    pair = torch.stack([sheets[..., 1:].flatten(), sheets[..., :-1].flatten()])
+    return torch.corrcoef(pair)[0, 1]
 
 
 assert likeness(h) > 0.6
@@ -478,9 +473,9 @@ seen = back_from_noise(model.flow, z)
 assert torch.allclose(seen[-1], x, atol=1e-2)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Seven images on their way to noise and back, from $-3$ (black) to 3 (white). Downwards is inference, upwards is sampling.", "name": "fig-to-noise"}, "image": {"alt": "Four rows of seven garments. In the first they are whole. After one scale every second pixel is noise and the garments can still be seen; after two, three quarters are noise and outlines are left; in the last row there is noise, with traces of a print."}}
-steps = ["z", "after scale 2", "after scale 1", "x"]
-grey = [(255 * (value.clamp(-3, 3) + 3) / 6).byte() for value in seen]
-samples.plot_rows(dict(reversed(list(zip(steps, grey, strict=True)))))
+steps = ["x", "after scale 1", "after scale 2", "z"]
+grey = [(255 * (value.clamp(-3, 3) + 3) / 6).byte() for value in seen[::-1]]
+samples.plot_rows(dict(zip(steps, grey, strict=True)))
 plt.show()
 
 # %% [markdown]
@@ -495,31 +490,7 @@ plt.show()
 # allow at most three scales. For 64 × 64 it does not name the number of maps; we read the 32 of
 # ImageNet 32 × 32 as meant for both.
 
-
 # %% tags=["hide-input"]
-def sizes(channels, side, maps, scales):
-    """One row for each scale: shapes, feature maps, and what leaves."""
-    rows = []
-    for k in range(1, scales + 1):
-        last = k == scales
-        leaves = (
-            channels if last else 2 * channels,
-            side if last else side // 2,
-        )
-        rows.append(
-            [
-                k,
-                f"{4 if last else 3}: {side}×{side}×{channels}",
-                "" if last else f"3: {side // 2}×{side // 2}×{4 * channels}",
-                maps,
-                f"{leaves[1]}×{leaves[1]}×{leaves[0]}",
-                leaves[0] * leaves[1] ** 2,
-            ]
-        )
-        channels, side, maps = 2 * channels, side // 2, 2 * maps
-    return rows
-
-
 settings = {
     "28 × 28 × 1, `fashion-mnist`": (1, 28, 24, 3),
     "CIFAR-10": (3, 32, 64, 2),
@@ -527,17 +498,25 @@ settings = {
     "64 × 64": (3, 64, 32, 5),
 }
 rows = []
-for name, setting in settings.items():
-    channels, side, maps, scales = setting
+for name, (channels, side, maps, scales) in settings.items():
     with torch.device("meta"):  # shapes, and no numbers
-        whole = Flow(*setting, two_convolutions)
-        shapes = [
-            z.shape for z in whole(torch.empty(1, channels, side, side))[0]
-        ]
-    table = sizes(*setting)
-    assert [row[-1] for row in table] == [shape.numel() for shape in shapes]
-    assert sum(row[-1] for row in table) == channels * side**2
-    rows += [[f"**{name}**" if row[0] == 1 else "", *row] for row in table]
+        whole = Flow(channels, side, maps, scales, two_convolutions)
+        latents, _ = whole(torch.empty(1, channels, side, side))
+    assert sum(z.numel() for z in latents) == channels * side**2
+    for k, z in enumerate(latents, start=1):
+        last = k == scales
+        rows.append(
+            [
+                f"**{name}**" if k == 1 else "",
+                k,
+                f"{4 if last else 3}: {side}×{side}×{channels}",
+                "" if last else f"3: {side // 2}×{side // 2}×{4 * channels}",
+                maps,
+                f"{z.shape[3]}×{z.shape[2]}×{z.shape[1]}",
+                z.numel(),
+            ]
+        )
+        channels, side, maps = 2 * channels, side // 2, 2 * maps
 header = ["images", "scale", "checkerboard", "channel-wise"]
 figures.show_table([*header, "maps", "$z^{(i)}$", "dimensions"], rows)
 
@@ -662,7 +641,7 @@ def flops(config):
 
 
 ablation = load_ablation()
-variants = {c.variant.name: c for c in compare(ablation, read_rows())}
+variants = compare(ablation, read_rows())
 rows, more_work = [], {}
 small = ablation.config(ablation.baseline, 0).model
 of_small = flops(small)
@@ -873,21 +852,6 @@ class Whole(Flow):
         return self.boards.inverse(unsqueeze(x))
 
 
-class OnSome(nn.Module):
-    """A network that sees and moves some of the channels."""
-
-    def __init__(self, net, some):
-        super().__init__()
-        self.net, self.some = net, some
-
-    def forward(self, x):
-        t, s = torch.zeros_like(x), torch.zeros_like(x)
-        t[:, self.some], s[:, self.some] = self.net(x[:, self.some]).chunk(
-            2, 1
-        )
-        return torch.cat([t, s], dim=1)
-
-
 def contain(whole, flow, channels, some):
     """Let `whole` do to `some` of its channels what `flow` does."""
     parts = [(whole.boards, flow.boards, some)]
@@ -897,7 +861,7 @@ def contain(whole, flow, channels, some):
         contain(whole.rest, flow.rest, 4 * channels, [*a, *d])
     for ours, theirs, seen in parts:
         for mine, other in zip(ours.layers, theirs.layers, strict=True):
-            mine.net, mine.a = OnSome(other.net, seen), other.a
+            mine.net, mine.a = OnSome(other.net, seen, seen), other.a
 
 
 torch.manual_seed(0)

@@ -32,7 +32,7 @@ import torch
 import torch.nn.functional as F
 from nvp_book import figures
 from nvp_book.figures import bits as pictures
-from torch.distributions import Normal
+from torch.distributions import Categorical, MixtureSameFamily, Normal
 
 from nvp import RealNVP, RealNVPConfig
 from nvp.data import EMBEDDED, load
@@ -139,19 +139,12 @@ plt.show()
 # grow to infinity, since $\log P \le 0$.
 
 # %% tags=["remove-cell"]
-dark = Normal(torch.tensor(3.0, dtype=torch.double), 2.0)
-light = Normal(torch.tensor(180.0, dtype=torch.double), 40.0)
-
-
-def log_density(v):
-    return ((dark.log_prob(v).exp() + light.log_prob(v).exp()) / 2).log()
-
-
+dark_and_light = Normal(*torch.tensor([[3.0, 180.0], [2.0, 40.0]]).double())
+p = MixtureSameFamily(Categorical(torch.ones(2).double()), dark_and_light)
 levels = torch.arange(256, dtype=torch.double)[:, None]
-mass = (dark.cdf(levels + 1) - dark.cdf(levels)) / 2
-mass = mass + (light.cdf(levels + 1) - light.cdf(levels)) / 2
+mass = p.cdf(levels + 1) - p.cdf(levels)
 u = (torch.arange(400, dtype=torch.double) + 0.5) / 400  # midpoint rule
-log_p = log_density(levels + u)
+log_p = p.log_prob(levels + u)
 bound = log_p.mean(dim=1, keepdim=True)
 within = log_p.exp() / log_p.exp().mean(dim=1, keepdim=True)  # p(u | v)
 gap = -within.log().mean(dim=1, keepdim=True)
@@ -214,8 +207,7 @@ assert torch.equal(to_images(to_line(test_images, inside)[0]), test_images)
 theirs, of_theirs = Logit(LogitForm.SYMMETRIC)((test_images + noise) / 256)
 assert torch.allclose(x, theirs, atol=1e-4)
 assert torch.allclose(log_slope, of_theirs, rtol=1e-5)
-grid = torch.linspace(0, 255, 256, dtype=torch.double)[:, None]
-grid.requires_grad_()
+grid = levels.clone().requires_grad_()
 on_line, log_slope = to_line(grid, 0.0)
 (slope,) = torch.autograd.grad(on_line.sum(), grid)
 assert torch.allclose(log_slope, (256 * slope[:, 0]).log())
@@ -449,9 +441,8 @@ whole = ledger["mnist"].score.bits_per_dim
 assert abs(share * price / whole - 0.07) < 0.01
 assert 1 / 7 < share * floor / whole < 1 / 5  # a sixth
 rows = [[name, f"{r:.1f}", f"{r * floor:.1f}"] for name, r in dark.items()]
-figures.show_table(
-    ["images", "share of black", "at the floor, bits/dim"], rows
-)
+header = ["images", "share of black", "at the floor, bits/dim"]
+figures.show_table(header, rows)
 
 # %% [markdown]
 # On MNIST a floor of 0.2 bits/dim would be a sixth of the whole score (chapter {ref}`results`). At the price that we

@@ -152,11 +152,9 @@ def copy_norm(ours, theirs, seen=slice(None), gain=1.0):
 def copy_conv(ours, theirs, rows=slice(None), columns=slice(None)):
     """Into those rows (outputs) and columns (inputs) of our filters."""
     kappa, omega = kappa_omega(ours)
-    if not isinstance(columns, slice):
-        omega.zero_()
-        omega[:, columns] = theirs.v
-    else:
-        omega[rows] = theirs.v
+    filters = torch.zeros_like(omega[rows])
+    filters[:, columns] = theirs.v
+    omega[rows] = filters
     kappa.view(-1)[rows] = 1.0 if theirs.g is None else theirs.g
     ours.bias[rows] = 0.0 if theirs.bias is None else theirs.bias
 
@@ -165,12 +163,9 @@ def copy_network(ours, theirs):
     """The weights of a CouplingNet into a Network."""
     channels = ours.norm.num_features
     board = ours.b.shape[1] == 1
-    kept = torch.arange(channels)
-    changed = kept
+    kept = changed = torch.arange(channels)
     if not board:  # theirs sees and changes one half of the channels
-        kept, changed = (
-            torch.where(ours.b[0, :, 0, 0] == k)[0] for k in (1, 0)
-        )
+        changed, kept = (torch.where(ours.b.flatten() == k)[0] for k in (0, 1))
     copy_norm(ours.norm, theirs.treatment.norm, kept, 2.0 if board else 1.0)
     columns = [kept, channels + kept]
     if board:
@@ -180,9 +175,8 @@ def copy_network(ours, theirs):
         for (norm, _, convolution), k in zip(mine, "12", strict=True):
             copy_norm(norm, getattr(other, f"norm{k}"))
             copy_conv(convolution, getattr(other, f"conv{k}"))
-    for mine, other in zip(
-        ours.skips, [theirs.skip_in, *theirs.skips], strict=True
-    ):
+    skips = [theirs.skip_in, *theirs.skips]
+    for mine, other in zip(ours.skips, skips, strict=True):
         copy_conv(mine, other)
     copy_norm(ours.last[0], theirs.norm_out)
     rows = torch.cat([changed, channels + changed])
@@ -224,10 +218,9 @@ grey = torch.zeros(1, 3, 12, 12)
 torch.manual_seed(0)
 on_board = checkerboard_mask(12, 12).float()
 fresh = Network(3, 8, on_board).eval()
-inner = (slice(None), slice(None), slice(3, 9), slice(3, 9))
 for seen, kinds in ((on_board, 2), (torch.zeros(1, 1, 12, 12), 1)):
     found = fresh.first(torch.cat([grey, -grey, seen], dim=1))
-    rows = found[inner][0].flatten(1).T
+    rows = found[0, :, 3:9, 3:9].flatten(1).T
     assert len(rows.detach().round(decimals=5).unique(dim=0)) == kinds
 
 # %% [markdown]
@@ -395,9 +388,7 @@ def reestimate(model, images):
 # over the seeds, by Student's $t$.
 
 # %% tags=["hide-input"]
-comparisons = {
-    c.variant.name: c for c in compare(load_ablation(), read_rows())
-}
+comparisons = compare(load_ablation(), read_rows())
 parts = {
     "no-norm": "norm after couplings",
     "no-skips": "skips",
@@ -406,10 +397,8 @@ parts = {
 }
 rows = []
 for name, part in parts.items():
-    difference = comparisons[name].difference
-    rows.append(
-        [part, f"{difference.mean:+.2f} ± {difference.half_width:.2f}"]
-    )
+    gap = comparisons[name].difference
+    rows.append([part, f"{gap.mean:+.2f} ± {gap.half_width:.2f}"])
 figures.show_table(["without the", "bits/dim more"], rows)
 
 # %% tags=["remove-cell"]
@@ -691,11 +680,8 @@ plt.show()
 
 # %% tags=["remove-cell"]
 gaussian = 0.5 * math.log2(2 * math.pi * math.e)
-for name, share in (
-    ("prior 1", 1 / 2),
-    ("prior 2", 1 / 4),
-    ("prior 3", 1 / 4),
-):
+shares = {"prior 1": 1 / 2, "prior 2": 1 / 4, "prior 3": 1 / 4}
+for name, share in shares.items():
     assert all(abs(step[name] - share * gaussian) < 0.01 for step in history)
 assert round(bare[0]["prior 1"], 1) == 7.5
 assert gaussian / 2 > bare[10]["prior 1"]
@@ -733,8 +719,7 @@ assert sum(bare[19].values()) > sum(history[19].values()) + 0.3
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Above, test images. In the middle, samples after 80 steps on this page. Below, samples of the same hundred lines with the weights of the recorded run, which trained for half an hour. None was selected by hand.", "name": "fig-fifteen-seconds"}, "image": {"alt": "Three rows of ten images. Above, clothes and shoes. In the middle, bright shapes of cloth-like texture, roughly of the size of a garment. Below, shapes most of which can be named: a bag, a pullover, trousers, a boot."}}
 torch.manual_seed(1)
 with torch.no_grad():
-    batches = test_images.split(100)
-    nats = torch.cat([-model.log_prob(batch) for batch in batches])
+    nats = torch.cat([-model.log_prob(x) for x in test_images.split(100)])
     score = nats.mean().item() / (784 * math.log(2))
     rows = {
         "test images": test_images[:10],
@@ -895,12 +880,10 @@ for k in (1, 2, 3):
     b = checkerboard(side, side)
     cropped = x[..., :side, :side]
     torch.manual_seed(0)
-    fresh, trained = (
-        Network(x.shape[1], 24 * 2 ** (k - 1), b).eval() for _ in range(2)
-    )
-    weights = net.state_dict()
-    trained.load_state_dict(weights | {"b": b})
-    found = [from_nearest(which, cropped, b) for which in (fresh, trained)]
+    either = Network(x.shape[1], 24 * 2 ** (k - 1), b).eval()
+    found = [from_nearest(either, cropped, b)]
+    either.load_state_dict(net.state_dict() | {"b": b})
+    found.append(from_nearest(either, cropped, b))
     assert min(found) > 0.6
     rows.append([f"scale {k}", *(f"{share:.0%}" for share in found)])
     if k < 3:
@@ -1013,9 +996,8 @@ with torch.no_grad():
     omega *= gain
     kappa *= (omega.flatten(1).norm(dim=1) / before)[:, None, None, None]
     with_gain = layer(F.relu(gain * n + shift))
-    assert torch.allclose(
-        moved(F.relu(n + shift / gain)), with_gain, atol=1e-5
-    )
+    without = moved(F.relu(n + shift / gain))
+    assert torch.allclose(without, with_gain, atol=1e-5)
 
 # %% [markdown]
 # ```{solution-end}

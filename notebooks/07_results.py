@@ -29,7 +29,6 @@ import math
 
 import matplotlib.pyplot as plt
 import torch
-from IPython.display import Markdown, display
 from nvp_book import baselines, figures
 from nvp_book.ablation import compare, load_ablation, read_rows
 from nvp_book.figures import samples as pictures
@@ -65,21 +64,7 @@ name, record = data_title(colour.record.data.name), colour.record
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 5 of {cite:t}`dinh2017realnvp`: test images of CIFAR-10 {cite}`krizhevsky2009cifar`, and samples of the run `cifar10-small`. None was selected by hand.", "name": "fig-samples"}, "image": {"classes": "whole", "alt": "Two sheets of forty small colour images. Left, photographs of animals, ships, cars and planes. Right, samples: patches of colour with edges, light and shade as in photographs, in which hardly an object can be named."}}
-def beside(run, columns, rows=None):
-    """The first columns of an entry's sheets: real images, samples."""
-    side = run.config.model.image_shape[1]
-    found = {}
-    for title, path in (
-        ("test images", run.files.real),
-        ("samples", run.files.samples),
-    ):
-        sheet = sheet_images(path, side)
-        sheet = sheet.unflatten(0, (-1, 8))[:rows, :columns]
-        found[title] = sheet.flatten(0, 1)
-    return found
-
-
-pictures.plot_beside(beside(colour, 5), columns=5)
+pictures.plot_entry(colour, 5)
 plt.show()
 
 # %% [markdown]
@@ -90,13 +75,11 @@ plt.show()
 # Grey images of 28 × 28 are easier. Most of these digits can be read, and most of these garments can be named:
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The same for the run on MNIST {cite}`lecun1998mnist`.", "name": "fig-digits"}, "image": {"classes": "whole", "alt": "Two sheets of 24 digits. Right, samples, of which more than half can be read."}}
-pictures.plot_beside(beside(ledger["mnist"], 6, 4), columns=6)
+pictures.plot_entry(ledger["mnist"], 6, 4)
 plt.show()
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The same for the run on Fashion-MNIST {cite}`xiao2017fashion` that is conditioned on the class of an image (chapter {ref}`latents`).", "name": "fig-clothes"}, "image": {"classes": "whole", "alt": "Two sheets of 24 grey images of clothes, shoes and bags. Right, samples, most of which can be named; their outlines are rougher than those of the test images."}}
-pictures.plot_beside(
-    beside(ledger["fashion-mnist-conditional"], 6, 4), columns=6
-)
+pictures.plot_entry(ledger["fashion-mnist-conditional"], 6, 4)
 plt.show()
 
 # %% [markdown]
@@ -113,34 +96,26 @@ with torch.device("meta"):  # shapes, and no numbers
     weights = sum(p.numel() for p in paper.build_model().parameters())
 counted = baselines.recorded()[record.data.name]
 ours = colour.score
+sizes = [f"{n / 1e6:.1f} M" for n in (weights, record.parameters)]
+untold = "the paper does not say"
 rows = [
-    ["Real NVP, paper", printed["Real NVP"].cell, f"{weights / 1e6:.1f} M"],
-    [
-        "Real NVP, ours",
-        f"{ours.bits_per_dim:.2f}",
-        f"{record.parameters / 1e6:.1f} M",
-    ],
-    *(
-        [f"baseline: {model}", f"{score.bits_per_dim:.2f}", "–"]
-        for model, score in counted.items()
-    ),
-    ["uniform noise", "8.00", "–"],
+    ["Real NVP, paper", printed["Real NVP"].cell, sizes[0], untold],
+    ["Real NVP, ours", f"{ours.bits_per_dim:.2f}", sizes[1], cost(colour)],
 ]
-costs = ["the paper does not say", cost(colour), "seconds", "seconds", "–"]
-figures.show_table(
-    [f"{name}, test images", "bits/dim", "parameters", "training"],
-    [[*row, spent] for row, spent in zip(rows, costs, strict=True)],
-)
+for model, score in counted.items():
+    bits = f"{score.bits_per_dim:.2f}"
+    rows.append([f"baseline: {model}", bits, "–", "seconds"])
+rows.append(["uniform noise", "8.00", "–", "–"])
+header = [f"{name}, test images", "bits/dim", "parameters", "training"]
+figures.show_table(header, rows)
 
 # %% tags=["hide-input"]
 gap = ours.bits_per_dim - float(printed["Real NVP"].bits_per_dim)
 ahead = counted["two neighbours"].bits_per_dim - ours.bits_per_dim
-display(
-    Markdown(
-        f"Our run is **{gap:.2f} bits/dim** above the paper's score, and "
-        f"{ahead:.1f} bits/dim better than a table of two neighbours. Its "
-        f"standard error over test images is {ours.standard_error:.3f}."
-    )
+figures.show_text(
+    f"Our run is **{gap:.2f} bits/dim** above the paper's score, and "
+    f"{ahead:.1f} bits/dim better than a table of two neighbours. Its "
+    f"standard error over test images is {ours.standard_error:.3f}."
 )
 
 # %% [markdown]
@@ -155,29 +130,16 @@ display(
 # %% tags=["hide-input"]
 grey, rows = ("mnist", "fashion-mnist", "fashion-mnist-conditional"), []
 for run in (ledger[key] for key in grey):
-    data = run.record.data.name
-    best = min(
-        (f for f in published(data) if "Real NVP" in f.model),
-        key=lambda figure: figure.bits_per_dim,
-        default=None,
-    )
-    rows.append(
-        [
-            f"`{run.name}`",
-            f"{run.score.bits_per_dim:.2f}",
-            best.cell if best else "none found",
-            f"{baselines.recorded()[data]['two neighbours'].bits_per_dim:.2f}",
-            cost(run),
-        ]
-    )
-    assert (
-        run.score.bits_per_dim
-        < baselines.recorded()[data]["two neighbours"].bits_per_dim
-    )
-figures.show_table(
-    ["run", "bits/dim", "published Real NVP", "two neighbours", "training"],
-    rows,
-)
+    data, bits = run.record.data.name, run.score.bits_per_dim
+    by_counts = baselines.recorded()[data]["two neighbours"].bits_per_dim
+    assert bits < by_counts
+    found = [f for f in published(data) if "Real NVP" in f.model]
+    best = min(found, key=lambda figure: figure.bits_per_dim, default=None)
+    told = best.cell if best else "none found"
+    cells = [f"{bits:.2f}", told, f"{by_counts:.2f}", cost(run)]
+    rows.append([f"`{run.name}`", *cells])
+header = ["run", "bits/dim", "published Real NVP", "two neighbours"]
+figures.show_table([*header, "training"], rows)
 
 # %% tags=["remove-cell"]
 (glow,) = published("fashion-mnist", "Glow, 69 M parameters")
@@ -247,11 +209,9 @@ plt.show()
 table = by_epochs(facts, ledger, False)
 figures.show_table(table.header, table.rows)
 ahead = dict(others["chrischute/real-nvp"])[epoch] - held_out_after(colour, 1)
-display(
-    Markdown(
-        f"After one epoch our small model is **{ahead:.1f} bits/dim** ahead "
-        "of a model of the paper's size that Adam trained."
-    )
+figures.show_text(
+    f"After one epoch our small model is **{ahead:.1f} bits/dim** ahead "
+    "of a model of the paper's size that Adam trained."
 )
 
 # %% [markdown]
@@ -307,11 +267,9 @@ figures.show_table(
 by_others = "Real NVP, as scored by the authors of FFJORD"
 (digits,) = published("mnist", by_others)
 above = ledger["mnist"].score.bits_per_dim - float(digits.bits_per_dim)
-display(
-    Markdown(
-        f"On test images of MNIST our score is **{above:.2f} bits/dim** above "
-        "the published one."
-    )
+figures.show_text(
+    f"On test images of MNIST our score is **{above:.2f} bits/dim** above "
+    "the published one."
 )
 
 # %% [markdown]
@@ -333,35 +291,25 @@ display(
 # * **Noise of integers.** A pixel that is certain costs a well-fitted flow up to a quarter of a bit, {eq}`eq:floor`. All Real NVPs pay
 #   some of it. So it explains little of the gap between two flows. It may explain part of the gap to other kinds of models.
 
-
 # %% tags=["hide-input"]
-def parts_of_the_gap(run):
+rows = []
+for run in (ledger[key] for key in (colour.name, *grey)):
     bits = [row["bits_per_dim"] for row in run.log()]
-    few = max(1, len(bits) // 20)
+    few = len(bits) // 20
     end, middle = bits[-few:], bits[len(bits) // 2 :][:few]
     fell = sum(end) / few - sum(middle) / few
-    more = run.scores.first_more_draws
-    return [
-        f"{run.record.parameters / 1e6:.1f} M",
-        f"{run.record.epochs:.1f} times",
-        f"{fell:+.2f}",
-        f"{more.bits_per_dim - run.scores.first.bits_per_dim:+.3f}",
-    ]
-
-
-figures.show_table(
-    [
-        "run",
-        "parameters",
-        "saw each image",
-        "second half of the steps",
-        "8 sets of noise instead of 1",
-    ],
-    [
-        [f"`{key}`", *parts_of_the_gap(ledger[key])]
-        for key in (colour.name, *grey)
-    ],
-)
+    one, eight = run.scores.first, run.scores.first_more_draws
+    rows.append(
+        [
+            f"`{run.name}`",
+            f"{run.record.parameters / 1e6:.1f} M",
+            f"{run.record.epochs:.1f} times",
+            f"{fell:+.2f}",
+            f"{eight.bits_per_dim - one.bits_per_dim:+.3f}",
+        ]
+    )
+header = ["run", "parameters", "saw each image", "second half of the steps"]
+figures.show_table([*header, "8 sets of noise instead of 1"], rows)
 
 # %% tags=["remove-cell"]
 recipe = colour.config.training
@@ -379,12 +327,10 @@ assert not colour.config.model.norm_running_average
 
 # %% tags=["hide-input"]
 slower = pace(colour)
-display(
-    Markdown(
-        f"Twice the epochs lowered them by **{slower:.2f} bits/dim**. At this "
-        f"pace the {gap:.2f} to the paper's score would take "
-        f"{2 ** (gap / slower):.0f} times the epochs."
-    )
+figures.show_text(
+    f"Twice the epochs lowered them by **{slower:.2f} bits/dim**. At this "
+    f"pace the {gap:.2f} to the paper's score would take "
+    f"{2 ** (gap / slower):.0f} times the epochs."
 )
 assert 0 < slower < gap
 
@@ -412,13 +358,8 @@ for key in ("quickstart", "fashion-mnist"):
     scores_of[key] = scores
     difference = (scores[1].mean() - scores[0].mean()).item()
     error = math.sqrt(sum(s.var().item() / count for s in scores))
-    rows.append(
-        [
-            f"`{key}`",
-            *(f"{s.mean():.2f}" for s in scores),
-            f"{difference:+.2f} ± {error:.2f}",
-        ]
-    )
+    means = [f"{s.mean():.2f}" for s in scores]
+    rows.append([f"`{key}`", *means, f"{difference:+.2f} ± {error:.2f}"])
 figures.show_table([f"{count} images each", *scored_sets, "difference"], rows)
 apart = [a - b for a, b in zip(*scores_of.values(), strict=True)]
 more = (apart[1].mean() - apart[0].mean()).item()
@@ -449,24 +390,16 @@ figures.show_table(
 )
 
 # %% tags=["hide-input"]
-first, second = (
-    float(printed[m].bits_per_dim) for m in ("PixelRNN", "Real NVP")
-)
+first, second = (printed[m].bits_per_dim for m in ("PixelRNN", "Real NVP"))
 ahead = colour.score.bits_per_dim - rival.score.bits_per_dim
-display(
-    Markdown(
-        f"The autoregressive model is {ahead:.2f} bits/dim ahead here, and "
-        f"{second - first:.2f} in the paper's table. (Its score is exact; "
-        "that of the flow is a bound, by one set of noise.)"
-    )
+figures.show_text(
+    f"The autoregressive model is {ahead:.2f} bits/dim ahead here, and "
+    f"{second - first:.2f} in the paper's table. (Its score is exact; "
+    "that of the flow is a bound, by one set of noise.)"
 )
 
 # %% tags=["remove-cell"]
-(wider,) = (
-    found.difference
-    for found in compare(load_ablation(), read_rows())
-    if found.variant.name == "wider"
-)
+wider = compare(load_ablation(), read_rows())["wider"].difference
 assert [round(x, 2) for x in (wider.mean, wider.half_width)] == [-0.19, 0.1]
 assert wider.mean < -wider.half_width
 
@@ -642,11 +575,10 @@ for t in temperatures:
     warm = model.sample(24, generator=generator, temperature=t)
     of_warm = score_images(model, warm)
     own[t] = of_warm.mean().item()
+    print(f"T = {t}: {own[t]:.1f} bits/dim")
 assert list(own.values()) == sorted(own.values())
 error = math.sqrt(sum(s.var().item() / len(s) for s in (of_warm, scores)))
 assert own[1.0] > scores.mean() + 2 * error  # of_warm is of T = 1
-for t, bits in own.items():
-    print(f"T = {t}: {bits:.1f} bits/dim")
 print(f"test images: {scores.mean():.1f}")
 
 # %% [markdown]
@@ -686,13 +618,8 @@ def share_nearer(order):
 
 
 share = share_nearer(torch.arange(len(both)))
-shuffled = torch.stack(
-    [
-        share_nearer(torch.randperm(len(both), generator=generator))
-        for _ in range(200)
-    ]
-)
-error = shuffled.std()
+orders = [torch.randperm(len(both), generator=generator) for _ in range(200)]
+error = torch.stack([share_nearer(order) for order in orders]).std()
 assert abs(share - 0.5) < 2 * error
 print(f"nearer to a training image: {share:.0%}, ± {error:.0%} by chance")
 
@@ -770,11 +697,8 @@ print(f"each alone: {n} images; the same images: {paired}")
 # seeds of training.
 
 # %%
-which = torch.randint(
-    len(scores),
-    (1000, len(scores)),
-    generator=torch.Generator().manual_seed(0),
-)
+generator = torch.Generator().manual_seed(0)
+which = torch.randint(len(scores), (1000, len(scores)), generator=generator)
 means = scores[which].mean(dim=1)
 low, high = means.quantile(means.new_tensor([0.025, 0.975]))
 half = 1.96 * scores.std() / math.sqrt(len(scores))

@@ -25,7 +25,6 @@
 profile = "laptop"
 
 # %% tags=["hide-input"]
-import itertools
 import json
 import math
 
@@ -35,6 +34,8 @@ from nvp_book import figures
 from nvp_book.figures import latents as drawing
 from nvp_book.figures import samples as pictures
 from nvp_book.selection import images_for, sheet_images
+from torch import nn
+from torch.nn import functional as F
 
 from nvp import RealNVP
 from nvp.data import FASHION_CLASSES
@@ -180,15 +181,13 @@ pictures.plot_scored(
 plt.show()
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Along the walks of all pairs: the mean square of a latent (the fade has none), and the bits/dim of its image. Bars are standard errors over pairs. Images differ more than steps do, so the differences within pairs, printed below, have smaller errors.", "name": "fig-along"}, "image": {"alt": "Left: the mean square stays near 1 on the circle and falls to a half in the middle of the line. Right: bits per dimension over the same walks; far above both ends for the fade, less far for the circle, below both for the line."}}
-means = {name: b.mean(dim=1) for name, b in bits.items()}
 errors = {name: b.std(dim=1) / math.sqrt(count) for name, b in bits.items()}
 squares = {
     name: torch.stack([z.square().mean() for z in points]).cpu()
     for name, points in ways.items()
 }
-drawing.plot_along(
-    shares, squares, {name: (means[name], errors[name]) for name in means}
-)
+costs = {name: (b.mean(dim=1), errors[name]) for name, b in bits.items()}
+drawing.plot_along(shares, squares, costs)
 plt.show()
 
 # %% tags=["hide-input"]
@@ -205,7 +204,7 @@ assert abs(squares["circle"][middle] - 1) < 0.1
 assert abs(squares["line"][middle] - 0.5) < 0.1
 assert raised["line"].mean() < -2 * raised["line"].std() / math.sqrt(count)
 assert raised["circle"].mean() > 2 * raised["circle"].std() / math.sqrt(count)
-assert means["fade"][middle] > means["circle"][middle] + 0.3
+assert bits["fade"][middle].mean() > bits["circle"][middle].mean() + 0.3
 
 # %% [markdown]
 # The model does not punish the line. It finds the dark, smooth images in its middle *more* probable than the images at its
@@ -348,14 +347,8 @@ for name in names:
         distance, found = measured[how, name]
         cells += [f"{distance:.0f}", f"{found:.0%}"]
     rows.append([name, *cells])
-header = [
-    "kept",
-    "anew: distance",
-    "anew: own nearest",
-    "zero: distance",
-    "zero: own nearest",
-]
-figures.show_table(header, rows)
+header = ["kept", "anew: distance", "anew: own nearest", "zero: distance"]
+figures.show_table([*header, "zero: own nearest"], rows)
 
 # %% tags=["remove-cell"]
 assert (sheets["zero"]["100%"] == some).double().mean() > 0.999
@@ -491,9 +484,8 @@ assert outer < 0.5
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Four test images, and the image that their latents decode to, side by side as one. (An experiment of the authors' code, not shown in the paper.)", "name": "fig-mosaic"}, "image": {"classes": "whole", "alt": "Left, a boot, a pullover and two pairs of trousers on black. Right, one large garment that has their outlines along the outer border only; where there was black between the four there is cloth."}}
 def two_by_two(x):
     """(4n, C, H, W) -> (n, C, 2H, 2W): images or latents, side by side."""
-    n, (channels, height, width) = len(x) // 4, x.shape[1:]
-    parts = x.reshape(n, 2, 2, channels, height, width)
-    return parts.permute(0, 3, 1, 4, 2, 5).reshape(n, channels, 2 * height, -1)
+    parts = x.unflatten(0, (-1, 2, 2)).permute(0, 3, 1, 4, 2, 5)
+    return parts.flatten(4, 5).flatten(2, 3)
 
 
 several = test.images[: 400 if full else 48]
@@ -557,10 +549,10 @@ figures.show_table(["scored", "bits/dim", "±"], rows)
 
 
 # %%
-class ConditionalCoupling(torch.nn.Module):
+class ConditionalCoupling(nn.Module):
     def __init__(self, net, b):
         super().__init__()
-        self.net, self.a = net, torch.nn.Parameter(torch.ones(()))
+        self.net, self.a = net, nn.Parameter(torch.ones(()))
         self.register_buffer("b", b)
 
     def s_and_t(self, x, c):
@@ -579,7 +571,7 @@ class ConditionalCoupling(torch.nn.Module):
 
 
 torch.manual_seed(0)
-net = torch.nn.Linear(2 + 3, 4)
+net = nn.Linear(2 + 3, 4)
 layer = ConditionalCoupling(net, b=torch.tensor([1.0, 0.0]))
 x, c = torch.randn(5, 2), torch.eye(3)[[0, 1, 2, 0, 1]]
 y, _ = layer(x, c)
@@ -592,7 +584,7 @@ assert not torch.allclose(layer(x, c.roll(1, dims=1))[0], y)
 
 
 # %%
-class OnPoints(torch.nn.Module):
+class OnPoints(nn.Module):
     def forward(self, kept, c):
         seen = torch.cat([kept.flatten(1), c], dim=1)
         return net(seen).view(-1, 2, 1, 2)  # t, then the raw s
@@ -670,8 +662,7 @@ z = conditional.encode(
     images.to(device), torch.Generator().manual_seed(0), labels=labels
 )
 changed = [
-    conditional.decode(one.expand(K, -1, -1, -1), labels=torch.arange(K)).cpu()
-    for one in z
+    conditional.decode(one.expand(K, -1, -1, -1), labels=c).cpu() for one in z
 ]
 same = torch.stack([changed[k][k] for k in range(K)])
 assert (same == images).double().mean() > 0.999
@@ -689,10 +680,8 @@ plt.show()
 # %% tags=["hide-input"]
 def as_class(images):
     """The class of the nearest training image, (N,)."""
-    apart = torch.cdist(
-        images.flatten(1).float(), train.images.flatten(1).float()
-    )
-    return train.labels[apart.argmin(dim=1)]
+    a, b = (x.flatten(1).float() for x in (images, train.images))
+    return train.labels[torch.cdist(a, b).argmin(dim=1)]
 
 
 def percent(hits):
@@ -760,28 +749,22 @@ figures.show_table(
 # %% tags=["hide-input"]
 limit = math.log(K)
 limit_bits = limit / nats_per_bit(model.image_shape)
-behind = run.score.bits_per_dim - told_run.score.bits_per_dim
+told = told_run.score.bits_per_dim
+most, behind = told + limit_bits, run.score.bits_per_dim - told
 recorded = repository_root() / "benchmarks" / "results_seeds.json"
-of_seeds = [
-    seed["bits_per_dim"] - told_run.score.bits_per_dim
-    for seed in json.loads(recorded.read_text())[run.name].values()
-]
-assert behind > limit_bits
+seeds = json.loads(recorded.read_text())[run.name].values()
+of_seeds = [seed["bits_per_dim"] - told for seed in seeds]
+others = ", ".join(f"{ahead:+.3f}" for ahead in of_seeds)
 figures.show_table(
     ["quantity", "bits/dim"],
     [
         ["a label is worth at most", f"{limit_bits:.4f}"],
-        [
-            "the conditional run without labels, at most",
-            f"{told_run.score.bits_per_dim + limit_bits:.3f}",
-        ],
+        ["the conditional run without labels, at most", f"{most:.3f}"],
         ["the run without classes minus the other", f"{behind:+.3f}"],
-        [
-            "the same from two other seeds, in float32",
-            ", ".join(f"{ahead:+.3f}" for ahead in of_seeds),
-        ],
+        ["the same from two other seeds, in float32", others],
     ],
 )
+assert behind > limit_bits
 assert len(of_seeds) == 2
 assert min(of_seeds) > limit_bits
 
@@ -804,12 +787,10 @@ def nats_of_classes(model, images, seed=0):
 
 
 per_class = 100 if full else 12
-within = torch.stack(
+within = torch.cat(
     [(test.labels == k).nonzero()[:per_class, 0] for k in range(K)]
 )
-images, labels = (
-    part[within.flatten()] for part in (test.images, test.labels)
-)
+images, labels = test.images[within], test.labels[within]
 nats = nats_of_classes(conditional, images)
 of_class = nats.gather(1, labels[:, None])[:, 0]
 worth = of_class - (nats.logsumexp(dim=1) - limit)
@@ -857,10 +838,8 @@ figures.show_table(
 assert right_ones.double().mean() > 0.3
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "How often an image of each class is taken for each of the ten by Bayes' rule, {eq}`eq:bayes`. Empty squares are 0%.", "name": "fig-confusion"}, "image": {"alt": "A square of ten by ten, dark along the diagonal with 83 to 100% in eight rows. Coats have 58%, and a quarter of them are taken for pullovers; boots have 67%, and the others are taken for sandals or sneakers."}}
-confused = torch.zeros(K, K, dtype=torch.double)
-confused.index_put_(
-    (labels, decided), torch.tensor(1 / per_class).double(), accumulate=True
-)
+confused = (K * labels + decided).bincount(minlength=K * K).view(K, K)
+confused = confused.double() / per_class
 drawing.plot_confusion(confused, FASHION_CLASSES)
 plt.show()
 
@@ -878,8 +857,7 @@ if not full:
 
 # %% tags=["hide-input"]
 rows = []
-edges = (0, 0.999, 1.01)
-for low, high in itertools.pairwise(edges):
+for low, high in ((0, 0.999), (0.999, 1.01)):
     these = (certainty >= low) & (certainty < high)
     sure, good = certainty[these].mean(), right_ones[these].double().mean()
     assert sure - good > (0.2 if high < 1 else 0.01)
@@ -936,15 +914,12 @@ def moons(n):
     return 1.5 * side[:, None] * x + 0.12 * torch.randn(n, 2), moon
 
 
-class ConditionalFlow(torch.nn.Module):
-    def __init__(self, count=6):
+class ConditionalFlow(nn.Module):
+    def __init__(self):
         super().__init__()
-        self.couplings = torch.nn.ModuleList()
-        for k in range(count):
-            net = torch.nn.Sequential(
-                torch.nn.Linear(4, 48), torch.nn.ReLU(), torch.nn.Linear(48, 4)
-            )
-            b = torch.eye(2)[k % 2]
+        self.couplings = nn.ModuleList()
+        for b in 3 * [*torch.eye(2)]:
+            net = nn.Sequential(nn.Linear(4, 48), nn.ReLU(), nn.Linear(48, 4))
             self.couplings.append(ConditionalCoupling(net, b))
 
     def log_prob(self, x, c):
@@ -1115,10 +1090,7 @@ assert ends[-1] >= 14  # from the middle of 28 x 28 to its border
 # %% tags=["hide-input"]
 half = torch.arange(len(labels)) % 2 == 0
 candidates = torch.logspace(-1, 2, 151, dtype=torch.double)
-losses = [
-    torch.nn.functional.cross_entropy(nats[half] / tau, labels[half])
-    for tau in candidates
-]
+losses = [F.cross_entropy(nats[half] / t, labels[half]) for t in candidates]
 tau = candidates[torch.stack(losses).argmin()]
 assert tau > 1
 softer = (nats[~half] / tau).softmax(dim=1).max(dim=1)

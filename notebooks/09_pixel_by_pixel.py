@@ -352,10 +352,9 @@ def field(masks):
 
 
 fields = {
-    f"{len(masks)} layer{'s' * (len(masks) > 1)}: {', '.join(masks)}": field(
-        masks
-    )
-    for masks in ("A", "AB", "ABB")
+    "1 layer: A": field("A"),
+    "2 layers: A, B": field("AB"),
+    "3 layers: A, B, B": field("ABB"),
 }
 contexts.plot_fields(fields, CENTRE)
 plt.show()
@@ -521,9 +520,8 @@ class ShiftedConv(nn.Module):
 for m in (1, 2, 3):
     shifted = ShiftedConv(1, 4, m).double()
     masked = MaskedConv("A", 1, 4, 2 * m + 1).double()
-    assert torch.equal(
-        sees(shifted, (1, 9, 9), (5, 4)), sees(masked, (1, 9, 9), (5, 4))
-    )
+    one, other = (sees(c, (1, 9, 9), (5, 4)) for c in (shifted, masked))
+    assert torch.equal(one, other)
 
 _, losses = learn_coins(ShiftedConv(1, 12, 2))
 assert entropy - 0.5 < min(losses)

@@ -287,10 +287,8 @@ def triangle(m, num_layers=1, side=SIDE, place=PLACE):
 def row_lstms(k, count, side=SIDE):
     """`count` Row LSTM layers, one on the other."""
     torch.manual_seed(1)
-    sizes = [3] + [4] * count
-    return nn.Sequential(
-        *(RowLSTM(sizes[i], 4, (1, side, side), k) for i in range(count))
-    )
+    inputs = [3] + [4] * (count - 1)
+    return nn.Sequential(*(RowLSTM(n, 4, (1, side, side), k) for n in inputs))
 
 
 settings = {
@@ -425,14 +423,11 @@ norms = [gradient_at_first(*kind) for kind in kinds]
 assert norms[0] < 1e-3 * norms[3]
 
 # %% tags=["hide-input"]
-rows = [
-    [
-        "yes" if residual else "no",
-        "yes" if skip else "no",
-        f"$10^{{{round(math.log10(norm / norms[3]))}}}$",
-    ]
-    for (residual, skip), norm in zip(kinds, norms, strict=True)
-]
+rows = []
+for kind, norm in zip(kinds, norms, strict=True):
+    power = round(math.log10(norm / norms[3]))
+    cells = ("yes" if has_it else "no" for has_it in kind)
+    rows.append([*cells, f"$10^{{{power}}}$"])
 header = ["residual", "skip", "gradient, in units of the last row"]
 figures.show_table(header, rows)
 assert norms[2] > norms[1] > 0.01 * norms[3]

@@ -416,7 +416,7 @@ rows = []
 for n in (28, 32, 64):
     steps = skew(torch.zeros(1, 1, n, n)).shape[3]
     assert steps == 2 * n - 1
-    rows.append([f"{n} × {n}", n, steps, f"{1 - n * n / (n * steps):.0%}"])
+    rows.append([f"{n} × {n}", n, steps, f"{1 - n / steps:.0%}"])
 header = ["image", "Row LSTM, steps", "Diagonal, steps", "its map empty"]
 figures.show_table(header, rows)
 

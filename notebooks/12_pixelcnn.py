@@ -341,15 +341,12 @@ plt.show()
 
 # %% mystnb={"figure": {"caption": "The number of layers after which the pixel sees a place; the outline is that of fifteen. The hatched wedge is the blind spot.", "name": "fig-depths"}, "image": {"alt": "A board of 28 columns and 22 rows with a pixel on the left of the last row. Places near it are light, those further up and right are darker, up to 18 layers. A hatched wedge lies right of a diagonal staircase that rises from the pixel to the upper right."}} tags=["hide-input"]
 index = torch.arange(SIDE**2).reshape(SIDE, SIDE)
-earlier = index < index[PIXEL]
-depths = torch.where(earlier, pixels.NEVER, pixels.LATER)
+depths = torch.where(index < index[PIXEL], pixels.NEVER, pixels.LATER)
 for count in reversed(range(2 * SIDE)):
     depths[board(wedge(count), PIXEL)] = count
-blind = depths == pixels.NEVER
-
 down = PIXEL[0] - torch.arange(SIDE)[:, None]
 right = torch.arange(SIDE) - PIXEL[1]
-assert torch.equal(blind, (down >= 1) & (right >= down + 3))
+assert torch.equal(depths == pixels.NEVER, (down >= 1) & (right >= down + 3))
 pixels.plot_depths(depths, PIXEL, board(wedge(15), PIXEL))
 plt.show()
 
@@ -498,9 +495,8 @@ class PixelRNN(nn.Module):
     def forward(self, images):
         x = self.first(2 * images / (self.levels - 1) - 1)
         to_head = 0
-        for layer, up, skip in zip(
-            self.layers, self.up, self.skip, strict=True
-        ):
+        parts = zip(self.layers, self.up, self.skip, strict=True)
+        for layer, up, skip in parts:
             y = layer(x)
             x, to_head = x + up(y), to_head + skip(y)
         return self.head(x + to_head).unflatten(1, (self.levels, -1))
@@ -516,10 +512,9 @@ class PixelRNN(nn.Module):
 
 def copy_scan(mine, theirs, direction, directions):
     """Weights of one scan of the package."""
-    for name in ("weight", "bias"):
-        all_of_it = getattr(theirs.input_to_state, name)
-        part = all_of_it.chunk(directions)[direction]
-        getattr(mine.input_to_state, name).data = part
+    kernels = (each.input_to_state.parameters() for each in (mine, theirs))
+    for own, both in zip(*kernels, strict=True):
+        own.data = both.chunk(directions)[direction]
     taps = theirs.state_to_state[direction]  # (taps, h, 4h)
     if directions == 2:
         taps = taps.flip(0)  # the package has the left one first
@@ -531,9 +526,8 @@ def copy_weights(mine, theirs):
     """Give our PixelRNN the weights of the package's."""
     pairs = [(mine.first, theirs.first)]
     pairs += zip(mine.head[1::2], theirs.head.convs, strict=True)
-    for ours, up, skip, layer in zip(
-        mine.layers, mine.up, mine.skip, theirs.layers, strict=True
-    ):
+    parts = zip(mine.layers, mine.up, mine.skip, theirs.layers, strict=True)
+    for ours, up, skip, layer in parts:
         pairs += [(up, layer.up), (skip, layer.skip)]
         if isinstance(ours, PixelCNN):
             ours.load_state_dict(layer.core.state_dict())
@@ -704,15 +698,12 @@ for name, layer in {
     curves[name] = train(network, images, steps=30)
 
 # %% mystnb={"figure": {"caption": "The three layers in the same network: loss on training batches of 8 over 30 steps. Dotted: test images under a histogram for each pixel.", "name": "fig-any-layer"}, "image": {"alt": "Nats per image over 30 steps. Three noisy curves fall from about 400 to about 200. They first cross the dotted line of the histograms, at about 275, within seven steps, and stay below it from step 11 on."}} tags=["hide-input"]
-marks = {"a histogram for each pixel": independent * 14 * 14}
-contexts.plot_nats(curves, marks)
+baseline = independent * 14 * 14  # nats an image
+contexts.plot_nats(curves, {"a histogram for each pixel": baseline})
 plt.show()
 
 # %% tags=["remove-cell"]
-assert all(
-    sum(losses[-10:]) / 10 < independent * 14 * 14
-    for losses in curves.values()
-)
+assert all(sum(losses[-10:]) / 10 < baseline for losses in curves.values())
 for layer in kinds:  # a sampler may leave out the rows below
     fresh = PixelRNN(layer, shape, levels=8)
     whole, cut = fresh(test[:1]), fresh(test[:1, :, :5])
@@ -756,17 +747,11 @@ def parameters(config):
         return sum(p.numel() for p in nvp.PixelRNN(config).parameters())
 
 
-rows = [
-    [
-        title,
-        models[name].num_layers,
-        models[name].hidden,
-        models[name].head,
-        f"{parameters(models[name]) / 1e6:.2f} M",
-        steps_of(models[name]),
-    ]
-    for name, title in names.items()
-]
+rows = []
+for name, config in models.items():
+    sizes = config.num_layers, config.hidden, config.head
+    millions = f"{parameters(config) / 1e6:.2f} M"
+    rows.append([names[name], *sizes, millions, steps_of(config)])
 header = ["network", "layers", "h", "head maps", "parameters", "in sequence"]
 figures.show_table(header, rows)
 assert not models["imagenet64-row-lstm"].residual
@@ -810,15 +795,13 @@ figures.show_table(header, rows)
 # %% tags=["remove-cell"]
 head = nvp.PixelRNN(models["cifar10-pixelcnn"]).head
 assert abs(sum(p.numel() for p in head.parameters()) - 2.1e6) < 5e4
-pixelcnn, row, diagonal = (
-    steps_of(models[f"cifar10-{kind}"])
-    for kind in ("pixelcnn", "row-lstm", "diagonal-bilstm")
-)
 unused = {"pixelcnn": 0.39, "row-lstm": 0.3, "diagonal-bilstm": 0.22}
+pixelcnn, row, diagonal = (
+    steps_of(models[f"cifar10-{kind}"]) for kind in unused
+)
 for kind, share in unused.items():
     network = nvp.PixelRNN(models[f"cifar10-{kind}"])
-    masks = [m.mask for m in network.modules() if hasattr(m, "mask")]
-    zeros = sum(int((mask == 0).sum()) for mask in masks)
+    zeros = sum(int((mask == 0).sum()) for mask in network.buffers())
     assert round(zeros / parameters(network.config), 2) == share
 assert pixelcnn == 49
 assert 8 < row / pixelcnn < 9
@@ -869,14 +852,13 @@ class Gated(nn.Module):
 
 torch.manual_seed(0)
 losses = train(PixelRNN(Gated, shape, levels=8), images, steps=40)
-assert sum(losses[-20:]) / 20 < independent * 14 * 14
+assert sum(losses[-20:]) / 20 < baseline
 tiny = PixelRNN(Gated, (3, 2, 3), levels=2, depth=1, h=4, head=6)
 x = torch.rand(1, 3, 2, 3)
 jacobian = torch.autograd.functional.jacobian(lambda x: tiny(x).sum(1), x)
-jacobian = jacobian[0, :, :, :, 0].permute(1, 2, 0, 4, 5, 3)  # in order
-jacobian = jacobian.reshape(18, 18)
-assert jacobian.any()
-assert not jacobian.triu().any()
+in_order = jacobian[0, :, :, :, 0].permute(1, 2, 0, 4, 5, 3).reshape(18, 18)
+assert in_order.any()
+assert not in_order.triu().any()
 
 # %% [markdown]
 # ```{solution-end}
@@ -901,9 +883,8 @@ assert not jacobian.triu().any()
 # the horizontal stack sees $-L \le \delta \le -1$.
 
 # %%
-first_v = {(d, across) for d in (1, 2) for across in (-1, 0, 1)}
 later_v = {(d, across) for d in (0, 1) for across in (-1, 0, 1)}
-vertical = first_v
+vertical = {(d, across) for d in (1, 2) for across in (-1, 0, 1)}
 horizontal = {(0, -1)} | vertical
 for _ in range(6):
     vertical = add(vertical, later_v)
@@ -954,10 +935,8 @@ for d in range(1, 7):
 
 # %%
 for n in (28, 32):
-    enough = min(
-        count for count in range(n) if 1 - sum(shares(count, n)) < 1e-12
-    )
-    assert enough == n - 4
+    enough = [1 - sum(shares(count, n)) < 1e-12 for count in range(n)]
+    assert enough.index(True) == n - 4
 
 # %% [markdown]
 # ```{solution-end}

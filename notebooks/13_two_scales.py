@@ -199,13 +199,9 @@ class PixelRNN(nn.Module):
 
     def forward(self, images, biases=None):
         x, to_head = self.first(centred(images, self.levels)), 0
-        for layer, up, skip, bias in zip(
-            self.layers,
-            self.up,
-            self.skip,
-            biases or [0] * len(self.layers),
-            strict=True,
-        ):
+        biases = biases or [0] * len(self.layers)
+        parts = zip(self.layers, self.up, self.skip, biases, strict=True)
+        for layer, up, skip, bias in parts:
             y = layer(x, bias)  # the bias is new
             x, to_head = x + up(y), to_head + skip(y)
         return self.head(x + to_head).unflatten(1, (self.levels, -1))
@@ -282,9 +278,8 @@ def copy_weights(mine, theirs):
     """Give a PixelRNN of one colour the weights of the package's."""
     pairs = [(mine.first, theirs.first)]
     pairs += zip(mine.head[1::2], theirs.head.convs, strict=True)
-    for core, up, skip, layer in zip(
-        mine.layers, mine.up, mine.skip, theirs.layers, strict=True
-    ):
+    parts = zip(mine.layers, mine.up, mine.skip, theirs.layers, strict=True)
+    for core, up, skip, layer in parts:
         pairs += [(core, layer.core), (up, layer.up), (skip, layer.skip)]
     for one, other in pairs:
         one.load_state_dict(other.state_dict())
@@ -414,12 +409,8 @@ plain = PixelRNN(PixelCNN, (1, 28, 28), levels=8)
 pair = TwoScales((1, 28, 28), factor=4, levels=8)
 steps = 3000 if profile == "paper" else 140
 train(plain, lambda x: nats(plain(x), x).sum(), images, steps)
-train(
-    pair.small,
-    lambda s: nats(pair.small(s), s).sum(),
-    shrink(images, pair.factor),
-    3 * steps,
-)
+grids = shrink(images, pair.factor)
+train(pair.small, lambda s: nats(pair.small(s), s).sum(), grids, 3 * steps)
 train(pair, lambda x: pair(x)[1].sum(), images, steps)
 
 # %%
@@ -531,9 +522,8 @@ def sample_exactly(pair, count):
 
 
 with torch.no_grad():
-    assert torch.allclose(
-        exact(pair, test).mean(), of_s + of_others, rtol=0.01
-    )
+    by_copy = exact(pair, test).mean()
+assert torch.allclose(by_copy, of_s + of_others, rtol=0.01)
 torch.manual_seed(0)
 tiny = TwoScales((1, 2, 2), factor=2, levels=2, depth=1, h=4)
 for weight in tiny.parameters():

@@ -25,26 +25,25 @@ profile = "laptop"
 # %% tags=["hide-input"]
 import itertools
 import math
+from statistics import fmean
 
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
-from IPython.display import Markdown, display
 from nvp_book import baselines, figures
 from nvp_book.ablation import STUDENT, load_ablation, read_rows
 from nvp_book.figures import pixels
 from nvp_book.figures import samples as pictures
-from nvp_book.selection import cost, data_title, in_powers, pace, sheet_images
+from nvp_book.selection import cost, data_title, in_powers, pace, sheet
 
 import nvp
 from nvp import PixelRNNConfig
-from nvp.config import load_config
 from nvp.data import EMBEDDED, load
 from nvp.ledger import runs
 from nvp.likelihood import bits_per_dim, nats_per_bit
 from nvp.paths import repository_root, results_root
 from nvp.tables.published import published, read_published
-from nvp.tables.rows import published_figure
+from nvp.tables.rows import published_figure, read_costs
 
 figures.use_style()
 torch.set_num_threads(1)  # sums in one order, however many cores
@@ -58,8 +57,7 @@ in_colour = {
     "PixelCNN": ledger["cifar10-small-pixelcnn"],
 }
 colour = min(
-    in_colour.values(),
-    key=lambda run: run.record.scores.validation.bits_per_dim,
+    in_colour.values(), key=lambda run: run.scores.validation.bits_per_dim
 )
 name, record = data_title(colour.record.data.name), colour.record
 
@@ -71,20 +69,7 @@ name, record = data_title(colour.record.data.name), colour.record
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Test images of CIFAR-10 {cite}`krizhevsky2009cifar`, and samples of our best run on held-out images, `cifar10-small-diagonal-bilstm`, at temperature 1. None was selected by hand.", "name": "fig-pixelrnn-samples"}, "image": {"classes": "whole", "alt": "Two sheets of 25 small colour images. Left, photographs of animals, ships, cars and planes. Right, samples: areas, edges and shadows in the colours of photographs, in which hardly an object can be named. A few dissolve into coloured dots."}}
-def sheet(run, path, columns, rows=None):
-    """Images of a sheet of the ledger: the first columns and rows."""
-    tiles = sheet_images(path, run.config.model.image_shape[1])
-    return tiles.unflatten(0, (-1, 8))[:rows, :columns].flatten(0, 1)
-
-
-def beside(run, columns, rows=None):
-    """Real images and samples, as many of each."""
-    paths = {"test images": run.files.real, "samples": run.files.samples}
-    sheets = {t: sheet(run, path, columns, rows) for t, path in paths.items()}
-    pictures.plot_beside(sheets, columns=columns)
-
-
-beside(colour, 5, 5)
+pictures.plot_entry(colour, 5, 5)
 plt.show()
 
 # %% [markdown]
@@ -160,20 +145,11 @@ figures.show_table(
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 1 of {cite:t}`oord2016pixelrnn`: upper halves of test images, six completions of each by `cifar10-small-diagonal-bilstm`, and the whole images. None was selected by hand.", "name": "fig-completions"}, "image": {"alt": "Five rows of eight small colour images. The first of a row has a grey lower half. In the next six the lower half is drawn, each time in another way; colours and edges go on across the border. The last is the original."}}
-def completions(run, rows):
-    """Rows of an entry's completions."""
-    tiles = sheet_images(
-        run.files.completions, run.config.model.image_shape[1]
-    )
-    titles = ["given", *(f"{i}." for i in range(1, 7)), "whole"]
-    found = tiles.unflatten(0, (-1, 8))[:rows]
-    pictures.plot_rows(
-        {f"image {i}": row for i, row in enumerate(found, start=1)},
-        titles=titles,
-    )
-
-
-completions(colour, 5)
+found = sheet(colour, colour.files.completions, 8, 5).split(8)
+pictures.plot_rows(
+    {f"image {i}": row for i, row in enumerate(found, start=1)},
+    titles=["given", *(f"{i}." for i in range(1, 7)), "whole"],
+)
 plt.show()
 
 # %% [markdown]
@@ -184,28 +160,15 @@ plt.show()
 # The table sets our runs beside the three networks of the paper's table 5, and beside two baselines of
 # {doc}`01_density_estimation` on the same test images.
 
-
 # %% tags=["hide-input"]
-def size_of(config):
-    """Parameters of a configuration, in millions."""
-    path = repository_root() / "configs" / f"{config}.yaml"
-    with torch.device("meta"):  # shapes, and no numbers
-        model = load_config(path).build_model()
-    return f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M"
-
-
 printed = {figure.model: figure for figure in published(record.data.name)}
-theirs = {
-    "Diagonal BiLSTM": "cifar10-diagonal-bilstm",
-    "Row LSTM": "cifar10-row-lstm",
-    "PixelCNN": "cifar10-pixelcnn",
-}
+costs = read_costs()  # of the paper's networks
 counted = baselines.recorded()[record.data.name]
 rows = [
     [
         model,
         printed[model].cell,
-        size_of(theirs[model]),
+        f"{costs[run.name.replace('small-', '')].parameters / 1e6:.1f} M",
         f"{run.score.bits_per_dim:.2f}",
         f"{run.record.parameters / 1e6:.1f} M",
         cost(run),
@@ -237,14 +200,12 @@ flow = ledger["cifar10-small"]
 ahead = flow.score.bits_per_dim - colour.score.bits_per_dim
 one, eight = flow.scores.first, flow.scores.first_more_draws
 by_eight = one.bits_per_dim - eight.bits_per_dim
-display(
-    Markdown(
-        f"Our runs are {min(gaps.values()):.2f} to {max(gaps.values()):.2f} "
-        "bits/dim from the paper's. The best of them is "
-        f"{ahead:.2f} bits/dim better than our Real NVP of chapter 7, "
-        f"which trained for {cost(flow)}. (The flow's score is a bound by "
-        f"one set of noise; eight sets lower it by {by_eight:.2f}.)"
-    )
+figures.show_text(
+    f"Our runs are {min(gaps.values()):.2f} to {max(gaps.values()):.2f} "
+    "bits/dim from the paper's. The best of them is "
+    f"{ahead:.2f} bits/dim better than our Real NVP of chapter 7, "
+    f"which trained for {cost(flow)}. (The flow's score is a bound by "
+    f"one set of noise; eight sets lower it by {by_eight:.2f}.)"
 )
 assert ahead > 0
 
@@ -262,12 +223,11 @@ assert ahead > 0
 # %% tags=["hide-input"]
 def loss_after(run, images):
     """Mean training loss over the last 2,000 of so many images."""
-    near = [
+    return fmean(
         row["bits_per_dim"]
         for row in run.log()
         if images - 2000 <= row["images"] <= images
-    ]
-    return sum(near) / len(near)
+    )
 
 
 marks = (10_000, 20_000, 30_000)
@@ -297,8 +257,7 @@ counts = [run.record.parameters for run in in_colour.values()]
 assert {round(count / 1e6, 1) for count in counts} == {0.6, 0.7}
 unused, used = [], []
 for run in in_colour.values():
-    masks = [m.mask for m in run.fresh_model.modules() if hasattr(m, "mask")]
-    zeros = sum(int((mask == 0).sum()) for mask in masks)
+    zeros = sum(int((mask == 0).sum()) for mask in run.fresh_model.buffers())
     unused.append(round(zeros / run.record.parameters, 2))
     used.append(round((run.record.parameters - zeros) / 1e6, 2))
 assert unused == [0.21, 0.3, 0.41]
@@ -344,21 +303,17 @@ assert all(of_sheet.mean() > 1.3 * real.mean() for of_sheet in rough.values())
 # the best of the four can be read:
 
 # %% tags=["hide-input"]
-rows_of = {
-    row.config: row.model
-    for row in read_published().rows("binarized-mnist")
-    if row.config in ledger
-}
+facts = read_published()
+rows_of = {row.config: row.model for row in facts.rows("binarized-mnist")}
 digits = sorted((ledger[key] for key in rows_of), key=lambda run: run.nats)
 best = digits[0]
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Test digits, and samples of the best recorded run on binarised MNIST, a Diagonal BiLSTM of seven layers. None was selected by hand.", "name": "fig-digit-samples"}, "image": {"classes": "whole", "alt": "Two sheets of 24 black and white digits. Most of the samples on the right can be read as a digit."}}
-beside(best, 6, 4)
+pictures.plot_entry(best, 6, 4)
 plt.show()
 
 # %% tags=["hide-input"]
-facts = read_published()
 table4 = {
     row.config: published_figure(facts, row)
     for row in facts.rows("binarized-mnist")
@@ -374,15 +329,13 @@ figures.show_table(
             cost(run),
         ]
         for run in digits
-        if run.name in table4
     ],
 )
-reproduced = [run for run in digits if run.name in table4]
-short = {r.name: r.nats[0] - float(table4[r.name].nats) for r in reproduced}
 
 # %% tags=["remove-cell"]
-assert len(reproduced) == 4
-assert all(abs(gap) < 0.5 for gap in short.values())
+assert len(digits) == 4
+for run in digits:
+    assert abs(run.nats[0] - float(table4[run.name].nats)) < 0.5
 
 # %% [markdown]
 # († marks a score that we have not seen in print.) All four are within half a nat of the paper. But
@@ -410,14 +363,12 @@ apart = max(by_seed) - min(by_seed)
 of_two = math.sqrt(2) * torch.tensor(by_seed).std().item()
 chance = STUDENT[len(by_seed) - 2] * of_two
 assert 0.45 < chance < 0.49
-display(
-    Markdown(
-        f"The best and the worst are **{apart:.2f} nats** apart. By Student's "
-        "$t$ two runs may then differ by up to "
-        f"{chance:.2f} nats by chance, in 95% of cases. A gap of "
-        "that size between two rows of the table of scores may be chance: "
-        "each of its rows is one run. Longer runs may differ less, or more."
-    )
+figures.show_text(
+    f"The best and the worst are **{apart:.2f} nats** apart. By Student's "
+    "$t$ two runs may then differ by up to "
+    f"{chance:.2f} nats by chance, in 95% of cases. A gap of "
+    "that size between two rows of the table of scores may be chance: "
+    "each of its rows is one run. Longer runs may differ less, or more."
 )
 assert len(by_seed) == 3
 
@@ -436,18 +387,16 @@ figures.show_table(
     ],
 )
 behind = grey.score.bits_per_dim - float(gated.bits_per_dim)
-display(
-    Markdown(
-        f"It is **{behind:.2f} bits/dim** behind. Ours is small, with "
-        f"{grey.record.parameters / 1e6:.1f} million parameters, and has no "
-        "gates. More training still helps: twice the epochs lowered the "
-        f"score of held-out images by {pace(grey):.3f} bits/dim."
-    )
+figures.show_text(
+    f"It is **{behind:.2f} bits/dim** behind. Ours is small, with "
+    f"{grey.record.parameters / 1e6:.1f} million parameters, and has no "
+    "gates. More training still helps: twice the epochs lowered the "
+    f"score of held-out images by {pace(grey):.3f} bits/dim."
 )
 assert 0 < pace(grey) < behind
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Test digits, and samples of the run `mnist-pixelcnn` with 256 levels.", "name": "fig-grey-samples"}, "image": {"classes": "whole", "alt": "Two sheets of 24 grey digits. On the right the strokes are smooth and of the right width; about half of the samples can be read."}}
-beside(grey, 6, 4)
+pictures.plot_entry(grey, 6, 4)
 plt.show()
 
 # %% [markdown]
@@ -546,24 +495,23 @@ of_one = "binarized-mnist-diagonal-1"  # last: the others' colours stay
 pixels.plot_curves(
     {
         rows_of[run.name]: run.log()
-        for run in sorted(reproduced, key=lambda run: run.name == of_one)
+        for run in sorted(digits, key=lambda run: run.name == of_one)
     },
-    {rows_of[run.name]: float(table4[run.name].nats) for run in reproduced},
+    {rows_of[run.name]: float(table4[run.name].nats) for run in digits},
     factor,
 )
 plt.show()
 
 # %% tags=["remove-cell"]
 gains, falls = [], []
-for run in reproduced:
+for run in digits:
     log = run.log()
     validated = [row for row in log if "validation" in row]
     early = [r for r in validated if r["step"] <= 0.75 * run.record.steps]
     gains.append(early[-1]["validation"] - validated[-1]["validation"])
     losses = [row["loss"] for row in log]
     few, late = len(log) // 20, len(log) * 3 // 4
-    fall = sum(losses[late - few : late]) - sum(losses[-few:])
-    falls.append(fall / few)
+    falls.append(fmean(losses[late - few : late]) - fmean(losses[-few:]))
 assert round(factor * min(gains), 2) == 0.03
 assert round(factor * max(gains), 1) == 0.4
 assert (round(min(falls), 1), round(max(falls), 1)) == (0.6, 1.5)
@@ -579,8 +527,8 @@ def parts_of_the_gap(run):
     column = "loss" if run.is_binary else "bits_per_dim"
     log = [row[column] for row in run.log()]
     few = max(1, len(log) // 20)
-    end = sum(log[-few:]) / few
-    before = sum(log[: len(log) * 3 // 4][-few:]) / few
+    end = fmean(log[-few:])
+    before = fmean(log[: len(log) * 3 // 4][-few:])
     held_out = unit * run.scores.validation.bits_per_dim
     error = unit * run.scores.validation.standard_error
     chosen = (run.record.chosen_step or run.record.steps) / run.record.steps
@@ -602,7 +550,7 @@ figures.show_table(
     ],
     [
         [f"`{run.name}`", *parts_of_the_gap(run)]
-        for run in (*in_colour.values(), *reproduced)
+        for run in (*in_colour.values(), *digits)
     ],
 )
 
@@ -624,16 +572,14 @@ figures.show_table(
 # %% tags=["hide-input"]
 slower = {model: pace(run) for model, run in in_colour.items()}
 times = [2 ** (gaps[model] / slower[model]) for model in gaps]
-display(
-    Markdown(
-        "At the ends of the budgets in colour the rate was 0, so the scores "
-        "of held-out images there compare. Twice the epochs lowered them by "
-        f"{min(slower.values()):.3f} to {max(slower.values()):.3f} bits/dim. "
-        f"At this pace the gaps would take {min(times):.0f} to "
-        f"{max(times):.0f} times the epochs, and the pace has fallen from "
-        "budget to budget. Training longer is not enough: it takes larger "
-        "networks."
-    )
+figures.show_text(
+    "At the ends of the budgets in colour the rate was 0, so the scores "
+    "of held-out images there compare. Twice the epochs lowered them by "
+    f"{min(slower.values()):.3f} to {max(slower.values()):.3f} bits/dim. "
+    f"At this pace the gaps would take {min(times):.0f} to "
+    f"{max(times):.0f} times the epochs, and the pace has fallen from "
+    "budget to budget. Training longer is not enough: it takes larger "
+    "networks."
 )
 assert min(times) > 10
 
@@ -657,13 +603,11 @@ assert min(times) > 10
 # {ref}`training-them` compares Adam and Muon.
 
 # %% tags=["remove-cell"]
-for run in (*reproduced, *in_colour.values()):
+for run in (*digits, *in_colour.values()):
     training = run.config.training
     found = training.optimiser, training.batch_size, run.record.precision
-    one_layer = run.name == of_one
-    assert found == (
-        ("adam", 32, "fp32") if one_layer else ("muon", 16, "bf16")
-    )
+    one = run.name == of_one
+    assert found == (("adam", 32, "fp32") if one else ("muon", 16, "bf16"))
     assert training.clip_norm == 1
 
 # %% [markdown]
@@ -856,16 +800,14 @@ figures.show_table(
 on_black = share * (at["mixture"][0] - at["softmax"][0])
 elsewhere = (1 - share) * (at["mixture"][1] - at["softmax"][1])
 outside = -inside.log2()  # of the mixture, the last one
-display(
-    Markdown(
-        f"On these {len(few)} images {share:.0%} of the pixels are black. "
-        f"Of a gap of {on_black + elsewhere:.2f} bits/dim by mass, "
-        f"**{on_black:.2f} are at black pixels** and {elsewhere:.2f} at all "
-        f"others. The mass that the mixture puts outside of the levels costs "
-        f"{outside[black].mean():.2f} bits at a black pixel and "
-        f"{outside[~black].mean():.2f} at another. Both parts of the gap "
-        f"contain this cost."
-    )
+figures.show_text(
+    f"On these {len(few)} images {share:.0%} of the pixels are black. "
+    f"Of a gap of {on_black + elsewhere:.2f} bits/dim by mass, "
+    f"**{on_black:.2f} are at black pixels** and {elsewhere:.2f} at all "
+    f"others. The mass that the mixture puts outside of the levels costs "
+    f"{outside[black].mean():.2f} bits at a black pixel and "
+    f"{outside[~black].mean():.2f} at another. Both parts of the gap "
+    f"contain this cost."
 )
 assert on_black > elsewhere > 0
 
@@ -939,12 +881,10 @@ def log_masses(weights, means, log_scales, levels=256):
 def fit(histogram, components, steps=400):
     """Nats a pixel under the fitted mixture."""
     parameters = [
-        torch.zeros(components),
-        torch.linspace(0, 255, components),
-        torch.full((components,), 3.0),
+        torch.zeros(components, requires_grad=True),
+        torch.linspace(0, 255, components, requires_grad=True),
+        torch.full((components,), 3.0, requires_grad=True),
     ]
-    for parameter in parameters:
-        parameter.requires_grad_()
     optimiser = torch.optim.Adam(parameters, lr=0.1)
     with torch.enable_grad():
         for _ in range(steps):
@@ -1034,7 +974,7 @@ blank = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
 ink_free = nats_by_pixel(best.load_model(), blank).sum()
 assert 0.5 < ink_free / best.nats[0] < 0.6
 assert 17.5 < ink_free / math.log(10) < 18.5
-drawn = sheet_images(best.files.samples, 28)
+drawn = sheet(best, best.files.samples, 8)
 assert drawn.flatten(1).any(dim=1).all()
 
 # %% [markdown]

@@ -27,7 +27,6 @@
 profile = "laptop"
 
 # %% tags=["hide-input"]
-import csv
 import math
 from statistics import mean, variance
 
@@ -35,7 +34,7 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from nvp_book import figures
-from nvp_book.ablation import read_rows
+from nvp_book.ablation import compare, load_ablation, read_rows, trials
 from nvp_book.figures import couplings, meeting, years
 from nvp_book.figures import samples as pictures
 from nvp_book.selection import sheet_images
@@ -47,7 +46,6 @@ from nvp.data import EMBEDDED, load
 from nvp.flows.toy import ToyData
 from nvp.ledger import runs
 from nvp.likelihood import score_images
-from nvp.paths import results_root
 from nvp.tables.published import read_published
 
 figures.use_style()
@@ -119,8 +117,7 @@ class HalfNet(nn.Module):
 
 
 torch.manual_seed(0)
-rows, columns = torch.meshgrid(torch.arange(4), torch.arange(4), indexing="ij")
-b = ((rows + columns) % 2).double()  # a checkerboard
+b = ((torch.arange(4)[:, None] + torch.arange(4)) % 2).double()  # checkerboard
 coupling = AffineFlow(HalfNet(b)).double()
 
 x = torch.randn(1, 1, 4, 4, dtype=torch.double)
@@ -172,9 +169,7 @@ assert torch.allclose(as_factors, as_a_flow)
 # The Jacobians show who sees whom.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Jacobians of two affine flows on images of 4 × 4 pixels: positive entries red, negative ones blue, zeros white; darker is larger. The coupling is in order of its mask, kept pixels first; the masked convolutions are in raster order.", "name": "fig-two-triangles"}, "image": {"alt": "Two matrices of 16 by 16. Left: a diagonal, and below it one block of 8 by 8, three quarters of it filled. Right: a lower triangle, all of it filled but three entries beside the diagonal, where a new row of pixels begins."}}
-kept_first = torch.cat(
-    [torch.nonzero(b.flatten() == k).flatten() for k in (1, 0)]
-)
+kept_first = b.flatten().argsort(descending=True, stable=True)
 matrices = {}
 for name, layer in (("coupling", coupling), ("masked", autoregressive)):
     jacobian = jacrev(lambda x, layer=layer: layer(x)[0])(x).reshape(16, 16)
@@ -291,10 +286,7 @@ def train(layers, turn, data, steps=500):
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The two moons, and the densities of three stacks of {eq}`eq:maf` that were trained on them. Brighter is denser, on a scale of its own in each panel. Turned round: the order is reversed after each layer.", "name": "fig-turning-round"}, "image": {"alt": "Four square panels. First the points of two interlocking half circles. Under one layer and under four layers in one order the density is a blurred band that covers both moons. Under four layers whose order is reversed after each it follows each of the two arcs."}}
-moons, unseen = (
-    ToyData.MOONS.sample(4000, seed=1),
-    ToyData.MOONS.sample(4000, seed=2),
-)
+moons, unseen = (ToyData.MOONS.sample(4000, seed=seed) for seed in (1, 2))
 designs = {
     "one layer": (1, False),
     "four, one order": (4, False),
@@ -403,20 +395,15 @@ class Layer(nn.Module):
 # of Fashion-MNIST the loss of the unbounded model soon became infinite or undefined:
 
 # %% tags=["hide-input"]
-with (results_root() / "trials-tarflow.csv").open(newline="") as file:
-    trials = list(csv.DictReader(file))
-assert len(trials) == 5
-assert {trial["loss"] for trial in trials} == {"inf", "nan"}
-ends = sorted(int(trial["steps"]) for trial in trials)
-rates = sorted(
-    float(trial["changes"].split()[0].split("=")[1]) for trial in trials
+found = trials("trials-tarflow.csv")
+assert len(found) == 5
+assert {trial["loss"] for trial in found} == {"inf", "nan"}
+first, *_, last = sorted(int(trial["steps"]) for trial in found)
+low, *_, high = sorted(
+    float(trial["changes"].split()[0].split("=")[1]) for trial in found
 )
-print(
-    f"{len(trials)} trials without the bound, rates {rates[0]} to {rates[-1]}:"
-)
-print(
-    f"the loss was infinite or no number after {ends[0]} to {ends[-1]} steps"
-)
+print(f"{len(found)} trials without the bound, rates {low} to {high}:")
+print(f"the loss was infinite or no number after {first} to {last} steps")
 
 # %% [markdown]
 # With the bound a recorded run of half an hour stayed finite. Here is the block:
@@ -508,18 +495,12 @@ assert torch.allclose(small.inverse(z), x)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Jacobians of TarFlow on an image of four patches of 2 × 2 pixels, numbered patch by patch. Left: one block. Right: two blocks of which the second reads backwards. Positive entries are red, negative ones blue, zeros white.", "name": "fig-block-triangles"}, "image": {"alt": "Two matrices of 16 by 16. Left: a diagonal, and below it full blocks of 4 by 4 in a triangle. Right: nearly all entries are filled."}}
 patches = F.unfold(x, 2, stride=2).mT
-
-
-def one_block(x):
-    return small.blocks[0](x)[0]
-
-
-def two_blocks(x):
-    return small.blocks[1](one_block(x))[0]
-
-
+first, second = small.blocks
 shown = {}
-for name, f in (("one block", one_block), ("two blocks", two_blocks)):
+for name, f in {
+    "one block": lambda x: first(x)[0],
+    "two blocks": lambda x: second(first(x)[0])[0],
+}.items():
     shown[name] = jacrev(f)(patches).reshape(16, 16).detach()
 assert torch.equal(shown["one block"], shown["one block"].tril())
 inside = shown["one block"][4:8, 4:8]
@@ -559,24 +540,17 @@ def log_prob(flow, images, mean, deviation, generator):
 # Our class takes the recorded weights and gives the same likelihood:
 
 # %%
-run = runs()["fashion-small-tarflow"]
-recorded = run.load_model()
+recorded = runs()["fashion-small-tarflow"].load_model()
 sizes = recorded.config
 flow = TarFlow(
     28, sizes.patch, sizes.width, sizes.heads, sizes.layers, sizes.blocks
 )
 flow.blocks.load_state_dict(recorded.flow.bijections.state_dict())
+few, generator = test[:50], torch.Generator().manual_seed(0)
 with torch.no_grad():
-    ours = log_prob(
-        flow,
-        test[:50],
-        recorded.mean,
-        recorded.deviation,
-        torch.Generator().manual_seed(0),
-    )
-    theirs = recorded.log_prob(
-        test[:50], generator=torch.Generator().manual_seed(0)
-    )
+    ours = log_prob(flow, few, recorded.mean, recorded.deviation, generator)
+    generator.manual_seed(0)  # the same noise again
+    theirs = recorded.log_prob(few, generator=generator)
 assert torch.allclose(ours, theirs, rtol=1e-4)
 
 # %% tags=["remove-cell"]
@@ -622,13 +596,11 @@ plt.show()
 # %% tags=["hide-input"]
 rows = []
 for name, key in names.items():
-    entry = ledger[key].record
-    steps = f"{entry.steps:,}"
-    score = ledger[key].score
-    kind = "exact" if name == "PixelCNN" else "bound"
+    score, record = ledger[key].score, ledger[key].record
     figure = f"{score.bits_per_dim:.2f} ± {score.standard_error:.2f}"
-    rows.append([name, figure, kind, f"{entry.parameters:,}", steps])
-    assert ("Xeon" in entry.hardware) == (name == "TarFlow")
+    counts = (f"{n:,}" for n in (record.parameters, record.steps))
+    rows.append([name, figure, models[name].likelihood, *counts])
+    assert ("Xeon" in record.hardware) == (name == "TarFlow")
 figures.show_table(
     ["model", "bits/dim, test", "likelihood", "parameters", "steps"], rows
 )
@@ -651,10 +623,10 @@ error = difference.std() / math.sqrt(len(few))
 print(f"TarFlow minus Real NVP: {difference.mean():.2f} ± {error:.2f}")
 
 # %% tags=["remove-cell"]
-by_variant = {}
-for row in read_rows():
-    by_variant.setdefault(row.variant, []).append(row.test)
-of_one_run = mean(variance(scores) for scores in by_variant.values())
+variants = compare(load_ablation(), read_rows())
+of_one_run = mean(
+    variance(r.test for r in each.rows) for each in variants.values()
+)
 assert round(math.sqrt(2 * of_one_run), 2) == 0.08
 
 # %% [markdown]
@@ -679,7 +651,7 @@ longer = {
 rows = []
 for name, entry in longer.items():
     score, record = entry.score, entry.record
-    kind = "exact" if name == "Diagonal BiLSTM" else "bound"
+    kind = entry.fresh_model.likelihood
     figure = f"{score.bits_per_dim:.3f} ± {score.standard_error:.3f}"
     counts = (f"{n:,}" for n in (record.parameters, record.steps))
     rows.append([name, figure, kind, *counts, f"{record.epochs:.1f}"])
@@ -868,10 +840,8 @@ z = torch.randn(1, 1, 4, 4, dtype=torch.double)
 sample, log_det = inverse_autoregressive(z)
 alpha, mu = masked(z).chunk(2, dim=1)
 assert torch.allclose(sample, z * torch.exp(alpha) + mu)
-jacobian = jacrev(lambda z: inverse_autoregressive(z)[0])(z)
-assert torch.allclose(
-    jacobian.reshape(16, 16).slogdet().logabsdet, log_det.sum()
-)
+jacobian = jacrev(lambda z: inverse_autoregressive(z)[0])(z).reshape(16, 16)
+assert torch.allclose(jacobian.slogdet().logabsdet, log_det.sum())
 latent = inverse_autoregressive.inverse(sample, rounds=16)
 assert torch.allclose(latent, z)
 

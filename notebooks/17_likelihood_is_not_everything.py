@@ -29,7 +29,6 @@
 profile = "laptop"
 
 # %% tags=["hide-input"]
-import io
 import math
 from pathlib import Path
 
@@ -45,9 +44,11 @@ from nvp_book.selection import images_for
 from PIL import Image, ImageDraw, ImageFont
 
 from nvp.data import EMBEDDED, load
+from nvp.data.splits import shuffled
 from nvp.devices import pick_device
 from nvp.ledger import runs
 from nvp.likelihood import bits_per_dim, nats_per_bit, score_images
+from nvp.runs.sheet import encode
 
 figures.use_style()
 torch.set_num_threads(1)  # sums in one order, however many cores
@@ -63,20 +64,13 @@ ledger = runs()
 # are *out of distribution*. Often these came out *likelier*: house numbers under a model of animals and vehicles, and MNIST under
 # a model of Fashion-MNIST. Does the recorded flow of this book do the same? We score its own test images first:
 
-
 # %%
-def some(images, count, seed=0):
-    """`count` of the images, in random order."""
-    generator = torch.Generator().manual_seed(seed)
-    return images[torch.randperm(len(images), generator=generator)[:count]]
-
-
 run = ledger["fashion-mnist"]
 flow = run.load_model(str(device))
 shape, D = flow.image_shape, flow.num_dimensions
 train = load(EMBEDDED, "train").images
 everything = images_for(run, "test", full=full).images
-test = some(everything, 1000 if full else 100)
+test = shuffled(everything, 1000 if full else 100)
 bits_of_test = score_images(flow, test)
 print(f"{len(test)} test images: {bits_of_test.mean():.2f} bits/dim")
 
@@ -100,8 +94,7 @@ def typeset(numeral, font):
     file = str(folder / f"{font}.ttf")
     letters = ImageFont.truetype(file, 24, layout_engine=engine)
     sheet = Image.new("L", (28, 28))
-    place = {"xy": (14, 14), "anchor": "mm"}
-    ImageDraw.Draw(sheet).text(text=numeral, fill=255, font=letters, **place)
+    ImageDraw.Draw(sheet).text((14, 14), numeral, 255, letters, "mm")
     return torch.from_numpy(np.array(sheet))[None]
 
 
@@ -112,21 +105,19 @@ coarse = torch.rand(24, 1, 4, 4, generator=generator)
 smooth = F.interpolate(coarse, size=shape[1:], mode="bicubic").clamp(0, 1)
 mnist = images_for(ledger["mnist"], "test", full=full)
 of_mnist = ledger["mnist"].load_model().sample(40, generator=generator)
-elsewhere = {
+sets = {
+    "Fashion-MNIST test": test,
     "typeset digits": torch.stack(
         [typeset(numeral, font) for font in FONTS for numeral in "0123456789"]
     ),
     "samples of the MNIST flow": of_mnist,
-    "MNIST test": some(mnist.images, 1000) if mnist else None,
+    **({"MNIST test": shuffled(mnist.images, 1000)} if mnist else {}),
     "test, darkened": (few / 4).round().byte(),
     "test, blurred": F.avg_pool2d(few.float(), 5, 1, 2).round().byte(),
     "test, as a negative": 255 - few,
     "a constant grey": greys.byte().view(-1, 1, 1, 1).expand(-1, *shape),
     "smooth noise": (255 * smooth).round().byte(),
     "noise": torch.randint(256, (24, *shape), generator=generator).byte(),
-}
-sets = {"Fashion-MNIST test": test} | {
-    name: images for name, images in elsewhere.items() if images is not None
 }
 bits = {name: score_images(flow, images) for name, images in sets.items()}
 
@@ -205,16 +196,13 @@ assert divergence > 0.95 * bits[digits].mean()
 # %% tags=["hide-input"]
 def png(images):
     """Bits/dim of each image as a PNG of its own."""
-    sizes = []
-    for image in images:
-        file = io.BytesIO()
-        Image.fromarray(image[0].numpy()).save(file, "PNG", optimize=True)
-        sizes.append(file.tell())
+    sizes = [len(encode(Image.fromarray(x.numpy()))) for x in images[:, 0]]
     return 8 * torch.tensor(sizes) / images[0].numel()
 
 
+as_png = {name: png(images) for name, images in sets.items()}
 causes = {
-    "bits/dim as a PNG": {name: png(images) for name, images in sets.items()},
+    "bits/dim as a PNG": as_png,
     "share of pixels below 8": {
         name: (images < 8).double().mean(dim=(1, 2, 3))
         for name, images in sets.items()
@@ -247,7 +235,6 @@ figures.show_table(["rank correlation of bits/dim with", *causes], rows)
 # %%
 negatives = (bits["test, as a negative"] - score_images(flow, few)).mean()
 black = causes["share of pixels below 8"]["Fashion-MNIST test"].mean()
-described = [png(few), causes["bits/dim as a PNG"]["test, as a negative"]]
 print(f"a negative costs {negatives:.1f} bits/dim more than its original")
 print(f"{black:.0%} of the pixels of test images are black, or nearly so")
 
@@ -255,7 +242,7 @@ print(f"{black:.0%} of the pixels of test images are black, or nearly so")
 assert float(rows[0][1]) > 0.85
 assert float(rows[1][2]) < -0.75
 assert negatives > 1.5
-assert abs(described[0].mean() / described[1].mean() - 1) < 0.05
+assert abs(png(few).mean() / as_png["test, as a negative"].mean() - 1) < 0.05
 assert black > 0.5
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Bits/dim under the flow. Left: over the size of the image as a PNG file. Right: over the share of pixels that are black or nearly so. (The left panel is after {cite:t}`serra2020complexity`.)", "name": "fig-causes"}, "image": {"alt": "Two scatter plots. Left: most sets lie along one rising band, from digits at the lower left to clothes at the upper right, with noise far above. Negatives lie on a band of their own, higher up; constant greys lie in a column at the left edge. Right: bits fall as the share of black pixels rises."}}
@@ -351,7 +338,8 @@ plt.show()
 # * two-sided for ten images at once, by the mean of their bits.
 
 # %%
-own = score_images(flow, some(train, 200, seed=1))
+order = torch.randperm(len(train), generator=torch.Generator().manual_seed(1))
+own = score_images(flow, train[order[:200]])
 
 
 def tens(scores):
@@ -470,7 +458,7 @@ nowhere = torch.full_like(log_p, -math.inf)  # Q of an image not in the list
 generator = torch.Generator().manual_seed(0)
 chosen = torch.rand(10, 1, 1, 1, generator=generator) < 0.01  # who draws P
 static = torch.randint(256, (10, *shape), generator=generator).byte()
-copies = some(train, 10)
+copies = shuffled(train, 10)
 drawn_here = flow.sample(10, generator=generator).cpu()
 models = {
     "the flow": (log_p, drawn_here),
@@ -567,14 +555,11 @@ print(f"digits found: {found:.0%}; clothes taken for digits: {mistaken:.0%}")
 # that both would pay cancel.
 
 # %%
-excess = {
-    name: bits[name] - causes["bits/dim as a PNG"][name] for name in sets
-}
+excess = {name: bits[name] - as_png[name] for name in sets}
 usual = excess["Fashion-MNIST test"]
 rows = [[n, f"{likelier(usual, e):.0%}"] for n, e in excess.items()]
 figures.show_table(["images", "larger than that of a test image"], rows)
 assert all(likelier(usual, excess[name]) > 0.6 for name in list(sets)[1:])
-as_png = causes["bits/dim as a PNG"]
 assert as_png[digits].mean() < as_png["Fashion-MNIST test"].mean() / 2
 
 # %% [markdown]

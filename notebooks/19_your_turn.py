@@ -327,8 +327,7 @@ assert bits["wrong"] < 7.5 < 8 < bits["right"]
 # multiplies in bfloat16, since the inverse would not undo a rounded $W x$.
 
 # %%
-config = MixedRealNVPConfig.paper((1, 8, 8), num_blocks=1, width=4)
-package = config.build()
+package = MixedRealNVPConfig.paper((1, 8, 8), num_blocks=1, width=4).build()
 package.load_state_dict(mixed_model.state_dict())
 ours, theirs = (
     m.eval().log_prob(pixels, generator=torch.Generator().manual_seed(0))
@@ -352,23 +351,21 @@ assert torch.equal(ours, theirs)
 
 # %% tags=["hide-input"]
 ablation = load_ablation()
-found = {c.variant.name: c for c in compare(ablation, read_rows())}
+found = compare(ablation, read_rows())
 worth = {
     "random rotations": found["mixed"],
     "the masks of Real NVP": found["mixed-from-masks"],
 }
 rows = []
 for start, each in worth.items():
-    ends = (min(each.differences), max(each.differences))
-    ends = [f"{end:+.3f}".replace("-", "−") for end in ends]
-    mean = f"{each.difference.mean:+.3f}".replace("-", "−")
-    rows.append([start, *ends, f"{mean} ± {each.difference.half_width:.3f}"])
+    ends = [f"{end(each.differences):+.3f}" for end in (min, max)]
+    gap = each.difference
+    rows.append([start, *ends, f"{gap.mean:+.3f} ± {gap.half_width:.3f}"])
 header = ["$W$ starts from", "best seed", "worst seed", "mean"]
 figures.show_table(header, rows)
 
 # %% tags=["remove-cell"]
-base = ablation.config(ablation.baseline, 0)
-assert base.training.steps == 450
+assert ablation.config(ablation.baseline, 0).training.steps == 450
 from_rotations, from_masks = worth.values()
 assert len(from_masks.rows) == len(from_rotations.rows) == 5
 assert max(from_masks.differences) < -0.1
@@ -631,10 +628,8 @@ print(f"about {score.bits_per_dim:.0f} bits/dim")
 # Gated PixelCNN reach 15 rows up. Each was trained on Fashion-MNIST for half an hour of one processor core:
 
 # %% tags=["hide-input"]
-recorded = [
-    runs()[f"fashion-mnist-{name}"]
-    for name in ("gated-pixelcnn", "diagonal-bilstm")
-]
+names = ("fashion-mnist-gated-pixelcnn", "fashion-mnist-diagonal-bilstm")
+recorded = [runs()[name] for name in names]
 figures.show_table(
     ["run", "parameters", "images seen", "bits/dim"],
     [
@@ -642,7 +637,7 @@ figures.show_table(
             f"`{run.name}`",
             f"{run.record.parameters / 1e6:.2f} M",
             f"{run.record.images:,}",
-            run.scores.test.cells(run.config.model.image_shape)[0],
+            run.score.cells(run.config.model.image_shape)[0],
         ]
         for run in recorded
     ],

@@ -28,10 +28,10 @@ profile = "laptop"
 import math
 import pydoc
 import statistics
+from types import MethodType
 
 import matplotlib.pyplot as plt
 import torch
-from IPython.display import Markdown, display
 from nvp_book import figures
 from nvp_book.ablation import STUDENT, compare, load_ablation, read_rows
 from nvp_book.figures import ablation as pictures
@@ -41,7 +41,7 @@ from nvp import RealNVP, RealNVPConfig
 from nvp.config import TrainingConfig
 from nvp.data import EMBEDDED, load
 from nvp.flows.batchnorm import CouplingBatchNorm, NormScope
-from nvp.flows.coupling import AffineCoupling, AffineOrder, ChannelCoupling
+from nvp.flows.coupling import AffineCoupling, AffineOrder
 from nvp.flows.masks import Parity, channel_mask, checkerboard_mask
 from nvp.flows.resnet import CouplingNet, InputTreatment
 from nvp.flows.squeeze import SqueezeOrder, squeeze, unsqueeze
@@ -108,10 +108,7 @@ assert set(where) == set(differ)
 assert all(pydoc.locate(f"nvp.flows.{at}") for *_, at in where.values())
 
 rows = [
-    [
-        f"`{each}`"
-        for each in (name, getattr(paper, name), getattr(official, name))
-    ]
+    [f"`{x}`" for x in (name, getattr(paper, name), getattr(official, name))]
     for name in differ
 ]
 figures.show_table(["field", "paper", "code"], rows)
@@ -120,11 +117,8 @@ figures.show_table(["field", "paper", "code"], rows)
 # Here is where to look for each: in the paper; in the official code; in `nvp.flows`.
 
 # %% tags=["hide-input"]
-lines = []
-for name in differ:
-    in_paper, in_code, here = where[name]
-    lines.append(f"* `{name}`: {in_paper}; {in_code}; `{here}`")
-display(Markdown("\n".join(lines)))
+lines = ["* `{}`: {}; {}; `{}`".format(name, *where[name]) for name in differ]
+figures.show_text("\n".join(lines))
 
 # %% [markdown]
 # * `num_blocks`: for images of 64 × 64 section 4.1 says two residual blocks. The commands in the code's README say four.
@@ -162,14 +156,8 @@ rows = [
     [f"`{key}`", f"`{getattr(paper, key)}`", text]
     for key, text in silent.items()
 ]
-defaults = TrainingConfig(steps=1)
-rows += [
-    [
-        "`clip_norm`",
-        f"`{defaults.clip_norm:g}`",
-        "largest norm of the gradient, in training",
-    ]
-]
+clip = f"`{TrainingConfig(steps=1).clip_norm:g}`"
+rows.append(["`clip_norm`", clip, "largest norm of the gradient, in training"])
 figures.show_table(["field", "value", "what it is"], rows)
 
 # %% [markdown]
@@ -278,17 +266,14 @@ for r in (0.0, 1.0, 2.0, 4.0, 6.0):
     changed = z.masked_select(~b)
     means[r], deviations[r] = changed.mean().item(), changed.std().item()
     assert abs(means[r] ** 2 + deviations[r] ** 2 / 2 - 1) < 0.01
+    assert abs(means[r] - r / math.sqrt(2 + r**2)) < 0.02
+    assert abs(deviations[r] - 2 / math.sqrt(2 + r**2)) < 0.02
 ratios = torch.linspace(0, 6, 121)
 curves = {
     "standard deviation": 2 / torch.sqrt(2 + ratios**2),
     "mean": ratios / torch.sqrt(2 + ratios**2),
 }
 points = {"standard deviation": deviations, "mean": means}
-for name, curve in curves.items():
-    measured = list(points[name].values())
-    assert torch.allclose(
-        torch.tensor(measured), curve[[0, 20, 40, 80, 120]], atol=0.02
-    )
 pictures.plot_norm(ratios, curves, points)
 plt.show()
 
@@ -352,13 +337,10 @@ print(f"kept squares after the norm: {after_norm:.2f}; doubled: {h.std():.2f}")
 # %%
 def mirrored(model, kept):
     """The same weights, kernels mirrored, other squares first."""
-    config = model.config.model_copy(update={"first_kept": kept})
-    other = RealNVP(config)
+    other = RealNVP(model.config.model_copy(update={"first_kept": kept}))
+    weights = model.state_dict().items()
     other.load_state_dict(
-        {
-            name: value.flip(-1) if value.ndim == 4 else value
-            for name, value in model.state_dict().items()
-        }
+        {name: w.flip(-1) if w.ndim == 4 else w for name, w in weights}
     )
     return other.eval()
 
@@ -442,10 +424,7 @@ def slope_by_shift(order, a):
         affine_order=order,
         channel_scale_init=a,
     )
-    flow = RealNVP(config).flow
-    coupling = next(
-        m for m in flow.modules() if isinstance(m, ChannelCoupling)
-    )
+    coupling = RealNVP(config).flow.scales[0].channelwise.bijections[0]
     shifts = []
 
     def keep_shift(x, b, y=None):
@@ -509,7 +488,7 @@ plt.show()
 # %% tags=["hide-input"]
 ablation = load_ablation()
 rows = read_rows()
-comparisons = compare(ablation, rows)
+comparisons = list(compare(ablation, rows).values())
 baseline, *others = comparisons
 assert baseline.variant == ablation.baseline
 for each in comparisons:
@@ -532,19 +511,17 @@ train_images = len(load(base.data.name, "train").images)
 train_images -= base.evaluation.validation_images
 test_images = len(load(base.data.name, "test").images)
 runs_asked = len(ablation.variants) * len(ablation.seeds)
-display(
-    Markdown(
-        f"{steps} steps of {batch} images, which is "
-        f"{steps * batch / train_images:.1f} passes over the {train_images:,} "
-        "training images of embedded Fashion-MNIST; "
-        f"{base.model.num_scales} scales, "
-        f"{base.model.num_blocks} residual block in a network, width "
-        f"{base.model.width}; scored on {test_images:,} test images. "
-        f"{len(rows)} of {runs_asked} runs are recorded: "
-        f"{len(ablation.variants)} variants, the preset `paper` among them, "
-        f"{len(ablation.seeds)} seeds of each. `make ablation` makes "
-        "any that are missing."
-    )
+figures.show_text(
+    f"{steps} steps of {batch} images, which is "
+    f"{steps * batch / train_images:.1f} passes over the {train_images:,} "
+    "training images of embedded Fashion-MNIST; "
+    f"{base.model.num_scales} scales, "
+    f"{base.model.num_blocks} residual block in a network, width "
+    f"{base.model.width}; scored on {test_images:,} test images. "
+    f"{len(rows)} of {runs_asked} runs are recorded: "
+    f"{len(ablation.variants)} variants, the preset `paper` among them, "
+    f"{len(ablation.seeds)} seeds of each. `make ablation` makes "
+    "any that are missing."
 )
 
 # %% [markdown]
@@ -626,25 +603,15 @@ for n in range(2, 6):
 #
 # ### The result
 
-
 # %% tags=["hide-input"]
-def signed(value):
-    """Three decimals and a sign."""
-    return f"{value:+.3f}".replace("-", "−")
-
-
 table = []
 for each in [baseline, *sorted(others, key=lambda c: c.difference.mean)]:
-    gap = each.difference if each.differences else None
-    table.append(
-        [
-            each.variant.title,
-            f"{each.rows[0].parameters:,}",
-            f"{each.test.mean:.3f}",
-            signed(gap.mean) if gap else "–",
-            f"{gap.half_width:.3f}" if gap else "–",
-        ]
-    )
+    gap = ("–", "–")
+    if each.differences:
+        found = each.difference
+        gap = f"{found.mean:+.3f}", f"{found.half_width:.3f}"
+    size, bits = f"{each.rows[0].parameters:,}", f"{each.test.mean:.3f}"
+    table.append([each.variant.title, size, bits, *gap])
 header = ["variant", "parameters", "test bits/dim", "minus paper", "95%: ±"]
 figures.show_table(header, table)
 
@@ -661,8 +628,8 @@ plt.show()
 def listed(some):
     """Titles with their differences, the best first."""
     some = sorted(some, key=lambda c: c.difference.mean)
-    named = [f"{c.variant.title} ({signed(c.difference.mean)})" for c in some]
-    return "; ".join(named) or "none"
+    named = [f"{c.variant.title} ({c.difference.mean:+.3f})" for c in some]
+    return "; ".join(named).replace("(-", "(−") or "none"
 
 
 clear = [c for c in others if c.difference.beyond_chance]
@@ -672,13 +639,11 @@ strict = 7.016  # of Student's t: a 23rd of 5% lie beyond it
 sure = [
     c for c in others if abs(c.difference.mean) > strict * c.difference.error
 ]
-display(
-    Markdown(
-        f"**Better** than `paper`, by the 95% interval: {listed(better)}.\n\n"
-        f"**Worse**, by the same: {listed(worse)}.\n\n"
-        f"**Beyond {strict:.1f} standard errors**, the bound for all "
-        f"{len(others)} together: {listed(sure)}."
-    )
+figures.show_text(
+    f"**Better** than `paper`, by the 95% interval: {listed(better)}.\n\n"
+    f"**Worse**, by the same: {listed(worse)}.\n\n"
+    f"**Beyond {strict:.1f} standard errors**, the bound for all "
+    f"{len(others)} together: {listed(sure)}."
 )
 
 # %% tags=["remove-cell"]
@@ -754,22 +719,17 @@ def flow_in(order):
 
 
 # %% tags=["hide-input"]
+def scaled_shift(coupling, x, b, y=None):
+    t, s = AffineCoupling.shift_and_log_scale(coupling, x, b, y)
+    return t * s.exp(), s
+
+
 def translate(flow):
     """From shift, then scale, to scale, then shift."""
     for module in flow.modules():
         if isinstance(module, AffineCoupling):
-            module.shift_and_log_scale = scaled_shift(module)
+            module.shift_and_log_scale = MethodType(scaled_shift, module)
             module.order = AffineOrder.SCALE_THEN_SHIFT
-
-
-def scaled_shift(coupling):
-    shift_and_log_scale = coupling.shift_and_log_scale
-
-    def translated(x, b, y=None):
-        t, s = shift_and_log_scale(x, b, y)
-        return t * s.exp(), s
-
-    return translated
 
 
 x = torch.randn(32, 1, 8, 8, generator=generator)
@@ -812,15 +772,7 @@ with torch.no_grad():
 # sampling alone, and `penalise_channel_scales` in the loss alone.
 
 # %%
-no_part_of_a_map = {
-    "num_blocks",
-    "undo_data_constraint",
-    "sample_batch_statistics",
-    "penalise_channel_scales",
-}
-for name in differ:
-    if name in no_part_of_a_map:
-        continue
+for name in ("affine_order", "first_kept", "channel_squeeze", "norm_scope"):
     torch.manual_seed(0)
     changed = RealNVPConfig.paper(
         (1, 8, 8),
@@ -912,8 +864,7 @@ for num_blocks in (0, 2):
 # %%
 def ranks(values):
     """0 for the least."""
-    order = torch.tensor(values).argsort()
-    return order.argsort().double()
+    return torch.tensor(values).argsort().argsort().double()
 
 
 early = [statistics.fmean(c.halfway) for c in others]
@@ -924,9 +875,7 @@ late = [
 pair = torch.stack([ranks(early), ranks(late)])
 correlation = torch.corrcoef(pair)[0, 1].item()
 assert correlation > 0.8
-ratio = statistics.median(
-    abs(b) / abs(a) for a, b in zip(early, late, strict=True)
-)
+ratio = statistics.median(abs(b / a) for a, b in zip(early, late, strict=True))
 print(f"rank correlation, halfway and end: {correlation:.2f}")
 print(f"a gap at the end over the gap halfway, median: {ratio:.2f}")
 

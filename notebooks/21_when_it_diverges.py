@@ -66,8 +66,7 @@ ledger = runs()
 
 # %% tags=["hide-input"]
 images = load(EMBEDDED, "train").images
-thumbs = F.avg_pool2d(F.pad(images.float(), (2, 2, 2, 2)), 4)
-thumbs = thumbs.round().byte()
+thumbs = F.avg_pool2d(images.float(), 4, padding=2).round().byte()
 seen, held_out = thumbs[:-500], thumbs[-200:]
 UNIT = 64 * math.log(2)  # nats in a bit/dim
 
@@ -112,15 +111,9 @@ def steps(run, state, count, images=seen):
 # %% tags=["hide-input"]
 def unbounded(model):
     """Take the tanh and its scale out of every coupling."""
-
-    def shift_and_log_scale(coupling, x, b, y=None):
-        return coupling.net_output(x, b, y)
-
     for module in model.modules():
         if isinstance(module, AffineCoupling):
-            module.shift_and_log_scale = types.MethodType(
-                shift_and_log_scale, module
-            )
+            module.shift_and_log_scale = module.net_output
 
 
 def worst(bounded, scope, rate, count=5):
@@ -129,12 +122,10 @@ def worst(bounded, scope, rate, count=5):
     state = start(run)
     if not bounded:
         unbounded(state.model)
-    losses = []
     try:
-        losses += steps(run, state, count)
+        return max(steps(run, state, count))
     except NVPError as error:
         return error
-    return max(losses)
 
 
 def cell(end):
@@ -155,10 +146,9 @@ for title, bounded, scope in (
     rows.append([title, *map(cell, outcomes[title])])
 header = ["largest loss of five steps"] + [f"rate {rate:g}" for rate in rates]
 figures.show_table(header, rows)
-assert all(end < 100 for end in outcomes["as it is"])
-assert isinstance(outcomes["no bound"][-1], NVPError)
-assert isinstance(outcomes["neither"][-1], NVPError)
-assert isinstance(outcomes["no batch norm between couplings"][-1], NVPError)
+guarded, *unguarded = outcomes.values()
+assert all(end < 100 for end in guarded)
+assert all(isinstance(ends[-1], NVPError) for ends in unguarded)
 assert outcomes["neither"][2] > 1e6
 
 # %% [markdown]
@@ -168,11 +158,9 @@ assert outcomes["neither"][2] > 1e6
 # `nvp train` stops with this message:
 
 # %% tags=["hide-input"]
-error = outcomes["no bound"][-1]
-print(textwrap.fill(str(error), 75))
-assert "first in layer flow.scales.0.checkerboard.bijections.0.norm" in str(
-    error
-)
+error = str(outcomes["no bound"][-1])
+print(textwrap.fill(error, 75))
+assert "first in layer flow.scales.0.checkerboard.bijections.0.norm" in error
 
 # %% [markdown]
 # It names the first layer whose output is not a finite number. Look there, or just before. Here it is the norm of the
@@ -290,15 +278,10 @@ except ValueError as error:
     refused = str(error)
 assert "greater than 0" in refused
 
-
-def no_noise(images, dtype, generator=None):
-    return torch.zeros(images.shape, dtype=dtype)
-
-
 run = small_run()
 state = start(run)
 state.model.logit = Logit(LogitForm.SYMMETRIC, alpha=0.0)
-with patch("nvp.flows.realnvp.uniform_noise", no_noise):
+with patch("nvp.flows.realnvp.uniform_noise", return_value=torch.zeros(1)):
     try:
         steps(run, state, 1)
     except NVPError as error:
@@ -541,14 +524,10 @@ def same_squares(model):
             module.kept = module.net.treatment.kept = Parity.ODD
 
 
-def nothing(model):
-    pass
-
-
 curves, models = {}, {}
 run = small_run()
 for title, spoil in (
-    ("right", nothing),
+    ("right", lambda model: None),
     ("the network sees everything", sees_everything),
     ("the same squares", same_squares),
 ):
@@ -570,24 +549,27 @@ plt.show()
 # return $x$? Is the log-determinant that of the Jacobian? The second mistake passes both tests, since it is a flow, only a
 # poor one. To find it, check which outputs merely copy an input:
 
+
 # %% tags=["hide-input"]
+def faults_of(model):
+    """Errors of log-determinant and inverse; outputs of one input only."""
+    x = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    flow, x = model.eval().double().flow, x.double()
+    with torch.no_grad():
+        z, log_det = flow(x)
+        back, _ = flow.inverse(z)
+    jacobian = jacrev(lambda x: flow(x)[0])(x).detach().reshape(64, 64)
+    fault = (log_det - jacobian.slogdet().logabsdet).abs().item()
+    # An output that depends on one input only was never coupled.
+    alone = int(((jacobian != 0).sum(dim=1) == 1).sum())
+    return fault, (back - x).abs().max().item(), alone
+
+
 rows, faults = [], {}
 for title, model in models.items():
     model = copy.deepcopy(model).double()
     reestimate_statistics(model, seen[:200])
-    model.eval()
-    x = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    x = x.double()
-    with torch.no_grad():
-        z, log_det = model.flow(x)
-        back, _ = model.flow.inverse(z)
-    jacobian = jacrev(lambda x, model=model: model.flow(x)[0])(x)
-    jacobian = jacobian.detach().reshape(64, 64)
-    fault = (log_det - jacobian.slogdet().logabsdet).abs().item()
-    lost = (back - x).abs().max().item()
-    # An output that depends on one input only was never coupled.
-    alone = int(((jacobian != 0).sum(dim=1) == 1).sum())
-    faults[title] = (fault, lost, alone)
+    faults[title] = fault, lost, alone = faults_of(model)
     cells = ["right" if value < 1e-9 else "wrong" for value in (fault, lost)]
     rows.append([title, *cells, f"{alone} of 64"])
 header = ["masks", "log-det", "inverse", "outputs of one input only"]
@@ -695,16 +677,14 @@ for name in ("fashion-mnist", "mnist"):
     log = ledger[name].log()
     norms = torch.tensor([row["gradient_norm"] for row in log])
     bound_by[name] = (norms > 100).double().mean().item()
-    cells = [norms.min(), norms.median(), norms.max()]
-    cells = [f"{norm:,.0f}" for norm in cells]
+    cells = [f"{x:,.0f}" for x in (norms.min(), norms.median(), norms.max())]
     title = ledger[name].record.title
     rows.append([title, *cells, f"{bound_by[name]:.0%}"])
 header = ["gradient norm", "least", "median", "greatest", "above 100"]
 figures.show_table(header, rows)
 assert all(share == 1 for share in bound_by.values())
-bounds = {ledger[n].config.training.clip_norm for n in bound_by}
-assert bounds == {100}
-assert max(bounds) / nats_per_bit((1, 28, 28)) < 1 / 5  # in bits/dim
+assert {ledger[n].config.training.clip_norm for n in bound_by} == {100}
+assert 100 / nats_per_bit((1, 28, 28)) < 1 / 5  # in bits/dim
 
 # %% [markdown]
 # Clipping acts in every row of both logs, so it probably makes nearly all gradients equally long.
@@ -727,11 +707,10 @@ def interrupted(clip_norm, with_bad):
     state = start(run)
     losses = steps(run, state, spike)
     batch = next_batch(state, seen, run)
-    if with_bad:
-        batch = bad
+    batch = bad if with_bad else batch
     loss, norm = training_step(state, batch, run.training, done=0.0)
-    losses.append(loss / UNIT)
-    return losses + steps(run, state, total - spike - 1), norm
+    after = steps(run, state, total - spike - 1)
+    return [*losses, loss / UNIT, *after], norm
 
 
 curves, norms = {}, {}
@@ -820,25 +799,20 @@ third = "flow.scales.0.checkerboard.bijections.2"
 
 # %% tags=["hide-input"]
 def first_at_fault(flow, images):
-    names = []
+    names = {module: name for name, module in flow.named_modules()}
+    found = []
 
-    def look_at(name):
-        def look(module, inputs, output):
-            outputs = output if isinstance(output, tuple) else (output,)
-            if not all(each.isfinite().all() for each in outputs):
-                names.append(name)
+    def look(module, inputs, output):
+        outputs = output if isinstance(output, tuple) else (output,)
+        if not all(each.isfinite().all() for each in outputs):
+            found.append(names[module])
 
-        return look
-
-    hooks = [
-        module.register_forward_hook(look_at(name))
-        for name, module in flow.named_modules()
-    ]
+    hooks = [module.register_forward_hook(look) for module in names]
     with torch.no_grad():
         flow.log_prob(images)
     for hook in hooks:
         hook.remove()
-    return names[0] if names else None
+    return found[0] if found else None
 
 
 assert first_at_fault(copy.deepcopy(models["right"]).eval(), seen[:9]) is None
@@ -895,18 +869,11 @@ model, losses = with_mistake(10)
 _, usual = with_mistake(1)
 assert losses[-1] < 0 < usual[-1] < 3
 assert ends["right"] > 5
-model = copy.deepcopy(model).eval().double()
-x = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-x = x.double()
-z, log_det = model.flow(x)
-assert (model.flow.inverse(z)[0] - x).abs().max() < 1e-6
-jacobian = jacrev(lambda x: model.flow(x)[0])(x).reshape(64, 64)
-off = log_det - jacobian.slogdet().logabsdet
-assert off.abs() > 10
-fresh = with_mistake(1, 0)[0].eval().double()
-jacobian = jacrev(lambda x: fresh.flow(x)[0])(x).reshape(64, 64)
-off = fresh.flow(x)[1] - jacobian.slogdet().logabsdet
-assert off.abs() > 1  # without training, too
+fault, lost, _ = faults_of(model)
+assert lost < 1e-6
+assert fault > 10
+fresh, _ = with_mistake(1, 0)
+assert faults_of(fresh)[0] > 1  # without training, too
 noise = torch.randint(256, seen.shape, generator=generator).byte()
 _, costs = with_mistake(1, 11, noise)
 assert costs[-1] < 7 < 8 < costs[0]

@@ -23,14 +23,13 @@ profile = "laptop"
 
 # %% tags=["hide-input"]
 import copy
-import csv
 import math
 
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from nvp_book import figures
-from nvp_book.ablation import Mean, compare, load_ablation, read_rows
+from nvp_book.ablation import compare, load_ablation, read_rows, trials
 from nvp_book.figures import batch_statistics as pictures
 from torch import nn
 from torch.func import jacrev
@@ -43,7 +42,6 @@ from nvp.flows.resnet import ShiftedBatchNorm
 from nvp.ledger import runs
 from nvp.likelihood import evaluate, reestimate_statistics, score_images
 from nvp.model import batch_norms, batch_statistics
-from nvp.paths import results_root
 from nvp.training.loop import next_batch, training_step
 from nvp.training.state import begin
 
@@ -132,8 +130,8 @@ assert torch.allclose(alone, bracket.log() - n * sigma.log(), atol=1e-12)
 def normalised_beside(x, N):
     """Batch norm of x beside N - 1 scalars of mean 0, variance 1."""
     mean = x / N
-    variance = (N - 1 + x**2) / N - mean**2
-    return (x - mean) / torch.sqrt(variance), torch.sqrt(variance)
+    deviation = torch.sqrt((N - 1 + x**2) / N - mean**2)
+    return (x - mean) / deviation, deviation
 
 
 x = torch.linspace(-12, 12, 241).double()
@@ -178,22 +176,15 @@ assert abs(steps[1] - steps[0]) < 0.01 < steps[0]
 # %% tags=["hide-input"]
 few = test_images[: 1000 if full else 40]
 recorded = ledger["fashion-mnist"].load_model()
-score_of = {}
+score_of, rows = {}, []
 with batch_statistics(recorded):
-    for size in (2, 4, 10, 40):
-        scores = score_images(recorded, few, batch_size=size)
-        score_of[size] = scores.mean().item()
+    for n in (2, 4, 10, 40):
+        score_of[n] = score_images(recorded, few, batch_size=n).mean().item()
+        rows.append([f"training mode, batches of {n}", f"{score_of[n]:.2f}"])
 as_recorded = evaluate(recorded, few).bits_per_dim
-figures.show_table(
-    [f"recorded run on Fashion-MNIST, {len(few)} test images", "bits/dim"],
-    [
-        *(
-            [f"training mode, batches of {k}", f"{v:.2f}"]
-            for k, v in score_of.items()
-        ),
-        ["evaluation mode", f"{as_recorded:.2f}"],
-    ],
-)
+rows.append(["evaluation mode", f"{as_recorded:.2f}"])
+title = f"recorded run on Fashion-MNIST, {len(few)} test images"
+figures.show_table([title, "bits/dim"], rows)
 assert score_of[2] - score_of[40] > 0.3
 
 # %% [markdown]
@@ -265,33 +256,20 @@ assert torch.allclose(log_det, of_package, atol=1e-4)
 # give it.
 
 # %% tags=["hide-input"]
-thumbs = F.avg_pool2d(F.pad(images.float(), (2, 2, 2, 2)), 4)
-thumbs = thumbs.round().byte()
+thumbs = F.avg_pool2d(images.float(), 4, padding=2).round().byte()
 held_out, seen = thumbs[-300:], thumbs[:-500]
 
 
-def small_run(batch_size, steps, running_average):
+def small_run(batch_size, steps, running):
     """A run of a flow of four couplings on the small images."""
-    config = RealNVPConfig.paper(
-        (1, 8, 8),
-        num_scales=1,
-        num_blocks=0,
-        width=16,
-        checkerboard_scale_init=1.0,
-        norm_running_average=running_average,
-    )
-    training = TrainingConfig(
-        steps=steps,
-        batch_size=batch_size,
-        learning_rate=5e-3,
-        anneal=0.5,
-        precision="fp32",
-    )
+    sizes = {"num_scales": 1, "num_blocks": 0, "width": 16}
+    sizes |= {"checkerboard_scale_init": 1.0, "norm_running_average": running}
+    loop = {"steps": steps, "batch_size": batch_size, "learning_rate": 5e-3}
     return RunConfig(
         name="small",
-        model=config,
+        model=RealNVPConfig.paper((1, 8, 8), **sizes),
         data=DataConfig(name=EMBEDDED),
-        training=training,
+        training=TrainingConfig(**loop, anneal=0.5, precision="fp32"),
     )
 
 
@@ -309,7 +287,7 @@ def trained(run):
     return state.model, halfway, [loss / unit for loss in losses]
 
 
-model, halfway, _ = trained(small_run(32, 100, running_average=False))
+model, halfway, _ = trained(small_run(32, 100, running=False))
 moving = {
     name: evaluate(one, held_out).bits_per_dim
     for name, one in (("halfway", halfway), ("at the end", model))
@@ -361,12 +339,9 @@ measured = {
 (noise, bias, error), (less, other_bias, other_error) = measured.values()
 assert less[0] < noise[0]
 assert all(b < 0.5 * a for a, b in zip(noise[1:], less[1:], strict=True))
-apart = [one - two for one, two in zip(bias, other_bias, strict=True)]
-by_chance = [
-    2 * math.hypot(*both) for both in zip(error, other_error, strict=True)
-]
-assert apart[0] > by_chance[0]
-assert apart[1] > by_chance[1]
+apart = torch.tensor(bias) - torch.tensor(other_bias)
+by_chance = 2 * torch.tensor(error).hypot(torch.tensor(other_error))
+assert (apart[:2] > by_chance[:2]).all()
 assert full or abs(apart[2]) < by_chance[2]
 pairs = {name: each[:2] for name, each in measured.items()}
 pictures.plot_gradient_errors(batch_sizes, pairs)
@@ -406,25 +381,19 @@ figures.show_table(
 # minutes each, with 32 images in a batch:
 
 # %% tags=["hide-input"]
-with (results_root() / "trials-cifar10.csv").open(newline="") as file:
-    trials = list(csv.DictReader(file))
 figures.show_table(
     ["trial on CIFAR-10", "steps", "validation, bits/dim"],
     [
         [t["trial"], t["steps"], f"{float(t['validation_bits_per_dim']):.2f}"]
-        for t in trials
+        for t in trials("trials-cifar10.csv")
     ],
 )
 
 # %% tags=["remove-cell"]
-(averaged,) = (
-    found.differences
-    for found in compare(load_ablation(), read_rows())
-    if found.variant.name == "running-averages"
-)
-assert len(averaged) == 5
-assert min(averaged) > 0
-lag = Mean.of(averaged)
+averaged = compare(load_ablation(), read_rows())["running-averages"]
+assert len(averaged.differences) == 5
+assert min(averaged.differences) > 0
+lag = averaged.difference
 assert [round(x, 2) for x in (lag.mean, lag.half_width)] == [0.19, 0.12]
 assert not ledger["cifar10-small"].config.model.norm_running_average
 
@@ -439,21 +408,16 @@ assert not ledger["cifar10-small"].config.model.norm_running_average
 # lag cost? The small model above shows it twice: halfway (at the full rate) and at the end (where the rate is zero):
 
 # %% tags=["hide-input"]
-fresh = {}
+lag, rows = {}, []
 for name, one in (("halfway", halfway), ("at the end", model)):
     reestimate_statistics(one, seen[:1000])
-    fresh[name] = evaluate(one, held_out).bits_per_dim
-lag = {name: moving[name] - fresh[name] for name in fresh}
+    fresh = evaluate(one, held_out).bits_per_dim
+    lag[name] = moving[name] - fresh
+    more = "over" if lag[name] > 0.08 else "under"
+    rows.append([name, f"{fresh:.1f}", f"{more} 0.08"])
 figures.show_table(
     ["held-out images, bits/dim", "re-estimated", "moving averages: more by"],
-    [
-        [
-            name,
-            f"{fresh[name]:.1f}",
-            f"{'over' if more > 0.08 else 'under'} 0.08",
-        ]
-        for name, more in lag.items()
-    ],
+    rows,
 )
 assert lag["at the end"] < lag["halfway"]
 
@@ -487,9 +451,7 @@ averaging, moving_bits = forgotten().train(), {}
 for step in range(1, 41):
     batch = images[8 * step : 8 * step + 8]
     with torch.no_grad():
-        averaging.log_prob(
-            batch, generator=torch.Generator().manual_seed(step)
-        )
+        averaging.loss(batch, torch.Generator().manual_seed(step))
     if step in (10, 40):
         moving_bits[step] = bits(averaging)
 

@@ -25,16 +25,14 @@
 profile = "laptop"
 
 # %% tags=["hide-input"]
-import csv
 import math
 from statistics import mean
 
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
-from IPython.display import Markdown, display
 from nvp_book import figures
-from nvp_book.ablation import Mean, compare, load_ablation, read_rows
+from nvp_book.ablation import Mean, compare, load_ablation, read_rows, trials
 from nvp_book.figures import divergence, pixels
 from nvp_book.figures import training as pictures
 from torch import nn
@@ -59,12 +57,6 @@ torch.set_num_threads(1)  # sums in one order, however many cores
 full = profile == "paper"
 
 ledger = runs()
-
-
-def trials(name):
-    """The rows of a table of trials, by the name of each trial."""
-    with (results_root() / name).open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def as_code(changes):
@@ -133,9 +125,7 @@ for row in trials("earlier.csv"):
     assert held_out < best_of.get(row["run"], math.inf)
     best_of[row["run"]] = held_out
 for name, held_out in best_of.items():
-    shape = (1, 28, 28)
-    kept = ledger[name].scores.validation.bits_per_dim * nats_per_bit(shape)
-    assert kept < held_out
+    assert ledger[name].scores.validation.nats((1, 28, 28))[0] < held_out
 
 # %% [markdown]
 # Every run scores better on held-out images than the run that it replaced. Chapter {ref}`pixelrnn-results` says what
@@ -158,15 +148,13 @@ for title, name in (
     for weight, role in parameter_roles(ledger[name].fresh_model).items():
         counted[title][role] += weight.numel()
 by_muon = {Role.KERNEL, Role.RECURRENT, Role.DIRECTION}
-rows = [
-    [role.value, *counts, "Muon" if role in by_muon else "Adam"]
-    for role in Role
-    if any(counts := [f"{c[role]:,}" for c in counted.values()])
-]
+rows = []
+for role in Role:
+    counts = [f"{c[role]:,}" for c in counted.values()]
+    rows.append([role.value, *counts, "Muon" if role in by_muon else "Adam"])
 figures.show_table(["role", *counted, "moved by"], rows)
-assert counted["Real NVP"][Role.DIRECTION] > 0.9 * sum(
-    counted["Real NVP"].values()
-)
+flow = counted["Real NVP"]
+assert flow[Role.DIRECTION] > 0.9 * sum(flow.values())
 
 # %% [markdown]
 # More than nine tenths of a Real NVP are directions.
@@ -192,7 +180,9 @@ assert counted["Real NVP"][Role.DIRECTION] > 0.9 * sum(
 
 # %%
 def orthogonal(matrix):
-    """U V^T of a matrix U S V^T with rows <= columns, nearly."""
+    """U V^T of a matrix U S V^T, nearly. A tall one is transposed."""
+    if matrix.shape[0] > matrix.shape[1]:
+        return orthogonal(matrix.mT).mT
     x = matrix / (matrix.norm() + 1e-15)
     for _ in range(5):
         gram = x @ x.mT
@@ -237,10 +227,8 @@ def relative_step(omega, gradient, momentum, rate=0.02):
     momentum = momentum.lerp(gradient, 0.05)
     ahead = gradient.lerp(momentum, 0.95)  # Nesterov's
     matrix = ahead.flatten(1)
-    rows, columns = matrix.shape
-    turned = orthogonal(matrix if rows <= columns else matrix.mT)
-    step = (turned if rows <= columns else turned.mT).reshape(omega.shape)
-    length = rate * omega.norm() / math.sqrt(min(rows, columns))
+    step = orthogonal(matrix).reshape(omega.shape)
+    length = rate * omega.norm() / math.sqrt(min(matrix.shape))
     moved = omega - length * step
     return moved * (omega.norm() / moved.norm()), momentum
 
@@ -322,25 +310,19 @@ assert 1e4 < torch.stack(grown).median() < 1.3e4
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "A small flow by two optimisers, each at the best of three rates: training loss, means over ten steps, each plotted at the first of them.", "name": "fig-two-optimisers"}, "image": {"alt": "Bits per dimension over the steps. Both curves fall from 7 to about 5.3, close together; that of Muon ends slightly lower."}}
-thumbs = F.avg_pool2d(F.pad(images.float(), (2, 2, 2, 2)), 4)
-thumbs = thumbs.round().byte()
+thumbs = F.avg_pool2d(images.float(), 4, padding=2).round().byte()
 seen, held_out = thumbs[:-500], thumbs[-500:]
 count = 600 if full else 75
 
 
 def small_run(**training):
-    model = RealNVPConfig.paper(
-        (1, 8, 8),
-        num_scales=1,
-        num_blocks=0,
-        width=16,
-        checkerboard_scale_init=1.0,
-    )
+    sizes = {"num_scales": 1, "num_blocks": 0, "width": 16}
+    sizes |= {"checkerboard_scale_init": 1.0}
     loop = {"steps": count, "batch_size": 32, "precision": "fp32"}
     loop |= {"anneal": 0.7, "warmup_steps": 10, "tanh_scale_rate": 3}
     return RunConfig(
         name="small",
-        model=model,
+        model=RealNVPConfig.paper((1, 8, 8), **sizes),
         data=DataConfig(name=EMBEDDED),
         training=TrainingConfig(**loop, **training),
     )
@@ -362,23 +344,15 @@ def trained(run):
     return losses, evaluate(model, held_out).bits_per_dim
 
 
-settings = {
-    **{f"Adam, rate {r:g}": {"learning_rate": r} for r in (3e-3, 1e-2, 3e-2)},
-    **{
-        f"Muon, relative step {r:.0%}": {
-            "optimiser": "muon",
-            "learning_rate": 3e-3,
-            "relative_step": r,
-        }
-        for r in (0.03, 0.1, 0.3)
-    },
-}
-results = {name: trained(small_run(**kind)) for name, kind in settings.items()}
+results = {}
+for r in (3e-3, 1e-2, 3e-2):
+    results[f"Adam, rate {r:g}"] = trained(small_run(learning_rate=r))
+for r in (0.03, 0.1, 0.3):
+    run = small_run(optimiser="muon", learning_rate=3e-3, relative_step=r)
+    results[f"Muon, relative step {r:.0%}"] = trained(run)
+ranking = sorted(results, key=lambda name: results[name][1])
 best = {
-    kind: min(
-        (name for name in results if name.startswith(kind)),
-        key=lambda name: results[name][1],
-    )
+    kind: next(name for name in ranking if name.startswith(kind))
     for kind in ("Adam", "Muon")
 }
 smooth = {
@@ -426,11 +400,9 @@ def comparison(name):
     }
 
 
-def best_of(runs, optimiser):
+def best_of(runs, kind):
     """Title and runs of its rate that held-out images like best, by seed 0."""
-    own = [
-        item for item in runs.items() if item[0].startswith(optimiser + ",")
-    ]
+    own = [item for item in runs.items() if item[0].startswith(kind + ",")]
     return min(own, key=lambda item: item[1][0].validation)
 
 
@@ -476,16 +448,12 @@ def gaps(runs, behind, ahead, images="validation"):
     """Bits/dim of `behind` minus `ahead`, best rate of each, by seed."""
     (_, worse), (_, better) = best_of(runs, behind), best_of(runs, ahead)
     pairs = zip(worse, better, strict=True)
-    return [
-        getattr(high, images) - getattr(low, images) for high, low in pairs
-    ]
+    return [getattr(a, images) - getattr(b, images) for a, b in pairs]
 
 
-def leads(optimiser):
+def leads(kind):
     """Of Muon on clothes and in colour, as text."""
-    found = (
-        Mean.of(gaps(runs, optimiser, "Muon")) for runs in (clothes, colour)
-    )
+    found = [Mean.of(gaps(runs, kind, "Muon")) for runs in (clothes, colour)]
     return [f"{each.mean:.3f} ± {each.error:.3f}" for each in found]
 
 
@@ -495,18 +463,16 @@ default_grey, default_colour = (
     - best_of(runs, "Muon")[1][0].validation
     for runs in (clothes, colour)
 )
-display(
-    Markdown(
-        "After the same number of images Muon is ahead of the best Adam by "
-        f"**{over_adam[0]} bits/dim** on clothes and **{over_adam[1]}** in "
-        f"colour, and of the best Adamax by {over_adamax[0]} and "
-        f"{over_adamax[1]}. A ± is the standard error of a mean of three "
-        "seeds. A score without ± has one seed, which chose the rates. At "
-        "its default rate of 0.001, which the paper used, Adam is "
-        f"{default_grey:.2f} and {default_colour:.2f} behind. So most of that "
-        "gap is Adam's rate. Adamax was best at the largest rate that we "
-        "tried."
-    )
+figures.show_text(
+    "After the same number of images Muon is ahead of the best Adam by "
+    f"**{over_adam[0]} bits/dim** on clothes and **{over_adam[1]}** in "
+    f"colour, and of the best Adamax by {over_adamax[0]} and "
+    f"{over_adamax[1]}. A ± is the standard error of a mean of three "
+    "seeds. A score without ± has one seed, which chose the rates. At "
+    "its default rate of 0.001, which the paper used, Adam is "
+    f"{default_grey:.2f} and {default_colour:.2f} behind. So most of that "
+    "gap is Adam's rate. Adamax was best at the largest rate that we "
+    "tried."
 )
 
 # %% tags=["remove-cell"]
@@ -556,11 +522,6 @@ print(f"a step by Muon has {more:.1%} more operations")
 # steps, and there Muon made fewer steps:
 
 # %% tags=["hide-input"]
-chosen = [
-    row
-    for row in trials("trials-pixelrnn.csv")
-    if row["trial"].startswith(("cnn-seconds180", "cnn-rate8", "cnn-muon"))
-]
 figures.show_table(
     [
         "PixelCNN, three minutes, by Adam if not said",
@@ -573,7 +534,8 @@ figures.show_table(
             row["steps"],
             f"{float(row['train_nats']):.1f}",
         ]
-        for row in chosen
+        for row in trials("trials-pixelrnn.csv")
+        if row["trial"].startswith(("cnn-seconds180", "cnn-rate8", "cnn-muon"))
     ],
 )
 
@@ -601,11 +563,9 @@ behind = [Mean.of(gaps(digits, "RMSProp", kind)) for kind in ("Adam", "Muon")]
 adam, muon = (
     f"{factor * each.mean:.2f} ± {factor * each.error:.2f}" for each in behind
 )
-display(
-    Markdown(
-        f"At its best rate RMSProp is {adam} nats behind Adam and **{muon}** "
-        "behind Muon: means of three seeds."
-    )
+figures.show_text(
+    f"At its best rate RMSProp is {adam} nats behind Adam and **{muon}** "
+    "behind Muon: means of three seeds."
 )
 
 # %% tags=["remove-cell"]
@@ -734,11 +694,6 @@ end = [row["loss"] for row in wide.log()][-7:-1]  # 300 steps
 assert float(more["train_nats"]) - sum(end) / len(end) > 1
 
 # %% tags=["hide-input"]
-warm = [
-    row
-    for row in trials("trials-pixelrnn.csv")
-    if row["trial"].startswith("warm")
-]
 figures.show_table(
     ["the second run has 81.2 and 82.6", "training", "validation"],
     [
@@ -747,7 +702,8 @@ figures.show_table(
             f"{float(row['train_nats']):.1f}",
             f"{float(row['validation_nats']):.1f}",
         ]
-        for row in warm
+        for row in trials("trials-pixelrnn.csv")
+        if row["trial"].startswith("warm")
     ],
 )
 
@@ -766,14 +722,9 @@ figures.show_table(
 rows = []
 for row in trials("trials.csv"):
     if row["minutes"] == "2.5":
-        changes = row["changes"].replace("training.batch_size=32", "")
-        rows.append(
-            [
-                as_code(changes) or "the base",
-                row["steps"],
-                f"{float(row['held_out_bits_per_dim']):.2f}",
-            ]
-        )
+        title = as_code(row["changes"].replace("training.batch_size=32", ""))
+        bits = float(row["held_out_bits_per_dim"])
+        rows.append([title or "the base", row["steps"], f"{bits:.2f}"])
 figures.show_table(
     ["changes to the paper's preset", "steps", "held out"], rows
 )
@@ -784,11 +735,7 @@ figures.show_table(
 # −0.02 ± 0.11 bits/dim (95% interval of five seeds). So the ablation does not decide whether the start alone helps.
 
 # %% tags=["remove-cell"]
-(start,) = (
-    each.difference
-    for each in compare(load_ablation(), read_rows())
-    if each.variant.name == "scales-from-1"
-)
+start = compare(load_ablation(), read_rows())["scales-from-1"].difference
 assert [round(x, 2) for x in (start.mean, start.half_width)] == [-0.02, 0.11]
 base, both, *_ = rows
 assert round(float(both[2]) - float(base[2]), 2) == -0.14
@@ -807,15 +754,9 @@ for name in (*coloured, *names[2:]):
     losses = [row["bits_per_dim"] for row in run.log()]
     few = max(1, len(losses) // 20)
     middle = losses[len(losses) // 2 :][:few]
-    fell = (sum(losses[-few:]) - sum(middle)) / few
-    rows.append(
-        [
-            f"`{name}`",
-            f"{run.record.epochs:.1f}",
-            f"{run.record.minutes / 60:.1f}",
-            f"{100 * fell / (sum(middle) / few):+.1f}%",
-        ]
-    )
+    changed = mean(losses[-few:]) / mean(middle) - 1
+    spent = f"{run.record.epochs:.1f}", f"{run.record.minutes / 60:.1f}"
+    rows.append([f"`{name}`", *spent, f"{changed:+.1%}"])
 figures.show_table(
     ["run", "epochs", "hours", "second half changed the loss by"], rows
 )
@@ -885,11 +826,8 @@ class TinyMuon(torch.optim.Optimizer):
                 momentum.lerp_(weight.grad, 0.05)
                 ahead = weight.grad.lerp(momentum, 0.95)
                 rows, columns = ahead.shape
-                wide = ahead if rows <= columns else ahead.mT
-                turned = orthogonal(wide)
-                step = turned if rows <= columns else turned.mT
                 length = math.sqrt(max(1, rows / columns))
-                weight -= group["lr"] * length * step
+                weight -= group["lr"] * length * orthogonal(ahead)
 
 
 def tiny(net):

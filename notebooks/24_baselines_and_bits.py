@@ -23,17 +23,13 @@ import math
 
 import matplotlib.pyplot as plt
 import torch
-from nvp_book import baselines, figures
+from nvp_book import figures
+from nvp_book.baselines import bits_per_dim
 from nvp_book.figures import estimation
 from nvp_book.figures.samples import plot_rows
 from nvp_book.moons import log_moons
 from torch import nn
-from torch.distributions import (
-    Categorical,
-    MixtureSameFamily,
-    MultivariateNormal,
-    Normal,
-)
+from torch.distributions import MultivariateNormal, Normal
 from torch.nn import functional as F
 
 from nvp import Gaussian, GaussianConfig
@@ -83,12 +79,11 @@ def approach(log_target, points, cell, start, forward, steps=200):
 
 # %% tags=["hide-input"]
 line = torch.linspace(-6, 6, 601, dtype=torch.double)
-two_modes = MixtureSameFamily(
-    Categorical(torch.tensor([0.6, 0.4], dtype=torch.double)),
-    Normal(
-        torch.tensor([-1.5, 2.0], dtype=torch.double),
-        torch.tensor([0.5, 0.7], dtype=torch.double),
-    ),
+shares, means, deviations = torch.tensor(
+    [[0.6, 0.4], [-1.5, 2.0], [0.5, 0.7]], dtype=torch.double
+)
+two_modes = torch.distributions.MixtureSameFamily(
+    torch.distributions.Categorical(shares), Normal(means, deviations)
 )
 problem = two_modes.log_prob(line), line[:, None], line[1] - line[0]
 starts = torch.tensor([[-1.0], [1.5]], dtype=torch.double)
@@ -314,17 +309,14 @@ gaussian.initialise(train)
 
 # %% tags=["hide-input"]
 models = {
-    "one histogram": (255, lambda x: baselines.bits_per_dim(train, x, 1)),
+    "one histogram": (255, lambda x: bits_per_dim(train, x, 1)),
     "one for each pixel": (255 * D, lambda x: bits_of(each_pixel, x)),
     "a mixture of 8": (8 * 255 * D + 7, lambda x: bits_of(of_eight, x)),
     "Gaussian (a bound)": (
         D * (D + 3) // 2,
         lambda x: score_images(gaussian, x),
     ),
-    "two neighbours": (
-        255 * 256,
-        lambda x: baselines.bits_per_dim(train, x, 16),
-    ),
+    "two neighbours": (255 * 256, lambda x: bits_per_dim(train, x, 16)),
 }
 scores, rows = {}, []
 for name, (size, bits) in models.items():
@@ -416,8 +408,7 @@ floor = d / 2 * math.log(2 * math.pi * math.e)
 constant = d / 2 * math.log(2 * math.pi)
 at_train, at_new = [], []
 for n in sizes:
-    shape = (repeats, n, d)
-    x = torch.randn(shape, dtype=torch.double, generator=generator)
+    x = torch.randn(repeats, n, d, dtype=torch.double, generator=generator)
     fitted = x.mean(dim=1, keepdim=True)
     inside = (x - fitted).square().sum(dim=2).mean() / 2
     outside = (d + fitted.square().sum(dim=2).mean()) / 2  # true mean: 0
@@ -426,7 +417,7 @@ for n in sizes:
 
 steps = (1, 4, 16, 64, 256)
 both = torch.cat([train, test])
-bits = [baselines.bits_per_dim(train, both, number) for number in steps]
+bits = [bits_per_dim(train, both, number) for number in steps]
 curves = {
     "training": [each[: len(train)].mean().item() for each in bits],
     "test": [each[len(train) :].mean().item() for each in bits],

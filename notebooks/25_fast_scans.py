@@ -150,19 +150,12 @@ def respects(schedule, taps):
 
 
 ROW_TAPS, DIAGONAL_TAPS = ((-1, -1), (-1, 0), (-1, 1)), (LEFT, ABOVE)
-figures.show_table(
-    ["right for", "Row LSTM", "Diagonal BiLSTM, to the right"],
-    [
-        [
-            name,
-            *(
-                "yes" if respects(schedule, taps) else "no"
-                for taps in (ROW_TAPS, DIAGONAL_TAPS)
-            ),
-        ]
-        for name, schedule in schedules.items()
-    ],
-)
+rows = []
+for name, schedule in schedules.items():
+    right = [respects(schedule, taps) for taps in (ROW_TAPS, DIAGONAL_TAPS)]
+    rows.append([name, *("yes" if each else "no" for each in right)])
+header = ["right for", "Row LSTM", "Diagonal BiLSTM, to the right"]
+figures.show_table(header, rows)
 
 # %% [markdown]
 # Reading order is right for both. So one function serves all three scans. They differ in their taps, and in the
@@ -295,10 +288,9 @@ def middle(run, key):
 
 rows, faster = [], {}
 for kind in ("row_lstm", "diagonal_bilstm"):
-    plain = middle(f"{kind}/nvp fp32, scan in PyTorch", "step")
-    quick = middle(f"{kind}/nvp fp32", "step")
+    ways = ("nvp fp32, scan in PyTorch", "nvp fp32", "nvp bf16")
+    plain, quick, half = (middle(f"{kind}/{way}", "step") for way in ways)
     faster[kind] = plain / quick
-    half = middle(f"{kind}/nvp bf16", "step")
     seconds = [f"{time:.2f} s" for time in (plain, quick, half)]
     rows.append([kinds[kind], *seconds])
 figures.show_table(
@@ -338,11 +330,11 @@ assert 7 < faster["diagonal_bilstm"] < 9
 
 
 # %%
-def multiply_adds(function):
+def multiply_adds(function, *arguments):
     """Executed while `function` runs, in the plain form of the scans."""
     counter = FlopCounterMode(display=False)
     with patch.dict(os.environ, NVP_PLAIN="1"), counter:
-        function()
+        function(*arguments)
     return counter.get_total_flops() // 2
 
 
@@ -361,10 +353,9 @@ for kind, title in kinds.items():
         shape = (colours, 5, 5)
         model = network(kind, shape)
         blank = torch.zeros(1, *shape, dtype=torch.uint8)
-        one_pass = multiply_adds(lambda m=model, b=blank: m.logits(b))
-        kept = multiply_adds(lambda m=model: m.sample(1))
-        passes = f"{kept / one_pass:.1f}"
-        rows.append([title, colours, colours * 25, passes])
+        one_pass = multiply_adds(model.logits, blank)
+        kept = multiply_adds(model.sample, 1)
+        rows.append([title, colours, colours * 25, f"{kept / one_pass:.1f}"])
         assert kept < 1.5 * colours * one_pass
 figures.show_table(
     ["network", "colours", "by definition, passes", "with kept states"], rows

@@ -129,17 +129,17 @@ def test_a_run_that_fails_is_named_and_leaves_no_row(
 
 def test_differences_are_paired_by_seed(small: Ablation) -> None:
     rows = [row("plain", 0, 4.0), row("plain", 1, 5.0), row("wide", 0, 4.1), row("wide", 1, 5.3)]
-    base, wide = compare(small, rows)
+    base, wide = compare(small, rows).values()
     assert base.differences == ()
     assert wide.test.mean == pytest.approx(4.7)
     assert wide.test.error == pytest.approx(0.6)  # 1.2 / sqrt(2), over sqrt(2)
     assert wide.difference.mean == pytest.approx(0.2)
     assert wide.difference.error == pytest.approx(0.1)
     assert wide.halfway == pytest.approx((0.1, 0.3))
-    (_, alone) = compare(small, rows[:3])
+    _, alone = compare(small, rows[:3]).values()
     assert alone.differences == pytest.approx((0.1,))
     assert math.isnan(alone.difference.error)
-    assert [each.variant.name for each in compare(small, rows[:2])] == ["plain"]
+    assert list(compare(small, rows[:2])) == ["plain"]
 
 
 @pytest.mark.parametrize("freedom", range(1, len(STUDENT) + 1))

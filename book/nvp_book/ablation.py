@@ -114,6 +114,12 @@ def read_rows(path: Path = BOOK_ROWS) -> list[VariantRun]:
         raise NVPError(f"{path} is damaged: {' '.join(str(error).split())}") from error
 
 
+def trials(name: str) -> list[dict[str, str]]:
+    """The rows of a table of trials, the file `name` of `results/`."""
+    with (results_root() / name).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def write_rows(rows: Iterable[VariantRun], path: Path) -> None:
     """Write recorded runs, atomically."""
     text = io.StringIO()
@@ -174,11 +180,11 @@ class Comparison:
         return Mean.of(self.differences)
 
 
-def compare(ablation: Ablation, rows: Iterable[VariantRun]) -> list[Comparison]:
-    """All variants that have a row beside one of the baseline, in their order, baseline first."""
+def compare(ablation: Ablation, rows: Iterable[VariantRun]) -> dict[str, Comparison]:
+    """Variants that have a row beside one of the baseline, by name: the baseline first."""
     found = {(row.variant, row.seed): row for row in rows}
     base = {seed: row for (name, seed), row in found.items() if name == ablation.baseline.name}
-    comparisons = []
+    comparisons = {}
     for variant in ablation.variants:
         own = tuple(found[variant.name, seed] for seed in base if (variant.name, seed) in found)
         if not own:
@@ -186,5 +192,5 @@ def compare(ablation: Ablation, rows: Iterable[VariantRun]) -> list[Comparison]:
         pairs = [(row, base[row.seed]) for row in own if variant is not ablation.baseline]
         differences = tuple(row.test - beside.test for row, beside in pairs)
         halfway = tuple(row.train_halfway - beside.train_halfway for row, beside in pairs)
-        comparisons.append(Comparison(variant, own, differences, halfway))
+        comparisons[variant.name] = Comparison(variant, own, differences, halfway)
     return comparisons

@@ -83,6 +83,12 @@ def sheet_images(path: Path, side: int) -> torch.Tensor:
     return tiles.permute(1, 2, 0, 3, 4).flatten(0, 1)
 
 
+def sheet(run: Run, path: Path, columns: int, rows: int | None = None) -> torch.Tensor:
+    """The first columns and rows of a sheet of `run` with eight images in a row."""
+    tiles = sheet_images(path, run.config.model.image_shape[1])
+    return tiles.unflatten(0, (-1, 8))[:rows, :columns].flatten(0, 1)
+
+
 def binary_digits() -> torch.Tensor:
     """Test images of binarised MNIST, uint8 0 and 1, (64, 1, 28, 28), sorted by digit.
 

@@ -151,4 +151,9 @@ def _smallest(png: bytes) -> bytes:
 def show_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Show a table in the page: names in the first column; columns of figures are flush right."""
     table = Table("", tuple(header), [tuple(map(str, row)) for row in rows])
-    display(Markdown(table.markdown()))
+    show_text(table.markdown())
+
+
+def show_text(text: str) -> None:
+    """Show Markdown in the page."""
+    display(Markdown(text))

@@ -72,24 +72,22 @@ def plot_train_and_test(
 
 
 def plot_field(
-    densities: Mapping[str, Tensor | None],
+    densities: Mapping[str, Tensor],
     samples: Mapping[str, Tensor],
     notes: Mapping[str, str],
     limit: float,
 ) -> None:
     """A column for each model: its density over [-limit, limit]^2, if any, and samples (N, 2).
 
-    A density is (M, M), first coordinate first; None says that there is none. `notes` stand below
-    the names.
+    A density is (M, M), first coordinate first. `notes` stand below the names.
     """
     _, axes = plt.subplots(2, len(samples), figsize=(WIDTH, 3.15), squeeze=False)
-    brightest = max(float(d.max()) for d in densities.values() if d is not None)
+    brightest = max(float(density.max()) for density in densities.values())
     for (name, points), above, below in zip(samples.items(), axes[0], axes[1], strict=True):
-        density = densities[name]
-        if density is None:
-            above.text(0, 0, "no density", ha="center", va="center", color=GREY)
+        if name in densities:
+            show_map(above, densities[name], -limit, limit, vmin=0, vmax=brightest)
         else:
-            show_map(above, density, -limit, limit, vmin=0, vmax=brightest)
+            above.text(0, 0, "no density", ha="center", va="center", color=GREY)
         below.scatter(points[:, 0], points[:, 1], s=1.5, color=GREEN, lw=0, rasterized=True)
         above.set_title(f"{name}\n{notes.get(name, '')}", fontsize=10)
         for ax in (above, below):

@@ -19,7 +19,9 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 from torch.nn import functional as F
 
+from nvp.ledger.entry import Run
 from nvp_book.figures import BLUE, INK, MARKERS, ORANGE, PALETTE, WIDTH, ink_of
+from nvp_book.selection import sheet
 
 OFFSET: dict[str, Any] = {"textcoords": "offset points"}
 GAP = 2  # white pixels between the images of a sheet
@@ -38,6 +40,13 @@ def plot_beside(sheets: Mapping[str, Tensor], *, columns: int) -> None:
     """Sheets of images side by side, each under its name (figure 5), at a whole-number zoom."""
     tiled = {name: tile(images, columns) for name, images in sheets.items()}
     side_by_side(tiled, WIDTH, fontsize=13)  # a phone shrinks the whole picture
+
+
+def plot_entry(run: Run, columns: int, rows: int | None = None) -> None:
+    """Real images beside samples, the first columns and rows of two sheets of the ledger."""
+    paths = {"test images": run.files.real, "samples": run.files.samples}
+    sheets = {name: sheet(run, path, columns, rows) for name, path in paths.items()}
+    plot_beside(sheets, columns=columns)
 
 
 def side_by_side(pictures: Mapping[str, np.ndarray], most: float, **title: Any) -> None:

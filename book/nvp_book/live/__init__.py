@@ -23,15 +23,12 @@ from nvp.flows.toy import ToyData, ToyFlow, fit
 from nvp_book.live import pixelrnn, realnvp
 
 SOURCES = Path(__file__).parent
-# The parts of each figure, in the order in which they are put together.
+# What each figure has beside live.css, live.js, and the two files of its name.
 FIGURES = {
-    "masks": ("live.css", "masks.css", "live.js", "receptive.js", "masks.js"),
-    "plane": ("live.css", "plane.css", "live.js", "flow.js", "panel.js", "plane.js"),
-    "images": ("live.css", "images.css", "live.js", "tensors.js", "realnvp.js", "images.js"),
-    "completion": (
-        *("live.css", "completion.css"),
-        *("live.js", "tensors.js", "pixelrnn.js", "completion.js"),
-    ),
+    "masks": ("receptive.js",),
+    "plane": ("flow.js", "panel.js"),
+    "images": ("tensors.js", "realnvp.js"),
+    "completion": ("tensors.js", "pixelrnn.js"),
 }
 FLOWS = "flows.json"
 DIGITS = 5  # of a weight in a page, in all
@@ -115,15 +112,14 @@ def fragment(name: str, data: object = None, still: str = "") -> str:
 
     `still` is HTML for where no script runs.
     """
-    style = "\n".join(_source(part) for part in FIGURES[name] if part.endswith(".css"))
-    scripts = [_source(part) for part in FIGURES[name] if part.endswith(".js")]
-    constants: dict[str, Any] = {"STYLE": style, "DATA": data}
+    style = "\n".join(map(_source, ("live.css", f"{name}.css")))
     # Inside a script "</" would be read as markup, and so would "<!--".
-    lines = [
+    constants = [
         f"const {key} = {json.dumps(value, separators=(',', ':'))};".replace("<", "\\u003c")
-        for key, value in constants.items()
+        for key, value in {"STYLE": style, "DATA": data}.items()
     ]
-    script = "\n".join([*lines, *scripts])
+    scripts = map(_source, ("live.js", *FIGURES[name], f"{name}.js"))
+    script = "\n".join([*constants, *scripts])
     # Several figures of one kind may enter a page at once: each script finds the place of its data.
     place = f"{name}-{zlib.crc32(script.encode()):08x}"
     return (

@@ -72,7 +72,9 @@ function buildCompletion(root) {
     square.addEventListener("keydown", (event) => {
       if (event.key !== " " || hasModifier(event)) return;
       event.preventDefault();
-      if (state.row < half) ink([state.row, state.column]);
+      if (state.row >= half) return;
+      state.given[state.row * width + state.column] = state.pen;
+      complete(REST);
     });
     const at = (event) => {
       const [right, down] = placeIn(canvas, event);
@@ -131,10 +133,6 @@ function buildCompletion(root) {
     const bit = (i) => (bytes[i >> 3] >> (7 - (i & 7))) & 1;
     give((p) => bit(state.digit * size + p));
   }
-  function ink([row, column]) {
-    state.given[row * width + column] = state.pen;
-    complete(REST);
-  }
   function stroke(to) {
     eachInked(last, to, (row, column) => {
       const inside = row >= 0 && row < half && column >= 0 && column < width;
@@ -163,12 +161,8 @@ function buildCompletion(root) {
   function begin() {
     const start = performance.now();
     const upper = beginImage(network);
-    const costs = new Float64Array(size);
-    while (upper.count < half * width) {
-      const p = upper.count;
-      costs[p] = nextPixel(network, upper, () => state.given[p]);
-    }
-    drawings = cards.map(() => ({ ...copyState(upper), costs: costs.slice() }));
+    while (upper.count < half * width) nextPixel(network, upper, () => state.given[upper.count]);
+    drawings = cards.map(() => structuredClone(upper));
     took = performance.now() - start;
     drawRow();
   }
@@ -176,10 +170,8 @@ function buildCompletion(root) {
     const start = performance.now();
     for (const drawing of drawings) {
       const end = drawing.count + width;
-      while (drawing.count < end) {
-        const p = drawing.count;
-        drawing.costs[p] = nextPixel(network, drawing, (logit) => drawnLevel(logit, uniform()));
-      }
+      while (drawing.count < end)
+        nextPixel(network, drawing, (logit) => drawnLevel(logit, uniform()));
     }
     took += performance.now() - start;
     show();

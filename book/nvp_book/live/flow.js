@@ -38,20 +38,15 @@ function scaleAndShift({ scale, first, second, last }, kept) {
 function move(flow, points, from, to) {
   const moved = Float64Array.from(points);
   const logDet = new Float64Array(points.length / 2);
-  const up = to > from;
-  const [low, high] = up ? [from, to] : [to, from];
-  const begin = Math.floor(low);
-  const steps = Array.from({ length: Math.ceil(high) - begin }, (_, i) => begin + i);
-  for (const i of up ? steps : steps.reverse()) {
-    const coupling = flow[i];
-    // The shares of this coupling that lie behind the lower and the upper level.
-    const behind = Math.max(low - i, 0);
-    const ahead = Math.min(high - i, 1);
+  const steps = [...flow.entries()];
+  for (const [i, coupling] of to > from ? steps : steps.reverse()) {
+    // The shares of this coupling that lie behind the two levels.
+    const [a, b] = [from, to].map((level) => Math.min(Math.max(level - i, 0), 1));
+    if (a === b) continue;
     for (let p = 0; p < logDet.length; p++) {
       const other = 2 * p + 1 - coupling.kept;
       const [s, t] = scaleAndShift(coupling, moved[2 * p + coupling.kept]);
       // Back to none of the coupling, then on to the other share of it.
-      const [a, b] = up ? [behind, ahead] : [ahead, behind];
       moved[other] = (moved[other] - a * t) * Math.exp((b - a) * s) + b * t;
       logDet[p] += (b - a) * s;
     }

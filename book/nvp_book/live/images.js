@@ -95,25 +95,16 @@ function buildImages(root) {
     turn(changes);
     redrawMap();
   };
-  const angle = (label, name) => {
-    // Steps that a finger can hit: images stand at 0 and 90 degrees.
-    const range = { min: 0, max: 360, step: 5, value: state[name], shown: (value) => `${value}°` };
-    return slider(label, name, range, (value) => turn({ [name]: value }));
-  };
-  const phi = angle("Angle φ", "phi");
-  const psi = angle("Angle φ′", "psi");
-  const temperature = slider(
-    "Temperature",
-    "temperature",
-    { min: 0, max: 1.5, step: 0.05, value: 1, shown: (value) => value.toFixed(2) },
-    (value) => change({ temperature: value }),
-  );
-  const kept = slider(
-    "Latents kept",
-    "kept",
-    { min: 0, max: 100, step: 5, value: 100, shown: (value) => `${value}%` },
-    (value) => change({ kept: value }),
-  );
+  const field = (label, name, range, changed = change) =>
+    slider(label, name, { ...range, value: state[name] }, (value) => changed({ [name]: value }));
+  // Steps that a finger can hit: images stand at 0 and 90 degrees.
+  const degrees = { max: 360, step: 5, shown: (value) => `${value}°` };
+  const factor = { max: 1.5, step: 0.05, shown: (value) => value.toFixed(2) };
+  const percent = { max: 100, step: 5, shown: (value) => `${value}%` };
+  const phi = field("Angle φ", "phi", degrees, turn);
+  const psi = field("Angle φ′", "psi", degrees, turn);
+  const temperature = field("Temperature", "temperature", factor);
+  const kept = field("Latents kept", "kept", percent);
   const fates = { drawn: "drawn anew", zero: "set to 0" };
   const others = radios("Those not kept", "others", fates, "drawn", (value) =>
     change({ others: value }),

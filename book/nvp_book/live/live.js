@@ -36,7 +36,7 @@ function radios(legend, name, options, chosen, changed) {
 }
 
 /** A slider with its value beside it; `shown` makes the text of a value. */
-function slider(label, name, { min, max, step = 1, value, shown = String }, changed) {
+function slider(label, name, { min = 0, max, step = 1, value, shown = String }, changed) {
   // The text of the value is the input's own, too; a live region would read out every change.
   const output = make("output", { "aria-hidden": "true" });
   const oninput = () => {
@@ -122,14 +122,10 @@ const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
 /** What calls `draw` soon, once for all calls until then. */
 function soon(draw) {
-  let waiting = false;
+  let frame = 0;
   return () => {
-    if (waiting) return;
-    waiting = true;
-    requestAnimationFrame(() => {
-      waiting = false;
-      draw();
-    });
+    cancelAnimationFrame(frame);
+    frame = requestAnimationFrame(draw);
   };
 }
 

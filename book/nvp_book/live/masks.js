@@ -48,7 +48,7 @@ function makeCell(x, y) {
 function paintCell(cell, { kind, step, kept }) {
   cell.dataset.kind = kind;
   cell.dataset.step = step;
-  cell.style.setProperty("--fill", `var(--step-${step})`); // of a cell that is seen
+  cell.style.setProperty("--step", `var(--step-${step})`); // of a cell that is seen
   cell.lastChild.textContent = { seen: step, unseen: "–", leak: "×", later: "" }[kind];
   cell.children[1].style.display = kept ? "" : "none";
 }
@@ -65,8 +65,8 @@ function buildMasks(root) {
     seenBy: false,
     pixel: 8 * BOARD.width + 6,
   };
-  const change = (name, number) => (value) => {
-    state[name] = number ? Number(value) : value;
+  const change = (name, read) => (value) => {
+    state[name] = read ? read(value) : value;
     update();
   };
 
@@ -76,12 +76,8 @@ function buildMasks(root) {
     makeCell((p % BOARD.width) * CELL, Math.floor(p / BOARD.width) * CELL),
   );
   const chosen = make("rect", { class: "chosen", width: CELL, height: CELL });
-  const svg = make(
-    "svg",
-    { viewBox: `-2 -2 ${size + 4} ${size + 4}`, tabindex: 0, role: "application" },
-    ...cells,
-    chosen,
-  );
+  const viewBox = `-2 -2 ${size + 4} ${size + 4}`;
+  const svg = make("svg", { viewBox, tabindex: 0, role: "application" }, ...cells, chosen);
   svg.setAttribute("aria-roledescription", "board of pixels");
   svg.setAttribute("aria-label", "Choose a pixel with the arrow keys");
   const place = (p) => [Math.floor(p / BOARD.width), p % BOARD.width];
@@ -126,14 +122,9 @@ function buildMasks(root) {
   );
   const options = {
     mask: radios("First mask", "mask", { A: "A", B: "B (wrong)" }, "A", change("mask")),
-    first: radios("First kernel", "first", { 3: "3", 5: "5", 7: "7" }, 7, change("first", true)),
-    kernel: radios("Kernel", "kernel", { 3: "3", 5: "5" }, 3, change("kernel", true)),
-    blocks: slider(
-      "Residual blocks in s and t",
-      "blocks",
-      { min: 0, max: 2, value: 0 },
-      change("blocks"),
-    ),
+    first: radios("First kernel", "first", { 3: "3", 5: "5", 7: "7" }, 7, change("first", Number)),
+    kernel: radios("Kernel", "kernel", { 3: "3", 5: "5" }, 3, change("kernel", Number)),
+    blocks: slider("Residual blocks in s and t", "blocks", { max: 2, value: 0 }, change("blocks")),
     order: radios(
       "First half of the channels",
       "order",
@@ -149,16 +140,9 @@ function buildMasks(root) {
     layers.set(state.count, most);
     update();
   });
-  const direction = radios(
-    "Show",
-    "seenBy",
-    { sees: "what the pixel sees", seenBy: "what sees the pixel" },
-    "sees",
-    (value) => {
-      state.seenBy = value === "seenBy";
-      update();
-    },
-  );
+  const ways = { sees: "what the pixel sees", seenBy: "what sees the pixel" };
+  const isSeenBy = (value) => value === "seenBy";
+  const direction = radios("Show", "seenBy", ways, "sees", change("seenBy", isSeenBy));
   const about = make("p", { class: "about" });
   const status = make("p", { class: "status", role: "status" });
   const key = make("ul", { class: "key" });

@@ -58,18 +58,7 @@ function makePanel(name, events) {
     if (which === CENTRE) handle.append(make("path", { d: "M0-20L20 0L0 20L-20 0Z" }));
     else handle.append(make("circle", { r: 17, fill: COLOURS[which] }));
     handle.append(make("text", {}, which === CENTRE ? "µ" : String(which + 1)));
-    return handle;
-  };
-  const handles = [CENTRE, ...Array(NUM_POINTS).keys()].map(makeHandle);
-  const side = 2 * RANGE * UNIT;
-  const viewBox = `${-side / 2} ${-side / 2} ${side} ${side}`;
-  const svg = make("svg", { viewBox, role: "group" }, grid, dots, circle, ...handles);
-  const title = make("p", { class: "title" });
-  const square = make("div", { class: "square" }, canvas, svg);
-  const node = make("div", { class: "plane", "data-panel": name }, title, square);
 
-  for (const handle of handles) {
-    const which = Number(handle.dataset.which);
     // Not every browser minds `touch-action` within a drawing; this keeps the page from scrolling.
     handle.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
     const under = (event) => {
@@ -85,7 +74,8 @@ function makePanel(name, events) {
     });
     handle.addEventListener("pointermove", (event) => {
       if (!handle.hasPointerCapture(event.pointerId)) return;
-      drag(which, ...under(event).map((value, i) => value + grip[i]));
+      const place = under(event).map((value, i) => clamp(value + grip[i], -RANGE, RANGE));
+      events.drag(which, place);
     });
     handle.addEventListener("focus", () => events.choose(which));
     onArrow(handle, (down, right, { shiftKey }) => {
@@ -94,18 +84,20 @@ function makePanel(name, events) {
       const moved = (value, by) => (by ? clamp(value + size * by, -RANGE, RANGE) : value);
       events.drag(which, [moved(handle.at[0], right), moved(handle.at[1], -down)]);
     });
-  }
-  function drag(which, ...place) {
-    events.drag(which, place.map((value) => clamp(value, -RANGE, RANGE)));
-  }
+    return handle;
+  };
+  const handles = [CENTRE, ...Array(NUM_POINTS).keys()].map(makeHandle);
+  const side = 2 * RANGE * UNIT;
+  const viewBox = `${-side / 2} ${-side / 2} ${side} ${side}`;
+  const svg = make("svg", { viewBox, role: "group" }, grid, dots, circle, ...handles);
+  const title = make("p", { class: "title" });
+  const square = make("div", { class: "square" }, canvas, svg);
+  const node = make("div", { class: "plane", "data-panel": name }, title, square);
 
   const lattice = remembering((flow, level, size) => {
-    const at = (i) => -RANGE + (2 * RANGE * (i + 0.5)) / size;
-    const places = Array.from({ length: size * size }, (_, p) => [
-      at(p % size),
-      -at(Math.floor(p / size)),
-    ]);
-    return move(flow, Float64Array.from(places.flat()), level, flow.length);
+    const axis = Array.from({ length: size }, (_, i) => -RANGE + (2 * RANGE * (i + 0.5)) / size);
+    const places = axis.flatMap((y) => axis.flatMap((x) => [x, -y]));
+    return move(flow, places, level, flow.length);
   });
 
   /** Paint the density at a level; the Gaussian has this mean and spread. */

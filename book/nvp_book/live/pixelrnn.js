@@ -1,7 +1,7 @@
 // A Pixel RNN of black and white images, one pixel at a time, as nvp/autoregressive/sampling.py has
 // it: layers of the Diagonal BiLSTM with residual and skip connections. A layer keeps the states
 // that later pixels read, so a whole image costs the arithmetic of one pass. Images are
-// Uint8Arrays of 0 and 1, row by row; no vector is changed once a state holds it.
+// Uint8Arrays of 0 and 1, row by row.
 
 /** The network that `nvp_book.live.pixelrnn.weights_text` wrote down. */
 function readPixelRNN(text) {
@@ -14,15 +14,13 @@ function readPixelRNN(text) {
 
   // Mask A: the rows above, and what is on the left in the row itself.
   const { data: kernels, shape } = tensors["first.weight"];
-  const [outputs, , side] = shape;
+  const side = shape[2];
   const [middle, count] = [side >> 1, (side * side - 1) / 2];
   const taps = Array.from({ length: count }, (_, tap) => [
     Math.floor(tap / side) - middle,
     (tap % side) - middle,
   ]);
-  const weights = Float64Array.from({ length: outputs * count }, (_, i) => {
-    return kernels[Math.floor(i / count) * side * side + (i % count)];
-  });
+  const weights = kernels.filter((_, i) => i % (side * side) < count);
   const first = { taps, weights, bias: tensors["first.bias"].data };
 
   const layers = [];
@@ -85,7 +83,7 @@ function lstmStep({ fromStates }, inputs, [beside, c], above) {
   return [cell.map((value, k) => sigmoid(gate(0, k)) * Math.tanh(value)), cell];
 }
 
-/** Before the first pixel. `count` pixels of the image are known. */
+/** Before the first pixel. `count` pixels of the image are known, and what they cost in nats. */
 function beginImage({ height, width, layers }) {
   const kept = layers.map(({ hidden }) => {
     const zeros = Array(width).fill(new Float64Array(hidden));
@@ -93,19 +91,8 @@ function beginImage({ height, width, layers }) {
     // that wait for the other direction, which reads a row when it is complete.
     return { above: zeros, right: zeros, here: [], last: null, waiting: [] };
   });
-  return { image: new Uint8Array(height * width), count: 0, kept };
-}
-
-/** The same state, to go on from in another way. */
-function copyState({ image, count, kept }) {
-  const copy = ({ above, right, here, last, waiting }) => ({
-    above,
-    right: [...right],
-    here: [...here],
-    last,
-    waiting: [...waiting],
-  });
-  return { image: image.slice(), count, kept: kept.map(copy) };
+  const size = height * width;
+  return { image: new Uint8Array(size), costs: new Float64Array(size), count: 0, kept };
 }
 
 /** The logit of p(x_i = 1 | x_<i) for the next pixel. */
@@ -157,12 +144,12 @@ function natsOf(logit, level) {
   return Math.max(a, 0) + Math.log1p(Math.exp(-Math.abs(a)));
 }
 
-/** Go on by one pixel, whose level `choose` takes from its logit; its cost in nats. */
+/** Go on by one pixel, whose level `choose` takes from its logit. */
 function nextPixel(network, state, choose) {
   const logit = nextLogit(network, state);
   const level = choose(logit);
+  state.costs[state.count] = natsOf(logit, level);
   putPixel(network, state, level);
-  return natsOf(logit, level);
 }
 
 /** The level that a uniform number in [0, 1) chooses. */

@@ -29,7 +29,7 @@ function spreadOut(points, count) {
 
 function buildPlane(root) {
   const sets = Object.keys(DATA);
-  const state = { grid: "z", dots: "data", spread: 1, chosen: 0 };
+  const state = { grid: "z", dots: "data", spread: 1, chosen: 0, level: Infinity };
   let playing = null;
 
   const redraw = soon(draw);
@@ -41,7 +41,7 @@ function buildPlane(root) {
   function chooseSet(set) {
     state.set = set;
     state.flow = readFlow(DATA[set].weights);
-    state.level = Math.min(state.level ?? Infinity, state.flow.length);
+    state.level = Math.min(state.level, state.flow.length);
     state.points = spreadOut(DATA[set].points.slice(0, 60), NUM_POINTS);
     state.mean = [0, 0];
     redraw();
@@ -71,8 +71,7 @@ function buildPlane(root) {
       change("level")(value);
     },
   );
-  const toggle = () => (playing ? stop() : start());
-  const play = button("Play", toggle);
+  const play = button("Play", () => (playing ? stop() : start()));
   function stop() {
     playing = null;
     play.textContent = "Play";
@@ -101,39 +100,30 @@ function buildPlane(root) {
     redraw();
     later();
   }
-  const spread = slider(
-    "Spread of the Gaussian",
-    "spread",
-    { min: 0.2, max: 1.5, step: 0.05, value: 1, shown: (v) => v.toFixed(2) },
-    change("spread"),
-  );
+  const spreads = { min: 0.2, max: 1.5, step: 0.05, value: 1, shown: number };
+  const spread = slider("Spread of the Gaussian", "spread", spreads, change("spread"));
   const named = Object.fromEntries(sets.map((set) => [set, set]));
-  const set = radios("Data", "set", named, state.set, (value) => {
+  const show = (value) => {
     stop();
     chooseSet(value);
     levels.set(state.level, state.flow.length);
-  });
+  };
+  const set = radios("Data", "set", named, state.set, show);
   const grids = { z: "straight in z", x: "straight in x", none: "none" };
+  const grid = radios("Grid", "grid", grids, state.grid, change("grid"));
   const dotted = { data: "data", samples: "samples", none: "none" };
-  const reset = button("Reset", resetAll);
-  function resetAll() {
-    stop();
+  const dots = radios("Dots", "dots", dotted, state.dots, change("dots"));
+  const reset = button("Reset", () => {
     state.spread = 1;
     spread.set(1);
-    state.level = state.flow.length;
-    levels.set(state.level, state.flow.length);
-    chooseSet(state.set);
-  }
+    state.level = Infinity;
+    show(state.set);
+  });
   const status = make("p", { class: "status", role: "status" });
   root.append(
     make("div", { class: "controls" }, set, spread, reset),
     make("div", { class: "controls" }, levels, play),
-    make(
-      "div",
-      { class: "controls" },
-      radios("Grid", "grid", grids, state.grid, change("grid")),
-      radios("Dots", "dots", dotted, state.dots, change("dots")),
-    ),
+    make("div", { class: "controls" }, grid, dots),
     make("div", { class: "panels" }, left.node, right.node),
     status,
   );
@@ -158,7 +148,9 @@ function buildPlane(root) {
     return what === "grid" ? linePath(moved, lines.perLine) : dotPath(moved);
   };
 
-  function drawPanel(panel, level, size) {
+  function drawPanel(panel, title, level, size) {
+    panel.title.textContent = title;
+    panel.svg.setAttribute("aria-label", title);
     const gaussian = `${state.set} ${state.mean} ${state.spread}`;
     const { theme } = root.getRootNode().host.dataset;
     panel.paintDensity(`${gaussian} ${level} ${size} ${theme}`, state, level, size);
@@ -206,13 +198,8 @@ function buildPlane(root) {
   }
 
   function draw() {
-    const size = playing ? COARSE : LATTICE;
-    left.title.textContent = "x, the data";
-    right.title.textContent = titleOf(state.level);
-    drawPanel(left, 0, LATTICE);
-    drawPanel(right, state.level, size);
-    left.svg.setAttribute("aria-label", left.title.textContent);
-    right.svg.setAttribute("aria-label", right.title.textContent);
+    drawPanel(left, "x, the data", 0, LATTICE);
+    drawPanel(right, titleOf(state.level), state.level, playing ? COARSE : LATTICE);
     say(status, describe());
   }
 

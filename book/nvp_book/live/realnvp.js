@@ -147,12 +147,12 @@ function pad({ data, channels, height, width }) {
   return padded;
 }
 
-/** max(0, sign (scale h + shift)) for each channel. */
-function rectified(maps, { scale, shift }, sign = 1) {
+/** max(0, factor (scale h + shift)) for each channel. */
+function rectified(maps, { scale, shift }, factor = 1) {
   const area = maps.height * maps.width;
   const data = new Float64Array(maps.data.length);
   for (let c = 0; c < maps.channels; c++) {
-    const [a, b] = [sign * scale[c], sign * shift[c]];
+    const [a, b] = [factor * scale[c], factor * shift[c]];
     for (let p = c * area; p < (c + 1) * area; p++) data[p] = Math.max(0, a * maps.data[p] + b);
   }
   return { ...maps, data };
@@ -172,11 +172,9 @@ function runNet(net, seen, coupling) {
   const isBoard = coupling.board;
   const treated = new Float64Array((2 * channels + isBoard) * area);
   // As the official code has it: [h, -h] and, doubled, the checkerboard beside them.
-  const norm = isBoard
-    ? { scale: net.norm.scale.map((v) => 2 * v), shift: net.norm.shift.map((v) => 2 * v) }
-    : net.norm;
-  treated.set(rectified(seen, norm).data);
-  treated.set(rectified(seen, norm, -1).data, channels * area);
+  const factor = isBoard ? 2 : 1;
+  treated.set(rectified(seen, net.norm, factor).data);
+  treated.set(rectified(seen, net.norm, -factor).data, channels * area);
   if (isBoard)
     for (let p = 0; p < area; p++)
       treated[2 * channels * area + p] = parity(p, width) === coupling.kept;
@@ -258,13 +256,6 @@ function unsqueeze(maps, order) {
   return { data, ...shape };
 }
 
-/** The first half of the channels, and the values of the second. */
-function halve(maps) {
-  const middle = maps.data.length / 2;
-  const first = { ...maps, data: maps.data.slice(0, middle), channels: maps.channels / 2 };
-  return [first, maps.data.slice(middle)];
-}
-
 /** f: logits of an image -> { z, logDet } (eqs 13 to 16). */
 function encode({ scales, shape }, logits) {
   let h = { ...shape, data: Float64Array.from(logits) };
@@ -276,10 +267,11 @@ function encode({ scales, shape }, logits) {
     if (scale.last) break;
     h = squeeze(h, FIGURE_3);
     for (const coupling of scale.channelwise) logDet += couple(h, coupling, false);
-    const [kept, leaving] = halve(squeeze(unsqueeze(h, FIGURE_3), DIAGONAL));
-    z.set(leaving, begin);
-    begin += leaving.length;
-    h = kept;
+    h = squeeze(unsqueeze(h, FIGURE_3), DIAGONAL);
+    const middle = h.data.length / 2; // the second half of the channels leaves
+    z.set(h.data.subarray(middle), begin);
+    begin += middle;
+    h = { ...h, data: h.data.slice(0, middle), channels: h.channels / 2 };
   }
   z.set(h.data, begin);
   return { z, logDet };
