@@ -881,9 +881,9 @@ for k in (1, 2, 3):
     cropped = x[..., :side, :side]
     torch.manual_seed(0)
     either = Network(x.shape[1], 24 * 2 ** (k - 1), b).eval()
-    found = [from_nearest(either, cropped, b)]
+    found = [from_nearest(either, cropped, b)]  # fresh
     either.load_state_dict(net.state_dict() | {"b": b})
-    found.append(from_nearest(either, cropped, b))
+    found.append(from_nearest(either, cropped, b))  # trained
     assert min(found) > 0.6
     rows.append([f"scale {k}", *(f"{share:.0%}" for share in found)])
     if k < 3:

@@ -546,11 +546,11 @@ flow = TarFlow(
     28, sizes.patch, sizes.width, sizes.heads, sizes.layers, sizes.blocks
 )
 flow.blocks.load_state_dict(recorded.flow.bijections.state_dict())
-few, generator = test[:50], torch.Generator().manual_seed(0)
+fifty, generator = test[:50], torch.Generator().manual_seed(0)
 with torch.no_grad():
-    ours = log_prob(flow, few, recorded.mean, recorded.deviation, generator)
+    ours = log_prob(flow, fifty, recorded.mean, recorded.deviation, generator)
     generator.manual_seed(0)  # the same noise again
-    theirs = recorded.log_prob(few, generator=generator)
+    theirs = recorded.log_prob(fifty, generator=generator)
 assert torch.allclose(ours, theirs, rtol=1e-4)
 
 # %% tags=["remove-cell"]

@@ -70,7 +70,7 @@ flow = run.load_model(str(device))
 shape, D = flow.image_shape, flow.num_dimensions
 train = load(EMBEDDED, "train").images
 everything = images_for(run, "test", full=full).images
-test = shuffled(everything, 1000 if full else 100)
+test = shuffled(everything, 1000 if full else 100)  # so many, at random
 bits_of_test = score_images(flow, test)
 print(f"{len(test)} test images: {bits_of_test.mean():.2f} bits/dim")
 

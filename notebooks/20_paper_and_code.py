@@ -772,7 +772,9 @@ with torch.no_grad():
 # sampling alone, and `penalise_channel_scales` in the loss alone.
 
 # %%
-for name in ("affine_order", "first_kept", "channel_squeeze", "norm_scope"):
+checked = ("affine_order", "first_kept", "channel_squeeze", "norm_scope")
+assert len(checked) == len(differ) - 4  # four are left out
+for name in checked:
     torch.manual_seed(0)
     changed = RealNVPConfig.paper(
         (1, 8, 8),

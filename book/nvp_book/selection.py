@@ -74,8 +74,8 @@ def sheet_images(path: Path, side: int) -> torch.Tensor:
 
     Images are squares of `side` pixels, 2 white pixels apart, at a zoom of 1 to 3.
     """
-    with Image.open(path) as sheet:
-        pixels = torch.from_numpy(np.array(sheet.convert("RGB"))).permute(2, 0, 1)
+    with Image.open(path) as file:
+        pixels = torch.from_numpy(np.array(file.convert("RGB"))).permute(2, 0, 1)
     step = side + 2
     zoom = next(k for k in (3, 2, 1) if (pixels.shape[2] - 2 * k) % (step * k) == 0)
     pixels = pixels[:, 2 * zoom :: zoom, 2 * zoom :: zoom]
@@ -84,7 +84,7 @@ def sheet_images(path: Path, side: int) -> torch.Tensor:
 
 
 def sheet(run: Run, path: Path, columns: int, rows: int | None = None) -> torch.Tensor:
-    """The first columns and rows of a sheet of `run` with eight images in a row."""
+    """The first columns and rows of a sheet of `run`, eight images wide: uint8, (N, 3, H, W)."""
     tiles = sheet_images(path, run.config.model.image_shape[1])
     return tiles.unflatten(0, (-1, 8))[:rows, :columns].flatten(0, 1)
 
