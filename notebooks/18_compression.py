@@ -130,10 +130,10 @@ print(f"abca, of probability 1/64: {file}")
 #
 # ## A Pixel RNN writes a file
 #
-# A Pixel RNN gives all the conditionals, by the chain rule. We take the recorded Row LSTM and a test image of the set that it was trained on. `frequencies`, of
-# `nvp.autoregressive.coding`, gives its conditionals as integers; a later section says why. (`shuffled` takes
-# so many images at random. A real decoder computes a row of
-# `counts` once the symbols before it are known.)
+# A Pixel RNN gives all the conditionals, by the chain rule. We take the recorded Row LSTM and a test image of the set
+# that it was trained on. `frequencies`, of `nvp.autoregressive.coding`, gives its conditionals as integers; a later
+# section says why. (`shuffled` takes so many images at random. A real decoder computes a row of `counts` once the
+# symbols before it are known.)
 
 # %%
 run = ledger["fashion-small-row-lstm-softmax"]
