@@ -49,11 +49,12 @@ import sys
 from pathlib import Path
 
 from nvp.runs.load import load_run
-from nvp.runs.tensors import save_weights
+from nvp.runs.tensors import save_tensors
 
 run, out = load_run(Path(sys.argv[1])), Path(sys.argv[2])
+halves = {name: p.detach().half() for name, p in run.model.named_parameters()}
 header = {"config": run.config.model_dump(mode="json")}
-save_weights(out / "weights.safetensors", run.model, header)
+save_tensors(out / "weights.safetensors", run.model.state_dict() | halves, header)
 PYTHON
 rm -f "$out"/weights.part-*  # of an earlier run
 split --bytes=15M "$out/weights.safetensors" "$out/weights.part-"
