@@ -577,9 +577,8 @@ figures.show_text(
     "of held-out images there compare. Twice the epochs lowered them by "
     f"{min(slower.values()):.3f} to {max(slower.values()):.3f} bits/dim. "
     f"At this pace the gaps would take {min(times):.0f} to "
-    f"{max(times):.0f} times the epochs, and the pace has fallen from "
-    "budget to budget. Training longer is not enough: it takes larger "
-    "networks."
+    f"{max(times):.0f} times the epochs. So longer training alone will "
+    "hardly close them."
 )
 assert min(times) > 10
 

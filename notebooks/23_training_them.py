@@ -17,8 +17,8 @@
 # ```{admonition} In the paper
 # Section 4.1 of {cite:t}`dinh2017realnvp`: Adam with its default parameters, batches of 64. Section 5.2 of
 # {cite:t}`oord2016pixelrnn`: RMSProp, with learning-rate schedules set by hand for each data set. Neither says how long
-# its models trained. Muon {cite}`jordan2024muon` came later, in 2024. In print
-# we found no flow and no PixelCNN that it had trained.
+# its models trained. Muon {cite}`jordan2024muon` came later, in 2024. In print we found no flow
+# and no PixelCNN that it had trained.
 # ```
 
 # %% tags=["parameters"]
@@ -213,9 +213,10 @@ assert torch.linalg.svdvals(matrix).max() > 20 * matrix[:16].norm() / 4
 # \omega \leftarrow \omega - \vartheta\, \lVert \omega \rVert \, \frac{U V^{\mathsf T}}{\sqrt{\min(\text{rows}, \text{columns})}} .
 # $$ (eq:relative-step)
 #
-# Each such step lengthens $\omega$, with momentum even faster, and the gradient shrinks as $1 / \lVert \omega \rVert$. In
-# the end it would be too small for the computer's numbers. So each step gives $\omega$ its old length again. (Our recorded flows, and those compared below, were trained without this. In `fashion-mnist` the
-# median $\omega$ became about ten thousand times as long.)
+# Each such step lengthens $\omega$, with momentum even faster, and the gradient shrinks as
+# $1 / \lVert \omega \rVert$. In the end it would be too small for the computer's numbers. So each step gives $\omega$
+# its old length again. (Our recorded flows, and those compared below, were trained without this. In `fashion-mnist` the median
+# $\omega$ became about ten thousand times as long.)
 #
 # With steps of a fixed length, a long $\omega$ would turn by less than a short one, though both are the same filters. The recorded
 # run on CIFAR-10 has $\vartheta = 0.02$: at the full rate each step turns a filter bank by about one degree at most.

@@ -49,12 +49,11 @@ import sys
 from pathlib import Path
 
 from nvp.runs.load import load_run
-from nvp.runs.tensors import save_tensors
+from nvp.runs.tensors import halved, save_tensors
 
 run, out = load_run(Path(sys.argv[1])), Path(sys.argv[2])
-halves = {name: p.detach().half() for name, p in run.model.named_parameters()}
 header = {"config": run.config.model_dump(mode="json")}
-save_tensors(out / "weights.safetensors", run.model.state_dict() | halves, header)
+save_tensors(out / "weights.safetensors", halved(run.model), header)
 PYTHON
 rm -f "$out"/weights.part-*  # of an earlier run
 split --bytes=15M "$out/weights.safetensors" "$out/weights.part-"

@@ -39,7 +39,7 @@ from nvp.runs.folder import RunFolder
 from nvp.runs.load import TrainedRun, load_run, read_config
 from nvp.runs.log import log_until
 from nvp.runs.provenance import code_commit
-from nvp.runs.tensors import save_tensors
+from nvp.runs.tensors import halved, save_tensors
 from nvp.training.distributed import is_first, together
 
 MAX_BYTES = 12_000_000  # of one run's weights, so that the repository stays small
@@ -250,11 +250,10 @@ def store_weights(run: TrainedRun, path: Path, asked: bool | None) -> RecordedWe
 
     None where it is too large, as `fits` says.
     """
-    tensors, how = run.model.state_dict(), "in half precision"
+    tensors, how = halved(run.model), "in half precision"
     halves = all(torch.equal(p, p.half().float()) for p in run.model.parameters())
-    if halves:  # not running means and variances: they set the scale of everything, and are few
-        tensors |= {name: p.detach().half() for name, p in run.model.named_parameters()}
-    else:
+    if not halves:
+        tensors = run.model.state_dict()
         how = (
             "in float32, since with half precision the test score was not shown to stay within "
             f"{tolerance(run.config):.1g} bits/dim"

@@ -89,6 +89,14 @@ def load_weights(module: nn.Module, tensors: dict[str, Tensor], source: Path) ->
     module.load_state_dict(tensors)
 
 
+def halved(module: nn.Module) -> dict[str, Tensor]:
+    """The state of a model with parameters in float16.
+
+    Running means and variances stay: they set the scale of everything, and are few.
+    """
+    return module.state_dict() | {name: p.detach().half() for name, p in module.named_parameters()}
+
+
 def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Put `prefix.` before every name."""
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
