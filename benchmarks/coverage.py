@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
     test, train = load("fashion-mnist-small", "test"), load("fashion-mnist-small", "train")
     assert train.labels is not None
     images, labels = train.images[:4500], train.labels[:4500]  # the rest is for validation
-    if not 1 <= options.count * options.seeds <= len(images):
+    if not 1 <= options.count <= options.count * options.seeds <= len(images):
         parser.error("--count times --seeds must be 1 to 4500, the number of real images")
     coverage = Coverage(test.images)
     file = options.output / "results_coverage.json"

@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.benchmark import CEILING, SAMPLING, Benchmark, Setting
 from nvp import PixelRNN, PixelRNNConfig
+from nvp.likelihood import bits_per_dim
 from nvp.model.protocol import use_channels_last
 from nvp.testing import fill_by_definition
 from nvp.training.allocator import keep_freed_memory
@@ -85,11 +86,11 @@ def measure_contender(
     model.eval()
     with torch.no_grad():
         with FlopCounterMode(display=False, custom_mapping=scan_flops()) as counter:
-            nats = model.log_prob(fresh).double()
+            nats = model.log_prob(fresh)
         found = {"step": step, "evaluate": seconds(lambda: model.log_prob(fresh), steps)}
         if not benchmark.draws_by_pixel:
             found["sample"] = seconds(lambda: model.sample(batch), steps)
-    bits = -nats.mean().item() / (math.prod(config.image_shape) * math.log(2))
+    bits = bits_per_dim(nats, config.image_shape).mean().item()
     if not (math.isfinite(bits) and bits > 0.98 * math.log2(config.levels)):
         raise RuntimeError(f"{name} scores noise {bits} bits/dim: its likelihood is not sound")
     return {

@@ -4,6 +4,7 @@ from statistics import median, mode
 from typing import Any
 
 from benchmarks.benchmark import CEILING, FP32, PLAIN, SAMPLING, Benchmark
+from nvp.tables.cells import Table
 
 # Units that multiply bfloat16 matrices, by the processor's flags, the fastest first.
 MATRIX_UNITS = ("amx_bf16", "avx512_bf16", "bf16")
@@ -110,12 +111,5 @@ def by_round(values: list[float], digits: str) -> str:
 
 
 def table(rows: list[dict[str, str]]) -> str:
-    """A Markdown table, its columns aligned so that it reads in a terminal too."""
-    head, *body = [list(rows[0]), *(list(row.values()) for row in rows)]
-    first, *others = (max(map(len, column)) for column in zip(head, *body, strict=True))
-
-    def line(cells: list[str]) -> str:
-        return " | ".join([cells[0].ljust(first), *map(str.rjust, cells[1:], others)])
-
-    rule = [":" + "-" * (first - 1), *("-" * (width - 1) + ":" for width in others)]
-    return "\n".join(f"| {line(cells)} |" for cells in (head, rule, *body))
+    """A Markdown table."""
+    return Table("", tuple(rows[0]), [tuple(row.values()) for row in rows]).markdown()

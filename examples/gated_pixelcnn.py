@@ -6,8 +6,8 @@ the horizontal one sees the pixels to the left in its own row, and the vertical 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal, Self
+from collections.abc import Iterator, Sequence
+from typing import Literal, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -83,7 +83,8 @@ class GatedPixelCNN(ImageModel):
         self.image_shape, self.levels = config.image_shape, config.levels
         width = config.width
         self.into_v, self.into_h = nn.Conv2d(1, width, 1), nn.Conv2d(1, width, 1)
-        self.layers = nn.ModuleList(GatedLayer(width, config.reach) for _ in range(config.layers))
+        layers = nn.ModuleList(GatedLayer(width, config.reach) for _ in range(config.layers))
+        self.layers = cast(Sequence[GatedLayer], layers)
         self.head = nn.Sequential(
             nn.ReLU(),
             nn.Conv2d(width, 2 * width, 1),
@@ -105,7 +106,6 @@ class GatedPixelCNN(ImageModel):
             v = self.into_v(F.pad(x, (0, 0, 1, 0))[:, :, :-1])  # mask A, as a shift by one row
         read = []
         for layer in self.layers:
-            assert isinstance(layer, GatedLayer)
             v, above = layer.look_up(v)
             read.append(above)
         return read
@@ -116,7 +116,6 @@ class GatedPixelCNN(ImageModel):
         with without_autocast(x):
             h = self.into_h(F.pad(x, (1, 0))[:, :, :, :-1])  # and by one pixel
         for layer, above in zip(self.layers, from_above, strict=True):
-            assert isinstance(layer, GatedLayer)
             h = layer.look_left(h, above)
         return self.head(h).movedim(1, -1)[:, None]
 
@@ -149,6 +148,7 @@ class GatedPixelCNN(ImageModel):
                 if logits.isnan().any():
                     raise NVPError("a logit is nan: look for weights that are not finite")
                 # The largest of logits plus Gumbel noise is a draw from their softmax.
-                u = uniform_noise(logits, logits.dtype, generator).clamp(min=1e-12)
-                images[:, 0, row, column] = (logits - temperature * (-u.log()).log()).argmax(1)
+                u = uniform_noise(logits.shape, generator, logits.dtype).to(logits.device)
+                noise = -(-u.clamp(min=1e-12).log()).log()
+                images[:, 0, row, column] = (logits + temperature * noise).argmax(1)
         return images

@@ -16,7 +16,7 @@ from nvp.flows.bijection import Bijection, Composition
 from nvp.flows.config import RealNVPConfig
 from nvp.flows.coupling import ChannelCoupling
 from nvp.flows.masks import Half
-from nvp.flows.realnvp import RealNVP, Scale
+from nvp.flows.realnvp import RealNVP
 from nvp.model.autocast import without_autocast
 
 
@@ -73,7 +73,6 @@ class MixedRealNVP(RealNVP):
         super().__init__(config)
         channels = 4 * config.image_shape[0]
         for scale in self.flow.scales[:-1]:  # the last has no channel-wise couplings
-            assert isinstance(scale, Scale)
             couplings = [m for m in scale.modules() if isinstance(m, ChannelCoupling)]
             # The masks of Real NVP, seen from the first half: as it is, swapped, swapped back.
             identity = torch.eye(channels)

@@ -76,8 +76,9 @@ class Layer(nn.Module):
         )
 
     def forward(self, h: Tensor, kept: list[Tensor] | None = None) -> Tensor:
-        """(N, T, W) -> the same shape. With `kept`, h is only the next token, (N, 1, W). `kept`
-        holds keys and values of the tokens before it, and those of h are added.
+        """(N, T, W) -> the same shape. With `kept`, h is only the next token, (N, 1, W).
+
+        `kept` holds keys and values of the tokens before it, and those of h are added.
         """
         number, length, width = h.shape
         parts = (number, length, 3, self.heads, width // self.heads)
@@ -148,9 +149,9 @@ def _alpha_and_mu(output: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class TarFlow(ImageModel):
-    """log P(x) >= E_u[log N(z; 0, I) + log|det dz/dy| + log|dy/dx~|] - D log levels, as for
-    Real NVP, with x~ = (x + u) / levels, u ~ U[0, 1), and y = logit(0.05 + 0.9 x~).
+    """log P(x) >= E_u[log N(z; 0, I) + log|det dz/dy| + log|dy/dx~|] - D log levels.
 
+    As for Real NVP, x~ = (x + u) / levels, u ~ U[0, 1), and y = logit(0.05 + 0.9 x~).
     The flow sees (y - mean) / deviation, with the moments of each sub-pixel over 2,000 training
     images and noise. This is our choice: Real NVP has batch norm, Glow its first batch's moments.
     """
@@ -216,5 +217,5 @@ class TarFlow(ImageModel):
         return image * self.deviation + self.mean
 
     def _logits(self, images: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        noise = uniform_noise(images, self.dtype, generator)
+        noise = uniform_noise(images.shape, generator, self.dtype)
         return self.logit(dequantise(images, noise, self.levels))

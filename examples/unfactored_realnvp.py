@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, cast
 
 from torch import Tensor, nn
 
@@ -26,15 +27,16 @@ class UnfactoredRealNVPConfig(RealNVPConfig):
 class UnfactoredFlow(MultiScaleFlow):
     """f with a squeeze between scales: (N, C, H, W) -> z in image layout, the same shape."""
 
-    def __init__(self, first: nn.Module, config: UnfactoredRealNVPConfig) -> None:
+    def __init__(self, first: Scale, config: UnfactoredRealNVPConfig) -> None:
         nn.Module.__init__(self)
         channels, height, width = config.image_shape
         self.order = config.factor_out_squeeze
-        self.scales = nn.ModuleList([first])
+        scales = [first]
         for k in range(1, config.num_scales):  # `Scale` doubles channels and maps k times itself
             maps = config.width * (2**k if config.networks == "proportion" else 1)
             sizes = {"image_shape": (channels * 2**k, height, width), "width": maps}
-            self.scales.append(Scale(config.model_copy(update=sizes), k))
+            scales.append(Scale(config.model_copy(update=sizes), k))
+        self.scales = cast(Sequence[Scale], nn.ModuleList(scales))
 
     def extra_repr(self) -> str:
         return f"squeeze={self.order}"
@@ -49,9 +51,7 @@ class UnfactoredFlow(MultiScaleFlow):
     def inverse(self, z: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         (x,), log_det = self.split(z), z.new_zeros(len(z))
         for k in reversed(range(len(self.scales))):
-            scale = self.scales[k]
-            assert isinstance(scale, Scale)
-            x, step = scale.inverse(x, y)
+            x, step = self.scales[k].inverse(x, y)
             x, log_det = unsqueeze(x, self.order) if k else x, log_det + step
         return x, log_det
 

@@ -232,6 +232,8 @@ assert (flow(g(flow, z))[0] - z).abs().max() < 1e-4
 #
 # ## In many dimensions
 #
+# What takes the place of $f'$ for an image of $D$ numbers?
+#
 # ```{prf:theorem} Change of variables
 # :label: thm-change
 #
@@ -261,8 +263,6 @@ assert (flow(g(flow, z))[0] - z).abs().max() < 1e-4
 # $$
 # p_X(x) = p_Z(z) \left|\det \frac{\partial g(z)}{\partial z^{\mathsf T}}\right|^{-1} .
 # $$
-#
-# Two passes are enough for everything.
 #
 # * **Inference**, $x \mapsto z = f(x)$, gives the latent of an image and, by {eq}`eq:change`, its density. It is exact,
 #   and training needs this direction alone.
@@ -407,6 +407,7 @@ for depth in depths:
 
 # %%
 triangular = full.tril()
+assert torch.linalg.cond(triangular).min() > torch.linalg.cond(full).max()
 easy = []
 for depth in depths:
     weights = triangular[:depth]

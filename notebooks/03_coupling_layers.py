@@ -294,7 +294,7 @@ plt.show()
 # One coupling leaves part of its input alone. So couplings take turns: each one changes what the one before it kept
 # (section 3.5).
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 4(a) of {cite:t}`dinh2017realnvp`: three couplings with alternating roles. Blue: still the input. Orange: changed at least once.", "name": "fig-alternation"}, "image": {"alt": "Two columns of boxes, to be read upwards. In the first coupling the left half is kept and changes the right one; in the second the right half is kept and changes the left one; in the third the left half is kept again."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 4(a) of {cite:t}`dinh2017realnvp`: three couplings with alternating roles. Blue: still the input. Orange: changed at least once. Here $h^{(i)}$ is the output of coupling $i$.", "name": "fig-alternation"}, "image": {"alt": "Two columns of boxes, to be read upwards. In the first coupling the left half is kept and changes the right one; in the second the right half is kept and changes the left one; in the third the left half is kept again."}}
 couplings.plot_alternation()
 plt.show()
 
@@ -442,7 +442,8 @@ fit(flow, STEPS)
 test = moons(2000, torch.Generator().manual_seed(2))
 with torch.no_grad():
     by_flow = log_prob(flow, test)
-gaussian = torch.distributions.MultivariateNormal(test.mean(0), test.T.cov())
+seen = moons(2000, torch.Generator().manual_seed(3))  # no test points
+gaussian = torch.distributions.MultivariateNormal(seen.mean(0), seen.T.cov())
 scores = {
     "a fitted Gaussian": -gaussian.log_prob(test).mean().item(),
     "six couplings": -by_flow.mean().item(),

@@ -485,7 +485,7 @@ for masks, (model, _) in trained.items():
 # rows above. The other, of $1 \times m$, reads the pixels on the left. Pad the input so that each
 # sees what it should. Fill in `forward`; `sees` must find the same pixels as for
 # `MaskedConv("A", …)`. (It computes in float64, so call `.double()` on your layer.) Then train it
-# by `learn_coins`. Does the loss stay at the entropy?
+# by `learn_coins`. Does the loss fall below the entropy?
 #
 #     class ShiftedConv(nn.Module):
 #         def __init__(self, inputs, outputs, m):
@@ -500,7 +500,7 @@ for masks, (model, _) in trained.items():
 # ```
 # For the rows above, pad $m$ rows at the top and $m$ columns at both sides. The output then has one row too many at the
 # bottom, since the last row is above no pixel. For the pixels on the left, pad $m$ columns on the left. The output then
-# has one column too many on the right.
+# has one column too many on the right. The loss falls to the entropy and stays there.
 
 
 # %%

@@ -279,7 +279,7 @@ plot_rows({"written": three, "read": wrong})
 plt.show()
 
 # %% [markdown]
-# Up to the first disagreement every pixel is right. After it, the rest of the file is a sequence of random numbers to the decoder. From random numbers it makes a *sample*, and no single pixel looks
+# Up to the first disagreement every pixel is right; here the sandal has none. After it, the rest of the file is a sequence of random numbers to the decoder. From random numbers it makes a *sample*, and no single pixel looks
 # suspicious. A format for real use needs a checksum.
 #
 # ## Beside PNG and WebP
@@ -458,7 +458,7 @@ figures.show_table(
 #
 # * $-\log_2 P(x)$ is the length of a file, to within two bits. A real coder adds a word or so.
 # * Encoder and decoder must agree on every probability exactly.
-# * The recorded Row LSTM writes smaller files than PNG and WebP, if its weights need not be sent along.
+# * The recorded Row LSTM writes smaller files than PNG and WebP. Its weights pay from about 2,000 images on.
 # * A flow, a VAE or a diffusion model reaches its bound by getting bits back.
 #
 # ## Exercises

@@ -77,7 +77,7 @@ test = load(EMBEDDED, "test").images
 #
 # Images are integers, `uint8`, $(N, C, H, W)$. The base class derives `log_prob`, the training loss, the checks of images and labels, and the
 # importance-weighted bound of chapter {ref}`integers-to-bits`. Everything else in the package asks for no more: the training loop, the score, the ledger and the
-# tables. For noise from a `generator`, in the model's `dtype`, there are
+# tables. For noise of a size, from a `generator`, there are
 # {py:func}`uniform_noise <nvp.model.dequantisation.uniform_noise>` and
 # {py:func}`normal_noise <nvp.model.dequantisation.normal_noise>`. Here is the smallest
 # model, a histogram for each pixel. (To sample, it takes the `argmax` of logits plus Gumbel noise, which is a draw
@@ -134,9 +134,7 @@ check_model(Histograms((1, 28, 28)), test[:4])
 # learned $W$ can choose it.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Four channels of a squeezed test image, as they are and after an orthogonal matrix. Red above 0, blue below, white at 0, all to one scale. A channel-wise mask keeps the first two.", "name": "fig-mixed-channels"}, "image": {"alt": "Two rows of four small maps of an ankle boot in red and blue. In the upper row all four look alike. In the lower row the first is a stronger copy of them, and the other three are pale, showing little but outlines."}}
-noise = uniform_noise(
-    test[:1], torch.float32, torch.Generator().manual_seed(0)
-)
+noise = uniform_noise(test[:1].shape, torch.Generator().manual_seed(0))
 y, _ = Logit()(dequantise(test[:1], noise))
 x = squeeze(y, SqueezeOrder.POSITION_MAJOR)  # (1, 4, 14, 14)
 haar = 0.5 * torch.tensor(
@@ -542,7 +540,7 @@ plt.show()
 #
 # ## From a file to a row
 #
-# `nvp train` reads a file. Its `model.family` names one of the package's families, or a class of yours as `module:Class`. That class is an
+# How does `nvp train` find your class? The `model.family` of its file names one of the package's families, or a class of yours as `module:Class`. That class is an
 # {py:class}`ModelConfig <nvp.model.config.ModelConfig>`: its fields are the keys of the file, and its `build` returns the model.
 
 

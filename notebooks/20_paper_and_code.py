@@ -121,6 +121,8 @@ lines = ["* `{}`: {}; {}; `{}`".format(name, *where[name]) for name in differ]
 figures.show_text("\n".join(lines))
 
 # %% [markdown]
+# These are the differences:
+#
 # * `num_blocks`: for images of 64 × 64 section 4.1 says two residual blocks. The commands in the code's README say four.
 # * `affine_order`: the paper scales and then shifts, $x\, e^s + t$. The code shifts first, $(x + t)\, e^s$.
 # * `first_kept`: in the paper $b = 1$ on the odd squares. The first coupling of the code keeps the even ones.

@@ -180,7 +180,7 @@ assert flow[Role.DIRECTION] > 0.9 * sum(flow.values())
 
 # %%
 def orthogonal(matrix):
-    """U V^T of a matrix U S V^T, nearly: of its shape."""
+    """U V^T of a matrix U S V^T, nearly."""
     if matrix.shape[0] > matrix.shape[1]:  # the transpose costs less
         return orthogonal(matrix.mT).mT
     x = matrix / (matrix.norm() + 1e-15)

@@ -230,6 +230,8 @@ def parse_config(tree: dict[str, Any], source: str) -> RunConfig:
     fault = first["msg"].removeprefix("Value error, ")
     if first["type"] != "value_error" and isinstance(first["input"], str | int | float):
         fault += f", got {first['input']!r}"
+    if first["type"] == "literal_error" and keys[-1] == "num_classes":
+        fault = "this family takes no labels: leave the key out, or use family: realnvp"
     if first["type"] == "extra_forbidden":
         fault = _unknown(keys, tree)
     if keys == ["name"] and first["type"] == "string_pattern_mismatch":

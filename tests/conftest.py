@@ -1,5 +1,6 @@
-"""What several test files share: one thread, so that times and sums do not depend on the machine,
-tiny runs and ledgers, and a browser.
+"""What several test files share: one thread, tiny runs and ledgers, and a browser.
+
+With one thread, times and sums do not depend on the machine.
 """
 
 import itertools
@@ -49,8 +50,9 @@ def double() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data root with the set `tiny`: 60 training images, 8x8, of which 6 are held out; and
-    `tiny-binary`, which has a validation split.
+    """A data root with the sets `tiny` and `tiny-binary`, which has a validation split.
+
+    The first has 60 training images, 8x8, of which 6 are held out.
     """
     folder = tmp_path_factory.mktemp("data")
     tiny.write_data(folder)
@@ -88,8 +90,9 @@ def own(recorded: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def pixelrnn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder around `data`, `tiny.yaml`, a `run` of a PixelCNN of binary images, three steps
-    with early stopping, and `results`, a ledger that holds it; do not change it.
+    """A folder around `data`, `tiny.yaml`, a `run` and `results`, a ledger that holds the run.
+
+    The run is of a PixelCNN of binary images, three steps with early stopping. Do not change it.
     """
     folder = tmp_path_factory.mktemp("pixelrnn")
     tree = tiny.pixelrnn_tree()

@@ -224,6 +224,7 @@ def test_a_module_that_fails_is_named(code: str, reason: str, module: str) -> No
         ("model.levels = 2", "the model has levels 2, its configuration 256: set self.levels"),
         ("model.num_classes = 2", "the model has num_classes 2, its configuration 0"),
         ("model.layer = nn.LazyLinear(2)", "Histograms has a lazy layer, whose size is not known"),
+        ("model.layer = nn.LazyBatchNorm2d(affine=False)", "Histograms has a lazy layer"),
         ("del model.logits", "Histograms has no parameters, so there is nothing to train"),
     ],
 )

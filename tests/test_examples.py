@@ -95,7 +95,7 @@ def test_a_block_keeps_its_sums_in_full_under_autocast() -> None:
 def test_the_bound_counts_every_constant(tarflow: TarFlow) -> None:
     """log N(z) and the whole Jacobian from the noisy image to z, less D log 256."""
     image = noise(1, *SHAPE, seed=3)
-    x = dequantise(image, uniform_noise(image, torch.float64, generator()))
+    x = dequantise(image, uniform_noise(image.shape, generator(), torch.float64))
 
     def to_z(x: Tensor) -> Tensor:
         return tarflow.flow(tarflow.to_patches(torch.logit(0.05 + 0.9 * x)))[0]
@@ -182,7 +182,7 @@ def test_the_gated_pixelcnn_draws_by_its_logits() -> None:
     again = generator()
     logits = model.logits(drawn).flatten(1, 3)
     for pixel, place in zip(drawn.flatten(1).unbind(1), logits.unbind(1), strict=True):
-        u = uniform_noise(place, place.dtype, again)
+        u = uniform_noise(place.shape, again, place.dtype)
         assert torch.equal((place - (-u.log()).log()).argmax(1), pixel)
     # A sum over pixels in half precision would be a multiple of some nats.
     assert model.bfloat16().log_prob(drawn).dtype is torch.float32

@@ -58,6 +58,8 @@ def test_a_second_run_in_one_folder_is_refused(pixel_home: Path) -> None:
 def test_training_writes_over_nothing_that_it_did_not_write(name: str, pixel_home: Path) -> None:
     (folder := pixel_home / "mine").mkdir()
     (folder / name).write_text("mine")
+    if name == "config.yaml":
+        (folder / LOCK).touch()  # as a start that was refused leaves it
     before = content(folder)
     where = ("--run-folder", folder, "--data-root", pixel_home / "data")
     assert "name another --run-folder" in fails("train", pixel_home / "tiny.yaml", *where)
@@ -89,7 +91,7 @@ def test_a_validation_that_fails_saves_first(
 def test_a_checkpoint_is_written_only_while_the_loss_is_finite(root: Path, tmp_path: Path) -> None:
     """The step that ruins the weights has a finite loss itself."""
     ruinous = {"learning_rate": 1e30, "clip_norm": math.inf, "checkpoint_minutes": 1e-9}
-    with pytest.raises(NVPError, match="no checkpoint yet: start again with a lower"):
+    with pytest.raises(NVPError, match="no checkpoint yet: give the same command with a lower"):
         prepare(configuration(steps=9, **ruinous), tmp_path / "a", data_root=root).run()
     assert not RunFolder(tmp_path / "a").checkpoint.exists()
     job = prepare(configuration(steps=9), tmp_path / "b", data_root=root)
@@ -343,21 +345,24 @@ def test_a_checkpoint_of_the_first_edition_goes_on(pixel_home: Path) -> None:
     """Its header has no checksum of labels; its legs and the best weights lie beside it."""
     path = RunFolder(pixel_home / "run").checkpoint
     tensors, header = load_tensors(path)
-    save_tensors(path.with_name("best.safetensors"), part("best", tensors), header["best"])
-    (leg,) = header["legs"]
+    (leg,), best = header.pop("legs"), header.pop("best")
+    save_tensors(path.with_name("best.safetensors"), part("best", tensors), best)
     lost = leg | {"from_step": header["step"], "gpu": "a GPU"}
     path.with_name("legs.json").write_text(json.dumps([leg, lost]))
-    del header["best"], header["legs"], header["labels_checksum"]
+    del header["labels_checksum"]
     header["best_step"] = 2
     save_tensors(path, {n: t for n, t in tensors.items() if not n.startswith("best.")}, header)
     run = load_run(pixel_home / "run", data_root=pixel_home / "data")
     assert run.training.header.best.step == 2
     assert [each.model_dump() for each in run.training.header.legs] == [leg]
     torch.testing.assert_close(dict(run.model.state_dict()), part("best", tensors))
-    path.with_name("best.safetensors").rename(path.with_name("away"))
+    later = best | {"step": 4}  # training was killed between the two files
+    save_tensors(path.with_name("best.safetensors"), part("best", tensors), later)
     with tiny.refusal("lacks the weights of step 2, which early stopping kept: restore"):
         load_run(pixel_home / "run", data_root=pixel_home / "data")
     done(*going_on(pixel_home, 4))
+    run = load_run(pixel_home / "run", data_root=pixel_home / "data")
+    assert run.training.header.model_dump() == load_tensors(path)[1]  # not the older files
 
 
 # Signals

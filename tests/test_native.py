@@ -22,13 +22,13 @@ from nvp import PixelRNN
 from nvp.autoregressive import scan, softmax
 from nvp.autoregressive.scan import DIAGONAL, raster_lstm
 from nvp.flows import norm_relu
-from nvp.flows.resnet import BATCH_NORM_EPSILON
+from nvp.flows.batchnorm import EPSILON
 from nvp.model import native
 from nvp.training import loop
 
 
 def norm(x: Tensor, beta: Tensor) -> Tensor:
-    return norm_relu.norm_relu(x, beta, BATCH_NORM_EPSILON)[0]
+    return norm_relu.norm_relu(x, beta, EPSILON)[0]
 
 
 row, diagonal = (partial(raster_lstm, kernel=kernel) for kernel in (3, DIAGONAL))
@@ -49,8 +49,9 @@ level = partial(softmax.log_softmax_at, images=noise(4, 3, 9, 8))
 def test_threads_change_no_bit_and_there_are_no_second_derivatives(
     source: Path, run: Callable[..., Tensor], values: Sequence[Tensor]
 ) -> None:
-    """Asked for, they are an error and not a wrong number: PyTorch's own refusal comes too late
-    for a gradient of chosen weights, which leaves a part out.
+    """Asked for, they are an error and not a wrong number.
+
+    PyTorch's own refusal comes too late for a gradient of chosen weights, which leaves a part out.
     """
     assert native.compiled(source, source.stem)
 

@@ -7,8 +7,9 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from nvp.flows import norm_relu as operator
+from nvp.flows.batchnorm import EPSILON
 from nvp.flows.norm_relu import norm_relu
-from nvp.flows.resnet import BATCH_NORM_EPSILON, ShiftedBatchNorm
+from nvp.flows.resnet import ShiftedBatchNorm
 from nvp.model import native
 
 ROUNDING = 2**-8  # of bfloat16, relative
@@ -41,9 +42,9 @@ def assert_rounded(found: Tensor, exact: Tensor) -> None:
 @pytest.mark.parametrize(("n", "side"), [(1, 2), (3, 5), (9, 16)], ids=["few", "some", "chunks"])
 def test_equals_the_formula(channels: int, n: int, side: int) -> None:
     x, beta, grad = inputs(channels, n, side)
-    out, same, mean, variance = norm_relu(x, beta, BATCH_NORM_EPSILON)
+    out, same, mean, variance = norm_relu(x, beta, EPSILON)
     exact_x, exact_beta = (a.detach().double().requires_grad_() for a in (x, beta))
-    options = {"bias": exact_beta, "training": True, "eps": BATCH_NORM_EPSILON}
+    options = {"bias": exact_beta, "training": True, "eps": EPSILON}
     exact = F.relu(F.batch_norm(exact_x, None, None, **options))
     assert_rounded(out, exact)
     moments = torch.var_mean(exact_x, (0, 2, 3), correction=0)
@@ -66,20 +67,20 @@ def test_a_channel_that_is_not_finite_has_no_variance() -> None:
     x, beta, _ = inputs(3)
     with torch.no_grad():
         x[0, 1, 0, 0] = torch.inf
-    *_, variance = norm_relu(x, beta, BATCH_NORM_EPSILON)
+    *_, variance = norm_relu(x, beta, EPSILON)
     assert variance.isnan().tolist() == [False, True, False]
 
 
 def test_small_variance_far_from_zero() -> None:
     x = (1000 + 8 * torch.arange(2.0).repeat(300)).reshape(2, 1, 15, 20).bfloat16()
-    *_, mean, variance = norm_relu(x, torch.zeros(1), BATCH_NORM_EPSILON)
+    *_, mean, variance = norm_relu(x, torch.zeros(1), EPSILON)
     assert mean.item() == pytest.approx(1004)
     assert variance.item() == pytest.approx(16)
 
 
 def test_layout_changes_no_bit() -> None:
     x, beta, _ = inputs(33, 9, 16)
-    both = (norm_relu(each, beta, BATCH_NORM_EPSILON)[0] for each in (x, x.contiguous()))
+    both = (norm_relu(each, beta, EPSILON)[0] for each in (x, x.contiguous()))
     assert torch.equal(*both)
 
 

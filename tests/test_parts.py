@@ -66,7 +66,7 @@ def test_logit_is_finite_at_black_and_white(form: LogitForm, dtype: torch.dtype)
 
 def test_dequantisation_stays_in_its_bin() -> None:
     pixels = torch.arange(256, dtype=torch.uint8).expand(50, 256)
-    noise = uniform_noise(pixels, torch.float64, torch.Generator().manual_seed(0))
+    noise = uniform_noise(pixels.shape, torch.Generator().manual_seed(0), torch.float64)
     assert torch.equal((256 * dequantise(pixels, noise)).floor(), pixels.double())
     assert 0.48 < noise.mean() < 0.52
 

@@ -213,7 +213,7 @@ def test_what_has_no_probability_is_never_drawn(monkeypatch: pytest.MonkeyPatch)
     short = torch.softmax(logits, dim=-1).cumsum(dim=-1)[:, -1] < 1 - 2**-24
     assert short.any()
     largest = "nvp.autoregressive.output.uniform_noise"
-    monkeypatch.setattr(largest, lambda like, *_: torch.full_like(like, 1 - 2**-24))
+    monkeypatch.setattr(largest, lambda size, *_: torch.full(size, 1 - 2**-24))
     drawn = Softmax(256).draw(logits[short], None, 1.0)
     assert (drawn < 200).all()
 

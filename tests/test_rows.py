@@ -128,8 +128,9 @@ def test_a_rehearsal(name: str, tmp_path: Path) -> None:
 
 
 def test_a_steps_arithmetic_is_that_of_its_convolutions() -> None:
-    """Each convolution takes 2 N H W C_in C_out kH kW, three times: forward, for its weights, and
-    for its input, which the first layer has no need of.
+    """Each convolution takes 2 N H W C_in C_out kH kW, three times.
+
+    That is forward, for its weights, and for its input, which the first layer has no need of.
     """
     config = named("binarized-mnist-pixelcnn")
     model = config.build_model()

@@ -10,12 +10,13 @@ import pytest
 import tiny
 import yaml
 from ledgers import rewrite
+from nvp_book.pages import folded_entries
 
 from nvp.ledger import entry as ledger
 from nvp.paths import repository_root, results_root
 from nvp.tables import build as results
 from nvp.tables.card import card
-from nvp.tables.cells import Table
+from nvp.tables.cells import Table, code, text
 from nvp.tables.overview import glance
 from nvp.tables.published import read_published
 from nvp.tables.readme import readme_parts
@@ -208,6 +209,9 @@ def test_titles_are_text(own: Path) -> None:
             assert "<b>" not in re.sub(r"\\.", "", table.markdown())
             cells = [cell for row in table.plain().rows for cell in row]
             assert any(" ".join(title.split()) in cell for cell in cells)
+    page = folded_entries(ledger.runs(own))
+    assert text(title) in page
+    assert code("a|`b`") in page
 
 
 def test_at_a_glance_a_run_that_is_not_recorded_is_not_shown() -> None:

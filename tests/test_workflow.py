@@ -1,6 +1,4 @@
-"""The scripts of the pipeline: notebooks are executed with the parameters they have, and the run on
-a rented GPU is rehearsed.
-"""
+"""The scripts of the pipeline, and a rehearsal of the run on a rented GPU."""
 
 import ast
 import os

@@ -1,8 +1,8 @@
 """Execute one notebook: python workflow/execute.py SOURCE.py TARGET.ipynb [name=value ...]
 
-papermill, with three things it lacks: a parameter that the notebook does not have is an error;
-a notebook that failed is kept beside the target, where its traceback can be read; and no paths
-or times of this machine stay in the target, so that it can be recorded.
+papermill, with three things it lacks. A parameter that the notebook does not have is an error.
+A notebook that failed is kept beside the target, where its traceback can be read. No paths or
+times of this machine stay in the target, so that it can be recorded.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Sphinx extension: pages that need no network.
 
 MathJax is copied from the installed package django-static-mathjax (MathJax 3.2.2, Apache-2.0)
-next to the pages, where `mathjax_path` of _config.yml looks for it; the scripts of
-sphinx-thebe, which Jupyter Book always loads, are left out; and the search shows no excerpts of
+next to the pages, where `mathjax_path` of _config.yml looks for it. The scripts of
+sphinx-thebe, which Jupyter Book always loads, are left out. The search shows no excerpts of
 pages that come from a disk, since it would fetch them.
 """
 

@@ -11,8 +11,10 @@ from sphinx.application import Sphinx
 
 
 def join(_app: Sphinx, doctree: nodes.document, _name: str) -> None:
-    """Put every formula in a line and the punctuation behind it into one inline element, and
-    spaces that do not break around a × between numbers, though not in code: that is copied.
+    """Put every formula in a line and the punctuation behind it into one inline element.
+
+    Around a × between numbers it puts spaces that do not break. Code is left as it is, since it is
+    copied.
     """
     for text in [text for text in doctree.findall(nodes.Text) if " × " in text]:
         if isinstance(text.parent, nodes.literal | nodes.literal_block):  # a block would be grey

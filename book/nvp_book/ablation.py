@@ -1,5 +1,6 @@
-"""The worth of single choices: variants of one configuration, their recorded scores, and how
-they compare. `workflow/ablation.py` makes the runs.
+"""The worth of single choices: variants of one configuration, and their recorded scores.
+
+`workflow/ablation.py` makes the runs.
 """
 
 import csv

@@ -50,9 +50,9 @@ def compiled(gates: Tensor) -> bool:
 def raster_lstm(gates: Tensor, weight: Tensor, initial: Tensor, kernel: int) -> Tensor:
     """The map of hidden states of eq 3, (N, H, W, h), both directions summed; needs `compiled`.
 
-    `gates` is the input-to-state map, (N, H, W, directions, 4, h), in the order o, f, i, g;
-    `weight` (directions, taps, h, 4h) maps the states of the neighbours to the gates; `initial`
-    (directions, 2, L, h) holds the learned first h and c. `kernel` is the Row LSTM's k, or
+    `gates` is the input-to-state map, (N, H, W, directions, 4, h), in the order o, f, i, g.
+    `weight`, (directions, taps, h, 4h), maps the states of the neighbours to the gates. `initial`,
+    (directions, 2, L, h), holds the learned first h and c. `kernel` is the Row LSTM's k, or
     `DIAGONAL`: then the second direction is shifted down by one row. The map is of the gates' type.
     """
     if gates.dtype is torch.bfloat16:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from nvp.baselines.config import StridedConfig
 from nvp.model.config import Depth
-from nvp.model.dequantisation import as_levels, device_of, normal_noise
+from nvp.model.dequantisation import as_levels, normal_noise, uniform_noise
 from nvp.model.protocol import ImageModel, check_temperature, places
 
 
@@ -140,8 +140,7 @@ class Diffusion(ImageModel):
         return as_levels(to_levels(z / alpha_s, self.levels).round(), self.levels)
 
     def _uniform(self, n: int, generator: torch.Generator | None) -> Tensor:
-        u = torch.rand(n, generator=generator, dtype=self.dtype, device=device_of(generator))
-        return u.to(self.device)
+        return uniform_noise((n,), generator, self.dtype).to(self.device)
 
     def _noise(self, size: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
         return normal_noise(size, generator, self.dtype).to(self.device)

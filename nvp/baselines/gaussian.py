@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.distributions import MultivariateNormal
 
 from nvp.model.config import ModelConfig
 from nvp.model.dequantisation import (
@@ -105,13 +106,11 @@ class Gaussian(ImageModel):
     def _log_probs(
         self, images: Tensor, num_draws: int, generator: torch.Generator | None, y: Tensor | None
     ) -> Iterator[Tensor]:
-        factor = self._factor()
+        normal = MultivariateNormal(self.mean, scale_tril=self._factor(), validate_args=False)
         change = self.num_dimensions * math.log(self.levels)
         for _ in range(num_draws):
             logits, log_det = self._dequantise(images, generator)
-            z = torch.linalg.solve_triangular(factor, (logits - self.mean).T, upper=False).T
-            density = -0.5 * (z.square() + math.log(2 * math.pi)) - self.log_diagonal
-            yield density.sum(1) + log_det - change
+            yield normal.log_prob(logits) + log_det - change
 
     def sample(
         self,
@@ -152,6 +151,6 @@ class Gaussian(ImageModel):
         self, images: Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
         """y, (N, D), of one draw of u, and log|dy/dv|, (N,)."""
-        v = dequantise(images, uniform_noise(images, self.dtype, generator), self.levels)
+        v = dequantise(images, uniform_noise(images.shape, generator, self.dtype), self.levels)
         y, log_derivative = logit(v.flatten(1), self.config.alpha, self.slope)
         return y, log_derivative.sum(1)

@@ -107,9 +107,8 @@ class VAE(ImageModel):
         check_latents(z, (self.config.latent,))
         mu, log_scale = self.pixels(z.to(self.device, self.dtype))
         if temperature:
-            # Away from 0 and 1, where the logit is infinite.
-            u = uniform_noise(mu, mu.dtype, generator).clamp(1e-6, 1 - 1e-6)
-            mu = mu + temperature * log_scale.exp() * torch.logit(u)
+            u = uniform_noise(mu.shape, generator, mu.dtype).to(mu.device)
+            mu = mu + temperature * log_scale.exp() * torch.logit(u, eps=1e-6)
         return as_levels(mu.round(), self.levels)
 
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -96,7 +96,14 @@ def data_import(
 
     if crop == "center" and size is None:
         raise NVPError("--crop center cuts squares of --size: give a --size with it")
-    if validation + test >= 1:
-        raise NVPError("--validation and --test leave nothing to train on: lower one of them")
-    how = (size, crop or Options.crop, gray, validation, test, seed, skip_unreadable, replace)
-    typer.echo(import_set(source, name, Options(*how), root=data_root).summary())
+    how = Options(
+        size=size,
+        crop=crop or Options.crop,
+        gray=gray,
+        validation=validation,
+        test=test,
+        seed=seed,
+        skip_unreadable=skip_unreadable,
+        replace=replace,
+    )
+    typer.echo(import_set(source, name, how, root=data_root).summary())

@@ -36,7 +36,7 @@ def survey(root: str | Path | None = None) -> list[Entry]:
     """Every named set, then other folders of .npy files and unfinished imports at the data root.
 
     Checks headers and sizes, not pixels: an altered pixel shows only when the set is loaded. Only
-    CIFAR-10's published batches are compared with their md5s at once.
+    binarised MNIST is read whole, and CIFAR-10's published batches are compared with their md5s.
     """
     under = data_root(root)
     folders = {path.parent.name for path in under.glob("[!.]*/*_images.npy")}

@@ -70,7 +70,7 @@ def _download(name: str) -> Download:
     known = NAMED.get(name)
     if known is None or known.download is None:
         names = ", ".join(each for each, known in NAMED.items() if known.download)
-        remedy = f"run {known.how}" if known else f"use {names}"
+        remedy = f"if it is missing, run {known.how}" if known else f"use {names}"
         raise NVPError(f"no download is known for {name!r}: {remedy}")
     return known.download
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -31,7 +32,7 @@ class Composition(Bijection):
 
     def __init__(self, bijections: Iterable[Bijection]) -> None:
         super().__init__()
-        self.bijections = nn.ModuleList(bijections)
+        self.bijections = cast(Sequence[Bijection], nn.ModuleList(bijections))
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         log_det = x.new_zeros(len(x))
@@ -43,7 +44,6 @@ class Composition(Bijection):
     def inverse(self, z: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         log_det = z.new_zeros(len(z))
         for bijection in reversed(self.bijections):
-            assert isinstance(bijection, Bijection)
             z, step = bijection.inverse(z, y)
             log_det = log_det + step
         return z, log_det

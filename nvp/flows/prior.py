@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nvp.flows.bijection import sum_over_image
-from nvp.model.dequantisation import device_of, normal_noise
+from nvp.model.dequantisation import normal_noise, uniform_noise
 
 
 class Prior(nn.Module, ABC):
@@ -43,9 +43,7 @@ class LogisticPrior(Prior):
         return sum_over_image(-F.softplus(z) - F.softplus(-z))
 
     def sample(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-        device, dtype = device_of(generator), torch.float32
-        uniform = torch.rand(shape, generator=generator, device=device, dtype=dtype)
-        return torch.logit(uniform, eps=1e-6)
+        return torch.logit(uniform_noise(shape, generator), eps=1e-6)
 
 
 class PriorName(StrEnum):

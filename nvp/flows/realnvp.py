@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -111,7 +112,8 @@ class MultiScaleFlow(Bijection):
 
     def __init__(self, config: RealNVPConfig) -> None:
         super().__init__()
-        self.scales = nn.ModuleList(Scale(config, i) for i in range(config.num_scales))
+        scales = nn.ModuleList(Scale(config, i) for i in range(config.num_scales))
+        self.scales = cast(Sequence[Scale], scales)
         self.order = config.factor_out_squeeze
 
     def extra_repr(self) -> str:
@@ -134,7 +136,6 @@ class MultiScaleFlow(Bijection):
         for scale in reversed(self.scales):
             if scale is not self.scales[-1]:
                 h = unsqueeze(torch.cat([h, factored_out.pop()], dim=1), self.order)
-            assert isinstance(scale, Scale)
             h, step = scale.inverse(h, y)
             log_det = log_det + step
         return h, log_det
@@ -282,7 +283,7 @@ class RealNVP(ImageModel):
 
     def _logits(self, images: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """x, the input of the flow, for one set of noise, and log|dx/dx~|, (N,), nats."""
-        return self.logit(dequantise(images, uniform_noise(images, self.dtype, generator)))
+        return self.logit(dequantise(images, uniform_noise(images.shape, generator, self.dtype)))
 
     def _check_latents(self, z: Tensor) -> None:
         check_tensor("z", z)

@@ -14,13 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nvp.flows.batchnorm import EPSILON
 from nvp.flows.conv_add import conv_add, fused
 from nvp.flows.masks import Parity, checkerboard_mask
 from nvp.flows.norm_relu import compiled, norm_relu
 from nvp.model.protocol import is_whole_batch
 from nvp.model.roles import Role
-
-BATCH_NORM_EPSILON = 1e-4
 
 
 class WeightNormConv2d(nn.Module):
@@ -109,7 +108,7 @@ class ShiftedBatchNorm(nn.Module):
             bias=self.beta,
             training=self.training,
             momentum=self.momentum,
-            eps=BATCH_NORM_EPSILON,
+            eps=EPSILON,
         )
 
     def rectified(self, x: Tensor) -> Tensor:
@@ -123,7 +122,7 @@ class ShiftedBatchNorm(nn.Module):
         """`rectified(x)`, and x for the shortcut: the operator adds the gradients of both."""
         if not (self.training and is_whole_batch(x) and compiled(x, self.beta)):
             return F.relu_(self(x)), x
-        out, x, mean, variance = norm_relu(x, self.beta, BATCH_NORM_EPSILON)
+        out, x, mean, variance = norm_relu(x, self.beta, EPSILON)
         count = x.numel() / len(mean)
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)

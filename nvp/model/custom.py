@@ -77,7 +77,7 @@ def build(config: Family) -> ImageModel:
                 f"{config.family}: the model has {name} {own}, its configuration {asked}: set "
                 f"self.{name} = config.{name} in {type(model).__name__}"
             )
-    if any(map(is_lazy, model.parameters())):
+    if any(map(is_lazy, (*model.parameters(), *model.buffers()))):
         what = f"{config.family}: {type(model).__name__} has a lazy layer"
         raise NVPError(f"{what}, whose size is not known: give it its size")
     if not any(True for _ in model.parameters()):

@@ -27,12 +27,12 @@ def device_of(generator: torch.Generator | None) -> torch.device:
 
 
 def uniform_noise(
-    images: Tensor, dtype: torch.dtype, generator: torch.Generator | None = None
+    size: tuple[int, ...],
+    generator: torch.Generator | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """u ~ U[0, 1), of the shape of `images`, drawn on the generator's device (or the CPU)."""
-    device = device_of(generator)
-    noise = torch.rand(images.shape, generator=generator, dtype=dtype, device=device)
-    return noise.to(images.device)
+    """u ~ U[0, 1) of this size, on the generator's device (or the CPU)."""
+    return torch.rand(size, generator=generator, dtype=dtype, device=device_of(generator))
 
 
 def normal_noise(
@@ -50,11 +50,13 @@ def normal_noise(
 def dequantise(images: Tensor, noise: Tensor, levels: int = LEVELS) -> Tensor:
     """(x + u) / levels in [0, 1): uint8 images and noise of one shape -> floats of noise's type.
 
+    The noise may be on another device; the result is on that of the images.
+
     A density p of the result bounds P(x): log P(x) >= E_u[log p((x + u) / levels)] - D log levels.
     In float32 about one result in 130,000 is rounded up to the next level, for the levels from 128
     to 255. White is then exactly 1.
     """
-    return (images.to(noise.dtype) + noise) / levels
+    return (images.to(noise.dtype) + noise.to(images.device)) / levels
 
 
 def quantise(x: Tensor, levels: int = LEVELS) -> Tensor:

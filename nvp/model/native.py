@@ -104,7 +104,7 @@ def _build(source: Path, what: str) -> bool:
 def _command(source: Path) -> list[str]:
     """The command that compiles `source`, without the library's name. CXX names another compiler.
 
-    PyTorch's own loader cannot link where the path of PyTorch has a space.
+    PyTorch's own loader needs ninja, and cannot link where the path of PyTorch has a space.
     """
     capability = torch.backends.cpu.get_cpu_capability()
     if capability not in VECTOR_FLAGS:  # on ARM: the plain vectors need no flags

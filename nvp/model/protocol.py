@@ -96,7 +96,8 @@ class ImageModel(nn.Module, ABC):
         images, and dropout makes scores noisy.
 
         Where the likelihood is a bound, this is a lower bound, from `num_draws` = K sets of noise:
-        log (1/K) sum_k P_k. Its expectation grows with K. It tends to log P(x) if the noise is the
+        log (1/K) sum_k P_k, the importance-weighted bound (Burda et al. 2016). Its expectation
+        grows with K. It tends to log P(x) if the noise is the
         only reason for the bound. A model that `averages_noise` has (1/K) sum_k log P_k instead,
         whose expectation is the same for every K: a larger K only makes the estimate less noisy.
         Raises `NVPError` for weights in half precision, unless the model is `autoregressive`. Such

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
 
 from nvp.config import Precision, RunConfig, differences, parse_config
@@ -87,7 +86,10 @@ def read_checkpoint(path: Path, config: RunConfig) -> Checkpoint:
     # Older code kept the legs and the best weights in files beside it.
     older = path.with_name("legs.json")
     if "legs" not in plain and older.is_file():
-        noted = _checked(Header, plain | {"legs": json.loads(read(older))}, older).legs
+        try:
+            noted = TypeAdapter(list[Leg]).validate_json(read(older))
+        except ValidationError as error:
+            raise NVPError(f"{older} is damaged: restore it, or remove it") from error
         legs = [leg for leg in noted if (leg.from_step or 0) < header.step]  # the others were lost
         header = header.model_copy(update={"legs": legs})
     older = path.with_name("best.safetensors")

@@ -48,7 +48,7 @@ class RunFolder:
                 f"{self.path} is a recorded run: go on with it by --resume {self.path.name}, or "
                 "name another --run-folder"
             )
-        if (self.path / LOCK).exists() or self.checkpoint.exists():
+        if self.checkpoint.exists() or ((self.path / LOCK).exists() and self.log.exists()):
             return  # training was here
         for path in (self.config, self.log):
             if path.exists():

@@ -28,8 +28,7 @@ class Leg(BaseModel):
     A run has several if its machine, code, versions or settings changed.
     """
 
-    # "constants" writes infinity, which a clip_norm may be, as it can be read again.
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     started: str  # UTC, ISO 8601
     cpu: str

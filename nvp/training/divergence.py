@@ -66,8 +66,8 @@ def advice(folder: RunFolder, step: int, options: str) -> str:
         )
     if not folder.checkpoint.is_file():
         return (
-            "there is no checkpoint yet: start again with a lower training.learning_rate (by Muon "
-            "also training.relative_step) or training.clip_norm"
+            "there is no checkpoint yet: give the same command with a lower training.learning_rate "
+            "(by Muon also training.relative_step) or training.clip_norm"
         )
     return (
         "the last good checkpoint is kept: go on from it with a lower rate, `nvp train --resume "

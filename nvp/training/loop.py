@@ -113,12 +113,12 @@ class Job:
     def _train(self) -> dict[str, float]:
         config, state, settings = self.config, self.state, self.config.training
         plain = config.model_dump(mode="json")
+        log = RunLog(self.folder, state.step) if is_first() else None
         if is_first() and not self.is_spent:
             write_text(self.folder.config, yaml.safe_dump(plain, sort_keys=False))
         if self.before is None:
             self._initialise()
         validation = spread(self.data.validation, config.evaluation.validation_images)
-        log = RunLog(self.folder, state.step) if is_first() else None
         saved, extended = state.minutes, self.is_extension
         with shown(config.name) as show, stop_requests() as stop:
             reporter = Reporter(config, show)
@@ -129,16 +129,9 @@ class Job:
                 state.window.append(training_step(state, batch, settings, done))
                 state.minutes += agree(_clock() - started) / 60
                 finished = settings.spent(state.step, state.minutes) >= 1
-                row: dict[str, float] = {}
-                failure: Exception | None = None
-                if finished or state.minutes - state.validated >= settings.validate_minutes:
-                    state.validated = state.minutes
-                    try:
-                        row = self._validate(validation)
-                    except Exception as error:  # the steps so far are saved first
-                        if number_of_processes() > 1 and not isinstance(error, NVPError):
-                            raise  # the others wait within the validation
-                        failure = error
+                since = state.minutes - state.validated
+                validating = finished or since >= settings.validate_minutes
+                row, failure = self._validate(validation) if validating else ({}, None)
                 # The first row of an extension shows that the rate rose.
                 if row or finished or extended or state.step % settings.log_every == 0:
                     extended = False
@@ -176,18 +169,24 @@ class Job:
         state.model.initialise(images_and_labels(images)[0].to("cpu"))  # they may be on disk
         state.minutes = agree(_clock() - started) / 60
 
-    def _validate(self, validation: Examples) -> dict[str, float]:
-        """The columns of a validation; early stopping keeps the weights, if they are the best."""
+    def _validate(self, validation: Examples) -> tuple[dict[str, float], Exception | None]:
+        """The columns of a validation, and its error; early stopping keeps the best weights."""
         state = self.state
+        state.validated = state.minutes
         if state.model.likelihood == "none":
-            return {}
-        row = validate(state, self.data.images, validation, self.config)
+            return {}, None
+        try:
+            row = validate(state, self.data.images, validation, self.config)
+        except Exception as error:  # the steps so far are saved first
+            if number_of_processes() > 1 and not isinstance(error, NVPError):
+                raise  # the others wait within the validation
+            return {}, error
         score, best = row["validation"], state.best
         if self.config.training.early_stopping and (best is None or score < best.validation):
             state.best = Best(step=state.step, minutes=state.minutes, validation=score)
             weights = state.average.state_dict().items()
             state.best_weights = {name: each.to("cpu", copy=True) for name, each in weights}
-        return row
+        return row, None
 
 
 def _clock() -> float:

@@ -40,19 +40,19 @@ def train(
     folder: str | Path,
     data_root: str | Path | None = None,
     device: str = "auto",
-    begin: Callable[[Job], None] | None = None,
+    before_first_step: Callable[[Job], None] | None = None,
 ) -> str:
     """Train in `folder`, from its checkpoint if it has one; returns how it ended.
 
-    `begin` is called before the first step. PyTorch's global generator is seeded anew in each step.
-    Raises `NVPError` as `prepare` and `Job.run` do.
+    PyTorch's global generator is seeded anew in each step. Raises `NVPError` as `prepare` and
+    `Job.run` do.
     """
     folder = Path(folder)
     RunFolder(folder).check_free()  # before a lock is written there
     with subnormals_as_zero(), locked(folder) if is_first() else nullcontext():
         job = prepare(config, folder, data_root=data_root, device=device)
-        if begin is not None:
-            begin(job)
+        if before_first_step is not None:
+            before_first_step(job)
         if is_first() and not job.is_spent:
             state = job.state
             leg = current_leg(state.device, state.precision.value, number_of_processes())

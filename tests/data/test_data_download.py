@@ -113,8 +113,8 @@ def test_a_users_own_set_in_the_place_of_a_download_stays(
     ("name", "match"),
     [
         ("nothing", "no download is known for 'nothing': use mnist, fashion-mnist, "),
-        ("celeba", "no download is known for 'celeba': run nvp data import FOLDER celeba, where"),
-        (EMBEDDED_BINARY, f"'{EMBEDDED_BINARY}': run git checkout -- data/{EMBEDDED}"),
+        ("celeba", "'celeba': if it is missing, run nvp data import FOLDER celeba, where"),
+        (EMBEDDED_BINARY, f": if it is missing, run git checkout -- data/{EMBEDDED}"),
     ],
 )
 def test_cli_get_of_what_cannot_be_got(name: str, match: str, tmp_path: Path) -> None:

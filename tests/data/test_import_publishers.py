@@ -216,6 +216,9 @@ def test_the_two_imagenets_are_told_apart(tmp_path: Path, few) -> None:
         arrays(source := tmp_path / f"{validation}-{side}", validation, side)
         refused(match, source, tmp_path, name)
     assert import_set(tmp_path / "3-32", "imagenet32", root=tmp_path).images["test"] == 3
+    shutil.copy(tmp_path / "4-64/val_data.npz", tmp_path / "3-32")
+    match = r"has images of \[32, 64\] pixels a side: import one size alone"
+    refused(match, tmp_path / "3-32", tmp_path, "imagenet32", replace=True)
 
 
 def test_arrays_that_are_not_what_they_should_be(tmp_path: Path, few) -> None:
@@ -293,8 +296,9 @@ def test_cifar10_from_its_binary_batches(tmp_path: Path, monkeypatch) -> None:
     test = load("cifar10", "test", root=tmp_path)
     assert np.array_equal(test.images.numpy().reshape(3, -1), rows)
     assert test.labels.tolist() == [5, 5, 5]
-    (source / "data_batch_2.bin").write_bytes(b"cut")
-    refused(r"data_batch_2\.bin is damaged", source, tmp_path, "cifar10", replace=True)
+    for cut in (b"cut", b""):
+        (source / "data_batch_2.bin").write_bytes(cut)
+        refused(r"data_batch_2\.bin is damaged", source, tmp_path, "cifar10", replace=True)
     (source / "data_batch_2.bin").unlink()
     refused(r"lacks data_batch_2\.bin of CIFAR-10", source, tmp_path, "cifar10", replace=True)
 

@@ -50,8 +50,7 @@ def plot_train_and_test(
     table_sizes: Sequence[int],
     bits: Mapping[str, Sequence[float]],
 ) -> None:
-    """Left: `means` over the number of training points, and `theory`; right: `bits` over
-    `table_sizes`.
+    """`means` and `theory` over the number of training points, `bits` over `table_sizes`.
 
     The names of all three are the same, training first.
     """

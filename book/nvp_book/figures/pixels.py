@@ -130,8 +130,8 @@ def plot_curves(
 ) -> None:
     """Nats an image over images seen: the rows of each run's log, and the paper's figure for it.
 
-    Lines are the training loss, a running mean over a fiftieth of the run; marks are images for
-    validation, which a log has in bits/dim, of `factor` nats each; dashes at the right are what the
+    Lines are the training loss, a running mean over a fiftieth of the run. Marks are images for
+    validation, which a log has in bits/dim, of `factor` nats each. Dashes at the right are what the
     paper reports, if it does.
     """
     _, ax = plt.subplots(figsize=(WIDTH, 4.0))

@@ -105,8 +105,10 @@ class Curves(NamedTuple):
 
 
 def plot_learning_curves(panels: Mapping[str, Curves]) -> None:
-    """A panel for each data set, with published scores as lines. One curve has its name at its end,
-    several have a legend. The first twentieth of a run, where the loss falls steeply, is left out.
+    """A panel for each data set, with published scores as lines.
+
+    One curve has its name at its end, several have a legend. The first twentieth of a run, where
+    the loss falls steeply, is left out.
 
     Of our runs lines are the training loss, penalty included; marks are held-out images under
     averaged weights.

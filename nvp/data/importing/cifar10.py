@@ -76,5 +76,5 @@ def _from_pickle(name: str, content: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 def _from_binary(name: str, content: bytes) -> tuple[np.ndarray, np.ndarray]:
     with reading(name):
-        rows = np.frombuffer(content, np.uint8).reshape(-1, 3073)
+        rows = np.frombuffer(content, np.uint8).reshape(len(content) // 3073 or 1, 3073)
     return rows[:, 1:], rows[:, 0]

@@ -1,7 +1,7 @@
 """The files of a source: a folder, or an archive that is read where it lies.
 
-Nothing is unpacked, so no name in an archive can lead anywhere. A link is refused unless it leads
-to a file within the folder that is read.
+Nothing is unpacked, so no name in an archive can lead anywhere. In a folder a link is refused
+unless it leads to a file there. A tar with a link is refused; a zip's links are no images.
 """
 
 from __future__ import annotations

@@ -33,13 +33,16 @@ def read_imagenet(files: Files) -> Source:
     """A downsampled ImageNet: .npz files, or folders of PNG files, or archives of either."""
     # Of each part the split and the pixels a side.
     found = [_table(*table) for table in _tables(files)] or list(_folders(files))
+    sides = sorted({side for _, side, _ in found})
+    if len(sides) > 1:
+        raise NVPError(f"{files.source} has images of {sides} pixels a side: import one size alone")
     validation = sum(part.number for split, _, part in found if split == "test")
     if validation not in VALIDATION_IMAGES:
         known = " or ".join(f"{known:,}" for known in VALIDATION_IMAGES)
         raise NVPError(
             f"{files.source} holds {validation:,} validation images, a downsampled ImageNet has "
-            f"{known}: download the rest, import one size at a time, unpack archives that lie "
-            "beside images or, for images of your own, name the folders train and val"
+            f"{known}: download the rest, unpack archives that lie beside images or, for images of "
+            "your own, name the folders train and val"
         )
     return Source(
         kind=f"the downsampled ImageNet with {validation:,} validation images",

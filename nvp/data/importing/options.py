@@ -7,6 +7,8 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from nvp.errors import NVPError
+
 # Whether the longer side of an image is cut to a square, or left: training cuts it (data.crop).
 Crop: TypeAlias = Literal["center", "none"]
 
@@ -23,6 +25,10 @@ class Options:
     seed: int = 0
     skip_unreadable: bool = False
     replace: bool = False
+
+    def __post_init__(self) -> None:
+        if self.validation + self.test >= 1:
+            raise NVPError("validation and test leave nothing to train on: lower one of them")
 
     def draw(self, splits: np.ndarray) -> np.ndarray:
         """A copy of `splits`, (N,), in which some training images are in the splits that it lacks.

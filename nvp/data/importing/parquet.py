@@ -55,7 +55,7 @@ def read_parquet(files: Files, options: Options) -> Source:
             )
 
     def pictures(file: File, splits: np.ndarray, start: int) -> Iterator[Picture]:
-        with file.open() as opened, pq.ParquetFile(opened) as table:
+        with reading(file.name), file.open() as opened, pq.ParquetFile(opened) as table:
             batches = table.iter_batches(batch_size=ROWS, columns=columns)
             rows = ((batch, row) for batch in batches for row in range(len(batch)))
             for number, (batch, row) in itertools.islice(enumerate(rows), start, None):
