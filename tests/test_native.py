@@ -91,7 +91,7 @@ def unbuilt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
             subprocess.CompletedProcess([], 1, b"", b"In file\n1: error: \xffno\n"),
             "(1: error: \ufffdno)",
         ),
-        (subprocess.CompletedProcess([], -9, b"", b""), "c++ ended with -9"),
+        (subprocess.CompletedProcess([], -9, b"", b""), " ended with -9"),
         (OSError(), "OSError"),
     ],
     ids=repr,

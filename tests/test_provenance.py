@@ -47,6 +47,7 @@ def test_the_hardware_of_a_leg(gpu: str | None, processes: int, hardware: str) -
     here = current_leg(torch.device("cpu"), processes=processes)
     leg = here.model_copy(update={"cpu": "a CPU", "cores": 2, "gpu": gpu})
     assert leg.hardware == hardware
+    assert current_leg(torch.device("mps")).hardware == "mps"  # and no core of a CPU
 
 
 def test_a_change_is_noted_once() -> None:

@@ -56,11 +56,14 @@ class Leg(BaseModel):
 def current_leg(device: torch.device, precision: str | None = None, processes: int = 1) -> Leg:
     """A `Leg` that begins now: this machine, its versions, and the commit of the code."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    gpu = None if device.type == "cpu" else device.type
+    if gpu == "cuda":
+        gpu = torch.cuda.get_device_name(device)
     return Leg(
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         cpu=cpu_name(),
         cores=min(allowed or 1, processes * torch.get_num_threads()),
-        gpu=torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        gpu=gpu,
         torch=str(torch.__version__),
         commit=code_commit(),
         precision=precision,
