@@ -24,7 +24,7 @@ export PYTHONUNBUFFERED := 1
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv reproduce check test test-slow notebooks lab record book sphinx lint \
+.PHONY: help venv reproduce check test test-slow notebooks lab chapters book sphinx lint \
 	lock benchmarks ablation clean
 
 help: ## list what make can do
@@ -89,7 +89,7 @@ lab: venv ## open the chapters in JupyterLab
 	$(BIN)/jupyter trust notebooks/*.ipynb > /dev/null
 	$(BIN)/jupyter lab notebooks/
 
-record: venv ## run the notebooks that changed and keep their outputs in notebooks/
+chapters: venv ## run the notebooks that changed and keep their outputs in notebooks/
 	$(MAKE) $(patsubst %.py,%.ipynb,$(wildcard notebooks/[0-9]*.py))
 
 notebooks/%.ipynb: notebooks/%.py | venv

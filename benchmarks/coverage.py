@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.processes import HERE
-from nvp.data.sets import load
+from nvp.data import EMBEDDED, load
 from nvp.files import write_text
 from nvp.ledger import runs
 from nvp.model.protocol import ImageModel
@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=HERE, help="folder of the results")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    test, train = load("fashion-mnist-small", "test"), load("fashion-mnist-small", "train")
+    test, train = load(EMBEDDED, "test"), load(EMBEDDED, "train")
     assert train.labels is not None
     images, labels = train.images[:4500], train.labels[:4500]  # the rest is for validation
     if not 1 <= options.count <= options.count * options.seeds <= len(images):

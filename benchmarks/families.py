@@ -17,7 +17,7 @@ from torch import Tensor
 
 from benchmarks.processes import HERE, machine
 from nvp.config import RunConfig, load_config
-from nvp.data.sets import load
+from nvp.data import EMBEDDED, load
 from nvp.files import write_text
 from nvp.paths import repository_root
 from nvp.training.allocator import keep_freed_memory
@@ -55,7 +55,7 @@ def measure(batch: int, repeats: int) -> dict[str, Any]:
 
     The first call of everything is not counted. A Gaussian trains on all images at once.
     """
-    images = load("fashion-mnist-small", "train").images
+    images = load(EMBEDDED, "train").images
     configs = {name: load_config(repository_root() / f"configs/{name}.yaml") for name in CONFIGS}
     work = {name: prepare(config, images, batch) for name, config in configs.items()}
     times: dict[str, dict[str, list[float]]] = {

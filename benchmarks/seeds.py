@@ -16,7 +16,7 @@ import torch
 from benchmarks.coverage import COUNT, SETS, Coverage, samples
 from benchmarks.processes import HERE
 from nvp.config import differences
-from nvp.data.sets import load
+from nvp.data import EMBEDDED, load
 from nvp.errors import NVPError
 from nvp.files import write_text
 from nvp.ledger import runs
@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=HERE, help="folder of the results")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    coverage = Coverage(load("fashion-mnist-small", "test").images)
+    coverage = Coverage(load(EMBEDDED, "test").images)
     file, entries = options.output / "results_seeds.json", runs()
     results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     for folder in options.folder:

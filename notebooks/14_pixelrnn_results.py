@@ -42,8 +42,8 @@ from nvp.data import EMBEDDED, load
 from nvp.ledger import runs
 from nvp.likelihood import bits_per_dim, nats_per_bit
 from nvp.paths import repository_root, results_root
-from nvp.tables.published import published, read_published
-from nvp.tables.rows import published_figure, read_costs
+from nvp.tables.published import published, published_figure, read_published
+from nvp.tables.rows import read_costs
 
 figures.use_style()
 torch.set_num_threads(1)  # sums in one order, however many cores

@@ -45,8 +45,7 @@ from nvp.ledger import runs
 from nvp.likelihood import evaluate, nats_per_bit, reestimate_statistics
 from nvp.model.roles import Role, parameter_roles
 from nvp.paths import repository_root, results_root
-from nvp.tables.published import read_published
-from nvp.tables.rows import published_figure
+from nvp.tables.published import published_figure, read_published
 from nvp.training import optimiser as package
 from nvp.training.divergence import Divergence
 from nvp.training.loop import next_batch, training_step

@@ -24,7 +24,7 @@ import math
 import matplotlib.pyplot as plt
 import torch
 from nvp_book import figures
-from nvp_book.baselines import bits_per_dim
+from nvp_book.baselines import table_bits
 from nvp_book.figures import estimation
 from nvp_book.figures.samples import plot_rows
 from nvp_book.moons import log_moons
@@ -309,14 +309,14 @@ gaussian.initialise(train)
 
 # %% tags=["hide-input"]
 models = {
-    "one histogram": (255, lambda x: bits_per_dim(train, x, 1)),
+    "one histogram": (255, lambda x: table_bits(train, x, 1)),
     "one for each pixel": (255 * D, lambda x: bits_of(each_pixel, x)),
     "a mixture of 8": (8 * 255 * D + 7, lambda x: bits_of(of_eight, x)),
     "Gaussian (a bound)": (
         D * (D + 3) // 2,
         lambda x: score_images(gaussian, x),
     ),
-    "two neighbours": (255 * 256, lambda x: bits_per_dim(train, x, 16)),
+    "two neighbours": (255 * 256, lambda x: table_bits(train, x, 16)),
 }
 scores, rows = {}, []
 for name, (size, bits) in models.items():
@@ -417,7 +417,7 @@ for n in sizes:
 
 steps = (1, 4, 16, 64, 256)
 both = torch.cat([train, test])
-bits = [bits_per_dim(train, both, number) for number in steps]
+bits = [table_bits(train, both, number) for number in steps]
 curves = {
     "training": [each[: len(train)].mean().item() for each in bits],
     "test": [each[len(train) :].mean().item() for each in bits],

@@ -28,6 +28,7 @@ from nvp.baselines.gan import GANConfig
 from nvp.baselines.gaussian import GaussianConfig
 from nvp.baselines.vae import VAEConfig
 from nvp.errors import NVPError
+from nvp.files import write_text
 from nvp.flows.config import RealNVPConfig
 from nvp.model.config import Family, ModelConfig, Section
 from nvp.model.custom import build, import_family, is_path
@@ -187,6 +188,11 @@ class RunConfig(Section):
     training: TrainingConfig
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
 
+    @property
+    def is_binary(self) -> bool:
+        """Whether its unit is nats an image, as is usual for images of two levels."""
+        return self.model.levels == 2
+
     def build_model(self) -> ImageModel:
         """A fresh model; its weights come from PyTorch's global generator.
 
@@ -215,6 +221,11 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConf
     for override in overrides or []:
         _apply(tree, override)
     return parse_config(tree, " --set ".join([str(path), *(overrides or [])]))
+
+
+def save_config(path: Path, config: RunConfig) -> None:
+    """Write a configuration, atomically, as `load_config` reads it."""
+    write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 
 
 def parse_config(tree: dict[str, Any], source: str) -> RunConfig:

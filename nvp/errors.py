@@ -1,4 +1,4 @@
-"""The one error that a user can cause, and one line of what pydantic found."""
+"""The one error that a user can cause, and one line for what others raise."""
 
 from pydantic import ValidationError
 
@@ -7,8 +7,13 @@ class NVPError(ValueError):
     """One line: what was wrong, where, and what to do. The command line prints it and exits 2."""
 
 
-def first_fault(error: ValidationError) -> str:
-    """The first fault that pydantic found, such as "scores.test: Field required"."""
+def first_fault(error: Exception) -> str:
+    """The first fault that pydantic found, such as "scores.test: Field required".
+
+    Any other error as it is, in one line.
+    """
+    if not isinstance(error, ValidationError):
+        return " ".join(str(error).split())
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"])) or "the whole"
     return f"{where}: {first['msg'].removeprefix('Value error, ')}"

@@ -3,7 +3,7 @@
 Random weights in float64, which sub-pixel moves which, and all images that there are.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import product
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nvp import PixelRNN, PixelRNNConfig, RealNVP, RealNVPConfig
+from nvp.flows.toy import ToyFlow
 from nvp.testing.common import seeded as generator
 
 OUTPUTS: list[dict[str, Any]] = [
@@ -44,6 +45,15 @@ def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
     for parameter in model.double().parameters():
         nn.init.normal_(parameter, 0.0, 0.3)
     return model
+
+
+def flow_from(data: Mapping[str, Any]) -> ToyFlow:
+    """The flow that `live.flow_data` wrote down, its weights rounded as they are in the page."""
+    weights = {name: torch.tensor(value) for name, value in data["weights"].items()}
+    num_couplings = sum(name.endswith(".scale") for name in weights)
+    flow = ToyFlow(num_couplings, width=len(weights["couplings.0.net.1.bias"]))
+    flow.load_state_dict(weights)
+    return flow
 
 
 def perturb(module: nn.Module, size: float = 0.3) -> None:

@@ -61,6 +61,11 @@ def test_files_that_are_no_text(tmp_path: Path) -> None:
         load_ablation(path)
     with refusal("is damaged"):
         read_rows(path)
+    path.write_text("base: x\nseeds: []")
+    with refusal(
+        "is no ablation: seeds: Tuple should have at least 1 item after validation, not 0: mend it$"
+    ):
+        load_ablation(path)
 
 
 def test_runs_that_are_recorded_are_not_made_again(

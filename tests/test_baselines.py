@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from nvp_book.baselines import STEPS, bits_per_dim, recorded, score
+from nvp_book.baselines import STEPS, recorded, score, table_bits
 from pixels import generator, noise, perturb
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, Normal
@@ -279,7 +279,7 @@ def test_a_model_without_likelihood_cannot_stop_early(root: Path, tmp_path: Path
 @pytest.mark.parametrize("steps", STEPS.values(), ids=STEPS)
 def test_the_probabilities_of_all_images_sum_to_one(steps: int) -> None:
     train = torch.randint(256, (20, 1, 1, 2), dtype=torch.uint8)
-    bits = bits_per_dim(train, all_images((1, 1, 2), 256), steps)
+    bits = table_bits(train, all_images((1, 1, 2), 256), steps)
     assert torch.isclose((-2 * bits).exp2().sum(), torch.ones((), dtype=torch.float64))
 
 

@@ -16,7 +16,7 @@ import pytest
 import tiny
 import torch
 import typer
-from ledgers import content, reopened
+from ledgers import content
 from tiny import refusal
 from torch import Tensor
 
@@ -25,12 +25,14 @@ from nvp.config import RunConfig
 from nvp.data.splits import training_data
 from nvp.ledger.enter import record
 from nvp.ledger.entry import RecordedScores, runs
+from nvp.ledger.reopen import resume
 from nvp.likelihood import score_images
 from nvp.model.labels import Labelled
 from nvp.model.protocol import batch_statistics
 from nvp.paths import repository_root
 from nvp.runs.folder import RunFolder
 from nvp.runs.log import read_log
+from nvp.runs.tensors import load_tensors
 from nvp.training.distributed import _WholeBatch, is_first, processes, shared
 from nvp.training.loop import next_batch, prepare, training_step
 from nvp.training.state import State, begin
@@ -235,12 +237,11 @@ def test_a_run_goes_on_in_another_number_of_processes(
 
 
 def test_two_processes_reopen_a_recorded_run(trained: Path, recorded: Path, tmp_path: Path) -> None:
-    def processes_of_legs() -> list[int]:
-        job = reopened(recorded / "runs" / "tiny", tmp_path / "run", trained / "data")
-        return [leg.processes for leg in job.state.legs]
-
-    first, _ = found_by_two(processes_of_legs, tmp_path)
-    assert first == [1, 2]
+    entry, folder, data_root = recorded / "runs" / "tiny", tmp_path / "run", trained / "data"
+    goes_on = partial(resume, entry, ["training.steps=4"], folder, data_root=data_root)
+    assert in_processes(goes_on) == [0, 0]
+    legs = load_tensors(RunFolder(folder).checkpoint)[1]["legs"]
+    assert [leg["processes"] for leg in legs] == [1, 2]
 
 
 def test_batches_that_cannot_be_shared_are_one_line(

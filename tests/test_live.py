@@ -8,7 +8,7 @@ import pytest
 import torch
 from node import evaluate
 from nvp_book import live
-from pixels import config, generator, perturb, randomised, reached
+from pixels import config, flow_from, generator, perturb, randomised, reached
 from torch import Tensor, nn
 
 from nvp import PixelRNN, RealNVPConfig
@@ -122,7 +122,7 @@ def in_javascript(
 @pytest.mark.parametrize("name", ToyData)
 def test_the_flow_is_that_of_pytorch(name: str) -> None:
     data = RECORDED[name]
-    flow = live.flow_from(data)
+    flow = flow_from(data)
     x = ToyData(name).sample(200, seed=3)
     with torch.no_grad():
         z, log_det = flow(x)
@@ -162,7 +162,7 @@ def test_a_recorded_flow_is_better_than_a_gaussian(name: str) -> None:
     points, fresh = ToyData(name).sample(5000, seed=1), ToyData(name).sample(5000, seed=2)
     gaussian = torch.distributions.MultivariateNormal(points.mean(0), points.T.cov())
     with torch.no_grad():
-        flow = live.flow_from(RECORDED[name]).log_prob(fresh).mean()
+        flow = flow_from(RECORDED[name]).log_prob(fresh).mean()
     assert flow > gaussian.log_prob(fresh).mean() + 0.3  # nats per point
 
 
@@ -171,7 +171,7 @@ def test_a_flow_of_ones_own_is_shown() -> None:
     perturb(flow)
     points = torch.randn(70, 2)
     assert '"mine"' in live.plane({"mine": (flow, points)}).data
-    again = live.flow_from(live.flow_data(flow, points))
+    again = flow_from(live.flow_data(flow, points))
     assert (again(points)[0] - flow(points)[0]).abs().max() < 1e-3
 
 

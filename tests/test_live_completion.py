@@ -7,6 +7,7 @@ import torch
 from node import evaluate
 from nvp_book import live
 from nvp_book.live import pixelrnn as live_completion
+from nvp_book.live.tensors import weights_text
 from nvp_book.selection import binary_digits
 from pixels import config, generator, noise, randomised
 from tiny import refusal
@@ -37,7 +38,7 @@ def by_javascript(
     answers = evaluate(
         FILES,
         COSTS,
-        weights=live_completion.weights_text(model),
+        weights=weights_text(model, model.config),
         images=images.flatten(1).tolist(),
         first=first,
         uniform=uniform,
@@ -67,7 +68,7 @@ def test_the_network_in_the_page_is_the_recorded_run() -> None:
     costs, _ = by_javascript(model, digits, 784, [])
     assert (costs - by_pytorch(model, digits)).abs().max() < TOLERANCE
     data, _ = live_completion.recorded()
-    assert data["weights"] == live_completion.weights_text(model)
+    assert data["weights"] == weights_text(model, model.config)
 
 
 def test_it_draws_what_the_package_draws() -> None:

@@ -11,6 +11,7 @@ import torch
 from node import evaluate
 from nvp_book import live
 from nvp_book.live import realnvp as live_images
+from nvp_book.live.tensors import weights_text
 from PIL import Image
 from pixels import lived
 from tiny import refusal
@@ -52,7 +53,7 @@ def finest_first(model: RealNVP, z: Tensor) -> Tensor:
 
 def by_javascript(model: RealNVP, pixels: Tensor) -> list[Tensor]:
     """What the script says of images: a row of each tensor is of one."""
-    weights = live_images.weights_text(model)
+    weights = weights_text(model.flow, model.config)
     rows = evaluate(FLOW, BOTH_WAYS, weights=weights, pixels=pixels.flatten(1).tolist())
     names = ("z", "logDet", "bits", "pixels", "logDetBack")
     return [torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in names]
@@ -84,7 +85,7 @@ def test_the_flow_in_the_page_is_the_recorded_run() -> None:
     pixels = middle(load(EMBEDDED, "test", limit=3).images)
     check_script(model, pixels)
     data, _ = live_images.recorded()
-    assert data["weights"] == live_images.weights_text(model)
+    assert data["weights"] == weights_text(model.flow, model.config)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,7 @@ def test_the_manifold_is_figure_6() -> None:
         " decode(flow, onManifold(four, Math.PI / 4, 3 * Math.PI / 4)).logits)])"
         "(readRealNVP(weights), latents.map(z => Float64Array.from(z)))"
     )
-    weights = live_images.weights_text(model)
+    weights = weights_text(model.flow, model.config)
     latents = finest_first(model, z).tolist()
     shown = torch.tensor(evaluate(FLOW, expression, weights=weights, latents=latents))
     stated = live_images.decoded_manifold(model.float(), images).view(8, 8, -1)[1, 3]

@@ -12,7 +12,7 @@ from browser import Browser
 from nvp_book import live
 from nvp_book.live import pixelrnn as completion
 from nvp_book.selection import binary_digits
-from pixels import config, lived, noise, randomised
+from pixels import config, flow_from, lived, noise, randomised
 from torch import Tensor
 
 from nvp import PixelRNN, RealNVPConfig
@@ -211,7 +211,7 @@ def density(figure: Figure, panel: str) -> Tensor:
 def test_a_dragged_point_moves_on_both_sides(opened: Callable[..., Figure], name: str) -> None:
     figure = opened("plane")
     figure.choose("set", name)
-    flow = live.flow_from(RECORDED[name])
+    flow = flow_from(RECORDED[name])
     for panel, other in (("x", "z"), ("z", "x")):
         before = place(figure, panel, 1)
         figure.drag(f'[data-panel={panel}] .handle[data-which="1"]', (-25, 15))
@@ -239,7 +239,7 @@ def test_a_point_that_is_grabbed_off_its_middle_stays(opened: Callable[..., Figu
 
 def test_a_dragged_gaussian_takes_the_density_along(opened: Callable[..., Figure]) -> None:
     figure = opened("plane")
-    flow = live.flow_from(RECORDED["moons"])
+    flow = flow_from(RECORDED["moons"])
     axis = (torch.arange(64) + 0.5) * 6.6 / 64 - 3.3
     rows, columns = torch.meshgrid(-axis, axis, indexing="ij")
     lattice = torch.stack([columns.flatten(), rows.flatten()], dim=1)
@@ -268,7 +268,7 @@ def test_a_dragged_gaussian_takes_the_density_along(opened: Callable[..., Figure
 
 def test_the_couplings_are_stepped_through(opened: Callable[..., Figure]) -> None:
     figure = opened("plane")
-    flow = live.flow_from(RECORDED["moons"])
+    flow = flow_from(RECORDED["moons"])
     x = place(figure, "x", 2)
     with torch.no_grad():
         parts = [Composition(flow.couplings[:level]) for level in range(len(flow.couplings) + 1)]

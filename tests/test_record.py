@@ -91,7 +91,7 @@ def test_large_weights_are_left_out_unless_asked_for(
     assert "are kept: they are left out\n" in capsys.readouterr().err
     assert run.record.weights is None
     assert not (run.folder / "weights.safetensors").exists()
-    with refusal("no weights are kept"):
+    with refusal(r"there is no .*: restore it with git checkout, if run\.json has weights, else"):
         run.load_model()
     assert states(verify.verify(root=tmp_path / "empty")) == {"test": "not checked"}
 

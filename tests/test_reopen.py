@@ -46,11 +46,12 @@ def test_training_goes_on_and_says_from_which_step(
     )
     run = tmp_path / "run"
     command = ("train", "--resume", entry, "--run-folder", run, "--data-root", trained / "data")
-    tiny.done(*command, "--set", "training.steps=4")
+    tiny.done(*command, "--set", "training.steps=4", "--set", "training.learning_rate=5e-4")
     assert sorted(loaded) == ["test", "train", "validation"]  # once each
     assert [row["step"] for row in read_log(run / "log.csv")] == [1, 2, 3, 4]
     legs = load_tensors(RunFolder(run).checkpoint)[1]["legs"]
-    assert [leg["reopened_at"] for leg in legs] == [None, 2]
+    assert [(leg["reopened_at"], leg["from_step"]) for leg in legs] == [(None, 0), (2, 2)]
+    assert legs[-1]["changed"] == {"training.learning_rate": 5e-4}
     again = record.record(
         run, data_root=trained / "data", first=20, num_draws=2, root=tmp_path / "results"
     )
@@ -99,7 +100,7 @@ def test_without_test_images_no_folder_is_left(home: Path, entry: Path, tmp_path
 def test_an_entry_without_weights_cannot_go_on(trained: Path, entry: Path, tmp_path: Path) -> None:
     bare = Path(shutil.copytree(entry, tmp_path / "tiny"))
     (bare / "weights.safetensors").unlink()
-    with tiny.refusal("missing"):
+    with tiny.refusal(r"there is no .*weights\.safetensors: restore it with git checkout"):
         reopened(bare, tmp_path / "run", trained / "data")
 
 

@@ -220,6 +220,8 @@ def test_a_validation_split_is_used_where_there_is_one(root: Path) -> None:
     config = tiny.configured(tiny.pixelrnn_tree(), data={"limit": 5})
     splits = (load_split(config, split, root) for split in ("train", "validation", "test"))
     assert list(map(len, splits)) == [5, 30, 30]  # a limit is of training images
+    assert len(load_split(config, "train", root, limit=9)) == 5
+    assert len(load_split(config, "train", root, limit=3)) == 3
 
 
 def test_a_few_images_are_spread_over_all() -> None:

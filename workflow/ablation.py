@@ -37,7 +37,7 @@ from nvp.runs.load import load_run
 from nvp.runs.log import read_log
 from nvp.runs.provenance import Leg, current_leg
 from nvp.training.allocator import keep_freed_memory
-from nvp.training.loop import prepare
+from nvp.training.start import train
 
 
 def run(ablation: Ablation, machine: Leg, variant: Variant, seed: int) -> VariantRun:
@@ -46,7 +46,7 @@ def run(ablation: Ablation, machine: Leg, variant: Variant, seed: int) -> Varian
     keep_freed_memory()
     config = ablation.config(variant, seed)
     with TemporaryDirectory() as folder, redirect_stderr(io.StringIO()):
-        prepare(config, Path(folder), device="cpu").run()
+        train(config, folder, device="cpu")
         trained = load_run(Path(folder), device="cpu")
         log = read_log(RunFolder(Path(folder)).log)
     test = scored_images(trained, "test")

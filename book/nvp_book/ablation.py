@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import yaml
 from pydantic import Field
 
 from nvp.config import RunConfig, load_config, read_yaml
-from nvp.errors import NVPError
+from nvp.errors import NVPError, first_fault
 from nvp.files import read, write_text
 from nvp.model.config import Section
 from nvp.paths import repository_root, results_root
@@ -63,7 +62,7 @@ class Ablation(Section):
 
     def settings(self, variant: Variant) -> str:
         """A short hash of a variant's settings, stored in each of its rows."""
-        asked = [yaml.safe_load(read(self.base)), variant.set]
+        asked = [read_yaml(read(self.base).decode()), variant.set]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -98,7 +97,7 @@ def load_ablation(path: Path = BOOK_FILE) -> Ablation:
     try:
         ablation = Ablation.model_validate(read_yaml(path.read_text()))
     except (OSError, ValueError) as error:
-        raise NVPError(f"{path} is no ablation: {' '.join(str(error).split())}") from error
+        raise NVPError(f"{path} is no ablation: {first_fault(error)}: mend it") from error
     if len({variant.name for variant in ablation.variants}) < len(ablation.variants):
         raise NVPError(f"{path}: two variants have one name: give each its own")
     return ablation.model_copy(update={"base": path.parent / ablation.base})
@@ -112,7 +111,7 @@ def read_rows(path: Path = BOOK_ROWS) -> list[VariantRun]:
         with path.open(newline="") as file:
             return [VariantRun.model_validate(row) for row in csv.DictReader(file)]
     except ValueError as error:
-        raise NVPError(f"{path} is damaged: {' '.join(str(error).split())}") from error
+        raise NVPError(f"{path} is damaged: {first_fault(error)}: restore it") from error
 
 
 def trials(name: str) -> list[dict[str, str]]:

@@ -32,7 +32,7 @@ def context(images: Tensor, steps: int) -> Tensor:
     return rounded[..., 1:, :-1] * steps + rounded[..., :-1, 1:]
 
 
-def bits_per_dim(train: Tensor, test: Tensor, steps: int) -> Tensor:
+def table_bits(train: Tensor, test: Tensor, steps: int) -> Tensor:
     """Bits/dim of each test image by p(level | pair), counted in `train`; float64, (N,).
 
     Each colour has a table of its own. Its counts begin at one, so that no level is impossible.
@@ -52,7 +52,7 @@ def bits_per_dim(train: Tensor, test: Tensor, steps: int) -> Tensor:
 
 def score(train: Tensor, test: Tensor) -> dict[str, Score]:
     """Both baselines, fitted to `train` and scored on `test`; uint8, (N, C, H, W)."""
-    return {name: summarise(bits_per_dim(train, test, steps), 1) for name, steps in STEPS.items()}
+    return {name: summarise(table_bits(train, test, steps), 1) for name, steps in STEPS.items()}
 
 
 def recorded() -> dict[str, dict[str, Score]]:

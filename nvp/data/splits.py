@@ -17,10 +17,16 @@ from nvp.model.protocol import check_levels
 BLOCK_IMAGES = 10_000
 
 
-def load_split(config: RunConfig, split: str, data_root: str | Path | None = None) -> Dataset:
-    """A split of the data set of `config`, with its `data.crop`; `data.limit` cuts "train" only."""
-    limit = config.data.limit if split == "train" else None
-    return load(config.data.name, split, root=data_root, limit=limit, crop=config.data.crop)
+def load_split(
+    config: RunConfig, split: str, data_root: str | Path | None = None, limit: int | None = None
+) -> Dataset:
+    """A split of the data set of `config`, with its `data.crop`; the first `limit` images.
+
+    Of "train" they are those within `data.limit`.
+    """
+    limits = [limit, config.data.limit if split == "train" else None]
+    number = min((each for each in limits if each is not None), default=None)
+    return load(config.data.name, split, root=data_root, limit=number, crop=config.data.crop)
 
 
 def check_test_split(config: RunConfig, data_root: str | Path | None = None) -> None:

@@ -10,10 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
-import yaml
 from torch import Tensor
 
-from nvp.config import NAME, NAME_RULE, RunConfig
+from nvp.config import NAME, NAME_RULE, RunConfig, save_config
 from nvp.data.sets import Dataset
 from nvp.data.splits import examples, load_split
 from nvp.errors import NVPError
@@ -112,8 +111,7 @@ def record(
             if RunFolder(target).filmstrip.is_file():
                 line = f"nvp: the filmstrip of {target.name} is left out, as it was of another run"
                 print(f"{line}: nvp pictures --film makes one again", file=sys.stderr)
-            plain = run.config.model_dump(mode="json")  # of the checkpoint: what trained it
-            write_text(entry.config, yaml.safe_dump(plain, sort_keys=False))
+            save_config(entry.config, run.config)  # of the checkpoint: what trained it
             write(entry.log, log)
             told = describe(run, test, target.name, commit, scores, draw, weights)
             write_text(entry.record, record_text(told))
@@ -202,7 +200,7 @@ def check_floor(config: RunConfig, score: Score, *, autoregressive: bool) -> Non
     floor = FLOORS.get(config.data.name)
     if floor is None or not autoregressive:
         return
-    if config.model.levels == 2:
+    if config.is_binary:
         figure, unit = score.nats(config.model.image_shape)[0], "nats"
     if figure < floor:
         raise NVPError(

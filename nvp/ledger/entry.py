@@ -164,8 +164,8 @@ class Run:
 
     @property
     def is_binary(self) -> bool:
-        """Whether its unit is nats an image, as is usual for images of two levels."""
-        return self.config.model.levels == 2
+        """Whether its unit is nats an image."""
+        return self.config.is_binary
 
     @property
     def nats(self) -> tuple[float, float]:
@@ -199,8 +199,6 @@ class Run:
 
     def load_model(self, device: str = "cpu") -> ImageModel:
         """The recorded model, in evaluation mode. Raises `NVPError` if no weights are kept."""
-        if self.record.weights is not None and not self.files.weights.is_file():
-            raise NVPError(f"{self.files.weights} is missing: restore it with git checkout")
         return load_run(self.folder, device=device, trust=True).model
 
 

@@ -15,10 +15,9 @@ from nvp.runs.checkpoint import Best, check_unchanged
 from nvp.runs.folder import RunFolder, default_folder, find_run
 from nvp.runs.load import read_config
 from nvp.runs.log import log_until
-from nvp.runs.provenance import current_leg
 from nvp.runs.tensors import load_weights
 from nvp.training import start
-from nvp.training.distributed import is_first, number_of_processes, together
+from nvp.training.distributed import is_first, together
 from nvp.training.loop import Job
 
 
@@ -97,7 +96,6 @@ def reopen(job: Job, entry: Run) -> None:
             state.best = Best.model_validate({key: row[key] for key in Best.model_fields})
     job.before, log = entry.config, log_until(entry.files.log, record.steps)
     together()  # before anything is written: another process may have refused
+    state.legs, job.reopened_at = list(record.legs), record.steps
     if is_first():
-        leg = current_leg(state.device, state.precision.value, number_of_processes())
-        state.legs = [*record.legs, leg.model_copy(update={"reopened_at": state.step})]
         write(files.log, log)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nvp.config import RunConfig
 from nvp.data import EMBEDDED, EMBEDDED_BINARY, load
-from nvp.data.splits import examples
+from nvp.data.splits import examples, load_split
 from nvp.errors import NVPError
 from nvp.ledger.entry import RecordedDraw
 from nvp.likelihood import nats_per_bit, score_images
@@ -29,9 +29,9 @@ PROBE_IMAGES = 50
 
 def tolerance(config: RunConfig) -> float:
     """Within how many bits/dim two test scores of a run count as the same."""
-    if config.model.levels > 2:
-        return TOLERANCE
-    return BINARY_TOLERANCE / nats_per_bit(config.model.image_shape)
+    if config.is_binary:
+        return BINARY_TOLERANCE / nats_per_bit(config.model.image_shape)
+    return TOLERANCE
 
 
 def scored_images(
@@ -44,12 +44,11 @@ def scored_images(
     config = run.config
     if run.training is not None and split != "test":
         data = run.training.data
-        if split == "train" and config.data.limit is None:
+        if split == "train":
             return data.whole[:limit]
         if split == "validation" and len(data.images) == len(data.whole):
             return data.validation[:limit]
-    found = load(config.data.name, split, root=data_root, limit=limit, crop=config.data.crop)
-    return examples(config, found)
+    return examples(config, load_split(config, split, data_root, limit))
 
 
 def score(

@@ -83,7 +83,10 @@ def load_run(
     if not files.checkpoint.is_file():
         if files.is_recorded:
             again = f"nvp train {shlex.quote(str(files.config))}"
-            raise NVPError(f"no weights are kept for {files.path.name}: train it again, `{again}`")
+            raise NVPError(
+                f"there is no {files.weights}: restore it with git checkout, if "
+                f"{files.record.name} has weights, else train it again, `{again}`"
+            )
         raise NVPError(
             f"{folder} holds no {files.checkpoint.name} yet: wait for it, or train in a new folder"
         )

@@ -22,7 +22,7 @@ NOTED = (
 )
 
 
-class Leg(BaseModel):
+class Leg(BaseModel):  # no `Section`: `changed` may hold a clip_norm of inf
     """A stretch of training on one machine, by the same code and settings, and when it began.
 
     A run has several if its machine, code, versions or settings changed.
@@ -74,6 +74,7 @@ def current_leg(device: torch.device, precision: str | None = None, processes: i
 def note_leg(legs: list[Leg], leg: Leg, step: int, before: RunConfig, now: RunConfig) -> None:
     """Add `leg` to `legs`, unless the last one has the same machine, code and settings.
 
+    A leg that begins with recorded weights is added in any case.
     It notes the settings of `NOTED` that differ between `before`, the configuration of the
     checkpoint after `step`, and `now`, the one that goes on.
     """
@@ -84,7 +85,7 @@ def note_leg(legs: list[Leg], leg: Leg, step: int, before: RunConfig, now: RunCo
     }
     since = {"started", "reopened_at", "from_step", "changed"}
     same = legs and legs[-1].model_dump(exclude=since) == leg.model_dump(exclude=since)
-    if changed or not same:
+    if changed or not same or leg.reopened_at is not None:
         legs.append(leg.model_copy(update={"from_step": step, "changed": changed}))
 
 

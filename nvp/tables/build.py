@@ -37,9 +37,9 @@ from nvp.tables.cells import (
 from nvp.tables.epochs import by_epochs
 from nvp.tables.later_models import later_models
 from nvp.tables.overview import glance, hardware
-from nvp.tables.published import Published, read_published
+from nvp.tables.published import Published, published_figure, read_published
 from nvp.tables.readme import readme_parts, with_parts
-from nvp.tables.rows import paper_rows, published_figure
+from nvp.tables.rows import paper_rows
 
 __all__ = ["NAMES", "table", "write_tables"]
 

@@ -116,7 +116,7 @@ def comparable(run: Run, row: TableRow) -> bool:
     """Whether a run has the data set, the unit and the crop, if any, of a row."""
     if run.record.data.name != row.data:
         return False
-    same_unit = run.is_binary == (row.planned.model.levels == 2)
+    same_unit = run.is_binary == row.planned.is_binary
     return same_unit and run.config.data.crop == row.planned.data.crop
 
 

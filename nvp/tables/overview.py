@@ -5,8 +5,7 @@ from __future__ import annotations
 from nvp.data.named import NAMED
 from nvp.ledger.entry import Run
 from nvp.tables.cells import Table, cite, deviation, mark_note, minutes, score_cell, text
-from nvp.tables.published import Published
-from nvp.tables.rows import published_figure
+from nvp.tables.published import Published, published_figure
 
 
 def glance(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:

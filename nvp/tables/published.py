@@ -7,7 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from nvp.config import RunConfig, load_config, read_yaml
 from nvp.errors import NVPError, first_fault
@@ -154,11 +154,17 @@ def read_published(root: str | Path | None = None) -> Published:
     content = read(path)
     try:
         return _parsed(content.decode())
-    except ValueError as error:  # a `ValidationError` is one
-        reason = first_fault(error) if isinstance(error, ValidationError) else error
+    except ValueError as error:
         raise NVPError(
-            f"{path} is damaged: {reason}; restore it with git checkout, or correct your change"
+            f"{path} is damaged: {first_fault(error)}; restore it with git checkout, or correct "
+            "your change"
         ) from error
+
+
+def published_figure(facts: Published, row: TableRow) -> Figure | None:
+    """The published figure that a row is compared with, if there is one."""
+    model = row.beside or row.model
+    return next((f for f in facts.figures if (f.data, f.model) == (row.data, model)), None)
 
 
 def published(data: str | None = None, model: str | None = None) -> list[Figure]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from nvp.errors import NVPError
 from nvp.ledger.entry import Run
-from nvp.paths import repository_root
 from nvp.tables.cells import length, score_cell
 from nvp.tables.epochs import by_epochs
 from nvp.tables.overview import glance
@@ -40,11 +39,11 @@ def readme_parts(facts: Published, ledger: dict[str, Run]) -> dict[str, str]:
 
 def _pictures(facts: Published, run: Run) -> str:
     """Samples in colour beside real images, and how far they are from the paper's."""
-    sheets = [each.relative_to(repository_root()) for each in (run.files.real, run.files.samples)]
+    sheets = (run.files.real.name, run.files.samples.name)
     paper = next(f for f in facts.figures if (f.data, f.model) == ("cifar10", "Real NVP"))
     names = ("Test images of CIFAR-10", "Images sampled from the model")
     pictures = " ".join(
-        f'<img src="{sheet.as_posix()}" width="400" alt="{name}, in a square sheet">'
+        f'<img src="results/runs/{run.name}/{sheet}" width="400" alt="{name}, in a square sheet">'
         for sheet, name in zip(sheets, names, strict=True)
     )
     machine = "a GPU" if any(leg.gpu for leg in run.record.legs) else "a processor, without a GPU"

@@ -10,7 +10,7 @@ from nvp.files import read
 from nvp.ledger.entry import Run
 from nvp.paths import results_root
 from nvp.tables.cells import Table, cite, deviation, scored
-from nvp.tables.published import UNVERIFIED, Figure, Published, TableRow
+from nvp.tables.published import UNVERIFIED, Published, published_figure
 from nvp.training.cost import FLOPS_A_SECOND, SECONDS_AN_OPERATION, Cost
 
 TABLES = ("table1", "binarized-mnist", "pixelrnn")  # Real NVP's Table 1, Pixel RNN's 4 to 6
@@ -66,12 +66,6 @@ def read_costs() -> dict[str, Cost]:
     """The counts by name of configuration, those of this checkout."""
     counts = json.loads(read(results_root() / COSTS))
     return {name: Cost(**each) for name, each in counts.items()}
-
-
-def published_figure(facts: Published, row: TableRow) -> Figure | None:
-    """The published figure that a row is compared with, if there is one."""
-    model = row.beside or row.model
-    return next((f for f in facts.figures if (f.data, f.model) == (row.data, model)), None)
 
 
 def _length(config: RunConfig, cost: Cost) -> str:

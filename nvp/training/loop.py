@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import cast
 
 import torch
-import yaml
 from torch import Tensor, nn
 
-from nvp.config import DataConfig, RunConfig, TrainingConfig
+from nvp.config import DataConfig, RunConfig, TrainingConfig, save_config
 from nvp.data.on_disk import StoredImages
 from nvp.data.splits import TrainingData, check_test_split, shuffled, spread, training_data
 from nvp.devices import pick_device
 from nvp.errors import NVPError
-from nvp.files import write_text
 from nvp.likelihood import evaluate, nats_per_bit, reestimate_statistics, score_images
 from nvp.model.labels import Examples, Labelled, images_and_labels
 from nvp.model.native import seconds_compiling
@@ -81,6 +79,7 @@ class Job:
     state: State
     options: str  # that the next command needs
     before: RunConfig | None = None  # of the checkpoint, if the run has one
+    reopened_at: int | None = None  # the step of the recorded weights that it begins with
 
     @property
     def is_spent(self) -> bool:
@@ -112,10 +111,9 @@ class Job:
 
     def _train(self) -> dict[str, float]:
         config, state, settings = self.config, self.state, self.config.training
-        plain = config.model_dump(mode="json")
         log = RunLog(self.folder, state.step) if is_first() else None
         if is_first() and not self.is_spent:
-            write_text(self.folder.config, yaml.safe_dump(plain, sort_keys=False))
+            save_config(self.folder.config, config)
         if self.before is None:
             self._initialise()
         validation = spread(self.data.validation, config.evaluation.validation_images)

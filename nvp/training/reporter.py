@@ -19,7 +19,7 @@ class Reporter:
         self.steps, self.minutes = config.training.steps, config.training.minutes
         self.show = show
         self.units = (1.0, 3, "bits/dim")  # of 1 bit/dim, and the decimals
-        if config.model.levels == 2:
+        if config.is_binary:
             self.units = (nats_per_bit(config.model.image_shape), 2, "nats")
         self.first: tuple[int, float] | None = None
         self.score = ""  # of the latest row

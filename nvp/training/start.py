@@ -56,6 +56,7 @@ def train(
         if is_first() and not job.is_spent:
             state = job.state
             leg = current_leg(state.device, state.precision.value, number_of_processes())
+            leg = leg.model_copy(update={"reopened_at": job.reopened_at})
             note_leg(state.legs, leg, state.step, job.before or config, config)
             if state.step:
                 print(_going_on(job), file=sys.stderr)

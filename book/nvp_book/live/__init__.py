@@ -83,15 +83,6 @@ def flow_data(flow: ToyFlow, points: Tensor) -> dict[str, Any]:
     return {"weights": weights, "points": _rounded(points)}
 
 
-def flow_from(data: Mapping[str, Any]) -> ToyFlow:
-    """The flow that `flow_data` wrote down, its weights rounded as they are in the page."""
-    weights = {name: torch.tensor(value) for name, value in data["weights"].items()}
-    num_couplings = sum(name.endswith(".scale") for name in weights)
-    flow = ToyFlow(num_couplings, width=len(weights["couplings.0.net.1.bias"]))
-    flow.load_state_dict(weights)
-    return flow
-
-
 def record_flows() -> None:
     """Fit a flow to each set of `ToyData`, under a minute each, and write what the book shows.
 

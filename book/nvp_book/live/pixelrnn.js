@@ -3,7 +3,7 @@
 // that later pixels read, so a whole image costs the arithmetic of one pass. Images are
 // Uint8Arrays of 0 and 1, row by row.
 
-/** The network that `nvp_book.live.pixelrnn.weights_text` wrote down. */
+/** The network that `nvp_book.live.tensors.weights_text` wrote down. */
 function readPixelRNN(text) {
   const { tensors, metadata } = readTensors(text);
   const [, height, width] = JSON.parse(metadata.config).image_shape;

@@ -4,18 +4,16 @@ The weights go into the page as a safetensors file in half precision, as the rec
 them; pixelrnn.js reads it and computes in float64, pixel by pixel.
 """
 
-import base64
 import functools
 
 import numpy as np
-import safetensors.torch
-import torch
 from torch import Tensor
 
 from nvp.autoregressive.config import Kind, PixelRNNConfig
 from nvp.autoregressive.pixelrnn import PixelRNN
 from nvp.errors import NVPError
 from nvp.ledger.entry import runs
+from nvp_book.live.tensors import base64_text, weights_text
 from nvp_book.selection import binary_digits
 
 RUN = "binarized-mnist-diagonal-1"
@@ -55,18 +53,4 @@ def content(model: PixelRNN, images: Tensor) -> dict[str, str]:
             f"connections, and this model differs in {', '.join(differing)}: take another model"
         )
     bits = np.packbits(model.check_images(images).cpu().numpy())
-    return {"weights": weights_text(model), "images": base64_text(bits.tobytes())}
-
-
-def weights_text(model: PixelRNN) -> str:
-    """The network and its configuration as a safetensors file, in base 64."""
-    halves = {
-        name: value.detach().to("cpu", torch.float16).contiguous()
-        for name, value in model.named_parameters()
-    }
-    return base64_text(safetensors.torch.save(halves, {"config": model.config.model_dump_json()}))
-
-
-def base64_text(data: bytes) -> str:
-    """The same bytes as text."""
-    return base64.b64encode(data).decode()
+    return {"weights": weights_text(model, model.config), "images": base64_text(bits.tobytes())}

@@ -63,7 +63,7 @@ function readCoupling(tensors, name, kind) {
 }
 
 /**
- * The flow that `nvp_book.live.realnvp.weights_text` wrote down. A coupling keeps a parity of
+ * The flow that `nvp_book.live.tensors.weights_text` wrote down. A coupling keeps a parity of
  * row + column, 1 for odd, or a half of the channels, 0 for the first.
  */
 function readRealNVP(text) {

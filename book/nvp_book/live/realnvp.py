@@ -8,7 +8,6 @@ import copy
 import functools
 import math
 
-import safetensors.torch
 import torch
 from PIL import Image
 from torch import Tensor
@@ -21,7 +20,7 @@ from nvp.ledger.entry import runs
 from nvp.model.dequantisation import dequantise
 from nvp.runs.sheet import encode
 from nvp_book.figures.samples import tile
-from nvp_book.live.pixelrnn import base64_text
+from nvp_book.live.tensors import base64_text, weights_text
 
 RUN = "live-fashion"
 NUM_IMAGES = 20  # the first embedded test images, shown four at a time
@@ -63,17 +62,12 @@ def content(model: RealNVP, images: Tensor) -> tuple[dict[str, str], str]:
         raise NVPError(f"the figure needs four images, there are {len(images)}: pass some more")
     model = copy.deepcopy(model).cpu().float().eval()
     sheet = Image.fromarray(tile(decoded_manifold(model, images[:4]), columns=8)[..., 0])
-    data = {"weights": weights_text(model), "images": base64_text(images.numpy().tobytes())}
+    data = {
+        "weights": weights_text(model.flow, config),
+        "images": base64_text(images.numpy().tobytes()),
+    }
     picture = base64_text(encode(sheet))
     return data, f'<p><img alt="{ALT}" src="data:image/png;base64,{picture}"></p>'
-
-
-def weights_text(model: RealNVP) -> str:
-    """The flow and its configuration as a safetensors file, in base 64."""
-    halves = {name: value.half() for name, value in model.flow.named_parameters()}
-    singles = {name: value.float() for name, value in model.flow.named_buffers()}
-    tensors = {name: v.detach().contiguous() for name, v in (halves | singles).items()}
-    return base64_text(safetensors.torch.save(tensors, {"config": model.config.model_dump_json()}))
 
 
 @torch.no_grad()
