@@ -451,8 +451,8 @@ plot_rows({"image": some, **rows})
 plt.show()
 
 # %% [markdown]
-# The model continues edges and textures for some rows. Then it often loses the shape: most trousers lose a leg, or end early. A few minutes of training
-# are not enough for a good shoe. {ref}`pixelrnn-results` has the model's likelihood.
+# The model continues edges and textures for some rows. Then it often loses the shape: most trousers lose a leg, or end early. This small model, after a
+# few minutes, draws no good shoe. {ref}`pixelrnn-results` has the model's likelihood.
 #
 # ## Summary
 #

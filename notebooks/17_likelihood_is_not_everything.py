@@ -171,21 +171,21 @@ assert likelier(bits[drawn], bits_of_test) > 0.8
 #
 # A set with little variety has a small entropy. It can be far from the model and still cost less
 # {cite}`caterini2021entropic`. (Here the *distance* of a set from a model is this divergence. It is not symmetric.)
-# For the typeset digits we can bound both terms. A random image out of a list of $n$ has
-# an entropy of at most $\log n$. The distance is at least the rest of the cost.
+# For two sets we know $q$. A random image out of a list of $n$ has an entropy of at most $\log n$. Noise has 8 bits/dim.
 
 # %%
-entropy = math.log2(len(sets[digits])) / D
-divergence = bits[digits].mean().item() - entropy
-print(f"a typeset digit costs {bits[digits].mean():.3f} bits/dim:", end=" ")
-print(f"{entropy:.3f} of entropy, {divergence:.3f} of distance")
+entropy = {digits: math.log2(len(sets[digits])) / D, "noise": 8}
+divergence = {n: bits[n].mean().item() - h for n, h in entropy.items()}
+for name, h in entropy.items():
+    print(f"{name}: {h:.1f} of entropy, {divergence[name]:.1f} of distance")
 
 # %% tags=["remove-cell"]
-assert divergence > 0.95 * bits[digits].mean()
+assert divergence["noise"] + 0.3 < divergence[digits]
 
 # %% [markdown]
-# Nearly the whole cost of the digits is distance. (A flow states a bound, {eq}`eq:dequantisation`, so part of the distance may be
-# slack of the bound.) How much of the cost of clothes is entropy, nobody knows. It is more than nothing, because clothes vary.
+# Noise needs six times the bits of the typeset digits, and yet it is nearer to the flow: nearly all of its cost is
+# entropy. (A flow states a bound, {eq}`eq:dequantisation`, so part of a distance may be its slack. And any short list
+# has a small entropy, also one of clothes. How much of the cost of *all* clothes is entropy, nobody knows.)
 #
 # ### Which images need few bits?
 #
@@ -414,9 +414,9 @@ assert float(rows[0][2]) > 1.5 * spread
 assert abs(float(rows[0][1]) - 1) < 0.05
 
 # %% [markdown]
-# Blurred images lie inside the shell. But test images do not lie *on* it either. Their mean squared
-# length is right, because training makes it so, but their lengths vary more than those of samples
-# of the prior. So the flow is not a perfect model.
+# Blurred images lie inside the shell. But test images do not lie *on* it either: their lengths vary more than those of
+# samples of the prior. Nor do the flow's own samples, once they are rounded to levels ({ref}`ex-cheaper`). So a length
+# off the shell convicts no image.
 #
 # ## Good likelihood, bad samples, and the reverse
 #
@@ -512,21 +512,28 @@ assert lost < 0.005 * -log_p.mean()
 # :label: ex-two-flows
 #
 # The ledger also has a flow of MNIST. Build `is_digit(images)`, which says for each image whether it is a digit or a piece of clothing,
-# from the scores of both flows. Check it on the typeset digits and on test images.
+# from the scores of both flows. Check it on the typeset digits, on test images, and on the digits that the flow of MNIST
+# drew.
 # ```
 #
 # ```{solution-start} ex-two-flows
 # :class: dropdown
 # ```
 # Compare the two likelihoods: this is Bayes' rule with equal odds. Bits that both flows need, such as those for detail, cancel.
+# Of the digits that the flow of MNIST drew only about six in ten are found: the scores are bounds, and loose for what
+# this flow draws. With eight sets of noise for each image ({eq}`eq:draws`) nine in ten are found.
 
 # %%
 digit_flow = ledger["mnist"].load_model(str(device))
 
 
-def is_digit(images):
+def is_digit(images, num_draws=1):
     """Whether the flow of MNIST needs fewer bits than that of clothes."""
-    return score_images(digit_flow, images) < score_images(flow, images)
+    theirs, ours = (
+        score_images(each, images, num_draws=num_draws)
+        for each in (digit_flow, flow)
+    )
+    return theirs < ours
 
 
 found = is_digit(sets[digits]).double().mean()
@@ -534,6 +541,8 @@ mistaken = is_digit(test).double().mean()
 assert found > 0.9
 assert mistaken < 0.05
 print(f"digits found: {found:.0%}; clothes taken for digits: {mistaken:.0%}")
+one, eight = (is_digit(sets[drawn], k).double().mean() for k in (1, 8))
+assert one < 0.75 < 0.8 < eight
 
 # %% [markdown]
 # ```{solution-end}

@@ -375,8 +375,8 @@ figures.show_table(
 )
 
 # %% [markdown]
-# With running averages the training loss is closer to the held-out score, perhaps because one image influences its own
-# statistics less. The score itself did not improve. This compares two single runs of seconds, with a model thousands of times
+# With running averages the loss is closer to the held-out score, mostly because the usual loss counts too much
+# likelihood in pairs. The score itself did not improve. This compares two single runs of seconds, with a model thousands of times
 # smaller than the paper's. On CIFAR-10 itself there are two trials of `configs/cifar10-small.yaml`, one seed and six
 # minutes each, with 32 images in a batch:
 
@@ -490,7 +490,7 @@ assert again[8] < min(moving_bits[40], as_recorded + 0.05)
 #   map of the batch with determinant 0; as a map of a single image it is not onto. A score in training mode is not
 #   a likelihood.
 # * Running averages with a good past reduce the noise of the gradient, but leave a bias at any batch size. In a short run
-#   with two images a batch the training loss came closer to the held-out score, which did not improve.
+#   with two images a batch the held-out score did not improve.
 # * With the moments of an untrained model, a trained one needs more than a hundred times as many bits. Eight
 #   images nearly restore the score, so re-estimate the moments before you score.
 #
