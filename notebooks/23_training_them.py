@@ -16,7 +16,7 @@
 #
 # ```{admonition} In the paper
 # Section 4.1 of {cite:t}`dinh2017realnvp`: Adam with its default parameters, batches of 64. Section 5.2 of
-# {cite:t}`oord2016pixelrnn`: RMSProp, with learning-rate schedules set by hand for each data set. Neither says how long
+# {cite:t}`oord2016pixelrnn`: RMSProp, the best rule of those tried, with learning-rate schedules set by hand for each data set. Neither says how long
 # its models trained. Muon {cite}`jordan2024muon` came later, in 2024. In print we found no flow
 # and no PixelCNN that it had trained.
 # ```
@@ -127,7 +127,8 @@ for name, held_out in best_of.items():
     assert ledger[name].scores.validation.nats((1, 28, 28))[0] < held_out
 
 # %% [markdown]
-# Every run scores better on held-out images than the run that it replaced. Chapter {ref}`pixelrnn-results` says what
+# From its first attempt to the recorded run, the Row LSTM gained 2.6 nats on test images, the Diagonal BiLSTMs less
+# than one each. Chapter {ref}`pixelrnn-results` says what
 # the test scores in the last column prove.
 #
 # ## Roles of parameters
@@ -212,7 +213,7 @@ assert torch.linalg.svdvals(matrix).max() > 20 * matrix[:16].norm() / 4
 # \omega \leftarrow \omega - \vartheta\, \lVert \omega \rVert \, \frac{U V^{\mathsf T}}{\sqrt{\min(\text{rows}, \text{columns})}} .
 # $$ (eq:relative-step)
 #
-# Each such step lengthens $\omega$, with momentum even faster, and the gradient shrinks as
+# Most such steps lengthen $\omega$, with momentum even faster, and the gradient shrinks as
 # $1 / \lVert \omega \rVert$. In the end it would be too small for the computer's numbers. So each step gives $\omega$
 # its old length again. (Our recorded flows, and those compared below, were trained without this. In `fashion-mnist` the median
 # $\omega$ became about ten thousand times as long.)
@@ -345,7 +346,7 @@ def trained(run):
 
 
 results = {}
-for r in (3e-3, 1e-2, 3e-2):
+for r in (1e-2, 5e-2, 2e-1):
     results[f"Adam, rate {r:g}"] = trained(small_run(learning_rate=r))
 for r in (0.03, 0.1, 0.3):
     run = small_run(optimiser="muon", learning_rate=3e-3, relative_step=r)
@@ -370,14 +371,14 @@ figures.show_table(
 scores = {kind: results[name][1] for kind, name in best.items()}
 
 # %% tags=["remove-cell"]
-assert 0 < scores["Adam"] - scores["Muon"] < 0.3
+assert 0.05 < scores["Adam"] - scores["Muon"] < 0.2
 for kind in best:
     of_rates = [s for n, (_, s) in results.items() if n.startswith(kind)]
     assert full or max(of_rates) - min(of_rates) > 0.2
 
 # %% [markdown]
-# One seed does not show which optimiser is better. With the best of three rates each, the curves stay close for most of the run, and Muon ends less
-# than 0.3 bits/dim ahead. The choice of the rate is worth a fifth of a bit or more. So beside a badly chosen rate
+# One seed does not show which optimiser is better. With the best of three rates each, the curves stay close for most of the run, and Muon ends about
+# 0.1 bits/dim ahead. The choice of the rate is worth a fifth of a bit or more. So beside a badly chosen rate
 # any optimiser looks good. A step of Muon also costs more: fifteen small matrix products for each kernel. This page
 # compares flows at equal steps. It compares PixelCNNs at equal minutes first, and then at equal steps.
 #
@@ -648,28 +649,28 @@ figures.show_table(
 # %% tags=["remove-cell"]
 needed = {row[0]: int(row[2].replace(",", "")) for row in rows}
 assert 6 < needed["Adam, 32 maps"] / needed["Muon, 32 maps"] < 10
-adam, muon_run, wide = (ledger[name] for name in by.values())
+adam, second, wide = (ledger[name] for name in by.values())
+assert round(adam.nats[0] - float(figure.nats), 1) == 4.8
+assert round(adam.nats[0] - second.nats[0], 1) == 3.5
+assert round(second.nats[0] - wide.nats[0], 1) == 1.2
+assert round(second.record.images / adam.record.images) == 2
 level = min(
     nats
     for n, nats in on_validation["Muon, 32 maps"]
     if n <= adam.record.images
 )
 assert target - level > (adam.nats[0] - float(figure.nats)) / 2
-assert muon_run.record.chosen_step < muon_run.record.steps
-over = [float(row[4]) - float(row[3]) for row in rows]
-assert over[2] < over[1]
 
 # %% [markdown]
 # At its first validation, after about an eighth of the images, Muon was already past Adam's best validation score. After as many images as Adam saw, it was ahead by
 # more than half of the distance between Adam's run and the paper. So in our runs the larger part of
 # that distance disappeared with the change of optimiser and schedule, at an unchanged architecture.
-# Both runs have the rate 0.003. In the table of 500 steps Adam at 0.01 is ahead of Muon at 0.003. So a
-# better tuned Adam might have closed much of it. Be careful when you compare architectures under
-# a single optimiser.
+# Both runs have the rate 0.003, which was best for neither in the table of 500 steps. There 0.01 gains 0.8
+# nats for Adam and 2.3 for Muon. Be careful when you compare architectures under a single optimiser.
 #
 # ## Weight decay
 #
-# The second run began to overfit. Its validation score was best before its end, while the training loss kept falling. The third run
+# The second run may overfit: on 2,000 images of each kind it has 81.2 nats in training and 82.6 in validation. The third run
 # also shrinks every kernel a little at each step {cite}`loshchilov2019decoupled`:
 #
 # $$
@@ -677,7 +678,7 @@ assert over[2] < over[1]
 # \qquad \delta = 0.1 .
 # $$ (eq:weight-decay)
 #
-# At its end training and validation are closer, after fewer images. It is the PixelCNN of the results. Is more decay better? One more full run had $\delta = 0.2$ and
+# It is the PixelCNN of the results. Is more decay better? One more full run had $\delta = 0.2$ and
 # as many steps. (Its code is later, and its rate fell with the steps instead of the minutes.) It is half a nat behind
 # on the images for validation, and more than a nat behind in training. So this decay probably holds the network back.
 # Did the width or the decay help the third run? No pair of full runs answers this. Short
@@ -766,12 +767,13 @@ figures.show_table(
 #
 # ## Summary
 #
-# * Muon moves kernels equally along all singular directions, and the $\omega$ of weight norm by an angle.
+# * Of the first PixelCNN's distance of 4.8 nats, 3.5 went with Muon, its schedule and twice the images. The wider run
+#   with decay took 1.2 more.
 # * On binarised MNIST, Muon brought a PixelCNN to Adam's best score with about an eighth of the images: one seed of each, at
-#   a rate that was not Adam's best in short runs.
+#   a rate that was neither's best in short runs.
 # * After 400 steps of a flow, Muon was 0.15 bits/dim ahead of Adam at a good rate on Fashion-MNIST,
 #   and 0.17 on CIFAR-10. These are means of three seeds.
-# * Short trials hint that weight decay helps a run that overfits. One full run with twice as much ended half a
+# * Short trials hint that weight decay helps a little. One full run with twice as much ended half a
 #   nat behind.
 # * A comparison of optimisers needs the rates that were tried, the seeds, and the budget.
 #
@@ -888,7 +890,7 @@ assert abs(omega.norm() / start - (1 + 0.02**2) ** 500) < 0.01
 # $\epsilon \sim \mathcal N(0, 1)$. What is the variance of $w$ after many steps at a constant rate
 # $\eta$? (*Hint*: then one more step leaves the variance unchanged.) By which factor does the
 # average lower it? Simulate
-# $\eta = 0.1$, and $\lambda$ of 1, 0.1 and 0.01. Then let the rate fall to 0 in a straight line over 3,000 steps, without an average.
+# $\eta = 0.1$, and $\lambda$ of 1, 0.1 and 0.01. Then let the rate fall to 0 in a straight line over as many steps, without an average.
 # ```
 #
 # ```{solution-start} ex-average
@@ -902,7 +904,7 @@ assert abs(omega.norm() / start - (1 + 0.02**2) ** 500) < 0.01
 # $$
 #
 # The average divides the variance by about 100 for $\lambda = 1$, and by 2 for $\lambda = 0.01$.
-# The falling rate reduces the variance less for the two larger $\lambda$, and as much for the
+# The falling rate reduces the variance less for the two larger $\lambda$, and more for the
 # smallest. But the loss of a network is no parabola. The average of weights that lie far apart need
 # not be a good network, and a low rate keeps them closer together. So we do both.
 
@@ -925,14 +927,14 @@ for slope in (1, 0.1, 0.01):
     phi = 1 - 0.1 * slope
     stays = 0.1**2 / (1 - phi**2)
     ratio = 0.001 / 1.999 * (1 + 0.999 * phi) / (1 - 0.999 * phi)
-    constant, averaged = variances(slope, 6000 * [0.1])
-    falling, _ = variances(slope, torch.linspace(0.1, 0, 3000).tolist())
+    constant, averaged = variances(slope, 8000 * [0.1])
+    falling, _ = variances(slope, torch.linspace(0.1, 0, 8000).tolist())
     assert round(1 / ratio) == {1: 106, 0.1: 11, 0.01: 2}[slope]
     assert abs(constant / stays - 1) < 0.1
     assert abs(averaged / stays / ratio - 1) < 0.1
     assert falling < constant
     times = falling / averaged
-    assert times > 1.5 if slope > 0.01 else abs(times - 1) < 0.15
+    assert times > 1.05 if slope > 0.01 else times < 0.8
     ends = (constant, averaged, falling)
     rows.append([f"{slope:g}", *(f"{end:.2g}" for end in ends)])
 figures.show_table(
