@@ -21,7 +21,7 @@ from tiny import refusal
 from torch import Tensor
 
 from nvp.cli.terminal import one_line
-from nvp.config import RunConfig
+from nvp.config import Precision, RunConfig
 from nvp.data.splits import training_data
 from nvp.ledger.enter import record
 from nvp.ledger.entry import RecordedScores, runs
@@ -275,16 +275,20 @@ def test_rows_of_noise_are_those_of_the_whole_batch() -> None:
     assert in_processes(work) == [0, 0]
 
 
-def test_the_first_weights_take_all_processes_as_long(root: Path, tmp_path: Path) -> None:
-    config = tiny.pixelrnn_configuration(steps=None, minutes=1e-9)  # one step is taken all the same
+def test_processes_agree_on_minutes_and_precision(root: Path, tmp_path: Path, monkeypatch) -> None:
+    """Though the first takes longer to begin, and finds another precision faster."""
+    # One step is taken all the same.
+    config = tiny.pixelrnn_configuration(steps=None, minutes=1e-9, precision="auto")
+    faster = {True: Precision.BF16, False: Precision.FP32}
+    monkeypatch.setattr("nvp.training.state.faster_precision", lambda _: faster[is_first()])
 
-    def minutes() -> float:
+    def agreed() -> tuple[float, str]:
         job = prepare(config, tmp_path / "run", data_root=root, device="cpu")
         job.state.model.initialise = lambda _: time.sleep(0.1 * is_first())
         job.run()
-        return job.state.minutes
+        return job.state.minutes, job.state.precision.value
 
-    first, other = found_by_two(minutes, tmp_path)
+    first, other = found_by_two(agreed, tmp_path)
     assert first == other
 
 

@@ -298,7 +298,7 @@ def test_what_another_parser_refuses_hides_no_stranger(tmp_path: Path, monkeypat
         read_config(files)
 
 
-@pytest.mark.parametrize("place", ["build/runs/theirs", "results/runs/theirs", "elsewhere"])
+@pytest.mark.parametrize("place", ["build/runs/a", "data/a", "results/runs/a", "elsewhere"])
 def test_a_run_in_the_checkout_may_be_a_strangers(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

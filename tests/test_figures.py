@@ -11,6 +11,7 @@ from ledgers import rewrite
 from PIL import Image
 
 from nvp.data.sets import load
+from nvp.data.splits import shuffled
 from nvp.ledger.entry import runs
 from nvp.ledger.pictures import write_pictures
 from nvp.likelihood import evaluate, score_images
@@ -45,6 +46,10 @@ def test_the_validation_of_a_log_is_of_the_finished_model(root: Path, tmp_path: 
     run = load_run(tmp_path, data_root=root)
     found = evaluate(run.model, run.training.data.validation, batch_size=10).bits_per_dim
     assert found == pytest.approx(last["validation"], abs=1e-6)
+    batch = shuffled(run.training.data.validation, 10)
+    with batch_statistics(run.model):
+        found = score_images(run.model, batch, batch_size=10).mean().item()
+    assert found == pytest.approx(last["validation_batch_statistics"], abs=1e-6)
 
 
 def test_figures_of_a_record_are_those_of_their_kind(recorded: Path, trained: Path) -> None:
@@ -99,3 +104,8 @@ def test_table_1_prefers_the_run_of_its_own_configuration(own: Path) -> None:
     rewrite(own, "scores.test.bits_per_dim", runs(own)["tiny"].score.bits_per_dim - 1, "tiny")
     rows = {row[0]: row[-1] for row in table("table1", root=own).rows}
     assert "(`cifar10`)" in rows["CIFAR-10"]
+    (own / "runs" / "cifar10").rename(own / "runs" / "other")
+    rewrite(own, "name", "other", "other")
+    rewrite(own, "scores.validation.bits_per_dim", 0.5, "tiny")  # the better of two others
+    rows = {row[0]: row[-1] for row in table("table1", root=own).rows}
+    assert "(`tiny`)" in rows["CIFAR-10"]

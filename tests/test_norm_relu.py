@@ -51,7 +51,7 @@ def test_equals_the_formula(channels: int, n: int, side: int) -> None:
     assert torch.allclose(variance.double(), moments[0], rtol=1e-4)
     assert torch.allclose(mean.double(), moments[1], rtol=1e-5)
     assert torch.equal(same, x)
-    beside = grad.roll(1, 2)  # the gradient of x on its way around
+    beside = grad.roll(1, 2).contiguous()  # in another layout: the gradient of x on its way around
     (alone,) = torch.autograd.grad(same, [x], beside, retain_graph=True)
     assert torch.equal(alone, beside)
     for ours, theirs in (([out], [exact]), ([out, same], [exact, exact_x])):

@@ -18,6 +18,8 @@ from nvp.ledger import pictures, verify
 from nvp.ledger.entry import read_run, runs
 from nvp.ledger.pictures import make_pictures
 from nvp.runs.folder import RunFolder
+from nvp.runs.load import load_run
+from nvp.runs.sheet import draw
 from nvp.training.loop import prepare
 
 
@@ -68,12 +70,13 @@ def test_verify_makes_the_samples_again(pixel_home: Path, tmp_path: Path) -> Non
     assert states(verify.verify(data_root=tmp_path, root=own))["samples"] == "not checked"
 
 
-def test_pictures_of_an_entry_can_be_made_again(own: Path, trained: Path) -> None:
-    files = runs(own)["tiny"].files
-    before = {path: path.read_bytes() for path in (files.samples, files.real)}
+def test_pictures_of_an_entry_can_be_made_again(pixel_home: Path) -> None:
+    files = runs(pixel_home / "results")["tiny-pixelrnn"].files
+    made = (files.samples, files.real, files.completions)
+    before = {path: path.read_bytes() for path in made}
     for path in before:
         path.unlink()
-    make_pictures(files.path, data_root=trained / "data")
+    make_pictures(files.path, data_root=pixel_home / "data")
     assert {path: path.read_bytes() for path in before} == before
 
 
@@ -117,6 +120,8 @@ def test_a_filmstrip_has_a_column_for_each_checkpoint(
     shown = tiles(run.files.filmstrip, columns=2)
     assert shown.shape == (8, 2, 8, 8)
     assert (shown[:, 0] != shown[:, 1]).any()
+    last = draw(load_run(trained / "run", data_root=trained / "data").model, 8)
+    assert (shown[:, 1] == last[:, 0].numpy()).all()
     (film / "other.safetensors").write_bytes(b"")
     with tiny.refusal("damaged"):
         make_pictures(entry, film, data_root=trained / "data")

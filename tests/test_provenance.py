@@ -12,6 +12,7 @@ from nvp.runs import provenance
 from nvp.runs.folder import RunFolder
 from nvp.runs.provenance import Leg, current_leg, note_leg
 from nvp.runs.tensors import load_tensors
+from nvp.tables.cells import short
 
 
 def note(legs: list[Leg], before: dict[str, Any] | None = None, step: int = 0, **now: Any) -> None:
@@ -102,4 +103,5 @@ def test_uncommitted_changes_to_the_code_are_noted(monkeypatch) -> None:
     monkeypatch.setattr(provenance, "_git", lambda _, what, *__: said[what])
     assert provenance.code_commit() == "abc"
     said["status"] = " M nvp/files.py"
-    assert provenance.code_commit() == "abc+"
+    assert current_leg(torch.device("cpu")).commit == "abc+"
+    assert short("0123456789abcd+") == "012345678+"

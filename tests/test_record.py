@@ -96,12 +96,14 @@ def test_large_weights_are_left_out_unless_asked_for(
     assert states(verify.verify(root=tmp_path / "empty")) == {"test": "not checked"}
 
 
-def test_an_interrupted_run_says_how_far_it_came(pixel_home: Path, options) -> None:
+def test_an_interrupted_run_says_how_far_it_came(pixel_home: Path, options, monkeypatch) -> None:
+    monkeypatch.setattr(enter, "code_commit", lambda: "abc")
     checkpoint = pixel_home / "run" / "checkpoint.safetensors"
     tensors, header = load_tensors(checkpoint)
     header["config"]["training"] |= {"steps": None, "minutes": 4 * header["minutes"]}
-    save_tensors(checkpoint, tensors, header)
+    save_tensors(checkpoint, tensors, header | {"precision": "bf16"})
     run = record(pixel_home / "run", name="half", **options)
+    assert (run.record.commit, run.record.precision) == ("abc", "bf16")
     assert (run.name, run.record.state, run.record.share_of_budget) == ("half", "interrupted", 0.25)
     assert "interrupted at 25% of its budget" in card(run)
 

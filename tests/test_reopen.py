@@ -73,6 +73,7 @@ def test_a_run_that_is_there_is_not_written_over(home: Path, entry: Path) -> Non
         (("--set", "training.batch_size=3"), "a run that goes on may change only"),
         (("--set", "training.steps=4", "--device", "nothing"), "there is no device 'nothing'"),
         ((), "used up its budget, 2 steps in 0 minutes: raise it, as in --set training.steps=4"),
+        (("--set", "training.steps=4", "--set", "training.minutes=1e-9"), "training.minutes=1"),
     ],
 )
 def test_what_is_refused_is_refused_before_anything_is_written(
@@ -117,4 +118,6 @@ def test_what_early_stopping_chose_stays_the_best(pixelrnn: Path, tmp_path: Path
     bare = Path(shutil.copytree(entry.folder, tmp_path / entry.name))
     (bare / "log.csv").unlink()  # with the score of that step
     state = reopened(bare, tmp_path / "again", data_root).state
-    assert (state.best.step, state.best_weights.keys()) == (2, weights.keys())
+    stands_in = entry.scores.validation.bits_per_dim
+    assert (state.best.step, state.best.validation) == (2, stands_in)
+    assert state.best_weights.keys() == weights.keys()

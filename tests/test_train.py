@@ -83,8 +83,10 @@ def test_a_stop_loses_nothing(root: Path, tmp_path: Path, monkeypatch: pytest.Mo
         prepare(config, tmp_path / "parts", data_root=root).run()
     assert signal.getsignal(signal.SIGTERM) is former
     _, header = load_tensors(RunFolder(tmp_path / "parts").checkpoint)
-    assert header["minutes"] > header["validated"] == 0  # so the next one is not put off
-    prepare(config, tmp_path / "parts", data_root=root).run()
+    assert header["minutes"] > header["validated"] == 0
+    job = prepare(config, tmp_path / "parts", data_root=root)
+    assert job.state.validated == 0  # so the next one is not put off
+    job.run()
     assert steps == 12
     assert tiny.losses(tmp_path / "parts") == tiny.losses(tmp_path / "whole")
 
