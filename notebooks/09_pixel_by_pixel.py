@@ -191,7 +191,7 @@ assert torch.allclose(mine(x), theirs(x), atol=1e-6)
 
 # %% [markdown]
 # The paper multiplies the weights by the mask after each update. Here the mask multiplies them at every use,
-# so an optimiser with momentum cannot bring a forbidden weight back.
+# with the same result. So no step can be forgotten, and the gradient of a forbidden weight is 0.
 #
 # ````{dropdown} The package's version
 # It takes the colour of every map as an argument, which {doc}`10_row_lstm` will need. The range of its initial weights

@@ -677,14 +677,14 @@ plot_rows(
 )
 plt.show()
 
-# %% mystnb={"figure": {"caption": "Completions by the same model. First row: test images. Below: the upper 7 rows are given, the lower 7 drawn, three times each.", "name": "fig-page-completions"}, "image": {"alt": "Four rows of nine grey images of 14 by 14 pixels, test images in the first. The upper halves of a column are alike. In the last three rows most shirts and coats go on to the lower edge, in several ways; most trousers lose a leg or end early, and the sandal becomes a blot."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Completions by the same model. First row: test images. Below: the upper 7 rows are given, the lower 7 drawn, three times each.", "name": "fig-page-completions"}, "image": {"alt": "Four rows of nine grey images of 14 by 14 pixels, test images in the first. The upper halves of a column are alike. In the last three rows about half of the shirts and coats go on to the lower edge; some trousers stay whole, others lose a leg or become a blot, and so does the sandal."}} tags=["hide-input"]
 finished = {f"completion {i + 1}": grey(c) for i, c in enumerate(completed)}
 plot_rows({"image": grey(test[:9]), **finished})
 plt.show()
 
 # %% [markdown]
-# The model saw 2,400 images in all. About half of its samples look like clothes. It continues most
-# shirts and coats sensibly, but most trousers lose a leg or end early. To use another layer, change one word. Here are 30 steps of each:
+# The model saw 2,400 images in all. About half of its samples look like clothes. It continues about half
+# of the shirts and coats sensibly. Some trousers stay whole, others lose a leg or end in a blot. To use another layer, change one word. Here are 30 steps of each:
 
 # %%
 curves = {}
@@ -814,7 +814,7 @@ for name in ("mnist", "binarized-mnist", "cifar10-small"):
 #
 # * A PixelCNN layer is a 3 × 3 convolution with mask B between two 1 × 1s. In training and scoring all pixels are
 #   computed at once.
-# * Its field grows by a row and a column with each layer; the right edge stays at $d + 2$. The
+# * Its field grows by a row, and a column on either side, with each layer; the right edge stays at $d + 2$. The
 #   blind spot beyond that edge takes 18 to 19% of the context.
 # * One network takes any of the three layers. Before them stands a 7 × 7 with mask A; after them two 1 × 1s, a third
 #   for the logits, and a softmax.

@@ -119,9 +119,8 @@ check_model(Histograms((1, 28, 28)), test[:4])
 #
 # ## A step of a flow
 #
-# A channel-wise coupling keeps the first half of the channels and changes the second; the next one does the opposite
-# (chapter {ref}`multi-scale`). The mask and the order of the squeeze decide which channels form a half. We chose both; the model
-# did not. {cite:t}`kingma2018glow` let the model choose. Between two couplings, every pixel's vector of $c$ channels is multiplied
+# Which half of the channels should a coupling keep? The mask and the order of the squeeze decide it (chapter
+# {ref}`multi-scale`). We chose both; the model did not. {cite:t}`kingma2018glow` let the model choose. Between two couplings, every pixel's vector of $c$ channels is multiplied
 # by one matrix, the same at all pixels:
 #
 # $$
@@ -317,9 +316,15 @@ bits = {"right": after_noise(right), "wrong": after_noise(wrong)}
 for name, each in bits.items():
     print(f"the {name} model: about {each:.0f} bits/dim")
 assert bits["wrong"] < 7.5 < 8 < bits["right"]
+try:
+    check_bijection(wrong.flow, torch.randn(2, 1, 8, 8))
+except AssertionError as error:
+    fault = str(error)
+assert "log-determinant" in fault
 
 # %% [markdown]
-# `check_model` is silent about the wrong model, and training finds it.
+# `check_model` is silent about the wrong model, and training finds it. In a flow `check_bijection(model.flow, x)` finds it
+# without training.
 #
 # The file `examples/mixed_realnvp.py` holds `MixedRealNVP` too, with two starts to choose from. Its convolution stays in float32 where training
 # multiplies in bfloat16, since the inverse would not undo a rounded $W x$.
@@ -655,7 +660,6 @@ assert (gated.layers, 1 + gated.layers * gated.reach) == (7, 15)
 # A module outside of the repository must be on `PYTHONPATH`. Reading a configuration
 # runs the module that it names. So `nvp evaluate` and the other commands that read a run ask for
 # `--trust` where the repository does not hold that module.
-# `nvp verify` and `nvp tables` trust the ledger: read an entry's `config.yaml` before you add it.
 #
 # ## Your own images
 #

@@ -132,8 +132,9 @@ def _use(run: Run) -> str:
 def _training(run: Run) -> str:
     entry = run.record
     commits = dict.fromkeys(short(leg.commit) for leg in entry.legs if leg.commit)
+    seen = "all" if run.fresh_model.fitted_in_closed_form else f"{entry.images:,}"
     return (
-        f"{length(run)}{schedule(run)} ({entry.images:,} images seen), on "
+        f"{length(run)}{schedule(run)} ({seen} images seen), on "
         f"{text(entry.hardware)}, networks in {entry.precisions}, seed {entry.seed}; "
         f"{how_it_ended(run)}. Code: {', '.join(commits) or 'commit not noted'}. "
         f"All settings are in [{run.files.config.name}]({run.files.config.name}), the curve is in "
