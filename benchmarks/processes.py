@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.markdown import Markdown
 
 from benchmarks.benchmark import Benchmark
 from benchmarks.report import render
@@ -50,7 +48,7 @@ def main(benchmark: Benchmark, arguments: list[str] | None = None) -> None:
         results[name] = run(benchmark, name, batch, rounds, conditions)
         write_text(file, json.dumps(results, indent=1) + "\n")
         write_text(file.with_suffix(".md"), render(benchmark, results))
-    Console().print(Markdown(render(benchmark, {name: results[name] for name in names})))
+    print(render(benchmark, {name: results[name] for name in names}))
     took = (time.perf_counter() - started) / 60
     print(f"{took:.1f} minutes in all; written to {file} and {file.with_suffix('.md')}")
 

@@ -684,15 +684,20 @@ shares = {"prior 1": 1 / 2, "prior 2": 1 / 4, "prior 3": 1 / 4}
 for name, share in shares.items():
     assert all(abs(step[name] - share * gaussian) < 0.01 for step in history)
 assert round(bare[0]["prior 1"], 1) == 7.5
-assert bare[4]["prior 1"] > 2 * bare[4]["prior 2"]
+there = {
+    name: next(k for k, s in enumerate(bare) if s[name] < share * gaussian)
+    for name, share in shares.items()
+}
+assert there["prior 1"] > max(there["prior 2"], there["prior 3"])
+assert bare[0]["prior 1"] > 3.9 * bare[0]["prior 2"]  # of half the latents
 assert all(bare[8][name] < share * gaussian for name, share in shares.items())
 assert sum(bare[19].values()) > sum(history[19].values()) + 0.3
 
 # %% [markdown]
 # This figure shows how the loss is *distributed* (chapter {ref}`multi-scale`). Each scale has a prior term of its own, and
 # half of the latents belong to the first. **Without norms** that term starts at 7.5 bits/dim here. Within ten steps all
-# three scales have learned to shrink their latents, the two coarser ones first. (They overshoot: the terms fall below
-# those of unit variance.) Then the flow starts to improve. **With norms** mean and variance are right from the first step, and a prior term depends only on
+# three scales have learned to shrink their latents. The two coarser ones arrive first, since they start closer. (They
+# all overshoot: the terms fall below those of unit variance.) Then the flow starts to improve. **With norms** mean and variance are right from the first step, and a prior term depends only on
 # the mean square of its latents. So the terms stay at $\frac12 \log_2 2\pi e = 2.05$ bits for each latent, 1.02 bits/dim for the half in scale 1, and all learning happens
 # in the log-determinants. After twenty steps the loss with norms is clearly lower. These are losses in training mode, of
 # two single runs with different schedules; the ablation above compares scores of five seeds.

@@ -811,7 +811,7 @@ figures.show_text(
     f"contain this cost."
 )
 assert on_black > elsewhere > 0
-assert 2.5 < (on_black + elsewhere) / 0.16 < 3.5
+assert 2.5 < (on_black + elsewhere) / 0.16 < 4
 
 # %% [markdown]
 # By mass the gap between the two outputs is nearly as large as by noise, so the noise explains little of it. Many pixels are *exactly* 0, which a softmax says in one number. A density

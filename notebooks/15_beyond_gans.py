@@ -617,7 +617,7 @@ bits_of = {
     for what, images in strangers.items()
 }
 figures.show_table(
-    ["images", "mean logit of D", "bits/dim of the Pixel RNN"],
+    ["images", "mean logit of D", "bits/dim of the Pixel RNN, first 50"],
     [
         [what, f"{logits[what]:.1f}", f"{bits_of[what]:.1f}"]
         for what in sorted(logits, key=logits.get, reverse=True)

@@ -354,6 +354,7 @@ assert max(of_test, key=of_test.get) == "Gaussian (a bound)"
 black = (train == 0).double().mean().item()
 print(f"{black:.0%} of the training pixels are black")
 middle = ..., slice(10, 18), slice(10, 18)
+assert (train[middle] == 0).double().mean() < 0.1
 centre = Gaussian(GaussianConfig(image_shape=(1, 8, 8)))
 centre.initialise(train[middle])
 by_gaussian = score_images(centre, test[middle]).mean()

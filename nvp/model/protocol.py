@@ -96,12 +96,12 @@ class ImageModel(nn.Module, ABC):
         images, and dropout makes scores noisy.
 
         Where the likelihood is a bound, this is a lower bound, from `num_draws` = K sets of noise:
-        log (1/K) sum_k P_k, the importance-weighted bound (Burda et al. 2016). Its expectation
-        grows with K. It tends to log P(x) if the noise is the
-        only reason for the bound. A model that `averages_noise` has (1/K) sum_k log P_k instead,
-        whose expectation is the same for every K: a larger K only makes the estimate less noisy.
-        Raises `NVPError` for weights in half precision, unless the model is `autoregressive`. Such
-        a model adds no noise to an image, or adds it in float32.
+        log (1/K) sum_k P_k. It is the importance-weighted bound (Burda et al. 2016). Its mean
+        grows with K. It tends to log P(x) if the noise is the only reason for the bound. A model
+        that `averages_noise` has (1/K) sum_k log P_k instead, whose expectation is the same for
+        every K: a larger K only makes the estimate less noisy. Raises `NVPError` for weights in
+        half precision, unless the model is `autoregressive`. Such a model adds no noise to an
+        image, or adds it in float32.
         """
         device_of(generator)  # refuses anything else, such as labels
         if not self.autoregressive:

@@ -74,9 +74,9 @@ def current_leg(device: torch.device, precision: str | None = None, processes: i
 def note_leg(legs: list[Leg], leg: Leg, step: int, before: RunConfig, now: RunConfig) -> None:
     """Add `leg` to `legs`, unless the last one has the same machine, code and settings.
 
-    A leg that begins with recorded weights is added in any case.
-    It notes the settings of `NOTED` that differ between `before`, the configuration of the
-    checkpoint after `step`, and `now`, the one that goes on.
+    A leg that begins with recorded weights is added in any case. Each notes the settings of
+    `NOTED` that differ between `before`, the configuration of the checkpoint after `step`, and
+    `now`, the one that goes on.
     """
     changed = {
         key: value
