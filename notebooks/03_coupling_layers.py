@@ -466,12 +466,14 @@ densities.plot_density(
 plt.show()
 
 # %% tags=["remove-cell"]
-assert (log_moons(samples) < log_moons(test).min()).any()
+low = log_moons(test).min()
+stray, usual = ((log_moons(x) < low).sum() for x in (samples, seen))
+assert stray > usual + 3
 
 # %% [markdown]
 # Look for the thread that joins the right ends of the moons. A continuous $f$ cannot cut the Gaussian's single cloud in
 # two, only make it thin. It need not, since the blurred moons are one cloud, too. But this flow is not steep enough:
-# some of its samples lie where no test point does. Longer training thins the thread.
+# more of its samples than of new data lie where no test point does. Longer training thins the thread.
 #
 # ## Figure 1 of the paper
 #
@@ -533,8 +535,8 @@ plt.show()
 # `Shift` inherits everything from `Coupling` and sets $s$ to 0. The score lies between that of the
 # Gaussian and that of the affine couplings. The flow stretches all places alike, but this alone costs little. A
 # map that keeps volumes does best if it puts the likeliest points nearest to 0. Then it scores $1 + \log \mathbb E[A]$
-# with the best Gaussian, where $A$ is the area of the points likelier than $x$. The rest is lost because six shifts
-# bend too little.
+# with the best Gaussian, where $A$ is the area of the points likelier than $x$. The rest depends on the seed:
+# others lose 0.2 to 0.4 nats, and twelve shifts are not always better.
 
 
 # %% tags=["hide-input"]

@@ -483,8 +483,9 @@ plt.show()
 
 # %% [markdown]
 # After one scale half of the pixels are noise, and the other half still shows the garment. After
-# two scales a quarter of the pixels still holds it. In $z$ it is gone, except for traces of the
-# print on the pullover: this flow has not Gaussianised every detail.
+# two scales a quarter of the pixels still holds it. In $z$ it cannot be seen, except for traces
+# of the print on the pullover: this flow has not Gaussianised every detail. But it is not gone: chapter {ref}`latents`
+# finds it in $z^{(3)}$.
 #
 # ## The sizes of the paper
 #
@@ -606,7 +607,7 @@ by_scale = work["all kept, width in proportion"]
 assert by_scale == sorted(set(by_scale))  # each scale costs more
 
 # %% [markdown]
-# If the networks stay as they are, keeping all dimensions costs 13% more memory, 21% more computation and 46% more
+# If the networks stay as they are, keeping all dimensions costs 13% more memory for each image, 21% more computation and 46% more
 # parameters. Most of the cost is *inside* the networks. The great saving is that of the third row: networks that grow
 # with what they have to model would take 55 times the computation. With factoring out and doubled widths every scale
 # but the last takes the same work, and the last takes two thirds of it. Twice the maps means four times the multiplications at each pixel, on a quarter of the

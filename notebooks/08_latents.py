@@ -206,10 +206,25 @@ assert raised["line"].mean() < -2 * raised["line"].std() / math.sqrt(count)
 assert raised["circle"].mean() > 2 * raised["circle"].std() / math.sqrt(count)
 assert bits["fade"][middle].mean() > bits["circle"][middle].mean() + 0.3
 
+
+def unrounded(z):
+    """Bits/dim of g(z) with its own noise, (N,)."""
+    x, log_det = model.flow.inverse(z.to(device))
+    nats = model.prior.log_prob(z.to(device)) - log_det
+    nats = nats - model.logit.inverse(x)[1]
+    return 8 - nats.cpu().double() / nats_per_bit(model.image_shape)
+
+
+start, *_, end = ways["circle"]
+own = unrounded(ways["circle"][middle])
+own = own - (unrounded(start) + unrounded(end)) / 2
+assert 0.1 < (raised["circle"] - own).mean() < 0.2
+
 # %% [markdown]
 # The model does not punish the line. It finds the dark, smooth images in its middle *more* probable than the images at its
 # ends. A density can be highest where no image ever is. The middle of the circle costs more than
-# the ends, by over two standard errors. The fade costs most.
+# the ends, by over two standard errors. About 0.15 bits/dim of that are rounding: the model chose the noise of this
+# image, and the score takes a fresh one. The fade costs most.
 #
 # In $D = 784$ dimensions the samples of the prior lie in a thin shell: the length of $z$ is close
 # to $\sqrt D$ ({ref}`ex-norm`). Latents of test images lie in the shell or near it. The middle of a
@@ -659,7 +674,7 @@ plt.show()
 # With $c' = c$ the image comes back. Section 4.2 says of such a model of CelebA that its representation had a consistent semantic meaning
 # across class labels. Has ours?
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "After appendix F of {cite:t}`dinh2017realnvp`, with classes for attributes: the first test image of five of the classes. Each is encoded under its own class (framed) and decoded under each of the ten, {eq}`eq:attributes`.", "name": "fig-attributes"}, "image": {"alt": "Five rows of ten images; in each one is framed, a test image. Along a row a garment turns into others of about the same brightness. Letters on a pullover stay on the T-shirt, the dress, the coat and the shirt made from it, and are lost in shoes and bags. Clothes made from a sandal or a boot are dark and ragged."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "After appendix F of {cite:t}`dinh2017realnvp`, with classes for attributes: the first test image of five of the classes. Each is encoded under its own class (framed) and decoded under each of the ten, {eq}`eq:attributes`.", "name": "fig-attributes"}, "image": {"alt": "Five rows of ten images; in each one is framed, a test image. Along a row a garment turns into others, tops into tops of about the same brightness. Letters on a pullover stay on the T-shirt, the dress, the coat and the shirt made from it, and are lost in shoes and bags. Clothes made from a sandal or a boot are dark and ragged."}}
 chosen = [int((test.labels == k).nonzero()[0]) for k in range(K)]
 images, labels = test.images[chosen], test.labels[chosen]
 z = conditional.encode(
@@ -712,9 +727,10 @@ as_new, as_old = taken_for == c_new[other], taken_for == c_old[other]
 of_draws = as_class(torch.cat(drawn)) == torch.arange(K).repeat(len(drawn))
 of_tests = as_class(test.images[:1000]) == test.labels[:1000]
 light = torch.stack([brightness(images)[c_old], brightness(every)])
-alike = torch.corrcoef(light[:, other])[0, 1]
+tops = torch.tensor([0, 2, 3, 4, 6])  # T-shirt, pullover, dress, coat, shirt
+near = other & torch.isin(c_new, tops) & torch.isin(c_old, tops)
+assert torch.corrcoef(light[:, near])[0, 1] > 0.7
 assert as_new.sum() > 3 * as_old.sum()
-assert 0.6 < alike < 0.8
 figures.show_table(
     ["nearest training image has", "share"],
     [
@@ -726,8 +742,9 @@ figures.show_table(
 )
 
 # %% [markdown]
-# A change of class succeeds about as often as a sample of that class does, and the old class hardly ever remains. Brightness
-# is mostly kept: over these ten images its values before and after have a correlation of 0.7. (The samples stem from six latents and the changed images
+# A change of class succeeds about as often as a sample of that class does, and the old class hardly ever remains.
+# Between T-shirts, pullovers, dresses, coats and shirts brightness is mostly kept: its values before and after have a
+# correlation above 0.7. (The samples stem from six latents and the changed images
 # from ten. Within each set they are not independent, so their errors are larger than printed.)
 #
 # ### How much a label is worth
@@ -775,7 +792,8 @@ assert min(of_seeds) > limit_bits
 
 # %% [markdown]
 # The two runs differ by more than the first row. So the conditional run is ahead even without labels. Chance explains
-# little, as other seeds of the run without classes show. Perhaps the 4% more images that it saw do.
+# little, as other seeds of the run without classes show. Perhaps the 4% more images that it saw do, or its larger networks, or the
+# mixture of ten flows.
 #
 # To maximum likelihood the class is a detail, a few bits among thousands, and a model that ignored it would lose only
 # these. How many of them does this model use? We score the same test images, with the same noise, under every class.
@@ -888,8 +906,8 @@ figures.show_table(header, rows)
 # * One channel of the coarsest latents, 49 numbers of 784, mostly decides which garment it is. The finer three
 #   quarters fill in details, and show almost nothing of the garment on their own.
 # * The weights decode latents of any size. Centred objects become cloth, since their layout depends on the border.
-# * A class enters by $s$ and $t$. Another class changes the form and mostly keeps the brightness. Between similar
-#   garments it also keeps the pattern.
+# * A class enters by $s$ and $t$. Another class changes the form. Between similar garments it mostly keeps brightness
+#   and pattern.
 # * A label is worth $\log K$ nats at most, {eq}`eq:label`. By Bayes' rule the model classifies, but
 #   with too much confidence.
 #

@@ -685,7 +685,7 @@ assert round(long.minutes / short.minutes) == 6
 # the gap. It cannot be compared with that of the short runs, since there Adam trained Real NVP.
 # (TarFlow computed in float32, the others in bfloat16.)
 #
-# This TarFlow was not tuned, though. Its rate is the first that we tried with the bound. Its authors give it more than a
+# This TarFlow was not tuned, though, and has half of Real NVP's parameters. Its rate is the first that we tried with the bound. Its authors give it more than a
 # million images and eight blocks of eight layers. On ImageNet 64 × 64 they print a far lower score
 # than Real NVP's, but probably on other images (‡): see the end of this chapter. And look at the
 # samples:

@@ -285,8 +285,7 @@ plt.show()
 #
 # ## Beside PNG and WebP
 #
-# The rivals are zlib on the raw bytes, PNG with Pillow's `optimize`, and lossless WebP with its slowest method. (Its `quality` is 99, as 100
-# takes far longer and gains little.) Each image is a file of its own. Then all images are put into one tall picture, so that headers count once.
+# The rivals are zlib on the raw bytes, PNG with Pillow's `optimize`, and lossless WebP with its slowest method. Each image is a file of its own. Then all images are put into one tall picture, so that headers count once.
 
 
 # %% tags=["hide-input"]
@@ -304,7 +303,7 @@ def file_size(picture, kind, **options):
 
 RIVALS = {
     "PNG": {"optimize": True},
-    "WebP": {"lossless": True, "quality": 99, "method": 6},
+    "WebP": {"lossless": True, "quality": 100, "method": 6},
 }
 
 

@@ -120,8 +120,8 @@ alone = jacobian[:n, :n].slogdet().logabsdet
 assert torch.allclose(alone, bracket.log() - n * sigma.log(), atol=1e-12)
 
 # %% [markdown]
-# Training reports $-n \log \varsigma$ for an image, too much by about $-2 \log(1 - 1/N)$ nats for each channel of a norm.
-# With 64 images in a batch this is nothing, and training works. With two it is $2 \log 2$. And the map of one image is
+# Training reports $-n \log \varsigma$ for an image, too much by about $-2 \log(1 - 1/N)$ nats for each channel of one norm.
+# (A second one right after it adds nothing, so a stack adds less than the sum.) With 64 images in a batch this is nothing, and training works. With two it is $2 \log 2$. And the map of one image is
 # not onto. Take one scalar per image, $n = 1$. However large $x$ is, it pulls mean and deviation along, and $|\hat x|$
 # cannot reach $\sqrt{N - 1}$.
 

@@ -1,4 +1,4 @@
-"""A headless Chromium that reports what a page did: requests, errors, and values in the page."""
+"""A headless Chromium that reports what a page did, and what a test does without a program."""
 
 import json
 import os
@@ -8,8 +8,9 @@ import tempfile
 import time
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import pytest
 import websocket
 
 # Chrome first: Ubuntu 24.04 allows only its sandbox, and GitHub's machines have both programs.
@@ -33,6 +34,14 @@ SETTLED = """(async () => {
   if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
   await new Promise(done => setTimeout(done, 300));
 })()"""
+
+
+def missing(program: str) -> NoReturn:
+    """Skip the test; fail it where NVP_REQUIRE_BROWSER=1 says that the program has to be there."""
+    reason = f"{program} is not installed"
+    if os.environ.get("NVP_REQUIRE_BROWSER") == "1":
+        pytest.fail(f"{reason}, and NVP_REQUIRE_BROWSER is 1")
+    pytest.skip(reason)
 
 
 class Browser:

@@ -14,8 +14,7 @@ from types import SimpleNamespace
 import pytest
 import tiny
 import torch
-from browser import CHROMIUM, Browser
-from programs import missing
+from browser import CHROMIUM, Browser, missing
 
 from nvp.ledger.enter import record
 from nvp.runs.folder import RunFolder
@@ -49,7 +48,7 @@ def double() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory) -> Path:
     """A data root with the sets `tiny` and `tiny-binary`, which has a validation split.
 
     The first has 60 training images, 8x8, of which 6 are held out.
@@ -61,7 +60,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(tmp_path_factory) -> Path:
     """The folder around data and a run of two steps; do not change it."""
     folder = tmp_path_factory.mktemp("trained")
     tiny.train(folder)
@@ -75,7 +74,7 @@ def home(trained: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def recorded(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recorded(trained: Path, tmp_path_factory) -> Path:
     """A ledger that holds that run, beside the published figures; do not change it."""
     root = tiny.ledger(tmp_path_factory.mktemp("results"))
     record(trained / "run", data_root=trained / "data", first=20, num_draws=4, root=root)
@@ -89,7 +88,7 @@ def own(recorded: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def pixelrnn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pixelrnn(tmp_path_factory) -> Path:
     """A folder around `data`, `tiny.yaml`, a `run` and `results`, a ledger that holds the run.
 
     The run is of a PixelCNN of binary images, three steps with early stopping. Do not change it.
@@ -116,7 +115,7 @@ def pixel_home(pixelrnn: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def gan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def gan(tmp_path_factory) -> Path:
     """The same folder of a GAN; do not change it."""
     folder = tmp_path_factory.mktemp("gan")
     tree = tiny.config_tree() | {"name": "a-gan", "title": "A tiny GAN"}
@@ -143,7 +142,7 @@ def clock() -> SimpleNamespace:
 
 
 @pytest.fixture
-def compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+def compiler(monkeypatch) -> None:
     """Operators in C++ may be built; a test that asks for it is skipped where they cannot."""
     if shutil.which("c++") is None:
         pytest.skip("no C++ compiler")

@@ -6,8 +6,8 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
+from browser import missing
 from nvp_book import live
-from programs import missing
 
 NODE = shutil.which("node")
 

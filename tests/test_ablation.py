@@ -31,7 +31,7 @@ SHAPE = (1, 28, 28)
 
 
 @pytest.fixture
-def small(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ablation:
+def small(root: Path, tmp_path: Path, monkeypatch) -> Ablation:
     """Two variants of a model for tiny images, two steps, two seeds."""
     monkeypatch.setenv("NVP_DATA", str(root))
     tiny.write_config(tmp_path / "base.yaml", tiny.pixelrnn_tree())
@@ -62,31 +62,25 @@ def test_files_that_are_no_text(tmp_path: Path) -> None:
     with refusal("is damaged"):
         read_rows(path)
     path.write_text("base: x\nseeds: []")
-    with refusal(
-        "is no ablation: seeds: Tuple should have at least 1 item after validation, not 0: mend it$"
-    ):
+    with refusal("is no ablation: seeds: Tuple should have at least 1 item .*, not 0: mend it$"):
         load_ablation(path)
 
 
 def test_runs_that_are_recorded_are_not_made_again(
-    small: Ablation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: Ablation, tmp_path: Path, monkeypatch
 ) -> None:
     output = tmp_path / "rows.csv"
     assert run_all(small, output) == 0
     rows = read_rows(output)
-    assert [(r.variant, r.seed) for r in rows] == [
-        *[("plain", 0), ("plain", 1), ("wide", 0), ("wide", 1)]
-    ]
+    jobs = [("plain", 0), ("plain", 1), ("wide", 0), ("wide", 1)]
+    assert [(r.variant, r.seed) for r in rows] == jobs
     assert all(r.steps == 2 and math.isfinite(r.test) and r.standard_error > 0 for r in rows)
     assert all(float(r.curve.split()[-1]) == pytest.approx(r.train, abs=1e-4) for r in rows)
     assert rows[0].parameters < rows[2].parameters
     assert rows[0].test != rows[1].test
 
-    made = []
-    actual = runner.run
-    monkeypatch.setattr(
-        runner, "run", lambda *job: made.append((job[2].name, job[3])) or actual(*job)
-    )
+    made, actual = [], runner.run
+    monkeypatch.setattr(runner, "run", lambda *a: made.append((a[2].name, a[3])) or actual(*a))
     write_rows(rows[:2] + rows[3:], output)
     assert run_all(small, output) == 0
     assert made == [("wide", 0)]
@@ -117,7 +111,7 @@ def test_a_variant_may_have_seeds_of_its_own(small: Ablation, tmp_path: Path) ->
 
 
 def test_a_run_that_fails_is_named_and_leaves_no_row(
-    small: Ablation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+    small: Ablation, tmp_path: Path, monkeypatch, capsys
 ) -> None:
     def run(_ablation: Ablation, _machine, variant, seed: int) -> VariantRun:
         if variant.name == "wide":

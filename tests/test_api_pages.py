@@ -124,9 +124,8 @@ def test_fields_have_their_defaults_and_comments() -> None:
     picture = docstrings.fields(Picture)
     assert picture[-1] == "* ``label: int | np.ndarray | None = None``"
     assert docstrings.skip_member(None, "attribute", "label", Picture.label, False, None)
-    assert docstrings.fields(ImageModel)[0] == (
-        "* ``image_shape: tuple[int, int, int]``: (C, H, W)"
-    )
+    first, *_ = docstrings.fields(ImageModel)
+    assert first == "* ``image_shape: tuple[int, int, int]``: (C, H, W)"
     adamax = "* ``ADAMAX = 'adamax'``: of neither paper; later flows use it (Glow's code)"
     assert docstrings.fields(Optimiser)[1] == adamax
     assert docstrings.fields(RealNVP) == []  # those of the protocol
@@ -151,9 +150,8 @@ def test_punctuation_stays_with_the_formula_before_it() -> None:
     document = new_document("page")
     document += paragraph
     punctuation.join(None, document, "page")
-    assert [type(part).__name__ for part in paragraph] == (
-        ["inline", "Text", "math", "Text", "inline", "Text", "math"]
-    )
+    kinds = [type(part).__name__ for part in paragraph]
+    assert kinds == ["inline", "Text", "math", "Text", "inline", "Text", "math"]
     assert [paragraph[i].astext() for i in (0, 1, 4, 5)] == ["x,", " so", "x.", " Then"]
 
 

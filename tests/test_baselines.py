@@ -223,7 +223,7 @@ def test_a_gan_trains_without_a_score(gan: Path, tmp_path: Path) -> None:
 
 
 def test_a_gan_is_sampled_and_recorded_but_not_scored(
-    gan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gan: Path, tmp_path: Path, monkeypatch
 ) -> None:
     root, run = gan / "data", gan / "run"
     line = tiny.fails("evaluate", run, "--data-root", root)

@@ -155,9 +155,7 @@ def test_flops_of_the_scan(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize(("benchmark", "name"), EVERYTHING)
-def test_a_measurement_is_sound(
-    benchmark: Benchmark, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_measurement_is_sound(benchmark: Benchmark, name: str, monkeypatch) -> None:
     if name == LIBRARY:
         pytest.importorskip("normflows", reason="the extra `benchmarks` is not installed")
     # Set back afterwards, whatever the contender makes of it.
@@ -201,9 +199,7 @@ def stand_in(benchmark: str, name: str, setting: str, batch: int, steps: int) ->
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda each: each.name)
-def test_a_run_writes_tables(
-    benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_run_writes_tables(benchmark: Benchmark, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setattr(processes, "measured", stand_in)
     processes.main(benchmark, ["--setting", "tiny", "--batch", "2", "--output", str(tmp_path)])
     measured = json.loads((tmp_path / f"{benchmark.stem}.json").read_text())["tiny"]["measured"]
@@ -225,9 +221,7 @@ def test_the_reports_in_the_repository_are_in_step(benchmark: Benchmark) -> None
 
 
 @pytest.mark.slow
-def test_a_real_process_is_measured_and_one_that_fails_is_named(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_real_process_is_measured_and_one_that_fails_is_named(monkeypatch) -> None:
     found = processes.measured("realnvp", f"realnvp/{PLAIN}", "tiny", batch=2, steps=1)
     assert len(found["step"]) == 1
     monkeypatch.setattr(sys, "executable", "false")
@@ -235,9 +229,7 @@ def test_a_real_process_is_measured_and_one_that_fails_is_named(
         processes.measured("realnvp", f"realnvp/{FP32}", "tiny", batch=2, steps=1)
 
 
-def test_drawing_takes_one_thread_and_gives_the_others_back(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_drawing_takes_one_thread_and_gives_the_others_back(monkeypatch) -> None:
     """A few images are drawn on one thread, many times faster than on two that must wait."""
     model, seen = PixelRNN(tiny("pixelcnn")), set()
     draw = model.output.draw
@@ -264,9 +256,7 @@ def narrow(path: Path) -> RunConfig:
 
 
 @pytest.mark.slow
-def test_every_family_is_timed_at_what_it_can_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_family_is_timed_at_what_it_can_do(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(families, "load_config", narrow)
     families.main(["--batch", "2", "--repeats", "1", "--output", str(tmp_path)])
     results = json.loads((tmp_path / "results_families.json").read_text())
@@ -293,9 +283,7 @@ def test_coverage_counts_the_balls_that_hold_a_sample() -> None:
     assert of_test(torch.full_like(test[:1], 200)) == pytest.approx(1 / 7)
 
 
-def test_what_is_known_of_other_runs_is_kept(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_known_of_other_runs_is_kept(tmp_path: Path, capsys) -> None:
     for name in ("fashion-mnist-gan", "fashion-mnist-gaussian"):
         arguments = ["--run", name, "--count", "20", "--seeds", "2", "--output", str(tmp_path)]
         coverage.main(arguments)
@@ -310,9 +298,7 @@ def test_what_is_known_of_other_runs_is_kept(
     assert "must be 1 to 4500" in capsys.readouterr().err
 
 
-def test_another_seed_is_scored_and_another_setting_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_another_seed_is_scored_and_another_setting_is_refused(tmp_path: Path, capsys) -> None:
     """A run of another seed may differ from the recorded one by its budget, and by nothing else."""
     entries, folder = runs(), tmp_path / "one"
     changes = ("training.minutes=null", "training.steps=1", "training.seed=1")

@@ -54,7 +54,7 @@ def build(notebooks: Path, target: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def book(tmp_path_factory) -> Path:
     """The book, built from the recorded notebooks."""
     target = tmp_path_factory.mktemp("book") / "html"
     result = build(ROOT / "notebooks", target)
@@ -141,7 +141,7 @@ def test_the_welcome_page_has_its_equation(book: Path, browser: Browser) -> None
 
 
 @pytest.fixture
-def small_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def small_book(tmp_path: Path, monkeypatch) -> Path:
     """The root of a book of one page and one notebook."""
     toc = {"format": "jb-book", "root": "welcome", "parts": [{"chapters": [{"file": CHAPTERS[0]}]}]}
     config = {"title": "Small", "execute": {"execute_notebooks": "off"}}
@@ -156,7 +156,7 @@ def small_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_warning_is_an_error(small_book: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_warning_is_an_error(small_book: Path, capfd) -> None:
     (small_book / "welcome.md").write_text("# Welcome\n\nSee {doc}`no_such_page`.")
     with pytest.raises(ValueError, match="warnings are errors"):
         builder.build(small_book / "notebooks", small_book / "html")

@@ -1,7 +1,6 @@
 """What each sub-pixel sees: nothing at or after its own place, and all that the paper says."""
 
 from itertools import product
-from typing import Any
 
 import pytest
 import torch
@@ -58,61 +57,43 @@ def _sees(of: PixelRNNConfig, target: tuple[int, int, int], source: tuple[int, i
             return not (hidden and last_colour)
 
 
-def check_fields(settings: PixelRNNConfig) -> None:
-    """Both ways of finding out agree with the paper: no more is seen, and no less.
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize(
+    ("shape", "settings"),
+    [
+        *(((1, 3, 4), each) for each in VARIANTS[3:]),
+        # Of three colours with widths that three does not divide, and with one that it does.
+        *(((3, 3, 4), {"hidden": 7, "head": 11, **each}) for each in VARIANTS),
+        ((3, 3, 4), {"hidden": 6}),
+        *(((1, 6, 9), {"num_layers": n}) for n in (1, 2)),
+        ((1, 6, 9), {"first_kernel": 5}),
+        ((1, 6, 9), {"first_kernel": 7, "num_layers": 2}),  # the paper's kernels
+        ((1, 6, 9), {"kernel_size": 5}),
+        ((1, 9, 5), {"num_layers": 2}),
+        ((1, 1, 7), {}),
+        ((1, 7, 1), {}),
+        ((3, 4, 5), {"hidden": 6, "first_kernel": 5}),
+        ((3, 4, 5), {"hidden": 6, "kernel_size": 5}),  # red and green are seen further than blue
+    ],
+    ids=str,
+)
+def test_no_more_is_seen_than_the_paper_says_and_no_less(kind: Kind, shape, settings) -> None:
+    """By both ways of finding out.
 
     Of two models or more, since a ReLU of one may be closed to all images.
     """
-    stated = receptive_field(settings)
+    of = config(kind, shape, **settings)
+    stated = receptive_field(of)
     for way in (moved_by_change, moved_by_gradient):
         moved = torch.zeros_like(stated)
         for seed in range(6):
-            model = randomised(PixelRNN(settings), seed)
+            model = randomised(PixelRNN(of), seed)
             moved |= way(model, trials=2)
             if seed > 0 and torch.equal(moved, stated):
                 break
         assert names(model, stated & ~moved) == []
         assert names(model, moved & ~stated) == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", Kind)
-@pytest.mark.parametrize(
-    ("channels", "settings"),
-    [
-        *((1, each) for each in VARIANTS[3:]),
-        *((3, {"hidden": 7, "head": 11, **each}) for each in VARIANTS),
-        (3, {"hidden": 6, "head": 12}),
-    ],
-    ids=str,
-)
-def test_causality(kind: Kind, channels: int, settings: dict[str, Any]) -> None:
-    """Of three colours with widths that three does not divide, and with one that it does."""
-    check_fields(config(kind, (channels, 3, 4), **settings))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", Kind)
-@pytest.mark.parametrize(
-    ("shape", "first_kernel", "kernel_size", "num_layers"),
-    [
-        ((1, 6, 9), 3, 3, 1),
-        ((1, 6, 9), 3, 3, 2),
-        ((1, 6, 9), 5, 3, 1),
-        ((1, 6, 9), 7, 3, 2),  # the paper's kernels
-        ((1, 6, 9), 3, 5, 1),
-        ((1, 9, 5), 3, 3, 2),
-        ((1, 1, 7), 3, 3, 1),
-        ((1, 7, 1), 3, 3, 1),
-        ((3, 4, 5), 5, 3, 1),
-        ((3, 4, 5), 3, 5, 1),  # red and green are seen further than blue
-    ],
-)
-def test_receptive_field(
-    kind: Kind, shape: tuple[int, int, int], first_kernel: int, kernel_size: int, num_layers: int
-) -> None:
-    kernels = {"first_kernel": first_kernel, "kernel_size": kernel_size}
-    check_fields(config(kind, shape, hidden=6, num_layers=num_layers, **kernels))
 
 
 def test_a_field_has_its_place_and_no_other_image() -> None:

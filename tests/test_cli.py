@@ -31,7 +31,7 @@ from nvp.training import loop
 
 
 @pytest.fixture
-def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def results(tmp_path: Path, monkeypatch) -> Path:
     """An empty ledger in place of the repository's."""
     for module in (ledger, enter, folders):
         monkeypatch.setattr(module, "results_root", lambda: tmp_path / "results")
@@ -80,9 +80,7 @@ def test_the_same_command_goes_on_when_the_budget_grows(home: Path) -> None:
     assert "training.seed=0" in fails(*command, "--set", "training.seed=1")
 
 
-def test_training_does_not_finish_a_model_that_nobody_asked_for(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_does_not_finish_a_model_that_nobody_asked_for(home: Path, monkeypatch) -> None:
     """`nvp record` re-estimates batch statistics on many images; `nvp train` need not."""
     seen: list[int] = []
 
@@ -95,9 +93,7 @@ def test_training_does_not_finish_a_model_that_nobody_asked_for(
     assert seen == [12]  # twice the images for validation, before the last one
 
 
-def test_no_split_is_loaded_twice(
-    trained: Path, results: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_split_is_loaded_twice(trained: Path, results: Path, monkeypatch) -> None:
     loaded = []
 
     def counted(name: str, split: str, **options: object) -> Dataset:
@@ -117,9 +113,8 @@ def test_a_run_that_diverged_goes_on_as_its_message_says(home: Path) -> None:
     assert result.exit_code == 2
     line = result.stderr.splitlines()[-1]  # after those of the steps that went well
     assert "the last good checkpoint is kept" in line
-    (advised,) = re.findall(
-        r"`nvp (train --resume \S+ --data-root \S+ --set training.learning_rate=)\.\.\.`", line
-    )
+    advice = r"`nvp (train --resume \S+ --data-root \S+ --set training.learning_rate=)\.\.\.`"
+    (advised,) = re.findall(advice, line)
     steady = ("--set", "training.steps=3")
     done(*f"{advised}1e-4".split(), *steady)
     again = done(*f"{advised}1e-2".split(), *steady)  # has nothing to do
@@ -187,7 +182,7 @@ def test_a_pixel_rnn_goes_on_and_is_evaluated_in_nats_and_sampled(pixel_home: Pa
 
 
 def test_record_then_evaluate_by_name(
-    trained: Path, recorded: Path, results: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, recorded: Path, results: Path, monkeypatch
 ) -> None:
     shutil.copytree(recorded, results)
     command = ("record", trained / "run", "--data-root", trained / "data", "--first", 10)
@@ -299,14 +294,14 @@ def test_train_needs_one_thing_to_train(trained: Path, tmp_path: Path) -> None:
     assert f"cannot write {config} (" in fails("train", config, "--run-folder", config)
 
 
-def test_tables_in_a_terminal_cut_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_in_a_terminal_cut_no_command(monkeypatch) -> None:
     monkeypatch.setattr("nvp.tables.build.write_tables", list)
     monkeypatch.setattr("nvp.tables.build.NAMES", ("28x28",))
     monkeypatch.setattr("nvp.cli.terminal.Console", lambda **_: Console(width=80))
     assert "…" not in done("tables", "--print")
 
 
-def test_a_name_leads_to_its_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_leads_to_its_run_folder(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(folders, "repository_root", lambda: tmp_path)
     trained = folders.default_folder("only-trained")
     trained.mkdir(parents=True)
@@ -315,9 +310,7 @@ def test_a_name_leads_to_its_run_folder(tmp_path: Path, monkeypatch: pytest.Monk
         assert f"no run in only-trained: name {trained}" in fails(command, "only-trained")
 
 
-def test_a_folder_without_a_run_hides_no_recorded_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_without_a_run_hides_no_recorded_run(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mnist").mkdir()
     assert folders.find_run(Path("mnist")) == results_root() / "runs" / "mnist"
@@ -349,9 +342,7 @@ def test_evaluate_refuses_what_is_no_run(trained: Path, tmp_path: Path) -> None:
         ("record", ("training", "betas", [0.5, 0.9]), "was trained with training.betas="),
     ],
 )
-def test_a_checkpoint_that_does_not_fit(
-    command: str, change: tuple[str, str, object] | None, match: str, home: Path
-) -> None:
+def test_a_checkpoint_that_does_not_fit(command, change, match, home: Path) -> None:
     """Nor is a configuration believed that was edited by hand."""
     run = RunFolder(home / "run")
     if change is None:

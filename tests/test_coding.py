@@ -32,9 +32,7 @@ def bits(counts: Tensor, images: Tensor) -> float:
 @pytest.mark.parametrize(
     ("channels", "output"), [(1, OUTPUTS[0]), *((3, output) for output in OUTPUTS)], ids=str
 )
-def test_a_file_is_lossless_and_as_long_as_it_is_improbable(
-    kind: Kind, channels: int, output: dict[str, object]
-) -> None:
+def test_a_file_is_lossless_and_as_long_as_it_is_improbable(kind, channels, output) -> None:
     model = tiny(kind, channels, **output)
     images = any_images(model)
     file = encode(model, images)
@@ -89,7 +87,7 @@ def test_the_model_stays_as_it_was() -> None:
     torch.testing.assert_close(list(model.parameters()), weights, rtol=0, atol=0)
 
 
-def test_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_input(monkeypatch) -> None:
     model = tiny()
     images = any_images(model)
     flow = RealNVP(RealNVPConfig.paper((1, 8, 8), num_scales=2, num_blocks=0, width=4))

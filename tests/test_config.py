@@ -69,9 +69,7 @@ def test_a_preset_is_expanded_and_changed() -> None:
         ("model", "hidden", "valid keys of realnvp"),  # which is a Pixel RNN's
     ],
 )
-def test_an_unknown_key_is_named_and_so_are_those_of_its_section(
-    section: str | None, key: str, hint: str
-) -> None:
+def test_an_unknown_key_is_named_and_so_are_those_of_its_section(section, key, hint) -> None:
     tree = tiny.config_tree()
     (tree if section is None else tree[section])[key] = 3
     where = key if section is None else f"{section}.{key}"
@@ -80,9 +78,7 @@ def test_an_unknown_key_is_named_and_so_are_those_of_its_section(
 
 @pytest.mark.parametrize("where", ["name", "model", "data.name", "model.image_shape"])
 @pytest.mark.parametrize("preset", [{}, {"preset": "paper"}])
-def test_a_required_key_that_is_spelt_wrong_is_told_from_a_missing_one(
-    where: str, preset: dict[str, str]
-) -> None:
+def test_a_required_key_that_is_spelt_wrong_is_told_from_a_missing_one(where, preset) -> None:
     tree = tiny.config_tree()
     tree["model"] |= preset
     *sections, key = where.split(".")
@@ -249,9 +245,7 @@ def test_bad_overrides_are_one_line(override: str, complaint: str, tmp_path: Pat
         (None, "cannot read the configuration"),
     ],
 )
-def test_files_that_are_no_configuration(
-    content: bytes | None, complaint: str, tmp_path: Path
-) -> None:
+def test_files_that_are_no_configuration(content, complaint, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     if content is not None:
         path.write_bytes(content)

@@ -45,7 +45,7 @@ def test_equals_the_formula(features: int, outputs: int, kernel: int) -> None:
 
 
 @pytest.mark.parametrize("normed", [True, False])
-def test_in_the_network_it_is_an_addition(normed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_the_network_it_is_an_addition(normed: bool, monkeypatch) -> None:
     """Float32 and NVP_PLAIN=1 take the plain form."""
     conv = WeightNormConv2d(4, 4, 1, magnitude=True, bias=True) if normed else nn.Conv2d(4, 4, 1)
     total, x = (value.detach() for value in inputs(4, 4, 1)[:2])

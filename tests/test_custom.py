@@ -71,7 +71,7 @@ class PartsConfig(HistogramsConfig):
 
 
 @pytest.fixture
-def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def module(tmp_path: Path, monkeypatch) -> str:
     """A module that can be imported, in a folder on the path."""
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "my_histograms.py").write_text(MODULE)
@@ -117,7 +117,7 @@ def test_from_the_configuration_to_the_tables(module: str, tmp_path: Path) -> No
 
 
 def test_a_model_that_cannot_be_recorded_is_found_before_it_is_scored(
-    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    module: str, tmp_path: Path, monkeypatch
 ) -> None:
     run = tiny.train(tmp_path, tree_of(f"{module}:HistogramsConfig"))
     monkeypatch.setattr(sys.modules[module].Histograms, "sample", lambda self, n: None)
@@ -159,9 +159,7 @@ def test_a_configuration_made_in_python_says_where_it_is(module: str) -> None:
         ("my_histograms:HistogramsConfig", {"sharpness": "x"}, " model.sharpness: "),
     ],
 )
-def test_what_is_wrong_is_named(
-    family: str, changes: dict[str, Any], complaint: str, module: str
-) -> None:
+def test_what_is_wrong_is_named(family, changes, complaint, module: str) -> None:
     with refusal("^mine.yaml:.*" + re.escape(complaint)):
         parse_config(tree_of(family, **changes), "mine.yaml")
 

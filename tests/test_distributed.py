@@ -154,9 +154,7 @@ def test_moments_in_half_precision_are_those_of_the_whole_batch(root: Path, tmp_
         *((name, "muon") for name in ("statistics of the batch", "diagonal bilstm")),
     ],
 )
-def test_two_processes_learn_what_one_does(
-    name: str, optimiser: str, root: Path, tmp_path: Path
-) -> None:
+def test_two_processes_learn_what_one_does(name, optimiser, root: Path, tmp_path: Path) -> None:
     config = trained_by(name, optimiser=optimiser, batch_size=18)
     found, _ = found_by_two(lambda: few_steps(config, root), tmp_path)
     torch.testing.assert_close(found, few_steps(config, root), rtol=1e-5, atol=1e-5)
@@ -196,7 +194,7 @@ def test_two_processes_record_what_one_does(trained: Path, recorded: Path, tmp_p
 
 
 def test_a_name_that_is_taken_ends_all_processes_in_one_line(
-    trained: Path, own: Path, capfd: pytest.CaptureFixture[str]
+    trained: Path, own: Path, capfd
 ) -> None:
     before = content(own)
     options = {"data_root": trained / "data", "first": 20, "root": own, "device": "cpu"}
@@ -244,9 +242,7 @@ def test_two_processes_reopen_a_recorded_run(trained: Path, recorded: Path, tmp_
     assert [leg["processes"] for leg in legs] == [1, 2]
 
 
-def test_batches_that_cannot_be_shared_are_one_line(
-    root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_batches_that_cannot_be_shared_are_one_line(root: Path, tmp_path: Path, capfd) -> None:
     for number, size, complaint in (
         (3, 8, "3 processes cannot share training.batch_size 8 equally"),
         (2, 2, "2 processes would have one image each of training.batch_size 2"),
@@ -293,9 +289,7 @@ def test_processes_agree_on_minutes_and_precision(root: Path, tmp_path: Path, mo
 
 
 @pytest.mark.usefixtures("handled")
-def test_a_stop_of_one_process_stops_all(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stop_of_one_process_stops_all(root: Path, tmp_path: Path, monkeypatch) -> None:
     def interrupted(state: State, *rest: Any) -> tuple[float, float]:
         if state.step == 3 and not is_first():
             os.kill(os.getpid(), signal.SIGTERM)
@@ -311,9 +305,7 @@ def test_a_stop_of_one_process_stops_all(
 
 
 @pytest.mark.parametrize("size", ["2", "x"])
-def test_processes_that_torchrun_did_not_start_are_one_line(
-    size: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_processes_that_torchrun_did_not_start_are_one_line(size: str, monkeypatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", size)
     monkeypatch.delenv("RANK", raising=False)
     with refusal("start them by torchrun, or unset WORLD_SIZE"):
@@ -354,7 +346,7 @@ def test_a_process_that_dies_ends_all_and_the_run_goes_on(rank: int, tmp_path: P
     assert read_log(run.log)[-1]["step"] == last + 3
 
 
-def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_processes_than_gpus_are_refused(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("WORLD_SIZE", "3")
     monkeypatch.setenv("LOCAL_RANK", "2")

@@ -39,9 +39,7 @@ def test_between_validations_a_score_is_linear_in_the_logarithm(own: Path) -> No
     ("rates", "steps"),
     [([1, 2, 2, 1, 0], []), ([1, 2, 1, 0, 2, 1, 0], [4]), ([2, 1, 2, 0, 1, 1], [2, 4]), ([], [])],
 )
-def test_a_rate_that_rises_after_it_fell_is_a_budget_extended(
-    rates: list[float], steps: list[int], own: Path
-) -> None:
+def test_a_rate_that_rises_after_it_fell_is_a_budget_extended(rates, steps, own: Path) -> None:
     run = with_log(own, [{"step": i, "rate": rate} for i, rate in enumerate(rates, 1)])
     assert run.extended_at == steps
     told = "budget extended after step"

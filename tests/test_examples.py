@@ -19,7 +19,6 @@ from examples.tarflow import Block, TarFlow, TarFlowConfig
 from examples.unfactored_realnvp import UnfactoredRealNVP, UnfactoredRealNVPConfig
 from nvp import RealNVP
 from nvp.config import parse_config
-from nvp.model import ModelConfig
 from nvp.model.dequantisation import dequantise, quantise, uniform_noise
 from nvp.testing import check_bijection, check_model
 
@@ -210,9 +209,7 @@ def test_a_pixel_of_the_gated_pixelcnn_sees_all_before_it_and_nothing_else() -> 
         (GatedPixelCNNConfig, {}, "images must have one channel, not 2"),
     ],
 )
-def test_sizes_that_do_not_fit_are_refused(
-    kind: type[ModelConfig], changes: dict[str, int], complaint: str
-) -> None:
+def test_sizes_that_do_not_fit_are_refused(kind, changes, complaint) -> None:
     sizes = SIZES if kind is TarFlowConfig else GATED
     with pytest.raises(ValidationError, match=complaint):
         kind(image_shape=SHAPE, **{**sizes, **changes})

@@ -77,7 +77,7 @@ def test_training_writes_over_nothing_that_it_did_not_write(name: str, pixel_hom
     ],
 )
 def test_a_validation_that_fails_saves_first(
-    error: Exception, message: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: Exception, message: str, root: Path, tmp_path: Path, monkeypatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(loop, "validate", Mock(side_effect=error))
@@ -188,7 +188,7 @@ def test_what_cannot_be_is_one_line(
     assert match in fails(*filled, "--data-root", home / "data")
 
 
-def test_too_little_memory_is_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_is_one_line(home: Path, monkeypatch) -> None:
     monkeypatch.setattr(RealNVP, "_log_probs", lambda *_, **__: torch.empty(1 << 50))
     line = fails("evaluate", home / "run", "--data-root", home / "data")
     assert line.startswith("nvp: out of memory: lower batch_size")
@@ -204,15 +204,12 @@ def test_a_log_that_is_a_folder_is_one_line(home: Path) -> None:
 def test_one_image_has_no_standard_error(home: Path) -> None:
     images = home / "data" / "tiny" / "test_images.npy"
     np.save(images, np.load(images)[:1])
-    assert "one image has no standard error" in fails(
-        "evaluate", home / "run", "--data-root", home / "data"
-    )
+    line = fails("evaluate", home / "run", "--data-root", home / "data")
+    assert "one image has no standard error" in line
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_an_output_that_is_full_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_output_that_is_full_is_one_line(monkeypatch, capsys) -> None:
     with open("/dev/full", "w") as full, monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", full)
         full.write("something")
@@ -248,16 +245,14 @@ def test_a_small_set_holds_out_two_images_or_is_refused(number: int, root: Path)
         (lambda self, *_, **__: torch.zeros(()), "loss has no gradient"),
     ],
 )
-def test_a_loss_that_is_none_is_named(
-    loss: Any, match: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_loss_that_is_none_is_named(loss, match, root: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(RealNVP, "loss", loss)
     with pytest.raises(NVPError, match=match) as caught:
         prepare(configuration(steps=1), tmp_path, data_root=root).run()
     assert "learning_rate" not in str(caught.value)
 
 
-def strangers_tree(code: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def strangers_tree(code: Path, monkeypatch) -> dict[str, Any]:
     """A configuration whose family is in a module of somebody: to read it is to run that module."""
     (code / "strangers.py").write_text(
         "from pathlib import Path\n"
@@ -299,9 +294,7 @@ def test_what_another_parser_refuses_hides_no_stranger(tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("place", ["build/runs/a", "data/a", "results/runs/a", "elsewhere"])
-def test_a_run_in_the_checkout_may_be_a_strangers(
-    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_in_the_checkout_may_be_a_strangers(place: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("nvp.runs.load.repository_root", lambda: tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     files = RunFolder(tmp_path / place)

@@ -82,9 +82,7 @@ def test_single_precision_loses_little(name: str) -> None:
 @pytest.mark.parametrize("order", AffineOrder)
 @pytest.mark.parametrize("which", [0, 1])  # what one keeps, the next one changes
 @pytest.mark.parametrize(("kind", "channels"), [("checkerboard", 1), ("channelwise", 4)])
-def test_one_coupling(
-    kind: str, channels: int, which: int, order: AffineOrder, scope: NormScope | None
-) -> None:
+def test_one_coupling(kind, channels, which, order, scope) -> None:
     config = RealNVPConfig.paper((1, 4, 4), affine_order=order, norm_scope=scope, **SMALL)
     layer = getattr(flow_of(config).scales[0], kind).bijections[which]
     x = torch.randn(1, channels, 4, 4, dtype=torch.float64)

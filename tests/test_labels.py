@@ -28,7 +28,7 @@ from nvp.training.state import begin
 
 
 @pytest.fixture(scope="module")
-def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def labelled(tmp_path_factory) -> Path:
     """A data root: `tiny` with three classes, the rows of the square; `attributes` with vectors."""
     root = tmp_path_factory.mktemp("labelled")
     for name in ("tiny", "attributes"):
@@ -47,7 +47,7 @@ def configuration(data: str = "tiny", flips: bool = False, **training: Any) -> R
 
 
 @pytest.fixture(scope="module")
-def trained(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(labelled: Path, tmp_path_factory) -> Path:
     """The folder of a run of two steps; do not change it."""
     folder = tmp_path_factory.mktemp("trained") / "run"
     prepare(configuration(), folder, data_root=labelled).run()
@@ -55,7 +55,7 @@ def trained(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def entered(labelled: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def entered(labelled: Path, trained: Path, tmp_path_factory) -> Path:
     """A ledger that holds that run; do not change it."""
     root = tmp_path_factory.mktemp("entered")
     record.record(trained, data_root=labelled, first=20, num_draws=2, root=root)
@@ -101,9 +101,7 @@ def test_batches_show_each_image_once_an_epoch_with_its_label_and_flip_half_of_t
     assert 30 < flipped < 66
 
 
-def test_labels_are_checked_without_making_vectors_of_them(
-    labelled: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_labels_are_checked_without_making_vectors_of_them(labelled: Path, monkeypatch) -> None:
     """A thousand numbers for each image of ImageNet would take 10 GB."""
     monkeypatch.setattr("torch.nn.functional.one_hot", None)
     assert len(examples(configuration(), load("tiny", "train", root=labelled))) == 60
@@ -123,9 +121,8 @@ def test_a_run_is_recorded_and_verified(labelled: Path, entered: Path) -> None:
     # The probe is told the embedded images' own classes, modulo 3.
     assert probe_labels(10).bincount().sum() == len(probe_images((1, 8, 8))) == PROBE_IMAGES
     assert torch.equal(probe_labels(3), probe_labels(10) % 3)
-    assert summarise(score_probe(run), 1).bits_per_dim == pytest.approx(
-        scores.probe.bits_per_dim, abs=1e-6
-    )
+    probe = summarise(score_probe(run), 1).bits_per_dim
+    assert probe == pytest.approx(scores.probe.bits_per_dim, abs=1e-6)
 
 
 def test_the_command_line(labelled: Path, trained: Path, tmp_path: Path) -> None:
@@ -146,9 +143,7 @@ def test_the_command_line(labelled: Path, trained: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("split", "number"), [("train", 60), ("test", 30)])
-def test_data_without_labels_or_with_others(
-    split: str, number: int, labelled: Path, tmp_path: Path
-) -> None:
+def test_data_without_labels_or_with_others(split, number, labelled: Path, tmp_path: Path) -> None:
     shutil.copytree(labelled / "tiny", tmp_path / "tiny")
     labels = tmp_path / "tiny" / f"{split}_labels.npy"
     faults = {

@@ -1,7 +1,6 @@
 """Nats, bits per dimension, and the scoring of a data set."""
 
 import math
-from collections.abc import Callable
 from contextlib import nullcontext
 from operator import attrgetter
 from typing import Any
@@ -177,9 +176,7 @@ def test_scoring_reports_progress_and_leaves_no_gradient() -> None:
 
 @pytest.mark.parametrize("work", [evaluate, reestimate_statistics])
 @pytest.mark.parametrize("stopped", [False, True])
-def test_modes_and_momenta_are_restored_even_after_an_interrupt(
-    work: Callable[..., object], stopped: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_modes_and_momenta_are_restored_even_after_an_interrupt(work, stopped, monkeypatch) -> None:
     model, batches = small_flow(), []
     model.flow.scales[0].eval()  # a part may be frozen
     modes = [module.training for module in model.modules()]

@@ -96,9 +96,7 @@ def test_the_flow_in_the_page_is_the_recorded_run() -> None:
         ((1, 12, 20), {"num_scales": 3, "num_blocks": 1, "width": 4}),
     ],
 )
-def test_a_flow_of_any_size_is_that_of_pytorch(
-    shape: tuple[int, int, int], sizes: dict[str, Any]
-) -> None:
+def test_a_flow_of_any_size_is_that_of_pytorch(shape, sizes) -> None:
     # Through half precision, as the page carries the weights.
     model = lived(RealNVPConfig.paper(shape, **sizes)).float()
     for parameter in model.parameters():

@@ -49,9 +49,7 @@ def test_half_precision_does_not_move_the_levels() -> None:
 @pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize(("shape", "levels"), [((1, 2, 2), 3), ((1, 2, 4), 2), ((3, 2, 2), 2)])
 @torch.no_grad()
-def test_probabilities_of_all_pairs_sum_to_one(
-    kind: Kind, shape: tuple[int, int, int], levels: int
-) -> None:
+def test_probabilities_of_all_pairs_sum_to_one(kind, shape, levels) -> None:
     model = build(kind, shape, levels=levels)
     smalls, images = (all_images(each.image_shape, levels) for each in (model.small, model))
     each = [biases(model, small.expand(len(images), -1, -1, -1)) for small in smalls]
@@ -91,9 +89,7 @@ def test_cached_draws_equal_those_by_definition(kind: Kind, channels: int) -> No
 
 @pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize(("channels", "hidden"), [(1, 6), (3, 6), (3, 7)])
-def test_causality_given_the_small_image(
-    kind: Kind, channels: int, hidden: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_causality_given_the_small_image(kind, channels, hidden, monkeypatch) -> None:
     model = build(kind, (channels, 4, 4), hidden=hidden)
     small = noise(1, channels, 2, 2, levels=2)
     large = model.large
@@ -112,9 +108,7 @@ def test_causality_given_the_small_image(
         ("pixelcnn", (3, 32, 64), 4),
     ],
 )
-def test_every_pixel_sees_the_whole_small_image(
-    kind: Kind, shape: tuple[int, int, int], factor: int
-) -> None:
+def test_every_pixel_sees_the_whole_small_image(kind, shape, factor) -> None:
     """By the gradient of a logit at each corner, with random weights for ReLU's zeros."""
     model = build(kind, shape, factor)
     images = noise(8, *shape, levels=2)

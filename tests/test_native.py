@@ -3,7 +3,7 @@
 import logging
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -46,9 +46,7 @@ level = partial(softmax.log_softmax_at, images=noise(4, 3, 9, 8))
     ids=["row", "diagonal", "norm", "softmax"],
 )
 @pytest.mark.usefixtures("compiler")
-def test_threads_change_no_bit_and_there_are_no_second_derivatives(
-    source: Path, run: Callable[..., Tensor], values: Sequence[Tensor]
-) -> None:
+def test_threads_change_no_bit_and_there_are_no_second_derivatives(source, run, values) -> None:
     """Asked for, they are an error and not a wrong number.
 
     PyTorch's own refusal comes too late for a gradient of chosen weights, which leaves a part out.
@@ -69,14 +67,14 @@ def test_threads_change_no_bit_and_there_are_no_second_derivatives(
         torch.autograd.grad(total, values[0], create_graph=True)
 
 
-def test_compiling_is_no_time_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiling_is_no_time_of_training(monkeypatch) -> None:
     before = loop._clock()
     monkeypatch.setattr(native, "_seconds", [*native._seconds, 60.0])
     assert before - 60 <= loop._clock() < before
 
 
 @pytest.fixture
-def unbuilt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def unbuilt(monkeypatch, tmp_path: Path) -> Path:
     """No operator is compiled or loaded yet, and those of the next process neither; their place."""
     monkeypatch.delenv("NVP_PLAIN", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -97,9 +95,7 @@ def unbuilt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     ids=repr,
 )
 @pytest.mark.usefixtures("unbuilt", "compiler")
-def test_no_compiler(
-    outcome: Any, reason: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_no_compiler(outcome: Any, reason: str, monkeypatch, caplog) -> None:
     """One line says so, once, and everything works."""
     monkeypatch.setattr(subprocess, "run", Mock(side_effect=[outcome]))
     model = randomised(PixelRNN(config("diagonal_bilstm")))
@@ -115,9 +111,7 @@ def test_no_compiler(
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_another_process_is_waited_for(
-    there: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_another_process_is_waited_for(there: bool, tmp_path: Path, caplog) -> None:
     """A process that only loads what is there takes no time worth a notice."""
     library = tmp_path / "nvp_scan.so"
     if there:
@@ -134,9 +128,7 @@ def test_another_process_is_waited_for(
 
 
 @pytest.mark.usefixtures("unbuilt")
-def test_without_a_compiler_the_notice_names_it(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_without_a_compiler_the_notice_names_it(monkeypatch, caplog) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler -x")
     with caplog.at_level(logging.WARNING):
         assert not native.compiled(scan.SOURCE, "the LSTM scan")
@@ -153,7 +145,7 @@ def test_without_a_compiler_the_notice_names_it(
 )
 @pytest.mark.usefixtures("compiler")
 def test_flags_are_those_that_the_compiler_knows(
-    system: str, capability: str, named: str, threads: bool, monkeypatch: pytest.MonkeyPatch
+    system: str, capability: str, named: str, threads: bool, monkeypatch
 ) -> None:
     """PyTorch's headers need flags of their own for SVE; Apple's compiler has no -fopenmp."""
     monkeypatch.setattr("sys.platform", system)
@@ -165,9 +157,7 @@ def test_flags_are_those_that_the_compiler_knows(
 
 
 @pytest.mark.usefixtures("compiler")
-def test_what_a_killed_compiler_leaves_is_not_loaded(
-    unbuilt: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_killed_compiler_leaves_is_not_loaded(unbuilt: Path, monkeypatch) -> None:
     """An edit of the source is compiled, too, in a folder whose name has a space."""
     source = unbuilt / "own folder" / "own.cpp"
     source.parent.mkdir()

@@ -100,7 +100,7 @@ def test_the_plain_norm_has_second_derivatives(training: bool) -> None:
     assert torch.autograd.gradgradcheck(moved, (x, beta))
 
 
-def test_in_the_network_it_is_the_norm_and_a_rectifier(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_the_network_it_is_the_norm_and_a_rectifier(monkeypatch) -> None:
     """With running averages, which evaluation uses; float32 and NVP_PLAIN=1 take the plain form."""
     x, _, _ = inputs(6)
     assert "NormReLU" not in str(ShiftedBatchNorm(6).rectified(x.float()).grad_fn)

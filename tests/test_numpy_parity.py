@@ -284,9 +284,7 @@ def log_probability(kind: str, image: NDArray[np.uint8], model: PixelRNN) -> flo
     ("kind", "colours", "residual"),
     list(product(["pixelcnn", "row_lstm", "diagonal_bilstm"], [1, 3], [True, False])),
 )
-def test_a_pixel_rnn(
-    kind: str, colours: int, residual: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pixel_rnn(kind: str, colours: int, residual: bool, monkeypatch) -> None:
     monkeypatch.setenv("NVP_PLAIN", "1")  # the compiled scan is compared with the plain one
     changes = {"num_layers": 2, "levels": 3 if residual else 2, "residual": residual}
     changes["kernel_size"] = 5 if residual else 3

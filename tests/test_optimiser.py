@@ -53,9 +53,7 @@ def test_tanh_scales_have_a_rate_of_their_own() -> None:
         ("rmsprop", torch.optim.RMSprop, {"alpha": 0.9}),
     ],
 )
-def test_an_optimiser_takes_its_constants_from_the_configuration(
-    name: str, kind: type[torch.optim.Optimizer], constants: dict[str, Any]
-) -> None:
+def test_an_optimiser_takes_its_constants_from_the_configuration(name, kind, constants) -> None:
     optimiser = fresh_state(optimiser=name, epsilon=1e-5, **constants).optimiser
     assert type(optimiser) is kind
     for group in optimiser.param_groups:
@@ -64,9 +62,7 @@ def test_an_optimiser_takes_its_constants_from_the_configuration(
 
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("shape", [(6, 40), (40, 6), (1, 8), (3, 6, 40), (2, 40, 6)])
-def test_orthogonal_keeps_the_directions_and_levels_their_sizes(
-    shape: tuple[int, ...], half: bool
-) -> None:
+def test_orthogonal_keeps_the_directions_and_levels_their_sizes(shape, half) -> None:
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
@@ -183,9 +179,7 @@ def test_the_length_of_a_direction_has_no_effect() -> None:
         (configuration, "muon", {"weight_decay": 0.1}, r"has no .* \(kernel or recurrent\): rem"),
     ],
 )
-def test_a_setting_that_nothing_uses_is_refused(
-    configure: Any, optimiser: str, setting: dict[str, Any], complaint: str
-) -> None:
+def test_a_setting_that_nothing_uses_is_refused(configure, optimiser, setting, complaint) -> None:
     with refusal(complaint):
         fresh_state(configure(optimiser=optimiser, **setting))
 

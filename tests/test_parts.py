@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal, SigmoidTransform, TransformedDistribution, Uniform
 
 from nvp.flows.batchnorm import EPSILON, CouplingBatchNorm, NormScope
-from nvp.flows.coupling import ChannelCoupling
+from nvp.flows.coupling import AffineOrder, ChannelCoupling
 from nvp.flows.masks import Half, Parity, channel_mask, checkerboard_mask
 from nvp.flows.preprocess import Logit, LogitForm
 from nvp.flows.prior import PriorName
@@ -20,26 +20,22 @@ from nvp.testing import check_bijection
 
 def test_a_word_means_what_the_name_of_an_option_means() -> None:
     """A configuration takes both, and a copy of one (`model_copy`) keeps a word as it is."""
-    assert all(
-        torch.equal(checkerboard_mask(2, 2, p), checkerboard_mask(2, 2, str(p))) for p in Parity
-    )
-    assert all(torch.equal(channel_mask(2, h), channel_mask(2, str(h))) for h in Half)
-    assert all(Logit(form).slope == Logit(str(form)).slope for form in LogitForm)
-    x = torch.randn(1, 2, 2, 2)
-    assert all(torch.equal(squeeze(x, o), squeeze(x, str(o))) for o in SqueezeOrder)
-    for wrong in (squeeze, unsqueeze):
-        with pytest.raises(ValueError, match="'position-major' is not a valid SqueezeOrder"):
-            wrong(x, "position-major")
-    with pytest.raises(ValueError, match="'first' is not a valid Parity"):
-        checkerboard_mask(4, 4, "first")
-    with pytest.raises(ValueError, match="'odd' is not a valid Half"):
-        channel_mask(4, "odd")
-    with pytest.raises(ValueError, match="'Paper' is not a valid LogitForm"):
-        Logit("Paper")
-    with pytest.raises(ValueError, match="'Whole' is not a valid NormScope"):
-        CouplingBatchNorm(2, "Whole", momentum=0.1, running_average=False)
-    with pytest.raises(ValueError, match="'shift first' is not a valid AffineOrder"):
-        ChannelCoupling(Half.FIRST, nn.Identity(), scale_init=1.0, order="shift first")
+    x, b, net = torch.rand(1, 4, 2, 2), checkerboard_mask(2, 2), nn.Conv2d(2, 4, 1)
+    for words, use in (
+        (Parity, lambda word: checkerboard_mask(2, 2, word)),
+        (Half, lambda word: channel_mask(4, word)),
+        (LogitForm, lambda word: Logit(word)(x)[0]),
+        (SqueezeOrder, lambda word: squeeze(x, word)),
+        (SqueezeOrder, lambda word: unsqueeze(x, word)),
+        (
+            NormScope,
+            lambda w: CouplingBatchNorm(4, w, momentum=0.1, running_average=False)(x, b)[0],
+        ),
+        (AffineOrder, lambda w: ChannelCoupling(Half.FIRST, net, scale_init=1.0, order=w)(x)[0]),
+    ):
+        assert all(torch.equal(use(word), use(str(word))) for word in words)
+        with pytest.raises(ValueError, match=f"'other' is not a valid {words.__name__}"):
+            use("other")
 
 
 @pytest.mark.parametrize("form", LogitForm)

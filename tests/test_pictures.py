@@ -86,7 +86,7 @@ def test_pictures_of_an_entry_can_be_made_again(pixel_home: Path) -> None:
     ids=["64 images, three times as large", "32", "4", "1"],
 )
 def test_a_sheet_that_was_too_large_shows_fewer_images_and_agrees_all_the_same(
-    limit: int, size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    limit: int, size: tuple[int, int], tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.setattr(pictures, "MAX_BYTES", limit)
     noise = torch.randint(256, (64, 1, 20, 20), generator=torch.manual_seed(0), dtype=torch.uint8)
@@ -104,7 +104,7 @@ def test_a_sheet_that_was_too_large_shows_fewer_images_and_agrees_all_the_same(
 
 
 def test_a_filmstrip_has_a_column_for_each_checkpoint(
-    own: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    own: Path, trained: Path, monkeypatch, capsys
 ) -> None:
     film = own / "film"
     film.mkdir()

@@ -37,9 +37,7 @@ def test_a_fresh_model_takes_about_8_bits(kind: Kind) -> None:
 
 @pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize(("shape", "levels"), [((1, 2, 2), 3), ((1, 2, 3), 2), ((3, 1, 2), 2)])
-def test_probabilities_of_all_images_sum_to_one(
-    kind: Kind, shape: tuple[int, int, int], levels: int
-) -> None:
+def test_probabilities_of_all_images_sum_to_one(kind, shape, levels) -> None:
     model = randomised(PixelRNN(config(kind, shape, levels=levels, num_layers=2)))
     images = all_images(shape, levels)
     with torch.no_grad():
@@ -54,9 +52,7 @@ def test_probabilities_of_all_images_sum_to_one(
     ("kind", "shape", "levels"),
     [("row_lstm", (1, 2, 2), 3), ("pixelcnn", (3, 1, 2), 2), ("diagonal_bilstm", (1, 2, 3), 2)],
 )
-def test_samples_are_as_frequent_as_they_are_probable(
-    kind: str, shape: tuple[int, int, int], levels: int
-) -> None:
+def test_samples_are_as_frequent_as_they_are_probable(kind, shape, levels) -> None:
     model = randomised(PixelRNN(config(kind, shape, levels=levels, num_layers=2)))
     other = randomised(PixelRNN(model.config), seed=1)
     images = all_images(shape, levels)
@@ -83,9 +79,7 @@ def test_samples_are_as_frequent_as_they_are_probable(
     ],
     ids=str,
 )
-def test_cached_draws_equal_those_by_definition(
-    kind: Kind, shape: tuple[int, int, int], settings: dict[str, Any]
-) -> None:
+def test_cached_draws_equal_those_by_definition(kind, shape, settings) -> None:
     model = randomised(PixelRNN(config(kind, shape, num_layers=2, **settings)))
     images, row = noise(2, *shape, levels=model.levels), shape[1] // 2
     with torch.no_grad():
@@ -151,9 +145,7 @@ MIXED = {"levels": 256, "output": "mixture", "num_components": 2, "num_scales": 
     ],
     ids=str,
 )
-def test_bfloat16_is_near_float32(
-    kind: Kind, plain: str, output: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bfloat16_is_near_float32(kind, plain, output, monkeypatch) -> None:
     """Loss, gradient and logits.
 
     The mixture is as narrow as training makes it where images are even: a fresh one hides faults.
@@ -206,7 +198,7 @@ def test_draws_are_in_full_under_autocast(kind: Kind, output: dict[str, Any]) ->
         assert torch.equal(model.sample(400, generator=generator()), drawn)
 
 
-def test_what_has_no_probability_is_never_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_has_no_probability_is_never_drawn(monkeypatch) -> None:
     """Nor by the largest number below 1: probabilities in float32 may sum to less."""
     logits = 3 * torch.randn(1000, 256, generator=generator())
     logits[:, 200:] = -200
@@ -318,9 +310,7 @@ def test_a_mask_that_would_see_ahead_is_refused(mask: str, sides: tuple[int, int
 
 @pytest.mark.parametrize("kind", ["row_lstm", "diagonal_bilstm"])
 @torch.no_grad()
-def test_the_plain_scan_is_in_full_under_autocast(
-    kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_plain_scan_is_in_full_under_autocast(kind: str, monkeypatch) -> None:
     """Of what the layer does only the convolution before the scan is in half precision."""
     monkeypatch.setenv("NVP_PLAIN", "1")
     layer = PixelRNN(config(kind, (1, 6, 5), hidden=8)).layers[0].core

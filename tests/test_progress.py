@@ -9,11 +9,11 @@ from nvp import progress
 
 
 @pytest.fixture(autouse=True)
-def minutes(clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+def minutes(clock: SimpleNamespace, monkeypatch) -> None:
     monkeypatch.setattr(progress, "time", clock)
 
 
-def test_a_bar_counts_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bar_counts_on_a_terminal(monkeypatch) -> None:
     stream = io.StringIO()
     stream.isatty = lambda: True
     monkeypatch.setenv("TERM", "xterm")

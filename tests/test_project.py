@@ -13,10 +13,11 @@ from typing import Any
 
 import jupytext
 import pytest
+import torch
 import yaml
+from browser import missing
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from programs import missing
 
 import nvp
 
@@ -123,7 +124,7 @@ def test_the_package_needs_no_extra() -> None:
     assert not loaded & extras
 
 
-def test_the_command_line_says_which_extra_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_line_says_which_extra_it_needs(monkeypatch) -> None:
     for name in [name for name in sys.modules if re.match(r"nvp\.cli\b", name)]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "typer", None)
@@ -131,7 +132,7 @@ def test_the_command_line_says_which_extra_it_needs(monkeypatch: pytest.MonkeyPa
         importlib.import_module("nvp.cli")
 
 
-def test_a_missing_browser_skips_a_test_or_fails_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_browser_skips_a_test_or_fails_it(monkeypatch) -> None:
     for required, outcome in (("", pytest.skip.Exception), ("1", pytest.fail.Exception)):
         monkeypatch.setenv("NVP_REQUIRE_BROWSER", required)
         with pytest.raises(outcome, match="Chromium is not installed"):
@@ -219,3 +220,43 @@ def test_what_a_reader_sees_runs_without_the_rest(source: Path) -> None:
         shown |= bound(tree)
         used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
         assert not used & removed - shown
+
+
+IMPORTS = """
+import itertools
+import torch
+import torch.nn.functional as F
+from torch import nn
+"""
+
+
+def copied(chapter: str, *classes: str) -> dict[str, Any]:
+    """The names of an empty notebook, after the cells of the chapter that define these classes."""
+    names: dict[str, Any] = {}
+    exec(IMPORTS, names)
+    for cell in cells(ROOT / f"notebooks/{chapter}.py"):
+        defines = re.search(rf"^class ({'|'.join(classes)})\b", cell.source, re.M)
+        if defines and cell.cell_type == "code":
+            exec(cell.source, names)
+    assert set(classes) <= set(names)
+    return names
+
+
+def test_real_nvp_is_three_cells() -> None:
+    names = copied("06_networks", "Network", "BatchNorm", "RealNVP")
+    model = names["RealNVP"](channels=1, side=8, maps=2, scales=2)
+    images = torch.randint(256, (16, 1, 8, 8))
+    model.log_prob(images).mean().backward()
+    assert all(weight.grad is not None for weight in model.parameters())
+    assert model.eval().sample(2).shape == (2, 1, 8, 8)
+
+
+def test_the_pixel_rnns_are_three_cells() -> None:
+    names = copied("12_pixelcnn", "MaskedConv", "PixelCNN", "PixelRNN")
+    images = torch.randint(4, (2, 3, 5, 6))
+    for layer in ("RowLSTM", "DiagonalBiLSTM", "PixelCNN"):
+        model = names["PixelRNN"](names[layer], (3, 5, 6), levels=4, h=6, head=6)
+        logits = model(images)
+        assert logits.shape == (2, 4, 3, 5, 6)
+        logits.sum().backward()
+        assert all(weight.grad is not None for weight in model.parameters()), layer

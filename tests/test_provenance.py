@@ -68,7 +68,7 @@ def test_dropout_that_begins_later_is_noted(pixel_home: Path) -> None:
 
 
 @pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def checkout(tmp_path: Path, monkeypatch) -> Path:
     """A folder in the place of this repository, with the package in `nvp`, and no NVP_COMMIT."""
     (tmp_path / "nvp").mkdir()
     monkeypatch.setattr(provenance, "__file__", str(tmp_path / "nvp" / "provenance.py"))
@@ -87,9 +87,7 @@ def test_without_git_the_commit_comes_from_the_environment(monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("folder", "place"), [("nvp", "../site-packages/nvp"), ("other", ".venv/site-packages/nvp")]
 )
-def test_the_commit_of_other_code_is_not_noted(
-    folder: str, place: str, checkout: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_commit_of_other_code_is_not_noted(folder, place, checkout: Path, monkeypatch) -> None:
     """For an installed package `repository_root()` may be any folder that one works in."""
     (checkout / "nvp").rename(checkout / folder)
     monkeypatch.setattr(provenance, "__file__", str(checkout / place / "provenance.py"))

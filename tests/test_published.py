@@ -56,9 +56,7 @@ def test_a_damaged_file_is_one_line(text: str, tmp_path: Path) -> None:
         ("models:\n", "models:\n  X: {family: flow, preprint: 2030-01, kind: ode}\n", "names X"),
     ],
 )
-def test_figures_models_and_sources_belong_together(
-    old: str, new: str, complaint: str, tmp_path: Path
-) -> None:
+def test_figures_models_and_sources_belong_together(old, new, complaint, tmp_path: Path) -> None:
     text = (results_root() / "published.yaml").read_text()
     (tmp_path / "published.yaml").write_text(text.replace(old, new, 1))
     with refusal(complaint):

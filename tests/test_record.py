@@ -66,7 +66,7 @@ def test_a_path_may_be_a_string(recorded: Path, trained: Path, tmp_path: Path) -
 
 
 def test_weights_that_rounding_would_hurt_stay_in_float32(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.setattr(scoring, "TOLERANCE", -1.0)
     run = record(trained / "run", data_root=trained / "data", first=20, root=tmp_path)

@@ -71,16 +71,13 @@ def write_images(root: Path, config: RunConfig) -> None:
     folder = root / config.data.name
     folder.mkdir()
     for split, number in (("train", 20), ("validation", 2), ("test", 2)):
-        sizes = np.full((number, 2), side, np.int32)
+        shape: Any = (number, side, side, channels)
         if config.data.crop:
-            sizes = np.stack([np.full(number, 96), 96 + 8 * np.arange(number)], 1).astype(np.int32)
+            sizes = np.array([(96, 96 + 8 * index) for index in range(number)], np.int32)
             np.save(folder / f"{split}_sizes.npy", sizes)
-        pixels = rng.integers(
-            0, config.model.levels, int(sizes.prod(1).sum()) * channels, dtype=np.uint8
-        )
-        if not config.data.crop:
-            pixels = pixels.reshape(number, side, side, channels)
-        np.save(folder / f"{split}_images.npy", pixels)
+            shape = channels * sizes.prod(axis=1).sum()
+        images = rng.integers(0, config.model.levels, shape, dtype=np.uint8)
+        np.save(folder / f"{split}_images.npy", images)
 
 
 @pytest.mark.slow

@@ -70,9 +70,7 @@ def assert_close(fast: list[Tensor], slow: list[Tensor], tolerance: float) -> No
         *product([(5, 4), (1, 6), (6, 1), (1, 1)], [3, 8, 16, 19], [9], [torch.float32]),
     ],
 )
-def test_compiled_equals_plain(
-    kernel: int, size: tuple[int, int], hidden: int, n: int, dtype: torch.dtype
-) -> None:
+def test_compiled_equals_plain(kernel, size, hidden, n, dtype) -> None:
     values = inputs(kernel, n, *size, hidden, dtype)
     fast, slow = results(raster_lstm, values, kernel), results(plain(kernel), values, kernel)
     assert_close(fast, slow, TOLERANCE[dtype])
@@ -121,9 +119,7 @@ def test_any_layout_in_memory(kernel: int) -> None:
 @pytest.mark.parametrize("kind", ["row_lstm", "diagonal_bilstm"])
 @pytest.mark.parametrize("tiles", [True, False])
 @torch.no_grad()
-def test_the_compiled_scan_takes_bfloat16_where_it_can(
-    kind: str, tiles: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_compiled_scan_takes_bfloat16_where_it_can(kind: str, tiles: bool, monkeypatch) -> None:
     """Elsewhere it stays in full, like the plain one."""
     if tiles and not torch.ops.nvp_scan.tiles():
         pytest.skip("no unit for bfloat16 matrices")

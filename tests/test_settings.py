@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nvp.config import Precision, TrainingConfig
 from nvp.runs.folder import RunFolder
 from nvp.runs.log import RunLog, read_log
-from nvp.training import state
+from nvp.training import loop, state
 from nvp.training.loop import prepare, training_step
 from nvp.training.optimiser import make_optimiser, orthogonal
 from nvp.training.reporter import Reporter
@@ -93,11 +93,9 @@ def test_cadences_count_from_the_last_time(
     clock: SimpleNamespace, root: Path, tmp_path: Path, monkeypatch
 ) -> None:
     """Also where the run goes on, after step 4."""
-    monkeypatch.setattr("nvp.training.loop.time", clock)
+    monkeypatch.setattr(loop, "time", clock)
     saved: list[int] = []
-    monkeypatch.setattr(
-        "nvp.training.loop.save", lambda s, *rest: saved.append(s.step) or save(s, *rest)
-    )
+    monkeypatch.setattr(loop, "save", lambda s, *rest: saved.append(s.step) or save(s, *rest))
     for steps in (4, 10):
         # Seconds of compiling, which the clock leaves out, round a minute up or down.
         config = pixelrnn_configuration(steps=steps, validate_minutes=2.9, checkpoint_minutes=2.9)
@@ -132,9 +130,7 @@ def test_a_row_of_the_log_has_means_since_the_one_before(root: Path, tmp_path: P
         assert row["bits_per_dim"] == pytest.approx(row["loss"] / (64 * math.log(2)))
 
 
-def test_tensorboard_gets_what_the_log_gets(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tensorboard_gets_what_the_log_gets(tmp_path: Path, monkeypatch) -> None:
     begun, points = [], set()
 
     def writer(folder: Path, purge_step: int) -> SimpleNamespace:

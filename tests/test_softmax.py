@@ -56,15 +56,13 @@ def test_a_level_that_is_none_is_refused() -> None:
         log_softmax_at(logits, images * 0 + 32)
 
 
-def test_in_the_network_it_is_the_softmax(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_the_network_it_is_the_softmax(monkeypatch) -> None:
     """Under autocast alone; float32, other numbers of levels and NVP_PLAIN=1 are plain."""
     model = PixelRNN(PixelRNNConfig(kind="pixelcnn", image_shape=(3, 6, 5), num_layers=1, hidden=6))
     images = torch.randint(256, (2, 3, 6, 5)).to(torch.uint8)
     calls: list[int] = []
     run = operator._LogSoftmaxAt.apply
-    monkeypatch.setattr(
-        operator._LogSoftmaxAt, "apply", lambda *args: calls.append(1) or run(*args)
-    )
+    monkeypatch.setattr(operator._LogSoftmaxAt, "apply", lambda *a: calls.append(1) or run(*a))
 
     def loss(*, bf16: bool) -> float:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):

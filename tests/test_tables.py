@@ -65,9 +65,7 @@ def test_a_recorded_run_stands_above_the_yardsticks(own: Path) -> None:
         *((name, "cifar10", {"model": {"num_classes": 3}}) for name in ("table1", "epochs")),
     ],
 )
-def test_a_run_that_does_not_compare_is_left_out(
-    name: str, data: str, changes: dict[str, dict[str, int]], own: Path
-) -> None:
+def test_a_run_that_does_not_compare_is_left_out(name, data, changes, own: Path) -> None:
     rewrite(own, "data.name", data)
     reconfigure(own, **changes)
     assert not re.search("`tiny`|tiny Real NVP", results.table(name, root=own).markdown())

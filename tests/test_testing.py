@@ -278,9 +278,7 @@ def told(change: Callable[[Tensor], Tensor]) -> type[Conditional]:
         (told(lambda labels: labels.flip(0)), "samples are not as frequent as log_prob says"),
     ],
 )
-def test_a_mistake_in_a_conditional_model_is_named(
-    mistake: Callable[[], Any], complaint: str
-) -> None:
+def test_a_mistake_in_a_conditional_model_is_named(mistake, complaint) -> None:
     model, labels = mistake(), torch.arange(8) % 3
     check_model(Conditional(), images_of(Histogram()), labels)
     with pytest.raises(AssertionError, match=complaint):

@@ -53,15 +53,6 @@ def changed(there: Change, back: Change = as_it_is) -> type[Scaling]:
     return Changed
 
 
-class Flattened(Scaling):
-    def forward(self, x, y=None):
-        z, log_det = super().forward(x)
-        return z.flatten(1), log_det
-
-    def inverse(self, z, y=None):
-        return super().inverse(z.unflatten(1, (2, 3)))
-
-
 class Mixing(Scaling):
     """Takes its scale from the whole batch."""
 
@@ -129,7 +120,10 @@ POINTS = torch.randn(2, 2, 3, generator=generator())
         (changed(half, half), "the log-determinant is off by"),
         (changed(lambda z, log_det: (z, log_det[0])), r"the log-determinants of f are \(\)"),
         (changed(as_it_is, lambda x, log_det: (2 * x, log_det)), "the inverse is off by"),
-        (Flattened, r"f maps shape \(2, 2, 3\) to \(2, 6\)"),
+        (
+            changed(lambda z, log_det: (z.flatten(1), log_det)),
+            r"f maps shape \(2, 2, 3\) to \(2, 6\)",
+        ),
         (changed(lambda z, log_det: (z + 1e-12 * torch.rand(()), log_det)), "to another z"),
         (Mixing, "depends on those beside it"),
         (changed(lambda z, log_det: (z, log_det.detach())), "changes by .* its gradient says 0"),

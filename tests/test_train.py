@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Thread
@@ -19,7 +18,7 @@ import torch
 from tiny import batch, configuration, fresh_state, images_of, pixelrnn_configuration, refusal
 from torch import nn
 
-from nvp.config import RunConfig, TrainingConfig
+from nvp.config import TrainingConfig
 from nvp.data.sets import load
 from nvp.data.splits import hold_out, load_split, shuffled, spread
 from nvp.errors import NVPError
@@ -45,9 +44,7 @@ HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage")
         (pixelrnn_configuration, {"learning_rate": 3e-2, "steps": 40, "optimiser": "muon"}),
     ],
 )
-def test_the_loss_falls(
-    configure: Callable[..., RunConfig], settings: dict[str, Any], root: Path, tmp_path: Path
-) -> None:
+def test_the_loss_falls(configure, settings, root: Path, tmp_path: Path) -> None:
     last = prepare(configure(**settings), tmp_path, data_root=root).run()
     rows = read_log(tmp_path / "log.csv")
     assert rows[-1] == pytest.approx(last)
@@ -61,7 +58,7 @@ def test_the_loss_falls(
 
 
 @pytest.mark.usefixtures("handled")
-def test_a_stop_loses_nothing(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_loses_nothing(root: Path, tmp_path: Path, monkeypatch) -> None:
     """A signal within a step and a row of the log: the run ends as if it had never stopped.
 
     One within the last step does not stop it.
@@ -135,7 +132,7 @@ def test_early_stopping_keeps_and_scores_the_best_weights(root: Path, tmp_path: 
 
 
 def test_a_run_that_was_stopped_keeps_the_best_weights(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, tmp_path: Path, monkeypatch
 ) -> None:
     """Those of its first step: every later one scores worse."""
     monkeypatch.setattr(loop, "validate", lambda state, *_: {"validation": float(state.step)})
@@ -154,9 +151,7 @@ def test_a_loss_that_is_not_finite_names_the_first_layer() -> None:
     assert all(torch.equal(before[name], value) for name, value in state.ema.state_dict().items())
 
 
-def test_the_layer_is_found_under_the_noise_that_the_loss_had(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_layer_is_found_under_the_noise_that_the_loss_had(monkeypatch) -> None:
     state = fresh_state()
     conv = state.model.flow.scales[0].checkerboard.bijections[1].net.conv_in
     rare = torch.rand(1, generator=torch.Generator().manual_seed(0))
@@ -179,12 +174,11 @@ def test_a_coupling_that_overflows_is_named_itself() -> None:
     coupling.norm = None
     with torch.no_grad():
         coupling.scale.fill_(1e4)
-    named = r"first in layer flow\.scales\.0\.checkerboard\.bijections\.1$"
-    with refusal(named):
+    with refusal(r"first in layer flow\.scales\.0\.checkerboard\.bijections\.1$"):
         training_step(state, batch(), configuration().training, 0.0)
 
 
-def test_a_loss_beyond_the_last_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_beyond_the_last_layer(monkeypatch) -> None:
     state = fresh_state()
     monkeypatch.setattr(state.model.prior, "log_prob", lambda z: z.new_full((len(z),), torch.inf))
     with refusal(r"not finite after the last layer$"):
@@ -192,7 +186,7 @@ def test_a_loss_beyond_the_last_layer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_time_budget_is_kept(
-    clock: SimpleNamespace, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clock: SimpleNamespace, root: Path, tmp_path: Path, monkeypatch
 ) -> None:
     """Of which the first weights take a minute, too."""
     monkeypatch.setattr("nvp.training.loop.time", clock)
@@ -256,9 +250,7 @@ def test_the_heap_is_of_huge_pages() -> None:
     assert sum(huge) == pytest.approx(allocator.HEAP / 1024, rel=1e-3)
 
 
-def test_subnormal_numbers_are_zero_while_a_run_trains(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_subnormal_numbers_are_zero_while_a_run_trains(tmp_path: Path, monkeypatch) -> None:
     found: list[float] = []
 
     def halve() -> None:
@@ -339,9 +331,7 @@ def test_bfloat16_runs_and_sums_in_float32(root: Path, tmp_path: Path) -> None:
         ({"data": {"name": "nothing"}}, "nothing"),
     ],
 )
-def test_bad_input_is_one_line(
-    changes: dict[str, Any], complaint: str, root: Path, tmp_path: Path
-) -> None:
+def test_bad_input_is_one_line(changes, complaint, root: Path, tmp_path: Path) -> None:
     with refusal(complaint):
         config = tiny.configured(tiny.config_tree(), **changes)
         prepare(config, tmp_path / "run", data_root=root).run()

@@ -49,9 +49,7 @@ def test_verify_agrees_with_an_honest_ledger_as_far_as_data_are_here(
         ("scores.probe.bits_per_dim", 0.00011, "probe"),
     ],
 )
-def test_verify_notices_an_altered_figure(
-    path: str, shift: float, what: str, own: Path, trained: Path
-) -> None:
+def test_verify_notices_an_altered_figure(path, shift, what, own: Path, trained: Path) -> None:
     score = getattr(ledger.runs(own)["tiny"].record.scores, path.split(".")[1])
     rewrite(own, path, getattr(score, path.split(".")[2]) + shift)
     checks = verify.verify(data_root=trained / "data", root=own)
@@ -67,9 +65,7 @@ def test_a_damaged_test_set_is_no_fault_of_the_record(recorded: Path, home: Path
 
 
 @pytest.mark.parametrize(("kept", "outcome"), [(30, "differs"), (29, "not checked")])
-def test_verify_notices_other_test_images(
-    kept: int, outcome: str, own: Path, tmp_path: Path
-) -> None:
+def test_verify_notices_other_test_images(kept, outcome, own: Path, tmp_path: Path) -> None:
     tiny.write_data(tmp_path, seed=1)
     path = tmp_path / "tiny" / "test_images.npy"
     np.save(path, np.load(path)[:kept])

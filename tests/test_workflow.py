@@ -22,7 +22,6 @@ from workflow import execute as executor
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
-Captured = pytest.CaptureFixture[str]
 NOTEBOOK = """\
 # %% tags=["parameters"]
 profile = "laptop"
@@ -51,7 +50,7 @@ def test_a_parameter_reaches_the_notebook(source: Path) -> None:
     assert str(source.parent) not in source.with_suffix(".ipynb").read_text()
 
 
-def test_what_cannot_be_executed_is_one_line(source: Path, capsys: Captured) -> None:
+def test_what_cannot_be_executed_is_one_line(source: Path, capsys) -> None:
     assert execute(source, "profil=paper") == 1
     assert "has no parameter profil; it has: profile" in capsys.readouterr().err
     assert execute(source.with_name("none.py")) == 1
@@ -62,7 +61,7 @@ def test_what_cannot_be_executed_is_one_line(source: Path, capsys: Captured) -> 
     assert not source.with_suffix(".ipynb").exists()
 
 
-def test_a_cell_that_fails_is_an_error(source: Path, capsys: Captured) -> None:
+def test_a_cell_that_fails_is_an_error(source: Path, capsys) -> None:
     assert execute(source, "profile=broken") == 1
     assert re.search(r"In \[\d+\]: .*broken on purpose", capsys.readouterr().err)
     assert not source.with_suffix(".ipynb").exists()
@@ -98,9 +97,8 @@ def test_names_are_quoted(checkout: Path) -> None:
     shorter = ("--config", 'set=["training.steps=3"]')
     folders = ("build/runs/x$(touch broken)", "build/seeds/x$(touch broken)/7")
     asked = make(checkout, *shorter, "--", *(f"{folder}/finished" for folder in folders))
-    first, seventh = sorted(
-        each.splitlines() for each in asked.removeprefix("train\n").split("train\n")
-    )
+    _, *runs = asked.split("train\n")
+    first, seventh = sorted(run.splitlines() for run in runs)
     command = ["configs/x$(touch broken).yaml", "--run-folder"]
     assert first == [*command, folders[0], "--set", "training.steps=3"]
     changes = ["--set", "training.steps=3", "--set", "training.seed=7"]
@@ -152,9 +150,7 @@ def test_a_notebook_runs_again_when_what_it_reads_changes() -> None:
         assert f"{path}<" in graph.stdout, path
     assert "build/data/{name}<" in graph.stdout  # of which mnist is one
     (listed,) = re.findall(r"^DOWNLOADS = (.*)", (ROOT / "workflow/Snakefile").read_text(), re.M)
-    assert ast.literal_eval(listed) == tuple(
-        name for name, known in NAMED.items() if known.download
-    )
+    assert ast.literal_eval(listed) == tuple(n for n, known in NAMED.items() if known.download)
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from PIL import Image
 from tiny import refusal
 
@@ -72,7 +71,7 @@ def refused(match: str, *args, error: type[NVPError] = NVPError, **kwargs) -> No
         load(*args, **kwargs)
 
 
-def write_cifar10(root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
+def write_cifar10(root: Path, monkeypatch) -> dict[str, np.ndarray]:
     """CIFAR-10's pickled batches of two images, which count as the published ones; their rows."""
     from torchvision.datasets import CIFAR10
 

@@ -137,9 +137,7 @@ def test_cli_as_a_process_has_no_traceback(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST")])
-def test_torchvision_fetches(
-    name: str, kind: str, idx_root: Path, tmp_path_factory, monkeypatch
-) -> None:
+def test_torchvision_fetches(name, kind, idx_root: Path, tmp_path_factory, monkeypatch) -> None:
     """By the right class, not for ever, and the archives go."""
     timeouts = []
 

@@ -44,9 +44,7 @@ def test_damaged_amat_files(amat_root: Path) -> None:
     ("name", "kind", "split"),
     [("mnist", "MNIST", "train"), ("fashion-mnist", "FashionMNIST", "test")],
 )
-def test_idx_is_read_as_torchvision_reads_it(
-    name: str, kind: str, split: str, idx_root: Path
-) -> None:
+def test_idx_is_read_as_torchvision_reads_it(name, kind, split, idx_root: Path) -> None:
     from torchvision import datasets
 
     reader = getattr(datasets, kind)

@@ -21,7 +21,7 @@ def test_archives_are_read_where_they_lie(suffix: str, inside: bool, tmp_path: P
     for name, content in images.items():
         write(tmp_path / "unpacked" / name, content)
     from_archive = (tmp_path / "mine/train_images.npy").read_bytes()
-    imported(tmp_path / "unpacked", tmp_path, replace=True)
+    imported(tmp_path / "unpacked", replace=True)
     assert (tmp_path / "mine/train_images.npy").read_bytes() == from_archive
     assert load("mine", "train", root=tmp_path).labels is not None
     assert not (tmp_path / "packed/photos").exists()
@@ -39,25 +39,25 @@ def test_a_link_in_a_tar(tmp_path: Path) -> None:
         info = tarfile.TarInfo("link.png")
         info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
         file.addfile(info)
-    refused("holds a link, 'link.png'", tmp_path / "bad.tar", tmp_path)
+    refused("holds a link, 'link.png'", tmp_path / "bad.tar")
 
 
 def test_links_in_folders(tmp_path: Path) -> None:
     photographs(tmp_path / "photos", 6)
     (tmp_path / "photos/again.png").symlink_to(tmp_path / "photos/00.png")
-    assert sum(imported(tmp_path / "photos", tmp_path).images.values()) == 7
+    assert sum(imported(tmp_path / "photos").images.values()) == 7
     outside = write(tmp_path / "secret.png", encoded(pixels(6, 6)))
     (tmp_path / "photos/out.png").symlink_to(outside)
-    refused(r"out\.png is a link to nothing, to a fol", tmp_path / "photos", tmp_path, replace=True)
+    refused(r"out\.png is a link to nothing, to a fol", tmp_path / "photos", replace=True)
     (tmp_path / "photos/out.png").unlink()
     (tmp_path / "photos/out").symlink_to(tmp_path, target_is_directory=True)
-    refused("out is a link to nothing, to a folder or", tmp_path / "photos", tmp_path, replace=True)
+    refused("out is a link to nothing, to a folder or", tmp_path / "photos", replace=True)
 
 
 def test_a_member_that_would_grow_without_end(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(importing_files, "LARGEST_FILE", 1000)
     path = archive(tmp_path / "bomb.zip", {"a.png": bytes(1_000_000)})
-    refused("a.png: it holds 1,000,000 bytes, too many for an image", path, tmp_path)
+    refused("a.png: it holds 1,000,000 bytes, too many for an image", path)
 
 
 def test_a_damaged_image_in_a_zip_is_named(tmp_path: Path) -> None:
@@ -66,24 +66,24 @@ def test_a_damaged_image_in_a_zip_is_named(tmp_path: Path) -> None:
     packed = bytearray(path.read_bytes())
     packed[packed.index(images["3.bmp"]) + 500] ^= 1
     path.write_bytes(packed)
-    refused(r"1 of 5 images cannot be read: 3\.bmp: .*CRC", path, tmp_path)
+    refused(r"1 of 5 images cannot be read: 3\.bmp: .*CRC", path)
 
 
 def test_names_in_utf8_that_a_zip_does_not_mark(tmp_path: Path) -> None:
     images = {f"{c}/{i}.png": encoded(pixels(6, 6, i)) for c in ("xx", "yy") for i in range(9)}
     path = archive(tmp_path / "photos.zip", images)
     path.write_bytes(path.read_bytes().replace(b"xx/", "\u00e4/".encode()))
-    assert imported(path, tmp_path).note["classes"] == ["yy", "\u00e4"]
+    assert imported(path).note["classes"] == ["yy", "\u00e4"]
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar"])
 def test_damaged_archives(suffix: str, tmp_path: Path) -> None:
     path = archive(tmp_path / f"cut{suffix}", {"a.png": encoded(pixels(60, 60))})
     path.write_bytes(path.read_bytes()[:600])
-    refused("is no whole .zip or .tar|is damaged|cannot be read", path, tmp_path)
+    refused("is no whole .zip or .tar|is damaged|cannot be read", path)
     with tarfile.open(tmp_path / "packed.tar.gz", "w:gz") as file:
         file.add(__file__, "a.png")
-    refused("is a compressed tar, or no tar: unpack it first", tmp_path / "packed.tar.gz", tmp_path)
+    refused("is a compressed tar, or no tar: unpack it first", tmp_path / "packed.tar.gz")
 
 
 def test_an_archive_that_may_not_be_read_is_not_called_damaged(tmp_path: Path, monkeypatch) -> None:
@@ -92,11 +92,11 @@ def test_an_archive_that_may_not_be_read_is_not_called_damaged(tmp_path: Path, m
 
     monkeypatch.setattr(zipfile, "is_zipfile", denied)
     path = archive(tmp_path / "photos.zip", {"a.png": encoded(pixels(6, 6))})
-    refused(r"^cannot read .*photos\.zip \(Permission denied\): mend its perm", path, tmp_path)
+    refused(r"^cannot read .*photos\.zip \(Permission denied\): mend its perm", path)
 
 
 def test_a_damaged_name_in_a_zip(tmp_path: Path) -> None:
     name = "\u00e4.png"  # a zip marks such a name as UTF-8
     path = archive(tmp_path / "bad.zip", {name: encoded(pixels(6, 6))})
     path.write_bytes(path.read_bytes().replace(name.encode(), b"\xff\xff.png"))
-    refused(r"bad\.zip is damaged \(.*\): download it again", path, tmp_path)
+    refused(r"bad\.zip is damaged \(.*\): download it again", path)

@@ -23,8 +23,9 @@ from nvp.data.sets import load
 SPLITS = ("train", "validation", "test")
 
 
-def imported(source: Path, root: Path, **options) -> Imported:
-    return import_set(source, "mine", Options(**options), root=root)
+def imported(source: Path, root: Path | None = None, **options) -> Imported:
+    """Import a source as the set "mine", into the folder that it lies in by default."""
+    return import_set(source, "mine", Options(**options), root=root or source.parent)
 
 
 def stored(root: Path, split: str = "train", name: str = "mine", **options) -> np.ndarray:
@@ -39,8 +40,9 @@ def holds(root: Path, originals: Iterable[np.ndarray], **options) -> bool:
     return sorted(map(bytes, images)) == sorted(map(bytes, originals))
 
 
-def refused(match: str, source: Path, root: Path, name: str = "mine", **options) -> str:
-    """The line that refuses the import; a set that was there stays, and no other appears."""
+def refused(match: str, source: Path, name="mine", *, root: Path | None = None, **options) -> str:
+    """The line that refuses such an import; a set that was there stays, and no other appears."""
+    root = root or source.parent
     before = (root / name).exists(), content(root / name)
     with refusal(match) as caught:
         import_set(source, name, Options(**options), root=root)
@@ -66,7 +68,7 @@ def test_splits_and_order_follow_the_seed(tmp_path: Path) -> None:
     photographs(tmp_path / "photos")
 
     def split(seed: int) -> bytes:
-        imported(tmp_path / "photos", tmp_path, replace=True, seed=seed)
+        imported(tmp_path / "photos", replace=True, seed=seed)
         return stored(tmp_path).tobytes()
 
     first = split(0)
@@ -86,9 +88,9 @@ def test_a_split_of_few_images_has_two_or_none(number: int) -> None:
 def test_an_image_beside_the_classes_is_named(tmp_path: Path) -> None:
     photographs(tmp_path / "photos/cat", 10)
     photographs(tmp_path / "photos/dog", 9)
-    assert "no labels" not in imported(tmp_path / "photos", tmp_path).summary()
+    assert "no labels" not in imported(tmp_path / "photos").summary()
     write(tmp_path / "photos/stray.png", encoded(pixels(6, 6)))
-    made = imported(tmp_path / "photos", tmp_path, replace=True)
+    made = imported(tmp_path / "photos", replace=True)
     assert "no labels are kept: stray.png lies in no subfolder" in made.summary()
 
 
@@ -97,7 +99,7 @@ def test_subfolders_are_classes(tmp_path: Path) -> None:
     for index in range(30):
         shade = encoded(np.full((4, 4, 3), index, np.uint8))
         write(tmp_path / f"photos/{classes[index % 3]}/deeper/{index}.png", shade)
-    imported(tmp_path / "photos", tmp_path)
+    imported(tmp_path / "photos")
     for split in SPLITS:
         data = load("mine", split, root=tmp_path)
         assert (data.images[:, 0, 0, 0] % 3).tolist() == data.labels.tolist()
@@ -112,7 +114,7 @@ def test_subfolders_may_be_splits(train: str, validation: str, test: str, tmp_pa
     for split, count in ((train, 6), (validation, 3), (test, 2)):
         for name in ("a", "b"):
             photographs(tmp_path / "photos" / split / name, count)
-    made = imported(tmp_path / "photos", tmp_path)
+    made = imported(tmp_path / "photos")
     assert made.images == {"train": 12, "validation": 6, "test": 4}
     assert load("mine", "test", root=tmp_path).labels.bincount().tolist() == [2, 2]
     told = "; with labels, for a Real NVP: model.num_classes: 2\nlabels: 0 a, 1 b"
@@ -124,8 +126,8 @@ def test_a_folder_in_a_split_that_is_no_class(tmp_path: Path) -> None:
         photographs(tmp_path / place, 5)
     for place in ("photos/train/cat", "photos/train/dog", "photos/test/images"):
         photographs(tmp_path / place, 5)
-    assert "num_classes" not in imported(tmp_path / "bare", tmp_path).summary()
-    told = imported(tmp_path / "photos", tmp_path, replace=True).summary()
+    assert "num_classes" not in imported(tmp_path / "bare").summary()
+    told = imported(tmp_path / "photos", replace=True).summary()
     assert "no training image has the class images: is that folder a class?" in told
     assert told.count("no training image") == 1
 
@@ -133,14 +135,14 @@ def test_a_folder_in_a_split_that_is_no_class(tmp_path: Path) -> None:
 def test_a_missing_split_is_drawn_from_training_images(tmp_path: Path) -> None:
     photographs(tmp_path / "photos/train", 18)
     photographs(tmp_path / "photos/test", 4)
-    made = imported(tmp_path / "photos", tmp_path, validation=0.1)
+    made = imported(tmp_path / "photos", validation=0.1)
     assert made.images == {"train": 16, "validation": 2, "test": 4}
 
 
 def test_images_beside_the_folders_of_splits(tmp_path: Path) -> None:
     photographs(tmp_path / "photos/train", 4)
     photographs(tmp_path / "photos", 1)
-    refused(r"00\.png beside them: put each image into train/", tmp_path / "photos", tmp_path)
+    refused(r"00\.png beside them: put each image into train/", tmp_path / "photos")
 
 
 def test_other_and_hidden_files_are_no_images(tmp_path: Path) -> None:
@@ -148,7 +150,7 @@ def test_other_and_hidden_files_are_no_images(tmp_path: Path) -> None:
     for name in ("notes.txt", ".hidden.png", ".thumbs/1.png", "__MACOSX/1.png"):
         write(tmp_path / "photos" / name, b"no image")
     write(tmp_path / "photos/camera.heic", b"of no known kind")
-    made = imported(tmp_path / "photos", tmp_path)
+    made = imported(tmp_path / "photos")
     assert sum(made.images.values()) == 10
     assert "2 other files are left out (.heic, .txt)" in made.summary()
 
@@ -162,12 +164,12 @@ def test_the_smaller_side_is_resized_and_the_centre_cut(tmp_path: Path) -> None:
     for index in range(3):
         write(tmp_path / f"wide/{index}.png", encoded(wide))
         write(tmp_path / f"tall/{index}.png", encoded(tall))
-    made = imported(tmp_path / "wide", tmp_path, size=8)
+    made = imported(tmp_path / "wide", size=8)
     expected = np.asarray(wide.resize((20, 8), Image.Resampling.BILINEAR))[:, 6:14]
     assert np.array_equal(stored(tmp_path)[0], expected)
     assert (made.shape, made.note["enlarged"]) == ((3, 8, 8), 0)
     assert made.note["splits"]["train"]["shape"] == [8, 8, 3]
-    imported(tmp_path / "tall", tmp_path, size=8, replace=True)
+    imported(tmp_path / "tall", size=8, replace=True)
     expected = np.asarray(tall.resize((8, 20), Image.Resampling.BILINEAR))[6:14]
     assert np.array_equal(stored(tmp_path)[0], expected)
 
@@ -175,17 +177,17 @@ def test_the_smaller_side_is_resized_and_the_centre_cut(tmp_path: Path) -> None:
 def test_images_of_two_sizes_need_one_and_the_enlarged_are_counted(tmp_path: Path) -> None:
     photographs(tmp_path / "photos", 3, (6, 6))
     photographs(tmp_path / "photos/more", 2, (12, 12))
-    refused("where others have .*: give a --size", tmp_path / "photos", tmp_path)
-    made = imported(tmp_path / "photos", tmp_path, size=8)
+    refused("where others have .*: give a --size", tmp_path / "photos")
+    made = imported(tmp_path / "photos", size=8)
     assert "3 were smaller than the size asked for" in made.summary()
 
 
 def test_what_is_not_cut_is_a_plain_array_unless_it_differs_in_size(tmp_path: Path) -> None:
     originals = photographs(tmp_path / "photos", 10, (6, 9))
-    assert not imported(tmp_path / "photos", tmp_path, crop="none").ragged
+    assert not imported(tmp_path / "photos", crop="none").ragged
     assert stored(tmp_path).shape[1:] == (6, 9, 3)
     originals += photographs(tmp_path / "photos/more", 10, (8, 6))
-    made = imported(tmp_path / "photos", tmp_path, crop="none", replace=True)
+    made = imported(tmp_path / "photos", crop="none", replace=True)
     assert made.ragged
     assert "data.crop: S and model.image_shape: [3, S, S], with S at most 6" in made.summary()
     centres = [*(image[:, 2:8] for image in originals[:10]), *(i[1:7] for i in originals[10:])]
@@ -198,8 +200,8 @@ def test_what_is_not_cut_is_a_plain_array_unless_it_differs_in_size(tmp_path: Pa
 def test_one_channel_or_three(tmp_path: Path) -> None:
     photographs(tmp_path / "photos", 4)
     write(tmp_path / "photos/gray.png", encoded(pixels(6, 6, channels=1)))
-    assert imported(tmp_path / "photos", tmp_path).shape == (3, 6, 6)
-    assert imported(tmp_path / "photos", tmp_path, gray=True, replace=True).shape == (1, 6, 6)
+    assert imported(tmp_path / "photos").shape == (3, 6, 6)
+    assert imported(tmp_path / "photos", gray=True, replace=True).shape == (1, 6, 6)
 
 
 def test_what_is_transparent_is_white_and_what_lies_is_turned(tmp_path: Path) -> None:
@@ -211,37 +213,31 @@ def test_what_is_transparent_is_white_and_what_lies_is_turned(tmp_path: Path) ->
     for index in range(3):
         write(tmp_path / f"clear/{index}.png", encoded(Image.fromarray(clear)))
         write(tmp_path / f"lying/{index}.png", encoded(lying, exif=exif))
-    imported(tmp_path / "clear", tmp_path)
+    imported(tmp_path / "clear")
     assert (stored(tmp_path)[0, :, 0, 0].tolist()) == [0] * 3 + [255] * 3
-    imported(tmp_path / "lying", tmp_path, replace=True)
+    imported(tmp_path / "lying", replace=True)
     assert stored(tmp_path)[0, 0, :, 0].tolist() == [200, 160, 120, 80, 40, 0]
 
 
 def test_a_strip_is_not_enlarged_beyond_measure(tmp_path: Path) -> None:
     photographs(tmp_path / "photos", 5)
     write(tmp_path / "photos/strip.png", encoded(Image.new("L", (90_000, 1))))
-    match = "strip.png: it would grow to 2,880,000x32 pixels"
-    refused(match, tmp_path / "photos", tmp_path, size=32)
-
-
-def deep_colours() -> bytes:
-    """A PNG file of 6x6 colours of 16 bits, which Pillow does not write: 6x12 of 8, renamed."""
-    content = bytearray(encoded(pixels(6, 12)))
-    content[19], content[24] = 6, 16
-    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
-    return bytes(content)
+    refused("strip.png: it would grow to 2,880,000x32 pixels", tmp_path / "photos", size=32)
 
 
 def test_images_that_cannot_be_read(tmp_path: Path, monkeypatch) -> None:
     photographs(tmp_path / "photos", 20)
     deep = Image.fromarray(np.arange(36, dtype=np.uint16).reshape(6, 6) * 1000)
+    colours = bytearray(encoded(pixels(6, 12)))
+    colours[19], colours[24] = 6, 16  # 6x6 colours of 16 bits, which Pillow does not write
+    colours[29:33] = zlib.crc32(colours[12:29]).to_bytes(4, "big")
     bad = {
         "cut.png": encoded(pixels(60, 60))[:2000],
         "empty.jpg": b"",
         "page.png": b"<html>",
         "script.png": encoded(pixels(6, 6), "EPS"),  # which Ghostscript would run
         "deep.png": encoded(deep),
-        "deep-colours.png": deep_colours(),
+        "deep-colours.png": bytes(colours),
         "bomb.png": encoded(Image.new("L", (400, 400))),
         "deep.ppm": b"P6 4 4 1023\n" + bytes(4 * 4 * 6),
         "vast.png": encoded(pixels(40, 40)),
@@ -251,14 +247,14 @@ def test_images_that_cannot_be_read(tmp_path: Path, monkeypatch) -> None:
     for name, damaged in bad.items():
         write(tmp_path / "photos" / name, damaged)
     match = "9 of 29 images cannot be read: .*--skip-unreadable"
-    line = refused(match, tmp_path / "photos", tmp_path)
+    line = refused(match, tmp_path / "photos")
     assert all(name in line for name in bad)
     assert "script.png: it is no image file of a known kind" in line
     assert "bomb.png: it announces 400x400 pixels" in line
     for name in ("deep.png", "deep-colours.png", "deep.ppm"):
         assert f"{name}: it has more than 8 bits a channel" in line
     assert "vast.png: it holds" in line
-    made = imported(tmp_path / "photos", tmp_path, skip_unreadable=True, validation=0.2, test=0.2)
+    made = imported(tmp_path / "photos", skip_unreadable=True, validation=0.2, test=0.2)
     assert sum(made.images.values()) == 20
     assert sorted(line.split(":")[0] for line in made.note["unreadable"]) == sorted(bad)
 
@@ -266,7 +262,7 @@ def test_images_that_cannot_be_read(tmp_path: Path, monkeypatch) -> None:
 def test_a_message_names_ten_of_many(tmp_path: Path) -> None:
     for index in range(13):
         write(tmp_path / f"photos/bad-{index:02d}.png", b"nothing")
-    refused("13 of 13 images cannot be read: .*; and 3 more:", tmp_path / "photos", tmp_path)
+    refused("13 of 13 images cannot be read: .*; and 3 more:", tmp_path / "photos")
 
 
 # Names, sources and memory.
@@ -281,28 +277,28 @@ def test_what_is_refused_before_anything_is_read(tmp_path: Path) -> None:
         "celeba": "holds a folder of images, not celeba: import it as another name",
     }
     for name, match in cases.items():
-        refused(match, tmp_path / "photos", tmp_path, name)
-    refused("there is no .*nothing: name a folder", tmp_path / "nothing", tmp_path)
+        refused(match, tmp_path / "photos", name)
+    refused("there is no .*nothing: name a folder", tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
-    refused("holds no images", tmp_path / "empty", tmp_path)
-    imported(tmp_path / "photos", tmp_path)
-    refused("is there already: pass --replace", tmp_path / "photos", tmp_path)
+    refused("holds no images", tmp_path / "empty")
+    imported(tmp_path / "photos")
+    refused("is there already: pass --replace", tmp_path / "photos")
     (tmp_path / "notes").mkdir()
-    refused("is no data set: move it away", tmp_path / "photos", tmp_path, "notes", replace=True)
+    refused("is no data set: move it away", tmp_path / "photos", "notes", replace=True)
     (tmp_path / "link").symlink_to(tmp_path / "mine")
-    refused("link is a link: remove it", tmp_path / "photos", tmp_path, "link", replace=True)
+    refused("link is a link: remove it", tmp_path / "photos", "link", replace=True)
     (tmp_path / "photos").rename(tmp_path / "mine" / "raw")
     match = "mine, which would be replaced: move it out"
-    refused(match, tmp_path / "mine" / "raw", tmp_path, replace=True)
+    refused(match, tmp_path / "mine" / "raw", root=tmp_path, replace=True)
 
 
 def test_a_set_needs_images_to_train_on_and_to_score(tmp_path: Path) -> None:
     photographs(tmp_path / "photos", 5)
     match = "the number of images for test is 0: .*--test 0 draws none: leave it out"
-    refused(match, tmp_path / "photos", tmp_path, test=0)
+    refused(match, tmp_path / "photos", test=0)
     for split, number in (("train", 6), ("test", 1)):
         photographs(tmp_path / "parted" / split, number)
-    refused("the number of images for test is 1", tmp_path / "parted", tmp_path)
+    refused("the number of images for test is 1", tmp_path / "parted")
     shares = ("--validation", 0.5, "--test", 0.5, "--data-root", tmp_path)
     line = fails("data", "import", tmp_path / "photos", "mine", *shares)
     assert "leave nothing to train on" in line
@@ -311,7 +307,7 @@ def test_a_set_needs_images_to_train_on_and_to_score(tmp_path: Path) -> None:
 def test_nothing_is_left_out_in_silence(tmp_path: Path, monkeypatch) -> None:
     photographs(tmp_path / "photos", 5)
     (tmp_path / "photos/9.png").symlink_to("gone.png")
-    refused(r"9\.png is a link to nothing, to a folder or", tmp_path / "photos", tmp_path)
+    refused(r"9\.png is a link to nothing, to a folder or", tmp_path / "photos")
     (tmp_path / "photos/9.png").unlink()
     (tmp_path / "photos/locked").mkdir()
 
@@ -322,7 +318,7 @@ def test_nothing_is_left_out_in_silence(tmp_path: Path, monkeypatch) -> None:
 
     real = os.scandir
     monkeypatch.setattr("os.scandir", scandir)
-    refused(r"cannot read .*locked \(Permission denied\)", tmp_path / "photos", tmp_path)
+    refused(r"cannot read .*locked \(Permission denied\)", tmp_path / "photos")
 
 
 def test_memory_does_not_grow_with_the_images(tmp_path: Path, monkeypatch) -> None:
@@ -330,7 +326,7 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path, monkeypatch) -> No
     for index in range(60):
         write(tmp_path / f"photos/{index}.bmp", encoded(pixels(200, 200, index), "BMP"))
     tracemalloc.start()
-    imported(tmp_path / "photos", tmp_path, crop="none")
+    imported(tmp_path / "photos", crop="none")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     size = sum(path.stat().st_size for path in (tmp_path / "mine").glob("*_images.npy"))
@@ -343,9 +339,9 @@ def test_an_image_that_was_mended_is_read_again(tmp_path: Path) -> None:
     image = sorted((tmp_path / "photos").iterdir())[0]
     good = image.read_bytes()
     image.write_bytes(bytes(len(good)))
-    refused("1 of 40 images cannot be read", tmp_path / "photos", tmp_path)
+    refused("1 of 40 images cannot be read", tmp_path / "photos")
     image.write_bytes(good)
-    assert sum(imported(tmp_path / "photos", tmp_path).images.values()) == 40
+    assert sum(imported(tmp_path / "photos").images.values()) == 40
 
 
 def test_the_command(tmp_path: Path) -> None:

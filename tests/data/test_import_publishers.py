@@ -60,9 +60,9 @@ def test_a_category_of_lsun_is_chosen_by_its_name(tmp_path: Path) -> None:
     source, match = tmp_path / "lsun", "holds bedroom, tower: name one of them as lsun-CATEGORY"
     for category in ("tower", "bedroom"):
         lsun(source, category)
-    refused(match, source, tmp_path, "lsun-church-outdoor")
+    refused(match, source, "lsun-church-outdoor")
     assert import_set(source, "lsun-tower", root=tmp_path).note["kind"] == "LSUN, tower"
-    refused(match, source, tmp_path, "rooms")
+    refused(match, source, "rooms")
 
 
 def test_a_damaged_lsun_leaves_no_database_open(tmp_path: Path) -> None:
@@ -131,32 +131,32 @@ def test_celeba_that_is_not_whole(tmp_path: Path) -> None:
     splits = source / "list_eval_partition.txt"
     whole = splits.read_text()
     splits.write_text(whole + "000009.jpg 0\n")
-    refused(r"lacks 000009\.jpg, or its attributes", source, tmp_path, "celeba")
+    refused(r"lacks 000009\.jpg, or its attributes", source, "celeba")
     splits.write_text(whole + "000009.jpg 3\n")
-    refused(r"partition\.txt is damaged \('3'\): download", source, tmp_path, "celeba")
+    refused(r"partition\.txt is damaged \('3'\): download", source, "celeba")
     splits.write_text(whole)
     labels = source / "list_attr_celeba.txt"
     labels.write_text("8\n")
-    refused(r"list_attr_celeba\.txt is damaged .*: download", source, tmp_path, "celeba")
+    refused(r"list_attr_celeba\.txt is damaged .*: download", source, "celeba")
     labels.unlink()
-    refused(r"should hold one list_attr_celeba\.txt", source, tmp_path, "celeba")
+    refused(r"should hold one list_attr_celeba\.txt", source, "celeba")
 
 
 def test_celeba_in_the_wild_is_not_taken_for_the_aligned_images(tmp_path: Path) -> None:
     celeba(wild := tmp_path / "wild", (64, 64))
     match = r"8 of 8 .*: 000001\.jpg.*: it has 64x64 pixels, aligned images have 178x218"
-    refused(match, wild, tmp_path, "celeba")
+    refused(match, wild, "celeba")
     celeba(source := tmp_path / "both")
     (wild / "img_align_celeba.zip").rename(source / "img_celeba.zip")
     match = r"img_align_celeba\.zip/.*/000001\.jpg and img_celeba.*: leave only the aligned images"
-    refused(match, source, tmp_path, "celeba")
+    refused(match, source, "celeba")
 
 
 def test_celeba_whose_split_file_is_damaged(tmp_path: Path) -> None:
     splits = {"list_eval_partition.txt": b"000001.jpg 0\n"}
     source = archive(tmp_path / "celeba.zip", splits, zipfile.ZIP_STORED)
     source.write_bytes(source.read_bytes().replace(b"000001.jpg 0", b"000001.jpg 1"))
-    refused(r"list_eval_partition\.txt is damaged \(Bad CRC-32", source, tmp_path, "celeba")
+    refused(r"list_eval_partition\.txt is damaged \(Bad CRC-32", source, "celeba")
 
 
 # The downsampled ImageNets.
@@ -214,11 +214,11 @@ def test_the_two_imagenets_are_told_apart(tmp_path: Path, few) -> None:
     ]
     for validation, side, name, match in cases:
         arrays(source := tmp_path / f"{validation}-{side}", validation, side)
-        refused(match, source, tmp_path, name)
+        refused(match, source, name)
     assert import_set(tmp_path / "3-32", "imagenet32", root=tmp_path).images["test"] == 3
     shutil.copy(tmp_path / "4-64/val_data.npz", tmp_path / "3-32")
     match = r"has images of \[32, 64\] pixels a side: import one size alone"
-    refused(match, tmp_path / "3-32", tmp_path, "imagenet32", replace=True)
+    refused(match, tmp_path / "3-32", "imagenet32", replace=True)
 
 
 def test_arrays_that_are_not_what_they_should_be(tmp_path: Path, few) -> None:
@@ -237,22 +237,22 @@ def test_arrays_that_are_not_what_they_should_be(tmp_path: Path, few) -> None:
     ]
     for content, match in cases:
         np.savez(path, **content)
-        refused(match, source, tmp_path, "imagenet32-2017")
+        refused(match, source, "imagenet32-2017")
     middle = 2000  # within the pixels, whose checksum then differs
     path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
     match = r"^train_data_batch_3\.npz is damaged .*CRC"
-    refused(match, source, tmp_path, "imagenet32-2017")
+    refused(match, source, "imagenet32-2017")
     labels_begin = whole.index(b"\n", whole.index(b"labels.npy")) + 1  # after NumPy's header
     path.write_bytes(whole[:labels_begin] + b"\7" + whole[labels_begin + 1 :])
-    refused(match, source, tmp_path, "imagenet32-2017")
+    refused(match, source, "imagenet32-2017")
     for part in (whole[:-50], whole[5:]):  # the second lacks its beginning
         path.write_bytes(part)
-        refused("download it again", source, tmp_path, "imagenet32-2017")
+        refused("download it again", source, "imagenet32-2017")
     damaged = bytearray(whole)
     damaged[damaged.index(b"PK\1\2") + 8] = 1  # in the list of the zip's members
     path.write_bytes(damaged)
     match = r"^train_data_batch_3\.npz is damaged \(.*encrypted.*\): download it again"
-    refused(match, source, tmp_path, "imagenet32-2017")
+    refused(match, source, "imagenet32-2017")
 
 
 # CIFAR-10.
@@ -280,7 +280,7 @@ def test_a_pickle_that_is_not_the_published_one_is_not_opened(tmp_path: Path, mo
 
     write(tmp_path / "cifar/cifar-10-batches-py/data_batch_3", pickle.dumps(Evil()))
     match = "data_batch_3 is not CIFAR-10's published file, by its md5"
-    refused(match, tmp_path / "cifar", tmp_path, "cifar10")
+    refused(match, tmp_path / "cifar", "cifar10")
     assert not (tmp_path / "opened").exists()
 
 
@@ -298,9 +298,9 @@ def test_cifar10_from_its_binary_batches(tmp_path: Path, monkeypatch) -> None:
     assert test.labels.tolist() == [5, 5, 5]
     for cut in (b"cut", b""):
         (source / "data_batch_2.bin").write_bytes(cut)
-        refused(r"data_batch_2\.bin is damaged", source, tmp_path, "cifar10", replace=True)
+        refused(r"data_batch_2\.bin is damaged", source, "cifar10", replace=True)
     (source / "data_batch_2.bin").unlink()
-    refused(r"lacks data_batch_2\.bin of CIFAR-10", source, tmp_path, "cifar10", replace=True)
+    refused(r"lacks data_batch_2\.bin of CIFAR-10", source, "cifar10", replace=True)
 
 
 @pytest.mark.parametrize("kind", ["gz", "xz"])
@@ -311,7 +311,7 @@ def test_a_packed_batch_that_is_damaged(kind: str, tmp_path: Path) -> None:
     middle = len(packed) // 2
     packed[middle:] = b"\xff" * (len(packed) - middle)
     source.write_bytes(packed)
-    refused(rf"tar\.{kind} is damaged \(.*\): download it again", source, tmp_path, "cifar10")
+    refused(rf"tar\.{kind} is damaged \(.*\): download it again", source, "cifar10")
 
 
 # Parquet files.
@@ -351,7 +351,7 @@ def test_parquet_files_of_a_data_hub(name: str, tmp_path: Path) -> None:
     assert made.note["classes"] == ["cat", "dog"]
     parquet(tmp_path / "hub/data/dev-0.parquet", images[:8], [0] * 8)
     match = r"holds tables of splits, and data/dev-0\.parquet beside them"
-    refused(match, tmp_path / "hub", tmp_path, replace=True)
+    refused(match, tmp_path / "hub", replace=True)
 
 
 def test_parquet_files_are_opened_one_at_a_time(tmp_path: Path, monkeypatch) -> None:
@@ -380,10 +380,10 @@ def test_parquet_files_whose_columns_differ(tmp_path: Path) -> None:
         {"image": ["a path"] * 4, "other": images, "label": [0] * 4},
     ):
         table(tmp_path / "hub/train.parquet", columns)
-        refused("train.parquet has other columns than test.parquet", tmp_path / "hub", tmp_path)
+        refused("train.parquet has other columns than test.parquet", tmp_path / "hub")
     parquet(tmp_path / "hub/test.parquet", images)  # without labels, as in a competition
     parquet(tmp_path / "hub/train.parquet", images, [0] * 4)
-    refused("train.parquet has other columns than test.parquet", tmp_path / "hub", tmp_path)
+    refused("train.parquet has other columns than test.parquet", tmp_path / "hub")
 
 
 def test_columns_and_files_beside_those_of_a_table_are_said(tmp_path: Path) -> None:
@@ -402,22 +402,21 @@ def test_a_column_of_plain_bytes(tmp_path: Path) -> None:
         made = import_set(source, "mine", Options(replace=True), root=tmp_path / "root")
         assert sum(made.images.values()) == 10
     table(tmp_path / "photos.parquet", {"name": ["x"] * 10})
-    refused("has no column of images .* among name", tmp_path, tmp_path / "root", "other")
+    refused("has no column of images .* among name", tmp_path, "other", root=tmp_path / "root")
     for damaged in (b"PAR1 and no more", b"PAR1\xff\1\0\0\0PAR1"):
         (tmp_path / "photos.parquet").write_bytes(damaged)
-        refused(r"^photos\.parquet is damaged", tmp_path, tmp_path / "root", "other")
+        refused(r"^photos\.parquet is damaged", tmp_path, "other", root=tmp_path / "root")
 
 
 def test_a_path_in_a_row_is_not_followed(tmp_path: Path) -> None:
     images = [encoded(pixels(6, 6, seed)) for seed in range(5)]
     parquet(tmp_path / "hub/train.parquet", [*images, None])
-    refused("1 of 6 images cannot be read: row 5 .* holds no bytes", tmp_path / "hub", tmp_path)
+    refused("1 of 6 images cannot be read: row 5 .* holds no bytes", tmp_path / "hub")
     parquet(path := tmp_path / "hub/train.parquet", images)
     path.write_bytes(path.read_bytes().replace(b"/etc/passwd", b"/etc/\xffasswd"))
     assert sum(import_set(path, "mine", root=tmp_path).images.values()) == 5
     path.write_bytes(path.read_bytes().replace(b"image", b"\xffmage"))  # in the footer
-    match = r"^train\.parquet is damaged \(.*\): download it again"
-    refused(match, path, tmp_path, "other")
+    refused(r"^train\.parquet is damaged \(.*\): download it again", path, "other", root=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -426,5 +425,4 @@ def test_a_path_in_a_row_is_not_followed(tmp_path: Path) -> None:
 def test_what_a_reader_needs_is_said(missing: str, file: str, tmp_path: Path, monkeypatch) -> None:
     write(tmp_path / "source" / file, b"")
     monkeypatch.setitem(sys.modules, missing, None)
-    match = rf"need {missing}: pip install '\.\[import\]'"
-    refused(match, tmp_path / "source", tmp_path, "lsun-tower")
+    refused(rf"need {missing}: pip install '\.\[import\]'", tmp_path / "source", "lsun-tower")

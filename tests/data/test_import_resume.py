@@ -137,15 +137,15 @@ def test_stopped_between_an_image_and_its_place(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(writer.Columns, "add", stop)
-    monkeypatch.setattr(writer, "SYNC_SECONDS", seconds)
-    with pytest.raises(KeyboardInterrupt):
+    sync = patch.object(writer, "SYNC_SECONDS", seconds)
+    with sync, pytest.raises(KeyboardInterrupt):
         import_set(mixed, "mine", OPTIONS, root=tmp_path)
     check_it_goes_on(mixed, tmp_path)
 
 
-def test_it_goes_on_where_it_was(mixed: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(writer, "SYNC_SECONDS", 0.0)
-    interrupt(mixed, tmp_path, at_20)
+def test_it_goes_on_where_it_was(mixed: Path, tmp_path: Path) -> None:
+    with patch.object(writer, "SYNC_SECONDS", 0.0):
+        interrupt(mixed, tmp_path, at_20)
     entry = next(e for e in catalogue.survey(tmp_path) if e.name == "mine")
     assert entry.state == "import unfinished"
     assert "corrected if it was refused, to go on; or remove .mine.import" in entry.note
@@ -155,9 +155,7 @@ def test_it_goes_on_where_it_was(mixed: Path, tmp_path: Path, monkeypatch) -> No
 
 
 @pytest.mark.parametrize("crop", ["none", "center"])
-def test_stopped_when_all_is_written_but_not_yet_checked(
-    crop: str, mixed: Path, tmp_path: Path
-) -> None:
+def test_stopped_when_all_is_written_but_not_yet_checked(crop, mixed: Path, tmp_path: Path) -> None:
     options = Options(size=8, crop=crop, skip_unreadable=True)
     interrupt(mixed, tmp_path, lambda what, done: what == "checksums", options)
     assert (tmp_path / ".mine.import/train_images.npy").is_file()
@@ -187,7 +185,7 @@ def test_another_import_begins_anew(change: str, mixed: Path, tmp_path: Path) ->
 
 
 def test_after_a_refusal_nothing_is_read_twice(mixed: Path, tmp_path: Path, monkeypatch) -> None:
-    refused("1 of 41 images cannot be read", mixed, tmp_path, crop="none")
+    refused("1 of 41 images cannot be read", mixed, crop="none")
     monkeypatch.setattr("nvp.data.importing.run.decode", None)  # which would fail if it were called
     made = import_set(mixed, "mine", OPTIONS, root=tmp_path)
     assert sum(made.images.values()) == 40
@@ -206,7 +204,7 @@ def test_a_disk_that_is_full(mixed: Path, tmp_path: Path) -> None:
 
 def test_two_imports_of_one_name(mixed: Path, tmp_path: Path) -> None:
     with locked(tmp_path / ".mine.import"):
-        refused(r"\.mine\.import is in use by", mixed, tmp_path)
+        refused(r"\.mine\.import is in use by", mixed)
     import_set(mixed, "mine", OPTIONS, root=tmp_path)
 
 
@@ -239,10 +237,10 @@ def test_a_file_system_without_locks(mixed: Path, tmp_path: Path, monkeypatch, c
 def test_a_set_is_replaced_when_the_new_one_is_whole(tmp_path: Path) -> None:
     photographs(tmp_path / "one", 10)
     photographs(tmp_path / "two", 20)
-    imported(tmp_path / "one", tmp_path)
+    imported(tmp_path / "one")
     write(tmp_path / "two/bad.png", b"no image")
-    refused("cannot be read", tmp_path / "two", tmp_path, replace=True)
-    made = imported(tmp_path / "two", tmp_path, replace=True, skip_unreadable=True)
+    refused("cannot be read", tmp_path / "two", replace=True)
+    made = imported(tmp_path / "two", replace=True, skip_unreadable=True)
     assert sum(made.images.values()) == 20
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
