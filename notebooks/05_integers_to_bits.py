@@ -321,8 +321,9 @@ assert torch.allclose(ours, theirs.double())
 # likelihood that does is wrong. Often it has lost a constant.
 #
 # **Without a flow, noise costs 8.21.** If $f$ is the identity, {eq}`eq:bits` is an integral over one pixel, which a
-# midpoint rule gives to as many digits as one likes. Neither tests the flow: without a log-determinant a fresh one passes
-# both. Compare it with automatic differentiation (chapter {ref}`coupling-layers`).
+# midpoint rule gives to as many digits as one likes. Neither tests the flow: a fresh one without its log-determinant passes
+# the first, and the second has none. Compare log-determinants with automatic differentiation (chapter
+# {ref}`coupling-layers`).
 
 
 # %%

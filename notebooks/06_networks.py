@@ -810,8 +810,8 @@ assert [round(f(bounds), 1) for f in (len, min, max)] == [16, 0.3, 1.3]
 
 # %% [markdown]
 # With the bound a coupling multiplies by $e^{|a|}$ at most. Each coupling learns its own bound: in the recorded run the
-# sixteen $|a|$ started at 1 and ended between 0.3 and 1.3. Only $t$ still grows, and couplings pass it on: this is no
-# exponential of the gain. Appendix {ref}`when-it-diverges` trains without the bound.
+# sixteen $|a|$ started at 1 and ended between 0.3 and 1.3. Only $t$ still grows with the gain. Later couplings
+# multiply it, but by $e^{|a|}$ at most. Appendix {ref}`when-it-diverges` trains without the bound.
 #
 # ## How large, and how far
 #
@@ -911,7 +911,8 @@ figures.show_table(["from the nearest pixels", "fresh", "trained"], rows)
 # * A hundred lines, a network and a norm are a complete Real NVP. They load the weights of a recorded run.
 # * Without norms every scale must first learn the right variance. With norms mean and variance are right from the first
 #   step, and all learning happens in the log-determinants.
-# * $s$ is bounded, since otherwise a gain of 8 is enough for infinity.
+# * $s$ is bounded, since otherwise last convolutions eight times as large are enough for infinity in a
+#   fresh flow without norms.
 #
 # ## Exercises
 #

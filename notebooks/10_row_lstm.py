@@ -466,7 +466,8 @@ plt.show()
 #   learned.
 # * The four gates of a unit must have one colour.
 # * One layer sees a triangle that opens upwards. More layers see no further to the right.
-# * Residual and skip connections let a gradient through twelve layers.
+# * Residual connections alone bring nearly the whole gain of table 2. A fresh network of twelve layers without any passes
+#   almost no gradient, but larger weights repair that, too.
 #
 # ## Exercises
 #

@@ -402,10 +402,10 @@ assert factor * bits_of_test.std() > 300
 
 # %%
 generator = torch.Generator().manual_seed(0)
-size = {}
-for name, images in (sets | {"training": train[order[:200]]}).items():
-    some = images if name == "training" else images[:30]
-    z = flow.encode(some.to(device), generator).cpu().flatten(1)
+size, some = {}, {name: images[:30] for name, images in sets.items()}
+some["training"] = train[order[:200]]
+for name, images in some.items():
+    z = flow.encode(images.to(device), generator).cpu().flatten(1)
     size[name] = z.square().mean(dim=1)
 usual = size.pop("training")
 rows = []
@@ -515,7 +515,7 @@ assert lost < 0.005 * -log_p.mean()
 #   {eq}`eq:cost`, so a simple set can be likely and far away.
 # * This flow needs few bits for clothes that are short to describe, and for black, but not for every simple image.
 # * Samples of a model are typical, not likeliest: too few bits are as suspicious as too many. For single images this test is
-#   weak; the length of the latent tells more.
+#   weak; the length of the latent rejects many that pass it.
 # * A mixture with 1% of a model loses at most $\log 100$ nats of its log-likelihood. 99% of its
 #   samples can be anything.
 #

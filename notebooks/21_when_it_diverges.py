@@ -663,8 +663,8 @@ assert leaks["mask A first"] == 0
 assert leaks["mask B first"] > 0
 
 # %% [markdown]
-# **Cure.** Run these tests on random weights, with scales that are not 0, in float64, on images of a few pixels, before the first run and after every change. The
-# `tests/` of this project do.
+# **Cure.** Run these tests before the first run and after every change. Take random weights, scales that are not 0, float64,
+# and images of a few pixels. The `tests/` of this project do.
 #
 # ## One huge gradient: why gradients are clipped
 #
@@ -850,7 +850,8 @@ for layer, parameter, found in (
 # At kept pixels $s$ changes nothing, but it is added to the likelihood, up to $a$ for each pixel and coupling. The loss falls
 # below zero within sixty steps, and further as $a$ grows. At the usual rate it is below 3 by then, where the right flow needs
 # more than 5: too good as well. The inverse is right. The Jacobian finds the mistake even in a
-# fresh flow, if its scales do not start at 0. (In the authors' code they do. Then $s = 0$, and nothing is summed.)
+# fresh flow, if its scales do not start at 0. (Under a checkerboard those of the authors' code do. Then
+# $s = 0$, and nothing is summed.)
 # Noise finds it after some training. A fresh flow with the mistake still needs more
 # than 8 bits for noise. It falls below 8 within ten steps of training on noise.
 

@@ -118,10 +118,14 @@ own = hat[0]
 bracket = (1 - 1 / N) * (1 - own.square().sum() / m) - (own.sum() / m) ** 2
 alone = jacobian[:n, :n].slogdet().logabsdet
 assert torch.allclose(alone, bracket.log() - n * sigma.log(), atol=1e-12)
+twice = jacrev(lambda x: normalise(normalise(x)).flatten())(x)
+twice = twice.reshape(m, m)[:n, :n].slogdet().logabsdet
+assert torch.allclose(twice, alone, atol=1e-2)  # adds nothing
 
 # %% [markdown]
 # Training reports $-n \log \varsigma$ for an image, too much by about $-2 \log(1 - 1/N)$ nats for each channel of one norm.
-# (A second one right after it adds nothing, so a stack adds less than the sum.) With 64 images in a batch this is nothing, and training works. With two it is $2 \log 2$. And the map of one image is
+# With 64 images in a batch this is nothing, and training works. With two it is $2 \log 2$.
+# (A second norm right after it adds nothing.) And the map of one image is
 # not onto. Take one scalar per image, $n = 1$. However large $x$ is, it pulls mean and deviation along, and $|\hat x|$
 # cannot reach $\sqrt{N - 1}$.
 

@@ -471,7 +471,7 @@ figures.show_table(
 )
 
 # %% [markdown]
-# Only the two larger differences are clear of the error of the test scores, ±0.03 or more. The law predicts their order
+# Only the two largest differences are clear of the error of the test scores, ±0.03 or more. The law predicts their order
 # of magnitude and no more. None of these models contains the truth, and many parameters are
 # for levels that never occur. But it is a warning. For a million parameters and five thousand images it says 200 nats an
 # image, about 0.4 bits/dim. So this book compares

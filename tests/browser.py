@@ -1,4 +1,4 @@
-"""A headless Chromium that reports what a page did, and what a test does without a program."""
+"""A headless Chromium that reports what a page did; `missing` skips a test that lacks it."""
 
 import json
 import os
