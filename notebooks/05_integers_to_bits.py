@@ -503,7 +503,7 @@ assert torch.allclose(
     draws[:4].logsumexp(dim=0) - math.log(4), four, atol=1e-2
 )
 last, second = bounds[8] - bounds[16], bounds[2] - bounds[4]
-assert last.mean() > 0.7 * second.mean()
+assert last.mean() > 0.5 * second.mean()
 saved = bounds[1] - bounds[16]
 assert full or round(saved.mean().item(), 2) == 0.02
 assert full or round(saved.std().item() / math.sqrt(len(few)), 3) == 0.002
@@ -511,7 +511,8 @@ assert full or round(saved.std().item() / math.sqrt(len(few)), 3) == 0.002
 # %% [markdown]
 # Four doublings together save 0.02 bits/dim, with a standard error of 0.002. The noise has as many dimensions as the
 # image. A few sets of noise cannot find the places that the model prefers in all of them at once. The bound tends to
-# $\log P(v)$ as $K$ grows. Here the last doubling saves about as much as the second, so 16 sets are far from it.
+# $\log P(v)$ as $K$ grows. Here the last doubling saves more than half as much as the second, so 16 sets are far
+# from it.
 #
 # ## Summary
 #

@@ -376,7 +376,8 @@ for name, kind in kinds.items():
     reestimate_statistics(small, seen[:1000])
     score = evaluate(small, held_out)
     results[name] = (sum(losses[-40:]) / 40, score.bits_per_dim)
-    assert (in_pairs > evaluate(small, some).bits_per_dim) == kind
+    too_little = in_pairs - evaluate(small, some).bits_per_dim
+    assert too_little > 0.02 or not kind
 usual, running = results.values()
 assert running[1] - running[0] < usual[1] - usual[0]
 assert running[1] > usual[1] - 0.05  # no better
@@ -386,8 +387,8 @@ figures.show_table(
 )
 
 # %% [markdown]
-# With running averages the loss is closer to the held-out score. Pairs explain this: there the usual loss counts too
-# much likelihood, and running averages count too little. The score itself did not improve. This compares two single runs of seconds, with a model thousands of times
+# With running averages the loss is closer to the held-out score, mostly because it counts too little likelihood in
+# pairs. The score itself did not improve. This compares two single runs of seconds, with a model thousands of times
 # smaller than the paper's. On CIFAR-10 itself there are two trials of `configs/cifar10-small.yaml`, one seed and six
 # minutes each, with 32 images in a batch:
 
