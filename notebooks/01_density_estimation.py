@@ -245,7 +245,7 @@ neighbours = TwoNeighbours(train)
 # ```
 #
 # ```{literalinclude} ../book/nvp_book/baselines.py
-# :pyobject: bits_per_dim
+# :pyobject: table_bits
 # ```
 # ````
 #
