@@ -1,7 +1,6 @@
 """What breaks when somebody breaks it on purpose: one line, and nothing that was good is lost."""
 
 import errno
-import json
 import math
 import os
 import shutil
@@ -28,9 +27,9 @@ from nvp.files import LOCK, locked
 from nvp.ledger import entry as ledger
 from nvp.ledger.enter import record
 from nvp.runs.folder import RunFolder
-from nvp.runs.load import load_run, read_config
+from nvp.runs.load import read_config
 from nvp.runs.log import read_log
-from nvp.runs.tensors import load_tensors, part, save_tensors
+from nvp.runs.tensors import load_tensors, save_tensors
 from nvp.training import loop
 from nvp.training.interrupt import stop_requests
 from nvp.training.loop import prepare
@@ -333,30 +332,6 @@ def test_a_forged_checkpoint_is_one_line(forge: Any, match: str, pixel_home: Pat
     path = RunFolder(pixel_home / "run").checkpoint
     save_tensors(path, *forge(*load_tensors(path)))
     assert match in fails(*going_on(pixel_home, 3))
-
-
-def test_a_checkpoint_of_the_first_edition_goes_on(pixel_home: Path) -> None:
-    """Its header has no checksum of labels; its legs and the best weights lie beside it."""
-    path = RunFolder(pixel_home / "run").checkpoint
-    tensors, header = load_tensors(path)
-    (leg,), best = header.pop("legs"), header.pop("best")
-    save_tensors(path.with_name("best.safetensors"), part("best", tensors), best)
-    lost = leg | {"from_step": header["step"], "gpu": "a GPU"}
-    path.with_name("legs.json").write_text(json.dumps([leg, lost]))
-    del header["labels_checksum"]
-    header["best_step"] = 2
-    save_tensors(path, {n: t for n, t in tensors.items() if not n.startswith("best.")}, header)
-    run = load_run(pixel_home / "run", data_root=pixel_home / "data")
-    assert run.training.header.best.step == 2
-    assert [each.model_dump() for each in run.training.header.legs] == [leg]
-    torch.testing.assert_close(dict(run.model.state_dict()), part("best", tensors))
-    later = best | {"step": 4}  # training was killed between the two files
-    save_tensors(path.with_name("best.safetensors"), part("best", tensors), later)
-    with tiny.refusal("lacks the weights of step 2, which early stopping kept: restore"):
-        load_run(pixel_home / "run", data_root=pixel_home / "data")
-    done(*going_on(pixel_home, 4))
-    run = load_run(pixel_home / "run", data_root=pixel_home / "data")
-    assert run.training.header.model_dump() == load_tensors(path)[1]  # not the older files
 
 
 # Signals

@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, ValidationError
 from torch import Tensor
 
 from nvp.config import Precision, RunConfig, differences, parse_config
 from nvp.data.splits import TrainingData
 from nvp.errors import NVPError, first_fault
-from nvp.files import read
 from nvp.model.config import Section
 from nvp.model.custom import is_path
 from nvp.runs.provenance import NOTED, Leg
-from nvp.runs.tensors import load_tensors, part, prefixed
+from nvp.runs.tensors import load_tensors, part
 
 # Settings that a resumed run may change: those that are lowered after a divergence, dropout where
 # the run began to overfit, its length, and how often it logs, saves and validates.
@@ -40,16 +39,15 @@ class Header(Section):
 
     config: dict[str, Any]
     data_checksum: str  # `nvp.data.on_disk.fingerprint` of the training images
-    labels_checksum: str | None = None  # that of their labels, of a conditional model
+    labels_checksum: str | None  # that of their labels, of a conditional model
     step: Count
     position: Count  # of the next image in this epoch's order
     window: list[tuple[float, float]]  # loss and gradient norm of the steps not yet logged
     minutes: Minutes  # spent in steps
     validated: Minutes  # the minute of the last validation
     precision: Precision
-    legs: list[Leg] = Field(default_factory=list)  # the machines that trained it
+    legs: list[Leg]  # the machines that trained it
     best: Best | None = None  # of the tensors `best`, if early stopping kept some
-    best_step: Count | None = Field(default=None, exclude=True)  # in older files
 
 
 @dataclass(frozen=True)
@@ -83,22 +81,6 @@ def read_checkpoint(path: Path, config: RunConfig) -> Checkpoint:
     header = _checked(Header, plain, path)
     trained = trained_config(path, header.config, config)
     check_unchanged(path, trained, config)
-    # Older code kept the legs and the best weights in files beside it.
-    older = path.with_name("legs.json")
-    if "legs" not in plain and older.is_file():
-        try:
-            noted = TypeAdapter(list[Leg]).validate_json(read(older))
-        except ValidationError as error:
-            raise NVPError(f"{older} is damaged: restore it, or remove it") from error
-        legs = [leg for leg in noted if (leg.from_step or 0) < header.step]  # the others were lost
-        header = header.model_copy(update={"legs": legs})
-    older = path.with_name("best.safetensors")
-    if "best" not in plain and older.is_file():
-        weights, of_best = load_tensors(older)
-        best = _checked(Best, of_best, older)
-        if best.step <= header.step:  # else training was killed between the two files
-            tensors |= prefixed("best", weights)
-            header = header.model_copy(update={"best": best})
     return Checkpoint(path, tensors, header, trained)
 
 

@@ -91,12 +91,6 @@ def load_run(
             f"{folder} holds no {files.checkpoint.name} yet: wait for it, or train in a new folder"
         )
     checkpoint = read_checkpoint(files.checkpoint, config)
-    kept = checkpoint.header.best_step  # of older code
-    if kept is not None and checkpoint.header.best is None:
-        raise NVPError(
-            f"{files.path} lacks the weights of step {kept}, which early stopping kept: restore "
-            "best.safetensors, or go on by nvp train --resume"
-        )
     training = Training(replace(checkpoint, tensors={}), data_root)
     weights = part("best", checkpoint.tensors) or checkpoint.averaged
     model = finished_model(config, weights, files.checkpoint, device, lambda: training.data)
