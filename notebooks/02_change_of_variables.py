@@ -264,6 +264,8 @@ assert (flow(g(flow, z))[0] - z).abs().max() < 1e-4
 # p_X(x) = p_Z(z) \left|\det \frac{\partial g(z)}{\partial z^{\mathsf T}}\right|^{-1} .
 # $$
 #
+# The two directions have names:
+#
 # * **Inference**, $x \mapsto z = f(x)$, gives the latent of an image and, by {eq}`eq:change`, its density. It is exact,
 #   and training needs this direction alone.
 # * **Sampling**, $x = g(z)$, gives an image for a latent $z \sim p_Z$.

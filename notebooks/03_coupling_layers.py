@@ -536,7 +536,7 @@ plt.show()
 # Gaussian and that of the affine couplings. The flow stretches all places alike, but this alone costs little. A
 # map that keeps volumes does best if it puts the likeliest points nearest to 0. Then it scores $1 + \log \mathbb E[A]$
 # with the best Gaussian, where $A$ is the area of the points likelier than $x$. The rest depends on the seed:
-# with others the whole loss is 0.2 to 0.4 nats. Twelve shifts are not always better.
+# with other seeds the whole loss is 0.2 to 0.4 nats. Twelve shifts are not always better.
 
 
 # %% tags=["hide-input"]

@@ -899,8 +899,8 @@ for k in (1, 2, 3):
 figures.show_table(["from the nearest pixels", "fresh", "trained"], rows)
 
 # %% [markdown]
-# Fresh networks use mostly the nearest pixels. Training spreads this, but over half remains. Distant pixels enter by way
-# of other couplings, other scales, and the squeeze.
+# Over three quarters of a fresh network's gradient come from the nearest pixels, and over half of a trained one's. Distant
+# pixels enter by way of other couplings, other scales, and the squeeze.
 #
 # ## Summary
 #
@@ -911,8 +911,8 @@ figures.show_table(["from the nearest pixels", "fresh", "trained"], rows)
 # * A hundred lines, a network and a norm are a complete Real NVP. They load the weights of a recorded run.
 # * Without norms every scale must first learn the right variance. With norms mean and variance are right from the first
 #   step, and all learning happens in the log-determinants.
-# * $s$ is bounded, since otherwise last convolutions eight times as large are enough for infinity in a
-#   fresh flow without norms.
+# * Without the bound of $s$, and without norms, last convolutions eight times as large make a fresh flow
+#   infinite.
 #
 # ## Exercises
 #

@@ -381,8 +381,8 @@ assert against(model.decode(mixed).cpu(), some)[1] < 0.25
 # %% [markdown]
 # The two finer scales, three quarters of all latents, decide the details of textures, edges and
 # small parts. The coarsest quarter holds which garment it is, where its parts are, and how rough it
-# is. One of its four channels decides which garment: the other three without it hardly ever find
-# their original. Appendix D concludes that the semantics of the latent space are "more on a graphic level
+# is. One of its four channels decides which garment: without it, images hardly ever find their
+# original. Appendix D concludes that the semantics of the latent space are "more on a graphic level
 # rather than higher level concept". It suspects the heavy use of convolution. Our pictures agree:
 # what survives is the layout of light and dark, by which one can tell the garment.
 
@@ -794,8 +794,8 @@ assert min(of_seeds) > limit_bits
 
 # %% [markdown]
 # The two runs differ by more than the first row. So the conditional run is ahead even without labels. Chance explains
-# little, as other seeds of the run without classes show. Perhaps the 4% more images that it saw do, or its larger networks, or the
-# mixture of ten flows.
+# little, as other seeds of the run without classes show. The conditional run's 4% more images, its larger networks, or its
+# mixture of ten flows may explain its lead.
 #
 # To maximum likelihood the class is a detail, a few bits among thousands, and a model that ignored it would lose only
 # these. How many of them does this model use? We score the same test images, with the same noise, under every class.

@@ -410,7 +410,7 @@ assert torch.equal(seen, torch.ones(3, 3).tril(-1).bool())
 # ## A leak looks like success
 #
 # A **leak** is a path from a sub-pixel to its own prediction, or to an earlier one. It raises no
-# error, but lowers the loss. Train two networks on fair coins: images of 6 × 6 pixels, each 0 or 1
+# error, and can lower the loss. Train two networks on fair coins: images of 6 × 6 pixels, each 0 or 1
 # with probability one half. No model can expect less than $36 \ln 2 = 24.95$ nats, the entropy of
 # the coins. One network has masks A, B, B, the other B, B, B. The chapters of this part that
 # train have such a loop:
@@ -472,7 +472,7 @@ for masks, (model, _) in trained.items():
 # * The loss is a sum of cross-entropies. Scoring takes one pass; sampling takes as many as there are sub-pixels.
 # * Mask A stands in the first layer, mask B in all others, and every layer assigns its maps to colours by one
 #   rule.
-# * A leak lowers the loss and raises no error. Perturb the input and watch the output: this finds
+# * A leak raises no error and can lower the loss. Perturb the input and watch the output: this finds
 #   leaks, and pixels that are never seen. On tiny images, sum all probabilities.
 #
 # ## Exercises

@@ -240,8 +240,8 @@ figures.show_table(header, rows)
 
 # %% [markdown]
 # With 6 units both assignments are right, so a test at a width that 3 divides never sees the mistake. With random
-# weights the leak is small, and only a strict tolerance shows it. Training would make it large, because a leak lowers
-# the loss.
+# weights the leak is small, and only a strict tolerance shows it. Training can make it large, where it lowers the
+# loss.
 #
 # ## What it sees: a triangle
 #

@@ -283,7 +283,7 @@ print("later pixels that the sum without a shift sees:", leaks)
 # Without the shift the sum sees all 5 pixels to the right in its own row. A reimplementation has made this mistake. [An
 # issue of pixel-rnn-tensorflow](https://github.com/carpedm20/pixel-rnn-tensorflow/issues/16) reports that it drops the last row and appends zeros at the
 # *bottom*, which moves nothing. Training can then raise the "probabilities" of all images at once. The cell trains on
-# all images of 2 × 3 pixels, and sums them:
+# all images of 2 × 3 pixels, and sums their "probabilities":
 
 
 # %%
@@ -426,8 +426,7 @@ figures.show_table(header, rows)
 # For each pixel both layers need about the same number of multiplications. State to state costs
 # $4h^2$ for each tap and pixel. That is $12h^2$ in the Row LSTM with its three taps, and $16h^2$
 # here with two taps in two directions. The input of $2h$ maps costs another $24h^2$ there and
-# $16h^2$ here. (The loop above also computes the empty places, nearly another $16h^2$. Appendix {ref}`fast-scans` has
-# a scan without them.)
+# $16h^2$ here. (Appendix {ref}`fast-scans` has a scan without the empty places.)
 
 # %% tags=["remove-cell"]
 h = 4

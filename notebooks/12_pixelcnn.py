@@ -765,6 +765,7 @@ assert not models["imagenet64-row-lstm"].residual
 #
 # * For MNIST we found a source only for the Diagonal BiLSTM of seven layers. The width of the one-layer network, 32
 #   features, is unverified. We chose the sizes of the Row LSTM and the PixelCNN for MNIST ourselves.
+#   The head of the Row LSTM has 48 maps, where section 4 has 32.
 # * The network for 64 × 64 images has no residual connections. We read section 4 as saying that all others have both
 #   kinds of connections. Our `mnist-pixelcnn`, `binarized-mnist-pixelcnn` and `cifar10-small-pixelcnn` leave skip
 #   connections out, which by that reading differs from the paper.

@@ -126,8 +126,8 @@ figures.show_table(
 
 # %% [markdown]
 # The network with the best score does not have the smoothest samples here ({ref}`not-everything` says
-# more). All sheets of samples are rougher than the test images, and not by a few dots: three samples of four are
-# rougher than the median test image. In one run of each, the samples of the Row LSTM are
+# more). All sheets of samples are rougher than the test images. A few dots are not the reason: three samples
+# of four are rougher than the median test image. In one run of each, the samples of the Row LSTM are
 # smoother than those of the Diagonal BiLSTM by two standard errors. Those of the PixelCNN are as rough as those of the
 # Diagonal BiLSTM. (Early in each run the first convolution read levels rounded to bfloat16,
 # while a network that samples reads exact levels. These early steps are 14% of

@@ -1025,7 +1025,7 @@ for few_shown in ("trousers", "sandal"):
 # * A comparison of two scores proves something only if the worse one is exact. Even then it is about two trained
 #   models, not two families.
 # * Other seeds move a score by a few thousandths of a bit/dim, far less than the gaps between these families.
-# * Coverage and likelihood put these models in different orders.
+# * Coverage and likelihood put these models in different orders. Coverage also rewards smooth images.
 #
 # ## Exercises
 #

@@ -384,8 +384,8 @@ assert factor * bits_of_test.std() > 300
 
 # %% [markdown]
 # The one-sided rule rejects almost none of the digits. The two-sided rule rejects most of the typeset digits, and few of
-# the sampled ones. The others pass because the pixels of clothes depend strongly on each other. Their bits spread by
-# hundreds of nats, not by $\sqrt{D/2} = 20$. Some need as few bits as a digit.
+# the sampled ones. The others pass because the pixels of clothes depend strongly on each other. So the costs spread by
+# hundreds of nats, not by $\sqrt{D/2} = 20$. Some clothes cost as little as a digit.
 #
 # The mean of ten images varies less, and then digits are rejected. Blurred images and constant greys still pass,
 # because their bits are those of clothes. So a test by one number can reject an image, but passing
@@ -599,7 +599,7 @@ assert as_png[digits].mean() < as_png["Fashion-MNIST test"].mean() / 2
 # :class: dropdown
 # ```
 # Those at 0.7 are likelier than those at 1, and than test images. Their latents are too short: as drawn, $\lVert z \rVert^2$ is
-# about half of what the prior expects. After rounding to levels and new noise it is about three quarters. Yet by their bits, ten at a time, nearly all of them
+# about half of what the prior expects. After rounding to levels and new noise it is about three quarters, and for samples at 1 over 1.1 times. Yet by their bits, ten at a time, nearly all of them
 # pass for test images. With the model's own samples, at 1, about half of the groups of ten do
 # not pass, since they need too many bits. So an image can have the score of a test image, and a latent of
 # another length.

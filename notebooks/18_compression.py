@@ -280,7 +280,7 @@ plot_rows({"written": three, "read": wrong})
 plt.show()
 
 # %% [markdown]
-# Up to the first disagreement every pixel is right; here the sandal has none. After it, the rest of the file is a sequence of random numbers to the decoder. From random numbers it makes a *sample*, and no single pixel looks
+# Up to the first disagreement every pixel is right. (The sandal meets none.) After it, the rest of the file is a sequence of random numbers to the decoder. From random numbers it makes a *sample*, and no single pixel looks
 # suspicious. A format for real use needs a checksum.
 #
 # ## Beside PNG and WebP

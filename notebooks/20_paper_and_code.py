@@ -169,8 +169,9 @@ figures.show_table(["field", "value", "what it is"], rows)
 #   $\lambda + (1 - 2\lambda)\, \tilde x$ (chapter {ref}`integers-to-bits` derives it).
 # * The batch norm with a **running average** of appendix E is off, as in the published code. The appendix says that the
 #   model for CIFAR-10 was trained with it. So the preset `paper` is not quite the model of table
-#   1's first row. The field `norm_running_average` turns it on, as `configs/cifar10.yaml` does. The
-#   appendix gives no value for the momentum $\rho$. The code has an option for it, and its default,
+#   1's first row. The field `norm_running_average` turns it on for the norms after couplings, as
+#   `configs/cifar10.yaml` does. Section 3.7 introduces it beside the norms inside $s$ and $t$, and
+#   the code's option covers both kinds. The appendix gives no value for the momentum $\rho$. The code has an option for it, and its default,
 #   zero, leaves the average off. In the code's formula $\rho$ is the weight of the batch, in the
 #   appendix that of the past. (We have read the appendix in a translation.)
 #

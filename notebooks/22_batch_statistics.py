@@ -210,7 +210,8 @@ assert score_of[2] - score_of[40] > 0.3
 # with the batch's own $\hat\mu_k$, $\hat\sigma^2_k$. The layer normalises by the left sides. Gradients pass through $\hat\mu_k$ and
 # $\hat\sigma_k^2$ alone: the past is a constant. Appendix E says that the CIFAR-10 model was trained in this way, which
 # allows very small batches. It gives no value of $\rho$, the "momentum"; ours is 0.9. In the package this is
-# `norm_running_average`, for the norms between couplings alone. As a layer:
+# `norm_running_average`, for the norms after couplings alone; section 3.7 seems to mean those inside $s$ and $t$, too.
+# As a layer:
 
 
 # %%

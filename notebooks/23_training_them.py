@@ -770,7 +770,7 @@ assert round(float(both[2]) - float(base[2]), 2) == -0.14
 # %% [markdown]
 # ## Budgets
 #
-# Time may be another part of the gap. (On CIFAR-10 size is one, too: our networks have about a tenth of the paper's
+# Time may be another part of the gap. (On CIFAR-10 size may be one, too: our networks have about a tenth of the paper's
 # parameters.) The table has the runs on the papers' own images.
 
 # %% tags=["hide-input"]
@@ -796,7 +796,7 @@ figures.show_table(
 # * Of the first PixelCNN's distance of 4.8 nats, 3.5 went with Muon, its schedule and twice the images. The wider run
 #   with decay took 1.2 more.
 # * On binarised MNIST, Muon brought a PixelCNN to Adam's best score with about an eighth of the images. This is one seed of
-#   each, at a rate that was neither's best in short runs.
+#   each, at a rate that was best for neither in short runs.
 # * After 400 steps of a flow, Muon was 0.15 bits/dim ahead of Adam at a good rate on Fashion-MNIST,
 #   and 0.17 on CIFAR-10. These are means of three seeds.
 # * Short trials hint that weight decay helps a little. One full run with twice as much ended half a

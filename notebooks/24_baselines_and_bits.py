@@ -347,8 +347,8 @@ assert max(of_test, key=of_test.get) == "Gaussian (a bound)"
 
 # %% [markdown]
 # The samples of the Gaussian are the smoothest, and it scores worst. One reason is the black background. Half of
-# the pixels are exactly 0; a histogram can represent that, a Gaussian cannot. Few of the middle 8 × 8 pixels are black.
-# If the reason is right, the Gaussian should win there:
+# the pixels are exactly 0; a histogram can represent that, a Gaussian cannot. Few of the middle 8 × 8 pixels are black,
+# and there the Gaussian wins:
 
 # %%
 black = (train == 0).double().mean().item()

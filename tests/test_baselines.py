@@ -88,6 +88,8 @@ def test_gaussian_latents_are_white_and_invert() -> None:
     assert z.mean(0).abs().max() < 0.05
     assert torch.allclose(z.flatten(1).T.cov(), torch.eye(4, dtype=z.dtype), atol=0.05)
     assert torch.equal(model.decode(z), images)
+    with torch.autocast("cpu", torch.bfloat16):  # a caller's
+        assert (model.float().decode(z) == images).double().mean() > 0.999
 
 
 def test_probabilities_under_the_gaussian_sum_to_at_most_one() -> None:

@@ -21,8 +21,8 @@ class Upsampler(nn.Module):
 
     (N, C, h, w) -> one bias (N, maps, factor h, factor w) for each of `num_layers` layers. The
     small image is known, so nothing here is masked. Each 7x7 reaches 3 pixels further, and there
-    are as many as lead from one edge to the other: every pixel sees the whole small image. The
-    paper gives neither the number of layers nor what they see.
+    are as many as lead from one edge to the other: every pixel sees the whole small image, as in
+    Figure 2. The paper does not give the number of layers.
     """
 
     def __init__(

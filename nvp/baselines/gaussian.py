@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
+from nvp.model.autocast import full_float32
 from nvp.model.config import ModelConfig
 from nvp.model.dequantisation import (
     dequantise,
@@ -134,6 +135,7 @@ class Gaussian(ImageModel):
         return z.unflatten(1, self.image_shape)
 
     @torch.no_grad()
+    @full_float32()  # with the rounding of autocast, `decode` would not undo `encode`
     def decode(self, z: Tensor) -> Tensor:
         """y = m + L z, back to uint8: (N, C, H, W) -> (N, C, H, W)."""
         check_latents(z, self.image_shape)

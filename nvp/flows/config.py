@@ -40,7 +40,7 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
     channel_squeeze: SqueezeOrder = SqueezeOrder.POSITION_MAJOR  # before channel-wise couplings
     factor_out_squeeze: SqueezeOrder = SqueezeOrder.DIAGONAL  # before half of the maps leave
     norm_scope: NormScope | None = NormScope.WHOLE  # of the norm after each coupling; null: none
-    norm_running_average: bool = False  # training normalises by running averages (appendix E)
+    norm_running_average: bool = False  # those norms train by running averages (appendix E)
     norm_momentum: float = Field(default=0.1, gt=0, le=1)  # 1 - rho, of those norms alone
     logit: LogitForm = LogitForm.SYMMETRIC
     alpha: float = Field(default=0.05, gt=0, lt=0.5)  # the margin of the logit
@@ -77,12 +77,14 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
 
         Where the paper is silent the official code fills in, except for `first_kept`,
         `channel_squeeze`, `undo_data_constraint` and `sample_batch_statistics`, which are ours.
-        Two fields depart from the paper. The logit is the code's symmetric form, since the printed
-        one is infinite at white (`logit="paper"` gives it). The norm takes the moments of each
-        batch; appendix E has running averages for CIFAR-10 (`norm_running_average`). Scales,
-        blocks and maps follow the height. For 64 and 32 they are the paper's, for 32 those of
-        CIFAR-10 (configs/imagenet32.yaml sets those of ImageNet). For any other height the paper
-        gives none, and there are 2 scales, 2 blocks and 32 maps, which are few for large images.
+        `penalise_channel_scales` is our reading of section 4.1. Two fields depart from the paper.
+        The logit is the code's symmetric form, since the printed one is infinite at white
+        (`logit="paper"` gives it). Norms take the moments of each batch, where appendix E has
+        running averages for CIFAR-10: `norm_running_average` gives them to the norms after
+        couplings, not to those inside s and t. Scales, blocks and maps follow the height. For 64
+        and 32 they are the paper's, for 32 those of CIFAR-10 (configs/imagenet32.yaml sets those
+        of ImageNet). For any other height there are 2 scales, 2 blocks and 32 maps, few for large
+        images: the paper names no blocks and maps, and its scales would end at 4x4 pixels.
         """
         return cls.model_validate({"preset": "paper", "image_shape": image_shape, **fields})
 

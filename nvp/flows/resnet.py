@@ -83,7 +83,8 @@ class ShiftedBatchNorm(nn.Module):
 
     A positive gain would add nothing: the convolution after the ReLU can take it up. Training uses
     the statistics of the batch; evaluation uses moving averages (0.9 of the old, 0.1 of the new),
-    of unbiased variances as everywhere in PyTorch.
+    of unbiased variances as everywhere in PyTorch. Section 3.7 introduces the running averages of
+    appendix E beside these norms; here only those after couplings have them.
     """
 
     running_mean: Tensor
