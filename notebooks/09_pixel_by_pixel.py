@@ -463,7 +463,8 @@ for masks, (model, _) in trained.items():
 
 # %% [markdown]
 # The leaking network is sure of every one of the 64 images. We have two tests that need no data:
-# change the input and watch the output, and sum over all small images. A third needs data: distrust
+# change the input and watch the output, and sum over all small images. (Sum with many digits: before
+# training, such a leak can sum to 0.999.) A third needs data: distrust
 # a likelihood that is *too good*, compared with published scores.
 #
 # ## Summary
