@@ -628,7 +628,8 @@ print(f"about {score.bits_per_dim:.0f} bits/dim")
 # how: the two of this chapter, `examples/unfactored_realnvp.py` of chapter {ref}`multi-scale`,
 # and `examples/tarflow.py` of chapter {ref}`where-the-papers-meet`. The Gated PixelCNN of that folder has its row. Here it stands beside
 # the Diagonal BiLSTM of chapter {ref}`beyond-gans`, which sees every earlier pixel but one. The seven layers of the
-# Gated PixelCNN reach 15 rows up. Each was trained on Fashion-MNIST for half an hour of one processor core:
+# Gated PixelCNN reach 15 rows up. Each was trained on Fashion-MNIST for half an hour of one processor core (± is the standard error over
+# images):
 
 # %% tags=["hide-input"]
 names = ("fashion-mnist-gated-pixelcnn", "fashion-mnist-diagonal-bilstm")

@@ -33,7 +33,7 @@ from types import MethodType
 import matplotlib.pyplot as plt
 import torch
 from nvp_book import figures
-from nvp_book.ablation import STUDENT, compare, load_ablation, read_rows
+from nvp_book.ablation import STUDENT, Mean, compare, load_ablation, read_rows
 from nvp_book.figures import ablation as pictures
 from nvp_book.figures import architecture, samples
 
@@ -282,8 +282,8 @@ plt.show()
 
 # %% [markdown]
 # At a mean of six deviations the changed half keeps a deviation of 0.3 only. The likelihood is still right, since
-# {eq}`eq:batch-norm` counts the factor that was really applied. But a normalisation should give the next layer numbers of
-# one size, and this one does not.
+# {eq}`eq:batch-norm` counts the factor that was really applied. But a normalisation should give the next layer mean 0 and
+# one deviation, and this one does not.
 #
 # The *first* norm inside $s$ and $t$ sees zeros too, those of the masked input, and the factor of
 # two follows it. In [an issue of a port](https://github.com/chrischute/real-nvp/issues/3) a user
@@ -332,9 +332,9 @@ print(f"kept squares after the norm: {after_norm:.2f}; doubled: {h.std():.2f}")
 #
 # The paper mirrors the images of CIFAR-10, CelebA and LSUN at random in training. Take a set that
 # contains every image with its mirror image. There two models of one scale that differ in this
-# field can reach exactly the same mean log-likelihood. With several scales the argument stops,
-# because the diagonal of a block that is factored out is not its own mirror image. The next cell
-# checks both:
+# field can reach exactly the same mean log-likelihood. With several scales the argument stops.
+# The half that is not factored out holds the even squares, and $R$ takes these to odd ones. The
+# next cell checks one scale:
 
 
 # %%
@@ -349,27 +349,17 @@ def mirrored(model, kept):
 
 
 x = torch.randn(4, 1, 8, 8, generator=generator)
-apart = {}
-for num_scales in (1, 2):
-    torch.manual_seed(0)
-    config = RealNVPConfig.paper(
-        (1, 8, 8),
-        num_scales=num_scales,
-        num_blocks=1,
-        width=6,
-        checkerboard_scale_init=1.0,
-    )
-    odd = RealNVP(config)
-    odd.flow(x)  # batch norms get statistics of their own
-    even = mirrored(odd, Parity.EVEN)
-    with torch.no_grad():
-        z, log_det = odd.eval().flow(x)
-        z_even, log_det_even = even.flow(x.flip(-1))
-    apart[num_scales] = (log_det - log_det_even).abs().max().item()
-    if num_scales == 1:
-        assert (z_even - z.flip(-1)).abs().max() < 1e-9
-assert apart[1] < 1e-9
-assert apart[2] > 0.1
+torch.manual_seed(0)
+sizes = {"num_scales": 1, "num_blocks": 1, "width": 6}
+config = RealNVPConfig.paper((1, 8, 8), checkerboard_scale_init=1.0, **sizes)
+odd = RealNVP(config)
+odd.flow(x)  # batch norms get statistics of their own
+even = mirrored(odd, Parity.EVEN)
+with torch.no_grad():
+    z, log_det = odd.eval().flow(x)
+    z_even, log_det_even = even.flow(x.flip(-1))
+assert (z_even - z.flip(-1)).abs().max() < 1e-9
+assert (log_det - log_det_even).abs().max() < 1e-9
 
 # %% [markdown]
 # ## The order of a squeeze
@@ -597,8 +587,9 @@ for n in range(2, 6):
 
 # %% [markdown]
 # So a 95% interval reaches 2.8 standard errors to both sides of the mean of five seeds. Three cautions remain. All
-# variants are compared with the *same* runs of the baseline. If one of those is lucky, all
-# differences of its seed move in one direction. And of 23 comparisons, one is expected beyond a bound
+# variants are compared with the *same* runs of the baseline. The fifth of these ended more than 0.1
+# bits/dim above the others. Without its seed three more variants are worse by their interval:
+# `official`, no skips, no mask channel. And of 23 comparisons, one is expected beyond a bound
 # of 5% even if no variant makes a difference. To hold the risk of *any* false alarm to 5%, each comparison gets a 23rd of
 # it (Bonferroni), and the bound becomes 7.0 standard errors. Last, most variants had three seeds at
 # first, and some lay beyond two standard errors, but within the bound for three. So all got two more seeds. To look twice
@@ -655,6 +646,11 @@ code = {"shift-first", "even-first", "channel-major", "channel-scales-free"}
 assert not {c.variant.name for c in clear} & (code | {"official"})
 assert "official-norm" in {c.variant.name for c in worse}
 assert min(abs(c.difference.mean) for c in sure) > 0.1
+*four, fifth = [row.test for row in baseline.rows]
+assert fifth > max(four) + 0.1
+four = [c for c in others if Mean.of(c.differences[:4]).beyond_chance]
+more = {c.variant.name for c in four} - {c.variant.name for c in clear}
+assert more == {"official", "no-skips", "no-mask-channel"}
 u = strict / math.sqrt(1 + strict**2 / 4)  # closed form, n = 5
 beyond_strict = 1 - 0.75 * u * (1 - u**2 / 12)
 assert abs(beyond_strict - 0.05 / len(others)) < 1e-4
@@ -687,7 +683,7 @@ assert abs(beyond_strict - 0.05 / len(others)) < 1e-4
 # * Shift and scale in either order give the same maps and different gradients.
 # * The ablation is paired by seed, and its runs are short. Six effects are beyond the bound for all 23 comparisons, each
 #   of more than 0.1 bits/dim. Five others are beyond their own interval alone. Of the code's choices only its
-#   norm is beyond its own interval, and worse. All of them together are within theirs.
+#   norm is beyond its own interval, and worse. All of them together are worse with four seeds of five, which is within theirs.
 #
 # ## Exercises
 #

@@ -257,7 +257,7 @@ print(f"trained with noise: {scored['with noise']:.1f} bits/dim")
 print("trained without: more than ten")
 
 # %% [markdown]
-# On whole images the fall takes longer, since a network must first find the integers. That makes the mistake easy to miss.
+# On whole images the fall takes longer, since a network must first find the integers. Until then the check finds nothing, either.
 # Two kinds of data cause a similar surprise. Images that were resized, blurred or stored as floats are not on the integers,
 # so their score bounds no probability. Images with fewer levels than 256, say 16 greys, keep the bound. But under a
 # good model they need few bits, 4 at most for 16 greys, and their scores cannot be compared with others. With noise, the loss on either kind of data
@@ -489,13 +489,13 @@ plt.show()
 # %% [markdown]
 # On the data all three return $x$ to within $10^{-4}$. There a coupling with $s < 0$ lowers the
 # log-likelihood by $|s|$, so training avoids strong contraction. *Elsewhere* the likelihood does
-# not limit contraction, and the flow with the large $a$ has lost its inverse. Data of another kind land
+# not limit contraction, and this flow with the large $a$ has lost its inverse. (With two of four other seeds it has not.) Data of another kind land
 # there. {cite:t}`behrmann2021exploding` studied the failure, and met it in sampling, too. Where the
 # inverse is lost, the log-determinant is still that of the formula, but not that of the map which
 # the machine computes.
 #
-# **Check.** Compare $g(f(x))$ with $x$ on the images that you want to decode. **Cure.** Keep $a$ small; the penalty on weight
-# scales helps. Encode and decode in float64, which has eight more digits to lose. The last flow loses them, too.
+# **Check.** Compare $g(f(x))$ with $x$ on the images that you want to decode. **Cure.** Keep $a$ small.
+# Encode and decode in float64, which has eight more digits to lose. The last flow loses them, too.
 #
 # ## Too good, or not learning: a wrong mask
 #
@@ -744,8 +744,8 @@ plt.show()
 # Both runs survive the step itself. With clipping the bad batch leaves little trace: here the two clipped runs end
 # less than 0.1 bits/dim apart. Without clipping the harm lasts: the two other runs end over 0.3 bits/dim apart. The
 # huge gradient enters both of Adam's means, $m$ of gradients and $v$ of their squares. A fifth run puts $m$ back after
-# the bad batch, and ends less than 0.15 from the run without one. So most of the harm comes from $m$: about two dozen
-# steps follow the bad gradient. In $v$ it stays longer, and shortens all later steps. The log shows neither.
+# the bad batch, and ends less than 0.15 from the run without one. So most of the harm comes from $m$: ten steps
+# and more follow the bad gradient. In $v$ it stays longer, and shortens all later steps. The log shows neither.
 # {ref}`ex-adam-spike` computes both. (Clipped runs are ahead even without a bad batch.
 # These are single runs with one rate.)
 #

@@ -93,42 +93,28 @@ def test_names_of_the_pages_are_links() -> None:
     assert rst(f"`{name}` `Path`", "nvp.data.sets") == f"``{name}`` ``Path``\n"
 
 
-def test_columns_examples_and_literal_text() -> None:
-    columns = """
-        WHOLE        all of them
-        TRANSFORMED  only those
-                     that moved
-        """
-    assert rst(columns) == "* ``WHOLE``: all of them\n* ``TRANSFORMED``: only those that moved\n"
+def test_lists_examples_and_literal_text() -> None:
     assert rst("* a\n* b,\n  c*d") == "* a\n* b, c\\*d\n"
     assert rst(">>> a = b*c\n... | d") == ">>> a = b*c\n... | d\n"
     literal = "    model:\n      width: 8\n\nso."
     assert rst(f"As in\n\n{literal}") == f"As in\n\n::\n\n{literal}\n"
 
 
-def test_fields_have_their_defaults_and_comments() -> None:
-    from nvp.config import DataConfig, Optimiser, RunConfig
+def test_fields_stand_as_in_the_source() -> None:
+    from nvp.config import DataConfig, Optimiser
     from nvp.data.importing.source import Picture
-    from nvp.flows.config import RealNVPConfig
     from nvp.flows.realnvp import RealNVP
-    from nvp.model.config import ModelConfig
     from nvp.model.protocol import ImageModel
 
-    data = docstrings.fields(DataConfig)
-    assert data[0].startswith("* ``name: str``: of a set, or a folder of .npy files")
-    assert "* ``limit: int | None = null``: use only the first ``limit`` training images" in data
-    assert '* ``title: str = ""``' in docstrings.fields(RunConfig)
-    base, own = (docstrings.fields(c) for c in (ModelConfig, RealNVPConfig))
-    assert (base[0], own[0]) == ("* ``family: str``", "* ``family: str = realnvp``")
-    assert "* ``affine_order: AffineOrder = scale_then_shift``" in own
-    picture = docstrings.fields(Picture)
-    assert picture[-1] == "* ``label: int | np.ndarray | None = None``"
+    directive, _, _, _, first, *_, last = docstrings.fields(DataConfig)
+    assert directive == ".. code-block:: python"
+    assert first.startswith("    name: str  # of a set, or a folder of .npy files")
+    assert last.startswith("    limit: int | None = Field(default=None, ge=1)  # use only")
+    assert "    image_shape: tuple[int, int, int]  # (C, H, W)" in docstrings.fields(ImageModel)
+    assert '    ADAM = "adam"  # Real NVP' in docstrings.fields(Optimiser)
+    assert docstrings.fields(Picture)[-1] == "    label: int | np.ndarray | None = None"
     assert docstrings.skip_member(None, "attribute", "label", Picture.label, False, None)
-    first, *_ = docstrings.fields(ImageModel)
-    assert first == "* ``image_shape: tuple[int, int, int]``: (C, H, W)"
-    adamax = "* ``ADAMAX = 'adamax'``: of neither paper; later flows use it (Glow's code)"
-    assert docstrings.fields(Optimiser)[1] == adamax
-    assert docstrings.fields(RealNVP) == []  # those of the protocol
+    assert docstrings.fields(RealNVP) == []
 
 
 def test_buttons_follow_from_the_address_of_the_repository() -> None:

@@ -10,7 +10,6 @@ from nvp_book.live import pixelrnn as live_completion
 from nvp_book.live.tensors import weights_text
 from nvp_book.selection import binary_digits
 from pixels import config, generator, noise, randomised
-from tiny import refusal
 from torch import Tensor
 
 from nvp import PixelRNN
@@ -86,12 +85,3 @@ def test_a_picture_stands_in_where_no_script_runs() -> None:
     assert len(html) < 4e5
     place, _ = html.split("<script>")
     assert 'src="data:image/png;base64,' in place
-
-
-def test_what_the_script_does_not_compute_is_refused() -> None:
-    images = torch.zeros(1, 1, 5, 7, dtype=torch.uint8)
-    assert live.completion(small(), images).data is not None
-    with refusal("a model and images"):
-        live.completion(small())
-    with refusal("kind, skip"):
-        live.completion(small(kind="row_lstm", skip=False), images)

@@ -3,7 +3,6 @@
 import base64
 import io
 import re
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from nvp_book.live import realnvp as live_images
 from nvp_book.live.tensors import weights_text
 from PIL import Image
 from pixels import lived
-from tiny import refusal
 from torch import Tensor
 
 from nvp import RealNVP, RealNVPConfig
@@ -133,20 +131,3 @@ def test_a_picture_stands_in_where_no_script_runs() -> None:
     assert sheet.shape == (238, 238)  # eight pictures, and two pixels between them
     corner, first = torch.tensor(sheet[:28, :28]), load(EMBEDDED, "test", limit=1).images[0, 0]
     assert (corner.int() - first.int()).abs().max() <= 1  # it is image 1, encoded and decoded
-
-
-def test_what_the_script_does_not_compute_is_refused() -> None:
-    grey = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
-    sizes: dict[str, Any] = {"num_scales": 1, "num_blocks": 0, "width": 2}
-    model = RealNVP(RealNVPConfig.paper((1, 8, 8), **sizes)).eval()
-    assert live.images(model, grey).data is not None
-    with refusal("a model and images"):
-        live.images(model)
-    with refusal("needs four images, there are 3"):
-        live.images(model, grey[:3])
-    official = RealNVP(RealNVPConfig.official((1, 8, 8), **sizes))
-    with refusal("affine_order"):
-        live.images(official, grey)
-    colour = RealNVP(RealNVPConfig.paper((3, 8, 8), **sizes))
-    with refusal("image_shape"):
-        live.images(colour, grey.expand(-1, 3, -1, -1))

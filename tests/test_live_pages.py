@@ -11,6 +11,7 @@ import torch
 from browser import Browser
 from nvp_book import live
 from nvp_book.live import pixelrnn as completion
+from nvp_book.live import realnvp as manifold
 from nvp_book.selection import binary_digits
 from pixels import config, flow_from, lived, noise, randomised
 from torch import Tensor
@@ -120,7 +121,7 @@ def opened(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Figure]]:
         assert all(url.startswith(("file:", "data:")) for url in browser.requests())
 
     def open_page(name: str, html: str | None = None, **how: Any) -> Figure:
-        """`html` is the figure of a model of one's own."""
+        """`html` is the figure of a small model, which takes no time."""
         check()  # of the figure before, whose events are forgotten now
         page = tmp_path / f"{name}.html"
         page.write_text(PAGE.format(body=html or getattr(live, name)().data), encoding="utf-8")
@@ -330,10 +331,11 @@ def test_sliders_walk_between_the_four_images(opened: Callable[..., Figure]) -> 
 SMALL = noise(8, 1, 8, 8)
 
 
-def small_flow() -> str | None:
+def small_flow() -> str:
     """The figure of these images and of a Real NVP whose three scales take no time."""
     sizes: dict[str, Any] = {"num_scales": 3, "num_blocks": 0, "width": 2}
-    return live.images(lived(RealNVPConfig.paper((1, 8, 8), **sizes)), SMALL).data
+    model = lived(RealNVPConfig.paper((1, 8, 8), **sizes))
+    return live.fragment("images", *manifold.content(model, SMALL))
 
 
 def test_latents_are_given_up_finest_first(opened: Callable[..., Figure]) -> None:
@@ -415,7 +417,7 @@ def test_the_rest_of_a_scribble_is_drawn_several_times(opened: Callable[..., Fig
 def test_a_digit_is_scribbled_by_mouse_finger_and_keyboard(opened: Callable[..., Figure]) -> None:
     sizes = {"hidden": 2, "head": 2}  # a network that takes no time
     network = randomised(PixelRNN(config("diagonal_bilstm", (1, 28, 28), **sizes)))
-    html = live.completion(network, binary_digits()[:1]).data
+    html = live.fragment("completion", completion.content(network, binary_digits()[:1]))
     figure = opened("completion", html, width=390)
     figure.click(".controls button")
     assert levels(figure, ".square canvas")[:14].sum() == 0

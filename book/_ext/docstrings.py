@@ -2,20 +2,17 @@
 
 autodoc takes a docstring for reStructuredText; ours hold |det|, *given and `code`, as mathematics
 and Python write them. So marks are escaped. `code` is set as code, and linked where
-book/api.md lists its module. Rows with a star, and columns of names with their meanings, become
-lists. Under a class stand its fields, with the comments on them in the source: for configurations,
-the keys of a file.
+book/api.md lists its module. Rows with a star become lists. Under a class stand its fields as the
+source declares them: for configurations, the keys of a file.
 """
 
 import ast
 import dataclasses
 import inspect
-import io
-import json
+import itertools
 import re
 import sys
 import textwrap
-import tokenize
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -23,12 +20,9 @@ from typing import Any
 from pydantic import BaseModel
 from sphinx.application import Sphinx
 
-from nvp.model.config import Family
-
 # The modules that have a place in the book.
 OVERVIEW = Path(__file__).parent.parent / "api.md"
 MODULES = re.findall(r"^   (nvp\.\S+)$", OVERVIEW.read_text(), re.M)
-ENTRY = re.compile(r"(\S+(?:, \S+)*) {2,}(\S.*)")
 
 
 def reference(name: str, module: str) -> str | None:
@@ -70,8 +64,6 @@ def restructured(lines: list[str], module: str) -> list[str]:
         elif rows and rows[0].startswith("* "):
             items = "\n".join(rows).removeprefix("* ").split("\n* ")
             result += ["* " + inline(" ".join(item.split()), module) for item in items]
-        elif any(ENTRY.fullmatch(row) for row in rows):
-            result += definition_list(rows, module)
         elif indented:
             result += ["::", "", *("    " + row for row in rows)]
         else:
@@ -80,92 +72,22 @@ def restructured(lines: list[str], module: str) -> list[str]:
     return result
 
 
-def definition_list(rows: list[str], module: str) -> list[str]:
-    """A column of names, and behind it their meanings, as a list."""
-    gathered: list[list[str]] = []
-    for row in rows:
-        if match := ENTRY.fullmatch(row):
-            gathered.append([match[1], match[2]])
-        elif gathered:
-            gathered[-1][1] += " " + row.strip()
-        else:
-            gathered.append(["", row])
-    return [
-        "* " + (f"``{name}``: " if name else "") + inline(text, module) for name, text in gathered
-    ]
-
-
-def declared(cls: type) -> dict[str, tuple[str, str]]:
-    """Annotated names in the body of a class, and members of an enum: with the comment on each.
-
-    A comment stands behind the field, or in full sentences on the lines above it.
-    """
-    source = textwrap.dedent(inspect.getsource(cls))
-    rows = source.splitlines()
-    said = {
-        token.start[0]: token.string.lstrip("# ")
-        for token in tokenize.generate_tokens(io.StringIO(source).readline)
-        if token.type == tokenize.COMMENT
-    }
-    found = {}
-    (body,) = (node.body for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
-    for node in body:
-        match node:
-            case ast.AnnAssign(target=ast.Name(id=name)):
-                pass
-            case ast.Assign(targets=[ast.Name(id=name)]) if issubclass(cls, Enum):
-                pass
-            case _:
-                continue
-        above: list[str] = []
-        line = node.lineno - 1
-        while line in said and rows[line - 1].lstrip().startswith("#"):
-            above.insert(0, said[line])
-            line -= 1
-        text = " ".join(above) if above and above[-1].endswith(".") else ""
-        declaration = ast.unparse(node).partition(" = field(")[0]  # how, not what
-        found[name] = (declaration, said.get(node.end_lineno or 0, text))
-    return found
-
-
 def fields(cls: type) -> list[str]:
-    """A list of a class's fields: all of what it is made of, else those with a comment."""
-    said: dict[str, tuple[str, str]] = {}
-    for base in reversed(cls.__mro__) if is_data(cls) else [cls]:  # models share the protocol's
-        if base.__module__.startswith("nvp."):
-            said |= declared(base)
-    if issubclass(cls, BaseModel):
-        said = {
-            name: (said[name][0].partition(" = ")[0] + default_of(cls, name), said[name][1])
-            for name in cls.model_fields
-        }
-    elif not is_data(cls):
-        said = {name: both for name, both in said.items() if both[1]}
-    return [
-        f"* ``{declaration}``" + (f": {inline(comment, cls.__module__)}" if comment else "")
-        for name, (declaration, comment) in said.items()
-        if not name.startswith("_")
-    ]
+    """The fields of a class, above its methods, as the source declares them."""
+    rows = textwrap.dedent(inspect.getsource(cls)).splitlines()
+    (body,) = (n.body for n in ast.parse("\n".join(rows)).body if isinstance(n, ast.ClassDef))
+    above = list(itertools.takewhile(lambda node: not isinstance(node, ast.FunctionDef), body))
+    named = ast.Assign if issubclass(cls, Enum) else ast.AnnAssign
+    if not any(isinstance(node, named) for node in above):
+        return []
+    shown = rows[above[0].end_lineno or 0 : above[-1].end_lineno]
+    return [".. code-block:: python", "    :class: fields", "", *shown]
 
 
 def is_data(cls: type) -> bool:
     """Whether the fields of a class are what it is made of."""
     kinds = BaseModel, Enum
     return issubclass(cls, kinds) or dataclasses.is_dataclass(cls) or hasattr(cls, "_fields")
-
-
-def default_of(cls: type[BaseModel], name: str) -> str:
-    """What stands behind the name of a field where a file leaves it out, in a file's words."""
-    field = cls.model_fields[name]
-    if field.is_required() or (name == "family" and inspect.isabstract(cls)):
-        return ""
-    value = field.get_default(call_default_factory=True)
-    if issubclass(cls, Family) and name == "family":
-        value = cls.name()
-    if isinstance(value, BaseModel):  # a section, which has its own defaults
-        return " = {}"
-    plain = value.value if isinstance(value, Enum) else value
-    return f" = {plain if isinstance(plain, str) and plain else json.dumps(plain)}"
 
 
 def process_docstring(

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from nvp.data.named import FASHION_CLASSES, FASHION_MNIST_MD5
+from nvp.data.named import FASHION_MNIST_MD5
 from nvp.data.on_disk import fingerprint
 from nvp.data.sets import load
 from nvp.files import write_text
@@ -58,116 +58,14 @@ def make(folder: Path, root: str | None = None) -> None:
 
 
 def croissant(folder: Path) -> dict[str, Any]:
-    """The description of the set in `folder`; its context is that of the specification."""
+    """The description that is kept here, with the size and the checksum of the set in `folder`."""
+    described: dict[str, Any] = json.loads((HERE / "croissant.json").read_text())
     archive = (folder / "images.npz").read_bytes()
-    classes = ", ".join(f"{number} {name}" for number, name in enumerate(FASHION_CLASSES))
-    arrays = (
-        ("image", "sc:ImageObject", "An array of shape (28, 28, 1), values 0 to 255."),
-        ("label", "sc:Integer", f"The class: {classes}."),
-    )
-    return {
-        "@context": {
-            "@language": "en",
-            "@vocab": "https://schema.org/",
-            "citeAs": "cr:citeAs",
-            "column": "cr:column",
-            "conformsTo": "dct:conformsTo",
-            "cr": "http://mlcommons.org/croissant/",
-            "rai": "http://mlcommons.org/croissant/RAI/",
-            "data": {"@id": "cr:data", "@type": "@json"},
-            "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-            "dct": "http://purl.org/dc/terms/",
-            "equivalentProperty": "cr:equivalentProperty",
-            "examples": {"@id": "cr:examples", "@type": "@json"},
-            "extract": "cr:extract",
-            "field": "cr:field",
-            "fileProperty": "cr:fileProperty",
-            "fileObject": "cr:fileObject",
-            "fileSet": "cr:fileSet",
-            "format": "cr:format",
-            "includes": "cr:includes",
-            "isLiveDataset": "cr:isLiveDataset",
-            "jsonPath": "cr:jsonPath",
-            "key": "cr:key",
-            "md5": "cr:md5",
-            "parentField": "cr:parentField",
-            "path": "cr:path",
-            "recordSet": "cr:recordSet",
-            "references": "cr:references",
-            "regex": "cr:regex",
-            "repeated": "cr:repeated",
-            "replace": "cr:replace",
-            "samplingRate": "cr:samplingRate",
-            "sc": "https://schema.org/",
-            "separator": "cr:separator",
-            "source": "cr:source",
-            "subField": "cr:subField",
-            "transform": "cr:transform",
-        },
-        "@type": "sc:Dataset",
-        "conformsTo": "http://mlcommons.org/croissant/1.0",
-        "name": "fashion-mnist-small",
-        "description": (
-            "5,000 training and 1,000 test images of Fashion-MNIST, 28x28 pixels, one channel of 8 "
-            "bits: of each of the ten classes the first 500 of the published training split and "
-            "the first 100 of the published test split, in the published order."
-        ),
-        "license": "https://opensource.org/license/mit",
-        "url": "https://github.com/zalandoresearch/fashion-mnist",
-        "creator": {"@type": "sc:Organization", "name": "Zalando SE"},
-        "datePublished": "2017-08-25",
-        "version": "1.0.0",
-        "citeAs": (
-            "Xiao, Rasul and Vollgraf. Fashion-MNIST: a Novel Image Dataset for Benchmarking "
-            "Machine Learning Algorithms. arXiv:1708.07747, 2017."
-        ),
-        "distribution": [
-            {
-                "@type": "cr:FileObject",
-                "@id": "images.npz",
-                "name": "images.npz",
-                "description": "A zip archive of NumPy arrays, unsigned bytes.",
-                "contentUrl": "images.npz",
-                "contentSize": f"{len(archive)} B",
-                "encodingFormat": "application/zip",
-                "sha256": hashlib.sha256(archive).hexdigest(),
-            },
-            *(
-                {
-                    "@type": "cr:FileObject",
-                    "@id": f"{split}_{what}.npy",
-                    "name": f"{split}_{what}.npy",
-                    "contentUrl": f"{split}_{what}.npy",
-                    "containedIn": {"@id": "images.npz"},
-                    "encodingFormat": "application/octet-stream",
-                }
-                for split in PER_CLASS
-                for what in ("images", "labels")
-            ),
-        ],
-        "recordSet": [_records(split, *array) for split in PER_CLASS for array in arrays],
+    described["distribution"][0] |= {
+        "contentSize": f"{len(archive)} B",
+        "sha256": hashlib.sha256(archive).hexdigest(),
     }
-
-
-def _records(split: str, what: str, kind: str, description: str) -> dict[str, Any]:
-    """The entries of one array: the format joins arrays by a key, and theirs is the position."""
-    name = f"{split}_{what}s"
-    field = {
-        "@type": "cr:Field",
-        "@id": f"{name}/{what}",
-        "name": f"{name}/{what}",
-        "description": description,
-        "dataType": kind,
-        "source": {"fileObject": {"@id": f"{name}.npy"}, "extract": {"fileProperty": "content"}},
-    }
-    number = f"{10 * PER_CLASS[split]:,} {what}s, images and labels in the same order."
-    return {
-        "@type": "cr:RecordSet",
-        "@id": name,
-        "name": name,
-        "description": number,
-        "field": [field],
-    }
+    return described
 
 
 if __name__ == "__main__":

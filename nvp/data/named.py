@@ -2,11 +2,10 @@
 
 `NAMED` is the only list of them. What is read, under the data root (`nvp.paths.data_root`):
 
-    MNIST/raw, FashionMNIST/raw    the published IDX files, uncompressed, as torchvision keeps them
-    binarized_mnist/               Larochelle's text files, 784 binary values a line
-    cifar10/                       a folder of .npy files; without it cifar-10-batches-py/,
-                                   torchvision's layout
-    NAME/                          a folder of .npy files: any other set that is imported
+* `MNIST/raw`, `FashionMNIST/raw`: the published IDX files, uncompressed, as torchvision keeps them
+* `binarized_mnist/`: Larochelle's text files, 784 binary values a line
+* `cifar10/`: a folder of .npy files; without it `cifar-10-batches-py/`, torchvision's layout
+* `NAME/`: a folder of .npy files: any other set that is imported
 
 The embedded set is always read from the repository itself. Pixels of binary images are 0 and 1.
 """

@@ -1,4 +1,4 @@
-"""The files of a run folder by name. `nvp.runs.checkpoint` knows two more, of older code."""
+"""The files of a run folder by name."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ stand in files of their own, without a browser, and the tests compare those with
 
 import json
 import zlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,7 @@ import torch
 from IPython.display import HTML
 from torch import Tensor
 
-from nvp.autoregressive.pixelrnn import PixelRNN
-from nvp.errors import NVPError
 from nvp.files import write_text
-from nvp.flows.realnvp import RealNVP
 from nvp.flows.toy import ToyData, ToyFlow, fit
 from nvp_book.live import pixelrnn, realnvp
 
@@ -39,42 +35,28 @@ def masks() -> HTML:
     return HTML(fragment("masks"))
 
 
-def plane(flows: Mapping[str, tuple[ToyFlow, Tensor]] | None = None) -> HTML:
+def plane() -> HTML:
     """Real NVP of points in the plane: drag them, and the Gaussian, and step through the couplings.
 
-    `flows` are flows of your own under their names, each with some points (M, 2) to show; without
-    them, the recorded flows of the three sets of `ToyData`.
+    It has the recorded flows of the three sets of `ToyData`.
     """
-    if flows is None:
-        return HTML(fragment("plane", json.loads(_source(FLOWS))))
-    return HTML(fragment("plane", {name: flow_data(*pair) for name, pair in flows.items()}))
+    return HTML(fragment("plane", json.loads(_source(FLOWS))))
 
 
-def images(model: RealNVP | None = None, images: Tensor | None = None) -> HTML:
+def images() -> HTML:
     """Real NVP of images: the manifold of four of them (eq 19), temperature, and appendix D.
 
-    `model` is one of your own, of any size, and `images`, uint8 (N, 1, H, W), four or more of its
-    images; without them, the recorded run `live-fashion` and embedded test images.
+    It has the recorded run `live-fashion`, and embedded test images.
     """
-    if (model is None) != (images is None):
-        raise NVPError("pass a model and images for it, or neither")
-    if model is None or images is None:
-        return HTML(fragment("images", *realnvp.recorded()))
-    return HTML(fragment("images", *realnvp.content(model, images)))
+    return HTML(fragment("images", *realnvp.recorded()))
 
 
-def completion(model: PixelRNN | None = None, images: Tensor | None = None) -> HTML:
+def completion() -> HTML:
     """A Pixel RNN completes what is scribbled, several times, and says what each pixel cost.
 
-    `model` is a Diagonal BiLSTM of your own for images of two levels, and `images`, uint8
-    (N, 1, H, W), some to begin with; without them, the recorded run of one layer on binarised
-    MNIST. Raises `NVPError` for a model that the figure does not compute.
+    It is the recorded run of one layer on binarised MNIST.
     """
-    if (model is None) != (images is None):
-        raise NVPError("pass a model and images for it, or neither")
-    if model is None or images is None:
-        return HTML(fragment("completion", *pixelrnn.recorded()))
-    return HTML(fragment("completion", pixelrnn.content(model, images)))
+    return HTML(fragment("completion", *pixelrnn.recorded()))
 
 
 def flow_data(flow: ToyFlow, points: Tensor) -> dict[str, Any]:

@@ -9,16 +9,12 @@ import functools
 import numpy as np
 from torch import Tensor
 
-from nvp.autoregressive.config import Kind, PixelRNNConfig
 from nvp.autoregressive.pixelrnn import PixelRNN
-from nvp.errors import NVPError
 from nvp.ledger.entry import runs
 from nvp_book.live.tensors import base64_text, weights_text
 from nvp_book.selection import binary_digits
 
 RUN = "binarized-mnist-diagonal-1"
-# Keys that the script reads from the weights or need not know; all else is as in the paper.
-FREE = {"num_layers", "hidden", "head", "first_kernel", "dropout", "kernel_size"}
 ALT = (
     "Eight rows of eight binary digits: in each the upper half of a test digit, six completions, "
     "and the digit itself."
@@ -37,20 +33,6 @@ def recorded() -> tuple[dict[str, str], str]:
 
 
 def content(model: PixelRNN, images: Tensor) -> dict[str, str]:
-    """Weights, and `images` (N, 1, H, W) of 0 and 1 to begin with, uint8.
-
-    Raises `NVPError` for a model that the script does not compute, and for images of another shape.
-    """
-    config = model.config
-    shape = (1, *config.image_shape[1:])
-    same = PixelRNNConfig(
-        kind=Kind.DIAGONAL_BILSTM, image_shape=shape, levels=2, num_layers=1, hidden=1
-    )
-    fields = [name for name in PixelRNNConfig.model_fields if name not in FREE]
-    if differing := [name for name in fields if getattr(config, name) != getattr(same, name)]:
-        raise NVPError(
-            "the figure computes a Diagonal BiLSTM of two levels with residual and skip "
-            f"connections, and this model differs in {', '.join(differing)}: take another model"
-        )
-    bits = np.packbits(model.check_images(images).cpu().numpy())
+    """Weights of a Diagonal BiLSTM, and `images` (N, 1, H, W) of 0 and 1 to begin with, uint8."""
+    bits = np.packbits(images.numpy())
     return {"weights": weights_text(model, model.config), "images": base64_text(bits.tobytes())}

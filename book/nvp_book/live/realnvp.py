@@ -13,8 +13,6 @@ from PIL import Image
 from torch import Tensor
 
 from nvp.data import EMBEDDED, load
-from nvp.errors import NVPError
-from nvp.flows.config import RealNVPConfig
 from nvp.flows.realnvp import RealNVP
 from nvp.ledger.entry import runs
 from nvp.model.dequantisation import dequantise
@@ -24,12 +22,6 @@ from nvp_book.live.tensors import base64_text, weights_text
 
 RUN = "live-fashion"
 NUM_IMAGES = 20  # the first embedded test images, shown four at a time
-# Keys that the script reads, or need not know; all else follows the preset of the paper.
-FREE = {
-    *("num_scales", "num_blocks", "width", "alpha", "checkerboard_scale_init"),
-    *("channel_scale_init", "norm_momentum", "norm_running_average", "weight_scale_l2"),
-    "penalise_channel_scales",
-}
 ALT = (
     "Eight rows of eight pictures. Four of them are test images; from each to the next the "
     "pictures change little by little, through mixtures."
@@ -45,25 +37,14 @@ def recorded() -> tuple[dict[str, str], str]:
 
 
 def content(model: RealNVP, images: Tensor) -> tuple[dict[str, str], str]:
-    """Weights and `images` (N, 1, H, W) uint8; and the picture for where no script runs, in HTML.
+    """Weights, `images` (N, 1, H, W) uint8, and the picture for where no script runs, in HTML.
 
-    Raises `NVPError` for a model that the script does not compute, and for fewer than four images.
+    The script computes the preset `paper` alone, and shows four images at a time.
     """
-    config = model.config
-    paper = RealNVPConfig.paper((1, *config.image_shape[1:]), num_scales=1)
-    fields = [name for name in RealNVPConfig.model_fields if name not in FREE]
-    if differing := [name for name in fields if getattr(config, name) != getattr(paper, name)]:
-        raise NVPError(
-            "the figure computes grey images by the preset `paper` alone, and this model differs "
-            f"in {', '.join(differing)}: take another model"
-        )
-    images = model.check_images(images).cpu()
-    if len(images) < 4:
-        raise NVPError(f"the figure needs four images, there are {len(images)}: pass some more")
     model = copy.deepcopy(model).cpu().float().eval()
     sheet = Image.fromarray(tile(decoded_manifold(model, images[:4]), columns=8)[..., 0])
     data = {
-        "weights": weights_text(model.flow, config),
+        "weights": weights_text(model.flow, model.config),
         "images": base64_text(images.numpy().tobytes()),
     }
     picture = base64_text(encode(sheet))
