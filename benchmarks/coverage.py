@@ -21,7 +21,7 @@ from nvp.model.protocol import ImageModel
 
 RUNS = (
     *("fashion-mnist-vae", "fashion-mnist-gan", "fashion-mnist", "fashion-mnist-diagonal-bilstm"),
-    *("fashion-mnist-diffusion", "fashion-mnist-gaussian"),
+    *("fashion-mnist-diffusion", "fashion-mnist-gaussian", "fashion-mnist-tarflow"),
     *("fashion-small-diagonal-bilstm", "fashion-small-pixelcnn"),  # of 4,500 images
 )
 NEIGHBOUR = 5  # the one at which a ball ends
