@@ -8,7 +8,7 @@ import pytest
 import tiny
 import torch
 from nvp_book.figures.samples import tile
-from nvp_book.selection import binary_digits, images_for, in_powers, pace, sheet_images
+from nvp_book.selection import binary_digits, images_for, in_powers, paces, sheet_images
 
 from nvp.data import EMBEDDED, FASHION_CLASSES, load
 from nvp.ledger.entry import Run, runs
@@ -82,7 +82,16 @@ def test_images_are_cut_out_of_a_sheet(side: int, columns: int, zoom: int, tmp_p
 
 
 def test_pace_compares_the_ends_of_budgets(monkeypatch) -> None:
-    rows = [(100, 4.0, 0.0), (200, 3.9, 0.0), (320, 2.0, 1e-3), (390, 3.7, 0.0), (400, 3.6, 0.0)]
+    rows = [
+        (50, 4.5, 0.0),
+        (100, 4.0, 0.0),
+        (200, 3.9, 0.0),
+        (320, 2.0, 1e-3),
+        (390, 3.7, 0.0),
+        (400, 3.6, 0.0),
+    ]
     log = [dict(zip(("images", "validation", "rate"), row, strict=True)) for row in rows]
     monkeypatch.setattr(Run, "log", lambda run: [*log, {"images": 1000, "rate": 0.0}])
-    assert pace(trained_on("mine")) == pytest.approx(0.3)  # from 200 images to 400
+    assert paces(trained_on("mine")) == pytest.approx([0.5, 0.1, 0.3])  # of 50, 100, 200, 400
+    log[1:] = []
+    assert paces(trained_on("mine")) == []

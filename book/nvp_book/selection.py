@@ -1,6 +1,7 @@
 """Shared by the chapters on results: data sets and numbers in words, and images at hand."""
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +34,11 @@ def cost(run: Run) -> str:
     return f"{record.epochs:.1f} epochs: {record.minutes / 60:.1f} hours on {on}"
 
 
-def pace(run: Run) -> float:
+def paces(run: Run) -> list[float]:
     """How far bits/dim of held-out images fell for twice the epochs, scored where the rate was 0.
 
-    Those are the ends of a run's budgets. The last is compared with one at most 0.6 times as late.
+    Those are the ends of a run's budgets. One is left out if the next that is kept has less than
+    1 / 0.6 times its images. The last pace comes last, and a run of one budget has none.
     """
     low = 1e-3 * run.config.training.learning_rate
     ends = {
@@ -44,9 +46,11 @@ def pace(run: Run) -> float:
         for row in run.log()
         if "validation" in row and row["rate"] < low
     }
-    last = max(ends)
-    before = max(images for images in ends if images <= 0.6 * last)
-    return (ends[before] - ends[last]) / math.log2(last / before)
+    kept = [max(ends)]
+    for images in sorted(ends, reverse=True):
+        if images <= 0.6 * kept[0]:
+            kept.insert(0, images)
+    return [(ends[a] - ends[b]) / math.log2(b / a) for a, b in pairwise(kept)]
 
 
 def in_powers(number: str) -> str:
