@@ -32,7 +32,9 @@ def plot_gradient_errors(
     `errors` has (standard deviations, biases), relative to the length of the reference gradient.
     """
     _, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.8))
-    for (name, both), colour, marker in zip(errors.items(), (BLUE, ORANGE), "os", strict=True):
+    for (name, both), colour, marker in zip(
+        errors.items(), (BLUE, ORANGE, GREEN), "os^", strict=True
+    ):
         for ax, values in zip(axes, both, strict=True):
             ax.plot(sizes, values, marker + "-", color=colour, label=name)
     for ax, title in zip(axes, ("noise", "bias"), strict=True):
@@ -41,4 +43,4 @@ def plot_gradient_errors(
         ax.minorticks_off()
         ax.set(title=title, xlabel="images in a batch", ylim=(0, None))
     axes[0].set_ylabel("relative to the gradient")
-    axes[0].legend(fontsize=9)
+    axes[1].legend(fontsize=9)
