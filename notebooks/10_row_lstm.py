@@ -480,7 +480,7 @@ plt.show()
 # part of $K^{ss} \circledast h$. (This $n$ stands for *new*.) Build a `RowGRU` with three outputs for each unit. It must see the
 # triangle of {eq}`eq:triangle`. Train it on black and white images of 8 × 8 pixels, until the loss
 # is below 12 nats an image. Their first row is fair coins, and each pixel below copies the one
-# above it.
+# above it. The first convolution reads its own row only, 1 × 3, so the state must bring the pixel above.
 # ```
 #
 # ```{solution-start} ex-row-gru
@@ -518,10 +518,10 @@ layer = RowGRU(3, 4, (1, 15, 15))
 seen = receptive_field(layer, (3, 15, 15), (11, 6))
 assert torch.equal(seen, triangle(1, side=15, place=(11, 6)))
 
-first, last = MaskedConv("A", 1, 8, 3), MaskedConv("B", 8, 1, 1)
+first, last = MaskedConv("A", 1, 8, (1, 3)), MaskedConv("B", 8, 1, 1)
 model = nn.Sequential(first, RowGRU(8, 8, (1, 8, 8)), nn.ReLU(), last)
 optimiser = torch.optim.Adam(model.parameters(), lr=0.03)
-for _ in range(60):
+for _ in range(100):
     copies = torch.randint(2, (16, 1, 1, 8)).expand(-1, -1, 8, -1).double()
     logits = model(2 * copies - 1)
     loss = F.binary_cross_entropy_with_logits(logits, copies, reduction="sum")
