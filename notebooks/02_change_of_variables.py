@@ -204,8 +204,8 @@ plt.show()
 
 # %% [markdown]
 # Training made $f$ steep at both peaks, and less steep between them. The values $f(x)$ of the
-# garments look Gaussian. (A histogram of 40 bins scores as well. In many dimensions there are too many bins, as chapter
-# {ref}`coupling-layers` shows.)
+# garments look Gaussian. (A histogram of 40 bins scores as well. In many dimensions there are too many bins: chapter
+# {ref}`coupling-layers`.)
 #
 # To sample, draw $z$ and return $g(z)$. This $f$ has no inverse in closed form, but it increases, so bisection finds
 # it:
@@ -439,7 +439,7 @@ plt.show()
 # %% [markdown]
 # After five layers the condition number is more than float32 can hold. After sixteen the log-likelihood of *one* input
 # is wrong by tens of nats. (With orthogonal $W$ the condition number stays below 100.) With a sum over layers the error stays below
-# 0.01, for full $W$ as for triangular ones. So the sum cures the conditioning. Triangles save the cost: the log-determinant
+# 0.01, for full $W$ as for triangular ones. So a sum over layers is accurate although the Jacobian is poorly conditioned. Triangles save the cost: the log-determinant
 # needs only their diagonals.
 #
 # ## Why triangular Jacobians
@@ -467,7 +467,7 @@ plt.show()
 # * $\log p_X$ has two terms: how probable the latent is, and how much $f$ stretches space there.
 # * Inference and sampling are one pass each, if $f$ is as easy to invert as to apply.
 # * A general determinant is expensive; a triangular one is a product. The Jacobian of a deep network can be poorly
-#   conditioned; a sum over layers avoids it.
+#   conditioned; a sum over layers does not need it.
 #
 # ## Exercises
 #

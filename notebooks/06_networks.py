@@ -719,7 +719,7 @@ assert last > sum(history[19].values()) + 0.5
 # the mean square of its latents. So the terms stay at $\frac12 \log_2 2\pi e = 2.05$ bits for each latent, 1.02 bits/dim for the half in scale 1, and all learning happens
 # in the log-determinants. After twenty steps the loss with norms is clearly lower. The right start is not the whole reason: with
 # norms that are frozen at the moments of 100 images the sum starts as low, and falls less. These are losses in training mode, of
-# two single runs with different schedules; the ablation above compares scores of five seeds.
+# single runs with different schedules; the ablation above compares scores of five seeds.
 #
 # ### Averaged weights
 #
@@ -876,8 +876,8 @@ assert shares[1] > 0.9
 # %% [markdown]
 # Nine tenths of the parameters of the CIFAR-10 model are the 3 × 3 convolutions of its blocks. With
 # eight blocks, and not with fewer, its first network sees the whole image from the middle pixel.
-# But where does an output come from? The folded cell takes the first coupling of each scale of the
-# recorded run, and of the flow from which that run started, with moments of 200 images in its norms. It differentiates a random combination of the outputs at one pixel with respect to
+# But where does an output come from? The folded cell takes the first coupling of each scale, once of the
+# recorded run and once of its start. The norms of the start have the moments of 200 images. It differentiates a random combination of the outputs at one pixel with respect to
 # all inputs. How much of the size of the gradient lies at the nearest pixels?
 
 
@@ -895,9 +895,10 @@ def from_nearest(net, x, b):
     return (size[near, near].sum() / size.sum()).item()
 
 
-torch.manual_seed(0)
 fresh = RealNVP(maps=24)
-copy_flow(fresh.flow, nvp.RealNVP(recorded.config).flow.scales)  # its start
+torch.manual_seed(0)
+start = nvp.RealNVP(recorded.config)  # as the run began
+copy_flow(fresh.flow, start.flow.scales)
 reestimate(fresh, images[:200])
 rows, parts = [], [fresh.flow, ours.flow]
 with torch.no_grad():
@@ -911,7 +912,7 @@ for k in (1, 2, 3):
         weights = part.boards.layers[0].net.state_dict()
         either.load_state_dict(weights | {"b": b})
         found.append(from_nearest(either, x[..., :side, :side], b))
-    assert found[0] < 0.52
+    assert found[0] < 0.54
     assert 0.5 < found[1] < 0.6
     rows.append([f"scale {k}", *(f"{share:.0%}" for share in found)])
     if k < 3:

@@ -773,7 +773,7 @@ assert not models["imagenet64-row-lstm"].residual
 
 # %% [markdown]
 # The PixelCNN for CIFAR-10 has 49 operations in sequence, the Row LSTM more than eight times as many, the Diagonal BiLSTM
-# sixteen times. However much hardware does at once, these wait for each other. *Sampling* gains
+# sixteen times. These operations wait for each other on any hardware. *Sampling* gains
 # nothing: every network has to draw one sub-pixel after the other.
 #
 # Some of these sizes are unverified, or our own choice or reading:

@@ -442,8 +442,8 @@ pixels.plot_nats_maps(255 * some, costs)
 plt.show()
 
 # %% [markdown]
-# Whatever the model, a surprise is dear, and lies beside an edge. So the next cell takes the entropy of each pixel, which is the cost
-# expected before the pixel is known:
+# Any model pays most where it is surprised, and in digits that is beside an edge. So the next cell takes the entropy of each pixel,
+# which is its expected cost:
 
 # %%
 logs = torch.log_softmax(best.load_model().logits(some), dim=-1)

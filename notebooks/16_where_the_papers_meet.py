@@ -803,7 +803,7 @@ plt.show()
 # %% [markdown]
 # From 2016 to 2020 the autoregressive models led, except for the estimate of a VAE in the first year. On CIFAR-10 flows
 # were 0.5 bits/dim behind at first, and 0.2 at the end. But the later flows also learn their noise, or sample their
-# bound. With uniform noise the best has 3.28, still 0.5 behind the autoregressive models of its year. From July 2021 on the diffusion models lead there. On ImageNet
+# bound. With uniform noise the best of this picture has 3.28, still 0.5 behind the autoregressive models of its year. From July 2021 on the diffusion models lead there. On ImageNet
 # 64 × 64 the lowest score is that of TarFlow, which joins the two papers of this book. Its images are probably the newer
 # ones, as DenseFlow's are (‡), so it is not a proven lead.
 

@@ -609,7 +609,7 @@ for kind, gain in (("Adam", 0.8), ("Muon", 2.3)):
 # behind Adam and 2.1 behind Muon. On test images the means over all three seeds are the same to
 # within 0.01 nats. RMSProp and Adam were worse on both sides of their best rate. Muon was best at
 # the largest of its rates; at twice that rate the trial above diverged. On another network, of one
-# layer, RMSProp in batches of 16 was less than 0.1 nats behind Adam after 20 epochs, though only Adam's
+# layer, RMSProp in batches of 16 was less than 0.1 nats behind Adam after 20 epochs. Only Adam's
 # rate had then fallen to 0 ({ref}`pixelrnn-results`).
 #
 # ## Three PixelCNNs
@@ -695,7 +695,7 @@ assert 2.5 < until(by_adam, 90) / until(by_muon, 90) < 3.5
 
 # %% [markdown]
 # At its first validation, after about an eighth of the images, Muon was already past Adam's best validation score. The
-# factor grows with the level: a training loss of 90 nats took Muon a third of Adam's images. After as many images as Adam saw, it was ahead by
+# factor is smaller at a level that is reached earlier: a training loss of 90 nats took Muon a third of Adam's images. After as many images as Adam saw, it was ahead by
 # more than half of the distance between Adam's run and the paper. So in our runs the larger part of
 # that distance disappeared with the change of optimiser and schedule, at an unchanged architecture.
 # Both runs have the rate 0.003, which was best for neither in the table of 500 steps. There 0.01 gains 0.8
@@ -807,8 +807,8 @@ figures.show_table(
 #
 # * Of the first PixelCNN's distance of 4.8 nats, 3.5 went with Muon, its schedule and twice the images. The wider run
 #   with decay took 1.2 more.
-# * On binarised MNIST, Muon brought a PixelCNN to Adam's best score with about an eighth of the images, and to a training loss of 90 nats
-#   with a third. This is one seed of each, at a rate that was best for neither in short runs.
+# * On binarised MNIST, Muon brought a PixelCNN to Adam's best score with about an eighth of the images. A training loss of 90 nats
+#   took a third. This is one seed of each, at a rate that was best for neither in short runs.
 # * After 400 steps of a flow, Muon was 0.15 bits/dim ahead of Adam at a good rate on Fashion-MNIST,
 #   and 0.17 on CIFAR-10. These are means of three seeds.
 # * Short trials hint that weight decay helps a little. One full run with twice as much ended half a

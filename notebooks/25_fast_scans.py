@@ -309,7 +309,7 @@ assert 7 < faster["diagonal_bilstm"] < 9
 
 # %% [markdown]
 # On this CPU the compiled scan makes a step of the Row LSTM more than twice as fast. A step of the Diagonal BiLSTM becomes more
-# than seven times as fast. It had the most to gain: its plain form takes twice the steps, half of whose work is on empty places. In
+# than seven times as fast. It had the most to gain: its plain form takes twice the steps, and half of its work is on empty places. In
 # bfloat16 a matrix unit multiplies, in the scan and in the convolutions.
 #
 # ## Sampling with kept states

@@ -2,8 +2,8 @@
 
 autodoc takes a docstring for reStructuredText; ours hold |det|, *given and `code`, as mathematics
 and Python write them. So marks are escaped. `code` is set as code, and linked where
-book/api.md lists its module. Rows with a star become lists. Under a class stand its fields as the
-source declares them: for configurations, the keys of a file.
+book/api.md lists its module. Rows with a star become lists. Under a class stand the fields that it
+declares itself, as in the source; its bases, which are linked, have the others.
 """
 
 import ast

@@ -49,7 +49,8 @@ class MaskedConv2d(nn.Module):
     """A convolution that keeps the raster order: (N, in, H, W) -> (N, out, H, W).
 
     `in_groups` and `out_groups` give each feature's colour, as `colour_groups` does. Zero padding
-    keeps height and width. The mask multiplies the weights at every use, so no step is forgotten.
+    keeps height and width. The mask multiplies the weights at every use, so no step of an
+    optimiser can bring a forbidden weight back.
     """
 
     mask: Tensor
