@@ -378,7 +378,7 @@ figures.show_text(
 assert len(by_seed) == 3
 
 # %% [markdown]
-# On the 256 **grey levels** of MNIST the paper reports nothing. Our small PixelCNN trained for more than seven hours
+# On the 256 **grey levels** of MNIST the paper reports nothing. Our small PixelCNN trained for ten hours
 # of a processor. It is behind the gated PixelCNN of a well-known tutorial, which trained for 150 epochs on a GPU:
 
 # %% tags=["hide-input"]
