@@ -446,7 +446,7 @@ assert abs(float(rows[0][1]) - 1) < 0.05
 by_black = {row[0]: float(row[4][:-1]) / 100 for row in rows}
 for name in ("test, blurred", "a constant grey", drawn):
     assert off[name] > 0.6
-    assert by_black[name] > 0.5
+    assert by_black[name] > (0.35 if "blurred" in name else 0.6)
 assert off["samples of this flow"] > 0.2 > by_black["samples of this flow"]
 
 # %% [markdown]
@@ -454,7 +454,7 @@ assert off["samples of this flow"] > 0.2 > by_black["samples of this flow"]
 # samples, once they are rounded to levels, are too long ({ref}`ex-cheaper`). So the next column compares lengths with
 # those of training images, by the second rule. Most blurred images, greys and sampled digits pass by their bits. By
 # their lengths most are rejected, one at a time. But so are many of the flow's own samples. The share of black pixels,
-# which needs no flow, rejects at least half of the same sets, and few of these samples.
+# which needs no flow, rejects about half of the blurred images, most of the greys and sampled digits, and few of these samples.
 #
 # ## Good likelihood, bad samples, and the reverse
 #

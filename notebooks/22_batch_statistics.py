@@ -351,7 +351,7 @@ assert less[0] < noise[0]
 assert all(b < 0.5 * a for a, b in zip(noise[1:], less[1:], strict=True))
 assert all(a > b for a, b in zip(own, less, strict=True))
 assert own[0] > 0.8 * noise[0]
-assert all(a < 0.7 * b for a, b in zip(own[1:], noise[1:], strict=True))
+assert all(a < 0.75 * b for a, b in zip(own[1:], noise[1:], strict=True))
 pictures.plot_gradient_errors(batch_sizes, measured)
 plt.show()
 
@@ -362,7 +362,7 @@ assert 0.5 < cosine < 0.99
 
 # %% [markdown]
 # With the past of all images the gradient of this flow has less noise. With the past of its own batches
-# this gain is lost in pairs, but most of it remains in batches of 8 and of 32. (With two other seeds even the past of all images added noise in pairs.)
+# this gain is lost in pairs, but more than half of it remains in batches of 8 and of 32. (With two other seeds even the past of all images added noise in pairs.)
 # Some bias remains at any batch size: even with all images the two gradients point in different directions. Does training profit? The next table has two short runs with two images in a batch, alike except for the
 # norm.
 
