@@ -373,7 +373,8 @@ assert ends[1e-3] < ends[0.05] - 0.5
 print("the smaller margin: over half a bit/dim less")
 
 # %% [markdown]
-# After so few steps this flow is better with the smaller margin, though the noise of black costs more.
+# After so few steps this flow is better with the smaller margin, though the noise of black costs more. So is a longer run
+# on MNIST (chapter {ref}`results`).
 #
 # **Cure.** Take any $\lambda > 0$ in the symmetric form (chapter {ref}`integers-to-bits`); the paper's is 0.05. The form as printed in the
 # paper is infinite at white for *every* $\lambda$.
