@@ -508,6 +508,7 @@ figures.show_table(
 # says far more than we find:
 
 # %%
+quick = runs()["quickstart"]
 law = quick.record.parameters / quick.record.trained_on / (D * math.log(2))
 on_training = score_images(quick.load_model(), train[:1000]).mean().item()
 seen = quick.score.bits_per_dim - on_training
