@@ -515,6 +515,9 @@ seen = quick.score.bits_per_dim - on_training
 print(f"{quick.record.parameters:,} parameters: {law:.2f}, {seen:.2f}")
 assert 0.3 < law < 0.32
 assert 0 < seen < 0.1
+pair = train[:1000], test  # by a table that saw neither
+easier, new = (table_bits(train[1000:], x, 16).mean() for x in pair)
+assert 0.03 < new - easier < 0.07
 
 # %% [markdown]
 # Much of what we find is chance: a table that never saw these training images finds them easier by 0.05, too. Still, a model may
