@@ -283,27 +283,8 @@ for name, score in recorded[EMBEDDED].items():
 
 # %% [markdown]
 # Although their samples show no garment, two neighbours need less than three quarters of the bits
-# of one histogram, on every set of the table. Do they know more than where the black background goes on?
-
-
-# %%
-class Background(TwoNeighbours):
-    """The same, told only whether each neighbour is black."""
-
-    def context(self, images):
-        return super().context(255 * (images > 0))
-
-
-bits = -Background(train).log2_prob(test).mean() / 784
-print(f"told only where black is: {bits:.1f} bits/dim")
-ends = [score.bits_per_dim for score in by_book.values()]
-assert min(ends) + 0.5 < bits < sum(ends) / 2
-
-# %% [markdown]
-# On garments more than half of the saving is the background. The rest is grey levels: likelihood rewards every detail
-# of an image, not only its shape. (Each colour of CIFAR-10 {cite}`krizhevsky2009cifar` has its own tables. Our copy lacks
-# 77 of the 50,000 training images and 21 of the 10,000 test images. They are no random part: 73 and
-# 20 of them are ships. A score on all 10,000 test images may differ a little.)
+# of one histogram, on every set of the table. Likelihood rewards every detail of an image, not only its shape. (Each
+# colour of CIFAR-10 {cite}`krizhevsky2009cifar` has its own tables.)
 #
 # Scores are of *test* images, for a reason. A list of the 5,000 training images, each with probability $1/5000$, has
 # the greatest training likelihood of all: $\log_2(5000) / 784 = 0.016$ bits/dim. And it gives any other image

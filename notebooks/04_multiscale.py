@@ -25,14 +25,12 @@ profile = "laptop"
 
 # %% tags=["hide-input"]
 import functools
-import json
 import math
 
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from nvp_book import figures
-from nvp_book.ablation import compare, load_ablation, read_rows
 from nvp_book.figures import architecture, samples
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
@@ -44,7 +42,6 @@ from nvp import RealNVPConfig
 from nvp.data import EMBEDDED, load
 from nvp.flows.realnvp import MultiScaleFlow, Scale
 from nvp.ledger import runs
-from nvp.paths import repository_root
 
 figures.use_style()
 torch.set_num_threads(1)
@@ -620,87 +617,9 @@ assert by_scale == sorted(set(by_scale))  # each scale costs more
 #
 # ### And the score?
 #
-# What does factoring out do to the likelihood? The paper does not say. A flow that keeps everything
-# *contains* one that does not: its later couplings may leave half of the channels as they are
-# ({ref}`ex-nothing-leaves`). (This holds for the squeeze of this chapter, and up to the norms of
-# chapter {ref}`networks`.) So it need not be worse. The file
-# `examples/unfactored_realnvp.py` holds such a Real NVP. Its first scale is the same, and every
-# later scale has all the channels:
-#
-# ````{dropdown} A flow that keeps everything
-# ```{literalinclude} ../examples/unfactored_realnvp.py
-# :pyobject: UnfactoredFlow
-# ```
-# ````
-#
-# Two experiments compare it with Real NVP on Fashion-MNIST. The ablation of appendix
-# {ref}`paper-and-code` trained small flows for 450 steps, with five seeds each. The single run
-# `fashion-mnist-unfactored` has the settings and the 4,997 steps of `fashion-mnist`, but for its precision:
-# float32 in place of bfloat16, a format of 16 bits. The table has the multiplications and additions from an image to
-# $z$, relative to Real NVP. It also has the difference of the test scores to Real NVP. (After ± is half of a 95%
-# interval over the seeds.)
-
-
-# %% tags=["hide-input"]
-def flops(config):
-    """Multiplications and additions from one image to z."""
-    with FlopCounterMode(display=False) as counter:
-        config.build().flow(torch.zeros(1, *config.image_shape))
-    return counter.get_total_flops()
-
-
-ablation = load_ablation()
-variants = compare(ablation, read_rows())
-rows, more_work = [], {}
-small = ablation.config(ablation.baseline, 0).model
-of_small = flops(small)
-for name, title in {
-    "unfactored": "nothing factored out, networks as wide",
-    "unfactored-wide": "nothing factored out, width in proportion",
-    "wider": "factored out, twice the maps",
-}.items():
-    variant, gap = variants[name].variant, variants[name].difference
-    more_work[name] = flops(ablation.config(variant, 0).model) / of_small
-    change = f"{gap.mean:+.2f} ± {gap.half_width:.2f}"
-    rows.append([f"450 steps: {title}", f"{more_work[name]:.2f}", change])
-short, long = runs()["fashion-mnist"], runs()["fashion-mnist-unfactored"]
-more_work["long"] = flops(long.config.model) / flops(short.config.model)
-gain = short.score.bits_per_dim - long.score.bits_per_dim
-title = f"{long.record.steps:,} steps: nothing factored out, networks as wide"
-rows.append([title, f"{more_work['long']:.2f}", f"{-gain:+.2f}"])
-figures.show_table(["", "work", "bits/dim"], rows)
-
-# %% tags=["remove-cell"]
-assert short.record.steps == long.record.steps == 4997
-assert long.config.model.width == 3 * small.width
-assert {row.steps for row in variants["unfactored"].rows} == {450}
-assert min(row.test for v in variants.values() for row in v.rows) > 3.6
-assert [round(x, 1) for x in more_work.values()] == [1.1, 5.8, 3.7, 1.0]
-for name, mean in (("unfactored", -0.18), ("wider", -0.19)):
-    assert round(variants[name].difference.mean, 2) == mean
-assert round(gain, 2) == 0.02
-logs = [
-    {row["step"]: row["bits_per_dim"] for row in run.log()}
-    for run in (short, long)
-]
-leads = [round(logs[0][step] - logs[1][step], 2) for step in (450, 4997)]
-assert leads == [0.09, 0.02]
-benchmarks = repository_root() / "benchmarks"
-again = json.loads((benchmarks / "results_seeds.json").read_text())
-others = [run["bits_per_dim"] for run in again["fashion-mnist"].values()]
-assert long.score.bits_per_dim < min(others) - 0.01
-assert max(abs(x - short.score.bits_per_dim) for x in others) < 0.004
-
-# %% [markdown]
-# After 450 steps the flow that keeps everything leads by 0.18 bits/dim, for a tenth more work. Twice the maps bring
-# as much, for nearly four times the work. (These flows have not learned much: all score above 3.6, and two neighbours
-# of chapter {ref}`density-estimation` score 3.51 on the same images.) After 4,997 steps of flows that are three times as wide, 0.02 are left.
-# That is still more than the few thousandths by which seed and precision move the score of Real NVP
-# ({ref}`beyond-gans`). The flow that keeps everything was trained with one seed only. The two experiments also differ
-# in the optimiser and the number of images. But the long runs say the same: by their training loss the lead is 0.09
-# bits/dim after 450 steps, and 0.02 at the end. So on these images factoring out slows learning, and costs little
-# after 4,997 steps. It saves little work where the networks stay as wide, and more with each scale where they grow in
-# proportion.
+# The paper does not say what factoring out does to the likelihood. A flow that keeps everything *contains* one that does
+# not ({ref}`ex-nothing-leaves`), so it need not be worse. Section {ref}`kept` compares the two on Fashion-MNIST: the flow
+# that keeps everything learns faster, and is a little ahead after 4,997 steps.
 #
 # ## Summary
 #

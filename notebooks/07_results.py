@@ -121,7 +121,7 @@ figures.show_text(
 
 # %% [markdown]
 # We counted the parameters of the paper's model; the paper gives no number. Our copy of CIFAR-10 lacks a few images
-# ({ref}`density-estimation`). Another 1,000 of its images were held out. The run went on from its
+# ({doc}`../book/tables`). Another 1,000 of its images were held out. The run went on from its
 # own weights several times, each time with a longer budget. Test images were scored after most of
 # these budgets, and chose no weights. The paper's other six rows are of data sets that we did not
 # train on: ImageNet {cite}`russakovsky2015imagenet`, LSUN {cite}`yu2015lsun` and CelebA

@@ -23,17 +23,13 @@
 profile = "laptop"
 
 # %% tags=["hide-input"]
-import itertools
 import math
 
 import matplotlib.pyplot as plt
-import torch
-import torch.nn.functional as F
 from nvp_book import figures
 from nvp_book.figures import contexts, layers, pixels
 from nvp_book.figures.contexts import receptive_field
 from nvp_book.figures.samples import plot_rows
-from torch import nn
 
 import nvp
 from nvp import PixelRNNConfig
@@ -44,7 +40,6 @@ from nvp.ledger import runs
 from nvp.paths import repository_root
 
 figures.use_style()
-torch.set_num_threads(1)
 
 # %% [markdown]
 # ## The layer
@@ -58,12 +53,21 @@ plt.show()
 
 # %% [markdown]
 # The 1 × 1 convolutions have mask B, too; without it they would pass later colours to earlier ones. The folded cell has all classes of the
-# last three chapters, to copy (they need PyTorch and `itertools` alone). One thing has changed: the scan of the
+# last three chapters, to copy. One thing has changed: the scan of the
 # diagonals also takes images without their last rows, for the sampler below. Then comes the new layer. Like the LSTM
 # layers, it leaves the last 1 × 1 and the sum to the network:
 
 
 # %% tags=["hide-input"]
+import itertools
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+torch.set_num_threads(1)  # sums in one order, however many cores
+
+
 class MaskedConv(nn.Conv2d):
     """Mask A or B: (N, inputs, H, W) -> (N, gates * outputs, H, W)."""
 
@@ -650,7 +654,7 @@ print("bits/dim below the histograms: {:.1f}, the table {:.1f}".format(*saved))
 assert saved[0] > saved[1] + 0.1
 
 # %% [markdown]
-# Sampling is the loop of {doc}`09_pixel_by_pixel`, for one colour. The network sees no row below the pixel, so it gets none:
+# Sampling is the loop of {doc}`09_pixel_by_pixel`. The network sees no row below the pixel, so it gets none:
 
 
 # %%
@@ -658,13 +662,12 @@ assert saved[0] > saved[1] + 0.1
 def sample(model, images, first_row=0):
     """Draw every pixel from `first_row` on; the rows above are given."""
     images = images.clone()
-    _, _, height, width = images.shape
+    _, colours, height, width = images.shape
     for row in range(first_row, height):
-        for column in range(width):
-            seen = images[:, :, : row + 1]
-            logits = model(seen)[:, :, 0, row, column]
+        for column, c in itertools.product(range(width), range(colours)):
+            logits = model(images[:, :, : row + 1])[:, :, c, row, column]
             drawn = torch.multinomial(logits.softmax(1), 1)[:, 0]
-            images[:, 0, row, column] = drawn
+            images[:, c, row, column] = drawn
     return images
 
 

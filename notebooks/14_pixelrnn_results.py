@@ -92,48 +92,6 @@ plt.show()
 # drawn with the same random numbers, and two networks that agree on a distribution turn one number
 # into the same level.
 #
-# Are samples as smooth as photographs? Take differences of neighbouring pixels. Sheets of the same random numbers can be compared
-# image by image:
-
-
-# %% tags=["hide-input"]
-def roughness(images):
-    """Mean difference of neighbours in levels, (N, C, H, W) to (N,)."""
-    across, down = (images.float().diff(dim=k).abs() for k in (3, 2))
-    return (across.mean(dim=(1, 2, 3)) + down.mean(dim=(1, 2, 3))) / 2
-
-
-real = roughness(sheet(colour, colour.files.real, 8))
-rough = {
-    model: roughness(sheet(run, run.files.samples, 8))
-    for model, run in in_colour.items()
-}
-assert all(r.quantile(0.25) > 1.1 * real.median() for r in rough.values())
-rows, smoother = [["test images", f"{real.mean():.1f}", "–"]], {}
-for model, of_sheet in rough.items():
-    less = rough["Diagonal BiLSTM"] - of_sheet
-    smoother[model] = less.mean().item(), less.std().item() / 8
-    cell = "{:.1f} ± {:.1f}".format(*smoother[model]) if less.any() else "–"
-    rows.append([model, f"{of_sheet.mean():.1f}", cell])
-figures.show_table(
-    [
-        "64 images",
-        "roughness, levels",
-        "smoother than the Diagonal BiLSTM's by",
-    ],
-    rows,
-)
-
-# %% [markdown]
-# The network with the best score does not have the smoothest samples here ({ref}`not-everything` says
-# more). All sheets of samples are rougher than the test images. A few dots are not the reason: three samples
-# of four are rougher than the median test image. In one run of each, the samples of the Row LSTM are
-# smoother than those of the Diagonal BiLSTM by two standard errors. Those of the PixelCNN are as rough as those of the
-# Diagonal BiLSTM. (Early in each run the first convolution read levels rounded to bfloat16,
-# while a network that samples reads exact levels. These early steps are 14% of
-# all for the Row LSTM, 19% for the Diagonal BiLSTM and 28% for the PixelCNN. One run of each cannot
-# say whether the rounding matters.)
-#
 # Figure 1 of the paper hides the lower half of an image and lets the model go on. For a Pixel RNN this is exact, since the
 # chain rule begins with the visible part:
 #
@@ -216,7 +174,7 @@ assert ahead > 0
 
 # %% [markdown]
 # (We counted the parameters of the paper's networks. Our copy of CIFAR-10 lacks a few images, see
-# {ref}`density-estimation`. Each run went on several times, and test images were scored after most of its budgets.)
+# {doc}`../book/tables`. Each run went on several times, and test images were scored after most of its budgets.)
 # In the paper, a network that sees more of the context scores better. The PixelCNN misses the wedge on its right, and
 # all rows beyond its depth. The Row LSTM misses the wedge and, with six layers, a tenth of the context at the far
 # left. The Diagonal BiLSTM misses the last colour of one pixel ({ref}`diagonal-bilstm`). The Diagonal BiLSTM is the
@@ -281,11 +239,6 @@ for run, steps, share in rounded:
     rates = {entry["step"]: entry["rate"] for entry in run.log()}
     later = min(step for step in rates if step > steps)
     assert rates[later] > 1.5 * rates[steps]  # a new leg, with exact levels
-mean, error = smoother["Row LSTM"]
-assert 2 * error < mean < 3 * error
-mean, error = smoother["PixelCNN"]
-assert abs(mean) < error
-assert all(of_sheet.mean() > 1.3 * real.mean() for of_sheet in rough.values())
 
 # %% [markdown]
 # For each number of images the order is the paper's. The networks have 0.6 to 0.7 million
@@ -293,6 +246,55 @@ assert all(of_sheet.mean() > 1.3 * real.mean() for of_sheet in rough.values())
 # Diagonal BiLSTM's. So the order is also that of the parameters in use: 0.35, 0.50 and 0.54
 # million. Depth and connections differ, too: the PixelCNN has 15 layers without skip connections,
 # the others have six layers with them. And there is one seed of each.
+#
+# Are samples as smooth as photographs? Take differences of neighbouring pixels. Sheets of the same random numbers can be compared
+# image by image:
+
+
+# %% tags=["hide-input"]
+def roughness(images):
+    """Mean difference of neighbours in levels, (N, C, H, W) to (N,)."""
+    across, down = (images.float().diff(dim=k).abs() for k in (3, 2))
+    return (across.mean(dim=(1, 2, 3)) + down.mean(dim=(1, 2, 3))) / 2
+
+
+real = roughness(sheet(colour, colour.files.real, 8))
+rough = {
+    model: roughness(sheet(run, run.files.samples, 8))
+    for model, run in in_colour.items()
+}
+assert all(r.quantile(0.25) > 1.1 * real.median() for r in rough.values())
+rows, smoother = [["test images", f"{real.mean():.1f}", "–"]], {}
+for model, of_sheet in rough.items():
+    less = rough["Diagonal BiLSTM"] - of_sheet
+    smoother[model] = less.mean().item(), less.std().item() / 8
+    cell = "{:.1f} ± {:.1f}".format(*smoother[model]) if less.any() else "–"
+    rows.append([model, f"{of_sheet.mean():.1f}", cell])
+figures.show_table(
+    [
+        "64 images",
+        "roughness, levels",
+        "smoother than the Diagonal BiLSTM's by",
+    ],
+    rows,
+)
+
+# %% tags=["remove-cell"]
+mean, error = smoother["Row LSTM"]
+assert 2 * error < mean < 3 * error
+mean, error = smoother["PixelCNN"]
+assert abs(mean) < error
+assert all(of_sheet.mean() > 1.3 * real.mean() for of_sheet in rough.values())
+
+# %% [markdown]
+# The network with the best score does not have the smoothest samples here ({ref}`not-everything` says
+# more). All sheets of samples are rougher than the test images. A few dots are not the reason: three samples
+# of four are rougher than the median test image. In one run of each, the samples of the Row LSTM are
+# smoother than those of the Diagonal BiLSTM by two standard errors. Those of the PixelCNN are as rough as those of the
+# Diagonal BiLSTM. (Early in each run the first convolution read levels rounded to bfloat16,
+# while a network that samples reads exact levels. These early steps are 14% of
+# all for the Row LSTM, 19% for the Diagonal BiLSTM and 28% for the PixelCNN. One run of each cannot
+# say whether the rounding matters.)
 #
 # Table 6 has the paper's networks on ImageNet, at 3.86 bits/dim for 32 × 32 pixels and 3.63 for 64 × 64. The paper finds
 # ImageNet harder to compress than CIFAR-10: its images vary more, and were made small in a way that leaves neighbours
@@ -421,7 +423,7 @@ plt.show()
 # * Scribble something that is no digit. What does its upper half cost, compared with a test digit's?
 # * Where is a stroke expensive: at its beginning, along its edges, or inside?
 #
-# (In JupyterLab, `nvp_book.live.completion()` shows the same figure.)
+# (In JupyterLab, `from nvp_book import live` and `live.completion()` show the same figure.)
 #
 # ## Where the nats are
 #

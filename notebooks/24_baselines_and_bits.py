@@ -13,6 +13,11 @@
 # This appendix belongs to {ref}`density-estimation`. It answers five questions. What goes wrong when a model is too
 # small for its data? Why are bits the lengths of files? How far do models without a network get? How much better
 # does a fit look on its training images than on new ones? And how large is a partition function?
+#
+# ```{admonition} In the papers
+# Neither has these baselines. Section 2 of {cite:t}`dinh2017realnvp` names undirected models, whose likelihood needs a
+# partition function.
+# ```
 
 # %% tags=["parameters"]
 profile = "laptop"

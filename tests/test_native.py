@@ -132,7 +132,9 @@ def test_without_a_compiler_the_notice_names_it(monkeypatch, caplog) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler -x")
     with caplog.at_level(logging.WARNING):
         assert not native.compiled(scan.SOURCE, "the LSTM scan")
-    assert "(there is no C++ compiler no-such-compiler)" in caplog.records[0].getMessage()
+    assert (
+        "(there is no C++ compiler no-such-compiler: install one" in caplog.records[0].getMessage()
+    )
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from nvp.runs.tensors import load_tensors
 
 pytestmark = pytest.mark.nightly
 KILLS = 20
-STEPS = 60
+STEPS = 200
 
 
 def start(
@@ -82,9 +82,16 @@ def test_training_that_is_killed_ends_as_if_it_were_not(name: str, home: Path) -
         where = ("--run-folder", home / folder, "--data-root", home / "data")
         return ("train", home / f"{name}.yaml", *where)
 
-    seconds = finish(*command("whole"))
+    finish(*command("whole"))
+    log = RunFolder(home / "killed").log
     for _ in range(KILLS):
-        kill_at_random(seconds, *command("killed"))
+        wanted = len(read_log(log)) + random.randint(1, 5)
+        process = start(*command("killed"))
+        while len(read_log(log)) < wanted:
+            assert process.poll() is None
+            time.sleep(random.uniform(0, 0.05))  # anywhere in a step, or in its checkpoint
+        process.kill()
+        process.communicate()
     finish(*command("killed"))
     whole, killed = RunFolder(home / "whole"), RunFolder(home / "killed")
     (tensors, header), (again, after) = (load_tensors(f.checkpoint) for f in (whole, killed))

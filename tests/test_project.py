@@ -194,6 +194,7 @@ def test_a_chapter_keeps_its_rules(source: Path) -> None:
         if "figure" in told or "plt.show()" in cell.source.splitlines():
             what = 'add mystnb={"image": {"alt": "..."}} to the header of its cell'
             assert told.get("image", {}).get("alt"), f"no alt text, {what}: {told or cell.source}"
+            assert {"caption", "name"} <= told.get("figure", {}).keys(), f"no caption: {told}"
     code = [cell.source for cell in cells(source) if cell.cell_type == "code"]
     wide = [line for cell in code for line in cell.splitlines() if len(line) > 79]
     assert not wide
@@ -222,18 +223,9 @@ def test_what_a_reader_sees_runs_without_the_rest(source: Path) -> None:
         assert not used & removed - shown
 
 
-IMPORTS = """
-import itertools
-import torch
-import torch.nn.functional as F
-from torch import nn
-"""
-
-
 def copied(chapter: str, *classes: str) -> dict[str, Any]:
     """The names of an empty notebook, after the cells of the chapter that define these classes."""
     names: dict[str, Any] = {}
-    exec(IMPORTS, names)
     for cell in cells(ROOT / f"notebooks/{chapter}.py"):
         defines = re.search(rf"^class ({'|'.join(classes)})\b", cell.source, re.M)
         if defines and cell.cell_type == "code":

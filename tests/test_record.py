@@ -187,7 +187,7 @@ def test_a_figure_that_only_a_leak_explains_is_refused(
     (run,) = ledger.runs(options["root"]).values()
     options |= {"root": pixel_home / "empty"}
     monkeypatch.setitem(enter.FLOORS, "tiny-binary", run.nats[0] + 0.1)
-    with refusal(r"nats on tiny-binary, below .*test_causality"):
+    with refusal(r"nats on tiny-binary, below .*check_model"):
         record(pixel_home / "run", **options)
     assert content(options["root"]) == {}
     monkeypatch.setitem(enter.FLOORS, "tiny-binary", run.nats[0] - 0.1)

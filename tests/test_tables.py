@@ -77,8 +77,11 @@ def test_a_recorded_variant_shows_its_validation_figure(own: Path) -> None:
     os.rename(own / "runs" / "tiny", own / "runs" / "cifar10-row-lstm-1")
     rewrite(own, "name", "cifar10-row-lstm-1", name="cifar10-row-lstm-1")
     shown = [row[1] for row in results.table("pixelrnn-variants", root=own).rows]
-    validation = ledger.runs(own)["cifar10-row-lstm-1"].scores.validation.bits_per_dim
-    assert shown[4].startswith(f"{validation:.3f} (cifar10-row-lstm-1 with other settings (")
+    validation = ledger.runs(own)["cifar10-row-lstm-1"].scores.validation
+    bits, error = validation.bits_per_dim, validation.standard_error
+    assert shown[4].startswith(
+        f"{bits:.3f} ± {error:.3f} (cifar10-row-lstm-1 with other settings ("
+    )
     assert all(cell.startswith("not run") for cell in (*shown[:4], *shown[5:]))
 
 

@@ -32,7 +32,7 @@ export PYTHONUNBUFFERED=1
 status=0
 timeout "${PIECE_SECONDS:-510}" "$python" -m nvp.cli train configs/cifar10.yaml \
   --run-folder "$run" --set training.steps=null --set training.minutes="$minutes" \
-  --set training.anneal=0.5 --set training.checkpoint_minutes=1 "$@" || status=$?
+  --set training.precision=bf16 --set training.anneal=0.5 --set training.checkpoint_minutes=1 "$@" || status=$?
 if [ "$status" -eq 124 ]; then
   [ ! -e "$run/log.csv" ] || tail -n 1 "$run/log.csv"
   echo "stopped after ${PIECE_SECONDS:-510} seconds: call again to go on"

@@ -67,8 +67,9 @@ def _entry(name: str, under: Path) -> Entry:
         note = str(stored.place)
         short = any(counts.get(split, n) != n for split, n in published.items())
         state = "incomplete" if missing or short else "present"
-        if short:
-            note += f" (published: {' + '.join(f'{n:,}' for n in published.values())} images)"
+        if short and known:
+            numbers = " + ".join(f"{n:,}" for n in published.values())
+            note += f" (published: {numbers} images; for all, rename this folder and {known.how})"
     elif under.joinpath(f".{name}{UNFINISHED}").is_dir():
         state, note = (
             "import unfinished",

@@ -136,8 +136,8 @@ def _find(name: str | Path, split: str, under: Path) -> Stored:
             if named.download is None:
                 raise
             raise MissingData(
-                f"{error}: run `{named.how}`, or point --data-root or NVP_DATA at it, or use the "
-                f"embedded {named.download.instead}"
+                f"{error}: run `{named.how}` with the same --data-root, if any, or point "
+                f"--data-root or NVP_DATA at it, or use the embedded {named.download.instead}"
             ) from error
     for folder in (under / name,) if named is not None else (under / name, expanded(name)):
         if is_npy_folder(folder):

@@ -80,6 +80,11 @@ def examples(config: RunConfig, data: Dataset) -> Examples:
             f"{list(data.image_shape)} {data.split} images: change one of the two in the "
             "configuration"
         )
+    if model.levels > 2 and int(data.images[:100].to("cpu").max()) == 1:
+        raise NVPError(
+            f"{name} holds images of two levels, and model.levels is {model.levels}: set "
+            "model.levels to 2, as a Pixel RNN can"
+        )
     blocks = range(0, len(data), BLOCK_IMAGES) if model.levels < 256 else ()
     for start in blocks:  # not all of a large set at once
         check_levels(data.images[start : start + BLOCK_IMAGES].to("cpu"), model.levels)

@@ -205,9 +205,8 @@ def check_floor(config: RunConfig, score: Score, *, autoregressive: bool) -> Non
     if figure < floor:
         raise NVPError(
             f"{config.name} scores {figure:.2f} {unit} on {config.data.name}, below {floor:g}, as "
-            "if it saw the sub-pixels that it predicts: show with tests/test_causality.py, at its "
-            "kind, hidden, head and output, that none is seen, then lower FLOORS in "
-            "nvp/ledger/enter.py"
+            "if it saw the sub-pixels that it predicts: show with nvp.testing.check_model that "
+            "it sees none, then lower FLOORS in nvp/ledger/enter.py"
         )
 
 

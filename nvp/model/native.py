@@ -111,7 +111,9 @@ def _command(source: Path) -> list[str]:
         capability = "DEFAULT"
     compiler = shlex.split(os.environ.get("CXX", "")) or ["c++"]
     if shutil.which(compiler[0]) is None:
-        raise OSError(f"there is no C++ compiler {compiler[0]}")
+        raise OSError(
+            f"there is no C++ compiler {compiler[0]}: install one, or name another by CXX"
+        )
     # Apple's compiler refuses -fopenmp; without it, an operator has one thread.
     system = ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-fopenmp"]
     torch_folder = Path(torch.__file__).parent

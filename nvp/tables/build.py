@@ -164,13 +164,14 @@ def _variants(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
         here = f"not run: `{row.config}`"
         if row.config in ledger:
             run = ledger[row.config]
-            mean = mean_cell(run, run.scores.validation)
-            here = f"{mean} ({run.name}{deviation(run, row.planned)})"
+            score = score_cell(run, run.scores.validation)
+            here = f"{score} ({run.name}{deviation(run, row.planned)})"
         rows.append((figure.model, here, figure.cell, cite(facts, figure, roles)))
     caption = (
         "Row LSTM, CIFAR-10, bits/dim on images held out for validation: what connections between "
-        "layers, depth, and the kind of output are worth. What is not run is made by `nvp train "
-        "configs/NAME.yaml`, and needs a GPU and `nvp data get cifar10`."
+        "layers, depth, and the kind of output are worth, ± the standard error over images. What "
+        "is not run is made by `nvp train configs/NAME.yaml`, and needs a GPU and `nvp data get "
+        "cifar10`."
     )
     return Table(caption, ("model", "this code", "published", "by"), rows)
 

@@ -24,7 +24,7 @@ def read_lsun(folder: Path, name: str) -> Source:
     The smaller side becomes 96 pixels; training cuts random 64x64 squares. What the paper scores,
     the validation images, becomes the split `test`.
     """
-    found = sorted(path.name.removesuffix("_train_lmdb") for path in folder.glob("*_train_lmdb"))
+    found = sorted({path.name.partition("_train_lmdb")[0] for path in folder.glob("*_train_lmdb*")})
     category = name.removeprefix("lsun-").replace("-", "_")
     if category not in found:
         raise NVPError(f"{folder} holds {', '.join(found)}: name one of them as lsun-CATEGORY")
@@ -62,7 +62,7 @@ def _opened(path: Path) -> Iterator[Any]:
         raise NVPError("LSUN's databases need lmdb: pip install '.[import]'") from error
     file = path / "data.mdb"
     if not file.is_file():
-        raise NVPError(f"{path} holds no data.mdb: unpack {path.name}.zip there")
+        raise NVPError(f"{path} holds no data.mdb: unpack {path.name}.zip in {path.parent}")
     flags = {"readonly": True, "lock": False, "readahead": False, "meminit": False}
     with reading(path, lmdb.Error), lmdb.open(str(path), **flags) as opened:
         size = (opened.info()["last_pgno"] + 1) * opened.stat()["psize"]

@@ -92,9 +92,10 @@ def import_set(
 ) -> Imported:
     """Make the data set `name`, a folder under the data root, of what lies in `source`.
 
-    Memory does not grow with the images. An import that was killed goes on where it was when it is
-    started again in the same way; the set appears when it is whole. Beside the arrays lies a note,
-    import.json: where they come from, how they were made, and the checksums that `load` compares.
+    Memory does not grow with the pixels; the list of files takes 1 KB for each. An import that was
+    killed goes on where it was when it is started again in the same way; the set appears when it is
+    whole. Beside the arrays lies a note, import.json: where they come from, how they were made, and
+    the checksums that `load` compares.
 
     Raises `NVPError`: a source that is not there or of no known kind, images that cannot be read
     unless `skip_unreadable`, a set of that name unless `replace`, a full disk.
@@ -157,7 +158,7 @@ def open_source(source: Path, name: str, options: Options) -> Source:
     Raises `NVPError` where `name` is that of another set (`nvp.data.named.NAMED`), and as the
     reader does.
     """
-    if source.is_dir() and any(source.glob("*_train_lmdb")):
+    if source.is_dir() and any(source.glob("*_train_lmdb*")):
         opened = read_lsun(source, name)
     elif name == "cifar10":
         opened = read_cifar10(source)
