@@ -54,7 +54,7 @@ def describe(run: TrainedRun, coverage: Coverage, data_root: Path | None) -> dic
     header, images = run.training.header, scored_images(run, "test", data_root)
     found: dict[str, Any] = {}
     if run.model.likelihood != "none":
-        test = summarise(score(run, images, "test"), 1)
+        test = summarise(score(run, images, "test"))
         found |= {"bits_per_dim": test.bits_per_dim, "standard_error": test.standard_error}
     return found | {
         "coverage": [coverage(drawn) for drawn in samples(run.model, COUNT, SETS)],

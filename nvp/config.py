@@ -238,15 +238,18 @@ def parse_config(tree: dict[str, Any], source: str) -> RunConfig:
     first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
     keys = [str(part) for part in first["loc"]]
     where = ".".join(keys) or "the configuration"
-    fault = first["msg"].removeprefix("Value error, ")
-    if first["type"] != "value_error" and isinstance(first["input"], str | int | float):
-        fault += f", got {first['input']!r}"
-    if first["type"] == "literal_error" and keys[-1] == "num_classes":
-        fault = "this family takes no labels: leave the key out, or use family: realnvp"
-    if first["type"] == "extra_forbidden":
-        fault = _unknown(keys, tree)
-    if keys == ["name"] and first["type"] == "string_pattern_mismatch":
-        fault = f"{first['input']!r} cannot name a folder: {NAME_RULE}"
+    given = first["input"]
+    match first["type"]:
+        case "extra_forbidden":
+            fault = _unknown(keys, tree)
+        case "string_pattern_mismatch" if keys == ["name"]:
+            fault = f"{given!r} cannot name a folder: {NAME_RULE}"
+        case "literal_error" if keys[-1] == "num_classes":
+            fault = "this family takes no labels: leave the key out, or use family: realnvp"
+        case kind:
+            fault = first["msg"].removeprefix("Value error, ")
+            if kind != "value_error" and isinstance(given, str | int | float):
+                fault += f", got {given!r}"
     raise NVPError(f"{source}: {where}: {fault}")
 
 

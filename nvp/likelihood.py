@@ -130,7 +130,7 @@ def evaluate(
     return summarise(scores, num_draws)
 
 
-def summarise(scores: Tensor, num_draws: int) -> Score:
+def summarise(scores: Tensor, num_draws: int = 1) -> Score:
     """Mean and standard error of bits/dim per image, (N,); the error of one image is nan.
 
     Raises `NVPError` for one that is not finite.
@@ -167,7 +167,7 @@ def reestimate_statistics(
     if not norms:
         return
     generator = torch.Generator().manual_seed(0)
-    with batch_statistics(model):  # its end restores mode and momenta
+    with batch_statistics(model, moving=True):  # its end restores mode and momenta
         for part in batches(len(images), batch_size):
             for module in norms:
                 if part.start == 0:  # an old average that is infinite would make the new one nan

@@ -62,8 +62,8 @@ class LibraryRealNVP(nn.Module):
 def level(config: RealNVPConfig, index: int) -> list[nn.Module]:
     """The flows of one scale, in the library's order: from the latents to the data."""
     factor = 2**index
-    channels, height, width = (side // factor for side in config.image_shape)
-    channels = config.image_shape[0] * factor
+    channels, height, width = config.image_shape
+    channels, height, width = channels * factor, height // factor, width // factor
     maps, blocks = config.width * factor, config.num_blocks
     squares = torch.arange(height)[:, None] + torch.arange(width)
     last = index == config.num_scales - 1

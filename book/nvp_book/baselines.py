@@ -52,7 +52,7 @@ def table_bits(train: Tensor, test: Tensor, steps: int) -> Tensor:
 
 def score(train: Tensor, test: Tensor) -> dict[str, Score]:
     """Both baselines, fitted to `train` and scored on `test`; uint8, (N, C, H, W)."""
-    return {name: summarise(table_bits(train, test, steps), 1) for name, steps in STEPS.items()}
+    return {name: summarise(table_bits(train, test, steps)) for name, steps in STEPS.items()}
 
 
 def recorded() -> dict[str, dict[str, Score]]:

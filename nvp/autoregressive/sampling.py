@@ -8,43 +8,34 @@ about C forward passes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol, get_args
+from typing import TYPE_CHECKING, get_args
 
 import torch
 from torch import Size, Tensor
 from torch.nn import functional as F
 
 from nvp.autoregressive.diagonal_bilstm import DiagonalBiLSTM
-from nvp.autoregressive.layers import Core, Head, ResidualLayer
+from nvp.autoregressive.layers import Core, ResidualLayer
 from nvp.autoregressive.lstm import lstm_cell
 from nvp.autoregressive.masked_conv import MaskedConv2d
-from nvp.autoregressive.output import Output
 from nvp.autoregressive.pixelcnn import PixelCNNBlock
 from nvp.autoregressive.row_lstm import RowLSTM
 from nvp.errors import NVPError
 from nvp.model.autocast import without_autocast
 from nvp.model.protocol import check_temperature
 
+if TYPE_CHECKING:  # which imports this file
+    from nvp.autoregressive.pixelrnn import PixelRNN
+
 IMAGES_A_THREAD = 256
 # At this one the largest logit practically always wins. Far smaller ones make the logits infinite.
 LEAST_TEMPERATURE = 1e-6
 
 
-class Network(Protocol):
-    """The parts of a `PixelRNN`, from which `fill` draws."""
-
-    first: MaskedConv2d
-    layers: Sequence[ResidualLayer]
-    head: Head
-    output: Output
-
-    def centred(self, images: Tensor) -> Tensor: ...
-
-
 def fill(
-    network: Network,
+    model: PixelRNN,
     images: Tensor,
     first_row: int,
     *,
@@ -59,9 +50,9 @@ def fill(
     own, and for a temperature below `LEAST_TEMPERATURE`.
     """
     check_temperature(temperature, LEAST_TEMPERATURE)
-    device, images = images.device, images.to(network.first.weight.device, copy=True)
+    device, images = images.device, images.to(model.first.weight.device, copy=True)
     _, colours, height, width = images.shape
-    pixels = _Pixels(network, images.shape, biases)
+    pixels = _Pixels(model, images.shape, biases)
     # In half precision the states of a recurrence and the mixture's means would be too coarse.
     with _few_threads(len(images)), without_autocast(images):
         for row in range(height):
@@ -72,10 +63,10 @@ def fill(
                 # A colour is drawn given those before it: the pixel is computed once for each.
                 for colour in range(colours):
                     parameters = pixels.parameters_at(images[:, :, row, column], row, column)
-                    drawn = network.output.draw(parameters[:, colour], generator, temperature)
+                    drawn = model.output.draw(parameters[:, colour], generator, temperature)
                     images[:, colour, row, column] = drawn
                 # The finished pixel: by mask A its last colour changes no feature of it.
-                pixels.first.put(network.centred(images[:, :, row, column]), row, column)
+                pixels.first.put(model.centred(images[:, :, row, column]), row, column)
             for layer in pixels.layers:
                 layer.core.end_row(row)
     return images.to(device)
@@ -99,28 +90,28 @@ def _few_threads(count: int) -> Iterator[None]:
 class _Pixels:
     """All layers of a network, one pixel at a time, in raster order."""
 
-    def __init__(self, network: Network, shape: Size, biases: list[Tensor] | None) -> None:
-        self.network = network
-        self.first = _Conv(network.first, shape)
+    def __init__(self, model: PixelRNN, shape: Size, biases: list[Tensor] | None) -> None:
+        self.model = model
+        self.first = _Conv(model.first, shape)
         self.layers = [
             _Residual(layer, shape, None if biases is None else biases[i])
-            for i, layer in enumerate(network.layers)
+            for i, layer in enumerate(model.layers)
         ]
-        self.head = [_Conv(conv, shape) for conv in network.head.convs]
+        self.head = [_Conv(conv, shape) for conv in model.head.convs]
 
     def parameters_at(self, pixel: Tensor, row: int, column: int) -> Tensor:
         """The output's parameters at a pixel, (N, C, size)."""
         x = self.features_at(pixel, row, column)
         for conv in self.head:
             x = conv(F.relu(x), row, column)
-        return x.unflatten(-1, (-1, self.network.output.size))
+        return x.unflatten(-1, (-1, self.model.output.size))
 
     def features_at(self, pixel: Tensor, row: int, column: int) -> Tensor:
         """What the head reads at a pixel, (N, features); `pixel`, (N, C), holds the colours so far.
 
         May be called again for the same pixel when more of its colours are known.
         """
-        x = self.first(self.network.centred(pixel), row, column)
+        x = self.first(self.model.centred(pixel), row, column)
         total: Tensor | None = None
         for layer in self.layers:
             x, skipped = layer(x, row, column)

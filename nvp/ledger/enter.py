@@ -168,20 +168,20 @@ def score_all(
 ) -> RecordedScores:
     """Every score of a record. With `may_round`, `round_weights` rounds the weights in place."""
     trained = score(run, images, "test set")
-    check_floor(run.config, summarise(trained, 1), autoregressive=run.model.autoregressive)
+    check_floor(run.config, summarise(trained), autoregressive=run.model.autoregressive)
     kept = round_weights(run, images, trained) if may_round else trained
     draws = score(run, images[:first], f"{num_draws} sets of noise", num_draws=num_draws)
     batches = kept[:first]
     if batch_norms(run.model):
         batches = score(run, images[:first], "batch statistics", of_batches=True)
     return RecordedScores(
-        test=summarise(kept, 1),
-        before_rounding=summarise(trained, 1),
-        validation=summarise(score(run, validation, "validation set"), 1),
-        first=summarise(kept[:first], 1),
-        first_batch_statistics=summarise(batches, 1),
+        test=summarise(kept),
+        before_rounding=summarise(trained),
+        validation=summarise(score(run, validation, "validation set")),
+        first=summarise(kept[:first]),
+        first_batch_statistics=summarise(batches),
         first_more_draws=summarise(draws, num_draws),
-        probe=summarise(score_probe(run), 1),
+        probe=summarise(score_probe(run)),
     )
 
 

@@ -80,7 +80,7 @@ def _check(run: Run, quick: bool, data_root: Path | None, device: str) -> Iterat
     if entry.draw is not None:
         yield _compare_draws(run, entry.draw, describe_draw(trained))
     else:
-        probe = summarise(score_probe(trained), 1)
+        probe = summarise(score_probe(trained))
         yield _compare(run, "probe images", run.scores.probe, probe, PROBE_TOLERANCE)
     if not quick:
         yield _check_samples(run, trained)
@@ -117,7 +117,7 @@ def _check_test_set(run: Run, trained: TrainedRun, data_root: Path | None) -> Ch
     if test.checksum != entry.data.test_sha256:
         return Check(run.name, what, str(run.score), "other images", "differs")
     scores = score(trained, examples(trained.config, test), f"{run.name}, test set")
-    return _compare(run, what, run.score, summarise(scores, 1), tolerance(run.config))
+    return _compare(run, what, run.score, summarise(scores), tolerance(run.config))
 
 
 def _compare(run: Run, what: str, recorded: Score, found: Score, margin: float) -> Check:

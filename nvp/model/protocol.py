@@ -226,11 +226,10 @@ def batch_norms(model: nn.Module) -> list[Any]:
 
 
 @contextmanager
-def batch_statistics(model: nn.Module) -> Iterator[None]:
+def batch_statistics(model: nn.Module, *, moving: bool = False) -> Iterator[None]:
     """Within this block batch norms use the statistics of each batch; their averages stay.
 
-    A caller who sets the momentum of a norm within the block lets its averages move, unless an
-    error ends the block.
+    With `moving` they move by the momentum that the caller sets, unless an error ends the block.
     """
     before = [
         (norm, norm.momentum, norm.training, copy.deepcopy(dict(norm.named_buffers(recurse=False))))
@@ -242,13 +241,12 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
     try:
         yield
     except BaseException:  # averages over a part of the images are of no use
-        for norm, *_ in before:
-            norm.momentum = 0.0
+        moving = False
         raise
     finally:
         for norm, momentum, was_training, averages in before:
             # With momentum 0 an infinite statistic still gives nan, and PyTorch counts the batch.
-            if norm.momentum == 0.0:
+            if not moving:
                 for name, average in averages.items():
                     getattr(norm, name).copy_(average)
             norm.momentum = momentum

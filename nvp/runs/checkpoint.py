@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 from torch import Tensor
@@ -78,7 +78,13 @@ def read_checkpoint(path: Path, config: RunConfig) -> Checkpoint:
     tensors, plain = load_tensors(path)
     if "order" not in tensors or "noise" not in tensors:
         raise NVPError(f"{path} holds weights but no training state: train in a new folder")
-    header = _checked(Header, plain, path)
+    try:
+        header = Header.model_validate(plain)
+    except ValidationError as error:
+        raise NVPError(
+            f"{path} has a header that is not as it was written ({first_fault(error)}): "
+            "restore it or start the run again"
+        ) from error
     trained = trained_config(path, header.config, config)
     check_unchanged(path, trained, config)
     return Checkpoint(path, tensors, header, trained)
@@ -110,16 +116,3 @@ def _other(path: Path, key: str, before: Any, now: Any) -> NVPError:
         "configuration or use another --run-folder; a run that goes on may change only "
         f"{', '.join(CHANGEABLE)}"
     )
-
-
-_Part = TypeVar("_Part", bound=Section)
-
-
-def _checked(kind: type[_Part], header: Any, path: Path) -> _Part:
-    try:
-        return kind.model_validate(header)
-    except ValidationError as error:
-        raise NVPError(
-            f"{path} has a header that is not as it was written ({first_fault(error)}): "
-            "restore it or start the run again"
-        ) from error

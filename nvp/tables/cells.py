@@ -37,10 +37,9 @@ class Table:
         """The same without marks of Markdown, for a terminal."""
 
         def strip(cell: str) -> str:
-            # An escaped character is no mark: it is kept aside as a private character meanwhile.
-            cell = re.sub(r"\\(.)", lambda escaped: chr(0xE000 + ord(escaped[1])), cell)
-            cell = re.sub(r"\[(.*?)\]\(.*?\)", r"\1", cell).replace("**", "").replace("`", "")
-            return re.sub(r"[\ue000-\ue0ff]", lambda kept: chr(ord(kept[0]) - 0xE000), cell)
+            # An escaped character is no mark, and of a link the text stays.
+            mark = r"\\(.)|\[(.*?)\]\(.*?\)|\*\*|`"
+            return re.sub(mark, lambda found: found[1] or found[2] or "", cell)
 
         return Table(
             strip(self.caption), self.header, [tuple(map(strip, row)) for row in self.rows]

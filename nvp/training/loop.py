@@ -57,16 +57,17 @@ def prepare(
             f"images of {config.data.name}: lower it"
         )
     check_batch_size(settings.batch_size)
-    state, options = begin(config, where, len(data.images)), next_options(config, data_root)
+    state = begin(config, where, len(data.images))
     if settings.early_stopping and state.model.likelihood == "none":
         raise NVPError(
             f"training.early_stopping must be off: {config.name} has no likelihood to stop by"
         )
-    if checkpoint is None:
-        return Job(config, files, data, state, options)
-    checkpoint.check_data(data)
-    restore(state, checkpoint)
-    return Job(config, files, data, state, options, checkpoint.config)
+    job = Job(config, files, data, state, next_options(config, data_root))
+    if checkpoint is not None:
+        checkpoint.check_data(data)
+        restore(state, checkpoint)
+        job.before = checkpoint.config
+    return job
 
 
 @dataclass
@@ -129,7 +130,7 @@ class Job:
                 finished = settings.spent(state.step, state.minutes) >= 1
                 since = state.minutes - state.validated
                 validating = finished or since >= settings.validate_minutes
-                row, failure = self._validate(validation) if validating else ({}, None)
+                row = self._validate(validation, batch) if validating else {}
                 # The first row of an extension shows that the rate rose.
                 if row or finished or extended or state.step % settings.log_every == 0:
                     extended = False
@@ -140,17 +141,9 @@ class Job:
                 reporter.update(state.step, state.minutes, row)
                 stopping = agree(stop.is_set()) > 0
                 due = state.minutes - saved >= settings.checkpoint_minutes
-                if finished or due or stopping or failure:
+                if finished or due or stopping:
                     saved = state.minutes
-                    check_sound(state, batch)  # a step may ruin weights and look well
-                    if is_first():
-                        save(state, self.folder, config, self.data)
-                if isinstance(failure, NVPError):
-                    raise NVPError(
-                        f"in validation after step {state.step}, which is saved: {failure}"
-                    ) from failure
-                if failure is not None:  # such as too little memory
-                    raise failure
+                    self._save(batch)
                 if stopping and not finished:
                     raise NVPError(
                         f"stopped after step {state.step}, which is saved: go on with "
@@ -167,24 +160,37 @@ class Job:
         state.model.initialise(images_and_labels(images)[0].to("cpu"))  # they may be on disk
         state.minutes = agree(_clock() - started) / 60
 
-    def _validate(self, validation: Examples) -> tuple[dict[str, float], Exception | None]:
-        """The columns of a validation, and its error; early stopping keeps the best weights."""
+    def _save(self, batch: Examples) -> None:
+        """Write the checkpoint, if the loss on `batch`, that of the last step, is finite."""
+        check_sound(self.state, batch)  # a step may ruin weights and look well
+        if is_first():
+            save(self.state, self.folder, self.config, self.data)
+
+    def _validate(self, validation: Examples, batch: Examples) -> dict[str, float]:
+        """The columns of a validation; early stopping keeps the best weights.
+
+        The steps so far are saved before an error of the validation is raised.
+        """
         state = self.state
         state.validated = state.minutes
         if state.model.likelihood == "none":
-            return {}, None
+            return {}
         try:
             row = validate(state, self.data.images, validation, self.config)
-        except Exception as error:  # the steps so far are saved first
-            if number_of_processes() > 1 and not isinstance(error, NVPError):
-                raise  # the others wait within the validation
-            return {}, error
+        except NVPError as error:
+            self._save(batch)
+            where = f"in validation after step {state.step}, which is saved"
+            raise NVPError(f"{where}: {error}") from error
+        except Exception:  # such as too little memory
+            if number_of_processes() == 1:  # else the others wait within the validation
+                self._save(batch)
+            raise
         score, best = row["validation"], state.best
         if self.config.training.early_stopping and (best is None or score < best.validation):
             state.best = Best(step=state.step, minutes=state.minutes, validation=score)
             weights = state.average.state_dict().items()
             state.best_weights = {name: each.to("cpu", copy=True) for name, each in weights}
-        return row, None
+        return row
 
 
 def _clock() -> float:

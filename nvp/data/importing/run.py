@@ -116,7 +116,6 @@ def import_set(
         )
     prepare = opened.prepare if options.size is None else Resize(options.size, options.crop)
     crop = prepare.crop if isinstance(prepare, Resize) else options.crop
-    ragged = crop == "none"
     what = {
         "source": str(place.absolute()),
         "identity": opened.identity,
@@ -130,11 +129,11 @@ def import_set(
         with locked(folder):  # one process at a time may use it
             # To list a source takes minutes, in which another import may have made the set.
             _check_name(name, target, options.replace)
-            columns = Columns(folder, what, ragged)
+            columns = Columns(folder, what)
             refused = columns.journal.unreadable and columns.journal.position == opened.number
             if refused and not options.skip_unreadable:  # the images may be mended by now
                 (folder / JOURNAL).unlink()
-                columns = Columns(folder, what, ragged)
+                columns = Columns(folder, what)
             _write(opened, columns, prepare, options.gray)
             _check_whole(opened, columns, options)
             columns.finish()

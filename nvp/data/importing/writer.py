@@ -41,8 +41,8 @@ class Columns:
     Each is a .npy file that grows by rows. Its header is written last, when its shape is known.
     """
 
-    def __init__(self, folder: Path, what: dict[str, Any], ragged: bool) -> None:
-        self.folder, self.ragged = folder, ragged
+    def __init__(self, folder: Path, what: dict[str, Any]) -> None:
+        self.folder, self.ragged = folder, what["crop"] == "none"
         self.journal = _read_journal(folder, what)
         self.files: dict[str, IO[bytes]] = {}
         self.synced = time.monotonic()
