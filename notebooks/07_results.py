@@ -219,7 +219,7 @@ plt.show()
 # {doc}`14_pixelrnn_results`.
 
 # %% tags=["hide-input"]
-table = by_epochs(facts, ledger, False)
+table = by_epochs(facts, ledger)
 figures.show_table(table.header, table.rows)
 ahead = dict(others["chrischute/real-nvp"])[epoch] - held_out_after(colour, 1)
 figures.show_text(

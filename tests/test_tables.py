@@ -218,9 +218,9 @@ def test_titles_are_text(own: Path) -> None:
 def test_at_a_glance_a_run_that_is_not_recorded_is_not_shown() -> None:
     facts, runs = read_published(), ledger.runs()
     row = ("binarised MNIST", "Diagonal BiLSTM, 1 layer")
-    assert row in [each[:2] for each in glance(facts, runs, False).rows]
+    assert row in [each[:2] for each in glance(facts, runs).rows]
     del runs["binarized-mnist-diagonal-1"]
-    assert row not in [each[:2] for each in glance(facts, runs, False).rows]
+    assert row not in [each[:2] for each in glance(facts, runs).rows]
 
 
 @pytest.mark.slow

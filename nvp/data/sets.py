@@ -126,30 +126,31 @@ def find(name: str | Path, split: str, root: str | Path | None = None) -> Stored
 
 def _find(name: str | Path, split: str, under: Path) -> Stored:
     named = NAMED.get(name) if isinstance(name, str) else None  # a path is a folder
-    # What was imported goes before what was downloaded.
-    if named and named.read and not (named.imported and is_npy_folder(under / name)):
-        if split not in named.images:
-            raise NoValidationSplit(str(name))
-        try:
-            return named.read(under, split)
-        except MissingData as error:
-            if named.download is None:
-                raise
-            raise MissingData(
-                f"{error}: run `{named.how}` with the same --data-root, if any, or point "
-                f"--data-root or NVP_DATA at it, or use the embedded {named.download.instead}"
-            ) from error
-    for folder in (under / name,) if named is not None else (under / name, expanded(name)):
-        if is_npy_folder(folder):
-            return read_npy(folder, split)
-    if named is not None:
+    if named is None:
+        for folder in (under / name, expanded(name)):
+            if is_npy_folder(folder):
+                return read_npy(folder, split)
+        raise MissingData(
+            f"no data set {str(name)!r}: use {', '.join(NAMED)}, or a folder that holds "
+            f"train_images.npy and test_images.npy, as a path or by its name under {under}; "
+            "`nvp data get NAME` gets a published one or says how, and `nvp data import FOLDER "
+            "NAME --size 32` makes one of your own images"
+        )
+    if named.imported and is_npy_folder(under / name):  # it goes before what was downloaded
+        return read_npy(under / name, split)
+    if named.read is None:
         raise MissingData(
             f"{name} is missing under {under}: point --data-root or NVP_DATA at it, or run "
             f"{named.how}"
         )
-    raise MissingData(
-        f"no data set {str(name)!r}: use {', '.join(NAMED)}, or a folder that holds "
-        f"train_images.npy and test_images.npy, as a path or by its name under {under}; "
-        "`nvp data get NAME` gets a published one or says how, and `nvp data import FOLDER NAME "
-        "--size 32` makes one of your own images"
-    )
+    if split not in named.images:
+        raise NoValidationSplit(str(name))
+    try:
+        return named.read(under, split)
+    except MissingData as error:
+        if named.download is None:
+            raise
+        raise MissingData(
+            f"{error}: run `{named.how}` with the same --data-root, if any, or point "
+            f"--data-root or NVP_DATA at it, or use the embedded {named.download.instead}"
+        ) from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from nvp.config import load_config
@@ -25,6 +26,7 @@ from nvp.tables.cells import (
     comparable,
     deviation,
     length,
+    linked,
     mark_note,
     mean_cell,
     not_run,
@@ -43,6 +45,8 @@ from nvp.tables.rows import paper_rows
 
 __all__ = ["NAMES", "table", "write_tables"]
 
+Make = Callable[[Published, dict[str, Run]], Table]
+
 MASKED = "The parameters of a Pixel RNN include those that its masks hide."
 FIGURES = (
     "test",
@@ -53,14 +57,12 @@ FIGURES = (
 )
 
 
-def table(name: str, *, roles: bool = False, root: str | Path | None = None) -> Table:
-    """The table `name`, one of `NAMES`, from the ledger as it is now.
-
-    Citations are links or, for the book, `roles`.
-    """
+def table(name: str, *, root: str | Path | None = None) -> Table:
+    """The table `name`, one of `NAMES`, from the ledger as it is now; citations are links."""
     if name not in _TABLES:
         raise NVPError(f"there is no table {name!r}: use {', '.join(NAMES)}")
-    return _TABLES[name](read_published(root), runs(root), roles)
+    facts = read_published(root)
+    return _TABLES[name](facts, runs(root)).changed(partial(linked, facts))
 
 
 def write_tables(root: Path | None = None, repository: Path | None = None) -> list[Path]:
@@ -84,7 +86,7 @@ def generated(root: Path, repository: Path) -> dict[Path, str]:
     """The text of every file that follows from the ledger."""
     facts, ledger, readme = read_published(root), runs(root), repository / "README.md"
     files = {
-        root / "tables" / f"{name}.md": make(facts, ledger, True).markdown()
+        root / "tables" / f"{name}.md": make(facts, ledger).markdown()
         for name, make in _TABLES.items()
     }
     if readme.is_file():
@@ -118,13 +120,13 @@ def _expectation(path: Path, run: Run) -> list[str]:
 
 def _listing(
     name: str, caption: str, *, unit: str = "bits/dim", autoregressive: bool = False
-) -> Callable[[Published, dict[str, Run], bool], Table]:
+) -> Make:
     """A table of one score a row, by data set: recorded runs, planned runs, published figures.
 
     With `autoregressive`, runs are of autoregressive models, and figures those of Pixel RNN.
     """
 
-    def make(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
+    def make(facts: Published, ledger: dict[str, Run]) -> Table:
         rows: list[tuple[str, ...]] = []
         sources = ["oord2016pixelrnn"] if autoregressive else list(facts.sources)
         titles = dict.fromkeys(row.title for row in facts.rows(name))
@@ -145,7 +147,7 @@ def _listing(
             for figure in facts.figures:
                 if figure.data == data and figure.source in sources:
                     draws = f", {figure.draws} sets of noise an image" if figure.draws else ""
-                    place = f"published: {cite(facts, figure, roles)}{draws}"
+                    place = f"published: {cite(figure)}{draws}"
                     rows.append((title, figure.model, figure.cell, place))
             rows += [(title, "others", "–", row.remark) for row in reported if row.remark]
         first = 0 if len(titles) > 1 else 1  # rows of one set need no column that names it
@@ -155,7 +157,7 @@ def _listing(
     return make
 
 
-def _variants(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
+def _variants(facts: Published, ledger: dict[str, Run]) -> Table:
     rows: list[tuple[str, ...]] = []
     for row in facts.rows("pixelrnn-variants"):
         figure = published_figure(facts, row)
@@ -166,7 +168,7 @@ def _variants(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
             run = ledger[row.config]
             score = score_cell(run, run.scores.validation)
             here = f"{score} ({run.name}{deviation(run, row.planned)})"
-        rows.append((figure.model, here, figure.cell, cite(facts, figure, roles)))
+        rows.append((figure.model, here, figure.cell, cite(figure)))
     caption = (
         "Row LSTM, CIFAR-10, bits/dim on images held out for validation: what connections between "
         "layers, depth, and the kind of output are worth, ± the standard error over images. What "
@@ -176,7 +178,7 @@ def _variants(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
     return Table(caption, ("model", "this code", "published", "by"), rows)
 
 
-def _table_1(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
+def _table_1(facts: Published, ledger: dict[str, Run]) -> Table:
     models = ("PixelRNN", "Real NVP", "Conv DRAW", "IAF-VAE")
     printed = [figure for figure in facts.figures if figure.source == "dinh2017realnvp"]
     rows = []
@@ -192,7 +194,7 @@ def _table_1(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
             here = f"{scored(flows[0], row)}{other}; {provenance(flows[0])}"
         rows.append((row.title, *(cells.get(model, "–") for model in models), here))
     caption = (
-        f"Bits/dim; columns two to five as published in {cite(facts, printed[0], roles)}: test "
+        f"Bits/dim; columns two to five as published in {cite(printed[0])}: test "
         "images for CIFAR-10, validation images for the others, training images in parentheses, "
         "and < for bounds. The last column is this code: the run of the row's configuration, else "
         "the one with the best validation score."
@@ -200,7 +202,7 @@ def _table_1(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
     return Table(caption, ("data", *models, "recorded here"), rows)
 
 
-def _table_runs(_facts: Published, ledger: dict[str, Run], _roles: bool) -> Table:
+def _table_runs(_facts: Published, ledger: dict[str, Run]) -> Table:
     rows = [(f"`{name}`", *_figures(run)) for name, run in ledger.items()]
     caption = (
         "Every recorded run; likelihoods in bits/dim or, for binary images, in nats an image. The "
@@ -226,7 +228,7 @@ def _figures(run: Run) -> tuple[str, ...]:
     )
 
 
-_TABLES: dict[str, Callable[[Published, dict[str, Run], bool], Table]] = {
+_TABLES: dict[str, Make] = {
     "28x28": _listing(
         "28x28",
         "Test images, 8 bits a pixel, bits/dim. Runs of this code: ± the standard error over "

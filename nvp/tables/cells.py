@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from nvp.config import RunConfig, differences
@@ -41,9 +41,12 @@ class Table:
             mark = r"\\(.)|\[(.*?)\]\(.*?\)|\*\*|`"
             return re.sub(mark, lambda found: found[1] or found[2] or "", cell)
 
-        return Table(
-            strip(self.caption), self.header, [tuple(map(strip, row)) for row in self.rows]
-        )
+        return self.changed(strip)
+
+    def changed(self, change: Callable[[str], str]) -> Table:
+        """The same, with the caption and every cell changed."""
+        rows = [tuple(map(change, row)) for row in self.rows]
+        return Table(change(self.caption), self.header, rows)
 
 
 def mark_note(rows: list[tuple[str, ...]]) -> str:
@@ -172,8 +175,12 @@ def not_run(row: TableRow) -> tuple[str, str]:
     return "not run", f"`nvp train configs/{row.config}.yaml` (needs {row.needs})"
 
 
-def cite(facts: Published, figure: Figure, roles: bool) -> str:
-    """Where a figure was printed; a citation for the book with `roles`, else a link."""
-    source = facts.sources[figure.source]
-    link = f"{{cite:t}}`{figure.source}`" if roles else f"[{source.text}]({source.url})"
-    return f"{link}, {figure.where}"
+def cite(figure: Figure) -> str:
+    """Where a figure was printed, as the book cites it."""
+    return f"{{cite:t}}`{figure.source}`, {figure.where}"
+
+
+def linked(facts: Published, words: str) -> str:
+    """Markdown with a link for each citation of the book."""
+    links = {key: f"[{source.text}]({source.url})" for key, source in facts.sources.items()}
+    return re.sub(r"\{cite:t\}`(\w+)`", lambda found: links[found[1]], words)

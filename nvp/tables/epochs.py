@@ -25,7 +25,7 @@ def held_out_after(run: Run, epochs: float) -> float:
     return float(np.interp(wanted, seen, bits, left=np.nan, right=np.nan))
 
 
-def by_epochs(facts: Published, ledger: dict[str, Run], _roles: bool) -> Table:
+def by_epochs(facts: Published, ledger: dict[str, Run]) -> Table:
     """A row for each recorded run on whole images of CIFAR-10 without labels, and each curve."""
     rows = []
     for run in ledger.values():

@@ -24,7 +24,7 @@ KINDS = {
 }
 
 
-def later_models(facts: Published, _ledger: dict[str, Run], roles: bool) -> Table:
+def later_models(facts: Published, _ledger: dict[str, Run]) -> Table:
     """A row for each of `facts.models`, by family, then by age."""
     rows: list[tuple[str, ...]] = []
     for family, title in APPROACHES.items():
@@ -33,7 +33,7 @@ def later_models(facts: Published, _ledger: dict[str, Run], roles: bool) -> Tabl
         for name, model in sorted(models, key=lambda pair: pair[1].preprint):
             figures = {f.data: f for f in facts.figures if f.model == name and f.data in DATA}
             cells = (figures[data].digits if data in figures else "–" for data in DATA)
-            printed = dict.fromkeys(cite(facts, figure, roles) for figure in figures.values())
+            printed = dict.fromkeys(cite(figure) for figure in figures.values())
             places = "; ".join(printed)
             rows.append((name, model.preprint[:4], KINDS[model.kind], *cells, places))
     caption = (

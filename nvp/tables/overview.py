@@ -8,7 +8,7 @@ from nvp.tables.cells import Table, cite, deviation, mark_note, minutes, score_c
 from nvp.tables.published import Published, published_figure
 
 
-def glance(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
+def glance(facts: Published, ledger: dict[str, Run]) -> Table:
     """The rows `glance` of published.yaml that were run, each beside its published figure, if any.
 
     The caption says which were scored on fewer test images than the published set has.
@@ -22,7 +22,7 @@ def glance(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
         printed = published_figure(facts, row)
         cells = ("–", row.remark)
         if printed is not None:
-            cells = (printed.cell_with_unit, f"{printed.model}: {cite(facts, printed, roles)}")
+            cells = (printed.cell_with_unit, f"{printed.model}: {cite(printed)}")
         known = NAMED.get(run.record.data.name)
         if known is not None and run.score.num_images < (whole := known.images["test"]):
             fewer[row.title] = f" {row.title}: {run.score.num_images:,} of {whole:,} test images."
@@ -38,7 +38,7 @@ def glance(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
     return Table(caption, ("data", "model", "this code", "published", "by"), rows)
 
 
-def hardware(_facts: Published, ledger: dict[str, Run], _roles: bool) -> Table:
+def hardware(_facts: Published, ledger: dict[str, Run]) -> Table:
     """For each machine the runs that it made, the quickest first."""
     ordered = sorted(ledger.values(), key=lambda run: (run.record.hardware, run.record.minutes))
     rows: list[tuple[str, ...]] = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nvp.errors import NVPError
 from nvp.ledger.entry import Run
-from nvp.tables.cells import length, score_cell
+from nvp.tables.cells import length, linked, score_cell
 from nvp.tables.epochs import by_epochs
 from nvp.tables.overview import glance
 from nvp.tables.published import Published
@@ -29,8 +29,8 @@ def with_parts(text: str, parts: dict[str, str]) -> str:
 def readme_parts(facts: Published, ledger: dict[str, Run]) -> dict[str, str]:
     """The parts by the names of their markers; no pictures from a ledger without the run."""
     parts = {
-        "results": glance(facts, ledger, False).markdown(),
-        "epochs": by_epochs(facts, ledger, False).markdown(),
+        "results": linked(facts, glance(facts, ledger).markdown()),
+        "epochs": by_epochs(facts, ledger).markdown(),
     }
     if COLOUR in ledger:
         parts["pictures"] = _pictures(facts, ledger[COLOUR])

@@ -17,7 +17,7 @@ TABLES = ("table1", "binarized-mnist", "pixelrnn")  # Real NVP's Table 1, Pixel 
 COSTS = "costs.json"  # by workflow/costs.py
 
 
-def paper_rows(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
+def paper_rows(facts: Published, ledger: dict[str, Run]) -> Table:
     """One line for each row of Real NVP's Table 1 and of Pixel RNN's Tables 4 to 6.
 
     Costs and configurations are those of this checkout, wherever the ledger is.
@@ -32,7 +32,7 @@ def paper_rows(facts: Published, ledger: dict[str, Run], roles: bool) -> Table:
         figure = published_figure(facts, row)
         printed = "no score was found in print"
         if figure is not None:
-            printed = f"{figure.cell_with_unit}: {cite(facts, figure, roles)}"
+            printed = f"{figure.cell_with_unit}: {cite(figure)}"
         # On the images that the paper scores.
         here = f"not run: `nvp train configs/{row.config}.yaml`"
         if run is not None:
