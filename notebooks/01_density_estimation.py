@@ -11,12 +11,9 @@
 # # Density estimation
 #
 # The goal is a generative probabilistic model: a program that says how probable an image is, and that makes new
-# ones. Images are high-dimensional and highly structured. The challenge is a model that is complex and can still be
-# trained. You may know two answers, variational autoencoders and adversarial networks. This book is about two
-# others, Real NVP and Pixel RNN.
-#
-# After this chapter you can say what such a model maximises, and read a score in bits per dimension. You can build
-# two baselines that every later model has to beat. The chapter ends with the game plan for the first paper.
+# ones. Images are high-dimensional and highly structured. The challenge is a model that is complex and yet trainable.
+# You may know two answers, variational autoencoders and adversarial networks. This book is about two others, Real NVP
+# and Pixel RNN. The chapter builds two baselines that every later model has to beat.
 #
 # ```{admonition} In the paper
 # Sections 1 and 2 of {cite:t}`dinh2017realnvp`, and the unit of its table 1.
@@ -53,11 +50,10 @@ test = load(EMBEDDED, "test").images
 #
 # How can an image have a probability?
 #
-# A grey image of 28 × 28 pixels is a list of $D = 784$ integers from 0 to 255. There are finitely
-# many such images, so a **generative model** is a table: a probability $P(x) \ge 0$ for every image
-# $x$, with $\sum_x P(x) = 1$. We can
-# *score* an image by looking it up, and we can *sample* a new one. Often we also want to *describe* an image by other
-# numbers, its latents: a few, or as many as it has pixels.
+# A grey image of 28 × 28 pixels is a list of $D = 784$ integers from 0 to 255. There are finitely many such images, so
+# a **generative model** is a table: a probability $P(x) \ge 0$ for every image $x$, with $\sum_x P(x) = 1$. We can
+# *score* an image by looking it up, and *sample* a new one. Often we also want to *describe* an image by other
+# numbers, its latents.
 
 # %%
 print(f"the table has 256^784 rows, a number of {len(str(256**784))} digits")
@@ -103,7 +99,7 @@ log2_p = histogram.log2_prob(test[:1]).item()
 print(f"log2 P of the first test image: {log2_p:.0f}")
 
 # %% [markdown]
-# It is a generative model, and a bad one. To say *how* bad, we need a measure.
+# One histogram is a bad generative model. To say *how* bad, we need a measure.
 #
 # ## Maximum likelihood
 #
@@ -154,8 +150,8 @@ print(f"log2 P of the first test image: {log2_p:.0f}")
 #
 # The entropy does not depend on $\theta$. So the model of greatest likelihood is the nearest one to the data, in this
 # divergence. Without the added ones {eq}`eq:histogram` is the nearest histogram: counting *is* maximum likelihood.
-# The next cell checks the identity for two histograms of grey levels, ours and a flat one. It counts in **nats**,
-# the unit of natural logarithms. A nat is $1 / \log 2 = 1.44$ bits.
+# The next cell checks the identity for grey levels, with our histogram and a flat one. It counts in **nats**, the unit
+# of natural logarithms. A nat is $1 / \log 2 = 1.44$ bits.
 
 # %%
 p_hat = torch.bincount(train.flatten(), minlength=256).double()
@@ -168,27 +164,27 @@ for q in (histogram.p, torch.full((256,), 1 / 256)):
     print(f"{nats:.4f} nats a pixel = {entropy:.4f} + {divergence:.4f}")
 
 # %% [markdown]
-# The divergence also says which errors cost much. A real image to which the model gives almost no probability costs
-# much, since $-\log p_\theta$ explodes. Odd samples cost little: their probability is only missing elsewhere. So a model that is
-# too small *covers* its data and spreads beyond them ({ref}`two-divergences` shows it). In the paper's words, this
-# principle "values diversity over sample quality in a limited capacity setting" (section 4.2).
+# A real image to which the model gives almost no probability costs much, since $-\log p_\theta$ explodes. Odd samples
+# cost little: their probability is only missing elsewhere. So a model that is too small *covers* its data and spreads
+# beyond them ({ref}`two-divergences`). In the paper's words, maximum likelihood "values diversity over sample quality in
+# a limited capacity setting" (section 4.2).
 #
 # ## Bits per dimension
 #
-# Both papers count in bits per **sub-pixel**. (Pixel RNN gives binary MNIST in nats an image.) A grey pixel has one, a colour pixel three, and an image has $D$:
+# For images of 256 levels both papers count in bits per **sub-pixel**. A grey pixel has one, a colour pixel three,
+# and an image has $D$:
 #
 # $$
 # \text{bits/dim}(x) = -\frac{\log_2 P(x)}{D} = -\frac{\log P(x)}{D \log 2} .
 # $$ (eq:bits-per-dim)
 #
-# Lower is better. The unit means something in practice, too. From the model one can make a code
-# that stores $x$ in less than $-\log_2 P(x) + 1$ bits ({prf:ref}`prop-code`). So bits/dim is the
-# size of a file for each sub-pixel; chapter {ref}`compression` compares such files with PNG. The entropy of the data, counted in the same unit, is a floor
-# that no model beats on average.
+# Lower is better. From the model one can make a code that stores $x$ in less than $-\log_2 P(x) + 1$ bits
+# ({prf:ref}`prop-code`). So bits/dim is the size of a file for each sub-pixel (chapter {ref}`compression`). The
+# entropy of the data, in the same unit, is a floor that no model beats on average.
 #
-# For images the floor is unknown. For uniform noise it is known: every image has probability $256^{-D}$, which is 8.0
-# bits/dim. Any other model scores more than 8 on noise, on average. Make this check first, on any code that
-# computes a likelihood.
+# For images the floor is unknown. For uniform noise it is 8.0 bits/dim, since every image has probability $256^{-D}$.
+# Any model but the uniform one scores more on noise, on average. Check this first on any code that computes a
+# likelihood.
 
 # %%
 generator = torch.Generator().manual_seed(0)
@@ -237,9 +233,7 @@ class TwoNeighbours:
 neighbours = TwoNeighbours(train)
 
 # %% [markdown]
-# Later chapters take both baselines from a module of the book.
-#
-# ````{dropdown} The book's version
+# ````{dropdown} The book's version, for later chapters
 # ```{literalinclude} ../book/nvp_book/baselines.py
 # :pyobject: context
 # ```
@@ -249,7 +243,7 @@ neighbours = TwoNeighbours(train)
 # ```
 # ````
 #
-# On test images it finds the same scores:
+# On test images the book's version finds the same scores:
 
 # %%
 models = {"one histogram": histogram, "two neighbours": neighbours}
@@ -265,7 +259,7 @@ plot_rows({"test images": test[:10], **rows})
 plt.show()
 
 # %% [markdown]
-# The samples of two neighbours have smooth patches and show no garment. The scores, in bits/dim on test images:
+# The samples of two neighbours have smooth patches and show no garment. These are the scores in bits/dim:
 
 # %% tags=["hide-input"]
 recorded = baselines.recorded()
@@ -280,16 +274,17 @@ figures.show_table(header, rows)
 # %% tags=["remove-cell"]
 for name, score in recorded[EMBEDDED].items():
     assert abs(score.bits_per_dim - by_book[name].bits_per_dim) < 1e-5
+for scores in recorded.values():
+    one, two = (score.bits_per_dim for score in scores.values())
+    assert two < 0.75 * one
 
 # %% [markdown]
-# Although their samples show no garment, two neighbours need less than three quarters of the bits
-# of one histogram, on every set of the table. Likelihood rewards every detail of an image, not only its shape. (Each
-# colour of CIFAR-10 {cite}`krizhevsky2009cifar` has its own tables.)
+# Two neighbours need less than three quarters of the bits of one histogram, on every set of the table. Likelihood
+# rewards every detail of an image, not only its shape.
 #
-# Scores are of *test* images, for a reason. A list of the 5,000 training images, each with probability $1/5000$, has
-# the greatest training likelihood of all: $\log_2(5000) / 784 = 0.016$ bits/dim. And it gives any other image
-# probability 0. {ref}`baselines-and-bits` has more baselines. It also
-# computes how much better a fit scores on its training images than on new ones.
+# Why *test* images? A list of the 5,000 training images, each with probability $1/5000$, has the greatest training
+# likelihood of all: $\log_2(5000) / 784 = 0.016$ bits/dim. And it gives any other image probability 0.
+# {ref}`baselines-and-bits` has more baselines.
 #
 # ## Complex, yet trainable
 #
@@ -304,8 +299,7 @@ for name, score in recorded[EMBEDDED].items():
 # $$ (eq:partition)
 #
 # is a distribution, but the partition function $Z_\theta$ has as many terms as there are images. Boltzmann machines
-# {cite}`salakhutdinov2009dbm` are trained with an estimate of the gradient of $\log Z_\theta$, from Markov chains. Four
-# families avoid $Z_\theta$:
+# {cite}`salakhutdinov2009dbm` estimate the gradient of $\log Z_\theta$ by Markov chains. Four families avoid $Z_\theta$:
 #
 # * A **variational autoencoder** {cite}`kingma2014vae,rezende2014` samples latents $z \sim p(z)$, then
 #   $x \sim p_\theta(x \mid z)$. A second network $q$ infers $z$ from $x$ and gives the evidence lower *bound*
@@ -315,21 +309,15 @@ for name, score in recorded[EMBEDDED].items():
 #     - \mathrm{KL}\bigl( q(z \mid x) \,\|\, p(z) \bigr) .
 #   $$ (eq:elbo)
 #
-# * An **adversarial network** {cite}`goodfellow2014gan` defines a distribution through its samples alone, and gives no
-#   likelihood. A discriminator learns to tell samples
-#   $G(z)$ from data, and the generator $G$ learns to deceive it.
-# * An **autoregressive model** is the chain rule with a network. Likelihood is exact; sampling takes one step for each
-#   number.
-# * A **normalizing flow** {cite}`rezende2015flows,kobyzev2021review` maps $x$ to $z$ by an invertible network.
-#   Likelihood, inference and sampling are exact, and take one pass each. The network must then have a cheap inverse
-#   and a cheap Jacobian determinant.
+# * An **adversarial network** {cite}`goodfellow2014gan` defines a distribution through its samples alone. A
+#   discriminator learns to tell samples $G(z)$ from data, and the generator $G$ learns to deceive it.
+# * An **autoregressive model** is the chain rule with a network, which predicts each number from those before it.
+# * A **normalizing flow** {cite}`rezende2015flows,kobyzev2021review` maps $x$ to $z$ by an invertible network. To
+#   score and sample in one pass each, it needs a cheap inverse and a cheap Jacobian determinant.
 #
-# In the plane all four are short. These are their losses in nats, for points `x` of shape (N, 2).
-# The folded cell below them defines what they use. The VAE has an encoder $q(z \mid x)$ and a
-# decoder $p(x \mid z)$, the GAN has `G` and `D`, and the flow is `f`. The autoregressive model
-# mixes Gaussians, by `weights` for $x_1$ and by `network` for $x_2$. The `weight` of the VAE's divergence rises from 0
-# to 1 in the first three tenths of its training. `D` returns a logit, and `softplus(-a)` is
-# $-\log \operatorname{sigmoid}(a)$:
+# In the plane all four are short. These are their losses in nats, for points `x` of shape (N, 2). The autoregressive
+# model mixes Gaussians, by `weights` for $x_1$ and by `network` for $x_2$. In training the VAE's `weight` rises from 0
+# to 1. The discriminator `D` returns a logit, and `softplus(-a)` is $-\log \operatorname{sigmoid}(a)$:
 
 
 # %%
@@ -361,9 +349,8 @@ def flow_loss(x):
 
 
 # %% [markdown]
-# The folded cell trains them on two half moons. VAE, GAN and flow have two latents each.
-# {ref}`change-of-variables` derives the loss of the flow, and {ref}`coupling-layers` builds the
-# flow itself.
+# The folded cell defines the models and trains them on two half moons. {ref}`change-of-variables` derives the loss of
+# the flow, and {ref}`coupling-layers` builds the flow itself.
 
 # %% tags=["hide-input"]
 points = ToyData.MOONS.sample(20_000, seed=1)
@@ -494,63 +481,58 @@ assert nats["VAE"] < nats_of_bound
 assert max(nats["flow"], nats["autoregressive"]) < nats["the data"] + 0.15
 
 # %% [markdown]
-# The flow and the autoregressive model come within about a tenth of a nat of the truth. The VAE is blurred; longer
-# training helps it, but it stays behind. The samples of the GAN lie on lines thinner than the moons.
+# The flow and the autoregressive model come within about a tenth of a nat of the truth. The VAE is blurred, and the
+# samples of the GAN lie on lines thinner than the moons.
 #
 # For images the families compare like this:
 #
 # | family | likelihood of an image | sampling | latents |
 # |:--|:--|:--|:--|
-# | this chapter's baselines | exact | one step, or one for each pixel | none |
-# | VAE | a bound, or an estimate by more samples of $z$ {cite}`burda2016iwae` | one pass | few, inferred approximately |
+# | VAE | a bound | one pass | few, inferred approximately |
 # | GAN | none | one pass | few, not inferred |
 # | autoregressive: NADE {cite}`larochelle2011nade`, MADE {cite}`germain2015made`, Pixel RNN {cite}`oord2016pixelrnn` | exact | one step for each sub-pixel | none |
 # | flows: NICE {cite}`dinh2015nice`, Real NVP {cite}`dinh2017realnvp` | exact, as a density | one pass | one for each sub-pixel, inferred exactly |
 #
-# "As a density" matters for images, which are integers: {doc}`05_integers_to_bits` is about it.
+# "As a density" matters, since images are integers ({doc}`05_integers_to_bits`).
 #
 # (game-plan)=
 # ## The game plan
 #
 # Real NVP follows a plan of three steps:
 #
-# 1. Learn by **maximum likelihood**. This chapter said why.
+# 1. Learn by **maximum likelihood**.
 # 2. **Write the likelihood so that it can be computed.** {ref}`change-of-variables` has the formula, and an obstacle:
 #    the determinant of a large Jacobian.
 # 3. **Compute it with deep networks.** {ref}`coupling-layers` removes the obstacle. {doc}`04_multiscale`,
 #    {doc}`05_integers_to_bits` and {doc}`06_networks` make a model of images from it.
 #
-# The second paper replaces the table of two neighbours by a network that sees all earlier pixels
-# ({ref}`pixel-by-pixel`).
+# The second paper replaces the table of two neighbours by a network ({ref}`pixel-by-pixel`).
 #
 # ## Summary
 #
-# * A generative model scores images and samples new ones.
 # * Maximum likelihood minimises $\mathrm{KL}(\text{data} \,\|\, \text{model})$, so it covers the data.
 # * Bits/dim is the size of a file per sub-pixel; for uniform noise the floor is 8.0. Compare scores
 #   of test images only.
-# * One histogram and two neighbours are the baselines of this book.
-# * Networks are complex, but their outputs are not normalised. An autoregressive model is
-#   normalised and samples number by number. A flow is normalised, and its network must be
-#   invertible.
+# * One histogram and two neighbours are the book's baselines.
+# * Networks are complex, but their outputs are not normalised. Autoregressive models are, but sample number by number.
+#   Flows are, but need an invertible network.
 #
 # ## Exercises
 #
 # ```{exercise} Nats and bits
 # :label: ex-nats
 #
-# One model costs 79.2 nats an image on 28 × 28 pixels that are black or white. Another costs 3.49 bits/dim on colour images
-# of 32 × 32 pixels with 256 levels. How many bits/dim does the first cost? How many bytes does the second need for an
-# image, on average? What does a flat model
-# score on each kind of image? Can the two scores be compared?
+# One model costs 79.2 nats an image on 28 × 28 pixels that are black or white. Another costs 3.49 bits/dim on colour
+# images of 32 × 32 pixels with 256 levels. How many bits/dim does the first cost? How many bytes does the second need
+# for an image? What does a flat model score on each kind? Can the two scores be compared?
 # ```
 #
 # ```{solution-start} ex-nats
 # :class: dropdown
 # ```
-# The first has $79.2 / (784 \log 2) = 0.146$ bits/dim. The second needs $3.49 \cdot 3072 / 8 = 1340$ bytes, where the levels themselves
-# take 3,072. A flat model scores 1 bit/dim on two levels and 8 on 256, so the two scores cannot be compared. Nor can
-# scores on images of different sizes or subjects.
+# The first has $79.2 / (784 \log 2) = 0.146$ bits/dim. The second needs $3.49 \cdot 3072 / 8 = 1340$ bytes on average,
+# where the levels themselves take 3,072. A flat model scores 1 bit/dim on two levels and 8 on 256, so the two scores
+# cannot be compared.
 
 # %% tags=["hide-input"]
 assert round(79.2 / (784 * math.log(2)), 3) == 0.146
@@ -571,8 +553,8 @@ assert round(3.49 * 3 * 32**2 / 8) == 1340
 # :class: dropdown
 # ```
 # The table has $16^3 \times 255 \approx 10^6$ free numbers, and there are $3.9 \times 10^6$
-# training pixels. In 70% of the table's rows the 256 added ones outnumber the training pixels of
-# the row. But only 7% of the training pixels are in such rows. The third neighbour helps a little.
+# training pixels. In 70% of the table's rows the 256 added ones outnumber the row's training pixels, but only 7% of
+# the training pixels are in such rows. The third neighbour helps a little.
 
 
 # %%
@@ -617,11 +599,10 @@ assert round((used[rare].sum() / used.sum()).item(), 2) == 0.07
 # P(x) = \frac1N \sum_n \prod_i \bigl( (1 - \epsilon) [x_i = x^{(n)}_i] + \epsilon / 256 \bigr)
 # $$
 #
-# ($[\cdot]$ is 1 if true, else 0) depends only on how many pixels agree with each image of the list. The best $\epsilon$ replaces about half of all
-# pixels. The model is still a little worse than one histogram, although these images chose its $\epsilon$. One reason
-# is the flat noise: a pixel that differs costs over 9 bits. With levels from the histogram and another $\epsilon$ the
-# list wins, by less than 0.1 bits/dim.
-# Both are scored on the same 40 images, which are darker on average than all test images.
+# ($[\cdot]$ is 1 if true, else 0) depends only on how many pixels agree with each image of the list. The best
+# $\epsilon$ replaces about half of all pixels. Although these images chose it, the model is a little worse on them than
+# one histogram. One reason is the flat noise: a pixel that differs costs over 9 bits. With levels from the histogram
+# and another $\epsilon$ the list wins, by less than 0.1 bits/dim. (These images are darker than average.)
 
 # %%
 listed, few = train.flatten(1), test[:40].flatten(1)

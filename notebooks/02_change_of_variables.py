@@ -12,8 +12,7 @@
 #
 # Step two of the {ref}`game plan <game-plan>` is to write the likelihood so that it can be computed. A **normalizing
 # flow** starts from a density that is normalised already, a Gaussian, and *moves* it by an invertible map. The change
-# of variables says what happens to the density. After this chapter you can train a flow on the line, plot one in the
-# plane, and say why images need a special map.
+# of variables says what happens to the density.
 #
 # ```{admonition} In the paper
 # Section 3.1, equations 2 and 3, of {cite:t}`dinh2017realnvp`, and equation 1 of its section 2.
@@ -43,8 +42,8 @@ torch.set_num_threads(1)  # nothing here is large enough to share
 # %% [markdown]
 # ## On the line
 #
-# Throughout this book $f$ goes from data to latent, $z = f(x)$, and $g = f^{-1}$ goes back, $x = g(z)$. This is the
-# paper's direction. The density $p_Z$ of the latents, which we choose, is the **prior**.
+# Throughout this book $f$ goes from data to latent, $z = f(x)$, and $g = f^{-1}$ goes back, $x = g(z)$, as in the
+# paper. The density $p_Z$ of the latents, which we choose, is the **prior**.
 #
 # ```{prf:theorem} Change of variables on the line
 # :label: thm-line
@@ -76,11 +75,10 @@ torch.set_num_threads(1)  # nothing here is large enough to share
 # $-p_Z(f(x))\, f'(x)$, which is not negative, as $f' \le 0$. Both cases are {eq}`eq:line`.
 # ```
 #
-# For example, let $Z$ be a unit Gaussian and $f(x) = 2x$. Then $p_X(x) = 2\, p_Z(2x)$, a Gaussian of half the width and
-# twice the height. With $f(x) = 4x$ its peak is 1.6. A density may exceed 1, and its logarithm be positive; a
-# probability cannot. Where $|f'| > 1$, a short interval of $x$ receives the probability of a longer interval of $z$. So
-# $p_X(x)$ is higher than $p_Z$ at $f(x)$.
-# Here is an $f$ that is flat in the middle and steep on both sides:
+# For example, let $Z$ be a unit Gaussian and $f(x) = 4x$. Then $p_X(x) = 4\, p_Z(4x)$, a Gaussian of a quarter of the
+# width and four times the height. Its peak is 1.6: a density may exceed 1. Where $|f'| > 1$, a short interval of $x$
+# receives the probability of a longer interval of $z$, so $p_X(x)$ is higher than $p_Z$ at $f(x)$. Here is an $f$ that
+# is flat in the middle and steep on both sides:
 
 
 # %%
@@ -145,9 +143,8 @@ by_autograd = vmap(grad(lambda x: flow(x[None])[0][0]))(x)
 assert torch.allclose(flow(x)[1], by_autograd.log(), atol=1e-5)
 
 # %% [markdown]
-# The data are one number for each image: its share of black pixels, scaled to mean 0 and variance 1. (Shares are
-# multiples of 1/784, fine enough here to be treated as real numbers. {ref}`integers-to-bits` treats
-# integers with care.)
+# The data are one number for each image: its share of black pixels, scaled to mean 0 and variance 1. We treat the
+# shares, multiples of 1/784, as real numbers. (Chapter {ref}`integers-to-bits` treats integers with care.)
 
 
 # %%
@@ -203,12 +200,9 @@ axes[1].set(xlabel="$x$", ylabel="$f(x)$")
 plt.show()
 
 # %% [markdown]
-# Training made $f$ steep at both peaks, and less steep between them. The values $f(x)$ of the
-# garments look Gaussian. (A histogram of 40 bins scores as well. In many dimensions there are too many bins: chapter
-# {ref}`coupling-layers`.)
+# Training made $f$ steep at both peaks, and less steep between them. The values $f(x)$ of the garments look Gaussian.
 #
-# To sample, draw $z$ and return $g(z)$. This $f$ has no inverse in closed form, but it increases, so bisection finds
-# it:
+# To sample, draw $z$ and return $g(z)$. This $f$ has no inverse in closed form, but bisection finds it:
 
 
 # %%
@@ -228,8 +222,7 @@ z = torch.randn(1000, generator=torch.Generator().manual_seed(0))
 assert (flow(g(flow, z))[0] - z).abs().max() < 1e-4
 
 # %% [markdown]
-# One sample costs fifty evaluations of $f$, and bisection exists in one dimension only. Real NVP has an inverse as
-# cheap as the map.
+# One sample costs fifty evaluations of $f$, and bisection exists in one dimension only.
 #
 # ## In many dimensions
 #
@@ -252,14 +245,13 @@ assert (flow(g(flow, z))[0] - z).abs().max() < 1e-4
 # ```{prf:proof}
 # In outline. Near $x$ the map is linear up to a smaller error:
 # $f(x + \delta) \approx f(x) + J\delta$ with $J = \partial f(x)/\partial x^{\mathsf T}$. A linear
-# map $J$ sends a small box of volume $V$ to a parallelepiped of volume $|\det J|\, V$; that is what
-# a determinant measures. The probability that $X$ is in the box is the probability that $Z$ is in
+# map $J$ sends a small box of volume $V$ to a parallelepiped of volume $|\det J|\, V$.
+# The probability that $X$ is in the box is the probability that $Z$ is in
 # its image, $p_X(x)\, V \approx p_Z(f(x))\, |\det J|\, V$. Divide by $V$ and let the box shrink.
-# (The proof in full is the substitution rule for integrals in several variables.)
+# (In full, this is the substitution rule for integrals in several variables.)
 # ```
 #
-# Equation 1 of the paper is the same density, written with $g$. At $z = f(x)$ the Jacobians of $f$
-# and $g$ are inverse matrices, so
+# At $z = f(x)$ the Jacobians of $f$ and $g$ are inverse matrices, which gives equation 1 of the paper:
 #
 # $$
 # p_X(x) = p_Z(z) \left|\det \frac{\partial g(z)}{\partial z^{\mathsf T}}\right|^{-1} .
@@ -271,7 +263,7 @@ assert (flow(g(flow, z))[0] - z).abs().max() < 1e-4
 #   and training needs this direction alone.
 # * **Sampling**, $x = g(z)$, gives an image for a latent $z \sim p_Z$.
 #
-# And bijections compose. For $f = f_2 \circ f_1$ the chain rule multiplies the Jacobians, so the log-determinants add.
+# Bijections compose. For $f = f_2 \circ f_1$ the chain rule multiplies the Jacobians, so the log-determinants add.
 # Here are two maps of the plane. One rotates points about the origin, by a larger angle near it. The other shifts and
 # scales the second coordinate by functions of the first.
 
@@ -340,17 +332,17 @@ for ax, (title, (density, curves)) in zip(axes, panels.items(), strict=True):
 plt.show()
 
 # %% [markdown]
-# Where cells of the left grid are smaller than those of the middle grid, $g$ compresses. There $p_X$ is higher than $p_Z$ at
-# the same crossing of lines. The area of a cell is the determinant made visible.
+# Where cells of the left grid are smaller than those of the middle grid, $g$ compresses. There $p_X$ is higher than
+# $p_Z$ at the same crossing of lines.
 #
 # ## Two obstacles: cost and conditioning
 #
-# Section 2 of the paper calls a naive use of the formula expensive and *poorly conditioned*. Both can be seen.
+# Section 2 of the paper calls a naive use of the formula expensive and *poorly conditioned*.
 #
 # **Expensive.** Suppose that $f$ is any network that happens to be invertible. Its Jacobian has $D^2$ entries, and
 # automatic differentiation needs $D$ passes to fill it. Gaussian elimination then takes about $D^3/3$
-# multiplications, for one image, in one training step. A **triangular** matrix takes $D$: its determinant is the
-# product of its diagonal, and the other entries need not even be computed.
+# multiplications, for each image. A **triangular** matrix takes $D$: its determinant is the
+# product of its diagonal. The other entries need not be computed.
 
 # %% tags=["hide-input"]
 images = {"28 × 28": 784, "32 × 32 × 3": 3072, "64 × 64 × 3": 12288}
@@ -363,12 +355,11 @@ header = ["image", "$D$", "its Jacobian", "multiplications", "if triangular"]
 figures.show_table(header, rows)
 
 # %% [markdown]
-# **Poorly conditioned.** The *condition number* of a matrix is its largest singular value over its
-# smallest. In float32 every entry has an error of about $10^{-7}$ times the largest entry. Singular
-# values below this error are noise, and so is their part of the log-determinant. In a deep network
-# the condition number can grow with every layer. The next cell stacks layers
-# $x \mapsto h + \tanh h$ with $h = Wx$ and random $64 \times 64$ matrices $W$. The exact
-# log-determinant is a sum over layers, in float64.
+# **Poorly conditioned.** The *condition number* of a matrix is its largest singular value over its smallest. In
+# float32 every entry has an error of about $10^{-7}$ times the largest entry. Singular values below this error are
+# noise, and so is their part of the log-determinant. In a deep network the condition number can grow with every
+# layer. The next cell stacks layers $x \mapsto h + \tanh h$ with $h = Wx$ and random $64 \times 64$ matrices $W$. The
+# exact log-determinant is a sum over layers, in float64.
 
 
 # %%
@@ -405,8 +396,7 @@ for depth in depths:
     errors.append((found - stack(weights, x)[1]).abs())
 
 # %% [markdown]
-# The next cell sums over layers in float32, too, for these $W$ and for triangular ones, of which it
-# reads the diagonals.
+# The next cell sums log-determinants over layers in float32, for these $W$ and for triangular ones.
 
 # %%
 triangular = full.tril()
@@ -437,33 +427,31 @@ axes[1].set(xlabel="layers", ylabel="error of log |det|, nats")
 plt.show()
 
 # %% [markdown]
-# After five layers the condition number is more than float32 can hold. After sixteen the log-likelihood of *one* input
-# is wrong by tens of nats. (With orthogonal $W$ the condition number stays below 100.) With a sum over layers the error stays below
-# 0.01, for full $W$ as for triangular ones. So a sum over layers is accurate although the Jacobian is poorly conditioned. Triangles save the cost: the log-determinant
-# needs only their diagonals.
+# After five layers the condition number is more than float32 can hold. After sixteen, one determinant makes the
+# log-likelihood of *one* input wrong by tens of nats. (With orthogonal $W$ the condition number stays below 100.) A sum
+# over layers is accurate although the Jacobian is poorly conditioned: its error stays below 0.01, for full $W$ as for
+# triangular ones. Triangular matrices save the cost.
 #
 # ## Why triangular Jacobians
 #
 # {eq}`eq:change` needs only the determinant, not the Jacobian, and determinants of compositions multiply. So we look
 # for layers that are *flexible, have a triangular Jacobian, and are as easy to invert as to apply.* And where are the
-# deep networks? They come in {ref}`coupling-layers`, at a place where nobody has to invert them or to know their
-# Jacobians.
+# deep networks? They come in {ref}`coupling-layers`, where nobody has to invert them or to know their Jacobians.
 #
 # ## An old formula
 #
 # Flows are older than their name. With a linear $f$ and a prior that is not Gaussian the method is *independent
-# component analysis*. It learns one matrix whose outputs are as independent as possible {cite}`bell1995ica`.
-# *Gaussianization* alternates rotations with maps of single coordinates, such as our monotone flow, until the data
-# are Gaussian {cite}`chen2000gaussianization`. {cite:t}`tabak2010dual` and {cite:t}`tabak2013family` compose many
-# simple maps, each of which makes the data a little more Gaussian. *Deep density models* learn a deep bijective
-# network {cite}`rippel2013deep`. *NICE* {cite}`dinh2015nice`, of 2014 and by the first author of Real NVP, found
-# layers where determinant and inverse are cheap; chapter {ref}`coupling-layers` has them. {cite:t}`rezende2015flows`
-# composed maps with cheap determinants, which have no cheap inverse.
+# component analysis* {cite}`bell1995ica`. *Gaussianization* alternates rotations with maps of single coordinates, such
+# as our monotone flow, until the data are Gaussian {cite}`chen2000gaussianization`. {cite:t}`tabak2010dual` and
+# {cite:t}`tabak2013family` compose many simple maps, each of which makes the data a little more Gaussian. *Deep
+# density models* learn a deep bijective network {cite}`rippel2013deep`. *NICE* {cite}`dinh2015nice` found
+# layers where determinant and inverse are cheap. The maps of {cite:t}`rezende2015flows` have cheap determinants, but
+# no cheap inverse.
 #
 # ## Summary
 #
 # * A flow is an invertible $f$ and a simple $p_Z$. Its density {eq}`eq:change` is exact, and normalised for any
-#   parameters, so it is trained by plain gradient ascent on the log-likelihood.
+#   parameters.
 # * $\log p_X$ has two terms: how probable the latent is, and how much $f$ stretches space there.
 # * Inference and sampling are one pass each, if $f$ is as easy to invert as to apply.
 # * A general determinant is expensive; a triangular one is a product. The Jacobian of a deep network can be poorly
@@ -482,9 +470,8 @@ plt.show()
 # :class: dropdown
 # ```
 # $p_X$ hardly changes, because $f$ adapts. By $F_X(x) = F_Z(f(x))$ an increasing $f$ is fixed by $p_X$ and $p_Z$. So
-# the new $f$ is nearly the old one, followed by the monotone map that takes the
-# unit Gaussian to the logistic distribution. In one dimension, with a flexible $f$, the choice of
-# the prior hardly matters.
+# the new $f$ is nearly the old one, followed by the monotone map that takes the unit Gaussian to the logistic
+# distribution.
 
 
 # %%
@@ -511,15 +498,15 @@ assert (new - followed)[z.abs() < 2].abs().max() < 0.2
 # ```{exercise} Without the determinant
 # :label: ex-no-determinant
 #
-# Predict, then run: train `MonotoneFlow` on the first term only, $-\log p_Z(f(x))$. What does $f$ become, and which
-# value does the loss approach? Is it a likelihood?
+# Train `MonotoneFlow` on the first term only, $-\log p_Z(f(x))$. What does $f$ become, and which value does the loss
+# approach? Is it a likelihood?
 # ```
 #
 # ```{solution-start} ex-no-determinant
 # :class: dropdown
 # ```
-# $f$ maps all data nearly to 0, the most probable latent, and the loss falls towards $\frac12 \log 2\pi = 0.92$, far below
-# that of the trained flow. It is no likelihood: without the derivative, $p_Z(f(x))$ does not integrate to 1.
+# $f$ maps all data nearly to 0, the most probable latent, and the loss falls towards $\frac12 \log 2\pi = 0.92$, far
+# below that of the trained flow. It is no likelihood: without the derivative, $p_Z(f(x))$ does not integrate to 1.
 
 
 # %%
@@ -547,9 +534,8 @@ assert collapsed(test)[0].std() < 0.2
 # :class: dropdown
 # ```
 # The map from centimetres to metres is $f(x) = x / 100$, so $\log p_X(x) = \log p(x/100) - \log 100$. For $D$ heights
-# the log-likelihood is lower by $D \log 100$. Log-densities of continuous data depend on the unit; differences between two models do
-# not. In {doc}`05_integers_to_bits` the same constant, with 256 in place of 100, leads from the
-# density of rescaled pixels to that of grey levels.
+# the log-likelihood is lower by $D \log 100$. Log-densities of continuous data depend on the unit; differences
+# between two models do not.
 
 # %%
 metres = torch.distributions.Normal(1.7, 0.1)
@@ -573,8 +559,8 @@ assert torch.isclose(change, torch.tensor(-math.log(100)))
 # ```{solution-start} ex-box-muller
 # :class: dropdown
 # ```
-# It is $g$, from latent (uniform, density 1) to data. It takes the open square one to one to the plane without the
-# half-line $x_2 = 0$, $x_1 \ge 0$, which has no probability. In polar coordinates the element of area is
+# It is $g$, from latent (uniform, density 1) to data. It takes the open square one to one to the plane without a
+# half-line, which has no probability. In polar coordinates the element of area is
 # $r\, \mathrm dr\, \mathrm d\varphi$, with $|\mathrm dr / \mathrm du_1| = 1 / (r u_1)$ and $\varphi = 2\pi u_2$. So
 # $|\det \partial g / \partial u^{\mathsf T}| = 2\pi / u_1$. The determinant of $f$ is the reciprocal. And
 # $u_1 = e^{-\lVert x \rVert^2/2}$, so $p_X(x) = u_1 / 2\pi = e^{-\lVert x \rVert^2/2} / 2\pi$. With autograd:
@@ -600,8 +586,7 @@ assert torch.allclose(log_density, p_z(points).log().sum(dim=1))
 # ```{exercise} A map that is not one to one
 # :label: ex-square
 #
-# Let $X = Z^2$, where $Z$ is a unit Gaussian. The map is not invertible and {prf:ref}`thm-line` does not apply. What is
-# $p_X$? (Follow the proof.)
+# Let $X = Z^2$, where $Z$ is a unit Gaussian. {prf:ref}`thm-line` does not apply. What is $p_X$? (Follow its proof.)
 # ```
 #
 # ```{solution-start} ex-square
@@ -615,8 +600,7 @@ assert torch.allclose(log_density, p_z(points).log().sum(dim=1))
 # p_X(x) = \frac{p_Z(\sqrt x) + p_Z(-\sqrt x)}{2 \sqrt x} ,
 # $$
 #
-# the chi-squared density with one degree of freedom. A map that is not one-to-one costs a sum over all inputs that
-# share an output.
+# the chi-squared density with one degree of freedom.
 
 # %%
 x_square = torch.linspace(0.1, 5, 50, dtype=torch.float64)

@@ -10,10 +10,9 @@
 # (multi-scale)=
 # # Masks, squeeze and the multi-scale architecture
 #
-# A coupling needs a split into a kept and a changed part. How should one split an *image*? And must all of its
-# numbers pass through all layers? This chapter answers both questions in code: two masks, one squeeze, and a
-# `Flow` from which half of the remaining dimensions leave, several times on the way. At the end you will have the whole
-# architecture of the paper, for any number of scales. You will see a real garment pass through it.
+# A coupling needs a split into a kept and a changed part. How should one split an *image*? And must all of its numbers
+# pass through all layers? This chapter answers in code: two masks, one squeeze, and a `Flow` from which half of the
+# remaining dimensions leave, several times on the way. That is the architecture of the paper, for any number of scales.
 #
 # ```{admonition} In the paper
 # Section 3.4, section 3.6 and the sizes of section 4.1 of {cite:t}`dinh2017realnvp`: equations 13 to 16, figures 3
@@ -47,7 +46,7 @@ figures.use_style()
 torch.set_num_threads(1)
 
 # %% [markdown]
-# `Coupling` and `Composition` are those of chapter {ref}`coupling-layers`. The folded cell repeats them.
+# The folded cell repeats `Coupling` and `Composition` of chapter {ref}`coupling-layers`.
 
 
 # %% tags=["hide-input"]
@@ -99,12 +98,10 @@ class Composition(nn.Module):
 # %% [markdown]
 # ## Two masks
 #
-# Neighbouring pixels resemble each other. If a split separates neighbours, a network that sees one part can say much
-# about the other. This is easy for a *convolutional* network, since everything that it needs is
-# close by. So the first mask is the **checkerboard** of chapter {ref}`coupling-layers`. The second mask,
-# **channel-wise**, keeps the first half of the channels (section 3.4). Couplings alternate, so each
-# mask also comes with its opposite. (The paper does not say which of the two comes first. We start with the mask that it
-# defines.)
+# Neighbouring pixels resemble each other. If a split separates neighbours, a *convolutional* network that sees one
+# part can say much about the other. So the first mask is the **checkerboard** of chapter {ref}`coupling-layers`. The
+# second mask, **channel-wise**, keeps the first half of the channels (section 3.4). Couplings alternate, so each mask
+# comes with its opposite.
 
 
 # %%
@@ -132,9 +129,8 @@ for yes, parity, half in zip([1, 0], masks.Parity, masks.Half, strict=True):
 # %% [markdown]
 # ## Squeeze: space becomes channels
 #
-# A grey image has one channel, too few to halve. A **squeeze** makes more. It cuts the image into blocks of 2 × 2
-# pixels and makes the four pixels of a block four channels. So $S \times S \times C$ becomes
-# $\frac S2 \times \frac S2 \times 4C$: the squeeze trades space for channels.
+# A grey image has one channel, too few to halve. A **squeeze** makes the four pixels of each 2 × 2 block four
+# channels. So $S \times S \times C$ becomes $\frac S2 \times \frac S2 \times 4C$.
 
 
 # %%
@@ -165,8 +161,8 @@ from nvp.flows.squeeze import squeeze as package_squeeze
 assert torch.equal(squeeze(x), package_squeeze(x, SqueezeOrder.POSITION_MAJOR))
 
 # %% [markdown]
-# A squeeze is a permutation of the numbers, so its log-determinant is 0. (For several colours figure 3 leaves the
-# order of the channels open. The authors' code has two others, see appendix {ref}`paper-and-code`.)
+# A squeeze is a permutation of the numbers, so its log-determinant is 0. For several colours figure 3 leaves the order
+# of the channels open (appendix {ref}`paper-and-code`).
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 3 of {cite:t}`dinh2017realnvp`, with its numbers. Dark squares have $b = 1$: they are kept, and $s$ and $t$ see them. Left: the checkerboard. Right: the image squeezed to four channels, under the channel-wise mask.", "name": "fig-masks"}, "image": {"alt": "On the left a board of 4 by 4 numbered squares, dark and white in turns. An arrow, squeeze, leads to four boards of 2 by 2: channel 1 holds 1, 5, 9, 13 and channel 2 holds 2, 6, 10, 14, both dark; channel 3 holds 3, 7, 11, 15 and channel 4 holds 4, 8, 12, 16, both white."}}
 numbers = torch.tensor(
@@ -181,17 +177,15 @@ architecture.plot_figure_3(
 plt.show()
 
 # %% [markdown]
-# Compare the two sides in the block of 1, 2, 3 and 4. The checkerboard separates one diagonal from the other, {2, 3}
-# from {1, 4}. The channel-wise mask separates the rows, {1, 2} from {3, 4}. So a single channel-wise coupling can
-# condition 4 on 1. A single checkerboard coupling cannot. The paper asks for a partition that is "not redundant" with the
-# checkerboard.
+# The paper asks for a partition that is "not redundant" with the checkerboard. In the block of 1, 2, 3 and 4 the
+# checkerboard separates {2, 3} from {1, 4}, and the channel-wise mask {1, 2} from {3, 4}. So a single channel-wise
+# coupling can condition 4 on 1. A single checkerboard coupling cannot.
 #
 # ## Factoring out
 #
-# A flow keeps all its dimensions: $z$ has as many as $x$. Carrying all of them through all layers costs memory,
-# computation and parameters (section 3.6). So after some couplings **half of the dimensions leave**. They are finished
-# latents, and only the other half goes on. Such places divide the layers of the flow into its **scales**. (The word has
-# nothing to do with the log-scale $s$ of a coupling.) With $L$ scales (equations 13 to 16):
+# Carrying all dimensions through all layers costs memory, computation and parameters (section 3.6). So after some
+# couplings **half of the dimensions leave**. They are finished latents, and only the other half goes on. Such places
+# divide the layers of the flow into its **scales**. With $L$ scales (equations 13 to 16):
 #
 # $$
 # h^{(0)} &= x, \\
@@ -205,20 +199,18 @@ architecture.plot_factoring_out([1536, 768, 384, 384])
 plt.show()
 
 # %% [markdown]
-# Factoring out has a second effect. Under the prior $\mathcal N(0, I)$ latents that leave early
-# must be Gaussian *there*, and independent of the half that goes on. So the first scale has to
-# **Gaussianise** them. Their term of the likelihood comes straight from the first scale. So the
-# loss is
-# **distributed throughout the network**, as intermediate classifiers distribute it in a deep classifier. In a
-# model of five scales half of the latents meet the prior after 6 of 28 couplings. Chapter {ref}`networks` shows
-# the term of each scale while a model learns ({numref}`fig-terms`). The paper also expects the early latents to hold local, fine-grained features; chapter {ref}`latents` tests that.
+# Factoring out has a second effect. Each scale has a prior term of its own, so the loss is **distributed throughout the
+# network**, as by intermediate classifiers in a deep classifier ({numref}`fig-terms`). Under the prior
+# $\mathcal N(0, I)$ latents that leave early must be Gaussian *there*, and independent of the half that goes on. So the
+# first scale has to **Gaussianise** them. In a model of five scales half of the latents meet the prior after 6 of 28
+# couplings. The paper also expects the early latents to hold local, fine-grained features; chapter {ref}`latents`
+# tests that.
 #
 # ### The whole flow
 #
 # Each scale but the last has three checkerboard couplings, a squeeze, and three channel-wise couplings. Then half of
-# the numbers leave. The last scale has four checkerboard couplings, which change each half twice. When the side is halved the networks get twice as
-# many feature maps. {eq}`eq:factor` is a recursion, and so is the class. A flow of $L$ scales is one scale,
-# followed by a flow of $L - 1$ scales on the half that goes on.
+# the numbers leave. The last scale has four checkerboard couplings. When the side is halved the networks get twice as
+# many feature maps. The class is a recursion, like {eq}`eq:factor`.
 
 
 # %%
@@ -256,8 +248,8 @@ class Flow(nn.Module):
 
 # %% [markdown]
 # Three small functions complete it. `net(channels, maps, b)` makes a network for $s$ and $t$; chapter {ref}`networks`
-# writes a good one. Which half leaves? The paper does not say. As in the authors' code, the top left and the bottom
-# right pixel of each block go on, a checkerboard again.
+# writes a good one. The paper does not say which half leaves. As in the authors' code, the top left and bottom
+# right pixel of each block go on.
 
 
 # %%
@@ -279,7 +271,7 @@ def put_back(goes_on, leaves):
 
 
 # %% [markdown]
-# The next cell makes a flow of three scales with a network of two convolutions, and checks its inverse.
+# The next cell checks the inverse of a flow of three scales, with networks of two convolutions.
 
 
 # %%
@@ -299,8 +291,8 @@ print("latents:", *(tuple(z.shape[1:]) for z in latents))
 assert torch.allclose(flow.inverse(latents), x, atol=1e-4)
 
 # %% [markdown]
-# Is it the package's flow? Give our couplings the package's networks and its factors $a$ of the tanh, and both must
-# compute the same. (The package leaves out its batch norms here; they come in chapter {ref}`networks`.)
+# With the package's networks and its factors $a$ of the tanh, our flow must compute the same as the package's without
+# batch norms (chapter {ref}`networks`).
 
 
 # %% tags=["hide-input"]
@@ -358,9 +350,6 @@ assert torch.allclose(jacobian.slogdet().logabsdet, small(one)[1])
 
 # %% [markdown]
 # ````{dropdown} The package's version
-# Its masks are of booleans, and its squeeze has three orders of the channels. Its `merge` also puts every $z^{(i)}$ back
-# where it came from, so that $z$ is laid out like an image.
-#
 # ```{literalinclude} ../nvp/flows/masks.py
 # :pyobject: checkerboard_mask
 # ```
@@ -383,9 +372,9 @@ assert torch.allclose(jacobian.slogdet().logabsdet, small(one)[1])
 #
 # ## One scale, with a real garment
 #
-# How does this look inside a model that has learned? The recorded run on Fashion-MNIST has three scales. The next
-# figure follows a test image through the first one. The model's input is the logit of the noisy image
-# ({ref}`integers-to-bits`): black is about −2.9, white about 2.9.
+# How does this look in a trained model? The figure follows a test image through the first of three scales
+# of the recorded run on Fashion-MNIST. The logit of its noisy pixels is about −2.9 for black and 2.9 for white
+# ({ref}`integers-to-bits`).
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "A boot in the first scale of the recorded run on Fashion-MNIST. Above, the first coupling: the image, the part that $s$ and $t$ see, their values, and the output, after the batch norm of chapter {ref}`networks`. In $s$ and $t$ red is positive, blue negative, and white 0 or kept. Each panel has its own scale of greys or colours. Below: after all three checkerboard couplings, and squeezed to four channels. The last two, after three channel-wise couplings, are the half $h^{(1)}$ that goes on and the half $z^{(1)}$ that leaves.", "name": "fig-one-scale"}, "image": {"alt": "Two rows. Above: a boot; the same boot with every second pixel missing; two checkered maps: s is dark red around the boot and pale on it, t is red around the boot and blue on it; a boot with a faint checkered pattern. Below: a boot with grainy background; four small boots; two small boots, blurred and still recognisable; two squares of noise in which nothing can be seen."}}
 model = runs()["fashion-mnist"].load_model().eval()
@@ -441,16 +430,16 @@ with torch.no_grad():
 assert likeness(stays) > 0.5
 
 # %% [markdown]
-# The first coupling reads half of the pixels. On the boot it lowers the others by about 0.8, before the batch norm.
-# So the boot begins to fade. Around the boot they hardly move: $e^s$ is about 1.5 and pushes them down, $t$ is about 1.4
-# and brings them back. After six couplings the two halves differ completely. $h^{(1)}$ still shows the boot. In $z^{(1)}$
-# nothing can be seen. Over the images of the next figure its mean is near 0 and its variance near 1, as the prior asks. Leaving does
-# this: in a run where nothing leaves, the same half still shows the boot after as many couplings.
+# On the boot the first coupling lowers the pixels that it changes by about 0.8, before the batch norm. Around the boot
+# they hardly move: $e^s$ is about 1.5 and pushes them down, $t$ is about 1.4 and brings them back. After six couplings
+# $h^{(1)}$ still shows the boot, and in $z^{(1)}$ nothing can be seen. Over the images of the next figure its mean is
+# near 0 and its variance near 1, as the prior asks. Leaving does this: in a run where nothing leaves, the same half
+# still shows the boot.
 #
 # ### To noise and back
 #
-# The second scale treats $h^{(1)}$ in the same way, and the last one has checkerboards only. The next cell starts from the latents of seven images and inverts
-# one scale at a time. After each it lays all numbers out in the places of their pixels.
+# The next cell inverts one scale at a time, from the latents of seven images, and lays all numbers out in the places
+# of their pixels.
 
 
 # %%
@@ -484,17 +473,15 @@ samples.plot_rows(dict(zip(steps, grey, strict=True)))
 plt.show()
 
 # %% [markdown]
-# After one scale half of the pixels are noise, and the other half still shows the garment. After
-# two scales a quarter of the pixels still holds it. In $z$ it cannot be seen, except for traces
-# of the print on the pullover: this flow has not Gaussianised every detail. But it is not gone: chapter {ref}`latents`
-# finds it in $z^{(3)}$.
+# After one scale half of the pixels still shows the garment, after two a quarter. In $z$ it cannot be seen, except for
+# traces of the print on the pullover: this flow has not Gaussianised every detail. But the garment is not gone: chapter
+# {ref}`latents` finds it in $z^{(3)}$.
 #
 # ## The sizes of the paper
 #
 # The paper goes on until a scale has 4 × 4 pixels, except on CIFAR-10, where it halves the side once (section 4.1).
-# It does not treat images of 28 × 28 pixels. Their side can be 28, 14 and 7. Since 7 is odd, they
-# allow at most three scales. For 64 × 64 it does not name the number of maps; we read the 32 of
-# ImageNet 32 × 32 as meant for both.
+# Images of 28 × 28 pixels, which it does not treat, allow at most three scales, since 7 is odd. For 64 × 64 it does
+# not name the number of maps; we read the 32 of ImageNet 32 × 32 as meant for both.
 
 # %% tags=["hide-input"]
 settings = {
@@ -527,18 +514,15 @@ header = ["images", "scale", "checkerboard", "channel-wise"]
 figures.show_table([*header, "maps", "$z^{(i)}$", "dimensions"], rows)
 
 # %% [markdown]
-# The entry “3: 28×28×1” means three couplings on a tensor of height 28, width 28 and one channel. "Maps" are those of the
-# networks under the checkerboard; the channel-wise ones have twice as many, as in the authors' code
-# {cite}`dinh2016code`. The last two columns are the shape and the number of the latents that leave. The next scale begins with twice the channels and half the
-# side, so with half the dimensions.
+# The entry “3: 28×28×1” means three couplings on a tensor of height 28, width 28 and one channel. "Maps" are those
+# under the checkerboard; the channel-wise networks have twice as many, as in the authors' code {cite}`dinh2016code`.
 #
 # ## The saving, in numbers
 #
-# How much memory and computation, and how many parameters, does factoring out save? Without factoring out, all $4C$
-# channels go on after a squeeze, so scale $k$ has $4^{k-1} C$ channels instead of $2^{k-1} C$. One can then keep the
-# networks as they are, or widen them in proportion to the channels that they serve. The folded cell builds all three
-# designs for images of 64 × 64 pixels, with networks of two residual blocks (chapter {ref}`networks`). It counts
-# multiplications and additions, parameters, and the bytes that automatic differentiation keeps for the backward pass.
+# How much does factoring out save? Without it all $4C$ channels go on after a squeeze, so scale $k$ has $4^{k-1} C$
+# channels instead of $2^{k-1} C$. One can then keep the networks as they are, or widen them in proportion to the
+# channels. The folded cell counts the cost of all three designs for images of 64 × 64 pixels. The memory is that kept
+# for the backward pass.
 
 
 # %% tags=["hide-input"]
@@ -605,30 +589,22 @@ assert abs(counter.get_total_flops() / 1e9 - out[0]) < 1e-9
 more = [round(100 * (wide[i] / out[i] - 1)) for i in range(3)]
 assert more == [21, 46, 13]
 assert round(proportional[0] / out[0]) == 55
-by_scale = work["all kept, width in proportion"]
-assert by_scale == sorted(set(by_scale))  # each scale costs more
 
 # %% [markdown]
-# If the networks stay as they are, keeping all dimensions costs 13% more memory for each image, 21% more computation and 46% more
-# parameters. Most of the cost is *inside* the networks. The great saving is that of the third row: networks that grow
-# with what they have to model would take 55 times the computation. With factoring out and doubled widths every scale
-# but the last takes the same work, and the last takes two thirds of it. Twice the maps means four times the multiplications at each pixel, on a quarter of the
-# pixels.
+# If the networks stay as they are, keeping all dimensions costs 13% more memory for each image, 21% more computation
+# and 46% more parameters. Networks that grow with what they have to model would take 55 times the computation. With
+# factoring out every scale but the last takes the same work, and the last takes two thirds of it: twice the maps means
+# four times the multiplications at each pixel, on a quarter of the pixels.
 #
-# ### And the score?
-#
-# The paper does not say what factoring out does to the likelihood. A flow that keeps everything *contains* one that does
-# not ({ref}`ex-nothing-leaves`), so it need not be worse. Section {ref}`kept` compares the two on Fashion-MNIST: the flow
-# that keeps everything learns faster, and is a little ahead after 4,997 steps.
+# A flow that keeps everything *contains* one that does not ({ref}`ex-nothing-leaves`), so its likelihood need not be
+# worse. On Fashion-MNIST it learns faster, and a single run is a little ahead after 4,997 steps (section {ref}`kept`).
 #
 # ## Summary
 #
-# * The checkerboard splits space. A squeeze trades space for channels, and the channel-wise mask splits those. The
-#   two partitions differ.
+# * The checkerboard splits space. A squeeze trades space for channels, and the channel-wise mask splits those.
 # * After each scale but the last, half of the dimensions leave and meet the prior there. This saves memory,
 #   computation and parameters, and it distributes the loss throughout the network.
-# * A flow in which nothing leaves contains this one. On Fashion-MNIST it learns faster, and is a little ahead after 4,997 steps.
-# * `Flow` is the architecture of the paper for any number of scales. It takes any network for $s$ and $t$.
+# * A flow in which nothing leaves contains the one that factors out.
 # * In a trained model the half that leaves is nearly Gaussian noise, and the half that goes on still shows the image.
 #
 # ## Exercises
@@ -644,10 +620,9 @@ assert by_scale == sorted(set(by_scale))  # each scale costs more
 # ```{solution-start} ex-permutation
 # :class: dropdown
 # ```
-# Each row and each column has a single 1, since each output is one input. So this is a permutation
-# matrix. Its determinant is 1. To exchange two channels is to exchange four pairs of numbers, so
-# the sign stays. For an image of 2 × 2 pixels it is one pair, and the sign changes. The likelihood
-# does not change: {eq}`eq:change` has $\left|\det\right|$.
+# Each output is one input, so this is a permutation matrix. Its determinant is 1. To exchange two channels is to
+# exchange four pairs of numbers, so the sign stays. For an image of 2 × 2 pixels it is one pair, and the sign changes.
+# The likelihood does not change: {eq}`eq:change` has $\left|\det\right|$.
 
 # %% tags=["hide-input"]
 basis = torch.eye(48).reshape(48, 3, 4, 4)  # one sub-pixel lit in each
@@ -678,7 +653,7 @@ for side, sign in ((4, 1), (2, -1)):
 # :class: dropdown
 # ```
 # The Jacobian consists of one block $W$ for each of the $n$ pixels, so
-# $\log|\det| = n \log|\det W|$. For the few channels of an image a determinant is cheap.
+# $\log|\det| = n \log|\det W|$.
 
 
 # %% tags=["hide-input"]
@@ -713,8 +688,8 @@ assert torch.allclose(mix(x)[1][0], jacobian.slogdet().logabsdet)
 # ```{exercise} The half that goes on
 # :label: ex-diagonal
 #
-# Show that the *even* squares of the checkerboard go on after one scale: the pixels with row ≡ column modulo 2. Show
-# that after $k$ scales the pixels with row ≡ column modulo $2^k$ are left.
+# Show that after $k$ scales the pixels with row ≡ column modulo $2^k$ are left. (For $k = 1$ they are the *even*
+# squares of the checkerboard.)
 # ```
 #
 # ```{solution-start} ex-diagonal
@@ -723,8 +698,7 @@ assert torch.allclose(mix(x)[1][0], jacobian.slogdet().logabsdet)
 # Show more: after $k$ scales the place in row $p$ and column $q$ holds the pixels with row $= 2^k p + e$ and column
 # $= 2^k q + e$, for $e = 0, \dots, 2^k - 1$. For $k = 0$ that is the pixel itself. Of each block of places the next
 # scale lets go on the top left, $(2p, 2q)$, and the bottom right, $(2p + 1, 2q + 1)$. They hold row $= 2^{k+1} p + e$ and
-# column $= 2^{k+1} q + e$, the first one for $e < 2^k$, the second one for $2^k \le e < 2^{k+1}$. So the pixels left are
-# those whose row and column have the same remainder modulo $2^k$. For $k = 1$ they are the even squares.
+# column $= 2^{k+1} q + e$, the first one for $e < 2^k$, the second one for $2^k \le e < 2^{k+1}$.
 
 # %% tags=["hide-input"]
 goes_on = torch.arange(256).reshape(1, 1, 16, 16)  # each its own number
@@ -744,9 +718,8 @@ for k in (1, 2, 3):
 # ```{exercise} Nothing leaves
 # :label: ex-nothing-leaves
 #
-# Write `Whole`, a `Flow` in which nothing leaves: after the channel-wise couplings all channels go on
-# to the next scale. Its latents are a list of one tensor. Then show that it contains `Flow`. Take a
-# `Flow` of three scales. Choose networks for the couplings of a `Whole` so that both flows have the
+# Write `Whole`, a `Flow` in which nothing leaves: after the channel-wise couplings all channels go on to the next
+# scale. Then show that it contains a `Flow` of three scales: choose networks for its couplings so that both have the
 # same log-determinant, and the same latents up to their order. *Hint*: a squeeze turns channel $c$ of $C$ into the
 # channels $c$, $C + c$, $2C + c$ and $3C + c$, one for each corner. Which two go on?
 # ```
@@ -754,9 +727,8 @@ for k in (1, 2, 3):
 # ```{solution-start} ex-nothing-leaves
 # :class: dropdown
 # ```
-# Each network of the `Flow` sees and moves some channels of the `Whole`: those that would have gone
-# on. On the others it answers $t = 0$ and $s = 0$. Of the four channels that a squeeze makes of one,
-# the first and the last go on.
+# Each network of the `Flow` sees and moves some channels of the `Whole`: those that would have gone on. On the others
+# $t = s = 0$. Of the four channels that a squeeze makes of one, the first and the last go on.
 
 
 # %% tags=["hide-input"]
@@ -814,25 +786,20 @@ assert torch.allclose(ours, theirs, atol=1e-4)
 # ```{exercise} Any size
 # :label: ex-any-size
 #
-# Nothing in the mathematics of the flow knows the size of the image. Change a class of this chapter so that one and the
-# same model encodes images of 8 × 8 and of 16 × 16 pixels. Train it on squares of 8 × 8 pixels, cut
-# from garments: take `torch.logit(0.05 + 0.9 * (images + noise) / 256)`, with noise uniform in
-# $[0, 1)$. The loss is that of chapter {ref}`coupling-layers`, with the prior of all latents. Two
-# scales, 200 steps of Adam at a rate of 0.002 and a gradient norm of at most 1 are enough. Which
-# size has the better score per pixel, if both sizes show the same pixels? And what can the model
-# not know of the larger ones? (Appendix C of the paper decodes latents of twice and ten times the
-# size.)
+# Change a class of this chapter so that the same model encodes images of 8 × 8 and of 16 × 16 pixels. Train it on
+# squares of 8 × 8 pixels, cut from garments: take `torch.logit(0.05 + 0.9 * (images + noise) / 256)`, with uniform
+# noise. The loss is that of chapter {ref}`coupling-layers`, with the prior of all latents. Two scales, 200 steps of
+# Adam at a rate of 0.002 and a gradient norm of at most 1 are enough. Which size has the better score per pixel, if
+# both show the same pixels? And what can the model not know of the larger ones?
 # ```
 #
 # ```{solution-start} ex-any-size
 # :class: dropdown
 # ```
-# Only the checkerboards have a size. A coupling can make its own from the shape of $x$. The flow is then a bijection
-# for every side that can be halved $L - 1$ times.
+# Only the checkerboards have a size, and a coupling can make its own from the shape of $x$.
 #
-# The larger images score better. Probably that is because a smaller share of their pixels lies at an edge, where neighbours
-# are missing. (The zeros in their place are not the reason: with `padding_mode="replicate"` the lead is nearly as large.)
-# The model knows only what is local. No square that it was trained on held a whole garment.
+# The larger images score better, probably because a smaller share of their pixels lies at an edge, where neighbours
+# are missing. The model knows only what is local: no square that it was trained on held a whole garment.
 
 
 # %% tags=["hide-input"]

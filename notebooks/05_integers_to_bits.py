@@ -10,11 +10,10 @@
 # (integers-to-bits)=
 # # From integers to bits
 #
-# A flow is a density of real numbers. An image file is a list of integers. How can such a density
-# score integers? Three steps lie between them. Noise makes integers continuous, a logit stretches
-# the ends of their range, and a few constants turn a density into bits. At the end you will have
-# written the log-likelihood of integer images with every constant in it, and two tests that catch
-# a lost constant.
+# A flow is a density of real numbers. An image file is a list of integers. How can such a density score integers?
+# Noise makes integers continuous, a logit stretches the ends of their range, and a few constants turn a density into
+# bits. At the end you will have written the log-likelihood of integer images, and two tests that catch a lost
+# constant.
 #
 # ```{admonition} In the paper
 # Section 4.1 of {cite:t}`dinh2017realnvp`, and the unit of its table 1.
@@ -60,8 +59,7 @@ recorded = ledger["fashion-mnist"].load_model().eval()
 #
 # At a black pixel $q_\sigma(0) > 1 / (2\sigma\sqrt{2\pi})$, which grows without bound as $\sigma \to 0$. At every
 # other level $q_\sigma$ is at least $1/512$. So if any share of the pixels is black, the average log-density goes to
-# infinity, for a model that has learned only that black occurs. The maximum of the likelihood does not exist
-# {cite}`theis2016note`.
+# infinity: the likelihood has no maximum {cite}`theis2016note`.
 #
 # The spike exploits the fact that all black pixels are the *same number*. The cure is noise: add a
 # fresh $u$, uniform in $[0, 1)$, each time that the pixel is used {cite}`uria2013rnade`.
@@ -99,9 +97,8 @@ plt.show()
 #
 # ## Dequantisation
 #
-# Why may the density at $v + u$ stand for the probability of $v$? A density assigns a probability
-# to each image $v$ of integers: its mass on the unit cube $v + [0, 1)^D$. The bound is that of
-# {cite:t}`theis2016note`.
+# Why may the density at $v + u$ stand for the probability of $v$? A density assigns a probability to each image $v$ of
+# integers: its mass on the unit cube $v + [0, 1)^D$ {cite}`theis2016note`.
 #
 # ```{prf:proposition} Dequantisation bounds the likelihood
 # :label: prop-dequantisation
@@ -125,7 +122,7 @@ plt.show()
 # inequality.
 # ```
 #
-# How much is lost? Inside a cube, $p(u \mid v) = p(v + u) / P(v)$ is a density. The left side of
+# How much is lost? Inside a cube with $P(v) > 0$, $p(u \mid v) = p(v + u) / P(v)$ is a density. The left side of
 # {eq}`eq:dequantisation` minus the right is
 #
 # $$
@@ -134,9 +131,8 @@ plt.show()
 #   = \mathrm{KL}\bigl( \mathcal U \,\|\, p(u \mid v) \bigr).
 # $$ (eq:gap)
 #
-# (This needs $P(v) > 0$.) The bound is tight exactly when the model is flat within the cube.
-# Training on noisy pixels maximises a lower bound of the discrete log-likelihood. The bound cannot
-# grow to infinity, since $\log P \le 0$.
+# The bound is tight exactly when the model is flat within the cube. Training on noisy pixels maximises a lower bound
+# of the discrete log-likelihood. This bound cannot grow to infinity, since $\log P \le 0$.
 
 # %% tags=["remove-cell"]
 dark_and_light = Normal(*torch.tensor([[3.0, 180.0], [2.0, 40.0]]).double())
@@ -155,11 +151,10 @@ assert torch.allclose(mass.log() - bound, gap, atol=1e-5)
 # %% [markdown]
 # ## The logit
 #
-# With noise a pixel lies in $[0, 256)$. A flow with a Gaussian prior would have to learn that nothing lies beyond.
-# To reduce the effect of these edges the paper rescales to $\tilde x = (v + u) / 256 \in [0, 1)$.
-# It then models $\operatorname{logit}(p)$, where the number $p$ is an affine function of
-# $\tilde x$. The logit stretches both ends of the range $(0, 1)$. A margin
-# $\lambda$ of 0.05 is meant to keep $p$ away from the ends, where the logit is infinite. (The paper calls it $\alpha$, the package `alpha`.)
+# With noise a pixel lies in $[0, 256)$. A flow with a Gaussian prior would have to learn that nothing lies beyond. To
+# reduce the effect of these edges the paper rescales to $\tilde x = (v + u) / 256 \in [0, 1)$. It then models
+# $\operatorname{logit}(p)$, where $p$ is an affine function of $\tilde x$. A margin $\lambda$ of 0.05
+# ($\alpha$ in the paper) is meant to keep $p$ away from 0 and 1, where the logit is infinite.
 #
 # $$
 # x = \operatorname{logit}(p) = \log \frac{p}{1 - p}, \qquad
@@ -177,7 +172,7 @@ assert torch.allclose(mass.log() - bound, gap, atol=1e-5)
 # \log \frac{\mathrm dx}{\mathrm d\tilde x} = \log (1 - 2\lambda) - \log p - \log(1 - p) .
 # $$ (eq:logit-derivative)
 #
-# The next cell has both directions. On the way back, rounding down undoes the noise.
+# The next cell has both directions. Rounding down undoes the noise.
 
 
 # %%
@@ -217,9 +212,8 @@ pictures.plot_logits(margin=0.05)
 plt.show()
 
 # %% [markdown]
-# How bad is white under the printed form? Near 256, neighbouring float32 numbers are $2^{-16}$ apart, so $255 + u$ is
-# sometimes rounded to 256, and the logit is infinite. One such pixel makes the loss of its whole batch infinite.
-# Among a million noisy white pixels this happens several times:
+# How bad is white under the printed form? In float32 $255 + u$ is sometimes rounded to 256. Then the logit is
+# infinite, and so is the loss of the batch. Among a million noisy white pixels this happens several times:
 
 # %%
 white = 255 + torch.rand(1_000_000, generator=generator)
@@ -233,14 +227,12 @@ pictures.plot_stages(few, few + noise, to_line(few, noise)[0])
 plt.show()
 
 # %% [markdown]
-# The tall peak at the left of the last panel is black, half of all pixels. The flow has to turn this density into a
-# Gaussian.
+# The tall peak at the left of the last panel is black, half of all pixels.
 #
 # ## Bits per dimension, with every constant
 #
-# The whole chain leads from an integer image $v$ to a number, through $v + u$, $\tilde x$, $x$ and $z = f(x)$. Each
-# step after the noise is a change of variables ({prf:ref}`thm-change`), and the density of $z$ is known. So the density
-# $p_V$ of $v + u$ is
+# The chain leads from an integer image $v$ through $v + u$, $\tilde x$ and $x$ to $z = f(x)$. Each step after the
+# noise is a change of variables ({prf:ref}`thm-change`), so the density $p_V$ of $v + u$ is
 #
 # $$
 # \log p_V(v + u) = {}
@@ -250,17 +242,16 @@ plt.show()
 #   - \underbrace{D \log 256}_{v + u \,\to\, \tilde x} .
 # $$ (eq:bits-chain)
 #
-# The last term is the one that people forget. Scaling $[0, 256)^D$ down to $[0, 1)^D$ multiplies every density by
-# $256^D$. By {prf:ref}`prop-dequantisation` the expectation over $u$ is a lower bound of $\log P(v)$, in nats for
-# the whole image. Divide it by the number $D$ of sub-pixels and by $\log 2$, and change the sign:
+# The last term is easily forgotten: scaling $[0, 256)^D$ down to $[0, 1)^D$ multiplies every density by $256^D$. By
+# {prf:ref}`prop-dequantisation` the expectation over $u$ is a lower bound of $\log P(v)$, in nats. Divide it by the
+# number $D$ of sub-pixels and by $\log 2$, and change the sign:
 #
 # $$
 # \text{bits/dim}(v) = -\frac{\mathbb E_u[\log p_V(v + u)]}{D \log 2} .
 # $$ (eq:bits)
 #
-# This bounds a length. There is a code for $P(v)$ that needs at most that many bits for each sub-pixel, and one bit
-# more for the image. A raw file spends 8 bits for each sub-pixel.
-# Chapter {ref}`compression` writes such files for a Pixel RNN, and shows how a flow can reach its bound.
+# There is a code for $P(v)$ that needs at most that many bits for each sub-pixel, and one bit more for the image
+# (chapter {ref}`compression`).
 
 
 # %%
@@ -283,8 +274,7 @@ def bits_per_dim(log_prob, images):
 
 
 # %% [markdown]
-# `flow` is any flow that returns its latents and its log-determinant, such as `Flow` of the last chapter. The check
-# takes the package's, with random weights, and the same noise.
+# The check takes the package's flow with random weights.
 
 # %%
 torch.manual_seed(0)
@@ -316,14 +306,12 @@ assert torch.allclose(ours, theirs.double())
 #
 # ### Two tests that catch a lost constant
 #
-# **Noise costs 8 bits.** Draw every pixel uniformly from its 256 levels. By
-# {prf:ref}`prop-likelihood` no model scores such noise below its entropy, 8.0, on average. A
-# likelihood that does is wrong. Often it has lost a constant.
+# **Noise costs 8 bits.** Draw every pixel uniformly from its 256 levels. By {prf:ref}`prop-likelihood` no model scores
+# such noise below its entropy, 8.0, on average. A likelihood that does is wrong, often by a lost constant.
 #
-# **Without a flow, noise costs 8.21.** If $f$ is the identity, {eq}`eq:bits` is an integral over one pixel, which a
-# midpoint rule gives to as many digits as one likes. Neither tests the flow: a fresh one without its log-determinant passes
-# the first, and the second has none. Compare log-determinants with automatic differentiation (chapter
-# {ref}`coupling-layers`).
+# **Without a flow, noise costs 8.21.** If $f$ is the identity, {eq}`eq:bits` is an integral over one pixel, which the
+# cell computes by a midpoint rule. Neither test need find a lost log-determinant; automatic differentiation does
+# (chapter {ref}`coupling-layers`).
 
 
 # %%
@@ -360,15 +348,12 @@ assert surprise > 8
 # %% [markdown]
 # ## The price of noise: a floor
 #
-# The noise of dequantisation has a price, which shows most on MNIST. Take a pixel that is certain, such as a corner that is
-# always black. An ideal model spends no bits on it. But the flow sees noise, with density 1 on an interval of length 1.
-# The entropy of this noise is 0, so the pixel's score $-\mathbb E[\log_2 p_V(v + u)]$ is the
-# divergence of $p_V$ from it. An invertible map changes no divergence, so we compute it at the
-# latent. Given the pixel's neighbours, an affine coupling makes the latent a nearly affine function
-# of $u$ (the logit bends it a little within one level). So the latent is nearly uniform, on an
-# interval of some width $w$. The divergence is least when the Gaussian has the latent's mean and
-# its variance,
-# $w^2/12$. (The prior has variance 1, so the best coupling makes $w = \sqrt{12}$.) Then
+# What does the noise cost at a pixel that is certain, such as a corner that is always black? An ideal model spends no
+# bits on it. But the flow sees noise, with density 1 on an interval of length 1. The entropy of this noise is 0, so
+# the pixel's score $-\mathbb E[\log_2 p_V(v + u)]$ is the divergence of $p_V$ from it. An invertible map changes no
+# divergence, so we compute it at the latent. Given the pixel's neighbours, an affine coupling makes the latent a
+# nearly affine function of $u$, so it is nearly uniform on an interval of some width $w$. The divergence is least when
+# the Gaussian prior has the latent's mean and its variance, $w^2/12$: the best coupling makes $w = \sqrt{12}$. Then
 #
 # $$
 # \mathrm{KL}\bigl(\mathcal U \,\|\, \mathcal N\bigr)
@@ -397,12 +382,11 @@ assert abs(-math.log2(within) - 0.13) < 0.005
 assert abs(floor + math.log2(within) - 0.13) < 0.005
 
 # %% [markdown]
-# Two halves make up the quarter of a bit. The Gaussian has only 92% of its mass above the cube, so the pixel costs
-# $-\log_2 P = 0.13$ bits: this is the model's fault. Within the cube it is not flat: the other 0.13 bits are the gap
-# {eq}`eq:gap`, the fault of the bound.
+# The Gaussian has only 92% of its mass above the cube, so the pixel costs $-\log_2 P = 0.13$ bits. Within the cube it
+# is not flat: the other 0.13 bits are the gap {eq}`eq:gap`.
 #
-# Several couplings could in principle bend the noise into a Gaussian, so {eq}`eq:floor` is no theorem about Real NVP.
-# Does a trained model do so? The folded cell trains a small model on images that are all black.
+# Several couplings could bend the noise into a Gaussian, so {eq}`eq:floor` is no theorem about Real NVP. The folded
+# cell trains a small model on images that are all black.
 
 # %% tags=["hide-input"]
 torch.manual_seed(0)
@@ -424,8 +408,7 @@ assert abs(score - floor) < 0.03
 print(f"black images cost {score / floor:.1f} times the floor")
 
 # %% [markdown]
-# It settles at the floor. A larger model that trains for longer may get below. What does a black image cost the recorded
-# run on MNIST?
+# It settles at the floor. What does a black image cost the recorded run on MNIST?
 
 # %% tags=["hide-input"]
 digits = ledger["mnist"].load_model()
@@ -434,14 +417,10 @@ price = evaluate(digits, black, seed=1).bits_per_dim
 assert 0.36 < price / floor < 0.45  # two fifths
 print(f"black images cost it {price / floor:.1f} times the floor")
 
-# %% tags=["remove-cell"]
-by_pixelcnn = evaluate(ledger["mnist-pixelcnn"].load_model(), black[:1])
-assert 0.3 < by_pixelcnn.bits_per_dim / price < 0.4
-
 # %% [markdown]
-# That flow has learned to bend the noise, but only in part. So a well-fitted model of this kind
-# pays up to $0.25\, r$ bits/dim if a share $r$ of the pixels is certain. How large is $r$? Nearly
-# black pixels are a stand-in: some of them are not certain, and some certain ones are not black.
+# That flow has learned to bend the noise, but only in part. So a well-fitted model of this kind pays up to $0.25\, r$
+# bits/dim if a share $r$ of the pixels is certain. The table takes nearly black pixels as a stand-in for the certain
+# ones.
 
 # %% tags=["hide-input"]
 generator = torch.Generator().manual_seed(0)
@@ -459,11 +438,10 @@ header = ["images", "share of black", "at the floor, bits/dim"]
 figures.show_table(header, rows)
 
 # %% [markdown]
-# On MNIST a floor of 0.2 bits/dim would be a sixth of the whole score (chapter {ref}`results`). At the price that we
-# measured, the noise takes 7% at most. (An exact model, which sees no noise, charges a black image a third as much, for
-# the absence of ink.) These bits say nothing about digits. Two ways out are known. *Variational
-# dequantisation* {cite}`ho2019flowpp` learns a noise $q(u \mid v)$ that the flow can model easily. And models of the
-# integers themselves, such as Pixel RNNs and integer flows {cite}`hoogeboom2019idf`, add no noise at all.
+# On MNIST a floor of 0.2 bits/dim would be a sixth of the whole score. At the price that we measured, the noise takes
+# 7% at most. *Variational dequantisation* {cite}`ho2019flowpp` learns a noise $q(u \mid v)$ that the flow can model
+# easily. Models of the integers themselves, such as Pixel RNNs and integer flows {cite}`hoogeboom2019idf`, add no
+# noise.
 #
 # ## More sets of noise
 #
@@ -474,13 +452,10 @@ figures.show_table(header, rows)
 # \qquad L_1 \le L_2 \le \dots \le \log P(v) .
 # $$ (eq:draws)
 #
-# For example, let two sets of noise give the densities $\frac18$ and $\frac12$. The mean of their logarithms is $-2$
-# bits. The logarithm of their mean is $\log_2 \frac5{16} = -1.68$ bits. {prf:ref}`prop-more-draws` proves the order
-# of the bounds. They are the importance-weighted bounds of {cite:t}`burda2016iwae`.
-# {cite:t}`hoogeboom2020dequantization` train flows with them. Scores by one set and by eight are not comparable, and
-# papers do not always say which they used. In the package $K$ is `num_draws`, and this book uses $K = 1$ unless it
-# says otherwise. How much would a larger $K$ be worth? The folded cell regroups sixteen sets for each image under the
-# recorded run on Fashion-MNIST.
+# These are the importance-weighted bounds of {cite:t}`burda2016iwae`; {prf:ref}`prop-more-draws` proves their order.
+# {cite:t}`hoogeboom2020dequantization` train flows with them. Scores by different $K$ are not comparable; this book
+# uses $K = 1$ unless it says otherwise. How much would a larger $K$ be worth? The folded cell regroups sixteen sets
+# for each image under the recorded run on Fashion-MNIST.
 
 # %% tags=["hide-input"]
 few = test_images[: 200 if full else 25]
@@ -514,21 +489,18 @@ assert full or round(saved.mean().item(), 2) == 0.02
 assert full or round(saved.std().item() / math.sqrt(len(few)), 3) == 0.002
 
 # %% [markdown]
-# Four doublings together save 0.02 bits/dim, with a standard error of 0.002. The noise has as many dimensions as the
-# image. A few sets of noise cannot find the places that the model prefers in all of them at once. The bound tends to
-# $\log P(v)$ as $K$ grows. Here the last doubling saves more than half as much as the second, so 16 sets are far
-# from it.
+# Four doublings together save 0.02 bits/dim, with a standard error of 0.002. The last saves more than half as much as
+# the second, so 16 sets are far from the limit $\log P(v)$.
 #
 # ## Summary
 #
-# * On integers the log-likelihood of a density that can form spikes is unbounded. With uniform noise it is a lower bound on the
-#   log-probability of the image, {eq}`eq:dequantisation`, and the gap is the divergence {eq}`eq:gap`.
-# * The logit as printed is infinite at white. The symmetric one of the authors' code is not.
-# * Bits/dim are the negative log-likelihood with every constant, {eq}`eq:bits-chain`: prior, flow,
-#   logit and 256. Noise scores 8 at least, and 8.21 without a flow. More sets of noise tighten the
-#   bound, so scores by different numbers of sets cannot be compared.
-# * Under a Gaussian prior and affine couplings each pixel that is certain pays up to about a
-#   quarter of a bit for its noise.
+# * On integers the log-likelihood of a density that can form spikes is unbounded. With uniform noise it is a lower
+#   bound on the log-probability of the image, {eq}`eq:dequantisation`.
+# * The logit as printed is infinite at white. That of the authors' code is not.
+# * Bits/dim are the negative log-likelihood with every constant, {eq}`eq:bits-chain`. Noise scores 8 at least, and
+#   8.21 without a flow.
+# * Under a Gaussian prior and affine couplings each pixel that is certain pays up to about a quarter of a bit for its
+#   noise.
 #
 # ## Exercises
 #
@@ -544,8 +516,8 @@ assert full or round(saved.std().item() / math.sqrt(len(few)), 3) == 0.002
 # ```{solution-start} ex-learned-noise
 # :class: dropdown
 # ```
-# Almost none. Noise and Gaussian shrink together until both fit into the cube. And for a small $k$ the noise itself is
-# nearly Gaussian, as the sigmoid is nearly linear there. So the cost tends to 0 with $k$. By the change of variables
+# Almost none. For a small $k$ the noise itself is nearly Gaussian, as the sigmoid is nearly linear there. So the cost
+# tends to 0 with $k$. By the change of variables
 # $\log q(u) = \log \mathcal N(\varepsilon) - \log k$ $-\ \log u - \log(1 - u)$.
 
 # %% tags=["hide-input"]
@@ -577,8 +549,8 @@ print(f"uniform noise {floor:.2f}, learned noise {abs(learned):.1f} bits")
 # ```{exercise} Eight bits, exactly
 # :label: ex-eight-bits
 #
-# Which density on $[0, 256)^D$ scores *every* image, not only noise, at exactly 8 bits/dim? Which density of $x$ is
-# that? Is it a Gaussian, for some mean and variance?
+# Which density on $[0, 256)^D$ scores *every* image at exactly 8 bits/dim? Which density of $x$ is that? Is it a
+# Gaussian?
 # ```
 #
 # ```{solution-start} ex-eight-bits
@@ -588,8 +560,8 @@ print(f"uniform noise {floor:.2f}, learned noise {abs(learned):.1f} bits")
 # gives $P(v) \ge 256^{-D}$. The sum of all $P(v)$ is at most 1, so both sides are equal and the gap
 # is 0: $p_V$ is flat in every cube. Through the symmetric logit it becomes, for each sub-pixel,
 # $p_X(x) = \mathrm d\tilde x / \mathrm dx = \operatorname{sigmoid}'(x) / 0.9$ on
-# $|x| < \operatorname{logit}(0.95)$: a logistic density cut off at both ends. This is no Gaussian,
-# and the best Gaussian loses a little:
+# $|x| < \operatorname{logit}(0.95)$: a logistic density cut off at both ends. The best
+# Gaussian loses a little:
 
 
 # %% tags=["hide-input"]
@@ -619,13 +591,12 @@ print(f"the best Gaussian scores noise at {8 + lost:.2f} bits/dim")
 # :class: dropdown
 # ```
 # It scores $8 - \int_0^1 \log_2 \bigl( \mathcal N(x; 0, 1)\, \mathrm dx / \mathrm d\tilde x \bigr)\, \mathrm d\tilde x$ bits/dim,
-# with $x$ from {eq}`eq:logit`. The cell computes this integral.
+# with $x$ from {eq}`eq:logit`.
 #
 # As $\lambda \to 0$ the density of $x$ becomes a full logistic, of standard deviation $\pi/\sqrt3$, too wide for the
-# prior. A large $\lambda$ leaves a narrow range. The best $\lambda$ lies between, and is larger
-# than the paper's. Even there a unit Gaussian costs 0.12 bits more than 8, so no $\lambda$ makes it
-# right. A learned scale and shift hardly help at this $\lambda$: only a map that bends can remove
-# the rest. At $\lambda = 0.01$ they leave 0.01 bits of 0.52.
+# prior. A large $\lambda$ leaves a narrow range. The best $\lambda$ is larger than the paper's. Even there a unit
+# Gaussian costs 0.12 bits more than 8. A learned scale and shift hardly help at this $\lambda$; at $\lambda = 0.01$
+# they leave 0.01 bits of 0.52.
 
 
 # %% tags=["hide-input"]
@@ -661,8 +632,8 @@ for margin in (0.01, 0.05, best_margin, 0.4):
 # ```{solution-start} ex-logistic-floor
 # :class: dropdown
 # ```
-# There is no neat formula, so search over the scale. The floor is higher. More than half of the difference is mass
-# beyond the edges of the cube: 11% against 8%. The rest is the gap {eq}`eq:gap`: within the cube a logistic is less flat.
+# A search over the scale finds a higher floor. More than half of the difference is mass beyond the edges of the cube:
+# 11% against 8%. The rest is the gap {eq}`eq:gap`.
 
 # %% tags=["hide-input"]
 centred = (torch.arange(10_000, dtype=torch.double) + 0.5) / 10_000 - 0.5

@@ -11,8 +11,8 @@
 # # Networks and training
 #
 # The flow is complete, except for the networks inside it. Which network makes $s$ and $t$? What keeps a deep stack of
-# couplings trainable? In this chapter you write the network and the batch normalisation. You collect everything into *Real
-# NVP in a hundred lines*, and train it for fifteen seconds. Then the same lines load the weights of a recorded run.
+# couplings trainable? Here you write the network and the batch normalisation, collect everything into *Real
+# NVP in a hundred lines*, and train it for fifteen seconds.
 #
 # ```{admonition} In the paper
 # Sections 3.4, 3.7 and 4.1 of {cite:t}`dinh2017realnvp`: the networks, batch normalisation (equations 17 and 18), and
@@ -47,9 +47,8 @@ ledger = runs()
 # %% [markdown]
 # ## The network for s and t
 #
-# The paper describes it in a few words. It is a convolutional residual network
-# {cite}`he2016identity` with rectifiers, batch and weight normalisation. It has skip connections as
-# in PixelRNN {cite}`oord2016pixelrnn`. Kernel sizes and layout come from the authors' code
+# The paper names a convolutional residual network {cite}`he2016identity` with rectifiers, batch and weight
+# normalisation, and skip connections as in PixelRNN {cite}`oord2016pixelrnn`. The rest is from the authors' code
 # {cite}`dinh2016code`.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The network behind $s$ and $t$, as in the authors' code. The first convolution and each of the $B$ residual blocks contribute to one sum, through a 1 × 1 convolution. $s$ and $t$ are read from this sum, not from the end of the trunk.", "name": "fig-network"}, "image": {"alt": "A diagram. The masked input goes through batch norm, is joined by its negative and by the mask, through a ReLU, and a 3 by 3 convolution into a row of residual blocks. From the convolution and from each block a 1 by 1 convolution leads up to a chain of sums; after the last sum batch norm, ReLU and a 1 by 1 convolution give t and s. Below, a residual block: batch norm, ReLU, 3 by 3 convolution, twice, and a connection around both."}}
@@ -71,7 +70,7 @@ plt.show()
 # w = \kappa\, \frac{\omega}{\lVert \omega \rVert} ,
 # $$ (eq:weight-norm)
 #
-# with one $\kappa$ for each output channel ($\omega$ and $\kappa$ are `v` and `g` in the package).
+# with one $\kappa$ for each output channel.
 #
 # In code the network is two helpers and one class.
 
@@ -125,12 +124,10 @@ class Network(nn.Module):
 
 
 # %% [markdown]
-# The package's network is a special case of ours, with fewer parameters. Under a channel-wise mask it sees one half of the channels, without the mask,
-# and changes the other. Its norms and its first convolution have no gain. The first convolution of
-# a block has neither gain nor bias. Under a checkerboard the network multiplies its input by 2
-# after the norm (appendix {ref}`paper-and-code` asks why). So ours can copy its weights, and must
-# then compute the same. Fresh weights differ: ours start as in PyTorch, the package's as in the
-# authors' code ({ref}`ex-fresh`).
+# The package's network is a special case of ours, with fewer gains and biases. Under a channel-wise mask it sees one
+# half of the channels and changes the other. Under a checkerboard it multiplies its input by 2 (appendix
+# {ref}`paper-and-code`). So ours can copy its weights, and must then compute the same. Fresh weights differ: ours
+# start as in PyTorch, the package's as in the authors' code ({ref}`ex-fresh`).
 
 
 # %% tags=["hide-input"]
@@ -224,7 +221,7 @@ for seen, kinds in ((on_board, 2), (torch.zeros(1, 1, 12, 12), 1)):
     assert len(rows.detach().round(decimals=5).unique(dim=0)) == kinds
 
 # %% [markdown]
-# Weight normalisation has a consequence for training by gradients, which its authors point out
+# Weight normalisation has a consequence, which its authors point out
 # {cite}`salimans2016weightnorm`.
 #
 # ```{prf:proposition} Filters only lengthen
@@ -251,8 +248,8 @@ for seen, kinds in ((on_board, 2), (torch.zeros(1, 1, 12, 12), 1)):
 # $1 / k^2$ of that for $\omega$.
 # ```
 #
-# So a filter that receives large or erratic gradients lengthens, and thereby lowers its own rate. (Adam changes the
-# direction of a step, so that it need not be orthogonal to $\omega$.)
+# So under plain gradient steps a filter that receives large or erratic gradients lengthens, and thereby lowers its own
+# rate.
 
 # %% tags=["remove-cell"]
 torch.manual_seed(0)
@@ -273,11 +270,10 @@ assert (torch.stack(lengths).diff(dim=0) > 0).all()
 # ## Batch normalisation
 #
 # Deep flows are hard to train. The paper normalises {cite}`ioffe2015batchnorm` in two places. Inside $s$ and $t$ a
-# batch norm is a layer like any other: the determinant does not depend on how $s$ and $t$ are made. The second
-# place is the **output of each coupling** (section 3.7). The paper gives two reasons. With the norm one can train a
-# deeper stack of couplings. And it eases the instability that comes with training a conditional distribution whose
-# scale is a parameter. After a coupling the norm is part of $f$: it divides by a standard deviation, so it changes
-# volume and must report by how much. With a mean $\tilde\mu$ and a variance $\tilde\sigma^2$ for each channel (equations 17 and 18),
+# batch norm is a layer like any other. The second place is the **output of each coupling** (section 3.7). The paper
+# gives two reasons. With the norm one can train a deeper stack of couplings. And it eases the instability that comes
+# with training a conditional distribution whose scale is a parameter. After a coupling the norm is part of $f$, and
+# changes volume. With a mean $\tilde\mu$ and a variance $\tilde\sigma^2$ for each channel (equations 17 and 18),
 #
 # $$
 # x \mapsto \frac{x - \tilde\mu}{\sqrt{\tilde\sigma^2 + \epsilon}},
@@ -285,9 +281,8 @@ assert (torch.stack(lengths).diff(dim=0) > 0).all()
 # \log\left|\det\right| = -\frac12 \sum_i \log\bigl(\tilde\sigma_i^2 + \epsilon\bigr).
 # $$ (eq:batch-norm)
 #
-# With both held constant the Jacobian is diagonal, and the sum runs over *every scalar*. All pixels of a channel share their variance, so
-# each channel counts as often as it has pixels. The norm has no gain and no shift. Couplings have both, and the prior
-# expects mean 0 and variance 1 at the end.
+# With both held constant the Jacobian is diagonal, and the sum runs over *every scalar*: each channel counts as often
+# as it has pixels. The norm has no gain and no shift, since couplings have both.
 
 
 # %%
@@ -310,7 +305,7 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 # %% [markdown]
-# The next cell compares the log-determinant with automatic differentiation, and the inverse with the input.
+# The check compares the log-determinant with automatic differentiation.
 
 # %%
 norm, x = BatchNorm(3), torch.randn(16, 3, 8, 8)
@@ -337,8 +332,7 @@ assert torch.allclose(log_det, of_package)
 # %% [markdown]
 # ````{dropdown} The package's version
 # It can also leave the kept half alone, as the authors' code does, and use the running averages of
-# appendix E, {eq}`eq:running`. Its moving variance is the biased one. Ours inherits PyTorch's
-# unbiased one, which is larger by $n / (n - 1)$ for the $n$ values of a channel.
+# appendix E, {eq}`eq:running`.
 # ```{literalinclude} ../nvp/flows/batchnorm.py
 # :pyobject: CouplingBatchNorm
 # ```
@@ -346,17 +340,14 @@ assert torch.allclose(log_det, of_package)
 #
 # ### Training mode is not a likelihood
 #
-# In **evaluation mode** $\tilde\mu$ and $\tilde\sigma^2$ are constants, and {eq}`eq:batch-norm` is exact. In **training
-# mode** they depend on the current batch: here they are its moments, in the paper a running average over recent batches
-# (section 3.7). Then an image's output depends on the other images, and
-# its "density" does too. This is good for training, but it gives no score. Appendix
-# {ref}`batch-statistics` finds the determinant of training mode: as a map of the whole batch it is
-# 0.
+# In **evaluation mode** $\tilde\mu$ and $\tilde\sigma^2$ are constants, and {eq}`eq:batch-norm` is exact. In
+# **training mode** they depend on the current batch: here they are its moments, in the paper a running average over
+# recent batches. Then an image's output depends on the other images, and so does its "density", which is no score
+# (appendix {ref}`batch-statistics`).
 #
-# So which constants should evaluation use? The usual ones are moving averages over about the last
-# ten batches, computed with weights that have changed since. A better way is to pass training
-# images through the *finished* model once and average the moments, as {cite:t}`papamakarios2017maf`
-# do. PyTorch does it for any model with norms:
+# So which constants should evaluation use? The usual ones are moving averages over about the last ten batches,
+# computed with weights that have changed since. A better way is to pass training images through the *finished* model
+# once and average the moments, as {cite:t}`papamakarios2017maf` do:
 
 
 # %%
@@ -377,15 +368,12 @@ def reestimate(model, images):
 
 
 # %% [markdown]
-# Every score in this book comes from evaluation mode with re-estimated statistics, unless it says
-# otherwise. The appendix measures the effect. At the end of training, moving averages cost a small model less than
-# 0.08 bits/dim. With the moments of an untrained model, a trained one needs more than a hundred times as many bits.
+# Every score in this book comes from evaluation mode with re-estimated statistics, unless it says otherwise.
 #
 # ### What each part is worth
 #
-# The paper has no ablation. Ours trains each variant five times, for 450 steps on the embedded images (section
-# {ref}`ablation`). A positive number means that the model is worse without the part. After ± is half of a 95% interval
-# over the seeds, by Student's $t$.
+# The paper has no ablation. Ours trains each variant with five seeds, for 450 steps on the embedded images (section
+# {ref}`ablation`). After ± is half of a 95% interval.
 
 # %% tags=["hide-input"]
 comparisons = compare(load_ablation(), read_rows())
@@ -409,19 +397,17 @@ for unsettled in ("no-skips", "no-mask-channel"):
     assert not comparisons[unsettled].difference.beyond_chance
 
 # %% [markdown]
-# Of these four the norm after couplings matters most by far. Five seeds do not settle whether the mask channel
-# or the skips help. In so short a run weight normalisation makes the score worse. All recorded runs keep it, as in the
-# paper, and no long run went without. Section
-# {ref}`ablation` has all variants, among them the norm of the authors' code and its initial values of
-# $a$. The recorded runs start all $a$ at 1 and train them at three or ten times the learning rate. Appendix
-# {ref}`training-them` has the trial behind this choice.
+# Of these four the norm after couplings matters most by far. Five seeds do not settle whether the mask channel or the
+# skips help. In so short a run weight normalisation makes the score worse; no long run went without. The recorded runs
+# start all scales $a$ of the tanh at 1 and train them at three or ten times the learning rate (appendix
+# {ref}`training-them`).
 #
 # ## Real NVP in a hundred lines
 #
-# The next cell collects chapters {ref}`coupling-layers`, {ref}`multi-scale` and {ref}`integers-to-bits`. One function has
-# changed: `stack` now puts a `BatchNorm` after each coupling. With `conv`, `unit`, `Network` and `BatchNorm` from above,
-# the cell is a complete Real NVP. You can copy the three cells into an empty notebook. Its images are integers from 0 to
-# 255, of shape (N, C, H, W).
+# The next cell collects chapters {ref}`coupling-layers`, {ref}`multi-scale` and {ref}`integers-to-bits`. One function
+# has changed: `stack` now puts a `BatchNorm` after each coupling. With the cells of `Network` and `BatchNorm` it is a
+# complete Real NVP: copy the three into an empty notebook. Its images are integers from 0 to 255, of shape
+# (N, C, H, W).
 
 
 # %%
@@ -568,8 +554,8 @@ class RealNVP(nn.Module):  # section 4.1
 
 
 # %% [markdown]
-# (In `sample` the zeros only tell the shapes of the latents.) Is it the package's model? Let it copy the weights of the
-# recorded run on Fashion-MNIST, which has the same sizes with 24 feature maps. With the same noise both must give the same likelihoods.
+# In `sample` the zeros only tell the shapes of the latents. Is this the package's model? Let it copy the weights of the
+# recorded run on Fashion-MNIST, which has 24 feature maps. With the same noise both must give the same likelihoods.
 
 
 # %% tags=["hide-input"]
@@ -623,14 +609,12 @@ assert 90 < sum(bool(line.strip()) for line in collected) < 110
 # | schedule, length | not mentioned | none; see appendix {ref}`paper-and-code` |
 #
 # We read "weight scales" as the gains $\kappa$ of the weight-normalised convolutions and the scales $a$ of the tanh.
-# The sum of their squares, times $5 \cdot 10^{-5}$, is added to the loss. The loss is in
-# nats for an image, so its gradient is large. "At most 100" probably scales nearly every gradient to length 100
-# ({ref}`when-it-diverges`).
+# The sum of their squares, times $5 \cdot 10^{-5}$, is added to the loss. The loss is in nats for an image, so "at
+# most 100" probably scales nearly every gradient to length 100 ({ref}`when-it-diverges`).
 #
-# Here is the loop. It draws a batch with fresh noise, minimises $-\log p_V(v + u)$, and keeps the terms of
-# {eq}`eq:bits-chain` for a figure. The rate warms up over ten steps and falls to zero in the second half. A rate of $10^{-2}$
-# is ten times that of the code, so that there is something to see within fifteen seconds. The loop leaves out the L2
-# penalty.
+# The loop draws a batch with fresh noise, minimises $-\log p_V(v + u)$, and keeps the terms of {eq}`eq:bits-chain` for
+# a figure. Its rate of $10^{-2}$ is ten times that of the authors' code, so that there is something to see within
+# fifteen seconds. It leaves out the L2 penalty.
 
 
 # %%
@@ -712,33 +696,31 @@ assert abs(first - sum(history[0].values())) < 0.3
 assert last > sum(history[19].values()) + 0.5
 
 # %% [markdown]
-# This figure shows how the loss is *distributed* (chapter {ref}`multi-scale`). Each scale has a prior term of its own, and
-# half of the latents belong to the first. **Without norms** that term starts at 7.5 bits/dim here. Within ten steps all
-# three scales have learned to shrink their latents. The two coarser ones arrive first, also with seeds where they start farther away. (They
-# all overshoot: the terms fall below those of unit variance.) Then the flow starts to improve. **With norms** mean and variance are right from the first step, and a prior term depends only on
-# the mean square of its latents. So the terms stay at $\frac12 \log_2 2\pi e = 2.05$ bits for each latent, 1.02 bits/dim for the half in scale 1, and all learning happens
-# in the log-determinants. After twenty steps the loss with norms is clearly lower. The right start is not the whole reason: with
-# norms that are frozen at the moments of 100 images the sum starts as low, and falls less. These are losses in training mode, of
-# single runs with different schedules; the ablation above compares scores of five seeds.
+# This figure shows how the loss is *distributed* (chapter {ref}`multi-scale`): each scale has a prior term of its own.
+# **Without norms** that of scale 1 starts at 7.5 bits/dim. Within ten steps all three scales have learned to
+# shrink their latents, the two coarser ones first. **With norms** mean and variance are right from the first step, and
+# a prior term depends only on the mean square of its latents. So the terms stay at $\frac12 \log_2 2\pi e = 2.05$ bits
+# for each latent, 1.02 bits/dim for the half in scale 1, and all learning happens in the log-determinants. After
+# twenty steps the loss with norms is clearly lower. The right start is not the whole reason: with norms frozen at the
+# moments of 100 images the sum starts as low, and falls less. These are losses in training mode, of single runs with
+# different schedules; the ablation above compares scores of five seeds.
 #
 # ### Averaged weights
 #
-# Late in training the weights jitter around a point that may be better than any that they visit. So
-# the recorded runs score an exponential moving average, which the paper of Real NVP does not
-# mention. It is a relative of the plain average of {cite:t}`polyak1992averaging`. Let $\theta_k$ be
-# the weights after $k + 1$ steps. Then the average is
+# Late in training the weights jitter around a point that may be better than any that they visit. So the recorded runs
+# score an exponential moving average, a relative of the plain average of {cite:t}`polyak1992averaging`. The paper does
+# not mention one. For the weights $\theta_k$ after $k + 1$ steps it is
 #
 # $$
 # \bar\theta_k = c_k\, \bar\theta_{k-1} + (1 - c_k)\, \theta_k , \qquad
-# c_k = \min\bigl(0.999,\ \tfrac{1 + k}{10 + k}\bigr) .
+# c_k = \min\bigl(0.999,\ \tfrac{1 + k}{10 + k}\bigr) ,
 # $$ (eq:ema)
 #
-# The first average, $\bar\theta_0 = \theta_0$, is a copy of the weights after the first step. The second argument of the minimum
-# lets the memory grow with the run. Without it the average of a short run would be little more than its random start.
+# with $\bar\theta_0 = \theta_0$. The second argument of the minimum lets the memory grow with the run.
 #
 # ## What fifteen seconds give
 #
-# The model scores the test images and draws ten.
+# The model scores the test images and draws ten samples.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Above, test images. In the middle, samples after 80 steps on this page. Below, samples of the same hundred lines with the weights of the recorded run, which trained for half an hour. None was selected by hand.", "name": "fig-fifteen-seconds"}, "image": {"alt": "Three rows of ten images. Above, clothes and shoes. In the middle, bright shapes of cloth-like texture, roughly of the size of a garment. Below, shapes most of which can be named: a bag, a pullover, trousers, a boot."}}
 torch.manual_seed(1)
@@ -776,16 +758,14 @@ assert profile == "paper" or (gain < 0.95 and score > neighbours)
 assert quick.score.bits_per_dim < neighbours
 
 # %% [markdown]
-# Eighty steps take fifteen seconds. They beat one histogram by about 0.8 bits/dim, and do not reach the table of two
-# neighbours. Four minutes do, with a network twice as wide: `quickstart` is a recorded run of the same architecture
-# on 4,500 of the same 5,000 images. Chapter {ref}`results` has the longer runs.
+# Eighty steps beat one histogram by about 0.8 bits/dim, and do not reach the table of two neighbours. The recorded run
+# `quickstart` beats it in four minutes, with a network twice as wide.
 #
 # ## Why s is bounded
 #
-# What would happen if $s$ were the bare output of the network? Each coupling multiplies by $e^s$.
-# The next network reads the result, and the next coupling multiplies it again. The folded cell
-# takes fresh models without norms after couplings. It raises the gain of the last convolution of
-# every network, as very large steps would.
+# What would happen if $s$ were the bare output of the network? Each coupling multiplies by $e^s$, and the next network
+# reads the result. In fresh models without norms after couplings the folded cell raises the gain of the last
+# convolution of every network.
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The largest latent of eight images, in fresh models without norms between couplings, as the gain of the last convolution of every network is raised. The bounded model has $a = 1$. A point on the dashed line is infinite.", "name": "fig-blow-up"}, "image": {"alt": "On logarithmic axes, the largest latent over a gain of 1 to 64. The bounded curve rises gently from some tens to about ten thousand. The unbounded one is far above it and soon meets the line of the largest float32."}}
@@ -828,15 +808,16 @@ bounds = [c.a.abs().item() for c in ours.modules() if isinstance(c, Coupling)]
 assert [round(f(bounds), 1) for f in (len, min, max)] == [16, 0.3, 1.3]
 
 # %% [markdown]
-# With the bound a coupling multiplies by $e^{|a|}$ at most. Each coupling learns its own bound: in the recorded run the
-# sixteen $|a|$ started at 1 and ended between 0.3 and 1.3. Only $t$ still grows with the gain. Later couplings
-# multiply it, but by $e^{|a|}$ at most. Appendix {ref}`when-it-diverges` trains without the bound.
+# Without the bound eight times the gain makes a latent infinite. With it a coupling multiplies by $e^{|a|}$ at most,
+# and only $t$ still grows with the gain. Each coupling learns its own bound: in the recorded run the sixteen $|a|$
+# started at 1 and ended between 0.3 and 1.3. Appendix {ref}`when-it-diverges` trains without the bound.
 #
 # ## How large, and how far
 #
 # How many parameters do the models of the paper have, and how far do their networks see? A 3 × 3 convolution at the
-# beginning and two in each of $B$ blocks reach $1 + 2B$ pixels in every direction. Under the checkerboards of scale $k$
-# neighbours of the tensor are $2^{k-1}$ pixels of the image apart; under the channel masks, after the squeeze, $2^k$. A network of width $d$, whose first convolution sees $i$ maps and whose last gives $o$, has
+# beginning and two in each of $B$ blocks reach $1 + 2B$ pixels in every direction. Under the checkerboards of scale
+# $k$ neighbours of the tensor are $2^{k-1}$ pixels of the image apart. A network of width $d$, whose first convolution
+# sees $i$ maps and whose last gives $o$, has
 #
 # $$
 # \underbrace{B \cdot 2 \cdot 9 d^2}_{\text{blocks}} + \underbrace{(B + 1)\, d^2}_{\text{skips}}
@@ -874,11 +855,10 @@ assert [row[3] for row in rows] == ["1.7", "19.6", "46.2", "96.4"]
 assert shares[1] > 0.9
 
 # %% [markdown]
-# Nine tenths of the parameters of the CIFAR-10 model are the 3 × 3 convolutions of its blocks. With
-# eight blocks, and not with fewer, its first network sees the whole image from the middle pixel.
-# But where does an output come from? The folded cell takes the first coupling of each scale, once of the
-# recorded run and once of its start. The norms of the start have the moments of 200 images. It differentiates a random combination of the outputs at one pixel with respect to
-# all inputs. How much of the size of the gradient lies at the nearest pixels?
+# Nine tenths of the parameters of the CIFAR-10 model are the 3 × 3 convolutions of its blocks. With eight blocks, and
+# not with fewer, its first network sees the whole image from the middle pixel. But where does an output come from? The
+# folded cell takes the first coupling of each scale, of the recorded run and of its start. It differentiates a random
+# combination of the outputs at one pixel with respect to all inputs.
 
 
 # %% tags=["hide-input"]
@@ -923,40 +903,36 @@ for k in (1, 2, 3):
 figures.show_table(["from the nearest pixels", "fresh", "trained"], rows)
 
 # %% [markdown]
-# Over half of a trained network's gradient come from the nearest pixels, and about half or less of a fresh one's. Distant
-# pixels enter by way of other couplings, other scales, and the squeeze.
+# Over half of a trained network's gradient comes from the nearest pixels, and about half or less of a fresh one's.
 #
 # ## Summary
 #
-# * One residual network makes $s$ and $t$, with norm and ReLU before the convolutions of its blocks. Of four parts the
-#   norm *after* each coupling matters most, by 0.6 bits/dim in a short run.
-# * After a coupling, batch normalisation is a bijection with log-determinant {eq}`eq:batch-norm`. Score in evaluation mode, with
-#   statistics re-estimated on training images.
-# * A hundred lines, a network and a norm are a complete Real NVP. They load the weights of a recorded run.
-# * Without norms every scale must first learn the right variance. Norms that are frozen at the right start help less than norms
-#   of each batch, under which all learning happens in the log-determinants.
-# * Without the bound of $s$, and without norms, last convolutions eight times as large make a fresh flow
-#   infinite.
+# * One residual network makes $s$ and $t$. Of four parts the norm *after* each coupling matters most, by 0.6 bits/dim
+#   in short runs.
+# * After a coupling, batch normalisation is a bijection with log-determinant {eq}`eq:batch-norm`. Score in evaluation
+#   mode, with statistics re-estimated on training images.
+# * A hundred lines, a network and a norm are a complete Real NVP.
+# * Without norms every scale must first learn the right variance. With norms of each batch all learning happens in the
+#   log-determinants.
+# * Without the bound of $s$, and without norms, last convolutions eight times as large make a fresh flow infinite.
 #
 # ## Exercises
 #
 # ```{exercise} Build another prior
 # :label: ex-own-prior
 #
-# {ref}`ex-prior` changed the prior of a flow on the line. Write `Logistic`, a `RealNVP` with a
-# logistic prior, as in NICE {cite}`dinh2015nice`: its density, and the samples of its latents. Here
-# a norm ends every stack. Which scale must the prior have? Its density must integrate to 1.
-# Density and samples of `draw` must have the variance of the latents of images.
+# Write `Logistic`, a `RealNVP` with a logistic prior, as in NICE {cite}`dinh2015nice`: its density, and the samples of
+# its latents ({ref}`ex-prior`). Here a norm ends every stack. Which scale gives the prior the
+# variance of the latents?
 # ```
 #
 # ```{solution-start} ex-own-prior
 # :class: dropdown
 # ```
-# The log-density of {ref}`ex-prior`, $-z - 2 \log(1 + e^{-z})$, equals
-# $-\log(1 + e^{z}) - \log(1 + e^{-z})$. The logit of a uniform number is a sample. Its variance is
-# $\pi^2 / 3$, but the last norms give the latents of images the variance 1. So divide $z$ by
-# $r = \sqrt3 / \pi$, and subtract $\log r$ from the log-density. Multiply the samples by $r$. On
-# the line $f$ could adapt to any scale.
+# The log-density of {ref}`ex-prior`, $-z - 2 \log(1 + e^{-z})$, equals $-\log(1 + e^{z}) - \log(1 + e^{-z})$. The
+# logit of a uniform number is a sample. Its variance is $\pi^2 / 3$, but the last norms give the latents of images the
+# variance 1. So divide $z$ by $r = \sqrt3 / \pi$, and subtract $\log r$ from the log-density. Multiply the samples by
+# $r$.
 
 
 # %% tags=["hide-input"]

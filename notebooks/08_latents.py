@@ -10,9 +10,8 @@
 # (latents)=
 # # What the latents hold
 #
-# An image with its noise has one latent, and each latent decodes to one image. What do the numbers in a latent mean? In this chapter you walk
-# between images, replace parts of a latent, decode latents of other sizes, and decode an image under another class. Each
-# picture comes with a measurement.
+# What do the numbers in a latent mean? In this chapter you walk between images, replace parts of a latent, decode
+# latents of other sizes, and decode an image under another class.
 #
 # ```{admonition} In the paper
 # Figure 6 and equation 19 of {cite:t}`dinh2017realnvp` (the manifold of four images), and
@@ -65,8 +64,7 @@ test = images_for(run, "test", full=full)
 # %% [markdown]
 # ## The manifold of four images
 #
-# Since $f$ is a bijection, decoding a latent returns its image. (The decoder returns $v + u$, and rounding down
-# recovers the integers.)
+# Since $f$ is a bijection, decoding a latent and rounding down returns its image.
 
 # %%
 few = test.images[:20].to(device)
@@ -82,9 +80,9 @@ assert (model.decode(z) == few).double().mean() > 0.999
 # $$ (eq:manifold)
 #
 # Why circles and not straight lines? The squares of the four coefficients sum to
-# $(\cos^2\phi + \sin^2\phi)(\cos^2\phi' + \sin^2\phi') = 1$. So if the $z_i$ are independent samples of $\mathcal N(0, I)$,
-# $z(\phi, \phi')$ is $\mathcal N(0, I)$, too, for every pair of angles. It stays where the prior expects latents. The
-# middle of a straight line has half the variance, and the mean of all four a quarter.
+# $(\cos^2\phi + \sin^2\phi)(\cos^2\phi' + \sin^2\phi') = 1$. So if the $z_i$ are independent samples of
+# $\mathcal N(0, I)$, $z(\phi, \phi')$ is $\mathcal N(0, I)$, too, for every pair of angles. The middle of a straight
+# line has half the variance, and the mean of all four a quarter.
 
 
 # %%
@@ -107,9 +105,9 @@ for i, angles in enumerate([(0, 0), (0, right), (right, 0), (right, right)]):
     assert torch.allclose(on_manifold(*noise, *angles), noise[i], atol=1e-6)
 
 # %% [markdown]
-# Between four photographs both angles run from 0 to a right angle. Between four garments the grid is that of the authors' code
-# {cite}`dinh2016code`: eight steps of a full turn. It shows each garment twice and marks one of the two. It also shows the antipodes
-# $-z_i$, which are latents of none of the four, for instance in rows one and three, columns five and seven.
+# We decode a grid of angles: up to a right angle for photographs, and for garments a full turn, as in the authors'
+# code {cite}`dinh2016code`. The full turn shows each garment twice, and the antipodes $-z_i$, which are latents of
+# none of the four.
 
 
 # %%
@@ -141,16 +139,14 @@ assert (grid[[0, 5, 30, 35]] == photos).double().mean() > 0.999
 assert (whole[[0, 2, 16, 18]] == garments).double().mean() > 0.999
 
 # %% [markdown]
-# Between two marked images one turns into the other, and every step has the texture of its data
-# set. On the page {doc}`../book/live` you can walk on such a manifold.
+# Between two marked images one turns into the other, and every step has the texture of its data set. On the page
+# {doc}`../book/live` you can walk on such a manifold.
 #
 # ## Between two images
 #
-# How good is a walk? With $\phi = 0$, {eq}`eq:manifold` leads from $z_1$ to $z_2$, without $z_3$ and $z_4$. It is a
-# quarter of a circle if $z_1$ and $z_2$ are orthogonal and equally long, as samples of the prior nearly are. Compare
-# it with the straight line $(1 - t)\, z_1 + t\, z_2$, and with the fade from one image to the other, pixel by pixel,
-# which needs no model. We decode five steps of each and *score* the results, as if they were images that we had
-# found.
+# How good is a walk? With $\phi = 0$, {eq}`eq:manifold` leads from $z_1$ to $z_2$, nearly on a circle. Compare it
+# with the straight line $(1 - t)\, z_1 + t\, z_2$, and with the *fade*, the same line between the pixels. We *score*
+# five steps of each, as if they were images that we had found.
 
 # %%
 count, steps = (64 if full else 32), 5
@@ -222,15 +218,13 @@ assert 0.1 < (raised["circle"] - own).mean() < 0.2
 assert (own.mean() > 2 * own.std() / math.sqrt(count)) == full
 
 # %% [markdown]
-# The model does not punish the line. It finds the dark, smooth images in its middle *more* probable than the images at its
-# ends. A density can be highest where no image ever is. The middle of the circle costs more than
-# the ends, by over two standard errors. About half of that, 0.15 bits/dim, is rounding: the model chose the noise of
-# this image, and the score takes a fresh one. With these pairs the rest may be chance; with twice as
-# many it is not. The fade costs most.
+# The model does not punish the line. It finds the dark, smooth images in its middle *more* probable than the images
+# at its ends. A density can be highest where no image ever is. The middle of the circle costs more than the ends, by
+# over two standard errors. About half of that, 0.15 bits/dim, is rounding: the score replaces the decoded noise by
+# fresh noise. The rest may be chance with these pairs; with twice as many it is not. The fade costs most.
 #
-# In $D = 784$ dimensions the samples of the prior lie in a thin shell: the length of $z$ is close
-# to $\sqrt D$ ({ref}`ex-norm`). Latents of test images lie in the shell or near it. The middle of a
-# line lies closer to the origin than the shell.
+# In $D = 784$ dimensions the samples of the prior lie in a thin shell: the length of $z$ is close to $\sqrt D$
+# ({ref}`ex-norm`). Where do other latents lie?
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Lengths of latents, divided by $\\sqrt D$: of prior samples, of test images, and of points halfway between two test images, on circles and on lines.", "name": "fig-lengths"}, "image": {"alt": "Four histograms. The prior is a narrow peak at 1; latents of test images lie around 1 and are spread more widely, as are the points halfway on circles; the points halfway on lines lie near 0.7."}}
 scored = test.images[torch.arange(500 if full else 100) * 7 % len(test)]
@@ -257,14 +251,14 @@ beyond = lengths["halfway on lines"] >= lengths["prior"].min()
 assert beyond.float().mean() < 0.02
 
 # %% [markdown]
-# Fewer than one in fifty points halfway on a line are as long as the shortest of 2,000 samples of the prior.
+# Latents of test images lie in the shell or near it. Fewer than one in fifty points halfway on a line are as long as
+# the shortest of 2,000 samples of the prior.
 #
 # ## Scale by scale
 #
-# A well trained $f$ makes the data Gaussian. Each scale factors out its share of the latents (chapter {ref}`multi-scale`).
-# How Gaussian is each share? The table has the variance of all latents of a scale together. It also
-# has the standard deviation, from image to image, of the mean square of *one* image's latents.
-# Under the prior it is $\sqrt{2 / D_k}$ for $D_k$ dimensions.
+# How Gaussian are the latents of each scale (chapter {ref}`multi-scale`)? The table has the variance of all latents
+# of a scale together. It also has the standard deviation, from image to image, of the mean square of *one* image's
+# latents. Under the prior it is $\sqrt{2 / D_k}$ for $D_k$ dimensions.
 
 # %% tags=["hide-input"]
 by_scale = model.latents_by_scale(z)
@@ -292,20 +286,16 @@ pictures.plot_latent_histograms(named)
 plt.show()
 
 # %% [markdown]
-# At every scale the latents of all images together look Gaussian. At the first and the third scale the lengths of single
-# images' latents vary more than under the prior, most clearly at the first. (The standard deviation of $n$ numbers has a
-# relative error of about $1 / \sqrt{2n}$. At the second scale the excess is less than two such errors, so these images do
-# not settle it.) A well-shaped histogram is a weak test.
+# At every scale the latents of all images together look Gaussian. At the first and the third the lengths of single
+# images' latents vary more than under the prior; at the second, these images do not settle it.
 #
 # ### What survives
 #
-# What do latents of each scale *mean*? Appendix D keeps the coarse latents of an image and samples
-# the fine ones anew, more and more of them. The coarse ones hold the part that survives. The first
-# author's page {cite}`dinh2016page` names the model for this experiment, the *conceptual
-# compression* of Conv DRAW {cite}`gregor2016compression`. The paper's models of 64 × 64 have five
-# scales, and keep 100, 50, 25,
-# 12.5 and 6.25% of the dimensions. Ours has three scales. Below 25% there is no further scale, so
-# we go on by channels. The last scale has four; we keep the first two, the first, and none of them.
+# What do latents of each scale *mean*? Appendix D keeps the coarse latents of an image and samples the fine ones
+# anew, more and more of them. This experiment follows the *conceptual compression* of Conv DRAW
+# {cite}`gregor2016compression,dinh2016page`. The paper's models of 64 × 64 have five scales, and keep 100, 50, 25,
+# 12.5 and 6.25% of the dimensions. Ours has three scales, so below 25% we go on by channels of the last: two of its
+# four, one, and none.
 
 # %%
 generator = torch.Generator().manual_seed(0)
@@ -338,9 +328,9 @@ pictures.plot_rows({name: x[:6] for name, x in sheets["anew"].items()})
 plt.show()
 
 # %% [markdown]
-# At 6.25%, one channel of 49 numbers, most of these are still the same garments; at 0% they are not. To measure "the same" we ask: of all 30
-# test images, is the original the nearest to the decoded image? (Distances are root mean squares, in grey levels.) The table also has the other
-# experiment of the authors' code, in which latents are set to zero.
+# At 6.25%, one channel of 49 numbers, most of these are still the same garments; at 0% they are not. The table shows
+# how often, of all 30 test images, the original is the nearest to the decoded image, also with latents set to zero.
+# Distances are root mean squares, in grey levels.
 
 
 # %% tags=["hide-input"]
@@ -385,28 +375,27 @@ assert shares[0] < 0.25
 assert shares[1] > 0.5
 
 # %% [markdown]
-# The two finer scales, three quarters of all latents, decide the details of textures, edges and
-# small parts. The coarsest quarter holds which garment it is, where its parts are, and how rough it
-# is. In this run one of its four channels decides which garment: without it, images hardly ever find their
-# original. This is no rule: `live-fashion` finds most of them without that channel. Appendix D concludes that the semantics of the latent space are "more on a graphic level
-# rather than higher level concept". It suspects the heavy use of convolution. Our pictures agree:
-# what survives is the layout of light and dark, by which one can tell the garment.
+# The two finer scales, three quarters of all latents, decide the details of textures, edges and small parts. The
+# coarsest quarter holds which garment it is, where its parts are, and how rough it is. In this run one of its four
+# channels decides which garment: without it, images hardly ever find their original. In the run `live-fashion` most
+# do. Appendix D concludes that the semantics of the latent space are "more on a graphic level rather than higher
+# level concept". Our pictures agree: the layout of light and dark survives.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The same with the other latents set to zero. (An experiment of the authors' code; appendix D speaks of sampling anew only.)", "name": "fig-zeroed"}, "image": {"alt": "Five rows of six images. With fewer latents kept they become smooth and dark; shoes stay shoes, and trousers lose the gap between their legs. In the last row all are the same dim pullover."}}
 pictures.plot_rows({name: sheets["zero"][name][:6] for name in names[1:]})
 plt.show()
 
 # %% [markdown]
-# Setting latents to zero moves $z$ towards the origin. So images become smooth and dark. At 25, 12.5 and 6.25% they find
-# their original less often than those with latents drawn anew. With nothing kept, all are $g(0)$.
+# Setting latents to zero moves $z$ towards the origin, so images become smooth and dark. From 25 to 6.25% they find
+# their original less often than those with latents drawn anew.
 #
 # ## Larger images
 #
 # The networks are convolutions, and masks and squeezes fit any size that halves often enough. So the weights of the
-# 28 × 28 model also decode latents of 56 × 56 or 280 × 280. Appendix C shows samples two and ten times as large as the
-# training images. They look like a *texture* of the data set. This works best for backgrounds, such as the categories of LSUN
-# {cite}`dinh2016page`. Most photographs of CIFAR-10 fill the image up to its border. Fashion-MNIST is the opposite: one
-# object in the middle of an empty image. What will each give?
+# 28 × 28 model also decode latents of 56 × 56 or 280 × 280. Appendix C shows samples two and ten times as large as
+# the training images. They look like a *texture* of the data set. This works best for backgrounds, such as the
+# categories of LSUN {cite}`dinh2016page`. Most photographs of CIFAR-10 fill the image; Fashion-MNIST has one object
+# in the middle of an empty image.
 
 
 # %%
@@ -452,10 +441,10 @@ z = wide.encode(drawn[2][:4].to(device), generator)
 assert (model.decode(z).cpu() == drawn[2][:4]).double().mean() > 0.999
 
 # %% [markdown]
-# In colour, a larger sample is a larger patch of the same texture. The garments become cloth: one piece with holes, and a black margin around it. How does a convolution, which is the same
-# everywhere, know where the margin belongs? It pads with zeros. Next to the border it sees them, in the middle it does not. In 28 × 28
-# pixels nothing is far from a border, so the whole layout can depend on it. The next figure measures the share
-# of black pixels by their distance from the border.
+# In colour, a larger sample is a larger patch of the same texture. The garments become cloth: one piece with holes,
+# and a black margin around it. How does a convolution, which is the same everywhere, know where the margin belongs?
+# It pads with zeros, and sees them only near the border. In 28 × 28 pixels nothing is far from a border, so the whole
+# layout can depend on it. The next figure measures the share of black pixels by their distance from the border.
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The share of black pixels over the distance from the border.", "name": "fig-border"}, "image": {"alt": "Four curves fall together from above 0.8 at the border to below 0.2 at ten pixels; those of larger samples stay below 0.3 from there on."}}
@@ -485,27 +474,11 @@ assert 0.15 < sizes[-1][14:].mean() < 0.25
 assert 0.08 < sizes[0][10:].mean() < 0.13
 
 # %% [markdown]
-# Samples of all sizes roughly agree with the test images about the margin. Further inside, cloth goes on and on.
-# About a fifth of it is black, against a tenth in the middle of a test image.
+# Samples of all sizes roughly agree with the test images about the margin. Further inside, about a fifth of the cloth
+# is black, against a tenth in the middle of a test image.
 #
-# Far from the border, position has no meaning: shift the latents, and the image shifts with them, pixel for pixel. (The
-# shift here is 4 rows and 4 columns. The coarsest scale is reached by halving twice, so both numbers must be multiples of 4.
-# Its checkerboard must fall on itself, so their sum must be a multiple of 8.)
-
-# %%
-factor = 2 ** (model.config.num_scales - 1)
-z = torch.randn(1, 1, 116, 116, generator=generator).to(device)
-here = model.decode(z[..., :112, :112]).cpu()[..., factor:, factor:]
-there = model.decode(z[..., factor:, factor:]).cpu()[..., :-factor, :-factor]
-agree = ((here.int() - there.int()).abs() <= 1).double()[0, 0]
-inner = agree[40:-40, 40:-40].mean()
-outer = torch.cat([agree[:4].flatten(), agree[-4:].flatten()]).mean()
-assert inner > 0.99
-assert outer < 0.5
-
-# %% [markdown]
-# The authors' code also lays the latents of several images side by side, and decodes them as one large latent. If each
-# latent acted only nearby, and in the same way everywhere, the images would come back side by side.
+# The authors' code also lays the latents of several images side by side, and decodes them as one large latent. Do the
+# images come back side by side?
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Four test images, and the image that their latents decode to, side by side as one. (An experiment of the authors' code, not shown in the paper.)", "name": "fig-mosaic"}, "image": {"classes": "whole", "alt": "Left, a boot, a pullover and two pairs of trousers on black. Right, one large garment that has their outlines along the outer border only; where there was black between the four there is cloth."}}
@@ -529,7 +502,7 @@ drawing.plot_to_scale(
 plt.show()
 
 # %% [markdown]
-# They do not: cloth fills the black between the four. What does the likelihood say? The same weights also score images of
+# They do not: away from a border, cloth fills the black between the four. The same weights also score images of
 # 56 × 56:
 
 # %% tags=["hide-input"]
@@ -554,25 +527,24 @@ for name, s in of_size.items():
 figures.show_table(["scored", "bits/dim", "±"], rows)
 
 # %% [markdown]
-# Together, four garments on black cost 0.10 ± 0.01 bits/dim more than the same four one by one. The cloth that the model samples at this size costs much
-# more, in part because less of it is black. Most of the likelihood is local, and locally the garments are right. A score can be good where samples
-# are not.
+# Together, four garments on black cost 0.10 ± 0.01 bits/dim more than the same four one by one. The cloth that the
+# model samples at this size costs much more, in part because less of it is black. Most of the likelihood is local,
+# and locally the garments are right. A score can be good where samples are not.
 #
 # (told-the-class)=
 # ## Conditioned on the class
 #
-# Appendix F makes the model **conditional**: $f$ and $g$ also take attributes $c$ of the image (the paper writes $y$). For every
-# $c$ there is a flow of its own, with shared weights:
+# Appendix F makes the model **conditional**: $f$ and $g$ also take attributes $c$ of the image (the paper writes
+# $y$). Every $c$ has a flow of its own, with shared weights:
 #
 # $$
 # \log p(x \mid c) = \log p_Z\bigl(f(x; c)\bigr) + \log\left|\det \frac{\partial f(x; c)}{\partial x^{\mathsf T}}\right|.
 # $$ (eq:conditional)
 #
-# A coupling passes $c$ to its network together with $b \odot x$. Then $s$ and $t$ may be any functions of both, since the forward
-# and the inverse pass know both. Section 4.2 does not say how $c$ enters the networks. Here it joins
-# the input of the first convolution, after norm and ReLU, as maps that are constant over the image. For a class these are
-# nine maps of 0 and one of 1. On points in the plane the whole change to the coupling of chapter {ref}`coupling-layers`
-# is one line.
+# A coupling passes $c$ to its network together with $b \odot x$. Then $s$ and $t$ may be any functions of both, since
+# the forward and the inverse pass know both. Section 4.2 does not say how $c$ enters the networks. Here it joins the
+# input of the first convolution as constant maps, for a class nine of 0 and one of 1. On points in the plane the
+# whole change to the coupling of chapter {ref}`coupling-layers` is one line.
 
 
 # %%
@@ -634,8 +606,9 @@ assert torch.allclose(log_det, layer(x, c)[1])
 # ```
 # ````
 #
-# The paper has CelebA and its forty attributes. We have Fashion-MNIST and its ten classes {cite}`xiao2017fashion`. The
-# conditional run differs from the other one in its configuration by `num_classes: 10` alone. Both trained for half an hour:
+# Where the paper has CelebA and its forty attributes, we have Fashion-MNIST and its ten classes
+# {cite}`xiao2017fashion`. The configurations of our two runs differ by `num_classes: 10` alone. Both trained for half
+# an hour:
 
 # %% tags=["hide-input"]
 K = len(FASHION_CLASSES)
@@ -656,7 +629,7 @@ figures.show_table(
 # %% [markdown]
 # ### Samples by class
 #
-# In each row one and the same $z$ is decoded under all ten classes.
+# In each row the same $z$ is decoded under all ten classes.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples of the conditional model at $T = 1$: a column for each class, a row for each $z$. None was selected by hand.", "name": "fig-by-class"}, "image": {"alt": "Three rows of ten images. Columns show garments of their class, some of them ragged; pullovers, coats and shirts look alike. Within a row brightness and blemishes recur from class to class."}}
 generator = torch.Generator().manual_seed(0)
@@ -668,8 +641,8 @@ drawing.plot_by_class(drawn[:3], FASHION_CLASSES)
 plt.show()
 
 # %% [markdown]
-# The class sets the form. The latent sets the rest, along the rows: how light the garment is, its pattern, how ragged its
-# outline. Pullovers, coats and shirts come out nearly alike.
+# The class sets the form. The latent sets the rest, along the rows: how light the garment is, its pattern, how ragged
+# its outline.
 #
 # ### Changing attributes
 #
@@ -699,10 +672,9 @@ drawing.plot_by_class([changed[k] for k in five], FASHION_CLASSES, marked=five)
 plt.show()
 
 # %% [markdown]
-# Partly. The letters on the pullover stay where they are on a T-shirt, a dress, a coat and a shirt.
-# In shoes they are lost. Clothes made from other clothes mostly look right. Clothes made from a
-# sandal or a boot are dark rags: the same latents mean other things under another class. To count,
-# we ask for the class of the nearest training image.
+# Partly. The letters on the pullover stay where they are on a T-shirt, a dress, a coat and a shirt. Clothes made from
+# a sandal or a boot are dark rags: the same latents mean other things under another class. To count, we ask for the
+# class of the nearest training image.
 
 
 # %% tags=["hide-input"]
@@ -751,13 +723,12 @@ figures.show_table(
 
 # %% [markdown]
 # A change of class succeeds about as often as a sample of that class does, and the old class hardly ever remains.
-# Between T-shirts, pullovers, dresses, coats and shirts brightness is mostly kept: its values before and after have a
-# correlation above 0.7. (The samples stem from six latents and the changed images
-# from ten. Within each set they are not independent, so their errors are larger than printed.)
+# Between T-shirts, pullovers, dresses, coats and shirts brightness is mostly kept, with a correlation above 0.7. (The
+# samples stem from six latents and the changed images from ten, so their errors are larger than printed.)
 #
 # ### How much a label is worth
 #
-# How much likelihood can be gained from knowing $c$? There is hardly any to gain:
+# How much likelihood can be gained from knowing $c$? Hardly any:
 #
 # ```{prf:proposition} The worth of a label
 # :label: prop-label
@@ -773,8 +744,8 @@ figures.show_table(
 # No term of the sum is negative, so $p(x) \ge \frac1K\, p(x \mid c)$.
 # ```
 #
-# So the label improves the score of the *same* model by at most $\log_2 10$ bits for a whole image. This also bounds the score of our conditional
-# run as a model of images alone:
+# So the label improves the score of the *same* model by at most $\log_2 10$ bits for a whole image. This also bounds
+# the score of our conditional run without labels:
 
 # %% tags=["hide-input"]
 limit = math.log(K)
@@ -799,12 +770,11 @@ assert len(of_seeds) == 2
 assert min(of_seeds) > limit_bits
 
 # %% [markdown]
-# The two runs differ by more than the first row. So the conditional run is ahead even without labels. Chance explains
-# little, as other seeds of the run without classes show. The conditional run's 4% more images, its larger networks, or its
-# mixture of ten flows may explain its lead.
+# The two runs differ by more than a label is worth, and so do the other seeds. So the conditional run is ahead even
+# without labels. Its 4% more images, its larger networks, or its mixture of ten flows may explain this.
 #
-# To maximum likelihood the class is a detail, a few bits among thousands, and a model that ignored it would lose only
-# these. How many of them does this model use? We score the same test images, with the same noise, under every class.
+# How many of these few bits does the model use? We score the same test images, with the same noise, under every
+# class.
 
 
 # %%
@@ -883,9 +853,8 @@ if not full:
     assert abs(hits["boot"] - 0.67) < 0.01
 
 # %% [markdown]
-# In this figure coats (58%) and boots (67%) are the hardest. Twelve images a class do not settle the order. Is the rule
-# also *calibrated*: right in nine of ten cases when it says nine tenths? The table sorts the images by the probability of
-# the chosen class.
+# Coats (58%) and boots (67%) do worst on these twelve images a class. Is the rule also *calibrated*: right in nine of
+# ten cases when it says nine tenths?
 
 # %% tags=["hide-input"]
 rows = []
@@ -902,33 +871,29 @@ header = ["probability of the class chosen", "images", "mean", "right"]
 figures.show_table(header, rows)
 
 # %% [markdown]
-# No. Predictions below 99.9% are right far less often than they say. Those above are wrong in a few of a hundred cases, although they claim fewer than one in a thousand. The
-# log-odds of two classes are a difference of two sums over 784 dimensions, so small errors in each add up. The order of the
-# classes is of use, the probabilities are not ({ref}`ex-temper`).
+# No. Predictions below 99.9% are right far less often than they say, and those above are wrong in a few of a hundred
+# cases. The log-odds of two classes are a difference of two sums over 784 dimensions, so small errors in each add up.
+# The order of the classes is of use, the probabilities are not ({ref}`ex-temper`).
 #
 # ## Summary
 #
-# * An image is encoded and decoded without loss. Walks by {eq}`eq:manifold` stay where the prior
-#   has its mass. A straight line leaves it, and the model finds the dark images there *more*
-#   probable.
-# * The coarsest quarter of the latents decides which garment it is, in this run mostly by one of its channels. The finer three
-#   quarters fill in details, and show almost nothing of the garment on their own.
+# * Walks by {eq}`eq:manifold` stay where the prior has its mass. A straight line leaves it, and the model finds the
+#   dark images there *more* probable.
+# * The coarsest quarter of the latents decides which garment it is. The finer three quarters fill in details.
 # * The weights decode latents of any size. Centred objects become cloth, since their layout depends on the border.
-# * A class enters by $s$ and $t$. Another class changes the form. Between similar garments it mostly keeps brightness
-#   and pattern.
-# * A label is worth $\log K$ nats at most, {eq}`eq:label`. By Bayes' rule the model classifies, but
-#   with too much confidence.
+# * Another class changes the form. Between similar garments it mostly keeps brightness and pattern.
+# * A label is worth $\log K$ nats at most, {eq}`eq:label`. By Bayes' rule the model classifies, but with too much
+#   confidence.
 #
 # ## Exercises
 #
 # ```{exercise} Build a conditional flow
 # :label: ex-conditional-moons
 #
-# The data are two half moons in the plane, and $c$ says which moon a point is from. Stack six
-# layers `ConditionalCoupling` with alternating masks, write
-# `log_prob(x, c)`, and train for 300 steps. Classify 1,000 new points by Bayes' rule. More than 97% must be right.
-# (`moons` of chapter {ref}`coupling-layers` draws a `sign`: let it return that, too. This page has switched gradients off: train
-# inside `with torch.enable_grad():`.)
+# The data are two half moons in the plane, and $c$ says which moon a point is from. Stack six layers
+# `ConditionalCoupling` with alternating masks, write `log_prob(x, c)`, and train for 300 steps. Classify 1,000 new
+# points by Bayes' rule. More than 97% must be right. (Let `moons` of chapter {ref}`coupling-layers` return its
+# `sign`, too, and train inside `with torch.enable_grad():`.)
 # ```
 #
 # ```{solution-start} ex-conditional-moons
@@ -992,11 +957,10 @@ assert (torch.stack(under).argmax(dim=0) == moon).double().mean() > 0.97
 # ```{solution-start} ex-norm
 # :class: dropdown
 # ```
-# $\lVert z \rVert^2$ has mean $D$ and variance $2D$. A small change of $\lVert z \rVert^2$, divided by $2 \sqrt D$, is
-# the change of $\lVert z \rVert$. So $\lVert z \rVert = \sqrt D$ up to about $\sqrt{2D} / (2 \sqrt D) = 1/\sqrt2$, for
-# every large $D$. The middle of a line is at about $\sqrt{D/2}$. By Chernoff's bound a sample is no
-# longer than that with probability at most $(\sqrt e / 2)^{D/2}$, which for $D = 784$ is below
-# $10^{-32}$.
+# $\lVert z \rVert^2$ has mean $D$ and variance $2D$. Its small changes, divided by $2 \sqrt D$, are those of
+# $\lVert z \rVert$. So $\lVert z \rVert = \sqrt D$ up to about $\sqrt{2D} / (2 \sqrt D) = 1/\sqrt2$. The middle of a
+# line is at about $\sqrt{D/2}$. By Chernoff's bound a sample is no longer than that with probability at most
+# $(\sqrt e / 2)^{D/2}$, which for $D = 784$ is below $10^{-32}$.
 
 # %% tags=["hide-input"]
 dims = test.images[0].numel()
@@ -1022,8 +986,7 @@ assert dims / 2 * math.log10(math.sqrt(math.e) / 2) < -32
 # ```{solution-start} ex-fine
 # :class: dropdown
 # ```
-# Almost nothing, not even how rough the garment is. The fine latents are details of what the coarse
-# ones decide. The share of the dimensions is a poor measure of what is in them.
+# Almost nothing, not even how rough the garment is. The fine latents are details of what the coarse ones decide.
 
 # %% tags=["hide-input"]
 generator = torch.Generator().manual_seed(1)
@@ -1062,18 +1025,17 @@ print(f"nearest is its own: {found:.0%}, distance {distance:.0f}")
 # ```{exercise} How far does a latent reach?
 # :label: ex-latent-reach
 #
-# Decode one latent of 160 × 160 pixels twice. The second time, change one number in the middle of
-# $z^{(1)}$ by 1. Do the same for $z^{(2)}$ and $z^{(3)}$. How far away does $x$ change by more than
-# 0.002? Within how many pixels are nine tenths of the sum of all absolute changes?
-# (`model.flow.inverse` decodes without rounding; `model.flow.split` and `merge` take latents apart and join them.)
+# Decode one latent of 160 × 160 pixels twice. The second time, change one number in the middle of $z^{(1)}$ by 1;
+# then do the same for $z^{(2)}$ and $z^{(3)}$. How far away does $x$ change by more than 0.002? Within how many
+# pixels are nine tenths of the sum of all absolute changes? (`model.flow.inverse` decodes without rounding;
+# `model.flow.split` and `merge` take latents apart and join them.)
 # ```
 #
 # ```{solution-start} ex-latent-reach
 # :class: dropdown
 # ```
-# Coarser latents reach further. All of them reach further than the region with nine tenths of
-# the change. From the middle of 28 × 28 pixels the coarsest latents reach every border. So the
-# layout of the whole image can depend on them.
+# Coarser latents reach further. Nine tenths of the change lie closer. From the middle of 28 × 28 pixels the coarsest
+# latents reach every border.
 
 # %% tags=["hide-input"]
 generator = torch.Generator().manual_seed(0)
@@ -1114,10 +1076,9 @@ assert ends[-1] >= 14  # from the middle of 28 x 28 to its border
 # ```{solution-start} ex-temper
 # :class: dropdown
 # ```
-# No decision changes, since the order stays. The best $\tau$ is above 1: the differences in nats are
-# too large. On the other half the rule is then calibrated, as far as so few images can tell. Below a
-# probability of 90%, above it, and over all, the mean probability is within 1.5 standard errors of
-# the share that is right.
+# No decision changes, since the order stays. The best $\tau$ is above 1: the differences in nats are too large. On
+# the other half the rule is then calibrated, up to chance. Below 90%, above it, and over all, the mean probability is
+# within 1.5 standard errors of the share that is right.
 
 # %% tags=["hide-input"]
 half = torch.arange(len(labels)) % 2 == 0

@@ -10,11 +10,10 @@
 # (pixel-by-pixel)=
 # # One pixel at a time
 #
-# How can a network that is no bijection say how probable an image is? Put the pixels in an order, predict each
-# one from those before it, and multiply. The result is an exact probability, without noise and without a bound.
-# The network must not look ahead. After this chapter you can build the **masked convolution** that
-# prevents this. You can train a network of such convolutions, sample from it, and detect a network
-# that looks ahead.
+# How can a network that is no bijection say how probable an image is? Put the pixels in an order, predict each one
+# from those before it, and multiply. The result is an exact probability, without noise or a bound. The network must
+# not look ahead. After this chapter you can build the **masked convolution** that prevents this, train and sample
+# from such networks, and detect one that looks ahead.
 #
 # ```{admonition} In the paper
 # Sections 2 and 3.4 of {cite:t}`oord2016pixelrnn`: equations 1 and 2, figure 2, and what section 3.5 says of
@@ -55,8 +54,7 @@ plot_rows(
 plt.show()
 
 # %% [markdown]
-# Each picture took 784 steps. Of the first 25% of the pixels nearly all are black. From 50% on, the model finishes the
-# digit that it has begun.
+# Of the first 25% of the pixels nearly all are black. From 50% on, the model finishes the digit that it has begun.
 #
 # ## The chain rule, over pixels and colours
 #
@@ -80,8 +78,8 @@ contexts.plot_context(7, 7, (3, 3))
 plt.show()
 
 # %% [markdown]
-# Neither equation assumes anything. To see why the product is a distribution, take an image of two pixels, each
-# black (0) or white (1). Choose any two tables of conditional probabilities and multiply:
+# Neither equation assumes anything. Is such a product a distribution? For two pixels, each black (0) or white (1),
+# choose any two tables of conditional probabilities and multiply:
 
 # %%
 first = {0: 0.3, 1: 0.7}  # p(x1)
@@ -92,27 +90,24 @@ for image, probability in p.items():
 assert abs(sum(p.values()) - 1) < 1e-12
 
 # %% [markdown]
-# Sum over the last pixel first: each row of its table sums to 1, and what remains is the sum over the first
-# pixel. The same argument works for 3,072 sub-pixels. It needs no determinant and no partition function.
+# The products sum to 1. Sum over the last pixel first: each row of its table sums to 1, and what remains is the sum
+# over the first pixel. The same argument works for 3,072 sub-pixels, without a determinant or a partition function.
 #
 # ### Earlier models of this kind
 #
-# The idea is older than the paper. {cite:t}`frey1996wakesleep` predict each binary pixel by a
-# logistic regression on the pixels before it. {cite:t}`bengio2000discrete` predict each of a list
-# of discrete variables by a network. **NADE** {cite}`larochelle2011nade` has a network of one
-# hidden layer. All pixels share the weights into that layer, and each has output weights of its
-# own. **MADE** {cite}`germain2015made` takes any autoencoder and sets weights to zero, so that
-# output $i$ sees only inputs before $i$: one pass then gives all conditionals. All four see a list
-# of numbers, and do not know which pixels are neighbours. Two-dimensional recurrent networks do
-# ({doc}`11_diagonal_bilstm` names them). The paper's contribution is to make such networks deep and fast, and to
-# predict a distribution over integers instead of a density.
+# {cite:t}`frey1996wakesleep` predict each binary pixel by a logistic regression on the pixels before it,
+# {cite:t}`bengio2000discrete` each discrete variable by a network. **NADE** {cite}`larochelle2011nade` has one hidden
+# layer. All pixels share the weights into that layer, and each has output weights of its own. **MADE**
+# {cite}`germain2015made` takes any autoencoder and sets weights to zero, so that output $i$ sees only inputs before
+# $i$: one pass then gives all conditionals. None of the four knows which pixels are neighbours. Two-dimensional
+# recurrent networks do ({doc}`11_diagonal_bilstm`). The paper makes such networks deep and fast, and predicts a
+# distribution over integers instead of a density.
 #
 # ## A softmax, and the loss
 #
-# The network has one output for each of the 256 levels of a sub-pixel, its **logit**, and a **softmax** turns these into
-# probabilities. (In {doc}`05_integers_to_bits` the logit is a map of pixels. For two levels one sigmoid is enough.)
-# Training minimises $-\log p(x)$. By the chain rule that is
-# a sum of cross-entropies, one for each sub-pixel:
+# The network has one output for each of the 256 levels of a sub-pixel, its **logit**, and a **softmax** turns these
+# into probabilities. (In {doc}`05_integers_to_bits` the logit is a map of pixels.) Training minimises $-\log p(x)$,
+# by the chain rule a sum of cross-entropies, one for each sub-pixel:
 
 
 # %%
@@ -129,23 +124,21 @@ bits = nats(untrained, images) / (3 * 8 * 8 * math.log(2))
 assert torch.allclose(bits, torch.full((2,), 8.0))
 
 # %% [markdown]
-# A network that knows nothing gives each level $1/256$, which costs 8 bits a dimension whatever the image. Look
-# at this number first in a new model.
+# A network that knows nothing gives each level $1/256$, which costs 8 bits a dimension. Look at this number first in
+# a new model.
 #
-# The softmax does not know that level 17 lies next to level 18, and has to learn it. In return it can have any
-# shape, with several peaks, and puts no probability outside 0 to 255. Its bits per dimension may be compared
-# with those of a flow. The probability of an integer $v$ is also a density, constant over
-# $[v, v + 1)$, and {doc}`05_integers_to_bits` scores flows on such intervals.
+# The softmax does not know that level 17 lies next to level 18, and has to learn it. In return it can have several
+# peaks, and puts no probability outside 0 to 255. Its bits per dimension may be compared with those of a flow: the
+# probability of an integer $v$ is also a density, constant over $[v, v + 1)$ ({doc}`05_integers_to_bits`).
 #
 # ## Masks
 #
-# How do we keep a convolution from looking ahead? We set weights to zero (section 3.4). The kernel's centre lies
-# on the pixel that is predicted. A *tap* is one place of the kernel. Taps below the centre, and
-# right of it in its row, would read later pixels. They are set to zero. Whether the centre is set
-# to zero depends on the colours. Split the feature maps (channels) of every layer into three groups, one for each
-# colour. The green group serves the prediction of green. So it may know only the red of its own pixel. Under **mask A** an
-# output map reads, at the centre, only the colours *before* its own.
-# Under **mask B** it also reads its *own*.
+# How do we keep a convolution from looking ahead? Section 3.4 sets weights to zero. A *tap* is one place of the
+# kernel, whose centre lies on the predicted pixel. Taps below the centre, and right of it in its row, would read
+# later pixels, so they are zero. Whether the centre is zero depends on the colours. Split the maps (channels) of every
+# layer into three groups, one for each colour. The green group serves the prediction of green, so it may know only the
+# red of its own pixel. Under **mask A** an output map reads, at the centre, only the colours *before* its own. Under
+# **mask B** it also reads its *own*.
 #
 # | tap | mask A | mask B |
 # |:--|:-:|:-:|
@@ -154,8 +147,8 @@ assert torch.allclose(bits, torch.full((2,), 8.0))
 # | the centre | earlier colours | earlier colours and its own |
 # | centre row, right; rows below | none | none |
 #
-# Mask A is for the first layer, of 7 × 7 in the paper, and mask B for all others. Here is the layer. The maps take turns
-# in belonging to red, green and blue, in every layer alike:
+# Mask A is for the first layer, of 7 × 7 in the paper, and mask B for all others. In the class below, the maps belong
+# to red, green and blue in turn, in every layer alike:
 
 
 # %%
@@ -180,7 +173,7 @@ class MaskedConv(nn.Conv2d):
 
 
 # %% [markdown]
-# With the same weights it computes what the package's layer computes:
+# With the same weights it equals the package's layer:
 
 # %%
 theirs = MaskedConv2d("B", colour_groups(8, 3), colour_groups(10, 3), (5, 5))
@@ -190,12 +183,11 @@ x = torch.randn(2, 8, 7, 7, generator=generator)
 assert torch.allclose(mine(x), theirs(x), atol=1e-6)
 
 # %% [markdown]
-# The paper multiplies the weights by the mask after each update. Here the mask multiplies them at every use,
-# with the same result. So no step can be forgotten, and the gradient of a forbidden weight is 0.
+# The paper multiplies the weights by the mask after each update. Here the mask multiplies them at every use, with the
+# same result; the gradient of a forbidden weight is 0.
 #
 # ````{dropdown} The package's version
-# It takes the colour of every map as an argument, which {doc}`10_row_lstm` will need. The range of its initial weights
-# depends on how many weights the mask leaves.
+# It takes the colour of every map as an argument.
 #
 # ```{literalinclude} ../nvp/autoregressive/masked_conv.py
 # :pyobject: conv_mask
@@ -217,22 +209,21 @@ assert torch.equal(centres["mask A"], torch.ones(3, 3).tril(-1))
 assert torch.equal(centres["mask B"], torch.ones(3, 3).tril())
 
 # %% [markdown]
-# The two masks differ only in the three centres on the diagonal. Seen as a 3 × 3 matrix over colours, the centre
-# of mask B is lower triangular and that of mask A strictly so. The same form, there over pixels, made a coupling's
-# determinant cheap. A product of lower-triangular matrices is lower triangular, and strictly so if one
-# factor is. So one mask A followed by any number of masks B never lets a colour see itself.
+# The two masks differ only in the three centres on the diagonal. Seen as a 3 × 3 matrix over colours, the centre of
+# mask B is lower triangular and that of mask A strictly so. A product of lower-triangular matrices is lower
+# triangular, strictly so if one factor is. So one mask A followed by any number of masks B never lets a colour see
+# itself.
 
 # %% mystnb={"figure": {"caption": "After figure 2 of {cite:t}`oord2016pixelrnn`, right. Connections between the colours of one pixel, upwards: mask A in the first layer, mask B in all others. Every map may also read all colours of earlier pixels.", "name": "fig-connections"}, "image": {"alt": "Three rows of boxes, red, green and blue, the image at the bottom, two layers above it. Mask A: from red to green and blue, from green to blue. Mask B: the same arrows, and one from each colour to itself. From the box of earlier pixels arrows lead to all three colours."}} tags=["hide-input"]
 contexts.plot_connections(list(centres.items()))
 plt.show()
 
 # %% [markdown]
-# Mask A has three arrows from colour to colour; mask B has six, since each colour also reads itself.
+# Mask A has three arrows; mask B has six, since each colour also reads itself.
 #
 # ## Trained in parallel, sampled in sequence
 #
-# Three masked convolutions are a model already. This one is for colour images of four levels, and has random
-# weights:
+# Three masked convolutions are a model already, here for colour images of four levels, with random weights:
 
 # %%
 torch.manual_seed(0)
@@ -253,10 +244,9 @@ def predict(images):
 
 
 # %% [markdown]
-# When we **score** an image, all of it is known. So one forward pass gives all $D$ conditionals.
-# Training is as parallel, since every prediction is told the true earlier pixels (*teacher
-# forcing*). But is that the chain rule? Compute the factors one at a time. While a sub-pixel is
-# predicted, put random levels in its place and in all later ones:
+# When we **score** an image, all of it is known, so one forward pass gives all $D$ conditionals. Training is as
+# parallel, since every prediction is told the true earlier pixels (*teacher forcing*). Is that the chain rule?
+# Compute the factors one at a time, with random levels in place of the predicted sub-pixel and all later ones:
 
 
 # %%
@@ -285,10 +275,9 @@ with torch.no_grad():
 assert torch.allclose(parallel, sequence)
 
 # %% [markdown]
-# Both ways agree, since no prediction reads the random levels. **Sampling** must take the second way: a sub-pixel
-# has to be drawn before the next one can be conditioned on it. This holds for every network of the
-# paper, PixelCNN included. (A *temperature* $T$ divides the logits before the softmax. Only $T = 1$
-# samples from the model.) The same loop **completes** an image if it starts at a later row:
+# Both ways agree, since no prediction reads the random levels. **Sampling** must take the second way: a sub-pixel has
+# to be drawn before the next one can be conditioned on it. (A *temperature* $T$ divides the logits before the
+# softmax. Only $T = 1$ samples from the model.) The same loop **completes** an image if it starts at a later row:
 
 
 # %%
@@ -308,16 +297,13 @@ drawn = sample(predict, images, first_row=2)
 assert torch.equal(drawn[:, :, :2], images[:, :, :2])
 
 # %% [markdown]
-# A sample takes 784 passes for MNIST, 3,072 for CIFAR-10 and 12,288 for ImageNet 64 × 64. Real NVP takes one.
-# Each pass of the loop predicts every sub-pixel and uses one of the predictions. {ref}`fast-scans` keeps the features of
-# earlier pixels and computes only the new one; the images are the same. Sampling still takes one
-# step for each sub-pixel.
+# A sample takes 784 passes for MNIST, 3,072 for CIFAR-10 and 12,288 for ImageNet 64 × 64. Real NVP takes one. Each
+# pass predicts every sub-pixel and uses one prediction; {ref}`fast-scans` computes only that one, in as many steps.
 #
 # ## Ask the network what a pixel sees
 #
-# A mask is meant to hide later pixels, and one wrong line of code defeats it. So test the network.
-# Change *one* sub-pixel of the input and see which outputs move. The inputs that move an output are its **receptive
-# field**. One batch does it for all sub-pixels:
+# One wrong line of code defeats a mask. So test the network: change *one* sub-pixel of the input and see which
+# outputs move. The inputs that move an output are its **receptive field**. One batch does it for all sub-pixels:
 
 
 # %%
@@ -366,14 +352,14 @@ assert not any((seen & ~earlier).any() for seen in fields.values())
 print("pixels seen:", *(int(seen.sum()) for seen in fields.values()))
 
 # %% [markdown]
-# No later pixel moves anything. But not every earlier pixel does: three layers see 21 of 123. Each layer adds a row above and a column on the
-# left. On the upper right a step to the right costs a step up. So pixels on the upper right that lie below the
-# diagonal cannot be reached, however deep the stack. {doc}`12_pixelcnn` measures this *blind spot*.
+# No later pixel moves anything. But not every earlier pixel does: three layers see 21 of 123. Each layer adds a row
+# above and a column on the left. On the upper right a step to the right costs a step up, so pixels below the diagonal
+# cannot be reached, however deep the stack. {doc}`12_pixelcnn` measures this *blind spot*.
 #
 # ### Why mask A, and why only once
 #
-# Behind mask A the maps at a pixel know only what came *before* the pixel. So later layers may read their own
-# centre, which is mask B. Other combinations fail, in opposite ways:
+# Behind mask A the maps at a pixel know only what came *before* it. So later layers may read their own centre, which
+# is mask B. Other combinations fail, in opposite ways:
 
 # %% mystnb={"figure": {"caption": "Three layers each. A, B, B is right. With B first, the pixel sees itself. With A throughout, nothing leaks, but near pixels are lost on the left and above, and near pixels matter most.", "name": "fig-wrong-masks"}, "image": {"alt": "Three boards. A, B, B: the earlier pixels of the last figure. B, B, B: the pixel itself is marked as a leak. A, A, A: no leak, but of the pixels on the left only the third is blue; the two nearest are grey, as is the pixel directly above."}} tags=["hide-input"]
 fields = {", ".join(masks): field(masks) for masks in ("ABB", "BBB", "AAA")}
@@ -390,10 +376,8 @@ reached = [fields[masks].sum().item() for masks in ("A, B, B", "A, A, A")]
 assert reached == [21, 16]
 
 # %% [markdown]
-# Under A, A, A five of the 21 pixels are lost, among them the two nearest on the left and the one
-# directly above. A shortcut from the raw input around the mask A convolution would be as wrong as
-# B, B, B. It hands the pixel to its own prediction. Residual connections therefore start after mask
-# A.
+# Under A, A, A five of the 21 pixels are lost, among them the two nearest on the left and the one directly above. A
+# shortcut around the mask A convolution would be as wrong as B, B, B, so residual connections start after it.
 #
 # Within a pixel, the table shows which of its own colours each output saw through A, B, B:
 
@@ -409,11 +393,9 @@ assert torch.equal(seen, torch.ones(3, 3).tril(-1).bool())
 # %% [markdown]
 # ## A leak looks like success
 #
-# A **leak** is a path from a sub-pixel to its own prediction, or to an earlier one. It raises no
-# error, and can lower the loss. Train two networks on fair coins: images of 6 × 6 pixels, each 0 or 1
-# with probability one half. No model can expect less than $36 \ln 2 = 24.95$ nats, the entropy of
-# the coins. One network has masks A, B, B, the other B, B, B. The chapters of this part that
-# train have such a loop:
+# A **leak** is a path from a sub-pixel to its own prediction, or to an earlier one. It raises no error, and can lower
+# the loss. Train two networks, A, B, B and B, B, B, on fair coins: images of 6 × 6 pixels, each 0 or 1. No model can
+# expect less than $36 \ln 2 = 24.95$ nats, the entropy of the coins:
 
 
 # %%
@@ -448,8 +430,8 @@ contexts.plot_nats(curves, {"entropy of the coins": entropy})
 plt.show()
 
 # %% [markdown]
-# Within 20 steps the leaking network is below 1 nat. It is no distribution, and there is a test for that. Take all
-# 64 images of 2 × 3 pixels. Their probabilities must sum to 1:
+# Within 20 steps the leaking network is below 1 nat. It is no distribution. The probabilities of all 64 images of 2 ×
+# 3 pixels must sum to 1:
 
 # %%
 everything = torch.tensor(list(itertools.product((0, 1), repeat=6)))
@@ -462,19 +444,17 @@ for masks, (model, _) in trained.items():
     assert (abs(total - 1) < 1e-4) == (masks == "A, B, B")
 
 # %% [markdown]
-# The leaking network is sure of every one of the 64 images. We have two tests that need no data:
-# change the input and watch the output, and sum over all small images. (Sum with many digits: before
-# training, such a leak can sum to 0.999.) A third needs data: distrust
-# a likelihood that is *too good*, compared with published scores.
+# The leaking network is sure of every one of the 64 images. Two tests need no data: change the input and watch the
+# output; sum over all small images. (Print many digits: untrained, such a leak can sum to 0.999.) A third compares
+# with published scores: distrust a likelihood that is *too good*.
 #
 # ## Summary
 #
 # * The chain rule over pixels and colours makes a distribution out of any network that keeps the order.
 # * The loss is a sum of cross-entropies. Scoring takes one pass; sampling takes as many as there are sub-pixels.
-# * Mask A stands in the first layer, mask B in all others, and every layer assigns its maps to colours by one
-#   rule.
-# * A leak raises no error and can lower the loss. Perturb the input and watch the output: this finds
-#   leaks, and pixels that are never seen. On tiny images, sum all probabilities.
+# * Mask A stands in the first layer, mask B in all others.
+# * A leak raises no error and can lower the loss. Perturb the input to find leaks and pixels that are never seen; on
+#   tiny images, sum all probabilities.
 #
 # ## Exercises
 #
@@ -499,9 +479,9 @@ for masks, (model, _) in trained.items():
 # ```{solution-start} ex-shifted-conv
 # :class: dropdown
 # ```
-# For the rows above, pad $m$ rows at the top and $m$ columns at both sides. The output then has one row too many at the
-# bottom, since the last row is above no pixel. For the pixels on the left, pad $m$ columns on the left. The output then
-# has one column too many on the right. The loss falls to the entropy and stays there.
+# For the rows above, pad $m$ rows at the top and $m$ columns at both sides, and drop the last row of the output. For
+# the pixels on the left, pad $m$ columns there, and drop the last column. The loss falls to the entropy and stays
+# there.
 
 
 # %%
@@ -542,8 +522,7 @@ assert entropy - 0.5 < min(losses)
 # :class: dropdown
 # ```
 # Turn the images by half a turn before they go in, and samples when they come out. The result is a distribution, but
-# another one: the same weights now predict each pixel from those after it. A network that can represent every
-# conditional can reach the same likelihood in both orders; real networks differ.
+# another one: the same weights now predict each pixel from those after it.
 
 # %%
 model = stack("ABB", maps=2)
@@ -573,9 +552,9 @@ assert (forwards - backwards).abs().max() > 1e-4
 # ```{solution-start} ex-batch-norm
 # :class: dropdown
 # ```
-# It sees all pixels except the very last, of *every image in the batch*. The mean of a channel is taken over all places
-# of all images. So it depends on every pixel that the first convolution reads at any place. Under mask A no place reads
-# the last pixel. A layer norm over channels stays within its pixel but mixes the colours: red would learn of its own red
+# It sees all pixels except the very last, of *every image in the batch*. The mean of a channel is taken over all
+# places of all images, so it depends on every pixel that the first convolution reads. Under mask A no place reads the
+# last pixel. A layer norm over channels stays within its pixel but mixes the colours: red would learn of its own red
 # and green, and green of its own green. (No map after mask A reads its own blue.) Normalise within a pixel *and* a
 # colour, or not at all.
 

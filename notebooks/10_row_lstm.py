@@ -10,10 +10,9 @@
 # (row-lstm)=
 # # Row LSTM
 #
-# A stack of convolutions sees as far as it is deep. How can a pixel see all the way up to the first row? Give the
-# network a memory. The **Row LSTM** reads an image like a page, from top to bottom, but takes in a whole row at
-# once. After this chapter you can write the layer in twenty lines, keep its colours apart, and say
-# exactly what it sees.
+# A stack of convolutions sees as far as it is deep. How can a pixel see all the way up to the first row? The **Row
+# LSTM** has a memory, and reads an image from top to bottom, a whole row at once. After this chapter you can write
+# the layer in twenty lines, keep its colours apart, and say exactly what it sees.
 #
 # ```{admonition} In the paper
 # Sections 3.1, 3.3 and 5.4 of {cite:t}`oord2016pixelrnn`: equation 3, figure 4 (middle), figure 5
@@ -48,10 +47,10 @@ torch.set_default_dtype(torch.float64)  # so that a check can be strict
 # %% [markdown]
 # ## An LSTM in six lines
 #
-# An LSTM {cite}`hochreiter1997lstm` carries two vectors of $h$ numbers from step to step: a **cell** $c$, its memory, and
-# a **hidden state**, its output. Each step computes $4h$ numbers from the last hidden state and the new input: four
-# **gates** of $h$ numbers. Forget $f$ (added later, {cite:t}`gers2000forget`), input $i$ and output
-# $o$ lie between 0 and 1. The fourth, $g$, is new content between −1 and 1:
+# An LSTM {cite}`hochreiter1997lstm` carries two vectors of $h$ numbers from step to step: a **cell** $c$, its memory,
+# and a **hidden state**, its output. Each step computes four **gates** of $h$ numbers from the last hidden state and
+# the new input. Forget $f$ (added later, {cite:t}`gers2000forget`), input $i$ and output $o$ lie between 0 and 1. The
+# fourth, $g$, is new content between −1 and 1:
 
 
 # %%
@@ -68,17 +67,16 @@ layers.plot_lstm_cell()
 plt.show()
 
 # %% [markdown]
-# Along the orange line the old cell is only multiplied by $f$, and so is its gradient on the way
-# back. Where $f$ is near 1, both survive many steps. Over 28 rows $f = 0.99$ leaves
-# $0.99^{28} = 0.75$ of the cell, and $f = 0.5$ leaves $4 \cdot 10^{-9}$. So the bias of the forget
-# gates starts at 1 here and in the package. Then $f$ is about 0.73, which leaves
-# $2 \cdot 10^{-4}$. The paper does not say how its gates start.
+# Along the orange line the old cell is only multiplied by $f$, and so is its gradient on the way back. Where $f$ is
+# near 1, both survive many steps. Over 28 rows $f = 0.99$ leaves $0.99^{28} = 0.75$ of the cell, and $f = 0.5$ leaves
+# $4 \cdot 10^{-9}$. So the bias of the forget gates starts at 1 here: $f$ is about 0.73, which leaves $2 \cdot
+# 10^{-4}$. The paper does not say how its gates start.
 #
 # ## Equation 3
 #
 # In the Row LSTM, time runs down the image. Let $x_r$ be row $r$ of the layer's input, with all its channels. Each of
-# the $n$ pixels of a row has a hidden state and a cell. (The paper writes $h$ for the state and for its size, and so
-# do we.) Let $\circledast$ be a convolution along the row, $k$ pixels wide, and $\odot$ a product of elements. Then
+# the $n$ pixels of a row has a hidden state and a cell. (As in the paper, $h$ is the state and its size.) Let
+# $\circledast$ be a convolution along the row, $k$ pixels wide, and $\odot$ a product of elements. Then
 #
 # $$
 # [o_r, f_r, i_r, g_r] &= \sigma\bigl(K^{ss} \circledast h_{r-1} + K^{is} \circledast x_r\bigr), \\
@@ -86,24 +84,23 @@ plt.show()
 # h_r &= o_r \odot \tanh(c_r),
 # $$ (eq:row-lstm)
 #
-# where $\sigma$ is logistic for $o$, $f$ and $i$, and $\tanh$ for $g$. (As in the paper, the bias is not written. It is part of $K^{is} \circledast x_r$.) The two kernels do different work:
+# where $\sigma$ is logistic for $o$, $f$ and $i$, and $\tanh$ for $g$. The bias, not written, is part of $K^{is}
+# \circledast x_r$. The two kernels do different work:
 #
-# * **Input to state**, $K^{is}$, reads the row itself, so it has **mask B**. It does not depend on the recurrence:
-#   one convolution computes it for all rows at once.
-# * **State to state**, $K^{ss}$, reads the states of the row above. All of them belong to earlier pixels, so it has
-#   **no mask**.
+# * **Input to state**, $K^{is}$, reads the row itself, so it has **mask B**. One convolution computes it for all rows
+#   at once.
+# * **State to state**, $K^{ss}$, reads the states of the row above. All belong to earlier pixels, so it has **no
+#   mask**.
 #
-# Neither reads a state of its own row. So all pixels of a row are computed together, with the same weights in every
-# column.
+# Neither reads a state of its own row, so all pixels of a row are computed together.
 
 # %% mystnb={"figure": {"caption": "One pixel of one row, orange, $k = 3$. Its gates read three states of the row above, blue. Through mask B they read the input map at its own place and left of it, green. Its old cell comes from straight above.", "name": "fig-row-step"}, "image": {"alt": "Three rows of seven cells. From three neighbouring cells of the upper row, the states of the row above, arrows lead down to one cell of the middle row. From two cells of the lower row, the input at the same place and left of it, arrows lead up to the same cell."}} tags=["hide-input"]
 contexts.plot_row_step(kernel=3, width=7, column=3)
 plt.show()
 
 # %% [markdown]
-# The layer needs the masked convolution of {doc}`09_pixel_by_pixel`, with one more argument.
-# `gates=4` makes four outputs for each *unit*, one of the $h$ numbers of a state. All four have the
-# unit's colour; a section below shows why.
+# The masked convolution of {doc}`09_pixel_by_pixel` gets one more argument. `gates=4` makes four outputs for each
+# *unit*, one of the $h$ numbers of a state, all of the unit's colour.
 
 
 # %% tags=["hide-input"]
@@ -157,8 +154,8 @@ class RowLSTM(nn.Module):
 
 
 # %% [markdown]
-# Row 0 has no row above it. The paper *learns* the state before it: `first` holds an $h$ and a $c$ for each column.
-# They cannot leak, as they are the same for every image. With the same weights, the layer equals the package's:
+# The paper *learns* the state before row 0: `first` holds an $h$ and a $c$ for each column. With the same weights,
+# the layer equals the package's:
 
 # %%
 torch.manual_seed(0)
@@ -187,14 +184,13 @@ assert torch.allclose(mine(x), theirs(x))
 # ```
 # ````
 #
-# The loop is the price of memory. Its $n$ steps wait for each other, in training and in scoring.
+# The loop is the price of memory: its $n$ steps wait for each other, in training and scoring.
 #
 # ## The colours of gates: a trap
 #
-# Maps belong to red, green and blue in turn. Four gates of $h$ units make $4h$ outputs: unit $j$ owns outputs $j$, $j + h$,
-# $j + 2h$ and $j + 3h$. Suppose that the colours take turns over all $4h$ outputs. Then the four gates of a unit belong to
-# *different* colours, unless 3 divides $h$. The cell shows it for unit 0 at $h = 128$, the width of the paper's
-# CIFAR-10 models:
+# The four gates of unit $j$ are the outputs $j$, $j + h$, $j + 2h$ and $j + 3h$. Suppose that red, green and blue
+# take turns over all $4h$ outputs. Then the gates of a unit belong to *different* colours, unless 3 divides $h$. At
+# $h = 128$, the width of the paper's CIFAR-10 models, the gates of unit 0 have three:
 
 # %%
 h = 128
@@ -204,12 +200,11 @@ for name, colour in {"over all 4h": over_all, "per gate": per_gate}.items():
     print(f"{name}: unit 0 is", *("RGB"[c] for c in colour[:, 0]))
 
 # %% [markdown]
-# Unit 0 counts as red. But its forget gate may read whatever a blue unit may read, and its input
-# gate whatever a green one may. The next layer treats the unit as red, and so passes later
-# colours on to red outputs. (The paper does not say how it splits 128 maps in three.)
+# Unit 0 counts as red, but its forget gate may read what a blue unit may, and its input gate what a green one may.
+# The next layer treats the unit as red, and so passes later colours on to red outputs. (The paper does not say how it
+# splits 128 maps in three.)
 #
-# Count the leaks of whole models. We count each pair of an output and an input that moves it but
-# does not come earlier:
+# The table counts leaks, pairs of an output and an input that moves it but does not come earlier:
 
 
 # %%
@@ -239,9 +234,7 @@ header = ["h", "leaks, colours per gate", "leaks, colours over 4h"]
 figures.show_table(header, rows)
 
 # %% [markdown]
-# With 6 units both assignments are right, so a test at a width that 3 divides never sees the mistake. With random
-# weights the leak is small, and only a strict tolerance shows it. Training can make it large, where it lowers the
-# loss.
+# With 6 units both assignments are right, so a test at a width that 3 divides never sees the mistake.
 #
 # ## What it sees: a triangle
 #
@@ -263,8 +256,7 @@ figures.show_table(header, rows)
 # $d - 1$ rows above them, from $(j - m) - dm$ to $(j + m) + (d - 1) m$, and without gaps.
 # ```
 #
-# To measure it, differentiate a state with respect to the whole input, and look where the derivative is not zero. One backward
-# pass does it for all inputs at once.
+# To measure it, differentiate a state with respect to the whole input, and look where the derivative is not zero.
 #
 # ````{dropdown} How a receptive field is measured
 # ```{literalinclude} ../book/nvp_book/figures/contexts.py
@@ -305,14 +297,12 @@ contexts.plot_fields(fields, PLACE, own=True)
 plt.show()
 
 # %% [markdown]
-# The triangle opens by $m$ columns a row on each side: 1 for $k = 3$, 2 for $k = 5$. A second layer
-# adds a column on the left and nothing on the right. (The state may see the *maps* at its own place, which after
-# mask A know nothing of the pixel.)
+# The triangle opens by $m$ columns a row on each side: 1 for $k = 3$, 2 for $k = 5$. A second layer adds a column on
+# the left and nothing on the right.
 #
-# A path that leads one pixel to the right must go up one row, in whichever layer it does so. So $L$ layers of $k = 3$
-# see row $r - d$ from $j - (d + L)$ to $j + d$. The wedge on the right, below the edge of the triangle, stays hidden from
-# every Row LSTM. A whole model begins with a convolution of 7 × 7 with mask A ({doc}`12_pixelcnn`). It moves that edge,
-# once, to $j + d + 2$:
+# With $k = 3$ a path to the right must go up one row for each column, in whichever layer. So $L$ layers see row $r -
+# d$ from $j - (d + L)$ to $j + d$. The wedge on the right stays hidden at any depth. The 7 × 7 convolution with mask
+# A, with which a whole model begins, moves that edge once, to $j + d + 2$:
 
 # %% mystnb={"figure": {"caption": "The first convolution and Row LSTM layers on 28 × 28 pixels: what the prediction of one pixel depends on. Left, one layer; middle, seven; right, the first convolution alone.", "name": "fig-row-model"}, "image": {"alt": "Three boards of 28 by 28 with a pixel low in the middle. The Row LSTM of one layer sees a wide triangle up to the upper edge; that of seven layers also more columns on its left. What lies to the right of the triangle is grey. The first convolution alone sees three rows of seven columns and three pixels on the left."}} tags=["hide-input"]
 SIDE, PLACE = 28, (20, 13)
@@ -340,28 +330,27 @@ for name, seen in fields.items():
     print(f"{name}: misses {missed:.0%} of {earlier} earlier pixels")
 
 # %% [markdown]
-# One layer misses 19% of the earlier pixels, on both sides. Seven layers still miss 13%, nearly all on the right. The recurrence
-# of {doc}`11_diagonal_bilstm` misses one pixel.
+# One layer misses 19% of the earlier pixels, on both sides. Seven layers still miss 13%, nearly all on the right.
 #
 # ## Residual and skip connections
 #
-# How can twelve such layers be trained? A layer takes $2h$ maps and makes $h$. A 1 × 1 convolution with mask B takes those
-# back up to $2h$. Then the layer's input is added, as in a residual network {cite}`he2015residual`:
+# How can twelve such layers be trained? A layer takes $2h$ maps and makes $h$. A 1 × 1 convolution with mask B makes
+# $2h$ again, and the layer's input is added, as in a residual network {cite}`he2015residual`:
 
 # %% mystnb={"figure": {"caption": "After figure 5 of {cite:t}`oord2016pixelrnn`, right: the residual connection around an LSTM layer, with the number of maps at each place.", "name": "fig-lstm-block"}, "image": {"alt": "From left to right: x with 2h features, an LSTM layer, h features, a 1 by 1 convolution with mask B, 2h features, a sum. A second path leads from x around both boxes to the sum."}} tags=["hide-input"]
 layers.plot_lstm_block()
 plt.show()
 
 # %% [markdown]
-# **Skip connections** also lead from every layer straight to the head (the 1 × 1 convolutions at the end, which make the
-# logits). The paper does not give their form; here each is one more 1 × 1 convolution. The head receives their sum plus
-# the map of the last layer. In a forward pass both kinds are two lines:
+# **Skip connections** lead from every layer straight to the head, the 1 × 1 convolutions that make the logits. The
+# paper does not give their form; here each is one more 1 × 1 convolution. The head receives their sum plus the map of
+# the last layer. In a forward pass both kinds are two lines:
 #
 #     y = layer(x)
 #     x, to_head = x + up(y), to_head + skip(y)
 #
-# The paper compares all four combinations in a Row LSTM of twelve layers, and then the number of layers. The unit
-# is bits/dim on CIFAR-10 images held out for validation:
+# The paper compares all four combinations in a Row LSTM of twelve layers, and then the number of layers, in bits/dim
+# on validation images of CIFAR-10:
 
 # %% tags=["hide-input"]
 figure = {f.model: f for f in published("cifar10-validation")}
@@ -396,8 +385,7 @@ print(f"residual connections gain {one}, both kinds together {last}")
 # Residual connections alone bring nearly the whole gain, and skip connections alone come close. Depth helps as well,
 # with most of the gain in the first six layers.
 #
-# What do the connections change before any training? Take twelve fresh layers and measure the gradient of the loss at the very first
-# convolution:
+# Is a vanishing gradient the reason? Measure that of the loss at the first convolution, under twelve fresh layers:
 
 
 # %%
@@ -436,15 +424,13 @@ figures.show_table(header, rows)
 assert norms[2] > norms[1] > 0.01 * norms[3]
 
 # %% [markdown]
-# With neither, almost no gradient reaches the first layer. Either connection repairs that. So do larger weights:
-# with those of the 1 × 1 convolutions twelve times as large, more arrives than in the last row. So this gradient need
-# not be the reason for table 2.
+# With neither, almost no gradient reaches the first layer. Either connection repairs that. So do 1 × 1 weights twelve
+# times as large, so this gradient need not be the reason for table 2.
 #
 # ## A trained Row LSTM completes images
 #
-# {doc}`12_pixelcnn` trains this layer on the page. The ledger of this book has one that trained longer, on 4,500 embedded
-# images of Fashion-MNIST {cite}`xiao2017fashion` with all 256 levels. Hide the lower half of real test images
-# and let it draw the rest:
+# The ledger has a Row LSTM trained on 4,500 images of Fashion-MNIST {cite}`xiao2017fashion` with all 256 levels. Hide
+# the lower half of real test images and let it draw the rest:
 
 # %% mystnb={"figure": {"caption": "After figure 1 of {cite:t}`oord2016pixelrnn`: completions by a recorded Row LSTM of two layers. First row: test images. Below: the upper 14 rows are given, the lower 14 drawn, three times each. None was selected by hand.", "name": "fig-row-completions"}, "image": {"alt": "Four rows of seven grey images, a boot and six garments. The upper halves are alike in each column. The lower halves of the last three rows continue the garment, each in another way; edges go on for some rows, then many garments break off or spread sideways, and the boot becomes shapeless."}} tags=["hide-input"]
 run = runs()["fashion-small-row-lstm-softmax"]
@@ -456,38 +442,34 @@ plot_rows({"image": some, **rows})
 plt.show()
 
 # %% [markdown]
-# The model continues edges and textures for some rows. Then it often loses the shape: most trousers lose a leg, or end early. This small model, after a
-# few minutes, draws no good shoe. {ref}`pixelrnn-results` has the model's likelihood.
+# The model continues edges and textures for some rows. Then this small model often loses the shape: most trousers
+# lose a leg, or end early, and no shoe is good.
 #
 # ## Summary
 #
-# * The Row LSTM computes a row at a time. It has a masked convolution over the input, and an
-#   unmasked one over the states of the row above. It takes $n$ steps, and its first states are
-#   learned.
+# * The Row LSTM computes a row at a time, in $n$ steps: by a masked convolution over the input and an unmasked one
+#   over the states of the row above.
 # * The four gates of a unit must have one colour.
 # * One layer sees a triangle that opens upwards. More layers see no further to the right.
-# * Residual connections alone bring nearly the whole gain of table 2. A fresh network of twelve layers without any passes
-#   almost no gradient, but larger weights repair that, too.
+# * Residual connections alone bring nearly the whole gain of table 2.
 #
 # ## Exercises
 #
 # ```{exercise} A Row GRU
 # :label: ex-row-gru
 #
-# A GRU {cite}`cho2014gru` has no cell. It has two gates, $u$ and $z$, each a logistic of a sum as
-# in {eq}`eq:row-lstm`. It computes
-# $h \leftarrow z \odot h$ $+\ (1 - z) \odot \tanh(x_n + u \odot h_n)$, where $x_n$ is a part of the input-to-state map and $h_n$ a
-# part of $K^{ss} \circledast h$. (This $n$ stands for *new*.) Build a `RowGRU` with three outputs for each unit. It must see the
-# triangle of {eq}`eq:triangle`. Train it on black and white images of 8 × 8 pixels, until the loss
-# is below 12 nats an image. Their first row is fair coins, and each pixel below copies the one
-# above it. The first convolution reads its own row only, 1 × 3, so the state must bring the pixel above.
+# A GRU {cite}`cho2014gru` has no cell. It has two gates, $u$ and $z$, each a logistic of a sum as in
+# {eq}`eq:row-lstm`. It computes $h \leftarrow z \odot h$ $+\ (1 - z) \odot \tanh(x_n + u \odot h_n)$, where $x_n$ is
+# a part of the input-to-state map and $h_n$ a part of $K^{ss} \circledast h$. (This $n$ stands for *new*.) Build a
+# `RowGRU` with three outputs for each unit. It must see the triangle of {eq}`eq:triangle`. Train it on images of 8 ×
+# 8 pixels, until the loss is below 12 nats an image. Their first row is fair coins, and each pixel below copies the
+# one above it. The first convolution reads its own row only, 1 × 3, so the state must bring the pixel above.
 # ```
 #
 # ```{solution-start} ex-row-gru
 # :class: dropdown
 # ```
-# Only the step changes. The copies have $8 \ln 2 = 5.5$ nats of entropy, from the coins of their first row; a model
-# that learns nothing pays 44.
+# Only the step changes. The copies have $8 \ln 2 = 5.5$ nats of entropy; a model that learns nothing pays 44.
 
 
 # %%
@@ -569,9 +551,7 @@ assert of_c.nonzero().flatten().tolist() == list(range(5, 10))
 # ```{solution-start} ex-masked-states
 # :class: dropdown
 # ```
-# It sees nothing on its right: the field is $j - (d + 1)m$ to $j$. That is safe, but the layer no
-# longer sees the right half of the triangle. Of the four earlier pixels that touch a pixel, one is
-# to its upper right.
+# The field is $j - (d + 1)m$ to $j$: safe, but without the right half of the triangle.
 
 # %%
 layer = row_lstms(3, 1, 15)[0]
@@ -594,11 +574,10 @@ assert torch.equal(seen, field & (torch.arange(15) <= 6))
 # ```{solution-start} ex-two-readers
 # :class: dropdown
 # ```
-# Mirrored, the left neighbours of mask B are right neighbours: later pixels. Shift its map down by one row, and
-# they are pixels of the row above, and safe. In row $r - d$ the first reader sees the columns from
-# $j - (d + 1)m$ to $j + dm$. The second one, shifted, sees those from $j - (d - 1)m$ to $j + dm$: the same edge on the
-# right. So the second reader adds nothing. The layer lacks a path that runs *along* a row, and that is the idea of the
-# next chapter.
+# Mirrored, the left neighbours of mask B are right neighbours: later pixels. Shift its map down by one row, and they
+# are pixels of the row above, and safe. In row $r - d$ the first reader sees the columns from $j - (d + 1)m$ to $j +
+# dm$. The second one, shifted, sees those from $j - (d - 1)m$ to $j + dm$: the same edge on the right. So the second
+# reader adds nothing.
 
 # %%
 layer = row_lstms(3, 1, 15)[0]

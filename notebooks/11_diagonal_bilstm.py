@@ -13,8 +13,8 @@
 # The Row LSTM never sees a wedge on its right, because nothing is passed along a row. Can one layer see the whole
 # past? The **Diagonal BiLSTM** passes its state along the rows, too. A pixel that reads its left neighbour and the
 # pixel above has seen the whole rectangle to its upper left. A second pass from the other side sees the upper right.
-# After this chapter you can write both passes and say which pixels can be computed at the same time. You can also find
-# the one earlier pixel that a prediction misses.
+# After this chapter you can write both passes, say which pixels are computed together, and find the one earlier pixel
+# that a prediction misses.
 #
 # ```{admonition} In the paper
 # Section 3.2 of {cite:t}`oord2016pixelrnn`: figure 3 and figure 4 (right).
@@ -47,10 +47,10 @@ torch.set_default_dtype(torch.float64)  # so that a check can be strict
 # %% [markdown]
 # ## Skewing
 #
-# Which pixels can be computed together? The pixel at row $r$ and column $j$ waits for $(r, j - 1)$ and $(r - 1, j)$. Both
-# have a sum of row and column that is smaller by one. So all pixels of one diagonal, $r + j = t$, can be computed at
-# once, and the diagonals follow each other. But a convolution does not run along diagonals. The paper therefore
-# **skews** the map: it shifts row $r$ to the right by $r$ places, and the diagonals become columns.
+# Which pixels can be computed together? The pixel at row $r$ and column $j$ waits for $(r, j - 1)$ and $(r - 1, j)$.
+# Both have a sum of row and column that is smaller by one. So all pixels of one diagonal, $r + j = t$, can be
+# computed at once. But a convolution does not run along diagonals, so the paper **skews** the map: it shifts row $r$
+# to the right by $r$ places, and the diagonals become columns.
 
 
 # %%
@@ -99,17 +99,15 @@ for t, column in enumerate(skewed.T):
 #
 # ## One direction, one column at a time
 #
-# **Input to state** is a 1 × 1 convolution with mask B; at 1 × 1 only the colours of the mask matter. **State to
-# state** is a convolution of size 2 × 1 over the column before. Place $(r, t)$ of the skewed map is pixel $(r, t - r)$,
-# so with $j = t - r$ the two taps are
+# **Input to state** is a 1 × 1 convolution with mask B. **State to state** is a convolution of size 2 × 1 over the
+# column before. Place $(r, t)$ of the skewed map is pixel $(r, t - r)$, so with $j = t - r$ the two taps are
 #
 # $$
 # (r,\; t - 1) &\;\to\; \text{pixel } (r,\; j - 1), \\
 # (r - 1,\; t - 1) &\;\to\; \text{pixel } (r - 1,\; j),
 # $$ (eq:taps)
 #
-# the left neighbour and the pixel above. The gates are those of {eq}`eq:row-lstm`. The cell comes from the same row,
-# so from the left.
+# the left neighbour and the pixel above. The gates are those of {eq}`eq:row-lstm`; the cell comes from the left.
 
 # %% mystnb={"figure": {"caption": "Four steps of the left-to-right scan, in the skewed map and in the image. A column of the one is a diagonal of the other.", "name": "fig-diagonal-scan"}, "image": {"alt": "Two rows of four boards, for the steps 1, 3, 4 and 6. Above, the skewed map: the column computed now is orange, the column before, which it reads, is blue, those before that grey. Below, the image: the same colours lie on diagonals that move from the upper left to the lower right."}} tags=["hide-input"]
 columns = torch.where(skewed >= 0, skewed - torch.arange(H)[:, None], -1)
@@ -117,11 +115,11 @@ contexts.plot_scan(columns, [1, 3, 4, 6], taps=[(0, -1), (-1, -1)])
 plt.show()
 
 # %% [markdown]
-# A step reads only the states of the blue diagonal. The paper gives two reasons for so small a kernel. A larger one would not
-# let the layer see more ({ref}`ex-tall-kernel`). And a kernel that takes in little at each step makes the whole computation
-# highly non-linear.
+# A step reads only the states of the blue diagonal. The paper gives two reasons for so small a kernel. A larger one
+# would not let the layer see more ({ref}`ex-tall-kernel`), and a small one makes the whole computation highly
+# non-linear.
 #
-# Here are the masked convolution and the LSTM's cell of {doc}`10_row_lstm` once more, and then the layer:
+# The folded cell repeats two parts of {doc}`10_row_lstm`. Then comes the layer:
 
 
 # %% tags=["hide-input"]
@@ -179,16 +177,15 @@ class DiagonalLSTM(nn.Module):
 
 
 # %% [markdown]
-# Two details matter. Zeros stand for the row above the first, so the padding is *at the top*. And row $r$ has no pixel
-# before step $r$, so until then it keeps its learned first state. The zeros around the skewed map reach no pixel's
-# state.
+# Zeros stand for the row above the first, so the padding is *at the top*. Row $r$ has no pixel before step $r$. Until
+# then it keeps its learned first state.
 #
 # ## Both directions, and the shift
 #
-# The second direction mirrors the image, runs the same scan with weights of its own, and mirrors back. At $(r, j)$ it has
-# seen the rectangle to the upper right, *with row $r$ itself*: pixels $j + 1, j + 2, \dots$, which come later. Adding its
-# state at $(r, j)$ would leak future pixels. One row further down, all of them belong to the past. So the paper
-# **shifts its map down by one row**, with zeros at the top, and then adds:
+# The second direction mirrors the image, runs the same scan with weights of its own, and mirrors back. At $(r, j)$ it
+# has seen the rectangle to the upper right, *with row $r$ itself*: pixels $j + 1, j + 2, \dots$, which come later.
+# One row further down, all of them belong to the past. So the paper **shifts its map down by one row**, with zeros at
+# the top, and then adds:
 #
 # $$
 # h_{r, j} = h^{\rightarrow}_{r, j} + h^{\leftarrow}_{r - 1, j}.
@@ -214,8 +211,7 @@ class DiagonalBiLSTM(nn.Module):
 
 
 # %% [markdown]
-# The package keeps the weights of both directions together, in one tensor for each parameter. With these weights copied
-# over, the layers agree:
+# With the package's weights copied over, the layers agree:
 
 # %%
 torch.manual_seed(0)
@@ -246,8 +242,7 @@ assert torch.allclose(mine(x), theirs(x))
 # ```
 # ````
 #
-# Does the shift do what it should? Differentiate a state with respect to every input, as in {doc}`10_row_lstm`, for each direction
-# and for their sum, with and without the shift:
+# To check the shift, differentiate a state with respect to every input, for each direction and for their sum:
 
 # %% mystnb={"figure": {"caption": "After figure 4 of {cite:t}`oord2016pixelrnn`, right: what the state of one pixel depends on, by differentiation. Each direction sees a rectangle. Without the shift the sum sees the rest of its own row; with it, exactly the past and its own place.", "name": "fig-diagonal-fields"}, "image": {"alt": "Four boards of 8 by 11. To the right: the rectangle to the upper left, own row included. To the left, shifted: the rectangle to the upper right, own row excluded. Sum, not shifted: all earlier pixels, and all pixels to the right in the own row marked as leaks. Sum, shifted: all earlier pixels and nothing else."}} tags=["hide-input"]
 SHAPE, PLACE = (8, 11), (5, 5)
@@ -280,10 +275,10 @@ leaks = (fields["sum, not shifted"] & ~past).sum().item()
 print("later pixels that the sum without a shift sees:", leaks)
 
 # %% [markdown]
-# Without the shift the sum sees all 5 pixels to the right in its own row. A reimplementation has made this mistake. [An
-# issue of pixel-rnn-tensorflow](https://github.com/carpedm20/pixel-rnn-tensorflow/issues/16) reports that it drops the last row and appends zeros at the
-# *bottom*, which moves nothing. Training can then raise the "probabilities" of all images at once. The cell trains on
-# all images of 2 × 3 pixels, and sums their "probabilities":
+# Without the shift the sum sees all 5 pixels to the right in its own row. [An issue of
+# pixel-rnn-tensorflow](https://github.com/carpedm20/pixel-rnn-tensorflow/issues/16) reports this mistake: the last
+# row dropped and zeros appended at the *bottom*, which moves nothing. Training can then raise the "probabilities" of
+# all images at once, here of 2 × 3 pixels:
 
 
 # %%
@@ -316,8 +311,8 @@ for kind in (DiagonalBiLSTM, WithoutShift):
 # ## The whole past, in one layer
 #
 # One layer sees the whole past of its input map: a *global* receptive field. Now put the mask A convolution in front.
-# The derivative says which pixels a prediction sees, and how much each of them counts. The folded cell repeats the
-# Row LSTM of the last chapter, to compare with. The images have 28 × 28 pixels:
+# The derivative says which of 28 × 28 pixels a prediction sees, and how much each counts. The folded cell repeats the
+# Row LSTM, to compare with:
 
 # %% tags=["hide-input"]
 IMAGE, PIXEL = (1, 28, 28), (20, 10)
@@ -378,21 +373,19 @@ for column in (PIXEL[1], last - 4, last - 3):  # 7 x 7 reaches 3 columns
     assert missed == ([[row - 1, last]] if column < last - 3 else [])
 
 # %% [markdown]
-# The Diagonal BiLSTM sees every earlier pixel except *one*, the last of the row above. No state
-# carries it. Mask A hides a pixel from the map at its own place. Usually the map at the next place
-# on the right sees the pixel, but the last pixel of a row has no such place. The places below see
-# it through the 7 × 7 kernel. They come later than the predicted pixel, unless that is within three
-# columns of the edge. (With three colours only the last colour of that pixel is missed.)
+# On images of one colour the Diagonal BiLSTM sees every earlier pixel except *one*, the last of the row above. Mask A
+# hides a pixel from the map at its own place. The last pixel of a row has no next place whose map would see it. The
+# places below see it through the 7 × 7 kernel, but come later than the predicted pixel, unless that is within three
+# columns of the edge.
 #
-# Both fields fade least in the direction in which the cell runs: up the columns in the Row LSTM, along the rows here.
-# In that direction the cell is multiplied by forget gates only.
+# Both fields fade least along the path of the cell, which is multiplied by forget gates only: up the columns in the
+# Row LSTM, along the rows here.
 #
 # ## A trained layer completes digits
 #
-# A model of a single layer is one of the paper's entries on binarised MNIST
-# {cite}`salakhutdinov2008dbn`, digits of black and white pixels ({ref}`pixelrnn-results`). (Its
-# width, 32, is unverified: see {doc}`12_pixelcnn`.) The ledger has ours, with $h = 32$ and fewer
-# than 50,000 parameters. Hide the lower half of real test digits and let it draw the rest:
+# A model of a single layer is one of the paper's entries on binarised MNIST {cite}`salakhutdinov2008dbn`, digits of
+# black and white pixels ({ref}`pixelrnn-results`). Ours has $h = 32$ and fewer than 50,000 parameters. Hide the lower
+# half of real test digits and let it draw the rest:
 
 # %% mystnb={"figure": {"caption": "After figure 1 of {cite:t}`oord2016pixelrnn`: completions by a recorded Diagonal BiLSTM of one layer. First row: test digits. Below: the upper 14 rows are given, the lower 14 drawn, three times each. The digits were not chosen for their completions.", "name": "fig-diagonal-completions"}, "image": {"alt": "Four rows of seven binary digits. The upper halves are alike in each column. The lower halves of the last three rows mostly finish a legible digit, sometimes another digit than the first row has."}} tags=["hide-input"]
 run = runs()["binarized-mnist-diagonal-1"]
@@ -405,13 +398,13 @@ plot_rows({"image": 255 * some, **rows})
 plt.show()
 
 # %% [markdown]
-# Most of the 21 completions are legible. Where the upper half leaves the digit open, the model gives several answers:
-# one of the completed 7s became a 2.
+# Most of the 21 completions are legible. Where the upper half leaves the digit open, they differ: one of the
+# completed 7s became a 2.
 #
 # ## The cost
 #
-# A scan of the Diagonal BiLSTM takes $2n - 1$ steps, one after the other, and that of the Row LSTM $n$. The two
-# directions do not wait for each other, so a GPU runs both in one scan. Nearly half of the skewed map is empty:
+# A scan of the Diagonal BiLSTM takes $2n - 1$ steps, that of the Row LSTM $n$. Both directions fit in one scan
+# ({ref}`ex-one-scan`). Nearly half of the skewed map is empty:
 
 # %% tags=["hide-input"]
 rows = []
@@ -423,10 +416,8 @@ header = ["image", "Row LSTM, steps", "Diagonal, steps", "its map empty"]
 figures.show_table(header, rows)
 
 # %% [markdown]
-# For each pixel both layers need about the same number of multiplications. State to state costs
-# $4h^2$ for each tap and pixel. That is $12h^2$ in the Row LSTM with its three taps, and $16h^2$
-# here with two taps in two directions. The input of $2h$ maps costs another $24h^2$ there and
-# $16h^2$ here. (Appendix {ref}`fast-scans` has a scan without the empty places.)
+# For each pixel the Row LSTM needs $12h^2$ multiplications from state to state and $24h^2$ from its $2h$ input maps,
+# the Diagonal BiLSTM $16h^2$ and $16h^2$: about as many.
 
 # %% tags=["remove-cell"]
 h = 4
@@ -444,13 +435,12 @@ for layer, state, inputs in (
 # %% [markdown]
 # ## Earlier LSTMs in two dimensions
 #
-# In a **multidimensional LSTM** {cite}`graves2007multidimensional` each pixel reads the states of
-# its left and upper neighbours, with one forget gate for each. {cite:t}`graves2009multidimensional`
-# read handwriting with it. {cite:t}`theis2015spatial` made a generative model of it. Their **RIDE**
-# stacks *spatial LSTMs* in one direction and predicts a pixel by a mixture of densities. The **Grid
-# LSTM** {cite}`kalchbrenner2016grid` treats depth as one more dimension of the grid. The layer of
-# this chapter is their relative. It has a single forget gate, computes a diagonal at a time, and
-# adds a second direction without looking ahead.
+# In a **multidimensional LSTM** {cite}`graves2007multidimensional` each pixel reads the states of its left and upper
+# neighbours, with one forget gate for each. {cite:t}`graves2009multidimensional` read handwriting with it. **RIDE**
+# {cite}`theis2015spatial`, a generative model, stacks *spatial LSTMs* in one direction and predicts a pixel by a
+# mixture of densities. The **Grid LSTM** {cite}`kalchbrenner2016grid` treats depth as one more dimension of the grid.
+# The layer of this chapter has a single forget gate, computes a diagonal at a time, and adds a second direction
+# without looking ahead.
 #
 # ## Summary
 #
@@ -458,16 +448,16 @@ for layer, state, inputs in (
 #   pixel above.
 # * A mirrored second direction sees the other side. Without a shift down by one row it leaks.
 # * One layer sees exactly the past of its input map; after mask A that is every earlier pixel but one.
-# * A scan takes $2n - 1$ steps. Appendix {ref}`fast-scans` shows how it becomes fast.
+# * A scan takes $2n - 1$ steps. {ref}`fast-scans` makes it fast.
 #
 # ## Exercises
 #
 # ```{exercise} Both directions in one scan
 # :label: ex-one-scan
 #
-# The two directions do not wait for each other. Build a layer with the weights of a `DiagonalBiLSTM` that runs them
-# together: $2n - 1$ steps in all, each for a batch of $2N$ maps. It must equal the original. *Hint*: `nn.functional.conv1d`
-# with `groups=2` applies one set of weights to each half of its input channels.
+# The two directions do not wait for each other. Build a layer with the weights of a `DiagonalBiLSTM` that runs both
+# together: $2n - 1$ steps in all, each for a batch of $2N$ maps. It must equal the original. *Hint*:
+# `nn.functional.conv1d` with `groups=2` applies one set of weights to each half of its input channels.
 # ```
 #
 # ```{solution-start} ex-one-scan
@@ -521,14 +511,12 @@ assert torch.allclose(together(x), mine(x))
 # ```{solution-start} ex-pad-below
 # :class: dropdown
 # ```
-# The taps are $(r, t - 1)$ and $(r + 1, t - 1)$. The first is the left neighbour. The second is pixel $(r + 1, j - 2)$,
-# in a row *below*, so it comes later.
-# And the row above is never read.
+# The taps are $(r, t - 1)$ and $(r + 1, t - 1)$. The first is the left neighbour. The second is pixel $(r + 1, j -
+# 2)$, in a row *below*, so it comes later. The row above is never read.
 #
-# The loss with the mistake falls far below the other. The features at $(r + 1, j - 2)$ come from a 7 × 7 convolution that has seen
-# pixel $(r, j)$. So the network copies the pixel that it should predict. (With a first convolution
-# of 3 × 3 it does not reach that far. The loss is then no lower, though the layer still reads later pixels.) A loss that is too good to be true is often a
-# leak.
+# The loss with the mistake falls far below the other. The features at $(r + 1, j - 2)$ have seen pixel $(r, j)$
+# through the 7 × 7 kernel, so the network copies the pixel. (A first convolution of 3 × 3 does not reach that far.
+# The loss is then no lower, though the layer still reads later pixels.)
 
 
 # %%
@@ -594,10 +582,9 @@ for size in (3, 7):
 # ```{solution-start} ex-one-direction
 # :class: dropdown
 # ```
-# No: a path may only go right and down, in either layer, so the field is the upper left rectangle. If the second layer
-# runs to the left, and is shifted, a path can go right first, and left further down. Then
-# everything *above* is seen, but nothing of its own row. The sum of two directions needs no second layer, and sees the
-# row.
+# No: a path may only go right and down, in either layer, so the field is the upper left rectangle. If the second
+# layer runs to the left, and is shifted, a path can go right first, and left further down. Then everything *above* is
+# seen, but nothing of its own row.
 
 # %%
 one, two = (DiagonalLSTM(4, 4, (1, 9, 9)) for _ in range(2))
@@ -628,9 +615,9 @@ assert not seen[5:].any()
 # ```{solution-start} ex-tall-kernel
 # :class: dropdown
 # ```
-# It is pixel $(r - 2, j + 1)$: up two rows and to the right. It comes earlier, so it is safe. One direction sees a little
-# more than its rectangle: one more column on the right for every two rows up. The whole layer sees no more: the sum of
-# both directions saw all of this without the third tap.
+# It is pixel $(r - 2, j + 1)$, which comes earlier, so it is safe. One direction sees a little more than its
+# rectangle: one more column on the right for every two rows up. The whole layer, which saw all of this before, sees
+# no more.
 
 
 # %%

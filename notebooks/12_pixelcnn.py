@@ -11,9 +11,9 @@
 # # PixelCNN, and the whole network
 #
 # The LSTM layers remember, and pay for it with steps that wait for each other. What if we give up memory? A
-# **PixelCNN** is a stack of masked convolutions, which computes all pixels at once. This chapter says exactly what it
-# never sees. Then it puts any of the three layers into *one network of about twenty lines*. After this chapter you can
-# train that network, sample from it, and complete real images.
+# **PixelCNN** is a stack of masked convolutions, which computes all pixels at once. After this chapter you can say
+# exactly what it never sees. You can put any of the three layers into *one network of about twenty lines*, train and
+# sample it, and complete real images.
 #
 # ```{admonition} In the paper
 # Sections 3.5 and 4 of {cite:t}`oord2016pixelrnn`: table 1, figure 4 (left) and figure 5 (left).
@@ -52,10 +52,8 @@ layers.plot_pixelcnn_block()
 plt.show()
 
 # %% [markdown]
-# The 1 × 1 convolutions have mask B, too; without it they would pass later colours to earlier ones. The folded cell has all classes of the
-# last three chapters, to copy. One thing has changed: the scan of the
-# diagonals also takes images without their last rows, for the sampler below. Then comes the new layer. Like the LSTM
-# layers, it leaves the last 1 × 1 and the sum to the network:
+# The 1 × 1 convolutions have mask B, too. The folded cell has the classes of the last three chapters, to copy. Like
+# the LSTM layers, the new layer leaves the last 1 × 1 and the sum to the network:
 
 
 # %% tags=["hide-input"]
@@ -189,7 +187,7 @@ class PixelCNN(nn.Module):
 
 
 # %% [markdown]
-# With the same weights, it computes what the package's layer computes:
+# With the same weights, it equals the package's layer:
 
 # %%
 torch.manual_seed(0)
@@ -201,7 +199,7 @@ assert torch.allclose(mine(x), theirs(x), atol=1e-6)
 
 # %% [markdown]
 # ````{dropdown} The package's version
-# Its `bias` conditions the layer on a small image. The paper does so for LSTMs ({doc}`13_two_scales`).
+# Its `bias` conditions the layer on a small image ({doc}`13_two_scales`).
 #
 # ```{literalinclude} ../nvp/autoregressive/pixelcnn.py
 # :pyobject: PixelCNNBlock
@@ -210,8 +208,8 @@ assert torch.allclose(mine(x), theirs(x), atol=1e-6)
 #
 # ## What a pixel sees
 #
-# How far does a stack of such layers see? Write a place by its offset $(d, \delta)$ from the pixel: $d$ rows up and $\delta$
-# columns to the right. A mask is a set of offsets, those of the taps that it keeps. For one colour they are:
+# How far does a stack of such layers see? Write a place by its offset $(d, \delta)$ from the pixel: $d$ rows up and
+# $\delta$ columns to the right. A mask is the set of offsets that it keeps. For one colour they are:
 
 # %%
 A = {(d, across) for d in (1, 2, 3) for across in range(-3, 4)}
@@ -278,9 +276,7 @@ def seen_by(num_layers, first=A, layer=B):
 # $\max(1, d - L)$: to $d + 2$, but not past $L + 3$. The union is {eq}`eq:wedge`, and has no gaps.
 # ```
 #
-# In words: in every layer, a step to the right costs a step up. To the left, in its own row and in the rows above, a
-# pixel sees as far as the stack is deep. To the upper right it never sees more than two columns past the diagonal.
-# Differentiation of real networks, as in {doc}`10_row_lstm`, finds the same:
+# In every layer a step to the right costs a step up. Differentiation finds the same field:
 
 # %% tags=["hide-input"]
 SIDE, PIXEL = 28, (21, 9)
@@ -338,10 +334,9 @@ contexts.plot_fields(fields, PIXEL)
 plt.show()
 
 # %% [markdown]
-# From 1 to 15 layers the field grows by 14 rows and, where the image has room, by 14 columns on
-# either side. Its edge on the upper right stays where it was. The wedge beyond that edge is the
-# **blind spot**. On the page {doc}`../book/live` you can add layers and watch it. How many layers
-# does it take to see a place?
+# From 1 to 15 layers the field grows by 14 rows and, where the image has room, by 14 columns on either side. Its edge
+# on the upper right stays where it was; the wedge beyond is the **blind spot** ({doc}`../book/live` shows it). How
+# many layers does it take to see a place?
 
 # %% mystnb={"figure": {"caption": "The number of layers after which the pixel sees a place; the outline is that of fifteen. The hatched wedge is the blind spot.", "name": "fig-depths"}, "image": {"alt": "A board of 28 columns and 22 rows with a pixel on the left of the last row. Places near it are light, those further up and right are darker, up to 18 layers. A hatched wedge lies right of a diagonal staircase that rises from the pixel to the upper right."}} tags=["hide-input"]
 index = torch.arange(SIDE**2).reshape(SIDE, SIDE)
@@ -355,8 +350,8 @@ pixels.plot_depths(depths, PIXEL, board(wedge(15), PIXEL))
 plt.show()
 
 # %% [markdown]
-# The top row takes 18 layers, and the wedge is seen at no depth. Take all pairs of a pixel and an earlier one. They fall into three parts: seen, seen by a deeper network, and seen
-# at no depth.
+# The top row takes 18 layers, and the wedge is seen at no depth. The table divides all pairs of a pixel and an
+# earlier one into three parts:
 
 # %% tags=["hide-input"]
 
@@ -389,16 +384,16 @@ assert max(across - d for d, across in three_by_three) == 0
 assert round(shares(0, 32, edge=1)[1], 2) == 0.22
 
 # %% [markdown]
-# The blind spot takes 18 to 19% of the context, at any depth; on larger images it takes more. With 3 × 3 convolutions alone it would take 22%. The Row LSTM after its first convolution has the *same*
-# right edge, $d + 2$, but sees all rows above at once. The Diagonal BiLSTM misses one pixel. On CIFAR-10 the paper's
-# likelihoods improve in this order, from the PixelCNN to the Diagonal BiLSTM.
+# The blind spot takes 18 to 19% of the context at any depth, and would take 22% with 3 × 3 convolutions alone. The
+# Row LSTM has the *same* right edge, but sees all rows above at once; the Diagonal BiLSTM misses one pixel. On
+# CIFAR-10 the paper's likelihoods improve in this order.
 #
 # ### Does it matter?
 #
-# Let us make data for which the blind spot matters. The first row of a 12 × 12 image is fair coins. Each further
-# pixel copies the one in the row above, $\delta$ columns to the right; where there is none, it is
-# another coin. For $\delta = 3$ the copied pixel lies just inside a PixelCNN's field, for
-# $\delta = 4$ just outside. Two PixelCNNs of two layers learn one kind each:
+# Here are data for which the blind spot matters. The first row of a 12 × 12 image is fair coins. Each further pixel
+# copies the one in the row above, $\delta$ columns to the right; where there is none, it is another coin. For
+# $\delta = 3$ the copied pixel lies just inside a PixelCNN's field, for $\delta = 4$ just outside. Two PixelCNNs of two
+# layers learn one kind each:
 
 # %% tags=["hide-input"]
 side = 12
@@ -445,12 +440,11 @@ assert max(near[36:]) < (side + (side - 1) * 3) * math.log(2) + 8
 assert min(far) > side**2 * math.log(2) - 1
 
 # %% [markdown]
-# The copy at 3 is learned within a few dozen steps. The copy at 4 is never learned. The loss stays at $144 \ln 2 = 99.8$
-# nats, that of a fair coin for every pixel. No pixel that the network sees carries information
-# about the one that it predicts. On real images less is lost, since pixels near the wedge say
-# something about it. {cite:t}`oord2016gated` remove the blind spot with two stacks of convolutions
-# ({ref}`ex-two-stacks`). With gates as well, their PixelCNN scores 3.03 bits/dim on CIFAR-10, near
-# the 3.00 of the Diagonal BiLSTM.
+# The copy at 3 is learned within a few dozen steps, the copy at 4 never: no pixel that the network sees carries
+# information about the predicted one. The loss stays at $144 \ln 2 = 99.8$ nats, that of a fair coin for every pixel.
+# On real images less is lost, since pixels near the wedge say something about it. {cite:t}`oord2016gated` remove the
+# blind spot with two stacks of convolutions ({ref}`ex-two-stacks`). With gates as well, their PixelCNN scores 3.03
+# bits/dim on CIFAR-10, near the 3.00 of the Diagonal BiLSTM.
 #
 # ## One network for all three layers
 #
@@ -461,19 +455,17 @@ layers.plot_pixel_rnn()
 plt.show()
 
 # %% [markdown]
-# Layer by layer, sections 3 and 4 of the paper give the following. Its table 1 lists it, too. We have seen only a copy, which contradicts section 3.2 about the Diagonal BiLSTM:
+# For the layers, sections 3 and 4 give these convolutions. (We have seen only a copy of table 1, which contradicts
+# section 3.2 about the Diagonal BiLSTM.)
 #
-# | stage | PixelCNN | Row LSTM | Diagonal BiLSTM |
+# | | PixelCNN | Row LSTM | Diagonal BiLSTM |
 # |:--|:--|:--|:--|
-# | first | 7 × 7, mask A | 7 × 7, mask A | 7 × 7, mask A |
-# | layers | 3 × 3, mask B | input to state 3 × 1, mask B | input to state 1 × 1, mask B |
-# | | | state to state 3 × 1, no mask | state to state 2 × 1, no mask |
-# | head, twice | ReLU, 1 × 1, mask B | ReLU, 1 × 1, mask B | ReLU, 1 × 1, mask B |
-# | output | 256-way softmax for each colour, or sigmoid | the same | the same |
+# | over the input | 3 × 3, mask B | 3 × 1, mask B | 1 × 1, mask B |
+# | over the states | none | 3 × 1, no mask | 2 × 1, no mask |
 #
-# In this table 3 × 1 lies along the row, and 2 × 1 stands upright in a column of the skewed map.
-# There is no pooling and no stride. The paper does not say whether the second 1 × 1 of the head *is* the output. We read
-# the output as a third 1 × 1. The only preprocessing is to scale and centre the input; the targets stay integers.
+# Here 3 × 1 lies along the row, and 2 × 1 stands upright in the skewed map. There is no pooling and no stride. The
+# head has a ReLU and a 1 × 1 twice; the paper does not say whether the second *is* the output. We read a third. The
+# input is scaled and centred; the targets stay integers.
 
 
 # %%
@@ -507,9 +499,8 @@ class PixelRNN(nn.Module):
 
 
 # %% [markdown]
-# The first argument is a class: `PixelRNN(RowLSTM, …)`, `PixelRNN(DiagonalBiLSTM, …)` or `PixelRNN(PixelCNN, …)`. (For two
-# levels this class makes two logits. The package makes one, and its sigmoid is the probability of level 1.) For all
-# three, the package's network of the same weights gives the same logits on colour images of five levels:
+# The first argument is a class: `RowLSTM`, `DiagonalBiLSTM` or `PixelCNN`. For all three, the package's network of
+# the same weights gives the same logits on colour images of five levels:
 
 # %% tags=["hide-input"]
 
@@ -585,8 +576,8 @@ for layer, kind in kinds.items():
 #
 # ## Train it, sample it, let it finish a picture
 #
-# The data are the embedded images of Fashion-MNIST {cite}`xiao2017fashion`, at half the side and with eight levels, so that
-# half a minute is enough. In a notebook of your own, any tensor of this shape and of `torch.long` will do.
+# The data are the embedded images of Fashion-MNIST {cite}`xiao2017fashion`, at half the side and with eight levels,
+# so that half a minute is enough.
 
 
 # %%
@@ -626,8 +617,8 @@ model = PixelRNN(RowLSTM, shape, levels=8)
 losses = train(model, images, steps=2000 if profile == "paper" else 300)
 
 # %% [markdown]
-# How good is it? The next cells compare its bits per dimension on test images with two baselines. One is a histogram of
-# the levels for each pixel. The other is a table of the levels given the left and the upper pixel.
+# How good is it? We compare its test score with two baselines: a histogram of the levels for each pixel, and a table
+# of the levels given the left and the upper pixel.
 
 # %% tags=["hide-input"]
 counts = 1 + F.one_hot(images, 8).sum(0)  # (1, 14, 14, 8)
@@ -697,8 +688,8 @@ plot_rows({"image": grey(test[:9]), **finished})
 plt.show()
 
 # %% [markdown]
-# The model saw 2,400 images in all. About half of its samples look like clothes. It continues about half
-# of the shirts and coats sensibly. Some trousers stay whole, others lose a leg or end in a blot. To use another layer, change one word. Here are 30 steps of each:
+# After 2,400 images about half of the samples look like clothes. About half of the shirts and coats go on sensibly.
+# To use another layer, change one word. Here are 30 steps of each:
 
 # %%
 curves = {}
@@ -728,15 +719,13 @@ for layer in kinds:  # a sampler may leave out the rows below
     assert torch.allclose(whole[..., :5, :], cut, atol=1e-4)
 
 # %% [markdown]
-# All three beat the histograms within 30 steps, and not yet the table. One short run of each says nothing about their order; longer runs, one of each, are in
-# {ref}`pixelrnn-results`.
+# All three beat the histograms within 30 steps, and not yet the table. One short run of each says nothing about their
+# order; {ref}`pixelrnn-results` has longer ones.
 #
 # ## The paper's networks
 #
-# Section 4 gives the sizes, and the table has them as our configurations do. It adds the number of
-# parameters, and the number of operations in one pass that wait for each other. The parameters
-# include the weights that a mask sets to zero. For CIFAR-10 these are 39% of the PixelCNN's, 30% of
-# the Row LSTM's and 22% of the Diagonal BiLSTM's.
+# The table has the sizes, the parameters, and the operations in one pass that wait for each other. Masks set some of
+# the parameters to zero: for CIFAR-10 39% of the PixelCNN's, 30% of the Row LSTM's and 22% of the Diagonal BiLSTM's.
 
 # %% tags=["hide-input"]
 names = {
@@ -775,18 +764,17 @@ figures.show_table(header, rows)
 assert not models["imagenet64-row-lstm"].residual
 
 # %% [markdown]
-# The PixelCNN for CIFAR-10 has 49 operations in sequence, the Row LSTM more than eight times as many, the Diagonal BiLSTM
-# sixteen times. These operations wait for each other on any hardware. *Sampling* gains
-# nothing: every network has to draw one sub-pixel after the other.
+# For CIFAR-10 the PixelCNN has 49 operations in sequence, the Row LSTM more than eight times as many, the Diagonal
+# BiLSTM sixteen times. *Sampling* gains nothing: every network has to draw one sub-pixel after the other.
 #
-# Some of these sizes are unverified, or our own choice or reading:
+# Some sizes are unverified, our choice or our reading:
 #
-# * For MNIST we found a source only for the Diagonal BiLSTM of seven layers. The width of the one-layer network, 32
-#   features, is unverified. We chose the sizes of the Row LSTM and the PixelCNN for MNIST ourselves.
-#   The head of the Row LSTM has 48 maps, where section 4 has 32.
-# * The network for 64 × 64 images has no residual connections. We read section 4 as saying that all others have both
-#   kinds of connections. Our `mnist-pixelcnn`, `binarized-mnist-pixelcnn` and `cifar10-small-pixelcnn` leave skip
-#   connections out, which by that reading differs from the paper.
+# * For MNIST we found a source only for the Diagonal BiLSTM of seven layers. The width of the one-layer network, 32,
+#   is unverified. We chose the sizes of the Row LSTM, whose head has 48 maps where section 4 has 32, and of the
+#   PixelCNN.
+# * The network for 64 × 64 images has no residual connections. We read that all others have both kinds of
+#   connections. Our `mnist-pixelcnn`, `binarized-mnist-pixelcnn` and `cifar10-small-pixelcnn` leave skip connections
+#   out.
 # * The introduction calls the PixelCNN a network of **fifteen layers**. The paper does not say what it counts. We read
 #   fifteen residual blocks, as reimplementations do. The table has this and two other readings:
 
@@ -808,8 +796,8 @@ header = ["reading", "parameters", "rows seen", "of the context"]
 figures.show_table(header, rows)
 
 # %% [markdown]
-# The first two are nearly one model; the third sees little and is small. In all of them the head of 1024 maps, which
-# looks at single pixels only, is a large part: 2.1 million of the parameters.
+# The first two are nearly one model; the third sees little and is small. The head of 1024 maps has 2.1 million
+# parameters in all three.
 
 # %% tags=["remove-cell"]
 head = nvp.PixelRNN(models["cifar10-pixelcnn"]).head
@@ -831,30 +819,27 @@ for name in ("mnist", "binarized-mnist", "cifar10-small"):
 # %% [markdown]
 # ## Summary
 #
-# * A PixelCNN layer is a 3 × 3 convolution with mask B between two 1 × 1s. In training and scoring all pixels are
-#   computed at once.
-# * Its field grows by a row, and a column on either side, with each layer; the right edge stays at $d + 2$. The
-#   blind spot beyond that edge takes 18% of the context on 28 × 28 pixels, 19% on 32 × 32.
-# * One network takes any of the three layers. Before them stands a 7 × 7 with mask A; after them two 1 × 1s, a third
-#   for the logits, and a softmax.
-# * Training is a sum of cross-entropies; sampling and completion are the same loop.
+# * A PixelCNN layer is a 3 × 3 convolution with mask B between two 1 × 1s. It computes all pixels at once.
+# * Its field grows with each layer, but the right edge stays at $d + 2$. The blind spot beyond it takes 18% of the
+#   context on 28 × 28 pixels, 19% on 32 × 32.
+# * One network takes any of the three layers, between a 7 × 7 with mask A and a head of 1 × 1s.
+# * Sampling and completion are one loop, one sub-pixel after the other.
 #
 # ## Exercises
 #
 # ```{exercise} A gated layer
 # :label: ex-gated-layer
 #
-# The layer of the *Gated PixelCNN* {cite}`oord2016gated` has no ReLUs, but one gate after the 3 × 3 convolution, as an
-# LSTM has it. The convolution makes $a$ and $b$, $h$ maps each. The output is
-# $\tanh(a) \odot \sigma(b)$. Build the layer, with one colour for both maps of a unit. In three
-# colours no output may see itself or a later sub-pixel. Then train it in `PixelRNN` for 40 steps on
-# the grey images. Its loss must fall below that of the histograms.
+# The layer of the *Gated PixelCNN* {cite}`oord2016gated` has no ReLUs. Its 3 × 3 convolution makes $a$ and $b$, $h$
+# maps each. The output is $\tanh(a) \odot \sigma(b)$. Build the layer, with one colour for both maps of a unit. In
+# three colours no output may see itself or a later sub-pixel. Then train it in `PixelRNN` for 40 steps on the grey
+# images, to a loss below that of the histograms.
 # ```
 #
 # ```{solution-start} ex-gated-layer
 # :class: dropdown
 # ```
-# `gates=2` makes the two maps. The gate is the only non-linearity left in the layer. The network does not change.
+# `gates=2` makes the two maps. The network does not change.
 
 
 # %%
@@ -887,10 +872,10 @@ assert not in_order.triu().any()
 # :label: ex-two-stacks
 #
 # Cure the blind spot by two stacks. The **vertical** one sees only rows above: its convolutions are two rows high and
-# three columns wide, and need no mask. The first covers the two rows above the pixel. Each later one covers its own row of
-# features and the row above. The **horizontal** one sees its own row, by 1 × 3 convolutions with masks A and
-# then B. In each layer it also gets the output of the vertical one. The first pair of convolutions counts as a layer. Which
-# offsets do $L$ layers see? Show that those in the rows above form a rectangle, so that there is no blind spot.
+# three columns wide, and need no mask. The first covers the two rows above the pixel, each later one its own row of
+# features and the row above. The **horizontal** one sees its own row, by 1 × 3 convolutions with masks A and then B,
+# and in each layer the output of the vertical one. The first pair of convolutions counts as a layer. Which offsets do
+# $L$ layers see? Show that those in the rows above form a rectangle.
 # ```
 #
 # ```{solution-start} ex-two-stacks
@@ -926,9 +911,8 @@ assert horizontal == above | own
 # ```{solution-start} ex-wider-kernels
 # :class: dropdown
 # ```
-# Yes. Each row up now allows two columns to the right, so the edge is less steep:
-# $\delta \le 2d + 1$. For any width of the kernel there is a slope, and behind it a wedge. In the
-# row above the pixel it begins four columns to the right, as before.
+# Yes. Each row up now allows two columns to the right, so the edge is less steep: $\delta \le 2d + 1$. For any width
+# of the kernel there is a slope, and behind it a wedge.
 
 # %%
 wide = seen_by(6, layer=offsets("B", 5))
@@ -949,8 +933,8 @@ for d in range(1, 7):
 # ```{solution-start} ex-deep-enough
 # :class: dropdown
 # ```
-# The pixel with the furthest context is in the last row. It needs $L + 3 \ge n - 1$ rows, and as many columns
-# on the left if it is at the right edge. So $L = n - 4$: 24 for MNIST, 28 for CIFAR-10. Fifteen do not suffice.
+# The pixel with the furthest context is in the last row. It needs $L + 3 \ge n - 1$ rows, and as many columns on the
+# left if it is at the right edge. So $L = n - 4$: 24 for MNIST, 28 for CIFAR-10.
 
 # %%
 for n in (28, 32):

@@ -52,8 +52,8 @@ torch.set_num_threads(1)
 # p(x \mid s) &= \prod_{i=1}^{n^2} p(x_i \mid x_{<i}, s).
 # $$ (eq:two-scales)
 #
-# Every factor of the second product knows the whole of $s$. Our data are the embedded images of Fashion-MNIST
-# {cite}`xiao2017fashion` with eight grey levels, and $k = 4$: the small image has 7 × 7 pixels.
+# Our data are the embedded images of Fashion-MNIST {cite}`xiao2017fashion` with eight grey levels, and $k = 4$: the
+# small image has 7 × 7 pixels.
 
 
 # %%
@@ -86,24 +86,23 @@ plot_rows({"image": grey(test[:8]), "small": grey(blocks(shrink(test[:8])))})
 plt.show()
 
 # %% [markdown]
-# The small image has a sixteenth of the pixels. It still says where the garment is and, roughly, what it is.
+# The small image still says where the garment is and, roughly, what it is.
 #
 # ## Conditioning on an image
 #
-# Mask A and mask B keep a pixel from seeing later ones. The small image needs no mask, because it is known before the
-# first pixel of the large one. The paper enlarges it to a map of $c$ features and $n \times n$ places by a convolutional
-# network with *deconvolutions* (transposed convolutions). For each layer a 1 × 1 convolution of this map is **added to
-# the layer's own map**: in the LSTMs to the input-to-state map.
+# The small image needs no mask, because it is known before the first pixel of the large one. The paper enlarges it to a
+# map of $c$ features and $n \times n$ places by a convolutional network with *deconvolutions* (transposed
+# convolutions). For each layer a 1 × 1 convolution of this map is **added to the layer's own map**: in the LSTMs to the
+# input-to-state map.
 
 # %% mystnb={"figure": {"caption": "The conditional network. The small image is known before the first pixel, so nothing in the upper path is masked.", "name": "fig-told"}, "image": {"alt": "Above, from left to right: the small image s; convolutions without a mask; deconvolutions, each of which doubles the side; c maps of n by n. From there an arrow through a 1 by 1 convolution leads down into each of the layers 1 to L. Below: the image x, a 7 by 7 convolution with mask A, and the layers."}} tags=["hide-input"]
 layers.plot_conditioning()
 plt.show()
 
 # %% [markdown]
-# The paper gives neither $c$ nor the number of deconvolutions. Here each one doubles the side. With deconvolutions alone
-# a pixel knows only the part of the small image that is near to it. So we put two convolutions of 7 × 7 before them. Together
-# they reach six pixels in each direction, which is all of a 7 × 7 image from any of its corners. If
-# the small image has more pixels, more of these convolutions are needed:
+# The paper gives neither $c$ nor the number of deconvolutions. Here each one doubles the side. With deconvolutions
+# alone a pixel knows only the near part of the small image. So we put two convolutions of 7 × 7 before them. Together
+# they reach six pixels in each direction, which is all of a 7 × 7 image from any corner:
 
 
 # %%
@@ -131,11 +130,9 @@ class Upsampler(nn.Module):
 
 
 # %% [markdown]
-# The layers of {doc}`12_pixelcnn` take the map as one more argument. The paper conditions LSTMs
-# only. In the PixelCNN we add the map after the 3 × 3 convolution. In the `RowLSTM` it would be
-# `self.input_to_state(x) + bias`, which takes $4h$ maps for each layer:
-# `Upsampler(C, factor, 4 * h, depth)`. In the `DiagonalBiLSTM` each direction takes $4h$ maps of its own. Those of the
-# second direction are mirrored, as its input is.
+# The layers of {doc}`12_pixelcnn` take the map as one more argument. The paper conditions LSTMs only. In the PixelCNN
+# we add the map after the 3 × 3 convolution. A `RowLSTM` takes $4h$ maps for each layer, a `DiagonalBiLSTM` $4h$ for
+# each direction, mirrored for the second.
 
 
 # %% tags=["hide-input"]
@@ -210,10 +207,9 @@ class PixelRNN(nn.Module):
 # %% [markdown]
 # ## The pair
 #
-# A pair has two costs, $-\log p(s)$ and $-\log p(x \mid s)$. Both are cross-entropies. In training the second network is
-# told the true small image, as every Pixel RNN is told the true earlier pixels (teacher forcing).
-# To sample, draw $s$ and then $x$. By {prf:ref}`prop-pixelcnn-field` a pixel sees $L + 3$ rows
-# above its own, so `predict` computes no others:
+# A pair has two costs, $-\log p(s)$ and $-\log p(x \mid s)$. In training the second network is told the true small
+# image, as every Pixel RNN is told the true earlier pixels (teacher forcing). To sample, draw $s$ and then $x$. By
+# {prf:ref}`prop-pixelcnn-field` a pixel sees $L + 3$ rows above its own, so `predict` computes no others:
 
 
 # %%
@@ -269,7 +265,7 @@ class TwoScales(nn.Module):
 
 
 # %% [markdown]
-# The package computes both costs, too. With its weights copied over, they agree:
+# With the package's weights copied over, both costs agree:
 
 # %% tags=["hide-input"]
 
@@ -315,7 +311,7 @@ assert torch.allclose(-(of_s + of_x), theirs.log_prob(x.byte()), rtol=1e-4)
 # ```
 # ````
 #
-# Is the whole small image seen? Differentiate one prediction with respect to both images, for deconvolutions alone and for our upsampler:
+# Is the whole small image seen? Differentiate one prediction with respect to both images:
 
 
 # %% mystnb={"figure": {"caption": "After figure 2 of {cite:t}`oord2016pixelrnn`, middle: what the prediction of one pixel depends on, by differentiation. Circles are the pixels of the small image, at their places in the large one. The three layers of PixelCNN see six rows above the pixel. With deconvolutions alone only the nearest nine pixels of the small image are seen. With two convolutions of 7 × 7 before them all 49 are seen.", "name": "fig-two-scales"}, "image": {"alt": "Two boards of 28 by 28 with a pixel near the middle; blue, a region of its own row and the six above. Circles on a regular grid, every fourth row and column. On the left only the nine circles nearest to the pixel are orange, on the right all of them."}} tags=["hide-input"]
@@ -358,7 +354,7 @@ with torch.no_grad():
 assert torch.allclose(shown, whole, atol=1e-6)
 
 # %% [markdown]
-# From its first pixel on, the large network knows the whole small image, including its lower right corner.
+# From its first pixel on, the large network knows the whole small image.
 #
 # ## What the number means
 #
@@ -378,15 +374,13 @@ assert torch.allclose(shown, whole, atol=1e-6)
 # $p(s')\, p(x \mid s') = 0$ for every other $s'$. Where $p(s') > 0$, that means $p(x \mid s') = 0$. The logarithm keeps the order.
 # ```
 #
-# So the pair's cost is an upper bound on the cost of $x$. The bound has a gap because our large network draws *all* pixels
-# again, also those of the grid. It need not repeat what it was told. {ref}`ex-copy-the-grid` makes
-# the bound exact.
+# So the pair's cost is an upper bound on the cost of $x$. The bound has a gap because our large network draws *all*
+# pixels again, and need not repeat what it was told. {ref}`ex-copy-the-grid` makes the bound exact.
 #
 # ## Plain against two scales
 #
-# Train one PixelCNN of three layers, and a pair. Three layers see six rows above a pixel: the network is small on purpose, to
-# show what the small image adds. The two networks of the pair share no parameters, so they can be trained one after the other. The
-# small one is cheap, and gets three times as many steps.
+# Train one PixelCNN of three layers, and a pair, whose small network gets three times the steps. Three layers see six
+# rows above a pixel: the network is small on purpose, to show what the small image adds.
 
 
 # %%
@@ -443,9 +437,8 @@ assert profile == "paper" or of_grid > (total - of_plain) / 2
 assert of_grid < 0.8 * of_s
 
 # %% [markdown]
-# After so few steps the pair costs more, by less than a tenth. It pays twice for the 49 pixels of the small image,
-# although the large network is given them. Without the second payment this pair and this PixelCNN cost about the same.
-# That depends on the seed: with `torch.manual_seed(1)` before `plain`, and without the second payment, the pair is
+# After so few steps the pair costs more, by less than a tenth. It pays twice for the 49 pixels of the small image.
+# Without the second payment the two models cost about the same; with `torch.manual_seed(1)` before `plain` the pair is
 # ahead.
 #
 # Is it the sketch that helps? The upsampler also tells a pixel its *place*, by the zeros beyond the border. Give the
@@ -486,27 +479,26 @@ plt.show()
 # The PixelCNN alone draws parts that do not make a whole: it sees six rows above a pixel, and not where the pixel is.
 # Learned maps move the cloth to the middle. With the sketch, most images also have the outline of one garment.
 #
-# The paper finds something similar on ImageNet at 64 × 64 pixels. It reports about the same
-# likelihood for the multi-scale network, and samples that are globally more coherent. We found
-# no number for the multi-scale network. Its log-likelihood may hide the better layout because it is a
-# sum over pixels, of which the layout is a small part. Chapter
-# {ref}`results` says the same of texture and objects.
+# On ImageNet at 64 × 64 pixels the paper reports about the same likelihood for the multi-scale network, and samples
+# that are globally more coherent. We found no number for it. The log-likelihood, a sum over pixels, may hide the better
+# layout, which is a small part of it.
 #
 # ## Summary
 #
-# * A small image is drawn first, and a large one given the small one. Both networks are Pixel RNNs.
-# * The conditional network gets a map for each layer, without a mask: the small image is known in full. The upsampler
-#   decides how much of it a pixel knows.
+# * One Pixel RNN draws a small image, another the large image given the small one.
+# * The conditional network gets a map for each layer, without a mask. The upsampler decides how much of the small image
+#   a pixel knows.
 # * The sum of the two costs bounds the cost of the large image.
-# * Samples become coherent, in part because the maps tell a pixel its place. In this chapter the pair costs more nats, mostly because it pays for the pixels of the grid twice.
+# * Samples become coherent, in part because the maps tell a pixel its place. Here the pair costs more nats, mostly
+#   because it pays for the grid twice.
 #
 # ## Exercises
 #
 # ```{exercise} Copy the grid
 # :label: ex-copy-the-grid
 #
-# Let the large network *copy* the pixels of the grid instead of drawing them. Write the cost of $x$ under this model, and its
-# sampler. Why is the cost now exactly $-\log p(x)$? No training is needed.
+# Let the large network *copy* the pixels of the grid instead of drawing them. Write the cost of $x$ under this model,
+# and its sampler. Why is the cost now exactly $-\log p(x)$?
 # ```
 #
 # ```{solution-start} ex-copy-the-grid
@@ -563,18 +555,16 @@ assert torch.equal(shrink(x, 2), s)
 # ```{exercise} The gap
 # :label: ex-pair-gap
 #
-# Take `TwoScales((1, 2, 2), factor=2, levels=2, depth=1, h=4)` after `torch.manual_seed(0)`, with
-# normal weights of deviation 0.3. (It is `tiny` of the last solution.) Its large network draws all
-# pixels again. Its images have 2 × 2 pixels with two levels, so few that all can be listed. How
-# large is the gap of {prf:ref}`prop-pair`, on average over images that this model draws?
+# Let the large network of `tiny`, from the last solution, draw all pixels again. Its images have 2 × 2 pixels with two
+# levels, so few that all can be listed. How large is the gap of {prf:ref}`prop-pair`, on average over images that this
+# model draws?
 # ```
 #
 # ```{solution-start} ex-pair-gap
 # :class: dropdown
 # ```
-# Sum $p(s')\, p(x \mid s')$ over both values of the one pixel of $s'$: this gives $p(x)$. Over all images the pair's
-# probabilities sum to less than 1, and $p(x)$ to 1. The gap of an image is $\log p(x)$ minus the logarithm of its
-# pair's probability.
+# Sum $p(s')\, p(x \mid s')$ over both values of the one pixel of $s'$: this gives $p(x)$. The gap of an image is
+# $\log p(x)$ minus the logarithm of its pair's probability.
 
 # %%
 with torch.no_grad():
@@ -599,20 +589,16 @@ print(f"the gap is {gap:.1f} nats, in the mean over images that are drawn")
 # ```{exercise} Three scales
 # :label: ex-three-scales
 #
-# The paper speaks of *one or more* conditional networks. Write {eq}`eq:two-scales` for three scales of 4, 8 and 16 pixels.
-# Which networks can be trained at the same time? Build the model for any number of scales, and train it on the middle of the
-# garments, 16 × 16 pixels.
+# Write {eq}`eq:two-scales` for three scales of 4, 8 and 16 pixels. Which networks can be trained at the same time?
+# Build the model for any number of scales, and train it on the middle of the garments, 16 × 16 pixels.
 # ```
 #
 # ```{solution-start} ex-three-scales
 # :class: dropdown
 # ```
-# With $s_1 = s(s_2)$ and $s_2 = s(x)$ for $k = 2$: $p(x, s_2, s_1) = p(s_1)\, p(s_2 \mid s_1)\, p(x \mid s_2)$. All three can be
-# trained at the same time, on any three machines: each is told true images only, and no parameter is shared. Sampling goes
-# through them in order. Leaving $s_1$ out of the last factor loses nothing, since $s_1$ is a part of $s_2$.
-#
-# The small network of a pair may itself be a pair, and so on. A quarter of the pixels of each
-# larger image is then paid for again.
+# With $s_1 = s(s_2)$ and $s_2 = s(x)$ for $k = 2$: $p(x, s_2, s_1) = p(s_1)\, p(s_2 \mid s_1)\, p(x \mid s_2)$. All
+# three can be trained at the same time: each is told true images only, and no parameter is shared. Leaving $s_1$ out of
+# the last factor loses nothing, since $s_1$ is a part of $s_2$.
 
 
 # %%

@@ -10,9 +10,8 @@
 # (beyond-gans)=
 # # Beyond GANs
 #
-# There are many ways to model images: how do they differ? This chapter compares six families on the training images
-# of Fashion-MNIST. Five were trained for half an hour of one processor core each; the sixth has a closed form. You
-# will be able to
+# There are many ways to model images: how do they differ? This chapter compares six families on Fashion-MNIST. Five
+# were trained for half an hour of one processor core each; the sixth has a closed form. You will be able to
 #
 # * say what each family can tell of an image: its probability, a bound of it, or nothing;
 # * write the loss of each in ten lines;
@@ -95,7 +94,7 @@ for family, run in recorded.items():
 # %% [markdown]
 # ## Six families side by side
 #
-# The Pixel RNN of this chapter is a Diagonal BiLSTM of three layers. These are the samples that the ledger keeps of each run, in the order in which they were drawn:
+# The Pixel RNN of this chapter is a Diagonal BiLSTM of three layers. These are samples of each run:
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Test images, and eight samples of each family at temperature 1. None was selected by hand.", "name": "fig-families"}, "image": {"classes": "whole", "alt": "Seven columns of eight grey images. Real clothes first. The VAE's are grainy shapes of clothes; five of the GAN's are whole shapes with some speckle, and three are fragments; Real NVP's are clothes and shoes with blotched surfaces; the Pixel RNN's have clean edges, and nearly all are whole; the diffusion's have even surfaces, and most are whole; the Gaussian's are woven patches in the rough outline of a shirt."}}
 columns = {"real": sheet_images(recorded["Real NVP"].files.real, 28)[:8]}
@@ -105,20 +104,18 @@ sheets.plot_beside(columns, columns=1)
 plt.show()
 
 # %% [markdown]
-# Most of these can be named, and each family fails in its own way:
+# Each family fails in its own way:
 #
-# * The **VAE** has grain. It draws its pixels independently given $z$, so its doubt about a pixel becomes noise. Papers usually show its means instead,
-#   which are blurred.
-# * The **GAN** draws whole shapes with some speckle, and fragments: the third, the fifth and the eighth. Nothing here shows which clothes it leaves out.
+# * The **VAE** has grain: it draws its pixels independently given $z$, so its doubt about a pixel becomes noise. Papers
+#   usually show its means, which are blurred.
+# * The **GAN** draws whole shapes with some speckle, and fragments.
 # * **Real NVP** has whole clothes and shoes with blotched surfaces, and some that fall apart.
-# * The **Pixel RNN** has clean edges and fine detail. Most of its shapes hold together from top to bottom; a few change
-#   shape on the way down.
-# * The **diffusion** has even surfaces, and nearly all of its shapes are whole. The sixth is a fragment, and the heel of the fourth has come off.
+# * The **Pixel RNN** has clean edges and fine detail. Most of its shapes hold together.
+# * The **diffusion** has even surfaces, and nearly all of its shapes are whole.
 # * The **Gaussian** knows which pairs of pixels go together and nothing else: every sample is a woven patch.
 #
-# Now the numbers. *Coverage* is the share of test images that have a sample nearby; a later section measures it. The ± of bits/dim is the
-# standard error over the 10,000 test images. That of coverage is the spread over three sets of
-# samples. Two other seeds move a score by a few thousandths.
+# *Coverage* is the share of test images that have a sample nearby; a later section measures it. The ± of bits/dim is
+# the standard error over the 10,000 test images, that of coverage the spread over three sets of samples:
 
 # %% tags=["hide-input"]
 benchmarks = repository_root() / "benchmarks"
@@ -193,32 +190,26 @@ print("coverage of as many training images:", end=" ")
 print(spread(found["real"]["coverage"]))
 
 # %% [markdown]
-# Times are processor time of one core, for an image out of a batch of 64 (`python -m benchmarks.families`). How to read the table:
+# Times are processor time of one core, for an image out of a batch of 64.
 #
-# * Only the Pixel RNN states an **exact** likelihood. Three networks state a *bound*, and the GAN states nothing.
+# * Only the Pixel RNN states an **exact** likelihood, and its score is the lowest. The bound of the diffusion is a
+#   tenth of a bit/dim above it, that of Real NVP a quarter. The GAN states nothing.
 # * Among networks, only Real NVP has **a latent that loses nothing** and needs **one step to score and one to draw**.
-# * A sample of the Pixel RNN takes 784 steps of one pixel each, one of the diffusion 128 steps of the whole image. The VAE
-#   and the GAN draw in one cheap step.
-# * The lowest score is the Pixel RNN's, and it is exact. The bound of the diffusion is a tenth of a bit/dim above it, that of Real NVP a quarter.
+#   A sample takes 784 steps in the Pixel RNN and 128 in the diffusion.
 #
-# The half hour is that of the clock. Other work shared the cores, more with some runs than with others.
-# Half an hour of one core is no verdict on a family: each would gain from more time, and from other sizes. Optimisers differ, too: Muon for Real NVP,
-# the Pixel RNN and the diffusion, Adam for the VAE and the GAN (appendix {ref}`training-them`). Precisions differ, too: Real NVP,
-# the Pixel RNN and the diffusion trained in bfloat16 (bf16), in which a convolution took less time. But the first convolution of the Pixel RNN read levels
-# rounded to that format all along ({ref}`pixelrnn-results`).
+# The table is no verdict on a family. Each would gain from more time and other sizes, other work shared the cores, and
+# optimisers and precisions (bf16: bfloat16) differ. Real NVP, the Pixel RNN and the diffusion were trained by Muon,
+# the VAE and the GAN by Adam (appendix {ref}`training-them`).
 #
 # ## The loss of each family
 #
-# Chapter {ref}`density-estimation` wrote four losses for points in the plane. Here are those for
-# images. All six families follow one protocol: images are integers. So a likelihood is the
-# probability of an *integer* image, whoever states it, and bits/dim mean the same for all
-# ({ref}`integers-to-bits`). Each loss below is checked against the package.
+# Chapter {ref}`density-estimation` wrote four losses for points in the plane; here are those for images. Each
+# likelihood is that of an *integer* image, so bits/dim mean the same for all ({ref}`integers-to-bits`).
 #
 # ### Real NVP: change of variables
 #
-# Add noise, take the logit, apply the flow; then {eq}`eq:change` gives the density (chapters {ref}`change-of-variables` to {ref}`networks`).
-# Training adds a small penalty on the weights, which is no part of the likelihood. In this chapter $x$ are the integers, and $y$ their
-# logits; chapter {ref}`integers-to-bits` calls them $v$ and $x$.
+# Add noise $u$, take the logit, apply the flow; then {eq}`eq:change` gives the density. Training adds a small penalty
+# on the weights. In this chapter $x$ are the integers, and $y$ their logits.
 
 
 # %%
@@ -259,11 +250,10 @@ assert torch.allclose(pixel_loss(pixels, few), pixels.loss(few), rtol=1e-4)
 # %% [markdown]
 # ### VAE: a bound by inference
 #
-# A VAE {cite}`kingma2014vae` has a latent $z \sim \mathcal N(0, I)$ of 32 numbers. Given $z$, a network states a logistic distribution for each pixel, independently of
-# the others. A level has the mass of its bin ({ref}`ex-logistic-mixture`), as in the VAEs of
-# {cite:t}`kingma2016iaf`. The probability of an image,
-# $P(x) = \int p(x \mid z)\, p(z)\, \mathrm dz$, cannot be computed. A second network proposes where
-# to look: $q(z \mid x)$, a Gaussian. For any $q > 0$, the **weight**
+# A VAE {cite}`kingma2014vae` has a latent $z \sim \mathcal N(0, I)$ of 32 numbers. Given $z$, a network states a
+# logistic distribution for each pixel, independently of the others; a level has the mass of its bin
+# ({ref}`ex-logistic-mixture`). The probability of an image, $P(x) = \int p(x \mid z)\, p(z)\, \mathrm dz$, cannot be
+# computed. A second network proposes where to look: $q(z \mid x)$, a Gaussian. For any $q > 0$, the **weight**
 #
 # $$
 # w(z) = \frac{p(x \mid z)\, p(z)}{q(z \mid x)}
@@ -272,10 +262,9 @@ assert torch.allclose(pixel_loss(pixels, few), pixels.loss(few), rtol=1e-4)
 # has the right mean over $z \sim q$, $\mathbb E_q[w] = P(x)$. By Jensen's inequality the mean of its
 # logarithm is at most $\log P(x)$: $\mathbb E_q[\log w]$ is the **evidence lower bound** {eq}`eq:elbo`.
 #
-# The gap is $\mathrm{KL}(q(z \mid x) \,\|\, p(z \mid x))$, since
-# $w = P(x)\, p(z \mid x) / q(z \mid x)$. It is {eq}`eq:gap` again, with $z$ for $u$. In fact a flow
-# with dequantisation *is* such a model. Its latent is $x + u$, its decoder rounds down, and its $q$
-# is uniform and cannot learn.
+# The gap is $\mathrm{KL}(q(z \mid x) \,\|\, p(z \mid x))$, since $w = P(x)\, p(z \mid x) / q(z \mid x)$. It is
+# {eq}`eq:gap` with $z$ for $u$: a flow with dequantisation *is* such a model. Its latent is $x + u$, its decoder
+# rounds down, and its $q$ is uniform and cannot learn.
 
 
 # %%
@@ -327,8 +316,8 @@ both = discriminator_loss(gan, few, z) + generator_loss(gan, z)
 assert torch.allclose(both, gan.loss(few, seeded()), rtol=1e-4)
 
 # %% [markdown]
-# There is no quantity that both players want to be low. The sum of their losses is $3 \log 2 \approx 2.08$ where $D$ cannot tell. It says little about how good the
-# samples are, and asking for a likelihood is an error:
+# The sum of both losses is $3 \log 2 \approx 2.08$ where $D = 1/2$. It says little about how good the samples are, and
+# asking for a likelihood is an error:
 
 # %%
 log = recorded["GAN"].log()
@@ -350,11 +339,10 @@ except NVPError as error:
 # & \sigma_t^2 = \operatorname{sigmoid}(\gamma(t)), \quad \alpha_t^2 = 1 - \sigma_t^2 .
 # $$ (eq:diffusion)
 #
-# Here $x$ is scaled to $(-1, 1)$, and $\gamma(t) = \gamma_0 + (\gamma_1 - \gamma_0)\, t$ runs from
-# $\gamma_0 = -13.3$ to $\gamma_1 = 5$. The ratio of signal to noise is $\exp(-\gamma)$. A network
-# $\hat e(z_t, \gamma)$ finds the noise. The whole model is a VAE with infinitely many layers of
-# latents. Its encoder $q(z_t \mid x)$ is fixed: it is {eq}`eq:diffusion`. With
-# $t$ uniform on $[0, 1]$, its bound has three terms {cite}`kingma2021vdm`:
+# Here $x$ is scaled to $(-1, 1)$, and $\gamma(t) = \gamma_0 + (\gamma_1 - \gamma_0)\, t$ runs from $\gamma_0 = -13.3$
+# to $\gamma_1 = 5$. The ratio of signal to noise is $\exp(-\gamma)$. A network $\hat e(z_t, \gamma)$ finds the noise.
+# The model is a VAE with infinitely many layers of latents and a fixed encoder $q(z_t \mid x)$, {eq}`eq:diffusion`.
+# With $t$ uniform on $[0, 1]$, its bound has three terms {cite}`kingma2021vdm`:
 #
 # $$
 # -\log P(x) \le {} & \underbrace{\mathrm{KL}(q(z_1 \mid x) \,\|\, \mathcal N(0, I))}_{\text{prior}}
@@ -363,11 +351,10 @@ except NVPError as error:
 # $$ (eq:vdm-bound)
 #
 # For each pixel $P(x \mid z_0)$ is proportional to $q(z_0 \mid x)$, over the 256 levels. So the first two terms need
-# no network. With these $\gamma_0$ and $\gamma_1$ they come to 0.01 bits/dim. So the loss is nearly the error of a
-# denoiser, and yet it counts bits. Why this weight? A small step back in time costs the divergence of two Gaussians
-# of equal variance. It is half of the rise of $\exp(-\gamma)$ in the step, times the squared error of the image. That
-# error is $\sigma_t^2 / \alpha_t^2 = \exp(\gamma)$ times the squared error of the noise. So $\frac12 \gamma'\, \mathrm
-# dt$ is left, with $\gamma' = \gamma_1 - \gamma_0$.
+# no network; here they come to 0.01 bits/dim. The loss is nearly the error of a denoiser, and yet it counts bits. Why
+# this factor? A small step back in time costs the divergence of two Gaussians of equal variance: half of the rise of
+# $\exp(-\gamma)$, times the squared error of the image. That error is $\exp(\gamma)$ times the squared error of the
+# noise. So $\frac12 (\gamma_1 - \gamma_0)\, \mathrm dt$ is left.
 
 
 # %%
@@ -394,8 +381,8 @@ ends = diffusion.end_losses[few.int()].mean().item() / math.log(2)
 assert 0.005 < ends < 0.015
 
 # %% [markdown]
-# To sample, start from noise and remove a little of it at a time, 128 times ({ref}`ex-ancestral` writes it). The loss samples one $t$ for each image; a score averages over 16.
-# The times of a batch, or of a score, are spread evenly over $[0, 1]$.
+# To sample, start from noise and remove a little of it at a time, 128 times ({ref}`ex-ancestral`). The loss takes one
+# $t$ for each image; those of a batch are spread evenly over $[0, 1]$.
 #
 # ````{dropdown} The package's networks of the VAE, the GAN and the diffusion
 # `config.width` is 32, and 48 in the diffusion, where `config.blocks` is 2.
@@ -447,8 +434,8 @@ assert 0.005 < ends < 0.015
 # $\lambda = 1$, so $\Sigma = S$. Then the trace is $d$.
 # ```
 #
-# Even the noise can be averaged by hand. Each of the 256 levels has a mean and a variance of $y$ over $u$. The
-# noise of different pixels is independent, so it adds to the diagonal alone.
+# The noise is averaged by hand: each of the 256 levels has a mean and a variance of $y$ over $u$. The noise of
+# different pixels is independent, so it adds to the diagonal alone.
 
 # %%
 gaussian = models["Gaussian"]
@@ -476,16 +463,16 @@ assert abs(closed - on_train) < 0.01
 assert ledger["fashion-small-gaussian"].score.bits_per_dim > closed + 0.2
 
 # %% [markdown]
-# The fit to these 4,500 images is the best possible, and it overfits: they are few for a symmetric covariance with
-# $784^2$ entries. The Gaussian of the table is fitted to
-# the whole training set. It is no strong baseline, since half of the pixels are exactly 0 (appendix {ref}`baselines-and-bits`). The table
-# of two neighbours (chapter {ref}`density-estimation`) has no network either, and needs 3.51 bits/dim, exactly.
+# This fit to 4,500 images overfits; the Gaussian of the table is fitted to the whole training set. It is no strong
+# baseline, since half of the pixels are exactly 0 (appendix {ref}`baselines-and-bits`). The table of two neighbours
+# (chapter {ref}`density-estimation`) needs 3.51 bits/dim, exactly.
 #
 # ## One image under all of them
 #
-# How does each family judge the same test image? Four of them can say where in the image the bits are. The cost of a pixel is
-# $-\log p(x_i \mid z)$ in the VAE and $-\log p(x_i \mid x_{<i})$ in the Pixel RNN. In the diffusion it is the summand of
-# {eq}`eq:vdm-bound`, averaged over 64 times. {ref}`ex-gaussian-pixels` explains the Gaussian's.
+# How does each family judge the same test image? Four can say where in the image the bits are. A pixel costs
+# $-\log p(x_i \mid z)$ in the VAE, which also pays for $z$, and $-\log p(x_i \mid x_{<i})$ in the Pixel RNN. In the
+# diffusion it costs its summand of {eq}`eq:vdm-bound`, averaged over 64 times. {ref}`ex-gaussian-pixels` explains the
+# Gaussian's.
 
 # %% tags=["hide-input"]
 one = test.images[[11]]
@@ -527,15 +514,13 @@ pictures.plot_one_image(one, totals, maps, back)
 plt.show()
 
 # %% [markdown]
-# All four agree that black pixels cost least and that edges and texture need the bits. They differ in how many. (The VAE also pays for $z$, which
-# has no place in the image.) Real NVP has no map, since its Jacobian mixes all pixels. From their latents, Real NVP and the Gaussian return the image
-# itself, and the VAE a blurred one: 32 numbers are a summary. The GAN is missing here. It states no probability, and
-# infers no latent from an image.
+# All four agree that black pixels cost least and that edges and texture need the bits. Real NVP has no map, since its
+# Jacobian mixes all pixels. From their latents, Real NVP and the Gaussian return the image itself, and the VAE a
+# blurred one.
 #
 # ## A discriminator is no density
 #
-# The GAN's $D(x)$ is a number for every image. Can it take the place of a density?
-# {cite:t}`goodfellow2014gan` found what the best $D$ is:
+# Can $D(x)$, a number for every image, take the place of a density? {cite:t}`goodfellow2014gan` found the best $D$:
 #
 # ```{prf:proposition} The best discriminator
 # :label: prop-best-discriminator
@@ -557,10 +542,9 @@ plt.show()
 # $$
 # ```
 #
-# So $D^* / (1 - D^*) = p / q$. A discriminator estimates only the *ratio* of the data's density to the generator's. It is highest
-# where $G$ draws too little, not where the data are. For a perfect $G$, $D^*$ is $1/2$ everywhere. (Our $G$ has no
-# density. The proposition holds for it once a little noise is added to both kinds of images.) On a line everything can be
-# integrated:
+# So $D^* / (1 - D^*) = p / q$. A discriminator estimates only the *ratio* of the data's density to the generator's.
+# It is highest where $G$ draws too little, not where the data are. (Our $G$ has a density only once a little noise is
+# added.) An example on a line:
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The best discriminator between two known densities on a line. It is sure of itself in the tail, where the generator draws almost nothing and the data are rare.", "name": "fig-discriminator"}, "image": {"alt": "Left: the density of the data with two humps, the higher one at minus one, and a bell curve of the generator beside it. Right: the best discriminator, a little above one half at minus one, a quarter at one, close to one from four to seven, then a little lower. A dotted line marks where the data's density is highest, at minus one; a dashed one, where the discriminator is highest, near six."}}
 line = torch.linspace(-8, 8, 3201, dtype=torch.double)
@@ -601,10 +585,8 @@ assert p[best.argmax()] < 0.01 * p.max()
 assert (ratio * dx).sum() > 2  # a density would have 1
 
 # %% [markdown]
-# Now the trained discriminator. Suppose that its logit were the data's log density, up to a
-# constant. Then it should order images as a good density does. The Pixel RNN states one. (Like all
-# weights in the ledger, those of $D$ and $G$ are averages over the last steps. So this is not quite
-# the $D$ that $G$ played against.)
+# The weights of our trained $D$ are averages over the last steps. If its logit were the data's log density, up to a
+# constant, it should order images as a good density does. The Pixel RNN states one:
 
 # %% tags=["hide-input"]
 reals = test.images
@@ -643,12 +625,13 @@ assert bits_of["a black image"] < bits_of["a white image"] < bits_of[real]
 
 # %% [markdown]
 # Blank images prove nothing: to the Pixel RNN, too, they are likelier than clothes ({ref}`not-everything`). But $D$
-# prefers negatives, which the data do not contain and the Pixel RNN finds less likely. $D$ was trained to tell apart
-# two kinds of dark images with something bright in the middle. It was never trained on anything else.
+# prefers negatives, which the Pixel RNN finds less likely. $D$ was trained only to tell apart two kinds of dark
+# images with something bright in the middle.
 #
 # ## Two kinds of bound, and an exact score
 #
-# How far is a bound from the truth? Those of the Gaussian, Real NVP and the VAE are means of a log weight. They get tighter when several weights are averaged *inside* the logarithm:
+# How far is a bound from the truth? Those of the Gaussian, Real NVP and the VAE are means of a log weight. They get
+# tighter when several weights are averaged *inside* the logarithm:
 #
 # ```{prf:proposition} More draws, tighter bounds
 # :label: prop-more-draws
@@ -664,8 +647,7 @@ assert bits_of["a black image"] < bits_of["a white image"] < bits_of[real]
 # ```
 #
 # The proof is also an experiment: sample many weights, and average them in groups of one, two, four and so on. The
-# inequality then holds for every image. The diffusion does not take part. Its terms at single times are no weights; averaging more of them makes
-# the estimate less noisy and leaves the bound where it is.
+# diffusion does not take part, since its terms at single times are no weights.
 
 
 # %% tags=["hide-input"]
@@ -707,10 +689,8 @@ plt.show()
 
 # %% [markdown]
 # Draws take a few hundredths of a bit/dim off the bounds of the VAE and Real NVP, and hardly anything off that of the
-# Gaussian.
-# How far is the lowest point above the truth? These draws do not tell. There is a rule of thumb. If $\log w$ were a
-# Gaussian, $\log \mathbb E[w]$ would be $\mathbb E[\log w]$ plus half of the variance of $\log w$. So the gap of one draw
-# would be this half:
+# Gaussian. The rest of the gap stays unknown. By a rule of thumb the gap of one draw is half of the variance of
+# $\log w$, as if $\log w$ were a Gaussian:
 
 # %% tags=["hide-input"]
 unit = nats_per_bit(vae.image_shape)
@@ -742,8 +722,8 @@ figures.show_table(
 # ### Which comparisons prove something
 #
 # In bits/dim, a bound lies above the true score, up to the noise of its draws. If the bound of model A is below the
-# exact score of model B, A has the higher likelihood on these images. That is proved. If the bound is *higher*, nothing is proved, since
-# A may be better than its bound. Strictly, two bounds prove nothing, in either direction.
+# exact score of model B, A is proved to have the higher likelihood on these images. If the bound is *higher*, nothing
+# is proved: A may be better than its bound. Two bounds prove nothing.
 
 # %%
 score_of = {
@@ -755,8 +735,8 @@ ranking = sorted(score_of, key=score_of.get)
 print("order of the scores:", " < ".join(ranking))
 
 # %% [markdown]
-# In practice one can say more. How sure is each step of this order, on the same images? And is it larger than the gap that the rule of thumb gives to the
-# model behind? (The diffusion has no such rule.)
+# In practice one can say more. How sure is each step of this order? Is it larger than the gap of the model behind, by
+# the rule of thumb?
 
 # %% tags=["hide-input"]
 per_image = {f: score_images(models[f], test.images[:100]) for f in ranking}
@@ -786,14 +766,13 @@ figures.show_table(
 )
 
 # %% [markdown]
-# Among these the exact score is the lowest, so nothing is proven about their order: each of the others may be better than
-# its bound. (The four networks are proven better than the table of two neighbours: it is exact, and their scores are lower.)
-# But where there is a rule of thumb, its gap is smaller
-# than the lead. So from the diffusion down, the order of the scores is probably that of the models. Between the Pixel RNN and the diffusion it stays open.
+# Here the exact score is the lowest, so nothing is proved about the order. (The four networks are proved better than
+# the table of two neighbours, which is exact and scores higher.) But where there is a rule of thumb, its gap is
+# smaller than the lead. So from the diffusion down, the order of the scores is probably that of the models. Between
+# the Pixel RNN and the diffusion, which has no such rule, it stays open.
 #
-# A proof about two trained models is no proof about two families, since another seed gives another model. So all families but the Gaussian were trained
-# again from two other seeds, for as many steps. (These runs computed in float32, on a processor that has no fast arithmetic for bfloat16. All
-# recorded ones but the VAE and the GAN had computed in bfloat16.)
+# Another seed gives another model. So all families but the Gaussian were trained again from two other seeds, for as
+# many steps and in float32:
 
 # %% tags=["hide-input"]
 scores = {
@@ -828,20 +807,13 @@ ahead = {a: score_of[b] - score_of[a] for a, b in pairwise(ranking)}
 assert all(ahead[a] > gap_of[b] for a, b in pairwise(ranking) if b in gap_of)
 
 # %% [markdown]
-# Seed and precision together move these scores by a few thousandths of a bit/dim. The worst run of
-# each family is well ahead of the best run of the next. So the seed does not explain the order of
-# the four scores. All of this is about these sizes, half an hour and these images.
-#
-# Each score also contains a cost of its own kind. For a pixel that is surely black, up to a quarter of a bit goes
-# to the noise of dequantisation, {eq}`eq:floor`. Real NVP pays most of that. The Gaussian pays it
-# only where its spread is as small as the noise ({ref}`ex-gaussian-pixels`); elsewhere it loses by
-# misfit. A VAE pays for the disagreement of $q$ with the true posterior. A diffusion pays for the
-# errors of its denoiser, and a Pixel RNN for its wrong predictions.
+# Seed and precision together move these scores by a few thousandths of a bit/dim. The worst run of each family is
+# well ahead of the best run of the next. So the seed does not explain the order of these four scores.
 #
 # ## Between two latents
 #
-# What lies between two images? Four families can show it, since they decode a latent to one image. (The diffusion adds new noise in every step.) The walk is on the circle of chapter {ref}`latents`, $\cos\phi\, z_1 + \sin\phi\, z_2$. A
-# GAN has no latent of a given image, so its walk is between two draws from the prior.
+# What lies between two images? Four families decode a latent to one image, so one can walk on the circle of chapter
+# {ref}`latents`. A GAN infers no latent, and walks between two samples.
 
 
 # %% tags=["hide-input"]
@@ -870,21 +842,21 @@ for family in ("Gaussian", "Real NVP"):
 
 # %% [markdown]
 # Halfway, the Gaussian's images show both ends, one on top of the other. The VAE's are blurred. Those of Real NVP are
-# fragments for this pair, a boot and a jacket. Between other pairs many are whole (chapter {ref}`latents`).
+# fragments for this pair; between other pairs many are whole (chapter {ref}`latents`).
 #
 # ## What do they leave out?
 #
 # A likelihood punishes a model for every image of the data that it finds impossible. A game does not: a generator
-# that draws only one perfect shirt does well against a slow discriminator. This is **mode
-# collapse**. For a model without a likelihood, only its samples can show it. Three measurements look for it:
+# that draws only one perfect shirt does well against a slow discriminator. This is **mode collapse**. Three
+# measurements look for it in samples:
 #
 # * **Classes.** Give each sample the class of the nearest training image. The *distance from equal shares* is half of
-#   the sum of $|\text{share} - 0.1|$ over the ten classes: the share of samples that would have to change class.
-# * **Nearness.** Average the distance of a sample from the nearest training image. Divide by the same for test images.
-# * **Coverage** {cite}`naeem2020coverage`. Put a ball around each test image that reaches to its fifth nearest neighbour among test images. Count the balls with a sample
-#   inside. Training images, as many as there are samples, set the standard.
+#   the sum of $|\text{share} - 0.1|$ over the ten classes.
+# * **Nearness.** Divide the mean distance of samples from the nearest training image by that of test images.
+# * **Coverage** {cite}`naeem2020coverage`. Put a ball around each test image that reaches to its fifth nearest
+#   neighbour among test images. Count the balls with a sample inside.
 #
-# Distances are between means over 2 × 2 pixels, so that grain counts for less. Below we see how much it still counts.
+# Distances are between means over 2 × 2 pixels, so that grain counts for less.
 
 
 # %%
@@ -917,8 +889,8 @@ by_inferred = coverage(inferred)
 print(f"VAE, from latents of training images: {by_inferred:.0%}")
 
 # %% [markdown]
-# `python -m benchmarks.coverage` did this for three sets of 300 samples of each run, with 1,000 test images and 4,500 training images. Two runs on 4,500 images join them: a
-# Diagonal BiLSTM of 1,300 steps, and a PixelCNN of 1,746 steps of as many images.
+# `python -m benchmarks.coverage` did this for three sets of 300 samples of each run, with 1,000 test images and 4,500
+# training images. Two runs on 4,500 images join them: a Diagonal BiLSTM of 1,300 steps, and a PixelCNN of 1,746.
 
 # %% tags=["hide-input"]
 shown = names | {
@@ -984,8 +956,12 @@ assert round(covered["Gaussian"], 2) == 0.12
 assert {round(x, 2) for x in of_vae} == {0.15, 0.17, 0.18}
 assert 0.18 < without_noise < 0.25
 assert 0.75 < by_inferred < 0.9
-far = {f: m["from_nearest_training_image"] for f, m in measurements.items()}
-assert abs(far["VAE"] / far["Gaussian"] - 1) < 0.05
+far = {f: measurements[f]["from_nearest_training_image"] for f in names}
+of_test = found["real"]["from_nearest_training_image"]
+assert sorted(far, key=far.get)[0] == "diffusion"
+assert {*sorted(far, key=far.get)[-2:]} == {"VAE", "Gaussian"}
+assert round(far["diffusion"] / of_test, 1) == 1.1
+assert {round(far[f] / of_test, 1) for f in ("VAE", "Gaussian")} == {1.6}
 for drawn, of_perfect in ((300, 0.73), (1000, 0.97)):
     empty = math.prod((999 - j) / (999 + drawn - j) for j in range(5))
     assert round(1 - empty, 2) == of_perfect
@@ -996,42 +972,38 @@ for few_shown in ("trousers", "sandal"):
     assert 0.03 < share_of < 0.05
 
 # %% [markdown]
-# In the first row the coverage is that of training images. Its distance from equal shares is that
-# of the 1,000 test images. A set of 300 training images covers three quarters of the test images;
-# blurred, it covers nine tenths. A ball stays empty if the five nearest of the 999 other test
-# images and the 300 samples are all test images. So a perfect model covers 73% on average, and with
-# 1,000 samples it would cover 97%. Coverages by different numbers of samples cannot be compared. By
-# chance 900 samples of a source with equal shares of all classes are 0.04 away from equal shares,
-# on average. Read each difference beside the spread. (The spread is over sets of samples. Other
-# seeds moved coverage as much.)
+# The first row has the coverage of training images, and the distance of the 1,000 test images from equal shares. A
+# ball stays empty if the five nearest of the 999 other test images and the 300 samples are all test images. So a
+# perfect model covers 73% on average, and 97% with 1,000 samples: compare only coverages by as many samples. By
+# chance 900 samples of a source with equal shares are 0.04 away from them, on average. Read each difference beside
+# the spread: other seeds moved coverage as much.
 #
-# * The diffusion covers most, seven tenths of the test images. The Pixel RNN has fewer bits/dim and covers less than half.
-#   But a blur alone takes the GAN from 37 to 60%. So coverage rewards smooth images, and not only complete sets.
-# * The GAN, which states no likelihood, covers a little more than Real NVP: 37 to 40% with three seeds, against
-#   33 to 36%.
-# * The VAE is two bits/dim better than the Gaussian and covers little more: 15 to 18% with three
-#   seeds, against 12%. Without grain it covers about a fifth. But from the latents of 300
-#   training images it covers four fifths, with grain. So the prior is the reason: its latents are not those of images. The samples of the
-#   VAE and of the Gaussian are equally far from the training images.
-# * Of the two runs on 4,500 images, the PixelCNN has the better likelihood and a coverage of 2%. It sees only eight
-#   rows up, less than a third of the image. We suspect that this is too little to put its parts together. The Diagonal BiLSTM, which sees
-#   all of the past but one pixel, covers nearly five times as much.
+# * The diffusion covers most, seven tenths of the test images. The Pixel RNN has fewer bits/dim and covers less than
+#   half. But coverage also rewards smooth images: a blur alone takes the GAN from 37 to 60%, and training images from
+#   78 to 92%.
+# * The diffusion's samples are also nearest to training images (1.1), those of the VAE and the Gaussian the furthest of
+#   the six (1.6).
+# * The GAN covers a little more than Real NVP: 37 to 40% with three seeds, against 33 to 36%.
+# * The VAE is two bits/dim better than the Gaussian and covers little more: 15 to 18% with three seeds, against 12%.
+#   Without grain it covers about a fifth. From the latents of 300 training images, with grain, it covers four fifths.
+#   So the reason is the prior, whose latents are not those of images.
+# * Of the two runs on 4,500 images, the PixelCNN has the better likelihood and a coverage of 2%. The Diagonal BiLSTM
+#   covers nearly five times as much. The PixelCNN sees only eight rows up; we suspect that this is too little.
 #
-# The GAN did not collapse onto a few images. But it seems to draw fewer trousers and sandals than there are, and nothing
-# in its training says so.
+# The GAN did not collapse onto a few images. But it seems to draw fewer trousers and sandals than there are, and
+# nothing in its training says so.
 #
-# So coverage and likelihood can put models in different orders: the two exact models on 4,500 images prove it. (The
-# diffusion may be better than its bound.) Neither is the quality of a generative model {cite}`theis2016note`. Chapter {ref}`not-everything` says why.
+# So coverage and likelihood can put models in different orders: the two exact models on 4,500 images prove it.
+# Neither is the quality of a generative model (chapter {ref}`not-everything`).
 #
 # ## Summary
 #
-# * A Pixel RNN states an exact likelihood. Real NVP, the VAE, the diffusion and the Gaussian state a bound, and a GAN nothing.
-# * The loss of each family is ten lines of code. That of a diffusion is the error of a denoiser, and still counts bits.
+# * A Pixel RNN states an exact likelihood, a GAN none, and the four others state a bound.
+# * The loss of a diffusion is the error of a denoiser, and still counts bits.
 # * A discriminator is a ratio, not a density: the trained one prefers negatives to real images.
-# * A comparison of two scores proves something only if the worse one is exact. Even then it is about two trained
-#   models, not two families.
-# * Other seeds move a score by a few thousandths of a bit/dim, far less than the gaps between these families.
-# * Coverage and likelihood put the two exact models on 4,500 images in different orders. Coverage also rewards smooth images.
+# * A comparison of two scores proves something only if the worse one is exact, and then about two trained models, not
+#   two families.
+# * Coverage and likelihood put the two exact models on 4,500 images in different orders.
 #
 # ## Exercises
 #
@@ -1053,8 +1025,8 @@ for few_shown in ("trousers", "sandal"):
 # ```{solution-start} ex-ancestral
 # :class: dropdown
 # ```
-# With few steps each one removes much noise at once. Four steps give mostly blurred tops. Sixteen give shoes, bags and other shapes, and 64 add finer texture.
-# The more steps, the closer the samples are to the model that the bound is about.
+# Four steps give mostly blurred tops. Sixteen give shoes, bags and other shapes, and 64 add finer texture. The more
+# steps, the closer the samples are to the model that the bound is about.
 
 
 # %% mystnb={"figure": {"caption": "Ten samples of the diffusion in 4, 16 and 64 steps. None was selected by hand.", "name": "fig-few-steps"}, "image": {"alt": "Three rows of ten images of clothes. After 4 steps, blurred tops, but for a bag and a dark blot. After 16, boots, dresses, trousers and bags among them. After 64, shoes, tops, dresses and bags with finer texture."}}
@@ -1089,17 +1061,17 @@ plt.show()
 # ```{exercise} A likelihood for the GAN?
 # :label: ex-parzen
 #
-# One could draw samples and put a little Gaussian on each (a *Parzen window*): that is a density. Do it for 200 samples
-# of the GAN on images of 14 × 14, and for as many real training images. Give each set the width that is best on
-# held-out images. What does the score of test images measure?
+# One could draw samples and put a little Gaussian on each (a *Parzen window*): that is a density. Do it for 200
+# samples of the GAN on images of 14 × 14, and for as many real training images. Give each set the width that is best
+# on held-out images. What does the score of test images measure?
 # ```
 #
 # ```{solution-start} ex-parzen
 # :class: dropdown
 # ```
 # In 196 dimensions two hundred windows cover next to nothing, and the best width makes a blur of each. The score
-# measures how near samples are to test images, as coverage does. Even windows on *real* images score far below one Gaussian that is
-# fitted to the same images, whose samples are no clothes. {cite:t}`theis2016note` give worse examples.
+# measures how near samples are to test images. Even windows on *real* images score far below one Gaussian that is
+# fitted to them, whose samples are no clothes. {cite:t}`theis2016note` give worse examples.
 
 
 # %%
@@ -1201,11 +1173,11 @@ print(f"gap of the diagonal q: {gaps['diagonal']:.2f} nats")
 # ```{solution-start} ex-gaussian-pixels
 # :class: dropdown
 # ```
-# $y = m + L z$ says that $y_i$ is $L_{ii} z_i$ plus a function of $z_1, \dots, z_{i-1}$, and those are functions of $y_1,
-# \dots, y_{i-1}$. So $y_i \mid y_{<i}$ is a Gaussian of standard deviation $L_{ii}$, whose mean is the best linear
-# prediction; its weights are row $i$ of $L^{-1}$, times $-L_{ii}$. The log density is a sum of such terms, as in chapter
-# {ref}`pixel-by-pixel`. The easy pixels are those that are black in nearly every image: in a corner hardly more than
-# the noise is left unknown.
+# $y = m + L z$ says that $y_i$ is $L_{ii} z_i$ plus a function of $z_1, \dots, z_{i-1}$, hence of
+# $y_1, \dots, y_{i-1}$. So $y_i \mid y_{<i}$ is a Gaussian of standard deviation $L_{ii}$, whose mean is the best
+# linear prediction; its weights are row $i$ of $L^{-1}$, times $-L_{ii}$. The log density is a sum of such terms, as
+# in chapter {ref}`pixel-by-pixel`. The easy pixels are black in nearly every image: in a corner hardly more than the
+# noise is left unknown.
 
 # %%
 inverse = torch.linalg.inv(L)

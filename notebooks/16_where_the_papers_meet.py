@@ -11,12 +11,12 @@
 # # Where the two papers meet
 #
 # One paper bends a Gaussian by a bijection, the other predicts pixel after pixel. Can one model do both? This chapter
-# takes the flow of the first paper and gives it the masks of the second. You will see three things:
+# gives the flow of the first paper the masks of the second:
 #
 # * One equation has Real NVP's coupling as a special case, and takes the masks of Pixel RNN.
 # * Stacked over patches, with a causal Transformer inside, it is **TarFlow** {cite}`zhai2025tarflow`, a flow of 2024.
-#   You will write it in three short classes.
-# * Recorded runs show how it compares with Real NVP on the same images, and what a sample costs.
+#   Three short classes build it.
+# * Recorded runs compare it with Real NVP on the same images, and we count what a sample costs.
 #
 # ```{admonition} In the papers
 # Section 5 of {cite:t}`dinh2017realnvp` calls Real NVP a bridge between autoregressive models, variational autoencoders
@@ -54,17 +54,17 @@ torch.set_num_threads(1)
 # %% [markdown]
 # ## One equation
 #
-# Pixel RNN writes the probability of an image as a product: each pixel has a distribution that depends on all pixels
-# before it. Let that distribution be a Gaussian with mean $\mu_i$ and standard deviation $e^{\alpha_i}$, both
-# computed from $x_{<i} = (x_1, \dots, x_{i-1})$. Now subtract the mean and divide by the deviation:
+# Pixel RNN gives each pixel a distribution that depends on all pixels before it. Let that distribution be a Gaussian
+# with mean $\mu_i$ and standard deviation $e^{\alpha_i}$, both computed from $x_{<i} = (x_1, \dots, x_{i-1})$. Now
+# subtract the mean and divide by the deviation:
 #
 # $$
 # z_i = \bigl( x_i - \mu_i(x_{<i}) \bigr)\, e^{-\alpha_i(x_{<i})}, \qquad
 # \log \left| \det \frac{\partial z}{\partial x^{\mathsf T}} \right| = -\sum_i \alpha_i(x_{<i}) .
 # $$ (eq:maf)
 #
-# This is a bijection with a triangular Jacobian, as in Real NVP. {cite:t}`papamakarios2017maf`
-# stack such layers and call the stack a *masked autoregressive flow*, MAF. In code:
+# This is a bijection with a triangular Jacobian, as in Real NVP. A stack of such layers is a *masked autoregressive
+# flow*, MAF {cite}`papamakarios2017maf`. In code:
 
 
 # %%
@@ -89,13 +89,12 @@ class AffineFlow(nn.Module):
 
 # %% [markdown]
 # The inverse starts from any guess. Numbers that are conditioned on no other are right after one round. Every further
-# number is right one round after those that it is conditioned on. So each round settles at least one more.
+# number is right one round after those that it is conditioned on.
 #
 # ### Real NVP: half the pixels, given the others
 #
-# In this equation a coupling differs from an autoregressive layer only in its net. In a coupling,
-# $\mu$ and $\alpha$ are 0 for the half that a mask $b$ keeps. For the other half they depend on the
-# kept half alone:
+# A coupling is an `AffineFlow` with a special net: $\mu$ and $\alpha$ are 0 for the half that a mask $b$ keeps. For the
+# other half they depend on the kept half alone:
 
 
 # %%
@@ -128,9 +127,8 @@ assert torch.allclose(coupling(x)[0], real_nvp)
 # %% [markdown]
 # ### The masks of Pixel RNN: all earlier pixels
 #
-# A PixelCNN has masked convolutions: the first hides the pixel itself (mask A), the others do not (mask B), and none sees a
-# later pixel. The layer below is that of chapter {ref}`pixel-by-pixel` for one colour, in fewer lines. The output per pixel was a softmax there. Here it
-# is $\alpha$ and $\mu$:
+# The masked convolutions of chapter {ref}`pixel-by-pixel` see no later pixel. The first hides the pixel itself (mask
+# A), the others do not (mask B). There the output per pixel was a softmax. Here it is $\alpha$ and $\mu$:
 
 
 # %%
@@ -206,16 +204,14 @@ for name, layer in (("coupling", coupling), ("masked", autoregressive)):
 assert torch.allclose(coupling.inverse(coupling(x)[0], rounds=1), x)
 
 # %% [markdown]
-# A coupling has more zeros in its Jacobian. From any guess its inverse takes one round for the kept
-# half and one for the other. Our guess is $z$, whose kept half is right already. So one round is
-# enough, which is one evaluation of the network, as in Real NVP. The masked flow lets each pixel
-# see more. From some guesses it takes nearly as many rounds as there are pixels. (Small weights
-# need fewer for a good approximation, see {ref}`ex-jacobi`.) That is the price of Pixel RNN, too.
+# Our guess is $z$, in which the kept half of a coupling is right already. So one round of the two is enough, as in
+# Real NVP: one evaluation of the network. In the masked flow each pixel sees more, and from some guesses the inverse
+# takes nearly as many rounds as there are pixels. That is the price of Pixel RNN, too.
 #
 # ## Why the order must be reversed
 #
-# Gaussian factors are a poor model of pixels, because each has only one hump. Pixel RNN takes a
-# softmax instead. A flow has another remedy: it can be stacked. The order matters, though.
+# Gaussian factors are a poor model of pixels, because each has only one hump. Pixel RNN takes a softmax instead. A
+# flow can be stacked, but the order matters.
 #
 # ```{prf:proposition} A stack in one order is one layer
 # :label: prop-one-order
@@ -235,9 +231,9 @@ assert torch.allclose(coupling.inverse(coupling(x)[0], rounds=1), x)
 # where $\mu_i$, $\alpha_i$, $\nu_i$ and $\beta_i$ are all functions of $x_{<i}$. Repeat this for more layers.
 # ```
 #
-# Reverse the order after each layer, and the proof fails: $\nu_i$ and $\beta_i$ then read $y_{>i}$, which depends on $x_i$. The two moons of
-# chapter {ref}`coupling-layers` show the difference. Given its first coordinate, a point is on one moon or on the other, so
-# the second coordinate has two humps.
+# Reverse the order after each layer, and the proof fails: $\nu_i$ and $\beta_i$ then read $y_{>i}$, which depends on
+# $x_i$. The two moons of chapter {ref}`coupling-layers` show the difference: given the first coordinate of a point,
+# the second has two humps.
 
 
 # %%
@@ -313,15 +309,14 @@ assert abs(gain["four, one order"]) < 0.05
 assert gain["four, turned round"] > 0.4
 
 # %% [markdown]
-# Four layers in one order gain nothing over one, to within 0.05 nats: by the proposition their factors are still
-# Gaussian. With the order reversed after each layer ("turned round" in the figure) they gain half a nat and follow the moons.
+# Four layers in one order gain nothing over one, to within 0.05 nats: their factors are still Gaussian. With the
+# order reversed after each layer they gain half a nat and follow the moons.
 #
 # ## TarFlow
 #
-# An image of 28 × 28 takes 784 steps a layer to sample, and TarFlow stacks several. So it treats *patches* as the
-# numbers of {eq}`eq:maf`. From here on one such map is a **block**, since a *layer* is one of the Transformer inside
-# it. Cut the image into $T$ squares of $S$ pixels, $x_1, \dots, x_T$, in raster order ({ref}`pixel-by-pixel`). Each
-# $x_i$ is a vector:
+# An image of 28 × 28 takes 784 steps a layer to sample. So TarFlow treats *patches* as the numbers of {eq}`eq:maf`.
+# One such map is now a **block**; a *layer* is one of the Transformer inside it. Cut the image into $T$ squares of
+# $S$ pixels, $x_1, \dots, x_T$, in raster order. Each $x_i$ is a vector:
 #
 # $$
 # z_i = \bigl( x_i - \mu_i(x_{<i}) \bigr) \odot e^{-\alpha_i(x_{<i})}, \qquad
@@ -338,17 +333,16 @@ meeting.plot_patches(
 plt.show()
 
 # %% [markdown]
-# The orange patch is the 25th in raster order. So 24 patches decide about it in one order, and 24 others in the next.
+# The orange patch is the 25th: 24 patches decide about it in one order, and 24 others in the next.
 #
 # ### A layer of the Transformer
 #
-# A Transformer {cite}`vaswani2017attention` turns each patch into a vector $h_i$, a *token*. A layer adds to each token an average over
-# tokens (attention), and then a function of the token alone (an MLP). Linear maps make a *query*, a *key* and a *value* of each token. Token $i$ averages the
-# values. The weights are a softmax of the products of its query with the keys. Before the softmax the products are
-# divided by the square root of the number of entries of a key. Several *heads* do this side by
-# side, each with its own slice of queries, keys and values. The attention is **causal** here: token $i$
-# averages over tokens 1 to $i$. That is mask B. A *layer norm* stands before each of the two parts. It brings the
-# entries of each token to mean 0 and variance 1, then scales and shifts them by learned numbers.
+# A Transformer {cite}`vaswani2017attention` turns each patch into a vector $h_i$, a *token*. A layer adds to each
+# token an average over tokens (attention), and then a function of the token alone (an MLP). A *layer norm* stands
+# before each and standardises the token. Linear maps make a *query*, a *key* and a *value* of each token. Token $i$
+# averages the values. The weights are a softmax of its query times the keys, divided by the root of the number of
+# entries of a key. Several *heads* do this side by side, each with its own slice of all three. The attention is
+# **causal** here: token $i$ averages over tokens 1 to $i$. That is mask B.
 
 
 # %%
@@ -385,13 +379,12 @@ class Layer(nn.Module):
 # ### A block
 #
 # A block is {eq}`eq:tarflow`. A linear map turns patches into tokens, and a learned vector, `place`, tells each token
-# its position. The output at token $i$ has seen patch $i$, so it serves patch $i + 1$. A shift by
-# one token makes mask A out of mask B. The first patch has nothing before it. We set its $\alpha$
-# and $\mu$ to 0. The last linear map starts at zero, so that training starts at the identity.
+# its position. The output at token $i$ has seen patch $i$, so it serves patch $i + 1$: this shift makes mask A out of
+# mask B. The $\alpha$ and $\mu$ of the first patch are 0. The last linear map starts at zero, so that training starts
+# at the identity.
 #
-# The network of TarFlow may give any $\alpha$. Ours may not: as Real NVP bounds its $s$, we bound $\alpha = 3 \tanh(r / 3)$, where $r$ is what the
-# network gives. Without a bound, $e^{-\alpha}$ can grow from block to block. In short trials on all
-# of Fashion-MNIST the loss of the unbounded model soon became infinite or undefined:
+# TarFlow does not bound $\alpha$. We do, as Real NVP bounds its $s$: $\alpha = 3 \tanh(r / 3)$, where $r$ is what the
+# network gives. Without the bound, the loss soon became infinite or undefined in short trials on Fashion-MNIST:
 
 # %% tags=["hide-input"]
 found = trials("trials-tarflow.csv")
@@ -407,7 +400,7 @@ bounded = runs()["fashion-mnist-tarflow"].config.training
 assert low < bounded.learning_rate == 0.005 < high
 
 # %% [markdown]
-# With the bound, a recorded run at one of these rates, 0.005, stayed finite for half an hour. Here is the block:
+# With the bound, a recorded run at a rate of 0.005 stayed finite for half an hour. Here is the block:
 
 
 # %%
@@ -481,7 +474,7 @@ class TarFlow(nn.Module):
 
 
 # %% [markdown]
-# Is the code right? We give a small TarFlow random weights, check its log-determinant by automatic differentiation, and invert it.
+# Is the code right? We check the log-determinant and the inverse of a small TarFlow with random weights.
 
 # %%
 torch.manual_seed(0)
@@ -510,18 +503,17 @@ couplings.plot_matrices(shown)
 plt.show()
 
 # %% [markdown]
-# On the diagonal of one block each patch has a diagonal matrix: within a patch, no pixel is conditioned on another. Larger patches need
-# fewer steps to sample, but more pixels are then not conditioned on each other. The second block fills nearly all of
-# the matrix.
+# Within a patch, one block conditions no pixel on another. Larger patches need fewer steps to sample, but leave
+# more pixels unconditioned on each other. The second block fills nearly all of the matrix.
 #
 # ### The likelihood of integers
 #
-# Noise, logit and constants are those of chapter {ref}`integers-to-bits`, so the likelihoods of TarFlow and Real NVP can be compared. Besides
-# the bound on $\alpha$, one more thing is our own: we standardise the logits. We subtract from the logit of each pixel its mean over 2,000 training images. Then we divide by its deviation, or by 0.3 if that is larger.
-# (Some pixels are black in nearly every image. Without the 0.3 a rare bright value there would lie very far out.) In
-# Real NVP batch normalisation does that. TarFlow has none, and a few minutes are too short to learn the scales. For
-# better samples, the authors of TarFlow add Gaussian noise to their training images, and denoise and guide what they
-# draw. We leave all this out, because noise of this kind gives up the likelihood of the integers.
+# Noise, logit and constants are those of chapter {ref}`integers-to-bits`, so the likelihoods of TarFlow and Real NVP
+# can be compared. TarFlow has no batch normalisation. Instead we subtract from the logit of each pixel its mean over
+# 2,000 training images. Then we divide by its deviation, or by 0.3 if that is larger: some pixels are nearly always
+# black. For better samples, the authors
+# of TarFlow add Gaussian noise to their training images, and denoise and guide what they draw. We do not, because
+# such noise gives up the likelihood of the integers.
 
 
 # %%
@@ -536,9 +528,9 @@ def log_prob(flow, images, mean, deviation, generator):
 
 
 # %% [markdown]
-# The file `examples/tarflow.py` of the repository holds the same model, as a model of one's own (chapter {ref}`your-turn`). A run of it is in the ledger. That
-# model has eight blocks of one layer, tokens of 48 numbers, two heads and patches of 4 × 4 pixels.
-# Our class takes the recorded weights and gives the same likelihood:
+# `examples/tarflow.py` holds the same model as a model of one's own (chapter {ref}`your-turn`). A recorded run of it
+# has eight blocks of one layer, tokens of 48 numbers, two heads and patches of 4 × 4 pixels. Our class takes its
+# weights and gives the same likelihood:
 
 # %%
 recorded = runs()["fashion-small-tarflow"].load_model()
@@ -562,7 +554,6 @@ assert torch.isclose(recorded.deviation.min(), torch.tensor(0.3))
 
 # %% [markdown]
 # ```{dropdown} The package's version of a block
-# Its inverse keeps keys and values, so that each patch is computed once.
 # :::{literalinclude} ../examples/tarflow.py
 # :pyobject: Block
 # :::
@@ -570,9 +561,9 @@ assert torch.isclose(recorded.deviation.min(), torch.tensor(0.3))
 #
 # ## Results
 #
-# A convolution knows from the start that neighbouring pixels belong together, and a Transformer must learn it. Which gets
-# further in half an hour of one core? All three runs are by Muon on Fashion-MNIST. TarFlow has two layers a block here, and
-# tokens of 64 numbers:
+# A convolution knows from the start that neighbouring pixels belong together, and a Transformer must learn it. Which
+# gets further in half an hour of one core? All three runs are by Muon on Fashion-MNIST. This TarFlow has two layers a
+# block, and tokens of 64 numbers:
 
 # %% tags=["hide-input"]
 ledger = runs()
@@ -606,14 +597,9 @@ larger = longer["TarFlow"].config.model
 assert (larger.layers, larger.width) == (2, 64)
 
 # %% [markdown]
-# TarFlow is 0.14 bits/dim behind. Two more seeds of Real NVP are within a few thousandths of the
-# first ({ref}`beyond-gans`). TarFlow has one seed. If others differ as little, chance does not explain
-# the gap.
-#
-# This TarFlow was not tuned, though, and has half of Real NVP's parameters. Its authors give it more than a
-# million images and eight blocks of eight layers. On ImageNet 64 × 64 they print a far lower score
-# than Real NVP's, but probably on other images (‡): see the end of this chapter. And look at the
-# samples:
+# TarFlow is 0.14 bits/dim behind Real NVP, in one run of each. This TarFlow was not tuned, computed in float32 rather
+# than bfloat16, and has half of Real NVP's parameters. Its authors give it more than a million images and eight
+# blocks of eight layers. Look at the samples:
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples at temperature 1 of the two flows of half an hour, the first 24 that the ledger keeps. None was selected by hand.", "name": "fig-meeting-longer"}, "image": {"classes": "whole", "alt": "Two sheets of 4 by 6 grey images. On the left, Real NVP: about half are shirts, trousers, shoes and a bag, the others blotched fragments. On the right, TarFlow: most are whole shoes, shirts, trousers or bags, and some are blotched."}}
 pictures.plot_beside(
@@ -626,9 +612,9 @@ pictures.plot_beside(
 plt.show()
 
 # %% [markdown]
-# More of TarFlow's are whole garments and shoes, though its bound is worse. Three sets of 300 samples cover over 60% of
-# the test images; those of Real NVP cover 31 to 42% (chapter {ref}`beyond-gans` explains the measure). We suspect that its Transformer
-# sees further, that Real NVP's convolutions know neighbours better, and that a likelihood is mostly about neighbours.
+# More of TarFlow's are whole garments and shoes, though its bound is worse. Three sets of 300 samples each cover over
+# 60% of the test images; those of Real NVP cover 31 to 42% ({ref}`beyond-gans`). We suspect that the Transformer sees
+# further, that convolutions know neighbours better, and that a likelihood is mostly about neighbours.
 
 # %% tags=["remove-cell"]
 file = repository_root() / "benchmarks/results_coverage.json"
@@ -640,8 +626,8 @@ assert max(covered["fashion-mnist"]["coverage"]) < 0.425
 # %% [markdown]
 # ## The cost of a sample
 #
-# For a sample, every model must evaluate some networks one after another, on any machine. We count
-# these evaluations: couplings, blocks times patches (of which the first needs none), and sub-pixels.
+# For a sample, every model must evaluate some networks one after another: couplings, blocks times patches (of which
+# the first needs none), or sub-pixels.
 
 # %%
 real_nvp = longer["Real NVP"].load_model()
@@ -655,10 +641,10 @@ figures.show_table(
 )
 
 # %% [markdown]
-# Scoring is different. All patches or pixels are known, so TarFlow and PixelCNN are as parallel as Real NVP.
+# In scoring all patches or pixels are known, so TarFlow and PixelCNN are as parallel as Real NVP.
 #
-# The inverse of our `Block` runs the whole Transformer once for each patch. `examples/tarflow.py` keeps the keys and values of the patches that are done, so
-# it computes each token once. The images are the same:
+# Our `Block` is inverted by running the whole Transformer once for each patch. `examples/tarflow.py` keeps the keys
+# and values of finished patches, so it computes each token once. The images are the same:
 
 # %%
 z = torch.randn(4, 49, 16, generator=torch.Generator().manual_seed(0))
@@ -668,13 +654,13 @@ with torch.no_grad():
 assert torch.allclose(kept, again, atol=1e-3)
 
 # %% [markdown]
-# The number of steps is not the time. A step of TarFlow computes one patch and is small, so many images together fill a processor. For a single
-# image, and on a GPU, the steps wait for each other, and their number counts.
+# The number of steps is not the time: many images together fill a processor. But for a single image, and on a GPU,
+# the steps wait for each other.
 #
 # ## Jet: Real NVP with Vision Transformers
 #
-# There is another way to bring Real NVP up to date: keep the couplings, and replace the networks in them. **Jet**
-# {cite}`kolesnikov2025jet` does that, and removes nearly all else.
+# **Jet** {cite}`kolesnikov2025jet` brings Real NVP up to date in another way: it keeps the couplings, replaces the
+# networks in them, and removes nearly all else.
 #
 # | part | Real NVP | Jet |
 # |:--|:--|:--|
@@ -705,18 +691,18 @@ figures.show_table(
 #
 # ## Ten years in one picture
 #
-# Which family led, and when? The next cell plots the published scores on two sets over the years:
+# Which family led, and when? Here are the published scores on two sets over the years:
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Published likelihoods by family and date of the first preprint, in bits/dim: lower is better. Lines join the models that led their family, which carry their names; pale marks are the others. Circles are exact, triangles bounds, crosses estimates. ‡: probably on other images. The score of VDM that was trained on augmented images is left out. Other models saw mirrored images, Real NVP on CIFAR-10 among them. Sources: the table of {doc}`../book/summary`.", "name": "fig-years"}, "image": {"alt": "Two line charts from 2014 to 2025. CIFAR-10: flows fall from NICE at 4.5 to VFlow just below 3, autoregressive models from PixelRNN at 3.0 to Combiner just below 2.8, variational autoencoders from 3.1 to 2.9, and diffusion models from 3.7 in 2020 to below 2.6 in 2023. ImageNet 64 by 64: flows from Real NVP near 4 to Jet, with DenseFlow as a cross at 3.35 and TarFlow as a hollow mark at 3; autoregressive models from 3.6 to 3.4; diffusion models end at 3.4."}}
 years.plot_years(facts)
 plt.show()
 
 # %% [markdown]
-# From 2016 to 2020 the autoregressive models led, except for the estimate of a VAE in the first year. On CIFAR-10 flows
-# were 0.5 bits/dim behind at first, and 0.2 at the end. But the later flows also learn their noise, or sample their
-# bound. With uniform noise the best of this picture has 3.28, still 0.5 behind the autoregressive models of its year. From July 2021 on the diffusion models lead there. On ImageNet
-# 64 × 64 the lowest score is that of TarFlow, which joins the two papers of this book. Its images are probably the newer
-# ones, as DenseFlow's are (‡), so it is not a proven lead.
+# From 2016 to 2020 the autoregressive models led, except for the estimate of a VAE in the first year. On CIFAR-10
+# flows were 0.5 bits/dim behind at first, and 0.2 at the end. But the later flows also learn their noise, or sample
+# their bound. With uniform noise the best has 3.28, still 0.5 behind the autoregressive models of its year. From July
+# 2021 on the diffusion models lead there. On ImageNet 64 × 64 the lowest score is that of TarFlow. Its images are
+# probably others (‡), so its lead is not proved.
 
 # %% tags=["remove-cell"]
 flows = [
@@ -733,16 +719,15 @@ assert better <= {"learned noise", "sampled"}
 # %% [markdown]
 # ## Summary
 #
-# * $z_i = (x_i - \mu_i(x_{<i}))\, e^{-\alpha_i(x_{<i})}$ is an autoregressive model with Gaussian factors and a flow with a triangular
-#   Jacobian.
-# * Real NVP is the case in which one half depends on the other. Its Jacobian has more zeros, and
-#   one evaluation of its network inverts it. With the masks of Pixel RNN a number can depend on all
-#   before it. The inverse then takes up to as many rounds as there are numbers.
+# * $z_i = (x_i - \mu_i(x_{<i}))\, e^{-\alpha_i(x_{<i})}$ is an autoregressive model with Gaussian factors and a flow
+#   with a triangular Jacobian.
+# * Real NVP is the case in which one half depends on the other, and one evaluation of its network inverts it. With
+#   the masks of Pixel RNN the inverse takes up to as many rounds as there are numbers.
 # * A stack in one order has Gaussian factors again. A stack that reverses the order after each layer does not.
-# * TarFlow is such a stack over patches, with a causal Transformer in each block.
-# * Here one run of TarFlow is behind one of Real NVP, by 0.14 bits/dim after half an hour each. But its
-#   samples cover far more of the test images. Its published score on ImageNet 64 × 64 is the lowest, but probably on other images. A sample takes
-#   nearly as many steps as there are patches, in each block.
+# * TarFlow is such a stack over patches, with a causal Transformer in each block. A sample takes nearly as many steps
+#   as there are patches, in each block.
+# * Here one run of TarFlow is 0.14 bits/dim behind one of Real NVP after half an hour each. But its samples cover far
+#   more of the test images.
 #
 # ## Exercises
 #
@@ -756,9 +741,9 @@ assert better <= {"learned noise", "sampled"}
 # ```{solution-start} ex-inverse-autoregressive
 # :class: dropdown
 # ```
-# `AffineFlow` computes this $x$ from $z$ if its net returns $-\alpha$ and $-\mu e^{-\alpha}$. A sample takes one evaluation of the net. To score an
-# image one must find its $z$, one number after another. So it suits the case in which only its own samples are scored, such as the posterior of a variational
-# autoencoder.
+# `AffineFlow` computes this $x$ from $z$ if its net returns $-\alpha$ and $-\mu e^{-\alpha}$. A sample takes one
+# evaluation of the net. To score an image one must find its $z$, one number after another. So it suits models that
+# score only their own samples, such as the posterior of a VAE.
 
 
 # %%
@@ -799,12 +784,11 @@ assert torch.allclose(latent, z)
 # ```{solution-start} ex-uniform-by-gaussian
 # :class: dropdown
 # ```
-# By {eq}`eq:floor` the loss is $\frac12 \log_2 (\pi e / 6)$, a quarter of a bit, for any $w$. About half of the pixels
-# of Fashion-MNIST are black. If one block were sure of all of them, it would lose about an eighth of a bit/dim there. A
-# second block in the same order cannot help ({prf:ref}`prop-one-order`). One that reads backwards gets a part of the
-# quarter back. It shifts and scales $z_i$ by what *later* patches say. The first block may have made these depend on
-# the value of $x_i$. The cell trains two blocks on pairs of such numbers. In one order they lose a quarter of a bit a
-# number. With the order reversed between them they lose less than a fifth.
+# By {eq}`eq:floor` the loss is $\frac12 \log_2 (\pi e / 6)$, a quarter of a bit, for any $w$. About half of the
+# pixels of Fashion-MNIST are black. If one block were sure of all of them, it would lose about an eighth of a bit/dim
+# there. A second block in the same order cannot help ({prf:ref}`prop-one-order`). One that reads backwards can: it
+# shifts and scales $z_i$ by what *later* patches say, which may depend on $x_i$. On pairs of such numbers two blocks
+# in one order lose a quarter of a bit a number. With the order reversed they lose less than a fifth.
 
 # %%
 loss = 0.5 * math.log(2 * math.pi * math.e / 12) / math.log(2)
@@ -833,18 +817,16 @@ for turn in (False, True):
 # ```{exercise} All patches at once
 # :label: ex-jacobi
 #
-# The rounds of `Block.inverse` settle one more patch each, for certain. Perhaps most patches are
-# nearly right much earlier. Draw four samples from the recorded model. Stop as soon as a round changes no number of the
-# four by more than $10^{-3}$, and count the rounds of each block.
+# The rounds of `Block.inverse` settle one more patch each, for certain. Draw four samples from the recorded model.
+# Stop as soon as a round changes no number by more than $10^{-3}$, and count the rounds of each block.
 # ```
 #
 # ```{solution-start} ex-jacobi
 # :class: dropdown
 # ```
-# This is the Jacobi iteration of {cite:t}`song2021jacobi`. Most blocks settle within 20 rounds; the
-# last one, which is inverted first, needs 20 to 30. Each round is a pass over all patches at once,
-# so on a GPU a few rounds can be faster than 48 steps. Only 48 rounds are certain to be enough: the
-# first patch has $\alpha = \mu = 0$, so it is right at the start.
+# This is the Jacobi iteration of {cite:t}`song2021jacobi`. Most blocks settle within 20 rounds; the last one, which
+# is inverted first, needs 20 to 30. Each round passes over all patches at once, so on a GPU a few rounds can be
+# faster than 48 steps. Only 48 rounds are certain to be enough, since the first patch is right at the start.
 
 
 # %%
@@ -879,25 +861,25 @@ print(f"{quick} of {len(counts)} blocks take at most 20 rounds")
 # ```{exercise} A coupling of Jet
 # :label: ex-jet
 #
-# Build it. Split each token of $S$ numbers into two halves, after a fixed random permutation. A Transformer *without* a causal mask reads the first halves of all tokens
-# and gives $s$ and $t$ for the second: $y_2 = (x_2 + t) \odot 2\,\sigma(s)$. Check the log-determinant against automatic differentiation and the inverse against the
-# input. Then answer: all pixels are black, in $[-1, 1]$ with independent noise of width $1/127.5$, and $z$ must be a standard Gaussian. How many of
-# Jet's couplings does that take at least? (Compare entropies.) Train a stack of four on such images. How many bits a number does it
-# reach, and how few could it reach?
+# Build it. Split each token of $S$ numbers into two halves, after a fixed random permutation. A Transformer *without*
+# a causal mask reads the first halves of all tokens and gives $s$ and $t$ for the second:
+# $y_2 = (x_2 + t) \odot 2\,\sigma(s)$. Check the log-determinant and the inverse. Then answer: all pixels are black,
+# in $[-1, 1]$ with independent noise of width $1/127.5$, and $z$ must be a standard Gaussian. How many of Jet's
+# couplings does that take at least? (Compare entropies.) Train a stack of four on such images. How many bits a number
+# does it reach, and how few could it reach?
 # ```
 #
 # ```{solution-start} ex-jet
 # :class: dropdown
 # ```
-# A bijection adds the mean of its log-determinant to the entropy. The noise has an entropy of $-\log_2 127.5 = -7.0$ bits a number, the Gaussian has
-# $\frac12 \log_2 2 \pi e = 2.05$. So each number must gain 9.04 bits. A coupling gives less than one bit to half of the numbers, and nothing to the rest:
-# less than half a bit on average. So it takes nineteen at the least. (A comparison of standard deviations would prove
-# nothing, since $t$ can make them larger.)
+# A bijection adds the mean of its log-determinant to the entropy. The noise has an entropy of $-\log_2 127.5 = -7.0$
+# bits a number, the Gaussian has $\frac12 \log_2 2 \pi e = 2.05$. So each number must gain 9.04 bits. A coupling
+# gives less than one bit to half of the numbers, and nothing to the rest: less than half a bit on average. So it
+# takes nineteen at the least.
 #
-# A number costs at least $\frac12 \log_2 2\pi$ bits under the Gaussian, which is its cost at 0. Four couplings take less than two bits off. So
-# the cost stays above −0.68 bits, and the true density has −7.0. This stack comes near its limit.
-# (Others may not: if all four permutations keep the same number, it is never shifted. It stays near −1, where it costs
-# $\frac12 \log_2 e = 0.72$ bits more than at 0.)
+# A number costs at least $\frac12 \log_2 2\pi$ bits under the Gaussian, which is its cost at 0. Four couplings take
+# less than two bits off. So the cost stays above −0.68 bits, and the true density has −7.0. This stack comes near its
+# limit.
 
 
 # %%

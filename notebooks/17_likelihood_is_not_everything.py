@@ -17,12 +17,11 @@
 # * why such images never appear among its samples;
 # * models whose likelihoods and samples contradict each other.
 #
-# A likelihood does promise the length of a file. Chapter {ref}`compression` keeps that promise, bit by bit.
+# A likelihood does promise the length of a file. Chapter {ref}`compression` keeps that promise.
 #
 # ```{admonition} In the papers
 # Both papers rank their models by likelihood: table 1 of {cite:t}`dinh2017realnvp`, tables 4 to 6 of
-# {cite:t}`oord2016pixelrnn`. Both note in passing that likelihood and samples can disagree. This chapter asks what the
-# number leaves out, after work by others.
+# {cite:t}`oord2016pixelrnn`. Both note that likelihood and samples can disagree.
 # ```
 
 # %% tags=["parameters"]
@@ -72,12 +71,8 @@ bits_of_test = score_images(flow, test)
 print(f"{len(test)} test images: {bits_of_test.mean():.2f} bits/dim")
 
 # %% [markdown]
-# The other images are these:
-#
-# * the 64 test images of MNIST that the ledger keeps (the `paper` profile takes 1,000);
-# * samples of this book's flow of MNIST;
-# * test images darkened to a quarter, blurred, and turned into negatives;
-# * constant greys, smooth noise and noise.
+# The other images are test images of MNIST, samples of this book's flow of MNIST, changed test images, constant
+# greys and noise:
 
 # %% tags=["hide-input"]
 generator = torch.Generator().manual_seed(0)
@@ -110,8 +105,8 @@ pictures.plot_score_rows(bits)
 plt.show()
 
 # %% [markdown]
-# Most digits lie to the left of the dashed line, so they are likelier than the average of the data. Now compare pairs: take
-# one image of a set and one test image at random. How often is the first one likelier?
+# Most digits lie left of the dashed line. How often is an image of a set likelier than a test image, both taken at
+# random?
 
 
 # %%
@@ -149,9 +144,9 @@ assert likelier(bits[drawn], bits_of_test) > 0.8
 # $$ (eq:cost)
 #
 # A set with little variety has a small entropy. It can be far from the model and still cost less
-# {cite}`caterini2021entropic`. (Here the *distance* of a set from a model is this divergence. It is not symmetric.)
-# For three kinds of set we know $q$. A random image out of a list of $n$ has an entropy of at most $\log n$. Noise has 8
-# bits/dim. And the flow of MNIST bounds the entropy of its own samples.
+# {cite}`caterini2021entropic`. (The *distance* of a set from a model is this divergence.) A random image out of a
+# list of $n$ has an entropy of at most $\log n$, noise has 8 bits/dim, and the flow of MNIST bounds the entropy of
+# its own samples.
 
 # %%
 lists = digits, "Fashion-MNIST test"
@@ -167,21 +162,20 @@ for name, h in entropy.items():
     print(f"{name}: {h:.1f} of entropy, {divergence[name]:.1f} of distance")
 
 # %% tags=["remove-cell"]
-assert divergence[drawn] + 0.3 < divergence["noise"] < divergence[digits]
-assert divergence[digits] + 1 < divergence["Fashion-MNIST test"]
+assert divergence[drawn] < entropy[drawn]
 assert 0.05 < (bits_of_test < bits[drawn].mean()).double().mean() < 0.15
 assert 150 < divergence[drawn] * D < 300
 
 # %% [markdown]
-# A list has hardly any entropy, so nearly all of its cost is distance, and a list of clothes is farther than one of digits.
-# The samples of the MNIST flow are no list. Most of their cost is entropy, and so is that of noise. Still their distance,
-# 0.3 bits/dim, is about 200 bits for each image. (All costs are bounds, {eq}`eq:dequantisation`, so a part of a distance
-# may be slack. How much of the cost of *all* clothes is entropy, nobody knows.)
+# A list has hardly any entropy, so nearly all of its cost is distance. (How much of the cost of *all* clothes is
+# entropy, nobody knows.) For the samples of the MNIST flow, most of the cost is entropy. Still their distance, 0.3
+# bits/dim, is about 200 bits for each image. All costs are bounds, {eq}`eq:dequantisation`, so a part of a distance
+# may be slack.
 #
 # ### Which images need few bits?
 #
-# Compare the flow with two numbers that know nothing of clothes. One is the size of the image as a
-# PNG file, the other its share of black pixels.
+# Compare the flow with two numbers that know nothing of clothes: the size of the image as a PNG file, and its share
+# of black pixels.
 
 
 # %% tags=["hide-input"]
@@ -244,9 +238,9 @@ plt.show()
 # Among test images, the flow and PNG rank images in nearly the same order. So most of an image's likelihood says how much there
 # is to describe. {cite:t}`serra2020complexity` found this across data sets.
 #
-# Two sets show that there is more to it. A negative is as long to describe as its original, and the flow needs far more bits for
-# it. A constant grey has the smallest PNG of all, yet only black needs few bits from the flow. This flow has learned that most pixels of clothes are
-# black.
+# But a negative is as long to describe as its original, and the flow needs far more bits for it. A constant grey
+# has the smallest PNG of all, yet only black needs few bits from the flow. This flow has learned that most pixels
+# of clothes are black.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Constant images under the flow. Black is the likeliest of all images of this page; middle greys need more bits than clothes do on average.", "name": "fig-constants"}, "image": {"alt": "Bits per dimension over grey level. The curve begins near zero at black, jumps towards the dashed line that marks the mean of the test images, rises above it in the middle and falls below it near white. A grey band spans all test images, from the fewest bits to the most."}}
 constant = bits["a constant grey"]
@@ -265,20 +259,20 @@ assert (constant[10:20] > bits_of_test.mean()).all()  # the middle
 assert constant[1:].min() > 2
 
 # %% [markdown]
-# (The last number printed is {eq}`eq:floor`, the price of dequantisation noise on a pixel whose value is certain. This flow pays a twentieth of a bit less: several couplings
-# can bend the noise.)
+# Black needs a little less than {eq}`eq:floor`, the price of noise on a pixel that is certain: several couplings can
+# bend it.
 #
-# Why do images of another set need fewer bits? For flows of constant volume, {cite:t}`nalisnick2019know` explain it by
-# the means and variances of the pixels of both sets. The curvature of the model's log-density also
-# enters. {cite:t}`kirichenko2020fail` find that coupling flows learn local correlations of pixels,
-# which many sets share, rather than the content of the images.
+# Why do images of another set need fewer bits? For flows of constant volume, {cite:t}`nalisnick2019know` explain it
+# by the means and variances of the pixels of both sets, and by the curvature of the log-density.
+# {cite:t}`kirichenko2020fail` find that coupling flows learn local correlations of pixels, which many sets share,
+# rather than the content of the images.
 #
 # ## Typical, not likely
 #
-# No digit appears among the *samples* of the flow, although one test image in ten is likelier than the average sampled digit.
-# Why? The probability of a set is its density times its volume. By {eq}`eq:cost` an average digit has
-# about $2^{-200}$ of the probability that the flow of MNIST gives it. (Single digits differ widely; both scores are bounds.) The likeliest images have hardly any volume at all. In high
-# dimensions that is the rule. The prior shows it ({ref}`ex-norm` computes its lengths):
+# No digit appears among the *samples* of the flow, although one test image in ten is likelier than the average
+# sampled digit. Why? The probability of a set is its density times its volume. By {eq}`eq:cost` an average sampled
+# digit has about $2^{-200}$ of the probability that the flow of MNIST gives it, as far as the bounds tell. The
+# likeliest images have hardly any volume, as the prior shows:
 #
 # ```{prf:proposition} The shell of a Gaussian
 # :label: prop-shell
@@ -298,8 +292,8 @@ assert constant[1:].min() > 2
 # minimum is at $z = 0$.
 # ```
 #
-# The likeliest point needs $D/2$ nats less than the average sample. Samples have a standard deviation of only
-# $\sqrt{D/2}$ nats. So the mode is $\sqrt{D/2}$ standard deviations away from the average sample:
+# The likeliest point needs $D/2$ nats less than the average sample, or $\sqrt{D/2}$ of the standard deviations in
+# {eq}`eq:shell`:
 
 # %%
 z = torch.randn(4000, D, generator=torch.Generator().manual_seed(0))
@@ -318,13 +312,13 @@ pictures.plot_shells((1, 10, 100, D))
 plt.show()
 
 # %% [markdown]
-# The more dimensions, the narrower the hump, and the further it is from the mode. The same holds wherever $-\log P$ is a sum of many weakly dependent
-# terms. Then the samples of a model have values of $-\log P$ close to the mean, neither far above *nor below*. The
-# images with such values form the **typical set**.
+# The mean stays $\tfrac12 \log_2 e = 0.72$ bits/dim above the mode, and the hump around it narrows with $D$. So it does
+# wherever $-\log P$ is a sum of many weakly dependent terms. Then the samples of a model have values of $-\log P$
+# close to the mean, neither far above *nor below*. The images with such values form the **typical set**.
 #
-# {cite:t}`nalisnick2019typicality` therefore call an image out of distribution if its bits are too few *or* too many. The
-# next cell tries three rules. Training images stand in for the model's own samples. Each rule has a threshold that
-# rejects one in twenty of them, or of their groups:
+# {cite:t}`nalisnick2019typicality` therefore call an image out of distribution if its bits are too few *or* too
+# many. The next cell tries three rules. Training images stand in for the model's own samples: each threshold
+# rejects one in twenty of them, or of their groups.
 #
 # * one-sided: too many bits;
 # * two-sided: too far from the mean of the training images;
@@ -376,21 +370,18 @@ assert judged["Fashion-MNIST test"][1] > 0.05
 assert factor * bits_of_test.std() > 300
 
 # %% [markdown]
-# The one-sided rule rejects almost none of the digits, and the two-sided rule few. The others pass because the pixels of clothes depend strongly on each other. So the costs spread by
-# hundreds of nats, not by $\sqrt{D/2} = 20$. Some clothes cost as little as a digit.
+# The one-sided rule rejects almost none of the digits, and the two-sided rule a minority. The others pass, because
+# the costs of clothes spread by hundreds of nats, not by $\sqrt{D/2} = 20$: their pixels depend strongly on each
+# other.
 #
-# The mean of ten images varies less, and then digits are rejected. Blurred images and constant greys still pass,
-# because their bits are those of clothes. So a test by one number can reject an image, but passing
-# the test says little about the image. The thresholds come from training images, so even the
-# model's own samples often fail. They need more bits than clothes, and about half of their groups
-# of ten are rejected ({ref}`ex-cheaper`). (About one in ten test images is rejected, too. The
-# threshold comes from 200 training images and the share from 100, so a part of the excess over one
-# in twenty may be chance. Another part may be real, since the flow was trained on the images that
-# set the threshold.)
+# The mean of ten images varies less, so the third rule rejects digits. Blurred images and constant greys still pass,
+# because their bits are those of clothes. So a test by one number can reject an image, but passing it says little.
+# The model's own samples need more bits than clothes, and about half of their groups of ten are rejected
+# ({ref}`ex-cheaper`). About one in ten test images is rejected; the excess over one in twenty may be chance.
 #
 # The latents give another number. Under the prior, $\lVert z \rVert^2 / D$ has mean 1 and standard deviation
-# $\sqrt{2 / D}$: the thin shell of chapter {ref}`latents`. The next cell has both numbers for each
-# set:
+# $\sqrt{2 / D}$: the thin shell of chapter {ref}`latents`. The next cell applies the second rule to it, and to the
+# share of black pixels:
 
 # %%
 generator = torch.Generator().manual_seed(0)
@@ -428,15 +419,14 @@ for name in ("test, blurred", "a constant grey", drawn):
 assert off["samples of this flow"] > 0.2 > by_black["samples of this flow"]
 
 # %% [markdown]
-# Test images do not lie *on* the shell: their lengths vary more than those of samples of the prior. The flow's own
-# samples, once they are rounded to levels, are too long ({ref}`ex-cheaper`). So the next column compares lengths with
-# those of training images, by the second rule. Most blurred images, greys and sampled digits pass by their bits. By
-# their lengths most are rejected, one at a time. But so are many of the flow's own samples. The share of black pixels,
-# which needs no flow, rejects about half of the blurred images, most of the greys and sampled digits, and few of these samples.
+# The latents of test images vary more in length than samples of the prior. So the column *not typical* compares
+# lengths with those of training images. It rejects most blurred images, greys and sampled digits, which singly
+# pass by their bits, but also many of the flow's own samples. The share of black pixels, which needs no flow,
+# rejects about half of the blurred images, most of the greys and sampled digits, and few of the flow's samples.
 #
 # ## Good likelihood, bad samples, and the reverse
 #
-# {cite:t}`theis2016note` have an argument that needs no measurement. Mix the model $P$ with anything at all, $Q$:
+# {cite:t}`theis2016note` have an argument that needs no measurement. Mix the model $P$ with anything, $Q$:
 #
 # $$
 # P'(x) &= \tfrac1{100} P(x) + \tfrac{99}{100}\, Q(x), \\
@@ -462,10 +452,10 @@ print(f"lost: {lost:.2f} of {-log_p.mean():.0f} nats,", end=" ")
 print(f"or {lost / factor:.4f} bits/dim")
 
 # %% [markdown]
-# The reverse is possible, too. Let $Q$ be a list of training images, each as probable as the others, and let $P$ be noise. Then 99 samples of
-# 100 are photographs, better than those of any model in this book. But an image outside the list gains nothing from the list, so the likelihood is close to that of pure
-# noise. A mixture of 1% flow and 99% copies has a good likelihood and perfect samples. The
-# likelihood comes from the flow, the samples from the list.
+# The reverse is possible, too. Let $Q$ be a list of training images, all equally probable, and let $P$ be
+# noise. Then 99 samples of 100 are photographs. But an image outside the list gains nothing from it, so the
+# likelihood is close to that of pure noise. With 1% flow and 99% copies, the flow gives a good likelihood, and the
+# list perfect samples.
 
 # %% tags=["hide-input"]
 seen = {x.numpy().tobytes() for x in train}
@@ -502,42 +492,38 @@ assert score < bits_of_test.mean() + 0.01
 assert lost < 0.005 * -log_p.mean()
 
 # %% [markdown]
-# The second and the last row have nearly the same bits/dim, and their samples could hardly differ more. So a likelihood does not tell how samples look,
-# and samples do not tell the likelihood. This may hold for models of one kind, too ({ref}`pixelrnn-results`).
+# The second and the last row have nearly the same bits/dim, and their samples could hardly differ more. So a
+# likelihood does not tell how samples look, and samples do not tell the likelihood.
 #
-# Diffusion models show the same at full size. {cite:t}`ho2020ddpm` trained one network in two ways. On the variational
-# bound it reached 3.70 bits/dim on CIFAR-10. On a reweighted loss, which gives less weight to fine detail, it reached
-# 3.75, but its
-# samples were far better. Their Fréchet Inception distance {cite}`heusel2017fid` was 3.2, against
-# 13.5 for the bound. This distance compares features of samples with those of real images; lower is
-# better. {cite:t}`kingma2021vdm` optimise the bound alone and reach 2.65 bits/dim.
+# Diffusion models show the same. {cite:t}`ho2020ddpm` trained one network in two ways. On the variational bound it
+# reached 3.70 bits/dim on CIFAR-10. On a loss with less weight on fine detail it reached 3.75, but its samples were
+# far better. Their Fréchet Inception distance {cite}`heusel2017fid`, between features of samples and real images,
+# was 3.2, against 13.5 for the bound. {cite:t}`kingma2021vdm` optimise the bound alone and reach 2.65 bits/dim.
 #
 # ## Summary
 #
-# * A flow of Fashion-MNIST finds digits likelier than clothes. The cost of a set is its entropy plus its distance from the model,
-#   {eq}`eq:cost`, so a simple set can be likely and still hundreds of bits away.
+# * A flow of Fashion-MNIST finds digits likelier than clothes. The cost of a set is its entropy plus its distance
+#   from the model, {eq}`eq:cost`, so a simple set can be likely and still hundreds of bits away.
 # * This flow needs few bits for clothes that are short to describe, and for black, but not for every simple image.
-# * Samples of a model are typical, not likeliest: too few bits are as suspicious as too many. For single images this test is
-#   weak; a share of black pixels does better here.
-# * A mixture with 1% of a model loses at most $\log 100$ nats of its log-likelihood. 99% of its
-#   samples can be anything.
+# * Samples of a model are typical, not likeliest: too few bits are as suspicious as too many. For single images
+#   this test is weak; a share of black pixels does better here.
+# * A mixture with 1% of a model loses at most $\log 100$ nats. 99% of its samples can be anything.
 #
 # ## Exercises
 #
 # ```{exercise} Build a judge from two flows
 # :label: ex-two-flows
 #
-# The ledger also has a flow of MNIST. Build `is_digit(images)`, which says for each image whether it is a digit or a piece of clothing,
-# from the scores of both flows. Check it on test images of both sets, and on the digits that the flow of MNIST
-# drew.
+# Build `is_digit(images)`, which tells digits from clothes by the scores of the two flows. Check it on test images
+# of both sets, and on the digits that the flow of MNIST drew.
 # ```
 #
 # ```{solution-start} ex-two-flows
 # :class: dropdown
 # ```
-# Compare the two likelihoods: this is Bayes' rule with equal odds. Bits that both flows need, such as those for detail, cancel.
-# Of the digits that the flow of MNIST drew only about six in ten are found: the scores are bounds, and loose for what
-# this flow draws. With eight sets of noise for each image ({eq}`eq:draws`) nine in ten are found.
+# Compare the two likelihoods: this is Bayes' rule with equal odds. Bits that both flows need cancel. Of the digits
+# that the flow of MNIST drew only about six in ten are found: the scores are bounds, and loose here. With eight
+# sets of noise for each image ({eq}`eq:draws`) nine in ten are found.
 
 
 # %%
@@ -572,11 +558,8 @@ assert one < 0.75 < 0.8 < eight
 # ```{solution-start} ex-complexity
 # :class: dropdown
 # ```
-# Now, with PNG, every set has the larger difference in more than half of the pairs, digits and greys included. (With
-# zlib, smooth noise never has.)
-# PNG needs fewer bits for a digit than for a piece of clothing, and the difference
-# takes account of that. The difference is the logarithm of a ratio of two likelihoods, and the bits
-# that both would pay cancel.
+# With PNG, every set has the larger difference in more than half of the pairs. PNG needs fewer bits for digits
+# than for clothes, and the difference accounts for that.
 
 # %%
 excess = {name: bits[name] - as_png[name] for name in sets}
@@ -600,11 +583,9 @@ assert as_png[digits].mean() < 0.8 * as_png["Fashion-MNIST test"].mean()
 # ```{solution-start} ex-cheaper
 # :class: dropdown
 # ```
-# Those at 0.7 are likelier than those at 1, and than test images. Their latents are too short: as drawn, $\lVert z \rVert^2$ is
-# about half of what the prior expects. After rounding to levels and new noise it is about three quarters, and for samples at 1 over 1.1 times. Yet by their bits, ten at a time, nearly all of them
-# pass for test images. With the model's own samples, at 1, about half of the groups of ten do
-# not pass, since they need too many bits. So an image can have the score of a test image, and a latent of
-# another length.
+# Those at 0.7 are likelier than those at 1, and than test images. Ten at a time, nearly all of them pass for test
+# images. At 1, about half of the groups fail, since they need too many bits. On average the latents at 0.7 are too
+# short, and those at 1 too long.
 
 # %%
 costs = {}

@@ -12,9 +12,8 @@
 #
 # A likelihood promises the length of a file: $-\log_2 P(x)$ bits for the image $x$. Can a real coder keep the promise?
 #
-# * You will write an arithmetic coder in 25 lines, in exact integers, and code an image with a recorded Pixel RNN.
-# * You will see what goes wrong when the two sides disagree by a part in a million.
-# * The files are compared with zlib, PNG and WebP, with the weights of the network counted.
+# You will write an arithmetic coder in 25 lines, code an image with a recorded Pixel RNN, and compare the files with
+# those of zlib, PNG and WebP.
 #
 # ```{admonition} In the papers
 # Both papers report bits per dimension, the length of a file that neither of them writes. This chapter writes it.
@@ -89,8 +88,8 @@ pictures.plot_intervals({"a": 0.5, "b": 0.25, "c": 0.25}, "abca")
 plt.show()
 
 # %% [markdown]
-# Each symbol narrows the interval by its probability. The next cell does this in exact integers. The interval is from `low / whole` to `(low + width) / whole`, and
-# a row of `counts` has the ratios for one symbol.
+# Each symbol narrows the interval by its probability. The next cell does this in exact integers: the interval is from
+# `low / whole` to `(low + width) / whole`, and a row of `counts` has the ratios for one symbol.
 
 
 # %%
@@ -131,10 +130,9 @@ print(f"abca, of probability 1/64: {file}")
 #
 # ## A Pixel RNN writes a file
 #
-# A Pixel RNN gives all the conditionals, by the chain rule. We take the recorded Row LSTM and a test image of the set
-# that it was trained on. `frequencies`, of `nvp.autoregressive.coding`, gives its conditionals as integers; a later
-# section says why. (`shuffled` takes so many images at random. A real decoder computes a row of `counts` once the
-# symbols before it are known.)
+# A Pixel RNN gives all the conditionals, by the chain rule. We take the recorded Row LSTM and test images of its data
+# set. `frequencies` gives the conditionals as integers; a later section says why. A real decoder computes a row of
+# `counts` when it has the symbols before it.
 
 # %%
 run = ledger["fashion-small-row-lstm-softmax"]
@@ -163,10 +161,10 @@ assert promise[0] + 1 <= len(file) < promise[0] + 2
 print(f"-log2 P = {promise[0]:.1f}, the file has {len(file)} bits")
 
 # %% [markdown]
-# The file is within two bits of the promise. Integers of nearly five thousand digits are fine for one page, but slow. A **range coder** keeps a window of 64
-# bits and writes words of 32 as they become certain. Another design, ANS {cite}`duda2009ans`, does
-# so with a stack. The coders used here come from the package
-# [constriction](https://bamler-lab.github.io/constriction/) {cite}`bamler2022ans`.
+# The file is within two bits of the promise, but integers of nearly five thousand digits are slow. A **range coder**
+# keeps a window of 64 bits and writes words of 32 as they become certain. Another design, ANS {cite}`duda2009ans`,
+# does so with a stack. We use the coders of [constriction](https://bamler-lab.github.io/constriction/)
+# {cite}`bamler2022ans`.
 
 # %%
 family = constriction.stream.model.Categorical(perfect=False)
@@ -192,8 +190,8 @@ assert overhead.min() > -0.1
 assert overhead.max() < 64
 
 # %% [markdown]
-# Words of 32 bits are coarse for one image. For many images this hardly matters, since a stream ends only once. `encode` of the package puts all images
-# into one stream:
+# Words of 32 bits are coarse for one image. `encode` of the package puts all images into one stream, which ends only
+# once:
 
 # %%
 archive = encode(model, coded)
@@ -206,8 +204,8 @@ print(f"{len(coded)} images: -log2 P = {exact:.0f} bits,", end=" ")
 print(f"the file has {over:+.0f}")
 
 # %% [markdown]
-# The last line compares with the model's own likelihood, so it also shows that rounding to integers costs almost nothing. Decoding takes
-# 784 steps, and each step decodes one pixel of every image:
+# The last line compares with the model's own likelihood: rounding to integers costs almost nothing. Decoding takes
+# 784 steps, one pixel of every image in each:
 
 # %%
 assert torch.equal(decode(model, archive, len(coded)), coded)
@@ -217,10 +215,9 @@ print(f"{len(coded)} of {len(coded)} images come back exactly")
 # ## The same numbers on both sides
 #
 # A decoder that computes a slightly different probability may take a wrong turn, and then loses everything that
-# follows. This is more delicate than
-# it seems. Sums of floating-point numbers depend on their order. The order depends on the size of the batch, the number of threads, the library and
-# the machine. *Scoring* images in one pass and *stepping* through their pixels already are two orders. How far do they end up from
-# steps in float64?
+# follows. Sums of floating-point numbers depend on their order, and the order on the batch, the threads, the library
+# and the machine. *Scoring* images in one pass and *stepping* through their pixels already are two orders. How far
+# are they from steps in float64?
 
 
 # %%
@@ -250,13 +247,14 @@ assert others == [0, 0]
 # %% [markdown]
 # In single precision a decoder would soon be lost. `nvp.autoregressive.coding` takes three measures:
 #
-# * Encoder and decoder are the same code. Both *sample*: the encoder's random numbers are replaced by the image, the decoder's by the file.
-# * They compute in float64, on the CPU, whatever the model was trained in.
+# * Encoder and decoder are the same code. Both *sample*: the encoder's random numbers are replaced by the image, the
+#   decoder's by the file.
+# * They compute in float64, on the CPU.
 # * Each probability is rounded to a whole number of units of $2^{-20}$, plus one unit so that nothing is impossible.
-#   An error of float64 is about $10^{-8}$ of a unit at most. It changes this integer only where the number
-#   before rounding lies as close as that to a half.
+#   An error of float64 is about $10^{-8}$ of a unit at most. It changes this integer only if the number before
+#   rounding is that close to a half.
 #
-# The last measure makes a disagreement rare, not impossible. Only integer arithmetic throughout would exclude it.
+# So a disagreement is rare, not impossible. Only integer arithmetic throughout would exclude it.
 #
 # ````{dropdown} The package's version: sampling with a coder in place of random numbers
 # ```{literalinclude} ../nvp/autoregressive/coding.py
@@ -264,7 +262,7 @@ assert others == [0, 0]
 # ```
 # ````
 #
-# How small an error is too large? The next cell changes one weight of the decoder's model by a part in a million.
+# How small an error is too large? We change one weight of the decoder's model by a part in a million.
 
 # %%
 three = coded[:3]
@@ -281,12 +279,14 @@ plot_rows({"written": three, "read": wrong})
 plt.show()
 
 # %% [markdown]
-# Up to the first disagreement every pixel is right. (The sandal meets none.) After it, the rest of the file is a sequence of random numbers to the decoder. From random numbers it makes a *sample*, and no single pixel looks
-# suspicious. A format for real use needs a checksum.
+# Up to the first disagreement every pixel is right. (The sandal meets none.) After it, the rest of the file is random
+# numbers to the decoder. From these it makes a *sample*, in which no single pixel looks suspicious. A format for real
+# use needs a checksum.
 #
 # ## Beside PNG and WebP
 #
-# The rivals are zlib on the raw bytes, PNG with Pillow's `optimize`, and lossless WebP with its slowest method. Each image is a file of its own. Then all images are put into one tall picture, so that headers count once.
+# The rivals are zlib, PNG and lossless WebP. Each image is a file of its own; then all are one tall picture, so that
+# headers count once.
 
 
 # %% tags=["hide-input"]
@@ -357,9 +357,9 @@ pictures.plot_promises(
 plt.show()
 
 # %% [markdown]
-# The promise is kept, image by image. The comparison is not quite fair. The rivals are made for pictures of any size and kind, and know nothing of clothes. The network knows
-# clothes, and its decoder needs the weights. (The table of two neighbours, which knows clothes, too, is halfway between WebP and the network.)
-# If the weights are sent along, after how many images do they save more than they cost?
+# The promise is kept, image by image. In one file the network needs over a tenth fewer bytes than any rival. But the
+# rivals know nothing of clothes. The network does, and its decoder needs the weights. (A table of two neighbours,
+# counted on clothes, comes halfway from WebP to the network.) After how many images do the weights pay?
 
 # %%
 weights = run.record.weights.bytes
@@ -373,14 +373,13 @@ print(f"{saved:.0f} saved an image: {round(enough, -2):.0f} pay for them")
 assert 100 < enough < 10_000
 
 # %% [markdown]
-# So it pays to send the weights with the 10,000 test images of Fashion-MNIST, but not with an album of a hundred. (A coder without weights
-# that learns as it goes is a stronger rival: {ref}`ex-adaptive`.) Time is another cost: the network takes 784 steps in a row, to write and to
-# read.
+# So it pays to send the weights with the 10,000 test images of Fashion-MNIST, but not with an album of a hundred. (A
+# coder that learns as it goes is a stronger rival: {ref}`ex-adaptive`.)
 #
 # ### Two levels
 #
-# Files of binary images are far smaller. The recorded Diagonal BiLSTM of chapter {ref}`pixelrnn-results` was trained on binarised digits, which are not part of the
-# book. Two other sets take their place:
+# The recorded Diagonal BiLSTM of chapter {ref}`pixelrnn-results` was trained on binarised digits, which are not part
+# of the book. Two other sets take their place:
 #
 # * samples of the model itself, for which no code is shorter on average than the promised bits;
 # * the binarised clothes of the embedded set, which it has never seen.
@@ -419,21 +418,19 @@ assert to_best["Binarised clothes"] > 1
 #
 # ## Flows: getting bits back
 #
-# A flow gives a density. The probability of an integer image is an integral of it, which cannot be computed, so its
-# bits/dim are a bound, {eq}`eq:dequantisation`. Can a file be as short as the bound? Yes, by
-# getting **bits back** {cite}`hinton1993bits,townsend2019bbans`. To send $x$, choose the noise $u$ and code $x + u$ to a precision of $\delta$ in each
-# dimension. That costs
+# A flow gives only a bound for an integer image, {eq}`eq:dequantisation`. Can a file be as short as the bound? Yes,
+# by getting **bits back** {cite}`hinton1993bits,townsend2019bbans`. To send $x$, choose the noise $u$ and code
+# $x + u$ to a precision of $\delta$ in each dimension. That costs
 #
 # $$
 # -\log_2 p(x + u) + D \log_2 \tfrac1\delta \quad \text{bits,}
 # $$ (eq:bits-back)
 #
-# which exceeds the bound by the second term. But $u$ may be anything. So the sender does not draw
-# $u$ at random. It *decodes* $u$ from the file as written so far, which makes the file shorter by
-# $D \log_2 (1/\delta)$ bits. The receiver decodes $x + u$, splits it into integer and noise, and
-# encodes the noise to recover the bits. On average, the net length is the bound. This takes a coder
-# that works like a stack (ANS), and a file that has some bits to begin with. The next cell counts
-# the bits for a flow with one dimension, by an exact table.
+# which exceeds the bound by the second term. But $u$ may be anything. So the sender *decodes* $u$ from the file as
+# written so far, which makes the file shorter by $D \log_2 (1/\delta)$ bits. The receiver decodes $x + u$, splits it
+# into integer and noise, and encodes the noise to recover the bits. On average, the net length is the bound. This
+# takes a coder that works like a stack (ANS), and a file that has some bits to begin with. The next cell counts the
+# bits for a flow with one dimension.
 
 # %%
 levels, cells_of_u = 4, 2**10  # x in 0..3, and u to ten binary digits
@@ -455,18 +452,18 @@ figures.show_table(
 )
 
 # %% [markdown]
-# The net cost equals the bound, which lies a little above $-\log_2 P(x)$: uniform noise is not the best choice of $u$. For images there is one more difficulty: in floating-point
-# numbers $f$ is not exactly a bijection. {cite:t}`ho2019localbitsback` solve it for flows like Real NVP, and {cite:t}`hoogeboom2019idf` avoid it by couplings that map integers to
-# integers. This book has code for neither.
-#
-# VAEs and diffusion models are coded in the same way, with $z$ in place of $u$ {cite}`townsend2019bbans,kingma2021vdm`.
+# The net cost equals the bound, which lies a little above $-\log_2 P(x)$: uniform noise is not the best choice of
+# $u$. For images $f$ is not exactly a bijection in floating-point numbers. {cite:t}`ho2019localbitsback` solve this
+# for flows like Real NVP, and {cite:t}`hoogeboom2019idf` avoid it by couplings that map integers to integers. (This
+# book has code for neither.) VAEs and diffusion models are coded in the same way, with $z$ in place of $u$
+# {cite}`townsend2019bbans,kingma2021vdm`.
 #
 # ## Summary
 #
 # * $-\log_2 P(x)$ is the length of a file, to within two bits. A real coder adds a word or so.
 # * Encoder and decoder must agree on every probability exactly.
-# * The recorded Row LSTM writes smaller files than PNG and WebP. Against WebP its weights pay from about 2,000
-#   images on, and against a table that learns as it goes from about 4,000.
+# * The recorded Row LSTM writes smaller files than PNG and WebP. Against WebP its weights pay from about 2,000 images
+#   on, and against a table that learns as it goes from about 4,000.
 # * A flow, a VAE or a diffusion model reaches its bound by getting bits back.
 #
 # ## Exercises
@@ -474,18 +471,17 @@ figures.show_table(
 # ```{exercise} Build a coder that learns as it goes
 # :label: ex-adaptive
 #
-# No network this time. Predict a pixel from its left and upper neighbours, each rounded down to one of sixteen greys. A
-# missing neighbour counts as a seventeenth. Count how often each level has followed such a pair
-# so far: start all counts at 1, and let each observation add 8. Build `counts_as_it_goes(images)`, whose rows `write` and `read` can use. How
-# does one file of all images compare with those of zlib and PNG?
+# Predict a pixel from its left and upper neighbours, each rounded down to one of sixteen greys. A missing neighbour
+# counts as a seventeenth. Count how often each level has followed such a pair so far: start all counts at 1, and let
+# each observation add 8. Build `counts_as_it_goes(images)`, whose rows `write` and `read` can use. How does one file
+# of all images compare with those of zlib and PNG?
 # ```
 #
 # ```{solution-start} ex-adaptive
 # :class: dropdown
 # ```
-# Adding 8 leaves little probability to the levels that were never seen. No weights are sent, because the decoder collects the same counts. Forty images are
-# enough to need fewer bytes than zlib and PNG. With thousands of images the file comes close to 345 bytes an image. Against *this* coder the
-# network's weights pay only from about 4,000 images on.
+# No weights are sent, because the decoder collects the same counts. Forty images are enough to beat zlib and PNG.
+# With thousands of images the file comes to about 345 bytes an image.
 
 
 # %%
@@ -545,9 +541,9 @@ assert 3500 < weights / (each - len(archive) / len(coded)) < 5000
 # ```{solution-start} ex-coarse
 # :class: dropdown
 # ```
-# The plus one takes a share of about $256 / 2^k$ from all that is probable. So the loss is at most about $784 \cdot
-# 256 / (2^k \ln 2)$ bits, and it hurts up to $k = 14$. At $k = 18$ the plus one is a small gain, since the model
-# was a little too sure of itself on test images. A small $k$ makes disagreements rarer, in proportion to $2^k$.
+# The plus one takes a share of about $256 / 2^k$ from all that is probable. So the loss is at most about
+# $784 \cdot 256 / (2^k \ln 2)$ bits, and it hurts up to $k = 14$. At $k = 18$ the plus one is a small gain: the
+# model was a little too sure of itself. A small $k$ makes disagreements rarer, in proportion to $2^k$.
 
 # %%
 p = (counts - 1) / RESOLUTION

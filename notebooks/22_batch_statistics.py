@@ -56,9 +56,8 @@ ledger = runs()
 # %% [markdown]
 # ## In training it is another map
 #
-# In evaluation mode $\tilde\mu$ and $\tilde\sigma^2$ are constants, and {eq}`eq:batch-norm` is the exact log-determinant.
-# In training mode they are the moments of the batch. What is the derivative then, and what happens to *one* image
-# when the others are held fixed?
+# In evaluation mode $\tilde\mu$ and $\tilde\sigma^2$ of {eq}`eq:batch-norm` are constants. In training mode they are the
+# moments of the batch. What is the derivative then, and what happens to *one* image when the others are held fixed?
 #
 # ```{prf:proposition} Batch normalisation in training
 # :label: prop-training-mode
@@ -118,16 +117,12 @@ own = hat[0]
 bracket = (1 - 1 / N) * (1 - own.square().sum() / m) - (own.sum() / m) ** 2
 alone = jacobian[:n, :n].slogdet().logabsdet
 assert torch.allclose(alone, bracket.log() - n * sigma.log(), atol=1e-12)
-twice = jacrev(lambda x: normalise(normalise(x)).flatten())(x)
-twice = twice.reshape(m, m)[:n, :n].slogdet().logabsdet
-assert torch.allclose(twice, alone, atol=1e-2)  # adds nothing
 
 # %% [markdown]
-# Training reports $-n \log \varsigma$ for an image, too much by about $-2 \log(1 - 1/N)$ nats for each channel of one norm.
-# With 64 images in a batch this is nothing, and training works. With two it is $2 \log 2$.
-# (A second norm right after it adds nothing.) And the map of one image is
-# not onto. Take one scalar per image, $n = 1$. However large $x$ is, it pulls mean and deviation along, and $|\hat x|$
-# cannot reach $\sqrt{N - 1}$.
+# Training reports $-n \log \varsigma$ for an image, too much by about $-2 \log(1 - 1/N)$ nats for each channel of one
+# norm. With 64 images in a batch this is nothing, and training works. With two it is $2 \log 2$. And the map of one
+# image is not onto. Take one scalar per image, $n = 1$. However large $x$ is, it pulls mean and deviation along, and
+# $|\hat x|$ cannot reach $\sqrt{N - 1}$.
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Batch normalisation of one scalar per image in training, as a function of one of them. The other $N - 1$ are fixed at mean 0 and variance 1. Dotted, in the colour of the curve: $\\pm\\sqrt{N - 1}$. In evaluation it is the dashed line.", "name": "fig-saturation"}, "image": {"alt": "Normalised value over x from -12 to 12. The dashed line rises straight. The curves for N = 4, 16 and 64 follow it near 0 and bend away on both sides, the earlier the smaller N. Each stays between its two dotted lines, at 1.7, 3.9 and 7.9 above and below 0."}}
@@ -147,12 +142,11 @@ pictures.plot_saturation(x, curves, [math.sqrt(N - 1) for N in (4, 16, 64)])
 plt.show()
 
 # %% [markdown]
-# So no $x$ has a latent beyond $\sqrt{N - 1}$. This map gives $x$ a density. With the true
-# derivative, the mass of this density is the mass of the prior between the bounds. With the
-# derivative that training uses, $1/\varsigma$, the mass is *infinite*. As
-# $|x|$ grows, $\hat x$ tends to its bound, where the prior has a positive density. And $1/\varsigma$ falls only like
-# $1/|x|$. So each further factor of ten in the range adds about the same mass. A number computed
-# in training mode is no likelihood of anything.
+# With a prior on $\hat x$ this map gives $x$ a density. With the true derivative, its mass is the mass of the prior
+# between the bounds. With the derivative that training uses, $1/\varsigma$, the mass is *infinite*. As $|x|$ grows,
+# $\hat x$ tends to its bound, where the prior has a positive density, and $1/\varsigma$ falls only like $1/|x|$. So
+# each further factor of ten in the range adds about the same mass. A number computed in training mode is no likelihood
+# of anything.
 
 # %% tags=["hide-input"]
 N = 4
@@ -174,8 +168,7 @@ steps = [mass[1e3][1] - mass[1e2][1], mass[1e4][1] - mass[1e3][1]]
 assert abs(steps[1] - steps[0]) < 0.01 < steps[0]
 
 # %% [markdown]
-# The score of a trained model depends on the batch size, too. Score the same test images in training mode, in batches of
-# several sizes:
+# In training mode the score of a trained model depends on the batch size:
 
 # %% tags=["hide-input"]
 few = test_images[: 1000 if full else 40]
@@ -192,26 +185,23 @@ figures.show_table([title, "bits/dim"], rows)
 assert score_of[2] - score_of[40] > 0.3
 
 # %% [markdown]
-# Training mode counts too much likelihood, above all in small batches. Yet in pairs the images seem
-# to cost over 0.3 bits/dim *more* than in batches of 40. The weights were not trained with the
-# moments of pairs. The weights and the images are the same in all rows, and only the last one is a
-# likelihood.
+# Training mode counts too much likelihood, yet in pairs the images seem to cost over 0.3 bits/dim *more* than in batches
+# of 40. The weights were not trained with the moments of pairs. Only the last row is a likelihood.
 #
 # ## Running averages: appendix E
 #
-# Small batches have noisy moments. The paper's remedy: normalise in training, too, by a running average. The current batch
-# has a share in it (section 3.7; appendix E, equations 20 and 21):
+# Small batches have noisy moments. The paper's remedy: normalise in training, too, by a running average, in which the
+# current batch has a share (section 3.7; appendix E, equations 20 and 21):
 #
 # $$
 # \tilde\mu_{k+1} &= \rho\, \tilde\mu_k + (1 - \rho)\, \hat\mu_k , \\
 # \tilde\sigma^2_{k+1} &= \rho\, \tilde\sigma^2_k + (1 - \rho)\, \hat\sigma^2_k ,
 # $$ (eq:running)
 #
-# with the batch's own $\hat\mu_k$, $\hat\sigma^2_k$. The layer normalises by the left sides. Gradients pass through $\hat\mu_k$ and
-# $\hat\sigma_k^2$ alone: the past is a constant. Appendix E says that the CIFAR-10 model was trained in this way, which
-# allows very small batches. It gives no value of $\rho$, the "momentum"; ours is 0.9. In the package this is
-# `norm_running_average`, for the norms after couplings alone; section 3.7 seems to mean those inside $s$ and $t$, too.
-# As a layer:
+# with the batch's own $\hat\mu_k$, $\hat\sigma^2_k$, through which alone gradients pass. The layer normalises by the
+# left sides. Appendix E says that the CIFAR-10 model was trained in this way, which allows very small batches. It gives
+# no value of $\rho$, the "momentum"; ours is 0.9. In the package this is `norm_running_average`, for the norms after
+# couplings alone; section 3.7 seems to mean those inside $s$ and $t$, too. As a layer:
 
 
 # %%
@@ -251,14 +241,11 @@ assert torch.allclose(y, z, atol=1e-5)
 assert torch.allclose(log_det, of_package, atol=1e-4)
 
 # %% [markdown]
-# What does it change? An average with memory $\rho$ of independent batches has $(1 - \rho) / (1 + \rho)$ times the variance
-# of one of them. And the gradient through the moments is multiplied by $1 - \rho$, so it is another gradient, however
-# large the batch. Which effect is larger, less noise or the different gradient? The folded cell
-# takes a small model after 100 steps of training, on images of 8 × 8 pixels. The norms inside $s$
-# and $t$ are in evaluation mode throughout. The reference is the gradient of one batch of all 4,500
-# images, the mean of three sets of noise. We compare 120 small batches with it. The past
-# is either the moments of all images, set before each batch, or that of the last small batches, as
-# appendix E has it.
+# What does it change? An average with memory $\rho$ of independent batches has $(1 - \rho) / (1 + \rho)$ times the
+# variance of one of them. And the gradient through the moments is multiplied by $1 - \rho$, so it is another gradient,
+# however large the batch. Which effect is larger? The folded cell takes a small model after 100 steps of training, its
+# norms inside $s$ and $t$ in evaluation mode. It compares small batches with a batch of all 4,500 images. The past is
+# either the moments of all images, or those of the last small batches, as appendix E has it.
 
 # %% tags=["hide-input"]
 thumbs = F.avg_pool2d(images.float(), 4, padding=2).round().byte()
@@ -361,10 +348,10 @@ cosine = F.cosine_similarity(reference, other, dim=0).item()
 assert 0.5 < cosine < 0.99
 
 # %% [markdown]
-# With the past of all images the gradient of this flow has less noise. With the past of its own batches
-# this gain is lost in pairs, but more than half of it remains in batches of 8 and of 32. (With two other seeds even the past of all images added noise in pairs.)
-# Some bias remains at any batch size: even with all images the two gradients point in different directions. Does training profit? The next table has two short runs with two images in a batch, alike except for the
-# norm.
+# In batches of 8 and of 32 the past of all images takes noise from the gradient of this flow. More than half of this
+# gain remains with the past of its own batches. In pairs it is lost. Some bias remains at any batch size: even with all
+# images the two gradients point in different directions. Does training profit? Here are two short runs of this flow
+# with two images in a batch, alike except for the norm:
 
 # %% tags=["hide-input"]
 results, some = {}, seen[::9]
@@ -392,9 +379,8 @@ figures.show_table(
 
 # %% [markdown]
 # With running averages the loss is closer to the held-out score, mostly because it counts too little likelihood in
-# pairs. The score itself did not improve. This compares two single runs of seconds, with a model thousands of times
-# smaller than the paper's. On CIFAR-10 itself there are two trials of `configs/cifar10-small.yaml`, one seed and six
-# minutes each, with 32 images in a batch:
+# pairs. The score itself did not improve, in two single runs of seconds. On CIFAR-10 there are two trials, one seed and
+# six minutes each, with 32 images in a batch:
 
 # %% tags=["hide-input"]
 figures.show_table(
@@ -411,17 +397,16 @@ assert len(averaged.differences) == 5
 assert min(averaged.differences) > 0
 lag = averaged.difference
 assert [round(x, 2) for x in (lag.mean, lag.half_width)] == [0.19, 0.12]
-assert not ledger["cifar10-small"].config.model.norm_running_average
 
 # %% [markdown]
 # At equal steps the running averages are behind. In the small flows of section {ref}`ablation` they are behind with
 # each of five seeds, by 0.19 ± 0.12 (95% interval). But so few steps cannot contradict the paper: its batches were
-# larger, and it does not say how long it trained. The recorded `cifar10-small` uses the moments of the batch.
+# larger, and it does not say how long it trained.
 #
 # ## Moments that belong to the weights
 #
 # Chapter {ref}`networks` re-estimates the moments, because moving averages lag behind the weights. How much does the
-# lag cost? The small model above shows it twice: halfway (at the full rate) and at the end (where the rate is zero):
+# lag cost? The small model above shows it halfway (at the full rate) and at the end (at rate zero):
 
 # %% tags=["hide-input"]
 lag, rows = {}, []
@@ -438,14 +423,11 @@ figures.show_table(
 assert lag["at the end"] < lag["halfway"]
 
 # %% [markdown]
-# While the weights still move, the averages lag behind and the score is off. In
-# [an issue of flows_ood](https://github.com/PolinaKirichenko/flows_ood/issues/5) the test likelihood explodes in this way while the
-# training loss is fine. So `nvp train` logs two numbers for held-out images, by evaluation mode and by batch
-# statistics. Only the first is a likelihood. But when the two numbers move apart, something is
-# wrong with the moments.
+# While the weights still move, the averages lag behind and the score is off. So `nvp train` also scores held-out images
+# by batch statistics. That number is no likelihood, but when the two scores part, something is wrong with the moments.
 #
-# How much can a score depend on the moments? Take the moments of the recorded run away: set every mean to 0 and every variance to 1, as if
-# new. Then let it find them again in two ways, by moving averages and by re-estimation.
+# How much can a score depend on the moments? Set all means in the norms of the recorded run to 0,
+# and all variances to 1. Then let it find its moments again, by moving averages and by re-estimation:
 
 
 # %% tags=["hide-input"]
@@ -495,20 +477,18 @@ assert abs(again[320] - as_recorded) < 0.02
 assert again[32] < min(moving_bits[40], as_recorded + 0.05)
 
 # %% [markdown]
-# With moments that are not its own the model needs more than a hundred times the bits, although nothing in the weights has
-# changed. A moving average forgets its start as $0.9^k$. Forty batches later 1.5% of it is left,
-# and the score is still off by 0.7. Re-estimation keeps nothing of the start: *32 images* are enough. (Eight
-# are not: two of ten sets of eight miss by over 0.2.)
+# With moments that are not its own the model needs more than a hundred times the bits. A moving average forgets its
+# start as $0.9^k$. Forty batches later 1.5% of it is left, and the score is still off by 0.7. Re-estimation keeps
+# nothing of the start: *32 images* are enough. (Eight are not always enough.)
 #
 # ## Summary
 #
-# * In evaluation mode batch norm is a diagonal bijection with log-determinant {eq}`eq:batch-norm`. In training mode it is a
-#   map of the batch with determinant 0; as a map of a single image it is not onto. A score in training mode is not
-#   a likelihood.
-# * Running averages reduce the noise of the gradient only if their past is good; that of pairs is not. They leave a bias at any batch size. In a short run
-#   with two images a batch the held-out score did not improve.
-# * With the moments of an untrained model, a trained one needs more than a hundred times as many bits. A few
-#   dozen images restore the score, so re-estimate the moments before you score.
+# * In evaluation mode batch norm is a diagonal bijection with log-determinant {eq}`eq:batch-norm`. In training mode it
+#   is a map of the batch with determinant 0, and the score is not a likelihood.
+# * Running averages reduce the noise of the gradient only if their past is good; that of pairs is not. They leave a
+#   bias at any batch size. In a short run with two images a batch the held-out score did not improve.
+# * With the moments of an untrained model, a trained one needs more than a hundred times as many bits. A few dozen
+#   images restore the score, so re-estimate the moments before you score.
 #
 # ## Exercises
 #
@@ -516,8 +496,7 @@ assert again[32] < min(moving_bits[40], as_recorded + 0.05)
 # :label: ex-samuelson
 #
 # Prove the bound of {numref}`fig-saturation`: of $m$ numbers normalised to mean 0 and mean square at most 1, none
-# exceeds $\sqrt{m - 1}$. (Statisticians know this as Samuelson's inequality.) *Hint*: the other
-# $m - 1$ numbers sum to $-\hat x_1$.
+# exceeds $\sqrt{m - 1}$. (This is Samuelson's inequality.) *Hint*: the other $m - 1$ numbers sum to $-\hat x_1$.
 # ```
 #
 # ```{solution-start} ex-samuelson
@@ -552,9 +531,8 @@ assert max(normalise(row).abs().max() for row in many) < math.sqrt(m - 1)
 # ```{solution-start} ex-memory
 # :class: dropdown
 # ```
-# The start has the weight $0.9^n$ after $n$ steps, so it needs $n \ge \ln 0.01 / \ln 0.9$. Let the moment at step $n$ be $n$,
-# and the average $n - a$ with a constant lag $a$. Then $n - a = 0.9\, (n - 1 - a) + 0.1\, n$, so
-# $a = 9$. While the weights move steadily, the average describes those of about nine steps ago.
+# The start has the weight $0.9^n$ after $n$ steps, so it needs $n \ge \ln 0.01 / \ln 0.9$. Let the moment at step $n$
+# be $n$, and the average $n - a$ with a constant lag $a$. Then $n - a = 0.9\, (n - 1 - a) + 0.1\, n$, so $a = 9$.
 
 # %% tags=["hide-input"]
 average, steps_needed = 1.0, 0
@@ -575,17 +553,16 @@ print(f"{steps_needed} steps; the average lags by {step - lagging:.0f}")
 # ```{exercise} Re-estimated in twos
 # :label: ex-in-twos
 #
-# Images differ in brightness. Let the mean of a channel over an image have variance $\tau^2$ from image to image.
-# Within an image, let the channel have variance $\nu^2$ about that mean. What is the expected variance of a batch of $N$ images? What follows for
+# Let the mean of a channel over an image have variance $\tau^2$ from image to image. Within an image, let the channel
+# have variance $\nu^2$ about that mean. What is the expected variance of a batch of $N$ images? What follows for
 # re-estimation with batches of two? Try it on the first norm between couplings of the recorded run.
 # ```
 #
 # ```{solution-start} ex-in-twos
 # :class: dropdown
 # ```
-# $\nu^2 + (1 - 1/N)\, \tau^2$: the mean of the batch is fitted to it and takes $\tau^2 / N$ away. In twos, half of
-# the variance between images is missing from every norm. Pass all images at once, or in batches as large as memory
-# allows.
+# $\nu^2 + (1 - 1/N)\, \tau^2$: the mean of the batch is fitted to it and takes $\tau^2 / N$ away. In twos, half of the
+# variance between images is missing from every norm. Use batches as large as memory allows.
 
 # %% tags=["hide-input"]
 sixty_four, found = images[:64], {}
@@ -613,8 +590,8 @@ print(f"bits/dim: {found[2][1]:.2f} in twos, {found[64][1]:.2f} at once")
 # ```{exercise} Moments of parts
 # :label: ex-moments-of-parts
 #
-# Re-estimation in twos loses the variance *between* batches. Write `combined(parts)`. It takes the mean, the variance and the size of each batch, and
-# returns mean and variance of all numbers. It must hold for batches of unequal size. For which norms of a flow would this make
+# Re-estimation in twos loses the variance *between* batches. Write `combined(parts)`. It takes the mean, the variance
+# and the size of each batch, and returns mean and variance of all numbers. For which norms of a flow would this make
 # re-estimation exact?
 # ```
 #

@@ -12,8 +12,7 @@
 #
 # The layers of {doc}`10_row_lstm` and {doc}`11_diagonal_bilstm` are written to be read. How does the package run them
 # several times faster? This appendix finds out which orders of computation are allowed, skews without a loop, runs both
-# directions at once, and ends with the compiled scan. A last section samples with kept states, in the
-# arithmetic of about one pass for each colour.
+# directions at once, and shows the compiled scan and sampling with kept states.
 #
 # ```{admonition} In the paper
 # Sections 3.1, 3.2 and 3.5 of {cite:t}`oord2016pixelrnn` say what an LSTM layer computes, and that sampling is sequential.
@@ -58,10 +57,9 @@ torch.set_default_dtype(torch.float64)  # so that a check can be strict
 # %% [markdown]
 # ## Any order that respects the neighbours
 #
-# A scan by rows or by diagonals is one way to evaluate a recurrence. The recurrence itself needs no
-# skewing. A pixel reads the hidden states of some neighbours, at the **taps** of its kernel, and
-# the cell of one. Here it is for any taps, one pixel after another in raster order. `lstm_cell` is
-# the package's, with the gates in the last dimension.
+# A scan by rows or by diagonals is one way to evaluate a recurrence. In the recurrence itself a pixel reads the hidden
+# states of some neighbours, at the **taps** of its kernel, and the cell of one. Here it is for any taps, one pixel
+# after another in raster order:
 
 
 # %%
@@ -122,8 +120,8 @@ by_diagonals = scan_diagonals(*scan).permute(0, 3, 1, 2)
 assert torch.allclose(by_pixels(layer, x), by_diagonals)
 
 # %% [markdown]
-# They must agree. The recurrence says which states each state is made of. An order of evaluation is right if every pixel comes
-# after its taps, and all right orders give the same. Which of three orders are right for which layer?
+# They must agree. An order of evaluation is right if every pixel comes after its taps, and all right orders give the
+# same states. Which of three orders are right for which layer?
 
 # %% mystnb={"figure": {"caption": "The step in which a pixel is computed, in three orders.", "name": "fig-schedules"}, "image": {"alt": "Three boards of 5 by 5 numbers. By rows: all of row r have number r. By diagonals: r plus column, from 0 to 8. By pixels: 0 to 24 in raster order."}} tags=["hide-input"]
 n = 5
@@ -223,27 +221,21 @@ for t, column in enumerate(skewed.T):
 # ```
 # ````
 #
-# The price is work on empty places. Nearly half of a skewed map is empty, as a table of chapter {ref}`diagonal-bilstm`
-# shows. That chapter also counts the multiplications that are needed.
+# The price is work on empty places: nearly half of a skewed map is empty ({ref}`diagonal-bilstm`).
 #
 # ## Small steps: the compiled scan
 #
-# A core of a CPU wants the opposite: small steps whose numbers stay in its cache. For it `nvp/autoregressive/scan.cpp` is the
-# function `in_raster_order` in C++. One function serves the Row LSTM and both directions of the Diagonal BiLSTM, which
-# differ in their taps. No map is ever skewed, so nothing is empty.
+# A core of a CPU wants the opposite: small steps whose numbers stay in its cache. For it `nvp/autoregressive/scan.cpp`
+# is the function `in_raster_order` in C++. No map is ever skewed, so nothing is empty.
 #
-# * **Eight images go through a pixel together.** A tap is then a matrix product, whose sums stay in registers. Taps of
-#   the row above are one product for a whole row.
-# * **A vector holds units of one gate.** The weights are repacked once, in the order in which they are read.
-# * **A pixel is finished at once.** Its sums become $h$ and $c$ before the next pixel begins.
-# * **Blocks of images and directions go to different threads.** Neither waits for another.
-# * **Its own backward pass.** It walks through the pixels in the opposite order. Each pixel gathers the gradients from the
-#   pixels that read it.
+# * **Eight images go through a pixel together.** A tap is then a matrix product, whose sums stay in registers.
+# * **Blocks of images and directions go to different threads.**
+# * **Its own backward pass.** It walks through the pixels in the opposite order.
 # * **Matrix units.** Where the processor multiplies matrices of bfloat16, so does the scan when a network trains in
 #   bfloat16. Sums, gates and cells stay float32.
 #
-# It is compiled on first use, for the vectors of the machine. Where there is no compiler, on a GPU, and with
-# `NVP_PLAIN=1`, the layers run the loop above. Both must give the same states and the same gradients:
+# It is compiled on first use. Where there is no compiler, on a GPU, and with `NVP_PLAIN=1`, the layers run the loop
+# above. Both must give the same states and the same gradients:
 
 # %%
 if compiled(gates):
@@ -269,7 +261,7 @@ if compiled(gates):
 # ```
 # ````
 #
-# Times depend on the machine, so they are quoted from where they were measured (`benchmarks/results_pixelrnn.json`):
+# These times were measured on the machine that is named below them (`benchmarks/results_pixelrnn.json`):
 
 # %% tags=["hide-input"]
 kinds = {
@@ -307,17 +299,17 @@ assert faster["row_lstm"][0] > 3 > faster["row_lstm"][1] > 2
 assert faster["diagonal_bilstm"][0] > 25 > 9 > faster["diagonal_bilstm"][1] > 7
 
 # %% [markdown]
-# Public code calls a convolution for every row or column, in each direction. On this CPU a step of the compiled scan is three
-# times as fast for the Row LSTM, and over 25 times for the Diagonal BiLSTM. Our own scan in PyTorch runs both directions
-# at once; the compiled one is more than twice and seven times as fast. The Diagonal BiLSTM had the most to gain: its plain form takes twice the steps, and half of its work is on empty places. In
-# bfloat16 a matrix unit multiplies, in the scan and in the convolutions.
+# Public code calls a convolution for every row or column, in each direction. On this CPU a step of the compiled scan is
+# three times as fast for the Row LSTM, and over 25 times for the Diagonal BiLSTM. Our own scan in PyTorch runs both
+# directions at once; the compiled one is more than twice and seven times as fast. The Diagonal BiLSTM had the most to
+# gain: its plain form takes twice the steps, and nearly half of its work is on empty places.
 #
 # ## Sampling with kept states
 #
 # {doc}`09_pixel_by_pixel` samples by one pass for each pixel, and uses one pixel of its output. Because of the masks,
-# the features of earlier pixels cannot change any more. So keep them: each layer computes *one* pixel, from the features and states that
-# it kept. The second direction of the Diagonal BiLSTM reaches a pixel one row late. It is computed for a whole row when
-# that row is complete.
+# the features of earlier pixels cannot change any more. So keep them: each layer computes *one* pixel, from the
+# features and states that it kept. The second direction of the Diagonal BiLSTM reaches a pixel one row late. It is
+# computed for a whole row when that row is complete.
 #
 # ````{dropdown} The package's version, for one pixel of a Diagonal BiLSTM
 # ```{literalinclude} ../nvp/autoregressive/sampling.py
@@ -325,8 +317,7 @@ assert faster["diagonal_bilstm"][0] > 25 > 9 > faster["diagonal_bilstm"][1] > 7
 # ```
 # ````
 #
-# How much does it save? Count the multiply-adds of all matrix products and convolutions that are
-# executed, for one image of 5 × 5 pixels, grey and in colour:
+# How much does it save? Count the multiply-adds that are executed for one image of 5 × 5 pixels, grey and in colour:
 
 
 # %%
@@ -362,11 +353,9 @@ figures.show_table(
 )
 
 # %% [markdown]
-# A sample costs about one pass for each colour, whatever the size of the image. A pixel is computed once for each of its
-# colours, since green is drawn given red. The cost can be less than one pass for each colour. Kept
-# states skip the masked half of each kernel, and the empty places of a skewed map. In time the gain
-# is smaller, because a small step costs calls, not only
-# arithmetic. (A pass uses two threads, sampling one.)
+# A sample costs about one pass for each colour, since green is drawn given red. It can cost less, because kept states
+# skip the masked half of each kernel, and the empty places of a skewed map. In time the gain is smaller, because a
+# small step costs calls, not only arithmetic:
 
 # %% tags=["hide-input"]
 rows = []
@@ -392,7 +381,7 @@ figures.show_table(
 )
 
 # %% [markdown]
-# The last row, drawn in both ways, was the same, pixel for pixel. {doc}`14_pixelrnn_results` does this in the page itself, in plain JavaScript.
+# The last row of these images, drawn in both ways, was the same, pixel for pixel.
 #
 # ## Summary
 #
