@@ -553,11 +553,11 @@ assert (recorded.deviation == recorded.deviation.min()).sum() > 40
 assert torch.isclose(recorded.deviation.min(), torch.tensor(0.3))
 
 # %% [markdown]
-# ```{dropdown} The package's version of a block
-# :::{literalinclude} ../examples/tarflow.py
+# ````{dropdown} The package's version of a block
+# ```{literalinclude} ../examples/tarflow.py
 # :pyobject: Block
-# :::
 # ```
+# ````
 #
 # ## Results
 #
