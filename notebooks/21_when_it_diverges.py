@@ -375,8 +375,8 @@ assert [round(gain, 2) for gain in gains] == [0.25, 0.38, 0.39]
 assert gains[2] - gains[1] < 0.01
 
 # %% [markdown]
-# The paper's margin is the worst of the four after so few steps, though the noise of black costs least there. Runs of
-# other lengths with the smallest margin score better than the paper's, too (chapter {ref}`results`).
+# The paper's margin is the worst of the four after so few steps, though the noise of black costs least there. Longer
+# single runs with the smallest margin are ahead, too (chapter {ref}`results`).
 #
 # **Cure.** Take any $\lambda > 0$ in the symmetric form (chapter {ref}`integers-to-bits`). The form as printed in the
 # paper is infinite at white for *every* $\lambda$.
