@@ -164,7 +164,7 @@ figures.show_table(["run", "margin", "test images", "training"], rows)
 on_digits, narrow = ledger["mnist"], ledger["mnist-small-margin"]
 
 # %% [markdown]
-# The budgets differ; {ref}`when-it-diverges` compares margins at equal steps.
+# The numbers of steps differ; {ref}`when-it-diverges` compares margins at equal ones.
 #
 # For clothes we could check one score of a flow: 3.141 bits/dim, of a Glow with 69 million parameters
 # {cite}`kirichenko2020fail`. Without an extra factor of 255/256 a dimension in its log-determinant, it is 3.135. Our

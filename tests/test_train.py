@@ -326,8 +326,8 @@ def test_bfloat16_runs_and_sums_in_float32(root: Path, tmp_path: Path) -> None:
     [
         ({"model": {"image_shape": [1, 16, 16]}}, r"is \[1, 16, 16\] but tiny holds \[1, 8, 8\]"),
         ({"training": {"batch_size": 55}}, "batch_size 55 exceeds the 54 training images of tiny"),
-        ({"data": {"limit": 2}}, "of 2 training images of tiny 0 are left .* raise data.limit"),
-        ({"data": {"name": "tiny-binary"}}, "holds images of two levels, .* set model.levels to 2"),
+        ({"data": {"limit": 3}}, "of 3 training images of tiny 1 are left .* raise data.limit"),
+        ({"data": {"name": "tiny-binary"}}, "holds images of two levels, .* with model.levels 2"),
         ({"data": {"name": "nothing"}}, "nothing"),
     ],
 )

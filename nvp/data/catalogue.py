@@ -69,7 +69,7 @@ def _entry(name: str, under: Path) -> Entry:
         state = "incomplete" if missing or short else "present"
         if short and known:
             numbers = " + ".join(f"{n:,}" for n in published.values())
-            note += f" (published: {numbers} images; for all, rename this folder and {known.how})"
+            note += f" (published: {numbers}; for all, rename this folder, then run {known.how})"
     elif under.joinpath(f".{name}{UNFINISHED}").is_dir():
         state, note = (
             "import unfinished",

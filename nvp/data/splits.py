@@ -82,8 +82,8 @@ def examples(config: RunConfig, data: Dataset) -> Examples:
         )
     if model.levels > 2 and int(data.images[:100].to("cpu").max()) == 1:
         raise NVPError(
-            f"{name} holds images of two levels, and model.levels is {model.levels}: set "
-            "model.levels to 2, as a Pixel RNN can"
+            f"{name} holds images of two levels, and model.levels is {model.levels}: take a model "
+            "of two levels, such as a Pixel RNN with model.levels 2"
         )
     blocks = range(0, len(data), BLOCK_IMAGES) if model.levels < 256 else ()
     for start in blocks:  # not all of a large set at once

@@ -220,7 +220,7 @@ def test_survey_tells_the_states_apart(idx_root: Path, npy_folder: Path) -> None
     assert rows[EMBEDDED_BINARY].image_shape == (1, 28, 28)
     assert rows["mnist"].state == rows["celeba"].state == "incomplete"
     assert rows["mnist"].note.endswith(
-        "60,000 + 10,000 images; for all, rename this folder and nvp data get mnist)"
+        "60,000 + 10,000; for all, rename this folder, then run nvp data get mnist)"
     )
     assert rows["mnist"].images == {"train": 60, "test": 20}
     assert rows["celeba"].images == {"train": 40, "validation": 20, "test": 20}
