@@ -16,7 +16,7 @@ from benchmarks import coverage, families, pixelrnn, processes, realnvp, seeds
 from benchmarks.benchmark import CEILING, FP32, PLAIN, SAMPLING, Benchmark
 from benchmarks.measure import measure
 from benchmarks.peers.plain_pixelrnn import Diagonal, PlainPixelRNN, Row
-from benchmarks.peers.plain_realnvp import Coupling, PlainRealNVP
+from benchmarks.peers.plain_realnvp import PlainRealNVP
 from benchmarks.report import render
 from nvp import PixelRNN, PixelRNNConfig, RealNVP, RealNVPConfig
 from nvp.autoregressive.config import Kind
@@ -31,11 +31,7 @@ from nvp.paths import repository_root
 from nvp.runs.load import load_run
 
 BENCHMARKS = (realnvp.BENCHMARK, pixelrnn.BENCHMARK)
-EVERYTHING = [
-    pytest.param(benchmark, name, id=f"{benchmark.name} {name}")
-    for benchmark in BENCHMARKS
-    for name in benchmark.names
-]
+EVERYTHING = [(benchmark, name) for benchmark in BENCHMARKS for name in benchmark.names]
 LIBRARY = "realnvp/normflows"
 
 
@@ -54,23 +50,18 @@ def copy_flow(ours: RealNVP, plain: PlainRealNVP) -> None:
     ]
     for one, two in zip(mine, theirs, strict=True):
         two.scale.copy_(one.scale.reshape(()))
-        convs = [m for m in one.modules() if isinstance(m, WeightNormConv2d)]
-        their_convs = [m for m in two.modules() if isinstance(m, nn.Conv2d)]
-        for conv, other in zip(convs, their_convs, strict=True):
-            weight = other.parametrizations.weight
-            weight.original1.copy_(conv.v)
-            gain = torch.ones(len(conv.v)) if conv.g is None else conv.g
-            weight.original0.copy_(gain[:, None, None, None])
-            if conv.bias is not None:
-                other.bias.copy_(conv.bias)
-        norms = [m for m in one.net.modules() if isinstance(m, ShiftedBatchNorm)]
-        their_norms = [m for m in two.net.modules() if isinstance(m, nn.BatchNorm2d)]
-        for norm, other in zip(norms, their_norms, strict=True):
-            other.bias.copy_(norm.beta)
+        own = [m for m in one.net.modules() if isinstance(m, WeightNormConv2d | ShiftedBatchNorm)]
+        others = [m for m in two.net.modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d)]
+        for layer, other in zip(own, others, strict=True):
+            if isinstance(layer, ShiftedBatchNorm):
+                other.bias.copy_(layer.beta)
+                continue
+            other.weight = layer.weight
+            if layer.bias is not None:
+                other.bias.copy_(layer.bias)
 
 
 def test_plain_code_is_the_same_flow() -> None:
-    """With the same weights and noise, the plain code gives the likelihoods of `nvp`."""
     sizes = {"num_scales": 3, "num_blocks": 1, "width": 4}
     config = RealNVPConfig.paper((3, 8, 8), checkerboard_scale_init=0.5, **sizes)
     ours, plain = RealNVP(config), PlainRealNVP(config)
@@ -85,22 +76,15 @@ def test_plain_code_is_the_same_flow() -> None:
     torch.testing.assert_close(plain.log_prob(images), expected, rtol=1e-4, atol=1e-2)
 
 
-def test_plain_samples_invert_its_forward() -> None:
-    coupling = Coupling((2, 4, 4), kept=1, board=False, width=4, blocks=1).eval()
-    nn.init.constant_(coupling.scale, 0.5)
-    x = torch.randn(3, 2, 4, 4)
-    torch.testing.assert_close(coupling.inverse(coupling(x)[0]), x, rtol=1e-4, atol=1e-5)
-
-
 @torch.no_grad()
 def copy_network(ours: PixelRNN, plain: PlainPixelRNN) -> None:
     """Give `plain` the weights of `ours`, whose convolutions come in the same order."""
-    weights, biases = [], []
     # The plain Diagonal BiLSTM has a convolution of its own for each direction.
     of_both = {m.input_to_state for m in ours.modules() if isinstance(m, DiagonalBiLSTM)}
+    weights, biases = [], []
     for module in ours.modules():
         if isinstance(module, MaskedConv2d):
-            directions = 2 if module in of_both else 1
+            directions = 1 + (module in of_both)
             weights += module.weight.chunk(directions)
             biases += module.bias.chunk(directions)
     theirs = [module for module in plain.modules() if isinstance(module, nn.Conv2d)]
@@ -120,7 +104,6 @@ def copy_network(ours: PixelRNN, plain: PlainPixelRNN) -> None:
 @pytest.mark.parametrize(("channels", "levels"), [(1, 2), (3, 5)])
 @pytest.mark.parametrize("kind", Kind)
 def test_plain_code_is_the_same_network(kind: Kind, channels: int, levels: int) -> None:
-    """With the same weights the plain code gives the logits and log-likelihoods of `nvp`."""
     update = {"image_shape": (channels, 5, 7), "levels": levels, "num_layers": 2}
     config = tiny(kind).model_copy(update=update)
     ours, plain = PixelRNN(config), PlainPixelRNN(config)
@@ -141,25 +124,20 @@ def test_plain_code_is_the_same_network(kind: Kind, channels: int, levels: int) 
 def test_flops_of_the_scan(kind: Kind) -> None:
     """Ours take as many as plain code, less the corners of the skewed maps."""
     setting = pixelrnn.BENCHMARK.settings["tiny"]
-    found = {
-        name: measure(pixelrnn.BENCHMARK, f"{kind}/{name}", setting, batch=2, steps=0)
+    ours, plain = (
+        measure(pixelrnn.BENCHMARK, f"{kind}/{name}", setting, batch=2, steps=0)["gflop_per_image"]
         for name in (FP32, PLAIN)
-    }
-    corners = 0.0
-    if kind is Kind.DIAGONAL_BILSTM:
-        config = tiny(kind)
-        side = config.image_shape[1]
-        corners = config.num_layers * 2 * 2 * side * (side - 1) * 8 * config.hidden**2 / 1e9
-    flops = {name: each["gflop_per_image"] for name, each in found.items()}
-    assert flops[FP32] == pytest.approx(flops[PLAIN] - corners)
+    )
+    config, side = tiny(kind), tiny(kind).image_shape[1]
+    corners = config.num_layers * 2 * 2 * side * (side - 1) * 8 * config.hidden**2 / 1e9
+    assert ours == pytest.approx(plain - corners * (kind is Kind.DIAGONAL_BILSTM))
 
 
-@pytest.mark.parametrize(("benchmark", "name"), EVERYTHING)
+@pytest.mark.parametrize(("benchmark", "name"), EVERYTHING, ids=lambda it: getattr(it, "name", it))
 def test_a_measurement_is_sound(benchmark: Benchmark, name: str, monkeypatch) -> None:
     if name == LIBRARY:
         pytest.importorskip("normflows", reason="the extra `benchmarks` is not installed")
-    # Set back afterwards, whatever the contender makes of it.
-    monkeypatch.setenv("NVP_PLAIN", "")
+    monkeypatch.setenv("NVP_PLAIN", "")  # and back afterwards, whatever the contender makes of it
     found = measure(benchmark, name, benchmark.settings["tiny"], batch=8, steps=1)
     if name == CEILING:
         shapes = found["gflop_per_second"].values()
@@ -173,28 +151,24 @@ def test_a_measurement_is_sound(benchmark: Benchmark, name: str, monkeypatch) ->
 
 
 def test_contenders_do_comparable_work() -> None:
-    """FLOPs within a tenth of each other at the setting `small`."""
     pytest.importorskip("normflows", reason="the extra `benchmarks` is not installed")
     setting = realnvp.BENCHMARK.settings["small"]
-    flops = [
+    ours, plain, library = (
         measure(realnvp.BENCHMARK, name, setting, batch=2, steps=0)["gflop_per_image"]
         for name in (f"realnvp/{FP32}", f"realnvp/{PLAIN}", LIBRARY)
-    ]
-    assert flops[1] == pytest.approx(flops[0], rel=1e-3)
-    assert flops[2] == pytest.approx(flops[0], rel=0.1)
+    )
+    assert plain == pytest.approx(ours, rel=1e-3)
+    assert library == pytest.approx(ours, rel=0.1)
 
 
 def stand_in(benchmark: str, name: str, setting: str, batch: int, steps: int) -> dict[str, Any]:
-    """A measurement that took no time: ours take 1 s a step, the others 3."""
+    """A measurement that took no time."""
     if name == CEILING:
-        rates = {"fp32 NCHW": [10.0], "fp32 NHWC": [20.0], "bf16 NHWC": [40.0]}
+        rates = {"fp32 NCHW": [10.0], "bf16 NHWC": [40.0]}
         return {"gflop_per_second": {"3x3": rates}, "auto": "bf16"}
-    if name.endswith(SAMPLING):
-        keys = ("sub_pixels", "passes_by_definition", "by_definition", "differ")
-        return {"sample": [2.0], **dict.fromkeys(keys, 49)}
-    step = 1.0 if "/nvp" in name else 3.0
-    keys = ("peak_megabytes", "parameters", "bits_per_dim_of_noise")
-    times = {"step": [step], "evaluate": [step], "sample": [step]}
+    of_sampling = ("sub_pixels", "passes_by_definition", "by_definition", "differ")
+    keys = ("peak_megabytes", "parameters", "bits_per_dim_of_noise", *of_sampling)
+    times = {"step": [1.0], "evaluate": [1.0], "sample": [1.0]}
     return {**times, "gflop_per_image": 5.0, **dict.fromkeys(keys, 9)}
 
 
@@ -205,13 +179,8 @@ def test_a_run_writes_tables(benchmark: Benchmark, monkeypatch, tmp_path: Path) 
     measured = json.loads((tmp_path / f"{benchmark.stem}.json").read_text())["tiny"]["measured"]
     assert set(measured) == set(benchmark.names)
     report = (tmp_path / f"{benchmark.stem}.md").read_text()
-    # Ours: 3 forwards of 5 GFLOP for each of 2 images in 1 s, of the 40 that a convolution reaches.
-    for ms, ratio, rate, share in ((1000, "3.00", 30, 75), (3000, "1.00", 10, 25)):
-        ranges = (f"{each} ({each} to {each})" for each in (ratio, share))
-        for cell in (f"{ms} ms", rate, *ranges):
-            assert report.count(f" {cell} |") >= len(benchmark.kinds)
-    if benchmark.draws_by_pixel:  # 49 passes of a second, against 2 seconds
-        assert report.count(" 49 s | 24 |") == len(benchmark.kinds)
+    # Three forwards of 5 GFLOP for each of 2 images in 1 s, of the 40 that a convolution reaches.
+    assert report.count(" 30 | 75 (75 to 75) |") >= len(benchmark.kinds)
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda each: each.name)
@@ -244,14 +213,11 @@ def test_drawing_takes_one_thread_and_gives_the_others_back(monkeypatch) -> None
         assert (seen, torch.get_num_threads()) == ({1}, 2)
 
 
-# The families, two images at a time.
-
-
 def narrow(path: Path) -> RunConfig:
     """A configuration with fewer features, which keeps its family and its images."""
     config = load_config(path)
     few = {"width": 8, "hidden": 4, "num_blocks": 0, "num_layers": 1, "blocks": 1, "steps": 2}
-    changes = {key: few[key] for key in few.keys() & type(config.model).model_fields.keys()}
+    changes = {key: value for key, value in few.items() if hasattr(config.model, key)}
     return config.model_copy(update={"model": config.model.model_copy(update=changes)})
 
 
@@ -261,17 +227,11 @@ def test_every_family_is_timed_at_what_it_can_do(tmp_path: Path, monkeypatch) ->
     families.main(["--batch", "2", "--repeats", "1", "--output", str(tmp_path)])
     results = json.loads((tmp_path / "results_families.json").read_text())
     assert results["machine"]["threads"] == 1
-    times = results["seconds_an_image"]
-    kinds = {
-        load_config(repository_root() / f"configs/{name}.yaml").model.family: set(those)
-        for name, those in times.items()
-    }
-    everything = {"train", "score", "sample"}
-    assert kinds == {
-        **dict.fromkeys(("gaussian", "vae", "realnvp", "pixelrnn", "diffusion"), everything),
-        "gan": everything - {"score"},
-    }
-    assert all(len(t) == 1 and t[0] > 0 for each in times.values() for t in each.values())
+    assert list(results["seconds_an_image"]) == list(families.CONFIGS)
+    for name, times in results["seconds_an_image"].items():
+        unscored = {"score"} if name == "fashion-mnist-gan" else set()
+        assert set(times) == {"train", "score", "sample"} - unscored
+        assert all(len(each) == 1 and each[0] > 0 for each in times.values())
 
 
 def test_coverage_counts_the_balls_that_hold_a_sample() -> None:
@@ -283,31 +243,25 @@ def test_coverage_counts_the_balls_that_hold_a_sample() -> None:
     assert of_test(torch.full_like(test[:1], 200)) == pytest.approx(1 / 7)
 
 
-def test_what_is_known_of_other_runs_is_kept(tmp_path: Path, capsys) -> None:
+def test_what_is_known_of_other_runs_is_kept(tmp_path: Path) -> None:
     for name in ("fashion-mnist-gan", "fashion-mnist-gaussian"):
-        arguments = ["--run", name, "--count", "20", "--seeds", "2", "--output", str(tmp_path)]
-        coverage.main(arguments)
+        coverage.main(["--run", name, "--count=20", "--seeds=2", "--output", str(tmp_path)])
     results = json.loads((tmp_path / "results_coverage.json").read_text())
     assert set(results["runs"]) == {"fashion-mnist-gan", "fashion-mnist-gaussian"}
     for found in (results["real"], *results["runs"].values()):
         assert len(found["coverage"]) == 2
         assert sum(found["classes"]) == pytest.approx(1)
         assert found["from_nearest_training_image"] > 0
-    with pytest.raises(SystemExit, match="2"):
-        coverage.main([*arguments, "--count", "2251"])
-    assert "must be 1 to 4500" in capsys.readouterr().err
 
 
 def test_another_seed_is_scored_and_another_setting_is_refused(tmp_path: Path, capsys) -> None:
     """A run of another seed may differ from the recorded one by its budget, and by nothing else."""
     entries, folder = runs(), tmp_path / "one"
-    changes = ("training.minutes=null", "training.steps=1", "training.seed=1")
-    config = repository_root() / "configs" / "fashion-small-vae.yaml"
-    done("train", config, "--run-folder", folder, *(f"--set={change}" for change in changes))
+    changes = (f"--set=training.{each}" for each in ("minutes=null", "steps=1", "seed=1"))
+    config = repository_root() / "configs/fashion-small-vae.yaml"
+    done("train", config, "--run-folder", folder, *changes)
     seeds.main([str(folder), "--output", str(tmp_path)])
-    found = json.loads((tmp_path / "results_seeds.json").read_text())["fashion-small-vae"]
-    assert list(found) == ["1"]
-    run = found["1"]
+    run = json.loads((tmp_path / "results_seeds.json").read_text())["fashion-small-vae"]["1"]
     assert (run["steps"], run["precision"], len(run["coverage"])) == (1, "fp32", 3)
     assert run["bits_per_dim"] > entries["fashion-small-vae"].score.bits_per_dim + 1
     assert [leg["cores"] >= 1 for leg in run["legs"]] == [True]
@@ -321,13 +275,6 @@ def test_another_seed_is_scored_and_another_setting_is_refused(tmp_path: Path, c
         other = replace(one, config=one.config.model_copy(update={"training": training}))
         with refusal(why):
             seeds.check(other, entries)
-    labelled = entries["fashion-mnist-conditional"].config
-    training = labelled.training.model_copy(update={"minutes": None, "steps": 1, "seed": 1})
-    with refusal("is conditional"):
-        config = labelled.model_copy(update={"training": training})
-        seeds.check(replace(one, config=config), entries)
-    with refusal("no run on Fashion-MNIST is recorded as fashion-small-vae"):
-        seeds.check(one, {})
     with pytest.raises(SystemExit, match="2"):
         seeds.main(["fashion-small-vae", "--output", str(tmp_path)])
-    assert "fashion-small-vae is a recorded run: give the folder" in capsys.readouterr().err
+    assert "fashion-small-vae is a recorded run" in capsys.readouterr().err

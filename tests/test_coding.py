@@ -5,12 +5,12 @@ import sys
 
 import pytest
 import torch
-from pixels import OUTPUTS, config, randomised
+from pixels import OUTPUTS, config, randomised, small_flow
 from tiny import images_of as any_images
 from tiny import refusal
 from torch import Tensor
 
-from nvp import PixelRNN, RealNVP, RealNVPConfig
+from nvp import PixelRNN
 from nvp.autoregressive.coding import RESOLUTION, decode, encode, frequencies
 from nvp.autoregressive.config import Kind
 from nvp.errors import NVPError
@@ -90,13 +90,11 @@ def test_the_model_stays_as_it_was() -> None:
 def test_bad_input(monkeypatch) -> None:
     model = tiny()
     images = any_images(model)
-    flow = RealNVP(RealNVPConfig.paper((1, 8, 8), num_scales=2, num_blocks=0, width=4))
-    of_flow = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
-    broken = tiny()
+    flow, broken = small_flow(), tiny()
     next(broken.parameters()).data.fill_(torch.nan)
     bad = {
         "its weights are damaged": lambda: encode(broken, images),
-        "RealNVP does not give": lambda: encode(flow, of_flow),
+        "RealNVP does not give": lambda: encode(flow, any_images(flow)),
         "values in 0..1": lambda: encode(model, images + 2),
         "uint8": lambda: encode(model, images.float()),
         "n must be at least 1": lambda: decode(model, b"", 0),

@@ -17,8 +17,7 @@ from nvp.config import parse_config
 from nvp.ledger import enter as record
 from nvp.ledger import entry as ledger
 from nvp.ledger import verify
-from nvp.model.custom import import_family, is_path
-from nvp.runs.load import load_run, trust_option
+from nvp.runs.load import trust_option
 from nvp.runs.sheet import write_samples
 from nvp.runs.tensors import load_tensors
 from nvp.tables import build as results
@@ -57,16 +56,6 @@ class HistogramsConfig(ModelConfig):
 
     def build(self):
         return Histograms(self)
-
-
-class Part(ModelConfig):
-    def build(self):
-        raise NotImplementedError
-
-
-class PartsConfig(HistogramsConfig):
-    optional: Part | None = None
-    several: list[Part] = []
 """
 
 
@@ -150,44 +139,13 @@ def test_a_configuration_made_in_python_says_where_it_is(module: str) -> None:
         ("my_histograms:Histograms", {}, "Histograms of my_histograms, which is no subclass"),
         ("nvp.model.config:ModelConfig", {}, "ModelConfig of nvp.model.config, which is no"),
         ("my_histograms", {}, "model: unknown family 'my_histograms'; use realnvp"),
-        (
-            "my_histograms:HistogramsConfig",
-            {"sharp": 1},
-            " model.sharp: unknown key; did you mean `sharpness`? valid keys of "
-            "my_histograms:HistogramsConfig: family, image_shape, levels, num_classes, sharpness",
-        ),
+        ("my_histograms:HistogramsConfig", {"sharp": 1}, "mean `sharpness`? valid keys of my_h"),
         ("my_histograms:HistogramsConfig", {"sharpness": "x"}, " model.sharpness: "),
     ],
 )
 def test_what_is_wrong_is_named(family, changes, complaint, module: str) -> None:
     with refusal("^mine.yaml:.*" + re.escape(complaint)):
         parse_config(tree_of(family, **changes), "mine.yaml")
-
-
-@pytest.mark.parametrize("where", ["optional", "several.0"])
-def test_an_unknown_key_of_a_part_is_named(where: str, module: str) -> None:
-    part = {"image_shape": [1, 8, 8], "widht": 1}
-    parts = {"optional": part} if where == "optional" else {"several": [part]}
-    with refusal(rf"^mine.yaml: model\.{where}\.widht: unknown key$"):
-        parse_config(tree_of(f"{module}:PartsConfig", **parts), "mine.yaml")
-
-
-def test_a_module_that_is_gone_is_named_when_a_run_is_read(tmp_path: Path) -> None:
-    tiny.write_config(tmp_path / "config.yaml", tree_of("gone:HistogramsConfig"))
-    with refusal("put the folder of gone on PYTHONPATH"):
-        load_run(tmp_path)
-
-
-class Outer:
-    class Narrow(RealNVPConfig):
-        """A configuration inside a class."""
-
-
-def test_only_module_and_class_make_a_path() -> None:
-    assert is_path("a.b:C")
-    assert is_path("a:B.C")
-    assert import_family(f"{__name__}:Outer.Narrow") is Outer.Narrow
-    assert not any(map(is_path, ("realnvp", "a:", ":C", ".a:C", "a:b:C", "", None)))
 
 
 def test_a_conditional_model_without_likelihood_is_recorded(module: str, tmp_path: Path) -> None:
@@ -216,10 +174,8 @@ def test_a_module_that_fails_is_named(code: str, reason: str, module: str) -> No
     ("line", "complaint"),
     [
         ("return None", "build() returns NoneType, which is no ImageModel: return the model"),
-        ("return nn.Linear(2, 2)", "build() returns Linear, which is no ImageModel"),
         ("model.image_shape = (1, 4, 4)", "the model has image_shape (1, 4, 4), its configuration"),
         ("del model.image_shape", "the model has image_shape None, its configuration (1, 8, 8)"),
-        ("model.levels = 2", "the model has levels 2, its configuration 256: set self.levels"),
         ("model.num_classes = 2", "the model has num_classes 2, its configuration 0"),
         ("model.layer = nn.LazyLinear(2)", "Histograms has a lazy layer, whose size is not known"),
         ("model.layer = nn.LazyBatchNorm2d(affine=False)", "Histograms has a lazy layer"),

@@ -20,15 +20,6 @@ def test_an_entry_is_read_from_within_its_folder(own: Path, monkeypatch) -> None
     assert ledger.read_run(Path()).name == "tiny"
 
 
-def test_an_entry_without_a_schema_is_of_the_first_one(own: Path) -> None:
-    file = own / "runs" / "tiny" / "run.json"
-    tree = json.loads(file.read_text())
-    assert next(iter(tree)) == "schema"
-    assert tree.pop("schema") == 1
-    file.write_text(json.dumps(tree))
-    assert ledger.runs(own)["tiny"].record.version == 1
-
-
 def test_an_entry_of_a_newer_schema_is_refused_in_one_line(own: Path) -> None:
     rewrite(own, "schema", 2)
     rewrite(own, "weather", "fine")  # which a newer schema may have
@@ -51,16 +42,6 @@ def test_what_no_record_can_hold_is_named(key: str, value: object, match: str, o
     rewrite(own, key, value)
     with refusal(match):
         ledger.runs(own)
-
-
-def test_precisions_are_those_of_the_legs_in_order(own: Path) -> None:
-    entry = ledger.runs(own)["tiny"].record
-    (leg,) = entry.legs
-    other = leg.model_copy(update={"precision": "bf16"})
-    silent = leg.model_copy(update={"precision": None})
-    moved = entry.model_copy(update={"legs": [leg, other, silent, other]})
-    assert moved.precisions == f"{entry.precision}, then bf16"
-    assert entry.model_copy(update={"legs": [silent]}).precisions == entry.precision
 
 
 def test_a_small_figure_keeps_its_digits(own: Path) -> None:

@@ -1,7 +1,5 @@
 """The Pixel RNN in the page: its JavaScript, run in Node.js, against PyTorch."""
 
-from typing import Any
-
 import pytest
 import torch
 from node import evaluate
@@ -17,8 +15,7 @@ from nvp.ledger.entry import runs
 
 pytestmark = pytest.mark.slow
 
-# Of float64 against float64. The page carries weights in half precision: models here have such.
-TOLERANCE = 1e-9
+TOLERANCE = 1e-9  # of float64 against float64
 FILES = ["tensors.js", "pixelrnn.js"]
 # What each pixel of an image costs; pixels from `first` on are drawn by the uniform numbers.
 COSTS = """((network) => images.map((image) => {
@@ -34,14 +31,9 @@ def by_javascript(
     model: PixelRNN, images: Tensor, first: int, uniform: list[float]
 ) -> tuple[Tensor, Tensor]:
     """Nats of each pixel, (N, D), and the images, (N, D), drawn from pixel `first` on."""
-    answers = evaluate(
-        FILES,
-        COSTS,
-        weights=weights_text(model, model.config),
-        images=images.flatten(1).tolist(),
-        first=first,
-        uniform=uniform,
-    )
+    weights, pixels = weights_text(model, model.config), images.flatten(1).tolist()
+    given = {"weights": weights, "images": pixels, "first": first, "uniform": uniform}
+    answers = evaluate(FILES, COSTS, **given)
     costs = torch.tensor([answer["costs"] for answer in answers], dtype=torch.float64)
     return costs, torch.tensor([answer["image"] for answer in answers])
 
@@ -53,15 +45,6 @@ def by_pytorch(model: PixelRNN, images: Tensor) -> Tensor:
     return -logs.gather(-1, images.long().unsqueeze(-1)).flatten(1)
 
 
-def small(kind: str = "diagonal_bilstm", **changes: Any) -> PixelRNN:
-    """With random weights, rounded as in a page."""
-    sizes = {"num_layers": 2, "hidden": 3, "first_kernel": 5}
-    model = randomised(PixelRNN(config(kind, (1, 5, 7), **sizes | changes)))
-    for parameter in model.parameters():
-        parameter.data = parameter.half().double()
-    return model
-
-
 def test_the_network_in_the_page_is_the_recorded_run() -> None:
     model, digits = runs()[live_completion.RUN].load_model().double(), binary_digits()[::21]
     costs, _ = by_javascript(model, digits, 784, [])
@@ -71,7 +54,9 @@ def test_the_network_in_the_page_is_the_recorded_run() -> None:
 
 
 def test_it_draws_what_the_package_draws() -> None:
-    model = small()
+    sizes = {"num_layers": 2, "hidden": 3, "first_kernel": 5}
+    model = randomised(PixelRNN(config("diagonal_bilstm", (1, 5, 7), **sizes)))
+    model = model.half().double()  # rounded as in a page
     images, draw = noise(1, 1, 5, 7, levels=2), generator(3)
     theirs = model.complete(images, 2, 1, generator=generator(3))[:, 0]
     uniform = [torch.rand(1, generator=draw, dtype=torch.float64).item() for _ in range(3 * 7)]

@@ -122,12 +122,11 @@ BY_MUON, BY_RMSPROP = {"optimiser": "muon"}, {"optimiser": "rmsprop", "early_sto
     ids=str,
 )
 def test_resuming_is_exact(case: str, training: dict[str, Any], root: Path, tmp_path: Path) -> None:
-    tree = tiny.config_tree()
-    tree["model"] = CASES[case]
-    if "image_shape" in CASES[case]:
-        tree["model"] = {**CASES[case], "image_shape": [1, 8, 8]}
+    shape = {"image_shape": [1, 8, 8]} if "image_shape" in CASES[case] else {}
+    tree = {**tiny.config_tree(), "model": {**CASES[case], **shape}}
+    tree["training"] |= training
 
     def configure(steps: int) -> RunConfig:
-        return tiny.configured(tree, training={**training, "steps": steps})
+        return tiny.configured(tree, training={"steps": steps})
 
     tiny.check_resuming(configure, tmp_path, root)

@@ -102,11 +102,7 @@ def test_causality_given_the_small_image(kind, channels, hidden, monkeypatch) ->
 
 @pytest.mark.parametrize(
     ("kind", "shape", "factor"),
-    [
-        *((kind, (1, 8, 8), 2) for kind in Kind),
-        ("pixelcnn", (1, 28, 28), 4),
-        ("pixelcnn", (3, 32, 64), 4),
-    ],
+    [*((kind, (1, 8, 8), 2) for kind in Kind), ("pixelcnn", (3, 32, 64), 4)],
 )
 def test_every_pixel_sees_the_whole_small_image(kind, shape, factor) -> None:
     """By the gradient of a logit at each corner, with random weights for ReLU's zeros."""
@@ -135,31 +131,20 @@ def test_small_images_that_the_small_model_could_not_have_drawn() -> None:
             model.enlarge(images)
 
 
-@pytest.mark.parametrize(
-    ("small", "large"),
-    [
-        ((1, 4, 4), (1, 4, 4)),
-        ((1, 2, 2), (1, 6, 6)),  # three is no power of two
-        ((1, 2, 2), (1, 4, 8)),
-        ((1, 2, 2), (1, 5, 5)),
-        ((1, 2, 2), (3, 4, 4)),
-    ],
-)
-def test_sizes_that_disagree(small: tuple[int, int, int], large: tuple[int, int, int]) -> None:
+# The third has three times the sides, which is no power of two.
+@pytest.mark.parametrize("large", [(1, 2, 2), (3, 4, 4), (1, 6, 6), (1, 4, 8), (1, 5, 5)])
+def test_sizes_that_disagree(large: tuple[int, int, int]) -> None:
     with pytest.raises(ValueError, match=r"must be large\.image_shape"):
-        MultiScaleConfig(small=config("pixelcnn", small), large=config("pixelcnn", large))
+        MultiScaleConfig(small=config("pixelcnn", (1, 2, 2)), large=config("pixelcnn", large))
 
 
 def test_settings_of_one_scale_are_told_apart() -> None:
-    small, large = config("pixelcnn", (1, 2, 2)), config("pixelcnn", (1, 4, 4))
-    one, other = (
-        RunConfig(
-            name="two",
-            model=MultiScaleConfig(small=small, large=large.model_copy(update={"dropout": each})),
-            data={"name": EMBEDDED},
-            training={"steps": 1},
-        )
+    small = config("pixelcnn", (1, 2, 2))
+    models = (
+        MultiScaleConfig(small=small, large=config("pixelcnn", (1, 4, 4), dropout=each))
         for each in (0.0, 0.5)
     )
+    tree = {"name": "two", "data": {"name": EMBEDDED}, "training": {"steps": 1}}
+    one, other = (RunConfig.model_validate({**tree, "model": model}) for model in models)
     assert differences(one, other) == {"model.large.dropout": (0.0, 0.5)}
     assert "model.large.dropout" in NOTED

@@ -83,21 +83,14 @@ def unbuilt(monkeypatch, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "reason"),
-    [
-        (
-            subprocess.CompletedProcess([], 1, b"", b"In file\n1: error: \xffno\n"),
-            "(1: error: \ufffdno)",
-        ),
-        (subprocess.CompletedProcess([], -9, b"", b""), " ended with -9"),
-        (OSError(), "OSError"),
-    ],
-    ids=repr,
+    ("code", "errors", "reason"),
+    [(1, b"In file\n1: error: \xffno\n", "(1: error: \ufffdno)"), (-9, b"", " ended with -9")],
 )
 @pytest.mark.usefixtures("unbuilt", "compiler")
-def test_no_compiler(outcome: Any, reason: str, monkeypatch, caplog) -> None:
+def test_no_compiler(code: int, errors: bytes, reason: str, monkeypatch, caplog) -> None:
     """One line says so, once, and everything works."""
-    monkeypatch.setattr(subprocess, "run", Mock(side_effect=[outcome]))
+    ended = subprocess.CompletedProcess([], code, b"", errors)
+    monkeypatch.setattr(subprocess, "run", Mock(side_effect=[ended]))
     model = randomised(PixelRNN(config("diagonal_bilstm")))
     images = torch.zeros(2, 1, 3, 4, dtype=torch.uint8)
     with caplog.at_level(logging.WARNING), torch.no_grad():
@@ -132,29 +125,21 @@ def test_without_a_compiler_the_notice_names_it(monkeypatch, caplog) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler -x")
     with caplog.at_level(logging.WARNING):
         assert not native.compiled(scan.SOURCE, "the LSTM scan")
-    assert (
-        "(there is no C++ compiler no-such-compiler: install one" in caplog.records[0].getMessage()
-    )
+    assert "no C++ compiler no-such-compiler: install" in caplog.records[0].getMessage()
 
 
 @pytest.mark.parametrize(
-    ("system", "capability", "named", "threads"),
-    [
-        ("linux", "AVX2", "AVX2", True),
-        ("linux", "SVE256", "DEFAULT", True),
-        ("darwin", "DEFAULT", "DEFAULT", False),
-    ],
+    ("system", "capability", "threads"), [("linux", "SVE256", True), ("darwin", "DEFAULT", False)]
 )
 @pytest.mark.usefixtures("compiler")
 def test_flags_are_those_that_the_compiler_knows(
-    system: str, capability: str, named: str, threads: bool, monkeypatch
+    system: str, capability: str, threads: bool, monkeypatch
 ) -> None:
     """PyTorch's headers need flags of their own for SVE; Apple's compiler has no -fopenmp."""
     monkeypatch.setattr("sys.platform", system)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     flags = native._command(scan.SOURCE)
-    assert f"-DCPU_CAPABILITY_{named}" in flags
-    assert ("-mavx2" in flags) == (capability == "AVX2")
+    assert "-DCPU_CAPABILITY_DEFAULT" in flags
     assert ("-fopenmp" in flags) == threads
 
 

@@ -7,7 +7,9 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable
 from importlib.metadata import packages_distributions
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SOURCES = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py"))
 chapter = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+
+
+def distributions(requirements: Iterable[str]) -> set[str]:
+    return {canonicalize_name(Requirement(line).name) for line in requirements}
 
 
 def test_conda_installs_the_project_itself() -> None:
@@ -112,16 +118,9 @@ def test_the_package_needs_no_extra() -> None:
         [sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, check=True
     )
     owners = packages_distributions()
-    loaded = {
-        canonicalize_name(owner) for name in shown.stdout.split() for owner in owners.get(name, ())
-    }
-    extras = {
-        canonicalize_name(Requirement(line).name)
-        for lines in PROJECT["optional-dependencies"].values()
-        for line in lines
-    }
-    assert {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]} <= loaded
-    assert not loaded & extras
+    loaded = distributions(owner for name in shown.stdout.split() for owner in owners.get(name, ()))
+    assert distributions(PROJECT["dependencies"]) <= loaded
+    assert not loaded & distributions(chain(*PROJECT["optional-dependencies"].values()))
 
 
 def test_the_command_line_says_which_extra_it_needs(monkeypatch) -> None:

@@ -86,6 +86,7 @@ def test_other_training_images_are_refused(entry: Path, tmp_path: Path) -> None:
     tiny.write_data(tmp_path, seed=1)
     with tiny.refusal("the training images of tiny found here"):
         reopened(entry, tmp_path / "run", tmp_path)
+    assert not (tmp_path / "run").exists()
 
 
 def test_without_test_images_no_folder_is_left(home: Path, entry: Path, tmp_path: Path) -> None:
@@ -94,13 +95,6 @@ def test_without_test_images_no_folder_is_left(home: Path, entry: Path, tmp_path
     line = tiny.fails("train", "--resume", entry, *where, "--set", "training.steps=4")
     assert "the test split is missing" in line
     assert not (tmp_path / "run").exists()
-
-
-def test_an_entry_without_weights_cannot_go_on(trained: Path, entry: Path, tmp_path: Path) -> None:
-    bare = Path(shutil.copytree(entry, tmp_path / "tiny"))
-    (bare / "weights.safetensors").unlink()
-    with tiny.refusal(r"there is no .*weights\.safetensors: restore it with git checkout"):
-        reopened(bare, tmp_path / "run", trained / "data")
 
 
 def test_what_early_stopping_chose_stays_the_best(pixelrnn: Path, tmp_path: Path) -> None:

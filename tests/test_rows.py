@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from ledgers import rewrite
 
@@ -137,20 +136,6 @@ def test_a_steps_arithmetic_is_that_of_its_convolutions() -> None:
     cost = count_step(config)
     assert cost.flops == 3 * sum(forward) - forward[0]
     assert cost == read_costs()["binarized-mnist-pixelcnn"]
-
-
-@pytest.mark.skipif(
-    not torch._C._dispatch_has_kernel_for_dispatch_key(
-        "aten::_weight_norm_interface_backward", "Meta"
-    ),
-    reason="this PyTorch has no gradient of a weight norm without numbers",
-)
-def test_labels_cost_the_channels_that_carry_them() -> None:
-    sizes = ({"num_scales": 1}, {"num_scales": 1, "num_classes": 3})
-    configs = (tiny.configured(tiny.config_tree(), model=each) for each in sizes)
-    plain, told = map(count_step, configs)
-    assert told.parameters > plain.parameters
-    assert told.flops > plain.flops
 
 
 def test_a_run_with_other_settings_than_its_row_says_so(own: Path) -> None:

@@ -82,15 +82,9 @@ def test_images_are_cut_out_of_a_sheet(side: int, columns: int, zoom: int, tmp_p
 
 
 def test_pace_compares_the_ends_of_budgets(monkeypatch) -> None:
-    rows = [
-        (50, 4.5, 0.0),
-        (100, 4.0, 0.0),
-        (200, 3.9, 0.0),
-        (320, 2.0, 1e-3),
-        (390, 3.7, 0.0),
-        (400, 3.6, 0.0),
-    ]
-    log = [dict(zip(("images", "validation", "rate"), row, strict=True)) for row in rows]
+    at_rest = {50: 4.5, 100: 4.0, 200: 3.9, 390: 3.7, 400: 3.6}
+    log = [{"images": n, "validation": bits, "rate": 0.0} for n, bits in at_rest.items()]
+    log.insert(3, {"images": 320, "validation": 2.0, "rate": 1e-3})
     monkeypatch.setattr(Run, "log", lambda run: [*log, {"images": 1000, "rate": 0.0}])
     assert paces(trained_on("mine")) == pytest.approx([0.5, 0.1, 0.3])  # of 50, 100, 200, 400
     log[1:] = []

@@ -68,10 +68,6 @@ class InPlace(Scaling):
     def forward(self, x, y=None):
         return super().forward(x.sub_(1))
 
-    def inverse(self, z, y=None):
-        x, log_det = super().inverse(z)
-        return x + 1, log_det
-
 
 class InPlaceBack(Scaling):
     def inverse(self, z, y=None):
@@ -120,10 +116,7 @@ POINTS = torch.randn(2, 2, 3, generator=generator())
         (changed(half, half), "the log-determinant is off by"),
         (changed(lambda z, log_det: (z, log_det[0])), r"the log-determinants of f are \(\)"),
         (changed(as_it_is, lambda x, log_det: (2 * x, log_det)), "the inverse is off by"),
-        (
-            changed(lambda z, log_det: (z.flatten(1), log_det)),
-            r"f maps shape \(2, 2, 3\) to \(2, 6\)",
-        ),
+        (changed(lambda z, log_det: (z.flatten(1), log_det)), r"f maps shape .* to \(2, 6\)"),
         (changed(lambda z, log_det: (z + 1e-12 * torch.rand(()), log_det)), "to another z"),
         (Mixing, "depends on those beside it"),
         (changed(lambda z, log_det: (z, log_det.detach())), "changes by .* its gradient says 0"),

@@ -1,13 +1,11 @@
 """The flows of points in the plane: exact, normalised, and better than a Gaussian after a fit."""
 
-import math
 from itertools import product
 
 import pytest
 import torch
 from nvp_book.moons import log_moons
 from torch.distributions import MultivariateNormal
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from nvp.flows.toy import ToyData, ToyFlow, fit
 from nvp.testing import check_bijection
@@ -24,13 +22,6 @@ def fitted() -> ToyFlow:
 @pytest.mark.parametrize("num_couplings", [1, 2, 5])
 def test_log_det_and_inverse_are_exact(num_couplings: int) -> None:
     check_bijection(ToyFlow(num_couplings, width=8), 2 * torch.randn(20, 2))
-
-
-def test_a_fresh_flow_is_the_identity() -> None:
-    x = torch.randn(5, 2)
-    z, log_det = ToyFlow()(x)
-    assert torch.equal(z, x)
-    assert torch.equal(log_det, torch.zeros(5))
 
 
 def test_a_fit_beats_a_gaussian_on_fresh_points(fitted: ToyFlow) -> None:
@@ -92,12 +83,3 @@ def test_data_sets(data: ToyData) -> None:
         ToyData.PINWHEEL: points.norm(dim=1) < 0.15,
     }
     assert between[data].float().mean() < 0.03
-
-
-def test_the_rate_of_a_fit_falls_by_a_cosine() -> None:
-    rates: list[float] = []
-    points = torch.randn(50, 2)
-    hook = register_optimizer_step_post_hook(lambda o, *_: rates.append(o.param_groups[0]["lr"]))
-    fit(ToyFlow(2, width=4), points, 4, learning_rate=0.01)
-    hook.remove()
-    assert rates == pytest.approx([0.005 * (1 + math.cos(math.pi * k / 4)) for k in range(4)])

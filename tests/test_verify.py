@@ -11,9 +11,7 @@ from ledgers import rewrite, states
 
 from nvp.ledger import entry as ledger
 from nvp.ledger import verify
-from nvp.ledger.scoring import PROBE_IMAGES, probe_images, score_probe
-from nvp.likelihood import nats_per_bit, score_images
-from nvp.runs.load import load_run
+from nvp.likelihood import nats_per_bit
 from nvp.runs.tensors import load_tensors, save_tensors
 
 
@@ -101,33 +99,6 @@ def test_an_entry_whose_settings_were_edited_is_refused(own: Path) -> None:
     *_, check = verify.verify(quick=True, root=own)
     assert check.outcome == "differs"
     assert "says training.seed=5, but weights.safetensors was trained with 0" in check.found
-
-
-@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (3, 64, 64), (1, 8, 8)])
-def test_probe_images_are_the_embedded_ones_at_any_shape(shape: tuple[int, int, int]) -> None:
-    images, embedded = probe_images(shape), probe_images((1, 28, 28))
-    assert images.shape == (PROBE_IMAGES, *shape)
-    assert images.dtype == torch.uint8
-    channels, height, width = shape
-    row, column = height // 3, width // 2
-    expected = embedded[:, 0, row * 28 // height, column * 28 // width]
-    assert (images[:, channels - 1, row, column] == expected).all()
-
-
-def test_the_probe_is_scored_in_float64(recorded: Path) -> None:
-    run = load_run(recorded / "runs" / "tiny")
-    found = score_probe(run)
-    exact = score_images(run.model.double(), probe_images((1, 8, 8)), batch_size=50)
-    torch.testing.assert_close(found, exact)
-
-
-@pytest.mark.parametrize("levels", [2, 3, 16, 256])
-def test_probe_images_have_the_levels_of_the_model(levels: int) -> None:
-    images, grey = probe_images((1, 28, 28), levels), probe_images((1, 28, 28))
-    assert images.dtype == torch.uint8
-    assert (int(images.min()), int(images.max())) == (0, levels - 1)
-    if levels > 2:
-        assert torch.equal(images, (grey.double() * levels / 256).floor().byte())
 
 
 def test_a_binary_run_is_verified_to_a_hundredth_of_a_nat(pixel_home: Path) -> None:

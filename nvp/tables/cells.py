@@ -115,11 +115,9 @@ def scored(run: Run, row: TableRow) -> str:
 
 
 def comparable(run: Run, row: TableRow) -> bool:
-    """Whether a run has the data set, the unit and the crop, if any, of a row."""
-    if run.record.data.name != row.data:
-        return False
-    same_unit = run.is_binary == row.planned.is_binary
-    return same_unit and run.config.data.crop == row.planned.data.crop
+    """Whether a run has the data set and the crop, if any, of a row."""
+    same_data = run.record.data.name == row.data
+    return same_data and run.config.data.crop == row.planned.data.crop
 
 
 def deviation(run: Run, config: RunConfig) -> str:
