@@ -8,11 +8,10 @@ from typing import Any, Literal
 import pytest
 import tiny
 import torch
-from pydantic import ValidationError
 from tiny import refusal
 
 from nvp import RealNVPConfig, paths
-from nvp.config import FAMILIES, Optimiser, load_config, parse_config
+from nvp.config import Optimiser, load_config, parse_config
 from nvp.flows.coupling import AffineOrder
 from nvp.flows.preprocess import LogitForm
 from nvp.model.config import Section
@@ -62,10 +61,8 @@ def test_a_preset_is_expanded_and_changed() -> None:
     ("section", "key", "hint"),
     [
         (None, "traning", "did you mean `training`? valid keys of a configuration: name, title"),
-        ("data", "flip", "did you mean `flips`? valid keys of data: name, flips"),
         ("training", "stepz", "did you mean `steps`? valid keys of training: steps, minutes"),
         ("model", "widht", "did you mean `width`? valid keys of realnvp: preset, family"),
-        ("model", "persets", "did you mean `preset`?"),
         ("model", "hidden", "valid keys of realnvp"),  # which is a Pixel RNN's
     ],
 )
@@ -112,20 +109,16 @@ def test_no_size_fills_the_memory() -> None:
         ("model", "preset", ["paper"], "model: preset must be paper or official"),
         ("model", "family", "glow", "model: unknown family 'glow'; use realnvp, pixelrnn, "),
         ("model", "family", "pixelrn", "model: unknown family 'pixelrn'; did you mean `pixelrnn`?"),
-        ("model", "family", None, "model: unknown family None; use realnvp"),
         ("model", "family", ["vae"], "model: unknown family ['vae'];"),
         ("model", "levels", 2, "model.levels: Input should be 256"),
-        ("model", "image_shape", None, "model: image_shape must be [channels, height, width]"),
-        ("model", "image_shape", [28, 28], "model: image_shape must be [channels"),
+        ("model", "image_shape", [28, 28], "model: image_shape must be [channels, height, width]"),
         ("model", "image_shape", [1, 0, 8], "model.image_shape"),
         ("model", "image_shape", [1, 7, 8], "7x8 is not divisible by 2: use fewer scales or pad"),
         ("training", "batch_size", 1, "training.batch_size"),
         ("training", "betas", [2, 3], "training.betas.0: Input should be less than 1"),
         ("training", "seed", 99999999999999999999, "training.seed: Input should be less than"),
-        ("training", "steps", 10**400, "training.steps: Input should be less than"),
         ("training", "minutes", math.inf, "training.minutes: Input should be a finite number"),
         ("training", "clip_norm", math.nan, "training.clip_norm"),
-        ("model", "weight_scale_l2", math.inf, "model.weight_scale_l2"),
         ("training", "steps", None, "training: set steps, minutes or both: a run needs a budget"),
     ],
 )
@@ -150,7 +143,6 @@ def test_numbers_are_those_of_yaml_1_2_and_some_may_be_infinite(tmp_path: Path) 
     ("keys", "complaint"),
     [
         ({"hiden": 3}, ".hiden: unknown key; did you mean `hidden`? valid keys of pixelrnn: "),
-        ({"preset": "paper"}, ".preset: unknown key"),
         ({"num_classes": 3}, ".num_classes: this family takes no labels: leave the"),
         ({"kernel_size": 4}, ": kernel_size must be odd"),
         ({"kind": "diagonal_bilstm", "kernel_size": 5}, ": kernel_size is for the other kinds"),
@@ -193,13 +185,6 @@ def test_a_section_that_has_no_keys_is_named(section: str) -> None:
     assert f" {section}: " in refused({**tiny.config_tree(), section: "none"})
 
 
-def test_a_family_refuses_the_name_of_another() -> None:
-    with pytest.raises(ValidationError, match="this is a configuration of realnvp"):
-        RealNVPConfig(family="gan", image_shape=(1, 8, 8))
-    assert FAMILIES["realnvp"] is RealNVPConfig
-    assert list(FAMILIES) == [config.name() for config in FAMILIES.values()]
-
-
 def test_overrides(tmp_path: Path) -> None:
     path = tiny.write_config(tmp_path / "tiny.yaml")
     budget = ["training.minutes=5", "training.learning_rate=1e-2", "training.steps=null"]
@@ -221,7 +206,6 @@ def test_overrides(tmp_path: Path) -> None:
         ("name.a=5", "name has no keys below it"),
         ("training.steps=[1", "is not YAML"),
         ("training.stepz=5", "training.stepz: unknown key"),
-        ("optimiser.rate=5", "optimiser: unknown key"),
         # What is no number is not made one.
         ("training.steps=yes", "training.steps: must not be true or false, got True"),
         ("model.image_shape=[true, 8, 8]", "model.image_shape: must not be true or false"),
@@ -242,13 +226,11 @@ def test_bad_overrides_are_one_line(override: str, complaint: str, tmp_path: Pat
         (b"name: 2020-13-45", "is not YAML: month must be in 1..12"),
         (b"training: {steps: 1}\ntraining: {}", "training is given twice at line 2, column 1"),
         (b"- 1", "should hold the keys name, model, data and training"),
-        (None, "cannot read the configuration"),
     ],
 )
 def test_files_that_are_no_configuration(content, complaint, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    if content is not None:
-        path.write_bytes(content)
+    path.write_bytes(content)
     with refusal(re.escape(complaint)):
         load_config(path)
 

@@ -15,7 +15,6 @@ from PIL import Image
 from nvp.config import RunConfig
 from nvp.data.sets import load
 from nvp.data.splits import examples
-from nvp.flows.config import RealNVPConfig
 from nvp.ledger import enter as record
 from nvp.ledger import entry as ledger
 from nvp.ledger import verify
@@ -64,15 +63,12 @@ def entered(labelled: Path, trained: Path, tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 def test_resuming_is_exact(labelled: Path, tmp_path: Path) -> None:
-    def configure(steps: int) -> RunConfig:
-        return configuration("attributes", True, steps=steps)
+    tiny.check_resuming(
+        lambda steps: configuration("attributes", True, steps=steps), tmp_path, labelled
+    )
 
-    tiny.check_resuming(configure, tmp_path, labelled)
 
-
-def test_neither_a_run_nor_its_record_goes_on_with_other_labels(
-    labelled: Path, trained: Path, entered: Path, tmp_path: Path
-) -> None:
+def test_no_run_or_record_goes_on_with_other_labels(labelled, trained, entered, tmp_path) -> None:
     data = Path(shutil.copytree(labelled, tmp_path / "data"))
     path = data / "tiny" / "train_labels.npy"
     np.save(path, np.load(path)[::-1])
@@ -159,17 +155,3 @@ def test_data_without_labels_or_with_others(split, number, labelled: Path, tmp_p
         with tiny.refusal(re.escape(match)):
             prepare(configuration(), tmp_path / "run", data_root=tmp_path).run()
     assert not (tmp_path / "run").exists()
-
-
-def test_attributes_are_read_as_they_are(labelled: Path) -> None:
-    labels = load("attributes", "train", root=labelled).labels
-    stored = np.load(labelled / "attributes" / "train_labels.npy")
-    torch.testing.assert_close(labels, torch.from_numpy(stored).float())
-
-
-@pytest.mark.parametrize("dtype", [torch.int8, torch.uint16])
-def test_labels_of_a_narrow_type(dtype: torch.dtype) -> None:
-    labels = torch.tensor([0, 2], dtype=dtype)
-    sizes = {"num_scales": 1, "num_blocks": 0, "width": 2}
-    model = RealNVPConfig.paper((1, 4, 4), num_classes=200, **sizes).build()
-    assert torch.equal(model.condition(labels, 2).argmax(dim=1), torch.tensor([0, 2]))

@@ -3,7 +3,7 @@
 import math
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -89,9 +89,7 @@ def test_the_faster_precision_is_the_one_of_less_time(monkeypatch) -> None:
     assert state.faster_precision(torch.device("cpu")) is Precision.FP32
 
 
-def test_cadences_count_from_the_last_time(
-    clock: SimpleNamespace, root: Path, tmp_path: Path, monkeypatch
-) -> None:
+def test_cadences_count_from_the_last_time(clock, root, tmp_path: Path, monkeypatch) -> None:
     """Also where the run goes on, after step 4."""
     monkeypatch.setattr(loop, "time", clock)
     saved: list[int] = []
@@ -131,15 +129,9 @@ def test_a_row_of_the_log_has_means_since_the_one_before(root: Path, tmp_path: P
 
 
 def test_tensorboard_gets_what_the_log_gets(tmp_path: Path, monkeypatch) -> None:
-    begun, points = [], set()
-
-    def writer(folder: Path, purge_step: int) -> SimpleNamespace:
-        begun.append((folder, purge_step))
-        return SimpleNamespace(add_scalar=lambda *point: points.add(point))
-
-    module = SimpleNamespace(SummaryWriter=writer)
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
-    folder = RunFolder(tmp_path)
+    tensorboard, folder = Mock(), RunFolder(tmp_path)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", tensorboard)
     RunLog(folder, 6).write({"step": 7, "loss": 2.5, "rate": 1e-3})
-    assert begun == [(folder.tensorboard, 7)]
-    assert points == {("loss", 2.5, 7), ("rate", 1e-3, 7)}
+    tensorboard.SummaryWriter.assert_called_once_with(folder.tensorboard, purge_step=7)
+    points = tensorboard.SummaryWriter.return_value.add_scalar.call_args_list
+    assert {point.args for point in points} == {("loss", 2.5, 7), ("rate", 1e-3, 7)}

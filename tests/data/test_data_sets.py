@@ -23,8 +23,6 @@ from nvp.tables.published import read_published
 EMBEDDED_FOLDER = paths.embedded_root() / EMBEDDED
 FULL_ROOT = paths.data_root()  # that of NVP_DATA, which the tests themselves do not see
 
-# The embedded set.
-
 
 @pytest.mark.parametrize(("split", "count"), [("train", 5000), ("test", 1000)])
 def test_embedded_set_is_balanced_and_has_its_checksum(split: str, count: int) -> None:
@@ -42,18 +40,10 @@ def test_embedded_set_is_small_and_carries_its_licence() -> None:
     assert sum(path.stat().st_size for path in EMBEDDED_FOLDER.iterdir()) < 3_000_000
     licence = (EMBEDDED_FOLDER / "LICENSE").read_text(encoding="utf-8")
     assert "The MIT License (MIT) Copyright © 2017 Zalando SE" in licence
-    assert "Permission is hereby granted, free of charge" in licence
 
 
 def make_embedded() -> SimpleNamespace:
     return SimpleNamespace(**runpy.run_path(str(EMBEDDED_FOLDER / "make_embedded.py")))
-
-
-def test_subset_rule_takes_the_first_of_each_class_in_order() -> None:
-    labels = np.arange(40) * 3 % 10
-    chosen = make_embedded().first_of_each_class(labels, 2)
-    assert chosen.tolist() == list(range(20))
-    assert make_embedded().first_of_each_class(labels[::-1], 1).tolist() == list(range(10))
 
 
 @pytest.mark.skipif(
@@ -88,9 +78,6 @@ def test_damaged_embedded_set(tmp_path: Path, monkeypatch) -> None:
     refused("damaged .*: restore it with `git checkout", EMBEDDED, "train")
     archive.unlink()
     refused("the embedded set is missing", EMBEDDED, "train", error=MissingData)
-
-
-# Splits and the checksum.
 
 
 def test_limit_keeps_the_first_images_and_labels_and_their_own_checksums() -> None:
@@ -144,9 +131,6 @@ def test_missing_sets_say_what_to_do(tmp_path: Path, monkeypatch) -> None:
     refused(remedy, "celeba", "test", root=tmp_path, error=MissingData)
 
 
-# Where things are.
-
-
 def test_data_root_order(tmp_path: Path, monkeypatch) -> None:
     assert paths.data_root() == paths.repository_root() / "data"
     monkeypatch.setenv("NVP_DATA", str(tmp_path))
@@ -176,20 +160,13 @@ def test_places_that_cannot_be() -> None:
     refused("(cannot read|no data set) '?x{300}", "x" * 300, "test")  # before Python 3.14, or since
 
 
-# Its description in the Croissant format.
-
-
-def test_the_description_is_of_the_files_that_are_here() -> None:
+def test_the_description_is_of_the_files_here_and_has_what_croissant_1_requires() -> None:
+    """By the specification, sections on schema.org/Dataset, resources and record sets."""
     recorded = json.loads((EMBEDDED_FOLDER / "croissant.json").read_text())
     assert recorded == make_embedded().croissant(EMBEDDED_FOLDER)
     inside = {each["contentUrl"] for each in recorded["distribution"] if "containedIn" in each}
     with np.load(EMBEDDED_FOLDER / "images.npz") as arrays:
         assert inside == {f"{name}.npy" for name in arrays}
-
-
-def test_the_description_has_what_croissant_1_requires() -> None:
-    """By the specification, sections on schema.org/Dataset, resources and record sets."""
-    recorded = json.loads((EMBEDDED_FOLDER / "croissant.json").read_text())
     required = ("@context", "@type", "conformsTo", "description", "license", "name", "url")
     assert all(recorded[key] for key in (*required, "creator", "datePublished"))
     assert recorded["@type"] == "sc:Dataset"
@@ -203,9 +180,6 @@ def test_the_description_has_what_croissant_1_requires() -> None:
             assert field["@id"].startswith(f"{records['@id']}/")
             assert field["dataType"].startswith("sc:")
             assert field["source"]["fileObject"]["@id"] in files
-
-
-# What data there is: `nvp data list`.
 
 
 @pytest.mark.slow

@@ -5,7 +5,6 @@ import mmap
 import pickle
 import shutil
 import sys
-import zipfile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,8 +21,6 @@ from nvp.data.importing.options import Options
 from nvp.data.importing.run import import_set
 from nvp.data.named import NAMED
 from nvp.data.sets import load
-
-# LSUN.
 
 
 def lsun(folder: Path, category: str = "church_outdoor") -> dict[str, list[Image.Image]]:
@@ -53,7 +50,6 @@ def test_lsun_has_a_smaller_side_of_96_and_is_cut_in_training(tmp_path: Path) ->
         top = (height - 64) // 2
         assert np.array_equal(found[index], np.asarray(expected)[top : top + 64, 16:80])
     assert load("lsun-church-outdoor", "train", root=tmp_path, crop=64).labels is None
-    assert made.note["crop"] == "none"
 
 
 def test_a_category_of_lsun_is_chosen_by_its_name(tmp_path: Path) -> None:
@@ -89,15 +85,11 @@ def test_a_damaged_lsun_leaves_no_database_open(tmp_path: Path) -> None:
             import_set(tmp_path / "lsun", "lsun-tower", root=tmp_path)
         held.append(caught)
         database.write_bytes(whole)
-    for options in ({"size": 32}, {"gray": True}, {"crop": "none"}, {"validation": 0}):
-        with refusal("is made by the papers' rule: leave --size") as caught:
-            import_set(tmp_path / "lsun", "lsun-tower", Options(**options), root=tmp_path)
-        held.append(caught)
+    with refusal("is made by the papers' rule: leave --size") as caught:
+        import_set(tmp_path / "lsun", "lsun-tower", Options(gray=True), root=tmp_path)
+    held.append(caught)
     harmless = Options(skip_unreadable=True, replace=True)
     import_set(tmp_path / "lsun", "lsun-tower", harmless, root=tmp_path)
-
-
-# CelebA.
 
 
 def celeba(folder: Path, size: tuple[int, int] = (218, 178)) -> list[np.ndarray]:
@@ -150,16 +142,6 @@ def test_celeba_in_the_wild_is_not_taken_for_the_aligned_images(tmp_path: Path) 
     (wild / "img_align_celeba.zip").rename(source / "img_celeba.zip")
     match = r"img_align_celeba\.zip/.*/000001\.jpg and img_celeba.*: leave only the aligned images"
     refused(match, source, "celeba")
-
-
-def test_celeba_whose_split_file_is_damaged(tmp_path: Path) -> None:
-    splits = {"list_eval_partition.txt": b"000001.jpg 0\n"}
-    source = archive(tmp_path / "celeba.zip", splits, zipfile.ZIP_STORED)
-    source.write_bytes(source.read_bytes().replace(b"000001.jpg 0", b"000001.jpg 1"))
-    refused(r"list_eval_partition\.txt is damaged \(Bad CRC-32", source, "celeba")
-
-
-# The downsampled ImageNets.
 
 
 @pytest.fixture
@@ -228,12 +210,9 @@ def test_arrays_that_are_not_what_they_should_be(tmp_path: Path, few) -> None:
     table, labels = np.zeros((2, 3072), np.uint8), np.ones(2, np.int64)
     cases = [
         ({"data": table.astype(np.float32), "labels": labels}, "float32, pixels must be uint8"),
-        ({"data": np.zeros((2, 3000), np.uint8), "labels": labels}, "cannot reshape"),
         ({"data": table, "labels": np.ones(3)}, r"holds labels \(3,\) for 2 images"),
         ({"data": table, "labels": np.array([{}, {}])}, "is damaged .*Object arrays"),
-        ({"labels": labels}, "no item named 'data.npy'"),
         ({"data": table}, r"^train_data_batch_3\.npz is damaged .*'labels.npy'"),
-        ({"data": table[0], "labels": labels}, "is damaged .*not enough values"),
     ]
     for content, match in cases:
         np.savez(path, **content)
@@ -248,14 +227,6 @@ def test_arrays_that_are_not_what_they_should_be(tmp_path: Path, few) -> None:
     for part in (whole[:-50], whole[5:]):  # the second lacks its beginning
         path.write_bytes(part)
         refused("download it again", source, "imagenet32-2017")
-    damaged = bytearray(whole)
-    damaged[damaged.index(b"PK\1\2") + 8] = 1  # in the list of the zip's members
-    path.write_bytes(damaged)
-    match = r"^train_data_batch_3\.npz is damaged \(.*encrypted.*\): download it again"
-    refused(match, source, "imagenet32-2017")
-
-
-# CIFAR-10.
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -312,9 +283,6 @@ def test_a_packed_batch_that_is_damaged(kind: str, tmp_path: Path) -> None:
     packed[middle:] = b"\xff" * (len(packed) - middle)
     source.write_bytes(packed)
     refused(rf"tar\.{kind} is damaged \(.*\): download it again", source, "cifar10")
-
-
-# Parquet files.
 
 
 def table(path: Path, columns: dict[str, list], **notes: str) -> None:
@@ -375,7 +343,6 @@ def test_parquet_files_whose_columns_differ(tmp_path: Path) -> None:
     parquet(tmp_path / "hub/test.parquet", images, [0] * 4)
     for columns in (
         {"img": images, "label": [0] * 4},
-        {"image": images},
         {"image": images, "label": ["cat"] * 4},
         {"image": ["a path"] * 4, "other": images, "label": [0] * 4},
     ):
@@ -386,26 +353,21 @@ def test_parquet_files_whose_columns_differ(tmp_path: Path) -> None:
     refused("train.parquet has other columns than test.parquet", tmp_path / "hub")
 
 
-def test_columns_and_files_beside_those_of_a_table_are_said(tmp_path: Path) -> None:
+def test_a_column_of_plain_bytes_beside_another_and_other_files(tmp_path: Path) -> None:
     images = [encoded(pixels(6, 6, seed)) for seed in range(10)]
-    table(tmp_path / "hub/photos.parquet", {"mask": images, "image": images})
-    photographs(tmp_path / "hub", 3)
-    told = import_set(tmp_path / "hub", "mine", root=tmp_path).summary()
-    assert "the images are those of the column mask, not of image" in told
-    assert "3 other files are left out (.png)" in told
-
-
-def test_a_column_of_plain_bytes(tmp_path: Path) -> None:
-    images = [encoded(pixels(6, 6, seed)) for seed in range(10)]
-    table(tmp_path / "photos.parquet", {"name": ["x"] * 10, "jpg": images})
-    for source in (tmp_path, tmp_path / "photos.parquet"):
-        made = import_set(source, "mine", Options(replace=True), root=tmp_path / "root")
+    path = tmp_path / "hub/photos.parquet"
+    table(path, {"name": ["x"] * 10, "mask": images, "jpg": images})
+    photographs(path.parent, 3)
+    for source in (path, path.parent):
+        made = import_set(source, "mine", Options(replace=True), root=tmp_path)
         assert sum(made.images.values()) == 10
-    table(tmp_path / "photos.parquet", {"name": ["x"] * 10})
-    refused("has no column of images .* among name", tmp_path, "other", root=tmp_path / "root")
+    assert "the images are those of the column mask, not of jpg" in made.summary()
+    assert "3 other files are left out (.png)" in made.summary()
+    table(path, {"name": ["x"] * 10})
+    refused("has no column of images .* among name", path.parent, "other")
     for damaged in (b"PAR1 and no more", b"PAR1\xff\1\0\0\0PAR1"):
-        (tmp_path / "photos.parquet").write_bytes(damaged)
-        refused(r"^photos\.parquet is damaged", tmp_path, "other", root=tmp_path / "root")
+        path.write_bytes(damaged)
+        refused(r"^photos\.parquet is damaged", path.parent, "other")
 
 
 def test_a_path_in_a_row_is_not_followed(tmp_path: Path) -> None:
@@ -419,10 +381,8 @@ def test_a_path_in_a_row_is_not_followed(tmp_path: Path) -> None:
     refused(r"^train\.parquet is damaged \(.*\): download it again", path, "other", root=tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("missing", "file"), [("lmdb", "tower_train_lmdb/data.mdb"), ("pyarrow", "train.parquet")]
-)
-def test_what_a_reader_needs_is_said(missing: str, file: str, tmp_path: Path, monkeypatch) -> None:
-    write(tmp_path / "source" / file, b"")
-    monkeypatch.setitem(sys.modules, missing, None)
-    refused(rf"need {missing}: pip install '\.\[import\]'", tmp_path / "source", "lsun-tower")
+def test_what_a_reader_needs_is_said(tmp_path: Path, monkeypatch) -> None:
+    for missing, file in (("lmdb", "tower_train_lmdb/data.mdb"), ("pyarrow", "train.parquet")):
+        write(tmp_path / missing / file, b"")
+        monkeypatch.setitem(sys.modules, missing, None)
+        refused(rf"need {missing}: pip install '\.\[import\]'", tmp_path / missing, "lsun-tower")

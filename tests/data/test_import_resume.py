@@ -10,7 +10,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import numpy as np
 import pytest
@@ -68,10 +68,6 @@ def check_it_goes_on(source: Path, root: Path, options: Options = OPTIONS) -> No
     assert content(root / "mine") == content(root / "undisturbed/mine")
 
 
-def at_20(what: str, done: int) -> bool:
-    return done == 20
-
-
 def instead_of(number: int, event: Callable[[], None]) -> Callable[[Callable], Callable]:
     """Make operations that count their calls together; `event` happens at that number."""
     calls = itertools.count(1)
@@ -88,9 +84,7 @@ def instead_of(number: int, event: Callable[[], None]) -> Callable[[Callable], C
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_makes_the_same_set(
-    mixed: Path, tmp_path: Path, monkeypatch
-) -> None:
+def test_killed_it_makes_the_same_set(mixed: Path, tmp_path: Path, monkeypatch) -> None:
     import_set(mixed, "mine", OPTIONS, root=tmp_path / "undisturbed")
     expected = content(tmp_path / "undisturbed/mine")
     monkeypatch.setattr(writer, "SYNC_SECONDS", 0.0)
@@ -124,28 +118,24 @@ def test_killed_at_any_moment_it_makes_the_same_set(
 
 
 @pytest.mark.parametrize("seconds", [0.0, 2.0])
-def test_stopped_between_an_image_and_its_place(
-    seconds: float, mixed: Path, tmp_path: Path, monkeypatch
-) -> None:
-    add, left = writer.Columns.add, 10
+def test_stopped_before_its_place_is_noted(seconds, mixed, tmp_path: Path, monkeypatch) -> None:
+    add, calls = writer.Columns.add, itertools.count(1)
 
     def stop(self, *arguments) -> None:
-        nonlocal left
         add(self, *arguments)
-        left -= 1
-        if left == 0:
+        if next(calls) == 10:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(writer.Columns, "add", stop)
-    sync = patch.object(writer, "SYNC_SECONDS", seconds)
-    with sync, pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(writer, "SYNC_SECONDS", seconds)
+    with pytest.raises(KeyboardInterrupt):
         import_set(mixed, "mine", OPTIONS, root=tmp_path)
     check_it_goes_on(mixed, tmp_path)
 
 
 def test_it_goes_on_where_it_was(mixed: Path, tmp_path: Path) -> None:
     with patch.object(writer, "SYNC_SECONDS", 0.0):
-        interrupt(mixed, tmp_path, at_20)
+        interrupt(mixed, tmp_path, lambda what, done: done == 20)
     entry = next(e for e in catalogue.survey(tmp_path) if e.name == "mine")
     assert entry.state == "import unfinished"
     assert "corrected if it was refused, to go on; or remove .mine.import" in entry.note
@@ -163,7 +153,7 @@ def test_stopped_when_all_is_written_but_not_yet_checked(crop, mixed: Path, tmp_
 
 
 def test_an_unfinished_file_that_was_cut_is_not_gone_on_with(mixed: Path, tmp_path: Path) -> None:
-    interrupt(mixed, tmp_path, at_20)
+    interrupt(mixed, tmp_path, lambda what, done: done == 20)
     os.truncate(tmp_path / ".mine.import/train_images.npy", 500)
     check_it_goes_on(mixed, tmp_path)
 
@@ -192,9 +182,7 @@ def test_after_a_refusal_nothing_is_read_twice(mixed: Path, tmp_path: Path, monk
 
 
 def test_a_disk_that_is_full(mixed: Path, tmp_path: Path) -> None:
-    def full() -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
+    full = Mock(side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     counted = instead_of(62, full)(writer.Columns.append)
     match = "No space left on device.*the same command goes on"
     with patch.object(writer.Columns, "append", counted), refusal(match):
@@ -208,29 +196,10 @@ def test_two_imports_of_one_name(mixed: Path, tmp_path: Path) -> None:
     import_set(mixed, "mine", OPTIONS, root=tmp_path)
 
 
-def test_an_import_that_ends_while_another_lists_its_source(tmp_path: Path, monkeypatch) -> None:
-    photographs(tmp_path / "one", 10)
-    photographs(tmp_path / "two", 20)
-    open_source = run.open_source
-
-    def slow(*arguments):
-        monkeypatch.setattr(run, "open_source", open_source)
-        import_set(tmp_path / "one", "mine", root=tmp_path)
-        return open_source(*arguments)
-
-    monkeypatch.setattr(run, "open_source", slow)
-    with pytest.raises(NVPError, match="mine is there already: pass --replace"):
-        import_set(tmp_path / "two", "mine", root=tmp_path)
-    assert len(load("mine", "train", root=tmp_path)) < 10
-    assert not (tmp_path / ".mine.import").exists()
-
-
-def test_a_file_system_without_locks(mixed: Path, tmp_path: Path, monkeypatch, capsys) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    import_set(mixed, "mine", OPTIONS, root=tmp_path)
+def test_a_file_system_without_locks(mixed: Path, tmp_path: Path, capsys) -> None:
+    error = OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+    with patch.object(fcntl, "flock", side_effect=error):
+        import_set(mixed, "mine", OPTIONS, root=tmp_path)
     assert ".mine.import cannot be locked" in capsys.readouterr().err
 
 
@@ -243,9 +212,6 @@ def test_a_set_is_replaced_when_the_new_one_is_whole(tmp_path: Path) -> None:
     made = imported(tmp_path / "two", replace=True, skip_unreadable=True)
     assert sum(made.images.values()) == 20
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
-
-
-# Afterwards.
 
 
 @pytest.mark.parametrize("ragged", [False, True])
@@ -286,3 +252,20 @@ def test_a_split_may_be_added_by_hand(tmp_path: Path) -> None:
     import_set(tmp_path / "photos", "mine", Options(validation=0), root=tmp_path)
     np.save(tmp_path / "mine/validation_images.npy", np.load(tmp_path / "mine/test_images.npy"))
     assert len(load("mine", "validation", root=tmp_path)) == 3
+
+
+def test_an_import_that_ends_while_another_lists_its_source(tmp_path: Path, monkeypatch) -> None:
+    photographs(tmp_path / "one", 10)
+    photographs(tmp_path / "two", 20)
+    open_source = run.open_source
+
+    def slow(*arguments):
+        monkeypatch.setattr(run, "open_source", open_source)
+        import_set(tmp_path / "one", "mine", root=tmp_path)
+        return open_source(*arguments)
+
+    monkeypatch.setattr(run, "open_source", slow)
+    with pytest.raises(NVPError, match="mine is there already: pass --replace"):
+        import_set(tmp_path / "two", "mine", root=tmp_path)
+    assert len(load("mine", "train", root=tmp_path)) < 10
+    assert not (tmp_path / ".mine.import").exists()
