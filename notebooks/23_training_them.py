@@ -204,8 +204,8 @@ assert torch.linalg.svdvals(matrix).max() > 20 * matrix[:16].norm() / 4
 # $$ (eq:relative-step)
 #
 # Most such steps lengthen $\omega$, and the gradient shrinks as $1 / \lVert \omega \rVert$. In the end it would
-# underflow. So each step gives $\omega$ its old length again. (Our recorded flows, also those compared below, did
-# without: in `fashion-mnist` the median $\omega$ became about ten thousand times as long.) The recorded run on
+# underflow. So each step gives $\omega$ its old length again. (The earlier of our recorded flows, also those
+# compared below, did without: in `fashion-mnist` the median $\omega$ became about ten thousand times as long.) The recorded run on
 # CIFAR-10 has $\vartheta = 0.02$, at most about one degree a step.
 
 
