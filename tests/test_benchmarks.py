@@ -183,10 +183,12 @@ def test_a_run_writes_tables(benchmark: Benchmark, monkeypatch, tmp_path: Path) 
     assert report.count(" 30 | 75 (75 to 75) |") >= len(benchmark.kinds)
 
 
+@pytest.mark.parametrize("machine", ["", "_epyc"])
 @pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda each: each.name)
-def test_the_reports_in_the_repository_are_in_step(benchmark: Benchmark) -> None:
-    measured = json.loads((processes.HERE / f"{benchmark.stem}.json").read_text())
-    assert (processes.HERE / f"{benchmark.stem}.md").read_text() == render(benchmark, measured)
+def test_the_reports_in_the_repository_are_in_step(benchmark: Benchmark, machine: str) -> None:
+    report = processes.HERE / f"{benchmark.stem}{machine}.md"
+    measured = json.loads(report.with_suffix(".json").read_text())
+    assert report.read_text() == render(benchmark, measured)
 
 
 @pytest.mark.slow
