@@ -49,7 +49,7 @@ torch.set_default_dtype(torch.float64)  # so that a check can be strict
 #
 # Which pixels can be computed together? The pixel at row $r$ and column $j$ waits for $(r, j - 1)$ and $(r - 1, j)$.
 # Both have a sum of row and column that is smaller by one. So all pixels of one diagonal, $r + j = t$, can be
-# computed at once. But a convolution does not run along diagonals, so the paper **skews** the map: it shifts row $r$
+# computed at once. But a convolution does not run along diagonals, so the paper **skews** the map. It shifts row $r$
 # to the right by $r$ places, and the diagonals become columns.
 
 
@@ -416,8 +416,8 @@ header = ["image", "Row LSTM, steps", "Diagonal, steps", "its map empty"]
 figures.show_table(header, rows)
 
 # %% [markdown]
-# For each pixel the Row LSTM needs $12h^2$ multiplications from state to state and $24h^2$ from its $2h$ input maps,
-# the Diagonal BiLSTM $16h^2$ and $16h^2$: about as many.
+# For each pixel the Row LSTM needs $12h^2$ multiplications from state to state and $24h^2$ from its $2h$ input maps.
+# The Diagonal BiLSTM needs $16h^2$ and $16h^2$, about as many.
 
 # %% tags=["remove-cell"]
 h = 4

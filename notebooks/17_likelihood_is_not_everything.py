@@ -145,8 +145,8 @@ assert likelier(bits[drawn], bits_of_test) > 0.8
 #
 # A set with little variety has a small entropy. It can be far from the model and still cost less
 # {cite}`caterini2021entropic`. (The *distance* of a set from a model is this divergence.) A random image out of a
-# list of $n$ has an entropy of at most $\log n$, noise has 8 bits/dim, and the flow of MNIST bounds the entropy of
-# its own samples.
+# list of $n$ has an entropy of at most $\log n$. Noise has 8 bits/dim. The flow of MNIST bounds the entropy of its
+# own samples.
 
 # %%
 lists = digits, "Fashion-MNIST test"
@@ -421,8 +421,8 @@ assert off["samples of this flow"] > 0.2 > by_black["samples of this flow"]
 # %% [markdown]
 # The latents of test images vary more in length than samples of the prior. So the column *not typical* compares
 # lengths with those of training images. It rejects most blurred images, greys and sampled digits, which singly
-# pass by their bits, but also many of the flow's own samples. The share of black pixels, which needs no flow,
-# rejects about half of the blurred images, most of the greys and sampled digits, and few of the flow's samples.
+# pass by their bits, but also many of the flow's own samples. The share of black pixels needs no flow.
+# It rejects about half of the blurred images, most of the greys and sampled digits, and few of the flow's samples.
 #
 # ## Good likelihood, bad samples, and the reverse
 #

@@ -11,8 +11,8 @@
 # # Fast scans
 #
 # The layers of {doc}`10_row_lstm` and {doc}`11_diagonal_bilstm` are written to be read. How does the package run them
-# several times faster? This appendix finds out which orders of computation are allowed, skews without a loop, runs both
-# directions at once, and shows the compiled scan and sampling with kept states.
+# several times faster? This appendix finds out which orders of computation are allowed. It skews without a loop and runs
+# both directions at once. Then it shows the compiled scan, and sampling with kept states.
 #
 # ```{admonition} In the paper
 # Sections 3.1, 3.2 and 3.5 of {cite:t}`oord2016pixelrnn` say what an LSTM layer computes, and that sampling is sequential.
