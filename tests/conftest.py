@@ -96,6 +96,7 @@ def pixelrnn(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("pixelrnn")
     tree = tiny.pixelrnn_tree()
     tree["training"] |= {"early_stopping": True, "validate_minutes": 1e-9, "steps": 3}
+    tree["training"]["optimiser"] = "muon"
     run = tiny.train(folder, tree)
     log = read_log(RunFolder(run).log)
     assert min(log, key=lambda row: row["validation"]) is log[-1]

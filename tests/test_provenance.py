@@ -55,12 +55,13 @@ def test_a_change_is_noted_once() -> None:
     assert [leg.from_step for leg in legs] == [0, 5]
 
 
-def test_dropout_that_begins_later_is_noted(pixel_home: Path) -> None:
+@pytest.mark.parametrize("setting", ["model.dropout", "training.weight_decay"])
+def test_what_begins_later_against_overfitting_is_noted(setting: str, pixel_home: Path) -> None:
     run = pixel_home / "run"
     command = ("train", "--resume", run, "--data-root", pixel_home / "data")
-    tiny.done(*command, "--set", "training.steps=4", "--set", "model.dropout=0.1")
+    tiny.done(*command, "--set", "training.steps=4", "--set", f"{setting}=0.1")
     legs = load_tensors(RunFolder(run).checkpoint)[1]["legs"]
-    assert legs[-1]["changed"] == {"model.dropout": 0.1}
+    assert legs[-1]["changed"] == {setting: 0.1}
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from nvp.model.custom import is_path
 from nvp.runs.provenance import NOTED, Leg
 from nvp.runs.tensors import load_tensors, part
 
-# Settings that a resumed run may change: those that are lowered after a divergence, dropout where
-# the run began to overfit, its length, and how often it logs, saves and validates.
+# Settings that a resumed run may change: those that are lowered after a divergence, dropout and
+# weight decay where the run overfits, its length, and how often it logs, saves and validates.
 _UNNOTED = ("steps", "minutes", "log_every", "checkpoint_minutes", "validate_minutes")
 CHANGEABLE = (*(f"training.{key}" for key in _UNNOTED), *NOTED)
 

@@ -17,7 +17,7 @@ from nvp.paths import repository_root
 
 # Settings whose changes legs note.
 NOTED = (
-    *(f"training.{key}" for key in ("learning_rate", "relative_step", "clip_norm")),
+    *(f"training.{key}" for key in ("learning_rate", "relative_step", "clip_norm", "weight_decay")),
     *(f"model.{part}dropout" for part in ("", "small.", "large.")),  # of two scales
 )
 
