@@ -1,11 +1,13 @@
 """The flows of points in the plane: exact, normalised, and better than a Gaussian after a fit."""
 
+import math
 from itertools import product
 
 import pytest
 import torch
 from nvp_book.moons import log_moons
 from torch.distributions import MultivariateNormal
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from nvp.flows.toy import ToyData, ToyFlow, fit
 from nvp.testing import check_bijection
@@ -65,6 +67,16 @@ def test_a_fit_repeats_and_its_seed_counts() -> None:
         losses += fit(ToyFlow(2, width=4), points, steps=5, seed=seed)
     assert one == again != other
     assert one[-1] < one[0]
+
+
+def test_the_rate_of_a_fit_falls_along_a_half_cosine() -> None:
+    rates: list[float] = []
+    hook = register_optimizer_step_pre_hook(
+        lambda optimiser, *_: rates.append(optimiser.param_groups[0]["lr"])
+    )
+    fit(ToyFlow(2, width=4), ToyData.RINGS.sample(50), steps=4, learning_rate=1.0)
+    hook.remove()
+    assert rates == pytest.approx([(1 + math.cos(math.pi * step / 4)) / 2 for step in range(4)])
 
 
 @pytest.mark.parametrize("data", ToyData)

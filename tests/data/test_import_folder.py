@@ -239,6 +239,14 @@ def test_images_that_cannot_be_read(tmp_path: Path, monkeypatch) -> None:
     assert sorted(line.split(":")[0] for line in made.note["unreadable"]) == sorted(bad)
 
 
+def test_images_that_were_refused_are_read_again(tmp_path: Path, monkeypatch) -> None:
+    photographs(tmp_path / "photos", 10)
+    monkeypatch.setattr(importing_pixels, "LARGEST_IMAGE", 1)
+    refused("10 of 10 images cannot be read", tmp_path / "photos")
+    monkeypatch.undo()
+    assert sum(imported(tmp_path / "photos").images.values()) == 10
+
+
 def test_a_message_names_ten_of_many(tmp_path: Path) -> None:
     for index in range(13):
         write(tmp_path / f"photos/bad-{index:02d}.png", b"nothing")
