@@ -61,8 +61,8 @@ plt.show()
 # * **Residual paths and skips** give gradients a short way through a deep network.
 # * **Concatenated ReLU** {cite}`shang2016crelu`. A ReLU at the entrance would lose every negative value. The pair
 #   $\operatorname{relu}(h)$ and $\operatorname{relu}(-h)$ loses nothing, since their difference is $h$.
-# * **The mask as a channel.** A kept pixel of value 0 looks the same as a gap, since the mask puts a 0 there. With
-#   $b$ as one more channel the network knows where its gaps are.
+# * **The mask as a channel.** The mask puts 0 into every gap, so a kept pixel of value 0 looks like one. With $b$
+#   as one more channel the network knows where its gaps are.
 # * **Weight normalisation** {cite}`salimans2016weightnorm`. Each filter is a direction and a gain,
 #   which are learned separately,
 #
@@ -124,10 +124,9 @@ class Network(nn.Module):
 
 
 # %% [markdown]
-# The package's network is a special case of ours, with fewer gains and biases. Under a channel-wise mask it sees one
-# half of the channels and changes the other. Under a checkerboard it multiplies its input by 2 (appendix
-# {ref}`paper-and-code`). So ours can copy its weights, and must then compute the same. Fresh weights differ: ours
-# start as in PyTorch, the package's as in the authors' code ({ref}`ex-fresh`).
+# The package's network is a special case of ours, with details of the authors' code (appendix {ref}`paper-and-code`).
+# So ours can copy its weights, and must then compute the same. Fresh weights differ: ours start as in PyTorch, the
+# package's as in the authors' code ({ref}`ex-fresh`).
 
 
 # %% tags=["hide-input"]
@@ -221,8 +220,7 @@ for seen, kinds in ((on_board, 2), (torch.zeros(1, 1, 12, 12), 1)):
     assert len(rows.detach().round(decimals=5).unique(dim=0)) == kinds
 
 # %% [markdown]
-# Weight normalisation has a consequence, which its authors point out
-# {cite}`salimans2016weightnorm`.
+# Why divide by the length? A filter then adapts its own learning rate {cite}`salimans2016weightnorm`:
 #
 # ```{prf:proposition} Filters only lengthen
 # :label: prop-weight-norm
@@ -248,8 +246,7 @@ for seen, kinds in ((on_board, 2), (torch.zeros(1, 1, 12, 12), 1)):
 # $1 / k^2$ of that for $\omega$.
 # ```
 #
-# So under plain gradient steps a filter that receives large or erratic gradients lengthens, and thereby lowers its own
-# rate.
+# So under plain gradient steps a filter with large or erratic gradients lengthens, and thereby lowers its own rate.
 
 # %% tags=["remove-cell"]
 torch.manual_seed(0)
@@ -271,9 +268,9 @@ assert (torch.stack(lengths).diff(dim=0) > 0).all()
 #
 # Deep flows are hard to train. The paper normalises {cite}`ioffe2015batchnorm` in two places. Inside $s$ and $t$ a
 # batch norm is a layer like any other. The second place is the **output of each coupling** (section 3.7). The paper
-# gives two reasons. With the norm one can train a deeper stack of couplings. And it eases the instability that comes
-# with training a conditional distribution whose scale is a parameter. After a coupling the norm is part of $f$, and
-# changes volume. With a mean $\tilde\mu$ and a variance $\tilde\sigma^2$ for each channel (equations 17 and 18),
+# gives two reasons. With the norm one can train a deeper stack of couplings. And it eases an instability: a coupling
+# models one half given the other, with a learned scale. After a coupling the norm is part of $f$, and changes volume.
+# With a mean $\tilde\mu$ and a variance $\tilde\sigma^2$ for each channel (equations 17 and 18),
 #
 # $$
 # x \mapsto \frac{x - \tilde\mu}{\sqrt{\tilde\sigma^2 + \epsilon}},
@@ -398,9 +395,7 @@ for unsettled in ("no-skips", "no-mask-channel"):
 
 # %% [markdown]
 # Of these four the norm after couplings matters most by far. Five seeds do not settle whether the mask channel or the
-# skips help. In so short a run weight normalisation makes the score worse; no long run went without. The recorded runs
-# start all scales $a$ of the tanh at 1 and train them at three or ten times the learning rate (appendix
-# {ref}`training-them`).
+# skips help. In so short a run weight normalisation makes the score worse; no long run went without.
 #
 # ## Real NVP in a hundred lines
 #
@@ -609,12 +604,13 @@ assert 90 < sum(bool(line.strip()) for line in collected) < 110
 # | schedule, length | not mentioned | none; see appendix {ref}`paper-and-code` |
 #
 # We read "weight scales" as the gains $\kappa$ of the weight-normalised convolutions and the scales $a$ of the tanh.
-# The sum of their squares, times $5 \cdot 10^{-5}$, is added to the loss. The loss is in nats for an image, so "at
-# most 100" probably scales nearly every gradient to length 100 ({ref}`when-it-diverges`).
+# The sum of their squares, times $5 \cdot 10^{-5}$, is added to the loss. The loss is a sum over all sub-pixels, in
+# nats, so its gradient is long: clipping probably acts in nearly every step ({ref}`when-it-diverges`).
 #
 # The loop draws a batch with fresh noise, minimises $-\log p_V(v + u)$, and keeps the terms of {eq}`eq:bits-chain` for
 # a figure. Its rate of $10^{-2}$ is ten times that of the authors' code, so that there is something to see within
-# fifteen seconds. It leaves out the L2 penalty.
+# fifteen seconds. It leaves out the L2 penalty. Most recorded flows have another optimiser, **Muon**. They start all
+# scales $a$ at 1 and train them at three or ten times the rate (appendix {ref}`training-them`).
 
 
 # %%
@@ -676,34 +672,14 @@ assert there["prior 1"] > max(there["prior 2"], there["prior 3"])
 assert all(bare[8][name] < share * gaussian for name, share in shares.items())
 assert sum(bare[19].values()) > sum(history[19].values()) + 0.3
 
-
-def frozen(model):
-    """Its norms after couplings keep the moments of 100 images."""
-    norms = [m for m in model.modules() if isinstance(m, BatchNorm)]
-    for norm in norms:
-        norm.momentum = 1.0
-    with torch.no_grad():
-        model.train().log_prob(images[::50])
-    for norm in norms:
-        norm.eval().train = lambda mode=True: None
-    return model
-
-
-torch.manual_seed(0)
-still = train(frozen(RealNVP()), images, steps=20)
-first, last = (sum(still[k].values()) for k in (0, 19))
-assert abs(first - sum(history[0].values())) < 0.3
-assert last > sum(history[19].values()) + 0.5
-
 # %% [markdown]
 # This figure shows how the loss is *distributed* (chapter {ref}`multi-scale`): each scale has a prior term of its own.
 # **Without norms** that of scale 1 starts at 7.5 bits/dim. Within ten steps all three scales have learned to
 # shrink their latents, the two coarser ones first. **With norms** mean and variance are right from the first step, and
 # a prior term depends only on the mean square of its latents. So the terms stay at $\frac12 \log_2 2\pi e = 2.05$ bits
 # for each latent, 1.02 bits/dim for the half in scale 1, and all learning happens in the log-determinants. After
-# twenty steps the loss with norms is clearly lower. The right start is not the whole reason: with norms frozen at the
-# moments of 100 images the sum starts as low, and falls less. These are losses in training mode, of single runs with
-# different schedules; the ablation above compares scores of five seeds.
+# twenty steps the loss with norms is clearly lower. These are losses in training mode, of single runs with different
+# schedules; the ablation above compares scores of five seeds.
 #
 # ### Averaged weights
 #
@@ -856,54 +832,7 @@ assert shares[1] > 0.9
 
 # %% [markdown]
 # Nine tenths of the parameters of the CIFAR-10 model are the 3 × 3 convolutions of its blocks. With eight blocks, and
-# not with fewer, its first network sees the whole image from the middle pixel. But where does an output come from? The
-# folded cell takes the first coupling of each scale, of the recorded run and of its start. It differentiates a random
-# combination of the outputs at one pixel with respect to all inputs.
-
-
-# %% tags=["hide-input"]
-def from_nearest(net, x, b):
-    """Share of the gradient's size at the middle from within 1 pixel."""
-    seen = (x * b).requires_grad_()
-    centre = x.shape[-1] // 2
-    out = net(seen)[:, :, centre, centre]
-    generator = torch.Generator().manual_seed(2)
-    mixed = out * torch.randn(out.shape, generator=generator)
-    (slope,) = torch.autograd.grad(mixed.sum(), seen)
-    size = (slope * b).abs().sum(dim=(0, 1))
-    near = slice(centre - 1, centre + 2)
-    return (size[near, near].sum() / size.sum()).item()
-
-
-fresh = RealNVP(maps=24)
-torch.manual_seed(0)
-start = nvp.RealNVP(recorded.config)  # as the run began
-copy_flow(fresh.flow, start.flow.scales)
-reestimate(fresh, images[:200])
-rows, parts = [], [fresh.flow, ours.flow]
-with torch.no_grad():
-    x = torch.logit(0.05 + 0.9 * (test_images[:16] + 0.5) / 256)
-for k in (1, 2, 3):
-    side = x.shape[-1] - 1 + x.shape[-1] % 2  # an odd side has a middle
-    b = checkerboard(side, side)
-    either = Network(x.shape[1], 24 * 2 ** (k - 1), b).eval()
-    found = []
-    for part in parts:
-        weights = part.boards.layers[0].net.state_dict()
-        either.load_state_dict(weights | {"b": b})
-        found.append(from_nearest(either, x[..., :side, :side], b))
-    assert found[0] < 0.54
-    assert 0.5 < found[1] < 0.6
-    rows.append([f"scale {k}", *(f"{share:.0%}" for share in found)])
-    if k < 3:
-        with torch.no_grad():  # by the trained one, the last
-            squeezed = squeeze(part.boards(x)[0])
-            x, _ = factor_out(part.halves(squeezed)[0])
-        parts = [part.rest for part in parts]
-figures.show_table(["from the nearest pixels", "fresh", "trained"], rows)
-
-# %% [markdown]
-# Over half of a trained network's gradient comes from the nearest pixels, and about half or less of a fresh one's.
+# not with fewer, its first network sees the whole image from the middle pixel.
 #
 # ## Summary
 #

@@ -43,7 +43,7 @@ from nvp.config import load_config
 from nvp.ledger import runs
 from nvp.likelihood import score_images
 from nvp.paths import repository_root
-from nvp.tables.epochs import by_epochs, held_out_after
+from nvp.tables.epochs import held_out_after
 from nvp.tables.published import published, read_published
 
 figures.use_style()
@@ -72,7 +72,7 @@ plt.show()
 #
 # Grey images of 28 × 28 are easier. About half of these digits can be read, and most of these garments can be named:
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The same for the run `mnist-small-margin` on MNIST {cite}`lecun1998mnist`.", "name": "fig-digits"}, "image": {"classes": "whole", "alt": "Two sheets of 24 digits. Right, samples, of which about half can be read."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The same on MNIST {cite}`lecun1998mnist`, by the run `mnist-small-margin` of the next section.", "name": "fig-digits"}, "image": {"classes": "whole", "alt": "Two sheets of 24 digits. Right, samples, of which about half can be read."}}
 pictures.plot_entry(ledger["mnist-small-margin"], 6, 4)
 plt.show()
 
@@ -162,24 +162,34 @@ for key in ("mnist", "fashion-mnist"):
     assert both[1].score.bits_per_dim < both[0].score.bits_per_dim - 0.05
 figures.show_table(["run", "margin", "test images", "training"], rows)
 on_digits, narrow = ledger["mnist"], ledger["mnist-small-margin"]
+by_others = "Real NVP, as scored by the authors of FFJORD"
+(digits,) = published("mnist", by_others)
+above, less = (
+    run.score.bits_per_dim - float(digits.bits_per_dim)
+    for run in (on_digits, narrow)
+)
+figures.show_text(
+    f"On test images of MNIST our score is **{above:.2f} bits/dim** above "
+    f"the published one, and {less:.2f} with the small margin."
+)
 
 # %% [markdown]
 # The numbers of steps differ; {ref}`when-it-diverges` compares margins at equal ones.
 #
 # For clothes we could check one score of a flow: 3.141 bits/dim, of a Glow with 69 million parameters
-# {cite}`kirichenko2020fail`. Without an extra factor of 255/256 a dimension in its log-determinant, it is 3.135. Our
-# run of half an hour on one core scores better. The run that is conditioned on the class is less than 0.01 bits/dim
-# ahead of the other (chapter {ref}`latents`).
+# {cite}`kirichenko2020fail`. Our run of half an hour on one core scores better. The run that is conditioned on the
+# class is less than 0.01 bits/dim ahead of the other (chapter {ref}`latents`).
 #
 # Read every such score with four conditions: the images, the kind of score (exact or a bound: chapter
 # {ref}`integers-to-bits`), what the model is conditioned on, and the cost.
 #
 # ## Learning curves
 #
-# How fast did our model learn? The figure sets its curve beside those of another implementation.
+# How fast did our model learn? Its learning rate is **annealed**: in the last part of a budget it falls to 0. The
+# figure sets its curve beside those of another implementation. Scores by epoch are in {doc}`../book/tables`.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "`cifar10-small`: the training loss, penalty included (thin line), and 1,000 held-out images under averaged weights (marks). Squares: published curves of another implementation, trained by Adam. One has its scores on test images, by the [README of November 2018](https://github.com/chrischute/real-nvp/blob/f1ad5e8/README.md) (a later one has other scores). The other is the training loss of a [user of its code](https://github.com/PolinaKirichenko/flows_ood/issues/5), with three scales, batches of 32 and a rate of 1e-4. The horizontal line is the paper's score. Our curve jumps where the budget was extended, so that the rate rose again.", "name": "fig-curves"}, "image": {"alt": "Bits per dimension over training images seen, on a logarithmic axis. Our curve falls to below 3.8 within one epoch, jumps there and wherever the budget was extended, and falls each time. Those of the other implementation start above 4.5 after one epoch and come down to 3.7 after fifty. The paper's line is at 3.49."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "`cifar10-small`: the training loss, penalty included (thin line), and 1,000 held-out images under averaged weights (marks). Squares: published curves of another implementation, trained by Adam. One has scores on test images, by its [README of 2018](https://github.com/chrischute/real-nvp/blob/f1ad5e8/README.md); the other is the training loss of a [user of its code](https://github.com/PolinaKirichenko/flows_ood/issues/5). The horizontal line is the paper's score. Our curve jumps where the budget was extended, so that the rate rose again.", "name": "fig-curves"}, "image": {"alt": "Bits per dimension over training images seen, on a logarithmic axis. Our curve falls to below 3.8 within one epoch, jumps there and wherever the budget was extended, and falls each time. Those of the other implementation start above 4.5 after one epoch and come down to 3.7 after fifty. The paper's line is at 3.49."}}
 facts, epoch = read_published(), record.trained_on
 others = {
     curve.name: [(n * epoch, bits) for n, bits in curve.points.items()]
@@ -200,14 +210,7 @@ pictures.plot_learning_curves(
 )
 plt.show()
 
-# %% [markdown]
-# The next table reads the curves at whole epochs. The rate of our runs is **annealed**: in the last part of a budget
-# it falls to 0. At some of these epochs that had just happened, at others not, so a column does not rank the runs. An
-# epoch in parentheses is the nearest published one. Chapter {ref}`pixelrnn-results` has the Pixel RNNs.
-
 # %% tags=["hide-input"]
-table = by_epochs(facts, ledger)
-figures.show_table(table.header, table.rows)
 ahead = dict(others["chrischute/real-nvp"])[epoch] - held_out_after(colour, 1)
 figures.show_text(
     f"After one epoch our small model is **{ahead:.1f} bits/dim** ahead "
@@ -233,7 +236,7 @@ plt.show()
 # The samples gain edges and smooth surfaces, but no objects. The next figure has the curves of the grey runs:
 # twenty epochs on MNIST, fewer than three on Fashion-MNIST.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Runs on grey images, as in {numref}`fig-curves`, and a published score on MNIST. On Fashion-MNIST both runs are ours; the one called conditional is conditioned on the class of an image. Held-out training images and test images are different images: the table below has both.", "name": "fig-grey-curves"}, "image": {"alt": "Two panels. On MNIST the curve falls over twenty epochs towards the line of a published score and stays above it. On Fashion-MNIST two curves fall together and end after nearly three epochs."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Runs on grey images, as in {numref}`fig-curves`, and a published score on MNIST. On Fashion-MNIST both runs are ours; the one called conditional is conditioned on the class of an image. The marks are of held-out training images, not of the test images of our scores.", "name": "fig-grey-curves"}, "image": {"alt": "Two panels. On MNIST the curve falls over twenty epochs towards the line of a published score and stays above it. On Fashion-MNIST two curves fall together and end after nearly three epochs."}}
 panels = {}
 for key in grey:
     run = ledger[key]
@@ -251,29 +254,6 @@ for key in grey:
 pictures.plot_learning_curves(panels)
 plt.show()
 
-# %% tags=["hide-input"]
-figures.show_table(
-    ["bits/dim at the end", "held-out training images", "test images"],
-    [
-        [
-            f"`{key}`",
-            f"{ledger[key].scores.validation.bits_per_dim:.2f}",
-            f"{ledger[key].score.bits_per_dim:.2f}",
-        ]
-        for key in (colour.name, *grey)
-    ],
-)
-by_others = "Real NVP, as scored by the authors of FFJORD"
-(digits,) = published("mnist", by_others)
-above, less = (
-    run.score.bits_per_dim - float(digits.bits_per_dim)
-    for run in (on_digits, narrow)
-)
-figures.show_text(
-    f"On test images of MNIST our score is **{above:.2f} bits/dim** above "
-    f"the published one, and {less:.2f} with the small margin."
-)
-
 # %% [markdown]
 # ## Why it falls short
 #
@@ -283,10 +263,11 @@ figures.show_text(
 #   fell in the second half of the steps. Much of the fall can come from annealing.
 # * **Sets of noise.** Eight sets of noise give a better bound than one. (The authors' code takes one.)
 # * **Size.** The paper's networks have more parameters.
-# * **The recipe.** Our run on CIFAR-10 has Muon, batches of 32 in place of 64, an annealed rate, averaged weights and
-#   bfloat16. Its scales $a$ of the tanh start at 1 and learn at three times the rate (chapter {ref}`networks`). Its
-#   norms take the moments of each batch where appendix E has running averages. No full run isolates these. Appendices
-#   {ref}`batch-statistics` and {ref}`training-them` have short trials of the norm and of the optimiser.
+# * **The recipe.** Our run on CIFAR-10 has Muon for Adam, batches of 32 in place of 64, an annealed rate, averaged
+#   weights and bfloat16. Its scales $a$ of the tanh start at 1 and learn at three times the rate (chapter
+#   {ref}`networks`). Its norms take the moments of each batch where appendix E has running averages. No full run
+#   isolates these. Appendices {ref}`batch-statistics` and {ref}`training-them` have short trials of the norm and of
+#   the optimiser.
 
 # %% tags=["hide-input"]
 rows = []
@@ -318,8 +299,8 @@ assert {leg.precision for leg in colour.record.legs} == {"bf16"}
 assert not colour.config.model.norm_running_average
 
 # %% [markdown]
-# In every row the fall of the loss is larger than the saving by eight sets of noise. What would more steps give? The
-# rate was 0 at the ends of the budgets of `cifar10-small`, so the scores of held-out images there compare.
+# In every row the fall of the loss is larger than the saving by eight sets of noise. What would more steps give?
+# Compare the held-out scores of `cifar10-small` at the ends of its budgets, where the rate was 0.
 
 # %% tags=["hide-input"]
 slower = paces(colour)[-1]
@@ -331,7 +312,7 @@ figures.show_text(
 assert 0 < slower < gap
 
 # %% [markdown]
-# And **generalisation**? The next cell scores training and test images under two runs. `quickstart` saw its 4,500
+# Does the model **overfit**? It would then score training images better than test images. `quickstart` saw its 4,500
 # images ten times, `fashion-mnist` these and many others fewer than three times.
 
 # %% tags=["hide-input"]
@@ -362,9 +343,8 @@ print(f"difference of the two differences: {more:+.3f} ± {error:.3f}")
 assert more + 2 * error < (0.03 if full else 0.02)
 
 # %% [markdown]
-# The test images may be harder or easier by chance. Both runs score the same images, so most of this chance cancels
-# in the difference of the two differences. Up to two standard errors, `quickstart` overfits by at most 0.02 bits/dim
-# more than `fashion-mnist`.
+# By chance the test images may be easier, for both runs alike. So subtract the two differences. Up to two standard
+# errors, `quickstart` overfits by at most 0.02 bits/dim more than `fashion-mnist`.
 #
 # ## What section 4.2 claims
 #

@@ -41,7 +41,7 @@ from nvp.ledger import runs
 figures.use_style()
 torch.set_num_threads(1)
 
-# %% mystnb={"figure": {"caption": "Four of eight images while they are sampled. A trained Diagonal BiLSTM ({doc}`11_diagonal_bilstm`) draws every pixel from its predicted distribution, from the upper left to the lower right. Blue pixels are not drawn yet.", "name": "fig-being-drawn"}, "image": {"alt": "Four rows of five small pictures, headed 0, 25, 50, 75 and 100% of the pixels. The first column is blue. In the others a handwritten digit appears from the top downwards, white on black; the last column shows four whole digits."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Four images while they are sampled. A trained Diagonal BiLSTM ({doc}`11_diagonal_bilstm`) draws every pixel from its predicted distribution, from the upper left to the lower right. Blue pixels are not drawn yet.", "name": "fig-being-drawn"}, "image": {"alt": "Four rows of five small pictures, headed 0, 25, 50, 75 and 100% of the pixels. The first column is blue. In the others a handwritten digit appears from the top downwards, white on black; the last column shows four whole digits."}} tags=["hide-input"]
 run = runs()["binarized-mnist-diagonal-7"]
 generator = torch.Generator().manual_seed(1)
 digits = 255 * run.load_model("cpu").sample(8, generator=generator)[4:]
@@ -277,7 +277,7 @@ assert torch.allclose(parallel, sequence)
 # %% [markdown]
 # Both ways agree, since no prediction reads the random levels. **Sampling** must take the second way: a sub-pixel has
 # to be drawn before the next one can be conditioned on it. (A *temperature* $T$ divides the logits before the
-# softmax. Only $T = 1$ samples from the model.) The same loop **completes** an image if it starts at a later row:
+# softmax.) The same loop **completes** an image if it starts at a later row:
 
 
 # %%
@@ -353,15 +353,15 @@ print("pixels seen:", *(int(seen.sum()) for seen in fields.values()))
 
 # %% [markdown]
 # No later pixel moves anything. But not every earlier pixel does: three layers see 21 of 123. Each layer adds a row
-# above and a column on the left. On the upper right a step to the right costs a step up, so pixels below the diagonal
-# cannot be reached, however deep the stack. {doc}`12_pixelcnn` measures this *blind spot*.
+# above and a column on the left. A kernel reads to the right only in rows above, so each step to the right costs a
+# step up. Pixels below that diagonal stay hidden at any depth. {doc}`12_pixelcnn` measures this *blind spot*.
 #
 # ### Why mask A, and why only once
 #
 # Behind mask A the maps at a pixel know only what came *before* it. So later layers may read their own centre, which
 # is mask B. Other combinations fail, in opposite ways:
 
-# %% mystnb={"figure": {"caption": "Three layers each. A, B, B is right. With B first, the pixel sees itself. With A throughout, nothing leaks, but near pixels are lost on the left and above, and near pixels matter most.", "name": "fig-wrong-masks"}, "image": {"alt": "Three boards. A, B, B: the earlier pixels of the last figure. B, B, B: the pixel itself is marked as a leak. A, A, A: no leak, but of the pixels on the left only the third is blue; the two nearest are grey, as is the pixel directly above."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Three layers each. A, B, B is right. With B first, the pixel sees itself. With A throughout, nothing leaks, but near pixels are lost.", "name": "fig-wrong-masks"}, "image": {"alt": "Three boards. A, B, B: the earlier pixels of the last figure. B, B, B: the pixel itself is marked as a leak. A, A, A: no leak, but of the pixels on the left only the third is blue; the two nearest are grey, as is the pixel directly above."}} tags=["hide-input"]
 fields = {", ".join(masks): field(masks) for masks in ("ABB", "BBB", "AAA")}
 contexts.plot_fields(fields, CENTRE)
 plt.show()
@@ -445,8 +445,8 @@ for masks, (model, _) in trained.items():
 
 # %% [markdown]
 # The leaking network is sure of every one of the 64 images. Two tests need no data: change the input and watch the
-# output; sum over all small images. (Print many digits: untrained, such a leak can sum to 0.999.) A third compares
-# with published scores: distrust a likelihood that is *too good*.
+# output; sum over all small images. (Print many digits: for an untrained leaking network the sum can be 0.999.) A third
+# compares with published scores: distrust a likelihood that is *too good*.
 #
 # ## Summary
 #
@@ -461,12 +461,12 @@ for masks, (model, _) in trained.items():
 # ```{exercise} A masked convolution without a mask
 # :label: ex-shifted-conv
 #
-# About half of the products of a masked convolution are products with zero. For one colour, build
+# About half of the products of a masked convolution are with zero. For one colour, build
 # mask A of side $2m + 1$ from two ordinary convolutions. One, of $m \times (2m + 1)$, reads the
 # rows above. The other, of $1 \times m$, reads the pixels on the left. Pad the input so that each
 # sees what it should. Fill in `forward`; `sees` must find the same pixels as for
-# `MaskedConv("A", …)`. (It computes in float64, so call `.double()` on your layer.) Then train it
-# by `learn_coins`. Does the loss fall below the entropy?
+# `MaskedConv("A", …)`. (It computes in float64, so call `.double()` on your layer.) Then train it,
+# with 12 outputs, by `learn_coins`. Does the loss fall below the entropy?
 #
 #     class ShiftedConv(nn.Module):
 #         def __init__(self, inputs, outputs, m):

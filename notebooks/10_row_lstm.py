@@ -62,15 +62,15 @@ def lstm_cell(gates, c):
     return o * c.tanh(), c  # show some
 
 
-# %% mystnb={"figure": {"caption": "One step of an LSTM, as the Row LSTM uses it. The gates are a sum of two convolutions. One is of the state of the row above (state to state), the other of the row of the input map (input to state). The cell, orange, passes a product and a sum, and nothing else.", "name": "fig-lstm-cell"}, "image": {"alt": "A diagram. From h of the row above and from x of this row, arrows lead through two boxes, state to state without a mask and input to state with mask B, to a sum. From there lines lead up to four boxes: f, i and o with a logistic, g with a tanh. An orange line runs along the top from the old cell through a product with f and a sum with i times g to the new cell. Below it, the tanh of the new cell times o is the new h."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "One step of an LSTM, as the Row LSTM uses it. The gates are a sum of two convolutions, which the next section explains. The cell, orange, passes a product and a sum, and nothing else.", "name": "fig-lstm-cell"}, "image": {"alt": "A diagram. From h of the row above and from x of this row, arrows lead through two boxes, state to state without a mask and input to state with mask B, to a sum. From there lines lead up to four boxes: f, i and o with a logistic, g with a tanh. An orange line runs along the top from the old cell through a product with f and a sum with i times g to the new cell. Below it, the tanh of the new cell times o is the new h."}} tags=["hide-input"]
 layers.plot_lstm_cell()
 plt.show()
 
 # %% [markdown]
 # Along the orange line the old cell is only multiplied by $f$, and so is its gradient on the way back. Where $f$ is
 # near 1, both survive many steps. Over 28 rows $f = 0.99$ leaves $0.99^{28} = 0.75$ of the cell, and $f = 0.5$ leaves
-# $4 \cdot 10^{-9}$. So the bias of the forget gates starts at 1 here: $f$ is about 0.73, which leaves $2 \cdot
-# 10^{-4}$. The paper does not say how its gates start.
+# $4 \cdot 10^{-9}$. So the bias of the forget gates starts at 1 here, not at 0: $f$ is about 0.73, not
+# 0.5. The paper does not say how its gates start.
 #
 # ## Equation 3
 #
@@ -99,8 +99,8 @@ contexts.plot_row_step(kernel=3, width=7, column=3)
 plt.show()
 
 # %% [markdown]
-# The masked convolution of {doc}`09_pixel_by_pixel` gets one more argument. `gates=4` makes four outputs for each
-# *unit*, one of the $h$ numbers of a state, all of the unit's colour.
+# The masked convolution of {doc}`09_pixel_by_pixel` gets one more argument. A *unit* is one of the $h$ numbers of a
+# state. `gates=4` makes four outputs for each, all of the unit's colour.
 
 
 # %% tags=["hide-input"]
@@ -188,9 +188,10 @@ assert torch.allclose(mine(x), theirs(x))
 #
 # ## The colours of gates: a trap
 #
-# The four gates of unit $j$ are the outputs $j$, $j + h$, $j + 2h$ and $j + 3h$. Suppose that red, green and blue
-# take turns over all $4h$ outputs. Then the gates of a unit belong to *different* colours, unless 3 divides $h$. At
-# $h = 128$, the width of the paper's CIFAR-10 models, the gates of unit 0 have three:
+# Mask B asks for the colour of every gate. The four gates of unit $j$ are the outputs $j$, $j + h$, $j + 2h$ and $j +
+# 3h$. Suppose that red, green and blue take turns over all $4h$ outputs. Then the gates of a unit belong to
+# *different* colours, unless 3 divides $h$. At $h = 128$, the width of the paper's CIFAR-10 models, the gates of unit
+# 0 have three:
 
 # %%
 h = 128
@@ -297,12 +298,13 @@ contexts.plot_fields(fields, PLACE, own=True)
 plt.show()
 
 # %% [markdown]
-# The triangle opens by $m$ columns a row on each side: 1 for $k = 3$, 2 for $k = 5$. A second layer adds a column on
-# the left and nothing on the right.
+# The triangle opens by $m$ columns a row on each side. Its tip is the pixel's own place. That is no leak: the layer's
+# input is a map behind mask A. A second layer adds a column on the left and nothing on the right.
 #
 # With $k = 3$ a path to the right must go up one row for each column, in whichever layer. So $L$ layers see row $r -
 # d$ from $j - (d + L)$ to $j + d$. The wedge on the right stays hidden at any depth. The 7 × 7 convolution with mask
-# A, with which a whole model begins, moves that edge once, to $j + d + 2$:
+# A, with which a whole model begins, reaches three columns right for one row up. So the edge moves once, to
+# $j + d + 2$:
 
 # %% mystnb={"figure": {"caption": "The first convolution and Row LSTM layers on 28 × 28 pixels: what the prediction of one pixel depends on. Left, one layer; middle, seven; right, the first convolution alone.", "name": "fig-row-model"}, "image": {"alt": "Three boards of 28 by 28 with a pixel low in the middle. The Row LSTM of one layer sees a wide triangle up to the upper edge; that of seven layers also more columns on its left. What lies to the right of the triangle is grey. The first convolution alone sees three rows of seven columns and three pixels on the left."}} tags=["hide-input"]
 SIDE, PLACE = 28, (20, 13)
@@ -424,8 +426,8 @@ figures.show_table(header, rows)
 assert norms[2] > norms[1] > 0.01 * norms[3]
 
 # %% [markdown]
-# With neither, almost no gradient reaches the first layer. Either connection repairs that. So do 1 × 1 weights twelve
-# times as large, so this gradient need not be the reason for table 2.
+# With neither, almost no gradient reaches the first layer. Either connection repairs that. But larger weights in `up`
+# repair it, too. So this gradient need not be the reason for table 2.
 #
 # ## A trained Row LSTM completes images
 #
@@ -442,8 +444,8 @@ plot_rows({"image": some, **rows})
 plt.show()
 
 # %% [markdown]
-# The model continues edges and textures for some rows. Then this small model often loses the shape: most trousers
-# lose a leg, or end early, and no shoe is good.
+# The model continues edges and textures for some rows. Then it often loses the shape: most trousers lose a leg, or
+# end early, and the boot becomes shapeless.
 #
 # ## Summary
 #
