@@ -161,8 +161,7 @@ from nvp.flows.squeeze import squeeze as package_squeeze
 assert torch.equal(squeeze(x), package_squeeze(x, SqueezeOrder.POSITION_MAJOR))
 
 # %% [markdown]
-# A squeeze is a permutation of the numbers, so its log-determinant is 0. For several colours figure 3 leaves the order
-# of the channels open (appendix {ref}`paper-and-code`).
+# A squeeze is a permutation of the numbers, so its log-determinant is 0.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "After figure 3 of {cite:t}`dinh2017realnvp`, with its numbers. Dark squares have $b = 1$: they are kept, and $s$ and $t$ see them. Left: the checkerboard. Right: the image squeezed to four channels, under the channel-wise mask.", "name": "fig-masks"}, "image": {"alt": "On the left a board of 4 by 4 numbered squares, dark and white in turns. An arrow, squeeze, leads to four boards of 2 by 2: channel 1 holds 1, 5, 9, 13 and channel 2 holds 2, 6, 10, 14, both dark; channel 3 holds 3, 7, 11, 15 and channel 4 holds 4, 8, 12, 16, both white."}}
 numbers = torch.tensor(
@@ -177,7 +176,7 @@ architecture.plot_figure_3(
 plt.show()
 
 # %% [markdown]
-# The paper asks for a partition that is "not redundant" with the checkerboard. In the block of 1, 2, 3 and 4 the
+# Why a second mask? It must be "not redundant" with the checkerboard, says the paper. In the block of 1, 2, 3 and 4 the
 # checkerboard separates {2, 3} from {1, 4}, and the channel-wise mask {1, 2} from {3, 4}. So a single channel-wise
 # coupling can condition 4 on 1. A single checkerboard coupling cannot.
 #
@@ -199,18 +198,17 @@ architecture.plot_factoring_out([1536, 768, 384, 384])
 plt.show()
 
 # %% [markdown]
-# Factoring out has a second effect. Each scale has a prior term of its own, so the loss is **distributed throughout the
-# network**, as by intermediate classifiers in a deep classifier ({numref}`fig-terms`). Under the prior
-# $\mathcal N(0, I)$ latents that leave early must be Gaussian *there*, and independent of the half that goes on. So the
-# first scale has to **Gaussianise** them. In a model of five scales half of the latents meet the prior after 6 of 28
-# couplings. The paper also expects the early latents to hold local, fine-grained features; chapter {ref}`latents`
-# tests that.
+# Factoring out has a second effect. The prior $\mathcal N(0, I)$ is a product, so each scale has a term of its own:
+# the loss is **distributed throughout the network**. Latents that leave early must be Gaussian *there*, and
+# independent of the half that goes on. So the first scale has to **Gaussianise** them. The paper also expects the
+# early latents to hold local, fine-grained features; chapter {ref}`latents` tests that.
 #
 # ### The whole flow
 #
 # Each scale but the last has three checkerboard couplings, a squeeze, and three channel-wise couplings. Then half of
-# the numbers leave. The last scale has four checkerboard couplings. When the side is halved the networks get twice as
-# many feature maps. The class is a recursion, like {eq}`eq:factor`.
+# the numbers leave. The last scale has four checkerboard couplings. With five scales half of the latents meet the
+# prior after 6 of 28 couplings. When the side is halved the networks get twice as many feature maps. The class is a
+# recursion, like {eq}`eq:factor`.
 
 
 # %%
@@ -373,7 +371,7 @@ assert torch.allclose(jacobian.slogdet().logabsdet, small(one)[1])
 # ## One scale, with a real garment
 #
 # How does this look in a trained model? The figure follows a test image through the first of three scales
-# of the recorded run on Fashion-MNIST. The logit of its noisy pixels is about −2.9 for black and 2.9 for white
+# of the recorded run on Fashion-MNIST. The flow sees black as about −2.9 and white as about 2.9
 # ({ref}`integers-to-bits`).
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "A boot in the first scale of the recorded run on Fashion-MNIST. Above, the first coupling: the image, the part that $s$ and $t$ see, their values, and the output, after the batch norm of chapter {ref}`networks`. In $s$ and $t$ red is positive, blue negative, and white 0 or kept. Each panel has its own scale of greys or colours. Below: after all three checkerboard couplings, and squeezed to four channels. The last two, after three channel-wise couplings, are the half $h^{(1)}$ that goes on and the half $z^{(1)}$ that leaves.", "name": "fig-one-scale"}, "image": {"alt": "Two rows. Above: a boot; the same boot with every second pixel missing; two checkered maps: s is dark red around the boot and pale on it, t is red around the boot and blue on it; a boot with a faint checkered pattern. Below: a boot with grainy background; four small boots; two small boots, blurred and still recognisable; two squares of noise in which nothing can be seen."}}
@@ -408,12 +406,6 @@ with torch.no_grad():
 assert torch.allclose(parts[0], z, atol=1e-4)
 assert abs(x[image == 0].mean() + 2.9) < 0.05
 assert abs(torch.tensor(0.05 + 0.9 * 255.5 / 256).logit() - 2.9) < 0.05
-moved, changed = x * s.exp() + t - x, b == 0
-assert abs(moved[(image > 30) & changed].mean() + 0.8) < 0.05
-around = (image == 0) & changed
-assert abs(moved[around].mean()) < 0.25
-assert abs(s[around].exp().mean() - 1.5) < 0.2
-assert abs(t[around].mean() - 1.4) < 0.2
 
 
 def likeness(sheets):
@@ -430,16 +422,15 @@ with torch.no_grad():
 assert likeness(stays) > 0.5
 
 # %% [markdown]
-# On the boot the first coupling lowers the pixels that it changes by about 0.8, before the batch norm. Around the boot
-# they hardly move: $e^s$ is about 1.5 and pushes them down, $t$ is about 1.4 and brings them back. After six couplings
-# $h^{(1)}$ still shows the boot, and in $z^{(1)}$ nothing can be seen. Over the images of the next figure its mean is
-# near 0 and its variance near 1, as the prior asks. Leaving does this: in a run where nothing leaves, the same half
+# In $s$ and $t$ the boot stands out from what is around it. After six couplings $h^{(1)}$ still shows the boot, and in
+# $z^{(1)}$ nothing can be seen. Over the images of the next figure $z^{(1)}$ has a mean near 0 and a variance near 1,
+# as the prior asks. Leaving does this: in a run where nothing leaves, the same half
 # still shows the boot.
 #
 # ### To noise and back
 #
-# The next cell inverts one scale at a time, from the latents of seven images, and lays all numbers out in the places
-# of their pixels.
+# How much of an image is left after each scale? The next cell inverts one scale at a time, from the latents of seven
+# images. The package's `merge` puts all numbers in the places of their pixels.
 
 
 # %%
@@ -480,8 +471,10 @@ plt.show()
 # ## The sizes of the paper
 #
 # The paper goes on until a scale has 4 × 4 pixels, except on CIFAR-10, where it halves the side once (section 4.1).
-# Images of 28 × 28 pixels, which it does not treat, allow at most three scales, since 7 is odd. For 64 × 64 it does
-# not name the number of maps; we read the 32 of ImageNet 32 × 32 as meant for both.
+# Images of 28 × 28 pixels allow at most three scales, since 7 is odd. In the table “3: 28×28×1” means three couplings
+# on a tensor of height 28, width 28 and one channel. "Maps" are those under the checkerboard; the channel-wise
+# networks have twice as many, as in the authors' code {cite}`dinh2016code`. For 64 × 64 the paper does not name the
+# maps; we read 32.
 
 # %% tags=["hide-input"]
 settings = {
@@ -514,8 +507,7 @@ header = ["images", "scale", "checkerboard", "channel-wise"]
 figures.show_table([*header, "maps", "$z^{(i)}$", "dimensions"], rows)
 
 # %% [markdown]
-# The entry “3: 28×28×1” means three couplings on a tensor of height 28, width 28 and one channel. "Maps" are those
-# under the checkerboard; the channel-wise networks have twice as many, as in the authors' code {cite}`dinh2016code`.
+# In every model half of the dimensions leave at the first scale.
 #
 # ## The saving, in numbers
 #
@@ -593,11 +585,11 @@ assert round(proportional[0] / out[0]) == 55
 # %% [markdown]
 # If the networks stay as they are, keeping all dimensions costs 13% more memory for each image, 21% more computation
 # and 46% more parameters. Networks that grow with what they have to model would take 55 times the computation. With
-# factoring out every scale but the last takes the same work, and the last takes two thirds of it: twice the maps means
-# four times the multiplications at each pixel, on a quarter of the pixels.
+# factoring out every scale but the last takes the same work: twice the maps means four times the multiplications at
+# each pixel, on a quarter of the pixels.
 #
 # A flow that keeps everything *contains* one that does not ({ref}`ex-nothing-leaves`), so its likelihood need not be
-# worse. On Fashion-MNIST it learns faster, and a single run is a little ahead after 4,997 steps (section {ref}`kept`).
+# worse. On Fashion-MNIST a single run that keeps everything is a little ahead (section {ref}`kept`).
 #
 # ## Summary
 #
@@ -696,8 +688,8 @@ assert torch.allclose(mix(x)[1][0], jacobian.slogdet().logabsdet)
 # :class: dropdown
 # ```
 # Show more: after $k$ scales the place in row $p$ and column $q$ holds the pixels with row $= 2^k p + e$ and column
-# $= 2^k q + e$, for $e = 0, \dots, 2^k - 1$. For $k = 0$ that is the pixel itself. Of each block of places the next
-# scale lets go on the top left, $(2p, 2q)$, and the bottom right, $(2p + 1, 2q + 1)$. They hold row $= 2^{k+1} p + e$ and
+# $= 2^k q + e$, for $e = 0, \dots, 2^k - 1$. For $k = 0$ that is the pixel itself. Of each block of places the top
+# left, $(2p, 2q)$, and the bottom right, $(2p + 1, 2q + 1)$, go on. They hold row $= 2^{k+1} p + e$ and
 # column $= 2^{k+1} q + e$, the first one for $e < 2^k$, the second one for $2^k \le e < 2^{k+1}$.
 
 # %% tags=["hide-input"]
@@ -788,9 +780,9 @@ assert torch.allclose(ours, theirs, atol=1e-4)
 #
 # Change a class of this chapter so that the same model encodes images of 8 × 8 and of 16 × 16 pixels. Train it on
 # squares of 8 × 8 pixels, cut from garments: take `torch.logit(0.05 + 0.9 * (images + noise) / 256)`, with uniform
-# noise. The loss is that of chapter {ref}`coupling-layers`, with the prior of all latents. Two scales, 200 steps of
-# Adam at a rate of 0.002 and a gradient norm of at most 1 are enough. Which size has the better score per pixel, if
-# both show the same pixels? And what can the model not know of the larger ones?
+# noise. The loss is that of chapter {ref}`coupling-layers`, with the prior of all latents. Two scales and 200 steps
+# of Adam are enough, at a rate of 0.002, with gradients clipped to norm 1. Score test squares of 16 × 16 pixels, whole
+# and cut into quarters. Which is better per pixel? And what can the model not know of the larger ones?
 # ```
 #
 # ```{solution-start} ex-any-size

@@ -584,7 +584,8 @@ assert torch.allclose(log_det, layer(x, c)[1])
 
 # %% [markdown]
 # The package's `AffineCoupling` (chapter {ref}`coupling-layers`) hands the class, there `y`, to its network, whose
-# `InputTreatment` (chapter {ref}`networks`) appends it.#
+# `InputTreatment` (chapter {ref}`networks`) appends it.
+#
 # Where the paper has CelebA and its forty attributes, we have Fashion-MNIST and its ten classes
 # {cite}`xiao2017fashion`. The configurations of our two runs differ by `num_classes: 10` alone. Both trained for half
 # an hour:

@@ -107,7 +107,8 @@ for t, column in enumerate(skewed.T):
 # (r - 1,\; t - 1) &\;\to\; \text{pixel } (r - 1,\; j),
 # $$ (eq:taps)
 #
-# the left neighbour and the pixel above. The gates are those of {eq}`eq:row-lstm`; the cell comes from the left.
+# the left neighbour and the pixel above. Both come earlier, so no mask is needed. The gates are those of
+# {eq}`eq:row-lstm`; the cell comes from the left.
 
 # %% mystnb={"figure": {"caption": "Four steps of the left-to-right scan, in the skewed map and in the image. A column of the one is a diagonal of the other.", "name": "fig-diagonal-scan"}, "image": {"alt": "Two rows of four boards, for the steps 1, 3, 4 and 6. Above, the skewed map: the column computed now is orange, the column before, which it reads, is blue, those before that grey. Below, the image: the same colours lie on diagonals that move from the upper left to the lower right."}} tags=["hide-input"]
 columns = torch.where(skewed >= 0, skewed - torch.arange(H)[:, None], -1)
@@ -177,8 +178,8 @@ class DiagonalLSTM(nn.Module):
 
 
 # %% [markdown]
-# Zeros stand for the row above the first, so the padding is *at the top*. Row $r$ has no pixel before step $r$. Until
-# then it keeps its learned first state.
+# Zeros stand for the row above the first, so the padding is *at the top*. Row $r$ begins at step $r$. Until then it
+# keeps its learned first state, the left neighbour of its first pixel.
 #
 # ## Both directions, and the shift
 #
@@ -277,35 +278,8 @@ print("later pixels that the sum without a shift sees:", leaks)
 # %% [markdown]
 # Without the shift the sum sees all 5 pixels to the right in its own row. [An issue of
 # pixel-rnn-tensorflow](https://github.com/carpedm20/pixel-rnn-tensorflow/issues/16) reports this mistake: the last
-# row dropped and zeros appended at the *bottom*, which moves nothing. Training can then raise the "probabilities" of
-# all images at once, here of 2 × 3 pixels:
-
-
-# %%
-class WithoutShift(DiagonalBiLSTM):
-    """The mistake, on purpose."""
-
-    def forward(self, x):
-        return self.to_right(x) + self.to_left(x.flip(3)).flip(3)
-
-
-everything = torch.tensor(list(itertools.product((0.0, 1.0), repeat=6)))
-everything = everything.reshape(-1, 1, 2, 3)
-for kind in (DiagonalBiLSTM, WithoutShift):
-    torch.manual_seed(0)
-    first, last = MaskedConv("A", 1, 6, 3), MaskedConv("B", 6, 1, 1)
-    model = nn.Sequential(first, kind(6, 6, (1, 2, 3)), last)
-    adam = torch.optim.Adam(model.parameters(), lr=0.02)
-    for _ in range(200):
-        nats = F.binary_cross_entropy_with_logits(
-            model(2 * everything - 1), everything, reduction="none"
-        )
-        adam.zero_grad()
-        nats.sum().backward()
-        adam.step()
-    total = (-nats.flatten(1).sum(1)).exp().sum().item()
-    assert abs(total - 1) < 1e-10 if kind is DiagonalBiLSTM else total > 10
-    print(f"{kind.__name__}: the probabilities sum to {total:.0f}")
+# row dropped and zeros appended at the *bottom*, which moves nothing. Chapter {ref}`pixel-by-pixel` shows what
+# such a leak does to the probabilities.
 
 # %% [markdown]
 # ## The whole past, in one layer
@@ -363,6 +337,10 @@ for name, gradient in maps.items():
 architecture.plot_reach(maps, PIXEL)
 plt.show()
 
+# %% [markdown]
+# Both fields fade least along the path of the cell, which is multiplied by forget gates only: up the columns in the
+# Row LSTM, along the rows here. So here the top rows are seen, and hardly count. Which pixel is not seen at all?
+
 # %%
 index = torch.arange(IMAGE[1] * IMAGE[2]).reshape(IMAGE[1:])
 row, last = PIXEL[0], IMAGE[2] - 1
@@ -373,13 +351,9 @@ for column in (PIXEL[1], last - 4, last - 3):  # 7 x 7 reaches 3 columns
     assert missed == ([[row - 1, last]] if column < last - 3 else [])
 
 # %% [markdown]
-# On images of one colour the Diagonal BiLSTM sees every earlier pixel except *one*, the last of the row above. Mask A
-# hides a pixel from the map at its own place. The last pixel of a row has no next place whose map would see it. The
-# places below see it through the 7 × 7 kernel, but come later than the predicted pixel, unless that is within three
-# columns of the edge.
-#
-# Both fields fade least along the path of the cell, which is multiplied by forget gates only: up the columns in the
-# Row LSTM, along the rows here.
+# On images of one colour the Diagonal BiLSTM misses *one* earlier pixel, the last of the row above. Under mask A a
+# pixel is read only by places to its right and below. This one has none to its right. In the row below, the last four
+# places read it through the 7 × 7 kernel. They come later than the predicted pixel, unless that is one of them.
 #
 # ## A trained layer completes digits
 #
@@ -416,8 +390,8 @@ header = ["image", "Row LSTM, steps", "Diagonal, steps", "its map empty"]
 figures.show_table(header, rows)
 
 # %% [markdown]
-# For each pixel the Row LSTM needs $12h^2$ multiplications from state to state and $24h^2$ from its $2h$ input maps.
-# The Diagonal BiLSTM needs $16h^2$ and $16h^2$, about as many.
+# The arithmetic of a pixel hardly differs. From state to state the Row LSTM with $k = 3$ needs $12h^2$ multiplications,
+# the Diagonal BiLSTM $16h^2$. From the $2h$ input maps they need $24h^2$ and $16h^2$.
 
 # %% tags=["remove-cell"]
 h = 4

@@ -314,7 +314,7 @@ assert torch.allclose(-(of_s + of_x), theirs.log_prob(x.byte()), rtol=1e-4)
 # Is the whole small image seen? Differentiate one prediction with respect to both images:
 
 
-# %% mystnb={"figure": {"caption": "After figure 2 of {cite:t}`oord2016pixelrnn`, middle: what the prediction of one pixel depends on, by differentiation. Circles are the pixels of the small image, at their places in the large one. The three layers of PixelCNN see six rows above the pixel. With deconvolutions alone only the nearest nine pixels of the small image are seen. With two convolutions of 7 × 7 before them all 49 are seen.", "name": "fig-two-scales"}, "image": {"alt": "Two boards of 28 by 28 with a pixel near the middle; blue, a region of its own row and the six above. Circles on a regular grid, every fourth row and column. On the left only the nine circles nearest to the pixel are orange, on the right all of them."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "After figure 2 of {cite:t}`oord2016pixelrnn`, middle: what the prediction of one pixel depends on, by differentiation. Circles are the pixels of the small image, at their places in the large one. The three layers of PixelCNN see six rows above the pixel.", "name": "fig-two-scales"}, "image": {"alt": "Two boards of 28 by 28 with a pixel near the middle; blue, a region of its own row and the six above. Circles on a regular grid, every fourth row and column. On the left only the nine circles nearest to the pixel are orange, on the right all of them."}} tags=["hide-input"]
 def seen(model, place):
     """What the prediction at `place` sees of x and of s: bools."""
     generator = torch.Generator().manual_seed(0)
@@ -354,7 +354,8 @@ with torch.no_grad():
 assert torch.allclose(shown, whole, atol=1e-6)
 
 # %% [markdown]
-# From its first pixel on, the large network knows the whole small image.
+# With deconvolutions alone a pixel sees nine of the 49. With the convolutions before them it sees all, from the first
+# pixel on.
 #
 # ## What the number means
 #
@@ -379,8 +380,8 @@ assert torch.allclose(shown, whole, atol=1e-6)
 #
 # ## Plain against two scales
 #
-# Train one PixelCNN of three layers, and a pair, whose small network gets three times the steps. Three layers see six
-# rows above a pixel: the network is small on purpose, to show what the small image adds.
+# Train one PixelCNN of three layers, and a pair. (Steps on 7 × 7 pixels are cheap: the small network gets three times
+# as many.) Three layers see six rows above a pixel: few on purpose, to show what the small image adds.
 
 
 # %%
@@ -438,11 +439,10 @@ assert of_grid < 0.8 * of_s
 
 # %% [markdown]
 # After so few steps the pair costs more, by less than a tenth. It pays twice for the 49 pixels of the small image.
-# Without the second payment the two models cost about the same; with `torch.manual_seed(1)` before `plain` the pair is
-# ahead.
+# Without the second payment the two cost about the same; the seed decides which is ahead.
 #
-# Is it the sketch that helps? The upsampler also tells a pixel its *place*, by the zeros beyond the border. Give the
-# PixelCNN a learned map for each layer instead, the same for all images:
+# If the pair draws better, is the sketch the reason? The upsampler also tells a pixel its *place*, by the zeros beyond
+# the border. A third model gets the place alone: a learned map for each layer, the same for all images.
 
 # %%
 torch.manual_seed(0)
@@ -456,7 +456,8 @@ print(f"saved by the place alone: {of_plain - of_placed:.0f} nats")
 assert profile == "paper" or of_placed < of_plain - 10
 
 # %% [markdown]
-# With these maps, and no sketch, the PixelCNN costs less than both models. Here are the samples:
+# With these maps, and no sketch, the PixelCNN costs less than both models: in nats, place is worth more than the
+# sketch. And in samples?
 
 # %%
 torch.manual_seed(1)
@@ -480,8 +481,8 @@ plt.show()
 # Learned maps move the cloth to the middle. With the sketch, most images also have the outline of one garment.
 #
 # On ImageNet at 64 × 64 pixels the paper reports about the same likelihood for the multi-scale network, and samples
-# that are globally more coherent. We found no number for it. The log-likelihood, a sum over pixels, may hide the better
-# layout, which is a small part of it.
+# that are globally more coherent. We found no number for it. A log-likelihood is a sum over pixels. Layout is a small
+# part of it, so a better one may hardly show.
 #
 # ## Summary
 #

@@ -130,8 +130,7 @@ check_model(Histograms((1, 28, 28)), test[:4])
 #
 # This is a convolution with a kernel of 1 × 1; {ref}`ex-mix` built a first form. What could be gained? The picture
 # has one real image, after noise and logit, squeezed to four channels, the pixels of each 2 × 2 block. An
-# orthogonal $W$ can turn them into a mean and three differences. Then it matters which half is kept, and a learned
-# $W$ can choose it.
+# orthogonal $W$ can turn them into a mean and three differences.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Four channels of a squeezed test image, as they are and after an orthogonal matrix. Red above 0, blue below, white at 0, all to one scale. A channel-wise mask keeps the first two.", "name": "fig-mixed-channels"}, "image": {"alt": "Two rows of four small maps of an ankle boot in red and blue. In the upper row all four look alike. In the lower row the first is a stronger copy of them, and the other three are pale, showing little but outlines."}}
 noise = uniform_noise(test[:1].shape, torch.Generator().manual_seed(0))
@@ -145,8 +144,8 @@ mixing.plot_channels({"as they are": x[0], "mixed": mixed[0]}, kept=2)
 plt.show()
 
 # %% [markdown]
-# Without the matrix the mask keeps two of four channels that look alike. With it the mask keeps the picture and one
-# of three maps of outlines.
+# Without the matrix both halves look alike. With it one half holds the picture, the other only outlines. So it matters
+# which half is kept, and a learned $W$ can choose it.
 #
 # ### Its determinant
 #
@@ -171,7 +170,7 @@ plt.show()
 # $$ (eq:plu)
 #
 # where $P$ is a permutation, $L$ is lower triangular with ones on its diagonal, and $U$ is upper triangular with
-# zeros on its diagonal. $P$ and the signs of $s$ stay as they were drawn. $L$, $U$ and $\log|s|$ are learned: $c^2$
+# zeros on its diagonal. $P$ and the signs of $s$ stay those of the first $W$. $L$, $U$ and $\log|s|$ are learned: $c^2$
 # numbers, as many as $W$ has. No value of them makes $W$ singular.
 #
 # ### The bijection
@@ -262,7 +261,8 @@ plt.show()
 # ### The model
 #
 # A model that differs in one part can inherit the rest. In this Real NVP all channel-wise couplings keep the first
-# half, with a learned $W$ before each:
+# half, with a learned $W$ before each. (A scale has its couplings in `channelwise.bijections`; `RealNVPConfig.paper`
+# has the paper's settings.)
 
 
 # %%
@@ -288,10 +288,9 @@ mixed_model = MixedRealNVP(small)
 check_model(mixed_model, pixels)
 
 # %% [markdown]
-# Would `check_model` find the mistake of `Forgetful` in a whole model? There are too many images to sum their
-# probabilities, and near a model's first weights a wrong term can be small. So train the model on uniform noise, and
-# score other noise. A right model stays above eight bits/dim however long it learns. A wrong one learns to use its
-# mistake:
+# Would `check_model` find the mistake of `Forgetful` in a whole model? No: near a model's first weights a wrong term
+# can be small. So train the model on uniform noise, and score other noise. A right model stays above eight bits/dim
+# however long it learns. A wrong one learns to use its mistake:
 
 
 # %%
@@ -323,8 +322,7 @@ except AssertionError as error:
 assert "log-determinant" in fault
 
 # %% [markdown]
-# `check_model` is silent about the wrong model, and training finds it. In a flow `check_bijection(model.flow, x)`
-# finds it without training.
+# `check_model` is silent, and training finds the mistake. In a flow `check_bijection(model.flow, x)` finds it at once.
 #
 # The file `examples/mixed_realnvp.py` holds `MixedRealNVP` too, with two starts to choose from:
 
@@ -348,7 +346,7 @@ assert torch.equal(ours, theirs)
 # f_1'' \circ f_2' \circ f_1 = f_1'' \circ S \circ f_1' \circ S \circ f_1 .
 # $$ (eq:swap)
 #
-# Real NVP is the case $W = I, S, S$, and {ref}`ex-mixing-start` builds that start. Does it matter, and what is the
+# Real NVP is the case $W = I, S, S$, and {ref}`ex-mixing-start` builds that start. Does the start matter, and what is
 # mixing worth? The ablation of appendix {ref}`paper-and-code` trained both starts, for 450 steps with five seeds
 # each. The table has their test bits/dim, minus those of Real NVP with the same seed. After ± is half of a 95%
 # interval of the mean:
@@ -398,7 +396,7 @@ assert sizes_of["mixed"] - sizes_of["paper"] == 240
 # \operatorname{gate}(a, b) = \tanh(a) \odot \sigma(b).
 # $$ (eq:gate)
 #
-# Neither stack needs a mask. The map of $v$ is padded above and on both sides, that of $h$ on the left only. A
+# Neither stack needs a mask. The map of $v$ is padded by `reach` above and on both sides, that of $h$ on the left. A
 # shift of the image takes the place of mask A: by one row for $v$, and by one pixel for $h$.
 
 
@@ -579,7 +577,8 @@ evaluation:
 """
 
 # %% [markdown]
-# In this page the module is `__main__`. Thirty steps of the loop of `nvp train` take a few seconds:
+# In this page the module is `__main__`. Thirty steps of the loop of `nvp train` take a few seconds. In the
+# last half of them the rate falls to 0 (`anneal`):
 
 # %%
 scratch = Path(tempfile.mkdtemp())
@@ -595,8 +594,8 @@ print(f"about {score.bits_per_dim:.0f} bits/dim")
 
 # %% [markdown]
 # `nvp record` then scores the run on all test images and writes an entry of the ledger, `results/runs/NAME/`,
-# without weights over 12 MB. It needs the run folder and the test images. Your `build` must make the same model each
-# time, but for what its state dict holds. Your `log_prob` must also run in double precision.
+# with weights up to 12 MB. It needs the run folder and the test images. Whatever the state dict does not hold must be
+# the same after each `build`. Your `log_prob` must also run in double precision.
 #
 # The run then appears in the tables of its data set ({doc}`../book/ledger`). In the terminal, the file must name a
 # module that can be imported. Put yours into `examples/`, so that whoever reads the ledger has it:
@@ -751,9 +750,9 @@ for W in (
 # :label: ex-mixing-start
 #
 # Take two scales, so that `MixedRealNVP` has three $W$. Give them first values with which the new model *is* Real
-# NVP, by {eq}`eq:swap`, and check it. Then train the new model from this start and from rotations, for 40 steps on
-# the same batches, after `torch.manual_seed(1)`. Which is ahead? Does the table above agree? (From one seed both
-# classes draw the same couplings.)
+# NVP, by {eq}`eq:swap`, and check it. Then train the new model from this start and from rotations, after
+# `torch.manual_seed(1)`: 40 steps of Adam at 0.01 on the same batches of 32, width 8, no residual blocks. Which is
+# ahead? Does the table above agree? (From one seed both classes draw the same couplings.)
 # ```
 #
 # ```{solution-start} ex-mixing-start

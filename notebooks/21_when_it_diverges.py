@@ -151,9 +151,8 @@ assert all(isinstance(ends[-1], NVPError) for ends in unguarded)
 assert outcomes["neither"][2] > 1e6
 
 # %% [markdown]
-# These are bits/dim of one seed. No row changes much between a rate of 0.01, ten times the paper's, and 0.1. At a
-# rate of 1 one of the two guards is enough, and the run without both explodes. At 10 the run with both still stays
-# below 100.
+# These are bits/dim of one seed. At a rate of 1 one of the two guards is enough, and the run without both explodes. At
+# 10 only the run with both stays finite.
 #
 # When the loss is not finite, `nvp train` stops with this message:
 
@@ -212,7 +211,7 @@ without_noise, too_good = learn_pairs(False, 160)
 assert sum(honest[-50:]) / 50 > entropy
 assert min(too_good) < 0
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Two flows that learn pairs of black and white pixels, with and without dequantisation, and the entropy of the pairs, which no code can beat. Zero is a code of no length at all.", "name": "fig-no-noise"}, "image": {"alt": "Bits per dimension over steps. The blue curve falls to about 0.9, a little above the black line of the entropy at 0.7, and stays. The red curve crosses the black line within the first thirty steps, falls below zero, and goes on, jagged, to below minus two; once it jumps up to two."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Two flows that learn pairs of black and white pixels, with and without dequantisation, and the entropy of the pairs, which no code can beat.", "name": "fig-no-noise"}, "image": {"alt": "Bits per dimension over steps. The blue curve falls to about 0.9, a little above the black line of the entropy at 0.7, and stays. The red curve crosses the black line within the first thirty steps, falls below zero, and goes on, jagged, to below minus two; once it jumps up to two."}}
 pictures.plot_losses(
     {"with noise": honest, "without noise": too_good},
     {"entropy of the pairs": entropy},
@@ -255,8 +254,9 @@ print(f"trained with noise: {scored['with noise']:.1f} bits/dim")
 print("trained without: more than ten")
 
 # %% [markdown]
-# On whole images the fall takes longer, since a network must first find the integers. Until then the check finds
-# nothing, either. Images stored as floats or resized are not on the integers, so their score bounds no probability.
+# On whole images the loss takes longer to fall below the entropy: a flow must first learn where the integers are. Until
+# then this check passes. Images stored as floats or resized are not on the integers, so their score bounds no
+# probability.
 # Images with fewer than 256 levels need fewer bits, so their scores cannot be compared with others.
 #
 # **Cure.** Add noise of exactly one level, anew in every step. In the package it is inside `log_prob`.
@@ -375,8 +375,9 @@ assert [round(gain, 2) for gain in gains] == [0.25, 0.38, 0.39]
 assert gains[2] - gains[1] < 0.01
 
 # %% [markdown]
-# The paper's margin is the worst of the four after so few steps, though the noise of black costs least there. Longer
-# single runs with the smallest margin are ahead, too (chapter {ref}`results`).
+# The paper's margin is the worst of the four after so few steps, though the noise of black costs least there. So
+# something else decides, and we did not test what. Longer single runs with the smallest margin are ahead, too
+# (chapter {ref}`results`).
 #
 # **Cure.** Take any $\lambda > 0$ in the symmetric form (chapter {ref}`integers-to-bits`). The form as printed in the
 # paper is infinite at white for *every* $\lambda$.
@@ -415,8 +416,8 @@ plt.show()
 # %% [markdown]
 # The moving averages end above 20 bits/dim, re-estimated moments at about 5. So nothing is wrong with the weights.
 # But most of each moment is still its first value, 0 or 1. Here $z$ comes out too large, and the prior charges
-# $z^2/2$. Re-estimated moments would not cure overfitting, which also shows in the score with the statistics of the
-# batch, `validation_batch_statistics` in the log.
+# $z^2/2$. Overfitting, unlike stale moments, also worsens the score by statistics of the batch
+# (`validation_batch_statistics` in `log.csv`).
 #
 # **Cure.** Call `reestimate_statistics` before every score, or shorten the memory. Appendix {ref}`batch-statistics`
 # measures how few images this takes.
@@ -697,8 +698,8 @@ assert {ledger[n].config.training.clip_norm for n in bound_by} == {100}
 assert 100 / nats_per_bit((1, 28, 28)) < 1 / 5  # in bits/dim
 
 # %% [markdown]
-# Clipping acts in every row of both logs, so it probably makes nearly all gradients equally long. The bound depends
-# on the unit: in bits/dim it would be less than one fifth.
+# Clipping acts in every row of both logs, so it probably makes nearly all gradients equally long. The 100 is in nats
+# for an image; in bits/dim it would be less than one fifth.
 #
 # Now let one batch be bad: 32 images of pure noise, at step 50, in a flow without norms between its couplings. Four
 # runs separate the effects of batch and clipping.
@@ -755,9 +756,9 @@ pictures.plot_losses(curves, limits=(5, 9), at=spike)
 plt.show()
 
 # %% [markdown]
-# In these single runs clipping leaves little trace of the bad batch: the two clipped runs end less than 0.1 bits/dim
-# apart. Without clipping the two others end over 0.3 bits/dim apart. A fifth run puts Adam's mean gradient $m$ back
-# after the bad batch, and ends less than 0.15 from the run without one. So most of the harm comes from $m$. In the
+# In these single runs the two clipped ones end less than 0.1 bits/dim apart, the two others over 0.3. A fifth run puts
+# Adam's mean gradient $m$ back after the bad batch, and ends less than 0.15 from the run without one. So most of the
+# harm comes from $m$, which loses only a tenth of the bad gradient at each step. In the
 # mean square $v$ the gradient stays longer, and shortens all later steps ({ref}`ex-adam-spike`). With norms between
 # the couplings, as in the paper, the bad batch does no harm, even without clipping.
 #

@@ -56,8 +56,9 @@ ledger = runs()
 # %% [markdown]
 # ## In training it is another map
 #
-# In evaluation mode $\tilde\mu$ and $\tilde\sigma^2$ of {eq}`eq:batch-norm` are constants. In training mode they are the
-# moments of the batch. What is the derivative then, and what happens to *one* image when the others are held fixed?
+# In evaluation mode $\tilde\mu$ and $\tilde\sigma^2$ of {eq}`eq:batch-norm` are constants. In training mode they are
+# the moments of the batch, but the loss counts the same log-determinant. How wrong is it, for the batch and for *one*
+# image?
 #
 # ```{prf:proposition} Batch normalisation in training
 # :label: prop-training-mode
@@ -200,8 +201,8 @@ assert score_of[2] - score_of[40] > 0.3
 #
 # with the batch's own $\hat\mu_k$, $\hat\sigma^2_k$, through which alone gradients pass. The layer normalises by the
 # left sides. Appendix E says that the CIFAR-10 model was trained in this way, which allows very small batches. It gives
-# no value of $\rho$, the "momentum"; ours is 0.9. In the package this is `norm_running_average`, for the norms after
-# couplings alone; section 3.7 seems to mean those inside $s$ and $t$, too. As a layer:
+# no value of $\rho$, the "momentum"; ours is 0.9. The package has it after couplings alone ({ref}`paper-and-code`).
+# As a layer:
 
 
 # %%
@@ -243,7 +244,7 @@ assert torch.allclose(log_det, of_package, atol=1e-4)
 # %% [markdown]
 # What does it change? An average with memory $\rho$ of independent batches has $(1 - \rho) / (1 + \rho)$ times the
 # variance of one of them. And the gradient through the moments is multiplied by $1 - \rho$, so it is another gradient,
-# however large the batch. Which effect is larger? The folded cell takes a small model after 100 steps of training, its
+# however large the batch. The folded cell measures both. It takes a small model after 100 steps of training, its
 # norms inside $s$ and $t$ in evaluation mode. It compares small batches with a batch of all 4,500 images. The past is
 # either the moments of all images, or those of the last small batches, as appendix E has it.
 
@@ -333,7 +334,8 @@ measured = {
     name: tuple(zip(*(errors(n, *past) for n in batch_sizes), strict=True))
     for name, past in pasts.items()
 }
-(noise, _), (less, _), (own, _) = measured.values()
+(noise, usual), (less, left), (own, remains) = measured.values()
+assert max(left[1], remains[1]) < 0.5 * usual[1]
 assert less[0] < noise[0]
 assert all(b < 0.5 * a for a, b in zip(noise[1:], less[1:], strict=True))
 assert all(a > b for a, b in zip(own, less, strict=True))
@@ -349,9 +351,9 @@ assert 0.5 < cosine < 0.99
 
 # %% [markdown]
 # In batches of 8 and of 32 the past of all images takes noise from the gradient of this flow. More than half of this
-# gain remains with the past of its own batches. In pairs it is lost. Some bias remains at any batch size: even with all
-# images the two gradients point in different directions. Does training profit? Here are two short runs of this flow
-# with two images in a batch, alike except for the norm:
+# gain remains with the past of its own batches. In batches of 8 either past also leaves less than half of the bias.
+# In pairs the own past gains nothing. Some bias remains at any batch size. Does training profit? Here are two short
+# runs of this flow with two images in a batch, alike except for the norm:
 
 # %% tags=["hide-input"]
 results, some = {}, seen[::9]
@@ -378,9 +380,9 @@ figures.show_table(
 )
 
 # %% [markdown]
-# With running averages the loss is closer to the held-out score, mostly because it counts too little likelihood in
-# pairs. The score itself did not improve, in two single runs of seconds. On CIFAR-10 there are two trials, one seed and
-# six minutes each, with 32 images in a batch:
+# With running averages the loss is closer to the held-out score, partly because the training images cost more in pairs
+# than in evaluation mode. The score itself did not improve, in single runs of seconds. On CIFAR-10 there are two
+# trials, one seed and six minutes each, with 32 images in a batch:
 
 # %% tags=["hide-input"]
 figures.show_table(
@@ -400,8 +402,8 @@ assert [round(x, 2) for x in (lag.mean, lag.half_width)] == [0.19, 0.12]
 
 # %% [markdown]
 # At equal steps the running averages are behind. In the small flows of section {ref}`ablation` they are behind with
-# each of five seeds, by 0.19 ± 0.12 (95% interval). But so few steps cannot contradict the paper: its batches were
-# larger, and it does not say how long it trained.
+# each of five seeds, by 0.19 ± 0.12 (95% interval). But so few steps cannot contradict the paper, which had batches of
+# 64 and does not say how long it trained.
 #
 # ## Moments that belong to the weights
 #
@@ -423,7 +425,7 @@ figures.show_table(
 assert lag["at the end"] < lag["halfway"]
 
 # %% [markdown]
-# While the weights still move, the averages lag behind and the score is off. So `nvp train` also scores held-out images
+# The lag costs most at the full rate, while the weights still move. So `nvp train` also scores held-out images
 # by batch statistics. That number is no likelihood, but when the two scores part, something is wrong with the moments.
 #
 # How much can a score depend on the moments? Set all means in the norms of the recorded run to 0,
@@ -479,14 +481,14 @@ assert again[32] < min(moving_bits[40], as_recorded + 0.05)
 # %% [markdown]
 # With moments that are not its own the model needs more than a hundred times the bits. A moving average forgets its
 # start as $0.9^k$. Forty batches later 1.5% of it is left, and the score is still off by 0.7. Re-estimation keeps
-# nothing of the start: *32 images* are enough. (Eight are not always enough.)
+# nothing of the start: *32 images* are enough.
 #
 # ## Summary
 #
 # * In evaluation mode batch norm is a diagonal bijection with log-determinant {eq}`eq:batch-norm`. In training mode it
 #   is a map of the batch with determinant 0, and the score is not a likelihood.
-# * Running averages reduce the noise of the gradient only if their past is good; that of pairs is not. They leave a
-#   bias at any batch size. In a short run with two images a batch the held-out score did not improve.
+# * Running averages reduce the noise of the gradient only if their past is good; that of pairs is not. In a short run
+#   with two images a batch the held-out score did not improve.
 # * With the moments of an untrained model, a trained one needs more than a hundred times as many bits. A few dozen
 #   images restore the score, so re-estimate the moments before you score.
 #

@@ -11,8 +11,8 @@
 # # Training: what closed the gap
 #
 # Our first runs fell short of the papers by much more than the last ones do. The kinds of layers stayed the same.
-# What closed the gap? This appendix writes out Muon, our optimiser, and compares optimisers, weight decay and
-# budgets.
+# What closed the gap? This appendix writes out Muon, our optimiser, and compares optimisers and weight decay. (Chapter
+# {ref}`pixelrnn-results` asks what longer training would give.)
 #
 # ```{admonition} In the paper
 # Section 4.1 of {cite:t}`dinh2017realnvp`: Adam with its default parameters, batches of 64. Section 5.2 of
@@ -126,49 +126,22 @@ assert 0 < min(gained.values()) <= max(gained.values()) < 1
 # From its first attempt to the recorded run, the Row LSTM gained 2.6 nats on test images, the Diagonal BiLSTMs less
 # than one each. Chapter {ref}`pixelrnn-results` says what test scores prove after several attempts.
 #
-# ## Roles of parameters
-#
-# Muon, the optimiser of the next section, moves matrices only. So in the package every module names the **role** of
-# its parameters. A direction is the $\omega$ of weight normalisation, $w = \kappa\, \omega / \lVert \omega \rVert$
-# ({ref}`networks`). Its length has no effect. The table counts each role:
-
-# %% tags=["hide-input"]
-counted = {}
-for title, name in (
-    ("Real NVP", "cifar10-small"),
-    ("Row LSTM", "binarized-mnist-row-lstm"),
-):
-    counted[title] = dict.fromkeys(Role, 0)
-    for weight, role in parameter_roles(ledger[name].fresh_model).items():
-        counted[title][role] += weight.numel()
-by_muon = {Role.KERNEL, Role.RECURRENT, Role.DIRECTION}
-rows = []
-for role in Role:
-    counts = [f"{c[role]:,}" for c in counted.values()]
-    rows.append([role.value, *counts, "Muon" if role in by_muon else "Adam"])
-figures.show_table(["role", *counted, "moved by"], rows)
-flow = counted["Real NVP"]
-assert flow[Role.DIRECTION] > 0.9 * sum(flow.values())
-
-# %% [markdown]
-# More than nine tenths of a Real NVP are directions.
-#
 # (muon-step)=
 # ## Muon
 #
 # Take the weights of a convolution as a matrix with one row for each output, and write the momentum of its gradients as
-# $M = U S V^{\mathsf T}$. Gradient descent moves far along singular directions with a large singular value, and hardly
-# along the others. **Muon** sets all singular values to 1, and steps with the rate $\eta$:
+# $M = U S V^{\mathsf T}$. Gradient descent moves far along singular directions with a large singular value. The others
+# stay behind, even where the loss needs them. **Muon** sets all singular values to 1, and steps with the rate $\eta$:
 #
 # $$
 # W \leftarrow W - \eta\, \sqrt{\max(1, \text{rows} / \text{columns})} \; U V^{\mathsf T} .
 # $$ (eq:muon-step)
 #
 # So the step has the same length along every singular direction. Adam equalises entries, Muon singular directions.
-# Adam moves the other roles, at the rate $\eta$.
+# Adam moves the other parameters, at the rate $\eta$.
 #
-# The product $U V^{\mathsf T}$ needs no decomposition. A polynomial, applied five times (a *Newton–Schulz
-# iteration*), brings all but tiny singular values of a matrix to near 1:
+# The product $U V^{\mathsf T}$ needs no decomposition. An odd polynomial of a matrix keeps $U$ and $V$, and changes $S$
+# alone. Applied five times (a *Newton–Schulz iteration*), it brings all but tiny singular values to near 1:
 
 
 # %%
@@ -195,18 +168,19 @@ assert torch.linalg.svdvals(matrix).max() > 20 * matrix[:16].norm() / 4
 # %% [markdown]
 # ### A direction moves by an angle
 #
-# A direction $\omega$ holds all filters of a layer. How long should its step be? Only the angle of $\omega$ counts. A
-# step of length $\vartheta \lVert \omega \rVert$ turns it by at most $\arcsin \vartheta$, which is about $\vartheta$.
-# Since $U V^{\mathsf T}$ has the length $\sqrt{\min(\text{rows}, \text{columns})}$ ({ref}`ex-length`),
+# The $\omega$ of weight normalisation ({ref}`networks`), a **direction**, holds all filters of a layer. How long
+# should its step be? Only the angle of $\omega$ counts. A step of length $\vartheta \lVert \omega \rVert$ turns it by
+# at most $\arcsin \vartheta$, which is about $\vartheta$. Since $U V^{\mathsf T}$ has the length
+# $\sqrt{\min(\text{rows}, \text{columns})}$ ({ref}`ex-length`),
 #
 # $$
 # \omega \leftarrow \omega - \vartheta\, \lVert \omega \rVert \, \frac{U V^{\mathsf T}}{\sqrt{\min(\text{rows}, \text{columns})}} .
 # $$ (eq:relative-step)
 #
 # Most such steps lengthen $\omega$, and the gradient shrinks as $1 / \lVert \omega \rVert$. In the end it would
-# underflow. So each step gives $\omega$ its old length again. (The earlier of our recorded flows, also those
-# compared below, did without: in `fashion-mnist` the median $\omega$ became about ten thousand times as long.) The recorded run on
-# CIFAR-10 has $\vartheta = 0.02$, at most about one degree a step.
+# underflow. So each step gives $\omega$ its old length again. (Without this, in `fashion-mnist` the median $\omega$
+# became about ten thousand times as long.) The recorded run on CIFAR-10 has $\vartheta = 0.02$, at most about one
+# degree a step.
 
 
 # %%
@@ -305,9 +279,36 @@ assert 1e4 < torch.stack(grown).median() < 1.3e4
 # The smallest singular value of this gradient is a ninth of the largest. Muon leaves less than a factor of two
 # between them. Over the gradients of the run's 96 $\omega$ the median ratio is above a hundred.
 #
-# ## In the page
+# ### Roles of parameters
 #
-# Does it help? We train a flow of 8 × 8 pixels ({ref}`when-it-diverges`) by Adam and by Muon, each with three rates,
+# Muon moves matrices only. So in the package every module names the **role** of its parameters:
+
+# %% tags=["hide-input"]
+counted = {}
+for title, name in (
+    ("Real NVP", "cifar10-small"),
+    ("Row LSTM", "binarized-mnist-row-lstm"),
+):
+    counted[title] = dict.fromkeys(Role, 0)
+    for weight, role in parameter_roles(ledger[name].fresh_model).items():
+        counted[title][role] += weight.numel()
+by_muon = {Role.KERNEL, Role.RECURRENT, Role.DIRECTION}
+rows = []
+for role in Role:
+    counts = [f"{c[role]:,}" for c in counted.values()]
+    rows.append([role.value, *counts, "Muon" if role in by_muon else "Adam"])
+figures.show_table(["role", *counted, "moved by"], rows)
+flow = counted["Real NVP"]
+assert flow[Role.DIRECTION] > 0.9 * sum(flow.values())
+
+# %% [markdown]
+# More than nine tenths of a Real NVP are directions.
+#
+# ## Does it help?
+#
+# ### A small flow
+#
+# We train a flow of 8 × 8 pixels ({ref}`when-it-diverges`) by Adam and by Muon, each with three rates,
 # on the same batches.
 
 
@@ -381,10 +382,12 @@ for kind in best:
 # With the best of three rates each, Muon ends about 0.1 bits/dim ahead, in one seed. The choice of the rate is worth
 # a fifth of a bit or more. So beside a badly chosen rate any optimiser looks good.
 #
-# On images of full size Muon's lead comes within about a hundred steps, and lasts to step 400. On Fashion-MNIST and
-# on CIFAR-10 a Real NVP of two scales learns 12,800 images by three optimisers, at several rates. Held-out images
-# choose the rate. **Adamax** {cite}`kingma2015adam` divides each entry of the mean gradient by its largest recent
-# size, where Adam divides by the root mean square.
+# ### Images of full size
+#
+# On Fashion-MNIST and on CIFAR-10 a Real NVP of two scales learns 12,800 images by three optimisers. Held-out images
+# choose the rate. **Adamax** {cite}`kingma2015adam`, the optimiser of Glow's code, divides each entry of the mean
+# gradient by its largest recent size, Adam by the root mean square. Muon's lead comes within about a hundred steps, and
+# lasts to step 400:
 
 
 # %% tags=["hide-input"]
@@ -490,8 +493,7 @@ for rates, lead, fresh, default in (
 
 # %% [markdown]
 # The first seed chose the rates, so its leads are no fair test. With the other two the leads over Adam are 0.16 on
-# clothes and 0.18 in colour. Two of the three pairs of Muon and Adamax differ in precision. On test images the means
-# over all three are the same to within 0.005 bits/dim.
+# clothes and 0.18 in colour. On test images the mean leads are the same to within 0.005 bits/dim.
 #
 # Are equal images equal work? We count operations on Fashion-MNIST:
 
@@ -515,6 +517,8 @@ assert 0.015 < more < 0.025
 print(f"a step by Muon has {more:.1%} more operations")
 
 # %% [markdown]
+# ### PixelCNNs
+#
 # Our trials of the PixelCNN have equal minutes instead, and a constant rate:
 
 # %% tags=["hide-input"]
@@ -648,23 +652,11 @@ level = min(
 )
 assert target - level > (adam.nats[0] - float(figure.nats)) / 2
 
-
-def until(log, nats):
-    """The images after which 20 rows of the log have a mean loss of `nats`."""
-    losses = [row["loss"] for row in log]
-    means = ((k, mean(losses[k - 20 : k])) for k in range(20, len(log)))
-    return next(log[k - 1]["images"] for k, loss in means if loss <= nats)
-
-
-by_adam, by_muon, _ = logs.values()
-assert 2.5 < until(by_adam, 90) / until(by_muon, 90) < 3.5
-
 # %% [markdown]
-# At its first validation, after about an eighth of the images, Muon was already past Adam's best validation score. A
-# training loss of 90 nats took it a third of Adam's images. After as many images as Adam saw, it was ahead by more
-# than half of the distance between Adam's run and the paper. So here the larger part of that distance disappeared
-# with optimiser and schedule. Both runs have the rate 0.003, where in the table of 500 steps 0.01 gains 0.8 nats for
-# Adam and 2.3 for Muon.
+# At its first validation, after about an eighth of the images, Muon was already past Adam's best validation score.
+# After as many images as Adam saw, it was ahead by more than half of the distance between Adam's run and the paper. So
+# here the larger part of that distance disappeared with optimiser and schedule. Neither had its best rate: both have
+# 0.003, and in the table of 500 steps 0.01 gains 0.8 nats for Adam and 2.3 for Muon.
 #
 # ## Weight decay
 #
@@ -730,9 +722,9 @@ figures.show_table(
 )
 
 # %% [markdown]
-# Two changes stand out: a higher rate, and scales of the tanh that start at 1 and learn ten times faster. In the
-# ablation the start alone changed the score by −0.02 ± 0.11 bits/dim, on other images (section {ref}`ablation`, 95%
-# interval of five seeds). So whether it helps alone is open.
+# Two changes help: a higher rate, and scales of the tanh that start at 1 and learn ten times faster. (In the ablation
+# the start alone changed the score by −0.02 ± 0.11 bits/dim: section {ref}`ablation`, 95% interval.) The last two
+# fields ({ref}`paper-and-code`) make the third row worse; the very last run took half as many steps.
 
 # %% tags=["remove-cell"]
 start = compare(load_ablation(), read_rows())["scales-from-1"].difference
@@ -741,29 +733,6 @@ base, both, *_ = rows
 assert round(float(both[2]) - float(base[2]), 2) == -0.14
 
 # %% [markdown]
-# ## Budgets
-#
-# Time may be another part of the gap, and on CIFAR-10 the size: our networks have about a tenth of the paper's
-# parameters. Here are the runs on the papers' own images:
-
-# %% tags=["hide-input"]
-rows = []
-coloured = (name for name in ledger if name.startswith("cifar10-"))
-for name in (*coloured, *names[2:]):
-    run = ledger[name]
-    losses = [row["bits_per_dim"] for row in run.log()]
-    few = max(1, len(losses) // 20)
-    middle = losses[len(losses) // 2 :][:few]
-    changed = mean(losses[-few:]) / mean(middle) - 1
-    spent = f"{run.record.epochs:.1f}", f"{run.record.minutes / 60:.1f}"
-    rows.append([f"`{name}`", *spent, f"{changed:+.1%}"])
-figures.show_table(
-    ["run", "epochs", "hours", "second half changed the loss by"], rows
-)
-
-# %% [markdown]
-# The last column includes the annealing, so it does not say what further epochs would give.
-#
 # ## Summary
 #
 # * Of the first PixelCNN's distance of 4.8 nats, 3.5 went with Muon, its schedule and twice the images. The wider run

@@ -299,17 +299,17 @@ assert faster["row_lstm"][0] > 3 > faster["row_lstm"][1] > 2
 assert faster["diagonal_bilstm"][0] > 25 > 9 > faster["diagonal_bilstm"][1] > 7
 
 # %% [markdown]
-# Public code calls a convolution for every row or column, in each direction. On this CPU a step of the compiled scan is
-# three times as fast for the Row LSTM, and over 25 times for the Diagonal BiLSTM. Our own scan in PyTorch runs both
-# directions at once; the compiled one is more than twice and seven times as fast. The Diagonal BiLSTM had the most to
-# gain: its plain form takes twice the steps, and nearly half of its work is on empty places.
+# Public code calls a convolution for every row or column, in each direction. On this CPU the compiled scan makes a step
+# of the Row LSTM three times as fast, and of the Diagonal BiLSTM over 25 times. The latter had the most to gain: its
+# plain form takes twice the steps, and nearly half of its work is on empty places. Beside our own scan in PyTorch the
+# gain is more than twofold and sevenfold.
 #
 # ## Sampling with kept states
 #
 # {doc}`09_pixel_by_pixel` samples by one pass for each pixel, and uses one pixel of its output. Because of the masks,
 # the features of earlier pixels cannot change any more. So keep them: each layer computes *one* pixel, from the
-# features and states that it kept. The second direction of the Diagonal BiLSTM reaches a pixel one row late. It is
-# computed for a whole row when that row is complete.
+# features and states that it kept. The second direction of the Diagonal BiLSTM is shifted down by one row, so a pixel
+# reads it from the row above. It is computed for a whole row when that row is complete.
 #
 # ````{dropdown} The package's version, for one pixel of a Diagonal BiLSTM
 # ```{literalinclude} ../nvp/autoregressive/sampling.py
@@ -381,7 +381,7 @@ figures.show_table(
 )
 
 # %% [markdown]
-# The last row of these images, drawn in both ways, was the same, pixel for pixel.
+# Both ways drew the same last row of these images, pixel for pixel.
 #
 # ## Summary
 #
