@@ -56,9 +56,9 @@ def write(path: Path, content: bytes) -> None:
         if part is not None:
             with contextlib.suppress(OSError):
                 part.unlink()
-        kept = "the old one is untouched" if os.path.exists(path) else "nothing was written"
+        kept = "the old one is untouched; " if os.path.exists(path) else ""
         raise NVPError(
-            f"cannot write {path} ({error}): {kept}; free some space, make the folder writable, or "
+            f"cannot write {path} ({error}): {kept}free some space, make the folder writable, or "
             "name another folder"
         ) from error
 

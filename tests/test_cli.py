@@ -70,6 +70,12 @@ def test_a_bad_option_is_one_line(arguments: tuple[object, ...], match: str) -> 
     assert line.endswith(" --help`\n")
 
 
+def test_a_command_that_is_stopped_says_so(monkeypatch) -> None:
+    monkeypatch.setattr("nvp.data.catalogue.survey", Mock(side_effect=KeyboardInterrupt))
+    stopped = tiny.nvp("data", "list")
+    assert (stopped.exit_code, stopped.stderr) == (130, "nvp: stopped\n")
+
+
 def test_the_same_command_goes_on_when_the_budget_grows(home: Path) -> None:
     """It says so, and logs the first step and the last."""
     run = home / "run"

@@ -125,6 +125,8 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=BOOK_ROWS)
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time [default: 1]")
     arguments = parser.parse_args()
+    if arguments.jobs < 1:
+        parser.error("--jobs must be at least 1")
     pool = ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn"))
     try:
         ablation = load_ablation(arguments.file)

@@ -36,7 +36,7 @@ def data_list(data_root: DataRoot = None) -> None:
     typer.echo(
         f"Data root: {chosen(data_root)}. Loading a set compares its checksums.\n"
         "Your own images: nvp data import FOLDER NAME --size 32 makes a set of a folder of them; "
-        "data/README.md says more."
+        "book/own_images.md says more."
     )
 
 

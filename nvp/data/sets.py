@@ -9,7 +9,7 @@ folders. `nvp.data.named` says where the sets with a name lie.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -38,8 +38,8 @@ class Dataset:
 
     name: str
     split: str
-    images: Tensor
-    labels: Tensor | None
+    images: Tensor = field(repr=False)
+    labels: Tensor | None = field(repr=False)
     checksum: str
     labels_checksum: str | None = None
 
@@ -131,10 +131,10 @@ def _find(name: str | Path, split: str, under: Path) -> Stored:
             if is_npy_folder(folder):
                 return read_npy(folder, split)
         raise MissingData(
-            f"no data set {str(name)!r}: use {', '.join(NAMED)}, or a folder that holds "
-            f"train_images.npy and test_images.npy, as a path or by its name under {under}; "
-            "`nvp data get NAME` gets a published one or says how, and `nvp data import FOLDER "
-            "NAME --size 32` makes one of your own images"
+            f"no data set {str(name)!r}: use one of `nvp data list`, or a folder that holds "
+            f"train_images.npy and test_images.npy, as a path or by its name under {under}"
+            f"{', which does not exist' * (not under.is_dir())}; `nvp data import FOLDER NAME "
+            "--size 32` makes one of your own images"
         )
     if named.imported and is_npy_folder(under / name):  # it goes before what was downloaded
         return read_npy(under / name, split)

@@ -199,7 +199,8 @@ class CouplingNet(nn.Module):
     """From the kept part to t and the pre-activation of s: (N, i, H, W) -> (N, 2 o, H, W).
 
     A 3x3 convolution and `num_blocks` residual blocks of `width` maps. A 1x1 skip leads from the
-    first convolution and from every block into a sum, which a last 1x1 convolution reads.
+    first convolution and from every block into a sum, which a last 1x1 convolution reads. Its maps
+    are laid out channels last, which PyTorch cannot do under `torch.func.vmap`.
     """
 
     def __init__(

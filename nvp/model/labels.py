@@ -62,7 +62,8 @@ def check_labels(labels: Tensor | None, number: int, num_classes: int) -> None:
     if labels is None:
         raise NVPError(
             f"this model is conditional: pass labels, integers (N,) in 0..{num_classes - 1} or "
-            f"vectors (N, {num_classes})"
+            f"vectors (N, {num_classes}); `evaluate` and `score_images` take them as "
+            "nvp.model.labels.Labelled(images, labels)"
         )
     if not isinstance(labels, Tensor):
         raise NVPError(f"labels must be a torch.Tensor, got {type(labels).__name__}")

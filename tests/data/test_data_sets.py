@@ -125,8 +125,9 @@ def test_missing_sets_say_what_to_do(tmp_path: Path, monkeypatch) -> None:
     for name in ("mnist", "fashion-mnist", "cifar10"):
         remedy = f"run `nvp data get {name}`.*embedded {EMBEDDED}"
         refused(remedy, name, "test", root=tmp_path, error=MissingData)
-    remedy = "no data set 'mnits': use .*, mnist, .* or a folder .*; `nvp data get NAME` gets"
+    remedy = "no data set 'mnits': use one of `nvp data list`, or a folder .*; `nvp data import"
     refused(remedy, "mnits", "test", root=tmp_path)
+    refused("by its name under .*gone, which does not exist;", "x", "test", root=tmp_path / "gone")
     remedy = "celeba is missing under .*, or run nvp data import FOLDER celeba, where .* img_align"
     refused(remedy, "celeba", "test", root=tmp_path, error=MissingData)
 
