@@ -183,8 +183,8 @@ for q in (histogram.p, torch.full((256,), 1 / 256)):
 # entropy of the data, in the same unit, is a floor that no model beats on average.
 #
 # For images the floor is unknown. For uniform noise it is 8.0 bits/dim, since every image has probability $256^{-D}$.
-# By {prf:ref}`prop-likelihood` every other model needs more bits for noise. Check this first on any code that computes
-# a likelihood.
+# By {prf:ref}`prop-likelihood` every other model needs more bits for noise, on average. Check this first on any code
+# that computes a likelihood.
 
 # %%
 generator = torch.Generator().manual_seed(0)
@@ -305,8 +305,8 @@ for scores in recorded.values():
 #   score and sample in one pass each, it needs a cheap inverse and a cheap Jacobian determinant.
 #
 # In the plane all four are short. These are their losses in nats, for points `x` of shape (N, 2). `gaussian` and
-# `mixture` turn the output of a network into a distribution, and `normal` is the unit Gaussian. The discriminator `D`
-# returns a logit, and `softplus(-a)` is $-\log \operatorname{sigmoid}(a)$:
+# `mixture` turn numbers into a distribution, `weights` are learned, and `normal` is the unit Gaussian. The
+# discriminator `D` returns a logit, and `softplus(-a)` is $-\log \operatorname{sigmoid}(a)$:
 
 
 # %%
@@ -395,6 +395,7 @@ encoder, decoder = net(2, 4), net(2, 4)
 with torch.no_grad():  # small deviations, or one latent is never used
     encoder[-1].bias[2:] -= 1
     decoder[-1].bias[2:] -= 2
+# the weight of the divergence rises from 0 to 1
 warm = iter(torch.linspace(0, 10 / 3, steps).clamp(max=1).tolist())
 minimise(
     lambda x: vae_loss(x, next(warm)),

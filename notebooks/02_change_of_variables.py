@@ -466,9 +466,8 @@ plt.show()
 
 # %% [markdown]
 # After five layers the condition number is more than float32 can hold. After sixteen, one determinant makes the
-# log-likelihood of *one* input wrong by tens of nats. A sum
-# over layers is accurate although the Jacobian is poorly conditioned. Its error stays below 0.01, for full $W$ as for
-# triangular ones. Triangular matrices save the cost.
+# log-likelihood of *one* input wrong by tens of nats. A sum over layers is accurate although the Jacobian is poorly
+# conditioned. Its error stays below 0.01, for full $W$ as for triangular ones. Triangular matrices save the cost.
 #
 # ## Why triangular Jacobians
 #

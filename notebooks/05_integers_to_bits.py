@@ -212,7 +212,8 @@ pictures.plot_logits(margin=0.05)
 plt.show()
 
 # %% [markdown]
-# At white the printed curve has no end. The next figure shows pixels at each stage.
+# In float32 $255 + u$ is sometimes rounded to 256; then $x$ as printed is infinite ({ref}`when-it-diverges`). The next
+# figure shows pixels at each stage.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Pixels of 250 training images. Left: integers, a set of spikes. Middle: with uniform noise, a histogram and so a density. These two panels end at level 23. Right: after the logit, the density that the flow is trained on, over the whole range. The vertical axes are logarithmic.", "name": "fig-stages"}, "image": {"alt": "Three histograms. Left, isolated bars at the integers, that at zero much the highest. Middle, the same filled out to steps of width one. Right, a density on -3 to 3: a sharp peak at its left end, a broad hump, and a small peak at its right end."}}
 few = images[::20]
@@ -352,10 +353,10 @@ assert surprise > 8
 # \mathrm{KL}\bigl(\mathcal U \,\|\, \mathcal N\bigr)
 #   = \underbrace{\tfrac12 \log_2 \frac{2\pi e\, w^2}{12}}_{-\mathbb E_{\mathcal U}[\log_2 \mathcal N]}
 #   - \underbrace{\log_2 w}_{\text{entropy of } \mathcal U}
-#   = \tfrac12 \log_2 \frac{\pi e}{6} = 0.2546 \text{ bits},
+#   = \tfrac12 \log_2 \frac{\pi e}{6} = 0.2546 \text{ bits}.
 # $$ (eq:floor)
 #
-# With $w = \sqrt{12}$ this Gaussian is the prior.
+# With $w = \sqrt{12}$ and mean 0 this Gaussian is the prior.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The noise of a pixel that is certain, scaled to variance 1, and the Gaussian prior. The divergence between the two is {eq}`eq:floor`.", "name": "fig-floor"}, "image": {"alt": "A flat box between about -1.7 and 1.7, and a bell curve that is above it in the middle and has tails beyond both edges."}}
 floor = 0.5 * math.log2(math.pi * math.e / 6)
@@ -544,14 +545,9 @@ print(f"uniform noise {floor:.2f}, learned noise {abs(learned):.1f} bits")
 
 
 # %% tags=["hide-input"]
-def best_gaussian(margin):
-    """Bits/dim beyond 8 of uniform noise, with one scale and one shift."""
-    x, log_slope = to_line(pixel, middle, margin)
-    best = Normal(x.mean(), x.std())
-    return (-log_slope - best.log_prob(x[:, 0])).mean() / math.log(2)
-
-
-lost = best_gaussian(0.05)
+x, log_slope = to_line(pixel, middle)
+best = Normal(x.mean(), x.std())  # one scale and one shift
+lost = (-log_slope - best.log_prob(x[:, 0])).mean() / math.log(2)
 assert 0 < lost < exact - 8
 print(f"the best Gaussian scores noise at {8 + lost:.2f} bits/dim")
 
@@ -608,7 +604,7 @@ for margin in (0.01, 0.05, best_margin, 0.4):
 # ```{solution-start} ex-logistic-floor
 # :class: dropdown
 # ```
-# A search over the scale finds a higher price. More than half of the difference is mass beyond the edges of the cube:
+# A search over the scale finds a higher price. More than half of the difference is mass beyond the edges of the box:
 # 11% against 8%. The rest is the gap {eq}`eq:gap`.
 
 # %% tags=["hide-input"]

@@ -61,7 +61,7 @@ plt.show()
 # * **Residual paths and skips** give gradients a short way through a deep network.
 # * **Concatenated ReLU** {cite}`shang2016crelu`. A ReLU at the entrance would lose every negative value. The pair
 #   $\operatorname{relu}(h)$ and $\operatorname{relu}(-h)$ loses nothing, since their difference is $h$.
-# * **The mask as a channel.** The mask puts 0 into every gap, so a kept pixel of value 0 looks like one. With $b$
+# * **The mask as a channel.** The mask puts 0 into every gap, so a kept pixel of value 0 looks like a gap. With $b$
 #   as one more channel the network knows where its gaps are.
 # * **Weight normalisation** {cite}`salimans2016weightnorm`. Each filter is a direction and a gain,
 #   which are learned separately,
@@ -609,8 +609,8 @@ assert 90 < sum(bool(line.strip()) for line in collected) < 110
 #
 # The loop draws a batch with fresh noise, minimises $-\log p_V(v + u)$, and keeps the terms of {eq}`eq:bits-chain` for
 # a figure. Its rate of $10^{-2}$ is ten times that of the authors' code, so that there is something to see within
-# fifteen seconds. It leaves out the L2 penalty. Most recorded flows have another optimiser, **Muon**. They start all
-# scales $a$ at 1 and train them at three or ten times the rate (appendix {ref}`training-them`).
+# fifteen seconds. It leaves out the L2 penalty. Most recorded flows have another optimiser, **Muon** (appendix
+# {ref}`training-them`). All start the scales $a$ at 1 and train them faster: at three times the rate, two at ten.
 
 
 # %%

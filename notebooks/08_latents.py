@@ -285,7 +285,7 @@ plt.show()
 
 # %% [markdown]
 # At every scale the latents of all images together look Gaussian. At the first and the third the lengths of single
-# images' latents vary more than under the prior.
+# images' latents vary more than under the prior; at the second the excess may be chance.
 #
 # ### What survives
 #

@@ -280,8 +280,7 @@ print("later pixels that the sum without a shift sees:", leaks)
 # pixel-rnn-tensorflow](https://github.com/carpedm20/pixel-rnn-tensorflow/issues/16) reports this mistake: the last
 # row dropped and zeros appended at the *bottom*, which moves nothing. Chapter {ref}`pixel-by-pixel` shows what
 # such a leak does to the probabilities.
-
-# %% [markdown]
+#
 # ## The whole past, in one layer
 #
 # One layer sees the whole past of its input map: a *global* receptive field. Now put the mask A convolution in front.

@@ -247,7 +247,7 @@ assert all(of_sheet.mean() > 1.3 * real.mean() for of_sheet in rough.values())
 # On **binarised MNIST** {cite}`salakhutdinov2008dbn` the paper compares its networks with many earlier models
 # ({doc}`../book/tables` has them all). Each pixel was drawn once, white with a probability equal to its grey value, and
 # the same files have been in common use since. We trained four rows of table 4. Not all of their sizes are the paper's
-# ({doc}`12_pixelcnn`), and we widened two after smaller runs fell short ({ref}`training-them`). Most samples of the
+# (their files in `configs/` say which), and we widened two after smaller runs fell short ({ref}`training-them`). Most samples of the
 # best of the four can be read:
 
 # %% tags=["hide-input"]
@@ -312,7 +312,7 @@ figures.show_text(
     f"The best and the worst are **{apart:.2f} nats** apart. By Student's "
     "$t$ two runs may then differ by up to "
     f"{chance:.2f} nats by chance, in 95% of cases. No gap to the paper in "
-    "the table above is larger. Longer runs may differ less, or more."
+    "the table of scores is larger. Longer runs may differ less, or more."
 )
 for run in digits:
     assert abs(run.nats[0] - float(table4[run.name].nats)) < chance

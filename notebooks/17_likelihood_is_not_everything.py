@@ -237,9 +237,9 @@ plt.show()
 # Among test images, the flow and PNG rank images in nearly the same order. So most of an image's likelihood says
 # how much there is to describe. {cite:t}`serra2020complexity` found this across data sets.
 #
-# Two sets leave the band on the left. A negative is as long to describe as its original, and the flow needs far
-# more bits for it. A constant grey has the smallest PNG of all, yet only black needs few bits. This flow has learned that
-# most pixels of clothes are black.
+# In the left panel negatives and constant greys leave the band. A negative is as long to describe as its original,
+# and the flow needs far more bits for it. A constant grey has the smallest PNG of all, yet only black needs few bits.
+# This flow has learned that most pixels of clothes are black.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Constant images under the flow. Black is the likeliest of all images of this page; middle greys need more bits than clothes do on average.", "name": "fig-constants"}, "image": {"alt": "Bits per dimension over grey level. The curve begins near zero at black, jumps towards the dashed line that marks the mean of the test images, rises above it in the middle and falls below it near white. A grey band spans all test images, from the fewest bits to the most."}}
 constant = bits["a constant grey"]
@@ -261,9 +261,9 @@ assert constant[1:].min() > 2
 # ## Typical, not likely
 #
 # No digit appears among the *samples* of the flow, although the average sampled digit is likelier than nine test
-# images in ten. Why? By {eq}`eq:cost` this flow gives it about $2^{-200}$ of the probability that the flow of MNIST
-# does, as far as the bounds tell. There all such digits together have probability 1, so here they are that rare. The
-# probability of a set is its density times its volume. The likeliest images have hardly any volume, as the prior shows:
+# images in ten. Why? By {eq}`eq:cost` this flow gives such a digit, in the mean of the logarithm, about $2^{-200}$ of
+# the probability that the flow of MNIST gives it, as far as the bounds tell. The probability of a set is its density
+# times its volume. The likeliest images have hardly any volume, as the prior shows:
 #
 # ```{prf:proposition} The shell of a Gaussian
 # :label: prop-shell

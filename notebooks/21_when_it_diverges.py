@@ -286,7 +286,7 @@ assert "first in layer logit" in ended
 
 # %% [markdown]
 # Noise seems to cure this, and does not. The noise is a multiple of $2^{-24}$, and now and then it is 0. Then a black
-# pixel becomes minus infinity. Rounding turns $255 + u$ into 256 if $u \ge 1 - 2^{-17}$ ({ref}`integers-to-bits`).
+# pixel becomes minus infinity. Rounding turns $255 + u$ into 256 if $u \ge 1 - 2^{-17}$.
 # Then white becomes plus infinity, unless the code stops short of it, as ours does. Either ends a run that was fine
 # for hundreds of steps. The cell counts both:
 

@@ -334,8 +334,7 @@ measured = {
     name: tuple(zip(*(errors(n, *past) for n in batch_sizes), strict=True))
     for name, past in pasts.items()
 }
-(noise, usual), (less, left), (own, remains) = measured.values()
-assert max(left[1], remains[1]) < 0.5 * usual[1]
+(noise, _), (less, _), (own, _) = measured.values()
 assert less[0] < noise[0]
 assert all(b < 0.5 * a for a, b in zip(noise[1:], less[1:], strict=True))
 assert all(a > b for a, b in zip(own, less, strict=True))
@@ -351,9 +350,8 @@ assert 0.5 < cosine < 0.99
 
 # %% [markdown]
 # In batches of 8 and of 32 the past of all images takes noise from the gradient of this flow. More than half of this
-# gain remains with the past of its own batches. In batches of 8 either past also leaves less than half of the bias.
-# In pairs the own past gains nothing. Some bias remains at any batch size. Does training profit? Here are two short
-# runs of this flow with two images in a batch, alike except for the norm:
+# gain remains with the past of its own batches. In pairs it is lost. Some bias remains with every norm. Does training
+# profit? Here are two short runs of this flow with two images in a batch, alike except for the norm:
 
 # %% tags=["hide-input"]
 results, some = {}, seen[::9]

@@ -178,9 +178,9 @@ assert torch.linalg.svdvals(matrix).max() > 20 * matrix[:16].norm() / 4
 # $$ (eq:relative-step)
 #
 # Most such steps lengthen $\omega$, and the gradient shrinks as $1 / \lVert \omega \rVert$. In the end it would
-# underflow. So each step gives $\omega$ its old length again. (Without this, in `fashion-mnist` the median $\omega$
-# became about ten thousand times as long.) The recorded run on CIFAR-10 has $\vartheta = 0.02$, at most about one
-# degree a step.
+# underflow. So each step gives $\omega$ its old length again. (`fashion-mnist` and the flows of full size below did
+# without. In `fashion-mnist` the median $\omega$ became about ten thousand times as long.) The recorded run on
+# CIFAR-10 has $\vartheta = 0.02$, at most about one degree a step.
 
 
 # %%
@@ -655,8 +655,8 @@ assert target - level > (adam.nats[0] - float(figure.nats)) / 2
 # %% [markdown]
 # At its first validation, after about an eighth of the images, Muon was already past Adam's best validation score.
 # After as many images as Adam saw, it was ahead by more than half of the distance between Adam's run and the paper. So
-# here the larger part of that distance disappeared with optimiser and schedule. Neither had its best rate: both have
-# 0.003, and in the table of 500 steps 0.01 gains 0.8 nats for Adam and 2.3 for Muon.
+# here the larger part of that distance disappeared with optimiser and schedule. Both have the rate 0.003; in
+# the table of 500 steps 0.01 gains 0.8 nats for Adam and 2.3 for Muon.
 #
 # ## Weight decay
 #
@@ -722,8 +722,9 @@ figures.show_table(
 )
 
 # %% [markdown]
-# Two changes help: a higher rate, and scales of the tanh that start at 1 and learn ten times faster. (In the ablation
-# the start alone changed the score by −0.02 ± 0.11 bits/dim: section {ref}`ablation`, 95% interval.) The last two
+# Two changes stand out: a higher rate, and scales of the tanh that start at 1 and learn ten times faster. (In the
+# ablation the start alone changed the score by −0.02 ± 0.11 bits/dim, so whether it helps alone is open: section
+# {ref}`ablation`, 95% interval.) The last two
 # fields ({ref}`paper-and-code`) make the third row worse; the very last run took half as many steps.
 
 # %% tags=["remove-cell"]
