@@ -452,7 +452,8 @@ placed.maps = nn.ParameterList(zeros)
 train(placed, lambda x: nats(placed(x, placed.maps), x).sum(), images, steps)
 with torch.no_grad():
     of_placed = nats(placed(test, placed.maps), test).sum() / len(test)
-print(f"saved by the place alone: {of_plain - of_placed:.0f} nats")
+saved = round((of_plain - of_placed).item(), -1)  # to tens
+print(f"saved by the place alone: about {saved:.0f} nats")
 assert profile == "paper" or of_placed < of_plain - 10
 
 # %% [markdown]
