@@ -459,7 +459,7 @@ plt.show()
 
 # %% [markdown]
 # Look for the thread that joins the right ends of the moons. The map $g$ is continuous, so it cannot tear the Gaussian
-# in two. A steeper $f$ makes the thread thinner; longer training does this.
+# in two. The steeper $g$ is across the gap, the fainter the thread. Longer training makes it fainter.
 #
 # ## Figure 1 of the paper
 #

@@ -188,8 +188,8 @@ assert torch.allclose(mine(x), theirs(x))
 #
 # ## The colours of gates: a trap
 #
-# Mask B asks for the colour of every gate. The four gates of unit $j$ are the outputs $j$, $j + h$, $j + 2h$ and $j +
-# 3h$. Suppose that red, green and blue take turns over all $4h$ outputs. Then the gates of a unit belong to
+# Mask B asks for the colour of every gate. The four gates of unit $j$ are the outputs $j$, $j + h$, $j + 2h$ and
+# $j + 3h$. Suppose that red, green and blue take turns over all $4h$ outputs. Then the gates of a unit belong to
 # *different* colours, unless 3 divides $h$. At $h = 128$, the width of the paper's CIFAR-10 models, the gates of unit
 # 0 have three:
 
