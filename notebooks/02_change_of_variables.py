@@ -23,7 +23,7 @@ profile = "laptop"
 
 # %% tags=["hide-input"]
 import math
-import time
+import timeit
 
 import matplotlib.pyplot as plt
 import torch
@@ -376,12 +376,7 @@ def by_jacobian(W):
 
 def seconds(log_det, W):
     """The shortest of three calls."""
-    times = []
-    for _ in range(3):
-        began = time.perf_counter()
-        log_det(W)
-        times.append(time.perf_counter() - began)
-    return min(times)
+    return min(timeit.repeat(lambda: log_det(W), number=1, repeat=3))
 
 
 sizes = [64, 128, 256, 512, 1024, 2048]

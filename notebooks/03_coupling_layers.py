@@ -459,7 +459,7 @@ plt.show()
 
 # %% [markdown]
 # Look for the thread that joins the right ends of the moons. The map $g$ is continuous, so it cannot tear the Gaussian
-# in two. The steeper $g$ is across the gap, the fainter the thread. Longer training makes it fainter.
+# in two. The steeper $g$ is across the gap, the fainter the thread.
 #
 # ## Figure 1 of the paper
 #

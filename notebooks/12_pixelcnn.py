@@ -766,9 +766,9 @@ assert not models["imagenet64-row-lstm"].residual
 # For CIFAR-10 the PixelCNN has 49 operations in sequence, the Row LSTM more than eight times as many, the Diagonal
 # BiLSTM sixteen times. *Sampling* gains nothing: every network has to draw one sub-pixel after the other.
 #
-# The width of the one-layer network, 32, is unverified. The network for 64 × 64 images has no
-# residual connections. We read that all others have both kinds. The introduction calls the PixelCNN a network of
-# **fifteen layers**. The paper does not say what it counts; we read fifteen residual blocks, as reimplementations do.
+# The width of the one-layer network, 32, is unverified. The network for 64 × 64 images has no residual connections.
+# We read that all others have both kinds. The introduction calls the PixelCNN a network of **fifteen layers**. The
+# paper does not say what it counts; we read fifteen residual blocks, as reimplementations do.
 
 # %% tags=["remove-cell"]
 unused = {"pixelcnn": 0.39, "row-lstm": 0.3, "diagonal-bilstm": 0.22}

@@ -439,7 +439,7 @@ assert of_grid < 0.8 * of_s
 
 # %% [markdown]
 # After so few steps the pair costs more, by less than a tenth. It pays twice for the 49 pixels of the small image.
-# Without the second payment the two cost about the same; the seed decides which is ahead.
+# Without the second payment the two cost about the same.
 #
 # If the pair draws better, is the sketch the reason? The upsampler also tells a pixel its *place*, by the zeros beyond
 # the border. A third model gets the place alone: a learned map for each layer, the same for all images.

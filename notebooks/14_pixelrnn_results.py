@@ -246,9 +246,9 @@ assert all(of_sheet.mean() > 1.3 * real.mean() for of_sheet in rough.values())
 #
 # On **binarised MNIST** {cite}`salakhutdinov2008dbn` the paper compares its networks with many earlier models
 # ({doc}`../book/tables` has them all). Each pixel was drawn once, white with a probability equal to its grey value, and
-# the same files have been in common use since. We trained four rows of table 4. Not all of their sizes are the paper's
-# (their files in `configs/` say which), and we widened two after smaller runs fell short ({ref}`training-them`). Most samples of the
-# best of the four can be read:
+# the same files have been in common use since. We trained four rows of table 4. Not all of their sizes are the paper's:
+# their files in `configs/` say which. We widened two after smaller runs fell short ({ref}`training-them`). Most
+# samples of the best of the four can be read:
 
 # %% tags=["hide-input"]
 facts = read_published()
@@ -507,8 +507,8 @@ figures.show_table(
 # * **Budget.** A part of the fall in the last quarter is the annealing, so the fall does not say what more steps would
 #   give.
 # * **Generalisation.** On digits held-out images cost more than training images: a part of what training gains does
-#   not carry over. In colour the differences are smaller than their errors. (The Row LSTM on
-#   digits had dropout, so its difference looks smaller than it is.)
+#   not carry over. In colour the differences are smaller than their errors. (The Row LSTM on digits had dropout, so
+#   its difference looks smaller than it is.)
 # * **Size.** In colour our networks have 0.6 to 0.7 million parameters, and the paper's 5.8 to 10.1.
 # * **The paper's training.** The paper gives no learning rate, no schedule and no number of epochs.
 

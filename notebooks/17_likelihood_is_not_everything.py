@@ -144,8 +144,8 @@ assert likelier(bits[drawn], bits_of_test) > 0.8
 # $$ (eq:cost)
 #
 # The divergence is the *distance* of a set from a model. A set with little variety has a small entropy, so it can be
-# far from the model and still cost less {cite}`caterini2021entropic`. The cell prints both terms in bits/dim. The cost
-# of samples under their own flow bounds their entropy, as $\mathrm{KL} = 0$ for $q = P$.
+# far from the model and still cost less {cite}`caterini2021entropic`. The next cell prints both terms in bits/dim.
+# The cost of samples under their own flow bounds their entropy, as $\mathrm{KL} = 0$ for $q = P$.
 
 # %%
 lists = digits, "Fashion-MNIST test"
@@ -261,9 +261,9 @@ assert constant[1:].min() > 2
 # ## Typical, not likely
 #
 # No digit appears among the *samples* of the flow, although the average sampled digit is likelier than nine test
-# images in ten. Why? By {eq}`eq:cost` this flow gives such a digit, in the mean of the logarithm, about $2^{-200}$ of
-# the probability that the flow of MNIST gives it, as far as the bounds tell. The probability of a set is its density
-# times its volume. The likeliest images have hardly any volume, as the prior shows:
+# images in ten. Why? By {eq}`eq:cost` such a digit has about $2^{-200}$ of its probability under the flow of MNIST.
+# (This is a mean of logarithms, and of bounds.) The probability of a set is its density times its volume. The
+# likeliest images have hardly any volume, as the prior shows:
 #
 # ```{prf:proposition} The shell of a Gaussian
 # :label: prop-shell

@@ -654,9 +654,9 @@ assert target - level > (adam.nats[0] - float(figure.nats)) / 2
 
 # %% [markdown]
 # At its first validation, after about an eighth of the images, Muon was already past Adam's best validation score.
-# After as many images as Adam saw, it was ahead by more than half of the distance between Adam's run and the paper. So
-# here the larger part of that distance disappeared with optimiser and schedule. Both have the rate 0.003; in
-# the table of 500 steps 0.01 gains 0.8 nats for Adam and 2.3 for Muon.
+# After as many images as Adam saw, it was ahead by more than half of the distance between Adam's run and the paper.
+# So here the larger part of that distance disappeared with optimiser and schedule. Both have the rate 0.003; in the
+# table of 500 steps 0.01 gains 0.8 nats for Adam and 2.3 for Muon.
 #
 # ## Weight decay
 #
@@ -724,8 +724,8 @@ figures.show_table(
 # %% [markdown]
 # Two changes stand out: a higher rate, and scales of the tanh that start at 1 and learn ten times faster. (In the
 # ablation the start alone changed the score by −0.02 ± 0.11 bits/dim, so whether it helps alone is open: section
-# {ref}`ablation`, 95% interval.) The last two
-# fields ({ref}`paper-and-code`) make the third row worse; the very last run took half as many steps.
+# {ref}`ablation`, 95% interval.) The last two fields ({ref}`paper-and-code`) make the third row worse; the very last
+# run took half as many steps.
 
 # %% tags=["remove-cell"]
 start = compare(load_ablation(), read_rows())["scales-from-1"].difference

@@ -35,7 +35,7 @@ def one_line() -> Iterator[None]:
         if "allocate" not in str(error) and not isinstance(error, MemoryError):
             raise
         line = "out of memory: lower batch_size of training or evaluation, or the model's sizes"
-    except KeyboardInterrupt:  # where nothing was to be saved
+    except KeyboardInterrupt:  # training answers the first one itself
         typer.echo("nvp: stopped", err=True)
         raise typer.Exit(130) from None
     except _UsageError as error:
