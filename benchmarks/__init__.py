@@ -1,1 +1,1 @@
-"""This project against its peers: `python -m benchmarks.realnvp`, `.pixelrnn`, `.families`."""
+"""This project against its peers: `python -m benchmarks.realnvp` and `.pixelrnn`."""

@@ -1,4 +1,4 @@
-"""Measurements, each in a process of its own, one at a time: what all the benchmarks share.
+"""Measurements, each in a process of its own, one at a time: for benchmarks against peers.
 
 The contenders take turns, round after round: what slows the machine for a while then slows all of
 them, and ratios hold.

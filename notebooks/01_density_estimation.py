@@ -311,7 +311,7 @@ for scores in recorded.values():
 
 # %%
 def vae_loss(x, weight=1.0):
-    """A bound on -log p(x) for weight 1, with one z for each x."""
+    """Estimates a bound on -log p(x), for weight 1, by one z for each x."""
     q = gaussian(encoder(x))
     z = q.rsample()
     divergence = (q.log_prob(z) - normal.log_prob(z)).sum(dim=1)

@@ -400,11 +400,11 @@ plt.show()
 # The time for the whole Jacobian comes to grow with the third power; that for the diagonal hardly grows.
 #
 # **Poorly conditioned.** The *condition number* of a matrix is its largest singular value over its smallest. In
-# float32 every entry has an error of about $10^{-7}$ times the largest entry. Singular values below this error are
-# noise, and so is their part of the log-determinant. In a deep network the condition number can grow with every
-# layer. The next cell stacks layers $x \mapsto h + \tanh h$ with $h = Wx$ and random $64 \times 64$ matrices $W$. It
-# takes one determinant of the whole Jacobian in float32. The exact value, for comparison, is the sum over layers in
-# float64.
+# float32 a product of Jacobians has errors of $10^{-7}$ times its largest entry, or more. Singular values below this
+# error are noise, and so is their part of the log-determinant. In a deep network the condition number can grow with
+# every layer. The next cell stacks layers $x \mapsto h + \tanh h$ with $h = Wx$ and random $64 \times 64$ matrices
+# $W$. It takes one determinant of the whole Jacobian in float32. The exact value, for comparison, is the sum over
+# layers in float64.
 
 
 # %%

@@ -476,7 +476,7 @@ assert full or round(saved.std().item() / math.sqrt(len(few)), 3) == 0.002
 #
 # * On integers the log-likelihood of a density that can form spikes is unbounded. With uniform noise it is a lower
 #   bound on the log-probability of the image, {eq}`eq:dequantisation`.
-# * The logit as printed is infinite at white. That of the authors' code is not.
+# * The logit as printed has no bound at white. That of the authors' code has one.
 # * Bits/dim are the negative log-likelihood with every constant, {eq}`eq:bits-chain`. Noise scores 8 at least, and
 #   8.21 without a flow.
 # * Under a Gaussian prior and affine couplings each pixel that is certain pays up to about a quarter of a bit for its

@@ -305,7 +305,7 @@ assert not colour.config.model.norm_running_average
 # %% tags=["hide-input"]
 slower = paces(colour)[-1]
 figures.show_text(
-    f"Twice the epochs lowered them by **{slower:.2f} bits/dim**. At this "
+    f"They fell by **{slower:.2f} bits/dim** per doubling of epochs. At this "
     f"pace the {gap:.2f} to the paper's score would take "
     f"{2 ** (gap / slower):.0f} times the epochs."
 )

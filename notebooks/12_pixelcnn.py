@@ -764,7 +764,7 @@ assert not models["imagenet64-row-lstm"].residual
 
 # %% [markdown]
 # For CIFAR-10 the PixelCNN has 49 operations in sequence, the Row LSTM more than eight times as many, the Diagonal
-# BiLSTM sixteen times. *Sampling* gains nothing: every network has to draw one sub-pixel after the other.
+# BiLSTM sixteen times. *Sampling* stays sequential: every network draws one sub-pixel after the other.
 #
 # The width of the one-layer network, 32, is unverified. The network for 64 × 64 images has no residual connections.
 # We read that all others have both kinds. The introduction calls the PixelCNN a network of **fifteen layers**. The

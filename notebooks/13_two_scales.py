@@ -354,8 +354,7 @@ with torch.no_grad():
 assert torch.allclose(shown, whole, atol=1e-6)
 
 # %% [markdown]
-# With deconvolutions alone a pixel sees nine of the 49. With the convolutions before them it sees all, from the first
-# pixel on.
+# With deconvolutions alone this pixel sees nine of the 49. With the convolutions before them every pixel sees all.
 #
 # ## What the number means
 #
@@ -457,8 +456,7 @@ print(f"saved by the place alone: about {saved:.0f} nats")
 assert profile == "paper" or of_placed < of_plain - 10
 
 # %% [markdown]
-# With these maps, and no sketch, the PixelCNN costs less than both models: in nats, place is worth more than the
-# sketch. And in samples?
+# With these maps, and no sketch, the PixelCNN costs less than both models, in one short run of each. And in samples?
 
 # %%
 torch.manual_seed(1)

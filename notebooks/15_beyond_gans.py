@@ -114,7 +114,7 @@ plt.show()
 # * **Real NVP** has whole clothes and shoes with blotched surfaces, and some that fall apart.
 # * The **Pixel RNN** has clean edges and fine detail, and nearly all of its shapes are whole.
 # * The **diffusion** has even surfaces, and most of its shapes are whole.
-# * The **Gaussian** knows which pairs of pixels go together and nothing else: every sample is a woven patch.
+# * The **Gaussian** knows means and covariances of pixels and nothing else: every sample is a woven patch.
 #
 # *Coverage* is the share of test images that have a sample nearby; a later section measures it. Its ± is
 # the spread over three sets of samples. The standard error of bits/dim over the 10,000 test images is below 0.01:
@@ -299,8 +299,8 @@ assert torch.allclose(vae_loss(vae, few, e), vae.loss(few, seeded()))
 # V = \mathbb E_{x \sim p}[\log D(x)] + \mathbb E_{z}[\log(1 - D(G(z)))] .
 # $$ (eq:game)
 #
-# In practice $G$ maximises $\log D(G(z))$, which has larger gradients early on. Each loss moves the weights of its own player only. (`gan.D` gives the logit of $D$,
-# and $-\log \operatorname{sigmoid}(l) = \operatorname{softplus}(-l)$.)
+# In practice $G$ maximises $\log D(G(z))$, which has larger gradients early on. Step each player's weights by its own
+# loss only. (`gan.D` gives the logit of $D$, and $-\log \operatorname{sigmoid}(l) = \operatorname{softplus}(-l)$.)
 
 
 # %%
@@ -519,7 +519,7 @@ pictures.plot_one_image(one, totals, maps, back)
 plt.show()
 
 # %% [markdown]
-# All four agree that black pixels cost least and that edges and texture need the bits. Real NVP has no map, since its
+# In all four, black pixels cost least on average; edges and texture need the bits. Real NVP has no map, since its
 # Jacobian mixes all pixels. From their latents, Real NVP and the Gaussian return the image itself, and the VAE a
 # blurred one.
 #

@@ -166,10 +166,10 @@ assert 0.05 < (bits_of_test < bits[drawn].mean()).double().mean() < 0.15
 assert 150 < divergence[drawn] * D < 300
 
 # %% [markdown]
-# For the samples of the MNIST flow, most of the cost is entropy. Still their distance, 0.3 bits/dim, is about 200 bits
-# for each image. All costs are bounds, {eq}`eq:dequantisation`, so a part of a distance may be slack. (The test images
-# are two lists. A list of $n$ images has an entropy of at most $\log n$, so nearly all of its cost is distance, even
-# for clothes.)
+# For the samples of the MNIST flow, most of the cost is entropy. Still their distance, 0.3 bits/dim, is about 200
+# bits for each image. Cost and entropy are bounds, {eq}`eq:dequantisation`, so this distance may err either way. (The
+# test images are two lists. A list of $n$ images has an entropy of at most $\log n$, so nearly all of its cost is
+# distance, even for clothes.)
 #
 # ### Which images need few bits?
 #

@@ -257,7 +257,7 @@ assert others == [0, 0]
 #   An error of float64 is about $10^{-8}$ of a unit at most. It changes this integer only if the number before
 #   rounding is that close to a half.
 #
-# So a disagreement is rare, not impossible. Only integer arithmetic throughout would exclude it.
+# So a disagreement is rare, not impossible. Integer arithmetic throughout would exclude it.
 #
 # ````{dropdown} The package's version: sampling with a coder in place of random numbers
 # ```{literalinclude} ../nvp/autoregressive/coding.py

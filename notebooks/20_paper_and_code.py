@@ -163,7 +163,7 @@ figures.show_table(["field", "value", "what it is"], rows)
 # %% [markdown]
 # In two points neither preset does what the paper prints.
 #
-# * Its **logit**, of $\lambda + (1 - \lambda)\, \tilde x$, is infinite at white. Both presets have the code's, of
+# * Its **logit**, of $\lambda + (1 - \lambda)\, \tilde x$, is unbounded at white. Both presets have the code's, of
 #   $\lambda + (1 - 2\lambda)\, \tilde x$ ({ref}`integers-to-bits`).
 # * The batch norm with a **running average** of appendix E is off, as in the published code. The appendix says that
 #   the model for CIFAR-10 was trained with it. So the preset `paper` is not quite the model of table 1's first row.
@@ -273,7 +273,7 @@ assert abs(after_norm - math.sqrt(2)) < 0.01
 print(f"kept squares after the norm: {after_norm:.2f}; doubled: {h.std():.2f}")
 
 # %% [markdown]
-# The zeros halve the variance that the norm divides by. So the kept squares are too *large* by $\sqrt 2$ before they
+# At mean 0 the zeros halve the norm's variance. So kept squares are too *large* by $\sqrt 2$ before they
 # are doubled, and too large by $2 \sqrt 2$ after it. So the claim is wrong: a factor of $1 / \sqrt 2$ would
 # compensate for the zeros. {numref}`Exercise %s <ex-factor>` measures what the factor changes in the output of a
 # network.
@@ -367,8 +367,8 @@ for channels, same in ((1, True), (2, False)):
 #
 # ## Shift, then scale
 #
-# Since $(x + t)\, e^s = x\, e^s + t\, e^s$, both orders can represent the same maps. But a step of the optimiser has
-# a different effect. The derivative of the output with respect to $t$ is 1 for the paper. For the code it is $e^s$,
+# Since $(x + t)\, e^s = x\, e^s + t\, e^s$, both orders have the same maps for any $s$, $t$. But an optimiser's step
+# has another effect. The derivative of the output with respect to $t$ is 1 for the paper. For the code it is $e^s$,
 # which {eq}`eq:bounded` puts between $e^{-|a|}$ and $e^{|a|}$. Under a checkerboard $a$ starts at 0, so at first this
 # derivative is 1 for both. The folded cell measures it for $a = 0$ and $a = 1$:
 
@@ -443,7 +443,7 @@ plt.show()
 # ## What each choice is worth
 #
 # Does any of this matter for the score? `workflow/ablation.yaml` takes the preset `paper` and changes one thing at a
-# time, or all fields of the first table together, as in the preset `official`. The last two variants have Glow's
+# time, or all fields of the first table but `num_blocks`, as in `official`. The last two variants have Glow's
 # learned mixing of channels (chapter {ref}`your-turn`). The table has each as settings for
 # `nvp train configs/ablation/base.yaml --set ...`:
 
@@ -707,7 +707,7 @@ assert max(abs(x - short.score.bits_per_dim) for x in seeds) < 0.004
 # * The list of differences is computed: it holds the fields in which two presets differ. Each version is a bijection
 #   with the right determinant.
 # * The code's norm under a checkerboard counts zeros: it leaves mean² + deviation² / 2 = 1. Its first norm inside $s$
-#   and $t$, with the doubling, makes the kept squares too large by $2 \sqrt 2$.
+#   and $t$, with the doubling, makes kept squares of mean 0 too large by $2 \sqrt 2$.
 # * On mirrored images, keeping odd or even squares first cannot matter to a flow of one scale. On grey images, the
 #   order of the squeeze before channel-wise couplings cannot matter to a flow of two scales.
 # * Shift and scale in either order give the same maps and different gradients.

@@ -380,7 +380,7 @@ assert gains[2] - gains[1] < 0.01
 # (chapter {ref}`results`).
 #
 # **Cure.** Take any $\lambda > 0$ in the symmetric form (chapter {ref}`integers-to-bits`). The form as printed in the
-# paper is infinite at white for *every* $\lambda$.
+# paper is unbounded at white for *every* $\lambda$.
 #
 # ## Training is fine, validation explodes
 #
@@ -782,8 +782,8 @@ plt.show()
 #
 # ## Summary
 #
-# * Each guard of the recipe prevents a failure. In a few steps of this small flow, bound and norms matter only at
-#   rates of 1 and more.
+# * Each guard of the recipe prevents a failure. In five steps this small flow explodes without bound or norms only
+#   at rates of 1 and more.
 # * A likelihood can be wrong in two directions. Too good is the more dangerous, because nothing stops the run.
 # * Three tests find many mistakes in seconds: inverse and Jacobian in float64, noise that must cost at least 8 bits,
 #   and derivatives with respect to later pixels.

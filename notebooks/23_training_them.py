@@ -168,9 +168,9 @@ assert torch.linalg.svdvals(matrix).max() > 20 * matrix[:16].norm() / 4
 # %% [markdown]
 # ### A direction moves by an angle
 #
-# The $\omega$ of weight normalisation ({ref}`networks`), a **direction**, holds all filters of a layer. How long
-# should its step be? Only the angle of $\omega$ counts. A step of length $\vartheta \lVert \omega \rVert$ turns it by
-# at most $\arcsin \vartheta$, which is about $\vartheta$. Since $U V^{\mathsf T}$ has the length
+# Here $\omega$, a **direction**, holds all filters of a layer with weight normalisation ({ref}`networks`). How long
+# should its step be? Only angles of filters count. A step of length $\vartheta \lVert \omega \rVert$ turns $\omega$ by
+# at most $\arcsin \vartheta$, about $\vartheta$; short filters may turn further. Since $U V^{\mathsf T}$ has the length
 # $\sqrt{\min(\text{rows}, \text{columns})}$ ({ref}`ex-length`),
 #
 # $$
@@ -178,9 +178,9 @@ assert torch.linalg.svdvals(matrix).max() > 20 * matrix[:16].norm() / 4
 # $$ (eq:relative-step)
 #
 # Most such steps lengthen $\omega$, and the gradient shrinks as $1 / \lVert \omega \rVert$. In the end it would
-# underflow. So each step gives $\omega$ its old length again. (`fashion-mnist` and the flows of full size below did
-# without. In `fashion-mnist` the median $\omega$ became about ten thousand times as long.) The recorded run on
-# CIFAR-10 has $\vartheta = 0.02$, at most about one degree a step.
+# underflow. So each step gives $\omega$ its old length again. (`fashion-mnist`, whose median $\omega$ became about ten
+# thousand times as long, and the flows of full size below did without.) The recorded run on CIFAR-10 has
+# $\vartheta = 0.02$, at most about one degree a step.
 
 
 # %%
@@ -856,8 +856,8 @@ assert abs(omega.norm() / start - (1 + 0.02**2) ** 500) < 0.01
 # do? On the loss $\lambda w^2 / 2$, noise of the batches turns descent into
 # $w \leftarrow w - \eta (\lambda w + \epsilon)$ with $\epsilon \sim \mathcal N(0, 1)$. What is the variance of $w$
 # after many steps at a constant rate $\eta$? (*Hint*: then one more step leaves it unchanged.) By which factor does
-# the average lower it? Simulate $\eta = 0.1$, and $\lambda$ of 1, 0.1 and 0.01. Then let the rate fall to 0 in a
-# straight line over as many steps, without an average.
+# the average lower it? Simulate 8,000 steps of $\eta = 0.1$, for $\lambda$ of 1, 0.1 and 0.01. Then let the rate
+# fall to 0 in a straight line over as many, without an average.
 # ```
 #
 # ```{solution-start} ex-average
@@ -871,9 +871,9 @@ assert abs(omega.norm() / start - (1 + 0.02**2) ** 500) < 0.01
 # \frac{\operatorname{var}(\bar w)}{V} = \frac{1 - d}{1 + d} \cdot \frac{1 + d \varphi}{1 - d \varphi} .
 # $$
 #
-# The average divides the variance by about 100 for $\lambda = 1$, and by 2 for $\lambda = 0.01$. The falling rate
-# reduces it less for the two larger $\lambda$, and more for the smallest. In a network the average of weights that
-# lie far apart need not be good, so we do both.
+# The average divides the variance by about 100 for $\lambda = 1$, and by 2 for $\lambda = 0.01$. In 8,000 steps the
+# falling rate reduces it less for the two larger $\lambda$, and more for the smallest. In a network an average of
+# distant weights need not be good, so we do both.
 
 
 # %% tags=["hide-input"]

@@ -50,7 +50,7 @@ class Precision(StrEnum):
 
     AUTO measures how long a convolution takes in each on this machine, and takes the faster. With
     FP32 an NVIDIA GPU still rounds the factors of a convolution to 10 bits (TF32), as PyTorch does
-    by default. Scoring, encoding and decoding do not round (`nvp.model.autocast.full_float32`).
+    by default. Scoring, `RealNVP.encode` and `decode` do not (`nvp.model.autocast.full_float32`).
     """
 
     AUTO = "auto"
@@ -137,9 +137,9 @@ class EvaluationConfig(Section):
     num_draws: int = Field(default=1, ge=1)
     batch_size: int = Field(default=250, ge=2)
     # Training validates with so many images of the validation split. Without that split it holds
-    # out so many of the last training images, but at most a tenth of them.
+    # out so many of the last training images: at most a tenth, at least two.
     validation_images: int = Field(default=1000, ge=2)
-    # Training images that re-estimate batch norms after training, and that `initialise` gets.
+    # Training images for batch norms after training and `initialise`; closed-form fits get all.
     statistics_images: int = Field(default=10000, ge=2)
 
 

@@ -81,7 +81,7 @@ def test_the_same_command_goes_on_when_the_budget_grows(home: Path) -> None:
     run = home / "run"
     command = ("train", home / "tiny.yaml", "--run-folder", run, "--data-root", home / "data")
     told = tiny.nvp(*command, "--set", "training.steps=5", "--set", "training.log_every=50").stderr
-    assert f"goes on after step 2 of {run}, whose budget was spent: the rate rises again" in told
+    assert f"goes on after step 2 of {run}, whose budget was spent: an annealed rate" in told
     assert [row["step"] for row in read_log(run / "log.csv")] == [1, 2, 3, 5]
     assert "training.seed=0" in fails(*command, "--set", "training.seed=1")
 

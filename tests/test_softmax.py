@@ -6,6 +6,7 @@ from torch import Tensor
 
 from nvp import PixelRNN, PixelRNNConfig
 from nvp.autoregressive import softmax as operator
+from nvp.autoregressive.output import Softmax
 from nvp.autoregressive.softmax import log_softmax_at
 from nvp.model import native
 
@@ -40,6 +41,15 @@ def test_equals_the_formula(levels: int) -> None:
     (wanted,) = torch.autograd.grad(exact, exact_logits, grad.double())
     assert slope.stride() == logits.stride()
     assert ((slope - wanted).abs() <= ROUNDING * wanted.abs() + 1e-6).all()
+
+
+def test_other_shapes_are_left_to_pytorch() -> None:
+    """`Output.log_prob` promises any shape, the operator takes that of images."""
+    logits, images, _ = inputs(32)
+    whole = Softmax(32).log_prob(logits, images, None)
+    few = Softmax(32).log_prob(logits[0, 0, 0], images[0, 0, 0], None)
+    assert few.shape == (4,)
+    assert (few - whole[0, 0, 0]).abs().max() < 1e-5
 
 
 def test_far_logits_stay_finite() -> None:

@@ -15,13 +15,13 @@ VECTOR = 32  # the most numbers in bfloat16 that a processor's vector holds
 
 
 def compiled(logits: Tensor) -> bool:
-    """Whether `log_softmax_at` can run: on a CPU, in bfloat16, over a multiple of `VECTOR` levels.
+    """Whether `log_softmax_at` takes them: on a CPU, bfloat16, a multiple of `VECTOR` levels.
 
     In float32, convolutions take nearly all of the time, and PyTorch's own softmax will do.
     """
     known = logits.device.type == "cpu" and logits.dtype is torch.bfloat16
-    whole = logits.size(-1) % VECTOR == 0
-    return known and whole and native.compiled(SOURCE, "the softmax of levels")
+    fits = logits.ndim == 5 and logits.size(-1) % VECTOR == 0
+    return known and fits and native.compiled(SOURCE, "the softmax of levels")
 
 
 def log_softmax_at(logits: Tensor, images: Tensor) -> Tensor:

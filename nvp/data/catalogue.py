@@ -35,8 +35,8 @@ class Entry:
 def survey(root: str | Path | None = None) -> list[Entry]:
     """Every named set, then other folders of .npy files and unfinished imports at the data root.
 
-    Checks headers and sizes, not pixels: an altered pixel shows only when the set is loaded. Only
-    binarised MNIST is read whole, and CIFAR-10's published batches are compared with their md5s.
+    Checks headers and sizes, not pixels: an altered pixel shows only when the set is loaded. The
+    embedded images and binarised MNIST are read whole; CIFAR-10's batches must have their md5s.
     """
     under = data_root(root)
     folders = {path.parent.name for path in under.glob("[!.]*/*_images.npy")}

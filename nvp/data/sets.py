@@ -63,11 +63,11 @@ def load(
 ) -> Dataset:
     """Read a split of the data set `name`: one of `NAMED`, or a folder of .npy files.
 
-    A folder is given as a path, or by its name under the data root. `limit` keeps the first
-    images only. Splits are those of the publisher: `train`, `test` and, for a few sets,
-    `validation`; without it `nvp.data.splits.hold_out` takes the last training images. A split of
-    more than 1 GiB (`IN_MEMORY`), or one to `crop`, stays on disk. Its images are `StoredImages`,
-    which a model does not take: `images[:100].to("cpu")` reads a hundred.
+    A folder is given as a path, or by its name under the data root. `limit` keeps the first images;
+    an import's checksum is then not compared. Splits are the publisher's: `train`, `test` and, in a
+    few sets, `validation`; else `nvp.data.splits.hold_out` takes the last training images. A split
+    of more than 1 GiB (`IN_MEMORY`), or one to `crop`, stays on disk. Its images are
+    `StoredImages`, which a model does not take: `images[:100].to("cpu")` reads a hundred.
 
     Raises `NVPError`: an unknown name or split, a wrong `limit` or `crop`, files that are missing,
     damaged or altered; `NoValidationSplit` where there is no validation split.

@@ -21,7 +21,7 @@ class Section(BaseModel):
     """The base of configurations and records: refuses unknown keys, and `true` for a number.
 
     In Python a wrong value raises pydantic's ValidationError, a ValueError. In a file it is an
-    `NVPError`, which names the valid keys.
+    `NVPError`, which names the key.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

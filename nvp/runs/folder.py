@@ -30,8 +30,8 @@ class RunFolder:
 
         self.record = path / "run.json"  # every number that tables and book show
         self.weights = path / "weights.safetensors"  # averaged, where they are small
-        self.samples = path / "samples.png"  # 64 samples at temperature 1
-        self.real = path / "real.png"  # 64 test images
+        self.samples = path / "samples.png"  # 64 or fewer, at temperature 1
+        self.real = path / "real.png"  # 64 test images or fewer
         self.completions = path / "completions.png"  # upper halves of test images completed
         self.card = path / "README.md"  # generated
         self.filmstrip = path / "filmstrip.png"  # samples from the same noise at several steps

@@ -90,7 +90,7 @@ class Job:
 
     @property
     def is_extension(self) -> bool:
-        """Whether the budget was spent before, and now is larger: the rate rises again."""
+        """Whether the budget was spent before, and now is larger: an annealed rate rises again."""
         if self.before is None:
             return False
         was_spent = self.before.training.spent(self.state.step, self.state.minutes) >= 1

@@ -89,11 +89,11 @@ def subnormals_as_zero() -> Iterator[None]:
 
 
 def _going_on(job: Job) -> str:
-    """From where a run goes on, and whether its rate rises again."""
+    """From where a run goes on, and whether its budget was spent."""
     told = f"{job.config.name}: goes on after step {job.state.step:,} of {job.folder.path}"
     if job.is_extension:
         told += (
-            ", whose budget was spent: the rate rises again; to begin anew, train the "
+            ", whose budget was spent: an annealed rate rises again; to begin anew, train the "
             "configuration in another --run-folder"
         )
     return told

@@ -24,8 +24,8 @@ def read_folder(files: Files, options: Options) -> Source:
     """All images below a folder, in an order drawn from the seed.
 
     Subfolders named train or training, val, valid or validation, and test or testing are the
-    splits. A missing one is drawn from the training images (`Options.draw`). Where every image
-    lies in a subfolder (of its split), subfolders are classes, numbered as `sorted` orders them.
+    splits. A missing one is drawn from the training images (`Options.draw`). Where all images lie
+    in two or more subfolders (of splits), these are classes, numbered as `sorted` orders them.
     """
     images = files.ending(*IMAGES)
     if not images:

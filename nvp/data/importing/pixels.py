@@ -15,7 +15,7 @@ from nvp.data.importing.files import Unreadable
 from nvp.data.importing.options import Crop
 
 Preparation: TypeAlias = Callable[[Image.Image], Image.Image]
-# In pixels. A small file can announce any number of them; Pillow warns above this one.
+# In pixels. A small file can announce any number of them; Pillow warns a little above it.
 LARGEST_IMAGE = 89_000_000
 # Those of the suffixes `IMAGES`. Pillow goes by the content, and gives PostScript to Ghostscript.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "PPM", "WEBP")
@@ -30,7 +30,7 @@ DAMAGED = (
 class Resize:
     """The smaller side becomes `size` pixels, by Pillow's bilinear filter over the old pixels.
 
-    `crop` says whether the longer side is then cut, by the same number of pixels at both ends.
+    `crop` says whether the longer side is then cut, at both ends alike, to within a pixel.
     """
 
     size: int
