@@ -424,7 +424,7 @@ for x, z in batches(3 * steps // 2):
         loss.backward(inputs=list(player.parameters()))
     adam.step()
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Four families on the same data: densities above, where there is one, and samples below. Numbers are $-\\log p$ in nats per point, averaged over 1,000 new points. In the first column they are of the true density. They are a bound for the VAE, exact for the last two. Runs of a few seconds; no family is at its best.", "name": "fig-field"}, "image": {"alt": "Five columns. Data: two half moons. VAE: a blurred wave in which the two moons run into each other. GAN: no density; samples on two moons thinner than the data, with stray points between them. Autoregressive and flow: two moons, nearly as sharp as the data; in the flow the upper moon runs into the lower one at its right end."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Four families on the same data: densities above, all on one scale, and samples below. Numbers are $-\\log p$ in nats per point, averaged over 1,000 new points. In the first column they are of the true density. They are a bound for the VAE, exact for the last two. Short runs; no family is at its best.", "name": "fig-field"}, "image": {"alt": "Five columns. Data: two half moons. VAE: a blurred wave in which the two moons run into each other. GAN: no density; samples on two moons thinner than the data, with stray points between them. Autoregressive and flow: two moons, nearly as sharp as the data; in the flow the upper moon runs into the lower one at its right end."}}
 grid = torch.linspace(-4, 4, 61)  # of each latent, for summing over z
 latents = torch.cartesian_prod(grid, grid)
 log_weight = normal.log_prob(latents).sum(dim=1) + 2 * math.log(8 / 60)

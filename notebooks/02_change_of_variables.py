@@ -311,7 +311,7 @@ parts = log_det(swirl, plane) + log_det(bend, swirl(plane))
 assert torch.allclose(g(f(plane)), plane)
 assert torch.allclose(of_f, parts)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: the density $p_X$ in data space, and the square grid of latent space carried there by $g$. Middle: that grid, on the unit Gaussian $p_Z$. Right: a square grid of data space, carried to latent space by $f$.", "name": "fig-plane"}, "image": {"alt": "Three panels. Left, a bright, twisted crescent, under a grid whose cells are small where it is bright. Middle, a round bright spot under a square grid. Right, a grid that is wound around the centre and bent, with large cells in the middle."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: the density $p_X$ in data space, and the square grid of latent space carried there by $g$. Middle: that grid, on $p_Z$ in the same colours. Right: a square grid of data space, carried to latent space by $f$.", "name": "fig-plane"}, "image": {"alt": "Three panels. Left, a bright, twisted crescent, under a grid whose cells are small where it is bright. Middle, a round bright spot under a square grid. Right, a grid that is wound around the centre and bent, with large cells in the middle."}}
 across = torch.linspace(-3, 3, 17, dtype=torch.float64)
 along = torch.linspace(-3, 3, 200, dtype=torch.float64)
 vertical = torch.cartesian_prod(across, along).reshape(17, 200, 2)
@@ -324,7 +324,8 @@ panels = {
 _, axes = plt.subplots(1, 3, figsize=(figures.WIDTH, 2.6))
 for ax, (title, (density, curves)) in zip(axes, panels.items(), strict=True):
     if density is not None:
-        scale = {"vmin": 0, "vmax": log_p.exp().max()}
+        # White lines would vanish on the brightest colours.
+        scale = {"vmin": 0, "vmax": 1.5 * log_p.exp().max()}
         densities.show_map(ax, density.reshape(401, 401), -8, 8, **scale)
     colour = figures.INK if density is None else "white"
     ax.add_collection(LineCollection(curves.numpy(), color=colour, lw=0.5))
@@ -445,10 +446,11 @@ for depth in depths:
         found.append((float32 - stack(W[:depth], x, of)[1]).abs())
 assert errors[-1] > 10 > 0.01 > max(*easy, *summed)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: condition number of the Jacobian of a random network of 64 dimensions. Above the dashed line float32 cannot hold its singular values. Beyond ten to the sixteen float64 cannot hold them either: do not trust the last three points. Right: error of its log-determinant in float32, by one determinant of the Jacobian and by sums over layers.", "name": "fig-conditioning"}, "image": {"alt": "Two logarithmic plots over the number of layers, 1 to 16. Left, the condition number rises from a thousand to more than ten to the sixteen, and crosses a dashed line at ten to the seven after four layers. Right, the error by one determinant rises from a hundred-thousandth to about a hundred nats; those of both sums stay below a thousandth."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: condition number of the Jacobian of a random network of 64 dimensions. Above the dashed line float32 cannot hold its singular values. Above the dotted line float64 cannot either: do not trust the last four points. Right: error of its log-determinant in float32, by one determinant of the Jacobian and by sums over layers.", "name": "fig-conditioning"}, "image": {"alt": "Two logarithmic plots over the number of layers, 1 to 16. Left, the condition number rises from a thousand to more than ten to the sixteen, and crosses a dashed line at ten to the seven after four layers. Right, the error by one determinant rises from a hundred-thousandth to about a hundred nats; those of both sums stay below a thousandth."}}
 _, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 2.8))
 axes[0].semilogy(depths, conditions, "o-", ms=4, color=figures.VERMILION)
-axes[0].axhline(1 / torch.finfo(torch.float32).eps, color=figures.INK, ls="--")
+for dtype, style in ((torch.float32, "--"), (torch.float64, ":")):
+    axes[0].axhline(1 / torch.finfo(dtype).eps, color=figures.INK, ls=style)
 axes[0].set(xlabel="layers", ylabel="condition number")
 axes[1].semilogy(depths, errors, "o-", ms=4, color=figures.VERMILION)
 axes[1].semilogy(depths, easy, "s-", ms=4, color=figures.BLUE)

@@ -224,7 +224,7 @@ assert torch.allclose(log_det[0], matrix.slogdet().logabsdet)
 # ```
 # ````
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Equation 6, found by automatic differentiation: Jacobians of coupling layers, positive entries red, negative ones blue, zeros white. Left: a vector with $d = 4$ of $D = 8$. Middle: a checkerboard on 4 × 4 pixels, numbered row by row. Right: the same matrix, kept pixels first.", "name": "fig-jacobians"}, "image": {"alt": "Three matrices. The left and the right one are lower triangular: an identity block, zeros to its right, a full block below it, and a diagonal block. The middle one has the same entries as the right one, scattered in a woven pattern."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Equation 6, by automatic differentiation: Jacobians of couplings, each on its own scale; positive red, negative blue, zero white. Left: a vector with $d = 4$ of $D = 8$. Middle: a checkerboard on 4 × 4 pixels, numbered row by row. Right: the same matrix, kept pixels first.", "name": "fig-jacobians"}, "image": {"alt": "Three matrices. The left and the right one are lower triangular: an identity block, zeros to its right, a full block below it, and a diagonal block. The middle one has the same entries as the right one, scattered in a woven pattern."}}
 kept_first = torch.argsort(1 - odd.flatten(), stable=True)
 couplings.plot_matrices(
     {
@@ -343,7 +343,7 @@ assert torch.allclose(same(images)[1], log_det)
 # triangular under two different orders, so its determinant is still cheap. How many couplings does it take until every
 # output depends on every input?
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Jacobians of one, two and three alternating couplings, pixels that the first one keeps first. After three, every output depends on every input.", "name": "fig-composition"}, "image": {"alt": "Three matrices. One coupling: lower triangular with a diagonal block. Two: full but for the lower right block, which is diagonal. Three: full."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Jacobians of one, two and three alternating couplings, colours as in {numref}`fig-jacobians`. Pixels that the first one keeps come first.", "name": "fig-composition"}, "image": {"alt": "Three matrices. One coupling: lower triangular with a diagonal block. Two: full but for the lower right block, which is diagonal. Three: full."}}
 matrices = {}
 for count in (1, 2, 3):
     matrix = jacobian_at(Composition(three.layers[:count]), images[0])

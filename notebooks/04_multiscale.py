@@ -374,7 +374,7 @@ assert torch.allclose(jacobian.slogdet().logabsdet, small(one)[1])
 # of the recorded run on Fashion-MNIST. The flow sees black as about −2.9 and white as about 2.9
 # ({ref}`integers-to-bits`).
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "A boot in the first scale of the recorded run on Fashion-MNIST. Above, the first coupling: the image, the part that $s$ and $t$ see, their values, and the output, after the batch norm of chapter {ref}`networks`. In $s$ and $t$ red is positive, blue negative, and white 0 or kept. Each panel has its own scale of greys or colours. Below: after all three checkerboard couplings, and squeezed to four channels. The last two, after three channel-wise couplings, are the half $h^{(1)}$ that goes on and the half $z^{(1)}$ that leaves.", "name": "fig-one-scale"}, "image": {"alt": "Two rows. Above: a boot; the same boot with every second pixel missing; two checkered maps: s is dark red around the boot and pale on it, t is red around the boot and blue on it; a boot with a faint checkered pattern. Below: a boot with grainy background; four small boots; two small boots, blurred and still recognisable; two squares of noise in which nothing can be seen."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "A boot in the first scale of the recorded run on Fashion-MNIST. Above, the first coupling: the image, the part that $s$ and $t$ see (gaps are mid-grey), their values, and the output, after the batch norm of chapter {ref}`networks`. In $s$ and $t$ red is positive, blue negative, and white 0 or kept. Each panel has its own scale. Below: after all three checkerboard couplings, and squeezed to four channels. The last two, after three channel-wise couplings, are the half $h^{(1)}$ that goes on and the half $z^{(1)}$ that leaves.", "name": "fig-one-scale"}, "image": {"alt": "Two rows. Above: a boot; the same boot with every second pixel grey; two checkered maps: s is dark red around the boot and pale on it, t is red around the boot and blue on it; a boot with a faint checkered pattern. Below: a boot with grainy background; four small boots; two small boots, blurred and still recognisable; two squares of noise in which nothing can be seen."}}
 model = runs()["fashion-mnist"].load_model().eval()
 image = load(EMBEDDED, "test").images[:1]
 generator = torch.Generator().manual_seed(0)
@@ -636,8 +636,8 @@ for side, sign in ((4, 1), (2, -1)):
 # :label: ex-mix
 #
 # Glow {cite}`kingma2018glow` replaces the alternation of the channel masks by a learned mixing of the channels. At
-# every pixel $y = W x$ with one $C \times C$ matrix $W$. Write it as a bijection with `forward` and `inverse`. What is its
-# log-determinant? Start with a random orthogonal matrix, and use `F.conv2d`.
+# every pixel $y = W x$ with one $C \times C$ matrix $W$. Write it as a bijection with `forward` and `inverse`. What
+# is its log-determinant? Start with a random orthogonal matrix, and use `F.conv2d`.
 # ```
 #
 # ```{solution-start} ex-mix

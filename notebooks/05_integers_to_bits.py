@@ -92,8 +92,8 @@ pictures.plot_spikes(widths, raw, noisy, entropy.item())
 plt.show()
 
 # %% [markdown]
-# Without noise the curve falls below zero bits. With noise it has its minimum, 5.6 bits, at a width of 0.7 levels, above the
-# entropy of a pixel, 4.9 bits.
+# Without noise the curve falls below zero bits. With noise it has its minimum, 5.6 bits, at a width of 0.7 levels,
+# above the entropy of a pixel, 4.9 bits.
 #
 # ## Dequantisation
 #
@@ -419,14 +419,15 @@ whole = ledger["mnist"].score.bits_per_dim
 assert abs(share * price / whole - 0.07) < 0.01
 
 # %% [markdown]
-# That flow has learned to bend the noise, but only in part. If all nearly black pixels of its samples are certain,
-# their noise takes 7% of its score. *Variational dequantisation* {cite}`ho2019flowpp` learns a noise $q(u \mid v)$
-# that the flow can model easily. Models of the integers themselves, such as Pixel RNNs and integer flows
-# {cite}`hoogeboom2019idf`, add no noise.
+# That flow bends the noise, at least in part. Blank digits are rare, which costs bits too. If nearly black pixels of
+# its samples cost as much, their noise takes at most 7% of its score. *Variational dequantisation*
+# {cite}`ho2019flowpp` learns a noise $q(u \mid v)$ that the flow can model easily. Models of the integers themselves,
+# such as Pixel RNNs and integer flows {cite}`hoogeboom2019idf`, add no noise.
 #
 # ## More sets of noise
 #
-# The gap {eq}`eq:gap` shrinks without a change of the model when one averages over $K$ sets of noise *inside* the logarithm:
+# The gap {eq}`eq:gap` shrinks without a change of the model when one averages over $K$ sets of noise *inside* the
+# logarithm:
 #
 # $$
 # L_K(v) = \mathbb E_{u_1, \dots, u_K}\!\left[ \log \frac1K \sum_{k=1}^K p_V(v + u_k) \right],
@@ -565,8 +566,8 @@ print(f"the best Gaussian scores noise at {8 + lost:.2f} bits/dim")
 # ```{solution-start} ex-alpha
 # :class: dropdown
 # ```
-# It scores $8 - \int_0^1 \log_2 \bigl( \mathcal N(x; 0, 1)\, \mathrm dx / \mathrm d\tilde x \bigr)\, \mathrm d\tilde x$ bits/dim,
-# with $x$ from {eq}`eq:logit`.
+# It scores $8 - \int_0^1 \log_2 \bigl( \mathcal N(x; 0, 1)\, \mathrm dx / \mathrm d\tilde x \bigr)\, \mathrm d\tilde
+# x$ bits/dim, with $x$ from {eq}`eq:logit`.
 #
 # As $\lambda \to 0$ the density of $x$ becomes a full logistic, of standard deviation $\pi/\sqrt3$, too wide for the
 # prior. A large $\lambda$ leaves a narrow range. The best $\lambda$ is larger than the paper's. Even there a unit

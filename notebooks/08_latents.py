@@ -170,7 +170,7 @@ bits = {
     for name, images in walks.items()
 }
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Three walks between the first two of these test images, each step with its bits/dim below it.", "name": "fig-walks"}, "image": {"alt": "Three rows of five images. On the circle a boot turns into a narrow patterned garment by way of a ragged boot (middle: 2.69 bits per dimension); on the line everything between the ends is darker (2.06); in the fade both are seen through each other (3.19). The ends cost 2.20 and 1.92."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Three walks between the images of the first pair, each step with its bits/dim below it.", "name": "fig-walks"}, "image": {"alt": "Three rows of five images. On the circle a boot turns into a narrow patterned garment by way of a ragged boot (middle: 2.69 bits per dimension); on the line everything between the ends is darker (2.06); in the fade both are seen through each other (3.19). The ends cost 2.20 and 1.92."}}
 pictures.plot_scored(
     {name: (images[:, 0], bits[name][:, 0]) for name, images in walks.items()}
 )
@@ -435,7 +435,7 @@ assert (model.decode(z).cpu() == drawn[2][:4]).double().mean() > 0.999
 # layout can depend on it. The next figure measures the share of black pixels by their distance from the border.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The share of black pixels over the distance from the border.", "name": "fig-border"}, "image": {"alt": "Four curves fall together from above 0.8 at the border to below 0.2 at ten pixels; those of larger samples stay below 0.3 from there on."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The share of pixels below level 8 over the distance from the border. The longest curve is of one sample, to pixel 39.", "name": "fig-border"}, "image": {"alt": "Four curves fall together from above 0.8 at the border to below 0.2 at ten pixels; those of larger samples stay below 0.3 from there on."}}
 def black_by_distance(images):
     """Share of black pixels at each distance from the border, 0 first."""
     side = images.shape[-1]
@@ -632,8 +632,8 @@ plt.show()
 # x' = g\bigl(f(x; c); c'\bigr).
 # $$ (eq:attributes)
 #
-# With $c' = c$ the image comes back. Section 4.2 says of such a model of CelebA that its representation had a consistent semantic meaning
-# across class labels. Has ours?
+# With $c' = c$ the image comes back. Section 4.2 says of such a model of CelebA that its representation had a
+# consistent semantic meaning across class labels. Has ours?
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "After appendix F of {cite:t}`dinh2017realnvp`, with classes for attributes: the first test image of five of the classes. Each is encoded under its own class (framed) and decoded under each of the ten, {eq}`eq:attributes`.", "name": "fig-attributes"}, "image": {"alt": "Five rows of ten images; in each one is framed, a test image. Along a row a garment turns into others, tops into tops of about the same brightness. Letters on a pullover stay on the T-shirt, the dress, the coat and the shirt made from it, and are lost in shoes and bags. Clothes made from a sandal or a boot are dark and ragged."}}
 chosen = [int((test.labels == k).nonzero()[0]) for k in range(K)]
@@ -713,7 +713,8 @@ figures.show_table(
 # ```{prf:proposition} The worth of a label
 # :label: prop-label
 #
-# Let the $K$ classes be equally frequent, and $p(x) = \frac1K \sum_{c'} p(x \mid c')$. Then for every image and every $c$
+# Let the $K$ classes be equally frequent, and $p(x) = \frac1K \sum_{c'} p(x \mid c')$. Then for every image and every
+# $c$
 #
 # $$
 # \log p(x \mid c) - \log p(x) \le \log K.
@@ -751,7 +752,7 @@ assert min(of_seeds) > limit_bits
 
 # %% [markdown]
 # All three differences are larger than a label is worth. So the conditional run is ahead even without labels. Its 4%
-# more images, its larger networks, or its mixture of ten flows may explain this.
+# more images, larger networks, mixture of ten flows, or its seed may explain this.
 #
 # How many of these few bits does the model use? We score the same test images, with the same noise, under every
 # class.
@@ -960,7 +961,8 @@ assert dims / 2 * math.log10(math.sqrt(math.e) / 2) < -32
 # ```{exercise} The other way round
 # :label: ex-fine
 #
-# Keep the fine latents of an image, three quarters of its numbers, and sample the coarsest anew. What of the image survives?
+# Keep the fine latents of an image, three quarters of its numbers, and sample the coarsest anew. What of the image
+# survives?
 # ```
 #
 # ```{solution-start} ex-fine
@@ -1057,7 +1059,7 @@ assert ends[-1] >= 14  # from the middle of 28 x 28 to its border
 # :class: dropdown
 # ```
 # No decision changes, since the order stays. The best $\tau$ is above 1: the differences in nats are too large. On
-# the other half the rule is then calibrated, up to chance. Below 90%, above it, and over all, the mean probability is
+# the other half, of 60 images, no miscalibration then shows: below 90%, above it, and over all, the mean probability is
 # within 1.5 standard errors of the share that is right.
 
 # %% tags=["hide-input"]

@@ -369,9 +369,10 @@ assert torch.allclose(shown, whole, atol=1e-6)
 # ```
 #
 # ```{prf:proof}
-# The model draws $x$ by way of any small image, so $p(x) = \sum_{s'} p(s')\, p(x \mid s')$. The pair's probability is one
-# term of this sum, and no term is negative. So the sum is at least this term, and equals it exactly when
-# $p(s')\, p(x \mid s') = 0$ for every other $s'$. Where $p(s') > 0$, that means $p(x \mid s') = 0$. The logarithm keeps the order.
+# The model draws $x$ by way of any small image, so $p(x) = \sum_{s'} p(s')\, p(x \mid s')$. The pair's probability is
+# one term of this sum, and no term is negative. So the sum is at least this term, and equals it exactly when $p(s')\,
+# p(x \mid s') = 0$ for every other $s'$. Where $p(s') > 0$, that means $p(x \mid s') = 0$. The logarithm keeps the
+# order.
 # ```
 #
 # So the pair's cost is an upper bound on the cost of $x$. The bound has a gap because our large network draws *all*
@@ -489,7 +490,7 @@ plt.show()
 # * The conditional network gets a map for each layer, without a mask. The upsampler decides how much of the small image
 #   a pixel knows.
 # * The sum of the two costs bounds the cost of the large image.
-# * Samples become coherent, in part because the maps tell a pixel its place. Here the pair costs more nats, mostly
+# * Samples become coherent. Maps of the place alone do a part of this. Here the pair costs more nats, mostly
 #   because it pays for the grid twice.
 #
 # ## Exercises

@@ -18,8 +18,8 @@
 # * tell which comparisons of their scores prove something.
 #
 # ```{admonition} In the papers
-# Sections 1 and 2 of {cite:t}`dinh2017realnvp` set flows beside variational autoencoders, autoregressive models and adversarial networks.
-# Neither paper puts all of them on the same images.
+# Sections 1 and 2 of {cite:t}`dinh2017realnvp` set flows beside variational autoencoders, autoregressive models and
+# adversarial networks. Neither paper puts all of them on the same images.
 # ```
 
 # %% tags=["parameters"]
@@ -201,10 +201,10 @@ print(spread(found["real"]["coverage"]))
 # * Among networks, only Real NVP has **a latent that loses nothing** and needs **one step to score and one to draw**.
 #   A sample takes 784 steps in the Pixel RNN and 128 in the diffusion.
 #
-# The table is no verdict on a family. Each would gain from more time and other sizes, other work shared the cores, and
-# optimisers and precisions (bf16: bfloat16) differ. Real NVP, the Pixel RNN and the diffusion were trained by Muon,
-# the VAE and the GAN by Adam (appendix {ref}`training-them`). With a smaller margin of its logit Real NVP has 2.93
-# (chapter {ref}`results`).
+# The table is no verdict on a family. Networks may gain from more time and other sizes, other work shared the cores,
+# and optimisers and precisions (bf16: bfloat16) differ. Muon trained Real NVP, the Pixel RNN and the diffusion; Adam
+# the VAE and the GAN (appendix {ref}`training-them`). With a smaller margin of its logit, and more steps, Real NVP
+# has 2.93 (chapter {ref}`results`).
 #
 # ## The loss of each family
 #
@@ -413,7 +413,8 @@ assert 0.005 < ends < 0.015
 #
 # ### Gaussian: in closed form
 #
-# How far does a Gaussian get? Replace the flow of Real NVP by a triangular matrix: $y \sim \mathcal N(m, L L^{\mathsf T})$.
+# How far does a Gaussian get? Replace the flow of Real NVP by a triangular matrix: $y \sim \mathcal N(m, L L^{\mathsf
+# T})$.
 #
 # ```{prf:proposition} The best Gaussian
 # :label: prop-best-gaussian
@@ -1084,19 +1085,19 @@ print(f"one Gaussian: {of_one:.0f} nats")
 # ```{exercise} A VAE without a gap
 # :label: ex-linear-vae
 #
-# Let $z \sim \mathcal N(0, I)$ and $x \mid z \sim \mathcal N(W z, \sigma^2 I)$. Here the posterior is a Gaussian. Give $q$ its
-# mean and covariance, and show that every weight equals the density $p(x)$, so that one draw is as good as a thousand. What happens
-# when $q$ is the best *diagonal* Gaussian instead?
+# Let $z \sim \mathcal N(0, I)$ and $x \mid z \sim \mathcal N(W z, \sigma^2 I)$. Here the posterior is a Gaussian.
+# Give $q$ its mean and covariance, and show that every weight equals the density $p(x)$, so that one draw is as good
+# as a thousand. What happens when $q$ is the best *diagonal* Gaussian instead?
 # ```
 #
 # ```{solution-start} ex-linear-vae
 # :class: dropdown
 # ```
-# $p(z \mid x)$ has precision $A = I + W^{\mathsf T} W / \sigma^2$ and mean $A^{-1} W^{\mathsf T} x / \sigma^2$. With $q = p(z \mid x)$,
-# {eq}`eq:weight` is $p(x)$ whatever $z$ is. Let a diagonal $q$ have the variances $d_i$. Up to a constant,
-# $\mathrm{KL}(q \,\|\, p(z \mid x))$ is $\frac12 \sum_i (A_{ii} d_i - \log d_i)$, plus a square that is 0 if $q$ has the
-# mean of the posterior. So the best $q$ has this mean, and $d_i = 1 / A_{ii}$. Its gap is
-# $\frac12 (\sum_i \log A_{ii} - \log\det A)$. By Hadamard's inequality it is not negative.
+# $p(z \mid x)$ has precision $A = I + W^{\mathsf T} W / \sigma^2$ and mean $A^{-1} W^{\mathsf T} x / \sigma^2$. With
+# $q = p(z \mid x)$, {eq}`eq:weight` is $p(x)$ whatever $z$ is. Let a diagonal $q$ have the variances $d_i$. Up to a
+# constant, $\mathrm{KL}(q \,\|\, p(z \mid x))$ is $\frac12 \sum_i (A_{ii} d_i - \log d_i)$, plus a square that is 0
+# if $q$ has the mean of the posterior. So the best $q$ has this mean, and $d_i = 1 / A_{ii}$. Its gap is $\frac12
+# (\sum_i \log A_{ii} - \log\det A)$. By Hadamard's inequality it is not negative.
 
 # %%
 generator = seeded()

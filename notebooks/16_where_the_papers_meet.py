@@ -599,8 +599,8 @@ assert (larger.layers, larger.width) == (2, 64)
 
 # %% [markdown]
 # TarFlow is 0.14 bits/dim behind Real NVP, in one run of each, and both are behind the Diagonal BiLSTM. This TarFlow
-# was not tuned, and has half of Real NVP's parameters. Its authors give it more than a million images and eight blocks
-# of eight layers. Look at the samples:
+# was not tuned, has half of Real NVP's parameters, and alone ran in float32. Its authors use over a million images and
+# blocks of eight layers. See the samples:
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples at temperature 1 of the two flows of half an hour, the first 24 that the ledger keeps. None was selected by hand.", "name": "fig-meeting-longer"}, "image": {"classes": "whole", "alt": "Two sheets of 4 by 6 grey images. On the left, Real NVP: about half are shirts, trousers, shoes and a bag, the others blotched fragments. On the right, TarFlow: most are whole shoes, shirts, trousers or bags, and some are blotched."}}
 pictures.plot_beside(
@@ -733,8 +733,8 @@ assert better <= {"learned noise", "sampled"}
 # ```{exercise} The other direction
 # :label: ex-inverse-autoregressive
 #
-# An *inverse* autoregressive flow {cite}`kingma2016iaf` computes $x_i = z_i\, e^{\alpha_i(z_{<i})} + \mu_i(z_{<i})$: its networks read $z$. Write it with
-# `AffineFlow`, sample in one pass, and say what has become slow.
+# An *inverse* autoregressive flow {cite}`kingma2016iaf` computes $x_i = z_i\, e^{\alpha_i(z_{<i})} + \mu_i(z_{<i})$:
+# its networks read $z$. Write it with `AffineFlow`, sample in one pass, and say what has become slow.
 # ```
 #
 # ```{solution-start} ex-inverse-autoregressive
@@ -775,9 +775,9 @@ assert torch.allclose(latent, z)
 # ```{exercise} What one block must lose
 # :label: ex-uniform-by-gaussian
 #
-# A pixel is black in every image. After noise its value is uniform on an interval of width $w$ (ignore the logit). A single block knows that, and chooses
-# the best $\mu$ and $\alpha$. Fit a Gaussian to such values, and measure how many bits it loses
-# against the true density. How could a second block get them back?
+# A pixel is black in every image. After noise its value is uniform on an interval of width $w$ (ignore the logit). A
+# single block knows that, and chooses the best $\mu$ and $\alpha$. Fit a Gaussian to such values, and measure how
+# many bits it loses against the true density. How could a second block get them back?
 # ```
 #
 # ```{solution-start} ex-uniform-by-gaussian

@@ -10,8 +10,8 @@
 # (not-everything)=
 # # Likelihood is not everything
 #
-# Does a good likelihood mean that samples look right? Does a high likelihood mean that an image looks like the data? Neither
-# is true. This chapter shows
+# Does a good likelihood mean that samples look right? Does a high likelihood mean that an image looks like the data?
+# Neither is true. This chapter shows
 #
 # * a flow that finds digits likelier than the clothes that it was trained on;
 # * why such images never appear among its samples;
@@ -56,9 +56,10 @@ ledger = runs()
 # %% [markdown]
 # ## Likelier than the data
 #
-# {cite:t}`nalisnick2019know` trained flows, VAEs and PixelCNNs on one set of images and scored images of another, which
-# are *out of distribution*. Often these came out *likelier*: house numbers under a model of animals and vehicles, and MNIST under
-# a model of Fashion-MNIST. Does the recorded flow of this book do the same? We score its own test images first:
+# {cite:t}`nalisnick2019know` trained flows, VAEs and PixelCNNs on one set of images and scored images of another,
+# which are *out of distribution*. Often these came out *likelier*: house numbers under a model of animals and
+# vehicles, and MNIST under a model of Fashion-MNIST. Does the recorded flow of this book do the same? We score its
+# own test images first:
 
 # %%
 run = ledger["fashion-mnist"]
@@ -105,7 +106,7 @@ pictures.plot_score_rows(bits)
 plt.show()
 
 # %% [markdown]
-# Most digits lie left of the dashed line. How often is an image of a set likelier than a test image, both taken at
+# All digits lie left of the dashed line. How often is an image of a set likelier than a test image, both taken at
 # random?
 
 
@@ -237,7 +238,7 @@ plt.show()
 # Among test images, the flow and PNG rank images in nearly the same order. So most of an image's likelihood says
 # how much there is to describe. {cite:t}`serra2020complexity` found this across data sets.
 #
-# In the left panel negatives and constant greys leave the band. A negative is as long to describe as its original,
+# In the left panel negatives, greys and noise leave the band. A negative is as long to describe as its original,
 # and the flow needs far more bits for it. A constant grey has the smallest PNG of all, yet only black needs few bits.
 # This flow has learned that most pixels of clothes are black.
 
@@ -279,8 +280,8 @@ assert constant[1:].min() > 2
 # ```
 #
 # ```{prf:proof}
-# $\lVert z \rVert^2$ is a sum of $D$ independent squares $z_i^2$, each of mean $1$ and variance $\mathbb E z_i^4 - 1 = 2$. The
-# minimum is at $z = 0$.
+# $\lVert z \rVert^2$ is a sum of $D$ independent squares $z_i^2$, each of mean $1$ and variance $\mathbb E z_i^4 - 1
+# = 2$. The minimum is at $z = 0$.
 # ```
 #
 # The likeliest point needs $D/2$ nats less than the average sample, or $\sqrt{D/2}$ of the standard deviations in
@@ -298,7 +299,7 @@ assert abs(nats.mean() - D / 2 * math.log(2 * math.pi * math.e)) < 1.5
 assert abs(nats.std() - math.sqrt(D / 2)) < 1
 assert nats.min() > least + 0.8 * D / 2
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Bits per dimension of 20,000 samples of a unit Gaussian, {eq}`eq:shell`, in ever more dimensions. Dashed: the mean, which is the entropy. Triangle: the mode. For $D = 1$ one sample in twenty lies beyond the right end.", "name": "fig-shells"}, "image": {"alt": "Four histograms. In one dimension samples pile up at the mode, at 1.3 bits. In 10 dimensions they spread around 2, in 100 they gather in a hump around 2.05, in 784 in a narrow one, far to the right of the triangle."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Bits per dimension of 20,000 samples of a unit Gaussian, {eq}`eq:shell`; each panel has its own height. Dashed: the mean, which is the entropy. Triangle: the mode. For $D = 1$ one sample in twenty lies beyond the right end.", "name": "fig-shells"}, "image": {"alt": "Four histograms. In one dimension samples pile up at the mode, at 1.3 bits. In 10 dimensions they spread around 2, in 100 they gather in a hump around 2.05, in 784 in a narrow one, far to the right of the triangle."}}
 pictures.plot_shells((1, 10, 100, D))
 plt.show()
 
@@ -424,8 +425,8 @@ assert off["samples of this flow"] > 0.2 > by_black["samples of this flow"]
 # -\log P'(x) &\le -\log P(x) + \log 100 .
 # $$ (eq:mixture)
 #
-# Of a hundred samples, 99 come from $Q$ on average, and the log-likelihood loses at most $\log 100 \approx 4.6$ nats. First let $Q$ be uniform
-# noise:
+# Of a hundred samples, 99 come from $Q$ on average, and the log-likelihood loses at most $\log 100 \approx 4.6$ nats.
+# First let $Q$ be uniform noise:
 
 
 # %%

@@ -219,8 +219,8 @@ print(f"{len(coded)} of {len(coded)} images come back exactly")
 # A decoder that computes a slightly different probability may take a wrong turn, and then loses everything that
 # follows. Sums of floating-point numbers depend on their order, and the order on the batch, the threads, the library
 # and the machine. *Scoring* images in one pass and *stepping* through their pixels already are two orders. At how
-# many pixels does one of the 256 integers differ from steps in float64? The steps had a batch of 40; each row has 2
-# of these images.
+# many pixels does one of the 256 integers differ from steps in float64? The steps had a batch of all images; each row
+# has 2 of them.
 
 
 # %%
@@ -416,8 +416,8 @@ assert to_best["Samples of the model"] < 0.5
 assert to_best["Binarised clothes"] > 1
 
 # %% [markdown]
-# On its own samples the model is far ahead. In one file of clothes it is behind the best of the three rivals: a wrong model pays its distance from the data,
-# {eq}`eq:cost`, in bytes.
+# On its own samples the model is far ahead. In one file of clothes it is behind the best of the three rivals: a wrong
+# model pays its distance from the data, {eq}`eq:cost`, in bytes.
 #
 # ## Flows: getting bits back
 #

@@ -157,9 +157,9 @@ plt.show()
 # ```
 #
 # ```{prf:proof}
-# Number the components of $x$ and $y$ pixel by pixel: all channels of the first pixel, then all of the second. A pixel of $y$ depends on
-# the same pixel of $x$ alone, through $W$. The Jacobian is block-diagonal with $h\,w$ blocks $W$, and its determinant is
-# $(\det W)^{h w}$. Renumbering $x$ and $y$ in the same way changes no determinant.
+# Number the components of $x$ and $y$ pixel by pixel: all channels of the first pixel, then all of the second. A
+# pixel of $y$ depends on the same pixel of $x$ alone, through $W$. The Jacobian is block-diagonal with $h\,w$ blocks
+# $W$, and its determinant is $(\det W)^{h w}$. Renumbering $x$ and $y$ in the same way changes no determinant.
 # ```
 #
 # The determinant of a $c \times c$ matrix takes about $c^3$ operations, once for the whole image. Glow's authors
@@ -218,8 +218,9 @@ def rotation(channels):
 
 
 # %% [markdown]
-# {py:func}`check_bijection <nvp.testing.bijection.check_bijection>` compares the log-determinant with the whole Jacobian by automatic differentiation, and the inverse with the input, in double precision. It moves
-# the weights away from their first values, since a rotation has the log-determinant 0.
+# {py:func}`check_bijection <nvp.testing.bijection.check_bijection>` compares the log-determinant with the whole
+# Jacobian by automatic differentiation, and the inverse with the input, in double precision. It moves the weights
+# away from their first values, since a rotation has the log-determinant 0.
 
 # %%
 torch.manual_seed(0)
@@ -543,8 +544,9 @@ plt.show()
 #
 # ## From a file to a row
 #
-# How does `nvp train` find your class? The `model.family` of its configuration file names one of the package's families, or a class of yours as `module:Class`. That class is an
-# {py:class}`ModelConfig <nvp.model.config.ModelConfig>`: its fields are the keys of the file, and its `build` returns the model.
+# How does `nvp train` find your class? The `model.family` of its configuration file names one of the package's
+# families, or a class of yours as `module:Class`. That class is an {py:class}`ModelConfig
+# <nvp.model.config.ModelConfig>`: its fields are the keys of the file, and its `build` returns the model.
 
 
 # %%
@@ -662,10 +664,10 @@ assert 0.45 < convolutions.images / lstm.images < 0.6
 # ```{exercise} Actnorm
 # :label: ex-actnorm
 #
-# Glow has no batch normalisation. Its *actnorm* shifts and scales each channel, $y_c = (x_c + b_c)\, e^{a_c}$, with learned
-# $a$ and $b$. The first batch sets $a$ and $b$ so that each of its channels gets mean 0 and
-# variance 1. Write actnorm as a bijection and check it. What does it save, compared with the batch
-# normalisation of chapter {ref}`networks`?
+# Glow has no batch normalisation. Its *actnorm* shifts and scales each channel, $y_c = (x_c + b_c)\, e^{a_c}$, with
+# learned $a$ and $b$. The first batch sets $a$ and $b$ so that each of its channels gets mean 0 and variance 1. Write
+# actnorm as a bijection and check it. What does it save, compared with the batch normalisation of chapter
+# {ref}`networks`?
 # ```
 #
 # ```{solution-start} ex-actnorm
@@ -718,8 +720,8 @@ assert constant.isfinite().all()
 # ```{exercise} What the factors cannot reach
 # :label: ex-plu
 #
-# $P$ and the signs of $s$ in {eq}`eq:plu` are fixed. Take $c = 2$ and $P = I$. Which invertible $W$ is no product of this form, whatever the signs?
-# Can training come near it?
+# $P$ and the signs of $s$ in {eq}`eq:plu` are fixed. Take $c = 2$ and $P = I$. Which invertible $W$ is no product of
+# this form, whatever the signs? Can training come near it?
 # ```
 #
 # ```{solution-start} ex-plu

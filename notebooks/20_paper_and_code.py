@@ -199,14 +199,14 @@ figures.show_table(["field", "value", "what it is"], rows)
 #
 # ## The norm that counts zeros
 #
-# Under a checkerboard the code normalises what the coupling has changed, $(1 - b) \odot y$. It takes mean and variance over
-# all squares, and those with $b = 1$ are zeros. What does this norm do to the changed half?
+# Under a checkerboard the code normalises what the coupling has changed, $(1 - b) \odot y$. It takes mean and
+# variance over all squares, and those with $b = 1$ are zeros. What does this norm do to the changed half?
 #
 # ```{prf:proposition} What the norm of the code leaves
 # :label: prop-official-norm
 #
-# Let the changed half have mean $m$ and variance $v$, and let $\epsilon = 0$. The moments that the code takes are $m/2$ and
-# $v/2 + m^2/4$, and it leaves the changed half with
+# Let the changed half have mean $m$ and variance $v$, and let $\epsilon = 0$. The moments that the code takes are
+# $m/2$ and $v/2 + m^2/4$, and it leaves the changed half with
 #
 # $$
 # \begin{aligned}
@@ -227,8 +227,8 @@ figures.show_table(["field", "value", "what it is"], rows)
 # $(r^2 + 2) / (2 + r^2) = 1$.
 # ```
 #
-# A mean of zero leaves a deviation of $\sqrt 2$. But $t$ can give the changed half any mean, and a larger mean leaves *less*
-# spread. The folded cell measures this on random images:
+# A mean of zero leaves a deviation of $\sqrt 2$. But $t$ can give the changed half any mean, and a larger mean leaves
+# *less* spread. The folded cell measures this on random images:
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Mean and standard deviation of the changed half after the norm of the official code: {eq}`eq:official-norm` and, as circles and squares, measured on random images. A plain norm would give 0 and 1 (dotted lines).", "name": "fig-official-norm"}, "image": {"alt": "Two curves over the ratio of mean and deviation, from 0 to 6. The deviation falls from 1.41 to 0.3, the mean rises from 0 towards 1, and they cross at a ratio of 2. The measured circles and squares lie on them."}}
 generator = torch.Generator().manual_seed(0)
@@ -285,8 +285,9 @@ print(f"kept squares after the norm: {after_norm:.2f}; doubled: {h.std():.2f}")
 # ```{prf:proposition} The mirrored flow
 # :label: prop-mirror
 #
-# Let $R$ mirror an image left to right. Take a flow of one scale on images of even width. Let $f^{\text{odd}}_\theta$ keep the
-# odd squares first and $f^{\text{even}}_{\theta}$ the even ones. Let $\theta'$ be $\theta$ with every kernel mirrored. Then
+# Let $R$ mirror an image left to right. Take a flow of one scale on images of even width. Let $f^{\text{odd}}_\theta$
+# keep the odd squares first and $f^{\text{even}}_{\theta}$ the even ones. Let $\theta'$ be $\theta$ with every kernel
+# mirrored. Then
 #
 # $$
 # \begin{aligned}
@@ -297,10 +298,10 @@ print(f"kept squares after the norm: {after_norm:.2f}; doubled: {h.std():.2f}")
 # ```
 #
 # ```{prf:proof}
-# Column $j$ goes to $W - 1 - j$, so row + column changes parity when $W$ is even: $R$ takes odd squares to even ones. A
-# convolution with mirrored kernels, applied to a mirrored map, gives the mirrored result; sums, rectifiers and batch norms
-# act on each place alike. So $R$ passes through every coupling. The prior does not change under a permutation, and neither do
-# determinants.
+# Column $j$ goes to $W - 1 - j$, so row + column changes parity when $W$ is even: $R$ takes odd squares to even ones.
+# A convolution with mirrored kernels, applied to a mirrored map, gives the mirrored result; sums, rectifiers and
+# batch norms act on each place alike. So $R$ passes through every coupling. The prior does not change under a
+# permutation, and neither do determinants.
 # ```
 #
 # The paper mirrors images at random in training, but for ImageNet. Take a set that contains every image with its
@@ -494,7 +495,7 @@ figures.show_text(
 #
 # When is a difference more than chance? Two runs of *one* configuration with two seeds differ too. So the runs are
 # compared in pairs of the same seed, with the same images, order and noise. They start from the same weights, unless
-# a variant changes the size of a layer. Let $d_i$ be the test bits/dim of a variant minus those of the baseline, for
+# a variant changes sizes or first values. Let $d_i$ be the test bits/dim of a variant minus those of the baseline, for
 # seed $i$ of $n$. Their mean and its standard error are
 #
 # $$
@@ -623,8 +624,8 @@ assert abs(beyond_strict - 0.05 / len(others)) < 1e-4
 #
 # * **One baseline** serves all comparisons, and its fifth seed ended more than 0.1 bits/dim above the others. Without
 #   this seed three more variants are worse by their interval: `official`, no skips, no mask channel.
-# * **Short runs say little about long ones.** After so few steps a score tells mostly how *fast* a variant learns
-#   ({numref}`exercise %s <ex-halfway>`).
+# * **Short runs say little about long ones.** After so few steps a score may tell mostly how *fast* a variant learns
+#   ({ref}`kept`).
 # * **Small models say little about large ones.** Skips are there for deep networks; here each has one residual block.
 # * **Sizes differ** in some rows: one scale of three has far fewer parameters.
 # * **One learning rate** serves all variants, and **one data set** of grey images. The order of a squeeze matters
@@ -697,10 +698,10 @@ assert max(abs(x - short.score.bits_per_dim) for x in seeds) < 0.004
 
 # %% [markdown]
 # After 450 steps the flow that keeps everything leads by 0.18 bits/dim, for a tenth more work. Twice the maps bring
-# as much, for nearly four times the work. After 4,997 steps of flows that are three times as wide, 0.02 are left.
-# Seed and precision move the score of Real NVP by less, a few thousandths ({ref}`beyond-gans`). In training their
-# lead falls from 0.09 after 450 of these steps to 0.02. So on these images factoring out slows learning, and costs
-# little in the end.
+# as much, for nearly four times the work. After 4,997 steps by Muon, on all images and three times as
+# wide, 0.02 are left. Seed and precision move the score of Real NVP by less, a few thousandths ({ref}`beyond-gans`).
+# In training their lead falls from 0.09 after 450 of these steps to 0.02. So on these images factoring out slows
+# learning, and costs little in the end.
 #
 # ## Summary
 #

@@ -15,9 +15,9 @@
 # table at the end collects them.
 #
 # ```{admonition} In the paper
-# The papers report only runs that worked. {cite:t}`dinh2017realnvp` guard against failures in sections 3.7 and 4.1, by a
-# bounded $s$, batch normalisation, the logit and noise on the pixels. {cite:t}`oord2016pixelrnn` do so in section 3.4, by
-# the masks.
+# The papers report only runs that worked. {cite:t}`dinh2017realnvp` guard against failures in sections 3.7 and 4.1,
+# by a bounded $s$, batch normalisation, the logit and noise on the pixels. {cite:t}`oord2016pixelrnn` do so in
+# section 3.4, by the masks.
 # ```
 
 # %% tags=["parameters"]
@@ -344,15 +344,16 @@ assert abs(noise_floor(0.05) - uniform) < 0.01
 # %% tags=["remove-cell"]
 assert abs(noise_floor(1e-6) - exponential) < 0.02
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The cost of the noise of a pixel that is surely black, under the best Gaussian, as the margin $\\lambda$ of the logit falls. The limits are those of {eq}`eq:floor` and {eq}`eq:exponential-floor`. The paper has $\\lambda = 0.05$.", "name": "fig-alpha-floor"}, "image": {"alt": "Bits over lambda, which falls to the right on a logarithmic axis. The curve stays on the lower dashed line, one quarter of a bit, down to a lambda of a hundredth, then rises and reaches the upper dashed line, 0.6, at about a millionth."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The cost of the noise of a pixel that is surely black, under the best Gaussian, as the margin $\\lambda$ of the logit falls. The limits are those of {eq}`eq:floor` and {eq}`eq:exponential-floor`. Dot: $\\lambda = 0.05$, as in the paper.", "name": "fig-alpha-floor"}, "image": {"alt": "Bits over lambda, which falls to the right on a logarithmic axis. The curve stays on the lower dashed line, one quarter of a bit, down to a lambda of a hundredth, then rises and reaches the upper dashed line, 0.6, at about a millionth."}}
 alphas = torch.logspace(-1, -7, 49)
 floors = torch.tensor([noise_floor(alpha) for alpha in alphas.tolist()])
 pictures.plot_alpha_floor(alphas, floors, (uniform, exponential))
 plt.show()
 
 # %% [markdown]
-# At $\lambda = 0.05$ the noise costs a quarter of a bit; from $10^{-6}$ down it costs 0.6. But few pixels are so sure. The
-# table has small flows with four margins: 450 steps on the embedded images, five seeds each, compared in pairs
+# At $\lambda = 0.05$ the noise costs a quarter of a bit; from $10^{-6}$ down it costs 0.6. But few pixels are so
+# sure. The table has small flows with four margins: 450 steps on the embedded images, five seeds each, compared in
+# pairs
 # ({ref}`ablation`).
 
 # %% tags=["hide-input"]
@@ -852,8 +853,9 @@ for layer, parameter, found in (
 # ```{exercise} The other mask mistake
 # :label: ex-s-everywhere
 #
-# Chapter {ref}`coupling-layers` warns of summing $s$ over the kept pixels, too. Train the small flow with that mistake, and let
-# the scales learn ten times faster (`tanh_scale_rate` of the training). Which of the tests above finds it?
+# Chapter {ref}`coupling-layers` warns of summing $s$ over the kept pixels, too. Train the small flow with that
+# mistake, and let the scales learn ten times faster (`tanh_scale_rate` of the training). Which of the tests above
+# finds it?
 # ```
 #
 # ```{solution-start} ex-s-everywhere
@@ -938,8 +940,9 @@ print(f"noise costs {cost:.1f}, and {cost - 8:.1f} without the constant")
 # ```{exercise} A spike in Adam
 # :label: ex-adam-spike
 #
-# Let every gradient of a parameter be $\pm 1$ at random, and one of them $1000$. By which factor are Adam's steps shorter after
-# the spike, and for how long, with $\beta_1 = 0.9$ and $\beta_2 = 0.999$? How does a bound of 1 on the gradient change this?
+# Let every gradient of a parameter be $\pm 1$ at random, and one of them $1000$. By which factor are Adam's steps
+# shorter after the spike, and for how long, with $\beta_1 = 0.9$ and $\beta_2 = 0.999$? How does a bound of 1 on the
+# gradient change this?
 # ```
 #
 # ```{solution-start} ex-adam-spike

@@ -11,8 +11,8 @@
 # # Batch statistics
 #
 # Chapter {ref}`networks` puts a batch normalisation after each coupling and scores in evaluation mode, with moments
-# re-estimated on training images. Why such care? This appendix finds what training mode really computes, what the running
-# averages of the paper change, and how much a score depends on the moments.
+# re-estimated on training images. Why such care? This appendix finds what training mode really computes, what the
+# running averages of the paper change, and how much a score depends on the moments.
 #
 # ```{admonition} In the paper
 # Section 3.7 and appendix E of {cite:t}`dinh2017realnvp`: equations 17, 18, 20 and 21.
@@ -85,12 +85,12 @@ ledger = runs()
 # ```
 #
 # ```{prf:proof}
-# $\partial \mu / \partial x_j = 1/m$ and $\partial \varsigma / \partial x_j = (x_j - \mu) / (m \varsigma) = \hat x_j / m$, and the
-# quotient rule gives {eq}`eq:training-jacobian`. As $\mathbf 1^{\mathsf T} \hat x = 0$ over the batch and
-# $\lVert \hat x \rVert^2 = m \sigma^2 / \varsigma^2$, the eigenvalue along $\hat x$ is
-# $\frac{1}{\varsigma}(1 - \sigma^2 / \varsigma^2)$. For one image take its rows and columns of this
-# matrix. They have the same form, with the $n$ rows of $U$ that belong to the image. And
-# $\det(I_n - \frac1m U U^{\mathsf T}) = \det(I_2 - \frac1m U^{\mathsf T} U)$, which is the bracket.
+# $\partial \mu / \partial x_j = 1/m$ and $\partial \varsigma / \partial x_j = (x_j - \mu) / (m \varsigma) = \hat x_j
+# / m$, and the quotient rule gives {eq}`eq:training-jacobian`. As $\mathbf 1^{\mathsf T} \hat x = 0$ over the batch
+# and $\lVert \hat x \rVert^2 = m \sigma^2 / \varsigma^2$, the eigenvalue along $\hat x$ is $\frac{1}{\varsigma}(1 -
+# \sigma^2 / \varsigma^2)$. For one image take its rows and columns of this matrix. They have the same form, with the
+# $n$ rows of $U$ that belong to the image. And $\det(I_n - \frac1m U U^{\mathsf T}) = \det(I_2 - \frac1m U^{\mathsf
+# T} U)$, which is the bracket.
 # ```
 #
 # As a map of the whole batch it is therefore *not* a bijection: it forgets the mean of the batch, and nearly its scale.
@@ -349,8 +349,8 @@ cosine = F.cosine_similarity(reference, other, dim=0).item()
 assert 0.5 < cosine < 0.99
 
 # %% [markdown]
-# In batches of 8 and of 32 the past of all images takes noise from the gradient of this flow. More than half of this
-# gain remains with the past of its own batches. In pairs it is lost. Some bias remains with every norm. Does training
+# The past of all images takes noise from the gradient of this flow. With the past of its own batches more than half of
+# this gain remains for 8 and 32 images; in pairs it is lost. Some bias remains with every norm. Does training
 # profit? Here are two short runs of this flow with two images in a batch, alike except for the norm:
 
 # %% tags=["hide-input"]
@@ -474,11 +474,11 @@ figures.show_table(
 # %% tags=["remove-cell"]
 assert forgotten_bits > 100 * as_recorded
 assert abs(again[320] - as_recorded) < 0.02
-assert again[32] < min(moving_bits[40], as_recorded + 0.05)
+assert again[32] < as_recorded + 0.05 < moving_bits[40] - 0.45
 
 # %% [markdown]
 # With moments that are not its own the model needs more than a hundred times the bits. A moving average forgets its
-# start as $0.9^k$. Forty batches later 1.5% of it is left, and the score is still off by 0.7. Re-estimation keeps
+# start as $0.9^k$. Forty batches later 1.5% of it is left, and the score is off by over 0.5. Re-estimation keeps
 # nothing of the start: *32 images* are enough.
 #
 # ## Summary
@@ -598,8 +598,9 @@ print(f"bits/dim: {found[2][1]:.2f} in twos, {found[64][1]:.2f} at once")
 # ```{solution-start} ex-moments-of-parts
 # :class: dropdown
 # ```
-# With $N = \sum_i n_i$ the mean is $\mu = \sum_i n_i \mu_i / N$, and the variance is $\sum_i n_i \bigl(\sigma_i^2 + (\mu_i - \mu)^2\bigr) / N$.
-# It makes only the very first norm exact, which is at the input of the first network. Later ones see what earlier norms made of each batch by its own moments.
+# With $N = \sum_i n_i$ the mean is $\mu = \sum_i n_i \mu_i / N$, and the variance is $\sum_i n_i \bigl(\sigma_i^2 +
+# (\mu_i - \mu)^2\bigr) / N$. It makes only the very first norm exact, which is at the input of the first network.
+# Later ones see what earlier norms made of each batch by its own moments.
 
 
 # %%

@@ -397,8 +397,9 @@ print(f"in the middle: Gaussian {by_gaussian:.1f}, histograms {by_pixel:.1f}")
 # ```
 #
 # ```{prf:proof}
-# $-\log p_{m}(x) = \frac d2 \log 2\pi + \frac12 \lVert x - m \rVert^2$, whose mean at $m = \mu$ is $H$. The estimate is
-# $\hat\mu = \frac1N \sum_n x^{(n)}$, with $\mathbb E\lVert \hat\mu - \mu \rVert^2 = d/N$. A new point is independent of it, so
+# $-\log p_{m}(x) = \frac d2 \log 2\pi + \frac12 \lVert x - m \rVert^2$, whose mean at $m = \mu$ is $H$. The estimate
+# is $\hat\mu = \frac1N \sum_n x^{(n)}$, with $\mathbb E\lVert \hat\mu - \mu \rVert^2 = d/N$. A new point is
+# independent of it, so
 #
 # $$
 # \mathbb E\lVert x - \hat\mu \rVert^2
@@ -453,7 +454,7 @@ assert min(curves["test"]) == curves["test"][2] < curves["test"][3]
 assert curves["test"][3] - curves["test"][2] < 0.01
 assert curves["training"][-1] > curves["training"][-2]
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: nats per point when the mean of a Gaussian in 8 dimensions is fitted to $N$ points. Marks are means over many training sets, lines are {eq}`eq:parameter-cost`. Right: bits/dim of our images under tables for a pixel given its two neighbours, with 1 to 256 steps for each.", "name": "fig-train-test"}, "image": {"alt": "Left, two curves over N on a logarithmic axis; training rises from below, test falls from above, both towards a dashed line, the entropy. Right, over the size of the table: training and test fall together, part at the middle, and then test rises above training, which rises a little at the end, too."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: nats per point when the mean of a Gaussian in 8 dimensions is fitted to $N$ points. Marks are means over many training sets, lines are {eq}`eq:parameter-cost`. Right: bits/dim of our images under tables for a pixel given two neighbours: 1, 4, 16, 64 and 256 steps each.", "name": "fig-train-test"}, "image": {"alt": "Left, two curves over N on a logarithmic axis; training rises from below, test falls from above, both towards a dashed line, the entropy. Right, over the size of the table: training and test fall together, part at the middle, and then test rises above training, which rises a little at the end, too."}}
 n = torch.logspace(math.log10(sizes[0]), math.log10(sizes[-1]), 50)
 estimation.plot_train_and_test(
     sizes,
@@ -510,10 +511,10 @@ figures.show_table(
 # ```{solution-start} ex-counting
 # :class: dropdown
 # ```
-# Add changes $\epsilon_v$ of sum zero. The first order of the loss vanishes, since
-# $\sum_v \hat p(v)\, \epsilon_v / \hat p(v) = \sum_v \epsilon_v = 0$. The second is
-# $\frac12 \sum_v \epsilon_v^2 / \hat p(v)$. (In our images no $\hat p(v)$ is 0.) The added ones move the histogram a little towards the uniform one. This
-# costs training likelihood and can gain test likelihood: without them, one new level makes an image impossible.
+# Add changes $\epsilon_v$ of sum zero. The first order of the loss vanishes, since $\sum_v \hat p(v)\, \epsilon_v /
+# \hat p(v) = \sum_v \epsilon_v = 0$. The second is $\frac12 \sum_v \epsilon_v^2 / \hat p(v)$. (In our images no $\hat
+# p(v)$ is 0.) The added ones move the histogram a little towards the uniform one. This costs training likelihood and
+# can gain test likelihood: without them, one new level makes an image impossible.
 
 # %%
 torch.manual_seed(1)

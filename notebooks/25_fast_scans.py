@@ -15,8 +15,8 @@
 # both directions at once. Then it shows the compiled scan, and sampling with kept states.
 #
 # ```{admonition} In the paper
-# Sections 3.1, 3.2 and 3.5 of {cite:t}`oord2016pixelrnn` say what an LSTM layer computes, and that sampling is sequential.
-# The fast implementation is ours.
+# Sections 3.1, 3.2 and 3.5 of {cite:t}`oord2016pixelrnn` say what an LSTM layer computes, and that sampling is
+# sequential. The fast implementation is ours.
 # ```
 
 # %% tags=["parameters"]
@@ -182,7 +182,8 @@ assert torch.allclose(states.permute(0, 3, 1, 2), row_layer(x))
 # %% [markdown]
 # ## Wide steps: skewing, and both directions at once
 #
-# A GPU wants few wide steps. The Diagonal BiLSTM takes $2n - 1$ of them, one for each diagonal. Two ideas make them cheap.
+# A GPU wants few wide steps. The Diagonal BiLSTM takes $2n - 1$ of them, one for each diagonal. Two ideas make them
+# cheap.
 #
 # **Skew without a loop.** Make every row longer by $H$ places and lay the rows end to end. Cut the line again into rows
 # that are shorter by one. Each row then begins one place later than the row before it.
@@ -211,9 +212,9 @@ for t, column in enumerate(skewed.T):
     assert set(column.tolist()) <= {t, -1}
 
 # %% [markdown]
-# **Run both directions in one loop.** The second direction does not wait for the first. So mirror its gates, stack the two
-# along a new dimension, and let a batched matrix product (`baddbmm`) do one step of both. The loop has as many
-# steps as before, each twice as wide.
+# **Run both directions in one loop.** The second direction does not wait for the first. So mirror its gates, stack
+# the two along a new dimension, and let a batched matrix product (`baddbmm`) do one step of both. The loop has as
+# many steps as before, each twice as wide.
 #
 # ````{dropdown} The package's version
 # ```{literalinclude} ../nvp/autoregressive/diagonal_bilstm.py
@@ -234,8 +235,8 @@ for t, column in enumerate(skewed.T):
 # * **Matrix units.** Where the processor multiplies matrices of bfloat16, so does the scan when a network trains in
 #   bfloat16. Sums, gates and cells stay float32.
 #
-# It is compiled on first use. Where there is no compiler, on a GPU, and with `NVP_PLAIN=1`, the layers run the loop
-# above. Both must give the same states and the same gradients:
+# It is compiled on first use. Where there is no compiler, on a GPU, and with `NVP_PLAIN=1`, the layers run loops
+# in PyTorch. Both must give the same states and the same gradients:
 
 # %%
 if compiled(gates):
@@ -299,10 +300,10 @@ assert faster["row_lstm"][0] > 3 > faster["row_lstm"][1] > 2
 assert faster["diagonal_bilstm"][0] > 25 > 9 > faster["diagonal_bilstm"][1] > 7
 
 # %% [markdown]
-# Public code calls a convolution for every row or column, in each direction. On this CPU the compiled scan makes a step
-# of the Row LSTM three times as fast, and of the Diagonal BiLSTM over 25 times. The latter had the most to gain: its
-# public form takes 110 steps, not 28, and nearly half of its work is on empty places. Beside our own scan in PyTorch
-# the gain is more than twofold and sevenfold.
+# Public code calls a convolution for every row or column, in each direction. On this CPU our compiled step of the
+# Row LSTM is three times as fast, and of the Diagonal BiLSTM over 25 times. The latter had the most to gain: its
+# public form takes 110 steps, not 28, and nearly half of its work is on empty places. The compiled scan alone, beside
+# ours in PyTorch, gains more than twofold and sevenfold.
 #
 # ## Sampling with kept states
 #
@@ -402,7 +403,8 @@ figures.show_table(
 # ```{solution-start} ex-fast-unskew
 # :class: dropdown
 # ```
-# The line lost its last $H$ places in `skew`. Give them back, and cut rows of $W + H$ places, of which the first $W$ are the row.
+# The line lost its last $H$ places in `skew`. Give them back, and cut rows of $W + H$ places, of which the first $W$
+# are the row.
 
 
 # %%
@@ -424,8 +426,8 @@ assert torch.equal(unskew(skew(maps)), maps)
 # ```{exercise} Another order
 # :label: ex-two-cores
 #
-# Two cores compute one direction of a Diagonal BiLSTM. One takes the even rows, the other the odd rows, each from left to
-# right. When may the second core compute pixel $(1, j)$? How many steps do $n \times n$ pixels take?
+# Two cores compute one direction of a Diagonal BiLSTM. One takes the even rows, the other the odd rows, each from
+# left to right. When may the second core compute pixel $(1, j)$? How many steps do $n \times n$ pixels take?
 # ```
 #
 # ```{solution-start} ex-two-cores
@@ -454,8 +456,9 @@ for n in (5, 6):
 # ```{exercise} Without waiting
 # :label: ex-prefix
 #
-# A recurrence that is linear, $c_j = f_j\, c_{j-1} + u_j$ with $c_{-1} = 0$, need not go from left to right. Compute all $c_j$ of a row of $n$ numbers in
-# $\lceil \log_2 n \rceil$ steps, each over the whole row at once. Why does this not work for the cell of an LSTM?
+# A recurrence that is linear, $c_j = f_j\, c_{j-1} + u_j$ with $c_{-1} = 0$, need not go from left to right. Compute
+# all $c_j$ of a row of $n$ numbers in $\lceil \log_2 n \rceil$ steps, each over the whole row at once. Why does this
+# not work for the cell of an LSTM?
 #
 #     def linear_scan(f, u):
 #         shift = 1
@@ -468,9 +471,9 @@ for n in (5, 6):
 # ```{solution-start} ex-prefix
 # :class: dropdown
 # ```
-# One place maps $c$ to $f_j c + u_j$. Two such maps, one after the other, are a map of the same form: $f_j f_{j-1}\, c + f_j u_{j-1} + u_j$. Each step doubles the
-# number of places that a pair stands for. In an LSTM $f_j$ and $u_j$ depend on $h_{j-1}$, and so on $c_{j-1}$. They are
-# not known beforehand.
+# One place maps $c$ to $f_j c + u_j$. Two such maps, one after the other, are a map of the same form: $f_j f_{j-1}\,
+# c + f_j u_{j-1} + u_j$. Each step doubles the number of places that a pair stands for. In an LSTM $f_j$ and $u_j$
+# depend on $h_{j-1}$, and so on $c_{j-1}$. They are not known beforehand.
 
 
 # %%

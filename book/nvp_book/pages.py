@@ -51,7 +51,7 @@ def sheets(ledger: Mapping[str, Run]) -> str:
     """
     shown = [(ledger["cifar10-small"].files.real, "Test images of CIFAR-10.")]
     for name, kind in COLOUR.items():
-        shown.append((ledger[name].files.samples, f"Samples of a {kind}."))
+        shown.append((ledger[name].files.samples, f"Samples of a {kind}, none selected."))
     items = [
         SHEET.format(path=path.relative_to(repository_root()).as_posix(), caption=caption)
         for path, caption in shown

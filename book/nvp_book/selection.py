@@ -35,7 +35,7 @@ def cost(run: Run) -> str:
 
 
 def paces(run: Run) -> list[float]:
-    """How far bits/dim of held-out images fell for twice the epochs, scored where the rate was 0.
+    """Falls of held-out bits/dim per doubling of the epochs, scored where the rate was 0.
 
     Those are the ends of a run's budgets. One is left out if the next that is kept has less than
     1 / 0.6 times its images. The last pace comes last, and a run of one budget has none.

@@ -31,7 +31,7 @@ def plot_gradient_errors(
 
     `errors` has (standard deviations, biases), relative to the length of the reference gradient.
     """
-    _, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.8))
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.1))
     for (name, both), colour, marker in zip(
         errors.items(), (BLUE, ORANGE, GREEN), "os^", strict=True
     ):
@@ -43,4 +43,5 @@ def plot_gradient_errors(
         ax.minorticks_off()
         ax.set(title=title, xlabel="images in a batch", ylim=(0, None))
     axes[0].set_ylabel("relative to the gradient")
-    axes[1].legend(fontsize=9)
+    handles = axes[0].get_legend_handles_labels()  # the same in both panels
+    figure.legend(*handles, loc="outside upper left", ncols=3, fontsize=9)

@@ -60,7 +60,7 @@ def plot_uniform_and_gaussian() -> None:
     gaussian = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
     uniform = np.where(np.abs(z) < width / 2, 1 / width, 0)
     _, ax = plt.subplots(figsize=(WIDTH, 2.5))
-    ax.fill_between(z, uniform, color=PALE, step="mid", label="noise of a certain pixel")
+    ax.fill_between(z, uniform, color=PALE, step="mid", label="noise of a pixel that is certain")
     ax.plot(z, gaussian, color=BLUE, label="best Gaussian")
     ax.set(xlabel="z", ylabel="density")
     ax.legend(**ABOVE)

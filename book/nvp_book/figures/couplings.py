@@ -1,5 +1,6 @@
 """Pictures of coupling layers, their Jacobians and their composition (sections 3.2 to 3.5)."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -78,7 +79,9 @@ def plot_areas(vertices: Mapping[str, Tensor]) -> None:
         one.set(title=title, aspect="equal", xticks=[], yticks=[])
         one.autoscale_view()
         one.spines[:].set_visible(False)
-    figure.colorbar(collection, ax=axes, label="log of the change in area", shrink=0.8)
+    bar = figure.colorbar(collection, ax=axes, label="change in area", shrink=0.8)
+    factors = (0.6, 1, 1.7)
+    bar.set_ticks([math.log(k) for k in factors], labels=[f"× {k}" for k in factors])
 
 
 def _areas(grid: Tensor) -> Tensor:

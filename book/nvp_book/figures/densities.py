@@ -140,10 +140,10 @@ def set_plane(axes: Axes, limit: float) -> None:
 
 
 def _grid(limit: float) -> list[Tensor]:
-    """The 34 lines of a square grid, each (100, 2): first the vertical ones."""
-    along = torch.linspace(-limit, limit, 100)
-    across = torch.linspace(-limit, limit, 17)
-    vertical = [torch.stack([c.expand(100), along], dim=1) for c in across]
+    """The 26 lines of a square grid, each (1000, 2): first the vertical ones."""
+    along = torch.linspace(-limit, limit, 1000)  # fewer, and steep maps make lines cross
+    across = torch.linspace(-limit, limit, 13)
+    vertical = [torch.stack([c.expand(1000), along], dim=1) for c in across]
     return vertical + [line.flip(1) for line in vertical]
 
 

@@ -52,6 +52,8 @@ def plot_alpha_floor(alphas: Tensor, bits: Tensor, limits: tuple[float, float]) 
     """The cost of a black pixel over alpha, in bits, and its two limits."""
     _, ax = plt.subplots(figsize=(0.75 * WIDTH, 2.7))
     ax.semilogx(alphas, bits, color=BLUE)
+    ax.plot(0.05, limits[0], "o", color=BLUE)
+    ax.text(0.05, limits[0] + 0.02, "paper", fontsize=9, ha="center", va="bottom")
     ends = (alphas[-1].item(), alphas[0].item())
     places = ((ends[0], "uniform noise", "right"), (ends[1], "exponential", "left"))
     for height, (place, name, side) in zip(limits, places, strict=True):

@@ -138,7 +138,8 @@ def plot_conditioning() -> None:
     arrow(axes, (8.85, y), (13.6, y), head=False)
     box(axes, (1.1, low), (1.5, 1.2), "image $x$", fill=SKY)
     box(axes, (4.0, low), (1.7, 1.2), "7 × 7\nmask A")
-    arrows(axes, low, (1.85, 3.15), (4.85, 10.6), (12.35, 12.75), (14.45, 15.3))
+    arrows(axes, low, (1.85, 3.15), (4.85, 10.6), (14.45, 15.3))
+    label(axes, (12.55, low), "…")
     for x, name in ((11.5, "layer 1"), (13.6, "layer $L$")):
         box(axes, (x, low), (1.7, 1.2), name, fill=ORANGE)
         box(axes, (x, 2.6), (1.3, 0.8), "1 × 1", fill=PALE)

@@ -7,7 +7,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from nvp_book.figures import BLUE, ORANGE, WIDTH
+from nvp_book.figures import BLUE, ORANGE, SKY, WIDTH
 from nvp_book.figures.densities import set_plane, show_density
 from nvp_book.figures.samples import clean
 
@@ -37,7 +37,7 @@ def plot_patches(image: Tensor, patch: int, index: int, titles: Sequence[str]) -
         ax.imshow(image, cmap="gray")
         for number in range(count):
             corner = (number % across * patch - 0.5, number // across * patch - 0.5)
-            face = to_rgba(BLUE, 0.45) if number in context else "none"
+            face = to_rgba(SKY, 0.5) if number in context else "none"
             square = Rectangle(corner, patch, patch, facecolor=face, edgecolor="#808080", lw=0.4)
             ax.add_patch(square)
         corner = (index % across * patch - 0.5, index // across * patch - 0.5)

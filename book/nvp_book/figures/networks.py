@@ -24,7 +24,7 @@ def plot_terms(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
         for name, (colour, style) in TERMS.items():
             ax.plot(steps, [step[name] for step in history], style, color=colour, label=name)
         total = [sum(step.values()) for step in history]
-        ax.plot(steps, total, color=INK, lw=2.4, label="bits/dim")
+        ax.plot(steps, total, color=INK, lw=2.4, label="sum")
         ax.axhline(0, color=GREY, lw=0.8)
         ax.set(title=title, xlabel="step", ylim=(-4, 9))
     axes[0].set_ylabel("bits/dim")

@@ -118,8 +118,11 @@ def plot_learning_curves(panels: Mapping[str, Curves]) -> None:
         lows, starts, handles = list(curves.figures.values()), [], []
         for (name, rows), colour, mark in zip(curves.logs.items(), PALETTE, MARKERS, strict=False):
             seen, bits = over_images(rows, "bits_per_dim")
+            # A row after a resumed step stands for few images, and would be a spike.
+            images = np.diff(seen, prepend=0)
+            whole = np.flatnonzero(images > np.median(images) / 2)
             # Evenly spaced on the logarithmic axis; where rows are further apart, all of them.
-            which = np.unique(np.geomspace(1, len(rows), CURVE_POINTS).astype(int)) - 1
+            which = whole[np.unique(np.geomspace(1, len(whole), CURVE_POINTS).astype(int)) - 1]
             ax.plot(np.take(seen, which), np.take(bits, which), color=colour, lw=1)
             marks = over_images(rows, "validation")
             ax.plot(*marks, mark, color=colour, ms=4)

@@ -17,5 +17,8 @@ def plot_singular_values(values: Mapping[str, Tensor]) -> None:
         ax.text(*last, name, va="center", color=ink_of(colour))
     ax.set(xlabel="number of the singular value", ylabel="share of the largest")
     ax.set_xticks(range(0, 1 + len(each), 16))
+    ticks = (0.1, 0.2, 0.5, 1)
+    ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.minorticks_off()
     ax.margins(x=0.02)
     ax.set_xlim(right=1.25 * ax.get_xlim()[1])

@@ -93,7 +93,8 @@ def _name(points: Sequence[Point]) -> None:
         if not name:
             continue
         ink, others = ink_of(colour), np.array(taken)
-        text = ax.annotate(name, at, (0, 0), fontsize=9, color=ink, **OFFSET)
+        paper = {"fc": "white", "ec": "none", "pad": 0}  # over lines to names beside it
+        text = ax.annotate(name, at, (0, 0), fontsize=9, color=ink, zorder=4, bbox=paper, **OFFSET)
         start = ax.transData.transform(at)
         places = [(_covered(text, start, place, others), place) for place in PLACES]
         _, place = min(places, key=itemgetter(0))
