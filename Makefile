@@ -1,5 +1,5 @@
 # The front door. `make` alone lists what can be done; `make reproduce` and `make test` need nothing
-# prepared but Python 3.11 to 3.14 and make. A C++ compiler makes training several times faster. On
+# prepared but Python 3.11 to 3.14 and make. A C++ compiler makes training faster. On
 # Python 3.14 they need a C compiler and Python's headers.
 
 # Where the environment lives, and which Python it is made from.

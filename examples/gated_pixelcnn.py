@@ -1,6 +1,6 @@
 """Gated PixelCNN (van den Oord et al. 2016, arXiv 1606.05328), for images of one channel.
 
-Two stacks of convolutions close the blind spot of PixelCNN. The vertical one sees all rows above;
+Two stacks of convolutions close the blind spot of PixelCNN. The vertical one sees rows above;
 the horizontal one sees the pixels to the left in its own row, and the vertical one's features.
 """
 

@@ -311,7 +311,7 @@ parts = log_det(swirl, plane) + log_det(bend, swirl(plane))
 assert torch.allclose(g(f(plane)), plane)
 assert torch.allclose(of_f, parts)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: the density $p_X$ in data space, and the square grid of latent space carried there by $g$. Middle: that grid, on $p_Z$ in the same colours. Right: a square grid of data space, carried to latent space by $f$.", "name": "fig-plane"}, "image": {"alt": "Three panels. Left, a bright, twisted crescent, under a grid whose cells are small where it is bright. Middle, a round bright spot under a square grid. Right, a grid that is wound around the centre and bent, with large cells in the middle."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: the density $p_X$ in data space, and the square grid of latent space carried there by $g$. Middle: that grid, on $p_Z$ in the same colours. Right: a square grid of data space, carried to latent space by $f$.", "name": "fig-plane"}, "image": {"alt": "Three panels. Left, a bright, twisted crescent, under a grid whose cells are small where it is bright. Middle, a round spot, dimmer than the crescent, under a square grid. Right, a grid that is wound around the centre and bent, with large cells in the middle."}}
 across = torch.linspace(-3, 3, 17, dtype=torch.float64)
 along = torch.linspace(-3, 3, 200, dtype=torch.float64)
 vertical = torch.cartesian_prod(across, along).reshape(17, 200, 2)
@@ -446,7 +446,7 @@ for depth in depths:
         found.append((float32 - stack(W[:depth], x, of)[1]).abs())
 assert errors[-1] > 10 > 0.01 > max(*easy, *summed)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: condition number of the Jacobian of a random network of 64 dimensions. Above the dashed line float32 cannot hold its singular values. Above the dotted line float64 cannot either: do not trust the last four points. Right: error of its log-determinant in float32, by one determinant of the Jacobian and by sums over layers.", "name": "fig-conditioning"}, "image": {"alt": "Two logarithmic plots over the number of layers, 1 to 16. Left, the condition number rises from a thousand to more than ten to the sixteen, and crosses a dashed line at ten to the seven after four layers. Right, the error by one determinant rises from a hundred-thousandth to about a hundred nats; those of both sums stay below a thousandth."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: condition number of the Jacobian of a random network of 64 dimensions. Above the dashed line float32 cannot hold its singular values. Above the dotted line float64 cannot either: do not trust the last four points. Right: error of its log-determinant in float32, by one determinant of the Jacobian and by sums over layers.", "name": "fig-conditioning"}, "image": {"alt": "Two logarithmic plots over the number of layers, 1 to 16. Left, the condition number rises from a thousand to more than ten to the sixteen, and crosses a dashed line at ten to the seven after four layers and a dotted one, near ten to the sixteen, after twelve. Right, the error by one determinant rises from a hundred-thousandth to about a hundred nats; those of both sums stay below a thousandth."}}
 _, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 2.8))
 axes[0].semilogy(depths, conditions, "o-", ms=4, color=figures.VERMILION)
 for dtype, style in ((torch.float32, "--"), (torch.float64, ":")):

@@ -287,8 +287,8 @@ couplings.plot_alternation()
 plt.show()
 
 # %% [markdown]
-# A composition is as tractable as its parts (equations 10 to 12; we exchange the factors of 10, which the paper prints
-# in the other order):
+# A composition is as tractable as its parts (equations 10 to 12; in equation 10 the paper prints the two factors in
+# the other order):
 #
 # $$
 # \frac{\partial (f_b \circ f_a)}{\partial x_a^{\mathsf T}}(x_a)

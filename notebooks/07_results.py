@@ -174,7 +174,8 @@ figures.show_text(
 )
 
 # %% [markdown]
-# Steps differ, and on MNIST precision; {ref}`when-it-diverges` compares margins alone.
+# The two runs on a data set differ in steps, too, and on MNIST in precision. Appendix {ref}`when-it-diverges`
+# compares margins alone.
 #
 # For clothes we could check one score of a flow: 3.141 bits/dim, of a Glow with 69 million parameters
 # {cite}`kirichenko2020fail`. Our run of half an hour on one core scores better. The run that is conditioned on the
@@ -305,8 +306,8 @@ assert not colour.config.model.norm_running_average
 # %% tags=["hide-input"]
 slower = paces(colour)[-1]
 figures.show_text(
-    f"They fell by **{slower:.2f} bits/dim** per doubling of epochs. At this "
-    f"pace the {gap:.2f} to the paper's score would take "
+    f"In the end they fell by **{slower:.2f} bits/dim** per doubling of "
+    f"epochs. At this pace the {gap:.2f} to the paper's score would take "
     f"{2 ** (gap / slower):.0f} times the epochs."
 )
 assert 0 < slower < gap

@@ -460,9 +460,9 @@ plt.show()
 # ```{exercise} A Row GRU
 # :label: ex-row-gru
 #
-# A GRU {cite}`cho2014gru` has no cell, but two gates, $u$ and $z$, each a logistic of a sum as in
-# {eq}`eq:row-lstm`. PyTorch's is $h \leftarrow z \odot h$ $+\ (1 - z) \odot \tanh(x_n + u \odot h_n)$, where $x_n$ is
-# a part of the input-to-state map and $h_n$ a part of $K^{ss} \circledast h$. (This $n$ stands for *new*.) Build a
+# A GRU {cite}`cho2014gru` has no cell, but two gates, $u$ and $z$, each a logistic of a sum as in {eq}`eq:row-lstm`.
+# The GRU of PyTorch computes $h \leftarrow z \odot h$ $+\ (1 - z) \odot \tanh(x_n + u \odot h_n)$, where $x_n$ is a
+# part of the input-to-state map and $h_n$ a part of $K^{ss} \circledast h$. (This $n$ stands for *new*.) Build a
 # `RowGRU` with three outputs for each unit. It must see the triangle of {eq}`eq:triangle`. Train it on images of 8 ×
 # 8 pixels, until the loss is below 12 nats an image. Their first row is fair coins, and each pixel below copies the
 # one above it. The first convolution reads its own row only, 1 × 3, so the state must bring the pixel above.

@@ -457,7 +457,8 @@ print(f"saved by the place alone: about {saved:.0f} nats")
 assert profile == "paper" or of_placed < of_plain - 10
 
 # %% [markdown]
-# With these maps, and no sketch, the PixelCNN costs less than both models, in one short run of each. And in samples?
+# With these maps, and no sketch, the PixelCNN costs less than both models, in one short run of each. Does it draw
+# better, too?
 
 # %%
 torch.manual_seed(1)

@@ -595,8 +595,8 @@ assert then["rate"] > 1e-3
 # ## What a layer, a connection, an output is worth
 #
 # Tables 2 and 3 of the paper take the Row LSTM apart, on validation images of CIFAR-10 (chapter {doc}`10_row_lstm`
-# prints them). Do small networks agree? Our miniatures have 16 maps, and make 2,000 steps by Muon on 32,000 images,
-# the same for one seed. Their one rate is that of `cifar10-small-row-lstm`, untuned here:
+# prints them). Do small networks agree? Our miniatures have 16 maps, and make 2,000 steps by Muon on 32,000 images.
+# With one seed, all see the same images. All have the rate of `cifar10-small-row-lstm`, which was not tuned for them:
 
 # %% tags=["hide-input"]
 ablation = load_ablation(
@@ -664,7 +664,7 @@ assert max(moved.values()) < 0.05
 # %% [markdown]
 # With either seed the order is that of both tables of the paper. (Its network of 12 layers with both kinds has 3.06.)
 # Depth is worth about as much as in the paper. The connections are worth more, but steps are few and the rate is
-# untuned. Without any, the network learns slowly. There the two seeds differ by 0.3, elsewhere by less than 0.05.
+# untuned. Without connections the network learns slowly. There the seeds differ by 0.3, elsewhere by less than 0.05.
 #
 # Section 5.3 asks about the output. Is a pixel better described by a **softmax** over 256 unordered levels, or by a
 # **density**: a mixture of conditional Gaussian scale mixtures {cite}`theis2012mcgsm,theis2015spatial`? The paper's Row

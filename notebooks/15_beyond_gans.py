@@ -299,8 +299,8 @@ assert torch.allclose(vae_loss(vae, few, e), vae.loss(few, seeded()))
 # V = \mathbb E_{x \sim p}[\log D(x)] + \mathbb E_{z}[\log(1 - D(G(z)))] .
 # $$ (eq:game)
 #
-# In practice $G$ maximises $\log D(G(z))$, which has larger gradients early on. Step each player's weights by its own
-# loss only. (`gan.D` gives the logit of $D$, and $-\log \operatorname{sigmoid}(l) = \operatorname{softplus}(-l)$.)
+# In practice $G$ maximises $\log D(G(z))$, which has larger gradients early on. Each player's own loss alone updates
+# its weights. (`gan.D` gives the logit of $D$, and $-\log \operatorname{sigmoid}(l) = \operatorname{softplus}(-l)$.)
 
 
 # %%
@@ -520,8 +520,8 @@ pictures.plot_one_image(one, totals, maps, back)
 plt.show()
 
 # %% [markdown]
-# In all four, black pixels cost least on average; edges and texture need the bits. Real NVP has no map, since its
-# Jacobian mixes all pixels. From their latents, Real NVP and the Gaussian return the image itself, and the VAE a
+# In all four maps, black pixels cost least on average; edges and texture need the bits. Real NVP has no map, since
+# its Jacobian mixes all pixels. From their latents, Real NVP and the Gaussian return the image itself, and the VAE a
 # blurred one.
 #
 # ## A discriminator is no density

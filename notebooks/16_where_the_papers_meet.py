@@ -599,8 +599,8 @@ assert (larger.layers, larger.width) == (2, 64)
 
 # %% [markdown]
 # TarFlow is 0.14 bits/dim behind Real NVP, in one run of each, and both are behind the Diagonal BiLSTM. This TarFlow
-# was not tuned, has half of Real NVP's parameters, and alone ran in float32. Its authors use over a million images and
-# blocks of eight layers. See the samples:
+# was not tuned, has half of Real NVP's parameters, and ran in float32, the others in bfloat16. Its authors use over a
+# million images and blocks of eight layers. The next figure shows samples of both flows:
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Samples at temperature 1 of the two flows of half an hour, the first 24 that the ledger keeps. None was selected by hand.", "name": "fig-meeting-longer"}, "image": {"classes": "whole", "alt": "Two sheets of 4 by 6 grey images. On the left, Real NVP: about half are shirts, trousers, shoes and a bag, the others blotched fragments. On the right, TarFlow: most are whole shoes, shirts, trousers or bags, and some are blotched."}}
 pictures.plot_beside(

@@ -219,8 +219,8 @@ print(f"{len(coded)} of {len(coded)} images come back exactly")
 # A decoder that computes a slightly different probability may take a wrong turn, and then loses everything that
 # follows. Sums of floating-point numbers depend on their order, and the order on the batch, the threads, the library
 # and the machine. *Scoring* images in one pass and *stepping* through their pixels already are two orders. At how
-# many pixels does one of the 256 integers differ from steps in float64? The steps had a batch of all images; each row
-# has 2 of them.
+# many pixels does one of the 256 integers differ from steps in float64? Those steps had all images in one batch; each
+# row of the table compares two of the images.
 
 
 # %%

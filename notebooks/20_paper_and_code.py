@@ -273,10 +273,10 @@ assert abs(after_norm - math.sqrt(2)) < 0.01
 print(f"kept squares after the norm: {after_norm:.2f}; doubled: {h.std():.2f}")
 
 # %% [markdown]
-# At mean 0 the zeros halve the norm's variance. So kept squares are too *large* by $\sqrt 2$ before they
-# are doubled, and too large by $2 \sqrt 2$ after it. So the claim is wrong: a factor of $1 / \sqrt 2$ would
-# compensate for the zeros. {numref}`Exercise %s <ex-factor>` measures what the factor changes in the output of a
-# network.
+# If the kept squares have mean 0, the zeros halve the variance that the norm divides by. Then kept squares are too
+# *large* by $\sqrt 2$ before the doubling, and by $2 \sqrt 2$ after it. So the claim is wrong: a factor of
+# $1 / \sqrt 2$ would compensate for the zeros. {numref}`Exercise %s <ex-factor>` measures what the factor changes in
+# the output of a network.
 #
 # ## Even squares first
 #
@@ -368,10 +368,10 @@ for channels, same in ((1, True), (2, False)):
 #
 # ## Shift, then scale
 #
-# Since $(x + t)\, e^s = x\, e^s + t\, e^s$, both orders have the same maps for any $s$, $t$. But an optimiser's step
-# has another effect. The derivative of the output with respect to $t$ is 1 for the paper. For the code it is $e^s$,
-# which {eq}`eq:bounded` puts between $e^{-|a|}$ and $e^{|a|}$. Under a checkerboard $a$ starts at 0, so at first this
-# derivative is 1 for both. The folded cell measures it for $a = 0$ and $a = 1$:
+# Since $(x + t)\, e^s = x\, e^s + t\, e^s$, both orders can represent the same maps if $s$ and $t$ may be any
+# functions. But a step of the optimiser differs. The derivative of the output with respect to $t$ is 1 for the paper.
+# For the code it is $e^s$, which {eq}`eq:bounded` puts between $e^{-|a|}$ and $e^{|a|}$. Under a checkerboard $a$
+# starts at 0, so at first this derivative is 1 for both. The folded cell measures it for $a = 0$ and $a = 1$:
 
 
 # %% tags=["hide-input"]
@@ -698,9 +698,9 @@ assert max(abs(x - short.score.bits_per_dim) for x in seeds) < 0.004
 
 # %% [markdown]
 # After 450 steps the flow that keeps everything leads by 0.18 bits/dim, for a tenth more work. Twice the maps bring
-# as much, for nearly four times the work. After 4,997 steps by Muon, on all images and three times as
-# wide, 0.02 are left. Seed and precision move the score of Real NVP by less, a few thousandths ({ref}`beyond-gans`).
-# In training their lead falls from 0.09 after 450 of these steps to 0.02. So on these images factoring out slows
+# as much, for nearly four times the work. With flows three times as wide, on all images and by Muon, 0.02 are left
+# after 4,997 steps. Seed and precision move the score of Real NVP by less, a few thousandths ({ref}`beyond-gans`).
+# In training the lead falls from 0.09 after 450 of these steps to 0.02. So on these images factoring out slows
 # learning, and costs little in the end.
 #
 # ## Summary

@@ -353,8 +353,7 @@ plt.show()
 # %% [markdown]
 # At $\lambda = 0.05$ the noise costs a quarter of a bit; from $10^{-6}$ down it costs 0.6. But few pixels are so
 # sure. The table has small flows with four margins: 450 steps on the embedded images, five seeds each, compared in
-# pairs
-# ({ref}`ablation`).
+# pairs ({ref}`ablation`).
 
 # %% tags=["hide-input"]
 recorded = read_rows(results_root() / "margin.csv")
@@ -783,8 +782,8 @@ plt.show()
 #
 # ## Summary
 #
-# * Each guard of the recipe prevents a failure. In five steps this small flow explodes without bound or norms only
-#   at rates of 1 and more.
+# * Each guard of the recipe prevents a failure. In five steps this small flow explodes at a rate of 1 if both bound
+#   and norms are missing, and at 10 if either is.
 # * A likelihood can be wrong in two directions. Too good is the more dangerous, because nothing stops the run.
 # * Three tests find many mistakes in seconds: inverse and Jacobian in float64, noise that must cost at least 8 bits,
 #   and derivatives with respect to later pixels.

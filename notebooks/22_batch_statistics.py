@@ -349,8 +349,8 @@ cosine = F.cosine_similarity(reference, other, dim=0).item()
 assert 0.5 < cosine < 0.99
 
 # %% [markdown]
-# The past of all images takes noise from the gradient of this flow. With the past of its own batches more than half of
-# this gain remains for 8 and 32 images; in pairs it is lost. Some bias remains with every norm. Does training
+# The past of all images takes noise from the gradient of this flow. In batches of 8 and of 32, more than half of this
+# gain remains with the past of its own batches; in pairs it is lost. Some bias remains with every norm. Does training
 # profit? Here are two short runs of this flow with two images in a batch, alike except for the norm:
 
 # %% tags=["hide-input"]

@@ -235,7 +235,8 @@ assert entropy <= mean < entropy + 1
 #
 # **A mixture** has eight sets of such tables, each for images of one kind, and $P(x) = \sum_k \pi_k P_k(x)$ with
 # shares $\pi_k$. At first the kind of an image is the nearest of eight random images. Hard expectation-maximisation
-# then counts levels, plus 1/8, in each kind, and gives each image the $k$ of largest $\pi_k P_k(x)$, five times.
+# then counts the levels in each kind and adds 1/8 to each count. It gives each image the $k$ of largest $\pi_k P_k(x)$.
+# Both are done five times.
 
 
 # %%
@@ -416,9 +417,9 @@ print(f"in the middle: Gaussian {by_gaussian:.1f}, histograms {by_pixel:.1f}")
 # with the mean $Nd - d$.
 # ```
 #
-# The difference of $1/N$ nats for each parameter holds to first order for every regular model (without redundant
-# parameters) that contains the truth, with enough data {cite}`akaike1974`. The next figure measures it, and gives the
-# table of two neighbours more steps:
+# So the two scores differ by $1/N$ nats for each parameter. With enough data this holds to first order for every
+# regular model (without redundant parameters) that contains the truth {cite}`akaike1974`. The next figure measures
+# it. It also has the table of two neighbours, with each neighbour rounded to 1 to 256 steps:
 
 # %% tags=["hide-input"]
 d, repeats = 8, {"laptop": 2000, "paper": 10_000}[profile]

@@ -139,7 +139,7 @@ class EvaluationConfig(Section):
     # Training validates with so many images of the validation split. Without that split it holds
     # out so many of the last training images: at most a tenth, at least two.
     validation_images: int = Field(default=1000, ge=2)
-    # Training images for batch norms after training and `initialise`; closed-form fits get all.
+    # Training images that re-estimate batch norms or go to `initialise`; closed-form fits get all.
     statistics_images: int = Field(default=10000, ge=2)
 
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Whether the pipeline runs on a real Slurm: one of one node is started, used, and stopped.
 #
-#     apt-get install slurm-wlm munge && pip install '.[cli,cluster]' snakemake
+#     apt-get install slurm-wlm munge
+#     .venv/bin/pip install -c requirements.lock -e '.[cluster]'
 #     workflow/slurm_smoke.sh [PYTHON]
 #
 # As root, on Debian or Ubuntu. Two configurations with two seeds each are trained for a few steps, as

@@ -78,7 +78,7 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
         Where the paper is silent the official code fills in, except for `first_kept`,
         `channel_squeeze`, `undo_data_constraint` and `sample_batch_statistics`, which are ours.
         `penalise_channel_scales` is our reading of section 4.1. Two fields depart from the paper.
-        The logit is the code's symmetric form, since the printed one is infinite at white
+        The logit is the code's symmetric form, since the printed one is unbounded at white
         (`logit="paper"` gives it). Norms take the moments of each batch, where appendix E has
         running averages for CIFAR-10: `norm_running_average` gives them to the norms after
         couplings, not to those inside s and t. Scales, blocks and maps follow the height. For 64

@@ -25,7 +25,8 @@ def read_folder(files: Files, options: Options) -> Source:
 
     Subfolders named train or training, val, valid or validation, and test or testing are the
     splits. A missing one is drawn from the training images (`Options.draw`). Where all images lie
-    in two or more subfolders (of splits), these are classes, numbered as `sorted` orders them.
+    in two or more subfolders, within the splits if there are any, these are classes, numbered as
+    `sorted` orders them.
     """
     images = files.ending(*IMAGES)
     if not images:

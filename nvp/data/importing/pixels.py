@@ -15,7 +15,7 @@ from nvp.data.importing.files import Unreadable
 from nvp.data.importing.options import Crop
 
 Preparation: TypeAlias = Callable[[Image.Image], Image.Image]
-# In pixels. A small file can announce any number of them; Pillow warns a little above it.
+# In pixels. A small file can announce any number of them; Pillow warns a little above this limit.
 LARGEST_IMAGE = 89_000_000
 # Those of the suffixes `IMAGES`. Pillow goes by the content, and gives PostScript to Ghostscript.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "PPM", "WEBP")
