@@ -434,8 +434,8 @@ pictures.plot_learning_curves(
 plt.show()
 
 # %% [markdown]
-# The curves still fall where the budgets end. In the last quarter of the steps the training losses on digits fell by
-# 0.6 to 1.5 nats. The scores of held-out images fell by 0.02 to 0.5:
+# The training curves still fall where the budgets end: on digits by 0.6 to 1.7 nats in the last quarter of the steps.
+# The scores of held-out images fell by 0.5 nats at most, and that of the PixelCNN rose a little:
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The four runs on binarised MNIST. Lines: the training loss, a running mean. Marks: images held out for validation, under averaged weights. Dashes at the right: the paper's scores on test images. Where a line jumps, a budget was extended and the rate rose again.", "name": "fig-nats-curves"}, "image": {"alt": "Nats an image over training images seen, on a logarithmic axis. Four lines fall to between 78 and 81, about where the dashes at the right edge are; those of the two Diagonal BiLSTMs jump up by one or two nats on the way. The marks level off, but for those of the Diagonal BiLSTM of one layer, which still fall a little."}}
 factor = nats_per_bit((1, 28, 28))
@@ -464,9 +464,11 @@ for run in digits:
     losses = [row["loss"] for row in log]
     few, late = len(log) // 20, len(log) * 3 // 4
     falls.append(fmean(losses[late - few : late]) - fmean(losses[-few:]))
-assert round(factor * min(gains), 2) == 0.02
 assert round(factor * max(gains), 1) == 0.5
-assert (round(min(falls), 1), round(max(falls), 1)) == (0.6, 1.5)
+rose = digits[gains.index(min(gains))]
+assert rose.config.model.kind == "pixelcnn"
+assert -0.05 < factor * min(gains) < 0 < sorted(gains)[1]
+assert (round(min(falls), 1), round(max(falls), 1)) == (0.6, 1.7)
 
 # %% [markdown]
 # The record of a run shows two parts of its gap. What the network's size and the paper's own training add is not known:
