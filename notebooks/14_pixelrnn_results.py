@@ -464,6 +464,9 @@ for run in digits:
     losses = [row["loss"] for row in log]
     few, late = len(log) // 20, len(log) * 3 // 4
     falls.append(fmean(losses[late - few : late]) - fmean(losses[-few:]))
+    held_out = run.scores.validation
+    above = factor * held_out.bits_per_dim - fmean(losses[-few:])
+    assert above > 2 * factor * held_out.standard_error
 assert round(factor * max(gains), 1) == 0.5
 rose = digits[gains.index(min(gains))]
 assert rose.config.model.kind == "pixelcnn"
