@@ -1059,7 +1059,7 @@ assert ends[-1] >= 14  # from the middle of 28 x 28 to its border
 # :class: dropdown
 # ```
 # No decision changes, since the order stays. The best $\tau$ is above 1: the differences in nats are too large. On
-# the other half, of 60 images, no miscalibration then shows: below 90%, above it, and over all, the mean probability is
+# the other half, of 60 images, no miscalibration then shows. Below 90%, above it, and over all, the mean probability is
 # within 1.5 standard errors of the share that is right.
 
 # %% tags=["hide-input"]

@@ -474,7 +474,7 @@ assert -0.05 < factor * min(gains) < 0 < sorted(gains)[1]
 assert (round(min(falls), 1), round(max(falls), 1)) == (0.6, 1.7)
 
 # %% [markdown]
-# The record of a run shows two parts of its gap. What the network's size and the paper's own training add is not known:
+# The record of a run shows two parts of its gap. We do not know what the network's size and the paper's training add:
 
 
 # %% tags=["hide-input"]

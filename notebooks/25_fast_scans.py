@@ -300,8 +300,8 @@ assert faster["row_lstm"][0] > 3 > faster["row_lstm"][1] > 2
 assert faster["diagonal_bilstm"][0] > 25 > 9 > faster["diagonal_bilstm"][1] > 7
 
 # %% [markdown]
-# Public code calls a convolution for every row or column, in each direction. On this CPU our compiled step of the
-# Row LSTM is three times as fast, and that of the Diagonal BiLSTM over 25 times. The latter had the most to gain: its
+# Public code calls a convolution for every row or column, in each direction. On this CPU our compiled step of the Row
+# LSTM is three times as fast, and that of the Diagonal BiLSTM over 25 times. The latter had the most to gain. Its
 # public form takes 110 steps where the Row LSTM takes 28, and nearly half of its work is on empty places. Compared
 # with our own scans in PyTorch, the compiled scan alone is more than twice and seven times as fast.
 #
