@@ -6,7 +6,7 @@ and a learned 1 x 1 convolution before it, Glow's, decides what the halves are.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from nvp.flows.coupling import ChannelCoupling
 from nvp.flows.masks import Half
 from nvp.flows.realnvp import RealNVP
 from nvp.model.autocast import without_autocast
+from nvp.model.roles import Role
 
 
 class MixedRealNVPConfig(RealNVPConfig):
@@ -35,6 +36,7 @@ class InvertibleConv(Bijection):
     W begins as `start`, (C, C). P and the signs of s stay; L, U and log|s| are learned.
     """
 
+    roles: ClassVar = {"factors": Role.BIAS}  # no kernel: Muon would mix L, U and log|s|
     P: Tensor
     sign: Tensor
 

@@ -543,7 +543,7 @@ assert round(3.49 * 3 * 32**2 / 8) == 1340
 # :class: dropdown
 # ```
 # The table has $16^3 \times 255 \approx 10^6$ free numbers, and there are $3.9 \times 10^6$
-# training pixels. In 70% of the table's rows the 256 added ones outnumber the row's training pixels, but only 7% of
+# training pixels. In 70% of the table's rows the 256 added ones outnumber the row's training pixels. Only 7% of
 # the training pixels are in such rows. The third neighbour helps a little.
 
 

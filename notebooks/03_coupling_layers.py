@@ -339,6 +339,12 @@ assert torch.allclose(same(images)[0], z)
 assert torch.allclose(same(images)[1], log_det)
 
 # %% [markdown]
+# ````{dropdown} The package's version
+# ```{literalinclude} ../nvp/flows/bijection.py
+# :pyobject: Composition
+# ```
+# ````
+#
 # The Jacobian of this composition is *not* triangular, in any order of the pixels. It is a product of matrices that are
 # triangular under two different orders, so its determinant is still cheap. How many couplings does it take until every
 # output depends on every input?

@@ -365,6 +365,12 @@ def reestimate(model, images):
 
 
 # %% [markdown]
+# ````{dropdown} The package's version
+# ```{literalinclude} ../nvp/likelihood.py
+# :pyobject: reestimate_statistics
+# ```
+# ````
+#
 # Every score in this book comes from evaluation mode with re-estimated statistics, unless it says otherwise.
 #
 # ### What each part is worth
@@ -591,6 +597,17 @@ collected = linecache.getlines(Flow.forward.__code__.co_filename)
 assert 90 < sum(bool(line.strip()) for line in collected) < 110
 
 # %% [markdown]
+# ````{dropdown} The package's version of `sample`
+# ```{literalinclude} ../nvp/flows/realnvp.py
+# :pyobject: RealNVP.sample
+# :dedent: 4
+# ```
+# ```{literalinclude} ../nvp/flows/realnvp.py
+# :pyobject: RealNVP.decode
+# :dedent: 4
+# ```
+# ````
+#
 # ## Training
 #
 # Section 4.1 of the paper says little about training, and the authors' code {cite}`dinh2016code` completes it:

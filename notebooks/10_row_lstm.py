@@ -92,7 +92,8 @@ plt.show()
 # * **State to state**, $K^{ss}$, reads the states of the row above. All belong to earlier pixels, so it has **no
 #   mask**.
 #
-# Neither reads a state of its own row, so all pixels of a row are computed together.
+# Both are convolutions, so all columns share one set of weights. Neither reads a state of its own row, so all pixels
+# of a row are computed together.
 
 # %% mystnb={"figure": {"caption": "One pixel of one row, orange, $k = 3$. Its gates read three states of the row above, blue. Through mask B they read the input map at its own place and left of it, green. Its old cell comes from straight above.", "name": "fig-row-step"}, "image": {"alt": "Three rows of seven cells. From three neighbouring cells of the upper row, the states of the row above, arrows lead down to one cell of the middle row. From two cells of the lower row, the input at the same place and left of it, arrows lead up to the same cell."}} tags=["hide-input"]
 contexts.plot_row_step(kernel=3, width=7, column=3)

@@ -840,9 +840,9 @@ assert not in_order.triu().any()
 #
 # Cure the blind spot by two stacks. The **vertical** one sees only rows above: its convolutions are two rows high and
 # three columns wide, and need no mask. The first covers the two rows above the pixel, each later one its own row of
-# features and the row above. The **horizontal** one sees its own row, by 1 × 3 convolutions with masks A and then B,
-# and in each layer the output of the vertical one. The first pair of convolutions counts as a layer. Which offsets do
-# $L$ layers see? Show that those in the rows above form a rectangle.
+# features and the row above. The **horizontal** one sees its own row, by 1 × 3 convolutions with masks A and then B.
+# In each layer it also sees the output of the vertical one. The first pair of convolutions counts as a layer. Which
+# offsets do $L$ layers see? Show that those in the rows above form a rectangle.
 # ```
 #
 # ```{solution-start} ex-two-stacks

@@ -495,7 +495,7 @@ assert lost < 0.005 * -log_p.mean()
 # ## Summary
 #
 # * A flow of Fashion-MNIST finds digits likelier than clothes. The cost of a set is its entropy plus its distance
-#   from the model, {eq}`eq:cost`, so a simple set can be likely and still hundreds of bits away.
+#   from the model, {eq}`eq:cost`. So a simple set can be likely and still hundreds of bits away.
 # * This flow needs few bits for clothes that are short to describe, and for black, but not for every simple image.
 # * Samples of a model are typical, not likeliest: too few bits are as suspicious as too many. For single images
 #   this test is weak.

@@ -280,9 +280,12 @@ assert 1e4 < torch.stack(grown).median() < 1.3e4
 # The smallest singular value of this gradient is a ninth of the largest. Muon leaves less than a factor of two
 # between them. Over the gradients of the run's 96 $\omega$ the median ratio is above a hundred.
 #
+# (roles)=
 # ### Roles of parameters
 #
-# Muon moves matrices only. So in the package every module names the **role** of its parameters:
+# Muon moves matrices only. So a module names the **role** of a parameter that is neither a kernel nor a bias. Without a
+# name a vector is a bias, and anything larger a kernel. In a model of your own, name what is larger but no kernel, such
+# as a scale of shape $(C, 1, 1)$. Here are two recorded models:
 
 # %% tags=["hide-input"]
 counted = {}
@@ -520,7 +523,8 @@ print(f"a step by Muon has {more:.1%} more operations")
 # %% [markdown]
 # ### PixelCNNs
 #
-# Our trials of the PixelCNN have equal minutes instead, and a constant rate:
+# Our trials of the PixelCNN have equal minutes instead, and a constant rate. Other work ran beside them, so their steps
+# do not compare speeds:
 
 # %% tags=["hide-input"]
 figures.show_table(

@@ -56,7 +56,7 @@ D = train[0].numel()
 # elsewhere. The other order, $\mathrm{KL}(q \,\|\, p)$, asks the opposite.
 #
 # The difference shows when the model is too simple to be right. The next cells fit a Gaussian $q$ by gradient
-# descent on either divergence, to two modes on the line and to the two moons in the plane.
+# descent on either divergence. The data are two modes on the line, and the two moons in the plane.
 
 
 # %%
@@ -579,13 +579,12 @@ print(f"{worth:.1f} bits/dim in training, {gains[1]:.1f} on test images")
 # ```{solution-end}
 # ```
 #
-# ```{exercise} The price of a round number
+# ```{exercise} Build a code for blocks
 # :label: ex-rounding
 #
 # Call a pixel white if its level is 200 or more, and code only whether it is. For *one* pixel that takes a bit, however
-# rare white is. Code
-# $k$ pixels together, as if they were independent. How many bits does each take, for $k = 1, 2, 4, 8$, and what does
-# {eq}`eq:wrong-book` say about it?
+# rare white is. Build, with `huffman` from this page, a code for $k$ pixels together, as if they were independent. How
+# many bits does each take, for $k = 1, 2, 4, 8$, and what does {eq}`eq:wrong-book` say about it?
 # ```
 #
 # ```{solution-start} ex-rounding

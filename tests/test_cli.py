@@ -305,6 +305,8 @@ def test_evaluate_refuses_what_is_no_run(trained: Path, tmp_path: Path) -> None:
     shutil.copy(trained / "run" / "config.yaml", tmp_path)
     assert "holds no checkpoint.safetensors yet" in fails("evaluate", tmp_path)
     assert "config.yaml is a file" in fails("evaluate", tmp_path / "config.yaml")
+    (tmp_path / "config.yaml").rename(tmp_path / "checkpoint.safetensors")
+    assert "config.yaml: copy it from where" in fails("evaluate", tmp_path)
     assert "no data set" in fails("evaluate", trained / "run", "--data-root", tmp_path)
 
 

@@ -170,6 +170,14 @@ def test_a_module_that_fails_is_named(code: str, reason: str, module: str) -> No
         parse_config(tree_of(f"{module}:HistogramsConfig"), "mine.yaml")
 
 
+def test_a_model_that_ends_the_program_has_not_been_trained(module: str, tmp_path: Path) -> None:
+    edit("return Histograms(self)", "exit()")
+    tiny.write_data(tmp_path)
+    config = tiny.write_config(tmp_path / "mine.yaml", tree_of(f"{module}:HistogramsConfig"))
+    folders = ("--run-folder", tmp_path / "run", "--data-root", tmp_path)
+    assert "take the exit() out" in tiny.fails("train", config, *folders)
+
+
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [

@@ -107,7 +107,7 @@ class PixelRNN(ImageModel):
         height = self.image_shape[1]
         if visible_rows not in range(height + 1):
             raise NVPError(
-                f"visible_rows must be a whole number in 0..{height}, got {visible_rows}"
+                f"visible_rows must be a whole number in 0..{height}, got {visible_rows!r}"
             )
         check_count("num_samples", num_samples)
         repeated = images.repeat_interleave(num_samples, dim=0)

@@ -35,6 +35,10 @@ def one_line() -> Iterator[None]:
         if "allocate" not in str(error) and not isinstance(error, MemoryError):
             raise
         line = "out of memory: lower batch_size of training or evaluation, or the model's sizes"
+    except SystemExit as error:
+        if error.code:  # a process of several, whose error another one tells
+            raise
+        line = "the code of a model ended the program: take the exit() out"
     except KeyboardInterrupt:  # training answers the first one itself
         typer.echo("nvp: stopped", err=True)
         raise typer.Exit(130) from None

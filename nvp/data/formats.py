@@ -203,8 +203,9 @@ def _npy_array(path: Path, mapped: bool = False) -> np.ndarray:
             raise ValueError("it is an archive")
         return array
     except DAMAGED_NPY as error:
+        reason = str(error).partition(". ")[0]  # NumPy goes on to say how to load it unsafely
         raise NVPError(
-            f"{path} is truncated, damaged, or no .npy file of plain numbers ({error}): "
+            f"{path} is truncated, damaged, or no .npy file of plain numbers ({reason}): "
             "write it again with numpy.save"
         ) from error
 

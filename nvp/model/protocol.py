@@ -282,7 +282,7 @@ def places(images: Tensor) -> Tensor:
 def check_count(what: str, number: int) -> None:
     """Raise `NVPError` unless `number` is whole, and at least 1."""
     if not isinstance(number, Integral):
-        raise NVPError(f"{what} must be a whole number, got {number}")
+        raise NVPError(f"{what} must be a whole number, got {number!r}")
     if number < 1:
         raise NVPError(f"{what} must be at least 1, got {number}")
 

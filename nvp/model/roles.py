@@ -11,6 +11,7 @@ class Role(StrEnum):
     """A module names the roles of its own parameters: `roles = {"v": Role.DIRECTION}`.
 
     A parameter that it does not name is a BIAS if it is a vector, and a KERNEL if it is larger.
+    So name a larger one that is no kernel, such as a scale (C, 1, 1): Muon would orthogonalise it.
     """
 
     KERNEL = "kernel"  # a matrix, or a convolution's filters, transposed or not

@@ -45,7 +45,7 @@ class RunFolder:
         """Raise `NVPError` where training would overwrite an entry, or files of something else."""
         if self.is_recorded:
             raise NVPError(
-                f"{self.path} is a recorded run: go on with it by --resume {self.path.name}, or "
+                f"{self.path} is a recorded run: go on with it by --resume {self.quoted}, or "
                 "name another --run-folder"
             )
         if self.checkpoint.exists() or ((self.path / LOCK).exists() and self.log.exists()):

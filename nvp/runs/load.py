@@ -109,6 +109,8 @@ def read_config(
     repository does not hold, or holds in build/, data/ or results/. A module that is imported
     already passes, and so does any if you `trust` whoever wrote it.
     """
+    if not folder.config.is_file():
+        raise NVPError(f"there is no {folder.config}: copy it from where the run was trained")
     family = None
     # By the parser of `load_config`: what another one refuses must not hide the family.
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):

@@ -75,7 +75,7 @@ def write_tables(root: Path | None = None, repository: Path | None = None) -> li
     changed = [
         path
         for path, content in wanted.items()
-        if not path.is_file() or path.read_text("utf-8") != content
+        if not path.is_file() or path.read_text("utf-8", "surrogateescape") != content
     ]
     for path in changed:
         write_text(path, wanted[path])
@@ -93,7 +93,7 @@ def generated(root: Path, repository: Path) -> dict[Path, str]:
         parts = readme_parts(facts, ledger)
         files[readme] = with_parts(readme.read_text("utf-8"), parts)
     files |= {run.files.card: card(run) for run in ledger.values()}
-    configs = (repository / "configs").glob("*.yaml")
+    configs = (repository / "configs").glob("[!.]*.yaml")
     return files | {path: with_expectation(path, ledger.get(path.stem)) for path in configs}
 
 
@@ -102,7 +102,8 @@ def with_expectation(path: Path, run: Run | None) -> str:
 
     Without a recorded run there is no such line.
     """
-    kept = [line for line in path.read_text("utf-8").splitlines() if not line.startswith("#:")]
+    lines = path.read_text("utf-8", "surrogateescape").splitlines()  # a user's need not be UTF-8
+    kept = [line for line in lines if not line.startswith("#:")]
     return "\n".join([*([] if run is None else _expectation(path, run)), *kept]) + "\n"
 
 

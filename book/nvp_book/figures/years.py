@@ -62,7 +62,7 @@ def plot_years(facts: Published) -> None:
 def _draw_family(
     ax: Axes, figures: Sequence[tuple[Figure, Model]], colour: str, style: str
 ) -> list[Point]:
-    """Draw the line of a family and all its points; only those that lead it have names."""
+    """Plot the line of a family and all its points; only those that lead it have names."""
     line: list[tuple[float, float]] = []
     points: list[Point] = []
     for figure, model in figures:
