@@ -14,8 +14,10 @@ from ledgers import content, rewrite
 from PIL import Image
 from rich.console import Console
 from tiny import done, fails, going_on
+from typer.main import get_command
 
 import nvp
+from nvp.cli.main import app
 from nvp.data import splits
 from nvp.data.sets import load
 from nvp.ledger import enter, scoring
@@ -45,6 +47,12 @@ def test_help_says_in_a_line_what_a_command_does(group: tuple[str, ...]) -> None
     commands = lines[lines.index("Commands:") + 1 :]
     assert max(map(len, lines)) <= 80
     assert not [line for line in commands if line.endswith("...")]
+
+
+def test_every_option_says_what_it_is_for() -> None:
+    root = get_command(app)
+    commands = [*root.commands.values(), *root.commands["data"].commands.values()]
+    assert not [f"{c.name} {p.name}" for c in commands for p in c.params if not p.help]
 
 
 def test_the_version_is_that_of_the_package() -> None:

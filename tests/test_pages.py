@@ -66,6 +66,7 @@ def test_every_entry_is_folded_under_its_title_with_its_commits_and_files() -> N
 
 
 def test_every_room_is_drawn_and_listed_once() -> None:
+    """If boxes overlap, move a room of that floor in `ACROSS` of nvp_book/rooms.py."""
     names = [name for floor in rooms.floors() for name in floor]
     package = Path(nvp.__file__).parent
     here = {path.stem for path in package.glob("*.py") if path.stem != "__init__"}

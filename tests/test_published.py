@@ -7,6 +7,7 @@ import pytest
 from tiny import refusal
 
 from nvp.config import load_config
+from nvp.data.named import NAMED
 from nvp.paths import repository_root, results_root
 from nvp.tables import build as results
 from nvp.tables.later_models import APPROACHES, DATA
@@ -21,6 +22,14 @@ def test_citations_are_in_the_bibliography() -> None:
     facts = read_published()
     assert set(facts.sources) <= citations
     assert {figure.source for figure in facts.figures} == set(facts.sources)
+
+
+def test_no_digit_is_lost_and_no_set_is_misspelt() -> None:
+    """If this fails for a new score, quote its number, or name a set of `nvp.data.named`."""
+    text = (results_root() / "published.yaml").read_text()
+    assert not re.findall(r"(?:bits_per_dim|nats|train): [^\s\"].*", text)
+    data = {figure.data.removesuffix("-validation") for figure in read_published().figures}
+    assert not data - NAMED.keys()
 
 
 def test_every_row_has_a_configuration_and_every_configuration_a_model() -> None:

@@ -54,4 +54,8 @@ class PriorName(StrEnum):
 
     def build(self) -> Prior:
         """The prior of this name."""
-        return GaussianPrior() if self == PriorName.GAUSSIAN else LogisticPrior()
+        match self:
+            case PriorName.GAUSSIAN:
+                return GaussianPrior()
+            case PriorName.LOGISTIC:
+                return LogisticPrior()

@@ -121,15 +121,20 @@ function buildMasks(root) {
     change("count"),
   );
   const options = {
-    mask: radios("First mask", "mask", { A: "A", B: "B (wrong)" }, "A", change("mask")),
-    first: radios("First kernel", "first", { 3: "3", 5: "5", 7: "7" }, 7, change("first", Number)),
-    kernel: radios("Kernel", "kernel", { 3: "3", 5: "5" }, 3, change("kernel", Number)),
-    blocks: slider("Residual blocks in s and t", "blocks", { max: 2, value: 0 }, change("blocks")),
+    mask: radios("First mask", "mask", { A: "A", B: "B (wrong)" }, state.mask, change("mask")),
+    first: radios("First kernel", "first", { 3: "3", 5: "5", 7: "7" }, state.first, change("first", Number)),
+    kernel: radios("Kernel", "kernel", { 3: "3", 5: "5" }, state.kernel, change("kernel", Number)),
+    blocks: slider(
+      "Residual blocks in s and t",
+      "blocks",
+      { max: 2, value: state.blocks },
+      change("blocks"),
+    ),
     order: radios(
       "First half of the channels",
       "order",
       { position: "top of each block", diagonal: "its diagonal" },
-      "position",
+      state.order,
       change("order"),
     ),
   };
