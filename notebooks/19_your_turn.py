@@ -626,10 +626,10 @@ figures.show_table(["model", "bits/dim"], rows)
 # Then four commands make the row:
 #
 # ```bash
-# .venv/bin/nvp train gated.yaml         # to build/runs/NAME
+# .venv/bin/nvp train configs/NAME.yaml  # to build/runs/NAME
 # .venv/bin/nvp record build/runs/NAME   # to results/runs/NAME
 # .venv/bin/nvp tables                   # to results/tables, README.md
-# .venv/bin/nvp verify                   # scores the weights again
+# .venv/bin/nvp verify NAME              # scores the weights again
 # ```
 #
 # The Gated PixelCNN of `examples/` has its row. Here it stands beside the Diagonal BiLSTM of chapter

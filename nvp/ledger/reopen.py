@@ -55,8 +55,9 @@ def resume(
         if (config.training.steps or math.inf) <= record.steps:
             more = f"steps={2 * record.steps}"
         raise NVPError(
-            f"{files.path} has used up its budget, {record.steps:,} steps in {record.minutes:.0f} "
-            f"minutes: raise it, as in --set training.{more}"
+            f"{files.path} has used up its budget, {record.steps:,} "
+            f"step{'s' * (record.steps > 1)} in {record.minutes:.0f} minutes: raise it, as in "
+            f"--set training.{more}"
         )
     target = folder or default_folder(entry.name)
     return start.train(config, target, data_root, device, partial(reopen, entry=entry))
