@@ -176,6 +176,15 @@ def test_vae_samples_follow_its_pixels() -> None:
     assert model.encode(drawn[:3]).shape == (3, 1)
 
 
+def test_autocast_leaves_levels_and_losses_in_float32() -> None:
+    """In bfloat16 the levels of a VAE from 128 on would be whole numbers."""
+    vae, gan = (configuration(family).build_model() for family in ("vae", "gan"))
+    images = noise(4, 1, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        parts = [*vae.posterior(images), *vae.pixels(torch.zeros(4, 3)), gan.loss(images)]
+    assert {part.dtype for part in parts} == {torch.float32}
+
+
 def test_vae_samples_have_latents_of_the_prior() -> None:
     model, draw = small_vae(8), generator()
     z = 0.5 * torch.randn(9, 1, generator=draw)

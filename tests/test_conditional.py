@@ -12,7 +12,7 @@ from torch import Tensor
 from nvp import RealNVP, RealNVPConfig
 from nvp.flows.masks import Parity
 from nvp.flows.resnet import InputTreatment
-from nvp.model.labels import Labelled
+from nvp.model.labels import Labelled, check_labels
 from nvp.runs.sheet import write_samples
 from nvp.testing import check_bijection
 
@@ -104,6 +104,10 @@ def test_labels_that_do_not_fit(labels: Tensor | None, match: str, model: RealNV
     for method, given in takes.items():
         with refusal(match):
             getattr(model, method)(given, labels=labels)
+
+
+def test_a_byte_is_a_label_of_any_number_of_classes() -> None:
+    check_labels(torch.tensor([0, 255], dtype=torch.uint8), 2, 300)
 
 
 def test_each_image_has_one_label() -> None:

@@ -128,6 +128,12 @@ def test_bad_values_are_named(section: str, key: str, value: Any, complaint: str
     assert complaint in refused(tree)
 
 
+def test_an_average_of_norms_that_are_not_there_is_refused() -> None:
+    tree = tiny.config_tree()
+    tree["model"] |= {"norm_scope": None, "norm_running_average": True}
+    assert " model: norm_running_average needs norms: set norm_scope" in refused(tree)
+
+
 def test_numbers_are_those_of_yaml_1_2_and_some_may_be_infinite(tmp_path: Path) -> None:
     keys = ("clip_norm", "checkpoint_minutes", "validate_minutes")
     changes = ["steps=010", "learning_rate=1e-2", *(f"{key}=.Inf" for key in keys)]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from pixels import OUTPUTS, VARIANTS, config, generator, noise, randomised
-from tiny import refusal
+from tiny import refusal, two_threads
 from torch import Tensor
 
 from nvp import PixelRNN
@@ -119,6 +119,13 @@ def test_bad_input() -> None:
         model.sample("3")
     with refusal("generator must be a torch.Generator, got Tensor: pass"):
         model.loss(good, torch.zeros(2))
+
+
+def test_after_sampling_there_are_as_many_threads_as_before() -> None:
+    model = PixelRNN(config("row_lstm"))
+    with two_threads():
+        model.sample(1)
+        assert torch.get_num_threads() == 2
 
 
 def test_a_layer_that_sampling_does_not_know_is_refused() -> None:

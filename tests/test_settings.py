@@ -7,7 +7,15 @@ from unittest.mock import Mock
 
 import pytest
 import torch
-from tiny import configured, fresh_state, images_of, pixelrnn_configuration, pixelrnn_tree
+from tiny import (
+    batch,
+    configuration,
+    configured,
+    fresh_state,
+    images_of,
+    pixelrnn_configuration,
+    pixelrnn_tree,
+)
 from torch import Tensor, nn
 
 from nvp.config import Precision, TrainingConfig
@@ -33,6 +41,12 @@ def test_dropout_differs_from_step_to_step_and_with_the_seed() -> None:
         losses.append(state.loss(images_of(state.model), state.noise).item())
     assert losses[0] == losses[1]
     assert len(set(losses)) == 3
+
+
+def test_each_step_has_noise_of_its_own() -> None:
+    state, settings = fresh_state(), configuration(learning_rate=1e-12).training
+    first, second = (training_step(state, batch(), settings, 0.0)[0] for _ in range(2))
+    assert abs(first - second) > 1e-3
 
 
 def test_the_rate_of_a_run_warms_up_and_anneals(root: Path, tmp_path: Path) -> None:

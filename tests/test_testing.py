@@ -255,6 +255,7 @@ def told(change: Callable[[Tensor], Tensor]) -> type[Conditional]:
         (Heavier, "the probabilities of all images sum to 1.0002, not 1"),
         (told(lambda labels: (3 - labels) % 3), "samples are not as frequent as log_prob says"),
         (told(lambda labels: labels.flip(0)), "samples are not as frequent as log_prob says"),
+        (but(told(torch.zeros_like), image_shape=(1, 8, 8)), "samples are the same for other lab"),
     ],
 )
 def test_a_mistake_in_a_conditional_model_is_named(mistake, complaint) -> None:

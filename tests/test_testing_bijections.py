@@ -106,6 +106,33 @@ class Hidden(Scaling):
         return z * (-s).exp(), -s.flatten(1).sum(1)
 
 
+class Unseen(Scaling):
+    """Shifts the second half of x by the first, and autograd does not see that."""
+
+    def forward(self, x, y=None):
+        return super().forward(torch.cat([x[:, :1], x[:, 1:] + x[:, :1].detach()], dim=1))
+
+    def inverse(self, z, y=None):
+        x, log_det = super().inverse(z)
+        return torch.cat([x[:, :1], x[:, 1:] - x[:, :1]], dim=1), log_det
+
+
+class Normed(Scaling):
+    """Forgets the variance of its norm, which is 1 at first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(2, eps=0.0, affine=False)
+
+    def forward(self, x, y=None):
+        return super().forward(self.norm(x))
+
+    def inverse(self, z, y=None):
+        x, log_det = super().inverse(z)
+        mean, var = self.norm.running_mean[:, None], self.norm.running_var[:, None]
+        return x * var.sqrt() + mean, log_det
+
+
 POINTS = torch.randn(2, 2, 3, generator=generator())
 
 
@@ -130,6 +157,9 @@ POINTS = torch.randn(2, 2, 3, generator=generator())
         (InPlaceBack, "the inverse changes the points that it is given"),
         (Hidden, "the log-determinant changes by .* where its gradient says"),
         (lambda: Hidden().requires_grad_(False), "the log-determinant changes by"),
+        (changed(as_it_is, lambda x, log_det: (x, log_det[:1])), r"of the inverse are \(1,\)"),
+        (Unseen, "z changes by .* where its gradient says"),
+        (Normed, "the log-determinant is off by"),
     ],
 )
 def test_a_mistake_in_a_bijection_is_named(mistake: Any, complaint: str) -> None:

@@ -138,6 +138,8 @@ def test_a_run_that_was_stopped_keeps_the_best_weights(
     settings = {"early_stopping": True, "validate_minutes": 1e-9}
     tiny.check_resuming(lambda n: pixelrnn_configuration(steps=n, **settings), tmp_path, root)
     assert load_run(tmp_path / "parts", data_root=root).training.header.best.step == 1
+    told = start.train(pixelrnn_configuration(steps=3, **settings), tmp_path / "told", root)
+    assert "; 1.0000 on images for validation (44.36 nats) after step 1; next: " in told
 
 
 def test_a_loss_that_is_not_finite_names_the_first_layer() -> None:
@@ -162,10 +164,14 @@ def test_a_coupling_that_overflows_is_named_itself() -> None:
 
 
 def test_a_loss_beyond_the_last_layer(monkeypatch) -> None:
-    state = fresh_state()
-    monkeypatch.setattr(state.model.prior, "log_prob", lambda z: z.new_full((len(z),), torch.inf))
+    state, seen = fresh_state(), []
+    infinite = torch.tensor(torch.inf)
+    monkeypatch.setattr(
+        state.model.prior, "log_prob", lambda z: seen.append(z) or infinite.expand(len(z))
+    )
     with refusal(r"not finite after the last layer$"):
         training_step(state, batch(), configuration().training, 0.0)
+    assert torch.equal(*seen)  # it is computed again from the same noise
 
 
 @pytest.mark.parametrize(("minutes", "steps"), [(4, 3), (1e-9, 1)])
@@ -302,8 +308,11 @@ def test_bfloat16_runs_and_sums_in_float32(root: Path, tmp_path: Path) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         z, log_det = model.flow(torch.randn(2, 1, 8, 8))
         log_prob = model.log_prob(batch(2))
+        coupling = model.flow.scales[0].channelwise.bijections[0]  # whose scale is 1
+        _, s = coupling.shift_and_log_scale(x := torch.randn(2, 4, 4, 4), coupling.mask(x))
     assert z.dtype == log_det.dtype == log_prob.dtype == torch.float32
     assert seen[0] is torch.bfloat16
+    assert not torch.equal(s, s.bfloat16().float())
 
 
 @pytest.mark.parametrize(
