@@ -15,7 +15,7 @@
 #
 # ```{admonition} In the paper
 # Section 4 of {cite:t}`dinh2017realnvp`: table 1 (likelihoods), figure 5 (samples), and what section 4.2 says of them.
-# Appendix A, with larger sheets of samples, we have not seen.
+# We have not seen appendix A, which has larger sheets of samples.
 # ```
 #
 # All our scores are of recorded runs, which the **ledger** keeps ({doc}`../book/ledger`).
@@ -221,8 +221,8 @@ figures.show_text(
 
 # %% [markdown]
 # Part of this lead may be the optimiser, Muon (appendix {ref}`training-them`), or the schedule: our rate had just
-# been annealed to 0. Models, batches and scored images differ as well. A later version of that code had 3.98 after
-# five epochs, and 3.70 after twenty ({doc}`../book/tables`).
+# been annealed to 0. Models, batches and scored images differ as well. A later version of the other implementation
+# had 3.98 after five epochs, and 3.70 after twenty ({doc}`../book/tables`).
 #
 # The next figure decodes the same noise at several points of training.
 

@@ -84,9 +84,9 @@ test = load(EMBEDDED, "test").images
 #
 # Images are integers, `uint8`, $(N, C, H, W)$. The base class derives `log_prob`, the training loss, the checks of
 # images and labels, and the importance-weighted bound of chapter {ref}`integers-to-bits`. The training loop, the
-# score, the ledger and the tables ask for no more. (Only Muon does: it asks for the roles of parameters, {ref}`roles`.)
-# Here is the smallest model, a histogram for each pixel. It samples by the `argmax` of logits plus Gumbel noise, which
-# is a draw from their softmax:
+# score, the ledger and the tables ask for no more. (The optimiser Muon also needs to know what each parameter is, see
+# {ref}`roles`.) Here is the smallest model, a histogram for each pixel. It samples by the `argmax` of logits plus
+# Gumbel noise, which is a draw from their softmax:
 
 
 # %%
@@ -329,7 +329,8 @@ assert "log-determinant" in fault
 # %% [markdown]
 # `check_model` is silent, and training finds the mistake. In a flow `check_bijection(model.flow, x)` finds it at once.
 #
-# The file `examples/mixed_realnvp.py` holds `MixedRealNVP` too, with two starts to choose from:
+# The file `examples/mixed_realnvp.py` holds `MixedRealNVP` too, with two starts to choose from. It also names a role
+# for `factors`, so that Muon leaves them to Adam ({ref}`roles`). With the same weights both give the same scores:
 
 # %%
 package = MixedRealNVPConfig.paper((1, 8, 8), num_blocks=1, width=4).build()
@@ -550,8 +551,8 @@ plt.show()
 #
 # How does `nvp train` find your class? The `model.family` of its configuration file names one of the package's
 # families, or a class of yours as `module:Class`. That class is a {py:class}`ModelConfig
-# <nvp.model.config.ModelConfig>`: its fields are the keys of the file, and its `build` returns the model. The class for
-# the flow with learned mixing inherits its fields.
+# <nvp.model.config.ModelConfig>`: its fields are the keys of the file, and its `build` returns the model. The next cell
+# has such a class and a file, for the flow with learned mixing. The class inherits the fields of a Real NVP:
 
 
 # %%
@@ -599,8 +600,9 @@ with contextlib.redirect_stderr(io.StringIO()):  # it says how far it is
 # `nvp record` then scores the run on all test images and writes an entry of the ledger, `results/runs/NAME/`, with
 # weights up to 12 MB. It needs the run folder and the test images. Whatever the state dict does not hold must be the
 # same after each `build`. Your `log_prob` must also run in double precision. The run then appears in the tables of
-# its data set ({doc}`../book/ledger`). The next cell records this run in a copy of the ledger, since it is too short
-# for the real one, and scores 50 test images. It prints the rows of the embedded images:
+# its data set ({doc}`../book/ledger`). This run is too short for the real ledger, so the next cell records it in a
+# copy. It scores all 1,000 test images, and the first 50 (`first`) also with two sets of noise (`num_draws`). The table
+# has every recorded score on the embedded images:
 
 # %%
 ledger = scratch / "results"
@@ -616,14 +618,14 @@ assert any("of this page" in model for model, _ in rows)
 figures.show_table(["model", "bits/dim"], rows)
 
 # %% [markdown]
-# In the terminal, the file must name a module that can be imported. Put yours into `examples/`, so that whoever reads
-# the ledger has it:
+# The run of this page has its row beside the recorded ones. In the terminal, a configuration must name a module that
+# can be imported. Put your module into `examples/`, so that whoever reads the ledger has it:
 #
 # ```yaml
 # family: examples.gated_pixelcnn:GatedPixelCNNConfig
 # ```
 #
-# Then four commands make the row:
+# Save the configuration as `configs/NAME.yaml`, with `name: NAME` in it. Then four commands make the row:
 #
 # ```bash
 # .venv/bin/nvp train configs/NAME.yaml  # to build/runs/NAME

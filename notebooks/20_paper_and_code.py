@@ -190,8 +190,8 @@ figures.show_table(["field", "value", "what it is"], rows)
 #   number to $s$. Here `norm_scope: null` leaves out only the norm after couplings.
 # * The norms inside $s$ and $t$ keep a biased moving variance in the code, and an unbiased one here. On maps of 4 × 4
 #   with 64 images they differ by a thousandth.
-# * Adam adds $\epsilon$ after the bias correction here, and before it in TensorFlow 1. So at the first step ours acts
-#   about thirty times smaller.
+# * Adam adds $\epsilon$ after the bias correction here, and before it in TensorFlow 1. So at the first step our
+#   $\epsilon$ has about a thirtieth of the effect.
 # * Smaller differences are in networks without residual blocks, sizes, batches, and precision.
 # ````
 #

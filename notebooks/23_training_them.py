@@ -283,9 +283,10 @@ assert 1e4 < torch.stack(grown).median() < 1.3e4
 # (roles)=
 # ### Roles of parameters
 #
-# Muon moves matrices only. So a module names the **role** of a parameter that is neither a kernel nor a bias. Without a
-# name a vector is a bias, and anything larger a kernel. In a model of your own, name what is larger but no kernel, such
-# as a scale of shape $(C, 1, 1)$. Here are two recorded models:
+# Muon moves matrices only, so it asks for the **role** of each parameter. A module can name those of its parameters.
+# One that it does not name is a bias if it is a vector, and a kernel if it is larger. In a model of your own, name the
+# role of a larger parameter that is no kernel, such as a scale of shape $(C, 1, 1)$. The table counts the parameters
+# of two recorded models by role:
 
 # %% tags=["hide-input"]
 counted = {}

@@ -584,7 +584,7 @@ print(f"{worth:.1f} bits/dim in training, {gains[1]:.1f} on test images")
 #
 # Call a pixel white if its level is 200 or more, and code only whether it is. For *one* pixel that takes a bit, however
 # rare white is. Build, with `huffman` from this page, a code for $k$ pixels together, as if they were independent. How
-# many bits does each take, for $k = 1, 2, 4, 8$, and what does {eq}`eq:wrong-book` say about it?
+# many bits does a pixel take, for $k = 1, 2, 4, 8$, and what does {eq}`eq:wrong-book` say about it?
 # ```
 #
 # ```{solution-start} ex-rounding

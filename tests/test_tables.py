@@ -130,6 +130,8 @@ def test_a_configuration_begins_with_what_to_expect(own: Path, tmp_path: Path) -
     config = tmp_path / "configs" / "tiny.yaml"
     written = "# Why it is so.\n" + yaml.safe_dump(tiny.config_tree())
     config.write_text(written)
+    config.with_name("own.yaml").write_bytes(b"name: m\xfcnchen")  # of a user, in Latin-1
+    config.with_name(".#own.yaml").symlink_to("an editor's lock")
     run = ledger.runs(own)["tiny"]
     results.write_tables(own, tmp_path)
     lines = config.read_text().splitlines()
@@ -137,8 +139,6 @@ def test_a_configuration_begins_with_what_to_expect(own: Path, tmp_path: Path) -
     assert told.startswith(f"Expect {run.score.bits_per_dim:.3f} bits/dim ")
     assert "2 steps, 0.296 epochs, seconds, on " in told
     assert config.read_text().endswith(written)
-    config.with_name("own.yaml").write_bytes(b"name: m\xfcnchen\n")  # of a user, in Latin-1
-    config.with_name(".#own.yaml").symlink_to("an editor's lock")
     assert results.write_tables(own, tmp_path) == []
     config.write_text(config.read_text().replace("batch_size: 8", "batch_size: 9"))
     results.write_tables(own, tmp_path)

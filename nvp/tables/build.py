@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nvp.config import load_config
 from nvp.errors import NVPError
-from nvp.files import write_text
+from nvp.files import write
 from nvp.ledger.entry import Run, runs
 from nvp.model.protocol import batch_norms
 from nvp.paths import repository_root, results_root
@@ -78,7 +78,7 @@ def write_tables(root: Path | None = None, repository: Path | None = None) -> li
         if not path.is_file() or path.read_text("utf-8", "surrogateescape") != content
     ]
     for path in changed:
-        write_text(path, wanted[path])
+        write(path, wanted[path].encode("utf-8", "surrogateescape"))
     return changed
 
 

@@ -125,7 +125,7 @@ def test_damaged_npy_files(npy_folder: Path) -> None:
         path.write_bytes(broken)
         refused(f"{path} is truncated, damaged, or no .npy file", npy_folder, "test")
     path.write_text("no array")
-    refused(r"\(object\) data\): write it again", npy_folder, "test")  # not: load it unsafely
+    refused(r"data[^.]*\): write it again", npy_folder, "test")  # not: load it unsafely
     with path.open("wb") as file:
         np.savez(file, images=np.zeros((4, 8, 8, 3), np.uint8))
     refused("it is an archive", npy_folder, "test")
