@@ -235,7 +235,7 @@ mean, error = smoother["Row LSTM"]
 assert 2 * error < mean < 3 * error
 assert all(of_sheet.mean() > 1.3 * real.mean() for of_sheet in rough.values())
 for data, bits in (("imagenet32", "3.86"), ("cifar10", "3.07")):
-    assert {f.bits_per_dim for f in published(data, "Row LSTM")} == {bits}
+    assert {str(f.bits_per_dim) for f in published(data, "Row LSTM")} == {bits}
 
 # %% [markdown]
 # All sheets of samples are rougher than the test images. In one run of each, the network with the best score does not

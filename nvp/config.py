@@ -39,7 +39,7 @@ class DataConfig(Section):
     """The data set, and how training augments it."""
 
     name: str  # of a set, or a folder of .npy files: `nvp.data.sets`
-    flips: bool = False  # horizontal, in training: CIFAR-10, CelebA, LSUN (section 4.1)
+    flips: bool = False  # horizontal, in training: CIFAR-10, CelebA, LSUN (Real NVP, section 4.1)
     # The side of a square that is cut out: at random in training, else at the centre.
     crop: int | None = Field(default=None, ge=1)
     limit: int | None = Field(default=None, ge=1)  # use only the first `limit` training images
@@ -91,8 +91,7 @@ class TrainingConfig(Section):
     learning_rate: float = Field(default=1e-3, gt=0)
     # Of Adam and Adamax; of Muon only for the parameters that it leaves to Adam.
     betas: tuple[Beta, Beta] = (0.9, 0.999)
-    # Of RMSprop: PyTorch's default, since the paper has none.
-    alpha: float = Field(default=0.99, ge=0, lt=1)
+    alpha: float = Field(default=0.99, ge=0, lt=1)  # of RMSprop: PyTorch's, as the paper has none
     epsilon: float = Field(default=1e-8, gt=0)  # of all optimisers
     clip_norm: float = Field(default=100.0, gt=0, allow_inf_nan=True)  # inf: no clipping
     tanh_scale_rate: float = Field(default=1.0, gt=0)  # times learning_rate, for tanh scales
@@ -181,7 +180,7 @@ NAME_RULE = "use lower-case letters, digits, '.', '_' and '-', and begin with a 
 class RunConfig(Section):
     """One run: a model, data, and how to train and score it."""
 
-    name: str = Field(pattern=NAME)
+    name: str = Field(pattern=NAME)  # lower-case letters, digits, ".", "_" and "-"
     title: str = ""
     model: AnyModel  # the configuration of its family
     data: DataConfig

@@ -68,7 +68,8 @@ def score_images(
 
     float32 models are scored in full precision. The noise comes from one generator, so the same
     seed and batch size give the same scores. `progress` is called with the number of images done.
-    Raises `NVPError` for no images, for images that are not a tensor or `Labelled`, and for a model
+    `images` are a tensor, `nvp.data.on_disk.StoredImages` or, with labels,
+    `nvp.model.labels.Labelled`. Raises `NVPError` for anything else, for no images, and for a model
     that does not give one score an image.
     """
     _check_batches(images, batch_size)
@@ -117,8 +118,8 @@ def evaluate(
     """Score uint8 `images`, (N, C, H, W), in evaluation mode, and restore the modes of the model.
 
     After a training loop of your own, call `reestimate_statistics` first if there are batch norms.
-    A conditional model takes `nvp.model.labels.Labelled(images, labels)`. Raises `NVPError` where a
-    score is not finite.
+    A conditional model takes `nvp.model.labels.Labelled(images, labels)`. Raises `NVPError` as
+    `score_images` does, and where a score is not finite.
     """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -159,8 +160,8 @@ def reestimate_statistics(
     The moving averages of training cover about ten batches, under weights that have since moved. A
     test score computed with them can be off by anything from 0.01 bits/dim to thousands. A norm
     with `running_average` normalises each batch by its averages so far, so the order of the images
-    matters. `progress` is called with the number of images done. Raises `NVPError` for no images,
-    and for images that are not a tensor or `Labelled`.
+    matters. `progress` is called with the number of images done. `images` are as in `score_images`.
+    Raises `NVPError` for no images, and for images of another kind.
     """
     _check_batches(images, batch_size)
     norms = batch_norms(model)

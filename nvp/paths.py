@@ -1,4 +1,7 @@
-"""Where things are. Notebooks run in other folders than scripts, so nothing here is relative."""
+"""The folders of the repository, the ledger and the data sets.
+
+Notebooks run in other folders than scripts, so nothing here is relative.
+"""
 
 from __future__ import annotations
 

@@ -30,10 +30,11 @@ def reference(name: str, module: str) -> str | None:
     if name in MODULES:
         return f":py:mod:`{name}`"
     where, _, last = name.rpartition(".")
-    found = getattr(sys.modules.get(where or module), last, None)
+    holder = sys.modules.get(where or module) or getattr(sys.modules.get(module), where, None)
+    found = getattr(holder, last, None)
     home = getattr(found, "__module__", None)
     if home in MODULES and callable(found) and found.__doc__:
-        return f":py:obj:`{name} <{home}.{last}>`"
+        return f":py:obj:`{name} <{home}.{found.__qualname__}>`"
     return None
 
 
@@ -115,8 +116,9 @@ def process_signature(
 def skip_member(
     app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any
 ) -> bool | None:
-    """Leave out the fields of a named tuple, which stand under it."""
-    return True if str(obj.__doc__).startswith("Alias for field number") else None
+    """Leave out a function's second name, and the fields of a named tuple, which stand under it."""
+    second = inspect.isfunction(obj) and obj.__name__ != name.rpartition(".")[2]
+    return True if second or str(obj.__doc__).startswith("Alias for field number") else None
 
 
 def setup(app: Sphinx) -> None:

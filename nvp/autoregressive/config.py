@@ -49,7 +49,7 @@ class PixelRNNConfig(ModelConfig, family="pixelrnn"):
     num_layers: Depth
     hidden: Width
     head: Width = 32
-    first_kernel: Kernel = 7  # of the mask A convolution
+    first_kernel: Kernel = 7  # of the mask A convolution; a kernel is odd, from 3 to 63
     kernel_size: Kernel = 3  # k of the Row LSTM, side of PixelCNN's masked convolutions
     residual: bool = True  # Figure 5
     skip: bool = True  # section 3.3: from every layer to the head

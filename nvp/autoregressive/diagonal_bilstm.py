@@ -60,11 +60,11 @@ def shift_down(x: Tensor) -> Tensor:
     return F.pad(x, (0, 0, 1, 0))[..., :-1, :]
 
 
-def scan_diagonals(gates: Tensor, weight: Tensor, initial: Tensor, _kernel: int) -> Tensor:
+def scan_diagonals(gates: Tensor, weight: Tensor, initial: Tensor, kernel: int) -> Tensor:
     """The recurrence in PyTorch, a skewed column at a time, both directions in one scan.
 
-    Shapes as in `nvp.autoregressive.scan.raster_lstm`. A row keeps its learned initial state until
-    its first pixel, so that the zeros of skewing are never read.
+    Shapes as in `nvp.autoregressive.scan.raster_lstm`; `kernel` has no effect. A row keeps its
+    learned initial state until its first pixel, so that the zeros of skewing are never read.
     """
     images, height = gates.shape[:2]
     maps = gates.flatten(4).permute(3, 0, 4, 1, 2)  # (directions, N, 4h, H, W)

@@ -65,7 +65,10 @@ class PixelRNN(ImageModel):
         y: Tensor | None = None,
         biases: list[Tensor] | None = None,
     ) -> Iterator[Tensor]:
-        """`biases` holds a map (N, `bias_maps(config)`, H, W) for each layer (section 3.6)."""
+        """The log-probability of each image, (N,), in nats, once for each set of noise.
+
+        `biases` holds a map (N, `bias_maps(config)`, H, W) for each layer (section 3.6).
+        """
         parameters = self.parameters_of(images, biases)
         for _ in range(num_draws):
             yield self.output.log_prob(parameters, images, generator).flatten(1).sum(1)

@@ -47,7 +47,7 @@ def fill(
 
     `biases` holds a map (N, `bias_maps(config)`, H, W) for each layer, which its core adds (section
     3.6). The layers' `forward` is not called. Raises `NVPError` for a core with a `forward` of its
-    own, and for a temperature below `LEAST_TEMPERATURE`.
+    own, and for a temperature below 1e-6.
     """
     check_temperature(temperature, LEAST_TEMPERATURE)
     device, images = images.device, images.to(model.first.weight.device, copy=True)

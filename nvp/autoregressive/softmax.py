@@ -15,7 +15,7 @@ VECTOR = 32  # the most numbers in bfloat16 that a processor's vector holds
 
 
 def compiled(logits: Tensor) -> bool:
-    """Whether `log_softmax_at` takes them: on a CPU, bfloat16, a multiple of `VECTOR` levels.
+    """Whether `log_softmax_at` takes them: on a CPU, bfloat16, a multiple of 32 levels.
 
     In float32, convolutions take nearly all of the time, and PyTorch's own softmax will do.
     """

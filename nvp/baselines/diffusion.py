@@ -63,7 +63,7 @@ class Diffusion(ImageModel):
 
     likelihood = "bound"
     averages_noise = True
-    end_losses: Tensor
+    end_losses: Tensor  # (levels,), nats: the prior and the reconstruction loss of each level
 
     def __init__(self, config: DiffusionConfig) -> None:
         super().__init__()

@@ -32,7 +32,8 @@ class VAE(ImageModel):
 
     A sub-pixel is a discretised logistic: P(x) = F((x + 1/2 - mu) / s) - F((x - 1/2 - mu) / s), F
     the logistic function. The first and the last level are open-ended, so P sums to 1 over levels.
-    The bound then holds for discrete images, in the same bits/dim as every other model here.
+    The bound then holds for discrete images, in the same bits/dim as every other model here. The
+    networks are `encoder` and `decoder`.
     """
 
     likelihood = "bound"

@@ -28,7 +28,7 @@ class Entry:
     name: str
     image_shape: tuple[int, int, int] | None
     images: dict[str, int]
-    state: Availability
+    state: Availability  # such as "present", "missing" or "damaged"
     note: str
 
 

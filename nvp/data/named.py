@@ -8,6 +8,8 @@
 * `NAME/`: a folder of .npy files: any other set that is imported
 
 The embedded set is always read from the repository itself. Pixels of binary images are 0 and 1.
+`nvp.data` exports its name, `EMBEDDED`, that of its binarised form, `EMBEDDED_BINARY`, and the
+names of its classes, `FASHION_CLASSES`.
 """
 
 from __future__ import annotations

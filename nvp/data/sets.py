@@ -61,13 +61,14 @@ def load(
     limit: int | None = None,
     crop: int | None = None,
 ) -> Dataset:
-    """Read a split of the data set `name`: one of `NAMED`, or a folder of .npy files.
+    """Read a split of the data set `name`: one of `nvp data list`, or a folder of .npy files.
 
     A folder is given as a path, or by its name under the data root. `limit` keeps the first images;
     an import's checksum is then not compared. Splits are the publisher's: `train`, `test` and, in a
     few sets, `validation`; else `nvp.data.splits.hold_out` takes the last training images. A split
     of more than 1 GiB (`IN_MEMORY`), or one to `crop`, stays on disk. Its images are
-    `StoredImages`, which a model does not take: `images[:100].to("cpu")` reads a hundred.
+    `StoredImages`. `nvp.likelihood.evaluate` takes them, and `images[:100].to("cpu")` reads a
+    hundred for a model.
 
     Raises `NVPError`: an unknown name or split, a wrong `limit` or `crop`, files that are missing,
     damaged or altered; `NoValidationSplit` where there is no validation split.
@@ -114,9 +115,10 @@ def _compare(what: str, stored: Stored, split: str, noted: str | None, found: st
 
 
 def find(name: str | Path, split: str, root: str | Path | None = None) -> Stored:
-    """Open `split` (one of `SPLITS`) of a data set: headers and sizes are checked, not pixels.
+    """Open a split of a data set: headers and sizes are checked, not pixels.
 
-    Raises `MissingData` when it is not there, `NVPError` when its files are damaged or unreadable.
+    `split` is train, validation or test. Raises `MissingData` when it is not there, `NVPError` when
+    its files are damaged or unreadable.
     """
     try:
         return _find(name, split, data_root(root))

@@ -1,6 +1,6 @@
 """Batch normalisation of a coupling's output, as a bijection with a log-det (section 3.7).
 
-Per channel, x -> (x - mean) / sqrt(variance + epsilon): a diagonal affine map, whose
+Per channel, x -> (x - mean) / sqrt(variance + epsilon), epsilon = 1e-4: a diagonal affine map. Its
 log-determinant is -1/2 log(variance + epsilon) for every scalar that it moved (eqs 17 and 18).
 """
 

@@ -81,10 +81,12 @@ class RealNVPConfig(ModelConfig, family="realnvp"):
         The logit is the code's symmetric form, since the printed one is unbounded at white
         (`logit="paper"` gives it). Norms take the moments of each batch, where appendix E has
         running averages for CIFAR-10: `norm_running_average` gives them to the norms after
-        couplings, not to those inside s and t. Scales, blocks and maps follow the height. For 64
-        and 32 they are the paper's, for 32 those of CIFAR-10 (configs/imagenet32.yaml sets those
-        of ImageNet). For any other height there are 2 scales, 2 blocks and 32 maps, few for large
-        images: the paper names no blocks and maps, and its scales would end at 4x4 pixels.
+        couplings, not to those inside s and t.
+
+        Scales, blocks and maps follow the height. At 64 there are 5 scales, 2 blocks and 32 maps;
+        at 32 there are 2, 8 and 64, the paper's for CIFAR-10 (configs/imagenet32.yaml sets those of
+        ImageNet). Any other height has 2, 2 and 32, few for large images: the paper names no blocks
+        and maps, and its scales would end at 4x4 pixels.
         """
         return cls.model_validate({"preset": "paper", "image_shape": image_shape, **fields})
 

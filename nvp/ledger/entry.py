@@ -194,7 +194,7 @@ class Run:
         ]
 
     def log(self) -> list[dict[str, float]]:
-        """The curve: rows of `nvp.runs.log.COLUMNS`."""
+        """The curve: rows with the columns of `nvp.runs.log`."""
         return read_log(self.files.log)
 
     def load_model(self, device: str = "cpu") -> ImageModel:

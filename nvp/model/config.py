@@ -1,4 +1,7 @@
-"""The configuration of a model: its fields are the keys of a file, and `build` makes the model."""
+"""The configuration of a model: its fields are the keys of a file, and `build` makes the model.
+
+A `Width` is an integer from 1 to 65,536, and a `Depth` one from 1 to 256.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,8 @@ Depth: TypeAlias = Annotated[int, Field(ge=1, le=256)]  # layers or parts
 class Section(BaseModel):
     """The base of configurations and records: refuses unknown keys, and `true` for a number.
 
-    In Python a wrong value raises pydantic's ValidationError, a ValueError. In a file it is an
-    `NVPError`, which names the key.
+    An instance cannot be changed. In Python a wrong value raises pydantic's ValidationError, a
+    ValueError. In a file it is an `NVPError`, which names the key.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -80,6 +83,6 @@ class ModelConfig(Family):
     `image_shape`, `levels` and `num_classes` must be those of the model that `build` makes.
     """
 
-    image_shape: Shape
+    image_shape: Shape  # (C, H, W), each from 1 to 4,096
     levels: int = Field(default=256, ge=2, le=256)  # of a sub-pixel: 2 for binary images
     num_classes: int = Field(default=0, ge=0, le=65536)  # classes or attributes

@@ -41,7 +41,7 @@ class ImageModel(nn.Module, ABC):
     image_shape: tuple[int, int, int]  # (C, H, W)
     levels: int = 256  # number of values of a sub-pixel: 0..levels-1
     num_classes: int = 0  # number of classes or attributes K; 0: unconditional
-    likelihood: Likelihood = "bound"  # kind of `log_prob`; "none": it raises `NVPError`
+    likelihood: Likelihood = "bound"  # "exact", "bound", or "none": `log_prob` raises `NVPError`
     autoregressive: bool = False  # True: each sub-pixel is predicted from those before it
     averages_noise: bool = False  # True: `log_prob` averages log P_k over sets of noise, not P_k
     fitted_in_closed_form: bool = False  # True: `initialise` finds the optimal weights

@@ -1,4 +1,9 @@
-"""A checkpoint: whose it is, how far it has come, and whether a configuration may go on with it."""
+"""A checkpoint: whose it is, how far it has come, and whether a configuration may go on with it.
+
+`CHANGEABLE` are the settings that may differ. They are those of `training` for length (`steps`,
+`minutes`), `log_every`, `checkpoint_minutes`, `validate_minutes`, `learning_rate`, `relative_step`,
+`clip_norm` and `weight_decay`, and the model's `dropout`.
+"""
 
 from __future__ import annotations
 

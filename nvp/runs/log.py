@@ -1,4 +1,9 @@
-"""The log of a run: `log.csv`, and TensorBoard where it is installed."""
+"""The log of a run: `log.csv`, and TensorBoard where it is installed.
+
+Every row has `step`, `images` (seen so far), `minutes`, `rate` and `loss`. `loss` (nats an image),
+`bits_per_dim` (the loss in bits/dim) and `gradient_norm` are means since the row before.
+`validation` and `validation_batch_statistics`, where there, are bits/dim of the averaged model.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +16,6 @@ from nvp.files import read, write
 from nvp.runs.folder import RunFolder
 
 FILLED = ("step", "images", "minutes", "rate", "loss")  # in every row
-# `loss` (nats an image), `bits_per_dim` (the loss in bits/dim) and `gradient_norm` are means since
-# the row before. Both validation scores are bits/dim of the averaged model.
 COLUMNS = (*FILLED, "bits_per_dim", "gradient_norm", "validation", "validation_batch_statistics")
 
 

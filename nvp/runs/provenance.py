@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from nvp.config import RunConfig, differences
 from nvp.paths import repository_root
@@ -22,13 +22,12 @@ NOTED = (
 )
 
 
-class Leg(BaseModel):  # no `Section`: `changed` may hold a clip_norm of inf
+# No `Section`: `changed` may hold a clip_norm of inf.
+class Leg(BaseModel, extra="forbid", frozen=True):
     """A stretch of training on one machine, by the same code and settings, and when it began.
 
     A run has several if its machine, code, versions or settings changed.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     started: str  # UTC, ISO 8601
     cpu: str

@@ -58,7 +58,10 @@ FIGURES = (
 
 
 def table(name: str, *, root: str | Path | None = None) -> Table:
-    """The table `name`, one of `NAMES`, from the ledger as it is now; citations are links."""
+    """The table `name` from the ledger as it is now; citations are links.
+
+    Raises `NVPError` for an unknown name, and lists those that there are.
+    """
     if name not in _TABLES:
         raise NVPError(f"there is no table {name!r}: use {', '.join(NAMES)}")
     facts = read_published(root)

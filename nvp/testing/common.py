@@ -39,7 +39,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def near(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors of one shape agree in float64: `off(a, b)` is below `TOLERANCE`."""
+    """Whether two tensors of one shape agree in float64: `off(a, b)` is below 1e-11."""
     return bool(off(a, b) < TOLERANCE)
 
 

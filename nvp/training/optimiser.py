@@ -166,7 +166,10 @@ def rate_at(step: int, done: float, settings: TrainingConfig) -> float:
 
 
 def exponential_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Weight averaging whose memory grows with the run, up to 1 / (1 - decay) steps."""
+    """Weight averaging whose memory grows with the run, up to 1 / (1 - decay) steps.
+
+    It is a `multi_avg_fn` of PyTorch's `AveragedModel`.
+    """
 
     def update(averages: Any, weights: Any, num_averaged: Any) -> None:
         # A fixed decay would remember the random start for thousands of steps.

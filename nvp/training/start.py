@@ -29,7 +29,7 @@ def start(
     """Train a configuration in `folder`, build/runs/NAME by default; returns how it ended.
 
     Where that folder holds a checkpoint of the same configuration, its run goes on. Raises
-    `NVPError` if it holds one of another (`nvp.runs.checkpoint.CHANGEABLE` says what may differ).
+    `NVPError` if it holds one of another (`nvp.runs.checkpoint` says what may differ).
     """
     config = load_config(config_path, changes)
     return train(config, folder or default_folder(config.name), data_root, device)

@@ -37,7 +37,7 @@ class Unreadable(Exception):
 
 @contextmanager
 def reading(place: Path | str, *errors: type[Exception]) -> Iterator[None]:
-    """In this block an error of `BROKEN` or `errors` becomes an `NVPError` that names `place`."""
+    """In this block `errors`, and those of damaged files, become an `NVPError` naming `place`."""
     try:
         yield
     except NVPError:

@@ -18,7 +18,7 @@ class Options:
     """How images are resized and divided into splits; the papers' sets have rules of their own."""
 
     size: int | None = None  # of the smaller side, in pixels
-    crop: Crop = "center"
+    crop: Crop = "center"  # cut the longer side to a square; "none": leave it, for `data.crop`
     gray: bool = False
     validation: float = 0.05  # of training images, where a source lacks this split; `test` too
     test: float = 0.1

@@ -51,9 +51,10 @@ class Resize:
 
 
 def central_face(image: Image.Image) -> Image.Image:
-    """CelebA's rows 40 to 187 and columns 15 to 162 of 218x178, resized to 64x64 (section 4.1).
+    """CelebA's rows 40 to 187 and columns 15 to 162 of 218x178, resized to 64x64.
 
-    Unlike the official code this rounds to whole levels, without which bits/dim is no code length.
+    That is section 4.1 of Real NVP. Unlike the official code this rounds to whole levels, without
+    which bits/dim is no code length.
     """
     if image.size != (178, 218):
         raise Unreadable("it has {}x{} pixels, aligned images have 178x218".format(*image.size))
